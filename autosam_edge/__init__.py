@@ -1,0 +1,42 @@
+"""Label the organs of a CT scan on the device at hand, offline and without torch.
+
+Research use only. Not a medical device; not for diagnosis or treatment.
+
+Example:
+    >>> import autosam_edge
+    >>> volume = autosam_edge.read("scan/")  # doctest: +SKIP
+    >>> segmentation = autosam_edge.open_session().segment(volume)  # doctest: +SKIP
+    >>> autosam_edge.write(volume, segmentation, "out/")  # doctest: +SKIP
+"""
+
+from importlib.metadata import PackageNotFoundError, version
+
+try:
+    __version__ = version("autosam-edge")
+except PackageNotFoundError:  # a source tree that was not installed
+    __version__ = "0+unknown"
+
+from autosam_edge.bundle import Bundle, open_bundle
+from autosam_edge.errors import AutosamEdgeError
+from autosam_edge.geometry import Grid
+from autosam_edge.io.read import read
+from autosam_edge.io.write import write
+from autosam_edge.metrics import organ_statistics
+from autosam_edge.session import Session, open_session
+from autosam_edge.volume import Label, Segmentation, Volume
+
+__all__ = [
+    "AutosamEdgeError",
+    "Bundle",
+    "Grid",
+    "Label",
+    "Segmentation",
+    "Session",
+    "Volume",
+    "__version__",
+    "open_bundle",
+    "open_session",
+    "organ_statistics",
+    "read",
+    "write",
+]

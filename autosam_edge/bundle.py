@@ -1,0 +1,250 @@
+"""The model bundle: a folder or a zip (``*.edge``) that says what it is, and the only thing the runtime loads.
+
+::
+
+    manifest.json      schema version, input contract, label table, artifacts, hashes of every other file
+    onnx/fp32.onnx     artifacts, one per target and precision
+    golden/            a tile and the logits that the trained student gives for it
+    parity.json        how close each artifact is to the trained student
+    MODEL_CARD.md      what it was trained on, how well it does, where it fails
+
+Nothing is extracted and nothing is unpickled: files are read into memory and compared with the manifest's SHA-256 before use.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import Any, TypeVar
+
+from autosam_edge.errors import BundleError
+from autosam_edge.volume import Label
+
+SCHEMA_VERSION = 1
+MANIFEST = "manifest.json"
+MAX_FILE_BYTES = 2 * 1024**3
+_REPLACE = "Get the bundle again from where it came, or export it anew."
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class InputContract:
+    """What the artifact's input tensor is.
+
+    Args:
+        modality: ``CT``.
+        axes: ``DHW``: D to superior, H to posterior, W to the patient's left.
+        unit: ``HU``; the graph clips to the window and scales to 0..1 itself.
+        spacing_mm: Spacing (D, H, W) in mm.
+        window_hu: (low, high), HU.
+        resampling: ``antialiased-linear``.
+        patch: Tile (D, H, W) in voxels.
+        overlap: Share of a tile that its neighbor covers again.
+        blend: ``gaussian`` weights on softmax probabilities.
+    """
+
+    modality: str
+    axes: str
+    unit: str
+    spacing_mm: tuple[float, float, float]
+    window_hu: tuple[float, float]
+    resampling: str
+    patch: tuple[int, int, int]
+    overlap: float
+    blend: str
+
+    def __post_init__(self) -> None:
+        known = {"modality": "CT", "axes": "DHW", "unit": "HU", "resampling": "antialiased-linear", "blend": "gaussian"}
+        for name, value in known.items():
+            if getattr(self, name) != value:
+                raise ValueError(f"input.{name} is {getattr(self, name)!r}, this runtime knows {value!r}")
+        if len(self.spacing_mm) != 3 or not all(0.1 <= s <= 20 for s in self.spacing_mm):
+            raise ValueError("input.spacing_mm must be three numbers from 0.1 to 20")
+        if len(self.patch) != 3 or not all(isinstance(p, int) and 16 <= p <= 512 for p in self.patch):
+            raise ValueError("input.patch must be three whole numbers from 16 to 512")
+        if not 0 <= self.overlap < 1 or len(self.window_hu) != 2 or not self.window_hu[0] < self.window_hu[1]:
+            raise ValueError("input.overlap must lie in [0, 1) and input.window_hu must rise")
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """One converted form of the student.
+
+    Args:
+        target: ``onnx``.
+        precision: ``fp32``.
+        path: Inside the bundle.
+        working_set_mb: Memory that one tile takes beside the weights, measured at export, MB.
+    """
+
+    target: str
+    precision: str
+    path: str
+    working_set_mb: float
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The parsed ``manifest.json``.
+
+    Args:
+        schema_version: Of this layout.
+        name: Model name, such as ``pocketnet-btcv-3mm``.
+        version: Model version.
+        license: Of the weights.
+        intended_use: The research-use statement.
+        training_data: What the weights were trained on.
+        input: The input contract.
+        labels: The label table.
+        artifacts: Converted forms.
+        files: SHA-256 of every file in the bundle but the manifest.
+        provenance: Student, checkpoint hash, exporter and its versions.
+    """
+
+    schema_version: int
+    name: str
+    version: str
+    license: str
+    intended_use: str
+    training_data: str
+    input: InputContract
+    labels: tuple[Label, ...]
+    artifacts: tuple[Artifact, ...]
+    files: dict[str, str]
+    provenance: dict[str, Any]
+
+    @classmethod
+    def parse(cls, text: bytes) -> Manifest:
+        """Read and check a manifest; unknown and missing keys are refused.
+
+        Raises:
+            BundleError: AE-BUNDLE-003 with the key at fault.
+        """
+        try:
+            raw = json.loads(text)
+            if not isinstance(raw, dict) or raw.get("schema_version") != SCHEMA_VERSION:
+                found = raw.get("schema_version") if isinstance(raw, dict) else None
+                raise ValueError(f"schema_version is {found!r}, this runtime reads {SCHEMA_VERSION}")
+            raw["input"] = _strict(InputContract, raw.get("input"), "input")
+            raw["labels"] = tuple(_strict(Label, entry, "labels") for entry in raw.get("labels", ()))
+            raw["artifacts"] = tuple(_strict(Artifact, entry, "artifacts") for entry in raw.get("artifacts", ()))
+            manifest = _strict(cls, raw, "manifest")
+            values = [label.value for label in manifest.labels]
+            if values != list(range(1, len(values) + 1)):
+                raise ValueError("labels must be numbered 1, 2, 3, ...")
+            for artifact in manifest.artifacts:
+                if artifact.path not in manifest.files:
+                    raise ValueError(f"artifact {artifact.path} has no hash in files")
+            return manifest
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise BundleError("AE-BUNDLE-003", f"manifest.json is not valid: {error}.", remedy=_REPLACE) from error
+
+
+def _strict(kind: type[_T], raw: Any, where: str) -> _T:  # noqa: ANN401  JSON is untyped
+    """Build a dataclass from a JSON object that has exactly its fields; lists become tuples."""
+    if not isinstance(raw, dict):
+        raise ValueError(f"{where} is missing or not an object")
+    expected = {f.name for f in fields(kind)}  # type: ignore[arg-type]
+    if unknown := sorted(set(raw) - expected):
+        raise ValueError(f"{where} has the unknown key {unknown[0]!r}")
+    if missing := sorted(expected - set(raw)):
+        raise ValueError(f"{where} lacks the key {missing[0]!r}")
+    return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in raw.items()})
+
+
+class Bundle:
+    """An opened bundle. Files are verified when they are read.
+
+    Args:
+        path: Folder or ``.edge`` zip.
+
+    Raises:
+        BundleError: Not there (AE-BUNDLE-001), not a bundle (AE-BUNDLE-002), or its manifest is not valid (AE-BUNDLE-003).
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        if not path.exists():
+            raise BundleError("AE-BUNDLE-001", f"there is no bundle named {path.name}.", remedy="Check the path given as --bundle.")
+        self.manifest = Manifest.parse(self._raw(MANIFEST))
+
+    def read(self, name: str) -> bytes:
+        """Bytes of a file in the bundle, verified.
+
+        Raises:
+            BundleError: The file is not listed (AE-BUNDLE-002) or its hash is wrong (AE-BUNDLE-004).
+        """
+        expected = self.manifest.files.get(name)
+        if expected is None:
+            raise BundleError("AE-BUNDLE-002", f"the manifest does not list {name}.", remedy=_REPLACE)
+        data = self._raw(name)
+        if hashlib.sha256(data).hexdigest() != expected:
+            raise BundleError("AE-BUNDLE-004", f"{name} was altered or damaged: its SHA-256 is not the manifest's.", remedy=_REPLACE)
+        return data
+
+    def verify(self) -> None:
+        """Read every file once and compare hashes.
+
+        Raises:
+            BundleError: See :meth:`read`.
+        """
+        for name in self.manifest.files:
+            self.read(name)
+
+    def artifact(self, target: str, precision: str | None = None) -> Artifact:
+        """The first artifact of a target, of a precision if one is named.
+
+        Raises:
+            BundleError: The bundle has none (AE-BUNDLE-005).
+        """
+        for artifact in self.manifest.artifacts:
+            if artifact.target == target and precision in (None, artifact.precision):
+                return artifact
+        held = ", ".join(f"{a.target}/{a.precision}" for a in self.manifest.artifacts) or "nothing"
+        wanted = f"{target}/{precision}" if precision else target
+        raise BundleError("AE-BUNDLE-005", f"the bundle holds {held}, not {wanted}.", remedy="Export it for this target.")
+
+    @cached_property
+    def manifest_sha256(self) -> str:
+        """SHA-256 of the manifest, which holds the hash of everything else: the identity of the model."""
+        return hashlib.sha256(self._raw(MANIFEST)).hexdigest()
+
+    def _raw(self, name: str) -> bytes:
+        """Bytes of a member, unverified. The name comes from a manifest, so it may not leave the bundle."""
+        parts = PurePosixPath(name)
+        if parts.is_absolute() or ".." in parts.parts or "\\" in name:
+            raise BundleError("AE-BUNDLE-003", "the manifest names a file outside the bundle.", remedy=_REPLACE)
+        try:
+            if self.path.is_dir():
+                file = self.path / name
+                if not file.resolve().is_relative_to(self.path.resolve()) or not file.is_file():
+                    raise FileNotFoundError(name)
+                return file.read_bytes()
+            with zipfile.ZipFile(self.path) as archive:
+                if archive.getinfo(name).file_size > MAX_FILE_BYTES:
+                    raise zipfile.BadZipFile("a member is too large")
+                return archive.read(name)
+        except (OSError, KeyError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+            raise BundleError(
+                "AE-BUNDLE-002",
+                f"{self.path.name} is not a complete bundle: {name} cannot be read ({type(error).__name__}).",
+                remedy=_REPLACE,
+            ) from error
+
+
+def default_bundle_path() -> Path:
+    """The bundle that travels with the package."""
+    return Path(__file__).parent / "bundles" / "default.edge"
+
+
+def open_bundle(path: str | Path | None = None) -> Bundle:
+    """Open a bundle, or the one that travels with the package.
+
+    Raises:
+        BundleError: See :class:`Bundle`.
+    """
+    return Bundle(default_bundle_path() if path is None else Path(path))

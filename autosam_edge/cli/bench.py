@@ -1,0 +1,59 @@
+"""``autosam-edge bench``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from autosam_edge.cli.extras import load_room
+from autosam_edge.cli.progress import Stages
+
+app = typer.Typer(help="Measure latency and memory on this machine.", no_args_is_help=True)
+Scan = Annotated[Path, typer.Argument(metavar="DICOM_FOLDER", help="A CT series.", exists=True, show_default=False)]
+BundleOption = Annotated[Path | None, typer.Option("--bundle", help="Bundle to run. Default: the one that travels with the package.")]
+Out = Annotated[Path | None, typer.Option("--out", "-o", help="JSON file for the result.")]
+
+
+@app.command("segment")
+def segment(
+    scan: Scan,
+    out: Out = None,
+    repeats: Annotated[int, typer.Option("--repeats", min=1, help="Runs; medians are reported.")] = 5,
+    bundle: BundleOption = None,
+    threads: Annotated[int | None, typer.Option("--threads", min=1, help="Threads of the engine.")] = None,
+) -> None:
+    """Wall time from command to files, time per stage, peak memory."""
+    room = load_room("autosam_edge_benchmarks.segment_scan", "bench")
+    result = room.measure_segment(scan, repeats=repeats, bundle=bundle, threads=threads)
+    print(f"wall {result['wall_s']:.2f} s, peak {result['peak_rss_mb']:.0f} MB, model {result['model']}")
+    for name, seconds in result["stages_s"].items():
+        print(f"  {name:<12}{seconds:7.2f} s")
+    _write(result, out)
+
+
+@app.command("memory")
+def memory(
+    scan: Scan,
+    out: Out = None,
+    slices: Annotated[str, typer.Option("--slices", help="Numbers of slices, with commas.")] = "160,320,640",
+    bundle: BundleOption = None,
+) -> None:
+    """Peak memory on the series repeated to more and more slices."""
+    room = load_room("autosam_edge_benchmarks.segment_scan", "bench")
+    counts = [int(part) for part in slices.split(",")]
+    result = room.measure_growth(scan, counts, bundle=bundle, say=Stages().say)
+    for run in result["runs"]:
+        print(f"{run['slices']:>6} slices {run['peak_rss_mb']:8.0f} MB")
+    for step in result["growth"]:
+        own = step["arrays_mb_per_slice"]
+        print(f"{step['from']} to {step['to']}: {step['mb_per_slice']:.3f} MB a slice; the arrays themselves take {own:.3f}")
+    _write(result, out)
+
+
+def _write(result: dict[str, Any], out: Path | None) -> None:
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps(result, indent=1) + "\n")

@@ -1,0 +1,32 @@
+"""The one door to the parts of the distribution that an extra brings."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+from autosam_edge.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+
+def load_room(module: str, extra: str) -> ModuleType:
+    """Import a module of another room.
+
+    Args:
+        module: Such as ``autosam_edge_export.export``.
+        extra: The extra that brings what it needs.
+
+    Raises:
+        MissingExtraError: A third party is not installed (AE-EXTRA-001). An error in our own code is raised as it is.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").split(".")[0]
+        if missing.startswith("autosam_edge"):
+            raise
+        raise MissingExtraError(
+            "AE-EXTRA-001", f"this command needs {missing}, which is not installed.", remedy=f"pip install 'autosam-edge[{extra}]'"
+        ) from error

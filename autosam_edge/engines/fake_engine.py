@@ -1,0 +1,39 @@
+"""An engine without a network, for tests of everything around it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+
+
+class ThresholdEngine:
+    """Labels a voxel by its HU: class ``k`` lies around ``centers_hu[k]``.
+
+    Its answer depends on nothing but the voxel, so whatever the tiles, the blend must return the same labels.
+
+    Args:
+        centers_hu: One value per class, HU; the background's first.
+        width_hu: How far a class reaches; the logit is ``-((hu - center) / width)^2``.
+    """
+
+    def __init__(self, centers_hu: Sequence[float], *, width_hu: float = 25.0) -> None:
+        self._centers = np.asarray(centers_hu, dtype=np.float32)
+        self._width = np.float32(width_hu)
+        self.calls = 0
+
+    @property
+    def description(self) -> dict[str, str]:
+        """See :class:`~autosam_edge.engines.engine.Engine`."""
+        return {"name": "threshold", "version": "1", "precision": "fp32", "threads": "1", "sha256": ""}
+
+    def run(self, tile: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """See :class:`~autosam_edge.engines.engine.Engine`."""
+        self.calls += 1
+        distance = (tile[None] - self._centers[:, None, None, None]) / self._width
+        return np.asarray(-(distance * distance), dtype=np.float32)

@@ -1,0 +1,90 @@
+"""The error tree of the runtime.
+
+::
+
+    AutosamEdgeError                    exit code
+    |-- InputError(ValueError)          3   the scan cannot be read rightly: AE-INPUT-*, AE-DICOM-*, AE-NIFTI-*, AE-NRRD-*
+    |-- BundleError(ValueError)         4   the model bundle is broken, altered or unknown: AE-BUNDLE-*
+    |-- EngineError(RuntimeError)       5   the inference engine failed or is absent: AE-ENGINE-*
+    |-- BudgetError(MemoryError)        6   the memory budget is too small for the plan: AE-MEMORY-*
+    |-- OutputError(OSError)            7   the results cannot be written: AE-OUTPUT-*
+    |-- MissingExtraError(ImportError)  8   an optional part is not installed: AE-EXTRA-*
+    |-- ExportError(RuntimeError)       9   a student cannot be exported, or the artifact is not equal to it: AE-EXPORT-*
+    `-- CancelledError(RuntimeError)  130   the caller asked to stop: AE-CANCEL-*
+
+Every error carries a stable code, says in one line what was found and what was expected, and gives a remedy. No message holds
+patient data: tags are named, their values are not shown. All codes stand in ``docs/errors.md``; a test keeps that page complete.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class AutosamEdgeError(Exception):
+    """Base of every error that this package raises on purpose.
+
+    Args:
+        code: Stable identifier such as ``AE-DICOM-003``.
+        message: One line: what was found, what was expected.
+        remedy: One line: what the caller can do.
+    """
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, code: str, message: str, *, remedy: str) -> None:
+        super().__init__(code, message, remedy)
+        self.code = code
+        self.message = message
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.message} Remedy: {self.remedy}"
+
+
+class InputError(AutosamEdgeError, ValueError):
+    """The input is not a CT volume that can be read rightly."""
+
+    exit_code = 3
+
+
+class BundleError(AutosamEdgeError, ValueError):
+    """The model bundle is missing, altered, or does not follow the schema."""
+
+    exit_code = 4
+
+
+class EngineError(AutosamEdgeError, RuntimeError):
+    """The inference engine is not available or failed."""
+
+    exit_code = 5
+
+
+class BudgetError(AutosamEdgeError, MemoryError):
+    """The plan needs more memory than the caller allows."""
+
+    exit_code = 6
+
+
+class OutputError(AutosamEdgeError, OSError):
+    """The results cannot be written; nothing was left behind."""
+
+    exit_code = 7
+
+
+class MissingExtraError(AutosamEdgeError, ImportError):
+    """A command needs an optional part of the distribution."""
+
+    exit_code = 8
+
+
+class ExportError(AutosamEdgeError, RuntimeError):
+    """A student cannot be exported, or the artifact is not equal to it."""
+
+    exit_code = 9
+
+
+class CancelledError(AutosamEdgeError, RuntimeError):
+    """The caller asked to stop; nothing was left behind."""
+
+    exit_code = 130

@@ -1,0 +1,121 @@
+"""Grids in patient space: where a voxel lies, which way an array is turned.
+
+Array order is (D, H, W) = (z, y, x) everywhere and index order equals array order. World axes are LPS in millimeters, as in DICOM
+(PS3.3 C.7.6.2.1.1): x to the patient's left, y to posterior, z to superior.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+Shape = tuple[int, int, int]
+FloatMatrix = npt.NDArray[np.float64]
+
+_CANONICAL_WORLD_AXIS = (2, 1, 0)  # array axis D runs along world z, H along y, W along x
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """A regular lattice of voxels in patient space.
+
+    Args:
+        shape: Voxels along (D, H, W), each at least 1.
+        affine: 4x4 float64, mm. ``affine @ (d, h, w, 1)`` is the LPS position of the center of voxel ``[d, h, w]``.
+
+    Raises:
+        ValueError: The shape is empty or the affine is not finite and invertible.
+    """
+
+    shape: Shape
+    affine: FloatMatrix
+
+    def __post_init__(self) -> None:
+        affine = np.array(self.affine, dtype=np.float64)
+        if len(self.shape) != 3 or min(self.shape) < 1:
+            raise ValueError(f"a grid has three sides of at least one voxel, not {self.shape}")
+        if affine.shape != (4, 4) or not np.isfinite(affine).all() or not np.array_equal(affine[3], (0, 0, 0, 1)):
+            raise ValueError("an affine is a finite 4x4 matrix whose last row is 0 0 0 1")
+        if abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+            raise ValueError("an affine has three independent axes")
+        affine.setflags(write=False)
+        object.__setattr__(self, "shape", tuple(int(side) for side in self.shape))
+        object.__setattr__(self, "affine", affine)
+
+    @cached_property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Distance between voxel centers along (D, H, W) in mm."""
+        d, h, w = (float(np.linalg.norm(self.affine[:3, axis])) for axis in range(3))
+        return d, h, w
+
+    @cached_property
+    def voxel_ml(self) -> float:
+        """Volume of one voxel in milliliters."""
+        return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000.0
+
+    @cached_property
+    def direction(self) -> FloatMatrix:
+        """3x3 matrix whose columns are the unit vectors of the (D, H, W) axes in LPS."""
+        return np.asarray(self.affine[:3, :3] / np.asarray(self.spacing_mm), dtype=np.float64)
+
+    def same_as(self, other: Grid, *, tolerance_mm: float = 1e-4) -> bool:
+        """Whether both grids have the same shape and place every corner within ``tolerance_mm``."""
+        if self.shape != other.shape:
+            return False
+        corners = np.array([[d, h, w, 1] for d in (0, 1) for h in (0, 1) for w in (0, 1)], dtype=np.float64)
+        corners[:, :3] *= np.asarray(self.shape) - 1
+        return bool(np.abs(corners @ (self.affine - other.affine).T).max() <= tolerance_mm)
+
+
+@dataclass(frozen=True)
+class Orientation:
+    """The flips and the permutation that bring an array to canonical orientation, and back.
+
+    Canonical: W to the patient's left, H to posterior, D to superior. Nothing is interpolated.
+
+    Args:
+        permutation: For each canonical axis, the array axis that it comes from.
+        flips: For each canonical axis, whether it runs the other way in the array.
+    """
+
+    permutation: tuple[int, int, int]
+    flips: tuple[bool, bool, bool]
+
+    @classmethod
+    def of(cls, grid: Grid) -> Orientation:
+        """Find the canonical orientation that is nearest to an arbitrarily rotated grid.
+
+        Raises:
+            ValueError: Two axes point so nearly the same way that no unique answer exists (rotation by 45 degrees is still fine).
+        """
+        cosines = np.abs(grid.direction)
+        candidates = [(0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0)]
+        # The permutation with the largest sum of |cosine| is the nearest one; ties fall to the first, hence deterministic.
+        best = max(candidates, key=lambda p: sum(cosines[_CANONICAL_WORLD_AXIS[k], p[k]] for k in range(3)))
+        flips = tuple(bool(grid.direction[_CANONICAL_WORLD_AXIS[k], best[k]] < 0) for k in range(3))
+        return cls(best, (flips[0], flips[1], flips[2]))
+
+    def to_canonical(self, array: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+        """View of a (D, H, W) array in canonical orientation: no copy."""
+        turned = array.transpose(self.permutation)
+        return turned[tuple(slice(None, None, -1) if flip else slice(None) for flip in self.flips)]
+
+    def from_canonical(self, array: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+        """View of a canonical array in the orientation of the input: no copy. Inverse of :meth:`to_canonical`."""
+        flipped = array[tuple(slice(None, None, -1) if flip else slice(None) for flip in self.flips)]
+        return flipped.transpose(tuple(int(axis) for axis in np.argsort(self.permutation)))
+
+    def canonical_grid(self, grid: Grid) -> Grid:
+        """The grid of :meth:`to_canonical`'s result."""
+        columns = [grid.affine[:3, axis] * (-1.0 if flip else 1.0) for axis, flip in zip(self.permutation, self.flips, strict=True)]
+        corner = [0.0, 0.0, 0.0]
+        for axis, flip in zip(self.permutation, self.flips, strict=True):
+            corner[axis] = float(grid.shape[axis] - 1) if flip else 0.0
+        affine = np.eye(4)
+        affine[:3, :3] = np.stack(columns, axis=1)
+        affine[:3, 3] = (grid.affine @ np.array([*corner, 1.0]))[:3]
+        d, h, w = (grid.shape[axis] for axis in self.permutation)
+        return Grid((d, h, w), affine)

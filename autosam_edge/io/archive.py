@@ -1,0 +1,114 @@
+"""Unpack a zip of DICOM files into a private folder, trusting nothing that the archive says about itself."""
+
+from __future__ import annotations
+
+import shutil
+import stat
+import tempfile
+import weakref
+import zipfile
+import zlib
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from autosam_edge.errors import InputError
+
+if TYPE_CHECKING:
+    from typing import IO
+
+MAX_ENTRIES = 20_000
+MAX_BYTES = 8 << 30  # the largest volume that is read, four times
+MAX_RATIO = 100  # CT deflates two- to tenfold, a bomb a thousandfold
+_FREE_BYTES = 64 << 20  # below this size the ratio does not matter
+_CHUNK = 1 << 20
+
+
+class UnpackedZip:
+    """The files of a zip archive in a temporary folder that is removed with this object, or when Python ends.
+
+    Args:
+        path: The archive.
+
+    Raises:
+        InputError: An entry is unsafe (AE-INPUT-006), the archive is larger than reasonable (AE-INPUT-007), it is damaged, encrypted or
+            of an unknown method (AE-INPUT-008), or it cannot be read or stored (AE-INPUT-003).
+    """
+
+    root: Path
+
+    def __init__(self, path: Path) -> None:
+        self.root = Path(tempfile.mkdtemp(prefix="autosam-edge-"))
+        self._finalizer = weakref.finalize(self, shutil.rmtree, self.root, ignore_errors=True)
+        try:
+            _unpack(path, self.root)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Remove the folder now."""
+        self._finalizer()
+
+
+def _unpack(path: Path, root: Path) -> None:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+            if len(entries) > MAX_ENTRIES:
+                raise _too_large(f"{len(entries)} entries, expected at most {MAX_ENTRIES}")
+            targets = [_target(entry, root) for entry in entries]
+            files = [target for target in targets if target is not None]
+            if len({str(file).casefold() for file in files}) != len(files):
+                raise _unsafe("two entries of one name")
+            total = 0
+            budget = min(MAX_BYTES, max(_FREE_BYTES, MAX_RATIO * path.stat().st_size))
+            for entry, target in zip(entries, targets, strict=True):
+                if target is not None:
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    with archive.open(entry) as source, target.open("xb") as sink:
+                        total += _copy(source, sink, budget - total)
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        raise InputError(
+            "AE-INPUT-008",
+            f"the zip archive is damaged, encrypted or of an unknown method ({type(error).__name__}).",
+            remedy="Copy the archive again, or unpack it and give the folder.",
+        ) from error
+    except OSError as error:
+        raise InputError(
+            "AE-INPUT-003",
+            f"the zip archive cannot be unpacked ({type(error).__name__}).",
+            remedy="Check the space in the temporary folder (TMPDIR), or unpack the archive and give the folder.",
+        ) from error
+
+
+def _target(entry: zipfile.ZipInfo, root: Path) -> Path | None:
+    """Where an entry goes, None for a folder."""
+    name = entry.filename.replace("\\", "/")
+    parts = PurePosixPath(name).parts
+    kind = stat.S_IFMT(entry.external_attr >> 16)
+    if name.startswith("/") or ".." in parts or ":" in name or any(ord(letter) < 32 for letter in name):
+        raise _unsafe("an entry whose path leads out of the archive")
+    if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+        raise _unsafe("an entry that is a link or a device")
+    if entry.is_dir() or not parts:
+        return None
+    return root.joinpath(*parts)
+
+
+def _copy(source: IO[bytes], sink: IO[bytes], budget: int) -> int:
+    """Copy and count the bytes that really come out, as sizes in the archive's directory can lie."""
+    copied = 0
+    while chunk := source.read(_CHUNK):
+        copied += len(chunk)
+        if copied > budget:
+            raise _too_large(f"contents of more than {MAX_BYTES >> 30} GiB or {MAX_RATIO} times its own size")
+        sink.write(chunk)
+    return copied
+
+
+def _unsafe(what: str) -> InputError:
+    return InputError("AE-INPUT-006", f"the zip archive holds {what}.", remedy="Do not trust this archive; pack the series again.")
+
+
+def _too_large(what: str) -> InputError:
+    return InputError("AE-INPUT-007", f"the zip archive has {what}.", remedy="Pack one series only, or unpack it and give the folder.")

@@ -1,0 +1,251 @@
+"""Which sections of a scan to show, and how each becomes a picture with the organs on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from PIL import Image
+
+from autosam_edge.geometry import Orientation
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+
+    from autosam_edge.geometry import Grid
+    from autosam_edge.volume import Label, Segmentation, Volume
+
+Plane = Literal["axial", "coronal", "sagittal"]
+Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]  # half-open, canonical (D, H, W)
+
+WINDOW_HU = (400.0, 40.0)  # width and level of the usual abdominal soft-tissue window
+_AXIS: dict[Plane, int] = {"axial": 0, "coronal": 1, "sagittal": 2}
+_LETTERS = ("LR", "PA", "SI")  # of the positive and the negative direction along x, y, z of LPS
+_FILL, _LINE = 62, 250  # opacity of 255: tissue stays readable under the fill, the contour is crisp
+_BODY_HU = -300.0
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """One section through the scan, cropped, as a reader sees it.
+
+    Args:
+        plane: Which way it cuts.
+        index: Position along the canonical axis.
+        hu: (rows, columns) HU, first row on top, first column on the left.
+        labels: (rows, columns) uint8.
+        spacing_mm: Between rows and between columns.
+        caption: Slice number on the input's own grid and position, such as ``76/131  S 120.5 mm``.
+        letters: Patient directions at the left, right, top and bottom edge.
+    """
+
+    plane: Plane
+    index: int
+    hu: npt.NDArray[np.generic]
+    labels: npt.NDArray[np.uint8]
+    spacing_mm: tuple[float, float]
+    caption: str
+    letters: tuple[str, str, str, str]
+
+    @property
+    def size_mm(self) -> tuple[float, float]:
+        """Width and height."""
+        rows, columns = self.labels.shape
+        return columns * self.spacing_mm[1], rows * self.spacing_mm[0]
+
+
+class Sections:
+    """A scan and its labels turned to canonical orientation, ready to be cut; nothing is copied."""
+
+    def __init__(self, volume: Volume, segmentation: Segmentation) -> None:
+        self._input = volume.grid
+        self._orientation = Orientation.of(volume.grid)
+        self.grid: Grid = self._orientation.canonical_grid(volume.grid)
+        self._hu = self._orientation.to_canonical(volume.hu)
+        self._labels = self._orientation.to_canonical(segmentation.labels)
+        self._profiles = _profiles(self._labels, self.grid)
+        self.box = self._crop()
+
+    @property
+    def found(self) -> bool:
+        """Whether any voxel carries a label."""
+        return bool(self._profiles[0].any())
+
+    def size_mm(self, plane: Plane) -> tuple[float, float]:
+        """Width and height of every section along a plane."""
+        height, width = ((self.box[k][1] - self.box[k][0]) * self.grid.spacing_mm[k] for k in range(3) if k != _AXIS[plane])
+        return width, height
+
+    def choose(self, plane: Plane, count: int) -> list[View]:
+        """Up to ``count`` sections that together show every organ near its largest cut, in reading order.
+
+        Axial from superior to inferior, coronal from anterior to posterior, sagittal from right to left.
+        """
+        axis = _AXIS[plane]
+        low, high = self.box[axis]
+        indices = _spread(self._profiles[axis][low:high], count, middle=plane != "axial")
+        ordered = sorted((low + index for index in indices), reverse=plane == "axial")
+        return [self._cut(plane, index) for index in ordered]
+
+    def _cut(self, plane: Plane, index: int) -> View:
+        axis = _AXIS[plane]
+        window = tuple(slice(index, index + 1) if k == axis else slice(*self.box[k]) for k in range(3))
+        row_axis, column_axis = (k for k in range(3) if k != axis)
+        hu, labels = (np.squeeze(array[window], axis=axis) for array in (self._hu, self._labels))
+        row_direction = self.grid.direction[:, row_axis]
+        if row_axis == 0:  # superior on top
+            hu, labels, row_direction = hu[::-1], labels[::-1], -row_direction
+        column_direction = self.grid.direction[:, column_axis]
+        letters = tuple(_letters(vector) for vector in (-column_direction, column_direction, -row_direction, row_direction))
+        return View(
+            plane=plane,
+            index=index,
+            hu=hu,
+            labels=labels.astype(np.uint8, copy=False),
+            spacing_mm=(self.grid.spacing_mm[row_axis], self.grid.spacing_mm[column_axis]),
+            caption=self._caption(axis, index),
+            letters=(letters[0], letters[1], letters[2], letters[3]),
+        )
+
+    def _caption(self, axis: int, index: int) -> str:
+        """The number a user counts to in the input, and the position of the section's center along the nearest world axis."""
+        size = self.grid.shape[axis]
+        number = size - index if self._orientation.flips[axis] else index + 1
+        center = [(side - 1) / 2 for side in self.grid.shape]
+        center[axis] = index
+        world = 2 - axis
+        position = float((self.grid.affine @ np.array([*center, 1.0]))[world])
+        return f"{number}/{size}   {_LETTERS[world][0 if position >= 0 else 1]} {abs(position):.1f} mm"
+
+    def _crop(self) -> Box:
+        """The body without table and air, all of the labels, and along z the labeled part with a margin when there is one."""
+        body = _body_box(self._hu, self.grid)
+        sides = []
+        for axis in range(3):
+            margin = int(np.ceil((30.0 if axis == 0 else 8.0) / self.grid.spacing_mm[axis]))
+            labeled = np.flatnonzero(self._profiles[axis].any(axis=1))
+            low, high = body[axis]
+            if labeled.size and axis == 0:
+                low, high = int(labeled[0]), int(labeled[-1]) + 1
+            elif labeled.size:
+                low, high = min(low, int(labeled[0])), max(high, int(labeled[-1]) + 1)
+            sides.append((max(0, low - margin), min(self.grid.shape[axis], high + margin)))
+        return sides[0], sides[1], sides[2]
+
+
+def _profiles(labels: npt.NDArray[np.generic], grid: Grid) -> list[npt.NDArray[np.float64]]:
+    """Per canonical axis an array (side, 256): how much of each label lies in each section, from every second voxel in H and W."""
+    step = 2 if min(grid.shape[1:]) >= 128 else 1
+    thinned = np.ascontiguousarray(labels[:, ::step, ::step])
+    places = np.unravel_index(np.flatnonzero(thinned), thinned.shape)
+    values = thinned[places].astype(np.intp)
+    profiles = []
+    for axis in range(3):
+        place = places[axis] * (1 if axis == 0 else step)
+        counts = np.bincount(place * 256 + values, minlength=grid.shape[axis] * 256).reshape(-1, 256).astype(np.float64)
+        if axis and step == 2:  # the voxels between the sampled ones count like their neighbors
+            counts[1::2] = counts[0 : 2 * (len(counts) // 2) : 2]
+        profiles.append(counts)
+    return profiles
+
+
+def _body_box(hu: npt.NDArray[np.generic], grid: Grid) -> Box:
+    """Bounds of the body, found on a thinned copy; an opening removes the sheets of the table. The whole scan when there is no body."""
+    steps = [max(1, side // limit) for side, limit in zip(grid.shape, (24, 128, 128), strict=True)]
+    thinned = hu[:: steps[0], :: steps[1], :: steps[2]]
+    body = thinned.astype(np.float32) > max(_BODY_HU, float(thinned.min()) + 10.0)  # some data sets come clipped to a window above -300 HU
+    if min(body.shape[1:]) < 16:
+        return (0, grid.shape[0]), (0, grid.shape[1]), (0, grid.shape[2])
+    core = body[:, :-2, 1:-1] & body[:, 1:-1, 1:-1] & body[:, 2:, 1:-1] & body[:, 1:-1, :-2] & body[:, 1:-1, 2:]
+    core = core[:, :-2, :] & core[:, 2:, :]  # a table is thin from front to back
+    found = [np.flatnonzero(core.any(axis=tuple(k for k in range(3) if k != axis))) for axis in range(3)]
+    if not found[0].size:
+        return (0, grid.shape[0]), (0, grid.shape[1]), (0, grid.shape[2])
+    offsets = (0, 2, 1)  # what the shifted slices above cut off in front
+    sides = [
+        (int(max(0, (place[0] + offset - 2 * offset) * step)), int(min(side, (place[-1] + 2 * offset + 1) * step)))
+        for place, offset, step, side in zip(found, offsets, steps, grid.shape, strict=True)
+    ]
+    return (0, grid.shape[0]), sides[1], sides[2]
+
+
+def _spread(profile: npt.NDArray[np.float64], count: int, *, middle: bool) -> list[int]:
+    """Sections to show: each next one adds most to the best cut of every organ so far, and keeps away from those already chosen.
+
+    Args:
+        profile: (sections, labels) amounts.
+        count: How many to choose at most.
+        middle: Without any organ, keep to the middle third.
+    """
+    sections = len(profile)
+    count = min(count, sections)
+    organs = profile[:, profile.any(axis=0)]
+    if not organs.size:
+        margin = (0.35 if middle else 0.1) * (sections - 1)
+        return [int(place) for place in np.unique(np.linspace(margin, sections - 1 - margin, count).round().astype(int))]
+    share = organs / organs.max(axis=0)
+    used = np.flatnonzero(share.any(axis=1))
+    gap = max(1.0, (used[-1] - used[0]) / (1.6 * count))
+    best = np.zeros(share.shape[1])
+    chosen: list[int] = []
+    places = np.arange(sections)
+    while len(chosen) < count:
+        distance = np.min([np.abs(places - place) for place in chosen], axis=0) if chosen else np.full(sections, np.inf)
+        free = distance >= gap
+        if not free.any():
+            gap /= 2
+            if gap < 1:
+                break
+            continue
+        gain = np.maximum(share - best, 0).sum(axis=1) + 1e-3 * share.sum(axis=1)
+        pick = int(np.argmax(np.where(free, gain, -1.0)))
+        chosen.append(pick)
+        best = np.maximum(best, share[pick])
+    return chosen
+
+
+def _letters(vector: npt.NDArray[np.float64]) -> str:
+    """Patient direction of a unit vector: one letter, or two when it is more than 15 degrees off the axis (PS3.3 C.7.6.1.1.1)."""
+    order = np.argsort(-np.abs(vector), kind="stable")
+    return "".join(_LETTERS[axis][0 if vector[axis] > 0 else 1] for axis in order[:2] if abs(vector[axis]) > np.sin(np.radians(15.0)))
+
+
+def render(view: View, table: Sequence[Label], size: tuple[int, int]) -> Image.Image:
+    """The section in gray under its organs: a translucent fill and an anti-aliased contour that follows the interpolated border.
+
+    Args:
+        view: What to show.
+        table: Label table with colors.
+        size: Width and height in pixels.
+    """
+    width_hu, level_hu = WINDOW_HU
+    shown = np.clip((view.hu.astype(np.float32) - (level_hu - width_hu / 2)) * (255.0 / width_hu), 0, 255).astype(np.uint8)
+    image = Image.fromarray(shown).resize(size, Image.Resampling.BICUBIC).convert("RGB")
+    rows, columns = view.labels.shape
+    scale = (size[0] / columns, size[1] / rows)
+    for label in table:
+        mask = view.labels == label.value
+        on_rows, on_columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+        if not on_rows.size:
+            continue
+        # One voxel more on each side, so that the interpolated border has room.
+        left, right = max(0, int((on_columns[0] - 1) * scale[0])), min(size[0], int(np.ceil((on_columns[-1] + 2) * scale[0])))
+        top, bottom = max(0, int((on_rows[0] - 1) * scale[1])), min(size[1], int(np.ceil((on_rows[-1] + 2) * scale[1])))
+        source = (left / scale[0], top / scale[1], min(columns, right / scale[0]), min(rows, bottom / scale[1]))
+        fine = Image.fromarray(mask.view(np.uint8) * 255).resize(
+            (2 * (right - left), 2 * (bottom - top)), Image.Resampling.BICUBIC, box=source
+        )
+        image.paste(label.color, (left, top), _opacity(np.asarray(fine) >= 128))
+    return image
+
+
+def _opacity(mask: npt.NDArray[np.bool_]) -> Image.Image:
+    """Fill and contour of a mask of twice the size, as an alpha channel."""
+    inner = np.pad(mask, 3)
+    for _ in range(3):
+        inner = inner[1:-1, 1:-1] & inner[:-2, 1:-1] & inner[2:, 1:-1] & inner[1:-1, :-2] & inner[1:-1, 2:]
+    alpha = np.where(inner, _FILL, _LINE) * mask
+    return Image.fromarray(alpha.astype(np.uint8)).reduce(2)

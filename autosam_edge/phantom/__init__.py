@@ -1,0 +1,134 @@
+"""A CT-like abdomen whose anatomy is known in closed form: for the demonstration, for tests, and for a part of the training mix.
+
+No patient data went into it. Every structure is an implicit function of the position; the label of a voxel is the sign of that
+function at its center, later structures over earlier ones. The same seed gives the same phantom.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from autosam_edge.geometry import Grid, Orientation, Shape
+from autosam_edge.phantom.anatomy import paint_abdomen
+from autosam_edge.phantom.render import Canvas, Warp, add_noise, smooth_noise
+from autosam_edge.volume import Source, Volume
+
+ORGANS = (
+    "spleen",
+    "kidney_right",
+    "kidney_left",
+    "gallbladder",
+    "esophagus",
+    "liver",
+    "stomach",
+    "aorta",
+    "inferior_vena_cava",
+    "portal_and_splenic_vein",
+    "pancreas",
+    "adrenal_gland_right",
+    "adrenal_gland_left",
+)
+"""Names of the labels 1 to 13."""
+
+CANONICAL = Orientation((0, 1, 2), (False, False, False))
+
+_CENTER_XY_MM = (0.0, -42.0)
+_FIELD_OF_VIEW_MM = 400.0
+
+__all__ = ["CANONICAL", "ORGANS", "Phantom", "make_phantom"]
+
+
+@dataclass(frozen=True, eq=False)
+class Phantom:
+    """A synthetic CT scan and its true labels.
+
+    Args:
+        volume: int16 HU.
+        labels: (D, H, W) uint8 on the volume's grid; 0 is the background, ``k`` is ``ORGANS[k - 1]``.
+    """
+
+    volume: Volume
+    labels: npt.NDArray[np.uint8]
+
+    def __post_init__(self) -> None:
+        if self.labels.shape != self.volume.shape or self.labels.dtype != np.uint8:
+            raise ValueError(f"labels are uint8 of shape {self.volume.shape}, not {self.labels.dtype} of {self.labels.shape}")
+        self.labels.setflags(write=False)
+
+
+def make_phantom(
+    seed: int = 0,
+    *,
+    spacing_mm: tuple[float, float, float] = (3.0, 1.5, 1.5),
+    shape: Shape | None = None,
+    orientation: Orientation = CANONICAL,
+) -> Phantom:
+    """Make a portal-venous CT of an abdomen, from the bases of the lungs to the upper pelvis.
+
+    Args:
+        seed: Which patient: size, organs, bowel, contrast and noise all follow from it.
+        spacing_mm: Voxel spacing along the canonical (D, H, W), mm.
+        shape: Voxels along the canonical (D, H, W), around the middle of the abdomen; by default the whole phantom.
+        orientation: How the array is turned in memory; the positions in the world do not depend on it.
+
+    Returns:
+        The scan and its true labels.
+
+    Raises:
+        ValueError: The spacing or the shape is not positive.
+
+    Example:
+        >>> phantom = make_phantom(seed=1, spacing_mm=(6.0, 4.0, 4.0))
+        >>> phantom.volume.hu.dtype
+        dtype('int16')
+    """
+    if min(spacing_mm) <= 0:
+        raise ValueError(f"the spacing must be positive, not {spacing_mm} mm")
+    rng = np.random.default_rng(seed)
+    height_mm = float(rng.uniform(305.0, 350.0))
+    bottom_mm = float(rng.uniform(-150.0, -130.0))
+    if shape is None:
+        side = [max(1, round(extent / step)) for extent, step in zip((height_mm, *[_FIELD_OF_VIEW_MM] * 2), spacing_mm, strict=True)]
+        shape = (side[0], side[1], side[2])
+    affine = np.zeros((4, 4))
+    affine[[2, 1, 0], [0, 1, 2]] = spacing_mm  # world (x, y, z) from index (d, h, w)
+    middle = np.array([*_CENTER_XY_MM, bottom_mm + height_mm / 2])
+    affine[:3, 3] = middle - affine[:3, :3] @ ((np.asarray(shape) - 1) / 2)
+    affine[3, 3] = 1.0
+    grid = Grid(shape, affine)
+
+    scale = rng.uniform(0.94, 1.04), rng.uniform(0.86, 1.06), rng.uniform(0.92, 1.08)
+    canvas = Canvas(grid, Warp.draw(rng, scale=scale))
+    paint_abdomen(canvas, rng)
+    _finish(canvas.hu, rng, spacing_mm)
+    hu = np.clip(np.rint(canvas.hu), -1024, 3071).astype(np.int16)
+
+    turned = _turned(grid, orientation)
+    volume = Volume(np.ascontiguousarray(orientation.from_canonical(hu)), turned, Source("array"))
+    return Phantom(volume, np.ascontiguousarray(orientation.from_canonical(canvas.labels)).astype(np.uint8, copy=False))
+
+
+def _finish(hu: npt.NDArray[np.float32], rng: np.random.Generator, spacing_mm: tuple[float, float, float]) -> None:
+    """Add texture to the tissue and noise to everything, in place."""
+    texture = smooth_noise(rng, (hu.shape[0], hu.shape[1], hu.shape[2]), spacing_mm, grain_mm=7.0)
+    texture *= np.float32(rng.uniform(1.0, 3.5))
+    texture *= hu > -300
+    hu += texture
+    add_noise(hu, rng, spacing_mm, sigma_hu=float(rng.uniform(8.0, 15.0)))
+
+
+def _turned(grid: Grid, orientation: Orientation) -> Grid:
+    """The grid of an array that ``orientation`` brings back to the canonical ``grid``."""
+    affine = np.eye(4)
+    sides = [0, 0, 0]
+    affine[:3, 3] = grid.affine[:3, 3]
+    for canonical, (axis, flip) in enumerate(zip(orientation.permutation, orientation.flips, strict=True)):
+        column = grid.affine[:3, canonical]
+        sides[axis] = grid.shape[canonical]
+        affine[:3, axis] = -column if flip else column
+        if flip:
+            affine[:3, 3] += column * (grid.shape[canonical] - 1)
+    return Grid((sides[0], sides[1], sides[2]), affine)

@@ -1,0 +1,151 @@
+"""From class probabilities on the model's grid to labels on the input grid, slice by slice and exactly.
+
+The reference is plain: interpolate every class linearly to every input voxel and take the largest. Doing that costs classes x voxels.
+Two facts make it cheap without changing one label:
+
+- Linear interpolation is a convex combination. Where the four corners of a cell have the same winner, that class wins in the whole
+  cell. Only cells that an organ's border crosses need the sum over classes.
+- The winner's probability is at least 1 / classes. A class that stays below that in a whole slice cannot win in it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from autosam_edge.geometry import Shape
+
+FloatArray = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class AxisMap:
+    """Linear interpolation along one axis: output voxel ``k`` lies between model voxels ``lower[k]`` and ``lower[k] + 1``.
+
+    Args:
+        positions: (M,) where the model's voxels lie, in input indices.
+        side: Number of input voxels N.
+        start, stop: The model's voxels that hold probabilities (the body box); beyond them all is background.
+    """
+
+    positions: npt.NDArray[np.float64]
+    side: int
+    start: int
+    stop: int
+
+    @cached_property
+    def coordinates(self) -> npt.NDArray[np.float64]:
+        """(N,) positions of the input voxels in model indices."""
+        step = float(self.positions[1] - self.positions[0]) if len(self.positions) > 1 else 1.0
+        return (np.arange(self.side) - float(self.positions[0])) / step
+
+    @cached_property
+    def covered(self) -> slice:
+        """The input voxels that the box covers: those within half a model voxel of it, or within the outermost one."""
+        lowest = -np.inf if self.start == 0 else self.start - 0.5
+        highest = np.inf if self.stop == len(self.positions) else self.stop - 0.5
+        inside = np.flatnonzero((self.coordinates >= lowest) & (self.coordinates <= highest))
+        return slice(int(inside[0]), int(inside[-1]) + 1) if len(inside) else slice(0, 0)
+
+    @cached_property
+    def lower(self) -> npt.NDArray[np.intp]:
+        """(covered,) index of the lower neighbor, relative to ``start``."""
+        inside = np.clip(self.coordinates[self.covered], self.start, self.stop - 1) - self.start
+        return np.minimum(np.floor(inside).astype(np.intp), max(self.stop - self.start - 2, 0))
+
+    @cached_property
+    def fraction(self) -> FloatArray:
+        """(covered,) weight of the upper neighbor, 0 to 1."""
+        inside = np.clip(self.coordinates[self.covered], self.start, self.stop - 1) - self.start
+        return (inside - self.lower).astype(np.float32)
+
+
+class Restorer:
+    """Turns finished rows of probabilities into label slices of the canonical input grid.
+
+    Feed rows from the first to the last with :meth:`push`; only one row is kept between calls.
+
+    Args:
+        maps: Interpolation along (D, H, W).
+        labels: (D, H, W) uint8 canonical view of the output, zeros; written in place.
+    """
+
+    def __init__(self, maps: tuple[AxisMap, AxisMap, AxisMap], labels: npt.NDArray[np.uint8]) -> None:
+        self._depth, self._height, self._width = maps
+        self._labels = labels
+        self._kept: FloatArray | None = None
+        self._next_row = 0
+        self._next_slice = 0
+        rows, columns = self._height.lower, self._width.lower
+        self._cell_rows, self._cell_columns = rows[:, None], columns[None, :]
+
+    def push(self, rows: FloatArray) -> None:
+        """Take the next rows and write every slice that lies between rows known by now.
+
+        Args:
+            rows: (rows, C, H', W') float32 probabilities of the box, each voxel summing to 1.
+        """
+        known = rows if self._kept is None else np.concatenate([self._kept[None], rows])
+        first = self._next_row - (0 if self._kept is None else 1)
+        self._next_row += len(rows)
+        self._kept = rows[-1].copy()
+        total = self._depth.stop - self._depth.start
+        while self._next_slice < len(self._depth.lower):
+            lower = int(self._depth.lower[self._next_slice])
+            upper = min(lower + 1, total - 1)
+            if upper >= self._next_row:
+                return
+            weight = float(self._depth.fraction[self._next_slice])
+            below, above = known[lower - first], known[upper - first]
+            plane = below if weight == 0.0 else below * np.float32(1.0 - weight) + above * np.float32(weight)
+            target = self._labels[self._depth.covered.start + self._next_slice]
+            target[self._height.covered, self._width.covered] = self._plane_labels(plane)
+            self._next_slice += 1
+
+    def _plane_labels(self, plane: FloatArray) -> npt.NDArray[np.uint8]:
+        """Labels of one slice.
+
+        Args:
+            plane: (C, H', W') probabilities.
+
+        Returns:
+            (covered H, covered W) uint8.
+        """
+        possible = np.flatnonzero(plane.max(axis=(1, 2)) * len(plane) >= 1.0 - 1e-5)
+        if len(possible) == 1:
+            return np.full((len(self._height.lower), len(self._width.lower)), possible[0], dtype=np.uint8)
+        candidates = plane[possible]
+        winner = possible[candidates.argmax(axis=0)].astype(np.uint8)
+        low_h, low_w = winner.shape
+        down, right = min(1, low_h - 1), min(1, low_w - 1)
+        same = np.ones((max(low_h - 1, 1), max(low_w - 1, 1)), dtype=bool)
+        corner = winner[: same.shape[0], : same.shape[1]]
+        for i, j in ((0, right), (down, 0), (down, right)):
+            same &= corner == winner[i : i + same.shape[0], j : j + same.shape[1]]
+        result = corner[self._cell_rows, self._cell_columns]
+        y, x = np.nonzero(~same[self._cell_rows, self._cell_columns])
+        if len(y):
+            flat = candidates.reshape(len(possible), -1).T.copy()  # (H' * W', C): one voxel's classes side by side for the gather
+            base = self._height.lower[y] * low_w + self._width.lower[x]
+            v, u = self._height.fraction[y][:, None], self._width.fraction[x][:, None]
+            upper_line = flat[base] * (1 - u) + flat[base + right] * u
+            lower_line = flat[base + down * low_w] * (1 - u) + flat[base + down * low_w + right] * u
+            result[y, x] = possible[(upper_line * (1 - v) + lower_line * v).argmax(axis=1)]
+        return result
+
+
+def axis_maps(
+    positions: tuple[npt.NDArray[np.float64], ...], shape: Shape, box: tuple[slice, slice, slice]
+) -> tuple[AxisMap, AxisMap, AxisMap]:
+    """The three maps of a :class:`Restorer`.
+
+    Args:
+        positions: Of the model's voxels along each axis, in canonical input indices.
+        shape: Canonical input shape (D, H, W).
+        box: The part of the model's grid that holds probabilities.
+    """
+    d, h, w = (AxisMap(p, side, part.start, part.stop) for p, side, part in zip(positions, shape, box, strict=True))
+    return d, h, w

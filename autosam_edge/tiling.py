@@ -1,0 +1,81 @@
+"""Where the tiles lie and how they are weighted. The positions and weights are those of MONAI's ``sliding_window_inference``."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from autosam_edge.geometry import Shape
+
+Axis = tuple[int, ...]
+
+
+def tile_starts(side: int, patch: int, overlap: float) -> Axis:
+    """First voxel of each tile along one axis.
+
+    Args:
+        side: Voxels along the axis, at least ``patch``.
+        patch: Tile side.
+        overlap: Share of a tile that its neighbor covers again, 0 <= overlap < 1.
+
+    Returns:
+        Increasing starts; the last tile ends with the axis.
+    """
+    step = max(1, int(patch * (1.0 - overlap)))
+    count = 1 + math.ceil((side - patch) / step)
+    return tuple(min(index * step, side - patch) for index in range(count))
+
+
+def gaussian_weights(patch: Shape, *, sigma_scale: float = 0.125) -> npt.NDArray[np.float32]:
+    """Weight of each voxel of a tile, largest at its center (Isensee et al. 2021, nnU-Net).
+
+    Returns:
+        (D, H, W) float32, at least 1e-3 so that a voxel seen only by tile corners keeps a finite sum.
+    """
+    weights = np.ones((1, 1, 1), dtype=np.float32)
+    for axis, side in enumerate(patch):
+        offsets = np.arange(side, dtype=np.float32) - (side - 1) / 2.0
+        line = np.exp(offsets**2 / (-2.0 * (sigma_scale * side) ** 2)).astype(np.float32)
+        weights = weights * line.reshape([-1 if k == axis else 1 for k in range(3)])
+    return np.maximum(weights, 1e-3)
+
+
+@dataclass(frozen=True)
+class TilePlan:
+    """Tiles over a box, grouped in rows along D so that a rolling slab can hold one row at a time.
+
+    Args:
+        shape: Box of voxels (D, H, W) to cover.
+        patch: Tile (D, H, W).
+        overlap: See :func:`tile_starts`.
+    """
+
+    shape: Shape
+    patch: Shape
+    overlap: float
+
+    @property
+    def padded(self) -> Shape:
+        """The box grown to at least one tile."""
+        d, h, w = (max(side, patch) for side, patch in zip(self.shape, self.patch, strict=True))
+        return d, h, w
+
+    @property
+    def pad_before(self) -> Shape:
+        """Voxels of air in front of the box where it is smaller than a tile; the box sits in the middle."""
+        d, h, w = ((padded - side) // 2 for padded, side in zip(self.padded, self.shape, strict=True))
+        return d, h, w
+
+    @property
+    def starts(self) -> tuple[Axis, Axis, Axis]:
+        """Tile starts along D, H and W, in the padded box."""
+        d, h, w = (tile_starts(side, patch, self.overlap) for side, patch in zip(self.padded, self.patch, strict=True))
+        return d, h, w
+
+    @property
+    def tiles(self) -> int:
+        """Number of tiles."""
+        return math.prod(len(axis) for axis in self.starts)

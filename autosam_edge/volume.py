@@ -1,0 +1,120 @@
+"""A CT volume and a segmentation of it: values on a grid, with where they came from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from autosam_edge.geometry import Grid, Shape
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+RESEARCH_USE = "Research use only. Not a medical device; not for diagnosis or treatment."
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a volume came from, without patient data.
+
+    Args:
+        kind: ``dicom``, ``nifti``, ``nrrd`` or ``array``.
+        series_hash: SHA-256 of the series UID for DICOM, of the voxel values otherwise; hexadecimal, empty when unknown.
+        files: The files of the volume in slice order (one for a multi-frame object); DICOM SEG refers to them. Never printed.
+        keepalive: Whatever must live as long as ``files`` are needed, such as the folder that an archive was unpacked into.
+    """
+
+    kind: str = "array"
+    series_hash: str = ""
+    files: tuple[Path, ...] = field(default=(), repr=False)
+    keepalive: object = field(default=None, repr=False, compare=False)
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """An immutable CT volume in Hounsfield units.
+
+    Args:
+        hu: (D, H, W) int16, int32 or float32, HU.
+        grid: Where the voxels lie.
+        source: Where the values came from.
+        warnings: What the reader corrected or found odd, one sentence each.
+
+    Raises:
+        ValueError: The array does not fit the grid or has another type.
+    """
+
+    hu: npt.NDArray[Any]
+    grid: Grid
+    source: Source = field(default_factory=Source)
+    warnings: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.hu.shape != self.grid.shape:
+            raise ValueError(f"the array has shape {self.hu.shape}, the grid {self.grid.shape}")
+        if self.hu.dtype not in (np.int16, np.int32, np.float32):
+            raise ValueError(f"HU are int16, int32 or float32, not {self.hu.dtype}")
+        self.hu.setflags(write=False)
+
+    @property
+    def shape(self) -> Shape:
+        """Voxels along (D, H, W)."""
+        return self.grid.shape
+
+
+@dataclass(frozen=True)
+class Label:
+    """One organ in a label table.
+
+    Args:
+        value: 1 to 255; 0 is the background.
+        name: TotalSegmentator's name, such as ``kidney_left``.
+        snomed_code: SNOMED CT code of the structure, such as ``64033007``.
+        snomed_meaning: Its meaning, such as ``Kidney``.
+        laterality: ``left``, ``right`` or empty.
+        color: Display color, sRGB, 0 to 255.
+    """
+
+    value: int
+    name: str
+    snomed_code: str
+    snomed_meaning: str
+    laterality: str
+    color: tuple[int, int, int]
+
+    @property
+    def title(self) -> str:
+        """The name as a person writes it: ``Left kidney``."""
+        words = self.name.replace("_", " ")
+        if self.laterality:
+            words = f"{self.laterality} {words.removesuffix(self.laterality).strip()}"
+        return words[:1].upper() + words[1:]
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """Labels on the input's own grid.
+
+    Args:
+        labels: (D, H, W) uint8; 0 is the background, other values stand in ``table``.
+        grid: The grid of the input, unchanged.
+        table: The organs that the model knows.
+        provenance: Software, model, engine, parameters and input hash; JSON types only.
+        timings_s: Seconds per stage.
+        warnings: What the reader or the session found odd, one sentence each.
+    """
+
+    labels: npt.NDArray[np.uint8]
+    grid: Grid
+    table: tuple[Label, ...]
+    provenance: dict[str, Any] = field(default_factory=dict)
+    timings_s: dict[str, float] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.labels.shape != self.grid.shape or self.labels.dtype != np.uint8:
+            raise ValueError(f"labels are uint8 of shape {self.grid.shape}, not {self.labels.dtype} of {self.labels.shape}")
+        self.labels.setflags(write=False)

@@ -1,0 +1,1 @@
+"""Latency, memory and quality, measured by commands that write what they saw and where."""

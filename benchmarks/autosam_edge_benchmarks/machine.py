@@ -1,0 +1,32 @@
+"""What a figure was measured on: no host name, no user."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+
+def describe_machine() -> dict[str, Any]:
+    """Processor, cores, memory, system and the versions that matter."""
+    cpu = platform.processor()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        lines = dict(line.split(":", 1) for line in info.read_text().split("\n\n")[0].splitlines() if ":" in line)
+        named = {key.strip(): value.strip() for key, value in lines.items()}
+        cpu = f"{named.get('model name', cpu)} (family {named.get('cpu family', '?')}, model {named.get('model', '?')})"
+    packages = ("autosam-edge", "numpy", "onnxruntime", "pydicom", "highdicom")
+    return {
+        "cpu": cpu,
+        "cores": os.cpu_count(),
+        "memory_gb": round(psutil.virtual_memory().total / 1024**3, 1),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in packages},
+        "openblas_coretype": os.environ.get("OPENBLAS_CORETYPE", ""),
+        "load_average_at_start": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+    }

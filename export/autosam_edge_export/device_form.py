@@ -1,0 +1,50 @@
+"""The student as the device sees it: HU in, logits out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+
+class DeviceForm(nn.Module):
+    """Window and scale inside the graph, so that no app can get them wrong.
+
+    Args:
+        student: Maps (1, 1, D, H, W) in [0, 1] to logits (1, C, D, H, W).
+        window_hu: (low, high), HU.
+    """
+
+    def __init__(self, student: nn.Module, window_hu: tuple[float, float]) -> None:
+        super().__init__()
+        self.student = student
+        self.low, self.high = window_hu
+
+    def forward(self, image_hu: Tensor) -> Tensor:
+        """(1, 1, D, H, W) float32 HU -> (1, C, D, H, W) float32 logits."""
+        scaled = (image_hu.clamp(self.low, self.high) - self.low) * (1.0 / (self.high - self.low))
+        logits: Tensor = self.student(scaled)
+        return logits
+
+
+class TorchEngine:
+    """The trained student itself behind the runtime's engine protocol: what artifacts are compared with."""
+
+    def __init__(self, student: nn.Module, window_hu: tuple[float, float]) -> None:
+        self._model = DeviceForm(student, window_hu).eval()
+
+    @property
+    def description(self) -> dict[str, str]:
+        """See :class:`autosam_edge.engines.engine.Engine`."""
+        threads = str(torch.get_num_threads())
+        return {"name": "torch", "version": torch.__version__, "precision": "fp32", "threads": threads, "sha256": ""}
+
+    def run(self, tile: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """See :class:`autosam_edge.engines.engine.Engine`."""
+        with torch.inference_mode():
+            return np.asarray(self._model(torch.from_numpy(tile)[None, None])[0].numpy())

@@ -1,0 +1,48 @@
+"""Builders that several test files use."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+
+from autosam_edge.labels import BTCV_LABELS
+from autosam_edge.volume import RESEARCH_USE
+
+
+def manifest_dict(**changes):
+    """A valid manifest with two organs; ``changes`` replace top-level keys."""
+    artifact = b"not a model"
+    manifest = {
+        "schema_version": 1,
+        "name": "test-model",
+        "version": "1",
+        "license": "none",
+        "intended_use": RESEARCH_USE,
+        "training_data": "nothing",
+        "input": {
+            "modality": "CT",
+            "axes": "DHW",
+            "unit": "HU",
+            "spacing_mm": [3.0, 3.0, 3.0],
+            "window_hu": [-125.0, 275.0],
+            "resampling": "antialiased-linear",
+            "patch": [16, 16, 16],
+            "overlap": 0.5,
+            "blend": "gaussian",
+        },
+        "labels": [dataclasses.asdict(label) for label in BTCV_LABELS[:2]],
+        "artifacts": [{"target": "onnx", "precision": "fp32", "path": "onnx/fp32.onnx", "working_set_mb": 1.0}],
+        "files": {"onnx/fp32.onnx": hashlib.sha256(artifact).hexdigest()},
+        "provenance": {},
+    }
+    manifest.update(changes)
+    return manifest
+
+
+def write_bundle(folder, **changes):
+    """Write a bundle folder with :func:`manifest_dict`."""
+    (folder / "onnx").mkdir(parents=True)
+    (folder / "onnx" / "fp32.onnx").write_bytes(b"not a model")
+    (folder / "manifest.json").write_text(json.dumps(manifest_dict(**changes)))
+    return folder

@@ -1,0 +1,1 @@
+"""Teacher, students, distillation and evaluation."""
