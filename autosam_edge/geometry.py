@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 Shape = tuple[int, int, int]
 FloatMatrix = npt.NDArray[np.float64]
+_Scalar = TypeVar("_Scalar", bound=np.generic)
 
 _CANONICAL_WORLD_AXIS = (2, 1, 0)  # array axis D runs along world z, H along y, W along x
 
@@ -98,12 +100,12 @@ class Orientation:
         flips = tuple(bool(grid.direction[_CANONICAL_WORLD_AXIS[k], best[k]] < 0) for k in range(3))
         return cls(best, (flips[0], flips[1], flips[2]))
 
-    def to_canonical(self, array: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+    def to_canonical(self, array: npt.NDArray[_Scalar]) -> npt.NDArray[_Scalar]:
         """View of a (D, H, W) array in canonical orientation: no copy."""
         turned = array.transpose(self.permutation)
         return turned[tuple(slice(None, None, -1) if flip else slice(None) for flip in self.flips)]
 
-    def from_canonical(self, array: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+    def from_canonical(self, array: npt.NDArray[_Scalar]) -> npt.NDArray[_Scalar]:
         """View of a canonical array in the orientation of the input: no copy. Inverse of :meth:`to_canonical`."""
         flipped = array[tuple(slice(None, None, -1) if flip else slice(None) for flip in self.flips)]
         return flipped.transpose(tuple(int(axis) for axis in np.argsort(self.permutation)))

@@ -40,7 +40,7 @@ class AxisMap:
     def coordinates(self) -> npt.NDArray[np.float64]:
         """(N,) positions of the input voxels in model indices."""
         step = float(self.positions[1] - self.positions[0]) if len(self.positions) > 1 else 1.0
-        return (np.arange(self.side) - float(self.positions[0])) / step
+        return np.asarray((np.arange(self.side) - float(self.positions[0])) / step, dtype=np.float64)
 
     @cached_property
     def covered(self) -> slice:
@@ -125,7 +125,7 @@ class Restorer:
         corner = winner[: same.shape[0], : same.shape[1]]
         for i, j in ((0, right), (down, 0), (down, right)):
             same &= corner == winner[i : i + same.shape[0], j : j + same.shape[1]]
-        result = corner[self._cell_rows, self._cell_columns]
+        result: npt.NDArray[np.uint8] = corner[self._cell_rows, self._cell_columns]
         y, x = np.nonzero(~same[self._cell_rows, self._cell_columns])
         if len(y):
             flat = candidates.reshape(len(possible), -1).T.copy()  # (H' * W', C): one voxel's classes side by side for the gather

@@ -23,7 +23,7 @@ def sample_positions(side: int, spacing_mm: float, target_mm: float) -> npt.NDAr
     """
     scale = target_mm / spacing_mm
     count = max(1, int(np.ceil(side / scale - 1e-6)))
-    return (np.arange(count) - (count - 1) / 2.0) * scale + (side - 1) / 2.0
+    return np.asarray((np.arange(count) - (count - 1) / 2.0) * scale + (side - 1) / 2.0, dtype=np.float64)
 
 
 def resampling_matrix(positions: npt.NDArray[np.float64], side: int) -> FloatArray:
@@ -43,7 +43,7 @@ def resampling_matrix(positions: npt.NDArray[np.float64], side: int) -> FloatArr
     width = max(1.0, step)
     clipped = np.clip(positions, 0, side - 1)
     weights = np.maximum(0.0, 1.0 - np.abs(clipped[:, None] - np.arange(side)[None, :]) / width)
-    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True), dtype=np.float32)
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from pathlib import Path
 
 from autosam_edge.labels import BTCV_LABELS
 from autosam_edge.volume import RESEARCH_USE
+
+SHARED_DATA = Path(__file__).parents[1].parent / "shared" / "data"
 
 
 def manifest_dict(**changes):

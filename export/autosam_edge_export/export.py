@@ -169,7 +169,7 @@ def _write_golden(folder: Path, engine: TorchEngine, contract: InputContract) ->
     from autosam_edge.geometry import Orientation
     from autosam_edge.preprocess import Resampler
 
-    phantom = make_phantom(1)
+    phantom = make_phantom(1, spacing_mm=contract.spacing_mm)
     orientation = Orientation.of(phantom.volume.grid)
     resampler = Resampler(orientation.canonical_grid(phantom.volume.grid), contract.spacing_mm, contract.window_hu)
     rows = resampler.rows(orientation.to_canonical(phantom.volume.hu), 0, resampler.shape[0])

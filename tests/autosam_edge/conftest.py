@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
-from autosam_edge_test_support import write_bundle
+from autosam_edge_test_support import SHARED_DATA, write_bundle
 
 from autosam_edge.bundle import Bundle
-
-SHARED_DATA = Path(__file__).parents[2].parent / "shared" / "data"
 
 
 @pytest.fixture

@@ -93,7 +93,10 @@ def validate(student: torch.nn.Module, cases: list[Case], patch: tuple[int, int,
             p, t = predicted == organ, truth == organ
             if t.any():
                 scores[row, organ - 1] = 2.0 * np.count_nonzero(p & t) / (np.count_nonzero(p) + np.count_nonzero(t))
-    return [float(v) for v in np.nanmean(scores, axis=0)]
+    seen = ~np.isnan(scores).all(axis=0)
+    means = np.full(CLASSES - 1, np.nan)
+    means[seen] = np.nanmean(scores[:, seen], axis=0)
+    return [float(v) for v in means]
 
 
 def train(config: Config, data: Path, out: Path) -> Path:
@@ -140,10 +143,7 @@ def train(config: Config, data: Path, out: Path) -> Path:
         optimizer.load_state_dict(saved["optimizer"])
         step, spent_s = saved["step"], saved["spent_s"]
         generator = np.random.default_rng([config.seed, step])
-    print(
-        f"{config.student}: {parameter_count(student):,} parameters, {len(cases)} cases, {len(phantoms)} phantoms, weights {weight.tolist()}",
-        flush=True,
-    )
+    print(f"{config.student}: {parameter_count(student):,} parameters, {len(cases)} cases, {len(phantoms)} phantoms", flush=True)
 
     budget_s, running, last = config.minutes * 60.0, 0.0, time.perf_counter()
     while spent_s < budget_s:
@@ -186,7 +186,7 @@ def train(config: Config, data: Path, out: Path) -> Path:
                 "minutes": spent_s / 60,
                 "loss": running,
                 "dice": dice,
-                "mean_dice": float(np.mean(dice)) if dice else None,
+                "mean_dice": float(np.nanmean(dice)) if dice else None,
             }
             with (out / "metrics.jsonl").open("a") as file:
                 file.write(json.dumps(entry) + "\n")

@@ -270,8 +270,10 @@ def test_junk_and_other_objects_are_passed_over_with_a_count(ct: Any) -> None:
     volume = read_dicom(ct.path)
     np.testing.assert_array_equal(volume.hu, ct.hu)
     assert volume.warnings == (
-        ("Passed over: 1 x Secondary Capture Image Storage, 1 x empty file, 1 x file that is not DICOM, 2 x file that is not an image, "
-        "1 x localizer, 1 x symbolic link."),
+        (
+            "Passed over: 1 x Secondary Capture Image Storage, 1 x empty file, 1 x file that is not DICOM, 2 x file that is not an image, "
+            "1 x localizer, 1 x symbolic link."
+        ),
     )
 
 
