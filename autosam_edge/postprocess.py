@@ -79,8 +79,6 @@ class Restorer:
         self._kept: FloatArray | None = None
         self._next_row = 0
         self._next_slice = 0
-        rows, columns = self._height.lower, self._width.lower
-        self._cell_rows, self._cell_columns = rows[:, None], columns[None, :]
 
     def push(self, rows: FloatArray) -> None:
         """Take the next rows and write every slice that lies between rows known by now.
@@ -102,39 +100,48 @@ class Restorer:
             below, above = known[lower - first], known[upper - first]
             plane = below if weight == 0.0 else below * np.float32(1.0 - weight) + above * np.float32(weight)
             target = self._labels[self._depth.covered.start + self._next_slice]
-            target[self._height.covered, self._width.covered] = self._plane_labels(plane)
+            self._label_plane(plane, target[self._height.covered, self._width.covered])
             self._next_slice += 1
 
-    def _plane_labels(self, plane: FloatArray) -> npt.NDArray[np.uint8]:
-        """Labels of one slice.
+    def _label_plane(self, plane: FloatArray, target: npt.NDArray[np.uint8]) -> None:
+        """Label one slice.
 
         Args:
             plane: (C, H', W') probabilities.
-
-        Returns:
-            (covered H, covered W) uint8.
+            target: (covered H, covered W) uint8 view of the output, zeros; written in place.
         """
         possible = np.flatnonzero(plane.max(axis=(1, 2)) * len(plane) >= 1.0 - 1e-5)
-        if len(possible) == 1:
-            return np.full((len(self._height.lower), len(self._width.lower)), possible[0], dtype=np.uint8)
         candidates = plane[possible]
         winner = possible[candidates.argmax(axis=0)].astype(np.uint8)
-        low_h, low_w = winner.shape
-        down, right = min(1, low_h - 1), min(1, low_w - 1)
-        same = np.ones((max(low_h - 1, 1), max(low_w - 1, 1)), dtype=bool)
-        corner = winner[: same.shape[0], : same.shape[1]]
-        for i, j in ((0, right), (down, 0), (down, right)):
-            same &= corner == winner[i : i + same.shape[0], j : j + same.shape[1]]
-        result: npt.NDArray[np.uint8] = corner[self._cell_rows, self._cell_columns]
-        y, x = np.nonzero(~same[self._cell_rows, self._cell_columns])
+        organ = winner != 0
+        rows, columns = _span(organ.any(axis=1), self._height.lower), _span(organ.any(axis=0), self._width.lower)
+        if rows is None or columns is None:
+            return  # four corners of background: background in every cell
+        y0, x0 = self._height.lower[rows], self._width.lower[columns]
+        y1, x1 = np.minimum(y0 + 1, winner.shape[0] - 1), np.minimum(x0 + 1, winner.shape[1] - 1)
+        # Columns first, on the few rows of the model; then whole lines are copied.
+        left, right = winner.take(x0, axis=1), winner.take(x1, axis=1)
+        even = left == right
+        result = left.take(y0, axis=0)
+        crossed = ~(even.take(y0, axis=0) & even.take(y1, axis=0) & (result == left.take(y1, axis=0)))
+        y, x = np.nonzero(crossed)
         if len(y):
             flat = candidates.reshape(len(possible), -1).T.copy()  # (H' * W', C): one voxel's classes side by side for the gather
-            base = self._height.lower[y] * low_w + self._width.lower[x]
-            v, u = self._height.fraction[y][:, None], self._width.fraction[x][:, None]
-            upper_line = flat[base] * (1 - u) + flat[base + right] * u
-            lower_line = flat[base + down * low_w] * (1 - u) + flat[base + down * low_w + right] * u
-            result[y, x] = possible[(upper_line * (1 - v) + lower_line * v).argmax(axis=1)]
-        return result
+            top, bottom = y0[y] * winner.shape[1], y1[y] * winner.shape[1]
+            v, u = self._height.fraction[rows][y][:, None], self._width.fraction[columns][x][:, None]
+            upper = flat[top + x0[x]] * (1 - u) + flat[top + x1[x]] * u
+            lower = flat[bottom + x0[x]] * (1 - u) + flat[bottom + x1[x]] * u
+            result[y, x] = possible[(upper * (1 - v) + lower * v).argmax(axis=1)]
+        target[rows, columns] = result
+
+
+def _span(present: npt.NDArray[np.bool_], lower: npt.NDArray[np.intp]) -> slice | None:
+    """The outputs along one axis whose cell touches a model voxel that is ``present``; None when there is none."""
+    found = np.flatnonzero(present)
+    if not len(found):
+        return None
+    span = slice(int(np.searchsorted(lower, found[0] - 1)), int(np.searchsorted(lower, found[-1], side="right")))
+    return span if span.stop > span.start else None
 
 
 def axis_maps(

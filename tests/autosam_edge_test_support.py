@@ -6,10 +6,16 @@ import dataclasses
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+from autosam_edge.errors import InputError
+from autosam_edge.io.dicom_series import read_dicom
 from autosam_edge.labels import BTCV_LABELS
 from autosam_edge.volume import RESEARCH_USE
 
+SECRETS = ("Mustermann", "Erika", "SECRET", "4711")  # what the test series hold as patient data
 SHARED_DATA = Path(__file__).parents[1].parent / "shared" / "data"
 
 
@@ -49,3 +55,14 @@ def write_bundle(folder, **changes):
     (folder / "onnx" / "fp32.onnx").write_bytes(b"not a model")
     (folder / "manifest.json").write_text(json.dumps(manifest_dict(**changes)))
     return folder
+
+
+def refusal(root: Path, **options: Any) -> InputError:
+    """The error that reading raises; it is one line and names no patient."""
+    with pytest.raises(InputError) as caught:
+        read_dicom(root, **options)
+    text = str(caught.value)
+    assert "\n" not in text
+    assert not [secret for secret in SECRETS if secret in text]
+    assert str(root) not in text
+    return caught.value

@@ -57,3 +57,30 @@ def _write(result: dict[str, Any], out: Path | None) -> None:
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(result, indent=1) + "\n")
+
+
+@app.command("parity")
+def parity(scan: Scan, out: Out = None, bundle: BundleOption = None) -> None:
+    """The streamed labels against MONAI's sliding window on the torch student, voxel by voxel."""
+    room = load_room("autosam_edge_benchmarks.streaming_parity", "dev")
+    students = load_room("autosam_edge_training.students", "train")
+    from autosam_edge.io.read import read
+    from autosam_edge.session import open_session
+
+    session = open_session(bundle)
+    student, _ = students.load_student(session.bundle.path / "student.safetensors")
+    result = room.measure_streaming_parity(student, session, read(scan), scan.name)
+    print(f"{result['agreement']:.6f} of all voxels have the same label, {result['agreement_in_organs']:.6f} of those in an organ")
+    _write(result, out)
+
+
+@app.command("ceiling")
+def ceiling(
+    data: Annotated[Path, typer.Option("--data", help="Folder with dataset.json, imagesTr and labelsTr.", exists=True)],
+    split: Annotated[str, typer.Option("--split", help="validation or training.")] = "validation",
+    out: Out = None,
+) -> None:
+    """The best Dice that any network can reach at the model's spacing: labels to its grid and back."""
+    result = load_room("autosam_edge_benchmarks.label_ceiling", "dev").measure_label_ceiling(data, split)
+    print(f"hard labels {result['mean_dice']['hard_labels']:.4f}, occupancies {result['mean_dice']['occupancy']:.4f}")
+    _write(result, out)

@@ -175,22 +175,6 @@ def test_the_default_bundle_fits_the_package():
     assert (folder / "student.safetensors").is_file()
 
 
-@pytest.mark.slow
-def test_a_real_scan_ends_with_plausible_organs(tmp_path, tcga_series):
-    """Volumes of the large organs of a real abdomen lie in human ranges."""
-    result = run("segment", tcga_series, "-o", tmp_path / "out", "--json")
-    assert result.returncode == 0, result.stderr
-    ml = {organ["name"]: organ["ml"] for organ in json.loads(result.stdout)["organs"]}
-    for organ, low, high in (
-        ("liver", 700, 3000),
-        ("spleen", 50, 600),
-        ("kidney_left", 60, 350),
-        ("kidney_right", 60, 350),
-        ("aorta", 20, 300),
-    ):
-        assert low <= ml[organ] <= high, organ
-
-
 FAILING = [
     ("gantrytilting/001", "AE-DICOM-018"),
     ("notavolume/001", "AE-DICOM-015"),

@@ -1,0 +1,70 @@
+"""How much accuracy the model's spacing costs before any network errs: labels to the model's grid and back."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from autosam_edge.geometry import Orientation
+from autosam_edge.io.nifti import read_array
+from autosam_edge.postprocess import Restorer, axis_maps
+from autosam_edge.preprocess import Resampler
+from autosam_edge_benchmarks.machine import describe_machine
+from autosam_edge_training.data import CLASSES, prepare_case
+from autosam_edge_training.evaluate import cases_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+
+def there_and_back(
+    labels: npt.NDArray[np.generic], occupancy: npt.NDArray[np.float32], positions: tuple[npt.NDArray[np.float64], ...]
+) -> float:
+    """Mean Dice over the organs after restoring ``occupancy`` to the grid of ``labels``.
+
+    Args:
+        labels: (D, H, W) canonical truth.
+        occupancy: (C, D', H', W') on the model's grid.
+        positions: Of the model's voxels in the truth's indices.
+    """
+    restored = np.zeros(labels.shape, dtype=np.uint8)
+    whole = (slice(0, occupancy.shape[1]), slice(0, occupancy.shape[2]), slice(0, occupancy.shape[3]))
+    restorer = Restorer(axis_maps(positions, restored.shape, whole), restored)
+    restorer.push(np.ascontiguousarray(np.moveaxis(occupancy, 0, 1)))
+    scores = []
+    for organ in range(1, CLASSES):
+        a, b = restored == organ, labels == organ
+        if b.any():
+            scores.append(2.0 * np.count_nonzero(a & b) / (np.count_nonzero(a) + np.count_nonzero(b)))
+    return float(np.mean(scores))
+
+
+def measure_label_ceiling(data: Path, split: str, *, spacing_mm: tuple[float, float, float] = (3.0, 3.0, 3.0)) -> dict[str, Any]:
+    """Best possible mean Dice per case at the model's spacing, from hard labels and from occupancies."""
+    machine = describe_machine()
+    cases = {}
+    for name, image, label in cases_of(data, split):
+        hu, grid = read_array(image)
+        labels, _ = read_array(label)
+        orientation = Orientation.of(grid)
+        truth = orientation.to_canonical(labels)
+        positions = Resampler(orientation.canonical_grid(grid), spacing_mm, (0.0, 1.0)).positions
+        case = prepare_case(name, hu, labels, grid, spacing_mm=spacing_mm)
+        occupancy = case.occupancy.astype(np.float32)
+        occupancy /= occupancy.sum(axis=0)
+        hard = (case.labels[None] == np.arange(CLASSES)[:, None, None, None]).astype(np.float32)
+        cases[name] = {"hard_labels": there_and_back(truth, hard, positions), "occupancy": there_and_back(truth, occupancy, positions)}
+    means = {key: float(np.mean([case[key] for case in cases.values()])) for key in ("hard_labels", "occupancy")}
+    return {
+        "benchmark": "label ceiling",
+        "date": datetime.now(timezone.utc).date().isoformat(),
+        "machine": machine,
+        "data": f"BTCV {split}",
+        "spacing_mm": list(spacing_mm),
+        "mean_dice": means,
+        "cases": cases,
+    }

@@ -1,0 +1,92 @@
+"""Streaming against the plain way: MONAI's sliding window on the torch student, whole-volume probabilities, every voxel interpolated."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from monai.inferers import sliding_window_inference
+
+from autosam_edge.geometry import Orientation
+from autosam_edge.postprocess import axis_maps
+from autosam_edge.preprocess import Resampler, body_box
+from autosam_edge_benchmarks.machine import describe_machine
+from autosam_edge_export.device_form import DeviceForm
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from autosam_edge.session import Session
+    from autosam_edge.volume import Volume
+
+
+def plain_labels(student: torch.nn.Module, session: Session, volume: Volume) -> npt.NDArray[np.uint8]:
+    """Labels without streaming, skipping or shortcuts; holds all probabilities of the model's grid.
+
+    Args:
+        student: The trained student in torch.
+        session: Gives the input contract.
+        volume: The scan.
+
+    Returns:
+        (D, H, W) uint8 on the scan's grid.
+    """
+    contract = session.bundle.manifest.input
+    orientation = Orientation.of(volume.grid)
+    hu = orientation.to_canonical(volume.hu)
+    resampler = Resampler(orientation.canonical_grid(volume.grid), contract.spacing_mm, contract.window_hu)
+    box = body_box(hu, resampler)
+    image = torch.from_numpy(resampler.rows(hu, 0, resampler.shape[0])[box])[None, None]
+    form = DeviceForm(student, contract.window_hu).eval()
+    with torch.inference_mode():
+        probability = sliding_window_inference(
+            image,
+            contract.patch,
+            1,
+            lambda tile: form(tile).softmax(1),
+            overlap=contract.overlap,
+            mode=contract.blend,
+            cval=contract.window_hu[0],
+        )[0].numpy()
+
+    labels = np.zeros(volume.shape, dtype=np.uint8)
+    canonical = orientation.to_canonical(labels)
+    depth, height, width = axis_maps(resampler.positions, canonical.shape, box)
+    for index, (row, fraction) in enumerate(zip(depth.lower, depth.fraction, strict=True)):
+        above = min(row + 1, probability.shape[1] - 1)
+        plane = probability[:, row] * (1 - fraction) + probability[:, above] * fraction
+        for axis, line in ((1, height), (2, width)):
+            upper = np.minimum(line.lower + 1, plane.shape[axis] - 1)
+            f = line.fraction.reshape((1, -1, 1) if axis == 1 else (1, 1, -1))
+            plane = plane.take(line.lower, axis) * (1 - f) + plane.take(upper, axis) * f
+        canonical[depth.covered.start + index, height.covered, width.covered] = plane.argmax(0)
+    return labels
+
+
+def measure_streaming_parity(student: torch.nn.Module, session: Session, volume: Volume, name: str) -> dict[str, Any]:
+    """Share of voxels, and of organ voxels, with the same label both ways.
+
+    Args:
+        student: The trained student in torch.
+        session: The runtime under test.
+        volume: A real scan.
+        name: Of the scan, for the report.
+    """
+    machine = describe_machine()
+    streamed = session.segment(volume)
+    plain = plain_labels(student, session, volume)
+    organ = (streamed.labels > 0) | (plain > 0)
+    same = streamed.labels == plain
+    return {
+        "benchmark": "streaming parity",
+        "date": datetime.now(timezone.utc).date().isoformat(),
+        "machine": machine,
+        "scan": name,
+        "model": session.bundle.manifest.name,
+        "agreement": float(np.count_nonzero(same)) / same.size,
+        "agreement_in_organs": float(np.count_nonzero(same & organ)) / max(1, int(np.count_nonzero(organ))),
+        "voxels": same.size,
+        "different": int(same.size - np.count_nonzero(same)),
+    }
