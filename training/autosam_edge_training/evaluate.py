@@ -133,7 +133,6 @@ def evaluate(session: Session, data: Path, split: str, out: Path | None = None, 
     manifest = session.bundle.manifest
     summary = {
         "model": manifest.name,
-        "model_sha256": session.bundle.manifest_sha256,
         "engine": session.engine.description,
         "overlap": manifest.input.overlap,
         "data": f"BTCV {split}",
