@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -60,14 +62,22 @@ def demo(out: Out, bundle: BundleOption = None, threads: Threads = None, as_json
 
     stages = Stages()
     check_writable(out)
-    with stages.stage("phantom"):
-        phantom = make_phantom(DEMO_SEED)
-        folder = out / "scan"
-        folder.mkdir(parents=True, exist_ok=True)
-        write_dicom_series(phantom.volume, folder, seed=DEMO_SEED)
-    with stages.stage("read"):
-        volume = read(folder)
-    segmentation, report = _run(volume, out, stages, bundle=bundle, threads=threads, max_memory=None)
+    folder = out / "scan"
+    fresh = not folder.exists()
+    try:
+        with stages.stage("phantom"):
+            phantom = make_phantom(DEMO_SEED)
+            folder.mkdir(parents=True, exist_ok=True)
+            write_dicom_series(phantom.volume, folder, seed=DEMO_SEED)
+        with stages.stage("read"):
+            volume = read(folder)
+        segmentation, report = _run(volume, out, stages, bundle=bundle, threads=threads, max_memory=None)
+    except BaseException:  # Ctrl-C too: a demo that fails leaves no scan behind
+        if fresh:
+            shutil.rmtree(folder, ignore_errors=True)
+            with contextlib.suppress(OSError):  # the folder held something before
+                out.rmdir()
+        raise
     for organ in report["organs"]:
         a, b = segmentation.labels == organ["label"], phantom.labels == organ["label"]
         organ["dice_against_truth"] = round(2.0 * float((a & b).sum()) / max(1.0, float(a.sum() + b.sum())), 3)
@@ -91,6 +101,7 @@ def _run(
     stages.say(f"plan        {plan.tiles} tiles on {'x'.join(map(str, plan.model_shape))} voxels, about {plan.peak_mb:.0f} MB")
     with stages.bar("segment") as progress:
         segmentation = session.segment(volume, progress=progress)
+    del session  # the engine's memory is not needed any more, and writing takes some
     with stages.stage("statistics"):
         statistics = organ_statistics(volume, segmentation)
     write_s: dict[str, float] = {}

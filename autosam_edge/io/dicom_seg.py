@@ -24,6 +24,7 @@ from pydicom.sr.coding import Code
 from pydicom.uid import ExplicitVRLittleEndian
 
 from autosam_edge.errors import OutputError
+from autosam_edge.io.seg_frames import organ_slices, save_with_frames, sketch
 from autosam_edge.volume import RESEARCH_USE
 
 if TYPE_CHECKING:
@@ -58,40 +59,32 @@ def write_dicom_seg(segmentation: Segmentation, source_files: Sequence[Path], pa
     Source:
         DICOM PS3.3 C.8.20 (Segmentation), C.10.10.1 (CIELab values), PS3.16 CID 7150, 7151, 7162, 244.
     """
-    present = _present(segmentation.labels)
-    organs = [label for label in segmentation.table if present[label.value]]
-    if not organs:
-        raise OutputError(
-            "AE-OUTPUT-005",
-            "no organ was found, and a DICOM SEG needs at least one segment.",
-            remedy="Look at preview.png and at the warnings; ask for the other formats only.",
-        )
-    lookup = np.zeros(256, dtype=np.uint8)
-    for number, label in enumerate(organs, start=1):
-        lookup[label.value] = number
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pydicom and highdicom quote the odd value in their warnings, and it may be the patient's name
         sources = _read_headers(source_files)
         order = _frame_order(segmentation, sources)
+        present = organ_slices(segmentation.labels, order, [label.value for label in segmentation.table])
+        found = np.flatnonzero(present.any(axis=1))
+        organs = [segmentation.table[index] for index in found]
+        if not organs:
+            raise OutputError(
+                "AE-OUTPUT-005",
+                "no organ was found, and a DICOM SEG needs at least one segment.",
+                remedy="Look at preview.png and at the warnings; ask for the other formats only.",
+            )
         identity = _identity(segmentation, sources)
-        in_place = np.array_equal(order, np.arange(len(order)))
-        frames = lookup[segmentation.labels if in_place else segmentation.labels[order]]
         try:
-            dataset = _build(segmentation, sources, frames, organs, identity)
+            for source in sources:  # highdicom wants the matrix of the sketch in them
+                source.Rows, source.Columns = 1, len(organs)
+            dataset = _build(segmentation, sources, sketch(present[found]), organs, identity)
+            _, dataset.Rows, dataset.Columns = segmentation.grid.shape
             _fix_what_varies(dataset, identity)
             with path.open("wb") as stream:
-                dataset.save_as(stream, enforce_file_format=True)
+                values = [label.value for label in organs]
+                save_with_frames(dataset, sources, segmentation.labels, order, values, present[found], stream=stream)
         except (AttributeError, LookupError, NotImplementedError, TypeError, ValueError) as error:
             # The reason may quote a tag of the patient, so neither its text nor its chain is passed on.
             raise _changed(f"the source headers do not allow a DICOM SEG ({type(error).__name__})") from None
-
-
-def _present(labels: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
-    """Which of the 256 label values occur."""
-    seen = np.zeros(256, dtype=np.bool_)
-    for plane in labels:
-        seen[plane.reshape(-1)[np.flatnonzero(plane)]] = True
-    return seen
 
 
 def _read_headers(files: Sequence[Path]) -> list[Dataset]:
@@ -205,7 +198,7 @@ def _describe(label: Label, number: int, algorithm: hd.AlgorithmIdentificationSe
 def _build(
     segmentation: Segmentation, sources: Sequence[Dataset], frames: npt.NDArray[np.uint8], organs: Sequence[Label], identity: str
 ) -> hd.seg.Segmentation:
-    """The object, with segments numbered from 1; ``frames`` are (D, H, W) in the order of the source frames."""
+    """The object, with segments numbered from 1; ``frames`` are segment numbers (D, H, W) in the order of the source frames."""
     facts = segmentation.provenance
     version = str(facts.get("version") or "unknown")
     model_sha256 = str(facts.get("model_sha256") or "")

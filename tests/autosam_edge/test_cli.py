@@ -192,3 +192,8 @@ def test_real_series_that_are_wrong_are_refused(series, code, tmp_path):
     if not folder.is_dir():
         pytest.skip("the failing series ../shared/data/dicom2nifti-failing are not on this machine")
     error_of(run("segment", folder, "-o", tmp_path / "out"), code, 3, tmp_path / "out")
+
+
+def test_a_demo_that_fails_leaves_nothing(tmp_path):
+    """The bundle is missing: neither the scan nor the folder stays."""
+    error_of(run("demo", "-o", tmp_path / "out", "--bundle", tmp_path / "none.edge"), "AE-BUNDLE-001", 4, tmp_path / "out")
