@@ -71,6 +71,17 @@ class InputContract:
 
 
 @dataclass(frozen=True)
+class Postprocess:
+    """What happens to the labels after the network.
+
+    Args:
+        one_part: Names of the organs that are one object in the body: of several parts the surest is kept.
+    """
+
+    one_part: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Artifact:
     """One converted form of the student.
 
@@ -99,6 +110,7 @@ class Manifest:
         intended_use: The research-use statement.
         training_data: What the weights were trained on.
         input: The input contract.
+        postprocess: What happens to the labels.
         labels: The label table.
         artifacts: Converted forms.
         files: SHA-256 of every file in the bundle but the manifest.
@@ -112,6 +124,7 @@ class Manifest:
     intended_use: str
     training_data: str
     input: InputContract
+    postprocess: Postprocess
     labels: tuple[Label, ...]
     artifacts: tuple[Artifact, ...]
     files: dict[str, str]
@@ -130,12 +143,15 @@ class Manifest:
                 found = raw.get("schema_version") if isinstance(raw, dict) else None
                 raise ValueError(f"schema_version is {found!r}, this runtime reads {SCHEMA_VERSION}")
             raw["input"] = _strict(InputContract, raw.get("input"), "input")
+            raw["postprocess"] = _strict(Postprocess, raw.get("postprocess"), "postprocess")
             raw["labels"] = tuple(_strict(Label, entry, "labels") for entry in raw.get("labels", ()))
             raw["artifacts"] = tuple(_strict(Artifact, entry, "artifacts") for entry in raw.get("artifacts", ()))
             manifest = _strict(cls, raw, "manifest")
             values = [label.value for label in manifest.labels]
             if values != list(range(1, len(values) + 1)):
                 raise ValueError("labels must be numbered 1, 2, 3, ...")
+            if unknown := sorted(set(manifest.postprocess.one_part) - {label.name for label in manifest.labels}):
+                raise ValueError(f"postprocess.one_part names {unknown[0]!r}, which is no label")
             for artifact in manifest.artifacts:
                 if artifact.path not in manifest.files:
                     raise ValueError(f"artifact {artifact.path} has no hash in files")

@@ -13,6 +13,7 @@ import numpy as np
 from autosam_edge import __version__
 from autosam_edge.bundle import Bundle, open_bundle
 from autosam_edge.errors import BudgetError, EngineError
+from autosam_edge.fragments import FragmentFilter, Removed
 from autosam_edge.geometry import Orientation
 from autosam_edge.memory import resident_mb
 from autosam_edge.postprocess import Restorer, axis_maps
@@ -100,7 +101,7 @@ class _Run:
         self.session, self.volume = session, volume
         self.contract = session.bundle.manifest.input
         self.classes = len(session.bundle.manifest.labels) + 1
-        self.timings_s: dict[str, float] = {"resample": 0.0, "network": 0.0, "blend": 0.0, "restore": 0.0}
+        self.timings_s: dict[str, float] = {"resample": 0.0, "network": 0.0, "blend": 0.0, "restore": 0.0, "fragments": 0.0}
         self.orientation = Orientation.of(volume.grid)
         self.hu = self.orientation.to_canonical(volume.hu)
         grid = self.orientation.canonical_grid(volume.grid)
@@ -132,13 +133,15 @@ class _Run:
         slab = (self.classes + 3) * patch_depth * plane  # probabilities, weights, image, and the image of the next row
         slab += 2 * _ROWS_AT_ONCE * self.classes * plane  # finished rows on their way to the output
         slab += self.classes * math.prod(self.contract.patch) * 4  # logits of the tile in flight
-        output = self.volume.hu.size
+        output = self.volume.hu.size + 2 * math.prod(self.tiles.shape)  # labels, and winner and confidence on the model's grid
         return resident_mb() + (slab + output) / _MB + self.session._working_set_mb + _SLACK_MB
 
     def execute(self, progress: Callable[[int, int], None] | None) -> Segmentation:
         labels = np.zeros(self.volume.shape, dtype=np.uint8)
         canonical_labels = self.orientation.to_canonical(labels)
-        restorer = Restorer(axis_maps(self.resampler.positions, canonical_labels.shape, self.box), canonical_labels)
+        maps = axis_maps(self.resampler.positions, canonical_labels.shape, self.box)
+        restorer = Restorer(maps, canonical_labels)
+        fragments = FragmentFilter(self.tiles.shape, self._one_part())
         patch_depth, starts_d = self.tiles.patch[0], self.tiles.starts[0]
         _, height, width = self.tiles.padded
         self.slab = np.zeros((patch_depth, self.classes, height, width), dtype=np.float32)
@@ -149,14 +152,17 @@ class _Run:
         for row, start in enumerate(starts_d):
             self._run_row(progress)
             following = starts_d[row + 1] if row + 1 < len(starts_d) else start + patch_depth
-            self._finish(start, following - start, restorer)
+            self._finish(start, following - start, (restorer, fragments))
+        del self.slab, self.weight, self.image
+        with self._timed("fragments"):
+            removed = fragments.clean(canonical_labels, maps)
         return Segmentation(
             labels,
             self.volume.grid,
             self.session.bundle.manifest.labels,
             provenance=self._provenance(),
             timings_s=self.timings_s,
-            warnings=self.volume.warnings,
+            warnings=(*self.volume.warnings, *(self._describe(entry) for entry in removed)),
         )
 
     def _image(self, start: int, stop: int) -> npt.NDArray[np.float32]:
@@ -223,15 +229,17 @@ class _Run:
         self.weight[window] += self.kernel
         self.slab[:, 0, window[1], window[2]] += self.kernel
 
-    def _finish(self, start: int, count: int, restorer: Restorer) -> None:
-        """Restore the slab's first ``count`` rows, which no later tile touches, and roll the slab on."""
+    def _finish(self, start: int, count: int, takers: tuple[Restorer, FragmentFilter]) -> None:
+        """Hand over the slab's first ``count`` rows, which no later tile touches, and roll the slab on."""
         before, sizes = self.tiles.pad_before, self.tiles.shape
         with self._timed("restore"):
             first, last = max(before[0] - start, 0), min(before[0] + sizes[0] - start, count)
             inner = tuple(slice(b, b + s) for b, s in zip(before[1:], sizes[1:], strict=True))
             for block in range(first, last, _ROWS_AT_ONCE):
                 part = slice(block, min(block + _ROWS_AT_ONCE, last))
-                restorer.push(self.slab[(part, slice(None), *inner)] / self.weight[(part, *inner)][:, None])
+                rows = self.slab[(part, slice(None), *inner)] / self.weight[(part, *inner)][:, None]
+                for taker in takers:
+                    taker.push(rows)
         depth = len(self.slab)
         self.slab[: depth - count] = self.slab[count:]
         self.slab[depth - count :] = 0
@@ -241,6 +249,16 @@ class _Run:
         if end <= self.tiles.padded[0]:
             fresh = self._image(end - count, end)
             self.image = np.concatenate([self.image[count:], fresh])
+
+    def _one_part(self) -> frozenset[int]:
+        manifest = self.session.bundle.manifest
+        return frozenset(label.value for label in manifest.labels if label.name in manifest.postprocess.one_part)
+
+    def _describe(self, entry: Removed) -> str:
+        title = next(label.title for label in self.session.bundle.manifest.labels if label.value == entry.value)
+        parts = "1 part" if entry.parts == 1 else f"{entry.parts} parts"
+        ml = entry.voxels * self.volume.grid.voxel_ml
+        return f"{title}: {parts} of {ml:.1f} ml in all, away from the surest part, were taken for something else and removed."
 
     def _provenance(self) -> dict[str, Any]:
         manifest = self.session.bundle.manifest

@@ -40,6 +40,7 @@ def manifest_dict(**changes):
             "overlap": 0.5,
             "blend": "gaussian",
         },
+        "postprocess": {"one_part": []},
         "labels": [dataclasses.asdict(label) for label in BTCV_LABELS[:2]],
         "artifacts": [{"target": "onnx", "precision": "fp32", "path": "onnx/fp32.onnx", "working_set_mb": 1.0}],
         "files": {"onnx/fp32.onnx": hashlib.sha256(artifact).hexdigest()},

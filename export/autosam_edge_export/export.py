@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 STUDENT_FILE = "student.safetensors"
 WEIGHTS_LICENSE = "Research use only: trained on BTCV (Synapse syn3193805), whose terms do not allow other use. The code is Apache-2.0."
 GOLDEN_STRIDE = 4
+# Every organ of BTCV is one object in the body. docs/adr/0009-one-part.md has the effect on the validation cases.
+ONE_PART = tuple(label.name for label in BTCV_LABELS)
 
 
 def export_bundle(
@@ -197,6 +199,7 @@ def _write_manifest(
         "intended_use": RESEARCH_USE,
         "training_data": training_data,
         "input": dataclasses.asdict(contract),
+        "postprocess": {"one_part": list(ONE_PART)},
         "labels": [dataclasses.asdict(label) for label in BTCV_LABELS],
         "artifacts": [dataclasses.asdict(artifact) for artifact in artifacts],
         "files": {p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in files},

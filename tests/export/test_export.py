@@ -9,19 +9,19 @@ import pytest
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("onnx")
-from autosam_edge_test_support import write_bundle  # noqa: E402
+from autosam_edge_test_support import write_bundle
 
-from autosam_edge.bundle import Bundle  # noqa: E402
-from autosam_edge.engines.onnx_engine import OnnxEngine  # noqa: E402
-from autosam_edge.errors import ExportError, OutputError  # noqa: E402
-from autosam_edge.phantom import make_phantom  # noqa: E402
-from autosam_edge.session import open_session  # noqa: E402
-from autosam_edge_export import export as export_module  # noqa: E402
-from autosam_edge_export.device_form import DeviceForm, TorchEngine  # noqa: E402
-from autosam_edge_export.export import export_bundle  # noqa: E402
-from autosam_edge_export.parity import judge  # noqa: E402
-from autosam_edge_training.convnet import PocketNet  # noqa: E402
-from autosam_edge_training.students import save_student  # noqa: E402
+from autosam_edge.bundle import Bundle
+from autosam_edge.engines.onnx_engine import OnnxEngine
+from autosam_edge.errors import ExportError, OutputError
+from autosam_edge.phantom import make_phantom
+from autosam_edge.session import open_session
+from autosam_edge_export import export as export_module
+from autosam_edge_export.device_form import DeviceForm, TorchEngine
+from autosam_edge_export.export import export_bundle
+from autosam_edge_export.parity import judge
+from autosam_edge_training.convnet import PocketNet
+from autosam_edge_training.students import save_student
 
 
 def small_student(name="pocketnet", classes=14):

@@ -9,11 +9,11 @@ import pytest
 
 from autosam_edge.geometry import Grid
 
-pytest.importorskip("torch")
+torch = pytest.importorskip("torch")
 import nibabel as nib
 
 from autosam_edge_training.data import VALIDATION_CASES, load_cases, prepare_btcv, prepare_case
-from autosam_edge_training.transforms import OrganIndex, random_crop, random_intensity, random_warp
+from autosam_edge_training.transforms import OrganIndex, random_crop, random_intensity, random_masses, random_warp
 
 
 def grid(shape, spacing):
@@ -87,3 +87,23 @@ def test_a_data_set_is_prepared_with_its_split(tmp_path):
     (case,) = load_cases(tmp_path / "out", ["0001"])
     assert case.image.shape == (8, 10, 10)
     assert (case.labels == 1).all()
+
+
+def test_masses_spare_organs_bone_and_air():
+    """Only background inside the body changes, and something does."""
+    generator = np.random.default_rng(0)
+    image = np.full((48, 48, 48), 0.06, np.float32)
+    image[:, :8] = 0.0
+    image[20:30, 20:30, 20:30] = 0.6
+    image[40:, 40:, 40:] = 0.9
+    occupancy = np.zeros((14, 48, 48, 48), np.float32)
+    occupancy[6, 20:30, 20:30, 20:30] = 1
+    occupancy[0] = 1 - occupancy[6]
+    before, truth = torch.from_numpy(image)[None, None], torch.from_numpy(occupancy)[None]
+    for _ in range(5):
+        after = random_masses(before, truth, generator)
+        same = after == before
+        assert same[0, 0, 20:30, 20:30, 20:30].all()
+        assert same[0, 0, 40:, 40:, 40:].all()
+        assert same[0, 0, :, :5].all()
+        assert 0.01 < float((~same).float().mean()) < 0.95

@@ -7,7 +7,7 @@ import math
 import pytest
 
 torch = pytest.importorskip("torch")
-from autosam_edge_training.losses import class_weights, dice_cross_entropy  # noqa: E402
+from autosam_edge_training.losses import class_weights, dice_cross_entropy
 
 
 def halves(classes=3):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 torch = pytest.importorskip("torch")
-from autosam_edge_training.convnet import PocketNet, fold  # noqa: E402
-from autosam_edge_training.students import build_student, load_student, parameter_count, save_student  # noqa: E402
+from autosam_edge_training.convnet import PocketNet, fold
+from autosam_edge_training.students import build_student, load_student, parameter_count, save_student
 
 
 @pytest.mark.parametrize(("name", "parameters"), [("swinunetr-tiny", 4_078_220), ("swinunetr-small", 15_703_304), ("pocketnet", 3_669_148)])

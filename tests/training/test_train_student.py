@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
-from autosam_edge_training import train_student  # noqa: E402
-from autosam_edge_training.convnet import PocketNet  # noqa: E402
-from autosam_edge_training.train_student import Config, learning_rate, train  # noqa: E402
+from autosam_edge_training import train_student
+from autosam_edge_training.convnet import PocketNet
+from autosam_edge_training.train_student import Config, learning_rate, train
 
 
 def test_the_schedule_warms_up_and_ends_at_one_percent():

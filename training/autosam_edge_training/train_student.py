@@ -25,8 +25,8 @@ from torch.nn import functional as F
 
 from autosam_edge_training.data import CLASSES, Case, load_cases, phantom_case
 from autosam_edge_training.losses import class_weights, dice_cross_entropy
-from autosam_edge_training.students import Student, build_student, parameter_count, save_student
-from autosam_edge_training.transforms import OrganIndex, random_crop, random_intensity, random_warp
+from autosam_edge_training.students import Student, build_student, load_student, parameter_count, save_student
+from autosam_edge_training.transforms import OrganIndex, random_crop, random_intensity, random_masses, random_warp
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,7 @@ class Config:
         patch: (D, H, W) voxels.
         foreground: Probability that a crop is placed on an organ.
         warp: Probability of a random rotation and stretch.
+        masses: Probability of masses and free fluid outside of the organs.
         phantoms: How many phantoms join the cases; ``phantom_share`` of the steps use one.
         ema: Decay of the weight average that is validated and saved.
         validate_every: Steps.
@@ -55,6 +56,7 @@ class Config:
     patch: tuple[int, int, int] = (96, 96, 96)
     foreground: float = 0.8
     warp: float = 0.25
+    masses: float = 0.0
     phantoms: int = 0
     phantom_share: float = 0.0
     ema: float = 0.998
@@ -99,8 +101,18 @@ def validate(student: torch.nn.Module, cases: list[Case], patch: tuple[int, int,
     return [float(v) for v in means]
 
 
-def train(config: Config, data: Path, out: Path) -> Path:
-    """Run the recipe; resumes from ``out/checkpoint.pt`` when it is there. Returns the path of the weights."""
+def train(config: Config, data: Path, out: Path, *, init: Path | None = None) -> Path:
+    """Run the recipe; resumes from ``out/checkpoint.pt`` when it is there.
+
+    Args:
+        config: The recipe.
+        data: Folder that ``prepare_btcv`` wrote.
+        out: Folder of the run.
+        init: Weights to start from (``student.safetensors`` of another run); None starts at random.
+
+    Returns:
+        Path of the weights.
+    """
     # Probabilities far from an organ underflow; a subnormal number costs the CPU a hundred cycles (measured: 1.2 s a step instead of 0.5).
     torch.set_flush_denormal(True)
     out.mkdir(parents=True, exist_ok=True)
@@ -128,7 +140,7 @@ def train(config: Config, data: Path, out: Path) -> Path:
     fractions = torch.from_numpy(np.mean([case.occupancy.mean(axis=(1, 2, 3), dtype=np.float64) for case in cases], axis=0) / 255.0).float()
     weight = class_weights(fractions)
 
-    student = build_student(config.student, classes=CLASSES)
+    student = build_student(config.student, classes=CLASSES) if init is None else load_student(init)[0]
     average = build_student(config.student, classes=CLASSES)
     average.load_state_dict(student.state_dict())
     decayed = [p for p in student.parameters() if p.ndim > 1]
@@ -153,6 +165,8 @@ def train(config: Config, data: Path, out: Path) -> Path:
         image, occupancy = random_crop(case, indexes[case.name], config.patch, generator, foreground=config.foreground)
         if generator.random() < config.warp:
             image, occupancy = random_warp(image, occupancy, generator)
+        if generator.random() < config.masses:
+            image = random_masses(image, occupancy, generator)
         image = random_intensity(image, generator)
 
         for group in optimizer.param_groups:
@@ -208,8 +222,9 @@ def main() -> None:
     parser.add_argument("config", type=Path)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--init", type=Path)
     arguments = parser.parse_args()
-    print(train(Config.read(arguments.config), arguments.data, arguments.out))
+    print(train(Config.read(arguments.config), arguments.data, arguments.out, init=arguments.init))
 
 
 if __name__ == "__main__":
