@@ -42,19 +42,29 @@ def write_statistics_json(segmentation: Segmentation, statistics: Sequence[Organ
     path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def write_statistics_csv(statistics: Sequence[OrganStatistics], path: Path) -> None:
+def write_statistics_csv(segmentation: Segmentation, statistics: Sequence[OrganStatistics], path: Path) -> None:
     """Write one line per organ below a header line (RFC 4180); an absent organ has empty HU cells.
 
+    Each line names the software, the model and the intended use, since lines are what is copied into other tables.
+
     Args:
+        segmentation: Where the provenance comes from.
         statistics: One entry per organ of the table.
         path: File to write, ``.csv``.
 
     Raises:
         OSError: The file cannot be written.
     """
+    facts = segmentation.provenance
+    stamp = {
+        "software": f"{facts.get('software', '')} {facts.get('version', '')}".strip(),
+        "model": str(facts.get("model", "")),
+        "model_sha256": str(facts.get("model_sha256", "")),
+        "research_use": RESEARCH_USE,
+    }
     with path.open("w", encoding="utf-8", newline="") as stream:
         table = csv.writer(stream)
-        table.writerow([field.name for field in fields(OrganStatistics)])
+        table.writerow([*(field.name for field in fields(OrganStatistics)), *stamp])
         for organ in statistics:
             table.writerow(
                 [
@@ -66,5 +76,6 @@ def write_statistics_csv(statistics: Sequence[OrganStatistics], path: Path) -> N
                     "" if organ.mean_hu is None else f"{organ.mean_hu:.3f}",
                     "" if organ.sd_hu is None else f"{organ.sd_hu:.3f}",
                     str(organ.touches_border).lower(),
+                    *stamp.values(),
                 ]
             )

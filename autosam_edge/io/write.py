@@ -240,7 +240,7 @@ def _writers(volume: Volume, segmentation: Segmentation, statistics: tuple[Organ
     def csv(path: Path) -> None:
         from autosam_edge.io.statistics_files import write_statistics_csv
 
-        write_statistics_csv(statistics, path)
+        write_statistics_csv(segmentation, statistics, path)
 
     return {"nifti": nifti, "dicom-seg": dicom_seg, "preview": preview, "json": json, "csv": csv}
 

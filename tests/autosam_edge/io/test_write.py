@@ -66,6 +66,8 @@ def test_statistics_say_the_same_in_both_forms(volume, segmentation, tmp_path: P
     assert (rows[5]["name"], float(rows[5]["ml"]), rows[5]["touches_border"]) == ("liver", 0.6, "false")
     assert (content["organs"][0]["mean_hu"], rows[0]["mean_hu"]) == (None, "")
     assert content["research_use"].startswith("Research use only")
+    assert all(row["research_use"].startswith("Research use only") for row in rows)
+    assert rows[0]["model_sha256"] == str(segmentation.provenance.get("model_sha256", ""))
     assert content["warnings"] == ["Slices are thick."]
     assert content["provenance"] == segmentation.provenance
     assert content["spacing_dhw_mm"] == [3.0, 1.0, 1.0]
