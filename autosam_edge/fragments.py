@@ -112,7 +112,7 @@ class Removed:
 
 
 class FragmentFilter:
-    """Collects winners and confidence on the model's grid while the network runs, then cleans the labels of the input grid.
+    """Collects runs of organs and their confidence on the model's grid while the network runs, then cleans the labels of the input grid.
 
     Args:
         shape: Box on the model's grid (D', H', W').
@@ -120,20 +120,25 @@ class FragmentFilter:
     """
 
     def __init__(self, shape: Shape, values: frozenset[int]) -> None:
-        self._winner = np.zeros(shape, dtype=np.uint8)
-        self._confidence = np.zeros(shape, dtype=np.uint8)
+        self._shape = shape
         self._values = values
         self._rows = 0
+        self._runs: list[Runs] = []
+        self._weights: list[npt.NDArray[np.int64]] = []
 
     def push(self, rows: FloatArray) -> None:
-        """Take the next rows of probabilities, (rows, C, H', W')."""
-        part = slice(self._rows, self._rows + len(rows))
-        self._rows += len(rows)
+        """Take the next rows of probabilities, (rows, C, H', W'); only runs of organs are kept."""
         winner = rows.argmax(axis=1)
         top = np.take_along_axis(rows, winner[:, None], axis=1)[:, 0]
-        self._winner[part] = np.where(np.isin(winner, list(self._values)), winner, 0)
+        runs = find_runs(np.where(np.isin(winner, list(self._values)), winner, 0).astype(np.uint8))
         # A voxel that is as likely something else counts nothing, a sure one 255.
-        self._confidence[part] = np.clip(top * 510.0 - 255.0, 0.0, 255.0)
+        confidence = np.append(np.clip(top * 510.0 - 255.0, 0.0, 255.0).astype(np.int64).reshape(-1), 0)
+        if len(runs.row):
+            line = runs.row * self._shape[2]
+            ends = np.stack([line + runs.start, line + runs.stop], axis=1).reshape(-1)
+            self._weights.append(np.add.reduceat(confidence, ends)[::2])
+            self._runs.append(Runs(runs.row + self._rows * self._shape[1], runs.start, runs.stop, runs.value))
+        self._rows += len(rows)
 
     def clean(self, labels: npt.NDArray[np.uint8], maps: tuple[AxisMap, AxisMap, AxisMap]) -> list[Removed]:
         """Set the voxels of all but one part of each organ to background.
@@ -142,13 +147,12 @@ class FragmentFilter:
             labels: (D, H, W) canonical view of the output; changed in place.
             maps: From the model's grid to the output's.
         """
-        runs = find_runs(self._winner)
-        if not len(runs.row):
+        if not self._runs:
             return []
-        component = connect(len(runs.row), *touching(runs, self._winner.shape))
-        flat = runs.row * self._winner.shape[2]
-        ends = np.stack([flat + runs.start, flat + runs.stop], axis=1).reshape(-1)
-        weights = np.add.reduceat(np.append(self._confidence.reshape(-1), np.uint8(0)), ends, dtype=np.int64)[::2]
+        parts_of = [np.concatenate([getattr(runs, name) for runs in self._runs]) for name in ("row", "start", "stop", "value")]
+        runs = Runs(*parts_of)
+        weights = np.concatenate(self._weights)
+        component = connect(len(runs.row), *touching(runs, self._shape))
         score = np.bincount(component, weights=weights, minlength=len(component))
         removed = []
         for value in np.unique(runs.value):
@@ -163,7 +167,7 @@ class FragmentFilter:
 
     def _erase(self, labels: npt.NDArray[np.uint8], maps: tuple[AxisMap, AxisMap, AxisMap], value: int, gone: Runs, kept: Runs) -> int:
         """Clear the voxels of ``value`` whose cell has a corner in ``gone`` and none in ``kept``; returns their number."""
-        height, width = self._winner.shape[1:]
+        height, width = self._shape[1:]
         depth_map, height_map, width_map = maps
         cleared = 0
         for index, lower in enumerate(depth_map.lower):

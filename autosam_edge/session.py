@@ -133,7 +133,7 @@ class _Run:
         slab = (self.classes + 3) * patch_depth * plane  # probabilities, weights, image, and the image of the next row
         slab += 2 * _ROWS_AT_ONCE * self.classes * plane  # finished rows on their way to the output
         slab += self.classes * math.prod(self.contract.patch) * 4  # logits of the tile in flight
-        output = self.volume.hu.size + 2 * math.prod(self.tiles.shape)  # labels, and winner and confidence on the model's grid
+        output = self.volume.hu.size
         return resident_mb() + (slab + output) / _MB + self.session._working_set_mb + _SLACK_MB
 
     def execute(self, progress: Callable[[int, int], None] | None) -> Segmentation:
@@ -162,7 +162,7 @@ class _Run:
             self.session.bundle.manifest.labels,
             provenance=self._provenance(),
             timings_s=self.timings_s,
-            warnings=(*self.volume.warnings, *(self._describe(entry) for entry in removed)),
+            warnings=(*self.volume.warnings, *self._describe(removed)),
         )
 
     def _image(self, start: int, stop: int) -> npt.NDArray[np.float32]:
@@ -241,10 +241,10 @@ class _Run:
                 for taker in takers:
                     taker.push(rows)
         depth = len(self.slab)
-        self.slab[: depth - count] = self.slab[count:]
-        self.slab[depth - count :] = 0
-        self.weight[: depth - count] = self.weight[count:]
-        self.weight[depth - count :] = 0
+        for array in (self.slab, self.weight):
+            for row in range(depth - count):  # row by row: NumPy copies all of an overlapping move first
+                array[row] = array[row + count]
+            array[depth - count :] = 0
         end = start + count + depth
         if end <= self.tiles.padded[0]:
             fresh = self._image(end - count, end)
@@ -254,11 +254,12 @@ class _Run:
         manifest = self.session.bundle.manifest
         return frozenset(label.value for label in manifest.labels if label.name in manifest.postprocess.one_part)
 
-    def _describe(self, entry: Removed) -> str:
-        title = next(label.title for label in self.session.bundle.manifest.labels if label.value == entry.value)
-        parts = "1 part" if entry.parts == 1 else f"{entry.parts} parts"
-        ml = entry.voxels * self.volume.grid.voxel_ml
-        return f"{title}: {parts} of {ml:.1f} ml in all, away from the surest part, were taken for something else and removed."
+    def _describe(self, removed: list[Removed]) -> tuple[str, ...]:
+        """One sentence on what the one-part rule took away; parts of less than a tenth of a milliliter are not worth one."""
+        titles = {label.value: label.title for label in self.session.bundle.manifest.labels}
+        ml = {titles[entry.value]: entry.voxels * self.volume.grid.voxel_ml for entry in removed}
+        told = [f"{title} {amount:.1f} ml" for title, amount in sorted(ml.items(), key=lambda item: -item[1]) if amount >= 0.1]
+        return (f"Removed, as it lay apart from the surest part of its organ: {', '.join(told)}.",) if told else ()
 
     def _provenance(self) -> dict[str, Any]:
         manifest = self.session.bundle.manifest

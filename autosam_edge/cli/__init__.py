@@ -79,6 +79,8 @@ def main() -> None:
         line = f"AE-INTERNAL-001: unexpected {type(error).__name__}. Remedy: set AUTOSAM_EDGE_TRACEBACK=1 and report what it shows."
         print(f"error {line}", file=sys.stderr)
         sys.exit(1)
+    if code == CancelledError.exit_code:  # typer turns Ctrl-C into this code and says nothing
+        _fail(CancelledError("AE-CANCEL-001", "stopped on request; nothing was written.", remedy="Run the command again."))
     sys.exit(code if isinstance(code, int) else 0)
 
 

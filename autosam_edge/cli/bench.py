@@ -84,3 +84,21 @@ def ceiling(
     result = load_room("autosam_edge_benchmarks.label_ceiling", "dev").measure_label_ceiling(data, split)
     print(f"hard labels {result['mean_dice']['hard_labels']:.4f}, occupancies {result['mean_dice']['occupancy']:.4f}")
     _write(result, out)
+
+
+@app.command("one-part")
+def one_part(
+    data: Annotated[Path, typer.Option("--data", help="Folder with dataset.json, imagesTr and labelsTr.", exists=True)],
+    split: Annotated[str, typer.Option("--split", help="validation or training.")] = "validation",
+    bundle: BundleOption = None,
+    out: Out = None,
+) -> None:
+    """What keeping one part of each organ does to its Dice: which organs the bundle should name."""
+    from autosam_edge.bundle import default_bundle_path
+
+    room = load_room("autosam_edge_benchmarks.one_part", "dev")
+    result = room.measure_one_part(bundle or default_bundle_path(), data, split, say=Stages().say)
+    for name, before in result["dice"]["as_found"].items():
+        print(f"{name:<30}{before:7.3f} {result['dice']['one_part'][name]:7.3f}")
+    print("harmless for:", ", ".join(result["harmless"]))
+    _write(result, out)

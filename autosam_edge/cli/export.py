@@ -25,6 +25,7 @@ def export(
     volume: Annotated[
         list[Path] | None, typer.Option("--volume", help="CT scan to compare on; may be repeated. Default: two phantoms.")
     ] = None,
+    training_data: Annotated[str | None, typer.Option("--training-data", help="One sentence for the manifest.")] = None,
     model_card: Annotated[Path | None, typer.Option("--model-card", help="Markdown file to put into the bundle.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
@@ -35,7 +36,15 @@ def export(
     stages = Stages()
     volumes = {f"scan {number}": read(path) for number, path in enumerate(volume, start=1)} if volume else None
     report = room.export_bundle(
-        checkpoint, out, target=target, precision=precision, name=name, volumes=volumes, model_card=model_card, say=stages.say
+        checkpoint,
+        out,
+        target=target,
+        precision=precision,
+        name=name,
+        volumes=volumes,
+        model_card=model_card,
+        training_data=training_data,
+        say=stages.say,
     )
     if as_json:
         print(json.dumps(report))

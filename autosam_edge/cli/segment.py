@@ -135,7 +135,7 @@ def _show(report: dict[str, Any], *, as_json: bool) -> None:
     table = Table(
         title=f"{report['provenance']['model']}, {report['provenance']['engine']} {report['provenance']['precision']}", title_justify="left"
     )
-    table.add_column("organ")
+    table.add_column("organ", no_wrap=True, min_width=28)
     for heading in ("ml", "mean HU", *(["Dice to truth"] if with_truth else [])):
         table.add_column(heading, justify="right")
     table.add_column("note")
@@ -147,7 +147,7 @@ def _show(report: dict[str, Any], *, as_json: bool) -> None:
         ]
         if with_truth:
             cells.append(f"{organ['dice_against_truth']:.2f}")
-        note = "not found" if not organ["ml"] else "cut by the scan's border" if organ["touches_border"] else ""
+        note = "not found" if not organ["ml"] else "at the border" if organ["touches_border"] else ""
         table.add_row(*cells, note)
     console.print(table)
     for warning in report["warnings"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -9,16 +10,17 @@ import numpy as np
 import torch
 from monai.inferers import sliding_window_inference
 
+from autosam_edge.bundle import Bundle, Postprocess
 from autosam_edge.geometry import Orientation
 from autosam_edge.postprocess import axis_maps
 from autosam_edge.preprocess import Resampler, body_box
+from autosam_edge.session import Session
 from autosam_edge_benchmarks.machine import describe_machine
 from autosam_edge_export.device_form import DeviceForm
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from autosam_edge.session import Session
     from autosam_edge.volume import Volume
 
 
@@ -66,7 +68,7 @@ def plain_labels(student: torch.nn.Module, session: Session, volume: Volume) -> 
 
 
 def measure_streaming_parity(student: torch.nn.Module, session: Session, volume: Volume, name: str) -> dict[str, Any]:
-    """Share of voxels, and of organ voxels, with the same label both ways.
+    """Share of voxels, and of organ voxels, with the same label both ways, before the one-part rule.
 
     Args:
         student: The trained student in torch.
@@ -75,7 +77,9 @@ def measure_streaming_parity(student: torch.nn.Module, session: Session, volume:
         name: Of the scan, for the report.
     """
     machine = describe_machine()
-    streamed = session.segment(volume)
+    bundle = Bundle(session.bundle.path)
+    bundle.manifest = dataclasses.replace(bundle.manifest, postprocess=Postprocess(()))  # the network alone is compared
+    streamed = Session(bundle, session.engine, working_set_mb=0.0).segment(volume)
     plain = plain_labels(student, session, volume)
     organ = (streamed.labels > 0) | (plain > 0)
     same = streamed.labels == plain
