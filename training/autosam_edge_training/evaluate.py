@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,9 +67,11 @@ def surface_dice(
     pair = [
         torch.from_numpy(np.ascontiguousarray(mask[crop]))[None, None].expand(1, len(TOLERANCES_MM), -1, -1, -1) for mask in (found, truth)
     ]
-    values = compute_surface_dice(
-        pair[0], pair[1], class_thresholds=list(TOLERANCES_MM), include_background=True, spacing=spacing_mm, use_subvoxels=True
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # MONAI 1.6 warns of a deprecated argument that it passes to itself
+        values = compute_surface_dice(
+            pair[0], pair[1], class_thresholds=list(TOLERANCES_MM), include_background=True, spacing=spacing_mm, use_subvoxels=True
+        )
     one, two, three = (float(v) for v in values[0])
     return one, two, three
 
