@@ -41,6 +41,12 @@ class OrganStatistics:
     touches_border: bool
 
 
+def dice(a: npt.NDArray[np.bool_], b: npt.NDArray[np.bool_]) -> float:
+    """Overlap of two masks of one shape: 2 |a and b| / (|a| + |b|), 0 to 1; NaN where both are empty."""
+    size = int(np.count_nonzero(a)) + int(np.count_nonzero(b))
+    return 2.0 * int(np.count_nonzero(a & b)) / size if size else float("nan")
+
+
 def organ_statistics(volume: Volume, segmentation: Segmentation) -> tuple[OrganStatistics, ...]:
     """Measure every organ of the label table, absent ones included.
 

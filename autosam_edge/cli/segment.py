@@ -16,7 +16,7 @@ from autosam_edge.cli.progress import Stages
 from autosam_edge.io.read import read
 from autosam_edge.io.write import check_writable, write
 from autosam_edge.memory import peak_mb
-from autosam_edge.metrics import organ_statistics
+from autosam_edge.metrics import dice, organ_statistics
 from autosam_edge.session import open_session
 from autosam_edge.volume import RESEARCH_USE
 
@@ -79,8 +79,8 @@ def demo(out: Out, bundle: BundleOption = None, threads: Threads = None, as_json
                 out.rmdir()
         raise
     for organ in report["organs"]:
-        a, b = segmentation.labels == organ["label"], phantom.labels == organ["label"]
-        organ["dice_against_truth"] = round(2.0 * float((a & b).sum()) / max(1.0, float(a.sum() + b.sum())), 3)
+        overlap = dice(segmentation.labels == organ["label"], phantom.labels == organ["label"])
+        organ["dice_against_truth"] = round(overlap, 3)
     report["warnings"].append(
         "This is a synthetic phantom, and phantoms are a small part of the model's training: it shows the tool, not its accuracy."
     )

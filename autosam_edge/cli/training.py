@@ -42,10 +42,11 @@ def student(
     config: Annotated[Path, typer.Option("--config", help="Recipe, a YAML file.", exists=True, dir_okay=False)],
     data: Annotated[Path, typer.Option("--data", help="Folder that `data prepare` wrote.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for checkpoints, metrics and weights; a run there is resumed.")],
+    init: Annotated[Path | None, typer.Option("--init", help="Weights to start from; default: random.", exists=True)] = None,
 ) -> None:
     """Train a student without a teacher."""
     room = load_room("autosam_edge_training.train_student", "train")
-    print(room.train(room.Config.read(config), _folder(data, "prepared.json"), out))
+    print(room.train(room.Config.read(config), _folder(data, "prepared.json"), out, init=init))
 
 
 def evaluate(

@@ -9,6 +9,7 @@ import numpy as np
 
 from autosam_edge.geometry import Orientation
 from autosam_edge.io.nifti import read_array
+from autosam_edge.metrics import dice
 from autosam_edge.postprocess import Restorer, axis_maps
 from autosam_edge.preprocess import Resampler
 from autosam_edge_benchmarks.machine import describe_machine
@@ -35,12 +36,8 @@ def there_and_back(
     whole = (slice(0, occupancy.shape[1]), slice(0, occupancy.shape[2]), slice(0, occupancy.shape[3]))
     restorer = Restorer(axis_maps(positions, restored.shape, whole), restored)
     restorer.push(np.ascontiguousarray(np.moveaxis(occupancy, 0, 1)))
-    scores = []
-    for organ in range(1, CLASSES):
-        a, b = restored == organ, labels == organ
-        if b.any():
-            scores.append(2.0 * np.count_nonzero(a & b) / (np.count_nonzero(a) + np.count_nonzero(b)))
-    return float(np.mean(scores))
+    organs = [organ for organ in range(1, CLASSES) if (labels == organ).any()]
+    return float(np.mean([dice(restored == organ, labels == organ) for organ in organs]))
 
 
 def measure_label_ceiling(data: Path, split: str, *, spacing_mm: tuple[float, float, float] = (3.0, 3.0, 3.0)) -> dict[str, Any]:

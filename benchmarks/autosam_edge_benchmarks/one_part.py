@@ -10,6 +10,7 @@ import numpy as np
 
 from autosam_edge.bundle import Bundle, Postprocess
 from autosam_edge.io.nifti import read_array, read_nifti
+from autosam_edge.metrics import dice
 from autosam_edge.session import open_session
 from autosam_edge_benchmarks.machine import describe_machine
 from autosam_edge_training.evaluate import cases_of
@@ -38,7 +39,8 @@ def measure_one_part(path: Path, data: Path, split: str, *, say: Callable[[str],
         scores = np.full((0, len(names)), np.nan)
         for _, image, label in cases_of(data, split):
             found, (truth, _) = session.segment(read_nifti(image)).labels, read_array(label)
-            row = [_dice(found == organ.value, truth == organ.value) for organ in bundle.manifest.labels]
+            values = [organ.value for organ in bundle.manifest.labels]
+            row = [dice(found == value, truth == value) if (truth == value).any() else float("nan") for value in values]
             scores = np.vstack([scores, row])
         means[variant] = dict(zip(names, np.nanmean(scores, axis=0).tolist(), strict=True))
         say(f"{variant}: mean Dice {np.mean(list(means[variant].values())):.4f}")
@@ -51,10 +53,3 @@ def measure_one_part(path: Path, data: Path, split: str, *, say: Callable[[str],
         "dice": means,
         "harmless": [name for name in names if means["one_part"][name] >= means["as_found"][name] - 1e-3],
     }
-
-
-def _dice(found: np.ndarray, truth: np.ndarray) -> float:
-    """NaN where the truth has no such organ."""
-    if not truth.any():
-        return float("nan")
-    return 2.0 * int(np.count_nonzero(found & truth)) / (int(np.count_nonzero(found)) + int(np.count_nonzero(truth)))

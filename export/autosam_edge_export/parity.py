@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from autosam_edge.errors import ExportError
+from autosam_edge.metrics import dice
 from autosam_edge.session import Session
 
 if TYPE_CHECKING:
@@ -97,9 +98,8 @@ def compare(bundle: Bundle, artifact: Engine, student: Engine, volumes: Mapping[
             a, b = found == label.value, expected == label.value
             voxels_a, voxels_b = int(np.count_nonzero(a)), int(np.count_nonzero(b))
             if voxels_a + voxels_b:
-                dice = 2.0 * int(np.count_nonzero(a & b)) / (voxels_a + voxels_b)
                 ml = volume.grid.voxel_ml
-                organs.append({"organ": label.name, "dice": dice, "ml": voxels_a * ml, "ml_difference": (voxels_a - voxels_b) * ml})
+                organs.append({"organ": label.name, "dice": dice(a, b), "ml": voxels_a * ml, "ml_difference": (voxels_a - voxels_b) * ml})
         agreement = float(np.count_nonzero(found == expected)) / found.size
         records.append({"volume": name, "agreement": agreement, "logit_error": both.largest, "organs": organs})
     return records

@@ -7,7 +7,7 @@ import pytest
 
 from autosam_edge.geometry import Grid
 from autosam_edge.labels import BTCV_LABELS
-from autosam_edge.metrics import organ_statistics
+from autosam_edge.metrics import dice, organ_statistics
 from autosam_edge.volume import Segmentation, Volume
 
 LIVER, SPLEEN, AORTA = 6, 1, 8
@@ -102,3 +102,14 @@ def test_other_shape_is_refused() -> None:
     segmentation = Segmentation(np.zeros((2, 2, 3), np.uint8), Grid((2, 2, 3), np.eye(4)), BTCV_LABELS)
     with pytest.raises(ValueError, match="shape"):
         organ_statistics(volume, segmentation)
+
+
+def test_dice_in_closed_form():
+    """Half overlap is one half, equal is one, apart is zero, nothing and nothing is no number."""
+    a, b = np.zeros((2, 4), bool), np.zeros((2, 4), bool)
+    assert np.isnan(dice(a, b))
+    a[0, :2] = True
+    assert dice(a, b) == 0.0
+    b[0, 1:3] = True
+    assert dice(a, b) == 0.5
+    assert dice(a, a) == 1.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 
@@ -47,15 +48,14 @@ def prepared(tmp_path):
 
 
 def test_a_short_run_learns_a_cube_and_resumes(prepared, tmp_path, monkeypatch):
-    """Half a minute finds the cube; a second call with a longer budget goes on from the checkpoint."""
+    """Sixty steps find the cube; a second call with ten more goes on from the checkpoint."""
     monkeypatch.setattr(train_student, "build_student", lambda name, classes: PocketNet(classes=classes, widths=(8, 16, 16)))
-    config = Config(student="pocketnet", minutes=0.12, lr=1e-2, patch=(32, 32, 32), validate_every=1000, ema=0.9)
+    config = Config(student="pocketnet", minutes=60, steps=60, lr=1e-2, patch=(32, 32, 32), validate_every=1000, ema=0.9)
     weights = train(config, prepared, tmp_path / "run")
     first = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])
     assert first["dice"][5] > 0.8
     assert weights.is_file()
-    longer = Config(student="pocketnet", minutes=0.14, lr=1e-2, patch=(32, 32, 32), validate_every=1000, ema=0.9)
-    train(longer, prepared, tmp_path / "run")
+    train(dataclasses.replace(config, steps=70), prepared, tmp_path / "run")
     second = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])
-    assert second["step"] > first["step"]
-    assert second["minutes"] >= 0.14
+    assert (first["step"], second["step"]) == (60, 70)
+    assert second["minutes"] > first["minutes"]

@@ -16,6 +16,7 @@ from monai.metrics import compute_surface_dice
 
 from autosam_edge.errors import InputError
 from autosam_edge.io.nifti import read_array, read_nifti
+from autosam_edge.metrics import dice
 from autosam_edge_training.data import VALIDATION_CASES
 
 if TYPE_CHECKING:
@@ -91,11 +92,10 @@ def score_case(case: str, session: Session, image: Path, label: Path) -> list[Sc
         a, b = found == organ.value, truth == organ.value
         size_a, size_b = int(np.count_nonzero(a)), int(np.count_nonzero(b))
         nan = float("nan")
-        dice, surface = (nan, (nan, nan, nan)) if not size_b else (0.0, (0.0, 0.0, 0.0))
+        overlap, surface = (dice(a, b), (0.0, 0.0, 0.0)) if size_b else (nan, (nan, nan, nan))
         if size_a and size_b:
-            dice = 2.0 * int(np.count_nonzero(a & b)) / (size_a + size_b)
             surface = surface_dice(a, b, grid.spacing_mm)
-        scores.append(Score(case, organ.name, dice, *surface, size_b * grid.voxel_ml, size_a * grid.voxel_ml))
+        scores.append(Score(case, organ.name, overlap, *surface, size_b * grid.voxel_ml, size_a * grid.voxel_ml))
     return scores
 
 

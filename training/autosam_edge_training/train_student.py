@@ -23,6 +23,7 @@ import torch
 import yaml
 from torch.nn import functional as F
 
+from autosam_edge.metrics import dice
 from autosam_edge_training.data import CLASSES, Case, load_cases, phantom_case
 from autosam_edge_training.losses import class_weights, dice_cross_entropy
 from autosam_edge_training.students import Student, build_student, load_student, parameter_count, save_student
@@ -36,6 +37,7 @@ class Config:
     Args:
         student: Name of the student.
         minutes: Wall-clock budget; the schedule is drawn over it, so a slow machine makes fewer steps but always ends cooled down.
+        steps: Most steps, or 0 for as many as the time allows; the schedule follows whichever ends first.
         lr, weight_decay, warmup: AdamW; warm-up is a share of the budget.
         patch: (D, H, W) voxels.
         foreground: Probability that a crop is placed on an organ.
@@ -51,6 +53,7 @@ class Config:
     student: Student
     minutes: float
     lr: float
+    steps: int = 0
     weight_decay: float = 1e-5
     warmup: float = 0.02
     patch: tuple[int, int, int] = (96, 96, 96)
@@ -92,9 +95,8 @@ def validate(student: torch.nn.Module, cases: list[Case], patch: tuple[int, int,
         logits = sliding_window_inference(image, patch, 1, student, overlap=0.25, mode="gaussian")
         predicted, truth = logits.argmax(1)[0].numpy(), case.labels
         for organ in range(1, CLASSES):
-            p, t = predicted == organ, truth == organ
-            if t.any():
-                scores[row, organ - 1] = 2.0 * np.count_nonzero(p & t) / (np.count_nonzero(p) + np.count_nonzero(t))
+            if (truth == organ).any():
+                scores[row, organ - 1] = dice(predicted == organ, truth == organ)
     seen = ~np.isnan(scores).all(axis=0)
     means = np.full(CLASSES - 1, np.nan)
     means[seen] = np.nanmean(scores[:, seen], axis=0)
@@ -158,7 +160,7 @@ def train(config: Config, data: Path, out: Path, *, init: Path | None = None) ->
     print(f"{config.student}: {parameter_count(student):,} parameters, {len(cases)} cases, {len(phantoms)} phantoms", flush=True)
 
     budget_s, running, last = config.minutes * 60.0, 0.0, time.perf_counter()
-    while spent_s < budget_s:
+    while (progress := max(spent_s / budget_s, step / config.steps if config.steps else 0.0)) < 1.0:
         student.train()
         use_phantom = phantoms and generator.random() < config.phantom_share
         case = (phantoms if use_phantom else cases)[generator.integers(len(phantoms if use_phantom else cases))]
@@ -170,7 +172,7 @@ def train(config: Config, data: Path, out: Path, *, init: Path | None = None) ->
         image = random_intensity(image, generator)
 
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(config, spent_s / budget_s)
+            group["lr"] = learning_rate(config, progress)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             output = student(image)
         logits, coarse = output if isinstance(output, tuple) else (output, None)
@@ -193,7 +195,7 @@ def train(config: Config, data: Path, out: Path, *, init: Path | None = None) ->
         spent_s, last = spent_s + now - last, now
         if step % 100 == 0:
             print(f"step {step} {spent_s / 60:.1f} min loss {running:.4f} lr {optimizer.param_groups[0]['lr']:.2e}", flush=True)
-        if step % config.validate_every == 0 or spent_s >= budget_s:
+        if step % config.validate_every == 0 or spent_s >= budget_s or step == config.steps:
             dice = validate(average, held_out, config.patch) if held_out else []
             entry = {
                 "step": step,
