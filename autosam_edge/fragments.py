@@ -35,6 +35,9 @@ class Runs:
     stop: Indices
     value: npt.NDArray[np.uint8]
 
+    def __getitem__(self, which: slice | npt.NDArray[np.bool_]) -> Runs:
+        return Runs(self.row[which], self.start[which], self.stop[which], self.value[which])
+
 
 def find_runs(labels: npt.NDArray[np.uint8]) -> Runs:
     """All runs of a (D, H, W) label volume, in array order."""
@@ -44,8 +47,7 @@ def find_runs(labels: npt.NDArray[np.uint8]) -> Runs:
     row, column = np.nonzero(framed[:, 1:] != framed[:, :-1])
     value = framed[row, column + 1]
     following = np.append(column[1:], 0)  # the frame ends every row with a change to background, so a run's end is the next change
-    organ = value != 0
-    return Runs(row[organ], column[organ], following[organ], value[organ])
+    return Runs(row, column, following, value)[value != 0]
 
 
 def touching(runs: Runs, shape: Shape) -> tuple[Indices, Indices]:
@@ -161,7 +163,7 @@ class FragmentFilter:
                 best = parts[score[parts].argmax()]
                 gone = (runs.value == value) & (component != best)
                 kept = (runs.value == value) & (component == best)
-                voxels = self._erase(labels, maps, int(value), _select(runs, gone), _select(runs, kept))
+                voxels = self._erase(labels, maps, int(value), runs[gone], runs[kept])
                 removed.append(Removed(int(value), len(parts) - 1, voxels))
         return removed
 
@@ -187,12 +189,7 @@ class FragmentFilter:
 
 
 def _rows_between(runs: Runs, first: int, end: int) -> Runs:
-    part = slice(*np.searchsorted(runs.row, (first, end)))
-    return Runs(runs.row[part], runs.start[part], runs.stop[part], runs.value[part])
-
-
-def _select(runs: Runs, which: npt.NDArray[np.bool_]) -> Runs:
-    return Runs(runs.row[which], runs.start[which], runs.stop[which], runs.value[which])
+    return runs[slice(*np.searchsorted(runs.row, (first, end)))]
 
 
 def _cells(runs: Runs, plane: tuple[int, int], y: Indices, x: Indices) -> npt.NDArray[np.bool_]:

@@ -64,7 +64,7 @@ def main() -> None:
     except AutosamEdgeError as error:
         _fail(error)
     except KeyboardInterrupt:
-        _fail(CancelledError("AE-CANCEL-001", "stopped on request; nothing was written.", remedy="Run the command again."))
+        _fail(_cancelled())
     except typer.Exit as leave:
         sys.exit(leave.exit_code)
     except Exception as error:
@@ -72,7 +72,7 @@ def main() -> None:
             error.show()
             sys.exit(error.exit_code)
         if type(error).__name__ == "Abort":
-            _fail(CancelledError("AE-CANCEL-001", "stopped on request; nothing was written.", remedy="Run the command again."))
+            _fail(_cancelled())
         if os.environ.get("AUTOSAM_EDGE_TRACEBACK"):
             raise
         # No message of a foreign error is shown: it may quote a tag's value.
@@ -80,8 +80,12 @@ def main() -> None:
         print(f"error {line}", file=sys.stderr)
         sys.exit(1)
     if code == CancelledError.exit_code:  # typer turns Ctrl-C into this code and says nothing
-        _fail(CancelledError("AE-CANCEL-001", "stopped on request; nothing was written.", remedy="Run the command again."))
+        _fail(_cancelled())
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _cancelled() -> CancelledError:
+    return CancelledError("AE-CANCEL-001", "stopped on request; nothing was written.", remedy="Run the command again.")
 
 
 def _fail(error: AutosamEdgeError) -> None:

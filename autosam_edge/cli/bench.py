@@ -14,6 +14,8 @@ from autosam_edge.cli.progress import Stages
 app = typer.Typer(help="Measure latency and memory on this machine.", no_args_is_help=True)
 Scan = Annotated[Path, typer.Argument(metavar="DICOM_FOLDER", help="A CT series.", exists=True, show_default=False)]
 BundleOption = Annotated[Path | None, typer.Option("--bundle", help="Bundle to run. Default: the one that travels with the package.")]
+Data = Annotated[Path, typer.Option("--data", help="Folder with dataset.json, imagesTr and labelsTr.", exists=True)]
+Split = Annotated[str, typer.Option("--split", help="validation or training.")]
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="JSON file for the result.")]
 
 
@@ -76,8 +78,8 @@ def parity(scan: Scan, out: Out = None, bundle: BundleOption = None) -> None:
 
 @app.command("ceiling")
 def ceiling(
-    data: Annotated[Path, typer.Option("--data", help="Folder with dataset.json, imagesTr and labelsTr.", exists=True)],
-    split: Annotated[str, typer.Option("--split", help="validation or training.")] = "validation",
+    data: Data,
+    split: Split = "validation",
     out: Out = None,
 ) -> None:
     """The best Dice that any network can reach at the model's spacing: labels to its grid and back."""
@@ -88,8 +90,8 @@ def ceiling(
 
 @app.command("one-part")
 def one_part(
-    data: Annotated[Path, typer.Option("--data", help="Folder with dataset.json, imagesTr and labelsTr.", exists=True)],
-    split: Annotated[str, typer.Option("--split", help="validation or training.")] = "validation",
+    data: Data,
+    split: Split = "validation",
     bundle: BundleOption = None,
     out: Out = None,
 ) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,9 +11,8 @@ from autosam_edge.io.nifti import read_array
 from autosam_edge.metrics import dice
 from autosam_edge.postprocess import Restorer, axis_maps
 from autosam_edge.preprocess import Resampler
-from autosam_edge_benchmarks.machine import describe_machine
-from autosam_edge_training.data import CLASSES, prepare_case
-from autosam_edge_training.evaluate import cases_of
+from autosam_edge_benchmarks.machine import new_report
+from autosam_edge_training.data import CLASSES, cases_of, prepare_case
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,7 +40,7 @@ def there_and_back(
 
 def measure_label_ceiling(data: Path, split: str, *, spacing_mm: tuple[float, float, float] = (3.0, 3.0, 3.0)) -> dict[str, Any]:
     """Best possible mean Dice per case at the model's spacing, from hard labels and from occupancies."""
-    machine = describe_machine()
+    report = new_report("label ceiling")
     cases = {}
     for name, image, label in cases_of(data, split):
         hu, grid = read_array(image)
@@ -57,9 +55,7 @@ def measure_label_ceiling(data: Path, split: str, *, spacing_mm: tuple[float, fl
         cases[name] = {"hard_labels": there_and_back(truth, hard, positions), "occupancy": there_and_back(truth, occupancy, positions)}
     means = {key: float(np.mean([case[key] for case in cases.values()])) for key in ("hard_labels", "occupancy")}
     return {
-        "benchmark": "label ceiling",
-        "date": datetime.now(timezone.utc).date().isoformat(),
-        "machine": machine,
+        **report,
         "data": f"BTCV {split}",
         "spacing_mm": list(spacing_mm),
         "mean_dice": means,

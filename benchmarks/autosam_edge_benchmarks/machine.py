@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import os
 import platform
+from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import psutil
+
+
+def new_report(benchmark: str) -> dict[str, Any]:
+    """The head of every result: what, when, where; made before the work, so that it shows the load the work met."""
+    return {"benchmark": benchmark, "date": datetime.now(timezone.utc).date().isoformat(), "machine": describe_machine()}
 
 
 def describe_machine() -> dict[str, Any]:

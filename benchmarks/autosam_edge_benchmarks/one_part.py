@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,8 +11,8 @@ from autosam_edge.bundle import Bundle, Postprocess
 from autosam_edge.io.nifti import read_array, read_nifti
 from autosam_edge.metrics import dice
 from autosam_edge.session import open_session
-from autosam_edge_benchmarks.machine import describe_machine
-from autosam_edge_training.evaluate import cases_of
+from autosam_edge_benchmarks.machine import new_report
+from autosam_edge_training.data import cases_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,7 +28,7 @@ def measure_one_part(path: Path, data: Path, split: str, *, say: Callable[[str],
         split: ``validation`` or ``training``; never the test cases, since the rule is chosen by it.
         say: Called with one line per variant.
     """
-    machine = describe_machine()
+    report = new_report("one part")
     names = [label.name for label in Bundle(path).manifest.labels]
     means: dict[str, dict[str, float]] = {}
     for variant, organs in (("as_found", ()), ("one_part", tuple(names))):
@@ -45,9 +44,7 @@ def measure_one_part(path: Path, data: Path, split: str, *, say: Callable[[str],
         means[variant] = dict(zip(names, np.nanmean(scores, axis=0).tolist(), strict=True))
         say(f"{variant}: mean Dice {np.mean(list(means[variant].values())):.4f}")
     return {
-        "benchmark": "one part",
-        "date": datetime.now(timezone.utc).date().isoformat(),
-        "machine": machine,
+        **report,
         "model": bundle.manifest.name,
         "data": f"BTCV {split}",
         "dice": means,

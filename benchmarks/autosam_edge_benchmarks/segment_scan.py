@@ -10,14 +10,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pydicom
 from pydicom.uid import generate_uid
 
-from autosam_edge_benchmarks.machine import describe_machine
+from autosam_edge_benchmarks.machine import new_report
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -58,13 +57,11 @@ def run_once(source: Path, *, bundle: Path | None = None, threads: int | None = 
 
 def measure_segment(source: Path, *, repeats: int = 5, bundle: Path | None = None, threads: int | None = None) -> dict[str, Any]:
     """Run the main job several times; medians, and every run beside them."""
-    machine = describe_machine()
+    report = new_report("segment")
     runs = [run_once(source, bundle=bundle, threads=threads) for _ in range(repeats)]
     stages = {name: statistics.median(run["timings_s"][name] for run in runs) for name in runs[0]["timings_s"]}
     return {
-        "benchmark": "segment",
-        "date": datetime.now(timezone.utc).date().isoformat(),
-        "machine": machine,
+        **report,
         "model": runs[0]["model"],
         "scan": source.name,
         "wall_s": statistics.median(run["wall_s"] for run in runs),
@@ -83,7 +80,7 @@ def measure_growth(
         ``runs`` with ``slices`` and ``peak_rss_mb``, and between neighbors the growth per slice beside what the input (int16) and
         output (uint8) arrays themselves take.
     """
-    machine = describe_machine()
+    report = new_report("memory growth")
     runs: list[dict[str, Any]] = []
     pixels = 0
     for count in slices:
@@ -102,9 +99,7 @@ def measure_growth(
         for a, b in itertools.pairwise(runs)
     ]
     return {
-        "benchmark": "memory growth",
-        "date": datetime.now(timezone.utc).date().isoformat(),
-        "machine": machine,
+        **report,
         "scan": source.name,
         "runs": runs,
         "growth": growth,

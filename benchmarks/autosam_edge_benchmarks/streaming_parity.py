@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from autosam_edge.geometry import Orientation
 from autosam_edge.postprocess import axis_maps
 from autosam_edge.preprocess import Resampler, body_box
 from autosam_edge.session import Session
-from autosam_edge_benchmarks.machine import describe_machine
+from autosam_edge_benchmarks.machine import new_report
 from autosam_edge_export.device_form import DeviceForm
 
 if TYPE_CHECKING:
@@ -76,7 +75,7 @@ def measure_streaming_parity(student: torch.nn.Module, session: Session, volume:
         volume: A real scan.
         name: Of the scan, for the report.
     """
-    machine = describe_machine()
+    report = new_report("streaming parity")
     bundle = Bundle(session.bundle.path)
     bundle.manifest = dataclasses.replace(bundle.manifest, postprocess=Postprocess(()))  # the network alone is compared
     streamed = Session(bundle, session.engine, working_set_mb=0.0).segment(volume)
@@ -84,9 +83,7 @@ def measure_streaming_parity(student: torch.nn.Module, session: Session, volume:
     organ = (streamed.labels > 0) | (plain > 0)
     same = streamed.labels == plain
     return {
-        "benchmark": "streaming parity",
-        "date": datetime.now(timezone.utc).date().isoformat(),
-        "machine": machine,
+        **report,
         "scan": name,
         "model": session.bundle.manifest.name,
         "agreement": float(np.count_nonzero(same)) / same.size,

@@ -73,6 +73,19 @@ def prepare_case(
     return Case(name, np.rint(scaled).astype(np.uint8), np.rint(occupancy).astype(np.uint8))
 
 
+def cases_of(data: Path, split: str) -> list[tuple[str, Path, Path]]:
+    """Case number, image and label of each case of a split: ``training``, ``validation`` or ``test``."""
+    listing = json.loads((data / "dataset.json").read_text())
+    entries = listing["test" if split == "test" else "training"]
+    found = []
+    for entry in entries:
+        image = data / entry["image"]
+        name = "".join(c for c in image.name.split(".")[0] if c.isdigit())
+        if split == "test" or (name in VALIDATION_CASES) == (split == "validation"):
+            found.append((name, image, data / entry["label"]))
+    return found
+
+
 def prepare_btcv(source: Path, out: Path, *, spacing_mm: tuple[float, float, float] = (3.0, 3.0, 3.0)) -> Path:
     """Prepare every case of a Decathlon-style folder (``dataset.json``, ``imagesTr``, ``labelsTr``).
 
@@ -84,28 +97,19 @@ def prepare_btcv(source: Path, out: Path, *, spacing_mm: tuple[float, float, flo
     Returns:
         Path of ``prepared.json``.
     """
-    listing = json.loads((source / "dataset.json").read_text())
     out.mkdir(parents=True, exist_ok=True)
-    record: dict[str, object] = {
-        "spacing_mm": spacing_mm,
-        "window_hu": WINDOW_HU,
-        "training": [],
-        "validation": [],
-        "test": [],
-        "sha256": {},
-    }
-    for split in ("training", "test"):
-        for entry in listing[split]:
-            image_path, label_path = source / entry["image"], source / entry["label"]
-            name = "".join(c for c in image_path.name.split(".")[0] if c.isdigit())
+    names: dict[str, list[str]] = {}
+    sha256: dict[str, str] = {}
+    for split in ("training", "validation", "test"):
+        names[split] = []
+        for name, image_path, label_path in cases_of(source, split):
             hu, grid = read_array(image_path)
             labels, _ = read_array(label_path)
             case = prepare_case(name, hu, labels, grid, spacing_mm=spacing_mm)
             np.savez(out / f"{name}.npz", image=case.image, occupancy=case.occupancy)
-            part = "validation" if split == "training" and name in VALIDATION_CASES else split
-            record[part].append(name)  # type: ignore[attr-defined]
-            digest = hashlib.sha256(case.image.tobytes() + case.occupancy.tobytes()).hexdigest()
-            record["sha256"][name] = digest  # type: ignore[index]
+            names[split].append(name)
+            sha256[name] = hashlib.sha256(case.image.tobytes() + case.occupancy.tobytes()).hexdigest()
+    record = {"spacing_mm": spacing_mm, "window_hu": WINDOW_HU, **names, "sha256": sha256}
     path = out / "prepared.json"
     path.write_text(json.dumps(record, indent=1))
     return path

@@ -17,7 +17,7 @@ from monai.metrics import compute_surface_dice
 from autosam_edge.errors import InputError
 from autosam_edge.io.nifti import read_array, read_nifti
 from autosam_edge.metrics import dice
-from autosam_edge_training.data import VALIDATION_CASES
+from autosam_edge_training.data import cases_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -97,19 +97,6 @@ def score_case(case: str, session: Session, image: Path, label: Path) -> list[Sc
             surface = surface_dice(a, b, grid.spacing_mm)
         scores.append(Score(case, organ.name, overlap, *surface, size_b * grid.voxel_ml, size_a * grid.voxel_ml))
     return scores
-
-
-def cases_of(data: Path, split: str) -> list[tuple[str, Path, Path]]:
-    """Case number, image and label of each case of a split: ``training``, ``validation`` or ``test``."""
-    listing = json.loads((data / "dataset.json").read_text())
-    entries = listing["test" if split == "test" else "training"]
-    found = []
-    for entry in entries:
-        image = data / entry["image"]
-        name = "".join(c for c in image.name.split(".")[0] if c.isdigit())
-        if split == "test" or (name in VALIDATION_CASES) == (split == "validation"):
-            found.append((name, image, data / entry["label"]))
-    return found
 
 
 def summarize(scores: list[Score]) -> dict[str, Any]:
