@@ -3,8 +3,8 @@
 ::
 
     manifest.json      schema version, input contract, label table, artifacts, hashes of every other file
-    onnx/fp32.onnx     artifacts, one per target and precision
-    golden/            a tile and the logits that the trained student gives for it
+    onnx/fp32.onnx     artifacts, one per target and precision; two targets may share a file
+    golden/            a small scan, a tile of it, and what must come out at each step
     parity.json        how close each artifact is to the trained student
     MODEL_CARD.md      what it was trained on, how well it does, where it fails
 
@@ -86,16 +86,25 @@ class Artifact:
     """One converted form of the student.
 
     Args:
-        target: ``onnx``.
-        precision: ``fp32``.
+        target: The runtime it is for: ``onnx``, ``openvino``.
+        precision: Number format, such as ``fp32`` or ``int8``.
         path: Inside the bundle.
-        working_set_mb: Memory that one tile takes beside the weights, measured at export, MB.
+        working_set_mb: Memory that the engine takes, weights and one tile, measured at export, MB.
+        worst_organ_dice: Against the trained student on the comparison scans, measured at export.
+        relative_time: Time of a tile as a share of the bundle's first artifact's, measured in one run at export.
     """
 
     target: str
     precision: str
     path: str
     working_set_mb: float
+    worst_organ_dice: float
+    relative_time: float
+
+    @property
+    def name(self) -> str:
+        """``target/precision``."""
+        return f"{self.target}/{self.precision}"
 
 
 @dataclass(frozen=True)
@@ -210,19 +219,6 @@ class Bundle:
         """
         for name in self.manifest.files:
             self.read(name)
-
-    def artifact(self, target: str, precision: str | None = None) -> Artifact:
-        """The first artifact of a target, of a precision if one is named.
-
-        Raises:
-            BundleError: The bundle has none (AE-BUNDLE-005).
-        """
-        for artifact in self.manifest.artifacts:
-            if artifact.target == target and precision in (None, artifact.precision):
-                return artifact
-        held = ", ".join(f"{a.target}/{a.precision}" for a in self.manifest.artifacts) or "nothing"
-        wanted = f"{target}/{precision}" if precision else target
-        raise BundleError("AE-BUNDLE-005", f"the bundle holds {held}, not {wanted}.", remedy="Export it for this target.")
 
     @cached_property
     def manifest_sha256(self) -> str:

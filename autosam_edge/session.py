@@ -12,6 +12,7 @@ import numpy as np
 
 from autosam_edge import __version__
 from autosam_edge.bundle import Bundle, open_bundle
+from autosam_edge.engines.choose import choose, load_engine
 from autosam_edge.errors import BudgetError, EngineError
 from autosam_edge.fragments import FragmentFilter, Removed
 from autosam_edge.geometry import Orientation
@@ -296,7 +297,7 @@ def _holds_only_air(tile: npt.NDArray[np.float32], low_hu: float) -> bool:
 def open_session(
     bundle: str | Path | Bundle | None = None,
     *,
-    engine: str | Engine = "onnx",
+    engine: str | Engine | None = None,
     precision: str | None = None,
     threads: int | None = None,
     max_memory_mb: float | None = None,
@@ -305,14 +306,15 @@ def open_session(
 
     Args:
         bundle: Path of a folder or ``.edge`` file, an opened bundle, or None for the one that travels with the package.
-        engine: ``onnx``, or an :class:`~autosam_edge.engines.engine.Engine` of your own.
-        precision: Of the artifact; None takes the bundle's first.
+        engine: ``onnx``, ``openvino``, an :class:`~autosam_edge.engines.engine.Engine` of your own, or None for the best that this
+            device has (:func:`~autosam_edge.engines.choose.rank_artifacts`).
+        precision: Of the artifact; None takes the best.
         threads: For the engine; None uses every core.
         max_memory_mb: Budget for the resident memory of the process, MB.
 
     Raises:
         BundleError: The bundle is missing, altered or lacks the artifact.
-        EngineError: The engine is not known (AE-ENGINE-001) or does not load.
+        EngineError: The engine is not known (AE-ENGINE-001), not installed (AE-ENGINE-006) or does not load.
 
     Example:
         >>> import autosam_edge
@@ -320,13 +322,8 @@ def open_session(
         >>> segmentation = session.segment(autosam_edge.read("scan/"))  # doctest: +SKIP
     """
     opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
-    if not isinstance(engine, str):
+    if engine is not None and not isinstance(engine, str):
         return Session(opened, engine, working_set_mb=0.0, max_memory_mb=max_memory_mb)
-    if engine != "onnx":
-        raise EngineError("AE-ENGINE-001", f"there is no engine named {engine!r}.", remedy="Use 'onnx' or pass an Engine.")
-    from autosam_edge.engines.onnx_engine import OnnxEngine
-
-    artifact = opened.artifact(engine, precision)
-    model = opened.read(artifact.path)
-    ready = OnnxEngine(model, sha256=opened.manifest.files[artifact.path], precision=artifact.precision, threads=threads or 0)
+    artifact = choose(opened, engine, precision)
+    ready = load_engine(opened, artifact, threads)
     return Session(opened, ready, working_set_mb=artifact.working_set_mb, max_memory_mb=max_memory_mb)

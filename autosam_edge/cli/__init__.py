@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from autosam_edge import __version__
-from autosam_edge.cli import bench, export, inspect, segment, training
+from autosam_edge.cli import bench, export, inspect, segment, training, verify
 from autosam_edge.errors import AutosamEdgeError, CancelledError
 from autosam_edge.volume import RESEARCH_USE
 
@@ -32,6 +32,7 @@ app = typer.Typer(
 app.command("segment")(segment.segment)
 app.command("demo")(segment.demo)
 app.command("info")(inspect.info)
+app.command("verify")(verify.verify)
 app.command("export")(export.export)
 app.command("evaluate")(training.evaluate)
 app.add_typer(training.data_app, name="data")

@@ -4,52 +4,99 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
 
 from autosam_edge.cli.extras import load_room
 from autosam_edge.cli.progress import Stages
-from autosam_edge.errors import OutputError
+from autosam_edge.errors import ExportError, OutputError
 from autosam_edge.io.read import read
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from autosam_edge.volume import Volume
+
+Scans = list[Path] | None
 
 
 def export(
     out: Annotated[Path, typer.Option("--out", "-o", help="Bundle to write (*.edge).")],
-    target: Annotated[str, typer.Option("--target", help="Runtime of the device.")] = "onnx",
-    precision: Annotated[str, typer.Option("--precision", help="Number format of the weights.")] = "fp32",
+    target: Annotated[str, typer.Option("--target", help="Runtimes of the device, with commas: onnx, openvino; or monai.")] = "onnx",
+    precision: Annotated[
+        str, typer.Option("--precision", help="Number formats, with commas: fp32, fp16, bf16, int8-weights, int8.")
+    ] = "fp32",
     checkpoint: Annotated[
         Path | None, typer.Option("--checkpoint", help="Student's safetensors. Default: the one in the default bundle.")
     ] = None,
+    patch: Annotated[str, typer.Option("--patch", help="Tile, D,H,W in voxels.")] = "96,96,96",
     name: Annotated[str | None, typer.Option("--name", help="Name of the model.")] = None,
-    volume: Annotated[
-        list[Path] | None, typer.Option("--volume", help="CT scan to compare on; may be repeated. Default: two phantoms.")
+    volume: Annotated[Scans, typer.Option("--volume", help="CT scan to compare on; may be repeated. Default: two phantoms.")] = None,
+    calibrate: Annotated[
+        Scans,
+        typer.Option("--calibrate", help="CT scan of another patient to calibrate int8 on; may be repeated. Default: phantoms."),
     ] = None,
     training_data: Annotated[str | None, typer.Option("--training-data", help="One sentence for the manifest.")] = None,
     model_card: Annotated[Path | None, typer.Option("--model-card", help="Markdown file to put into the bundle.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
-    """Turn a trained student into a bundle, and prove that it is the student."""
+    """Turn a trained student into a bundle, and prove organ by organ that it is the student."""
     room = load_room("autosam_edge_export.export", "export")
     if out.exists() and not (out / "manifest.json").is_file():
         raise OutputError("AE-OUTPUT-002", f"{out.name} exists and is not a bundle.", remedy="Choose another name.")
+    description = room.Description(name, model_card.read_text() if model_card else None, training_data)
+    if target == "monai":
+        path = room.export_monai(checkpoint, out, description=description)
+        print(json.dumps({"bundle": str(path)}) if as_json else path)
+        return
     stages = Stages()
-    volumes = {f"scan {number}": read(path) for number, path in enumerate(volume, start=1)} if volume else None
-    report = room.export_bundle(
-        checkpoint,
-        out,
-        target=target,
-        precision=precision,
-        name=name,
-        volumes=volumes,
-        model_card=model_card,
-        training_data=training_data,
-        say=stages.say,
-    )
+    try:
+        report = room.export_bundle(
+            checkpoint,
+            out,
+            targets=target.split(","),
+            precisions=precision.split(","),
+            description=description,
+            patch=_patch(patch),
+            volumes=_read(volume, "scan"),
+            calibration=_read(calibrate, "calibration"),
+            say=stages.say,
+        )
+    except ExportError as error:
+        entries = getattr(error, "entries", ())
+        for entry in entries:
+            print(f"{entry['target']}/{entry['precision']}: {'; '.join(entry['failures']) or 'equal'}")
+        raise
     if as_json:
         print(json.dumps(report))
-        return
-    worst = report["worst_organ"]
-    print(f"{report['bundle']}: {target}/{precision}, {report['megabytes']} MB")
-    print(f"worst organ Dice against the trained student {worst['dice']:.5f} ({worst['organ']})")
-    print(f"labels agree in {report['agreement']:.6f} of voxels")
+    else:
+        _show(room, report)
+
+
+def _patch(text: str) -> tuple[int, int, int]:
+    sides = text.split(",")
+    if len(sides) != 3 or not all(side.isdigit() for side in sides):
+        raise typer.BadParameter(f"{text!r} is not three whole numbers with commas", param_hint="--patch")
+    return int(sides[0]), int(sides[1]), int(sides[2])
+
+
+def _read(paths: Scans, title: str) -> dict[str, Volume] | None:
+    """The scans by number: their names may be a patient's."""
+    return {f"{title} {number}": read(path) for number, path in enumerate(paths, start=1)} if paths else None
+
+
+def _show(room: ModuleType, report: dict[str, Any]) -> None:
+    rows = room.as_table(report)
+    table = Table(title=f"{report['bundle']}: {report['model']} ({report['student']})", title_justify="left", box=SIMPLE_HEAD)
+    for heading in rows[0]:
+        left = heading in ("artifact", "worst organ", "verdict")
+        table.add_column(heading, justify="left" if left else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*row.values())
+    console = Console(highlight=False)
+    console.width = max(console.width, 130)
+    console.print(table)

@@ -10,7 +10,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from autosam_edge.bundle import open_bundle
+from autosam_edge.bundle import Manifest, open_bundle
+from autosam_edge.engines.choose import rank_artifacts
 
 
 def info(
@@ -37,7 +38,9 @@ def info(
             "patch": contract.patch,
             "overlap": contract.overlap,
             "labels": {label.value: label.name for label in manifest.labels},
-            "artifacts": [artifact.__dict__ for artifact in manifest.artifacts],
+            "artifacts": [
+                {**choice.artifact.__dict__, "usable": choice.usable, "reason": choice.reason} for choice in rank_artifacts(manifest)
+            ],
             "parity": parity,
             "provenance": manifest.provenance,
         }
@@ -59,15 +62,24 @@ def info(
         "license": manifest.license,
         "use": manifest.intended_use,
     }
-    for artifact in manifest.artifacts:
-        rows[f"{artifact.target}/{artifact.precision}"] = f"{artifact.path}, {artifact.working_set_mb:.0f} MB for a tile"
-    for entry in parity:
-        worst = entry["worst_organ"]
-        rows["parity"] = (
-            f"{entry['target']}/{entry['precision']}: worst organ Dice {worst['dice']:.5f} ({worst['organ']}), "
-            f"labels agree in {entry['agreement']:.6f}, largest logit error {entry['logit_error']:.1e}"
-        )
     for key, value in rows.items():
         table.add_row(key, str(value))
     console.print(table)
+    console.print(_artifacts(manifest))
     console.print("every hash is right", style="green")
+
+
+def _artifacts(manifest: Manifest) -> Table:
+    """Best first, with the reasons: the first one is what `segment` runs here."""
+    table = Table(title="artifacts, in the order of choice on this device", title_justify="left")
+    table.add_column("artifact", no_wrap=True)
+    table.add_column("worst organ", justify="right")
+    table.add_column("time", justify="right")
+    table.add_column("MB a tile", justify="right")
+    table.add_column("why here")
+    for place, choice in enumerate(rank_artifacts(manifest)):
+        artifact = choice.artifact
+        style = "bold" if place == 0 and choice.usable else "" if choice.usable else "dim"
+        figures = (f"{artifact.worst_organ_dice:.4f}", f"{artifact.relative_time:.2f} x", f"{artifact.working_set_mb:.0f}")
+        table.add_row(artifact.name, *figures, choice.reason, style=style)
+    return table

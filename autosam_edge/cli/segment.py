@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,13 +22,18 @@ from autosam_edge.session import open_session
 from autosam_edge.volume import RESEARCH_USE
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from autosam_edge.metrics import OrganStatistics
+    from autosam_edge.session import Session
     from autosam_edge.volume import Segmentation, Volume
 
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for the results; made if it is not there.")]
 BundleOption = Annotated[
     Path | None, typer.Option("--bundle", help="Model bundle (*.edge). Default: the one that travels with the package.")
 ]
+Engine = Annotated[str | None, typer.Option("--engine", help="onnx or openvino. Default: the best that is installed; `info` shows why.")]
+Precision = Annotated[str | None, typer.Option("--precision", help="Of the artifact, such as fp32 or int8. Default: the best.")]
 Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Threads of the engine. Default: all cores.")]
 MaxMemory = Annotated[
     float | None, typer.Option("--max-memory", min=1, help="Budget for resident memory in MB: hold it, or refuse before starting.")
@@ -42,6 +48,8 @@ def segment(
     series: Annotated[
         str | None, typer.Option("--series", help="Which series, if INPUT holds several: its number in the list that is shown.")
     ] = None,
+    engine: Engine = None,
+    precision: Precision = None,
     threads: Threads = None,
     max_memory: MaxMemory = None,
     as_json: AsJson = False,
@@ -51,7 +59,8 @@ def segment(
     check_writable(out, input_path=source)
     with stages.stage("read"):
         volume = read(source, series=series)
-    report = _run(volume, out, stages, bundle=bundle, threads=threads, max_memory=max_memory)[1]
+    model = partial(open_session, bundle, engine=engine, precision=precision, threads=threads, max_memory_mb=max_memory)
+    report = _run(volume, out, stages, model)[1]
     _show(report, as_json=as_json)
 
 
@@ -71,7 +80,7 @@ def demo(out: Out, bundle: BundleOption = None, threads: Threads = None, as_json
             write_dicom_series(phantom.volume, folder, seed=DEMO_SEED)
         with stages.stage("read"):
             volume = read(folder)
-        segmentation, report = _run(volume, out, stages, bundle=bundle, threads=threads, max_memory=None)
+        segmentation, report = _run(volume, out, stages, partial(open_session, bundle, threads=threads))
     except BaseException:  # Ctrl-C too: a demo that fails leaves no scan behind
         if fresh:
             shutil.rmtree(folder, ignore_errors=True)
@@ -91,12 +100,10 @@ def demo(out: Out, bundle: BundleOption = None, threads: Threads = None, as_json
 DEMO_SEED = 7
 
 
-def _run(
-    volume: Volume, out: Path, stages: Stages, *, bundle: Path | None, threads: int | None, max_memory: float | None
-) -> tuple[Segmentation, dict[str, Any]]:
+def _run(volume: Volume, out: Path, stages: Stages, open_model: Callable[[], Session]) -> tuple[Segmentation, dict[str, Any]]:
     """Segment, measure and write; returns the labels and the report that ``--json`` prints."""
     with stages.stage("load model"):
-        session = open_session(bundle, threads=threads, max_memory_mb=max_memory)
+        session = open_model()
     plan = session.plan(volume)
     stages.say(f"plan        {plan.tiles} tiles on {'x'.join(map(str, plan.model_shape))} voxels, about {plan.peak_mb:.0f} MB")
     with stages.bar("segment") as progress:

@@ -3,41 +3,50 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import hashlib
-import io
 import json
+import math
 import os
 import shutil
 import tempfile
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime, timezone
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnx
 import torch
 
 from autosam_edge import __version__
 from autosam_edge.bundle import SCHEMA_VERSION, Artifact, Bundle, InputContract, default_bundle_path
-from autosam_edge.engines.onnx_engine import OnnxEngine
-from autosam_edge.errors import ExportError, OutputError
+from autosam_edge.engines.choose import load_engine, why_missing
+from autosam_edge.errors import ExportError, MissingExtraError, OutputError
 from autosam_edge.labels import BTCV_LABELS
 from autosam_edge.phantom import make_phantom
+from autosam_edge.verify import read_golden, verify_bundle
 from autosam_edge.volume import RESEARCH_USE
-from autosam_edge_export.device_form import DeviceForm, TorchEngine
-from autosam_edge_export.parity import TOLERANCES, compare, judge
-from autosam_edge_export.to_onnx import OPSET, convert
-from autosam_edge_export.working_set import measure_working_set_mb
+from autosam_edge_export.device_form import TorchEngine
+from autosam_edge_export.golden import write_golden
+from autosam_edge_export.job import Job
+from autosam_edge_export.measure import measure_cost, time_tiles
+from autosam_edge_export.monai_bundle import write_monai_bundle
+from autosam_edge_export.parity import artifact_figures, as_markdown, compare, require, summarize
+from autosam_edge_export.quantization import draw_tiles
+from autosam_edge_export.targets import wanted_artifacts
+from autosam_edge_export.targets.target import preflight
 from autosam_edge_training.students import load_student, parameter_count
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from autosam_edge.volume import Volume
 
 STUDENT_FILE = "student.safetensors"
 WEIGHTS_LICENSE = "Research use only: trained on BTCV (Synapse syn3193805), whose terms do not allow other use. The code is Apache-2.0."
-GOLDEN_STRIDE = 4
+CALIBRATION_TILES = 8
 # The organs for which keeping one part does not cost Dice on the validation cases: docs/adr/0009-one-part.md.
 ONE_PART = (
     "spleen",
@@ -52,123 +61,190 @@ ONE_PART = (
 )
 
 
+@dataclass(frozen=True)
+class Description:
+    """What the bundle says of the model beside what the checkpoint says.
+
+    Args:
+        name: Model name; None makes one from the student's.
+        model_card: Markdown; None writes a short one from the facts.
+        training_data: One sentence; None takes the checkpoint's.
+    """
+
+    name: str | None = None
+    model_card: str | None = None
+    training_data: str | None = None
+
+
+class _Student:
+    """A loaded checkpoint and how it is described."""
+
+    def __init__(self, checkpoint: Path | None, description: Description) -> None:
+        self.weights = default_bundle_path() / STUDENT_FILE if checkpoint is None else checkpoint
+        try:
+            self.module, self.facts = load_student(self.weights)
+        except Exception as error:  # safetensors raises its own SafetensorError from Rust, beside OSError and our ValueError
+            raise ExportError(
+                "AE-EXPORT-002",
+                f"{self.weights.name} is not a student's checkpoint: {str(error).splitlines()[0]}.",
+                remedy="Give the student.safetensors that training wrote.",
+            ) from error
+        self.name = description.name or f"{self.facts['student']}-3mm"
+        cases = self.facts.get("cases", "")
+        self.training_data = description.training_data or self.facts.get("training_data", f"{len(cases.split(','))} cases of BTCV")
+        short = f"# {self.name}\n\n{RESEARCH_USE}\n\nTrained on: {self.training_data}\n\nLicense: {WEIGHTS_LICENSE}\n"
+        self.model_card = description.model_card or short
+
+
+def input_contract(patch: tuple[int, int, int], overlap: float) -> InputContract:
+    """The contract that the students are trained for (teacher.md 5.4), with the tile of choice.
+
+    Raises:
+        ExportError: A side is no multiple of 32, which SwinUNETR's five halvings need (AE-EXPORT-006).
+    """
+    if any(side % 32 or side < 32 for side in patch):
+        raise ExportError(
+            "AE-EXPORT-006", f"the patch {'x'.join(map(str, patch))} does not divide.", remedy="Use sides that are multiples of 32."
+        )
+    return InputContract("CT", "DHW", "HU", (3.0, 3.0, 3.0), (-125.0, 275.0), "antialiased-linear", patch, overlap, "gaussian")
+
+
 def export_bundle(
     checkpoint: Path | None,
     out: Path,
     *,
-    target: str = "onnx",
-    precision: str = "fp32",
-    name: str | None = None,
+    targets: Sequence[str] = ("onnx",),
+    precisions: Sequence[str] = ("fp32",),
+    description: Description = Description(),
     patch: tuple[int, int, int] = (96, 96, 96),
     overlap: float = 0.25,
     volumes: Mapping[str, Volume] | None = None,
-    model_card: Path | None = None,
-    training_data: str | None = None,
+    calibration: Mapping[str, Volume] | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """Turn a trained student into a bundle and prove it equal.
+    """Turn a trained student into a bundle and prove every artifact equal.
 
     Args:
         checkpoint: Student's safetensors; None takes the one in the default bundle.
         out: The bundle to write, a folder; it must not exist, or be a bundle of ours, which is replaced at the end.
-        target: ``onnx``.
-        precision: ``fp32``.
-        name: Model name; None makes one from the student's.
+        targets: Names in :data:`~autosam_edge_export.targets.TARGETS`.
+        precisions: Every pair with a target for which there are tolerances becomes an artifact.
+        description: What the bundle says of the model.
         patch: Tile (D, H, W), multiples of 32.
         overlap: Of the tiles at run time.
         volumes: CT volumes to compare on, by name; None uses two phantoms.
-        model_card: Markdown file to put in; None writes a short one from the facts.
-        training_data: One sentence for the manifest; None takes the checkpoint's.
+        calibration: CT volumes to calibrate int8 on, other patients than ``volumes``; None uses four phantoms.
         say: Called with one line per stage.
 
     Returns:
-        The entry of ``parity.json`` with ``bundle`` and ``megabytes`` beside it.
+        ``bundle``, ``model`` and ``artifacts``: for each its name, size, cost and the entry of ``parity.json``.
 
     Raises:
-        ExportError: The target is not known (AE-EXPORT-001), the checkpoint is not a student (AE-EXPORT-002), or parity fails
-            (AE-EXPORT-003 to -005). No bundle is left.
+        ExportError: A target or precision is not known (AE-EXPORT-001), the checkpoint is not a student (AE-EXPORT-002), the patch does
+            not divide (AE-EXPORT-006), a target lacks an operator (AE-EXPORT-007), an artifact does not run (AE-EXPORT-005), or parity
+            fails (AE-EXPORT-003, AE-EXPORT-004). No bundle is left.
+        MissingExtraError: A target's runtime is not installed (AE-EXTRA-001).
         OutputError: The bundle cannot be written.
     """
-    if (target, precision) not in TOLERANCES:
-        known = ", ".join(f"{t}/{p}" for t, p in TOLERANCES)
-        raise ExportError("AE-EXPORT-001", f"there is no target {target}/{precision}.", remedy=f"Choose one of: {known}.")
-    if any(side % 32 for side in patch):
-        raise ExportError("AE-EXPORT-006", f"the patch {patch} does not divide.", remedy="Use sides that are multiples of 32.")
-    weights = default_bundle_path() / STUDENT_FILE if checkpoint is None else checkpoint
-    student, facts = _load(weights)
-    contract = InputContract("CT", "DHW", "HU", (3.0, 3.0, 3.0), (-125.0, 275.0), "antialiased-linear", patch, overlap, "gaussian")
+    wanted = wanted_artifacts(targets, precisions)
+    contract = input_contract(patch, overlap)
+    for target, _ in wanted:
+        if why_missing(target.name):
+            raise MissingExtraError("AE-EXTRA-001", f"{target.name} is not installed.", remedy=f"pip install 'autosam-edge[{target.name}]'")
+    student = _Student(checkpoint, description)
     torch.manual_seed(0)
+    engine = TorchEngine(student.module, contract.window_hu)
+    organs = [label.name for label in BTCV_LABELS]
+    scans = calibration or {f"phantom-{seed}": make_phantom(seed).volume for seed in (11, 12, 13, 14)}
 
-    say(f"converting {facts['student']} ({parameter_count(student):,} parameters) to {target}/{precision}")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    except OSError as error:
-        raise OutputError(
-            "AE-OUTPUT-001", f"{out.name} cannot be written ({error.strerror}).", remedy="Choose a folder you may write."
-        ) from error
-    try:
-        artifact_path = f"{target}/{precision}.onnx"
-        (staging / target).mkdir()
-        form = DeviceForm(student, contract.window_hu).eval()
-        metadata = {
-            "model": facts["student"],
-            "intended_use": RESEARCH_USE,
-            "license": WEIGHTS_LICENSE,
-            "software": f"autosam-edge {__version__}",
-        }
-        (staging / artifact_path).write_bytes(convert(form, patch, metadata))
-        say("measuring the memory of a tile")
-        artifact = Artifact(target, precision, artifact_path, measure_working_set_mb(staging / artifact_path, patch))
-
-        engine = TorchEngine(student, contract.window_hu)
-        _write_golden(staging, engine, contract)
-        shutil.copyfile(weights, staging / STUDENT_FILE)
-        model_name = name or f"{facts['student']}-3mm"
-        data = training_data or facts.get("training_data", f"{len(facts.get('cases', '').split(','))} cases of BTCV")
-        card = (
-            model_card.read_text()
-            if model_card
-            else f"# {model_name}\n\n{RESEARCH_USE}\n\nTrained on: {data}\n\nLicense: {WEIGHTS_LICENSE}\n"
+    with _staging(out) as folder:
+        # A bundle without artifacts: enough for sessions to run the student itself.
+        writer = _Writer(folder, student, contract)
+        writer.write([], {})
+        job = Job(
+            student.module,
+            contract,
+            organs,
+            {
+                "model": student.facts["student"],
+                "intended_use": RESEARCH_USE,
+                "license": WEIGHTS_LICENSE,
+                "software": f"autosam-edge {__version__}",
+            },
+            lambda: draw_tiles(Bundle(folder), engine, scans, CALIBRATION_TILES),
+            say,
         )
-        (staging / "MODEL_CARD.md").write_text(card)
-        (staging / "parity.json").write_text("[]\n")
-        provenance = {
-            **{key: facts[key] for key in ("student", "merging", "steps") if key in facts},
-            "parameters": parameter_count(student),
-            "checkpoint_sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
-            "exported": datetime.now(timezone.utc).date().isoformat(),
-            "exporter": f"autosam-edge {__version__}",
-            "torch": torch.__version__,
-            "onnx": onnx.__version__,
-            "opset": OPSET,
-        }
-        _write_manifest(staging, model_name, contract, [artifact], data, provenance)
+        say(f"{student.facts['student']}, {parameter_count(student.module):,} parameters")
+        for target in {target.name: target for target, _ in wanted}.values():
+            preflight(target, job.program(target.options))
+        artifacts = []
+        for target, precision in wanted:
+            path, content = target.convert(job, precision)
+            (folder / path).parent.mkdir(exist_ok=True)
+            (folder / path).write_bytes(content)
+            artifacts.append(Artifact(target.name, precision, path, 0.0, 0.0, 1.0))
+        say("golden vectors")
+        write_golden(folder, Bundle(folder), engine)
+        writer.write(artifacts, _quantization(job, scans))
 
-        say("comparing with the trained student")
-        bundle = Bundle(staging)
-        model = bundle.read(artifact_path)
-        converted = OnnxEngine(model, sha256=bundle.manifest.files[artifact_path], precision=precision)
-        entry = judge(target, precision, compare(bundle, converted, engine, volumes or _phantoms()))
-        (staging / "parity.json").write_text(json.dumps([entry], indent=1) + "\n")
-        _write_manifest(staging, model_name, contract, [artifact], data, provenance)
-        Bundle(staging).verify()
-        _publish(staging, out)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-    return {**entry, "bundle": str(out), "megabytes": round(len(model) / 1e6, 2)}
+        bundle = Bundle(folder)
+        costs = []
+        for index, artifact in enumerate(artifacts):
+            say(f"measuring {artifact.name}")
+            costs.append(measure_cost(folder, artifact, index))
+        engines = {artifact.name: load_engine(bundle, artifact) for artifact in artifacts}
+        tile_ms = time_tiles(engines, read_golden(bundle, "tile")["hu"].astype(np.float32))
+        records = compare(bundle, engines, engine, volumes or _phantoms(), say=say)
+        entries = [summarize(a.target, a.precision, records[a.name]) for a in artifacts]
+        for artifact, entry, cost in zip(artifacts, entries, costs, strict=True):
+            entry["cost"] = {**dataclasses.asdict(cost), "tile_ms": tile_ms[artifact.name]}
+        require(entries)
+        (folder / "parity.json").write_text(json.dumps(entries, indent=1) + "\n")
+        (folder / "parity.md").write_text(as_markdown(entries))
+        first = tile_ms[artifacts[0].name]
+        measured = [
+            artifact_figures(artifact, entry, cost.working_set_mb, tile_ms[artifact.name] / first)
+            for artifact, entry, cost in zip(artifacts, entries, costs, strict=True)
+        ]
+        writer.write(measured, _quantization(job, scans))
+        verify_bundle(Bundle(folder), say=say)
+        sizes = {artifact.name: round((folder / artifact.path).stat().st_size / 1e6, 2) for artifact in artifacts}
+    return {
+        "bundle": str(out),
+        "model": student.name,
+        "student": student.facts["student"],
+        "artifacts": [
+            {"name": artifact.name, "megabytes": sizes[artifact.name], **entry} for artifact, entry in zip(artifacts, entries, strict=True)
+        ],
+    }
 
 
-def _load(weights: Path) -> tuple[torch.nn.Module, dict[str, str]]:
-    """The student and its facts."""
-    try:
-        return load_student(weights)
-    except Exception as error:  # safetensors raises its own SafetensorError from Rust, beside OSError and our ValueError
-        raise ExportError(
-            "AE-EXPORT-002",
-            f"{weights.name} is not a student's checkpoint: {str(error).splitlines()[0]}.",
-            remedy="Give the student.safetensors that training wrote.",
-        ) from error
+def export_monai(checkpoint: Path | None, out: Path, *, description: Description = Description()) -> Path:
+    """Write the student as a MONAI Bundle, a folder that MONAI itself loads and runs.
+
+    Args:
+        checkpoint: Student's safetensors; None takes the one in the default bundle.
+        out: The folder; it must not exist.
+        description: What the bundle says of the model.
+
+    Raises:
+        ExportError: The checkpoint is not a student (AE-EXPORT-002).
+        OutputError: The folder exists (AE-OUTPUT-002) or cannot be written.
+    """
+    student = _Student(checkpoint, description)
+    with _staging(out) as folder:
+        write_monai_bundle(
+            student.weights,
+            student.facts,
+            input_contract((96, 96, 96), 0.25),
+            BTCV_LABELS,
+            folder,
+            name=student.name,
+            license=WEIGHTS_LICENSE,
+            training_data=student.training_data,
+            model_card=student.model_card,
+        )
+    return out
 
 
 def _phantoms() -> dict[str, Volume]:
@@ -176,57 +252,118 @@ def _phantoms() -> dict[str, Volume]:
     return {f"phantom-{seed}": make_phantom(seed).volume for seed in (1, 2)}
 
 
-def _write_golden(folder: Path, engine: TorchEngine, contract: InputContract) -> None:
-    """A tile of a phantom and what the trained student says of it, at every fourth voxel."""
-    from autosam_edge.geometry import Orientation
-    from autosam_edge.preprocess import Resampler
-
-    phantom = make_phantom(1, spacing_mm=contract.spacing_mm)
-    orientation = Orientation.of(phantom.volume.grid)
-    resampler = Resampler(orientation.canonical_grid(phantom.volume.grid), contract.spacing_mm, contract.window_hu)
-    rows = resampler.rows(orientation.to_canonical(phantom.volume.hu), 0, resampler.shape[0])
-    tile = np.full(contract.patch, contract.window_hu[0], dtype=np.float32)
-    middle = tuple(slice(max(0, (s - p) // 2), max(0, (s - p) // 2) + p) for s, p in zip(rows.shape, contract.patch, strict=True))
-    part = np.rint(rows[middle])
-    tile[tuple(slice(0, s) for s in part.shape)] = part
-    sparse = engine.run(tile)[:, ::GOLDEN_STRIDE, ::GOLDEN_STRIDE, ::GOLDEN_STRIDE]
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, tile_hu=tile.astype(np.int16), logits=sparse, stride=np.array(GOLDEN_STRIDE))
-    (folder / "golden").mkdir()
-    (folder / "golden" / "tile.npz").write_bytes(buffer.getvalue())
-
-
-def _write_manifest(
-    folder: Path, name: str, contract: InputContract, artifacts: Sequence[Artifact], training_data: str, provenance: Mapping[str, Any]
-) -> None:
-    """Write ``manifest.json`` with the hash of every file beside it."""
-    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != "manifest.json")
-    manifest = {
-        "schema_version": SCHEMA_VERSION,
-        "name": name,
-        "version": __version__,
-        "license": WEIGHTS_LICENSE,
-        "intended_use": RESEARCH_USE,
-        "training_data": training_data,
-        "input": dataclasses.asdict(contract),
-        "postprocess": {"one_part": list(ONE_PART)},
-        "labels": [dataclasses.asdict(label) for label in BTCV_LABELS],
-        "artifacts": [dataclasses.asdict(artifact) for artifact in artifacts],
-        "files": {p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in files},
-        "provenance": dict(provenance),
+def _quantization(job: Job, scans: Mapping[str, Volume]) -> dict[str, Any]:
+    """What static int8 was calibrated on and which layers it left alone, for the provenance."""
+    plan = job.planned
+    if plan is None:
+        return {}
+    return {
+        "calibration": {"scans": len(scans), "tiles": plan.tiles, "sha256": plan.tiles_sha256},
+        "float_layers": list(plan.kept_float),
+        "sensitivity": [dataclasses.asdict(entry) for entry in plan.sensitivities],
     }
-    (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
+
+
+class _Writer:
+    """Writes what a bundle holds beside its artifacts."""
+
+    def __init__(self, folder: Path, student: _Student, contract: InputContract) -> None:
+        self._folder, self._student, self._contract = folder, student, contract
+        shutil.copyfile(student.weights, folder / STUDENT_FILE)
+        (folder / "MODEL_CARD.md").write_text(student.model_card)
+        (folder / "parity.json").write_text("[]\n")
+
+    def write(self, artifacts: Sequence[Artifact], quantization: Mapping[str, Any]) -> None:
+        """Write ``manifest.json`` with the hash of every file beside it."""
+        folder, facts = self._folder, self._student.facts
+        provenance = {
+            **{key: facts[key] for key in ("student", "merging", "steps") if key in facts},
+            "parameters": parameter_count(self._student.module),
+            "checkpoint_sha256": hashlib.sha256((folder / STUDENT_FILE).read_bytes()).hexdigest(),
+            "exported": datetime.now(timezone.utc).date().isoformat(),
+            "exporter": f"autosam-edge {__version__}",
+            "versions": {name: version(name) for name in ("torch", "monai", "onnx", "onnxruntime")},
+            **({"quantization": dict(quantization)} if quantization else {}),
+        }
+        files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != "manifest.json")
+        manifest = {
+            "schema_version": SCHEMA_VERSION,
+            "name": self._student.name,
+            "version": __version__,
+            "license": WEIGHTS_LICENSE,
+            "intended_use": RESEARCH_USE,
+            "training_data": self._student.training_data,
+            "input": dataclasses.asdict(self._contract),
+            "postprocess": {"one_part": list(ONE_PART)},
+            "labels": [dataclasses.asdict(label) for label in BTCV_LABELS],
+            "artifacts": [dataclasses.asdict(artifact) for artifact in artifacts],
+            "files": {p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in files},
+            "provenance": provenance,
+        }
+        (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
+
+
+@contextmanager
+def _staging(out: Path) -> Iterator[Path]:
+    """A folder beside ``out`` that becomes ``out`` if the block ends well, and vanishes if it does not.
+
+    Raises:
+        OutputError: It cannot be written (AE-OUTPUT-001, AE-OUTPUT-003), or ``out`` is something else (AE-OUTPUT-002).
+    """
+    if out.exists() and not (out / "manifest.json").is_file():
+        raise OutputError("AE-OUTPUT-002", f"{out.name} exists and is not a bundle.", remedy="Choose another name.")
+    folder: Path | None = None
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+        yield folder
+        folder.chmod(0o755)
+        _publish(folder, out)
+    except OSError as error:
+        if isinstance(error, OutputError):
+            raise
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise OutputError(
+                "AE-OUTPUT-003", "the disk or the quota is full; no bundle was left.", remedy="Free some space or choose another disk."
+            ) from error
+        raise OutputError(
+            "AE-OUTPUT-001", f"{out.name} cannot be written ({error.strerror}).", remedy="Choose a folder you may write."
+        ) from error
+    finally:
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _publish(staging: Path, out: Path) -> None:
-    """Move the finished bundle into place; an older bundle of ours gives way, anything else is refused."""
-    staging.chmod(0o755)
-    if out.exists():
-        if not (out / "manifest.json").is_file():
-            raise OutputError("AE-OUTPUT-002", f"{out.name} exists and is not a bundle.", remedy="Choose another name.")
-        old = Path(tempfile.mkdtemp(prefix=f".{out.name}.old.", dir=out.parent))
-        os.replace(out, old / "bundle")  # noqa: PTH105  pairs with the next line
-        os.replace(staging, out)  # noqa: PTH105
-        shutil.rmtree(old)
-    else:
-        os.replace(staging, out)  # noqa: PTH105
+    """Move the finished folder into place; an older bundle of ours gives way."""
+    if not out.exists():
+        os.replace(staging, out)  # noqa: PTH105  pairs with the lines below
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{out.name}.old.", dir=out.parent))
+    os.replace(out, old / "bundle")  # noqa: PTH105
+    os.replace(staging, out)  # noqa: PTH105
+    shutil.rmtree(old)
+
+
+def as_table(report: Mapping[str, Any]) -> list[dict[str, str]]:
+    """The report's rows for a person: precision, size, cost, worst organ, verdict."""
+    first = report["artifacts"][0]["cost"]["tile_ms"]
+    rows = []
+    for entry in report["artifacts"]:
+        cost, worst = entry["cost"], entry["worst_organ"]
+        ratio = cost["tile_ms"] / first
+        verdict = "failed" if entry["failures"] else "equal" if ratio <= 1.05 or math.isclose(ratio, 1.0) else "equal, but slower"
+        rows.append(
+            {
+                "artifact": entry["name"],
+                "MB": f"{entry['megabytes']:.1f}",
+                "load s": f"{cost['load_s']:.2f}",
+                "ms a tile": f"{cost['tile_ms']:.0f}",
+                "time": f"{ratio:.2f} x",
+                "peak MB": f"{cost['peak_rss_mb']:.0f}",
+                "worst organ": f"{entry['organ_dice'].get(worst, 0.0):.4f} {worst}",
+                "mean Dice": f"{entry['mean_dice']:.4f}",
+                "verdict": verdict,
+            }
+        )
+    return rows

@@ -98,10 +98,3 @@ def test_a_link_out_of_the_bundle_is_not_followed(tmp_path):
     (folder / "link").symlink_to(tmp_path / "secret")
     with pytest.raises(BundleError, match="AE-BUNDLE-002"):
         Bundle(folder).read("link")
-
-
-def test_an_artifact_that_is_not_there_names_what_is(bundle):
-    """AE-BUNDLE-005 lists the targets held."""
-    assert bundle.artifact("onnx").precision == "fp32"
-    with pytest.raises(BundleError, match="AE-BUNDLE-005.*onnx/fp32"):
-        bundle.artifact("coreml")

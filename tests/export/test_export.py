@@ -1,8 +1,10 @@
-"""A bundle exists only if it is the student."""
+"""A bundle exists only if every artifact in it is the student."""
 
 from __future__ import annotations
 
+import errno
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -12,16 +14,19 @@ pytest.importorskip("onnx")
 from autosam_edge_test_support import write_bundle
 
 from autosam_edge.bundle import Bundle
-from autosam_edge.engines.onnx_engine import OnnxEngine
-from autosam_edge.errors import ExportError, OutputError
+from autosam_edge.errors import BundleError, EngineError, ExportError, OutputError
 from autosam_edge.phantom import make_phantom
 from autosam_edge.session import open_session
+from autosam_edge.verify import VerificationError, verify_bundle
 from autosam_edge_export import export as export_module
+from autosam_edge_export import onnx_model
 from autosam_edge_export.device_form import DeviceForm, TorchEngine
-from autosam_edge_export.export import export_bundle
-from autosam_edge_export.parity import judge
+from autosam_edge_export.export import as_table, export_bundle
+from autosam_edge_export.parity import ParityError, as_markdown, hausdorff_95, require, summarize
 from autosam_edge_training.convnet import PocketNet
 from autosam_edge_training.students import save_student
+
+PRECISIONS = ("fp32", "fp16", "int8-weights", "int8", "bf16")
 
 
 def small_student(name="pocketnet", classes=14):
@@ -34,18 +39,57 @@ def small(monkeypatch):
     monkeypatch.setattr("autosam_edge_training.students.build_student", small_student)
 
 
+def decided(student):
+    """Random weights whose labels do not hang on the last digit: a bone-dry head with wide margins."""
+    with torch.no_grad():
+        student.head.project.weight.mul_(20.0)
+    return student
+
+
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     """Random weights."""
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("student") / "student.safetensors"
-    save_student(path, small_student().state_dict(), {"student": "pocketnet", "classes": "14", "cases": "1,2"})
+    save_student(path, decided(small_student()), {"student": "pocketnet", "classes": "14", "cases": "1,2"})
     return path
 
 
 @pytest.fixture(scope="module")
 def volumes():
-    return {"phantom": make_phantom(1, spacing_mm=(6.0, 6.0, 6.0)).volume}
+    return {"phantom": make_phantom(1, spacing_mm=(6.0, 6.0, 6.0), shape=(20, 24, 30)).volume}
+
+
+@pytest.fixture(scope="module")
+def exported(checkpoint, volumes, tmp_path_factory):
+    """Every artifact of both targets; int8 is let off, as random weights bear no eight bits."""
+    folder = tmp_path_factory.mktemp("export")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("autosam_edge_training.students.build_student", small_student)
+        lenient = {key: export_parity(0.0, 0.0, 0.0, 1e3) for key in export_module_tolerances() if key[1] != "fp32"}
+        patch.setattr("autosam_edge_export.parity.TOLERANCES", {**export_module_tolerances(), **lenient})
+        report = export_bundle(
+            checkpoint,
+            folder / "s.edge",
+            targets=("onnx", "openvino"),
+            precisions=PRECISIONS,
+            patch=(32, 32, 32),
+            volumes=volumes,
+            calibration=volumes,
+        )
+    return folder / "s.edge", report
+
+
+def export_module_tolerances():
+    from autosam_edge_export.parity import TOLERANCES
+
+    return TOLERANCES
+
+
+def export_parity(*figures):
+    from autosam_edge_export.parity import Tolerance
+
+    return Tolerance(*figures)
 
 
 def test_the_device_form_windows_and_scales():
@@ -55,29 +99,85 @@ def test_the_device_form_windows_and_scales():
     assert form(image).flatten().tolist() == pytest.approx([0.0, 0.5, 1.0])
 
 
-def test_an_export_is_a_verified_bundle_that_the_runtime_runs(checkpoint, volumes, tmp_path):
-    """Files, hashes, golden logits, parity, and labels from the runtime."""
-    report = export_bundle(checkpoint, tmp_path / "s.edge", patch=(32, 32, 32), volumes=volumes)
-    assert report["worst_organ"]["dice"] >= 0.999
-    bundle = Bundle(tmp_path / "s.edge")
-    bundle.verify()
-    assert json.loads(bundle.read("parity.json"))[0]["agreement"] >= 0.9999
-    with np.load(tmp_path / "s.edge" / "golden" / "tile.npz") as golden:
-        artifact = bundle.artifact("onnx")
-        engine = OnnxEngine(bundle.read(artifact.path), sha256="", precision="fp32")
-        step = int(golden["stride"])
-        logits = engine.run(golden["tile_hu"].astype(np.float32))[:, ::step, ::step, ::step]
-        np.testing.assert_allclose(logits, golden["logits"], atol=1e-2)
-    assert artifact.working_set_mb > 0
-    labels = open_session(bundle).segment(volumes["phantom"]).labels
-    assert labels.shape == volumes["phantom"].shape
+def test_an_export_is_a_verified_bundle_that_the_runtime_runs(exported, volumes):
+    """Every pair of target and precision that exists, each with its figures, and labels from each."""
+    path, report = exported
+    names = [entry["name"] for entry in report["artifacts"]]
+    assert names == ["onnx/fp32", "onnx/fp16", "onnx/int8-weights", "onnx/int8", "openvino/fp32", "openvino/bf16", "openvino/int8"]
+    bundle = Bundle(path)
+    assert {check.name for check in verify_bundle(bundle)} >= {"files", "resampling", "labels without the network", *names}
+    for artifact in bundle.manifest.artifacts:
+        assert artifact.working_set_mb > 0
+        assert artifact.relative_time > 0
+        session = open_session(bundle, engine=artifact.target, precision=artifact.precision)
+        assert session.segment(volumes["phantom"]).labels.shape == volumes["phantom"].shape
+    exact = [entry for entry in report["artifacts"] if entry["precision"] == "fp32"]
+    assert min(dice for entry in exact for dice in entry["organ_dice"].values()) >= 0.999
+    assert [row["artifact"] for row in as_table(report)] == names
+
+
+def test_openvino_reads_onnxs_files(exported):
+    """Three artifacts, no file of their own."""
+    manifest = Bundle(exported[0]).manifest
+    paths = {artifact.name: artifact.path for artifact in manifest.artifacts}
+    assert paths["openvino/bf16"] == paths["openvino/fp32"] == paths["onnx/fp32"]
+    assert paths["openvino/int8"] == paths["onnx/int8"]
+    assert sum(name.endswith(".onnx") for name in manifest.files) == 4
+
+
+def test_the_parity_report_names_every_organ(exported):
+    """``parity.json`` for programs, ``parity.md`` for people; the provenance says what int8 was calibrated on."""
+    bundle = Bundle(exported[0])
+    entries = json.loads(bundle.read("parity.json"))
+    assert as_markdown(entries).encode() == bundle.read("parity.md")
+    for organ in entries[0]["volumes"][0]["organs"]:
+        assert {"dice", "hd95_mm", "ml", "ml_difference", "percent"} <= set(organ)
+        assert organ["organ"].encode() in bundle.read("parity.md")
+    quantization = bundle.manifest.provenance["quantization"]
+    assert len(quantization["calibration"]["sha256"]) == 64
+    assert len(quantization["sensitivity"]) == 17  # every convolution that runs
+
+
+@pytest.mark.parametrize("name", ["onnx/fp32.onnx", "golden/tile_hu.i16", "parity.json"])
+def test_one_flipped_byte_is_found(exported, tmp_path, name):
+    """By loading, by `verify`: the code of a damaged file."""
+    shutil.copytree(exported[0], tmp_path / "s.edge")
+    data = bytearray((tmp_path / "s.edge" / name).read_bytes())
+    data[len(data) // 2] ^= 1
+    (tmp_path / "s.edge" / name).write_bytes(bytes(data))
+    with pytest.raises(BundleError, match="AE-BUNDLE-004"):
+        verify_bundle(Bundle(tmp_path / "s.edge"))
+    if name.endswith(".onnx"):
+        with pytest.raises(BundleError, match="AE-BUNDLE-004"):
+            open_session(tmp_path / "s.edge", engine="onnx", precision="fp32")
+
+
+def test_verify_fails_where_the_device_computes_something_else(exported, monkeypatch):
+    """An engine whose logits drift, and a resampling that is off: the error names the check and holds all."""
+    bundle = Bundle(exported[0])
+    monkeypatch.setattr("autosam_edge.engines.onnx_engine.OnnxEngine.run", lambda self, tile: np.ones((14, 32, 32, 32), np.float32))
+    with pytest.raises(VerificationError, match=r"AE-ENGINE-007: onnx/.* does not give") as caught:
+        verify_bundle(bundle)
+    verdicts = {check.name: check.verdict for check in caught.value.checks}
+    assert verdicts["onnx/fp32"] == "failed"
+    assert verdicts["openvino/fp32"] == verdicts["resampling"] == "passed"
+
+
+def test_verify_fails_where_the_pipeline_is_another(exported, monkeypatch):
+    """Without antialiasing the golden grid is missed, whatever the network."""
+    honest = export_module.verify_bundle.__globals__["on_model_grid"]
+    monkeypatch.setattr("autosam_edge.verify.on_model_grid", lambda volume, bundle: honest(volume, bundle) + 0.5)
+    with pytest.raises(EngineError, match="resampling"):
+        verify_bundle(Bundle(exported[0]))
 
 
 def test_a_second_export_replaces_the_bundle_and_nothing_else(checkpoint, volumes, tmp_path):
     """A bundle gives way to its successor; a folder that is no bundle does not."""
     write_bundle(tmp_path / "s.edge")
-    export_bundle(checkpoint, tmp_path / "s.edge", patch=(32, 32, 32), volumes=volumes)
-    Bundle(tmp_path / "s.edge").verify()
+    export_bundle(checkpoint, tmp_path / "s.edge", patch=(32, 32, 64), volumes=volumes)
+    bundle = Bundle(tmp_path / "s.edge")
+    bundle.verify()
+    assert bundle.manifest.input.patch == (32, 32, 64)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
     with pytest.raises(OutputError, match="AE-OUTPUT-002"):
@@ -88,49 +188,95 @@ def test_a_second_export_replaces_the_bundle_and_nothing_else(checkpoint, volume
 
 def test_a_conversion_that_changes_the_network_is_refused(checkpoint, volumes, tmp_path, monkeypatch):
     """Weights altered on the way: AE-EXPORT-003, and no bundle."""
-    honest = export_module.convert
 
-    def dishonest(model, patch, metadata):
-        with torch.no_grad():
-            for parameter in model.parameters():
-                parameter.mul_(1.1)
-        data = honest(model, patch, metadata)
-        with torch.no_grad():
-            for parameter in model.parameters():
-                parameter.div_(1.1)
-        return data
+    def dishonest(program, metadata):
+        for parameter in program.state_dict.values():
+            parameter.data.mul_(1.1)
+        return onnx_model.to_onnx(program, metadata)
 
-    monkeypatch.setattr(export_module, "convert", dishonest)
-    with pytest.raises(ExportError, match="AE-EXPORT-003"):
+    monkeypatch.setattr("autosam_edge_export.job.to_onnx", dishonest)
+    with pytest.raises(ParityError, match="AE-EXPORT-003") as caught:
         export_bundle(checkpoint, tmp_path / "s.edge", patch=(32, 32, 32), volumes=volumes)
+    assert caught.value.entries[0]["failures"]
     assert list(tmp_path.iterdir()) == []
 
 
 def test_what_cannot_be_exported_is_refused(checkpoint, tmp_path):
-    """An unknown target, a file that is no checkpoint, a patch that does not divide."""
+    """An unknown target, precisions that a target lacks, a file that is no checkpoint, patches that do not divide."""
     (tmp_path / "junk").write_bytes(b"junk")
     for options, code in (
-        ({"checkpoint": checkpoint, "target": "abacus"}, "AE-EXPORT-001"),
+        ({"targets": ("abacus",)}, "AE-EXPORT-001"),
+        ({"precisions": ("int3",)}, "AE-EXPORT-001"),
+        ({"precisions": ("fp32", "int3")}, "AE-EXPORT-001"),
+        ({"precisions": ("bf16",)}, "AE-EXPORT-001"),
         ({"checkpoint": tmp_path / "junk"}, "AE-EXPORT-002"),
-        ({"checkpoint": checkpoint, "patch": (96, 96, 90)}, "AE-EXPORT-006"),
+        ({"checkpoint": tmp_path / "nowhere"}, "AE-EXPORT-002"),
+        ({"patch": (96, 96, 90)}, "AE-EXPORT-006"),
+        ({"patch": (0, 96, 96)}, "AE-EXPORT-006"),
     ):
-        source = options.pop("checkpoint")
+        source = options.pop("checkpoint", checkpoint)
         with pytest.raises(ExportError, match=code):
             export_bundle(source, tmp_path / "s.edge", **options)
-    assert not (tmp_path / "s.edge").exists()
+    assert [p.name for p in tmp_path.iterdir()] == ["junk"]
+
+
+@pytest.mark.parametrize(("number", "code"), [(errno.ENOSPC, "AE-OUTPUT-003"), (errno.EROFS, "AE-OUTPUT-001")])
+def test_a_full_disk_leaves_no_bundle(checkpoint, volumes, tmp_path, monkeypatch, number, code):
+    """Whatever was written so far vanishes."""
+
+    def full(*_):
+        raise OSError(number, "no")
+
+    monkeypatch.setattr(export_module, "write_golden", full)
+    with pytest.raises(OutputError, match=code):
+        export_bundle(checkpoint, tmp_path / "s.edge", patch=(32, 32, 32), volumes=volumes)
+    assert list(tmp_path.iterdir()) == []
+
+
+def organ(name="liver", dice=1.0):
+    return {"organ": name, "dice": dice, "hd95_mm": 0.0, "ml": 1.0, "ml_difference": 0.0, "percent": 0.0}
+
+
+def record(*organs, **figures):
+    return {"volume": "v", "agreement": 1.0, "logit_error": 0.0, "logit_rms": 0.0, "organs": list(organs), **figures}
 
 
 def test_nothing_found_proves_nothing():
     """A student that labels no voxel passes no parity."""
     with pytest.raises(ExportError, match="AE-EXPORT-004"):
-        judge("onnx", "fp32", [{"volume": "v", "agreement": 1.0, "logit_error": 0.0, "organs": []}])
+        require([summarize("onnx", "fp32", [record()])])
 
 
-def test_one_bad_organ_fails_the_export_by_name():
-    """All others may be perfect."""
-    organs = [{"organ": "liver", "dice": 1.0}, {"organ": "pancreas", "dice": 0.9}]
-    with pytest.raises(ExportError, match="AE-EXPORT-003.*pancreas"):
-        judge("onnx", "fp32", [{"volume": "v", "agreement": 1.0, "logit_error": 0.0, "organs": organs}])
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [
+        (record(organ(), organ("pancreas", 0.9)), "pancreas has Dice 0.9000"),
+        (record(organ(), agreement=0.9), "agree in 0.900000"),
+        (record(organ(), logit_rms=0.5), "differ by 5.0e-01"),
+    ],
+)
+def test_one_bad_figure_fails_the_export_by_name(bad, words):
+    """All others may be perfect, and so may the other artifacts."""
+    entries = [summarize("onnx", "fp32", [record(organ())]), summarize("onnx", "fp16", [record(organ()), bad])]
+    assert entries[0]["failures"] == []
+    with pytest.raises(ExportError, match=f"AE-EXPORT-003.*onnx/fp16: .*{words}"):
+        require(entries)
+
+
+def test_an_organs_dice_is_its_mean_over_the_volumes():
+    """And the worst single case stands beside it."""
+    entry = summarize("onnx", "int8", [record(organ(dice=1.0)), record(organ(dice=0.98), organ("aorta", 0.995))])
+    assert entry["organ_dice"] == {"liver": pytest.approx(0.99), "aorta": pytest.approx(0.995)}
+    assert entry["worst_organ"] == "liver"
+    assert entry["worst_case_dice"] == 0.98
+
+
+def test_the_hausdorff_distance_is_in_mm():
+    """A cube moved by two voxels of 3 mm; equal masks are 0."""
+    a = np.zeros((20, 20, 20), dtype=bool)
+    a[5:15, 5:15, 5:15] = True
+    assert hausdorff_95(a, a, (3.0, 1.0, 1.0)) == 0.0
+    assert hausdorff_95(a, np.roll(a, 2, axis=0), (3.0, 1.0, 1.0)) == pytest.approx(6.0)
 
 
 def test_the_torch_engine_is_the_student():

@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
 
 from autosam_edge_training.convnet import PocketNet
+from autosam_edge_training.merging import MERGING_ORDERS, LegacyPatchMerging, Merging
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from torch import Tensor, nn
+    from torch import nn
 
 Student = Literal["swinunetr-tiny", "swinunetr-small", "pocketnet"]
 STUDENTS: tuple[Student, ...] = get_args(Student)
 _FEATURE_SIZE = {"swinunetr-tiny": 12, "swinunetr-small": 24}
+# How far a probe may lie from the one in the checkpoint: float32 on another machine differs by 1e-5, another patch merging by 0.1.
+_PROBE_TOLERANCE = 5e-3
 
 
-def build_student(name: Student, *, classes: int = 14) -> nn.Module:
+def build_student(name: Student, *, classes: int = 14, merging: Merging = "v2") -> nn.Module:
     """A student with random weights.
 
     ``swinunetr-tiny`` (4.08 M parameters) and ``swinunetr-small`` (15.70 M) are MONAI's SwinUNETR with feature sizes 12 and 24, as in
-    the paper; ``pocketnet`` (3.5 M) is convolutional.
+    the paper; ``pocketnet`` (3.7 M) is convolutional.
+
+    Args:
+        name: Of the student.
+        classes: Output channels, background included.
+        merging: Patch merging of SwinUNETR, see :mod:`autosam_edge_training.merging`.
 
     Returns:
         Module that maps (B, 1, D, H, W) in [0, 1] to logits (B, classes, D, H, W); sides are multiples of 32.
@@ -32,36 +41,70 @@ def build_student(name: Student, *, classes: int = 14) -> nn.Module:
         return PocketNet(classes=classes, widths=(32, 64, 112, 128))
     from monai.networks.nets import SwinUNETR
 
-    return SwinUNETR(in_channels=1, out_channels=classes, feature_size=_FEATURE_SIZE[name], use_flash_attention=True)
+    downsample = LegacyPatchMerging if merging == "legacy" else "merging"
+    return SwinUNETR(1, classes, feature_size=_FEATURE_SIZE[name], downsample=downsample, use_flash_attention=True)
 
 
-def save_student(path: Path, state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write weights as safetensors with string metadata (student, classes, training facts)."""
+def save_student(path: Path, student: nn.Module, metadata: Mapping[str, str]) -> None:
+    """Write weights as safetensors with string metadata (student, classes, merging, training facts) and a probe.
+
+    The probe is a few logits for a fixed input: whoever loads the weights into a network that computes something else finds out.
+    """
     from safetensors.torch import save_file
 
-    save_file({key: value.detach().contiguous().cpu() for key, value in state.items()}, path, metadata=dict(metadata))
+    state = {key: value.detach().contiguous().cpu() for key, value in student.state_dict().items()}
+    save_file(state, path, metadata={**metadata, "probe": json.dumps(_probe(student))})
 
 
 def load_student(path: Path) -> tuple[nn.Module, dict[str, str]]:
     """Read a checkpoint of :func:`save_student` into a fresh student in eval mode.
 
     Raises:
-        ValueError: The file does not say which student it holds, or the weights do not fit it exactly.
+        ValueError: The file does not say which student it holds or which patch merging it was trained with, the weights do not fit
+            it exactly, or it does not compute what it did when it was saved.
     """
     from safetensors import safe_open
 
     with safe_open(path, framework="pt") as file:
         metadata = dict(file.metadata() or {})
         state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  safe_open has no __iter__
-    name = metadata.get("student")
+    name, merging = metadata.get("student"), metadata.get("merging")
     if name not in STUDENTS:
         raise ValueError(f"the checkpoint's metadata names the student {name!r}, expected one of {', '.join(STUDENTS)}")
-    student = build_student(name, classes=int(metadata.get("classes", "14")))
+    if name in _FEATURE_SIZE and merging not in MERGING_ORDERS:
+        raise ValueError(
+            f"the checkpoint's metadata names the patch merging {merging!r}, expected one of {', '.join(MERGING_ORDERS)}: "
+            "MONAI up to 1.4 trains legacy, from 1.5 on v2, and the weights fit both"
+        )
+    options = {"merging": merging} if name in _FEATURE_SIZE else {}
+    student = build_student(name, classes=int(metadata.get("classes", "14")), **options)
     try:
         student.load_state_dict(state, strict=True)
     except RuntimeError as error:
         raise ValueError(f"the weights do not fit {name}: {str(error).splitlines()[0]}") from error
-    return student.eval(), metadata
+    student.eval()
+    if "probe" in metadata:
+        expected = torch.tensor(json.loads(metadata["probe"]))
+        distance = (torch.tensor(_probe(student)) - expected).abs().max().item()
+        if not distance <= _PROBE_TOLERANCE * max(1.0, expected.abs().max().item()):
+            raise ValueError(
+                f"{name} with these weights does not compute what it did when they were saved (a logit differs by {distance:.1e}): "
+                "the patch merging or the version of MONAI is another"
+            )
+    return student, metadata
+
+
+def _probe(student: nn.Module) -> list[float]:
+    """The first classes' mean and spread of the logits for a pattern of waves, (1, 1, 64, 64, 32)."""
+    axes = [torch.linspace(0.0, 6.0, side) for side in (64, 64, 32)]
+    waves = sum(torch.sin(axis * (index + 1)).reshape([-1 if i == index else 1 for i in range(3)]) for index, axis in enumerate(axes))
+    was_training = student.training
+    with torch.no_grad():
+        logits = student.eval()((waves * 0.16 + 0.5)[None, None])[0, :4].float()
+    student.train(was_training)
+    return [
+        round(v, 5) for v in (*logits.mean(dim=(1, 2, 3)).tolist(), *logits.std(dim=(1, 2, 3)).tolist(), *logits[:, 31, 31, 15].tolist())
+    ]
 
 
 def parameter_count(module: nn.Module) -> int:

@@ -1,0 +1,86 @@
+"""One export's student and the forms of it that several targets share; each is made once."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import torch
+
+from autosam_edge_export.device_form import DeviceForm
+from autosam_edge_export.edge import EdgeOptions, edge_form
+from autosam_edge_export.onnx_model import quantize_inputs, store_half, store_int8, to_onnx
+from autosam_edge_export.quantization import QuantizationPlan, plan_quantization
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from torch import nn
+
+    from autosam_edge.bundle import InputContract
+    from autosam_edge_export.quantization import Tiles
+
+
+class Job:
+    """What is exported.
+
+    Args:
+        student: In eval mode, on the CPU.
+        contract: The input contract.
+        organs: Names of the classes after the background.
+        metadata: For formats that carry some.
+        draw_tiles: Makes the calibration tiles when a precision needs them.
+        say: Called with one line per stage.
+    """
+
+    def __init__(
+        self,
+        student: nn.Module,
+        contract: InputContract,
+        organs: Sequence[str],
+        metadata: Mapping[str, str],
+        draw_tiles: Callable[[], Tiles],
+        say: Callable[[str], None],
+    ) -> None:
+        self.student, self.contract, self.organs, self.metadata = student, contract, organs, metadata
+        self._draw_tiles, self._say = draw_tiles, say
+        self._programs: dict[EdgeOptions, torch.export.ExportedProgram] = {}
+        self._onnx: dict[tuple[EdgeOptions, str], bytes] = {}
+
+    def program(self, options: EdgeOptions) -> torch.export.ExportedProgram:
+        """The device form of the student's edge form with static shapes: (1, 1, D, H, W) HU -> logits."""
+        if options not in self._programs:
+            form = DeviceForm(edge_form(self.student, options), self.contract.window_hu).eval()
+            with torch.no_grad():
+                self._programs[options] = torch.export.export(form, (torch.zeros(1, 1, *self.contract.patch),))
+        return self._programs[options]
+
+    def onnx(self, options: EdgeOptions, precision: str) -> bytes:
+        """The ONNX model: ``fp32``, ``fp16`` (storage), ``int8-weights`` (storage) or ``int8`` (weights and inputs of convolutions)."""
+        key = options, precision
+        if key not in self._onnx:
+            if precision == "fp32":
+                self._say("converting to ONNX")
+                self._onnx[key] = to_onnx(self.program(options), self.metadata)
+            else:
+                wide = self.onnx(options, "fp32")
+                if precision == "fp16":
+                    self._onnx[key] = store_half(wide)
+                elif precision == "int8-weights":
+                    self._onnx[key] = store_int8(wide)
+                else:
+                    ranges = {f"{layer}.weight": values for layer, values in self.plan.ranges.items()}
+                    self._onnx[key] = store_int8(quantize_inputs(wide, ranges), always=ranges)
+        return self._onnx[key]
+
+    @cached_property
+    def plan(self) -> QuantizationPlan:
+        """What static int8 does to this student."""
+        form = DeviceForm(edge_form(self.student, EdgeOptions(attention="fused")), self.contract.window_hu).eval()
+        self._say("drawing calibration tiles")
+        return plan_quantization(form, self._draw_tiles(), self.organs, say=self._say)
+
+    @property
+    def planned(self) -> QuantizationPlan | None:
+        """The plan, if an artifact needed one."""
+        return self.__dict__.get("plan")

@@ -1,0 +1,88 @@
+"""What artifacts cost: memory and loading in a process of their own, time of a tile side by side in one run."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from autosam_edge.errors import ExportError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    import numpy as np
+    import numpy.typing as npt
+
+    from autosam_edge.bundle import Artifact
+    from autosam_edge.engines.engine import Engine
+
+_PROBE = """
+import json, pathlib, sys, time
+import numpy as np
+from autosam_edge.bundle import Bundle
+from autosam_edge.engines.choose import load_engine
+from autosam_edge.memory import peak_mb, resident_mb
+bundle = Bundle(pathlib.Path(sys.argv[1]))
+artifact = bundle.manifest.artifacts[int(sys.argv[2])]
+__import__({"onnx": "onnxruntime"}.get(artifact.target, artifact.target))
+tile = np.zeros(bundle.manifest.input.patch, dtype=np.float32)
+before, started = resident_mb(), time.perf_counter()
+engine = load_engine(bundle, artifact)
+load_s = time.perf_counter() - started
+for _ in range(2):
+    engine.run(tile)
+print(json.dumps({"working_set_mb": peak_mb() - before, "peak_rss_mb": peak_mb(), "load_s": load_s}))
+"""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one artifact.
+
+    Args:
+        working_set_mb: Peak resident memory that loading it and running two tiles adds, MB.
+        peak_rss_mb: Of that whole process, MB.
+        load_s: Reading, checking the hash and making the engine ready, s.
+    """
+
+    working_set_mb: float
+    peak_rss_mb: float
+    load_s: float
+
+
+def measure_cost(bundle: Path, artifact: Artifact, index: int) -> Cost:
+    """Load an artifact of a bundle folder and run it in a fresh process.
+
+    Args:
+        bundle: The folder.
+        artifact: For the message.
+        index: Its place in the manifest.
+
+    Raises:
+        ExportError: It does not run (AE-EXPORT-005).
+    """
+    command = [sys.executable, "-c", _PROBE, str(bundle), str(index)]
+    finished = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  our own interpreter and probe
+    if finished.returncode != 0:
+        reason = (finished.stderr.strip().splitlines() or ["no message"])[-1]
+        raise ExportError("AE-EXPORT-005", f"{artifact.name} does not run: {reason}", remedy="Export it again with the pinned versions.")
+    return Cost(**{key: round(value, 3) for key, value in json.loads(finished.stdout).items()})
+
+
+def time_tiles(engines: Mapping[str, Engine], tile: npt.NDArray[np.float32], rounds: int = 5) -> dict[str, float]:
+    """Median time of a tile of each engine, ms; the engines take turns, so that a busy moment meets all."""
+    taken: dict[str, list[float]] = {name: [] for name in engines}
+    for engine in engines.values():
+        engine.run(tile)
+    for _ in range(rounds):
+        for name, engine in engines.items():
+            started = time.perf_counter()
+            engine.run(tile)
+            taken[name].append(1000.0 * (time.perf_counter() - started))
+    return {name: round(statistics.median(values), 1) for name, values in taken.items()}

@@ -1,0 +1,27 @@
+"""ONNX Runtime: phones, tablets, browsers, and the processor of this machine."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from autosam_edge_export.edge import EdgeOptions
+from autosam_edge_export.onnx_model import OPERATORS
+from autosam_edge_export.targets.target import Capabilities
+
+if TYPE_CHECKING:
+    from autosam_edge_export.job import Job
+
+
+class OnnxRuntime:
+    """One ONNX file with weights inside.
+
+    Its CPU has kernels for 3D convolutions and transposed ones, and one for attention that never writes all scores out.
+    """
+
+    name = "onnx"
+    options = EdgeOptions(attention="fused")
+    capabilities = Capabilities(OPERATORS, max_rank=5)
+
+    def convert(self, job: Job, precision: str) -> tuple[str, bytes]:
+        """See :class:`~autosam_edge_export.targets.target.Target`."""
+        return f"onnx/{precision}.onnx", job.onnx(self.options, precision)
