@@ -28,10 +28,10 @@ def test_the_readmes_python_labels_a_scan(tmp_path):
 
 
 def test_the_bundle_pages_check_passes_on_the_default_bundle(capsys):
-    """ONNX Runtime alone reproduces the golden logits within the tolerance that the page names."""
+    """ONNX Runtime alone reproduces the golden logits within the tolerance of fp32."""
     (block,) = python_blocks("docs/bundle.md")
     exec(block.replace("model.edge", str(default_bundle_path())), {})
-    assert float(capsys.readouterr().out) < 1e-2
+    assert float(capsys.readouterr().out) < 1e-3
 
 
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", *[f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md")]])

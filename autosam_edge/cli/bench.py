@@ -55,6 +55,11 @@ def memory(
     _write(result, out)
 
 
+def _costs(entry: dict[str, Any]) -> str:
+    time = f"{entry['tile_ms']:6.0f} ms a tile ({entry['relative_time']:.2f} x)"
+    return f"{entry['megabytes']:6.1f} MB  load {entry['load_s']:.2f} s  {time}  peak {entry['peak_rss_mb']:.0f} MB"
+
+
 def _write(result: dict[str, Any], out: Path | None) -> None:
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -103,4 +108,30 @@ def one_part(
     for name, before in result["dice"]["as_found"].items():
         print(f"{name:<30}{before:7.3f} {result['dice']['one_part'][name]:7.3f}")
     print("harmless for:", ", ".join(result["harmless"]))
+    _write(result, out)
+
+
+@app.command("artifacts")
+def artifacts(bundle: BundleOption = None, out: Out = None) -> None:
+    """Load time, memory and time of a tile of every artifact of a bundle, side by side."""
+    from autosam_edge.bundle import open_bundle
+
+    room = load_room("autosam_edge_benchmarks.artifacts", "bench")
+    result = room.measure_artifacts(open_bundle(bundle), say=Stages().say)
+    for entry in result["artifacts"]:
+        worst = f"{entry['worst_organ']} {entry['organ_dice'][entry['worst_organ']]:.4f}"
+        print(f"{entry['name']:<20}{_costs(entry)}  worst organ {worst}")
+    _write(result, out)
+
+
+@app.command("edge-form")
+def edge_form(
+    student: Annotated[str, typer.Option("--student", help="swinunetr-tiny, swinunetr-small or pocketnet.")] = "swinunetr-tiny",
+    checkpoint: Annotated[Path | None, typer.Option("--checkpoint", help="Its weights. Default: random ones.", exists=True)] = None,
+    out: Out = None,
+) -> None:
+    """The edge form in ONNX Runtime against the student as it stands: size, memory, time, distance from torch."""
+    result = load_room("autosam_edge_benchmarks.edge_form", "dev").measure_edge_form(student, checkpoint, say=Stages().say)
+    for entry in result["forms"]:
+        print(f"{entry['form']:<38}{_costs(entry)}  furthest logit {entry['logit_error']:.1e}")
     _write(result, out)

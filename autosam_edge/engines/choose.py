@@ -21,6 +21,7 @@ _ENGINES = {
     "openvino": ("autosam_edge.engines.openvino_engine", "OpenVinoEngine", "openvino", "pip install 'autosam-edge[openvino]'"),
 }
 ENGINES = tuple(_ENGINES)
+ENGINE_PACKAGES = {target: package for target, (_, _, package, _) in _ENGINES.items()}
 # From this Dice of the worst organ on, an artifact counts as equal to the student: only then may speed decide.
 EQUAL_DICE = 0.998
 # How many times faster than float32 a format must be to come before it.
@@ -102,10 +103,19 @@ def load_engine(bundle: Bundle, artifact: Artifact, threads: int | None = None) 
         BundleError: The file is damaged.
         EngineError: It does not load.
     """
-    module, name, _, _ = _ENGINES[artifact.target]
+    model, sha256 = bundle.read(artifact.path), bundle.manifest.files[artifact.path]
+    return make_engine(artifact.target, model, sha256=sha256, precision=artifact.precision, threads=threads)
+
+
+def make_engine(target: str, model: bytes, *, sha256: str, precision: str, threads: int | None = None) -> Engine:
+    """An engine for the bytes of an artifact.
+
+    Raises:
+        EngineError: It does not load.
+    """
+    module, name, _, _ = _ENGINES[target]
     kind = getattr(importlib.import_module(module), name)
-    sha256 = bundle.manifest.files[artifact.path]
-    engine: Engine = kind(bundle.read(artifact.path), sha256=sha256, precision=artifact.precision, threads=threads or 0)
+    engine: Engine = kind(model, sha256=sha256, precision=precision, threads=threads or 0)
     return engine
 
 

@@ -189,9 +189,9 @@ def export_bundle(
 
         bundle = Bundle(folder)
         costs = []
-        for index, artifact in enumerate(artifacts):
+        for artifact in artifacts:
             say(f"measuring {artifact.name}")
-            costs.append(measure_cost(folder, artifact, index))
+            costs.append(measure_cost(folder / artifact.path, artifact.target, artifact.precision, patch))
         engines = {artifact.name: load_engine(bundle, artifact) for artifact in artifacts}
         tile_ms = time_tiles(engines, read_golden(bundle, "tile")["hu"].astype(np.float32))
         records = compare(bundle, engines, engine, volumes or _phantoms(), say=say)

@@ -19,21 +19,18 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from autosam_edge.bundle import Artifact
     from autosam_edge.engines.engine import Engine
 
 _PROBE = """
 import json, pathlib, sys, time
 import numpy as np
-from autosam_edge.bundle import Bundle
-from autosam_edge.engines.choose import load_engine
+from autosam_edge.engines.choose import ENGINE_PACKAGES, make_engine
 from autosam_edge.memory import peak_mb, resident_mb
-bundle = Bundle(pathlib.Path(sys.argv[1]))
-artifact = bundle.manifest.artifacts[int(sys.argv[2])]
-__import__({"onnx": "onnxruntime"}.get(artifact.target, artifact.target))
-tile = np.zeros(bundle.manifest.input.patch, dtype=np.float32)
+path, target, precision, *patch = sys.argv[1:]
+__import__(ENGINE_PACKAGES[target])
+tile = np.zeros([int(side) for side in patch], dtype=np.float32)
 before, started = resident_mb(), time.perf_counter()
-engine = load_engine(bundle, artifact)
+engine = make_engine(target, pathlib.Path(path).read_bytes(), sha256="", precision=precision)
 load_s = time.perf_counter() - started
 for _ in range(2):
     engine.run(tile)
@@ -48,7 +45,7 @@ class Cost:
     Args:
         working_set_mb: Peak resident memory that loading it and running two tiles adds, MB.
         peak_rss_mb: Of that whole process, MB.
-        load_s: Reading, checking the hash and making the engine ready, s.
+        load_s: Reading the file and making the engine ready, s.
     """
 
     working_set_mb: float
@@ -56,22 +53,25 @@ class Cost:
     load_s: float
 
 
-def measure_cost(bundle: Path, artifact: Artifact, index: int) -> Cost:
-    """Load an artifact of a bundle folder and run it in a fresh process.
+def measure_cost(model: Path, target: str, precision: str, patch: tuple[int, int, int]) -> Cost:
+    """Load an artifact and run two tiles in a fresh process.
 
     Args:
-        bundle: The folder.
-        artifact: For the message.
-        index: Its place in the manifest.
+        model: The file.
+        target: Which engine.
+        precision: As the manifest names it.
+        patch: Tile (D, H, W).
 
     Raises:
         ExportError: It does not run (AE-EXPORT-005).
     """
-    command = [sys.executable, "-c", _PROBE, str(bundle), str(index)]
+    command = [sys.executable, "-c", _PROBE, str(model), target, precision, *map(str, patch)]
     finished = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  our own interpreter and probe
     if finished.returncode != 0:
         reason = (finished.stderr.strip().splitlines() or ["no message"])[-1]
-        raise ExportError("AE-EXPORT-005", f"{artifact.name} does not run: {reason}", remedy="Export it again with the pinned versions.")
+        raise ExportError(
+            "AE-EXPORT-005", f"{target}/{precision} does not run: {reason}", remedy="Export it again with the pinned versions."
+        )
     return Cost(**{key: round(value, 3) for key, value in json.loads(finished.stdout).items()})
 
 

@@ -91,7 +91,7 @@ def _network(facts: Mapping[str, str], classes: int) -> tuple[list[str], dict[st
     """How MONAI's config builds the student: import statements, ``network_def``, and the packages that it needs beside MONAI's own."""
     packages = {"nibabel": version("nibabel"), "safetensors": version("safetensors")}
     own = {"autosam-edge": __version__}
-    student: Any = build_student(facts["student"], classes=classes)  # type: ignore[arg-type]  load_student checked it
+    student: Any = build_student(facts["student"], classes=classes)
     if facts["student"] == "pocketnet":
         target = "autosam_edge_training.convnet.PocketNet"
         return [], {"_target_": target, "classes": classes, "widths": list(student.widths)}, packages | own

@@ -17,9 +17,12 @@ monai_bundle = pytest.importorskip("monai.bundle")
 from monai.bundle.properties import InferProperties
 from monai.bundle.utils import DEFAULT_METADATA
 from monai.utils import BundleProperty, BundlePropertyConfig
+from typer.testing import CliRunner
 
 from autosam_edge import open_session
 from autosam_edge.bundle import default_bundle_path, open_bundle
+from autosam_edge.cli import app
+from autosam_edge.errors import OutputError
 from autosam_edge.geometry import Grid, Orientation
 from autosam_edge.io.nifti import lps_affine, ras_affine, read_nifti
 from autosam_edge.metrics import dice
@@ -230,3 +233,14 @@ def test_what_does_not_fit_is_refused(tmp_path):
         write_monai_bundle(
             weights, {}, MANIFEST.input, MANIFEST.labels, tmp_path / "a", name="", license="", training_data="", model_card=""
         )
+
+
+def test_the_command_writes_it_once(tmp_path):
+    """``export --target monai``; a second one does not overwrite the first."""
+    command = ["export", "--target", "monai", "-o", str(tmp_path / "m")]
+    result = CliRunner().invoke(app, command, standalone_mode=False)
+    assert result.stdout.replace("\n", "") == str(tmp_path / "m")
+    assert {"configs", "models", "docs", "LICENSE"} <= {p.name for p in (tmp_path / "m").iterdir()}
+    again = CliRunner().invoke(app, command, standalone_mode=False)
+    assert isinstance(again.exception, OutputError)
+    assert [p.name for p in tmp_path.iterdir()] == ["m"]

@@ -1,0 +1,165 @@
+// Does ONNX Runtime compute here what the bundle's model computed when it was exported?
+//
+//   g++ -std=c++17 -O2 check.cpp -I onnxruntime/include -L onnxruntime/lib -lonnxruntime -lcrypto -o check
+//   ./check model.edge [fp32]
+//
+// Needs ONNX Runtime 1.23 or newer, nlohmann/json and OpenSSL, and a little-endian machine.
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <cstring>
+#include <fstream>
+#include <iterator>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+#include <onnxruntime_cxx_api.h>
+#include <openssl/evp.h>
+
+using nlohmann::json;
+using Bytes = std::vector<char>;
+using Shape = std::vector<int64_t>;
+
+static Bytes readFile(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  if (!file) throw std::runtime_error(path + " cannot be read");
+  return Bytes(std::istreambuf_iterator<char>(file), {});
+}
+
+static std::string sha256(const Bytes& bytes) {
+  std::array<unsigned char, 32> digest;
+  if (EVP_Digest(bytes.data(), bytes.size(), digest.data(), nullptr, EVP_sha256(), nullptr) != 1)
+    throw std::runtime_error("SHA-256 is not available");
+  std::string hex;
+  for (unsigned char byte : digest) {
+    char two[3];
+    std::snprintf(two, sizeof two, "%02x", byte);
+    hex += two;
+  }
+  return hex;
+}
+
+// A bundle folder; read() returns only bytes whose SHA-256 is the manifest's.
+struct Bundle {
+  std::string folder;
+  json manifest;
+
+  explicit Bundle(const std::string& path) : folder(path), manifest(json::parse(readFile(path + "/manifest.json"))) {
+    if (manifest.at("schema_version") != 1) throw std::runtime_error("this program reads schema_version 1");
+  }
+
+  Bytes read(const std::string& name) const {
+    Bytes bytes = readFile(folder + "/" + name);
+    if (sha256(bytes) != manifest.at("files").at(name).get<std::string>())
+      throw std::runtime_error(name + " was altered or damaged");
+    return bytes;
+  }
+
+  template <typename T>
+  std::vector<T> readNumbers(const json& described) const {
+    const Bytes bytes = read(described.at("file"));
+    std::vector<T> numbers(bytes.size() / sizeof(T));
+    std::memcpy(numbers.data(), bytes.data(), numbers.size() * sizeof(T));
+    return numbers;
+  }
+};
+
+// The entry of a list (artifacts, parity.json) for onnx/<precision>.
+static json findEntry(const json& entries, const std::string& precision) {
+  for (const json& entry : entries)
+    if (entry.at("target") == "onnx" && entry.at("precision") == precision) return entry;
+  throw std::runtime_error("the bundle holds no onnx/" + precision);
+}
+
+static Ort::Session loadModel(const Ort::Env& env, const Bundle& bundle, const std::string& precision) {
+  const json artifact = findEntry(bundle.manifest.at("artifacts"), precision);
+  const Bytes model = bundle.read(artifact.at("path"));
+  Ort::SessionOptions options;
+  options.SetIntraOpNumThreads(static_cast<int>(std::clamp(std::thread::hardware_concurrency(), 1u, 4u)));
+  options.SetInterOpNumThreads(1);
+  options.DisableMemPattern();  // a planned arena would be allocated beside the first
+  return Ort::Session(env, model.data(), model.size(), options);
+}
+
+// Runs one tile: (D, H, W) HU -> (C, D, H, W) logits, written where the app wants them.
+static void runTile(Ort::Session& session, std::vector<float>& hu, const Shape& tile, std::vector<float>& logits) {
+  const Ort::MemoryInfo memory = Ort::MemoryInfo::CreateCpu(OrtArenaAllocator, OrtMemTypeDefault);
+  const int64_t classes = static_cast<int64_t>(logits.size() / hu.size());
+  const std::array<int64_t, 5> in{1, 1, tile[0], tile[1], tile[2]}, out{1, classes, tile[0], tile[1], tile[2]};
+  Ort::Value input = Ort::Value::CreateTensor<float>(memory, hu.data(), hu.size(), in.data(), in.size());
+  Ort::Value output = Ort::Value::CreateTensor<float>(memory, logits.data(), logits.size(), out.data(), out.size());
+  const char *inputs[] = {"image_hu"}, *outputs[] = {"logits"};
+  session.Run(Ort::RunOptions{nullptr}, inputs, &input, 1, outputs, &output, 1);
+}
+
+struct Figures {
+  double rms, agreement;
+};
+
+// `found` is (C, D, H, W); `expected` (C, d, h, w) is every stride-th voxel of what it should be.
+static Figures compare(const std::vector<float>& found, const Shape& tile, const std::vector<float>& expected,
+                       const Shape& shape, int64_t stride) {
+  double squares = 0.0;
+  int64_t agreeing = 0;
+  const int64_t classes = shape[0], d = shape[1], h = shape[2], w = shape[3];
+  for (int64_t z = 0; z < d; z++)
+    for (int64_t y = 0; y < h; y++)
+      for (int64_t x = 0; x < w; x++) {
+        const auto here = [&](int64_t c) {
+          return found[((c * tile[0] + z * stride) * tile[1] + y * stride) * tile[2] + x * stride];
+        };
+        const auto there = [&](int64_t c) { return expected[((c * d + z) * h + y) * w + x]; };
+        int64_t label = 0, expectedLabel = 0;
+        for (int64_t c = 0; c < classes; c++) {
+          const double difference = static_cast<double>(here(c)) - there(c);
+          squares += difference * difference;
+          if (here(c) > here(label)) label = c;
+          if (there(c) > there(expectedLabel)) expectedLabel = c;
+        }
+        agreeing += label == expectedLabel;
+      }
+  return {std::sqrt(squares / expected.size()), static_cast<double>(agreeing) / (d * h * w)};
+}
+
+static bool check(const std::string& folder, const std::string& precision) {
+  const Bundle bundle(folder);
+  const json tile = json::parse(bundle.read("golden/golden.json")).at("tile");
+  const double allowed = findEntry(json::parse(bundle.read("parity.json")), precision).at("tolerance").at("logit_rms");
+  const std::vector<int16_t> stored = bundle.readNumbers<int16_t>(tile.at("hu"));
+  const std::vector<float> expected = bundle.readNumbers<float>(tile.at("logits"));
+  const Shape shape = tile.at("hu").at("shape"), expectedShape = tile.at("logits").at("shape");
+  std::vector<float> hu(stored.begin(), stored.end()), logits(expectedShape[0] * hu.size());
+
+  using Clock = std::chrono::steady_clock;
+  const auto milliseconds = [](Clock::duration taken) { return std::chrono::duration<double, std::milli>(taken).count(); };
+  const Ort::Env env(ORT_LOGGING_LEVEL_ERROR, "check");
+  const auto started = Clock::now();
+  Ort::Session session = loadModel(env, bundle, precision);
+  const auto ready = Clock::now();
+  runTile(session, hu, shape, logits);  // the first tile also allocates
+  const auto warm = Clock::now();
+  runTile(session, hu, shape, logits);
+  const auto done = Clock::now();
+
+  const Figures seen = compare(logits, shape, expected, expectedShape, tile.at("stride"));
+  const bool passed = seen.rms <= allowed;
+  std::printf("onnx/%s: logits differ by %.1e (root mean square), allowed %g\n", precision.c_str(), seen.rms, allowed);
+  std::printf("%.5f of the labels agree; ready in %.0f ms, %.0f ms a tile: %s\n", seen.agreement, milliseconds(ready - started),
+              milliseconds(done - warm), passed ? "passed" : "failed");
+  return passed;
+}
+
+int main(int count, char** arguments) try {
+  if (count < 2) throw std::runtime_error("usage: check BUNDLE [PRECISION]");
+  return check(arguments[1], count > 2 ? arguments[2] : "fp32") ? 0 : 1;
+} catch (const std::exception& error) {
+  std::fprintf(stderr, "error: %s\n", error.what());
+  return 1;
+}

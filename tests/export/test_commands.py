@@ -1,0 +1,129 @@
+"""``export``, ``verify``, ``info`` and ``bench artifacts`` as a person meets them."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("onnx")
+from typer.testing import CliRunner
+
+from autosam_edge.cli import app
+from autosam_edge.errors import ExportError, OutputError
+from autosam_edge.io.nifti import write_nifti
+from autosam_edge.phantom import make_phantom
+from autosam_edge.volume import Segmentation
+from autosam_edge_training.convnet import PocketNet
+from autosam_edge_training.students import save_student
+
+PATCH = ("--patch", "32,32,32")
+
+
+def small_student(name="pocketnet", classes=14):
+    return PocketNet(classes=classes, widths=(8, 8, 8))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("autosam_edge_training.students.build_student", small_student)
+        yield
+
+
+def call(*arguments):
+    """Standard output of a command; what it raises comes through."""
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments], standalone_mode=False)
+    if result.exception is not None:
+        raise result.exception
+    return result.stdout
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    torch.manual_seed(0)
+    student = small_student()
+    with torch.no_grad():
+        student.head.project.weight.mul_(20.0)  # wide margins
+    path = tmp_path_factory.mktemp("student") / "student.safetensors"
+    save_student(path, student, {"student": "pocketnet", "classes": "14", "cases": "1,2"})
+    return path
+
+
+@pytest.fixture(scope="module")
+def scan(tmp_path_factory):
+    """A small NIfTI: a segmentation is the one thing this package writes as NIfTI, so the scan's HU stand in its labels."""
+    volume = make_phantom(1, spacing_mm=(6.0, 6.0, 6.0), shape=(16, 16, 16)).volume
+    path = tmp_path_factory.mktemp("scan") / "scan.nii.gz"
+    write_nifti(Segmentation((volume.hu.clip(0, 255)).astype("uint8"), volume.grid, (), provenance={}), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def exported(checkpoint, scan, tmp_path_factory):
+    out = tmp_path_factory.mktemp("out") / "s.edge"
+    options = ("--target", "onnx,openvino", "--precision", "fp32", "--volume", scan, *PATCH)
+    return out, call("export", "--checkpoint", checkpoint, "-o", out, *options)
+
+
+def test_export_ends_with_a_table(exported):
+    """One row an artifact: size, cost, worst organ, verdict; no scan's path, which may be a patient's name."""
+    _, text = exported
+    for heading in ("artifact", "MB", "load s", "ms a tile", "worst organ", "verdict"):
+        assert heading in text
+    rows = [line for line in text.splitlines() if "/fp32" in line]
+    assert [row.split()[0] for row in rows] == ["onnx/fp32", "openvino/fp32"]
+    assert all("equal" in row for row in rows)
+
+
+def test_no_scans_name_is_in_the_bundle(exported):
+    """Volumes are numbered."""
+    report = json.loads((exported[0] / "parity.json").read_text())
+    assert [record["volume"] for record in report[0]["volumes"]] == ["scan 1"]
+
+
+def test_export_prints_one_json_object(checkpoint, scan, tmp_path):
+    """For programs."""
+    report = json.loads(call("export", "--checkpoint", checkpoint, "-o", tmp_path / "s.edge", "--volume", scan, "--json", *PATCH))
+    assert report["artifacts"][0]["name"] == "onnx/fp32"
+    assert {"load_s", "peak_rss_mb", "tile_ms", "working_set_mb"} <= set(report["artifacts"][0]["cost"])
+
+
+def test_verify_says_what_it_saw(exported):
+    """A table for a person, one object for a program."""
+    text = call("verify", exported[0])
+    assert text.count("passed") == 5
+    checks = json.loads(call("verify", exported[0], "--json"))["checks"]
+    assert [check["name"] for check in checks[:3]] == ["files", "resampling", "labels without the network"]
+    assert {check["name"] for check in checks[3:]} == {"onnx/fp32", "openvino/fp32"}
+    assert {check["verdict"] for check in checks} == {"passed"}
+
+
+def test_info_gives_the_order_and_the_reasons(exported):
+    """The first one is what `segment` runs."""
+    text = call("info", exported[0])
+    assert "in the order of choice" in text
+    artifacts = json.loads(call("info", exported[0], "--json"))["artifacts"]
+    assert all(artifact["usable"] and "equal to the student" in artifact["reason"] for artifact in artifacts)
+
+
+def test_bench_artifacts_writes_a_result(exported, tmp_path):
+    """With the machine in it."""
+    text = call("bench", "artifacts", "--bundle", exported[0], "-o", tmp_path / "r.json")
+    assert text.count("ms a tile") == 2
+    result = json.loads((tmp_path / "r.json").read_text())
+    assert result["machine"]["cores"] >= 1
+    first = next(entry for entry in result["artifacts"] if entry["name"] == "onnx/fp32")
+    assert first["relative_time"] == 1.0
+    assert first["peak_rss_mb"] > first["working_set_mb"] > 0
+
+
+def test_bad_arguments_are_refused(checkpoint, tmp_path):
+    """An unknown target, three letters for a patch, a folder that is no bundle."""
+    with pytest.raises(ExportError, match="AE-EXPORT-001"):
+        call("export", "--checkpoint", checkpoint, "--target", "abacus", "-o", tmp_path / "s.edge")
+    with pytest.raises(Exception, match="three whole numbers"):
+        call("export", "--checkpoint", checkpoint, "--patch", "a,b,c", "-o", tmp_path / "s.edge")
+    with pytest.raises(OutputError, match="AE-OUTPUT-002"):
+        call("export", "--checkpoint", checkpoint, "-o", tmp_path)
