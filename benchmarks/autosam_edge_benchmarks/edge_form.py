@@ -49,8 +49,13 @@ def measure_edge_form(
         for name, parameter in module.named_parameters():
             if "bias_table" in name:
                 torch.nn.init.normal_(parameter, std=0.5)
-    say("stock")
-    models = {"stock": _convert(module, patch)}
+    models = {}
+    for name, flash in (("stock", False), ("stock, flash attention", True)):
+        say(name)
+        for part in module.modules():
+            if hasattr(part, "use_flash_attention"):
+                part.use_flash_attention = flash
+        models[name] = _convert(module, patch)
     for attention in ("matmul", "fused"):
         say(f"edge, {attention}")
         models[f"edge, {attention} attention"] = _convert(edge_form(module, EdgeOptions(attention=attention)), patch)  # type: ignore[arg-type]

@@ -2,7 +2,7 @@
 //
 //   implementation("com.microsoft.onnxruntime:onnxruntime-android:1.23.0")   or newer, in build.gradle.kts
 //
-// `bundle` is a folder that the app can read as files, such as File(filesDir, "model.edge"). Call `check` off the main thread.
+// `bundle` is a folder that the app can read as files, such as File(filesDir, "model.edge"). Call `checkBundle` off the main thread.
 // The same file runs on a desktop: onnxruntime instead of onnxruntime-android, org.json beside it, and
 //
 //   java ... CheckKt model.edge [fp32]
@@ -60,6 +60,7 @@ fun loadModel(environment: OrtEnvironment, bundle: Bundle, precision: String): O
     OrtSession.SessionOptions().use { options ->
         options.setIntraOpNumThreads((Runtime.getRuntime().availableProcessors() / 2).coerceIn(1, 4)) // about the fast cores
         options.setInterOpNumThreads(1)
+        options.addConfigEntry("session.intra_op.allow_spinning", "0") // waiting threads sleep: battery
         options.setMemoryPatternOptimization(false) // a planned arena would be allocated beside the first
         return environment.createSession(model.path, options)
     }
@@ -88,7 +89,7 @@ class Report(val precision: String, val rms: Double, val allowed: Double, val ag
 }
 
 /** Runs the golden tile and compares. */
-fun check(folder: File, precision: String = "fp32"): Report {
+fun checkBundle(folder: File, precision: String = "fp32"): Report {
     val bundle = Bundle(folder)
     val golden = JSONObject(bundle.file("golden/golden.json").readText()).getJSONObject("tile")
     val parity = findEntry(JSONArray(bundle.file("parity.json").readText()), precision)
@@ -114,7 +115,10 @@ fun check(folder: File, precision: String = "fp32"): Report {
     }
 }
 
-fun shapeOf(described: JSONObject): LongArray = described.getJSONArray("shape").let { sides -> LongArray(sides.length()) { sides.getLong(it) } }
+fun shapeOf(described: JSONObject): LongArray {
+    val sides = described.getJSONArray("shape")
+    return LongArray(sides.length()) { sides.getLong(it) }
+}
 
 /** [found] is (C, D, H, W); [expected] (C, d, h, w) is every [stride]-th voxel of what it should be. Root mean square, agreement. */
 fun compare(found: FloatBuffer, tile: LongArray, expected: FloatBuffer, shape: LongArray, stride: Int): Pair<Double, Double> {
@@ -139,7 +143,7 @@ fun compare(found: FloatBuffer, tile: LongArray, expected: FloatBuffer, shape: L
 }
 
 fun main(arguments: Array<String>) {
-    val report = check(File(arguments[0]), arguments.getOrElse(1) { "fp32" })
+    val report = checkBundle(File(arguments[0]), arguments.getOrElse(1) { "fp32" })
     println(report)
     exitProcess(if (report.passed) 0 else 1)
 }

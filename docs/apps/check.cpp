@@ -84,7 +84,8 @@ static Ort::Session loadModel(const Ort::Env& env, const Bundle& bundle, const s
   Ort::SessionOptions options;
   options.SetIntraOpNumThreads(static_cast<int>(std::clamp(std::thread::hardware_concurrency(), 1u, 4u)));
   options.SetInterOpNumThreads(1);
-  options.DisableMemPattern();  // a planned arena would be allocated beside the first
+  options.AddConfigEntry("session.intra_op.allow_spinning", "0");  // waiting threads sleep: battery
+  options.DisableMemPattern();                                     // a planned arena would be allocated beside the first
   return Ort::Session(env, model.data(), model.size(), options);
 }
 

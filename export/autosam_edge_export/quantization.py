@@ -150,13 +150,18 @@ def plan_quantization(
         mean, worst, organ = judge([name], every=2)
         sensitivities.append(Sensitivity(name, mean, worst, organ))
     sensitivities.sort(key=lambda entry: (entry.worst_dice, entry.mean_dice))
-    kept: list[str] = []
-    for entry in sensitivities:
-        say(f"all layers but {len(kept)} together")
-        mean, worst, _ = judge([name for name in layers if name not in kept])
-        if mean >= MEAN_ORGAN and worst >= WORST_ORGAN:
-            break
-        kept.append(entry.layer)
+    order = [entry.layer for entry in sensitivities]
+
+    def holds(count: int) -> bool:
+        say(f"all layers but the {count} most sensitive together")
+        mean, worst, _ = judge(order[count:])
+        return mean >= MEAN_ORGAN and worst >= WORST_ORGAN
+
+    fewest, most = 0, len(order)  # with no layer quantized everything holds
+    while fewest < most:
+        middle = (fewest + most) // 4 if fewest == 0 else (fewest + most) // 2  # few layers are the common case
+        fewest, most = (fewest, middle) if holds(middle) else (middle + 1, most)
+    kept = order[:fewest]
     digest = hashlib.sha256(b"".join(tile.astype("<i2").tobytes() for tile in tiles)).hexdigest()
     left = {name: ranges[name] for name in layers if name not in kept}
     return QuantizationPlan(left, tuple(kept), tuple(sensitivities), len(tiles), digest)

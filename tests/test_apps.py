@@ -1,0 +1,263 @@
+"""docs/apps.md: what it shows is in the programs, what it says of the model is true, and what it tells an app to write is enough."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import math
+import os
+import re
+import shutil
+import subprocess
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from autosam_edge import verify
+from autosam_edge.bundle import InputContract, default_bundle_path, open_bundle
+from autosam_edge.engines.choose import EQUAL_DICE
+from autosam_edge.engines.fake_engine import ThresholdEngine
+
+ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "docs" / "apps.md").read_text()
+PROGRAMS = {"kotlin": "Check.kt", "swift": "Check.swift", "js": "check.mjs", "cpp": "check.cpp"}
+
+
+def program(language):
+    return (ROOT / "docs" / "apps" / PROGRAMS[language]).read_text()
+
+
+@pytest.mark.parametrize("language", PROGRAMS)
+def test_what_the_page_shows_is_in_the_program(language):
+    """Loading and running are shown, each fence stands literally in the program, and the page links to it."""
+    fences = re.findall(rf"```{language}\n(.*?)```", PAGE, flags=re.DOTALL)
+    assert len(fences) == 2
+    assert [fence for fence in fences if fence not in program(language)] == []
+    assert f"(apps/{PROGRAMS[language]})" in PAGE
+
+
+def test_the_page_shows_no_other_code():
+    """A fence in another language would escape the comparison."""
+    assert set(re.findall(r"^```(\w+)$", PAGE, flags=re.MULTILINE)) == {*PROGRAMS, "text"}
+
+
+def test_the_interface_is_the_models():
+    """Names, types and sides of input and output, in the page and in every program, are those of the default bundle's model."""
+    session = onnxruntime.InferenceSession(default_bundle_path() / "onnx" / "fp32.onnx", providers=["CPUExecutionProvider"])
+    (hu,), (logits,) = session.get_inputs(), session.get_outputs()
+    assert f"input | `{hu.name}`, float32 [1, 1, D, H, W]" in PAGE
+    assert f"output | `{logits.name}`, float32 [1, C, D, H, W]" in PAGE
+    assert hu.type == logits.type == "tensor(float)"
+    manifest = open_bundle().manifest
+    assert hu.shape == [1, 1, *manifest.input.patch]
+    assert logits.shape == [1, 1 + len(manifest.labels), *manifest.input.patch]
+    assert [language for language in PROGRAMS if not (hu.name in program(language) and logits.name in program(language))] == []
+
+
+def test_the_opset_is_the_exporters():
+    """The page names the opset that an export has; the default bundle may have been exported with a lower one, never a higher."""
+    onnx = pytest.importorskip("onnx")
+    opset = int(re.search(r"ONNX, opset (\d+)", PAGE)[1])
+    exporter = (ROOT / "export" / "autosam_edge_export" / "onnx_model.py").read_text()
+    assert opset == int(re.search(r"^OPSET = (\d+)", exporter, flags=re.MULTILINE)[1])
+    model = onnx.load(default_bundle_path() / "onnx" / "fp32.onnx")
+    assert all(entry.version <= opset for entry in model.opset_import if entry.domain == "")
+
+
+def test_the_oldest_runtime_is_pyprojects():
+    """The page and every program ask for the ONNX Runtime that the package asks for."""
+    oldest = re.search(r'"onnxruntime>=([\d.]+)"', (ROOT / "pyproject.toml").read_text())[1]
+    assert f"ONNX Runtime {oldest} or newer" in PAGE
+    assert [language for language in PROGRAMS if oldest not in program(language)] == []
+
+
+def test_the_contract_and_the_thresholds_are_the_runtimes():
+    """Every key of the input contract is explained; the limits are those that `verify` and the choice of an artifact apply."""
+    assert [field.name for field in fields(InputContract) if f"`{field.name}`" not in PAGE] == []
+    assert f"within {verify._MODEL_HU} HU" in PAGE
+    assert f"At least {verify._LABEL_AGREEMENT} of the voxels" in PAGE
+    assert f"Under {EQUAL_DICE} for the worst organ" in PAGE
+
+
+def test_what_the_page_says_is_enough(tmp_path):
+    """Written from docs/bundle.md and docs/apps.md with nothing of ours, the steps give the golden grid and every golden label."""
+    pytest.importorskip("scipy")
+    golden = pytest.importorskip("autosam_edge_export.golden")
+    bundle = open_bundle()
+    golden.write_golden(tmp_path, bundle, ThresholdEngine([0.0, 100.0]))
+    scan = json.loads((tmp_path / "golden" / "golden.json").read_text())["scan"]
+    arrays = {key: read_array(tmp_path, value) for key, value in scan.items() if isinstance(value, dict)}
+    manifest = json.loads((default_bundle_path() / "manifest.json").read_text())
+    model_hu, labels = label_scan(arrays["hu"], np.asarray(scan["affine"]), manifest, scan["centers_hu"], scan["width_hu"])
+    step = scan["stride"]
+    assert np.abs(model_hu[::step, ::step, ::step] - arrays["model_hu"]).max() < 1e-3
+    assert (labels != arrays["labels"]).sum() == 0
+
+
+def read_array(folder, described):
+    return np.frombuffer((folder / described["file"]).read_bytes(), described["dtype"]).reshape(described["shape"])
+
+
+def label_scan(hu, affine, manifest, centers_hu, width_hu):
+    """The seven steps and `one_part`, as plainly as the pages say them: the whole volume at once, in float64."""
+    from scipy import ndimage
+
+    contract = manifest["input"]
+    low, high = contract["window_hu"]
+    order = [int(np.abs(affine[world, :3]).argmax()) for world in (2, 1, 0)]
+    flips = tuple(slice(None, None, int(np.sign(affine[world, axis]))) for world, axis in zip((2, 1, 0), order, strict=True))
+    spacing = [np.linalg.norm(affine[:3, axis]) for axis in order]
+    canonical = hu.transpose(order)[flips]
+    model_hu, positions = np.clip(canonical.astype(np.float64), low, high), []
+    for axis, (n, s, t) in enumerate(zip(canonical.shape, spacing, contract["spacing_mm"], strict=True)):
+        m = math.ceil(n * s / t - 1e-6)  # 1e-6: a whole number of voxels stays one
+        x = (np.arange(m) - (m - 1) / 2) * t / s + (n - 1) / 2
+        weights = np.maximum(0.0, 1.0 - np.abs(np.clip(x, 0, n - 1)[:, None] - np.arange(n)) / max(1.0, t / s))
+        weights /= weights.sum(axis=1, keepdims=True)
+        model_hu = np.moveaxis(np.tensordot(weights, model_hu, (1, axis)), 0, axis)
+        positions.append(x)
+
+    patch = contract["patch"]
+    before = [max(0, p - n) // 2 for p, n in zip(patch, model_hu.shape, strict=True)]
+    after = [max(0, p - n) - b for p, n, b in zip(patch, model_hu.shape, before, strict=True)]
+    padded = np.pad(model_hu, list(zip(before, after, strict=True)), constant_values=low)
+    lines = [np.exp(-((np.arange(p) - (p - 1) / 2) ** 2) / (2 * (p / 8) ** 2)) for p in patch]
+    gauss = np.maximum(np.einsum("i,j,k->ijk", *lines), 1e-3)
+    steps = [int(p * (1 - contract["overlap"])) for p in patch]
+    starts = [[*range(0, n - p, step), n - p] for n, p, step in zip(padded.shape, patch, steps, strict=True)]
+    centers = np.asarray(centers_hu)[:, None, None, None]
+    blended, total = np.zeros((len(centers_hu), *padded.shape)), np.zeros(padded.shape)
+    for corner in itertools.product(*starts):
+        tile = tuple(slice(start, start + p) for start, p in zip(corner, patch, strict=True))
+        exponentials = np.exp(-(((padded[tile] - centers) / width_hu) ** 2))
+        blended[(slice(None), *tile)] += gauss * exponentials / exponentials.sum(axis=0)
+        total[tile] += gauss
+    inside = tuple(slice(b, b + n) for b, n in zip(before, model_hu.shape, strict=True))
+    probability = (blended / total)[(slice(None), *inside)]
+
+    restored, lower = probability, []
+    for axis, (x, n) in enumerate(zip(positions, canonical.shape, strict=True)):
+        at = np.clip((np.arange(n) - x[0]) / (x[1] - x[0]), 0, len(x) - 1)
+        below = np.minimum(np.floor(at).astype(int), len(x) - 2)
+        share = (at - below).reshape([-1 if k == axis + 1 else 1 for k in range(4)])
+        restored = restored.take(below, axis + 1) * (1 - share) + restored.take(below + 1, axis + 1) * share
+        lower.append(below)
+    labels = restored.argmax(axis=0)
+
+    winner, confidence = probability.argmax(axis=0), np.floor(np.clip(510 * probability.max(axis=0) - 255, 0, 255))
+    for value in [label["value"] for label in manifest["labels"] if label["name"] in manifest["postprocess"]["one_part"]]:
+        parts, count = ndimage.label(winner == value, np.ones((3, 3, 3)))
+        kept = 1 + int(np.argmax(ndimage.sum(confidence, parts, range(1, count + 1)))) if count else 0
+        near_gone, near_kept = (touches(mask, lower) for mask in ((parts > 0) & (parts != kept), parts == kept))
+        labels[(labels == value) & near_gone & ~near_kept] = 0
+    return model_hu, labels[flips].transpose(np.argsort(order))
+
+
+def touches(mask, lower):
+    """Whether one of the eight neighbors of each voxel of the scan is in a mask on the model's grid."""
+    corners = (tuple(axis + o for axis, o in zip(lower, corner, strict=True)) for corner in np.ndindex(2, 2, 2))
+    return np.logical_or.reduce([mask[np.ix_(*corner)] for corner in corners])
+
+
+# A network whose logit of class c is c times the voxel, plus what its "model file" says.
+STUB = """
+export const env = { wasm: {} };
+export class Tensor { constructor(type, data, dims) { Object.assign(this, { type, data, dims }); } }
+export class InferenceSession {
+  static async create(bytes) { return Object.assign(new InferenceSession(), { plus: Number(new TextDecoder().decode(bytes)) }); }
+  async run({ image_hu: { data } }) {
+    const logits = Array.from({ length: 3 }, (_, c) => Array.from(data, (hu) => c * hu + this.plus)).flat();
+    return { logits: new Tensor('float32', Float32Array.from(logits), []) };
+  }
+  async release() {}
+}
+"""
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    """A folder with check.mjs, a stub of onnxruntime-web and a bundle whose golden tile a network that adds 0 would give exactly."""
+    if shutil.which("node") is None:
+        pytest.skip("node is not installed")
+    stub = tmp_path / "node_modules" / "onnxruntime-web"
+    stub.mkdir(parents=True)
+    (stub / "package.json").write_text('{"name": "onnxruntime-web", "type": "module", "exports": "./index.js"}')
+    (stub / "index.js").write_text(STUB)
+    shutil.copy(ROOT / "docs" / "apps" / "check.mjs", tmp_path)
+    hu = (np.arange(4 * 6 * 8, dtype="<i2") - 90).reshape(4, 6, 8)  # three different sides: a swapped axis would show
+    logits = np.stack([c * hu[::2, ::2, ::2] for c in range(3)]).astype("<f4")
+    described = {"stride": 2}
+    written = {}
+    for name, array in {"hu": hu, "logits": logits}.items():
+        written[f"golden/tile_{name}"] = array.tobytes()
+        described[name] = {"file": f"golden/tile_{name}", "dtype": array.dtype.str, "shape": list(array.shape)}
+    artifact = {"target": "onnx", "precision": "fp32"}
+    written["golden/golden.json"] = json.dumps({"tile": described}).encode()
+    written["parity.json"] = json.dumps([{**artifact, "tolerance": {"logit_rms": 1.0}}]).encode()
+    written["onnx/fp32.onnx"] = b"0.5"
+    manifest = {"schema_version": 1, "artifacts": [{**artifact, "path": "onnx/fp32.onnx"}]}
+    return tmp_path, written, manifest
+
+
+def run_tiny(tiny, precision="fp32", **changes):
+    """Write the bundle with its hashes, then what was changed behind their back, and run check.mjs."""
+    folder, written, manifest = tiny
+    hashes = {name: hashlib.sha256(data).hexdigest() for name, data in written.items()}
+    written = {**written, "manifest.json": json.dumps({**manifest, "files": hashes}).encode(), **changes}
+    for name, data in written.items():
+        (folder / "model.edge" / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "model.edge" / name).write_bytes(data)
+    return run_check(folder, folder / "model.edge", precision)
+
+
+def run_check(folder, bundle, precision):
+    return subprocess.run(["node", "check.mjs", str(bundle), precision], cwd=folder, capture_output=True, text=True, check=False)
+
+
+def test_the_javascript_program_measures_the_difference(tiny):
+    """A network that adds 0.5 to every logit differs by 0.5 and keeps every label."""
+    finished = run_tiny(tiny)
+    assert finished.returncode == 0, finished.stderr
+    assert "onnx/fp32: logits differ by 5.0e-1 (root mean square), allowed 1" in finished.stdout
+    assert "1.00000 of the labels agree" in finished.stdout
+
+
+def test_the_javascript_program_fails_beyond_the_tolerance(tiny):
+    """A network that adds 1.5 where 1 is allowed ends with an exit code of 1."""
+    tiny[1]["onnx/fp32.onnx"] = b"1.5"
+    finished = run_tiny(tiny)
+    assert finished.returncode == 1
+    assert finished.stdout.strip().endswith("failed")
+
+
+@pytest.mark.parametrize("name", ["onnx/fp32.onnx", "golden/tile_hu", "golden/golden.json", "parity.json"])
+def test_the_javascript_program_refuses_an_altered_file(tiny, name):
+    """A file that is not the manifest's stops the program, whichever it is."""
+    finished = run_tiny(tiny, **{name: tiny[1][name] + b" "})
+    assert finished.returncode == 1
+    assert f"{name} was altered or damaged" in finished.stderr
+
+
+def test_the_javascript_program_refuses_another_schema(tiny):
+    """A manifest of another schema version is not guessed at."""
+    tiny[2]["schema_version"] = 2
+    finished = run_tiny(tiny)
+    assert finished.returncode == 1
+    assert "schema_version is 2, this program reads 1" in finished.stderr
+
+
+@pytest.mark.slow
+def test_the_javascript_program_passes_on_the_default_bundle(tmp_path):
+    """ONNX Runtime Web gives the golden logits of the default bundle within parity.json's tolerance."""
+    modules = Path(os.environ.get("NODE_MODULES", ROOT / "node_modules"))
+    if shutil.which("node") is None or not (modules / "onnxruntime-web").is_dir():
+        pytest.skip("needs node, and NODE_MODULES naming a folder into which npm installed onnxruntime-web")
+    (tmp_path / "node_modules").symlink_to(modules.resolve())
+    shutil.copy(ROOT / "docs" / "apps" / "check.mjs", tmp_path)
+    finished = run_check(tmp_path, default_bundle_path(), "fp32")
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout.strip().endswith("passed")
