@@ -166,7 +166,7 @@ def _check_artifact(bundle: Bundle, artifact: Artifact, allowed_rms: float, thre
     difference = logits.astype(np.float64) - golden["logits"]
     rms, largest = float(np.sqrt(np.mean(difference**2))), float(np.abs(difference).max())
     agreement = float((logits.argmax(axis=0) == golden["logits"].argmax(axis=0)).mean())
-    detail = f"logits differ by {rms:.1e} (root mean square), allowed {allowed_rms:g}; {agreement:.5f} of the labels agree"
+    detail = f"logits differ by {rms:.1e} rms, allowed {allowed_rms:g}; {agreement:.5f} of the labels agree"
     figures = {"logit_rms": rms, "logit_error": largest, "agreement": agreement, "load_s": load_s, "tile_ms": tile_s * 1000.0}
     return Check(artifact.name, _verdict(rms <= allowed_rms), detail, figures)
 

@@ -7,12 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
 
 from autosam_edge.cli.extras import load_room
 from autosam_edge.cli.progress import Stages
+from autosam_edge.cli.tables import new_table, show
 from autosam_edge.errors import ExportError, OutputError
 from autosam_edge.io.read import read
 
@@ -69,7 +67,7 @@ def export(
     except ExportError as error:
         entries = getattr(error, "entries", ())
         for entry in entries:
-            print(f"{entry['target']}/{entry['precision']}: {'; '.join(entry['failures']) or 'equal'}")
+            print(f"{entry['target']}/{entry['precision']}: {'; '.join(entry['failures']) or 'passed'}")
         raise
     if as_json:
         print(json.dumps(report))
@@ -91,12 +89,10 @@ def _read(paths: Scans, title: str) -> dict[str, Volume] | None:
 
 def _show(room: ModuleType, report: dict[str, Any]) -> None:
     rows = room.as_table(report)
-    table = Table(title=f"{report['bundle']}: {report['model']} ({report['student']})", title_justify="left", box=SIMPLE_HEAD)
+    table = new_table(f"{report['bundle']}: {report['model']} ({report['student']})")
     for heading in rows[0]:
         left = heading in ("artifact", "worst organ", "verdict")
         table.add_column(heading, justify="left" if left else "right", no_wrap=True)
     for row in rows:
         table.add_row(*row.values())
-    console = Console(highlight=False)
-    console.width = max(console.width, 130)
-    console.print(table)
+    show(table)

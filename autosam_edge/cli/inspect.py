@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from autosam_edge.bundle import Manifest, open_bundle
+from autosam_edge.cli.tables import new_table, show
 from autosam_edge.engines.choose import rank_artifacts
 
 
@@ -65,13 +66,13 @@ def info(
     for key, value in rows.items():
         table.add_row(key, str(value))
     console.print(table)
-    console.print(_artifacts(manifest))
+    show(_artifacts(manifest))
     console.print("every hash is right", style="green")
 
 
 def _artifacts(manifest: Manifest) -> Table:
     """Best first, with the reasons: the first one is what `segment` runs here."""
-    table = Table(title="artifacts, in the order of choice on this device", title_justify="left")
+    table = new_table("artifacts, in the order of choice on this device")
     table.add_column("artifact", no_wrap=True)
     table.add_column("worst organ", justify="right")
     table.add_column("time", justify="right")

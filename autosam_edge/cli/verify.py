@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from autosam_edge.bundle import open_bundle
 from autosam_edge.cli.progress import Stages
+from autosam_edge.cli.tables import new_table, show
 from autosam_edge.verify import Check, VerificationError, verify_bundle
 
 
@@ -37,7 +36,7 @@ def _show(model: str, sha256: str, checks: list[Check], *, as_json: bool) -> Non
     if as_json:
         print(json.dumps({"model": model, "model_sha256": sha256, "checks": [dataclasses.asdict(check) for check in checks]}))
         return
-    table = Table(title=model, title_justify="left")
+    table = new_table(model)
     table.add_column("check", no_wrap=True)
     table.add_column("verdict")
     table.add_column("load s", justify="right")
@@ -48,4 +47,4 @@ def _show(model: str, sha256: str, checks: list[Check], *, as_json: bool) -> Non
         load, tile = check.figures.get("load_s"), check.figures.get("tile_ms")
         cells = (f"{load:.2f}" if load is not None else "", f"{tile:.0f}" if tile is not None else "")
         table.add_row(check.name, f"[{colors[check.verdict]}]{check.verdict}[/]", *cells, check.detail)
-    Console(highlight=False).print(table)
+    show(table)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import platform
 from datetime import datetime, timezone
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +25,15 @@ def describe_machine() -> dict[str, Any]:
         lines = dict(line.split(":", 1) for line in info.read_text().split("\n\n")[0].splitlines() if ":" in line)
         named = {key.strip(): value.strip() for key, value in lines.items()}
         cpu = f"{named.get('model name', cpu)} (family {named.get('cpu family', '?')}, model {named.get('model', '?')})"
-    packages = ("autosam-edge", "numpy", "onnxruntime", "pydicom", "highdicom")
+    packages = ("autosam-edge", "numpy", "onnxruntime", "openvino", "torch", "pydicom", "highdicom")
+    installed = {name: found.version for name in packages for found in importlib.metadata.Distribution.discover(name=name)}
     return {
         "cpu": cpu,
         "cores": os.cpu_count(),
         "memory_gb": round(psutil.virtual_memory().total / 1024**3, 1),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
-        "versions": {name: version(name) for name in packages},
+        "versions": installed,
         "openblas_coretype": os.environ.get("OPENBLAS_CORETYPE", ""),
         "load_average_at_start": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
     }

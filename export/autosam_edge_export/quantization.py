@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     Tiles = Sequence[npt.NDArray[np.float32]]
 
 # What the plan holds on the calibration tiles; parity asks a little less on whole scans of other patients.
-WORST_ORGAN, MEAN_ORGAN = 0.98, 0.993
+WORST_ORGAN, MEAN_ORGAN = 0.99, 0.9975
 _OUTLIERS = 1e-4  # share of an input's values that a range may clip at each end
 _SMALLEST_ORGAN = 50  # voxels in the calibration tiles; fewer say nothing about a layer
 

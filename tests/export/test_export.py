@@ -14,7 +14,7 @@ pytest.importorskip("onnx")
 from autosam_edge_test_support import write_bundle
 
 from autosam_edge.bundle import Bundle
-from autosam_edge.errors import BundleError, EngineError, ExportError, OutputError
+from autosam_edge.errors import BundleError, EngineError, ExportError, MissingExtraError, OutputError
 from autosam_edge.phantom import make_phantom
 from autosam_edge.session import open_session
 from autosam_edge.verify import VerificationError, verify_bundle
@@ -22,7 +22,7 @@ from autosam_edge_export import export as export_module
 from autosam_edge_export import onnx_model
 from autosam_edge_export.device_form import DeviceForm, TorchEngine
 from autosam_edge_export.export import as_table, export_bundle
-from autosam_edge_export.parity import ParityError, as_markdown, hausdorff_95, require, summarize
+from autosam_edge_export.parity import TOLERANCES, ParityError, Tolerance, as_markdown, hausdorff_95, require, summarize
 from autosam_edge_training.convnet import PocketNet
 from autosam_edge_training.students import save_student
 
@@ -40,7 +40,7 @@ def small(monkeypatch):
 
 
 def decided(student):
-    """Random weights whose labels do not hang on the last digit: a bone-dry head with wide margins."""
+    """Random weights whose labels do not hang on the last digit: a head with wide margins."""
     with torch.no_grad():
         student.head.project.weight.mul_(20.0)
     return student
@@ -66,8 +66,8 @@ def exported(checkpoint, volumes, tmp_path_factory):
     folder = tmp_path_factory.mktemp("export")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("autosam_edge_training.students.build_student", small_student)
-        lenient = {key: export_parity(0.0, 0.0, 0.0, 1e3) for key in export_module_tolerances() if key[1] != "fp32"}
-        patch.setattr("autosam_edge_export.parity.TOLERANCES", {**export_module_tolerances(), **lenient})
+        lenient = {key: Tolerance(0.0, 0.0, 0.0, 1e3) for key in TOLERANCES if key[1] != "fp32"}
+        patch.setattr("autosam_edge_export.parity.TOLERANCES", {**TOLERANCES, **lenient})
         report = export_bundle(
             checkpoint,
             folder / "s.edge",
@@ -78,18 +78,6 @@ def exported(checkpoint, volumes, tmp_path_factory):
             calibration=volumes,
         )
     return folder / "s.edge", report
-
-
-def export_module_tolerances():
-    from autosam_edge_export.parity import TOLERANCES
-
-    return TOLERANCES
-
-
-def export_parity(*figures):
-    from autosam_edge_export.parity import Tolerance
-
-    return Tolerance(*figures)
 
 
 def test_the_device_form_windows_and_scales():
@@ -220,6 +208,14 @@ def test_what_cannot_be_exported_is_refused(checkpoint, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["junk"]
 
 
+def test_a_target_whose_runtime_is_missing_names_its_extra(checkpoint, tmp_path, monkeypatch):
+    """Before anything is converted: nothing could be proven."""
+    monkeypatch.setattr(export_module, "why_missing", lambda target: "no" if target == "openvino" else None)
+    with pytest.raises(MissingExtraError, match=r"AE-EXTRA-001.*pip install 'autosam-edge\[openvino\]'"):
+        export_bundle(checkpoint, tmp_path / "s.edge", targets=("onnx", "openvino"))
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(("number", "code"), [(errno.ENOSPC, "AE-OUTPUT-003"), (errno.EROFS, "AE-OUTPUT-001")])
 def test_a_full_disk_leaves_no_bundle(checkpoint, volumes, tmp_path, monkeypatch, number, code):
     """Whatever was written so far vanishes."""
@@ -250,7 +246,7 @@ def test_nothing_found_proves_nothing():
 @pytest.mark.parametrize(
     ("bad", "words"),
     [
-        (record(organ(), organ("pancreas", 0.9)), "pancreas has Dice 0.9000"),
+        (record(organ(), organ("pancreas", 0.9)), "pancreas has Dice 0.9000 .0.900 in the worst volume."),
         (record(organ(), agreement=0.9), "agree in 0.900000"),
         (record(organ(), logit_rms=0.5), "differ by 5.0e-01"),
     ],

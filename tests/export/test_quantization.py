@@ -29,8 +29,10 @@ class Thresholds(nn.Module):
 
 
 def tiles(count=2):
+    """Three tissues, each 20 HU wide and 60 HU away from the next class."""
     rng = np.random.default_rng(0)
-    return [rng.uniform(-125, 275, (16, 16, 16)).astype(np.float32) for _ in range(count)]
+    tissue = rng.choice([-80.0, 50.0, 200.0], size=(count, 16, 16, 16))
+    return list((tissue + rng.uniform(-10, 10, tissue.shape)).astype(np.float32))
 
 
 def test_a_range_covers_zero_exactly():
@@ -50,8 +52,8 @@ def test_all_layers_are_quantized_where_none_hurts():
 
 
 def test_the_layer_that_hurts_stays_float():
-    """On an offset of 20,000 a step of uint8 is 79 HU: the fragile layer leaves the plan, the robust one stays."""
-    plan = plan_quantization(Thresholds(20000.0), tiles(), ["low", "high"])
+    """On an offset of 100,000 a step of uint8 is 393 HU: the fragile layer leaves the plan, the robust one stays."""
+    plan = plan_quantization(Thresholds(100000.0), tiles(), ["low", "high"])
     assert plan.kept_float == ("fragile",)
     assert set(plan.ranges) == {"robust"}
     worst = plan.sensitivities[0]
@@ -60,7 +62,7 @@ def test_the_layer_that_hurts_stays_float():
 
 def test_planning_leaves_the_network_as_it_was():
     """Weights bit for bit, no hook left."""
-    form = Thresholds(20000.0)
+    form = Thresholds(100000.0)
     before = {key: value.clone() for key, value in form.state_dict().items()}
     plan_quantization(form, tiles(), ["low", "high"])
     assert all(torch.equal(before[key], value) for key, value in form.state_dict().items())

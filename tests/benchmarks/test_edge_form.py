@@ -1,0 +1,24 @@
+"""The comparison of forms holds each one's size, memory, time and distance from torch."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("onnx")
+pytest.importorskip("psutil")
+from autosam_edge_benchmarks import edge_form
+from autosam_edge_training.convnet import PocketNet
+
+
+def test_every_form_is_measured_and_is_the_student(monkeypatch):
+    """Stock comes first and counts as 1; float forms lie within 1e-3 of torch, stored in fewer bits a little further."""
+    monkeypatch.setattr(edge_form, "build_student", lambda name: PocketNet(classes=4, widths=(8, 8, 8)))
+    result = edge_form.measure_edge_form("pocketnet", patch=(32, 32, 32), rounds=1)
+    assert [form["form"].split(",")[0] for form in result["forms"]] == ["stock", "stock", "edge", "edge", "edge", "edge"]
+    assert result["forms"][0]["relative_time"] == 1.0
+    assert result["trained"] is False
+    for form in result["forms"]:
+        assert form["peak_rss_mb"] > form["working_set_mb"] > 0
+        assert form["tile_ms"] > 0
+        assert form["logit_error"] < (1e-1 if "weights" in form["form"] else 1e-3)
