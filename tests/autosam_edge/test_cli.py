@@ -146,7 +146,8 @@ def test_info_shows_the_default_bundle():
     assert result.returncode == 0, result.stderr
     facts = json.loads(result.stdout)
     assert facts["labels"]["6"] == "liver"
-    assert facts["parity"][0]["worst_organ"]["dice"] >= 0.999
+    assert min(facts["parity"][0]["organ_dice"].values()) >= 0.999
+    assert {artifact["target"] for artifact in facts["artifacts"]} == {"onnx", "openvino"}
     assert "every hash is right" in run("info").stdout
 
 
@@ -155,7 +156,7 @@ def test_version_and_help_name_the_commands():
     assert run("--version").stdout.startswith("autosam-edge ")
     text = run("--help").stdout
     assert "Research use only" in text
-    for command in ("segment", "demo", "info", "export", "evaluate", "bench"):
+    for command in ("segment", "demo", "info", "verify", "export", "evaluate", "bench"):
         assert command in text
 
 
