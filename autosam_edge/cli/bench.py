@@ -25,12 +25,15 @@ def segment(
     out: Out = None,
     repeats: Annotated[int, typer.Option("--repeats", min=1, help="Runs; medians are reported.")] = 5,
     bundle: BundleOption = None,
+    engine: Annotated[str | None, typer.Option("--engine", help="onnx or openvino. Default: the best that is installed.")] = None,
     threads: Annotated[int | None, typer.Option("--threads", min=1, help="Threads of the engine.")] = None,
 ) -> None:
     """Wall time from command to files, time per stage, peak memory."""
     room = load_room("autosam_edge_benchmarks.segment_scan", "bench")
-    result = room.measure_segment(scan, repeats=repeats, bundle=bundle, threads=threads)
-    print(f"wall {result['wall_s']:.2f} s, peak {result['peak_rss_mb']:.0f} MB, model {result['model']}")
+    result = room.measure_segment(scan, repeats=repeats, bundle=bundle, engine=engine, threads=threads)
+    print(
+        f"wall {result['wall_s']:.2f} s, peak {result['peak_rss_mb']:.0f} MB, {result['model']} on {result['engine']} {result['precision']}"
+    )
     for name, seconds in result["stages_s"].items():
         print(f"  {name:<12}{seconds:7.2f} s")
     _write(result, out)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _COMMAND = "import autosam_edge.cli as c; c.main()"
 
 
-def run_once(source: Path, *, bundle: Path | None = None, threads: int | None = None) -> dict[str, Any]:
+def run_once(source: Path, *, bundle: Path | None = None, engine: str | None = None, threads: int | None = None) -> dict[str, Any]:
     """Segment a scan in a process of its own.
 
     Returns:
@@ -33,7 +33,8 @@ def run_once(source: Path, *, bundle: Path | None = None, threads: int | None = 
     Raises:
         RuntimeError: The command failed; its last line is in the message.
     """
-    options = [*(["--bundle", str(bundle)] if bundle else []), *(["--threads", str(threads)] if threads else [])]
+    given = {"--bundle": bundle, "--engine": engine, "--threads": threads}
+    options = [part for name, value in given.items() if value is not None for part in (name, str(value))]
     with tempfile.TemporaryDirectory() as folder:
         out, log = Path(folder) / "stdout", Path(folder) / "stderr"
         command = [sys.executable, "-c", _COMMAND, "segment", str(source), "-o", str(Path(folder) / "out"), "--json", *options]
@@ -52,17 +53,21 @@ def run_once(source: Path, *, bundle: Path | None = None, threads: int | None = 
         "peak_rss_mb": usage.ru_maxrss / scale,
         "timings_s": report["timings_s"],
         "model": report["provenance"]["model"],
+        "engine": report["provenance"]["engine"],
+        "precision": report["provenance"]["precision"],
     }
 
 
-def measure_segment(source: Path, *, repeats: int = 5, bundle: Path | None = None, threads: int | None = None) -> dict[str, Any]:
+def measure_segment(
+    source: Path, *, repeats: int = 5, bundle: Path | None = None, engine: str | None = None, threads: int | None = None
+) -> dict[str, Any]:
     """Run the main job several times; medians, and every run beside them."""
     report = new_report("segment")
-    runs = [run_once(source, bundle=bundle, threads=threads) for _ in range(repeats)]
+    runs = [run_once(source, bundle=bundle, engine=engine, threads=threads) for _ in range(repeats)]
     stages = {name: statistics.median(run["timings_s"][name] for run in runs) for name in runs[0]["timings_s"]}
     return {
         **report,
-        "model": runs[0]["model"],
+        **{key: runs[0][key] for key in ("model", "engine", "precision")},
         "scan": source.name,
         "wall_s": statistics.median(run["wall_s"] for run in runs),
         "peak_rss_mb": max(run["peak_rss_mb"] for run in runs),
