@@ -1,0 +1,83 @@
+"""What the engines of real runtimes share: how they describe themselves and how they fail."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from autosam_edge.errors import EngineError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+
+class ArtifactEngine(ABC):
+    """Runs one verified artifact.
+
+    Args:
+        model: The artifact's bytes; weights inside, no external data.
+        sha256: Hash of the bytes, as verified by the bundle.
+        precision: As the manifest names it.
+        threads: For the runtime; 0 lets it use one per core.
+
+    Raises:
+        EngineError: The model does not load (AE-ENGINE-002) or has another interface (AE-ENGINE-003).
+    """
+
+    package: str
+    title: str
+
+    def __init__(self, model: bytes, *, sha256: str, precision: str, threads: int = 0) -> None:
+        version = self._version()
+        try:
+            inputs, outputs = self._load(model, precision, threads)
+        except Exception as error:  # the runtimes raise several unrelated types from their C++ cores
+            raise EngineError(
+                "AE-ENGINE-002",
+                f"{self.title} {version} cannot load the model ({type(error).__name__}).",
+                remedy=f"Export the bundle again, or install a newer {self.package}.",
+            ) from error
+        if len(inputs) != 1 or len(outputs) != 1 or len(inputs[0].shape) != 5:
+            raise EngineError(
+                "AE-ENGINE-003",
+                f"the model has {len(inputs)} inputs and {len(outputs)} outputs, expected one 5D tensor each.",
+                remedy="Export the bundle with this version of autosam-edge.",
+            )
+        self._description = {
+            "name": self.package,
+            "version": version,
+            "precision": precision,
+            "threads": str(threads or "all"),
+            "sha256": sha256,
+        }
+
+    @property
+    def description(self) -> dict[str, str]:
+        """See :class:`~autosam_edge.engines.engine.Engine`."""
+        return dict(self._description)
+
+    def run(self, tile: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """See :class:`~autosam_edge.engines.engine.Engine`."""
+        try:
+            logits = self._infer(tile[None, None])
+        except Exception as error:  # as above
+            raise EngineError(
+                "AE-ENGINE-004",
+                f"{self.title} failed on a tile of shape {tile.shape} ({type(error).__name__}).",
+                remedy="Close other programs if memory is short, or export the bundle again.",
+            ) from error
+        return np.asarray(logits[0], dtype=np.float32)
+
+    @abstractmethod
+    def _version(self) -> str:
+        """The runtime's version."""
+
+    @abstractmethod
+    def _load(self, model: bytes, precision: str, threads: int) -> tuple[Any, Any]:
+        """Make the model ready; its inputs and outputs, each with a ``shape``."""
+
+    @abstractmethod
+    def _infer(self, image_hu: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """(1, 1, D, H, W) HU -> (1, C, D, H, W) logits."""
