@@ -115,7 +115,7 @@ def _used(matrix: FloatArray) -> tuple[FloatArray, slice]:
 # Fat, the least dense tissue of a body wall, is above -200 HU; clothes, table foam and lung lie below.
 _TISSUE_HU = -200.0
 _BOX_STRIDE_MM = 4.0
-_BOX_MARGIN_MM = 12.0
+BOX_MARGIN_MM = 12.0
 # A line across the body shows at least this share of tissue; a table edge or an arm alone does not make the box larger than needed.
 _LINE_SHARE = 0.01
 
@@ -145,7 +145,7 @@ def body_box(hu: npt.NDArray[np.generic], resampler: Resampler) -> tuple[slice, 
         if not len(found):
             box.append(slice(0, side))
             continue
-        margin = _BOX_MARGIN_MM / spacing
+        margin = BOX_MARGIN_MM / spacing
         edges = np.interp(found[[0, -1]] * strides[axis], resampler.positions[axis], np.arange(side))
         box.append(slice(max(0, int(edges[0] - margin)), min(side, int(np.ceil(edges[1] + margin)) + 1)))
     return box[0], box[1], box[2]

@@ -15,14 +15,13 @@ from autosam_edge_export.device_form import DeviceForm
 from autosam_edge_export.edge import EdgeOptions, edge_form
 from autosam_edge_export.measure import measure_cost, time_tiles
 from autosam_edge_export.onnx_model import store_half, store_int8, to_onnx
+from autosam_edge_training.data import WINDOW_HU
 from autosam_edge_training.students import build_student, load_student, parameter_count
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from torch import nn
-
-WINDOW_HU = (-125.0, 275.0)
 
 
 def measure_edge_form(

@@ -36,6 +36,7 @@ from autosam_edge_export.parity import artifact_figures, as_markdown, compare, r
 from autosam_edge_export.quantization import draw_tiles
 from autosam_edge_export.targets import wanted_artifacts
 from autosam_edge_export.targets.target import preflight
+from autosam_edge_training.data import WINDOW_HU
 from autosam_edge_training.students import load_student, parameter_count
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def input_contract(patch: tuple[int, int, int], overlap: float) -> InputContract
         raise ExportError(
             "AE-EXPORT-006", f"the patch {'x'.join(map(str, patch))} does not divide.", remedy="Use sides that are multiples of 32."
         )
-    return InputContract("CT", "DHW", "HU", (3.0, 3.0, 3.0), (-125.0, 275.0), "antialiased-linear", patch, overlap, "gaussian")
+    return InputContract("CT", "DHW", "HU", (3.0, 3.0, 3.0), WINDOW_HU, "antialiased-linear", patch, overlap, "gaussian")
 
 
 def export_bundle(
@@ -184,7 +185,8 @@ def export_bundle(
             artifacts.append(Artifact(target.name, precision, path, 0.0, 0.0, 1.0))
         say("golden vectors")
         write_golden(folder, Bundle(folder), engine)
-        writer.write(artifacts, _quantization(job, scans))
+        quantization = _quantization(job, scans)
+        writer.write(artifacts, quantization)
 
         bundle = Bundle(folder)
         costs = []
@@ -205,7 +207,7 @@ def export_bundle(
             artifact_figures(artifact, entry, cost.working_set_mb, tile_ms[artifact.name] / first)
             for artifact, entry, cost in zip(artifacts, entries, costs, strict=True)
         ]
-        writer.write(measured, _quantization(job, scans))
+        writer.write(measured, quantization)
         verify_bundle(Bundle(folder), say=say)
         sizes = {artifact.name: round((folder / artifact.path).stat().st_size / 1e6, 2) for artifact in artifacts}
     return {

@@ -26,6 +26,7 @@ import numpy as np
 import torch
 
 from autosam_edge import __version__
+from autosam_edge.preprocess import BOX_MARGIN_MM
 from autosam_edge.volume import RESEARCH_USE
 from autosam_edge_training.students import build_student
 
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
 
 WEIGHTS_FILE = "models/model.safetensors"
 _SCHEMA = "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json"
-_BOX_MARGIN_MM = 12.0  # of autosam_edge.preprocess.body_box
 _AIR = 0.03  # of the window: below the least dense fat and above the rim that the resampling lays around the body
 
 
@@ -223,7 +223,7 @@ def _resampling(contract: InputContract) -> dict[str, Any]:
 def _preprocessing(contract: InputContract) -> list[dict[str, Any]]:
     """From a file to the network's grid; ``scan`` keeps the scan for its geometry."""
     low, high = contract.window_hu
-    margin = [round(_BOX_MARGIN_MM / spacing) for spacing in contract.spacing_mm]
+    margin = [round(BOX_MARGIN_MM / spacing) for spacing in contract.spacing_mm]
     return [
         {"_target_": "LoadImaged", "keys": "image", "reader": "NibabelReader"},
         {"_target_": "EnsureChannelFirstd", "keys": "image"},

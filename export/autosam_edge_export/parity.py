@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from monai.metrics import compute_hausdorff_distance
 
 from autosam_edge.errors import ExportError
 from autosam_edge.metrics import dice
 from autosam_edge.session import Session
+from autosam_edge_training.evaluate import cropped_pair
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -171,12 +171,9 @@ def hausdorff_95(a: npt.NDArray[np.bool_], b: npt.NDArray[np.bool_], spacing_mm:
     """
     if np.array_equal(a, b):
         return 0.0
-    where = [np.flatnonzero((a | b).any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
-    crop = tuple(slice(max(0, int(w[0]) - 1), int(w[-1]) + 2) for w in where)
-    pair = [torch.from_numpy(np.ascontiguousarray(mask[crop]))[None, None] for mask in (a, b)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # as in evaluate: MONAI warns of itself
-        return float(compute_hausdorff_distance(pair[0], pair[1], include_background=True, percentile=95, spacing=spacing_mm)[0, 0])
+        return float(compute_hausdorff_distance(*cropped_pair(a, b), include_background=True, percentile=95, spacing=spacing_mm)[0, 0])
 
 
 def summarize(target: str, precision: str, records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

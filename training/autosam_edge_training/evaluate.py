@@ -63,11 +63,7 @@ def surface_dice(
 
     Source: MONAI ``compute_surface_dice(use_subvoxels=True)``, which agrees with Nikolov's reference to four digits.
     """
-    where = [np.flatnonzero((found | truth).any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
-    crop = tuple(slice(max(0, int(w[0]) - 2), int(w[-1]) + 3) for w in where)
-    pair = [
-        torch.from_numpy(np.ascontiguousarray(mask[crop]))[None, None].expand(1, len(TOLERANCES_MM), -1, -1, -1) for mask in (found, truth)
-    ]
+    pair = [mask.expand(1, len(TOLERANCES_MM), -1, -1, -1) for mask in cropped_pair(found, truth)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # MONAI 1.6 warns of a deprecated argument that it passes to itself
         values = compute_surface_dice(
@@ -75,6 +71,14 @@ def surface_dice(
         )
     one, two, three = (float(v) for v in values[0])
     return one, two, three
+
+
+def cropped_pair(a: npt.NDArray[np.bool_], b: npt.NDArray[np.bool_]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Two masks (D, H, W), not both empty, on a crop around them with two voxels to spare: (1, 1, D', H', W') for MONAI."""
+    where = [np.flatnonzero((a | b).any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
+    crop = tuple(slice(max(0, int(w[0]) - 2), int(w[-1]) + 3) for w in where)
+    first, second = (torch.from_numpy(np.ascontiguousarray(mask[crop]))[None, None] for mask in (a, b))
+    return first, second
 
 
 def score_case(case: str, session: Session, image: Path, label: Path) -> list[Score]:
