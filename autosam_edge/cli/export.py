@@ -11,7 +11,7 @@ import typer
 from autosam_edge.cli.extras import load_room
 from autosam_edge.cli.progress import Stages
 from autosam_edge.cli.tables import new_table, show
-from autosam_edge.errors import ExportError, OutputError
+from autosam_edge.errors import ExportError
 from autosam_edge.io.read import read
 
 if TYPE_CHECKING:
@@ -44,8 +44,6 @@ def export(
 ) -> None:
     """Turn a trained student into a bundle, and prove organ by organ that it is the student."""
     room = load_room("autosam_edge_export.export", "export")
-    if out.exists() and not (out / "manifest.json").is_file():
-        raise OutputError("AE-OUTPUT-002", f"{out.name} exists and is not a bundle.", remedy="Choose another name.")
     description = room.Description(name, model_card.read_text() if model_card else None, training_data)
     if target == "monai":
         path = room.export_monai(checkpoint, out, description=description)

@@ -255,7 +255,7 @@ def _phantoms() -> dict[str, Volume]:
 
 def _quantization(job: Job, scans: Mapping[str, Volume]) -> dict[str, Any]:
     """What static int8 was calibrated on and which layers it left alone, for the provenance."""
-    plan = job.planned
+    plan = job.plan
     if plan is None:
         return {}
     return {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
@@ -44,6 +43,7 @@ class Job:
     ) -> None:
         self.student, self.contract, self.organs, self.metadata = student, contract, organs, metadata
         self._draw_tiles, self._say = draw_tiles, say
+        self.plan: QuantizationPlan | None = None  # what static int8 does to this student, once an artifact needed it
         self._programs: dict[EdgeOptions, torch.export.ExportedProgram] = {}
         self._onnx: dict[tuple[EdgeOptions, str], bytes] = {}
 
@@ -69,18 +69,12 @@ class Job:
                 elif precision == "int8-weights":
                     self._onnx[key] = store_int8(wide)
                 else:
+                    self.plan = self.plan or self._quantize()
                     ranges = {f"{layer}.weight": values for layer, values in self.plan.ranges.items()}
                     self._onnx[key] = store_int8(quantize_inputs(wide, ranges), always=ranges)
         return self._onnx[key]
 
-    @cached_property
-    def plan(self) -> QuantizationPlan:
-        """What static int8 does to this student."""
+    def _quantize(self) -> QuantizationPlan:
         form = DeviceForm(edge_form(self.student, EdgeOptions(attention="fused")), self.contract.window_hu).eval()
         self._say("drawing calibration tiles")
         return plan_quantization(form, self._draw_tiles(), self.organs, say=self._say)
-
-    @property
-    def planned(self) -> QuantizationPlan | None:
-        """The plan, if an artifact needed one."""
-        return self.__dict__.get("plan")
