@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from autosam_edge.bundle import Manifest, open_bundle
@@ -82,5 +83,5 @@ def _artifacts(manifest: Manifest) -> Table:
         artifact = choice.artifact
         style = "bold" if place == 0 and choice.usable else "" if choice.usable else "dim"
         figures = (f"{artifact.worst_organ_dice:.4f}", f"{artifact.relative_time:.2f} x", f"{artifact.working_set_mb:.0f}")
-        table.add_row(artifact.name, *figures, choice.reason, style=style)
+        table.add_row(artifact.name, *figures, escape(choice.reason), style=style)
     return table

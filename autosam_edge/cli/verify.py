@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from autosam_edge.bundle import open_bundle
 from autosam_edge.cli.progress import Stages
@@ -46,5 +47,5 @@ def _show(model: str, sha256: str, checks: list[Check], *, as_json: bool) -> Non
     for check in checks:
         load, tile = check.figures.get("load_s"), check.figures.get("tile_ms")
         cells = (f"{load:.2f}" if load is not None else "", f"{tile:.0f}" if tile is not None else "")
-        table.add_row(check.name, f"[{colors[check.verdict]}]{check.verdict}[/]", *cells, check.detail)
+        table.add_row(check.name, f"[{colors[check.verdict]}]{check.verdict}[/]", *cells, escape(check.detail))
     show(table)

@@ -108,6 +108,16 @@ def test_info_gives_the_order_and_the_reasons(exported):
     assert all(artifact["usable"] and "equal to the student" in artifact["reason"] for artifact in artifacts)
 
 
+@pytest.mark.parametrize("command", ["info", "verify"])
+def test_what_is_not_installed_comes_with_the_whole_command(exported, monkeypatch, command):
+    """The extra's brackets are not markup."""
+    from autosam_edge.engines import choose
+
+    honest = choose.importlib.util.find_spec
+    monkeypatch.setattr(choose.importlib.util, "find_spec", lambda name: None if name == "openvino" else honest(name))
+    assert "pip install 'autosam-edge[openvino]'" in call(command, exported[0])
+
+
 def test_bench_artifacts_writes_a_result(exported, tmp_path):
     """With the machine in it."""
     text = call("bench", "artifacts", "--bundle", exported[0], "-o", tmp_path / "r.json")
