@@ -8,7 +8,7 @@ torch = pytest.importorskip("torch")
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from autosam_edge_training.convnet import PocketNet, fold
+from autosam_edge_training.convnet import Fold, PocketNet
 from autosam_edge_training.merging import LegacyPatchMerging
 from autosam_edge_training.students import build_student, load_student, parameter_count, save_student
 
@@ -22,7 +22,7 @@ def test_sizes(name, parameters):
 def test_fold_keeps_every_voxel():
     """Channel (i, j, k) of the folded image is the image at offset (i, j, k)."""
     x = torch.arange(64.0).reshape(1, 1, 4, 4, 4)
-    folded = fold(x)
+    folded = Fold()(x)
     assert folded.shape == (1, 8, 2, 2, 2)
     assert torch.equal(folded[0, 0b101], x[0, 0, 1::2, 0::2, 1::2])
     assert sorted(folded.flatten().tolist()) == list(range(64))

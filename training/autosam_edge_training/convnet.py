@@ -15,9 +15,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-def fold(x: Tensor) -> Tensor:
-    """Space to depth: (B, C, D, H, W) -> (B, 8 C, D/2, H/2, W/2), rank 5 at most in each step's view of one axis pair."""
-    return torch.cat([x[:, :, i::2, j::2, k::2] for i in (0, 1) for j in (0, 1) for k in (0, 1)], dim=1)
+class Fold(nn.Module):
+    """Space to depth: (B, C, D, H, W) -> (B, 8 C, D/2, H/2, W/2)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([x[:, :, i::2, j::2, k::2] for i in (0, 1) for j in (0, 1) for k in (0, 1)], dim=1)
 
 
 class Unfold(nn.Module):
@@ -65,6 +67,7 @@ class PocketNet(nn.Module):
     def __init__(self, *, classes: int = 14, widths: tuple[int, ...] = (32, 64, 128, 160)) -> None:
         super().__init__()
         self.widths = widths
+        self.fold = Fold()
         self.down = nn.ModuleList()
         self.encoder = nn.ModuleList([Residual(8, widths[0])])
         for narrow, wide in itertools.pairwise(widths):
@@ -79,7 +82,7 @@ class PocketNet(nn.Module):
         self.coarse_head = nn.Conv3d(widths[1], classes, 1)
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        folded = fold(x)
+        folded = self.fold(x)
         skips = [self.encoder[0](folded)]
         for down, stage in zip(self.down, list(self.encoder)[1:], strict=True):
             skips.append(stage(down(skips[-1])))

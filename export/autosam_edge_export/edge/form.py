@@ -3,30 +3,24 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING
 
-from torch import nn
+from torch import Tensor, nn
 
-from autosam_edge_export.edge.layers import Conv3dAs2d, FlatInstanceNorm, PointwiseAndShuffle
-from autosam_edge_export.edge.swin import Attention, EdgeStage
+from autosam_edge_export.edge.layers import (
+    FlatInstanceNorm,
+    MeansInstanceNorm,
+    MeansLayerNorm,
+    PlaneConvolution,
+    PlaneUpsampling,
+    folding_convolution,
+    one_item,
+)
+from autosam_edge_export.edge.swin import EdgeStage, PlaneTransformer
+from autosam_edge_training.convnet import Fold
 
-
-@dataclass(frozen=True)
-class EdgeOptions:
-    """What a target chooses.
-
-    Args:
-        attention: ``matmul`` where the target has no fused operator, ``fused`` where it has.
-        windows_at_once: Most windows whose scores exist together: memory against the number of operators.
-        convolution: ``3d`` as it is; ``2d-sum`` or ``2d-concat`` over the depth taps.
-        transposed: ``native`` as it is; ``shuffle`` as a pointwise product and a shuffle.
-    """
-
-    attention: Attention = "matmul"
-    windows_at_once: int = 49
-    convolution: Literal["3d", "2d-sum", "2d-concat"] = "3d"
-    transposed: Literal["native", "shuffle"] = "native"
+if TYPE_CHECKING:
+    from autosam_edge_export.edge.options import EdgeOptions
 
 
 def edge_form(student: nn.Module, options: EdgeOptions) -> nn.Module:
@@ -41,23 +35,61 @@ def edge_form(student: nn.Module, options: EdgeOptions) -> nn.Module:
     """
     form = copy.deepcopy(student)
     _replace(form, options)
-    return form.eval().requires_grad_(False)
+    return (OnPlanes(form) if options.planes else form).eval().requires_grad_(False)
+
+
+class OnPlanes(nn.Module):
+    """A network for planes as one for (1, C, D, H, W).
+
+    Args:
+        network: Maps (D, C, H, W) to (D, O, H, W).
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(1, C, D, H, W) -> (1, O, D, H, W)."""
+        one_item(x)
+        logits = self.network(x.reshape(x.shape[1:]).transpose(0, 1)).transpose(0, 1)
+        return logits.reshape(1, *logits.shape)
 
 
 def _replace(parent: nn.Module, options: EdgeOptions) -> None:
+    for name, child in parent.named_children():
+        new = _in_planes(child, options) if options.planes else _in_volumes(child, options)
+        if new is not None:
+            setattr(parent, name, new)
+        _replace(new or child, options)
+
+
+def _in_volumes(module: nn.Module, options: EdgeOptions) -> nn.Module | None:
     from monai.networks.nets.swin_unetr import BasicLayer
 
-    for name, child in parent.named_children():
-        new: nn.Module | None = None
-        if isinstance(child, BasicLayer):
-            new = EdgeStage(child, options.attention, options.windows_at_once)
-        elif isinstance(child, nn.InstanceNorm3d):
-            new = FlatInstanceNorm(child)
-        elif isinstance(child, nn.Conv3d) and options.convolution != "3d":
-            new = Conv3dAs2d(child, "sum" if options.convolution == "2d-sum" else "concat")
-        elif isinstance(child, nn.ConvTranspose3d) and options.transposed == "shuffle":
-            new = PointwiseAndShuffle(child)
-        if new is None:
-            _replace(child, options)
-        else:
-            setattr(parent, name, new)
+    if isinstance(module, BasicLayer):
+        return EdgeStage(module, options)
+    if isinstance(module, nn.InstanceNorm3d):
+        return FlatInstanceNorm(module, planes=False)
+    return None
+
+
+def _in_planes(module: nn.Module, options: EdgeOptions) -> nn.Module | None:
+    from monai.networks.nets.swin_unetr import BasicLayer, SwinTransformer
+
+    written_out, taps = options.norm == "means", options.convolution.removeprefix("2d-")
+    if isinstance(module, BasicLayer):
+        return EdgeStage(module, options)
+    if isinstance(module, nn.InstanceNorm3d):
+        return MeansInstanceNorm(module) if written_out else FlatInstanceNorm(module, planes=True)
+    if isinstance(module, nn.LayerNorm) and written_out:
+        return MeansLayerNorm(module)
+    if isinstance(module, SwinTransformer) and written_out:
+        return PlaneTransformer(module)
+    if isinstance(module, nn.Conv3d):
+        return PlaneConvolution(module, taps)
+    if isinstance(module, nn.ConvTranspose3d):
+        return PlaneUpsampling(module, shuffle=options.transposed == "shuffle")
+    if isinstance(module, Fold):
+        return PlaneConvolution(folding_convolution(1), taps)
+    return None

@@ -1,14 +1,14 @@
-"""Convolutions and instance norm without 3D kernels; exact, on the parameters of the module they replace."""
+"""Convolutions and instance norm without 3D kernels; exact, with the parameters of the module they replace.
+
+Two layouts occur: (1, C, D, H, W) as the student has it, and *planes*, (D, C, H, W), where the depth takes the place of the batch. In
+planes every layer is a 2D one on four axes, and a 3D tensor is reordered only where a network begins and ends.
+"""
 
 from __future__ import annotations
-
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-
-Taps = Literal["sum", "concat"]
 
 
 def one_item(x: Tensor) -> None:
@@ -21,71 +21,117 @@ def one_item(x: Tensor) -> None:
         raise ValueError(f"the edge form runs one tile at a time, not a batch of {x.shape[0]}")
 
 
-class Conv3dAs2d(nn.Module):
-    """A 3D convolution as 2D convolutions over the depth taps, with depth as the batch.
+class PlaneConvolution(nn.Module):
+    """A 3D convolution on planes, as 2D convolutions over the depth taps.
 
     Args:
-        conv: The convolution replaced: batch 1, no dilation, no groups, zero padding.
-        taps: ``sum`` adds one 2D convolution per depth tap; ``concat`` runs one on the taps laid side by side as channels.
+        conv: The convolution replaced: no dilation, no groups, zero padding.
+        taps: ``sum`` adds one 2D convolution per depth tap; ``concat`` runs one on the taps laid side by side as channels. Where the
+            taps do not overlap they lie side by side already, and both are one convolution.
     """
 
-    def __init__(self, conv: nn.Conv3d, taps: Taps) -> None:
+    def __init__(self, conv: nn.Conv3d, taps: str) -> None:
         super().__init__()
         if conv.groups != 1 or set(conv.dilation) != {1} or conv.padding_mode != "zeros" or isinstance(conv.padding, str):
             raise ValueError("only plain convolutions have a 2D form here")
-        self.weight, self.bias = conv.weight, conv.bias
-        self.stride, self.padding, self.taps = conv.stride, conv.padding, taps
+        self.kernel, self.stride, self.padding = conv.kernel_size[0], conv.stride[0], conv.padding[0]
+        self.plane = {"stride": conv.stride[1:], "padding": conv.padding[1:]}
+        self.side_by_side = self.kernel == self.stride and not self.padding
+        self.bias = conv.bias
+        weight = conv.weight.detach()
+        joined = weight.transpose(1, 2).flatten(1, 2)
+        parts = [joined] if self.side_by_side or taps == "concat" else list(weight.unbind(2))
+        self.weights = nn.ParameterList([nn.Parameter(part.contiguous(), requires_grad=False) for part in parts])
 
     def forward(self, x: Tensor) -> Tensor:
-        """(1, C, D, H, W) -> (1, O, D', H', W')."""
-        one_item(x)
-        outputs, channels, kernel, height, width = self.weight.shape
-        stride, padding = self.stride[0], self.padding[0]
-        planes = x[0].permute(1, 0, 2, 3)
-        if padding:
-            planes = F.pad(planes, (0, 0, 0, 0, 0, 0, padding, padding))
-        depth = (planes.shape[0] - kernel) // stride + 1
-        parts = [planes[tap : tap + stride * (depth - 1) + 1 : stride] for tap in range(kernel)]
-        plane = {"stride": self.stride[1:], "padding": self.padding[1:]}
-        if self.taps == "concat":
-            weight = self.weight.permute(0, 2, 1, 3, 4).reshape(outputs, kernel * channels, height, width)
-            y = F.conv2d(torch.cat(parts, dim=1), weight, self.bias, **plane)
+        """(D, C, H, W) -> (D', O, H', W')."""
+        planes = (x.shape[0] + 2 * self.padding - self.kernel) // self.stride + 1
+        if self.side_by_side:
+            taps = [x[: planes * self.kernel].reshape(planes, -1, *x.shape[2:])]
+        elif len(self.weights) > 1 and planes == x.shape[0] and 2 * self.padding + 1 == self.kernel:
+            return self._sum_around_the_middle(x)
         else:
-            y = F.conv2d(parts[0], self.weight[:, :, 0], self.bias, **plane)
-            for tap in range(1, kernel):
-                y = y + F.conv2d(parts[tap], self.weight[:, :, tap], None, **plane)
-        return y.permute(1, 0, 2, 3)[None]
+            x = F.pad(x, (0, 0, 0, 0, 0, 0, self.padding, self.padding)) if self.padding else x
+            taps = [x[tap : tap + self.stride * (planes - 1) + 1 : self.stride] for tap in range(self.kernel)]
+        if len(self.weights) < len(taps):
+            taps = [torch.cat(taps, dim=1)]
+        y = F.conv2d(taps[0], self.weights[0], self.bias, **self.plane)
+        for tap, weight in zip(taps[1:], list(self.weights)[1:], strict=True):
+            y = y + F.conv2d(tap, weight, None, **self.plane)
+        return y
+
+    def _sum_around_the_middle(self, x: Tensor) -> Tensor:
+        """The middle tap meets every plane; the others leave out those where they would meet padding, so that no input is copied."""
+        planes = x.shape[0]
+        y = F.conv2d(x, self.weights[self.padding], self.bias, **self.plane)
+        for tap, weight in enumerate(self.weights):
+            step = tap - self.padding
+            if step and abs(step) < planes:
+                part = F.conv2d(x[max(0, step) : planes + min(0, step)], weight, None, **self.plane)
+                y = y + F.pad(part, (0, 0, 0, 0, 0, 0, max(0, -step), max(0, step)))
+        return y
 
 
-class PointwiseAndShuffle(nn.Module):
-    """A transposed convolution whose kernel equals its stride: every input voxel gives a block of outputs of its own.
+class PlaneUpsampling(nn.Module):
+    """A transposed 3D convolution on planes whose kernel equals its stride: every voxel gives a block of outputs of its own.
 
     Args:
-        conv: The convolution replaced: batch 1, kernel = stride, no padding.
+        conv: The convolution replaced: kernel = stride, no padding.
+        shuffle: As a pointwise convolution and a shuffle, for targets without a transposed convolution in 2D.
     """
 
-    def __init__(self, conv: nn.ConvTranspose3d) -> None:
+    def __init__(self, conv: nn.ConvTranspose3d, *, shuffle: bool) -> None:
         super().__init__()
         plain = conv.groups == 1 and set(conv.dilation) == {1} and not any(conv.padding) and not any(conv.output_padding)
         if conv.kernel_size != conv.stride or not plain:
             raise ValueError("only a transposed convolution with kernel = stride is a shuffle")
-        self.weight, self.bias = conv.weight, conv.bias
+        self.shuffle, self.kernel, self.outputs = shuffle, conv.kernel_size, conv.out_channels
+        a, b, c = self.kernel
+        weight = conv.weight.detach().transpose(1, 2)  # (C, a, O, b, c): the planes of a block come one after the other
+        weight = weight.reshape(conv.in_channels, -1).t()[:, :, None, None] if shuffle else weight.flatten(1, 2)
+        self.weight = nn.Parameter(weight.contiguous(), requires_grad=False)
+        bias = None if conv.bias is None else conv.bias.detach().repeat(a)
+        bias = bias.repeat_interleave(b * c) if shuffle and bias is not None else bias
+        self.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(1, C, D, H, W) -> (1, O, a D, b H, c W) for a kernel of (a, b, c); no step is of a rank over 5."""
-        one_item(x)
-        channels, outputs, a, b, c = self.weight.shape
-        depth, height, width = x.shape[2:]
-        y = torch.matmul(self.weight.reshape(channels, -1).t(), x.reshape(channels, -1))
-        y = y.reshape(outputs * a * b, c, depth * height, width).permute(0, 2, 3, 1)
-        y = y.reshape(outputs * a, b, depth, height, width * c).permute(0, 2, 3, 1, 4)
-        y = y.reshape(outputs, a, depth, height * b * width * c).permute(0, 2, 1, 3)
-        y = y.reshape(1, outputs, depth * a, height * b, width * c)
-        return y if self.bias is None else y + self.bias.reshape(1, outputs, 1, 1, 1)
+        """(D, C, H, W) -> (a D, O, b H, c W) for a kernel of (a, b, c)."""
+        a, b, c = self.kernel
+        depth, _, height, width = x.shape
+        if self.shuffle:
+            y = F.conv2d(x, self.weight, self.bias).reshape(-1, b, c, height, width).permute(0, 3, 1, 4, 2)
+        else:
+            y = F.conv_transpose2d(x, self.weight, self.bias, stride=(b, c))
+        return y.reshape(depth * a, self.outputs, height * b, width * c)
 
 
 class FlatInstanceNorm(nn.Module):
-    """Instance norm at rank 3, (1, C, D H W), which every target knows.
+    """Instance norm at rank 3, (1, C, D H W), which most targets know.
+
+    Args:
+        norm: The norm replaced; it keeps no running statistics.
+        planes: Whether the input is (D, C, H, W).
+    """
+
+    def __init__(self, norm: nn.InstanceNorm3d, *, planes: bool) -> None:
+        super().__init__()
+        _no_running_statistics(norm)
+        self.weight, self.bias, self.eps, self.planes = norm.weight, norm.bias, norm.eps, planes
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(1, C, D, H, W) or (D, C, H, W) -> the same."""
+        if self.planes:
+            x = x.transpose(0, 1)
+            return self._normalized(x.reshape(1, x.shape[0], -1)).reshape(x.shape).transpose(0, 1)
+        one_item(x)
+        return self._normalized(x.reshape(1, x.shape[1], -1)).reshape(x.shape)
+
+    def _normalized(self, flat: Tensor) -> Tensor:
+        return F.instance_norm(flat, weight=self.weight, bias=self.bias, eps=self.eps)
+
+
+class MeansInstanceNorm(nn.Module):
+    """Instance norm on planes, written out with means over two axes at a time, for targets without the operator.
 
     Args:
         norm: The norm replaced; it keeps no running statistics.
@@ -93,12 +139,58 @@ class FlatInstanceNorm(nn.Module):
 
     def __init__(self, norm: nn.InstanceNorm3d) -> None:
         super().__init__()
-        if norm.track_running_stats:
-            raise ValueError("an instance norm with running statistics is a batch norm at inference")
-        self.weight, self.bias, self.eps = norm.weight, norm.bias, norm.eps
+        _no_running_statistics(norm)
+        shape = (1, norm.num_features, 1, 1)
+        self.eps = norm.eps
+        self.weight = None if norm.weight is None else nn.Parameter(norm.weight.detach().reshape(shape), requires_grad=False)
+        self.bias = None if norm.bias is None else nn.Parameter(norm.bias.detach().reshape(shape), requires_grad=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(1, C, D, H, W) -> the same."""
-        one_item(x)
-        flat = F.instance_norm(x.reshape(1, x.shape[1], -1), weight=self.weight, bias=self.bias, eps=self.eps)
-        return flat.reshape(x.shape)
+        """(D, C, H, W) -> the same."""
+        centered = x - _mean_of_channels(x)
+        scale = torch.rsqrt(_mean_of_channels(centered * centered) + self.eps)
+        if self.weight is not None:
+            scale = scale * self.weight
+        y = centered * scale
+        return y if self.bias is None else y + self.bias
+
+
+def _mean_of_channels(x: Tensor) -> Tensor:
+    """(D, C, H, W) -> (1, C, 1, 1)."""
+    by_plane = x.mean(dim=(2, 3), keepdim=True)
+    return by_plane.permute(2, 1, 0, 3).mean(dim=(2, 3), keepdim=True)
+
+
+def _no_running_statistics(norm: nn.InstanceNorm3d) -> None:
+    if norm.track_running_stats:
+        raise ValueError("an instance norm with running statistics is a batch norm at inference")
+
+
+class MeansLayerNorm(nn.Module):
+    """Layer norm over the last axis, written out with products for its means, for targets without the operator.
+
+    Args:
+        norm: The norm replaced; it spans one axis.
+    """
+
+    def __init__(self, norm: nn.LayerNorm) -> None:
+        super().__init__()
+        (channels,) = norm.normalized_shape
+        self.eps, self.weight, self.bias = norm.eps, norm.weight, norm.bias
+        self.register_buffer("average", torch.full((1, channels), 1.0 / channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., C) -> the same."""
+        centered = x - F.linear(x, self.average)
+        y = centered * torch.rsqrt(F.linear(centered * centered, self.average) + self.eps)
+        if self.weight is not None:
+            y = y * self.weight
+        return y if self.bias is None else y + self.bias
+
+
+def folding_convolution(channels: int) -> nn.Conv3d:
+    """Space to depth by two, (B, C, D, H, W) -> (B, 8 C, D/2, H/2, W/2), as a convolution with ones; exact for finite numbers."""
+    conv = nn.Conv3d(channels, 8 * channels, 2, stride=2, bias=False)
+    corners = torch.eye(8).reshape(8, 1, 1, 2, 2, 2)
+    conv.weight.data = (corners * torch.eye(channels).reshape(1, channels, channels, 1, 1, 1)).flatten(0, 1)
+    return conv

@@ -4,28 +4,29 @@ MONAI's stage partitions windows through a rank-8 view, builds the shift mask of
 call, and holds the scores of all windows at once (484 MB). Here
 
 - windows are cut from one slab of windows at a time, so one rank-5 permute does it;
-- the shift mask is two features per shifted axis: with t = 1 in the tail that wrapped around and h = 1 - t, q carries (t, h) and k
-  carries -100 (h, t). Their product adds 0 within a region and -100 or less between two, exactly, in any precision;
+- the shift mask is a mark per axis, 1 in the tail that wrapped around, that travels with the tokens and becomes two features of q and k
+  whose product adds 0 within a region and -100 or less between two, exactly, in any precision;
 - the relative-position bias is gathered from its table by an index that is itself a difference of two short vectors.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from autosam_edge_export.edge.layers import one_item
+from autosam_edge_export.edge.layers import MeansLayerNorm, one_item
 from autosam_edge_training.merging import MERGING_ORDERS, merging_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from monai.networks.nets.swin_unetr import BasicLayer, SwinTransformerBlock, WindowAttention
+    from monai.networks.nets.swin_unetr import BasicLayer, SwinTransformer, SwinTransformerBlock, WindowAttention
 
-Attention = Literal["matmul", "fused"]
+    from autosam_edge_export.edge.options import EdgeOptions
+
 MASK = -100.0  # what MONAI adds between regions
 
 
@@ -55,44 +56,46 @@ def roll(x: Tensor, shift: Sequence[int]) -> Tensor:
     return x
 
 
-def wrap_marks(grid: Sequence[int], shift: Sequence[int], like: Tensor) -> tuple[Tensor, Tensor]:
-    """What q and k carry on a padded grid so that regions do not see each other, each (D, H, W, 2 x shifted axes).
+def tail_marks(grid: Sequence[int], shift: Sequence[int], like: Tensor) -> Tensor:
+    """1 where a padded grid wrapped around, by axis: (D, H, W, 3).
 
     Args:
         grid: (D, H, W), multiples of the window.
-        shift: By axis; at least one is not 0.
+        shift: By axis; an axis with 0 has no tail.
         like: Gives type and device.
     """
-    query, key = [], []
+    marks = []
     for axis, steps in enumerate(shift):
-        if steps:
-            tail = torch.zeros(grid[axis], dtype=like.dtype, device=like.device)
-            tail[-steps:] = 1.0
-            shape = [1, 1, 1]
-            shape[axis] = grid[axis]
-            tail = tail.reshape(shape).expand(*grid)
-            query += [tail, 1.0 - tail]
-            key += [1.0 - tail, tail]
-    return torch.stack(query, dim=-1), torch.stack(key, dim=-1) * MASK
+        ends = (grid[axis] - steps, torch.zeros), (steps, torch.ones)
+        tail = torch.cat([make(count, dtype=like.dtype, device=like.device) for count, make in ends])
+        shape = [1, 1, 1, 1]
+        shape[axis] = grid[axis]
+        marks.append(tail.reshape(shape).expand(*grid, 1))
+    return torch.cat(marks, dim=-1)
 
 
 class EdgeAttention(nn.Module):
     """Window attention on MONAI's parameters.
 
+    The projections also carry the marks to where they count: with m a mark, each head's q ends in (m, 1 - m) and its k in
+    -100 (1 - m, m) for each axis.
+
     Args:
         attention: The module replaced.
-        kind: ``matmul`` writes the product, bias and softmax out; ``fused`` is one scaled-dot-product operator.
+        kind: See :class:`~autosam_edge_export.edge.options.EdgeOptions`.
+        marked: Whether tokens come with :func:`tail_marks` behind their channels.
     """
 
-    def __init__(self, attention: WindowAttention, kind: Attention) -> None:
+    def __init__(self, attention: WindowAttention, kind: str, *, marked: bool) -> None:
         super().__init__()
         self.heads, self.kind = attention.num_heads, kind
         self.proj = attention.proj
-        self.table = nn.Parameter(attention.relative_position_bias_table.t().contiguous(), requires_grad=False)
-        scale = torch.ones_like(attention.qkv.bias)
-        scale[: attention.dim] = attention.scale
-        self.weight = nn.Parameter(attention.qkv.weight * scale[:, None], requires_grad=False)
-        self.bias = nn.Parameter(attention.qkv.bias * scale, requires_grad=False)
+        self.table = nn.Parameter(attention.relative_position_bias_table.detach().t().contiguous(), requires_grad=False)
+        axes = 3 if marked else 0
+        weights, biases = attention.qkv.weight.detach().chunk(3), attention.qkv.bias.detach().chunk(3)
+        self.q = _projection(weights[0] * attention.scale, biases[0] * attention.scale, self.heads, axes, [(1.0, 0.0), (-1.0, 1.0)])
+        self.k = _projection(weights[1], biases[1], self.heads, axes, [(-MASK, MASK), (MASK, 0.0)])
+        self.v = _projection(weights[2], biases[2], self.heads, axes, [])
         # MONAI's index of the tokens i, j is place[i] - place[j] + middle; a smaller window uses the first rows and columns of it.
         index = attention.relative_position_index
         self.middle = int(index[0, 0])
@@ -104,25 +107,52 @@ class EdgeAttention(nn.Module):
         index = place[:, None] - place[None, :] + self.middle
         return torch.index_select(self.table, 1, index.reshape(-1)).reshape(self.heads, tokens, tokens)
 
-    def forward(self, x: Tensor, marks: tuple[Tensor, Tensor] | None, bias: Tensor) -> Tensor:
+    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
         """Attend within each window.
 
         Args:
-            x: (windows, tokens, C).
-            marks: Of :func:`wrap_marks`, for q and k, each (windows, tokens, features); None for windows that are not shifted.
+            x: (windows, tokens, C), and three more channels if marked.
             bias: Of :meth:`position_bias`.
+
+        Returns:
+            (windows, tokens, C).
         """
-        windows, tokens, channels = x.shape
-        projected = F.linear(x, self.weight, self.bias).reshape(windows, tokens, 3 * self.heads, channels // self.heads)
-        q, k, v = projected.permute(0, 2, 1, 3).chunk(3, dim=1)
-        if marks is not None:
-            for_q, for_k = (mark[:, None].expand(-1, self.heads, -1, -1) for mark in marks)
-            q, k = torch.cat([q, for_q], dim=-1), torch.cat([k, for_k], dim=-1)
+        q, k, v = self.q(x), self.k(x), self.v(x)
+        y = self._by_head(q, k, v, bias) if self.kind == "by-head" else self._at_once(q, k, v, bias)
+        return self.proj(y)
+
+    def _by_head(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+        heads = []
+        for head in range(self.heads):
+            of_q, of_k, of_v = (x[..., head * step : (head + 1) * step] for x in (q, k, v) for step in [x.shape[-1] // self.heads])
+            scores = torch.bmm(of_q, of_k.transpose(1, 2)) + bias[head : head + 1]
+            heads.append(torch.bmm(torch.softmax(scores, dim=-1), of_v))
+        return torch.cat(heads, dim=-1)
+
+    def _at_once(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+        windows, tokens, _ = q.shape
+        q, k, v = (x.reshape(windows, tokens, self.heads, -1).permute(0, 2, 1, 3) for x in (q, k, v))
         if self.kind == "fused":
             y = F.scaled_dot_product_attention(q, k, v, attn_mask=bias[None], scale=1.0)
         else:
             y = torch.softmax(torch.matmul(q, k.transpose(-2, -1)) + bias, dim=-1).matmul(v)
-        return self.proj(y.permute(0, 2, 1, 3).reshape(windows, tokens, channels))
+        return y.permute(0, 2, 1, 3).reshape(windows, tokens, -1)
+
+
+def _projection(weight: Tensor, bias: Tensor, heads: int, axes: int, marks: Sequence[tuple[float, float]]) -> nn.Linear:
+    """A projection (C -> C) that gives each head, behind its features, slope * mark + offset for each axis and each of ``marks``."""
+    outputs, channels = weight.shape
+    features = outputs // heads
+    wide = weight.new_zeros(heads, features + axes * len(marks), channels + axes)
+    offsets = weight.new_zeros(wide.shape[:2])
+    wide[:, :features, :channels] = weight.reshape(heads, features, channels)
+    offsets[:, :features] = bias.reshape(heads, features)
+    for axis in range(axes):
+        for row, (slope, offset) in enumerate(marks, start=features + axis * len(marks)):
+            wide[:, row, channels + axis], offsets[:, row] = slope, offset
+    linear = nn.Linear(channels + axes, wide[..., 0].numel(), dtype=weight.dtype, device=weight.device)
+    linear.weight.data, linear.bias.data = wide.flatten(0, 1), offsets.flatten()
+    return linear
 
 
 class EdgeBlock(nn.Module):
@@ -130,17 +160,17 @@ class EdgeBlock(nn.Module):
 
     Args:
         block: The module replaced.
-        kind: See :class:`EdgeAttention`.
-        windows_at_once: Most windows whose scores exist together; whole rows of windows, and at least one.
+        options: Its ``windows_at_once`` rounds to whole rows of windows, at least one.
     """
 
-    def __init__(self, block: SwinTransformerBlock, kind: Attention, windows_at_once: int) -> None:
+    def __init__(self, block: SwinTransformerBlock, options: EdgeOptions) -> None:
         super().__init__()
         self.norm1, self.norm2 = block.norm1, block.norm2
-        self.attention = EdgeAttention(block.attn, kind)
+        self.marked = any(block.shift_size)
+        self.attention = EdgeAttention(block.attn, options.attention, marked=self.marked)
         self.expand, self.contract = block.mlp.linear1, block.mlp.linear2
         self.window, self.shift = tuple(block.window_size), tuple(block.shift_size)
-        self.windows_at_once = windows_at_once
+        self.windows_at_once = options.windows_at_once
 
     def forward(self, x: Tensor) -> Tensor:
         """(D, H, W, C) -> the same."""
@@ -155,10 +185,9 @@ class EdgeBlock(nn.Module):
         extra = [after - before for after, before in zip(grid, sides, strict=True)]
         if any(extra):
             x = F.pad(x, (0, 0, 0, extra[2], 0, extra[1], 0, extra[0]))
-        marks = None
-        if any(shift):
-            x = roll(x, shift)
-            marks = wrap_marks(grid, shift, x)
+        x = roll(x, shift)
+        if self.marked:
+            x = torch.cat([x, tail_marks(grid, shift, x)], dim=-1)
         a, b, _ = window
         bias = self.attention.position_bias(a * b * window[2])
         rows = b * max(1, self.windows_at_once // (grid[2] // window[2]))
@@ -166,10 +195,8 @@ class EdgeBlock(nn.Module):
         for depth in range(0, grid[0], a):
             parts = []
             for row in range(0, grid[1], rows):
-                part = (slice(depth, depth + a), slice(row, min(row + rows, grid[1])))
-                here = None if marks is None else (partition(marks[0][part], window), partition(marks[1][part], window))
-                tokens = self.attention(partition(x[part], window), here, bias)
-                parts.append(assemble(tokens, window, part[1].stop - row, grid[2]))
+                part = x[depth : depth + a, row : row + rows]
+                parts.append(assemble(self.attention(partition(part, window), bias), window, part.shape[1], grid[2]))
             slabs.append(torch.cat(parts, dim=1) if len(parts) > 1 else parts[0])
         y = torch.cat(slabs, dim=0) if len(slabs) > 1 else slabs[0]
         y = roll(y, [-steps for steps in shift])
@@ -185,7 +212,7 @@ class EdgeMerging(nn.Module):
 
     def __init__(self, merging: nn.Module) -> None:
         super().__init__()
-        self.order = MERGING_ORDERS[merging_of(merging)]
+        self.order = [4 * i + 2 * j + k for i, j, k in MERGING_ORDERS[merging_of(merging)]]
         self.norm, self.reduction = merging.norm, merging.reduction
 
     def forward(self, x: Tensor) -> Tensor:
@@ -193,8 +220,13 @@ class EdgeMerging(nn.Module):
         odd = [side % 2 for side in x.shape[:3]]
         if any(odd):
             x = F.pad(x, (0, 0, 0, odd[2], 0, odd[1], 0, odd[0]))
-        corners = [x[i::2, j::2, k::2] for i, j, k in self.order]
-        return self.reduction(self.norm(torch.cat(corners, dim=-1)))
+        depth, height, width, channels = x.shape
+        x = x.reshape(depth // 2, 2, height // 2, 2, width * channels).permute(0, 2, 1, 3, 4)
+        x = x.reshape(depth * height // 4, 4, width // 2, 2 * channels).permute(0, 2, 1, 3)
+        x = x.reshape(depth // 2, height // 2, width // 2, 8 * channels)
+        if self.order != list(range(8)):
+            x = torch.cat([x[..., corner * channels : (corner + 1) * channels] for corner in self.order], dim=-1)
+        return self.reduction(self.norm(x))
 
 
 class EdgeStage(nn.Module):
@@ -202,20 +234,51 @@ class EdgeStage(nn.Module):
 
     Args:
         stage: The module replaced.
-        kind, windows_at_once: See :class:`EdgeBlock`.
+        options: See :class:`~autosam_edge_export.edge.options.EdgeOptions`.
     """
 
-    def __init__(self, stage: BasicLayer, kind: Attention, windows_at_once: int) -> None:
+    def __init__(self, stage: BasicLayer, options: EdgeOptions) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList([EdgeBlock(block, kind, windows_at_once) for block in stage.blocks])
+        self.planes = options.planes
+        self.blocks = nn.ModuleList([EdgeBlock(block, options) for block in stage.blocks])
         self.merging = None if stage.downsample is None else EdgeMerging(stage.downsample)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(1, C, D, H, W) -> (1, 2 C, D/2, H/2, W/2)."""
+        """(1, C, D, H, W) -> (1, 2 C, D/2, H/2, W/2), or on planes (D, C, H, W) -> (D/2, 2 C, H/2, W/2)."""
+        if self.planes:
+            return self._on_grid(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
         one_item(x)
-        x = x[0].permute(1, 2, 3, 0)
+        return self._on_grid(x[0].permute(1, 2, 3, 0)).permute(3, 0, 1, 2)[None]
+
+    def _on_grid(self, x: Tensor) -> Tensor:
+        """(D, H, W, C) -> (D/2, H/2, W/2, 2 C)."""
         for block in self.blocks:
             x = block(x)
-        if self.merging is not None:
-            x = self.merging(x)
-        return x.permute(3, 0, 1, 2)[None]
+        return x if self.merging is None else self.merging(x)
+
+
+class PlaneTransformer(nn.Module):
+    """MONAI's SwinTransformer on planes, with the norms of its outputs written out.
+
+    Args:
+        transformer: The module replaced; its stages are replaced after it.
+    """
+
+    def __init__(self, transformer: SwinTransformer) -> None:
+        super().__init__()
+        if transformer.use_v2 or transformer.patch_embed.norm is not None:
+            raise ValueError("SwinTransformer V2 and normalized patches have no form on planes here")
+        self.embed = transformer.patch_embed.proj
+        stages = (transformer.layers1, transformer.layers2, transformer.layers3, transformer.layers4)
+        self.stages = nn.ModuleList([stage[0] for stage in stages])
+        channels = [transformer.embed_dim * 2**level for level in range(len(stages) + 1)]
+        self.norms = nn.ModuleList([MeansLayerNorm(nn.LayerNorm(count, elementwise_affine=False)) for count in channels])
+
+    def forward(self, x: Tensor, normalize: bool = True) -> list[Tensor]:
+        """(D, 1, H, W) -> the embedding and the output of each stage, (D / 2^i, C 2^(i - 1), H / 2^i, W / 2^i) for i from 1 on."""
+        outputs = [self.embed(x)]
+        for stage in self.stages:
+            outputs.append(stage(outputs[-1]))
+        if not normalize:
+            return outputs
+        return [norm(y.permute(0, 2, 3, 1)).permute(0, 3, 1, 2) for norm, y in zip(self.norms, outputs, strict=True)]
