@@ -3,7 +3,7 @@
 ::
 
     manifest.json      schema version, input contract, label table, artifacts, hashes of every other file
-    onnx/fp32.onnx     artifacts, one per target and precision; two targets may share a file
+    onnx/fp32.onnx     artifacts, one per target and precision; two targets may share a file, and Core ML's are folders
     golden/            a small scan, a tile of it, and what must come out at each step
     parity.json        how close each artifact is to the trained student
     MODEL_CARD.md      what it was trained on, how well it does, where it fails
@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 from autosam_edge.errors import BundleError
 from autosam_edge.volume import Label
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 2: how an artifact was proven, and artifacts that are folders
 MANIFEST = "manifest.json"
 MAX_FILE_BYTES = 2 * 1024**3
 _REPLACE = "Get the bundle again from where it came, or export it anew."
@@ -86,20 +86,26 @@ class Artifact:
     """One converted form of the student.
 
     Args:
-        target: The runtime it is for: ``onnx``, ``openvino``.
+        target: The runtime it is for, such as ``onnx`` or ``coreml``.
         precision: Number format, such as ``fp32`` or ``int8``.
-        path: Inside the bundle.
-        working_set_mb: Memory that the engine takes, weights and one tile, measured at export, MB.
+        path: Inside the bundle; of a file or of a folder.
+        proof: How it was compared at export: ``executed`` by its runtime, or ``interpreted`` where there was none.
         worst_organ_dice: Against the trained student on the comparison scans, measured at export.
-        relative_time: Time of a tile as a share of the bundle's first artifact's, measured in one run at export.
+        working_set_mb: Memory that the engine takes, weights and one tile, measured at export, MB; None if it was not executed.
+        relative_time: Time of a tile as a share of the bundle's first executed artifact's, in one run at export; None likewise.
     """
 
     target: str
     precision: str
     path: str
-    working_set_mb: float
+    proof: str
     worst_organ_dice: float
-    relative_time: float
+    working_set_mb: float | None
+    relative_time: float | None
+
+    def __post_init__(self) -> None:
+        if self.proof not in ("executed", "interpreted"):
+            raise ValueError(f"artifacts.proof is {self.proof!r}, this runtime knows 'executed' and 'interpreted'")
 
     @property
     def name(self) -> str:
@@ -139,6 +145,18 @@ class Manifest:
     files: dict[str, str]
     provenance: dict[str, Any]
 
+    def files_of(self, path: str) -> dict[str, str]:
+        """SHA-256 of an artifact's file, under the name ``""``, or of a folder's files by their path in it."""
+        if path in self.files:
+            return {"": self.files[path]}
+        return {name.removeprefix(f"{path}/"): digest for name, digest in self.files.items() if name.startswith(f"{path}/")}
+
+    def sha256_of(self, path: str) -> str:
+        """One hash for an artifact: its file's, or that of the list of a folder's files and their hashes."""
+        files = self.files_of(path)
+        listed = "".join(f"{digest}  {name}\n" for name, digest in sorted(files.items()))
+        return files.get("") or hashlib.sha256(listed.encode()).hexdigest()
+
     @classmethod
     def parse(cls, text: bytes) -> Manifest:
         """Read and check a manifest; unknown and missing keys are refused.
@@ -156,17 +174,32 @@ class Manifest:
             raw["labels"] = tuple(_strict(Label, entry, "labels") for entry in raw.get("labels", ()))
             raw["artifacts"] = tuple(_strict(Artifact, entry, "artifacts") for entry in raw.get("artifacts", ()))
             manifest = _strict(cls, raw, "manifest")
+            if outside := [name for name in manifest.files if not _inside(name)]:
+                raise ValueError(f"files names {outside[0]!r}, which is no plain path inside the bundle")
             values = [label.value for label in manifest.labels]
             if values != list(range(1, len(values) + 1)):
                 raise ValueError("labels must be numbered 1, 2, 3, ...")
             if unknown := sorted(set(manifest.postprocess.one_part) - {label.name for label in manifest.labels}):
                 raise ValueError(f"postprocess.one_part names {unknown[0]!r}, which is no label")
             for artifact in manifest.artifacts:
-                if artifact.path not in manifest.files:
+                if not manifest.files_of(artifact.path):
                     raise ValueError(f"artifact {artifact.path} has no hash in files")
             return manifest
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise BundleError("AE-BUNDLE-003", f"manifest.json is not valid: {error}.", remedy=_REPLACE) from error
+
+
+def _inside(name: str) -> bool:
+    """Whether a name from a manifest stays inside the bundle, in the one way to write it, on every system."""
+    path = PurePosixPath(name)
+    return path.as_posix() == name and not path.is_absolute() and ".." not in path.parts and not set(name) & set("\\:")
+
+
+def read_files(path: Path) -> dict[str, bytes]:
+    """An artifact on the disk: a file under the name ``""``, or a folder's files by their path in it."""
+    if path.is_file():
+        return {"": path.read_bytes()}
+    return {file.relative_to(path).as_posix(): file.read_bytes() for file in sorted(path.rglob("*")) if file.is_file()}
 
 
 def _strict(kind: type[_T], raw: Any, where: str) -> _T:  # noqa: ANN401  JSON is untyped
@@ -211,6 +244,14 @@ class Bundle:
             raise BundleError("AE-BUNDLE-004", f"{name} was altered or damaged: its SHA-256 is not the manifest's.", remedy=_REPLACE)
         return data
 
+    def read_artifact(self, path: str) -> dict[str, bytes]:
+        """An artifact as :func:`read_files` gives it, verified.
+
+        Raises:
+            BundleError: See :meth:`read`.
+        """
+        return {name: self.read(f"{path}/{name}" if name else path) for name in self.manifest.files_of(path)}
+
     def verify(self) -> None:
         """Read every file once and compare hashes.
 
@@ -226,10 +267,7 @@ class Bundle:
         return hashlib.sha256(self._raw(MANIFEST)).hexdigest()
 
     def _raw(self, name: str) -> bytes:
-        """Bytes of a member, unverified. The name comes from a manifest, so it may not leave the bundle."""
-        parts = PurePosixPath(name)
-        if parts.is_absolute() or ".." in parts.parts or "\\" in name:
-            raise BundleError("AE-BUNDLE-003", "the manifest names a file outside the bundle.", remedy=_REPLACE)
+        """Bytes of a member, unverified."""
         try:
             if self.path.is_dir():
                 file = self.path / name

@@ -60,14 +60,23 @@ class Session:
     Args:
         bundle: The opened bundle.
         engine: Runs one tile.
-        working_set_mb: What the engine takes for one tile, MB.
+        working_set_mb: What the engine takes for one tile, MB; None if nobody measured it, and then there can be no budget.
         max_memory_mb: Budget for the resident memory of the process, MB, or None.
+
+    Raises:
+        BudgetError: There is a budget, but what the engine takes is not known (AE-MEMORY-002).
     """
 
-    def __init__(self, bundle: Bundle, engine: Engine, *, working_set_mb: float, max_memory_mb: float | None = None) -> None:
+    def __init__(self, bundle: Bundle, engine: Engine, *, working_set_mb: float | None, max_memory_mb: float | None = None) -> None:
         self.bundle = bundle
         self.engine = engine
-        self._working_set_mb = working_set_mb
+        if working_set_mb is None and max_memory_mb is not None:
+            raise BudgetError(
+                "AE-MEMORY-002",
+                "the memory of this artifact was not measured at export, so no budget can be promised.",
+                remedy="Leave --max-memory out, or choose another artifact with --engine and --precision.",
+            )
+        self._working_set_mb = working_set_mb or 0.0
         self._max_memory_mb = max_memory_mb
 
     def plan(self, volume: Volume) -> Plan:
@@ -306,14 +315,15 @@ def open_session(
 
     Args:
         bundle: Path of a folder or ``.edge`` file, an opened bundle, or None for the one that travels with the package.
-        engine: ``onnx``, ``openvino``, an :class:`~autosam_edge.engines.engine.Engine` of your own, or None for the best that this
-            device has (:func:`~autosam_edge.engines.choose.rank_artifacts`).
+        engine: ``onnx``, ``openvino``, ``executorch`` or ``coreml``, an :class:`~autosam_edge.engines.engine.Engine` of your own, or None
+            for the best that this device has (:func:`~autosam_edge.engines.choose.rank_artifacts`).
         precision: Of the artifact; None takes the best.
         threads: For the engine; None uses every core.
         max_memory_mb: Budget for the resident memory of the process, MB.
 
     Raises:
         BundleError: The bundle is missing, altered or lacks the artifact.
+        BudgetError: A budget for an artifact whose memory is not known (AE-MEMORY-002).
         EngineError: The engine is not known (AE-ENGINE-001), not installed (AE-ENGINE-006) or does not load.
 
     Example:

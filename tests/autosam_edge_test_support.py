@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from autosam_edge.bundle import SCHEMA_VERSION
 from autosam_edge.errors import InputError
 from autosam_edge.io.dicom_series import read_dicom
 from autosam_edge.labels import BTCV_LABELS
@@ -19,11 +21,29 @@ SECRETS = ("Mustermann", "Erika", "SECRET", "4711")  # what the test series hold
 SHARED_DATA = Path(__file__).parents[1].parent / "shared" / "data"
 
 
+MODEL = {"onnx/fp32.onnx": b"not a model"}
+NEVER_EXECUTED = {"proof": "interpreted", "working_set_mb": None, "relative_time": None}
+
+
+def artifact_dict(name="onnx/fp32", **changes):
+    """An artifact that was executed and is equal to the student; ``changes`` replace keys."""
+    target, precision = name.split("/")
+    artifact = {
+        "target": target,
+        "precision": precision,
+        "path": "onnx/fp32.onnx",
+        "proof": "executed",
+        "worst_organ_dice": 1.0,
+        "working_set_mb": 1.0,
+        "relative_time": 1.0,
+    }
+    return {**artifact, **changes}
+
+
 def manifest_dict(**changes):
     """A valid manifest with two organs; ``changes`` replace top-level keys."""
-    artifact = b"not a model"
     manifest = {
-        "schema_version": 1,
+        "schema_version": SCHEMA_VERSION,
         "name": "test-model",
         "version": "1",
         "license": "none",
@@ -42,28 +62,25 @@ def manifest_dict(**changes):
         },
         "postprocess": {"one_part": []},
         "labels": [dataclasses.asdict(label) for label in BTCV_LABELS[:2]],
-        "artifacts": [
-            {
-                "target": "onnx",
-                "precision": "fp32",
-                "path": "onnx/fp32.onnx",
-                "working_set_mb": 1.0,
-                "worst_organ_dice": 1.0,
-                "relative_time": 1.0,
-            }
-        ],
-        "files": {"onnx/fp32.onnx": hashlib.sha256(artifact).hexdigest()},
+        "artifacts": [artifact_dict()],
+        "files": hashes(MODEL),
         "provenance": {},
     }
     manifest.update(changes)
     return manifest
 
 
-def write_bundle(folder, **changes):
-    """Write a bundle folder with :func:`manifest_dict`."""
-    (folder / "onnx").mkdir(parents=True)
-    (folder / "onnx" / "fp32.onnx").write_bytes(b"not a model")
-    (folder / "manifest.json").write_text(json.dumps(manifest_dict(**changes)))
+def hashes(contents: Mapping[str, bytes]) -> dict[str, str]:
+    """SHA-256 of each."""
+    return {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+
+
+def write_bundle(folder, contents: Mapping[str, bytes] = MODEL, **changes):
+    """Write a bundle folder with these files and :func:`manifest_dict`."""
+    for name, content in contents.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    (folder / "manifest.json").write_text(json.dumps(manifest_dict(**{"files": hashes(contents), **changes})))
     return folder
 
 

@@ -18,7 +18,7 @@ import onnxruntime
 import pytest
 
 from autosam_edge import verify
-from autosam_edge.bundle import InputContract, default_bundle_path, open_bundle
+from autosam_edge.bundle import SCHEMA_VERSION, InputContract, default_bundle_path, open_bundle
 from autosam_edge.engines.choose import EQUAL_DICE
 from autosam_edge.engines.fake_engine import ThresholdEngine
 
@@ -199,7 +199,7 @@ def tiny(tmp_path):
     written["golden/golden.json"] = json.dumps({"tile": described}).encode()
     written["parity.json"] = json.dumps([{**artifact, "tolerance": {"logit_rms": 1.0}}]).encode()
     written["onnx/fp32.onnx"] = b"0.5"
-    manifest = {"schema_version": 1, "artifacts": [{**artifact, "path": "onnx/fp32.onnx"}]}
+    manifest = {"schema_version": SCHEMA_VERSION, "artifacts": [{**artifact, "path": "onnx/fp32.onnx"}]}
     return tmp_path, written, manifest
 
 
@@ -244,10 +244,18 @@ def test_the_javascript_program_refuses_an_altered_file(tiny, name):
 
 def test_the_javascript_program_refuses_another_schema(tiny):
     """A manifest of another schema version is not guessed at."""
-    tiny[2]["schema_version"] = 2
+    tiny[2]["schema_version"] = SCHEMA_VERSION + 1
     finished = run_tiny(tiny)
     assert finished.returncode == 1
-    assert "schema_version is 2, this program reads 1" in finished.stderr
+    assert f"schema_version is {SCHEMA_VERSION + 1}, this program reads {SCHEMA_VERSION}" in finished.stderr
+
+
+@pytest.mark.parametrize("language", PROGRAMS)
+def test_every_program_reads_the_runtimes_schema(language):
+    """The number that it compares with and the one in its message."""
+    text = program(language)
+    assert re.findall(r"schema_version\"?\)? [!=]==? (\d+)", text) == [str(SCHEMA_VERSION)]
+    assert re.findall(r"this program reads (?:schema_version )?(\d+)", text) == [str(SCHEMA_VERSION)]
 
 
 @pytest.mark.slow

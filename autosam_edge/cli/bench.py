@@ -25,7 +25,7 @@ def segment(
     out: Out = None,
     repeats: Annotated[int, typer.Option("--repeats", min=1, help="Runs; medians are reported.")] = 5,
     bundle: BundleOption = None,
-    engine: Annotated[str | None, typer.Option("--engine", help="onnx or openvino. Default: the best that is installed.")] = None,
+    engine: Annotated[str | None, typer.Option("--engine", help="onnx, openvino, executorch or coreml. Default: the best.")] = None,
     threads: Annotated[int | None, typer.Option("--threads", min=1, help="Threads of the engine.")] = None,
 ) -> None:
     """Wall time from command to files, time per stage, peak memory."""
@@ -59,6 +59,8 @@ def memory(
 
 
 def _costs(entry: dict[str, Any]) -> str:
+    if "tile_ms" not in entry:
+        return f"{entry['megabytes']:6.1f} MB  not run here"
     time = f"{entry['tile_ms']:6.0f} ms a tile ({entry['relative_time']:.2f} x)"
     return f"{entry['megabytes']:6.1f} MB  load {entry['load_s']:.2f} s  {time}  peak {entry['peak_rss_mb']:.0f} MB"
 
@@ -116,14 +118,16 @@ def one_part(
 
 @app.command("artifacts")
 def artifacts(bundle: BundleOption = None, out: Out = None) -> None:
-    """Load time, memory and time of a tile of every artifact of a bundle, side by side."""
+    """The scorecard of a bundle: size, loading, memory, time of a tile and worst organ of the student and every artifact."""
     from autosam_edge.bundle import open_bundle
 
     room = load_room("autosam_edge_benchmarks.artifacts", "bench")
     result = room.measure_artifacts(open_bundle(bundle), say=Stages().say)
+    student = result["torch"]
+    print(f"{'student in torch':<26}{student['megabytes']:6.1f} MB {student['tile_ms']:6.0f} ms a tile ({student['relative_time']:.2f} x)")
     for entry in result["artifacts"]:
         worst = f"{entry['worst_organ']} {entry['organ_dice'][entry['worst_organ']]:.4f}"
-        print(f"{entry['name']:<20}{_costs(entry)}  worst organ {worst}")
+        print(f"{entry['name']:<26}{_costs(entry)}  {entry['proof']}, worst organ {worst}")
     _write(result, out)
 
 

@@ -24,9 +24,16 @@ Scans = list[Path] | None
 
 def export(
     out: Annotated[Path, typer.Option("--out", "-o", help="Bundle to write (*.edge).")],
-    target: Annotated[str, typer.Option("--target", help="Runtimes of the device, with commas: onnx, openvino; or monai.")] = "onnx",
+    target: Annotated[
+        str,
+        typer.Option(
+            "--target",
+            help="Runtimes of the device, with commas: onnx, openvino, coreml, coreml-2d, coreml-ios18, executorch, "
+            "executorch-coreml; or monai.",
+        ),
+    ] = "onnx",
     precision: Annotated[
-        str, typer.Option("--precision", help="Number formats, with commas: fp32, fp16, bf16, int8-weights, int8.")
+        str, typer.Option("--precision", help="Number formats, with commas: fp32, fp16, bf16, int8-weights, int8, palette6, palette4.")
     ] = "fp32",
     checkpoint: Annotated[
         Path | None, typer.Option("--checkpoint", help="Student's safetensors. Default: the one in the default bundle.")
@@ -37,6 +44,14 @@ def export(
     calibrate: Annotated[
         Scans,
         typer.Option("--calibrate", help="CT scan of another patient to calibrate int8 on; may be repeated. Default: phantoms."),
+    ] = None,
+    interpreted_tiles: Annotated[
+        int | None,
+        typer.Option(
+            "--interpreted-tiles",
+            min=1,
+            help="Compare what can only be interpreted here, such as Core ML, on so many tiles of each scan. Default: whole scans.",
+        ),
     ] = None,
     training_data: Annotated[str | None, typer.Option("--training-data", help="One sentence for the manifest.")] = None,
     model_card: Annotated[Path | None, typer.Option("--model-card", help="Markdown file to put into the bundle.")] = None,
@@ -60,6 +75,7 @@ def export(
             patch=_patch(patch),
             volumes=_read(volume, "scan"),
             calibration=_read(calibrate, "calibration"),
+            interpreted_tiles=interpreted_tiles,
             say=stages.say,
         )
     except ExportError as error:
@@ -94,3 +110,5 @@ def _show(room: ModuleType, report: dict[str, Any]) -> None:
     for row in rows:
         table.add_row(*row.values())
     show(table)
+    for line in room.delegation_lines(report):
+        print(line)

@@ -75,6 +75,7 @@ def _artifacts(manifest: Manifest) -> Table:
     """Best first, with the reasons: the first one is what `segment` runs here."""
     table = new_table("artifacts, in the order of choice on this device")
     table.add_column("artifact", no_wrap=True)
+    table.add_column("proven")
     table.add_column("worst organ", justify="right")
     table.add_column("time", justify="right")
     table.add_column("MB a tile", justify="right")
@@ -82,6 +83,8 @@ def _artifacts(manifest: Manifest) -> Table:
     for place, choice in enumerate(rank_artifacts(manifest)):
         artifact = choice.artifact
         style = "bold" if place == 0 and choice.usable else "" if choice.usable else "dim"
-        figures = (f"{artifact.worst_organ_dice:.4f}", f"{artifact.relative_time:.2f} x", f"{artifact.working_set_mb:.0f}")
+        time = "" if artifact.relative_time is None else f"{artifact.relative_time:.2f} x"
+        memory = "" if artifact.working_set_mb is None else f"{artifact.working_set_mb:.0f}"
+        figures = (artifact.proof, f"{artifact.worst_organ_dice:.4f}", time, memory)
         table.add_row(artifact.name, *figures, escape(choice.reason), style=style)
     return table

@@ -32,7 +32,10 @@ Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for the results; 
 BundleOption = Annotated[
     Path | None, typer.Option("--bundle", help="Model bundle (*.edge). Default: the one that travels with the package.")
 ]
-Engine = Annotated[str | None, typer.Option("--engine", help="onnx or openvino. Default: the best that is installed; `info` shows why.")]
+Engine = Annotated[
+    str | None,
+    typer.Option("--engine", help="onnx, openvino, executorch or coreml. Default: the best; `info` shows why."),
+]
 Precision = Annotated[str | None, typer.Option("--precision", help="Of the artifact, such as fp32 or int8. Default: the best.")]
 Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Threads of the engine. Default: all cores.")]
 MaxMemory = Annotated[

@@ -11,6 +11,7 @@ import typer
 from rich.markup import escape
 
 from autosam_edge.bundle import open_bundle
+from autosam_edge.cli.extras import load_room
 from autosam_edge.cli.progress import Stages
 from autosam_edge.cli.tables import new_table, show
 from autosam_edge.verify import Check, VerificationError, verify_bundle
@@ -21,12 +22,20 @@ def verify(
         Path | None, typer.Argument(metavar="[BUNDLE]", help="Bundle to check. Default: the one that travels with the package.")
     ] = None,
     threads: Annotated[int | None, typer.Option("--threads", min=1, help="Threads of the engines. Default: all cores.")] = None,
+    interpret: Annotated[
+        bool,
+        typer.Option("--interpret", help="Evaluate what cannot run here, such as Core ML, operator by operator; needs the export extra."),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Prove that this device computes what the bundle's model computed when it was exported; no torch needed."""
     opened = open_bundle(bundle)
+    stages = Stages()
+    stand_ins = {}
+    if interpret:
+        stand_ins = load_room("autosam_edge_export.export", "export").stand_ins(opened, opened.manifest.artifacts)
     try:
-        checks = verify_bundle(opened, threads=threads, say=Stages().say)
+        checks = verify_bundle(opened, threads=threads, stand_ins=stand_ins, say=stages.say)
     except VerificationError as error:
         _show(opened.manifest.name, opened.manifest_sha256, error.checks, as_json=as_json)
         raise

@@ -10,6 +10,8 @@ import numpy as np
 from autosam_edge.errors import EngineError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy.typing as npt
 
 
@@ -17,7 +19,7 @@ class ArtifactEngine(ABC):
     """Runs one verified artifact.
 
     Args:
-        model: The artifact's bytes; weights inside, no external data.
+        model: The artifact's files; the only one is named ``""``.
         sha256: Hash of the bytes, as verified by the bundle.
         precision: As the manifest names it.
         threads: For the runtime; 0 lets it use one per core.
@@ -29,7 +31,7 @@ class ArtifactEngine(ABC):
     package: str
     title: str
 
-    def __init__(self, model: bytes, *, sha256: str, precision: str, threads: int = 0) -> None:
+    def __init__(self, model: Mapping[str, bytes], *, sha256: str, precision: str, threads: int = 0) -> None:
         version = self._version()
         try:
             inputs, outputs = self._load(model, precision, threads)
@@ -75,7 +77,7 @@ class ArtifactEngine(ABC):
         """The runtime's version."""
 
     @abstractmethod
-    def _load(self, model: bytes, precision: str, threads: int) -> tuple[Any, Any]:
+    def _load(self, model: Mapping[str, bytes], precision: str, threads: int) -> tuple[Any, Any]:
         """Make the model ready; its inputs and outputs, each with a ``shape``."""
 
     @abstractmethod

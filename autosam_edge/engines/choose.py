@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from autosam_edge.errors import BundleError, EngineError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from autosam_edge.bundle import Artifact, Bundle, Manifest
     from autosam_edge.engines.engine import Engine
@@ -19,9 +20,15 @@ if TYPE_CHECKING:
 _ENGINES = {
     "onnx": ("autosam_edge.engines.onnx_engine", "OnnxEngine", "onnxruntime", "pip install onnxruntime"),
     "openvino": ("autosam_edge.engines.openvino_engine", "OpenVinoEngine", "openvino", "pip install 'autosam-edge[openvino]'"),
+    "executorch": ("autosam_edge.engines.executorch_engine", "ExecuTorchEngine", "executorch", "pip install 'autosam-edge[executorch]'"),
+    **dict.fromkeys(
+        ("coreml", "coreml-2d", "coreml-ios18"),
+        ("autosam_edge.engines.coreml_engine", "CoreMlEngine", "coremltools", "pip install 'autosam-edge[coreml]'"),
+    ),
 }
+# Artifacts that no Python package runs.
+_APPS_ONLY = {"executorch-coreml": "it is for apps on iPhone, iPad and Mac: docs/apps.md"}
 ENGINES = tuple(_ENGINES)
-ENGINE_PACKAGES = {target: package for target, (_, _, package, _) in _ENGINES.items()}
 # From this Dice of the worst organ on, an artifact counts as equal to the student: only then may speed decide.
 EQUAL_DICE = 0.998
 # How many times faster than float32 a format must be to come before it.
@@ -50,22 +57,25 @@ def rank_artifacts(manifest: Manifest) -> list[Choice]:
     be faster by a tenth or more.
     """
     choices = []
+    first = next((artifact.name for artifact in manifest.artifacts if artifact.relative_time is not None), "")
     for artifact in manifest.artifacts:
         missing = why_missing(artifact.target)
         if missing is not None:
             reason = missing
+        elif artifact.relative_time is None:
+            reason = "not executed at export, so not timed: only on request, after `autosam-edge verify` on this device"
         elif artifact.worst_organ_dice < EQUAL_DICE:
             reason = f"worst organ {artifact.worst_organ_dice:.3f}, under {EQUAL_DICE}: only on request"
         else:
-            reason = f"equal to the student, {artifact.relative_time:.2f} x the time of {manifest.artifacts[0].name}"
+            reason = f"equal to the student, {artifact.relative_time:.2f} x the time of {first}"
         choices.append(Choice(artifact, missing is None, reason))
     return sorted(choices, key=_rank)
 
 
-def _rank(choice: Choice) -> tuple[bool, bool, float]:
+def _rank(choice: Choice) -> tuple[bool, bool, bool, float]:
     artifact = choice.artifact
-    time = artifact.relative_time * _MUST_GAIN.get(artifact.precision, max(_MUST_GAIN.values()))
-    return not choice.usable, artifact.worst_organ_dice < EQUAL_DICE, time
+    time = (artifact.relative_time or 0.0) * _MUST_GAIN.get(artifact.precision, max(_MUST_GAIN.values()))
+    return not choice.usable, artifact.relative_time is None, artifact.worst_organ_dice < EQUAL_DICE, time
 
 
 def choose(bundle: Bundle, target: str | None = None, precision: str | None = None) -> Artifact:
@@ -75,7 +85,7 @@ def choose(bundle: Bundle, target: str | None = None, precision: str | None = No
         EngineError: No engine has the target's name (AE-ENGINE-001), or none of them can run here (AE-ENGINE-006).
         BundleError: The bundle holds no such artifact (AE-BUNDLE-005).
     """
-    if target is not None and target not in _ENGINES:
+    if target is not None and target not in _ENGINES and target not in _APPS_ONLY:
         raise EngineError("AE-ENGINE-001", f"there is no engine named {target!r}.", remedy=f"Use one of: {', '.join(ENGINES)}.")
     ranked = rank_artifacts(bundle.manifest)
     wanted = [c for c in ranked if target in (None, c.artifact.target) and precision in (None, c.artifact.precision)]
@@ -84,15 +94,18 @@ def choose(bundle: Bundle, target: str | None = None, precision: str | None = No
         asked = "/".join(part for part in (target, precision) if part)
         raise BundleError("AE-BUNDLE-005", f"the bundle holds {held}, not {asked}.", remedy="Export it for this target.")
     if not wanted[0].usable:
-        raise EngineError("AE-ENGINE-006", f"{wanted[0].artifact.name} cannot run here: {wanted[0].reason}.", remedy="Install it.")
+        cannot = f"{wanted[0].artifact.name} cannot run here: {wanted[0].reason}."
+        raise EngineError("AE-ENGINE-006", cannot, remedy="Install it if there is a way, or choose another --engine.")
     return wanted[0].artifact
 
 
 def why_missing(target: str) -> str | None:
     """Why this device cannot run a target, or None if it can."""
     if target not in _ENGINES:
-        return "this version has no engine for it"
+        return _APPS_ONLY.get(target, "this version has no engine for it")
     _, _, package, install = _ENGINES[target]
+    if package == "coremltools" and sys.platform != "darwin":
+        return "Core ML runs on macOS and iOS only"
     return None if importlib.util.find_spec(package) else f"{package} is not installed: {install}"
 
 
@@ -103,20 +116,24 @@ def load_engine(bundle: Bundle, artifact: Artifact, threads: int | None = None) 
         BundleError: The file is damaged.
         EngineError: It does not load.
     """
-    model, sha256 = bundle.read(artifact.path), bundle.manifest.files[artifact.path]
+    model, sha256 = bundle.read_artifact(artifact.path), bundle.manifest.sha256_of(artifact.path)
     return make_engine(artifact.target, model, sha256=sha256, precision=artifact.precision, threads=threads)
 
 
-def make_engine(target: str, model: bytes, *, sha256: str, precision: str, threads: int | None = None) -> Engine:
-    """An engine for the bytes of an artifact.
+def make_engine(target: str, model: Mapping[str, bytes], *, sha256: str, precision: str, threads: int | None = None) -> Engine:
+    """An engine for the files of an artifact.
 
     Raises:
         EngineError: It does not load.
     """
-    module, name, _, _ = _ENGINES[target]
-    kind = getattr(importlib.import_module(module), name)
-    engine: Engine = kind(model, sha256=sha256, precision=precision, threads=threads or 0)
+    engine: Engine = engine_class(target)(model, sha256=sha256, precision=precision, threads=threads or 0)
     return engine
+
+
+def engine_class(target: str) -> Any:  # noqa: ANN401  a class whose module is imported only now, with all that it needs
+    """The class that runs a target's artifacts."""
+    module, name, _, _ = _ENGINES[target]
+    return getattr(importlib.import_module(module), name)
 
 
 def _listed(artifacts: Sequence[Artifact]) -> str:

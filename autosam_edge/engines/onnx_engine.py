@@ -9,6 +9,8 @@ import onnxruntime as ort
 from autosam_edge.engines.artifact_engine import ArtifactEngine
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy as np
     import numpy.typing as npt
 
@@ -22,13 +24,13 @@ class OnnxEngine(ArtifactEngine):
     def _version(self) -> str:
         return str(ort.__version__)
 
-    def _load(self, model: bytes, precision: str, threads: int) -> tuple[Any, Any]:  # noqa: ARG002
+    def _load(self, model: Mapping[str, bytes], precision: str, threads: int) -> tuple[Any, Any]:  # noqa: ARG002
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         options.enable_mem_pattern = False  # a planned arena is allocated beside the first: 310 MB instead of 229 for one 96^3 tile
-        self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        self._session = ort.InferenceSession(model[""], options, providers=["CPUExecutionProvider"])
         return self._session.get_inputs(), self._session.get_outputs()
 
     def _infer(self, image_hu: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -10,6 +10,8 @@ import openvino
 from autosam_edge.engines.artifact_engine import ArtifactEngine
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy as np
     import numpy.typing as npt
 
@@ -27,14 +29,14 @@ class OpenVinoEngine(ArtifactEngine):
     def _version(self) -> str:
         return str(openvino.get_version().split("-")[0])
 
-    def _load(self, model: bytes, precision: str, threads: int) -> tuple[Any, Any]:
+    def _load(self, model: Mapping[str, bytes], precision: str, threads: int) -> tuple[Any, Any]:
         settings = {
             "INFERENCE_PRECISION_HINT": _ARITHMETIC[precision],
             "PERFORMANCE_HINT": "LATENCY",
             **({"INFERENCE_NUM_THREADS": threads} if threads else {}),
         }
         core = openvino.Core()
-        compiled = core.compile_model(core.read_model(io.BytesIO(model)), "CPU", settings)
+        compiled = core.compile_model(core.read_model(io.BytesIO(model[""])), "CPU", settings)
         self._request = compiled.create_infer_request()
         return compiled.inputs, compiled.outputs
 

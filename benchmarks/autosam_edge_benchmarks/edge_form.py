@@ -72,7 +72,7 @@ def measure_edge_form(
             path.write_bytes(model)
             cost = measure_cost(path, "onnx", "fp32", patch)
             forms.append({"form": name, "megabytes": round(len(model) / 1e6, 2), **cost.__dict__})
-    engines = {name: make_engine("onnx", model, sha256="", precision="fp32") for name, model in models.items()}
+    engines = {name: make_engine("onnx", {"": model}, sha256="", precision="fp32") for name, model in models.items()}
     taken = time_tiles(engines, tile, rounds)
     for entry in forms:
         logits = engines[entry["form"]].run(tile)

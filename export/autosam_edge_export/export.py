@@ -20,9 +20,9 @@ import numpy as np
 import torch
 
 from autosam_edge import __version__
-from autosam_edge.bundle import SCHEMA_VERSION, Artifact, Bundle, InputContract, default_bundle_path
+from autosam_edge.bundle import SCHEMA_VERSION, Artifact, Bundle, InputContract, default_bundle_path, read_files
 from autosam_edge.engines.choose import load_engine, why_missing
-from autosam_edge.errors import ExportError, MissingExtraError, OutputError
+from autosam_edge.errors import ExportError, OutputError
 from autosam_edge.labels import BTCV_LABELS
 from autosam_edge.phantom import make_phantom
 from autosam_edge.verify import read_golden, verify_bundle
@@ -34,19 +34,22 @@ from autosam_edge_export.measure import measure_cost, time_tiles
 from autosam_edge_export.monai_bundle import write_monai_bundle
 from autosam_edge_export.parity import artifact_figures, as_markdown, compare, require, summarize
 from autosam_edge_export.quantization import draw_tiles
-from autosam_edge_export.targets import wanted_artifacts
-from autosam_edge_export.targets.target import preflight
+from autosam_edge_export.targets import TARGETS, wanted_artifacts
+from autosam_edge_export.targets.target import preflight, require_packages
 from autosam_edge_training.data import WINDOW_HU
 from autosam_edge_training.students import load_student, parameter_count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from autosam_edge.engines.engine import Engine
     from autosam_edge.volume import Volume
 
 STUDENT_FILE = "student.safetensors"
 WEIGHTS_LICENSE = "Research use only: trained on BTCV (Synapse syn3193805), whose terms do not allow other use. The code is Apache-2.0."
 CALIBRATION_TILES = 8
+_CALIBRATION_SEEDS = (11, 12, 13, 14)
+_STUDENT = "torch"
 # The organs for which keeping one part does not cost Dice on the validation cases: docs/adr/0009-one-part.md.
 ONE_PART = (
     "spleen",
@@ -120,6 +123,7 @@ def export_bundle(
     overlap: float = 0.25,
     volumes: Mapping[str, Volume] | None = None,
     calibration: Mapping[str, Volume] | None = None,
+    interpreted_tiles: int | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Turn a trained student into a bundle and prove every artifact equal.
@@ -134,10 +138,13 @@ def export_bundle(
         overlap: Of the tiles at run time.
         volumes: CT volumes to compare on, by name; None uses two phantoms.
         calibration: CT volumes to calibrate int8 on, other patients than ``volumes``; None uses four phantoms.
+        interpreted_tiles: Compare artifacts that are interpreted on so many tiles of each volume, those with most organ; None takes whole
+            volumes, which are slow to interpret for a large student.
         say: Called with one line per stage.
 
     Returns:
-        ``bundle``, ``model`` and ``artifacts``: for each its name, size, cost and the entry of ``parity.json``.
+        ``bundle``, ``model``, ``torch`` (what the student itself takes) and ``artifacts``: for each its name and its entry of
+        ``parity.json``.
 
     Raises:
         ExportError: A target or precision is not known (AE-EXPORT-001), the checkpoint is not a student (AE-EXPORT-002), the patch does
@@ -148,18 +155,18 @@ def export_bundle(
     """
     wanted = wanted_artifacts(targets, precisions)
     contract = input_contract(patch, overlap)
-    for target, _ in wanted:
-        if why_missing(target.name):
-            raise MissingExtraError("AE-EXTRA-001", f"{target.name} is not installed.", remedy=f"pip install 'autosam-edge[{target.name}]'")
+    kinds = {target.name: target for target, _ in wanted}
+    for target in kinds.values():
+        require_packages(target)
+        target.trial()
     student = _Student(checkpoint, description)
     torch.manual_seed(0)
     engine = TorchEngine(student.module, contract.window_hu)
     organs = [label.name for label in BTCV_LABELS]
-    scans = calibration or {f"phantom-{seed}": make_phantom(seed).volume for seed in (11, 12, 13, 14)}
 
     with _staging(out) as folder:
         # A bundle without artifacts: enough for sessions to run the student itself.
-        writer = _Writer(folder, student, contract)
+        writer = _Writer(folder, student, contract, ("torch", "monai", *{name: None for kind in kinds.values() for name in kind.packages}))
         writer.write([], {})
         job = Job(
             student.module,
@@ -170,54 +177,94 @@ def export_bundle(
                 "intended_use": RESEARCH_USE,
                 "license": WEIGHTS_LICENSE,
                 "software": f"autosam-edge {__version__}",
+                "checkpoint_sha256": hashlib.sha256(student.weights.read_bytes()).hexdigest(),
+                "labels": ",".join(["background", *organs]),
+                "spacing_mm": ",".join(f"{side:g}" for side in contract.spacing_mm),
+                "window_hu": ",".join(f"{edge:g}" for edge in contract.window_hu),
             },
-            lambda: draw_tiles(Bundle(folder), engine, scans, CALIBRATION_TILES),
+            lambda: draw_tiles(Bundle(folder), engine, calibration or _phantoms(*_CALIBRATION_SEEDS), CALIBRATION_TILES),
             say,
         )
         say(f"{student.facts['student']}, {parameter_count(student.module):,} parameters")
-        for target in {target.name: target for target, _ in wanted}.values():
+        for target in kinds.values():
             preflight(target, job.program(target.options))
-        artifacts = []
+        artifacts, facts, beside = [], {}, {}
         for target, precision in wanted:
-            path, content = target.convert(job, precision)
-            (folder / path).parent.mkdir(exist_ok=True)
-            (folder / path).write_bytes(content)
-            artifacts.append(Artifact(target.name, precision, path, 0.0, 0.0, 1.0))
+            made = target.convert(job, precision)
+            for name, content in made.files.items():
+                file = folder / made.path / name
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_bytes(content)
+            proof = "interpreted" if why_missing(target.name) else "executed"
+            artifact = Artifact(target.name, precision, made.path, proof, 0.0, None, None)
+            artifacts.append(artifact)
+            facts[artifact.name] = dict(made.facts)
+            beside |= made.beside
         say("golden vectors")
         write_golden(folder, Bundle(folder), engine)
-        quantization = _quantization(job, scans)
+        quantization = _quantization(job, len(calibration or _CALIBRATION_SEEDS))
         writer.write(artifacts, quantization)
 
         bundle = Bundle(folder)
-        costs = []
-        for artifact in artifacts:
+        executed = [artifact for artifact in artifacts if artifact.proof == "executed"]
+        costs = {}
+        for artifact in executed:
             say(f"measuring {artifact.name}")
-            costs.append(measure_cost(folder / artifact.path, artifact.target, artifact.precision, patch))
-        engines = {artifact.name: load_engine(bundle, artifact) for artifact in artifacts}
-        tile_ms = time_tiles(engines, read_golden(bundle, "tile")["hu"].astype(np.float32))
-        records = compare(bundle, engines, engine, volumes or _phantoms(), say=say)
-        entries = [summarize(a.target, a.precision, records[a.name]) for a in artifacts]
-        for artifact, entry, cost in zip(artifacts, entries, costs, strict=True):
-            entry["cost"] = {**dataclasses.asdict(cost), "tile_ms": tile_ms[artifact.name]}
+            costs[artifact.name] = dataclasses.asdict(measure_cost(folder / artifact.path, artifact.target, artifact.precision, patch))
+        engines = {artifact.name: load_engine(bundle, artifact) for artifact in executed}
+        tile_ms = time_tiles({_STUDENT: engine, **engines}, read_golden(bundle, "tile")["hu"].astype(np.float32))
+        student_ms = tile_ms.pop(_STUDENT)
+        for name, milliseconds in tile_ms.items():
+            costs[name]["tile_ms"] = milliseconds
+        interpreters = stand_ins(bundle, artifacts)
+        records = compare(
+            bundle,
+            engines | interpreters,
+            engine,
+            volumes or _phantoms(1, 2),
+            say=say,
+            on_tiles=dict.fromkeys(interpreters, interpreted_tiles) if interpreted_tiles else {},
+        )
+        entries = [
+            {**summarize(a, records[a.name]), "cost": costs.get(a.name), "megabytes": _megabytes(folder / a.path), "facts": facts[a.name]}
+            for a in artifacts
+        ]
         require(entries)
         (folder / "parity.json").write_text(json.dumps(entries, indent=1) + "\n")
         (folder / "parity.md").write_text(as_markdown(entries))
-        first = tile_ms[artifacts[0].name]
-        measured = [
-            artifact_figures(artifact, entry, cost.working_set_mb, tile_ms[artifact.name] / first)
-            for artifact, entry, cost in zip(artifacts, entries, costs, strict=True)
-        ]
+        reference_ms = next(iter(tile_ms.values()), 0.0)
+        measured = [artifact_figures(artifact, entry, reference_ms) for artifact, entry in zip(artifacts, entries, strict=True)]
         writer.write(measured, quantization)
-        verify_bundle(Bundle(folder), say=say)
-        sizes = {artifact.name: round((folder / artifact.path).stat().st_size / 1e6, 2) for artifact in artifacts}
+        verify_bundle(Bundle(folder), stand_ins=interpreters, say=say)
+        for name, content in beside.items():
+            (folder / name).write_bytes(content)
     return {
         "bundle": str(out),
         "model": student.name,
         "student": student.facts["student"],
-        "artifacts": [
-            {"name": artifact.name, "megabytes": sizes[artifact.name], **entry} for artifact, entry in zip(artifacts, entries, strict=True)
-        ],
+        "torch": {"tile_ms": student_ms, "megabytes": _megabytes(student.weights)},
+        "artifacts": [{"name": artifact.name, **entry} for artifact, entry in zip(artifacts, entries, strict=True)],
     }
+
+
+def stand_ins(bundle: Bundle, artifacts: Sequence[Artifact]) -> dict[str, Engine]:
+    """What evaluates the artifacts, by name, whose runtime this machine does not have.
+
+    Raises:
+        MissingExtraError: A package that reads one back is not installed (AE-EXTRA-001).
+    """
+    found = {}
+    for artifact in artifacts:
+        target = TARGETS.get(artifact.target)
+        if target is not None and target.interpretable and why_missing(artifact.target):
+            require_packages(target)
+            found[artifact.name] = target.stand_in(bundle.read_artifact(artifact.path))
+    return found
+
+
+def _megabytes(artifact: Path) -> float:
+    """Size of a file or a folder, MB."""
+    return round(sum(len(content) for content in read_files(artifact).values()) / 1e6, 2)
 
 
 def export_monai(checkpoint: Path | None, out: Path, *, description: Description = Description()) -> Path:
@@ -248,18 +295,18 @@ def export_monai(checkpoint: Path | None, out: Path, *, description: Description
     return out
 
 
-def _phantoms() -> dict[str, Volume]:
-    """Two synthetic scans, for a proof that needs no data."""
-    return {f"phantom-{seed}": make_phantom(seed).volume for seed in (1, 2)}
+def _phantoms(*seeds: int) -> dict[str, Volume]:
+    """Synthetic scans, for a proof that needs no data."""
+    return {f"phantom-{seed}": make_phantom(seed).volume for seed in seeds}
 
 
-def _quantization(job: Job, scans: Mapping[str, Volume]) -> dict[str, Any]:
+def _quantization(job: Job, scans: int) -> dict[str, Any]:
     """What static int8 was calibrated on and which layers it left alone, for the provenance."""
     plan = job.plan
     if plan is None:
         return {}
     return {
-        "calibration": {"scans": len(scans), "tiles": plan.tiles, "sha256": plan.tiles_sha256},
+        "calibration": {"scans": scans, "tiles": plan.tiles, "sha256": plan.tiles_sha256},
         "float_layers": list(plan.kept_float),
         "sensitivity": [dataclasses.asdict(entry) for entry in plan.sensitivities],
     }
@@ -268,8 +315,8 @@ def _quantization(job: Job, scans: Mapping[str, Volume]) -> dict[str, Any]:
 class _Writer:
     """Writes what a bundle holds beside its artifacts."""
 
-    def __init__(self, folder: Path, student: _Student, contract: InputContract) -> None:
-        self._folder, self._student, self._contract = folder, student, contract
+    def __init__(self, folder: Path, student: _Student, contract: InputContract, packages: Sequence[str]) -> None:
+        self._folder, self._student, self._contract, self._packages = folder, student, contract, packages
         shutil.copyfile(student.weights, folder / STUDENT_FILE)
         (folder / "MODEL_CARD.md").write_text(student.model_card)
         (folder / "parity.json").write_text("[]\n")
@@ -283,7 +330,7 @@ class _Writer:
             "checkpoint_sha256": hashlib.sha256((folder / STUDENT_FILE).read_bytes()).hexdigest(),
             "exported": datetime.now(timezone.utc).date().isoformat(),
             "exporter": f"autosam-edge {__version__}",
-            "versions": {name: version(name) for name in ("torch", "monai", "onnx", "onnxruntime")},
+            "versions": {name: version(name) for name in self._packages},
             **({"quantization": dict(quantization)} if quantization else {}),
         }
         files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != "manifest.json")
@@ -348,23 +395,47 @@ def _publish(staging: Path, out: Path) -> None:
 
 def as_table(report: Mapping[str, Any]) -> list[dict[str, str]]:
     """The report's rows for a person: precision, size, cost, worst organ, verdict."""
-    first = report["artifacts"][0]["cost"]["tile_ms"]
-    rows = []
+    first = next((entry["cost"]["tile_ms"] for entry in report["artifacts"] if entry["cost"]), 0.0)
+    student = report["torch"]
+    rows = [
+        {
+            "artifact": "student in torch",
+            "MB": f"{student['megabytes']:.1f}",
+            "load s": "",
+            "ms a tile": f"{student['tile_ms']:.0f}",
+            "time": f"{student['tile_ms'] / first:.2f} x" if first else "",
+            "peak MB": "",
+            "worst organ": "",
+            "mean Dice": "",
+            "verdict": "",
+        }
+    ]
     for entry in report["artifacts"]:
         cost, worst = entry["cost"], entry["worst_organ"]
-        ratio = cost["tile_ms"] / first
-        verdict = "passed" if ratio <= 1.05 else "passed, but slower"
+        slower = cost is not None and cost["tile_ms"] > 1.05 * first
+        verdict = "passed, but slower" if slower else "passed" if cost else "passed, interpreted"
         rows.append(
             {
                 "artifact": entry["name"],
                 "MB": f"{entry['megabytes']:.1f}",
-                "load s": f"{cost['load_s']:.2f}",
-                "ms a tile": f"{cost['tile_ms']:.0f}",
-                "time": f"{ratio:.2f} x",
-                "peak MB": f"{cost['peak_rss_mb']:.0f}",
+                "load s": f"{cost['load_s']:.2f}" if cost else "",
+                "ms a tile": f"{cost['tile_ms']:.0f}" if cost else "",
+                "time": f"{cost['tile_ms'] / first:.2f} x" if cost else "",
+                "peak MB": f"{cost['peak_rss_mb']:.0f}" if cost else "",
                 "worst organ": f"{entry['organ_dice'].get(worst, 0.0):.4f} {worst}",
                 "mean Dice": f"{entry['mean_dice']:.4f}",
                 "verdict": verdict,
             }
         )
     return rows
+
+
+def delegation_lines(report: Mapping[str, Any]) -> list[str]:
+    """What each delegate took, one line per artifact that has some."""
+    lines = []
+    for entry in report["artifacts"]:
+        if taken := entry["facts"].get("delegation"):
+            shares = f"{100 * taken['node_share']:.1f} % of the operators and {100 * taken['work_share']:.2f} % of the multiplications"
+            parts = "one part" if taken["delegates"] == 1 else f"{taken['delegates']} parts"
+            lines.append(f"{entry['name']}: delegated {shares}, in {parts}; {sum(taken['left'].values())} operators left")
+    return lines

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from autosam_edge.engines.engine import Engine
 
 _SEED = 1
-_STRIDE = 4
+_STRIDE = 5  # odd, so that every tap of a transposed convolution by two is seen
 _SCAN_STRIDE = 2
 _WIDTH_HU = 25.0
 

@@ -42,8 +42,8 @@ class Job:
         say: Callable[[str], None],
     ) -> None:
         self.student, self.contract, self.organs, self.metadata = student, contract, organs, metadata
-        self._draw_tiles, self._say = draw_tiles, say
-        self.plan: QuantizationPlan | None = None  # what static int8 does to this student, once an artifact needed it
+        self._draw_tiles, self.say = draw_tiles, say
+        self.plan: QuantizationPlan | None = None  # what int8 does to this student, once an artifact needed it
         self._programs: dict[EdgeOptions, torch.export.ExportedProgram] = {}
         self._onnx: dict[tuple[EdgeOptions, str], bytes] = {}
 
@@ -60,7 +60,7 @@ class Job:
         key = options, precision
         if key not in self._onnx:
             if precision == "fp32":
-                self._say("converting to ONNX")
+                self.say("converting to ONNX")
                 self._onnx[key] = to_onnx(self.program(options), self.metadata)
             else:
                 wide = self.onnx(options, "fp32")
@@ -69,12 +69,14 @@ class Job:
                 elif precision == "int8-weights":
                     self._onnx[key] = store_int8(wide)
                 else:
-                    self.plan = self.plan or self._quantize()
-                    ranges = {f"{layer}.weight": values for layer, values in self.plan.ranges.items()}
+                    ranges = {f"{layer}.weight": values for layer, values in self.quantization().ranges.items()}
                     self._onnx[key] = store_int8(quantize_inputs(wide, ranges), always=ranges)
         return self._onnx[key]
 
-    def _quantize(self) -> QuantizationPlan:
-        form = DeviceForm(edge_form(self.student, EdgeOptions(attention="fused")), self.contract.window_hu).eval()
-        self._say("drawing calibration tiles")
-        return plan_quantization(form, self._draw_tiles(), self.organs, say=self._say)
+    def quantization(self) -> QuantizationPlan:
+        """Which convolutions bear eight bits, whatever the target."""
+        if self.plan is None:
+            form = DeviceForm(edge_form(self.student, EdgeOptions(attention="fused")), self.contract.window_hu).eval()
+            self.say("drawing calibration tiles")
+            self.plan = plan_quantization(form, self._draw_tiles(), self.organs, say=self.say)
+        return self.plan

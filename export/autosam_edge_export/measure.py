@@ -24,13 +24,14 @@ if TYPE_CHECKING:
 _PROBE = """
 import json, pathlib, sys, time
 import numpy as np
-from autosam_edge.engines.choose import ENGINE_PACKAGES, make_engine
+from autosam_edge.bundle import read_files
+from autosam_edge.engines.choose import engine_class, make_engine
 from autosam_edge.memory import peak_mb, resident_mb
 path, target, precision, *patch = sys.argv[1:]
-__import__(ENGINE_PACKAGES[target])
+engine_class(target)
 tile = np.zeros([int(side) for side in patch], dtype=np.float32)
 before, started = resident_mb(), time.perf_counter()
-engine = make_engine(target, pathlib.Path(path).read_bytes(), sha256="", precision=precision)
+engine = make_engine(target, read_files(pathlib.Path(path)), sha256="", precision=precision)
 load_s = time.perf_counter() - started
 for _ in range(2):
     engine.run(tile)
@@ -57,7 +58,7 @@ def measure_cost(model: Path, target: str, precision: str, patch: tuple[int, int
     """Load an artifact and run two tiles in a fresh process.
 
     Args:
-        model: The file.
+        model: The file or folder.
         target: Which engine.
         precision: As the manifest names it.
         patch: Tile (D, H, W).

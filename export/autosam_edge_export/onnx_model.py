@@ -27,20 +27,12 @@ OPSET = 23  # the first with an Attention operator; ONNX Runtime reads it from 1
 OPERATORS = frozenset(
     f"aten.{name}"
     for name in (
-        *("add.Tensor", "add_.Tensor", "alias.default", "cat.default", "chunk.default", "clamp.default", "contiguous.default"),
-        *("conv2d.default", "conv3d.default", "conv_transpose3d.input", "dropout.default", "expand.default", "fill_.Tensor"),
-        *("gelu.default", "index_select.default", "instance_norm.default", "layer_norm.default", "leaky_relu.default"),
-        *("leaky_relu_.default", "lift_fresh_copy.default", "linear.default", "matmul.default", "mul.Tensor", "ones.default"),
-        *(
-            "pad.default",
-            "permute.default",
-            "reshape.default",
-            "rsub.Scalar",
-            "scaled_dot_product_attention.default",
-            "select.int",
-            "slice.Tensor",
-        ),
-        *("softmax.int", "stack.default", "sub.Tensor", "t.default", "transpose.int", "unsqueeze.default", "zeros.default"),
+        *("add.Tensor", "add_.Tensor", "alias.default", "cat.default", "clamp.default", "contiguous.default", "conv3d.default"),
+        *("conv_transpose3d.input", "dropout.default", "expand.default", "gelu.default", "index_select.default"),
+        *("instance_norm.default", "layer_norm.default", "leaky_relu.default", "leaky_relu_.default", "linear.default"),
+        *("matmul.default", "mul.Tensor", "ones.default", "pad.default", "permute.default", "reshape.default"),
+        *("scaled_dot_product_attention.default", "select.int", "slice.Tensor", "softmax.int", "sub.Tensor", "transpose.int"),
+        *("unsqueeze.default", "zeros.default"),
     )
 )
 # Smaller tensors (norms, biases) stay as they are: they are nothing in the file and much in the result.

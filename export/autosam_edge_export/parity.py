@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import tempfile
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -44,6 +46,13 @@ class Tolerance:
     logit_rms: float
 
 
+_COREML = {
+    "fp32": Tolerance(organ_dice=0.999, mean_dice=0.999, agreement=0.9999, logit_rms=1e-3),
+    "fp16": Tolerance(organ_dice=0.998, mean_dice=0.998, agreement=0.9995, logit_rms=2e-2),
+    "int8-weights": Tolerance(organ_dice=0.998, mean_dice=0.998, agreement=0.999, logit_rms=0.1),
+    "palette6": Tolerance(organ_dice=0.97, mean_dice=0.99, agreement=0.998, logit_rms=0.3),
+    "palette4": Tolerance(organ_dice=0.9, mean_dice=0.97, agreement=0.995, logit_rms=1.0),
+}
 TOLERANCES: Mapping[tuple[str, str], Tolerance] = {
     ("onnx", "fp32"): Tolerance(organ_dice=0.999, mean_dice=0.999, agreement=0.9999, logit_rms=1e-3),
     ("onnx", "fp16"): Tolerance(organ_dice=0.998, mean_dice=0.998, agreement=0.9995, logit_rms=2e-2),
@@ -52,6 +61,10 @@ TOLERANCES: Mapping[tuple[str, str], Tolerance] = {
     ("openvino", "fp32"): Tolerance(organ_dice=0.999, mean_dice=0.999, agreement=0.9999, logit_rms=1e-3),
     ("openvino", "bf16"): Tolerance(organ_dice=0.99, mean_dice=0.995, agreement=0.998, logit_rms=0.2),
     ("openvino", "int8"): Tolerance(organ_dice=0.97, mean_dice=0.99, agreement=0.998, logit_rms=0.3),
+    **{(target, precision): tolerance for target in ("coreml", "coreml-2d", "coreml-ios18") for precision, tolerance in _COREML.items()},
+    ("executorch", "fp32"): Tolerance(organ_dice=0.999, mean_dice=0.999, agreement=0.9999, logit_rms=1e-3),
+    ("executorch", "int8"): Tolerance(organ_dice=0.97, mean_dice=0.99, agreement=0.998, logit_rms=0.3),
+    ("executorch-coreml", "fp16"): _COREML["fp16"],
 }
 
 
@@ -69,17 +82,18 @@ class ParityError(ExportError):
 
 
 class _Recorder:
-    """Runs the student and keeps its logits on the disk: a scan's would fill the memory."""
+    """Runs the student and keeps its tiles and logits on the disk: a scan's would fill the memory."""
 
     def __init__(self, student: Engine, folder: Path) -> None:
         self._student, self._folder = student, folder
         self.description = student.description
-        self.tiles = 0
+        self.organ_voxels: list[int] = []
 
     def run(self, tile: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         logits = self._student.run(tile)
-        np.save(self._folder / f"{self.tiles}.npy", logits)
-        self.tiles += 1
+        np.save(self._folder / f"{len(self.organ_voxels)}.npy", logits)
+        np.save(self._folder / f"{len(self.organ_voxels)}.tile.npy", tile)
+        self.organ_voxels.append(int(np.count_nonzero(logits.argmax(axis=0))))
         return logits
 
 
@@ -94,12 +108,25 @@ class _Compared:
 
     def run(self, tile: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         logits = self._artifact.run(tile)
-        difference = np.abs(logits - np.load(self._folder / f"{self._tiles}.npy", mmap_mode="r"))
+        self._note(logits, np.load(self._folder / f"{self._tiles}.npy", mmap_mode="r"))
+        return logits
+
+    def labels_of(self, tiles: Sequence[int]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+        """Some tiles only: what the artifact and the student label, each (tiles x D, H, W)."""
+        found, expected = [], []
+        for number in tiles:
+            logits, recorded = self._artifact.run(np.load(self._folder / f"{number}.tile.npy")), np.load(self._folder / f"{number}.npy")
+            self._note(logits, recorded)
+            found.append(logits.argmax(axis=0).astype(np.uint8))
+            expected.append(recorded.argmax(axis=0).astype(np.uint8))
+        return np.concatenate(found), np.concatenate(expected)
+
+    def _note(self, logits: npt.NDArray[np.float32], recorded: npt.NDArray[np.float32]) -> None:
+        difference = np.abs(logits - recorded)
         self.largest = max(self.largest, float(difference.max()))
         self._squares += float(np.square(difference).sum(dtype=np.float64))
         self._values += difference.size
         self._tiles += 1
-        return logits
 
     @property
     def rms(self) -> float:
@@ -107,7 +134,13 @@ class _Compared:
 
 
 def compare(
-    bundle: Bundle, artifacts: Mapping[str, Engine], student: Engine, volumes: Mapping[str, Volume], *, say: Callable[[str], None]
+    bundle: Bundle,
+    artifacts: Mapping[str, Engine],
+    student: Engine,
+    volumes: Mapping[str, Volume],
+    *,
+    say: Callable[[str], None],
+    on_tiles: Mapping[str, int] = MappingProxyType({}),
 ) -> dict[str, list[dict[str, Any]]]:
     """Segment volumes with the student and with every artifact.
 
@@ -117,45 +150,59 @@ def compare(
         student: The trained form.
         volumes: By the name that the report shows; CT in HU.
         say: Called with one line per volume and engine.
+        on_tiles: By artifact, how many tiles of each volume to compare on, those with most organ in them; the others see whole volumes.
 
     Returns:
-        By artifact one record per volume: ``volume``, ``agreement``, ``logit_error``, ``logit_rms`` and ``organs`` with ``dice``,
+        By artifact one record per volume: ``volume``, ``tiles`` (None for all), ``agreement``,
+        ``logit_error``, ``logit_rms`` and ``organs`` with ``dice``,
         ``hd95_mm``, ``ml``, ``ml_difference`` and ``percent`` for each organ that either of the two finds.
     """
     records: dict[str, list[dict[str, Any]]] = {name: [] for name in artifacts}
     for title, volume in volumes.items():
         with tempfile.TemporaryDirectory() as folder:
             say(f"comparing on {title}")
-            expected = Session(bundle, _Recorder(student, Path(folder)), working_set_mb=0.0).segment(volume).labels
+            recorder = _Recorder(student, Path(folder))
+            whole = Session(bundle, recorder, working_set_mb=0.0).segment(volume).labels
+            richest = np.argsort(recorder.organ_voxels)[::-1]
             for name, engine in artifacts.items():
+                say(f"comparing {name} on {title}")
                 compared = _Compared(engine, Path(folder))
-                found = Session(bundle, compared, working_set_mb=0.0).segment(volume).labels
+                tiles = on_tiles.get(name)
+                if tiles is None:
+                    found, expected = Session(bundle, compared, working_set_mb=0.0).segment(volume).labels, whole
+                    spacing_mm = volume.grid.spacing_mm
+                else:
+                    found, expected = compared.labels_of(sorted(richest[:tiles]))
+                    spacing_mm = bundle.manifest.input.spacing_mm
                 records[name].append(
                     {
                         "volume": title,
+                        "tiles": None if tiles is None else min(tiles, len(richest)),
                         "agreement": float(np.count_nonzero(found == expected)) / found.size,
                         "logit_error": compared.largest,
                         "logit_rms": compared.rms,
-                        "organs": _organs(bundle, found, expected, volume),
+                        "organs": _organs(bundle, found, expected, spacing_mm),
                     }
                 )
     return records
 
 
-def _organs(bundle: Bundle, found: npt.NDArray[np.uint8], expected: npt.NDArray[np.uint8], volume: Volume) -> list[dict[str, Any]]:
+def _organs(
+    bundle: Bundle, found: npt.NDArray[np.uint8], expected: npt.NDArray[np.uint8], spacing_mm: tuple[float, float, float]
+) -> list[dict[str, Any]]:
     """Overlap, distance and volume of every organ that one of the two shows."""
     entries = []
+    ml = math.prod(spacing_mm) / 1000.0
     for label in bundle.manifest.labels:
         a, b = found == label.value, expected == label.value
         voxels_a, voxels_b = int(np.count_nonzero(a)), int(np.count_nonzero(b))
         if voxels_a + voxels_b == 0:
             continue
-        ml = volume.grid.voxel_ml
         entries.append(
             {
                 "organ": label.name,
                 "dice": dice(a, b),
-                "hd95_mm": hausdorff_95(a, b, volume.grid.spacing_mm) if voxels_a and voxels_b else None,
+                "hd95_mm": hausdorff_95(a, b, spacing_mm) if voxels_a and voxels_b else None,
                 "ml": voxels_a * ml,
                 "ml_difference": (voxels_a - voxels_b) * ml,
                 "percent": 100.0 * (voxels_a - voxels_b) / voxels_b if voxels_b else None,
@@ -176,9 +223,9 @@ def hausdorff_95(a: npt.NDArray[np.bool_], b: npt.NDArray[np.bool_], spacing_mm:
         return float(compute_hausdorff_distance(*cropped_pair(a, b), include_background=True, percentile=95, spacing=spacing_mm)[0, 0])
 
 
-def summarize(target: str, precision: str, records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def summarize(artifact: Artifact, records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The entry of ``parity.json`` for an artifact: figures over all volumes, the tolerance, and what falls short of it (``failures``)."""
-    tolerance = TOLERANCES[(target, precision)]
+    tolerance = TOLERANCES[(artifact.target, artifact.precision)]
     scores: dict[str, list[float]] = {}
     for record in records:
         for organ in record["organs"]:
@@ -204,7 +251,12 @@ def summarize(target: str, precision: str, records: Sequence[Mapping[str, Any]])
         failures.append(f"labels agree in {figures['agreement']:.6f} of voxels, need {tolerance.agreement}")
     if figures["logit_rms"] > tolerance.logit_rms:
         failures.append(f"logits differ by {figures['logit_rms']:.1e} (root mean square), allowed {tolerance.logit_rms}")
-    head = {"target": target, "precision": precision, "tolerance": dataclasses.asdict(tolerance)}
+    head = {
+        "target": artifact.target,
+        "precision": artifact.precision,
+        "proof": artifact.proof,
+        "tolerance": dataclasses.asdict(tolerance),
+    }
     return {**head, **figures, "failures": failures, "volumes": list(records)}
 
 
@@ -234,14 +286,26 @@ def require(entries: Sequence[Mapping[str, Any]]) -> None:
 def as_markdown(entries: Sequence[Mapping[str, Any]]) -> str:
     """``parity.md``: one table over the artifacts, one per artifact over the organs."""
     lines = ["# The artifacts against the trained student", ""]
-    lines += ["| artifact | worst organ | Dice | mean Dice | labels agree | logits, rms | verdict |", "|---|---|---|---|---|---|---|"]
+    lines += [
+        "| artifact | proof | worst organ | Dice | mean Dice | labels agree | logits, rms | verdict |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
     for entry in entries:
         worst = entry["worst_organ"]
         scores = f"{entry['organ_dice'].get(worst, 0.0):.5f} | {entry['mean_dice']:.5f}"
         figures = f"{scores} | {entry['agreement']:.6f} | {entry['logit_rms']:.1e}"
-        lines.append(f"| {_name(entry)} | {worst} | {figures} | {'failed' if entry['failures'] else 'passed'} |")
+        lines.append(f"| {_name(entry)} | {entry['proof']} | {worst} | {figures} | {'failed' if entry['failures'] else 'passed'} |")
+    lines += ["", "## Dice by organ", "", "| organ | " + " | ".join(_name(entry) for entry in entries) + " |"]
+    lines.append("|---" * (len(entries) + 1) + "|")
+    for organ in dict.fromkeys(organ for entry in entries for organ in entry["organ_dice"]):
+        scores = " | ".join(f"{entry['organ_dice'].get(organ, math.nan):.4f}" for entry in entries)
+        lines.append(f"| {organ} | {scores} |")
+    lines.append("| MB | " + " | ".join(f"{entry['megabytes']:.1f}" for entry in entries) + " |")
+    lines.append("| ms a tile | " + " | ".join(f"{entry['cost']['tile_ms']:.0f}" if entry["cost"] else "" for entry in entries) + " |")
     for entry in entries:
-        volumes = ", ".join(record["volume"] for record in entry["volumes"])
+        volumes = ", ".join(
+            record["volume"] if record["tiles"] is None else f"{record['tiles']} tiles of {record['volume']}" for record in entry["volumes"]
+        )
         lines += ["", f"## {_name(entry)}", "", f"Dice: mean over {volumes}. Distance and difference: the largest of any.", ""]
         lines += ["| organ | Dice | HD95 mm | volume difference ml | % |", "|---|---|---|---|---|"]
         for organ, value in entry["organ_dice"].items():
@@ -257,9 +321,9 @@ def _name(entry: Mapping[str, Any]) -> str:
     return f"{entry['target']}/{entry['precision']}"
 
 
-def artifact_figures(artifact: Artifact, entry: Mapping[str, Any], working_set_mb: float, relative_time: float) -> Artifact:
-    """The artifact with what was measured of it."""
-    worst = round(entry["organ_dice"].get(entry["worst_organ"], 0.0), 5)
-    return dataclasses.replace(
-        artifact, working_set_mb=round(working_set_mb, 1), worst_organ_dice=worst, relative_time=round(relative_time, 3)
-    )
+def artifact_figures(artifact: Artifact, entry: Mapping[str, Any], reference_ms: float) -> Artifact:
+    """The artifact with what was measured of it; times as a share of ``reference_ms``."""
+    figures = {"worst_organ_dice": round(entry["organ_dice"].get(entry["worst_organ"], 0.0), 5)}
+    if cost := entry["cost"]:
+        figures |= {"working_set_mb": round(cost["working_set_mb"], 1), "relative_time": round(cost["tile_ms"] / reference_ms, 3)}
+    return dataclasses.replace(artifact, **figures)

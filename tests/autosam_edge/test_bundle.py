@@ -6,10 +6,19 @@ import json
 import zipfile
 
 import pytest
-from autosam_edge_test_support import manifest_dict, write_bundle
+from autosam_edge_test_support import MODEL, artifact_dict, hashes, manifest_dict, write_bundle
 
-from autosam_edge.bundle import Bundle, Manifest, open_bundle
+from autosam_edge.bundle import SCHEMA_VERSION, Bundle, Manifest, open_bundle, read_files
 from autosam_edge.errors import BundleError
+
+PACKAGE = "coreml/fp16.mlpackage"
+IN_PACKAGE = {"Manifest.json": b"{}", "Data/weights/weight.bin": b"weights"}
+FOLDERS = {
+    **MODEL,
+    **{f"{PACKAGE}/{name}": content for name, content in IN_PACKAGE.items()},
+    f"{PACKAGE}2/Manifest.json": b"another",  # its name begins like the package's
+}
+ARTIFACTS = [artifact_dict(), artifact_dict("coreml/fp16", path=PACKAGE)]
 
 
 def zipped(folder, path):
@@ -37,6 +46,63 @@ def test_one_flipped_byte_is_found(bundle_folder):
         Bundle(bundle_folder).verify()
 
 
+@pytest.fixture
+def with_package(tmp_path):
+    return write_bundle(tmp_path / "package.edge", FOLDERS, artifacts=ARTIFACTS)
+
+
+def test_an_artifact_may_be_a_folder(with_package, tmp_path):
+    """Its files by their path in it, nothing of its neighbor; the same from a zip and straight from the disk."""
+    for bundle in (Bundle(with_package), Bundle(zipped(with_package, tmp_path / "z.edge"))):
+        bundle.verify()
+        assert bundle.read_artifact(PACKAGE) == IN_PACKAGE
+        assert bundle.read_artifact("onnx/fp32.onnx") == {"": b"not a model"}
+    assert read_files(with_package / PACKAGE) == IN_PACKAGE
+    assert read_files(with_package / "onnx" / "fp32.onnx") == {"": b"not a model"}
+
+
+@pytest.mark.parametrize("name", IN_PACKAGE)
+def test_one_altered_file_of_a_folder_is_found(with_package, name):
+    """AE-BUNDLE-004, with the file's name."""
+    (with_package / PACKAGE / name).write_bytes(b"altered")
+    for read in (Bundle(with_package).verify, lambda: Bundle(with_package).read_artifact(PACKAGE)):
+        with pytest.raises(BundleError, match=f"AE-BUNDLE-004: {PACKAGE}/{name} "):
+            read()
+
+
+def test_a_folder_lacks_no_file(with_package):
+    """One that the manifest lists and the disk does not have: AE-BUNDLE-002."""
+    (with_package / PACKAGE / "Manifest.json").unlink()
+    with pytest.raises(BundleError, match="AE-BUNDLE-002"):
+        Bundle(with_package).read_artifact(PACKAGE)
+
+
+def identity(contents, path="p"):
+    """The hash of an artifact with these files."""
+    files = hashes({f"{path}/{name}" if name else path: content for name, content in contents.items()})
+    return Manifest.parse(json.dumps(manifest_dict(files=files, artifacts=[artifact_dict(path=path)])).encode()).sha256_of(path)
+
+
+def test_the_hash_of_a_folder_is_that_of_its_content():
+    """Whatever the order and the place; another name, other bytes, swapped bytes and one file more each give another."""
+    whole = identity(IN_PACKAGE)
+    assert identity(dict(reversed(IN_PACKAGE.items()))) == identity(IN_PACKAGE, "elsewhere/q.mlpackage") == whole
+    names, contents = list(IN_PACKAGE), list(IN_PACKAGE.values())
+    others = [
+        {"Renamed.json": contents[0], names[1]: contents[1]},
+        {names[0]: b"[]", names[1]: contents[1]},
+        dict(zip(names, reversed(contents), strict=True)),
+        {**IN_PACKAGE, "more": b""},
+        {names[0]: contents[0]},
+    ]
+    assert len({whole, *map(identity, others)}) == 1 + len(others)
+
+
+def test_the_hash_of_a_file_is_its_own():
+    """What the provenance stamp says can be checked with sha256sum."""
+    assert identity({"": b"not a model"}) == hashes(MODEL)["onnx/fp32.onnx"]
+
+
 def test_absent_paths_and_other_files_are_refused(tmp_path):
     """AE-BUNDLE-001 for nothing, AE-BUNDLE-002 for what is no bundle."""
     with pytest.raises(BundleError, match="AE-BUNDLE-001"):
@@ -55,7 +121,8 @@ def contract(**changes):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"schema_version": 2},
+        {"schema_version": SCHEMA_VERSION - 1},
+        {"schema_version": SCHEMA_VERSION + 1},
         {"extra": 1},
         {"input": contract(spacing_mm=[0, 3, 3])},
         {"input": contract(window_hu=[275, -125])},
@@ -68,6 +135,9 @@ def contract(**changes):
         {"labels": "liver"},
         {"files": {}},
         {"artifacts": [{"target": "onnx"}]},
+        {"artifacts": [artifact_dict(proof="guessed")]},
+        {"artifacts": [artifact_dict(proof=None)]},
+        {"artifacts": [artifact_dict(path="onnx")], "files": {"onnx2/fp32.onnx": "0" * 64}},
     ],
 )
 def test_a_manifest_that_breaks_the_schema_is_refused(changes):
@@ -83,7 +153,7 @@ def test_a_manifest_that_is_not_an_object_is_refused(text):
         Manifest.parse(text)
 
 
-@pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "a/../../b", "..\\b"])
+@pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "a/../../b", "..\\b", "a//etc/passwd", "a/./b", "C:b"])
 def test_a_manifest_cannot_name_files_outside_the_bundle(tmp_path, name):
     """Path traversal is refused before the file system is asked."""
     folder = write_bundle(tmp_path / "t.edge", files={**manifest_dict()["files"], name: "0" * 64})

@@ -151,6 +151,17 @@ def test_info_shows_the_default_bundle():
     assert "every hash is right" in run("info").stdout
 
 
+def test_a_command_whose_extra_is_missing_names_it(tmp_path):
+    """Without torch, `verify --interpret` and `export` say what brings it; `verify` alone needs none."""
+    command = [sys.executable, "-c", "import sys; sys.modules['torch'] = None; import autosam_edge.cli as c; c.main()"]
+    for arguments in (["verify", "--interpret"], ["export", "-o", tmp_path / "out.edge"]):
+        result = subprocess.run([*command, *map(str, arguments)], capture_output=True, text=True, check=False)
+        error_of(result, "AE-EXTRA-001", 8, tmp_path / "out.edge")
+        assert "needs torch" in result.stderr
+        assert "pip install 'autosam-edge[export]'" in result.stderr
+    assert subprocess.run([*command, "verify"], capture_output=True, check=False).returncode == 0
+
+
 def test_version_and_help_name_the_commands():
     """`--version` is one line; `--help` lists what the README uses."""
     assert run("--version").stdout.startswith("autosam-edge ")

@@ -8,12 +8,15 @@ from pathlib import Path
 
 import autosam_edge
 
-FORBIDDEN = ("torch", "monai", "onnx", "coremltools", "executorch", "scipy", "pandas", "matplotlib")
+FORBIDDEN = ("torch", "torchao", "monai", "onnx", "coremltools", "executorch", "scipy", "pandas", "matplotlib")
 
 
 def test_the_runtime_and_its_command_line_load_no_torch():
-    """A fresh interpreter imports both and holds none of the heavy packages."""
-    code = f"import sys, autosam_edge, autosam_edge.cli; print([m for m in {FORBIDDEN} if m in sys.modules])"
+    """A fresh interpreter imports both, asks which engines it has, and holds none of the heavy packages."""
+    code = (
+        "import sys, autosam_edge, autosam_edge.cli; from autosam_edge.engines.choose import ENGINES, why_missing; "
+        f"[why_missing(t) for t in ENGINES]; print([m for m in {FORBIDDEN} if m in sys.modules])"
+    )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
 

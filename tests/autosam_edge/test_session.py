@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from autosam_edge_test_support import write_bundle
+from autosam_edge_test_support import NEVER_EXECUTED, artifact_dict, write_bundle
 
 from autosam_edge.bundle import Bundle
 from autosam_edge.engines.engine import Engine
@@ -119,6 +119,25 @@ def test_a_budget_that_is_too_small_is_refused_with_the_one_that_works(bundle):
     assert engine.calls == 0
     enough = float(caught.value.remedy.split("--max-memory ")[1].split()[0])
     Session(bundle, engine, working_set_mb=0.0, max_memory_mb=enough + 50).segment(block_volume())
+
+
+def test_there_is_no_budget_for_an_engine_that_nobody_measured(bundle):
+    """AE-MEMORY-002, not a promise; without a budget it runs."""
+    engine = ThresholdEngine(CENTERS)
+    with pytest.raises(BudgetError, match="AE-MEMORY-002"):
+        Session(bundle, engine, working_set_mb=None, max_memory_mb=1e6)
+    Session(bundle, engine, working_set_mb=None).segment(block_volume())
+    assert engine.calls > 0
+
+
+def test_open_session_asks_the_manifest_what_was_measured(tmp_path, monkeypatch):
+    """The artifact's own figure decides about a budget."""
+    monkeypatch.setattr("autosam_edge.session.load_engine", lambda *_: ThresholdEngine(CENTERS))
+    measured = write_bundle(tmp_path / "measured.edge")
+    unknown = write_bundle(tmp_path / "unknown.edge", artifacts=[artifact_dict(**NEVER_EXECUTED)])
+    open_session(measured, max_memory_mb=1e6)
+    with pytest.raises(BudgetError, match="AE-MEMORY-002"):
+        open_session(unknown, max_memory_mb=1e6)
 
 
 class Broken(ThresholdEngine):

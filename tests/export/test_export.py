@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import importlib.util
 import json
 import shutil
+import warnings
 
 import numpy as np
 import pytest
@@ -13,16 +15,19 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("onnx")
 from autosam_edge_test_support import write_bundle
 
-from autosam_edge.bundle import Bundle
+from autosam_edge.bundle import Artifact, Bundle
 from autosam_edge.errors import BundleError, EngineError, ExportError, MissingExtraError, OutputError
+from autosam_edge.geometry import Grid
 from autosam_edge.phantom import make_phantom
 from autosam_edge.session import open_session
 from autosam_edge.verify import VerificationError, verify_bundle
+from autosam_edge.volume import Source, Volume
 from autosam_edge_export import export as export_module
 from autosam_edge_export import onnx_model
 from autosam_edge_export.device_form import DeviceForm, TorchEngine
-from autosam_edge_export.export import as_table, export_bundle
-from autosam_edge_export.parity import TOLERANCES, ParityError, Tolerance, as_markdown, hausdorff_95, require, summarize
+from autosam_edge_export.export import as_table, delegation_lines, export_bundle, stand_ins
+from autosam_edge_export.parity import TOLERANCES, ParityError, Tolerance, as_markdown, compare, hausdorff_95, require, summarize
+from autosam_edge_export.targets import wanted_artifacts
 from autosam_edge_training.convnet import PocketNet
 from autosam_edge_training.students import save_student
 
@@ -80,6 +85,23 @@ def exported(checkpoint, volumes, tmp_path_factory):
     return folder / "s.edge", report
 
 
+@pytest.fixture(scope="module")
+def for_devices(checkpoint, volumes, tmp_path_factory):
+    """Three runtimes, of which this machine has two; what it lacks is interpreted, on two tiles."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        pytest.importorskip("coremltools")
+        pytest.importorskip("executorch")
+    folder = tmp_path_factory.mktemp("devices")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("autosam_edge_training.students.build_student", small_student)
+        for place in ("autosam_edge_export.export", "autosam_edge.engines.choose"):
+            patch.setattr(f"{place}.why_missing", lambda target: "no Core ML here" if target == "coreml" else None)
+        options = {"targets": ("executorch", "coreml", "onnx"), "patch": (32, 32, 32), "interpreted_tiles": 2}
+        report = export_bundle(checkpoint, folder / "s.edge", volumes=volumes, calibration=volumes, **options)
+        yield folder / "s.edge", report
+
+
 def test_the_device_form_windows_and_scales():
     """Below, inside and above the window: 0, the middle, 1."""
     form = DeviceForm(torch.nn.Identity(), (-125.0, 275.0))
@@ -101,7 +123,7 @@ def test_an_export_is_a_verified_bundle_that_the_runtime_runs(exported, volumes)
         assert session.segment(volumes["phantom"]).labels.shape == volumes["phantom"].shape
     exact = [entry for entry in report["artifacts"] if entry["precision"] == "fp32"]
     assert min(dice for entry in exact for dice in entry["organ_dice"].values()) >= 0.999
-    assert [row["artifact"] for row in as_table(report)] == names
+    assert [row["artifact"] for row in as_table(report)] == ["student in torch", *names]
 
 
 def test_openvino_reads_onnxs_files(exported):
@@ -124,6 +146,57 @@ def test_the_parity_report_names_every_organ(exported):
     quantization = bundle.manifest.provenance["quantization"]
     assert len(quantization["calibration"]["sha256"]) == 64
     assert len(quantization["sensitivity"]) == 17  # every convolution that runs
+
+
+def test_a_bundle_for_several_devices_says_how_each_artifact_was_proven(for_devices):
+    """Executed or interpreted: in the manifest, in the report, in the table, where what was not executed has neither time nor memory."""
+    path, report = for_devices
+    bundle = Bundle(path)
+    proofs = {"onnx/fp32": "executed", "executorch/fp32": "executed", "coreml/fp32": "interpreted"}
+    assert {artifact.name: artifact.proof for artifact in bundle.manifest.artifacts} == proofs
+    assert {entry["name"]: entry["proof"] for entry in report["artifacts"]} == proofs
+    assert bundle.manifest.artifacts[0].name == "onnx/fp32"
+    rows = {row["artifact"]: row for row in as_table(report)}
+    costly = ("load s", "ms a tile", "time", "peak MB")
+    assert rows["onnx/fp32"]["time"] == "1.00 x"
+    assert [rows["coreml/fp32"][heading] for heading in costly] == [""] * 4
+    assert all(rows["executorch/fp32"][heading] for heading in costly)
+    assert all(row["MB"] for row in rows.values())
+    for artifact in bundle.manifest.artifacts:
+        assert artifact.worst_organ_dice >= 0.999
+        assert (artifact.working_set_mb is None) == (artifact.relative_time is None) == (artifact.proof == "interpreted")
+    unmeasured = [entry["target"] for entry in json.loads(bundle.read("parity.json")) if entry["cost"] is None]
+    assert unmeasured == ["coreml"]
+    assert [line.split(":")[0] for line in delegation_lines(report)] == ["executorch/fp32"]
+
+
+def test_a_bundle_for_several_devices_verifies(for_devices):
+    """With what stands in for Core ML; without it that artifact is skipped."""
+    bundle = Bundle(for_devices[0])
+    found = stand_ins(bundle, bundle.manifest.artifacts)
+    assert list(found) == ["coreml/fp32"]
+    assert {check.verdict for check in verify_bundle(bundle, stand_ins=found)} == {"passed"}
+    verdicts = {check.name: check.verdict for check in verify_bundle(bundle)}
+    assert [name for name, verdict in verdicts.items() if verdict == "skipped"] == ["coreml/fp32"]
+
+
+def test_interpreted_artifacts_are_compared_on_tiles_and_say_so(for_devices):
+    """The others saw the whole volume."""
+    path, report = for_devices
+    tiles = {entry["name"]: [record["tiles"] for record in entry["volumes"]] for entry in report["artifacts"]}
+    assert tiles == {"onnx/fp32": [None], "executorch/fp32": [None], "coreml/fp32": [2]}
+    said = {chapter.splitlines()[0]: chapter for chapter in (path / "parity.md").read_text().split("## ")}
+    assert "Dice: mean over 2 tiles of phantom." in said["coreml/fp32"]
+    assert "Dice: mean over phantom." in said["executorch/fp32"]
+
+
+def test_what_is_for_developers_stands_beside_and_is_no_part(for_devices):
+    """The record of ExecuTorch's tools: there, and not listed."""
+    path, _ = for_devices
+    assert (path / "executorch" / "fp32.etrecord").stat().st_size > 1000
+    files = Bundle(path).manifest.files
+    assert "executorch/fp32.pte" in files
+    assert not [name for name in files if name.endswith(".etrecord")]
 
 
 @pytest.mark.parametrize("name", ["onnx/fp32.onnx", "golden/tile_hu.i16", "parity.json"])
@@ -162,14 +235,14 @@ def test_verify_fails_where_the_pipeline_is_another(exported, monkeypatch):
 def test_a_second_export_replaces_the_bundle_and_nothing_else(checkpoint, volumes, tmp_path):
     """A bundle gives way to its successor; a folder that is no bundle does not."""
     write_bundle(tmp_path / "s.edge")
-    export_bundle(checkpoint, tmp_path / "s.edge", patch=(32, 32, 64), volumes=volumes)
+    export_bundle(checkpoint, tmp_path / "s.edge", patch=(32, 32, 64), volumes=volumes, calibration=volumes)
     bundle = Bundle(tmp_path / "s.edge")
     bundle.verify()
     assert bundle.manifest.input.patch == (32, 32, 64)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
     with pytest.raises(OutputError, match="AE-OUTPUT-002"):
-        export_bundle(checkpoint, tmp_path / "mine", patch=(32, 32, 32), volumes=volumes)
+        export_bundle(checkpoint, tmp_path / "mine", patch=(32, 32, 32), volumes=volumes, calibration=volumes)
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["mine", "s.edge"]
 
@@ -184,7 +257,7 @@ def test_a_conversion_that_changes_the_network_is_refused(checkpoint, volumes, t
 
     monkeypatch.setattr("autosam_edge_export.job.to_onnx", dishonest)
     with pytest.raises(ParityError, match="AE-EXPORT-003") as caught:
-        export_bundle(checkpoint, tmp_path / "s.edge", patch=(32, 32, 32), volumes=volumes)
+        export_bundle(checkpoint, tmp_path / "s.edge", patch=(32, 32, 32), volumes=volumes, calibration=volumes)
     assert caught.value.entries[0]["failures"]
     assert list(tmp_path.iterdir()) == []
 
@@ -210,7 +283,8 @@ def test_what_cannot_be_exported_is_refused(checkpoint, tmp_path):
 
 def test_a_target_whose_runtime_is_missing_names_its_extra(checkpoint, tmp_path, monkeypatch):
     """Before anything is converted: nothing could be proven."""
-    monkeypatch.setattr(export_module, "why_missing", lambda target: "no" if target == "openvino" else None)
+    honest = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "openvino" else honest(name))
     with pytest.raises(MissingExtraError, match=r"AE-EXTRA-001.*pip install 'autosam-edge\[openvino\]'"):
         export_bundle(checkpoint, tmp_path / "s.edge", targets=("onnx", "openvino"))
     assert list(tmp_path.iterdir()) == []
@@ -225,7 +299,7 @@ def test_a_full_disk_leaves_no_bundle(checkpoint, volumes, tmp_path, monkeypatch
 
     monkeypatch.setattr(export_module, "write_golden", full)
     with pytest.raises(OutputError, match=code):
-        export_bundle(checkpoint, tmp_path / "s.edge", patch=(32, 32, 32), volumes=volumes)
+        export_bundle(checkpoint, tmp_path / "s.edge", patch=(32, 32, 32), volumes=volumes, calibration=volumes)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -233,14 +307,18 @@ def organ(name="liver", dice=1.0):
     return {"organ": name, "dice": dice, "hd95_mm": 0.0, "ml": 1.0, "ml_difference": 0.0, "percent": 0.0}
 
 
+def artifact(precision, target="onnx", proof="executed"):
+    return Artifact(target, precision, "path", proof, 0.0, None, None)
+
+
 def record(*organs, **figures):
-    return {"volume": "v", "agreement": 1.0, "logit_error": 0.0, "logit_rms": 0.0, "organs": list(organs), **figures}
+    return {"volume": "v", "tiles": None, "agreement": 1.0, "logit_error": 0.0, "logit_rms": 0.0, "organs": list(organs), **figures}
 
 
 def test_nothing_found_proves_nothing():
     """A student that labels no voxel passes no parity."""
     with pytest.raises(ExportError, match="AE-EXPORT-004"):
-        require([summarize("onnx", "fp32", [record()])])
+        require([summarize(artifact("fp32"), [record()])])
 
 
 @pytest.mark.parametrize(
@@ -253,7 +331,7 @@ def test_nothing_found_proves_nothing():
 )
 def test_one_bad_figure_fails_the_export_by_name(bad, words):
     """All others may be perfect, and so may the other artifacts."""
-    entries = [summarize("onnx", "fp32", [record(organ())]), summarize("onnx", "fp16", [record(organ()), bad])]
+    entries = [summarize(artifact("fp32"), [record(organ())]), summarize(artifact("fp16"), [record(organ()), bad])]
     assert entries[0]["failures"] == []
     with pytest.raises(ExportError, match=f"AE-EXPORT-003.*onnx/fp16: .*{words}"):
         require(entries)
@@ -261,7 +339,7 @@ def test_one_bad_figure_fails_the_export_by_name(bad, words):
 
 def test_an_organs_dice_is_its_mean_over_the_volumes():
     """And the worst single case stands beside it."""
-    entry = summarize("onnx", "int8", [record(organ(dice=1.0)), record(organ(dice=0.98), organ("aorta", 0.995))])
+    entry = summarize(artifact("int8"), [record(organ(dice=1.0)), record(organ(dice=0.98), organ("aorta", 0.995))])
     assert entry["organ_dice"] == {"liver": pytest.approx(0.99), "aorta": pytest.approx(0.995)}
     assert entry["worst_organ"] == "liver"
     assert entry["worst_case_dice"] == 0.98
@@ -282,3 +360,86 @@ def test_the_torch_engine_is_the_student():
     with torch.no_grad():
         expected = net(((torch.from_numpy(tile).clamp(-125, 275) + 125) / 400)[None, None])[0]
     np.testing.assert_allclose(TorchEngine(net, (-125.0, 275.0)).run(tile), expected.numpy(), atol=1e-5)
+
+
+class Organs:
+    """Labels a voxel 1 above 0 HU, and notes how many of them each tile has; ``wrong`` picks tiles to label otherwise."""
+
+    def __init__(self, wrong=lambda voxels: False):
+        self.description = {"name": "organs", "version": "", "precision": "", "threads": "", "sha256": ""}
+        self.wrong, self.seen = wrong, []
+
+    def run(self, tile):
+        voxels = int((tile > 0).sum())
+        self.seen.append(voxels)
+        organ = np.where(tile > 0, 5.0, -5.0).astype(np.float32)
+        return np.stack([np.zeros_like(tile), -organ if self.wrong(voxels) else organ, np.full_like(tile, -9.0)])
+
+
+@pytest.fixture
+def slabs(tmp_path):
+    """A bundle with tiles of 16 voxels, and a volume with ever more organ along its first axis."""
+    hu = np.full((80, 16, 16), -1000, dtype=np.int16)
+    for depth in range(80):
+        hu[depth, : depth // 5] = 100
+    volume = Volume(hu, Grid(hu.shape, np.diag([3.0, 3.0, 3.0, 1.0])), Source("array"))
+    return Bundle(write_bundle(tmp_path / "s.edge")), volume
+
+
+def test_some_tiles_are_those_with_most_organ(slabs):
+    """An artifact on two tiles sees the two richest; the student and the other artifact see all."""
+    bundle, volume = slabs
+    student, whole, some = Organs(), Organs(), Organs()
+    records = compare(bundle, {"whole": whole, "some": some}, student, {"v": volume}, say=lambda line: None, on_tiles={"some": 2})
+    assert whole.seen == student.seen
+    assert len(student.seen) > 3
+    assert sorted(some.seen) == sorted(student.seen)[-2:]
+    assert [records[name][0]["tiles"] for name in ("whole", "some")] == [None, 2]
+    assert records["some"][0]["agreement"] == 1.0
+    entry = summarize(artifact("fp32", "coreml", "interpreted"), records["some"])
+    assert (entry["proof"], entry["failures"]) == ("interpreted", [])
+    assert "Dice: mean over 2 tiles of v." in as_markdown([{**entry, "megabytes": 1.0, "cost": None, "facts": {}}])
+
+
+def test_a_wrong_tile_among_some_is_found(slabs):
+    """In labels and logits; one that was not looked at is not."""
+    bundle, volume = slabs
+    student = Organs()
+    compare(bundle, {}, student, {"v": volume}, say=lambda line: None)
+    for voxels, seen in ((max(student.seen), True), (min(student.seen), False)):
+        engine = Organs(lambda found, voxels=voxels: found == voxels)
+        (record,) = compare(bundle, {"a": engine}, Organs(), {"v": volume}, say=lambda line: None, on_tiles={"a": 2})["a"]
+        assert (record["agreement"] < 0.9) == seen
+        assert (record["logit_error"] == 10.0) == seen
+        assert bool(summarize(artifact("fp16", "coreml"), [record])["failures"]) == seen
+
+
+def test_more_tiles_than_there_are_is_all_of_them(slabs):
+    """The record says how many it was."""
+    bundle, volume = slabs
+    student = Organs()
+    (record,) = compare(bundle, {"a": Organs()}, student, {"v": volume}, say=lambda line: None, on_tiles={"a": 99})["a"]
+    assert record["tiles"] == len(student.seen)
+
+
+@pytest.mark.parametrize(
+    ("targets", "precisions", "names"),
+    [
+        (("coreml",), ("int8",), ["coreml/int8-weights"]),
+        (("executorch", "coreml", "onnx"), ("int8",), ["executorch/int8", "coreml/int8-weights", "onnx/int8"]),
+        (("coreml-2d",), ("int8", "int8-weights"), ["coreml-2d/int8-weights"]),
+        (("onnx",), ("int8", "int8-weights"), ["onnx/int8-weights", "onnx/int8"]),
+        (("coreml", "onnx"), ("fp32", "palette4"), ["onnx/fp32", "coreml/fp32", "coreml/palette4"]),
+        (("executorch-coreml", "openvino"), ("fp16", "bf16"), ["executorch-coreml/fp16", "openvino/bf16"]),
+    ],
+)
+def test_targets_and_precisions_make_artifacts(targets, precisions, names):
+    """Every pair that exists; int8 is int8 weights where there is no arithmetic in it, and the reference comes first."""
+    assert [f"{target.name}/{precision}" for target, precision in wanted_artifacts(targets, precisions)] == names
+
+
+@pytest.mark.parametrize(("target", "precision"), [("executorch-coreml", "int8"), ("coreml", "bf16"), ("onnx", "palette6")])
+def test_a_precision_that_a_target_lacks_is_refused(target, precision):
+    """There is no other precision to stand for it."""
+    with pytest.raises(ExportError, match=f"AE-EXPORT-001: there is no {target}/{precision}"):
+        wanted_artifacts((target,), (precision,))

@@ -96,15 +96,15 @@ class EdgeAttention(nn.Module):
         self.q = _projection(weights[0] * attention.scale, biases[0] * attention.scale, self.heads, axes, [(1.0, 0.0), (-1.0, 1.0)])
         self.k = _projection(weights[1], biases[1], self.heads, axes, [(-MASK, MASK), (MASK, 0.0)])
         self.v = _projection(weights[2], biases[2], self.heads, axes, [])
-        # MONAI's index of the tokens i, j is place[i] - place[j] + middle; a smaller window uses the first rows and columns of it.
-        index = attention.relative_position_index
-        self.middle = int(index[0, 0])
-        self.register_buffer("place", (index[:, 0] - self.middle).to(torch.int32))
+        # MONAI's index of the tokens i, j is rows[i] - columns[j]; a smaller window uses the first rows and columns of it. (Two vectors, as
+        # converters take a number that is added to whole ones for a float.)
+        index = attention.relative_position_index.to(torch.int32)
+        self.register_buffer("rows", index[:, 0].clone())
+        self.register_buffer("columns", index[0, 0] - index[0, :])
 
     def position_bias(self, tokens: int) -> Tensor:
         """(heads, tokens, tokens)."""
-        place = self.place[:tokens]
-        index = place[:, None] - place[None, :] + self.middle
+        index = self.rows[:tokens, None] - self.columns[None, :tokens]
         return torch.index_select(self.table, 1, index.reshape(-1)).reshape(self.heads, tokens, tokens)
 
     def forward(self, x: Tensor, bias: Tensor) -> Tensor:
@@ -124,10 +124,14 @@ class EdgeAttention(nn.Module):
     def _by_head(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
         heads = []
         for head in range(self.heads):
-            of_q, of_k, of_v = (x[..., head * step : (head + 1) * step] for x in (q, k, v) for step in [x.shape[-1] // self.heads])
+            of_q, of_k, of_v = (self._of_head(x, head) for x in (q, k, v))
             scores = torch.bmm(of_q, of_k.transpose(1, 2)) + bias[head : head + 1]
             heads.append(torch.bmm(torch.softmax(scores, dim=-1), of_v))
         return torch.cat(heads, dim=-1)
+
+    def _of_head(self, x: Tensor, head: int) -> Tensor:
+        step = x.shape[-1] // self.heads
+        return x[..., head * step : (head + 1) * step]
 
     def _at_once(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
         windows, tokens, _ = q.shape

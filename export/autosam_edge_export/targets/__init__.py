@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING
 
 from autosam_edge.errors import ExportError
 from autosam_edge_export.parity import TOLERANCES
+from autosam_edge_export.targets.coreml import COREML, COREML_2D, COREML_IOS18
+from autosam_edge_export.targets.executorch import ExecuTorch
+from autosam_edge_export.targets.executorch_coreml import ExecuTorchCoreMl
 from autosam_edge_export.targets.onnx_runtime import OnnxRuntime
 from autosam_edge_export.targets.openvino import OpenVino
 
@@ -14,7 +17,8 @@ if TYPE_CHECKING:
 
     from autosam_edge_export.targets.target import Target
 
-TARGETS: dict[str, Target] = {target.name: target for target in (OnnxRuntime(), OpenVino())}
+_ALL: tuple[Target, ...] = (OnnxRuntime(), OpenVino(), COREML, COREML_2D, COREML_IOS18, ExecuTorch(), ExecuTorchCoreMl())
+TARGETS: dict[str, Target] = {target.name: target for target in _ALL}
 
 
 def precisions_of(target: str) -> tuple[str, ...]:
@@ -25,16 +29,21 @@ def precisions_of(target: str) -> tuple[str, ...]:
 def wanted_artifacts(targets: Sequence[str], precisions: Sequence[str]) -> list[tuple[Target, str]]:
     """Every pair of the targets and precisions that exists; onnx/fp32 comes first, as the others are timed against the first.
 
+    ``int8`` means int8 weights where a target has no arithmetic in int8.
+
     Raises:
         ExportError: A target or a precision is not known, or a target has none of the precisions (AE-EXPORT-001).
     """
     known = ", ".join(f"{t}/{p}" for t, p in TOLERANCES)
-    pairs = []
+    pairs, taken = [], set()
     for name in dict.fromkeys(targets):
-        fitting = [precision for precision in precisions_of(name) if precision in precisions]
+        held = precisions_of(name)
+        asked = {"int8-weights" if precision == "int8" and "int8" not in held else precision for precision in precisions}
+        fitting = [precision for precision in held if precision in asked]
+        taken |= {precision for precision in precisions if precision in held or (precision == "int8" and "int8-weights" in held)}
         if not fitting:
             raise ExportError("AE-EXPORT-001", f"there is no {name}/{'|'.join(precisions)}.", remedy=f"Choose among: {known}.")
         pairs += [(TARGETS[name], precision) for precision in fitting]
-    if unknown := set(precisions) - {precision for _, precision in pairs}:
+    if unknown := set(precisions) - taken:
         raise ExportError("AE-EXPORT-001", f"no target of these has the precision {min(unknown)}.", remedy=f"Choose among: {known}.")
     return sorted(pairs, key=lambda pair: (pair[0].name, pair[1]) != ("onnx", "fp32"))

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 from autosam_edge_export.edge import EdgeOptions
 from autosam_edge_export.onnx_model import OPERATORS
-from autosam_edge_export.targets.target import Capabilities
+from autosam_edge_export.targets.target import Capabilities, Conversion, Target
 
 if TYPE_CHECKING:
     from autosam_edge_export.job import Job
 
 
-class OnnxRuntime:
+class OnnxRuntime(Target):
     """One ONNX file with weights inside.
 
     Its CPU has kernels for 3D convolutions and transposed ones, and one for attention that never writes all scores out.
@@ -21,7 +21,9 @@ class OnnxRuntime:
     name = "onnx"
     options = EdgeOptions(attention="fused")
     capabilities = Capabilities(OPERATORS, max_rank=5)
+    packages = ("onnx", "onnxscript", "onnxruntime")
+    extra = "export"
 
-    def convert(self, job: Job, precision: str) -> tuple[str, bytes]:
+    def convert(self, job: Job, precision: str) -> Conversion:
         """See :class:`~autosam_edge_export.targets.target.Target`."""
-        return f"onnx/{precision}.onnx", job.onnx(self.options, precision)
+        return Conversion(f"onnx/{precision}.onnx", {"": job.onnx(self.options, precision)})

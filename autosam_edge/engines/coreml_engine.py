@@ -1,0 +1,52 @@
+"""Core ML on a Mac: processor, GPU and Neural Engine as the system sees fit."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import coremltools
+
+from autosam_edge.engines.artifact_engine import ArtifactEngine
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy as np
+    import numpy.typing as npt
+
+
+@dataclass(frozen=True)
+class _Tensor:
+    name: str
+    shape: tuple[int, ...]
+
+
+class CoreMlEngine(ArtifactEngine):
+    """An ``.mlpackage`` in Core ML, which reads it from a temporary folder; how many threads it takes is the system's affair."""
+
+    package = "coremltools"
+    title = "Core ML"
+
+    def _version(self) -> str:
+        return str(coremltools.__version__)
+
+    def _load(self, model: Mapping[str, bytes], precision: str, threads: int) -> tuple[Any, Any]:  # noqa: ARG002
+        with tempfile.TemporaryDirectory(suffix=".mlpackage") as folder:
+            for name, content in model.items():
+                file = Path(folder) / name
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_bytes(content)
+            self._model = coremltools.models.MLModel(folder)  # compiles it into a place of its own
+        described = self._model.get_spec().description
+        self._inputs, self._outputs = ([_tensor(feature) for feature in features] for features in (described.input, described.output))
+        return self._inputs, self._outputs
+
+    def _infer(self, image_hu: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        return self._model.predict({self._inputs[0].name: image_hu})[self._outputs[0].name]  # type: ignore[no-any-return]
+
+
+def _tensor(feature: Any) -> _Tensor:  # noqa: ANN401  a protobuf message
+    return _Tensor(feature.name, tuple(feature.type.multiArrayType.shape))

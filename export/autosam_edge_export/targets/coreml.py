@@ -1,0 +1,54 @@
+"""Core ML on iPhone, iPad and Mac: ML program packages, made on any system."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from autosam_edge_export.coreml_tools import OPERATORS, saved_files, to_coreml, try_converting
+from autosam_edge_export.edge import EdgeOptions
+from autosam_edge_export.mil.engine import MilEngine
+from autosam_edge_export.targets.target import Capabilities, Conversion, Target
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from autosam_edge_export.job import Job
+
+
+class CoreMl(Target):
+    """One kind of ``.mlpackage``.
+
+    Args:
+        name: Of the target.
+        options: The edge form it takes.
+        deployment: The oldest system that reads it, as coremltools names it.
+    """
+
+    packages = ("coremltools",)
+    extra = "coreml"
+    interpretable = True
+
+    def __init__(self, name: str, options: EdgeOptions, deployment: str) -> None:
+        self.name, self.options, self.deployment = name, options, deployment
+        self.capabilities = Capabilities(OPERATORS, max_rank=5)
+
+    def trial(self) -> None:
+        """See :class:`~autosam_edge_export.targets.target.Target`."""
+        try_converting()
+
+    def convert(self, job: Job, precision: str) -> Conversion:
+        """See :class:`~autosam_edge_export.targets.target.Target`."""
+        job.say(f"converting to {self.name}/{precision}")
+        files = saved_files(to_coreml(job.program(self.options), job.metadata, deployment=self.deployment, precision=precision))
+        return Conversion(f"{self.name}/{precision}.mlpackage", files, MilEngine(files).facts)
+
+    def stand_in(self, model: Mapping[str, bytes]) -> MilEngine:
+        """See :class:`~autosam_edge_export.targets.target.Target`."""
+        return MilEngine(model)
+
+
+# For iOS 17 and later with 3D convolutions, which a GPU has, and with 2D ones, which the Neural Engine has; and with iOS 18's storage of
+# weights.
+COREML = CoreMl("coreml", EdgeOptions(), "iOS17")
+COREML_2D = CoreMl("coreml-2d", EdgeOptions(convolution="2d-concat"), "iOS17")
+COREML_IOS18 = CoreMl("coreml-ios18", EdgeOptions(), "iOS18")

@@ -1,0 +1,107 @@
+"""What stands in for a runtime that is not here: it proves the artifact, and nobody takes it for an execution."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from autosam_edge_test_support import NEVER_EXECUTED, artifact_dict, write_bundle
+
+from autosam_edge.bundle import Bundle, default_bundle_path, open_bundle
+from autosam_edge.verify import VerificationError, read_golden, verify_bundle
+
+NAME = "coreml/fp16"
+ALLOWED = 0.1
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    """The default bundle's contract and golden vectors, with one artifact that was never executed."""
+    path = f"{NAME}.mlpackage"
+    contents = {f"golden/{file.name}": file.read_bytes() for file in (default_bundle_path() / "golden").iterdir()}
+    contents[f"{path}/Manifest.json"] = b"{}"
+    target, precision = NAME.split("/")
+    contents["parity.json"] = json.dumps([{"target": target, "precision": precision, "tolerance": {"logit_rms": ALLOWED}}]).encode()
+    manifest = json.loads((default_bundle_path() / "manifest.json").read_text())
+    changes = {key: manifest[key] for key in ("input", "labels", "postprocess")}
+    artifacts = [artifact_dict(NAME, path=path, **NEVER_EXECUTED)]
+    return Bundle(write_bundle(tmp_path_factory.mktemp("bundle") / "b.edge", contents, artifacts=artifacts, **changes))
+
+
+@pytest.fixture(scope="module")
+def logits():
+    """Of the golden tile: the golden ones at every voxel that is compared."""
+    golden = read_golden(open_bundle(), "tile")
+    step = golden["stride"]
+    logits = np.zeros((len(golden["logits"]), *golden["hu"].shape), np.float32)
+    logits[:, ::step, ::step, ::step] = golden["logits"]
+    return logits
+
+
+@pytest.fixture
+def runtime(monkeypatch):
+    """Says whether this device has one."""
+    return lambda here: monkeypatch.setattr("autosam_edge.engines.choose.why_missing", lambda target: None if here else "not here")
+
+
+class Given:
+    """Gives what it was given, and counts."""
+
+    def __init__(self, logits):
+        self.description = {}
+        self.calls = 0
+        self._logits = logits
+
+    def run(self, tile):
+        self.calls += 1
+        return self._logits
+
+
+def check_of(checks):
+    return next(check for check in checks if check.name == NAME)
+
+
+def test_what_cannot_run_is_skipped_without_a_stand_in(bundle, runtime):
+    """With the reason; a stand-in for something else changes nothing."""
+    runtime(here=False)
+    for stand_ins in ({}, {"coreml/fp32": Given(None)}):
+        check = check_of(verify_bundle(bundle, stand_ins=stand_ins))
+        assert (check.verdict, check.detail, check.figures) == ("skipped", "not here", {})
+
+
+def test_a_stand_in_proves_the_artifact_and_is_not_timed(bundle, runtime, logits):
+    """Asked once; the detail says that nothing was executed, and there is no time that a person could take for the runtime's."""
+    runtime(here=False)
+    stand_in, said = Given(logits), []
+    check = check_of(verify_bundle(bundle, stand_ins={NAME: stand_in}, say=said.append))
+    assert check.verdict == "passed"
+    assert check.detail.startswith("interpreted, not executed: logits differ by 0.0e+00 rms")
+    assert set(check.figures) == {"logit_rms", "logit_error", "agreement"}
+    assert check.figures["agreement"] == 1.0
+    assert stand_in.calls == 1
+    assert NAME in said
+
+
+@pytest.mark.parametrize(("off", "passes"), [(0.9, True), (1.1, False)])
+def test_a_stand_in_that_gives_other_logits_fails(bundle, runtime, logits, off, passes):
+    """AE-ENGINE-007 from the artifact's own tolerance on; the error holds the check."""
+    runtime(here=False)
+    stand_ins = {NAME: Given(logits + np.float32(off * ALLOWED))}
+    if passes:
+        assert check_of(verify_bundle(bundle, stand_ins=stand_ins)).verdict == "passed"
+        return
+    with pytest.raises(VerificationError, match=f"AE-ENGINE-007: {NAME} does not give .*: interpreted, not executed") as caught:
+        verify_bundle(bundle, stand_ins=stand_ins)
+    assert check_of(caught.value.checks).verdict == "failed"
+
+
+def test_where_the_runtime_is_here_no_stand_in_is_asked(bundle, runtime, logits, monkeypatch):
+    """The runtime is executed, once more than it is timed."""
+    runtime(here=True)
+    engine, stand_in = Given(logits), Given(None)
+    monkeypatch.setattr("autosam_edge.verify.load_engine", lambda *_: engine)
+    check = check_of(verify_bundle(bundle, stand_ins={NAME: stand_in}))
+    assert (check.verdict, engine.calls, stand_in.calls) == ("passed", 2, 0)
+    assert "interpreted" not in check.detail
+    assert {"load_s", "tile_ms"} <= set(check.figures)
