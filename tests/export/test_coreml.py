@@ -43,13 +43,7 @@ SIDES = {"pocketnet": (32, 32, 32), "swin": (64, 32, 32)}
 SPREAD = {"fp32": 1e-5, "fp16": 5e-3, "int8-weights": 1e-2, "palette6": 3e-2, "palette4": 0.15}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """On small tensors threads wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def pocketnet():

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 import torch
 from torch import Tensor
 
-from autosam_edge_export.mil.operators import OPERATORS, Operator, refused
+from autosam_edge_export.mil import moving, operators  # noqa: F401  they fill the registry
 from autosam_edge_export.mil.package import Operation, TensorInfo, damaged, read_package
+from autosam_edge_export.mil.registry import OPERATORS, Operator, refused
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

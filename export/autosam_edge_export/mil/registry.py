@@ -1,0 +1,55 @@
+"""Where the functions of the operators are registered: by name, with what their signatures say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, get_type_hints
+
+from torch import Tensor
+
+from autosam_edge.errors import ExportError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+@dataclass(frozen=True)
+class Operator:
+    """An operator that the interpreter knows.
+
+    Args:
+        function: Computes it.
+        hints: The types of its parameters.
+        required: The parameters without a default.
+        moves: It only moves values, so that it takes them as they are stored.
+    """
+
+    function: Callable[..., Tensor | list[Tensor]]
+    hints: dict[str, Any]
+    required: frozenset[str]
+    moves: bool
+
+
+OPERATORS: dict[str, Operator] = {}
+
+
+def operator(name: str, *, moves: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Put a function into :data:`OPERATORS` under an operator's name."""
+
+    def register(function: Callable[..., Any]) -> Callable[..., Any]:
+        hints = get_type_hints(function)
+        del hints["return"]
+        optional = len(function.__defaults__ or ())
+        OPERATORS[name] = Operator(function, hints, frozenset(list(hints)[: len(hints) - optional]), moves)
+        return function
+
+    return register
+
+
+def refused(what: str) -> ExportError:
+    """The error for what the interpreter does not implement."""
+    return ExportError(
+        "AE-EXPORT-008",
+        f"the Core ML program cannot be checked: {what}.",
+        remedy="Convert for another opset, or add it to autosam_edge_export/mil/operators.py or moving.py.",
+    )
