@@ -3,13 +3,14 @@
 ::
 
     AutosamEdgeError                    exit code
-    |-- InputError(ValueError)          3   the scan cannot be read rightly: AE-INPUT-*, AE-DICOM-*, AE-NIFTI-*, AE-NRRD-*
+    |-- InputError(ValueError)          3   what is read is not right: AE-INPUT-*, AE-DICOM-*, AE-NIFTI-*, AE-NRRD-*, AE-DATA-*
     |-- BundleError(ValueError)         4   the model bundle is broken, altered or unknown: AE-BUNDLE-*
     |-- EngineError(RuntimeError)       5   the inference engine failed or is absent: AE-ENGINE-*
     |-- BudgetError(MemoryError)        6   the memory budget is too small for the plan: AE-MEMORY-*
     |-- OutputError(OSError)            7   the results cannot be written: AE-OUTPUT-*
     |-- MissingExtraError(ImportError)  8   an optional part is not installed: AE-EXTRA-*
     |-- ExportError(RuntimeError)       9   a student cannot be exported, or the artifact is not equal to it: AE-EXPORT-*
+    |-- TrainingError(RuntimeError)    10   a run, a recipe or a teacher's weights cannot be used: AE-TRAIN-*
     `-- CancelledError(RuntimeError)  130   the caller asked to stop: AE-CANCEL-*
 
 Every error carries a stable code, says in one line what was found and what was expected, and gives a remedy. No message holds
@@ -43,7 +44,7 @@ class AutosamEdgeError(Exception):
 
 
 class InputError(AutosamEdgeError, ValueError):
-    """The input is not a CT volume that can be read rightly."""
+    """The input is not a CT volume, or not a labelled data set, that can be read rightly."""
 
     exit_code = 3
 
@@ -82,6 +83,12 @@ class ExportError(AutosamEdgeError, RuntimeError):
     """A student cannot be exported, or the artifact is not equal to it."""
 
     exit_code = 9
+
+
+class TrainingError(AutosamEdgeError, RuntimeError):
+    """A recipe, a run folder or a checkpoint cannot be used as it is."""
+
+    exit_code = 10
 
 
 class CancelledError(AutosamEdgeError, RuntimeError):

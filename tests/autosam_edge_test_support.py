@@ -19,6 +19,7 @@ from autosam_edge.volume import RESEARCH_USE
 
 SECRETS = ("Mustermann", "Erika", "SECRET", "4711")  # what the test series hold as patient data
 SHARED_DATA = Path(__file__).parents[1].parent / "shared" / "data"
+PLACES_HERE = (str(Path(__file__).parents[1]), str(Path.home()), "site-packages")  # what no exported file may name
 
 
 MODEL = {"onnx/fp32.onnx": b"not a model"}

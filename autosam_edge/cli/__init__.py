@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from autosam_edge import __version__
-from autosam_edge.cli import bench, export, inspect, segment, training, verify
+from autosam_edge.cli import baseline, bench, data, evaluate, export, inspect, reproduce, segment, training, verify
 from autosam_edge.errors import AutosamEdgeError, CancelledError
 from autosam_edge.volume import RESEARCH_USE
 
@@ -34,9 +34,14 @@ app.command("demo")(segment.demo)
 app.command("info")(inspect.info)
 app.command("verify")(verify.verify)
 app.command("export")(export.export)
-app.command("evaluate")(training.evaluate)
-app.add_typer(training.data_app, name="data")
+app.command("evaluate")(evaluate.evaluate)
+app.command("compare")(evaluate.compare)
+app.add_typer(data.app, name="data")
 app.add_typer(training.train_app, name="train")
+app.command("distill")(training.distill)
+app.command("score")(training.score)
+app.command("reproduce")(reproduce.reproduce)
+app.add_typer(baseline.app, name="baseline")
 app.add_typer(bench.app, name="bench")
 
 

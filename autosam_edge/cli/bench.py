@@ -14,7 +14,7 @@ from autosam_edge.cli.progress import Stages
 app = typer.Typer(help="Measure latency and memory on this machine.", no_args_is_help=True)
 Scan = Annotated[Path, typer.Argument(metavar="DICOM_FOLDER", help="A CT series.", exists=True, show_default=False)]
 BundleOption = Annotated[Path | None, typer.Option("--bundle", help="Bundle to run. Default: the one that travels with the package.")]
-Data = Annotated[Path, typer.Option("--data", help="Folder with dataset.json, imagesTr and labelsTr.", exists=True)]
+Data = Annotated[Path, typer.Option("--data", help="Folder that `data prepare` wrote.", exists=True)]
 Split = Annotated[str, typer.Option("--split", help="validation or training.")]
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="JSON file for the result.")]
 

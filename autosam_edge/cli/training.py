@@ -1,77 +1,170 @@
-"""``autosam-edge data prepare``, ``train student`` and ``evaluate``."""
+"""``autosam-edge train teacher``, ``train student``, ``distill`` and ``score``."""
 
 from __future__ import annotations
 
-import json
+import tempfile
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from autosam_edge.cli.extras import load_room
 from autosam_edge.cli.progress import Stages
-from autosam_edge.errors import InputError
-from autosam_edge.session import open_session
+from autosam_edge.cli.tables import new_table, show
 
-data_app = typer.Typer(help="Bring a data set to the form that training reads.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 train_app = typer.Typer(help="Train a network from a recipe.", no_args_is_help=True)
 
+Recipe = Annotated[Path | None, typer.Option("--config", help="Recipe, a YAML file.", exists=True, dir_okay=False, show_default=False)]
+Data = Annotated[Path | None, typer.Option("--data", help="Folder that `data prepare` wrote.", exists=True, show_default=False)]
+Out = Annotated[Path | None, typer.Option("--out", "-o", help="Folder of the run; a run there goes on.", show_default=False)]
+Seed = Annotated[int | None, typer.Option("--seed", help="Instead of the recipe's.", min=0, show_default=False)]
+Sam = Annotated[
+    Path | None,
+    typer.Option("--sam", help="SAM's checkpoint, such as sam_vit_b_01ec64.pth.", exists=True, dir_okay=False, show_default=False),
+]
+Smoke = Annotated[bool, typer.Option("--smoke", help="A few steps of a tiny network on phantoms; shows only that everything works.")]
 
-def _folder(path: Path, needed: str) -> Path:
-    if not (path / needed).is_file():
-        raise InputError(
-            "AE-INPUT-010", f"the folder has no {needed}.", remedy="Give the folder of a Decathlon-style data set, or run `data prepare`."
-        )
-    return path
 
-
-@data_app.command("prepare")
-def prepare(
-    source: Annotated[Path, typer.Option("--src", help="Folder with dataset.json, imagesTr and labelsTr.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the prepared cases.")],
+@train_app.command("teacher")
+def teacher(
+    config: Recipe = None,
+    data: Data = None,
+    out: Out = None,
+    sam: Sam = None,
+    seed: Seed = None,
+    smoke: Smoke = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the parameters of each part and train nothing.")] = False,
 ) -> None:
-    """Bring BTCV to the model's grid: 3 mm, windowed, with the occupancy of each organ."""
-    room = load_room("autosam_edge_training.data", "train")
-    print(room.prepare_btcv(_folder(source, "dataset.json"), out))
+    """Train the AutoSAM teacher."""
+    room = load_room("autosam_edge_training.train_teacher", "train")
+    if dry_run and config is None and not smoke:
+        _show_parameters(room.TeacherConfig())
+        return
+    recipe = _recipe(room.Config, config, smoke=smoke, seed=seed)
+    if dry_run:
+        _show_parameters(recipe.network)
+        return
+    with _places(data, out, smoke=smoke) as (prepared, run):
+        _finish(room.train(recipe, prepared, run, sam=sam), smoke=smoke)
 
 
 @train_app.command("student")
 def student(
-    config: Annotated[Path, typer.Option("--config", help="Recipe, a YAML file.", exists=True, dir_okay=False)],
-    data: Annotated[Path, typer.Option("--data", help="Folder that `data prepare` wrote.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for checkpoints, metrics and weights; a run there is resumed.")],
-    init: Annotated[Path | None, typer.Option("--init", help="Weights to start from; default: random.", exists=True)] = None,
+    config: Recipe = None,
+    data: Data = None,
+    out: Out = None,
+    init: Annotated[
+        Path | None, typer.Option("--init", help="Weights to start from; default: random.", exists=True, show_default=False)
+    ] = None,
+    seed: Seed = None,
+    smoke: Smoke = False,
 ) -> None:
     """Train a student without a teacher."""
     room = load_room("autosam_edge_training.train_student", "train")
-    print(room.train(room.Config.read(config), _folder(data, "prepared.json"), out, init=init))
+    recipe = _recipe(room.Config, config, smoke=smoke, seed=seed)
+    with _places(data, out, smoke=smoke) as (prepared, run):
+        _finish(room.train(recipe, prepared, run, init=init), smoke=smoke)
 
 
-def evaluate(
-    data: Annotated[Path, typer.Option("--data", help="Folder with dataset.json, imagesTr and labelsTr.")],
-    split: Annotated[str, typer.Option("--split", help="test or validation.")] = "test",
-    bundle: Annotated[
-        Path | None, typer.Option("--bundle", help="Bundle to score. Default: the one that travels with the package.")
+def distill(
+    config: Recipe = None,
+    data: Data = None,
+    teacher: Annotated[
+        Path | None,
+        typer.Option(
+            "--teacher", help="teacher.safetensors, or another student's weights.", exists=True, dir_okay=False, show_default=False
+        ),
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for cases.csv and summary.json.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    out: Out = None,
+    weight: Annotated[
+        float | None,
+        typer.Option("--lambda", help="Share of the truth in equation 2, instead of the recipe's.", min=0.0, max=1.0, show_default=False),
+    ] = None,
+    keep: Annotated[
+        Path | None,
+        typer.Option(
+            "--keep", help="Ask the teacher once, and keep its probabilities in this folder for this and other runs.", show_default=False
+        ),
+    ] = None,
+    sam: Sam = None,
+    seed: Seed = None,
+    smoke: Smoke = False,
 ) -> None:
-    """Dice and NSD (1, 2, 3 mm) per organ on labelled scans, on their own grid, through the runtime."""
-    room = load_room("autosam_edge_training.evaluate", "train")
+    """Distil a teacher into a student."""
+    room = load_room("autosam_edge_training.distill", "train")
+    recipe = _recipe(room.Config, config, smoke=smoke, seed=seed, weight=weight)
+    if teacher is None and not smoke:
+        raise typer.BadParameter("needed, unless it is a --smoke run", param_hint="--teacher")
+    with _places(data, out, smoke=smoke) as (prepared, run), tempfile.TemporaryDirectory(prefix="autosam-edge-smoke-") as folder:
+        if teacher is None:
+            teachers = load_room("autosam_edge_training.train_teacher", "train")
+            teacher = teachers.train(teachers.Config.smoke_run(), prepared, Path(folder) / "teacher")
+        if keep is not None and not keep.exists():
+            _keep(keep, teacher, prepared, recipe.sampling.patch, sam)
+        _finish(room.train(recipe, prepared, run, teacher=teacher, sam=sam, kept=keep), smoke=smoke)
+
+
+def score(
+    run: Annotated[Path, typer.Argument(help="Folder that `train` or `distill` wrote.", exists=True, file_okay=False)],
+    data: Annotated[Path, typer.Option("--data", help="Folder that `data prepare` wrote.", exists=True)],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to make: run.json, cases.csv, summary.json.")],
+    split: Annotated[str, typer.Option("--split", help="test or validation.")] = "test",
+    sam: Sam = None,
+) -> None:
+    """Dice and NSD of a finished run through the runtime's own pipeline, for `reproduce` and `compare`."""
     if split not in ("test", "validation"):
         raise typer.BadParameter("expected test or validation", param_hint="--split")
-    summary = room.evaluate(open_session(bundle), _folder(data, "dataset.json"), split, out, say=Stages().say)
-    if as_json:
-        print(json.dumps(summary))
-        return
-    table = Table(title=f"{summary['model']} on {summary['data']}", title_justify="left")
-    table.add_column("organ")
-    for heading in ("Dice", "NSD 1 mm", "NSD 2 mm", "NSD 3 mm"):
-        table.add_column(heading, justify="right")
-    for name, organ in summary["organs"].items():
-        table.add_row(name, *(f"{organ[key]:.3f}" for key in ("dice", "nsd_1", "nsd_2", "nsd_3")))
+    room = load_room("autosam_edge_training.score", "train")
+    print(room.score_run(run, data, out, split=split, sam=sam, say=Stages().say))
+
+
+def _recipe(kind: Any, config: Path | None, *, smoke: bool, **changes: float | None) -> Any:  # noqa: ANN401  types of the training room
+    """The recipe of a file, or the tiny one of a smoke run, with what the command line changes."""
+    if config is None and not smoke:
+        raise typer.BadParameter("needed, unless it is a --smoke run", param_hint="--config")
+    room = load_room("autosam_edge_training.config", "train")
+    recipe = None if config is None else room.read_config(kind, config)
+    return room.with_changes(kind.smoke_run() if smoke else recipe, **{key: value for key, value in changes.items() if value is not None})
+
+
+@contextmanager
+def _places(data: Path | None, out: Path | None, *, smoke: bool) -> Iterator[tuple[Path, Path]]:
+    """Data and folder of a run; a smoke run without them makes phantoms and leaves nothing."""
+    if not smoke:
+        for place, option in ((data, "--data"), (out, "--out")):
+            if place is None:
+                raise typer.BadParameter("needed, unless it is a --smoke run", param_hint=option)
+    with tempfile.TemporaryDirectory(prefix="autosam-edge-smoke-") as folder:
+        work = Path(folder)
+        yield data or load_room("autosam_edge_training.reproduce.tiny", "train").RECIPES.prepare(work / "data"), out or work / "run"
+
+
+def _finish(weights: Path, *, smoke: bool) -> None:
+    print("the recipe runs; its weights mean nothing" if smoke else weights)
+
+
+def _keep(folder: Path, teacher: Path, data: Path, patch: tuple[int, int, int], sam: Path | None) -> None:
+    room = load_room("autosam_edge_training.teachers", "train")
+    prepared = load_room("autosam_edge_training.data", "train").Prepared.read(data)
+    with Stages().bar("teacher") as progress:
+        room.keep_probabilities(teacher, prepared, folder, patch=patch, sam=sam, progress=progress)
+
+
+def _show_parameters(network: Any) -> None:  # noqa: ANN401  a type of the training room
+    """What trains and what does not, part by part; nothing is computed and no memory is taken."""
+    torch, autosam = load_room("torch", "train"), load_room("autosam_edge_training.models.autosam", "train")
+    with torch.device("meta"):
+        rows = autosam.parameters_by_part(autosam.build_autosam(network))
+    table = new_table(f"AutoSAM, ViT {network.vit if isinstance(network.vit, str) else 'of its own'}, {network.classes} classes")
+    for heading in ("part", "trainable", "frozen"):
+        table.add_column(heading, justify="left" if heading == "part" else "right")
+    for row in rows:
+        table.add_row(row.part, f"{row.trainable:,}", f"{row.frozen:,}")
     table.add_section()
-    table.add_row("mean", *(f"{summary[f'mean_{key}']:.3f}" for key in ("dice", "nsd_1", "nsd_2", "nsd_3")), style="bold")
-    Console(highlight=False).print(table)
+    trainable, frozen = sum(row.trainable for row in rows), sum(row.frozen for row in rows)
+    table.add_row("all", f"{trainable:,}", f"{frozen:,}", style="bold")
+    show(table)

@@ -11,9 +11,9 @@ import numpy as np
 from autosam_edge.engines.choose import load_engine, rank_artifacts
 from autosam_edge.verify import read_golden
 from autosam_edge_benchmarks.machine import new_report
-from autosam_edge_export.device_form import TorchEngine
 from autosam_edge_export.export import STUDENT_FILE
 from autosam_edge_export.measure import measure_cost, time_tiles
+from autosam_edge_training.device_form import TorchEngine
 from autosam_edge_training.students import load_student
 
 if TYPE_CHECKING:

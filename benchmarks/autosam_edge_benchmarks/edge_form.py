@@ -11,11 +11,11 @@ import torch
 
 from autosam_edge.engines.choose import make_engine
 from autosam_edge_benchmarks.machine import new_report
-from autosam_edge_export.device_form import DeviceForm
 from autosam_edge_export.edge import EdgeOptions, edge_form
 from autosam_edge_export.measure import measure_cost, time_tiles
 from autosam_edge_export.onnx_model import store_half, store_int8, to_onnx
-from autosam_edge_training.data import WINDOW_HU
+from autosam_edge_training.data import BTCV_INTENSITY
+from autosam_edge_training.device_form import DeviceForm
 from autosam_edge_training.students import build_student, load_student, parameter_count
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def measure_edge_form(
     models["edge, fused attention, int8 weights"] = store_int8(fused)
     tile = np.random.default_rng(0).uniform(-200, 300, patch).astype(np.float32)
     with torch.inference_mode():
-        expected = DeviceForm(module, WINDOW_HU)(torch.from_numpy(tile)[None, None])[0].numpy()
+        expected = DeviceForm(module, BTCV_INTENSITY.window_hu)(torch.from_numpy(tile)[None, None])[0].numpy()
     forms = []
     with tempfile.TemporaryDirectory() as folder:
         for name, model in models.items():
@@ -84,6 +84,6 @@ def measure_edge_form(
 
 
 def _convert(module: nn.Module, patch: tuple[int, int, int]) -> bytes:
-    form = DeviceForm(module, WINDOW_HU).eval()
+    form = DeviceForm(module, BTCV_INTENSITY.window_hu).eval()
     with torch.no_grad():
         return to_onnx(torch.export.export(form, (torch.zeros(1, 1, *patch),)), {})

@@ -12,12 +12,14 @@ from autosam_edge.metrics import dice
 from autosam_edge.postprocess import Restorer, axis_maps
 from autosam_edge.preprocess import Resampler
 from autosam_edge_benchmarks.machine import new_report
-from autosam_edge_training.data import CLASSES, cases_of, prepare_case
+from autosam_edge_training.data import Prepared, as_labels, prepare_case
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import numpy.typing as npt
+
+    from autosam_edge_training.data import Split
 
 
 def there_and_back(
@@ -34,30 +36,36 @@ def there_and_back(
     whole = (slice(0, occupancy.shape[1]), slice(0, occupancy.shape[2]), slice(0, occupancy.shape[3]))
     restorer = Restorer(axis_maps(positions, restored.shape, whole), restored)
     restorer.push(np.ascontiguousarray(np.moveaxis(occupancy, 0, 1)))
-    organs = [organ for organ in range(1, CLASSES) if (labels == organ).any()]
+    organs = [organ for organ in range(1, len(occupancy)) if (labels == organ).any()]
     return float(np.mean([dice(restored == organ, labels == organ) for organ in organs]))
 
 
-def measure_label_ceiling(data: Path, split: str, *, spacing_mm: tuple[float, float, float] = (3.0, 3.0, 3.0)) -> dict[str, Any]:
-    """Best possible mean Dice per case at the model's spacing, from hard labels and from occupancies."""
+def measure_label_ceiling(data: Path, split: Split) -> dict[str, Any]:
+    """Best possible mean Dice per case at the model's spacing, from hard labels and from occupancies.
+
+    Args:
+        data: Folder that ``data prepare`` wrote; its spacing is measured, on the files that it was made of.
+        split: Which cases.
+    """
     report = new_report("label ceiling")
+    prepared = Prepared.read(data)
     cases = {}
-    for name, image, label in cases_of(data, split):
-        hu, grid = read_array(image)
-        labels, _ = read_array(label)
+    for entry in prepared.manifest.entries(split):
+        hu, grid = read_array(entry.image)
+        labels = as_labels(read_array(entry.label)[0], prepared.classes)
         orientation = Orientation.of(grid)
         truth = orientation.to_canonical(labels)
-        positions = Resampler(orientation.canonical_grid(grid), spacing_mm, (0.0, 1.0)).positions
-        case = prepare_case(name, hu, labels, grid, spacing_mm=spacing_mm)
-        occupancy = case.occupancy.astype(np.float32)
-        occupancy /= occupancy.sum(axis=0)
-        hard = (case.labels[None] == np.arange(CLASSES)[:, None, None, None]).astype(np.float32)
-        cases[name] = {"hard_labels": there_and_back(truth, hard, positions), "occupancy": there_and_back(truth, occupancy, positions)}
+        positions = Resampler(orientation.canonical_grid(grid), prepared.spacing_mm, (0.0, 1.0)).positions
+        case = prepare_case(entry.name, hu, labels, grid, spacing_mm=prepared.spacing_mm, classes=prepared.classes)
+        whole = (slice(None), slice(None), slice(None))
+        hard = (case.labels[None] == np.arange(case.classes)[:, None, None, None]).astype(np.float32)
+        found = {"hard_labels": hard, "occupancy": case.patch(whole)[1]}
+        cases[entry.name] = {kind: there_and_back(truth, target, positions) for kind, target in found.items()}
     means = {key: float(np.mean([case[key] for case in cases.values()])) for key in ("hard_labels", "occupancy")}
     return {
         **report,
-        "data": f"BTCV {split}",
-        "spacing_mm": list(spacing_mm),
+        "data": f"{prepared.dataset} {split}",
+        "spacing_mm": list(prepared.spacing_mm),
         "mean_dice": means,
         "cases": cases,
     }

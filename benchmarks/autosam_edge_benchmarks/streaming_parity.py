@@ -15,7 +15,7 @@ from autosam_edge.postprocess import axis_maps
 from autosam_edge.preprocess import Resampler, body_box
 from autosam_edge.session import Session
 from autosam_edge_benchmarks.machine import new_report
-from autosam_edge_export.device_form import DeviceForm
+from autosam_edge_training.device_form import DeviceForm
 
 if TYPE_CHECKING:
     import numpy.typing as npt

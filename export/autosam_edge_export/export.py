@@ -27,7 +27,6 @@ from autosam_edge.labels import BTCV_LABELS
 from autosam_edge.phantom import make_phantom
 from autosam_edge.verify import read_golden, verify_bundle
 from autosam_edge.volume import RESEARCH_USE
-from autosam_edge_export.device_form import TorchEngine
 from autosam_edge_export.golden import write_golden
 from autosam_edge_export.job import Job
 from autosam_edge_export.measure import measure_cost, time_tiles
@@ -36,7 +35,8 @@ from autosam_edge_export.parity import artifact_figures, as_markdown, compare, r
 from autosam_edge_export.quantization import draw_tiles
 from autosam_edge_export.targets import TARGETS, wanted_artifacts
 from autosam_edge_export.targets.target import preflight, require_packages
-from autosam_edge_training.data import WINDOW_HU
+from autosam_edge_training.data import BTCV_INTENSITY
+from autosam_edge_training.device_form import TorchEngine
 from autosam_edge_training.students import load_student, parameter_count
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def input_contract(patch: tuple[int, int, int], overlap: float) -> InputContract
         raise ExportError(
             "AE-EXPORT-006", f"the patch {'x'.join(map(str, patch))} does not divide.", remedy="Use sides that are multiples of 32."
         )
-    return InputContract("CT", "DHW", "HU", (3.0, 3.0, 3.0), WINDOW_HU, "antialiased-linear", patch, overlap, "gaussian")
+    return InputContract("CT", "DHW", "HU", (3.0, 3.0, 3.0), BTCV_INTENSITY.window_hu, "antialiased-linear", patch, overlap, "gaussian")
 
 
 def export_bundle(

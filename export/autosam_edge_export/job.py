@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from autosam_edge_export.device_form import DeviceForm
 from autosam_edge_export.edge import EdgeOptions, edge_form
 from autosam_edge_export.onnx_model import quantize_inputs, store_half, store_int8, to_onnx
 from autosam_edge_export.quantization import QuantizationPlan, plan_quantization
+from autosam_edge_training.device_form import DeviceForm
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

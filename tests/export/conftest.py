@@ -4,12 +4,34 @@ from __future__ import annotations
 
 import pytest
 
+pytest.register_assert_rewrite("autosam_edge_test_mil", "autosam_edge_test_networks")
+
 
 @pytest.fixture(scope="module")
-def one_thread():
-    """On small tensors threads wait for each other, for seconds where the cores are shared."""
+def small_students():
+    """Every checkpoint that is loaded holds a small PocketNet."""
+    pytest.importorskip("torch")
+    pytest.importorskip("onnx")
+    from autosam_edge_test_students import small_student
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("autosam_edge_training.students.build_student", small_student)
+        yield
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory):
+    """Of a small PocketNet with random weights, whose labels do not hang on the last digit: a head with wide margins."""
     torch = pytest.importorskip("torch")
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    pytest.importorskip("onnx")
+    from autosam_edge_test_students import small_student
+
+    from autosam_edge_training.students import save_student
+
+    torch.manual_seed(0)
+    student = small_student()
+    with torch.no_grad():
+        student.head.project.weight.mul_(20.0)
+    path = tmp_path_factory.mktemp("student") / "student.safetensors"
+    save_student(path, student, {"student": "pocketnet", "classes": "14", "cases": "1,2"})
+    return path

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 pytest.importorskip("onnx")
 from typer.testing import CliRunner
 
@@ -15,21 +15,11 @@ from autosam_edge.errors import ExportError, OutputError
 from autosam_edge.io.nifti import write_nifti
 from autosam_edge.phantom import make_phantom
 from autosam_edge.volume import Segmentation
-from autosam_edge_training.convnet import PocketNet
-from autosam_edge_training.students import save_student
 
 PATCH = ("--patch", "32,32,32")
 
 
-def small_student(name="pocketnet", classes=14):
-    return PocketNet(classes=classes, widths=(8, 8, 8))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def small():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("autosam_edge_training.students.build_student", small_student)
-        yield
+pytestmark = pytest.mark.usefixtures("small_students")
 
 
 def call(*arguments):
@@ -38,17 +28,6 @@ def call(*arguments):
     if result.exception is not None:
         raise result.exception
     return result.stdout
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    torch.manual_seed(0)
-    student = small_student()
-    with torch.no_grad():
-        student.head.project.weight.mul_(20.0)  # wide margins
-    path = tmp_path_factory.mktemp("student") / "student.safetensors"
-    save_student(path, student, {"student": "pocketnet", "classes": "14", "cases": "1,2"})
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +40,7 @@ def scan(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def exported(checkpoint, scan, tmp_path_factory):
+def exported(small_students, checkpoint, scan, tmp_path_factory):
     out = tmp_path_factory.mktemp("out") / "s.edge"
     options = ("--target", "onnx,openvino", "--precision", "fp32", "--volume", scan, *PATCH)
     return out, call("export", "--checkpoint", checkpoint, "-o", out, *options)

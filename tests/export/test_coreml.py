@@ -6,17 +6,16 @@ import hashlib
 import importlib.util
 import json
 import shutil
-import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("onnx")
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    coremltools = pytest.importorskip("coremltools")
+from autosam_edge_test_mil import MODEL, WEIGHTS, ct
+from autosam_edge_test_networks import with_tables
+from autosam_edge_test_students import METADATA, job_of, logits_in_torch, random_tile, spread
+from autosam_edge_test_support import PLACES_HERE
 from monai.networks.nets import SwinUNETR
 from safetensors.numpy import load_file
 from torch import nn
@@ -27,17 +26,12 @@ from autosam_edge.phantom import make_phantom
 from autosam_edge.verify import verify_bundle
 from autosam_edge_export import coreml_tools
 from autosam_edge_export.coreml_tools import saved_files, to_coreml
-from autosam_edge_export.device_form import TorchEngine
-from autosam_edge_export.export import as_table, export_bundle, input_contract, stand_ins
-from autosam_edge_export.job import Job
+from autosam_edge_export.export import as_table, export_bundle, stand_ins
 from autosam_edge_export.mil import Interpreter, read_package
 from autosam_edge_export.targets import TARGETS
 from autosam_edge_training.convnet import PocketNet
-from autosam_edge_training.students import parameter_count, save_student
+from autosam_edge_training.students import parameter_count
 
-WEIGHTS = "Data/com.apple.CoreML/weights/weight.bin"
-METADATA = {"model": "small", "license": "none", "intended_use": "tests"}
-WINDOW_HU = (-125.0, 275.0)
 SIDES = {"pocketnet": (32, 32, 32), "swin": (64, 32, 32)}
 # By precision: how far logits may lie from the student's, root mean square as a share of the logits' own spread.
 SPREAD = {"fp32": 1e-5, "fp16": 5e-3, "int8-weights": 1e-2, "palette6": 3e-2, "palette4": 0.15}
@@ -55,11 +49,7 @@ def pocketnet():
 def swin():
     """One block that shifts its windows, three that do not; tables that matter."""
     torch.manual_seed(0)
-    net = SwinUNETR(1, 4, feature_size=12, depths=(2, 1, 1, 1)).eval()
-    for name, parameter in net.named_parameters():
-        if "bias_table" in name:
-            torch.nn.init.normal_(parameter, std=0.5)
-    return net
+    return with_tables(SwinUNETR(1, 4, feature_size=12, depths=(2, 1, 1, 1)).eval())
 
 
 class Student:
@@ -67,9 +57,9 @@ class Student:
 
     def __init__(self, name):
         self.net = {"pocketnet": pocketnet, "swin": swin}[name]()
-        self.job = Job(self.net, input_contract(SIDES[name], 0.25), ["a", "b", "c"], METADATA, list, lambda line: None)
-        self.tile = np.random.default_rng(0).uniform(-200, 300, SIDES[name]).astype(np.float32)
-        self.logits = TorchEngine(self.net, WINDOW_HU).run(self.tile)
+        self.job = job_of(self.net, SIDES[name])
+        self.tile = random_tile(SIDES[name])
+        self.logits = logits_in_torch(self.net, self.tile)
         self._made = {}
 
     def made(self, target, precision):
@@ -84,8 +74,7 @@ class Student:
 
     def spread(self, target, precision):
         """Of the interpreted logits around the student's."""
-        found = TARGETS[target].stand_in(self.package(target, precision)).run(self.tile)
-        return float(np.sqrt(np.mean((found - self.logits) ** 2)) / self.logits.std())
+        return spread(TARGETS[target].stand_in(self.package(target, precision)).run(self.tile), self.logits)
 
 
 @pytest.fixture(scope="module")
@@ -108,8 +97,8 @@ def assert_fewer_bits_are_smaller_and_close(student, target):
     assert sizes == sorted(sizes, reverse=True)
     assert len(set(sizes)) == len(sizes)
     spreads = [student.spread(target, precision) for precision in SPREAD]
-    for precision, spread in zip(SPREAD, spreads, strict=True):
-        assert spread <= SPREAD[precision], precision
+    for precision, found in zip(SPREAD, spreads, strict=True):
+        assert found <= SPREAD[precision], precision
     assert spreads == sorted(spreads)
     assert len(set(spreads)) == len(spreads)
 
@@ -225,35 +214,25 @@ def test_convolutions_are_2d_where_that_is_asked(pocket):
 
 def test_no_file_names_this_machine(pocket, windows):
     """Neither the repository's path nor the home folder's nor the place of a package."""
-    places = [str(Path(__file__).parents[2]), str(Path.home()), "site-packages", "coremltools_"]
+    places = [*PLACES_HERE, "coremltools_"]
     packages = [pocket.package("coreml", "fp32"), pocket.package("coreml-2d", "fp16"), windows.package("coreml", "fp16")]
     for files in packages:
-        assert set(files) == {"Manifest.json", "Data/com.apple.CoreML/model.mlmodel", WEIGHTS}
+        assert set(files) == {"Manifest.json", MODEL, WEIGHTS}
         for name, content in files.items():
             assert not [place for place in places if place.encode() in content], name
 
 
-def small_student(name="pocketnet", classes=14):
-    return PocketNet(classes=classes, widths=(8, 8, 8))
-
-
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory):
+def exported(small_students, checkpoint, tmp_path_factory):
     """A bundle that this machine cannot execute, compared on one tile."""
-    torch.manual_seed(0)
-    student = small_student()
-    with torch.no_grad():
-        student.head.project.weight.mul_(20.0)  # wide margins
-    folder = tmp_path_factory.mktemp("coreml")
-    save_student(folder / "student.safetensors", student, {"student": "pocketnet", "classes": "14", "cases": "1,2"})
+    path = tmp_path_factory.mktemp("coreml") / "s.edge"
     volumes = {"phantom": make_phantom(1, spacing_mm=(6.0, 6.0, 6.0), shape=(16, 16, 16)).volume}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("autosam_edge_training.students.build_student", small_student)
         patch.setattr("autosam_edge_export.export.why_missing", lambda target: "no Core ML here")
         patch.setattr("autosam_edge.engines.choose.why_missing", lambda target: "no Core ML here")
         options = {"targets": ("coreml",), "patch": (32, 32, 32), "volumes": volumes, "calibration": volumes, "interpreted_tiles": 1}
-        report = export_bundle(folder / "student.safetensors", folder / "s.edge", **options)
-        yield folder / "s.edge", report
+        report = export_bundle(checkpoint, path, **options)
+        yield path, report
 
 
 def test_a_package_says_what_an_app_must_know(exported):
@@ -267,7 +246,7 @@ def test_a_package_says_what_an_app_must_know(exported):
     assert said["license"] == manifest.license
     assert said["checkpoint_sha256"] == manifest.provenance["checkpoint_sha256"]
     assert said["checkpoint_sha256"] == hashlib.sha256(bundle.read("student.safetensors")).hexdigest()
-    assert manifest.provenance["versions"]["coremltools"] == coremltools.__version__
+    assert manifest.provenance["versions"]["coremltools"] == ct.__version__
 
 
 def test_a_bundle_without_anything_to_execute_is_proven_by_interpreting(exported):
@@ -315,10 +294,10 @@ def test_packages_that_do_not_fit_are_found_before_anything_is_loaded(tmp_path, 
     def broken(*_, **__):
         raise TypeError("only length-1 arrays can be converted to Python scalars")
 
-    monkeypatch.setattr(coremltools, "convert", broken)
+    monkeypatch.setattr(ct, "convert", broken)
     honest = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: honest("torch") if name == "executorch" else honest(name))
-    with pytest.raises(ExportError, match=f"AE-EXPORT-010: coremltools {coremltools.__version__} .*numpy {np.__version__}.*TypeError"):
+    with pytest.raises(ExportError, match=f"AE-EXPORT-010: coremltools {ct.__version__} .*numpy {np.__version__}.*TypeError"):
         export_bundle(tmp_path / "nowhere", tmp_path / "s.edge", targets=(target,), precisions=("fp16",))
     assert list(tmp_path.iterdir()) == []
 

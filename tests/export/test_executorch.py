@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
+pytest.importorskip("monai")
 pytest.importorskip("onnx")
 pytest.importorskip("executorch")
 pytest.importorskip("torchao")
+from autosam_edge_test_networks import stirred
+from autosam_edge_test_students import job_of, logits_in_torch, random_tile, spread
+from autosam_edge_test_support import PLACES_HERE
+from monai.networks.blocks.dynunet_block import UnetResBlock
+from monai.networks.nets.swin_unetr import BasicLayer
 from torch import nn
 
 from autosam_edge.engines.executorch_engine import ExecuTorchEngine
 from autosam_edge.errors import ExportError
-from autosam_edge_export.device_form import TorchEngine
 from autosam_edge_export.edge import EdgeOptions
 from autosam_edge_export.executorch_tools import lower
-from autosam_edge_export.export import delegation_lines, input_contract
+from autosam_edge_export.export import delegation_lines
 from autosam_edge_export.job import Job
 from autosam_edge_export.mil.engine import MilEngine
 from autosam_edge_export.quantization import QuantizationPlan, Range
@@ -27,6 +30,7 @@ from autosam_edge_export.targets import TARGETS, executorch_coreml
 from autosam_edge_export.targets.executorch import ExecuTorch, _with_int8_convolutions
 from autosam_edge_export.targets.target import preflight
 from autosam_edge_training.convnet import PocketNet
+from autosam_edge_training.merging import LegacyPatchMerging
 from autosam_edge_training.students import parameter_count
 
 with quiet():
@@ -38,33 +42,20 @@ PATCH = (32, 32, 32)
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def job_of(student):
-    return Job(student, input_contract(PATCH, 0.25), ["a", "b", "c"], {"license": "none"}, list, lambda line: None)
-
-
 @pytest.fixture(scope="module")
 def tile():
-    return np.random.default_rng(0).uniform(-200, 300, PATCH).astype(np.float32)
-
-
-def logits_in_torch(job, tile):
-    return TorchEngine(job.student, (-125.0, 275.0)).run(tile)
+    return random_tile(PATCH)
 
 
 def run(made, tile):
     return ExecuTorchEngine(made.files, sha256="", precision="", threads=1).run(tile)
 
 
-def spread(found, expected):
-    """Root mean square difference as a share of the logits' own spread."""
-    return float(np.sqrt(np.mean((found - expected) ** 2)) / expected.std())
-
-
 @pytest.fixture(scope="module")
 def pocket():
     """The job of a small PocketNet."""
     torch.manual_seed(0)
-    return job_of(PocketNet(classes=4, widths=(8, 16)).eval())
+    return job_of(PocketNet(classes=4, widths=(8, 16)).eval(), PATCH)
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +65,7 @@ def lowered(pocket):
 
 def test_a_program_is_the_student(pocket, lowered, tile):
     """In ExecuTorch's own runtime: 1e-4 at most."""
-    np.testing.assert_allclose(run(lowered, tile), logits_in_torch(pocket, tile), atol=1e-4)
+    np.testing.assert_allclose(run(lowered, tile), logits_in_torch(pocket.student, tile), atol=1e-4)
 
 
 def test_one_delegate_does_all_the_work(lowered):
@@ -91,7 +82,7 @@ def test_the_program_names_no_place_of_this_machine(lowered):
     (name,) = lowered.beside
     assert (lowered.path, name) == ("executorch/fp32.pte", "executorch/fp32.etrecord")
     assert lowered.beside[name].startswith(b"PK")
-    for place in (str(Path(__file__).parents[2]), str(Path.home()), "site-packages"):
+    for place in PLACES_HERE:
         assert place.encode() not in lowered.files[""]
 
 
@@ -157,7 +148,7 @@ def layers():
     """The job of three convolutions, of which the second is by far the largest."""
     torch.manual_seed(0)
     student = nn.Sequential(nn.Conv3d(1, 8, 3, padding=1), nn.Conv3d(8, 96, 3, padding=1), nn.Conv3d(96, 4, 1))
-    return job_of(student.eval())
+    return job_of(student.eval(), PATCH)
 
 
 def planned(job, *names):
@@ -180,9 +171,29 @@ def test_int8_is_small_and_close(layers, tile):
     """Less than half of the weights' own size with the large layer in eight bits, all of the work delegated, logits within 3 %."""
     small = TARGETS["executorch"].convert(planned(layers, "1"), "int8")
     assert len(small.files[""]) < 0.5 * 4 * parameter_count(layers.student)
-    assert 1e-4 < spread(run(small, tile), logits_in_torch(layers, tile)) < 0.03
+    assert 1e-4 < spread(run(small, tile), logits_in_torch(layers.student, tile)) < 0.03
     assert small.facts["delegation"]["work_share"] == 1.0
     assert (small.path, *small.beside) == ("executorch/int8.pte", "executorch/int8.etrecord")
+
+
+@pytest.fixture(scope="module")
+def attentive():
+    """The job of a student whose Swin stage two paths of convolutions read."""
+    torch.manual_seed(0)
+    stage = BasicLayer(6, 1, 3, (8, 8, 8), [0.0], qkv_bias=True, downsample=LegacyPatchMerging)
+    begin, end = nn.Conv3d(1, 6, 3, stride=4, padding=1), nn.ConvTranspose3d(6, 4, 8, stride=8)
+    return job_of(stirred(nn.Sequential(begin, stage, UnetResBlock(3, 12, 6, 3, 1, "instance"), end)), PATCH)
+
+
+@pytest.mark.parametrize("name", ["pocket", "attentive"])
+def test_int8_runs_whatever_a_convolution_follows(name, tile, request):
+    """What has been converted is executed, logits within 3 %, and no change of layout is left between the delegates."""
+    job = request.getfixturevalue(name)
+    convolutions = [layer for layer, module in job.student.named_modules() if isinstance(module, nn.Conv3d)]
+    small = TARGETS["executorch"].convert(planned(job, *convolutions), "int8")
+    assert 1e-4 < spread(run(small, tile), logits_in_torch(job.student, tile)) < 0.03
+    assert small.facts["delegation"]["work_share"] == 1.0
+    assert not [operator for operator in small.facts["delegation"]["left"] if "dim_order" in operator]
 
 
 def test_int8_asks_for_the_plan_that_all_targets_share(layers, monkeypatch):
@@ -202,7 +213,7 @@ def test_the_package_inside_a_program_is_the_student(pocket, for_apple, tile):
     """Read back from the file and interpreted; it is float16."""
     engine = TARGETS["executorch-coreml"].stand_in(for_apple.files)
     assert isinstance(engine, MilEngine)
-    assert 1e-6 < spread(engine.run(tile), logits_in_torch(pocket, tile)) < 5e-3
+    assert 1e-6 < spread(engine.run(tile), logits_in_torch(pocket.student, tile)) < 5e-3
     assert set(executorch_coreml._package(for_apple.files[""])) >= {"Manifest.json", "Data/com.apple.CoreML/weights/weight.bin"}
 
 
@@ -211,7 +222,7 @@ def test_core_ml_does_all_of_it(for_apple):
     assert for_apple.facts["delegation"] == {"delegates": 1, "node_share": 1.0, "work_share": 1.0, "left": {}}
     assert (for_apple.facts["specification"], for_apple.facts["highest_rank"]) == (8, 5)
     assert for_apple.path == "executorch-coreml/fp16.pte"
-    for place in (str(Path(__file__).parents[2]), str(Path.home()), "site-packages"):
+    for place in PLACES_HERE:
         assert place.encode() not in for_apple.files[""]
 
 

@@ -24,40 +24,16 @@ from autosam_edge.verify import VerificationError, verify_bundle
 from autosam_edge.volume import Source, Volume
 from autosam_edge_export import export as export_module
 from autosam_edge_export import onnx_model
-from autosam_edge_export.device_form import DeviceForm, TorchEngine
 from autosam_edge_export.export import as_table, delegation_lines, export_bundle, stand_ins
 from autosam_edge_export.parity import TOLERANCES, ParityError, Tolerance, as_markdown, compare, hausdorff_95, require, summarize
 from autosam_edge_export.targets import wanted_artifacts
 from autosam_edge_training.convnet import PocketNet
-from autosam_edge_training.students import save_student
+from autosam_edge_training.device_form import TorchEngine
 
 PRECISIONS = ("fp32", "fp16", "int8-weights", "int8", "bf16")
 
 
-def small_student(name="pocketnet", classes=14):
-    return PocketNet(classes=classes, widths=(8, 8, 8))
-
-
-@pytest.fixture(autouse=True)
-def small(monkeypatch):
-    """Every checkpoint of these tests holds a small PocketNet."""
-    monkeypatch.setattr("autosam_edge_training.students.build_student", small_student)
-
-
-def decided(student):
-    """Random weights whose labels do not hang on the last digit: a head with wide margins."""
-    with torch.no_grad():
-        student.head.project.weight.mul_(20.0)
-    return student
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    """Random weights."""
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("student") / "student.safetensors"
-    save_student(path, decided(small_student()), {"student": "pocketnet", "classes": "14", "cases": "1,2"})
-    return path
+pytestmark = pytest.mark.usefixtures("small_students")
 
 
 @pytest.fixture(scope="module")
@@ -66,11 +42,10 @@ def volumes():
 
 
 @pytest.fixture(scope="module")
-def exported(checkpoint, volumes, tmp_path_factory):
+def exported(small_students, checkpoint, volumes, tmp_path_factory):
     """Every artifact of both targets; int8 is let off, as random weights bear no eight bits."""
     folder = tmp_path_factory.mktemp("export")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("autosam_edge_training.students.build_student", small_student)
         lenient = {key: Tolerance(0.0, 0.0, 0.0, 1e3) for key in TOLERANCES if key[1] != "fp32"}
         patch.setattr("autosam_edge_export.parity.TOLERANCES", {**TOLERANCES, **lenient})
         report = export_bundle(
@@ -86,7 +61,7 @@ def exported(checkpoint, volumes, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def for_devices(checkpoint, volumes, tmp_path_factory):
+def for_devices(small_students, checkpoint, volumes, tmp_path_factory):
     """Three runtimes, of which this machine has two; what it lacks is interpreted, on two tiles."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -94,19 +69,11 @@ def for_devices(checkpoint, volumes, tmp_path_factory):
         pytest.importorskip("executorch")
     folder = tmp_path_factory.mktemp("devices")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("autosam_edge_training.students.build_student", small_student)
         for place in ("autosam_edge_export.export", "autosam_edge.engines.choose"):
             patch.setattr(f"{place}.why_missing", lambda target: "no Core ML here" if target == "coreml" else None)
         options = {"targets": ("executorch", "coreml", "onnx"), "patch": (32, 32, 32), "interpreted_tiles": 2}
         report = export_bundle(checkpoint, folder / "s.edge", volumes=volumes, calibration=volumes, **options)
         yield folder / "s.edge", report
-
-
-def test_the_device_form_windows_and_scales():
-    """Below, inside and above the window: 0, the middle, 1."""
-    form = DeviceForm(torch.nn.Identity(), (-125.0, 275.0))
-    image = torch.tensor([-1000.0, 75.0, 3000.0]).reshape(1, 1, 3, 1, 1)
-    assert form(image).flatten().tolist() == pytest.approx([0.0, 0.5, 1.0])
 
 
 def test_an_export_is_a_verified_bundle_that_the_runtime_runs(exported, volumes):

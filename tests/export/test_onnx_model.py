@@ -13,12 +13,12 @@ from onnx import numpy_helper
 
 from autosam_edge.engines.onnx_engine import OnnxEngine
 from autosam_edge.errors import ExportError
-from autosam_edge_export.device_form import DeviceForm
 from autosam_edge_export.edge import EdgeOptions, edge_form
 from autosam_edge_export.onnx_model import OPERATORS, OPSET, quantize_inputs, quantize_weight, store_half, store_int8, to_onnx
 from autosam_edge_export.quantization import Range
 from autosam_edge_export.targets import TARGETS
 from autosam_edge_export.targets.target import preflight
+from autosam_edge_training.device_form import DeviceForm
 from autosam_edge_training.students import build_student, parameter_count
 
 PATCH = (64, 32, 32)

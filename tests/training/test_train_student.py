@@ -1,61 +1,221 @@
-"""The recipe runs from end to end, learns, resumes, and refuses what it does not know."""
+"""A student learns, and what cannot be trained is refused before anything is written."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import math
+import sys
+from dataclasses import replace
 
-import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
-from autosam_edge_training import train_student
+pytest.importorskip("monai")
+from autosam_edge_test_recipes import (
+    NAMES,
+    PLAIN,
+    UNET,
+    losses,
+    prepare_boxes,
+    reports,
+    same_weights,
+    student_config,
+    weights_of,
+    write_recipe,
+)
+from safetensors.torch import save_file
+
+from autosam_edge.errors import InputError, TrainingError
+from autosam_edge_training import ingredients, train_student
+from autosam_edge_training.config import parse_config, read_config
 from autosam_edge_training.convnet import PocketNet
-from autosam_edge_training.train_student import Config, learning_rate, train
+from autosam_edge_training.data import Prepared
+from autosam_edge_training.sampling import Sampler, Sampling
+from autosam_edge_training.schedule import Schedule
+from autosam_edge_training.students import load_student
+from autosam_edge_training.train_student import Config, train
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+WHOLE = Sampling(patch=(32, 32, 32), **PLAIN)
+NO_DROPOUT = {**UNET["arguments"], "dropout": 0.0}
 
 
-def test_the_schedule_warms_up_and_ends_at_one_percent():
-    """Linear to the peak, then a cosine."""
-    config = Config(student="pocketnet", minutes=1, lr=1.0, warmup=0.1)
-    assert learning_rate(config, 0.05) == pytest.approx(0.5)
-    assert learning_rate(config, 0.1) == pytest.approx(1.0)
-    assert learning_rate(config, 0.55) == pytest.approx(0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi / 2)))
-    assert learning_rate(config, 1.0) == pytest.approx(0.01)
+@pytest.mark.parametrize("student", ["monai:UNet", "pocketnet"])
+def test_a_short_run_learns_the_boxes(student, cubes, tmp_path, monkeypatch):
+    """Forty steps: the loss falls to less than half, and the liver of a scan held out is found."""
+    monkeypatch.setattr(ingredients, "build_student", _narrow if student == "pocketnet" else ingredients.build_student)
+    arguments = NO_DROPOUT if student == "monai:UNet" else {}
+    schedule = Schedule(steps=40, lr=3e-2, warmup=0.1, decay="cosine")
+    weights = train(student_config(student=student, arguments=arguments, schedule=schedule, sampling=WHOLE), cubes, tmp_path / "run")
+    assert losses(tmp_path / "run")[-1] < losses(tmp_path / "run")[0] / 2
+    last = reports(tmp_path / "run")[-1]
+    assert last["dice"][NAMES.index("liver") - 1] > 0.8
+    assert last["mean_dice"] == pytest.approx(sum(last["dice"]) / 2)
+    assert weights == tmp_path / "run" / "student.safetensors"
 
 
-def test_an_unknown_key_of_a_recipe_is_an_error(tmp_path):
-    """A misspelled knob never does nothing."""
-    (tmp_path / "r.yaml").write_text("student: pocketnet\nminutes: 1\nlr: 0.1\nlearning_rte: 3\n")
-    with pytest.raises(TypeError, match="learning_rte"):
-        Config.read(tmp_path / "r.yaml")
+def _narrow(name, *, classes, arguments):
+    """PocketNet, some channels wide."""
+    assert (name, arguments) == ("pocketnet", {})
+    return PocketNet(classes=classes, widths=(8, 16, 16))
 
 
-@pytest.fixture
-def prepared(tmp_path):
-    """One case: a bright cube that is the liver."""
-    folder = tmp_path / "data"
-    folder.mkdir()
-    image = np.zeros((32, 32, 32), np.uint8)
-    image[8:24, 8:24, 8:24] = 200
-    occupancy = np.zeros((14, 32, 32, 32), np.uint8)
-    occupancy[6][image > 0] = 255
-    occupancy[0][image == 0] = 255
-    np.savez(folder / "0001.npz", image=image, occupancy=occupancy)
-    split = {"spacing_mm": [3, 3, 3], "training": ["0001"], "validation": ["0001"], "test": [], "sha256": {}}
-    (folder / "prepared.json").write_text(json.dumps(split))
-    return folder
+def test_the_file_says_what_it_is(cubes, tmp_path):
+    """Network, labels, grid, window, data, recipe and cases; whoever loads it gets the network that was trained."""
+    config = student_config()
+    network, facts = load_student(train(config, cubes, tmp_path / "run"))
+    assert (facts["student"], json.loads(facts["arguments"]), facts["classes"]) == ("monai:UNet", config.arguments, "3")
+    assert json.loads(facts["labels"]) == list(NAMES)
+    assert json.loads(facts["spacing_mm"]) == [3.0, 3.0, 3.0]
+    assert json.loads(facts["intensity"]) == [-125.0, 275.0, -125.0, 400.0]
+    assert facts["data_sha256"] == Prepared.read(cubes).sha256
+    assert parse_config(Config, json.loads(facts["config"])) == config
+    assert (facts["cases"], facts["steps"]) == ("training0,training1", "5")
+    assert network(torch.zeros(1, 1, 16, 16, 16)).shape == (1, 3, 16, 16, 16)
 
 
-def test_a_short_run_learns_a_cube_and_resumes(prepared, tmp_path, monkeypatch):
-    """Sixty steps find the cube; a second call with ten more goes on from the checkpoint."""
-    monkeypatch.setattr(train_student, "build_student", lambda name, classes: PocketNet(classes=classes, widths=(8, 16, 16)))
-    config = Config(student="pocketnet", minutes=60, steps=60, lr=1e-2, patch=(32, 32, 32), validate_every=1000, ema=0.9)
-    weights = train(config, prepared, tmp_path / "run")
-    first = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])
-    assert first["dice"][5] > 0.8
-    assert weights.is_file()
-    train(dataclasses.replace(config, steps=70), prepared, tmp_path / "run")
-    second = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])
-    assert (first["step"], second["step"]) == (60, 70)
-    assert second["minutes"] > first["minutes"]
+def test_the_average_is_saved_and_without_one_the_last_weights(cubes, tmp_path):
+    """Both come from the same steps: the checkpoints' weights are equal, the files differ by the average."""
+    averaged = train(student_config(ema=0.9), cubes, tmp_path / "a")
+    last = train(student_config(ema=0.0), cubes, tmp_path / "b")
+    a, b = (torch.load(run.parent / "checkpoint.pt", weights_only=True) for run in (averaged, last))
+    assert losses(tmp_path / "a") == losses(tmp_path / "b")
+    for name, tensor in weights_of(last)[0].items():
+        assert torch.equal(tensor, a["student"][name])
+        assert torch.equal(tensor, b["student"][name])
+    for name, tensor in weights_of(averaged)[0].items():
+        assert torch.equal(tensor, a["average"][name])
+    assert not same_weights(averaged, last)
+
+
+def test_the_seed_decides_everything(cubes, tmp_path):
+    """Weights, patches and dropout: the same seed gives the same bits, another one does not."""
+    first, again, other = (train(student_config(seed=seed), cubes, tmp_path / str(n)) for n, seed in enumerate((3, 3, 4)))
+    assert same_weights(first, again)
+    assert losses(first.parent) == losses(again.parent)
+    assert losses(first.parent) != losses(other.parent)
+
+
+def test_all_trains_on_the_validation_cases_too(cubes, tmp_path):
+    """And then there is nothing to validate on."""
+    weights = train(student_config(fold="all"), cubes, tmp_path / "run")
+    assert weights_of(weights)[1]["cases"] == "training0,training1,validation0"
+    assert not [line for line in reports(tmp_path / "run") if "dice" in line]
+
+
+def test_it_starts_from_the_weights_of_another_run(cubes, taught, tmp_path):
+    """With a learning rate of next to nothing they are still there; another network's are refused."""
+    config = student_config(arguments=NO_DROPOUT, ema=0.0, schedule=Schedule(steps=1, lr=1e-12))
+    started, expected = (weights_of(path)[0] for path in (train(config, cubes, tmp_path / "run", init=taught), taught))
+    assert all(torch.allclose(started[name], tensor, atol=1e-9) for name, tensor in expected.items())
+    with pytest.raises(TrainingError) as caught:
+        train(replace(config, student="swinunetr-tiny", arguments={}), cubes, tmp_path / "other", init=taught)
+    assert caught.value.code == "AE-TRAIN-005"
+    assert "holds monai:UNet" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"student": "swinunetr-huge", "arguments": {}},
+        {"student": "monai:NoNet"},
+        {"student": "pocketnet", "arguments": {"widths": [8]}},
+        {"arguments": {"chanels": [4, 8]}},
+    ],
+)
+def test_an_unknown_student_is_refused(changes, cubes, tmp_path):
+    """No such name of ours or MONAI's, arguments that it does not take."""
+    with pytest.raises(TrainingError) as caught:
+        train(student_config(**changes), cubes, tmp_path / "run")
+    assert caught.value.code == "AE-TRAIN-005"
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_gradient_that_is_no_number_stops_the_run(cubes, taught, tmp_path):
+    """Weights with a NaN in them: the first step says so; there is no checkpoint and no result."""
+    state, facts = weights_of(taught)
+    next(iter(state.values())).fill_(float("nan"))
+    save_file(state, tmp_path / "nan.safetensors", metadata=facts)
+    with pytest.raises(TrainingError) as caught:
+        train(student_config(), cubes, tmp_path / "run", init=tmp_path / "nan.safetensors")
+    assert caught.value.code == "AE-TRAIN-006"
+    assert "step 0" in caught.value.message
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {"config.json", "tensorboard"}
+
+
+def test_a_gradient_that_overflows_later_leaves_the_last_checkpoint(cubes, tmp_path, monkeypatch):
+    """The fourth patch is broken: what was learned by the second step is still there and is a number."""
+    draw = Sampler.batch
+
+    def batch(self, step, **shared):
+        patches = draw(self, step, **shared)
+        return replace(patches, image=patches.image * float("inf")) if step == 3 else patches
+
+    monkeypatch.setattr(Sampler, "batch", batch)
+    with pytest.raises(TrainingError, match="AE-TRAIN-006.*step 3"):
+        train(student_config(), cubes, tmp_path / "run")
+    kept = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)
+    assert kept["step"] == 2
+    assert all(torch.isfinite(tensor).all() for tensor in kept["student"].values())
+
+
+def test_occupancies_and_batches_and_the_other_loss_train_too(tmp_path):
+    """Fractions as targets, two patches a step, class weights: the loss falls."""
+    data = prepare_boxes(tmp_path, targets="occupancy")
+    config = student_config(loss="present", schedule=Schedule(steps=12, lr=3e-2, warmup=0.0, batch=2), sampling=WHOLE, arguments=NO_DROPOUT)
+    train(config, data, tmp_path / "run")
+    assert losses(tmp_path / "run")[-1] < 0.8 * losses(tmp_path / "run")[0]
+
+
+def test_bf16_trains(cubes, tmp_path):
+    """Under autocast the losses are near those of fp32 and the weights stay float32."""
+    weights = train(student_config(precision="bf16"), cubes, tmp_path / "bf16")
+    train(student_config(), cubes, tmp_path / "fp32")
+    assert losses(tmp_path / "bf16") != losses(tmp_path / "fp32")
+    assert losses(tmp_path / "bf16") == pytest.approx(losses(tmp_path / "fp32"), rel=0.02)
+    assert {tensor.dtype for tensor in weights_of(weights)[0].values()} == {torch.float32}
+
+
+def test_without_a_training_case_there_is_no_run(tmp_path):
+    """AE-DATA-005; the folder is not made."""
+    data = prepare_boxes(tmp_path)
+    content = json.loads((data / "prepared.json").read_text())
+    content["split"]["test"] += content["split"]["training"]
+    content["split"]["training"] = []
+    (data / "prepared.json").write_text(json.dumps(content))
+    with pytest.raises(InputError) as caught:
+        train(student_config(), data, tmp_path / "run")
+    assert caught.value.code == "AE-DATA-005"
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("ema", 1.0, "ema"),
+        ("report_every", 0, "report_every"),
+        ("validate_every", 0, "validate_every"),
+        ("seed", -1, "seed"),
+        ("fold", "some", "fold"),
+        ("minutes", 60, "minutes"),
+    ],
+)
+def test_a_wrong_key_is_named(key, value, said, tmp_path):
+    """Also that of the time-budgeted recipes that once were."""
+    path = write_recipe(student_config(), tmp_path / "r.yaml")
+    assert read_config(Config, path) == student_config()
+    path.write_text(path.read_text().replace(f"\n{key}:", f"\nold_{key}:") + f"{key}: {value}\n")
+    with pytest.raises(TrainingError) as caught:
+        read_config(Config, path)
+    assert caught.value.code == "AE-TRAIN-001"
+    assert said in caught.value.message
+
+
+def test_as_a_module_it_takes_the_same_options(cubes, taught, tmp_path, monkeypatch, capsys):
+    """What ``torchrun`` starts: the weights' path on stdout, the seed from the command line."""
+    config = student_config(arguments=NO_DROPOUT)
+    places = ["--config", write_recipe(config, tmp_path / "r.yaml"), "--data", cubes, "--out", tmp_path / "run", "--init", taught]
+    monkeypatch.setattr(sys, "argv", ["train_student", *map(str, places), "--seed", "7"])
+    train_student.main()
+    assert capsys.readouterr().out == f"{tmp_path / 'run' / 'student.safetensors'}\n"
+    expected = train(replace(config, seed=7), cubes, tmp_path / "here", init=taught)
+    assert same_weights(tmp_path / "run" / "student.safetensors", expected)

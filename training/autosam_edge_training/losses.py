@@ -1,13 +1,20 @@
-"""Segmentation loss on occupancies (teacher.md 5.1): soft Dice plus cross entropy, weights 1:1."""
+"""Equations 1 and 2 of the paper, on targets that may be fractions (teacher.md 5.1, 5.2)."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
 
 from torch import Tensor
 from torch.nn import functional as F
 
+Segmentation = Callable[[Tensor, Tensor], Tensor]
+"""Logits and occupancy, each (B, C, D, H, W), to a scalar: a mean over the patches, so that processes can share a batch."""
+Reduction = Literal["voxel", "element"]
+
 
 def dice_cross_entropy(logits: Tensor, occupancy: Tensor, *, class_weight: Tensor | None = None) -> Tensor:
-    """Soft Dice + cross entropy, the paper's eq. 1, for targets that are fractions.
+    """Soft Dice + cross entropy for targets that are fractions, Dice over the classes that a patch holds.
 
     Args:
         logits: (B, C, D, H, W).
@@ -15,21 +22,65 @@ def dice_cross_entropy(logits: Tensor, occupancy: Tensor, *, class_weight: Tenso
         class_weight: (C,) weights of the cross entropy, or None.
 
     Returns:
-        Scalar. Dice is averaged over the classes that the patch holds; a class that is absent is held down by the cross entropy, since
-        its Dice would only reward silence by a step.
+        Scalar, a mean over the patches. A class that a patch lacks is held down by the cross entropy, since its Dice would only reward
+        silence by a step.
     """
     log_probability = F.log_softmax(logits.float(), dim=1)
-    weighted = occupancy * log_probability
-    per_class = -weighted.mean(dim=(0, 2, 3, 4))
+    axes = (2, 3, 4)
+    per_class = -(occupancy * log_probability).mean(dim=(0, *axes))
     cross_entropy = per_class.sum() if class_weight is None else (per_class * class_weight).sum()
     probability = log_probability.exp()
-    axes = (0, 2, 3, 4)
     overlap = (probability * occupancy).sum(axes)
     # Squares in the denominator (V-Net form) so that a fractional target is its own best prediction.
     size = (probability * probability).sum(axes) + (occupancy * occupancy).sum(axes)
-    present = occupancy.sum(axes) > 1.0
+    present = (occupancy.sum(axes) > 1.0).float()
     dice = 1.0 - (2.0 * overlap + 1.0) / (size + 1.0)
-    return cross_entropy + dice[present].mean()
+    return cross_entropy + ((dice * present).sum(dim=1) / present.sum(dim=1)).mean()
+
+
+def equation_1(logits: Tensor, occupancy: Tensor) -> Tensor:
+    """The paper's equation 1: soft Dice over all classes, background included, + cross entropy, 1:1.
+
+    Source: MONAI's ``DiceCELoss(softmax=True)`` on one-hot targets, of which this is the value.
+    """
+    probability = logits.float().softmax(dim=1)
+    axes = (2, 3, 4)
+    overlap = (probability * occupancy).sum(axes)
+    dice = 1.0 - (2.0 * overlap + 1e-5) / (probability.sum(axes) + occupancy.sum(axes) + 1e-5)
+    return dice.mean() + F.cross_entropy(logits.float(), occupancy)
+
+
+def distillation(logits: Tensor, probability: Tensor, *, reduction: Reduction) -> Tensor:
+    """The second term of equation 2: squared distance of the student's probabilities from the teacher's.
+
+    Args:
+        logits: Of the student, (B, C, D, H, W).
+        probability: Of the teacher, (B, C, D, H, W).
+        reduction: ``voxel``: squared norm over the classes, mean over voxels and patches. ``element``: mean over the classes too, which
+            is smaller by the factor C.
+
+    Source: teacher.md 5.2; as printed, equation 2 has no teacher in it (docs/adr/0016-recipes.md).
+    """
+    squared = (logits.float().softmax(dim=1) - probability) ** 2
+    return squared.sum(dim=1).mean() if reduction == "voxel" else squared.mean()
+
+
+def supervised(output: Tensor | tuple[Tensor, Tensor], occupancy: Tensor, loss: Segmentation) -> tuple[Tensor, Tensor]:
+    """A segmentation loss on a student's output, and on the coarse one of a student with deep supervision at half weight.
+
+    Args:
+        output: Logits (B, C, D, H, W), or these and coarse ones (B, C, D/n, H/n, W/n).
+        occupancy: (B, C, D, H, W).
+        loss: Of logits and occupancy.
+
+    Returns:
+        The loss, and the logits on the full grid.
+    """
+    if not isinstance(output, tuple):
+        return loss(output, occupancy), output
+    logits, coarse = output
+    small = F.avg_pool3d(occupancy, occupancy.shape[-1] // coarse.shape[-1])
+    return loss(logits, occupancy) + 0.5 * loss(coarse, small), logits
 
 
 def class_weights(fractions: Tensor) -> Tensor:

@@ -1,11 +1,16 @@
-"""The students by name; sizes live here and nowhere else."""
+"""The students by name; sizes live here and nowhere else.
+
+``monai:NAME`` is any network of ``monai.networks.nets`` with arguments of one's own, such as the baselines of the paper's table 1.
+"""
 
 from __future__ import annotations
 
+import inspect
 import json
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
+from torch import nn
 
 from autosam_edge_training.convnet import PocketNet
 from autosam_edge_training.merging import MERGING_ORDERS, LegacyPatchMerging, Merging
@@ -14,29 +19,38 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from torch import nn
-
 Student = Literal["swinunetr-tiny", "swinunetr-small", "pocketnet"]
 STUDENTS: tuple[Student, ...] = get_args(Student)
+_MONAI = "monai:"
 _FEATURE_SIZE = {"swinunetr-tiny": 12, "swinunetr-small": 24}
 # How far a probe may lie from the one in the checkpoint: float32 on another machine differs by 1e-5, another patch merging by 0.1.
 _PROBE_TOLERANCE = 5e-3
 
 
-def build_student(name: Student, *, classes: int = 14, merging: Merging = "v2") -> nn.Module:
+def build_student(name: str, *, classes: int = 14, merging: Merging = "v2", arguments: Mapping[str, Any] | None = None) -> nn.Module:
     """A student with random weights.
 
     ``swinunetr-tiny`` (4.08 M parameters) and ``swinunetr-small`` (15.70 M) are MONAI's SwinUNETR with feature sizes 12 and 24, as in
-    the paper; ``pocketnet`` (3.7 M) is convolutional.
+    the paper; ``pocketnet`` (3.7 M) is convolutional; ``monai:UNETR`` is MONAI's class of that name.
 
     Args:
         name: Of the student.
         classes: Output channels, background included.
         merging: Patch merging of SwinUNETR, see :mod:`autosam_edge_training.merging`.
+        arguments: Of a network of MONAI, such as ``{"img_size": [96, 96, 96]}``; channels and dimensions are added.
 
     Returns:
-        Module that maps (B, 1, D, H, W) in [0, 1] to logits (B, classes, D, H, W); sides are multiples of 32.
+        Module that maps (B, 1, D, H, W) to logits (B, classes, D, H, W); sides are multiples of 32.
+
+    Raises:
+        ValueError: There is no such student, or it does not take the arguments.
     """
+    if name.startswith(_MONAI):
+        return _build_monai(name.removeprefix(_MONAI), classes, dict(arguments or {}))
+    if name not in STUDENTS:
+        raise ValueError(f"there is no student {name!r}, expected one of {', '.join(STUDENTS)}, or {_MONAI}NAME")
+    if arguments:
+        raise ValueError(f"{name} takes no arguments")
     if name == "pocketnet":
         return PocketNet(classes=classes, widths=(32, 64, 112, 128))
     from monai.networks.nets import SwinUNETR
@@ -45,15 +59,34 @@ def build_student(name: Student, *, classes: int = 14, merging: Merging = "v2") 
     return SwinUNETR(1, classes, feature_size=_FEATURE_SIZE[name], downsample=downsample, use_flash_attention=True)
 
 
+def _build_monai(name: str, classes: int, arguments: dict[str, Any]) -> nn.Module:
+    """A network of MONAI; one that knows its dimensions by ``spatial_dims`` is made for three."""
+    from monai.networks import nets
+
+    kind = getattr(nets, name, None)
+    if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
+        raise ValueError(f"monai.networks.nets has no network {name!r}")
+    given: dict[str, Any] = {"in_channels": 1, "out_channels": classes}
+    if "spatial_dims" in inspect.signature(kind).parameters:
+        given["spatial_dims"] = 3
+    try:
+        return kind(**given, **arguments)  # a recipe that gives one of ours too is refused with the others
+    except (TypeError, ValueError, AssertionError, ArithmeticError) as error:  # MONAI checks little: 0 heads are a division by zero
+        raise ValueError(f"monai's {name} does not take these arguments: {' '.join(str(error).split())}") from error
+
+
 def save_student(path: Path, student: nn.Module, metadata: Mapping[str, str]) -> None:
-    """Write weights as safetensors with string metadata (student, classes, merging, training facts) and a probe.
+    """Write weights as safetensors with string metadata (student, arguments, classes, merging, training facts) and a probe.
 
     The probe is a few logits for a fixed input: whoever loads the weights into a network that computes something else finds out.
     """
     from safetensors.torch import save_file
 
     state = {key: value.detach().contiguous().cpu() for key, value in student.state_dict().items()}
-    save_file(state, path, metadata={**metadata, "probe": json.dumps(_probe(student))})
+    probe = {"probe": json.dumps(_probe(student))} if metadata.get("student") in STUDENTS else {}  # others take only their own sizes
+    partial = path.with_name(path.name + ".partial")
+    save_file(state, partial, metadata={**metadata, **probe})
+    partial.replace(path)
 
 
 def load_student(path: Path) -> tuple[nn.Module, dict[str, str]]:
@@ -69,14 +102,15 @@ def load_student(path: Path) -> tuple[nn.Module, dict[str, str]]:
         metadata = dict(file.metadata() or {})
         state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  safe_open has no __iter__
     name, merging = metadata.get("student"), metadata.get("merging")
-    if name not in STUDENTS:
-        raise ValueError(f"the checkpoint's metadata names the student {name!r}, expected one of {', '.join(STUDENTS)}")
+    if name is None or not (name in STUDENTS or name.startswith(_MONAI)):
+        raise ValueError(f"the checkpoint's metadata names the student {name!r}, expected one of {', '.join(STUDENTS)}, or {_MONAI}NAME")
     if name in _FEATURE_SIZE and merging not in MERGING_ORDERS:
         raise ValueError(
             f"the checkpoint's metadata names the patch merging {merging!r}, expected one of {', '.join(MERGING_ORDERS)}: "
             "MONAI up to 1.4 trains legacy, from 1.5 on v2, and the weights fit both"
         )
-    options = {"merging": merging} if name in _FEATURE_SIZE else {}
+    options: dict[str, Any] = {"merging": merging} if name in _FEATURE_SIZE else {}
+    options["arguments"] = json.loads(metadata.get("arguments", "{}"))
     student = build_student(name, classes=int(metadata.get("classes", "14")), **options)
     try:
         student.load_state_dict(state, strict=True)

@@ -83,4 +83,30 @@ def _with_int8_convolutions(program: torch.export.ExportedProgram, job: Job) -> 
         quantizer = XNNPACKQuantizer().set_operator_type(torch.ops.aten.conv2d.default, config).set_filter_function(allowed)
         prepared = prepare_pt2e(program.module(), quantizer)
         prepared(*program.example_inputs[0])
-        return torch.export.export(convert_pt2e(prepared), program.example_inputs[0])
+        return torch.export.export(_with_layouts(convert_pt2e(prepared)), program.example_inputs[0])
+
+
+def _with_layouts(module: torch.fx.GraphModule) -> torch.fx.GraphModule:
+    """Say where data changes its layout: to XNNPACK's, channels last, before a range is taken, and back before a reshape.
+
+    Where it is left to the delegate, ExecuTorch 1.5 makes the first copy not there but at the earliest operator that it reaches going back
+    from there: layers between then meet data in two layouts, and the program fails, at the latest when it runs. The second copy is part of
+    a reshape anyway, but as a clone, which XNNPACK does not take. Lowering drops a copy of what already is in its layout.
+    """
+    graph, operators = module.graph, torch.ops.aten
+
+    def copied(x: torch.fx.Node, reader: torch.fx.Node, layout: torch.memory_format) -> torch.fx.Node:
+        with graph.inserting_before(reader):
+            return graph.call_function(operators._to_copy.default, (x,), {"memory_format": layout})
+
+    for reshape in graph.find_nodes(op="call_function", target=operators.reshape.default):
+        (x,) = reshape.all_input_nodes
+        if x.meta["val"].dim() == 4:
+            reshape.replace_input_with(x, copied(x, reshape, torch.contiguous_format))
+    for bounds in graph.find_nodes(op="call_function", target=torch.ops.quantized_decomposed.choose_qparams.tensor):
+        (x,) = bounds.all_input_nodes
+        copy = copied(x, bounds, torch.channels_last)
+        for reader in (bounds, *(user for bound in bounds.users for user in bound.users)):
+            reader.replace_input_with(x, copy)
+    module.recompile()
+    return module

@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 import json
-import logging
 import struct
-import warnings
 
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
-logging.getLogger("coremltools").setLevel(logging.CRITICAL)
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    ct = pytest.importorskip("coremltools")
-    from coremltools.converters import mil
-    from coremltools.proto import Model_pb2
+from autosam_edge_test_mil import MODEL, WEIGHTS, bits, build, mb
+from coremltools.proto import Model_pb2
 
 from autosam_edge.errors import ExportError
 from autosam_edge_export.mil import Interpreter, read_package
 from autosam_edge_export.mil.package import unpack_bits
 
-mb = mil.Builder
-MODEL, WEIGHTS = "Data/com.apple.CoreML/model.mlmodel", "Data/com.apple.CoreML/weights/weight.bin"
 RANDOM = np.random.default_rng(0)
 SINGLE = RANDOM.normal(size=(3, 5)).astype(np.float32)
 HALF = RANDOM.normal(size=(3, 5)).astype(np.float16)
@@ -36,7 +28,6 @@ TABLE = RANDOM.normal(size=64).astype(np.float32)
 def files(tmp_path_factory):
     """Adds four constants to its input: single, half, eight bits and six bits."""
 
-    @mb.program(input_specs=[mb.TensorSpec((3, 5))], opset_version=ct.target.iOS17)
     def program(x):
         eight = mb.constexpr_affine_dequantize(quantized_data=EIGHT, zero_point=np.int8(0), scale=np.float32(0.5), axis=np.int32(0))
         six = mb.constexpr_lut_to_dense(indices=PACKED, lut=TABLE, shape=np.uint32([3, 5]))
@@ -44,14 +35,7 @@ def files(tmp_path_factory):
             x = mb.add(x=x, y=constant)
         return x
 
-    folder = tmp_path_factory.mktemp("mil") / "model.mlpackage"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        options = {"minimum_deployment_target": ct.target.iOS17, "compute_precision": ct.precision.FLOAT32, "skip_model_load": True}
-        model = ct.convert(program, convert_to="mlprogram", pass_pipeline=ct.PassPipeline.EMPTY, **options)
-        model.user_defined_metadata["license"] = "none"
-        model.save(str(folder))
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return build(program, (3, 5), tmp_path_factory.mktemp("mil"))
 
 
 def test_constants_are_read_as_they_are_stored(files):
@@ -208,8 +192,7 @@ def test_the_manifest_says_where_the_model_is(files):
 def test_values_of_a_few_bits_are_packed_from_the_least_significant_on(width):
     """Whatever is left over; too few bytes are refused."""
     expected = RANDOM.integers(0, 2**width, 13)
-    whole = sum(int(value) << (i * width) for i, value in enumerate(expected))
-    packed = np.frombuffer(whole.to_bytes((13 * width + 7) // 8, "little"), dtype=np.uint8)
+    packed = bits(expected, width)
     np.testing.assert_array_equal(unpack_bits(packed, width, 13), expected)
     with pytest.raises(ExportError, match="AE-EXPORT-009: .*do not hold"):
         unpack_bits(packed[:-1], width, 13)

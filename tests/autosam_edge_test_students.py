@@ -1,0 +1,40 @@
+"""Students for the export's tests: small, quickly converted, with the job of an export around them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("onnx")
+from autosam_edge_export.export import input_contract
+from autosam_edge_export.job import Job
+from autosam_edge_training.convnet import PocketNet
+from autosam_edge_training.device_form import TorchEngine
+
+METADATA = {"model": "small", "license": "none", "intended_use": "tests"}
+
+
+def small_student(name="pocketnet", classes=14, arguments=None):
+    """Stands for :func:`~autosam_edge_training.students.build_student`, whatever student the name says."""
+    return PocketNet(classes=classes, widths=(8, 8, 8))
+
+
+def job_of(student, patch):
+    """Its export with a patch of (D, H, W) and three organs; nothing to calibrate on."""
+    return Job(student, input_contract(patch, 0.25), ["a", "b", "c"], METADATA, list, lambda line: None)
+
+
+def random_tile(patch):
+    """HU inside and outside of the window, (D, H, W)."""
+    return np.random.default_rng(0).uniform(-200, 300, patch).astype(np.float32)
+
+
+def logits_in_torch(student, tile):
+    """What every artifact is held against, (C, D, H, W)."""
+    return TorchEngine(student, (-125.0, 275.0)).run(tile)
+
+
+def spread(found, expected):
+    """Root mean square difference as a share of the expected logits' own spread."""
+    return float(np.sqrt(np.mean((found - expected) ** 2)) / expected.std())

@@ -1,0 +1,15 @@
+"""What every test of the interpreter has around it."""
+
+from __future__ import annotations
+
+import gc
+
+import pytest
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _frozen():
+    """A conversion ends with a collection of garbage; what is alive already need not be looked at each time."""
+    gc.freeze()
+    yield
+    gc.unfreeze()

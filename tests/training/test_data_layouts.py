@@ -1,0 +1,181 @@
+"""Data sets are found as they are shipped, with their splits, and labels go by name."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+
+pytest.importorskip("scipy")
+from autosam_edge_test_datasets import AMOS_OWN_NAMES, code_of, write_amos, write_btcv
+
+from autosam_edge.errors import InputError
+from autosam_edge.labels import BTCV_LABELS
+from autosam_edge_training.data import AMOS_INTENSITY, AMOS_NAMES, BTCV_INTENSITY, BTCV_NAMES, BTCV_VALIDATION, LAYOUTS
+
+SWINUNETR_NAMES = ["background", "spleen", "rkid", "lkid", "gall", "eso", "liver", "sto", "aorta", "IVC", "veins", "pancreas", "rad", "lad"]
+
+
+def names(listing):
+    return {split: [pair.name for pair in pairs] for split, pairs in listing.splits.items()}
+
+
+def write_json(folder, **content):
+    (folder / "dataset.json").write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    ("images", "labels"), [("imagesTr", "labelsTr"), ("Training/img", "Training/label"), ("RawData/Training/img", "RawData/Training/label")]
+)
+def test_btcv_is_found_in_each_layout(images, labels, tmp_path):
+    """As Synapse ships it and in Decathlon's folders: the case number decides the split."""
+    listing = LAYOUTS["btcv"](write_btcv(tmp_path, images=images, labels=labels))
+    assert names(listing) == {"training": ["0001", "0002"], "validation": [BTCV_VALIDATION[0]], "test": ["0035"]}
+    assert listing.labels == BTCV_NAMES == ("background", *(label.name for label in BTCV_LABELS))
+    assert listing.intensity == BTCV_INTENSITY
+    (warning,) = listing.warnings
+    assert "26 are not here: 0003" in warning
+
+
+def test_other_files_are_no_cases(tmp_path):
+    """What macOS leaves behind, and notes."""
+    write_btcv(tmp_path)
+    (tmp_path / "imagesTr" / "._img0003.nii.gz").write_bytes(b"x")
+    (tmp_path / "imagesTr" / "README.txt").write_text("x")
+    assert len(LAYOUTS["btcv"](tmp_path).splits["training"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("break_it", "code"),
+    [
+        (lambda folder: (folder / "labelsTr").rename(folder / "labels"), "AE-DATA-001"),
+        (lambda folder: (folder / "imagesTr" / "img0001.nii.gz").rename(folder / "imagesTr" / "first.nii.gz"), "AE-DATA-001"),
+        (lambda folder: write_btcv(folder, ["0061"]), "AE-DATA-001"),
+        (lambda folder: (folder / "imagesTr" / "img0001.nii").write_bytes(b""), "AE-DATA-001"),
+        (lambda folder: (folder / "labelsTr" / "label0002.nii.gz").unlink(), "AE-DATA-002"),
+        (lambda folder: (folder / "imagesTr" / "img0002.nii.gz").unlink(), "AE-DATA-002"),
+    ],
+    ids=["no folder", "no number", "no such case", "a case twice", "no label", "no image"],
+)
+def test_a_btcv_that_is_not_whole_is_refused(break_it, code, tmp_path):
+    """A folder or a number that is not BTCV's, an image or a label alone."""
+    break_it(write_btcv(tmp_path))
+    with pytest.raises(InputError) as caught:
+        LAYOUTS["btcv"](tmp_path)
+    assert code_of(caught) == code
+
+
+def test_a_label_table_beside_the_images_must_say_the_same(tmp_path):
+    """SwinUNETR's short names are the same organs; organs in another order are refused."""
+    write_btcv(tmp_path)
+    write_json(tmp_path, labels={str(value): name for value, name in enumerate(SWINUNETR_NAMES)})
+    LAYOUTS["btcv"](tmp_path)
+    other = [SWINUNETR_NAMES[0], *sorted(SWINUNETR_NAMES[1:])]
+    write_json(tmp_path, labels={str(value): name for value, name in enumerate(other)})
+    with pytest.raises(InputError, match="label 1 is IVC, expected spleen") as caught:
+        LAYOUTS["btcv"](tmp_path)
+    assert code_of(caught) == "AE-DATA-009"
+    write_json(tmp_path, labels={"0": "background", "1": "spleen"})
+    with pytest.raises(InputError, match="2 labels, expected 14"):
+        LAYOUTS["btcv"](tmp_path)
+
+
+@pytest.mark.parametrize("below", ["", "amos22"])
+def test_amos_keeps_its_ct_cases(below, tmp_path):
+    """Numbers from 500 on are MRI; imagesTr trains and imagesVa tests; its table, "arota" and "postcava" included, is ours by name."""
+    write_amos(tmp_path / below)
+    listing = LAYOUTS["amos"](tmp_path)
+    assert names(listing) == {"training": ["amos_0001", "amos_0004"], "validation": [], "test": ["amos_0008"]}
+    assert listing.labels == AMOS_NAMES
+    assert len(AMOS_NAMES) == 16
+    assert AMOS_NAMES[AMOS_OWN_NAMES.index("postcava")] == "inferior_vena_cava"
+    assert AMOS_NAMES[AMOS_OWN_NAMES.index("bladder")] == "urinary_bladder"
+    assert listing.intensity == AMOS_INTENSITY
+    assert "200 CT cases in imagesTr; 2 are here" in listing.warnings[0]
+    assert "100 CT cases in imagesVa; 1 are here" in listing.warnings[1]
+
+
+def test_amos_cases_that_its_own_list_names_are_missed_by_name(tmp_path):
+    """A download that stopped halfway says what is missing; MRI cases are not missed."""
+    write_amos(tmp_path)
+    for part in ("images", "labels"):
+        for name in ("amos_0004", "amos_0507"):
+            (tmp_path / f"{part}Tr" / f"{name}.nii.gz").unlink()
+    assert "dataset.json amos_0004 are missing" in LAYOUTS["amos"](tmp_path).warnings[0]
+
+
+def test_amos_shares_organs_with_btcv_by_name_not_by_number():
+    """Pancreas is 10 in AMOS and 11 in BTCV."""
+    assert (AMOS_NAMES.index("pancreas"), BTCV_NAMES.index("pancreas")) == (10, 11)
+    assert len(set(AMOS_NAMES) & set(BTCV_NAMES)) == 13  # with the background
+
+
+def decathlon(folder, **changes):
+    """A Decathlon data set's list; the files are not looked at."""
+    content = {
+        "name": "Spleen of someone",
+        "modality": {"0": "CT"},
+        "labels": {"0": "background", "1": "Spleen", "2": "Right Kidney"},
+        "training": [{"image": f"./imagesTr/s_{n}.nii.gz", "label": f"./labelsTr/s_{n}.nii.gz"} for n in range(8)],
+        "test": ["./imagesTs/s_9.nii.gz", {"image": "imagesTs/s_10.nii.gz", "label": "labelsTs/s_10.nii.gz"}],
+        **changes,
+    }
+    write_json(folder, **content)
+    return LAYOUTS["decathlon"](folder)
+
+
+def test_a_decathlon_lists_itself(tmp_path):
+    """Labels get TotalSegmentator's names, test images without label are left out and counted."""
+    listing = decathlon(tmp_path)
+    assert listing.dataset == "Spleen-of-someone"
+    assert listing.labels == ("background", "spleen", "kidney_right")
+    assert names(listing)["test"] == ["s_10"]
+    assert listing.splits["training"][0].label == tmp_path / "labelsTr" / "s_0.nii.gz"
+    assert listing.warnings == ("1 test images have no label and are left out.",)
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"modality": {"0": "MRI"}}, "AE-DATA-009"),
+        ({"modality": {"0": "CT", "1": "PET"}}, "AE-DATA-009"),
+        ({"labels": {"0": "background", "2": "spleen"}}, "AE-DATA-006"),
+        ({"labels": {"0": "background", "1": "left kidney", "2": "kidney_left"}}, "AE-DATA-006"),
+        ({"training": ["imagesTr/s_1.nii.gz"]}, "AE-DATA-006"),
+        ({"training": [{"image": "../s_1.nii.gz", "label": "s_1.nii.gz"}]}, "AE-DATA-006"),
+        ({"training": [{"image": "/s_1.nii.gz", "label": "s_1.nii.gz"}]}, "AE-DATA-006"),
+        ({"training": 3}, "AE-DATA-006"),
+    ],
+)
+def test_a_decathlon_that_cannot_be_used_is_refused(changes, code, tmp_path):
+    """Not CT, gaps in the numbers, no label, paths that lead out."""
+    with pytest.raises(InputError) as caught:
+        decathlon(tmp_path, **changes)
+    assert code_of(caught) == code
+
+
+def test_a_decathlon_without_its_list_is_refused(tmp_path):
+    """There is nothing else to go by."""
+    with pytest.raises(InputError) as caught:
+        LAYOUTS["decathlon"](tmp_path)
+    assert code_of(caught) == "AE-INPUT-010"
+
+
+def test_the_same_cases_are_held_out_whatever_the_order(tmp_path):
+    """The rule looks at names alone; a case that is missing does not change the rank of the others."""
+    listing = decathlon(tmp_path)
+    held = names(listing.hold_out(3))
+    assert len(held["validation"]) == 3
+    assert sorted(held["training"] + held["validation"]) == names(listing)["training"]
+    turned = dataclasses.replace(listing, splits={**listing.splits, "training": listing.splits["training"][::-1]})
+    assert set(names(turned.hold_out(3))["validation"]) == set(held["validation"])
+    fewer = tuple(pair for pair in listing.splits["training"] if pair.name != held["training"][0])
+    assert names(dataclasses.replace(listing, splits={**listing.splits, "training": fewer}).hold_out(3))["validation"] == held["validation"]
+
+
+def test_something_is_left_to_train_on(tmp_path):
+    """Holding all cases out is refused."""
+    with pytest.raises(InputError) as caught:
+        decathlon(tmp_path).hold_out(8)
+    assert code_of(caught) == "AE-DATA-005"

@@ -1,0 +1,241 @@
+"""Equation 2: all truth is a student alone, no truth is the teacher alone, and a teacher may be asked beforehand."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("monai")
+from autosam_edge_test_recipes import (
+    PLAIN,
+    changed,
+    distill_config,
+    losses,
+    prepare_boxes,
+    reports,
+    same_weights,
+    student_config,
+    weights_of,
+    write_recipe,
+)
+
+from autosam_edge.errors import TrainingError
+from autosam_edge_training import distill, train_student
+from autosam_edge_training.config import parse_config, read_config
+from autosam_edge_training.data import AMOS_INTENSITY, Prepared
+from autosam_edge_training.distill import Config, train
+from autosam_edge_training.losses import distillation
+from autosam_edge_training.models.autosam.sam_checkpoint import file_sha256
+from autosam_edge_training.sampling import Sampler, Sampling
+from autosam_edge_training.schedule import Schedule
+from autosam_edge_training.teachers import keep_probabilities, open_network
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+WHOLE = Sampling(patch=(32, 32, 32), **PLAIN)  # always the whole case, as it is
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+def test_all_truth_is_a_student_without_a_teacher(ema, cubes, taught, tmp_path):
+    """Lambda 1 gives the weights of ``train student`` with the same seed and schedule, bit for bit, dropout and changes included."""
+    distilled = train(distill_config(weight=1.0, ema=ema), cubes, tmp_path / "a", teacher=taught)
+    alone = train_student.train(student_config(ema=ema), cubes, tmp_path / "b")
+    assert same_weights(distilled, alone)
+    assert losses(tmp_path / "a") == losses(tmp_path / "b")
+
+
+def test_no_truth_does_not_look_at_it(cubes, taught, tmp_path):
+    """Lambda 0: with liver and spleen exchanged in the truth the weights are the same, bit for bit; with lambda 0.5 they are not."""
+    swapped = prepare_boxes(tmp_path / "swapped", swapped=True)
+    for weight, same in ((0.0, True), (0.5, False)):
+        config = distill_config(weight=weight, sampling=WHOLE)
+        runs = [train(config, data, tmp_path / f"{weight}{n}", teacher=taught) for n, data in enumerate((cubes, swapped))]
+        assert same_weights(*runs) is same
+        assert reports(runs[0].parent)[0]["loss_truth"] != reports(runs[1].parent)[0]["loss_truth"]
+
+
+@pytest.mark.parametrize(("weight", "mse_weight"), [(0.0, 1.0), (0.2, 1.0), (0.5, 10.0), (1.0, 3.0)])
+def test_the_loss_is_equation_2(weight, mse_weight, cubes, taught, tmp_path):
+    """Of the two parts that are reported, in every line."""
+    train(distill_config(weight=weight, mse_weight=mse_weight), cubes, tmp_path / "run", teacher=taught)
+    for line in reports(tmp_path / "run"):
+        assert line["loss"] == pytest.approx(weight * line["loss_truth"] + (1 - weight) * mse_weight * line["loss_teacher"], rel=1e-6)
+
+
+def test_the_first_step_by_hand(cubes, taught, tmp_path):
+    """The teacher's part of the first loss is the distance of a fresh student's probabilities from the teacher's on the first patch."""
+    config = changed(distill_config(weight=0.3, arguments={"channels": [4, 8], "strides": [2], "norm": "instance"}), "schedule", steps=1)
+    train(config, cubes, tmp_path / "run", teacher=taught)
+    (line,) = reports(tmp_path / "run")
+    image = Sampler(Prepared.read(cubes).cases("training"), config.sampling, seed=0).patch(0).image
+    torch.manual_seed(0)
+    student = train_student.start_student(config.student, config.arguments, 3, None).train()
+    with torch.no_grad():
+        answer = open_network(taught)[0](image).softmax(dim=1)
+        expected = ((student(image).softmax(dim=1) - answer) ** 2).sum(dim=1).mean()
+    assert line["loss_teacher"] == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_an_element_mean_is_smaller_by_the_number_of_classes(cubes, taught, tmp_path):
+    """Three classes: a third, at the first step."""
+    for reduction in ("voxel", "element"):
+        train(distill_config(reduction=reduction), cubes, tmp_path / reduction, teacher=taught)
+    voxel, element = (reports(tmp_path / reduction)[0]["loss_teacher"] for reduction in ("voxel", "element"))
+    assert voxel == pytest.approx(3 * element, rel=1e-5)
+
+
+def test_the_teacher_alone_teaches(cubes, taught, tmp_path):
+    """Without any truth the student comes near its teacher: the distance falls to less than a quarter, the liver is found."""
+    schedule = Schedule(steps=50, lr=3e-2, warmup=0.1, decay="cosine")
+    arguments = {"channels": [4, 8], "strides": [2], "norm": "instance"}
+    config = distill_config(weight=0.0, ema=0.0, schedule=schedule, sampling=WHOLE, arguments=arguments, validate_every=50)
+    train(config, cubes, tmp_path / "run", teacher=taught)
+    lines = reports(tmp_path / "run")
+    assert lines[-1]["loss_teacher"] < lines[0]["loss_teacher"] / 4
+    taught_dice = json.loads((taught.parent / "metrics.jsonl").read_text().splitlines()[-1])["dice"]
+    assert lines[-1]["dice"][0] == pytest.approx(taught_dice[0], abs=0.15)
+
+
+@pytest.fixture(scope="module")
+def kept(cubes, taught, tmp_path_factory):
+    """The teacher's answers for the whole of both cases, one window each."""
+    return keep_probabilities(taught, Prepared.read(cubes), tmp_path_factory.mktemp("kept") / "kept", patch=(32, 32, 32))
+
+
+def test_kept_answers_are_those_of_the_teacher(cubes, taught, kept):
+    """Of a patch that is the whole case, unchanged: within 1/510 as kept, and as the student gets them within the rounding of the sum."""
+    prepared = Prepared.read(cubes)
+    stored = {name: np.load(kept / f"{name}.npy") for name in prepared.split["training"]}
+    sampler = Sampler(prepared.cases("training"), WHOLE, seed=0, teacher=stored)
+    network, _ = open_network(taught)
+    for number in range(2):
+        patch = sampler.patch(number)
+        with torch.no_grad():
+            online = network(patch.image).softmax(dim=1)
+        distances = [(torch.from_numpy(array / 255.0)[None] - online).abs().max().item() for array in stored.values()]
+        assert min(distances) <= 1 / 510 + 1e-6 < max(distances)  # one of the two cases is this patch's
+        # Three shares, each off by 1/510 at most, do not sum to 1 by 3/510 at most; dividing by the sum spreads that.
+        assert (patch.teacher - online).abs().max() <= (1 + 3) / 510
+        assert torch.allclose(patch.teacher.sum(dim=1), torch.ones(()), atol=1e-6)
+
+
+def test_kept_answers_teach_as_the_teacher_does(cubes, taught, kept, tmp_path):
+    """Without changes of the patches the losses of a whole run are the same to the rounding of what was kept."""
+    config = distill_config(weight=0.2, sampling=WHOLE)
+    train(config, cubes, tmp_path / "online", teacher=taught)
+    weights = train(config, cubes, tmp_path / "kept", teacher=taught, kept=kept)
+    online, beforehand = reports(tmp_path / "online"), reports(tmp_path / "kept")
+    for a, b in zip(online, beforehand, strict=True):
+        assert a["loss_truth"] == pytest.approx(b["loss_truth"], rel=1e-3)
+        assert a["loss_teacher"] == pytest.approx(b["loss_teacher"], rel=1e-2)
+        assert a["loss_teacher"] != b["loss_teacher"]
+    assert weights_of(weights)[1]["teacher"] == "kept"
+
+
+def test_a_run_does_not_change_from_kept_to_online(cubes, taught, kept, tmp_path):
+    """The two are not the same signal."""
+    train(distill_config(sampling=WHOLE), cubes, tmp_path / "run", teacher=taught, kept=kept)
+    with pytest.raises(TrainingError, match="AE-TRAIN-002.*differs in teacher\\."):
+        train(distill_config(sampling=WHOLE), cubes, tmp_path / "run", teacher=taught)
+
+
+def test_kept_answers_turn_with_the_patch(cubes, taught, kept):
+    """Flipped and rotated, a kept answer is still that of the turned image's place: distances to the truth stay the same."""
+    prepared = Prepared.read(cubes)
+    stored = {name: np.load(kept / f"{name}.npy") for name in prepared.split["training"]}
+    turned = Sampler(prepared.cases("training"), Sampling(patch=(32, 32, 32), flip=1.0, rotate=1.0, scale=0.0), seed=5, teacher=stored)
+    plain = Sampler(prepared.cases("training"), WHOLE, seed=5, teacher=stored)
+    for number in range(4):
+        a, b = (sampler.patch(number) for sampler in (plain, turned))
+        assert not torch.equal(a.occupancy, b.occupancy)
+        assert ((a.teacher - a.occupancy) ** 2).sum().item() == pytest.approx(((b.teacher - b.occupancy) ** 2).sum().item(), rel=1e-5)
+
+
+def test_autosam_teaches_and_the_file_says_who(cubes, autosam_teacher, tmp_path):
+    """An AutoSAM teacher whose file holds everything; the student's file has its hash, lambda and recipe."""
+    config = distill_config(weight=0.8)
+    weights = train(config, cubes, tmp_path / "run", teacher=autosam_teacher)
+    facts = weights_of(weights)[1]
+    assert (facts["teacher"], facts["lambda"], facts["student"]) == ("online", "0.8", "monai:UNet")
+    assert facts["teacher_sha256"] == file_sha256(autosam_teacher)
+    assert parse_config(Config, json.loads(facts["config"])) == config
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["teacher_sha256"] == facts["teacher_sha256"]
+
+
+def test_the_teacher_is_not_touched(cubes, taught, tmp_path, monkeypatch):
+    """It answers in eval mode and without gradients, and its weights stay."""
+    opened = []
+
+    def open_guide(*arguments):
+        opened.append(distill_open(*arguments))
+        return opened[-1]
+
+    distill_open = distill.open_guide
+    monkeypatch.setattr(distill, "open_guide", open_guide)
+    train(distill_config(), cubes, tmp_path / "run", teacher=taught)
+    (guide,) = opened
+    assert not guide.training
+    assert all(p.grad is None for p in guide.parameters())
+    assert all(torch.equal(tensor, weights_of(taught)[0][name]) for name, tensor in guide.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("other", "named"),
+    [
+        ({"names": ("background", "spleen", "liver")}, "labels"),
+        ({"spacing_mm": (3.0, 4.0, 4.0)}, "spacing_mm"),
+        ({"intensity": AMOS_INTENSITY}, "intensity"),
+    ],
+)
+def test_a_teacher_of_other_data_is_refused(other, named, taught, tmp_path):
+    """Other labels, another grid, another window; the folder is not made."""
+    data = prepare_boxes(tmp_path, **other)
+    with pytest.raises(TrainingError) as caught:
+        train(distill_config(), data, tmp_path / "run", teacher=taught)
+    assert caught.value.code == "AE-TRAIN-008"
+    assert f"the teacher was trained on data with other {named}." == caught.value.message
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"no network", None])
+def test_what_is_no_network_is_refused(content, cubes, tmp_path):
+    """Nothing, something else, no such file; the folder is not made."""
+    if content is not None:
+        (tmp_path / "teacher.safetensors").write_bytes(content)
+    with pytest.raises(TrainingError) as caught:
+        train(distill_config(), cubes, tmp_path / "run", teacher=tmp_path / "teacher.safetensors")
+    assert caught.value.code == ("AE-TRAIN-010" if content is None else "AE-TRAIN-007")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_gradient_that_is_no_number_stops_the_run(cubes, taught, tmp_path, monkeypatch):
+    """AE-TRAIN-006, as in the other recipes."""
+    monkeypatch.setattr(distill, "distillation", lambda *given, **named: distillation(*given, **named) * float("nan"))
+    with pytest.raises(TrainingError, match="AE-TRAIN-006.*step 0"):
+        train(distill_config(), cubes, tmp_path / "run", teacher=taught)
+    assert not (tmp_path / "run" / "checkpoint.pt").exists()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"weight": 1.1}, {"weight": -0.1}, {"mse_weight": 0.0}, {"ema": 1.0}, {"report_every": 0}, {"validate_every": 0}, {"seed": -1}],
+)
+def test_wrong_values_are_errors(changes, tmp_path):
+    """Each by its name."""
+    with pytest.raises(ValueError, match=next(iter(changes))):
+        replace(distill_config(), **changes)
+
+
+def test_as_a_module_it_takes_the_same_options(cubes, taught, kept, tmp_path, monkeypatch, capsys):
+    """What ``torchrun`` starts: the weights' path on stdout, lambda from the command line."""
+    config = distill_config(sampling=WHOLE)
+    assert read_config(Config, write_recipe(config, tmp_path / "r.yaml")) == config
+    places = ["--config", tmp_path / "r.yaml", "--data", cubes, "-o", tmp_path / "run", "--teacher", taught, "--kept", kept]
+    monkeypatch.setattr(sys, "argv", ["distill", *map(str, places), "--lambda", "0.8"])
+    distill.main()
+    assert capsys.readouterr().out == f"{tmp_path / 'run' / 'student.safetensors'}\n"
+    assert weights_of(tmp_path / "run" / "student.safetensors")[1]["lambda"] == "0.8"

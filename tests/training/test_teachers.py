@@ -1,0 +1,208 @@
+"""Any trained network opens, and kept answers belong to one teacher and one data set."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("monai")
+from autosam_edge_test_recipes import prepare_boxes, weights_of
+from safetensors.torch import save_file
+
+from autosam_edge.errors import OutputError, TrainingError
+from autosam_edge_training.data import Case, Prepared
+from autosam_edge_training.models.autosam import trainable_parameters
+from autosam_edge_training.models.autosam.sam_checkpoint import file_sha256
+from autosam_edge_training.teachers import keep_probabilities, kept_probabilities, open_network, probabilities, require_same_input
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+CPU = torch.device("cpu")
+
+
+def test_a_student_opens(taught):
+    """In eval mode, with the logits of the weights in its file."""
+    network, facts = open_network(taught)
+    assert facts["student"] == "monai:UNet"
+    assert not network.training
+    assert all(torch.equal(tensor, weights_of(taught)[0][name]) for name, tensor in network.state_dict().items())
+
+
+def test_an_autosam_teacher_opens(autosam_teacher):
+    """In eval mode, and what learned is still marked so: its size is counted by that."""
+    network, facts = open_network(autosam_teacher)
+    assert facts["kind"] == "autosam-teacher"
+    assert not network.training
+    assert 0 < len(trainable_parameters(network)) < len(list(network.parameters()))
+
+
+@pytest.mark.parametrize("fault", ["absent", "a folder", "noise", "cut", "no metadata", "another student's weights"])
+def test_a_file_without_a_network_is_refused(fault, taught, tmp_path):
+    """AE-TRAIN-007 with the file's name."""
+    path = tmp_path / "n.safetensors"
+    state, facts = weights_of(taught)
+    if fault == "a folder":
+        path.mkdir()
+    elif fault in ("noise", "cut"):
+        path.write_bytes(b"noise" * 99 if fault == "noise" else taught.read_bytes()[:-50])
+    elif fault != "absent":
+        facts = {**facts, "arguments": json.dumps({"channels": [8, 8], "strides": [2]})} if "student" in fault else None
+        save_file(state, path, metadata=facts)
+    with pytest.raises(TrainingError) as caught:
+        open_network(path)
+    assert caught.value.code == "AE-TRAIN-007"
+    assert "n.safetensors" in caught.value.message
+
+
+def test_a_damaged_teacher_keeps_its_own_error(autosam_teacher, tmp_path):
+    """What the teacher's reader says is not covered up."""
+    state, facts = weights_of(autosam_teacher)
+    state.popitem()
+    save_file(state, tmp_path / "t.safetensors", metadata=facts)
+    with pytest.raises(TrainingError) as caught:
+        open_network(tmp_path / "t.safetensors")
+    assert caught.value.code == "AE-TRAIN-015"
+
+
+def test_all_that_differs_is_named(taught, tmp_path):
+    """The same data fit; others do not; a file that tells nothing fits nothing."""
+    facts = weights_of(taught)[1]
+    prepared = Prepared.read(prepare_boxes(tmp_path, names=("background", "a", "b"), spacing_mm=(4.0, 4.0, 4.0)))
+    with pytest.raises(TrainingError, match=r"^AE-TRAIN-008: it was trained on data with other labels, spacing_mm\. "):
+        require_same_input(facts, prepared, "it")
+    with pytest.raises(TrainingError, match="labels, spacing_mm, intensity"):
+        require_same_input({}, prepared, "it")
+
+
+def test_the_same_data_fit(taught, cubes):
+    """Nothing is raised for what the network was trained on."""
+    require_same_input(weights_of(taught)[1], Prepared.read(cubes), "it")
+
+
+@pytest.fixture
+def constant():
+    """A network whose softmax is 0.1, 0.3 and 0.6 everywhere, and the tiles that it saw."""
+    seen = []
+
+    def network(tile):
+        seen.append(tile)
+        logits = torch.tensor([0.1, 0.3, 0.6]).log().reshape(1, 3, 1, 1, 1)
+        return logits.expand(len(tile), 3, *tile.shape[2:])
+
+    network.seen = seen
+    return network
+
+
+def test_answers_are_rounded_to_255(constant, cubes):
+    """0.1, 0.3 and 0.6 are 25.5, 76.5 and 153, each to a whole number beside it, in every voxel, however the windows overlap."""
+    case = Prepared.read(cubes).cases("training")[0]
+    found = probabilities(constant, case, (16, 16, 16), overlap=0.5, device=CPU)
+    assert found.shape == (3, 32, 32, 32)
+    assert found.dtype == np.uint8
+    assert len(constant.seen) == 27
+    for channel, value in zip(found, (25.5, 76.5, 153.0), strict=True):
+        assert np.abs(channel - value).max() <= 0.5
+
+
+def test_the_teacher_sees_normalized_images_and_air_beyond_them(constant, cubes):
+    """A window that is larger than the case is filled with the value of air, which is 0 in BTCV's window."""
+    case = Prepared.read(cubes).cases("training")[0]
+    small = Case("small", case.image[:8].copy(), case.target[:8].copy(), 3, case.intensity)
+    found = probabilities(constant, small, (16, 32, 32), overlap=0.5, device=CPU)
+    assert found.shape == (3, 8, 32, 32)
+    (tile,) = constant.seen
+    inside = torch.from_numpy(small.patch((slice(None),) * 3)[0])
+    assert torch.equal(tile[0, 0, 4:12], inside)
+    assert not tile[0, 0, :4].any()
+    assert not tile[0, 0, 12:].any()
+
+
+@pytest.fixture(scope="module")
+def kept(cubes, taught, tmp_path_factory):
+    """What a teacher said; not to be changed."""
+    return keep_probabilities(taught, Prepared.read(cubes), tmp_path_factory.mktemp("kept") / "kept", patch=(16, 16, 16))
+
+
+def test_what_is_kept_is_of_every_training_case(kept, cubes, taught):
+    """An array per case, and a record of teacher, data and windows."""
+    assert {path.name for path in kept.iterdir()} == {"teacher.json", "training0.npy", "training1.npy"}
+    record = json.loads((kept / "teacher.json").read_text())
+    assert record == {
+        "teacher_sha256": file_sha256(taught),
+        "data_sha256": Prepared.read(cubes).sha256,
+        "patch": [16, 16, 16],
+        "overlap": 0.5,
+    }
+    arrays = kept_probabilities(kept, taught, Prepared.read(cubes))
+    assert {name: array.shape for name, array in arrays.items()} == {"training0": (3, 32, 32, 32), "training1": (3, 32, 32, 32)}
+    assert all(isinstance(array, np.memmap) for array in arrays.values())
+
+
+def test_progress_is_told_and_an_occupied_folder_is_refused(kept, cubes, taught, tmp_path):
+    """One call per case; nothing that is there is overwritten."""
+    told = []
+    keep_probabilities(
+        taught, Prepared.read(cubes), tmp_path / "k", patch=(32, 32, 32), progress=lambda done, total: told.append((done, total))
+    )
+    assert told == [(1, 2), (2, 2)]
+    with pytest.raises(OutputError, match="AE-OUTPUT-002"):
+        keep_probabilities(taught, Prepared.read(cubes), kept, patch=(32, 32, 32))
+
+
+def test_a_stop_leaves_no_folder(cubes, taught, tmp_path):
+    """Half of the answers are no answers."""
+
+    def stop(done, total):
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        keep_probabilities(taught, Prepared.read(cubes), tmp_path / "k", patch=(32, 32, 32), progress=stop)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_teacher_of_other_data_is_not_asked(taught, tmp_path):
+    """AE-TRAIN-008 before any work."""
+    prepared = Prepared.read(prepare_boxes(tmp_path / "data", names=("background", "a", "b")))
+    with pytest.raises(TrainingError, match="AE-TRAIN-008"):
+        keep_probabilities(taught, prepared, tmp_path / "k", patch=(32, 32, 32))
+    assert not (tmp_path / "k").exists()
+
+
+def test_answers_of_another_teacher_or_other_data_are_refused(kept, cubes, taught, autosam_teacher, tmp_path):
+    """AE-TRAIN-009 names which of the two."""
+    with pytest.raises(TrainingError, match=r"AE-TRAIN-009.*: teacher_sha256 differ"):
+        kept_probabilities(kept, autosam_teacher, Prepared.read(cubes))
+    other = Prepared.read(prepare_boxes(tmp_path, noise_hu=5.0))
+    with pytest.raises(TrainingError, match=r"AE-TRAIN-009.*: data_sha256 differ"):
+        kept_probabilities(kept, taught, other)
+
+
+@pytest.mark.parametrize(
+    "damage", ["no folder", "no record", "record cut", "no array", "array cut", "another shape", "another type", "pickled"]
+)
+def test_damaged_answers_are_refused(damage, kept, cubes, taught, tmp_path):
+    """Whatever is missing or cut, AE-TRAIN-009; an array of objects is not unpickled."""
+    folder = tmp_path / "kept"
+    if damage != "no folder":
+        shutil.copytree(kept, folder)
+    record, array = folder / "teacher.json", folder / "training1.npy"
+    if damage == "no record":
+        record.unlink()
+    elif damage == "record cut":
+        record.write_text(record.read_text()[:20])
+    elif damage == "no array":
+        array.unlink()
+    elif damage == "array cut":
+        array.write_bytes(array.read_bytes()[:-1000])
+    elif damage == "another shape":
+        np.save(array, np.zeros((3, 32, 32, 31), np.uint8))
+    elif damage == "another type":
+        np.save(array, np.zeros((3, 32, 32, 32), np.float32))
+    elif damage == "pickled":
+        np.save(array, np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    with pytest.raises(TrainingError) as caught:
+        kept_probabilities(folder, taught, Prepared.read(cubes))
+    assert caught.value.code == "AE-TRAIN-009"

@@ -1,0 +1,45 @@
+"""Public SAM or MedSAM weights as a point predictor; the leaf that needs ``segment_anything`` and torchvision (extra ``[sam2d]``)."""
+
+from __future__ import annotations
+
+import pickle
+from typing import TYPE_CHECKING
+
+import torch
+from segment_anything import SamPredictor, sam_model_registry
+
+from autosam_edge.errors import TrainingError
+from autosam_edge_training.data.manifest import hash_file
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_KIND_BY_WIDTH = {768: "vit_b", 1024: "vit_l", 1280: "vit_h"}
+
+
+def load_predictor(path: Path, *, device: str = "cpu") -> tuple[SamPredictor, dict[str, str]]:
+    """Load a checkpoint of SAM or of a SAM that was fine-tuned whole, such as MedSAM's; its size is told by its weights.
+
+    Args:
+        path: ``sam_vit_b_01ec64.pth``, ``medsam_vit_b.pth`` or the like; read without running code from it.
+        device: Of torch.
+
+    Returns:
+        The predictor, and what is to be told of it: kind and SHA-256 of the weights.
+
+    Raises:
+        TrainingError: The file is no such checkpoint (AE-TRAIN-025).
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        kind = _KIND_BY_WIDTH[state["image_encoder.patch_embed.proj.weight"].shape[0]]
+        sam = sam_model_registry[kind](checkpoint=None)
+        sam.load_state_dict(state, strict=True)
+    except (OSError, RuntimeError, pickle.UnpicklingError, KeyError, TypeError, AttributeError, EOFError) as error:
+        raise TrainingError(
+            "AE-TRAIN-025",
+            f"{path.name} is not a checkpoint of SAM: {str(error).splitlines()[0] if str(error) else type(error).__name__}.",
+            remedy="Give a public checkpoint of SAM or MedSAM, copied whole.",
+        ) from error
+    facts = {"sam": kind, "sam_sha256": hash_file(path)}
+    return SamPredictor(sam.to(device).eval()), facts

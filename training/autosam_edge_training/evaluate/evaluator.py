@@ -1,0 +1,227 @@
+"""One evaluator for every method, on the scan's own grid: what a user gets, not what the network saw (teacher.md 5.7)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from autosam_edge.errors import InputError
+from autosam_edge.io.nifti import read_array, read_nifti
+from autosam_edge.volume import Volume
+from autosam_edge_training.data import as_labels, require_same_grid
+from autosam_edge_training.evaluate.report import report
+from autosam_edge_training.evaluate.scores import Empty, Score, score_masks
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from autosam_edge.session import Session
+    from autosam_edge_training.data import Entry, Prepared, Split
+
+Predict = Callable[[Volume], npt.NDArray[np.uint8]]
+"""A CT to labels (D, H, W) uint8 on its own grid."""
+Result = tuple[list[Score], dict[str, Any]]
+
+
+def evaluate_predictions(
+    predict: Predict,
+    prepared: Prepared,
+    split: Split,
+    *,
+    method: str,
+    names: Sequence[str] | None = None,
+    empty: Empty = "skip",
+    say: Callable[[str], None] = lambda _: None,
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
+) -> list[Score]:
+    """Score every case of a split.
+
+    Organs are matched by name: those that the method and the data set both know are scored.
+
+    Args:
+        predict: A CT on its own grid to labels (D, H, W) uint8 on the same grid.
+        prepared: The data set; the files that it was prepared from are read.
+        split: ``test``, ``validation`` or ``training``.
+        method: Name of what predicts.
+        names: Names by value of what ``predict`` returns; the data set's by default.
+        empty: What an organ is worth that the truth lacks; see :func:`~autosam_edge_training.evaluate.scores.score_masks`.
+        say: Called with one line per case.
+        progress: Called with (cases done, cases in all).
+
+    Returns:
+        A row per case and organ.
+
+    Raises:
+        InputError: The split is empty (AE-DATA-005), a file is missing (AE-DATA-002) or another one than was prepared (AE-DATA-008), no
+            organ is known to both (AE-DATA-011), or a prediction has another shape (AE-NIFTI-005) or unknown labels (AE-DATA-003).
+    """
+    entries = split_entries(prepared, split)
+    numbers = {name: value for value, name in enumerate(names or prepared.labels) if value}
+    organs = [(name, numbers[name], value) for value, name in enumerate(prepared.labels) if value and name in numbers]
+    if not organs:
+        raise InputError(
+            "AE-DATA-011",
+            f"{method} and {prepared.dataset} have no organ in common.",
+            remedy="Give a method and a data set that name their organs in the same way.",
+        )
+    scores: list[Score] = []
+    for done, entry in enumerate(entries, start=1):
+        truth, found, spacing_mm = _truth_and_prediction(entry, predict, (prepared.classes, len(names or prepared.labels)))
+        rows = [
+            Score(
+                method,
+                prepared.dataset,
+                entry.name,
+                organ,
+                **score_masks(found == number, truth == value, spacing_mm, empty=empty),
+                gt_voxels=int(np.count_nonzero(truth == value)),
+                pred_voxels=int(np.count_nonzero(found == number)),
+                spacing=spacing_mm,
+            )
+            for organ, number, value in organs
+        ]
+        scores.extend(rows)
+        scored = [row.dice for row in rows if not math.isnan(row.dice)]
+        say(f"case {entry.name}: mean Dice {np.mean(scored):.3f}" if scored else f"case {entry.name}: has none of the organs")
+        progress(done, len(entries))
+    return scores
+
+
+def _truth_and_prediction(
+    entry: Entry, predict: Predict, classes: tuple[int, int]
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], tuple[float, float, float]]:
+    """Labels of a case and what was predicted, (D, H, W) on the scan's own grid, and its spacing; ``classes`` are those of the two."""
+    entry.check()
+    volume = read_nifti(entry.image)
+    values, grid = read_array(entry.label)
+    require_same_grid(volume.grid, grid, f"image and label of case {entry.name}")
+    truth, found = as_labels(values, classes[0]), as_labels(predict(volume), classes[1])
+    if found.shape != truth.shape:
+        raise InputError(
+            "AE-NIFTI-005", f"the prediction of case {entry.name} has another shape than its image.", remedy="Predict on its grid."
+        )
+    return truth, found, grid.spacing_mm
+
+
+def split_entries(prepared: Prepared, split: Split) -> list[Entry]:
+    """The files of a split that is not empty.
+
+    Raises:
+        InputError: It is empty (AE-DATA-005), or a file is missing (AE-DATA-002).
+    """
+    entries = prepared.manifest.entries(split)
+    if not entries:
+        raise InputError("AE-DATA-005", f"the {split} split is empty.", remedy="Score another split, or prepare the data set with one.")
+    return entries
+
+
+def from_files(folder: Path, entries: Sequence[Entry], classes: int) -> Predict:
+    """Predictions of any tool: a NIfTI file per case, named by the case or by its image, on the image's grid, in the data set's numbers.
+
+    Args:
+        folder: Where the files lie.
+        entries: The cases that will be asked for.
+        classes: Labels of the data set with the background.
+
+    Raises:
+        InputError: A prediction is missing, or there are two for a case (AE-DATA-010). When called: a prediction lies on another grid
+            (AE-NIFTI-005) or holds unknown labels (AE-DATA-003).
+    """
+    files: dict[Path, Path] = {}
+    for entry in entries:
+        candidates = dict.fromkeys([f"{entry.name}.nii.gz", f"{entry.name}.nii", entry.image.name])
+        found = [folder / name for name in candidates if (folder / name).is_file()]
+        if len(found) != 1:
+            why = f"{found[0].name} and {found[1].name} are both there" if found else f"there is no {entry.name}.nii.gz"
+            raise InputError(
+                "AE-DATA-010",
+                f"no single prediction of case {entry.name}: {why}.",
+                remedy="Give one NIfTI file per case, named by the case or by its image.",
+            )
+        files[entry.image] = found[0]
+
+    def predict(volume: Volume) -> npt.NDArray[np.uint8]:
+        path = files[volume.source.files[0]]
+        labels, grid = read_array(path)
+        require_same_grid(volume.grid, grid, f"the prediction {path.name} and its image")
+        return as_labels(labels, classes)
+
+    return predict
+
+
+def evaluate_session(
+    session: Session,
+    prepared: Prepared,
+    split: Split,
+    *,
+    method: str | None = None,
+    empty: Empty = "skip",
+    say: Callable[[str], None] = lambda _: None,
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
+) -> Result:
+    """Score a bundle, or any network behind the runtime's session, as a user would run it.
+
+    Args:
+        session: Ready to run.
+        prepared: The data set.
+        split: Which cases.
+        method: Name; the model's by default.
+        empty: See :func:`evaluate_predictions`, as for the next two.
+        say: Called with one line per case.
+        progress: Called with (cases done, cases in all).
+
+    Returns:
+        The rows of ``cases.csv`` and the content of ``summary.json``.
+    """
+    model = session.bundle.manifest
+    names = [""] * (1 + max(label.value for label in model.labels))
+    for label in model.labels:
+        names[label.value] = label.name
+    scores = evaluate_predictions(
+        lambda volume: session.segment(volume).labels,
+        prepared,
+        split,
+        method=method or model.name,
+        names=names,
+        empty=empty,
+        say=say,
+        progress=progress,
+    )
+    facts = {"model": model.name, "engine": session.engine.description, "overlap": model.input.overlap}
+    return scores, report(scores, split, {**facts, "empty": empty, "manifest_sha256": prepared.manifest_sha256})
+
+
+def evaluate_folder(
+    folder: Path,
+    prepared: Prepared,
+    split: Split,
+    *,
+    method: str | None = None,
+    empty: Empty = "skip",
+    say: Callable[[str], None] = lambda _: None,
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
+) -> Result:
+    """Score the NIfTI predictions of any tool.
+
+    Args:
+        folder: A file per case, see :func:`from_files`.
+        prepared: The data set.
+        split: Which cases.
+        method: Name; the folder's by default.
+        empty: See :func:`evaluate_predictions`, as for the next two.
+        say: Called with one line per case.
+        progress: Called with (cases done, cases in all).
+
+    Returns:
+        As :func:`evaluate_session`; no engine and no overlap are known.
+    """
+    predict = from_files(folder, split_entries(prepared, split), prepared.classes)
+    method = method or folder.resolve().name
+    scores = evaluate_predictions(predict, prepared, split, method=method, empty=empty, say=say, progress=progress)
+    facts = {"model": method, "engine": None, "overlap": None}
+    return scores, report(scores, split, {**facts, "empty": empty, "manifest_sha256": prepared.manifest_sha256})

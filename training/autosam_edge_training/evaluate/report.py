@@ -1,0 +1,114 @@
+"""What a set of scores comes to, and the files that say so."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from autosam_edge.errors import OutputError
+from autosam_edge_training.evaluate.scores import METRICS, Score, as_csv
+from autosam_edge_training.machine import describe_machine
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+
+
+def summarize(scores: Sequence[Score]) -> dict[str, Any]:
+    """Mean over cases per organ, then over organs, without the background; the case-first means beside it.
+
+    Scores that were skipped count nowhere; an organ or a case without any other is left out.
+    """
+    organs: dict[str, dict[str, Any]] = {}
+    for name in dict.fromkeys(score.organ for score in scores):
+        present = [score for score in scores if score.organ == name and not math.isnan(score.dice)]
+        if present:
+            organs[name] = {metric: _mean(getattr(score, metric) for score in present) for metric in METRICS}
+            organs[name]["cases"] = len(present)
+    cases: dict[str, dict[str, Any]] = {}
+    for name in dict.fromkeys(score.case for score in scores):
+        present = [score for score in scores if score.case == name and not math.isnan(score.dice)]
+        if present:
+            cases[name] = {metric: _mean(getattr(score, metric) for score in present) for metric in METRICS}
+    return {
+        **{f"mean_{metric}": _mean(organ[metric] for organ in organs.values()) for metric in METRICS},
+        **{f"mean_{metric}_case_first": _mean(case[metric] for case in cases.values()) for metric in METRICS},
+        "organs": organs,
+        "cases": {name: case["dice"] for name, case in cases.items()},
+    }
+
+
+def _mean(values: Iterable[float]) -> float | None:
+    found = list(values)
+    return float(np.mean(found)) if found else None
+
+
+def report(scores: Sequence[Score], split: str, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of ``summary.json``.
+
+    Args:
+        scores: Of one method on one data set, not empty.
+        split: What was scored.
+        facts: What else is known of the method and the run, such as ``model``, ``engine`` and ``empty``.
+    """
+    first = scores[0]
+    return {
+        "method": first.method,
+        "dataset": first.dataset,
+        "data": f"{first.dataset} {split}",
+        **facts,
+        "machine": describe_machine(),
+        **summarize(scores),
+    }
+
+
+def as_markdown(summary: Mapping[str, Any]) -> str:
+    """The table of a summary."""
+    lines = [
+        f"# {summary['method']} on {summary['data']}",
+        "",
+        "On the scans' own grid. NSD: normalized surface Dice at a tolerance. A row is the mean over the cases that have the organ.",
+        "",
+        "| organ | Dice | NSD 1 mm | NSD 2 mm | NSD 3 mm | cases |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, organ in summary["organs"].items():
+        lines.append("| " + " | ".join([name, *(f"{organ[metric]:.3f}" for metric in METRICS), str(organ["cases"])]) + " |")
+    means = " | ".join(_bold(summary[f"mean_{metric}"]) for metric in METRICS)
+    return "\n".join([*lines, f"| **mean** | {means} | {len(summary['cases'])} |"]) + "\n"
+
+
+def _bold(value: float | None) -> str:
+    return "n/a" if value is None else f"**{value:.3f}**"
+
+
+def write_results(out: Path, scores: Sequence[Score], summary: Mapping[str, Any]) -> None:
+    """``cases.csv``, ``summary.json`` and ``summary.md``; what was in the folder under these names is replaced, and nothing else."""
+    text = json.dumps(summary, indent=1, allow_nan=False) + "\n"
+    write_texts(out, {"cases.csv": as_csv(scores), "summary.json": text, "summary.md": as_markdown(summary)})
+
+
+def write_texts(out: Path, texts: Mapping[str, str]) -> None:
+    """Write small files, each complete before it takes its name.
+
+    Raises:
+        OutputError: The folder cannot be written (AE-OUTPUT-001).
+    """
+    partial = {name: out / f".{name}.partial" for name in texts}
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for name, text in texts.items():
+            partial[name].write_text(text, encoding="utf-8")
+        for name, path in partial.items():
+            path.replace(out / name)
+    except OSError as error:
+        for path in partial.values():
+            with contextlib.suppress(OSError):  # what cannot be written may not be removable either
+                path.unlink()
+        raise OutputError(
+            "AE-OUTPUT-001", f"{out.name} cannot be written ({type(error).__name__}).", remedy="Give a folder that you may write to."
+        ) from error

@@ -1,0 +1,249 @@
+"""Whether one method is better than others: Wilcoxon's signed-rank test, two-sided, on pairs of scores (teacher.md 5.7).
+
+Pairs that differ by nothing say nothing about the direction: they are left out, as Wilcoxon did, and counted. Up to 500 pairs p is exact,
+with ties too; beyond that it is SciPy's normal approximation.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+from scipy.stats import rankdata, wilcoxon
+
+from autosam_edge.errors import InputError
+from autosam_edge_training.evaluate.scores import METRICS, Metric, Score, read_csv
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+Unit = Literal["case_organ", "case"]
+UNITS: tuple[Unit, ...] = get_args(Unit)
+ALPHA = 0.01  # the paper's level
+_EXACT_UP_TO = 500  # pairs; half a second. At 78, six cases of 13 organs, the approximation can be wrong by a factor of two in the tail
+
+
+@dataclass(frozen=True)
+class SignedRank:
+    """A signed-rank test.
+
+    Args:
+        n: Pairs that differ.
+        zeros: Pairs that do not, left out.
+        p: Two-sided; 1 where no pair differs.
+        method: ``exact`` or ``approximate``.
+        smallest_p: What p would be if all n differences had the same sign, by exact count: 2 / 2^n. Nothing at this n is smaller.
+    """
+
+    n: int
+    zeros: int
+    p: float
+    method: Literal["exact", "approximate"]
+    smallest_p: float
+
+
+def signed_rank(differences: Sequence[float]) -> SignedRank:
+    """Wilcoxon's signed-rank test of paired differences against a median of zero.
+
+    Args:
+        differences: Finite numbers, ours minus theirs.
+
+    Example:
+        >>> signed_rank([1, 2, 3, 4, 5, 6]).p
+        0.03125
+    """
+    values = np.asarray(differences, dtype=np.float64)
+    kept = values[values != 0]
+    n, zeros = len(kept), len(values) - len(kept)
+    exact = n <= _EXACT_UP_TO
+    p = _exact_p(kept) if exact else float(wilcoxon(kept, alternative="two-sided", method="approx").pvalue)
+    return SignedRank(n, zeros, p, "exact" if exact else "approximate", min(1.0, 2.0 ** (1 - n)))
+
+
+def _exact_p(differences: npt.NDArray[np.float64]) -> float:
+    """Two-sided p from all 2^n ways to give the ranks signs; ties share their mean rank (SciPy's exact method has none)."""
+    twice = np.rint(2.0 * rankdata(np.abs(differences))).astype(np.int64)  # mean ranks are halves
+    chance = np.zeros(int(twice.sum()) + 1)  # chance[s]: that the positive ranks sum to s, if each sign is a coin's
+    chance[0] = 1.0
+    for rank in twice:
+        with_rank = chance[:-rank] / 2.0
+        chance /= 2.0
+        chance[rank:] += with_rank
+    positive = int(twice[differences > 0].sum())
+    smaller = min(positive, int(twice.sum()) - positive)
+    return float(min(1.0, 2.0 * chance[: smaller + 1].sum()))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's correction: step-down, controls the chance of any false claim among the tests, whatever their dependence.
+
+    Source: S. Holm, A simple sequentially rejective multiple test procedure, Scandinavian Journal of Statistics 6 (1979).
+    """
+    corrected = [0.0] * len(p_values)
+    largest = 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        corrected[index] = largest
+    return corrected
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Ours against one other method by one metric.
+
+    Args:
+        ours, other: Names of the methods.
+        metric: ``dice``, ``nsd_1``, ``nsd_2`` or ``nsd_3``.
+        unit: What a pair is: an organ of a case, or a case (mean over the organs that both scored).
+        mean_ours, mean_other: Over the pairs.
+        mean_difference: Ours minus theirs.
+        n, zeros, p, method, smallest_p: See :class:`SignedRank`.
+        p_holm: Corrected over the methods that ours is compared with, by this metric.
+    """
+
+    ours: str
+    other: str
+    metric: Metric
+    unit: Unit
+    mean_ours: float
+    mean_other: float
+    mean_difference: float
+    n: int
+    zeros: int
+    p: float
+    p_holm: float
+    method: str
+    smallest_p: float
+
+
+def compare_methods(paths: Sequence[Path], *, unit: Unit = "case_organ") -> dict[str, Any]:
+    """Hold the first method against each of the others.
+
+    Args:
+        paths: ``cases.csv`` of ours, then of the others, all of the same data.
+        unit: What a pair is.
+
+    Returns:
+        ``unit``, ``ours``, ``comparisons`` (see :class:`Comparison`), ``better_than_all`` by metric (the star in a table: p < 0.01 against
+        every other method, and a larger mean) and ``warnings``.
+
+    Raises:
+        InputError: A table cannot be read (AE-DATA-012), or two are not of the same data (AE-DATA-013).
+    """
+    tables = [read_csv(path) for path in paths]
+    names = _distinct([table[0].method for table in tables], paths)
+    ours, others = tables[0], tables[1:]
+    warnings: list[str] = []
+    comparisons: list[Comparison] = []
+    for name, other in zip(names[1:], others, strict=True):
+        warnings += _check_pairable(ours, other, name)
+    for metric in METRICS:
+        tests = []
+        for name, other in zip(names[1:], others, strict=True):
+            pairs = _pairs(ours, other, metric, unit)
+            if not pairs:
+                raise _not_same_data(f"{names[0]} and {name} share no scored organ of a case")
+            a, b = np.array(pairs).T
+            tests.append((name, a, b, signed_rank(a - b)))
+        corrected = holm([test.p for _, _, _, test in tests])
+        for (name, a, b, test), p_holm in zip(tests, corrected, strict=True):
+            means = float(a.mean()), float(b.mean())
+            facts = dataclasses.asdict(test)
+            comparisons.append(Comparison(names[0], name, metric, unit, *means, float((a - b).mean()), p_holm=p_holm, **facts))
+    return {
+        "ours": names[0],
+        "dataset": ours[0].dataset,
+        "unit": unit,
+        "alpha": ALPHA,
+        "comparisons": [dataclasses.asdict(comparison) for comparison in comparisons],
+        "better_than_all": {
+            metric: all(c.p < ALPHA and c.mean_difference > 0 for c in comparisons if c.metric == metric) for metric in METRICS
+        },
+        "warnings": [*dict.fromkeys(warnings), *_cautions(comparisons, unit)],
+    }
+
+
+def _distinct(names: Sequence[str], paths: Sequence[Path]) -> list[str]:
+    """Names of the methods; where two are the same, with their folder, and where that is not enough, with their place in the list."""
+    for more in ([f" ({path.resolve().parent.name})" for path in paths], [f" #{place}" for place in range(1, len(paths) + 1)]):
+        names = [name + (extra if names.count(name) > 1 else "") for name, extra in zip(names, more, strict=True)]
+    return list(names)
+
+
+def _check_pairable(ours: Sequence[Score], other: Sequence[Score], name: str) -> list[str]:
+    """Refuse scores of other data; say which rows have no partner."""
+    if ours[0].dataset != other[0].dataset:
+        raise _not_same_data(f"one was scored on {ours[0].dataset}, {name} on {other[0].dataset}")
+    sizes = {(score.case, score.organ): score.gt_voxels for score in ours}
+    theirs = {(score.case, score.organ): score.gt_voxels for score in other}
+    if any(sizes[key] != theirs[key] for key in sizes.keys() & theirs.keys()):
+        raise _not_same_data(f"the truth that {name} was scored against has other organ sizes")
+    alone = len(sizes.keys() ^ theirs.keys())
+    return [f"{alone} organs of cases were scored for one of the two methods only ({name}) and are left out."] if alone else []
+
+
+def _pairs(ours: Sequence[Score], other: Sequence[Score], metric: Metric, unit: Unit) -> list[tuple[float, float]]:
+    """Scores of both methods where both have one, in the order of ours."""
+    theirs = {(score.case, score.organ): getattr(score, metric) for score in other}
+    pairs = [
+        (score.case, getattr(score, metric), theirs[(score.case, score.organ)]) for score in ours if (score.case, score.organ) in theirs
+    ]
+    pairs = [pair for pair in pairs if not (math.isnan(pair[1]) or math.isnan(pair[2]))]
+    if unit == "case_organ":
+        return [(a, b) for _, a, b in pairs]
+    cases = dict.fromkeys(case for case, _, _ in pairs)
+    return [tuple(np.mean([(a, b) for name, a, b in pairs if name == case], axis=0).tolist()) for case in cases]
+
+
+def _cautions(comparisons: Sequence[Comparison], unit: Unit) -> list[str]:
+    """What a reader must know before believing a p."""
+    lines = []
+    if unit == "case_organ":
+        lines.append("The test takes pairs for independent, and organs of one case are not: its p is smaller than it should be.")
+    lines += [
+        f"With {n} pairs that differ, p cannot be smaller than {smallest:.3g}, whatever the methods do."
+        for n, smallest in sorted({(c.n, c.smallest_p) for c in comparisons if c.smallest_p >= ALPHA})
+    ]
+    if zeros := [f"{c.zeros} for {c.metric} against {c.other}" for c in comparisons if c.zeros]:
+        lines.append(f"Pairs without a difference are left out: {'; '.join(zeros)}.")
+    return lines
+
+
+def _not_same_data(why: str) -> InputError:
+    return InputError("AE-DATA-013", f"the scores cannot be paired: {why}.", remedy="Score all methods on the same split of the same data.")
+
+
+def comparison_csv(result: Mapping[str, Any]) -> str:
+    """One row per comparison."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [field.name for field in dataclasses.fields(Comparison)], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(result["comparisons"])
+    return text.getvalue()
+
+
+def comparison_markdown(result: Mapping[str, Any]) -> str:
+    """One table per metric; a star where ours is better than every other method."""
+    lines = [
+        f"# {result['ours']} against others on {result['dataset']}",
+        "",
+        f"Wilcoxon signed-rank, two-sided, paired by {result['unit'].replace('_', ' and ')}.",
+        f"`*`: larger mean, and p < {result['alpha']} against every other method.",
+    ]
+    for metric in METRICS:
+        star = " *" if result["better_than_all"][metric] else ""
+        lines += ["", f"## {metric}{star}", "", "| against | ours | other | difference | pairs | zeros | p | p, Holm | |", "|---" * 9 + "|"]
+        for c in result["comparisons"]:
+            if c["metric"] == metric:
+                means = " | ".join(f"{value:.4f}" for value in (c["mean_ours"], c["mean_other"]))
+                tests = f"{c['n']} | {c['zeros']} | {c['p']:.3g} | {c['p_holm']:.3g} | {c['method']}"
+                lines.append(f"| {c['other']} | {means} | {c['mean_difference']:+.4f} | {tests} |")
+    return "\n".join([*lines, "", *(f"- {warning}" for warning in result["warnings"])]) + "\n"

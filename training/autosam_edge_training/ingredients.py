@@ -1,0 +1,112 @@
+"""What recipes are made of beside the networks: how a run begins, what it minimizes, what it looks at on the way."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+
+from autosam_edge.errors import TrainingError
+from autosam_edge_training.data import Case, Prepared, phantom_case
+from autosam_edge_training.losses import class_weights, dice_cross_entropy, equation_1
+from autosam_edge_training.run_folder import commit
+from autosam_edge_training.students import build_student, load_student
+from autosam_edge_training.validation import validate
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from lightning_fabric import Fabric
+    from torch import nn
+
+    from autosam_edge_training.losses import Segmentation
+    from autosam_edge_training.sampling import Sampling
+    from autosam_edge_training.schedule import Schedule
+
+Loss = Literal["paper", "present"]
+STUDENT_WEIGHTS = "student.safetensors"
+TEACHER_WEIGHTS = "teacher.safetensors"
+_FIRST_PHANTOM = 1000  # seeds from here on; the demonstration's and the tests' phantoms are others
+
+
+def start_student(name: str, arguments: dict[str, Any], classes: int, init: Path | None) -> nn.Module:
+    """A student with random weights or another run's.
+
+    Raises:
+        TrainingError: There is no such student, or the weights are another's (AE-TRAIN-005).
+    """
+    try:
+        if init is None:
+            return build_student(name, classes=classes, arguments=arguments)
+        module, facts = load_student(init)
+        if facts["student"] != name:
+            raise ValueError(f"{init.name} holds {facts['student']}")
+    except ValueError as error:
+        raise TrainingError(
+            "AE-TRAIN-005", f"the student {name} cannot be had: {error}.", remedy="Correct student, arguments or --init."
+        ) from error
+    return module
+
+
+def phantoms_for(sampling: Sampling, prepared: Prepared) -> list[Case]:
+    """The phantoms that join the cases, on their grid."""
+    seeds = range(_FIRST_PHANTOM, _FIRST_PHANTOM + sampling.phantoms)
+    return [phantom_case(seed, spacing_mm=prepared.spacing_mm, intensity=prepared.intensity, targets=prepared.targets) for seed in seeds]
+
+
+def segmentation_loss(kind: Loss, cases: list[Case], device: torch.device) -> Segmentation:
+    """The loss by its name in a recipe; ``present`` weighs classes by their share of the cases' voxels."""
+    if kind == "paper":
+        return equation_1
+    whole = slice(None), slice(None), slice(None)
+    shares = np.mean([case.patch(whole)[1].mean(axis=(1, 2, 3), dtype=np.float64) for case in cases], axis=0)
+    return partial(dice_cross_entropy, class_weight=class_weights(torch.from_numpy(shares).float()).to(device))
+
+
+def optimize(
+    fabric: Fabric, network: nn.Module, optimizer: torch.optim.Optimizer, loss: torch.Tensor, schedule: Schedule, step: int
+) -> None:
+    """One step down the gradient, at the schedule's rate and with the gradient's norm clipped.
+
+    Raises:
+        TrainingError: The gradient is no number (AE-TRAIN-006); the weights were not touched.
+    """
+    for group in optimizer.param_groups:
+        group["lr"] = schedule.rate(step)
+    optimizer.zero_grad(set_to_none=True)
+    fabric.backward(loss)
+    norm = fabric.clip_gradients(network, optimizer, max_norm=schedule.clip, error_if_nonfinite=False)
+    if norm is None or not torch.isfinite(norm):
+        raise TrainingError(
+            "AE-TRAIN-006", f"the gradient of step {step} is not finite.", remedy="Train with precision: fp32, or with a smaller lr."
+        )
+    optimizer.step()
+
+
+def validation_scores(network: nn.Module, held_out: list[Case], patch: tuple[int, int, int], device: torch.device) -> dict[str, Any]:
+    """Dice of each organ and their mean on the cases held out; nothing if there is none."""
+    if not held_out:
+        return {}
+    dice = validate(network, held_out, patch, device=device)
+    found = [score for score in dice if score is not None]
+    return {"dice": dice, **({"mean_dice": float(np.mean(found))} if found else {})}
+
+
+def input_facts(prepared: Prepared) -> dict[str, str]:
+    """What the file of any network must say so that it can be run: its labels and what its input is."""
+    return {
+        "labels": json.dumps(prepared.labels),
+        "spacing_mm": json.dumps(prepared.spacing_mm),
+        "intensity": json.dumps([*prepared.intensity.window_hu, prepared.intensity.offset, prepared.intensity.scale]),
+        "data_sha256": prepared.sha256,
+        "commit": commit() or "",
+    }
+
+
+def student_facts(name: str, arguments: dict[str, Any], prepared: Prepared) -> dict[str, str]:
+    """What a student's file must say: the network, and :func:`input_facts`."""
+    network = {"student": name, "arguments": json.dumps(arguments), "classes": str(prepared.classes), "merging": "v2"}
+    return {**network, **input_facts(prepared)}

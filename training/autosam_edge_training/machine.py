@@ -1,0 +1,53 @@
+"""What a figure was measured on: no host name, no user."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+_PACKAGES = ("autosam-edge", "numpy", "onnxruntime", "openvino", "torch", "monai", "pydicom", "highdicom")
+
+
+def describe_machine() -> dict[str, Any]:
+    """Processor, cores, memory, system and the versions that matter."""
+    installed = {name: found.version for name in _PACKAGES for found in importlib.metadata.Distribution.discover(name=name)}
+    return {
+        "cpu": _processor(),
+        "cores": os.cpu_count(),
+        "memory_gb": _memory_gb(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "versions": installed,
+        "openblas_coretype": os.environ.get("OPENBLAS_CORETYPE", ""),
+        "load_average_at_start": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+    }
+
+
+def machine_in_words(accelerator: str = "") -> str:
+    """One line for a table.
+
+    Args:
+        accelerator: Name of the GPU that did the work, or nothing.
+    """
+    memory = f", {_memory_gb():g} GB" if _memory_gb() else ""
+    return accelerator or f"{os.cpu_count()} cores, {_processor()}{memory}"
+
+
+def _processor() -> str:
+    """Name, family and model where the system tells them (Linux on x86), else the architecture."""
+    info = Path("/proc/cpuinfo")
+    first = info.read_text().split("\n\n")[0].splitlines() if info.exists() else []
+    named = {key.strip(): value.strip() for key, value in (line.split(":", 1) for line in first if ":" in line)}
+    if "model name" not in named:
+        return platform.processor() or platform.machine()
+    return f"{named['model name']} (family {named.get('cpu family', '?')}, model {named.get('model', '?')})"
+
+
+def _memory_gb() -> float | None:
+    """Of the machine; None where the system does not tell (Windows)."""
+    if not hasattr(os, "sysconf"):
+        return None
+    return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1024**3, 1)

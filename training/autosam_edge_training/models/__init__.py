@@ -1,0 +1,1 @@
+"""Networks that are built here and not taken from a library."""

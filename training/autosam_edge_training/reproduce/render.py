@@ -1,0 +1,162 @@
+"""A table as text cells, Markdown, CSV and JSON."""
+
+from __future__ import annotations
+
+import csv
+import json
+from typing import TYPE_CHECKING, Any
+
+from autosam_edge_training.reproduce.paper import EDITION
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from autosam_edge_training.reproduce.paper import Measure
+    from autosam_edge_training.reproduce.tables import Cell, Line, Table
+
+ABSENT = "n/a"
+_TITLE: dict[Measure, str] = {"parameters": "tuned parameters, M", "dice": "mDice", "nsd": "mNSD"}
+
+
+def headings(table: Table) -> list[str]:
+    """Of :func:`text_rows`."""
+    return [table.spec.heading, "data", "value", "paper", "ours", "difference", "seeds", "steps", "grid mm", "machine"]
+
+
+def text_rows(table: Table) -> list[list[str]]:
+    """A row per line and measure, as strings; what was not run is ``n/a``."""
+    return [
+        [
+            line.row.title,
+            line.dataset.upper(),
+            _TITLE[cell.measure],
+            *_text_cell(cell, starred=bool(line.significant)),
+            *_circumstances(line),
+        ]
+        for line in table.lines
+        for cell in line.cells
+    ]
+
+
+def _text_cell(cell: Cell, *, starred: bool) -> tuple[str, str, str]:
+    ours = ABSENT if cell.ours is None else str(cell.ours)
+    if starred and cell.measure != "parameters":
+        ours += " *"
+    return str(cell.paper), ours, ABSENT if cell.difference is None else f"{cell.difference:+.2f}"
+
+
+def _circumstances(line: Line) -> list[str]:
+    """Seeds, steps, grid and machine of a line; the network's grid and the steps are the same in all of its runs."""
+    if not line.runs:
+        return [ABSENT] * 4
+    facts = line.runs[0].facts
+    seeds = sorted(run.facts.seed for run in line.runs if run.facts.seed is not None)
+    machines = list(dict.fromkeys(run.facts.machine for run in line.runs if run.facts.machine))
+    return [
+        ", ".join(map(str, seeds)) or ABSENT,
+        ABSENT if facts.steps is None else f"{facts.steps:,}",
+        ABSENT if facts.spacing_mm is None else " x ".join(f"{side:g}" for side in facts.spacing_mm),
+        "; ".join(machines) or ABSENT,
+    ]
+
+
+def footnotes(table: Table) -> list[str]:
+    """Notes, remarks and published results, one sentence each."""
+    others: dict[str, list[str]] = {}
+    for p in table.published:
+        others.setdefault(f"{p.source}: {p.protocol}", []).append(f"{p.what} {p.dataset.upper()} {p.dice:.2f}")
+    elsewhere = [f"Published elsewhere, mDice, {where}: {', '.join(results)}." for where, results in others.items()]
+    return [f"Paper: {EDITION}; scores in percent.", *table.spec.notes, *table.remarks, *elsewhere]
+
+
+def as_markdown(table: Table) -> str:
+    """A heading, the table, its notes."""
+    rows = [headings(table), ["---"] * len(headings(table)), *text_rows(table)]
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join([f"# {table.title}", "", *lines, "", *(f"- {note}" for note in footnotes(table))]) + "\n"
+
+
+def as_dict(table: Table) -> dict[str, Any]:
+    """JSON's types; a number that there is not is null."""
+    return {
+        "exhibit": table.spec.exhibit,
+        "title": table.title,
+        "paper": EDITION,
+        "smoke": table.smoke,
+        "rows": [_line_as_dict(line) for line in table.lines],
+        "notes": [*table.spec.notes, *table.remarks],
+        "published": [
+            {"what": p.what, "dataset": p.dataset, "dice": p.dice, "protocol": p.protocol, "source": p.source} for p in table.published
+        ],
+    }
+
+
+def _line_as_dict(line: Line) -> dict[str, Any]:
+    facts = line.runs[0].facts if line.runs else None
+    return {
+        "row": line.row.key,
+        "title": line.row.title,
+        "dataset": line.dataset,
+        "values": {cell.measure: _cell_as_dict(cell) for cell in line.cells},
+        "significant": line.significant,
+        "network": facts.network if facts else None,
+        "steps": facts.steps if facts else None,
+        "spacing_mm": facts.spacing_mm if facts else None,
+        "data_sha256": facts.data_sha256 if facts else None,
+        "runs": [
+            {"folder": run.folder.name, "seed": run.facts.seed, "machine": run.facts.machine, "commit": run.facts.commit}
+            for run in line.runs
+        ],
+    }
+
+
+def _cell_as_dict(cell: Cell) -> dict[str, Any]:
+    return {
+        "paper": cell.paper.value,
+        "paper_prints": str(cell.paper),
+        "ours": cell.ours.mean if cell.ours else None,
+        "deviation": cell.ours.deviation if cell.ours else None,
+        "seeds": cell.ours.seeds if cell.ours else 0,
+        "difference": cell.difference,
+    }
+
+
+def _csv_rows(line: Line) -> Iterator[dict[str, str]]:
+    """One row per measure, numbers in full; ``n/a`` where there is none."""
+    seeds, steps, grid, machine = _circumstances(line)
+    for cell in line.cells:
+        numbers = {key: value for key, value in _cell_as_dict(cell).items() if key in _CSV_COLUMNS}
+        texts = {key: ABSENT if value is None else str(value) for key, value in numbers.items()}
+        place = {"row": line.row.key, "dataset": line.dataset, "measure": cell.measure}
+        yield {**place, **texts, "seeds": seeds, "steps": steps.replace(",", ""), "grid_mm": grid, "machine": machine}
+
+
+_CSV_COLUMNS = (
+    "row",
+    "dataset",
+    "measure",
+    "paper",
+    "paper_prints",
+    "ours",
+    "deviation",
+    "difference",
+    "seeds",
+    "steps",
+    "grid_mm",
+    "machine",
+)
+
+
+def write_table(table: Table, folder: Path) -> tuple[Path, ...]:
+    """Write ``<exhibit>.md``, ``.csv`` and ``.json``; a smoke table is named ``<exhibit>-smoke``, so that it replaces no real one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    stem = folder / (table.spec.exhibit + ("-smoke" if table.smoke else ""))
+    paths = tuple(stem.with_suffix(suffix) for suffix in (".md", ".csv", ".json"))
+    paths[0].write_text(as_markdown(table), encoding="utf-8")
+    with paths[1].open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, _CSV_COLUMNS)
+        writer.writeheader()
+        writer.writerows(row for line in table.lines for row in _csv_rows(line))
+    paths[2].write_text(json.dumps(as_dict(table), indent=1) + "\n", encoding="utf-8")
+    return paths

@@ -1,0 +1,185 @@
+"""Score a finished run: its network behind the runtime's own session, held against the truth on the scans' grid.
+
+The pipeline is the one that a device runs (resampling, tiles, blending, restoration), so that a teacher, a student and an exported
+artifact differ in nothing but the network.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from autosam_edge import __version__
+from autosam_edge.bundle import SCHEMA_VERSION, Bundle, InputContract
+from autosam_edge.io.nifti import read_nifti, write_nifti
+from autosam_edge.session import Session
+from autosam_edge.volume import RESEARCH_USE
+from autosam_edge_training.data import Intensity, Prepared
+from autosam_edge_training.data.staging import refuse_occupied, staged_folder
+from autosam_edge_training.device_form import TorchEngine
+from autosam_edge_training.evaluate import evaluate_session, split_entries, write_results
+from autosam_edge_training.ingredients import STUDENT_WEIGHTS, TEACHER_WEIGHTS
+from autosam_edge_training.label_table import label_table
+from autosam_edge_training.reproduce.runs import RunFacts, write_facts
+from autosam_edge_training.run_folder import read_run_config
+from autosam_edge_training.teachers import open_network, require_same_input
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from autosam_edge_training.data import Split
+
+OVERLAP = 0.5  # the paper's (teacher.md 5.6)
+
+
+class _FromUnitWindow(nn.Module):
+    """A network that takes its own normalization, behind the one that maps the window to [0, 1]."""
+
+    def __init__(self, network: nn.Module, intensity: Intensity, device: torch.device) -> None:
+        super().__init__()
+        self.network, self.device = network.to(device), device
+        self.slope, self.start = intensity.high - intensity.low, intensity.low
+
+    def forward(self, unit: Tensor) -> Tensor:
+        """(1, 1, D, H, W) in [0, 1] -> logits on the CPU."""
+        logits: Tensor = self.network((unit * self.slope + self.start).to(self.device))
+        return logits.float().cpu()
+
+
+@contextmanager
+def network_session(network: nn.Module, prepared: Prepared, *, name: str, patch: tuple[int, int, int], overlap: float) -> Iterator[Session]:
+    """The runtime's session around a network in torch, on a GPU where there is one; nothing happens to the labels after it.
+
+    Args:
+        network: (1, 1, D, H, W) normalized to logits.
+        prepared: What it was trained on: grid, window and labels.
+        name: Of the model.
+        patch: Of a tile, voxels.
+        overlap: Share of a tile that its neighbor covers again.
+    """
+    contract = InputContract(
+        modality="CT",
+        axes="DHW",
+        unit="HU",
+        spacing_mm=prepared.spacing_mm,
+        window_hu=prepared.intensity.window_hu,
+        resampling="antialiased-linear",
+        patch=patch,
+        overlap=overlap,
+        blend="gaussian",
+    )
+    manifest: dict[str, Any] = {
+        "schema_version": SCHEMA_VERSION,
+        "name": name,
+        "version": __version__,
+        "license": "",
+        "intended_use": RESEARCH_USE,
+        "training_data": prepared.dataset,
+        "input": dataclasses.asdict(contract),
+        "postprocess": {"one_part": []},
+        "labels": [dataclasses.asdict(label) for label in label_table(prepared.labels)],
+        "artifacts": [],
+        "files": {},
+        "provenance": {},
+    }
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    engine = TorchEngine(_FromUnitWindow(network, prepared.intensity, device), prepared.intensity.window_hu)
+    with tempfile.TemporaryDirectory(prefix="autosam-edge-score-") as folder:
+        (Path(folder) / "manifest.json").write_text(json.dumps(manifest))
+        yield Session(Bundle(Path(folder)), engine, working_set_mb=0.0)
+
+
+def score_run(
+    run: Path,
+    data: Path,
+    out: Path,
+    *,
+    split: Split = "test",
+    sam: Path | None = None,
+    overlap: float = OVERLAP,
+    say: Callable[[str], None] = lambda _: None,
+) -> Path:
+    """Score the network of a finished run and write what ``reproduce`` reads: ``run.json``, ``cases.csv``, ``summary.json``.
+
+    Args:
+        run: Folder that ``train`` or ``distill`` wrote.
+        data: Folder that ``data prepare`` wrote.
+        out: Folder to make; it appears whole or not at all.
+        split: Cases to score.
+        sam: The SAM file, where a teacher was trained on one.
+        overlap: Of neighboring tiles.
+        say: Called with one line per case.
+
+    Returns:
+        ``out``.
+
+    Raises:
+        InputError: The data cannot be used (AE-DATA-*).
+        TrainingError: The run is none or is not finished (AE-TRAIN-003, -007), or it was trained on another grid (-008).
+        OutputError: ``out`` holds something or cannot be written.
+    """
+    refuse_occupied(out)  # before an hour of scoring, not after it
+    prepared = Prepared.read(data)
+    record = read_run_config(run)
+    network, patch = _network_of(run, record, prepared, sam)
+    facts = _facts(record, network, prepared)
+    with network_session(network, prepared, name=facts.network, patch=patch, overlap=overlap) as session:
+        scores, summary = evaluate_session(session, prepared, split, method=facts.method, say=say)
+    with staged_folder(out) as stage:
+        write_results(stage, scores, summary)
+        write_facts(facts, stage)
+    return out
+
+
+def predict_run(run: Path, data: Path, out: Path, *, split: Split = "test", sam: Path | None = None, overlap: float = OVERLAP) -> Path:
+    """Write the labels that the network of a finished run gives, ``CASE.nii.gz`` on each scan's own grid; see :func:`score_run`."""
+    prepared = Prepared.read(data)
+    record = read_run_config(run)
+    network, patch = _network_of(run, record, prepared, sam)
+    with network_session(network, prepared, name=record["recipe"], patch=patch, overlap=overlap) as session, staged_folder(out) as stage:
+        for entry in split_entries(prepared, split):
+            write_nifti(session.segment(read_nifti(entry.image)), stage / f"{entry.name}.nii.gz")
+    return out
+
+
+def _network_of(run: Path, record: dict[str, Any], prepared: Prepared, sam: Path | None) -> tuple[nn.Module, tuple[int, int, int]]:
+    teacher = record["recipe"] == "teacher"
+    network, facts = open_network(run / (TEACHER_WEIGHTS if teacher else STUDENT_WEIGHTS), sam=sam)
+    require_same_input(facts, prepared, f"the network of {run.name}")
+    depth, height, width = record["config"]["sampling"]["patch"]
+    return network, (depth, height, width)
+
+
+def _facts(record: dict[str, Any], network: nn.Module, prepared: Prepared) -> RunFacts:
+    """What ``run.json`` tells of a run of ours."""
+    config, recipe = record["config"], record["recipe"]
+    distilled = recipe == "distill"
+    return RunFacts(
+        method=recipe,
+        network=_teacher_name(config["network"]["vit"]) if recipe == "teacher" else config["student"],
+        dataset=prepared.dataset,
+        weight=config["weight"] if distilled else None,
+        reduction=config["reduction"] if distilled else None,
+        apg=config["network"]["apg"]["enabled"] if recipe == "teacher" else None,
+        seed=config["seed"],
+        steps=config["schedule"]["steps"],
+        trainable_parameters=sum(p.numel() for p in network.parameters() if p.requires_grad),
+        total_parameters=sum(p.numel() for p in network.parameters()),
+        spacing_mm=prepared.spacing_mm,
+        machine=record["machine"],
+        commit=record["commit"],
+        data_sha256=prepared.manifest_sha256,
+        smoke=config["smoke"],
+    )
+
+
+def _teacher_name(vit: str | dict[str, Any]) -> str:
+    """``autosam-vit-b``; a ViT of one's own is told by its size, as in ``autosam-384x8``."""
+    return f"autosam-vit-{vit}" if isinstance(vit, str) else f"autosam-{vit['dim']}x{vit['depth']}"
