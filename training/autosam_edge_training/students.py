@@ -115,7 +115,7 @@ def load_student(path: Path) -> tuple[nn.Module, dict[str, str]]:
     try:
         student.load_state_dict(state, strict=True)
     except RuntimeError as error:
-        told = " ".join(line.strip() for line in str(error).splitlines()[1:2]).rstrip(".")  # the first line only says that there was an error
+        told = " ".join(str(error).splitlines()[1:2]).strip().rstrip(".")  # the first line only says that there was an error
         raise ValueError(f"the weights do not fit {name}: {told}") from error
     student.eval()
     if "probe" in metadata:

@@ -1,0 +1,48 @@
+"""Data sets: lists of cases, bringing them to the model's grid, and reading them from there."""
+
+from autosam_edge_training.data.case import (
+    AMOS_INTENSITY,
+    BTCV_INTENSITY,
+    TARGETS,
+    Case,
+    Intensity,
+    Targets,
+    as_labels,
+    prepare_case,
+    require_same_grid,
+)
+from autosam_edge_training.data.layouts import AMOS_NAMES, BTCV_NAMES, BTCV_TEST, BTCV_VALIDATION, LAYOUTS, Listing, Pair
+from autosam_edge_training.data.manifest import SPLITS, Entry, Manifest, Split
+from autosam_edge_training.data.prepare import make_manifest, phantom_case, prepare_dataset, prepare_phantoms
+from autosam_edge_training.data.prepared import Arrays, Prepared
+from autosam_edge_training.data.staging import staged_folder
+
+__all__ = [
+    "AMOS_INTENSITY",
+    "AMOS_NAMES",
+    "BTCV_INTENSITY",
+    "BTCV_NAMES",
+    "BTCV_TEST",
+    "BTCV_VALIDATION",
+    "LAYOUTS",
+    "SPLITS",
+    "TARGETS",
+    "Arrays",
+    "Case",
+    "Entry",
+    "Intensity",
+    "Listing",
+    "Manifest",
+    "Pair",
+    "Prepared",
+    "Split",
+    "Targets",
+    "as_labels",
+    "make_manifest",
+    "phantom_case",
+    "prepare_case",
+    "prepare_dataset",
+    "prepare_phantoms",
+    "require_same_grid",
+    "staged_folder",
+]

@@ -1,0 +1,251 @@
+"""One scan on the model's grid: the image in HU and what the network shall answer.
+
+The runtime's own geometry and resampler make both, so that training and device agree. The target is the *occupancy* of every organ, the
+fraction of each voxel that it fills, found by sending each organ's mask through the same antialiased filter as the image: it keeps what a
+hard label at 3 mm throws away (docs/adr/0004-occupancy-targets.md). Where occupancies would not fit, at fine spacings and with many
+classes, the target is the class that fills most of each voxel.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+from scipy.ndimage import find_objects
+
+from autosam_edge.errors import InputError
+from autosam_edge.geometry import Orientation
+from autosam_edge.preprocess import Resampler, resampling_matrix
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from autosam_edge.geometry import Grid
+
+Targets = Literal["occupancy", "labels"]
+TARGETS: tuple[Targets, ...] = get_args(Targets)
+Box = tuple[slice, slice, slice]
+
+_FULL = 255  # an organ that fills a voxel, in uint8
+# Tools write the same grid in slightly different ways (quaternion or matrix, both float32); a voxel is fifty times as large.
+_GRID_TOLERANCE_MM = 0.01
+
+
+@dataclass(frozen=True)
+class Intensity:
+    """How HU become what a network sees: ``(clip(hu, window) - offset) / scale``.
+
+    Args:
+        window_hu: (low, high), HU, within int16.
+        offset: HU.
+        scale: HU, positive.
+
+    Raises:
+        ValueError: The window is empty or beyond int16, or the scale is not positive.
+    """
+
+    window_hu: tuple[float, float]
+    offset: float
+    scale: float
+
+    def __post_init__(self) -> None:
+        low, high = self.window_hu
+        if not -32768 <= low < high <= 32767:
+            raise ValueError(f"a window goes from a lower to a higher HU within int16, not from {low} to {high}")
+        if not self.scale > 0:
+            raise ValueError(f"the scale is positive, not {self.scale}")
+
+    @property
+    def low(self) -> float:
+        """The lower end of the window, normalized: what air is, and what patches are padded with."""
+        return (self.window_hu[0] - self.offset) / self.scale
+
+    @property
+    def high(self) -> float:
+        """The upper end of the window, normalized."""
+        return (self.window_hu[1] - self.offset) / self.scale
+
+
+BTCV_INTENSITY = Intensity((-125.0, 275.0), -125.0, 400.0)
+"""The paper's window for BTCV, as [0, 1]."""
+AMOS_INTENSITY = Intensity((-991.0, 362.0), 50.0, 141.0)
+"""The paper's window for AMOS, as (x - 50) / 141."""
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One prepared scan; the arrays may be memory-mapped files.
+
+    Args:
+        name: Name within its data set.
+        image: (D, H, W) int16, HU clipped to the window.
+        target: Labels (D, H, W) uint8, or occupancies (C, D, H, W) uint8 where 255 = the voxel is filled.
+        classes: C, with the background.
+        intensity: How the image is normalized.
+
+    Raises:
+        ValueError: The arrays do not fit each other.
+    """
+
+    name: str
+    image: npt.NDArray[np.int16]
+    target: npt.NDArray[np.uint8]
+    classes: int
+    intensity: Intensity
+
+    def __post_init__(self) -> None:
+        expected = self.image.shape if self.target.ndim == 3 else (self.classes, *self.image.shape)
+        if self.image.ndim != 3 or self.target.shape != expected:
+            raise ValueError(f"an image {self.image.shape} has no target {self.target.shape} of {self.classes} classes")
+        if self.image.dtype != np.int16 or self.target.dtype != np.uint8:
+            raise ValueError(f"an image is int16 and a target uint8, not {self.image.dtype} and {self.target.dtype}")
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Voxels along (D, H, W)."""
+        d, h, w = self.image.shape
+        return d, h, w
+
+    @property
+    def labels(self) -> npt.NDArray[np.uint8]:
+        """(D, H, W) uint8, the class that fills most of each voxel; of several, the first."""
+        if self.target.ndim == 3:
+            return self.target
+        return np.asarray(self.target.argmax(axis=0), dtype=np.uint8)
+
+    def patch(self, where: Box) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """A part of the case, as new arrays.
+
+        Args:
+            where: Slices along (D, H, W), within the case.
+
+        Returns:
+            Image (d, h, w), normalized, and occupancy (C, d, h, w), which sums to 1 in every voxel; 0 or 1 if the targets are labels.
+        """
+        image = (self.image[where].astype(np.float32) - np.float32(self.intensity.offset)) / np.float32(self.intensity.scale)
+        if self.target.ndim == 3:
+            classes = np.arange(self.classes, dtype=np.uint8)[:, None, None, None]
+            return image, (self.target[where][None] == classes).astype(np.float32)
+        occupancy = self.target[(slice(None), *where)].astype(np.float32)
+        occupancy /= occupancy.sum(axis=0)  # each share was rounded, so that their sum is 255 only nearly
+        return image, occupancy
+
+
+def prepare_case(
+    name: str,
+    hu: npt.NDArray[np.generic],
+    labels: npt.NDArray[np.generic],
+    grid: Grid,
+    *,
+    spacing_mm: tuple[float, float, float],
+    intensity: Intensity = BTCV_INTENSITY,
+    classes: int = 14,
+    targets: Targets = "occupancy",
+) -> Case:
+    """Bring a scan and its labels to the model's grid.
+
+    Args:
+        name: Name within its data set.
+        hu: (D, H, W) HU on ``grid``.
+        labels: (D, H, W) whole numbers from 0 to ``classes - 1`` on ``grid``.
+        grid: Grid of both arrays, any orientation.
+        spacing_mm: The model's spacing (D, H, W).
+        intensity: Its window clips the image.
+        classes: With the background.
+        targets: ``occupancy``, or ``labels``, the class that fills most of each voxel: one byte a voxel instead of one a class.
+
+    Raises:
+        InputError: A label lies outside of the classes (AE-DATA-003).
+    """
+    orientation = Orientation.of(grid)
+    canonical = orientation.canonical_grid(grid)
+    image = Resampler(canonical, spacing_mm, intensity.window_hu)
+    resampled = image.rows(orientation.to_canonical(hu), 0, image.shape[0])
+    np.rint(resampled, out=resampled)
+    truth = orientation.to_canonical(as_labels(labels, classes))
+    mask = Resampler(canonical, spacing_mm, (0.0, 1.0))
+    target = (_occupancy if targets == "occupancy" else _fullest)(truth, mask, classes)
+    return Case(name, resampled.astype(np.int16), target, classes, intensity)
+
+
+def as_labels(values: npt.NDArray[np.generic], classes: int) -> npt.NDArray[np.uint8]:
+    """Label values as uint8.
+
+    Args:
+        values: (D, H, W) of any real type.
+        classes: With the background.
+
+    Raises:
+        InputError: A value is not a whole number from 0 to ``classes - 1`` (AE-DATA-003).
+    """
+    if values.dtype.kind not in "biuf":
+        found = "values that are no real numbers"
+    elif values.dtype.kind == "f" and not (np.isfinite(values).all() and np.array_equal(values, np.rint(values))):
+        found = "values that are not whole numbers"
+    elif (low := int(values.min())) < 0 or (high := int(values.max())) >= classes:
+        found = f"the value {low if low < 0 else high}"
+    else:
+        return values.astype(np.uint8)
+    raise InputError(
+        "AE-DATA-003",
+        f"the labels hold {found}, expected whole numbers from 0 to {classes - 1}.",
+        remedy="Check that the file belongs to this data set and is a label image.",
+    )
+
+
+def require_same_grid(first: Grid, second: Grid, what: str) -> None:
+    """Refuse two images that do not lie voxel on voxel.
+
+    Args:
+        first: The one grid.
+        second: The other.
+        what: What they belong to, for the message, such as ``image and label of case 0001``.
+
+    Raises:
+        InputError: AE-NIFTI-005.
+    """
+    if not first.same_as(second, tolerance_mm=_GRID_TOLERANCE_MM):
+        raise InputError(
+            "AE-NIFTI-005", f"{what} lie on different grids.", remedy="Use the files as the data set ships them, resampled by no tool."
+        )
+
+
+def _occupancy(labels: npt.NDArray[np.uint8], sampler: Resampler, classes: int) -> npt.NDArray[np.uint8]:
+    """(C, D', H', W') share of every class in the voxels of the model's grid, 255 = full."""
+    occupancy = np.zeros((classes, *sampler.shape), dtype=np.uint8)
+    for organ, where, share in _shares(labels, sampler, classes):
+        occupancy[(organ, *where)] = share
+    return occupancy
+
+
+def _fullest(labels: npt.NDArray[np.uint8], sampler: Resampler, classes: int) -> npt.NDArray[np.uint8]:
+    """(D', H', W') the class with the largest share, of several the first; what ``_occupancy(...).argmax(0)`` is, without its memory."""
+    found, largest = np.zeros(sampler.shape, dtype=np.uint8), np.zeros(sampler.shape, dtype=np.uint8)
+    for organ, where, share in _shares(labels, sampler, classes):
+        wins = share >= largest[where] if organ == 0 else share > largest[where]  # the background comes last and is the first class
+        found[where][wins] = organ
+        np.maximum(largest[where], share, out=largest[where])
+    return found
+
+
+def _shares(labels: npt.NDArray[np.uint8], sampler: Resampler, classes: int) -> Iterator[tuple[int, Box, npt.NDArray[np.uint8]]]:
+    """Each class with the part of the model's grid that it reaches and its share there; the background last.
+
+    An organ is small beside the scan, so only its box is filtered. The filter's weights sum to 1, so the background is what the organs
+    leave.
+    """
+    rest = np.ones(sampler.shape, dtype=np.float32)
+    matrices = [resampling_matrix(positions, side) for positions, side in zip(sampler.positions, labels.shape, strict=True)]
+    for organ, box in enumerate(find_objects(labels, max_label=classes - 1), start=1):
+        if box is None:
+            continue
+        reached = [np.flatnonzero(matrix[:, side].any(axis=1)) for matrix, side in zip(matrices, box, strict=True)]
+        depth, height, width = (slice(int(r[0]), int(r[-1]) + 1) for r in reached)
+        share = sampler.rows(labels == organ, depth.start, depth.stop, plane=(height, width))
+        rest[depth, height, width] -= share
+        yield organ, (depth, height, width), np.rint(share * _FULL).astype(np.uint8)
+    np.clip(rest, 0.0, 1.0, out=rest)
+    whole = (slice(0, rest.shape[0]), slice(0, rest.shape[1]), slice(0, rest.shape[2]))
+    yield 0, whole, np.rint(rest * _FULL).astype(np.uint8)

@@ -1,0 +1,307 @@
+"""What the public data sets look like on a disk, and which of their cases are for training and which for testing.
+
+Data sets number organs differently, so labels go by name, TotalSegmentator's, wherever one exists. Where a ``dataset.json`` lies beside
+the images, its label table must say the same.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from autosam_edge.errors import InputError
+from autosam_edge.labels import BTCV_LABELS
+from autosam_edge_training.data.case import AMOS_INTENSITY, BTCV_INTENSITY, Intensity
+from autosam_edge_training.data.manifest import SPLITS, Split, broken, inside, names_by_value, read_json
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+BTCV_NAMES = ("background", *(label.name for label in BTCV_LABELS))
+AMOS_NAMES = (
+    "background",
+    "spleen",
+    "kidney_right",
+    "kidney_left",
+    "gallbladder",
+    "esophagus",
+    "liver",
+    "stomach",
+    "aorta",
+    "inferior_vena_cava",
+    "pancreas",
+    "adrenal_gland_right",
+    "adrenal_gland_left",
+    "duodenum",
+    "urinary_bladder",
+    "prostate",
+)
+"""AMOS calls label 9 postcava and label 15 prostate or uterus."""
+
+# The split of SwinUNETR's dataset_0.json, which the paper's 24/6 follows.
+BTCV_TEST = ("0035", "0036", "0037", "0038", "0039", "0040")
+# Four of the other 24, held out to compare students; the six test cases are never looked at for that.
+BTCV_VALIDATION = ("0007", "0010", "0026", "0033")
+_BTCV_CASES = tuple(f"{number:04d}" for number in (*range(1, 11), *range(21, 41)))
+
+_AMOS_MRI = 500  # case numbers from here on are MRI
+_AMOS_CT: dict[Split, int] = {"training": 200, "test": 100}
+
+# How data sets spell TotalSegmentator's names, after lower case and underscores; "arota" is AMOS's own.
+_ALIASES = {
+    "right_kidney": "kidney_right",
+    "left_kidney": "kidney_left",
+    "gall_bladder": "gallbladder",
+    "oesophagus": "esophagus",
+    "arota": "aorta",
+    "postcava": "inferior_vena_cava",
+    "portal_and_splenic_vein": "portal_vein_and_splenic_vein",
+    "portal_and_splenic_veins": "portal_vein_and_splenic_vein",
+    "right_adrenal_gland": "adrenal_gland_right",
+    "left_adrenal_gland": "adrenal_gland_left",
+    "bladder": "urinary_bladder",
+    "prostate/uterus": "prostate",
+}
+# Of SwinUNETR's file for BTCV; elsewhere they may mean something else ("lad" is a coronary artery too).
+_SHORT = {
+    "rkid": "kidney_right",
+    "lkid": "kidney_left",
+    "gall": "gallbladder",
+    "eso": "esophagus",
+    "sto": "stomach",
+    "ivc": "inferior_vena_cava",
+    "veins": "portal_vein_and_splenic_vein",
+    "rad": "adrenal_gland_right",
+    "lad": "adrenal_gland_left",
+}
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Image and label of a case.
+
+    Args:
+        name: Name within the data set.
+        image, label: The two files.
+    """
+
+    name: str
+    image: Path
+    label: Path
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A data set as it lies on the disk, not yet read.
+
+    Args:
+        dataset: Name.
+        root: Folder that holds every file.
+        labels: Names by value, the background first.
+        intensity: The window that suits it.
+        splits: The cases.
+        warnings: What is odd, one sentence each.
+    """
+
+    dataset: str
+    root: Path
+    labels: tuple[str, ...]
+    intensity: Intensity
+    splits: Mapping[Split, tuple[Pair, ...]]
+    warnings: tuple[str, ...] = ()
+
+    def hold_out(self, count: int) -> Listing:
+        """Move ``count`` training cases to validation: those whose names have the smallest SHA-256.
+
+        The rule knows nothing of the images, and the same cases come out whatever the order on the disk and whatever else is missing.
+
+        Raises:
+            InputError: Nothing would be left to train on (AE-DATA-005).
+        """
+        ranked = sorted(self.splits["training"], key=lambda pair: hashlib.sha256(pair.name.encode()).hexdigest())
+        if count >= len(ranked):
+            raise InputError(
+                "AE-DATA-005",
+                f"holding {count} of {len(ranked)} training cases out leaves none to train on.",
+                remedy="Hold fewer cases out.",
+            )
+        held = {pair.name for pair in ranked[:count]}
+        splits = {
+            **self.splits,
+            "training": tuple(pair for pair in self.splits["training"] if pair.name not in held),
+            "validation": (*self.splits["validation"], *(pair for pair in self.splits["training"] if pair.name in held)),
+        }
+        return dataclasses.replace(self, splits=splits)
+
+
+def list_btcv(source: Path) -> Listing:
+    """BTCV as Synapse ships it (``Training/img``, ``Training/label``) or in Decathlon's folders (``imagesTr``, ``labelsTr``).
+
+    The case number decides the split: 0035 to 0040 for testing, 0007, 0010, 0026 and 0033 for validation, the other 20 for training.
+
+    Raises:
+        InputError: Another layout (AE-DATA-001), an image without label (AE-DATA-002), or a label table that is not BTCV's (AE-DATA-009).
+    """
+    layouts = (("imagesTr", "labelsTr"), ("Training/img", "Training/label"), ("RawData/Training/img", "RawData/Training/label"))
+    images, labels = next((pair for pair in layouts if (source / pair[0]).is_dir()), layouts[0])
+    pairs = _pairs(source, images, labels, re.compile(r"(\d{4})$"))
+    splits: dict[Split, list[Pair]] = {split: [] for split in SPLITS}
+    for pair in pairs:
+        if pair.name not in _BTCV_CASES:
+            raise _not_laid_out("BTCV", f"there is no labelled case {pair.name}, but 0001 to 0010 and 0021 to 0040")
+        splits["test" if pair.name in BTCV_TEST else "validation" if pair.name in BTCV_VALIDATION else "training"].append(pair)
+    missing = sorted(set(_BTCV_CASES) - {pair.name for pair in pairs})
+    warnings = [f"BTCV has 30 labelled cases; {len(missing)} are not here: {', '.join(missing)}."] if missing else []
+    _check_labels(source, BTCV_NAMES)
+    return Listing("btcv", source, BTCV_NAMES, BTCV_INTENSITY, _frozen(splits), tuple(warnings))
+
+
+def list_amos(source: Path) -> Listing:
+    """The CT part of AMOS 2022: ``imagesTr`` for training, ``imagesVa`` for testing (the labels of ``imagesTs`` are not public).
+
+    Cases from number 500 on are MRI and left out. Counts are held against the 200 and 100 CT cases that AMOS has.
+
+    Raises:
+        InputError: As :func:`list_btcv`.
+    """
+    source = source / "amos22" if (source / "amos22").is_dir() else source
+    splits: dict[Split, list[Pair]] = {split: [] for split in SPLITS}
+    folders: dict[Split, tuple[str, str]] = {"training": ("imagesTr", "labelsTr"), "test": ("imagesVa", "labelsVa")}
+    warnings = []
+    listed = _listed_amos(source)
+    for split, (images, labels) in folders.items():
+        pairs = _pairs(source, images, labels, re.compile(r"^(amos_\d{4})$"))
+        splits[split] = [pair for pair in pairs if int(pair.name[-4:]) < _AMOS_MRI]
+        if len(splits[split]) != _AMOS_CT[split]:
+            line = f"AMOS has {_AMOS_CT[split]} CT cases in {images}; {len(splits[split])} are here"
+            missing = sorted(listed.get(images, set()) - {pair.name for pair in splits[split]})
+            warnings.append(f"{line}, of those in dataset.json {', '.join(missing)} are missing." if missing else f"{line}.")
+    _check_labels(source, AMOS_NAMES)
+    return Listing("amos", source, AMOS_NAMES, AMOS_INTENSITY, _frozen(splits), tuple(warnings))
+
+
+def list_decathlon(source: Path) -> Listing:
+    """A CT data set of the Medical Segmentation Decathlon, or one with the same ``dataset.json``.
+
+    Training and validation are what it says. Of the test cases those with a label stay; the Decathlon's own have none. The window is that
+    of BTCV, for soft tissue.
+
+    Raises:
+        InputError: No ``dataset.json`` (AE-INPUT-010), one that cannot be used (AE-DATA-006), or images that are not CT (AE-DATA-009).
+    """
+    content = read_json(source / "dataset.json")
+    modality = content.get("modality", {"0": "CT"})
+    if not isinstance(modality, dict) or [str(kind).upper() for kind in modality.values()] != ["CT"]:
+        raise InputError("AE-DATA-009", "dataset.json does not say that the images are CT.", remedy="Give a data set of CT scans.")
+    splits: dict[Split, list[Pair]] = {split: [] for split in SPLITS}
+    unlabelled = 0
+    try:
+        labels = tuple(_total_segmentator_name(name) for name in names_by_value(content["labels"]))
+        if len(set(labels)) != len(labels):
+            raise ValueError("two labels have the same name")
+        for split in SPLITS:
+            for entry in content.get(split, []):
+                if isinstance(entry, dict) and "label" in entry:
+                    image, label = (source / inside(entry[key]) for key in ("image", "label"))
+                    splits[split].append(Pair(_stem(image), image, label))
+                elif split == "test":
+                    unlabelled += 1
+                else:
+                    raise ValueError(f"a case of {split} has no label")
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise broken("dataset.json", f"{type(error).__name__}, {error}") from error
+    warnings = [f"{unlabelled} test images have no label and are left out."] if unlabelled else []
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", str(content.get("name", ""))).strip("-") or "decathlon"
+    return Listing(name, source, labels, BTCV_INTENSITY, _frozen(splits), tuple(warnings))
+
+
+LAYOUTS: Mapping[str, Callable[[Path], Listing]] = {"btcv": list_btcv, "amos": list_amos, "decathlon": list_decathlon}
+"""Layouts by the name that ``data prepare`` takes."""
+
+
+def _frozen(splits: Mapping[Split, list[Pair]]) -> dict[Split, tuple[Pair, ...]]:
+    return {split: tuple(pairs) for split, pairs in splits.items()}
+
+
+def _pairs(source: Path, images: str, labels: str, pattern: re.Pattern[str]) -> list[Pair]:
+    """Images and labels of two folders by the case name that ``pattern`` finds at the end of each file's stem, in order."""
+    found: list[dict[str, Path]] = []
+    for folder in (images, labels):
+        if not (source / folder).is_dir():
+            raise _not_laid_out("the data set", f"there is no folder {folder}")
+        by_name: dict[str, Path] = {}
+        for path in sorted((source / folder).iterdir()):
+            if path.name.startswith(".") or not path.name.endswith((".nii", ".nii.gz")):
+                continue  # macOS's ._ files, README and the like
+            match = pattern.search(_stem(path))
+            if match is None or match[1] in by_name:
+                raise _not_laid_out("the data set", f"{folder}/{path.name} has no case number, or one that is there twice")
+            by_name[match[1]] = path
+        found.append(by_name)
+    if lonely := sorted(set(found[0]) ^ set(found[1])):
+        raise InputError(
+            "AE-DATA-002",
+            f"these cases have only an image or only a label in {images} and {labels}: {', '.join(lonely)}.",
+            remedy="Copy the data set whole.",
+        )
+    return [Pair(name, found[0][name], found[1][name]) for name in sorted(found[0])]
+
+
+def _stem(path: Path) -> str:
+    """``img0001`` of ``img0001.nii.gz``."""
+    return re.sub(r"\.nii(\.gz)?$", "", path.name)
+
+
+def _listed_amos(source: Path) -> dict[str, set[str]]:
+    """CT cases that AMOS's own ``dataset.json``, if it is there, lists in each folder."""
+    if not (source / "dataset.json").is_file():
+        return {}
+    listed: dict[str, set[str]] = {}
+    content: dict[str, Any] = read_json(source / "dataset.json")
+    for entry in (*content.get("training", []), *content.get("validation", [])):
+        match = re.search(r"(images\w\w)/(amos_(\d{4}))\.nii", str(entry))
+        if match and int(match[3]) < _AMOS_MRI:
+            listed.setdefault(match[1], set()).add(match[2])
+    return listed
+
+
+def _check_labels(source: Path, expected: tuple[str, ...]) -> None:
+    """Hold the label table of a ``dataset.json``, if there is one, against ours: a data set that was renumbered would be learned wrong."""
+    path = source / "dataset.json"
+    if not path.is_file() or "labels" not in (content := read_json(path)):
+        return
+    try:
+        names = names_by_value(content["labels"])
+    except (AttributeError, TypeError, ValueError) as error:
+        raise broken("dataset.json", str(error)) from error
+    for value, (stated, known) in enumerate(zip(names, expected, strict=False)):
+        if value and _SHORT.get(stated.lower(), _total_segmentator_name(stated)) != known:
+            raise _other_labels(f"label {value} is {stated}, expected {known}")
+    if len(names) != len(expected):
+        raise _other_labels(f"there are {len(names)} labels, expected {len(expected)}")
+
+
+def _other_labels(what: str) -> InputError:
+    return InputError(
+        "AE-DATA-009",
+        f"dataset.json numbers the organs in another way: {what}.",
+        remedy="Use the layout `decathlon`, which reads its labels.",
+    )
+
+
+def _total_segmentator_name(name: str) -> str:
+    """``kidney_right`` of ``Right Kidney``; a name that is not known stays as it is, in lower case with underscores."""
+    plain = re.sub(r"[\s-]+", "_", name.strip().lower())
+    return _ALIASES.get(plain, plain)
+
+
+def _not_laid_out(dataset: str, why: str) -> InputError:
+    return InputError(
+        "AE-DATA-001",
+        f"{dataset} is laid out in another way: {why}.",
+        remedy="Give the folder as the data set ships it; see docs/training.md.",
+    )

@@ -1,0 +1,301 @@
+"""One list of cases for every data set: which image, which label, which split, and the hash of each file.
+
+The file is JSON in the style of the Medical Segmentation Decathlon, so that MONAI's ``load_decathlon_datalist`` reads it
+(``base_dir`` = the ``root`` that it names)::
+
+    {"name": "btcv", "schema_version": 1, "modality": {"0": "CT"}, "root": "../btcv", "labels": {"0": "background", "1": "spleen"},
+     "warnings": [],
+     "training": [{"name": "0001", "image": "imagesTr/img0001.nii.gz", "label": "labelsTr/label0001.nii.gz",
+                   "image_sha256": "...", "label_sha256": "...", "spacing_mm": [3.0, 0.76, 0.76]}], "validation": [], "test": []}
+
+What the data are does not depend on where they lie: :attr:`Manifest.sha256` covers labels, names, splits and file hashes, no path.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal, get_args
+
+from autosam_edge.errors import InputError
+
+Split = Literal["training", "validation", "test"]
+SPLITS: tuple[Split, ...] = get_args(Split)
+SCHEMA_VERSION = 1
+
+_KEYS = {"name", "schema_version", "modality", "root", "labels", "warnings", *SPLITS}
+_ENTRY_KEYS = {"name", "image", "label", "image_sha256", "label_sha256", "spacing_mm"}
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One case of a manifest.
+
+    Args:
+        name: Name within the data set.
+        image, label: Files; relative to the manifest's root inside of a manifest, whole as :meth:`Manifest.entries` gives them.
+        image_sha256, label_sha256: Of the two files.
+        spacing_mm: Of the image, (D, H, W) of the file.
+    """
+
+    name: str
+    image: Path
+    label: Path
+    image_sha256: str
+    label_sha256: str
+    spacing_mm: tuple[float, float, float]
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+        if not all(_SHA256.fullmatch(digest) for digest in (self.image_sha256, self.label_sha256)):
+            raise ValueError("a SHA-256 is 64 hexadecimal digits")
+        if len(self.spacing_mm) != 3 or not min(self.spacing_mm) > 0:
+            raise ValueError("a spacing is three positive numbers")
+
+    def check(self) -> None:
+        """Refuse files that are not those that the manifest was made of.
+
+        Raises:
+            InputError: A file is missing (AE-DATA-002) or another one (AE-DATA-008).
+        """
+        for path, expected in ((self.image, self.image_sha256), (self.label, self.label_sha256)):
+            if hash_file(path) != expected:
+                raise InputError(
+                    "AE-DATA-008",
+                    f"{path.name} is not the file that the data set was prepared from: its SHA-256 is another.",
+                    remedy="Restore the file, or run `data prepare` again.",
+                )
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The cases of a data set.
+
+    Args:
+        dataset: Name, such as ``btcv``.
+        labels: Names by value, the background first.
+        root: Folder that the entries' paths start from.
+        training, validation, test: The cases of each split.
+        warnings: What is odd about the data set, such as cases that are missing, one sentence each.
+
+    Raises:
+        InputError: A case stands in it twice, by name or by content (AE-DATA-004), or nothing is left to train on (AE-DATA-005).
+    """
+
+    dataset: str
+    labels: tuple[str, ...]
+    root: Path
+    training: tuple[Entry, ...]
+    validation: tuple[Entry, ...] = ()
+    test: tuple[Entry, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _refuse_twins(self)
+        if not self.training:
+            raise InputError("AE-DATA-005", "the training split is empty.", remedy="Check the folder, or hold out fewer cases.")
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of what the data are: labels, names, splits and file hashes; the same wherever they lie."""
+        splits: dict[str, object] = {split: [[e.name, e.image_sha256, e.label_sha256] for e in self.split(split)] for split in SPLITS}
+        content = {"schema_version": SCHEMA_VERSION, "labels": self.labels, **splits}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    def split(self, split: Split) -> tuple[Entry, ...]:
+        """The cases of a split as they stand in the manifest."""
+        return {"training": self.training, "validation": self.validation, "test": self.test}[split]
+
+    def entries(self, split: Split) -> list[Entry]:
+        """The cases of a split, with whole paths.
+
+        Raises:
+            InputError: A file is not there (AE-DATA-002).
+        """
+        found = []
+        for entry in self.split(split):
+            whole = dataclasses.replace(entry, image=self.root / entry.image, label=self.root / entry.label)
+            for path in (whole.image, whole.label):
+                if not path.is_file():
+                    raise _missing(path)
+            found.append(whole)
+        return found
+
+    def write(self, path: Path) -> None:
+        """Write the manifest; its root is stored relative to the file, so that a folder that holds both can be moved."""
+        try:
+            root = Path(os.path.relpath(self.root.resolve(), path.resolve().parent)).as_posix()
+        except ValueError:  # another drive of Windows
+            root = self.root.resolve().as_posix()
+        splits: dict[str, object] = {split: [_as_json(entry) for entry in self.split(split)] for split in SPLITS}
+        content = {
+            "name": self.dataset,
+            "schema_version": SCHEMA_VERSION,
+            "modality": {"0": "CT"},
+            "root": root,
+            "labels": {str(value): name for value, name in enumerate(self.labels)},
+            "warnings": list(self.warnings),
+            **splits,
+        }
+        path.write_text(json.dumps(content, indent=1) + "\n")
+
+    @classmethod
+    def read(cls, path: Path) -> Manifest:
+        """Read a manifest; its files are looked for only when :meth:`entries` is asked for them.
+
+        Raises:
+            InputError: It is not a manifest, or has unknown keys (AE-DATA-006); see also the class.
+        """
+        content = read_json(path)
+        with_keys(content, _KEYS, path.name)
+        try:
+            if content["schema_version"] != SCHEMA_VERSION:
+                raise ValueError(f"schema_version is {content['schema_version']}, expected {SCHEMA_VERSION}")
+            splits = {split: tuple(_entry(entry, path.name) for entry in content[split]) for split in SPLITS}
+            labels = names_by_value(content["labels"])
+            return cls(
+                str(content["name"]), labels, (path.parent / content["root"]).resolve(), **splits, warnings=tuple(content["warnings"])
+            )
+        except InputError:
+            raise
+        except (TypeError, ValueError, AttributeError) as error:
+            raise broken(path.name, str(error)) from error
+
+
+def _as_json(entry: Entry) -> dict[str, Any]:
+    return {**dataclasses.asdict(entry), "image": entry.image.as_posix(), "label": entry.label.as_posix()}
+
+
+def _entry(content: dict[str, Any], name: str) -> Entry:
+    """An entry from JSON; its paths stay inside the root."""
+    with_keys(content, _ENTRY_KEYS, name)
+    paths = {key: inside(content[key]) for key in ("image", "label")}
+    return Entry(**{**content, **paths, "spacing_mm": tuple(content["spacing_mm"])})
+
+
+def check_name(name: str) -> None:
+    """Case names become file names.
+
+    Raises:
+        ValueError: The name is not letters, digits, dots, dashes and underscores.
+    """
+    if not _NAME.fullmatch(name):
+        raise ValueError("a case's name is letters, digits, dots, dashes and underscores")
+
+
+def inside(path: str) -> Path:
+    """A path from a description as a path below the root.
+
+    Raises:
+        ValueError: It leads out of the root.
+    """
+    parts = PurePosixPath(path)
+    if parts.is_absolute() or ".." in parts.parts:
+        raise ValueError("the path of a case leads out of the folder")
+    return Path(parts)
+
+
+def _refuse_twins(manifest: Manifest) -> None:
+    """A case that is trained on and tested with makes every score worthless."""
+    seen: dict[str, tuple[str, str]] = {}
+    for split in SPLITS:
+        for entry in manifest.split(split):
+            for key in (f"name {entry.name.lower()}", f"image {entry.image_sha256}"):  # names become files, and some disks ignore case
+                if key in seen:
+                    refuse_twin(entry.name, split, *seen[key])
+                seen[key] = (entry.name, split)
+
+
+def refuse_twin(name: str, split: str, other: str, other_split: str) -> None:
+    """Refuse a case that is there twice.
+
+    Raises:
+        InputError: Always (AE-DATA-004).
+    """
+    raise InputError(
+        "AE-DATA-004",
+        f"case {name} of {split} is also case {other} of {other_split}: by name, or because their images are the same.",
+        remedy="Keep each case once, in one split.",
+    )
+
+
+def names_by_value(labels: dict[str, str]) -> tuple[str, ...]:
+    """Names in the order of their values from ``{"0": "background", "1": "spleen"}``.
+
+    Raises:
+        ValueError: The values are not 0, 1, 2, ..., or a name stands there twice.
+    """
+    by_value = {int(value): str(name) for value, name in labels.items()}
+    names = tuple(by_value[value] for value in sorted(by_value))
+    if sorted(by_value) != list(range(len(by_value))) or len(set(names)) != len(names) or len(names) < 2:
+        raise ValueError("labels are numbered 0, 1, 2 and so on, each with a name of its own")
+    return names
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """An object from a JSON file.
+
+    Raises:
+        InputError: There is no such file (AE-INPUT-010), or it holds something else (AE-DATA-006).
+    """
+    if not path.is_file():
+        raise InputError(
+            "AE-INPUT-010",
+            f"the folder has no {path.name}.",
+            remedy="Give the folder of the data set, or the one that `data prepare` wrote.",
+        )
+    try:
+        content = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise broken(path.name, "it is not JSON") from error
+    if not isinstance(content, dict):
+        raise broken(path.name, "it does not hold an object")
+    return content
+
+
+def with_keys(content: dict[str, Any], keys: set[str], name: str) -> None:
+    """Refuse keys that nobody knows, and the lack of those that must be there.
+
+    Raises:
+        InputError: AE-DATA-006.
+    """
+    if unknown := sorted(set(content) - keys):
+        raise broken(name, f"unknown keys {', '.join(unknown)}")
+    if missing := sorted(keys - set(content)):
+        raise broken(name, f"no {', '.join(missing)}")
+
+
+def broken(name: str, why: str) -> InputError:
+    """The error for a description that cannot be used."""
+    return InputError("AE-DATA-006", f"{name} cannot be used: {why}.", remedy="Write it again with `data prepare`, or correct it.")
+
+
+def _missing(path: Path) -> InputError:
+    return InputError(
+        "AE-DATA-002",
+        f"{path.name} is not there or cannot be read.",
+        remedy="Copy the data set whole, or correct `root` in manifest.json if it was moved.",
+    )
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal.
+
+    Raises:
+        InputError: It is not there or cannot be read (AE-DATA-002).
+    """
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    except OSError as error:
+        raise _missing(path) from error
+    return digest.hexdigest()

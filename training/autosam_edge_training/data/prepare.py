@@ -1,0 +1,243 @@
+"""``data prepare``: a data set onto the model's grid, one case at a time, into a folder that appears whole or not at all."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+import nibabel as nib
+import numpy as np
+
+from autosam_edge.errors import InputError
+from autosam_edge.geometry import Grid
+from autosam_edge.io.nifti import lps_affine, ras_affine, read_array, read_nifti, write_nifti
+from autosam_edge.labels import BTCV_LABELS
+from autosam_edge.phantom import make_phantom
+from autosam_edge.volume import Segmentation
+from autosam_edge_training.data.case import BTCV_INTENSITY, Case, Intensity, Targets, prepare_case, require_same_grid
+from autosam_edge_training.data.layouts import BTCV_NAMES, Listing, Pair
+from autosam_edge_training.data.manifest import SPLITS, Entry, Manifest, Split, hash_file, refuse_twin
+from autosam_edge_training.data.prepared import FILE_NAME, MANIFEST_NAME, Arrays, Prepared
+from autosam_edge_training.data.staging import refuse_occupied, staged_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+Spacing = tuple[float, float, float]
+# Phantoms of the training mix have seeds from 1000 on, the demonstration has 7.
+_FIRST_PHANTOM = 500
+
+
+def prepare_dataset(
+    listing: Listing,
+    out: Path,
+    *,
+    spacing_mm: Spacing = (3.0, 3.0, 3.0),
+    targets: Targets = "occupancy",
+    say: Callable[[str], None] = lambda _: None,
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
+) -> Prepared:
+    """Bring every case of a data set to the model's grid.
+
+    One case is in memory at a time. A run that fails or is stopped leaves nothing. A folder that already holds the same data, made in the
+    same way, is taken as it is.
+
+    Args:
+        listing: What a layout of :data:`~autosam_edge_training.data.layouts.LAYOUTS` found.
+        out: Folder to make.
+        spacing_mm: The model's spacing, (D, H, W).
+        targets: ``occupancy`` or ``labels``.
+        say: Called with one line per remark.
+        progress: Called with (steps done, steps in all); a step is a case hashed or a case prepared.
+
+    Raises:
+        InputError: A file is missing or damaged, labels are out of range, image and label lie on different grids, a case is there twice, or
+            nothing is left to train on.
+        OutputError: The folder holds something else or cannot be written.
+    """
+    if not (out / FILE_NAME).is_file():
+        refuse_occupied(out)  # before an hour of hashing, not after it
+    total = 2 * sum(len(pairs) for pairs in listing.splits.values())
+    counter = itertools.count(1)
+
+    def tick() -> None:
+        progress(next(counter), total)
+
+    manifest = make_manifest(listing, tick)
+    for warning in manifest.warnings:
+        say(f"note: {warning}")
+    wanted = _describe(manifest, out, listing.intensity, spacing_mm, targets)
+    if (out / FILE_NAME).is_file():
+        existing = Prepared.read(out)
+        if existing.settings() == wanted.settings():
+            say(f"{out.name} already holds these data, made in this way: taken as it is.")
+            return existing
+    with staged_folder(out) as stage:
+        _fill(manifest, dataclasses.replace(wanted, folder=stage), tick)
+    return Prepared.read(out)
+
+
+def make_manifest(listing: Listing, tick: Callable[[], None] = lambda: None) -> Manifest:
+    """Hash every file of a listing and hold image and label against each other, headers only.
+
+    Args:
+        listing: The data set on the disk.
+        tick: Called after each case.
+
+    Raises:
+        InputError: See :func:`prepare_dataset`.
+    """
+    splits: dict[Split, tuple[Entry, ...]] = {}
+    for split in SPLITS:
+        entries = []
+        for pair in listing.splits.get(split, ()):
+            hashes = hash_file(pair.image), hash_file(pair.label)
+            grid = _grid(pair.image)
+            require_same_grid(grid, _grid(pair.label), f"image and label of case {pair.name}")
+            paths = pair.image.relative_to(listing.root), pair.label.relative_to(listing.root)
+            entries.append(Entry(pair.name, *paths, *hashes, grid.spacing_mm))
+            tick()
+        splits[split] = tuple(entries)
+    return Manifest(listing.dataset, listing.labels, listing.root, **splits, warnings=listing.warnings)
+
+
+def _grid(path: Path) -> Grid:
+    """Where a NIfTI file lies, from its header alone."""
+    try:
+        image = nib.load(path)
+        d, h, w = image.shape[2::-1]
+        return Grid((d, h, w), lps_affine(image.affine))
+    except Exception:  # whatever is wrong with the file, the reader has a typed error for it
+        return read_array(path)[1]
+
+
+def _describe(manifest: Manifest, folder: Path, intensity: Intensity, spacing_mm: Spacing, targets: Targets) -> Prepared:
+    """A prepared folder that has no arrays yet."""
+    names: dict[str, tuple[str, ...]] = {split: tuple(entry.name for entry in manifest.split(split)) for split in SPLITS}
+    return Prepared(
+        folder,
+        manifest.dataset,
+        manifest.labels,
+        spacing_mm,
+        intensity,
+        targets,
+        split=MappingProxyType(names),
+        arrays=MappingProxyType({}),
+        manifest_sha256=manifest.sha256,
+        sha256="",
+    )
+
+
+def _fill(manifest: Manifest, wanted: Prepared, tick: Callable[[], None]) -> None:
+    """Write every case, the manifest and the description; the same scan under two file hashes is found here."""
+    arrays: dict[str, Arrays] = {}
+    images: dict[str, tuple[str, str]] = {}
+    for split, entry in _all(manifest):
+        case = _prepare(entry, wanted)
+        hashes = {}
+        for kind, array in (("image", case.image), ("target", case.target)):
+            path = wanted.folder / f"{entry.name}.{kind}.npy"
+            np.save(path, array, allow_pickle=False)
+            hashes[kind] = hash_file(path)
+        if hashes["image"] in images:
+            refuse_twin(entry.name, split, *images[hashes["image"]])
+        images[hashes["image"]] = (entry.name, split)
+        arrays[entry.name] = Arrays(case.shape, hashes["image"], hashes["target"])
+        tick()
+    manifest.write(wanted.folder / MANIFEST_NAME)
+    dataclasses.replace(wanted, arrays=MappingProxyType(arrays)).write()
+
+
+def _all(manifest: Manifest) -> Iterator[tuple[Split, Entry]]:
+    for split in SPLITS:
+        for entry in manifest.entries(split):
+            yield split, entry
+
+
+def _prepare(entry: Entry, wanted: Prepared) -> Case:
+    """Read a case, the image as the runtime reads it, and bring it to the model's grid."""
+    volume = read_nifti(entry.image)
+    labels, grid = read_array(entry.label)
+    require_same_grid(volume.grid, grid, f"image and label of case {entry.name}")
+    try:
+        return prepare_case(
+            entry.name,
+            volume.hu,
+            labels,
+            grid,
+            spacing_mm=wanted.spacing_mm,
+            intensity=wanted.intensity,
+            classes=wanted.classes,
+            targets=wanted.targets,
+        )
+    except InputError as error:
+        raise InputError(error.code, f"case {entry.name}: {error.message}", remedy=error.remedy) from error
+
+
+def phantom_case(seed: int, *, spacing_mm: Spacing, intensity: Intensity = BTCV_INTENSITY, targets: Targets = "occupancy") -> Case:
+    """A prepared phantom: synthetic, with truth known in closed form and BTCV's 14 classes."""
+    phantom = make_phantom(seed)
+    return prepare_case(
+        f"phantom-{seed}",
+        phantom.volume.hu,
+        phantom.labels,
+        phantom.volume.grid,
+        spacing_mm=spacing_mm,
+        intensity=intensity,
+        targets=targets,
+    )
+
+
+def prepare_phantoms(
+    out: Path,
+    *,
+    training: int = 2,
+    validation: int = 1,
+    test: int = 1,
+    spacing_mm: Spacing = (3.0, 3.0, 3.0),
+    targets: Targets = "occupancy",
+    scan_spacing_mm: Spacing = (5.0, 3.0, 3.0),
+) -> Path:
+    """A prepared folder of synthetic scans, with the NIfTI files that they were made of in ``OUT/scans``: for smoke runs, no data needed.
+
+    Args:
+        out: Folder to make.
+        training: Phantoms to train on.
+        validation: Held out.
+        test: Kept for the end.
+        spacing_mm: The model's spacing, (D, H, W).
+        targets: ``occupancy`` or ``labels``.
+        scan_spacing_mm: Of the scans, (D, H, W); coarse, so that a smoke run takes seconds.
+
+    Returns:
+        The folder.
+
+    Raises:
+        OutputError: It holds something or cannot be written.
+    """
+    counts: dict[Split, int] = {"training": training, "validation": validation, "test": test}
+    seeds = itertools.count(_FIRST_PHANTOM)
+    with staged_folder(out) as stage:
+        splits = {
+            split: tuple(_write_phantom(next(seeds), stage / "scans", scan_spacing_mm) for _ in range(count))
+            for split, count in counts.items()
+        }
+        listing = Listing("phantoms", stage / "scans", BTCV_NAMES, BTCV_INTENSITY, splits)
+        manifest = make_manifest(listing)
+        _fill(manifest, _describe(manifest, stage, listing.intensity, spacing_mm, targets), lambda: None)
+    return out
+
+
+def _write_phantom(seed: int, folder: Path, spacing_mm: Spacing) -> Pair:
+    """A phantom's scan (int16) and truth as NIfTI files."""
+    phantom = make_phantom(seed, spacing_mm=spacing_mm)
+    folder.mkdir(exist_ok=True)
+    image, label = folder / f"phantom-{seed}.nii.gz", folder / f"phantom-{seed}-label.nii.gz"
+    scan = nib.Nifti1Image(phantom.volume.hu.T, ras_affine(phantom.volume.grid.affine))  # (D, H, W) -> (x, y, z)
+    scan.header.set_xyzt_units("mm", "sec")
+    nib.save(scan, image)
+    write_nifti(Segmentation(phantom.labels, phantom.volume.grid, BTCV_LABELS), label)
+    return Pair(f"phantom-{seed}", image, label)

@@ -1,0 +1,205 @@
+"""A folder that ``data prepare`` wrote: one image and one target array per case, and what they are.
+
+``NAME.image.npy`` and ``NAME.target.npy`` are plain NumPy arrays, read as memory maps, so that a crop touches only its own part of the
+file and a data set need not fit into memory. ``prepared.json`` says how they were made and what their hashes are; ``manifest.json`` leads
+to the files that they were made of.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from autosam_edge.errors import InputError
+from autosam_edge_training.data.case import TARGETS, Case, Intensity, Targets
+from autosam_edge_training.data.manifest import SPLITS, Manifest, Split, broken, check_name, hash_file, read_json, with_keys
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+FILE_NAME = "prepared.json"
+MANIFEST_NAME = "manifest.json"
+SCHEMA_VERSION = 1
+
+_KEYS = {"schema_version", "dataset", "manifest_sha256", "labels", "spacing_mm", "intensity", "targets", "split", "cases"}
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """What is known of a case's two arrays.
+
+    Args:
+        shape: Of the image, (D, H, W).
+        image_sha256, target_sha256: Of the two files.
+    """
+
+    shape: tuple[int, int, int]
+    image_sha256: str
+    target_sha256: str
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A data set on the model's grid.
+
+    Args:
+        folder: Where it lies.
+        dataset: ``btcv``, ``amos`` or another name.
+        labels: Names by value, the background first.
+        spacing_mm: Of the model's grid, (D, H, W).
+        intensity: How images are normalized.
+        targets: What the target arrays hold.
+        split: Case names of ``training``, ``validation`` and ``test``.
+        arrays: Of each case, by name.
+        manifest_sha256: :attr:`Manifest.sha256` of the files that it was made of.
+        sha256: Of ``prepared.json``, which holds the hash of every array: the one hash that says which data a run saw.
+    """
+
+    folder: Path
+    dataset: str
+    labels: tuple[str, ...]
+    spacing_mm: tuple[float, float, float]
+    intensity: Intensity
+    targets: Targets
+    split: Mapping[str, tuple[str, ...]]
+    arrays: Mapping[str, Arrays]
+    manifest_sha256: str
+    sha256: str
+
+    @property
+    def classes(self) -> int:
+        """Labels with the background."""
+        return len(self.labels)
+
+    @classmethod
+    def read(cls, folder: Path) -> Prepared:
+        """Open a prepared folder; every array must be there with the shape and type that it had.
+
+        Raises:
+            InputError: No prepared folder (AE-INPUT-010), an unknown description (AE-DATA-006), or damaged arrays (AE-DATA-007).
+        """
+        content = read_json(folder / FILE_NAME)
+        with_keys(content, _KEYS, FILE_NAME)
+        digest = hash_file(folder / FILE_NAME)
+        try:
+            prepared = _from_json(folder, content, digest)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise broken(FILE_NAME, str(error)) from error
+        for name in prepared.arrays:
+            prepared.case(name)
+        return prepared
+
+    @property
+    def manifest(self) -> Manifest:
+        """The files that the folder was made of.
+
+        Raises:
+            InputError: ``manifest.json`` is missing or is that of other data (AE-INPUT-010, AE-DATA-006, AE-DATA-007).
+        """
+        manifest = Manifest.read(self.folder / MANIFEST_NAME)
+        if manifest.sha256 != self.manifest_sha256:
+            raise _damaged(MANIFEST_NAME, "lists other files than those that the folder was made of")
+        return manifest
+
+    def cases(self, split: Split) -> list[Case]:
+        """The cases of a split, memory-mapped.
+
+        Raises:
+            InputError: The split is empty (AE-DATA-005), or an array is damaged (AE-DATA-007).
+        """
+        if not self.split[split]:
+            raise InputError("AE-DATA-005", f"the {split} split is empty.", remedy="Prepare the data set with such a split.")
+        return [self.case(name) for name in self.split[split]]
+
+    def case(self, name: str) -> Case:
+        """One case, memory-mapped and read-only.
+
+        Raises:
+            InputError: An array is missing, or has another shape or type (AE-DATA-007).
+            KeyError: There is no such case.
+        """
+        shape = self.arrays[name].shape
+        image = _map(self.folder / f"{name}.image.npy", shape, np.int16)
+        target = _map(self.folder / f"{name}.target.npy", (self.classes, *shape) if self.targets == "occupancy" else shape, np.uint8)
+        return Case(name, image, target, self.classes, self.intensity)
+
+    def verify(self) -> None:
+        """Hash every array again; reads the whole folder.
+
+        Raises:
+            InputError: An array is not the one that was written (AE-DATA-007).
+        """
+        for name, arrays in self.arrays.items():
+            for kind, expected in (("image", arrays.image_sha256), ("target", arrays.target_sha256)):
+                file = f"{name}.{kind}.npy"
+                if not (self.folder / file).is_file() or hash_file(self.folder / file) != expected:
+                    raise _damaged(file, "is not the file that was written")
+
+    def settings(self) -> dict[str, Any]:
+        """What a folder was made of and how: two with the same settings hold the same data."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "dataset": self.dataset,
+            "manifest_sha256": self.manifest_sha256,
+            "labels": list(self.labels),
+            "spacing_mm": list(self.spacing_mm),
+            "intensity": {**dataclasses.asdict(self.intensity), "window_hu": list(self.intensity.window_hu)},
+            "targets": self.targets,
+            "split": {split: list(self.split[split]) for split in SPLITS},
+        }
+
+    def write(self) -> None:
+        """Write ``prepared.json`` into the folder."""
+        cases = {name: {**dataclasses.asdict(arrays), "shape": list(arrays.shape)} for name, arrays in self.arrays.items()}
+        (self.folder / FILE_NAME).write_bytes((json.dumps({**self.settings(), "cases": cases}, indent=1) + "\n").encode())
+
+
+def _from_json(folder: Path, content: dict[str, Any], digest: str) -> Prepared:
+    if content["schema_version"] != SCHEMA_VERSION:
+        raise ValueError(f"schema_version is {content['schema_version']}, expected {SCHEMA_VERSION}; prepare the data again")
+    if content["targets"] not in TARGETS:
+        raise ValueError(f"targets are {' or '.join(TARGETS)}")
+    if set(content["split"]) != set(SPLITS) or sorted(chain.from_iterable(content["split"].values())) != sorted(content["cases"]):
+        raise ValueError("the split does not name each case once")
+    for name in content["cases"]:
+        check_name(name)
+    arrays = {name: Arrays(tuple(case["shape"]), case["image_sha256"], case["target_sha256"]) for name, case in content["cases"].items()}
+    d, h, w = (float(step) for step in content["spacing_mm"])
+    intensity = content["intensity"]
+    return Prepared(
+        folder,
+        content["dataset"],
+        tuple(content["labels"]),
+        (d, h, w),
+        Intensity(tuple(intensity["window_hu"]), intensity["offset"], intensity["scale"]),
+        content["targets"],
+        MappingProxyType({split: tuple(names) for split, names in content["split"].items()}),
+        MappingProxyType(arrays),
+        content["manifest_sha256"],
+        digest,
+    )
+
+
+def _map(path: Path, shape: tuple[int, ...], dtype: type) -> npt.NDArray[Any]:
+    """A memory-mapped array of known shape and type."""
+    try:
+        array: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError as error:
+        raise _damaged(path.name, "is missing") from error
+    except (OSError, ValueError, EOFError) as error:
+        raise _damaged(path.name, "is cut short or no array") from error
+    if array.shape != shape or array.dtype != dtype:
+        raise _damaged(path.name, f"holds {array.dtype} {array.shape}, expected {np.dtype(dtype).name} {shape}")
+    return array
+
+
+def _damaged(file: str, what: str) -> InputError:
+    return InputError("AE-DATA-007", f"the prepared folder is damaged: {file} {what}.", remedy="Run `data prepare` into a new folder.")
