@@ -23,6 +23,7 @@ from autosam_edge_training.data import Prepared
 from autosam_edge_training.ingredients import (
     STUDENT_WEIGHTS,
     Loss,
+    check_pace,
     optimize,
     phantoms_for,
     segmentation_loss,
@@ -73,10 +74,7 @@ class Config:
     def __post_init__(self) -> None:
         if not 0.0 <= self.weight <= 1.0 or not self.mse_weight > 0.0:
             raise ValueError("weight must lie in [0, 1] and mse_weight be positive")
-        if not 0.0 <= self.ema < 1.0 or min(self.report_every, self.validate_every) < 1 or self.seed < 0:
-            raise ValueError("ema must lie in [0, 1), report_every and validate_every be at least 1, seed not be negative")
-        if self.seed < 0:
-            raise ValueError("seed must not be negative")
+        check_pace(ema=self.ema, report_every=self.report_every, validate_every=self.validate_every, seed=self.seed)
 
     @classmethod
     def smoke_run(cls) -> Config:

@@ -32,6 +32,16 @@ TEACHER_WEIGHTS = "teacher.safetensors"
 _FIRST_PHANTOM = 1000  # seeds from here on; the demonstration's and the tests' phantoms are others
 
 
+def check_pace(*, ema: float, report_every: int, validate_every: int, seed: int) -> None:
+    """What every recipe's config must hold beside its own.
+
+    Raises:
+        ValueError: A value lies outside of its range.
+    """
+    if not 0.0 <= ema < 1.0 or min(report_every, validate_every) < 1 or seed < 0:
+        raise ValueError("ema must lie in [0, 1), report_every and validate_every be at least 1, seed not be negative")
+
+
 def start_student(name: str, arguments: dict[str, Any], classes: int, init: Path | None) -> nn.Module:
     """A student with random weights or another run's.
 

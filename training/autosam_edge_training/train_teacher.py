@@ -24,6 +24,7 @@ from autosam_edge_training.data import Prepared
 from autosam_edge_training.ingredients import (
     TEACHER_WEIGHTS,
     Loss,
+    check_pace,
     input_facts,
     optimize,
     phantoms_for,
@@ -75,10 +76,7 @@ class Config:
     def __post_init__(self) -> None:
         if self.sampling.patch != self.network.patch:
             raise ValueError(f"sampling.patch {self.sampling.patch} is not network.patch {self.network.patch}")
-        if not 0.0 <= self.ema < 1.0 or min(self.report_every, self.validate_every) < 1 or self.seed < 0:
-            raise ValueError("ema must lie in [0, 1), report_every and validate_every be at least 1, seed not be negative")
-        if self.seed < 0:
-            raise ValueError("seed must not be negative")
+        check_pace(ema=self.ema, report_every=self.report_every, validate_every=self.validate_every, seed=self.seed)
 
     @classmethod
     def smoke_run(cls) -> Config:

@@ -23,6 +23,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal, get_args
 
 from autosam_edge.errors import InputError
+from autosam_edge_training.file_hash import file_digest
 
 Split = Literal["training", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -291,11 +292,7 @@ def hash_file(path: Path) -> str:
     Raises:
         InputError: It is not there or cannot be read (AE-DATA-002).
     """
-    digest = hashlib.sha256()
     try:
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
+        return file_digest(path)
     except OSError as error:
         raise _missing(path) from error
-    return digest.hexdigest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 import warnings
 from collections.abc import Iterable, Mapping
@@ -14,6 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from autosam_edge.errors import TrainingError
+from autosam_edge_training.file_hash import file_digest
 from autosam_edge_training.models.autosam.attention import WindowAttention
 from autosam_edge_training.models.autosam.autosam import AutoSAM
 
@@ -152,14 +152,10 @@ def file_sha256(path: Path) -> str:
     Raises:
         TrainingError: AE-TRAIN-010: it is not there or cannot be read.
     """
-    digest = hashlib.sha256()
     try:
-        with path.open("rb") as file:
-            while piece := file.read(1 << 20):
-                digest.update(piece)
+        return file_digest(path)
     except OSError as error:
         raise _no_file(path) from error
-    return digest.hexdigest()
 
 
 def _no_file(path: Path) -> TrainingError:
