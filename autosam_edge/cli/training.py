@@ -48,7 +48,7 @@ def teacher(
     if dry_run:
         _show_parameters(recipe.network)
         return
-    with _places(data, out, smoke=smoke) as (prepared, run):
+    with _places(data, out, smoke=smoke) as (prepared, run, _):
         _finish(room.train(recipe, prepared, run, sam=sam), smoke=smoke)
 
 
@@ -66,7 +66,7 @@ def student(
     """Train a student without a teacher."""
     room = load_room("autosam_edge_training.train_student", "train")
     recipe = _recipe(room.Config, config, smoke=smoke, seed=seed)
-    with _places(data, out, smoke=smoke) as (prepared, run):
+    with _places(data, out, smoke=smoke) as (prepared, run, _):
         _finish(room.train(recipe, prepared, run, init=init), smoke=smoke)
 
 
@@ -99,10 +99,10 @@ def distill(
     recipe = _recipe(room.Config, config, smoke=smoke, seed=seed, weight=weight)
     if teacher is None and not smoke:
         raise typer.BadParameter("needed, unless it is a --smoke run", param_hint="--teacher")
-    with _places(data, out, smoke=smoke) as (prepared, run), tempfile.TemporaryDirectory(prefix="autosam-edge-smoke-") as folder:
+    with _places(data, out, smoke=smoke) as (prepared, run, work):
         if teacher is None:
             teachers = load_room("autosam_edge_training.train_teacher", "train")
-            teacher = teachers.train(teachers.Config.smoke_run(), prepared, Path(folder) / "teacher")
+            teacher = teachers.train(teachers.Config.smoke_run(), prepared, work / "teacher")
         if keep is not None and not keep.exists():
             _keep(keep, teacher, prepared, recipe.sampling.patch, sam)
         _finish(room.train(recipe, prepared, run, teacher=teacher, sam=sam, kept=keep), smoke=smoke)
@@ -132,15 +132,16 @@ def _recipe(kind: Any, config: Path | None, *, smoke: bool, **changes: float | N
 
 
 @contextmanager
-def _places(data: Path | None, out: Path | None, *, smoke: bool) -> Iterator[tuple[Path, Path]]:
-    """Data and folder of a run; a smoke run without them makes phantoms and leaves nothing."""
+def _places(data: Path | None, out: Path | None, *, smoke: bool) -> Iterator[tuple[Path, Path, Path]]:
+    """Data and folder of a run, and a folder that vanishes; a smoke run without the first two has them there and leaves nothing."""
     if not smoke:
         for place, option in ((data, "--data"), (out, "--out")):
             if place is None:
                 raise typer.BadParameter("needed, unless it is a --smoke run", param_hint=option)
     with tempfile.TemporaryDirectory(prefix="autosam-edge-smoke-") as folder:
         work = Path(folder)
-        yield data or load_room("autosam_edge_training.reproduce.tiny", "train").RECIPES.prepare(work / "data"), out or work / "run"
+        data = data or load_room("autosam_edge_training.reproduce.tiny", "train").RECIPES.prepare(work / "data")
+        yield data, out or work / "run", work
 
 
 def _finish(weights: Path, *, smoke: bool) -> None:
