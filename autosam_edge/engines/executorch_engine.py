@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+# The extension itself, not executorch.runtime: that one brings the compiler, 1,800 modules and 130 MB that running does not need.
+import executorch.version
 import numpy as np
+import torch
+from executorch.extension.pybindings import _C as pybindings  # noqa: N811  after torch, whose libraries it is linked against
 
 from autosam_edge.engines.artifact_engine import ArtifactEngine
 
@@ -33,14 +36,6 @@ def quiet_stderr() -> Iterator[None]:
         os.close(kept)
 
 
-with quiet_stderr(), warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # of its own deprecations
-    import executorch.version
-    import torch
-    from executorch.extension.pybindings import portable_lib
-    from executorch.runtime import Runtime
-
-
 @dataclass(frozen=True)
 class _Tensor:
     shape: tuple[int, ...]
@@ -57,14 +52,16 @@ class ExecuTorchEngine(ArtifactEngine):
 
     def _load(self, model: Mapping[str, bytes], precision: str, threads: int) -> tuple[Any, Any]:  # noqa: ARG002
         with quiet_stderr():
-            portable_lib._unsafe_reset_threadpool(threads or os.cpu_count() or 1)
-            self._program = Runtime.get().load_program(model[""])
+            pybindings._unsafe_reset_threadpool(threads or os.cpu_count() or 1)
+            self._held = model[""]  # the program reads from these bytes as it runs
+            checked = pybindings.Verification.InternalConsistency
+            self._program = pybindings._load_program_from_buffer(self._held, program_verification=checked)
             self._method = self._program.load_method("forward")
-        described = self._method.metadata
+        described = self._method.method_meta()
         inputs = [_Tensor(described.input_tensor_meta(i).sizes()) for i in range(described.num_inputs())]
         return inputs, [_Tensor(described.output_tensor_meta(i).sizes()) for i in range(described.num_outputs())]
 
     def _infer(self, image_hu: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         with quiet_stderr():
-            (logits,) = self._method.execute([torch.from_numpy(np.require(image_hu, requirements="W"))])
+            (logits,) = self._method([torch.from_numpy(np.require(image_hu, requirements="W"))])
         return logits.numpy()  # type: ignore[no-any-return]  # executorch ships no types

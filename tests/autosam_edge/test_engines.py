@@ -167,11 +167,11 @@ def test_executorch_gives_the_logits_of_torch():
 def test_executorch_takes_the_threads_that_it_is_given():
     """As many as asked for, and without a number one per core."""
     model = executorch_model(1, 5)
-    from executorch.extension.pybindings import portable_lib
+    from executorch.extension.pybindings import _C as pybindings  # noqa: N811
 
     for asked, expected in ((1, 1), (3, 3), (None, os.cpu_count())):
         make_engine("executorch", model, sha256="", precision="fp32", threads=asked)
-        assert portable_lib._threadpool_get_thread_count() == expected
+        assert pybindings._threadpool_get_thread_count() == expected
 
 
 TALK = """
