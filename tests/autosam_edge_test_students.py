@@ -11,7 +11,9 @@ from autosam_edge_export.export import input_contract
 from autosam_edge_export.job import Job
 from autosam_edge_training.convnet import PocketNet
 from autosam_edge_training.device_form import TorchEngine
+from autosam_edge_training.network_input import NetworkInput
 
+BTCV = NetworkInput.read({})
 METADATA = {"model": "small", "license": "none", "intended_use": "tests"}
 
 
@@ -22,7 +24,7 @@ def small_student(name="pocketnet", classes=14, arguments=None):
 
 def job_of(student, patch):
     """Its export with a patch of (D, H, W) and three organs; nothing to calibrate on."""
-    return Job(student, input_contract(patch, 0.25), ["a", "b", "c"], METADATA, list, lambda line: None)
+    return Job(student, input_contract(BTCV, patch, 0.25), BTCV.intensity, ["a", "b", "c"], METADATA, list, lambda line: None)
 
 
 def random_tile(patch):
@@ -32,7 +34,7 @@ def random_tile(patch):
 
 def logits_in_torch(student, tile):
     """What every artifact is held against, (C, D, H, W)."""
-    return TorchEngine(student, (-125.0, 275.0)).run(tile)
+    return TorchEngine(student, BTCV.intensity).run(tile)
 
 
 def spread(found, expected):

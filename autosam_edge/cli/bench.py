@@ -75,13 +75,10 @@ def _write(result: dict[str, Any], out: Path | None) -> None:
 def parity(scan: Scan, out: Out = None, bundle: BundleOption = None) -> None:
     """The streamed labels against MONAI's sliding window on the torch student, voxel by voxel."""
     room = load_room("autosam_edge_benchmarks.streaming_parity", "dev")
-    students = load_room("autosam_edge_training.students", "train")
     from autosam_edge.io.read import read
     from autosam_edge.session import open_session
 
-    session = open_session(bundle)
-    student, _ = students.load_student(session.bundle.path / "student.safetensors")
-    result = room.measure_streaming_parity(student, session, read(scan), scan.name)
+    result = room.measure_streaming_parity(open_session(bundle), read(scan), scan.name)
     print(f"{result['agreement']:.6f} of all voxels have the same label, {result['agreement_in_organs']:.6f} of those in an organ")
     _write(result, out)
 

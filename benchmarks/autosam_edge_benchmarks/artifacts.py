@@ -14,6 +14,7 @@ from autosam_edge_benchmarks.machine import new_report
 from autosam_edge_export.export import STUDENT_FILE
 from autosam_edge_export.measure import measure_cost, time_tiles
 from autosam_edge_training.device_form import TorchEngine
+from autosam_edge_training.network_input import NetworkInput
 from autosam_edge_training.students import load_student
 
 if TYPE_CHECKING:
@@ -47,7 +48,8 @@ def measure_artifacts(bundle: Bundle, *, rounds: int = 7, say: Callable[[str], N
         cost = measure_cost(bundle.path / artifact.path, artifact.target, artifact.precision, bundle.manifest.input.patch)
         costs[artifact.name] = dataclasses.asdict(cost)
     weights = bundle.path / STUDENT_FILE
-    student = TorchEngine(load_student(weights)[0], bundle.manifest.input.window_hu)
+    module, facts = load_student(weights)
+    student = TorchEngine(module, NetworkInput.read(facts).intensity)
     engines = {artifact.name: load_engine(bundle, artifact) for artifact in usable}
     tile_ms = time_tiles({"torch": student, **engines}, tile, rounds)
     parity = {f"{entry['target']}/{entry['precision']}": entry for entry in json.loads(bundle.read("parity.json"))}

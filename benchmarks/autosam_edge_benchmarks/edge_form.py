@@ -63,7 +63,7 @@ def measure_edge_form(
     models["edge, fused attention, int8 weights"] = store_int8(fused)
     tile = np.random.default_rng(0).uniform(-200, 300, patch).astype(np.float32)
     with torch.inference_mode():
-        expected = DeviceForm(module, BTCV_INTENSITY.window_hu)(torch.from_numpy(tile)[None, None])[0].numpy()
+        expected = DeviceForm(module, BTCV_INTENSITY)(torch.from_numpy(tile)[None, None])[0].numpy()
     forms = []
     with tempfile.TemporaryDirectory() as folder:
         for name, model in models.items():
@@ -84,6 +84,6 @@ def measure_edge_form(
 
 
 def _convert(module: nn.Module, patch: tuple[int, int, int]) -> bytes:
-    form = DeviceForm(module, BTCV_INTENSITY.window_hu).eval()
+    form = DeviceForm(module, BTCV_INTENSITY).eval()
     with torch.no_grad():
         return to_onnx(torch.export.export(form, (torch.zeros(1, 1, *patch),)), {})

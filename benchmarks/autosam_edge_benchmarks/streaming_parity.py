@@ -16,6 +16,8 @@ from autosam_edge.preprocess import Resampler, body_box
 from autosam_edge.session import Session
 from autosam_edge_benchmarks.machine import new_report
 from autosam_edge_training.device_form import DeviceForm
+from autosam_edge_training.network_input import NetworkInput
+from autosam_edge_training.students import load_student
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -23,12 +25,11 @@ if TYPE_CHECKING:
     from autosam_edge.volume import Volume
 
 
-def plain_labels(student: torch.nn.Module, session: Session, volume: Volume) -> npt.NDArray[np.uint8]:
+def plain_labels(session: Session, volume: Volume) -> npt.NDArray[np.uint8]:
     """Labels without streaming, skipping or shortcuts; holds all probabilities of the model's grid.
 
     Args:
-        student: The trained student in torch.
-        session: Gives the input contract.
+        session: Gives the bundle, which holds the student that is run in torch.
         volume: The scan.
 
     Returns:
@@ -40,7 +41,8 @@ def plain_labels(student: torch.nn.Module, session: Session, volume: Volume) -> 
     resampler = Resampler(orientation.canonical_grid(volume.grid), contract.spacing_mm, contract.window_hu)
     box = body_box(hu, resampler)
     image = torch.from_numpy(resampler.rows(hu, 0, resampler.shape[0])[box])[None, None]
-    form = DeviceForm(student, contract.window_hu).eval()
+    student, facts = load_student(session.bundle.path / "student.safetensors")
+    form = DeviceForm(student, NetworkInput.read(facts).intensity).eval()
     with torch.inference_mode():
         probability = sliding_window_inference(
             image,
@@ -66,11 +68,10 @@ def plain_labels(student: torch.nn.Module, session: Session, volume: Volume) -> 
     return labels
 
 
-def measure_streaming_parity(student: torch.nn.Module, session: Session, volume: Volume, name: str) -> dict[str, Any]:
+def measure_streaming_parity(session: Session, volume: Volume, name: str) -> dict[str, Any]:
     """Share of voxels, and of organ voxels, with the same label both ways, before the one-part rule.
 
     Args:
-        student: The trained student in torch.
         session: The runtime under test.
         volume: A real scan.
         name: Of the scan, for the report.
@@ -79,7 +80,7 @@ def measure_streaming_parity(student: torch.nn.Module, session: Session, volume:
     bundle = Bundle(session.bundle.path)
     bundle.manifest = dataclasses.replace(bundle.manifest, postprocess=Postprocess(()))  # the network alone is compared
     streamed = Session(bundle, session.engine, working_set_mb=0.0).segment(volume)
-    plain = plain_labels(student, session, volume)
+    plain = plain_labels(session, volume)
     organ = (streamed.labels > 0) | (plain > 0)
     same = streamed.labels == plain
     return {

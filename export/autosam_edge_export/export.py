@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import errno
 import hashlib
 import json
-import os
 import shutil
-import tempfile
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib.metadata import version
@@ -22,8 +18,7 @@ import torch
 from autosam_edge import __version__
 from autosam_edge.bundle import SCHEMA_VERSION, Artifact, Bundle, InputContract, default_bundle_path, read_files
 from autosam_edge.engines.choose import load_engine, why_missing
-from autosam_edge.errors import ExportError, OutputError
-from autosam_edge.labels import BTCV_LABELS
+from autosam_edge.errors import ExportError
 from autosam_edge.phantom import make_phantom
 from autosam_edge.verify import read_golden, verify_bundle
 from autosam_edge.volume import RESEARCH_USE
@@ -35,18 +30,20 @@ from autosam_edge_export.parity import artifact_figures, as_markdown, compare, r
 from autosam_edge_export.quantization import draw_tiles
 from autosam_edge_export.targets import TARGETS, wanted_artifacts
 from autosam_edge_export.targets.target import preflight, require_packages
-from autosam_edge_training.data import BTCV_INTENSITY
+from autosam_edge_training.data import staged_folder
 from autosam_edge_training.device_form import TorchEngine
+from autosam_edge_training.label_table import label_table
+from autosam_edge_training.network_input import NetworkInput
 from autosam_edge_training.students import load_student, parameter_count
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from autosam_edge.engines.engine import Engine
     from autosam_edge.volume import Volume
 
 STUDENT_FILE = "student.safetensors"
-WEIGHTS_LICENSE = "Research use only: trained on BTCV (Synapse syn3193805), whose terms do not allow other use. The code is Apache-2.0."
+BTCV_LICENSE = "Research use only: trained on BTCV (Synapse syn3193805), whose terms do not allow other use. The code is Apache-2.0."
 CALIBRATION_TILES = 8
 _CALIBRATION_SEEDS = (11, 12, 13, 14)
 _STUDENT = "torch"
@@ -86,21 +83,28 @@ class _Student:
         self.weights = default_bundle_path() / STUDENT_FILE if checkpoint is None else checkpoint
         try:
             self.module, self.facts = load_student(self.weights)
+            self.input = NetworkInput.read(self.facts)
+            if (outputs := int(self.facts.get("classes", "14"))) != len(self.input.labels):
+                raise ValueError(f"it has {outputs} outputs and {len(self.input.labels)} labels")
         except Exception as error:  # safetensors raises its own SafetensorError from Rust, beside OSError and our ValueError
             raise ExportError(
                 "AE-EXPORT-002",
                 f"{self.weights.name} is not a student's checkpoint: {str(error).splitlines()[0]}.",
                 remedy="Give the student.safetensors that training wrote.",
             ) from error
-        self.name = description.name or f"{self.facts['student']}-3mm"
-        cases = self.facts.get("cases", "")
-        self.training_data = description.training_data or self.facts.get("training_data", f"{len(cases.split(','))} cases of BTCV")
-        short = f"# {self.name}\n\n{RESEARCH_USE}\n\nTrained on: {self.training_data}\n\nLicense: {WEIGHTS_LICENSE}\n"
+        spacing = "x".join(f"{side:g}" for side in dict.fromkeys(self.input.spacing_mm))
+        self.name = description.name or f"{self.facts['student'].replace(':', '-')}-{spacing}mm"
+        dataset = self.input.dataset.upper() or "BTCV"
+        told = f"{len(self.facts['cases'].split(','))} cases of {dataset}" if "cases" in self.facts else dataset
+        self.training_data = description.training_data or self.facts.get("training_data", told)
+        self.labels = label_table(self.input.labels)
+        self.license = BTCV_LICENSE if dataset == "BTCV" else f"Only what the terms of {dataset} allow. The code is Apache-2.0."
+        short = f"# {self.name}\n\n{RESEARCH_USE}\n\nTrained on: {self.training_data}\n\nLicense: {self.license}\n"
         self.model_card = description.model_card or short
 
 
-def input_contract(patch: tuple[int, int, int], overlap: float) -> InputContract:
-    """The contract that the students are trained for (teacher.md 5.4), with the tile of choice.
+def input_contract(takes: NetworkInput, patch: tuple[int, int, int], overlap: float) -> InputContract:
+    """The contract that a student was trained for, with the tile of choice.
 
     Raises:
         ExportError: A side is no multiple of 32, which SwinUNETR's five halvings need (AE-EXPORT-006).
@@ -109,7 +113,7 @@ def input_contract(patch: tuple[int, int, int], overlap: float) -> InputContract
         raise ExportError(
             "AE-EXPORT-006", f"the patch {'x'.join(map(str, patch))} does not divide.", remedy="Use sides that are multiples of 32."
         )
-    return InputContract("CT", "DHW", "HU", (3.0, 3.0, 3.0), BTCV_INTENSITY.window_hu, "antialiased-linear", patch, overlap, "gaussian")
+    return InputContract("CT", "DHW", "HU", takes.spacing_mm, takes.intensity.window_hu, "antialiased-linear", patch, overlap, "gaussian")
 
 
 def export_bundle(
@@ -154,28 +158,29 @@ def export_bundle(
         OutputError: The bundle cannot be written.
     """
     wanted = wanted_artifacts(targets, precisions)
-    contract = input_contract(patch, overlap)
+    student = _Student(checkpoint, description)
+    contract = input_contract(student.input, patch, overlap)
     kinds = {target.name: target for target, _ in wanted}
     for target in kinds.values():
         require_packages(target)
         target.trial()
-    student = _Student(checkpoint, description)
     torch.manual_seed(0)
-    engine = TorchEngine(student.module, contract.window_hu)
-    organs = [label.name for label in BTCV_LABELS]
+    engine = TorchEngine(student.module, student.input.intensity)
+    organs = student.input.labels[1:]
 
-    with _staging(out) as folder:
+    with staged_folder(out, replaces="manifest.json") as folder:
         # A bundle without artifacts: enough for sessions to run the student itself.
         writer = _Writer(folder, student, contract, ("torch", "monai", *{name: None for kind in kinds.values() for name in kind.packages}))
         writer.write([], {})
         job = Job(
             student.module,
             contract,
+            student.input.intensity,
             organs,
             {
                 "model": student.facts["student"],
                 "intended_use": RESEARCH_USE,
-                "license": WEIGHTS_LICENSE,
+                "license": student.license,
                 "software": f"autosam-edge {__version__}",
                 "checkpoint_sha256": hashlib.sha256(student.weights.read_bytes()).hexdigest(),
                 "labels": ",".join(["background", *organs]),
@@ -280,15 +285,16 @@ def export_monai(checkpoint: Path | None, out: Path, *, description: Description
         OutputError: The folder exists (AE-OUTPUT-002) or cannot be written.
     """
     student = _Student(checkpoint, description)
-    with _staging(out) as folder:
+    with staged_folder(out) as folder:
         write_monai_bundle(
             student.weights,
             student.facts,
-            input_contract((96, 96, 96), 0.25),
-            BTCV_LABELS,
+            input_contract(student.input, (96, 96, 96), 0.25),
+            student.input.intensity,
+            student.labels,
             folder,
             name=student.name,
-            license=WEIGHTS_LICENSE,
+            license=student.license,
             training_data=student.training_data,
             model_card=student.model_card,
         )
@@ -338,59 +344,17 @@ class _Writer:
             "schema_version": SCHEMA_VERSION,
             "name": self._student.name,
             "version": __version__,
-            "license": WEIGHTS_LICENSE,
+            "license": self._student.license,
             "intended_use": RESEARCH_USE,
             "training_data": self._student.training_data,
             "input": dataclasses.asdict(self._contract),
-            "postprocess": {"one_part": list(ONE_PART)},
-            "labels": [dataclasses.asdict(label) for label in BTCV_LABELS],
+            "postprocess": {"one_part": [name for name in ONE_PART if name in self._student.input.labels]},
+            "labels": [dataclasses.asdict(label) for label in self._student.labels],
             "artifacts": [dataclasses.asdict(artifact) for artifact in artifacts],
             "files": {p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in files},
             "provenance": provenance,
         }
         (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
-
-
-@contextmanager
-def _staging(out: Path) -> Iterator[Path]:
-    """A folder beside ``out`` that becomes ``out`` if the block ends well, and vanishes if it does not.
-
-    Raises:
-        OutputError: It cannot be written (AE-OUTPUT-001, AE-OUTPUT-003), or ``out`` is something else (AE-OUTPUT-002).
-    """
-    if out.exists() and not (out / "manifest.json").is_file():
-        raise OutputError("AE-OUTPUT-002", f"{out.name} exists and is not a bundle.", remedy="Choose another name.")
-    folder: Path | None = None
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-        yield folder
-        folder.chmod(0o755)
-        _publish(folder, out)
-    except OSError as error:
-        if isinstance(error, OutputError):
-            raise
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise OutputError(
-                "AE-OUTPUT-003", "the disk or the quota is full; no bundle was left.", remedy="Free some space or choose another disk."
-            ) from error
-        raise OutputError(
-            "AE-OUTPUT-001", f"{out.name} cannot be written ({error.strerror}).", remedy="Choose a folder you may write."
-        ) from error
-    finally:
-        if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _publish(staging: Path, out: Path) -> None:
-    """Move the finished folder into place; an older bundle of ours gives way."""
-    if not out.exists():
-        os.replace(staging, out)  # noqa: PTH105  pairs with the lines below
-        return
-    old = Path(tempfile.mkdtemp(prefix=f".{out.name}.old.", dir=out.parent))
-    os.replace(out, old / "bundle")  # noqa: PTH105
-    os.replace(staging, out)  # noqa: PTH105
-    shutil.rmtree(old)
 
 
 def as_table(report: Mapping[str, Any]) -> list[dict[str, str]]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from autosam_edge.bundle import InputContract
     from autosam_edge_export.quantization import Tiles
+    from autosam_edge_training.data import Intensity
 
 
 class Job:
@@ -26,6 +27,7 @@ class Job:
     Args:
         student: In eval mode, on the CPU.
         contract: The input contract.
+        intensity: How HU become what the student sees.
         organs: Names of the classes after the background.
         metadata: For formats that carry some.
         draw_tiles: Makes the calibration tiles when a precision needs them.
@@ -36,12 +38,13 @@ class Job:
         self,
         student: nn.Module,
         contract: InputContract,
+        intensity: Intensity,
         organs: Sequence[str],
         metadata: Mapping[str, str],
         draw_tiles: Callable[[], Tiles],
         say: Callable[[str], None],
     ) -> None:
-        self.student, self.contract, self.organs, self.metadata = student, contract, organs, metadata
+        self.student, self.contract, self.intensity, self.organs, self.metadata = student, contract, intensity, organs, metadata
         self._draw_tiles, self.say = draw_tiles, say
         self.plan: QuantizationPlan | None = None  # what int8 does to this student, once an artifact needed it
         self._programs: dict[EdgeOptions, torch.export.ExportedProgram] = {}
@@ -50,7 +53,7 @@ class Job:
     def program(self, options: EdgeOptions) -> torch.export.ExportedProgram:
         """The device form of the student's edge form with static shapes: (1, 1, D, H, W) HU -> logits."""
         if options not in self._programs:
-            form = DeviceForm(edge_form(self.student, options), self.contract.window_hu).eval()
+            form = DeviceForm(edge_form(self.student, options), self.intensity).eval()
             with torch.no_grad():
                 self._programs[options] = torch.export.export(form, (torch.zeros(1, 1, *self.contract.patch),))
         return self._programs[options]
@@ -76,7 +79,7 @@ class Job:
     def quantization(self) -> QuantizationPlan:
         """Which convolutions bear eight bits, whatever the target."""
         if self.plan is None:
-            form = DeviceForm(edge_form(self.student, EdgeOptions(attention="fused")), self.contract.window_hu).eval()
+            form = DeviceForm(edge_form(self.student, EdgeOptions(attention="fused")), self.intensity).eval()
             self.say("drawing calibration tiles")
             self.plan = plan_quantization(form, self._draw_tiles(), self.organs, say=self.say)
         return self.plan

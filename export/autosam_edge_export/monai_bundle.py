@@ -28,7 +28,7 @@ import torch
 from autosam_edge import __version__
 from autosam_edge.preprocess import BOX_MARGIN_MM
 from autosam_edge.volume import RESEARCH_USE
-from autosam_edge_training.students import build_student
+from autosam_edge_training.students import MONAI, build_student, monai_arguments
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from autosam_edge.bundle import InputContract
     from autosam_edge.volume import Label
+    from autosam_edge_training.data import Intensity
 
 WEIGHTS_FILE = "models/model.safetensors"
 _SCHEMA = "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json"
@@ -46,6 +47,7 @@ def write_monai_bundle(
     weights: Path,
     facts: Mapping[str, str],
     contract: InputContract,
+    intensity: Intensity,
     labels: Sequence[Label],
     folder: Path,
     *,
@@ -60,6 +62,7 @@ def write_monai_bundle(
         weights: The student's safetensors.
         facts: Its metadata, as ``autosam_edge_training.students.load_student`` returns them.
         contract: What the network's input is.
+        intensity: How HU become what the network sees.
         labels: The label table, in the order of the network's channels after the background.
         folder: Exists and is empty.
         name: Of the model.
@@ -80,9 +83,9 @@ def write_monai_bundle(
     for part in ("configs", "docs", "models"):
         (folder / part).mkdir()
     shutil.copyfile(weights, folder / WEIGHTS_FILE)
-    metadata = _metadata(contract, labels, packages, facts={"name": name, "license": license, "training_data": training_data})
+    metadata = _metadata(contract, intensity, labels, packages, facts={"name": name, "license": license, "training_data": training_data})
     _write_json(folder / "configs" / "metadata.json", metadata)
-    _write_json(folder / "configs" / "inference.json", _inference(contract, imports, network))
+    _write_json(folder / "configs" / "inference.json", _inference(contract, intensity, imports, network))
     (folder / "docs" / "README.md").write_text(f"{model_card.rstrip()}\n\n{_how_to_run(packages)}", encoding="utf-8")
     (folder / "LICENSE").write_text(f"{license}\n\n{RESEARCH_USE}\n", encoding="utf-8")
 
@@ -91,8 +94,11 @@ def _network(facts: Mapping[str, str], classes: int) -> tuple[list[str], dict[st
     """How MONAI's config builds the student: import statements, ``network_def``, and the packages that it needs beside MONAI's own."""
     packages = {"nibabel": version("nibabel"), "safetensors": version("safetensors")}
     own = {"autosam-edge": __version__}
-    student: Any = build_student(facts["student"], classes=classes)
-    if facts["student"] == "pocketnet":
+    if (kind := facts["student"]).startswith(MONAI):
+        name, arguments = kind.removeprefix(MONAI), json.loads(facts.get("arguments", "{}"))
+        return [], {"_target_": name, **monai_arguments(name, classes, arguments)}, packages
+    student: Any = build_student(kind, classes=classes)
+    if kind == "pocketnet":
         target = "autosam_edge_training.convnet.PocketNet"
         return [], {"_target_": target, "classes": classes, "widths": list(student.widths)}, packages | own
     network = {
@@ -109,9 +115,12 @@ def _network(facts: Mapping[str, str], classes: int) -> tuple[list[str], dict[st
     return imports, network | {"downsample": "$LegacyPatchMerging"}, packages | own
 
 
-def _metadata(contract: InputContract, labels: Sequence[Label], packages: Mapping[str, str], *, facts: Mapping[str, str]) -> dict[str, Any]:
+def _metadata(
+    contract: InputContract, intensity: Intensity, labels: Sequence[Label], packages: Mapping[str, str], *, facts: Mapping[str, str]
+) -> dict[str, Any]:
     """``metadata.json``, with the keys that the specification asks for and those it knows."""
     spacing = " x ".join(f"{side:g}" for side in contract.spacing_mm)
+    window = f"{contract.window_hu[0]:g} to {contract.window_hu[1]:g}"
     channels = {"0": "background"} | {str(label.value): label.name for label in labels}
     image = {
         "type": "image",
@@ -120,9 +129,9 @@ def _metadata(contract: InputContract, labels: Sequence[Label], packages: Mappin
         "num_channels": 1,
         "spatial_shape": list(contract.patch),
         "dtype": "float32",
-        "value_range": [0, 1],
+        "value_range": [intensity.low, intensity.high],
         "is_patch_data": True,
-        "channel_def": {"0": f"{contract.window_hu[0]:g} to {contract.window_hu[1]:g} HU as 0 to 1; axes to superior, posterior, left"},
+        "channel_def": {"0": f"{window} HU as {intensity.low:g} to {intensity.high:g}; axes to superior, posterior, left"},
     }
     logits = image | {"format": "labels", "num_channels": len(channels), "value_range": [], "channel_def": channels}
     segmentation = {
@@ -157,7 +166,7 @@ def _metadata(contract: InputContract, labels: Sequence[Label], packages: Mappin
     }
 
 
-def _inference(contract: InputContract, imports: Sequence[str], network: Mapping[str, Any]) -> dict[str, Any]:
+def _inference(contract: InputContract, intensity: Intensity, imports: Sequence[str], network: Mapping[str, Any]) -> dict[str, Any]:
     """``inference.json``: the names are those that MONAI's own programs look for."""
     return {
         "imports": ["$from glob import glob", "$from safetensors.torch import load_file", *imports],
@@ -170,7 +179,7 @@ def _inference(contract: InputContract, imports: Sequence[str], network: Mapping
         # Probabilities are what overlapping tiles average and what is interpolated back, as in the runtime.
         "network": "$torch.nn.Sequential(@network_def, torch.nn.Softmax(dim=1)).eval().requires_grad_(False).to(@device)",
         **_resampling(contract),
-        "preprocessing": {"_target_": "Compose", "transforms": _preprocessing(contract)},
+        "preprocessing": {"_target_": "Compose", "transforms": _preprocessing(contract, intensity)},
         "datalist": "$sorted(glob(@dataset_dir + '/*.nii*'))",
         "dataset": {"_target_": "Dataset", "data": "$[{'image': path} for path in @datalist]", "transform": "@preprocessing"},
         "dataloader": {"_target_": "DataLoader", "dataset": "@dataset", "batch_size": 1, "shuffle": False, "num_workers": 0},
@@ -180,6 +189,7 @@ def _inference(contract: InputContract, imports: Sequence[str], network: Mapping
             "sw_batch_size": 1,
             "overlap": contract.overlap,
             "mode": contract.blend,
+            "cval": intensity.low,
         },
         "postprocessing": {"_target_": "Compose", "transforms": _postprocessing()},
         # For programs that ask for it; "run" does the same without pytorch-ignite.
@@ -220,17 +230,23 @@ def _resampling(contract: InputContract) -> dict[str, Any]:
     }
 
 
-def _preprocessing(contract: InputContract) -> list[dict[str, Any]]:
+def _preprocessing(contract: InputContract, intensity: Intensity) -> list[dict[str, Any]]:
     """From a file to the network's grid; ``scan`` keeps the scan for its geometry."""
     low, high = contract.window_hu
     margin = [round(BOX_MARGIN_MM / spacing) for spacing in contract.spacing_mm]
+    unit = (intensity.low, intensity.high) == (0.0, 1.0)
+
+    def scaled(low: float, high: float, to_low: float, to_high: float) -> dict[str, Any]:
+        edges = {"a_min": low, "a_max": high, "b_min": to_low, "b_max": to_high}
+        return {"_target_": "ScaleIntensityRanged", "keys": "image", **edges, "clip": True}
+
     return [
         {"_target_": "LoadImaged", "keys": "image", "reader": "NibabelReader"},
         {"_target_": "EnsureChannelFirstd", "keys": "image"},
         {"_target_": "CopyItemsd", "keys": "image", "names": "scan"},
         # (C, D, H, W): to superior, posterior, left
         {"_target_": "Orientationd", "keys": "image", "axcodes": "SPL", "labels": None},
-        {"_target_": "ScaleIntensityRanged", "keys": "image", "a_min": low, "a_max": high, "b_min": 0.0, "b_max": 1.0, "clip": True},
+        scaled(low, high, 0.0, 1.0),
         {"_target_": "Lambdad", "keys": "image", "func": "@resample"},
         # All slices, and of them the body, or all where there is none: tiles lie where the runtime's lie.
         {
@@ -241,6 +257,7 @@ def _preprocessing(contract: InputContract) -> list[dict[str, Any]]:
             "margin": margin,
             "allow_smaller": True,
         },
+        *([] if unit else [scaled(0.0, 1.0, intensity.low, intensity.high)]),
     ]
 
 

@@ -16,6 +16,7 @@ pytest.importorskip("onnx")
 from autosam_edge_test_support import write_bundle
 
 from autosam_edge.bundle import Artifact, Bundle
+from autosam_edge.engines.choose import load_engine
 from autosam_edge.errors import BundleError, EngineError, ExportError, MissingExtraError, OutputError
 from autosam_edge.geometry import Grid
 from autosam_edge.phantom import make_phantom
@@ -28,7 +29,10 @@ from autosam_edge_export.export import as_table, delegation_lines, export_bundle
 from autosam_edge_export.parity import TOLERANCES, ParityError, Tolerance, as_markdown, compare, hausdorff_95, require, summarize
 from autosam_edge_export.targets import wanted_artifacts
 from autosam_edge_training.convnet import PocketNet
+from autosam_edge_training.data import BTCV_INTENSITY, Intensity
 from autosam_edge_training.device_form import TorchEngine
+from autosam_edge_training.network_input import NetworkInput
+from autosam_edge_training.students import load_student, save_student
 
 PRECISIONS = ("fp32", "fp16", "int8-weights", "int8", "bf16")
 
@@ -91,6 +95,37 @@ def test_an_export_is_a_verified_bundle_that_the_runtime_runs(exported, volumes)
     exact = [entry for entry in report["artifacts"] if entry["precision"] == "fp32"]
     assert min(dice for entry in exact for dice in entry["organ_dice"].values()) >= 0.999
     assert [row["artifact"] for row in as_table(report)] == ["student in torch", *names]
+
+
+def test_the_bundle_describes_what_the_student_was_trained_for(small_students, volumes, tmp_path):
+    """Another grid, window, scale and label table than BTCV's at 3 mm: in the manifest, and inside of the artifact's graph."""
+    student = PocketNet(classes=4, widths=(8, 8, 8)).eval()
+    told = NetworkInput((5.0, 2.0, 2.5), Intensity((-991.0, 362.0), 50.0, 141.0), ("background", "liver", "prostate", "toe"), "amos")
+    save_student(tmp_path / "a.safetensors", student, {"student": "monai:Own", "classes": "4", **told.facts()})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("autosam_edge_training.students.build_student", lambda *_, **__: PocketNet(classes=4, widths=(8, 8, 8)))
+        export_bundle(tmp_path / "a.safetensors", tmp_path / "a.edge", patch=(32, 32, 32), volumes=volumes)
+    bundle = Bundle(tmp_path / "a.edge")
+    assert bundle.manifest.name == "monai-Own-5x2x2.5mm"
+    assert (bundle.manifest.input.spacing_mm, bundle.manifest.input.window_hu) == ((5.0, 2.0, 2.5), (-991.0, 362.0))
+    assert [(label.value, label.name) for label in bundle.manifest.labels] == [(1, "liver"), (2, "prostate"), (3, "toe")]
+    assert all(label.snomed_code for label in bundle.manifest.labels)  # DICOM SEG has no segment without a code
+    assert bundle.manifest.postprocess.one_part == ("liver",)
+    assert "AMOS" in bundle.manifest.license
+    tile = np.random.default_rng(0).uniform(-1200, 600, (32, 32, 32)).astype(np.float32)
+    with torch.no_grad():
+        expected = student(torch.from_numpy((np.clip(tile, -991, 362) - 50) / 141)[None, None])[0].numpy()
+    found = load_engine(bundle, bundle.manifest.artifacts[0]).run(tile)
+    np.testing.assert_allclose(found, expected, atol=1e-3 * expected.std())
+
+
+@pytest.mark.parametrize("change", [{"labels": '["background", "liver"]'}, {"intensity": "[1, 2]"}, {"spacing_mm": '"fine"'}])
+def test_a_student_whose_input_is_not_clear_is_refused(small_students, checkpoint, tmp_path, change):
+    """Fewer labels than outputs, or metadata that nobody wrote."""
+    module, facts = load_student(checkpoint)
+    save_student(tmp_path / "a.safetensors", module, {**facts, **NetworkInput.read({}).facts(), **change})
+    with pytest.raises(ExportError, match="AE-EXPORT-002"):
+        export_bundle(tmp_path / "a.safetensors", tmp_path / "a.edge")
 
 
 def test_openvino_reads_onnxs_files(exported):
@@ -326,7 +361,7 @@ def test_the_torch_engine_is_the_student():
     tile = np.random.default_rng(0).uniform(-200, 300, (16, 16, 16)).astype(np.float32)
     with torch.no_grad():
         expected = net(((torch.from_numpy(tile).clamp(-125, 275) + 125) / 400)[None, None])[0]
-    np.testing.assert_allclose(TorchEngine(net, (-125.0, 275.0)).run(tile), expected.numpy(), atol=1e-5)
+    np.testing.assert_allclose(TorchEngine(net, BTCV_INTENSITY).run(tile), expected.numpy(), atol=1e-5)
 
 
 class Organs:

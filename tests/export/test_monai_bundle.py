@@ -30,6 +30,7 @@ from autosam_edge.phantom import make_phantom
 from autosam_edge.preprocess import Resampler
 from autosam_edge.volume import RESEARCH_USE
 from autosam_edge_export.monai_bundle import write_monai_bundle
+from autosam_edge_training.data import AMOS_INTENSITY, BTCV_INTENSITY
 from autosam_edge_training.students import build_student, load_student, save_student
 
 MANIFEST = open_bundle().manifest
@@ -43,11 +44,11 @@ TENSOR_KEYS = {"type", "format", "modality", "num_channels", "spatial_shape", "d
 
 def write(weights, folder, **changes):
     """The bundle of a checkpoint in a new folder."""
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     options = {"name": "a student", "license": "none", "training_data": "nothing", "model_card": "# A student\n"}
     contract = dataclasses.replace(MANIFEST.input, **changes.pop("contract", {}))
-    labels = changes.pop("labels", MANIFEST.labels)
-    write_monai_bundle(weights, load_student(weights)[1], contract, labels, folder, **options, **changes)
+    labels, intensity = changes.pop("labels", MANIFEST.labels), changes.pop("intensity", BTCV_INTENSITY)
+    write_monai_bundle(weights, load_student(weights)[1], contract, intensity, labels, folder, **options, **changes)
     return folder
 
 
@@ -106,6 +107,34 @@ def test_monai_runs_it_and_finds_what_the_runtime_finds(default, tmp_path, monke
     organs = agreement(expected, read_labels(tmp_path / "out", volume.grid))
     assert len(organs) == 13
     assert min(organs.values()) >= 0.99
+
+
+@pytest.mark.parametrize("intensity", [BTCV_INTENSITY, AMOS_INTENSITY], ids=["btcv", "amos"])
+def test_the_network_is_shown_what_it_was_trained_on(tmp_path, intensity):
+    """The darkest and the brightest voxel of the image after the bundle's own preprocessing; windows pad with the darkest."""
+    bundle = write(
+        default_bundle_path() / "student.safetensors", tmp_path / "b", intensity=intensity, contract={"window_hu": intensity.window_hu}
+    )
+    volume = make_phantom(1, spacing_mm=(6.0, 4.0, 4.0), shape=(42, 62, 64)).volume
+    hu = np.where(volume.hu > 0, 1000, -1000).astype(np.int16)
+    scan = save_scan(dataclasses.replace(volume, hu=hu), tmp_path / "scans" / "scan.nii.gz")
+    parser = parse(bundle, dataset_dir=str(scan.parent))
+    image = parser.get_parsed_content("preprocessing")({"image": str(scan)})["image"]
+    assert float(image.min()) == pytest.approx(intensity.low, abs=1e-5)
+    assert float(image.max()) == pytest.approx(intensity.high, abs=1e-5)
+    assert parser.get_parsed_content("inferer").cval == intensity.low
+
+
+def test_a_network_of_monai_keeps_its_arguments(tmp_path):
+    """The bundle builds it from MONAI alone, with the weights that were trained."""
+    arguments = {"channels": [8, 16], "strides": [2], "norm": "instance"}
+    student = build_student("monai:UNet", arguments=arguments)
+    save_student(tmp_path / "u.safetensors", student, {"student": "monai:UNet", "classes": "14", "arguments": json.dumps(arguments)})
+    parser = parse(write(tmp_path / "u.safetensors", tmp_path / "b"))
+    parser.get_parsed_content("initialize")
+    tile = torch.rand(1, 1, 16, 16, 16)
+    with torch.no_grad():
+        torch.testing.assert_close(parser.get_parsed_content("network")(tile), student.eval()(tile).softmax(1))
 
 
 def test_a_scan_of_air_gets_no_labels(default, tmp_path, monkeypatch):
@@ -230,9 +259,7 @@ def test_what_does_not_fit_is_refused(tmp_path):
         write(weights, tmp_path / "a", labels=MANIFEST.labels[:2])
     (tmp_path / "a" / "thesis.txt").write_text("years of work")
     with pytest.raises(ValueError, match="a is not empty"):
-        write_monai_bundle(
-            weights, {}, MANIFEST.input, MANIFEST.labels, tmp_path / "a", name="", license="", training_data="", model_card=""
-        )
+        write(weights, tmp_path / "a")
 
 
 def test_the_command_writes_it_once(tmp_path):

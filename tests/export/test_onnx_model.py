@@ -18,6 +18,7 @@ from autosam_edge_export.onnx_model import OPERATORS, OPSET, quantize_inputs, qu
 from autosam_edge_export.quantization import Range
 from autosam_edge_export.targets import TARGETS
 from autosam_edge_export.targets.target import preflight
+from autosam_edge_training.data import BTCV_INTENSITY
 from autosam_edge_training.device_form import DeviceForm
 from autosam_edge_training.students import build_student, parameter_count
 
@@ -30,7 +31,7 @@ def device_form(name):
     for key, parameter in student.named_parameters():
         if "bias_table" in key:
             torch.nn.init.normal_(parameter, std=0.5)
-    return DeviceForm(edge_form(student, EdgeOptions(attention="fused")), (-125.0, 275.0)).eval()
+    return DeviceForm(edge_form(student, EdgeOptions(attention="fused")), BTCV_INTENSITY).eval()
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +120,7 @@ def test_static_int8_puts_uint8_before_the_named_convolutions(tile):
 @functools.cache
 def program_of(name, options):
     """Of a student with random weights, in the form that a target takes."""
-    form = DeviceForm(edge_form(build_student(name).eval(), options), (-125.0, 275.0)).eval()
+    form = DeviceForm(edge_form(build_student(name).eval(), options), BTCV_INTENSITY).eval()
     return torch.export.export(form, (torch.zeros(1, 1, *PATCH),))
 
 

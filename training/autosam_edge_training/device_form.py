@@ -11,23 +11,26 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from autosam_edge_training.data import Intensity
+
 
 class DeviceForm(nn.Module):
     """Window and scale inside the graph, so that no app can get them wrong.
 
     Args:
-        student: Maps (1, 1, D, H, W) in [0, 1] to logits (1, C, D, H, W).
-        window_hu: (low, high), HU.
+        student: Maps normalized (1, 1, D, H, W) to logits (1, C, D, H, W).
+        intensity: How HU are normalized.
     """
 
-    def __init__(self, student: nn.Module, window_hu: tuple[float, float]) -> None:
+    def __init__(self, student: nn.Module, intensity: Intensity) -> None:
         super().__init__()
         self.student = student
-        self.low, self.high = window_hu
+        self.low, self.high = intensity.window_hu
+        self.offset, self.factor = intensity.offset, 1.0 / intensity.scale
 
     def forward(self, image_hu: Tensor) -> Tensor:
         """(1, 1, D, H, W) float32 HU -> (1, C, D, H, W) float32 logits."""
-        scaled = (image_hu.clamp(self.low, self.high) - self.low) * (1.0 / (self.high - self.low))
+        scaled = (image_hu.clamp(self.low, self.high) - self.offset) * self.factor
         logits: Tensor = self.student(scaled)
         return logits
 
@@ -35,8 +38,8 @@ class DeviceForm(nn.Module):
 class TorchEngine:
     """The trained student itself behind the runtime's engine protocol: what artifacts are compared with."""
 
-    def __init__(self, student: nn.Module, window_hu: tuple[float, float]) -> None:
-        self._model = DeviceForm(student, window_hu).eval()
+    def __init__(self, student: nn.Module, intensity: Intensity) -> None:
+        self._model = DeviceForm(student, intensity).eval()
 
     @property
     def description(self) -> dict[str, str]:

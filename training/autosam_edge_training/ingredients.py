@@ -12,6 +12,7 @@ import torch
 from autosam_edge.errors import TrainingError
 from autosam_edge_training.data import Case, Prepared, phantom_case
 from autosam_edge_training.losses import class_weights, dice_cross_entropy, equation_1
+from autosam_edge_training.network_input import NetworkInput
 from autosam_edge_training.run_folder import commit
 from autosam_edge_training.students import build_student, load_student
 from autosam_edge_training.validation import validate
@@ -106,14 +107,8 @@ def validation_scores(network: nn.Module, held_out: list[Case], patch: tuple[int
 
 
 def input_facts(prepared: Prepared) -> dict[str, str]:
-    """What the file of any network must say so that it can be run: its labels and what its input is."""
-    return {
-        "labels": json.dumps(prepared.labels),
-        "spacing_mm": json.dumps(prepared.spacing_mm),
-        "intensity": json.dumps([*prepared.intensity.window_hu, prepared.intensity.offset, prepared.intensity.scale]),
-        "data_sha256": prepared.sha256,
-        "commit": commit() or "",
-    }
+    """What the file of any network must say so that it can be run, and where it comes from."""
+    return {**NetworkInput.of(prepared).facts(), "data_sha256": prepared.sha256, "commit": commit() or ""}
 
 
 def student_facts(name: str, arguments: dict[str, Any], prepared: Prepared) -> dict[str, str]:

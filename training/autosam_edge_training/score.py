@@ -21,7 +21,7 @@ from autosam_edge.bundle import SCHEMA_VERSION, Bundle, InputContract
 from autosam_edge.io.nifti import read_nifti, write_nifti
 from autosam_edge.session import Session
 from autosam_edge.volume import RESEARCH_USE
-from autosam_edge_training.data import Intensity, Prepared
+from autosam_edge_training.data import Prepared
 from autosam_edge_training.data.staging import refuse_occupied, staged_folder
 from autosam_edge_training.device_form import TorchEngine
 from autosam_edge_training.evaluate import evaluate_session, split_entries, write_results
@@ -39,17 +39,16 @@ if TYPE_CHECKING:
 OVERLAP = 0.5  # the paper's (teacher.md 5.6)
 
 
-class _FromUnitWindow(nn.Module):
-    """A network that takes its own normalization, behind the one that maps the window to [0, 1]."""
+class _On(nn.Module):
+    """A network on a device, between tensors on the CPU."""
 
-    def __init__(self, network: nn.Module, intensity: Intensity, device: torch.device) -> None:
+    def __init__(self, network: nn.Module, device: torch.device) -> None:
         super().__init__()
         self.network, self.device = network.to(device), device
-        self.slope, self.start = intensity.high - intensity.low, intensity.low
 
-    def forward(self, unit: Tensor) -> Tensor:
-        """(1, 1, D, H, W) in [0, 1] -> logits on the CPU."""
-        logits: Tensor = self.network((unit * self.slope + self.start).to(self.device))
+    def forward(self, image: Tensor) -> Tensor:
+        """(1, 1, D, H, W) to logits."""
+        logits: Tensor = self.network(image.to(self.device))
         return logits.float().cpu()
 
 
@@ -90,7 +89,7 @@ def network_session(network: nn.Module, prepared: Prepared, *, name: str, patch:
         "provenance": {},
     }
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    engine = TorchEngine(_FromUnitWindow(network, prepared.intensity, device), prepared.intensity.window_hu)
+    engine = TorchEngine(_On(network, device), prepared.intensity)
     with tempfile.TemporaryDirectory(prefix="autosam-edge-score-") as folder:
         (Path(folder) / "manifest.json").write_text(json.dumps(manifest))
         yield Session(Bundle(Path(folder)), engine, working_set_mb=0.0)

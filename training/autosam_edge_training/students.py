@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Student = Literal["swinunetr-tiny", "swinunetr-small", "pocketnet"]
 STUDENTS: tuple[Student, ...] = get_args(Student)
-_MONAI = "monai:"
+MONAI = "monai:"
 _FEATURE_SIZE = {"swinunetr-tiny": 12, "swinunetr-small": 24}
 # How far a probe may lie from the one in the checkpoint: float32 on another machine differs by 1e-5, another patch merging by 0.1.
 _PROBE_TOLERANCE = 5e-3
@@ -45,10 +45,10 @@ def build_student(name: str, *, classes: int = 14, merging: Merging = "v2", argu
     Raises:
         ValueError: There is no such student, or it does not take the arguments.
     """
-    if name.startswith(_MONAI):
-        return _build_monai(name.removeprefix(_MONAI), classes, dict(arguments or {}))
+    if name.startswith(MONAI):
+        return _build_monai(name.removeprefix(MONAI), classes, arguments or {})
     if name not in STUDENTS:
-        raise ValueError(f"there is no student {name!r}, expected one of {', '.join(STUDENTS)}, or {_MONAI}NAME")
+        raise ValueError(f"there is no student {name!r}, expected one of {', '.join(STUDENTS)}, or {MONAI}NAME")
     if arguments:
         raise ValueError(f"{name} takes no arguments")
     if name == "pocketnet":
@@ -59,18 +59,33 @@ def build_student(name: str, *, classes: int = 14, merging: Merging = "v2", argu
     return SwinUNETR(1, classes, feature_size=_FEATURE_SIZE[name], downsample=downsample, use_flash_attention=True)
 
 
-def _build_monai(name: str, classes: int, arguments: dict[str, Any]) -> nn.Module:
-    """A network of MONAI; one that knows its dimensions by ``spatial_dims`` is made for three."""
+def monai_arguments(name: str, classes: int, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """All arguments of a network of MONAI: those of a recipe, and channels and dimensions for CT.
+
+    Raises:
+        ValueError: MONAI has no such network, or an argument is given twice.
+    """
+    given: dict[str, Any] = {"in_channels": 1, "out_channels": classes}
+    if "spatial_dims" in inspect.signature(_monai_class(name)).parameters:
+        given["spatial_dims"] = 3
+    if twice := given.keys() & arguments.keys():
+        raise ValueError(f"{', '.join(sorted(twice))} of {name} follow from the data")
+    return {**given, **arguments}
+
+
+def _monai_class(name: str) -> type[nn.Module]:
     from monai.networks import nets
 
     kind = getattr(nets, name, None)
     if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
         raise ValueError(f"monai.networks.nets has no network {name!r}")
-    given: dict[str, Any] = {"in_channels": 1, "out_channels": classes}
-    if "spatial_dims" in inspect.signature(kind).parameters:
-        given["spatial_dims"] = 3
+    return kind
+
+
+def _build_monai(name: str, classes: int, arguments: Mapping[str, Any]) -> nn.Module:
+    given, kind = monai_arguments(name, classes, arguments), _monai_class(name)
     try:
-        return kind(**given, **arguments)  # a recipe that gives one of ours too is refused with the others
+        return kind(**given)
     except (TypeError, ValueError, AssertionError, ArithmeticError) as error:  # MONAI checks little: 0 heads are a division by zero
         raise ValueError(f"monai's {name} does not take these arguments: {' '.join(str(error).split())}") from error
 
@@ -102,8 +117,8 @@ def load_student(path: Path) -> tuple[nn.Module, dict[str, str]]:
         metadata = dict(file.metadata() or {})
         state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  safe_open has no __iter__
     name, merging = metadata.get("student"), metadata.get("merging")
-    if name is None or not (name in STUDENTS or name.startswith(_MONAI)):
-        raise ValueError(f"the checkpoint's metadata names the student {name!r}, expected one of {', '.join(STUDENTS)}, or {_MONAI}NAME")
+    if name is None or not (name in STUDENTS or name.startswith(MONAI)):
+        raise ValueError(f"the checkpoint's metadata names the student {name!r}, expected one of {', '.join(STUDENTS)}, or {MONAI}NAME")
     if name in _FEATURE_SIZE and merging not in MERGING_ORDERS:
         raise ValueError(
             f"the checkpoint's metadata names the patch merging {merging!r}, expected one of {', '.join(MERGING_ORDERS)}: "

@@ -12,9 +12,9 @@ from safetensors import SafetensorError, safe_open
 
 from autosam_edge.errors import TrainingError
 from autosam_edge_training.data.staging import staged_folder
-from autosam_edge_training.ingredients import input_facts
 from autosam_edge_training.models.autosam import load_teacher
 from autosam_edge_training.models.autosam.sam_checkpoint import file_sha256
+from autosam_edge_training.network_input import NetworkInput
 from autosam_edge_training.students import load_student
 
 if TYPE_CHECKING:
@@ -60,8 +60,10 @@ def require_same_input(facts: dict[str, str], prepared: Prepared, what: str) -> 
     Raises:
         TrainingError: AE-TRAIN-008, naming what differs.
     """
-    expected = input_facts(prepared)
-    other = [key for key in ("labels", "spacing_mm", "intensity") if json.loads(facts.get(key, "null")) != json.loads(expected[key])]
+    try:
+        other = NetworkInput.read(facts).differs_in(NetworkInput.of(prepared))
+    except ValueError:
+        other = ["labels", "spacing_mm", "intensity"]
     if other:
         raise TrainingError(
             "AE-TRAIN-008",

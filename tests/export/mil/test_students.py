@@ -14,6 +14,7 @@ from torch._decomp import get_decompositions
 
 from autosam_edge_export.edge import EdgeOptions, edge_form
 from autosam_edge_export.mil import Interpreter
+from autosam_edge_training.data import BTCV_INTENSITY
 from autosam_edge_training.device_form import DeviceForm
 from autosam_edge_training.students import build_student
 
@@ -21,7 +22,7 @@ from autosam_edge_training.students import build_student
 def student_program(name, patch, options):
     torch.manual_seed(0)
     student = with_tables(build_student(name).eval())
-    form = DeviceForm(edge_form(student, EdgeOptions(**options)), (-125.0, 275.0)).eval()
+    form = DeviceForm(edge_form(student, EdgeOptions(**options)), BTCV_INTENSITY).eval()
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.export.export(form, (torch.zeros(1, 1, *patch),)).run_decompositions(

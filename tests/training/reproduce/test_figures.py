@@ -45,7 +45,7 @@ def test_labels_of_any_data_set_have_names_codes_and_colors():
     assert [label.value for label in table] == [1, 2, 3]
     assert table[0].snomed_code == "15776009"
     assert table[1].snomed_code == "38848004"
-    assert table[2].snomed_code == ""
+    assert table[2].snomed_code == "91723000"
 
 
 def test_the_bars_stand_where_there_is_a_value(write_run, tmp_path):

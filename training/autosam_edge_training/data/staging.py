@@ -17,27 +17,26 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def staged_folder(out: Path) -> Iterator[Path]:
+def staged_folder(out: Path, *, replaces: str | None = None) -> Iterator[Path]:
     """A new folder beside ``out`` that becomes ``out`` when the block ends well and vanishes when it does not.
 
     What a kill leaves is a hidden folder whose name ends in ``.partial``, which nothing reads.
 
     Args:
         out: Folder to make; it must not hold anything yet.
+        replaces: A folder that holds a file of this name is an older one, and gives way at the end.
 
     Raises:
         OutputError: The folder holds something (AE-OUTPUT-002), or it cannot be written (AE-OUTPUT-001, AE-OUTPUT-003).
     """
-    refuse_occupied(out)
+    refuse_occupied(out, unless=replaces)
     stage = out.absolute().parent / f".{out.name}-{uuid.uuid4().hex}.partial"
     try:
         stage.mkdir(parents=True)
         yield stage
         for path in (*stage.rglob("*"), stage):
             _sync(path)
-        if out.is_dir():
-            out.rmdir()  # Windows does not rename over an empty folder
-        stage.rename(out)
+        _publish(stage, out)
     except OSError as error:
         if isinstance(error, OutputError):
             raise
@@ -53,18 +52,35 @@ def staged_folder(out: Path) -> Iterator[Path]:
         shutil.rmtree(stage, ignore_errors=True)
 
 
-def refuse_occupied(out: Path) -> None:
+def refuse_occupied(out: Path, *, unless: str | None = None) -> None:
     """Refuse an output folder that holds anything.
+
+    Args:
+        out: The folder.
+        unless: It holds a file of this name.
 
     Raises:
         OutputError: AE-OUTPUT-002.
     """
+    if unless is not None and (out / unless).is_file():
+        return
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise OutputError(
             "AE-OUTPUT-002",
             f"{out.name} is a file, or a folder that holds something else.",
             remedy="Give another folder, or remove what is there yourself.",
         )
+
+
+def _publish(stage: Path, out: Path) -> None:
+    """Rename, after what is there has left; it is deleted last, so that one of the two is always whole."""
+    if not out.exists():
+        stage.rename(out)
+        return
+    old = stage.with_suffix(".old")
+    out.rename(old)
+    stage.rename(out)
+    shutil.rmtree(old)
 
 
 def _sync(path: Path) -> None:
