@@ -29,8 +29,8 @@ from autosam_edge_training import distill, train_student
 from autosam_edge_training.config import parse_config, read_config
 from autosam_edge_training.data import AMOS_INTENSITY, Prepared
 from autosam_edge_training.distill import Config, train
+from autosam_edge_training.file_hash import file_digest
 from autosam_edge_training.losses import distillation
-from autosam_edge_training.models.autosam.sam_checkpoint import file_sha256
 from autosam_edge_training.sampling import Sampler, Sampling
 from autosam_edge_training.schedule import Schedule
 from autosam_edge_training.teachers import keep_probabilities, open_network
@@ -161,7 +161,7 @@ def test_autosam_teaches_and_the_file_says_who(cubes, autosam_teacher, tmp_path)
     weights = train(config, cubes, tmp_path / "run", teacher=autosam_teacher)
     facts = weights_of(weights)[1]
     assert (facts["teacher"], facts["lambda"], facts["student"]) == ("online", "0.8", "monai:UNet")
-    assert facts["teacher_sha256"] == file_sha256(autosam_teacher)
+    assert facts["teacher_sha256"] == file_digest(autosam_teacher)
     assert parse_config(Config, json.loads(facts["config"])) == config
     assert json.loads((tmp_path / "run" / "config.json").read_text())["teacher_sha256"] == facts["teacher_sha256"]
 
@@ -208,7 +208,16 @@ def test_what_is_no_network_is_refused(content, cubes, tmp_path):
         (tmp_path / "teacher.safetensors").write_bytes(content)
     with pytest.raises(TrainingError) as caught:
         train(distill_config(), cubes, tmp_path / "run", teacher=tmp_path / "teacher.safetensors")
-    assert caught.value.code == ("AE-TRAIN-010" if content is None else "AE-TRAIN-007")
+    assert caught.value.code == "AE-TRAIN-007"
+    assert not (tmp_path / "run").exists()
+
+
+def test_phantoms_have_no_kept_answers(cubes, taught, kept, tmp_path):
+    """AE-TRAIN-027, before a folder is made; nor are there phantoms with other organs than BTCV's."""
+    config = changed(distill_config(), "sampling", phantoms=1, phantom_share=0.5)
+    for answers in (kept, None):
+        with pytest.raises(TrainingError, match="AE-TRAIN-027.*phantoms"):
+            train(config, cubes, tmp_path / "run", teacher=taught, kept=answers)
     assert not (tmp_path / "run").exists()
 
 

@@ -165,6 +165,19 @@ def test_other_data_than_those_of_the_run_are_refused(run, tmp_path):
     assert not (tmp_path / "scored").exists()
 
 
+@pytest.mark.parametrize("name", ["student", "teacher", "distill"])
+def test_a_network_is_not_scored_on_what_it_has_seen(name, cubes, taught, tmp_path):
+    """AE-TRAIN-028 with the cases' names; what was held out is scored."""
+    one = recipe(name, taught)
+    run = one.train(one.config, cubes, tmp_path / "run").parent
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(score, "split_entries", lambda prepared, _: split_entries(prepared, "training"))
+        with pytest.raises(TrainingError, match="AE-TRAIN-028.*training0, training1 of the test split"):
+            score_run(run, cubes, tmp_path / "scored")
+    assert not (tmp_path / "scored").exists()
+    score_run(run, cubes, tmp_path / "scored")
+
+
 def test_an_occupied_folder_is_refused_before_the_work(run, cubes, knowing, tmp_path):
     """What is there stays, and the network is not asked."""
     oracle = knowing(Prepared.read(cubes))

@@ -15,8 +15,8 @@ from safetensors.torch import save_file
 
 from autosam_edge.errors import OutputError, TrainingError
 from autosam_edge_training.data import Case, Prepared
+from autosam_edge_training.file_hash import file_digest
 from autosam_edge_training.models.autosam import trainable_parameters
-from autosam_edge_training.models.autosam.sam_checkpoint import file_sha256
 from autosam_edge_training.teachers import keep_probabilities, kept_probabilities, open_network, probabilities, require_same_input
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -68,13 +68,13 @@ def test_a_damaged_teacher_keeps_its_own_error(autosam_teacher, tmp_path):
 
 
 def test_all_that_differs_is_named(taught, tmp_path):
-    """The same data fit; others do not; a file that tells nothing fits nothing."""
+    """The same data fit; others do not; a file whose metadata are damaged fits nothing."""
     facts = weights_of(taught)[1]
     prepared = Prepared.read(prepare_boxes(tmp_path, names=("background", "a", "b"), spacing_mm=(4.0, 4.0, 4.0)))
     with pytest.raises(TrainingError, match=r"^AE-TRAIN-008: it was trained on data with other labels, spacing_mm\. "):
         require_same_input(facts, prepared, "it")
     with pytest.raises(TrainingError, match="labels, spacing_mm, intensity"):
-        require_same_input({}, prepared, "it")
+        require_same_input({"labels": "["}, prepared, "it")
 
 
 def test_the_same_data_fit(taught, cubes):
@@ -131,7 +131,7 @@ def test_what_is_kept_is_of_every_training_case(kept, cubes, taught):
     assert {path.name for path in kept.iterdir()} == {"teacher.json", "training0.npy", "training1.npy"}
     record = json.loads((kept / "teacher.json").read_text())
     assert record == {
-        "teacher_sha256": file_sha256(taught),
+        "teacher_sha256": file_digest(taught),
         "data_sha256": Prepared.read(cubes).sha256,
         "patch": [16, 16, 16],
         "overlap": 0.5,

@@ -28,7 +28,7 @@ from autosam_edge.errors import InputError, TrainingError
 from autosam_edge_training import ingredients, train_student
 from autosam_edge_training.config import parse_config, read_config
 from autosam_edge_training.convnet import PocketNet
-from autosam_edge_training.data import Prepared
+from autosam_edge_training.data import AMOS_INTENSITY, Prepared
 from autosam_edge_training.sampling import Sampler, Sampling
 from autosam_edge_training.schedule import Schedule
 from autosam_edge_training.students import load_student
@@ -100,6 +100,14 @@ def test_all_trains_on_the_validation_cases_too(cubes, tmp_path):
     weights = train(student_config(fold="all"), cubes, tmp_path / "run")
     assert weights_of(weights)[1]["cases"] == "training0,training1,validation0"
     assert not [line for line in reports(tmp_path / "run") if "dice" in line]
+
+
+def test_changes_that_the_data_cannot_have_are_refused(tmp_path):
+    """Masses in images that are not in [0, 1]: AE-TRAIN-027, and no folder."""
+    data = prepare_boxes(tmp_path, intensity=AMOS_INTENSITY)
+    with pytest.raises(TrainingError, match="AE-TRAIN-027.*masses"):
+        train(student_config(sampling=replace(student_config().sampling, masses=0.5)), data, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_it_starts_from_the_weights_of_another_run(cubes, taught, tmp_path):

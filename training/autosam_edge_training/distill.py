@@ -25,20 +25,20 @@ from autosam_edge_training.ingredients import (
     Loss,
     check_pace,
     optimize,
-    phantoms_for,
     segmentation_loss,
+    start_sampler,
     start_student,
     student_facts,
+    trained_on,
     validation_scores,
 )
 from autosam_edge_training.losses import Reduction, distillation, supervised
-from autosam_edge_training.models.autosam.sam_checkpoint import file_sha256
 from autosam_edge_training.processes import Precision, flushing_subnormals, mean_over_processes, start_fabric
 from autosam_edge_training.run_folder import RunFolder
-from autosam_edge_training.sampling import Sampler, Sampling
+from autosam_edge_training.sampling import Sampling
 from autosam_edge_training.schedule import Schedule, average_into, build_optimizer
 from autosam_edge_training.students import save_student
-from autosam_edge_training.teachers import kept_probabilities, open_network, require_same_input
+from autosam_edge_training.teachers import kept_probabilities, network_sha256, open_network, require_same_input
 
 if TYPE_CHECKING:
     from torch import nn
@@ -113,14 +113,14 @@ def train(config: Config, data: Path, out: Path, *, teacher: Path, sam: Path | N
     """
     fabric = start_fabric(config.precision, batch=config.schedule.batch)
     prepared = Prepared.read(data)
-    facts = {"teacher_sha256": file_sha256(teacher), "teacher": "kept" if kept else "online"}
+    facts = {"teacher_sha256": network_sha256(teacher), "teacher": "kept" if kept else "online"}
     run = RunFolder(out, "distill", config, prepared=prepared, fabric=fabric, facts=facts)
 
     cases = prepared.cases("training")
     held_out = prepared.cases("validation") if prepared.split["validation"] else []
     answers = kept_probabilities(kept, teacher, prepared) if kept else None
     guide = None if kept else open_guide(teacher, sam, prepared, fabric.device)
-    sampler = Sampler(cases, config.sampling, seed=config.seed, phantoms=phantoms_for(config.sampling, prepared), teacher=answers)
+    sampler = start_sampler(cases, config.sampling, prepared, seed=config.seed, teacher=answers)
     segmentation = segmentation_loss(config.loss, cases, fabric.device)
 
     torch.manual_seed(config.seed)
@@ -167,7 +167,13 @@ def train(config: Config, data: Path, out: Path, *, teacher: Path, sam: Path | N
             run.save(done, state)
 
     if fabric.is_global_zero:
-        told_of = {**facts, "lambda": str(config.weight), "steps": str(config.schedule.steps), "config": json.dumps(as_dict(config))}
+        told_of = {
+            **facts,
+            "lambda": str(config.weight),
+            "steps": str(config.schedule.steps),
+            "config": json.dumps(as_dict(config)),
+            **trained_on(cases),
+        }
         save_student(out / STUDENT_WEIGHTS, average, {**student_facts(config.student, config.arguments, prepared), **told_of})
     fabric.barrier()
     return out / STUDENT_WEIGHTS

@@ -11,15 +11,19 @@ import torch
 
 from autosam_edge.errors import TrainingError
 from autosam_edge_training.data import Case, Prepared, phantom_case
+from autosam_edge_training.data.layouts import BTCV_NAMES
 from autosam_edge_training.losses import class_weights, dice_cross_entropy, equation_1
 from autosam_edge_training.network_input import NetworkInput
 from autosam_edge_training.run_folder import commit
+from autosam_edge_training.sampling import Sampler
 from autosam_edge_training.students import build_student, load_student
 from autosam_edge_training.validation import validate
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
+    import numpy.typing as npt
     from lightning_fabric import Fabric
     from torch import nn
 
@@ -62,10 +66,29 @@ def start_student(name: str, arguments: dict[str, Any], classes: int, init: Path
     return module
 
 
-def phantoms_for(sampling: Sampling, prepared: Prepared) -> list[Case]:
-    """The phantoms that join the cases, on their grid."""
+def start_sampler(
+    cases: list[Case], sampling: Sampling, prepared: Prepared, *, seed: int, teacher: Mapping[str, npt.NDArray[np.uint8]] | None = None
+) -> Sampler:
+    """The sampler of a run, with the phantoms that join the cases, on their grid.
+
+    Raises:
+        TrainingError: The recipe asks for changes or phantoms that these data cannot have (AE-TRAIN-027).
+    """
     seeds = range(_FIRST_PHANTOM, _FIRST_PHANTOM + sampling.phantoms)
-    return [phantom_case(seed, spacing_mm=prepared.spacing_mm, intensity=prepared.intensity, targets=prepared.targets) for seed in seeds]
+    try:
+        if seeds and tuple(prepared.labels) != BTCV_NAMES:
+            raise ValueError("phantoms have the organs of BTCV")
+        grid = {"spacing_mm": prepared.spacing_mm, "intensity": prepared.intensity, "targets": prepared.targets}
+        return Sampler(cases, sampling, seed=seed, phantoms=[phantom_case(one, **grid) for one in seeds], teacher=teacher)
+    except ValueError as error:
+        raise TrainingError(
+            "AE-TRAIN-027", f"the recipe's sampling does not fit the data: {error}.", remedy="Leave that out of the recipe's sampling."
+        ) from error
+
+
+def trained_on(cases: list[Case]) -> dict[str, str]:
+    """What a network's file says of the cases that it has seen."""
+    return {"cases": ",".join(case.name for case in cases)}
 
 
 def segmentation_loss(kind: Loss, cases: list[Case], device: torch.device) -> Segmentation:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from autosam_edge import __version__
 from autosam_edge.bundle import SCHEMA_VERSION, Bundle, InputContract
+from autosam_edge.errors import TrainingError
 from autosam_edge.io.nifti import read_nifti, write_nifti
 from autosam_edge.session import Session
 from autosam_edge.volume import RESEARCH_USE
@@ -121,13 +122,14 @@ def score_run(
 
     Raises:
         InputError: The data cannot be used (AE-DATA-*).
-        TrainingError: The run is none or is not finished (AE-TRAIN-003, -007), or it was trained on another grid (-008).
+        TrainingError: The run is none or is not finished (AE-TRAIN-003, -007), or it was trained on another grid (-008) or on
+            these cases (-028).
         OutputError: ``out`` holds something or cannot be written.
     """
     refuse_occupied(out)  # before an hour of scoring, not after it
     prepared = Prepared.read(data)
     record = read_run_config(run)
-    network, patch = _network_of(run, record, prepared, sam)
+    network, patch = _network_of(run, record, prepared, split, sam)
     facts = _facts(record, network, prepared)
     with network_session(network, prepared, name=facts.network, patch=patch, overlap=overlap) as session:
         scores, summary = evaluate_session(session, prepared, split, method=facts.method, say=say)
@@ -141,17 +143,26 @@ def predict_run(run: Path, data: Path, out: Path, *, split: Split = "test", sam:
     """Write the labels that the network of a finished run gives, ``CASE.nii.gz`` on each scan's own grid; see :func:`score_run`."""
     prepared = Prepared.read(data)
     record = read_run_config(run)
-    network, patch = _network_of(run, record, prepared, sam)
+    network, patch = _network_of(run, record, prepared, split, sam)
     with network_session(network, prepared, name=record["recipe"], patch=patch, overlap=overlap) as session, staged_folder(out) as stage:
         for entry in split_entries(prepared, split):
             write_nifti(session.segment(read_nifti(entry.image)), stage / f"{entry.name}.nii.gz")
     return out
 
 
-def _network_of(run: Path, record: dict[str, Any], prepared: Prepared, sam: Path | None) -> tuple[nn.Module, tuple[int, int, int]]:
+def _network_of(
+    run: Path, record: dict[str, Any], prepared: Prepared, split: Split, sam: Path | None
+) -> tuple[nn.Module, tuple[int, int, int]]:
     teacher = record["recipe"] == "teacher"
     network, facts = open_network(run / (TEACHER_WEIGHTS if teacher else STUDENT_WEIGHTS), sam=sam)
     require_same_input(facts, prepared, f"the network of {run.name}")
+    seen = set(facts.get("cases", "").split(",")) & {entry.name for entry in split_entries(prepared, split)}
+    if seen and split != "training":
+        raise TrainingError(
+            "AE-TRAIN-028",
+            f"the network of {run.name} was trained on {', '.join(sorted(seen))} of the {split} split.",
+            remedy="Score cases that it has not seen.",
+        )
     depth, height, width = record["config"]["sampling"]["patch"]
     return network, (depth, height, width)
 

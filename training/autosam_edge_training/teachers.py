@@ -12,8 +12,8 @@ from safetensors import SafetensorError, safe_open
 
 from autosam_edge.errors import TrainingError
 from autosam_edge_training.data.staging import staged_folder
+from autosam_edge_training.file_hash import file_digest
 from autosam_edge_training.models.autosam import load_teacher
-from autosam_edge_training.models.autosam.sam_checkpoint import file_sha256
 from autosam_edge_training.network_input import NetworkInput
 from autosam_edge_training.students import load_student
 
@@ -48,10 +48,20 @@ def open_network(path: Path, *, sam: Path | None = None) -> tuple[nn.Module, dic
             kind = (file.metadata() or {}).get("kind")
         network, facts = load_teacher(path, sam=sam) if kind == "autosam-teacher" else load_student(path)
     except (OSError, SafetensorError, ValueError) as error:
-        raise TrainingError(
-            "AE-TRAIN-007", f"{path.name} holds no trained network: {error}.", remedy="Give the safetensors file that a run wrote."
-        ) from error
+        raise _no_network(path, error) from error
     return network.eval(), facts
+
+
+def network_sha256(path: Path) -> str:
+    """SHA-256 of a trained network's file.
+
+    Raises:
+        TrainingError: It is not there or cannot be read (AE-TRAIN-007).
+    """
+    try:
+        return file_digest(path)
+    except OSError as error:
+        raise _no_network(path, error) from error
 
 
 def require_same_input(facts: dict[str, str], prepared: Prepared, what: str) -> None:
@@ -153,7 +163,13 @@ def probabilities(
 
 
 def _identity(path: Path, prepared: Prepared) -> dict[str, Any]:
-    return {"teacher_sha256": file_sha256(path), "data_sha256": prepared.sha256}
+    return {"teacher_sha256": network_sha256(path), "data_sha256": prepared.sha256}
+
+
+def _no_network(path: Path, error: Exception) -> TrainingError:
+    why = (error.strerror if isinstance(error, OSError) else None) or error
+    remedy = "Give the safetensors file that a run wrote."
+    return TrainingError("AE-TRAIN-007", f"{path.name} holds no trained network: {why}.", remedy=remedy)
 
 
 def _not_of_these(folder: Path, why: str) -> TrainingError:

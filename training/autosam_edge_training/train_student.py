@@ -28,16 +28,17 @@ from autosam_edge_training.ingredients import (
     Loss,
     check_pace,
     optimize,
-    phantoms_for,
     segmentation_loss,
+    start_sampler,
     start_student,
     student_facts,
+    trained_on,
     validation_scores,
 )
 from autosam_edge_training.losses import supervised
 from autosam_edge_training.processes import Precision, flushing_subnormals, mean_over_processes, start_fabric
 from autosam_edge_training.run_folder import RunFolder
-from autosam_edge_training.sampling import Sampler, Sampling
+from autosam_edge_training.sampling import Sampling
 from autosam_edge_training.schedule import Schedule, average_into, build_optimizer
 from autosam_edge_training.students import save_student
 
@@ -115,7 +116,7 @@ def train(config: Config, data: Path, out: Path, *, init: Path | None = None) ->
 
     cases = prepared.cases("training") + (prepared.cases("validation") if config.fold == "all" else [])
     held_out = prepared.cases("validation") if config.fold == "development" and prepared.split["validation"] else []
-    sampler = Sampler(cases, config.sampling, seed=config.seed, phantoms=phantoms_for(config.sampling, prepared))
+    sampler = start_sampler(cases, config.sampling, prepared, seed=config.seed)
     segmentation = segmentation_loss(config.loss, cases, fabric.device)
 
     torch.manual_seed(config.seed)
@@ -151,7 +152,7 @@ def train(config: Config, data: Path, out: Path, *, init: Path | None = None) ->
             run.save(done, state)
 
     if fabric.is_global_zero:
-        facts = {"steps": str(config.schedule.steps), "config": json.dumps(as_dict(config)), "cases": ",".join(case.name for case in cases)}
+        facts = {"steps": str(config.schedule.steps), "config": json.dumps(as_dict(config)), **trained_on(cases)}
         save_student(out / STUDENT_WEIGHTS, average, {**student_facts(config.student, config.arguments, prepared), **facts})
     fabric.barrier()
     return out / STUDENT_WEIGHTS

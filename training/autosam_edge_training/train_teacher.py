@@ -27,8 +27,9 @@ from autosam_edge_training.ingredients import (
     check_pace,
     input_facts,
     optimize,
-    phantoms_for,
     segmentation_loss,
+    start_sampler,
+    trained_on,
     validation_scores,
 )
 from autosam_edge_training.models.autosam import (
@@ -42,7 +43,7 @@ from autosam_edge_training.models.autosam import (
 )
 from autosam_edge_training.processes import Precision, flushing_subnormals, mean_over_processes, start_fabric
 from autosam_edge_training.run_folder import RunFolder
-from autosam_edge_training.sampling import Sampler, Sampling
+from autosam_edge_training.sampling import Sampling
 from autosam_edge_training.schedule import Schedule, average_into, build_optimizer
 
 
@@ -120,7 +121,7 @@ def train(config: Config, data: Path, out: Path, *, sam: Path | None = None) -> 
 
     cases = prepared.cases("training")
     held_out = prepared.cases("validation") if prepared.split["validation"] else []
-    sampler = Sampler(cases, config.sampling, seed=config.seed, phantoms=phantoms_for(config.sampling, prepared))
+    sampler = start_sampler(cases, config.sampling, prepared, seed=config.seed)
     segmentation = segmentation_loss(config.loss, cases, fabric.device)
 
     average: AutoSAM = fabric.to_device(copy.deepcopy(module)) if config.ema else module
@@ -154,7 +155,7 @@ def train(config: Config, data: Path, out: Path, *, sam: Path | None = None) -> 
             run.save(done, {**learned, "optimizer": optimizer.state_dict()})
 
     if fabric.is_global_zero:
-        facts = {"steps": str(config.schedule.steps), "recipe": json.dumps(as_dict(config)), "cases": ",".join(case.name for case in cases)}
+        facts = {"steps": str(config.schedule.steps), "recipe": json.dumps(as_dict(config)), **trained_on(cases)}
         save_teacher(out / TEACHER_WEIGHTS, average, network, sam_sha256=sam_sha256, metadata={**input_facts(prepared), **facts})
     fabric.barrier()
     return out / TEACHER_WEIGHTS

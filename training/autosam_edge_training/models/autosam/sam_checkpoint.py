@@ -159,7 +159,7 @@ def file_sha256(path: Path) -> str:
 
 
 def _no_file(path: Path) -> TrainingError:
-    return TrainingError("AE-TRAIN-010", f"there is no readable file {path}.", remedy=f"Check the path. {_DOWNLOAD}")
+    return TrainingError("AE-TRAIN-010", f"there is no readable file {path.name}.", remedy=f"Check the path. {_DOWNLOAD}")
 
 
 def _faults(unknown: list[str], missing: list[str], reshaped: list[str]) -> Iterable[tuple[str, list[str]]]:
