@@ -128,6 +128,26 @@ def artifacts(bundle: BundleOption = None, out: Out = None) -> None:
     _write(result, out)
 
 
+@app.command("students")
+def students(
+    scan: Scan,
+    bundle: Annotated[list[Path], typer.Option("--bundle", help="A student as it is run; once per student.", exists=True)],
+    results: Annotated[Path, typer.Option("--results", help="Folder with scored runs.")] = Path("benchmarks/results/runs"),
+    repeats: Annotated[int, typer.Option("--repeats", min=1, help="Turns; medians are reported.")] = 3,
+    engine: Annotated[str, typer.Option("--engine", help="That all run on.")] = "onnx",
+    out: Out = None,
+) -> None:
+    """Seconds for a scan against the Dice of each student's scored run; with -o a picture beside the JSON."""
+    room = load_room("autosam_edge_benchmarks.students", "dev")
+    result = room.measure_students(bundle, results, scan, repeats=repeats, engine=engine, say=Stages().say)
+    for entry in result["students"]:
+        worth = f"mean Dice {entry['dice']:.4f}  NSD at 1 mm {entry['nsd_1']:.4f}"
+        print(f"{entry['run']:<32}{entry['network']:<18}{entry['wall_s']:6.2f} s  {worth}")
+    _write(result, out)
+    if out is not None:
+        room.draw_students(result, out.with_suffix(".png"))
+
+
 @app.command("edge-form")
 def edge_form(
     student: Annotated[str, typer.Option("--student", help="swinunetr-tiny, swinunetr-small or pocketnet.")] = "swinunetr-tiny",

@@ -17,7 +17,15 @@ from autosam_edge.errors import OutputError, TrainingError
 from autosam_edge_training.data import Case, Prepared
 from autosam_edge_training.file_hash import file_digest
 from autosam_edge_training.models.autosam import trainable_parameters
-from autosam_edge_training.teachers import keep_probabilities, kept_probabilities, open_network, probabilities, require_same_input
+from autosam_edge_training.teachers import (
+    keep_probabilities,
+    kept_probabilities,
+    network_name,
+    open_network,
+    probabilities,
+    require_same_input,
+    teacher_name,
+)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 CPU = torch.device("cpu")
@@ -37,6 +45,22 @@ def test_an_autosam_teacher_opens(autosam_teacher):
     assert facts["kind"] == "autosam-teacher"
     assert not network.training
     assert 0 < len(trainable_parameters(network)) < len(list(network.parameters()))
+
+
+@pytest.mark.parametrize("prompts", [True, False])
+def test_a_network_is_told_by_its_name(prompts, taught, autosam_teacher, tmp_path):
+    """A student's, and a teacher's with its size and whether it prompts itself."""
+    assert network_name(taught) == "monai:UNet"
+    state, facts = weights_of(autosam_teacher)
+    config = json.loads(facts["config"])
+    config["apg"]["enabled"] = prompts
+    save_file(state, tmp_path / "t.safetensors", metadata={**facts, "config": json.dumps(config)})
+    size = f"autosam-vit-{config['vit']}"
+    assert network_name(tmp_path / "t.safetensors") == (size if prompts else f"{size} without prompts")
+    assert teacher_name({"dim": 192, "depth": 8}, prompts=True) == "autosam-192x8"
+    for path in (tmp_path, tmp_path / "none"):
+        with pytest.raises(TrainingError, match="AE-TRAIN-007"):
+            network_name(path)
 
 
 @pytest.mark.parametrize("fault", ["absent", "a folder", "noise", "cut", "no metadata", "another student's weights"])

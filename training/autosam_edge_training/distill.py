@@ -38,7 +38,7 @@ from autosam_edge_training.run_folder import RunFolder
 from autosam_edge_training.sampling import Sampling
 from autosam_edge_training.schedule import Schedule, average_into, build_optimizer
 from autosam_edge_training.students import save_student
-from autosam_edge_training.teachers import kept_probabilities, network_sha256, open_network, require_same_input
+from autosam_edge_training.teachers import kept_probabilities, network_name, network_sha256, open_network, require_same_input
 
 if TYPE_CHECKING:
     from torch import nn
@@ -113,7 +113,7 @@ def train(config: Config, data: Path, out: Path, *, teacher: Path, sam: Path | N
     """
     fabric = start_fabric(config.precision, batch=config.schedule.batch)
     prepared = Prepared.read(data)
-    facts = {"teacher_sha256": network_sha256(teacher), "teacher": "kept" if kept else "online"}
+    facts = {"teacher_network": network_name(teacher), "teacher_sha256": network_sha256(teacher), "teacher": "kept" if kept else "online"}
     run = RunFolder(out, "distill", config, prepared=prepared, fabric=fabric, facts=facts)
 
     cases = prepared.cases("training")

@@ -30,7 +30,7 @@ from autosam_edge_training.ingredients import STUDENT_WEIGHTS, TEACHER_WEIGHTS
 from autosam_edge_training.label_table import label_table
 from autosam_edge_training.reproduce.runs import RunFacts, write_facts
 from autosam_edge_training.run_folder import read_run_config
-from autosam_edge_training.teachers import open_network, require_same_input
+from autosam_edge_training.teachers import network_sha256, open_network, require_same_input, teacher_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -130,7 +130,7 @@ def score_run(
     prepared = Prepared.read(data)
     record = read_run_config(run)
     network, patch = _network_of(run, record, prepared, split, sam)
-    facts = _facts(record, network, prepared)
+    facts = _facts(record, network, prepared, network_sha256(_weights(run, record)))
     with network_session(network, prepared, name=facts.network, patch=patch, overlap=overlap) as session:
         scores, summary = evaluate_session(session, prepared, split, method=facts.method, say=say)
     with staged_folder(out) as stage:
@@ -153,8 +153,7 @@ def predict_run(run: Path, data: Path, out: Path, *, split: Split = "test", sam:
 def _network_of(
     run: Path, record: dict[str, Any], prepared: Prepared, split: Split, sam: Path | None
 ) -> tuple[nn.Module, tuple[int, int, int]]:
-    teacher = record["recipe"] == "teacher"
-    network, facts = open_network(run / (TEACHER_WEIGHTS if teacher else STUDENT_WEIGHTS), sam=sam)
+    network, facts = open_network(_weights(run, record), sam=sam)
     require_same_input(facts, prepared, f"the network of {run.name}")
     seen = set(facts.get("cases", "").split(",")) & {entry.name for entry in split_entries(prepared, split)}
     if seen and split != "training":
@@ -167,16 +166,21 @@ def _network_of(
     return network, (depth, height, width)
 
 
-def _facts(record: dict[str, Any], network: nn.Module, prepared: Prepared) -> RunFacts:
+def _weights(run: Path, record: dict[str, Any]) -> Path:
+    return run / (TEACHER_WEIGHTS if record["recipe"] == "teacher" else STUDENT_WEIGHTS)
+
+
+def _facts(record: dict[str, Any], network: nn.Module, prepared: Prepared, weights_sha256: str) -> RunFacts:
     """What ``run.json`` tells of a run of ours."""
     config, recipe = record["config"], record["recipe"]
     distilled = recipe == "distill"
     return RunFacts(
         method=recipe,
-        network=_teacher_name(config["network"]["vit"]) if recipe == "teacher" else config["student"],
+        network=teacher_name(config["network"]["vit"], prompts=True) if recipe == "teacher" else config["student"],
         dataset=prepared.dataset,
         weight=config["weight"] if distilled else None,
         reduction=config["reduction"] if distilled else None,
+        teacher=record["teacher_network"] if distilled else None,
         apg=config["network"]["apg"]["enabled"] if recipe == "teacher" else None,
         seed=config["seed"],
         steps=config["schedule"]["steps"],
@@ -187,9 +191,5 @@ def _facts(record: dict[str, Any], network: nn.Module, prepared: Prepared) -> Ru
         commit=record["commit"],
         data_sha256=prepared.manifest_sha256,
         smoke=config["smoke"],
+        weights_sha256=weights_sha256,
     )
-
-
-def _teacher_name(vit: str | dict[str, Any]) -> str:
-    """``autosam-vit-b``; a ViT of one's own is told by its size, as in ``autosam-384x8``."""
-    return f"autosam-vit-{vit}" if isinstance(vit, str) else f"autosam-{vit['dim']}x{vit['depth']}"

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from autosam_edge_training.data import Case, Prepared
 
 _RECORD = "teacher.json"
+_TEACHER = "autosam-teacher"
 _FULL = 255
 
 
@@ -46,10 +47,33 @@ def open_network(path: Path, *, sam: Path | None = None) -> tuple[nn.Module, dic
     try:
         with safe_open(path, framework="pt") as file:
             kind = (file.metadata() or {}).get("kind")
-        network, facts = load_teacher(path, sam=sam) if kind == "autosam-teacher" else load_student(path)
+        network, facts = load_teacher(path, sam=sam) if kind == _TEACHER else load_student(path)
     except (OSError, SafetensorError, ValueError) as error:
         raise _no_network(path, error) from error
     return network.eval(), facts
+
+
+def network_name(path: Path) -> str:
+    """``swinunetr-tiny``, ``autosam-vit-b``; a ViT of one's own is told by its size, as in ``autosam-192x8 without prompts``.
+
+    Raises:
+        TrainingError: The file is of no trained network (AE-TRAIN-007).
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            facts = dict(file.metadata() or {})
+        if facts.get("kind") != _TEACHER:
+            return facts["student"]
+        config = json.loads(facts["config"])
+        return teacher_name(config["vit"], prompts=config["apg"]["enabled"])
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise _no_network(path, error) from error
+
+
+def teacher_name(vit: str | dict[str, Any], *, prompts: bool) -> str:
+    """Of an AutoSAM; see :func:`network_name`."""
+    size = f"vit-{vit}" if isinstance(vit, str) else f"{vit['dim']}x{vit['depth']}"
+    return f"autosam-{size}" if prompts else f"autosam-{size} without prompts"
 
 
 def network_sha256(path: Path) -> str:

@@ -23,6 +23,8 @@ FACTS = {
     "commit": "0" * 40,
     "data_sha256": "1" * 64,
     "smoke": False,
+    "teacher": "autosam-vit-b",
+    "weights_sha256": "3" * 64,
 }
 COLUMNS = ["method", "dataset", "case", "organ", "dice", "nsd_1", "nsd_2", "nsd_3", "gt_voxels", "pred_voxels", "spacing"]
 

@@ -32,7 +32,7 @@ def test_without_runs_every_figure_of_ours_is_absent(name, tmp_path):
     table = build_table(table_spec(name), tmp_path / "none")
     spec = table.spec
     assert len(table.lines) == len(spec.rows) * len(spec.datasets)
-    ours = [headings(table).index(heading) for heading in ("ours", "difference", "seeds", "steps", "machine")]
+    ours = [headings(table).index(heading) for heading in ("ours", "difference", "teacher", "seeds", "steps", "machine")]
     assert len(text_rows(table)) == len(table.lines) * len(spec.measures)
     assert {row[i] for row in text_rows(table) for i in ours} == {"n/a"}
     assert {cell["ours"] for row in as_dict(table)["rows"] for cell in row["values"].values()} == {None}
@@ -65,7 +65,8 @@ def test_ours_less_the_paper(write_run):
     table = build_table(table_spec("table4"), write_run.results)
     (cell,) = line(table, "0.5").cells
     assert cell.difference == pytest.approx(-3.27)
-    assert text_rows(table)[2] == ["0.5", "BTCV", "mDice", "83.27", "80.00", "-3.27", "0", "100", "1.5 x 1 x 1", "a machine"]
+    told = ["autosam-vit-b", "0", "100", "1.5 x 1 x 1", "a machine"]
+    assert text_rows(table)[2] == ["swinunetr-small, 0.5", "BTCV", "mDice", "83.27", "80.00", "-3.27", *told]
     assert sum(bool(entry.runs) for entry in table.lines) == 1
 
 
@@ -80,7 +81,10 @@ def test_seeds_are_averaged_with_their_spread(write_run):
     assert str(found.cells[0].ours) == "82.00 ± 2.00"
 
 
-@pytest.mark.parametrize("change", [{"steps": 200}, {"spacing_mm": [3.0, 3.0, 3.0]}, {"data_sha256": "2" * 64}, {"reduction": "element"}])
+@pytest.mark.parametrize(
+    "change",
+    [{"steps": 200}, {"spacing_mm": [3.0, 3.0, 3.0]}, {"data_sha256": "2" * 64}, {"reduction": "element"}, {"teacher": "pocketnet"}],
+)
 def test_runs_of_another_kind_are_lines_of_their_own(write_run, change):
     """Steps, grid, data or loss differ: two lines with one seed each, never a mean."""
     write_run("a", **one(0.8))
@@ -109,6 +113,17 @@ def test_smoke_and_real_runs_never_meet(write_run):
     assert SMOKE_TITLE in as_markdown(smoke)
     assert SMOKE_TITLE not in as_markdown(real)
     assert not {path.name for path in write_table(smoke, write_run.results)} & {path.name for path in write_table(real, write_run.results)}
+
+
+def test_a_student_that_the_paper_has_not_stands_below_its_own(write_run):
+    """Tiny in table 4, PocketNet among the bars: ours is shown, there is no value of the paper and no difference, and how it was told."""
+    write_run("t", **one(0.4), network="swinunetr-tiny", reduction="element")
+    write_run("p", **one(0.6), network="pocketnet")
+    table = build_table(table_spec("table4"), write_run.results)
+    (row,) = [row for row in text_rows(table) if row[0] == "swinunetr-tiny, 0.5"]
+    assert row[3:7] == ["not in the paper", "40.00", "n/a", "autosam-vit-b, element mean"]
+    bars = line(build_table(table_spec("figure4"), write_run.results), "pocketnet-distilled")
+    assert (bars.cells[0].ours.mean, bars.cells[0].difference) == (pytest.approx(60), None)
 
 
 def test_lambda_one_is_the_student_without_a_teacher(write_run):

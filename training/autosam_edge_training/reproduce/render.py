@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from autosam_edge_training.reproduce.paper import Measure
+    from autosam_edge_training.reproduce.runs import RunFacts
     from autosam_edge_training.reproduce.tables import Cell, Line, Table
 
 ABSENT = "n/a"
@@ -21,7 +22,7 @@ _TITLE: dict[Measure, str] = {"parameters": "tuned parameters, M", "dice": "mDic
 
 def headings(table: Table) -> list[str]:
     """Of :func:`text_rows`."""
-    return [table.spec.heading, "data", "value", "paper", "ours", "difference", "seeds", "steps", "grid mm", "machine"]
+    return [table.spec.heading, "data", "value", "paper", "ours", "difference", "teacher", "seeds", "steps", "grid mm", "machine"]
 
 
 def text_rows(table: Table) -> list[list[str]]:
@@ -47,18 +48,26 @@ def _text_cell(cell: Cell, *, starred: bool) -> tuple[str, str, str]:
 
 
 def _circumstances(line: Line) -> list[str]:
-    """Seeds, steps, grid and machine of a line; the network's grid and the steps are the same in all of its runs."""
+    """Teacher, seeds, steps, grid and machine of a line; the network's grid and the steps are the same in all of its runs."""
     if not line.runs:
-        return [ABSENT] * 4
+        return [ABSENT] * 5
     facts = line.runs[0].facts
     seeds = sorted(run.facts.seed for run in line.runs if run.facts.seed is not None)
     machines = list(dict.fromkeys(run.facts.machine for run in line.runs if run.facts.machine))
     return [
+        _told_by(facts) or ABSENT,
         ", ".join(map(str, seeds)) or ABSENT,
         ABSENT if facts.steps is None else f"{facts.steps:,}",
         ABSENT if facts.spacing_mm is None else " x ".join(f"{side:g}" for side in facts.spacing_mm),
         "; ".join(machines) or ABSENT,
     ]
+
+
+def _told_by(facts: RunFacts) -> str:
+    """A distilled student's teacher, and the reduction of its loss where it is not the usual one."""
+    if facts.method != "distill" or facts.weight == 1.0:
+        return ""
+    return ", ".join(filter(None, (facts.teacher, "element mean" if facts.reduction == "element" else None)))
 
 
 def footnotes(table: Table) -> list[str]:
@@ -101,6 +110,8 @@ def _line_as_dict(line: Line) -> dict[str, Any]:
         "values": {cell.measure: _cell_as_dict(cell) for cell in line.cells},
         "significant": line.significant,
         "network": facts.network if facts else None,
+        "teacher": facts.teacher if facts else None,
+        "reduction": facts.reduction if facts else None,
         "steps": facts.steps if facts else None,
         "spacing_mm": facts.spacing_mm if facts else None,
         "data_sha256": facts.data_sha256 if facts else None,
@@ -124,12 +135,12 @@ def _cell_as_dict(cell: Cell) -> dict[str, Any]:
 
 def _csv_rows(line: Line) -> Iterator[dict[str, str]]:
     """One row per measure, numbers in full; ``n/a`` where there is none."""
-    seeds, steps, grid, machine = _circumstances(line)
+    teacher, seeds, steps, grid, machine = _circumstances(line)
     for cell in line.cells:
         numbers = {key: value for key, value in _cell_as_dict(cell).items() if key in _CSV_COLUMNS}
         texts = {key: ABSENT if value is None else str(value) for key, value in numbers.items()}
         place = {"row": line.row.key, "dataset": line.dataset, "measure": cell.measure}
-        yield {**place, **texts, "seeds": seeds, "steps": steps.replace(",", ""), "grid_mm": grid, "machine": machine}
+        yield {**place, **texts, "teacher": teacher, "seeds": seeds, "steps": steps.replace(",", ""), "grid_mm": grid, "machine": machine}
 
 
 _CSV_COLUMNS = (
@@ -141,6 +152,7 @@ _CSV_COLUMNS = (
     "ours",
     "deviation",
     "difference",
+    "teacher",
     "seeds",
     "steps",
     "grid_mm",

@@ -50,6 +50,8 @@ class RunFacts:
         commit: Of this project.
         data_sha256: Of the manifest.
         smoke: The figures mean nothing: phantoms and tiny networks.
+        teacher: Network that a student learned from.
+        weights_sha256: Of the file of weights that was scored.
     """
 
     method: Method
@@ -67,6 +69,8 @@ class RunFacts:
     commit: str | None
     data_sha256: str | None
     smoke: bool
+    teacher: str | None = None
+    weights_sha256: str | None = None
 
     def __post_init__(self) -> None:
         if self.method == "distill" and self.weight is None:

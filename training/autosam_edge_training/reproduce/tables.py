@@ -145,7 +145,7 @@ def _configurations(runs: Sequence[Run]) -> list[tuple[Run, ...]]:
     groups: dict[tuple[object, ...], dict[int | None, Run]] = {}
     for run in runs:
         facts = run.facts
-        key = (facts.network, facts.steps, facts.spacing_mm, facts.reduction, facts.trainable_parameters, facts.data_sha256)
+        key = (facts.network, facts.steps, facts.spacing_mm, facts.reduction, facts.teacher, facts.trainable_parameters, facts.data_sha256)
         group = groups.setdefault(key, {})
         if facts.seed in group:
             raise TrainingError(
