@@ -84,6 +84,10 @@ def distill(
         float | None,
         typer.Option("--lambda", help="Share of the truth in equation 2, instead of the recipe's.", min=0.0, max=1.0, show_default=False),
     ] = None,
+    reduction: Annotated[
+        str | None,
+        typer.Option("--reduction", help="Of the teacher's term, voxel or element; default: the recipe's.", show_default=False),
+    ] = None,
     keep: Annotated[
         Path | None,
         typer.Option(
@@ -96,7 +100,7 @@ def distill(
 ) -> None:
     """Distil a teacher into a student."""
     room = load_room("autosam_edge_training.distill", "train")
-    recipe = _recipe(room.Config, config, smoke=smoke, seed=seed, weight=weight)
+    recipe = _recipe(room.Config, config, smoke=smoke, seed=seed, weight=weight, reduction=reduction)
     if teacher is None and not smoke:
         raise typer.BadParameter("needed, unless it is a --smoke run", param_hint="--teacher")
     with _places(data, out, smoke=smoke) as (prepared, run, work):
@@ -104,7 +108,7 @@ def distill(
             teachers = load_room("autosam_edge_training.train_teacher", "train")
             teacher = teachers.train(teachers.Config.smoke_run(), prepared, work / "teacher")
         if keep is not None and not keep.exists():
-            _keep(keep, teacher, prepared, recipe.sampling.patch, sam)
+            _keep(keep, teacher, prepared, sam)
         _finish(room.train(recipe, prepared, run, teacher=teacher, sam=sam, kept=keep), smoke=smoke)
 
 
@@ -122,7 +126,7 @@ def score(
     print(room.score_run(run, data, out, split=split, sam=sam, say=Stages().say))
 
 
-def _recipe(kind: Any, config: Path | None, *, smoke: bool, **changes: float | None) -> Any:  # noqa: ANN401  types of the training room
+def _recipe(kind: Any, config: Path | None, *, smoke: bool, **changes: float | str | None) -> Any:  # noqa: ANN401  types of the training room
     """The recipe of a file, or the tiny one of a smoke run, with what the command line changes."""
     if config is None and not smoke:
         raise typer.BadParameter("needed, unless it is a --smoke run", param_hint="--config")
@@ -148,11 +152,11 @@ def _finish(weights: Path, *, smoke: bool) -> None:
     print("the recipe runs; its weights mean nothing" if smoke else weights)
 
 
-def _keep(folder: Path, teacher: Path, data: Path, patch: tuple[int, int, int], sam: Path | None) -> None:
+def _keep(folder: Path, teacher: Path, data: Path, sam: Path | None) -> None:
     room = load_room("autosam_edge_training.teachers", "train")
     prepared = load_room("autosam_edge_training.data", "train").Prepared.read(data)
     with Stages().bar("teacher") as progress:
-        room.keep_probabilities(teacher, prepared, folder, patch=patch, sam=sam, progress=progress)
+        room.keep_probabilities(teacher, prepared, folder, sam=sam, progress=progress)
 
 
 def _show_parameters(network: Any) -> None:  # noqa: ANN401  a type of the training room

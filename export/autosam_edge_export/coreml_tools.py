@@ -29,7 +29,7 @@ OPERATORS = frozenset(
         *("select.int", "slice.Tensor", "softmax.int", "sub.Tensor", "transpose.int", "unsqueeze.default", "zeros.default"),
     )
 )
-# Smaller weights stay float16: they are nothing in the file and much in the result (docs/adr/0010-quantization.md).
+# Smaller weights stay float16: they are nothing in the file and much in the result (docs/adr/0011-quantization.md).
 _WORTH_FEWER_BITS = 120_000
 _WORTH_KEEPING_UNFOLDED = 1024
 

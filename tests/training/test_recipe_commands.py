@@ -80,9 +80,14 @@ def test_a_student_is_trained_taught_and_scored(cubes, taught, tmp_path):
         "--teacher",
         tmp_path / "s" / "student.safetensors",
     ]
-    distilled = run("distill", *places, "-o", tmp_path / "d", "--lambda", "0.2", "--seed", "5")
+    distilled = run("distill", *places, "-o", tmp_path / "d", "--lambda", "0.2", "--seed", "5", "--reduction", "element")
     assert distilled.exit_code == 0, distilled.output
-    assert json.loads((tmp_path / "d" / "config.json").read_text())["config"] == {**as_dict(distill_config()), "weight": 0.2, "seed": 5}
+    assert json.loads((tmp_path / "d" / "config.json").read_text())["config"] == {
+        **as_dict(distill_config()),
+        "weight": 0.2,
+        "seed": 5,
+        "reduction": "element",
+    }
     scored = run("score", tmp_path / "d", "--data", cubes, "-o", tmp_path / "scored", "--split", "validation")
     assert scored.exit_code == 0, scored.output
     assert scored.stdout == f"{tmp_path / 'scored'}\n"

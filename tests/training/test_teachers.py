@@ -165,6 +165,16 @@ def test_what_is_kept_is_of_every_training_case(kept, cubes, taught):
     assert all(isinstance(array, np.memmap) for array in arrays.values())
 
 
+@pytest.mark.parametrize("told", [True, False])
+def test_windows_are_as_large_as_what_the_teacher_learned_from(told, cubes, taught, tmp_path):
+    """By its recipe; 96^3 for a file without one."""
+    state, facts = weights_of(taught)
+    save_file(state, tmp_path / "t.safetensors", metadata=facts if told else {**facts, "config": "{}"})
+    keep_probabilities(tmp_path / "t.safetensors", Prepared.read(cubes), tmp_path / "k")
+    own = json.loads(facts["config"])["sampling"]["patch"]
+    assert json.loads((tmp_path / "k" / "teacher.json").read_text())["patch"] == (own if told else [96, 96, 96])
+
+
 def test_progress_is_told_and_an_occupied_folder_is_refused(kept, cubes, taught, tmp_path):
     """One call per case; nothing that is there is overwritten."""
     told = []

@@ -14,6 +14,7 @@ from autosam_edge.errors import TrainingError
 from autosam_edge_training.data.staging import staged_folder
 from autosam_edge_training.file_hash import file_digest
 from autosam_edge_training.models.autosam import load_teacher
+from autosam_edge_training.models.autosam.checkpoint import KIND
 from autosam_edge_training.network_input import NetworkInput
 from autosam_edge_training.students import load_student
 
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
     from autosam_edge_training.data import Case, Prepared
 
 _RECORD = "teacher.json"
-_TEACHER = "autosam-teacher"
 _FULL = 255
+_USUAL_PATCH = 96, 96, 96
 
 
 def open_network(path: Path, *, sam: Path | None = None) -> tuple[nn.Module, dict[str, str]]:
@@ -47,7 +48,7 @@ def open_network(path: Path, *, sam: Path | None = None) -> tuple[nn.Module, dic
     try:
         with safe_open(path, framework="pt") as file:
             kind = (file.metadata() or {}).get("kind")
-        network, facts = load_teacher(path, sam=sam) if kind == _TEACHER else load_student(path)
+        network, facts = load_teacher(path, sam=sam) if kind == KIND else load_student(path)
     except (OSError, SafetensorError, ValueError) as error:
         raise _no_network(path, error) from error
     return network.eval(), facts
@@ -62,7 +63,7 @@ def network_name(path: Path) -> str:
     try:
         with safe_open(path, framework="pt") as file:
             facts = dict(file.metadata() or {})
-        if facts.get("kind") != _TEACHER:
+        if facts.get("kind") != KIND:
             return facts["student"]
         config = json.loads(facts["config"])
         return teacher_name(config["vit"], prompts=config["apg"]["enabled"])
@@ -111,7 +112,7 @@ def keep_probabilities(
     prepared: Prepared,
     out: Path,
     *,
-    patch: tuple[int, int, int],
+    patch: tuple[int, int, int] | None = None,
     overlap: float = 0.5,
     device: torch.device | None = None,
     sam: Path | None = None,
@@ -125,7 +126,7 @@ def keep_probabilities(
         path: The teacher's file.
         prepared: The data.
         out: Folder to make.
-        patch: Of the sliding window, voxels.
+        patch: Of the sliding window, voxels; None: as large as what the teacher was trained on.
         overlap: Of neighboring windows.
         device: Where to compute; a GPU where there is one.
         sam: See :func:`open_network`.
@@ -135,6 +136,7 @@ def keep_probabilities(
     network, facts = open_network(path, sam=sam)
     require_same_input(facts, prepared, "the teacher")
     network.to(device)
+    patch = patch or _trained_patch(facts)
     cases = prepared.cases("training")
     with staged_folder(out) as stage:
         for done, case in enumerate(cases, start=1):
@@ -184,6 +186,15 @@ def probabilities(
     )
     assert isinstance(soft, torch.Tensor)
     return np.asarray((soft[0] * _FULL).round_().to(torch.uint8).numpy())
+
+
+def _trained_patch(facts: dict[str, str]) -> tuple[int, int, int]:
+    """A network answers best to what is as large as what it was trained on; a file from before recipes were kept does not tell."""
+    recipe = json.loads(facts.get("recipe") or facts.get("config", "{}"))
+    if "sampling" not in recipe:
+        return _USUAL_PATCH
+    depth, height, width = recipe["sampling"]["patch"]
+    return depth, height, width
 
 
 def _identity(path: Path, prepared: Prepared) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from autosam_edge_training.models.autosam.config import TeacherConfig
 from autosam_edge_training.models.autosam.sam_checkpoint import file_sha256, load_sam
 from autosam_edge_training.models.autosam.trainables import trainable_parameters
 
-_KIND = "autosam-teacher"
+KIND = "autosam-teacher"
 _REMEDY = "Give the teacher.safetensors that training wrote."
 
 
@@ -42,7 +42,7 @@ def save_teacher(
         ValueError: ``metadata`` uses a key of ours.
     """
     from_sam = sam_sha256 if config.trains == "adapters" else None
-    facts = {"kind": _KIND, "config": json.dumps(as_dict(config)), "sam_sha256": from_sam or ""}
+    facts = {"kind": KIND, "config": json.dumps(as_dict(config)), "sam_sha256": from_sam or ""}
     if metadata and metadata.keys() & facts.keys():
         raise ValueError(f"the metadata keys {sorted(metadata.keys() & facts.keys())} are the checkpoint's own")
     state = {key: value.detach().cpu().contiguous() for key, value in _stored(model, from_sam=from_sam is not None).items()}
@@ -98,7 +98,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  safe_open has no __iter__
     except (OSError, SafetensorError) as error:
         raise _not_a_teacher(path, "it is missing, damaged or not safetensors") from error
-    if facts.get("kind") != _KIND:
+    if facts.get("kind") != KIND:
         raise _not_a_teacher(path, "its metadata does not say so")
     return state, facts
 
