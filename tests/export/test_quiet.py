@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import subprocess
 import sys
 import warnings
 
@@ -48,3 +49,11 @@ def test_what_goes_wrong_is_raised():
     with pytest.raises(ZeroDivisionError), quiet():
         _ = 1 / 0
     assert (sys.stderr, logging.root.manager.disable) == before
+
+
+def test_reading_a_package_back_says_nothing():
+    """Coremltools loads ExecuTorch and torchao where they are installed, and each has something to say."""
+    pytest.importorskip("coremltools")
+    code = "from autosam_edge_export.mil.package import _parse; _parse(b'')"
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (finished.stdout, finished.stderr) == ("", "")

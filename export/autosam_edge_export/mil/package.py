@@ -9,10 +9,8 @@ and their record counts the bits that are left over.
 from __future__ import annotations
 
 import json
-import logging
 import math
 import struct
-import warnings
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -20,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from autosam_edge.errors import ExportError
+from autosam_edge_export.quiet import quiet
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -173,9 +172,7 @@ def _file(files: Mapping[str, bytes], path: PurePosixPath) -> bytes:
 
 def _parse(data: bytes) -> Any:  # noqa: ANN401 - coremltools ships no types
     """The model's protobuf message."""
-    logging.getLogger("coremltools").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # coremltools warns of the versions around it when it is imported
+    with quiet():  # importing coremltools loads half of the converters that are installed
         from coremltools.proto import Model_pb2
         from google.protobuf.message import DecodeError
     try:
