@@ -65,7 +65,7 @@ def test_ours_less_the_paper(write_run):
     table = build_table(table_spec("table4"), write_run.results)
     (cell,) = line(table, "0.5").cells
     assert cell.difference == pytest.approx(-3.27)
-    told = ["autosam-vit-b", "0", "100", "1.5 x 1 x 1", "a machine"]
+    told = ["autosam-vit-b", "0", "100", "1.5 x 1 x 1", "a"]
     assert text_rows(table)[2] == ["swinunetr-small, 0.5", "BTCV", "mDice", "83.27", "80.00", "-3.27", *told]
     assert sum(bool(entry.runs) for entry in table.lines) == 1
 
@@ -113,6 +113,16 @@ def test_smoke_and_real_runs_never_meet(write_run):
     assert SMOKE_TITLE in as_markdown(smoke)
     assert SMOKE_TITLE not in as_markdown(real)
     assert not {path.name for path in write_table(smoke, write_run.results)} & {path.name for path in write_table(real, write_run.results)}
+
+
+def test_a_machine_is_told_once_below_the_table(write_run):
+    """Two seeds on two machines: letters in the row, the machines in the notes and in full in the CSV."""
+    write_run("a", **one(0.8))
+    write_run("b", **one(0.8), seed=1, machine="another")
+    table = build_table(table_spec("table4"), write_run.results)
+    assert text_rows(table)[2][-1] == "a, b"
+    assert [note for note in footnotes(table) if note.startswith("Machine")] == ["Machine a: a machine.", "Machine b: another."]
+    assert "a machine; another" in write_table(table, write_run.results)[1].read_text()
 
 
 def test_a_student_that_the_paper_has_not_stands_below_its_own(write_run):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from autosam_edge_training.reproduce.paper import EDITION
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from autosam_edge_training.reproduce.paper import Measure
@@ -26,7 +26,8 @@ def headings(table: Table) -> list[str]:
 
 
 def text_rows(table: Table) -> list[list[str]]:
-    """A row per line and measure, as strings; what was not run is ``n/a``."""
+    """A row per line and measure, as strings; what was not run is ``n/a``, a machine is a letter of :func:`footnotes`."""
+    letters = {machine: chr(ord("a") + number) for number, machine in enumerate(_machines(table.lines))}
     return [
         [
             line.row.title,
@@ -34,6 +35,7 @@ def text_rows(table: Table) -> list[list[str]]:
             _TITLE[cell.measure],
             *_text_cell(cell, starred=bool(line.significant)),
             *_circumstances(line),
+            ", ".join(letters[machine] for machine in _machines([line])) or ABSENT,
         ]
         for line in table.lines
         for cell in line.cells
@@ -48,19 +50,22 @@ def _text_cell(cell: Cell, *, starred: bool) -> tuple[str, str, str]:
 
 
 def _circumstances(line: Line) -> list[str]:
-    """Teacher, seeds, steps, grid and machine of a line; the network's grid and the steps are the same in all of its runs."""
+    """Teacher, seeds, steps and grid of a line; the network's grid and the steps are the same in all of its runs."""
     if not line.runs:
-        return [ABSENT] * 5
+        return [ABSENT] * 4
     facts = line.runs[0].facts
     seeds = sorted(run.facts.seed for run in line.runs if run.facts.seed is not None)
-    machines = list(dict.fromkeys(run.facts.machine for run in line.runs if run.facts.machine))
     return [
         _told_by(facts) or ABSENT,
         ", ".join(map(str, seeds)) or ABSENT,
         ABSENT if facts.steps is None else f"{facts.steps:,}",
         ABSENT if facts.spacing_mm is None else " x ".join(f"{side:g}" for side in facts.spacing_mm),
-        "; ".join(machines) or ABSENT,
     ]
+
+
+def _machines(lines: Sequence[Line]) -> list[str]:
+    """On which the runs of these lines were trained, each once."""
+    return list(dict.fromkeys(run.facts.machine for line in lines for run in line.runs if run.facts.machine))
 
 
 def _told_by(facts: RunFacts) -> str:
@@ -76,7 +81,8 @@ def footnotes(table: Table) -> list[str]:
     for p in table.published:
         others.setdefault(f"{p.source}: {p.protocol}", []).append(f"{p.what} {p.dataset.upper()} {p.dice:.2f}")
     elsewhere = [f"Published elsewhere, mDice, {where}: {', '.join(results)}." for where, results in others.items()]
-    return [f"Paper: {EDITION}; scores in percent.", *table.spec.notes, *table.remarks, *elsewhere]
+    machines = [f"Machine {chr(ord('a') + number)}: {machine}." for number, machine in enumerate(_machines(table.lines))]
+    return [f"Paper: {EDITION}; scores in percent.", *machines, *table.spec.notes, *table.remarks, *elsewhere]
 
 
 def as_markdown(table: Table) -> str:
@@ -135,7 +141,8 @@ def _cell_as_dict(cell: Cell) -> dict[str, Any]:
 
 def _csv_rows(line: Line) -> Iterator[dict[str, str]]:
     """One row per measure, numbers in full; ``n/a`` where there is none."""
-    teacher, seeds, steps, grid, machine = _circumstances(line)
+    teacher, seeds, steps, grid = _circumstances(line)
+    machine = "; ".join(_machines([line])) or ABSENT
     for cell in line.cells:
         numbers = {key: value for key, value in _cell_as_dict(cell).items() if key in _CSV_COLUMNS}
         texts = {key: ABSENT if value is None else str(value) for key, value in numbers.items()}
