@@ -117,6 +117,9 @@ def score(
     data: Annotated[Path, typer.Option("--data", help="Folder that `data prepare` wrote.", exists=True)],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to make: run.json, cases.csv, summary.json.")],
     split: Annotated[str, typer.Option("--split", help="test or validation.")] = "test",
+    labels: Annotated[
+        Path | None, typer.Option("--labels", help="Folder to make for the labels too, CASE.nii.gz, for figure 3.", show_default=False)
+    ] = None,
     sam: Sam = None,
 ) -> None:
     """Dice and NSD of a finished run through the runtime's own pipeline, for `reproduce` and `compare`."""
@@ -124,6 +127,8 @@ def score(
         raise typer.BadParameter("expected test or validation", param_hint="--split")
     room = load_room("autosam_edge_training.score", "train")
     print(room.score_run(run, data, out, split=split, sam=sam, say=Stages().say))
+    if labels is not None:
+        print(room.predict_run(run, data, labels, split=split, sam=sam))
 
 
 def _recipe(kind: Any, config: Path | None, *, smoke: bool, **changes: float | str | None) -> Any:  # noqa: ANN401  types of the training room

@@ -92,7 +92,8 @@ class _Student:
                 f"{self.weights.name} is not a student's checkpoint: {str(error).splitlines()[0]}.",
                 remedy="Give the student.safetensors that training wrote.",
             ) from error
-        spacing = "x".join(f"{side:g}" for side in dict.fromkeys(self.input.spacing_mm))
+        sides = [f"{side:g}" for side in self.input.spacing_mm]
+        spacing = sides[0] if len(set(sides)) == 1 else "x".join(sides)
         self.name = description.name or f"{self.facts['student'].replace(':', '-')}-{spacing}mm"
         dataset = self.input.dataset.upper() or "BTCV"
         told = f"{len(self.facts['cases'].split(','))} cases of {dataset}" if "cases" in self.facts else dataset

@@ -114,5 +114,6 @@ def test_bad_arguments_are_refused(checkpoint, tmp_path):
         call("export", "--checkpoint", checkpoint, "--target", "abacus", "-o", tmp_path / "s.edge")
     with pytest.raises(Exception, match="three whole numbers"):
         call("export", "--checkpoint", checkpoint, "--patch", "a,b,c", "-o", tmp_path / "s.edge")
+    (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(OutputError, match="AE-OUTPUT-002"):
         call("export", "--checkpoint", checkpoint, "-o", tmp_path)

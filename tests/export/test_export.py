@@ -100,14 +100,14 @@ def test_an_export_is_a_verified_bundle_that_the_runtime_runs(exported, volumes)
 def test_the_bundle_describes_what_the_student_was_trained_for(small_students, volumes, tmp_path):
     """Another grid, window, scale and label table than BTCV's at 3 mm: in the manifest, and inside of the artifact's graph."""
     student = PocketNet(classes=4, widths=(8, 8, 8)).eval()
-    told = NetworkInput((5.0, 2.0, 2.5), Intensity((-991.0, 362.0), 50.0, 141.0), ("background", "liver", "prostate", "toe"), "amos")
+    told = NetworkInput((5.0, 2.0, 2.0), Intensity((-991.0, 362.0), 50.0, 141.0), ("background", "liver", "prostate", "toe"), "amos")
     save_student(tmp_path / "a.safetensors", student, {"student": "monai:Own", "classes": "4", **told.facts()})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("autosam_edge_training.students.build_student", lambda *_, **__: PocketNet(classes=4, widths=(8, 8, 8)))
         export_bundle(tmp_path / "a.safetensors", tmp_path / "a.edge", patch=(32, 32, 32), volumes=volumes)
     bundle = Bundle(tmp_path / "a.edge")
-    assert bundle.manifest.name == "monai-Own-5x2x2.5mm"
-    assert (bundle.manifest.input.spacing_mm, bundle.manifest.input.window_hu) == ((5.0, 2.0, 2.5), (-991.0, 362.0))
+    assert bundle.manifest.name == "monai-Own-5x2x2mm"
+    assert (bundle.manifest.input.spacing_mm, bundle.manifest.input.window_hu) == ((5.0, 2.0, 2.0), (-991.0, 362.0))
     assert [(label.value, label.name) for label in bundle.manifest.labels] == [(1, "liver"), (2, "prostate"), (3, "toe")]
     assert all(label.snomed_code for label in bundle.manifest.labels)  # DICOM SEG has no segment without a code
     assert bundle.manifest.postprocess.one_part == ("liver",)

@@ -88,9 +88,12 @@ def test_a_student_is_trained_taught_and_scored(cubes, taught, tmp_path):
         "seed": 5,
         "reduction": "element",
     }
-    scored = run("score", tmp_path / "d", "--data", cubes, "-o", tmp_path / "scored", "--split", "validation")
+    scored = run(
+        "score", tmp_path / "d", "--data", cubes, "-o", tmp_path / "scored", "--split", "validation", "--labels", tmp_path / "labels"
+    )
     assert scored.exit_code == 0, scored.output
-    assert scored.stdout == f"{tmp_path / 'scored'}\n"
+    assert scored.stdout == f"{tmp_path / 'scored'}\n{tmp_path / 'labels'}\n"
+    assert [path.name for path in (tmp_path / "labels").iterdir()] == ["validation0.nii.gz"]
     assert "case validation0: mean Dice" in scored.stderr
     assert read_run(tmp_path / "scored").facts.weight == 0.2
 

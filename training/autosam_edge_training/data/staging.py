@@ -79,7 +79,11 @@ def _publish(stage: Path, out: Path) -> None:
         return
     old = stage.with_suffix(".old")
     out.rename(old)
-    stage.rename(out)
+    try:
+        stage.rename(out)
+    except OSError:
+        old.rename(out)
+        raise
     shutil.rmtree(old)
 
 
