@@ -105,15 +105,7 @@ class _Student:
 
 
 def input_contract(takes: NetworkInput, patch: tuple[int, int, int], overlap: float) -> InputContract:
-    """The contract that a student was trained for, with the tile of choice.
-
-    Raises:
-        ExportError: A side is no multiple of 32, which SwinUNETR's five halvings need (AE-EXPORT-006).
-    """
-    if any(side % 32 or side < 32 for side in patch):
-        raise ExportError(
-            "AE-EXPORT-006", f"the patch {'x'.join(map(str, patch))} does not divide.", remedy="Use sides that are multiples of 32."
-        )
+    """The contract that a student was trained for, with the tile of choice."""
     return InputContract("CT", "DHW", "HU", takes.spacing_mm, takes.intensity.window_hu, "antialiased-linear", patch, overlap, "gaussian")
 
 
@@ -159,12 +151,16 @@ def export_bundle(
         OutputError: The bundle cannot be written.
     """
     wanted = wanted_artifacts(targets, precisions)
-    student = _Student(checkpoint, description)
-    contract = input_contract(student.input, patch, overlap)
+    if any(side % 32 or side < 32 for side in patch):  # SwinUNETR halves it five times
+        raise ExportError(
+            "AE-EXPORT-006", f"the patch {'x'.join(map(str, patch))} does not divide.", remedy="Use sides that are multiples of 32."
+        )
     kinds = {target.name: target for target, _ in wanted}
     for target in kinds.values():
         require_packages(target)
         target.trial()
+    student = _Student(checkpoint, description)
+    contract = input_contract(student.input, patch, overlap)
     torch.manual_seed(0)
     engine = TorchEngine(student.module, student.input.intensity)
     organs = student.input.labels[1:]

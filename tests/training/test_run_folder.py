@@ -218,7 +218,7 @@ def test_other_data_another_kind_and_another_teacher_are_refused(uninterrupted, 
     distilled, distilled_run = uninterrupted("distill")
     with pytest.raises(TrainingError, match="AE-TRAIN-002.*differs in recipe"):
         distilled.train(distilled.config, cubes, student_run.parent)
-    with pytest.raises(TrainingError, match="AE-TRAIN-002.*differs in teacher_sha256\\."):
+    with pytest.raises(TrainingError, match="AE-TRAIN-002.*differs in teacher_network, teacher_sha256\\."):
         recipe("distill", autosam_teacher).train(distilled.config, cubes, distilled_run.parent)
 
 
