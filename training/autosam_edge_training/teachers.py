@@ -46,9 +46,8 @@ def open_network(path: Path, *, sam: Path | None = None) -> tuple[nn.Module, dic
         TrainingError: The file holds neither (AE-TRAIN-007), or see :func:`load_teacher`.
     """
     try:
-        with safe_open(path, framework="pt") as file:
-            kind = (file.metadata() or {}).get("kind")
-        network, facts = load_teacher(path, sam=sam) if kind == KIND else load_student(path)
+        teacher = _metadata(path).get("kind") == KIND
+        network, facts = load_teacher(path, sam=sam) if teacher else load_student(path)
     except (OSError, SafetensorError, ValueError) as error:
         raise _no_network(path, error) from error
     return network.eval(), facts
@@ -61,8 +60,7 @@ def network_name(path: Path) -> str:
         TrainingError: The file is of no trained network (AE-TRAIN-007).
     """
     try:
-        with safe_open(path, framework="pt") as file:
-            facts = dict(file.metadata() or {})
+        facts = _metadata(path)
         if facts.get("kind") != KIND:
             return facts["student"]
         config = json.loads(facts["config"])
@@ -199,6 +197,11 @@ def _trained_patch(facts: dict[str, str]) -> tuple[int, int, int]:
 
 def _identity(path: Path, prepared: Prepared) -> dict[str, Any]:
     return {"teacher_sha256": network_sha256(path), "data_sha256": prepared.sha256}
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    with safe_open(path, framework="pt") as file:
+        return dict(file.metadata() or {})
 
 
 def _no_network(path: Path, error: Exception) -> TrainingError:
