@@ -11,6 +11,8 @@ import typer
 from autosam_edge.cli.extras import load_room
 from autosam_edge.cli.progress import Stages
 from autosam_edge.cli.tables import new_table, show
+from autosam_edge.io.montage import draw_montage
+from autosam_edge.io.write import write_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -92,20 +94,20 @@ def _figure3(data: Path | None, predictions: list[str], cases: str | None, out: 
     """The montage of truth and methods."""
     if out is None:
         raise typer.BadParameter("figure 3 is a picture and needs a folder", param_hint="--out")
-    figures = load_room(f"{_ROOM}.figures", "train")
     picture = out / ("figure3-smoke.png" if smoke else "figure3.png")
     if smoke:
         with load_room(f"{_ROOM}.smoke", "train").smoke_montage(_tiny(), say=Stages().say) as (montage, table):
-            figures.draw_montage(montage, table, picture, smoke=True)
+            note = load_room(f"{_ROOM}.tables", "train").SMOKE_TITLE
+            write_file(draw_montage(montage, table, note=note), picture)
     else:
         if data is None:
             raise typer.BadParameter("figure 3 shows scans and needs the data set", param_hint="--data")
         manifest = load_room("autosam_edge_training.data", "train").Manifest.read(data / "manifest.json")
         folders = dict(_named_folder(text) for text in predictions)
-        montage = figures.read_montage(manifest, cases.split(",") if cases else None, folders)
+        montage = load_room(f"{_ROOM}.figures", "train").read_montage(manifest, cases.split(",") if cases else None, folders)
         table = load_room("autosam_edge_training.label_table", "train").label_table(manifest.labels)
-        figures.draw_montage(montage, table, picture)
-    shown = {case.name: {method: labels is not None for method, labels in case.found.items()} for case in montage}
+        write_file(draw_montage(montage, table), picture)
+    shown = {case.name: {method: labels is not None for method, labels in [*case.found.items()][1:]} for case in montage}
     if as_json:
         print(json.dumps({"exhibit": "figure3", "smoke": smoke, "picture": str(picture), "cases": shown}))
         return

@@ -7,13 +7,13 @@ with the organs' outlines, volumes and mean HU. Holds no patient data: neither n
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
+from PIL import Image, ImageDraw
 
 from autosam_edge.io.preview_views import WINDOW_HU, Sections, View, render
+from autosam_edge.io.sheet import AMBER, PAGE, QUIET, TEXT, annotate, as_png, font, swatch, write_numbers
 from autosam_edge.volume import RESEARCH_USE
 
 if TYPE_CHECKING:
@@ -29,10 +29,8 @@ _PANEL = (1572, 112, 1972, 1384)
 _GAP = 10
 _HEADING = 30
 _SMALLEST = 330  # pixels across the body below which an axial picture is no longer read at a glance
-_SMALL_CUT = 700  # square pixels below which a number would hide the organ
 _THIN_MM = 40.0  # a thinner stack has no coronal or sagittal picture worth looking at
-_PAGE, _TILE, _RULE = (13, 17, 23), (0, 0, 0), (44, 53, 66)
-_TEXT, _QUIET, _AMBER = (232, 238, 245), (146, 158, 174), (245, 187, 74)
+_RULE = (44, 53, 66)
 
 
 def write_preview(volume: Volume, segmentation: Segmentation, path: Path, statistics: Sequence[OrganStatistics]) -> None:
@@ -50,22 +48,13 @@ def write_preview(volume: Volume, segmentation: Segmentation, path: Path, statis
     Raises:
         OSError: The file cannot be written.
     """
-    page = Image.new("RGB", _SIZE, _PAGE)
+    page = Image.new("RGB", _SIZE, PAGE)
     draw = ImageDraw.Draw(page)
     sections = Sections(volume, segmentation)
     _title(draw, volume, segmentation)
     _sections(page, draw, sections, segmentation.table)
     _panel(draw, segmentation, statistics)
-    information = PngImagePlugin.PngInfo()
-    information.add_text("Software", f"autosam-edge {segmentation.provenance.get('version', '')}".strip())
-    information.add_text("Disclaimer", RESEARCH_USE)
-    page.save(path, format="PNG", compress_level=1, pnginfo=information)
-
-
-@lru_cache(maxsize=16)
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """Pillow's own font, so that the picture is the same on every machine. It has ASCII and a few signs more, hence x and - in texts."""
-    return ImageFont.load_default(size=size)
+    path.write_bytes(as_png(page, str(segmentation.provenance.get("version", ""))))
 
 
 def _title(draw: ImageDraw.ImageDraw, volume: Volume, segmentation: Segmentation) -> None:
@@ -73,7 +62,7 @@ def _title(draw: ImageDraw.ImageDraw, volume: Volume, segmentation: Segmentation
     facts = segmentation.provenance
     draw.rectangle((0, 0, _SIZE[0], 88), fill=(20, 26, 35))
     draw.line((0, 88, _SIZE[0], 88), fill=_RULE)
-    draw.text((28, 16), "Abdominal CT - organ segmentation", font=_font(32), fill=_TEXT)
+    draw.text((28, 16), "Abdominal CT - organ segmentation", font=font(32), fill=TEXT)
     depth, height, width = volume.shape
     d_mm, h_mm, w_mm = volume.grid.spacing_mm
     parts = [f"autosam-edge {facts.get('version', '')}".strip()]
@@ -82,11 +71,11 @@ def _title(draw: ImageDraw.ImageDraw, volume: Volume, segmentation: Segmentation
         parts.append(f"model {facts['model']}" + (f" ({digest})" if digest else ""))
     parts.append(" ".join(str(facts[key]) for key in ("engine", "precision") if facts.get(key)))
     parts.append(f"{width} x {height} x {depth} voxels of {w_mm:.2f} x {h_mm:.2f} x {d_mm:.2f} mm")
-    draw.text((29, 56), "   ·   ".join(part for part in parts if part), font=_font(17), fill=_QUIET)
+    draw.text((29, 56), "   ·   ".join(part for part in parts if part), font=font(17), fill=QUIET)
     first, _, rest = RESEARCH_USE.partition(". ")
-    draw.rounded_rectangle((1520, 14, 1972, 74), radius=10, fill=(58, 43, 14), outline=_AMBER, width=2)
-    draw.text((1746, 33), first.upper(), font=_font(21), fill=_AMBER, anchor="mm")
-    draw.text((1746, 58), rest, font=_font(14), fill=(250, 221, 160), anchor="mm")
+    draw.rounded_rectangle((1520, 14, 1972, 74), radius=10, fill=(58, 43, 14), outline=AMBER, width=2)
+    draw.text((1746, 33), first.upper(), font=font(21), fill=AMBER, anchor="mm")
+    draw.text((1746, 58), rest, font=font(14), fill=(250, 221, 160), anchor="mm")
 
 
 @dataclass(frozen=True)
@@ -172,38 +161,16 @@ def _sections(page: Image.Image, draw: ImageDraw.ImageDraw, sections: Sections, 
     for block, views, heading in zip((above, below), (axial, others), headings, strict=True):
         if block is None:
             continue
-        draw.text((left, top), heading, font=_font(16), fill=_QUIET)
+        draw.text((left, top), heading, font=font(16), fill=QUIET)
         frames = block.frames(left, top + _HEADING, right - left)
         for view, frame in zip(views, frames, strict=False):
             page.paste(render(view, table, (frame[2] - frame[0], frame[3] - frame[1])), frame[:2])
-            _annotate(draw, view, frame, block.pixels_per_mm)
+            annotate(draw, view, frame, block.pixels_per_mm)
             if view.plane != "axial":
                 _ticks(draw, frame, [(sections.box[0][1] - 0.5 - level.index) / len(view.labels) for level in axial])
         if views is axial:
-            _numbers(draw, axial, frames, table)
+            write_numbers(draw, axial, frames, table)
         top = max(frame[3] for frame in frames) + 2 * _GAP
-
-
-def _numbers(draw: ImageDraw.ImageDraw, views: Sequence[View], frames: Sequence[tuple[int, int, int, int]], table: Sequence[Label]) -> None:
-    """Write each organ's number where its cut is largest, so that no reader depends on color; beside it, with a leader, if it is small."""
-    voxels = np.stack([np.bincount(view.labels[view.labels > 0], minlength=256) for view in views])  # (views, 256)
-    for label in table:
-        cuts = voxels[:, label.value]
-        largest = int(np.argmax(cuts))
-        if not cuts[largest]:
-            continue
-        left, top, right, bottom = frames[largest]
-        rows, columns = np.nonzero(views[largest].labels == label.value)
-        height, width = views[largest].labels.shape
-        middle = int(np.argmin((rows - rows.mean()) ** 2 + (columns - columns.mean()) ** 2))
-        x = left + (columns[middle] + 0.5) * (right - left) / width
-        y = top + (rows[middle] + 0.5) * (bottom - top) / height
-        if cuts[largest] * (right - left) * (bottom - top) / (width * height) < _SMALL_CUT:
-            away = 22 if x < (left + right) / 2 else -22
-            down = 20 if label.value % 2 else -20  # left and right adrenal gland often share a section
-            draw.line((x, y, x + away, y + down), fill=_TEXT, width=1)
-            x, y = x + away, y + 1.2 * down
-        draw.text((x, y), str(label.value), font=_font(15), fill=_TEXT, anchor="mm", stroke_width=2, stroke_fill=_TILE)
 
 
 def _ticks(draw: ImageDraw.ImageDraw, frame: tuple[int, int, int, int], heights: list[float]) -> None:
@@ -212,52 +179,26 @@ def _ticks(draw: ImageDraw.ImageDraw, frame: tuple[int, int, int, int], heights:
     for height in heights:
         y = round(top + height * (bottom - top))
         for start, end in ((left, left + 9), (right - 10, right - 1)):
-            draw.line((start, y, end, y), fill=_AMBER, width=1)
-
-
-def _annotate(draw: ImageDraw.ImageDraw, view: View, frame: tuple[int, int, int, int], pixels_per_mm: float) -> None:
-    """Slice number and position, directions, and a scale bar, inside the frame of a picture."""
-    left, top, right, bottom = frame
-    middle_x, middle_y = (left + right) // 2, (top + bottom) // 2
-
-    def write(place: tuple[float, float], text: str, size: int, anchor: str, color: tuple[int, int, int] = _TEXT) -> None:
-        draw.text(place, text, font=_font(size), fill=color, anchor=anchor, stroke_width=2, stroke_fill=_TILE)
-
-    write((left + 8, top + 7), view.caption, 15, "la")
-    for letter, place, anchor in zip(
-        view.letters,
-        ((left + 7, middle_y), (right - 7, middle_y), (middle_x, top + 26), (middle_x, bottom - 6)),
-        ("lm", "rm", "ma", "md"),
-        strict=True,
-    ):
-        write(place, letter, 18, anchor, _AMBER)
-    bar_mm = next(mm for mm in (50, 20, 10, 5, 1) if mm * pixels_per_mm < 0.45 * (right - left) or mm == 1)
-    length = round(bar_mm * pixels_per_mm)
-    x, y = right - 10 - length, bottom - 10
-    draw.line((x - 1, y, right - 9, y), fill=_TILE, width=5)
-    draw.line((x, y, right - 10, y), fill=_TEXT, width=2)
-    for end in (x, right - 10):
-        draw.line((end, y - 5, end, y), fill=_TEXT, width=2)
-    write((x + length / 2, y - 5), f"{bar_mm} mm", 13, "md")
+            draw.line((start, y, end, y), fill=AMBER, width=1)
 
 
 def _panel(draw: ImageDraw.ImageDraw, segmentation: Segmentation, statistics: Sequence[OrganStatistics]) -> None:
     """Legend with color, organ, volume and mean HU, then what a reader must know to trust the picture."""
     left, top, right, bottom = _PANEL
     colors = {label.value: label.color for label in segmentation.table}
-    draw.text((left, top), "ORGAN", font=_font(16), fill=_QUIET)
-    draw.text((right, top), "VOLUME   ·   HU mean ± SD", font=_font(16), fill=_QUIET, anchor="ra")
+    draw.text((left, top), "ORGAN", font=font(16), fill=QUIET)
+    draw.text((right, top), "VOLUME   ·   HU mean ± SD", font=font(16), fill=QUIET, anchor="ra")
     y = top + _HEADING
     notes = _notes(segmentation, statistics)
     step = min(66, (bottom - y - 24 * len(notes) - 40) // max(1, len(statistics)))
     for organ in statistics:
-        _legend_row(draw, organ, colors.get(organ.label, _QUIET), (left, y, right), step)
+        _legend_row(draw, organ, colors.get(organ.label, QUIET), (left, y, right), step)
         y += step
     y += 14
     for text, color in notes:
         if y + 20 > bottom:
             break
-        draw.text((left, y), text, font=_font(15), fill=color)
+        draw.text((left, y), text, font=font(15), fill=color)
         y += 22
 
 
@@ -269,35 +210,32 @@ def _legend_row(
     middle = y + step // 2 - 4
     present = organ.voxels > 0
     draw.line((left, y + step - 4, right, y + step - 4), fill=(28, 35, 45))
-    draw.rounded_rectangle((left, middle - 12, left + 24, middle + 12), radius=5, fill=color if present else None, outline=color, width=2)
-    ink = (10, 12, 16) if present and sum(color) > 330 else _TEXT
-    draw.text((left + 12, middle), str(organ.label), font=_font(14), fill=ink, anchor="mm")
-    draw.text((left + 38, middle), organ.title, font=_font(19), fill=_TEXT if present else _QUIET, anchor="lm")
+    swatch(draw, (left, middle), organ.label, organ.title, color, present=present)
     if not present:
-        draw.text((right, middle), "not found", font=_font(16), fill=_QUIET, anchor="rm")
+        draw.text((right, middle), "not found", font=font(16), fill=QUIET, anchor="rm")
         return
     volume_ml = f"{organ.ml:.0f} ml" if organ.ml >= 20 else f"{organ.ml:.1f} ml"
-    draw.text((right, middle - 11), volume_ml + (" *" if organ.touches_border else ""), font=_font(20), fill=_TEXT, anchor="rm")
-    draw.text((right, middle + 12), f"{organ.mean_hu:.0f} ± {organ.sd_hu:.0f} HU", font=_font(14), fill=_QUIET, anchor="rm")
+    draw.text((right, middle - 11), volume_ml + (" *" if organ.touches_border else ""), font=font(20), fill=TEXT, anchor="rm")
+    draw.text((right, middle + 12), f"{organ.mean_hu:.0f} ± {organ.sd_hu:.0f} HU", font=font(14), fill=QUIET, anchor="rm")
 
 
 def _notes(segmentation: Segmentation, statistics: Sequence[OrganStatistics]) -> list[tuple[str, tuple[int, int, int]]]:
     """Lines below the legend with their colors."""
     lines: list[tuple[str, tuple[int, int, int]]] = []
     if not any(organ.voxels for organ in statistics):
-        lines += [("No organ was found in this scan.", _AMBER), ("", _QUIET)]
+        lines += [("No organ was found in this scan.", AMBER), ("", QUIET)]
     if any(organ.touches_border for organ in statistics):
-        lines += [("* reaches the edge of the scan: may be cut off", _AMBER), ("", _QUIET)]
+        lines += [("* reaches the edge of the scan: may be cut off", AMBER), ("", QUIET)]
     for warning in segmentation.warnings[:4]:
-        lines += [(line, _AMBER) for line in _wrap(warning, 400)]
+        lines += [(line, AMBER) for line in _wrap(warning, 400)]
     if len(segmentation.warnings) > 4:
-        lines.append((f"and {len(segmentation.warnings) - 4} more warnings in statistics.json", _AMBER))
+        lines.append((f"and {len(segmentation.warnings) - 4} more warnings in statistics.json", AMBER))
     if segmentation.warnings:
-        lines.append(("", _QUIET))
+        lines.append(("", QUIET))
     lines += [
-        (f"Window W {WINDOW_HU[0]:.0f}  L {WINDOW_HU[1]:.0f} HU", _QUIET),
-        ("Patient's right is on the image's left.", _QUIET),
-        ("Slice numbers count along the input's own axes.", _QUIET),
+        (f"Window W {WINDOW_HU[0]:.0f}  L {WINDOW_HU[1]:.0f} HU", QUIET),
+        ("Patient's right is on the image's left.", QUIET),
+        ("Slice numbers count along the input's own axes.", QUIET),
     ]
     return lines
 
@@ -307,7 +245,7 @@ def _wrap(text: str, width: int) -> list[str]:
     lines = [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".strip()
-        if _font(15).getlength(longer) > width and lines[-1]:
+        if font(15).getlength(longer) > width and lines[-1]:
             lines.append(word)
         else:
             lines[-1] = longer

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from autosam_edge.volume import Label, Segmentation, Volume
 
 Plane = Literal["axial", "coronal", "sagittal"]
+Scalar = TypeVar("Scalar", bound=np.generic)
 Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]  # half-open, canonical (D, H, W)
 
 WINDOW_HU = (400.0, 40.0)  # width and level of the usual abdominal soft-tissue window
@@ -90,21 +91,28 @@ class Sections:
         ordered = sorted((low + index for index in indices), reverse=plane == "axial")
         return [self._cut(plane, index) for index in ordered]
 
-    def _cut(self, plane: Plane, index: int) -> View:
+    def with_labels(self, view: View, labels: npt.NDArray[np.uint8]) -> View:
+        """The very section of ``view`` under other labels, (D, H, W) on the scan's own grid."""
+        return replace(view, labels=self._section(self._orientation.to_canonical(labels), view.plane, view.index))
+
+    def _section(self, array: npt.NDArray[Scalar], plane: Plane, index: int) -> npt.NDArray[Scalar]:
+        """(rows, columns) of a canonical array inside the crop, superior on top."""
         axis = _AXIS[plane]
         window = tuple(slice(index, index + 1) if k == axis else slice(*self.box[k]) for k in range(3))
+        cut = np.squeeze(array[window], axis=axis)
+        return cut if axis == 0 else cut[::-1]
+
+    def _cut(self, plane: Plane, index: int) -> View:
+        axis = _AXIS[plane]
         row_axis, column_axis = (k for k in range(3) if k != axis)
-        hu, labels = (np.squeeze(array[window], axis=axis) for array in (self._hu, self._labels))
-        row_direction = self.grid.direction[:, row_axis]
-        if row_axis == 0:  # superior on top
-            hu, labels, row_direction = hu[::-1], labels[::-1], -row_direction
+        row_direction = self.grid.direction[:, row_axis] * (-1 if row_axis == 0 else 1)  # superior on top
         column_direction = self.grid.direction[:, column_axis]
         letters = tuple(_letters(vector) for vector in (-column_direction, column_direction, -row_direction, row_direction))
         return View(
             plane=plane,
             index=index,
-            hu=hu,
-            labels=labels.astype(np.uint8, copy=False),
+            hu=self._section(self._hu, plane, index),
+            labels=self._section(self._labels, plane, index).astype(np.uint8, copy=False),
             spacing_mm=(self.grid.spacing_mm[row_axis], self.grid.spacing_mm[column_axis]),
             caption=self._caption(axis, index),
             letters=(letters[0], letters[1], letters[2], letters[3]),

@@ -98,6 +98,27 @@ def write(
                     parent.rmdir()
 
 
+def write_file(content: bytes, path: Path) -> None:
+    """Write one file, whole or not at all; a file of that name is replaced.
+
+    Raises:
+        OutputError: Its folder cannot be written (AE-OUTPUT-001), a folder has its name (-002), or the disk is full (-003).
+    """
+    if path.is_dir():
+        raise OutputError("AE-OUTPUT-002", f"{path.name} is a folder, expected a file.", remedy="Give the name of a file.")
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(content)
+        _sync(partial)
+        partial.replace(path)
+    except OSError as error:
+        raise _explain(error) from error
+    finally:
+        with contextlib.suppress(OSError):  # after the rename it is no longer there
+            partial.unlink()
+
+
 def check_writable(
     folder: str | os.PathLike[str], *, source: Source | None = None, input_path: Path | None = None, formats: Sequence[Format] | None = None
 ) -> tuple[Format, ...]:

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from autosam_edge.geometry import Orientation
+from autosam_edge.io.label_image import read_labels
 from autosam_edge.io.nifti import read_array
 from autosam_edge.metrics import dice
 from autosam_edge.postprocess import Restorer, axis_maps
 from autosam_edge.preprocess import Resampler
 from autosam_edge_benchmarks.machine import new_report
-from autosam_edge_training.data import Prepared, as_labels, prepare_case
+from autosam_edge_training.data import Prepared, prepare_case
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,7 +53,7 @@ def measure_label_ceiling(data: Path, split: Split) -> dict[str, Any]:
     cases = {}
     for entry in prepared.manifest.entries(split):
         hu, grid = read_array(entry.image)
-        labels = as_labels(read_array(entry.label)[0], prepared.classes)
+        labels = read_labels(entry.label, grid, prepared.classes, f"image and label of case {entry.name}")
         orientation = Orientation.of(grid)
         truth = orientation.to_canonical(labels)
         positions = Resampler(orientation.canonical_grid(grid), prepared.spacing_mm, (0.0, 1.0)).positions

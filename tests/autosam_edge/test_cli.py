@@ -52,6 +52,35 @@ def test_segment_writes_five_files_and_one_json_object(segmented):
     assert "Research use only" in report["provenance"]["research_use"]
 
 
+def test_montage_sets_two_labels_of_a_scan_side_by_side(scan, segmented, tmp_path):
+    """One picture; labels that are the same have a Dice of 1, and every organ's volume is that of the statistics."""
+    labels = segmented[0] / "segmentation.nii.gz"
+    picture = tmp_path / "new" / "m.png"
+    result = run("montage", scan, "--labels", f"a={labels}", "--labels", f"b={labels}", "-o", picture, "--json")
+    assert result.returncode == 0, result.stderr
+    told = json.loads(result.stdout)
+    assert told["picture"] == str(picture)
+    volumes = {organ["name"]: organ["ml"] for organ in json.loads(segmented[1].stdout)["organs"] if organ["ml"]}
+    assert {organ["name"]: organ["ml"]["a"] for organ in told["organs"]} == pytest.approx(volumes)
+    assert {overlap for organ in told["organs"] for overlap in organ["dice"].values()} == {1.0}
+    assert [path.name for path in picture.parent.iterdir()] == ["m.png"]
+
+
+def test_montage_refuses_what_does_not_belong(scan, segmented, tmp_path):
+    """Labels of another scan, one name for two columns, a picture that is no PNG: a code or wrong usage, and no file."""
+    labels = segmented[0] / "segmentation.nii.gz"
+    other = tmp_path / "other"
+    write_dicom_series(make_phantom(6, spacing_mm=(6.0, 4.0, 4.0)).volume, other, seed=6)
+    picture = tmp_path / "m.png"
+    refused = run("montage", other, "--labels", f"a={labels}", "-o", picture)
+    assert refused.returncode == 3
+    assert "AE-NIFTI-005" in refused.stderr
+    assert run("montage", scan, "--labels", f"a={labels}", "--labels", f"a={labels}", "-o", picture).returncode == 2
+    assert run("montage", scan, "--labels", f"a={labels}", "-o", tmp_path / "m.jpg").returncode == 2
+    assert run("montage", scan, "--labels", f"a={tmp_path / 'none.nii.gz'}", "-o", picture).returncode == 2
+    assert {path.name for path in tmp_path.iterdir()} == {"other"}
+
+
 def test_the_default_model_finds_the_organs_of_a_phantom():
     """Liver, spleen, both kidneys and the aorta of a seed that training never saw: Dice >= 0.7 each."""
     from autosam_edge.session import open_session

@@ -10,9 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 pytest.importorskip("scipy")
-from autosam_edge_test_datasets import code_of
 
-from autosam_edge.errors import InputError
 from autosam_edge.geometry import Grid
 from autosam_edge.preprocess import Resampler
 from autosam_edge_training.data import (
@@ -20,9 +18,7 @@ from autosam_edge_training.data import (
     BTCV_INTENSITY,
     Case,
     Intensity,
-    as_labels,
     prepare_case,
-    require_same_grid,
 )
 
 WHOLE = (slice(None), slice(None), slice(None))
@@ -114,32 +110,6 @@ def test_the_array_may_be_turned_in_memory():
     second = prepare_case("c", hu[::-1], labels[::-1], Grid(hu.shape, affine), spacing_mm=(2.0, 2.0, 2.0), classes=4)
     assert np.array_equal(first.image, second.image)
     assert np.array_equal(first.target, second.target)
-
-
-@pytest.mark.parametrize("value", [-1, 14, 3.5, np.nan, np.inf, 1j])
-def test_labels_out_of_range_are_refused(value):
-    """A value that is no class, no whole number or no number."""
-    values = np.zeros((2, 2, 2), dtype=np.asarray(value).dtype)
-    values[1, 1, 1] = value
-    with pytest.raises(InputError) as caught:
-        as_labels(values, 14)
-    assert code_of(caught) == "AE-DATA-003"
-
-
-def test_whole_numbers_of_any_type_are_labels():
-    """Tools store labels as floats too."""
-    values = np.array([[[0.0, 13.0]]])
-    assert as_labels(values, 14).tolist() == [[[0, 13]]]
-    assert as_labels(values.astype(np.int64), 14).dtype == np.uint8
-
-
-def test_grids_may_differ_by_what_float32_loses_and_no_more():
-    """A hundredth of a millimeter, not a tenth."""
-    here = grid((4, 4, 4), (1.0, 1.0, 1.0))
-    require_same_grid(here, grid((4, 4, 4), (1.0, 1.0, 1.0), shift_mm=0.005), "two files")
-    with pytest.raises(InputError) as caught:
-        require_same_grid(here, grid((4, 4, 4), (1.0, 1.0, 1.0), shift_mm=0.1), "two files")
-    assert code_of(caught) == "AE-NIFTI-005"
 
 
 @pytest.mark.parametrize("window", [(275.0, -125.0), (0.0, 0.0), (-40000.0, 0.0), (float("nan"), 1.0)])

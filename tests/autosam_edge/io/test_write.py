@@ -16,7 +16,7 @@ from autosam_edge.errors import OutputError
 from autosam_edge.geometry import Grid
 from autosam_edge.io import nifti, preview
 from autosam_edge.io import write as write_module
-from autosam_edge.io.write import FILE_NAMES, check_writable, write
+from autosam_edge.io.write import FILE_NAMES, check_writable, write, write_file
 from autosam_edge.labels import BTCV_LABELS
 from autosam_edge.metrics import organ_statistics
 from autosam_edge.volume import Segmentation, Source, Volume
@@ -242,3 +242,25 @@ def test_unknown_formats_are_refused(formats: tuple[str, ...], volume, segmentat
     with pytest.raises(ValueError, match="formats are"):
         write(volume, segmentation, tmp_path / "out", formats=formats)
     assert tree(tmp_path) == set()
+
+
+def test_one_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    """It replaces what was there; when the disk fills up the old file stays, and nothing is left beside it."""
+    path = tmp_path / "new" / "picture.png"
+    write_file(b"old", path)
+
+    def full(self, content):
+        raise OSError(errno.ENOSPC, "full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)
+        with pytest.raises(OutputError) as caught:
+            write_file(b"new", path)
+    assert caught.value.code == "AE-OUTPUT-003"
+    assert path.read_bytes() == b"old"
+    write_file(b"new", path)
+    assert path.read_bytes() == b"new"
+    assert [entry.name for entry in path.parent.iterdir()] == ["picture.png"]
+    with pytest.raises(OutputError) as caught:
+        write_file(b"new", tmp_path / "new")
+    assert caught.value.code == "AE-OUTPUT-002"

@@ -15,9 +15,9 @@ import numpy as np
 from scipy.ndimage import distance_transform_edt
 
 from autosam_edge.geometry import Orientation
-from autosam_edge.io.nifti import read_array, read_nifti, write_nifti
+from autosam_edge.io.label_image import read_labels
+from autosam_edge.io.nifti import read_nifti, write_nifti
 from autosam_edge.volume import Segmentation
-from autosam_edge_training.data import as_labels, require_same_grid
 from autosam_edge_training.label_table import label_table
 
 if TYPE_CHECKING:
@@ -145,9 +145,8 @@ def write_point_predictions(
     provenance = {**asdict(config), **(facts or {}), "data_sha256": manifest.sha256, "uses_ground_truth": USES_TRUTH}
     for entry in manifest.entries("test"):
         volume = read_nifti(entry.image)
-        values, grid = read_array(entry.label)
-        require_same_grid(volume.grid, grid, f"image and label of case {entry.name}")
-        labels = segment_with_points(predictor, volume, as_labels(values, len(manifest.labels)), config)
+        truth = read_labels(entry.label, volume.grid, len(manifest.labels), f"image and label of case {entry.name}")
+        labels = segment_with_points(predictor, volume, truth, config)
         write_nifti(Segmentation(labels, volume.grid, table, provenance), out / f"{entry.name}.nii.gz")
         say(f"case {entry.name}: {np.unique(labels[labels > 0]).size} organs")
     (out / "points.json").write_text(json.dumps(provenance, indent=1) + "\n")

@@ -7,9 +7,7 @@ from autosam_edge_training.data.case import (
     Case,
     Intensity,
     Targets,
-    as_labels,
     prepare_case,
-    require_same_grid,
 )
 from autosam_edge_training.data.layouts import AMOS_NAMES, BTCV_NAMES, BTCV_TEST, BTCV_VALIDATION, LAYOUTS, Listing, Pair
 from autosam_edge_training.data.manifest import SPLITS, Entry, Manifest, Split
@@ -37,12 +35,10 @@ __all__ = [
     "Prepared",
     "Split",
     "Targets",
-    "as_labels",
     "make_manifest",
     "phantom_case",
     "prepare_case",
     "prepare_dataset",
     "prepare_phantoms",
-    "require_same_grid",
     "staged_folder",
 ]

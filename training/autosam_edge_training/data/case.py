@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import find_objects
 
-from autosam_edge.errors import InputError
 from autosam_edge.geometry import Orientation
+from autosam_edge.io.label_image import as_labels
 from autosam_edge.preprocess import Resampler, resampling_matrix
 
 if TYPE_CHECKING:
@@ -29,8 +29,6 @@ TARGETS: tuple[Targets, ...] = get_args(Targets)
 Box = tuple[slice, slice, slice]
 
 _FULL = 255  # an organ that fills a voxel, in uint8
-# Tools write the same grid in slightly different ways (quaternion or matrix, both float32); a voxel is fifty times as large.
-_GRID_TOLERANCE_MM = 0.01
 
 
 @dataclass(frozen=True)
@@ -168,48 +166,6 @@ def prepare_case(
     mask = Resampler(canonical, spacing_mm, (0.0, 1.0))
     target = (_occupancy if targets == "occupancy" else _fullest)(truth, mask, classes)
     return Case(name, resampled.astype(np.int16), target, classes, intensity)
-
-
-def as_labels(values: npt.NDArray[np.generic], classes: int) -> npt.NDArray[np.uint8]:
-    """Label values as uint8.
-
-    Args:
-        values: (D, H, W) of any real type.
-        classes: With the background.
-
-    Raises:
-        InputError: A value is not a whole number from 0 to ``classes - 1`` (AE-DATA-003).
-    """
-    if values.dtype.kind not in "biuf":
-        found = "values that are no real numbers"
-    elif values.dtype.kind == "f" and not (np.isfinite(values).all() and np.array_equal(values, np.rint(values))):
-        found = "values that are not whole numbers"
-    elif (low := int(values.min())) < 0 or (high := int(values.max())) >= classes:
-        found = f"the value {low if low < 0 else high}"
-    else:
-        return values.astype(np.uint8)
-    raise InputError(
-        "AE-DATA-003",
-        f"the labels hold {found}, expected whole numbers from 0 to {classes - 1}.",
-        remedy="Check that the file belongs to this data set and is a label image.",
-    )
-
-
-def require_same_grid(first: Grid, second: Grid, what: str) -> None:
-    """Refuse two images that do not lie voxel on voxel.
-
-    Args:
-        first: The one grid.
-        second: The other.
-        what: What they belong to, for the message, such as ``image and label of case 0001``.
-
-    Raises:
-        InputError: AE-NIFTI-005.
-    """
-    if not first.same_as(second, tolerance_mm=_GRID_TOLERANCE_MM):
-        raise InputError(
-            "AE-NIFTI-005", f"{what} lie on different grids.", remedy="Use the files as the data set ships them, resampled by no tool."
-        )
 
 
 def _occupancy(labels: npt.NDArray[np.uint8], sampler: Resampler, classes: int) -> npt.NDArray[np.uint8]:

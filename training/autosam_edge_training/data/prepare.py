@@ -12,11 +12,12 @@ import numpy as np
 
 from autosam_edge.errors import InputError
 from autosam_edge.geometry import Grid
+from autosam_edge.io.label_image import require_same_grid
 from autosam_edge.io.nifti import lps_affine, ras_affine, read_array, read_nifti, write_nifti
 from autosam_edge.labels import BTCV_LABELS
 from autosam_edge.phantom import make_phantom
 from autosam_edge.volume import Segmentation
-from autosam_edge_training.data.case import BTCV_INTENSITY, Case, Intensity, Targets, prepare_case, require_same_grid
+from autosam_edge_training.data.case import BTCV_INTENSITY, Case, Intensity, Targets, prepare_case
 from autosam_edge_training.data.layouts import BTCV_NAMES, Listing, Pair
 from autosam_edge_training.data.manifest import SPLITS, Entry, Manifest, Split, hash_file, refuse_twin
 from autosam_edge_training.data.prepared import FILE_NAME, MANIFEST_NAME, Arrays, Prepared

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from autosam_edge.errors import InputError
-from autosam_edge.io.nifti import read_array, read_nifti
+from autosam_edge.io.label_image import as_labels, read_labels
+from autosam_edge.io.nifti import read_nifti
 from autosam_edge.volume import Volume
-from autosam_edge_training.data import as_labels, require_same_grid
 from autosam_edge_training.evaluate.report import report
 from autosam_edge_training.evaluate.scores import Empty, Score, score_masks
 
@@ -98,14 +98,13 @@ def _truth_and_prediction(
     """Labels of a case and what was predicted, (D, H, W) on the scan's own grid, and its spacing; ``classes`` are those of the two."""
     entry.check()
     volume = read_nifti(entry.image)
-    values, grid = read_array(entry.label)
-    require_same_grid(volume.grid, grid, f"image and label of case {entry.name}")
-    truth, found = as_labels(values, classes[0]), as_labels(predict(volume), classes[1])
+    truth = read_labels(entry.label, volume.grid, classes[0], f"image and label of case {entry.name}")
+    found = as_labels(predict(volume), classes[1])
     if found.shape != truth.shape:
         raise InputError(
             "AE-NIFTI-005", f"the prediction of case {entry.name} has another shape than its image.", remedy="Predict on its grid."
         )
-    return truth, found, grid.spacing_mm
+    return truth, found, volume.grid.spacing_mm
 
 
 def split_entries(prepared: Prepared, split: Split) -> list[Entry]:
@@ -147,9 +146,7 @@ def from_files(folder: Path, entries: Sequence[Entry], classes: int) -> Predict:
 
     def predict(volume: Volume) -> npt.NDArray[np.uint8]:
         path = files[volume.source.files[0]]
-        labels, grid = read_array(path)
-        require_same_grid(volume.grid, grid, f"the prediction {path.name} and its image")
-        return as_labels(labels, classes)
+        return read_labels(path, volume.grid, classes, f"the prediction {path.name} and its image")
 
     return predict
 

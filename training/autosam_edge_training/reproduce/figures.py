@@ -1,39 +1,31 @@
-"""Figures 3 and 4: the montage of truth and methods, and the bars of distillation."""
+"""Figures 3 and 4: what the montage of truth and methods shows, and the bars of distillation."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from autosam_edge.errors import TrainingError
-from autosam_edge.geometry import Orientation
-from autosam_edge.io.nifti import read_array, read_nifti
-from autosam_edge.io.preview_views import Sections, render
-from autosam_edge.volume import RESEARCH_USE, Segmentation
-from autosam_edge_training.data import as_labels, require_same_grid
+from autosam_edge.io.label_image import read_labels
+from autosam_edge.io.montage import MontageCase
+from autosam_edge.io.nifti import read_nifti
 from autosam_edge_training.reproduce.tables import SMOKE_TITLE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    import numpy.typing as npt
     from matplotlib.axes import Axes
 
-    from autosam_edge.io.preview_views import Box, View
-    from autosam_edge.volume import Label, Volume
     from autosam_edge_training.data import Entry, Manifest
     from autosam_edge_training.reproduce.tables import Line, Table
 
 _DPI = 150
 _PAPER, _OURS, _INK, _QUIET = "#b9c3cf", "#1f6fb2", "#1b2430", "#5d6b7a"
-_LEGEND_INCH = 2.4  # of a column with the longest name
-_PICTURE_INCH = 2.6  # width of one picture of the montage
-_PLANES: tuple[Literal["axial", "coronal"], ...] = ("axial", "coronal")
+TRUTH = "ground truth"
+"""The first column of figure 3."""
 
 
 def draw_bars(table: Table, path: Path) -> None:
@@ -85,28 +77,6 @@ def _bar_title(line: Line) -> str:
     return f"{network}\n{how}{steps}"
 
 
-@dataclass(frozen=True, eq=False)
-class MontageCase:
-    """One case of figure 3.
-
-    Args:
-        name: Of the case.
-        volume: HU.
-        truth: (D, H, W) uint8 on the volume's grid.
-        found: Predictions by method, each as ``truth``; None where the method was not run.
-    """
-
-    name: str
-    volume: Volume
-    truth: npt.NDArray[np.uint8]
-    found: Mapping[str, npt.NDArray[np.uint8] | None]
-
-    def __post_init__(self) -> None:
-        for labels in (self.truth, *self.found.values()):
-            if labels is not None and labels.shape != self.volume.shape:
-                raise ValueError(f"labels of shape {labels.shape} do not belong to a scan of {self.volume.shape}")
-
-
 def read_montage(manifest: Manifest, names: Sequence[str] | None, predictions: Mapping[str, Path]) -> list[MontageCase]:
     """Read what figure 3 shows.
 
@@ -135,74 +105,15 @@ def read_montage(manifest: Manifest, names: Sequence[str] | None, predictions: M
 
 def _read_case(entry: Entry, predictions: Mapping[str, Path], classes: int) -> MontageCase:
     volume = read_nifti(entry.image)
-    found: dict[str, npt.NDArray[np.uint8] | None] = {}
-    for method, folder in predictions.items():
-        path = folder / f"{entry.name}.nii.gz"
-        found[method] = _read_labels(path, volume, classes) if path.is_file() else None
-    return MontageCase(entry.name, volume, _read_labels(entry.label, volume, classes), found)
-
-
-def _read_labels(path: Path, volume: Volume, classes: int) -> npt.NDArray[np.uint8]:
-    values, grid = read_array(path)
-    require_same_grid(volume.grid, grid, f"{path.name} and its scan")
-    return as_labels(values, classes)
-
-
-def draw_montage(cases: Sequence[MontageCase], table: tuple[Label, ...], path: Path, *, smoke: bool = False) -> None:
-    """Figure 3: each case in an axial and a coronal section through its organs; the truth in the first column, then every method.
-
-    Args:
-        cases: At least one, all with the same methods.
-        table: Organs and their colors.
-        path: File to write, ``.png``.
-        smoke: Say that the picture means nothing.
-    """
-    methods = list(cases[0].found)
-    rows = [row for case in cases for row in _rows(case, table)]
-    views = [view for _, view, _ in rows]
-    heights = [view.size_mm[1] / view.size_mm[0] * _PICTURE_INCH for view in views]
-    size = ((len(methods) + 1) * _PICTURE_INCH + 0.5, sum(heights) + 0.08 * len(rows) + 1.0)
-    figure = Figure(figsize=size, dpi=_DPI, layout="constrained", facecolor="white")
-    grid = figure.subplots(len(rows), len(methods) + 1, squeeze=False, height_ratios=heights)
-    for axes, title in zip(grid[0], ["ground truth", *methods], strict=True):
-        axes.set_title(title, color=_INK, fontsize=10)
-    for (case, view, box), line in zip(rows, grid, strict=True):
-        for axes, labels in zip(line, [case.truth, *(case.found[method] for method in methods)], strict=True):
-            _picture(axes, view, None if labels is None else _cut(case, labels, view, box), table)
-        line[0].set_ylabel(f"{case.name}, {view.plane}", color=_INK, fontsize=9)
-    shown = set(np.unique(np.concatenate([np.unique(case.truth) for case in cases])).tolist())
-    handles = [Patch(color=[c / 255 for c in label.color], label=label.title) for label in table if label.value in shown]
-    figure.legend(handles=handles, loc="outside lower center", ncols=max(1, int(size[0] / _LEGEND_INCH)), frameon=False, fontsize=8)
-    figure.suptitle(SMOKE_TITLE if smoke else RESEARCH_USE, color=_QUIET, fontsize=8)
-    _save(figure, path)
-
-
-def _rows(case: MontageCase, table: tuple[Label, ...]) -> list[tuple[MontageCase, View, Box]]:
-    """For each plane the section that shows most of the true organs, and how it is cropped."""
-    sections = Sections(case.volume, Segmentation(case.truth.view(), case.volume.grid, table))
-    return [(case, sections.choose(plane, 1)[0], sections.box) for plane in _PLANES]
-
-
-def _cut(case: MontageCase, labels: npt.NDArray[np.uint8], view: View, box: Box) -> npt.NDArray[np.uint8]:
-    """(rows, columns) of labels in the very section of ``view``."""
-    axis = 0 if view.plane == "axial" else 1
-    window = tuple(slice(view.index, view.index + 1) if k == axis else slice(*box[k]) for k in range(3))
-    cut = np.squeeze(Orientation.of(case.volume.grid).to_canonical(labels)[window], axis=axis)
-    return cut[::-1] if view.plane == "coronal" else cut  # superior on top
-
-
-def _picture(axes: Axes, view: View, labels: npt.NDArray[np.uint8] | None, table: tuple[Label, ...]) -> None:
-    axes.set_xticks([])
-    axes.set_yticks([])
-    axes.spines[:].set_visible(False)
-    width = round(_PICTURE_INCH * _DPI)
-    height = max(8, round(width * view.size_mm[1] / view.size_mm[0]))
-    if labels is None:
-        axes.imshow(np.full((height, width, 3), 238, dtype=np.uint8))
-        axes.text(0.5, 0.5, "n/a", transform=axes.transAxes, ha="center", va="center", color=_QUIET)
-        return
-    shown = replace(view, labels=np.ascontiguousarray(labels))
-    axes.imshow(np.asarray(render(shown, table, (width, height))), interpolation="none")
+    files = {TRUTH: entry.label, **{method: folder / f"{entry.name}.nii.gz" for method, folder in predictions.items()}}
+    return MontageCase(
+        entry.name,
+        volume,
+        {
+            name: read_labels(path, volume.grid, classes, f"{path.name} and its scan") if path.is_file() else None
+            for name, path in files.items()
+        },
+    )
 
 
 def _save(figure: Figure, path: Path) -> None:

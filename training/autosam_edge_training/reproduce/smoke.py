@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 from autosam_edge_training.data import Manifest
 from autosam_edge_training.label_table import label_table
-from autosam_edge_training.reproduce.figures import MontageCase, read_montage
+from autosam_edge_training.reproduce.figures import read_montage
 from autosam_edge_training.reproduce.runs import read_run
 from autosam_edge_training.reproduce.specs import figure4, table4, table_spec
 from autosam_edge_training.reproduce.tables import build_table
@@ -21,6 +21,7 @@ from autosam_edge_training.reproduce.tables import build_table
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from autosam_edge.io.montage import MontageCase
     from autosam_edge.volume import Label
     from autosam_edge_training.reproduce.paper import Exhibit
     from autosam_edge_training.reproduce.specs import TableSpec

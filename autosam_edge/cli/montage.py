@@ -1,0 +1,89 @@
+"""``autosam-edge montage``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+import typer
+
+from autosam_edge.bundle import open_bundle
+from autosam_edge.cli.progress import Stages
+from autosam_edge.cli.segment import BundleOption
+from autosam_edge.cli.tables import new_table, show
+from autosam_edge.io.label_image import read_labels
+from autosam_edge.io.montage import MontageCase, draw_montage
+from autosam_edge.io.read import read
+from autosam_edge.io.write import write_file
+from autosam_edge.metrics import dice
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from autosam_edge.volume import Label
+
+
+def montage(
+    source: Annotated[Path, typer.Argument(metavar="SCAN", help="DICOM folder, file or zip; NIfTI or NRRD file.", show_default=False)],
+    labels: Annotated[
+        list[str],
+        typer.Option("--labels", help="NAME=FILE, a segmentation.nii.gz of this scan; once per column.", show_default=False),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Picture to write, .png.")],
+    bundle: BundleOption = None,
+    series: Annotated[
+        str | None, typer.Option("--series", help="Which series, if SCAN holds several: its number in the list that is shown.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout instead of the table.")] = False,
+) -> None:
+    """Show labels of one scan side by side: two models, two precisions, before and after.
+
+    The sections are those that show most of the first labels. The table tells each organ's volume and its Dice with the first labels.
+    """
+    files = dict(_named_file(text) for text in labels)
+    if len(files) < len(labels):
+        raise typer.BadParameter("two columns have one name", param_hint="--labels")
+    if out.suffix.lower() != ".png":
+        raise typer.BadParameter("expected a name that ends in .png", param_hint="--out")
+    table = open_bundle(bundle).manifest.labels
+    volume = read(source, series=series)
+    classes = max(label.value for label in table) + 1
+    found = {name: read_labels(path, volume.grid, classes, f"{path.name} and the scan") for name, path in files.items()}
+    write_file(draw_montage([MontageCase("", volume, found)], table, planes={"axial": 2, "coronal": 1}), out)
+    Stages().say(f"wrote {out}")
+    organs = [organ for label in table if (organ := _organ(label, found, volume.grid.voxel_ml))]
+    if as_json:
+        print(json.dumps({"picture": str(out), "organs": organs}))
+        return
+    shown = new_table("milliliters, and Dice with the first column")
+    shown.add_column("organ", no_wrap=True)
+    for name in files:
+        shown.add_column(name, justify="right")
+    for organ in organs:
+        cells = [f"{organ['ml'][name]:.1f}" + (f"  {organ['dice'][name]:.3f}" if name in organ["dice"] else "") for name in files]
+        shown.add_row(organ["name"], *cells)
+    show(shown)
+
+
+def _named_file(text: str) -> tuple[str, Path]:
+    name, _, file = text.partition("=")
+    if not name or not Path(file).is_file():
+        raise typer.BadParameter(f"expected NAME=FILE with a file that exists, not {text}", param_hint="--labels")
+    return name, Path(file)
+
+
+def _organ(label: Label, found: dict[str, npt.NDArray[np.uint8]], voxel_ml: float) -> dict[str, Any] | None:
+    """Volumes and overlaps of one organ; None where nobody found it."""
+    masks = {name: labels == label.value for name, labels in found.items()}
+    milliliters = {name: round(int(np.count_nonzero(mask)) * voxel_ml, 2) for name, mask in masks.items()}
+    if not any(milliliters.values()):
+        return None
+    (_, first), *others = masks.items()
+    return {
+        "name": label.name,
+        "label": label.value,
+        "ml": milliliters,
+        "dice": {name: round(dice(first, mask), 4) for name, mask in others},
+    }
