@@ -25,6 +25,8 @@ Frame = tuple[int, int, int, int]  # left, top, right, bottom in pixels
 PAGE, TILE = (13, 17, 23), (0, 0, 0)
 TEXT, QUIET, AMBER = (232, 238, 245), (146, 158, 174), (245, 187, 74)
 _SMALL_CUT = 700  # square pixels below which a number would hide the organ
+_BESIDE = ((0, 0), (22, -24), (22, 24), (-22, -24), (-22, 24), (44, 0))  # where a number may stand, pixels inward and down; best first
+_ROOM = 24  # pixels that a number of two digits needs for itself
 
 
 @lru_cache(maxsize=16)
@@ -34,8 +36,12 @@ def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 
 def write_numbers(draw: ImageDraw.ImageDraw, views: Sequence[View], frames: Sequence[Frame], table: Sequence[Label]) -> None:
-    """Write each organ's number where its cut is largest, so that no reader depends on color; beside it, with a leader, if it is small."""
+    """Write each organ's number where its cut is largest, so that no reader depends on color.
+
+    Beside it, with a leader, where it would hide a small organ or another number.
+    """
     voxels = np.stack([np.bincount(view.labels[view.labels > 0], minlength=256) for view in views])  # (views, 256)
+    taken: list[tuple[float, float]] = []
     for label in table:
         cuts = voxels[:, label.value]
         largest = int(np.argmax(cuts))
@@ -47,12 +53,14 @@ def write_numbers(draw: ImageDraw.ImageDraw, views: Sequence[View], frames: Sequ
         middle = int(np.argmin((rows - rows.mean()) ** 2 + (columns - columns.mean()) ** 2))
         x = left + (columns[middle] + 0.5) * (right - left) / width
         y = top + (rows[middle] + 0.5) * (bottom - top) / height
-        if cuts[largest] * (right - left) * (bottom - top) / (width * height) < _SMALL_CUT:
-            away = 22 if x < (left + right) / 2 else -22
-            down = 20 if label.value % 2 else -20  # left and right adrenal gland often share a section
-            draw.line((x, y, x + away, y + down), fill=TEXT, width=1)
-            x, y = x + away, y + 1.2 * down
-        draw.text((x, y), str(label.value), font=font(15), fill=TEXT, anchor="mm", stroke_width=2, stroke_fill=TILE)
+        small = cuts[largest] * (right - left) * (bottom - top) / (width * height) < _SMALL_CUT
+        inward = 1 if x < (left + right) / 2 else -1
+        places = [(x + inward * away, y + down) for away, down in _BESIDE[0 if not small else 1 :]]
+        place = max(places, key=lambda at: min([_ROOM, *(abs(at[0] - used[0]) + abs(at[1] - used[1]) for used in taken)]))
+        if place != (x, y):
+            draw.line((x, y, *place), fill=TEXT, width=1)
+        taken.append(place)
+        draw.text(place, str(label.value), font=font(15), fill=TEXT, anchor="mm", stroke_width=2, stroke_fill=TILE)
 
 
 def annotate(draw: ImageDraw.ImageDraw, view: View, frame: Frame, pixels_per_mm: float) -> None:
