@@ -2,7 +2,7 @@
 
 ::
 
-    manifest.json      schema version, input contract, label table, artifacts, hashes of every other file
+    manifest.json      schema version, input contract, label table, artifacts, hashes of every file that is used
     onnx/fp32.onnx     artifacts, one per target and precision; two targets may share a file, and Core ML's are folders
     golden/            a small scan, a tile of it, and what must come out at each step
     parity.json        how close each artifact is to the trained student
@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
+import zlib
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -26,6 +27,7 @@ from autosam_edge.volume import Label
 
 SCHEMA_VERSION = 2  # 2: how an artifact was proven, and artifacts that are folders
 MANIFEST = "manifest.json"
+MAX_SIDE = 512  # of a patch, voxels
 MAX_FILE_BYTES = 2 * 1024**3
 _REPLACE = "Get the bundle again from where it came, or export it anew."
 _T = TypeVar("_T")
@@ -38,7 +40,7 @@ class InputContract:
     Args:
         modality: ``CT``.
         axes: ``DHW``: D to superior, H to posterior, W to the patient's left.
-        unit: ``HU``; the graph clips to the window and scales to 0..1 itself.
+        unit: ``HU``; the graph clips to the window and scales to what the network was trained on itself.
         spacing_mm: Spacing (D, H, W) in mm.
         window_hu: (low, high), HU.
         resampling: ``antialiased-linear``.
@@ -64,8 +66,8 @@ class InputContract:
                 raise ValueError(f"input.{name} is {getattr(self, name)!r}, this runtime knows {value!r}")
         if len(self.spacing_mm) != 3 or not all(0.1 <= s <= 20 for s in self.spacing_mm):
             raise ValueError("input.spacing_mm must be three numbers from 0.1 to 20")
-        if len(self.patch) != 3 or not all(isinstance(p, int) and 16 <= p <= 512 for p in self.patch):
-            raise ValueError("input.patch must be three whole numbers from 16 to 512")
+        if len(self.patch) != 3 or not all(isinstance(p, int) and 16 <= p <= MAX_SIDE for p in self.patch):
+            raise ValueError(f"input.patch must be three whole numbers from 16 to {MAX_SIDE}")
         if not 0 <= self.overlap < 1 or len(self.window_hu) != 2 or not self.window_hu[0] < self.window_hu[1]:
             raise ValueError("input.overlap must lie in [0, 1) and input.window_hu must rise")
 
@@ -128,7 +130,7 @@ class Manifest:
         postprocess: What happens to the labels.
         labels: The label table.
         artifacts: Converted forms.
-        files: SHA-256 of every file in the bundle but the manifest.
+        files: SHA-256 of every file that is used, but the manifest; what is not listed (``*.etrecord``, for developers) is never read.
         provenance: Student, checkpoint hash, exporter and its versions.
     """
 
@@ -185,7 +187,7 @@ class Manifest:
                 if not manifest.files_of(artifact.path):
                     raise ValueError(f"artifact {artifact.path} has no hash in files")
             return manifest
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise BundleError("AE-BUNDLE-003", f"manifest.json is not valid: {error}.", remedy=_REPLACE) from error
 
 
@@ -278,7 +280,7 @@ class Bundle:
                 if archive.getinfo(name).file_size > MAX_FILE_BYTES:
                     raise zipfile.BadZipFile("a member is too large")
                 return archive.read(name)
-        except (OSError, KeyError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+        except (OSError, KeyError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
             raise BundleError(
                 "AE-BUNDLE-002",
                 f"{self.path.name} is not a complete bundle: {name} cannot be read ({type(error).__name__}).",

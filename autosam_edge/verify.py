@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -27,7 +28,7 @@ from autosam_edge.session import Session
 from autosam_edge.volume import Source, Volume
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     import numpy.typing as npt
 
@@ -38,6 +39,10 @@ GOLDEN = "golden/golden.json"
 # Two processors may round a sum differently; a voxel between two organs may then change sides.
 _LABEL_AGREEMENT = 0.9999
 _MODEL_HU = 0.01
+_KEYS = {
+    "scan": {"hu", "affine", "stride", "model_hu", "labels", "centers_hu", "width_hu"},
+    "tile": {"hu", "stride", "logits"},
+}
 
 
 @dataclass(frozen=True)
@@ -76,7 +81,7 @@ def verify_bundle(
         The checks in order, all passed or skipped.
 
     Raises:
-        BundleError: A file is missing or altered.
+        BundleError: A file is missing, altered or not valid.
         EngineError: A check failed (AE-ENGINE-007); the message names the first, ``error.checks`` holds all.
     """
     say("hashes")
@@ -84,13 +89,13 @@ def verify_bundle(
     checks = [Check("files", "passed", f"{len(bundle.manifest.files)} hashes are right", {})]
     say("around the network")
     checks += _check_pipeline(bundle)
-    tolerances = {f"{entry['target']}/{entry['precision']}": entry["tolerance"] for entry in json.loads(bundle.read("parity.json"))}
+    tolerances = _tolerances(bundle)
     for choice in rank_artifacts(bundle.manifest):
         name = choice.artifact.name
         if choice.usable or name in stand_ins:
             say(name)
             engine = None if choice.usable else stand_ins[name]
-            checks.append(_check_artifact(bundle, choice.artifact, tolerances[name]["logit_rms"], threads, engine))
+            checks.append(_check_artifact(bundle, choice.artifact, tolerances[name], threads, engine))
         else:
             checks.append(Check(name, "skipped", choice.reason, {}))
     failed = [check for check in checks if check.verdict == "failed"]
@@ -122,14 +127,36 @@ def read_golden(bundle: Bundle, part: str) -> dict[str, Any]:
     Raises:
         BundleError: A file is missing or altered, or the description is not valid (AE-BUNDLE-003).
     """
-    try:
+    with _well_formed(GOLDEN):
         described = json.loads(bundle.read(GOLDEN))[part]
-        return {key: _array(bundle, entry) if isinstance(entry, dict) else entry for key, entry in described.items()}
-    except (ValueError, KeyError, TypeError) as error:
+        found = {key: _array(bundle, entry) if isinstance(entry, dict) else entry for key, entry in described.items()}
+        if lacking := _KEYS[part] - set(found):
+            raise KeyError(min(lacking))
+    return found
+
+
+def _tolerances(bundle: Bundle) -> dict[str, float]:
+    """By artifact, how far its logits may be from the student's (root mean square).
+
+    Raises:
+        BundleError: ``parity.json`` is not valid or lacks an artifact (AE-BUNDLE-003).
+    """
+    with _well_formed("parity.json"):
+        entries = json.loads(bundle.read("parity.json"))
+        found = {f"{entry['target']}/{entry['precision']}": float(entry["tolerance"]["logit_rms"]) for entry in entries}
+        return {artifact.name: found[artifact.name] for artifact in bundle.manifest.artifacts}
+
+
+@contextmanager
+def _well_formed(name: str) -> Iterator[None]:
+    """Whoever wrote the bundle may have written anything: what does not fit is its fault and no internal error."""
+    try:
+        yield
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         if isinstance(error, BundleError):
             raise
         raise BundleError(
-            "AE-BUNDLE-003", f"{GOLDEN} is not valid: {type(error).__name__}.", remedy="Get the bundle again, or export it anew."
+            "AE-BUNDLE-003", f"{name} is not valid: {type(error).__name__}.", remedy="Get the bundle again, or export it anew."
         ) from error
 
 
@@ -174,6 +201,9 @@ def _check_artifact(bundle: Bundle, artifact: Artifact, allowed_rms: float, thre
     stride = golden["stride"]
     logits = engine.run(tile)[:, ::stride, ::stride, ::stride]
     tile_s = time.perf_counter() - started
+    if logits.shape != golden["logits"].shape:
+        detail = f"its logits have the shape {logits.shape}, the student's {golden['logits'].shape}"
+        return Check(artifact.name, "failed", detail, {})
     difference = logits.astype(np.float64) - golden["logits"]
     rms, largest = float(np.sqrt(np.mean(difference**2))), float(np.abs(difference).max())
     agreement = float((logits.argmax(axis=0) == golden["logits"].argmax(axis=0)).mean())

@@ -11,7 +11,6 @@ import typer
 from autosam_edge.cli.extras import load_room
 from autosam_edge.cli.progress import Stages
 from autosam_edge.cli.tables import new_table, show
-from autosam_edge.errors import ExportError
 from autosam_edge.io.read import read
 
 if TYPE_CHECKING:
@@ -54,35 +53,36 @@ def export(
         ),
     ] = None,
     training_data: Annotated[str | None, typer.Option("--training-data", help="One sentence for the manifest.")] = None,
-    model_card: Annotated[Path | None, typer.Option("--model-card", help="Markdown file to put into the bundle.")] = None,
+    model_card: Annotated[
+        Path | None, typer.Option("--model-card", help="Markdown file to put into the bundle.", exists=True, dir_okay=False)
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Turn a trained student into a bundle, and prove organ by organ that it is the student."""
     room = load_room("autosam_edge_export.export", "export")
-    description = room.Description(name, model_card.read_text() if model_card else None, training_data)
-    if target == "monai":
-        path = room.export_monai(checkpoint, out, description=description)
+    description = room.Description(name, model_card.read_text(encoding="utf-8") if model_card else None, training_data)
+    if "monai" in target.split(","):
+        if target != "monai" or precision != "fp32" or volume or calibrate or interpreted_tiles:
+            raise typer.BadParameter(
+                "a MONAI bundle holds the student as it is, in a folder of its own: no other target, precision or scan goes with it",
+                param_hint="--target",
+            )
+        path = room.export_monai(checkpoint, out, patch=_patch(patch), description=description)
         print(json.dumps({"bundle": str(path)}) if as_json else path)
         return
     stages = Stages()
-    try:
-        report = room.export_bundle(
-            checkpoint,
-            out,
-            targets=target.split(","),
-            precisions=precision.split(","),
-            description=description,
-            patch=_patch(patch),
-            volumes=_read(volume, "scan"),
-            calibration=_read(calibrate, "calibration"),
-            interpreted_tiles=interpreted_tiles,
-            say=stages.say,
-        )
-    except ExportError as error:
-        entries = getattr(error, "entries", ())
-        for entry in entries:
-            print(f"{entry['target']}/{entry['precision']}: {'; '.join(entry['failures']) or 'passed'}")
-        raise
+    report = room.export_bundle(
+        checkpoint,
+        out,
+        targets=target.split(","),
+        precisions=precision.split(","),
+        description=description,
+        patch=_patch(patch),
+        volumes=_read(volume, "scan"),
+        calibration=_read(calibrate, "calibration"),
+        interpreted_tiles=interpreted_tiles,
+        say=stages.say,
+    )
     if as_json:
         print(json.dumps(report))
     else:

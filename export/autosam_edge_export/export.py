@@ -16,11 +16,11 @@ import numpy as np
 import torch
 
 from autosam_edge import __version__
-from autosam_edge.bundle import SCHEMA_VERSION, Artifact, Bundle, InputContract, default_bundle_path, read_files
+from autosam_edge.bundle import MAX_SIDE, SCHEMA_VERSION, Artifact, Bundle, InputContract, default_bundle_path, read_files
 from autosam_edge.engines.choose import load_engine, why_missing
 from autosam_edge.errors import ExportError
 from autosam_edge.phantom import make_phantom
-from autosam_edge.verify import read_golden, verify_bundle
+from autosam_edge.verify import GOLDEN, read_golden, verify_bundle
 from autosam_edge.volume import RESEARCH_USE
 from autosam_edge_export.golden import write_golden
 from autosam_edge_export.job import Job
@@ -32,6 +32,7 @@ from autosam_edge_export.targets import TARGETS, wanted_artifacts
 from autosam_edge_export.targets.target import preflight, require_packages
 from autosam_edge_training.data import staged_folder
 from autosam_edge_training.device_form import TorchEngine
+from autosam_edge_training.file_hash import file_digest
 from autosam_edge_training.label_table import label_table
 from autosam_edge_training.network_input import NetworkInput
 from autosam_edge_training.students import load_student, parameter_count
@@ -82,14 +83,17 @@ class _Student:
     def __init__(self, checkpoint: Path | None, description: Description) -> None:
         self.weights = default_bundle_path() / STUDENT_FILE if checkpoint is None else checkpoint
         try:
+            self.sha256 = file_digest(self.weights)
             self.module, self.facts = load_student(self.weights)
             self.input = NetworkInput.read(self.facts)
+            input_contract(self.input, (96, 96, 96), 0.25)  # its grid and window are some that a runtime takes
             if (outputs := int(self.facts.get("classes", "14"))) != len(self.input.labels):
                 raise ValueError(f"it has {outputs} outputs and {len(self.input.labels)} labels")
         except Exception as error:  # safetensors raises its own SafetensorError from Rust, beside OSError and our ValueError
+            why = str(error).partition("\n")[0] or type(error).__name__
             raise ExportError(
                 "AE-EXPORT-002",
-                f"{self.weights.name} is not a student's checkpoint: {str(error).splitlines()[0]}.",
+                f"{self.weights.name} is not a student's checkpoint: {why}.",
                 remedy="Give the student.safetensors that training wrote.",
             ) from error
         sides = [f"{side:g}" for side in self.input.spacing_mm]
@@ -127,7 +131,7 @@ def export_bundle(
 
     Args:
         checkpoint: Student's safetensors; None takes the one in the default bundle.
-        out: The bundle to write, a folder; it must not exist, or be a bundle of ours, which is replaced at the end.
+        out: The bundle to write, a folder; it must not exist, or be a bundle (it holds golden vectors), which is replaced at the end.
         targets: Names in :data:`~autosam_edge_export.targets.TARGETS`.
         precisions: Every pair with a target for which there are tolerances becomes an artifact.
         description: What the bundle says of the model.
@@ -144,17 +148,15 @@ def export_bundle(
         ``parity.json``.
 
     Raises:
-        ExportError: A target or precision is not known (AE-EXPORT-001), the checkpoint is not a student (AE-EXPORT-002), the patch does
-            not divide (AE-EXPORT-006), a target lacks an operator (AE-EXPORT-007), an artifact does not run (AE-EXPORT-005), or parity
-            fails (AE-EXPORT-003, AE-EXPORT-004). No bundle is left.
+        ExportError: A target or precision is not known (AE-EXPORT-001), the checkpoint is not a student (AE-EXPORT-002) or does not take
+            the patch (AE-EXPORT-006), it cannot be traced or a target lacks an operator (AE-EXPORT-007), it bears no eight bits
+            (AE-EXPORT-012), this processor no bfloat16 (AE-EXPORT-013), an artifact does not run (AE-EXPORT-005), or parity fails
+            (AE-EXPORT-003, AE-EXPORT-004); AE-EXPORT-008 to -011 are a target's own. No bundle is left.
         MissingExtraError: A target's runtime is not installed (AE-EXTRA-001).
         OutputError: The bundle cannot be written.
     """
     wanted = wanted_artifacts(targets, precisions)
-    if any(side % 32 or side < 32 for side in patch):  # SwinUNETR halves it five times
-        raise ExportError(
-            "AE-EXPORT-006", f"the patch {'x'.join(map(str, patch))} does not divide.", remedy="Use sides that are multiples of 32."
-        )
+    _require_patch(patch)
     kinds = {target.name: target for target, _ in wanted}
     for target in kinds.values():
         require_packages(target)
@@ -165,7 +167,7 @@ def export_bundle(
     engine = TorchEngine(student.module, student.input.intensity)
     organs = student.input.labels[1:]
 
-    with staged_folder(out, replaces="manifest.json") as folder:
+    with staged_folder(out, replaces=GOLDEN) as folder:
         # A bundle without artifacts: enough for sessions to run the student itself.
         writer = _Writer(folder, student, contract, ("torch", "monai", *{name: None for kind in kinds.values() for name in kind.packages}))
         writer.write([], {})
@@ -179,7 +181,7 @@ def export_bundle(
                 "intended_use": RESEARCH_USE,
                 "license": student.license,
                 "software": f"autosam-edge {__version__}",
-                "checkpoint_sha256": hashlib.sha256(student.weights.read_bytes()).hexdigest(),
+                "checkpoint_sha256": student.sha256,
                 "labels": ",".join(["background", *organs]),
                 "spacing_mm": ",".join(f"{side:g}" for side in contract.spacing_mm),
                 "window_hu": ",".join(f"{edge:g}" for edge in contract.window_hu),
@@ -232,8 +234,8 @@ def export_bundle(
             for a in artifacts
         ]
         require(entries)
-        (folder / "parity.json").write_text(json.dumps(entries, indent=1) + "\n")
-        (folder / "parity.md").write_text(as_markdown(entries))
+        (folder / "parity.json").write_text(json.dumps(entries, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        (folder / "parity.md").write_text(as_markdown(entries), encoding="utf-8")
         reference_ms = next(iter(tile_ms.values()), 0.0)
         measured = [artifact_figures(artifact, entry, reference_ms) for artifact, entry in zip(artifacts, entries, strict=True)]
         writer.write(measured, quantization)
@@ -247,6 +249,19 @@ def export_bundle(
         "torch": {"tile_ms": student_ms, "megabytes": _megabytes(student.weights)},
         "artifacts": [{"name": artifact.name, **entry} for artifact, entry in zip(artifacts, entries, strict=True)],
     }
+
+
+def _require_patch(patch: tuple[int, int, int]) -> None:
+    if any(side % 32 or not 32 <= side <= MAX_SIDE for side in patch):  # SwinUNETR halves it five times
+        raise _no_such_patch(patch)
+
+
+def _no_such_patch(patch: tuple[int, int, int]) -> ExportError:
+    return ExportError(
+        "AE-EXPORT-006",
+        f"the student does not take a patch of {'x'.join(map(str, patch))}.",
+        remedy=f"Use the patch that it was trained on; sides are multiples of 32, {MAX_SIDE} at most.",
+    )
 
 
 def stand_ins(bundle: Bundle, artifacts: Sequence[Artifact]) -> dict[str, Engine]:
@@ -269,24 +284,33 @@ def _megabytes(artifact: Path) -> float:
     return round(sum(len(content) for content in read_files(artifact).values()) / 1e6, 2)
 
 
-def export_monai(checkpoint: Path | None, out: Path, *, description: Description = Description()) -> Path:
+def export_monai(
+    checkpoint: Path | None, out: Path, *, patch: tuple[int, int, int] = (96, 96, 96), description: Description = Description()
+) -> Path:
     """Write the student as a MONAI Bundle, a folder that MONAI itself loads and runs.
 
     Args:
         checkpoint: Student's safetensors; None takes the one in the default bundle.
         out: The folder; it must not exist.
+        patch: Tile (D, H, W).
         description: What the bundle says of the model.
 
     Raises:
-        ExportError: The checkpoint is not a student (AE-EXPORT-002).
+        ExportError: The checkpoint is not a student (AE-EXPORT-002), or it does not take the patch (AE-EXPORT-006).
         OutputError: The folder exists (AE-OUTPUT-002) or cannot be written.
     """
+    _require_patch(patch)
     student = _Student(checkpoint, description)
+    try:
+        with torch.inference_mode():
+            student.module(torch.zeros(1, 1, *patch))
+    except RuntimeError as error:  # some networks of MONAI are built for one patch
+        raise _no_such_patch(patch) from error
     with staged_folder(out) as folder:
         write_monai_bundle(
             student.weights,
             student.facts,
-            input_contract(student.input, (96, 96, 96), 0.25),
+            input_contract(student.input, patch, 0.25),
             student.input.intensity,
             student.labels,
             folder,
@@ -321,7 +345,7 @@ class _Writer:
     def __init__(self, folder: Path, student: _Student, contract: InputContract, packages: Sequence[str]) -> None:
         self._folder, self._student, self._contract, self._packages = folder, student, contract, packages
         shutil.copyfile(student.weights, folder / STUDENT_FILE)
-        (folder / "MODEL_CARD.md").write_text(student.model_card)
+        (folder / "MODEL_CARD.md").write_text(student.model_card, encoding="utf-8")
         (folder / "parity.json").write_text("[]\n")
 
     def write(self, artifacts: Sequence[Artifact], quantization: Mapping[str, Any]) -> None:
@@ -330,7 +354,7 @@ class _Writer:
         provenance = {
             **{key: facts[key] for key in ("student", "merging", "steps") if key in facts},
             "parameters": parameter_count(self._student.module),
-            "checkpoint_sha256": hashlib.sha256((folder / STUDENT_FILE).read_bytes()).hexdigest(),
+            "checkpoint_sha256": self._student.sha256,
             "exported": datetime.now(timezone.utc).date().isoformat(),
             "exporter": f"autosam-edge {__version__}",
             "versions": {name: version(name) for name in self._packages},
@@ -351,7 +375,7 @@ class _Writer:
             "files": {p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in files},
             "provenance": provenance,
         }
-        (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
+        (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
 
 
 def as_table(report: Mapping[str, Any]) -> list[dict[str, str]]:

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from autosam_edge.errors import ExportError
 from autosam_edge_export.edge import EdgeOptions, edge_form
 from autosam_edge_export.onnx_model import quantize_inputs, store_half, store_int8, to_onnx
 from autosam_edge_export.quantization import QuantizationPlan, plan_quantization
+from autosam_edge_export.quiet import quiet
 from autosam_edge_training.device_form import DeviceForm
 
 if TYPE_CHECKING:
@@ -51,11 +53,24 @@ class Job:
         self._onnx: dict[tuple[EdgeOptions, str], bytes] = {}
 
     def program(self, options: EdgeOptions) -> torch.export.ExportedProgram:
-        """The device form of the student's edge form with static shapes: (1, 1, D, H, W) HU -> logits."""
+        """The device form of the student's edge form with static shapes: (1, 1, D, H, W) HU -> logits.
+
+        Raises:
+            ExportError: The student cannot be traced so (AE-EXPORT-007).
+        """
         if options not in self._programs:
-            form = DeviceForm(edge_form(self.student, options), self.intensity).eval()
-            with torch.no_grad():
-                self._programs[options] = torch.export.export(form, (torch.zeros(1, 1, *self.contract.patch),))
+            patch = self.contract.patch
+            try:
+                form = DeviceForm(edge_form(self.student, options), self.intensity).eval()
+                with torch.no_grad(), quiet():
+                    self._programs[options] = torch.export.export(form, (torch.zeros(1, 1, *patch),))
+            except Exception as error:  # the edge form raises ValueError, torch.export whatever the network did
+                why = str(error).partition("\n")[0] or type(error).__name__
+                raise ExportError(
+                    "AE-EXPORT-007",
+                    f"this student cannot be traced at {'x'.join(map(str, patch))}: {why}.",
+                    remedy="Choose another target, or the --patch that it was trained on.",
+                ) from error
         return self._programs[options]
 
     def onnx(self, options: EdgeOptions, precision: str) -> bytes:
@@ -77,7 +92,11 @@ class Job:
         return self._onnx[key]
 
     def quantization(self) -> QuantizationPlan:
-        """Which convolutions bear eight bits, whatever the target."""
+        """Which convolutions bear eight bits, whatever the target.
+
+        Raises:
+            ExportError: The calibration tiles show no organ, or no convolution bears them (AE-EXPORT-012).
+        """
         if self.plan is None:
             form = DeviceForm(edge_form(self.student, EdgeOptions(attention="fused")), self.intensity).eval()
             self.say("drawing calibration tiles")

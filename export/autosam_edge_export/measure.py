@@ -69,11 +69,18 @@ def measure_cost(model: Path, target: str, precision: str, patch: tuple[int, int
     command = [sys.executable, "-c", _PROBE, str(model), target, precision, *map(str, patch)]
     finished = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  our own interpreter and probe
     if finished.returncode != 0:
-        reason = (finished.stderr.strip().splitlines() or ["no message"])[-1]
         raise ExportError(
-            "AE-EXPORT-005", f"{target}/{precision} does not run: {reason}", remedy="Export it again with the pinned versions."
+            "AE-EXPORT-005", f"{target}/{precision} does not run: {_reason(finished)}", remedy="Export it again with the pinned versions."
         )
     return Cost(**{key: round(value, 3) for key, value in json.loads(finished.stdout).items()})
+
+
+def _reason(finished: subprocess.CompletedProcess[str]) -> str:
+    """Why a probe ended: what its error says, without the error's name and remedy."""
+    if finished.returncode < 0:
+        return f"it was stopped by signal {-finished.returncode}; 9 is what a system does that runs out of memory."
+    last = (finished.stderr.strip().splitlines() or ["it said nothing."])[-1]
+    return last.partition("Error: ")[2].partition(" Remedy: ")[0] or last
 
 
 def time_tiles(engines: Mapping[str, Engine], tile: npt.NDArray[np.float32], rounds: int = 5) -> dict[str, float]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import math
-import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +11,8 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from onnx_ir.passes.common import DeduplicateInitializersPass
 from onnxscript.optimizer import optimize_ir
+
+from autosam_edge_export.quiet import quiet
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -52,9 +52,7 @@ def to_onnx(program: torch.export.ExportedProgram, metadata: Mapping[str, str]) 
     Returns:
         The serialized model.
     """
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter warns of its own deprecations
+    with quiet():  # the exporter warns of its own deprecations
         made = torch.onnx.export(
             program, input_names=["image_hu"], output_names=["logits"], opset_version=OPSET, verbose=False, optimize=False
         )

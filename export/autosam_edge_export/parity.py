@@ -84,15 +84,16 @@ class ParityError(ExportError):
 class _Recorder:
     """Runs the student and keeps its tiles and logits on the disk: a scan's would fill the memory."""
 
-    def __init__(self, student: Engine, folder: Path) -> None:
-        self._student, self._folder = student, folder
+    def __init__(self, student: Engine, folder: Path, *, tiles: bool) -> None:
+        self._student, self._folder, self._tiles = student, folder, tiles
         self.description = student.description
         self.organ_voxels: list[int] = []
 
     def run(self, tile: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         logits = self._student.run(tile)
         np.save(self._folder / f"{len(self.organ_voxels)}.npy", logits)
-        np.save(self._folder / f"{len(self.organ_voxels)}.tile.npy", tile)
+        if self._tiles:
+            np.save(self._folder / f"{len(self.organ_voxels)}.tile.npy", tile)
         self.organ_voxels.append(int(np.count_nonzero(logits.argmax(axis=0))))
         return logits
 
@@ -122,7 +123,7 @@ class _Compared:
         return np.concatenate(found), np.concatenate(expected)
 
     def _note(self, logits: npt.NDArray[np.float32], recorded: npt.NDArray[np.float32]) -> None:
-        difference = np.abs(logits - recorded)
+        difference = np.abs(logits - recorded) if np.isfinite(logits).all() else np.full(1, np.inf)  # a NaN would pass every comparison
         self.largest = max(self.largest, float(difference.max()))
         self._squares += float(np.square(difference).sum(dtype=np.float64))
         self._values += difference.size
@@ -145,7 +146,8 @@ def compare(
     """Segment volumes with the student and with every artifact.
 
     Args:
-        bundle: Gives the input contract and the label table.
+        bundle: A folder; gives the input contract and the label table. The student's logits lie in it meanwhile, some 50 MB a tile: its
+            disk is where there must be room.
         artifacts: The converted forms by name.
         student: The trained form.
         volumes: By the name that the report shows; CT in HU.
@@ -159,9 +161,9 @@ def compare(
     """
     records: dict[str, list[dict[str, Any]]] = {name: [] for name in artifacts}
     for title, volume in volumes.items():
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory(dir=bundle.path) as folder:
             say(f"comparing on {title}")
-            recorder = _Recorder(student, Path(folder))
+            recorder = _Recorder(student, Path(folder), tiles=bool(on_tiles))
             whole = Session(bundle, recorder, working_set_mb=0.0).segment(volume).labels
             richest = np.argsort(recorder.organ_voxels)[::-1]
             for name, engine in artifacts.items():

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from autosam_edge.errors import ExportError
 from autosam_edge.metrics import dice
 from autosam_edge.session import Session
 
@@ -132,10 +133,19 @@ def plan_quantization(
         tiles: Of :func:`draw_tiles`.
         organs: Names of the classes after the background.
         say: Called with one line per step.
+
+    Raises:
+        ExportError: The tiles show no organ, or no layer bears eight bits (AE-EXPORT-012).
     """
     inputs = [torch.from_numpy(tile)[None, None] for tile in tiles]
     with torch.inference_mode():
         ranges, expected = _observe(form, inputs)
+    if not any((np.stack(expected) == value).sum() >= _SMALLEST_ORGAN for value in range(1, len(organs) + 1)):
+        raise ExportError(
+            "AE-EXPORT-012",
+            "the student finds no organ in the calibration tiles, so nothing would tell which layers bear eight bits.",
+            remedy="Give --calibrate with scans that it can label.",
+        )
     modules = dict(form.named_modules())
     layers = {name: modules[name] for name in ranges}
 
@@ -164,6 +174,10 @@ def plan_quantization(
     kept = order[:fewest]
     digest = hashlib.sha256(b"".join(tile.astype("<i2").tobytes() for tile in tiles)).hexdigest()
     left = {name: ranges[name] for name in layers if name not in kept}
+    if not left:
+        raise ExportError(
+            "AE-EXPORT-012", "no convolution of this student bears eight bits on the calibration tiles.", remedy="Leave int8 out."
+        )
     return QuantizationPlan(left, tuple(kept), tuple(sensitivities), len(tiles), digest)
 
 
@@ -219,7 +233,7 @@ def _agreement(
     """Mean and worst Dice over the organs of all tiles together, and the worst organ's name."""
     a, b = np.stack(found), np.stack(expected)
     scores = [(dice(a == value, b == value), name) for value, name in enumerate(organs, start=1) if (b == value).sum() >= _SMALLEST_ORGAN]
-    if not scores:
+    if not scores:  # every second tile may show none
         return 1.0, 1.0, ""
     worst, name = min(scores)
     return float(np.mean([score for score, _ in scores])), worst, name

@@ -37,6 +37,23 @@ def test_a_folder_and_a_zip_read_the_same(bundle_folder, tmp_path):
     assert folder.manifest_sha256 == archive.manifest_sha256
 
 
+def test_a_damaged_zip_is_no_complete_bundle(bundle_folder, tmp_path):
+    """Wherever the byte flips in a compressed member: AE-BUNDLE-002, or the hash tells; never an error of zlib's."""
+    (bundle_folder / "onnx" / "fp32.onnx").write_bytes(b"not a model" * 100)
+    archive = tmp_path / "z.edge"
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+        for member in bundle_folder.rglob("*"):
+            if member.is_file():
+                file.write(member, member.relative_to(bundle_folder).as_posix())
+    content = archive.read_bytes()
+    for place in range(0, len(content), 7):
+        archive.write_bytes(content[:place] + bytes([content[place] ^ 0xFF]) + content[place + 1 :])
+        try:
+            Bundle(archive).verify()
+        except BundleError as error:
+            assert error.code in ("AE-BUNDLE-002", "AE-BUNDLE-003", "AE-BUNDLE-004")  # noqa: PT017  a byte that means nothing may flip
+
+
 def test_one_flipped_byte_is_found(bundle_folder):
     """AE-BUNDLE-004, whichever byte."""
     (bundle_folder / "onnx" / "fp32.onnx").write_bytes(b"not a modem")
@@ -146,7 +163,7 @@ def test_a_manifest_that_breaks_the_schema_is_refused(changes):
         Manifest.parse(json.dumps(manifest_dict(**changes)).encode())
 
 
-@pytest.mark.parametrize("text", [b"", b"[]", b"{", b"\xff", b"null"])
+@pytest.mark.parametrize("text", [b"", b"[]", b"{", b"\xff", b"null", b"[" * 200_000])
 def test_a_manifest_that_is_not_an_object_is_refused(text):
     """AE-BUNDLE-003, never a bare JSON error."""
     with pytest.raises(BundleError, match="AE-BUNDLE-003"):

@@ -9,6 +9,7 @@ import pytest
 from autosam_edge_test_support import NEVER_EXECUTED, artifact_dict, write_bundle
 
 from autosam_edge.bundle import Bundle, default_bundle_path, open_bundle
+from autosam_edge.errors import BundleError
 from autosam_edge.verify import VerificationError, read_golden, verify_bundle
 
 NAME = "coreml/fp16"
@@ -105,3 +106,35 @@ def test_where_the_runtime_is_here_no_stand_in_is_asked(bundle, runtime, logits,
     assert (check.verdict, engine.calls, stand_in.calls) == ("passed", 2, 0)
     assert "interpreted" not in check.detail
     assert {"load_s", "tile_ms"} <= set(check.figures)
+
+
+def changed(bundle, folder, contents, **changes):
+    """The same bundle with other files, as its author may have written it."""
+    files = {name: contents.get(name, bundle.read(name)) for name in bundle.manifest.files}
+    manifest = json.loads((bundle.path / "manifest.json").read_text())
+    kept = {key: manifest[key] for key in ("input", "labels", "postprocess", "artifacts")}
+    return Bundle(write_bundle(folder / "c.edge", files, **{**kept, **changes}))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("parity.json", b"[]"),
+        ("parity.json", b"{"),
+        ("parity.json", b'[{"target": "coreml", "precision": "fp16"}]'),
+        ("golden/golden.json", b'{"scan": {}, "tile": {}}'),
+        ("golden/golden.json", b"[]"),
+    ],
+)
+def test_a_bundle_that_lacks_what_verify_reads_is_not_valid(bundle, runtime, tmp_path, name, content):
+    """AE-BUNDLE-003: whoever wrote it is at fault, and not this package."""
+    runtime(here=False)
+    with pytest.raises(BundleError, match="AE-BUNDLE-003"):
+        verify_bundle(changed(bundle, tmp_path, {name: content}))
+
+
+def test_an_artifact_with_other_classes_fails(bundle, runtime, logits):
+    """Its logits cannot be held against the student's: a failed check that says so."""
+    runtime(here=False)
+    with pytest.raises(VerificationError, match="its logits have the shape"):
+        verify_bundle(bundle, stand_ins={NAME: Given(logits[:3])})

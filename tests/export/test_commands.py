@@ -114,6 +114,11 @@ def test_bad_arguments_are_refused(checkpoint, tmp_path):
         call("export", "--checkpoint", checkpoint, "--target", "abacus", "-o", tmp_path / "s.edge")
     with pytest.raises(Exception, match="three whole numbers"):
         call("export", "--checkpoint", checkpoint, "--patch", "a,b,c", "-o", tmp_path / "s.edge")
+    with pytest.raises(Exception, match=r"card\.md.*does not exist"):
+        call("export", "--checkpoint", checkpoint, "--model-card", tmp_path / "card.md", "-o", tmp_path / "s.edge")
+    for extra in (["monai,onnx"], ["monai", "--precision", "int8"], ["monai", "--interpreted-tiles", "1"]):
+        with pytest.raises(Exception, match="a MONAI bundle holds the student as it is"):
+            call("export", "--checkpoint", checkpoint, "--target", *extra, "-o", tmp_path / "s.edge")
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(OutputError, match="AE-OUTPUT-002"):
         call("export", "--checkpoint", checkpoint, "-o", tmp_path)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import functools
 import importlib.util
 import json
 import shutil
+import subprocess
 import warnings
 
 import numpy as np
@@ -26,6 +28,7 @@ from autosam_edge.volume import Source, Volume
 from autosam_edge_export import export as export_module
 from autosam_edge_export import onnx_model
 from autosam_edge_export.export import as_table, delegation_lines, export_bundle, stand_ins
+from autosam_edge_export.measure import _reason
 from autosam_edge_export.parity import TOLERANCES, ParityError, Tolerance, as_markdown, compare, hausdorff_95, require, summarize
 from autosam_edge_export.targets import wanted_artifacts
 from autosam_edge_training.convnet import PocketNet
@@ -119,9 +122,12 @@ def test_the_bundle_describes_what_the_student_was_trained_for(small_students, v
     np.testing.assert_allclose(found, expected, atol=1e-3 * expected.std())
 
 
-@pytest.mark.parametrize("change", [{"labels": '["background", "liver"]'}, {"intensity": "[1, 2]"}, {"spacing_mm": '"fine"'}])
+@pytest.mark.parametrize(
+    "change",
+    [{"labels": '["background", "liver"]'}, {"intensity": "[1, 2]"}, {"spacing_mm": '"fine"'}, {"spacing_mm": "[300.0, 1.0, 1.0]"}],
+)
 def test_a_student_whose_input_is_not_clear_is_refused(small_students, checkpoint, tmp_path, change):
-    """Fewer labels than outputs, or metadata that nobody wrote."""
+    """Fewer labels than outputs, metadata that nobody wrote, or a grid that no runtime takes."""
     module, facts = load_student(checkpoint)
     save_student(tmp_path / "a.safetensors", module, {**facts, **NetworkInput.read({}).facts(), **change})
     with pytest.raises(ExportError, match="AE-EXPORT-002"):
@@ -236,12 +242,13 @@ def test_verify_fails_where_the_pipeline_is_another(exported, monkeypatch):
 
 def test_a_second_export_replaces_the_bundle_and_nothing_else(checkpoint, volumes, tmp_path):
     """A bundle gives way to its successor; a folder that is no bundle does not."""
-    write_bundle(tmp_path / "s.edge")
+    write_bundle(tmp_path / "s.edge", {"golden/golden.json": b"{}"}, artifacts=[])
     export_bundle(checkpoint, tmp_path / "s.edge", patch=(32, 32, 64), volumes=volumes, calibration=volumes)
     bundle = Bundle(tmp_path / "s.edge")
     bundle.verify()
     assert bundle.manifest.input.patch == (32, 32, 64)
     (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "manifest.json").write_text("{}")  # a prepared data set and a web page have one too
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
     with pytest.raises(OutputError, match="AE-OUTPUT-002"):
         export_bundle(checkpoint, tmp_path / "mine", patch=(32, 32, 32), volumes=volumes, calibration=volumes)
@@ -276,6 +283,7 @@ def test_what_cannot_be_exported_is_refused(checkpoint, tmp_path):
         ({"checkpoint": tmp_path / "nowhere"}, "AE-EXPORT-002"),
         ({"patch": (96, 96, 90)}, "AE-EXPORT-006"),
         ({"patch": (0, 96, 96)}, "AE-EXPORT-006"),
+        ({"patch": (544, 96, 96)}, "AE-EXPORT-006"),
     ):
         source = options.pop("checkpoint", checkpoint)
         with pytest.raises(ExportError, match=code):
@@ -414,6 +422,56 @@ def test_a_wrong_tile_among_some_is_found(slabs):
         assert (record["agreement"] < 0.9) == seen
         assert (record["logit_error"] == 10.0) == seen
         assert bool(summarize(artifact("fp16", "coreml"), [record])["failures"]) == seen
+
+
+@pytest.mark.parametrize("tiles", [{}, {"a": 2}])
+def test_logits_that_are_no_numbers_are_not_equal(slabs, tiles):
+    """A NaN passes every comparison and its argmax is the background: it has to fail by itself."""
+    bundle, volume = slabs
+
+    class Broken(Organs):
+        def run(self, tile):
+            logits = super().run(tile)
+            logits[:, tile < 0] = np.where(np.arange(3)[:, None] == 0, np.nan, -np.inf)
+            return logits
+
+    if not tiles:
+        with pytest.raises(EngineError, match="AE-ENGINE-005"):
+            compare(bundle, {"a": Broken()}, Organs(), {"v": volume}, say=lambda line: None)
+        return
+    (record,) = compare(bundle, {"a": Broken()}, Organs(), {"v": volume}, say=lambda line: None, on_tiles=tiles)["a"]
+    assert record["agreement"] == 1.0
+    assert summarize(artifact("palette4", "coreml"), [record])["failures"] == ["logits differ by inf (root mean square), allowed 1.0"]
+    assert not [path for path in bundle.path.iterdir() if path.name.startswith("tmp")]
+
+
+def test_bfloat16_is_proven_only_where_it_is_computed(checkpoint, volumes, tmp_path, monkeypatch):
+    """Elsewhere OpenVINO takes float32 in silence, which would pass."""
+    pytest.importorskip("openvino")
+    monkeypatch.setattr("autosam_edge_export.targets.openvino.openvino_capabilities", lambda: ("FP32", "INT8"))
+    with pytest.raises(ExportError, match="AE-EXPORT-013"):
+        export_bundle(checkpoint, tmp_path / "s.edge", targets=("openvino",), precisions=("bf16",), patch=(32, 32, 32), volumes=volumes)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_student_that_cannot_be_traced_is_refused(small_students, volumes, tmp_path, monkeypatch):
+    """A network of MONAI with a convolution that the 2D form has no answer to; and one that is built for another patch."""
+    monai = pytest.importorskip("monai.networks.nets")
+    network = monai.UNet(3, 1, 14, channels=[8, 16], strides=[2], norm="instance")
+    save_student(tmp_path / "u.safetensors", network, {"student": "monai:Own", "classes": "14"})
+    monkeypatch.setattr("autosam_edge_training.students.build_student", lambda *_, **__: network)
+    with pytest.raises(ExportError, match="AE-EXPORT-007: this student cannot be traced at 32x32x32"):
+        export_bundle(tmp_path / "u.safetensors", tmp_path / "s.edge", targets=("coreml-2d",), patch=(32, 32, 32), volumes=volumes)
+    assert [path.name for path in tmp_path.iterdir()] == ["u.safetensors"]
+
+
+def test_why_a_probe_ended_is_one_sentence():
+    """The error's own words without its name and remedy, the signal, or all that there is."""
+    ended = functools.partial(subprocess.CompletedProcess, [], stdout="")
+    line = "autosam_edge.errors.EngineError: AE-ENGINE-002: the model is no ONNX. Remedy: Get it again."
+    assert _reason(ended(1, stderr=f"Traceback\n{line}\n")) == "AE-ENGINE-002: the model is no ONNX."
+    assert "signal 9" in _reason(ended(-9, stderr=""))
+    assert _reason(ended(1, stderr="Killed\n")) == "Killed"
 
 
 def test_more_tiles_than_there_are_is_all_of_them(slabs):

@@ -8,6 +8,7 @@ import pytest
 torch = pytest.importorskip("torch")
 from torch import nn
 
+from autosam_edge.errors import ExportError
 from autosam_edge_export.quantization import MEAN_ORGAN, WORST_ORGAN, Range, plan_quantization
 
 
@@ -74,3 +75,14 @@ def test_the_same_tiles_give_the_same_plan():
     one, two = (plan_quantization(Thresholds(0.0), tiles(), ["low", "high"]) for _ in range(2))
     assert one == two
     assert plan_quantization(Thresholds(0.0), tiles(3), ["low", "high"]).tiles_sha256 != one.tiles_sha256
+
+
+def test_int8_that_would_be_no_int8_is_refused():
+    """Tiles without an organ prove nothing; a student that bears eight bits nowhere would be float32 under another name."""
+    empty = [np.full((16, 16, 16), -900.0, dtype=np.float32)]
+    with pytest.raises(ExportError, match="AE-EXPORT-012.*no organ in the calibration tiles"):
+        plan_quantization(Thresholds(-1e9), empty, ["low", "high"])
+    fragile = nn.Sequential(Thresholds(100000.0))
+    fragile[0].robust = nn.Identity()
+    with pytest.raises(ExportError, match="AE-EXPORT-012.*no convolution"):
+        plan_quantization(fragile, tiles(), ["low", "high"])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from autosam_edge_export.coreml_tools import OPERATORS, saved_files, to_coreml, try_converting
 from autosam_edge_export.edge import EdgeOptions
 from autosam_edge_export.mil.engine import MilEngine
-from autosam_edge_export.targets.target import Capabilities, Conversion, Target
+from autosam_edge_export.targets.target import Conversion, Target
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,7 +30,7 @@ class CoreMl(Target):
 
     def __init__(self, name: str, options: EdgeOptions, deployment: str) -> None:
         self.name, self.options, self.deployment = name, options, deployment
-        self.capabilities = Capabilities(OPERATORS, max_rank=5)
+        self.operators = OPERATORS
 
     def trial(self) -> None:
         """See :class:`~autosam_edge_export.targets.target.Target`."""

@@ -1,4 +1,4 @@
-"""ExecuTorch: phones, tablets and boxes, on the processor through XNNPACK, or on Apple's through Core ML."""
+"""ExecuTorch: phones, tablets and boxes, on the processor through XNNPACK."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from autosam_edge.errors import ExportError
 from autosam_edge_export.edge import EdgeOptions
 from autosam_edge_export.executorch_tools import lower
 from autosam_edge_export.quiet import quiet
-from autosam_edge_export.targets.target import Capabilities, Conversion, Target
+from autosam_edge_export.targets.target import Conversion, Target
 
 if TYPE_CHECKING:
     from autosam_edge_export.job import Job
@@ -34,7 +34,7 @@ class ExecuTorch(Target):
 
     name = "executorch"
     options = EdgeOptions(attention="by-head", convolution="2d-sum", norm="means")
-    capabilities = Capabilities(_OPERATORS, max_rank=5)
+    operators = _OPERATORS
     packages = ("executorch", "torchao")
     extra = "executorch"
 

@@ -13,7 +13,7 @@ from autosam_edge_export.edge import EdgeOptions
 from autosam_edge_export.executorch_tools import lower
 from autosam_edge_export.mil.engine import MilEngine
 from autosam_edge_export.quiet import quiet
-from autosam_edge_export.targets.target import Capabilities, Conversion, Target
+from autosam_edge_export.targets.target import Conversion, Target
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,7 +26,7 @@ class ExecuTorchCoreMl(Target):
 
     name = "executorch-coreml"
     options = EdgeOptions()
-    capabilities = Capabilities(OPERATORS, max_rank=5)
+    operators = OPERATORS
     packages = ("executorch", "coremltools")
     extra = "executorch"
     interpretable = True

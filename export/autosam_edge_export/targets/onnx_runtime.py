@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from autosam_edge_export.edge import EdgeOptions
 from autosam_edge_export.onnx_model import OPERATORS
-from autosam_edge_export.targets.target import Capabilities, Conversion, Target
+from autosam_edge_export.targets.target import Conversion, Target
 
 if TYPE_CHECKING:
     from autosam_edge_export.job import Job
@@ -20,7 +20,7 @@ class OnnxRuntime(Target):
 
     name = "onnx"
     options = EdgeOptions(attention="fused")
-    capabilities = Capabilities(OPERATORS, max_rank=5)
+    operators = OPERATORS
     packages = ("onnx", "onnxscript", "onnxruntime")
     extra = "export"
 

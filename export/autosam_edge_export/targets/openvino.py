@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from autosam_edge.errors import ExportError
 from autosam_edge_export.edge import EdgeOptions
 from autosam_edge_export.onnx_model import OPERATORS
-from autosam_edge_export.targets.target import Capabilities, Conversion, Target
+from autosam_edge_export.targets.target import Conversion, Target
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from autosam_edge_export.job import Job
+
+
+def openvino_capabilities() -> Sequence[str]:
+    """What OpenVINO's CPU plugin has kernels for here, such as ``BF16``."""
+    import openvino
+
+    return tuple(openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
 
 
 class OpenVino(Target):
@@ -17,11 +27,17 @@ class OpenVino(Target):
 
     name = "openvino"
     options = EdgeOptions(attention="fused")
-    capabilities = Capabilities(OPERATORS, max_rank=5)
+    operators = OPERATORS
     packages = ("onnx", "onnxscript", "openvino")
     extra = "openvino"
 
     def convert(self, job: Job, precision: str) -> Conversion:
-        """See :class:`~autosam_edge_export.targets.target.Target`."""
+        """See :class:`~autosam_edge_export.targets.target.Target`; bfloat16 that the processor lacks is AE-EXPORT-013."""
+        if precision == "bf16" and "BF16" not in openvino_capabilities():
+            raise ExportError(
+                "AE-EXPORT-013",
+                "this processor has no bfloat16, and OpenVINO would compute float32: nothing would be proven.",
+                remedy="Leave bf16 out, or export on a processor that has it.",
+            )
         stored = "fp32" if precision == "bf16" else precision
         return Conversion(f"onnx/{stored}.onnx", {"": job.onnx(self.options, stored)})

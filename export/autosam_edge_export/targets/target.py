@@ -19,17 +19,7 @@ if TYPE_CHECKING:
     from autosam_edge_export.job import Job
 
 
-@dataclass(frozen=True)
-class Capabilities:
-    """What a target's converter and runtime take.
-
-    Args:
-        operators: Names of torch operators, such as ``aten.conv3d.default``.
-        max_rank: Of any tensor.
-    """
-
-    operators: frozenset[str]
-    max_rank: int
+MAX_RANK = 5  # of any tensor, in every target
 
 
 @dataclass(frozen=True)
@@ -55,7 +45,7 @@ class Target(ABC):
     Attributes:
         name: Of the target.
         options: The edge form it takes.
-        capabilities: What it can run.
+        operators: Torch operators that its converter and runtime take, such as ``aten.conv3d.default``.
         packages: Modules that a conversion needs.
         extra: Of this distribution, that brings them.
         interpretable: Whether :meth:`stand_in` evaluates its artifacts.
@@ -63,7 +53,7 @@ class Target(ABC):
 
     name: str
     options: EdgeOptions
-    capabilities: Capabilities
+    operators: frozenset[str]
     packages: tuple[str, ...]
     extra: str
     interpretable = False
@@ -114,10 +104,10 @@ def preflight(target: Target, program: torch.export.ExportedProgram) -> None:
         ExportError: AE-EXPORT-007, naming every operator.
     """
     nodes = [node for node in program.graph.nodes if node.op == "call_function"]
-    lacking = {str(node.target) for node in nodes if isinstance(node.target, torch._ops.OpOverload)} - target.capabilities.operators
-    high = {str(node.target) for node in nodes if _rank(node) > target.capabilities.max_rank}
+    lacking = {str(node.target) for node in nodes if isinstance(node.target, torch._ops.OpOverload)} - target.operators
+    high = {str(node.target) for node in nodes if _rank(node) > MAX_RANK}
     problems = [f"lacks {', '.join(sorted(lacking))}"] if lacking else []
-    problems += [f"takes no tensor of a rank over {target.capabilities.max_rank}: {', '.join(sorted(high))}"] if high else []
+    problems += [f"takes no tensor of a rank over {MAX_RANK}: {', '.join(sorted(high))}"] if high else []
     if problems:
         raise ExportError(
             "AE-EXPORT-007",
