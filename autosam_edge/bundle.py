@@ -18,7 +18,6 @@ import json
 import zipfile
 import zlib
 from dataclasses import dataclass, fields
-from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
@@ -230,7 +229,9 @@ class Bundle:
         self.path = path
         if not path.exists():
             raise BundleError("AE-BUNDLE-001", f"there is no bundle named {path.name}.", remedy="Check the path given as --bundle.")
-        self.manifest = Manifest.parse(self._raw(MANIFEST))
+        text = self._raw(MANIFEST)
+        self.manifest = Manifest.parse(text)
+        self.manifest_sha256 = hashlib.sha256(text).hexdigest()  # of everything, as it holds the hash of the rest: the model's identity
 
     def read(self, name: str) -> bytes:
         """Bytes of a file in the bundle, verified.
@@ -262,11 +263,6 @@ class Bundle:
         """
         for name in self.manifest.files:
             self.read(name)
-
-    @cached_property
-    def manifest_sha256(self) -> str:
-        """SHA-256 of the manifest, which holds the hash of everything else: the identity of the model."""
-        return hashlib.sha256(self._raw(MANIFEST)).hexdigest()
 
     def _raw(self, name: str) -> bytes:
         """Bytes of a member, unverified."""

@@ -88,11 +88,7 @@ class Orientation:
 
     @classmethod
     def of(cls, grid: Grid) -> Orientation:
-        """Find the canonical orientation that is nearest to an arbitrarily rotated grid.
-
-        Raises:
-            ValueError: Two axes point so nearly the same way that no unique answer exists (rotation by 45 degrees is still fine).
-        """
+        """Find the canonical orientation that is nearest to an arbitrarily rotated grid; of two that are equally near, always the same."""
         cosines = np.abs(grid.direction)
         candidates = [(0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0)]
         # The permutation with the largest sum of |cosine| is the nearest one; ties fall to the first, hence deterministic.

@@ -323,7 +323,7 @@ def open_session(
 
     Raises:
         BundleError: The bundle is missing, altered or lacks the artifact.
-        BudgetError: A budget for an artifact whose memory is not known (AE-MEMORY-002).
+        BudgetError: A budget for an artifact, or an engine of your own, whose memory is not known (AE-MEMORY-002).
         EngineError: The engine is not known (AE-ENGINE-001), not installed (AE-ENGINE-006) or does not load.
 
     Example:
@@ -333,7 +333,7 @@ def open_session(
     """
     opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
     if engine is not None and not isinstance(engine, str):
-        return Session(opened, engine, working_set_mb=0.0, max_memory_mb=max_memory_mb)
+        return Session(opened, engine, working_set_mb=None, max_memory_mb=max_memory_mb)
     artifact = choose(opened, engine, precision)
     ready = load_engine(opened, artifact, threads)
     return Session(opened, ready, working_set_mb=artifact.working_set_mb, max_memory_mb=max_memory_mb)

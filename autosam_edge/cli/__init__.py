@@ -14,7 +14,7 @@ import typer
 
 from autosam_edge import __version__
 from autosam_edge.cli import baseline, bench, data, evaluate, export, inspect, montage, reproduce, segment, training, verify
-from autosam_edge.errors import AutosamEdgeError, CancelledError
+from autosam_edge.errors import AutosamEdgeError, BudgetError, CancelledError
 from autosam_edge.volume import RESEARCH_USE
 
 if TYPE_CHECKING:
@@ -74,6 +74,12 @@ def main() -> None:
         _fail(_cancelled())
     except typer.Exit as leave:
         sys.exit(leave.exit_code)
+    except MemoryError:
+        _fail(
+            BudgetError(
+                "AE-MEMORY-003", "the device ran out of memory.", remedy="Close other programs, or give --max-memory to know beforehand."
+            )
+        )
     except Exception as error:
         if hasattr(error, "show") and hasattr(error, "exit_code"):  # click's usage errors, whichever copy of click raises them
             error.show()
@@ -92,7 +98,11 @@ def main() -> None:
 
 
 def _cancelled() -> CancelledError:
-    return CancelledError("AE-CANCEL-001", "stopped on request; nothing was written.", remedy="Run the command again.")
+    return CancelledError(
+        "AE-CANCEL-001",
+        "stopped on request; no unfinished result was left.",
+        remedy="Run the command again; a training goes on from its last checkpoint.",
+    )
 
 
 def _fail(error: AutosamEdgeError) -> None:

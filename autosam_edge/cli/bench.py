@@ -10,6 +10,7 @@ import typer
 
 from autosam_edge.cli.extras import load_room
 from autosam_edge.cli.progress import Stages
+from autosam_edge.io.write import write_file
 
 app = typer.Typer(help="Measure latency and memory on this machine.", no_args_is_help=True)
 Scan = Annotated[Path, typer.Argument(metavar="DICOM_FOLDER", help="A CT series.", exists=True, show_default=False)]
@@ -48,6 +49,8 @@ def memory(
 ) -> None:
     """Peak memory on the series repeated to more and more slices."""
     room = load_room("autosam_edge_benchmarks.segment_scan", "bench")
+    if not all(part.strip().isdigit() for part in slices.split(",")):
+        raise typer.BadParameter(f"{slices!r} is not whole numbers with commas", param_hint="--slices")
     counts = [int(part) for part in slices.split(",")]
     result = room.measure_growth(scan, counts, bundle=bundle, say=Stages().say)
     for run in result["runs"]:
@@ -67,8 +70,7 @@ def _costs(entry: dict[str, Any]) -> str:
 
 def _write(result: dict[str, Any], out: Path | None) -> None:
     if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(result, indent=1) + "\n")
+        write_file((json.dumps(result, indent=1) + "\n").encode(), out)
 
 
 @app.command("parity")
@@ -155,6 +157,9 @@ def edge_form(
     out: Out = None,
 ) -> None:
     """The edge form in ONNX Runtime against the student as it stands: size, memory, time, distance from torch."""
+    known = load_room("autosam_edge_training.students", "train").STUDENTS
+    if student not in known:
+        raise typer.BadParameter(f"expected {', '.join(known)}", param_hint="--student")
     result = load_room("autosam_edge_benchmarks.edge_form", "dev").measure_edge_form(student, checkpoint, say=Stages().say)
     for entry in result["forms"]:
         print(f"{entry['form']:<38}{_costs(entry)}  furthest logit {entry['logit_error']:.1e}")

@@ -62,7 +62,8 @@ def montage(
     for name in files:
         shown.add_column(name, justify="right")
     for organ in organs:
-        cells = [f"{organ['ml'][name]:.1f}" + (f"  {organ['dice'][name]:.3f}" if name in organ["dice"] else "") for name in files]
+        overlaps = {name: "    n/a" if value is None else f"  {value:.3f}" for name, value in organ["dice"].items()}
+        cells = [f"{organ['ml'][name]:.1f}{overlaps.get(name, '')}" for name in files]
         shown.add_row(organ["name"], *cells)
     show(shown)
 
@@ -81,9 +82,5 @@ def _organ(label: Label, found: dict[str, npt.NDArray[np.uint8]], voxel_ml: floa
     if not any(milliliters.values()):
         return None
     (_, first), *others = masks.items()
-    return {
-        "name": label.name,
-        "label": label.value,
-        "ml": milliliters,
-        "dice": {name: round(dice(first, mask), 4) for name, mask in others},
-    }
+    overlaps = {name: round(dice(first, mask), 4) if first.any() or mask.any() else None for name, mask in others}
+    return {"name": label.name, "label": label.value, "ml": milliliters, "dice": overlaps}

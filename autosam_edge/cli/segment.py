@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import filecmp
 import json
 import shutil
+import tempfile
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from autosam_edge.cli.progress import Stages
+from autosam_edge.errors import OutputError
 from autosam_edge.io.read import read
 from autosam_edge.io.write import check_writable, write
 from autosam_edge.memory import peak_mb
@@ -69,18 +72,20 @@ def segment(
 
 def demo(out: Out, bundle: BundleOption = None, threads: Threads = None, as_json: AsJson = False) -> None:
     """Make a synthetic abdomen, write it as a DICOM series, label it, and compare with the known truth."""
-    from autosam_edge.phantom import make_phantom
+    from autosam_edge.phantom import ORGANS, make_phantom
     from autosam_edge.phantom.series import write_dicom_series
 
     stages = Stages()
     check_writable(out)
     folder = out / "scan"
-    fresh = not folder.exists()
+    fresh = not folder.exists() or not any(folder.iterdir())
     try:
         with stages.stage("phantom"):
             phantom = make_phantom(DEMO_SEED)
-            folder.mkdir(parents=True, exist_ok=True)
-            write_dicom_series(phantom.volume, folder, seed=DEMO_SEED)
+            if fresh:
+                write_dicom_series(phantom.volume, folder, seed=DEMO_SEED)
+            else:
+                _require_phantom(folder, phantom.volume)
         with stages.stage("read"):
             volume = read(folder)
         segmentation, report = _run(volume, out, stages, partial(open_session, bundle, threads=threads))
@@ -91,12 +96,27 @@ def demo(out: Out, bundle: BundleOption = None, threads: Threads = None, as_json
                 out.rmdir()
         raise
     for organ in report["organs"]:
-        overlap = dice(segmentation.labels == organ["label"], phantom.labels == organ["label"])
-        organ["dice_against_truth"] = round(overlap, 3)
+        if organ["name"] in ORGANS:  # by name: another data set numbers organs in another way
+            overlap = dice(segmentation.labels == organ["label"], phantom.labels == ORGANS.index(organ["name"]) + 1)
+            organ["dice_against_truth"] = round(overlap, 3)
     report["warnings"].append(
         "This is a synthetic phantom, and phantoms are a small part of the model's training: it shows the tool, not its accuracy."
     )
     _show(report, as_json=as_json)
+
+
+def _require_phantom(folder: Path, volume: Volume) -> None:
+    """Refuse a folder that holds anything but what an earlier demonstration wrote: it may be somebody's scan."""
+    from autosam_edge.phantom.series import write_dicom_series
+
+    with tempfile.TemporaryDirectory() as other:
+        names = sorted(path.name for path in write_dicom_series(volume, Path(other), seed=DEMO_SEED))
+        if sorted(path.name for path in folder.iterdir()) != names or filecmp.cmpfiles(folder, other, names, shallow=False)[0] != names:
+            raise OutputError(
+                "AE-OUTPUT-002",
+                f"the output folder holds a folder named {folder.name} that is not the demonstration's.",
+                remedy="Give another output folder.",
+            )
 
 
 # Not among the seeds that training uses (1000 and up).

@@ -42,11 +42,13 @@ class Choice:
     Args:
         artifact: Of the bundle.
         usable: Whether this device has its engine.
+        by_default: Whether it is taken without being asked for: executed at export, and equal to the student.
         reason: One clause for a person.
     """
 
     artifact: Artifact
     usable: bool
+    by_default: bool
     reason: str
 
 
@@ -68,7 +70,8 @@ def rank_artifacts(manifest: Manifest) -> list[Choice]:
             reason = f"worst organ {artifact.worst_organ_dice:.3f}, under {EQUAL_DICE}: only on request"
         else:
             reason = f"equal to the student, {artifact.relative_time:.2f} x the time of {first}"
-        choices.append(Choice(artifact, missing is None, reason))
+        by_default = artifact.relative_time is not None and artifact.worst_organ_dice >= EQUAL_DICE
+        choices.append(Choice(artifact, missing is None, by_default, reason))
     return sorted(choices, key=_rank)
 
 
@@ -82,7 +85,8 @@ def choose(bundle: Bundle, target: str | None = None, precision: str | None = No
     """The best artifact for this device among those that are asked for.
 
     Raises:
-        EngineError: No engine has the target's name (AE-ENGINE-001), or none of them can run here (AE-ENGINE-006).
+        EngineError: No engine has the target's name (AE-ENGINE-001), or none of them can run here, or only one that has to be asked for
+            (AE-ENGINE-006).
         BundleError: The bundle holds no such artifact (AE-BUNDLE-005).
     """
     if target is not None and target not in _ENGINES and target not in _APPS_ONLY:
@@ -96,6 +100,13 @@ def choose(bundle: Bundle, target: str | None = None, precision: str | None = No
     if not wanted[0].usable:
         cannot = f"{wanted[0].artifact.name} cannot run here: {wanted[0].reason}."
         raise EngineError("AE-ENGINE-006", cannot, remedy="Install it if there is a way, or choose another --engine.")
+    if target is None and precision is None and not wanted[0].by_default:
+        best = wanted[0].artifact
+        raise EngineError(
+            "AE-ENGINE-006",
+            f"nothing that runs here is taken unasked; the best is {best.name}: {wanted[0].reason}.",
+            remedy=f"Ask for it with --engine {best.target} --precision {best.precision}, or install the engine of another artifact.",
+        )
     return wanted[0].artifact
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,18 +23,25 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 
+_STDERR = threading.Lock()
+
+
 @contextlib.contextmanager
 def quiet_stderr() -> Iterator[None]:
-    """Nothing on the process's stderr: ExecuTorch's C++ core notes every file of the processor's description that it looks for."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    try:
-        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123  a descriptor is wanted
-            os.dup2(nowhere.fileno(), 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+    """Nothing on the process's stderr: ExecuTorch's C++ core notes every file of the processor's description that it looks for.
+
+    One thread at a time: the second of two would keep the first one's silence as what to come back to.
+    """
+    with _STDERR:
+        sys.stderr.flush()
+        kept = os.dup(2)
+        try:
+            with open(os.devnull, "wb") as nowhere:  # noqa: PTH123  a descriptor is wanted
+                os.dup2(nowhere.fileno(), 2)
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
 
 
 @dataclass(frozen=True)
@@ -62,6 +70,5 @@ class ExecuTorchEngine(ArtifactEngine):
         return inputs, [_Tensor(described.output_tensor_meta(i).sizes()) for i in range(described.num_outputs())]
 
     def _infer(self, image_hu: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        with quiet_stderr():
-            (logits,) = self._method([torch.from_numpy(np.require(image_hu, requirements="W"))])
+        (logits,) = self._method([torch.from_numpy(np.require(image_hu, requirements="W"))])
         return logits.numpy()  # type: ignore[no-any-return]  # executorch ships no types

@@ -12,25 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from autosam_edge.geometry import Grid, Orientation, Shape
+from autosam_edge.labels import BTCV_LABELS
 from autosam_edge.phantom.anatomy import paint_abdomen
 from autosam_edge.phantom.render import Canvas, Warp, add_noise, smooth_noise
 from autosam_edge.volume import Source, Volume
 
-ORGANS = (
-    "spleen",
-    "kidney_right",
-    "kidney_left",
-    "gallbladder",
-    "esophagus",
-    "liver",
-    "stomach",
-    "aorta",
-    "inferior_vena_cava",
-    "portal_and_splenic_vein",
-    "pancreas",
-    "adrenal_gland_right",
-    "adrenal_gland_left",
-)
+ORGANS = tuple(label.name for label in BTCV_LABELS)
 """Names of the labels 1 to 13."""
 
 CANONICAL = Orientation((0, 1, 2), (False, False, False))

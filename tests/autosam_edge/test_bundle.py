@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import zipfile
 
@@ -52,6 +53,14 @@ def test_a_damaged_zip_is_no_complete_bundle(bundle_folder, tmp_path):
             Bundle(archive).verify()
         except BundleError as error:
             assert error.code in ("AE-BUNDLE-002", "AE-BUNDLE-003", "AE-BUNDLE-004")  # noqa: PT017  a byte that means nothing may flip
+
+
+def test_the_identity_is_of_the_manifest_that_was_read(bundle_folder):
+    """An app that updates the bundle meanwhile changes nothing about what ran."""
+    bundle = Bundle(bundle_folder)
+    before = bundle.manifest_sha256
+    (bundle_folder / "manifest.json").unlink()
+    assert bundle.manifest_sha256 == before == hashlib.sha256(json.dumps(manifest_dict()).encode()).hexdigest()
 
 
 def test_one_flipped_byte_is_found(bundle_folder):

@@ -134,3 +134,13 @@ def test_what_the_bundle_lacks_is_named(bundle):
         choose(made, "openvino", "int8")
     with pytest.raises(EngineError, match="AE-ENGINE-001"):
         choose(made, "abacus")
+
+
+@pytest.mark.parametrize("only", [artifact("onnx/int8", dice=0.99, time=0.5), never_executed("onnx/fp16")])
+def test_what_is_only_on_request_is_not_taken_unasked(bundle, only):
+    """Where nothing else runs, an artifact that is not equal, or was never executed, has to be asked for by name."""
+    made = bundle(only)
+    with pytest.raises(EngineError, match="AE-ENGINE-006.*taken unasked.*--engine onnx --precision"):
+        choose(made)
+    assert choose(made, "onnx").path == only["path"]
+    assert choose(made, precision=only["precision"]).path == only["path"]

@@ -33,7 +33,7 @@ HUMAN_ML = {
     "stomach": (150, 800),
     "aorta": (40, 200),
     "inferior_vena_cava": (40, 180),
-    "portal_and_splenic_vein": (12, 60),
+    "portal_vein_and_splenic_vein": (12, 60),
     "pancreas": (30, 130),
     "adrenal_gland_right": (1.5, 9),
     "adrenal_gland_left": (1.5, 9),
@@ -47,7 +47,7 @@ PORTAL_VENOUS_HU = {
     "liver": (80, 145),
     "aorta": (105, 260),
     "inferior_vena_cava": (70, 190),
-    "portal_and_splenic_vein": (100, 210),
+    "portal_vein_and_splenic_vein": (100, 210),
     "pancreas": (55, 120),
 }
 

@@ -137,7 +137,9 @@ def test_open_session_asks_the_manifest_what_was_measured(tmp_path, monkeypatch)
     unknown = write_bundle(tmp_path / "unknown.edge", artifacts=[artifact_dict(**NEVER_EXECUTED)])
     open_session(measured, max_memory_mb=1e6)
     with pytest.raises(BudgetError, match="AE-MEMORY-002"):
-        open_session(unknown, max_memory_mb=1e6)
+        open_session(measured, engine=ThresholdEngine(CENTERS), max_memory_mb=1e6)
+    with pytest.raises(BudgetError, match="AE-MEMORY-002"):
+        open_session(unknown, engine="onnx", max_memory_mb=1e6)
 
 
 class Broken(ThresholdEngine):
