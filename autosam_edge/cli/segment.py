@@ -176,7 +176,7 @@ def _show(report: dict[str, Any], *, as_json: bool) -> None:
             "-" if organ["mean_hu"] is None else f"{organ['mean_hu']:.0f}",
         ]
         if with_truth:
-            cells.append(f"{organ['dice_against_truth']:.2f}")
+            cells.append(f"{organ['dice_against_truth']:.2f}" if "dice_against_truth" in organ else "-")
         note = "not found" if not organ["ml"] else "at the border" if organ["touches_border"] else ""
         table.add_row(*cells, note)
     console.print(table)
