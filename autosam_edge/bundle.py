@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import lzma
 import zipfile
 import zlib
 from dataclasses import dataclass, fields
@@ -276,7 +277,17 @@ class Bundle:
                 if archive.getinfo(name).file_size > MAX_FILE_BYTES:
                     raise zipfile.BadZipFile("a member is too large")
                 return archive.read(name)
-        except (OSError, KeyError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+        except (
+            OSError,
+            KeyError,
+            EOFError,
+            UnicodeDecodeError,
+            lzma.LZMAError,
+            zlib.error,
+            zipfile.BadZipFile,
+            NotImplementedError,
+            RuntimeError,
+        ) as error:
             raise BundleError(
                 "AE-BUNDLE-002",
                 f"{self.path.name} is not a complete bundle: {name} cannot be read ({type(error).__name__}).",

@@ -25,12 +25,14 @@ class Source:
         series_hash: SHA-256 of the series UID for DICOM, of the voxel values otherwise; hexadecimal, empty when unknown.
         files: The files of the volume in slice order (one for a multi-frame object); DICOM SEG refers to them. Never printed.
         keepalive: Whatever must live as long as ``files`` are needed, such as the folder that an archive was unpacked into.
+        folder: The folder that was searched for the volume, None when a file was read; no result may go there. Never printed.
     """
 
     kind: str = "array"
     series_hash: str = ""
     files: tuple[Path, ...] = field(default=(), repr=False)
     keepalive: object = field(default=None, repr=False, compare=False)
+    folder: Path | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,8 +13,6 @@ from autosam_edge.bundle import open_bundle
 from autosam_edge.cli.progress import Stages
 from autosam_edge.cli.segment import BundleOption
 from autosam_edge.cli.tables import new_table, show
-from autosam_edge.io.label_image import read_labels
-from autosam_edge.io.montage import MontageCase, draw_montage
 from autosam_edge.io.read import read
 from autosam_edge.io.write import write_file
 from autosam_edge.metrics import dice
@@ -42,6 +40,9 @@ def montage(
 
     The sections are those that show most of the first labels. The table tells each organ's volume and its Dice with the first labels.
     """
+    from autosam_edge.io.label_image import read_labels
+    from autosam_edge.io.montage import MontageCase, draw_montage
+
     files = dict(_named_file(text) for text in labels)
     if len(files) < len(labels):
         raise typer.BadParameter("two columns have one name", param_hint="--labels")

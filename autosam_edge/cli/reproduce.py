@@ -11,7 +11,6 @@ import typer
 from autosam_edge.cli.extras import load_room
 from autosam_edge.cli.progress import Stages
 from autosam_edge.cli.tables import new_table, show
-from autosam_edge.io.montage import draw_montage
 from autosam_edge.io.write import write_file
 
 if TYPE_CHECKING:
@@ -94,6 +93,8 @@ def _figure3(data: Path | None, predictions: list[str], cases: str | None, out: 
     """The montage of truth and methods."""
     if out is None:
         raise typer.BadParameter("figure 3 is a picture and needs a folder", param_hint="--out")
+    from autosam_edge.io.montage import draw_montage
+
     picture = out / ("figure3-smoke.png" if smoke else "figure3.png")
     if smoke:
         with load_room(f"{_ROOM}.smoke", "train").smoke_montage(_tiny(), say=Stages().say) as (montage, table):

@@ -18,7 +18,7 @@ from rich.table import Table
 from autosam_edge.cli.progress import Stages
 from autosam_edge.errors import OutputError
 from autosam_edge.io.read import read
-from autosam_edge.io.write import check_writable, write
+from autosam_edge.io.write import FORMATS, check_writable, write
 from autosam_edge.memory import peak_mb
 from autosam_edge.metrics import dice, organ_statistics
 from autosam_edge.session import open_session
@@ -27,6 +27,7 @@ from autosam_edge.volume import RESEARCH_USE
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from autosam_edge.io.write import Format
     from autosam_edge.metrics import OrganStatistics
     from autosam_edge.session import Session
     from autosam_edge.volume import Segmentation, Volume
@@ -44,6 +45,14 @@ Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Threads o
 MaxMemory = Annotated[
     float | None, typer.Option("--max-memory", min=1, help="Budget for resident memory in MB: hold it, or refuse before starting.")
 ]
+FormatNames = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--format",
+        metavar="NAME",
+        help=f"Write only these files: some of {', '.join(FORMATS)}; several with commas, or the option again. Default: all that fit.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout instead of the table.")]
 
 
@@ -58,16 +67,29 @@ def segment(
     precision: Precision = None,
     threads: Threads = None,
     max_memory: MaxMemory = None,
+    formats: FormatNames = None,
     as_json: AsJson = False,
 ) -> None:
     """Label the organs of one CT scan: NIfTI, DICOM SEG, statistics and a picture."""
     stages = Stages()
-    check_writable(out, input_path=source)
+    chosen = _formats(formats)
+    check_writable(out, input_path=source, formats=chosen)
     with stages.stage("read"):
         volume = read(source, series=series)
+    check_writable(out, source=volume.source, input_path=source, formats=chosen)  # what the input is was not known before
     model = partial(open_session, bundle, engine=engine, precision=precision, threads=threads, max_memory_mb=max_memory)
-    report = _run(volume, out, stages, model)[1]
+    report = _run(volume, out, stages, model, formats=chosen)[1]
     _show(report, as_json=as_json)
+
+
+def _formats(names: list[str] | None) -> tuple[Format, ...] | None:
+    """The formats of ``--format``, None for all that fit."""
+    if not names:
+        return None
+    asked = {part.strip() for name in names for part in name.split(",")}
+    if unknown := sorted(asked - set(FORMATS)):
+        raise typer.BadParameter(f"{unknown[0]!r} is none of {', '.join(FORMATS)}", param_hint="--format")
+    return tuple(name for name in FORMATS if name in asked)
 
 
 def demo(out: Out, bundle: BundleOption = None, threads: Threads = None, as_json: AsJson = False) -> None:
@@ -123,7 +145,9 @@ def _require_phantom(folder: Path, volume: Volume) -> None:
 DEMO_SEED = 7
 
 
-def _run(volume: Volume, out: Path, stages: Stages, open_model: Callable[[], Session]) -> tuple[Segmentation, dict[str, Any]]:
+def _run(
+    volume: Volume, out: Path, stages: Stages, open_model: Callable[[], Session], *, formats: tuple[Format, ...] | None = None
+) -> tuple[Segmentation, dict[str, Any]]:
     """Segment, measure and write; returns the labels and the report that ``--json`` prints."""
     with stages.stage("load model"):
         session = open_model()
@@ -136,7 +160,7 @@ def _run(volume: Volume, out: Path, stages: Stages, open_model: Callable[[], Ses
         statistics = organ_statistics(volume, segmentation)
     write_s: dict[str, float] = {}
     with stages.stage("write"):
-        outputs = write(volume, segmentation, out, statistics=statistics, timings_s=write_s)
+        outputs = write(volume, segmentation, out, formats=formats, statistics=statistics, timings_s=write_s)
     return segmentation, {
         "outputs": {name: str(path) for name, path in outputs.items()},
         "organs": [_organ(entry) for entry in statistics],

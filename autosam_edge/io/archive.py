@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import lzma
 import shutil
 import stat
 import tempfile
@@ -67,13 +69,11 @@ def _unpack(path: Path, root: Path) -> None:
                     target.parent.mkdir(parents=True, exist_ok=True)
                     with archive.open(entry) as source, target.open("xb") as sink:
                         total += _copy(source, sink, budget - total)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        raise InputError(
-            "AE-INPUT-008",
-            f"the zip archive is damaged, encrypted or of an unknown method ({type(error).__name__}).",
-            remedy="Copy the archive again, or unpack it and give the folder.",
-        ) from error
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, UnicodeDecodeError, EOFError, NotImplementedError, RuntimeError) as error:
+        raise _damaged(error) from error
     except OSError as error:
+        if error.errno in (None, errno.EINVAL):  # bz2's only error, and a jump to before the start of the file
+            raise _damaged(error) from error
         raise InputError(
             "AE-INPUT-003",
             f"the zip archive cannot be unpacked ({type(error).__name__}).",
@@ -104,6 +104,14 @@ def _copy(source: IO[bytes], sink: IO[bytes], budget: int) -> int:
             raise _too_large(f"contents of more than {MAX_BYTES >> 30} GiB or {MAX_RATIO} times its own size")
         sink.write(chunk)
     return copied
+
+
+def _damaged(error: Exception) -> InputError:
+    return InputError(
+        "AE-INPUT-008",
+        f"the zip archive is damaged, encrypted or of an unknown method ({type(error).__name__}).",
+        remedy="Copy the archive again, or unpack it and give the folder.",
+    )
 
 
 def _unsafe(what: str) -> InputError:

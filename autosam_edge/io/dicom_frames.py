@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from autosam_edge.errors import InputError
-from autosam_edge.io.dicom_header import ENHANCED_CT_IMAGES, Header, numbers
+from autosam_edge.io.dicom_header import ENHANCED_CT_IMAGES, Header, items_of, numbers, text_of
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -68,21 +68,21 @@ def _classic_frame(header: Header) -> Frame:
 
 def _enhanced_frames(header: Header) -> list[Frame]:
     """Frames of an Enhanced CT object; each macro stands per frame or is shared (PS3.3 C.7.6.16.1.1)."""
-    dataset = header.dataset
+    dataset, name = header.dataset, header.name
     if (header.integer("InConcatenationTotalNumber") or 1) > 1:
-        raise _several_stacks(f"{header.name} is one part of a concatenation, expected the whole object")
-    per_frame = list(dataset.get("PerFrameFunctionalGroupsSequence") or [])
-    shared = list(dataset.get("SharedFunctionalGroupsSequence") or [])
+        raise _several_stacks(f"{name} is one part of a concatenation, expected the whole object")
+    per_frame = items_of(dataset, "PerFrameFunctionalGroupsSequence", name)
+    shared = items_of(dataset, "SharedFunctionalGroupsSequence", name)
     count = header.integer("NumberOfFrames")
     if not per_frame or count != len(per_frame):
         raise _missing(header, "PerFrameFunctionalGroupsSequence with one item per frame")
 
     def macro(group: Dataset, keyword: str) -> list[Dataset]:
-        return [item for scope in [group, *shared] for item in (scope.get(keyword) or [])][:1]
+        return [item for scope in [group, *shared] for item in items_of(scope, keyword, name)][:1]
 
-    stacks = {str(item.get("StackID", "")) for group in per_frame for item in macro(group, "FrameContentSequence")}
+    stacks = {text_of(item, "StackID", name) for group in per_frame for item in macro(group, "FrameContentSequence")}
     if len(stacks) > 1:
-        raise _several_stacks(f"{header.name} holds {len(stacks)} stacks, expected 1")
+        raise _several_stacks(f"{name} holds {len(stacks)} stacks, expected 1")
     return [
         _frame(
             header,
@@ -133,7 +133,7 @@ def _rescale(header: Header, transformation: list[Dataset]) -> tuple[float, floa
     where = transformation[0] if transformation else header.dataset
     slope = numbers(where, "RescaleSlope", 1, header.name)
     intercept = numbers(where, "RescaleIntercept", 1, header.name)
-    if header.dataset.get("ModalityLUTSequence"):
+    if items_of(header.dataset, "ModalityLUTSequence", header.name):
         raise InputError("AE-DICOM-008", f"{header.name} has a Modality LUT, expected a linear rescale to HU.", remedy=_RE_EXPORT)
     if slope is None or intercept is None:
         raise InputError(
@@ -144,7 +144,7 @@ def _rescale(header: Header, transformation: list[Dataset]) -> tuple[float, floa
     if slope[0] == 0:
         raise InputError("AE-DICOM-006", f"RescaleSlope of {header.name} is 0, expected another number.", remedy=_RE_EXPORT)
     # For CT an absent type means HU (PS3.3 C.11.1.1.2).
-    if str(where.get("RescaleType") or "HU").strip().upper() != "HU":
+    if (text_of(where, "RescaleType", header.name) or "HU").upper() != "HU":
         raise InputError(
             "AE-DICOM-008",
             f"RescaleType of {header.name} is not HU: it may be a density, Z-effective or other spectral map.",

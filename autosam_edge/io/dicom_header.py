@@ -11,9 +11,11 @@ import warnings
 import zlib
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import pydicom
+from pydicom.multival import MultiValue
+from pydicom.sequence import Sequence
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from autosam_edge.errors import InputError
@@ -65,12 +67,11 @@ class Header:
     mtime_ns: int
 
     def text(self, keyword: str) -> str:
-        """An attribute as text, empty when absent."""
-        value = self.dataset.get(keyword)
-        return "" if value is None else str(value).strip()
+        """An attribute as text, empty when absent; see :func:`text_of`."""
+        return text_of(self.dataset, keyword, self.name)
 
     def integer(self, keyword: str) -> int | None:
-        """An attribute as an integer, None when absent or empty."""
+        """An attribute as an integer, None when absent or empty; see :func:`numbers`."""
         values = numbers(self.dataset, keyword, 1, self.name)
         return None if values is None else int(values[0])
 
@@ -95,29 +96,83 @@ def silenced() -> Iterator[None]:
             log.removeFilter(drop)
 
 
+def value_of(dataset: Dataset, keyword: str, name: str, *, expected: str) -> Any:  # noqa: ANN401  the type is the element's VR
+    """The value of an attribute, None when it is absent; the only way to an element, as pydicom decodes each when it is first used.
+
+    Args:
+        dataset: The file's data set, or an item of a sequence in it.
+        keyword: The attribute.
+        name: The file, for the message.
+        expected: What the value should be, for the message.
+
+    Raises:
+        InputError: It cannot be decoded, as when its VR or its length is damaged (AE-DICOM-006).
+    """
+    try:
+        return dataset[keyword].value if keyword in dataset else None
+    except Exception:  # NotImplementedError, BytesLengthException, struct.error, RecursionError and more; all mean "damaged"
+        raise malformed(keyword, name, expected) from None  # the cause quotes bytes, which may be a patient's
+
+
+def texts_of(dataset: Dataset, keyword: str, name: str) -> list[str]:
+    """The values of an attribute as text, none when it is absent or empty.
+
+    Raises:
+        InputError: It is there but holds bytes or a sequence, or cannot be decoded (AE-DICOM-006).
+    """
+    value = value_of(dataset, keyword, name, expected="text")
+    if isinstance(value, (bytes, Sequence)):
+        raise malformed(keyword, name, "text")
+    values = value if isinstance(value, MultiValue) else [] if value is None else [value]
+    return [str(item).strip() for item in values]
+
+
+def text_of(dataset: Dataset, keyword: str, name: str) -> str:
+    """An attribute as text, several values joined by a backslash as in the file, empty when absent; see :func:`texts_of`."""
+    return "\\".join(texts_of(dataset, keyword, name))
+
+
+def items_of(dataset: Dataset, keyword: str, name: str) -> list[Dataset]:
+    """The items of a sequence, none when it is absent or empty.
+
+    Raises:
+        InputError: It is there but is no sequence, or cannot be decoded (AE-DICOM-006).
+    """
+    value = value_of(dataset, keyword, name, expected="a sequence")
+    if value is not None and not isinstance(value, Sequence):
+        raise malformed(keyword, name, "a sequence")
+    return list(value or ())
+
+
 def numbers(dataset: Dataset, keyword: str, count: int, name: str) -> tuple[float, ...] | None:
     """An attribute as ``count`` finite numbers, or None when it is absent or empty.
 
     Raises:
         InputError: It is there but does not hold that many finite numbers (AE-DICOM-006).
     """
+    expected = f"{count} finite number{'s' if count > 1 else ''}"
+    value = value_of(dataset, keyword, name, expected=expected)
     try:
-        value = dataset.get(keyword)
         if value is None or value == "":
             return None
-        values = (value,) if isinstance(value, (int, float, str)) else tuple(value)
+        values = (value,) if isinstance(value, (int, float, str, bytes)) else tuple(value)
         if not values:
             return None
         parsed = tuple(float(item) for item in values)
     except (TypeError, ValueError, OverflowError):
         parsed = ()
     if len(parsed) != count or not all(math.isfinite(item) for item in parsed):
-        raise InputError(
-            "AE-DICOM-006",
-            f"{keyword} of {name} is malformed, expected {count} finite number{'s' if count > 1 else ''}.",
-            remedy="Export the series again from the scanner or archive; the header is damaged.",
-        )
+        raise malformed(keyword, name, expected)
     return parsed
+
+
+def malformed(keyword: str, name: str, expected: str) -> InputError:
+    """The error for an attribute that is there, but not as the standard wants it."""
+    return InputError(
+        "AE-DICOM-006",
+        f"{keyword} of {name} is malformed, expected {expected}.",
+        remedy="Export the series again from the scanner or archive; the header is damaged.",
+    )
 
 
 def damaged(name: str, what: str) -> InputError:
@@ -129,7 +184,7 @@ def read_header(path: Path, name: str) -> Header | None:
     """Header of one file, or None when its content is not DICOM.
 
     Raises:
-        InputError: It is damaged (AE-DICOM-005), inflates beyond reason (AE-DICOM-021) or cannot be read (AE-INPUT-003).
+        InputError: It is damaged (AE-DICOM-005, -006), inflates beyond reason (AE-DICOM-021) or cannot be read (AE-INPUT-003).
     """
     name = "".join(letter if letter.isprintable() else "?" for letter in name)
     try:
@@ -177,14 +232,14 @@ def _parse(file: BinaryIO, head: bytes, name: str) -> tuple[Dataset, int]:
                 raise
             except Exception as error:  # pydicom raises many kinds, RecursionError among them; all mean "not a sound header"
                 if source is file:
-                    raise damaged(name, f"its header cannot be parsed ({type(error).__name__})") from error
+                    raise damaged(name, f"its header cannot be parsed ({type(error).__name__})") from None  # the cause may quote bytes
                 continue
             offset = source.tell()
             if offset < len(head) - 12:  # otherwise the header goes on beyond what was read ahead
                 break
     if dataset.file_meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
         offset = -1
-    sop_class = str(dataset.get("SOPClassUID") or "")
+    sop_class = text_of(dataset, "SOPClassUID", name)
     if not sop_class:
         raise damaged(name, "its header has no SOPClassUID")
     if offset >= 0 and (sop_class == CT_IMAGE or sop_class in ENHANCED_CT_IMAGES):

@@ -11,27 +11,35 @@ from __future__ import annotations
 
 import hashlib
 import json
-import warnings
+import logging
+from contextlib import contextmanager
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import highdicom as hd
 import numpy as np
 import pydicom
-from pydicom.dataelem import DataElement
+from pydicom.datadict import dictionary_has_tag, dictionary_VR
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.valuerep import CUSTOMIZABLE_CHARSET_VR
 
 from autosam_edge.errors import OutputError
+from autosam_edge.io.dicom_header import silenced
 from autosam_edge.io.seg_frames import organ_slices, save_with_frames, sketch
+from autosam_edge.io.write import WITHOUT_SEG
 from autosam_edge.volume import RESEARCH_USE
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
+    from pydicom.dataelem import DataElement
+    from pydicom.tag import BaseTag
 
     from autosam_edge.geometry import FloatMatrix
     from autosam_edge.volume import Label, Segmentation
@@ -41,6 +49,10 @@ _CATEGORY = Code("123037004", "SCT", "Anatomical Structure")
 _SIDES = {"left": Code("7771000", "SCT", "Left"), "right": Code("24028007", "SCT", "Right")}
 _SERIES_NUMBER = 9001  # far from what a scanner counts up to, and equal in every run
 _TYPE_2 = ("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID", "StudyDate", "StudyTime")
+_TEXT = CUSTOMIZABLE_CHARSET_VR | {"AS", "CS", "DA", "TM"}
+# highdicom refuses a sex of X, a time with colons and a name of one part.
+_JUDGED = ("PatientName", "PatientSex", "PatientBirthDate", "StudyDate", "StudyTime")
+_TYPE_1 = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
 _NEVER_CREATED = ("19700101", "000000")  # Content Date is type 1, yet a de-identified source may hold no date at all
 
 
@@ -59,8 +71,7 @@ def write_dicom_seg(segmentation: Segmentation, source_files: Sequence[Path], pa
     Source:
         DICOM PS3.3 C.8.20 (Segmentation), C.10.10.1 (CIELab values), PS3.16 CID 7150, 7151, 7162, 244.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # pydicom and highdicom quote the odd value in their warnings, and it may be the patient's name
+    with silenced(), _highdicom_silenced():
         sources = _read_headers(source_files)
         order = _frame_order(segmentation, sources)
         present = organ_slices(segmentation.labels, order, [label.value for label in segmentation.table])
@@ -70,7 +81,7 @@ def write_dicom_seg(segmentation: Segmentation, source_files: Sequence[Path], pa
             raise OutputError(
                 "AE-OUTPUT-005",
                 "no organ was found, and a DICOM SEG needs at least one segment.",
-                remedy="Look at preview.png and at the warnings; ask for the other formats only.",
+                remedy=f"Look at preview.png and at the warnings; {WITHOUT_SEG}.",
             )
         identity = _identity(segmentation, sources)
         try:
@@ -84,7 +95,19 @@ def write_dicom_seg(segmentation: Segmentation, source_files: Sequence[Path], pa
                 save_with_frames(dataset, sources, segmentation.labels, order, values, present[found], stream=stream)
         except (AttributeError, LookupError, NotImplementedError, TypeError, ValueError) as error:
             # The reason may quote a tag of the patient, so neither its text nor its chain is passed on.
-            raise _changed(f"the source headers do not allow a DICOM SEG ({type(error).__name__})") from None
+            raise _not_allowed(sources, error) from None
+
+
+@contextmanager
+def _highdicom_silenced() -> Iterator[None]:
+    """Keep highdicom's log records in: they name the instances of the source. Its modules have loggers of their own below this one."""
+    log = logging.getLogger("highdicom")
+    before = log.level
+    log.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
 
 
 def _read_headers(files: Sequence[Path]) -> list[Dataset]:
@@ -94,7 +117,7 @@ def _read_headers(files: Sequence[Path]) -> list[Dataset]:
         try:
             header = pydicom.dcmread(file, stop_before_pixels=True)
         except Exception as error:  # pydicom raises many types on a damaged file; all mean that it is not what was segmented
-            raise _changed(f"a source DICOM file can no longer be read ({type(error).__name__})") from error
+            raise _changed(f"a source DICOM file can no longer be read ({type(error).__name__})") from None
         for keyword in _TYPE_2:
             if keyword not in header:
                 setattr(header, keyword, "")
@@ -109,7 +132,16 @@ def _changed(what: str) -> OutputError:
     return OutputError(
         "AE-OUTPUT-006",
         f"{what}, so the segments cannot be placed.",
-        remedy="Keep the series unchanged until the run ends, and start again; or leave the DICOM SEG out.",
+        remedy=f"Keep the series unchanged until the run ends, and start again; or {WITHOUT_SEG}.",
+    )
+
+
+def _not_allowed(sources: Sequence[Dataset], error: Exception) -> OutputError:
+    """The error for headers from which highdicom builds no object; what can be seen to be missing is named."""
+    missing = [keyword for keyword in _TYPE_1 if any(keyword not in source for source in sources)]
+    what = f"lack {', '.join(missing)}, which a DICOM SEG needs" if missing else f"do not allow a DICOM SEG ({type(error).__name__})"
+    return OutputError(
+        "AE-OUTPUT-006", f"the source headers {what}.", remedy=f"Export the series again with sound headers, or {WITHOUT_SEG}."
     )
 
 
@@ -126,7 +158,7 @@ def _frame_order(segmentation: Segmentation, sources: Sequence[Dataset]) -> npt.
     try:
         positions = _multi_frame_positions(sources[0]) if "PerFrameFunctionalGroupsSequence" in sources[0] else _positions(sources)
     except (AttributeError, IndexError, TypeError, ValueError) as error:
-        raise _changed(f"a source file has no usable position ({type(error).__name__})") from error
+        raise _changed(f"a source file has no usable position ({type(error).__name__})") from None
     if len(positions) != depth:
         raise _changed(f"the source has {len(positions)} frames and the labels have {depth} slices")
     voxel = np.linalg.solve(grid.affine, np.column_stack([positions, np.ones(depth)]).T)[:3]  # (3, frames): d, h, w of each frame's corner
@@ -168,12 +200,22 @@ def _uid(*parts: str) -> hd.UID:
     return hd.UID(f"2.25.{value}")
 
 
-def _set_aside_identity(source: Dataset) -> list[DataElement]:
-    """Blank what highdicom would judge (a sex of X, a name of one part) and return it, because the copy has to be literal."""
-    kept = [source[keyword] for keyword in ("PatientName", "PatientSex", "PatientBirthDate")]
-    for element in kept:
-        source[element.tag] = DataElement(element.tag, element.VR, "")
-    return kept
+def _texts_as_stored(source: Dataset) -> dict[BaseTag, DataElement | RawDataElement]:
+    """The texts of a source in the bytes of its file.
+
+    The copy has to be literal, and a text that is decoded and encoded again is that only where pydicom knows the character set and the
+    text keeps to it.
+    """
+    texts: dict[BaseTag, DataElement | RawDataElement] = {}
+    for tag in source.keys():  # noqa: SIM118 - a data set yields its elements, decoded
+        element = source.get_item(tag)
+        vr = element.VR or (dictionary_VR(tag) if dictionary_has_tag(tag) else "UN")  # Implicit VR has none in the file
+        if vr in _TEXT:
+            if isinstance(element, RawDataElement):
+                value = element.value or b""
+                element = element._replace(VR=vr, value=value + b" " * (len(value) % 2))
+            texts[tag] = element
+    return texts
 
 
 def _describe(label: Label, number: int, algorithm: hd.AlgorithmIdentificationSequence) -> hd.seg.SegmentDescription:
@@ -212,8 +254,10 @@ def _build(
         },
     )
     first = sources[0]
+    texts = _texts_as_stored(first)
     date, time = _content_date(first)
-    patient = _set_aside_identity(first)
+    for keyword in _JUDGED:
+        first.add_new(keyword, dictionary_VR(keyword), "")
     dataset = hd.seg.Segmentation(
         source_images=sources,
         pixel_array=frames,
@@ -235,9 +279,13 @@ def _build(
         omit_empty_frames=True,
         content_date=date,
         content_time=time,
+        specific_character_set=None,  # highdicom refuses names that it does not know, and the empty first one of Japanese and Korean scans
     )
-    for element in patient:
-        dataset[element.tag] = element
+    for tag, text in texts.items():
+        if tag in dataset and dataset.get_item(tag) is first.get_item(tag):  # highdicom copies elements of the patient and study as objects
+            dataset[tag] = text
+    if "SpecificCharacterSet" in first:  # however odd: it names the letters of the texts
+        dataset["SpecificCharacterSet"] = first["SpecificCharacterSet"]
     return dataset
 
 
@@ -245,9 +293,20 @@ def _content_date(source: Dataset) -> tuple[str, str]:
     """Content Date and Time of the source, or the next best that it holds; see the module's text for why not today."""
     for prefix in ("Content", "Acquisition", "Series", "Study"):
         date, time = str(source.get(f"{prefix}Date") or ""), str(source.get(f"{prefix}Time") or "")
-        if len(date) == 8 and date.isdigit():
-            return date, time if time[:6].isdigit() and len(time) >= 6 else "000000"
+        if len(date) == 8 and _follows(date, "%Y%m%d"):
+            whole, _, fraction = time.partition(".")
+            sound = len(whole) == 6 and _follows(whole, "%H%M%S") and len(fraction) <= 6 and (fraction.isdecimal() or whole == time)
+            return date, time if sound else "000000"
     return _NEVER_CREATED
+
+
+def _follows(text: str, form: str) -> bool:
+    """Whether a text is digits that name a date or time there is."""
+    try:
+        datetime.strptime(text, form)
+    except ValueError:
+        return False
+    return text.isascii() and text.isdecimal()
 
 
 def _fix_what_varies(dataset: Dataset, identity: str) -> None:

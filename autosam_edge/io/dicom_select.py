@@ -11,14 +11,14 @@ import numpy as np
 from pydicom.uid import UID
 
 from autosam_edge.errors import InputError
-from autosam_edge.io.dicom_header import CT_IMAGE, ENHANCED_CT_IMAGES, Header, numbers
+from autosam_edge.io.ct_grid import MIN_SLICES
+from autosam_edge.io.dicom_header import CT_IMAGE, ENHANCED_CT_IMAGES, Header, items_of, numbers, texts_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from autosam_edge.io.dicom_scan import Scan
 
-MIN_SLICES = 3  # two gaps are the fewest whose evenness can be checked rather than assumed
 _HASH_LETTERS = 8
 _PROJECTIONS = frozenset({"MIP", "MINIP", "MAX_IP", "MIN_IP", "MAXIP", "PROJECTION IMAGE", "VRT", "VOLREN"})
 _MAX_LISTED = 12
@@ -114,8 +114,7 @@ def _ct_images(headers: list[Header]) -> tuple[list[Header], Counter[str]]:
 
 
 def _image_type(header: Header) -> set[str]:
-    value = header.dataset.get("ImageType") or ()
-    return {str(item).strip().upper() for item in ([value] if isinstance(value, str) else value)}
+    return {item.upper() for item in texts_of(header.dataset, "ImageType", header.name)}
 
 
 def _grouped(images: list[Header]) -> list[Series]:
@@ -143,9 +142,9 @@ def _described(uid: str, headers: list[Header]) -> Series:
 
 def _extent(headers: list[Header]) -> tuple[int, float]:
     """How many positions a series has and their median distance in mm: a preview that raises nothing."""
-    if any(header.text("SOPClassUID") in ENHANCED_CT_IMAGES for header in headers):
-        return sum(len(header.dataset.get("PerFrameFunctionalGroupsSequence") or ()) for header in headers), 0.0
     try:
+        if any(header.text("SOPClassUID") in ENHANCED_CT_IMAGES for header in headers):
+            return sum(len(items_of(header.dataset, "PerFrameFunctionalGroupsSequence", header.name)) for header in headers), 0.0
         orientation = numbers(headers[0].dataset, "ImageOrientationPatient", 6, headers[0].name)
         positions = [numbers(header.dataset, "ImagePositionPatient", 3, header.name) for header in headers]
     except InputError:  # the series is still a candidate, and choosing it tells what is malformed

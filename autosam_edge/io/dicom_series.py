@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from autosam_edge.errors import InputError
 from autosam_edge.io.dicom_frames import frames_of
-from autosam_edge.io.dicom_header import silenced
+from autosam_edge.io.dicom_header import silenced, texts_of
 from autosam_edge.io.dicom_hu import read_hu, same_pixels
 from autosam_edge.io.dicom_pixels import check_decodable
 from autosam_edge.io.dicom_scan import scan, walk
@@ -50,7 +50,7 @@ def read_dicom(root: Path, *, series: str | None = None, keepalive: object = Non
         hu, pixel_notes = read_hu(ordered)
         _check_unchanged(root, found, chosen.headers)
         notes += stack_notes + _encoding_notes(chosen.headers) + pixel_notes
-    return Volume(hu, grid, Source("dicom", chosen.hash, _files(ordered), keepalive), tuple(notes))
+    return Volume(hu, grid, Source("dicom", chosen.hash, _files(ordered), keepalive, folder=root if root.is_dir() else None), tuple(notes))
 
 
 def _files(ordered: list[Frame]) -> tuple[Path, ...]:
@@ -65,8 +65,8 @@ def _encoding_notes(headers: list[Header]) -> list[str]:
         notes.append("PhotometricInterpretation is MONOCHROME1, unusual for CT; HU were not inverted.")
     lossy = [header for header in headers if header.text("LossyImageCompression") == "01"]
     if lossy:
-        ratios = [part for header in lossy for part in header.text("LossyImageCompressionRatio").strip("[]").split(",") if part]
-        ratio = f", ratio {ratios[0].strip()}" if ratios else ""
+        ratios = [ratio for header in lossy for ratio in texts_of(header.dataset, "LossyImageCompressionRatio", header.name) if ratio]
+        ratio = f", ratio {ratios[0]}" if ratios else ""
         notes.append(f"{len(lossy)} images were compressed with loss{ratio}; labels may differ from those on the original.")
     if not all(header.text("FrameOfReferenceUID") for header in headers):
         notes.append("FrameOfReferenceUID is missing, so results cannot be related to other series.")

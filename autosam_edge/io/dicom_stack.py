@@ -8,25 +8,21 @@ import numpy as np
 
 from autosam_edge.errors import InputError
 from autosam_edge.geometry import FloatMatrix, Grid
-from autosam_edge.io.dicom_select import MIN_SLICES
+from autosam_edge.io.ct_grid import MAX_SPACING_MM, MAX_TILT_DEG, MIN_PIXEL_MM, MIN_SLICES, thick_warnings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from autosam_edge.io.dicom_frames import Frame
 
-MAX_SPACING_MM = 10.0
-THICK_MM = 5.0
-_MIN_PIXEL_MM = 0.01
 _RELATIVE_TOLERANCE = 0.01  # highdicom's tolerance for regular spacing
 _ABSOLUTE_TOLERANCE_MM = 0.02  # twice the rounding of positions written with two decimals
 _SAME_POSITION_MM = 0.01
 # Cosines written with three decimals are off by up to 5e-4, and 1e-3 turns the far corner of a 512-pixel row by half a pixel at most.
 _COSINE_TOLERANCE = 1e-3
-# 0.1 degree moves the last slice of a 300 mm stack by 0.5 mm, less than a pixel; the smallest gantry tilt a scanner sets is 0.5 degree.
-_MAX_TILT_DEG = 0.1
 # Each plane must lie this near to its place in the grid (in voxel edges), so that a label never moves to a neighboring voxel.
 _MAX_OFFSET = 0.25
+_MAX_MISSING = 20_000  # slices; a wider gap comes from a damaged position, not from a slice that was lost
 _RESCAN = "Reconstruct the series anew on the scanner as one regular stack."
 
 
@@ -49,7 +45,7 @@ def stack(frames: list[Frame], same_pixels: Callable[[Frame, Frame], bool]) -> t
     _check_alike(frames)
     row, column = _axes(frames[0])
     normal = np.cross(row, column)
-    _check_spacing(*frames[0].spacing_mm, smallest=_MIN_PIXEL_MM, what="PixelSpacing")
+    _check_spacing(*frames[0].spacing_mm, smallest=MIN_PIXEL_MM, what="PixelSpacing")
     # The UID and the frame number make the order, and so which copy is kept, independent of the order of the files.
     ordered = sorted(frames, key=lambda f: (float(np.dot(f.position, normal)), f.header.text("SOPInstanceUID"), f.index, f.header.name))
     ordered, warnings = _without_copies(ordered, normal, same_pixels)
@@ -69,9 +65,7 @@ def stack(frames: list[Frame], same_pixels: Callable[[Frame, Frame], bool]) -> t
     affine[:3, 2] = row * ordered[0].spacing_mm[1]
     affine[:3, 3] = positions[0]
     _check_straight(positions, normal, affine)
-    if step_mm >= THICK_MM:
-        warnings.append(f"Slices are {step_mm:.3g} mm apart; small organs are uncertain at {THICK_MM:g} mm or more.")
-    return ordered, Grid((len(ordered), *ordered[0].shape), affine), warnings
+    return ordered, Grid((len(ordered), *ordered[0].shape), affine), warnings + thick_warnings(step_mm)
 
 
 def _check_alike(frames: list[Frame]) -> None:
@@ -149,9 +143,10 @@ def _check_gaps(ordered: list[Frame], positions: FloatMatrix, normal: FloatMatri
     if not len(uneven):
         return
     first = ordered[int(uneven[0])].header.name
-    also = " The slices are also sheared, as by a tilted gantry (AE-DICOM-018)." if _tilt_deg(positions, normal) > _MAX_TILT_DEG else ""
+    also = " The slices are also sheared, as by a tilted gantry (AE-DICOM-018)." if _tilt_deg(positions, normal) > MAX_TILT_DEG else ""
     multiples = np.round(gaps[uneven] / median)
-    if (multiples >= 2).all() and (np.abs(gaps[uneven] - multiples * median) <= multiples * tolerance).all():
+    lost = (multiples >= 2) & (multiples <= _MAX_MISSING) & (np.abs(gaps[uneven] - multiples * median) <= multiples * tolerance)
+    if lost.all():
         missing = int((multiples - 1).sum())
         raise InputError(
             "AE-DICOM-016",
@@ -177,10 +172,10 @@ def _tilt_deg(positions: FloatMatrix, normal: FloatMatrix) -> float:
 def _check_straight(positions: FloatMatrix, normal: FloatMatrix, affine: FloatMatrix) -> None:
     """Refuse a sheared stack (measured, as tags such as GantryDetectorTilt are unreliable), and slices that are out of line."""
     tilt_deg = _tilt_deg(positions, normal)
-    if tilt_deg > _MAX_TILT_DEG:
+    if tilt_deg > MAX_TILT_DEG:
         raise InputError(
             "AE-DICOM-018",
-            f"the slices are sheared by {tilt_deg:.2f} degrees, as by a tilted gantry, expected at most {_MAX_TILT_DEG:g}.",
+            f"the slices are sheared by {tilt_deg:.2f} degrees, as by a tilted gantry, expected at most {MAX_TILT_DEG:g}.",
             remedy="Reconstruct the series without tilt, or correct the tilt before (for example with dcm2niix or dicom2nifti).",
         )
     ideal = positions[0] + np.arange(len(positions))[:, None] * affine[:3, 0]

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from autosam_edge.errors import InputError
 from autosam_edge.geometry import FloatMatrix, Grid
+from autosam_edge.io.ct_grid import check_ct_grid
 from autosam_edge.io.hounsfield import as_hu
 from autosam_edge.volume import RESEARCH_USE, Source, Volume
 
@@ -86,12 +87,13 @@ def read_nifti(path: Path) -> Volume:
     """Read a CT volume whose values are HU.
 
     Raises:
-        InputError: See :func:`read_array`; AE-NIFTI-004 when the values cannot be HU.
+        InputError: See :func:`read_array`; AE-NIFTI-004 when the values cannot be HU, AE-NIFTI-006 when the grid cannot be a CT's.
     """
     values, grid = read_array(path)
-    hu, warnings = as_hu(values, "AE-NIFTI-004")
+    warnings = check_ct_grid(grid, "AE-NIFTI-006")
+    hu, notes = as_hu(values, "AE-NIFTI-004")
     digest = hashlib.sha256(hu.data).hexdigest()
-    return Volume(hu, grid, Source("nifti", digest, (path,)), tuple(warnings))
+    return Volume(hu, grid, Source("nifti", digest, (path,)), (*warnings, *notes))
 
 
 def _scaled(values: npt.NDArray[Any], slope: float, inter: float) -> npt.NDArray[Any]:

@@ -11,6 +11,7 @@ import numpy as np
 
 from autosam_edge.errors import InputError
 from autosam_edge.geometry import FloatMatrix, Grid
+from autosam_edge.io.ct_grid import check_ct_grid
 from autosam_edge.io.hounsfield import as_hu
 from autosam_edge.volume import Source, Volume
 
@@ -40,7 +41,7 @@ def read_nrrd(path: Path) -> Volume:
 
     Raises:
         InputError: The file is damaged, detached or too large (AE-NRRD-001), not 3D (AE-NRRD-002), has no usable place in the patient
-            (AE-NRRD-003), or its values cannot be HU (AE-NRRD-004).
+            (AE-NRRD-003), its values cannot be HU (AE-NRRD-004), or its grid cannot be a CT's (AE-NRRD-005).
     """
     try:
         with path.open("rb") as file:
@@ -59,8 +60,9 @@ def read_nrrd(path: Path) -> Volume:
         grid = Grid((values.shape[0], values.shape[1], values.shape[2]), _affine(header))
     except ValueError as error:
         raise InputError("AE-NRRD-003", f"the space of the image is not usable: {error}.", remedy=_RECONVERT) from error
-    hu, warnings = as_hu(values, "AE-NRRD-004")
-    return Volume(hu, grid, Source("nrrd", hashlib.sha256(hu.data).hexdigest(), (path,)), tuple(warnings))
+    warnings = check_ct_grid(grid, "AE-NRRD-005")
+    hu, notes = as_hu(values, "AE-NRRD-004")
+    return Volume(hu, grid, Source("nrrd", hashlib.sha256(hu.data).hexdigest(), (path,)), (*warnings, *notes))
 
 
 def _check_header(header: dict[str, Any]) -> None:

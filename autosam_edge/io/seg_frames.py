@@ -13,6 +13,7 @@ import struct
 from typing import IO, TYPE_CHECKING
 
 import numpy as np
+from pydicom.charset import convert_encodings
 from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
@@ -93,6 +94,8 @@ def save_with_frames(
     del dataset.PerFrameFunctionalGroupsSequence
     del dataset.PixelData
     dataset.NumberOfFrames = len(frames)
+    # Texts that stand there as the bytes of the source stay so: otherwise pydicom decodes them, to encode them for another file.
+    dataset.set_original_encoding(False, True, convert_encodings(dataset.get("SpecificCharacterSet")))
     dataset.save_as(stream, enforce_file_format=True)
 
     # Both elements come after all others in tag order, so they are appended.
@@ -131,10 +134,11 @@ class _Parts:
             shown = reference.get("ReferencedFrameNumber")
             frame = numbers[str(reference.ReferencedSOPInstanceUID)] if shown is None else int(shown) - 1
             segment, position = (int(value) for value in item.FrameContentSequence[0].DimensionIndexValues)
-            before, content, between, last = (_encoded(item[keyword]) for keyword in _GROUPS)
+            before, content, between = (_encoded(item[keyword]) for keyword in _GROUPS)
+            own = item.get("SegmentIdentificationSequence")  # of an only segment highdicom writes it once, into the shared groups
             # Dimension Index Values (two UL) is the only thing in its group, and the last 8 bytes of it.
             self._of_slice[frame] = (before + content[:-8], between, position)
-            self._of_segment[segment] = last
+            self._of_segment[segment] = _encoded(item["SegmentIdentificationSequence"]) if own is not None else b""
         self.by_position = sorted(self._of_slice, key=lambda frame: self._of_slice[frame][2])
 
     def item(self, segment: int, frame: int) -> bytes:
@@ -143,7 +147,7 @@ class _Parts:
         return before + struct.pack("<II", segment, position) + between + self._of_segment[segment]
 
 
-_GROUPS = ("DerivationImageSequence", "FrameContentSequence", "PlanePositionSequence", "SegmentIdentificationSequence")
+_GROUPS = ("DerivationImageSequence", "FrameContentSequence", "PlanePositionSequence")
 
 
 def _encoded(element: DataElement) -> bytes:

@@ -34,6 +34,7 @@ FILE_NAMES: dict[Format, str] = {
     "csv": "statistics.csv",
     "preview": "preview.png",
 }
+WITHOUT_SEG = f"leave the DICOM SEG out: --format {','.join(name for name in FORMATS if name != 'dicom-seg')}"
 _NEEDED_BYTES = 64 * 2**20  # results of a 512 x 512 x 160 scan take about 16 MiB; room for scans four times as long
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -57,7 +58,6 @@ def write(
         segmentation: Labels on the scan's grid.
         folder: Where the files go; made when absent, with its parents.
         formats: What to write; by default all that fit, which is without DICOM SEG for input that is not DICOM.
-        statistics: What :func:`organ_statistics` gave for the two, if the caller has it already.
         statistics: What :func:`autosam_edge.metrics.organ_statistics` found, when the caller has it already.
         timings_s: Filled with the seconds that the statistics and each format took.
 
@@ -65,7 +65,8 @@ def write(
         Path of each file written.
 
     Raises:
-        OutputError: See :func:`check_writable`; also when the DICOM SEG cannot be made (AE-OUTPUT-005, -006). Nothing is left behind.
+        OutputError: See :func:`check_writable`; also when the DICOM SEG cannot be made (AE-OUTPUT-005, -006), or is all that is asked for
+            and no organ was found (AE-OUTPUT-005). Nothing is left behind.
         ValueError: Volume and segmentation do not share a shape, or a format is unknown.
 
     Example:
@@ -134,8 +135,8 @@ def check_writable(
         The formats that will be written.
 
     Raises:
-        OutputError: The folder cannot be written (AE-OUTPUT-001), is a file or holds a folder under one of our names (-002), the disk is
-            full (-003), lies inside the input folder (-004), or DICOM SEG is asked of input that is not DICOM (-005).
+        OutputError: The folder cannot be written (AE-OUTPUT-001), is a file or holds a folder or the input under one of our names (-002),
+            the disk is full (-003), lies inside the input folder (-004), or DICOM SEG is asked of input that is not DICOM (-005).
         ValueError: A format is unknown.
     """
     target = Path(folder)
@@ -150,6 +151,7 @@ def check_writable(
             f"the output folder holds a folder named {taken[0]}, which is the name of a result.",
             remedy="Give another output folder.",
         )
+    _check_input_stays(target, source, input_path, chosen)
     existing = next(parent for parent in (target, *target.absolute().parents) if parent.exists())
     if not existing.is_dir():
         raise OutputError("AE-OUTPUT-002", "a parent of the output folder is a file.", remedy="Give a path whose parents are folders.")
@@ -178,21 +180,34 @@ def _choose(source: Source | None, formats: Sequence[Format] | None) -> tuple[Fo
         raise OutputError(
             "AE-OUTPUT-005",
             "a DICOM SEG refers to the DICOM series that was segmented, and the input is not DICOM.",
-            remedy="Give the DICOM series as input, or leave the format dicom-seg out.",
+            remedy=f"Give the DICOM series as input, or {WITHOUT_SEG}.",
         )
     return tuple(name for name in FORMATS if name in formats)
 
 
 def _check_outside(target: Path, source: Source | None, input_path: Path | None) -> None:
-    """Refuse an output folder inside the folder of the series: the next run would read its own results."""
-    inputs = {file.parent for file in source.files} if source is not None and source.kind == "dicom" else set()
-    if input_path is not None and input_path.is_dir():
-        inputs.add(input_path)
+    """Refuse an output folder inside the folder that was given as input: the next run would read its own results."""
+    read = source.folder if source is not None else None
+    given = input_path if input_path is not None and input_path.is_dir() else None
     resolved = target.resolve()
-    for folder in inputs:
-        if resolved == folder.resolve() or folder.resolve() in resolved.parents:
+    for folder in (read, given):
+        if folder is not None and folder.resolve() in (resolved, *resolved.parents):
             raise OutputError(
                 "AE-OUTPUT-004", "the output folder lies inside the input folder.", remedy="Give an output folder outside of the input."
+            )
+
+
+def _check_input_stays(target: Path, source: Source | None, input_path: Path | None, chosen: Sequence[Format]) -> None:
+    """Refuse to replace a file of the input by a result: a file that was given as input may lie in the output folder."""
+    files = (*(source.files if source is not None else ()), *([input_path] if input_path is not None else []))
+    results = [target / FILE_NAMES[name] for name in chosen]
+    for result in (path for path in results if path.exists()):
+        # By name first: a series has thousands of files, and each look at the disk takes time on a network share.
+        if any(file.name.casefold() == result.name and file.exists() and file.samefile(result) for file in files):
+            raise OutputError(
+                "AE-OUTPUT-002",
+                f"{result.name} of the output folder is the input, and the result of that name would replace it.",
+                remedy="Give another output folder.",
             )
 
 
@@ -224,6 +239,12 @@ def _write_all(
     tasks = _writers(volume, segmentation, statistics)
     nothing_found = not any(organ.voxels for organ in statistics)
     todo = [name for name in chosen if not (name == "dicom-seg" and nothing_found)]
+    if not todo:
+        raise OutputError(
+            "AE-OUTPUT-005",
+            "no organ was found, and a DICOM SEG, which alone was asked for, needs at least one segment.",
+            remedy=f"To see why, {WITHOUT_SEG}.",
+        )
 
     # One after the other: with two threads on two cores the same work took longer, as pydicom holds the interpreter most of the time.
     for name in todo:

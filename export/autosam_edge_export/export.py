@@ -49,17 +49,7 @@ CALIBRATION_TILES = 8
 _CALIBRATION_SEEDS = (11, 12, 13, 14)
 _STUDENT = "torch"
 # The organs for which keeping one part does not cost Dice on the validation cases: docs/adr/0009-one-part.md.
-ONE_PART = (
-    "spleen",
-    "kidney_right",
-    "kidney_left",
-    "gallbladder",
-    "liver",
-    "stomach",
-    "inferior_vena_cava",
-    "adrenal_gland_right",
-    "adrenal_gland_left",
-)
+ONE_PART = ("spleen", "kidney_right", "kidney_left", "gallbladder", "liver", "stomach", "inferior_vena_cava")
 
 
 @dataclass(frozen=True)

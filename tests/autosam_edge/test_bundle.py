@@ -38,11 +38,12 @@ def test_a_folder_and_a_zip_read_the_same(bundle_folder, tmp_path):
     assert folder.manifest_sha256 == archive.manifest_sha256
 
 
-def test_a_damaged_zip_is_no_complete_bundle(bundle_folder, tmp_path):
-    """Wherever the byte flips in a compressed member: AE-BUNDLE-002, or the hash tells; never an error of zlib's."""
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_damaged_zip_is_no_complete_bundle(bundle_folder, tmp_path, method):
+    """Wherever the byte flips in a compressed member: AE-BUNDLE-002, or the hash tells; never an error of zlib's or lzma's."""
     (bundle_folder / "onnx" / "fp32.onnx").write_bytes(b"not a model" * 100)
     archive = tmp_path / "z.edge"
-    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+    with zipfile.ZipFile(archive, "w", method) as file:
         for member in bundle_folder.rglob("*"):
             if member.is_file():
                 file.write(member, member.relative_to(bundle_folder).as_posix())
@@ -53,6 +54,17 @@ def test_a_damaged_zip_is_no_complete_bundle(bundle_folder, tmp_path):
             Bundle(archive).verify()
         except BundleError as error:
             assert error.code in ("AE-BUNDLE-002", "AE-BUNDLE-003", "AE-BUNDLE-004")  # noqa: PT017  a byte that means nothing may flip
+
+
+def test_a_zip_with_a_name_that_is_no_utf8_is_no_bundle(bundle_folder, tmp_path):
+    """AE-BUNDLE-002, even if the manifest does not list the member: the zip's directory cannot be read."""
+    (bundle_folder / "é.txt").write_text("notes")
+    archive = zipped(bundle_folder, tmp_path / "z.edge")
+    Bundle(archive).verify()
+    head, _, tail = archive.read_bytes().rpartition("é".encode())
+    archive.write_bytes(head + b"\xff\xff" + tail)
+    with pytest.raises(BundleError, match="AE-BUNDLE-002"):
+        Bundle(archive)
 
 
 def test_the_identity_is_of_the_manifest_that_was_read(bundle_folder):

@@ -8,9 +8,12 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 
+import highdicom as hd
 import nibabel as nib
 import numpy as np
+import pydicom
 import pytest
 from autosam_edge_test_support import SHARED_DATA, write_bundle
 
@@ -176,11 +179,53 @@ def test_an_output_that_cannot_be_written_is_refused_before_the_work(tmp_path, s
     error_of(run("segment", scan, "-o", scan / "out"), "AE-OUTPUT-004", 7, scan / "out")
 
 
+def test_segment_writes_the_formats_asked_for(scan, segmented, tmp_path):
+    """With commas or the option again: those files and no other, and the same bytes as among all five."""
+    out = tmp_path / "out"
+    result = run("segment", scan, "-o", out, "--format", "nifti,json", "--format", "csv", "--json")
+    assert result.returncode == 0, result.stderr
+    assert {path.name for path in out.iterdir()} == {"segmentation.nii.gz", "statistics.json", "statistics.csv"}
+    assert set(json.loads(result.stdout)["outputs"]) == {"nifti", "json", "csv"}
+    assert all(path.read_bytes() == (segmented[0] / path.name).read_bytes() for path in out.iterdir())
+
+
+def test_a_seg_of_what_is_not_dicom_is_refused_before_the_work(segmented, tmp_path):
+    """NIfTI is known as such when it was read: the refusal comes before the model is loaded, and its remedy is an option."""
+    scan = tmp_path / "scan.nii.gz"
+    image = nib.load(segmented[0] / "segmentation.nii.gz")
+    nib.save(nib.Nifti1Image(np.asanyarray(image.dataobj).astype(np.int16), image.affine), scan)
+    result = run("segment", scan, "-o", tmp_path / "out", "--format", "dicom-seg")
+    error_of(result, "AE-OUTPUT-005", 7, tmp_path / "out")
+    assert result.stderr.startswith("read ")
+    assert "load model" not in result.stderr
+    assert "--format nifti,json,csv,preview" in result.stderr
+
+
+def test_an_enhanced_file_is_segmented_in_its_own_folder(scan, tmp_path):
+    """The user gave one file, so its folder is as good as any other; what is there stays."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        sources = [pydicom.dcmread(path) for path in sorted(scan.iterdir())]
+        multi = hd.legacy.LegacyConvertedEnhancedCTImage(
+            sources, series_instance_uid="2.25.77", series_number=5, sop_instance_uid="2.25.78", instance_number=1
+        )
+    multi.save_as(tmp_path / "scan.dcm")
+    before = (tmp_path / "scan.dcm").read_bytes()
+    result = run("segment", "scan.dcm", "-o", ".", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"scan.dcm", *FILES}
+    assert (tmp_path / "scan.dcm").read_bytes() == before
+
+
 def test_wrong_usage_exits_with_2(tmp_path):
-    """No INPUT, an unknown option, threads below one."""
+    """No INPUT, an unknown option, threads below one, a format that does not exist."""
     assert run("segment").returncode == 2
     assert run("segment", tmp_path, "-o", tmp_path, "--nonsense").returncode == 2
     assert run("segment", tmp_path, "-o", tmp_path, "--threads", "0").returncode == 2
+    for names in ("png", "nifti,", ""):
+        refused = run("segment", tmp_path, "-o", tmp_path / "out", "--format", names)
+        assert refused.returncode == 2
+        assert "dicom-seg" in refused.stderr
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import subprocess
 import warnings
@@ -11,8 +12,12 @@ import highdicom as hd
 import numpy as np
 import pydicom
 import pytest
+from pydicom.charset import convert_encodings
+from pydicom.datadict import dictionary_VR
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
+from pydicom.tag import Tag
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from autosam_edge.errors import OutputError
 from autosam_edge.geometry import Grid
@@ -200,18 +205,105 @@ def test_shuffled_files_still_land_on_their_slices(series, segmentation, tmp_pat
     np.testing.assert_array_equal(read_back(tmp_path / "out.dcm", series[0]), segmentation.labels)
 
 
+def rewrite(files: list[Path], **values: bytes) -> None:
+    """Put elements into the files as these bytes, whatever they are."""
+    for file in files:
+        ds = pydicom.dcmread(file)
+        for keyword, value in values.items():
+            tag = Tag(keyword)
+            ds[tag] = RawDataElement(tag, dictionary_VR(tag), len(value), value, 0, False, True)
+        ds.set_original_encoding(False, True, convert_encodings(ds.get("SpecificCharacterSet")))  # else pydicom decodes them when it saves
+        ds.save_as(file)
+
+
+def stored(file: Path, keyword: str) -> bytes:
+    """An element in the bytes of its file; pydicom itself needs Specific Character Set, and has it as text."""
+    return pydicom.dcmread(file).get_item(keyword).value
+
+
+@pytest.mark.filterwarnings("ignore")
 def test_odd_patient_tags_are_copied_and_never_shown(series, segmentation, tmp_path: Path, recwarn, caplog) -> None:
-    """A name of one part, a sex of X and a date that is none are copied as they are; no warning and no log quotes them."""
+    """A name of one part, a sex of X and a UID that is none are copied as they are; no warning and no log quotes them, or any UID."""
+    rewrite(series[0], PatientName=b"SECRETNAME", PatientSex=b"X ", StudyInstanceUID=b"1.2.SECRETNAME")
+    recwarn.clear()
+    caplog.clear()
+    caplog.set_level(logging.DEBUG)
+    write_dicom_seg(segmentation, series[0], tmp_path / "out.dcm")
+    assert not list(recwarn)
+    assert caplog.text == ""
+    ds = pydicom.dcmread(tmp_path / "out.dcm")
+    assert (ds.PatientName, ds.PatientSex, ds.StudyInstanceUID) == ("SECRETNAME", "X", "1.2.SECRETNAME")
+
+
+KANJI = b"Yamada^Tarou=\033$B;3ED\033(B^\033$BB@O:\033(B=\033$B$d$^$@\033(B^\033$B$?$m$&\033(B"
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"StudyTime": b"12:30:00"},  # the form of ACR-NEMA
+        {"StudyTime": b"996000"},
+        {"StudyDate": b"bad Erika "},
+        {"StudyDate": b"20240102\\20240103 "},
+        {"PatientBirthDate": b"1.1.1970"},
+        {"StudyDescription": b"odd"},  # an odd number of bytes, which no element may have
+        {"SpecificCharacterSet": b"ISO_IR 999", "PatientName": b"M\xfcller^Erika"},
+        {"SpecificCharacterSet": b"Erika ", "PatientName": b"M\xfcller^Ida"},
+        {"SpecificCharacterSet": b"ISO IR 100", "StudyDescription": b"B\xe4uche"},
+        {"SpecificCharacterSet": b"ISO_IR 192", "StudyDescription": b"B\xe4uche"},  # which is not UTF-8
+        {"SpecificCharacterSet": b"\\ISO 2022 IR 87 ", "PatientName": KANJI},
+        {"SpecificCharacterSet": b"\\ISO 2022 IR 999", "PatientName": KANJI},
+    ],
+)
+def test_odd_texts_are_copied_byte_for_byte(values: dict[str, bytes], series, segmentation, tmp_path: Path) -> None:
+    """A time with colons, a date that is none, a character set that nobody knows: the copy says what the source says, in its letters."""
+    rewrite(series[0], **values)
+    write_dicom_seg(segmentation, series[0], tmp_path / "out.dcm")
+    assert stored(tmp_path / "out.dcm", "PatientName") == (values.get("PatientName") or NAME.encode())
+    for keyword, value in values.items():
+        expected = stored(series[0][0], keyword) if keyword == "SpecificCharacterSet" else value + b" " * (len(value) % 2)
+        assert stored(tmp_path / "out.dcm", keyword) == expected, keyword
+    np.testing.assert_array_equal(read_back(tmp_path / "out.dcm", series[0]), segmentation.labels)
+
+
+def test_texts_of_an_implicit_source_are_written_with_their_type(series, segmentation, tmp_path: Path) -> None:
+    """Implicit VR names no type in the file, and a SEG in Explicit VR needs one for each element."""
+    files = []
     for file in series[0]:
         ds = pydicom.dcmread(file)
-        ds.PatientName, ds.PatientSex = "SECRETNAME", "X"
-        ds.save_as(file)
-    recwarn.clear()
+        ds.StudyDescription, ds.PatientAge = "Abdomen", "030Y"
+        ds.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+        files.append(tmp_path / file.name)
+        ds.save_as(files[-1], implicit_vr=True, little_endian=True)
+    write_dicom_seg(segmentation, files, tmp_path / "out.dcm")
+    ds = pydicom.dcmread(tmp_path / "out.dcm")
+    assert (ds.PatientName, ds.PatientAge, ds.StudyDescription) == (NAME, "030Y", "Abdomen")
+    assert [ds.get_item(keyword).VR for keyword in ("PatientName", "PatientAge", "StudyDescription")] == ["PN", "AS", "LO"]
+
+
+@pytest.mark.parametrize(
+    ("date", "time", "expected"),
+    [
+        ("20240103", "235959", ("20240103", "235959")),
+        ("20240103", "101530.25", ("20240103", "101530.25")),
+        ("20201301", "101530", ("20240102", "000000")),  # no thirteenth month; the date of the study, whose time has colons
+        ("20240230", "101530", ("20240102", "000000")),
+        ("Erika^Ma", "101530", ("20240102", "000000")),
+        ("20240103", "996000", ("20240103", "000000")),
+        ("20240103", "1015", ("20240103", "000000")),
+        ("20240103", "101530.Erika", ("20240103", "000000")),
+        ("20240103", "101530.", ("20240103", "000000")),
+    ],
+)
+def test_content_date_is_the_first_that_exists(
+    date: str, time: str, expected: tuple[str, str], series, segmentation, tmp_path: Path
+) -> None:
+    """Content Date is required, so a date that is none gives way to that of the study, and a time that is none to midnight."""
+    rewrite(series[0], ContentDate=date.encode(), ContentTime=time.encode(), StudyTime=b"10:11:12")
     write_dicom_seg(segmentation, series[0], tmp_path / "out.dcm")
     ds = pydicom.dcmread(tmp_path / "out.dcm")
-    assert (ds.PatientName, ds.PatientSex) == ("SECRETNAME", "X")
-    assert not [warning for warning in recwarn if "SECRETNAME" in str(warning.message)]
-    assert "SECRETNAME" not in caplog.text
+    assert (ds.ContentDate, ds.ContentTime) == expected
 
 
 def test_deidentified_source_without_dates_and_names(series, segmentation, tmp_path: Path) -> None:
@@ -244,7 +336,7 @@ def test_no_organ_is_refused(series, segmentation, tmp_path: Path) -> None:
     assert caught.value.code == "AE-OUTPUT-005"
 
 
-@pytest.mark.parametrize("change", ["missing", "moved", "resized", "vanished", "none"])
+@pytest.mark.parametrize("change", ["missing", "moved", "resized", "vanished", "none", "unplaced"])
 def test_changed_source_is_refused(change: str, series, segmentation, tmp_path: Path) -> None:
     """Labels are never placed on a series that is not the one that was segmented."""
     files = list(series[0])
@@ -254,6 +346,8 @@ def test_changed_source_is_refused(change: str, series, segmentation, tmp_path: 
         files[2].unlink()
     elif change == "none":
         files = []
+    elif change == "unplaced":
+        rewrite(files[2:3], ImagePositionPatient=NAME.encode())
     else:
         ds = pydicom.dcmread(files[2])
         if change == "moved":
@@ -265,6 +359,26 @@ def test_changed_source_is_refused(change: str, series, segmentation, tmp_path: 
         write_dicom_seg(segmentation, files, tmp_path / "out.dcm")
     assert caught.value.code == "AE-OUTPUT-006"
     assert NAME not in str(caught.value)
+    assert caught.value.__context__ is None or caught.value.__suppress_context__  # what pydicom said may quote a value
+
+
+def test_headers_that_allow_no_seg_are_named_with_a_way_out(series, segmentation, tmp_path: Path) -> None:
+    """What is missing is named, no value is shown, and the remedy is an option of the command."""
+    ds = pydicom.dcmread(series[0][3])
+    ds.StudyInstanceUID = "1.2.99.4711"
+    ds.save_as(series[0][3])
+    with pytest.raises(OutputError, match="do not allow a DICOM SEG") as caught:
+        write_dicom_seg(segmentation, series[0], tmp_path / "out.dcm")
+    assert "4711" not in str(caught.value)
+    for file in series[0]:
+        ds = pydicom.dcmread(file)
+        del ds.FrameOfReferenceUID
+        ds.save_as(file)
+    with pytest.raises(OutputError, match="lack FrameOfReferenceUID") as caught:
+        write_dicom_seg(segmentation, series[0], tmp_path / "out.dcm")
+    assert caught.value.code == "AE-OUTPUT-006"
+    assert "--format nifti,json,csv,preview" in caught.value.remedy
+    assert "placed" not in caught.value.message
 
 
 @pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="dciodvfy of dicom3tools is not installed")

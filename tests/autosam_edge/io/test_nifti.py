@@ -12,10 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autosam_edge.errors import InputError
-from autosam_edge.io.nifti import lps_affine, ras_affine, read_nifti
+from autosam_edge.io.nifti import lps_affine, ras_affine, read_array, read_nifti
 
 HU_XYZ = (np.arange(3 * 4 * 5).reshape(5, 4, 3).T - 1000).astype(np.int16)  # (x, y, z)
 RAS = np.array([[-0.9, 0, 0, 100], [0, -0.5, 0, 50], [0, 0, 2.5, 300], [0, 0, 0, 1.0]])
+SHEARED = np.array(RAS)
+SHEARED[1, 2] = 2.5 * np.tan(np.radians(22))  # what a tilted gantry leaves when nobody corrects it
 
 
 def save(path: Path, data: Any = HU_XYZ, *, slope: float | None = None, inter: float = 0, affine: Any = RAS, **header: Any) -> Path:
@@ -88,6 +90,20 @@ def test_trailing_axis_of_one_is_dropped(tmp_path: Path) -> None:
     assert read_nifti(save(tmp_path / "v.nii", HU_XYZ[..., None])).shape == (5, 4, 3)
 
 
+def test_thick_slices_are_told(tmp_path: Path) -> None:
+    """As for DICOM: 5 mm or more."""
+    thick = RAS @ np.diag([1, 1, 2, 1])
+    assert read_nifti(save(tmp_path / "v.nii", affine=thick)).warnings == (
+        "Slices are 5 mm apart; small organs are uncertain at 5 mm or more.",
+    )
+
+
+def test_labels_may_lie_on_any_grid(tmp_path: Path) -> None:
+    """The limits are those of a CT: the labels of one are read as they were written."""
+    values, grid = read_array(save(tmp_path / "v.nii", HU_XYZ[:, :, :1], affine=SHEARED))
+    assert values.shape == grid.shape == (1, 4, 3)
+
+
 @pytest.mark.parametrize(
     ("options", "code"),
     [
@@ -99,6 +115,11 @@ def test_trailing_axis_of_one_is_dropped(tmp_path: Path) -> None:
         ({"data": np.full((3, 4, 5), np.inf, np.float32)}, "AE-NIFTI-004"),
         ({"data": np.zeros((3, 4, 5), np.complex64)}, "AE-NIFTI-004"),
         ({"data": np.zeros((3, 4, 5), [("R", "u1"), ("G", "u1"), ("B", "u1")])}, "AE-NIFTI-004"),
+        ({"affine": SHEARED}, "AE-NIFTI-006"),
+        ({"affine": RAS * [[1000], [1000], [1000], [1]]}, "AE-NIFTI-006"),  # micrometers, be they called mm
+        ({"affine": RAS * [[1000], [1000], [1000], [1]], "xyzt_units": 0}, "AE-NIFTI-006"),  # or nothing at all
+        ({"affine": RAS / [[1000], [1000], [1000], [1]]}, "AE-NIFTI-006"),  # meters
+        ({"data": HU_XYZ[:, :, :1]}, "AE-NIFTI-006"),
     ],
 )
 def test_refusals(tmp_path: Path, options: dict[str, Any], code: str) -> None:

@@ -48,6 +48,12 @@ def test_rotated_directions_keep_their_order(tmp_path: Path) -> None:
     np.testing.assert_allclose(affine[:3, :3], np.array([[0, 2.5, 0], [0.5, 0, 0], [0, 0, -0.9]]).T)
 
 
+def test_thick_slices_are_told(tmp_path: Path) -> None:
+    """As for DICOM: 5 mm or more."""
+    volume = read_nrrd(write(tmp_path / "v.nrrd", space_directions=DIRECTIONS * [[1], [1], [2]]))
+    assert volume.warnings == ("Slices are 5 mm apart; small organs are uncertain at 5 mm or more.",)
+
+
 @pytest.mark.parametrize(
     ("changes", "code"),
     [
@@ -59,6 +65,10 @@ def test_rotated_directions_keep_their_order(tmp_path: Path) -> None:
         ({"space_units": ["cm", "cm", "cm"]}, "AE-NRRD-003"),
         ({"data": HU_XYZ[0]}, "AE-NRRD-002"),
         ({"data": np.full((3, 4, 5), np.nan, np.float32)}, "AE-NRRD-004"),
+        ({"space_directions": DIRECTIONS + np.eye(3, k=-1) * [0, 1, 0]}, "AE-NRRD-005"),  # sheared by 22 degrees
+        ({"space_directions": DIRECTIONS * 1000}, "AE-NRRD-005"),  # micrometers
+        ({"space_directions": DIRECTIONS / 1000, "space_units": ["mm", "mm", "mm"]}, "AE-NRRD-005"),
+        ({"data": HU_XYZ[:, :, :1]}, "AE-NRRD-005"),
     ],
 )
 def test_refusals(tmp_path: Path, changes: dict[str, Any], code: str) -> None:

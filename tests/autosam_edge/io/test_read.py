@@ -21,6 +21,7 @@ import pytest
 
 from autosam_edge.errors import InputError
 from autosam_edge.io import archive
+from autosam_edge.io.archive import UnpackedZip
 from autosam_edge.io.read import read
 
 SPACE = {"space": "left-posterior-superior", "space directions": np.eye(3), "space origin": np.zeros(3)}
@@ -222,6 +223,40 @@ def test_truncated_archive(ct: Any, tmp_path: Path, scratch: Path) -> None:
     ct.write()
     path = pack(ct.path, tmp_path / "scan.zip")
     path.write_bytes(path.read_bytes()[:-100])
+    assert refusal(path).code == "AE-INPUT-008"
+    assert list(scratch.iterdir()) == []
+
+
+def test_archive_with_a_name_that_is_no_utf8(tmp_path: Path, scratch: Path) -> None:
+    """The flag says UTF-8; in the directory or before the entry, the bytes are none."""
+    path = tmp_path / "name.zip"
+    with zipfile.ZipFile(path, "w") as bundle:
+        bundle.writestr("é", b"1")
+    raw = path.read_bytes()
+    first, last = raw.index("é".encode()), raw.rindex("é".encode())
+    assert first < last
+    for place in (first, last):
+        path.write_bytes(raw[:place] + b"\xff" + raw[place + 1 :])
+        assert refusal(path).code == "AE-INPUT-008"
+    assert list(scratch.iterdir()) == []
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_archive_with_a_damaged_entry(tmp_path: Path, scratch: Path, method: int) -> None:
+    """Wherever the byte flips in the content: each method has errors of its own."""
+    path = tmp_path / "damaged.zip"
+    with zipfile.ZipFile(path, "w", method) as bundle:
+        bundle.writestr("slice", bytes(range(256)) * 4)
+    raw = path.read_bytes()
+    start, end = 30 + len("slice"), raw.index(b"PK\x01\x02")
+    for place in range(start + 9, end, (end - start) // 40 + 1):  # the first nine bytes of LZMA's entry are its version and settings
+        path.write_bytes(raw[:place] + bytes([raw[place] ^ 0xFF]) + raw[place + 1 :])
+        try:
+            UnpackedZip(path).close()
+        except InputError as error:
+            assert error.code == "AE-INPUT-008"  # noqa: PT017  a byte that means nothing may flip
+    middle = (start + end) // 2
+    path.write_bytes(raw[:middle] + bytes(20) + raw[middle + 20 :])
     assert refusal(path).code == "AE-INPUT-008"
     assert list(scratch.iterdir()) == []
 

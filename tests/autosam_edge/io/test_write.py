@@ -6,19 +6,25 @@ import csv
 import errno
 import json
 import os
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 
+import highdicom as hd
 import numpy as np
+import pydicom
 import pytest
 
 from autosam_edge.errors import OutputError
 from autosam_edge.geometry import Grid
 from autosam_edge.io import nifti, preview
 from autosam_edge.io import write as write_module
-from autosam_edge.io.write import FILE_NAMES, check_writable, write, write_file
+from autosam_edge.io.read import read
+from autosam_edge.io.write import FILE_NAMES, FORMATS, check_writable, write, write_file
 from autosam_edge.labels import BTCV_LABELS
 from autosam_edge.metrics import organ_statistics
+from autosam_edge.phantom import make_phantom
+from autosam_edge.phantom.series import write_dicom_series
 from autosam_edge.volume import Segmentation, Source, Volume
 
 SHAPE = (4, 20, 24)
@@ -40,9 +46,32 @@ def segmentation(volume: Volume) -> Segmentation:
     return Segmentation(labels, volume.grid, BTCV_LABELS, {"version": "1.2.3", "model": "student"}, {}, ("Slices are thick.",))
 
 
+def write_enhanced(files: tuple[Path, ...], path: Path) -> Path:
+    """The slices as one multi-frame object."""
+    sources = [pydicom.dcmread(file) for file in files]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        multi = hd.legacy.LegacyConvertedEnhancedCTImage(
+            sources, series_instance_uid="2.25.77", series_number=5, sop_instance_uid="2.25.78", instance_number=1
+        )
+    multi.save_as(path)
+    return path
+
+
 def tree(folder: Path) -> set[str]:
     """Names below a folder."""
     return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+
+
+@pytest.mark.parametrize("organs", [(6,), (2, 6)])
+def test_a_dicom_scan_gives_all_five_files(organs: tuple[int, ...], tmp_path: Path) -> None:
+    """Also when one organ alone was found."""
+    write_dicom_series(make_phantom(1, spacing_mm=(8.0, 8.0, 8.0), shape=(6, 8, 8)).volume, tmp_path / "scan", seed=1)
+    scan = read(tmp_path / "scan")
+    labels = np.zeros(scan.shape, np.uint8)
+    for row, organ in enumerate(organs):
+        labels[1:4, 2 * row : 2 * row + 2] = organ
+    assert set(write(scan, Segmentation(labels, scan.grid, BTCV_LABELS), tmp_path / "out")) == set(FORMATS)
 
 
 def test_writes_all_that_fits_the_source(volume, segmentation, tmp_path: Path) -> None:
@@ -195,7 +224,7 @@ def test_output_inside_the_input_is_refused(tmp_path: Path) -> None:
     series = tmp_path / "series"
     series.mkdir()
     (tmp_path / "link").symlink_to(series)
-    source = Source("dicom", "", (series / "1.dcm",))
+    source = Source("dicom", "", (series / "deep" / "1.dcm",), folder=series)
     for path in (series, series / "out", tmp_path / "link" / "out", series / ".." / "series" / "x"):
         with pytest.raises(OutputError, match="AE-OUTPUT-004"):
             check_writable(path, source=source)
@@ -205,10 +234,46 @@ def test_output_inside_the_input_is_refused(tmp_path: Path) -> None:
 
 
 def test_one_file_as_input_may_have_its_output_beside_it(tmp_path: Path) -> None:
-    """A NIfTI file is not a folder that is scanned."""
-    (tmp_path / "scan.nii.gz").write_bytes(b"")
-    check_writable(tmp_path / "out", source=Source("nifti", "", (tmp_path / "scan.nii.gz",)), input_path=tmp_path / "scan.nii.gz")
-    assert tree(tmp_path) == {"scan.nii.gz"}
+    """A NIfTI file, or an Enhanced CT, is not a folder that is searched."""
+    for kind, name in (("nifti", "scan.nii.gz"), ("dicom", "scan.dcm")):
+        file = tmp_path / name
+        file.write_bytes(b"")
+        for out in (tmp_path, tmp_path / "out"):
+            check_writable(out, source=Source(kind, "", (file,)), input_path=file)
+    assert tree(tmp_path) == {"scan.nii.gz", "scan.dcm"}
+
+
+def test_a_source_says_what_was_searched_and_shows_nothing(tmp_path: Path) -> None:
+    """The folder of a series, nothing for one file; a name of a folder or file is often the patient's."""
+    write_dicom_series(make_phantom(1, spacing_mm=(8.0, 8.0, 8.0), shape=(6, 8, 8)).volume, tmp_path / "Doe" / "scan", seed=1)
+    source = read(tmp_path / "Doe").source
+    assert source.folder == tmp_path / "Doe"
+    assert "Doe" not in repr(source)
+    multi = write_enhanced(source.files, tmp_path / "Doe" / "multi.dcm")
+    assert read(multi).source.folder is None
+
+
+def test_an_enhanced_file_may_have_its_results_beside_it(tmp_path: Path) -> None:
+    """One file was read, so its folder is as good as any other."""
+    write_dicom_series(make_phantom(1, spacing_mm=(8.0, 8.0, 8.0), shape=(6, 8, 8)).volume, tmp_path / "series", seed=1)
+    (tmp_path / "out").mkdir()
+    scan = read(write_enhanced(read(tmp_path / "series").source.files, tmp_path / "out" / "scan.dcm"))
+    labels = np.zeros(scan.shape, np.uint8)
+    labels[2, 2:5, 1:6] = 6
+    write(scan, Segmentation(labels, scan.grid, BTCV_LABELS), tmp_path / "out")
+    assert tree(tmp_path / "out") == {"scan.dcm", *FILE_NAMES.values()}
+
+
+@pytest.mark.parametrize(("kind", "name"), [("nifti", "segmentation.nii.gz"), ("dicom", "segmentation.dcm")])
+def test_the_input_is_never_replaced_by_a_result(kind: str, name: str, tmp_path: Path) -> None:
+    """A scan that has the name of a result cannot have its results beside it, unless that one is not asked for."""
+    file = tmp_path / name
+    file.write_bytes(b"")
+    for arguments in ({"source": Source(kind, "", (file,))}, {"input_path": file}):
+        with pytest.raises(OutputError, match="AE-OUTPUT-002"):
+            check_writable(tmp_path, **arguments)
+        check_writable(tmp_path, formats=("json",), **arguments)
+        check_writable(tmp_path / "out", **arguments)
 
 
 def test_full_disk_is_found_before_the_run(tmp_path: Path, monkeypatch) -> None:
@@ -233,6 +298,15 @@ def test_asking_for_a_seg_of_nifti_is_refused(volume, segmentation, tmp_path: Pa
     """Asked and impossible: refused, before anything is written."""
     with pytest.raises(OutputError, match="AE-OUTPUT-005"):
         write(volume, segmentation, tmp_path / "out", formats=("dicom-seg", "csv"))
+    assert tree(tmp_path) == set()
+
+
+def test_a_seg_alone_of_no_organ_is_refused(volume, segmentation, tmp_path: Path) -> None:
+    """Nothing could be written, and an empty folder is no result."""
+    scan = Volume(volume.hu, volume.grid, Source("dicom", "", (tmp_path / "series" / "1.dcm",)))
+    empty = Segmentation(np.zeros(SHAPE, np.uint8), volume.grid, BTCV_LABELS)
+    with pytest.raises(OutputError, match="AE-OUTPUT-005"):
+        write(scan, empty, tmp_path / "out", formats=("dicom-seg",))
     assert tree(tmp_path) == set()
 
 
