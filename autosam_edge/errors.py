@@ -22,6 +22,11 @@ from __future__ import annotations
 from typing import ClassVar
 
 
+def first_line(error: BaseException) -> str:
+    """What a foreign error says in its first line, or its name where it says nothing; only for errors that know no patient."""
+    return str(error).partition("\n")[0] or type(error).__name__
+
+
 class AutosamEdgeError(Exception):
     """Base of every error that this package raises on purpose.
 

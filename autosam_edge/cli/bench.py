@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from autosam_edge.cli.extras import load_room
+from autosam_edge.cli.options import one_of
 from autosam_edge.cli.progress import Stages
 from autosam_edge.io.write import write_file
 
@@ -159,8 +160,7 @@ def edge_form(
 ) -> None:
     """The edge form in ONNX Runtime against the student as it stands: size, memory, time, distance from torch."""
     known = load_room("autosam_edge_training.students", "train").STUDENTS
-    if student not in known:
-        raise typer.BadParameter(f"expected {', '.join(known)}", param_hint="--student")
+    one_of("--student", student, known)
     result = load_room("autosam_edge_benchmarks.edge_form", "dev").measure_edge_form(student, checkpoint, say=Stages().say)
     for entry in result["forms"]:
         print(f"{entry['form']:<38}{_costs(entry)}  furthest logit {entry['logit_error']:.1e}")

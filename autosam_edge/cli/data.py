@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from autosam_edge.cli.extras import load_room
+from autosam_edge.cli.options import AsJson
 from autosam_edge.cli.progress import Stages
 
 app = typer.Typer(help="Bring a data set to the form that training and evaluation read.", no_args_is_help=True)
@@ -31,7 +32,7 @@ def prepare(
     validation: Annotated[
         int, typer.Option("--validation", min=0, help="Training cases to hold out for validation. BTCV has its own four.")
     ] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Bring a data set to the model's grid: windowed, resampled as the runtime does it, with a manifest of every file."""
     room = load_room("autosam_edge_training.data", "train")

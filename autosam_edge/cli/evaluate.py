@@ -9,12 +9,11 @@ from typing import Annotated, Any
 import typer
 
 from autosam_edge.cli.extras import load_room
+from autosam_edge.cli.options import AsJson, one_of
 from autosam_edge.cli.progress import Stages
 from autosam_edge.cli.tables import new_table, show
 from autosam_edge.io.write import check_writable
 from autosam_edge.session import open_session
-
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 
 
 def evaluate(
@@ -43,8 +42,8 @@ def evaluate(
 ) -> None:
     """Dice and NSD (1, 2, 3 mm) per organ on labelled scans, on their own grid."""
     room, data_room = load_room("autosam_edge_training.evaluate", "train"), load_room("autosam_edge_training.data", "train")
-    _one_of("--split", split, data_room.SPLITS)
-    _one_of("--empty", empty, room.EMPTY_RULES)
+    one_of("--split", split, data_room.SPLITS)
+    one_of("--empty", empty, room.EMPTY_RULES)
     if bundle is not None and predictions is not None:
         raise typer.BadParameter("give a bundle or predictions, not both", param_hint="--bundle")
     if out is not None:
@@ -92,7 +91,7 @@ def compare(
 ) -> None:
     """Is our method better? Wilcoxon's signed-rank test, paired, two-sided, against each of the others."""
     room = load_room("autosam_edge_training.evaluate", "train")
-    _one_of("--unit", unit, room.UNITS)
+    one_of("--unit", unit, room.UNITS)
     if len(tables) < 2:
         raise typer.BadParameter("give at least two tables", param_hint="OURS OTHER...")
     result = room.compare_methods(tables, unit=unit)
@@ -122,8 +121,3 @@ def _show_comparison(result: dict[str, Any]) -> None:
     show(table)
     for warning in result["warnings"]:
         print(f"note: {warning}")
-
-
-def _one_of(option: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise typer.BadParameter(f"expected {', '.join(choices)}", param_hint=option)

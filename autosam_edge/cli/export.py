@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from autosam_edge.cli.extras import load_room
+from autosam_edge.cli.options import AsJson
 from autosam_edge.cli.progress import Stages
 from autosam_edge.cli.tables import new_table, show
 from autosam_edge.io.read import read
@@ -56,7 +57,7 @@ def export(
     model_card: Annotated[
         Path | None, typer.Option("--model-card", help="Markdown file to put into the bundle.", exists=True, dir_okay=False)
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Turn a trained student into a bundle, and prove organ by organ that it is the student."""
     room = load_room("autosam_edge_export.export", "export")

@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from autosam_edge.bundle import Manifest, open_bundle
+from autosam_edge.cli.options import AsJson
 from autosam_edge.cli.tables import new_table, show
 from autosam_edge.engines.choose import rank_artifacts
 
@@ -20,7 +21,7 @@ def info(
     bundle: Annotated[
         Path | None, typer.Argument(metavar="[BUNDLE]", help="Bundle to look at. Default: the one that travels with the package.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show what a bundle holds, after checking every hash."""
     opened = open_bundle(bundle)

@@ -10,8 +10,9 @@ import numpy as np
 import typer
 
 from autosam_edge.bundle import open_bundle
+from autosam_edge.cli.options import named_paths
 from autosam_edge.cli.progress import Stages
-from autosam_edge.cli.segment import BundleOption
+from autosam_edge.cli.segment import AsJson, BundleOption, Series
 from autosam_edge.cli.tables import new_table, show
 from autosam_edge.io.read import read
 from autosam_edge.io.write import write_file
@@ -31,10 +32,8 @@ def montage(
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Picture to write, .png.")],
     bundle: BundleOption = None,
-    series: Annotated[
-        str | None, typer.Option("--series", help="Which series, if SCAN holds several: its number in the list that is shown.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout instead of the table.")] = False,
+    series: Series = None,
+    as_json: AsJson = False,
 ) -> None:
     """Show labels of one scan side by side: two models, two precisions, before and after.
 
@@ -43,9 +42,7 @@ def montage(
     from autosam_edge.io.label_image import read_labels
     from autosam_edge.io.montage import MontageCase, draw_montage
 
-    files = dict(_named_file(text) for text in labels)
-    if len(files) < len(labels):
-        raise typer.BadParameter("two columns have one name", param_hint="--labels")
+    files = named_paths("--labels", labels)
     if out.suffix.lower() != ".png":
         raise typer.BadParameter("expected a name that ends in .png", param_hint="--out")
     table = open_bundle(bundle).manifest.labels
@@ -67,13 +64,6 @@ def montage(
         cells = [f"{organ['ml'][name]:.1f}{overlaps.get(name, '')}" for name in files]
         shown.add_row(organ["name"], *cells)
     show(shown)
-
-
-def _named_file(text: str) -> tuple[str, Path]:
-    name, _, file = text.partition("=")
-    if not name or not Path(file).is_file():
-        raise typer.BadParameter(f"expected NAME=FILE with a file that exists, not {text}", param_hint="--labels")
-    return name, Path(file)
 
 
 def _organ(label: Label, found: dict[str, npt.NDArray[np.uint8]], voxel_ml: float) -> dict[str, Any] | None:

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from autosam_edge.cli.extras import load_room
+from autosam_edge.cli.options import AsJson, named_paths, one_of
 from autosam_edge.cli.progress import Stages
 from autosam_edge.cli.tables import new_table, show
 from autosam_edge.io.write import write_file
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    pass
 
 _TEXT_COLUMNS = 3  # row, data set, value; numbers follow
 _ROOM = "autosam_edge_training.reproduce"
@@ -37,15 +38,15 @@ def reproduce(
     cases: Annotated[
         str | None, typer.Option("--cases", help="Figure 3: cases, with commas. Default: the first two of the test split.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    as_json: AsJson = False,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for the table as Markdown, CSV, JSON and for pictures.")] = None,
 ) -> None:
     """Set the paper's values beside ours; a run that is missing is `n/a`, never a number."""
     paper = load_room(f"{_ROOM}.paper", "train")
-    _one_of("EXHIBIT", exhibit, paper.EXHIBITS)
+    one_of("EXHIBIT", exhibit, paper.EXHIBITS)
     datasets = dataset.split(",")
     for name in datasets:
-        _one_of("--dataset", name, paper.DATASETS)
+        one_of("--dataset", name, paper.DATASETS)
     if exhibit == "figure1":
         print(json.dumps({"exhibit": exhibit, "ours": None, "reason": _FIGURE1}) if as_json else f"figure1: n/a: {_FIGURE1}")
     elif exhibit == "figure3":
@@ -57,11 +58,6 @@ def reproduce(
             spec = load_room(f"{_ROOM}.specs", "train").table_spec(exhibit)
             table = load_room(f"{_ROOM}.tables", "train").build_table(spec, results, datasets=datasets)
         _table(table, out, draw=exhibit == "figure4", as_json=as_json)
-
-
-def _one_of(what: str, value: str, choices: Sequence[str]) -> None:
-    if value not in choices:
-        raise typer.BadParameter(f"expected {', '.join(choices)}", param_hint=what)
 
 
 def _table(table: Any, out: Path | None, *, draw: bool, as_json: bool) -> None:  # noqa: ANN401  a type of the training room
@@ -104,7 +100,7 @@ def _figure3(data: Path | None, predictions: list[str], cases: str | None, out: 
         if data is None:
             raise typer.BadParameter("figure 3 shows scans and needs the data set", param_hint="--data")
         manifest = load_room("autosam_edge_training.data", "train").Manifest.read(data / "manifest.json")
-        folders = dict(_named_folder(text) for text in predictions)
+        folders = named_paths("--predictions", predictions, folders=True)
         montage = load_room(f"{_ROOM}.figures", "train").read_montage(manifest, cases.split(",") if cases else None, folders)
         table = load_room("autosam_edge_training.label_table", "train").label_table(manifest.labels)
         write_file(draw_montage(montage, table), picture)
@@ -119,13 +115,6 @@ def _figure3(data: Path | None, predictions: list[str], cases: str | None, out: 
 
 def _tiny() -> Any:  # noqa: ANN401  a type of the training room
     return load_room(f"{_ROOM}.tiny", "train").RECIPES
-
-
-def _named_folder(text: str) -> tuple[str, Path]:
-    name, _, folder = text.partition("=")
-    if not name or not Path(folder).is_dir():
-        raise typer.BadParameter(f"expected NAME=FOLDER with a folder that exists, not {text}", param_hint="--predictions")
-    return name, Path(folder)
 
 
 def _say_written(paths: list[Path]) -> None:

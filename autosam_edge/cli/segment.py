@@ -53,6 +53,9 @@ FormatNames = Annotated[
         help=f"Write only these files: some of {', '.join(FORMATS)}; several with commas, or the option again. Default: all that fit.",
     ),
 ]
+Series = Annotated[
+    str | None, typer.Option("--series", help="Which series, if the input holds several: its number in the list that is shown.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout instead of the table.")]
 
 
@@ -60,9 +63,7 @@ def segment(
     source: Annotated[Path, typer.Argument(metavar="INPUT", help="DICOM folder, file or zip; NIfTI or NRRD file.", show_default=False)],
     out: Out,
     bundle: BundleOption = None,
-    series: Annotated[
-        str | None, typer.Option("--series", help="Which series, if INPUT holds several: its number in the list that is shown.")
-    ] = None,
+    series: Series = None,
     engine: Engine = None,
     precision: Precision = None,
     threads: Threads = None,

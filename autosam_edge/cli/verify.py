@@ -12,6 +12,7 @@ from rich.markup import escape
 
 from autosam_edge.bundle import open_bundle
 from autosam_edge.cli.extras import load_room
+from autosam_edge.cli.options import AsJson
 from autosam_edge.cli.progress import Stages
 from autosam_edge.cli.tables import new_table, show
 from autosam_edge.verify import Check, VerificationError, verify_bundle
@@ -26,7 +27,7 @@ def verify(
         bool,
         typer.Option("--interpret", help="Evaluate what cannot run here, such as Core ML, operator by operator; needs the export extra."),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Prove that this device computes what the bundle's model computed when it was exported; no torch needed."""
     opened = open_bundle(bundle)

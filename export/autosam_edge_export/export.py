@@ -18,7 +18,7 @@ import torch
 from autosam_edge import __version__
 from autosam_edge.bundle import MAX_SIDE, SCHEMA_VERSION, Artifact, Bundle, InputContract, default_bundle_path, read_files
 from autosam_edge.engines.choose import load_engine, why_missing
-from autosam_edge.errors import ExportError
+from autosam_edge.errors import ExportError, first_line
 from autosam_edge.phantom import make_phantom
 from autosam_edge.verify import GOLDEN, read_golden, verify_bundle
 from autosam_edge.volume import RESEARCH_USE
@@ -80,10 +80,9 @@ class _Student:
             if (outputs := int(self.facts.get("classes", "14"))) != len(self.input.labels):
                 raise ValueError(f"it has {outputs} outputs and {len(self.input.labels)} labels")
         except Exception as error:  # safetensors raises its own SafetensorError from Rust, beside OSError and our ValueError
-            why = str(error).partition("\n")[0] or type(error).__name__
             raise ExportError(
                 "AE-EXPORT-002",
-                f"{self.weights.name} is not a student's checkpoint: {why}.",
+                f"{self.weights.name} is not a student's checkpoint: {first_line(error)}.",
                 remedy="Give the student.safetensors that training wrote.",
             ) from error
         sides = [f"{side:g}" for side in self.input.spacing_mm]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from autosam_edge.errors import ExportError
+from autosam_edge.errors import ExportError, first_line
 from autosam_edge_export.edge import EdgeOptions, edge_form
 from autosam_edge_export.onnx_model import quantize_inputs, store_half, store_int8, to_onnx
 from autosam_edge_export.quantization import QuantizationPlan, plan_quantization
@@ -65,10 +65,9 @@ class Job:
                 with torch.no_grad(), quiet():
                     self._programs[options] = torch.export.export(form, (torch.zeros(1, 1, *patch),))
             except Exception as error:  # the edge form raises ValueError, torch.export whatever the network did
-                why = str(error).partition("\n")[0] or type(error).__name__
                 raise ExportError(
                     "AE-EXPORT-007",
-                    f"this student cannot be traced at {'x'.join(map(str, patch))}: {why}.",
+                    f"this student cannot be traced at {'x'.join(map(str, patch))}: {first_line(error)}.",
                     remedy="Choose another target, or the --patch that it was trained on.",
                 ) from error
         return self._programs[options]

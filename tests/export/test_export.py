@@ -17,19 +17,17 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("onnx")
 from autosam_edge_test_support import write_bundle
 
-from autosam_edge.bundle import Artifact, Bundle
+from autosam_edge.bundle import Bundle
 from autosam_edge.engines.choose import load_engine
 from autosam_edge.errors import BundleError, EngineError, ExportError, MissingExtraError, OutputError
-from autosam_edge.geometry import Grid
 from autosam_edge.phantom import make_phantom
 from autosam_edge.session import open_session
 from autosam_edge.verify import VerificationError, verify_bundle
-from autosam_edge.volume import Source, Volume
 from autosam_edge_export import export as export_module
 from autosam_edge_export import onnx_model
 from autosam_edge_export.export import as_table, delegation_lines, export_bundle, stand_ins
 from autosam_edge_export.measure import _reason
-from autosam_edge_export.parity import TOLERANCES, ParityError, Tolerance, as_markdown, compare, hausdorff_95, require, summarize
+from autosam_edge_export.parity import TOLERANCES, ParityError, Tolerance, as_markdown
 from autosam_edge_export.targets import wanted_artifacts
 from autosam_edge_training.convnet import PocketNet
 from autosam_edge_training.data import BTCV_INTENSITY, Intensity
@@ -313,56 +311,6 @@ def test_a_full_disk_leaves_no_bundle(checkpoint, volumes, tmp_path, monkeypatch
     assert list(tmp_path.iterdir()) == []
 
 
-def organ(name="liver", dice=1.0):
-    return {"organ": name, "dice": dice, "hd95_mm": 0.0, "ml": 1.0, "ml_difference": 0.0, "percent": 0.0}
-
-
-def artifact(precision, target="onnx", proof="executed"):
-    return Artifact(target, precision, "path", proof, 0.0, None, None)
-
-
-def record(*organs, **figures):
-    return {"volume": "v", "tiles": None, "agreement": 1.0, "logit_error": 0.0, "logit_rms": 0.0, "organs": list(organs), **figures}
-
-
-def test_nothing_found_proves_nothing():
-    """A student that labels no voxel passes no parity."""
-    with pytest.raises(ExportError, match="AE-EXPORT-004"):
-        require([summarize(artifact("fp32"), [record()])])
-
-
-@pytest.mark.parametrize(
-    ("bad", "words"),
-    [
-        (record(organ(), organ("pancreas", 0.9)), "pancreas has Dice 0.9000 .0.900 in the worst volume."),
-        (record(organ(), agreement=0.9), "agree in 0.900000"),
-        (record(organ(), logit_rms=0.5), "differ by 5.0e-01"),
-    ],
-)
-def test_one_bad_figure_fails_the_export_by_name(bad, words):
-    """All others may be perfect, and so may the other artifacts."""
-    entries = [summarize(artifact("fp32"), [record(organ())]), summarize(artifact("fp16"), [record(organ()), bad])]
-    assert entries[0]["failures"] == []
-    with pytest.raises(ExportError, match=f"AE-EXPORT-003.*onnx/fp16: .*{words}"):
-        require(entries)
-
-
-def test_an_organs_dice_is_its_mean_over_the_volumes():
-    """And the worst single case stands beside it."""
-    entry = summarize(artifact("int8"), [record(organ(dice=1.0)), record(organ(dice=0.98), organ("aorta", 0.995))])
-    assert entry["organ_dice"] == {"liver": pytest.approx(0.99), "aorta": pytest.approx(0.995)}
-    assert entry["worst_organ"] == "liver"
-    assert entry["worst_case_dice"] == 0.98
-
-
-def test_the_hausdorff_distance_is_in_mm():
-    """A cube moved by two voxels of 3 mm; equal masks are 0."""
-    a = np.zeros((20, 20, 20), dtype=bool)
-    a[5:15, 5:15, 5:15] = True
-    assert hausdorff_95(a, a, (3.0, 1.0, 1.0)) == 0.0
-    assert hausdorff_95(a, np.roll(a, 2, axis=0), (3.0, 1.0, 1.0)) == pytest.approx(6.0)
-
-
 def test_the_torch_engine_is_the_student():
     """The reference that artifacts are held against returns the module's own logits."""
     net = PocketNet(classes=3, widths=(8, 8)).eval()
@@ -370,79 +318,6 @@ def test_the_torch_engine_is_the_student():
     with torch.no_grad():
         expected = net(((torch.from_numpy(tile).clamp(-125, 275) + 125) / 400)[None, None])[0]
     np.testing.assert_allclose(TorchEngine(net, BTCV_INTENSITY).run(tile), expected.numpy(), atol=1e-5)
-
-
-class Organs:
-    """Labels a voxel 1 above 0 HU, and notes how many of them each tile has; ``wrong`` picks tiles to label otherwise."""
-
-    def __init__(self, wrong=lambda voxels: False):
-        self.description = {"name": "organs", "version": "", "precision": "", "threads": "", "sha256": ""}
-        self.wrong, self.seen = wrong, []
-
-    def run(self, tile):
-        voxels = int((tile > 0).sum())
-        self.seen.append(voxels)
-        organ = np.where(tile > 0, 5.0, -5.0).astype(np.float32)
-        return np.stack([np.zeros_like(tile), -organ if self.wrong(voxels) else organ, np.full_like(tile, -9.0)])
-
-
-@pytest.fixture
-def slabs(tmp_path):
-    """A bundle with tiles of 16 voxels, and a volume with ever more organ along its first axis."""
-    hu = np.full((80, 16, 16), -1000, dtype=np.int16)
-    for depth in range(80):
-        hu[depth, : depth // 5] = 100
-    volume = Volume(hu, Grid(hu.shape, np.diag([3.0, 3.0, 3.0, 1.0])), Source("array"))
-    return Bundle(write_bundle(tmp_path / "s.edge")), volume
-
-
-def test_some_tiles_are_those_with_most_organ(slabs):
-    """An artifact on two tiles sees the two richest; the student and the other artifact see all."""
-    bundle, volume = slabs
-    student, whole, some = Organs(), Organs(), Organs()
-    records = compare(bundle, {"whole": whole, "some": some}, student, {"v": volume}, say=lambda line: None, on_tiles={"some": 2})
-    assert whole.seen == student.seen
-    assert len(student.seen) > 3
-    assert sorted(some.seen) == sorted(student.seen)[-2:]
-    assert [records[name][0]["tiles"] for name in ("whole", "some")] == [None, 2]
-    assert records["some"][0]["agreement"] == 1.0
-    entry = summarize(artifact("fp32", "coreml", "interpreted"), records["some"])
-    assert (entry["proof"], entry["failures"]) == ("interpreted", [])
-    assert "Dice: mean over 2 tiles of v." in as_markdown([{**entry, "megabytes": 1.0, "cost": None, "facts": {}}])
-
-
-def test_a_wrong_tile_among_some_is_found(slabs):
-    """In labels and logits; one that was not looked at is not."""
-    bundle, volume = slabs
-    student = Organs()
-    compare(bundle, {}, student, {"v": volume}, say=lambda line: None)
-    for voxels, seen in ((max(student.seen), True), (min(student.seen), False)):
-        engine = Organs(lambda found, voxels=voxels: found == voxels)
-        (record,) = compare(bundle, {"a": engine}, Organs(), {"v": volume}, say=lambda line: None, on_tiles={"a": 2})["a"]
-        assert (record["agreement"] < 0.9) == seen
-        assert (record["logit_error"] == 10.0) == seen
-        assert bool(summarize(artifact("fp16", "coreml"), [record])["failures"]) == seen
-
-
-@pytest.mark.parametrize("tiles", [{}, {"a": 2}])
-def test_logits_that_are_no_numbers_are_not_equal(slabs, tiles):
-    """A NaN passes every comparison and its argmax is the background: it has to fail by itself."""
-    bundle, volume = slabs
-
-    class Broken(Organs):
-        def run(self, tile):
-            logits = super().run(tile)
-            logits[:, tile < 0] = np.where(np.arange(3)[:, None] == 0, np.nan, -np.inf)
-            return logits
-
-    if not tiles:
-        with pytest.raises(EngineError, match="AE-ENGINE-005"):
-            compare(bundle, {"a": Broken()}, Organs(), {"v": volume}, say=lambda line: None)
-        return
-    (record,) = compare(bundle, {"a": Broken()}, Organs(), {"v": volume}, say=lambda line: None, on_tiles=tiles)["a"]
-    assert record["agreement"] == 1.0
-    assert summarize(artifact("palette4", "coreml"), [record])["failures"] == ["logits differ by inf (root mean square), allowed 1.0"]
-    assert not [path for path in bundle.path.iterdir() if path.name.startswith("tmp")]
 
 
 def test_bfloat16_is_proven_only_where_it_is_computed(checkpoint, volumes, tmp_path, monkeypatch):
@@ -472,14 +347,6 @@ def test_why_a_probe_ended_is_one_sentence():
     assert _reason(ended(1, stderr=f"Traceback\n{line}\n")) == "AE-ENGINE-002: the model is no ONNX."
     assert "signal 9" in _reason(ended(-9, stderr=""))
     assert _reason(ended(1, stderr="Killed\n")) == "Killed"
-
-
-def test_more_tiles_than_there_are_is_all_of_them(slabs):
-    """The record says how many it was."""
-    bundle, volume = slabs
-    student = Organs()
-    (record,) = compare(bundle, {"a": Organs()}, student, {"v": volume}, say=lambda line: None, on_tiles={"a": 99})["a"]
-    assert record["tiles"] == len(student.seen)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from segment_anything import SamPredictor, sam_model_registry
 
-from autosam_edge.errors import TrainingError
+from autosam_edge.errors import TrainingError, first_line
 from autosam_edge_training.data.manifest import hash_file
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def load_predictor(path: Path, *, device: str = "cpu") -> tuple[SamPredictor, di
     except (OSError, RuntimeError, pickle.UnpicklingError, KeyError, TypeError, AttributeError, EOFError) as error:
         raise TrainingError(
             "AE-TRAIN-025",
-            f"{path.name} is not a checkpoint of SAM: {str(error).splitlines()[0] if str(error) else type(error).__name__}.",
+            f"{path.name} is not a checkpoint of SAM: {first_line(error)}.",
             remedy="Give a public checkpoint of SAM or MedSAM, copied whole.",
         ) from error
     facts = {"sam": kind, "sam_sha256": hash_file(path)}
