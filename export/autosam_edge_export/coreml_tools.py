@@ -13,6 +13,7 @@ from torch import nn
 
 from autosam_edge.bundle import read_files
 from autosam_edge.errors import ExportError
+from autosam_edge_export.quantization import worth_fewer_bits
 from autosam_edge_export.quiet import quiet
 
 if TYPE_CHECKING:
@@ -29,8 +30,6 @@ OPERATORS = frozenset(
         *("select.int", "slice.Tensor", "softmax.int", "sub.Tensor", "transpose.int", "unsqueeze.default", "zeros.default"),
     )
 )
-# Smaller weights stay float16: they are nothing in the file and much in the result (docs/adr/0011-quantization.md).
-_WORTH_FEWER_BITS = 120_000
 _WORTH_KEEPING_UNFOLDED = 1024
 
 
@@ -68,14 +67,15 @@ def to_coreml(program: torch.export.ExportedProgram, metadata: Mapping[str, str]
     with quiet():
         import coremltools as ct
 
+        plain = plain_program(program)
         model = ct.convert(
-            plain_program(program),
+            plain,
             convert_to="mlprogram",
             minimum_deployment_target=getattr(ct.target, deployment),
             compute_precision=ct.precision.FLOAT32 if precision == "fp32" else ct.precision.FLOAT16,
             inputs=[ct.TensorType(name="image_hu", shape=program.example_inputs[0][0].shape, dtype=np.float32)],
             outputs=[ct.TensorType(name="logits", dtype=np.float32)],
-            pass_pipeline=_pipeline(precision),
+            pass_pipeline=_pipeline(precision, plain),
             skip_model_load=True,
         )
     model.user_defined_metadata.update(metadata)
@@ -84,7 +84,19 @@ def to_coreml(program: torch.export.ExportedProgram, metadata: Mapping[str, str]
     return model
 
 
-def _pipeline(precision: str) -> Any:  # noqa: ANN401
+def _weights_worth_fewer_bits(program: torch.export.ExportedProgram) -> list[str]:
+    """Their names, as coremltools has them after it has halved them."""
+    names = []
+    for node in program.graph.nodes:
+        weight = node.args[1] if node.op == "call_function" and len(node.args) > 1 else None
+        if isinstance(weight, torch.fx.Node) and weight.op == "placeholder":
+            shape = weight.meta["val"].shape
+            if len(shape) > 1 and worth_fewer_bits(shape, 1 if "transpose" in str(node.target) else 0):
+                names.append(f"{weight.name}_to_fp16")
+    return names
+
+
+def _pipeline(precision: str, program: torch.export.ExportedProgram) -> Any:  # noqa: ANN401
     """Coremltools' own passes, but for what they make of constants; whole numbers stay 32 bits wide, large weights get as few as asked."""
     import coremltools as ct
     import coremltools.optimize.coreml as compression
@@ -93,21 +105,17 @@ def _pipeline(precision: str) -> Any:  # noqa: ANN401
     pipeline = ct.PassPipeline()
     pipeline.remove_passes({"common::add_int16_cast"})
     pipeline.passes = [name.replace("common::const_elimination", "autosam_edge::fold_constants") for name in pipeline.passes]
+    how, kind = "", None
     if precision == "int8-weights":
-        kind = compression.OpLinearQuantizerConfig(mode="linear_symmetric", dtype="int8", weight_threshold=_WORTH_FEWER_BITS)
-        _compress(pipeline, "linear_quantize_weights", kind)
+        how, kind = "linear_quantize_weights", compression.OpLinearQuantizerConfig(mode="linear_symmetric", dtype="int8")
     elif precision.startswith("palette"):
         bits = int(precision.removeprefix("palette"))
-        kind = compression.OpPalettizerConfig(mode="kmeans", nbits=bits, weight_threshold=_WORTH_FEWER_BITS)
-        _compress(pipeline, "palettize_weights", kind)
+        how, kind = "palettize_weights", compression.OpPalettizerConfig(mode="kmeans", nbits=bits)
+    if kind:
+        config = compression.OptimizationConfig(op_name_configs=dict.fromkeys(_weights_worth_fewer_bits(program), kind))
+        pipeline.append_pass(f"compression::{how}")
+        pipeline.set_options(f"compression::{how}", {"config": config})
     return pipeline
-
-
-def _compress(pipeline: Any, how: str, kind: Any) -> None:  # noqa: ANN401
-    import coremltools.optimize.coreml as compression
-
-    pipeline.append_pass(f"compression::{how}")
-    pipeline.set_options(f"compression::{how}", {"config": compression.OptimizationConfig(global_config=kind)})
 
 
 def _register_folding() -> None:

@@ -8,6 +8,7 @@ tiles, every organ holds.
 from __future__ import annotations
 
 import hashlib
+import math
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -33,8 +34,21 @@ if TYPE_CHECKING:
 
 # What the plan holds on the calibration tiles; parity asks a little less on whole scans of other patients.
 WORST_ORGAN, MEAN_ORGAN = 0.99, 0.9975
+# Smaller weights, and those of layers with few channels, which work on the finer grids, save little in eight bits and make most of the
+# error (docs/adr/0011-quantization.md).
+_WORTH_FEWER_BITS, _CHANNELS_WORTH_FEWER_BITS = 120_000, 96
 _OUTLIERS = 1e-4  # share of an input's values that a range may clip at each end
 _SMALLEST_ORGAN = 50  # voxels in the calibration tiles; fewer say nothing about a layer
+
+
+def worth_fewer_bits(shape: Sequence[int], channel_axis: int) -> bool:
+    """Whether a weight is large and deep enough to be stored in eight bits or less.
+
+    Args:
+        shape: Of the weight.
+        channel_axis: The axis of the output channels.
+    """
+    return math.prod(shape) > _WORTH_FEWER_BITS and shape[channel_axis] >= _CHANNELS_WORTH_FEWER_BITS
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from autosam_edge.engines.onnx_engine import OnnxEngine
 from autosam_edge.errors import ExportError
 from autosam_edge_export.edge import EdgeOptions, edge_form
 from autosam_edge_export.onnx_model import OPERATORS, OPSET, quantize_inputs, quantize_weight, store_half, store_int8, to_onnx
-from autosam_edge_export.quantization import Range
+from autosam_edge_export.quantization import Range, worth_fewer_bits
 from autosam_edge_export.targets import TARGETS
 from autosam_edge_export.targets.target import preflight
 from autosam_edge_training.data import BTCV_INTENSITY
@@ -99,6 +99,17 @@ def test_eight_bits_follow_the_output_channels():
     values, scale = quantize_weight(weight, 0)
     assert np.abs(values).max(axis=1).tolist() == [127, 127, 127]
     assert (np.abs(values * scale[:, None] - weight).max(axis=1) <= 0.51 * scale).all()
+
+
+def test_eight_bits_are_for_what_is_large_and_deep():
+    """A layer of 64 channels works on a fine grid: it stays in 16 bits however large, as do small ones."""
+    model = onnx.load_from_string(store_int8(to_onnx(torch.export.export(device_form("pocketnet"), (torch.zeros(1, 1, *PATCH),)), {})))
+    stored = {tensor.name: numpy_helper.to_array(tensor).dtype for tensor in model.graph.initializer}
+    assert stored["student.decoder.0.conv1.weight.int8"] == np.int8
+    assert stored["student.decoder.1.conv1.weight.half"] == stored["student.down.2.weight.half"] == np.float16
+    assert worth_fewer_bits((112, 64, 27), 0)
+    assert not worth_fewer_bits((112, 64, 27), 1)
+    assert not worth_fewer_bits((112, 64, 8), 0)
 
 
 def test_static_int8_puts_uint8_before_the_named_convolutions(tile):
