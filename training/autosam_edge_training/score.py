@@ -174,13 +174,14 @@ def _facts(record: dict[str, Any], network: nn.Module, prepared: Prepared, weigh
     """What ``run.json`` tells of a run of ours."""
     config, recipe = record["config"], record["recipe"]
     distilled = recipe == "distill"
+    taught = distilled and config["weight"] < 1.0  # at lambda 1 the teacher's term is nothing
     return RunFacts(
         method=recipe,
         network=teacher_name(config["network"]["vit"], prompts=True) if recipe == "teacher" else config["student"],
         dataset=prepared.dataset,
         weight=config["weight"] if distilled else None,
-        reduction=config["reduction"] if distilled else None,
-        teacher=record["teacher_network"] if distilled else None,
+        reduction=config["reduction"] if taught else None,
+        teacher=record["teacher_network"] if taught else None,
         apg=config["network"]["apg"]["enabled"] if recipe == "teacher" else None,
         seed=config["seed"],
         steps=config["schedule"]["steps"],

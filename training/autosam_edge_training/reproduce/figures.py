@@ -11,6 +11,7 @@ from autosam_edge.errors import TrainingError
 from autosam_edge.io.label_image import read_labels
 from autosam_edge.io.montage import MontageCase
 from autosam_edge.io.nifti import read_nifti
+from autosam_edge_training.reproduce.render import told_by
 from autosam_edge_training.reproduce.tables import SMOKE_TITLE
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def draw_bars(table: Table, path: Path) -> None:
         table: Of :func:`autosam_edge_training.reproduce.tables.figure4`.
         path: File to write, ``.png``.
     """
-    figure = Figure(figsize=(9.0, 4.8), dpi=_DPI, layout="constrained")
+    figure = Figure(figsize=(max(9.0, 1.35 * len(table.lines)), 4.8), dpi=_DPI, layout="constrained")
     axes = figure.add_subplot()
     top = max([_height(line, ours=ours) or 0.0 for line in table.lines for ours in (False, True)] + [1.0])
     for place, line in enumerate(table.lines):
@@ -73,8 +74,12 @@ def _bar(axes: Axes, x: float, line: Line, color: str, *, ours: bool, top: float
 
 def _bar_title(line: Line) -> str:
     network, _, how = line.row.title.rpartition(" ")
-    steps = f"\n{line.runs[0].facts.steps:,} steps" if line.runs and line.runs[0].facts.steps is not None else ""
-    return f"{network}\n{how}{steps}"
+    words = [network, how]
+    if line.runs:
+        facts = line.runs[0].facts
+        words += [f"by {teacher}".replace(", ", "\n") for teacher in [told_by(facts)] if teacher]
+        words += [] if facts.steps is None else [f"{facts.steps:,} steps"]
+    return "\n".join(words)
 
 
 def read_montage(manifest: Manifest, names: Sequence[str] | None, predictions: Mapping[str, Path]) -> list[MontageCase]:

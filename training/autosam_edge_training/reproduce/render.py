@@ -56,7 +56,7 @@ def _circumstances(line: Line) -> list[str]:
     facts = line.runs[0].facts
     seeds = sorted(run.facts.seed for run in line.runs if run.facts.seed is not None)
     return [
-        _told_by(facts) or ABSENT,
+        told_by(facts) or ABSENT,
         ", ".join(map(str, seeds)) or ABSENT,
         ABSENT if facts.steps is None else f"{facts.steps:,}",
         ABSENT if facts.spacing_mm is None else " x ".join(f"{side:g}" for side in facts.spacing_mm),
@@ -68,10 +68,8 @@ def _machines(lines: Sequence[Line]) -> list[str]:
     return list(dict.fromkeys(run.facts.machine for line in lines for run in line.runs if run.facts.machine))
 
 
-def _told_by(facts: RunFacts) -> str:
+def told_by(facts: RunFacts) -> str:
     """A distilled student's teacher, and the reduction of its loss where it is not the usual one."""
-    if facts.method != "distill" or facts.weight == 1.0:
-        return ""
     return ", ".join(filter(None, (facts.teacher, "element mean" if facts.reduction == "element" else None)))
 
 
