@@ -15,21 +15,15 @@ if TYPE_CHECKING:
 
 
 class Stages:
-    """Names each stage of a run on stderr and keeps its seconds.
+    """Names each stage of a run on stderr and keeps its seconds."""
 
-    Args:
-        quiet: Keep the seconds, show nothing.
-    """
-
-    def __init__(self, *, quiet: bool = False) -> None:
+    def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
-        self._quiet = quiet
         self._console = Console(file=sys.stderr, highlight=False)
 
     def say(self, line: str) -> None:
         """One line on stderr."""
-        if not self._quiet:
-            self._console.print(line, markup=False)
+        self._console.print(line, markup=False)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -43,7 +37,7 @@ class Stages:
     def bar(self, name: str) -> Iterator[Callable[[int, int], None]]:
         """A bar over a known number of steps; a plain line where stderr is not a terminal."""
         started = time.perf_counter()
-        if self._quiet or not self._console.is_terminal:
+        if not self._console.is_terminal:
             yield lambda _done, _total: None
         else:
             columns = (

@@ -70,11 +70,6 @@ class Sections:
         self._profiles = _profiles(self._labels, self.grid)
         self.box = self._crop()
 
-    @property
-    def found(self) -> bool:
-        """Whether any voxel carries a label."""
-        return bool(self._profiles[0].any())
-
     def size_mm(self, plane: Plane) -> tuple[float, float]:
         """Width and height of every section along a plane."""
         height, width = ((self.box[k][1] - self.box[k][0]) * self.grid.spacing_mm[k] for k in range(3) if k != _AXIS[plane])

@@ -89,7 +89,7 @@ def _in_planes(module: nn.Module, options: EdgeOptions) -> nn.Module | None:
     if isinstance(module, nn.Conv3d):
         return PlaneConvolution(module, taps)
     if isinstance(module, nn.ConvTranspose3d):
-        return PlaneUpsampling(module, shuffle=options.transposed == "shuffle")
+        return PlaneUpsampling(module)
     if isinstance(module, Fold):
         return PlaneConvolution(folding_convolution(1), taps)
     return None

@@ -77,31 +77,24 @@ class PlaneUpsampling(nn.Module):
 
     Args:
         conv: The convolution replaced: kernel = stride, no padding.
-        shuffle: As a pointwise convolution and a shuffle, for targets without a transposed convolution in 2D.
     """
 
-    def __init__(self, conv: nn.ConvTranspose3d, *, shuffle: bool) -> None:
+    def __init__(self, conv: nn.ConvTranspose3d) -> None:
         super().__init__()
         plain = conv.groups == 1 and set(conv.dilation) == {1} and not any(conv.padding) and not any(conv.output_padding)
         if conv.kernel_size != conv.stride or not plain:
-            raise ValueError("only a transposed convolution with kernel = stride is a shuffle")
-        self.shuffle, self.kernel, self.outputs = shuffle, conv.kernel_size, conv.out_channels
-        a, b, c = self.kernel
+            raise ValueError("only a transposed convolution with kernel = stride is taken apart by planes")
+        self.kernel, self.outputs = conv.kernel_size, conv.out_channels
         weight = conv.weight.detach().transpose(1, 2)  # (C, a, O, b, c): the planes of a block come one after the other
-        weight = weight.reshape(conv.in_channels, -1).t()[:, :, None, None] if shuffle else weight.flatten(1, 2)
-        self.weight = nn.Parameter(weight.contiguous(), requires_grad=False)
-        bias = None if conv.bias is None else conv.bias.detach().repeat(a)
-        bias = bias.repeat_interleave(b * c) if shuffle and bias is not None else bias
+        self.weight = nn.Parameter(weight.flatten(1, 2).contiguous(), requires_grad=False)
+        bias = None if conv.bias is None else conv.bias.detach().repeat(self.kernel[0])
         self.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """(D, C, H, W) -> (a D, O, b H, c W) for a kernel of (a, b, c)."""
         a, b, c = self.kernel
         depth, _, height, width = x.shape
-        if self.shuffle:
-            y = F.conv2d(x, self.weight, self.bias).reshape(-1, b, c, height, width).permute(0, 3, 1, 4, 2)
-        else:
-            y = F.conv_transpose2d(x, self.weight, self.bias, stride=(b, c))
+        y = F.conv_transpose2d(x, self.weight, self.bias, stride=(b, c))
         return y.reshape(depth * a, self.outputs, height * b, width * c)
 
 

@@ -15,22 +15,20 @@ class EdgeOptions:
             target has one operator for it.
         windows_at_once: Most windows whose scores exist together: memory against the number of operators.
         convolution: ``3d`` as it is; ``2d-sum`` or ``2d-concat`` over the depth taps, on planes.
-        transposed: ``native``, in as many dimensions as ``convolution``; ``shuffle`` as a pointwise product and a shuffle, on planes.
         norm: ``flat`` as an instance norm at rank 3 and a layer norm; ``means`` both written out, on planes.
 
     Raises:
-        ValueError: An option for planes with 3D convolutions.
+        ValueError: A norm for planes with 3D convolutions.
     """
 
     attention: Literal["matmul", "by-head", "fused"] = "matmul"
     windows_at_once: int = 49
     convolution: Literal["3d", "2d-sum", "2d-concat"] = "3d"
-    transposed: Literal["native", "shuffle"] = "native"
     norm: Literal["flat", "means"] = "flat"
 
     def __post_init__(self) -> None:
-        if not self.planes and (self.transposed, self.norm) != ("native", "flat"):
-            raise ValueError(f"{self.transposed} and {self.norm} are forms for planes, which 3D convolutions do not take")
+        if not self.planes and self.norm != "flat":
+            raise ValueError(f"{self.norm} is a form for planes, which 3D convolutions do not take")
 
     @property
     def planes(self) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import functools
-import math
 
 import numpy as np
 import pytest
@@ -27,7 +26,7 @@ OPTIONS = {
     "default": EdgeOptions(),
     "fused": EdgeOptions(attention="fused"),
     "concat": EdgeOptions(convolution="2d-concat"),
-    "shuffle": EdgeOptions(attention="fused", convolution="2d-sum", transposed="shuffle"),
+    "sum": EdgeOptions(attention="fused", convolution="2d-sum"),
     "means": EdgeOptions(attention="by-head", convolution="2d-sum", norm="means"),
 }
 
@@ -116,8 +115,7 @@ def test_every_parameter_is_the_students(name, options):
                 queries, rest = held[f"{path}.qkv.{key}"].split([module.dim, 2 * module.dim])
                 held[f"{path}.qkv.{key}"] = torch.cat([queries * module.scale, rest])
         if isinstance(module, nn.ConvTranspose3d) and module.bias is not None and options.planes:
-            outputs = module.kernel_size if options.transposed == "shuffle" else module.kernel_size[:1]
-            held[f"{path}.bias"] = module.bias.repeat(math.prod(outputs))
+            held[f"{path}.bias"] = module.bias.repeat(module.kernel_size[0])
     assert np.array_equal(sorted_values(edge_form(student, options).parameters()), sorted_values(held.values()))
 
 

@@ -96,21 +96,19 @@ def test_folding_is_a_convolution_with_ones(channels, taps):
     sides=triples(1, 5),
     kernel=triples(1, 3),
     bias=st.booleans(),
-    shuffle=st.booleans(),
 )
-@example(channels=(3, 2), sides=(3, 5, 4), kernel=(1, 2, 3), bias=True, shuffle=True)
-@example(channels=(3, 2), sides=(3, 5, 4), kernel=(3, 2, 1), bias=True, shuffle=False)
-@example(channels=(2, 3), sides=(5, 3, 1), kernel=(2, 2, 2), bias=False, shuffle=True)
-@example(channels=(2, 3), sides=(1, 3, 5), kernel=(2, 2, 2), bias=True, shuffle=False)
-def test_a_transposed_convolution_gives_blocks_of_planes(channels, sides, kernel, bias, shuffle):
-    """Whatever its kernel, as long as that is its stride; at rank 5, and where it shuffles, by a pointwise convolution."""
+@example(channels=(3, 2), sides=(3, 5, 4), kernel=(1, 2, 3), bias=True)
+@example(channels=(3, 2), sides=(3, 5, 4), kernel=(3, 2, 1), bias=True)
+@example(channels=(2, 3), sides=(5, 3, 1), kernel=(2, 2, 2), bias=False)
+def test_a_transposed_convolution_gives_blocks_of_planes(channels, sides, kernel, bias):
+    """Whatever its kernel, as long as that is its stride; at rank 5."""
     torch.manual_seed(0)
     conv = nn.ConvTranspose3d(*channels, kernel, stride=kernel, bias=bias)
     x = torch.randn(1, channels[0], *sides)
-    y, operators = record(PlaneUpsampling(conv, shuffle=shuffle), planes_of(x))
+    y, operators = record(PlaneUpsampling(conv), planes_of(x))
     assert furthest(planes_of(y), conv(x)) <= 1e-5
     assert highest_rank(operators) <= 5
-    plane = sides[1:] if shuffle else tuple(side * edge for side, edge in zip(sides[1:], kernel[1:], strict=True))
+    plane = tuple(side * edge for side, edge in zip(sides[1:], kernel[1:], strict=True))
     ((depth, _, *convolved),) = convolution_shapes(operators)
     assert (depth, *convolved) == (sides[0], *plane)
 
@@ -128,11 +126,10 @@ def test_a_transposed_convolution_gives_blocks_of_planes(channels, sides, kernel
     ],
     ids=str,
 )
-@pytest.mark.parametrize("shuffle", [True, False])
-def test_a_transposed_convolution_that_is_no_shuffle_is_refused(blocks, shuffle):
+def test_a_transposed_convolution_whose_blocks_touch_is_refused(blocks):
     """Blocks that overlap, leave gaps or are cut."""
     with pytest.raises(ValueError, match="kernel = stride"):
-        PlaneUpsampling(nn.ConvTranspose3d(4, 4, **blocks), shuffle=shuffle)
+        PlaneUpsampling(nn.ConvTranspose3d(4, 4, **blocks))
 
 
 @pytest.mark.parametrize("affine", [True, False])
