@@ -98,6 +98,18 @@ def write_dicom_seg(segmentation: Segmentation, source_files: Sequence[Path], pa
             raise _not_allowed(sources, error) from None
 
 
+def check_can_be_referred_to(file: Path) -> None:
+    """Find out from one header of the series, before the inference, whether a DICOM SEG can refer to it.
+
+    Raises:
+        OutputError: It lacks an identifier that a DICOM SEG needs, or cannot be read (AE-OUTPUT-006).
+    """
+    with silenced():
+        sources = _read_headers([file])
+    if missing := _missing(sources):
+        raise _not_sound(f"lack {missing}, which a DICOM SEG needs")
+
+
 @contextmanager
 def _highdicom_silenced() -> Iterator[None]:
     """Keep highdicom's log records in: they name the instances of the source. Its modules have loggers of their own below this one."""
@@ -138,8 +150,15 @@ def _changed(what: str) -> OutputError:
 
 def _not_allowed(sources: Sequence[Dataset], error: Exception) -> OutputError:
     """The error for headers from which highdicom builds no object; what can be seen to be missing is named."""
-    missing = [keyword for keyword in _TYPE_1 if any(keyword not in source for source in sources)]
-    what = f"lack {', '.join(missing)}, which a DICOM SEG needs" if missing else f"do not allow a DICOM SEG ({type(error).__name__})"
+    missing = _missing(sources)
+    return _not_sound(f"lack {missing}, which a DICOM SEG needs" if missing else f"do not allow a DICOM SEG ({type(error).__name__})")
+
+
+def _missing(sources: Sequence[Dataset]) -> str:
+    return ", ".join(keyword for keyword in _TYPE_1 if not all(source.get(keyword) for source in sources))
+
+
+def _not_sound(what: str) -> OutputError:
     return OutputError(
         "AE-OUTPUT-006", f"the source headers {what}.", remedy=f"Export the series again with sound headers, or {WITHOUT_SEG}."
     )

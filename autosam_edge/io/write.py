@@ -136,7 +136,8 @@ def check_writable(
 
     Raises:
         OutputError: The folder cannot be written (AE-OUTPUT-001), is a file or holds a folder or the input under one of our names (-002),
-            the disk is full (-003), lies inside the input folder (-004), or DICOM SEG is asked of input that is not DICOM (-005).
+            the disk is full (-003), lies inside the input folder (-004), or DICOM SEG is asked of input that is not DICOM (-005) or
+            lacks the identifiers that it would refer to (-006).
         ValueError: A format is unknown.
     """
     target = Path(folder)
@@ -165,6 +166,10 @@ def check_writable(
         raise _explain(error) from error
     if free < _NEEDED_BYTES:
         raise _disk_full(f"{free / 2**20:.0f} MiB are free, {_NEEDED_BYTES / 2**20:.0f} MiB are needed")
+    if "dicom-seg" in chosen and source is not None and source.files[0].is_file():  # one that is gone is told where it is read
+        from autosam_edge.io.dicom_seg import check_can_be_referred_to
+
+        check_can_be_referred_to(source.files[0])
     return chosen
 
 

@@ -22,8 +22,9 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, ImplicitVRLittle
 from autosam_edge.errors import OutputError
 from autosam_edge.geometry import Grid
 from autosam_edge.io.dicom_seg import write_dicom_seg
+from autosam_edge.io.write import check_writable
 from autosam_edge.labels import BTCV_LABELS
-from autosam_edge.volume import Segmentation
+from autosam_edge.volume import Segmentation, Source
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -379,6 +380,10 @@ def test_headers_that_allow_no_seg_are_named_with_a_way_out(series, segmentation
     assert caught.value.code == "AE-OUTPUT-006"
     assert "--format nifti,json,csv,preview" in caught.value.remedy
     assert "placed" not in caught.value.message
+    source = Source("dicom", "", tuple(series[0]))
+    with pytest.raises(OutputError, match="lack FrameOfReferenceUID"):  # and before the inference
+        check_writable(tmp_path / "out", source=source)
+    assert check_writable(tmp_path / "out", source=source, formats=("nifti",)) == ("nifti",)
 
 
 @pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="dciodvfy of dicom3tools is not installed")

@@ -239,7 +239,7 @@ def test_one_file_as_input_may_have_its_output_beside_it(tmp_path: Path) -> None
         file = tmp_path / name
         file.write_bytes(b"")
         for out in (tmp_path, tmp_path / "out"):
-            check_writable(out, source=Source(kind, "", (file,)), input_path=file)
+            check_writable(out, source=Source(kind, "", (file,)), input_path=file, formats=("nifti",))
     assert tree(tmp_path) == {"scan.nii.gz", "scan.dcm"}
 
 
@@ -273,7 +273,7 @@ def test_the_input_is_never_replaced_by_a_result(kind: str, name: str, tmp_path:
         with pytest.raises(OutputError, match="AE-OUTPUT-002"):
             check_writable(tmp_path, **arguments)
         check_writable(tmp_path, formats=("json",), **arguments)
-        check_writable(tmp_path / "out", **arguments)
+        check_writable(tmp_path / "out", formats=("nifti",), **arguments)
 
 
 def test_full_disk_is_found_before_the_run(tmp_path: Path, monkeypatch) -> None:
