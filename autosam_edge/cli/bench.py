@@ -82,7 +82,7 @@ def parity(scan: Scan, out: Out = None, bundle: BundleOption = None) -> None:
     from autosam_edge.session import open_session
 
     exact = open_session(bundle, engine="onnx", precision="fp32")  # another arithmetic would be counted as the streaming's doing
-    result = room.measure_streaming_parity(exact, read(scan), scan.name)
+    result = room.measure_streaming_parity(exact, read(scan))
     print(f"{result['agreement']:.6f} of all voxels have the same label, {result['agreement_in_organs']:.6f} of those in an organ")
     _write(result, out)
 

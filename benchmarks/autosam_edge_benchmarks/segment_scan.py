@@ -28,7 +28,7 @@ def run_once(source: Path, *, bundle: Path | None = None, engine: str | None = N
     """Segment a scan in a process of its own.
 
     Returns:
-        ``wall_s`` from start to exit, ``peak_rss_mb`` as the kernel saw it, and the command's own ``timings_s``.
+        ``wall_s`` from start to exit, ``peak_rss_mb`` as the kernel saw it, and the command's own ``scan`` and ``timings_s``.
 
     Raises:
         RuntimeError: The command failed; its last line is in the message.
@@ -51,6 +51,7 @@ def run_once(source: Path, *, bundle: Path | None = None, engine: str | None = N
     return {
         "wall_s": wall_s,
         "peak_rss_mb": usage.ru_maxrss / scale,
+        "scan": report["scan"],  # its shape and not its name, which may be a patient's
         "timings_s": report["timings_s"],
         "model": report["provenance"]["model"],
         "engine": report["provenance"]["engine"],
@@ -67,8 +68,7 @@ def measure_segment(
     stages = {name: statistics.median(run["timings_s"][name] for run in runs) for name in runs[0]["timings_s"]}
     return {
         **report,
-        **{key: runs[0][key] for key in ("model", "engine", "precision")},
-        "scan": source.name,
+        **{key: runs[0][key] for key in ("model", "engine", "precision", "scan")},
         "wall_s": statistics.median(run["wall_s"] for run in runs),
         "peak_rss_mb": max(run["peak_rss_mb"] for run in runs),
         "stages_s": stages,
@@ -92,7 +92,7 @@ def measure_growth(
         with tempfile.TemporaryDirectory() as folder:
             pixels = repeat_series(source, Path(folder), count)
             run = run_once(Path(folder), bundle=bundle)
-        runs.append({"slices": count, "peak_rss_mb": run["peak_rss_mb"], "wall_s": run["wall_s"]})
+        runs.append({"slices": count, **{key: run[key] for key in ("scan", "peak_rss_mb", "wall_s")}})
         say(f"{count} slices: {run['peak_rss_mb']:.0f} MB, {run['wall_s']:.1f} s")
     growth = [
         {
@@ -103,12 +103,7 @@ def measure_growth(
         }
         for a, b in itertools.pairwise(runs)
     ]
-    return {
-        **report,
-        "scan": source.name,
-        "runs": runs,
-        "growth": growth,
-    }
+    return {**report, "runs": runs, "growth": growth}
 
 
 def repeat_series(source: Path, folder: Path, count: int) -> int:

@@ -68,13 +68,12 @@ def plain_labels(session: Session, volume: Volume) -> npt.NDArray[np.uint8]:
     return labels
 
 
-def measure_streaming_parity(session: Session, volume: Volume, name: str) -> dict[str, Any]:
+def measure_streaming_parity(session: Session, volume: Volume) -> dict[str, Any]:
     """Share of voxels, and of organ voxels, with the same label both ways, before the one-part rule.
 
     Args:
         session: The runtime under test.
         volume: A real scan.
-        name: Of the scan, for the report.
     """
     report = new_report("streaming parity")
     bundle = Bundle(session.bundle.path)
@@ -85,7 +84,7 @@ def measure_streaming_parity(session: Session, volume: Volume, name: str) -> dic
     same = streamed.labels == plain
     return {
         **report,
-        "scan": name,
+        "scan": {"shape_dhw": list(volume.shape), "spacing_dhw_mm": list(volume.grid.spacing_mm)},
         "model": session.bundle.manifest.name,
         "agreement": float(np.count_nonzero(same)) / same.size,
         "agreement_in_organs": float(np.count_nonzero(same & organ)) / max(1, int(np.count_nonzero(organ))),

@@ -52,7 +52,8 @@ def measure_students(
         for path in bundles:
             seen[path].append(run_once(scan, bundle=path, engine=engine))
             say(f"turn {turn + 1}, {path.name}: {seen[path][-1]['wall_s']:.2f} s")
-    return {**report, "scan": scan.name, "engine": engine, "students": [_entry(path, runs[path], seen[path]) for path in bundles]}
+    students = [_entry(path, runs[path], seen[path]) for path in bundles]
+    return {**report, "scan": seen[bundles[0]][0]["scan"], "engine": engine, "students": students}
 
 
 def _run_of(path: Path, results: Path) -> Run:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 pytest.importorskip("psutil")
@@ -32,8 +34,10 @@ def test_a_repeated_series_is_one_regular_volume(series, tmp_path):
 
 
 def test_a_measurement_holds_time_memory_stages_and_machine(series):
-    """One run from command to files."""
-    result = measure_segment(series, repeats=1)
+    """One run from command to files; the scan's name may be a patient's and is left out."""
+    result = measure_segment(series.rename(series.with_name("DOE_JOHN")), repeats=1)
+    assert "DOE" not in json.dumps(result)
+    assert len(result["scan"]["shape_dhw"]) == 3
     assert 0.2 < result["wall_s"] < 300
     assert 50 < result["peak_rss_mb"] < 4000
     assert {"read", "network", "restore", "write"} <= set(result["stages_s"])
