@@ -12,7 +12,7 @@ from autosam_edge.cli.extras import load_room
 from autosam_edge.cli.options import AsJson, one_of
 from autosam_edge.cli.progress import Stages
 from autosam_edge.cli.tables import new_table, show
-from autosam_edge.io.write import check_writable
+from autosam_edge.io.write import check_writable, write_files
 from autosam_edge.session import open_session
 
 
@@ -96,12 +96,8 @@ def compare(
         raise typer.BadParameter("give at least two tables", param_hint="OURS OTHER...")
     result = room.compare_methods(tables, unit=unit)
     if out is not None:
-        texts = {
-            "compare.csv": room.comparison_csv(result),
-            "compare.json": json.dumps(result, indent=1) + "\n",
-            "compare.md": room.comparison_markdown(result),
-        }
-        room.write_texts(out, texts)
+        texts = {"csv": room.comparison_csv(result), "json": json.dumps(result, indent=1) + "\n", "md": room.comparison_markdown(result)}
+        write_files({out / f"compare.{suffix}": text.encode() for suffix, text in texts.items()})
     if as_json:
         print(json.dumps(result))
         return

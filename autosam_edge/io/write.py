@@ -20,7 +20,7 @@ from autosam_edge.errors import OutputError
 from autosam_edge.metrics import organ_statistics
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from autosam_edge.metrics import OrganStatistics
     from autosam_edge.volume import Segmentation, Source, Volume
@@ -100,24 +100,33 @@ def write(
 
 
 def write_file(content: bytes, path: Path) -> None:
-    """Write one file, whole or not at all; a file of that name is replaced.
+    """Write one file; see :func:`write_files`."""
+    write_files({path: content})
+
+
+def write_files(contents: Mapping[Path, bytes]) -> None:
+    """Write small files: each is whole before any takes its name, and one of that name is replaced.
 
     Raises:
-        OutputError: Its folder cannot be written (AE-OUTPUT-001), a folder has its name (-002), or the disk is full (-003).
+        OutputError: A folder cannot be written (AE-OUTPUT-001), a folder has a file's name (-002), or the disk is full (-003).
     """
-    if path.is_dir():
-        raise OutputError("AE-OUTPUT-002", f"{path.name} is a folder, expected a file.", remedy="Give the name of a file.")
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
+    stages = {path: path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial") for path in contents}
+    for path in contents:
+        if path.is_dir():
+            raise OutputError("AE-OUTPUT-002", f"{path.name} is a folder, expected a file.", remedy="Give the name of a file.")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(content)
-        _sync(partial)
-        partial.replace(path)
+        for path, content in contents.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            stages[path].write_bytes(content)
+            _sync(stages[path])
+        for path, stage in stages.items():
+            stage.replace(path)
     except OSError as error:
         raise _explain(error) from error
     finally:
-        with contextlib.suppress(OSError):  # after the rename it is no longer there
-            partial.unlink()
+        for stage in stages.values():
+            with contextlib.suppress(OSError):  # after the rename it is no longer there
+                stage.unlink()
 
 
 def check_writable(

@@ -11,6 +11,7 @@ from autosam_edge.bundle import Bundle
 from autosam_edge.errors import BundleError
 from autosam_edge_benchmarks.machine import new_report
 from autosam_edge_benchmarks.segment_scan import run_once
+from autosam_edge_training.reproduce.figures import save_figure
 from autosam_edge_training.reproduce.runs import find_runs
 
 if TYPE_CHECKING:
@@ -107,5 +108,4 @@ def draw_students(report: dict[str, Any], path: Path) -> None:
     axes.set_ylabel("mean Dice on the test cases, percent")
     axes.spines[["top", "right"]].set_visible(False)
     figure.suptitle("What a student costs, and what it is worth", color=_INK, x=0.02, ha="left", fontsize=11)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, metadata={"Software": None})
+    save_figure(figure, path)

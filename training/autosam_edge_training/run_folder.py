@@ -22,6 +22,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from autosam_edge import __version__
 from autosam_edge.errors import TrainingError
+from autosam_edge.io.write import write_file
 from autosam_edge_training.config import as_dict
 from autosam_edge_training.machine import describe_machine, machine_in_words
 
@@ -136,7 +137,7 @@ class RunFolder:
             "machine": machine_in_words(gpu),
             "machine_details": describe_machine(),
         }
-        self._write(CONFIG, json.dumps(record, indent=1) + "\n")
+        write_file((json.dumps(record, indent=1) + "\n").encode(), self.out / CONFIG)
         self._keep_lines_until(self.first_step)
         self._writer = SummaryWriter(str(self.out / "tensorboard"), purge_step=self.first_step + 1)
 
@@ -169,13 +170,7 @@ class RunFolder:
         if path.is_file():
             # What has no end was being written by a process that was killed, after its last checkpoint.
             whole = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
-            self._write(METRICS, "".join(line for line in whole if json.loads(line)["step"] <= step))
-
-    def _write(self, name: str, text: str) -> None:
-        """Replace a file in one go."""
-        partial = self.out / f"{name}.partial"
-        partial.write_text(text)
-        partial.replace(self.out / name)
+            write_file("".join(line for line in whole if json.loads(line)["step"] <= step).encode(), path)
 
 
 def read_run_config(run: Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from autosam_edge_training.evaluate.evaluator import (
     from_files,
     split_entries,
 )
-from autosam_edge_training.evaluate.report import as_markdown, report, summarize, write_results, write_texts
+from autosam_edge_training.evaluate.report import as_markdown, report, summarize, write_results
 from autosam_edge_training.evaluate.scores import (
     COLUMNS,
     EMPTY_RULES,
@@ -69,5 +69,4 @@ __all__ = [
     "summarize",
     "surface_dice",
     "write_results",
-    "write_texts",
 ]

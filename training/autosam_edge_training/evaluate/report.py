@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from autosam_edge.errors import OutputError
+from autosam_edge.io.write import write_files
 from autosam_edge_training.evaluate.scores import METRICS, Score, as_csv
 from autosam_edge_training.machine import describe_machine
 
@@ -89,26 +88,5 @@ def _bold(value: float | None) -> str:
 def write_results(out: Path, scores: Sequence[Score], summary: Mapping[str, Any]) -> None:
     """``cases.csv``, ``summary.json`` and ``summary.md``; what was in the folder under these names is replaced, and nothing else."""
     text = json.dumps(summary, indent=1, allow_nan=False) + "\n"
-    write_texts(out, {"cases.csv": as_csv(scores), "summary.json": text, "summary.md": as_markdown(summary)})
-
-
-def write_texts(out: Path, texts: Mapping[str, str]) -> None:
-    """Write small files, each complete before it takes its name.
-
-    Raises:
-        OutputError: The folder cannot be written (AE-OUTPUT-001).
-    """
-    partial = {name: out / f".{name}.partial" for name in texts}
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        for name, text in texts.items():
-            partial[name].write_text(text, encoding="utf-8")
-        for name, path in partial.items():
-            path.replace(out / name)
-    except OSError as error:
-        for path in partial.values():
-            with contextlib.suppress(OSError):  # what cannot be written may not be removable either
-                path.unlink()
-        raise OutputError(
-            "AE-OUTPUT-001", f"{out.name} cannot be written ({type(error).__name__}).", remedy="Give a folder that you may write to."
-        ) from error
+    texts = {"cases.csv": as_csv(scores), "summary.json": text, "summary.md": as_markdown(summary)}
+    write_files({out / name: text.encode() for name, text in texts.items()})

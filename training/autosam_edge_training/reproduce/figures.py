@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
@@ -11,6 +12,7 @@ from autosam_edge.errors import TrainingError
 from autosam_edge.io.label_image import read_labels
 from autosam_edge.io.montage import MontageCase
 from autosam_edge.io.nifti import read_nifti
+from autosam_edge.io.write import write_file
 from autosam_edge_training.reproduce.render import told_by
 from autosam_edge_training.reproduce.tables import SMOKE_TITLE
 
@@ -50,7 +52,7 @@ def draw_bars(table: Table, path: Path) -> None:
     handles = [Patch(color=_PAPER, label="paper"), Patch(color=_OURS, label="ours")]
     figure.legend(handles=handles, frameon=False, loc="outside upper right", ncols=2)
     figure.suptitle(table.spec.title + (f"\n{SMOKE_TITLE}" if table.smoke else ""), color=_INK, x=0.02, ha="left", fontsize=11)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _height(line: Line, *, ours: bool) -> float | None:
@@ -121,7 +123,8 @@ def _read_case(entry: Entry, predictions: Mapping[str, Path], classes: int) -> M
     )
 
 
-def _save(figure: Figure, path: Path) -> None:
-    """Without a date or a version in the file, so that the same input gives the same bytes."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, metadata={"Software": None})
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a PNG without a date or a version in it, so that the same input gives the same bytes; it appears whole or not at all."""
+    content = io.BytesIO()
+    figure.savefig(content, format="png", metadata={"Software": None})
+    write_file(content.getvalue(), path)

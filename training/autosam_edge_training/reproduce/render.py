@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from typing import TYPE_CHECKING, Any
 
+from autosam_edge.io.write import write_files
 from autosam_edge_training.reproduce.paper import EDITION
 
 if TYPE_CHECKING:
@@ -167,13 +169,12 @@ _CSV_COLUMNS = (
 
 def write_table(table: Table, folder: Path) -> tuple[Path, ...]:
     """Write ``<exhibit>.md``, ``.csv`` and ``.json``; a smoke table is named ``<exhibit>-smoke``, so that it replaces no real one."""
-    folder.mkdir(parents=True, exist_ok=True)
     stem = folder / (table.spec.exhibit + ("-smoke" if table.smoke else ""))
-    paths = tuple(stem.with_suffix(suffix) for suffix in (".md", ".csv", ".json"))
-    paths[0].write_text(as_markdown(table), encoding="utf-8")
-    with paths[1].open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, _CSV_COLUMNS)
-        writer.writeheader()
-        writer.writerows(row for line in table.lines for row in _csv_rows(line))
-    paths[2].write_text(json.dumps(as_dict(table), indent=1) + "\n", encoding="utf-8")
-    return paths
+    rows = io.StringIO(newline="")
+    writer = csv.DictWriter(rows, _CSV_COLUMNS)
+    writer.writeheader()
+    writer.writerows(row for line in table.lines for row in _csv_rows(line))
+    texts = {".md": as_markdown(table), ".csv": rows.getvalue(), ".json": json.dumps(as_dict(table), indent=1) + "\n"}
+    contents = {stem.with_suffix(suffix): text.encode() for suffix, text in texts.items()}
+    write_files(contents)
+    return tuple(contents)
