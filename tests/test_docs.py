@@ -34,6 +34,18 @@ def test_the_bundle_pages_check_passes_on_the_default_bundle(capsys):
     assert float(capsys.readouterr().out) < 1e-3
 
 
+@pytest.mark.parametrize("exhibit", ["table3", "table4", "figure4"])
+def test_the_tables_of_the_page_are_those_of_the_command(exhibit):
+    """docs/reproduction.md repeats what ``reproduce`` makes of the scored runs: paste NAME.md of ``reproduce NAME -o DIR``."""
+    pytest.importorskip("torch")
+    from autosam_edge_training.reproduce.render import as_markdown
+    from autosam_edge_training.reproduce.specs import table_spec
+    from autosam_edge_training.reproduce.tables import build_table
+
+    made = as_markdown(build_table(table_spec(exhibit), ROOT / "benchmarks" / "results" / "runs"))
+    assert made.split("\n", 2)[2] in (ROOT / "docs" / "reproduction.md").read_text()
+
+
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", *[f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md")]])
 def test_links_lead_somewhere(page):
     """Each relative link of a page names a file of the project."""

@@ -44,7 +44,7 @@ def draw_bars(table: Table, path: Path) -> None:
     for place, line in enumerate(table.lines):
         for ours, shift, color in ((False, -0.2, _PAPER), (True, 0.2, _OURS)):
             _bar(axes, place + shift, line, color, ours=ours, top=top)
-    axes.set_xticks(range(len(table.lines)), [_bar_title(line) for line in table.lines])
+    axes.set_xticks(range(len(table.lines)), [_bar_title(line) for line in table.lines], fontsize=8)
     axes.set_xlim(-0.6, len(table.lines) - 0.4)
     axes.set_ylim(0.0, 1.15 * top)
     axes.set_ylabel("mean Dice, percent")
