@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _INK, _QUIET, _OURS = "#1b2430", "#5d6b7a", "#1f6fb2"
 _DPI = 150
+_LINE = 3.5  # percent points that a line of text takes
 
 
 def measure_students(
@@ -97,13 +98,17 @@ def draw_students(report: dict[str, Any], path: Path) -> None:
     """
     figure = Figure(figsize=(7.5, 4.8), dpi=_DPI, layout="constrained")
     axes = figure.add_subplot()
-    for entry in report["students"]:
-        axes.scatter(entry["wall_s"], 100 * entry["dice"], s=entry["parameters"] / 4e4, color=_OURS, alpha=0.8, linewidths=0)
-        how = "alone" if entry["lambda"] in (None, 1.0) else f"from {entry['teacher']}"
-        text = f"{entry['network']}, {how}\n{entry['parameters'] / 1e6:.1f} M, {entry['steps']:,} steps"
-        axes.annotate(text, (entry["wall_s"], 100 * entry["dice"]), (8, 0), textcoords="offset points", va="center", color=_INK, fontsize=8)
-    axes.margins(x=0.35, y=0.2)
-    axes.set_xlim(left=0)
+    low = float("-inf")
+    for entry in sorted(report["students"], key=lambda entry: float(entry["dice"])):
+        x, y = entry["wall_s"], 100 * entry["dice"]
+        low = max(y, low + _LINE)  # texts of neighbors stand one above the other
+        axes.scatter(x, y, s=entry["parameters"] / 4e4, color=_OURS, alpha=0.8, linewidths=0)
+        how = "alone" if entry["lambda"] in (None, 1.0) else f"from {entry['teacher']}, lambda {entry['lambda']:g}"
+        text = f"{entry['network']} {how}, {entry['parameters'] / 1e6:.1f} M, {entry['steps']:,} steps"
+        axes.annotate(text, (x, y), (1.04 * x, low), va="center", color=_INK, fontsize=8)
+    slowest = max(entry["wall_s"] for entry in report["students"])
+    axes.set_xlim(0, 2.0 * slowest)
+    axes.set_ylim(0, 100)
     axes.set_xlabel(f"seconds from command to files, {report['engine']}, {report['machine']['cores']} cores")
     axes.set_ylabel("mean Dice on the test cases, percent")
     axes.spines[["top", "right"]].set_visible(False)
