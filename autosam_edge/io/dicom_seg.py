@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 
 import highdicom as hd
 import numpy as np
-import pydicom
 from pydicom.datadict import dictionary_has_tag, dictionary_VR
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
@@ -30,6 +29,7 @@ from pydicom.valuerep import CUSTOMIZABLE_CHARSET_VR
 from autosam_edge.errors import OutputError
 from autosam_edge.io.dicom_header import silenced
 from autosam_edge.io.seg_frames import organ_slices, save_with_frames, sketch
+from autosam_edge.io.source_headers import headers_not_sound, missing_identifiers, read_headers, source_changed
 from autosam_edge.io.write import WITHOUT_SEG
 from autosam_edge.volume import RESEARCH_USE
 
@@ -48,11 +48,9 @@ if TYPE_CHECKING:
 _CATEGORY = Code("123037004", "SCT", "Anatomical Structure")
 _SIDES = {"left": Code("7771000", "SCT", "Left"), "right": Code("24028007", "SCT", "Right")}
 _SERIES_NUMBER = 9001  # far from what a scanner counts up to, and equal in every run
-_TYPE_2 = ("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID", "StudyDate", "StudyTime")
 _TEXT = CUSTOMIZABLE_CHARSET_VR | {"AS", "CS", "DA", "TM"}
 # highdicom refuses a sex of X, a time with colons and a name of one part.
 _JUDGED = ("PatientName", "PatientSex", "PatientBirthDate", "StudyDate", "StudyTime")
-_TYPE_1 = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
 _NEVER_CREATED = ("19700101", "000000")  # Content Date is type 1, yet a de-identified source may hold no date at all
 
 
@@ -72,7 +70,7 @@ def write_dicom_seg(segmentation: Segmentation, source_files: Sequence[Path], pa
         DICOM PS3.3 C.8.20 (Segmentation), C.10.10.1 (CIELab values), PS3.16 CID 7150, 7151, 7162, 244.
     """
     with silenced(), _highdicom_silenced():
-        sources = _read_headers(source_files)
+        sources = read_headers(source_files)
         order = _frame_order(segmentation, sources)
         present = organ_slices(segmentation.labels, order, [label.value for label in segmentation.table])
         found = np.flatnonzero(present.any(axis=1))
@@ -98,18 +96,6 @@ def write_dicom_seg(segmentation: Segmentation, source_files: Sequence[Path], pa
             raise _not_allowed(sources, error) from None
 
 
-def check_can_be_referred_to(file: Path) -> None:
-    """Find out from one header of the series, before the inference, whether a DICOM SEG can refer to it.
-
-    Raises:
-        OutputError: It lacks an identifier that a DICOM SEG needs, or cannot be read (AE-OUTPUT-006).
-    """
-    with silenced():
-        sources = _read_headers([file])
-    if missing := _missing(sources):
-        raise _not_sound(f"lack {missing}, which a DICOM SEG needs")
-
-
 @contextmanager
 def _highdicom_silenced() -> Iterator[None]:
     """Keep highdicom's log records in: they name the instances of the source. Its modules have loggers of their own below this one."""
@@ -122,46 +108,11 @@ def _highdicom_silenced() -> Iterator[None]:
         log.setLevel(before)
 
 
-def _read_headers(files: Sequence[Path]) -> list[Dataset]:
-    """Headers without pixels; type 2 attributes of the Patient and Study modules that are missing are added empty (PS3.5 7.4.3)."""
-    sources = []
-    for file in files:
-        try:
-            header = pydicom.dcmread(file, stop_before_pixels=True)
-        except Exception as error:  # pydicom raises many types on a damaged file; all mean that it is not what was segmented
-            raise _changed(f"a source DICOM file can no longer be read ({type(error).__name__})") from None
-        for keyword in _TYPE_2:
-            if keyword not in header:
-                setattr(header, keyword, "")
-        sources.append(header)
-    if not sources:
-        raise _changed("the volume names no source DICOM file")
-    return sources
-
-
-def _changed(what: str) -> OutputError:
-    """The error for a source that does not fit the labels."""
-    return OutputError(
-        "AE-OUTPUT-006",
-        f"{what}, so the segments cannot be placed.",
-        remedy=f"Keep the series unchanged until the run ends, and start again; or {WITHOUT_SEG}.",
-    )
-
-
 def _not_allowed(sources: Sequence[Dataset], error: Exception) -> OutputError:
     """The error for headers from which highdicom builds no object; what can be seen to be missing is named."""
-    missing = _missing(sources)
-    return _not_sound(f"lack {missing}, which a DICOM SEG needs" if missing else f"do not allow a DICOM SEG ({type(error).__name__})")
-
-
-def _missing(sources: Sequence[Dataset]) -> str:
-    return ", ".join(keyword for keyword in _TYPE_1 if not all(source.get(keyword) for source in sources))
-
-
-def _not_sound(what: str) -> OutputError:
-    return OutputError(
-        "AE-OUTPUT-006", f"the source headers {what}.", remedy=f"Export the series again with sound headers, or {WITHOUT_SEG}."
-    )
+    missing = missing_identifiers(sources)
+    what = f"lack {missing}, which a DICOM SEG needs" if missing else f"do not allow a DICOM SEG ({type(error).__name__})"
+    return headers_not_sound(what)
 
 
 def _frame_order(segmentation: Segmentation, sources: Sequence[Dataset]) -> npt.NDArray[np.intp]:
@@ -173,17 +124,17 @@ def _frame_order(segmentation: Segmentation, sources: Sequence[Dataset]) -> npt.
     grid = segmentation.grid
     depth, height, width = grid.shape
     if any((int(source.get("Rows", 0)), int(source.get("Columns", 0))) != (height, width) for source in sources):
-        raise _changed("the source files have other rows or columns than the labels")
+        raise source_changed("the source files have other rows or columns than the labels")
     try:
         positions = _multi_frame_positions(sources[0]) if "PerFrameFunctionalGroupsSequence" in sources[0] else _positions(sources)
     except (AttributeError, IndexError, TypeError, ValueError) as error:
-        raise _changed(f"a source file has no usable position ({type(error).__name__})") from None
+        raise source_changed(f"a source file has no usable position ({type(error).__name__})") from None
     if len(positions) != depth:
-        raise _changed(f"the source has {len(positions)} frames and the labels have {depth} slices")
+        raise source_changed(f"the source has {len(positions)} frames and the labels have {depth} slices")
     voxel = np.linalg.solve(grid.affine, np.column_stack([positions, np.ones(depth)]).T)[:3]  # (3, frames): d, h, w of each frame's corner
     order: npt.NDArray[np.intp] = np.rint(voxel[0]).astype(np.intp)
     if not np.array_equal(np.sort(order), np.arange(depth)) or np.abs(voxel - np.stack([order, 0 * order, 0 * order])).max() > 0.25:
-        raise _changed("the source files lie elsewhere than the slices of the labels")
+        raise source_changed("the source files lie elsewhere than the slices of the labels")
     return order
 
 

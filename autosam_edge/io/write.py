@@ -176,7 +176,7 @@ def check_writable(
     if free < _NEEDED_BYTES:
         raise _disk_full(f"{free / 2**20:.0f} MiB are free, {_NEEDED_BYTES / 2**20:.0f} MiB are needed")
     if "dicom-seg" in chosen and source is not None and source.files[0].is_file():  # one that is gone is told where it is read
-        from autosam_edge.io.dicom_seg import check_can_be_referred_to
+        from autosam_edge.io.source_headers import check_can_be_referred_to
 
         check_can_be_referred_to(source.files[0])
     return chosen

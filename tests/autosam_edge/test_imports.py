@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 
 import autosam_edge
+from autosam_edge.phantom import make_phantom
+from autosam_edge.phantom.series import write_dicom_series
 
 FORBIDDEN = ("torch", "torchao", "monai", "onnx", "coremltools", "executorch", "scipy", "pandas", "matplotlib")
 
@@ -26,6 +28,18 @@ def test_leaves_are_loaded_when_they_are_used():
     code = "import sys, autosam_edge.cli; print([m for m in ('highdicom', 'onnxruntime', 'nibabel', 'nrrd') if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+def test_the_checks_before_the_inference_load_no_highdicom(tmp_path):
+    """Its modules would take memory while the network runs."""
+    (tmp_path / "scan").mkdir()
+    write_dicom_series(make_phantom(1, spacing_mm=(8.0, 8.0, 8.0), shape=(6, 8, 8)).volume, tmp_path / "scan", seed=1)
+    code = (
+        "import sys, autosam_edge; from autosam_edge.io.write import check_writable; source = autosam_edge.read('scan').source; "
+        "print(check_writable('out', source=source)[1], [m for m in ('highdicom',) if m in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert result.stdout.strip() == "dicom-seg []"
 
 
 def test_the_facade_is_what_it_says():
