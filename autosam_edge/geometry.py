@@ -63,6 +63,10 @@ class Grid:
         """3x3 matrix whose columns are the unit vectors of the (D, H, W) axes in LPS."""
         return np.asarray(self.affine[:3, :3] / np.asarray(self.spacing_mm), dtype=np.float64)
 
+    def described(self) -> dict[str, list[float]]:
+        """Shape and spacing as JSON's types: what a report tells of a scan without its name."""
+        return {"shape_dhw": list(self.shape), "spacing_dhw_mm": list(self.spacing_mm)}
+
     def same_as(self, other: Grid, *, tolerance_mm: float = 1e-4) -> bool:
         """Whether both grids have the same shape and place every corner within ``tolerance_mm``."""
         if self.shape != other.shape:

@@ -164,7 +164,7 @@ def _run(
         outputs = write(volume, segmentation, out, formats=formats, statistics=statistics, timings_s=write_s)
     return segmentation, {
         "outputs": {name: str(path) for name, path in outputs.items()},
-        "scan": {"shape_dhw": list(volume.shape), "spacing_dhw_mm": list(volume.grid.spacing_mm)},
+        "scan": volume.grid.described(),
         "organs": [_organ(entry) for entry in statistics],
         "timings_s": {
             key: round(value, 3)

@@ -32,8 +32,7 @@ def write_statistics_json(segmentation: Segmentation, statistics: Sequence[Organ
     codes = {label.value: {"code": label.snomed_code, "meaning": label.snomed_meaning} for label in segmentation.table}
     content = {
         "research_use": RESEARCH_USE,
-        "shape_dhw": list(grid.shape),
-        "spacing_dhw_mm": list(grid.spacing_mm),
+        **grid.described(),
         "affine_lps_mm": grid.affine.tolist(),
         "organs": [{**asdict(organ), "snomed_ct": codes.get(organ.label)} for organ in statistics],
         "warnings": list(segmentation.warnings),

@@ -84,7 +84,7 @@ def measure_streaming_parity(session: Session, volume: Volume) -> dict[str, Any]
     same = streamed.labels == plain
     return {
         **report,
-        "scan": {"shape_dhw": list(volume.shape), "spacing_dhw_mm": list(volume.grid.spacing_mm)},
+        "scan": volume.grid.described(),
         "model": session.bundle.manifest.name,
         "agreement": float(np.count_nonzero(same)) / same.size,
         "agreement_in_organs": float(np.count_nonzero(same & organ)) / max(1, int(np.count_nonzero(organ))),
