@@ -49,6 +49,19 @@ def write_btcv(folder, numbers=("0001", "0002", "0007", "0035"), *, images="imag
     return folder
 
 
+def write_partial(folder):
+    """Three scans in the layout ``partial``: all organs but with unknown voxels, the liver alone, and no labels."""
+    cases = {"all": list(range(1, 14)), "liver": [6], "none": []}
+    for seed, (name, known) in enumerate(cases.items()):
+        hu, labels = scan_and_labels(seed)
+        write_array(folder / "images" / f"{name}.nii.gz", hu)
+        if known:
+            keep = np.isin(labels, known) if name == "liver" else labels > 0
+            write_array(folder / "labels" / f"{name}.nii.gz", np.where(keep, labels, 255).astype(np.uint8))
+    (folder / "cases.json").write_text(json.dumps({name: {"known": known, "origin": "made up"} for name, known in cases.items()}))
+    return folder
+
+
 def write_amos(folder, training=(1, 4, 507), test=(8, 600)):
     """AMOS with some of its cases, CT and MRI, and its own dataset.json."""
     content = {"labels": {str(value): name for value, name in enumerate(AMOS_OWN_NAMES)}, "training": [], "validation": []}

@@ -22,7 +22,7 @@ def _data() -> None:
 
 @app.command("prepare")
 def prepare(
-    layout: Annotated[str, typer.Argument(metavar="LAYOUT", help="btcv, amos or decathlon: how the data set is laid out.")],
+    layout: Annotated[str, typer.Argument(metavar="LAYOUT", help="btcv, amos, decathlon or partial: how the data set is laid out.")],
     source: Annotated[Path, typer.Option("--src", help="Folder of the data set.", exists=True, file_okay=False)],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to make; one with the same data in it is taken as it is.")],
     spacing: Annotated[str, typer.Option("--spacing", help="Of the model's grid along D, H, W (z, y, x), mm.")] = "3,3,3",

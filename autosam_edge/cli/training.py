@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 train_app = typer.Typer(help="Train a network from a recipe.", no_args_is_help=True)
 
+# Worker processes share the scans with a fork, which only Linux does safely; the patches are the same without them.
+_WORKERS = 1 if sys.platform == "linux" else 0
+
 Recipe = Annotated[Path | None, typer.Option("--config", help="Recipe, a YAML file.", exists=True, dir_okay=False, show_default=False)]
 Data = Annotated[Path | None, typer.Option("--data", help="Folder that `data prepare` wrote.", exists=True, show_default=False)]
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="Folder of the run; a run there goes on.", show_default=False)]
@@ -26,6 +30,7 @@ Sam = Annotated[
     Path | None,
     typer.Option("--sam", help="SAM's checkpoint, such as sam_vit_b_01ec64.pth.", exists=True, dir_okay=False, show_default=False),
 ]
+Workers = Annotated[int, typer.Option("--workers", help="Processes that prepare patches while the network trains.", min=0, max=64)]
 Smoke = Annotated[bool, typer.Option("--smoke", help="A few steps of a tiny network on phantoms; shows only that everything works.")]
 
 
@@ -36,6 +41,7 @@ def teacher(
     out: Out = None,
     sam: Sam = None,
     seed: Seed = None,
+    workers: Workers = _WORKERS,
     smoke: Smoke = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the parameters of each part and train nothing.")] = False,
 ) -> None:
@@ -49,7 +55,7 @@ def teacher(
         _show_parameters(recipe.network)
         return
     with _places(data, out, smoke=smoke) as (prepared, run, _):
-        _finish(room.train(recipe, prepared, run, sam=sam), smoke=smoke)
+        _finish(room.train(recipe, prepared, run, sam=sam, workers=workers), smoke=smoke)
 
 
 @train_app.command("student")
@@ -57,17 +63,24 @@ def student(
     config: Recipe = None,
     data: Data = None,
     out: Out = None,
+    extra: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--extra-data", help="Another prepared folder, whose training cases join; may be given again.", exists=True, show_default=False
+        ),
+    ] = None,
     init: Annotated[
         Path | None, typer.Option("--init", help="Weights to start from; default: random.", exists=True, show_default=False)
     ] = None,
     seed: Seed = None,
+    workers: Workers = _WORKERS,
     smoke: Smoke = False,
 ) -> None:
     """Train a student without a teacher."""
     room = load_room("autosam_edge_training.train_student", "train")
     recipe = _recipe(room.Config, config, smoke=smoke, seed=seed)
     with _places(data, out, smoke=smoke) as (prepared, run, _):
-        _finish(room.train(recipe, prepared, run, init=init), smoke=smoke)
+        _finish(room.train(recipe, prepared, run, extra=extra or (), init=init, workers=workers), smoke=smoke)
 
 
 def distill(
@@ -96,6 +109,7 @@ def distill(
     ] = None,
     sam: Sam = None,
     seed: Seed = None,
+    workers: Workers = _WORKERS,
     smoke: Smoke = False,
 ) -> None:
     """Distil a teacher into a student."""
@@ -109,7 +123,7 @@ def distill(
             teacher = teachers.train(teachers.Config.smoke_run(), prepared, work / "teacher")
         if keep is not None and not keep.exists():
             _keep(keep, teacher, prepared, sam)
-        _finish(room.train(recipe, prepared, run, teacher=teacher, sam=sam, kept=keep), smoke=smoke)
+        _finish(room.train(recipe, prepared, run, teacher=teacher, sam=sam, kept=keep, workers=workers), smoke=smoke)
 
 
 def score(

@@ -8,7 +8,7 @@ import json
 import pytest
 
 pytest.importorskip("scipy")
-from autosam_edge_test_datasets import AMOS_OWN_NAMES, code_of, write_amos, write_btcv
+from autosam_edge_test_datasets import AMOS_OWN_NAMES, code_of, write_amos, write_btcv, write_partial
 
 from autosam_edge.errors import InputError
 from autosam_edge.labels import BTCV_LABELS
@@ -179,3 +179,28 @@ def test_something_is_left_to_train_on(tmp_path):
     with pytest.raises(InputError) as caught:
         decathlon(tmp_path).hold_out(8)
     assert code_of(caught) == "AE-DATA-005"
+
+
+def test_partly_labeled_scans_say_which_organs_are_known(tmp_path):
+    """All are for training; a scan without labels has no label file and knows nothing."""
+    listing = LAYOUTS["partial"](write_partial(tmp_path))
+    pairs = listing.splits["training"]
+    assert [(pair.name, pair.known, pair.label is not None) for pair in pairs] == [
+        ("all", tuple(range(1, 14)), True),
+        ("liver", (6,), True),
+        ("none", (), False),
+    ]
+    assert listing.labels == BTCV_NAMES
+
+
+@pytest.mark.parametrize(
+    "cases",
+    [{"a": {}}, {"a": {"known": [14]}}, {"a": {"known": [0]}}, {"a": {"known": ["x"]}}, {"../a": {"known": []}}, {"a": []}],
+    ids=["no list", "no organ", "background", "no number", "a path", "no object"],
+)
+def test_a_list_of_known_organs_that_cannot_be_used_is_refused(cases, tmp_path):
+    """A missing or wrong list, a name that leads out of the folder."""
+    (tmp_path / "cases.json").write_text(json.dumps(cases))
+    with pytest.raises(InputError) as caught:
+        LAYOUTS["partial"](tmp_path)
+    assert caught.value.code == "AE-DATA-006"

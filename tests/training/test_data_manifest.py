@@ -116,7 +116,7 @@ def test_nothing_to_train_on_is_refused():
     "changes",
     [
         {"spacing": 3},
-        {"schema_version": 2},
+        {"schema_version": 1},
         {"labels": {"0": "background", "2": "spleen"}},
         {"labels": ["background"]},
         {"training": [{"name": "a"}]},

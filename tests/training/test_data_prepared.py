@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("scipy")
-from autosam_edge_test_datasets import code_of, scan_and_labels, write_amos, write_array, write_btcv
+from autosam_edge_test_datasets import code_of, scan_and_labels, write_amos, write_array, write_btcv, write_partial
 from typer.testing import CliRunner
 
 from autosam_edge.cli import app
@@ -301,3 +301,22 @@ def test_a_command_that_means_nothing_is_refused(options, tmp_path):
     result = command("data", "prepare", *options, "--src", tmp_path, "-o", tmp_path / "out")
     assert result.exit_code == 2
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("targets", ["occupancy", "labels"])
+def test_partly_labeled_scans_keep_what_is_not_known(targets, tmp_path):
+    """Shares and labels say which voxels nobody labeled; nothing is known of a scan without labels; all comes back from the disk."""
+    listing = LAYOUTS["partial"](write_partial(tmp_path / "data"))
+    prepared = prepare_dataset(listing, tmp_path / "out", targets=targets)
+    everything, liver, nothing = prepared.cases("training")
+    assert (everything.known, liver.known, nothing.known) == (frozenset(range(1, 14)), frozenset({6}), frozenset())
+    whole = (slice(None), slice(None), slice(None))
+    assert nothing.patch(whole)[1].max() == 0
+    assert everything.possible.all()
+    assert liver.possible.nonzero()[0].tolist() == [value for value in range(14) if value != 6]
+    assert nothing.possible.all()
+    total = liver.patch(whole)[1].sum(axis=0)
+    assert set(np.unique(liver.labels)) == {6, 14}
+    assert total.min() == 0
+    assert total.max() == pytest.approx(1.0)
+    assert prepared.manifest.entries("training")[2].label is None

@@ -7,7 +7,7 @@ import math
 import pytest
 
 torch = pytest.importorskip("torch")
-from autosam_edge_training.losses import class_weights, dice_cross_entropy, distillation, equation_1, supervised
+from autosam_edge_training.losses import class_weights, complete, dice_cross_entropy, distillation, equation_1, supervised
 
 
 def halves(classes=3):
@@ -153,7 +153,7 @@ def test_the_gradient_leads_to_the_teacher():
 def test_one_output_is_supervised_as_it_is():
     """The loss of the logits, and the logits themselves."""
     logits, one_hot = random_pair()
-    loss, back = supervised(logits, one_hot, equation_1)
+    loss, back = supervised(logits, one_hot, torch.ones(1, one_hot.shape[1]), equation_1)
     torch.testing.assert_close(loss, equation_1(logits, one_hot))
     assert back is logits
 
@@ -163,6 +163,39 @@ def test_a_coarse_output_counts_half_against_the_mean_of_its_voxels():
     logits, one_hot = random_pair(shape=(4, 8, 12))
     coarse = torch.randn(2, 4, 1, 2, 3)
     pooled = one_hot.reshape(2, 4, 1, 4, 2, 4, 3, 4).mean(dim=(3, 5, 7))
-    loss, back = supervised((logits, coarse), one_hot, dice_cross_entropy)
+    loss, back = supervised((logits, coarse), one_hot, torch.ones(1, one_hot.shape[1]), dice_cross_entropy)
     torch.testing.assert_close(loss, dice_cross_entropy(logits, one_hot) + 0.5 * dice_cross_entropy(coarse, pooled))
     assert back is logits
+
+
+def test_what_is_not_known_costs_the_marginal_cross_entropy():
+    """One voxel that may be class 0 or 2: the gradient is that of -log(p0 + p2); class 1 is held down there."""
+    torch.manual_seed(0)
+    logits = torch.randn(1, 3, 1, 1, 1, requires_grad=True)
+    nothing, possible = torch.zeros(1, 3, 1, 1, 1), torch.tensor([[1.0, 0.0, 1.0]])
+    target = complete(logits, nothing, possible)
+    assert target.sum().item() == pytest.approx(1.0)
+    assert target[0, 1].item() == 0.0
+    cross_entropy = -(target * logits.log_softmax(1)).sum()
+    probability = logits.softmax(1)
+    marginal = -(probability[:, 0] + probability[:, 2]).log().sum()
+    torch.testing.assert_close(gradient(cross_entropy, logits), gradient(marginal, logits))
+
+
+def test_where_everything_is_possible_nothing_is_learned():
+    """The target is the network's own probability, so that cross entropy and Dice have no slope."""
+    logits, one_hot = random_pair()
+    nothing = complete(logits, torch.zeros_like(logits), torch.ones(2, 4))
+    slope = gradient(dice_cross_entropy(logits, nothing), logits).abs().max()
+    assert float(slope) < 2e-3 * float(gradient(dice_cross_entropy(logits, one_hot), logits).abs().max())
+
+
+def test_a_known_occupancy_stays_as_it_is():
+    """Whatever is possible elsewhere."""
+    logits, one_hot = random_pair()
+    assert complete(logits, one_hot, torch.zeros(2, 4)) is one_hot
+    half = one_hot.clone()
+    half[:, :, :2] = 0
+    found = complete(logits, half, torch.ones(2, 4))
+    assert torch.equal(found[:, :, 2:], one_hot[:, :, 2:])
+    torch.testing.assert_close(found[:, :, :2], logits[:, :, :2].softmax(1))

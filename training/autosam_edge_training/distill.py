@@ -92,7 +92,9 @@ class Config:
 
 
 @flushing_subnormals()
-def train(config: Config, data: Path, out: Path, *, teacher: Path, sam: Path | None = None, kept: Path | None = None) -> Path:
+def train(
+    config: Config, data: Path, out: Path, *, teacher: Path, sam: Path | None = None, kept: Path | None = None, workers: int = 0
+) -> Path:
     """Run the recipe; goes on from the last checkpoint in ``out``.
 
     Args:
@@ -103,6 +105,7 @@ def train(config: Config, data: Path, out: Path, *, teacher: Path, sam: Path | N
         sam: The SAM file, where the teacher was trained on one.
         kept: Folder of the teacher's kept probabilities; None asks the teacher at every step, which then sees the patch that the
             student sees, changes of intensity included.
+        workers: Number of processes that prepare patches while the network trains; the result does not depend on it.
 
     Returns:
         Path of the student's weights.
@@ -135,9 +138,10 @@ def train(config: Config, data: Path, out: Path, *, teacher: Path, sam: Path | N
     student.train()
 
     began = time.perf_counter()
-    for step in run.steps(config.schedule.steps):
-        patches = sampler.batch(step, size=config.schedule.batch, rank=fabric.global_rank, world=fabric.world_size)
-        image, occupancy = fabric.to_device((patches.image, patches.occupancy))
+    left = range(run.first_step, config.schedule.steps)
+    share = {"size": config.schedule.batch, "rank": fabric.global_rank, "world": fabric.world_size}
+    for step, patches in zip(run.steps(config.schedule.steps), sampler.batches(left, **share, workers=workers), strict=False):
+        image, occupancy, possible = fabric.to_device((patches.image, patches.occupancy, patches.possible))
         if guide is None:
             assert patches.teacher is not None
             answer = fabric.to_device(patches.teacher)
@@ -145,7 +149,7 @@ def train(config: Config, data: Path, out: Path, *, teacher: Path, sam: Path | N
             with torch.no_grad(), fabric.autocast():
                 answer = guide(image).float().softmax(dim=1)
         torch.manual_seed(config.seed + step)  # of dropout, where a network has it
-        truth, logits = supervised(student(image), occupancy, segmentation)
+        truth, logits = supervised(student(image), occupancy, possible, segmentation)
         told = distillation(logits, answer, reduction=config.reduction)
         loss = config.weight * truth + (1.0 - config.weight) * config.mse_weight * told
         optimize(fabric, student, optimizer, loss, config.schedule, step)
@@ -162,7 +166,6 @@ def train(config: Config, data: Path, out: Path, *, teacher: Path, sam: Path | N
             run.report(
                 done, {**measured, "lr": config.schedule.rate(step), "seconds_per_step": seconds, "peak_memory_mb": peak_mb(), **scores}
             )
-        if due:
             state = {"student": module.state_dict(), "average": average.state_dict(), "optimizer": optimizer.state_dict()}
             run.save(done, state)
 

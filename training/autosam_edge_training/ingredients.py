@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from autosam_edge.errors import TrainingError
-from autosam_edge_training.data import Case, Prepared, phantom_case
+from autosam_edge_training.data import Case, Prepared, negative_case, phantom_case
 from autosam_edge_training.data.layouts import BTCV_NAMES
 from autosam_edge_training.losses import class_weights, dice_cross_entropy, equation_1
 from autosam_edge_training.network_input import NetworkInput
@@ -20,7 +20,7 @@ from autosam_edge_training.students import build_student, load_student
 from autosam_edge_training.validation import validate
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
@@ -78,12 +78,35 @@ def start_sampler(
     try:
         if seeds and tuple(prepared.labels) != BTCV_NAMES:
             raise ValueError("phantoms have the organs of BTCV")
-        grid = {"spacing_mm": prepared.spacing_mm, "intensity": prepared.intensity, "targets": prepared.targets}
-        return Sampler(cases, sampling, seed=seed, phantoms=[phantom_case(one, **grid) for one in seeds], teacher=teacher)
+        grid = {"spacing_mm": prepared.spacing_mm, "intensity": prepared.intensity}
+        phantoms = [phantom_case(one, **grid, targets=prepared.targets) for one in seeds]
+        phantoms += [negative_case(one, classes=prepared.classes, **grid) for one in range(sampling.negatives)]
+        return Sampler(cases, sampling, spacing_mm=prepared.spacing_mm, seed=seed, phantoms=phantoms, teacher=teacher)
     except ValueError as error:
         raise TrainingError(
             "AE-TRAIN-027", f"the recipe's sampling does not fit the data: {error}.", remedy="Leave that out of the recipe's sampling."
         ) from error
+
+
+def extra_cases(extra: Sequence[Path], prepared: Prepared) -> tuple[list[Case], list[str]]:
+    """The training cases of further data sets, and the SHA-256 of each data set.
+
+    Raises:
+        TrainingError: One was prepared in another way (AE-TRAIN-008).
+        InputError: One cannot be used (AE-DATA-*).
+    """
+    cases, digests = [], []
+    for folder in extra:
+        other = Prepared.read(folder)
+        if differences := NetworkInput.of(other).differs_in(NetworkInput.of(prepared)):
+            raise TrainingError(
+                "AE-TRAIN-008",
+                f"the extra data in {folder.name} were prepared with other {', '.join(differences)}.",
+                remedy="Prepare all data sets of a run in the same way.",
+            )
+        cases += other.cases("training")
+        digests.append(other.sha256)
+    return cases, digests
 
 
 def trained_on(cases: list[Case]) -> dict[str, str]:
@@ -96,7 +119,8 @@ def segmentation_loss(kind: Loss, cases: list[Case], device: torch.device) -> Se
     if kind == "paper":
         return equation_1
     whole = slice(None), slice(None), slice(None)
-    shares = np.mean([case.patch(whole)[1].mean(axis=(1, 2, 3), dtype=np.float64) for case in cases], axis=0)
+    labeled = [case for case in cases if case.known is None]
+    shares = np.mean([case.patch(whole)[1].mean(axis=(1, 2, 3), dtype=np.float64) for case in labeled], axis=0)
     return partial(dice_cross_entropy, class_weight=class_weights(torch.from_numpy(shares).float()).to(device))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -65,22 +66,46 @@ def distillation(logits: Tensor, probability: Tensor, *, reduction: Reduction) -
     return squared.sum(dim=1).mean() if reduction == "voxel" else squared.mean()
 
 
-def supervised(output: Tensor | tuple[Tensor, Tensor], occupancy: Tensor, loss: Segmentation) -> tuple[Tensor, Tensor]:
+def complete(logits: Tensor, occupancy: Tensor, possible: Tensor) -> Tensor:
+    """Fill what is not known with the network's own probabilities among the classes that are possible there.
+
+    Cross entropy with this target has the gradient of the marginal cross entropy: minus the log of the summed probability of all possible
+    classes. A class that is not possible where nothing is known is held down there.
+
+    Args:
+        logits: (B, C, D, H, W).
+        occupancy: (B, C, D, H, W); what is missing to a sum of 1 over C is not known.
+        possible: (B, C), 1 for the classes that a voxel that is not known may be.
+
+    Returns:
+        (B, C, D, H, W) that sums to 1 over C, without a gradient.
+    """
+    unknown = (1.0 - occupancy.sum(dim=1, keepdim=True)).clamp_min(0.0)
+    if float(unknown.max()) < 1e-4:  # rounding of shares
+        return occupancy
+    with torch.no_grad():
+        probability = logits.float().softmax(dim=1) * possible[:, :, None, None, None]
+        return occupancy + unknown * probability / probability.sum(dim=1, keepdim=True).clamp_min(1e-8)
+
+
+def supervised(output: Tensor | tuple[Tensor, Tensor], occupancy: Tensor, possible: Tensor, loss: Segmentation) -> tuple[Tensor, Tensor]:
     """A segmentation loss on a student's output, and on the coarse one of a student with deep supervision at half weight.
 
     Args:
         output: Logits (B, C, D, H, W), or these and coarse ones (B, C, D/n, H/n, W/n).
-        occupancy: (B, C, D, H, W).
-        loss: Of logits and occupancy.
+        occupancy: (B, C, D, H, W); what is missing to a sum of 1 over C is not known.
+        possible: (B, C), 1 for the classes that a voxel that is not known may be.
+        loss: Segmentation loss of logits and a complete occupancy.
 
     Returns:
         The loss, and the logits on the full grid.
     """
     if not isinstance(output, tuple):
-        return loss(output, occupancy), output
+        return loss(output, complete(output, occupancy, possible)), output
     logits, coarse = output
     small = F.avg_pool3d(occupancy, occupancy.shape[-1] // coarse.shape[-1])
-    return loss(logits, occupancy) + 0.5 * loss(coarse, small), logits
+    truth = loss(logits, complete(logits, occupancy, possible))
+    return truth + 0.5 * loss(coarse, complete(coarse, small, possible)), logits
 
 
 def class_weights(fractions: Tensor) -> Tensor:

@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-Student = Literal["swinunetr-tiny", "swinunetr-small", "pocketnet"]
+Student = Literal["swinunetr-tiny", "swinunetr-small", "pocketnet", "pocketnet-wide"]
 STUDENTS: tuple[Student, ...] = get_args(Student)
 MONAI = "monai:"
+_WIDTHS = {"pocketnet": (32, 64, 112, 128), "pocketnet-wide": (48, 96, 176, 224)}
 _FEATURE_SIZE = {"swinunetr-tiny": 12, "swinunetr-small": 24}
 # How far a probe may lie from the one in the checkpoint: float32 on another machine differs by 1e-5, another patch merging by 0.1.
 _PROBE_TOLERANCE = 5e-3
@@ -31,7 +32,7 @@ def build_student(name: str, *, classes: int = 14, merging: Merging = "v2", argu
     """A student with random weights.
 
     ``swinunetr-tiny`` (4.08 M parameters) and ``swinunetr-small`` (15.70 M) are MONAI's SwinUNETR with feature sizes 12 and 24, as in
-    the paper; ``pocketnet`` (3.7 M) is convolutional; ``monai:UNETR`` is MONAI's class of that name.
+    the paper; ``pocketnet`` (3.7 M) and ``pocketnet-wide`` (9.5 M) are convolutional; ``monai:UNETR`` is MONAI's class of that name.
 
     Args:
         name: Of the student.
@@ -51,8 +52,8 @@ def build_student(name: str, *, classes: int = 14, merging: Merging = "v2", argu
         raise ValueError(f"there is no student {name!r}, expected one of {', '.join(STUDENTS)}, or {MONAI}NAME")
     if arguments:
         raise ValueError(f"{name} takes no arguments")
-    if name == "pocketnet":
-        return PocketNet(classes=classes, widths=(32, 64, 112, 128))
+    if name in _WIDTHS:
+        return PocketNet(classes=classes, widths=_WIDTHS[name])
     from monai.networks.nets import SwinUNETR
 
     downsample = LegacyPatchMerging if merging == "legacy" else "merging"

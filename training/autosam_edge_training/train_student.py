@@ -16,7 +16,7 @@ import json
 import time
 from dataclasses import field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
@@ -27,6 +27,7 @@ from autosam_edge_training.ingredients import (
     STUDENT_WEIGHTS,
     Loss,
     check_pace,
+    extra_cases,
     optimize,
     segmentation_loss,
     start_sampler,
@@ -42,6 +43,9 @@ from autosam_edge_training.sampling import Sampling
 from autosam_edge_training.schedule import Schedule, average_into, build_optimizer
 from autosam_edge_training.students import save_student
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 
 @checked_dataclass(config=STRICT)
 class Config:
@@ -54,7 +58,8 @@ class Config:
         sampling: Patches.
         loss: ``paper``: equation 1. ``present``: Dice over the classes that a patch holds, cross entropy weighted by how rare they are.
         ema: Decay of the average of the weights that is validated and saved; 0 keeps the last weights.
-        report_every, validate_every: Steps; validation is of the average, on the validation split, and is a checkpoint too.
+        report_every: Steps from one line of metrics to the next; each line comes with a checkpoint.
+        validate_every: Steps from one validation of the averaged weights to the next, a multiple of ``report_every`` as a rule.
         seed: Of weights, patches and changes.
         precision: Of the forward pass, ``bf16`` (autocast) or ``fp32``. On CPUs, torch 2.13 now and then returns infinite gradients
             for SwinUNETR-Tiny under bf16 autocast, so its recipe says ``fp32``.
@@ -94,14 +99,16 @@ class Config:
 
 
 @flushing_subnormals()
-def train(config: Config, data: Path, out: Path, *, init: Path | None = None) -> Path:
+def train(config: Config, data: Path, out: Path, *, extra: Sequence[Path] = (), init: Path | None = None, workers: int = 0) -> Path:
     """Run the recipe; goes on from the last checkpoint in ``out``.
 
     Args:
         config: The recipe.
         data: Folder that ``data prepare`` wrote.
         out: Folder of the run.
+        extra: Further prepared folders, whose training cases join.
         init: Weights to start from (``student.safetensors`` of another run); None starts at random.
+        workers: Number of processes that prepare patches while the network trains; the result does not depend on it.
 
     Returns:
         Path of the weights.
@@ -112,9 +119,11 @@ def train(config: Config, data: Path, out: Path, *, init: Path | None = None) ->
     """
     fabric = start_fabric(config.precision, batch=config.schedule.batch)
     prepared = Prepared.read(data)
-    run = RunFolder(out, "student", config, prepared=prepared, fabric=fabric)
+    more, digests = extra_cases(extra, prepared)
+    facts = {"extra_data_sha256": digests} if digests else {}
+    run = RunFolder(out, "student", config, prepared=prepared, fabric=fabric, facts=facts)
 
-    cases = prepared.cases("training") + (prepared.cases("validation") if config.fold == "all" else [])
+    cases = prepared.cases("training") + (prepared.cases("validation") if config.fold == "all" else []) + more
     held_out = prepared.cases("validation") if config.fold == "development" and prepared.split["validation"] else []
     sampler = start_sampler(cases, config.sampling, prepared, seed=config.seed)
     segmentation = segmentation_loss(config.loss, cases, fabric.device)
@@ -131,11 +140,12 @@ def train(config: Config, data: Path, out: Path, *, init: Path | None = None) ->
     student.train()
 
     began = time.perf_counter()
-    for step in run.steps(config.schedule.steps):
-        patches = sampler.batch(step, size=config.schedule.batch, rank=fabric.global_rank, world=fabric.world_size)
-        image, occupancy = fabric.to_device((patches.image, patches.occupancy))
+    left = range(run.first_step, config.schedule.steps)
+    share = {"size": config.schedule.batch, "rank": fabric.global_rank, "world": fabric.world_size}
+    for step, patches in zip(run.steps(config.schedule.steps), sampler.batches(left, **share, workers=workers), strict=False):
+        image, occupancy, possible = fabric.to_device((patches.image, patches.occupancy, patches.possible))
         torch.manual_seed(config.seed + step)  # of dropout, where a network has it
-        loss, _ = supervised(student(image), occupancy, segmentation)
+        loss, _ = supervised(student(image), occupancy, possible, segmentation)
         optimize(fabric, student, optimizer, loss, config.schedule, step)
         if average is not module:
             average_into(average, module, decay=config.ema, step=step + 1)
@@ -147,7 +157,6 @@ def train(config: Config, data: Path, out: Path, *, init: Path | None = None) ->
             seconds = (time.perf_counter() - began) / (done - run.first_step)
             scores = validation_scores(average, held_out, config.sampling.patch, fabric.device) if due and fabric.is_global_zero else {}
             run.report(done, {**measured, "seconds_per_step": seconds, "peak_memory_mb": peak_mb(), **scores})
-        if due:
             state = {"student": module.state_dict(), "average": average.state_dict(), "optimizer": optimizer.state_dict()}
             run.save(done, state)
 

@@ -32,6 +32,7 @@ from autosam_edge_training.ingredients import (
     trained_on,
     validation_scores,
 )
+from autosam_edge_training.losses import supervised
 from autosam_edge_training.models.autosam import (
     AutoSAM,
     RandomWeightsWarning,
@@ -95,7 +96,7 @@ class Config:
 
 
 @flushing_subnormals()
-def train(config: Config, data: Path, out: Path, *, sam: Path | None = None) -> Path:
+def train(config: Config, data: Path, out: Path, *, sam: Path | None = None, workers: int = 0) -> Path:
     """Run the recipe; goes on from the last checkpoint in ``out``.
 
     Args:
@@ -103,6 +104,7 @@ def train(config: Config, data: Path, out: Path, *, sam: Path | None = None) -> 
         data: Folder that ``data prepare`` wrote; its classes are the network's.
         out: Folder of the run.
         sam: SAM's published checkpoint; None leaves the encoder random, with a warning where it will not learn.
+        workers: Number of processes that prepare patches while the network trains; the result does not depend on it.
 
     Returns:
         Path of the weights.
@@ -134,11 +136,12 @@ def train(config: Config, data: Path, out: Path, *, sam: Path | None = None) -> 
     teacher.train()
 
     began = time.perf_counter()
-    for step in run.steps(config.schedule.steps):
-        patches = sampler.batch(step, size=config.schedule.batch, rank=fabric.global_rank, world=fabric.world_size)
-        image, occupancy = fabric.to_device((patches.image, patches.occupancy))
+    left = range(run.first_step, config.schedule.steps)
+    share = {"size": config.schedule.batch, "rank": fabric.global_rank, "world": fabric.world_size}
+    for step, patches in zip(run.steps(config.schedule.steps), sampler.batches(left, **share, workers=workers), strict=False):
+        image, occupancy, possible = fabric.to_device((patches.image, patches.occupancy, patches.possible))
 
-        loss = segmentation(teacher(image), occupancy)
+        loss, _ = supervised(teacher(image), occupancy, possible, segmentation)
         optimize(fabric, teacher, optimizer, loss, config.schedule, step)
         if average is not module:
             average_into(average, module, decay=config.ema, step=step + 1)
@@ -150,7 +153,6 @@ def train(config: Config, data: Path, out: Path, *, sam: Path | None = None) -> 
             seconds = (time.perf_counter() - began) / (done - run.first_step)
             scores = validation_scores(average, held_out, config.sampling.patch, fabric.device) if due and fabric.is_global_zero else {}
             run.report(done, {**measured, "seconds_per_step": seconds, "peak_memory_mb": peak_mb(), **scores})
-        if due:
             learned = {"teacher": trainable_parameters(module), "average": trainable_parameters(average)}
             run.save(done, {**learned, "optimizer": optimizer.state_dict()})
 

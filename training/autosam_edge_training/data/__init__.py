@@ -4,6 +4,7 @@ from autosam_edge_training.data.case import (
     AMOS_INTENSITY,
     BTCV_INTENSITY,
     TARGETS,
+    UNKNOWN,
     Case,
     Intensity,
     Targets,
@@ -11,6 +12,7 @@ from autosam_edge_training.data.case import (
 )
 from autosam_edge_training.data.layouts import AMOS_NAMES, BTCV_NAMES, BTCV_TEST, BTCV_VALIDATION, LAYOUTS, Listing, Pair
 from autosam_edge_training.data.manifest import SPLITS, Entry, Manifest, Split
+from autosam_edge_training.data.negatives import negative_case
 from autosam_edge_training.data.prepare import make_manifest, phantom_case, prepare_dataset, prepare_phantoms
 from autosam_edge_training.data.prepared import Arrays, Prepared
 from autosam_edge_training.data.staging import staged_folder
@@ -25,6 +27,7 @@ __all__ = [
     "LAYOUTS",
     "SPLITS",
     "TARGETS",
+    "UNKNOWN",
     "Arrays",
     "Case",
     "Entry",
@@ -36,6 +39,7 @@ __all__ = [
     "Split",
     "Targets",
     "make_manifest",
+    "negative_case",
     "phantom_case",
     "prepare_case",
     "prepare_dataset",

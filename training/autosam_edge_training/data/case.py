@@ -9,6 +9,7 @@ classes, the target is the class that fills most of each voxel.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
@@ -28,6 +29,8 @@ Targets = Literal["occupancy", "labels"]
 TARGETS: tuple[Targets, ...] = get_args(Targets)
 Box = tuple[slice, slice, slice]
 
+UNKNOWN = 255
+"""The label value of a voxel that nobody labeled."""
 _FULL = 255  # an organ that fills a voxel, in uint8
 
 
@@ -79,9 +82,11 @@ class Case:
     Args:
         name: Name within its data set.
         image: (D, H, W) int16, HU clipped to the window.
-        target: Labels (D, H, W) uint8, or occupancies (C, D, H, W) uint8 where 255 = the voxel is filled.
+        target: Labels (D, H, W) uint8, or occupancies (C, D, H, W) uint8 where 255 = the voxel is filled. In a case that is labeled
+            in part, label C and a last plane C + 1 of the occupancies stand for "not known".
         classes: C, with the background.
         intensity: How the image is normalized.
+        known: The classes that are labeled everywhere in this scan, or None where all are and nothing is unknown.
 
     Raises:
         ValueError: The arrays do not fit each other.
@@ -92,9 +97,11 @@ class Case:
     target: npt.NDArray[np.uint8]
     classes: int
     intensity: Intensity
+    known: frozenset[int] | None = None
 
     def __post_init__(self) -> None:
-        expected = self.image.shape if self.target.ndim == 3 else (self.classes, *self.image.shape)
+        planes = self.classes + (self.known is not None)
+        expected = self.image.shape if self.target.ndim == 3 else (planes, *self.image.shape)
         if self.image.ndim != 3 or self.target.shape != expected:
             raise ValueError(f"an image {self.image.shape} has no target {self.target.shape} of {self.classes} classes")
         if self.image.dtype != np.int16 or self.target.dtype != np.uint8:
@@ -108,10 +115,54 @@ class Case:
 
     @property
     def labels(self) -> npt.NDArray[np.uint8]:
-        """(D, H, W) uint8, the class that fills most of each voxel; of several, the first."""
+        """(D, H, W) uint8, the class that fills most of each voxel, C where that is not known; of several, the first."""
         if self.target.ndim == 3:
             return self.target
         return np.asarray(self.target.argmax(axis=0), dtype=np.uint8)
+
+    @property
+    def possible(self) -> npt.NDArray[np.bool_]:
+        """(C,) which classes a voxel that is not known may be: the background, and the organs that are not labeled in this scan.
+
+        Where every organ is labeled and a voxel is still not known, it may be anything.
+        """
+        possible = np.ones(self.classes, dtype=bool)
+        organs = (self.known or frozenset()) - {0}
+        if len(organs) < self.classes - 1:
+            possible[list(organs)] = False
+        return possible
+
+    @cached_property
+    def organ_boxes(self) -> dict[int, Box]:
+        """The box of every class but the background that occurs, by class; class C is "not known"."""
+        if self.target.ndim == 3:
+            boxes = find_objects(self.target)
+            return {value: box for value, box in enumerate(boxes, start=1) if box is not None}
+        found = {}
+        for value in range(1, len(self.target)):
+            (box,) = find_objects((self.target[value] > 0).astype(np.uint8)) or [None]
+            if box is not None:
+                found[value] = box
+        return found
+
+    def image_in(self, where: Box) -> npt.NDArray[np.float32]:
+        """The normalized image of a part of the case, as a new array (d, h, w).
+
+        Args:
+            where: Slices along (D, H, W), within the case.
+        """
+        return (self.image[where].astype(np.float32) - np.float32(self.intensity.offset)) / np.float32(self.intensity.scale)
+
+    def share_in(self, value: int, where: Box) -> npt.NDArray[np.float32]:
+        """The share of one class in every voxel of a part of the case, (d, h, w); 0 or 1 if the targets are labels.
+
+        Args:
+            value: Class, C for "not known".
+            where: Slices along (D, H, W), within the case.
+        """
+        if self.target.ndim == 3:
+            return (self.target[where] == value).astype(np.float32)
+        return self.target[(value, *where)].astype(np.float32) / np.float32(_FULL)
 
     def patch(self, where: Box) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """A part of the case, as new arrays.
@@ -120,15 +171,16 @@ class Case:
             where: Slices along (D, H, W), within the case.
 
         Returns:
-            Image (d, h, w), normalized, and occupancy (C, d, h, w), which sums to 1 in every voxel; 0 or 1 if the targets are labels.
+            Image (d, h, w), normalized, and occupancy (C, d, h, w); 0 or 1 if the targets are labels. It sums to 1 in every voxel; what
+            is missing to 1 is not known.
         """
-        image = (self.image[where].astype(np.float32) - np.float32(self.intensity.offset)) / np.float32(self.intensity.scale)
+        image = self.image_in(where)
         if self.target.ndim == 3:
             classes = np.arange(self.classes, dtype=np.uint8)[:, None, None, None]
             return image, (self.target[where][None] == classes).astype(np.float32)
         occupancy = self.target[(slice(None), *where)].astype(np.float32)
         occupancy /= occupancy.sum(axis=0)  # each share was rounded, so that their sum is 255 only nearly
-        return image, occupancy
+        return image, occupancy[: self.classes]
 
 
 def prepare_case(
@@ -141,18 +193,20 @@ def prepare_case(
     intensity: Intensity = BTCV_INTENSITY,
     classes: int = 14,
     targets: Targets = "occupancy",
+    known: frozenset[int] | None = None,
 ) -> Case:
     """Bring a scan and its labels to the model's grid.
 
     Args:
         name: Name within its data set.
         hu: (D, H, W) HU on ``grid``.
-        labels: (D, H, W) whole numbers from 0 to ``classes - 1`` on ``grid``.
+        labels: (D, H, W) whole numbers from 0 to ``classes - 1`` on ``grid``; with ``known`` also 255, "not known".
         grid: Grid of both arrays, any orientation.
         spacing_mm: The model's spacing (D, H, W).
         intensity: Its window clips the image.
         classes: With the background.
         targets: ``occupancy``, or ``labels``, the class that fills most of each voxel: one byte a voxel instead of one a class.
+        known: The classes that are labeled everywhere in this scan, or None where all are and nothing is unknown.
 
     Raises:
         InputError: A label lies outside of the classes (AE-DATA-003).
@@ -162,10 +216,13 @@ def prepare_case(
     image = Resampler(canonical, spacing_mm, intensity.window_hu)
     resampled = image.rows(orientation.to_canonical(hu), 0, image.shape[0])
     np.rint(resampled, out=resampled)
-    truth = orientation.to_canonical(as_labels(labels, classes))
+    planes = classes
+    if known is not None:
+        labels, planes = np.where(labels == UNKNOWN, classes, labels), classes + 1
+    truth = orientation.to_canonical(as_labels(labels, planes))
     mask = Resampler(canonical, spacing_mm, (0.0, 1.0))
-    target = (_occupancy if targets == "occupancy" else _fullest)(truth, mask, classes)
-    return Case(name, resampled.astype(np.int16), target, classes, intensity)
+    target = (_occupancy if targets == "occupancy" else _fullest)(truth, mask, planes)
+    return Case(name, resampled.astype(np.int16), target, classes, intensity, known)
 
 
 def _occupancy(labels: npt.NDArray[np.uint8], sampler: Resampler, classes: int) -> npt.NDArray[np.uint8]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from autosam_edge.errors import InputError
 from autosam_edge.labels import BTCV_LABELS
 from autosam_edge_training.data.case import AMOS_INTENSITY, BTCV_INTENSITY, Intensity
-from autosam_edge_training.data.manifest import SPLITS, Split, broken, inside, names_by_value, read_json
+from autosam_edge_training.data.manifest import SPLITS, Split, broken, check_name, inside, names_by_value, read_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -86,12 +86,15 @@ class Pair:
 
     Args:
         name: Name within the data set.
-        image, label: The two files.
+        image: Scan.
+        label: Label image, or None where the scan has no labels.
+        known: Label values that are labeled everywhere in this scan; there 255 means "not known". None: all are labeled.
     """
 
     name: str
     image: Path
-    label: Path
+    label: Path | None
+    known: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -219,7 +222,36 @@ def list_decathlon(source: Path) -> Listing:
     return Listing(name, source, labels, BTCV_INTENSITY, _frozen(splits), tuple(warnings))
 
 
-LAYOUTS: Mapping[str, Callable[[Path], Listing]] = {"btcv": list_btcv, "amos": list_amos, "decathlon": list_decathlon}
+def list_partial(source: Path) -> Listing:
+    """Scans that are labeled in part, with the organs of BTCV: ``images/NAME.nii.gz``, ``labels/NAME.nii.gz`` and ``cases.json``.
+
+    ``cases.json`` maps each name to an object whose ``known`` lists the values that are labeled everywhere in that scan. A voxel of value
+    255 may be the background or an organ that is not in that list. A scan without a label file has an empty list. All cases are for
+    training.
+
+    Raises:
+        InputError: No ``cases.json`` (AE-INPUT-010), one that cannot be used (AE-DATA-006), or a missing file (AE-DATA-002).
+    """
+    pairs = []
+    for name, content in read_json(source / "cases.json").items():
+        try:
+            check_name(name)
+            known = tuple(sorted(int(value) for value in content["known"]))
+            if not set(known) <= set(range(1, len(BTCV_NAMES))):
+                raise ValueError(f"case {name}: known lists values that are no organ of BTCV")
+        except (KeyError, TypeError, ValueError) as error:
+            raise broken("cases.json", f"{type(error).__name__}, {error}") from error
+        label = source / "labels" / f"{name}.nii.gz"
+        pairs.append(Pair(name, source / "images" / f"{name}.nii.gz", label if known or label.is_file() else None, known))
+    return Listing("partial", source, BTCV_NAMES, BTCV_INTENSITY, {"training": tuple(pairs), "validation": (), "test": ()})
+
+
+LAYOUTS: Mapping[str, Callable[[Path], Listing]] = {
+    "btcv": list_btcv,
+    "amos": list_amos,
+    "decathlon": list_decathlon,
+    "partial": list_partial,
+}
 """Layouts by the name that ``data prepare`` takes."""
 
 

@@ -3,10 +3,11 @@
 The file is JSON in the style of the Medical Segmentation Decathlon, so that MONAI's ``load_decathlon_datalist`` reads it
 (``base_dir`` = the ``root`` that it names)::
 
-    {"name": "btcv", "schema_version": 1, "modality": {"0": "CT"}, "root": "../btcv", "labels": {"0": "background", "1": "spleen"},
+    {"name": "btcv", "schema_version": 2, "modality": {"0": "CT"}, "root": "../btcv", "labels": {"0": "background", "1": "spleen"},
      "warnings": [],
      "training": [{"name": "0001", "image": "imagesTr/img0001.nii.gz", "label": "labelsTr/label0001.nii.gz",
-                   "image_sha256": "...", "label_sha256": "...", "spacing_mm": [3.0, 0.76, 0.76]}], "validation": [], "test": []}
+                   "image_sha256": "...", "label_sha256": "...", "spacing_mm": [3.0, 0.76, 0.76], "known": null}],
+     "validation": [], "test": []}
 
 What the data are does not depend on where they lie: :attr:`Manifest.sha256` covers labels, names, splits and file hashes, no path.
 """
@@ -27,10 +28,10 @@ from autosam_edge_training.file_hash import file_digest
 
 Split = Literal["training", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 _KEYS = {"name", "schema_version", "modality", "root", "labels", "warnings", *SPLITS}
-_ENTRY_KEYS = {"name", "image", "label", "image_sha256", "label_sha256", "spacing_mm"}
+_ENTRY_KEYS = {"name", "image", "label", "image_sha256", "label_sha256", "spacing_mm", "known"}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -41,24 +42,34 @@ class Entry:
 
     Args:
         name: Name within the data set.
-        image, label: Files; relative to the manifest's root inside of a manifest, whole as :meth:`Manifest.entries` gives them.
-        image_sha256, label_sha256: Of the two files.
-        spacing_mm: Of the image, (D, H, W) of the file.
+        image, label: Files; relative to the manifest's root inside of a manifest, whole as :meth:`Manifest.entries` gives them. A
+            scan without labels has no label file.
+        image_sha256, label_sha256: SHA-256 of the two files, hexadecimal; None for a label file that does not exist.
+        spacing_mm: Voxel spacing of the image, (D, H, W) of the file.
+        known: Label values that are labeled everywhere in this scan, or None where all are.
     """
 
     name: str
     image: Path
-    label: Path
+    label: Path | None
     image_sha256: str
-    label_sha256: str
+    label_sha256: str | None
     spacing_mm: tuple[float, float, float]
+    known: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         check_name(self.name)
-        if not all(_SHA256.fullmatch(digest) for digest in (self.image_sha256, self.label_sha256)):
+        if (self.label is None) != (self.label_sha256 is None) or (self.label is None and self.known != ()):
+            raise ValueError("a scan without a label file has no SHA-256 of it and no known label")
+        if not all(_SHA256.fullmatch(digest) for digest in (self.image_sha256, self.label_sha256) if digest is not None):
             raise ValueError("a SHA-256 is 64 hexadecimal digits")
         if len(self.spacing_mm) != 3 or not min(self.spacing_mm) > 0:
             raise ValueError("a spacing is three positive numbers")
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The image, and the label where there is one."""
+        return (self.image,) if self.label is None else (self.image, self.label)
 
     def check(self) -> None:
         """Refuse files that are not those that the manifest was made of.
@@ -66,7 +77,7 @@ class Entry:
         Raises:
             InputError: A file is missing (AE-DATA-002) or another one (AE-DATA-008).
         """
-        for path, expected in ((self.image, self.image_sha256), (self.label, self.label_sha256)):
+        for path, expected in zip(self.files, (self.image_sha256, self.label_sha256), strict=False):
             if hash_file(path) != expected:
                 raise InputError(
                     "AE-DATA-008",
@@ -106,7 +117,9 @@ class Manifest:
     @property
     def sha256(self) -> str:
         """SHA-256 of what the data are: labels, names, splits and file hashes; the same wherever they lie."""
-        splits: dict[str, object] = {split: [[e.name, e.image_sha256, e.label_sha256] for e in self.split(split)] for split in SPLITS}
+        splits: dict[str, object] = {
+            split: [[e.name, e.image_sha256, e.label_sha256, e.known] for e in self.split(split)] for split in SPLITS
+        }
         content = {"schema_version": SCHEMA_VERSION, "labels": self.labels, **splits}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
@@ -122,8 +135,9 @@ class Manifest:
         """
         found = []
         for entry in self.split(split):
-            whole = dataclasses.replace(entry, image=self.root / entry.image, label=self.root / entry.label)
-            for path in (whole.image, whole.label):
+            label = None if entry.label is None else self.root / entry.label
+            whole = dataclasses.replace(entry, image=self.root / entry.image, label=label)
+            for path in whole.files:
                 if not path.is_file():
                     raise _missing(path)
             found.append(whole)
@@ -171,14 +185,16 @@ class Manifest:
 
 
 def _as_json(entry: Entry) -> dict[str, Any]:
-    return {**dataclasses.asdict(entry), "image": entry.image.as_posix(), "label": entry.label.as_posix()}
+    label = None if entry.label is None else entry.label.as_posix()
+    return {**dataclasses.asdict(entry), "image": entry.image.as_posix(), "label": label}
 
 
 def _entry(content: dict[str, Any], name: str) -> Entry:
     """An entry from JSON; its paths stay inside the root."""
     with_keys(content, _ENTRY_KEYS, name)
-    paths = {key: inside(content[key]) for key in ("image", "label")}
-    return Entry(**{**content, **paths, "spacing_mm": tuple(content["spacing_mm"])})
+    paths = {key: None if content[key] is None else inside(content[key]) for key in ("image", "label")}
+    known = None if content["known"] is None else tuple(int(value) for value in content["known"])
+    return Entry(**{**content, **paths, "spacing_mm": tuple(content["spacing_mm"]), "known": known})
 
 
 def check_name(name: str) -> None:

@@ -17,7 +17,7 @@ from autosam_edge.io.nifti import lps_affine, ras_affine, read_array, read_nifti
 from autosam_edge.labels import BTCV_LABELS
 from autosam_edge.phantom import make_phantom
 from autosam_edge.volume import Segmentation
-from autosam_edge_training.data.case import BTCV_INTENSITY, Case, Intensity, Targets, prepare_case
+from autosam_edge_training.data.case import BTCV_INTENSITY, UNKNOWN, Case, Intensity, Targets, prepare_case
 from autosam_edge_training.data.layouts import BTCV_NAMES, Listing, Pair
 from autosam_edge_training.data.manifest import SPLITS, Entry, Manifest, Split, hash_file, refuse_twin
 from autosam_edge_training.data.prepared import FILE_NAME, MANIFEST_NAME, Arrays, Prepared
@@ -95,11 +95,12 @@ def make_manifest(listing: Listing, tick: Callable[[], None] = lambda: None) -> 
     for split in SPLITS:
         entries = []
         for pair in listing.splits.get(split, ()):
-            hashes = hash_file(pair.image), hash_file(pair.label)
-            grid = _grid(pair.image)
-            require_same_grid(grid, _grid(pair.label), f"image and label of case {pair.name}")
-            paths = pair.image.relative_to(listing.root), pair.label.relative_to(listing.root)
-            entries.append(Entry(pair.name, *paths, *hashes, grid.spacing_mm))
+            image, label, label_sha256 = pair.image.relative_to(listing.root), None, None
+            digest, grid = hash_file(pair.image), _grid(pair.image)
+            if pair.label is not None:
+                label, label_sha256 = pair.label.relative_to(listing.root), hash_file(pair.label)
+                require_same_grid(grid, _grid(pair.label), f"image and label of case {pair.name}")
+            entries.append(Entry(pair.name, image, label, digest, label_sha256, grid.spacing_mm, pair.known))
             tick()
         splits[split] = tuple(entries)
     return Manifest(listing.dataset, listing.labels, listing.root, **splits, warnings=listing.warnings)
@@ -146,7 +147,7 @@ def _fill(manifest: Manifest, wanted: Prepared, tick: Callable[[], None]) -> Non
         if hashes["image"] in images:
             refuse_twin(entry.name, split, *images[hashes["image"]])
         images[hashes["image"]] = (entry.name, split)
-        arrays[entry.name] = Arrays(case.shape, hashes["image"], hashes["target"])
+        arrays[entry.name] = Arrays(case.shape, hashes["image"], hashes["target"], entry.known)
         tick()
     manifest.write(wanted.folder / MANIFEST_NAME)
     dataclasses.replace(wanted, arrays=MappingProxyType(arrays)).write()
@@ -161,7 +162,7 @@ def _all(manifest: Manifest) -> Iterator[tuple[Split, Entry]]:
 def _prepare(entry: Entry, wanted: Prepared) -> Case:
     """Read a case, the image as the runtime reads it, and bring it to the model's grid."""
     volume = read_nifti(entry.image)
-    labels, grid = read_array(entry.label)
+    labels, grid = read_array(entry.label) if entry.label else (np.full(volume.shape, UNKNOWN, dtype=np.uint8), volume.grid)
     require_same_grid(volume.grid, grid, f"image and label of case {entry.name}")
     try:
         return prepare_case(
@@ -173,6 +174,7 @@ def _prepare(entry: Entry, wanted: Prepared) -> Case:
             intensity=wanted.intensity,
             classes=wanted.classes,
             targets=wanted.targets,
+            known=None if entry.known is None else frozenset(entry.known),
         )
     except InputError as error:
         raise InputError(error.code, f"case {entry.name}: {error.message}", remedy=error.remedy) from error

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 FILE_NAME = "prepared.json"
 MANIFEST_NAME = "manifest.json"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 _KEYS = {"schema_version", "dataset", "manifest_sha256", "labels", "spacing_mm", "intensity", "targets", "split", "cases"}
 
@@ -38,12 +38,14 @@ class Arrays:
 
     Args:
         shape: Of the image, (D, H, W).
-        image_sha256, target_sha256: Of the two files.
+        image_sha256, target_sha256: SHA-256 of the two files, hexadecimal.
+        known: Label values that are labeled everywhere in this scan, or None where all are.
     """
 
     shape: tuple[int, int, int]
     image_sha256: str
     target_sha256: str
+    known: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -126,10 +128,11 @@ class Prepared:
             InputError: An array is missing, or has another shape or type (AE-DATA-007).
             KeyError: There is no such case.
         """
-        shape = self.arrays[name].shape
+        shape, known = self.arrays[name].shape, self.arrays[name].known
         image = _map(self.folder / f"{name}.image.npy", shape, np.int16)
-        target = _map(self.folder / f"{name}.target.npy", (self.classes, *shape) if self.targets == "occupancy" else shape, np.uint8)
-        return Case(name, image, target, self.classes, self.intensity)
+        planes = self.classes + (known is not None)
+        target = _map(self.folder / f"{name}.target.npy", (planes, *shape) if self.targets == "occupancy" else shape, np.uint8)
+        return Case(name, image, target, self.classes, self.intensity, None if known is None else frozenset(known))
 
     def verify(self) -> None:
         """Hash every array again; reads the whole folder.
@@ -171,7 +174,15 @@ def _from_json(folder: Path, content: dict[str, Any], digest: str) -> Prepared:
         raise ValueError("the split does not name each case once")
     for name in content["cases"]:
         check_name(name)
-    arrays = {name: Arrays(tuple(case["shape"]), case["image_sha256"], case["target_sha256"]) for name, case in content["cases"].items()}
+    arrays = {
+        name: Arrays(
+            tuple(case["shape"]),
+            case["image_sha256"],
+            case["target_sha256"],
+            None if case["known"] is None else tuple(int(value) for value in case["known"]),
+        )
+        for name, case in content["cases"].items()
+    }
     d, h, w = (float(step) for step in content["spacing_mm"])
     intensity = content["intensity"]
     return Prepared(

@@ -1,0 +1,303 @@
+"""Where a training patch lies in its scan, and how the scan is bent before the patch is taken.
+
+A patch is taken from a *field of view*: the whole scan, or a part of it that plays a shorter or narrower scan. Beyond the field of view the
+network sees what the runtime shows it there: above and below the last slice, repeated; at the sides air.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy.typing as npt
+    from torch import Tensor
+
+    from autosam_edge_training.data import Case
+
+Size = tuple[int, int, int]
+Box = tuple[slice, slice, slice]
+
+REPEATED_SLICES = 8
+"""How far a patch may reach beyond the first and the last slice of a scan, voxels; the runtime does the same."""
+# A thin slab or a narrow field of view, mm. Shorter than a kidney is long; as long as two thirds of an abdomen.
+_SLAB_MM = (24.0, 160.0)
+_NARROW_MM = (120.0, 280.0)
+_ORGAN_POINTS = 400
+
+
+class OrganIndex:
+    """Some voxels of each organ of a case, so that a patch can be centered on one without a search.
+
+    Args:
+        case: The scan.
+        per_organ: Largest number of voxels that are kept for an organ.
+        seed: Random seed of the choice of voxels.
+    """
+
+    def __init__(self, case: Case, *, per_organ: int = _ORGAN_POINTS, seed: int = 0) -> None:
+        generator = np.random.default_rng(seed)
+        labels = case.labels
+        self.points: list[npt.NDArray[np.int64]] = []
+        for organ in range(1, case.classes):
+            found = np.argwhere(labels == organ)
+            if len(found):
+                self.points.append(found[generator.choice(len(found), min(per_organ, len(found)), replace=False)])
+
+    def draw(self, generator: np.random.Generator, view: Box) -> npt.NDArray[np.int64] | None:
+        """A voxel of an organ within ``view``, each organ equally likely; None if the index knows no organ there."""
+        low, high = np.array([side.start for side in view]), np.array([side.stop for side in view])
+        inside = [points[((points >= low) & (points < high)).all(axis=1)] for points in self.points]
+        inside = [points for points in inside if len(points)]
+        if not inside:
+            return None
+        points = inside[generator.integers(len(inside))]
+        return np.asarray(points[generator.integers(len(points))])
+
+
+class ForegroundIndex:
+    """All voxels of any organ of a case: the paper's sampling (MONAI's ``RandCropByPosNegLabel``)."""
+
+    def __init__(self, case: Case) -> None:
+        labels = case.labels
+        self._shape = case.shape
+        self._flat = np.flatnonzero((labels > 0) & (labels < case.classes)).astype(np.int32)
+
+    def draw(self, generator: np.random.Generator, view: Box) -> npt.NDArray[np.int64] | None:
+        """A voxel of any organ, each voxel equally likely; None if there is none. ``view`` is the whole scan here."""
+        del view
+        if not len(self._flat):
+            return None
+        return np.array(np.unravel_index(int(self._flat[generator.integers(len(self._flat))]), self._shape))
+
+
+def whole(case: Case) -> Box:
+    """The field of view of a whole scan."""
+    depth, height, width = (slice(0, side) for side in case.shape)
+    return depth, height, width
+
+
+def draw_view(case: Case, spacing_mm: tuple[float, float, float], index: OrganIndex, generator: np.random.Generator) -> Box:
+    """A shorter or narrower scan around a random place: a thin slab (3 of 4) or a narrow field of view in the plane (1 of 2).
+
+    Args:
+        case: The scan.
+        spacing_mm: Voxel spacing of the case, (D, H, W).
+        index: Voxels of its organs; three of four places are near one.
+        generator: Source of all randomness.
+    """
+    center = index.draw(generator, whole(case)) if generator.random() < 0.75 else None
+    if center is None:
+        center = generator.integers(0, np.array(case.shape))
+    lengths_mm = [float(generator.uniform(*_SLAB_MM)) if generator.random() < 0.75 else np.inf]
+    lengths_mm += [float(generator.uniform(*_NARROW_MM)) if generator.random() < 0.5 else np.inf] * 2
+    sides = []
+    for axis, side in enumerate(case.shape):
+        length = int(min(side, max(1.0, lengths_mm[axis] / spacing_mm[axis])))
+        start = int(center[axis]) - int(generator.integers(0, length))
+        start = min(max(start, 0), side - length)
+        sides.append(slice(start, start + length))
+    return sides[0], sides[1], sides[2]
+
+
+def place_near_organ(
+    index: OrganIndex, view: Box, patch: Size, generator: np.random.Generator, *, foreground: float
+) -> tuple[int, int, int]:
+    """The first voxel of a patch around an organ (probability ``foreground``) or anywhere in the field of view.
+
+    The organ lies anywhere in the middle half of the patch, not always at its center.
+    """
+    center = index.draw(generator, view) if generator.random() < foreground else None
+    if center is None:
+        center = generator.integers([side.start for side in view], [side.stop for side in view])
+    else:
+        reach = np.array(patch) // 4
+        center = center + generator.integers(-reach, reach + 1)
+    return _start(center, view, patch, generator)
+
+
+def place_by_sign(
+    case: Case, index: ForegroundIndex, view: Box, patch: Size, generator: np.random.Generator, *, foreground: float
+) -> tuple[int, int, int]:
+    """The first voxel of a patch centered on a voxel of any organ (probability ``foreground``) or on background that is not air.
+
+    Source: the paper's sampling, MONAI's ``RandCropByPosNegLabel`` with ``image_threshold=0`` for an image in [0, 1].
+    """
+    center = index.draw(generator, view) if generator.random() < foreground else None
+    if center is None:
+        for _ in range(1000):  # most of a scan is body without organ: a few draws are enough
+            center = generator.integers(0, np.array(case.shape))
+            voxel = (slice(center[0], center[0] + 1), slice(center[1], center[1] + 1), slice(center[2], center[2] + 1))
+            image, shares = case.patch(voxel)
+            if shares[0].item() >= 0.5 and image.item() > case.intensity.low:
+                break
+    assert center is not None
+    return _start(center, view, patch, generator)
+
+
+def _start(center: npt.NDArray[np.int64], view: Box, patch: Size, generator: np.random.Generator) -> tuple[int, int, int]:
+    """First voxel of a patch around ``center`` that stays in the field of view, or holds all of it where the view is smaller."""
+    starts = []
+    for axis, (middle, side, length) in enumerate(zip(center, view, patch, strict=True)):
+        beyond = REPEATED_SLICES if axis == 0 else 0
+        low, high = side.start - beyond, side.stop + beyond - length
+        starts.append(int(np.clip(middle - length // 2, low, high)) if low <= high else int(generator.integers(high, low + 1)))
+    return starts[0], starts[1], starts[2]
+
+
+@dataclass(frozen=True)
+class Deformation:
+    """A smooth change of shape: output voxel ``o``, counted from the patch's center, shows the scan at ``matrix @ o + elastic(o)``.
+
+    Args:
+        matrix: (3, 3) float64 over (D, H, W).
+        elastic: (3, d, h, w) float32 displacements in voxels on a coarse grid over the patch, or None.
+    """
+
+    matrix: npt.NDArray[np.float64]
+    elastic: npt.NDArray[np.float32] | None = None
+
+
+def draw_deformation(generator: np.random.Generator, spacing_mm: tuple[float, float, float]) -> Deformation:
+    """Rotation by up to 30 degrees, scaling by 0.7 to 1.4, and one time in two an elastic displacement of 6 to 21 mm.
+
+    Ranges are those of nnU-Net's default augmentation (Isensee et al. 2021). The body lies on its back, so that rotations out of the axial
+    plane are half as large.
+    """
+    angles = np.deg2rad(generator.uniform(-30.0, 30.0, 3) * np.array([1.0, 0.5, 0.5]))
+    common = np.exp(generator.uniform(np.log(0.7), np.log(1.4)))
+    stretch = common * np.exp(generator.uniform(-0.1, 0.1, 3))
+    matrix = np.diag(1.0 / np.clip(stretch, 0.7, 1.4))
+    for (i, j), angle in zip(((1, 2), (0, 2), (0, 1)), angles, strict=True):
+        turn = np.eye(3)
+        turn[i, i] = turn[j, j] = np.cos(angle)
+        turn[i, j], turn[j, i] = -np.sin(angle), np.sin(angle)
+        matrix = matrix @ turn
+    if generator.random() < 0.5:
+        return Deformation(matrix)
+    nodes, amplitude_mm = int(generator.integers(4, 8)), float(generator.uniform(6.0, 21.0))
+    coarse = generator.standard_normal((3, nodes, nodes, nodes), dtype=np.float32) * np.float32(amplitude_mm / 2.0)
+    return Deformation(matrix, coarse / np.array(spacing_mm, dtype=np.float32)[:, None, None, None])
+
+
+def cut(case: Case, view: Box, start: Size, patch: Size, *, teacher: npt.NDArray[np.uint8] | None = None) -> tuple[Tensor, list[Tensor]]:
+    """A patch as it lies in the scan.
+
+    Args:
+        case: The scan.
+        view: Field of view, within the case.
+        start: First voxel of the patch; it may lie outside the field of view.
+        patch: (D, H, W) voxels.
+        teacher: Teacher probabilities of the case, (C, D, H, W) uint8, 255 = sure, or None.
+
+    Returns:
+        Image (1, 1, D, H, W), normalized, and maps (1, C, D, H, W): the occupancy, and teacher probabilities if there are some.
+    """
+    rows = np.clip(np.arange(start[0], start[0] + patch[0]), view[0].start, view[0].stop - 1)
+    inner = [slice(max(s, v.start), min(s + p, v.stop)) for s, p, v in zip(start[1:], patch[1:], view[1:], strict=True)]
+    box = (slice(int(rows[0]), int(rows[-1]) + 1), inner[0], inner[1])
+    pad = [v for s, p, i in zip(start[:0:-1], patch[:0:-1], inner[::-1], strict=True) for v in (i.start - s, s + p - i.stop)]
+    image, occupancy = case.patch(box)
+    arrays = [occupancy] if teacher is None else [occupancy, _probabilities(teacher, box)]
+    repeat = torch.from_numpy(rows - rows[0])
+    whole_image = F.pad(torch.from_numpy(image)[repeat], pad, value=case.intensity.low)[None, None]
+    return whole_image, [_with_background(F.pad(torch.from_numpy(one)[:, repeat], pad), pad)[None] for one in arrays]
+
+
+def _with_background(maps: Tensor, pad: list[int]) -> Tensor:
+    """Class 0 where :func:`cut` padded in the plane: there is nothing, and that is known."""
+    left, right, above, below = pad
+    height, width = maps.shape[2:]
+    for side in (
+        (slice(0, above), slice(None)),
+        (slice(height - below, height), slice(None)),
+        (slice(None), slice(0, left)),
+        (slice(None), slice(width - right, width)),
+    ):
+        maps[(0, slice(None), *side)] = 1.0
+    return maps
+
+
+def bend(
+    case: Case,
+    view: Box,
+    start: Size,
+    patch: Size,
+    deformation: Deformation,
+    *,
+    teacher: npt.NDArray[np.uint8] | None = None,
+) -> tuple[Tensor, list[Tensor]]:
+    """A patch of the deformed scan; arguments and result as in :func:`cut`.
+
+    Classes are sampled one by one, each from its own box, so that the cost follows the size of the organs.
+    """
+    at = _coordinates(start, patch, deformation)
+    at[0].clamp_(view[0].start, view[0].stop - 1)
+    box = _reached(at, view)
+    air = case.intensity.low
+    image = _sample(case.image_in(box)[None] - np.float32(air), at, box)[None] + air
+    boxes: Mapping[int, Box] = case.organ_boxes
+    occupancy = torch.zeros(case.classes + 1, *patch)
+    for value, organ in boxes.items():
+        part = _overlap(organ, box)
+        if part is not None:
+            occupancy[value] = _sample(case.share_in(value, part)[None], at, part)[0]
+    total = occupancy[1:].sum(dim=0)
+    occupancy[1:] /= total.clamp_min(1.0)  # each share was rounded
+    occupancy[0] = (1.0 - total).clamp_min_(0.0)
+    maps = [occupancy[None, : case.classes]]
+    if teacher is not None:
+        soft = _sample(_probabilities(teacher, box)[1:], at, box)
+        maps.append(torch.cat([(1.0 - soft.sum(dim=0, keepdim=True)).clamp_min_(0.0), soft])[None])
+    return image, maps
+
+
+def _probabilities(teacher: npt.NDArray[np.uint8], box: Box) -> npt.NDArray[np.float32]:
+    """Teacher probabilities in a part of a case, which sum to 1 over the classes."""
+    probability = teacher[(slice(None), *box)].astype(np.float32)
+    return np.asarray(probability / probability.sum(axis=0))
+
+
+def _coordinates(start: Size, patch: Size, deformation: Deformation) -> Tensor:
+    """(3, D, H, W) where in the scan each voxel of the patch looks, in voxels along (D, H, W)."""
+    offsets = [torch.arange(side, dtype=torch.float32) - (side - 1) / 2 for side in patch]
+    shaped = [offset.reshape([-1 if axis == i else 1 for i in range(3)]) for axis, offset in enumerate(offsets)]
+    rows = []
+    for axis in range(3):
+        weights = [float(weight) for weight in deformation.matrix[axis]]
+        center = start[axis] + (patch[axis] - 1) / 2
+        rows.append((shaped[0] * weights[0] + center) + shaped[1] * weights[1] + shaped[2] * weights[2])
+    at = torch.stack(rows)
+    if deformation.elastic is not None:
+        at += F.interpolate(torch.from_numpy(deformation.elastic)[None], size=patch, mode="trilinear", align_corners=True)[0]
+    return at
+
+
+def _reached(at: Tensor, view: Box) -> Box:
+    """The part of the field of view that the coordinates reach, at least one voxel along each axis."""
+    sides = []
+    for row, side in zip(at, view, strict=True):
+        first = min(max(int(row.min().floor()), side.start), side.stop - 1)
+        sides.append(slice(first, max(min(int(row.max().ceil()) + 1, side.stop), first + 1)))
+    return sides[0], sides[1], sides[2]
+
+
+def _overlap(a: Box, b: Box) -> Box | None:
+    sides = [slice(max(x.start, y.start), min(x.stop, y.stop)) for x, y in zip(a, b, strict=True)]
+    if any(side.stop <= side.start for side in sides):
+        return None
+    return sides[0], sides[1], sides[2]
+
+
+def _sample(values: npt.NDArray[np.float32], at: Tensor, box: Box) -> Tensor:
+    """Linear interpolation of (C, d, h, w), which lies at ``box``, at coordinates (3, D, H, W); zero beyond it."""
+    sides = values.shape[1:]
+    # grid_sample wants (x, y, z) = (W, H, D), -1 and 1 being the outer edges of the first and the last voxel.
+    grid = torch.stack([((at[axis] - box[axis].start) * 2 + 1) / sides[axis] - 1 for axis in (2, 1, 0)], dim=-1)
+    return F.grid_sample(torch.from_numpy(values)[None], grid[None], mode="bilinear", padding_mode="zeros", align_corners=False)[0]
