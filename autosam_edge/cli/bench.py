@@ -8,10 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
+from autosam_edge.atomic_files import write_file
 from autosam_edge.cli.extras import load_room
 from autosam_edge.cli.options import one_of
 from autosam_edge.cli.progress import Stages
-from autosam_edge.io.write import write_file
 
 app = typer.Typer(help="Measure latency and memory on this machine.", no_args_is_help=True)
 Scan = Annotated[Path, typer.Argument(metavar="DICOM_FOLDER", help="A CT series.", exists=True, show_default=False)]

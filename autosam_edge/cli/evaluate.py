@@ -8,11 +8,12 @@ from typing import Annotated, Any
 
 import typer
 
+from autosam_edge.atomic_files import write_files
 from autosam_edge.cli.extras import load_room
 from autosam_edge.cli.options import AsJson, one_of
 from autosam_edge.cli.progress import Stages
 from autosam_edge.cli.tables import new_table, show
-from autosam_edge.io.write import check_writable, write_files
+from autosam_edge.io.write import check_writable
 from autosam_edge.session import open_session
 
 

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 
+from autosam_edge.atomic_files import write_file
 from autosam_edge.bundle import open_bundle
 from autosam_edge.cli.options import named_paths
 from autosam_edge.cli.progress import Stages
 from autosam_edge.cli.segment import AsJson, BundleOption, Series
 from autosam_edge.cli.tables import new_table, show
 from autosam_edge.io.read import read
-from autosam_edge.io.write import write_file
 from autosam_edge.metrics import dice
 
 if TYPE_CHECKING:

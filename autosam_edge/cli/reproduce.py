@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from autosam_edge.atomic_files import write_file
 from autosam_edge.cli.extras import load_room
 from autosam_edge.cli.options import AsJson, named_paths, one_of
 from autosam_edge.cli.progress import Stages
 from autosam_edge.cli.tables import new_table, show
-from autosam_edge.io.write import write_file
 
 if TYPE_CHECKING:
     pass

@@ -18,17 +18,18 @@ from rich.table import Table
 from autosam_edge.cli.progress import Stages
 from autosam_edge.errors import OutputError
 from autosam_edge.io.read import read
-from autosam_edge.io.write import FORMATS, check_writable, write
+from autosam_edge.io.write import check_outputs, check_writable, write
 from autosam_edge.memory import peak_mb
 from autosam_edge.metrics import dice, organ_statistics
+from autosam_edge.output_formats import FORMATS
 from autosam_edge.session import open_session
 from autosam_edge.volume import RESEARCH_USE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from autosam_edge.io.write import Format
     from autosam_edge.metrics import OrganStatistics
+    from autosam_edge.output_formats import Format
     from autosam_edge.session import Session
     from autosam_edge.volume import Segmentation, Volume
 
@@ -77,7 +78,7 @@ def segment(
     check_writable(out, input_path=source, formats=chosen)
     with stages.stage("read"):
         volume = read(source, series=series)
-    check_writable(out, source=volume.source, input_path=source, formats=chosen)  # what the input is was not known before
+    check_outputs(out, source=volume.source, input_path=source, formats=chosen)  # what the input is was not known before
     model = partial(open_session, bundle, engine=engine, precision=precision, threads=threads, max_memory_mb=max_memory)
     report = _run(volume, out, stages, model, formats=chosen)[1]
     _show(report, as_json=as_json)

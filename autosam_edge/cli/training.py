@@ -163,7 +163,7 @@ def _places(data: Path | None, out: Path | None, *, smoke: bool) -> Iterator[tup
                 raise typer.BadParameter("needed, unless it is a --smoke run", param_hint=option)
     with tempfile.TemporaryDirectory(prefix="autosam-edge-smoke-") as folder:
         work = Path(folder)
-        data = data or load_room("autosam_edge_training.reproduce.tiny", "train").RECIPES.prepare(work / "data")
+        data = data or load_room("autosam_edge_training.data", "train").prepare_smoke_phantoms(work / "data")
         yield data, out or work / "run", work
 
 
@@ -172,7 +172,7 @@ def _finish(weights: Path, *, smoke: bool) -> None:
 
 
 def _keep(folder: Path, teacher: Path, data: Path, sam: Path | None) -> None:
-    room = load_room("autosam_edge_training.teachers", "train")
+    room = load_room("autosam_edge_training.teacher_cache", "train")
     prepared = load_room("autosam_edge_training.data", "train").Prepared.read(data)
     with Stages().bar("teacher") as progress:
         room.keep_probabilities(teacher, prepared, folder, sam=sam, progress=progress)

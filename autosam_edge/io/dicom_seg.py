@@ -30,7 +30,7 @@ from autosam_edge.errors import OutputError
 from autosam_edge.io.dicom_header import silenced
 from autosam_edge.io.seg_frames import organ_slices, save_with_frames, sketch
 from autosam_edge.io.source_headers import headers_not_sound, missing_identifiers, read_headers, source_changed
-from autosam_edge.io.write import WITHOUT_SEG
+from autosam_edge.output_formats import WITHOUT_SEG
 from autosam_edge.volume import RESEARCH_USE
 
 if TYPE_CHECKING:

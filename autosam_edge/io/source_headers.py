@@ -8,7 +8,7 @@ import pydicom
 
 from autosam_edge.errors import OutputError
 from autosam_edge.io.dicom_header import silenced
-from autosam_edge.io.write import WITHOUT_SEG
+from autosam_edge.output_formats import WITHOUT_SEG
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from autosam_edge import __version__
+from autosam_edge.atomic_files import staged_folder
 from autosam_edge.bundle import MAX_SIDE, SCHEMA_VERSION, Artifact, Bundle, InputContract, default_bundle_path, read_files
 from autosam_edge.engines.choose import load_engine, why_missing
 from autosam_edge.errors import ExportError, first_line
@@ -30,7 +31,6 @@ from autosam_edge_export.parity import artifact_figures, as_markdown, compare, r
 from autosam_edge_export.quantization import draw_tiles
 from autosam_edge_export.targets import TARGETS, wanted_artifacts
 from autosam_edge_export.targets.target import preflight, require_packages
-from autosam_edge_training.data import staged_folder
 from autosam_edge_training.device_form import TorchEngine
 from autosam_edge_training.file_hash import file_digest
 from autosam_edge_training.label_table import label_table

@@ -33,7 +33,8 @@ from autosam_edge_training.file_hash import file_digest
 from autosam_edge_training.losses import distillation
 from autosam_edge_training.sampling import Sampler, Sampling
 from autosam_edge_training.schedule import Schedule
-from autosam_edge_training.teachers import keep_probabilities, open_network
+from autosam_edge_training.teacher_cache import keep_probabilities
+from autosam_edge_training.teachers import open_network
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 WHOLE = Sampling(patch=(32, 32, 32), **PLAIN)  # always the whole case, as it is

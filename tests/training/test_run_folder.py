@@ -131,18 +131,19 @@ def test_a_stop_while_a_checkpoint_is_written_costs_only_that_one(uninterrupted,
     one, expected = uninterrupted("student")
     saves = []
 
-    def save(state, path):
+    def save(state, file):
         saves.append(state["step"])
         if len(saves) == 2:
-            path.write_bytes(b"PK half of it")
+            file.write(b"PK half of it")
             raise Stop
-        torch.serialization.save(state, path)
+        torch.serialization.save(state, file)
 
     with monkeypatch.context() as patch:
         patch.setattr(torch, "save", save)
         with pytest.raises(Stop):
             one.train(one.config, cubes, tmp_path / "run")
     assert saves == [2, 4]
+    assert [path.name for path in (tmp_path / "run").iterdir() if path.suffix == ".partial"] == []
     assert [line["step"] for line in reports(tmp_path / "run")] == [1, 2, 3, 4]
     prepared, fabric = Prepared.read(cubes), start_fabric("fp32", batch=1)
     run = RunFolder(tmp_path / "run", "student", one.config, prepared=prepared, fabric=fabric)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 
 import pytest
@@ -12,6 +13,7 @@ import safetensors.torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from autosam_edge.errors import OutputError
 from autosam_edge_training.convnet import Fold, PocketNet
 from autosam_edge_training.merging import LegacyPatchMerging
 from autosam_edge_training.students import STUDENTS, build_student, load_student, parameter_count, save_student
@@ -164,12 +166,12 @@ def test_a_checkpoint_appears_in_one_piece(tmp_path, monkeypatch, existed):
 
     def half(tensors, filename, metadata):
         filename.write_bytes(b"half")
-        raise OSError("no space left on device")
+        raise OSError(errno.ENOSPC, "no space left on device")
 
     monkeypatch.setattr(safetensors.torch, "save_file", half)
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(OutputError, match="AE-OUTPUT-003"):
         save_student(path, student, facts)
-    assert path.exists() == existed
+    assert [entry.name for entry in tmp_path.iterdir()] == ([path.name] if existed else [])
     if existed:
         assert path.read_bytes() == before
 

@@ -38,7 +38,8 @@ from autosam_edge_training.run_folder import RunFolder
 from autosam_edge_training.sampling import Sampling
 from autosam_edge_training.schedule import Schedule, average_into, build_optimizer
 from autosam_edge_training.students import save_student
-from autosam_edge_training.teachers import kept_probabilities, network_name, network_sha256, open_network, require_same_input
+from autosam_edge_training.teacher_cache import kept_probabilities
+from autosam_edge_training.teachers import network_name, network_sha256, open_network, require_same_input
 
 if TYPE_CHECKING:
     from torch import nn

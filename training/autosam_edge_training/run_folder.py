@@ -21,8 +21,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch.utils.tensorboard import SummaryWriter
 
 from autosam_edge import __version__
+from autosam_edge.atomic_files import staged_file, write_file
 from autosam_edge.errors import TrainingError
-from autosam_edge.io.write import write_file
 from autosam_edge_training.config import as_dict
 from autosam_edge_training.machine import describe_machine, machine_in_words
 
@@ -116,8 +116,8 @@ class RunFolder:
     def save(self, step: int, state: Mapping[str, Any]) -> None:
         """Keep all that the next step depends on; an interrupted save leaves the last one."""
         if self._fabric.is_global_zero:
-            torch.save({**state, "step": step}, self.out / "checkpoint.partial")
-            (self.out / "checkpoint.partial").replace(self.out / CHECKPOINT)
+            with staged_file(self.out / CHECKPOINT) as stage, stage.open("wb") as file:  # by path, torch writes its name into the file
+                torch.save({**state, "step": step}, file)
         self._fabric.barrier()
 
     def _begin(self) -> None:

@@ -17,13 +17,13 @@ import torch
 from torch import Tensor, nn
 
 from autosam_edge import __version__
+from autosam_edge.atomic_files import refuse_occupied, staged_folder
 from autosam_edge.bundle import SCHEMA_VERSION, Bundle, InputContract
 from autosam_edge.errors import TrainingError
 from autosam_edge.io.nifti import read_nifti, write_nifti
 from autosam_edge.session import Session
 from autosam_edge.volume import RESEARCH_USE
 from autosam_edge_training.data import Prepared
-from autosam_edge_training.data.staging import refuse_occupied, staged_folder
 from autosam_edge_training.device_form import TorchEngine
 from autosam_edge_training.evaluate import evaluate_session, split_entries, write_results
 from autosam_edge_training.ingredients import STUDENT_WEIGHTS, TEACHER_WEIGHTS

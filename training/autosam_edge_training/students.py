@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import torch
 from torch import nn
 
+from autosam_edge.atomic_files import staged_file
 from autosam_edge_training.convnet import PocketNet
 from autosam_edge_training.merging import MERGING_ORDERS, LegacyPatchMerging, Merging
 
@@ -100,9 +101,8 @@ def save_student(path: Path, student: nn.Module, metadata: Mapping[str, str]) ->
 
     state = {key: value.detach().contiguous().cpu() for key, value in student.state_dict().items()}
     probe = {"probe": json.dumps(_probe(student))} if metadata.get("student") in STUDENTS else {}  # others take only their own sizes
-    partial = path.with_name(path.name + ".partial")
-    save_file(state, partial, metadata={**metadata, **probe})
-    partial.replace(path)
+    with staged_file(path) as stage:
+        save_file(state, stage, metadata={**metadata, **probe})
 
 
 def load_student(path: Path) -> tuple[nn.Module, dict[str, str]]:

@@ -6,6 +6,7 @@ import csv
 import errno
 import json
 import os
+import shutil
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,11 +19,11 @@ import pytest
 from autosam_edge.errors import OutputError
 from autosam_edge.geometry import Grid
 from autosam_edge.io import nifti, preview
-from autosam_edge.io import write as write_module
 from autosam_edge.io.read import read
-from autosam_edge.io.write import FILE_NAMES, FORMATS, check_writable, write, write_file
+from autosam_edge.io.write import check_writable, write
 from autosam_edge.labels import BTCV_LABELS
 from autosam_edge.metrics import organ_statistics
+from autosam_edge.output_formats import FILE_NAMES, FORMATS
 from autosam_edge.phantom import make_phantom
 from autosam_edge.phantom.series import write_dicom_series
 from autosam_edge.volume import Segmentation, Source, Volume
@@ -278,7 +279,7 @@ def test_the_input_is_never_replaced_by_a_result(kind: str, name: str, tmp_path:
 
 def test_full_disk_is_found_before_the_run(tmp_path: Path, monkeypatch) -> None:
     """Too little space is said before minutes of inference, not after."""
-    monkeypatch.setattr(write_module.shutil, "disk_usage", lambda _: SimpleNamespace(free=2**20))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=2**20))
     with pytest.raises(OutputError, match="AE-OUTPUT-003"):
         check_writable(tmp_path / "out")
 
@@ -316,25 +317,3 @@ def test_unknown_formats_are_refused(formats: tuple[str, ...], volume, segmentat
     with pytest.raises(ValueError, match="formats are"):
         write(volume, segmentation, tmp_path / "out", formats=formats)
     assert tree(tmp_path) == set()
-
-
-def test_one_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
-    """It replaces what was there; when the disk fills up the old file stays, and nothing is left beside it."""
-    path = tmp_path / "new" / "picture.png"
-    write_file(b"old", path)
-
-    def full(self, content):
-        raise OSError(errno.ENOSPC, "full")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "write_bytes", full)
-        with pytest.raises(OutputError) as caught:
-            write_file(b"new", path)
-    assert caught.value.code == "AE-OUTPUT-003"
-    assert path.read_bytes() == b"old"
-    write_file(b"new", path)
-    assert path.read_bytes() == b"new"
-    assert [entry.name for entry in path.parent.iterdir()] == ["picture.png"]
-    with pytest.raises(OutputError) as caught:
-        write_file(b"new", tmp_path / "new")
-    assert caught.value.code == "AE-OUTPUT-002"

@@ -11,8 +11,9 @@ import re
 import shutil
 from typing import TYPE_CHECKING, Any
 
+from autosam_edge.atomic_files import staged_folder
 from autosam_edge.errors import TrainingError
-from autosam_edge_training.data import SPLITS, staged_folder
+from autosam_edge_training.data import SPLITS
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,9 +13,8 @@ from autosam_edge_training.data.case import (
 from autosam_edge_training.data.layouts import AMOS_NAMES, BTCV_NAMES, BTCV_TEST, BTCV_VALIDATION, LAYOUTS, Listing, Pair
 from autosam_edge_training.data.manifest import SPLITS, Entry, Manifest, Split
 from autosam_edge_training.data.negatives import negative_case
-from autosam_edge_training.data.prepare import make_manifest, phantom_case, prepare_dataset, prepare_phantoms
+from autosam_edge_training.data.prepare import make_manifest, phantom_case, prepare_dataset, prepare_phantoms, prepare_smoke_phantoms
 from autosam_edge_training.data.prepared import Arrays, Prepared
-from autosam_edge_training.data.staging import staged_folder
 
 __all__ = [
     "AMOS_INTENSITY",
@@ -44,5 +43,5 @@ __all__ = [
     "prepare_case",
     "prepare_dataset",
     "prepare_phantoms",
-    "staged_folder",
+    "prepare_smoke_phantoms",
 ]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import nibabel as nib
 import numpy as np
 
+from autosam_edge.atomic_files import refuse_occupied, staged_folder
 from autosam_edge.errors import InputError
 from autosam_edge.geometry import Grid
 from autosam_edge.io.label_image import require_same_grid
@@ -21,7 +22,6 @@ from autosam_edge_training.data.case import BTCV_INTENSITY, UNKNOWN, Case, Inten
 from autosam_edge_training.data.layouts import BTCV_NAMES, Listing, Pair
 from autosam_edge_training.data.manifest import SPLITS, Entry, Manifest, Split, hash_file, refuse_twin
 from autosam_edge_training.data.prepared import FILE_NAME, MANIFEST_NAME, Arrays, Prepared
-from autosam_edge_training.data.staging import refuse_occupied, staged_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -232,6 +232,15 @@ def prepare_phantoms(
         manifest = make_manifest(listing)
         _fill(manifest, _describe(manifest, stage, listing.intensity, spacing_mm, targets), lambda: None)
     return out
+
+
+def prepare_smoke_phantoms(out: Path) -> Path:
+    """Phantoms for a smoke run, coarse: most of its time goes into the surfaces of what an untrained network finds.
+
+    Args:
+        out: Folder to make.
+    """
+    return prepare_phantoms(out, scan_spacing_mm=(8.0, 6.0, 6.0), spacing_mm=(6.0, 6.0, 6.0))
 
 
 def _write_phantom(seed: int, folder: Path, spacing_mm: Spacing) -> Pair:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from autosam_edge.io.write import write_files
+from autosam_edge.atomic_files import write_files
 from autosam_edge_training.evaluate.scores import METRICS, Score, as_csv
 from autosam_edge_training.machine import describe_machine
 

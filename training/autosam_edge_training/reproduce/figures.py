@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from autosam_edge.atomic_files import write_file
 from autosam_edge.errors import TrainingError
 from autosam_edge.io.label_image import read_labels
 from autosam_edge.io.montage import MontageCase
 from autosam_edge.io.nifti import read_nifti
-from autosam_edge.io.write import write_file
 from autosam_edge_training.reproduce.render import told_by
 from autosam_edge_training.reproduce.tables import SMOKE_TITLE
 

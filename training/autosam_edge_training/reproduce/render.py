@@ -7,7 +7,7 @@ import io
 import json
 from typing import TYPE_CHECKING, Any
 
-from autosam_edge.io.write import write_files
+from autosam_edge.atomic_files import write_files
 from autosam_edge_training.reproduce.paper import EDITION
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from autosam_edge_training import distill, train_student, train_teacher
-from autosam_edge_training.data import prepare_phantoms
+from autosam_edge_training.data import prepare_smoke_phantoms
 from autosam_edge_training.ingredients import TEACHER_WEIGHTS
 from autosam_edge_training.reproduce.smoke import Recipes
 from autosam_edge_training.score import predict_run, score_run
@@ -21,11 +21,6 @@ _STUDENTS: dict[Role, dict[str, Any]] = {
     "small": {"student": "monai:UNet", "arguments": {"channels": [8, 16, 32], "strides": [2, 2], "norm": "instance"}},
     "tiny": {"student": "monai:BasicUNet", "arguments": {"features": [4, 4, 8, 8, 8, 4]}},
 }
-
-
-def _phantoms(out: Path) -> Path:
-    """Coarse ones: most of the time goes into the surfaces of what an untrained network scatters."""
-    return prepare_phantoms(out, scan_spacing_mm=(8.0, 6.0, 6.0), spacing_mm=(6.0, 6.0, 6.0))
 
 
 def _teacher(apg: bool, data: Path, out: Path) -> Path:
@@ -43,4 +38,4 @@ def _distill(role: Role, weight: float, data: Path, teacher: Path, out: Path) ->
     return distill.train(config, data, out, teacher=teacher / TEACHER_WEIGHTS).parent
 
 
-RECIPES = Recipes(_phantoms, _teacher, _student, _distill, score_run, predict_run)
+RECIPES = Recipes(prepare_smoke_phantoms, _teacher, _student, _distill, score_run, predict_run)

@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from autosam_edge.atomic_files import staged_file
 from autosam_edge.errors import TrainingError
 from autosam_edge_training.config import as_dict, parse_config
 from autosam_edge_training.models.autosam.autosam import AutoSAM
@@ -46,9 +47,8 @@ def save_teacher(
     if metadata and metadata.keys() & facts.keys():
         raise ValueError(f"the metadata keys {sorted(metadata.keys() & facts.keys())} are the checkpoint's own")
     state = {key: value.detach().cpu().contiguous() for key, value in _stored(model, from_sam=from_sam is not None).items()}
-    partial = path.with_name(path.name + ".partial")
-    save_file(state, partial, metadata={**(metadata or {}), **facts})
-    partial.replace(path)
+    with staged_file(path) as stage:
+        save_file(state, stage, metadata={**(metadata or {}), **facts})
 
 
 def load_teacher(path: Path, *, sam: Path | None = None) -> tuple[AutoSAM, dict[str, str]]:

@@ -1,14 +1,14 @@
-"""A folder appears whole or not at all, and an older one of ours is there until then."""
+"""A file or a folder appears whole or not at all, and an older one of ours is there until then."""
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
 
-pytest.importorskip("torch")
+from autosam_edge.atomic_files import staged_file, staged_folder, write_file, write_files
 from autosam_edge.errors import OutputError
-from autosam_edge_training.data import staged_folder
 
 
 def write(out, text, **options):
@@ -71,3 +71,57 @@ def test_the_older_one_comes_back_where_the_new_cannot_take_its_place(tmp_path, 
         write(tmp_path / "a", "new", replaces="manifest.json")
     assert (tmp_path / "a" / "manifest.json").read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_one_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    """It replaces what was there; when the disk fills up the old file stays, and nothing is left beside it."""
+    path = tmp_path / "new" / "picture.png"
+    write_file(b"old", path)
+
+    def full(self, content):
+        raise OSError(errno.ENOSPC, "full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)
+        with pytest.raises(OutputError) as caught:
+            write_file(b"new", path)
+    assert caught.value.code == "AE-OUTPUT-003"
+    assert path.read_bytes() == b"old"
+    write_file(b"new", path)
+    assert path.read_bytes() == b"new"
+    assert [entry.name for entry in path.parent.iterdir()] == ["picture.png"]
+    with pytest.raises(OutputError) as caught:
+        write_file(b"new", tmp_path / "new")
+    assert caught.value.code == "AE-OUTPUT-002"
+
+
+def test_several_files_are_all_old_or_all_new_when_one_cannot_be_made(tmp_path, monkeypatch):
+    """The second of two fails while it is written: the first has not taken its name yet."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    write_files({one: b"old", two: b"old"})
+    honest = Path.write_bytes
+
+    def failing(self, content):
+        if self.name.startswith(".two"):
+            raise OSError(errno.EIO, "no")
+        return honest(self, content)
+
+    monkeypatch.setattr(Path, "write_bytes", failing)
+    with pytest.raises(OutputError, match="AE-OUTPUT-001"):
+        write_files({one: b"new", two: b"new"})
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"one": b"old", "two": b"old"}
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
+def test_a_file_whose_making_is_interrupted_leaves_the_old_one(error, tmp_path):
+    """What is no error of the disk goes on as it is."""
+    write_file(b"old", tmp_path / "weights")
+
+    def fail():
+        with staged_file(tmp_path / "weights") as stage:
+            stage.write_bytes(b"half")
+            raise error
+
+    with pytest.raises(error):
+        fail()
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"weights": b"old"}
