@@ -9,13 +9,6 @@ Example:
     >>> autosam_edge.write(volume, segmentation, "out/")  # doctest: +SKIP
 """
 
-from importlib.metadata import PackageNotFoundError, version
-
-try:
-    __version__ = version("autosam-edge")
-except PackageNotFoundError:  # a source tree that was not installed
-    __version__ = "0+unknown"
-
 from autosam_edge.bundle import Bundle, open_bundle
 from autosam_edge.errors import AutosamEdgeError
 from autosam_edge.geometry import Grid
@@ -23,6 +16,7 @@ from autosam_edge.io.read import read
 from autosam_edge.io.write import write
 from autosam_edge.metrics import organ_statistics
 from autosam_edge.session import Session, open_session
+from autosam_edge.version import __version__
 from autosam_edge.volume import Label, Segmentation, Volume
 
 __all__ = [

@@ -23,53 +23,14 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from autosam_edge.errors import BundleError
+from autosam_edge.model import InputContract, Model
 from autosam_edge.volume import Label
 
 SCHEMA_VERSION = 2  # 2: how an artifact was proven, and artifacts that are folders
 MANIFEST = "manifest.json"
-MAX_SIDE = 512  # of a patch, voxels
 MAX_FILE_BYTES = 2 * 1024**3
 _REPLACE = "Get the bundle again from where it came, or export it anew."
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True)
-class InputContract:
-    """What the artifact's input tensor is.
-
-    Args:
-        modality: ``CT``.
-        axes: ``DHW``: D to superior, H to posterior, W to the patient's left.
-        unit: ``HU``; the graph clips to the window and scales to what the network was trained on itself.
-        spacing_mm: Spacing (D, H, W) in mm.
-        window_hu: (low, high), HU.
-        resampling: ``antialiased-linear``.
-        patch: Tile (D, H, W) in voxels.
-        overlap: Share of a tile that its neighbor covers again.
-        blend: ``gaussian`` weights on softmax probabilities.
-    """
-
-    modality: str
-    axes: str
-    unit: str
-    spacing_mm: tuple[float, float, float]
-    window_hu: tuple[float, float]
-    resampling: str
-    patch: tuple[int, int, int]
-    overlap: float
-    blend: str
-
-    def __post_init__(self) -> None:
-        known = {"modality": "CT", "axes": "DHW", "unit": "HU", "resampling": "antialiased-linear", "blend": "gaussian"}
-        for name, value in known.items():
-            if getattr(self, name) != value:
-                raise ValueError(f"input.{name} is {getattr(self, name)!r}, this runtime knows {value!r}")
-        if len(self.spacing_mm) != 3 or not all(0.1 <= s <= 20 for s in self.spacing_mm):
-            raise ValueError("input.spacing_mm must be three numbers from 0.1 to 20")
-        if len(self.patch) != 3 or not all(isinstance(p, int) and 16 <= p <= MAX_SIDE for p in self.patch):
-            raise ValueError(f"input.patch must be three whole numbers from 16 to {MAX_SIDE}")
-        if not 0 <= self.overlap < 1 or len(self.window_hu) != 2 or not self.window_hu[0] < self.window_hu[1]:
-            raise ValueError("input.overlap must lie in [0, 1) and input.window_hu must rise")
 
 
 @dataclass(frozen=True)
@@ -159,6 +120,17 @@ class Manifest:
         listed = "".join(f"{digest}  {name}\n" for name, digest in sorted(files.items()))
         return files.get("") or hashlib.sha256(listed.encode()).hexdigest()
 
+    def model(self, sha256: str) -> Model:
+        """What a session needs of this manifest.
+
+        Args:
+            sha256: Hash of the manifest, hexadecimal.
+
+        Raises:
+            ValueError: See :class:`~autosam_edge.model.Model`.
+        """
+        return Model(self.input, self.labels, self.postprocess.one_part, self.name, self.version, self.license, sha256)
+
     @classmethod
     def parse(cls, text: bytes) -> Manifest:
         """Read and check a manifest; unknown and missing keys are refused.
@@ -178,11 +150,7 @@ class Manifest:
             manifest = _strict(cls, raw, "manifest")
             if outside := [name for name in manifest.files if not _inside(name)]:
                 raise ValueError(f"files names {outside[0]!r}, which is no plain path inside the bundle")
-            values = [label.value for label in manifest.labels]
-            if values != list(range(1, len(values) + 1)):
-                raise ValueError("labels must be numbered 1, 2, 3, ...")
-            if unknown := sorted(set(manifest.postprocess.one_part) - {label.name for label in manifest.labels}):
-                raise ValueError(f"postprocess.one_part names {unknown[0]!r}, which is no label")
+            manifest.model(hashlib.sha256(text).hexdigest())  # refuses labels and one-part rules that do not fit
             for artifact in manifest.artifacts:
                 if not manifest.files_of(artifact.path):
                     raise ValueError(f"artifact {artifact.path} has no hash in files")
@@ -233,6 +201,11 @@ class Bundle:
         text = self._raw(MANIFEST)
         self.manifest = Manifest.parse(text)
         self.manifest_sha256 = hashlib.sha256(text).hexdigest()  # of everything, as it holds the hash of the rest: the model's identity
+
+    @property
+    def model(self) -> Model:
+        """What a session needs of this bundle."""
+        return self.manifest.model(self.manifest_sha256)
 
     def read(self, name: str) -> bytes:
         """Bytes of a file in the bundle, verified.

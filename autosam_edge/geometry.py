@@ -47,6 +47,41 @@ class Grid:
         object.__setattr__(self, "shape", tuple(int(side) for side in self.shape))
         object.__setattr__(self, "affine", affine)
 
+    @classmethod
+    def axis_aligned(
+        cls,
+        shape: Shape,
+        spacing_mm: tuple[float, float, float],
+        *,
+        origin_mm: tuple[float, float, float] = (0.0, 0.0, 0.0),
+    ) -> Grid:
+        """A grid in canonical orientation: D to superior, H to posterior, W to the patient's left.
+
+        Args:
+            shape: Voxels along (D, H, W), each at least 1.
+            spacing_mm: Distance between voxel centers along (D, H, W), mm, positive.
+            origin_mm: LPS position (x, y, z) of the center of voxel ``[0, 0, 0]``, mm.
+
+        Raises:
+            ValueError: The shape is empty or a spacing is not positive and finite.
+
+        Example:
+            >>> Grid.axis_aligned((4, 5, 6), (3.0, 1.0, 0.5)).spacing_mm
+            (3.0, 1.0, 0.5)
+        """
+        if not min(spacing_mm) > 0:
+            raise ValueError(f"the spacing must be positive, not {spacing_mm} mm")
+        affine = np.eye(4)
+        affine[:3, :3] = 0.0
+        affine[_CANONICAL_WORLD_AXIS, (0, 1, 2)] = spacing_mm
+        affine[:3, 3] = origin_mm
+        return cls(shape, affine)
+
+    @cached_property
+    def orientation(self) -> Orientation:
+        """How an array on this grid is turned to canonical orientation."""
+        return Orientation.of(self)
+
     @cached_property
     def spacing_mm(self) -> tuple[float, float, float]:
         """Distance between voxel centers along (D, H, W) in mm."""
@@ -92,7 +127,7 @@ class Orientation:
 
     @classmethod
     def of(cls, grid: Grid) -> Orientation:
-        """Find the canonical orientation that is nearest to an arbitrarily rotated grid; of two that are equally near, always the same."""
+        """Find the canonical orientation that is nearest to a rotated grid; of two equally near, always the same."""
         cosines = np.abs(grid.direction)
         candidates = [(0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0)]
         # The permutation with the largest sum of |cosine| is the nearest one; ties fall to the first, hence deterministic.
@@ -121,3 +156,20 @@ class Orientation:
         affine[:3, 3] = (grid.affine @ np.array([*corner, 1.0]))[:3]
         d, h, w = (grid.shape[axis] for axis in self.permutation)
         return Grid((d, h, w), affine)
+
+    def input_grid(self, canonical: Grid) -> Grid:
+        """The grid of :meth:`from_canonical`'s result. Inverse of :meth:`canonical_grid`.
+
+        Args:
+            canonical: Grid of the canonical array.
+        """
+        affine = np.eye(4)
+        affine[:3, 3] = canonical.affine[:3, 3]
+        shape = [0, 0, 0]
+        for source, (axis, flip) in enumerate(zip(self.permutation, self.flips, strict=True)):
+            column = canonical.affine[:3, source]
+            shape[axis] = canonical.shape[source]
+            affine[:3, axis] = -column if flip else column
+            if flip:  # the array begins at the other end of this axis
+                affine[:3, 3] += column * (canonical.shape[source] - 1)
+        return Grid((shape[0], shape[1], shape[2]), affine)

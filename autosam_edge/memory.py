@@ -1,9 +1,53 @@
-"""Resident memory of this process."""
+"""Resident memory of this process, and a budget for it."""
 
 from __future__ import annotations
 
+import math
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+
+from autosam_edge.errors import BudgetError
+
+
+@dataclass(frozen=True)
+class MemoryBudget:
+    """What the engine takes, and how much the process may take in all.
+
+    Args:
+        working_set_mb: Memory of the engine for its weights and one tile, MB; None if it was not measured.
+        max_mb: Largest resident memory of the process, MB; None for no limit.
+
+    Raises:
+        BudgetError: There is a limit, but the memory of the engine is not known (AE-MEMORY-002).
+    """
+
+    working_set_mb: float | None
+    max_mb: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.working_set_mb is None and self.max_mb is not None:
+            raise BudgetError(
+                "AE-MEMORY-002",
+                "the memory of this artifact was not measured at export, so no budget can be promised.",
+                remedy="Leave --max-memory out, or choose another artifact with --engine and --precision.",
+            )
+
+    def require(self, peak_mb: float) -> None:
+        """Refuse a run that would take more than the limit.
+
+        Args:
+            peak_mb: Predicted peak resident memory of the process, MB.
+
+        Raises:
+            BudgetError: The limit is smaller (AE-MEMORY-001); the message names the smallest that works.
+        """
+        if self.max_mb is not None and peak_mb > self.max_mb:
+            raise BudgetError(
+                "AE-MEMORY-001",
+                f"this scan needs about {math.ceil(peak_mb)} MB, the budget is {math.floor(self.max_mb)} MB.",
+                remedy=f"Give --max-memory {math.ceil(peak_mb)} or more, or a bundle with a smaller patch.",
+            )
 
 
 def resident_mb() -> float:

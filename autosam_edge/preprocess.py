@@ -1,13 +1,14 @@
-"""From the input grid to the model's grid: window, antialiased linear resampling, body box. Row by row, never the whole volume."""
+"""From the input grid to the model's grid: window, antialiased linear resampling, body box; row by row."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
-from autosam_edge.geometry import Grid, Shape
+from autosam_edge.geometry import Grid, Orientation, Shape
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -47,6 +48,67 @@ def resampling_matrix(positions: npt.NDArray[np.float64], side: int) -> FloatArr
 
 
 @dataclass(frozen=True, eq=False)
+class Taps:
+    """The filter of :func:`resampling_matrix` without its zeros: each output reads a short run of inputs.
+
+    Args:
+        first: (M,) index of the first input that each output reads.
+        weights: (M, T) float32 weights of the inputs ``first``, ``first + 1``, ..., ``first + T - 1``.
+    """
+
+    first: npt.NDArray[np.intp]
+    weights: FloatArray
+
+    @classmethod
+    def of(cls, matrix: FloatArray) -> Taps:
+        """Take the runs out of an (M, N) matrix whose rows hold one run of weights each."""
+        used = matrix > 0
+        first = used.argmax(axis=1)
+        length = int((matrix.shape[1] - used[:, ::-1].argmax(axis=1) - first).max())
+        # All runs are equally long; a shorter one has zeros at its end, or at its start where the axis ends.
+        first = np.minimum(first, matrix.shape[1] - length)
+        return cls(first, np.take_along_axis(matrix, first[:, None] + np.arange(length), axis=1))
+
+    def __getitem__(self, outputs: slice) -> Taps:
+        return Taps(self.first[outputs], self.weights[outputs])
+
+    @property
+    def used(self) -> slice:
+        """The inputs that are read."""
+        return slice(int(self.first.min()), int(self.first.max()) + self.weights.shape[1])
+
+    def of_input(self, index: int) -> FloatArray:
+        """(M,) weight of one input in each output, mostly zeros."""
+        tap = index - self.first
+        inside = (tap >= 0) & (tap < self.weights.shape[1])
+        return np.where(inside, self.weights[np.arange(len(tap)), np.where(inside, tap, 0)], np.float32(0))
+
+    def apply(self, lines: npt.NDArray[np.generic]) -> FloatArray:
+        """Filter along the first axis.
+
+        Taps are added in the order of the inputs, each with one rounding to float32, like the fused multiply-add of
+        a processor. A matrix product of a BLAS adds in the same way, in blocks where an axis is long: the values are
+        the same, up to a rounding step of a few voxels.
+
+        Args:
+            lines: (N, K), float32 values of the inputs ``used``.
+
+        Returns:
+            (M, K) float32.
+        """
+        # In float64 a product of two float32 is exact.
+        inputs = np.ascontiguousarray(lines, dtype=np.float64)
+        part = np.empty((len(self.first), inputs.shape[1]), dtype=np.float64)
+        total = np.zeros(part.shape, dtype=np.float32)
+        for tap, weights in enumerate(self.weights.T.astype(np.float64)):
+            inputs.take(self.first - self.used.start + tap, axis=0, out=part, mode="clip")
+            part *= weights[:, None]
+            part += total
+            total[...] = part
+        return total
+
+
+@dataclass(frozen=True, eq=False)
 class Resampler:
     """Canonical HU to rows of the model's grid, on demand.
 
@@ -62,14 +124,14 @@ class Resampler:
     spacing_mm: tuple[float, float, float]
     window_hu: tuple[float, float]
     positions: tuple[npt.NDArray[np.float64], ...] = field(init=False)
-    _matrices: tuple[FloatArray, ...] = field(init=False)
+    _taps: tuple[Taps, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         sides = list(zip(self.grid.shape, self.grid.spacing_mm, self.spacing_mm, strict=True))
         positions = tuple(sample_positions(side, spacing, target) for side, spacing, target in sides)
         object.__setattr__(self, "positions", positions)
-        matrices = tuple(resampling_matrix(p, side) for p, side in zip(positions, self.grid.shape, strict=True))
-        object.__setattr__(self, "_matrices", matrices)
+        taps = tuple(Taps.of(resampling_matrix(p, side)) for p, side in zip(positions, self.grid.shape, strict=True))
+        object.__setattr__(self, "_taps", taps)
 
     @property
     def shape(self) -> Shape:
@@ -91,25 +153,55 @@ class Resampler:
         Returns:
             (stop - start, H', W') float32, HU within the window.
         """
-        depth = self._matrices[0][start:stop]
-        height, used_h = _used(self._matrices[1][plane[0]])
-        width, used_w = _used(self._matrices[2][plane[1]])
-        out = np.zeros((stop - start, len(height), len(width)), dtype=np.float32)
+        depth, height, width = self._taps[0][start:stop], self._taps[1][plane[0]], self._taps[2][plane[1]]
+        out = np.zeros((stop - start, len(height.first), len(width.first)), dtype=np.float32)
         low, high = self.window_hu
-        for index in np.flatnonzero(depth.any(axis=0)):
-            pixels = hu[index, used_h, used_w].astype(np.float32)
+        for index in range(depth.used.start, depth.used.stop):
+            weights = depth.of_input(index)
+            if not weights.any():
+                continue
+            pixels = hu[index, height.used, width.used].astype(np.float32)
             np.clip(pixels, low, high, out=pixels)
-            small = height @ (pixels @ width.T)
-            for row in np.flatnonzero(depth[:, index]):
-                out[row] += depth[row, index] * small
+            small = height.apply(width.apply(pixels.T).T)
+            for row in np.flatnonzero(weights):
+                out[row] += weights[row] * small
         return out
 
 
-def _used(matrix: FloatArray) -> tuple[FloatArray, slice]:
-    """The part of a resampling matrix that has weights, and the inputs that it reads."""
-    taps = np.flatnonzero(matrix.any(axis=0))
-    used = slice(int(taps[0]), int(taps[-1]) + 1)
-    return np.ascontiguousarray(matrix[:, used]), used
+@dataclass(frozen=True, eq=False)
+class ModelGrid:
+    """The model's grid over a scan: how the scan is turned, and how it is resampled.
+
+    Args:
+        grid: The scan's grid, any orientation.
+        spacing_mm: The model's spacing along (D, H, W), mm.
+        window_hu: (low, high), HU.
+    """
+
+    grid: Grid
+    spacing_mm: tuple[float, float, float]
+    window_hu: tuple[float, float]
+
+    @property
+    def orientation(self) -> Orientation:
+        """How the scan is turned to canonical orientation."""
+        return self.grid.orientation
+
+    @cached_property
+    def resampler(self) -> Resampler:
+        """From the canonical grid to the model's."""
+        return Resampler(self.orientation.canonical_grid(self.grid), self.spacing_mm, self.window_hu)
+
+    def resample(self, array: npt.NDArray[np.generic]) -> FloatArray:
+        """A whole array on the model's grid.
+
+        Args:
+            array: (D, H, W) HU on the scan's grid.
+
+        Returns:
+            (D', H', W') float32 in canonical orientation, HU within the window.
+        """
+        return self.resampler.rows(self.orientation.to_canonical(array), 0, self.resampler.shape[0])
 
 
 # Fat, the least dense tissue of a body wall, is above -200 HU; clothes, table foam and lung lie below.

@@ -22,8 +22,8 @@ import numpy as np
 from autosam_edge.engines.choose import load_engine, rank_artifacts
 from autosam_edge.engines.fake_engine import ThresholdEngine
 from autosam_edge.errors import BundleError, EngineError
-from autosam_edge.geometry import Grid, Orientation
-from autosam_edge.preprocess import Resampler
+from autosam_edge.geometry import Grid
+from autosam_edge.preprocess import ModelGrid
 from autosam_edge.session import Session
 from autosam_edge.volume import Source, Volume
 
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from autosam_edge.bundle import Artifact, Bundle
     from autosam_edge.engines.engine import Engine
+    from autosam_edge.model import InputContract
 
 GOLDEN = "golden/golden.json"
 # Two processors may round a sum differently; a voxel between two organs may then change sides.
@@ -169,24 +170,21 @@ def _check_pipeline(bundle: Bundle) -> list[Check]:
     contract = bundle.manifest.input
     volume = Volume(golden["hu"], Grid(golden["hu"].shape, np.asarray(golden["affine"])), Source("array"))
     stride = golden["stride"]
-    model_hu = on_model_grid(volume, bundle)[::stride, ::stride, ::stride]
+    model_hu = on_model_grid(volume, contract)[::stride, ::stride, ::stride]
     same_grid = model_hu.shape == golden["model_hu"].shape
     error = float(np.abs(model_hu - golden["model_hu"]).max()) if same_grid else float("inf")
     detail = f"largest difference {error:.1e} HU, allowed {_MODEL_HU} on a grid of {'x'.join(f'{s:g}' for s in contract.spacing_mm)} mm"
     checks = [Check("resampling", _verdict(error <= _MODEL_HU), detail, {"hu_error": error})]
     engine = ThresholdEngine(golden["centers_hu"], width_hu=golden["width_hu"])
-    labels = Session(bundle, engine, working_set_mb=0.0).segment(volume).labels
+    labels = Session(bundle.model, engine).segment(volume).labels
     agreement = float((labels == golden["labels"]).mean())
     detail = f"{agreement:.6f} of the labels agree, needs {_LABEL_AGREEMENT}"
     return [*checks, Check("labels without the network", _verdict(agreement >= _LABEL_AGREEMENT), detail, {"agreement": agreement})]
 
 
-def on_model_grid(volume: Volume, bundle: Bundle) -> npt.NDArray[np.float32]:
+def on_model_grid(volume: Volume, contract: InputContract) -> npt.NDArray[np.float32]:
     """A whole volume as the network sees it, (D, H, W) HU; for checks on small scans."""
-    orientation = Orientation.of(volume.grid)
-    contract = bundle.manifest.input
-    resampler = Resampler(orientation.canonical_grid(volume.grid), contract.spacing_mm, contract.window_hu)
-    return resampler.rows(orientation.to_canonical(volume.hu), 0, resampler.shape[0])
+    return ModelGrid(volume.grid, contract.spacing_mm, contract.window_hu).resample(volume.hu)
 
 
 def _check_artifact(bundle: Bundle, artifact: Artifact, allowed_rms: float, threads: int | None, stand_in: Engine | None) -> Check:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 RESEARCH_USE = "Research use only. Not a medical device; not for diagnosis or treatment."
+
+
+_Scalar = TypeVar("_Scalar", bound=np.generic)
+
+
+def read_only(array: npt.NDArray[_Scalar]) -> npt.NDArray[_Scalar]:
+    """A view that cannot be written through; the caller's array stays as it is."""
+    view = array.view()
+    view.setflags(write=False)
+    return view
 
 
 @dataclass(frozen=True)
@@ -37,10 +47,10 @@ class Source:
 
 @dataclass(frozen=True, eq=False)
 class Volume:
-    """An immutable CT volume in Hounsfield units.
+    """A CT volume in Hounsfield units.
 
     Args:
-        hu: (D, H, W) int16, int32 or float32, HU.
+        hu: (D, H, W) int16, int32 or float32, HU. The volume keeps a read-only view of it and copies nothing.
         grid: Where the voxels lie.
         source: Where the values came from.
         warnings: What the reader corrected or found odd, one sentence each.
@@ -59,7 +69,7 @@ class Volume:
             raise ValueError(f"the array has shape {self.hu.shape}, the grid {self.grid.shape}")
         if self.hu.dtype not in (np.int16, np.int32, np.float32):
             raise ValueError(f"HU are int16, int32 or float32, not {self.hu.dtype}")
-        self.hu.setflags(write=False)
+        object.__setattr__(self, "hu", read_only(self.hu))
 
     @property
     def shape(self) -> Shape:
@@ -101,7 +111,8 @@ class Segmentation:
     """Labels on the input's own grid.
 
     Args:
-        labels: (D, H, W) uint8; 0 is the background, other values stand in ``table``.
+        labels: (D, H, W) uint8; 0 is the background, other values stand in ``table``. The segmentation keeps a
+            read-only view of it and copies nothing.
         grid: The grid of the input, unchanged.
         table: The organs that the model knows.
         provenance: Software, model, engine, parameters and input hash; JSON types only.
@@ -119,4 +130,4 @@ class Segmentation:
     def __post_init__(self) -> None:
         if self.labels.shape != self.grid.shape or self.labels.dtype != np.uint8:
             raise ValueError(f"labels are uint8 of shape {self.grid.shape}, not {self.labels.dtype} of {self.labels.shape}")
-        self.labels.setflags(write=False)
+        object.__setattr__(self, "labels", read_only(self.labels))

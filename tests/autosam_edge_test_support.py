@@ -15,6 +15,7 @@ from autosam_edge.bundle import SCHEMA_VERSION
 from autosam_edge.errors import InputError
 from autosam_edge.io.dicom_series import read_dicom
 from autosam_edge.labels import BTCV_LABELS
+from autosam_edge.model import InputContract, Model
 from autosam_edge.volume import RESEARCH_USE
 
 SECRETS = ("Mustermann", "Erika", "SECRET", "4711")  # what the test series hold as patient data
@@ -69,6 +70,12 @@ def manifest_dict(**changes):
     }
     manifest.update(changes)
     return manifest
+
+
+def make_model(one_part=(), **changes):
+    """A model in memory with the input and the two organs of :func:`manifest_dict`; ``changes`` replace parts of its input."""
+    contract = {key: tuple(value) if isinstance(value, list) else value for key, value in manifest_dict()["input"].items()}
+    return Model(InputContract(**{**contract, **changes}), BTCV_LABELS[:2], one_part, "test-model", "1")
 
 
 def hashes(contents: Mapping[str, bytes]) -> dict[str, str]:

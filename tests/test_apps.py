@@ -18,9 +18,10 @@ import onnxruntime
 import pytest
 
 from autosam_edge import verify
-from autosam_edge.bundle import SCHEMA_VERSION, InputContract, default_bundle_path, open_bundle
+from autosam_edge.bundle import SCHEMA_VERSION, default_bundle_path, open_bundle
 from autosam_edge.engines.choose import EQUAL_DICE
 from autosam_edge.engines.fake_engine import ThresholdEngine
+from autosam_edge.model import InputContract
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "apps.md").read_text()
@@ -88,7 +89,7 @@ def test_what_the_page_says_is_enough(tmp_path):
     pytest.importorskip("scipy")
     golden = pytest.importorskip("autosam_edge_export.golden")
     bundle = open_bundle()
-    golden.write_golden(tmp_path, bundle, ThresholdEngine([0.0, 100.0]))
+    golden.write_golden(tmp_path, bundle.model, ThresholdEngine([0.0, 100.0]))
     scan = json.loads((tmp_path / "golden" / "golden.json").read_text())["scan"]
     arrays = {key: read_array(tmp_path, value) for key, value in scan.items() if isinstance(value, dict)}
     manifest = json.loads((default_bundle_path() / "manifest.json").read_text())

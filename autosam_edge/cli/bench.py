@@ -78,11 +78,10 @@ def _write(result: dict[str, Any], out: Path | None) -> None:
 def parity(scan: Scan, out: Out = None, bundle: BundleOption = None) -> None:
     """The streamed labels against MONAI's sliding window on the torch student, voxel by voxel."""
     room = load_room("autosam_edge_benchmarks.streaming_parity", "dev")
+    from autosam_edge.bundle import open_bundle
     from autosam_edge.io.read import read
-    from autosam_edge.session import open_session
 
-    exact = open_session(bundle, engine="onnx", precision="fp32")  # another arithmetic would be counted as the streaming's doing
-    result = room.measure_streaming_parity(exact, read(scan))
+    result = room.measure_streaming_parity(open_bundle(bundle), read(scan))
     print(f"{result['agreement']:.6f} of all voxels have the same label, {result['agreement_in_organs']:.6f} of those in an organ")
     _write(result, out)
 

@@ -153,11 +153,12 @@ def _run(
     """Segment, measure and write; returns the labels and the report that ``--json`` prints."""
     with stages.stage("load model"):
         session = open_model()
-    plan = session.plan(volume)
-    stages.say(f"plan        {plan.tiles} tiles on {'x'.join(map(str, plan.model_shape))} voxels, about {plan.peak_mb:.0f} MB")
+    planned = session.plan(volume)
+    shape = "x".join(map(str, planned.model_shape))
+    stages.say(f"plan        {planned.tiles} tiles on {shape} voxels, about {planned.peak_mb:.0f} MB")
     with stages.bar("segment") as progress:
-        segmentation = session.segment(volume, progress=progress)
-    del session  # the engine's memory is not needed any more, and writing takes some
+        segmentation = planned.execute(progress=progress)
+    del session, planned  # the engine's memory is not needed any more, and writing takes some
     with stages.stage("statistics"):
         statistics = organ_statistics(volume, segmentation)
     write_s: dict[str, float] = {}

@@ -103,7 +103,7 @@ def draw_montage(
 def _lines(case: MontageCase, planes: Mapping[Plane, int]) -> list[list[View | None]]:
     """For each section the views of all columns; the first is never None."""
     first = next(labels for labels in case.found.values() if labels is not None)
-    sections = Sections(case.volume, Segmentation(first.view(), case.volume.grid, ()))
+    sections = Sections(case.volume, Segmentation(first, case.volume.grid, ()))
     chosen = [view for plane, count in planes.items() for view in sections.choose(plane, count)]
     return [[None if labels is None else sections.with_labels(view, labels) for labels in case.found.values()] for view in chosen]
 

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 import numpy as np
 from PIL import Image
 
-from autosam_edge.geometry import Orientation
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -63,7 +61,7 @@ class Sections:
 
     def __init__(self, volume: Volume, segmentation: Segmentation) -> None:
         self._input = volume.grid
-        self._orientation = Orientation.of(volume.grid)
+        self._orientation = volume.grid.orientation
         self.grid: Grid = self._orientation.canonical_grid(volume.grid)
         self._hu = self._orientation.to_canonical(volume.hu)
         self._labels = self._orientation.to_canonical(segmentation.labels)

@@ -15,7 +15,7 @@ from autosam_edge.geometry import Grid, Orientation, Shape
 from autosam_edge.labels import BTCV_LABELS
 from autosam_edge.phantom.anatomy import paint_abdomen
 from autosam_edge.phantom.render import Canvas, Warp, add_noise, smooth_noise
-from autosam_edge.volume import Source, Volume
+from autosam_edge.volume import Source, Volume, read_only
 
 ORGANS = tuple(label.name for label in BTCV_LABELS)
 """Names of the labels 1 to 13."""
@@ -43,7 +43,7 @@ class Phantom:
     def __post_init__(self) -> None:
         if self.labels.shape != self.volume.shape or self.labels.dtype != np.uint8:
             raise ValueError(f"labels are uint8 of shape {self.volume.shape}, not {self.labels.dtype} of {self.labels.shape}")
-        self.labels.setflags(write=False)
+        object.__setattr__(self, "labels", read_only(self.labels))
 
 
 def make_phantom(
@@ -80,12 +80,10 @@ def make_phantom(
     if shape is None:
         side = [max(1, round(extent / step)) for extent, step in zip((height_mm, *[_FIELD_OF_VIEW_MM] * 2), spacing_mm, strict=True)]
         shape = (side[0], side[1], side[2])
-    affine = np.zeros((4, 4))
-    affine[[2, 1, 0], [0, 1, 2]] = spacing_mm  # world (x, y, z) from index (d, h, w)
-    middle = np.array([*_CENTER_XY_MM, bottom_mm + height_mm / 2])
-    affine[:3, 3] = middle - affine[:3, :3] @ ((np.asarray(shape) - 1) / 2)
-    affine[3, 3] = 1.0
-    grid = Grid(shape, affine)
+    middle_mm = (*_CENTER_XY_MM, bottom_mm + height_mm / 2)
+    steps = zip(middle_mm, reversed(spacing_mm), reversed(shape), strict=True)  # along x, y and z
+    x_mm, y_mm, z_mm = (middle - step * ((side - 1) / 2) for middle, step, side in steps)
+    grid = Grid.axis_aligned(shape, spacing_mm, origin_mm=(x_mm, y_mm, z_mm))
 
     scale = rng.uniform(0.94, 1.04), rng.uniform(0.86, 1.06), rng.uniform(0.92, 1.08)
     canvas = Canvas(grid, Warp.draw(rng, scale=scale))
@@ -93,8 +91,8 @@ def make_phantom(
     _finish(canvas.hu, rng, spacing_mm)
     hu = np.clip(np.rint(canvas.hu), -1024, 3071).astype(np.int16)
 
-    turned = _turned(grid, orientation)
-    volume = Volume(np.ascontiguousarray(orientation.from_canonical(hu)), turned, Source("array"))
+    turned = np.ascontiguousarray(orientation.from_canonical(hu))
+    volume = Volume(turned, orientation.input_grid(grid), Source("array"))
     return Phantom(volume, np.ascontiguousarray(orientation.from_canonical(canvas.labels)).astype(np.uint8, copy=False))
 
 
@@ -105,17 +103,3 @@ def _finish(hu: npt.NDArray[np.float32], rng: np.random.Generator, spacing_mm: t
     texture *= hu > -300
     hu += texture
     add_noise(hu, rng, spacing_mm, sigma_hu=float(rng.uniform(8.0, 15.0)))
-
-
-def _turned(grid: Grid, orientation: Orientation) -> Grid:
-    """The grid of an array that ``orientation`` brings back to the canonical ``grid``."""
-    affine = np.eye(4)
-    sides = [0, 0, 0]
-    affine[:3, 3] = grid.affine[:3, 3]
-    for canonical, (axis, flip) in enumerate(zip(orientation.permutation, orientation.flips, strict=True)):
-        column = grid.affine[:3, canonical]
-        sides[axis] = grid.shape[canonical]
-        affine[:3, axis] = -column if flip else column
-        if flip:
-            affine[:3, 3] += column * (grid.shape[canonical] - 1)
-    return Grid((sides[0], sides[1], sides[2]), affine)

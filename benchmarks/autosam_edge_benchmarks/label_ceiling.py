@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from autosam_edge.geometry import Orientation
 from autosam_edge.io.label_image import read_labels
 from autosam_edge.io.nifti import read_array
 from autosam_edge.metrics import dice
 from autosam_edge.postprocess import Restorer, axis_maps
-from autosam_edge.preprocess import Resampler
+from autosam_edge.preprocess import ModelGrid
 from autosam_edge_benchmarks.machine import new_report
 from autosam_edge_training.data import Prepared, prepare_case
 
@@ -54,9 +53,8 @@ def measure_label_ceiling(data: Path, split: Split) -> dict[str, Any]:
     for entry in prepared.manifest.entries(split):
         hu, grid = read_array(entry.image)
         labels = read_labels(entry.label, grid, prepared.classes, f"image and label of case {entry.name}")
-        orientation = Orientation.of(grid)
-        truth = orientation.to_canonical(labels)
-        positions = Resampler(orientation.canonical_grid(grid), prepared.spacing_mm, (0.0, 1.0)).positions
+        truth = grid.orientation.to_canonical(labels)
+        positions = ModelGrid(grid, prepared.spacing_mm, (0.0, 1.0)).resampler.positions
         case = prepare_case(entry.name, hu, labels, grid, spacing_mm=prepared.spacing_mm, classes=prepared.classes)
         whole = (slice(None), slice(None), slice(None))
         hard = (case.labels[None] == np.arange(case.classes)[:, None, None, None]).astype(np.float32)

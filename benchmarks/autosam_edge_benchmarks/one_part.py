@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from autosam_edge.bundle import Bundle, Postprocess
 from autosam_edge.io.nifti import read_array, read_nifti
 from autosam_edge.metrics import dice
-from autosam_edge.session import open_session
+from autosam_edge.session import Session, open_session
 from autosam_edge_benchmarks.machine import new_report
 from autosam_edge_training.data import Prepared
 
@@ -32,13 +31,12 @@ def measure_one_part(path: Path, data: Path, split: Split, *, say: Callable[[str
     """
     report = new_report("one part")
     prepared = Prepared.read(data)
-    organs_of_model = [label for label in Bundle(path).manifest.labels if label.name in prepared.labels]
+    ready = open_session(path)
+    organs_of_model = [label for label in ready.model.labels if label.name in prepared.labels]
     names = [label.name for label in organs_of_model]
     means: dict[str, dict[str, float]] = {}
     for variant, organs in (("as_found", ()), ("one_part", tuple(names))):
-        bundle = Bundle(path)
-        bundle.manifest = dataclasses.replace(bundle.manifest, postprocess=Postprocess(organs))
-        session = open_session(bundle)
+        session = Session(dataclasses.replace(ready.model, one_part=organs), ready.engine)
         scores = np.full((0, len(names)), np.nan)
         for entry in prepared.manifest.entries(split):
             found, (truth, _) = session.segment(read_nifti(entry.image)).labels, read_array(entry.label)
@@ -48,7 +46,7 @@ def measure_one_part(path: Path, data: Path, split: Split, *, say: Callable[[str
         say(f"{variant}: mean Dice {np.mean(list(means[variant].values())):.4f}")
     return {
         **report,
-        "model": bundle.manifest.name,
+        "model": ready.model.name,
         "data": f"{prepared.dataset} {split}",
         "dice": means,
         "harmless": [name for name in names if means["one_part"][name] >= means["as_found"][name] - 1e-3],

@@ -9,11 +9,9 @@ import numpy as np
 import torch
 from monai.inferers import sliding_window_inference
 
-from autosam_edge.bundle import Bundle, Postprocess
-from autosam_edge.geometry import Orientation
 from autosam_edge.postprocess import axis_maps
-from autosam_edge.preprocess import Resampler, body_box
-from autosam_edge.session import Session
+from autosam_edge.preprocess import ModelGrid, body_box
+from autosam_edge.session import Session, open_session
 from autosam_edge_benchmarks.machine import new_report
 from autosam_edge_training.device_form import DeviceForm
 from autosam_edge_training.network_input import NetworkInput
@@ -22,26 +20,26 @@ from autosam_edge_training.students import load_student
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from autosam_edge.bundle import Bundle
     from autosam_edge.volume import Volume
 
 
-def plain_labels(session: Session, volume: Volume) -> npt.NDArray[np.uint8]:
+def plain_labels(bundle: Bundle, volume: Volume) -> npt.NDArray[np.uint8]:
     """Labels without streaming, skipping or shortcuts; holds all probabilities of the model's grid.
 
     Args:
-        session: Gives the bundle, which holds the student that is run in torch.
+        bundle: Folder that also holds the student, which is run in torch.
         volume: The scan.
 
     Returns:
         (D, H, W) uint8 on the scan's grid.
     """
-    contract = session.bundle.manifest.input
-    orientation = Orientation.of(volume.grid)
-    hu = orientation.to_canonical(volume.hu)
-    resampler = Resampler(orientation.canonical_grid(volume.grid), contract.spacing_mm, contract.window_hu)
-    box = body_box(hu, resampler)
-    image = torch.from_numpy(resampler.rows(hu, 0, resampler.shape[0])[box])[None, None]
-    student, facts = load_student(session.bundle.path / "student.safetensors")
+    contract = bundle.manifest.input
+    orientation = volume.grid.orientation
+    model_grid = ModelGrid(volume.grid, contract.spacing_mm, contract.window_hu)
+    box = body_box(orientation.to_canonical(volume.hu), model_grid.resampler)
+    image = torch.from_numpy(model_grid.resample(volume.hu)[box])[None, None]
+    student, facts = load_student(bundle.path / "student.safetensors")
     form = DeviceForm(student, NetworkInput.read(facts).intensity).eval()
     with torch.inference_mode():
         probability = sliding_window_inference(
@@ -56,7 +54,7 @@ def plain_labels(session: Session, volume: Volume) -> npt.NDArray[np.uint8]:
 
     labels = np.zeros(volume.shape, dtype=np.uint8)
     canonical = orientation.to_canonical(labels)
-    depth, height, width = axis_maps(resampler.positions, canonical.shape, box)
+    depth, height, width = axis_maps(model_grid.resampler.positions, canonical.shape, box)
     for index, (row, fraction) in enumerate(zip(depth.lower, depth.fraction, strict=True)):
         above = min(row + 1, probability.shape[1] - 1)
         plane = probability[:, row] * (1 - fraction) + probability[:, above] * fraction
@@ -68,24 +66,24 @@ def plain_labels(session: Session, volume: Volume) -> npt.NDArray[np.uint8]:
     return labels
 
 
-def measure_streaming_parity(session: Session, volume: Volume) -> dict[str, Any]:
+def measure_streaming_parity(bundle: Bundle, volume: Volume) -> dict[str, Any]:
     """Share of voxels, and of organ voxels, with the same label both ways, before the one-part rule.
 
     Args:
-        session: The runtime under test.
+        bundle: Folder with a float32 ONNX artifact, which the runtime runs, and the student that it was made of.
         volume: A real scan.
     """
     report = new_report("streaming parity")
-    bundle = Bundle(session.bundle.path)
-    bundle.manifest = dataclasses.replace(bundle.manifest, postprocess=Postprocess(()))  # the network alone is compared
-    streamed = Session(bundle, session.engine, working_set_mb=0.0).segment(volume)
-    plain = plain_labels(session, volume)
+    exact = open_session(bundle, engine="onnx", precision="fp32")  # another arithmetic would be counted as the streaming's doing
+    alone = dataclasses.replace(exact.model, one_part=())  # the network alone is compared
+    streamed = Session(alone, exact.engine).segment(volume)
+    plain = plain_labels(bundle, volume)
     organ = (streamed.labels > 0) | (plain > 0)
     same = streamed.labels == plain
     return {
         **report,
         "scan": volume.grid.described(),
-        "model": session.bundle.manifest.name,
+        "model": bundle.manifest.name,
         "agreement": float(np.count_nonzero(same)) / same.size,
         "agreement_in_organs": float(np.count_nonzero(same & organ)) / max(1, int(np.count_nonzero(organ))),
         "voxels": same.size,

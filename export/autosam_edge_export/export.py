@@ -17,9 +17,10 @@ import torch
 
 from autosam_edge import __version__
 from autosam_edge.atomic_files import staged_folder
-from autosam_edge.bundle import MAX_SIDE, SCHEMA_VERSION, Artifact, Bundle, InputContract, default_bundle_path, read_files
+from autosam_edge.bundle import SCHEMA_VERSION, Artifact, Bundle, default_bundle_path, read_files
 from autosam_edge.engines.choose import load_engine, why_missing
 from autosam_edge.errors import ExportError, first_line
+from autosam_edge.model import MAX_SIDE, InputContract, Model
 from autosam_edge.phantom import make_phantom
 from autosam_edge.verify import GOLDEN, read_golden, verify_bundle
 from autosam_edge.volume import RESEARCH_USE
@@ -95,6 +96,11 @@ class _Student:
         self.license = BTCV_LICENSE if dataset == "BTCV" else f"Only what the terms of {dataset} allow. The code is Apache-2.0."
         short = f"# {self.name}\n\n{RESEARCH_USE}\n\nTrained on: {self.training_data}\n\nLicense: {self.license}\n"
         self.model_card = description.model_card or short
+        self.one_part = tuple(name for name in ONE_PART if name in self.input.labels)
+
+    def model(self, contract: InputContract) -> Model:
+        """What a session needs to run the student itself."""
+        return Model(contract, self.labels, self.one_part, self.name, __version__, self.license, self.sha256)
 
 
 def input_contract(takes: NetworkInput, patch: tuple[int, int, int], overlap: float) -> InputContract:
@@ -152,14 +158,13 @@ def export_bundle(
         target.trial()
     student = _Student(checkpoint, description)
     contract = input_contract(student.input, patch, overlap)
+    model = student.model(contract)
     torch.manual_seed(0)
     engine = TorchEngine(student.module, student.input.intensity)
     organs = student.input.labels[1:]
 
     with staged_folder(out, replaces=GOLDEN) as folder:
-        # A bundle without artifacts: enough for sessions to run the student itself.
         writer = _Writer(folder, student, contract, ("torch", "monai", *{name: None for kind in kinds.values() for name in kind.packages}))
-        writer.write([], {})
         job = Job(
             student.module,
             contract,
@@ -175,7 +180,7 @@ def export_bundle(
                 "spacing_mm": ",".join(f"{side:g}" for side in contract.spacing_mm),
                 "window_hu": ",".join(f"{edge:g}" for edge in contract.window_hu),
             },
-            lambda: draw_tiles(Bundle(folder), engine, calibration or _phantoms(*_CALIBRATION_SEEDS), CALIBRATION_TILES),
+            lambda: draw_tiles(model, engine, calibration or _phantoms(*_CALIBRATION_SEEDS), CALIBRATION_TILES),
             say,
         )
         say(f"{student.facts['student']}, {parameter_count(student.module):,} parameters")
@@ -194,7 +199,7 @@ def export_bundle(
             facts[artifact.name] = dict(made.facts)
             beside |= made.beside
         say("golden vectors")
-        write_golden(folder, Bundle(folder), engine)
+        write_golden(folder, model, engine)
         quantization = _quantization(job, len(calibration or _CALIBRATION_SEEDS))
         writer.write(artifacts, quantization)
 
@@ -211,10 +216,11 @@ def export_bundle(
             costs[name]["tile_ms"] = milliseconds
         interpreters = stand_ins(bundle, artifacts)
         records = compare(
-            bundle,
+            model,
             engines | interpreters,
             engine,
             volumes or _phantoms(1, 2),
+            scratch=folder,  # the disk that must have room for the bundle too
             say=say,
             on_tiles=dict.fromkeys(interpreters, interpreted_tiles) if interpreted_tiles else {},
         )
@@ -358,7 +364,7 @@ class _Writer:
             "intended_use": RESEARCH_USE,
             "training_data": self._student.training_data,
             "input": dataclasses.asdict(self._contract),
-            "postprocess": {"one_part": [name for name in ONE_PART if name in self._student.input.labels]},
+            "postprocess": {"one_part": list(self._student.one_part)},
             "labels": [dataclasses.asdict(label) for label in self._student.labels],
             "artifacts": [dataclasses.asdict(artifact) for artifact in artifacts],
             "files": {p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in files},

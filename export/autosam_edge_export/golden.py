@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from autosam_edge.bundle import Bundle
     from autosam_edge.engines.engine import Engine
+    from autosam_edge.model import InputContract, Model
 
 _SEED = 1
 _STRIDE = 5  # odd, so that every tap of a transposed convolution by two is seen
@@ -27,32 +27,32 @@ _SCAN_STRIDE = 2
 _WIDTH_HU = 25.0
 
 
-def write_golden(folder: Path, bundle: Bundle, student: Engine) -> None:
+def write_golden(folder: Path, model: Model, student: Engine) -> None:
     """Write ``golden/``.
 
     Args:
         folder: Of the bundle.
-        bundle: Gives the input contract and the labels.
+        model: The student's input contract and labels.
         student: The trained student.
     """
     (folder / GOLDEN).parent.mkdir()
     # Thick slices and a turned array, so that no step can be left out unseen; long enough for two tiles on top of each other.
     turned = Orientation((0, 1, 2), (False, True, True))
     volume = make_phantom(_SEED, spacing_mm=(6.0, 2.4, 2.4), shape=(56, 56, 72), orientation=turned).volume
-    low, high = bundle.manifest.input.window_hu
-    centers_hu = [round(float(value), 3) for value in np.linspace(low, high, len(bundle.manifest.labels) + 1)]
+    low, high = model.input.window_hu
+    centers_hu = [round(float(value), 3) for value in np.linspace(low, high, model.classes)]
     formula = ThresholdEngine(centers_hu, width_hu=_WIDTH_HU)
     every = (slice(None, None, _SCAN_STRIDE),) * 3
     scan = {
         "hu": volume.hu,
         "affine": volume.grid.affine.tolist(),
         "stride": _SCAN_STRIDE,
-        "model_hu": on_model_grid(volume, bundle)[every],
+        "model_hu": on_model_grid(volume, model.input)[every],
         "centers_hu": centers_hu,
         "width_hu": _WIDTH_HU,
-        "labels": Session(bundle, formula, working_set_mb=0.0).segment(volume).labels,
+        "labels": Session(model, formula).segment(volume).labels,
     }
-    tile = _tile(bundle)
+    tile = _tile(model.input)
     logits = student.run(tile)[:, ::_STRIDE, ::_STRIDE, ::_STRIDE]
     parts = {"scan": scan, "tile": {"hu": tile.astype(np.int16), "logits": logits, "stride": _STRIDE}}
     described = {name: {key: _describe(folder, f"{name}_{key}", value) for key, value in part.items()} for name, part in parts.items()}
@@ -69,10 +69,9 @@ def _describe(folder: Path, name: str, value: object) -> object:
     return {"file": file, "dtype": array.dtype.str, "shape": list(array.shape)}
 
 
-def _tile(bundle: Bundle) -> npt.NDArray[np.float32]:
+def _tile(contract: InputContract) -> npt.NDArray[np.float32]:
     """The middle of a phantom on the model's grid, whole HU."""
-    contract = bundle.manifest.input
-    rows = on_model_grid(make_phantom(_SEED, spacing_mm=contract.spacing_mm).volume, bundle)
+    rows = on_model_grid(make_phantom(_SEED, spacing_mm=contract.spacing_mm).volume, contract)
     tile = np.full(contract.patch, contract.window_hu[0], dtype=np.float32)
     middle = tuple(slice(max(0, (s - p) // 2), max(0, (s - p) // 2) + p) for s, p in zip(rows.shape, contract.patch, strict=True))
     part = np.rint(rows[middle])

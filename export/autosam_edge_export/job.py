@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from autosam_edge.bundle import InputContract
+    from autosam_edge.model import InputContract
     from autosam_edge_export.quantization import Tiles
     from autosam_edge_training.data import Intensity
 

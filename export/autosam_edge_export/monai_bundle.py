@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from autosam_edge.bundle import InputContract
+    from autosam_edge.model import InputContract
     from autosam_edge.volume import Label
     from autosam_edge_training.data import Intensity
 

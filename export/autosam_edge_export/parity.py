@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from autosam_edge.bundle import Artifact, Bundle
+    from autosam_edge.bundle import Artifact
     from autosam_edge.engines.engine import Engine
+    from autosam_edge.model import Model
     from autosam_edge.volume import Volume
 
 
@@ -135,22 +136,23 @@ class _Compared:
 
 
 def compare(
-    bundle: Bundle,
+    model: Model,
     artifacts: Mapping[str, Engine],
     student: Engine,
     volumes: Mapping[str, Volume],
     *,
+    scratch: Path,
     say: Callable[[str], None],
     on_tiles: Mapping[str, int] = MappingProxyType({}),
 ) -> dict[str, list[dict[str, Any]]]:
     """Segment volumes with the student and with every artifact.
 
     Args:
-        bundle: A folder; gives the input contract and the label table. The student's logits lie in it meanwhile, some 50 MB a tile: its
-            disk is where there must be room.
+        model: The student's input contract and label table.
         artifacts: The converted forms by name.
         student: The trained form.
         volumes: By the name that the report shows; CT in HU.
+        scratch: Folder for the student's logits, some 50 MB a tile; they are removed after each volume.
         say: Called with one line per volume and engine.
         on_tiles: By artifact, how many tiles of each volume to compare on, those with most organ in them; the others see whole volumes.
 
@@ -161,21 +163,21 @@ def compare(
     """
     records: dict[str, list[dict[str, Any]]] = {name: [] for name in artifacts}
     for title, volume in volumes.items():
-        with tempfile.TemporaryDirectory(dir=bundle.path) as folder:
+        with tempfile.TemporaryDirectory(dir=scratch) as folder:
             say(f"comparing on {title}")
             recorder = _Recorder(student, Path(folder), tiles=bool(on_tiles))
-            whole = Session(bundle, recorder, working_set_mb=0.0).segment(volume).labels
+            whole = Session(model, recorder).segment(volume).labels
             richest = np.argsort(recorder.organ_voxels)[::-1]
             for name, engine in artifacts.items():
                 say(f"comparing {name} on {title}")
                 compared = _Compared(engine, Path(folder))
                 tiles = on_tiles.get(name)
                 if tiles is None:
-                    found, expected = Session(bundle, compared, working_set_mb=0.0).segment(volume).labels, whole
+                    found, expected = Session(model, compared).segment(volume).labels, whole
                     spacing_mm = volume.grid.spacing_mm
                 else:
                     found, expected = compared.labels_of(sorted(richest[:tiles]))
-                    spacing_mm = bundle.manifest.input.spacing_mm
+                    spacing_mm = model.input.spacing_mm
                 records[name].append(
                     {
                         "volume": title,
@@ -183,19 +185,19 @@ def compare(
                         "agreement": float(np.count_nonzero(found == expected)) / found.size,
                         "logit_error": compared.largest,
                         "logit_rms": compared.rms,
-                        "organs": _organs(bundle, found, expected, spacing_mm),
+                        "organs": _organs(model, found, expected, spacing_mm),
                     }
                 )
     return records
 
 
 def _organs(
-    bundle: Bundle, found: npt.NDArray[np.uint8], expected: npt.NDArray[np.uint8], spacing_mm: tuple[float, float, float]
+    model: Model, found: npt.NDArray[np.uint8], expected: npt.NDArray[np.uint8], spacing_mm: tuple[float, float, float]
 ) -> list[dict[str, Any]]:
     """Overlap, distance and volume of every organ that one of the two shows."""
     entries = []
     ml = math.prod(spacing_mm) / 1000.0
-    for label in bundle.manifest.labels:
+    for label in model.labels:
         a, b = found == label.value, expected == label.value
         voxels_a, voxels_b = int(np.count_nonzero(a)), int(np.count_nonzero(b))
         if voxels_a + voxels_b == 0:

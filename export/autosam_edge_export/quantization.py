@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from autosam_edge.bundle import Bundle
     from autosam_edge.engines.engine import Engine
+    from autosam_edge.model import Model
     from autosam_edge.volume import Volume
 
     Tiles = Sequence[npt.NDArray[np.float32]]
@@ -119,11 +119,11 @@ class _Collector:
         return logits
 
 
-def draw_tiles(bundle: Bundle, student: Engine, volumes: Mapping[str, Volume], count: int, *, seed: int = 0) -> Tiles:
+def draw_tiles(model: Model, student: Engine, volumes: Mapping[str, Volume], count: int, *, seed: int = 0) -> Tiles:
     """Calibration tiles, (D, H, W) float32 in whole HU, drawn without repetition and in proportion to the organs in them.
 
     Args:
-        bundle: Gives the input contract.
+        model: The student's input contract and labels.
         student: Finds the organs.
         volumes: Scans to draw from.
         count: Most tiles.
@@ -131,7 +131,7 @@ def draw_tiles(bundle: Bundle, student: Engine, volumes: Mapping[str, Volume], c
     """
     collector = _Collector(student)
     for volume in volumes.values():
-        Session(bundle, collector, working_set_mb=0.0).segment(volume)
+        Session(model, collector).segment(volume)
     share = np.asarray(collector.foreground) + 1e-3
     chosen = np.random.default_rng(seed).choice(len(share), size=min(count, len(share)), replace=False, p=share / share.sum())
     return [collector.tiles[i].astype(np.float32) for i in sorted(chosen)]

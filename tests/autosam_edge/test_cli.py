@@ -119,7 +119,7 @@ def test_the_default_model_finds_the_organs_of_a_phantom():
 
     phantom = make_phantom(5)
     labels = open_session().segment(phantom.volume).labels
-    names = {label.name: label.value for label in open_session().bundle.manifest.labels}
+    names = {label.name: label.value for label in open_session().model.labels}
     for organ in ("liver", "spleen", "kidney_left", "kidney_right", "aorta"):
         a, b = labels == names[organ], phantom.labels == names[organ]
         assert 2 * np.count_nonzero(a & b) / (np.count_nonzero(a) + np.count_nonzero(b)) >= 0.7, organ

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
-from autosam_edge.memory import peak_mb, resident_mb
+from autosam_edge.errors import BudgetError
+from autosam_edge.memory import MemoryBudget, peak_mb, resident_mb
 
 
 def test_an_array_of_64_mb_shows():
@@ -15,3 +17,13 @@ def test_an_array_of_64_mb_shows():
     assert 60 < grown - before < 80
     del array
     assert peak_mb() >= grown - 1
+
+
+def test_a_budget_holds_up_to_its_limit():
+    """The limit itself fits, more does not, and the error names what would; without a limit everything fits."""
+    budget = MemoryBudget(100.0, 500.0)
+    budget.require(500.0)
+    with pytest.raises(BudgetError, match="AE-MEMORY-001.* about 501 MB, the budget is 500 MB") as caught:
+        budget.require(500.2)
+    assert "501" in caught.value.remedy
+    MemoryBudget(None).require(1e9)

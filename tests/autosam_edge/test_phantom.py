@@ -68,11 +68,9 @@ def center_mm(phantom: Phantom, organ: str) -> np.ndarray:
 
 def still_canvas(side: int = 41, spacing_mm: float = 2.0) -> Canvas:
     """A canvas around the origin without any warp."""
-    affine = np.zeros((4, 4))
-    affine[[2, 1, 0], [0, 1, 2]] = spacing_mm
-    affine[:3, 3] = -spacing_mm * (side - 1) / 2
-    affine[3, 3] = 1.0
-    return Canvas(Grid((side, side, side), affine), Warp((1.0, 1.0, 1.0), np.zeros((3, 2)), np.ones((3, 2, 2)), np.zeros((3, 2, 2))))
+    corner_mm = -spacing_mm * (side - 1) / 2
+    grid = Grid.axis_aligned((side,) * 3, (spacing_mm,) * 3, origin_mm=(corner_mm,) * 3)
+    return Canvas(grid, Warp((1.0, 1.0, 1.0), np.zeros((3, 2)), np.ones((3, 2, 2)), np.zeros((3, 2, 2))))
 
 
 def test_same_seed_same_phantom() -> None:

@@ -85,6 +85,6 @@ def test_streaming_equals_monai(tcga_series):
     pytest.importorskip("monai")
     from autosam_edge_benchmarks.streaming_parity import measure_streaming_parity
 
-    report = measure_streaming_parity(autosam_edge.open_session(engine="onnx", precision="fp32"), autosam_edge.read(tcga_series))
+    report = measure_streaming_parity(autosam_edge.open_bundle(), autosam_edge.read(tcga_series))
     assert report["agreement"] >= 0.999
     assert report["agreement_in_organs"] >= 0.999

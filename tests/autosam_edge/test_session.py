@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
+
 import numpy as np
 import pytest
-from autosam_edge_test_support import NEVER_EXECUTED, artifact_dict, write_bundle
+from autosam_edge_test_support import NEVER_EXECUTED, artifact_dict, make_model, write_bundle
 
-from autosam_edge.bundle import Bundle
 from autosam_edge.engines.engine import Engine
 from autosam_edge.engines.fake_engine import ThresholdEngine
 from autosam_edge.errors import BudgetError, BundleError, EngineError
 from autosam_edge.geometry import Grid, Orientation
+from autosam_edge.labels import BTCV_LABELS
+from autosam_edge.memory import MemoryBudget
+from autosam_edge.pipeline.run import TileRun
 from autosam_edge.session import Session, open_session
 from autosam_edge.volume import Volume
 
 CENTERS = (-125.0, 40.0, 200.0)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return make_model()
 
 
 def block_volume(shape=(40, 50, 60), spacing=(3.0, 3.0, 3.0), orientation=None):
@@ -22,28 +32,20 @@ def block_volume(shape=(40, 50, 60), spacing=(3.0, 3.0, 3.0), orientation=None):
     hu = np.full(shape, -1000, dtype=np.int16)
     hu[5:35, 10:40, 10:50] = 40
     hu[10:20, 20:30, 20:30] = 200
-    affine = np.eye(4)
-    affine[:3, :3] = np.array([[0, 0, spacing[2]], [0, spacing[1], 0], [spacing[0], 0, 0]])
-    grid = Grid(shape, affine)
+    grid = Grid.axis_aligned(shape, spacing)
     if orientation is None:
         return Volume(hu, grid)
-    turned = orientation.from_canonical(hu)
-    columns, corner = np.zeros((3, 3)), affine[:3, 3].copy()
-    for axis, (source, flip) in enumerate(zip(orientation.permutation, orientation.flips, strict=True)):
-        columns[:, source] = -affine[:3, axis] if flip else affine[:3, axis]
-        corner += affine[:3, axis] * (shape[axis] - 1) * flip
-    affine[:3, :3], affine[:3, 3] = columns, corner
-    return Volume(np.ascontiguousarray(turned), Grid(turned.shape, affine))
+    return Volume(np.ascontiguousarray(orientation.from_canonical(hu)), orientation.input_grid(grid))
 
 
-def segment(bundle, volume, engine=None, **options):
-    return Session(bundle, engine or ThresholdEngine(CENTERS), working_set_mb=0.0, **options).segment(volume)
+def segment(model, volume, engine=None):
+    return Session(model, engine or ThresholdEngine(CENTERS)).segment(volume)
 
 
-def test_labels_on_the_models_grid_are_the_threshold(bundle):
+def test_labels_on_the_models_grid_are_the_threshold(model):
     """At the model's own spacing nothing is interpolated: every voxel gets the class of its HU, over all tiles and seams."""
     volume = block_volume()
-    result = segment(bundle, volume)
+    result = segment(model, volume)
     expected = np.zeros(volume.shape, dtype=np.uint8)
     expected[volume.hu == 40] = 1
     expected[volume.hu == 200] = 2
@@ -52,55 +54,50 @@ def test_labels_on_the_models_grid_are_the_threshold(bundle):
 
 
 @pytest.mark.parametrize("orientation", [Orientation((2, 0, 1), (True, False, True)), Orientation((1, 2, 0), (False, True, True))])
-def test_any_orientation_gives_the_same_labels_in_place(bundle, orientation):
+def test_any_orientation_gives_the_same_labels_in_place(model, orientation):
     """Turn the scan, segment, turn the labels back: no voxel changes."""
-    turned = segment(bundle, block_volume(orientation=orientation))
-    plain = segment(bundle, block_volume())
+    turned = segment(model, block_volume(orientation=orientation))
+    plain = segment(model, block_volume())
     np.testing.assert_array_equal(orientation.to_canonical(turned.labels), plain.labels)
 
 
-def test_streaming_equals_one_slab_over_everything(bundle, tmp_path):
+@pytest.mark.parametrize("overlap", [0.0, 0.25, 0.5])
+def test_streaming_equals_one_slab_over_everything(overlap):
     """A patch as deep as the scan blends everything at once; a quarter of it streams. The labels agree up to rounding at ties."""
     volume = block_volume(spacing=(4.1, 2.2, 2.7))
-    whole = {**_contract(bundle), "patch": [64, 16, 16]}
-    deep = Bundle(write_bundle(tmp_path / "deep.edge", input=whole))
-    a, b = segment(bundle, volume).labels, segment(deep, volume).labels
-    assert np.count_nonzero(a != b) <= 1e-4 * a.size
+    streamed = segment(make_model(overlap=overlap), volume).labels
+    whole = segment(make_model(overlap=overlap, patch=(64, 16, 16)), volume).labels
+    assert np.count_nonzero(streamed != whole) <= 1e-4 * streamed.size
 
 
-def _contract(bundle):
-    contract = bundle.manifest.input
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in contract.__dict__.items()}
-
-
-def test_skipping_air_changes_nothing(bundle, monkeypatch):
+def test_skipping_air_changes_nothing(model, monkeypatch):
     """With and without the shortcut: the same labels, fewer calls."""
     hu = np.full((20, 100, 100), -1000, dtype=np.int16)
     hu[:, 2:12, 2:12] = 40
     hu[:, 80:95, 80:95] = 200
-    volume = Volume(hu, Grid(hu.shape, block_volume().grid.affine))
+    volume = Volume(hu, Grid.axis_aligned(hu.shape, (3.0, 3.0, 3.0)))
     fast = ThresholdEngine(CENTERS)
-    skipped = segment(bundle, volume, fast)
+    skipped = segment(model, volume, fast)
     assert skipped.provenance["parameters"]["tiles_of_air"] > 0
-    monkeypatch.setattr("autosam_edge.session._holds_only_air", lambda tile, low: False)
+    monkeypatch.setattr("autosam_edge.pipeline.run._holds_only_air", lambda tile, low: False)
     slow = ThresholdEngine(CENTERS)
-    asked = segment(bundle, volume, slow)
+    asked = segment(model, volume, slow)
     assert slow.calls > fast.calls
     np.testing.assert_array_equal(skipped.labels, asked.labels)
 
 
-def test_a_scan_smaller_than_a_tile_is_padded_with_air(bundle):
+def test_a_scan_smaller_than_a_tile_is_padded_with_air(model):
     """Three slices of 8 x 8 voxels."""
     volume = block_volume()
     small = Volume(np.ascontiguousarray(volume.hu[10:13, 18:26, 18:26]), Grid((3, 8, 8), volume.grid.affine))
-    result = segment(bundle, small)
+    result = segment(model, small)
     np.testing.assert_array_equal(result.labels, np.where(small.hu == 200, 2, 1))
 
 
-def test_progress_counts_every_tile_and_can_stop_the_run(bundle):
+def test_progress_counts_every_tile_and_can_stop_the_run(model):
     """What the callback raises comes out."""
     seen = []
-    session = Session(bundle, ThresholdEngine(CENTERS), working_set_mb=0.0)
+    session = Session(model, ThresholdEngine(CENTERS))
     session.segment(block_volume(), progress=lambda done, total: seen.append((done, total)))
     assert [done for done, _ in seen] == list(range(1, seen[0][1] + 1))
 
@@ -111,22 +108,22 @@ def test_progress_counts_every_tile_and_can_stop_the_run(bundle):
         session.segment(block_volume(), progress=stop)
 
 
-def test_a_budget_that_is_too_small_is_refused_with_the_one_that_works(bundle):
+def test_a_budget_that_is_too_small_is_refused_with_the_one_that_works(model):
     """AE-MEMORY-001 before the first tile; the number it names is accepted."""
     engine = ThresholdEngine(CENTERS)
     with pytest.raises(BudgetError, match="AE-MEMORY-001") as caught:
-        Session(bundle, engine, working_set_mb=0.0, max_memory_mb=1).segment(block_volume())
+        Session(model, engine, memory=MemoryBudget(0.0, 1)).segment(block_volume())
     assert engine.calls == 0
     enough = float(caught.value.remedy.split("--max-memory ")[1].split()[0])
-    Session(bundle, engine, working_set_mb=0.0, max_memory_mb=enough + 50).segment(block_volume())
+    Session(model, engine, memory=MemoryBudget(0.0, enough + 50)).segment(block_volume())
 
 
-def test_there_is_no_budget_for_an_engine_that_nobody_measured(bundle):
+def test_there_is_no_budget_for_an_engine_that_nobody_measured(model):
     """AE-MEMORY-002, not a promise; without a budget it runs."""
     engine = ThresholdEngine(CENTERS)
     with pytest.raises(BudgetError, match="AE-MEMORY-002"):
-        Session(bundle, engine, working_set_mb=None, max_memory_mb=1e6)
-    Session(bundle, engine, working_set_mb=None).segment(block_volume())
+        MemoryBudget(None, 1e6)
+    Session(model, engine, memory=MemoryBudget(None)).segment(block_volume())
     assert engine.calls > 0
 
 
@@ -140,6 +137,74 @@ def test_open_session_asks_the_manifest_what_was_measured(tmp_path, monkeypatch)
         open_session(measured, engine=ThresholdEngine(CENTERS), max_memory_mb=1e6)
     with pytest.raises(BudgetError, match="AE-MEMORY-002"):
         open_session(unknown, engine="onnx", max_memory_mb=1e6)
+
+
+def test_a_plan_executes_once_and_knows_its_size(model):
+    """What the plan promises is what runs; it holds for one run."""
+    engine, seen = ThresholdEngine(CENTERS), []
+    session = Session(model, engine)
+    planned = session.plan(block_volume())
+    assert engine.calls == 0
+    assert planned.model_shape == (40, 50, 60)
+    assert planned.peak_mb > 0
+    labels = planned.execute(progress=lambda done, total: seen.append((done, total))).labels
+    assert seen[-1] == (planned.tiles, planned.tiles)
+    np.testing.assert_array_equal(labels, session.segment(block_volume()).labels)
+    with pytest.raises(RuntimeError, match="plan the volume again"):
+        planned.execute()
+
+
+class Remote:
+    """An engine that must be awaited, as a worker or a server must."""
+
+    def __init__(self):
+        self._engine = ThresholdEngine(CENTERS)
+        self.description = self._engine.description
+
+    async def run(self, tile):
+        await asyncio.sleep(0.001)
+        return self._engine.run(tile)
+
+
+def test_an_engine_that_is_awaited_drives_the_same_run(model):
+    """Two scans at once on one event loop: each has the labels of an ordinary run, and the wait counts as the network's time."""
+
+    async def drive(volume):
+        engine = Remote()
+        run = TileRun(model, volume)
+        steps = run.steps(engine.description)
+        try:
+            tile = next(steps)
+            while True:
+                assert (tile.shape, tile.dtype) == (model.input.patch, np.float32)
+                tile = steps.send(await engine.run(tile))
+        except StopIteration as finished:
+            return finished.value
+
+    async def both():
+        return await asyncio.gather(*(drive(volume) for volume in volumes))
+
+    volumes = (block_volume(), block_volume(spacing=(4.1, 2.2, 2.7)))
+    for volume, awaited in zip(volumes, asyncio.run(both()), strict=True):
+        plain = segment(model, volume)
+        np.testing.assert_array_equal(awaited.labels, plain.labels)
+        assert awaited.provenance == plain.provenance
+        parameters = plain.provenance["parameters"]
+        assert awaited.timings_s["network"] >= 0.001 * (parameters["tiles"] - parameters["tiles_of_air"])
+
+
+def test_a_model_in_memory_and_its_bundle_are_one(bundle):
+    """The same parts; a bundle adds its hash and its license."""
+    found, made = bundle.model, make_model()
+    assert (found.input, found.labels, found.one_part, found.name) == (made.input, made.labels, made.one_part, made.name)
+    assert (found.sha256, made.sha256) == (bundle.manifest_sha256, "")
+
+
+@pytest.mark.parametrize("changes", [{"labels": BTCV_LABELS[1:3]}, {"one_part": ("liver",)}])
+def test_a_model_refuses_what_contradicts_itself(model, changes):
+    """Labels that do not start at 1, a rule for an organ that it does not know."""
+    with pytest.raises(ValueError, match="labels must be numbered|liver"):
+        dataclasses.replace(model, **changes)
 
 
 class Broken(ThresholdEngine):
@@ -157,10 +222,10 @@ class Broken(ThresholdEngine):
     ("logits", "code"),
     [(np.zeros((2, 16, 16, 16), np.float32), "AE-ENGINE-003"), (np.full((3, 16, 16, 16), np.nan, np.float32), "AE-ENGINE-005")],
 )
-def test_an_engine_that_lies_is_caught(bundle, logits, code):
+def test_an_engine_that_lies_is_caught(model, logits, code):
     """Another number of classes, values that are not finite."""
     with pytest.raises(EngineError, match=code):
-        segment(bundle, block_volume(), Broken(logits))
+        segment(model, block_volume(), Broken(logits))
 
 
 def test_open_session_refuses_what_it_does_not_know(bundle):
@@ -178,9 +243,9 @@ def test_the_fake_is_an_engine():
     assert isinstance(ThresholdEngine(CENTERS), Engine)
 
 
-def test_provenance_names_software_model_engine_and_use(bundle):
+def test_provenance_names_software_model_engine_and_use(model):
     """What every output carries; no path, no patient data."""
-    stamp = segment(bundle, block_volume()).provenance
+    stamp = segment(model, block_volume()).provenance
     for key in ("software", "version", "model", "model_sha256", "engine", "precision", "parameters", "input_hash", "research_use"):
         assert key in stamp
     assert "Research use only" in stamp["research_use"]

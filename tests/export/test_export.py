@@ -233,7 +233,7 @@ def test_verify_fails_where_the_device_computes_something_else(exported, monkeyp
 def test_verify_fails_where_the_pipeline_is_another(exported, monkeypatch):
     """Without antialiasing the golden grid is missed, whatever the network."""
     honest = export_module.verify_bundle.__globals__["on_model_grid"]
-    monkeypatch.setattr("autosam_edge.verify.on_model_grid", lambda volume, bundle: honest(volume, bundle) + 0.5)
+    monkeypatch.setattr("autosam_edge.verify.on_model_grid", lambda volume, contract: honest(volume, contract) + 0.5)
     with pytest.raises(EngineError, match="resampling"):
         verify_bundle(Bundle(exported[0]))
 

@@ -7,9 +7,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("onnx")
-from autosam_edge_test_support import write_bundle
+from autosam_edge_test_support import make_model
 
-from autosam_edge.bundle import Artifact, Bundle
+from autosam_edge.bundle import Artifact
 from autosam_edge.errors import EngineError, ExportError
 from autosam_edge.geometry import Grid
 from autosam_edge.volume import Source, Volume
@@ -81,20 +81,21 @@ class Organs:
 
 
 @pytest.fixture
-def slabs(tmp_path):
-    """A bundle with tiles of 16 voxels, and a volume with ever more organ along its first axis."""
+def slabs():
+    """A model with tiles of 16 voxels, and a volume with ever more organ along its first axis."""
     hu = np.full((80, 16, 16), -1000, dtype=np.int16)
     for depth in range(80):
         hu[depth, : depth // 5] = 100
-    volume = Volume(hu, Grid(hu.shape, np.diag([3.0, 3.0, 3.0, 1.0])), Source("array"))
-    return Bundle(write_bundle(tmp_path / "s.edge")), volume
+    volume = Volume(hu, Grid.axis_aligned(hu.shape, (3.0, 3.0, 3.0)), Source("array"))
+    return make_model(), volume
 
 
-def test_some_tiles_are_those_with_most_organ(slabs):
+def test_some_tiles_are_those_with_most_organ(slabs, tmp_path):
     """An artifact on two tiles sees the two richest; the student and the other artifact see all."""
-    bundle, volume = slabs
+    model, volume = slabs
     student, whole, some = Organs(), Organs(), Organs()
-    records = compare(bundle, {"whole": whole, "some": some}, student, {"v": volume}, say=lambda line: None, on_tiles={"some": 2})
+    engines = {"whole": whole, "some": some}
+    records = compare(model, engines, student, {"v": volume}, scratch=tmp_path, say=lambda line: None, on_tiles={"some": 2})
     assert whole.seen == student.seen
     assert len(student.seen) > 3
     assert sorted(some.seen) == sorted(student.seen)[-2:]
@@ -105,23 +106,23 @@ def test_some_tiles_are_those_with_most_organ(slabs):
     assert "Dice: mean over 2 tiles of v." in as_markdown([{**entry, "megabytes": 1.0, "cost": None, "facts": {}}])
 
 
-def test_a_wrong_tile_among_some_is_found(slabs):
+def test_a_wrong_tile_among_some_is_found(slabs, tmp_path):
     """In labels and logits; one that was not looked at is not."""
-    bundle, volume = slabs
+    model, volume = slabs
     student = Organs()
-    compare(bundle, {}, student, {"v": volume}, say=lambda line: None)
+    compare(model, {}, student, {"v": volume}, scratch=tmp_path, say=lambda line: None)
     for voxels, seen in ((max(student.seen), True), (min(student.seen), False)):
         engine = Organs(lambda found, voxels=voxels: found == voxels)
-        (record,) = compare(bundle, {"a": engine}, Organs(), {"v": volume}, say=lambda line: None, on_tiles={"a": 2})["a"]
+        (record,) = compare(model, {"a": engine}, Organs(), {"v": volume}, scratch=tmp_path, say=lambda line: None, on_tiles={"a": 2})["a"]
         assert (record["agreement"] < 0.9) == seen
         assert (record["logit_error"] == 10.0) == seen
         assert bool(summarize(artifact("fp16", "coreml"), [record])["failures"]) == seen
 
 
 @pytest.mark.parametrize("tiles", [{}, {"a": 2}])
-def test_logits_that_are_no_numbers_are_not_equal(slabs, tiles):
+def test_logits_that_are_no_numbers_are_not_equal(slabs, tiles, tmp_path):
     """A NaN passes every comparison and its argmax is the background: it has to fail by itself."""
-    bundle, volume = slabs
+    model, volume = slabs
 
     class Broken(Organs):
         def run(self, tile):
@@ -131,17 +132,17 @@ def test_logits_that_are_no_numbers_are_not_equal(slabs, tiles):
 
     if not tiles:
         with pytest.raises(EngineError, match="AE-ENGINE-005"):
-            compare(bundle, {"a": Broken()}, Organs(), {"v": volume}, say=lambda line: None)
+            compare(model, {"a": Broken()}, Organs(), {"v": volume}, scratch=tmp_path, say=lambda line: None)
         return
-    (record,) = compare(bundle, {"a": Broken()}, Organs(), {"v": volume}, say=lambda line: None, on_tiles=tiles)["a"]
+    (record,) = compare(model, {"a": Broken()}, Organs(), {"v": volume}, scratch=tmp_path, say=lambda line: None, on_tiles=tiles)["a"]
     assert record["agreement"] == 1.0
     assert summarize(artifact("palette4", "coreml"), [record])["failures"] == ["logits differ by inf (root mean square), allowed 1.0"]
-    assert not [path for path in bundle.path.iterdir() if path.name.startswith("tmp")]
+    assert not list(tmp_path.iterdir())
 
 
-def test_more_tiles_than_there_are_is_all_of_them(slabs):
+def test_more_tiles_than_there_are_is_all_of_them(slabs, tmp_path):
     """The record says how many it was."""
-    bundle, volume = slabs
+    model, volume = slabs
     student = Organs()
-    (record,) = compare(bundle, {"a": Organs()}, student, {"v": volume}, say=lambda line: None, on_tiles={"a": 99})["a"]
+    (record,) = compare(model, {"a": Organs()}, student, {"v": volume}, scratch=tmp_path, say=lambda line: None, on_tiles={"a": 99})["a"]
     assert record["tiles"] == len(student.seen)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("scipy")
 
-from autosam_edge.geometry import Grid
+from autosam_edge.geometry import Grid, Orientation
 from autosam_edge.preprocess import Resampler
 from autosam_edge_training.data import (
     AMOS_INTENSITY,
@@ -24,19 +24,12 @@ from autosam_edge_training.data import (
 WHOLE = (slice(None), slice(None), slice(None))
 
 
-def grid(shape, spacing, shift_mm=0.0):
-    affine = np.eye(4)
-    affine[:3, :3] = np.array([[0, 0, spacing[2]], [0, spacing[1], 0], [spacing[0], 0, 0]], dtype=float)
-    affine[0, 3] = shift_mm
-    return Grid(shape, affine)
-
-
 def cube_case(side=20, **options):
     hu = np.full((side, 2 * side, 2 * side), -1000, dtype=np.int16)
     labels = np.zeros(hu.shape, dtype=np.uint8)
     hu[5:15, 10:30, 10:30] = 75
     labels[5:15, 10:30, 10:30] = 6
-    return prepare_case("c", hu, labels, grid(hu.shape, (3.0, 1.5, 1.5)), spacing_mm=(3.0, 3.0, 3.0), **options)
+    return prepare_case("c", hu, labels, Grid.axis_aligned(hu.shape, (3.0, 1.5, 1.5)), spacing_mm=(3.0, 3.0, 3.0), **options)
 
 
 def test_occupancy_keeps_the_volume():
@@ -88,7 +81,7 @@ def test_only_the_organs_boxes_are_filtered_and_nothing_is_lost(seed, step):
     for organ in (1, 2, 5):
         corner = rng.integers(0, 6, 3)
         labels[tuple(slice(c, c + rng.integers(1, 5)) for c in corner)] = organ
-    where = grid(labels.shape, (3.0, 1.5, 1.5))
+    where = Grid.axis_aligned(labels.shape, (3.0, 1.5, 1.5))
     case = prepare_case("c", np.zeros(labels.shape, np.int16), labels, where, spacing_mm=(step, step, step), classes=6)
     sampler = Resampler(where, (step, step, step), (0.0, 1.0))
     for organ in range(6):
@@ -102,12 +95,10 @@ def test_the_array_may_be_turned_in_memory():
     """The same patient stored upside down gives the same case."""
     rng = np.random.default_rng(0)
     hu, labels = rng.integers(-100, 200, (6, 9, 8)).astype(np.int16), rng.integers(0, 4, (6, 9, 8)).astype(np.uint8)
-    upright = grid(hu.shape, (3.0, 1.5, 2.0))
-    affine = upright.affine.copy()
-    affine[:3, 0] *= -1
-    affine[:3, 3] += upright.affine[:3, 0] * 5
+    upright = Grid.axis_aligned(hu.shape, (3.0, 1.5, 2.0))
+    upside_down = Orientation((0, 1, 2), (True, False, False)).input_grid(upright)
     first = prepare_case("c", hu, labels, upright, spacing_mm=(2.0, 2.0, 2.0), classes=4)
-    second = prepare_case("c", hu[::-1], labels[::-1], Grid(hu.shape, affine), spacing_mm=(2.0, 2.0, 2.0), classes=4)
+    second = prepare_case("c", hu[::-1], labels[::-1], upside_down, spacing_mm=(2.0, 2.0, 2.0), classes=4)
     assert np.array_equal(first.image, second.image)
     assert np.array_equal(first.target, second.target)
 

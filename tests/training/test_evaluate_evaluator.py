@@ -99,11 +99,9 @@ def test_a_label_that_changed_since_is_refused(tmp_path):
 def session(predict, names):
     """What the evaluator needs of a runtime's session."""
     labels = [SimpleNamespace(value=value, name=name) for value, name in names.items()]
-    manifest = SimpleNamespace(name="net-3mm", labels=labels, input=SimpleNamespace(overlap=0.25))
+    model = SimpleNamespace(name="net-3mm", labels=labels, input=SimpleNamespace(overlap=0.25))
     engine = SimpleNamespace(description={"name": "fake"})
-    return SimpleNamespace(
-        segment=lambda volume: SimpleNamespace(labels=predict(volume)), bundle=SimpleNamespace(manifest=manifest), engine=engine
-    )
+    return SimpleNamespace(segment=lambda volume: SimpleNamespace(labels=predict(volume)), model=model, engine=engine)
 
 
 def test_a_session_is_scored_under_its_model_s_name(prepared):

@@ -82,8 +82,8 @@ def test_the_network_sees_what_it_saw_in_training(intensity, tmp_path):
     prepared = Prepared.read(prepare_boxes(tmp_path, intensity=intensity, noise_hu=400.0))
     oracle = Oracle(intensity)
     (entry,) = split_entries(prepared, "test")
-    with network_session(oracle, prepared, name="oracle", patch=(32, 32, 32), overlap=0.5) as session:
-        found = session.segment(read_nifti(entry.image))
+    session = network_session(oracle, prepared, name="oracle", patch=(32, 32, 32), overlap=0.5)
+    found = session.segment(read_nifti(entry.image))
     (tile,) = oracle.tiles
     trained_on, _ = prepared.case("test0").patch((slice(None),) * 3)
     assert tile.dtype == torch.float32

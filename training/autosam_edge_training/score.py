@@ -6,11 +6,6 @@ artifact differ in nothing but the network.
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import tempfile
-from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,11 +13,10 @@ from torch import Tensor, nn
 
 from autosam_edge import __version__
 from autosam_edge.atomic_files import refuse_occupied, staged_folder
-from autosam_edge.bundle import SCHEMA_VERSION, Bundle, InputContract
 from autosam_edge.errors import TrainingError
 from autosam_edge.io.nifti import read_nifti, write_nifti
+from autosam_edge.model import InputContract, Model
 from autosam_edge.session import Session
-from autosam_edge.volume import RESEARCH_USE
 from autosam_edge_training.data import Prepared
 from autosam_edge_training.device_form import TorchEngine
 from autosam_edge_training.evaluate import evaluate_session, split_entries, write_results
@@ -33,7 +27,8 @@ from autosam_edge_training.run_folder import read_run_config
 from autosam_edge_training.teachers import network_sha256, open_network, require_same_input, teacher_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
+    from pathlib import Path
 
     from autosam_edge_training.data import Split
 
@@ -53,16 +48,15 @@ class _On(nn.Module):
         return logits.float().cpu()
 
 
-@contextmanager
-def network_session(network: nn.Module, prepared: Prepared, *, name: str, patch: tuple[int, int, int], overlap: float) -> Iterator[Session]:
+def network_session(network: nn.Module, prepared: Prepared, *, name: str, patch: tuple[int, int, int], overlap: float) -> Session:
     """The runtime's session around a network in torch, on a GPU where there is one; nothing happens to the labels after it.
 
     Args:
         network: (1, 1, D, H, W) normalized to logits.
         prepared: What it was trained on: grid, window and labels.
-        name: Of the model.
-        patch: Of a tile, voxels.
-        overlap: Share of a tile that its neighbor covers again.
+        name: Name of the model.
+        patch: Tile (D, H, W), voxels.
+        overlap: Share of a tile that its neighbor covers again, from 0 to below 1.
     """
     contract = InputContract(
         modality="CT",
@@ -75,25 +69,9 @@ def network_session(network: nn.Module, prepared: Prepared, *, name: str, patch:
         overlap=overlap,
         blend="gaussian",
     )
-    manifest: dict[str, Any] = {
-        "schema_version": SCHEMA_VERSION,
-        "name": name,
-        "version": __version__,
-        "license": "",
-        "intended_use": RESEARCH_USE,
-        "training_data": prepared.dataset,
-        "input": dataclasses.asdict(contract),
-        "postprocess": {"one_part": []},
-        "labels": [dataclasses.asdict(label) for label in label_table(prepared.labels)],
-        "artifacts": [],
-        "files": {},
-        "provenance": {},
-    }
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     engine = TorchEngine(_On(network, device), prepared.intensity)
-    with tempfile.TemporaryDirectory(prefix="autosam-edge-score-") as folder:
-        (Path(folder) / "manifest.json").write_text(json.dumps(manifest))
-        yield Session(Bundle(Path(folder)), engine, working_set_mb=0.0)
+    return Session(Model(contract, label_table(prepared.labels), (), name, __version__), engine)
 
 
 def score_run(
@@ -131,8 +109,8 @@ def score_run(
     record = read_run_config(run)
     network, patch = _network_of(run, record, prepared, split, sam)
     facts = _facts(record, network, prepared, network_sha256(_weights(run, record)))
-    with network_session(network, prepared, name=facts.network, patch=patch, overlap=overlap) as session:
-        scores, summary = evaluate_session(session, prepared, split, method=facts.method, say=say)
+    session = network_session(network, prepared, name=facts.network, patch=patch, overlap=overlap)
+    scores, summary = evaluate_session(session, prepared, split, method=facts.method, say=say)
     with staged_folder(out) as stage:
         write_results(stage, scores, summary)
         write_facts(facts, stage)
@@ -144,7 +122,8 @@ def predict_run(run: Path, data: Path, out: Path, *, split: Split = "test", sam:
     prepared = Prepared.read(data)
     record = read_run_config(run)
     network, patch = _network_of(run, record, prepared, split, sam)
-    with network_session(network, prepared, name=record["recipe"], patch=patch, overlap=overlap) as session, staged_folder(out) as stage:
+    session = network_session(network, prepared, name=record["recipe"], patch=patch, overlap=overlap)
+    with staged_folder(out) as stage:
         for entry in split_entries(prepared, split):
             write_nifti(session.segment(read_nifti(entry.image)), stage / f"{entry.name}.nii.gz")
     return out

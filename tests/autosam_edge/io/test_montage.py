@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from autosam_edge.geometry import Grid
+from autosam_edge.geometry import Grid, Orientation
 from autosam_edge.io.montage import MontageCase, draw_montage
 from autosam_edge.labels import BTCV_LABELS
 from autosam_edge.volume import Volume
@@ -18,15 +18,11 @@ LIVER, SPLEEN = BTCV_LABELS[5], BTCV_LABELS[0]
 
 def scan(flip=False):
     """A block of tissue, (24, 48, 48) voxels of 3 x 2 x 2 mm; flipped, the same patient stored from head to feet."""
-    affine = np.zeros((4, 4))
-    affine[2, 0], affine[1, 1], affine[0, 2], affine[3, 3] = 3.0, 2.0, 2.0, 1.0
     hu = np.full((24, 48, 48), -1000, np.int16)
     hu[:, 6:42, 4:44] = 40
-    if flip:
-        hu = np.ascontiguousarray(hu[::-1])
-        affine[:3, 3] += 23 * affine[:3, 0]
-        affine[:3, 0] *= -1
-    return Volume(hu, Grid(hu.shape, affine))
+    stored = Orientation((0, 1, 2), (flip, False, False))
+    grid = stored.input_grid(Grid.axis_aligned(hu.shape, (3.0, 2.0, 2.0)))
+    return Volume(np.ascontiguousarray(stored.from_canonical(hu)), grid)
 
 
 def truth():

@@ -34,30 +34,22 @@ def body() -> tuple[np.ndarray, np.ndarray]:
     return hu, labels
 
 
-def straight() -> np.ndarray:
-    """Affine of a canonical grid."""
-    affine = np.eye(4)
-    affine[:3, :3] = np.eye(3)[:, ::-1] * np.array(SPACING_MM)
-    affine[:3, 3] = (-80.0, -60.0, -100.0)
-    return affine
+def straight(slices: int = SHAPE[0]) -> Grid:
+    """The body's grid, or that of its lowest slices."""
+    return Grid.axis_aligned((slices, *SHAPE[1:]), SPACING_MM, origin_mm=(-80.0, -60.0, -100.0))
 
 
 def scan(orientation: Orientation | None = None, rotation: np.ndarray | None = None) -> tuple[Volume, Segmentation]:
     """The body on the canonical grid, or stored along other axes, or rotated in space."""
     hu, labels = body()
-    affine = straight()
+    grid = straight()
     if orientation is not None:
-        stored = np.ascontiguousarray(orientation.from_canonical(hu))
-        to_canonical = np.zeros((4, 4))
-        to_canonical[3, 3] = 1
-        for axis, (source, flip) in enumerate(zip(orientation.permutation, orientation.flips, strict=True)):
-            to_canonical[axis, source] = -1 if flip else 1
-            to_canonical[axis, 3] = stored.shape[source] - 1 if flip else 0
-        hu, labels, affine = stored, np.ascontiguousarray(orientation.from_canonical(labels)), affine @ to_canonical
+        hu, labels = (np.ascontiguousarray(orientation.from_canonical(array)) for array in (hu, labels))
+        grid = orientation.input_grid(grid)
     if rotation is not None:
-        affine = rotation @ affine
-    grid = Grid((hu.shape[0], hu.shape[1], hu.shape[2]), affine)
-    return Volume(hu, grid), Segmentation(labels, grid, BTCV_LABELS, {"version": "1.2.3", "model": "student", "model_sha256": "ab" * 32})
+        grid = Grid(grid.shape, rotation @ grid.affine)
+    provenance = {"version": "1.2.3", "model": "student", "model_sha256": "ab" * 32}
+    return Volume(hu, grid), Segmentation(labels, grid, BTCV_LABELS, provenance)
 
 
 def sheet(volume: Volume, segmentation: Segmentation, path: Path) -> Image.Image:
@@ -180,7 +172,7 @@ def test_statement_stands_in_the_picture_file(tmp_path: Path) -> None:
 def test_thin_stack_has_axial_sections_only(slices: int, tmp_path: Path) -> None:
     """A few slices make a picture, without coronal strips."""
     volume, segmentation = scan()
-    grid = Grid((slices, *SHAPE[1:]), straight())
+    grid = straight(slices)
     sheet(
         Volume(volume.hu[20 : 20 + slices], grid),
         Segmentation(segmentation.labels[20 : 20 + slices], grid, BTCV_LABELS),
@@ -191,7 +183,7 @@ def test_thin_stack_has_axial_sections_only(slices: int, tmp_path: Path) -> None
 @pytest.mark.parametrize("shape", [(1, 1, 1), (3, 1, 200), (6, 8, 10)])
 def test_odd_shapes_do_not_fail(shape: tuple[int, int, int], tmp_path: Path) -> None:
     """No shape that a Volume can have makes the picture fail."""
-    grid = Grid(shape, np.diag([4.0, 1.0, 1.0, 1.0])[[2, 1, 0, 3]])
+    grid = Grid.axis_aligned(shape, (4.0, 1.0, 1.0))
     for value in (0, LIVER):
         sheet(
             Volume(np.zeros(shape, np.int16), grid), Segmentation(np.full(shape, value, np.uint8), grid, BTCV_LABELS), tmp_path / "one.png"

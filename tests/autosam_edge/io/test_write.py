@@ -36,7 +36,7 @@ NOT_DICOM = {"nifti", "json", "csv", "preview"}
 def volume() -> Volume:
     """A scan that did not come from DICOM."""
     hu = np.random.default_rng(0).integers(-200, 200, SHAPE).astype(np.int16)
-    return Volume(hu, Grid(SHAPE, np.diag([3.0, 1.0, 1.0, 1.0])[[2, 1, 0, 3]]))
+    return Volume(hu, Grid.axis_aligned(SHAPE, (3.0, 1.0, 1.0)))
 
 
 @pytest.fixture

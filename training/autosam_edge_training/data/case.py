@@ -16,14 +16,14 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import find_objects
 
-from autosam_edge.geometry import Orientation
 from autosam_edge.io.label_image import as_labels
-from autosam_edge.preprocess import Resampler, resampling_matrix
+from autosam_edge.preprocess import ModelGrid, resampling_matrix
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from autosam_edge.geometry import Grid
+    from autosam_edge.preprocess import Resampler
 
 Targets = Literal["occupancy", "labels"]
 TARGETS: tuple[Targets, ...] = get_args(Targets)
@@ -211,16 +211,13 @@ def prepare_case(
     Raises:
         InputError: A label lies outside of the classes (AE-DATA-003).
     """
-    orientation = Orientation.of(grid)
-    canonical = orientation.canonical_grid(grid)
-    image = Resampler(canonical, spacing_mm, intensity.window_hu)
-    resampled = image.rows(orientation.to_canonical(hu), 0, image.shape[0])
+    resampled = ModelGrid(grid, spacing_mm, intensity.window_hu).resample(hu)
     np.rint(resampled, out=resampled)
     planes = classes
     if known is not None:
         labels, planes = np.where(labels == UNKNOWN, classes, labels), classes + 1
-    truth = orientation.to_canonical(as_labels(labels, planes))
-    mask = Resampler(canonical, spacing_mm, (0.0, 1.0))
+    truth = grid.orientation.to_canonical(as_labels(labels, planes))
+    mask = ModelGrid(grid, spacing_mm, (0.0, 1.0)).resampler
     target = (_occupancy if targets == "occupancy" else _fullest)(truth, mask, planes)
     return Case(name, resampled.astype(np.int16), target, classes, intensity, known)
 

@@ -175,7 +175,7 @@ def evaluate_session(
     Returns:
         The rows of ``cases.csv`` and the content of ``summary.json``.
     """
-    model = session.bundle.manifest
+    model = session.model
     names = [""] * (1 + max(label.value for label in model.labels))
     for label in model.labels:
         names[label.value] = label.name

@@ -1,0 +1,1 @@
+"""A volume through a network, tile by tile, in bounded memory."""

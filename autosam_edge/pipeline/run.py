@@ -1,0 +1,247 @@
+"""One volume through a network: plan the tiles, ask for the logits of each, blend, restore the input grid."""
+
+from __future__ import annotations
+
+import math
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from autosam_edge.fragments import FragmentFilter, Removed
+from autosam_edge.memory import MemoryBudget, resident_mb
+from autosam_edge.pipeline.slab import ROWS_AT_ONCE, FloatArray, Slab
+from autosam_edge.postprocess import Restorer, axis_maps
+from autosam_edge.preprocess import ModelGrid, body_box
+from autosam_edge.tiling import TilePlan
+from autosam_edge.version import __version__
+from autosam_edge.volume import RESEARCH_USE, Segmentation, Volume
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator, Mapping
+
+    from autosam_edge.model import Model
+
+    Progress = Callable[[int, int], None]
+    Steps = Generator[FloatArray, FloatArray, Segmentation]
+
+_MB = 1024.0 * 1024.0
+# Python objects and allocator slack beyond the arrays that the prediction counts; seen in
+# benchmarks/results/memory.json.
+_SLACK_MB = 60.0
+
+
+class TileRun:
+    """One volume, laid out and ready to run once, tile by tile, on whatever computes the logits.
+
+    Orientation, resampler and body box are found here and used by the run.
+
+    Args:
+        model: What the network takes and what its outputs mean.
+        volume: CT in HU, any orientation and spacing.
+        memory: Memory of the engine and the limit; None counts nothing for the engine and sets no limit.
+
+    Attributes:
+        tiles: Number of tiles; those that hold only air are not computed.
+        model_shape: Shape (D, H, W) of the scan on the model's grid.
+        box: Part of it that holds the body.
+        peak_mb: Predicted peak resident memory of the process, MB.
+
+    Raises:
+        BudgetError: The limit is smaller than the prediction (AE-MEMORY-001); the message names the smallest
+            that works.
+    """
+
+    def __init__(self, model: Model, volume: Volume, memory: MemoryBudget | None = None) -> None:
+        self._model, self._volume = model, volume
+        self._timings_s = dict.fromkeys(("resample", "network", "blend", "restore", "fragments"), 0.0)
+        self._grid = ModelGrid(volume.grid, model.input.spacing_mm, model.input.window_hu)
+        self._hu = volume.grid.orientation.to_canonical(volume.hu)
+        self.model_shape = self._grid.resampler.shape
+        with self._timed("resample"):
+            self.box = body_box(self._hu, self._grid.resampler)
+        d, h, w = (part.stop - part.start for part in self.box)
+        self._tiles = TilePlan((d, h, w), model.input.patch, model.input.overlap)
+        self.tiles = self._tiles.tiles
+        memory = memory or MemoryBudget(None)
+        self.peak_mb = self._predict_peak_mb(memory.working_set_mb or 0.0)
+        memory.require(self.peak_mb)
+        self._tiles_done = self._tiles_of_air = 0
+        self._started = False
+
+    def steps(self, engine: Mapping[str, str], *, progress: Progress | None = None) -> Steps:
+        """The run as a generator: it yields a tile, is sent the logits of that tile, and returns the labels.
+
+        :meth:`autosam_edge.session.PlannedRun.execute` drives it with an ordinary engine. A program that must
+        await its engine, such as a web page with a worker or a client of a server, drives the same generator;
+        see the example.
+
+        Args:
+            engine: Description of the engine for the provenance, see
+                :attr:`autosam_edge.engines.engine.Engine.description`.
+            progress: Called with (tiles done, tiles in all) after each tile. What it raises stops the run;
+                nothing is left behind.
+
+        Yields:
+            (D, H, W) float32 tile, HU. Send its (C, D, H, W) float32 logits; they are read before the next
+                tile is yielded and not after it.
+
+        Returns:
+            Labels on the volume's own grid.
+
+        Raises:
+            RuntimeError: The run was started before.
+            EngineError: The logits have another shape (AE-ENGINE-003) or are not finite (AE-ENGINE-005).
+
+        Example:
+            >>> async def segment(run, engine):
+            ...     steps = run.steps(engine.description)
+            ...     try:
+            ...         tile = next(steps)
+            ...         while True:
+            ...             tile = steps.send(await engine.run(tile))
+            ...     except StopIteration as finished:
+            ...         return finished.value
+        """
+        if self._started:
+            raise RuntimeError("this run was started before; plan the volume again")
+        self._started = True
+        return self._steps(dict(engine), progress)
+
+    def _steps(self, engine: dict[str, str], progress: Progress | None) -> Steps:
+        labels = np.zeros(self._volume.shape, dtype=np.uint8)
+        canonical = self._grid.orientation.to_canonical(labels)
+        maps = axis_maps(self._grid.resampler.positions, canonical.shape, self.box)
+        restorer = Restorer(maps, canonical)
+        fragments = FragmentFilter(self._tiles.shape, self._one_part())
+        slab = Slab(self._tiles, self._model.classes)
+        patch_depth, starts = self._tiles.patch[0], self._tiles.starts[0]
+        image = self._image(starts[0], starts[0] + patch_depth)
+        for start, following in zip(starts, (*starts[1:], starts[-1] + patch_depth), strict=True):
+            yield from self._row(slab, image, progress)
+            count = following - start
+            with self._timed("restore"):
+                for rows in slab.finished(start, count):
+                    restorer.push(rows)
+                    fragments.push(rows)
+            slab.roll(count)
+            if following + patch_depth <= self._tiles.padded[0]:
+                image = np.concatenate(
+                    [image[count:], self._image(start + patch_depth, following + patch_depth)],
+                )
+        del slab, image
+        with self._timed("fragments"):
+            removed = fragments.clean(canonical, maps)
+        return Segmentation(
+            labels,
+            self._volume.grid,
+            self._model.labels,
+            provenance=self._provenance(engine),
+            timings_s=self._timings_s,
+            warnings=(*self._volume.warnings, *self._describe(removed)),
+        )
+
+    def _row(
+        self,
+        slab: Slab,
+        image: FloatArray,
+        progress: Progress | None,
+    ) -> Generator[FloatArray, FloatArray, None]:
+        """All tiles that start at the slab's first row; ``image`` (D, H, W) holds the HU of the slab."""
+        for window in self._windows():
+            tile = np.ascontiguousarray(image[window])
+            if _holds_only_air(tile, self._model.input.window_hu[0]):  # background, whatever the network says
+                self._tiles_of_air += 1
+                slab.add_background(window)
+            else:
+                with self._timed("network"):
+                    logits = yield tile
+                with self._timed("blend"):
+                    slab.add(logits, window)
+            self._tiles_done += 1
+            if progress is not None:
+                progress(self._tiles_done, self.tiles)
+
+    @contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self._timings_s[stage] += time.perf_counter() - started
+
+    def _predict_peak_mb(self, engine_mb: float) -> float:
+        """What is resident now (the input among it) plus what the run will allocate at once."""
+        patch = self._tiles.patch
+        _, height, width = self._tiles.padded
+        plane = height * width * 4
+        # Probabilities, weights, image, and the image of the next row.
+        arrays = (self._model.classes + 3) * patch[0] * plane
+        arrays += 2 * ROWS_AT_ONCE * self._model.classes * plane  # finished rows on their way to the output
+        arrays += self._model.classes * math.prod(patch) * 4  # logits of the tile in flight
+        output = self._volume.hu.size
+        return resident_mb() + (arrays + output) / _MB + engine_mb + _SLACK_MB
+
+    def _image(self, start: int, stop: int) -> FloatArray:
+        """Rows ``[start, stop)`` of the padded box, HU; air where the padding is."""
+        before, sizes = self._tiles.pad_before, self._tiles.shape
+        air_hu = self._model.input.window_hu[0]
+        image = np.full((stop - start, *self._tiles.padded[1:]), air_hu, dtype=np.float32)
+        first, last = max(start - before[0], 0), min(stop - before[0], sizes[0])
+        if last > first:
+            with self._timed("resample"):
+                top = self.box[0].start
+                rows = self._grid.resampler.rows(self._hu, top + first, top + last, plane=self.box[1:])
+            inside = (
+                slice(first + before[0] - start, last + before[0] - start),
+                *(slice(b, b + s) for b, s in zip(before[1:], sizes[1:], strict=True)),
+            )
+            image[inside] = rows
+        return image
+
+    def _windows(self) -> Iterator[tuple[slice, slice, slice]]:
+        """Places in the slab of the tiles that start at its first row."""
+        _, patch_h, patch_w = self._tiles.patch
+        for h in self._tiles.starts[1]:
+            for w in self._tiles.starts[2]:
+                yield slice(None), slice(h, h + patch_h), slice(w, w + patch_w)
+
+    def _one_part(self) -> frozenset[int]:
+        return frozenset(label.value for label in self._model.labels if label.name in self._model.one_part)
+
+    def _describe(self, removed: list[Removed]) -> tuple[str, ...]:
+        """One sentence on what the one-part rule removed; less than 0.1 ml of an organ is not mentioned."""
+        titles = {label.value: label.title for label in self._model.labels}
+        ml = {titles[entry.value]: entry.voxels * self._volume.grid.voxel_ml for entry in removed}
+        largest_first = sorted(ml.items(), key=lambda item: -item[1])
+        told = ", ".join(f"{title} {amount:.1f} ml" for title, amount in largest_first if amount >= 0.1)
+        return (f"Removed, as it lay apart from the surest part of its organ: {told}.",) if told else ()
+
+    def _provenance(self, engine: Mapping[str, str]) -> dict[str, Any]:
+        contract = self._model.input
+        return {
+            "software": "autosam-edge",
+            "version": __version__,
+            "model": self._model.name,
+            "model_version": self._model.version,
+            "model_sha256": self._model.sha256,
+            "artifact_sha256": engine["sha256"],
+            "engine": engine["name"],
+            "engine_version": engine["version"],
+            "precision": engine["precision"],
+            "threads": engine["threads"],
+            "parameters": {
+                "spacing_mm": list(contract.spacing_mm),
+                "patch": list(contract.patch),
+                "overlap": contract.overlap,
+                "tiles": self.tiles,
+                "tiles_of_air": self._tiles_of_air,
+            },
+            "input_hash": self._volume.source.series_hash,
+            "license": self._model.license,
+            "research_use": RESEARCH_USE,
+        }
+
+
+def _holds_only_air(tile: FloatArray, low_hu: float) -> bool:
+    """Whether every voxel lies at the window's lower end: the network would see a constant."""
+    return bool(tile.max() <= low_hu)

@@ -1,0 +1,34 @@
+"""A volume and a segmentation cannot be written through, and leave the caller's array alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from autosam_edge.geometry import Grid
+from autosam_edge.labels import BTCV_LABELS
+from autosam_edge.phantom import Phantom
+from autosam_edge.volume import Segmentation, Volume
+
+GRID = Grid.axis_aligned((2, 3, 4), (3.0, 1.0, 1.0))
+
+
+def made(kind: str, array: np.ndarray) -> np.ndarray:
+    """The array that a volume, a segmentation or a phantom holds."""
+    if kind == "volume":
+        return Volume(array, GRID).hu
+    if kind == "phantom":
+        return Phantom(Volume(np.zeros(GRID.shape, np.int16), GRID), array).labels
+    return Segmentation(array, GRID, BTCV_LABELS).labels
+
+
+@pytest.mark.parametrize(("kind", "dtype"), [("volume", np.int16), ("segmentation", np.uint8), ("phantom", np.uint8)])
+def test_the_value_is_read_only_and_the_callers_array_is_not(kind: str, dtype: type) -> None:
+    """A view without a copy: writing to the value fails, writing to one's own array does not."""
+    array = np.zeros(GRID.shape, dtype)
+    held = made(kind, array)
+    with pytest.raises(ValueError, match="read-only"):
+        held[0, 0, 0] = 1
+    array[0, 0, 0] = 1
+    assert array.flags.writeable
+    assert np.shares_memory(held, array)
