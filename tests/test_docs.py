@@ -1,21 +1,45 @@
-"""The snippets of the documentation run as they stand."""
+"""The documentation is true: snippets run, numbers are those of the result files, links lead somewhere."""
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import pytest
+from autosam_edge_test_cli_page import PAGE, cli_page
 
 from autosam_edge.bundle import default_bundle_path
 from autosam_edge.phantom import make_phantom
 from autosam_edge.phantom.series import write_dicom_series
 
 ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+
+
+def page_text(page):
+    return (ROOT / page).read_text()
+
+
+def result(name):
+    return json.loads((RESULTS / name).read_text())
 
 
 def python_blocks(page):
-    return re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), flags=re.DOTALL)
+    return re.findall(r"```python\n(.*?)```", page_text(page), flags=re.DOTALL)
+
+
+def table_rows(page, columns):
+    """Body rows of the page's tables with this header, each as a list of cells."""
+    header = f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}\n"
+    (table,) = re.findall(re.escape(header) + r"((?:\|.*\n)+)", page_text(page))
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
+
+
+def spoken(organ):
+    """A label's name in plain English: ``kidney_left`` is the left kidney."""
+    plain = re.sub(r"(.*)_(left|right)", r"\2 \1", organ).replace("_", " ")
+    return plain.replace("portal vein and", "portal and")
 
 
 def test_the_readmes_python_labels_a_scan(tmp_path):
@@ -23,8 +47,115 @@ def test_the_readmes_python_labels_a_scan(tmp_path):
     (tmp_path / "scan").mkdir()
     write_dicom_series(make_phantom(5, spacing_mm=(5.0, 3.0, 3.0)).volume, tmp_path / "scan", seed=5)
     (block,) = python_blocks("README.md")
-    exec(block.replace('"SCAN"', repr(str(tmp_path / "scan"))).replace('"out"', repr(str(tmp_path / "out"))), {})
+    exec(
+        block.replace('"SCAN"', repr(str(tmp_path / "scan"))).replace('"out"', repr(str(tmp_path / "out"))),
+        {},
+    )
     assert len(list((tmp_path / "out").iterdir())) == 5
+
+
+def test_the_readme_is_a_front_page():
+    """At most 120 lines."""
+    assert len(page_text("README.md").splitlines()) <= 120
+
+
+@pytest.mark.parametrize(
+    ("marker", "start", "end"),
+    [("demo", "pip install .", "autosam-edge demo -o out"), ("tests", "pip install torch==", "pytest")],
+)
+def test_the_readmes_commands_are_one_line_each_and_ci_runs_them(marker, start, end):
+    """Each makes the environment, installs into it and ends with what it promises, on a new machine."""
+    block = rf"<!-- {marker} -->\n```sh\n(.*?)```\n<!-- end -->"
+    fences = re.findall(block, page_text("README.md"), flags=re.DOTALL)
+    assert [len(fence.splitlines()) for fence in fences] == [1]
+    steps = fences[0].strip().split(" && ")
+    assert steps[0] == "python3 -m venv .venv"
+    assert all(step.startswith(".venv/bin/") for step in steps[1:])
+    assert steps[1].startswith(f".venv/bin/{start}")
+    assert steps[-1] == f".venv/bin/{end}"
+    assert f'line=$(readme_line {marker})\nbash -euxo pipefail -c "$line"' in page_text(".ci/run")
+
+
+def test_the_readmes_accuracy_is_that_of_the_scored_default_model():
+    """Every organ once, with its Dice of the test cases; the scored weights are the default bundle's."""
+    summary = result("btcv_test/summary.json")
+    cells = [cell for row in table_rows("README.md", ["organ", "Dice"] * 3) for cell in row]
+    shown = {organ: value for organ, value in zip(cells[::2], cells[1::2], strict=True) if organ}
+    assert shown == {spoken(organ): f"{scores['dice']:.2f}" for organ, scores in summary["organs"].items()}
+    assert f"**{summary['mean_dice']:.3f}**" in page_text("README.md")
+    manifest = json.loads((default_bundle_path() / "manifest.json").read_text())
+    assert summary["engine"]["sha256"] == manifest["files"]["onnx/fp32.onnx"]
+
+
+def test_time_and_memory_of_a_scan_are_those_of_the_benchmark():
+    """The row of the README, and the tables of docs/performance.md."""
+    page = "docs/performance.md"
+    scan = result("segment.json")
+    wall, peak, stages = f"{scan['wall_s']:.1f} s", f"{scan['peak_rss_mb']:.0f} MB", scan["stages_s"]
+    (row,) = table_rows("README.md", ["scan", "computer", "command to files", "peak memory"])
+    assert row[2:] == [f"**{wall}**", peak]
+    columns = ["wall", "peak memory", "read", "resample", "network and blending", "restore", "write"]
+    network = stages["network"] + stages["blend"]
+    seconds = [stages["read"], stages["resample"], network, stages["restore"], stages["write"]]
+    assert table_rows(page, columns) == [[wall, peak, *(f"{value:.2f} s" for value in seconds)]]
+    growth = table_rows(page, ["slices", "wall", "peak memory"])
+    runs = result("memory.json")["runs"]
+    assert growth == [[f"{r['slices']}", f"{r['wall_s']:.1f} s", f"{r['peak_rss_mb']:.0f} MB"] for r in runs]
+    (plain,) = (s for s in result("students.json")["students"] if s["run"] == "pocketnet-alone-16000")
+    assert f"{plain['wall_s']:.1f} s and {plain['peak_rss_mb']:.0f} MB" in page_text(page)
+    streaming = result("streaming_parity.json")
+    assert f"{streaming['different']} of {streaming['voxels']:,} voxels" in page_text(page)
+
+
+def artifact_row(artifact):
+    organ = artifact["worst_organ"]
+    row = [artifact["name"], f"{artifact['megabytes']:.1f}"]
+    if "tile_ms" in artifact:
+        time = f"{artifact['tile_ms']:.0f} ms ({artifact['relative_time']:.2f} x)"
+        row += [f"{artifact['load_s']:.2f}", time, f"{artifact['peak_rss_mb']:.0f}"]
+    return [*row, f"{artifact['organ_dice'][organ]:.4f} ({organ})", f"{artifact['mean_dice']:.4f}"]
+
+
+@pytest.mark.parametrize(
+    ("file", "columns"),
+    [
+        (
+            "artifacts_pocketnet.json",
+            ["artifact", "MB", "load s", "time of a tile", "peak MB", "worst organ", "mean Dice"],
+        ),
+        ("palettes_pocketnet.json", ["artifact", "MB", "worst organ", "mean Dice"]),
+    ],
+)
+def test_the_artifact_tables_are_the_result_files(file, columns):
+    """Each artifact of the file once, with its own figures."""
+    made = sorted(artifact_row(artifact) for artifact in result(file)["artifacts"])
+    assert sorted(table_rows("docs/performance.md", columns)) == made
+
+
+def test_the_edge_form_table_is_the_result_file():
+    """The forms in the order of the file."""
+    assert table_rows("docs/performance.md", ["form", "MB", "load s", "time of a tile", "peak MB"]) == [
+        [
+            form["form"],
+            f"{form['megabytes']:.1f}",
+            f"{form['load_s']:.2f}",
+            f"{form['tile_ms']:.0f} ms ({form['relative_time']:.2f} x)",
+            f"{form['peak_rss_mb']:.0f}",
+        ]
+        for form in result("edge_form_tiny.json")["forms"]
+    ]
+
+
+def test_the_page_of_commands_is_generated():
+    """docs/cli.md is what ``python tests/autosam_edge_test_cli_page.py`` writes."""
+    assert PAGE.read_text() == cli_page()
+
+
+def test_the_index_lists_every_page():
+    """Each page of docs/ and each decision record is linked from docs/index.md."""
+    linked = set(re.findall(r"\]\(([^)#]+)\)", page_text("docs/index.md")))
+    pages = {str(path.relative_to(ROOT / "docs")) for path in (ROOT / "docs").glob("**/*.md")} - {"index.md"}
+    assert pages - linked == set()
 
 
 def test_the_bundle_pages_check_passes_on_the_default_bundle(capsys):
@@ -36,7 +167,7 @@ def test_the_bundle_pages_check_passes_on_the_default_bundle(capsys):
 
 @pytest.mark.parametrize("exhibit", ["table3", "table4", "figure4"])
 def test_the_tables_of_the_page_are_those_of_the_command(exhibit):
-    """docs/reproduction.md repeats what ``reproduce`` makes of the scored runs: paste NAME.md of ``reproduce NAME -o DIR``."""
+    """docs/reproduction.md repeats what ``reproduce NAME -o DIR`` writes to NAME.md: paste it from there."""
     pytest.importorskip("torch")
     from autosam_edge_training.reproduce.render import as_markdown
     from autosam_edge_training.reproduce.specs import table_spec
@@ -46,7 +177,10 @@ def test_the_tables_of_the_page_are_those_of_the_command(exhibit):
     assert made.split("\n", 2)[2] in (ROOT / "docs" / "reproduction.md").read_text()
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", *[f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md")]])
+@pytest.mark.parametrize(
+    "page",
+    ["README.md", "CONTRIBUTING.md", *(str(p.relative_to(ROOT)) for p in (ROOT / "docs").glob("**/*.md"))],
+)
 def test_links_lead_somewhere(page):
     """Each relative link of a page names a file of the project."""
     targets = re.findall(r"\]\((?!https?:|#)([^)#]+)", (ROOT / page).read_text())
