@@ -12,12 +12,12 @@ Example:
 from autosam_edge.bundle import Bundle, open_bundle
 from autosam_edge.errors import AutosamEdgeError
 from autosam_edge.geometry import Grid
-from autosam_edge.io.read import read
-from autosam_edge.io.write import write
-from autosam_edge.metrics import organ_statistics
+from autosam_edge.measurements import organ_statistics
+from autosam_edge.read_scan import read
 from autosam_edge.session import Session, open_session
 from autosam_edge.version import __version__
 from autosam_edge.volume import Label, Segmentation, Volume
+from autosam_edge.write_results import write
 
 __all__ = [
     "AutosamEdgeError",

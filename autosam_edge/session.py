@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from autosam_edge.bundle import Bundle, open_bundle
-from autosam_edge.engines.choose import choose, load_engine
+from autosam_edge.engines.selection import choose, load_engine
 from autosam_edge.memory import MemoryBudget
 from autosam_edge.pipeline.run import TileRun
 
@@ -119,7 +119,7 @@ def open_session(
             the package.
         engine: ``onnx``, ``openvino``, ``executorch`` or ``coreml``, an
             :class:`~autosam_edge.engines.engine.Engine` of your own, or None for the best that this device
-            has (:func:`~autosam_edge.engines.choose.rank_artifacts`).
+            has (:func:`~autosam_edge.engines.selection.rank_artifacts`).
         precision: Of the artifact; None takes the best.
         threads: For the engine; None uses every core.
         max_memory_mb: Budget for the resident memory of the process, MB.

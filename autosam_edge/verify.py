@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from autosam_edge.engines.choose import load_engine, rank_artifacts
 from autosam_edge.engines.fake_engine import ThresholdEngine
+from autosam_edge.engines.selection import load_engine, rank_artifacts
 from autosam_edge.errors import BundleError, EngineError
 from autosam_edge.geometry import Grid
-from autosam_edge.preprocess import ModelGrid
+from autosam_edge.pipeline.resample import ModelGrid
 from autosam_edge.session import Session
 from autosam_edge.volume import Source, Volume
 

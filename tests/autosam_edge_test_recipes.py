@@ -22,9 +22,9 @@ from safetensors import safe_open
 from autosam_edge_training import distill, train_student, train_teacher
 from autosam_edge_training.config import as_dict
 from autosam_edge_training.data import BTCV_INTENSITY, Listing, Pair, prepare_dataset
-from autosam_edge_training.models.autosam import TeacherConfig
-from autosam_edge_training.sampling import Sampling
-from autosam_edge_training.schedule import Schedule
+from autosam_edge_training.networks.autosam import TeacherConfig
+from autosam_edge_training.patches.sampler import Sampling
+from autosam_edge_training.recipe_parts.schedule import Schedule
 
 SIDE = 32  # voxels of a case along each axis
 SPACING_MM = (3.0, 3.0, 3.0)

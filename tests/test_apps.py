@@ -19,8 +19,8 @@ import pytest
 
 from autosam_edge import verify
 from autosam_edge.bundle import SCHEMA_VERSION, default_bundle_path, open_bundle
-from autosam_edge.engines.choose import EQUAL_DICE
 from autosam_edge.engines.fake_engine import ThresholdEngine
+from autosam_edge.engines.selection import EQUAL_DICE
 from autosam_edge.model import InputContract
 
 ROOT = Path(__file__).parents[1]
@@ -29,7 +29,7 @@ PROGRAMS = {"kotlin": "Check.kt", "swift": "Check.swift", "js": "check.mjs", "cp
 
 
 def program(language):
-    return (ROOT / "docs" / "apps" / PROGRAMS[language]).read_text()
+    return (ROOT / "examples" / "apps" / PROGRAMS[language]).read_text()
 
 
 @pytest.mark.parametrize("language", PROGRAMS)
@@ -38,7 +38,7 @@ def test_what_the_page_shows_is_in_the_program(language):
     fences = re.findall(rf"```{language}\n(.*?)```", PAGE, flags=re.DOTALL)
     assert len(fences) == 2
     assert [fence for fence in fences if fence not in program(language)] == []
-    assert f"(apps/{PROGRAMS[language]})" in PAGE
+    assert f"(../examples/apps/{PROGRAMS[language]})" in PAGE
 
 
 def test_the_page_shows_no_other_code():
@@ -63,7 +63,7 @@ def test_the_opset_is_the_exporters():
     """The page names the opset that an export has; the default bundle may have been exported with a lower one, never a higher."""
     onnx = pytest.importorskip("onnx")
     opset = int(re.search(r"ONNX, opset (\d+)", PAGE)[1])
-    exporter = (ROOT / "export" / "autosam_edge_export" / "onnx_model.py").read_text()
+    exporter = (ROOT / "export" / "autosam_edge_export" / "convert" / "to_onnx.py").read_text()
     assert opset == int(re.search(r"^OPSET = (\d+)", exporter, flags=re.MULTILINE)[1])
     model = onnx.load(default_bundle_path() / "onnx" / "fp32.onnx")
     assert all(entry.version <= opset for entry in model.opset_import if entry.domain == "")
@@ -87,7 +87,7 @@ def test_the_contract_and_the_thresholds_are_the_runtimes():
 def test_what_the_page_says_is_enough(tmp_path):
     """Written from docs/bundle.md and docs/apps.md with nothing of ours, the steps give the golden grid and every golden label."""
     pytest.importorskip("scipy")
-    golden = pytest.importorskip("autosam_edge_export.golden")
+    golden = pytest.importorskip("autosam_edge_export.proof.golden_vectors")
     bundle = open_bundle()
     golden.write_golden(tmp_path, bundle.model, ThresholdEngine([0.0, 100.0]))
     scan = json.loads((tmp_path / "golden" / "golden.json").read_text())["scan"]
@@ -188,7 +188,7 @@ def tiny(tmp_path):
     stub.mkdir(parents=True)
     (stub / "package.json").write_text('{"name": "onnxruntime-web", "type": "module", "exports": "./index.js"}')
     (stub / "index.js").write_text(STUB)
-    shutil.copy(ROOT / "docs" / "apps" / "check.mjs", tmp_path)
+    shutil.copy(ROOT / "examples" / "apps" / "check.mjs", tmp_path)
     hu = (np.arange(4 * 6 * 8, dtype="<i2") - 90).reshape(4, 6, 8)  # three different sides: a swapped axis would show
     logits = np.stack([c * hu[::2, ::2, ::2] for c in range(3)]).astype("<f4")
     described = {"stride": 2}
@@ -266,7 +266,7 @@ def test_the_javascript_program_passes_on_the_default_bundle(tmp_path):
     if shutil.which("node") is None or not (modules / "onnxruntime-web").is_dir():
         pytest.skip("needs node, and NODE_MODULES naming a folder into which npm installed onnxruntime-web")
     (tmp_path / "node_modules").symlink_to(modules.resolve())
-    shutil.copy(ROOT / "docs" / "apps" / "check.mjs", tmp_path)
+    shutil.copy(ROOT / "examples" / "apps" / "check.mjs", tmp_path)
     finished = run_check(tmp_path, default_bundle_path(), "fp32")
     assert finished.returncode == 0, finished.stderr
     assert finished.stdout.strip().endswith("passed")

@@ -169,9 +169,9 @@ def test_the_bundle_pages_check_passes_on_the_default_bundle(capsys):
 def test_the_tables_of_the_page_are_those_of_the_command(exhibit):
     """docs/reproduction.md repeats what ``reproduce NAME -o DIR`` writes to NAME.md: paste it from there."""
     pytest.importorskip("torch")
-    from autosam_edge_training.reproduce.render import as_markdown
-    from autosam_edge_training.reproduce.specs import table_spec
-    from autosam_edge_training.reproduce.tables import build_table
+    from autosam_edge_benchmarks.paper.render import as_markdown
+    from autosam_edge_benchmarks.paper.specs import table_spec
+    from autosam_edge_benchmarks.paper.tables import build_table
 
     made = as_markdown(build_table(table_spec(exhibit), ROOT / "benchmarks" / "results" / "runs"))
     assert made.split("\n", 2)[2] in (ROOT / "docs" / "reproduction.md").read_text()

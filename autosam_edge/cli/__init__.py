@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from autosam_edge import __version__
-from autosam_edge.cli import baseline, bench, data, evaluate, export, inspect, montage, reproduce, segment, training, verify
+from autosam_edge.cli import baseline, bench, data, evaluate, export, info, montage, reproduce, segment, training, verify
 from autosam_edge.errors import AutosamEdgeError, BudgetError, CancelledError
 from autosam_edge.volume import RESEARCH_USE
 
@@ -32,7 +32,7 @@ app = typer.Typer(
 app.command("segment")(segment.segment)
 app.command("demo")(segment.demo)
 app.command("montage")(montage.montage)
-app.command("info")(inspect.info)
+app.command("info")(info.info)
 app.command("verify")(verify.verify)
 app.command("export")(export.export)
 app.command("evaluate")(evaluate.evaluate)

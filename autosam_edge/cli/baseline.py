@@ -23,7 +23,7 @@ def nnunet(
 ) -> None:
     """Write the raw data set of nnU-Net v2 and print what to run in its own environment."""
     manifest = load_room("autosam_edge_training.data", "train").Manifest.read(data / "manifest.json")
-    room = load_room("autosam_edge_training.baselines.nnunet", "train")
+    room = load_room("autosam_edge_benchmarks.paper.nnunet", "train")
     folder = room.write_nnunet(manifest, out, dataset_id=number, copy=copy)
     Stages().say(f"wrote {folder}; in an environment with nnunetv2 run:")
     print(room.nnunet_commands(folder))
@@ -40,9 +40,9 @@ def sam_point(
     device: Annotated[str, typer.Option("--device", help="cpu, cuda or mps.")] = "cpu",
 ) -> None:
     """SAM or MedSAM with one point per organ and slice, taken from the ground truth: no automatic segmentation."""
-    leaf = load_room("autosam_edge_training.baselines.sam_predictor", "sam2d")
+    leaf = load_room("autosam_edge_benchmarks.paper.sam_predictor", "sam2d")
     data_room = load_room("autosam_edge_training.data", "train")
-    room = load_room("autosam_edge_training.baselines.points", "train")
+    room = load_room("autosam_edge_benchmarks.paper.points", "train")
     config = room.PointConfig(rule="random" if random_points else "interior", seed=seed, limit_slices=limit_slices)
     predictor, facts = leaf.load_predictor(sam, device=device)
     manifest = data_room.Manifest.read(data / "manifest.json")
@@ -63,7 +63,7 @@ def record(
     machine: Annotated[str | None, typer.Option("--machine", help="What it was trained on.")] = None,
 ) -> None:
     """Say what a method of others was, so that the tables show its scores."""
-    room = load_room("autosam_edge_training.baselines.record", "train")
+    room = load_room("autosam_edge_benchmarks.paper.record", "train")
     digest = None if data is None else load_room("autosam_edge_training.data", "train").Manifest.read(data / "manifest.json").sha256
     options = {"seed": seed, "steps": steps, "trainable_parameters": tuned, "total_parameters": total, "machine": machine}
     recorded = room.record_baseline(run, network=network, data_sha256=digest, **options)

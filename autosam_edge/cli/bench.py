@@ -77,9 +77,9 @@ def _write(result: dict[str, Any], out: Path | None) -> None:
 @app.command("parity")
 def parity(scan: Scan, out: Out = None, bundle: BundleOption = None) -> None:
     """The streamed labels against MONAI's sliding window on the torch student, voxel by voxel."""
-    room = load_room("autosam_edge_benchmarks.streaming_parity", "dev")
+    room = load_room("autosam_edge_benchmarks.studies.streaming_parity", "dev")
     from autosam_edge.bundle import open_bundle
-    from autosam_edge.io.read import read
+    from autosam_edge.read_scan import read
 
     result = room.measure_streaming_parity(open_bundle(bundle), read(scan))
     print(f"{result['agreement']:.6f} of all voxels have the same label, {result['agreement_in_organs']:.6f} of those in an organ")
@@ -93,7 +93,7 @@ def ceiling(
     out: Out = None,
 ) -> None:
     """The best Dice that any network can reach at the model's spacing: labels to its grid and back."""
-    result = load_room("autosam_edge_benchmarks.label_ceiling", "dev").measure_label_ceiling(data, split)
+    result = load_room("autosam_edge_benchmarks.studies.label_ceiling", "dev").measure_label_ceiling(data, split)
     print(f"hard labels {result['mean_dice']['hard_labels']:.4f}, occupancies {result['mean_dice']['occupancy']:.4f}")
     _write(result, out)
 
@@ -108,7 +108,7 @@ def one_part(
     """What keeping one part of each organ does to its Dice: which organs the bundle should name."""
     from autosam_edge.bundle import default_bundle_path
 
-    room = load_room("autosam_edge_benchmarks.one_part", "dev")
+    room = load_room("autosam_edge_benchmarks.studies.one_part", "dev")
     result = room.measure_one_part(bundle or default_bundle_path(), data, split, say=Stages().say)
     for name, before in result["dice"]["as_found"].items():
         print(f"{name:<30}{before:7.3f} {result['dice']['one_part'][name]:7.3f}")
@@ -158,7 +158,7 @@ def edge_form(
     out: Out = None,
 ) -> None:
     """The edge form in ONNX Runtime against the student as it stands: size, memory, time, distance from torch."""
-    known = load_room("autosam_edge_training.students", "train").STUDENTS
+    known = load_room("autosam_edge_training.networks.students", "train").STUDENTS
     one_of("--student", student, known)
     result = load_room("autosam_edge_benchmarks.edge_form", "dev").measure_edge_form(student, checkpoint, say=Stages().say)
     for entry in result["forms"]:

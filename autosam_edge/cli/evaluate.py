@@ -13,8 +13,8 @@ from autosam_edge.cli.extras import load_room
 from autosam_edge.cli.options import AsJson, one_of
 from autosam_edge.cli.progress import Stages
 from autosam_edge.cli.tables import new_table, show
-from autosam_edge.io.write import check_writable
 from autosam_edge.session import open_session
+from autosam_edge.write_results import check_writable
 
 
 def evaluate(

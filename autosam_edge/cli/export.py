@@ -12,7 +12,7 @@ from autosam_edge.cli.extras import load_room
 from autosam_edge.cli.options import AsJson
 from autosam_edge.cli.progress import Stages
 from autosam_edge.cli.tables import new_table, show
-from autosam_edge.io.read import read
+from autosam_edge.read_scan import read
 
 if TYPE_CHECKING:
     from types import ModuleType

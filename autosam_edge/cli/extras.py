@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 
+# Left out of the wheel: it compares with files of results that only the project's source holds.
+PAPER = "autosam_edge_benchmarks.paper"
+
+
 def load_room(module: str, extra: str) -> ModuleType:
     """Import a module of another room.
 
@@ -19,11 +23,18 @@ def load_room(module: str, extra: str) -> ModuleType:
         extra: The extra that brings what it needs.
 
     Raises:
-        MissingExtraError: A third party is not installed (AE-EXTRA-001). An error in our own code is raised as it is.
+        MissingExtraError: A third party is not installed (AE-EXTRA-001), or the module is not in the wheel
+            (AE-EXTRA-002). An error in our own code is raised as it is.
     """
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
+        if error.name == PAPER:
+            raise MissingExtraError(
+                "AE-EXTRA-002",
+                "the paper's tables and baselines are not part of the installed package.",
+                remedy="Get the project's source, run `pip install -e '.[train]'` in its folder, and run the command there.",
+            ) from error
         missing = (error.name or "").split(".")[0]
         if missing.startswith("autosam_edge"):
             raise

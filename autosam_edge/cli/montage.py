@@ -15,8 +15,8 @@ from autosam_edge.cli.options import named_paths
 from autosam_edge.cli.progress import Stages
 from autosam_edge.cli.segment import AsJson, BundleOption, Series
 from autosam_edge.cli.tables import new_table, show
-from autosam_edge.io.read import read
-from autosam_edge.metrics import dice
+from autosam_edge.measurements import dice
+from autosam_edge.read_scan import read
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -39,8 +39,8 @@ def montage(
 
     The sections are those that show most of the first labels. The table tells each organ's volume and its Dice with the first labels.
     """
-    from autosam_edge.io.label_image import read_labels
-    from autosam_edge.io.montage import MontageCase, draw_montage
+    from autosam_edge.formats.label_image import read_labels
+    from autosam_edge.report.montage import MontageCase, draw_montage
 
     files = named_paths("--labels", labels)
     if out.suffix.lower() != ".png":

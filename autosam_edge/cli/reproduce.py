@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     pass
 
 _TEXT_COLUMNS = 3  # row, data set, value; numbers follow
-_ROOM = "autosam_edge_training.reproduce"
+_ROOM = "autosam_edge_benchmarks.paper"
 _FIGURE1 = (
     "it shows no measurement, only how SAM's features of organs lie (t-SNE), and what was embedded is not known here; it is not drawn."
 )
@@ -42,7 +42,7 @@ def reproduce(
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for the table as Markdown, CSV, JSON and for pictures.")] = None,
 ) -> None:
     """Set the paper's values beside ours; a run that is missing is `n/a`, never a number."""
-    paper = load_room(f"{_ROOM}.paper", "train")
+    paper = load_room(f"{_ROOM}.published", "train")
     one_of("EXHIBIT", exhibit, paper.EXHIBITS)
     datasets = dataset.split(",")
     for name in datasets:
@@ -89,7 +89,7 @@ def _figure3(data: Path | None, predictions: list[str], cases: str | None, out: 
     """The montage of truth and methods."""
     if out is None:
         raise typer.BadParameter("figure 3 is a picture and needs a folder", param_hint="--out")
-    from autosam_edge.io.montage import draw_montage
+    from autosam_edge.report.montage import draw_montage
 
     picture = out / ("figure3-smoke.png" if smoke else "figure3.png")
     if smoke:
@@ -102,7 +102,7 @@ def _figure3(data: Path | None, predictions: list[str], cases: str | None, out: 
         manifest = load_room("autosam_edge_training.data", "train").Manifest.read(data / "manifest.json")
         folders = named_paths("--predictions", predictions, folders=True)
         montage = load_room(f"{_ROOM}.figures", "train").read_montage(manifest, cases.split(",") if cases else None, folders)
-        table = load_room("autosam_edge_training.label_table", "train").label_table(manifest.labels)
+        table = load_room("autosam_edge.label_table", "train").label_table(manifest.labels)
         write_file(draw_montage(montage, table), picture)
     shown = {case.name: {method: labels is not None for method, labels in [*case.found.items()][1:]} for case in montage}
     if as_json:

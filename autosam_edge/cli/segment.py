@@ -17,18 +17,18 @@ from rich.table import Table
 
 from autosam_edge.cli.progress import Stages
 from autosam_edge.errors import OutputError
-from autosam_edge.io.read import read
-from autosam_edge.io.write import check_outputs, check_writable, write
+from autosam_edge.measurements import dice, organ_statistics
 from autosam_edge.memory import peak_mb
-from autosam_edge.metrics import dice, organ_statistics
 from autosam_edge.output_formats import FORMATS
+from autosam_edge.read_scan import read
 from autosam_edge.session import open_session
 from autosam_edge.volume import RESEARCH_USE
+from autosam_edge.write_results import check_outputs, check_writable, write
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from autosam_edge.metrics import OrganStatistics
+    from autosam_edge.measurements import OrganStatistics
     from autosam_edge.output_formats import Format
     from autosam_edge.session import Session
     from autosam_edge.volume import Segmentation, Volume

@@ -139,7 +139,7 @@ def score(
     """Dice and NSD of a finished run through the runtime's own pipeline, for `reproduce` and `compare`."""
     if split not in ("test", "validation"):
         raise typer.BadParameter("expected test or validation", param_hint="--split")
-    room = load_room("autosam_edge_training.score", "train")
+    room = load_room("autosam_edge_training.evaluate.score_run", "train")
     print(room.score_run(run, data, out, split=split, sam=sam, say=Stages().say))
     if labels is not None:
         print(room.predict_run(run, data, labels, split=split, sam=sam))
@@ -172,7 +172,7 @@ def _finish(weights: Path, *, smoke: bool) -> None:
 
 
 def _keep(folder: Path, teacher: Path, data: Path, sam: Path | None) -> None:
-    room = load_room("autosam_edge_training.teacher_cache", "train")
+    room = load_room("autosam_edge_training.networks.teacher_cache", "train")
     prepared = load_room("autosam_edge_training.data", "train").Prepared.read(data)
     with Stages().bar("teacher") as progress:
         room.keep_probabilities(teacher, prepared, folder, sam=sam, progress=progress)
@@ -180,7 +180,7 @@ def _keep(folder: Path, teacher: Path, data: Path, sam: Path | None) -> None:
 
 def _show_parameters(network: Any) -> None:  # noqa: ANN401  a type of the training room
     """What trains and what does not, part by part; nothing is computed and no memory is taken."""
-    torch, autosam = load_room("torch", "train"), load_room("autosam_edge_training.models.autosam", "train")
+    torch, autosam = load_room("torch", "train"), load_room("autosam_edge_training.networks.autosam", "train")
     with torch.device("meta"):
         rows = autosam.parameters_by_part(autosam.build_autosam(network))
     table = new_table(f"AutoSAM, ViT {network.vit if isinstance(network.vit, str) else 'of its own'}, {network.classes} classes")

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from autosam_edge.fragments import FragmentFilter, Removed
 from autosam_edge.memory import MemoryBudget, resident_mb
+from autosam_edge.pipeline.one_part import FragmentFilter, Removed
+from autosam_edge.pipeline.resample import ModelGrid, body_box
+from autosam_edge.pipeline.restore import Restorer, axis_maps
 from autosam_edge.pipeline.slab import ROWS_AT_ONCE, FloatArray, Slab
-from autosam_edge.postprocess import Restorer, axis_maps
-from autosam_edge.preprocess import ModelGrid, body_box
-from autosam_edge.tiling import TilePlan
+from autosam_edge.pipeline.tiles import TilePlan
 from autosam_edge.version import __version__
 from autosam_edge.volume import RESEARCH_USE, Segmentation, Volume
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from autosam_edge.errors import EngineError
-from autosam_edge.tiling import TilePlan, gaussian_weights
+from autosam_edge.pipeline.tiles import TilePlan, gaussian_weights
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from autosam_edge.engines.choose import load_engine, rank_artifacts
+from autosam_edge.engines.selection import load_engine, rank_artifacts
 from autosam_edge.verify import read_golden
-from autosam_edge_benchmarks.machine import new_report
+from autosam_edge_benchmarks.result_header import new_report
 from autosam_edge_export.export import STUDENT_FILE
-from autosam_edge_export.measure import measure_cost, time_tiles
-from autosam_edge_training.device_form import TorchEngine
-from autosam_edge_training.network_input import NetworkInput
-from autosam_edge_training.students import load_student
+from autosam_edge_export.proof.cost import measure_cost, time_tiles
+from autosam_edge_training.networks.hu_input import TorchEngine
+from autosam_edge_training.networks.input_spec import NetworkInput
+from autosam_edge_training.networks.students import load_student
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from autosam_edge.engines.choose import make_engine
-from autosam_edge_benchmarks.machine import new_report
+from autosam_edge.engines.selection import make_engine
+from autosam_edge_benchmarks.result_header import new_report
+from autosam_edge_export.convert.to_onnx import store_half, store_int8, to_onnx
 from autosam_edge_export.edge import EdgeOptions, edge_form
-from autosam_edge_export.measure import measure_cost, time_tiles
-from autosam_edge_export.onnx_model import store_half, store_int8, to_onnx
+from autosam_edge_export.proof.cost import measure_cost, time_tiles
 from autosam_edge_training.data import BTCV_INTENSITY
-from autosam_edge_training.device_form import DeviceForm
-from autosam_edge_training.students import build_student, load_student, parameter_count
+from autosam_edge_training.networks.hu_input import DeviceForm
+from autosam_edge_training.networks.students import build_student, load_student, parameter_count
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pydicom
 from pydicom.uid import generate_uid
 
-from autosam_edge_benchmarks.machine import new_report
+from autosam_edge_benchmarks.result_header import new_report
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

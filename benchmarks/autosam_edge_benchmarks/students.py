@@ -9,16 +9,16 @@ from matplotlib.figure import Figure
 
 from autosam_edge.bundle import Bundle
 from autosam_edge.errors import BundleError
-from autosam_edge_benchmarks.machine import new_report
+from autosam_edge_benchmarks.paper.figures import save_figure
+from autosam_edge_benchmarks.result_header import new_report
 from autosam_edge_benchmarks.segment_scan import run_once
-from autosam_edge_training.reproduce.figures import save_figure
-from autosam_edge_training.reproduce.runs import find_runs
+from autosam_edge_training.evaluate.scored_runs import find_runs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from autosam_edge_training.reproduce.runs import Run
+    from autosam_edge_training.evaluate.scored_runs import Run
 
 _INK, _QUIET, _OURS = "#1b2430", "#5d6b7a", "#1f6fb2"
 _DPI = 150

@@ -18,25 +18,25 @@ import torch
 from autosam_edge import __version__
 from autosam_edge.atomic_files import staged_folder
 from autosam_edge.bundle import SCHEMA_VERSION, Artifact, Bundle, default_bundle_path, read_files
-from autosam_edge.engines.choose import load_engine, why_missing
+from autosam_edge.engines.selection import load_engine, why_missing
 from autosam_edge.errors import ExportError, first_line
+from autosam_edge.file_hash import file_digest
+from autosam_edge.label_table import label_table
 from autosam_edge.model import MAX_SIDE, InputContract, Model
 from autosam_edge.phantom import make_phantom
 from autosam_edge.verify import GOLDEN, read_golden, verify_bundle
 from autosam_edge.volume import RESEARCH_USE
-from autosam_edge_export.golden import write_golden
-from autosam_edge_export.job import Job
-from autosam_edge_export.measure import measure_cost, time_tiles
+from autosam_edge_export.convert.quantization import draw_tiles
+from autosam_edge_export.convert.student_forms import Job
 from autosam_edge_export.monai_bundle import write_monai_bundle
-from autosam_edge_export.parity import artifact_figures, as_markdown, compare, require, summarize
-from autosam_edge_export.quantization import draw_tiles
+from autosam_edge_export.proof.cost import measure_cost, time_tiles
+from autosam_edge_export.proof.golden_vectors import write_golden
+from autosam_edge_export.proof.parity import artifact_figures, as_markdown, compare, require, summarize
 from autosam_edge_export.targets import TARGETS, wanted_artifacts
 from autosam_edge_export.targets.target import preflight, require_packages
-from autosam_edge_training.device_form import TorchEngine
-from autosam_edge_training.file_hash import file_digest
-from autosam_edge_training.label_table import label_table
-from autosam_edge_training.network_input import NetworkInput
-from autosam_edge_training.students import load_student, parameter_count
+from autosam_edge_training.networks.hu_input import TorchEngine
+from autosam_edge_training.networks.input_spec import NetworkInput
+from autosam_edge_training.networks.students import load_student, parameter_count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -26,9 +26,9 @@ import numpy as np
 import torch
 
 from autosam_edge import __version__
-from autosam_edge.preprocess import BOX_MARGIN_MM
+from autosam_edge.pipeline.resample import BOX_MARGIN_MM
 from autosam_edge.volume import RESEARCH_USE
-from autosam_edge_training.students import MONAI, build_student, monai_arguments
+from autosam_edge_training.networks.students import MONAI, build_student, monai_arguments
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -60,7 +60,7 @@ def write_monai_bundle(
 
     Args:
         weights: The student's safetensors.
-        facts: Its metadata, as ``autosam_edge_training.students.load_student`` returns them.
+        facts: Its metadata, as ``autosam_edge_training.networks.students.load_student`` returns them.
         contract: What the network's input is.
         intensity: How HU become what the network sees.
         labels: The label table, in the order of the network's channels after the background.
@@ -99,7 +99,7 @@ def _network(facts: Mapping[str, str], classes: int) -> tuple[list[str], dict[st
         return [], {"_target_": name, **monai_arguments(name, classes, arguments)}, packages
     student: Any = build_student(kind, classes=classes)
     if kind == "pocketnet":
-        target = "autosam_edge_training.convnet.PocketNet"
+        target = "autosam_edge_training.networks.pocketnet.PocketNet"
         return [], {"_target_": target, "classes": classes, "widths": list(student.widths)}, packages | own
     network = {
         "_target_": "SwinUNETR",
@@ -111,7 +111,7 @@ def _network(facts: Mapping[str, str], classes: int) -> tuple[list[str], dict[st
     packages["einops"] = version("einops")
     if facts.get("merging") != "legacy":
         return [], network, packages
-    imports = ["$from autosam_edge_training.merging import LegacyPatchMerging"]
+    imports = ["$from autosam_edge_training.networks.patch_merging import LegacyPatchMerging"]
     return imports, network | {"downsample": "$LegacyPatchMerging"}, packages | own
 
 
@@ -208,7 +208,7 @@ def _inference(contract: InputContract, intensity: Intensity, imports: Sequence[
 
 
 def _resampling(contract: InputContract) -> dict[str, Any]:
-    """The antialiased linear filter of :mod:`autosam_edge.preprocess` as expressions.
+    """The antialiased linear filter of :mod:`autosam_edge.pipeline.resample` as expressions.
 
     MONAI's Spacing does not antialias and begins its grid at the scan's first voxel, not around its center. The network notices: on the
     phantoms, a Gaussian and Spacing give a Dice of 0.96 with the runtime's labels, these give 0.9999.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from autosam_edge_test_ct import ct, ct_folder, real_scans  # noqa: F401  fixtures
 from autosam_edge_test_support import SHARED_DATA, write_bundle
 
 from autosam_edge.bundle import Bundle

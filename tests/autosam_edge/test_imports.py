@@ -6,7 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import autosam_edge
+import autosam_edge_benchmarks
+from autosam_edge.cli.extras import PAPER, load_room
+from autosam_edge.errors import MissingExtraError
 from autosam_edge.phantom import make_phantom
 from autosam_edge.phantom.series import write_dicom_series
 
@@ -16,7 +21,7 @@ FORBIDDEN = ("torch", "torchao", "monai", "onnx", "coremltools", "executorch", "
 def test_the_runtime_and_its_command_line_load_no_torch():
     """A fresh interpreter imports both, asks which engines it has, and holds none of the heavy packages."""
     code = (
-        "import sys, autosam_edge, autosam_edge.cli; from autosam_edge.engines.choose import ENGINES, why_missing; "
+        "import sys, autosam_edge, autosam_edge.cli; from autosam_edge.engines.selection import ENGINES, why_missing; "
         f"[why_missing(t) for t in ENGINES]; print([m for m in {FORBIDDEN} if m in sys.modules])"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -35,7 +40,7 @@ def test_the_checks_before_the_inference_load_no_highdicom(tmp_path):
     (tmp_path / "scan").mkdir()
     write_dicom_series(make_phantom(1, spacing_mm=(8.0, 8.0, 8.0), shape=(6, 8, 8)).volume, tmp_path / "scan", seed=1)
     code = (
-        "import sys, autosam_edge; from autosam_edge.io.write import check_writable; source = autosam_edge.read('scan').source; "
+        "import sys, autosam_edge; from autosam_edge.write_results import check_writable; source = autosam_edge.read('scan').source; "
         "print(check_writable('out', source=source)[1], [m for m in ('highdicom',) if m in sys.modules])"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
@@ -54,3 +59,14 @@ def test_the_wheel_puts_four_packages_at_the_top():
     listed = text.split("packages = [\n")[1].split("]")[0]
     names = [line.strip().strip('",').split("/")[-1] for line in listed.splitlines() if line.strip()]
     assert names == ["autosam_edge", "autosam_edge_export", "autosam_edge_training", "autosam_edge_benchmarks"]
+
+
+def test_the_papers_tables_need_a_checkout(tmp_path, monkeypatch):
+    """The wheel leaves them out, and there the command says what to do."""
+    text = (Path(__file__).parents[2] / "pyproject.toml").read_text()
+    assert f'exclude = ["benchmarks/{PAPER.replace(".", "/")}"]' in text
+    monkeypatch.setattr(autosam_edge_benchmarks, "__path__", [str(tmp_path)])  # as in site-packages
+    for name in [name for name in sys.modules if name.startswith(PAPER)]:
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(MissingExtraError, match="AE-EXTRA-002.*pip install -e"):
+        load_room(f"{PAPER}.published", "train")

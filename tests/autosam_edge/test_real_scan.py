@@ -46,7 +46,7 @@ def test_simpleitk_finds_the_same_grid_in_the_nifti_and_the_series(result, tcga_
 def test_highdicom_reads_the_labels_of_the_nifti_from_the_seg(result, tcga_series):
     """Every voxel of every segment, placed by its position in the patient."""
     hd = pytest.importorskip("highdicom")
-    from autosam_edge.io.nifti import read_array
+    from autosam_edge.formats.nifti import read_array
 
     labels, _ = read_array(result[0] / "segmentation.nii.gz")
     volume = autosam_edge.read(tcga_series)
@@ -83,7 +83,7 @@ def test_dciodvfy_has_no_error(result):
 def test_streaming_equals_monai(tcga_series):
     """At least 99.9 % of the voxels have the label of MONAI's sliding window on the torch student."""
     pytest.importorskip("monai")
-    from autosam_edge_benchmarks.streaming_parity import measure_streaming_parity
+    from autosam_edge_benchmarks.studies.streaming_parity import measure_streaming_parity
 
     report = measure_streaming_parity(autosam_edge.open_bundle(), autosam_edge.read(tcga_series))
     assert report["agreement"] >= 0.999

@@ -43,7 +43,7 @@ def logits():
 @pytest.fixture
 def runtime(monkeypatch):
     """Says whether this device has one."""
-    return lambda here: monkeypatch.setattr("autosam_edge.engines.choose.why_missing", lambda target: None if here else "not here")
+    return lambda here: monkeypatch.setattr("autosam_edge.engines.selection.why_missing", lambda target: None if here else "not here")
 
 
 class Given:

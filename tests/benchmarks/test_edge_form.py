@@ -8,7 +8,7 @@ pytest.importorskip("torch")
 pytest.importorskip("onnx")
 pytest.importorskip("psutil")
 from autosam_edge_benchmarks import edge_form
-from autosam_edge_training.convnet import PocketNet
+from autosam_edge_training.networks.pocketnet import PocketNet
 
 
 def test_every_form_is_measured_and_is_the_student(monkeypatch):

@@ -15,7 +15,7 @@ def small_students():
     from autosam_edge_test_students import small_student
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("autosam_edge_training.students.build_student", small_student)
+        patch.setattr("autosam_edge_training.networks.students.build_student", small_student)
         yield
 
 
@@ -26,7 +26,7 @@ def checkpoint(tmp_path_factory):
     pytest.importorskip("onnx")
     from autosam_edge_test_students import small_student
 
-    from autosam_edge_training.students import save_student
+    from autosam_edge_training.networks.students import save_student
 
     torch.manual_seed(0)
     student = small_student()

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from autosam_edge.cli import app
 from autosam_edge.errors import ExportError, OutputError
-from autosam_edge.io.nifti import write_nifti
+from autosam_edge.formats.nifti import write_nifti
 from autosam_edge.phantom import make_phantom
 from autosam_edge.volume import Segmentation
 
@@ -90,10 +90,10 @@ def test_info_gives_the_order_and_the_reasons(exported):
 @pytest.mark.parametrize("command", ["info", "verify"])
 def test_what_is_not_installed_comes_with_the_whole_command(exported, monkeypatch, command):
     """The extra's brackets are not markup."""
-    from autosam_edge.engines import choose
+    from autosam_edge.engines import selection
 
-    honest = choose.importlib.util.find_spec
-    monkeypatch.setattr(choose.importlib.util, "find_spec", lambda name: None if name == "openvino" else honest(name))
+    honest = selection.importlib.util.find_spec
+    monkeypatch.setattr(selection.importlib.util, "find_spec", lambda name: None if name == "openvino" else honest(name))
     assert "pip install 'autosam-edge[openvino]'" in call(command, exported[0])
 
 

@@ -18,22 +18,22 @@ pytest.importorskip("onnx")
 from autosam_edge_test_support import write_bundle
 
 from autosam_edge.bundle import Bundle
-from autosam_edge.engines.choose import load_engine
+from autosam_edge.engines.selection import load_engine
 from autosam_edge.errors import BundleError, EngineError, ExportError, MissingExtraError, OutputError
 from autosam_edge.phantom import make_phantom
 from autosam_edge.session import open_session
 from autosam_edge.verify import VerificationError, verify_bundle
 from autosam_edge_export import export as export_module
-from autosam_edge_export import onnx_model
+from autosam_edge_export.convert import to_onnx
 from autosam_edge_export.export import as_table, delegation_lines, export_bundle, stand_ins
-from autosam_edge_export.measure import _reason
-from autosam_edge_export.parity import TOLERANCES, ParityError, Tolerance, as_markdown
+from autosam_edge_export.proof.cost import _reason
+from autosam_edge_export.proof.parity import TOLERANCES, ParityError, Tolerance, as_markdown
 from autosam_edge_export.targets import wanted_artifacts
-from autosam_edge_training.convnet import PocketNet
 from autosam_edge_training.data import BTCV_INTENSITY, Intensity
-from autosam_edge_training.device_form import TorchEngine
-from autosam_edge_training.network_input import NetworkInput
-from autosam_edge_training.students import load_student, save_student
+from autosam_edge_training.networks.hu_input import TorchEngine
+from autosam_edge_training.networks.input_spec import NetworkInput
+from autosam_edge_training.networks.pocketnet import PocketNet
+from autosam_edge_training.networks.students import load_student, save_student
 
 PRECISIONS = ("fp32", "fp16", "int8-weights", "int8", "bf16")
 
@@ -52,7 +52,7 @@ def exported(small_students, checkpoint, volumes, tmp_path_factory):
     folder = tmp_path_factory.mktemp("export")
     with pytest.MonkeyPatch.context() as patch:
         lenient = {key: Tolerance(0.0, 0.0, 0.0, 1e3) for key in TOLERANCES if key[1] != "fp32"}
-        patch.setattr("autosam_edge_export.parity.TOLERANCES", {**TOLERANCES, **lenient})
+        patch.setattr("autosam_edge_export.proof.parity.TOLERANCES", {**TOLERANCES, **lenient})
         report = export_bundle(
             checkpoint,
             folder / "s.edge",
@@ -74,7 +74,7 @@ def for_devices(small_students, checkpoint, volumes, tmp_path_factory):
         pytest.importorskip("executorch")
     folder = tmp_path_factory.mktemp("devices")
     with pytest.MonkeyPatch.context() as patch:
-        for place in ("autosam_edge_export.export", "autosam_edge.engines.choose"):
+        for place in ("autosam_edge_export.export", "autosam_edge.engines.selection"):
             patch.setattr(f"{place}.why_missing", lambda target: "no Core ML here" if target == "coreml" else None)
         options = {"targets": ("executorch", "coreml", "onnx"), "patch": (32, 32, 32), "interpreted_tiles": 2}
         report = export_bundle(checkpoint, folder / "s.edge", volumes=volumes, calibration=volumes, **options)
@@ -104,7 +104,7 @@ def test_the_bundle_describes_what_the_student_was_trained_for(small_students, v
     told = NetworkInput((5.0, 2.0, 2.0), Intensity((-991.0, 362.0), 50.0, 141.0), ("background", "liver", "prostate", "toe"), "amos")
     save_student(tmp_path / "a.safetensors", student, {"student": "monai:Own", "classes": "4", **told.facts()})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("autosam_edge_training.students.build_student", lambda *_, **__: PocketNet(classes=4, widths=(8, 8, 8)))
+        patch.setattr("autosam_edge_training.networks.students.build_student", lambda *_, **__: PocketNet(classes=4, widths=(8, 8, 8)))
         export_bundle(tmp_path / "a.safetensors", tmp_path / "a.edge", patch=(32, 32, 32), volumes=volumes)
     bundle = Bundle(tmp_path / "a.edge")
     assert bundle.manifest.name == "monai-Own-5x2x2mm"
@@ -260,9 +260,9 @@ def test_a_conversion_that_changes_the_network_is_refused(checkpoint, volumes, t
     def dishonest(program, metadata):
         for parameter in program.state_dict.values():
             parameter.data.mul_(1.1)
-        return onnx_model.to_onnx(program, metadata)
+        return to_onnx.to_onnx(program, metadata)
 
-    monkeypatch.setattr("autosam_edge_export.job.to_onnx", dishonest)
+    monkeypatch.setattr("autosam_edge_export.convert.student_forms.to_onnx", dishonest)
     with pytest.raises(ParityError, match="AE-EXPORT-003") as caught:
         export_bundle(checkpoint, tmp_path / "s.edge", patch=(32, 32, 32), volumes=volumes, calibration=volumes)
     assert caught.value.entries[0]["failures"]
@@ -334,7 +334,7 @@ def test_a_student_that_cannot_be_traced_is_refused(small_students, volumes, tmp
     monai = pytest.importorskip("monai.networks.nets")
     network = monai.UNet(3, 1, 14, channels=[8, 16], strides=[2], norm="instance")
     save_student(tmp_path / "u.safetensors", network, {"student": "monai:Own", "classes": "14"})
-    monkeypatch.setattr("autosam_edge_training.students.build_student", lambda *_, **__: network)
+    monkeypatch.setattr("autosam_edge_training.networks.students.build_student", lambda *_, **__: network)
     with pytest.raises(ExportError, match="AE-EXPORT-007: this student cannot be traced at 32x32x32"):
         export_bundle(tmp_path / "u.safetensors", tmp_path / "s.edge", targets=("coreml-2d",), patch=(32, 32, 32), volumes=volumes)
     assert [path.name for path in tmp_path.iterdir()] == ["u.safetensors"]

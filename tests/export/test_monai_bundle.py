@@ -23,15 +23,15 @@ from autosam_edge import open_session
 from autosam_edge.bundle import default_bundle_path, open_bundle
 from autosam_edge.cli import app
 from autosam_edge.errors import OutputError
+from autosam_edge.formats.nifti import lps_affine, ras_affine, read_nifti
 from autosam_edge.geometry import Grid, Orientation
-from autosam_edge.io.nifti import lps_affine, ras_affine, read_nifti
-from autosam_edge.metrics import dice
+from autosam_edge.measurements import dice
 from autosam_edge.phantom import make_phantom
-from autosam_edge.preprocess import Resampler
+from autosam_edge.pipeline.resample import Resampler
 from autosam_edge.volume import RESEARCH_USE
 from autosam_edge_export.monai_bundle import write_monai_bundle
 from autosam_edge_training.data import AMOS_INTENSITY, BTCV_INTENSITY
-from autosam_edge_training.students import build_student, load_student, save_student
+from autosam_edge_training.networks.students import build_student, load_student, save_student
 
 MANIFEST = open_bundle().manifest
 LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])

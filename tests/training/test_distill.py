@@ -25,16 +25,16 @@ from autosam_edge_test_recipes import (
 )
 
 from autosam_edge.errors import TrainingError
+from autosam_edge.file_hash import file_digest
 from autosam_edge_training import distill, train_student
 from autosam_edge_training.config import parse_config, read_config
 from autosam_edge_training.data import AMOS_INTENSITY, Prepared
 from autosam_edge_training.distill import Config, train
-from autosam_edge_training.file_hash import file_digest
-from autosam_edge_training.losses import distillation
-from autosam_edge_training.sampling import Sampler, Sampling
-from autosam_edge_training.schedule import Schedule
-from autosam_edge_training.teacher_cache import keep_probabilities
-from autosam_edge_training.teachers import open_network
+from autosam_edge_training.networks.checkpoint import open_network
+from autosam_edge_training.networks.teacher_cache import keep_probabilities
+from autosam_edge_training.patches.sampler import Sampler, Sampling
+from autosam_edge_training.recipe_parts.losses import distillation
+from autosam_edge_training.recipe_parts.schedule import Schedule
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 WHOLE = Sampling(patch=(32, 32, 32), **PLAIN)  # always the whole case, as it is

@@ -16,7 +16,7 @@ from autosam_edge.cli import app
 from autosam_edge.errors import TrainingError
 from autosam_edge_training import distill, train_student, train_teacher
 from autosam_edge_training.config import as_dict
-from autosam_edge_training.reproduce.runs import read_run
+from autosam_edge_training.evaluate.scored_runs import read_run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 COMMANDS = [("train", "teacher"), ("train", "student"), ("distill",)]

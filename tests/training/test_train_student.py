@@ -25,13 +25,14 @@ from autosam_edge_test_recipes import (
 from safetensors.torch import save_file
 
 from autosam_edge.errors import InputError, TrainingError
-from autosam_edge_training import ingredients, train_student
+from autosam_edge_training import train_student
 from autosam_edge_training.config import parse_config, read_config
-from autosam_edge_training.convnet import PocketNet
 from autosam_edge_training.data import AMOS_INTENSITY, Prepared
-from autosam_edge_training.sampling import Sampler, Sampling
-from autosam_edge_training.schedule import Schedule
-from autosam_edge_training.students import load_student
+from autosam_edge_training.networks.pocketnet import PocketNet
+from autosam_edge_training.networks.students import load_student
+from autosam_edge_training.patches.sampler import Sampler, Sampling
+from autosam_edge_training.recipe_parts import setup
+from autosam_edge_training.recipe_parts.schedule import Schedule
 from autosam_edge_training.train_student import Config, train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -42,7 +43,7 @@ NO_DROPOUT = {**UNET["arguments"], "dropout": 0.0}
 @pytest.mark.parametrize("student", ["monai:UNet", "pocketnet"])
 def test_a_short_run_learns_the_boxes(student, cubes, tmp_path, monkeypatch):
     """Forty steps: the loss falls to less than half, and the liver of a scan held out is found."""
-    monkeypatch.setattr(ingredients, "build_student", _narrow if student == "pocketnet" else ingredients.build_student)
+    monkeypatch.setattr(setup, "build_student", _narrow if student == "pocketnet" else setup.build_student)
     arguments = NO_DROPOUT if student == "monai:UNet" else {}
     schedule = Schedule(steps=40, lr=3e-2, warmup=0.1, decay="cosine")
     weights = train(student_config(student=student, arguments=arguments, schedule=schedule, sampling=WHOLE), cubes, tmp_path / "run")

@@ -15,10 +15,10 @@ from autosam_edge_test_recipes import PLAIN, changed, losses, reports, same_weig
 from autosam_edge.errors import TrainingError
 from autosam_edge_training import train_teacher
 from autosam_edge_training.config import read_config
-from autosam_edge_training.models.autosam import RandomWeightsWarning, build_autosam, load_teacher, trainable_parameters
-from autosam_edge_training.models.autosam.sam_checkpoint import sam_parameters
-from autosam_edge_training.sampling import Sampling
-from autosam_edge_training.schedule import Schedule
+from autosam_edge_training.networks.autosam import RandomWeightsWarning, build_autosam, load_teacher, trainable_parameters
+from autosam_edge_training.networks.autosam.sam_checkpoint import sam_parameters
+from autosam_edge_training.patches.sampler import Sampling
+from autosam_edge_training.recipe_parts.schedule import Schedule
 from autosam_edge_training.train_teacher import Config, train
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -20,7 +20,15 @@ import torch
 from autosam_edge.memory import peak_mb
 from autosam_edge_training.config import STRICT, as_dict, checked_dataclass, read_config, with_changes
 from autosam_edge_training.data import Prepared
-from autosam_edge_training.ingredients import (
+from autosam_edge_training.networks.checkpoint import network_name, network_sha256, open_network, require_same_input
+from autosam_edge_training.networks.students import save_student
+from autosam_edge_training.networks.teacher_cache import kept_probabilities
+from autosam_edge_training.patches.sampler import Sampling
+from autosam_edge_training.recipe_parts.fabric import Precision, flushing_subnormals, mean_over_processes, start_fabric
+from autosam_edge_training.recipe_parts.losses import Reduction, distillation, supervised
+from autosam_edge_training.recipe_parts.run_folder import RunFolder
+from autosam_edge_training.recipe_parts.schedule import Schedule, average_into, build_optimizer
+from autosam_edge_training.recipe_parts.setup import (
     STUDENT_WEIGHTS,
     Loss,
     check_pace,
@@ -32,14 +40,6 @@ from autosam_edge_training.ingredients import (
     trained_on,
     validation_scores,
 )
-from autosam_edge_training.losses import Reduction, distillation, supervised
-from autosam_edge_training.processes import Precision, flushing_subnormals, mean_over_processes, start_fabric
-from autosam_edge_training.run_folder import RunFolder
-from autosam_edge_training.sampling import Sampling
-from autosam_edge_training.schedule import Schedule, average_into, build_optimizer
-from autosam_edge_training.students import save_student
-from autosam_edge_training.teacher_cache import kept_probabilities
-from autosam_edge_training.teachers import network_name, network_sha256, open_network, require_same_input
 
 if TYPE_CHECKING:
     from torch import nn
@@ -52,7 +52,7 @@ class Config:
     Args:
         schedule: Steps and learning rate.
         weight: Lambda of equation 2: 1 is the truth alone, 0 the teacher alone.
-        reduction: Of the distillation loss over classes, see :func:`~autosam_edge_training.losses.distillation`.
+        reduction: Of the distillation loss over classes, see :func:`~autosam_edge_training.recipe_parts.losses.distillation`.
         mse_weight: Factor of the distillation loss.
         student, arguments, sampling, loss, ema, report_every, validate_every, seed, precision, smoke: As a student's.
     """

@@ -1,7 +1,8 @@
 """Train a student without a teacher: one recipe, read from top to bottom.
 
 ``autosam-edge train student --config RECIPE.yaml --data PREPARED -o RUN``, or ``torchrun --nproc-per-node N -m
-autosam_edge_training.train_student`` with the same options. What a run's folder holds: :mod:`autosam_edge_training.run_folder`; at the end
+autosam_edge_training.train_student`` with the same options. What a run's folder holds:
+:mod:`autosam_edge_training.recipe_parts.run_folder`; at the end
 ``student.safetensors``, the averaged weights of the last step.
 
 On a CPU start it with MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=17179869184, otherwise half the time goes to the
@@ -23,7 +24,13 @@ import torch
 from autosam_edge.memory import peak_mb
 from autosam_edge_training.config import STRICT, as_dict, checked_dataclass, read_config, with_changes
 from autosam_edge_training.data import Prepared
-from autosam_edge_training.ingredients import (
+from autosam_edge_training.networks.students import save_student
+from autosam_edge_training.patches.sampler import Sampling
+from autosam_edge_training.recipe_parts.fabric import Precision, flushing_subnormals, mean_over_processes, start_fabric
+from autosam_edge_training.recipe_parts.losses import supervised
+from autosam_edge_training.recipe_parts.run_folder import RunFolder
+from autosam_edge_training.recipe_parts.schedule import Schedule, average_into, build_optimizer
+from autosam_edge_training.recipe_parts.setup import (
     STUDENT_WEIGHTS,
     Loss,
     check_pace,
@@ -36,12 +43,6 @@ from autosam_edge_training.ingredients import (
     trained_on,
     validation_scores,
 )
-from autosam_edge_training.losses import supervised
-from autosam_edge_training.processes import Precision, flushing_subnormals, mean_over_processes, start_fabric
-from autosam_edge_training.run_folder import RunFolder
-from autosam_edge_training.sampling import Sampling
-from autosam_edge_training.schedule import Schedule, average_into, build_optimizer
-from autosam_edge_training.students import save_student
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

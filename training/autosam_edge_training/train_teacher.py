@@ -21,7 +21,21 @@ from torch import nn
 from autosam_edge.memory import peak_mb
 from autosam_edge_training.config import STRICT, as_dict, checked_dataclass, read_config
 from autosam_edge_training.data import Prepared
-from autosam_edge_training.ingredients import (
+from autosam_edge_training.networks.autosam import (
+    AutoSAM,
+    RandomWeightsWarning,
+    TeacherConfig,
+    build_autosam,
+    load_sam,
+    save_teacher,
+    trainable_parameters,
+)
+from autosam_edge_training.patches.sampler import Sampling
+from autosam_edge_training.recipe_parts.fabric import Precision, flushing_subnormals, mean_over_processes, start_fabric
+from autosam_edge_training.recipe_parts.losses import supervised
+from autosam_edge_training.recipe_parts.run_folder import RunFolder
+from autosam_edge_training.recipe_parts.schedule import Schedule, average_into, build_optimizer
+from autosam_edge_training.recipe_parts.setup import (
     TEACHER_WEIGHTS,
     Loss,
     check_pace,
@@ -32,20 +46,6 @@ from autosam_edge_training.ingredients import (
     trained_on,
     validation_scores,
 )
-from autosam_edge_training.losses import supervised
-from autosam_edge_training.models.autosam import (
-    AutoSAM,
-    RandomWeightsWarning,
-    TeacherConfig,
-    build_autosam,
-    load_sam,
-    save_teacher,
-    trainable_parameters,
-)
-from autosam_edge_training.processes import Precision, flushing_subnormals, mean_over_processes, start_fabric
-from autosam_edge_training.run_folder import RunFolder
-from autosam_edge_training.sampling import Sampling
-from autosam_edge_training.schedule import Schedule, average_into, build_optimizer
 
 
 @checked_dataclass(config=STRICT)

@@ -17,7 +17,7 @@ from autosam_edge_export.edge.layers import (
     one_item,
 )
 from autosam_edge_export.edge.swin import EdgeStage, PlaneTransformer
-from autosam_edge_training.convnet import Fold
+from autosam_edge_training.networks.pocketnet import Fold
 
 if TYPE_CHECKING:
     from autosam_edge_export.edge.options import EdgeOptions

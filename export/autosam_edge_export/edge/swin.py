@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from autosam_edge_export.edge.layers import MeansLayerNorm, one_item
-from autosam_edge_training.merging import MERGING_ORDERS, merging_of
+from autosam_edge_training.networks.patch_merging import MERGING_ORDERS, merging_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

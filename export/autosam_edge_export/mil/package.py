@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from autosam_edge.errors import ExportError
-from autosam_edge_export.quiet import quiet
+from autosam_edge_export.convert.quiet import quiet
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

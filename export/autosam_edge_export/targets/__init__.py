@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from autosam_edge.errors import ExportError
-from autosam_edge_export.parity import TOLERANCES
+from autosam_edge_export.proof.parity import TOLERANCES
 from autosam_edge_export.targets.coreml import COREML, COREML_2D, COREML_IOS18
 from autosam_edge_export.targets.executorch import ExecuTorch
 from autosam_edge_export.targets.executorch_coreml import ExecuTorchCoreMl

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from autosam_edge_export.coreml_tools import OPERATORS, saved_files, to_coreml, try_converting
+from autosam_edge_export.convert.to_coreml import OPERATORS, saved_files, to_coreml, try_converting
 from autosam_edge_export.edge import EdgeOptions
 from autosam_edge_export.mil.engine import MilEngine
 from autosam_edge_export.targets.target import Conversion, Target
@@ -12,7 +12,7 @@ from autosam_edge_export.targets.target import Conversion, Target
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from autosam_edge_export.job import Job
+    from autosam_edge_export.convert.student_forms import Job
 
 
 class CoreMl(Target):

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import torch
 
 from autosam_edge.errors import ExportError
+from autosam_edge_export.convert.quiet import quiet
+from autosam_edge_export.convert.to_executorch import lower
 from autosam_edge_export.edge import EdgeOptions
-from autosam_edge_export.executorch_tools import lower
-from autosam_edge_export.quiet import quiet
 from autosam_edge_export.targets.target import Conversion, Target
 
 if TYPE_CHECKING:
-    from autosam_edge_export.job import Job
+    from autosam_edge_export.convert.student_forms import Job
 
 # What the students' programs on planes are made of. There is no 3D convolution: ExecuTorch has no kernel for one on any processor.
 _OPERATORS = frozenset(

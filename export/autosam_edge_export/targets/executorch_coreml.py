@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 
 from autosam_edge.bundle import read_files
 from autosam_edge.errors import ExportError
-from autosam_edge_export.coreml_tools import OPERATORS, try_converting
+from autosam_edge_export.convert.quiet import quiet
+from autosam_edge_export.convert.to_coreml import OPERATORS, try_converting
+from autosam_edge_export.convert.to_executorch import lower
 from autosam_edge_export.edge import EdgeOptions
-from autosam_edge_export.executorch_tools import lower
 from autosam_edge_export.mil.engine import MilEngine
-from autosam_edge_export.quiet import quiet
 from autosam_edge_export.targets.target import Conversion, Target
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from autosam_edge_export.job import Job
+    from autosam_edge_export.convert.student_forms import Job
 
 
 class ExecuTorchCoreMl(Target):

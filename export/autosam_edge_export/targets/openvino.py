@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from autosam_edge.errors import ExportError
+from autosam_edge_export.convert.to_onnx import OPERATORS
 from autosam_edge_export.edge import EdgeOptions
-from autosam_edge_export.onnx_model import OPERATORS
 from autosam_edge_export.targets.target import Conversion, Target
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from autosam_edge_export.job import Job
+    from autosam_edge_export.convert.student_forms import Job
 
 
 def openvino_capabilities() -> Sequence[str]:

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from autosam_edge.engines.engine import Engine
+    from autosam_edge_export.convert.student_forms import Job
     from autosam_edge_export.edge import EdgeOptions
-    from autosam_edge_export.job import Job
 
 
 MAX_RANK = 5  # of any tensor, in every target
@@ -64,7 +64,7 @@ class Target(ABC):
 
         Args:
             job: The student and the forms of it that targets share.
-            precision: One that :data:`~autosam_edge_export.parity.TOLERANCES` names for this target.
+            precision: One that :data:`~autosam_edge_export.proof.parity.TOLERANCES` names for this target.
 
         Raises:
             ExportError: The converter's result is not what was asked for.

@@ -7,7 +7,7 @@ import pytest
 
 from autosam_edge.errors import EngineError
 from autosam_edge.pipeline.slab import ROWS_AT_ONCE, Slab
-from autosam_edge.tiling import TilePlan
+from autosam_edge.pipeline.tiles import TilePlan
 
 PATCH = (16, 16, 16)
 ALL = slice(None)

@@ -18,8 +18,8 @@ from torch import nn
 from autosam_edge_export.edge import EdgeOptions, edge_form
 from autosam_edge_export.edge.form import OnPlanes
 from autosam_edge_export.edge.swin import MASK
-from autosam_edge_training.convnet import PocketNet
-from autosam_edge_training.students import build_student
+from autosam_edge_training.networks.pocketnet import PocketNet
+from autosam_edge_training.networks.students import build_student
 
 SMALL = (64, 32, 64)
 OPTIONS = {

@@ -22,7 +22,7 @@ from autosam_edge_export.edge.layers import (
     PlaneUpsampling,
     folding_convolution,
 )
-from autosam_edge_training.convnet import Fold
+from autosam_edge_training.networks.pocketnet import Fold
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

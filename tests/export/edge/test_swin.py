@@ -34,7 +34,7 @@ from autosam_edge_export.edge.swin import (
     roll,
     tail_marks,
 )
-from autosam_edge_training.merging import LegacyPatchMerging, merging_of
+from autosam_edge_training.networks.patch_merging import LegacyPatchMerging, merging_of
 
 KINDS = ["matmul", "by-head", "fused"]
 

@@ -15,8 +15,8 @@ from torch._decomp import get_decompositions
 from autosam_edge_export.edge import EdgeOptions, edge_form
 from autosam_edge_export.mil import Interpreter
 from autosam_edge_training.data import BTCV_INTENSITY
-from autosam_edge_training.device_form import DeviceForm
-from autosam_edge_training.students import build_student
+from autosam_edge_training.networks.hu_input import DeviceForm
+from autosam_edge_training.networks.students import build_student
 
 
 def student_program(name, patch, options):

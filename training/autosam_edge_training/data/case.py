@@ -16,14 +16,14 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import find_objects
 
-from autosam_edge.io.label_image import as_labels
-from autosam_edge.preprocess import ModelGrid, resampling_matrix
+from autosam_edge.formats.label_image import as_labels
+from autosam_edge.pipeline.resample import ModelGrid, resampling_matrix
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from autosam_edge.geometry import Grid
-    from autosam_edge.preprocess import Resampler
+    from autosam_edge.pipeline.resample import Resampler
 
 Targets = Literal["occupancy", "labels"]
 TARGETS: tuple[Targets, ...] = get_args(Targets)

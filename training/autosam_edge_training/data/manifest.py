@@ -24,7 +24,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal, get_args
 
 from autosam_edge.errors import InputError
-from autosam_edge_training.file_hash import file_digest
+from autosam_edge.file_hash import file_digest
 
 Split = Literal["training", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)

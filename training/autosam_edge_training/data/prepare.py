@@ -12,9 +12,9 @@ import numpy as np
 
 from autosam_edge.atomic_files import refuse_occupied, staged_folder
 from autosam_edge.errors import InputError
+from autosam_edge.formats.label_image import require_same_grid
+from autosam_edge.formats.nifti import lps_affine, ras_affine, read_array, read_nifti, write_nifti
 from autosam_edge.geometry import Grid
-from autosam_edge.io.label_image import require_same_grid
-from autosam_edge.io.nifti import lps_affine, ras_affine, read_array, read_nifti, write_nifti
 from autosam_edge.labels import BTCV_LABELS
 from autosam_edge.phantom import make_phantom
 from autosam_edge.volume import Segmentation

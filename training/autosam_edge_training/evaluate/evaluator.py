@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from autosam_edge.errors import InputError
-from autosam_edge.io.label_image import as_labels, read_labels
-from autosam_edge.io.nifti import read_nifti
+from autosam_edge.formats.label_image import as_labels, read_labels
+from autosam_edge.formats.nifti import read_nifti
 from autosam_edge.volume import Volume
 from autosam_edge_training.evaluate.report import report
 from autosam_edge_training.evaluate.scores import Empty, Score, score_masks

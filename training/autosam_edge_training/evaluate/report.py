@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from autosam_edge.atomic_files import write_files
+from autosam_edge.machine import describe_machine
 from autosam_edge_training.evaluate.scores import METRICS, Score, as_csv
-from autosam_edge_training.machine import describe_machine
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -15,7 +15,7 @@ import torch
 from monai.metrics.surface_dice import compute_surface_dice
 
 from autosam_edge.errors import InputError
-from autosam_edge.metrics import dice
+from autosam_edge.measurements import dice
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -1,0 +1,1 @@
+"""DICOM in and out: a CT series becomes a volume, and labels become a DICOM SEG."""

@@ -1,0 +1,190 @@
+"""One CT image plane as this package sees it, whether it was a file of its own or a frame of an Enhanced CT object."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from autosam_edge.dicom.header import ENHANCED_CT_IMAGES, Header, items_of, numbers, text_of
+from autosam_edge.errors import InputError
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+_MAX_SIDE = 8192  # large-matrix CT has 2048
+_RE_EXPORT = "Export the series again with all attributes of the CT image; nothing is assumed in their place."
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One plane of pixels with its place in the patient and its way to HU.
+
+    Args:
+        header: The file that holds it.
+        index: Number of the frame in that file, from 0.
+        position: ImagePositionPatient: center of the first pixel, LPS mm.
+        orientation: ImageOrientationPatient: unit vectors along a row and down a column.
+        spacing_mm: PixelSpacing: between rows, between columns, in mm.
+        shape: (H, W): Rows, Columns.
+        slope: RescaleSlope.
+        intercept: RescaleIntercept, HU.
+    """
+
+    header: Header
+    index: int
+    position: tuple[float, ...]
+    orientation: tuple[float, ...]
+    spacing_mm: tuple[float, ...]
+    shape: tuple[int, int]
+    slope: float
+    intercept: float
+
+
+def frames_of(headers: list[Header]) -> list[Frame]:
+    """The image planes of one series, in the order of the headers.
+
+    Raises:
+        InputError: An attribute is missing or malformed (AE-DICOM-006, -007), values are not HU (AE-DICOM-008), the pixels are not those
+            of a CT image (AE-DICOM-009), or several stacks share the series (AE-DICOM-024).
+    """
+    enhanced = [header for header in headers if header.text("SOPClassUID") in ENHANCED_CT_IMAGES]
+    if enhanced and len(headers) > 1:
+        raise _several_stacks(
+            f"the series holds {len(headers)} objects, of which {len(enhanced)} are multi-frame, expected one multi-frame object"
+        )
+    frames: list[Frame] = []
+    for header in headers:
+        _check_pixel_format(header)
+        frames += _enhanced_frames(header) if enhanced else [_classic_frame(header)]
+    return frames
+
+
+def _classic_frame(header: Header) -> Frame:
+    count = header.integer("NumberOfFrames")
+    if count not in (None, 1):
+        raise InputError("AE-DICOM-009", f"{header.name} is a CT Image with {count} frames, expected 1.", remedy=_RE_EXPORT)
+    return _frame(header, 0, [header.dataset], [header.dataset], [header.dataset], [header.dataset])
+
+
+def _enhanced_frames(header: Header) -> list[Frame]:
+    """Frames of an Enhanced CT object; each macro stands per frame or is shared (PS3.3 C.7.6.16.1.1)."""
+    dataset, name = header.dataset, header.name
+    if (header.integer("InConcatenationTotalNumber") or 1) > 1:
+        raise _several_stacks(f"{name} is one part of a concatenation, expected the whole object")
+    per_frame = items_of(dataset, "PerFrameFunctionalGroupsSequence", name)
+    shared = items_of(dataset, "SharedFunctionalGroupsSequence", name)
+    count = header.integer("NumberOfFrames")
+    if not per_frame or count != len(per_frame):
+        raise _missing(header, "PerFrameFunctionalGroupsSequence with one item per frame")
+
+    def macro(group: Dataset, keyword: str) -> list[Dataset]:
+        return [item for scope in [group, *shared] for item in items_of(scope, keyword, name)][:1]
+
+    stacks = {text_of(item, "StackID", name) for group in per_frame for item in macro(group, "FrameContentSequence")}
+    if len(stacks) > 1:
+        raise _several_stacks(f"{name} holds {len(stacks)} stacks, expected 1")
+    return [
+        _frame(
+            header,
+            index,
+            macro(group, "PlanePositionSequence"),
+            macro(group, "PlaneOrientationSequence"),
+            macro(group, "PixelMeasuresSequence"),
+            macro(group, "PixelValueTransformationSequence"),
+        )
+        for index, group in enumerate(per_frame)
+    ]
+
+
+def _frame(
+    header: Header, index: int, position: list[Dataset], orientation: list[Dataset], measures: list[Dataset], transformation: list[Dataset]
+) -> Frame:
+    """Build a frame from the data sets that hold its parts; an empty list means that the macro is absent."""
+
+    def required(where: list[Dataset], keyword: str, count: int) -> tuple[float, ...]:
+        values = numbers(where[0], keyword, count, header.name) if where else None
+        if values is None:
+            raise _missing(header, keyword)
+        return values
+
+    for keyword in ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID"):
+        if not header.text(keyword):
+            raise _missing(header, keyword)
+    rows, columns = (int(required([header.dataset], keyword, 1)[0]) for keyword in ("Rows", "Columns"))
+    if not (0 < rows <= _MAX_SIDE and 0 < columns <= _MAX_SIDE):
+        raise InputError(
+            "AE-DICOM-021", f"{header.name} has {rows} x {columns} pixels, expected at most {_MAX_SIDE} a side.", remedy=_RE_EXPORT
+        )
+    slope, intercept = _rescale(header, transformation)
+    return Frame(
+        header,
+        index,
+        required(position, "ImagePositionPatient", 3),
+        required(orientation, "ImageOrientationPatient", 6),
+        required(measures, "PixelSpacing", 2),
+        (rows, columns),
+        slope,
+        intercept,
+    )
+
+
+def _rescale(header: Header, transformation: list[Dataset]) -> tuple[float, float]:
+    """Slope and intercept to HU (PS3.3 C.8.2.1.1.5 and C.11.1)."""
+    where = transformation[0] if transformation else header.dataset
+    slope = numbers(where, "RescaleSlope", 1, header.name)
+    intercept = numbers(where, "RescaleIntercept", 1, header.name)
+    if items_of(header.dataset, "ModalityLUTSequence", header.name):
+        raise InputError("AE-DICOM-008", f"{header.name} has a Modality LUT, expected a linear rescale to HU.", remedy=_RE_EXPORT)
+    if slope is None or intercept is None:
+        raise InputError(
+            "AE-DICOM-007",
+            f"{header.name} has no RescaleSlope or RescaleIntercept, so its values are not known to be HU.",
+            remedy="Export the series again without removing the rescale attributes.",
+        )
+    if slope[0] == 0:
+        raise InputError("AE-DICOM-006", f"RescaleSlope of {header.name} is 0, expected another number.", remedy=_RE_EXPORT)
+    # For CT an absent type means HU (PS3.3 C.11.1.1.2).
+    if (text_of(where, "RescaleType", header.name) or "HU").upper() != "HU":
+        raise InputError(
+            "AE-DICOM-008",
+            f"RescaleType of {header.name} is not HU: it may be a density, Z-effective or other spectral map.",
+            remedy="Give the series of conventional CT images in Hounsfield units.",
+        )
+    return slope[0], intercept[0]
+
+
+def _check_pixel_format(header: Header) -> None:
+    """Refuse what is not a CT image's pixel format: one sample of 16 bits allocated, of which 12 to 16 are stored (PS3.3 C.8.2.1.1)."""
+    samples, allocated = header.integer("SamplesPerPixel"), header.integer("BitsAllocated")
+    stored, high, signed = header.integer("BitsStored"), header.integer("HighBit"), header.integer("PixelRepresentation")
+    photometric = header.text("PhotometricInterpretation")
+    for keyword, value in (
+        ("SamplesPerPixel", samples),
+        ("BitsAllocated", allocated),
+        ("BitsStored", stored),
+        ("PixelRepresentation", signed),
+    ):
+        if value is None:
+            raise _missing(header, keyword)
+    if samples != 1 or photometric not in ("MONOCHROME1", "MONOCHROME2"):
+        raise _wrong_pixels(header, "color or palette pixels, expected one gray sample")
+    if allocated != 16 or stored is None or not 8 < stored <= 16:
+        raise _wrong_pixels(header, f"{stored} bits stored in {allocated} allocated, expected 12 to 16 in 16")
+    if signed not in (0, 1) or not stored - 1 <= (stored - 1 if high is None else high) <= 15:
+        raise _wrong_pixels(header, "HighBit and PixelRepresentation that do not fit together")
+
+
+def _wrong_pixels(header: Header, found: str) -> InputError:
+    return InputError(
+        "AE-DICOM-009",
+        f"{header.name} has {found}.",
+        remedy="Give the original CT images, not a screenshot or a secondary capture of them.",
+    )
+
+
+def _missing(header: Header, keyword: str) -> InputError:
+    return InputError("AE-DICOM-006", f"{header.name} has no {keyword}.", remedy=_RE_EXPORT)
+
+
+def _several_stacks(what: str) -> InputError:
+    return InputError("AE-DICOM-024", f"{what}.", remedy="Export each phase or reconstruction as one series of its own, whole.")

@@ -1,0 +1,93 @@
+"""A CT series in DICOM, classic or Enhanced, as a volume: scan headers, choose the series, order its planes, decode to HU."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from autosam_edge.dicom.find import scan, walk
+from autosam_edge.dicom.header import silenced, texts_of
+from autosam_edge.dicom.hounsfield import read_hu, same_pixels
+from autosam_edge.dicom.pixels import check_decodable
+from autosam_edge.dicom.planes import frames_of
+from autosam_edge.dicom.series import choose
+from autosam_edge.dicom.stack import stack
+from autosam_edge.errors import InputError
+from autosam_edge.volume import Source, Volume
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from autosam_edge.dicom.find import Scan
+    from autosam_edge.dicom.header import Header
+    from autosam_edge.dicom.planes import Frame
+
+
+def read_dicom(root: Path, *, series: str | None = None, keepalive: object = None) -> Volume:
+    """Read the one CT series below a folder, or an Enhanced CT file.
+
+    Args:
+        root: A folder, searched with its subfolders, or a file.
+        series: Which series, where there are several: its number in the list that the error shows, its SeriesNumber, its
+            SeriesInstanceUID or the start of its hash (8 letters or more).
+        keepalive: Kept with the volume's source as long as the volume lives.
+
+    Returns:
+        (D, H, W) HU in the order of the slices along their normal, on the scanner's own grid, LPS mm.
+
+    Raises:
+        InputError: The input is not one regular CT stack in HU; each reason has its own code (AE-DICOM-001 to -024).
+
+    Source:
+        PS3.3 C.7.6.2.1.1 (position and orientation), C.8.2.1 (CT image), C.8.15 (Enhanced CT image), C.11.1 (rescale).
+    """
+    with silenced():
+        found = scan(root)
+        chosen, notes = choose(found, series)
+        frames = frames_of(chosen.headers)
+        for header in chosen.headers:
+            check_decodable(header)
+        ordered, grid, stack_notes = stack(frames, same_pixels)
+        hu, pixel_notes = read_hu(ordered)
+        _check_unchanged(root, found, chosen.headers)
+        notes += stack_notes + _encoding_notes(chosen.headers) + pixel_notes
+    return Volume(hu, grid, Source("dicom", chosen.hash, _files(ordered), keepalive, folder=root if root.is_dir() else None), tuple(notes))
+
+
+def _files(ordered: list[Frame]) -> tuple[Path, ...]:
+    """The files in slice order, each once."""
+    return tuple(dict.fromkeys(frame.header.path for frame in ordered))
+
+
+def _encoding_notes(headers: list[Header]) -> list[str]:
+    """What is odd about the encoding of a series as a whole."""
+    notes = []
+    if any(header.text("PhotometricInterpretation") == "MONOCHROME1" for header in headers):
+        notes.append("PhotometricInterpretation is MONOCHROME1, unusual for CT; HU were not inverted.")
+    lossy = [header for header in headers if header.text("LossyImageCompression") == "01"]
+    if lossy:
+        ratios = [ratio for header in lossy for ratio in texts_of(header.dataset, "LossyImageCompressionRatio", header.name) if ratio]
+        ratio = f", ratio {ratios[0]}" if ratios else ""
+        notes.append(f"{len(lossy)} images were compressed with loss{ratio}; labels may differ from those on the original.")
+    if not all(header.text("FrameOfReferenceUID") for header in headers):
+        notes.append("FrameOfReferenceUID is missing, so results cannot be related to other series.")
+    return notes
+
+
+def _check_unchanged(root: Path, found: Scan, used: list[Header]) -> None:
+    """Refuse a series that was still arriving, or being rewritten, while it was read."""
+    changed = ""
+    for header in used:
+        try:
+            status = header.path.stat()
+        except FileNotFoundError:
+            changed = f"{header.name} vanished"
+            break
+        if (status.st_size, status.st_mtime_ns) != (header.size, header.mtime_ns):
+            changed = f"{header.name} changed"
+            break
+    if not changed and root.is_dir() and not {entry.path for entry in walk(root)} <= found.paths:
+        changed = "further files arrived"
+    if changed:
+        raise InputError(
+            "AE-DICOM-022", f"{changed} while the series was read.", remedy="Wait until the series has arrived whole, then read it again."
+        )

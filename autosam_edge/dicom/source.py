@@ -1,0 +1,70 @@
+"""Headers of the series that was segmented, as a DICOM SEG refers to them; read with pydicom alone, so that they cost no highdicom."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pydicom
+
+from autosam_edge.dicom.header import silenced
+from autosam_edge.errors import OutputError
+from autosam_edge.output_formats import WITHOUT_SEG
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from pydicom.dataset import Dataset
+
+_TYPE_1 = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
+_TYPE_2 = ("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID", "StudyDate", "StudyTime")
+
+
+def check_can_be_referred_to(file: Path) -> None:
+    """Find out from one header of the series, before the inference, whether a DICOM SEG can refer to it.
+
+    Raises:
+        OutputError: It lacks an identifier that a DICOM SEG needs, or cannot be read (AE-OUTPUT-006).
+    """
+    with silenced():
+        sources = read_headers([file])
+    if missing := missing_identifiers(sources):
+        raise headers_not_sound(f"lack {missing}, which a DICOM SEG needs")
+
+
+def read_headers(files: Sequence[Path]) -> list[Dataset]:
+    """Headers without pixels; type 2 attributes of the Patient and Study modules that are missing are added empty (PS3.5 7.4.3)."""
+    sources = []
+    for file in files:
+        try:
+            header = pydicom.dcmread(file, stop_before_pixels=True)
+        except Exception as error:  # pydicom raises many types on a damaged file; all mean that it is not what was segmented
+            raise source_changed(f"a source DICOM file can no longer be read ({type(error).__name__})") from None
+        for keyword in _TYPE_2:
+            if keyword not in header:
+                setattr(header, keyword, "")
+        sources.append(header)
+    if not sources:
+        raise source_changed("the volume names no source DICOM file")
+    return sources
+
+
+def source_changed(what: str) -> OutputError:
+    """The error for a source that does not fit the labels."""
+    return OutputError(
+        "AE-OUTPUT-006",
+        f"{what}, so the segments cannot be placed.",
+        remedy=f"Keep the series unchanged until the run ends, and start again; or {WITHOUT_SEG}.",
+    )
+
+
+def missing_identifiers(sources: Sequence[Dataset]) -> str:
+    """Keywords of identifiers (type 1) that a header lacks or leaves empty, with commas."""
+    return ", ".join(keyword for keyword in _TYPE_1 if not all(source.get(keyword) for source in sources))
+
+
+def headers_not_sound(what: str) -> OutputError:
+    """The error for headers to which no DICOM SEG can refer."""
+    return OutputError(
+        "AE-OUTPUT-006", f"the source headers {what}.", remedy=f"Export the series again with sound headers, or {WITHOUT_SEG}."
+    )

@@ -1,0 +1,1 @@
+"""Research formats: NIfTI, NRRD, label images and zip archives."""

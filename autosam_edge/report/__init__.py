@@ -1,0 +1,1 @@
+"""What a person looks at: the preview, the montage and the tables of organ statistics."""

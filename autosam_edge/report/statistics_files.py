@@ -1,0 +1,80 @@
+"""Organ statistics as JSON for programs and as CSV for spreadsheets."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import asdict, fields
+from typing import TYPE_CHECKING
+
+from autosam_edge.measurements import OrganStatistics
+from autosam_edge.volume import RESEARCH_USE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from autosam_edge.volume import Segmentation
+
+
+def write_statistics_json(segmentation: Segmentation, statistics: Sequence[OrganStatistics], path: Path) -> None:
+    """Write organs, grid, provenance and warnings; the same input gives identical bytes (hence no timings and no date).
+
+    Args:
+        segmentation: Where provenance, warnings and grid come from.
+        statistics: One entry per organ of the table.
+        path: File to write, ``.json``.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    grid = segmentation.grid
+    codes = {label.value: {"code": label.snomed_code, "meaning": label.snomed_meaning} for label in segmentation.table}
+    content = {
+        "research_use": RESEARCH_USE,
+        **grid.described(),
+        "affine_lps_mm": grid.affine.tolist(),
+        "organs": [{**asdict(organ), "snomed_ct": codes.get(organ.label)} for organ in statistics],
+        "warnings": list(segmentation.warnings),
+        "provenance": segmentation.provenance,
+    }
+    path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def write_statistics_csv(segmentation: Segmentation, statistics: Sequence[OrganStatistics], path: Path) -> None:
+    """Write one line per organ below a header line (RFC 4180); an absent organ has empty HU cells.
+
+    Each line names the software, the model and the intended use, since lines are what is copied into other tables.
+
+    Args:
+        segmentation: Where the provenance comes from.
+        statistics: One entry per organ of the table.
+        path: File to write, ``.csv``.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    facts = segmentation.provenance
+    stamp = {
+        "software": f"{facts.get('software', '')} {facts.get('version', '')}".strip(),
+        "model": str(facts.get("model", "")),
+        "model_sha256": str(facts.get("model_sha256", "")),
+        "research_use": RESEARCH_USE,
+    }
+    with path.open("w", encoding="utf-8", newline="") as stream:
+        table = csv.writer(stream)
+        table.writerow([*(field.name for field in fields(OrganStatistics)), *stamp])
+        for organ in statistics:
+            table.writerow(
+                [
+                    organ.label,
+                    organ.name,
+                    organ.title,
+                    organ.voxels,
+                    f"{organ.ml:.4f}",
+                    "" if organ.mean_hu is None else f"{organ.mean_hu:.3f}",
+                    "" if organ.sd_hu is None else f"{organ.sd_hu:.3f}",
+                    str(organ.touches_border).lower(),
+                    *stamp.values(),
+                ]
+            )

@@ -1,0 +1,1 @@
+"""Studies that choose one setting once; they measure quality and not speed."""

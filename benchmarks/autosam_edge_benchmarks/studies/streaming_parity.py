@@ -1,0 +1,91 @@
+"""Streaming against the plain way: MONAI's sliding window on the torch student, whole-volume probabilities, every voxel interpolated."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from monai.inferers import sliding_window_inference
+
+from autosam_edge.pipeline.resample import ModelGrid, body_box
+from autosam_edge.pipeline.restore import axis_maps
+from autosam_edge.session import Session, open_session
+from autosam_edge_benchmarks.result_header import new_report
+from autosam_edge_training.networks.hu_input import DeviceForm
+from autosam_edge_training.networks.input_spec import NetworkInput
+from autosam_edge_training.networks.students import load_student
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from autosam_edge.bundle import Bundle
+    from autosam_edge.volume import Volume
+
+
+def plain_labels(bundle: Bundle, volume: Volume) -> npt.NDArray[np.uint8]:
+    """Labels without streaming, skipping or shortcuts; holds all probabilities of the model's grid.
+
+    Args:
+        bundle: Folder that also holds the student, which is run in torch.
+        volume: The scan.
+
+    Returns:
+        (D, H, W) uint8 on the scan's grid.
+    """
+    contract = bundle.manifest.input
+    orientation = volume.grid.orientation
+    model_grid = ModelGrid(volume.grid, contract.spacing_mm, contract.window_hu)
+    box = body_box(orientation.to_canonical(volume.hu), model_grid.resampler)
+    image = torch.from_numpy(model_grid.resample(volume.hu)[box])[None, None]
+    student, facts = load_student(bundle.path / "student.safetensors")
+    form = DeviceForm(student, NetworkInput.read(facts).intensity).eval()
+    with torch.inference_mode():
+        probability = sliding_window_inference(
+            image,
+            contract.patch,
+            1,
+            lambda tile: form(tile).softmax(1),
+            overlap=contract.overlap,
+            mode=contract.blend,
+            cval=contract.window_hu[0],
+        )[0].numpy()
+
+    labels = np.zeros(volume.shape, dtype=np.uint8)
+    canonical = orientation.to_canonical(labels)
+    depth, height, width = axis_maps(model_grid.resampler.positions, canonical.shape, box)
+    for index, (row, fraction) in enumerate(zip(depth.lower, depth.fraction, strict=True)):
+        above = min(row + 1, probability.shape[1] - 1)
+        plane = probability[:, row] * (1 - fraction) + probability[:, above] * fraction
+        for axis, line in ((1, height), (2, width)):
+            upper = np.minimum(line.lower + 1, plane.shape[axis] - 1)
+            f = line.fraction.reshape((1, -1, 1) if axis == 1 else (1, 1, -1))
+            plane = plane.take(line.lower, axis) * (1 - f) + plane.take(upper, axis) * f
+        canonical[depth.covered.start + index, height.covered, width.covered] = plane.argmax(0)
+    return labels
+
+
+def measure_streaming_parity(bundle: Bundle, volume: Volume) -> dict[str, Any]:
+    """Share of voxels, and of organ voxels, with the same label both ways, before the one-part rule.
+
+    Args:
+        bundle: Folder with a float32 ONNX artifact, which the runtime runs, and the student that it was made of.
+        volume: A real scan.
+    """
+    report = new_report("streaming parity")
+    exact = open_session(bundle, engine="onnx", precision="fp32")  # another arithmetic would be counted as the streaming's doing
+    alone = dataclasses.replace(exact.model, one_part=())  # the network alone is compared
+    streamed = Session(alone, exact.engine).segment(volume)
+    plain = plain_labels(bundle, volume)
+    organ = (streamed.labels > 0) | (plain > 0)
+    same = streamed.labels == plain
+    return {
+        **report,
+        "scan": volume.grid.described(),
+        "model": bundle.manifest.name,
+        "agreement": float(np.count_nonzero(same)) / same.size,
+        "agreement_in_organs": float(np.count_nonzero(same & organ)) / max(1, int(np.count_nonzero(organ))),
+        "voxels": same.size,
+        "different": int(same.size - np.count_nonzero(same)),
+    }

@@ -1,0 +1,1 @@
+"""From the student in torch to the formats of other runtimes."""

@@ -1,0 +1,253 @@
+"""Static int8: which values a layer's input takes, which layers bear eight bits, and which stay float.
+
+The calibration tiles are drawn from real scans, most from where the student sees organs. A layer's sensitivity is what its own
+quantization does to the labels of every other of those tiles; layers leave the plan in the order of their sensitivity until, on all
+tiles, every organ holds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from autosam_edge.errors import ExportError
+from autosam_edge.measurements import dice
+from autosam_edge.session import Session
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    import numpy.typing as npt
+
+    from autosam_edge.engines.engine import Engine
+    from autosam_edge.model import Model
+    from autosam_edge.volume import Volume
+
+    Tiles = Sequence[npt.NDArray[np.float32]]
+
+# What the plan holds on the calibration tiles; parity asks a little less on whole scans of other patients.
+WORST_ORGAN, MEAN_ORGAN = 0.99, 0.9975
+# Smaller weights, and those of layers with few channels, which work on the finer grids, save little in eight bits and make most of the
+# error (docs/adr/0011-quantization.md).
+_WORTH_FEWER_BITS, _CHANNELS_WORTH_FEWER_BITS = 120_000, 96
+_OUTLIERS = 1e-4  # share of an input's values that a range may clip at each end
+_SMALLEST_ORGAN = 50  # voxels in the calibration tiles; fewer say nothing about a layer
+
+
+def worth_fewer_bits(shape: Sequence[int], channel_axis: int) -> bool:
+    """Whether a weight is large and deep enough to be stored in eight bits or less.
+
+    Args:
+        shape: Of the weight.
+        channel_axis: The axis of the output channels.
+    """
+    return math.prod(shape) > _WORTH_FEWER_BITS and shape[channel_axis] >= _CHANNELS_WORTH_FEWER_BITS
+
+
+@dataclass(frozen=True)
+class Range:
+    """The values of a layer's input that uint8 covers.
+
+    Args:
+        low: At most 0, so that zero padding is exact.
+        high: At least 0.
+    """
+
+    low: float
+    high: float
+
+    @property
+    def scale(self) -> float:
+        """Step between two values of uint8."""
+        return max(self.high - self.low, 1e-6) / 255.0
+
+    @property
+    def zero_point(self) -> int:
+        """The uint8 that stands for 0."""
+        return round(-self.low / self.scale)
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """What quantizing one layer alone does to the labels of the calibration tiles: Dice against the float student."""
+
+    layer: str
+    mean_dice: float
+    worst_dice: float
+    worst_organ: str
+
+
+@dataclass(frozen=True)
+class QuantizationPlan:
+    """What static int8 does to a student.
+
+    Args:
+        ranges: Input range by layer, of the layers that are quantized.
+        kept_float: Layers left in float, most sensitive first.
+        sensitivities: Of every layer.
+        tiles: Number of calibration tiles.
+        tiles_sha256: Over their bytes.
+    """
+
+    ranges: Mapping[str, Range]
+    kept_float: tuple[str, ...]
+    sensitivities: tuple[Sensitivity, ...]
+    tiles: int
+    tiles_sha256: str = field(default="")
+
+
+class _Collector:
+    """Keeps the tiles that a session runs, and how much of each is organ."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.description = engine.description
+        self.tiles: list[npt.NDArray[np.int16]] = []
+        self.foreground: list[float] = []
+
+    def run(self, tile: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        logits = self._engine.run(tile)
+        self.tiles.append(np.rint(tile).astype(np.int16))
+        self.foreground.append(float((logits.argmax(axis=0) > 0).mean()))
+        return logits
+
+
+def draw_tiles(model: Model, student: Engine, volumes: Mapping[str, Volume], count: int, *, seed: int = 0) -> Tiles:
+    """Calibration tiles, (D, H, W) float32 in whole HU, drawn without repetition and in proportion to the organs in them.
+
+    Args:
+        model: The student's input contract and labels.
+        student: Finds the organs.
+        volumes: Scans to draw from.
+        count: Most tiles.
+        seed: Of the draw.
+    """
+    collector = _Collector(student)
+    for volume in volumes.values():
+        Session(model, collector).segment(volume)
+    share = np.asarray(collector.foreground) + 1e-3
+    chosen = np.random.default_rng(seed).choice(len(share), size=min(count, len(share)), replace=False, p=share / share.sum())
+    return [collector.tiles[i].astype(np.float32) for i in sorted(chosen)]
+
+
+def plan_quantization(
+    form: nn.Module, tiles: Tiles, organs: Sequence[str], *, say: Callable[[str], None] = lambda _: None
+) -> QuantizationPlan:
+    """Measure ranges and sensitivities and decide which convolutions are quantized.
+
+    Args:
+        form: Maps (1, 1, D, H, W) HU to logits; its convolutions are the layers.
+        tiles: Of :func:`draw_tiles`.
+        organs: Names of the classes after the background.
+        say: Called with one line per step.
+
+    Raises:
+        ExportError: The tiles show no organ, or no layer bears eight bits (AE-EXPORT-012).
+    """
+    inputs = [torch.from_numpy(tile)[None, None] for tile in tiles]
+    with torch.inference_mode():
+        ranges, expected = _observe(form, inputs)
+    if not any((np.stack(expected) == value).sum() >= _SMALLEST_ORGAN for value in range(1, len(organs) + 1)):
+        raise ExportError(
+            "AE-EXPORT-012",
+            "the student finds no organ in the calibration tiles, so nothing would tell which layers bear eight bits.",
+            remedy="Give --calibrate with scans that it can label.",
+        )
+    modules = dict(form.named_modules())
+    layers = {name: modules[name] for name in ranges}
+
+    def judge(names: Sequence[str], every: int = 1) -> tuple[float, float, str]:
+        with torch.inference_mode(), _quantized(layers, {name: ranges[name] for name in names}):
+            found = [form(x)[0].argmax(dim=0).numpy() for x in inputs[::every]]
+        return _agreement(found, expected[::every], organs)
+
+    sensitivities = []
+    for number, name in enumerate(layers, start=1):
+        say(f"sensitivity of layer {number} of {len(layers)}")
+        mean, worst, organ = judge([name], every=2)
+        sensitivities.append(Sensitivity(name, mean, worst, organ))
+    sensitivities.sort(key=lambda entry: (entry.worst_dice, entry.mean_dice))
+    order = [entry.layer for entry in sensitivities]
+
+    def holds(count: int) -> bool:
+        say(f"all layers but the {count} most sensitive together")
+        mean, worst, _ = judge(order[count:])
+        return mean >= MEAN_ORGAN and worst >= WORST_ORGAN
+
+    fewest, most = 0, len(order)  # with no layer quantized everything holds
+    while fewest < most:
+        middle = (fewest + most) // 4 if fewest == 0 else (fewest + most) // 2  # few layers are the common case
+        fewest, most = (fewest, middle) if holds(middle) else (middle + 1, most)
+    kept = order[:fewest]
+    digest = hashlib.sha256(b"".join(tile.astype("<i2").tobytes() for tile in tiles)).hexdigest()
+    left = {name: ranges[name] for name in layers if name not in kept}
+    if not left:
+        raise ExportError(
+            "AE-EXPORT-012", "no convolution of this student bears eight bits on the calibration tiles.", remedy="Leave int8 out."
+        )
+    return QuantizationPlan(left, tuple(kept), tuple(sensitivities), len(tiles), digest)
+
+
+def _observe(form: nn.Module, inputs: Sequence[Tensor]) -> tuple[dict[str, Range], list[npt.NDArray[np.int64]]]:
+    """The range of the input of every convolution that runs, over all tiles, and the labels of each tile."""
+    seen: dict[str, list[tuple[float, float]]] = {}
+
+    def watch(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        def hook(_module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+            values = arguments[0].flatten()
+            rank = max(1, round(values.numel() * _OUTLIERS))
+            ends = values.kthvalue(rank).values, values.kthvalue(values.numel() - rank + 1).values
+            seen.setdefault(name, []).append((float(ends[0]), float(ends[1])))
+
+        return hook
+
+    convolutions = [(name, module) for name, module in form.named_modules() if isinstance(module, (nn.Conv3d, nn.ConvTranspose3d))]
+    handles = [module.register_forward_pre_hook(watch(name)) for name, module in convolutions]
+    labels = [form(x)[0].argmax(dim=0).numpy() for x in inputs]
+    for handle in handles:
+        handle.remove()
+    return {name: Range(min(0.0, *(low for low, _ in ends)), max(0.0, *(high for _, high in ends))) for name, ends in seen.items()}, labels
+
+
+@contextmanager
+def _quantized(layers: Mapping[str, nn.Module], ranges: Mapping[str, Range]) -> Iterator[None]:
+    """Let layers see their input and their weights as eight bits leave them."""
+    handles, weights = [], {}
+    for name, values in ranges.items():
+
+        def hook(_module: nn.Module, arguments: tuple[Tensor, ...], values: Range = values) -> tuple[Tensor, ...]:
+            return (torch.fake_quantize_per_tensor_affine(arguments[0], values.scale, values.zero_point, 0, 255),)
+
+        layer = layers[name]
+        weights[name] = layer.weight.data
+        axis = 1 if isinstance(layer, nn.ConvTranspose3d) else 0
+        scale = layer.weight.data.abs().amax(dim=[i for i in range(5) if i != axis]).clamp_min(1e-12) / 127.0
+        zeros = torch.zeros_like(scale, dtype=torch.int32)
+        layer.weight.data = torch.fake_quantize_per_channel_affine(layer.weight.data, scale, zeros, axis, -127, 127)
+        handles.append(layer.register_forward_pre_hook(hook))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+        for name, weight in weights.items():
+            layers[name].weight.data = weight
+
+
+def _agreement(
+    found: Sequence[npt.NDArray[np.int64]], expected: Sequence[npt.NDArray[np.int64]], organs: Sequence[str]
+) -> tuple[float, float, str]:
+    """Mean and worst Dice over the organs of all tiles together, and the worst organ's name."""
+    a, b = np.stack(found), np.stack(expected)
+    scores = [(dice(a == value, b == value), name) for value, name in enumerate(organs, start=1) if (b == value).sum() >= _SMALLEST_ORGAN]
+    if not scores:  # every second tile may show none
+        return 1.0, 1.0, ""
+    worst, name = min(scores)
+    return float(np.mean([score for score, _ in scores])), worst, name

@@ -1,0 +1,168 @@
+"""Converting to Core ML: coremltools with a folding of constants of our own."""
+
+from __future__ import annotations
+
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from autosam_edge.bundle import read_files
+from autosam_edge.errors import ExportError
+from autosam_edge_export.convert.quantization import worth_fewer_bits
+from autosam_edge_export.convert.quiet import quiet
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# What the students' programs are made of; tests convert and interpret each.
+OPERATORS = frozenset(
+    f"aten.{name}"
+    for name in (
+        *("add.Tensor", "add_.Tensor", "alias.default", "cat.default", "clamp.default", "contiguous.default", "conv2d.default"),
+        *("conv3d.default", "conv_transpose2d.input", "conv_transpose3d.input", "dropout.default", "expand.default", "gelu.default"),
+        *("index_select.default", "instance_norm.default", "layer_norm.default", "leaky_relu.default", "leaky_relu_.default"),
+        *("linear.default", "matmul.default", "mul.Tensor", "ones.default", "pad.default", "permute.default", "reshape.default"),
+        *("select.int", "slice.Tensor", "softmax.int", "sub.Tensor", "transpose.int", "unsqueeze.default", "zeros.default"),
+    )
+)
+_WORTH_KEEPING_UNFOLDED = 1024
+
+
+def try_converting() -> None:
+    """Convert one layer, which takes a second, to find out whether the packages work together.
+
+    Raises:
+        ExportError: They do not (AE-EXPORT-010).
+    """
+    program = torch.export.export(nn.Conv3d(1, 1, 3), (torch.zeros(1, 1, 4, 4, 4),))
+    try:
+        to_coreml(program, {}, deployment="iOS17", precision="fp16")
+    except Exception as error:  # whatever two packages that do not fit raise
+        raise ExportError(
+            "AE-EXPORT-010",
+            f"coremltools {version('coremltools')} cannot convert with numpy {np.__version__} and torch {torch.__version__} "
+            f"({type(error).__name__}).",
+            remedy="pip install 'numpy>=2.0,<2.4' 'coremltools>=9.0'",
+        ) from error
+
+
+def plain_program(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
+    """The program in the dialect that coremltools reads: decomposed, and without aliases, which it refuses."""
+    plain = program.run_decompositions({})
+    for node in list(plain.graph.nodes):
+        if node.target is torch.ops.aten.alias.default:
+            node.replace_all_uses_with(node.args[0])
+            plain.graph.erase_node(node)
+    plain.graph_module.recompile()
+    return plain
+
+
+def to_coreml(program: torch.export.ExportedProgram, metadata: Mapping[str, str], *, deployment: str, precision: str) -> Any:  # noqa: ANN401
+    """A model whose input and output are float32."""
+    with quiet():
+        import coremltools as ct
+
+        plain = plain_program(program)
+        model = ct.convert(
+            plain,
+            convert_to="mlprogram",
+            minimum_deployment_target=getattr(ct.target, deployment),
+            compute_precision=ct.precision.FLOAT32 if precision == "fp32" else ct.precision.FLOAT16,
+            inputs=[ct.TensorType(name="image_hu", shape=program.example_inputs[0][0].shape, dtype=np.float32)],
+            outputs=[ct.TensorType(name="logits", dtype=np.float32)],
+            pass_pipeline=_pipeline(precision, plain),
+            skip_model_load=True,
+        )
+    model.user_defined_metadata.update(metadata)
+    model.short_description = metadata.get("intended_use", "")
+    model.license = metadata.get("license", "")
+    return model
+
+
+def _weights_worth_fewer_bits(program: torch.export.ExportedProgram) -> list[str]:
+    """Their names, as coremltools has them after it has halved them."""
+    names = []
+    for node in program.graph.nodes:
+        weight = node.args[1] if node.op == "call_function" and len(node.args) > 1 else None
+        if isinstance(weight, torch.fx.Node) and weight.op == "placeholder":
+            shape = weight.meta["val"].shape
+            if len(shape) > 1 and worth_fewer_bits(shape, 1 if "transpose" in str(node.target) else 0):
+                names.append(f"{weight.name}_to_fp16")
+    return names
+
+
+def _pipeline(precision: str, program: torch.export.ExportedProgram) -> Any:  # noqa: ANN401
+    """Coremltools' own passes, but for what they make of constants; whole numbers stay 32 bits wide, large weights get as few as asked."""
+    import coremltools as ct
+    import coremltools.optimize.coreml as compression
+
+    _register_folding()
+    pipeline = ct.PassPipeline()
+    pipeline.remove_passes({"common::add_int16_cast"})
+    pipeline.passes = [name.replace("common::const_elimination", "autosam_edge::fold_constants") for name in pipeline.passes]
+    how, kind = "", None
+    if precision == "int8-weights":
+        how, kind = "linear_quantize_weights", compression.OpLinearQuantizerConfig(mode="linear_symmetric", dtype="int8")
+    elif precision.startswith("palette"):
+        bits = int(precision.removeprefix("palette"))
+        how, kind = "palettize_weights", compression.OpPalettizerConfig(mode="kmeans", nbits=bits)
+    if kind:
+        config = compression.OptimizationConfig(op_name_configs=dict.fromkeys(_weights_worth_fewer_bits(program), kind))
+        pipeline.append_pass(f"compression::{how}")
+        pipeline.set_options(f"compression::{how}", {"config": config})
+    return pipeline
+
+
+def _register_folding() -> None:
+    """Make the pass known that folds constants unless the result is larger than what it is made of.
+
+    coremltools folds whatever it can: the relative-position bias, gathered, is ten times the table it comes from.
+    """
+    from coremltools.converters.mil import Builder
+    from coremltools.converters.mil.mil.passes.graph_pass import AbstractGraphPass
+    from coremltools.converters.mil.mil.passes.helper import block_context_manager
+    from coremltools.converters.mil.mil.passes.pass_registry import PASS_REGISTRY, register_pass
+
+    if "autosam_edge::fold_constants" in PASS_REGISTRY:
+        return
+
+    @register_pass(namespace="autosam_edge")
+    class fold_constants(AbstractGraphPass):  # noqa: N801  the class's name is the pass's
+        def apply(self, prog: Any) -> None:  # noqa: ANN401
+            for function in prog.functions.values():
+                self._fold(function)
+
+        @block_context_manager
+        def _fold(self, block: Any) -> None:  # noqa: ANN401
+            for operation in list(block.operations):
+                if operation.op_type != "const" and _worth_folding(operation):
+                    for output in operation.outputs:
+                        constant = Builder.const(val=output.val, before_op=operation, name=output.name)
+                        block.replace_uses_of_var_after_op(anchor_op=operation, old_var=output, new_var=constant, force_replace=True)
+                        output.set_name(f"{output.name}_folded")
+                    operation.remove_from_block()
+
+
+def _worth_folding(operation: Any) -> bool:  # noqa: ANN401
+    """Whether all of it is constant, and no larger than its inputs."""
+    inputs = [var for value in operation.inputs.values() for var in (value if isinstance(value, (list, tuple)) else [value])]
+    if not all(output.can_be_folded_to_const() for output in operation.outputs):
+        return False
+    made = sum(np.size(output.val) for output in operation.outputs)
+    if made <= _WORTH_KEEPING_UNFOLDED:
+        return True
+    stored = all(var.op is not None and var.op.op_type == "const" for var in inputs)
+    return stored and made <= sum(np.size(var.val) for var in inputs)
+
+
+def saved_files(model: Any) -> dict[str, bytes]:  # noqa: ANN401
+    """The files of a model's package by their path in it, without what coremltools adds for debuggers of ExecuTorch."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.mlpackage"
+        model.save(str(path))
+        return {name: content for name, content in read_files(path).items() if name != "executorch_debug_handle_mapping.json"}

@@ -1,0 +1,5 @@
+"""Tests of DICOM write invalid files on purpose."""
+
+from __future__ import annotations
+
+from autosam_edge_test_ct import lenient_writing  # noqa: F401  used by every test

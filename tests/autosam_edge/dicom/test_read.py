@@ -1,0 +1,392 @@
+"""A CT series becomes the right HU at the right place, or a refusal with a code and without patient data."""
+
+from __future__ import annotations
+
+import shutil
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+import pytest
+from autosam_edge_test_support import refusal
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydicom.dataset import Dataset
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLSLossless,
+    RLELossless,
+    SecondaryCaptureImageStorage,
+)
+
+from autosam_edge.dicom.read import read_dicom
+
+AXIAL_AFFINE = [[0, 0, 0.9, -100], [0, 0.5, 0, -50], [2.5, 0, 0, 300], [0, 0, 0, 1]]
+
+
+def test_axial_series_has_its_values_and_its_place(ct: Any) -> None:
+    """Slices come in the order of their positions although names and InstanceNumber run the other way; pixels are 0.5 x 0.9 mm."""
+    ct.write()
+    volume = read_dicom(ct.path)
+    assert volume.hu.dtype == np.int16
+    np.testing.assert_array_equal(volume.hu, ct.hu)
+    np.testing.assert_allclose(volume.grid.affine, AXIAL_AFFINE, atol=1e-9)
+    assert volume.grid.spacing_mm == pytest.approx((2.5, 0.5, 0.9))
+    assert volume.warnings == ()
+    assert [path.name for path in volume.source.files] == ["im099", "im098", "im097", "im096", "im095"]
+    assert volume.source.kind == "dicom"
+    assert len(volume.source.series_hash) == 64
+
+
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(order=st.permutations(range(5)))
+def test_order_of_files_does_not_matter(ct: Any, order: list[int]) -> None:
+    """Any permutation of the file names gives the same volume."""
+    for d, name in enumerate(order):
+        ct.save(ct.image(d), f"file{name}")
+    volume = read_dicom(ct.path)
+    np.testing.assert_array_equal(volume.hu, ct.hu)
+    np.testing.assert_allclose(volume.grid.affine, AXIAL_AFFINE, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "orientation",
+    [
+        (1, 0, 0, 0, -1, 0),  # normal toward the feet
+        (-1, 0, 0, 0, -1, 0),  # prone
+        (0, 1, 0, 0, 0, -1),  # sagittal
+        (1, 0, 0, 0, 0, -1),  # coronal
+        (0.8, 0.6, 0, -0.6, 0.8, 0),  # turned about z
+        (1, 0, 0, 0, 0.96, -0.28),  # oblique but not sheared
+    ],
+)
+def test_any_orientation_keeps_every_voxel_in_its_place(ct: Any, orientation: tuple[float, ...]) -> None:
+    """Voxel (d, h, w) lies at IPP_d + h * row spacing * column direction + w * column spacing * row direction."""
+    ct.write(orientation=orientation)
+    volume = read_dicom(ct.path)
+    np.testing.assert_array_equal(volume.hu, ct.hu)
+    row, column = np.array(orientation[:3]), np.array(orientation[3:])
+    for d, h, w in [(0, 0, 0), (4, 0, 0), (2, 5, 7), (4, 5, 0)]:
+        expected = np.array([-100, -50, 300]) + d * 2.5 * np.cross(row, column) + h * 0.5 * column + w * 0.9 * row
+        np.testing.assert_allclose((volume.grid.affine @ [d, h, w, 1])[:3], expected, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:pydicom")  # DS of more than 16 letters
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(quaternion=st.tuples(*[st.floats(-1, 1)] * 4).filter(lambda q: sum(x * x for x in q) > 0.1), order=st.permutations(range(5)))
+def test_any_rotation_and_any_order(ct: Any, quaternion: tuple[float, ...], order: list[int]) -> None:
+    """Slices of a rotated stack, saved in any order, are read as the stack."""
+    w, x, y, z = np.array(quaternion) / np.linalg.norm(quaternion)
+    row = (1 - 2 * (y * y + z * z), 2 * (x * y + z * w), 2 * (x * z - y * w))
+    column = (2 * (x * y - z * w), 1 - 2 * (x * x + z * z), 2 * (y * z + x * w))
+    for d, name in enumerate(order):
+        ct.save(ct.image(d, orientation=(*map(float, row), *map(float, column))), f"file{name}")
+    volume = read_dicom(ct.path)
+    np.testing.assert_array_equal(volume.hu, ct.hu)
+    assert volume.grid.spacing_mm == pytest.approx((2.5, 0.5, 0.9), abs=1e-5)
+    expected = [-100, -50, 300] + 10 * np.cross(row, column) + 2.5 * np.array(column) + 6.3 * np.array(row)
+    np.testing.assert_allclose((volume.grid.affine @ [4, 5, 7, 1])[:3], expected, atol=1e-4)
+
+
+def test_each_slice_has_its_own_rescale(ct: Any) -> None:
+    """PET-like and some CT scanners scale each slice differently; HU come out the same."""
+    for d in range(5):
+        stored = (ct.hu[d] + 1024 + 10 * d).astype("<u2").tobytes()
+        ct.save(ct.image(d, RescaleIntercept=-1024 - 10 * d, PixelData=stored), f"{d}")
+    np.testing.assert_array_equal(read_dicom(ct.path).hu, ct.hu)
+
+
+def test_fractional_slope_gives_float32(ct: Any) -> None:
+    """A slope of 0.5 is applied without rounding."""
+    ct.write(RescaleSlope="0.5", RescaleIntercept="-512")
+    volume = read_dicom(ct.path)
+    assert volume.hu.dtype == np.float32
+    np.testing.assert_array_equal(volume.hu, ct.hu / 2)
+
+
+def test_extended_scale_gives_int32(ct: Any) -> None:
+    """Metal at 16 * 4095 - 1024 HU does not wrap around."""
+    ct.write(4)
+    metal = np.full((6, 8), 4095, "<u2")
+    ct.save(ct.image(4, RescaleSlope=16, PixelData=metal.tobytes()), "metal")
+    volume = read_dicom(ct.path)
+    assert volume.hu.dtype == np.int32
+    assert (volume.hu[4] == 16 * 4095 - 1024).all()
+    np.testing.assert_array_equal(volume.hu[:4], ct.hu[:4])
+
+
+@pytest.mark.parametrize(
+    ("padding", "limit", "stored", "signed", "bits"),
+    [
+        (-2000, None, -2000, 1, 16),
+        (63536, None, -2000, 1, 16),  # the value of an unsigned writer
+        (63536, None, 63536, 0, 16),
+        (63536, None, 63536, 0, 12),  # does not fit into BitsStored
+        (-3024, -2000, -2500, 1, 16),
+        (-2000, -3024, -3024, 1, 16),
+    ],
+)
+def test_declared_padding_becomes_air(ct: Any, padding: int, limit: int | None, stored: int, signed: int, bits: int) -> None:
+    """Padding is -1024 HU, and only padding is."""
+    intercept = 0 if signed else -1024
+    for d in range(5):
+        words = (ct.hu[d].astype(np.int32) - intercept).astype("<i4")
+        words[0, :3] = stored
+        extra = {} if limit is None else {"PixelPaddingRangeLimit": limit}
+        image = ct.image(d, PixelRepresentation=signed, BitsStored=bits, HighBit=bits - 1, RescaleIntercept=intercept)
+        image.PixelData = (words & 0xFFFF).astype("<u2").tobytes()
+        for keyword, value in {"PixelPaddingValue": padding, **extra}.items():
+            image.add_new(keyword, "SS" if value < 0 else "US", value)
+        ct.save(image, str(d))
+    expected = ct.hu.copy()
+    expected[:, 0, :3] = -1024
+    volume = read_dicom(ct.path)
+    assert volume.hu.dtype == np.int16
+    np.testing.assert_array_equal(volume.hu, expected)
+    assert volume.warnings == ()
+
+
+def test_padding_value_of_tissue_is_not_applied(ct: Any) -> None:
+    """A padding value of 0 HU would punch holes into water; it is reported instead."""
+    ct.write(PixelPaddingValue=1024)
+    volume = read_dicom(ct.path)
+    np.testing.assert_array_equal(volume.hu, ct.hu)
+    assert "declared padding" in volume.warnings[0]
+
+
+def test_undeclared_padding_becomes_air_with_a_warning(ct: Any) -> None:
+    """-2048 HU is below air; it is padding even if no header says so."""
+    ct.write(RescaleIntercept=-2048)
+    volume = read_dicom(ct.path)
+    shifted = ct.hu - 1024
+    np.testing.assert_array_equal(volume.hu, np.where(shifted < -1500, -1024, shifted))
+    assert "padding" in volume.warnings[0]
+
+
+def test_bits_above_bits_stored_are_ignored(ct: Any) -> None:
+    """An overlay in bit 15 does not change HU; a 12-bit negative number is extended with its sign."""
+    for d in range(5):
+        words = ct.hu[d].astype(np.int32) & 0x0FFF | 0x8000
+        ct.save(ct.image(d, PixelRepresentation=1, RescaleIntercept=0, PixelData=words.astype("<u2").tobytes()), str(d))
+    volume = read_dicom(ct.path)
+    np.testing.assert_array_equal(volume.hu, ct.hu)
+    assert "BitsStored" in volume.warnings[0]
+
+
+def test_monochrome1_is_not_inverted(ct: Any) -> None:
+    """The interpretation concerns display; HU stay HU."""
+    ct.write(PhotometricInterpretation="MONOCHROME1")
+    volume = read_dicom(ct.path)
+    np.testing.assert_array_equal(volume.hu, ct.hu)
+    assert "MONOCHROME1" in volume.warnings[0]
+
+
+def test_lossy_compression_is_reported(ct: Any) -> None:
+    """The ratio stands in the warning."""
+    ct.write(LossyImageCompression="01", LossyImageCompressionRatio=[12])
+    assert "ratio 12" in read_dicom(ct.path).warnings[0]
+
+
+@pytest.mark.parametrize("syntax", [RLELossless, JPEG2000Lossless, JPEGLSLossless])
+@pytest.mark.parametrize("signed", [0, 1])
+def test_lossless_compression_is_bit_exact(ct_folder: Any, syntax: str, signed: int) -> None:
+    """Each compressed series equals its uncompressed twin."""
+    if syntax == JPEG2000Lossless:
+        pytest.importorskip("openjpeg")
+    if syntax == JPEGLSLossless:
+        pytest.importorskip("jpeg_ls")
+    ct = ct_folder("compressed", (5, 64, 48))  # the JPEG 2000 encoder wants at least 32 pixels a side
+    for d in range(5):
+        stored = ct.hu[d] + (0 if signed else 1024)
+        image = ct.image(d, PixelRepresentation=signed, RescaleIntercept=0 if signed else -1024, PixelData=stored.astype("<i2").tobytes())
+        image.compress(syntax, generate_instance_uid=False)
+        ct.save(image, str(d))
+    volume = read_dicom(ct.path)
+    np.testing.assert_array_equal(volume.hu, ct.hu)
+
+
+@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian])
+def test_native_transfer_syntaxes_are_equal(ct: Any, syntax: str) -> None:
+    """The encoding of a file does not change its values."""
+    for d in range(5):
+        image = ct.image(d)
+        image.file_meta.TransferSyntaxUID = syntax
+        if syntax == ExplicitVRBigEndian:
+            image.PixelData = np.frombuffer(image.PixelData, "<u2").astype(">u2").tobytes()
+        ct.save(image, str(d))
+    np.testing.assert_array_equal(read_dicom(ct.path).hu, ct.hu)
+
+
+@pytest.mark.parametrize("implicit", [True, False])
+def test_file_without_preamble_is_read(ct: Any, implicit: bool) -> None:
+    """Old senders write the bare data set."""
+    for d in range(5):
+        image = ct.image(d)
+        del image.file_meta
+        pydicom.dcmwrite(ct.path / f"{d}", image, implicit_vr=implicit, little_endian=True)
+    np.testing.assert_array_equal(read_dicom(ct.path).hu, ct.hu)
+
+
+def test_header_longer_than_the_read_ahead_is_read(ct: Any) -> None:
+    """A private block of 100 kB before the pixels is no obstacle."""
+    for d in range(5):
+        image = ct.image(d)
+        image.private_block(0x0029, "TEST", create=True).add_new(1, "OB", b"\0" * 100_000)
+        ct.save(image, str(d))
+    np.testing.assert_array_equal(read_dicom(ct.path).hu, ct.hu)
+
+
+def test_junk_and_other_objects_are_passed_over_with_a_count(ct: Any) -> None:
+    """Localizers, secondary captures, DICOMDIR, AppleDouble and text files do not count as slices."""
+    ct.write()
+    (ct.path / "Thumbs.db").write_bytes(b"\xd0\xcf")
+    (ct.path / "._im099.dcm").write_bytes(b"\x00\x05\x16\x07")
+    (ct.path / "notes.txt").write_text("text")
+    (ct.path / "nothing").touch()
+    (ct.path / "link").symlink_to(ct.path / "im099")
+    ct.save(ct.image(9, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"], ImageOrientationPatient=[0, 1, 0, 0, 0, -1]), "scout")
+    ct.save(ct.image(10, SOPClassUID=SecondaryCaptureImageStorage), "sub/sc")
+    volume = read_dicom(ct.path)
+    np.testing.assert_array_equal(volume.hu, ct.hu)
+    assert volume.warnings == (
+        (
+            "Passed over: 1 x Secondary Capture Image Storage, 1 x empty file, 1 x file that is not DICOM, 2 x file that is not an image, "
+            "1 x localizer, 1 x symbolic link."
+        ),
+    )
+
+
+def test_exact_copy_of_a_slice_is_ignored_with_a_warning(ct: Any) -> None:
+    """The same file twice is one slice."""
+    paths = ct.write()
+    shutil.copy(paths[2], ct.path / "copy")
+    volume = read_dicom(ct.path)
+    np.testing.assert_array_equal(volume.hu, ct.hu)
+    assert volume.warnings == ("Ignored 1 exact copy of slices.",)
+
+
+def test_rounded_positions_are_tolerated(ct: Any) -> None:
+    """Positions rounded to 0.01 mm are not an uneven spacing."""
+    for d in range(5):
+        ct.save(ct.image(d, ImagePositionPatient=[-100, -50, round(300 + 0.625 * d, 2)]), str(d))
+    assert read_dicom(ct.path).grid.spacing_mm[0] == pytest.approx(0.625)
+
+
+def test_enhanced_ct_is_ordered_by_position(ct: Any) -> None:
+    """Frames in any order give the volume of the classic series."""
+    path = ct.save(ct.enhanced([3, 0, 4, 1, 2]), "enhanced.dcm")
+    for root in (ct.path, path):
+        volume = read_dicom(root)
+        np.testing.assert_array_equal(volume.hu, ct.hu)
+        np.testing.assert_allclose(volume.grid.affine, AXIAL_AFFINE, atol=1e-9)
+        assert volume.source.files == (path,)
+
+
+def test_compressed_enhanced_ct_is_bit_exact(ct: Any) -> None:
+    """RLE frames in shuffled order."""
+    image = ct.enhanced([3, 0, 4, 1, 2])
+    image.compress(RLELossless, generate_instance_uid=False)
+    ct.save(image, "enhanced")
+    np.testing.assert_array_equal(read_dicom(ct.path).hu, ct.hu)
+
+
+def test_several_series_are_listed_and_each_can_be_named(ct_folder: Any) -> None:
+    """By number in the list, by SeriesNumber, by UID and by hash; never by a guess."""
+    one, two = ct_folder("one"), ct_folder("two", (4, 6, 8))
+    one.write(SeriesNumber=31)
+    two.write(SeriesNumber=32)
+    root = one.path.parent
+    error = refusal(root)
+    assert error.code == "AE-DICOM-003"
+    assert "[1] 5 slices of 2.5 mm, SeriesNumber 31" in error.message
+    assert "[2] 4 slices of 2.5 mm, SeriesNumber 32" in error.message
+    assert one.series_uid not in error.message
+    hash_two = read_dicom(two.path).source.series_hash
+    for name in ("2", "32", two.series_uid, hash_two[:8], hash_two):
+        assert read_dicom(root, series=name).shape == (4, 6, 8)
+    for name in ("3", "", hash_two[:4], "1.2.3"):
+        assert refusal(root, series=name).code == "AE-DICOM-004"
+
+
+def test_series_number_that_is_also_a_list_number_is_ambiguous(ct_folder: Any) -> None:
+    """SeriesNumber 2 stands first in the list, so "2" could mean either."""
+    one, two = ct_folder("one"), ct_folder("two")
+    one.write(SeriesNumber=2)
+    two.write(SeriesNumber=5)
+    assert refusal(one.path.parent, series="2").code == "AE-DICOM-004"
+    assert refusal(one.path, series="9").code == "AE-DICOM-004"
+
+
+def test_original_series_wins_over_short_and_derived_ones(ct_folder: Any) -> None:
+    """Bolus tracking (two slices) and a reformat do not make the choice ambiguous, and are reported."""
+    one, bolus, reformat = ct_folder("one"), ct_folder("bolus"), ct_folder("reformat", (4, 6, 8))
+    one.write(SeriesNumber=1)
+    bolus.write(2, SeriesNumber=2)
+    reformat.write(SeriesNumber=3, ImageType=["DERIVED", "SECONDARY", "REFORMATTED"])
+    volume = read_dicom(one.path.parent)
+    assert volume.shape == (5, 6, 8)
+    assert "of 3 CT series" in volume.warnings[0]
+    derived = read_dicom(one.path.parent, series="3")
+    assert derived.shape == (4, 6, 8)
+    assert any("derived" in warning for warning in derived.warnings)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:pydicom")  # those of writing invalid test data
+def test_no_pydicom_warning_or_log_record_escapes(ct: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """Pydicom's warnings and log records quote values, so none may reach the console."""
+    ct.write(StudyInstanceUID="not.a.valid.uid.Mustermann", PatientID="x" * 100)
+    caplog.clear()
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        read_dicom(ct.path)
+    assert not seen
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("folder", "code"),
+    [
+        ("gantrytilting/001", "AE-DICOM-018"),
+        ("notavolume/001", "AE-DICOM-015"),
+        ("slicecount/001", "AE-DICOM-002"),  # MR
+        ("sliceincrement/001", "AE-DICOM-016"),
+        ("sliceincrement/002", "AE-DICOM-016"),  # tilted as well, and says so
+        ("sliceorientation/001", "AE-DICOM-002"),  # MR
+    ],
+)
+def test_real_broken_series_is_refused(real_scans: Path, folder: str, code: str) -> None:
+    """The series that dicom2nifti collected."""
+    assert refusal(real_scans / "dicom2nifti-failing" / folder).code == code
+
+
+@pytest.mark.parametrize(("folder", "code"), [("slicecount/001", "AE-DICOM-011"), ("sliceorientation/001", "AE-DICOM-012")])
+def test_real_broken_mr_series_is_refused_as_ct_too(real_scans: Path, tmp_path: Path, folder: str, code: str) -> None:
+    """Said to be CT, the MR series show the fault that they were collected for."""
+    for path in (real_scans / "dicom2nifti-failing" / folder).glob("*.dcm"):
+        image: Dataset = pydicom.dcmread(path)
+        image.SOPClassUID, image.Modality, image.RescaleSlope, image.RescaleIntercept = "1.2.840.10008.5.1.4.1.1.2", "CT", 1, 0
+        image.FrameOfReferenceUID = "1.2.3"
+        image.save_as(tmp_path / path.name)
+    assert refusal(tmp_path).code == code
+
+
+def test_real_series_equals_simpleitk(real_scans: Path) -> None:
+    """Values, spacing, origin and direction of a Toshiba abdomen, against an independent reader."""
+    sitk = pytest.importorskip("SimpleITK")
+    folder = str(real_scans / "tcga-ov-abdomen")
+    volume = read_dicom(Path(folder))
+    image = sitk.ReadImage(sitk.ImageSeriesReader.GetGDCMSeriesFileNames(folder))
+    expected = sitk.GetArrayViewFromImage(image)
+    assert volume.shape == expected.shape == (160, 512, 512)
+    for d in range(0, 160, 7):
+        np.testing.assert_array_equal(volume.hu[d], np.where(expected[d] < -1500, -1024, expected[d]))
+    for index in [(0, 0, 0), (159, 0, 0), (80, 511, 13)]:
+        np.testing.assert_allclose(
+            (volume.grid.affine @ [*index, 1])[:3], image.TransformIndexToPhysicalPoint([int(i) for i in index[::-1]]), atol=1e-4
+        )

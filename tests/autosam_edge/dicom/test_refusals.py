@@ -1,0 +1,202 @@
+"""What cannot be read rightly is refused: its code, one line, and no patient data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from autosam_edge_test_support import refusal
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLSLossless,
+    MRImageStorage,
+    RLELossless,
+    SecondaryCaptureImageStorage,
+    generate_uid,
+)
+
+from autosam_edge.dicom import find, hounsfield, read
+
+
+def missing(ct: Any, keyword: str) -> None:
+    ct.write(4)
+    ct.save(ct.image(4, **{keyword: None}), "last")
+
+
+def positions(ct: Any, values_mm: list[tuple[float, float, float]], **changes: Any) -> None:
+    for d, value in enumerate(values_mm):
+        ct.save(ct.image(d, ImagePositionPatient=list(value), **changes), f"im{d}")
+
+
+REFUSALS: dict[str, tuple[str, Any]] = {
+    "empty folder": ("AE-DICOM-001", lambda ct: None),
+    "only junk": ("AE-DICOM-001", lambda ct: (ct.path / "notes.txt").write_text("x" * 400)),
+    "MR": ("AE-DICOM-002", lambda ct: ct.write(SOPClassUID=MRImageStorage, Modality="MR")),
+    "secondary capture that says CT": ("AE-DICOM-002", lambda ct: ct.write(SOPClassUID=SecondaryCaptureImageStorage)),
+    "CT image that says PT": ("AE-DICOM-002", lambda ct: ct.write(Modality="PT")),
+    "only a localizer": ("AE-DICOM-002", lambda ct: ct.write(ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])),
+    "only a projection": ("AE-DICOM-002", lambda ct: ct.write(ImageType=["DERIVED", "SECONDARY", "MIP"])),
+    "junk named .dcm": ("AE-DICOM-005", lambda ct: (ct.write(), (ct.path / "im.dcm").write_bytes(b""))),
+    "no position": ("AE-DICOM-006", lambda ct: missing(ct, "ImagePositionPatient")),
+    "no orientation": ("AE-DICOM-006", lambda ct: missing(ct, "ImageOrientationPatient")),
+    "no pixel spacing": ("AE-DICOM-006", lambda ct: missing(ct, "PixelSpacing")),
+    "no rows": ("AE-DICOM-006", lambda ct: missing(ct, "Rows")),
+    "no instance UID": ("AE-DICOM-006", lambda ct: missing(ct, "SOPInstanceUID")),
+    "no series UID": ("AE-DICOM-006", lambda ct: missing(ct, "SeriesInstanceUID")),
+    "slope zero": ("AE-DICOM-006", lambda ct: ct.write(RescaleSlope=0)),
+    "no slope": ("AE-DICOM-007", lambda ct: missing(ct, "RescaleSlope")),
+    "no intercept": ("AE-DICOM-007", lambda ct: missing(ct, "RescaleIntercept")),
+    "not HU": ("AE-DICOM-008", lambda ct: ct.write(RescaleType="Z_EFF")),
+    "beyond HU": ("AE-DICOM-008", lambda ct: ct.write(RescaleSlope=1e9)),
+    "8 bits": ("AE-DICOM-009", lambda ct: ct.write(BitsAllocated=8, BitsStored=8, HighBit=7)),
+    "color": ("AE-DICOM-009", lambda ct: ct.write(SamplesPerPixel=3, PhotometricInterpretation="RGB")),
+    "palette": ("AE-DICOM-009", lambda ct: ct.write(PhotometricInterpretation="PALETTE COLOR")),
+    "several frames": ("AE-DICOM-009", lambda ct: ct.write(NumberOfFrames=2)),
+    "two slices": ("AE-DICOM-011", lambda ct: ct.write(2)),
+    "mixed orientation": ("AE-DICOM-012", lambda ct: (ct.write(4), ct.save(ct.image(4, orientation=(0, 1, 0, 0, 0, -1)), "x"))),
+    "mixed matrix": ("AE-DICOM-013", lambda ct: (ct.write(4), ct.save(ct.image(4, Rows=8, Columns=6), "x"))),
+    "mixed pixel spacing": ("AE-DICOM-013", lambda ct: (ct.write(4), ct.save(ct.image(4, PixelSpacing=[0.5, 0.8]), "x"))),
+    "two patients": ("AE-DICOM-014", lambda ct: (ct.write(4), ct.save(ct.image(4, PatientID="SECRET-2"), "x"))),
+    "two frames of reference": ("AE-DICOM-014", lambda ct: (ct.write(4), ct.save(ct.image(4, FrameOfReferenceUID=generate_uid()), "x"))),
+    "two phases": ("AE-DICOM-015", lambda ct: (ct.write(), ct.save(ct.image(2, PixelData=bytes(96), SOPInstanceUID="1.2"), "x"))),
+    "missing slice": ("AE-DICOM-016", lambda ct: [ct.save(ct.image(d), str(d)) for d in (0, 1, 2, 4, 5)]),
+    "two missing slices": ("AE-DICOM-016", lambda ct: [ct.save(ct.image(d), str(d)) for d in (0, 1, 2, 5, 6)]),
+    "uneven": ("AE-DICOM-017", lambda ct: positions(ct, [(0, 0, z) for z in (0, 2.5, 5, 7.53, 10.03)])),
+    "gantry tilt": ("AE-DICOM-018", lambda ct: positions(ct, [(0, 0.05 * z, z) for z in (0, 2.5, 5, 7.5)])),
+    "slice out of line": ("AE-DICOM-018", lambda ct: positions(ct, [(0, 3 * (z == 5), z) for z in (0, 2.5, 5, 7.5)])),
+    "axes not unit": ("AE-DICOM-019", lambda ct: ct.write(ImageOrientationPatient=[1.1, 0, 0, 0, 1, 0])),
+    "axes not at a right angle": ("AE-DICOM-019", lambda ct: ct.write(ImageOrientationPatient=[1, 0, 0, 0.1, 0.995, 0])),
+    "axes zero": ("AE-DICOM-019", lambda ct: ct.write(ImageOrientationPatient=[0, 0, 0, 0, 0, 0])),
+    "12 mm apart": ("AE-DICOM-020", lambda ct: ct.write(step_mm=12.0)),
+    "pixel spacing zero": ("AE-DICOM-020", lambda ct: ct.write(PixelSpacing=[0, 0.9])),
+    "enhanced in two stacks": ("AE-DICOM-024", lambda ct: two_stacks(ct)),
+    "enhanced concatenation": ("AE-DICOM-024", lambda ct: ct.save(ct.enhanced([0, 1, 2], InConcatenationTotalNumber=2), "x")),
+    "enhanced beside classic": ("AE-DICOM-024", lambda ct: (ct.write(), ct.save(ct.enhanced([0, 1, 2]), "x"))),
+    "enhanced copy": ("AE-DICOM-015", lambda ct: twice(ct)),
+}
+
+
+def two_stacks(ct: Any) -> None:
+    ds = ct.enhanced([0, 1, 2])
+    ds.PerFrameFunctionalGroupsSequence[2].FrameContentSequence[0].StackID = "2"
+    ct.save(ds, "x")
+
+
+def twice(ct: Any) -> None:
+    ds = ct.enhanced([0, 1, 2, 3])
+    ds.PerFrameFunctionalGroupsSequence[2].PlanePositionSequence[0].ImagePositionPatient = [-100, -50, 300]
+    ct.save(ds, "x")
+
+
+@pytest.mark.parametrize("case", REFUSALS)
+def test_refusal_has_its_code_and_no_patient(ct: Any, case: str) -> None:
+    """Whatever cannot be read rightly is refused; nothing is invented."""
+    code, prepare = REFUSALS[case]
+    prepare(ct)
+    assert refusal(ct.path).code == code
+
+
+@pytest.mark.parametrize("text", ["0,5\\0,9", "nan\\0.9", "0.5", "x\\y"])
+def test_malformed_number_is_refused(ct: Any, text: str) -> None:
+    """A decimal comma, NaN, one number for two, and letters are not a pixel spacing."""
+    for path in ct.write():
+        raw = path.read_bytes()
+        path.write_bytes(raw.replace(b"DS\x08\x000.5\\0.9 ", b"DS" + len(text.ljust(8)).to_bytes(2, "little") + text.ljust(8).encode()))
+    assert refusal(ct.path).code == "AE-DICOM-006"
+
+
+@pytest.mark.parametrize("lost", [1, 50, 96, 100, 200, 300, 400, 500, 600])
+@pytest.mark.parametrize("which", [0, 2, 4])
+def test_truncated_file_is_named(ct: Any, lost: int, which: int) -> None:
+    """A file cut anywhere is refused, at the ends of the stack too, where no gap would show it."""
+    path = ct.write()[which]
+    path.write_bytes(path.read_bytes()[:-lost])
+    error = refusal(ct.path)
+    assert error.code == "AE-DICOM-005"
+    assert path.name in error.message
+
+
+@pytest.mark.parametrize("syntax", [RLELossless, JPEG2000Lossless, JPEGLSLossless, DeflatedExplicitVRLittleEndian])
+def test_truncated_compressed_file_is_named(ct_folder: Any, syntax: str) -> None:
+    """No codec fills in what is lost."""
+    if syntax == JPEG2000Lossless:
+        pytest.importorskip("openjpeg")
+    if syntax == JPEGLSLossless:
+        pytest.importorskip("jpeg_ls")
+    ct = ct_folder("compressed", (5, 64, 48))
+    for d in range(5):
+        image = ct.image(d)
+        if syntax == DeflatedExplicitVRLittleEndian:
+            image.file_meta.TransferSyntaxUID = syntax
+        else:
+            image.compress(syntax, generate_instance_uid=False)
+        path = ct.save(image, f"im{d}")
+    path.write_bytes(path.read_bytes()[:-20])
+    error = refusal(ct.path)
+    assert error.code == "AE-DICOM-005"
+    assert "im4" in error.message
+
+
+def test_pixel_data_shorter_than_the_matrix_are_refused(ct: Any) -> None:
+    """No zero fill."""
+    ct.write(4)
+    ct.save(ct.image(4, PixelData=bytes(90)), "short")
+    assert refusal(ct.path).code == "AE-DICOM-005"
+
+
+def test_unknown_transfer_syntax_is_named_with_a_remedy(ct: Any) -> None:
+    """The UID stands in the message, the extra to install in the remedy."""
+    for path in ct.write():
+        path.write_bytes(path.read_bytes().replace(b"1.2.840.10008.1.2.1\x00", b"1.2.840.10008.9.9.9\x00"))
+    error = refusal(ct.path)
+    assert error.code == "AE-DICOM-010"
+    assert "1.2.840.10008.9.9.9" in error.message
+    assert "autosam-edge[dicom]" in error.remedy
+
+
+def test_deflation_bomb_is_refused(ct: Any) -> None:
+    """A file of 100 kB that inflates to 100 MB is stopped by counting, not by trust."""
+    image = ct.image(0)
+    image.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    image.private_block(0x0029, "TEST", create=True).add_new(1, "OB", bytes(100 << 20))
+    ct.save(image, "bomb")
+    assert refusal(ct.path).code == "AE-DICOM-021"
+
+
+def test_deeply_nested_sequence_is_refused_or_read(ct: Any) -> None:
+    """A sequence nested 2000 deep neither crashes nor hangs."""
+    path = ct.write()[0]
+    item = b"\xfe\xff\x00\xe0\xff\xff\xff\xff"
+    nest = (b"\x40\x00\x75\x02SQ\x00\x00\xff\xff\xff\xff" + item) * 2000
+    raw = path.read_bytes()
+    at = raw.index(b"\xe0\x7f\x10\x00OW")
+    path.write_bytes(raw[:at] + nest + raw[at:])
+    assert refusal(ct.path).code == "AE-DICOM-005"
+
+
+def test_volume_beyond_the_limit_is_refused_before_allocation(ct: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The product of the sides is checked first."""
+    monkeypatch.setattr(hounsfield, "_MAX_VOXELS", 100)
+    ct.write()
+    assert refusal(ct.path).code == "AE-DICOM-021"
+
+
+def test_too_many_files_are_refused(ct: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The root of a disk is not a scan."""
+    monkeypatch.setattr(find, "MAX_FILES", 3)
+    ct.write()
+    assert refusal(ct.path).code == "AE-DICOM-023"
+
+
+def test_series_that_changes_while_it_is_read_is_refused(ct: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slice that arrives, grows or vanishes during reading means that the series is not whole."""
+
+    def arriving(frames: Any) -> Any:
+        result = hounsfield.read_hu(frames)
+        ct.save(ct.image(5), "late")
+        return result
+
+    ct.write()
+    monkeypatch.setattr(read, "read_hu", arriving)
+    assert refusal(ct.path).code == "AE-DICOM-022"

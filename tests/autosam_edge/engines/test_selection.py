@@ -1,0 +1,146 @@
+"""The best artifact for the device, and why."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+from autosam_edge_test_support import NEVER_EXECUTED, artifact_dict, write_bundle
+
+from autosam_edge.bundle import Bundle
+from autosam_edge.engines import selection as choose_module
+from autosam_edge.engines.selection import choose, rank_artifacts
+from autosam_edge.errors import BundleError, EngineError
+
+
+def artifact(name, *, dice=1.0, time=1.0):
+    return artifact_dict(name, worst_organ_dice=dice, relative_time=time)
+
+
+def never_executed(name, *, dice=1.0):
+    return artifact_dict(name, worst_organ_dice=dice, **NEVER_EXECUTED)
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    """Makes a bundle of artifacts; every engine counts as installed."""
+
+    def make(*artifacts):
+        return Bundle(write_bundle(tmp_path / f"{len(list(tmp_path.iterdir()))}.edge", artifacts=list(artifacts)))
+
+    return make
+
+
+@pytest.fixture(autouse=True)
+def all_installed(monkeypatch):
+    monkeypatch.setattr(choose_module.importlib.util, "find_spec", lambda name: object())
+
+
+@pytest.fixture
+def system(monkeypatch):
+    """Says which one this is, to the choice alone."""
+    return lambda name: monkeypatch.setattr(choose_module, "sys", SimpleNamespace(platform=name))
+
+
+def order(bundle):
+    return [choice.artifact.name for choice in rank_artifacts(bundle.manifest)]
+
+
+def reasons(bundle):
+    return {choice.artifact.name: choice.reason for choice in rank_artifacts(bundle.manifest)}
+
+
+def test_of_equals_the_fastest_comes_first(bundle):
+    """fp32 on OpenVINO at half the time before fp32 on ONNX Runtime."""
+    assert order(bundle(artifact("onnx/fp32"), artifact("openvino/fp32", time=0.5))) == ["openvino/fp32", "onnx/fp32"]
+
+
+def test_fewer_bits_must_be_clearly_faster(bundle):
+    """Five per cent is noise, half the time is not."""
+    assert order(bundle(artifact("onnx/fp32"), artifact("onnx/fp16", time=0.95)))[0] == "onnx/fp32"
+    assert order(bundle(artifact("onnx/fp32"), artifact("onnx/fp16", time=0.5)))[0] == "onnx/fp16"
+
+
+def test_speed_never_beats_an_organ(bundle):
+    """An artifact that is not equal to the student runs only on request."""
+    made = bundle(artifact("onnx/int8", dice=0.98, time=0.1), artifact("onnx/fp32"))
+    assert choose(made).name == "onnx/fp32"
+    assert choose(made, precision="int8").name == "onnx/int8"
+    assert "only on request" in rank_artifacts(made.manifest)[1].reason
+
+
+def test_what_is_not_installed_comes_last_and_says_so(bundle, monkeypatch):
+    """The reason holds the command that brings it; asking for it is an error with the same command."""
+    monkeypatch.setattr(choose_module.importlib.util, "find_spec", lambda name: None if name == "openvino" else object())
+    made = bundle(artifact("openvino/fp32", time=0.1), artifact("onnx/fp32"), artifact("abacus/fp16"))
+    assert order(made)[0] == "onnx/fp32"
+    assert "pip install 'autosam-edge[openvino]'" in reasons(made)["openvino/fp32"]
+    assert reasons(made)["abacus/fp16"] == "this version has no engine for it"
+    with pytest.raises(EngineError, match="AE-ENGINE-006.*openvino is not installed"):
+        choose(made, "openvino")
+
+
+def test_what_was_never_executed_comes_after_what_was_measured(bundle, system):
+    """Even after what is not equal to the student, and it says why; before what cannot run here; on request it runs."""
+    system("darwin")
+    made = bundle(never_executed("coreml/fp16"), artifact("onnx/int8", dice=0.9), artifact("abacus/fp32"), artifact("onnx/fp32"))
+    assert order(made) == ["onnx/fp32", "onnx/int8", "coreml/fp16", "abacus/fp32"]
+    assert reasons(made)["coreml/fp16"].startswith("not executed at export, so not timed: only on request")
+    assert choose(made).name == "onnx/fp32"
+    assert choose(made, "coreml").name == "coreml/fp16"
+
+
+def test_of_the_never_executed_the_equal_ones_come_first(bundle, system):
+    """There is no time to compare."""
+    system("darwin")
+    assert order(bundle(never_executed("coreml/palette4", dice=0.9), never_executed("coreml/fp16"))) == ["coreml/fp16", "coreml/palette4"]
+
+
+def test_times_are_shares_of_the_first_that_was_executed(bundle, system):
+    """The reason names it, not the artifact that happens to stand first."""
+    system("darwin")
+    made = bundle(never_executed("coreml/fp16"), artifact("onnx/fp32"), artifact("openvino/fp32", time=0.5))
+    assert reasons(made)["openvino/fp32"].endswith("0.50 x the time of onnx/fp32")
+
+
+@pytest.mark.parametrize("target", ["coreml", "coreml-2d", "coreml-ios18"])
+def test_core_ml_runs_on_a_mac_only(bundle, system, monkeypatch, target):
+    """Elsewhere the reason is the system, even with coremltools there; on a Mac without it, the command that brings it."""
+    made = bundle(artifact(f"{target}/fp16"), artifact("onnx/fp32"))
+    system("linux")
+    assert order(made) == ["onnx/fp32", f"{target}/fp16"]
+    assert "macOS" in reasons(made)[f"{target}/fp16"]
+    with pytest.raises(EngineError, match="AE-ENGINE-006.*macOS"):
+        choose(made, target)
+    system("darwin")
+    assert choose(made, target).name == f"{target}/fp16"
+    monkeypatch.setattr(choose_module.importlib.util, "find_spec", lambda name: None if name == "coremltools" else object())
+    assert reasons(made)[f"{target}/fp16"] == "coremltools is not installed: pip install 'autosam-edge[coreml]'"
+
+
+@pytest.mark.parametrize("name", ["linux", "darwin"])
+def test_what_only_apps_run_says_so(bundle, system, name):
+    """ExecuTorch's Core ML delegate, on any system."""
+    system(name)
+    made = bundle(artifact("executorch-coreml/fp16"), artifact("onnx/fp32"))
+    assert order(made)[0] == "onnx/fp32"
+    assert "for apps" in reasons(made)["executorch-coreml/fp16"]
+
+
+def test_what_the_bundle_lacks_is_named(bundle):
+    """With what it holds; a name that no engine has is another error."""
+    made = bundle(artifact("onnx/fp32"))
+    with pytest.raises(BundleError, match="AE-BUNDLE-005: the bundle holds onnx/fp32, not openvino/int8"):
+        choose(made, "openvino", "int8")
+    with pytest.raises(EngineError, match="AE-ENGINE-001"):
+        choose(made, "abacus")
+
+
+@pytest.mark.parametrize("only", [artifact("onnx/int8", dice=0.99, time=0.5), never_executed("onnx/fp16")])
+def test_what_is_only_on_request_is_not_taken_unasked(bundle, only):
+    """Where nothing else runs, an artifact that is not equal, or was never executed, has to be asked for by name."""
+    made = bundle(only)
+    with pytest.raises(EngineError, match="AE-ENGINE-006.*taken unasked.*--engine onnx --precision"):
+        choose(made)
+    assert choose(made, "onnx").path == only["path"]
+    assert choose(made, precision=only["precision"]).path == only["path"]

@@ -1,0 +1,116 @@
+"""Resampling keeps constants, places and averages."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from autosam_edge.geometry import Grid, Orientation
+from autosam_edge.pipeline.resample import ModelGrid, Resampler, Taps, body_box, resampling_matrix, sample_positions
+
+
+@given(st.integers(1, 300), st.floats(0.3, 10), st.floats(0.5, 6))
+def test_positions_cover_the_field_of_view_and_share_its_center(side, spacing, target):
+    """No shift, no part of the scan left out, less than one voxel too many."""
+    positions = sample_positions(side, spacing, target)
+    assert positions.mean() == pytest.approx((side - 1) / 2)
+    assert len(positions) * target >= side * spacing * (1 - 1e-5)
+    assert (len(positions) - 1) * target < side * spacing
+
+
+@given(st.integers(1, 60), st.floats(0.3, 10), st.floats(0.5, 6))
+def test_rows_of_the_matrix_sum_to_one(side, spacing, target):
+    """A constant scan stays constant up to its border."""
+    matrix = resampling_matrix(sample_positions(side, spacing, target), side)
+    np.testing.assert_allclose(matrix.sum(axis=1), 1.0, atol=1e-5)
+    assert (matrix >= 0).all()
+
+
+def test_a_ramp_stays_the_same_ramp():
+    """A symmetric kernel keeps a linear function away from the border, to 2 % of a target voxel (its sampled sum is not quite even)."""
+    positions = sample_positions(200, 0.7, 3.0)
+    values = resampling_matrix(positions, 200) @ np.arange(200, dtype=np.float32)
+    np.testing.assert_allclose(values[2:-2], positions[2:-2], atol=0.02 * 3.0 / 0.7)
+
+
+def test_downsampling_averages_noise():
+    """The antialiased kernel at 4x has a noise gain of about sqrt(2/3/4) = 0.41; point sampling would keep 1."""
+    noise = np.random.default_rng(0).standard_normal(40_000).astype(np.float32)
+    positions = sample_positions(4000, 0.75, 3.0)
+    out = resampling_matrix(positions, 4000) @ noise.reshape(4000, 10)
+    assert out.std() == pytest.approx(np.sqrt(2 / 3 / 4), rel=0.05)
+
+
+@given(st.integers(1, 60), st.floats(0.3, 10), st.floats(0.5, 6), st.integers(0, 2**31))
+def test_taps_are_the_matrix_without_its_zeros(side, spacing, target, seed):
+    """The same sums as the product with the whole matrix, for any part of the outputs; each run of inputs lies in the scan."""
+    matrix = resampling_matrix(sample_positions(side, spacing, target), side)
+    lines = np.random.default_rng(seed).uniform(-125, 275, (side, 3)).astype(np.float32)
+    taps = Taps.of(matrix)
+    assert 0 <= taps.used.start < taps.used.stop <= side
+    np.testing.assert_allclose(taps.apply(lines[taps.used]), matrix.astype(np.float64) @ lines, rtol=1e-5, atol=1e-3)
+    np.testing.assert_array_equal(np.stack([taps.of_input(index) for index in range(side)], axis=1), matrix)
+    part = taps[len(matrix) // 2 :]
+    np.testing.assert_array_equal(part.apply(lines[part.used]), taps.apply(lines[taps.used])[len(matrix) // 2 :])
+
+
+def test_a_sum_of_taps_rounds_as_a_fused_multiply_add():
+    """Each product enters its sum unrounded: 1 - (1 - 2^-24) (1 + 2^-23) is -2^-24 + 2^-47, and 0 if the product is rounded first."""
+    weights = np.array([[1.0, -(1.0 - 2.0**-24)]], dtype=np.float32)
+    lines = np.array([[1.0], [1.0 + 2.0**-23]], dtype=np.float32)
+    exact = 1.0 - (1.0 - 2.0**-24) * (1.0 + 2.0**-23)
+    assert Taps(np.array([0]), weights).apply(lines)[0, 0] == np.float32(exact) != 0
+
+
+@settings(max_examples=20)
+@given(st.integers(0, 10), st.integers(1, 10), st.integers(0, 2**31))
+def test_rows_on_demand_equal_the_whole_volume(start, count, seed):
+    """Any block of rows and any part of the plane is the same part of the whole."""
+    hu = np.random.default_rng(seed).integers(-1000, 1000, (30, 21, 17)).astype(np.int16)
+    resampler = Resampler(Grid.axis_aligned(hu.shape, (2.0, 1.1, 0.9)), (3.0, 2.0, 2.5), (-125.0, 275.0))
+    whole = resampler.rows(hu, 0, resampler.shape[0])
+    stop = min(start + count, resampler.shape[0])
+    part = resampler.rows(hu, start, stop, plane=(slice(2, 7), slice(1, 4)))
+    np.testing.assert_allclose(part, whole[start:stop, 2:7, 1:4], rtol=1e-4, atol=1e-3)
+
+
+def test_hu_are_clipped_before_they_are_averaged():
+    """A metal voxel of 3000 HU beside fat counts as 275, not as 3000."""
+    hu = np.full((3, 8, 8), -100, dtype=np.int16)
+    hu[:, 4, 4] = 3000
+    resampler = Resampler(Grid.axis_aligned(hu.shape, (3.0, 1.0, 1.0)), (3.0, 8.0, 8.0), (-125.0, 275.0))
+    assert resampler.rows(hu, 0, 3).max() < 0
+
+
+def test_body_box_holds_the_body_with_a_margin():
+    """A block of tissue of 60 x 90 mm in air: the box is that and a margin, never less."""
+    hu = np.full((6, 100, 120), -1000, dtype=np.int16)
+    hu[:, 20:50, 30:75] = 40
+    resampler = Resampler(Grid.axis_aligned(hu.shape, (3.0, 2.0, 2.0)), (3.0, 3.0, 3.0), (-125.0, 275.0))
+    d, h, w = body_box(hu, resampler)
+    assert (d.start, d.stop) == (0, resampler.shape[0])
+    for box, axis, first, last in ((h, 1, 20, 49), (w, 2, 30, 74)):
+        assert resampler.positions[axis][box.start] <= first - 3.0 / 2
+        assert resampler.positions[axis][box.stop - 1] >= last + 3.0 / 2
+        assert resampler.positions[axis][box.start] >= first - 12
+        assert resampler.positions[axis][box.stop - 1] <= last + 12
+
+
+def test_a_scan_of_air_has_the_whole_plane_as_its_box():
+    """Nothing is guessed where nothing is seen."""
+    hu = np.full((4, 30, 30), -1000, dtype=np.int16)
+    resampler = Resampler(Grid.axis_aligned(hu.shape, (3.0, 3.0, 3.0)), (3.0, 3.0, 3.0), (-125.0, 275.0))
+    assert body_box(hu, resampler) == tuple(slice(0, side) for side in resampler.shape)
+
+
+@pytest.mark.parametrize("orientation", [Orientation((2, 0, 1), (True, False, True)), Orientation((0, 1, 2), (False, True, True))])
+def test_the_model_grid_does_not_depend_on_how_the_scan_is_stored(orientation):
+    """A turned array on its turned grid gives the same values as the canonical one."""
+    hu = np.random.default_rng(0).integers(-200, 300, (9, 12, 15)).astype(np.int16)
+    grid = Grid.axis_aligned(hu.shape, (2.0, 1.5, 1.0))
+    straight = ModelGrid(grid, (3.0, 3.0, 3.0), (-125.0, 275.0))
+    turned = ModelGrid(orientation.input_grid(grid), (3.0, 3.0, 3.0), (-125.0, 275.0))
+    assert turned.orientation == orientation
+    np.testing.assert_array_equal(turned.resample(orientation.from_canonical(hu)), straight.resample(hu))

@@ -1,0 +1,78 @@
+"""Restoration equals the plain way: interpolate every class everywhere, take the largest."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from autosam_edge.pipeline.resample import sample_positions
+from autosam_edge.pipeline.restore import AxisMap, Restorer
+
+
+def plain(probability, maps, shape):
+    """(C, D, H, W) on the box -> labels, by brute force in float64."""
+    result = np.zeros(shape, dtype=np.uint8)
+    margin = np.full(shape, np.inf)
+    volume = probability.astype(np.float64)
+    for axis, axis_map in enumerate(maps, start=1):
+        low = axis_map.lower
+        high = np.minimum(low + 1, volume.shape[axis] - 1)
+        f = axis_map.fraction.astype(np.float64).reshape([-1 if k == axis else 1 for k in range(4)])
+        volume = volume.take(low, axis) * (1 - f) + volume.take(high, axis) * f
+    covered = tuple(m.covered for m in maps)
+    result[covered] = volume.argmax(axis=0)
+    top = np.sort(volume, axis=0)[-2:]
+    margin[covered] = top[1] - top[0]
+    return result, margin
+
+
+@settings(max_examples=40)
+@given(
+    st.tuples(*[st.integers(1, 12)] * 3),
+    st.tuples(*[st.floats(0.4, 5.0)] * 3),
+    st.integers(2, 14),
+    st.integers(0, 2**31),
+    st.integers(1, 5),
+)
+def test_equals_the_plain_way(shape, spacing, classes, seed, block):
+    """Every voxel whose winner leads by more than rounding has the same label, however the rows are fed."""
+    generator = np.random.default_rng(seed)
+    positions = [sample_positions(n, s, 2.0) for n, s in zip(shape, spacing, strict=True)]
+    box = []
+    for p in positions:
+        start = int(generator.integers(0, len(p)))
+        box.append((start, int(generator.integers(start + 1, len(p) + 1))))
+    maps = tuple(AxisMap(p, n, a, b) for p, n, (a, b) in zip(positions, shape, box, strict=True))
+    logits = generator.standard_normal((classes, *[b - a for a, b in box])) * 3
+    probability = (np.exp(logits) / np.exp(logits).sum(0)).astype(np.float32)
+
+    labels = np.zeros(shape, dtype=np.uint8)
+    restorer = Restorer(maps, labels)
+    rows = np.moveaxis(probability, 1, 0)
+    for first in range(0, len(rows), block):
+        restorer.push(rows[first : first + block])
+    expected, margin = plain(probability, maps, shape)
+    clear = margin > 1e-5
+    np.testing.assert_array_equal(labels[clear], expected[clear])
+
+
+def test_beyond_the_box_is_background():
+    """A box that is all organ leaves the rest of the scan unlabelled."""
+    positions = sample_positions(40, 1.0, 2.0)
+    maps = tuple(AxisMap(positions, 40, 5, 15) for _ in range(3))
+    labels = np.zeros((40, 40, 40), dtype=np.uint8)
+    probability = np.zeros((10, 2, 10, 10), dtype=np.float32)
+    probability[:, 1] = 1.0
+    Restorer(maps, labels).push(probability)
+    assert labels[10:30, 10:30, 10:30].all()
+    labels[10:30, 10:30, 10:30] = 0
+    assert not labels.any()
+
+
+@pytest.mark.parametrize("side", [1, 2, 7])
+def test_an_axis_at_the_models_spacing_is_taken_as_it_is(side):
+    """Same spacing: voxel k is voxel k."""
+    axis_map = AxisMap(sample_positions(side, 3.0, 3.0), side, 0, side)
+    np.testing.assert_allclose(axis_map.lower + axis_map.fraction, np.arange(side), atol=1e-6)

@@ -1,0 +1,199 @@
+"""The contact sheet: right way round on every grid, true proportions, and readable when something is missing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from autosam_edge.geometry import Grid, Orientation
+from autosam_edge.labels import BTCV_LABELS
+from autosam_edge.measurements import organ_statistics
+from autosam_edge.report.preview import write_preview
+from autosam_edge.report.sections import Sections, render
+from autosam_edge.volume import Segmentation, Volume
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SHAPE = (30, 60, 80)
+SPACING_MM = (4.0, 2.0, 2.0)
+LIVER, SPLEEN = 6, 1
+COLORS = {label.value: label.color for label in BTCV_LABELS}
+
+
+def body() -> tuple[np.ndarray, np.ndarray]:
+    """Canonical HU and labels: an ellipse of tissue, a liver on the patient's right, high up; a spleen on the left, low down."""
+    d, h, w = np.ogrid[: SHAPE[0], : SHAPE[1], : SHAPE[2]]
+    hu = np.where(((h - 30) / 24) ** 2 + ((w - 40) / 36) ** 2 + 0 * d < 1, 40, -1000).astype(np.int16)
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[((d - 22) / 5) ** 2 + ((h - 28) / 12) ** 2 + ((w - 22) / 12) ** 2 < 1] = LIVER
+    labels[((d - 8) / 5) ** 2 + ((h - 38) / 8) ** 2 + ((w - 60) / 8) ** 2 < 1] = SPLEEN
+    return hu, labels
+
+
+def straight(slices: int = SHAPE[0]) -> Grid:
+    """The body's grid, or that of its lowest slices."""
+    return Grid.axis_aligned((slices, *SHAPE[1:]), SPACING_MM, origin_mm=(-80.0, -60.0, -100.0))
+
+
+def scan(orientation: Orientation | None = None, rotation: np.ndarray | None = None) -> tuple[Volume, Segmentation]:
+    """The body on the canonical grid, or stored along other axes, or rotated in space."""
+    hu, labels = body()
+    grid = straight()
+    if orientation is not None:
+        hu, labels = (np.ascontiguousarray(orientation.from_canonical(array)) for array in (hu, labels))
+        grid = orientation.input_grid(grid)
+    if rotation is not None:
+        grid = Grid(grid.shape, rotation @ grid.affine)
+    provenance = {"version": "1.2.3", "model": "student", "model_sha256": "ab" * 32}
+    return Volume(hu, grid), Segmentation(labels, grid, BTCV_LABELS, provenance)
+
+
+def sheet(volume: Volume, segmentation: Segmentation, path: Path) -> Image.Image:
+    """Write and read the picture."""
+    write_preview(volume, segmentation, path, organ_statistics(volume, segmentation))
+    with Image.open(path) as picture:
+        picture.load()
+        return picture
+
+
+STORED = [
+    Orientation((0, 1, 2), (False, False, False)),
+    Orientation((2, 0, 1), (True, False, True)),
+    Orientation((1, 2, 0), (False, True, True)),
+]
+
+
+@pytest.mark.parametrize("stored", STORED, ids=str)
+def test_right_is_left_and_superior_is_up_however_the_scan_is_stored(stored: Orientation) -> None:
+    """The liver lies in the image's left half and above the spleen, whatever the axes of the array."""
+    volume, segmentation = scan(stored)
+    sections = Sections(volume, segmentation)
+    view = sections.choose("coronal", 1)[0]
+    assert view.letters == ("R", "L", "S", "I")
+    rows, columns = np.nonzero(view.labels == LIVER)
+    assert columns.mean() < view.labels.shape[1] / 2
+    assert rows.mean() < np.nonzero(view.labels == SPLEEN)[0].mean()
+    axial = sections.choose("axial", 4)
+    assert all(view.letters == ("R", "L", "A", "P") for view in axial)
+    assert axial[0].index > axial[-1].index
+    assert sections.choose("sagittal", 2)[0].letters == ("A", "P", "S", "I")
+
+
+def test_every_organ_is_shown() -> None:
+    """Two axial sections are enough for two organs that share none."""
+    volume, segmentation = scan()
+    shown = {int(value) for view in Sections(volume, segmentation).choose("axial", 2) for value in np.unique(view.labels)}
+    assert shown == {0, LIVER, SPLEEN}
+
+
+def test_sections_are_distinct_and_inside() -> None:
+    """More sections than slices are never shown, and none twice."""
+    volume, segmentation = scan()
+    indices = [view.index for view in Sections(volume, segmentation).choose("axial", 99)]
+    assert len(indices) == len(set(indices)) <= SHAPE[0]
+    assert all(0 <= index < SHAPE[0] for index in indices)
+
+
+def test_size_is_physical() -> None:
+    """A coronal section is as high as its slices are apart, not as they are many."""
+    volume, segmentation = scan()
+    view = Sections(volume, segmentation).choose("coronal", 1)[0]
+    rows, columns = view.labels.shape
+    assert view.size_mm == pytest.approx((columns * 2.0, rows * 4.0))
+
+
+def test_caption_counts_along_the_input_and_tells_the_position() -> None:
+    """A flipped stack keeps its own slice numbers; the position is that of the section."""
+    volume, segmentation = scan(Orientation((0, 1, 2), (True, False, False)))
+    view = Sections(volume, segmentation).choose("axial", 1)[0]
+    number = int(view.caption.split("/")[0])
+    position = -100.0 + 4.0 * view.index
+    assert number == SHAPE[0] - view.index
+    assert view.caption.endswith(f"{'S' if position >= 0 else 'I'} {abs(position):.1f} mm")
+    np.testing.assert_allclose((volume.grid.affine @ np.array([number - 1, 0, 0, 1.0]))[2], position)
+
+
+def test_oblique_scan_tells_its_oblique_directions() -> None:
+    """Turned by 30 degrees about z, right becomes right and anterior in part; letters say so."""
+    turn = np.eye(4)
+    turn[:2, :2] = [[np.cos(np.pi / 6), -np.sin(np.pi / 6)], [np.sin(np.pi / 6), np.cos(np.pi / 6)]]
+    volume, segmentation = scan(rotation=turn)
+    assert Sections(volume, segmentation).choose("axial", 1)[0].letters == ("RA", "LP", "AL", "PR")
+
+
+def test_overlay_has_the_color_of_its_organ() -> None:
+    """The contour is nearly opaque, the fill lets the tissue through, and tissue outside stays gray."""
+    volume, segmentation = scan()
+    view = max(Sections(volume, segmentation).choose("axial", 4), key=lambda view: int((view.labels == LIVER).sum()))
+    height, width = view.labels.shape
+    pixels = np.asarray(render(view, BTCV_LABELS, (width * 8, height * 8))).astype(int)
+    distance = np.abs(pixels - np.array(COLORS[LIVER])).sum(axis=2)
+    rows, columns = np.nonzero(view.labels == LIVER)
+    assert distance.min() < 30
+    inside = pixels[int(rows.mean() * 8), int(columns.mean() * 8)]
+    assert np.ptp(inside) > 10
+    outside = np.repeat(np.repeat(view.labels == 0, 8, 0), 8, 1)
+    gray = np.ptp(pixels[outside], axis=1) == 0
+    assert gray.mean() > 0.9
+
+
+def test_air_and_table_are_cropped() -> None:
+    """The box holds the body with a margin and leaves most of the air and a thin table out."""
+    volume, segmentation = scan()
+    hu = volume.hu.copy()
+    hu[:, 57:58] = 100
+    grid = volume.grid
+    (_, rows, columns) = Sections(Volume(hu, grid), segmentation).box
+    assert 0 <= columns[0] <= 4
+    assert 76 <= columns[1] <= 80
+    assert rows[0] <= 6
+    assert 54 <= rows[1] <= 60
+
+
+def test_same_input_gives_identical_bytes(tmp_path: Path) -> None:
+    """No date in the file, and the font travels with Pillow."""
+    for name in ("one.png", "two.png"):
+        sheet(*scan(), tmp_path / name)
+    assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
+
+
+def test_statement_stands_in_the_picture_file(tmp_path: Path) -> None:
+    """Size as documented; the research-use statement is in the file's text too."""
+    picture = sheet(*scan(), tmp_path / "one.png")
+    assert picture.size == (2000, 1400)
+    assert "Research use only" in picture.text["Disclaimer"]
+
+
+@pytest.mark.parametrize("slices", [1, 2, 5])
+def test_thin_stack_has_axial_sections_only(slices: int, tmp_path: Path) -> None:
+    """A few slices make a picture, without coronal strips."""
+    volume, segmentation = scan()
+    grid = straight(slices)
+    sheet(
+        Volume(volume.hu[20 : 20 + slices], grid),
+        Segmentation(segmentation.labels[20 : 20 + slices], grid, BTCV_LABELS),
+        tmp_path / "one.png",
+    )
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (3, 1, 200), (6, 8, 10)])
+def test_odd_shapes_do_not_fail(shape: tuple[int, int, int], tmp_path: Path) -> None:
+    """No shape that a Volume can have makes the picture fail."""
+    grid = Grid.axis_aligned(shape, (4.0, 1.0, 1.0))
+    for value in (0, LIVER):
+        sheet(
+            Volume(np.zeros(shape, np.int16), grid), Segmentation(np.full(shape, value, np.uint8), grid, BTCV_LABELS), tmp_path / "one.png"
+        )
+
+
+def test_no_organ_is_said(tmp_path: Path) -> None:
+    """Without any organ there is a picture of the scan, with an amber line that a full one does not have."""
+    volume, segmentation = scan()
+    empty = Segmentation(np.zeros(SHAPE, np.uint8), segmentation.grid, BTCV_LABELS, {}, {}, ("This may not be an abdomen.",) * 6)
+    picture = np.asarray(sheet(volume, empty, tmp_path / "one.png").convert("RGB"))
+    panel = picture[900:, 1572:]
+    assert (np.abs(panel.astype(int) - np.array((245, 187, 74))).sum(axis=2) < 30).any()

@@ -1,0 +1,94 @@
+"""A grid that no CT reconstruction has is refused, whatever the format that brings it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from autosam_edge.ct_grid import check_ct_grid, thick_warnings
+from autosam_edge.errors import InputError
+from autosam_edge.geometry import Grid
+
+CODE = "AE-NIFTI-006"
+
+
+def grid(*spacing_mm: float, shape: tuple[int, int, int] = (5, 6, 7), lean_deg: float = 0.0, lean: tuple[int, int] = (0, 1)) -> Grid:
+    """An upright grid; ``lean`` = (a, b) turns axis a towards axis b by ``lean_deg``."""
+    affine = np.diag([*(spacing_mm or (2.5, 0.5, 0.9)), 1.0])[[2, 1, 0, 3]]  # D runs along z, W along x
+    a, b = lean
+    affine[2 - b, a] = np.tan(np.radians(lean_deg)) * affine[2 - a, a]
+    return Grid(shape, affine)
+
+
+def rotated(of: Grid, quaternion: Any) -> Grid:
+    """The grid turned about its origin, as a float32 header would hold it."""
+    w, x, y, z = np.asarray(quaternion) / np.linalg.norm(quaternion)
+    affine = np.array(of.affine)
+    affine[:3, :3] = [
+        [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+        [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+        [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+    ] @ affine[:3, :3]
+    return Grid(of.shape, affine.astype(np.float32).astype(np.float64))
+
+
+quaternions = st.tuples(*[st.floats(-1, 1)] * 4).filter(lambda q: np.linalg.norm(q) > 0.1)
+
+
+@given(quaternions)
+def test_a_straight_grid_passes_however_it_is_turned(quaternion: tuple[float, ...]) -> None:
+    """At both ends of the spacing too, which rounding to float32 must not cross."""
+    for spacing_mm in ((2.5, 0.5, 0.9), (4.99, 0.01, 0.01)):
+        assert check_ct_grid(rotated(grid(*spacing_mm), quaternion), CODE) == []
+    assert len(check_ct_grid(rotated(grid(10.0, 10.0, 10.0), quaternion), CODE)) == 1
+
+
+@given(quaternions)
+def test_a_sheared_grid_is_refused_however_it_is_turned(quaternion: tuple[float, ...]) -> None:
+    """0.2 degrees are seen through the rounding to float32."""
+    with pytest.raises(InputError, match=r"sheared by 0\.20 degrees"):
+        check_ct_grid(rotated(grid(lean_deg=0.2), quaternion), CODE)
+
+
+@pytest.mark.parametrize("lean", [(0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1)])
+def test_the_limit_of_tilt_is_that_of_dicom(lean: tuple[int, int]) -> None:
+    """0.1 degree, whichever axis leans to whichever."""
+    assert check_ct_grid(grid(lean_deg=0.099, lean=lean), CODE) == []
+    for lean_deg in (0.101, -0.101, 22.0, 60.0):
+        with pytest.raises(InputError, match=f"{CODE}: the grid is sheared by {abs(lean_deg):.2f} degrees"):
+            check_ct_grid(grid(lean_deg=lean_deg, lean=lean), CODE)
+
+
+@pytest.mark.parametrize(
+    "spacing_mm",
+    [(2500, 700, 700), (0.0025, 0.0007, 0.0007), (2.5, 0.5, 0.009), (10.01, 0.5, 0.5), (2.5, 12, 0.5), (1e150, 0.5, 0.5)],
+)
+def test_an_absurd_spacing_is_refused(spacing_mm: tuple[float, float, float]) -> None:
+    """Micrometers, meters, and what would make the model's grid beyond any memory."""
+    with pytest.raises(InputError, match=rf"{CODE}: the voxels are .* mm \(D, H, W\), expected 0\.01 to 10 mm"):
+        check_ct_grid(grid(*spacing_mm), CODE)
+
+
+@pytest.mark.parametrize("shape", [(1, 6, 7), (2, 6, 7), (5, 2, 7), (5, 6, 1)])
+def test_fewer_than_three_slices_are_refused_along_any_axis(shape: tuple[int, int, int]) -> None:
+    """A single slice is no volume, and sagittal slices lie along W."""
+    with pytest.raises(InputError, match=f"{CODE}: the volume has {shape[0]} x {shape[1]} x {shape[2]} voxels .* at least 3 "):
+        check_ct_grid(grid(shape=shape), CODE)
+
+
+def test_three_slices_are_enough() -> None:
+    """As for DICOM."""
+    assert check_ct_grid(grid(shape=(3, 3, 3)), CODE) == []
+
+
+def test_thick_slices_are_told() -> None:
+    """From 5 mm on, be it 5 mm in float32; along any axis."""
+    assert thick_warnings(4.999) == []
+    for step_mm in (4.99999, 5.0, 7.5):
+        assert thick_warnings(step_mm) == [f"Slices are {step_mm:.3g} mm apart; small organs are uncertain at 5 mm or more."]
+    for spacing_mm in ((5.0, 0.5, 0.9), (0.9, 5.0, 0.5), (0.5, 0.9, 5.0)):
+        assert check_ct_grid(grid(*spacing_mm), CODE) == thick_warnings(5.0)

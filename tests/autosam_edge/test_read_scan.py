@@ -1,0 +1,277 @@
+"""One way in: the kind of input is told by content, and an archive is never trusted."""
+
+from __future__ import annotations
+
+import gc
+import gzip
+import os
+import stat
+import struct
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import nrrd
+import numpy as np
+import pytest
+from autosam_edge_test_ct import lenient_writing  # noqa: F401  used by every test
+
+from autosam_edge.errors import InputError
+from autosam_edge.formats import zip_archive
+from autosam_edge.formats.zip_archive import UnpackedZip
+from autosam_edge.read_scan import read
+
+SPACE = {"space": "left-posterior-superior", "space directions": np.eye(3), "space origin": np.zeros(3)}
+
+
+def refusal(path: Path, **options: Any) -> InputError:
+    """The error that reading raises: one line without the path."""
+    with pytest.raises(InputError) as caught:
+        read(path, **options)
+    assert "\n" not in str(caught.value)
+    assert str(path) not in str(caught.value)
+    return caught.value
+
+
+def pack(folder: Path, target: Path) -> Path:
+    """Zip a folder."""
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as bundle:
+        for path in sorted(folder.rglob("*")):
+            bundle.write(path, path.relative_to(folder).as_posix())
+    return target
+
+
+@pytest.fixture
+def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder in which temporary folders are made."""
+    folder = tmp_path / "scratch"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
+
+
+def test_every_kind_gives_the_same_volume(ct: Any, tmp_path: Path) -> None:
+    """Folder, zip and Enhanced file without an extension, NIfTI and NRRD."""
+    ct.write()
+    expected = read(ct.path)
+    enhanced = ct.save(ct.enhanced([0, 1, 2, 3, 4]), "../one_file")
+    zipped = pack(ct.path, tmp_path / "zipped")
+    ras = np.diag([-1.0, -1.0, 1.0, 1.0]) @ expected.grid.affine[:, [2, 1, 0, 3]]
+    nib.save(nib.Nifti1Image(expected.hu.T, ras), tmp_path / "a.nii.gz")
+    (tmp_path / "a.nii.gz").rename(tmp_path / "compressed")
+    nib.save(nib.Nifti2Image(expected.hu.T, ras), tmp_path / "b.nii")
+    (tmp_path / "b.nii").rename(tmp_path / "plain")
+    affine = expected.grid.affine
+    header = {"space": "LPS", "space directions": affine[:3, [2, 1, 0]].T, "space origin": affine[:3, 3]}
+    nrrd.write(str(tmp_path / "n.nrrd"), np.ascontiguousarray(expected.hu.T), header)
+    nib.save(nib.Nifti1Image(expected.hu.T, ras), tmp_path / "a.nii.gz")
+    nib.save(nib.Nifti2Image(expected.hu.T, ras), tmp_path / "b.nii")
+    for path in (str(ct.path), enhanced, zipped, tmp_path / "n.nrrd", tmp_path / "a.nii.gz", tmp_path / "b.nii"):
+        volume = read(path)
+        np.testing.assert_array_equal(volume.hu, expected.hu)
+        assert volume.grid.same_as(expected.grid)
+    for name in ("compressed", "plain"):
+        with pytest.raises(InputError, match="AE-NIFTI-001.*named"):  # nibabel goes by the name, so the message says what to do
+            read(tmp_path / name)
+
+
+def test_absent_path(tmp_path: Path) -> None:
+    """A typing error is told as such."""
+    assert refusal(tmp_path / "nothing").code == "AE-INPUT-001"
+
+
+@pytest.mark.parametrize(
+    ("content", "code"),
+    [
+        (b"", "AE-INPUT-002"),
+        (b"hello" * 100, "AE-INPUT-002"),
+        (b"\x1f\x8b" + b"junk" * 100, "AE-INPUT-002"),
+        (gzip.compress(b"text" * 200), "AE-INPUT-002"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(400), "AE-INPUT-002"),
+        (b"ObjectType = Image\nNDims = 3\n", "AE-INPUT-004"),
+        (b"PK\x03\x04" + bytes(100), "AE-INPUT-008"),
+        (b"NRRD0004\njunk", "AE-NRRD-001"),
+    ],
+)
+def test_unknown_or_damaged_file(tmp_path: Path, content: bytes, code: str) -> None:
+    """Content decides."""
+    path = tmp_path / "file.nii.gz"
+    path.write_bytes(content)
+    assert refusal(path).code == code
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_pipe_is_refused_without_blocking(tmp_path: Path) -> None:
+    """Opening a pipe would wait for ever."""
+    os.mkfifo(tmp_path / "pipe")
+    assert refusal(tmp_path / "pipe").code == "AE-INPUT-002"
+
+
+def test_pipe_in_a_folder_is_passed_over(ct: Any) -> None:
+    """Only regular files are opened."""
+    ct.write()
+    os.mkfifo(ct.path / "pipe")
+    assert read(ct.path).shape == (5, 6, 8)
+
+
+def test_unreadable_file_in_a_folder(ct: Any) -> None:
+    """A slice that may not be read is not a missing slice."""
+    path = ct.write()[0]
+    path.chmod(0)
+    if os.access(path, os.R_OK):
+        pytest.skip("this user may read everything")
+    assert refusal(ct.path).code == "AE-INPUT-003"
+
+
+def test_series_is_for_dicom_only(tmp_path: Path) -> None:
+    """A choice that cannot be honored is refused."""
+    nrrd.write(str(tmp_path / "v.nrrd"), np.zeros((3, 4, 5), np.int16), SPACE)
+    assert refusal(tmp_path / "v.nrrd", series="1").code == "AE-INPUT-005"
+
+
+def test_single_slice_is_refused(ct: Any) -> None:
+    """One file of a series is not a volume."""
+    assert refusal(ct.write(1)[0]).code == "AE-DICOM-011"
+
+
+def test_unpacked_files_live_as_long_as_the_volume(ct: Any, tmp_path: Path, scratch: Path) -> None:
+    """DICOM SEG can still read the headers of a zipped series; afterwards nothing is left."""
+    ct.write()
+    volume = read(pack(ct.path, tmp_path / "scan.zip"))
+    assert all(path.is_file() for path in volume.source.files)
+    assert len(list(scratch.iterdir())) == 1
+    assert stat.S_IMODE(next(scratch.iterdir()).stat().st_mode) == 0o700
+    del volume
+    gc.collect()
+    assert list(scratch.iterdir()) == []
+
+
+def entry(name: str, mode: int = 0) -> zipfile.ZipInfo:
+    info = zipfile.ZipInfo(name)
+    info.external_attr = mode << 16
+    return info
+
+
+@pytest.mark.parametrize(
+    "info",
+    [
+        entry("../evil"),
+        entry("a/../../evil"),
+        entry("/etc/evil"),
+        entry("..\\evil"),
+        entry("C:/evil"),
+        entry("C:evil"),
+        entry("line\nbreak"),
+        entry("link", stat.S_IFLNK | 0o777),
+        entry("pipe", stat.S_IFIFO | 0o666),
+        entry("device", stat.S_IFCHR | 0o666),
+    ],
+    ids=lambda info: repr(info.filename),
+)
+def test_unsafe_archive_is_refused_and_leaves_nothing(tmp_path: Path, scratch: Path, info: zipfile.ZipInfo) -> None:
+    """No entry may lead out of the folder."""
+    with zipfile.ZipFile(tmp_path / "evil.zip", "w") as bundle:
+        bundle.writestr(info, b"/etc/passwd")
+    assert refusal(tmp_path / "evil.zip").code == "AE-INPUT-006"
+    assert list(scratch.iterdir()) == []
+    assert not (tmp_path / "evil").exists()
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_archive_with_two_entries_of_one_name(tmp_path: Path, scratch: Path) -> None:
+    """Which of the two is meant is unknown; on some systems upper and lower case are one."""
+    with zipfile.ZipFile(tmp_path / "twice.zip", "w") as bundle:
+        bundle.writestr("a", b"1")
+        bundle.writestr("A", b"2")
+    assert refusal(tmp_path / "twice.zip").code == "AE-INPUT-006"
+    assert list(scratch.iterdir()) == []
+
+
+def test_archive_bomb_is_stopped_by_counting(tmp_path: Path, scratch: Path) -> None:
+    """100 MB of zeros in 100 kB."""
+    with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as bundle:
+        bundle.writestr("zeros", bytes(100 << 20))
+    assert refusal(tmp_path / "bomb.zip").code == "AE-INPUT-007"
+    assert list(scratch.iterdir()) == []
+
+
+def test_archive_that_lies_about_its_size(tmp_path: Path, scratch: Path) -> None:
+    """The directory says 10 bytes; the checksum of what comes out does not agree."""
+    path = tmp_path / "liar.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as bundle:
+        bundle.writestr("zeros", bytes(1000))
+    raw = path.read_bytes()
+    path.write_bytes(raw.replace(struct.pack("<I", 1000), struct.pack("<I", 10)))
+    assert refusal(path).code == "AE-INPUT-008"
+    assert list(scratch.iterdir()) == []
+
+
+def test_archive_with_too_many_entries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The count is checked before anything is written."""
+    monkeypatch.setattr(zip_archive, "MAX_ENTRIES", 2)
+    with zipfile.ZipFile(tmp_path / "many.zip", "w") as bundle:
+        for name in "abc":
+            bundle.writestr(name, b"")
+    assert refusal(tmp_path / "many.zip").code == "AE-INPUT-007"
+
+
+def test_truncated_archive(ct: Any, tmp_path: Path, scratch: Path) -> None:
+    """Half an archive is no archive."""
+    ct.write()
+    path = pack(ct.path, tmp_path / "scan.zip")
+    path.write_bytes(path.read_bytes()[:-100])
+    assert refusal(path).code == "AE-INPUT-008"
+    assert list(scratch.iterdir()) == []
+
+
+def test_archive_with_a_name_that_is_no_utf8(tmp_path: Path, scratch: Path) -> None:
+    """The flag says UTF-8; in the directory or before the entry, the bytes are none."""
+    path = tmp_path / "name.zip"
+    with zipfile.ZipFile(path, "w") as bundle:
+        bundle.writestr("é", b"1")
+    raw = path.read_bytes()
+    first, last = raw.index("é".encode()), raw.rindex("é".encode())
+    assert first < last
+    for place in (first, last):
+        path.write_bytes(raw[:place] + b"\xff" + raw[place + 1 :])
+        assert refusal(path).code == "AE-INPUT-008"
+    assert list(scratch.iterdir()) == []
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_archive_with_a_damaged_entry(tmp_path: Path, scratch: Path, method: int) -> None:
+    """Wherever the byte flips in the content: each method has errors of its own."""
+    path = tmp_path / "damaged.zip"
+    with zipfile.ZipFile(path, "w", method) as bundle:
+        bundle.writestr("slice", bytes(range(256)) * 4)
+    raw = path.read_bytes()
+    start, end = 30 + len("slice"), raw.index(b"PK\x01\x02")
+    for place in range(start + 9, end, (end - start) // 40 + 1):  # the first nine bytes of LZMA's entry are its version and settings
+        path.write_bytes(raw[:place] + bytes([raw[place] ^ 0xFF]) + raw[place + 1 :])
+        try:
+            UnpackedZip(path).close()
+        except InputError as error:
+            assert error.code == "AE-INPUT-008"  # noqa: PT017  a byte that means nothing may flip
+    middle = (start + end) // 2
+    path.write_bytes(raw[:middle] + bytes(20) + raw[middle + 20 :])
+    assert refusal(path).code == "AE-INPUT-008"
+    assert list(scratch.iterdir()) == []
+
+
+def test_archive_without_ct(tmp_path: Path, scratch: Path) -> None:
+    """A refusal of the reader removes the folder too."""
+    with zipfile.ZipFile(tmp_path / "text.zip", "w") as bundle:
+        bundle.writestr("readme.txt", b"text")
+    assert refusal(tmp_path / "text.zip").code == "AE-DICOM-001"
+    assert list(scratch.iterdir()) == []
+
+
+def test_readers_are_loaded_only_when_needed() -> None:
+    """Importing the door loads none of the third parties behind it."""
+    code = "import sys, autosam_edge.read_scan; print([m for m in ('pydicom', 'nibabel', 'nrrd') if m in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"

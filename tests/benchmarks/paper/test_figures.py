@@ -1,0 +1,44 @@
+"""The pictures show what they are given, and say where there is nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("matplotlib")
+pytest.importorskip("monai")
+from PIL import Image
+
+from autosam_edge.label_table import label_table
+from autosam_edge_benchmarks.paper.figures import draw_bars
+from autosam_edge_benchmarks.paper.specs import table_spec
+from autosam_edge_benchmarks.paper.tables import build_table
+
+
+def pixels(path):
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB")).astype(int)
+
+
+def test_labels_of_any_data_set_have_names_codes_and_colors():
+    """By name: AMOS's pancreas is 10 and BTCV's 11, and both have one color; what is unknown is gray and has no code."""
+    table = label_table(("background", "pancreas", "duodenum", "toe"))
+    assert [label.value for label in table] == [1, 2, 3]
+    assert table[0].snomed_code == "15776009"
+    assert table[1].snomed_code == "38848004"
+    assert table[2].snomed_code == "91723000"
+
+
+def test_the_bars_stand_where_there_is_a_value(write_run, tmp_path):
+    """Without runs there is no bar of ours; with one there is, and the picture is the same when it is drawn again."""
+    blue = np.array([0x1F, 0x6F, 0xB2])
+
+    def ours(name):
+        draw_bars(build_table(table_spec("figure4"), write_run.results), tmp_path / name)
+        return int((np.abs(pixels(tmp_path / name) - blue).max(axis=2) < 3).sum())
+
+    legend = ours("none.png")
+    write_run("a", {("1", "liver"): 0.8}, mean=0.8)
+    assert ours("one.png") > 5 * legend
+    ours("again.png")
+    assert (tmp_path / "one.png").read_bytes() == (tmp_path / "again.png").read_bytes()

@@ -1,0 +1,38 @@
+"""Scores of others become a run of the tables."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+pytest.importorskip("monai")
+from autosam_edge.errors import TrainingError
+from autosam_edge_benchmarks.paper.record import record_baseline
+from autosam_edge_benchmarks.paper.specs import table_spec
+from autosam_edge_benchmarks.paper.tables import build_table
+from autosam_edge_training.evaluate import Score, summarize, write_results
+
+
+def scored(folder, method):
+    scores = [Score(method, "btcv", "0035", "liver", 0.9, 0.5, 0.6, 0.7, 100, 90, (3.0, 0.8, 0.8))]
+    write_results(folder, scores, {"method": method, "data": "btcv test", **summarize(scores)})
+    return folder
+
+
+def test_a_recorded_baseline_stands_in_its_row(tmp_path):
+    """Predictions of nnU-Net with a Dice of 0.9: 90 in table 1, with what it tells of itself and no seed, steps or grid."""
+    run = record_baseline(scored(tmp_path / "runs" / "n", "nnunet"), network="nnunet-3d-fullres", trainable_parameters=31_200_000)
+    assert run.facts.method == "nnunet"
+    (line,) = [entry for entry in build_table(table_spec("table1"), tmp_path / "runs").lines if entry.runs]
+    assert line.row.key == "nnunet"
+    assert [cell.ours.mean for cell in line.cells] == [pytest.approx(31.2), pytest.approx(90), pytest.approx(50)]
+    assert json.loads((run.folder / "run.json").read_text())["steps"] is None
+
+
+def test_a_method_that_no_table_has_is_refused(tmp_path):
+    """Nothing is written for it."""
+    with pytest.raises(TrainingError, match="segvol") as caught:
+        record_baseline(scored(tmp_path, "segvol"), network="x")
+    assert caught.value.code == "AE-TRAIN-026"
+    assert not (tmp_path / "run.json").exists()

@@ -1,0 +1,161 @@
+"""ONNX models hold what the student holds, in as few bits as they say."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+onnx = pytest.importorskip("onnx")
+from onnx import numpy_helper
+
+from autosam_edge.engines.onnx_engine import OnnxEngine
+from autosam_edge.errors import ExportError
+from autosam_edge_export.convert.quantization import Range, worth_fewer_bits
+from autosam_edge_export.convert.to_onnx import OPERATORS, OPSET, quantize_inputs, quantize_weight, store_half, store_int8, to_onnx
+from autosam_edge_export.edge import EdgeOptions, edge_form
+from autosam_edge_export.targets import TARGETS
+from autosam_edge_export.targets.target import preflight
+from autosam_edge_training.data import BTCV_INTENSITY
+from autosam_edge_training.networks.hu_input import DeviceForm
+from autosam_edge_training.networks.students import build_student, parameter_count
+
+PATCH = (64, 32, 32)
+
+
+def device_form(name):
+    torch.manual_seed(0)
+    student = build_student(name).eval()
+    for key, parameter in student.named_parameters():
+        if "bias_table" in key:
+            torch.nn.init.normal_(parameter, std=0.5)
+    return DeviceForm(edge_form(student, EdgeOptions(attention="fused")), BTCV_INTENSITY).eval()
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    """SwinUNETR-Tiny with random weights: the module, its program and its ONNX model."""
+    form = device_form("swinunetr-tiny")
+    program = torch.export.export(form, (torch.zeros(1, 1, *PATCH),))
+    return form, program, to_onnx(program, {"license": "none"})
+
+
+@pytest.fixture(scope="module")
+def tile():
+    return np.random.default_rng(0).uniform(-200, 300, PATCH).astype(np.float32)
+
+
+def run(model, tile):
+    return OnnxEngine({"": model}, sha256="", precision="").run(tile)
+
+
+def spread(found, expected):
+    """Root mean square difference as a share of the logits' own spread."""
+    return float(np.sqrt(np.mean((found - expected) ** 2)) / expected.std())
+
+
+def test_tiny_in_onnx_is_tiny_in_torch(tiny, tile):
+    """Windows, shifts, bias, merging, convolutions: 1e-4 at most, on a patch of unequal sides."""
+    form, _, model = tiny
+    with torch.no_grad():
+        expected = form(torch.from_numpy(tile)[None, None])[0].numpy()
+    np.testing.assert_allclose(run(model, tile), expected, atol=1e-4)
+
+
+def test_a_model_is_one_checked_file_with_its_facts(tiny):
+    """Opset, metadata, no external data, no path of the machine that made it, the same bytes again."""
+    _, program, model = tiny
+    proto = onnx.load_from_string(model)
+    assert {entry.domain: entry.version for entry in proto.opset_import} == {"": OPSET}
+    assert {entry.key: entry.value for entry in proto.metadata_props} == {"license": "none"}
+    assert not [t.name for t in proto.graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL]
+    assert b"site-packages" not in model
+    assert b"/home" not in model
+    assert to_onnx(program, {"license": "none"}) == model
+
+
+def test_constants_are_stored_once(tiny):
+    """1.15 x the parameters at most, where each position bias alone would take 118 k values."""
+    form, _, model = tiny
+    assert len(model) <= 1.15 * 4 * parameter_count(form)
+    stored = [tensor.SerializeToString() for tensor in onnx.load_from_string(model).graph.initializer if len(tensor.raw_data) > 1024]
+    assert len(set(stored)) == len(stored)
+
+
+@pytest.mark.parametrize(("store", "share", "error"), [(store_half, 0.55, 1e-3), (store_int8, 0.40, 0.03)])
+def test_small_files_compute_nearly_the_same(tiny, tile, store, share, error):
+    """A half and a third of the size: at this patch the graph itself counts."""
+    model = tiny[2]
+    small = store(model)
+    assert len(small) <= share * len(model)
+    assert 0 < spread(run(small, tile), run(model, tile)) <= error
+
+
+def test_eight_bits_follow_the_output_channels():
+    """Every channel has its own scale, so a channel of small weights keeps its digits."""
+    weight = np.random.default_rng(0).normal(size=(3, 50)).astype(np.float32) * np.array([[1.0], [1e-3], [100.0]], dtype=np.float32)
+    values, scale = quantize_weight(weight, 0)
+    assert np.abs(values).max(axis=1).tolist() == [127, 127, 127]
+    assert (np.abs(values * scale[:, None] - weight).max(axis=1) <= 0.51 * scale).all()
+
+
+def test_eight_bits_are_for_what_is_large_and_deep():
+    """A layer of 64 channels works on a fine grid: it stays in 16 bits however large, as do small ones."""
+    model = onnx.load_from_string(store_int8(to_onnx(torch.export.export(device_form("pocketnet"), (torch.zeros(1, 1, *PATCH),)), {})))
+    stored = {tensor.name: numpy_helper.to_array(tensor).dtype for tensor in model.graph.initializer}
+    assert stored["student.decoder.0.conv1.weight.int8"] == np.int8
+    assert stored["student.decoder.1.conv1.weight.half"] == stored["student.down.2.weight.half"] == np.float16
+    assert worth_fewer_bits((112, 64, 27), 0)
+    assert not worth_fewer_bits((112, 64, 27), 1)
+    assert not worth_fewer_bits((112, 64, 8), 0)
+
+
+def test_static_int8_puts_uint8_before_the_named_convolutions(tile):
+    """And nowhere else; a range that covers the input costs at most half a step."""
+    form = device_form("pocketnet")
+    model = to_onnx(torch.export.export(form, (torch.zeros(1, 1, *PATCH),)), {})
+    name = "student.encoder.0.conv1.weight"
+    quantized = quantize_inputs(model, {name: Range(0.0, 1.0)})
+    nodes = [node for node in onnx.load_from_string(quantized).graph.node if "Quantize" in node.op_type or "quantize" in node.op_type]
+    assert [node.op_type for node in nodes] == ["QuantizeLinear", "DequantizeLinear"]
+    assert 0 < spread(run(quantized, tile), run(model, tile)) < 0.05
+    eight = onnx.load_from_string(store_int8(quantized, always=[name]))
+    types = {tensor.name: numpy_helper.to_array(tensor).dtype for tensor in eight.graph.initializer}
+    assert types[f"{name}.int8"] == np.int8
+    with pytest.raises(ValueError, match="no convolution with the weight nonsense"):
+        quantize_inputs(model, {"nonsense": Range(0.0, 1.0)})
+
+
+@functools.cache
+def program_of(name, options):
+    """Of a student with random weights, in the form that a target takes."""
+    form = DeviceForm(edge_form(build_student(name).eval(), options), BTCV_INTENSITY).eval()
+    return torch.export.export(form, (torch.zeros(1, 1, *PATCH),))
+
+
+@pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
+@pytest.mark.parametrize("name", ["swinunetr-tiny", "pocketnet"])
+def test_the_preflight_lets_students_pass(target, name):
+    """In the form that the target asks for."""
+    preflight(target, program_of(name, target.options))
+
+
+@pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
+def test_the_preflight_names_what_a_target_lacks(target):
+    """A Fourier transform and a tensor of rank 7."""
+
+    class Strange(torch.nn.Module):
+        def forward(self, x):
+            return torch.fft.rfft(x).abs() + x.reshape(1, 1, 2, 2, 2, 2, 1).sum()
+
+    with pytest.raises(ExportError, match=r"AE-EXPORT-007.*aten.fft_r2c.*|AE-EXPORT-007.*aten.fft_rfft.*rank over 5") as caught:
+        preflight(target, torch.export.export(Strange(), (torch.zeros(1, 1, 16),)))
+    assert "rank over 5" in str(caught.value)
+
+
+def test_every_operator_of_the_list_is_one_that_students_need():
+    """With attention in one operator or in three; what nobody needs nobody compares with torch."""
+    programs = [program_of(name, EdgeOptions(attention=kind)) for name in ("swinunetr-tiny", "pocketnet") for kind in ("fused", "matmul")]
+    assert {str(node.target) for program in programs for node in program.graph.nodes if node.op == "call_function"} == OPERATORS

@@ -1,0 +1,148 @@
+"""What counts as equal to the student: figures against tolerances, whole volumes and some tiles."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("onnx")
+from autosam_edge_test_support import make_model
+
+from autosam_edge.bundle import Artifact
+from autosam_edge.errors import EngineError, ExportError
+from autosam_edge.geometry import Grid
+from autosam_edge.volume import Source, Volume
+from autosam_edge_export.proof.parity import as_markdown, compare, hausdorff_95, require, summarize
+
+
+def organ(name="liver", dice=1.0):
+    return {"organ": name, "dice": dice, "hd95_mm": 0.0, "ml": 1.0, "ml_difference": 0.0, "percent": 0.0}
+
+
+def artifact(precision, target="onnx", proof="executed"):
+    return Artifact(target, precision, "path", proof, 0.0, None, None)
+
+
+def record(*organs, **figures):
+    return {"volume": "v", "tiles": None, "agreement": 1.0, "logit_error": 0.0, "logit_rms": 0.0, "organs": list(organs), **figures}
+
+
+def test_nothing_found_proves_nothing():
+    """A student that labels no voxel passes no parity."""
+    with pytest.raises(ExportError, match="AE-EXPORT-004"):
+        require([summarize(artifact("fp32"), [record()])])
+
+
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [
+        (record(organ(), organ("pancreas", 0.9)), "pancreas has Dice 0.9000 .0.900 in the worst volume."),
+        (record(organ(), agreement=0.9), "agree in 0.900000"),
+        (record(organ(), logit_rms=0.5), "differ by 5.0e-01"),
+    ],
+)
+def test_one_bad_figure_fails_the_export_by_name(bad, words):
+    """All others may be perfect, and so may the other artifacts."""
+    entries = [summarize(artifact("fp32"), [record(organ())]), summarize(artifact("fp16"), [record(organ()), bad])]
+    assert entries[0]["failures"] == []
+    with pytest.raises(ExportError, match=f"AE-EXPORT-003.*onnx/fp16: .*{words}"):
+        require(entries)
+
+
+def test_an_organs_dice_is_its_mean_over_the_volumes():
+    """And the worst single case stands beside it."""
+    entry = summarize(artifact("int8"), [record(organ(dice=1.0)), record(organ(dice=0.98), organ("aorta", 0.995))])
+    assert entry["organ_dice"] == {"liver": pytest.approx(0.99), "aorta": pytest.approx(0.995)}
+    assert entry["worst_organ"] == "liver"
+    assert entry["worst_case_dice"] == 0.98
+
+
+def test_the_hausdorff_distance_is_in_mm():
+    """A cube moved by two voxels of 3 mm; equal masks are 0."""
+    a = np.zeros((20, 20, 20), dtype=bool)
+    a[5:15, 5:15, 5:15] = True
+    assert hausdorff_95(a, a, (3.0, 1.0, 1.0)) == 0.0
+    assert hausdorff_95(a, np.roll(a, 2, axis=0), (3.0, 1.0, 1.0)) == pytest.approx(6.0)
+
+
+class Organs:
+    """Labels a voxel 1 above 0 HU, and notes how many of them each tile has; ``wrong`` picks tiles to label otherwise."""
+
+    def __init__(self, wrong=lambda voxels: False):
+        self.description = {"name": "organs", "version": "", "precision": "", "threads": "", "sha256": ""}
+        self.wrong, self.seen = wrong, []
+
+    def run(self, tile):
+        voxels = int((tile > 0).sum())
+        self.seen.append(voxels)
+        organ = np.where(tile > 0, 5.0, -5.0).astype(np.float32)
+        return np.stack([np.zeros_like(tile), -organ if self.wrong(voxels) else organ, np.full_like(tile, -9.0)])
+
+
+@pytest.fixture
+def slabs():
+    """A model with tiles of 16 voxels, and a volume with ever more organ along its first axis."""
+    hu = np.full((80, 16, 16), -1000, dtype=np.int16)
+    for depth in range(80):
+        hu[depth, : depth // 5] = 100
+    volume = Volume(hu, Grid.axis_aligned(hu.shape, (3.0, 3.0, 3.0)), Source("array"))
+    return make_model(), volume
+
+
+def test_some_tiles_are_those_with_most_organ(slabs, tmp_path):
+    """An artifact on two tiles sees the two richest; the student and the other artifact see all."""
+    model, volume = slabs
+    student, whole, some = Organs(), Organs(), Organs()
+    engines = {"whole": whole, "some": some}
+    records = compare(model, engines, student, {"v": volume}, scratch=tmp_path, say=lambda line: None, on_tiles={"some": 2})
+    assert whole.seen == student.seen
+    assert len(student.seen) > 3
+    assert sorted(some.seen) == sorted(student.seen)[-2:]
+    assert [records[name][0]["tiles"] for name in ("whole", "some")] == [None, 2]
+    assert records["some"][0]["agreement"] == 1.0
+    entry = summarize(artifact("fp32", "coreml", "interpreted"), records["some"])
+    assert (entry["proof"], entry["failures"]) == ("interpreted", [])
+    assert "Dice: mean over 2 tiles of v." in as_markdown([{**entry, "megabytes": 1.0, "cost": None, "facts": {}}])
+
+
+def test_a_wrong_tile_among_some_is_found(slabs, tmp_path):
+    """In labels and logits; one that was not looked at is not."""
+    model, volume = slabs
+    student = Organs()
+    compare(model, {}, student, {"v": volume}, scratch=tmp_path, say=lambda line: None)
+    for voxels, seen in ((max(student.seen), True), (min(student.seen), False)):
+        engine = Organs(lambda found, voxels=voxels: found == voxels)
+        (record,) = compare(model, {"a": engine}, Organs(), {"v": volume}, scratch=tmp_path, say=lambda line: None, on_tiles={"a": 2})["a"]
+        assert (record["agreement"] < 0.9) == seen
+        assert (record["logit_error"] == 10.0) == seen
+        assert bool(summarize(artifact("fp16", "coreml"), [record])["failures"]) == seen
+
+
+@pytest.mark.parametrize("tiles", [{}, {"a": 2}])
+def test_logits_that_are_no_numbers_are_not_equal(slabs, tiles, tmp_path):
+    """A NaN passes every comparison and its argmax is the background: it has to fail by itself."""
+    model, volume = slabs
+
+    class Broken(Organs):
+        def run(self, tile):
+            logits = super().run(tile)
+            logits[:, tile < 0] = np.where(np.arange(3)[:, None] == 0, np.nan, -np.inf)
+            return logits
+
+    if not tiles:
+        with pytest.raises(EngineError, match="AE-ENGINE-005"):
+            compare(model, {"a": Broken()}, Organs(), {"v": volume}, scratch=tmp_path, say=lambda line: None)
+        return
+    (record,) = compare(model, {"a": Broken()}, Organs(), {"v": volume}, scratch=tmp_path, say=lambda line: None, on_tiles=tiles)["a"]
+    assert record["agreement"] == 1.0
+    assert summarize(artifact("palette4", "coreml"), [record])["failures"] == ["logits differ by inf (root mean square), allowed 1.0"]
+    assert not list(tmp_path.iterdir())
+
+
+def test_more_tiles_than_there_are_is_all_of_them(slabs, tmp_path):
+    """The record says how many it was."""
+    model, volume = slabs
+    student = Organs()
+    (record,) = compare(model, {"a": Organs()}, student, {"v": volume}, scratch=tmp_path, say=lambda line: None, on_tiles={"a": 99})["a"]
+    assert record["tiles"] == len(student.seen)

@@ -1,0 +1,213 @@
+"""Every method is scored by one evaluator, on the scan's own grid, organ by name."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+pytest.importorskip("monai")
+from autosam_edge_test_datasets import code_of, scan_and_labels, write_array, write_btcv
+from typer.testing import CliRunner
+
+from autosam_edge.cli import app
+from autosam_edge.errors import InputError
+from autosam_edge.formats.nifti import read_array
+from autosam_edge_training.data import BTCV_NAMES, LAYOUTS, Prepared, prepare_dataset, prepare_phantoms
+from autosam_edge_training.evaluate import evaluate_folder, evaluate_predictions, evaluate_session, read_csv, summarize
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """A small BTCV with two test cases; not to be changed."""
+    root = tmp_path_factory.mktemp("btcv")
+    write_btcv(root / "data", ("0001", "0035", "0036"))
+    return prepare_dataset(LAYOUTS["btcv"](root / "data"), root / "out")
+
+
+def truth_of(volume):
+    """The truth of a made-up scan, found beside its image."""
+    image = volume.source.files[0]
+    return read_array(image.parents[1] / "labelsTr" / image.name.replace("img", "label"))[0]
+
+
+def only_one(summary):
+    return {summary[f"mean_{metric}"] for metric in ("dice", "nsd_1", "nsd_2", "nsd_3")}
+
+
+def test_the_truth_itself_scores_one(prepared):
+    """Each organ of each case once, with its size and the grid's spacing."""
+    scores = evaluate_predictions(truth_of, prepared, "test", method="truth")
+    assert [(s.case, s.organ) for s in scores] == [(case, organ) for case in ("0035", "0036") for organ in BTCV_NAMES[1:]]
+    assert only_one(summarize(scores)) == {1.0}
+    assert {s.gt_voxels for s in scores} == {s.pred_voxels for s in scores}
+    assert sum(s.gt_voxels for s in scores if s.case == "0035") == np.count_nonzero(scan_and_labels(35)[1])
+    assert {s.spacing for s in scores} == {(3.0, 1.5, 1.5)}
+
+
+def test_organs_are_matched_by_name(prepared):
+    """A method with other numbers, fewer organs and one that the data set lacks: what both know is scored."""
+    names = ["background", "liver", "left atrium", "spleen"]
+
+    def predict(volume):
+        truth = truth_of(volume)
+        return (1 * (truth == BTCV_NAMES.index("liver")) + 3 * (truth == BTCV_NAMES.index("spleen")) + 2 * (truth == 0)).astype(np.uint8)
+
+    scores = evaluate_predictions(predict, prepared, "test", method="m", names=names)
+    assert {s.organ for s in scores} == {"liver", "spleen"}
+    assert only_one(summarize(scores)) == {1.0}
+
+
+def test_nothing_in_common_is_refused(prepared):
+    """A lung model on an abdomen."""
+    with pytest.raises(InputError) as caught:
+        evaluate_predictions(truth_of, prepared, "test", method="m", names=["background", "lung"])
+    assert code_of(caught) == "AE-DATA-011"
+
+
+def test_an_empty_split_is_refused(prepared):
+    """There is no validation case."""
+    with pytest.raises(InputError) as caught:
+        evaluate_predictions(truth_of, prepared, "validation", method="m")
+    assert code_of(caught) == "AE-DATA-005"
+
+
+@pytest.mark.parametrize(
+    ("predict", "code"), [(lambda volume: truth_of(volume)[1:], "AE-NIFTI-005"), (lambda volume: truth_of(volume) + 14, "AE-DATA-003")]
+)
+def test_a_prediction_that_is_none_is_refused(predict, code, prepared):
+    """Another shape, labels that nobody knows."""
+    with pytest.raises(InputError) as caught:
+        evaluate_predictions(predict, prepared, "test", method="m")
+    assert code_of(caught) == code
+
+
+def test_a_label_that_changed_since_is_refused(tmp_path):
+    """The evaluator reads the files that were prepared, or none."""
+    write_btcv(tmp_path / "data", ("0001", "0035"))
+    prepared = prepare_dataset(LAYOUTS["btcv"](tmp_path / "data"), tmp_path / "out")
+    write_array(tmp_path / "data" / "labelsTr" / "label0035.nii.gz", np.zeros_like(scan_and_labels(35)[1]))
+    with pytest.raises(InputError) as caught:
+        evaluate_predictions(truth_of, prepared, "test", method="m")
+    assert code_of(caught) == "AE-DATA-008"
+
+
+def session(predict, names):
+    """What the evaluator needs of a runtime's session."""
+    labels = [SimpleNamespace(value=value, name=name) for value, name in names.items()]
+    model = SimpleNamespace(name="net-3mm", labels=labels, input=SimpleNamespace(overlap=0.25))
+    engine = SimpleNamespace(description={"name": "fake"})
+    return SimpleNamespace(segment=lambda volume: SimpleNamespace(labels=predict(volume)), model=model, engine=engine)
+
+
+def test_a_session_is_scored_under_its_model_s_name(prepared):
+    """The summary says which model, engine and overlap; numbers may have gaps."""
+    liver = BTCV_NAMES.index("liver")
+    scores, summary = evaluate_session(
+        session(lambda volume: 5 * (truth_of(volume) == liver).astype(np.uint8), {5: "liver"}), prepared, "test"
+    )
+    assert {s.organ for s in scores} == {"liver"}
+    assert (summary["method"], summary["model"], summary["overlap"], summary["engine"]) == ("net-3mm", "net-3mm", 0.25, {"name": "fake"})
+    assert summary["manifest_sha256"] == prepared.manifest_sha256
+    assert summary["mean_dice"] == 1.0
+
+
+@pytest.fixture
+def predictions(tmp_path):
+    """Files of another tool: one named by the case, one by the image."""
+    write_array(tmp_path / "nnunet" / "0035.nii.gz", scan_and_labels(35)[1])
+    write_array(tmp_path / "nnunet" / "img0036.nii.gz", np.where(scan_and_labels(36)[1] == 6, 0, scan_and_labels(36)[1]).astype(np.uint8))
+    return tmp_path / "nnunet"
+
+
+def test_files_of_any_tool_are_scored(prepared, predictions):
+    """Under the folder's name; an organ that was missed scores 0."""
+    scores, summary = evaluate_folder(predictions, prepared, "test")
+    assert {s.method for s in scores} == {"nnunet"}
+    assert summary["organs"]["liver"]["dice"] == 0.5
+    assert summary["organs"]["spleen"]["dice"] == 1.0
+    assert summary["engine"] is None
+
+
+def test_an_organ_that_the_truth_lacks(tmp_path):
+    """Skipped, or held against the method."""
+    write_btcv(tmp_path / "data", ("0001", "0035"))
+    no_liver = np.where(scan_and_labels(35)[1] == 6, 0, scan_and_labels(35)[1]).astype(np.uint8)
+    write_array(tmp_path / "data" / "labelsTr" / "label0035.nii.gz", no_liver)
+    prepared = prepare_dataset(LAYOUTS["btcv"](tmp_path / "data"), tmp_path / "out")
+    write_array(tmp_path / "net" / "0035.nii.gz", scan_and_labels(35)[1])
+    (liver,) = [s for s in evaluate_folder(tmp_path / "net", prepared, "test")[0] if s.organ == "liver"]
+    assert math.isnan(liver.dice)
+    assert (liver.gt_voxels, liver.pred_voxels > 0) == (0, True)
+    (liver,) = [s for s in evaluate_folder(tmp_path / "net", prepared, "test", empty="challenge")[0] if s.organ == "liver"]
+    assert liver.dice == liver.nsd_1 == 0.0
+
+
+@pytest.mark.parametrize(
+    ("break_it", "code"),
+    [
+        (lambda folder: (folder / "0035.nii.gz").unlink(), "AE-DATA-010"),
+        (lambda folder: shutil.copy(folder / "0035.nii.gz", folder / "img0035.nii.gz"), "AE-DATA-010"),
+        (lambda folder: write_array(folder / "0035.nii.gz", scan_and_labels(35)[1], shift_mm=1.5), "AE-NIFTI-005"),
+        (lambda folder: write_array(folder / "0035.nii.gz", scan_and_labels(35)[1][:-1]), "AE-NIFTI-005"),
+        (lambda folder: write_array(folder / "0035.nii.gz", scan_and_labels(35)[1] + np.uint8(1)), "AE-DATA-003"),
+        (lambda folder: (folder / "0035.nii.gz").write_bytes(b"x"), "AE-NIFTI-001"),
+    ],
+    ids=["missing", "two", "moved", "other shape", "unknown label", "damaged"],
+)
+def test_predictions_that_cannot_be_scored_are_refused(break_it, code, prepared, predictions):
+    """Rather than resampled, clipped or guessed."""
+    break_it(predictions)
+    with pytest.raises(InputError) as caught:
+        evaluate_folder(predictions, prepared, "test")
+    assert code_of(caught) == code
+
+
+def command(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def test_the_command_scores_predictions_and_compares(prepared, predictions, tmp_path):
+    """`evaluate` twice, `compare` once: tables in the folders, JSON on stdout."""
+    shutil.copytree(predictions, tmp_path / "perfect")
+    write_array(tmp_path / "perfect" / "img0036.nii.gz", scan_and_labels(36)[1])
+    for folder, method in ((tmp_path / "perfect", "ours"), (predictions, "theirs")):
+        result = command(
+            "evaluate", "--data", prepared.folder, "--predictions", folder, "--method", method, "-o", tmp_path / method, "--json"
+        )
+        assert result.exit_code == 0, result.output
+        assert json.loads(result.stdout) == json.loads((tmp_path / method / "summary.json").read_text())
+        assert {row.method for row in read_csv(tmp_path / method / "cases.csv")} == {method}
+    result = command("compare", tmp_path / "ours" / "cases.csv", tmp_path / "theirs" / "cases.csv", "-o", tmp_path / "cmp", "--json")
+    assert result.exit_code == 0, result.output
+    facts = json.loads(result.stdout)
+    first = facts["comparisons"][0]
+    assert (first["n"], first["zeros"], first["p"]) == (1, 25, 1.0)
+    assert sorted(path.name for path in (tmp_path / "cmp").iterdir()) == ["compare.csv", "compare.json", "compare.md"]
+
+
+@pytest.mark.parametrize(
+    "options", [("--split", "all"), ("--empty", "zero"), ("--bundle", "b.edge", "--predictions", ".")], ids=["split", "empty", "both"]
+)
+def test_a_command_that_means_nothing_is_refused(options, prepared):
+    """Exit code 2."""
+    assert command("evaluate", "--data", prepared.folder, *options).exit_code == 2
+
+
+def test_comparing_needs_two_tables(tmp_path):
+    """One method is not better than itself."""
+    (tmp_path / "cases.csv").write_text("x")
+    assert command("compare", tmp_path / "cases.csv").exit_code == 2
+
+
+@pytest.mark.slow
+def test_the_default_bundle_is_scored_through_the_runtime(tmp_path):
+    """A phantom from files to table: the embedded model finds most of a synthetic liver."""
+    folder = prepare_phantoms(tmp_path / "out", training=1, validation=0, test=1, spacing_mm=(12.0, 12.0, 12.0))
+    result = command("evaluate", "--data", Prepared.read(folder).folder, "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["organs"]["liver"]["dice"] > 0.5

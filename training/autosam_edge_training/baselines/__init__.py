@@ -1,1 +1,0 @@
-"""Methods of others that the paper compares with, reached through their own libraries."""

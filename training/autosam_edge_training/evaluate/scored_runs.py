@@ -1,0 +1,208 @@
+"""Scored runs: folders with ``run.json`` (what was run), ``cases.csv`` (every case and organ) and ``summary.json`` (the means).
+
+Whatever made the predictions, a run is read the same way, and the means that a table shows are computed from ``cases.csv`` again.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass as checked_dataclass
+
+from autosam_edge.errors import TrainingError
+from autosam_edge_training.evaluate.report import summarize
+from autosam_edge_training.evaluate.scores import METRICS, read_csv
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from autosam_edge_training.evaluate.scores import Metric, Score
+
+Method = Literal["student", "distill", "teacher", "nnunet", "nnformer", "unetr", "swinunetr", "sam-point", "medsam-pm", "medsam-full"]
+Scored = Literal["btcv", "amos", "phantoms"]
+METHODS: tuple[Method, ...] = get_args(Method)
+_SUMMARY_TOLERANCE = 1e-6  # of a mean in 0..1 that went through JSON
+
+_STRICT = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True)
+_Count = Annotated[int, Field(ge=0)]
+_Length = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+@checked_dataclass(config=_STRICT)
+class RunFacts:
+    """What ``run.json`` says. What a method read in from elsewhere does not tell is null.
+
+    Args:
+        method: Who made the predictions.
+        network: Such as ``swinunetr-small`` or ``autosam-vit-b``.
+        dataset: Data set that was scored.
+        weight: Key ``lambda``: weight of the ground truth in equation 2; None without distillation.
+        reduction: Of the distillation loss, ``voxel`` or ``element``.
+        apg: Whether the teacher has its auto prompt generator; None for what is no teacher.
+        seed, steps: Of the training.
+        trainable_parameters, total_parameters: Counted on the network.
+        spacing_mm: Of the network's grid (D, H, W), mm.
+        machine: What it was trained on.
+        commit: Of this project.
+        data_sha256: Of the manifest.
+        smoke: The figures mean nothing: phantoms and tiny networks.
+        teacher: Network that a student learned from.
+        weights_sha256: Of the file of weights that was scored.
+    """
+
+    method: Method
+    network: str
+    dataset: Scored
+    weight: Annotated[float | None, Field(alias="lambda", ge=0, le=1)]
+    reduction: Literal["voxel", "element"] | None
+    apg: bool | None
+    seed: int | None
+    steps: _Count | None
+    trainable_parameters: _Count | None
+    total_parameters: _Count | None
+    spacing_mm: tuple[_Length, _Length, _Length] | None
+    machine: str | None
+    commit: str | None
+    data_sha256: str | None
+    smoke: bool
+    teacher: str | None = None
+    weights_sha256: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.method == "distill" and self.weight is None:
+            raise ValueError("a distilled run has a lambda")
+        if self.dataset == "phantoms" and not self.smoke:
+            raise ValueError("a run on phantoms is a smoke run")
+
+
+_FACTS = TypeAdapter(RunFacts)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A scored run.
+
+    Args:
+        folder: Where it lies.
+        facts: What was run.
+        means: Mean of each score over cases per organ, then over organs, 0 to 1.
+    """
+
+    folder: Path
+    facts: RunFacts
+    means: Mapping[Metric, float]
+
+    @property
+    def cases(self) -> Path:
+        """The table of every case and organ."""
+        return self.folder / "cases.csv"
+
+
+def write_facts(facts: RunFacts, folder: Path) -> None:
+    """Write ``run.json``."""
+    (folder / "run.json").write_bytes(_FACTS.dump_json(facts, by_alias=True, indent=1) + b"\n")
+
+
+def read_run(folder: Path) -> Run:
+    """Read one scored run.
+
+    Raises:
+        TrainingError: ``run.json`` cannot be used (AE-TRAIN-020), or the three files do not belong together (-021).
+        InputError: ``cases.csv`` cannot be used (AE-DATA-012).
+    """
+    facts = _read_facts(folder)
+    scores = read_csv(folder / "cases.csv")
+    means = {metric: summarize(scores)[f"mean_{metric}"] for metric in METRICS}
+    if problem := _what_does_not_fit(folder, facts, scores, means):
+        raise TrainingError(
+            "AE-TRAIN-021",
+            f"the files of the scored run {folder.name} do not belong together: {problem}.",
+            remedy="Score the run again; no figure is edited by hand.",
+        )
+    return Run(folder, facts, means)
+
+
+def _read_facts(folder: Path) -> RunFacts:
+    try:
+        return _FACTS.validate_json((folder / "run.json").read_bytes())
+    except ValidationError as error:
+        problem = "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'the file'}: {fault['msg']}" for fault in error.errors())
+    except OSError as error:
+        problem = f"it cannot be read ({type(error).__name__})"
+    raise TrainingError(
+        "AE-TRAIN-020",
+        f"run.json of the scored run {folder.name} cannot be used: {problem}.",
+        remedy="Score the run again; for the predictions of others, `autosam-edge baseline record` writes it.",
+    )
+
+
+def _what_does_not_fit(folder: Path, facts: RunFacts, scores: Sequence[Score], means: Mapping[Metric, float | None]) -> str:
+    """Why the files of a run are not of one run; empty when they are."""
+    first = scores[0]
+    if (first.method, first.dataset) != (facts.method, facts.dataset):
+        return f"cases.csv is of {first.method} on {first.dataset}, run.json of {facts.method} on {facts.dataset}"
+    if means["dice"] is None:
+        return "cases.csv has no scored organ"
+    try:
+        told = float(json.loads((folder / "summary.json").read_bytes())["mean_dice"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return f"summary.json tells no mean Dice ({type(error).__name__})"
+    if abs(told - means["dice"]) > _SUMMARY_TOLERANCE:
+        return f"summary.json tells a mean Dice of {told:.6f}, cases.csv of {means['dice']:.6f}"
+    return ""
+
+
+@dataclass(frozen=True)
+class Criteria:
+    """Which runs a row is about. What is None does not matter.
+
+    Args:
+        methods: Any of these.
+        network: Exactly this.
+        weight: This lambda; a run without a teacher has none.
+        apg: With or without the auto prompt generator.
+    """
+
+    methods: tuple[Method, ...]
+    network: str | None = None
+    weight: float | None = None
+    apg: bool | None = None
+
+    def match(self, facts: RunFacts) -> bool:
+        """Whether a run is one of them."""
+        return (
+            facts.method in self.methods
+            and self.network in (None, facts.network)
+            and (self.weight is None or (facts.weight is not None and math.isclose(self.weight, facts.weight, abs_tol=1e-9)))
+            and self.apg in (None, facts.apg)
+        )
+
+
+def find_runs(
+    results: Path, *, dataset: Scored | None = None, criteria: Sequence[Criteria] | None = None, smoke: bool = False
+) -> tuple[Run, ...]:
+    """The scored runs below a folder, at any depth, in order of their paths.
+
+    Args:
+        results: A folder; one that is absent holds no run.
+        dataset: Only this data set.
+        criteria: Only runs that meet one of these.
+        smoke: Smoke runs only; otherwise none of them.
+
+    Raises:
+        TrainingError: A run is broken (see :func:`read_run`).
+    """
+    folders = sorted({path.parent for name in ("run.json", "cases.csv") for path in results.rglob(name)})
+    runs = [read_run(folder) for folder in folders]
+    return tuple(
+        run
+        for run in runs
+        if run.facts.smoke == smoke
+        and dataset in (None, run.facts.dataset)
+        and (criteria is None or any(one.match(run.facts) for one in criteria))
+    )

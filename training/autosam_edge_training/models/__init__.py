@@ -1,1 +1,0 @@
-"""Networks that are built here and not taken from a library."""

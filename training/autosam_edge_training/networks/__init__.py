@@ -1,0 +1,1 @@
+"""The networks that are trained, their checkpoints, and what a checkpoint says of its input."""

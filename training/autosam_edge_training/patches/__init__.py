@@ -1,0 +1,1 @@
+"""Training patches: which part of which case, and its augmentation."""

@@ -1,0 +1,134 @@
+"""Random changes of a training patch: tensors in, tensors out, one generator for all randomness.
+
+``maps`` are what belongs to the image voxel by voxel, classes first: the occupancy, and teacher probabilities where they were cached.
+They turn with the image. Where the patch lies and how the scan is bent is decided in :mod:`autosam_edge_training.patches.spatial`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+
+def random_turn(
+    image: Tensor, maps: Sequence[Tensor], generator: np.random.Generator, *, flip: float, rotate: float
+) -> tuple[Tensor, list[Tensor]]:
+    """Mirror each axis (probability ``flip``) and rotate in the axial plane by quarter turns (probability ``rotate``): teacher.md 5.4.
+
+    Mirroring makes a left kidney of a right one and keeps its label, as the paper does.
+    """
+    together = [image, *maps]
+    for axis in (2, 3, 4):
+        if generator.random() < flip:
+            together = [one.flip(axis) for one in together]
+    if generator.random() < rotate:
+        quarters = int(generator.integers(1, 4))
+        if image.shape[3] == image.shape[4] or quarters == 2:
+            together = [torch.rot90(one, quarters, (3, 4)) for one in together]
+    return together[0].contiguous(), [one.contiguous() for one in together[1:]]
+
+
+def random_scale(image: Tensor, generator: np.random.Generator, *, factor: float = 0.1) -> Tensor:
+    """Multiply by 1 - ``factor`` to 1 + ``factor`` (teacher.md 5.4)."""
+    return image * float(1.0 + generator.uniform(-factor, factor))
+
+
+def random_low_resolution(image: Tensor, generator: np.random.Generator, *, spacing_mm: tuple[float, float, float]) -> Tensor:
+    """Average over thick slices of 4 to 8 mm along one axis, three times in four the depth, and interpolate back.
+
+    Args:
+        image: (1, 1, D, H, W).
+        generator: Source of all randomness.
+        spacing_mm: Voxel spacing of the image, (D, H, W).
+
+    Returns:
+        The changed image, of the same shape.
+    """
+    axis = 0 if generator.random() < 0.75 else int(generator.integers(1, 3))
+    thickness_mm = float(generator.uniform(4.0, 8.0))
+    if thickness_mm <= spacing_mm[axis]:
+        return image
+    coarse = list(image.shape[2:])
+    coarse[axis] = max(1, round(coarse[axis] * spacing_mm[axis] / thickness_mm))
+    thick = F.interpolate(image, size=coarse, mode="area")
+    return F.interpolate(thick, size=image.shape[2:], mode="trilinear", align_corners=False)
+
+
+def random_intensity(image: Tensor, generator: np.random.Generator) -> Tensor:
+    """Contrast, brightness, an offset of up to 30 HU, gamma, noise and blur of an image in [0, 1] (the window of BTCV).
+
+    Source: the kinds of change and their ranges are those of nnU-Net's default augmentation (Isensee et al. 2021).
+    """
+    if generator.random() < 0.3:
+        mean = float(image.mean())
+        image = (image - mean) * float(generator.uniform(0.75, 1.25)) + mean
+    if generator.random() < 0.3:
+        image = image * float(generator.uniform(0.8, 1.25))
+    if generator.random() < 0.3:
+        image = image + float(generator.uniform(-0.075, 0.075))
+    if generator.random() < 0.3:
+        gamma = float(np.exp(generator.uniform(np.log(0.7), np.log(1.5))))
+        image = image.clamp(0, 1)
+        image = 1.0 - (1.0 - image) ** gamma if generator.random() < 0.3 else image**gamma
+    if generator.random() < 0.2:
+        image = _blur(image, float(generator.uniform(0.5, 1.0)))
+    if generator.random() < 0.25:
+        noise = torch.from_numpy(generator.standard_normal(image.shape, dtype=np.float32))
+        image = image + noise * float(generator.uniform(0.0, 0.1))
+    return image.clamp(0.0, 1.0)
+
+
+def _blur(image: Tensor, sigma: float) -> Tensor:
+    """A Gaussian of ``sigma`` voxels along each axis, cut off after two voxels; the border is repeated."""
+    weights = torch.exp(-0.5 * (torch.arange(-2, 3, dtype=torch.float32) / sigma) ** 2)
+    weights /= weights.sum()
+    for axis in range(3):
+        shape = [1, 1, 1, 1, 1]
+        shape[2 + axis] = 5
+        pad = [0] * 6
+        pad[2 * (2 - axis)] = pad[2 * (2 - axis) + 1] = 2
+        image = F.conv3d(F.pad(image, pad, mode="replicate"), weights.reshape(shape))
+    return image
+
+
+def random_masses(image: Tensor, occupancy: Tensor, generator: np.random.Generator, *, spacing_mm: tuple[float, float, float]) -> Tensor:
+    """Put masses and free fluid of soft-tissue density where no organ is; the labels stay as they are.
+
+    BTCV shows no large tumor and no ascites, and a network that learned on it calls both a liver. One to three smooth, irregular bodies
+    of 15 to 120 mm radius replace what is background inside the body and not bone; half of them replace fat only, as fluid does.
+
+    Args:
+        image: (1, 1, D, H, W) in [0, 1].
+        occupancy: (1, 14, D, H, W).
+        generator: Source of all randomness.
+        spacing_mm: Voxel spacing of the image, (D, H, W).
+
+    Returns:
+        The changed image.
+    """
+    shape = image.shape[2:]
+    body = F.avg_pool3d(image, 5, stride=1, padding=2) > 0.03  # fat is about 0.06, lung and air 0
+    room = occupancy[:, :1] * (body & (image < 0.75))  # above 175 HU: bone, contrast
+    axes = [torch.arange(side, dtype=torch.float32) for side in shape]
+    for _ in range(int(generator.integers(1, 4))):
+        center, radius_mm = generator.uniform(0, 1, 3) * np.array(shape), np.exp(generator.uniform(np.log(15.0), np.log(120.0)))
+        radii = radius_mm / np.array(spacing_mm) * generator.uniform(0.7, 1.4, 3)
+        d, h, w = (((axis - float(c)) / float(r)) ** 2 for axis, c, r in zip(axes, center, radii, strict=True))
+        distance = (d[:, None, None] + h[None, :, None] + w[None, None, :]).sqrt()[None, None]
+        lumps = torch.from_numpy(generator.standard_normal((1, 1, 6, 6, 6), dtype=np.float32))
+        distance = distance + 0.25 * F.interpolate(lumps, size=shape, mode="trilinear", align_corners=False)
+        share = torch.sigmoid((1.0 - distance) * float(radii.min())) * room
+        low, high = (0.3, 0.36) if (fluid := generator.random() < 0.5) else (0.32, 0.5)  # -5 to 19 HU, 3 to 75 HU
+        if fluid:
+            share = share * (image < 0.2)
+        noise = torch.from_numpy(generator.standard_normal(tuple(image.shape), dtype=np.float32)) * float(generator.uniform(0.01, 0.04))
+        image = image * (1.0 - share) + (float(generator.uniform(low, high)) + noise) * share
+    return image.clamp(0.0, 1.0)

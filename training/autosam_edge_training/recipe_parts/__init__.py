@@ -1,0 +1,1 @@
+"""Parts that the training recipes share."""
