@@ -1,8 +1,8 @@
 """Files and folders that appear whole or not at all.
 
 Content is made under a temporary name on the same file system, synced, and moved into place by renames. A
-block that fails, is canceled or killed leaves no result: what may stay after a kill is a hidden file or folder
-whose name ends in ``.partial``, which nothing reads.
+block that fails, is canceled or killed leaves no result: what may stay after a kill is a hidden file or
+folder whose name ends in ``.partial``, which nothing reads.
 """
 
 from __future__ import annotations
@@ -60,7 +60,9 @@ def staged_file(path: Path) -> Iterator[Path]:
             full (-003).
     """
     if path.is_dir():
-        raise OutputError("AE-OUTPUT-002", f"{path.name} is a folder, expected a file.", remedy="Give the name of a file.")
+        raise OutputError(
+            "AE-OUTPUT-002", f"{path.name} is a folder, expected a file.", remedy="Give the name of a file."
+        )
     stage = path.with_name(_hidden(path.name))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -129,8 +131,8 @@ def staged_results(target: Path, names: Sequence[str]) -> Iterator[Path]:
     stage: Path | None = None
     try:
         made_parents = _make_parents(target)
-        # Inside the folder when it exists, as it may be a mount point, and else beside it: a rename stays on one
-        # file system.
+        # Inside the folder when it exists, as it may be a mount point, and else beside it: a rename stays on
+        # one file system.
         home = target if target.is_dir() else target.absolute().parent
         stage = home / _hidden("autosam-edge")
         stage.mkdir()  # not tempfile.mkdtemp: its mode 0700 would stay with the results
@@ -220,7 +222,9 @@ def explain(error: OSError, what: str = "the output folder") -> OutputError:
 
 
 def _disk_full(what: str) -> OutputError:
-    return OutputError("AE-OUTPUT-003", f"{what}.", remedy="Free some space or give an output folder on another disk.")
+    return OutputError(
+        "AE-OUTPUT-003", f"{what}.", remedy="Free some space or give an output folder on another disk."
+    )
 
 
 def _hidden(name: str) -> str:
@@ -263,8 +267,8 @@ def _move_files(stage: Path, target: Path, names: Sequence[str]) -> None:
         except OSError:
             if not target.is_dir():
                 raise
-            # Another process made the folder meanwhile: its files and ours live side by side, and the last rename
-            # of a name wins.
+            # Another process made the folder meanwhile: its files and ours live side by side, and the last
+            # rename of a name wins.
         else:
             sync(target.absolute().parent)
             return

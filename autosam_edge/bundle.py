@@ -2,13 +2,14 @@
 
 ::
 
-    manifest.json      schema version, input contract, label table, artifacts, hashes of every file that is used
-    onnx/fp32.onnx     artifacts, one per target and precision; two targets may share a file, and Core ML's are folders
-    golden/            a small scan, a tile of it, and what must come out at each step
+    manifest.json      schema version, input contract, label table, artifacts, hashes of every file that is
+    used onnx/fp32.onnx     artifacts, one per target and precision; two targets may share a file, and Core
+    ML's are folders golden/            a small scan, a tile of it, and what must come out at each step
     parity.json        how close each artifact is to the trained student
     MODEL_CARD.md      what it was trained on, how well it does, where it fails
 
-Nothing is extracted and nothing is unpickled: files are read into memory and compared with the manifest's SHA-256 before use.
+Nothing is extracted and nothing is unpickled: files are read into memory and compared with the manifest's
+SHA-256 before use.
 """
 
 from __future__ import annotations
@@ -52,10 +53,13 @@ class Artifact:
         target: The runtime it is for, such as ``onnx`` or ``coreml``.
         precision: Number format, such as ``fp32`` or ``int8``.
         path: Inside the bundle; of a file or of a folder.
-        proof: How it was compared at export: ``executed`` by its runtime, or ``interpreted`` where there was none.
+        proof: How it was compared at export: ``executed`` by its runtime, or ``interpreted`` where there was
+            none.
         worst_organ_dice: Against the trained student on the comparison scans, measured at export.
-        working_set_mb: Memory that the engine takes, weights and one tile, measured at export, MB; None if it was not executed.
-        relative_time: Time of a tile as a share of the bundle's first executed artifact's, in one run at export; None likewise.
+        working_set_mb: Memory that the engine takes, weights and one tile, measured at export, MB; None if it
+            was not executed.
+        relative_time: Time of a tile as a share of the bundle's first executed artifact's, in one run at
+            export; None likewise.
     """
 
     target: str
@@ -68,7 +72,9 @@ class Artifact:
 
     def __post_init__(self) -> None:
         if self.proof not in ("executed", "interpreted"):
-            raise ValueError(f"artifacts.proof is {self.proof!r}, this runtime knows 'executed' and 'interpreted'")
+            raise ValueError(
+                f"artifacts.proof is {self.proof!r}, this runtime knows 'executed' and 'interpreted'"
+            )
 
     @property
     def name(self) -> str:
@@ -91,7 +97,8 @@ class Manifest:
         postprocess: What happens to the labels.
         labels: The label table.
         artifacts: Converted forms.
-        files: SHA-256 of every file that is used, but the manifest; what is not listed (``*.etrecord``, for developers) is never read.
+        files: SHA-256 of every file that is used, but the manifest; what is not listed (``*.etrecord``, for
+            developers) is never read.
         provenance: Student, checkpoint hash, exporter and its versions.
     """
 
@@ -112,7 +119,11 @@ class Manifest:
         """SHA-256 of an artifact's file, under the name ``""``, or of a folder's files by their path in it."""
         if path in self.files:
             return {"": self.files[path]}
-        return {name.removeprefix(f"{path}/"): digest for name, digest in self.files.items() if name.startswith(f"{path}/")}
+        return {
+            name.removeprefix(f"{path}/"): digest
+            for name, digest in self.files.items()
+            if name.startswith(f"{path}/")
+        }
 
     def sha256_of(self, path: str) -> str:
         """One hash for an artifact: its file's, or that of the list of a folder's files and their hashes."""
@@ -129,7 +140,9 @@ class Manifest:
         Raises:
             ValueError: See :class:`~autosam_edge.model.Model`.
         """
-        return Model(self.input, self.labels, self.postprocess.one_part, self.name, self.version, self.license, sha256)
+        return Model(
+            self.input, self.labels, self.postprocess.one_part, self.name, self.version, self.license, sha256
+        )
 
     @classmethod
     def parse(cls, text: bytes) -> Manifest:
@@ -146,30 +159,45 @@ class Manifest:
             raw["input"] = _strict(InputContract, raw.get("input"), "input")
             raw["postprocess"] = _strict(Postprocess, raw.get("postprocess"), "postprocess")
             raw["labels"] = tuple(_strict(Label, entry, "labels") for entry in raw.get("labels", ()))
-            raw["artifacts"] = tuple(_strict(Artifact, entry, "artifacts") for entry in raw.get("artifacts", ()))
+            raw["artifacts"] = tuple(
+                _strict(Artifact, entry, "artifacts") for entry in raw.get("artifacts", ())
+            )
             manifest = _strict(cls, raw, "manifest")
             if outside := [name for name in manifest.files if not _inside(name)]:
                 raise ValueError(f"files names {outside[0]!r}, which is no plain path inside the bundle")
-            manifest.model(hashlib.sha256(text).hexdigest())  # refuses labels and one-part rules that do not fit
+            manifest.model(
+                hashlib.sha256(text).hexdigest()
+            )  # refuses labels and one-part rules that do not fit
             for artifact in manifest.artifacts:
                 if not manifest.files_of(artifact.path):
                     raise ValueError(f"artifact {artifact.path} has no hash in files")
             return manifest
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-            raise BundleError("AE-BUNDLE-003", f"manifest.json is not valid: {error}.", remedy=_REPLACE) from error
+            raise BundleError(
+                "AE-BUNDLE-003", f"manifest.json is not valid: {error}.", remedy=_REPLACE
+            ) from error
 
 
 def _inside(name: str) -> bool:
     """Whether a name from a manifest stays inside the bundle, in the one way to write it, on every system."""
     path = PurePosixPath(name)
-    return path.as_posix() == name and not path.is_absolute() and ".." not in path.parts and not set(name) & set("\\:")
+    return (
+        path.as_posix() == name
+        and not path.is_absolute()
+        and ".." not in path.parts
+        and not set(name) & set("\\:")
+    )
 
 
 def read_files(path: Path) -> dict[str, bytes]:
     """An artifact on the disk: a file under the name ``""``, or a folder's files by their path in it."""
     if path.is_file():
         return {"": path.read_bytes()}
-    return {file.relative_to(path).as_posix(): file.read_bytes() for file in sorted(path.rglob("*")) if file.is_file()}
+    return {
+        file.relative_to(path).as_posix(): file.read_bytes()
+        for file in sorted(path.rglob("*"))
+        if file.is_file()
+    }
 
 
 def _strict(kind: type[_T], raw: Any, where: str) -> _T:  # noqa: ANN401  JSON is untyped
@@ -191,16 +219,23 @@ class Bundle:
         path: Folder or ``.edge`` zip.
 
     Raises:
-        BundleError: Not there (AE-BUNDLE-001), not a bundle (AE-BUNDLE-002), or its manifest is not valid (AE-BUNDLE-003).
+        BundleError: Not there (AE-BUNDLE-001), not a bundle (AE-BUNDLE-002), or its manifest is not valid
+            (AE-BUNDLE-003).
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         if not path.exists():
-            raise BundleError("AE-BUNDLE-001", f"there is no bundle named {path.name}.", remedy="Check the path given as --bundle.")
+            raise BundleError(
+                "AE-BUNDLE-001",
+                f"there is no bundle named {path.name}.",
+                remedy="Check the path given as --bundle.",
+            )
         text = self._raw(MANIFEST)
         self.manifest = Manifest.parse(text)
-        self.manifest_sha256 = hashlib.sha256(text).hexdigest()  # of everything, as it holds the hash of the rest: the model's identity
+        self.manifest_sha256 = hashlib.sha256(
+            text
+        ).hexdigest()  # of everything, as it holds the hash of the rest: the model's identity
 
     @property
     def model(self) -> Model:
@@ -218,7 +253,11 @@ class Bundle:
             raise BundleError("AE-BUNDLE-002", f"the manifest does not list {name}.", remedy=_REPLACE)
         data = self._raw(name)
         if hashlib.sha256(data).hexdigest() != expected:
-            raise BundleError("AE-BUNDLE-004", f"{name} was altered or damaged: its SHA-256 is not the manifest's.", remedy=_REPLACE)
+            raise BundleError(
+                "AE-BUNDLE-004",
+                f"{name} was altered or damaged: its SHA-256 is not the manifest's.",
+                remedy=_REPLACE,
+            )
         return data
 
     def read_artifact(self, path: str) -> dict[str, bytes]:

@@ -15,7 +15,8 @@ MIN_SLICES = 3  # two gaps are the fewest whose evenness can be checked rather t
 MIN_PIXEL_MM = 0.01
 MAX_SPACING_MM = 10.0
 THICK_MM = 5.0
-# 0.1 degree moves the last slice of a 300 mm stack by 0.5 mm, less than a pixel; the smallest gantry tilt a scanner sets is 0.5 degree.
+# 0.1 degree moves the last slice of a 300 mm stack by 0.5 mm, less than a pixel; the smallest gantry tilt a
+# scanner sets is 0.5 degree.
 MAX_TILT_DEG = 0.1
 _DECIMALS = 4  # an oblique grid in float32 gives 9.9999998 or 10.0000002 mm for 10
 
@@ -31,8 +32,9 @@ def check_ct_grid(grid: Grid, code: str) -> list[str]:
         Warnings.
 
     Raises:
-        InputError: An axis has fewer than three voxels, a spacing is below 0.01 or above 10 mm, or an axis leans by more than 0.1 degree
-            from the normal of the other two, which is what a tilted gantry leaves.
+        InputError: An axis has fewer than three voxels, a spacing is below 0.01 or above 10 mm, or an axis
+            leans by more than 0.1 degree from the normal of the other two, which is what a tilted gantry
+            leaves.
     """
     if min(grid.shape) < MIN_SLICES:
         raise InputError(
@@ -67,5 +69,7 @@ def thick_warnings(step_mm: float) -> list[str]:
 
 def _tilt_deg(grid: Grid) -> float:
     """The largest angle between an axis and the normal of the other two, degrees."""
-    normals = np.linalg.inv(grid.direction)  # row k is normal to the other two axes, and 1 / cos(angle to axis k) long
+    normals = np.linalg.inv(
+        grid.direction
+    )  # row k is normal to the other two axes, and 1 / cos(angle to axis k) long
     return float(np.degrees(np.arccos(np.minimum(1.0, 1.0 / np.linalg.norm(normals, axis=1))).max()))

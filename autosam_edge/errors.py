@@ -13,8 +13,9 @@
     |-- TrainingError(RuntimeError)    10   a run, a recipe or a teacher's weights cannot be used: AE-TRAIN-*
     `-- CancelledError(RuntimeError)  130   the caller asked to stop: AE-CANCEL-*
 
-Every error carries a stable code, says in one line what was found and what was expected, and gives a remedy. No message holds
-patient data: tags are named, their values are not shown. All codes stand in ``docs/errors.md``; a test keeps that page complete.
+Every error carries a stable code, says in one line what was found and what was expected, and gives a remedy.
+No message holds patient data: tags are named, their values are not shown. All codes stand in
+``docs/errors.md``; a test keeps that page complete.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Grids in patient space: where a voxel lies, which way an array is turned.
 
-Array order is (D, H, W) = (z, y, x) everywhere and index order equals array order. World axes are LPS in millimeters, as in DICOM
-(PS3.3 C.7.6.2.1.1): x to the patient's left, y to posterior, z to superior.
+Array order is (D, H, W) = (z, y, x) everywhere and index order equals array order. World axes are LPS in
+millimeters, as in DICOM (PS3.3 C.7.6.2.1.1): x to the patient's left, y to posterior, z to superior.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ class Grid:
 
     Args:
         shape: Voxels along (D, H, W), each at least 1.
-        affine: 4x4 float64, mm. ``affine @ (d, h, w, 1)`` is the LPS position of the center of voxel ``[d, h, w]``.
+        affine: 4x4 float64, mm. ``affine @ (d, h, w, 1)`` is the LPS position of the center of voxel ``[d, h,
+            w]``.
 
     Raises:
         ValueError: The shape is empty or the affine is not finite and invertible.
@@ -39,7 +40,11 @@ class Grid:
         affine = np.array(self.affine, dtype=np.float64)
         if len(self.shape) != 3 or min(self.shape) < 1:
             raise ValueError(f"a grid has three sides of at least one voxel, not {self.shape}")
-        if affine.shape != (4, 4) or not np.isfinite(affine).all() or not np.array_equal(affine[3], (0, 0, 0, 1)):
+        if (
+            affine.shape != (4, 4)
+            or not np.isfinite(affine).all()
+            or not np.array_equal(affine[3], (0, 0, 0, 1))
+        ):
             raise ValueError("an affine is a finite 4x4 matrix whose last row is 0 0 0 1")
         if abs(np.linalg.det(affine[:3, :3])) < 1e-9:
             raise ValueError("an affine has three independent axes")
@@ -130,7 +135,8 @@ class Orientation:
         """Find the canonical orientation that is nearest to a rotated grid; of two equally near, always the same."""
         cosines = np.abs(grid.direction)
         candidates = [(0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0)]
-        # The permutation with the largest sum of |cosine| is the nearest one; ties fall to the first, hence deterministic.
+        # The permutation with the largest sum of |cosine| is the nearest one; ties fall to the first, hence
+        # deterministic.
         best = max(candidates, key=lambda p: sum(cosines[_CANONICAL_WORLD_AXIS[k], p[k]] for k in range(3)))
         flips = tuple(bool(grid.direction[_CANONICAL_WORLD_AXIS[k], best[k]] < 0) for k in range(3))
         return cls(best, (flips[0], flips[1], flips[2]))
@@ -147,7 +153,10 @@ class Orientation:
 
     def canonical_grid(self, grid: Grid) -> Grid:
         """The grid of :meth:`to_canonical`'s result."""
-        columns = [grid.affine[:3, axis] * (-1.0 if flip else 1.0) for axis, flip in zip(self.permutation, self.flips, strict=True)]
+        columns = [
+            grid.affine[:3, axis] * (-1.0 if flip else 1.0)
+            for axis, flip in zip(self.permutation, self.flips, strict=True)
+        ]
         corner = [0.0, 0.0, 0.0]
         for axis, flip in zip(self.permutation, self.flips, strict=True):
             corner[axis] = float(grid.shape[axis] - 1) if flip else 0.0

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _ANY = ("91723000", "Anatomical structure")  # of DICOM's CID 7150, for what has no code of its own here
-# Organs of AMOS that BTCV has not. Label 15 is the prostate or the uterus, for which SNOMED CT has no one code.
+# Organs of AMOS that BTCV has not. Label 15 is the prostate or the uterus, for which SNOMED CT has no one
+# code.
 _MORE = (
     Label(0, "duodenum", "38848004", "Duodenum", "", (60, 160, 110)),
     Label(0, "urinary_bladder", "89837001", "Urinary bladder", "", (236, 232, 170)),

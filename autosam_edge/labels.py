@@ -1,12 +1,13 @@
 """The thirteen organs of BTCV, in BTCV order, under TotalSegmentator's names.
 
-Every data set numbers organs in its own way, so tables are matched by name and never by value. Codes are SNOMED CT (scheme ``SCT``),
-as in DICOM PS3.16 CID 7151 and TotalSegmentator's own table, so a segmentation means the same in any viewer; a side is a
-modifier (CID 244) and not a code of its own. The portal and the splenic vein are one label in BTCV, hence SNOMED's concept of both
-and not the portal vein alone.
+Every data set numbers organs in its own way, so tables are matched by name and never by value. Codes are
+SNOMED CT (scheme ``SCT``), as in DICOM PS3.16 CID 7151 and TotalSegmentator's own table, so a segmentation
+means the same in any viewer; a side is a modifier (CID 244) and not a code of its own. The portal and the
+splenic vein are one label in BTCV, hence SNOMED's concept of both and not the portal vein alone.
 
-Colors follow habit where there is one (arteries red, veins blue, gallbladder green). Organs that touch keep apart in lightness as well
-as in hue, so that they also differ for a reader with protanopia, deuteranopia or tritanopia; a test measures it.
+Colors follow habit where there is one (arteries red, veins blue, gallbladder green). Organs that touch keep
+apart in lightness as well as in hue, so that they also differ for a reader with protanopia, deuteranopia or
+tritanopia; a test measures it.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ BTCV_LABELS: tuple[Label, ...] = (
     Label(7, "stomach", "69695003", "Stomach", "", (250, 104, 174)),
     Label(8, "aorta", "15825003", "Aorta", "", (222, 44, 40)),
     Label(9, "inferior_vena_cava", "64131007", "Inferior vena cava", "", (78, 92, 248)),
-    Label(10, "portal_vein_and_splenic_vein", "110765007", "Portal vein and splenic vein", "", (108, 186, 255)),
+    Label(
+        10, "portal_vein_and_splenic_vein", "110765007", "Portal vein and splenic vein", "", (108, 186, 255)
+    ),
     Label(11, "pancreas", "15776009", "Pancreas", "", (208, 246, 132)),
     Label(12, "adrenal_gland_right", "23451007", "Adrenal gland", "right", (0, 136, 140)),
     Label(13, "adrenal_gland_left", "23451007", "Adrenal gland", "left", (92, 240, 240)),

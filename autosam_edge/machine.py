@@ -13,7 +13,11 @@ _PACKAGES = ("autosam-edge", "numpy", "onnxruntime", "openvino", "torch", "monai
 
 def describe_machine() -> dict[str, Any]:
     """Processor, cores, memory, system and the versions that matter."""
-    installed = {name: found.version for name in _PACKAGES for found in importlib.metadata.Distribution.discover(name=name)}
+    installed = {
+        name: found.version
+        for name in _PACKAGES
+        for found in importlib.metadata.Distribution.discover(name=name)
+    }
     return {
         "cpu": _processor(),
         "cores": os.cpu_count(),
@@ -40,7 +44,9 @@ def _processor() -> str:
     """Name, family and model where the system tells them (Linux on x86), else the architecture."""
     info = Path("/proc/cpuinfo")
     first = info.read_text().split("\n\n")[0].splitlines() if info.exists() else []
-    named = {key.strip(): value.strip() for key, value in (line.split(":", 1) for line in first if ":" in line)}
+    named = {
+        key.strip(): value.strip() for key, value in (line.split(":", 1) for line in first if ":" in line)
+    }
     if "model name" not in named:
         return platform.processor() or platform.machine()
     return f"{named['model name']} (family {named.get('cpu family', '?')}, model {named.get('model', '?')})"

@@ -27,8 +27,8 @@ class OrganStatistics:
         ml: Their volume in milliliters.
         mean_hu: Mean of the HU inside; None when the organ is absent.
         sd_hu: Population standard deviation of the HU inside; None when the organ is absent.
-        touches_border: The organ reaches the first or last slice or a side of the scan: it may be cut by the field of view, and
-            then its volume is a lower bound.
+        touches_border: The organ reaches the first or last slice or a side of the scan: it may be cut by the
+            field of view, and then its volume is a lower bound.
     """
 
     label: int
@@ -50,7 +50,8 @@ def dice(a: npt.NDArray[np.bool_], b: npt.NDArray[np.bool_]) -> float:
 def organ_statistics(volume: Volume, segmentation: Segmentation) -> tuple[OrganStatistics, ...]:
     """Measure every organ of the label table, absent ones included.
 
-    One pass, slice by slice, over labeled voxels only: the extra memory is that of one slice, whatever the scan.
+    One pass, slice by slice, over labeled voxels only: the extra memory is that of one slice, whatever the
+    scan.
 
     Args:
         volume: HU, (D, H, W).
@@ -89,7 +90,8 @@ def _moments(
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Count, mean and sum of squared deviations per label value, each (256,).
 
-    Slices are merged with the update of Chan, Golub and LeVeque (1979), so nothing cancels as it does in E[x^2] - E[x]^2.
+    Slices are merged with the update of Chan, Golub and LeVeque (1979), so nothing cancels as it does in
+    E[x^2] - E[x]^2.
     """
     voxels = np.zeros(_VALUES, dtype=np.int64)
     mean = np.zeros(_VALUES)

@@ -36,7 +36,13 @@ class InputContract:
     blend: str
 
     def __post_init__(self) -> None:
-        known = {"modality": "CT", "axes": "DHW", "unit": "HU", "resampling": "antialiased-linear", "blend": "gaussian"}
+        known = {
+            "modality": "CT",
+            "axes": "DHW",
+            "unit": "HU",
+            "resampling": "antialiased-linear",
+            "blend": "gaussian",
+        }
         for name, value in known.items():
             if getattr(self, name) != value:
                 raise ValueError(f"input.{name} is {getattr(self, name)!r}, this runtime knows {value!r}")

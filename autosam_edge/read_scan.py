@@ -21,16 +21,17 @@ def read(path: str | os.PathLike[str], *, series: str | None = None) -> Volume:
 
     Args:
         path: A folder or file; what it is is told by content.
-        series: Which DICOM series, where the input holds several: its number in the list that the error shows, its SeriesNumber, its
-            SeriesInstanceUID or the start of its hash (8 letters or more).
+        series: Which DICOM series, where the input holds several: its number in the list that the error
+            shows, its SeriesNumber, its SeriesInstanceUID or the start of its hash (8 letters or more).
 
     Returns:
         The volume in HU, on its own grid.
 
     Raises:
-        InputError: The path is absent (AE-INPUT-001), of an unknown kind (AE-INPUT-002), unreadable (AE-INPUT-003) or MetaImage
-            (AE-INPUT-004); ``series`` is given for something else than DICOM (AE-INPUT-005); a zip is unsafe, too large or damaged
-            (AE-INPUT-006 to -008); or the reader of its kind refuses it (AE-DICOM-*, AE-NIFTI-*, AE-NRRD-*).
+        InputError: The path is absent (AE-INPUT-001), of an unknown kind (AE-INPUT-002), unreadable
+            (AE-INPUT-003) or MetaImage (AE-INPUT-004); ``series`` is given for something else than DICOM
+            (AE-INPUT-005); a zip is unsafe, too large or damaged (AE-INPUT-006 to -008); or the reader of its
+            kind refuses it (AE-DICOM-*, AE-NIFTI-*, AE-NRRD-*).
 
     Example:
         >>> volume = read("scan/", series="2")  # doctest: +SKIP
@@ -54,7 +55,9 @@ def read(path: str | os.PathLike[str], *, series: str | None = None) -> Volume:
             raise
     if series is not None:
         raise InputError(
-            "AE-INPUT-005", f"series= was given, but the input is {kind.upper()}, which has no series.", remedy="Leave series= out."
+            "AE-INPUT-005",
+            f"series= was given, but the input is {kind.upper()}, which has no series.",
+            remedy="Leave series= out.",
         )
     if kind == "nifti":
         from autosam_edge.formats.nifti import read_nifti
@@ -71,21 +74,33 @@ def _kind(path: Path) -> str:
         if path.is_dir():
             return "dicom"
         if not path.exists():
-            raise InputError("AE-INPUT-001", "the input path does not exist.", remedy="Check the spelling and that the medium is mounted.")
+            raise InputError(
+                "AE-INPUT-001",
+                "the input path does not exist.",
+                remedy="Check the spelling and that the medium is mounted.",
+            )
         if not path.is_file():
-            raise InputError("AE-INPUT-002", "the input is neither a folder nor a regular file.", remedy="Give a folder or a file.")
+            raise InputError(
+                "AE-INPUT-002",
+                "the input is neither a folder nor a regular file.",
+                remedy="Give a folder or a file.",
+            )
         with path.open("rb") as file:
             head = file.read(_HEAD_BYTES)
     except (OSError, ValueError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(
-            "AE-INPUT-003", f"the input cannot be read ({type(error).__name__}).", remedy="Check the permissions and the medium."
+            "AE-INPUT-003",
+            f"the input cannot be read ({type(error).__name__}).",
+            remedy="Check the permissions and the medium.",
         ) from error
     kind = _kind_of(head)
     if kind == "metaimage":
         raise InputError(
-            "AE-INPUT-004", "MetaImage (.mha, .mhd) is not supported.", remedy="Convert it to NIfTI, or give the DICOM series."
+            "AE-INPUT-004",
+            "MetaImage (.mha, .mhd) is not supported.",
+            remedy="Convert it to NIfTI, or give the DICOM series.",
         )
     if kind == "unknown":
         raise InputError(
@@ -99,7 +114,9 @@ def _kind(path: Path) -> str:
 def _kind_of(head: bytes) -> str:
     if head[:2] == b"\x1f\x8b":
         try:
-            head = zlib.decompressobj(16 + zlib.MAX_WBITS).decompress(head, 352)  # a gzip header, then enough for NIfTI's magic
+            head = zlib.decompressobj(16 + zlib.MAX_WBITS).decompress(
+                head, 352
+            )  # a gzip header, then enough for NIfTI's magic
         except zlib.error:
             return "unknown"
     if head[:4] in (b"PK\x03\x04", b"PK\x05\x06"):

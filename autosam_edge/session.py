@@ -28,7 +28,9 @@ class PlannedRun(TileRun):
         memory: See :class:`~autosam_edge.pipeline.run.TileRun`, also for the attributes and errors.
     """
 
-    def __init__(self, model: Model, engine: Engine, volume: Volume, memory: MemoryBudget | None = None) -> None:
+    def __init__(
+        self, model: Model, engine: Engine, volume: Volume, memory: MemoryBudget | None = None
+    ) -> None:
         super().__init__(model, volume, memory)
         self._engine = engine
 

@@ -1,10 +1,13 @@
 """Does this device compute what the model computed when it was exported? Golden vectors against what runs here; no torch needed.
 
-A bundle's ``golden/`` holds raw little-endian arrays, which any language reads, and ``golden.json``, which describes them
+A bundle's ``golden/`` holds raw little-endian arrays, which any language reads, and ``golden.json``, which
+describes them
 
-- ``scan``: a small scan (``hu``, ``affine``), what it is on the model's grid (``model_hu``, every ``stride``-th voxel), and the labels
-  that come out when the network is replaced by a formula: the logit of class c is -((hu - ``centers_hu``[c]) / ``width_hu``)^2. They check
-  everything around the network: orientation, resampling, tiles, blending, restoration;
+- ``scan``: a small scan (``hu``, ``affine``), what it is on the model's grid (``model_hu``, every
+``stride``-th voxel), and the labels
+  that come out when the network is replaced by a formula: the logit of class c is -((hu - ``centers_hu``[c])
+  / ``width_hu``)^2. They check everything around the network: orientation, resampling, tiles, blending,
+  restoration;
 - ``tile``: one tile (``hu``) and what the trained student says of it (``logits``, every ``stride``-th voxel).
 """
 
@@ -118,7 +121,11 @@ class VerificationError(EngineError):
     """
 
     def __init__(self, code: str, message: str, *, checks: list[Check]) -> None:
-        super().__init__(code, message, remedy="Do not use this artifact on this device; try another --engine, and report it.")
+        super().__init__(
+            code,
+            message,
+            remedy="Do not use this artifact on this device; try another --engine, and report it.",
+        )
         self.checks = checks
 
 
@@ -130,7 +137,10 @@ def read_golden(bundle: Bundle, part: str) -> dict[str, Any]:
     """
     with _well_formed(GOLDEN):
         described = json.loads(bundle.read(GOLDEN))[part]
-        found = {key: _array(bundle, entry) if isinstance(entry, dict) else entry for key, entry in described.items()}
+        found = {
+            key: _array(bundle, entry) if isinstance(entry, dict) else entry
+            for key, entry in described.items()
+        }
         if lacking := _KEYS[part] - set(found):
             raise KeyError(min(lacking))
     return found
@@ -144,7 +154,10 @@ def _tolerances(bundle: Bundle) -> dict[str, float]:
     """
     with _well_formed("parity.json"):
         entries = json.loads(bundle.read("parity.json"))
-        found = {f"{entry['target']}/{entry['precision']}": float(entry["tolerance"]["logit_rms"]) for entry in entries}
+        found = {
+            f"{entry['target']}/{entry['precision']}": float(entry["tolerance"]["logit_rms"])
+            for entry in entries
+        }
         return {artifact.name: found[artifact.name] for artifact in bundle.manifest.artifacts}
 
 
@@ -157,7 +170,9 @@ def _well_formed(name: str) -> Iterator[None]:
         if isinstance(error, BundleError):
             raise
         raise BundleError(
-            "AE-BUNDLE-003", f"{name} is not valid: {type(error).__name__}.", remedy="Get the bundle again, or export it anew."
+            "AE-BUNDLE-003",
+            f"{name} is not valid: {type(error).__name__}.",
+            remedy="Get the bundle again, or export it anew.",
         ) from error
 
 
@@ -179,7 +194,15 @@ def _check_pipeline(bundle: Bundle) -> list[Check]:
     labels = Session(bundle.model, engine).segment(volume).labels
     agreement = float((labels == golden["labels"]).mean())
     detail = f"{agreement:.6f} of the labels agree, needs {_LABEL_AGREEMENT}"
-    return [*checks, Check("labels without the network", _verdict(agreement >= _LABEL_AGREEMENT), detail, {"agreement": agreement})]
+    return [
+        *checks,
+        Check(
+            "labels without the network",
+            _verdict(agreement >= _LABEL_AGREEMENT),
+            detail,
+            {"agreement": agreement},
+        ),
+    ]
 
 
 def on_model_grid(volume: Volume, contract: InputContract) -> npt.NDArray[np.float32]:
@@ -187,7 +210,9 @@ def on_model_grid(volume: Volume, contract: InputContract) -> npt.NDArray[np.flo
     return ModelGrid(volume.grid, contract.spacing_mm, contract.window_hu).resample(volume.hu)
 
 
-def _check_artifact(bundle: Bundle, artifact: Artifact, allowed_rms: float, threads: int | None, stand_in: Engine | None) -> Check:
+def _check_artifact(
+    bundle: Bundle, artifact: Artifact, allowed_rms: float, threads: int | None, stand_in: Engine | None
+) -> Check:
     golden = read_golden(bundle, "tile")
     started = time.perf_counter()
     engine = stand_in or load_engine(bundle, artifact, threads)

@@ -32,10 +32,14 @@ class Source:
 
     Args:
         kind: ``dicom``, ``nifti``, ``nrrd`` or ``array``.
-        series_hash: SHA-256 of the series UID for DICOM, of the voxel values otherwise; hexadecimal, empty when unknown.
-        files: The files of the volume in slice order (one for a multi-frame object); DICOM SEG refers to them. Never printed.
-        keepalive: Whatever must live as long as ``files`` are needed, such as the folder that an archive was unpacked into.
-        folder: The folder that was searched for the volume, None when a file was read; no result may go there. Never printed.
+        series_hash: SHA-256 of the series UID for DICOM, of the voxel values otherwise; hexadecimal, empty
+            when unknown.
+        files: The files of the volume in slice order (one for a multi-frame object); DICOM SEG refers to
+            them. Never printed.
+        keepalive: Whatever must live as long as ``files`` are needed, such as the folder that an archive was
+            unpacked into.
+        folder: The folder that was searched for the volume, None when a file was read; no result may go
+            there. Never printed.
     """
 
     kind: str = "array"
@@ -111,8 +115,8 @@ class Segmentation:
     """Labels on the input's own grid.
 
     Args:
-        labels: (D, H, W) uint8; 0 is the background, other values stand in ``table``. The segmentation keeps a
-            read-only view of it and copies nothing.
+        labels: (D, H, W) uint8; 0 is the background, other values stand in ``table``. The segmentation keeps
+            a read-only view of it and copies nothing.
         grid: The grid of the input, unchanged.
         table: The organs that the model knows.
         provenance: Software, model, engine, parameters and input hash; JSON types only.
@@ -129,5 +133,7 @@ class Segmentation:
 
     def __post_init__(self) -> None:
         if self.labels.shape != self.grid.shape or self.labels.dtype != np.uint8:
-            raise ValueError(f"labels are uint8 of shape {self.grid.shape}, not {self.labels.dtype} of {self.labels.shape}")
+            raise ValueError(
+                f"labels are uint8 of shape {self.grid.shape}, not {self.labels.dtype} of {self.labels.shape}"
+            )
         object.__setattr__(self, "labels", read_only(self.labels))

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from autosam_edge.output_formats import Format
     from autosam_edge.volume import Segmentation, Source, Volume
 
-_NEEDED_BYTES = 64 * 2**20  # results of a 512 x 512 x 160 scan take about 16 MiB; room for scans four times as long
+_NEEDED_BYTES = (
+    64 * 2**20
+)  # results of a 512 x 512 x 160 scan take about 16 MiB; room for scans four times as long
 
 
 def write(
@@ -33,16 +35,17 @@ def write(
 ) -> dict[Format, Path]:
     """Write results into a folder, all of them or none.
 
-    A folder that is there already keeps every file that is not ours. Of ours, those asked for are replaced; one
-    that this run does not yield (a DICOM SEG when no organ was found) is removed, so that it cannot be taken for a
-    result of this run. A caller with a long inference runs :func:`check_writable` before it.
+    A folder that is there already keeps every file that is not ours. Of ours, those asked for are replaced;
+    one that this run does not yield (a DICOM SEG when no organ was found) is removed, so that it cannot be
+    taken for a result of this run. A caller with a long inference runs :func:`check_writable` before it.
 
     Args:
         volume: The scan that was segmented.
         segmentation: Labels on the scan's grid.
         folder: Folder for the files; made when absent, with its parents.
         formats: Formats to write; by default all that fit: no DICOM SEG for input that is not DICOM.
-        statistics: Result of :func:`autosam_edge.measurements.organ_statistics`, when the caller has it already.
+        statistics: Result of :func:`autosam_edge.measurements.organ_statistics`, when the caller has it
+            already.
         timings_s: Filled with the seconds that the statistics and each format took.
 
     Returns:
@@ -50,8 +53,8 @@ def write(
 
     Raises:
         OutputError: The folder cannot be written (AE-OUTPUT-001), the disk is full (-003), or see
-            :func:`check_outputs`; also when the DICOM SEG cannot be made (-005, -006), or is all that is asked
-            for and no organ was found (-005). Nothing is left behind.
+            :func:`check_outputs`; also when the DICOM SEG cannot be made (-005, -006), or is all that is
+            asked for and no organ was found (-005). Nothing is left behind.
         ValueError: Volume and segmentation do not share a shape, or a format is unknown.
 
     Example:
@@ -116,9 +119,9 @@ def check_outputs(
         The formats that will be written.
 
     Raises:
-        OutputError: The folder is a file or holds a folder or the input under one of our names (AE-OUTPUT-002),
-            lies inside the input folder (-004), or DICOM SEG is asked of input that is not DICOM (-005) or lacks
-            the identifiers that it would refer to (-006).
+        OutputError: The folder is a file or holds a folder or the input under one of our names
+            (AE-OUTPUT-002), lies inside the input folder (-004), or DICOM SEG is asked of input that is not
+            DICOM (-005) or lacks the identifiers that it would refer to (-006).
         ValueError: A format is unknown.
     """
     target = Path(folder)
@@ -144,7 +147,9 @@ def check_outputs(
             "a parent of the output folder is a file.",
             remedy="Give a path whose parents are folders.",
         )
-    if "dicom-seg" in chosen and source is not None and source.files[0].is_file():  # one that is gone is told where it is read
+    if (
+        "dicom-seg" in chosen and source is not None and source.files[0].is_file()
+    ):  # one that is gone is told where it is read
         from autosam_edge.dicom.source import check_can_be_referred_to
 
         check_can_be_referred_to(source.files[0])
@@ -160,7 +165,9 @@ def _choose(source: Source | None, formats: Sequence[Format] | None) -> tuple[Fo
     """The formats that fit the source; one that is asked for and cannot be made is refused."""
     unknown = set(formats or ()) - set(FORMATS)
     if unknown or (formats is not None and not formats):
-        raise ValueError(f"formats are some of {', '.join(FORMATS)}, not {', '.join(sorted(unknown)) or 'none'}")
+        raise ValueError(
+            f"formats are some of {', '.join(FORMATS)}, not {', '.join(sorted(unknown)) or 'none'}"
+        )
     dicom = source is None or (source.kind == "dicom" and bool(source.files))
     if formats is None:
         return tuple(name for name in FORMATS if dicom or name != "dicom-seg")
@@ -187,13 +194,18 @@ def _check_outside(target: Path, source: Source | None, input_path: Path | None)
             )
 
 
-def _check_input_stays(target: Path, source: Source | None, input_path: Path | None, chosen: Sequence[Format]) -> None:
+def _check_input_stays(
+    target: Path, source: Source | None, input_path: Path | None, chosen: Sequence[Format]
+) -> None:
     """Refuse to replace a file of the input by a result: a file that was given as input may lie in the output folder."""
     files = (*(source.files if source is not None else ()), *([input_path] if input_path is not None else []))
     results = [target / FILE_NAMES[name] for name in chosen]
     for result in (path for path in results if path.exists()):
-        # By name first: a series has thousands of files, and each look at the disk takes time on a network share.
-        if any(file.name.casefold() == result.name and file.exists() and file.samefile(result) for file in files):
+        # By name first: a series has thousands of files, and each look at the disk takes time on a network
+        # share.
+        if any(
+            file.name.casefold() == result.name and file.exists() and file.samefile(result) for file in files
+        ):
             raise OutputError(
                 "AE-OUTPUT-002",
                 f"{result.name} of the output folder is the input, and the result of that name would replace it.",
@@ -220,7 +232,8 @@ def _write_all(
             remedy=f"To see why, {WITHOUT_SEG}.",
         )
 
-    # One after the other: with two threads on two cores the same work took longer, as pydicom holds the interpreter most of the time.
+    # One after the other: with two threads on two cores the same work took longer, as pydicom holds the
+    # interpreter most of the time.
     for name in todo:
         started = time.perf_counter()
         path = stage / FILE_NAMES[name]
@@ -230,7 +243,9 @@ def _write_all(
     return todo
 
 
-def _writers(volume: Volume, segmentation: Segmentation, statistics: tuple[OrganStatistics, ...]) -> dict[Format, Callable[[Path], None]]:
+def _writers(
+    volume: Volume, segmentation: Segmentation, statistics: tuple[OrganStatistics, ...]
+) -> dict[Format, Callable[[Path], None]]:
     """What makes each file. Leaves are loaded when they are used: highdicom alone takes half a second."""
 
     def nifti(path: Path) -> None:

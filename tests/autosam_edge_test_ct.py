@@ -21,7 +21,8 @@ ORIGIN_MM = (-100.0, -50.0, 300.0)
 class CtFolder:
     """A folder to which CT images are written.
 
-    The value of voxel (d, h, w) is -1000 + 100 d + 10 h + w HU; slice d lies at origin + d * step along the normal.
+    The value of voxel (d, h, w) is -1000 + 100 d + 10 h + w HU; slice d lies at origin + d * step along the
+    normal.
     """
 
     path: Path
@@ -32,7 +33,9 @@ class CtFolder:
         d, h, w = np.indices(self.shape)
         self.hu = (-1000 + 100 * d + 10 * h + w).astype(np.int16)
 
-    def image(self, d: int, *, step_mm: float = 2.5, orientation: tuple[float, ...] = AXIAL, **changes: Any) -> Dataset:
+    def image(
+        self, d: int, *, step_mm: float = 2.5, orientation: tuple[float, ...] = AXIAL, **changes: Any
+    ) -> Dataset:
         """Slice ``d`` as a data set; ``changes`` set attributes, None removes them."""
         ds = Dataset()
         ds.file_meta = FileMetaDataset()
@@ -40,11 +43,22 @@ class CtFolder:
         ds.SOPClassUID, ds.SOPInstanceUID = CTImageStorage, f"{self.series_uid[:55].rstrip('.')}.{d + 1}"
         ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
         ds.PatientName, ds.PatientID = PATIENT
-        ds.Modality, ds.ImageType, ds.SeriesNumber, ds.InstanceNumber = "CT", ["ORIGINAL", "PRIMARY", "AXIAL"], 7, 99 - d
-        ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.FrameOfReferenceUID = self.study_uid, self.series_uid, self.frame_uid
+        ds.Modality, ds.ImageType, ds.SeriesNumber, ds.InstanceNumber = (
+            "CT",
+            ["ORIGINAL", "PRIMARY", "AXIAL"],
+            7,
+            99 - d,
+        )
+        ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.FrameOfReferenceUID = (
+            self.study_uid,
+            self.series_uid,
+            self.frame_uid,
+        )
         normal = np.cross(orientation[:3], orientation[3:])
         ds.ImageOrientationPatient = list(orientation)
-        ds.ImagePositionPatient = [round(float(value), 6) for value in np.asarray(ORIGIN_MM) + d * step_mm * normal]
+        ds.ImagePositionPatient = [
+            round(float(value), 6) for value in np.asarray(ORIGIN_MM) + d * step_mm * normal
+        ]
         ds.PixelSpacing = [0.5, 0.9]
         ds.Rows, ds.Columns = self.shape[1:]
         ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"
@@ -77,7 +91,10 @@ class CtFolder:
         ds.SOPClassUID = EnhancedCTImageStorage
         ds.NumberOfFrames = len(order)
         shared, measures, orientation = Dataset(), Dataset(), Dataset()
-        measures.PixelSpacing, orientation.ImageOrientationPatient = ds.PixelSpacing, ds.ImageOrientationPatient
+        measures.PixelSpacing, orientation.ImageOrientationPatient = (
+            ds.PixelSpacing,
+            ds.ImageOrientationPatient,
+        )
         shared.PixelMeasuresSequence, shared.PlaneOrientationSequence = [measures], [orientation]
         ds.SharedFunctionalGroupsSequence = [shared]
         ds.PerFrameFunctionalGroupsSequence = []
@@ -90,7 +107,13 @@ class CtFolder:
             group.PixelValueTransformationSequence = [rescale]
             ds.PerFrameFunctionalGroupsSequence.append(group)
         ds.PixelData = (self.hu[order] + 1024).astype("<u2").tobytes()
-        for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "RescaleSlope", "RescaleIntercept"):
+        for keyword in (
+            "ImagePositionPatient",
+            "ImageOrientationPatient",
+            "PixelSpacing",
+            "RescaleSlope",
+            "RescaleIntercept",
+        ):
             del ds[keyword]
         return ds
 

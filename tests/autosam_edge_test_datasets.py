@@ -45,7 +45,9 @@ def write_pair(image, label, seed, *, classes=14):
 def write_btcv(folder, numbers=("0001", "0002", "0007", "0035"), *, images="imagesTr", labels="labelsTr"):
     """BTCV with some of its cases."""
     for number in numbers:
-        write_pair(folder / images / f"img{number}.nii.gz", folder / labels / f"label{number}.nii.gz", int(number))
+        write_pair(
+            folder / images / f"img{number}.nii.gz", folder / labels / f"label{number}.nii.gz", int(number)
+        )
     return folder
 
 
@@ -58,13 +60,19 @@ def write_partial(folder):
         if known:
             keep = np.isin(labels, known) if name == "liver" else labels > 0
             write_array(folder / "labels" / f"{name}.nii.gz", np.where(keep, labels, 255).astype(np.uint8))
-    (folder / "cases.json").write_text(json.dumps({name: {"known": known, "origin": "made up"} for name, known in cases.items()}))
+    (folder / "cases.json").write_text(
+        json.dumps({name: {"known": known, "origin": "made up"} for name, known in cases.items()})
+    )
     return folder
 
 
 def write_amos(folder, training=(1, 4, 507), test=(8, 600)):
     """AMOS with some of its cases, CT and MRI, and its own dataset.json."""
-    content = {"labels": {str(value): name for value, name in enumerate(AMOS_OWN_NAMES)}, "training": [], "validation": []}
+    content = {
+        "labels": {str(value): name for value, name in enumerate(AMOS_OWN_NAMES)},
+        "training": [],
+        "validation": [],
+    }
     for part, key, numbers in (("Tr", "training", training), ("Va", "validation", test)):
         for number in numbers:
             name = f"amos_{number:04d}.nii.gz"

@@ -31,14 +31,20 @@ def values(*shape):
 
 def content(package):
     """The files of a package by their path in it."""
-    return {path.relative_to(package).as_posix(): path.read_bytes() for path in package.rglob("*") if path.is_file()}
+    return {
+        path.relative_to(package).as_posix(): path.read_bytes()
+        for path in package.rglob("*")
+        if path.is_file()
+    }
 
 
 def convert(source, target, folder, **options):
     """The files of the saved package, ``model.mlpackage`` in the folder; it says that its license is none."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        model = ct.convert(source, convert_to="mlprogram", minimum_deployment_target=target, skip_model_load=True, **options)
+        model = ct.convert(
+            source, convert_to="mlprogram", minimum_deployment_target=target, skip_model_load=True, **options
+        )
         model.user_defined_metadata["license"] = "none"
         model.save(str(folder / "model.mlpackage"))
     return content(folder / "model.mlpackage")
@@ -51,7 +57,9 @@ def build(make, shape, folder, target=IOS17, dtype=types.fp32):
     def program(x):
         return make(x)
 
-    return convert(program, target, folder, pass_pipeline=ct.PassPipeline.EMPTY, compute_precision=ct.precision.FLOAT32)
+    return convert(
+        program, target, folder, pass_pipeline=ct.PassPipeline.EMPTY, compute_precision=ct.precision.FLOAT32
+    )
 
 
 def bits(array, width):
@@ -62,7 +70,11 @@ def bits(array, width):
 
 def padded(x, pads, value=0.0):
     """By (before, after) along each of the last axes."""
-    return np.pad(x, [(0, 0)] * (x.ndim - len(pads) // 2) + list(zip(pads[::2], pads[1::2], strict=True)), constant_values=value)
+    return np.pad(
+        x,
+        [(0, 0)] * (x.ndim - len(pads) // 2) + list(zip(pads[::2], pads[1::2], strict=True)),
+        constant_values=value,
+    )
 
 
 def interpreter_of_definition(case, shape, make, definition, folder, target=IOS17):

@@ -31,7 +31,10 @@ SPACING_MM = (3.0, 3.0, 3.0)
 NAMES = ("background", "liver", "spleen")
 HU = (-60, 100, 200)  # of each class: the image tells the truth
 PLAIN = {"flip": 0.0, "rotate": 0.0, "scale": 0.0}
-UNET = {"student": "monai:UNet", "arguments": {"channels": [4, 8], "strides": [2], "norm": "instance", "dropout": 0.1}}
+UNET = {
+    "student": "monai:UNet",
+    "arguments": {"channels": [4, 8], "strides": [2], "norm": "instance", "dropout": 0.1},
+}
 TIME_AND_MEMORY = {"seconds_per_step", "peak_memory_mb"}
 
 
@@ -72,7 +75,9 @@ def prepare_boxes(
     counts = {"training": training, "validation": 1, "test": 1}
     seeds = iter(range(100))
     splits = {
-        split: tuple(write_boxes(folder / "scans", f"{split}{number}", next(seeds), **scan) for number in range(count))
+        split: tuple(
+            write_boxes(folder / "scans", f"{split}{number}", next(seeds), **scan) for number in range(count)
+        )
         for split, count in counts.items()
     }
     listing = Listing(dataset, folder / "scans", names, intensity, splits)
@@ -82,7 +87,10 @@ def prepare_boxes(
 
 def student_config(**changes: Any) -> train_student.Config:
     """Five steps of a UNet with dropout on patches that are smaller than a case, a checkpoint after every second, an average."""
-    values = {"schedule": Schedule(steps=5, lr=1e-2, warmup=0.0, batch=1), "sampling": Sampling(patch=(16, 16, 16))}
+    values = {
+        "schedule": Schedule(steps=5, lr=1e-2, warmup=0.0, batch=1),
+        "sampling": Sampling(patch=(16, 16, 16)),
+    }
     shared = {"report_every": 1, "validate_every": 2, "precision": "fp32", "ema": 0.9}
     return train_student.Config(**{**values, **UNET, **shared, **changes})
 
@@ -97,7 +105,10 @@ def distill_config(**changes: Any) -> distill.Config:
 def teacher_config(**changes: Any) -> train_teacher.Config:
     """Five steps of the smallest teacher."""
     network = changes.pop("network", tiny_teacher())
-    values = {"schedule": Schedule(steps=5, lr=1e-2, warmup=0.0, batch=1), "sampling": Sampling(patch=network.patch)}
+    values = {
+        "schedule": Schedule(steps=5, lr=1e-2, warmup=0.0, batch=1),
+        "sampling": Sampling(patch=network.patch),
+    }
     shared = {"report_every": 1, "validate_every": 2, "precision": "fp32", "ema": 0.9, "smoke": True}
     return train_teacher.Config(**{**values, "network": network, **shared, **changes})
 
@@ -132,7 +143,10 @@ def recipe(name: str, teacher: Path) -> Recipe:
     """``student``, ``teacher`` or ``distill``; ``teacher`` is what a distillation learns from."""
     if name == "distill":
         return Recipe(distill, distill_config(), partial(distill.train, teacher=teacher))
-    module, config = {"student": (train_student, student_config()), "teacher": (train_teacher, teacher_config())}[name]
+    module, config = {
+        "student": (train_student, student_config()),
+        "teacher": (train_teacher, teacher_config()),
+    }[name]
     return Recipe(module, config, module.train)
 
 

@@ -26,7 +26,19 @@ FACTS = {
     "teacher": "autosam-vit-b",
     "weights_sha256": "3" * 64,
 }
-COLUMNS = ["method", "dataset", "case", "organ", "dice", "nsd_1", "nsd_2", "nsd_3", "gt_voxels", "pred_voxels", "spacing"]
+COLUMNS = [
+    "method",
+    "dataset",
+    "case",
+    "organ",
+    "dice",
+    "nsd_1",
+    "nsd_2",
+    "nsd_3",
+    "gt_voxels",
+    "pred_voxels",
+    "spacing",
+]
 
 
 @pytest.fixture
@@ -43,7 +55,9 @@ def write_run(tmp_path):
             writer.writerow(COLUMNS)
             for (case, organ), value in dice.items():
                 scores = [""] * 4 if value is None else [value, value - 0.1, value, value]
-                writer.writerow([told["method"], told["dataset"], case, organ, *scores, 10, 10, "1.5x1.0x1.0"])
+                writer.writerow(
+                    [told["method"], told["dataset"], case, organ, *scores, 10, 10, "1.5x1.0x1.0"]
+                )
         (folder / "summary.json").write_text(json.dumps({"mean_dice": mean}))
         return folder
 

@@ -24,7 +24,15 @@ def small_student(name="pocketnet", classes=14, arguments=None):
 
 def job_of(student, patch):
     """Its export with a patch of (D, H, W) and three organs; nothing to calibrate on."""
-    return Job(student, input_contract(BTCV, patch, 0.25), BTCV.intensity, ["a", "b", "c"], METADATA, list, lambda line: None)
+    return Job(
+        student,
+        input_contract(BTCV, patch, 0.25),
+        BTCV.intensity,
+        ["a", "b", "c"],
+        METADATA,
+        list,
+        lambda line: None,
+    )
 
 
 def random_tile(patch):

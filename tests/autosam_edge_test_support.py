@@ -20,7 +20,11 @@ from autosam_edge.volume import RESEARCH_USE
 
 SECRETS = ("Mustermann", "Erika", "SECRET", "4711")  # what the test series hold as patient data
 SHARED_DATA = Path(__file__).parents[1].parent / "shared" / "data"
-PLACES_HERE = (str(Path(__file__).parents[1]), str(Path.home()), "site-packages")  # what no exported file may name
+PLACES_HERE = (
+    str(Path(__file__).parents[1]),
+    str(Path.home()),
+    "site-packages",
+)  # what no exported file may name
 
 
 MODEL = {"onnx/fp32.onnx": b"not a model"}
@@ -74,7 +78,10 @@ def manifest_dict(**changes):
 
 def make_model(one_part=(), **changes):
     """A model in memory with the input and the two organs of :func:`manifest_dict`; ``changes`` replace parts of its input."""
-    contract = {key: tuple(value) if isinstance(value, list) else value for key, value in manifest_dict()["input"].items()}
+    contract = {
+        key: tuple(value) if isinstance(value, list) else value
+        for key, value in manifest_dict()["input"].items()
+    }
     return Model(InputContract(**{**contract, **changes}), BTCV_LABELS[:2], one_part, "test-model", "1")
 
 

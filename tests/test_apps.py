@@ -48,7 +48,9 @@ def test_the_page_shows_no_other_code():
 
 def test_the_interface_is_the_models():
     """Names, types and sides of input and output, in the page and in every program, are those of the default bundle's model."""
-    session = onnxruntime.InferenceSession(default_bundle_path() / "onnx" / "fp32.onnx", providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        default_bundle_path() / "onnx" / "fp32.onnx", providers=["CPUExecutionProvider"]
+    )
     (hu,), (logits,) = session.get_inputs(), session.get_outputs()
     assert f"input | `{hu.name}`, float32 [1, 1, D, H, W]" in PAGE
     assert f"output | `{logits.name}`, float32 [1, C, D, H, W]" in PAGE
@@ -56,7 +58,11 @@ def test_the_interface_is_the_models():
     manifest = open_bundle().manifest
     assert hu.shape == [1, 1, *manifest.input.patch]
     assert logits.shape == [1, 1 + len(manifest.labels), *manifest.input.patch]
-    assert [language for language in PROGRAMS if not (hu.name in program(language) and logits.name in program(language))] == []
+    assert [
+        language
+        for language in PROGRAMS
+        if not (hu.name in program(language) and logits.name in program(language))
+    ] == []
 
 
 def test_the_opset_is_the_exporters():
@@ -93,14 +99,18 @@ def test_what_the_page_says_is_enough(tmp_path):
     scan = json.loads((tmp_path / "golden" / "golden.json").read_text())["scan"]
     arrays = {key: read_array(tmp_path, value) for key, value in scan.items() if isinstance(value, dict)}
     manifest = json.loads((default_bundle_path() / "manifest.json").read_text())
-    model_hu, labels = label_scan(arrays["hu"], np.asarray(scan["affine"]), manifest, scan["centers_hu"], scan["width_hu"])
+    model_hu, labels = label_scan(
+        arrays["hu"], np.asarray(scan["affine"]), manifest, scan["centers_hu"], scan["width_hu"]
+    )
     step = scan["stride"]
     assert np.abs(model_hu[::step, ::step, ::step] - arrays["model_hu"]).max() < 1e-3
     assert (labels != arrays["labels"]).sum() == 0
 
 
 def read_array(folder, described):
-    return np.frombuffer((folder / described["file"]).read_bytes(), described["dtype"]).reshape(described["shape"])
+    return np.frombuffer((folder / described["file"]).read_bytes(), described["dtype"]).reshape(
+        described["shape"]
+    )
 
 
 def label_scan(hu, affine, manifest, centers_hu, width_hu):
@@ -110,14 +120,19 @@ def label_scan(hu, affine, manifest, centers_hu, width_hu):
     contract = manifest["input"]
     low, high = contract["window_hu"]
     order = [int(np.abs(affine[world, :3]).argmax()) for world in (2, 1, 0)]
-    flips = tuple(slice(None, None, int(np.sign(affine[world, axis]))) for world, axis in zip((2, 1, 0), order, strict=True))
+    flips = tuple(
+        slice(None, None, int(np.sign(affine[world, axis])))
+        for world, axis in zip((2, 1, 0), order, strict=True)
+    )
     spacing = [np.linalg.norm(affine[:3, axis]) for axis in order]
     canonical = hu.transpose(order)[flips]
     model_hu, positions = np.clip(canonical.astype(np.float64), low, high), []
     for axis, (n, s, t) in enumerate(zip(canonical.shape, spacing, contract["spacing_mm"], strict=True)):
         m = math.ceil(n * s / t - 1e-6)  # 1e-6: a whole number of voxels stays one
         x = (np.arange(m) - (m - 1) / 2) * t / s + (n - 1) / 2
-        weights = np.maximum(0.0, 1.0 - np.abs(np.clip(x, 0, n - 1)[:, None] - np.arange(n)) / max(1.0, t / s))
+        weights = np.maximum(
+            0.0, 1.0 - np.abs(np.clip(x, 0, n - 1)[:, None] - np.arange(n)) / max(1.0, t / s)
+        )
         weights /= weights.sum(axis=1, keepdims=True)
         model_hu = np.moveaxis(np.tensordot(weights, model_hu, (1, axis)), 0, axis)
         positions.append(x)
@@ -149,18 +164,27 @@ def label_scan(hu, affine, manifest, centers_hu, width_hu):
         lower.append(below)
     labels = restored.argmax(axis=0)
 
-    winner, confidence = probability.argmax(axis=0), np.floor(np.clip(510 * probability.max(axis=0) - 255, 0, 255))
-    for value in [label["value"] for label in manifest["labels"] if label["name"] in manifest["postprocess"]["one_part"]]:
+    winner, confidence = (
+        probability.argmax(axis=0),
+        np.floor(np.clip(510 * probability.max(axis=0) - 255, 0, 255)),
+    )
+    for value in [
+        label["value"] for label in manifest["labels"] if label["name"] in manifest["postprocess"]["one_part"]
+    ]:
         parts, count = ndimage.label(winner == value, np.ones((3, 3, 3)))
         kept = 1 + int(np.argmax(ndimage.sum(confidence, parts, range(1, count + 1)))) if count else 0
-        near_gone, near_kept = (touches(mask, lower) for mask in ((parts > 0) & (parts != kept), parts == kept))
+        near_gone, near_kept = (
+            touches(mask, lower) for mask in ((parts > 0) & (parts != kept), parts == kept)
+        )
         labels[(labels == value) & near_gone & ~near_kept] = 0
     return model_hu, labels[flips].transpose(np.argsort(order))
 
 
 def touches(mask, lower):
     """Whether one of the eight neighbors of each voxel of the scan is in a mask on the model's grid."""
-    corners = (tuple(axis + o for axis, o in zip(lower, corner, strict=True)) for corner in np.ndindex(2, 2, 2))
+    corners = (
+        tuple(axis + o for axis, o in zip(lower, corner, strict=True)) for corner in np.ndindex(2, 2, 2)
+    )
     return np.logical_or.reduce([mask[np.ix_(*corner)] for corner in corners])
 
 
@@ -186,16 +210,24 @@ def tiny(tmp_path):
         pytest.skip("node is not installed")
     stub = tmp_path / "node_modules" / "onnxruntime-web"
     stub.mkdir(parents=True)
-    (stub / "package.json").write_text('{"name": "onnxruntime-web", "type": "module", "exports": "./index.js"}')
+    (stub / "package.json").write_text(
+        '{"name": "onnxruntime-web", "type": "module", "exports": "./index.js"}'
+    )
     (stub / "index.js").write_text(STUB)
     shutil.copy(ROOT / "examples" / "apps" / "check.mjs", tmp_path)
-    hu = (np.arange(4 * 6 * 8, dtype="<i2") - 90).reshape(4, 6, 8)  # three different sides: a swapped axis would show
+    hu = (np.arange(4 * 6 * 8, dtype="<i2") - 90).reshape(
+        4, 6, 8
+    )  # three different sides: a swapped axis would show
     logits = np.stack([c * hu[::2, ::2, ::2] for c in range(3)]).astype("<f4")
     described = {"stride": 2}
     written = {}
     for name, array in {"hu": hu, "logits": logits}.items():
         written[f"golden/tile_{name}"] = array.tobytes()
-        described[name] = {"file": f"golden/tile_{name}", "dtype": array.dtype.str, "shape": list(array.shape)}
+        described[name] = {
+            "file": f"golden/tile_{name}",
+            "dtype": array.dtype.str,
+            "shape": list(array.shape),
+        }
     artifact = {"target": "onnx", "precision": "fp32"}
     written["golden/golden.json"] = json.dumps({"tile": described}).encode()
     written["parity.json"] = json.dumps([{**artifact, "tolerance": {"logit_rms": 1.0}}]).encode()
@@ -216,7 +248,9 @@ def run_tiny(tiny, precision="fp32", **changes):
 
 
 def run_check(folder, bundle, precision):
-    return subprocess.run(["node", "check.mjs", str(bundle), precision], cwd=folder, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        ["node", "check.mjs", str(bundle), precision], cwd=folder, capture_output=True, text=True, check=False
+    )
 
 
 def test_the_javascript_program_measures_the_difference(tiny):

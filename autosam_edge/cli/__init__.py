@@ -1,6 +1,7 @@
 """The command line: a thin skin over the API. Data on stdout, progress on stderr, errors in one line with code and remedy.
 
-Exit codes: 0 done, 1 internal error, 2 wrong usage, and for each kind of error the code in :mod:`autosam_edge.errors`.
+Exit codes: 0 done, 1 internal error, 2 wrong usage, and for each kind of error the code in
+:mod:`autosam_edge.errors`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,19 @@ from typing import TYPE_CHECKING
 import typer
 
 from autosam_edge import __version__
-from autosam_edge.cli import baseline, bench, data, evaluate, export, info, montage, reproduce, segment, training, verify
+from autosam_edge.cli import (
+    baseline,
+    bench,
+    data,
+    evaluate,
+    export,
+    info,
+    montage,
+    reproduce,
+    segment,
+    training,
+    verify,
+)
 from autosam_edge.errors import AutosamEdgeError, BudgetError, CancelledError
 from autosam_edge.volume import RESEARCH_USE
 
@@ -54,7 +67,9 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
-    version: bool = typer.Option(False, "--version", help="Show the version and leave.", callback=_print_version, is_eager=True),
+    version: bool = typer.Option(
+        False, "--version", help="Show the version and leave.", callback=_print_version, is_eager=True
+    ),
 ) -> None:
     """Options of every command; the version's callback does its own work."""
 
@@ -77,11 +92,15 @@ def main() -> None:
     except MemoryError:
         _fail(
             BudgetError(
-                "AE-MEMORY-003", "the device ran out of memory.", remedy="Close other programs, or give --max-memory to know beforehand."
+                "AE-MEMORY-003",
+                "the device ran out of memory.",
+                remedy="Close other programs, or give --max-memory to know beforehand.",
             )
         )
     except Exception as error:
-        if hasattr(error, "show") and hasattr(error, "exit_code"):  # click's usage errors, whichever copy of click raises them
+        if hasattr(error, "show") and hasattr(
+            error, "exit_code"
+        ):  # click's usage errors, whichever copy of click raises them
             error.show()
             sys.exit(error.exit_code)
         if type(error).__name__ == "Abort":

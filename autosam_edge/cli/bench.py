@@ -14,8 +14,13 @@ from autosam_edge.cli.options import one_of
 from autosam_edge.cli.progress import Stages
 
 app = typer.Typer(help="Measure latency and memory on this machine.", no_args_is_help=True)
-Scan = Annotated[Path, typer.Argument(metavar="DICOM_FOLDER", help="A CT series.", exists=True, show_default=False)]
-BundleOption = Annotated[Path | None, typer.Option("--bundle", help="Bundle to run. Default: the one that travels with the package.")]
+Scan = Annotated[
+    Path, typer.Argument(metavar="DICOM_FOLDER", help="A CT series.", exists=True, show_default=False)
+]
+BundleOption = Annotated[
+    Path | None,
+    typer.Option("--bundle", help="Bundle to run. Default: the one that travels with the package."),
+]
 Data = Annotated[Path, typer.Option("--data", help="Folder that `data prepare` wrote.", exists=True)]
 Split = Annotated[str, typer.Option("--split", help="validation or training.")]
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="JSON file for the result.")]
@@ -27,7 +32,9 @@ def segment(
     out: Out = None,
     repeats: Annotated[int, typer.Option("--repeats", min=1, help="Runs; medians are reported.")] = 5,
     bundle: BundleOption = None,
-    engine: Annotated[str | None, typer.Option("--engine", help="onnx, openvino, executorch or coreml. Default: the best.")] = None,
+    engine: Annotated[
+        str | None, typer.Option("--engine", help="onnx, openvino, executorch or coreml. Default: the best.")
+    ] = None,
     threads: Annotated[int | None, typer.Option("--threads", min=1, help="Threads of the engine.")] = None,
 ) -> None:
     """Wall time from command to files, time per stage, peak memory."""
@@ -58,7 +65,9 @@ def memory(
         print(f"{run['slices']:>6} slices {run['peak_rss_mb']:8.0f} MB")
     for step in result["growth"]:
         own = step["arrays_mb_per_slice"]
-        print(f"{step['from']} to {step['to']}: {step['mb_per_slice']:.3f} MB a slice; the arrays themselves take {own:.3f}")
+        print(
+            f"{step['from']} to {step['to']}: {step['mb_per_slice']:.3f} MB a slice; the arrays themselves take {own:.3f}"
+        )
     _write(result, out)
 
 
@@ -82,29 +91,26 @@ def parity(scan: Scan, out: Out = None, bundle: BundleOption = None) -> None:
     from autosam_edge.read_scan import read
 
     result = room.measure_streaming_parity(open_bundle(bundle), read(scan))
-    print(f"{result['agreement']:.6f} of all voxels have the same label, {result['agreement_in_organs']:.6f} of those in an organ")
+    print(
+        f"{result['agreement']:.6f} of all voxels have the same label, {result['agreement_in_organs']:.6f} of those in an organ"
+    )
     _write(result, out)
 
 
 @app.command("ceiling")
-def ceiling(
-    data: Data,
-    split: Split = "validation",
-    out: Out = None,
-) -> None:
+def ceiling(data: Data, split: Split = "validation", out: Out = None) -> None:
     """The best Dice that any network can reach at the model's spacing: labels to its grid and back."""
-    result = load_room("autosam_edge_benchmarks.studies.label_ceiling", "dev").measure_label_ceiling(data, split)
-    print(f"hard labels {result['mean_dice']['hard_labels']:.4f}, occupancies {result['mean_dice']['occupancy']:.4f}")
+    result = load_room("autosam_edge_benchmarks.studies.label_ceiling", "dev").measure_label_ceiling(
+        data, split
+    )
+    print(
+        f"hard labels {result['mean_dice']['hard_labels']:.4f}, occupancies {result['mean_dice']['occupancy']:.4f}"
+    )
     _write(result, out)
 
 
 @app.command("one-part")
-def one_part(
-    data: Data,
-    split: Split = "validation",
-    bundle: BundleOption = None,
-    out: Out = None,
-) -> None:
+def one_part(data: Data, split: Split = "validation", bundle: BundleOption = None, out: Out = None) -> None:
     """What keeping one part of each organ does to its Dice: which organs the bundle should name."""
     from autosam_edge.bundle import default_bundle_path
 
@@ -124,7 +130,9 @@ def artifacts(bundle: BundleOption = None, out: Out = None) -> None:
     room = load_room("autosam_edge_benchmarks.artifacts", "bench")
     result = room.measure_artifacts(open_bundle(bundle), say=Stages().say)
     student = result["torch"]
-    print(f"{'student in torch':<26}{student['megabytes']:6.1f} MB {student['tile_ms']:6.0f} ms a tile ({student['relative_time']:.2f} x)")
+    print(
+        f"{'student in torch':<26}{student['megabytes']:6.1f} MB {student['tile_ms']:6.0f} ms a tile ({student['relative_time']:.2f} x)"
+    )
     for entry in result["artifacts"]:
         worst = f"{entry['worst_organ']} {entry['organ_dice'][entry['worst_organ']]:.4f}"
         print(f"{entry['name']:<26}{_costs(entry)}  {entry['proof']}, worst organ {worst}")
@@ -134,8 +142,12 @@ def artifacts(bundle: BundleOption = None, out: Out = None) -> None:
 @app.command("students")
 def students(
     scan: Scan,
-    bundle: Annotated[list[Path], typer.Option("--bundle", help="A student as it is run; once per student.", exists=True)],
-    results: Annotated[Path, typer.Option("--results", help="Folder with scored runs.")] = Path("benchmarks/results/runs"),
+    bundle: Annotated[
+        list[Path], typer.Option("--bundle", help="A student as it is run; once per student.", exists=True)
+    ],
+    results: Annotated[Path, typer.Option("--results", help="Folder with scored runs.")] = Path(
+        "benchmarks/results/runs"
+    ),
     repeats: Annotated[int, typer.Option("--repeats", min=1, help="Turns; medians are reported.")] = 3,
     engine: Annotated[str, typer.Option("--engine", help="That all run on.")] = "onnx",
     out: Out = None,
@@ -153,14 +165,20 @@ def students(
 
 @app.command("edge-form")
 def edge_form(
-    student: Annotated[str, typer.Option("--student", help="swinunetr-tiny, swinunetr-small or pocketnet.")] = "swinunetr-tiny",
-    checkpoint: Annotated[Path | None, typer.Option("--checkpoint", help="Its weights. Default: random ones.", exists=True)] = None,
+    student: Annotated[
+        str, typer.Option("--student", help="swinunetr-tiny, swinunetr-small or pocketnet.")
+    ] = "swinunetr-tiny",
+    checkpoint: Annotated[
+        Path | None, typer.Option("--checkpoint", help="Its weights. Default: random ones.", exists=True)
+    ] = None,
     out: Out = None,
 ) -> None:
     """The edge form in ONNX Runtime against the student as it stands: size, memory, time, distance from torch."""
     known = load_room("autosam_edge_training.networks.students", "train").STUDENTS
     one_of("--student", student, known)
-    result = load_room("autosam_edge_benchmarks.edge_form", "dev").measure_edge_form(student, checkpoint, say=Stages().say)
+    result = load_room("autosam_edge_benchmarks.edge_form", "dev").measure_edge_form(
+        student, checkpoint, say=Stages().say
+    )
     for entry in result["forms"]:
         print(f"{entry['form']:<38}{_costs(entry)}  furthest logit {entry['logit_error']:.1e}")
     _write(result, out)

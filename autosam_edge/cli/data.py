@@ -12,7 +12,9 @@ from autosam_edge.cli.extras import load_room
 from autosam_edge.cli.options import AsJson
 from autosam_edge.cli.progress import Stages
 
-app = typer.Typer(help="Bring a data set to the form that training and evaluation read.", no_args_is_help=True)
+app = typer.Typer(
+    help="Bring a data set to the form that training and evaluation read.", no_args_is_help=True
+)
 
 
 @app.callback()
@@ -22,15 +24,34 @@ def _data() -> None:
 
 @app.command("prepare")
 def prepare(
-    layout: Annotated[str, typer.Argument(metavar="LAYOUT", help="btcv, amos, decathlon or partial: how the data set is laid out.")],
-    source: Annotated[Path, typer.Option("--src", help="Folder of the data set.", exists=True, file_okay=False)],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to make; one with the same data in it is taken as it is.")],
-    spacing: Annotated[str, typer.Option("--spacing", help="Of the model's grid along D, H, W (z, y, x), mm.")] = "3,3,3",
+    layout: Annotated[
+        str,
+        typer.Argument(
+            metavar="LAYOUT", help="btcv, amos, decathlon or partial: how the data set is laid out."
+        ),
+    ],
+    source: Annotated[
+        Path, typer.Option("--src", help="Folder of the data set.", exists=True, file_okay=False)
+    ],
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", help="Folder to make; one with the same data in it is taken as it is."),
+    ],
+    spacing: Annotated[
+        str, typer.Option("--spacing", help="Of the model's grid along D, H, W (z, y, x), mm.")
+    ] = "3,3,3",
     targets: Annotated[
-        str, typer.Option("--targets", help="occupancy: the share of every organ in each voxel; labels: the organ with the largest.")
+        str,
+        typer.Option(
+            "--targets",
+            help="occupancy: the share of every organ in each voxel; labels: the organ with the largest.",
+        ),
     ] = "occupancy",
     validation: Annotated[
-        int, typer.Option("--validation", min=0, help="Training cases to hold out for validation. BTCV has its own four.")
+        int,
+        typer.Option(
+            "--validation", min=0, help="Training cases to hold out for validation. BTCV has its own four."
+        ),
     ] = 0,
     as_json: AsJson = False,
 ) -> None:
@@ -48,7 +69,9 @@ def prepare(
         listing = listing.hold_out(validation)
     stages = Stages()
     with stages.bar("prepare") as progress:
-        prepared = room.prepare_dataset(listing, out, spacing_mm=spacing_mm, targets=targets, say=stages.say, progress=progress)
+        prepared = room.prepare_dataset(
+            listing, out, spacing_mm=spacing_mm, targets=targets, say=stages.say, progress=progress
+        )
     facts = {
         "folder": str(out),
         "dataset": prepared.dataset,
@@ -71,7 +94,9 @@ def _spacing(text: str) -> tuple[float, float, float]:
     try:
         d, h, w = (float(part) for part in text.split(","))
     except ValueError as error:
-        raise typer.BadParameter("expected three numbers with commas, such as 3,3,3", param_hint="--spacing") from error
+        raise typer.BadParameter(
+            "expected three numbers with commas, such as 3,3,3", param_hint="--spacing"
+        ) from error
     if not 0 < min(d, h, w) <= max(d, h, w) < float("inf"):
         raise typer.BadParameter("expected positive lengths", param_hint="--spacing")
     return d, h, w

@@ -33,17 +33,27 @@ def export(
         ),
     ] = "onnx",
     precision: Annotated[
-        str, typer.Option("--precision", help="Number formats, with commas: fp32, fp16, bf16, int8-weights, int8, palette6, palette4.")
+        str,
+        typer.Option(
+            "--precision",
+            help="Number formats, with commas: fp32, fp16, bf16, int8-weights, int8, palette6, palette4.",
+        ),
     ] = "fp32",
     checkpoint: Annotated[
-        Path | None, typer.Option("--checkpoint", help="Student's safetensors. Default: the one in the default bundle.")
+        Path | None,
+        typer.Option("--checkpoint", help="Student's safetensors. Default: the one in the default bundle."),
     ] = None,
     patch: Annotated[str, typer.Option("--patch", help="Tile, D,H,W in voxels.")] = "96,96,96",
     name: Annotated[str | None, typer.Option("--name", help="Name of the model.")] = None,
-    volume: Annotated[Scans, typer.Option("--volume", help="CT scan to compare on; may be repeated. Default: two phantoms.")] = None,
+    volume: Annotated[
+        Scans, typer.Option("--volume", help="CT scan to compare on; may be repeated. Default: two phantoms.")
+    ] = None,
     calibrate: Annotated[
         Scans,
-        typer.Option("--calibrate", help="CT scan of another patient to calibrate int8 on; may be repeated. Default: phantoms."),
+        typer.Option(
+            "--calibrate",
+            help="CT scan of another patient to calibrate int8 on; may be repeated. Default: phantoms.",
+        ),
     ] = None,
     interpreted_tiles: Annotated[
         int | None,
@@ -53,15 +63,22 @@ def export(
             help="Compare what can only be interpreted here, such as Core ML, on so many tiles of each scan. Default: whole scans.",
         ),
     ] = None,
-    training_data: Annotated[str | None, typer.Option("--training-data", help="One sentence for the manifest.")] = None,
+    training_data: Annotated[
+        str | None, typer.Option("--training-data", help="One sentence for the manifest.")
+    ] = None,
     model_card: Annotated[
-        Path | None, typer.Option("--model-card", help="Markdown file to put into the bundle.", exists=True, dir_okay=False)
+        Path | None,
+        typer.Option(
+            "--model-card", help="Markdown file to put into the bundle.", exists=True, dir_okay=False
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Turn a trained student into a bundle, and prove organ by organ that it is the student."""
     room = load_room("autosam_edge_export.export", "export")
-    description = room.Description(name, model_card.read_text(encoding="utf-8") if model_card else None, training_data)
+    description = room.Description(
+        name, model_card.read_text(encoding="utf-8") if model_card else None, training_data
+    )
     if "monai" in target.split(","):
         if target != "monai" or precision != "fp32" or volume or calibrate or interpreted_tiles:
             raise typer.BadParameter(

@@ -39,5 +39,7 @@ def load_room(module: str, extra: str) -> ModuleType:
         if missing.startswith("autosam_edge"):
             raise
         raise MissingExtraError(
-            "AE-EXTRA-001", f"this command needs {missing}, which is not installed.", remedy=f"pip install 'autosam-edge[{extra}]'"
+            "AE-EXTRA-001",
+            f"this command needs {missing}, which is not installed.",
+            remedy=f"pip install 'autosam-edge[{extra}]'",
         ) from error

@@ -19,7 +19,10 @@ from autosam_edge.engines.selection import rank_artifacts
 
 def info(
     bundle: Annotated[
-        Path | None, typer.Argument(metavar="[BUNDLE]", help="Bundle to look at. Default: the one that travels with the package.")
+        Path | None,
+        typer.Argument(
+            metavar="[BUNDLE]", help="Bundle to look at. Default: the one that travels with the package."
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -42,7 +45,8 @@ def info(
             "overlap": contract.overlap,
             "labels": {label.value: label.name for label in manifest.labels},
             "artifacts": [
-                {**choice.artifact.__dict__, "usable": choice.usable, "reason": choice.reason} for choice in rank_artifacts(manifest)
+                {**choice.artifact.__dict__, "usable": choice.usable, "reason": choice.reason}
+                for choice in rank_artifacts(manifest)
             ],
             "parity": parity,
             "provenance": manifest.provenance,

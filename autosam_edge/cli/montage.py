@@ -25,10 +25,19 @@ if TYPE_CHECKING:
 
 
 def montage(
-    source: Annotated[Path, typer.Argument(metavar="SCAN", help="DICOM folder, file or zip; NIfTI or NRRD file.", show_default=False)],
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="SCAN", help="DICOM folder, file or zip; NIfTI or NRRD file.", show_default=False
+        ),
+    ],
     labels: Annotated[
         list[str],
-        typer.Option("--labels", help="NAME=FILE, a segmentation.nii.gz of this scan; once per column.", show_default=False),
+        typer.Option(
+            "--labels",
+            help="NAME=FILE, a segmentation.nii.gz of this scan; once per column.",
+            show_default=False,
+        ),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Picture to write, .png.")],
     bundle: BundleOption = None,
@@ -37,7 +46,8 @@ def montage(
 ) -> None:
     """Show labels of one scan side by side: two models, two precisions, before and after.
 
-    The sections are those that show most of the first labels. The table tells each organ's volume and its Dice with the first labels.
+    The sections are those that show most of the first labels. The table tells each organ's volume and its
+    Dice with the first labels.
     """
     from autosam_edge.formats.label_image import read_labels
     from autosam_edge.report.montage import MontageCase, draw_montage
@@ -48,7 +58,10 @@ def montage(
     table = open_bundle(bundle).manifest.labels
     volume = read(source, series=series)
     classes = max(label.value for label in table) + 1
-    found = {name: read_labels(path, volume.grid, classes, f"{path.name} and the scan") for name, path in files.items()}
+    found = {
+        name: read_labels(path, volume.grid, classes, f"{path.name} and the scan")
+        for name, path in files.items()
+    }
     write_file(draw_montage([MontageCase("", volume, found)], table, planes={"axial": 2, "coronal": 1}), out)
     Stages().say(f"wrote {out}")
     organs = [organ for label in table if (organ := _organ(label, found, volume.grid.voxel_ml))]
@@ -60,7 +73,9 @@ def montage(
     for name in files:
         shown.add_column(name, justify="right")
     for organ in organs:
-        overlaps = {name: "    n/a" if value is None else f"  {value:.3f}" for name, value in organ["dice"].items()}
+        overlaps = {
+            name: "    n/a" if value is None else f"  {value:.3f}" for name, value in organ["dice"].items()
+        }
         cells = [f"{organ['ml'][name]:.1f}{overlaps.get(name, '')}" for name in files]
         shown.add_row(organ["name"], *cells)
     show(shown)
@@ -73,5 +88,7 @@ def _organ(label: Label, found: dict[str, npt.NDArray[np.uint8]], voxel_ml: floa
     if not any(milliliters.values()):
         return None
     (_, first), *others = masks.items()
-    overlaps = {name: round(dice(first, mask), 4) if first.any() or mask.any() else None for name, mask in others}
+    overlaps = {
+        name: round(dice(first, mask), 4) if first.any() or mask.any() else None for name, mask in others
+    }
     return {"name": label.name, "label": label.value, "ml": milliliters, "dice": overlaps}

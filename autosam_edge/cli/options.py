@@ -28,7 +28,9 @@ def named_paths(option: str, texts: Sequence[str], *, folders: bool = False) -> 
         name, _, place = text.partition("=")
         path = Path(place)
         if not name or not (path.is_dir() if folders else path.is_file()):
-            raise typer.BadParameter(f"expected NAME={kind.upper()} with a {kind} that exists, not {text}", param_hint=option)
+            raise typer.BadParameter(
+                f"expected NAME={kind.upper()} with a {kind} that exists, not {text}", param_hint=option
+            )
         if name in found:
             raise typer.BadParameter(f"two are named {name}", param_hint=option)
         found[name] = path

@@ -19,27 +19,50 @@ if TYPE_CHECKING:
 
 _TEXT_COLUMNS = 3  # row, data set, value; numbers follow
 _ROOM = "autosam_edge_benchmarks.paper"
-_FIGURE1 = (
-    "it shows no measurement, only how SAM's features of organs lie (t-SNE), and what was embedded is not known here; it is not drawn."
-)
+_FIGURE1 = "it shows no measurement, only how SAM's features of organs lie (t-SNE), and what was embedded is not known here; it is not drawn."
 
 
 def reproduce(
-    exhibit: Annotated[str, typer.Argument(help="table1, table2, table3, table4, figure1, figure3 or figure4.", show_default=False)],
-    dataset: Annotated[str, typer.Option("--dataset", help="btcv, amos, or both with a comma.")] = "btcv,amos",
+    exhibit: Annotated[
+        str,
+        typer.Argument(
+            help="table1, table2, table3, table4, figure1, figure3 or figure4.", show_default=False
+        ),
+    ],
+    dataset: Annotated[
+        str, typer.Option("--dataset", help="btcv, amos, or both with a comma.")
+    ] = "btcv,amos",
     smoke: Annotated[
-        bool, typer.Option("--smoke", help="Run the whole path on phantoms with tiny networks; the figures mean nothing.")
+        bool,
+        typer.Option(
+            "--smoke", help="Run the whole path on phantoms with tiny networks; the figures mean nothing."
+        ),
     ] = False,
-    results: Annotated[Path, typer.Option("--results", help="Folder with scored runs.")] = Path("benchmarks/results/runs"),
-    data: Annotated[Path | None, typer.Option("--data", help="Figure 3: folder that `data prepare` wrote.", exists=True)] = None,
+    results: Annotated[Path, typer.Option("--results", help="Folder with scored runs.")] = Path(
+        "benchmarks/results/runs"
+    ),
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Figure 3: folder that `data prepare` wrote.", exists=True)
+    ] = None,
     predictions: Annotated[
-        list[str] | None, typer.Option("--predictions", help="Figure 3: NAME=FOLDER with CASE.nii.gz; once per method.", show_default=False)
+        list[str] | None,
+        typer.Option(
+            "--predictions",
+            help="Figure 3: NAME=FOLDER with CASE.nii.gz; once per method.",
+            show_default=False,
+        ),
     ] = None,
     cases: Annotated[
-        str | None, typer.Option("--cases", help="Figure 3: cases, with commas. Default: the first two of the test split.")
+        str | None,
+        typer.Option(
+            "--cases", help="Figure 3: cases, with commas. Default: the first two of the test split."
+        ),
     ] = None,
     as_json: AsJson = False,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for the table as Markdown, CSV, JSON and for pictures.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Folder for the table as Markdown, CSV, JSON and for pictures."),
+    ] = None,
 ) -> None:
     """Set the paper's values beside ours; a run that is missing is `n/a`, never a number."""
     paper = load_room(f"{_ROOM}.published", "train")
@@ -48,7 +71,11 @@ def reproduce(
     for name in datasets:
         one_of("--dataset", name, paper.DATASETS)
     if exhibit == "figure1":
-        print(json.dumps({"exhibit": exhibit, "ours": None, "reason": _FIGURE1}) if as_json else f"figure1: n/a: {_FIGURE1}")
+        print(
+            json.dumps({"exhibit": exhibit, "ours": None, "reason": _FIGURE1})
+            if as_json
+            else f"figure1: n/a: {_FIGURE1}"
+        )
     elif exhibit == "figure3":
         _figure3(data, predictions or [], cases, out, smoke=smoke, as_json=as_json)
     else:
@@ -75,7 +102,9 @@ def _table(table: Any, out: Path | None, *, draw: bool, as_json: bool) -> None: 
         return
     shown = new_table(table.title)
     for number, heading in enumerate(render.headings(table)):
-        shown.add_column(heading, justify="left" if number < _TEXT_COLUMNS else "right", no_wrap=number < _TEXT_COLUMNS)
+        shown.add_column(
+            heading, justify="left" if number < _TEXT_COLUMNS else "right", no_wrap=number < _TEXT_COLUMNS
+        )
     before = ""
     for title, *cells in render.text_rows(table):
         shown.add_row("" if title == before else title, *cells)
@@ -85,7 +114,15 @@ def _table(table: Any, out: Path | None, *, draw: bool, as_json: bool) -> None: 
         print(note)
 
 
-def _figure3(data: Path | None, predictions: list[str], cases: str | None, out: Path | None, *, smoke: bool, as_json: bool) -> None:
+def _figure3(
+    data: Path | None,
+    predictions: list[str],
+    cases: str | None,
+    out: Path | None,
+    *,
+    smoke: bool,
+    as_json: bool,
+) -> None:
     """The montage of truth and methods."""
     if out is None:
         raise typer.BadParameter("figure 3 is a picture and needs a folder", param_hint="--out")
@@ -93,7 +130,10 @@ def _figure3(data: Path | None, predictions: list[str], cases: str | None, out: 
 
     picture = out / ("figure3-smoke.png" if smoke else "figure3.png")
     if smoke:
-        with load_room(f"{_ROOM}.smoke", "train").smoke_montage(_tiny(), say=Stages().say) as (montage, table):
+        with load_room(f"{_ROOM}.smoke", "train").smoke_montage(_tiny(), say=Stages().say) as (
+            montage,
+            table,
+        ):
             note = load_room(f"{_ROOM}.tables", "train").SMOKE_TITLE
             write_file(draw_montage(montage, table, note=note), picture)
     else:
@@ -101,16 +141,23 @@ def _figure3(data: Path | None, predictions: list[str], cases: str | None, out: 
             raise typer.BadParameter("figure 3 shows scans and needs the data set", param_hint="--data")
         manifest = load_room("autosam_edge_training.data", "train").Manifest.read(data / "manifest.json")
         folders = named_paths("--predictions", predictions, folders=True)
-        montage = load_room(f"{_ROOM}.figures", "train").read_montage(manifest, cases.split(",") if cases else None, folders)
+        montage = load_room(f"{_ROOM}.figures", "train").read_montage(
+            manifest, cases.split(",") if cases else None, folders
+        )
         table = load_room("autosam_edge.label_table", "train").label_table(manifest.labels)
         write_file(draw_montage(montage, table), picture)
-    shown = {case.name: {method: labels is not None for method, labels in [*case.found.items()][1:]} for case in montage}
+    shown = {
+        case.name: {method: labels is not None for method, labels in [*case.found.items()][1:]}
+        for case in montage
+    }
     if as_json:
         print(json.dumps({"exhibit": "figure3", "smoke": smoke, "picture": str(picture), "cases": shown}))
         return
     _say_written([picture])
     for name, methods in shown.items():
-        print(name, *(f"{method}: {'shown' if there else 'n/a'}" for method, there in methods.items()), sep="\t")
+        print(
+            name, *(f"{method}: {'shown' if there else 'n/a'}" for method, there in methods.items()), sep="\t"
+        )
 
 
 def _tiny() -> Any:  # noqa: ANN401  a type of the training room

@@ -35,16 +35,26 @@ if TYPE_CHECKING:
 
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for the results; made if it is not there.")]
 BundleOption = Annotated[
-    Path | None, typer.Option("--bundle", help="Model bundle (*.edge). Default: the one that travels with the package.")
+    Path | None,
+    typer.Option("--bundle", help="Model bundle (*.edge). Default: the one that travels with the package."),
 ]
 Engine = Annotated[
     str | None,
-    typer.Option("--engine", help="onnx, openvino, executorch or coreml. Default: the best; `info` shows why."),
+    typer.Option(
+        "--engine", help="onnx, openvino, executorch or coreml. Default: the best; `info` shows why."
+    ),
 ]
-Precision = Annotated[str | None, typer.Option("--precision", help="Of the artifact, such as fp32 or int8. Default: the best.")]
-Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Threads of the engine. Default: all cores.")]
+Precision = Annotated[
+    str | None, typer.Option("--precision", help="Of the artifact, such as fp32 or int8. Default: the best.")
+]
+Threads = Annotated[
+    int | None, typer.Option("--threads", min=1, help="Threads of the engine. Default: all cores.")
+]
 MaxMemory = Annotated[
-    float | None, typer.Option("--max-memory", min=1, help="Budget for resident memory in MB: hold it, or refuse before starting.")
+    float | None,
+    typer.Option(
+        "--max-memory", min=1, help="Budget for resident memory in MB: hold it, or refuse before starting."
+    ),
 ]
 FormatNames = Annotated[
     list[str] | None,
@@ -55,13 +65,21 @@ FormatNames = Annotated[
     ),
 ]
 Series = Annotated[
-    str | None, typer.Option("--series", help="Which series, if the input holds several: its number in the list that is shown.")
+    str | None,
+    typer.Option(
+        "--series", help="Which series, if the input holds several: its number in the list that is shown."
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout instead of the table.")]
 
 
 def segment(
-    source: Annotated[Path, typer.Argument(metavar="INPUT", help="DICOM folder, file or zip; NIfTI or NRRD file.", show_default=False)],
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="INPUT", help="DICOM folder, file or zip; NIfTI or NRRD file.", show_default=False
+        ),
+    ],
     out: Out,
     bundle: BundleOption = None,
     series: Series = None,
@@ -78,8 +96,12 @@ def segment(
     check_writable(out, input_path=source, formats=chosen)
     with stages.stage("read"):
         volume = read(source, series=series)
-    check_outputs(out, source=volume.source, input_path=source, formats=chosen)  # what the input is was not known before
-    model = partial(open_session, bundle, engine=engine, precision=precision, threads=threads, max_memory_mb=max_memory)
+    check_outputs(
+        out, source=volume.source, input_path=source, formats=chosen
+    )  # what the input is was not known before
+    model = partial(
+        open_session, bundle, engine=engine, precision=precision, threads=threads, max_memory_mb=max_memory
+    )
     report = _run(volume, out, stages, model, formats=chosen)[1]
     _show(report, as_json=as_json)
 
@@ -121,7 +143,9 @@ def demo(out: Out, bundle: BundleOption = None, threads: Threads = None, as_json
         raise
     for organ in report["organs"]:
         if organ["name"] in ORGANS:  # by name: another data set numbers organs in another way
-            overlap = dice(segmentation.labels == organ["label"], phantom.labels == ORGANS.index(organ["name"]) + 1)
+            overlap = dice(
+                segmentation.labels == organ["label"], phantom.labels == ORGANS.index(organ["name"]) + 1
+            )
             organ["dice_against_truth"] = round(overlap, 3)
     report["warnings"].append(
         "This is a synthetic phantom, and phantoms are a small part of the model's training: it shows the tool, not its accuracy."
@@ -135,7 +159,10 @@ def _require_phantom(folder: Path, volume: Volume) -> None:
 
     with tempfile.TemporaryDirectory() as other:
         names = sorted(path.name for path in write_dicom_series(volume, Path(other), seed=DEMO_SEED))
-        if sorted(path.name for path in folder.iterdir()) != names or filecmp.cmpfiles(folder, other, names, shallow=False)[0] != names:
+        if (
+            sorted(path.name for path in folder.iterdir()) != names
+            or filecmp.cmpfiles(folder, other, names, shallow=False)[0] != names
+        ):
             raise OutputError(
                 "AE-OUTPUT-002",
                 f"the output folder holds a folder named {folder.name} that is not the demonstration's.",
@@ -148,7 +175,12 @@ DEMO_SEED = 7
 
 
 def _run(
-    volume: Volume, out: Path, stages: Stages, open_model: Callable[[], Session], *, formats: tuple[Format, ...] | None = None
+    volume: Volume,
+    out: Path,
+    stages: Stages,
+    open_model: Callable[[], Session],
+    *,
+    formats: tuple[Format, ...] | None = None,
 ) -> tuple[Segmentation, dict[str, Any]]:
     """Segment, measure and write; returns the labels and the report that ``--json`` prints."""
     with stages.stage("load model"):
@@ -170,7 +202,11 @@ def _run(
         "organs": [_organ(entry) for entry in statistics],
         "timings_s": {
             key: round(value, 3)
-            for key, value in {**stages.seconds, **segmentation.timings_s, **{f"write {k}": v for k, v in write_s.items()}}.items()
+            for key, value in {
+                **stages.seconds,
+                **segmentation.timings_s,
+                **{f"write {k}": v for k, v in write_s.items()},
+            }.items()
         },
         "peak_rss_mb": round(peak_mb(), 1),
         "warnings": list(segmentation.warnings),
@@ -180,7 +216,13 @@ def _run(
 
 def _organ(entry: OrganStatistics) -> dict[str, Any]:
     mean = None if entry.mean_hu is None else round(entry.mean_hu, 1)
-    return {"name": entry.name, "label": entry.label, "ml": round(entry.ml, 2), "mean_hu": mean, "touches_border": entry.touches_border}
+    return {
+        "name": entry.name,
+        "label": entry.label,
+        "ml": round(entry.ml, 2),
+        "mean_hu": mean,
+        "touches_border": entry.touches_border,
+    }
 
 
 def _show(report: dict[str, Any], *, as_json: bool) -> None:
@@ -191,7 +233,8 @@ def _show(report: dict[str, Any], *, as_json: bool) -> None:
     console = Console(highlight=False)
     with_truth = any("dice_against_truth" in organ for organ in report["organs"])
     table = Table(
-        title=f"{report['provenance']['model']}, {report['provenance']['engine']} {report['provenance']['precision']}", title_justify="left"
+        title=f"{report['provenance']['model']}, {report['provenance']['engine']} {report['provenance']['precision']}",
+        title_justify="left",
     )
     table.add_column("organ", no_wrap=True, min_width=28)
     for heading in ("ml", "mean HU", *(["Dice to truth"] if with_truth else [])):

@@ -13,7 +13,9 @@ _PIPE_WIDTH = 140
 
 def new_table(title: str) -> Table:
     """An empty table with a title."""
-    return Table(title=Text(title, style="italic"), title_justify="left", box=SIMPLE_HEAD)  # a bracket in a Text is no markup
+    return Table(
+        title=Text(title, style="italic"), title_justify="left", box=SIMPLE_HEAD
+    )  # a bracket in a Text is no markup
 
 
 def show(table: Table) -> None:

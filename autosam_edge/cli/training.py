@@ -19,19 +19,45 @@ if TYPE_CHECKING:
 
 train_app = typer.Typer(help="Train a network from a recipe.", no_args_is_help=True)
 
-# Worker processes share the scans with a fork, which only Linux does safely; the patches are the same without them.
+# Worker processes share the scans with a fork, which only Linux does safely; the patches are the same without
+# them.
 _WORKERS = 1 if sys.platform == "linux" else 0
 
-Recipe = Annotated[Path | None, typer.Option("--config", help="Recipe, a YAML file.", exists=True, dir_okay=False, show_default=False)]
-Data = Annotated[Path | None, typer.Option("--data", help="Folder that `data prepare` wrote.", exists=True, show_default=False)]
-Out = Annotated[Path | None, typer.Option("--out", "-o", help="Folder of the run; a run there goes on.", show_default=False)]
-Seed = Annotated[int | None, typer.Option("--seed", help="Instead of the recipe's.", min=0, show_default=False)]
+Recipe = Annotated[
+    Path | None,
+    typer.Option("--config", help="Recipe, a YAML file.", exists=True, dir_okay=False, show_default=False),
+]
+Data = Annotated[
+    Path | None,
+    typer.Option("--data", help="Folder that `data prepare` wrote.", exists=True, show_default=False),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", "-o", help="Folder of the run; a run there goes on.", show_default=False),
+]
+Seed = Annotated[
+    int | None, typer.Option("--seed", help="Instead of the recipe's.", min=0, show_default=False)
+]
 Sam = Annotated[
     Path | None,
-    typer.Option("--sam", help="SAM's checkpoint, such as sam_vit_b_01ec64.pth.", exists=True, dir_okay=False, show_default=False),
+    typer.Option(
+        "--sam",
+        help="SAM's checkpoint, such as sam_vit_b_01ec64.pth.",
+        exists=True,
+        dir_okay=False,
+        show_default=False,
+    ),
 ]
-Workers = Annotated[int, typer.Option("--workers", help="Processes that prepare patches while the network trains.", min=0, max=64)]
-Smoke = Annotated[bool, typer.Option("--smoke", help="A few steps of a tiny network on phantoms; shows only that everything works.")]
+Workers = Annotated[
+    int,
+    typer.Option("--workers", help="Processes that prepare patches while the network trains.", min=0, max=64),
+]
+Smoke = Annotated[
+    bool,
+    typer.Option(
+        "--smoke", help="A few steps of a tiny network on phantoms; shows only that everything works."
+    ),
+]
 
 
 @train_app.command("teacher")
@@ -43,7 +69,9 @@ def teacher(
     seed: Seed = None,
     workers: Workers = _WORKERS,
     smoke: Smoke = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the parameters of each part and train nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the parameters of each part and train nothing.")
+    ] = False,
 ) -> None:
     """Train the AutoSAM teacher."""
     room = load_room("autosam_edge_training.train_teacher", "train")
@@ -66,11 +94,17 @@ def student(
     extra: Annotated[
         list[Path] | None,
         typer.Option(
-            "--extra-data", help="Another prepared folder, whose training cases join; may be given again.", exists=True, show_default=False
+            "--extra-data",
+            help="Another prepared folder, whose training cases join; may be given again.",
+            exists=True,
+            show_default=False,
         ),
     ] = None,
     init: Annotated[
-        Path | None, typer.Option("--init", help="Weights to start from; default: random.", exists=True, show_default=False)
+        Path | None,
+        typer.Option(
+            "--init", help="Weights to start from; default: random.", exists=True, show_default=False
+        ),
     ] = None,
     seed: Seed = None,
     workers: Workers = _WORKERS,
@@ -89,22 +123,38 @@ def distill(
     teacher: Annotated[
         Path | None,
         typer.Option(
-            "--teacher", help="teacher.safetensors, or another student's weights.", exists=True, dir_okay=False, show_default=False
+            "--teacher",
+            help="teacher.safetensors, or another student's weights.",
+            exists=True,
+            dir_okay=False,
+            show_default=False,
         ),
     ] = None,
     out: Out = None,
     weight: Annotated[
         float | None,
-        typer.Option("--lambda", help="Share of the truth in equation 2, instead of the recipe's.", min=0.0, max=1.0, show_default=False),
+        typer.Option(
+            "--lambda",
+            help="Share of the truth in equation 2, instead of the recipe's.",
+            min=0.0,
+            max=1.0,
+            show_default=False,
+        ),
     ] = None,
     reduction: Annotated[
         str | None,
-        typer.Option("--reduction", help="Of the teacher's term, voxel or element; default: the recipe's.", show_default=False),
+        typer.Option(
+            "--reduction",
+            help="Of the teacher's term, voxel or element; default: the recipe's.",
+            show_default=False,
+        ),
     ] = None,
     keep: Annotated[
         Path | None,
         typer.Option(
-            "--keep", help="Ask the teacher once, and keep its probabilities in this folder for this and other runs.", show_default=False
+            "--keep",
+            help="Ask the teacher once, and keep its probabilities in this folder for this and other runs.",
+            show_default=False,
         ),
     ] = None,
     sam: Sam = None,
@@ -123,16 +173,28 @@ def distill(
             teacher = teachers.train(teachers.Config.smoke_run(), prepared, work / "teacher")
         if keep is not None and not keep.exists():
             _keep(keep, teacher, prepared, sam)
-        _finish(room.train(recipe, prepared, run, teacher=teacher, sam=sam, kept=keep, workers=workers), smoke=smoke)
+        _finish(
+            room.train(recipe, prepared, run, teacher=teacher, sam=sam, kept=keep, workers=workers),
+            smoke=smoke,
+        )
 
 
 def score(
-    run: Annotated[Path, typer.Argument(help="Folder that `train` or `distill` wrote.", exists=True, file_okay=False)],
+    run: Annotated[
+        Path, typer.Argument(help="Folder that `train` or `distill` wrote.", exists=True, file_okay=False)
+    ],
     data: Annotated[Path, typer.Option("--data", help="Folder that `data prepare` wrote.", exists=True)],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to make: run.json, cases.csv, summary.json.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder to make: run.json, cases.csv, summary.json.")
+    ],
     split: Annotated[str, typer.Option("--split", help="test or validation.")] = "test",
     labels: Annotated[
-        Path | None, typer.Option("--labels", help="Folder to make for the labels too, CASE.nii.gz, for figure 3.", show_default=False)
+        Path | None,
+        typer.Option(
+            "--labels",
+            help="Folder to make for the labels too, CASE.nii.gz, for figure 3.",
+            show_default=False,
+        ),
     ] = None,
     sam: Sam = None,
 ) -> None:
@@ -151,7 +213,10 @@ def _recipe(kind: Any, config: Path | None, *, smoke: bool, **changes: float | s
         raise typer.BadParameter("needed, unless it is a --smoke run", param_hint="--config")
     room = load_room("autosam_edge_training.config", "train")
     recipe = None if config is None else room.read_config(kind, config)
-    return room.with_changes(kind.smoke_run() if smoke else recipe, **{key: value for key, value in changes.items() if value is not None})
+    return room.with_changes(
+        kind.smoke_run() if smoke else recipe,
+        **{key: value for key, value in changes.items() if value is not None},
+    )
 
 
 @contextmanager
@@ -183,7 +248,9 @@ def _show_parameters(network: Any) -> None:  # noqa: ANN401  a type of the train
     torch, autosam = load_room("torch", "train"), load_room("autosam_edge_training.networks.autosam", "train")
     with torch.device("meta"):
         rows = autosam.parameters_by_part(autosam.build_autosam(network))
-    table = new_table(f"AutoSAM, ViT {network.vit if isinstance(network.vit, str) else 'of its own'}, {network.classes} classes")
+    table = new_table(
+        f"AutoSAM, ViT {network.vit if isinstance(network.vit, str) else 'of its own'}, {network.classes} classes"
+    )
     for heading in ("part", "trainable", "frozen"):
         table.add_column(heading, justify="left" if heading == "part" else "right")
     for row in rows:

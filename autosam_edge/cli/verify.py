@@ -20,12 +20,20 @@ from autosam_edge.verify import Check, VerificationError, verify_bundle
 
 def verify(
     bundle: Annotated[
-        Path | None, typer.Argument(metavar="[BUNDLE]", help="Bundle to check. Default: the one that travels with the package.")
+        Path | None,
+        typer.Argument(
+            metavar="[BUNDLE]", help="Bundle to check. Default: the one that travels with the package."
+        ),
     ] = None,
-    threads: Annotated[int | None, typer.Option("--threads", min=1, help="Threads of the engines. Default: all cores.")] = None,
+    threads: Annotated[
+        int | None, typer.Option("--threads", min=1, help="Threads of the engines. Default: all cores.")
+    ] = None,
     interpret: Annotated[
         bool,
-        typer.Option("--interpret", help="Evaluate what cannot run here, such as Core ML, operator by operator; needs the export extra."),
+        typer.Option(
+            "--interpret",
+            help="Evaluate what cannot run here, such as Core ML, operator by operator; needs the export extra.",
+        ),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -34,7 +42,9 @@ def verify(
     stages = Stages()
     stand_ins = {}
     if interpret:
-        stand_ins = load_room("autosam_edge_export.export", "export").stand_ins(opened, opened.manifest.artifacts)
+        stand_ins = load_room("autosam_edge_export.export", "export").stand_ins(
+            opened, opened.manifest.artifacts
+        )
     try:
         checks = verify_bundle(opened, threads=threads, stand_ins=stand_ins, say=stages.say)
     except VerificationError as error:
@@ -45,7 +55,15 @@ def verify(
 
 def _show(model: str, sha256: str, checks: list[Check], *, as_json: bool) -> None:
     if as_json:
-        print(json.dumps({"model": model, "model_sha256": sha256, "checks": [dataclasses.asdict(check) for check in checks]}))
+        print(
+            json.dumps(
+                {
+                    "model": model,
+                    "model_sha256": sha256,
+                    "checks": [dataclasses.asdict(check) for check in checks],
+                }
+            )
+        )
         return
     table = new_table(model)
     table.add_column("check", no_wrap=True)
@@ -57,5 +75,7 @@ def _show(model: str, sha256: str, checks: list[Check], *, as_json: bool) -> Non
     for check in checks:
         load, tile = check.figures.get("load_s"), check.figures.get("tile_ms")
         cells = (f"{load:.2f}" if load is not None else "", f"{tile:.0f}" if tile is not None else "")
-        table.add_row(check.name, f"[{colors[check.verdict]}]{check.verdict}[/]", *cells, escape(check.detail))
+        table.add_row(
+            check.name, f"[{colors[check.verdict]}]{check.verdict}[/]", *cells, escape(check.detail)
+        )
     show(table)

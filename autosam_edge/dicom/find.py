@@ -38,7 +38,8 @@ def walk(root: Path) -> Iterator[os.DirEntry[str]]:
     """Regular files and symbolic links below ``root`` in a stable order; links are yielded, never followed.
 
     Raises:
-        InputError: There are too many files or folders within folders (AE-DICOM-023), or a folder cannot be read (AE-INPUT-003).
+        InputError: There are too many files or folders within folders (AE-DICOM-023), or a folder cannot be
+            read (AE-INPUT-003).
     """
     pending, count = [(os.fspath(root), 0)], 0
     while pending:
@@ -48,7 +49,9 @@ def walk(root: Path) -> Iterator[os.DirEntry[str]]:
                 entries = sorted(listing, key=lambda entry: entry.name)
         except OSError as error:
             raise InputError(
-                "AE-INPUT-003", f"a folder cannot be read ({type(error).__name__}).", remedy="Check the permissions and the medium."
+                "AE-INPUT-003",
+                f"a folder cannot be read ({type(error).__name__}).",
+                remedy="Check the permissions and the medium.",
             ) from error
         for entry in entries:
             if entry.is_symlink() or entry.is_file(follow_symlinks=False):
@@ -73,7 +76,8 @@ def scan(root: Path) -> Scan:
         root: A folder or a file.
 
     Raises:
-        InputError: A file is damaged (AE-DICOM-005), inflates beyond reason (AE-DICOM-021) or cannot be read (AE-INPUT-003).
+        InputError: A file is damaged (AE-DICOM-005), inflates beyond reason (AE-DICOM-021) or cannot be read
+            (AE-INPUT-003).
     """
     found = Scan()
     if root.is_file():
@@ -92,7 +96,9 @@ def scan(root: Path) -> Scan:
             continue
         header = read_header(path, path.relative_to(root).as_posix())
         if header is None:
-            found.skipped["file that is not DICOM" if entry.stat(follow_symlinks=False).st_size else "empty file"] += 1
+            found.skipped[
+                "file that is not DICOM" if entry.stat(follow_symlinks=False).st_size else "empty file"
+            ] += 1
         else:
             found.headers.append(header)
     found.headers.sort(key=lambda header: header.name)

@@ -16,7 +16,12 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import pydicom
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
 
 from autosam_edge.errors import InputError
 
@@ -27,13 +32,18 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
 CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
-ENHANCED_CT_IMAGES = frozenset({"1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2"})  # native, and converted from legacy images
+ENHANCED_CT_IMAGES = frozenset(
+    {"1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2"}
+)  # native, and converted from legacy images
 _HEAD_BYTES = 65_536  # headers of a CT slice are 2 to 20 kB; parsing from memory halves the time of the scan
 _MAX_INFLATED = 64 << 20  # a deflated slice of 2048 x 2048 is 8 MiB
 _MAX_INFLATE_RATIO = 50  # CT noise deflates two- to fivefold
 _DICOM_SUFFIXES = frozenset({".dcm", ".dicom", ".dic", ".ima"})
 _APPLE_DOUBLE = b"\x00\x05\x16\x07"
-_PIXEL_DATA = {True: b"\xe0\x7f", False: b"\x7f\xe0"}  # group 7FE0 by little endian: PixelData, FloatPixelData, DoubleFloatPixelData
+_PIXEL_DATA = {
+    True: b"\xe0\x7f",
+    False: b"\x7f\xe0",
+}  # group 7FE0 by little endian: PixelData, FloatPixelData, DoubleFloatPixelData
 _TAGS: list[str] = [
     "ImageType", "SOPClassUID", "SOPInstanceUID", "Modality", "PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SeriesNumber",
     "FrameOfReferenceUID", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns", "NumberOfFrames",
@@ -52,7 +62,8 @@ class Header:
         path: The file.
         name: Its path relative to the input, safe to show on one line.
         dataset: The elements that this package looks at; never shown.
-        transfer_syntax: UID of the encoding, from the file meta information or, where that is missing, from the bytes.
+        transfer_syntax: UID of the encoding, from the file meta information or, where that is missing, from
+            the bytes.
         pixel_offset: Byte at which the pixel data element starts; -1 when the data set is deflated.
         size: Bytes of the file at the time of the scan.
         mtime_ns: Its modification time at the time of the scan.
@@ -110,7 +121,9 @@ def value_of(dataset: Dataset, keyword: str, name: str, *, expected: str) -> Any
     """
     try:
         return dataset[keyword].value if keyword in dataset else None
-    except Exception:  # NotImplementedError, BytesLengthException, struct.error, RecursionError and more; all mean "damaged"
+    except (
+        Exception
+    ):  # NotImplementedError, BytesLengthException, struct.error, RecursionError and more; all mean "damaged"
         raise malformed(keyword, name, expected) from None  # the cause quotes bytes, which may be a patient's
 
 
@@ -177,14 +190,19 @@ def malformed(keyword: str, name: str, expected: str) -> InputError:
 
 def damaged(name: str, what: str) -> InputError:
     """The error for a file that ends early or does not follow its own header."""
-    return InputError("AE-DICOM-005", f"{name} is damaged: {what}.", remedy="Copy the series again; nothing is filled in for lost data.")
+    return InputError(
+        "AE-DICOM-005",
+        f"{name} is damaged: {what}.",
+        remedy="Copy the series again; nothing is filled in for lost data.",
+    )
 
 
 def read_header(path: Path, name: str) -> Header | None:
     """Header of one file, or None when its content is not DICOM.
 
     Raises:
-        InputError: It is damaged (AE-DICOM-005, -006), inflates beyond reason (AE-DICOM-021) or cannot be read (AE-INPUT-003).
+        InputError: It is damaged (AE-DICOM-005, -006), inflates beyond reason (AE-DICOM-021) or cannot be
+            read (AE-INPUT-003).
     """
     name = "".join(letter if letter.isprintable() else "?" for letter in name)
     try:
@@ -203,7 +221,9 @@ def read_header(path: Path, name: str) -> Header | None:
             dataset, offset = _parse(file, head, name)
     except OSError as error:
         raise InputError(
-            "AE-INPUT-003", f"{name} cannot be read ({type(error).__name__}).", remedy="Check the permissions and the medium."
+            "AE-INPUT-003",
+            f"{name} cannot be read ({type(error).__name__}).",
+            remedy="Check the permissions and the medium.",
         ) from error
     return Header(path, name, dataset, _transfer_syntax(dataset), offset, status.st_size, status.st_mtime_ns)
 
@@ -230,9 +250,13 @@ def _parse(file: BinaryIO, head: bytes, name: str) -> tuple[Dataset, int]:
                 dataset = pydicom.dcmread(source, stop_before_pixels=True, force=True, specific_tags=_TAGS)
             except OSError:
                 raise
-            except Exception as error:  # pydicom raises many kinds, RecursionError among them; all mean "not a sound header"
+            except (
+                Exception
+            ) as error:  # pydicom raises many kinds, RecursionError among them; all mean "not a sound header"
                 if source is file:
-                    raise damaged(name, f"its header cannot be parsed ({type(error).__name__})") from None  # the cause may quote bytes
+                    raise damaged(
+                        name, f"its header cannot be parsed ({type(error).__name__})"
+                    ) from None  # the cause may quote bytes
                 continue
             offset = source.tell()
             if offset < len(head) - 12:  # otherwise the header goes on beyond what was read ahead
@@ -262,7 +286,9 @@ def _transfer_syntax(dataset: Dataset) -> str:
 
 def _check_inflation(file: BinaryIO, head: bytes, name: str) -> None:
     """Refuse a deflated data set that would grow without bound (PS3.5 A.5), counting the bytes that really come out."""
-    file.seek(144 + int.from_bytes(head[140:144], "little"))  # (0002,0000) gives the length of the group after itself
+    file.seek(
+        144 + int.from_bytes(head[140:144], "little")
+    )  # (0002,0000) gives the length of the group after itself
     inflater, total, limit = zlib.decompressobj(-zlib.MAX_WBITS), 0, 0
     try:
         while chunk := inflater.unconsumed_tail or file.read(_HEAD_BYTES):

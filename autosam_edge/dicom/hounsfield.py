@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from autosam_edge.geometry import Shape
 
 AIR_HU = -1024
-# Nothing in a scanner absorbs less than air (-1000 HU) but noise and streaks; padding that headers do not declare is -2000 to -3024.
+# Nothing in a scanner absorbs less than air (-1000 HU) but noise and streaks; padding that headers do not
+# declare is -2000 to -3024.
 LOWEST_HU = -1500
 _HIGHEST_HU = 1_000_000  # beyond any extended CT scale
 _TISSUE_HU = (-900, 20_000)  # a padding value between these would erase lung, tissue, bone or metal
@@ -27,8 +28,9 @@ _MAX_VOXELS = 1 << 30  # 2 GiB in int16: 4,096 slices of 512 x 512
 def read_hu(frames: list[Frame]) -> tuple[npt.NDArray[Any], list[str]]:
     """Decode planes into one (D, H, W) array in HU.
 
-    Each plane is scaled by its own RescaleSlope and RescaleIntercept (PS3.3 C.11.1). The array is int16; int32 if a value does not fit;
-    float32 if a slope or intercept is not a whole number. Declared padding (PS3.3 C.7.5.1.1.2) becomes -1024 HU.
+    Each plane is scaled by its own RescaleSlope and RescaleIntercept (PS3.3 C.11.1). The array is int16;
+    int32 if a value does not fit; float32 if a slope or intercept is not a whole number. Declared padding
+    (PS3.3 C.7.5.1.1.2) becomes -1024 HU.
 
     Args:
         frames: Planes of one shape, in slice order.
@@ -37,7 +39,8 @@ def read_hu(frames: list[Frame]) -> tuple[npt.NDArray[Any], list[str]]:
         The array and warnings.
 
     Raises:
-        InputError: The volume is too large (AE-DICOM-021), cannot be decoded (AE-DICOM-005, -010) or is not in HU (AE-DICOM-008).
+        InputError: The volume is too large (AE-DICOM-021), cannot be decoded (AE-DICOM-005, -010) or is not
+            in HU (AE-DICOM-008).
     """
     whole = all(frame.slope.is_integer() and frame.intercept.is_integer() for frame in frames)
     hu = _allocate((len(frames), *frames[0].shape), np.int16 if whole else np.float32)
@@ -53,7 +56,10 @@ def read_hu(frames: list[Frame]) -> tuple[npt.NDArray[Any], list[str]]:
             hu[d][padding] = AIR_HU
         if low < LOWEST_HU:
             np.copyto(hu[d], AIR_HU, where=hu[d] < LOWEST_HU)
-            _note(notes, f"held values below {LOWEST_HU} HU that no header declares as padding; they became {AIR_HU} HU")
+            _note(
+                notes,
+                f"held values below {LOWEST_HU} HU that no header declares as padding; they became {AIR_HU} HU",
+            )
     return hu, [f"{count} slice{'s' if count > 1 else ''} {note}." for note, count in notes.items()]
 
 
@@ -80,7 +86,9 @@ def _allocate(shape: Shape, dtype: type) -> npt.NDArray[Any]:
     )
 
 
-def _values(frame: Frame, words: Words, notes: dict[str, int]) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_] | None]:
+def _values(
+    frame: Frame, words: Words, notes: dict[str, int]
+) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_] | None]:
     """Stored values with their sign, and where they are padding; bits outside of BitsStored do not count (PS3.5 section 8.1.1)."""
     header = frame.header
     bits, signed = header.integer("BitsStored") or 16, header.integer("PixelRepresentation") == 1
@@ -116,7 +124,10 @@ def _padding_limits(frame: Frame, notes: dict[str, int]) -> tuple[int, int] | No
     limit = numbers(dataset, "PixelPaddingRangeLimit", 1, name) or value
     signed = frame.header.integer("PixelRepresentation") == 1
     # Writers confuse the VRs US and SS here: 63536 stands for -2000 and the reverse.
-    ends = sorted((int(end) + 0x8000) % 0x10000 - 0x8000 if signed else int(end) % 0x10000 for end in (value[0], limit[0]))
+    ends = sorted(
+        (int(end) + 0x8000) % 0x10000 - 0x8000 if signed else int(end) % 0x10000
+        for end in (value[0], limit[0])
+    )
     ends_hu = sorted(end * frame.slope + frame.intercept for end in ends)
     if ends_hu[1] > _TISSUE_HU[0] and ends_hu[0] < _TISSUE_HU[1]:
         _note(notes, "declared padding within the range of tissue, which was not applied")
@@ -142,7 +153,8 @@ def _scale(frame: Frame, values: npt.NDArray[Any], out: npt.NDArray[Any]) -> Non
     if out.dtype == np.float32:
         out[...] = values.astype(np.float64) * frame.slope + frame.intercept
         return
-    # Integer arithmetic wraps around, so a result that fits is right even where an operand or an intermediate value does not fit.
+    # Integer arithmetic wraps around, so a result that fits is right even where an operand or an intermediate
+    # value does not fit.
     np.copyto(out, values, casting="unsafe")
     if frame.slope != 1:
         np.multiply(out, np.int64(frame.slope).astype(out.dtype), out=out)

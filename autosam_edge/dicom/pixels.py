@@ -33,7 +33,8 @@ def stored_words(frames: Sequence[Frame]) -> Iterator[Words]:
     """The (H, W) words of each plane as they are stored, bits above HighBit included, in the order of ``frames``.
 
     Raises:
-        InputError: The pixel data end early or cannot be decoded (AE-DICOM-005), or their transfer syntax is unknown (AE-DICOM-010).
+        InputError: The pixel data end early or cannot be decoded (AE-DICOM-005), or their transfer syntax is
+            unknown (AE-DICOM-010).
     """
     for header, group in groupby(frames, key=lambda frame: frame.header):
         of_file = list(group)
@@ -44,11 +45,15 @@ def stored_words(frames: Sequence[Frame]) -> Iterator[Words]:
                 yield from _decoded(header, of_file)
         except FileNotFoundError as error:
             raise InputError(
-                "AE-DICOM-022", f"{header.name} vanished while it was read.", remedy="Wait until the series has arrived whole."
+                "AE-DICOM-022",
+                f"{header.name} vanished while it was read.",
+                remedy="Wait until the series has arrived whole.",
             ) from error
         except OSError as error:
             raise InputError(
-                "AE-INPUT-003", f"{header.name} cannot be read ({type(error).__name__}).", remedy="Check the permissions and the medium."
+                "AE-INPUT-003",
+                f"{header.name} cannot be read ({type(error).__name__}).",
+                remedy="Check the permissions and the medium.",
             ) from error
 
 
@@ -63,7 +68,9 @@ def check_decodable(header: Header) -> None:
     uid = UID(header.transfer_syntax)
     title = f"{uid} ({uid.name})" if uid.name != uid else str(uid) if uid.is_valid else "of no valid UID"
     try:
-        missing = "; ".join(get_decoder(uid).missing_dependencies) if not get_decoder(uid).is_available else ""
+        missing = (
+            "; ".join(get_decoder(uid).missing_dependencies) if not get_decoder(uid).is_available else ""
+        )
     except NotImplementedError:
         missing = "unknown"
     if missing:
@@ -113,18 +120,27 @@ def _decoded(header: Header, frames: list[Frame]) -> Iterator[Words]:
         _check_fragments(header)
     decoder = get_decoder(UID(header.transfer_syntax))
     # Pillow's JPEG 2000 path guesses the precision of 16-bit data; OpenJPEG through pylibjpeg is told it.
-    plugin = "pylibjpeg" if "pylibjpeg" in decoder.available_plugins and decoder.UID.name.startswith(("JPEG 2000", "High-T")) else ""
-    # pydicom looks for pixel data in the file itself, so a deflated one must be inflated before; its size was checked by the scan.
+    plugin = (
+        "pylibjpeg"
+        if "pylibjpeg" in decoder.available_plugins and decoder.UID.name.startswith(("JPEG 2000", "High-T"))
+        else ""
+    )
+    # pydicom looks for pixel data in the file itself, so a deflated one must be inflated before; its size was
+    # checked by the scan.
     source = header.path if header.pixel_offset >= 0 else pydicom.dcmread(header.path)
     try:
-        for words in iter_pixels(source, indices=[frame.index for frame in frames], raw=True, decoding_plugin=plugin):
+        for words in iter_pixels(
+            source, indices=[frame.index for frame in frames], raw=True, decoding_plugin=plugin
+        ):
             if words.shape != frames[0].shape or words.dtype.itemsize != 2:
                 raise damaged(header.name, "its decoded pixels do not fit Rows x Columns of 16 bits")
             yield np.ascontiguousarray(words).view(np.uint16)
     except (InputError, OSError, MemoryError):
         raise
     except Exception as error:  # each codec raises its own kinds; all mean "this stream cannot be decoded"
-        raise damaged(header.name, f"its compressed pixel data cannot be decoded ({type(error).__name__})") from error
+        raise damaged(
+            header.name, f"its compressed pixel data cannot be decoded ({type(error).__name__})"
+        ) from error
 
 
 def _check_fragments(header: Header) -> None:

@@ -44,8 +44,9 @@ def frames_of(headers: list[Header]) -> list[Frame]:
     """The image planes of one series, in the order of the headers.
 
     Raises:
-        InputError: An attribute is missing or malformed (AE-DICOM-006, -007), values are not HU (AE-DICOM-008), the pixels are not those
-            of a CT image (AE-DICOM-009), or several stacks share the series (AE-DICOM-024).
+        InputError: An attribute is missing or malformed (AE-DICOM-006, -007), values are not HU
+            (AE-DICOM-008), the pixels are not those of a CT image (AE-DICOM-009), or several stacks share the
+            series (AE-DICOM-024).
     """
     enhanced = [header for header in headers if header.text("SOPClassUID") in ENHANCED_CT_IMAGES]
     if enhanced and len(headers) > 1:
@@ -62,7 +63,9 @@ def frames_of(headers: list[Header]) -> list[Frame]:
 def _classic_frame(header: Header) -> Frame:
     count = header.integer("NumberOfFrames")
     if count not in (None, 1):
-        raise InputError("AE-DICOM-009", f"{header.name} is a CT Image with {count} frames, expected 1.", remedy=_RE_EXPORT)
+        raise InputError(
+            "AE-DICOM-009", f"{header.name} is a CT Image with {count} frames, expected 1.", remedy=_RE_EXPORT
+        )
     return _frame(header, 0, [header.dataset], [header.dataset], [header.dataset], [header.dataset])
 
 
@@ -80,7 +83,9 @@ def _enhanced_frames(header: Header) -> list[Frame]:
     def macro(group: Dataset, keyword: str) -> list[Dataset]:
         return [item for scope in [group, *shared] for item in items_of(scope, keyword, name)][:1]
 
-    stacks = {text_of(item, "StackID", name) for group in per_frame for item in macro(group, "FrameContentSequence")}
+    stacks = {
+        text_of(item, "StackID", name) for group in per_frame for item in macro(group, "FrameContentSequence")
+    }
     if len(stacks) > 1:
         raise _several_stacks(f"{name} holds {len(stacks)} stacks, expected 1")
     return [
@@ -97,7 +102,12 @@ def _enhanced_frames(header: Header) -> list[Frame]:
 
 
 def _frame(
-    header: Header, index: int, position: list[Dataset], orientation: list[Dataset], measures: list[Dataset], transformation: list[Dataset]
+    header: Header,
+    index: int,
+    position: list[Dataset],
+    orientation: list[Dataset],
+    measures: list[Dataset],
+    transformation: list[Dataset],
 ) -> Frame:
     """Build a frame from the data sets that hold its parts; an empty list means that the macro is absent."""
 
@@ -113,7 +123,9 @@ def _frame(
     rows, columns = (int(required([header.dataset], keyword, 1)[0]) for keyword in ("Rows", "Columns"))
     if not (0 < rows <= _MAX_SIDE and 0 < columns <= _MAX_SIDE):
         raise InputError(
-            "AE-DICOM-021", f"{header.name} has {rows} x {columns} pixels, expected at most {_MAX_SIDE} a side.", remedy=_RE_EXPORT
+            "AE-DICOM-021",
+            f"{header.name} has {rows} x {columns} pixels, expected at most {_MAX_SIDE} a side.",
+            remedy=_RE_EXPORT,
         )
     slope, intercept = _rescale(header, transformation)
     return Frame(
@@ -134,7 +146,11 @@ def _rescale(header: Header, transformation: list[Dataset]) -> tuple[float, floa
     slope = numbers(where, "RescaleSlope", 1, header.name)
     intercept = numbers(where, "RescaleIntercept", 1, header.name)
     if items_of(header.dataset, "ModalityLUTSequence", header.name):
-        raise InputError("AE-DICOM-008", f"{header.name} has a Modality LUT, expected a linear rescale to HU.", remedy=_RE_EXPORT)
+        raise InputError(
+            "AE-DICOM-008",
+            f"{header.name} has a Modality LUT, expected a linear rescale to HU.",
+            remedy=_RE_EXPORT,
+        )
     if slope is None or intercept is None:
         raise InputError(
             "AE-DICOM-007",
@@ -142,7 +158,9 @@ def _rescale(header: Header, transformation: list[Dataset]) -> tuple[float, floa
             remedy="Export the series again without removing the rescale attributes.",
         )
     if slope[0] == 0:
-        raise InputError("AE-DICOM-006", f"RescaleSlope of {header.name} is 0, expected another number.", remedy=_RE_EXPORT)
+        raise InputError(
+            "AE-DICOM-006", f"RescaleSlope of {header.name} is 0, expected another number.", remedy=_RE_EXPORT
+        )
     # For CT an absent type means HU (PS3.3 C.11.1.1.2).
     if (text_of(where, "RescaleType", header.name) or "HU").upper() != "HU":
         raise InputError(
@@ -156,7 +174,11 @@ def _rescale(header: Header, transformation: list[Dataset]) -> tuple[float, floa
 def _check_pixel_format(header: Header) -> None:
     """Refuse what is not a CT image's pixel format: one sample of 16 bits allocated, of which 12 to 16 are stored (PS3.3 C.8.2.1.1)."""
     samples, allocated = header.integer("SamplesPerPixel"), header.integer("BitsAllocated")
-    stored, high, signed = header.integer("BitsStored"), header.integer("HighBit"), header.integer("PixelRepresentation")
+    stored, high, signed = (
+        header.integer("BitsStored"),
+        header.integer("HighBit"),
+        header.integer("PixelRepresentation"),
+    )
     photometric = header.text("PhotometricInterpretation")
     for keyword, value in (
         ("SamplesPerPixel", samples),
@@ -187,4 +209,8 @@ def _missing(header: Header, keyword: str) -> InputError:
 
 
 def _several_stacks(what: str) -> InputError:
-    return InputError("AE-DICOM-024", f"{what}.", remedy="Export each phase or reconstruction as one series of its own, whole.")
+    return InputError(
+        "AE-DICOM-024",
+        f"{what}.",
+        remedy="Export each phase or reconstruction as one series of its own, whole.",
+    )

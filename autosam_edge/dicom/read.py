@@ -27,18 +27,20 @@ def read_dicom(root: Path, *, series: str | None = None, keepalive: object = Non
 
     Args:
         root: A folder, searched with its subfolders, or a file.
-        series: Which series, where there are several: its number in the list that the error shows, its SeriesNumber, its
-            SeriesInstanceUID or the start of its hash (8 letters or more).
+        series: Which series, where there are several: its number in the list that the error shows, its
+            SeriesNumber, its SeriesInstanceUID or the start of its hash (8 letters or more).
         keepalive: Kept with the volume's source as long as the volume lives.
 
     Returns:
         (D, H, W) HU in the order of the slices along their normal, on the scanner's own grid, LPS mm.
 
     Raises:
-        InputError: The input is not one regular CT stack in HU; each reason has its own code (AE-DICOM-001 to -024).
+        InputError: The input is not one regular CT stack in HU; each reason has its own code (AE-DICOM-001 to
+            -024).
 
     Source:
-        PS3.3 C.7.6.2.1.1 (position and orientation), C.8.2.1 (CT image), C.8.15 (Enhanced CT image), C.11.1 (rescale).
+        PS3.3 C.7.6.2.1.1 (position and orientation), C.8.2.1 (CT image), C.8.15 (Enhanced CT image), C.11.1
+        (rescale).
     """
     with silenced():
         found = scan(root)
@@ -50,7 +52,12 @@ def read_dicom(root: Path, *, series: str | None = None, keepalive: object = Non
         hu, pixel_notes = read_hu(ordered)
         _check_unchanged(root, found, chosen.headers)
         notes += stack_notes + _encoding_notes(chosen.headers) + pixel_notes
-    return Volume(hu, grid, Source("dicom", chosen.hash, _files(ordered), keepalive, folder=root if root.is_dir() else None), tuple(notes))
+    return Volume(
+        hu,
+        grid,
+        Source("dicom", chosen.hash, _files(ordered), keepalive, folder=root if root.is_dir() else None),
+        tuple(notes),
+    )
 
 
 def _files(ordered: list[Frame]) -> tuple[Path, ...]:
@@ -65,9 +72,16 @@ def _encoding_notes(headers: list[Header]) -> list[str]:
         notes.append("PhotometricInterpretation is MONOCHROME1, unusual for CT; HU were not inverted.")
     lossy = [header for header in headers if header.text("LossyImageCompression") == "01"]
     if lossy:
-        ratios = [ratio for header in lossy for ratio in texts_of(header.dataset, "LossyImageCompressionRatio", header.name) if ratio]
+        ratios = [
+            ratio
+            for header in lossy
+            for ratio in texts_of(header.dataset, "LossyImageCompressionRatio", header.name)
+            if ratio
+        ]
         ratio = f", ratio {ratios[0]}" if ratios else ""
-        notes.append(f"{len(lossy)} images were compressed with loss{ratio}; labels may differ from those on the original.")
+        notes.append(
+            f"{len(lossy)} images were compressed with loss{ratio}; labels may differ from those on the original."
+        )
     if not all(header.text("FrameOfReferenceUID") for header in headers):
         notes.append("FrameOfReferenceUID is missing, so results cannot be related to other series.")
     return notes
@@ -89,5 +103,7 @@ def _check_unchanged(root: Path, found: Scan, used: list[Header]) -> None:
         changed = "further files arrived"
     if changed:
         raise InputError(
-            "AE-DICOM-022", f"{changed} while the series was read.", remedy="Wait until the series has arrived whole, then read it again."
+            "AE-DICOM-022",
+            f"{changed} while the series was read.",
+            remedy="Wait until the series has arrived whole, then read it again.",
         )

@@ -1,10 +1,12 @@
 """DICOM Segmentation out (PS3.3 A.51): binary segments on the frames of the series that was segmented.
 
-The Patient and Study modules are copied from the source, because the standard asks for it (the object belongs to that study): the file
-holds whatever identity the source held, and nothing more. Everything else that is written here is free of patient data.
+The Patient and Study modules are copied from the source, because the standard asks for it (the object belongs
+to that study): the file holds whatever identity the source held, and nothing more. Everything else that is
+written here is free of patient data.
 
-The same labels of the same series by the same model give the same bytes. A UID names one object for ever, so a UID that is derived may
-never stand for two different ones: dates are those of the source, and there is no instance creation time.
+The same labels of the same series by the same model give the same bytes. A UID names one object for ever, so
+a UID that is derived may never stand for two different ones: dates are those of the source, and there is no
+instance creation time.
 """
 
 from __future__ import annotations
@@ -44,26 +46,33 @@ if TYPE_CHECKING:
     from autosam_edge.geometry import FloatMatrix
     from autosam_edge.volume import Label, Segmentation
 
-# The code that dcmqi, 3D Slicer, TotalSegmentator and the Imaging Data Commons write. CID 7150 now also lists 91723000 under that meaning.
+# The code that dcmqi, 3D Slicer, TotalSegmentator and the Imaging Data Commons write. CID 7150 now also lists
+# 91723000 under that meaning.
 _CATEGORY = Code("123037004", "SCT", "Anatomical Structure")
 _SIDES = {"left": Code("7771000", "SCT", "Left"), "right": Code("24028007", "SCT", "Right")}
 _SERIES_NUMBER = 9001  # far from what a scanner counts up to, and equal in every run
 _TEXT = CUSTOMIZABLE_CHARSET_VR | {"AS", "CS", "DA", "TM"}
 # highdicom refuses a sex of X, a time with colons and a name of one part.
 _JUDGED = ("PatientName", "PatientSex", "PatientBirthDate", "StudyDate", "StudyTime")
-_NEVER_CREATED = ("19700101", "000000")  # Content Date is type 1, yet a de-identified source may hold no date at all
+_NEVER_CREATED = (
+    "19700101",
+    "000000",
+)  # Content Date is type 1, yet a de-identified source may hold no date at all
 
 
 def write_dicom_seg(segmentation: Segmentation, source_files: Sequence[Path], path: Path) -> None:
     """Write one DICOM SEG with one binary segment for each organ that is present.
 
     Args:
-        segmentation: Labels, (D, H, W); slice d lies where file d lies (or the matching frame of one multi-frame file).
-        source_files: The DICOM files that were segmented, in slice order; one for an Enhanced multi-frame object.
+        segmentation: Labels, (D, H, W); slice d lies where file d lies (or the matching frame of one
+            multi-frame file).
+        source_files: The DICOM files that were segmented, in slice order; one for an Enhanced multi-frame
+            object.
         path: File to write.
 
     Raises:
-        OutputError: No organ is present (AE-OUTPUT-005), or the source files no longer fit the labels (AE-OUTPUT-006).
+        OutputError: No organ is present (AE-OUTPUT-005), or the source files no longer fit the labels
+            (AE-OUTPUT-006).
         OSError: The file cannot be written.
 
     Source:
@@ -90,7 +99,9 @@ def write_dicom_seg(segmentation: Segmentation, source_files: Sequence[Path], pa
             _fix_what_varies(dataset, identity)
             with path.open("wb") as stream:
                 values = [label.value for label in organs]
-                save_with_frames(dataset, sources, segmentation.labels, order, values, present[found], stream=stream)
+                save_with_frames(
+                    dataset, sources, segmentation.labels, order, values, present[found], stream=stream
+                )
         except (AttributeError, LookupError, NotImplementedError, TypeError, ValueError) as error:
             # The reason may quote a tag of the patient, so neither its text nor its chain is passed on.
             raise _not_allowed(sources, error) from None
@@ -111,7 +122,11 @@ def _highdicom_silenced() -> Iterator[None]:
 def _not_allowed(sources: Sequence[Dataset], error: Exception) -> OutputError:
     """The error for headers from which highdicom builds no object; what can be seen to be missing is named."""
     missing = missing_identifiers(sources)
-    what = f"lack {missing}, which a DICOM SEG needs" if missing else f"do not allow a DICOM SEG ({type(error).__name__})"
+    what = (
+        f"lack {missing}, which a DICOM SEG needs"
+        if missing
+        else f"do not allow a DICOM SEG ({type(error).__name__})"
+    )
     return headers_not_sound(what)
 
 
@@ -123,40 +138,64 @@ def _frame_order(segmentation: Segmentation, sources: Sequence[Dataset]) -> npt.
     """
     grid = segmentation.grid
     depth, height, width = grid.shape
-    if any((int(source.get("Rows", 0)), int(source.get("Columns", 0))) != (height, width) for source in sources):
+    if any(
+        (int(source.get("Rows", 0)), int(source.get("Columns", 0))) != (height, width) for source in sources
+    ):
         raise source_changed("the source files have other rows or columns than the labels")
     try:
-        positions = _multi_frame_positions(sources[0]) if "PerFrameFunctionalGroupsSequence" in sources[0] else _positions(sources)
+        positions = (
+            _multi_frame_positions(sources[0])
+            if "PerFrameFunctionalGroupsSequence" in sources[0]
+            else _positions(sources)
+        )
     except (AttributeError, IndexError, TypeError, ValueError) as error:
         raise source_changed(f"a source file has no usable position ({type(error).__name__})") from None
     if len(positions) != depth:
         raise source_changed(f"the source has {len(positions)} frames and the labels have {depth} slices")
-    voxel = np.linalg.solve(grid.affine, np.column_stack([positions, np.ones(depth)]).T)[:3]  # (3, frames): d, h, w of each frame's corner
+    voxel = np.linalg.solve(grid.affine, np.column_stack([positions, np.ones(depth)]).T)[
+        :3
+    ]  # (3, frames): d, h, w of each frame's corner
     order: npt.NDArray[np.intp] = np.rint(voxel[0]).astype(np.intp)
-    if not np.array_equal(np.sort(order), np.arange(depth)) or np.abs(voxel - np.stack([order, 0 * order, 0 * order])).max() > 0.25:
+    if (
+        not np.array_equal(np.sort(order), np.arange(depth))
+        or np.abs(voxel - np.stack([order, 0 * order, 0 * order])).max() > 0.25
+    ):
         raise source_changed("the source files lie elsewhere than the slices of the labels")
     return order
 
 
 def _positions(sources: Sequence[Dataset]) -> FloatMatrix:
     """Image Position (Patient) of single-frame files, (frames, 3), mm."""
-    return np.array([[float(value) for value in source.ImagePositionPatient] for source in sources], dtype=np.float64)
+    return np.array(
+        [[float(value) for value in source.ImagePositionPatient] for source in sources], dtype=np.float64
+    )
 
 
 def _multi_frame_positions(source: Dataset) -> FloatMatrix:
     """Image Position (Patient) of the frames of one Enhanced object (PS3.3 C.7.6.16.2.3), (frames, 3), mm."""
     frames = source.PerFrameFunctionalGroupsSequence
-    return np.array([[float(value) for value in frame.PlanePositionSequence[0].ImagePositionPatient] for frame in frames], dtype=np.float64)
+    return np.array(
+        [[float(value) for value in frame.PlanePositionSequence[0].ImagePositionPatient] for frame in frames],
+        dtype=np.float64,
+    )
 
 
 def _identity(segmentation: Segmentation, sources: Sequence[Dataset]) -> str:
     """SHA-256 over all that decides what the object says: series, instances, provenance, table, labels. Hexadecimal."""
     table = [
-        (label.value, label.name, label.snomed_code, label.snomed_meaning, label.laterality, label.color) for label in segmentation.table
+        (label.value, label.name, label.snomed_code, label.snomed_meaning, label.laterality, label.color)
+        for label in segmentation.table
     ]
     digest = hashlib.sha256()
-    series = [str(sources[0].get("SeriesInstanceUID", "")), [str(source.get("SOPInstanceUID", "")) for source in sources]]
-    digest.update(json.dumps([series, segmentation.provenance, table, segmentation.grid.affine.tolist()], sort_keys=True).encode())
+    series = [
+        str(sources[0].get("SeriesInstanceUID", "")),
+        [str(source.get("SOPInstanceUID", "")) for source in sources],
+    ]
+    digest.update(
+        json.dumps(
+            [series, segmentation.provenance, table, segmentation.grid.affine.tolist()], sort_keys=True
+        ).encode()
+    )
     for plane in segmentation.labels:
         digest.update(np.ascontiguousarray(plane).data)
     return digest.hexdigest()
@@ -173,13 +212,15 @@ def _uid(*parts: str) -> hd.UID:
 def _texts_as_stored(source: Dataset) -> dict[BaseTag, DataElement | RawDataElement]:
     """The texts of a source in the bytes of its file.
 
-    The copy has to be literal, and a text that is decoded and encoded again is that only where pydicom knows the character set and the
-    text keeps to it.
+    The copy has to be literal, and a text that is decoded and encoded again is that only where pydicom knows
+    the character set and the text keeps to it.
     """
     texts: dict[BaseTag, DataElement | RawDataElement] = {}
     for tag in source.keys():  # noqa: SIM118 - a data set yields its elements, decoded
         element = source.get_item(tag)
-        vr = element.VR or (dictionary_VR(tag) if dictionary_has_tag(tag) else "UN")  # Implicit VR has none in the file
+        vr = element.VR or (
+            dictionary_VR(tag) if dictionary_has_tag(tag) else "UN"
+        )  # Implicit VR has none in the file
         if vr in _TEXT:
             if isinstance(element, RawDataElement):
                 value = element.value or b""
@@ -188,7 +229,9 @@ def _texts_as_stored(source: Dataset) -> dict[BaseTag, DataElement | RawDataElem
     return texts
 
 
-def _describe(label: Label, number: int, algorithm: hd.AlgorithmIdentificationSequence) -> hd.seg.SegmentDescription:
+def _describe(
+    label: Label, number: int, algorithm: hd.AlgorithmIdentificationSequence
+) -> hd.seg.SegmentDescription:
     """The Segment Sequence item of one organ."""
     item = hd.seg.SegmentDescription(
         segment_number=number,
@@ -208,7 +251,11 @@ def _describe(label: Label, number: int, algorithm: hd.AlgorithmIdentificationSe
 
 
 def _build(
-    segmentation: Segmentation, sources: Sequence[Dataset], frames: npt.NDArray[np.uint8], organs: Sequence[Label], identity: str
+    segmentation: Segmentation,
+    sources: Sequence[Dataset],
+    frames: npt.NDArray[np.uint8],
+    organs: Sequence[Label],
+    identity: str,
 ) -> hd.seg.Segmentation:
     """The object, with segments numbered from 1; ``frames`` are segment numbers (D, H, W) in the order of the source frames."""
     facts = segmentation.provenance
@@ -220,7 +267,9 @@ def _build(
         version=version[:64],
         source="autosam-edge",
         parameters={
-            key: str(facts[key]) for key in ("model_sha256", "engine", "engine_version", "precision", "parameters") if facts.get(key)
+            key: str(facts[key])
+            for key in ("model_sha256", "engine", "engine_version", "precision", "parameters")
+            if facts.get(key)
         },
     )
     first = sources[0]
@@ -232,7 +281,9 @@ def _build(
         source_images=sources,
         pixel_array=frames,
         segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
-        segment_descriptions=[_describe(label, number, algorithm) for number, label in enumerate(organs, start=1)],
+        segment_descriptions=[
+            _describe(label, number, algorithm) for number, label in enumerate(organs, start=1)
+        ],
         series_instance_uid=_uid("series", str(first.SeriesInstanceUID), version, model_sha256),
         series_number=_SERIES_NUMBER,
         sop_instance_uid=_uid("instance", identity),
@@ -252,7 +303,9 @@ def _build(
         specific_character_set=None,  # highdicom refuses names that it does not know, and the empty first one of Japanese and Korean scans
     )
     for tag, text in texts.items():
-        if tag in dataset and dataset.get_item(tag) is first.get_item(tag):  # highdicom copies elements of the patient and study as objects
+        if tag in dataset and dataset.get_item(tag) is first.get_item(
+            tag
+        ):  # highdicom copies elements of the patient and study as objects
             dataset[tag] = text
     if "SpecificCharacterSet" in first:  # however odd: it names the letters of the texts
         dataset["SpecificCharacterSet"] = first["SpecificCharacterSet"]
@@ -265,7 +318,12 @@ def _content_date(source: Dataset) -> tuple[str, str]:
         date, time = str(source.get(f"{prefix}Date") or ""), str(source.get(f"{prefix}Time") or "")
         if len(date) == 8 and _follows(date, "%Y%m%d"):
             whole, _, fraction = time.partition(".")
-            sound = len(whole) == 6 and _follows(whole, "%H%M%S") and len(fraction) <= 6 and (fraction.isdecimal() or whole == time)
+            sound = (
+                len(whole) == 6
+                and _follows(whole, "%H%M%S")
+                and len(fraction) <= 6
+                and (fraction.isdecimal() or whole == time)
+            )
             return date, time if sound else "000000"
     return _NEVER_CREATED
 

@@ -1,9 +1,9 @@
 """The frames of a DICOM SEG, written one after the other instead of being held.
 
-highdicom builds Python objects for every frame (13 organs on 160 slices: about a thousand frames) and holds all pixels more than once.
-Here it builds a tiny sketch with one marked voxel per slice, so that the library itself describes every slice and every segment; the real
-frames are put together from the sketch's own encoded parts and go straight to the file. A test shows that the file is, byte for byte,
-highdicom's.
+highdicom builds Python objects for every frame (13 organs on 160 slices: about a thousand frames) and holds
+all pixels more than once. Here it builds a tiny sketch with one marked voxel per slice, so that the library
+itself describes every slice and every segment; the real frames are put together from the sketch's own encoded
+parts and go straight to the file. A test shows that the file is, byte for byte, highdicom's.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ _PER_FRAME = struct.pack("<HH", 0x5200, 0x9230) + b"SQ\0\0"
 _PIXEL_DATA = struct.pack("<HH", 0x7FE0, 0x0010) + b"OB\0\0"
 
 
-def organ_slices(labels: npt.NDArray[np.uint8], order: npt.NDArray[np.intp], values: list[int]) -> npt.NDArray[np.bool_]:
+def organ_slices(
+    labels: npt.NDArray[np.uint8], order: npt.NDArray[np.intp], values: list[int]
+) -> npt.NDArray[np.bool_]:
     """Which organ is on which slice.
 
     Args:
@@ -79,7 +81,8 @@ def save_with_frames(
     """Save the object with the real frames in place of the sketch's, in highdicom's order: by segment, then by position.
 
     Args:
-        dataset: What highdicom built from :func:`sketch`, Explicit VR Little Endian; its frames are taken out.
+        dataset: What highdicom built from :func:`sketch`, Explicit VR Little Endian; its frames are taken
+            out.
         sources: What highdicom built it from.
         labels: (D, H, W).
         order: See :func:`organ_slices`.
@@ -87,14 +90,16 @@ def save_with_frames(
         present: See :func:`organ_slices`.
         stream: Empty binary file.
 
-    Source: PS3.3 C.7.6.16 (functional groups), PS3.5 7.5 (items), 8.1.1 (the bits of a frame follow those of the last without a gap).
+    Source: PS3.3 C.7.6.16 (functional groups), PS3.5 7.5 (items), 8.1.1 (the bits of a frame follow those of
+    the last without a gap).
     """
     parts = _Parts(dataset.PerFrameFunctionalGroupsSequence, sources)
     frames = [(s, f) for s in range(len(values)) for f in parts.by_position if present[s, f]]
     del dataset.PerFrameFunctionalGroupsSequence
     del dataset.PixelData
     dataset.NumberOfFrames = len(frames)
-    # Texts that stand there as the bytes of the source stay so: otherwise pydicom decodes them, to encode them for another file.
+    # Texts that stand there as the bytes of the source stay so: otherwise pydicom decodes them, to encode
+    # them for another file.
     dataset.set_original_encoding(False, True, convert_encodings(dataset.get("SpecificCharacterSet")))
     dataset.save_as(stream, enforce_file_format=True)
 
@@ -135,10 +140,14 @@ class _Parts:
             frame = numbers[str(reference.ReferencedSOPInstanceUID)] if shown is None else int(shown) - 1
             segment, position = (int(value) for value in item.FrameContentSequence[0].DimensionIndexValues)
             before, content, between = (_encoded(item[keyword]) for keyword in _GROUPS)
-            own = item.get("SegmentIdentificationSequence")  # of an only segment highdicom writes it once, into the shared groups
+            own = item.get(
+                "SegmentIdentificationSequence"
+            )  # of an only segment highdicom writes it once, into the shared groups
             # Dimension Index Values (two UL) is the only thing in its group, and the last 8 bytes of it.
             self._of_slice[frame] = (before + content[:-8], between, position)
-            self._of_segment[segment] = _encoded(item["SegmentIdentificationSequence"]) if own is not None else b""
+            self._of_segment[segment] = (
+                _encoded(item["SegmentIdentificationSequence"]) if own is not None else b""
+            )
         self.by_position = sorted(self._of_slice, key=lambda frame: self._of_slice[frame][2])
 
     def item(self, segment: int, frame: int) -> bytes:

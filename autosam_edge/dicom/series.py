@@ -34,7 +34,8 @@ class Series:
         number: SeriesNumber as text, empty when absent.
         slices: Distinct positions, or frames of a multi-frame object.
         spacing_mm: Median distance between them, 0 when unknown; for display only.
-        derived: Whether its images are secondary derivations such as reformats (ImageType DERIVED, SECONDARY).
+        derived: Whether its images are secondary derivations such as reformats (ImageType DERIVED,
+            SECONDARY).
     """
 
     uid: str
@@ -53,20 +54,26 @@ class Series:
 def choose(found: Scan, wanted: str | None) -> tuple[Series, list[str]]:
     """The series that is meant, with a warning for everything else that was found.
 
-    Without ``wanted`` there must be exactly one candidate. Series of fewer than three positions (bolus tracking) and secondary
-    derivations (reformats) count only when nothing better is there.
+    Without ``wanted`` there must be exactly one candidate. Series of fewer than three positions (bolus
+    tracking) and secondary derivations (reformats) count only when nothing better is there.
 
     Args:
         found: The scan of a folder or file.
-        wanted: Number in the list of candidates, SeriesNumber, SeriesInstanceUID or the start of its hash (8 letters or more).
+        wanted: Number in the list of candidates, SeriesNumber, SeriesInstanceUID or the start of its hash (8
+            letters or more).
 
     Raises:
-        InputError: There is no DICOM file (AE-DICOM-001), no CT image (AE-DICOM-002), more than one candidate (AE-DICOM-003) or none that
-            is ``wanted`` (AE-DICOM-004); one series mixes patients or frames of reference (AE-DICOM-014).
+        InputError: There is no DICOM file (AE-DICOM-001), no CT image (AE-DICOM-002), more than one candidate
+            (AE-DICOM-003) or none that is ``wanted`` (AE-DICOM-004); one series mixes patients or frames of
+            reference (AE-DICOM-014).
     """
     if not found.headers:
         skipped = f" ({_counted(found.skipped)} passed over)" if found.skipped else ""
-        raise InputError("AE-DICOM-001", f"the input holds no DICOM file{skipped}.", remedy="Give the folder that holds the CT series.")
+        raise InputError(
+            "AE-DICOM-001",
+            f"the input holds no DICOM file{skipped}.",
+            remedy="Give the folder that holds the CT series.",
+        )
     images, passed_over = _ct_images(found.headers)
     if not images:
         raise InputError(
@@ -85,11 +92,17 @@ def choose(found: Scan, wanted: str | None) -> tuple[Series, list[str]]:
             remedy="Name one with series=, by its number in this list, its SeriesNumber or its hash.",
         )
     _check_one_patient(chosen)
-    warnings = [f"Passed over: {_counted(found.skipped + passed_over)}."] if found.skipped + passed_over else []
+    warnings = (
+        [f"Passed over: {_counted(found.skipped + passed_over)}."] if found.skipped + passed_over else []
+    )
     if len(everything) > 1:
-        warnings.append(f"Read series {chosen.hash[:_HASH_LETTERS]} of {len(everything)} CT series: {_listed(everything)}.")
+        warnings.append(
+            f"Read series {chosen.hash[:_HASH_LETTERS]} of {len(everything)} CT series: {_listed(everything)}."
+        )
     if chosen.derived:
-        warnings.append("The series is derived (ImageType DERIVED, SECONDARY), such as a reformat; the original series is better.")
+        warnings.append(
+            "The series is derived (ImageType DERIVED, SECONDARY), such as a reformat; the original series is better."
+        )
     return chosen, warnings
 
 
@@ -101,7 +114,9 @@ def _ct_images(headers: list[Header]) -> tuple[list[Header], Counter[str]]:
         image_type = _image_type(header)
         sop_class, modality = header.text("SOPClassUID"), header.text("Modality")
         if sop_class != CT_IMAGE and sop_class not in ENHANCED_CT_IMAGES:
-            others[UID(sop_class).name if UID(sop_class).name != sop_class else "object of unknown class"] += 1
+            others[
+                UID(sop_class).name if UID(sop_class).name != sop_class else "object of unknown class"
+            ] += 1
         elif modality != "CT":
             others["CT Image whose Modality is not CT"] += 1
         elif "LOCALIZER" in image_type:
@@ -144,7 +159,10 @@ def _extent(headers: list[Header]) -> tuple[int, float]:
     """How many positions a series has and their median distance in mm: a preview that raises nothing."""
     try:
         if any(header.text("SOPClassUID") in ENHANCED_CT_IMAGES for header in headers):
-            return sum(len(items_of(header.dataset, "PerFrameFunctionalGroupsSequence", header.name)) for header in headers), 0.0
+            return sum(
+                len(items_of(header.dataset, "PerFrameFunctionalGroupsSequence", header.name))
+                for header in headers
+            ), 0.0
         orientation = numbers(headers[0].dataset, "ImageOrientationPatient", 6, headers[0].name)
         positions = [numbers(header.dataset, "ImagePositionPatient", 3, header.name) for header in headers]
     except InputError:  # the series is still a candidate, and choosing it tells what is malformed
@@ -173,7 +191,11 @@ def _named(everything: list[Series], wanted: str) -> Series:
 
 
 def _check_one_patient(series: Series) -> None:
-    for keyword, what in (("PatientID", "patients"), ("StudyInstanceUID", "studies"), ("FrameOfReferenceUID", "frames of reference")):
+    for keyword, what in (
+        ("PatientID", "patients"),
+        ("StudyInstanceUID", "studies"),
+        ("FrameOfReferenceUID", "frames of reference"),
+    ):
         count = len({header.text(keyword) for header in series.headers})
         if count > 1:
             raise InputError(

@@ -17,7 +17,16 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
 _TYPE_1 = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
-_TYPE_2 = ("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID", "StudyDate", "StudyTime")
+_TYPE_2 = (
+    "PatientID",
+    "PatientName",
+    "PatientBirthDate",
+    "PatientSex",
+    "AccessionNumber",
+    "StudyID",
+    "StudyDate",
+    "StudyTime",
+)
 
 
 def check_can_be_referred_to(file: Path) -> None:
@@ -38,8 +47,12 @@ def read_headers(files: Sequence[Path]) -> list[Dataset]:
     for file in files:
         try:
             header = pydicom.dcmread(file, stop_before_pixels=True)
-        except Exception as error:  # pydicom raises many types on a damaged file; all mean that it is not what was segmented
-            raise source_changed(f"a source DICOM file can no longer be read ({type(error).__name__})") from None
+        except (
+            Exception
+        ) as error:  # pydicom raises many types on a damaged file; all mean that it is not what was segmented
+            raise source_changed(
+                f"a source DICOM file can no longer be read ({type(error).__name__})"
+            ) from None
         for keyword in _TYPE_2:
             if keyword not in header:
                 setattr(header, keyword, "")
@@ -66,5 +79,7 @@ def missing_identifiers(sources: Sequence[Dataset]) -> str:
 def headers_not_sound(what: str) -> OutputError:
     """The error for headers to which no DICOM SEG can refer."""
     return OutputError(
-        "AE-OUTPUT-006", f"the source headers {what}.", remedy=f"Export the series again with sound headers, or {WITHOUT_SEG}."
+        "AE-OUTPUT-006",
+        f"the source headers {what}.",
+        remedy=f"Export the series again with sound headers, or {WITHOUT_SEG}.",
     )

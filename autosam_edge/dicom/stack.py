@@ -18,19 +18,24 @@ if TYPE_CHECKING:
 _RELATIVE_TOLERANCE = 0.01  # highdicom's tolerance for regular spacing
 _ABSOLUTE_TOLERANCE_MM = 0.02  # twice the rounding of positions written with two decimals
 _SAME_POSITION_MM = 0.01
-# Cosines written with three decimals are off by up to 5e-4, and 1e-3 turns the far corner of a 512-pixel row by half a pixel at most.
+# Cosines written with three decimals are off by up to 5e-4, and 1e-3 turns the far corner of a 512-pixel row
+# by half a pixel at most.
 _COSINE_TOLERANCE = 1e-3
-# Each plane must lie this near to its place in the grid (in voxel edges), so that a label never moves to a neighboring voxel.
+# Each plane must lie this near to its place in the grid (in voxel edges), so that a label never moves to a
+# neighboring voxel.
 _MAX_OFFSET = 0.25
 _MAX_MISSING = 20_000  # slices; a wider gap comes from a damaged position, not from a slice that was lost
 _RESCAN = "Reconstruct the series anew on the scanner as one regular stack."
 
 
-def stack(frames: list[Frame], same_pixels: Callable[[Frame, Frame], bool]) -> tuple[list[Frame], Grid, list[str]]:
+def stack(
+    frames: list[Frame], same_pixels: Callable[[Frame, Frame], bool]
+) -> tuple[list[Frame], Grid, list[str]]:
     """Order planes by position along their normal (PS3.3 C.7.6.2.1.1) and give the grid that they form.
 
-    The grid's columns are, in LPS mm: the slice step, which runs along the normal (row direction x column direction); the step down a
-    column; the step along a row. Neither file names nor InstanceNumber nor SliceThickness play a part.
+    The grid's columns are, in LPS mm: the slice step, which runs along the normal (row direction x column
+    direction); the step down a column; the step along a row. Neither file names nor InstanceNumber nor
+    SliceThickness play a part.
 
     Args:
         frames: The planes of one series, in any order.
@@ -46,8 +51,17 @@ def stack(frames: list[Frame], same_pixels: Callable[[Frame, Frame], bool]) -> t
     row, column = _axes(frames[0])
     normal = np.cross(row, column)
     _check_spacing(*frames[0].spacing_mm, smallest=MIN_PIXEL_MM, what="PixelSpacing")
-    # The UID and the frame number make the order, and so which copy is kept, independent of the order of the files.
-    ordered = sorted(frames, key=lambda f: (float(np.dot(f.position, normal)), f.header.text("SOPInstanceUID"), f.index, f.header.name))
+    # The UID and the frame number make the order, and so which copy is kept, independent of the order of the
+    # files.
+    ordered = sorted(
+        frames,
+        key=lambda f: (
+            float(np.dot(f.position, normal)),
+            f.header.text("SOPInstanceUID"),
+            f.index,
+            f.header.name,
+        ),
+    )
     ordered, warnings = _without_copies(ordered, normal, same_pixels)
     if len(ordered) < MIN_SLICES:
         raise InputError(
@@ -79,7 +93,9 @@ def _check_alike(frames: list[Frame]) -> None:
                 f"{where} differ in ImageOrientationPatient, expected one orientation in a series.",
                 remedy="Remove localizers and reformats from the series, or give one orientation only.",
             )
-        if frame.shape != first.shape or not np.allclose(frame.spacing_mm, first.spacing_mm, rtol=1e-4, atol=0):
+        if frame.shape != first.shape or not np.allclose(
+            frame.spacing_mm, first.spacing_mm, rtol=1e-4, atol=0
+        ):
             raise InputError(
                 "AE-DICOM-013",
                 f"{where} differ in Rows, Columns or PixelSpacing, expected one matrix in a series.",
@@ -143,9 +159,17 @@ def _check_gaps(ordered: list[Frame], positions: FloatMatrix, normal: FloatMatri
     if not len(uneven):
         return
     first = ordered[int(uneven[0])].header.name
-    also = " The slices are also sheared, as by a tilted gantry (AE-DICOM-018)." if _tilt_deg(positions, normal) > MAX_TILT_DEG else ""
+    also = (
+        " The slices are also sheared, as by a tilted gantry (AE-DICOM-018)."
+        if _tilt_deg(positions, normal) > MAX_TILT_DEG
+        else ""
+    )
     multiples = np.round(gaps[uneven] / median)
-    lost = (multiples >= 2) & (multiples <= _MAX_MISSING) & (np.abs(gaps[uneven] - multiples * median) <= multiples * tolerance)
+    lost = (
+        (multiples >= 2)
+        & (multiples <= _MAX_MISSING)
+        & (np.abs(gaps[uneven] - multiples * median) <= multiples * tolerance)
+    )
     if lost.all():
         missing = int((multiples - 1).sum())
         raise InputError(

@@ -41,7 +41,9 @@ class CoreMlEngine(ArtifactEngine):
                 file.write_bytes(content)
             self._model = coremltools.models.MLModel(folder)  # compiles it into a place of its own
         described = self._model.get_spec().description
-        self._inputs, self._outputs = ([_tensor(feature) for feature in features] for features in (described.input, described.output))
+        self._inputs, self._outputs = (
+            [_tensor(feature) for feature in features] for features in (described.input, described.output)
+        )
         return self._inputs, self._outputs
 
     def _infer(self, image_hu: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

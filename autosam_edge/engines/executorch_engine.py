@@ -9,7 +9,8 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-# The extension itself, not executorch.runtime: that one brings the compiler, 1,800 modules and 130 MB that running does not need.
+# The extension itself, not executorch.runtime: that one brings the compiler, 1,800 modules and 130 MB that
+# running does not need.
 import executorch.version
 import numpy as np
 import torch
@@ -67,7 +68,9 @@ class ExecuTorchEngine(ArtifactEngine):
             self._method = self._program.load_method("forward")
         described = self._method.method_meta()
         inputs = [_Tensor(described.input_tensor_meta(i).sizes()) for i in range(described.num_inputs())]
-        return inputs, [_Tensor(described.output_tensor_meta(i).sizes()) for i in range(described.num_outputs())]
+        return inputs, [
+            _Tensor(described.output_tensor_meta(i).sizes()) for i in range(described.num_outputs())
+        ]
 
     def _infer(self, image_hu: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         (logits,) = self._method([torch.from_numpy(np.require(image_hu, requirements="W"))])

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-# What the layers that are not quantized are computed in; a processor without bfloat16 takes float32. In bfloat16 the layers that int8
-# leaves in float would lose what they were left for.
+# What the layers that are not quantized are computed in; a processor without bfloat16 takes float32. In
+# bfloat16 the layers that int8 leaves in float would lose what they were left for.
 _ARITHMETIC = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
 
 

@@ -19,17 +19,33 @@ if TYPE_CHECKING:
 # Target of an artifact -> the module and class that run it, the package they need, and what brings that.
 _ENGINES = {
     "onnx": ("autosam_edge.engines.onnx_engine", "OnnxEngine", "onnxruntime", "pip install onnxruntime"),
-    "openvino": ("autosam_edge.engines.openvino_engine", "OpenVinoEngine", "openvino", "pip install 'autosam-edge[openvino]'"),
-    "executorch": ("autosam_edge.engines.executorch_engine", "ExecuTorchEngine", "executorch", "pip install 'autosam-edge[executorch]'"),
+    "openvino": (
+        "autosam_edge.engines.openvino_engine",
+        "OpenVinoEngine",
+        "openvino",
+        "pip install 'autosam-edge[openvino]'",
+    ),
+    "executorch": (
+        "autosam_edge.engines.executorch_engine",
+        "ExecuTorchEngine",
+        "executorch",
+        "pip install 'autosam-edge[executorch]'",
+    ),
     **dict.fromkeys(
         ("coreml", "coreml-2d", "coreml-ios18"),
-        ("autosam_edge.engines.coreml_engine", "CoreMlEngine", "coremltools", "pip install 'autosam-edge[coreml]'"),
+        (
+            "autosam_edge.engines.coreml_engine",
+            "CoreMlEngine",
+            "coremltools",
+            "pip install 'autosam-edge[coreml]'",
+        ),
     ),
 }
 # Artifacts that no Python package runs.
 _APPS_ONLY = {"executorch-coreml": "it is for apps on iPhone, iPad and Mac: docs/apps.md"}
 ENGINES = tuple(_ENGINES)
-# From this Dice of the worst organ on, an artifact counts as equal to the student: only then may speed decide.
+# From this Dice of the worst organ on, an artifact counts as equal to the student: only then may speed
+# decide.
 EQUAL_DICE = 0.998
 # How many times faster than float32 a format must be to come before it.
 _MUST_GAIN = {"fp32": 1.0, "fp16": 1.1, "bf16": 1.1, "int8-weights": 1.2, "int8": 1.3}
@@ -55,8 +71,8 @@ class Choice:
 def rank_artifacts(manifest: Manifest) -> list[Choice]:
     """The bundle's artifacts, best first.
 
-    Usable ones come first; of those, the ones equal to the student; of those, the fastest at export, where a format with fewer bits must
-    be faster by a tenth or more.
+    Usable ones come first; of those, the ones equal to the student; of those, the fastest at export, where a
+    format with fewer bits must be faster by a tenth or more.
     """
     choices = []
     first = next((artifact.name for artifact in manifest.artifacts if artifact.relative_time is not None), "")
@@ -85,21 +101,31 @@ def choose(bundle: Bundle, target: str | None = None, precision: str | None = No
     """The best artifact for this device among those that are asked for.
 
     Raises:
-        EngineError: No engine has the target's name (AE-ENGINE-001), or none of them can run here, or only one that has to be asked for
-            (AE-ENGINE-006).
+        EngineError: No engine has the target's name (AE-ENGINE-001), or none of them can run here, or only
+            one that has to be asked for (AE-ENGINE-006).
         BundleError: The bundle holds no such artifact (AE-BUNDLE-005).
     """
     if target is not None and target not in _ENGINES and target not in _APPS_ONLY:
-        raise EngineError("AE-ENGINE-001", f"there is no engine named {target!r}.", remedy=f"Use one of: {', '.join(ENGINES)}.")
+        raise EngineError(
+            "AE-ENGINE-001",
+            f"there is no engine named {target!r}.",
+            remedy=f"Use one of: {', '.join(ENGINES)}.",
+        )
     ranked = rank_artifacts(bundle.manifest)
-    wanted = [c for c in ranked if target in (None, c.artifact.target) and precision in (None, c.artifact.precision)]
+    wanted = [
+        c for c in ranked if target in (None, c.artifact.target) and precision in (None, c.artifact.precision)
+    ]
     if not wanted:
         held = _listed([choice.artifact for choice in ranked])
         asked = "/".join(part for part in (target, precision) if part)
-        raise BundleError("AE-BUNDLE-005", f"the bundle holds {held}, not {asked}.", remedy="Export it for this target.")
+        raise BundleError(
+            "AE-BUNDLE-005", f"the bundle holds {held}, not {asked}.", remedy="Export it for this target."
+        )
     if not wanted[0].usable:
         cannot = f"{wanted[0].artifact.name} cannot run here: {wanted[0].reason}."
-        raise EngineError("AE-ENGINE-006", cannot, remedy="Install it if there is a way, or choose another --engine.")
+        raise EngineError(
+            "AE-ENGINE-006", cannot, remedy="Install it if there is a way, or choose another --engine."
+        )
     if target is None and precision is None and not wanted[0].by_default:
         best = wanted[0].artifact
         raise EngineError(
@@ -131,7 +157,9 @@ def load_engine(bundle: Bundle, artifact: Artifact, threads: int | None = None) 
     return make_engine(artifact.target, model, sha256=sha256, precision=artifact.precision, threads=threads)
 
 
-def make_engine(target: str, model: Mapping[str, bytes], *, sha256: str, precision: str, threads: int | None = None) -> Engine:
+def make_engine(
+    target: str, model: Mapping[str, bytes], *, sha256: str, precision: str, threads: int | None = None
+) -> Engine:
     """An engine for the files of an artifact.
 
     Raises:

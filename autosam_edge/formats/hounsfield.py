@@ -24,12 +24,22 @@ def as_hu(values: npt.NDArray[Any], code: str) -> tuple[npt.NDArray[Any], list[s
         InputError: The values are not real numbers, not finite, or beyond int32.
     """
     if values.dtype.kind not in "iuf":
-        raise InputError(code, "the voxels are complex, colored or no numbers, expected HU.", remedy="Give a CT volume in HU.")
+        raise InputError(
+            code,
+            "the voxels are complex, colored or no numbers, expected HU.",
+            remedy="Give a CT volume in HU.",
+        )
     low, high = float(values.min()), float(values.max())
     if not np.isfinite([low, high]).all():
-        raise InputError(code, "the voxels hold NaN or infinity, expected HU.", remedy="Replace them with -1024 HU if they are padding.")
+        raise InputError(
+            code,
+            "the voxels hold NaN or infinity, expected HU.",
+            remedy="Replace them with -1024 HU if they are padding.",
+        )
     if max(-low, high) > np.iinfo(np.int32).max:
-        raise InputError(code, "the voxels reach beyond 32 bits, expected HU.", remedy="Give a CT volume in HU.")
+        raise InputError(
+            code, "the voxels reach beyond 32 bits, expected HU.", remedy="Give a CT volume in HU."
+        )
     dtype: type = np.float32
     if values.dtype.kind in "iu":
         dtype = np.int16 if low >= -32768 and high <= 32767 else np.int32

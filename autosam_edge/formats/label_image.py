@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
     from autosam_edge.geometry import Grid
 
-# Tools write the same grid in slightly different ways (quaternion or matrix, both float32); a voxel is fifty times as large.
+# Tools write the same grid in slightly different ways (quaternion or matrix, both float32); a voxel is fifty
+# times as large.
 _GRID_TOLERANCE_MM = 0.01
 
 
@@ -33,8 +34,8 @@ def read_labels(path: Path, grid: Grid, classes: int, what: str) -> npt.NDArray[
         (D, H, W) uint8.
 
     Raises:
-        InputError: The file cannot be read (AE-NIFTI-001 to -003), lies on another grid (AE-NIFTI-005) or holds a value that is no class
-            (AE-DATA-003).
+        InputError: The file cannot be read (AE-NIFTI-001 to -003), lies on another grid (AE-NIFTI-005) or
+            holds a value that is no class (AE-DATA-003).
     """
     values, own = read_array(path)
     require_same_grid(grid, own, what)
@@ -53,7 +54,9 @@ def as_labels(values: npt.NDArray[np.generic], classes: int) -> npt.NDArray[np.u
     """
     if values.dtype.kind not in "biuf":
         found = "values that are no real numbers"
-    elif values.dtype.kind == "f" and not (np.isfinite(values).all() and np.array_equal(values, np.rint(values))):
+    elif values.dtype.kind == "f" and not (
+        np.isfinite(values).all() and np.array_equal(values, np.rint(values))
+    ):
         found = "values that are not whole numbers"
     elif (low := int(values.min())) < 0 or (high := int(values.max())) >= classes:
         found = f"the value {low if low < 0 else high}"
@@ -79,5 +82,7 @@ def require_same_grid(first: Grid, second: Grid, what: str) -> None:
     """
     if not first.same_as(second, tolerance_mm=_GRID_TOLERANCE_MM):
         raise InputError(
-            "AE-NIFTI-005", f"{what} lie on different grids.", remedy="Give the scan that the labels were made on; resample neither."
+            "AE-NIFTI-005",
+            f"{what} lie on different grids.",
+            remedy="Give the scan that the labels were made on; resample neither.",
         )

@@ -44,17 +44,27 @@ def read_array(path: Path) -> tuple[npt.NDArray[Any], Grid]:
         InputError: Not a readable 3D NIfTI image with a position (AE-NIFTI-001 to -003).
     """
     if not path.name.lower().endswith((".nii", ".nii.gz")):  # nibabel goes by the name
-        raise InputError("AE-NIFTI-001", "the file is not named .nii or .nii.gz.", remedy="Give it the name of what it holds.")
+        raise InputError(
+            "AE-NIFTI-001",
+            "the file is not named .nii or .nii.gz.",
+            remedy="Give it the name of what it holds.",
+        )
     try:
         image = nib.load(path)
         if not isinstance(image, nib.Nifti1Image):
-            raise InputError("AE-NIFTI-001", "the file is not a NIfTI-1 or NIfTI-2 image.", remedy="Give one .nii or .nii.gz file.")
+            raise InputError(
+                "AE-NIFTI-001",
+                "the file is not a NIfTI-1 or NIfTI-2 image.",
+                remedy="Give one .nii or .nii.gz file.",
+            )
         proxy: Any = image.dataobj
         slope, inter = float(proxy.slope), float(proxy.inter)
         stored = proxy.get_unscaled()
     except InputError:
         raise
-    except Exception as error:  # nibabel, zlib and NumPy each raise their own; all mean "this file cannot be read"
+    except (
+        Exception
+    ) as error:  # nibabel, zlib and NumPy each raise their own; all mean "this file cannot be read"
         raise InputError(
             "AE-NIFTI-001",
             f"the NIfTI file is damaged or not NIfTI ({type(error).__name__}).",
@@ -63,7 +73,11 @@ def read_array(path: Path) -> tuple[npt.NDArray[Any], Grid]:
     while stored.ndim > 3 and stored.shape[-1] == 1:
         stored = stored[..., 0]
     if stored.ndim != 3:
-        raise InputError("AE-NIFTI-002", f"the image has {stored.ndim} dimensions, expected 3.", remedy="Give one 3D CT volume.")
+        raise InputError(
+            "AE-NIFTI-002",
+            f"the image has {stored.ndim} dimensions, expected 3.",
+            remedy="Give one 3D CT volume.",
+        )
     header: Any = image.header
     if int(header["sform_code"]) == 0 and int(header["qform_code"]) == 0:
         raise InputError(
@@ -72,14 +86,20 @@ def read_array(path: Path) -> tuple[npt.NDArray[Any], Grid]:
             remedy="Convert the scan again from DICOM with a tool that writes the orientation.",
         )
     if header.get_xyzt_units()[0] not in ("mm", "unknown"):
-        raise InputError("AE-NIFTI-003", "the header gives lengths in another unit than mm.", remedy="Convert the scan again from DICOM.")
+        raise InputError(
+            "AE-NIFTI-003",
+            "the header gives lengths in another unit than mm.",
+            remedy="Convert the scan again from DICOM.",
+        )
     values = stored.T  # (x, y, z) -> (z, y, x): a view; nibabel arrays are in Fortran order
     if (slope, inter) != (1.0, 0.0):
         values = _scaled(values, slope, inter)
     try:
         grid = Grid((values.shape[0], values.shape[1], values.shape[2]), lps_affine(image.affine))
     except ValueError as error:
-        raise InputError("AE-NIFTI-003", f"the affine is not usable: {error}.", remedy="Convert the scan again from DICOM.") from error
+        raise InputError(
+            "AE-NIFTI-003", f"the affine is not usable: {error}.", remedy="Convert the scan again from DICOM."
+        ) from error
     return values, grid
 
 
@@ -87,7 +107,8 @@ def read_nifti(path: Path) -> Volume:
     """Read a CT volume whose values are HU.
 
     Raises:
-        InputError: See :func:`read_array`; AE-NIFTI-004 when the values cannot be HU, AE-NIFTI-006 when the grid cannot be a CT's.
+        InputError: See :func:`read_array`; AE-NIFTI-004 when the values cannot be HU, AE-NIFTI-006 when the
+            grid cannot be a CT's.
     """
     values, grid = read_array(path)
     warnings = check_ct_grid(grid, "AE-NIFTI-006")
@@ -121,10 +142,11 @@ _QFORM_TOLERANCE_MM = 1e-3  # a float32 quaternion is coarser than a float32 mat
 def write_nifti(segmentation: Segmentation, path: Path) -> None:
     """Write the labels as a gzipped uint8 NIfTI on the input's own grid; the same segmentation gives identical bytes.
 
-    The sform carries the affine. NIfTI-1 stores it as float32, which is worth 1e-4 mm up to coordinates of two meters and 3e-4 mm up to
-    eight; NIfTI-2 would hold float64, but SimpleITK and what is built on it cannot open it. The qform says the same, or is left
-    unset where it cannot: it has no shear. The exact affine, the label table, the provenance and the research-use statement stand as
-    JSON in a header extension (code 6).
+    The sform carries the affine. NIfTI-1 stores it as float32, which is worth 1e-4 mm up to coordinates of
+    two meters and 3e-4 mm up to eight; NIfTI-2 would hold float64, but SimpleITK and what is built on it
+    cannot open it. The qform says the same, or is left unset where it cannot: it has no shear. The exact
+    affine, the label table, the provenance and the research-use statement stand as JSON in a header extension
+    (code 6).
 
     Args:
         segmentation: Labels, (D, H, W).
@@ -146,11 +168,16 @@ def write_nifti(segmentation: Segmentation, path: Path) -> None:
     header.set_intent(_LABEL_INTENT, allow_unknown=True)
     header.set_sform(ras, code=_SCANNER)
     header.set_qform(ras, code=_SCANNER, strip_shears=True)
-    if not grid.same_as(Grid(grid.shape, lps_affine(np.asarray(header.get_qform(), dtype=np.float64))), tolerance_mm=_QFORM_TOLERANCE_MM):
+    if not grid.same_as(
+        Grid(grid.shape, lps_affine(np.asarray(header.get_qform(), dtype=np.float64))),
+        tolerance_mm=_QFORM_TOLERANCE_MM,
+    ):
         header["qform_code"] = 0
     header["cal_max"] = max((label.value for label in segmentation.table), default=0)
     version = str(segmentation.provenance.get("version", "")).strip()
-    header["descrip"] = f"autosam-edge {version}".strip()[:50].encode("ascii", "replace") + b"; Research use only"
+    header["descrip"] = (
+        f"autosam-edge {version}".strip()[:50].encode("ascii", "replace") + b"; Research use only"
+    )
     header.extensions.append(nib.nifti1.Nifti1Extension(_COMMENT, _extension(segmentation)))
     _write_gzip(header, segmentation.labels, path)
 
@@ -185,8 +212,12 @@ def _write_gzip(header: nib.Nifti1Header, labels: npt.NDArray[np.uint8], path: P
     start = io.BytesIO()
     header.write_to(start)
     start.write(b"\0" * (header.get_data_offset() - start.tell()))
-    # Level 1: labels are long runs, so higher levels take several times longer for a few kilobytes. No name and no time in the gzip header.
-    with path.open("wb") as raw, gzip.GzipFile(filename="", mode="wb", compresslevel=1, fileobj=raw, mtime=0) as stream:
+    # Level 1: labels are long runs, so higher levels take several times longer for a few kilobytes. No name
+    # and no time in the gzip header.
+    with (
+        path.open("wb") as raw,
+        gzip.GzipFile(filename="", mode="wb", compresslevel=1, fileobj=raw, mtime=0) as stream,
+    ):
         stream.write(start.getvalue())
         for plane in labels:
             stream.write(np.ascontiguousarray(plane).data)

@@ -40,8 +40,9 @@ def read_nrrd(path: Path) -> Volume:
         (D, H, W) HU with its grid in LPS mm.
 
     Raises:
-        InputError: The file is damaged, detached or too large (AE-NRRD-001), not 3D (AE-NRRD-002), has no usable place in the patient
-            (AE-NRRD-003), its values cannot be HU (AE-NRRD-004), or its grid cannot be a CT's (AE-NRRD-005).
+        InputError: The file is damaged, detached or too large (AE-NRRD-001), not 3D (AE-NRRD-002), has no
+            usable place in the patient (AE-NRRD-003), its values cannot be HU (AE-NRRD-004), or its grid
+            cannot be a CT's (AE-NRRD-005).
     """
     try:
         with path.open("rb") as file:
@@ -50,7 +51,9 @@ def read_nrrd(path: Path) -> Volume:
             values = nrrd.read_data(header, file, index_order="C")  # (z, y, x)
     except InputError:
         raise
-    except Exception as error:  # pynrrd, zlib, bz2 and NumPy each raise their own; all mean "this file cannot be read"
+    except (
+        Exception
+    ) as error:  # pynrrd, zlib, bz2 and NumPy each raise their own; all mean "this file cannot be read"
         raise InputError(
             "AE-NRRD-001",
             f"the NRRD file is damaged or not NRRD ({type(error).__name__}).",
@@ -59,7 +62,9 @@ def read_nrrd(path: Path) -> Volume:
     try:
         grid = Grid((values.shape[0], values.shape[1], values.shape[2]), _affine(header))
     except ValueError as error:
-        raise InputError("AE-NRRD-003", f"the space of the image is not usable: {error}.", remedy=_RECONVERT) from error
+        raise InputError(
+            "AE-NRRD-003", f"the space of the image is not usable: {error}.", remedy=_RECONVERT
+        ) from error
     warnings = check_ct_grid(grid, "AE-NRRD-005")
     hu, notes = as_hu(values, "AE-NRRD-004")
     return Volume(hu, grid, Source("nrrd", hashlib.sha256(hu.data).hexdigest(), (path,)), (*warnings, *notes))
@@ -68,19 +73,37 @@ def read_nrrd(path: Path) -> Volume:
 def _check_header(header: dict[str, Any]) -> None:
     """Refuse before any voxel is read."""
     if "data file" in header or "datafile" in header:
-        raise InputError("AE-NRRD-001", "the header is detached from its data.", remedy="Save the volume as one .nrrd file.")
+        raise InputError(
+            "AE-NRRD-001",
+            "the header is detached from its data.",
+            remedy="Save the volume as one .nrrd file.",
+        )
     if int(header["dimension"]) != 3 or len(header["sizes"]) != 3:
         raise InputError(
-            "AE-NRRD-002", f"the image has {int(header['dimension'])} dimensions, expected 3.", remedy="Give one 3D CT volume."
+            "AE-NRRD-002",
+            f"the image has {int(header['dimension'])} dimensions, expected 3.",
+            remedy="Give one 3D CT volume.",
         )
     voxels = math.prod(int(side) for side in header["sizes"])
     if not 0 < voxels <= _MAX_VOXELS:
-        raise InputError("AE-NRRD-001", f"the image claims {voxels} voxels, expected 1 to {_MAX_VOXELS}.", remedy="Give a smaller volume.")
+        raise InputError(
+            "AE-NRRD-001",
+            f"the image claims {voxels} voxels, expected 1 to {_MAX_VOXELS}.",
+            remedy="Give a smaller volume.",
+        )
     space = str(header.get("space", "")).lower()
     if space not in _LPS_FROM:
-        raise InputError("AE-NRRD-003", "the space is not LPS, RAS or LAS, so left and right are unknown.", remedy=_RECONVERT)
+        raise InputError(
+            "AE-NRRD-003",
+            "the space is not LPS, RAS or LAS, so left and right are unknown.",
+            remedy=_RECONVERT,
+        )
     for keyword, shape in (("space directions", (3, 3)), ("space origin", (3,))):
-        if keyword not in header or np.shape(header[keyword]) != shape or not np.isfinite(np.asarray(header[keyword], dtype=float)).all():
+        if (
+            keyword not in header
+            or np.shape(header[keyword]) != shape
+            or not np.isfinite(np.asarray(header[keyword], dtype=float)).all()
+        ):
             raise InputError("AE-NRRD-003", f"'{keyword}' is missing or malformed.", remedy=_RECONVERT)
     if any(unit not in ("mm", "") for unit in header.get("space units", ())):
         raise InputError("AE-NRRD-003", "'space units' is not mm.", remedy=_RECONVERT)

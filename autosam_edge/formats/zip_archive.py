@@ -32,8 +32,9 @@ class UnpackedZip:
         path: The archive.
 
     Raises:
-        InputError: An entry is unsafe (AE-INPUT-006), the archive is larger than reasonable (AE-INPUT-007), it is damaged, encrypted or
-            of an unknown method (AE-INPUT-008), or it cannot be read or stored (AE-INPUT-003).
+        InputError: An entry is unsafe (AE-INPUT-006), the archive is larger than reasonable (AE-INPUT-007),
+            it is damaged, encrypted or of an unknown method (AE-INPUT-008), or it cannot be read or stored
+            (AE-INPUT-003).
     """
 
     root: Path
@@ -69,10 +70,21 @@ def _unpack(path: Path, root: Path) -> None:
                     target.parent.mkdir(parents=True, exist_ok=True)
                     with archive.open(entry) as source, target.open("xb") as sink:
                         total += _copy(source, sink, budget - total)
-    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, UnicodeDecodeError, EOFError, NotImplementedError, RuntimeError) as error:
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        lzma.LZMAError,
+        UnicodeDecodeError,
+        EOFError,
+        NotImplementedError,
+        RuntimeError,
+    ) as error:
         raise _damaged(error) from error
     except OSError as error:
-        if error.errno in (None, errno.EINVAL):  # bz2's only error, and a jump to before the start of the file
+        if error.errno in (
+            None,
+            errno.EINVAL,
+        ):  # bz2's only error, and a jump to before the start of the file
             raise _damaged(error) from error
         raise InputError(
             "AE-INPUT-003",
@@ -115,8 +127,16 @@ def _damaged(error: Exception) -> InputError:
 
 
 def _unsafe(what: str) -> InputError:
-    return InputError("AE-INPUT-006", f"the zip archive holds {what}.", remedy="Do not trust this archive; pack the series again.")
+    return InputError(
+        "AE-INPUT-006",
+        f"the zip archive holds {what}.",
+        remedy="Do not trust this archive; pack the series again.",
+    )
 
 
 def _too_large(what: str) -> InputError:
-    return InputError("AE-INPUT-007", f"the zip archive has {what}.", remedy="Pack one series only, or unpack it and give the folder.")
+    return InputError(
+        "AE-INPUT-007",
+        f"the zip archive has {what}.",
+        remedy="Pack one series only, or unpack it and give the folder.",
+    )

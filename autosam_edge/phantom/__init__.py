@@ -1,7 +1,8 @@
 """A CT-like abdomen whose anatomy is known in closed form: for the demonstration, for tests, and for a part of the training mix.
 
-No patient data went into it. Every structure is an implicit function of the position; the label of a voxel is the sign of that
-function at its center, later structures over earlier ones. The same seed gives the same phantom.
+No patient data went into it. Every structure is an implicit function of the position; the label of a voxel is
+the sign of that function at its center, later structures over earlier ones. The same seed gives the same
+phantom.
 """
 
 from __future__ import annotations
@@ -42,7 +43,9 @@ class Phantom:
 
     def __post_init__(self) -> None:
         if self.labels.shape != self.volume.shape or self.labels.dtype != np.uint8:
-            raise ValueError(f"labels are uint8 of shape {self.volume.shape}, not {self.labels.dtype} of {self.labels.shape}")
+            raise ValueError(
+                f"labels are uint8 of shape {self.volume.shape}, not {self.labels.dtype} of {self.labels.shape}"
+            )
         object.__setattr__(self, "labels", read_only(self.labels))
 
 
@@ -58,7 +61,8 @@ def make_phantom(
     Args:
         seed: Which patient: size, organs, bowel, contrast and noise all follow from it.
         spacing_mm: Voxel spacing along the canonical (D, H, W), mm.
-        shape: Voxels along the canonical (D, H, W), around the middle of the abdomen; by default the whole phantom.
+        shape: Voxels along the canonical (D, H, W), around the middle of the abdomen; by default the whole
+            phantom.
         orientation: How the array is turned in memory; the positions in the world do not depend on it.
 
     Returns:
@@ -78,7 +82,10 @@ def make_phantom(
     height_mm = float(rng.uniform(305.0, 350.0))
     bottom_mm = float(rng.uniform(-150.0, -130.0))
     if shape is None:
-        side = [max(1, round(extent / step)) for extent, step in zip((height_mm, *[_FIELD_OF_VIEW_MM] * 2), spacing_mm, strict=True)]
+        side = [
+            max(1, round(extent / step))
+            for extent, step in zip((height_mm, *[_FIELD_OF_VIEW_MM] * 2), spacing_mm, strict=True)
+        ]
         shape = (side[0], side[1], side[2])
     middle_mm = (*_CENTER_XY_MM, bottom_mm + height_mm / 2)
     steps = zip(middle_mm, reversed(spacing_mm), reversed(shape), strict=True)  # along x, y and z
@@ -93,10 +100,14 @@ def make_phantom(
 
     turned = np.ascontiguousarray(orientation.from_canonical(hu))
     volume = Volume(turned, orientation.input_grid(grid), Source("array"))
-    return Phantom(volume, np.ascontiguousarray(orientation.from_canonical(canvas.labels)).astype(np.uint8, copy=False))
+    return Phantom(
+        volume, np.ascontiguousarray(orientation.from_canonical(canvas.labels)).astype(np.uint8, copy=False)
+    )
 
 
-def _finish(hu: npt.NDArray[np.float32], rng: np.random.Generator, spacing_mm: tuple[float, float, float]) -> None:
+def _finish(
+    hu: npt.NDArray[np.float32], rng: np.random.Generator, spacing_mm: tuple[float, float, float]
+) -> None:
     """Add texture to the tissue and noise to everything, in place."""
     texture = smooth_noise(rng, (hu.shape[0], hu.shape[1], hu.shape[2]), spacing_mm, grain_mm=7.0)
     texture *= np.float32(rng.uniform(1.0, 3.5))

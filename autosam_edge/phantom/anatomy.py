@@ -1,6 +1,7 @@
 """The order in which an abdomen is painted: what comes later lies over what came before, in HU and in labels.
 
-Coordinates: mm; x to the patient's left, y to posterior, z to superior; the origin is the vertebral body at the level of the kidneys.
+Coordinates: mm; x to the patient's left, y to posterior, z to superior; the origin is the vertebral body at
+the level of the kidneys.
 """
 
 from __future__ import annotations

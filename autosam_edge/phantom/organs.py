@@ -25,13 +25,23 @@ def paint_liver(canvas: Canvas, patient: Patient) -> None:
     parts = [
         ellipsoid(patient.near((-78.0, -38.0, 62.0), 3.0), patient.sized((78.0, 88.0, 82.0), 0.05)),
         ellipsoid(patient.near((-110.0, -34.0, 14.0), 4.0), patient.sized((36.0, 62.0, 56.0), 0.10)),
-        ellipsoid(patient.near((-6.0, -104.0, 70.0), 4.0), patient.sized((82.0, 42.0, 40.0), 0.08), rotation(y_deg=-8.0, z_deg=-8.0)),
+        ellipsoid(
+            patient.near((-6.0, -104.0, 70.0), 4.0),
+            patient.sized((82.0, 42.0, 40.0), 0.08),
+            rotation(y_deg=-8.0, z_deg=-8.0),
+        ),
     ]
     hollow = ellipsoid(patient.near((-36.0, -70.0, 2.0), 3.0), patient.sized((58.0, 72.0, 44.0), 0.05))
     kidney_bed = ellipsoid((-64.0, 34.0, 2.0), (44.0, 46.0, 68.0))
     liver = union(parts, blend_mm=24.0)
-    liver = liver.within(patient.cavity(1.0).field, blend_mm=4.0).within(patient.domes(0.0).field, blend_mm=4.0)
-    liver = liver.without(retroperitoneum, blend_mm=10.0).without(hollow.field, blend_mm=14.0).without(kidney_bed.field, blend_mm=12.0)
+    liver = liver.within(patient.cavity(1.0).field, blend_mm=4.0).within(
+        patient.domes(0.0).field, blend_mm=4.0
+    )
+    liver = (
+        liver.without(retroperitoneum, blend_mm=10.0)
+        .without(hollow.field, blend_mm=14.0)
+        .without(kidney_bed.field, blend_mm=12.0)
+    )
     liver = _uneven(liver.without(_fissure, blend_mm=5.0), patient, 1.6)
     canvas.paint(liver, patient.enhanced(55.0, 112.0), label=LIVER)
     caudate = ellipsoid((-22.0, -48.0, 66.0), (13.0, 15.0, 22.0))
@@ -45,7 +55,9 @@ def paint_liver(canvas: Canvas, patient: Patient) -> None:
         ((30.0, -105.0, 78.0), (-4.0, -80.0, 98.0)),
     ]
     for end, bend in courses:
-        tube = Tube.along([(-28.0, -46.0, 108.0), patient.near(bend, 4.0), patient.near(end, 5.0)], [6.5, 5.0, 2.2])
+        tube = Tube.along(
+            [(-28.0, -46.0, 108.0), patient.near(bend, 4.0), patient.near(end, 5.0)], [6.5, 5.0, 2.2]
+        )
         canvas.paint(tube.solid().within(inside), vein_hu, label=None)
 
 
@@ -57,7 +69,11 @@ def _paint_vessel_trees(canvas: Canvas, patient: Patient, inside: FieldFunction,
             way = rng.normal(0, 1, 3) * (1.0, 1.0, 0.8)
             end = np.add(root, way / np.linalg.norm(way) * rng.uniform(35, 75))
             bend = (np.add(root, end)) / 2 + rng.normal(0, 7, 3)
-            points: list[Point] = [root, (float(bend[0]), float(bend[1]), float(bend[2])), (float(end[0]), float(end[1]), float(end[2]))]
+            points: list[Point] = [
+                root,
+                (float(bend[0]), float(bend[1]), float(bend[2])),
+                (float(end[0]), float(end[1]), float(end[2])),
+            ]
             canvas.paint(Tube.along(points, [3.4, 2.2, 1.0], steps=2).solid().within(inside), hu, label=None)
 
 
@@ -66,7 +82,11 @@ def _uneven(shape: Shape, patient: Patient, amplitude_mm: float) -> Shape:
     a, b, c = (np.float32(phase) for phase in patient.rng.uniform(0, 2 * np.pi, 3))
 
     def field(x: Field, y: Field, z: Field) -> Field:
-        wave = np.sin(x * np.float32(0.085) + a) + np.sin(y * np.float32(0.09) + b) + np.sin(z * np.float32(0.1) + c)
+        wave = (
+            np.sin(x * np.float32(0.085) + a)
+            + np.sin(y * np.float32(0.09) + b)
+            + np.sin(z * np.float32(0.1) + c)
+        )
         return np.asarray(shape.field(x, y, z) + np.float32(amplitude_mm * 0.6) * wave, dtype=np.float32)
 
     return Shape(shape.low, shape.high, field)
@@ -83,33 +103,54 @@ def _fissure(x: Field, y: Field, z: Field) -> Field:
 def paint_spleen(canvas: Canvas, patient: Patient) -> None:
     """Spleen: a crescent between the left dome and the stomach."""
     turn = rotation(x_deg=-18.0, z_deg=30.0)
-    x, y, z = patient.near((patient.cavity_mm[0] - 38.0, 24.0, 53.0), 4.0)  # it leans on the wall of the trunk
+    x, y, z = patient.near(
+        (patient.cavity_mm[0] - 38.0, 24.0, 53.0), 4.0
+    )  # it leans on the wall of the trunk
     outer = ellipsoid((x, y, z), patient.sized((50.0, 69.0, 71.0), 0.10), turn)
     inner = ellipsoid((x - 46.0, y - 32.0, z), (26.0, 50.0, 70.0), turn)
     spleen = outer.without(inner.field, blend_mm=8.0)
-    spleen = _uneven(spleen, patient, 1.5).within(patient.cavity(2.0).field, blend_mm=4.0).within(patient.domes(0.5).field, blend_mm=4.0)
+    spleen = (
+        _uneven(spleen, patient, 1.5)
+        .within(patient.cavity(2.0).field, blend_mm=4.0)
+        .within(patient.domes(0.5).field, blend_mm=4.0)
+    )
     canvas.paint(spleen, patient.enhanced(48.0, 122.0), label=SPLEEN)
 
 
 def paint_kidneys(canvas: Canvas, patient: Patient) -> None:
     """Kidneys beside the psoas, with sinus fat, pelvis and vessels, in a bed of fat."""
-    cortex_hu, medulla_hu = patient.enhanced(32.0, 192.0), patient.enhanced(32.0, float(patient.rng.uniform(120.0, 182.0)))
-    for side, center, label in ((-1.0, (-70.0, 22.0, -12.0), KIDNEY_RIGHT), (1.0, (67.0, 20.0, 2.0), KIDNEY_LEFT)):
+    cortex_hu, medulla_hu = (
+        patient.enhanced(32.0, 192.0),
+        patient.enhanced(32.0, float(patient.rng.uniform(120.0, 182.0))),
+    )
+    for side, center, label in (
+        (-1.0, (-70.0, 22.0, -12.0), KIDNEY_RIGHT),
+        (1.0, (67.0, 20.0, 2.0), KIDNEY_LEFT),
+    ):
         at = patient.near(center, 4.0)
         turn = rotation(x_deg=-8.0, y_deg=-side * 10.0, z_deg=-side * 28.0)
         whole = ellipsoid(at, patient.sized((26.0, 31.0, 54.0), 0.07), turn)
         gate = turn @ np.array([-side, -0.27, 0.0])  # the hilum looks at the spine and a little to the front
 
-        def outward(distance_mm: float, lift_mm: float, at: Point = at, gate: npt.NDArray[np.float64] = gate) -> Point:
+        def outward(
+            distance_mm: float, lift_mm: float, at: Point = at, gate: npt.NDArray[np.float64] = gate
+        ) -> Point:
             return at[0] + float(gate[0]) * distance_mm, at[1] + float(gate[1]) * distance_mm, at[2] + lift_mm
 
         sinus = ellipsoid(outward(15.0, 0.0), (17.0, 9.5, 24.0), turn)
         canvas.paint(whole.grown(9.0), FAT_HU)
-        canvas.paint(whole.without(sinus.field, blend_mm=6.0), _renal_tissue(whole, at[2], cortex_hu, medulla_hu), label=label)
+        canvas.paint(
+            whole.without(sinus.field, blend_mm=6.0),
+            _renal_tissue(whole, at[2], cortex_hu, medulla_hu),
+            label=label,
+        )
         pelvis = [outward(10.0, -2.0), outward(20.0, -4.0), outward(28.0, -14.0)]
         canvas.paint(Tube.along(pelvis, [4.0, 5.5, 2.5]).solid(), 15.0)
         for lift in (-12.0, 12.0):
-            canvas.paint(Tube.along([outward(22.0, 3.0), outward(10.0, lift)], [3.0, 1.8]).solid(), patient.enhanced(40.0, 150.0))
+            canvas.paint(
+                Tube.along([outward(22.0, 3.0), outward(10.0, lift)], [3.0, 1.8]).solid(),
+                patient.enhanced(40.0, 150.0),
+            )
 
 
 def _renal_tissue(whole: Shape, middle_z_mm: float, cortex_hu: float, medulla_hu: float) -> Material:
@@ -117,8 +158,14 @@ def _renal_tissue(whole: Shape, middle_z_mm: float, cortex_hu: float, medulla_hu
 
     def material(x: Field, y: Field, z: Field, _f: Field) -> Field:
         pyramids = np.sin((z - np.float32(middle_z_mm)) * np.float32(0.42)) * np.float32(2.5)
-        depth = np.clip((pyramids - whole.field(x, y, z) - np.float32(8.0)) * np.float32(0.5), np.float32(0), np.float32(1))
-        return np.asarray(np.float32(cortex_hu) + np.float32(medulla_hu - cortex_hu) * depth, dtype=np.float32)
+        depth = np.clip(
+            (pyramids - whole.field(x, y, z) - np.float32(8.0)) * np.float32(0.5),
+            np.float32(0),
+            np.float32(1),
+        )
+        return np.asarray(
+            np.float32(cortex_hu) + np.float32(medulla_hu - cortex_hu) * depth, dtype=np.float32
+        )
 
     return material
 
@@ -128,7 +175,15 @@ def paint_pancreas(canvas: Canvas, patient: Patient) -> None:
     gland = Tube.along(
         [
             patient.near(p, 2.0)
-            for p in ((-36, -60, -12), (-34, -62, 4), (-14, -70, 16), (14, -72, 24), (42, -46, 30), (68, -18, 38), (90, 2, 45))
+            for p in (
+                (-36, -60, -12),
+                (-34, -62, 4),
+                (-14, -70, 16),
+                (14, -72, 24),
+                (42, -46, 30),
+                (68, -18, 38),
+                (90, 2, 45),
+            )
         ],
         [15.5, 15.5, 11.0, 11.5, 12.5, 12.0, 9.5],
     ).solid()
@@ -136,7 +191,9 @@ def paint_pancreas(canvas: Canvas, patient: Patient) -> None:
     smooth = union([gland, uncinate], blend_mm=6.0)
 
     def lobes(x: Field, y: Field, z: Field) -> Field:
-        bumps = np.sin(x * np.float32(0.62)) * np.sin(y * np.float32(0.66) + 1) * np.sin(z * np.float32(0.58) + 2)
+        bumps = (
+            np.sin(x * np.float32(0.62)) * np.sin(y * np.float32(0.66) + 1) * np.sin(z * np.float32(0.58) + 2)
+        )
         return np.asarray(smooth.field(x, y, z) + np.float32(1.9) * bumps, dtype=np.float32)
 
     tissue_hu = patient.enhanced(40.0, 98.0)
@@ -168,8 +225,13 @@ def _blade(apex: Point, tip: Point, *, height_mm: float, thick_mm: float) -> Sha
         u, v = x - np.float32(ax), y - np.float32(ay)
         t = np.clip((u * ux + v * uy) / length2, np.float32(0), np.float32(1))
         u, v = u - t * ux, v - t * uy
-        w = np.maximum(np.abs(z - np.float32(az)) - np.float32(height_mm / 2) * (1 - np.float32(0.4) * t), np.float32(0))
-        return np.asarray(np.sqrt(u * u + v * v + w * w) - np.float32(thick_mm / 2) * (1 - np.float32(0.25) * t), dtype=np.float32)
+        w = np.maximum(
+            np.abs(z - np.float32(az)) - np.float32(height_mm / 2) * (1 - np.float32(0.4) * t), np.float32(0)
+        )
+        return np.asarray(
+            np.sqrt(u * u + v * v + w * w) - np.float32(thick_mm / 2) * (1 - np.float32(0.25) * t),
+            dtype=np.float32,
+        )
 
     reach = thick_mm
     low = (min(ax, bx) - reach, min(ay, by) - reach, az - height_mm / 2 - reach)
@@ -200,8 +262,19 @@ def paint_veins(canvas: Canvas, patient: Patient) -> None:
     left: list[Point] = [(44.0, 4.0, 4.0), (22.0, -38.0, 4.0), (4.0, -43.0, 2.0), (-20.0, -34.0, 0.0)]
     for side, renal in ((-1.0, right), (1.0, left)):
         canvas.paint(Tube.along(renal, [4.5] * len(renal)).solid(), hu)
-        canvas.paint(Tube.along([(-22, -28, -92), (side * 28, -26, -130), (side * 46, -30, -190)], [9, 7, 6]).solid(), hu)
-    middle = [(-22, -27, -92), (-24, -31, -50), (-26, -34, 0), (-29, -36, 50), (-29, -40, 90), (-27, -46, 116), (-23, -55, 138)]
+        canvas.paint(
+            Tube.along([(-22, -28, -92), (side * 28, -26, -130), (side * 46, -30, -190)], [9, 7, 6]).solid(),
+            hu,
+        )
+    middle = [
+        (-22, -27, -92),
+        (-24, -31, -50),
+        (-26, -34, 0),
+        (-29, -36, 50),
+        (-29, -40, 90),
+        (-27, -46, 116),
+        (-23, -55, 138),
+    ]
     cava = Tube.along([patient.near(p, 1.5) for p in middle], [10, 10, 11, 11.5, 12, 12.5, 13])
     canvas.paint(cava.solid(), hu, label=VENA_CAVA)
 
@@ -212,11 +285,19 @@ def paint_portal_system(canvas: Canvas, patient: Patient) -> None:
     meeting = patient.near((-14.0, -57.0, 14.0), 1.5)
     hilum = patient.near((-44.0, -56.0, 56.0), 2.0)
     canvas.paint(Tube.along([hilum, (-32.0, -57.0, 38.0), meeting], [5.5, 8.5, 7.0]).solid(), FAT_HU)
-    canvas.paint(Tube.along([meeting, (-8.0, -62.0, -30.0), (-6.0, -70.0, -90.0)], [6.0, 5.0, 3.5]).solid(), hu)
+    canvas.paint(
+        Tube.along([meeting, (-8.0, -62.0, -30.0), (-6.0, -70.0, -90.0)], [6.0, 5.0, 3.5]).solid(), hu
+    )
     trunk = Tube.along([meeting, (-30.0, -57.0, 36.0), hilum], [7.6, 8.0, 8.0]).solid()
     right = Tube.along([hilum, (-66.0, -46.0, 64.0), (-92.0, -36.0, 66.0)], [6.6, 5.4, 3.2]).solid()
     left = Tube.along([hilum, (-34.0, -76.0, 66.0), (-16.0, -88.0, 70.0)], [5.0, 4.2, 3.0]).solid()
-    to_spleen: list[Point] = [meeting, (14.0, -58.0, 22.0), (42.0, -36.0, 31.0), (70.0, -8.0, 41.0), (92.0, 10.0, 50.0)]
+    to_spleen: list[Point] = [
+        meeting,
+        (14.0, -58.0, 22.0),
+        (42.0, -36.0, 31.0),
+        (70.0, -8.0, 41.0),
+        (92.0, 10.0, 50.0),
+    ]
     splenic = Tube.along(to_spleen, [6.2, 5.6, 5.3, 4.8, 4.2]).solid()
     for vein in (trunk, right, left, splenic):
         canvas.paint(vein, hu, label=PORTAL_VEIN)
@@ -237,7 +318,15 @@ def paint_arteries(canvas: Canvas, patient: Patient) -> None:
     for points, radii in branches:
         canvas.paint(Tube.along(points, radii).solid(), hu)
     radius = float(patient.rng.uniform(8.5, 11.5))
-    line = [(22, -2, 230), (21, -6, 160), (18, -16, 100), (13, -26, 50), (9, -29, 0), (6, -29, -50), (5, -27, -86)]
+    line = [
+        (22, -2, 230),
+        (21, -6, 160),
+        (18, -16, 100),
+        (13, -26, 50),
+        (9, -29, 0),
+        (6, -29, -50),
+        (5, -27, -86),
+    ]
     widths = [radius + more for more in (2.0, 2.0, 1.5, 1.0, 0.0, -0.5, -0.5)]
     aorta = Tube.along([patient.near(p, 1.2) for p in line], widths)
     canvas.paint(aorta.solid(2.5), FAT_HU, label=None)

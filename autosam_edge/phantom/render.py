@@ -39,7 +39,9 @@ class Warp:
     def draw(cls, rng: np.random.Generator, *, scale: tuple[float, float, float]) -> Warp:
         """A random warp of a few millimeters."""
         amplitude = rng.uniform(1.0, 3.2, (3, 2))
-        return cls(scale, amplitude, rng.uniform(190.0, 360.0, (3, 2, 2)), rng.uniform(0, 2 * np.pi, (3, 2, 2)))
+        return cls(
+            scale, amplitude, rng.uniform(190.0, 360.0, (3, 2, 2)), rng.uniform(0, 2 * np.pi, (3, 2, 2))
+        )
 
     @property
     def reach_mm(self) -> float:
@@ -72,7 +74,8 @@ class Canvas:
         self._warp = warp
         self._world = (z, y, x)
         self._spacing = spacing
-        # Partial volume: the width over which the surface is smeared, between the in-plane and the slice spacing.
+        # Partial volume: the width over which the surface is smeared, between the in-plane and the slice
+        # spacing.
         self.edge_mm = float(np.clip(0.65 * spacing[1] + 0.35 * spacing[0], 0.8, 4.0))
         self._x = (x / warp.scale[0]).astype(np.float32)
         self._y = (y / warp.scale[1]).astype(np.float32)
@@ -111,7 +114,8 @@ class Canvas:
         Args:
             shape: The solid.
             material: HU, or a function of (x, y, z, implicit function) that returns HU.
-            label: Label of the voxels whose center lies inside; 0 makes them background, None leaves them as they are.
+            label: Label of the voxels whose center lies inside; 0 makes them background, None leaves them as
+                they are.
         """
         inverse = np.float32(1.0 / self.edge_mm)
         for brick in self.bricks(shape):
@@ -128,14 +132,18 @@ class Canvas:
                 self.labels[brick][field < 0] = label
 
 
-def smooth_noise(rng: np.random.Generator, shape: Shape, spacing_mm: tuple[float, float, float], *, grain_mm: float) -> Field:
+def smooth_noise(
+    rng: np.random.Generator, shape: Shape, spacing_mm: tuple[float, float, float], *, grain_mm: float
+) -> Field:
     """Smooth random field of unit variance whose grain is ``grain_mm`` wide, (D, H, W)."""
     weights = []
     for side, spacing in zip(shape, spacing_mm, strict=True):
         position = np.arange(side) * spacing / grain_mm
         knots = int(np.ceil(position[-1])) + 4
         distance = np.abs(position[:, None] + 1.5 - np.arange(knots))
-        matrix = np.where(distance < 0.5, 0.75 - distance**2, 0.5 * np.clip(1.5 - distance, 0, None) ** 2)  # quadratic B-spline
+        matrix = np.where(
+            distance < 0.5, 0.75 - distance**2, 0.5 * np.clip(1.5 - distance, 0, None) ** 2
+        )  # quadratic B-spline
         weights.append((matrix / np.sqrt((matrix**2).sum(axis=1, keepdims=True))).astype(np.float32))
     coarse = rng.standard_normal([matrix.shape[1] for matrix in weights], dtype=np.float32)
     field = np.tensordot(coarse, weights[2], axes=(2, 1))  # (d, h, W)
@@ -143,7 +151,9 @@ def smooth_noise(rng: np.random.Generator, shape: Shape, spacing_mm: tuple[float
     return np.asarray(np.tensordot(weights[0], field, axes=(1, 0)), dtype=np.float32)
 
 
-def add_noise(hu: Field, rng: np.random.Generator, spacing_mm: tuple[float, float, float], *, sigma_hu: float) -> None:
+def add_noise(
+    hu: Field, rng: np.random.Generator, spacing_mm: tuple[float, float, float], *, sigma_hu: float
+) -> None:
     """Add reconstruction noise in place: grain of about 1.5 mm in the slice, independent between slices."""
     depth, height, width = hu.shape
     steps_h, steps_w = (max(1, round(1.3 / spacing)) for spacing in spacing_mm[1:])

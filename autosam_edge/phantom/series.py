@@ -23,7 +23,8 @@ def write_dicom_series(volume: Volume, folder: Path, *, seed: int = 0) -> list[P
     """Write a volume as a series of slices along its first axis.
 
     Args:
-        volume: HU between -1024 and 31743; the rows and columns of the grid must be perpendicular, as DICOM asks.
+        volume: HU between -1024 and 31743; the rows and columns of the grid must be perpendicular, as DICOM
+            asks.
         folder: Where ``IM0001.dcm``, ... go; made if absent.
         seed: Goes into the UIDs and the patient's identifier: the same seed gives the same files.
 

@@ -1,6 +1,7 @@
 """Implicit shapes in millimeters: negative inside, positive outside, close to the distance near the surface.
 
-A shape is evaluated brick by brick, so that its arrays stay in the processor's cache and bricks far from it cost nothing.
+A shape is evaluated brick by brick, so that its arrays stay in the processor's cache and bricks far from it
+cost nothing.
 """
 
 from __future__ import annotations
@@ -44,7 +45,9 @@ class Shape:
     def within(self, other: FieldFunction, *, blend_mm: float = 0.0) -> Shape:
         """The part of the solid where ``other`` is negative, its edge rounded over ``blend_mm``."""
         field = self.field
-        return Shape(self.low, self.high, lambda x, y, z: smooth_max(field(x, y, z), other(x, y, z), blend_mm))
+        return Shape(
+            self.low, self.high, lambda x, y, z: smooth_max(field(x, y, z), other(x, y, z), blend_mm)
+        )
 
     def without(self, other: FieldFunction, *, blend_mm: float = 0.0) -> Shape:
         """The part of the solid where ``other`` is positive, its edge rounded over ``blend_mm``."""
@@ -75,7 +78,10 @@ def union(shapes: Sequence[Shape], *, blend_mm: float) -> Shape:
 
 def rotation(*, x_deg: float = 0.0, y_deg: float = 0.0, z_deg: float = 0.0) -> Rotation:
     """3x3 rotation, first about x, then y, then z."""
-    (cx, cy, cz), (sx, sy, sz) = np.cos(np.deg2rad([x_deg, y_deg, z_deg])), np.sin(np.deg2rad([x_deg, y_deg, z_deg]))
+    (cx, cy, cz), (sx, sy, sz) = (
+        np.cos(np.deg2rad([x_deg, y_deg, z_deg])),
+        np.sin(np.deg2rad([x_deg, y_deg, z_deg])),
+    )
     about_x = np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])
     about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
     about_z = np.array([[cz, -sz, 0], [sz, cz, 0], [0, 0, 1]])
@@ -105,7 +111,9 @@ def ellipsoid(center: Point, radii: Point, turn: Rotation | None = None) -> Shap
         v *= b
         w *= c
         slope = np.sqrt(u * u + v * v + w * w) + np.float32(1e-6)
-        distance: Field = level * (level - np.float32(1)) / slope  # first-order distance: value over length of gradient
+        distance: Field = (
+            level * (level - np.float32(1)) / slope
+        )  # first-order distance: value over length of gradient
         return distance
 
     reach = np.sqrt((columns.astype(np.float64) ** 2 * np.asarray(radii) ** 2).sum(axis=1))
@@ -113,7 +121,14 @@ def ellipsoid(center: Point, radii: Point, turn: Rotation | None = None) -> Shap
     return Shape((low[0], low[1], low[2]), (high[0], high[1], high[2]), field)
 
 
-def cylinder(center: tuple[float, float], radii: tuple[float, float], *, low_mm: float, high_mm: float, square: float = 0.0) -> Shape:
+def cylinder(
+    center: tuple[float, float],
+    radii: tuple[float, float],
+    *,
+    low_mm: float,
+    high_mm: float,
+    square: float = 0.0,
+) -> Shape:
     """A column along z whose cross-section is an ellipse or a squarer curve.
 
     Args:
@@ -121,13 +136,16 @@ def cylinder(center: tuple[float, float], radii: tuple[float, float], *, low_mm:
         radii: Half axes along x and y, mm.
         low_mm: Lower end, mm.
         high_mm: Upper end, mm.
-        square: 0 for an ellipse; 0.3 is close to a superellipse of exponent 2.3, at a tenth of the cost of a power.
+        square: 0 for an ellipse; 0.3 is close to a superellipse of exponent 2.3, at a tenth of the cost of a
+            power.
     """
     (cx, cy), (a, b) = center, radii
     c, far = np.float32(square), np.float32(2.2)
 
     def field(x: Field, y: Field, z: Field) -> Field:
-        u = np.minimum(np.abs(x - np.float32(cx)) * np.float32(1 / a), far)  # beyond, the cross term would turn the sign
+        u = np.minimum(
+            np.abs(x - np.float32(cx)) * np.float32(1 / a), far
+        )  # beyond, the cross term would turn the sign
         v = np.minimum(np.abs(y - np.float32(cy)) * np.float32(1 / b), far)
         u2, v2 = u * u, v * v
         level = u2 + v2 - c * u2 * v2
@@ -141,14 +159,18 @@ def cylinder(center: tuple[float, float], radii: tuple[float, float], *, low_mm:
     return Shape((cx - a, cy - b, low_mm), (cx + a, cy + b, high_mm), field)
 
 
-def curve(points: Sequence[Point], radii: Sequence[float], *, steps: int = 4) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+def curve(
+    points: Sequence[Point], radii: Sequence[float], *, steps: int = 4
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Catmull-Rom curve through points with radii: (n, 3) positions and (n,) radii in mm."""
     knots = np.column_stack([np.asarray(points, dtype=np.float64), np.asarray(radii, dtype=np.float64)])
     padded = np.concatenate([2 * knots[:1] - knots[1:2], knots, 2 * knots[-1:] - knots[-2:-1]])
     t = np.linspace(0, 1, steps, endpoint=False)[:, None]
     pieces = []
     for a, b, c, d in zip(padded, padded[1:], padded[2:], padded[3:], strict=False):
-        pieces.append(0.5 * (2 * b + (c - a) * t + (2 * a - 5 * b + 4 * c - d) * t**2 + (3 * b - a - 3 * c + d) * t**3))
+        pieces.append(
+            0.5 * (2 * b + (c - a) * t + (2 * a - 5 * b + 4 * c - d) * t**2 + (3 * b - a - 3 * c + d) * t**3)
+        )
     dense = np.concatenate([*pieces, knots[-1:]]).astype(np.float32)
     return dense[:, :3], np.maximum(dense[:, 3], np.float32(0.5))
 

@@ -26,10 +26,14 @@ def paint_table(canvas: Canvas, patient: Patient) -> None:
 
     def shell(x: Field, y: Field, z: Field) -> Field:
         middle = np.abs(trough(x, y, z)) - np.float32(9.0)
-        return np.asarray(np.maximum(np.abs(middle) - np.float32(1.2), np.abs(x) - np.float32(205.0)), dtype=np.float32)
+        return np.asarray(
+            np.maximum(np.abs(middle) - np.float32(1.2), np.abs(x) - np.float32(205.0)), dtype=np.float32
+        )
 
     low, high = (-205.0, y_back - 40.0, BOTTOM_MM), (205.0, y_back + 45.0, TOP_MM)
-    canvas.paint(Shape(low, high, lambda x, y, z: np.maximum(np.abs(trough(x, y, z)) - 9, np.abs(x) - 205)), -930.0)
+    canvas.paint(
+        Shape(low, high, lambda x, y, z: np.maximum(np.abs(trough(x, y, z)) - 9, np.abs(x) - 205)), -930.0
+    )
     canvas.paint(Shape(low, high, shell), 260.0)
 
 
@@ -44,7 +48,9 @@ def paint_trunk(canvas: Canvas, patient: Patient) -> None:
 def _wall(x: Field, y: Field, z: Field, f: Field) -> Field:
     """Three flat muscles at the flank with fat between them; in front the two straight muscles with the white line between."""
     aside = np.abs(x)
-    layers = (aside > 80) & (z < 40) & ((np.abs(f + np.float32(4.2)) < 0.7) | (np.abs(f + np.float32(8.4)) < 0.6))
+    layers = (
+        (aside > 80) & (z < 40) & ((np.abs(f + np.float32(4.2)) < 0.7) | (np.abs(f + np.float32(8.4)) < 0.6))
+    )
     seams = (y < -60) & ((aside < 3.5) | (np.abs(aside - np.float32(78)) < 4.0))
     return np.asarray(np.where(layers | seams, -15, MUSCLE_HU), dtype=np.float32)
 
@@ -52,7 +58,9 @@ def _wall(x: Field, y: Field, z: Field, f: Field) -> Field:
 def _marbled(x: Field, y: Field, z: Field, _f: Field) -> Field:
     """Muscle with streaks of fat along the spine."""
     streak = np.sin(x * 0.33 + 1.3 * np.sin(y * 0.21)) * np.sin(y * 0.37 + 0.02 * z + 1.1 * np.sin(x * 0.17))
-    return np.asarray(np.float32(MUSCLE_HU) - np.float32(45) * np.clip(streak - np.float32(0.2), 0, 1), dtype=np.float32)
+    return np.asarray(
+        np.float32(MUSCLE_HU) - np.float32(45) * np.clip(streak - np.float32(0.2), 0, 1), dtype=np.float32
+    )
 
 
 def paint_muscles(canvas: Canvas, patient: Patient) -> None:
@@ -62,10 +70,18 @@ def paint_muscles(canvas: Canvas, patient: Patient) -> None:
         back = ellipsoid((side * 35.0, 48.0, -30.0), (35.0 * bulk, 24.0 * bulk, 380.0))
         canvas.paint(back.grown(2.5), FAT_HU)
         canvas.paint(back, _marbled)
-        loin = ellipsoid((side * 76.0, 40.0, -48.0), (22.0, 12.0, 78.0), rotation(y_deg=side * -7.0, z_deg=side * -14.0))
+        loin = ellipsoid(
+            (side * 76.0, 40.0, -48.0), (22.0, 12.0, 78.0), rotation(y_deg=side * -7.0, z_deg=side * -14.0)
+        )
         canvas.paint(loin.grown(2.0), FAT_HU)
         canvas.paint(loin, MUSCLE_HU + 3)
-        psoas: list[Point] = [(side * 28, 2, 30), (side * 36, 2, -20), (side * 44, -4, -80), (side * 56, -20, -150), (side * 66, -35, -200)]
+        psoas: list[Point] = [
+            (side * 28, 2, 30),
+            (side * 36, 2, -20),
+            (side * 44, -4, -80),
+            (side * 56, -20, -150),
+            (side * 66, -35, -200),
+        ]
         canvas.paint(Tube.along(psoas, [r * bulk for r in (5, 13, 21, 25, 25)]).solid(), MUSCLE_HU + 5)
     crus_right: list[Point] = [(-8, -22, -45), (-13, -21, 0), (-16, -20, 40), (-17, -22, 80)]
     crus_left: list[Point] = [(18, -16, -30), (24, -14, 10), (26, -12, 40), (30, -14, 80)]
@@ -81,12 +97,18 @@ def paint_skeleton(canvas: Canvas, patient: Patient) -> None:
         waist = np.cos((z - np.float32(phase)) * np.float32(2 * np.pi / _VERTEBRA_MM))  # 1 at the disc
         width = np.float32(22.5) + np.float32(1.6) * waist
         u, v = x / width, (y - spine_axis(z)) / (width * np.float32(0.78))
-        return np.asarray((np.sqrt(u * u + v * v) - np.float32(1)) * width * np.float32(0.88), dtype=np.float32)
+        return np.asarray(
+            (np.sqrt(u * u + v * v) - np.float32(1)) * width * np.float32(0.88), dtype=np.float32
+        )
 
     def bone(x: Field, y: Field, z: Field, f: Field) -> Field:
         level = (z - np.float32(phase)) / np.float32(_VERTEBRA_MM)
-        gap = np.abs(level - np.rint(level)) * np.float32(_VERTEBRA_MM)  # distance from the middle of the disc
-        trabeculae = np.float32(175) + np.float32(25) * np.sin(x * 0.9) * np.sin(y * 0.8 + 1) * np.sin(z * 0.7)
+        gap = np.abs(level - np.rint(level)) * np.float32(
+            _VERTEBRA_MM
+        )  # distance from the middle of the disc
+        trabeculae = np.float32(175) + np.float32(25) * np.sin(x * 0.9) * np.sin(y * 0.8 + 1) * np.sin(
+            z * 0.7
+        )
         value = np.where((f > -2.2) | (gap < 6.2), np.float32(430), trabeculae)
         return np.asarray(np.where(gap < 4.6, np.float32(85), value), dtype=np.float32)
 
@@ -117,7 +139,10 @@ def _paint_processes(canvas: Canvas, phase: float) -> None:
         spinous = Tube.along([(0, y + 36, z + 2), (0, y + 52, z - 6), (0, y + 64, z - 12)], [4.0, 3.2, 4.5])
         canvas.paint(spinous.solid(), _coated(1.6))
         for side in (-1.0, 1.0):
-            process = Tube.along([(side * 14, y + 22, z + 4), (side * 30, y + 27, z + 4), (side * 42, y + 29, z + 5)], [5.0, 3.4, 2.6])
+            process = Tube.along(
+                [(side * 14, y + 22, z + 4), (side * 30, y + 27, z + 4), (side * 42, y + 29, z + 5)],
+                [5.0, 3.4, 2.6],
+            )
             canvas.paint(process.solid(), _coated(1.6))
 
 
@@ -143,7 +168,10 @@ def _paint_ribs(canvas: Canvas, patient: Patient) -> None:
         for side in (-1.0, 1.0):
             points: list[Point] = [(side * 27.0, 22.0, top + shift + 4.0)]
             points += [(side * float(a), float(b), float(c)) for a, b, c in zip(x, y, z, strict=True)]
-            canvas.paint(Tube.along(points, [4.5] * 6 + [5.0] * 4, steps=3).solid(), _coated(2.0, shell_hu=430.0, core_hu=190.0))
+            canvas.paint(
+                Tube.along(points, [4.5] * 6 + [5.0] * 4, steps=3).solid(),
+                _coated(2.0, shell_hu=430.0, core_hu=190.0),
+            )
 
 
 def _paint_pelvis(canvas: Canvas, patient: Patient) -> None:
@@ -161,7 +189,9 @@ def paint_chest(canvas: Canvas, patient: Patient) -> None:
     """Lungs above the diaphragm, with vessels; heart and mediastinum between them."""
     domes, cavity = patient.domes(), patient.cavity(-2.0)
     space = cavity.within(costal_margin)
-    canvas.paint(space.without(domes.field), MUSCLE_HU)  # the diaphragm and its attachments, thinned by what follows
+    canvas.paint(
+        space.without(domes.field), MUSCLE_HU
+    )  # the diaphragm and its attachments, thinned by what follows
     canvas.paint(domes.within(cavity.field), FAT_HU)
 
     def mediastinum(x: Field, y: Field, _z: Field) -> Field:
@@ -171,7 +201,9 @@ def paint_chest(canvas: Canvas, patient: Patient) -> None:
     ventricles = ellipsoid((28.0, patient.front(-92.0), 168.0), (58.0, 44.0, 62.0), rotation(z_deg=-25.0))
     atria = ellipsoid((-18.0, patient.front(-78.0), 180.0), (36.0, 38.0, 56.0))
     heart = union([ventricles, atria], blend_mm=10.0)
-    lung_space = patient.cavity(1.0).within(lambda x, y, z: costal_margin(x, y, z) + np.float32(5.0), blend_mm=6.0)
+    lung_space = patient.cavity(1.0).within(
+        lambda x, y, z: costal_margin(x, y, z) + np.float32(5.0), blend_mm=6.0
+    )
     lungs = lung_space.without(domes.grown(3.5).field, blend_mm=4.0).without(mediastinum, blend_mm=8.0)
     lungs = lungs.without(heart.grown(5.0).field, blend_mm=6.0)
     between = Shape((-30.0, -150.0, 60.0), (46.0, 60.0, TOP_MM), mediastinum).within(patient.cavity().field)
@@ -185,7 +217,15 @@ def paint_chest(canvas: Canvas, patient: Patient) -> None:
 
 def _lung_texture(x: Field, y: Field, z: Field, f: Field) -> Field:
     """Air with vessels that run outward and thin toward the surface."""
-    branch = np.sin(x * 0.31 + 2.1 * np.sin(z * 0.11)) * np.sin(y * 0.29 + 1.7 * np.sin(z * 0.13 + 1.0)) * np.sin(z * 0.12 + 0.05 * x)
+    branch = (
+        np.sin(x * 0.31 + 2.1 * np.sin(z * 0.11))
+        * np.sin(y * 0.29 + 1.7 * np.sin(z * 0.13 + 1.0))
+        * np.sin(z * 0.12 + 0.05 * x)
+    )
     depth = np.clip(-f / np.float32(60.0), np.float32(0), np.float32(1))
-    vessel = np.clip((branch - np.float32(0.86) + np.float32(0.3) * (depth - 0.5)) * np.float32(8.0), np.float32(0), np.float32(1))
+    vessel = np.clip(
+        (branch - np.float32(0.86) + np.float32(0.3) * (depth - 0.5)) * np.float32(8.0),
+        np.float32(0),
+        np.float32(1),
+    )
     return np.asarray(np.float32(LUNG_HU) + np.float32(880.0) * vessel * (f < -4), dtype=np.float32)

@@ -1,9 +1,9 @@
 """One organ, one object: find the parts of each organ on the model's grid, keep the one the network is surest of, report the rest.
 
-A network that knows thirteen abdominal organs calls a pelvic tumor a liver: fluent, wrong, and far away from the liver. An organ that is
-one object in the body keeps one part: the one with the largest sum of confidence, which is not always the largest. What is taken away is
-named in the warnings, with its volume. Which organs this holds for stands in the bundle; it is decided on validation cases, as nnU-Net does
-(Isensee et al. 2021).
+A network that knows thirteen abdominal organs calls a pelvic tumor a liver: fluent, wrong, and far away from
+the liver. An organ that is one object in the body keeps one part: the one with the largest sum of confidence,
+which is not always the largest. What is taken away is named in the warnings, with its volume. Which organs
+this holds for stands in the bundle; it is decided on validation cases, as nnU-Net does (Isensee et al. 2021).
 """
 
 from __future__ import annotations
@@ -46,7 +46,9 @@ def find_runs(labels: npt.NDArray[np.uint8]) -> Runs:
     framed[:, 1:-1] = rows
     row, column = np.nonzero(framed[:, 1:] != framed[:, :-1])
     value = framed[row, column + 1]
-    following = np.append(column[1:], 0)  # the frame ends every row with a change to background, so a run's end is the next change
+    following = np.append(
+        column[1:], 0
+    )  # the frame ends every row with a change to background, so a run's end is the next change
     return Runs(row, column, following, value)[value != 0]
 
 
@@ -61,10 +63,16 @@ def touching(runs: Runs, shape: Shape) -> tuple[Indices, Indices]:
     starts, stops = runs.row * stride + runs.start, runs.row * stride + runs.stop
     h = runs.row % height
     first, second = [], []
-    for rows, lines in ((0, 1), (1, -1), (1, 0), (1, 1)):  # half of the neighboring lines; the other half are these seen from there
+    for rows, lines in (
+        (0, 1),
+        (1, -1),
+        (1, 0),
+        (1, 1),
+    ):  # half of the neighboring lines; the other half are these seen from there
         inside = (h + lines >= 0) & (h + lines < height)
         base = (runs.row + rows * height + lines) * stride
-        # Runs are sorted, so the ones that reach start - 1 or beyond and begin at stop or before are neighbors in the list.
+        # Runs are sorted, so the ones that reach start - 1 or beyond and begin at stop or before are
+        # neighbors in the list.
         low = np.searchsorted(stops, base + runs.start, side="left")
         high = np.searchsorted(starts, base + runs.stop, side="right")
         count = np.where(inside, np.maximum(high - low, 0), 0)
@@ -151,7 +159,10 @@ class FragmentFilter:
         """
         if not self._runs:
             return []
-        parts_of = [np.concatenate([getattr(runs, name) for runs in self._runs]) for name in ("row", "start", "stop", "value")]
+        parts_of = [
+            np.concatenate([getattr(runs, name) for runs in self._runs])
+            for name in ("row", "start", "stop", "value")
+        ]
         runs = Runs(*parts_of)
         weights = np.concatenate(self._weights)
         component = connect(len(runs.row), *touching(runs, self._shape))
@@ -167,7 +178,14 @@ class FragmentFilter:
                 removed.append(Removed(int(value), len(parts) - 1, voxels))
         return removed
 
-    def _erase(self, labels: npt.NDArray[np.uint8], maps: tuple[AxisMap, AxisMap, AxisMap], value: int, gone: Runs, kept: Runs) -> int:
+    def _erase(
+        self,
+        labels: npt.NDArray[np.uint8],
+        maps: tuple[AxisMap, AxisMap, AxisMap],
+        value: int,
+        gone: Runs,
+        kept: Runs,
+    ) -> int:
         """Clear the voxels of ``value`` whose cell has a corner in ``gone`` and none in ``kept``; returns their number."""
         height, width = self._shape[1:]
         depth_map, height_map, width_map = maps
@@ -179,10 +197,16 @@ class FragmentFilter:
             lines = near.row % height
             rows = slice(*np.searchsorted(height_map.lower, (lines.min() - 1, lines.max() + 1)))
             columns = slice(*np.searchsorted(width_map.lower, (near.start.min() - 1, near.stop.max())))
-            target = labels[depth_map.covered.start + index][height_map.covered, width_map.covered][rows, columns]
+            target = labels[depth_map.covered.start + index][height_map.covered, width_map.covered][
+                rows, columns
+            ]
             others = _rows_between(kept, int(lower) * height, (int(lower) + 2) * height)
             y, x = height_map.lower[rows], width_map.lower[columns]
-            erase = (target == value) & _cells(near, (height, width), y, x) & ~_cells(others, (height, width), y, x)
+            erase = (
+                (target == value)
+                & _cells(near, (height, width), y, x)
+                & ~_cells(others, (height, width), y, x)
+            )
             cleared += int(np.count_nonzero(erase))
             target[erase] = 0
         return cleared

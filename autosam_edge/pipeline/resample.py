@@ -16,11 +16,12 @@ FloatArray = npt.NDArray[np.float32]
 def sample_positions(side: int, spacing_mm: float, target_mm: float) -> npt.NDArray[np.float64]:
     """Where the target's voxel centers lie along one axis, in indices of the input.
 
-    The target has ``ceil(side * spacing / target)`` voxels and shares its center with the input, so the field of view is covered
-    and nothing shifts.
+    The target has ``ceil(side * spacing / target)`` voxels and shares its center with the input, so the field
+    of view is covered and nothing shifts.
 
     Returns:
-        (target side,) float64, increasing; the outermost may lie less than half a target voxel outside the input.
+        (target side,) float64, increasing; the outermost may lie less than half a target voxel outside the
+        input.
     """
     scale = target_mm / spacing_mm
     count = max(1, int(np.ceil(side / scale - 1e-6)))
@@ -30,8 +31,8 @@ def sample_positions(side: int, spacing_mm: float, target_mm: float) -> npt.NDAr
 def resampling_matrix(positions: npt.NDArray[np.float64], side: int) -> FloatArray:
     """Weights of the antialiased linear filter along one axis.
 
-    The kernel is a triangle whose half width is the larger of the input's and the target's voxel (the usual antialiased "bilinear"),
-    cut at the border and normalized, so constants stay constants.
+    The kernel is a triangle whose half width is the larger of the input's and the target's voxel (the usual
+    antialiased "bilinear"), cut at the border and normalized, so constants stay constants.
 
     Args:
         positions: (M,) positions of the outputs in input indices, evenly spaced.
@@ -86,9 +87,9 @@ class Taps:
     def apply(self, lines: npt.NDArray[np.generic]) -> FloatArray:
         """Filter along the first axis.
 
-        Taps are added in the order of the inputs, each with one rounding to float32, like the fused multiply-add of
-        a processor. A matrix product of a BLAS adds in the same way, in blocks where an axis is long: the values are
-        the same, up to a rounding step of a few voxels.
+        Taps are added in the order of the inputs, each with one rounding to float32, like the fused
+        multiply-add of a processor. A matrix product of a BLAS adds in the same way, in blocks where an axis
+        is long: the values are the same, up to a rounding step of a few voxels.
 
         Args:
             lines: (N, K), float32 values of the inputs ``used``.
@@ -112,7 +113,8 @@ class Taps:
 class Resampler:
     """Canonical HU to rows of the model's grid, on demand.
 
-    HU are clipped to the window before they are averaged, as the training data were, so metal and air do not bleed into tissue.
+    HU are clipped to the window before they are averaged, as the training data were, so metal and air do not
+    bleed into tissue.
 
     Args:
         grid: The canonical input grid.
@@ -130,7 +132,9 @@ class Resampler:
         sides = list(zip(self.grid.shape, self.grid.spacing_mm, self.spacing_mm, strict=True))
         positions = tuple(sample_positions(side, spacing, target) for side, spacing, target in sides)
         object.__setattr__(self, "positions", positions)
-        taps = tuple(Taps.of(resampling_matrix(p, side)) for p, side in zip(positions, self.grid.shape, strict=True))
+        taps = tuple(
+            Taps.of(resampling_matrix(p, side)) for p, side in zip(positions, self.grid.shape, strict=True)
+        )
         object.__setattr__(self, "_taps", taps)
 
     @property
@@ -140,7 +144,12 @@ class Resampler:
         return d, h, w
 
     def rows(
-        self, hu: npt.NDArray[np.generic], start: int, stop: int, *, plane: tuple[slice, slice] = (slice(None), slice(None))
+        self,
+        hu: npt.NDArray[np.generic],
+        start: int,
+        stop: int,
+        *,
+        plane: tuple[slice, slice] = (slice(None), slice(None)),
     ) -> FloatArray:
         """Rows ``[start, stop)`` of the resampled volume.
 
@@ -208,7 +217,8 @@ class ModelGrid:
 _TISSUE_HU = -200.0
 _BOX_STRIDE_MM = 4.0
 BOX_MARGIN_MM = 12.0
-# A line across the body shows at least this share of tissue; a table edge or an arm alone does not make the box larger than needed.
+# A line across the body shows at least this share of tissue; a table edge or an arm alone does not make the
+# box larger than needed.
 _LINE_SHARE = 0.01
 
 
@@ -220,7 +230,8 @@ def body_box(hu: npt.NDArray[np.generic], resampler: Resampler) -> tuple[slice, 
         resampler: Of the same input.
 
     Returns:
-        Slices of the model's grid along (D, H, W); D is always whole, and a scan without tissue gives the whole plane.
+        Slices of the model's grid along (D, H, W); D is always whole, and a scan without tissue gives the
+        whole plane.
     """
     strides = [max(1, round(_BOX_STRIDE_MM / spacing)) for spacing in resampler.grid.spacing_mm]
     coarse = hu[:: strides[0], :: strides[1], :: strides[2]]

@@ -1,11 +1,13 @@
 """From class probabilities on the model's grid to labels on the input grid, slice by slice and exactly.
 
-The reference is plain: interpolate every class linearly to every input voxel and take the largest. Doing that costs classes x voxels.
-Two facts make it cheap without changing one label:
+The reference is plain: interpolate every class linearly to every input voxel and take the largest. Doing that
+costs classes x voxels. Two facts make it cheap without changing one label:
 
-- Linear interpolation is a convex combination. Where the four corners of a cell have the same winner, that class wins in the whole
+- Linear interpolation is a convex combination. Where the four corners of a cell have the same winner, that
+class wins in the whole
   cell. Only cells that an organ's border crosses need the sum over classes.
-- The winner's probability is at least 1 / classes. A class that stays below that in a whole slice cannot win in it.
+- The winner's probability is at least 1 / classes. A class that stays below that in a whole slice cannot win
+in it.
 """
 
 from __future__ import annotations
@@ -114,7 +116,10 @@ class Restorer:
         candidates = plane[possible]
         winner = possible[candidates.argmax(axis=0)].astype(np.uint8)
         organ = winner != 0
-        rows, columns = _span(organ.any(axis=1), self._height.lower), _span(organ.any(axis=0), self._width.lower)
+        rows, columns = (
+            _span(organ.any(axis=1), self._height.lower),
+            _span(organ.any(axis=0), self._width.lower),
+        )
         if rows is None or columns is None:
             return  # four corners of background: background in every cell
         y0, x0 = self._height.lower[rows], self._width.lower[columns]
@@ -126,7 +131,9 @@ class Restorer:
         crossed = ~(even.take(y0, axis=0) & even.take(y1, axis=0) & (result == left.take(y1, axis=0)))
         y, x = np.nonzero(crossed)
         if len(y):
-            flat = candidates.reshape(len(possible), -1).T.copy()  # (H' * W', C): one voxel's classes side by side for the gather
+            flat = candidates.reshape(
+                len(possible), -1
+            ).T.copy()  # (H' * W', C): one voxel's classes side by side for the gather
             top, bottom = y0[y] * winner.shape[1], y1[y] * winner.shape[1]
             v, u = self._height.fraction[rows][y][:, None], self._width.fraction[columns][x][:, None]
             upper = flat[top + x0[x]] * (1 - u) + flat[top + x1[x]] * u
@@ -140,7 +147,9 @@ def _span(present: npt.NDArray[np.bool_], lower: npt.NDArray[np.intp]) -> slice 
     found = np.flatnonzero(present)
     if not len(found):
         return None
-    span = slice(int(np.searchsorted(lower, found[0] - 1)), int(np.searchsorted(lower, found[-1], side="right")))
+    span = slice(
+        int(np.searchsorted(lower, found[0] - 1)), int(np.searchsorted(lower, found[-1], side="right"))
+    )
     return span if span.stop > span.start else None
 
 
@@ -154,5 +163,7 @@ def axis_maps(
         shape: Canonical input shape (D, H, W).
         box: The part of the model's grid that holds probabilities.
     """
-    d, h, w = (AxisMap(p, side, part.start, part.stop) for p, side, part in zip(positions, shape, box, strict=True))
+    d, h, w = (
+        AxisMap(p, side, part.start, part.stop) for p, side, part in zip(positions, shape, box, strict=True)
+    )
     return d, h, w

@@ -128,7 +128,7 @@ class TileRun:
             slab.roll(count)
             if following + patch_depth <= self._tiles.padded[0]:
                 image = np.concatenate(
-                    [image[count:], self._image(start + patch_depth, following + patch_depth)],
+                    [image[count:], self._image(start + patch_depth, following + patch_depth)]
                 )
         del slab, image
         with self._timed("fragments"):
@@ -143,10 +143,7 @@ class TileRun:
         )
 
     def _row(
-        self,
-        slab: Slab,
-        image: FloatArray,
-        progress: Progress | None,
+        self, slab: Slab, image: FloatArray, progress: Progress | None
     ) -> Generator[FloatArray, FloatArray, None]:
         """All tiles that start at the slab's first row; ``image`` (D, H, W) holds the HU of the slab."""
         for window in self._windows():

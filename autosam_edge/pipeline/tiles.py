@@ -72,7 +72,10 @@ class TilePlan:
     @property
     def starts(self) -> tuple[Axis, Axis, Axis]:
         """Tile starts along D, H and W, in the padded box."""
-        d, h, w = (tile_starts(side, patch, self.overlap) for side, patch in zip(self.padded, self.patch, strict=True))
+        d, h, w = (
+            tile_starts(side, patch, self.overlap)
+            for side, patch in zip(self.padded, self.patch, strict=True)
+        )
         return d, h, w
 
     @property

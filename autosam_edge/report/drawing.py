@@ -25,7 +25,14 @@ Frame = tuple[int, int, int, int]  # left, top, right, bottom in pixels
 PAGE, TILE = (13, 17, 23), (0, 0, 0)
 TEXT, QUIET, AMBER = (232, 238, 245), (146, 158, 174), (245, 187, 74)
 _SMALL_CUT = 700  # square pixels below which a number would hide the organ
-_BESIDE = ((0, 0), (22, -24), (22, 24), (-22, -24), (-22, 24), (44, 0))  # where a number may stand, pixels inward and down; best first
+_BESIDE = (
+    (0, 0),
+    (22, -24),
+    (22, 24),
+    (-22, -24),
+    (-22, 24),
+    (44, 0),
+)  # where a number may stand, pixels inward and down; best first
 _ROOM = 24  # pixels that a number of two digits needs for itself
 
 
@@ -35,12 +42,16 @@ def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size=size)
 
 
-def write_numbers(draw: ImageDraw.ImageDraw, views: Sequence[View], frames: Sequence[Frame], table: Sequence[Label]) -> None:
+def write_numbers(
+    draw: ImageDraw.ImageDraw, views: Sequence[View], frames: Sequence[Frame], table: Sequence[Label]
+) -> None:
     """Write each organ's number where its cut is largest, so that no reader depends on color.
 
     Beside it, with a leader, where it would hide a small organ or another number.
     """
-    voxels = np.stack([np.bincount(view.labels[view.labels > 0], minlength=256) for view in views])  # (views, 256)
+    voxels = np.stack(
+        [np.bincount(view.labels[view.labels > 0], minlength=256) for view in views]
+    )  # (views, 256)
     taken: list[tuple[float, float]] = []
     for label in table:
         cuts = voxels[:, label.value]
@@ -56,11 +67,16 @@ def write_numbers(draw: ImageDraw.ImageDraw, views: Sequence[View], frames: Sequ
         small = cuts[largest] * (right - left) * (bottom - top) / (width * height) < _SMALL_CUT
         inward = 1 if x < (left + right) / 2 else -1
         places = [(x + inward * away, y + down) for away, down in _BESIDE[0 if not small else 1 :]]
-        place = max(places, key=lambda at: min([_ROOM, *(abs(at[0] - used[0]) + abs(at[1] - used[1]) for used in taken)]))
+        place = max(
+            places,
+            key=lambda at: min([_ROOM, *(abs(at[0] - used[0]) + abs(at[1] - used[1]) for used in taken)]),
+        )
         if place != (x, y):
             draw.line((x, y, *place), fill=TEXT, width=1)
         taken.append(place)
-        draw.text(place, str(label.value), font=font(15), fill=TEXT, anchor="mm", stroke_width=2, stroke_fill=TILE)
+        draw.text(
+            place, str(label.value), font=font(15), fill=TEXT, anchor="mm", stroke_width=2, stroke_fill=TILE
+        )
 
 
 def annotate(draw: ImageDraw.ImageDraw, view: View, frame: Frame, pixels_per_mm: float) -> None:
@@ -68,7 +84,9 @@ def annotate(draw: ImageDraw.ImageDraw, view: View, frame: Frame, pixels_per_mm:
     left, top, right, bottom = frame
     middle_x, middle_y = (left + right) // 2, (top + bottom) // 2
 
-    def write(place: tuple[float, float], text: str, size: int, anchor: str, color: tuple[int, int, int] = TEXT) -> None:
+    def write(
+        place: tuple[float, float], text: str, size: int, anchor: str, color: tuple[int, int, int] = TEXT
+    ) -> None:
         draw.text(place, text, font=font(size), fill=color, anchor=anchor, stroke_width=2, stroke_fill=TILE)
 
     write((left + 8, top + 7), view.caption, 15, "la")
@@ -90,7 +108,13 @@ def annotate(draw: ImageDraw.ImageDraw, view: View, frame: Frame, pixels_per_mm:
 
 
 def swatch(
-    draw: ImageDraw.ImageDraw, place: tuple[int, int], value: int, title: str, color: tuple[int, int, int], *, present: bool = True
+    draw: ImageDraw.ImageDraw,
+    place: tuple[int, int],
+    value: int,
+    title: str,
+    color: tuple[int, int, int],
+    *,
+    present: bool = True,
 ) -> None:
     """An organ of a legend: its number on its color, and its title; hollow and quiet where it was not found.
 
@@ -103,7 +127,13 @@ def swatch(
         present: Whether it was found.
     """
     left, middle = place
-    draw.rounded_rectangle((left, middle - 12, left + 24, middle + 12), radius=5, fill=color if present else None, outline=color, width=2)
+    draw.rounded_rectangle(
+        (left, middle - 12, left + 24, middle + 12),
+        radius=5,
+        fill=color if present else None,
+        outline=color,
+        width=2,
+    )
     ink = (10, 12, 16) if present and sum(color) > 330 else TEXT
     draw.text((left + 12, middle), str(value), font=font(14), fill=ink, anchor="mm")
     draw.text((left + 38, middle), title, font=font(19), fill=TEXT if present else QUIET, anchor="lm")

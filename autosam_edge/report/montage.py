@@ -1,6 +1,7 @@
 """Several labels of one scan side by side, in the same sections: a truth and methods, two models, before and after.
 
-The sections are those that show most of the first labels, and every column shows them. Nothing here knows a patient.
+The sections are those that show most of the first labels, and every column shows them. Nothing here knows a
+patient.
 """
 
 from __future__ import annotations
@@ -11,7 +12,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageDraw
 
-from autosam_edge.report.drawing import AMBER, PAGE, QUIET, TEXT, Frame, annotate, as_png, font, swatch, write_numbers
+from autosam_edge.report.drawing import (
+    AMBER,
+    PAGE,
+    QUIET,
+    TEXT,
+    Frame,
+    annotate,
+    as_png,
+    font,
+    swatch,
+    write_numbers,
+)
 from autosam_edge.report.sections import Plane, Sections, View, render
 from autosam_edge.volume import RESEARCH_USE, Segmentation
 
@@ -36,7 +48,8 @@ class MontageCase:
     Args:
         name: Shown above its pictures; empty where there is nothing to tell apart.
         volume: HU, (D, H, W).
-        found: Labels by column, (D, H, W) uint8 on the scan's grid; None where there are none. The first are there.
+        found: Labels by column, (D, H, W) uint8 on the scan's grid; None where there are none. The first are
+            there.
 
     Raises:
         ValueError: Labels do not have the scan's shape, or the first are missing.
@@ -49,13 +62,19 @@ class MontageCase:
     def __post_init__(self) -> None:
         for labels in self.found.values():
             if labels is not None and labels.shape != self.volume.shape:
-                raise ValueError(f"labels of shape {labels.shape} do not belong to a scan of {self.volume.shape}")
+                raise ValueError(
+                    f"labels of shape {labels.shape} do not belong to a scan of {self.volume.shape}"
+                )
         if next(iter(self.found.values()), None) is None:
             raise ValueError("the first labels decide which sections are shown, and there are none")
 
 
 def draw_montage(
-    cases: Sequence[MontageCase], table: tuple[Label, ...], *, planes: Mapping[Plane, int] | None = None, note: str = RESEARCH_USE
+    cases: Sequence[MontageCase],
+    table: tuple[Label, ...],
+    *,
+    planes: Mapping[Plane, int] | None = None,
+    note: str = RESEARCH_USE,
 ) -> bytes:
     """A page with a column for each of the labels and a line for each section.
 
@@ -72,14 +91,21 @@ def draw_montage(
     width = min(_WIDTH, (_PAGE_WIDTH - _GAP * (len(names) - 1)) // len(names))
     lines = [_lines(case, planes or {"axial": 1, "coronal": 1}) for case in cases]
     shown = [
-        label for label in table if any((view.labels == label.value).any() for line in lines for views in line for view in views if view)
+        label
+        for label in table
+        if any(
+            (view.labels == label.value).any() for line in lines for views in line for view in views if view
+        )
     ]
     page_width = max(2 * _LEFT + len(names) * width + (len(names) - 1) * _GAP, 900)
     columns = max(1, (page_width - 2 * _LEFT) // _LEGEND_WIDTH)
     legend = _LEGEND_STEP * -(-len(shown) // columns)
     height = (
         _TOP
-        + sum(_heading(case) + sum(_height(views[0], width) + _GAP for views in line) for case, line in zip(cases, lines, strict=True))
+        + sum(
+            _heading(case) + sum(_height(views[0], width) + _GAP for views in line)
+            for case, line in zip(cases, lines, strict=True)
+        )
         + legend
         + 2 * _GAP
     )
@@ -92,10 +118,19 @@ def draw_montage(
         draw.text((left + width // 2, _TOP - 14), name, font=font(22), fill=TEXT, anchor="mm")
     top = _TOP
     for case, line in zip(cases, lines, strict=True):
-        draw.text((_LEFT, top + _HEADING // 2), f"case {case.name}" if case.name else "", font=font(17), fill=QUIET, anchor="lm")
+        draw.text(
+            (_LEFT, top + _HEADING // 2),
+            f"case {case.name}" if case.name else "",
+            font=font(17),
+            fill=QUIET,
+            anchor="lm",
+        )
         top = _draw_case(page, draw, line, table, lefts, top + _heading(case), width)
     for number, label in enumerate(shown):
-        place = (_LEFT + number % columns * _LEGEND_WIDTH, top + _LEGEND_STEP // 2 + number // columns * _LEGEND_STEP)
+        place = (
+            _LEFT + number % columns * _LEGEND_WIDTH,
+            top + _LEGEND_STEP // 2 + number // columns * _LEGEND_STEP,
+        )
         swatch(draw, place, label.value, label.title, label.color)
     return as_png(page)
 
@@ -105,7 +140,10 @@ def _lines(case: MontageCase, planes: Mapping[Plane, int]) -> list[list[View | N
     first = next(labels for labels in case.found.values() if labels is not None)
     sections = Sections(case.volume, Segmentation(first, case.volume.grid, ()))
     chosen = [view for plane, count in planes.items() for view in sections.choose(plane, count)]
-    return [[None if labels is None else sections.with_labels(view, labels) for labels in case.found.values()] for view in chosen]
+    return [
+        [None if labels is None else sections.with_labels(view, labels) for labels in case.found.values()]
+        for view in chosen
+    ]
 
 
 def _heading(case: MontageCase) -> int:
@@ -135,7 +173,9 @@ def _draw_case(
             frame = (left, top, left + width, top + height)
             if view is None:
                 draw.rectangle((frame[0], frame[1], frame[2] - 1, frame[3] - 1), fill=_ABSENT)
-                draw.text((left + width // 2, top + height // 2), "n/a", font=font(22), fill=QUIET, anchor="mm")
+                draw.text(
+                    (left + width // 2, top + height // 2), "n/a", font=font(22), fill=QUIET, anchor="mm"
+                )
                 continue
             page.paste(render(view, table, (width, height)), frame[:2])
             annotate(draw, view, frame, width / view.size_mm[0])

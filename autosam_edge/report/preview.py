@@ -1,7 +1,8 @@
 """One picture that shows a radiologist at a glance whether a segmentation can be right.
 
-Axial, coronal and sagittal sections in radiological convention (the patient's right is on the image's left), at their true proportions,
-with the organs' outlines, volumes and mean HU. Holds no patient data: neither names nor dates nor UIDs reach this module.
+Axial, coronal and sagittal sections in radiological convention (the patient's right is on the image's left),
+at their true proportions, with the organs' outlines, volumes and mean HU. Holds no patient data: neither
+names nor dates nor UIDs reach this module.
 """
 
 from __future__ import annotations
@@ -12,7 +13,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageDraw
 
-from autosam_edge.report.drawing import AMBER, PAGE, QUIET, TEXT, annotate, as_png, font, swatch, write_numbers
+from autosam_edge.report.drawing import (
+    AMBER,
+    PAGE,
+    QUIET,
+    TEXT,
+    annotate,
+    as_png,
+    font,
+    swatch,
+    write_numbers,
+)
 from autosam_edge.report.sections import WINDOW_HU, Sections, View, render
 from autosam_edge.volume import RESEARCH_USE
 
@@ -33,11 +44,13 @@ _THIN_MM = 40.0  # a thinner stack has no coronal or sagittal picture worth look
 _RULE = (44, 53, 66)
 
 
-def write_preview(volume: Volume, segmentation: Segmentation, path: Path, statistics: Sequence[OrganStatistics]) -> None:
+def write_preview(
+    volume: Volume, segmentation: Segmentation, path: Path, statistics: Sequence[OrganStatistics]
+) -> None:
     """Write the contact sheet as PNG, 2000 x 1400 pixels; the same input gives identical bytes.
 
-    Works on any grid, oblique or reoriented (shown along the nearest canonical axes, with letters that tell), on thin stacks, and when
-    no organ was found.
+    Works on any grid, oblique or reoriented (shown along the nearest canonical axes, with letters that tell),
+    on thin stacks, and when no organ was found.
 
     Args:
         volume: HU, (D, H, W).
@@ -93,7 +106,9 @@ class _Block:
     pixels_per_mm: float
 
     @classmethod
-    def fit(cls, sizes_mm: Sequence[tuple[float, float]], per_line: int, width: float, height: float) -> _Block:
+    def fit(
+        cls, sizes_mm: Sequence[tuple[float, float]], per_line: int, width: float, height: float
+    ) -> _Block:
         """The block with the largest scale inside width x height pixels."""
         lines = [sizes_mm[start : start + per_line] for start in range(0, len(sizes_mm), per_line)]
         wide = min((width - _GAP * (len(line) - 1)) / sum(size[0] for size in line) for line in lines)
@@ -107,7 +122,10 @@ class _Block:
 
     def frames(self, left: int, top: int, width: int) -> list[tuple[int, int, int, int]]:
         """Left, top, right, bottom of each picture; lines start at the left and spread over the width."""
-        pixels = [(max(8, round(wide * self.pixels_per_mm)), max(8, round(tall * self.pixels_per_mm))) for wide, tall in self.sizes_mm]
+        pixels = [
+            (max(8, round(wide * self.pixels_per_mm)), max(8, round(tall * self.pixels_per_mm)))
+            for wide, tall in self.sizes_mm
+        ]
         frames = []
         for start in range(0, len(pixels), self.per_line):
             line = pixels[start : start + self.per_line]
@@ -125,9 +143,12 @@ def _layout(sections: Sections, width: int, height: int) -> tuple[_Block, _Block
     """Share the page so that most of it shows tissue.
 
     Returns:
-        The axial block; the block of coronal and sagittal sections, None for a thin stack; how many of those are coronal.
+        The axial block; the block of coronal and sagittal sections, None for a thin stack; how many of those
+        are coronal.
     """
-    axial_mm, coronal_mm, sagittal_mm = (sections.size_mm(plane) for plane in ("axial", "coronal", "sagittal"))
+    axial_mm, coronal_mm, sagittal_mm = (
+        sections.size_mm(plane) for plane in ("axial", "coronal", "sagittal")
+    )
     most = sections.box[0][1] - sections.box[0][0]
     grids = [(columns, min(most, columns * lines)) for columns, lines in ((3, 2), (4, 2), (3, 3), (4, 3))]
     if coronal_mm[1] < _THIN_MM:
@@ -139,21 +160,29 @@ def _layout(sections: Sections, width: int, height: int) -> tuple[_Block, _Block
         sizes = [coronal_mm] * coronals + [sagittal_mm] * sagittals
         for share in np.linspace(0.3, 0.8, 51):
             below = _Block.fit(sizes, len(sizes), width, height * (1 - share))
-            pairs += [(_Block.fit([axial_mm] * count, columns, width, height * share), below, coronals) for columns, count in grids]
+            pairs += [
+                (_Block.fit([axial_mm] * count, columns, width, height * share), below, coronals)
+                for columns, count in grids
+            ]
     readable = [pair for pair in pairs if pair[0].pixels_per_mm * axial_mm[0] >= _SMALLEST] or pairs
     balanced = [pair for pair in readable if pair[1].pixels_per_mm > 0.8 * pair[0].pixels_per_mm] or readable
     # The fourth root: more sections are worth some of their size.
     return max(balanced, key=lambda pair: (pair[0].area + pair[1].area) * len(pair[0].sizes_mm) ** 0.25)
 
 
-def _sections(page: Image.Image, draw: ImageDraw.ImageDraw, sections: Sections, table: Sequence[Label]) -> None:
+def _sections(
+    page: Image.Image, draw: ImageDraw.ImageDraw, sections: Sections, table: Sequence[Label]
+) -> None:
     """Axial sections above, coronal and sagittal ones below."""
     left, top, right, bottom = _MAIN
     above, below, coronals = _layout(sections, right - left, bottom - top - _HEADING)
     axial = sections.choose("axial", len(above.sizes_mm))
     others: list[View] = []
     if below is not None:
-        others = [*sections.choose("coronal", coronals), *sections.choose("sagittal", len(below.sizes_mm) - coronals)]
+        others = [
+            *sections.choose("coronal", coronals),
+            *sections.choose("sagittal", len(below.sizes_mm) - coronals),
+        ]
     headings = (
         "AXIAL   from superior to inferior, seen from the feet",
         "CORONAL   from anterior to posterior          SAGITTAL   from right to left          (ticks: levels of the axial sections)",
@@ -167,7 +196,11 @@ def _sections(page: Image.Image, draw: ImageDraw.ImageDraw, sections: Sections, 
             page.paste(render(view, table, (frame[2] - frame[0], frame[3] - frame[1])), frame[:2])
             annotate(draw, view, frame, block.pixels_per_mm)
             if view.plane != "axial":
-                _ticks(draw, frame, [(sections.box[0][1] - 0.5 - level.index) / len(view.labels) for level in axial])
+                _ticks(
+                    draw,
+                    frame,
+                    [(sections.box[0][1] - 0.5 - level.index) / len(view.labels) for level in axial],
+                )
         if views is axial:
             write_numbers(draw, axial, frames, table)
         top = max(frame[3] for frame in frames) + 2 * _GAP
@@ -182,7 +215,9 @@ def _ticks(draw: ImageDraw.ImageDraw, frame: tuple[int, int, int, int], heights:
             draw.line((start, y, end, y), fill=AMBER, width=1)
 
 
-def _panel(draw: ImageDraw.ImageDraw, segmentation: Segmentation, statistics: Sequence[OrganStatistics]) -> None:
+def _panel(
+    draw: ImageDraw.ImageDraw, segmentation: Segmentation, statistics: Sequence[OrganStatistics]
+) -> None:
     """Legend with color, organ, volume and mean HU, then what a reader must know to trust the picture."""
     left, top, right, bottom = _PANEL
     colors = {label.value: label.color for label in segmentation.table}
@@ -203,7 +238,11 @@ def _panel(draw: ImageDraw.ImageDraw, segmentation: Segmentation, statistics: Se
 
 
 def _legend_row(
-    draw: ImageDraw.ImageDraw, organ: OrganStatistics, color: tuple[int, int, int], place: tuple[int, int, int], step: int
+    draw: ImageDraw.ImageDraw,
+    organ: OrganStatistics,
+    color: tuple[int, int, int],
+    place: tuple[int, int, int],
+    step: int,
 ) -> None:
     """One organ: swatch, title, milliliters, mean HU."""
     left, y, right = place
@@ -215,11 +254,25 @@ def _legend_row(
         draw.text((right, middle), "not found", font=font(16), fill=QUIET, anchor="rm")
         return
     volume_ml = f"{organ.ml:.0f} ml" if organ.ml >= 20 else f"{organ.ml:.1f} ml"
-    draw.text((right, middle - 11), volume_ml + (" *" if organ.touches_border else ""), font=font(20), fill=TEXT, anchor="rm")
-    draw.text((right, middle + 12), f"{organ.mean_hu:.0f} ± {organ.sd_hu:.0f} HU", font=font(14), fill=QUIET, anchor="rm")
+    draw.text(
+        (right, middle - 11),
+        volume_ml + (" *" if organ.touches_border else ""),
+        font=font(20),
+        fill=TEXT,
+        anchor="rm",
+    )
+    draw.text(
+        (right, middle + 12),
+        f"{organ.mean_hu:.0f} ± {organ.sd_hu:.0f} HU",
+        font=font(14),
+        fill=QUIET,
+        anchor="rm",
+    )
 
 
-def _notes(segmentation: Segmentation, statistics: Sequence[OrganStatistics]) -> list[tuple[str, tuple[int, int, int]]]:
+def _notes(
+    segmentation: Segmentation, statistics: Sequence[OrganStatistics]
+) -> list[tuple[str, tuple[int, int, int]]]:
     """Lines below the legend with their colors."""
     lines: list[tuple[str, tuple[int, int, int]]] = []
     if not any(organ.voxels for organ in statistics):

@@ -70,7 +70,9 @@ class Sections:
 
     def size_mm(self, plane: Plane) -> tuple[float, float]:
         """Width and height of every section along a plane."""
-        height, width = ((self.box[k][1] - self.box[k][0]) * self.grid.spacing_mm[k] for k in range(3) if k != _AXIS[plane])
+        height, width = (
+            (self.box[k][1] - self.box[k][0]) * self.grid.spacing_mm[k] for k in range(3) if k != _AXIS[plane]
+        )
         return width, height
 
     def choose(self, plane: Plane, count: int) -> list[View]:
@@ -86,7 +88,9 @@ class Sections:
 
     def with_labels(self, view: View, labels: npt.NDArray[np.uint8]) -> View:
         """The very section of ``view`` under other labels, (D, H, W) on the scan's own grid."""
-        return replace(view, labels=self._section(self._orientation.to_canonical(labels), view.plane, view.index))
+        return replace(
+            view, labels=self._section(self._orientation.to_canonical(labels), view.plane, view.index)
+        )
 
     def _section(self, array: npt.NDArray[Scalar], plane: Plane, index: int) -> npt.NDArray[Scalar]:
         """(rows, columns) of a canonical array inside the crop, superior on top."""
@@ -100,7 +104,10 @@ class Sections:
         row_axis, column_axis = (k for k in range(3) if k != axis)
         row_direction = self.grid.direction[:, row_axis] * (-1 if row_axis == 0 else 1)  # superior on top
         column_direction = self.grid.direction[:, column_axis]
-        letters = tuple(_letters(vector) for vector in (-column_direction, column_direction, -row_direction, row_direction))
+        letters = tuple(
+            _letters(vector)
+            for vector in (-column_direction, column_direction, -row_direction, row_direction)
+        )
         return View(
             plane=plane,
             index=index,
@@ -146,7 +153,11 @@ def _profiles(labels: npt.NDArray[np.generic], grid: Grid) -> list[npt.NDArray[n
     profiles = []
     for axis in range(3):
         place = places[axis] * (1 if axis == 0 else step)
-        counts = np.bincount(place * 256 + values, minlength=grid.shape[axis] * 256).reshape(-1, 256).astype(np.float64)
+        counts = (
+            np.bincount(place * 256 + values, minlength=grid.shape[axis] * 256)
+            .reshape(-1, 256)
+            .astype(np.float64)
+        )
         if axis and step == 2:  # the voxels between the sampled ones count like their neighbors
             counts[1::2] = counts[0 : 2 * (len(counts) // 2) : 2]
         profiles.append(counts)
@@ -157,17 +168,24 @@ def _body_box(hu: npt.NDArray[np.generic], grid: Grid) -> Box:
     """Bounds of the body, found on a thinned copy; an opening removes the sheets of the table. The whole scan when there is no body."""
     steps = [max(1, side // limit) for side, limit in zip(grid.shape, (24, 128, 128), strict=True)]
     thinned = hu[:: steps[0], :: steps[1], :: steps[2]]
-    body = thinned.astype(np.float32) > max(_BODY_HU, float(thinned.min()) + 10.0)  # some data sets come clipped to a window above -300 HU
+    body = thinned.astype(np.float32) > max(
+        _BODY_HU, float(thinned.min()) + 10.0
+    )  # some data sets come clipped to a window above -300 HU
     if min(body.shape[1:]) < 16:
         return (0, grid.shape[0]), (0, grid.shape[1]), (0, grid.shape[2])
-    core = body[:, :-2, 1:-1] & body[:, 1:-1, 1:-1] & body[:, 2:, 1:-1] & body[:, 1:-1, :-2] & body[:, 1:-1, 2:]
+    core = (
+        body[:, :-2, 1:-1] & body[:, 1:-1, 1:-1] & body[:, 2:, 1:-1] & body[:, 1:-1, :-2] & body[:, 1:-1, 2:]
+    )
     core = core[:, :-2, :] & core[:, 2:, :]  # a table is thin from front to back
     found = [np.flatnonzero(core.any(axis=tuple(k for k in range(3) if k != axis))) for axis in range(3)]
     if not found[0].size:
         return (0, grid.shape[0]), (0, grid.shape[1]), (0, grid.shape[2])
     offsets = (0, 2, 1)  # what the shifted slices above cut off in front
     sides = [
-        (int(max(0, (place[0] + offset - 2 * offset) * step)), int(min(side, (place[-1] + 2 * offset + 1) * step)))
+        (
+            int(max(0, (place[0] + offset - 2 * offset) * step)),
+            int(min(side, (place[-1] + 2 * offset + 1) * step)),
+        )
         for place, offset, step, side in zip(found, offsets, steps, grid.shape, strict=True)
     ]
     return (0, grid.shape[0]), sides[1], sides[2]
@@ -186,7 +204,10 @@ def _spread(profile: npt.NDArray[np.float64], count: int, *, middle: bool) -> li
     organs = profile[:, profile.any(axis=0)]
     if not organs.size:
         margin = (0.35 if middle else 0.1) * (sections - 1)
-        return [int(place) for place in np.unique(np.linspace(margin, sections - 1 - margin, count).round().astype(int))]
+        return [
+            int(place)
+            for place in np.unique(np.linspace(margin, sections - 1 - margin, count).round().astype(int))
+        ]
     share = organs / organs.max(axis=0)
     used = np.flatnonzero(share.any(axis=1))
     gap = max(1.0, (used[-1] - used[0]) / (1.6 * count))
@@ -194,7 +215,11 @@ def _spread(profile: npt.NDArray[np.float64], count: int, *, middle: bool) -> li
     chosen: list[int] = []
     places = np.arange(sections)
     while len(chosen) < count:
-        distance = np.min([np.abs(places - place) for place in chosen], axis=0) if chosen else np.full(sections, np.inf)
+        distance = (
+            np.min([np.abs(places - place) for place in chosen], axis=0)
+            if chosen
+            else np.full(sections, np.inf)
+        )
         free = distance >= gap
         if not free.any():
             gap /= 2
@@ -211,7 +236,11 @@ def _spread(profile: npt.NDArray[np.float64], count: int, *, middle: bool) -> li
 def _letters(vector: npt.NDArray[np.float64]) -> str:
     """Patient direction of a unit vector: one letter, or two when it is more than 15 degrees off the axis (PS3.3 C.7.6.1.1.1)."""
     order = np.argsort(-np.abs(vector), kind="stable")
-    return "".join(_LETTERS[axis][0 if vector[axis] > 0 else 1] for axis in order[:2] if abs(vector[axis]) > np.sin(np.radians(15.0)))
+    return "".join(
+        _LETTERS[axis][0 if vector[axis] > 0 else 1]
+        for axis in order[:2]
+        if abs(vector[axis]) > np.sin(np.radians(15.0))
+    )
 
 
 def render(view: View, table: Sequence[Label], size: tuple[int, int]) -> Image.Image:
@@ -223,7 +252,9 @@ def render(view: View, table: Sequence[Label], size: tuple[int, int]) -> Image.I
         size: Width and height in pixels.
     """
     width_hu, level_hu = WINDOW_HU
-    shown = np.clip((view.hu.astype(np.float32) - (level_hu - width_hu / 2)) * (255.0 / width_hu), 0, 255).astype(np.uint8)
+    shown = np.clip(
+        (view.hu.astype(np.float32) - (level_hu - width_hu / 2)) * (255.0 / width_hu), 0, 255
+    ).astype(np.uint8)
     image = Image.fromarray(shown).resize(size, Image.Resampling.BICUBIC).convert("RGB")
     rows, columns = view.labels.shape
     scale = (size[0] / columns, size[1] / rows)
@@ -233,9 +264,20 @@ def render(view: View, table: Sequence[Label], size: tuple[int, int]) -> Image.I
         if not on_rows.size:
             continue
         # One voxel more on each side, so that the interpolated border has room.
-        left, right = max(0, int((on_columns[0] - 1) * scale[0])), min(size[0], int(np.ceil((on_columns[-1] + 2) * scale[0])))
-        top, bottom = max(0, int((on_rows[0] - 1) * scale[1])), min(size[1], int(np.ceil((on_rows[-1] + 2) * scale[1])))
-        source = (left / scale[0], top / scale[1], min(columns, right / scale[0]), min(rows, bottom / scale[1]))
+        left, right = (
+            max(0, int((on_columns[0] - 1) * scale[0])),
+            min(size[0], int(np.ceil((on_columns[-1] + 2) * scale[0]))),
+        )
+        top, bottom = (
+            max(0, int((on_rows[0] - 1) * scale[1])),
+            min(size[1], int(np.ceil((on_rows[-1] + 2) * scale[1]))),
+        )
+        source = (
+            left / scale[0],
+            top / scale[1],
+            min(columns, right / scale[0]),
+            min(rows, bottom / scale[1]),
+        )
         fine = Image.fromarray(mask.view(np.uint8) * 255).resize(
             (2 * (right - left), 2 * (bottom - top)), Image.Resampling.BICUBIC, box=source
         )

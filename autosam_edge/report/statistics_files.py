@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from autosam_edge.volume import Segmentation
 
 
-def write_statistics_json(segmentation: Segmentation, statistics: Sequence[OrganStatistics], path: Path) -> None:
+def write_statistics_json(
+    segmentation: Segmentation, statistics: Sequence[OrganStatistics], path: Path
+) -> None:
     """Write organs, grid, provenance and warnings; the same input gives identical bytes (hence no timings and no date).
 
     Args:
@@ -29,7 +31,10 @@ def write_statistics_json(segmentation: Segmentation, statistics: Sequence[Organ
         OSError: The file cannot be written.
     """
     grid = segmentation.grid
-    codes = {label.value: {"code": label.snomed_code, "meaning": label.snomed_meaning} for label in segmentation.table}
+    codes = {
+        label.value: {"code": label.snomed_code, "meaning": label.snomed_meaning}
+        for label in segmentation.table
+    }
     content = {
         "research_use": RESEARCH_USE,
         **grid.described(),
@@ -41,10 +46,13 @@ def write_statistics_json(segmentation: Segmentation, statistics: Sequence[Organ
     path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def write_statistics_csv(segmentation: Segmentation, statistics: Sequence[OrganStatistics], path: Path) -> None:
+def write_statistics_csv(
+    segmentation: Segmentation, statistics: Sequence[OrganStatistics], path: Path
+) -> None:
     """Write one line per organ below a header line (RFC 4180); an absent organ has empty HU cells.
 
-    Each line names the software, the model and the intended use, since lines are what is copied into other tables.
+    Each line names the software, the model and the intended use, since lines are what is copied into other
+    tables.
 
     Args:
         segmentation: Where the provenance comes from.

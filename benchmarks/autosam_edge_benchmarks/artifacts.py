@@ -23,12 +23,23 @@ if TYPE_CHECKING:
     from autosam_edge.bundle import Bundle
 
 _PROVEN = (
-    *("proof", "megabytes", "facts", "worst_organ", "organ_dice", "mean_dice", "worst_case_dice", "agreement"),
+    *(
+        "proof",
+        "megabytes",
+        "facts",
+        "worst_organ",
+        "organ_dice",
+        "mean_dice",
+        "worst_case_dice",
+        "agreement",
+    ),
     *("logit_error", "logit_rms", "tolerance"),
 )
 
 
-def measure_artifacts(bundle: Bundle, *, rounds: int = 7, say: Callable[[str], None] = lambda _: None) -> dict[str, Any]:
+def measure_artifacts(
+    bundle: Bundle, *, rounds: int = 7, say: Callable[[str], None] = lambda _: None
+) -> dict[str, Any]:
     """Load time and memory of every artifact that runs here, in a process of its own; time of the golden tile, taking turns.
 
     The student in torch comes first. Artifacts that do not run here have their size and their proof only.
@@ -45,15 +56,21 @@ def measure_artifacts(bundle: Bundle, *, rounds: int = 7, say: Callable[[str], N
     costs: dict[str, dict[str, float]] = {}
     for artifact in usable:
         say(artifact.name)
-        cost = measure_cost(bundle.path / artifact.path, artifact.target, artifact.precision, bundle.manifest.input.patch)
+        cost = measure_cost(
+            bundle.path / artifact.path, artifact.target, artifact.precision, bundle.manifest.input.patch
+        )
         costs[artifact.name] = dataclasses.asdict(cost)
     weights = bundle.path / STUDENT_FILE
     module, facts = load_student(weights)
     student = TorchEngine(module, NetworkInput.read(facts).intensity)
     engines = {artifact.name: load_engine(bundle, artifact) for artifact in usable}
     tile_ms = time_tiles({"torch": student, **engines}, tile, rounds)
-    parity = {f"{entry['target']}/{entry['precision']}": entry for entry in json.loads(bundle.read("parity.json"))}
-    reference = next((artifact.name for artifact in bundle.manifest.artifacts if artifact.name in tile_ms), "torch")
+    parity = {
+        f"{entry['target']}/{entry['precision']}": entry for entry in json.loads(bundle.read("parity.json"))
+    }
+    reference = next(
+        (artifact.name for artifact in bundle.manifest.artifacts if artifact.name in tile_ms), "torch"
+    )
     times = {
         name: {"tile_ms": milliseconds, "relative_time": round(milliseconds / tile_ms[reference], 3)}
         for name, milliseconds in tile_ms.items()

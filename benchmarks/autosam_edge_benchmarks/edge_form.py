@@ -57,7 +57,9 @@ def measure_edge_form(
         models[name] = _convert(module, patch)
     for attention in ("matmul", "fused"):
         say(f"edge, {attention}")
-        models[f"edge, {attention} attention"] = _convert(edge_form(module, EdgeOptions(attention=attention)), patch)  # type: ignore[arg-type]
+        models[f"edge, {attention} attention"] = _convert(
+            edge_form(module, EdgeOptions(attention=attention)), patch
+        )  # type: ignore[arg-type]
     fused = models["edge, fused attention"]
     models["edge, fused attention, fp16 weights"] = store_half(fused)
     models["edge, fused attention, int8 weights"] = store_int8(fused)
@@ -72,7 +74,9 @@ def measure_edge_form(
             path.write_bytes(model)
             cost = measure_cost(path, "onnx", "fp32", patch)
             forms.append({"form": name, "megabytes": round(len(model) / 1e6, 2), **cost.__dict__})
-    engines = {name: make_engine("onnx", {"": model}, sha256="", precision="fp32") for name, model in models.items()}
+    engines = {
+        name: make_engine("onnx", {"": model}, sha256="", precision="fp32") for name, model in models.items()
+    }
     taken = time_tiles(engines, tile, rounds)
     for entry in forms:
         logits = engines[entry["form"]].run(tile)
@@ -80,7 +84,14 @@ def measure_edge_form(
         entry["relative_time"] = round(taken[entry["form"]] / taken["stock"], 3)
         entry["logit_error"] = float(np.abs(logits - expected).max())
     parameters = parameter_count(module)
-    return {**report, "student": student, "trained": checkpoint is not None, "parameters": parameters, "patch": list(patch), "forms": forms}
+    return {
+        **report,
+        "student": student,
+        "trained": checkpoint is not None,
+        "parameters": parameters,
+        "patch": list(patch),
+        "forms": forms,
+    }
 
 
 def _convert(module: nn.Module, patch: tuple[int, int, int]) -> bytes:

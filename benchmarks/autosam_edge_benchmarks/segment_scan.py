@@ -24,11 +24,14 @@ if TYPE_CHECKING:
 _COMMAND = "import autosam_edge.cli as c; c.main()"
 
 
-def run_once(source: Path, *, bundle: Path | None = None, engine: str | None = None, threads: int | None = None) -> dict[str, Any]:
+def run_once(
+    source: Path, *, bundle: Path | None = None, engine: str | None = None, threads: int | None = None
+) -> dict[str, Any]:
     """Segment a scan in a process of its own.
 
     Returns:
-        ``wall_s`` from start to exit, ``peak_rss_mb`` as the kernel saw it, and the command's own ``scan`` and ``timings_s``.
+        ``wall_s`` from start to exit, ``peak_rss_mb`` as the kernel saw it, and the command's own ``scan``
+        and ``timings_s``.
 
     Raises:
         RuntimeError: The command failed; its last line is in the message.
@@ -37,7 +40,17 @@ def run_once(source: Path, *, bundle: Path | None = None, engine: str | None = N
     options = [part for name, value in given.items() if value is not None for part in (name, str(value))]
     with tempfile.TemporaryDirectory() as folder:
         out, log = Path(folder) / "stdout", Path(folder) / "stderr"
-        command = [sys.executable, "-c", _COMMAND, "segment", str(source), "-o", str(Path(folder) / "out"), "--json", *options]
+        command = [
+            sys.executable,
+            "-c",
+            _COMMAND,
+            "segment",
+            str(source),
+            "-o",
+            str(Path(folder) / "out"),
+            "--json",
+            *options,
+        ]
         started = time.perf_counter()
         with out.open("wb") as stdout, log.open("wb") as stderr:
             process = subprocess.Popen(command, stdout=stdout, stderr=stderr)  # noqa: S603  our own command line
@@ -60,12 +73,19 @@ def run_once(source: Path, *, bundle: Path | None = None, engine: str | None = N
 
 
 def measure_segment(
-    source: Path, *, repeats: int = 5, bundle: Path | None = None, engine: str | None = None, threads: int | None = None
+    source: Path,
+    *,
+    repeats: int = 5,
+    bundle: Path | None = None,
+    engine: str | None = None,
+    threads: int | None = None,
 ) -> dict[str, Any]:
     """Run the main job several times; medians, and every run beside them."""
     report = new_report("segment")
     runs = [run_once(source, bundle=bundle, engine=engine, threads=threads) for _ in range(repeats)]
-    stages = {name: statistics.median(run["timings_s"][name] for run in runs) for name in runs[0]["timings_s"]}
+    stages = {
+        name: statistics.median(run["timings_s"][name] for run in runs) for name in runs[0]["timings_s"]
+    }
     return {
         **report,
         **{key: runs[0][key] for key in ("model", "engine", "precision", "scan")},
@@ -77,13 +97,17 @@ def measure_segment(
 
 
 def measure_growth(
-    source: Path, slices: Sequence[int], *, bundle: Path | None = None, say: Callable[[str], None] = lambda _: None
+    source: Path,
+    slices: Sequence[int],
+    *,
+    bundle: Path | None = None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Peak memory on a series repeated to more and more slices.
 
     Returns:
-        ``runs`` with ``slices`` and ``peak_rss_mb``, and between neighbors the growth per slice beside what the input (int16) and
-        output (uint8) arrays themselves take.
+        ``runs`` with ``slices`` and ``peak_rss_mb``, and between neighbors the growth per slice beside what
+        the input (int16) and output (uint8) arrays themselves take.
     """
     report = new_report("memory growth")
     runs: list[dict[str, Any]] = []
@@ -108,7 +132,10 @@ def measure_growth(
 
 def repeat_series(source: Path, folder: Path, count: int) -> int:
     """Write ``count`` slices by repeating a DICOM series along its normal; returns the pixels per slice."""
-    files = sorted((p for p in source.iterdir() if p.suffix == ".dcm"), key=lambda p: float(_header(p).ImagePositionPatient[2]))
+    files = sorted(
+        (p for p in source.iterdir() if p.suffix == ".dcm"),
+        key=lambda p: float(_header(p).ImagePositionPatient[2]),
+    )
     first, second = _header(files[0]), _header(files[1])
     step = float(second.ImagePositionPatient[2]) - float(first.ImagePositionPatient[2])
     series = generate_uid(entropy_srcs=[str(first.SeriesInstanceUID), str(count)])

@@ -103,7 +103,11 @@ def draw_students(report: dict[str, Any], path: Path) -> None:
         x, y = entry["wall_s"], 100 * entry["dice"]
         low = max(y, low + _LINE)  # texts of neighbors stand one above the other
         axes.scatter(x, y, s=entry["parameters"] / 4e4, color=_OURS, alpha=0.8, linewidths=0)
-        how = "alone" if entry["lambda"] in (None, 1.0) else f"from {entry['teacher']}, lambda {entry['lambda']:g}"
+        how = (
+            "alone"
+            if entry["lambda"] in (None, 1.0)
+            else f"from {entry['teacher']}, lambda {entry['lambda']:g}"
+        )
         text = f"{entry['network']} {how}, {entry['parameters'] / 1e6:.1f} M, {entry['steps']:,} steps"
         axes.annotate(text, (x, y), (1.04 * x, low), va="center", color=_INK, fontsize=8)
     slowest = max(entry["wall_s"] for entry in report["students"])

@@ -77,10 +77,14 @@ class _Student:
             self.sha256 = file_digest(self.weights)
             self.module, self.facts = load_student(self.weights)
             self.input = NetworkInput.read(self.facts)
-            input_contract(self.input, (96, 96, 96), 0.25)  # its grid and window are some that a runtime takes
+            input_contract(
+                self.input, (96, 96, 96), 0.25
+            )  # its grid and window are some that a runtime takes
             if (outputs := int(self.facts.get("classes", "14"))) != len(self.input.labels):
                 raise ValueError(f"it has {outputs} outputs and {len(self.input.labels)} labels")
-        except Exception as error:  # safetensors raises its own SafetensorError from Rust, beside OSError and our ValueError
+        except (
+            Exception
+        ) as error:  # safetensors raises its own SafetensorError from Rust, beside OSError and our ValueError
             raise ExportError(
                 "AE-EXPORT-002",
                 f"{self.weights.name} is not a student's checkpoint: {first_line(error)}.",
@@ -90,10 +94,16 @@ class _Student:
         spacing = sides[0] if len(set(sides)) == 1 else "x".join(sides)
         self.name = description.name or f"{self.facts['student'].replace(':', '-')}-{spacing}mm"
         dataset = self.input.dataset.upper() or "BTCV"
-        told = f"{len(self.facts['cases'].split(','))} cases of {dataset}" if "cases" in self.facts else dataset
+        told = (
+            f"{len(self.facts['cases'].split(','))} cases of {dataset}" if "cases" in self.facts else dataset
+        )
         self.training_data = description.training_data or self.facts.get("training_data", told)
         self.labels = label_table(self.input.labels)
-        self.license = BTCV_LICENSE if dataset == "BTCV" else f"Only what the terms of {dataset} allow. The code is Apache-2.0."
+        self.license = (
+            BTCV_LICENSE
+            if dataset == "BTCV"
+            else f"Only what the terms of {dataset} allow. The code is Apache-2.0."
+        )
         short = f"# {self.name}\n\n{RESEARCH_USE}\n\nTrained on: {self.training_data}\n\nLicense: {self.license}\n"
         self.model_card = description.model_card or short
         self.one_part = tuple(name for name in ONE_PART if name in self.input.labels)
@@ -105,7 +115,17 @@ class _Student:
 
 def input_contract(takes: NetworkInput, patch: tuple[int, int, int], overlap: float) -> InputContract:
     """The contract that a student was trained for, with the tile of choice."""
-    return InputContract("CT", "DHW", "HU", takes.spacing_mm, takes.intensity.window_hu, "antialiased-linear", patch, overlap, "gaussian")
+    return InputContract(
+        "CT",
+        "DHW",
+        "HU",
+        takes.spacing_mm,
+        takes.intensity.window_hu,
+        "antialiased-linear",
+        patch,
+        overlap,
+        "gaussian",
+    )
 
 
 def export_bundle(
@@ -126,27 +146,30 @@ def export_bundle(
 
     Args:
         checkpoint: Student's safetensors; None takes the one in the default bundle.
-        out: The bundle to write, a folder; it must not exist, or be a bundle (it holds golden vectors), which is replaced at the end.
+        out: The bundle to write, a folder; it must not exist, or be a bundle (it holds golden vectors), which
+            is replaced at the end.
         targets: Names in :data:`~autosam_edge_export.targets.TARGETS`.
         precisions: Every pair with a target for which there are tolerances becomes an artifact.
         description: What the bundle says of the model.
         patch: Tile (D, H, W), multiples of 32.
         overlap: Of the tiles at run time.
         volumes: CT volumes to compare on, by name; None uses two phantoms.
-        calibration: CT volumes to calibrate int8 on, other patients than ``volumes``; None uses four phantoms.
-        interpreted_tiles: Compare artifacts that are interpreted on so many tiles of each volume, those with most organ; None takes whole
-            volumes, which are slow to interpret for a large student.
+        calibration: CT volumes to calibrate int8 on, other patients than ``volumes``; None uses four
+            phantoms.
+        interpreted_tiles: Compare artifacts that are interpreted on so many tiles of each volume, those with
+            most organ; None takes whole volumes, which are slow to interpret for a large student.
         say: Called with one line per stage.
 
     Returns:
-        ``bundle``, ``model``, ``torch`` (what the student itself takes) and ``artifacts``: for each its name and its entry of
-        ``parity.json``.
+        ``bundle``, ``model``, ``torch`` (what the student itself takes) and ``artifacts``: for each its name
+        and its entry of ``parity.json``.
 
     Raises:
-        ExportError: A target or precision is not known (AE-EXPORT-001), the checkpoint is not a student (AE-EXPORT-002) or does not take
-            the patch (AE-EXPORT-006), it cannot be traced or a target lacks an operator (AE-EXPORT-007), it bears no eight bits
-            (AE-EXPORT-012), this processor no bfloat16 (AE-EXPORT-013), an artifact does not run (AE-EXPORT-005), or parity fails
-            (AE-EXPORT-003, AE-EXPORT-004); AE-EXPORT-008 to -011 are a target's own. No bundle is left.
+        ExportError: A target or precision is not known (AE-EXPORT-001), the checkpoint is not a student
+            (AE-EXPORT-002) or does not take the patch (AE-EXPORT-006), it cannot be traced or a target lacks
+            an operator (AE-EXPORT-007), it bears no eight bits (AE-EXPORT-012), this processor no bfloat16
+            (AE-EXPORT-013), an artifact does not run (AE-EXPORT-005), or parity fails (AE-EXPORT-003,
+            AE-EXPORT-004); AE-EXPORT-008 to -011 are a target's own. No bundle is left.
         MissingExtraError: A target's runtime is not installed (AE-EXTRA-001).
         OutputError: The bundle cannot be written.
     """
@@ -164,7 +187,12 @@ def export_bundle(
     organs = student.input.labels[1:]
 
     with staged_folder(out, replaces=GOLDEN) as folder:
-        writer = _Writer(folder, student, contract, ("torch", "monai", *{name: None for kind in kinds.values() for name in kind.packages}))
+        writer = _Writer(
+            folder,
+            student,
+            contract,
+            ("torch", "monai", *{name: None for kind in kinds.values() for name in kind.packages}),
+        )
         job = Job(
             student.module,
             contract,
@@ -180,7 +208,9 @@ def export_bundle(
                 "spacing_mm": ",".join(f"{side:g}" for side in contract.spacing_mm),
                 "window_hu": ",".join(f"{edge:g}" for edge in contract.window_hu),
             },
-            lambda: draw_tiles(model, engine, calibration or _phantoms(*_CALIBRATION_SEEDS), CALIBRATION_TILES),
+            lambda: draw_tiles(
+                model, engine, calibration or _phantoms(*_CALIBRATION_SEEDS), CALIBRATION_TILES
+            ),
             say,
         )
         say(f"{student.facts['student']}, {parameter_count(student.module):,} parameters")
@@ -208,9 +238,13 @@ def export_bundle(
         costs = {}
         for artifact in executed:
             say(f"measuring {artifact.name}")
-            costs[artifact.name] = dataclasses.asdict(measure_cost(folder / artifact.path, artifact.target, artifact.precision, patch))
+            costs[artifact.name] = dataclasses.asdict(
+                measure_cost(folder / artifact.path, artifact.target, artifact.precision, patch)
+            )
         engines = {artifact.name: load_engine(bundle, artifact) for artifact in executed}
-        tile_ms = time_tiles({_STUDENT: engine, **engines}, read_golden(bundle, "tile")["hu"].astype(np.float32))
+        tile_ms = time_tiles(
+            {_STUDENT: engine, **engines}, read_golden(bundle, "tile")["hu"].astype(np.float32)
+        )
         student_ms = tile_ms.pop(_STUDENT)
         for name, milliseconds in tile_ms.items():
             costs[name]["tile_ms"] = milliseconds
@@ -225,14 +259,24 @@ def export_bundle(
             on_tiles=dict.fromkeys(interpreters, interpreted_tiles) if interpreted_tiles else {},
         )
         entries = [
-            {**summarize(a, records[a.name]), "cost": costs.get(a.name), "megabytes": _megabytes(folder / a.path), "facts": facts[a.name]}
+            {
+                **summarize(a, records[a.name]),
+                "cost": costs.get(a.name),
+                "megabytes": _megabytes(folder / a.path),
+                "facts": facts[a.name],
+            }
             for a in artifacts
         ]
         require(entries)
-        (folder / "parity.json").write_text(json.dumps(entries, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        (folder / "parity.json").write_text(
+            json.dumps(entries, indent=1, allow_nan=False) + "\n", encoding="utf-8"
+        )
         (folder / "parity.md").write_text(as_markdown(entries), encoding="utf-8")
         reference_ms = next(iter(tile_ms.values()), 0.0)
-        measured = [artifact_figures(artifact, entry, reference_ms) for artifact, entry in zip(artifacts, entries, strict=True)]
+        measured = [
+            artifact_figures(artifact, entry, reference_ms)
+            for artifact, entry in zip(artifacts, entries, strict=True)
+        ]
         writer.write(measured, quantization)
         verify_bundle(Bundle(folder), stand_ins=interpreters, say=say)
         for name, content in beside.items():
@@ -242,7 +286,9 @@ def export_bundle(
         "model": student.name,
         "student": student.facts["student"],
         "torch": {"tile_ms": student_ms, "megabytes": _megabytes(student.weights)},
-        "artifacts": [{"name": artifact.name, **entry} for artifact, entry in zip(artifacts, entries, strict=True)],
+        "artifacts": [
+            {"name": artifact.name, **entry} for artifact, entry in zip(artifacts, entries, strict=True)
+        ],
     }
 
 
@@ -280,7 +326,11 @@ def _megabytes(artifact: Path) -> float:
 
 
 def export_monai(
-    checkpoint: Path | None, out: Path, *, patch: tuple[int, int, int] = (96, 96, 96), description: Description = Description()
+    checkpoint: Path | None,
+    out: Path,
+    *,
+    patch: tuple[int, int, int] = (96, 96, 96),
+    description: Description = Description(),
 ) -> Path:
     """Write the student as a MONAI Bundle, a folder that MONAI itself loads and runs.
 
@@ -291,7 +341,8 @@ def export_monai(
         description: What the bundle says of the model.
 
     Raises:
-        ExportError: The checkpoint is not a student (AE-EXPORT-002), or it does not take the patch (AE-EXPORT-006).
+        ExportError: The checkpoint is not a student (AE-EXPORT-002), or it does not take the patch
+            (AE-EXPORT-006).
         OutputError: The folder exists (AE-OUTPUT-002) or cannot be written.
     """
     _require_patch(patch)
@@ -337,11 +388,12 @@ def _quantization(job: Job, scans: int) -> dict[str, Any]:
 class _Writer:
     """Writes what a bundle holds beside its artifacts."""
 
-    def __init__(self, folder: Path, student: _Student, contract: InputContract, packages: Sequence[str]) -> None:
+    def __init__(
+        self, folder: Path, student: _Student, contract: InputContract, packages: Sequence[str]
+    ) -> None:
         self._folder, self._student, self._contract, self._packages = folder, student, contract, packages
         shutil.copyfile(student.weights, folder / STUDENT_FILE)
         (folder / "MODEL_CARD.md").write_text(student.model_card, encoding="utf-8")
-        (folder / "parity.json").write_text("[]\n")
 
     def write(self, artifacts: Sequence[Artifact], quantization: Mapping[str, Any]) -> None:
         """Write ``manifest.json`` with the hash of every file beside it."""
@@ -367,7 +419,9 @@ class _Writer:
             "postprocess": {"one_part": list(self._student.one_part)},
             "labels": [dataclasses.asdict(label) for label in self._student.labels],
             "artifacts": [dataclasses.asdict(artifact) for artifact in artifacts],
-            "files": {p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in files},
+            "files": {
+                p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in files
+            },
             "provenance": provenance,
         }
         (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
@@ -417,5 +471,7 @@ def delegation_lines(report: Mapping[str, Any]) -> list[str]:
         if taken := entry["facts"].get("delegation"):
             shares = f"{100 * taken['node_share']:.1f} % of the operators and {100 * taken['work_share']:.2f} % of the multiplications"
             parts = "one part" if taken["delegates"] == 1 else f"{taken['delegates']} parts"
-            lines.append(f"{entry['name']}: delegated {shares}, in {parts}; {sum(taken['left'].values())} operators left")
+            lines.append(
+                f"{entry['name']}: delegated {shares}, in {parts}; {sum(taken['left'].values())} operators left"
+            )
     return lines

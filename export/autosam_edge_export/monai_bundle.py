@@ -11,7 +11,8 @@
 The specification's ``model.pt`` is a pickle, so there is none: ``inference.json`` reads the safetensors.
 
 Source:
-    MONAI Bundle Specification (docs/source/mb_specification.rst of MONAI) and its metadata schema of 2024-07-25.
+    MONAI Bundle Specification (docs/source/mb_specification.rst of MONAI) and its metadata schema of
+    2024-07-25.
 """
 
 from __future__ import annotations
@@ -39,7 +40,9 @@ if TYPE_CHECKING:
     from autosam_edge_training.data import Intensity
 
 WEIGHTS_FILE = "models/model.safetensors"
-_SCHEMA = "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json"
+_SCHEMA = (
+    "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json"
+)
 _AIR = 0.03  # of the window: below the least dense fat and above the rim that the resampling lays around the body
 
 
@@ -78,15 +81,25 @@ def write_monai_bundle(
         raise ValueError(f"{folder.name} is not empty; a MONAI bundle is written into an empty folder")
     classes = int(facts.get("classes", "14"))
     if len(labels) + 1 != classes:
-        raise ValueError(f"the checkpoint has {classes} classes, the label table {len(labels)} organs and the background")
+        raise ValueError(
+            f"the checkpoint has {classes} classes, the label table {len(labels)} organs and the background"
+        )
     imports, network, packages = _network(facts, classes)
     for part in ("configs", "docs", "models"):
         (folder / part).mkdir()
     shutil.copyfile(weights, folder / WEIGHTS_FILE)
-    metadata = _metadata(contract, intensity, labels, packages, facts={"name": name, "license": license, "training_data": training_data})
+    metadata = _metadata(
+        contract,
+        intensity,
+        labels,
+        packages,
+        facts={"name": name, "license": license, "training_data": training_data},
+    )
     _write_json(folder / "configs" / "metadata.json", metadata)
     _write_json(folder / "configs" / "inference.json", _inference(contract, intensity, imports, network))
-    (folder / "docs" / "README.md").write_text(f"{model_card.rstrip()}\n\n{_how_to_run(packages)}", encoding="utf-8")
+    (folder / "docs" / "README.md").write_text(
+        f"{model_card.rstrip()}\n\n{_how_to_run(packages)}", encoding="utf-8"
+    )
     (folder / "LICENSE").write_text(f"{license}\n\n{RESEARCH_USE}\n", encoding="utf-8")
 
 
@@ -116,7 +129,12 @@ def _network(facts: Mapping[str, str], classes: int) -> tuple[list[str], dict[st
 
 
 def _metadata(
-    contract: InputContract, intensity: Intensity, labels: Sequence[Label], packages: Mapping[str, str], *, facts: Mapping[str, str]
+    contract: InputContract,
+    intensity: Intensity,
+    labels: Sequence[Label],
+    packages: Mapping[str, str],
+    *,
+    facts: Mapping[str, str],
 ) -> dict[str, Any]:
     """``metadata.json``, with the keys that the specification asks for and those it knows."""
     spacing = " x ".join(f"{side:g}" for side in contract.spacing_mm)
@@ -131,9 +149,16 @@ def _metadata(
         "dtype": "float32",
         "value_range": [intensity.low, intensity.high],
         "is_patch_data": True,
-        "channel_def": {"0": f"{window} HU as {intensity.low:g} to {intensity.high:g}; axes to superior, posterior, left"},
+        "channel_def": {
+            "0": f"{window} HU as {intensity.low:g} to {intensity.high:g}; axes to superior, posterior, left"
+        },
     }
-    logits = image | {"format": "labels", "num_channels": len(channels), "value_range": [], "channel_def": channels}
+    logits = image | {
+        "format": "labels",
+        "num_channels": len(channels),
+        "value_range": [],
+        "channel_def": channels,
+    }
     segmentation = {
         "format": "segmentation",
         "num_channels": 1,
@@ -166,7 +191,9 @@ def _metadata(
     }
 
 
-def _inference(contract: InputContract, intensity: Intensity, imports: Sequence[str], network: Mapping[str, Any]) -> dict[str, Any]:
+def _inference(
+    contract: InputContract, intensity: Intensity, imports: Sequence[str], network: Mapping[str, Any]
+) -> dict[str, Any]:
     """``inference.json``: the names are those that MONAI's own programs look for."""
     return {
         "imports": ["$from glob import glob", "$from safetensors.torch import load_file", *imports],
@@ -181,8 +208,18 @@ def _inference(contract: InputContract, intensity: Intensity, imports: Sequence[
         **_resampling(contract),
         "preprocessing": {"_target_": "Compose", "transforms": _preprocessing(contract, intensity)},
         "datalist": "$sorted(glob(@dataset_dir + '/*.nii*'))",
-        "dataset": {"_target_": "Dataset", "data": "$[{'image': path} for path in @datalist]", "transform": "@preprocessing"},
-        "dataloader": {"_target_": "DataLoader", "dataset": "@dataset", "batch_size": 1, "shuffle": False, "num_workers": 0},
+        "dataset": {
+            "_target_": "Dataset",
+            "data": "$[{'image': path} for path in @datalist]",
+            "transform": "@preprocessing",
+        },
+        "dataloader": {
+            "_target_": "DataLoader",
+            "dataset": "@dataset",
+            "batch_size": 1,
+            "shuffle": False,
+            "num_workers": 0,
+        },
         "inferer": {
             "_target_": "SlidingWindowInferer",
             "roi_size": list(contract.patch),
@@ -210,8 +247,9 @@ def _inference(contract: InputContract, intensity: Intensity, imports: Sequence[
 def _resampling(contract: InputContract) -> dict[str, Any]:
     """The antialiased linear filter of :mod:`autosam_edge.pipeline.resample` as expressions.
 
-    MONAI's Spacing does not antialias and begins its grid at the scan's first voxel, not around its center. The network notices: on the
-    phantoms, a Gaussian and Spacing give a Dice of 0.96 with the runtime's labels, these give 0.9999.
+    MONAI's Spacing does not antialias and begins its grid at the scan's first voxel, not around its center.
+    The network notices: on the phantoms, a Gaussian and Spacing give a Dice of 0.96 with the runtime's
+    labels, these give 0.9999.
     """
     return {
         "spacing_mm": list(contract.spacing_mm),
@@ -264,7 +302,13 @@ def _preprocessing(contract: InputContract, intensity: Intensity) -> list[dict[s
 def _postprocessing() -> list[dict[str, Any]]:
     """From the network's grid to labels on the scan's own."""
     return [
-        {"_target_": "ResampleToMatchd", "keys": "pred", "key_dst": "scan", "mode": "bilinear", "dtype": "$np.float32"},
+        {
+            "_target_": "ResampleToMatchd",
+            "keys": "pred",
+            "key_dst": "scan",
+            "mode": "bilinear",
+            "dtype": "$np.float32",
+        },
         {"_target_": "AsDiscreted", "keys": "pred", "argmax": True},
         {
             "_target_": "SaveImaged",

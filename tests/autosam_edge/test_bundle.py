@@ -72,7 +72,9 @@ def test_the_identity_is_of_the_manifest_that_was_read(bundle_folder):
     bundle = Bundle(bundle_folder)
     before = bundle.manifest_sha256
     (bundle_folder / "manifest.json").unlink()
-    assert bundle.manifest_sha256 == before == hashlib.sha256(json.dumps(manifest_dict()).encode()).hexdigest()
+    assert (
+        bundle.manifest_sha256 == before == hashlib.sha256(json.dumps(manifest_dict()).encode()).hexdigest()
+    )
 
 
 def test_one_flipped_byte_is_found(bundle_folder):
@@ -118,13 +120,17 @@ def test_a_folder_lacks_no_file(with_package):
 def identity(contents, path="p"):
     """The hash of an artifact with these files."""
     files = hashes({f"{path}/{name}" if name else path: content for name, content in contents.items()})
-    return Manifest.parse(json.dumps(manifest_dict(files=files, artifacts=[artifact_dict(path=path)])).encode()).sha256_of(path)
+    return Manifest.parse(
+        json.dumps(manifest_dict(files=files, artifacts=[artifact_dict(path=path)])).encode()
+    ).sha256_of(path)
 
 
 def test_the_hash_of_a_folder_is_that_of_its_content():
     """Whatever the order and the place; another name, other bytes, swapped bytes and one file more each give another."""
     whole = identity(IN_PACKAGE)
-    assert identity(dict(reversed(IN_PACKAGE.items()))) == identity(IN_PACKAGE, "elsewhere/q.mlpackage") == whole
+    assert (
+        identity(dict(reversed(IN_PACKAGE.items()))) == identity(IN_PACKAGE, "elsewhere/q.mlpackage") == whole
+    )
     names, contents = list(IN_PACKAGE), list(IN_PACKAGE.values())
     others = [
         {"Renamed.json": contents[0], names[1]: contents[1]},
@@ -191,7 +197,9 @@ def test_a_manifest_that_is_not_an_object_is_refused(text):
         Manifest.parse(text)
 
 
-@pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "a/../../b", "..\\b", "a//etc/passwd", "a/./b", "C:b"])
+@pytest.mark.parametrize(
+    "name", ["../secret", "/etc/passwd", "a/../../b", "..\\b", "a//etc/passwd", "a/./b", "C:b"]
+)
 def test_a_manifest_cannot_name_files_outside_the_bundle(tmp_path, name):
     """Path traversal is refused before the file system is asked."""
     folder = write_bundle(tmp_path / "t.edge", files={**manifest_dict()["files"], name: "0" * 64})

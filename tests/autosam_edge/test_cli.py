@@ -26,7 +26,9 @@ FILES = {"segmentation.nii.gz", "segmentation.dcm", "statistics.json", "statisti
 
 
 def run(*arguments, **options):
-    return subprocess.run([*COMMAND, *map(str, arguments)], capture_output=True, text=True, check=False, **options)
+    return subprocess.run(
+        [*COMMAND, *map(str, arguments)], capture_output=True, text=True, check=False, **options
+    )
 
 
 @pytest.fixture(scope="module")
@@ -61,11 +63,15 @@ def test_montage_sets_two_labels_of_a_scan_side_by_side(scan, segmented, tmp_pat
     """One picture; labels that are the same have a Dice of 1, and every organ's volume is that of the statistics."""
     labels = segmented[0] / "segmentation.nii.gz"
     picture = tmp_path / "new" / "m.png"
-    result = run("montage", scan, "--labels", f"a={labels}", "--labels", f"b={labels}", "-o", picture, "--json")
+    result = run(
+        "montage", scan, "--labels", f"a={labels}", "--labels", f"b={labels}", "-o", picture, "--json"
+    )
     assert result.returncode == 0, result.stderr
     told = json.loads(result.stdout)
     assert told["picture"] == str(picture)
-    volumes = {organ["name"]: organ["ml"] for organ in json.loads(segmented[1].stdout)["organs"] if organ["ml"]}
+    volumes = {
+        organ["name"]: organ["ml"] for organ in json.loads(segmented[1].stdout)["organs"] if organ["ml"]
+    }
     assert {organ["name"]: organ["ml"]["a"] for organ in told["organs"]} == pytest.approx(volumes)
     assert {overlap for organ in told["organs"] for overlap in organ["dice"].values()} == {1.0}
     assert [path.name for path in picture.parent.iterdir()] == ["m.png"]
@@ -77,7 +83,14 @@ def test_montage_knows_no_overlap_of_nothing(scan, segmented, tmp_path):
     nib.save(nib.Nifti1Image(np.zeros(image.shape, np.uint8), image.affine), tmp_path / "none.nii.gz")
     empty = tmp_path / "none.nii.gz"
     columns = [f"a={empty}", f"b={empty}", f"c={segmented[0] / 'segmentation.nii.gz'}"]
-    result = run("montage", scan, *[part for column in columns for part in ("--labels", column)], "-o", tmp_path / "m.png", "--json")
+    result = run(
+        "montage",
+        scan,
+        *[part for column in columns for part in ("--labels", column)],
+        "-o",
+        tmp_path / "m.png",
+        "--json",
+    )
     assert result.returncode == 0, result.stderr
     assert "NaN" not in result.stdout
     assert {organ["dice"]["b"] for organ in json.loads(result.stdout)["organs"]} == {None}
@@ -107,7 +120,10 @@ def test_montage_refuses_what_does_not_belong(scan, segmented, tmp_path):
     refused = run("montage", other, "--labels", f"a={labels}", "-o", picture)
     assert refused.returncode == 3
     assert "AE-NIFTI-005" in refused.stderr
-    assert run("montage", scan, "--labels", f"a={labels}", "--labels", f"a={labels}", "-o", picture).returncode == 2
+    assert (
+        run("montage", scan, "--labels", f"a={labels}", "--labels", f"a={labels}", "-o", picture).returncode
+        == 2
+    )
     assert run("montage", scan, "--labels", f"a={labels}", "-o", tmp_path / "m.jpg").returncode == 2
     assert run("montage", scan, "--labels", f"a={tmp_path / 'none.nii.gz'}", "-o", picture).returncode == 2
     assert {path.name for path in tmp_path.iterdir()} == {"other"}
@@ -166,7 +182,9 @@ def test_an_altered_bundle_is_refused(tmp_path, scan):
     """A wrong hash: AE-BUNDLE-004 and exit code 4."""
     folder = write_bundle(tmp_path / "b.edge")
     (folder / "onnx" / "fp32.onnx").write_bytes(b"something else")
-    error_of(run("segment", scan, "-o", tmp_path / "out", "--bundle", folder), "AE-BUNDLE-004", 4, tmp_path / "out")
+    error_of(
+        run("segment", scan, "-o", tmp_path / "out", "--bundle", folder), "AE-BUNDLE-004", 4, tmp_path / "out"
+    )
 
 
 def test_an_output_that_cannot_be_written_is_refused_before_the_work(tmp_path, scan):
@@ -184,7 +202,11 @@ def test_segment_writes_the_formats_asked_for(scan, segmented, tmp_path):
     out = tmp_path / "out"
     result = run("segment", scan, "-o", out, "--format", "nifti,json", "--format", "csv", "--json")
     assert result.returncode == 0, result.stderr
-    assert {path.name for path in out.iterdir()} == {"segmentation.nii.gz", "statistics.json", "statistics.csv"}
+    assert {path.name for path in out.iterdir()} == {
+        "segmentation.nii.gz",
+        "statistics.json",
+        "statistics.csv",
+    }
     assert set(json.loads(result.stdout)["outputs"]) == {"nifti", "json", "csv"}
     assert all(path.read_bytes() == (segmented[0] / path.name).read_bytes() for path in out.iterdir())
 
@@ -207,7 +229,11 @@ def test_an_enhanced_file_is_segmented_in_its_own_folder(scan, tmp_path):
         warnings.simplefilter("ignore")
         sources = [pydicom.dcmread(path) for path in sorted(scan.iterdir())]
         multi = hd.legacy.LegacyConvertedEnhancedCTImage(
-            sources, series_instance_uid="2.25.77", series_number=5, sop_instance_uid="2.25.78", instance_number=1
+            sources,
+            series_instance_uid="2.25.77",
+            series_number=5,
+            sop_instance_uid="2.25.78",
+            instance_number=1,
         )
     multi.save_as(tmp_path / "scan.dcm")
     before = (tmp_path / "scan.dcm").read_bytes()
@@ -231,7 +257,9 @@ def test_wrong_usage_exits_with_2(tmp_path):
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 def test_a_killed_run_leaves_nothing(tmp_path, scan):
     """SIGTERM in the middle: exit code 130, no output, no temporary folder."""
-    process = subprocess.Popen([*COMMAND, "segment", str(scan), "-o", str(tmp_path / "out")], stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [*COMMAND, "segment", str(scan), "-o", str(tmp_path / "out")], stderr=subprocess.PIPE, text=True
+    )
     for line in process.stderr:
         if line.startswith("plan"):
             break
@@ -256,7 +284,11 @@ def test_info_shows_the_default_bundle():
 
 def test_a_command_whose_extra_is_missing_names_it(tmp_path):
     """Without torch, `verify --interpret` and `export` say what brings it; `verify` alone needs none."""
-    command = [sys.executable, "-c", "import sys; sys.modules['torch'] = None; import autosam_edge.cli as c; c.main()"]
+    command = [
+        sys.executable,
+        "-c",
+        "import sys; sys.modules['torch'] = None; import autosam_edge.cli as c; c.main()",
+    ]
     for arguments in (["verify", "--interpret"], ["export", "-o", tmp_path / "out.edge"]):
         result = subprocess.run([*command, *map(str, arguments)], capture_output=True, text=True, check=False)
         error_of(result, "AE-EXTRA-001", 8, tmp_path / "out.edge")
@@ -324,4 +356,9 @@ def test_real_series_that_are_wrong_are_refused(series, code, tmp_path):
 
 def test_a_demo_that_fails_leaves_nothing(tmp_path):
     """The bundle is missing: neither the scan nor the folder stays."""
-    error_of(run("demo", "-o", tmp_path / "out", "--bundle", tmp_path / "none.edge"), "AE-BUNDLE-001", 4, tmp_path / "out")
+    error_of(
+        run("demo", "-o", tmp_path / "out", "--bundle", tmp_path / "none.edge"),
+        "AE-BUNDLE-001",
+        4,
+        tmp_path / "out",
+    )

@@ -16,7 +16,12 @@ from autosam_edge.geometry import Grid
 CODE = "AE-NIFTI-006"
 
 
-def grid(*spacing_mm: float, shape: tuple[int, int, int] = (5, 6, 7), lean_deg: float = 0.0, lean: tuple[int, int] = (0, 1)) -> Grid:
+def grid(
+    *spacing_mm: float,
+    shape: tuple[int, int, int] = (5, 6, 7),
+    lean_deg: float = 0.0,
+    lean: tuple[int, int] = (0, 1),
+) -> Grid:
     """An upright grid; ``lean`` = (a, b) turns axis a towards axis b by ``lean_deg``."""
     affine = np.diag([*(spacing_mm or (2.5, 0.5, 0.9)), 1.0])[[2, 1, 0, 3]]  # D runs along z, W along x
     a, b = lean
@@ -65,18 +70,29 @@ def test_the_limit_of_tilt_is_that_of_dicom(lean: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize(
     "spacing_mm",
-    [(2500, 700, 700), (0.0025, 0.0007, 0.0007), (2.5, 0.5, 0.009), (10.01, 0.5, 0.5), (2.5, 12, 0.5), (1e150, 0.5, 0.5)],
+    [
+        (2500, 700, 700),
+        (0.0025, 0.0007, 0.0007),
+        (2.5, 0.5, 0.009),
+        (10.01, 0.5, 0.5),
+        (2.5, 12, 0.5),
+        (1e150, 0.5, 0.5),
+    ],
 )
 def test_an_absurd_spacing_is_refused(spacing_mm: tuple[float, float, float]) -> None:
     """Micrometers, meters, and what would make the model's grid beyond any memory."""
-    with pytest.raises(InputError, match=rf"{CODE}: the voxels are .* mm \(D, H, W\), expected 0\.01 to 10 mm"):
+    with pytest.raises(
+        InputError, match=rf"{CODE}: the voxels are .* mm \(D, H, W\), expected 0\.01 to 10 mm"
+    ):
         check_ct_grid(grid(*spacing_mm), CODE)
 
 
 @pytest.mark.parametrize("shape", [(1, 6, 7), (2, 6, 7), (5, 2, 7), (5, 6, 1)])
 def test_fewer_than_three_slices_are_refused_along_any_axis(shape: tuple[int, int, int]) -> None:
     """A single slice is no volume, and sagittal slices lie along W."""
-    with pytest.raises(InputError, match=f"{CODE}: the volume has {shape[0]} x {shape[1]} x {shape[2]} voxels .* at least 3 "):
+    with pytest.raises(
+        InputError, match=f"{CODE}: the volume has {shape[0]} x {shape[1]} x {shape[2]} voxels .* at least 3 "
+    ):
         check_ct_grid(grid(shape=shape), CODE)
 
 
@@ -89,6 +105,8 @@ def test_thick_slices_are_told() -> None:
     """From 5 mm on, be it 5 mm in float32; along any axis."""
     assert thick_warnings(4.999) == []
     for step_mm in (4.99999, 5.0, 7.5):
-        assert thick_warnings(step_mm) == [f"Slices are {step_mm:.3g} mm apart; small organs are uncertain at 5 mm or more."]
+        assert thick_warnings(step_mm) == [
+            f"Slices are {step_mm:.3g} mm apart; small organs are uncertain at 5 mm or more."
+        ]
     for spacing_mm in ((5.0, 0.5, 0.9), (0.9, 5.0, 0.5), (0.5, 0.9, 5.0)):
         assert check_ct_grid(grid(*spacing_mm), CODE) == thick_warnings(5.0)

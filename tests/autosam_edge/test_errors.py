@@ -12,13 +12,17 @@ from autosam_edge import errors
 
 ROOT = Path(__file__).parents[2]
 CODE = re.compile(r"AE-[A-Z]+-\d{3}")
-SOURCES = [p for room in ("autosam_edge", "export", "training", "benchmarks") for p in (ROOT / room).rglob("*.py")]
+SOURCES = [
+    p for room in ("autosam_edge", "export", "training", "benchmarks") for p in (ROOT / room).rglob("*.py")
+]
 
 
 def test_the_page_of_codes_is_complete():
     """Each code in the source stands in docs/errors.md, and no other does."""
     used = {code for path in SOURCES for code in CODE.findall(path.read_text())}
-    documented = re.findall(r"^\| (AE-[A-Z]+-\d{3}) \|", (ROOT / "docs" / "errors.md").read_text(), flags=re.MULTILINE)
+    documented = re.findall(
+        r"^\| (AE-[A-Z]+-\d{3}) \|", (ROOT / "docs" / "errors.md").read_text(), flags=re.MULTILINE
+    )
     assert sorted(used) == sorted(documented)
 
 

@@ -15,7 +15,17 @@ from autosam_edge.errors import MissingExtraError
 from autosam_edge.phantom import make_phantom
 from autosam_edge.phantom.series import write_dicom_series
 
-FORBIDDEN = ("torch", "torchao", "monai", "onnx", "coremltools", "executorch", "scipy", "pandas", "matplotlib")
+FORBIDDEN = (
+    "torch",
+    "torchao",
+    "monai",
+    "onnx",
+    "coremltools",
+    "executorch",
+    "scipy",
+    "pandas",
+    "matplotlib",
+)
 
 
 def test_the_runtime_and_its_command_line_load_no_torch():
@@ -38,12 +48,16 @@ def test_leaves_are_loaded_when_they_are_used():
 def test_the_checks_before_the_inference_load_no_highdicom(tmp_path):
     """Its modules would take memory while the network runs."""
     (tmp_path / "scan").mkdir()
-    write_dicom_series(make_phantom(1, spacing_mm=(8.0, 8.0, 8.0), shape=(6, 8, 8)).volume, tmp_path / "scan", seed=1)
+    write_dicom_series(
+        make_phantom(1, spacing_mm=(8.0, 8.0, 8.0), shape=(6, 8, 8)).volume, tmp_path / "scan", seed=1
+    )
     code = (
         "import sys, autosam_edge; from autosam_edge.write_results import check_writable; source = autosam_edge.read('scan').source; "
         "print(check_writable('out', source=source)[1], [m for m in ('highdicom',) if m in sys.modules])"
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
     assert result.stdout.strip() == "dicom-seg []"
 
 
@@ -58,7 +72,12 @@ def test_the_wheel_puts_four_packages_at_the_top():
     text = (Path(__file__).parents[2] / "pyproject.toml").read_text()
     listed = text.split("packages = [\n")[1].split("]")[0]
     names = [line.strip().strip('",').split("/")[-1] for line in listed.splitlines() if line.strip()]
-    assert names == ["autosam_edge", "autosam_edge_export", "autosam_edge_training", "autosam_edge_benchmarks"]
+    assert names == [
+        "autosam_edge",
+        "autosam_edge_export",
+        "autosam_edge_training",
+        "autosam_edge_benchmarks",
+    ]
 
 
 def test_the_papers_tables_need_a_checkout(tmp_path, monkeypatch):

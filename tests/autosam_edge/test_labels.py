@@ -31,9 +31,15 @@ ADJACENT = [
 # Machado, Oliveira and Fernandes (2009), severity 1.0, on linear RGB.
 VISION = {
     "normal": np.eye(3),
-    "protanopia": np.array([[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]]),
-    "deuteranopia": np.array([[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]]),
-    "tritanopia": np.array([[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]]),
+    "protanopia": np.array(
+        [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]]
+    ),
+    "deuteranopia": np.array(
+        [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]]
+    ),
+    "tritanopia": np.array(
+        [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]]
+    ),
 }
 
 
@@ -41,7 +47,13 @@ def lab(color: tuple[int, int, int], vision: np.ndarray) -> np.ndarray:
     """CIE L*a*b* (D65) of an sRGB color as it looks under a kind of vision."""
     share = np.array(color) / 255
     linear = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
-    to_xyz = np.array([[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]])
+    to_xyz = np.array(
+        [
+            [0.4124564, 0.3575761, 0.1804375],
+            [0.2126729, 0.7151522, 0.0721750],
+            [0.0193339, 0.1191920, 0.9503041],
+        ]
+    )
     xyz = to_xyz @ np.clip(vision @ linear, 0, 1) / np.array([0.95047, 1.0, 1.08883])
     f = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
     return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
@@ -50,20 +62,34 @@ def lab(color: tuple[int, int, int], vision: np.ndarray) -> np.ndarray:
 def test_order_is_that_of_btcv() -> None:
     """Values 1 to 13 mean what they mean in the BTCV challenge."""
     assert [label.value for label in BTCV_LABELS] == list(range(1, 14))
-    assert [label.name for label in BTCV_LABELS][:4] == ["spleen", "kidney_right", "kidney_left", "gallbladder"]
+    assert [label.name for label in BTCV_LABELS][:4] == [
+        "spleen",
+        "kidney_right",
+        "kidney_left",
+        "gallbladder",
+    ]
     assert BTCV_LABELS[5].name == "liver"
     assert BTCV_LABELS[12].name == "adrenal_gland_left"
 
 
 def test_titles_read_like_a_report() -> None:
     """A side comes first, and only the first letter is large."""
-    assert {label.title for label in BTCV_LABELS} >= {"Left kidney", "Right adrenal gland", "Inferior vena cava"}
+    assert {label.title for label in BTCV_LABELS} >= {
+        "Left kidney",
+        "Right adrenal gland",
+        "Inferior vena cava",
+    }
 
 
 @pytest.mark.parametrize("label", BTCV_LABELS, ids=lambda label: label.name)
 def test_snomed_code_is_the_one_of_dicom(label) -> None:
     """Each code is known to DICOM PS3.16 under the meaning given, except the joint code of two veins, which is in SNOMED CT only."""
-    meanings = {meaning for by_code in concepts["SCT"].values() for code, (meaning, _) in by_code.items() if code == label.snomed_code}
+    meanings = {
+        meaning
+        for by_code in concepts["SCT"].values()
+        for code, (meaning, _) in by_code.items()
+        if code == label.snomed_code
+    }
     if label.name == "portal_vein_and_splenic_vein":
         assert label.snomed_code == "110765007"
     else:
@@ -95,6 +121,9 @@ def test_sides_agree_with_names() -> None:
 def test_colors_stay_apart_for_every_kind_of_vision(vision: str) -> None:
     """Organs that touch differ by at least 20 in L*a*b*, all others by 11 (2.3 is just noticeable)."""
     seen = {label.name: lab(label.color, VISION[vision]) for label in BTCV_LABELS}
-    distance = {frozenset(pair): float(np.linalg.norm(seen[pair[0]] - seen[pair[1]])) for pair in itertools.combinations(seen, 2)}
+    distance = {
+        frozenset(pair): float(np.linalg.norm(seen[pair[0]] - seen[pair[1]]))
+        for pair in itertools.combinations(seen, 2)
+    }
     assert min(distance.values()) > 11
     assert min(distance[frozenset(pair)] for pair in ADJACENT) > 20

@@ -30,17 +30,33 @@ def cpuinfo(tmp_path, monkeypatch):
 @pytest.fixture
 def eight_gb(monkeypatch):
     """A machine of four cores with 8 GiB."""
-    monkeypatch.setattr(os, "sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 2**21}.__getitem__, raising=False)
+    monkeypatch.setattr(
+        os, "sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 2**21}.__getitem__, raising=False
+    )
     monkeypatch.setattr(os, "cpu_count", lambda: 4)
 
 
 def test_a_machine_is_described_without_its_name(monkeypatch):
     """Only these keys, as JSON; neither host nor user is among them."""
-    for module, function in ((platform, "node"), (socket, "gethostname"), (socket, "getfqdn"), (getpass, "getuser")):
+    for module, function in (
+        (platform, "node"),
+        (socket, "gethostname"),
+        (socket, "getfqdn"),
+        (getpass, "getuser"),
+    ):
         monkeypatch.setattr(module, function, lambda *_: "bedside-7")
     monkeypatch.setenv("HOSTNAME", "bedside-7")
     found = describe_machine()
-    assert set(found) == {"cpu", "cores", "memory_gb", "system", "python", "versions", "openblas_coretype", "load_average_at_start"}
+    assert set(found) == {
+        "cpu",
+        "cores",
+        "memory_gb",
+        "system",
+        "python",
+        "versions",
+        "openblas_coretype",
+        "load_average_at_start",
+    }
     assert "bedside-7" not in json.dumps(found) + machine_in_words()
     assert str(Path.home()) not in json.dumps(found)
 

@@ -26,7 +26,9 @@ def test_sphere_has_its_volume() -> None:
     shape = (30, 70, 70)
     place = [(np.arange(side) - (side - 1) / 2) * mm for side, mm in zip(shape, spacing, strict=True)]
     inside = (place[0][:, None, None] ** 2 + place[1][:, None] ** 2 + place[2] ** 2) <= 20.0**2
-    liver = measure(np.zeros(shape, np.int16), inside.astype(np.uint8) * LIVER, np.diag([*spacing, 1.0]))[LIVER]
+    liver = measure(np.zeros(shape, np.int16), inside.astype(np.uint8) * LIVER, np.diag([*spacing, 1.0]))[
+        LIVER
+    ]
     assert liver.ml == pytest.approx(4 / 3 * np.pi * 20**3 / 1000, rel=0.01)
     assert liver.voxels == inside.sum()
     assert not liver.touches_border
@@ -71,7 +73,8 @@ def test_absent_organ_is_listed_without_hu() -> None:
     organs = measure(np.zeros((2, 3, 4), np.int16), np.zeros((2, 3, 4), np.uint8))
     assert len(organs) == 13
     assert all(
-        (organ.voxels, organ.ml, organ.mean_hu, organ.sd_hu, organ.touches_border) == (0, 0.0, None, None, False)
+        (organ.voxels, organ.ml, organ.mean_hu, organ.sd_hu, organ.touches_border)
+        == (0, 0.0, None, None, False)
         for organ in organs.values()
     )
 
@@ -92,7 +95,10 @@ def test_views_are_measured_without_being_contiguous() -> None:
     generator = np.random.default_rng(5)
     hu = generator.integers(-100, 200, (6, 7, 8)).astype(np.int16)
     labels = generator.integers(0, 14, hu.shape).astype(np.uint8)
-    straight, turned = measure(hu, labels), measure(hu[::-1].transpose(2, 0, 1), labels[::-1].transpose(2, 0, 1))
+    straight, turned = (
+        measure(hu, labels),
+        measure(hu[::-1].transpose(2, 0, 1), labels[::-1].transpose(2, 0, 1)),
+    )
     assert all(straight[value].mean_hu == pytest.approx(turned[value].mean_hu) for value in straight)
 
 

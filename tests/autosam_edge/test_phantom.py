@@ -130,7 +130,11 @@ def test_volumes_are_human(seed: int) -> None:
     """Every organ is there and has a size that an adult's organ may have."""
     phantom = coarse(seed)
     volumes = {organ: float(mask(phantom, organ).sum()) * phantom.volume.grid.voxel_ml for organ in ORGANS}
-    odd = {organ: round(ml, 1) for organ, ml in volumes.items() if not HUMAN_ML[organ][0] <= ml <= HUMAN_ML[organ][1]}
+    odd = {
+        organ: round(ml, 1)
+        for organ, ml in volumes.items()
+        if not HUMAN_ML[organ][0] <= ml <= HUMAN_ML[organ][1]
+    }
     assert not odd
 
 
@@ -140,7 +144,11 @@ def test_contrast_is_portal_venous(seed: int) -> None:
     phantom = coarse(seed)
     hu = phantom.volume.hu
     medians = {organ: float(np.median(hu[mask(phantom, organ)])) for organ in PORTAL_VENOUS_HU}
-    odd = {organ: value for organ, value in medians.items() if not PORTAL_VENOUS_HU[organ][0] <= value <= PORTAL_VENOUS_HU[organ][1]}
+    odd = {
+        organ: value
+        for organ, value in medians.items()
+        if not PORTAL_VENOUS_HU[organ][0] <= value <= PORTAL_VENOUS_HU[organ][1]
+    }
     assert not odd
 
 
@@ -208,7 +216,10 @@ def test_noise_has_unit_variance() -> None:
     assert float(field.std()) == pytest.approx(1.0, abs=0.15)
 
 
-@pytest.mark.parametrize("orientation", [Orientation((0, 1, 2), (False, False, False)), Orientation((1, 2, 0), (True, False, True))])
+@pytest.mark.parametrize(
+    "orientation",
+    [Orientation((0, 1, 2), (False, False, False)), Orientation((1, 2, 0), (True, False, True))],
+)
 def test_series_round_trip(tmp_path: Path, orientation: Orientation) -> None:
     """Read through pydicom alone, the series gives the same HU at the same positions, whatever way the array is turned."""
     volume = make_phantom(4, spacing_mm=(9.0, 6.0, 5.0), orientation=orientation).volume
@@ -219,7 +230,10 @@ def test_series_round_trip(tmp_path: Path, orientation: Orientation) -> None:
         dataset = pydicom.dcmread(path)
         hu = dataset.pixel_array * float(dataset.RescaleSlope) + float(dataset.RescaleIntercept)
         assert np.array_equal(hu, volume.hu[index])
-        along_row, along_column = np.array(dataset.ImageOrientationPatient[:3]), np.array(dataset.ImageOrientationPatient[3:])
+        along_row, along_column = (
+            np.array(dataset.ImageOrientationPatient[:3]),
+            np.array(dataset.ImageOrientationPatient[3:]),
+        )
         down, right = (float(step) for step in dataset.PixelSpacing)
         position = np.array(dataset.ImagePositionPatient) + 7 * down * along_column + 3 * right * along_row
         assert np.allclose(position, (volume.grid.affine @ [index, 7, 3, 1])[:3], atol=1e-4)
@@ -239,13 +253,21 @@ def test_series_says_that_it_is_synthetic(tmp_path: Path) -> None:
     for name in ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID"):
         assert len({dataset[name].value for dataset in datasets}) == 1
     assert len({dataset.SOPInstanceUID for dataset in datasets}) == len(datasets)
-    assert len({first.StudyInstanceUID, first.SeriesInstanceUID, first.FrameOfReferenceUID, first.SOPInstanceUID}) == 4
+    assert (
+        len(
+            {first.StudyInstanceUID, first.SeriesInstanceUID, first.FrameOfReferenceUID, first.SOPInstanceUID}
+        )
+        == 4
+    )
 
 
 def test_series_is_deterministic(tmp_path: Path) -> None:
     """The same volume and seed give the same bytes; another seed gives other UIDs."""
     volume = make_phantom(0, spacing_mm=(80.0, 30.0, 30.0)).volume
-    one, two, other = (write_dicom_series(volume, tmp_path / name, seed=seed) for name, seed in (("a", 1), ("b", 1), ("c", 2)))
+    one, two, other = (
+        write_dicom_series(volume, tmp_path / name, seed=seed)
+        for name, seed in (("a", 1), ("b", 1), ("c", 2))
+    )
     assert [path.read_bytes() for path in one] == [path.read_bytes() for path in two]
     assert pydicom.dcmread(one[0]).SeriesInstanceUID != pydicom.dcmread(other[0]).SeriesInstanceUID
 

@@ -70,12 +70,21 @@ def test_every_kind_gives_the_same_volume(ct: Any, tmp_path: Path) -> None:
     nrrd.write(str(tmp_path / "n.nrrd"), np.ascontiguousarray(expected.hu.T), header)
     nib.save(nib.Nifti1Image(expected.hu.T, ras), tmp_path / "a.nii.gz")
     nib.save(nib.Nifti2Image(expected.hu.T, ras), tmp_path / "b.nii")
-    for path in (str(ct.path), enhanced, zipped, tmp_path / "n.nrrd", tmp_path / "a.nii.gz", tmp_path / "b.nii"):
+    for path in (
+        str(ct.path),
+        enhanced,
+        zipped,
+        tmp_path / "n.nrrd",
+        tmp_path / "a.nii.gz",
+        tmp_path / "b.nii",
+    ):
         volume = read(path)
         np.testing.assert_array_equal(volume.hu, expected.hu)
         assert volume.grid.same_as(expected.grid)
     for name in ("compressed", "plain"):
-        with pytest.raises(InputError, match="AE-NIFTI-001.*named"):  # nibabel goes by the name, so the message says what to do
+        with pytest.raises(
+            InputError, match="AE-NIFTI-001.*named"
+        ):  # nibabel goes by the name, so the message says what to do
             read(tmp_path / name)
 
 
@@ -172,7 +181,9 @@ def entry(name: str, mode: int = 0) -> zipfile.ZipInfo:
     ],
     ids=lambda info: repr(info.filename),
 )
-def test_unsafe_archive_is_refused_and_leaves_nothing(tmp_path: Path, scratch: Path, info: zipfile.ZipInfo) -> None:
+def test_unsafe_archive_is_refused_and_leaves_nothing(
+    tmp_path: Path, scratch: Path, info: zipfile.ZipInfo
+) -> None:
     """No entry may lead out of the folder."""
     with zipfile.ZipFile(tmp_path / "evil.zip", "w") as bundle:
         bundle.writestr(info, b"/etc/passwd")
@@ -242,7 +253,9 @@ def test_archive_with_a_name_that_is_no_utf8(tmp_path: Path, scratch: Path) -> N
     assert list(scratch.iterdir()) == []
 
 
-@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+@pytest.mark.parametrize(
+    "method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]
+)
 def test_archive_with_a_damaged_entry(tmp_path: Path, scratch: Path, method: int) -> None:
     """Wherever the byte flips in the content: each method has errors of its own."""
     path = tmp_path / "damaged.zip"
@@ -250,7 +263,9 @@ def test_archive_with_a_damaged_entry(tmp_path: Path, scratch: Path, method: int
         bundle.writestr("slice", bytes(range(256)) * 4)
     raw = path.read_bytes()
     start, end = 30 + len("slice"), raw.index(b"PK\x01\x02")
-    for place in range(start + 9, end, (end - start) // 40 + 1):  # the first nine bytes of LZMA's entry are its version and settings
+    for place in range(
+        start + 9, end, (end - start) // 40 + 1
+    ):  # the first nine bytes of LZMA's entry are its version and settings
         path.write_bytes(raw[:place] + bytes([raw[place] ^ 0xFF]) + raw[place + 1 :])
         try:
             UnpackedZip(path).close()

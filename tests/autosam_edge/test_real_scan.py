@@ -19,7 +19,9 @@ COMMAND = [sys.executable, "-c", "import autosam_edge.cli as c; c.main()"]
 @pytest.fixture(scope="module")
 def result(tcga_series, tmp_path_factory):
     out = tmp_path_factory.mktemp("real") / "out"
-    finished = subprocess.run([*COMMAND, "segment", tcga_series, "-o", out, "--json"], capture_output=True, text=True, check=False)
+    finished = subprocess.run(
+        [*COMMAND, "segment", tcga_series, "-o", out, "--json"], capture_output=True, text=True, check=False
+    )
     assert finished.returncode == 0, finished.stderr
     return out, json.loads(finished.stdout)
 
@@ -27,7 +29,13 @@ def result(tcga_series, tmp_path_factory):
 def test_the_large_organs_have_human_volumes(result):
     """This patient has a large pelvic mass and ascites, so the ranges are wide."""
     ml = {organ["name"]: organ["ml"] for organ in result[1]["organs"]}
-    ranges = {"liver": (700, 3500), "spleen": (80, 600), "kidney_left": (60, 350), "kidney_right": (60, 350), "aorta": (40, 300)}
+    ranges = {
+        "liver": (700, 3500),
+        "spleen": (80, 600),
+        "kidney_left": (60, 350),
+        "kidney_right": (60, 350),
+        "aorta": (40, 300),
+    }
     assert {organ: ml[organ] for organ, (low, high) in ranges.items() if not low <= ml[organ] <= high} == {}
 
 
@@ -55,16 +63,24 @@ def test_highdicom_reads_the_labels_of_the_nifti_from_the_seg(result, tcga_serie
     uids = [autosam_edge_uid(path) for path in volume.source.files]
     found = np.zeros(labels.shape, dtype=np.uint8)
     for number in range(1, seg.number_of_segments + 1):
-        pixels = seg.get_pixels_by_source_instance(uids, segment_numbers=[number], assert_missing_frames_are_empty=True)[..., 0]
+        pixels = seg.get_pixels_by_source_instance(
+            uids, segment_numbers=[number], assert_missing_frames_are_empty=True
+        )[..., 0]
         label = seg.get_segment_description(number).segment_label
-        found[pixels > 0] = names[label.lower().replace(" ", "_")] if label.lower().replace(" ", "_") in names else _by_title(label)
+        found[pixels > 0] = (
+            names[label.lower().replace(" ", "_")]
+            if label.lower().replace(" ", "_") in names
+            else _by_title(label)
+        )
     np.testing.assert_array_equal(found, labels)
 
 
 def autosam_edge_uid(path):
     import pydicom
 
-    return str(pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["SOPInstanceUID"]).SOPInstanceUID)
+    return str(
+        pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["SOPInstanceUID"]).SOPInstanceUID
+    )
 
 
 def _by_title(title):
@@ -76,8 +92,12 @@ def test_dciodvfy_has_no_error(result):
     tool = shutil.which("dciodvfy")
     if tool is None:
         pytest.skip("dciodvfy (Debian package dicom3tools) is not installed")
-    finished = subprocess.run([tool, str(result[0] / "segmentation.dcm")], capture_output=True, text=True, check=False)
-    assert [line for line in (finished.stdout + finished.stderr).splitlines() if line.startswith("Error")] == []
+    finished = subprocess.run(
+        [tool, str(result[0] / "segmentation.dcm")], capture_output=True, text=True, check=False
+    )
+    assert [
+        line for line in (finished.stdout + finished.stderr).splitlines() if line.startswith("Error")
+    ] == []
 
 
 def test_streaming_equals_monai(tcga_series):

@@ -53,7 +53,9 @@ def test_labels_on_the_models_grid_are_the_threshold(model):
     assert result.grid is volume.grid
 
 
-@pytest.mark.parametrize("orientation", [Orientation((2, 0, 1), (True, False, True)), Orientation((1, 2, 0), (False, True, True))])
+@pytest.mark.parametrize(
+    "orientation", [Orientation((2, 0, 1), (True, False, True)), Orientation((1, 2, 0), (False, True, True))]
+)
 def test_any_orientation_gives_the_same_labels_in_place(model, orientation):
     """Turn the scan, segment, turn the labels back: no voxel changes."""
     turned = segment(model, block_volume(orientation=orientation))
@@ -196,7 +198,12 @@ def test_an_engine_that_is_awaited_drives_the_same_run(model):
 def test_a_model_in_memory_and_its_bundle_are_one(bundle):
     """The same parts; a bundle adds its hash and its license."""
     found, made = bundle.model, make_model()
-    assert (found.input, found.labels, found.one_part, found.name) == (made.input, made.labels, made.one_part, made.name)
+    assert (found.input, found.labels, found.one_part, found.name) == (
+        made.input,
+        made.labels,
+        made.one_part,
+        made.name,
+    )
     assert (found.sha256, made.sha256) == (bundle.manifest_sha256, "")
 
 
@@ -220,7 +227,10 @@ class Broken(ThresholdEngine):
 
 @pytest.mark.parametrize(
     ("logits", "code"),
-    [(np.zeros((2, 16, 16, 16), np.float32), "AE-ENGINE-003"), (np.full((3, 16, 16, 16), np.nan, np.float32), "AE-ENGINE-005")],
+    [
+        (np.zeros((2, 16, 16, 16), np.float32), "AE-ENGINE-003"),
+        (np.full((3, 16, 16, 16), np.nan, np.float32), "AE-ENGINE-005"),
+    ],
 )
 def test_an_engine_that_lies_is_caught(model, logits, code):
     """Another number of classes, values that are not finite."""
@@ -246,6 +256,16 @@ def test_the_fake_is_an_engine():
 def test_provenance_names_software_model_engine_and_use(model):
     """What every output carries; no path, no patient data."""
     stamp = segment(model, block_volume()).provenance
-    for key in ("software", "version", "model", "model_sha256", "engine", "precision", "parameters", "input_hash", "research_use"):
+    for key in (
+        "software",
+        "version",
+        "model",
+        "model_sha256",
+        "engine",
+        "precision",
+        "parameters",
+        "input_hash",
+        "research_use",
+    ):
         assert key in stamp
     assert "Research use only" in stamp["research_use"]

@@ -20,14 +20,20 @@ ALLOWED = 0.1
 def bundle(tmp_path_factory):
     """The default bundle's contract and golden vectors, with one artifact that was never executed."""
     path = f"{NAME}.mlpackage"
-    contents = {f"golden/{file.name}": file.read_bytes() for file in (default_bundle_path() / "golden").iterdir()}
+    contents = {
+        f"golden/{file.name}": file.read_bytes() for file in (default_bundle_path() / "golden").iterdir()
+    }
     contents[f"{path}/Manifest.json"] = b"{}"
     target, precision = NAME.split("/")
-    contents["parity.json"] = json.dumps([{"target": target, "precision": precision, "tolerance": {"logit_rms": ALLOWED}}]).encode()
+    contents["parity.json"] = json.dumps(
+        [{"target": target, "precision": precision, "tolerance": {"logit_rms": ALLOWED}}]
+    ).encode()
     manifest = json.loads((default_bundle_path() / "manifest.json").read_text())
     changes = {key: manifest[key] for key in ("input", "labels", "postprocess")}
     artifacts = [artifact_dict(NAME, path=path, **NEVER_EXECUTED)]
-    return Bundle(write_bundle(tmp_path_factory.mktemp("bundle") / "b.edge", contents, artifacts=artifacts, **changes))
+    return Bundle(
+        write_bundle(tmp_path_factory.mktemp("bundle") / "b.edge", contents, artifacts=artifacts, **changes)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +49,9 @@ def logits():
 @pytest.fixture
 def runtime(monkeypatch):
     """Says whether this device has one."""
-    return lambda here: monkeypatch.setattr("autosam_edge.engines.selection.why_missing", lambda target: None if here else "not here")
+    return lambda here: monkeypatch.setattr(
+        "autosam_edge.engines.selection.why_missing", lambda target: None if here else "not here"
+    )
 
 
 class Given:
@@ -92,7 +100,9 @@ def test_a_stand_in_that_gives_other_logits_fails(bundle, runtime, logits, off, 
     if passes:
         assert check_of(verify_bundle(bundle, stand_ins=stand_ins)).verdict == "passed"
         return
-    with pytest.raises(VerificationError, match=f"AE-ENGINE-007: {NAME} does not give .*: interpreted, not executed") as caught:
+    with pytest.raises(
+        VerificationError, match=f"AE-ENGINE-007: {NAME} does not give .*: interpreted, not executed"
+    ) as caught:
         verify_bundle(bundle, stand_ins=stand_ins)
     assert check_of(caught.value.checks).verdict == "failed"
 

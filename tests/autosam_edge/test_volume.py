@@ -22,7 +22,9 @@ def made(kind: str, array: np.ndarray) -> np.ndarray:
     return Segmentation(array, GRID, BTCV_LABELS).labels
 
 
-@pytest.mark.parametrize(("kind", "dtype"), [("volume", np.int16), ("segmentation", np.uint8), ("phantom", np.uint8)])
+@pytest.mark.parametrize(
+    ("kind", "dtype"), [("volume", np.int16), ("segmentation", np.uint8), ("phantom", np.uint8)]
+)
 def test_the_value_is_read_only_and_the_callers_array_is_not(kind: str, dtype: type) -> None:
     """A view without a copy: writing to the value fails, writing to one's own array does not."""
     array = np.zeros(GRID.shape, dtype)

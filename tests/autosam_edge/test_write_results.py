@@ -46,7 +46,9 @@ def segmentation(volume: Volume) -> Segmentation:
     """A liver of 200 voxels inside, and a provenance."""
     labels = np.zeros(SHAPE, np.uint8)
     labels[1:3, 5:15, 5:15] = 6
-    return Segmentation(labels, volume.grid, BTCV_LABELS, {"version": "1.2.3", "model": "student"}, {}, ("Slices are thick.",))
+    return Segmentation(
+        labels, volume.grid, BTCV_LABELS, {"version": "1.2.3", "model": "student"}, {}, ("Slices are thick.",)
+    )
 
 
 def write_enhanced(files: tuple[Path, ...], path: Path) -> Path:
@@ -55,7 +57,11 @@ def write_enhanced(files: tuple[Path, ...], path: Path) -> Path:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         multi = hd.legacy.LegacyConvertedEnhancedCTImage(
-            sources, series_instance_uid="2.25.77", series_number=5, sop_instance_uid="2.25.78", instance_number=1
+            sources,
+            series_instance_uid="2.25.77",
+            series_number=5,
+            sop_instance_uid="2.25.78",
+            instance_number=1,
         )
     multi.save_as(path)
     return path
@@ -69,7 +75,9 @@ def tree(folder: Path) -> set[str]:
 @pytest.mark.parametrize("organs", [(6,), (2, 6)])
 def test_a_dicom_scan_gives_all_five_files(organs: tuple[int, ...], tmp_path: Path) -> None:
     """Also when one organ alone was found."""
-    write_dicom_series(make_phantom(1, spacing_mm=(8.0, 8.0, 8.0), shape=(6, 8, 8)).volume, tmp_path / "scan", seed=1)
+    write_dicom_series(
+        make_phantom(1, spacing_mm=(8.0, 8.0, 8.0), shape=(6, 8, 8)).volume, tmp_path / "scan", seed=1
+    )
     scan = read(tmp_path / "scan")
     labels = np.zeros(scan.shape, np.uint8)
     for row, organ in enumerate(organs):
@@ -152,8 +160,12 @@ def test_stale_seg_goes_when_no_organ_is_found(volume, segmentation, tmp_path: P
 
 
 @pytest.mark.parametrize("existing", [False, True])
-@pytest.mark.parametrize(("number", "code"), [(errno.ENOSPC, "AE-OUTPUT-003"), (errno.EROFS, "AE-OUTPUT-001")])
-def test_failing_writer_leaves_nothing(existing: bool, number: int, code: str, volume, segmentation, tmp_path: Path, monkeypatch) -> None:
+@pytest.mark.parametrize(
+    ("number", "code"), [(errno.ENOSPC, "AE-OUTPUT-003"), (errno.EROFS, "AE-OUTPUT-001")]
+)
+def test_failing_writer_leaves_nothing(
+    existing: bool, number: int, code: str, volume, segmentation, tmp_path: Path, monkeypatch
+) -> None:
     """A disk that fills up in the middle leaves the folder as it was before."""
     out = tmp_path / "a" / "out"
     if existing:
@@ -174,7 +186,9 @@ def test_failing_writer_leaves_nothing(existing: bool, number: int, code: str, v
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
-def test_cancelled_run_leaves_nothing(error: type[BaseException], volume, segmentation, tmp_path: Path, monkeypatch) -> None:
+def test_cancelled_run_leaves_nothing(
+    error: type[BaseException], volume, segmentation, tmp_path: Path, monkeypatch
+) -> None:
     """Ctrl-C and faults of our own clean up as well."""
 
     def fail(*_: object) -> None:
@@ -248,7 +262,9 @@ def test_one_file_as_input_may_have_its_output_beside_it(tmp_path: Path) -> None
 
 def test_a_source_says_what_was_searched_and_shows_nothing(tmp_path: Path) -> None:
     """The folder of a series, nothing for one file; a name of a folder or file is often the patient's."""
-    write_dicom_series(make_phantom(1, spacing_mm=(8.0, 8.0, 8.0), shape=(6, 8, 8)).volume, tmp_path / "Doe" / "scan", seed=1)
+    write_dicom_series(
+        make_phantom(1, spacing_mm=(8.0, 8.0, 8.0), shape=(6, 8, 8)).volume, tmp_path / "Doe" / "scan", seed=1
+    )
     source = read(tmp_path / "Doe").source
     assert source.folder == tmp_path / "Doe"
     assert "Doe" not in repr(source)
@@ -258,7 +274,9 @@ def test_a_source_says_what_was_searched_and_shows_nothing(tmp_path: Path) -> No
 
 def test_an_enhanced_file_may_have_its_results_beside_it(tmp_path: Path) -> None:
     """One file was read, so its folder is as good as any other."""
-    write_dicom_series(make_phantom(1, spacing_mm=(8.0, 8.0, 8.0), shape=(6, 8, 8)).volume, tmp_path / "series", seed=1)
+    write_dicom_series(
+        make_phantom(1, spacing_mm=(8.0, 8.0, 8.0), shape=(6, 8, 8)).volume, tmp_path / "series", seed=1
+    )
     (tmp_path / "out").mkdir()
     scan = read(write_enhanced(read(tmp_path / "series").source.files, tmp_path / "out" / "scan.dcm"))
     labels = np.zeros(scan.shape, np.uint8)

@@ -15,7 +15,14 @@ def test_every_form_is_measured_and_is_the_student(monkeypatch):
     """Stock comes first and counts as 1; float forms lie within 1e-3 of torch, stored in fewer bits a little further."""
     monkeypatch.setattr(edge_form, "build_student", lambda name: PocketNet(classes=4, widths=(8, 8, 8)))
     result = edge_form.measure_edge_form("pocketnet", patch=(32, 32, 32), rounds=1)
-    assert [form["form"].split(",")[0] for form in result["forms"]] == ["stock", "stock", "edge", "edge", "edge", "edge"]
+    assert [form["form"].split(",")[0] for form in result["forms"]] == [
+        "stock",
+        "stock",
+        "edge",
+        "edge",
+        "edge",
+        "edge",
+    ]
     assert result["forms"][0]["relative_time"] == 1.0
     assert result["trained"] is False
     for form in result["forms"]:

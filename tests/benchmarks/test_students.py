@@ -17,7 +17,15 @@ from autosam_edge.phantom.series import write_dicom_series
 from autosam_edge_benchmarks.students import draw_students, measure_students
 
 WEIGHTS = hashlib.sha256((default_bundle_path() / "student.safetensors").read_bytes()).hexdigest()
-FACTS = {"method": "student", "network": "pocketnet", "dataset": "btcv", "lambda": None, "seed": 0, "steps": 7, "smoke": False}
+FACTS = {
+    "method": "student",
+    "network": "pocketnet",
+    "dataset": "btcv",
+    "lambda": None,
+    "seed": 0,
+    "steps": 7,
+    "smoke": False,
+}
 FACTS |= {"trainable_parameters": 3, "total_parameters": 3_000_000, "weights_sha256": WEIGHTS}
 FACTS |= dict.fromkeys(("reduction", "apg", "spacing_mm", "machine", "commit", "data_sha256"))
 
@@ -39,7 +47,13 @@ def test_seconds_and_dice_are_of_the_same_weights(tmp_path):
     write_dicom_series(make_phantom(3, spacing_mm=(6.0, 4.0, 4.0)).volume, tmp_path / "scan", seed=3)
     report = measure_students([default_bundle_path()], tmp_path / "runs", tmp_path / "scan", repeats=1)
     (entry,) = report["students"]
-    assert (entry["run"], entry["network"], entry["dice"], entry["nsd_1"], entry["steps"]) == ("mine", "pocketnet", 0.8, 0.5, 7)
+    assert (entry["run"], entry["network"], entry["dice"], entry["nsd_1"], entry["steps"]) == (
+        "mine",
+        "pocketnet",
+        0.8,
+        0.5,
+        7,
+    )
     assert 0 < entry["network_s"] < entry["wall_s"] < 300
     draw_students(report, tmp_path / "s.png")
     assert (tmp_path / "s.png").read_bytes().startswith(b"\x89PNG")

@@ -64,7 +64,19 @@ def test_no_scans_name_is_in_the_bundle(exported):
 
 def test_export_prints_one_json_object(checkpoint, scan, tmp_path):
     """For programs."""
-    report = json.loads(call("export", "--checkpoint", checkpoint, "-o", tmp_path / "s.edge", "--volume", scan, "--json", *PATCH))
+    report = json.loads(
+        call(
+            "export",
+            "--checkpoint",
+            checkpoint,
+            "-o",
+            tmp_path / "s.edge",
+            "--volume",
+            scan,
+            "--json",
+            *PATCH,
+        )
+    )
     assert report["artifacts"][0]["name"] == "onnx/fp32"
     assert {"load_s", "peak_rss_mb", "tile_ms", "working_set_mb"} <= set(report["artifacts"][0]["cost"])
 
@@ -93,7 +105,9 @@ def test_what_is_not_installed_comes_with_the_whole_command(exported, monkeypatc
     from autosam_edge.engines import selection
 
     honest = selection.importlib.util.find_spec
-    monkeypatch.setattr(selection.importlib.util, "find_spec", lambda name: None if name == "openvino" else honest(name))
+    monkeypatch.setattr(
+        selection.importlib.util, "find_spec", lambda name: None if name == "openvino" else honest(name)
+    )
     assert "pip install 'autosam-edge[openvino]'" in call(command, exported[0])
 
 
@@ -115,7 +129,15 @@ def test_bad_arguments_are_refused(checkpoint, tmp_path):
     with pytest.raises(Exception, match="three whole numbers"):
         call("export", "--checkpoint", checkpoint, "--patch", "a,b,c", "-o", tmp_path / "s.edge")
     with pytest.raises(Exception, match=r"card\.md.*does not exist"):
-        call("export", "--checkpoint", checkpoint, "--model-card", tmp_path / "card.md", "-o", tmp_path / "s.edge")
+        call(
+            "export",
+            "--checkpoint",
+            checkpoint,
+            "--model-card",
+            tmp_path / "card.md",
+            "-o",
+            tmp_path / "s.edge",
+        )
     for extra in (["monai,onnx"], ["monai", "--precision", "int8"], ["monai", "--interpreted-tiles", "1"]):
         with pytest.raises(Exception, match="a MONAI bundle holds the student as it is"):
             call("export", "--checkpoint", checkpoint, "--target", *extra, "-o", tmp_path / "s.edge")

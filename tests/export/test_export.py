@@ -75,7 +75,9 @@ def for_devices(small_students, checkpoint, volumes, tmp_path_factory):
     folder = tmp_path_factory.mktemp("devices")
     with pytest.MonkeyPatch.context() as patch:
         for place in ("autosam_edge_export.export", "autosam_edge.engines.selection"):
-            patch.setattr(f"{place}.why_missing", lambda target: "no Core ML here" if target == "coreml" else None)
+            patch.setattr(
+                f"{place}.why_missing", lambda target: "no Core ML here" if target == "coreml" else None
+            )
         options = {"targets": ("executorch", "coreml", "onnx"), "patch": (32, 32, 32), "interpreted_tiles": 2}
         report = export_bundle(checkpoint, folder / "s.edge", volumes=volumes, calibration=volumes, **options)
         yield folder / "s.edge", report
@@ -85,9 +87,22 @@ def test_an_export_is_a_verified_bundle_that_the_runtime_runs(exported, volumes)
     """Every pair of target and precision that exists, each with its figures, and labels from each."""
     path, report = exported
     names = [entry["name"] for entry in report["artifacts"]]
-    assert names == ["onnx/fp32", "onnx/fp16", "onnx/int8-weights", "onnx/int8", "openvino/fp32", "openvino/bf16", "openvino/int8"]
+    assert names == [
+        "onnx/fp32",
+        "onnx/fp16",
+        "onnx/int8-weights",
+        "onnx/int8",
+        "openvino/fp32",
+        "openvino/bf16",
+        "openvino/int8",
+    ]
     bundle = Bundle(path)
-    assert {check.name for check in verify_bundle(bundle)} >= {"files", "resampling", "labels without the network", *names}
+    assert {check.name for check in verify_bundle(bundle)} >= {
+        "files",
+        "resampling",
+        "labels without the network",
+        *names,
+    }
     for artifact in bundle.manifest.artifacts:
         assert artifact.working_set_mb > 0
         assert artifact.relative_time > 0
@@ -101,16 +116,35 @@ def test_an_export_is_a_verified_bundle_that_the_runtime_runs(exported, volumes)
 def test_the_bundle_describes_what_the_student_was_trained_for(small_students, volumes, tmp_path):
     """Another grid, window, scale and label table than BTCV's at 3 mm: in the manifest, and inside of the artifact's graph."""
     student = PocketNet(classes=4, widths=(8, 8, 8)).eval()
-    told = NetworkInput((5.0, 2.0, 2.0), Intensity((-991.0, 362.0), 50.0, 141.0), ("background", "liver", "prostate", "toe"), "amos")
-    save_student(tmp_path / "a.safetensors", student, {"student": "monai:Own", "classes": "4", **told.facts()})
+    told = NetworkInput(
+        (5.0, 2.0, 2.0),
+        Intensity((-991.0, 362.0), 50.0, 141.0),
+        ("background", "liver", "prostate", "toe"),
+        "amos",
+    )
+    save_student(
+        tmp_path / "a.safetensors", student, {"student": "monai:Own", "classes": "4", **told.facts()}
+    )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("autosam_edge_training.networks.students.build_student", lambda *_, **__: PocketNet(classes=4, widths=(8, 8, 8)))
+        patch.setattr(
+            "autosam_edge_training.networks.students.build_student",
+            lambda *_, **__: PocketNet(classes=4, widths=(8, 8, 8)),
+        )
         export_bundle(tmp_path / "a.safetensors", tmp_path / "a.edge", patch=(32, 32, 32), volumes=volumes)
     bundle = Bundle(tmp_path / "a.edge")
     assert bundle.manifest.name == "monai-Own-5x2x2mm"
-    assert (bundle.manifest.input.spacing_mm, bundle.manifest.input.window_hu) == ((5.0, 2.0, 2.0), (-991.0, 362.0))
-    assert [(label.value, label.name) for label in bundle.manifest.labels] == [(1, "liver"), (2, "prostate"), (3, "toe")]
-    assert all(label.snomed_code for label in bundle.manifest.labels)  # DICOM SEG has no segment without a code
+    assert (bundle.manifest.input.spacing_mm, bundle.manifest.input.window_hu) == (
+        (5.0, 2.0, 2.0),
+        (-991.0, 362.0),
+    )
+    assert [(label.value, label.name) for label in bundle.manifest.labels] == [
+        (1, "liver"),
+        (2, "prostate"),
+        (3, "toe"),
+    ]
+    assert all(
+        label.snomed_code for label in bundle.manifest.labels
+    )  # DICOM SEG has no segment without a code
     assert bundle.manifest.postprocess.one_part == ("liver",)
     assert "AMOS" in bundle.manifest.license
     tile = np.random.default_rng(0).uniform(-1200, 600, (32, 32, 32)).astype(np.float32)
@@ -122,7 +156,12 @@ def test_the_bundle_describes_what_the_student_was_trained_for(small_students, v
 
 @pytest.mark.parametrize(
     "change",
-    [{"labels": '["background", "liver"]'}, {"intensity": "[1, 2]"}, {"spacing_mm": '"fine"'}, {"spacing_mm": "[300.0, 1.0, 1.0]"}],
+    [
+        {"labels": '["background", "liver"]'},
+        {"intensity": "[1, 2]"},
+        {"spacing_mm": '"fine"'},
+        {"spacing_mm": "[300.0, 1.0, 1.0]"},
+    ],
 )
 def test_a_student_whose_input_is_not_clear_is_refused(small_students, checkpoint, tmp_path, change):
     """Fewer labels than outputs, metadata that nobody wrote, or a grid that no runtime takes."""
@@ -170,8 +209,14 @@ def test_a_bundle_for_several_devices_says_how_each_artifact_was_proven(for_devi
     assert all(row["MB"] for row in rows.values())
     for artifact in bundle.manifest.artifacts:
         assert artifact.worst_organ_dice >= 0.999
-        assert (artifact.working_set_mb is None) == (artifact.relative_time is None) == (artifact.proof == "interpreted")
-    unmeasured = [entry["target"] for entry in json.loads(bundle.read("parity.json")) if entry["cost"] is None]
+        assert (
+            (artifact.working_set_mb is None)
+            == (artifact.relative_time is None)
+            == (artifact.proof == "interpreted")
+        )
+    unmeasured = [
+        entry["target"] for entry in json.loads(bundle.read("parity.json")) if entry["cost"] is None
+    ]
     assert unmeasured == ["coreml"]
     assert [line.split(":")[0] for line in delegation_lines(report)] == ["executorch/fp32"]
 
@@ -222,7 +267,10 @@ def test_one_flipped_byte_is_found(exported, tmp_path, name):
 def test_verify_fails_where_the_device_computes_something_else(exported, monkeypatch):
     """An engine whose logits drift, and a resampling that is off: the error names the check and holds all."""
     bundle = Bundle(exported[0])
-    monkeypatch.setattr("autosam_edge.engines.onnx_engine.OnnxEngine.run", lambda self, tile: np.ones((14, 32, 32, 32), np.float32))
+    monkeypatch.setattr(
+        "autosam_edge.engines.onnx_engine.OnnxEngine.run",
+        lambda self, tile: np.ones((14, 32, 32, 32), np.float32),
+    )
     with pytest.raises(VerificationError, match=r"AE-ENGINE-007: onnx/.* does not give") as caught:
         verify_bundle(bundle)
     verdicts = {check.name: check.verdict for check in caught.value.checks}
@@ -233,7 +281,9 @@ def test_verify_fails_where_the_device_computes_something_else(exported, monkeyp
 def test_verify_fails_where_the_pipeline_is_another(exported, monkeypatch):
     """Without antialiasing the golden grid is missed, whatever the network."""
     honest = export_module.verify_bundle.__globals__["on_model_grid"]
-    monkeypatch.setattr("autosam_edge.verify.on_model_grid", lambda volume, contract: honest(volume, contract) + 0.5)
+    monkeypatch.setattr(
+        "autosam_edge.verify.on_model_grid", lambda volume, contract: honest(volume, contract) + 0.5
+    )
     with pytest.raises(EngineError, match="resampling"):
         verify_bundle(Bundle(exported[0]))
 
@@ -264,7 +314,9 @@ def test_a_conversion_that_changes_the_network_is_refused(checkpoint, volumes, t
 
     monkeypatch.setattr("autosam_edge_export.convert.student_forms.to_onnx", dishonest)
     with pytest.raises(ParityError, match="AE-EXPORT-003") as caught:
-        export_bundle(checkpoint, tmp_path / "s.edge", patch=(32, 32, 32), volumes=volumes, calibration=volumes)
+        export_bundle(
+            checkpoint, tmp_path / "s.edge", patch=(32, 32, 32), volumes=volumes, calibration=volumes
+        )
     assert caught.value.entries[0]["failures"]
     assert list(tmp_path.iterdir()) == []
 
@@ -292,13 +344,17 @@ def test_what_cannot_be_exported_is_refused(checkpoint, tmp_path):
 def test_a_target_whose_runtime_is_missing_names_its_extra(checkpoint, tmp_path, monkeypatch):
     """Before anything is converted: nothing could be proven."""
     honest = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "openvino" else honest(name))
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "openvino" else honest(name)
+    )
     with pytest.raises(MissingExtraError, match=r"AE-EXTRA-001.*pip install 'autosam-edge\[openvino\]'"):
         export_bundle(checkpoint, tmp_path / "s.edge", targets=("onnx", "openvino"))
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(("number", "code"), [(errno.ENOSPC, "AE-OUTPUT-003"), (errno.EROFS, "AE-OUTPUT-001")])
+@pytest.mark.parametrize(
+    ("number", "code"), [(errno.ENOSPC, "AE-OUTPUT-003"), (errno.EROFS, "AE-OUTPUT-001")]
+)
 def test_a_full_disk_leaves_no_bundle(checkpoint, volumes, tmp_path, monkeypatch, number, code):
     """Whatever was written so far vanishes."""
 
@@ -307,7 +363,9 @@ def test_a_full_disk_leaves_no_bundle(checkpoint, volumes, tmp_path, monkeypatch
 
     monkeypatch.setattr(export_module, "write_golden", full)
     with pytest.raises(OutputError, match=code):
-        export_bundle(checkpoint, tmp_path / "s.edge", patch=(32, 32, 32), volumes=volumes, calibration=volumes)
+        export_bundle(
+            checkpoint, tmp_path / "s.edge", patch=(32, 32, 32), volumes=volumes, calibration=volumes
+        )
     assert list(tmp_path.iterdir()) == []
 
 
@@ -323,9 +381,18 @@ def test_the_torch_engine_is_the_student():
 def test_bfloat16_is_proven_only_where_it_is_computed(checkpoint, volumes, tmp_path, monkeypatch):
     """Elsewhere OpenVINO takes float32 in silence, which would pass."""
     pytest.importorskip("openvino")
-    monkeypatch.setattr("autosam_edge_export.targets.openvino.openvino_capabilities", lambda: ("FP32", "INT8"))
+    monkeypatch.setattr(
+        "autosam_edge_export.targets.openvino.openvino_capabilities", lambda: ("FP32", "INT8")
+    )
     with pytest.raises(ExportError, match="AE-EXPORT-013"):
-        export_bundle(checkpoint, tmp_path / "s.edge", targets=("openvino",), precisions=("bf16",), patch=(32, 32, 32), volumes=volumes)
+        export_bundle(
+            checkpoint,
+            tmp_path / "s.edge",
+            targets=("openvino",),
+            precisions=("bf16",),
+            patch=(32, 32, 32),
+            volumes=volumes,
+        )
     assert list(tmp_path.iterdir()) == []
 
 
@@ -336,7 +403,13 @@ def test_a_student_that_cannot_be_traced_is_refused(small_students, volumes, tmp
     save_student(tmp_path / "u.safetensors", network, {"student": "monai:Own", "classes": "14"})
     monkeypatch.setattr("autosam_edge_training.networks.students.build_student", lambda *_, **__: network)
     with pytest.raises(ExportError, match="AE-EXPORT-007: this student cannot be traced at 32x32x32"):
-        export_bundle(tmp_path / "u.safetensors", tmp_path / "s.edge", targets=("coreml-2d",), patch=(32, 32, 32), volumes=volumes)
+        export_bundle(
+            tmp_path / "u.safetensors",
+            tmp_path / "s.edge",
+            targets=("coreml-2d",),
+            patch=(32, 32, 32),
+            volumes=volumes,
+        )
     assert [path.name for path in tmp_path.iterdir()] == ["u.safetensors"]
 
 
@@ -353,7 +426,11 @@ def test_why_a_probe_ended_is_one_sentence():
     ("targets", "precisions", "names"),
     [
         (("coreml",), ("int8",), ["coreml/int8-weights"]),
-        (("executorch", "coreml", "onnx"), ("int8",), ["executorch/int8", "coreml/int8-weights", "onnx/int8"]),
+        (
+            ("executorch", "coreml", "onnx"),
+            ("int8",),
+            ["executorch/int8", "coreml/int8-weights", "onnx/int8"],
+        ),
         (("coreml-2d",), ("int8", "int8-weights"), ["coreml-2d/int8-weights"]),
         (("onnx",), ("int8", "int8-weights"), ["onnx/int8-weights", "onnx/int8"]),
         (("coreml", "onnx"), ("fp32", "palette4"), ["onnx/fp32", "coreml/fp32", "coreml/palette4"]),
@@ -362,10 +439,14 @@ def test_why_a_probe_ended_is_one_sentence():
 )
 def test_targets_and_precisions_make_artifacts(targets, precisions, names):
     """Every pair that exists; int8 is int8 weights where there is no arithmetic in it, and the reference comes first."""
-    assert [f"{target.name}/{precision}" for target, precision in wanted_artifacts(targets, precisions)] == names
+    assert [
+        f"{target.name}/{precision}" for target, precision in wanted_artifacts(targets, precisions)
+    ] == names
 
 
-@pytest.mark.parametrize(("target", "precision"), [("executorch-coreml", "int8"), ("coreml", "bf16"), ("onnx", "palette6")])
+@pytest.mark.parametrize(
+    ("target", "precision"), [("executorch-coreml", "int8"), ("coreml", "bf16"), ("onnx", "palette6")]
+)
 def test_a_precision_that_a_target_lacks_is_refused(target, precision):
     """There is no other precision to stand for it."""
     with pytest.raises(ExportError, match=f"AE-EXPORT-001: there is no {target}/{precision}"):

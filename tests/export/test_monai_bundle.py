@@ -35,20 +35,59 @@ from autosam_edge_training.networks.students import build_student, load_student,
 
 MANIFEST = open_bundle().manifest
 LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-FILES = ["LICENSE", "configs/inference.json", "configs/metadata.json", "docs/README.md", "models/model.safetensors"]
+FILES = [
+    "LICENSE",
+    "configs/inference.json",
+    "configs/metadata.json",
+    "docs/README.md",
+    "models/model.safetensors",
+]
 # MONAI's schema of 2024-07-25 for metadata.json, and its specification of a tensor.
-METADATA_KEYS = {"schema", "version", "monai_version", "pytorch_version", "numpy_version", "required_packages_version", "task"}
-METADATA_KEYS |= {"description", "authors", "copyright", "network_data_format", "changelog", "intended_use", "data_source"}
-TENSOR_KEYS = {"type", "format", "modality", "num_channels", "spatial_shape", "dtype", "value_range", "is_patch_data", "channel_def"}
+METADATA_KEYS = {
+    "schema",
+    "version",
+    "monai_version",
+    "pytorch_version",
+    "numpy_version",
+    "required_packages_version",
+    "task",
+}
+METADATA_KEYS |= {
+    "description",
+    "authors",
+    "copyright",
+    "network_data_format",
+    "changelog",
+    "intended_use",
+    "data_source",
+}
+TENSOR_KEYS = {
+    "type",
+    "format",
+    "modality",
+    "num_channels",
+    "spatial_shape",
+    "dtype",
+    "value_range",
+    "is_patch_data",
+    "channel_def",
+}
 
 
 def write(weights, folder, **changes):
     """The bundle of a checkpoint in a new folder."""
     folder.mkdir(exist_ok=True)
-    options = {"name": "a student", "license": "none", "training_data": "nothing", "model_card": "# A student\n"}
+    options = {
+        "name": "a student",
+        "license": "none",
+        "training_data": "nothing",
+        "model_card": "# A student\n",
+    }
     contract = dataclasses.replace(MANIFEST.input, **changes.pop("contract", {}))
     labels, intensity = changes.pop("labels", MANIFEST.labels), changes.pop("intensity", BTCV_INTENSITY)
-    write_monai_bundle(weights, load_student(weights)[1], contract, intensity, labels, folder, **options, **changes)
+    write_monai_bundle(
+        weights, load_student(weights)[1], contract, intensity, labels, folder, **options, **changes
+    )
     return folder
 
 
@@ -93,8 +132,17 @@ def default(tmp_path_factory):
 def run(bundle, scan, out, monkeypatch):
     """``python -m monai.bundle run``, without the command line's package."""
     monkeypatch.setattr(sys, "path", list(sys.path))  # MONAI puts the bundle on it
-    configs = {f"{kind}_file": str(bundle / "configs" / name) for kind, name in (("config", "inference.json"), ("meta", "metadata.json"))}
-    monai_bundle.run(**configs, bundle_root=str(bundle), dataset_dir=str(scan.parent), output_dir=str(out), device=torch.device("cpu"))
+    configs = {
+        f"{kind}_file": str(bundle / "configs" / name)
+        for kind, name in (("config", "inference.json"), ("meta", "metadata.json"))
+    }
+    monai_bundle.run(
+        **configs,
+        bundle_root=str(bundle),
+        dataset_dir=str(scan.parent),
+        output_dir=str(out),
+        device=torch.device("cpu"),
+    )
 
 
 def test_monai_runs_it_and_finds_what_the_runtime_finds(default, tmp_path, monkeypatch):
@@ -113,7 +161,10 @@ def test_monai_runs_it_and_finds_what_the_runtime_finds(default, tmp_path, monke
 def test_the_network_is_shown_what_it_was_trained_on(tmp_path, intensity):
     """The darkest and the brightest voxel of the image after the bundle's own preprocessing; windows pad with the darkest."""
     bundle = write(
-        default_bundle_path() / "student.safetensors", tmp_path / "b", intensity=intensity, contract={"window_hu": intensity.window_hu}
+        default_bundle_path() / "student.safetensors",
+        tmp_path / "b",
+        intensity=intensity,
+        contract={"window_hu": intensity.window_hu},
     )
     volume = make_phantom(1, spacing_mm=(6.0, 4.0, 4.0), shape=(42, 62, 64)).volume
     hu = np.where(volume.hu > 0, 1000, -1000).astype(np.int16)
@@ -129,12 +180,18 @@ def test_a_network_of_monai_keeps_its_arguments(tmp_path):
     """The bundle builds it from MONAI alone, with the weights that were trained."""
     arguments = {"channels": [8, 16], "strides": [2], "norm": "instance"}
     student = build_student("monai:UNet", arguments=arguments)
-    save_student(tmp_path / "u.safetensors", student, {"student": "monai:UNet", "classes": "14", "arguments": json.dumps(arguments)})
+    save_student(
+        tmp_path / "u.safetensors",
+        student,
+        {"student": "monai:UNet", "classes": "14", "arguments": json.dumps(arguments)},
+    )
     parser = parse(write(tmp_path / "u.safetensors", tmp_path / "b"))
     parser.get_parsed_content("initialize")
     tile = torch.rand(1, 1, 16, 16, 16)
     with torch.no_grad():
-        torch.testing.assert_close(parser.get_parsed_content("network")(tile), student.eval()(tile).softmax(1))
+        torch.testing.assert_close(
+            parser.get_parsed_content("network")(tile), student.eval()(tile).softmax(1)
+        )
 
 
 def test_a_scan_of_air_gets_no_labels(default, tmp_path, monkeypatch):
@@ -207,8 +264,13 @@ def test_the_config_builds_the_student(tmp_path, merging):
     with torch.no_grad():
         expected = student(image)
         np.testing.assert_allclose(parser.get_parsed_content("network_def")(image), expected, atol=1e-5)
-        np.testing.assert_allclose(parser.get_parsed_content("network")(image), expected.softmax(dim=1), atol=1e-5)
-    configs = {f"{kind}_file": str(bundle / "configs" / name) for kind, name in (("config", "inference.json"), ("meta", "metadata.json"))}
+        np.testing.assert_allclose(
+            parser.get_parsed_content("network")(image), expected.softmax(dim=1), atol=1e-5
+        )
+    configs = {
+        f"{kind}_file": str(bundle / "configs" / name)
+        for kind, name in (("config", "inference.json"), ("meta", "metadata.json"))
+    }
     monai_bundle.verify_net_in_out(net_id="network_def", device="cpu", **configs)
     needed = json.loads((bundle / "configs" / "metadata.json").read_text())["required_packages_version"]
     assert ("autosam-edge" in needed) == (merging == "legacy")
@@ -220,7 +282,10 @@ def test_the_metadata_say_what_monai_asks_for(default):
     metadata = json.loads((default / "configs" / "metadata.json").read_text())
     assert set(metadata) >= METADATA_KEYS
     assert set(DEFAULT_METADATA) <= set(metadata)
-    image, pred = metadata["network_data_format"]["inputs"]["image"], metadata["network_data_format"]["outputs"]["pred"]
+    image, pred = (
+        metadata["network_data_format"]["inputs"]["image"],
+        metadata["network_data_format"]["outputs"]["pred"],
+    )
     assert set(image) >= TENSOR_KEYS
     assert set(pred) >= TENSOR_KEYS
     assert list(pred["channel_def"]) == [str(k) for k in range(14)]
@@ -233,7 +298,9 @@ def test_the_metadata_say_what_monai_asks_for(default):
 def test_the_config_has_what_monais_programs_look_for(default):
     """The properties that MONAI requires of an inference workflow."""
     config = json.loads((default / "configs" / "inference.json").read_text())
-    required = {entry[BundlePropertyConfig.ID] for entry in InferProperties.values() if entry[BundleProperty.REQUIRED]}
+    required = {
+        entry[BundlePropertyConfig.ID] for entry in InferProperties.values() if entry[BundleProperty.REQUIRED]
+    }
     assert required <= set(config)
 
 

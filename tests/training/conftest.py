@@ -23,7 +23,11 @@ def taught(cubes, tmp_path_factory):
     from autosam_edge_training import train_student
 
     config = changed(
-        student_config(ema=0.0, validate_every=100, **{**UNET, "arguments": {**UNET["arguments"], "dropout": 0.0}}), "schedule", steps=30
+        student_config(
+            ema=0.0, validate_every=100, **{**UNET, "arguments": {**UNET["arguments"], "dropout": 0.0}}
+        ),
+        "schedule",
+        steps=30,
     )
     return train_student.train(config, cubes, tmp_path_factory.mktemp("taught") / "run")
 

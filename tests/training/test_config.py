@@ -71,11 +71,23 @@ def test_a_number_that_yaml_takes_for_text_is_a_number(tmp_path):
         ({"minutes": 1, "tin": [1, 2, 3]}, ["tin: tuple"]),
         ({"minutes": 1, "tin": [1]}, ["tin.1: field required"]),
         ({"minutes": 1, "oven": 180}, ["oven: input should be"]),
-        ({"minutes": 1, "oven": {"degree": 180}}, ["oven.degrees: field required", "oven.degree: unexpected"]),
-        ({"minutes": 1, "oven": {"degrees": 180, "heat": "fire"}}, ["oven.heat: input should be 'top' or 'bottom'"]),
+        (
+            {"minutes": 1, "oven": {"degree": 180}},
+            ["oven.degrees: field required", "oven.degree: unexpected"],
+        ),
+        (
+            {"minutes": 1, "oven": {"degrees": 180, "heat": "fire"}},
+            ["oven.heat: input should be 'top' or 'bottom'"],
+        ),
         ({"minutes": 1, "oven": {"degrees": -1}}, ["oven: value error, degrees must be positive"]),
-        ({"minutes": 1, "oven": {"degrees": float("inf")}}, ["oven.degrees: input should be a finite number"]),
-        ({"minutes": None, "oven": {"degrees": float("nan")}}, ["minutes: ", "oven.degrees: input should be a finite number"]),
+        (
+            {"minutes": 1, "oven": {"degrees": float("inf")}},
+            ["oven.degrees: input should be a finite number"],
+        ),
+        (
+            {"minutes": None, "oven": {"degrees": float("nan")}},
+            ["minutes: ", "oven.degrees: input should be a finite number"],
+        ),
         ({"minutes": 1, 2: 3}, ["2: "]),
     ],
 )
@@ -95,7 +107,9 @@ def test_a_file_that_is_no_mapping_is_refused(tmp_path, text):
     assert code_of(caught) == "AE-TRAIN-001"
 
 
-@pytest.mark.parametrize("content", ["minutes: [1\n", "a: b: c\n", "\tminutes: 1", b"\x80\xff\xfe\x00", b"PK\x03\x04\x00"])
+@pytest.mark.parametrize(
+    "content", ["minutes: [1\n", "a: b: c\n", "\tminutes: 1", b"\x80\xff\xfe\x00", b"PK\x03\x04\x00"]
+)
 def test_a_file_that_is_no_yaml_is_refused(tmp_path, content):
     """Broken YAML and files of another kind: one line that names the file."""
     with pytest.raises(TrainingError, match=r"cake\.yaml cannot be read") as caught:
@@ -150,4 +164,8 @@ def test_a_recipe_refuses_what_its_parts_refuse(kind):
 
 def test_all_recipes_are_looked_at():
     """The test above is not empty: there is one of each kind."""
-    assert {recipe_kind(path) for path in RECIPES} == {distill.Config, train_student.Config, train_teacher.Config}
+    assert {recipe_kind(path) for path in RECIPES} == {
+        distill.Config,
+        train_student.Config,
+        train_teacher.Config,
+    }

@@ -54,7 +54,10 @@ def test_no_truth_does_not_look_at_it(cubes, taught, tmp_path):
     swapped = prepare_boxes(tmp_path / "swapped", swapped=True)
     for weight, same in ((0.0, True), (0.5, False)):
         config = distill_config(weight=weight, sampling=WHOLE)
-        runs = [train(config, data, tmp_path / f"{weight}{n}", teacher=taught) for n, data in enumerate((cubes, swapped))]
+        runs = [
+            train(config, data, tmp_path / f"{weight}{n}", teacher=taught)
+            for n, data in enumerate((cubes, swapped))
+        ]
         assert same_weights(*runs) is same
         assert reports(runs[0].parent)[0]["loss_truth"] != reports(runs[1].parent)[0]["loss_truth"]
 
@@ -64,12 +67,18 @@ def test_the_loss_is_equation_2(weight, mse_weight, cubes, taught, tmp_path):
     """Of the two parts that are reported, in every line."""
     train(distill_config(weight=weight, mse_weight=mse_weight), cubes, tmp_path / "run", teacher=taught)
     for line in reports(tmp_path / "run"):
-        assert line["loss"] == pytest.approx(weight * line["loss_truth"] + (1 - weight) * mse_weight * line["loss_teacher"], rel=1e-6)
+        assert line["loss"] == pytest.approx(
+            weight * line["loss_truth"] + (1 - weight) * mse_weight * line["loss_teacher"], rel=1e-6
+        )
 
 
 def test_the_first_step_by_hand(cubes, taught, tmp_path):
     """The teacher's part of the first loss is the distance of a fresh student's probabilities from the teacher's on the first patch."""
-    config = changed(distill_config(weight=0.3, arguments={"channels": [4, 8], "strides": [2], "norm": "instance"}), "schedule", steps=1)
+    config = changed(
+        distill_config(weight=0.3, arguments={"channels": [4, 8], "strides": [2], "norm": "instance"}),
+        "schedule",
+        steps=1,
+    )
     train(config, cubes, tmp_path / "run", teacher=taught)
     (line,) = reports(tmp_path / "run")
     image = Sampler(Prepared.read(cubes).cases("training"), config.sampling, seed=0).patch(0).image
@@ -93,7 +102,9 @@ def test_the_teacher_alone_teaches(cubes, taught, tmp_path):
     """Without any truth the student comes near its teacher: the distance falls to less than a quarter, the liver is found."""
     schedule = Schedule(steps=50, lr=3e-2, warmup=0.1, decay="cosine")
     arguments = {"channels": [4, 8], "strides": [2], "norm": "instance"}
-    config = distill_config(weight=0.0, ema=0.0, schedule=schedule, sampling=WHOLE, arguments=arguments, validate_every=50)
+    config = distill_config(
+        weight=0.0, ema=0.0, schedule=schedule, sampling=WHOLE, arguments=arguments, validate_every=50
+    )
     train(config, cubes, tmp_path / "run", teacher=taught)
     lines = reports(tmp_path / "run")
     assert lines[-1]["loss_teacher"] < lines[0]["loss_teacher"] / 4
@@ -104,7 +115,9 @@ def test_the_teacher_alone_teaches(cubes, taught, tmp_path):
 @pytest.fixture(scope="module")
 def kept(cubes, taught, tmp_path_factory):
     """The teacher's answers for the whole of both cases, one window each."""
-    return keep_probabilities(taught, Prepared.read(cubes), tmp_path_factory.mktemp("kept") / "kept", patch=(32, 32, 32))
+    return keep_probabilities(
+        taught, Prepared.read(cubes), tmp_path_factory.mktemp("kept") / "kept", patch=(32, 32, 32)
+    )
 
 
 def test_kept_answers_are_those_of_the_teacher(cubes, taught, kept):
@@ -117,9 +130,12 @@ def test_kept_answers_are_those_of_the_teacher(cubes, taught, kept):
         patch = sampler.patch(number)
         with torch.no_grad():
             online = network(patch.image).softmax(dim=1)
-        distances = [(torch.from_numpy(array / 255.0)[None] - online).abs().max().item() for array in stored.values()]
+        distances = [
+            (torch.from_numpy(array / 255.0)[None] - online).abs().max().item() for array in stored.values()
+        ]
         assert min(distances) <= 1 / 510 + 1e-6 < max(distances)  # one of the two cases is this patch's
-        # Three shares, each off by 1/510 at most, do not sum to 1 by 3/510 at most; dividing by the sum spreads that.
+        # Three shares, each off by 1/510 at most, do not sum to 1 by 3/510 at most; dividing by the sum
+        # spreads that.
         assert (patch.teacher - online).abs().max() <= (1 + 3) / 510
         assert torch.allclose(patch.teacher.sum(dim=1), torch.ones(()), atol=1e-6)
 
@@ -148,12 +164,19 @@ def test_kept_answers_turn_with_the_patch(cubes, taught, kept):
     """Flipped and rotated, a kept answer is still that of the turned image's place: distances to the truth stay the same."""
     prepared = Prepared.read(cubes)
     stored = {name: np.load(kept / f"{name}.npy") for name in prepared.split["training"]}
-    turned = Sampler(prepared.cases("training"), Sampling(patch=(32, 32, 32), flip=1.0, rotate=1.0, scale=0.0), seed=5, teacher=stored)
+    turned = Sampler(
+        prepared.cases("training"),
+        Sampling(patch=(32, 32, 32), flip=1.0, rotate=1.0, scale=0.0),
+        seed=5,
+        teacher=stored,
+    )
     plain = Sampler(prepared.cases("training"), WHOLE, seed=5, teacher=stored)
     for number in range(4):
         a, b = (sampler.patch(number) for sampler in (plain, turned))
         assert not torch.equal(a.occupancy, b.occupancy)
-        assert ((a.teacher - a.occupancy) ** 2).sum().item() == pytest.approx(((b.teacher - b.occupancy) ** 2).sum().item(), rel=1e-5)
+        assert ((a.teacher - a.occupancy) ** 2).sum().item() == pytest.approx(
+            ((b.teacher - b.occupancy) ** 2).sum().item(), rel=1e-5
+        )
 
 
 def test_autosam_teaches_and_the_file_says_who(cubes, autosam_teacher, tmp_path):
@@ -164,7 +187,10 @@ def test_autosam_teaches_and_the_file_says_who(cubes, autosam_teacher, tmp_path)
     assert (facts["teacher"], facts["lambda"], facts["student"]) == ("online", "0.8", "monai:UNet")
     assert facts["teacher_sha256"] == file_digest(autosam_teacher)
     assert parse_config(Config, json.loads(facts["config"])) == config
-    assert json.loads((tmp_path / "run" / "config.json").read_text())["teacher_sha256"] == facts["teacher_sha256"]
+    assert (
+        json.loads((tmp_path / "run" / "config.json").read_text())["teacher_sha256"]
+        == facts["teacher_sha256"]
+    )
 
 
 def test_the_teacher_is_not_touched(cubes, taught, tmp_path, monkeypatch):
@@ -181,7 +207,9 @@ def test_the_teacher_is_not_touched(cubes, taught, tmp_path, monkeypatch):
     (guide,) = opened
     assert not guide.training
     assert all(p.grad is None for p in guide.parameters())
-    assert all(torch.equal(tensor, weights_of(taught)[0][name]) for name, tensor in guide.state_dict().items())
+    assert all(
+        torch.equal(tensor, weights_of(taught)[0][name]) for name, tensor in guide.state_dict().items()
+    )
 
 
 @pytest.mark.parametrize(
@@ -224,7 +252,9 @@ def test_phantoms_have_no_kept_answers(cubes, taught, kept, tmp_path):
 
 def test_a_gradient_that_is_no_number_stops_the_run(cubes, taught, tmp_path, monkeypatch):
     """AE-TRAIN-006, as in the other recipes."""
-    monkeypatch.setattr(distill, "distillation", lambda *given, **named: distillation(*given, **named) * float("nan"))
+    monkeypatch.setattr(
+        distill, "distillation", lambda *given, **named: distillation(*given, **named) * float("nan")
+    )
     with pytest.raises(TrainingError, match="AE-TRAIN-006.*step 0"):
         train(distill_config(), cubes, tmp_path / "run", teacher=taught)
     assert not (tmp_path / "run" / "checkpoint.pt").exists()
@@ -232,7 +262,15 @@ def test_a_gradient_that_is_no_number_stops_the_run(cubes, taught, tmp_path, mon
 
 @pytest.mark.parametrize(
     "changes",
-    [{"weight": 1.1}, {"weight": -0.1}, {"mse_weight": 0.0}, {"ema": 1.0}, {"report_every": 0}, {"validate_every": 0}, {"seed": -1}],
+    [
+        {"weight": 1.1},
+        {"weight": -0.1},
+        {"mse_weight": 0.0},
+        {"ema": 1.0},
+        {"report_every": 0},
+        {"validate_every": 0},
+        {"seed": -1},
+    ],
 )
 def test_wrong_values_are_errors(changes, tmp_path):
     """Each by its name."""
@@ -244,7 +282,18 @@ def test_as_a_module_it_takes_the_same_options(cubes, taught, kept, tmp_path, mo
     """What ``torchrun`` starts: the weights' path on stdout, lambda from the command line."""
     config = distill_config(sampling=WHOLE)
     assert read_config(Config, write_recipe(config, tmp_path / "r.yaml")) == config
-    places = ["--config", tmp_path / "r.yaml", "--data", cubes, "-o", tmp_path / "run", "--teacher", taught, "--kept", kept]
+    places = [
+        "--config",
+        tmp_path / "r.yaml",
+        "--data",
+        cubes,
+        "-o",
+        tmp_path / "run",
+        "--teacher",
+        taught,
+        "--kept",
+        kept,
+    ]
     monkeypatch.setattr(sys, "argv", ["distill", *map(str, places), "--lambda", "0.8"])
     distill.main()
     assert capsys.readouterr().out == f"{tmp_path / 'run' / 'student.safetensors'}\n"

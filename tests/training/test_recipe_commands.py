@@ -69,7 +69,16 @@ def test_a_smoke_run_reads_the_recipe_that_it_is_given(command, tmp_path):
 
 def test_a_student_is_trained_taught_and_scored(cubes, taught, tmp_path):
     """The way of a run: each command prints what it made, and the next one takes it."""
-    alone = run("train", "student", "--config", write_recipe(student_config(), tmp_path / "s.yaml"), "--data", cubes, "-o", tmp_path / "s")
+    alone = run(
+        "train",
+        "student",
+        "--config",
+        write_recipe(student_config(), tmp_path / "s.yaml"),
+        "--data",
+        cubes,
+        "-o",
+        tmp_path / "s",
+    )
     assert alone.exit_code == 0, alone.output
     assert alone.stdout == f"{tmp_path / 's' / 'student.safetensors'}\n"
     places = [
@@ -80,7 +89,9 @@ def test_a_student_is_trained_taught_and_scored(cubes, taught, tmp_path):
         "--teacher",
         tmp_path / "s" / "student.safetensors",
     ]
-    distilled = run("distill", *places, "-o", tmp_path / "d", "--lambda", "0.2", "--seed", "5", "--reduction", "element")
+    distilled = run(
+        "distill", *places, "-o", tmp_path / "d", "--lambda", "0.2", "--seed", "5", "--reduction", "element"
+    )
     assert distilled.exit_code == 0, distilled.output
     assert json.loads((tmp_path / "d" / "config.json").read_text())["config"] == {
         **as_dict(distill_config()),
@@ -89,7 +100,16 @@ def test_a_student_is_trained_taught_and_scored(cubes, taught, tmp_path):
         "reduction": "element",
     }
     scored = run(
-        "score", tmp_path / "d", "--data", cubes, "-o", tmp_path / "scored", "--split", "validation", "--labels", tmp_path / "labels"
+        "score",
+        tmp_path / "d",
+        "--data",
+        cubes,
+        "-o",
+        tmp_path / "scored",
+        "--split",
+        "validation",
+        "--labels",
+        tmp_path / "labels",
     )
     assert scored.exit_code == 0, scored.output
     assert scored.stdout == f"{tmp_path / 'scored'}\n{tmp_path / 'labels'}\n"
@@ -108,7 +128,10 @@ def test_a_teacher_is_asked_once_for_several_runs(cubes, taught, tmp_path):
     second = run("distill", *places, "-o", tmp_path / "b", "--lambda", "0.5")
     assert second.exit_code == 0, second.output
     assert {path.name: path.stat().st_mtime_ns for path in (tmp_path / "kept").iterdir()} == made
-    assert [weights_of(tmp_path / name / "student.safetensors")[1]["teacher"] for name in "ab"] == ["kept", "kept"]
+    assert [weights_of(tmp_path / name / "student.safetensors")[1]["teacher"] for name in "ab"] == [
+        "kept",
+        "kept",
+    ]
 
 
 def test_a_dry_run_shows_the_parameters_of_every_part(tmp_path):
@@ -118,7 +141,9 @@ def test_a_dry_run_shows_the_parameters_of_every_part(tmp_path):
     assert "26,530,176" in paper.stdout
     assert "88,892,928" in paper.stdout
     assert "ViT b, 14 classes" in paper.stdout
-    own = run("train", "teacher", "--dry-run", "--config", write_recipe(teacher_config(), tmp_path / "r.yaml"))
+    own = run(
+        "train", "teacher", "--dry-run", "--config", write_recipe(teacher_config(), tmp_path / "r.yaml")
+    )
     tiny = run("train", "teacher", "--dry-run", "--smoke")
     assert len({paper.stdout, own.stdout, tiny.stdout}) == 3
     assert "ViT tiny" in own.stdout
@@ -126,12 +151,17 @@ def test_a_dry_run_shows_the_parameters_of_every_part(tmp_path):
 
 @pytest.mark.parametrize(
     ("command", "missing"),
-    [(command, missing) for command in COMMANDS for missing in ("--config", "--data", "--out")] + [(("distill",), "--teacher")],
+    [(command, missing) for command in COMMANDS for missing in ("--config", "--data", "--out")]
+    + [(("distill",), "--teacher")],
 )
 def test_what_is_missing_is_wrong_usage(command, missing, cubes, taught, tmp_path):
     """Exit code 2 and the option's name; nothing is made."""
     config = {"teacher": teacher_config, "student": student_config, "distill": distill_config}[command[-1]]()
-    options = {"--config": write_recipe(config, tmp_path / "r.yaml"), "--data": cubes, "--out": tmp_path / "run"}
+    options = {
+        "--config": write_recipe(config, tmp_path / "r.yaml"),
+        "--data": cubes,
+        "--out": tmp_path / "run",
+    }
     if command == ("distill",):
         options["--teacher"] = taught
     del options[missing]
@@ -168,5 +198,10 @@ def test_the_smoke_recipes_are_small_and_say_so():
     """Four steps, one line each, validated once, in fp32, and marked: no table takes them for results."""
     for module in (train_teacher, train_student, distill):
         config = module.Config.smoke_run()
-        assert (config.smoke, config.schedule.steps, config.report_every, config.validate_every) == (True, 4, 1, 4)
+        assert (config.smoke, config.schedule.steps, config.report_every, config.validate_every) == (
+            True,
+            4,
+            1,
+            4,
+        )
         assert (config.precision, config.sampling.patch) == ("fp32", (32, 32, 32))

@@ -46,7 +46,11 @@ def test_a_short_run_learns_the_boxes(student, cubes, tmp_path, monkeypatch):
     monkeypatch.setattr(setup, "build_student", _narrow if student == "pocketnet" else setup.build_student)
     arguments = NO_DROPOUT if student == "monai:UNet" else {}
     schedule = Schedule(steps=40, lr=3e-2, warmup=0.1, decay="cosine")
-    weights = train(student_config(student=student, arguments=arguments, schedule=schedule, sampling=WHOLE), cubes, tmp_path / "run")
+    weights = train(
+        student_config(student=student, arguments=arguments, schedule=schedule, sampling=WHOLE),
+        cubes,
+        tmp_path / "run",
+    )
     assert losses(tmp_path / "run")[-1] < losses(tmp_path / "run")[0] / 2
     last = reports(tmp_path / "run")[-1]
     assert last["dice"][NAMES.index("liver") - 1] > 0.8
@@ -64,7 +68,11 @@ def test_the_file_says_what_it_is(cubes, tmp_path):
     """Network, labels, grid, window, data, recipe and cases; whoever loads it gets the network that was trained."""
     config = student_config()
     network, facts = load_student(train(config, cubes, tmp_path / "run"))
-    assert (facts["student"], json.loads(facts["arguments"]), facts["classes"]) == ("monai:UNet", config.arguments, "3")
+    assert (facts["student"], json.loads(facts["arguments"]), facts["classes"]) == (
+        "monai:UNet",
+        config.arguments,
+        "3",
+    )
     assert json.loads(facts["labels"]) == list(NAMES)
     assert json.loads(facts["spacing_mm"]) == [3.0, 3.0, 3.0]
     assert json.loads(facts["intensity"]) == [-125.0, 275.0, -125.0, 400.0]
@@ -90,7 +98,9 @@ def test_the_average_is_saved_and_without_one_the_last_weights(cubes, tmp_path):
 
 def test_the_seed_decides_everything(cubes, tmp_path):
     """Weights, patches and dropout: the same seed gives the same bits, another one does not."""
-    first, again, other = (train(student_config(seed=seed), cubes, tmp_path / str(n)) for n, seed in enumerate((3, 3, 4)))
+    first, again, other = (
+        train(student_config(seed=seed), cubes, tmp_path / str(n)) for n, seed in enumerate((3, 3, 4))
+    )
     assert same_weights(first, again)
     assert losses(first.parent) == losses(again.parent)
     assert losses(first.parent) != losses(other.parent)
@@ -114,7 +124,9 @@ def test_changes_that_the_data_cannot_have_are_refused(tmp_path):
 def test_it_starts_from_the_weights_of_another_run(cubes, taught, tmp_path):
     """With a learning rate of next to nothing they are still there; another network's are refused."""
     config = student_config(arguments=NO_DROPOUT, ema=0.0, schedule=Schedule(steps=1, lr=1e-12))
-    started, expected = (weights_of(path)[0] for path in (train(config, cubes, tmp_path / "run", init=taught), taught))
+    started, expected = (
+        weights_of(path)[0] for path in (train(config, cubes, tmp_path / "run", init=taught), taught)
+    )
     assert all(torch.allclose(started[name], tensor, atol=1e-9) for name, tensor in expected.items())
     with pytest.raises(TrainingError) as caught:
         train(replace(config, student="swinunetr-tiny", arguments={}), cubes, tmp_path / "other", init=taught)
@@ -170,7 +182,12 @@ def test_a_gradient_that_overflows_later_leaves_the_last_checkpoint(cubes, tmp_p
 def test_occupancies_and_batches_and_the_other_loss_train_too(tmp_path):
     """Fractions as targets, two patches a step, class weights: the loss falls."""
     data = prepare_boxes(tmp_path, targets="occupancy")
-    config = student_config(loss="present", schedule=Schedule(steps=12, lr=3e-2, warmup=0.0, batch=2), sampling=WHOLE, arguments=NO_DROPOUT)
+    config = student_config(
+        loss="present",
+        schedule=Schedule(steps=12, lr=3e-2, warmup=0.0, batch=2),
+        sampling=WHOLE,
+        arguments=NO_DROPOUT,
+    )
     train(config, data, tmp_path / "run")
     assert losses(tmp_path / "run")[-1] < 0.8 * losses(tmp_path / "run")[0]
 
@@ -222,7 +239,16 @@ def test_a_wrong_key_is_named(key, value, said, tmp_path):
 def test_as_a_module_it_takes_the_same_options(cubes, taught, tmp_path, monkeypatch, capsys):
     """What ``torchrun`` starts: the weights' path on stdout, the seed from the command line."""
     config = student_config(arguments=NO_DROPOUT)
-    places = ["--config", write_recipe(config, tmp_path / "r.yaml"), "--data", cubes, "--out", tmp_path / "run", "--init", taught]
+    places = [
+        "--config",
+        write_recipe(config, tmp_path / "r.yaml"),
+        "--data",
+        cubes,
+        "--out",
+        tmp_path / "run",
+        "--init",
+        taught,
+    ]
     monkeypatch.setattr(sys, "argv", ["train_student", *map(str, places), "--seed", "7"])
     train_student.main()
     assert capsys.readouterr().out == f"{tmp_path / 'run' / 'student.safetensors'}\n"

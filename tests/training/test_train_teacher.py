@@ -10,12 +10,27 @@ import pytest
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("monai")
-from autosam_edge_test_recipes import PLAIN, changed, losses, reports, same_weights, teacher_config, tiny_teacher, weights_of, write_recipe
+from autosam_edge_test_recipes import (
+    PLAIN,
+    changed,
+    losses,
+    reports,
+    same_weights,
+    teacher_config,
+    tiny_teacher,
+    weights_of,
+    write_recipe,
+)
 
 from autosam_edge.errors import TrainingError
 from autosam_edge_training import train_teacher
 from autosam_edge_training.config import read_config
-from autosam_edge_training.networks.autosam import RandomWeightsWarning, build_autosam, load_teacher, trainable_parameters
+from autosam_edge_training.networks.autosam import (
+    RandomWeightsWarning,
+    build_autosam,
+    load_teacher,
+    trainable_parameters,
+)
 from autosam_edge_training.networks.autosam.sam_checkpoint import sam_parameters
 from autosam_edge_training.patches.sampler import Sampling
 from autosam_edge_training.recipe_parts.schedule import Schedule
@@ -30,7 +45,9 @@ def sam_state():
     torch.manual_seed(11)
     names = {"positions.pos_embed": "pos_embed"}
     parameters = sam_parameters(build_autosam(tiny_teacher()))
-    return {f"image_encoder.{names.get(name, name)}": torch.randn_like(p) * 0.05 for name, p in parameters.items()}
+    return {
+        f"image_encoder.{names.get(name, name)}": torch.randn_like(p) * 0.05 for name, p in parameters.items()
+    }
 
 
 @pytest.fixture
@@ -65,10 +82,17 @@ def test_what_sam_brought_is_still_there_bit_for_bit(real, sam, sam_state, built
     (network,) = built
     learning = trainable_parameters(network)
     theirs = {name.removeprefix("image_encoder."): tensor for name, tensor in sam_state.items()}
-    frozen = {name: p for name, p in network.image_encoder.named_parameters() if f"image_encoder.{name}" not in learning}
+    frozen = {
+        name: p
+        for name, p in network.image_encoder.named_parameters()
+        if f"image_encoder.{name}" not in learning
+    }
     kept = [name for name in frozen if name in theirs or name == "positions.pos_embed"]
     assert len(kept) > 30
-    assert all(torch.equal(frozen[name], theirs["pos_embed" if name == "positions.pos_embed" else name]) for name in kept)
+    assert all(
+        torch.equal(frozen[name], theirs["pos_embed" if name == "positions.pos_embed" else name])
+        for name in kept
+    )
     torch.manual_seed(real.seed)
     born = dict(build_autosam(tiny_teacher(classes=3)).named_parameters())
     still = [name for name, p in learning.items() if torch.equal(p, born[name]) and "norm" not in name]
@@ -93,7 +117,10 @@ def test_without_sam_the_file_holds_everything_and_training_warns(real, cubes, t
     """Random frozen weights come back too, since no other file has them; a smoke run says nothing."""
     with pytest.warns(RandomWeightsWarning):
         weights = train(real, cubes, tmp_path / "run")
-    assert weights_of(weights)[0].keys() == dict(build_autosam(tiny_teacher(classes=3)).named_parameters()).keys()
+    assert (
+        weights_of(weights)[0].keys()
+        == dict(build_autosam(tiny_teacher(classes=3)).named_parameters()).keys()
+    )
     kept = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)
     assert kept["teacher"].keys() < weights_of(weights)[0].keys()
     with warnings.catch_warnings():
@@ -105,7 +132,9 @@ def test_without_sam_the_file_holds_everything_and_training_warns(real, cubes, t
 def test_a_vit_of_its_own_trains_everything_and_learns(cubes, tmp_path):
     """``trains: all`` needs no SAM and warns of nothing; in 40 steps it begins to find the liver of a scan held out."""
     schedule = Schedule(steps=40, lr=3e-3, warmup=0.1, decay="cosine", batch=2)
-    config = teacher_config(network=tiny_teacher(trains="all"), schedule=schedule, smoke=False, ema=0.0, validate_every=40)
+    config = teacher_config(
+        network=tiny_teacher(trains="all"), schedule=schedule, smoke=False, ema=0.0, validate_every=40
+    )
     weights = train(changed(config, "sampling", **PLAIN), cubes, tmp_path / "run")
     found = losses(tmp_path / "run")
     assert sum(found[-3:]) < 0.65 * sum(found[:3])
@@ -119,13 +148,19 @@ def test_another_sam_file_is_refused_on_the_way(real, sam, sam_state, cubes, tmp
     torch.save({name: tensor + 1.0 for name, tensor in sam_state.items()}, tmp_path / "other.pth")
     with pytest.raises(TrainingError, match="AE-TRAIN-002.*differs in sam_sha256"):
         train(real, cubes, tmp_path / "run", sam=tmp_path / "other.pth")
-    with pytest.warns(RandomWeightsWarning), pytest.raises(TrainingError, match="AE-TRAIN-002.*differs in sam_sha256"):
+    with (
+        pytest.warns(RandomWeightsWarning),
+        pytest.raises(TrainingError, match="AE-TRAIN-002.*differs in sam_sha256"),
+    ):
         train(real, cubes, tmp_path / "run")
 
 
 def test_a_wrong_sam_file_leaves_nothing(real, sam_state, cubes, tmp_path):
     """A key is missing: AE-TRAIN-014, and no folder."""
-    torch.save({name: t for name, t in sam_state.items() if "blocks.2.attn.qkv.bias" not in name}, tmp_path / "sam.pth")
+    torch.save(
+        {name: t for name, t in sam_state.items() if "blocks.2.attn.qkv.bias" not in name},
+        tmp_path / "sam.pth",
+    )
     with pytest.raises(TrainingError, match="AE-TRAIN-014"):
         train(real, cubes, tmp_path / "run", sam=tmp_path / "sam.pth")
     assert not (tmp_path / "run").exists()
@@ -133,7 +168,10 @@ def test_a_wrong_sam_file_leaves_nothing(real, sam_state, cubes, tmp_path):
 
 def test_a_gradient_that_is_no_number_stops_the_run(real, sam_state, cubes, tmp_path):
     """A SAM file with a NaN in it: AE-TRAIN-006 at the first step."""
-    torch.save({**sam_state, "image_encoder.pos_embed": sam_state["image_encoder.pos_embed"] * float("nan")}, tmp_path / "sam.pth")
+    torch.save(
+        {**sam_state, "image_encoder.pos_embed": sam_state["image_encoder.pos_embed"] * float("nan")},
+        tmp_path / "sam.pth",
+    )
     with pytest.raises(TrainingError, match="AE-TRAIN-006.*step 0"):
         train(real, cubes, tmp_path / "run", sam=tmp_path / "sam.pth")
     assert not (tmp_path / "run" / "checkpoint.pt").exists()
@@ -143,7 +181,9 @@ def test_patches_are_those_of_the_network(tmp_path):
     """Two sizes in one recipe are an error that names both."""
     path = write_recipe(teacher_config(), tmp_path / "r.yaml")
     assert read_config(Config, path) == teacher_config()
-    with pytest.raises(ValueError, match=r"sampling\.patch \(32, 32, 32\) is not network\.patch \(16, 16, 16\)"):
+    with pytest.raises(
+        ValueError, match=r"sampling\.patch \(32, 32, 32\) is not network\.patch \(16, 16, 16\)"
+    ):
         teacher_config(sampling=Sampling(patch=(32, 32, 32)))
     path.write_text(path.read_text().replace("- 16\n", "- 32\n", 3))  # one of the two
     with pytest.raises(TrainingError, match=r"AE-TRAIN-001.*is not network\.patch"):
@@ -167,8 +207,19 @@ def test_the_classes_are_the_datas(cubes, tmp_path):
 
 def test_as_a_module_it_takes_the_same_options(real, sam, cubes, tmp_path, monkeypatch, capsys):
     """What ``torchrun`` starts: SAM's file too, the weights' path on stdout."""
-    places = ["--config", write_recipe(real, tmp_path / "r.yaml"), "--data", cubes, "-o", tmp_path / "run", "--sam", sam]
+    places = [
+        "--config",
+        write_recipe(real, tmp_path / "r.yaml"),
+        "--data",
+        cubes,
+        "-o",
+        tmp_path / "run",
+        "--sam",
+        sam,
+    ]
     monkeypatch.setattr(sys, "argv", ["train_teacher", *map(str, places)])
     train_teacher.main()
     assert capsys.readouterr().out == f"{tmp_path / 'run' / 'teacher.safetensors'}\n"
-    assert same_weights(tmp_path / "run" / "teacher.safetensors", train(real, cubes, tmp_path / "here", sam=sam))
+    assert same_weights(
+        tmp_path / "run" / "teacher.safetensors", train(real, cubes, tmp_path / "here", sam=sam)
+    )

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# What a dataclass of a recipe is made with: frozen, no key that it does not know, no infinity. A number may be text: to YAML 1e-3 is.
+# What a dataclass of a recipe is made with: frozen, no key that it does not know, no infinity. A number may
+# be text: to YAML 1e-3 is.
 STRICT = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 __all__ = ["STRICT", "as_dict", "checked_dataclass", "parse_config", "read_config", "with_changes"]
 
@@ -35,7 +36,9 @@ def read_config(kind: type[T], path: Path) -> T:
     except (OSError, yaml.YAMLError) as error:
         why = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())
         raise TrainingError(
-            "AE-TRAIN-001", f"the recipe {path.name} cannot be read: {why}.", remedy="Give a YAML file like training/recipes/*."
+            "AE-TRAIN-001",
+            f"the recipe {path.name} cannot be read: {why}.",
+            remedy="Give a YAML file like training/recipes/*.",
         ) from error
     return parse_config(kind, values)
 
@@ -45,8 +48,13 @@ def parse_config(kind: type[T], values: object) -> T:
     try:
         return TypeAdapter(kind).validate_python(values)
     except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'the file'}: {fault['msg'].lower()}" for fault in error.errors())
-        raise TrainingError("AE-TRAIN-001", f"the recipe is not valid: {faults}.", remedy="Correct these keys.") from error
+        faults = "; ".join(
+            f"{'.'.join(map(str, fault['loc'])) or 'the file'}: {fault['msg'].lower()}"
+            for fault in error.errors()
+        )
+        raise TrainingError(
+            "AE-TRAIN-001", f"the recipe is not valid: {faults}.", remedy="Correct these keys."
+        ) from error
 
 
 def with_changes(config: T, **changes: object) -> T:

@@ -1,7 +1,8 @@
 """Distil a teacher into a student (equation 2): one recipe, read from top to bottom.
 
-``autosam-edge distill --config RECIPE.yaml --data PREPARED --teacher teacher.safetensors -o RUN``, or ``torchrun --nproc-per-node N -m
-autosam_edge_training.distill`` with the same options. The loss is ``weight * L_seg(student, truth) + (1 - weight) * L_mse(student,
+``autosam-edge distill --config RECIPE.yaml --data PREPARED --teacher teacher.safetensors -o RUN``, or
+``torchrun --nproc-per-node N -m autosam_edge_training.distill`` with the same options. The loss is ``weight *
+L_seg(student, truth) + (1 - weight) * L_mse(student,
 teacher)``; with weight 1 it is a student without a teacher, step for step.
 """
 
@@ -20,11 +21,21 @@ import torch
 from autosam_edge.memory import peak_mb
 from autosam_edge_training.config import STRICT, as_dict, checked_dataclass, read_config, with_changes
 from autosam_edge_training.data import Prepared
-from autosam_edge_training.networks.checkpoint import network_name, network_sha256, open_network, require_same_input
+from autosam_edge_training.networks.checkpoint import (
+    network_name,
+    network_sha256,
+    open_network,
+    require_same_input,
+)
 from autosam_edge_training.networks.students import save_student
 from autosam_edge_training.networks.teacher_cache import kept_probabilities
 from autosam_edge_training.patches.sampler import Sampling
-from autosam_edge_training.recipe_parts.fabric import Precision, flushing_subnormals, mean_over_processes, start_fabric
+from autosam_edge_training.recipe_parts.fabric import (
+    Precision,
+    flushing_subnormals,
+    mean_over_processes,
+    start_fabric,
+)
 from autosam_edge_training.recipe_parts.losses import Reduction, distillation, supervised
 from autosam_edge_training.recipe_parts.run_folder import RunFolder
 from autosam_edge_training.recipe_parts.schedule import Schedule, average_into, build_optimizer
@@ -52,9 +63,11 @@ class Config:
     Args:
         schedule: Steps and learning rate.
         weight: Lambda of equation 2: 1 is the truth alone, 0 the teacher alone.
-        reduction: Of the distillation loss over classes, see :func:`~autosam_edge_training.recipe_parts.losses.distillation`.
+        reduction: Of the distillation loss over classes, see
+            :func:`~autosam_edge_training.recipe_parts.losses.distillation`.
         mse_weight: Factor of the distillation loss.
-        student, arguments, sampling, loss, ema, report_every, validate_every, seed, precision, smoke: As a student's.
+        student, arguments, sampling, loss, ema, report_every, validate_every, seed, precision, smoke: As a
+            student's.
     """
 
     schedule: Schedule
@@ -75,7 +88,9 @@ class Config:
     def __post_init__(self) -> None:
         if not 0.0 <= self.weight <= 1.0 or not self.mse_weight > 0.0:
             raise ValueError("weight must lie in [0, 1] and mse_weight be positive")
-        check_pace(ema=self.ema, report_every=self.report_every, validate_every=self.validate_every, seed=self.seed)
+        check_pace(
+            ema=self.ema, report_every=self.report_every, validate_every=self.validate_every, seed=self.seed
+        )
 
     @classmethod
     def smoke_run(cls) -> Config:
@@ -94,7 +109,14 @@ class Config:
 
 @flushing_subnormals()
 def train(
-    config: Config, data: Path, out: Path, *, teacher: Path, sam: Path | None = None, kept: Path | None = None, workers: int = 0
+    config: Config,
+    data: Path,
+    out: Path,
+    *,
+    teacher: Path,
+    sam: Path | None = None,
+    kept: Path | None = None,
+    workers: int = 0,
 ) -> Path:
     """Run the recipe; goes on from the last checkpoint in ``out``.
 
@@ -104,20 +126,26 @@ def train(
         out: Folder of the run.
         teacher: Its file: an AutoSAM teacher, or another student.
         sam: The SAM file, where the teacher was trained on one.
-        kept: Folder of the teacher's kept probabilities; None asks the teacher at every step, which then sees the patch that the
-            student sees, changes of intensity included.
-        workers: Number of processes that prepare patches while the network trains; the result does not depend on it.
+        kept: Folder of the teacher's kept probabilities; None asks the teacher at every step, which then sees
+            the patch that the student sees, changes of intensity included.
+        workers: Number of processes that prepare patches while the network trains; the result does not depend
+            on it.
 
     Returns:
         Path of the student's weights.
 
     Raises:
         InputError: The data cannot be used (AE-DATA-*).
-        TrainingError: As for a student; the teacher cannot be used (AE-TRAIN-007, -008) or its kept probabilities cannot (-009).
+        TrainingError: As for a student; the teacher cannot be used (AE-TRAIN-007, -008) or its kept
+            probabilities cannot (-009).
     """
     fabric = start_fabric(config.precision, batch=config.schedule.batch)
     prepared = Prepared.read(data)
-    facts = {"teacher_network": network_name(teacher), "teacher_sha256": network_sha256(teacher), "teacher": "kept" if kept else "online"}
+    facts = {
+        "teacher_network": network_name(teacher),
+        "teacher_sha256": network_sha256(teacher),
+        "teacher": "kept" if kept else "online",
+    }
     run = RunFolder(out, "distill", config, prepared=prepared, fabric=fabric, facts=facts)
 
     cases = prepared.cases("training")
@@ -141,7 +169,9 @@ def train(
     began = time.perf_counter()
     left = range(run.first_step, config.schedule.steps)
     share = {"size": config.schedule.batch, "rank": fabric.global_rank, "world": fabric.world_size}
-    for step, patches in zip(run.steps(config.schedule.steps), sampler.batches(left, **share, workers=workers), strict=False):
+    for step, patches in zip(
+        run.steps(config.schedule.steps), sampler.batches(left, **share, workers=workers), strict=False
+    ):
         image, occupancy, possible = fabric.to_device((patches.image, patches.occupancy, patches.possible))
         if guide is None:
             assert patches.teacher is not None
@@ -163,11 +193,26 @@ def train(
             losses = {"loss": loss, "loss_truth": truth, "loss_teacher": told}
             measured = {key: mean_over_processes(fabric, value) for key, value in losses.items()}
             seconds = (time.perf_counter() - began) / (done - run.first_step)
-            scores = validation_scores(average, held_out, config.sampling.patch, fabric.device) if due and fabric.is_global_zero else {}
-            run.report(
-                done, {**measured, "lr": config.schedule.rate(step), "seconds_per_step": seconds, "peak_memory_mb": peak_mb(), **scores}
+            scores = (
+                validation_scores(average, held_out, config.sampling.patch, fabric.device)
+                if due and fabric.is_global_zero
+                else {}
             )
-            state = {"student": module.state_dict(), "average": average.state_dict(), "optimizer": optimizer.state_dict()}
+            run.report(
+                done,
+                {
+                    **measured,
+                    "lr": config.schedule.rate(step),
+                    "seconds_per_step": seconds,
+                    "peak_memory_mb": peak_mb(),
+                    **scores,
+                },
+            )
+            state = {
+                "student": module.state_dict(),
+                "average": average.state_dict(),
+                "optimizer": optimizer.state_dict(),
+            }
             run.save(done, state)
 
     if fabric.is_global_zero:
@@ -178,7 +223,11 @@ def train(
             "config": json.dumps(as_dict(config)),
             **trained_on(cases),
         }
-        save_student(out / STUDENT_WEIGHTS, average, {**student_facts(config.student, config.arguments, prepared), **told_of})
+        save_student(
+            out / STUDENT_WEIGHTS,
+            average,
+            {**student_facts(config.student, config.arguments, prepared), **told_of},
+        )
     fabric.barrier()
     return out / STUDENT_WEIGHTS
 
@@ -203,7 +252,16 @@ def main() -> None:
     config = read_config(Config, arguments.config)
     if arguments.weight is not None:
         config = with_changes(config, weight=arguments.weight)
-    print(train(config, arguments.data, arguments.out, teacher=arguments.teacher, sam=arguments.sam, kept=arguments.kept))
+    print(
+        train(
+            config,
+            arguments.data,
+            arguments.out,
+            teacher=arguments.teacher,
+            sam=arguments.sam,
+            kept=arguments.kept,
+        )
+    )
 
 
 if __name__ == "__main__":

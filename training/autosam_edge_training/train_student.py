@@ -1,12 +1,12 @@
 """Train a student without a teacher: one recipe, read from top to bottom.
 
-``autosam-edge train student --config RECIPE.yaml --data PREPARED -o RUN``, or ``torchrun --nproc-per-node N -m
-autosam_edge_training.train_student`` with the same options. What a run's folder holds:
+``autosam-edge train student --config RECIPE.yaml --data PREPARED -o RUN``, or ``torchrun --nproc-per-node N
+-m autosam_edge_training.train_student`` with the same options. What a run's folder holds:
 :mod:`autosam_edge_training.recipe_parts.run_folder`; at the end
 ``student.safetensors``, the averaged weights of the last step.
 
-On a CPU start it with MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=17179869184, otherwise half the time goes to the
-kernel clearing pages.
+On a CPU start it with MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=17179869184, otherwise half
+the time goes to the kernel clearing pages.
 """
 
 from __future__ import annotations
@@ -26,7 +26,12 @@ from autosam_edge_training.config import STRICT, as_dict, checked_dataclass, rea
 from autosam_edge_training.data import Prepared
 from autosam_edge_training.networks.students import save_student
 from autosam_edge_training.patches.sampler import Sampling
-from autosam_edge_training.recipe_parts.fabric import Precision, flushing_subnormals, mean_over_processes, start_fabric
+from autosam_edge_training.recipe_parts.fabric import (
+    Precision,
+    flushing_subnormals,
+    mean_over_processes,
+    start_fabric,
+)
 from autosam_edge_training.recipe_parts.losses import supervised
 from autosam_edge_training.recipe_parts.run_folder import RunFolder
 from autosam_edge_training.recipe_parts.schedule import Schedule, average_into, build_optimizer
@@ -57,14 +62,17 @@ class Config:
         arguments: Of a network of MONAI.
         schedule: Steps and learning rate.
         sampling: Patches.
-        loss: ``paper``: equation 1. ``present``: Dice over the classes that a patch holds, cross entropy weighted by how rare they are.
+        loss: ``paper``: equation 1. ``present``: Dice over the classes that a patch holds, cross entropy
+            weighted by how rare they are.
         ema: Decay of the average of the weights that is validated and saved; 0 keeps the last weights.
         report_every: Steps from one line of metrics to the next; each line comes with a checkpoint.
-        validate_every: Steps from one validation of the averaged weights to the next, a multiple of ``report_every`` as a rule.
+        validate_every: Steps from one validation of the averaged weights to the next, a multiple of
+            ``report_every`` as a rule.
         seed: Of weights, patches and changes.
-        precision: Of the forward pass, ``bf16`` (autocast) or ``fp32``. On CPUs, torch 2.13 now and then returns infinite gradients
-            for SwinUNETR-Tiny under bf16 autocast, so its recipe says ``fp32``.
-        fold: ``development`` holds the validation cases out; ``all`` trains on them too and validates nothing.
+        precision: Of the forward pass, ``bf16`` (autocast) or ``fp32``. On CPUs, torch 2.13 now and then
+            returns infinite gradients for SwinUNETR-Tiny under bf16 autocast, so its recipe says ``fp32``.
+        fold: ``development`` holds the validation cases out; ``all`` trains on them too and validates
+            nothing.
         smoke: The run only shows that everything works.
     """
 
@@ -82,7 +90,9 @@ class Config:
     smoke: bool = False
 
     def __post_init__(self) -> None:
-        check_pace(ema=self.ema, report_every=self.report_every, validate_every=self.validate_every, seed=self.seed)
+        check_pace(
+            ema=self.ema, report_every=self.report_every, validate_every=self.validate_every, seed=self.seed
+        )
 
     @classmethod
     def smoke_run(cls) -> Config:
@@ -100,7 +110,15 @@ class Config:
 
 
 @flushing_subnormals()
-def train(config: Config, data: Path, out: Path, *, extra: Sequence[Path] = (), init: Path | None = None, workers: int = 0) -> Path:
+def train(
+    config: Config,
+    data: Path,
+    out: Path,
+    *,
+    extra: Sequence[Path] = (),
+    init: Path | None = None,
+    workers: int = 0,
+) -> Path:
     """Run the recipe; goes on from the last checkpoint in ``out``.
 
     Args:
@@ -109,14 +127,16 @@ def train(config: Config, data: Path, out: Path, *, extra: Sequence[Path] = (), 
         out: Folder of the run.
         extra: Further prepared folders, whose training cases join.
         init: Weights to start from (``student.safetensors`` of another run); None starts at random.
-        workers: Number of processes that prepare patches while the network trains; the result does not depend on it.
+        workers: Number of processes that prepare patches while the network trains; the result does not depend
+            on it.
 
     Returns:
         Path of the weights.
 
     Raises:
         InputError: The data cannot be used (AE-DATA-*).
-        TrainingError: See :class:`RunFolder`; the student cannot be built (AE-TRAIN-005); the gradient is not finite (AE-TRAIN-006).
+        TrainingError: See :class:`RunFolder`; the student cannot be built (AE-TRAIN-005); the gradient is not
+            finite (AE-TRAIN-006).
     """
     fabric = start_fabric(config.precision, batch=config.schedule.batch)
     prepared = Prepared.read(data)
@@ -125,7 +145,9 @@ def train(config: Config, data: Path, out: Path, *, extra: Sequence[Path] = (), 
     run = RunFolder(out, "student", config, prepared=prepared, fabric=fabric, facts=facts)
 
     cases = prepared.cases("training") + (prepared.cases("validation") if config.fold == "all" else []) + more
-    held_out = prepared.cases("validation") if config.fold == "development" and prepared.split["validation"] else []
+    held_out = (
+        prepared.cases("validation") if config.fold == "development" and prepared.split["validation"] else []
+    )
     sampler = start_sampler(cases, config.sampling, prepared, seed=config.seed)
     segmentation = segmentation_loss(config.loss, cases, fabric.device)
 
@@ -143,7 +165,9 @@ def train(config: Config, data: Path, out: Path, *, extra: Sequence[Path] = (), 
     began = time.perf_counter()
     left = range(run.first_step, config.schedule.steps)
     share = {"size": config.schedule.batch, "rank": fabric.global_rank, "world": fabric.world_size}
-    for step, patches in zip(run.steps(config.schedule.steps), sampler.batches(left, **share, workers=workers), strict=False):
+    for step, patches in zip(
+        run.steps(config.schedule.steps), sampler.batches(left, **share, workers=workers), strict=False
+    ):
         image, occupancy, possible = fabric.to_device((patches.image, patches.occupancy, patches.possible))
         torch.manual_seed(config.seed + step)  # of dropout, where a network has it
         loss, _ = supervised(student(image), occupancy, possible, segmentation)
@@ -156,14 +180,30 @@ def train(config: Config, data: Path, out: Path, *, extra: Sequence[Path] = (), 
         if due or done % config.report_every == 0:
             measured = {"loss": mean_over_processes(fabric, loss), "lr": config.schedule.rate(step)}
             seconds = (time.perf_counter() - began) / (done - run.first_step)
-            scores = validation_scores(average, held_out, config.sampling.patch, fabric.device) if due and fabric.is_global_zero else {}
+            scores = (
+                validation_scores(average, held_out, config.sampling.patch, fabric.device)
+                if due and fabric.is_global_zero
+                else {}
+            )
             run.report(done, {**measured, "seconds_per_step": seconds, "peak_memory_mb": peak_mb(), **scores})
-            state = {"student": module.state_dict(), "average": average.state_dict(), "optimizer": optimizer.state_dict()}
+            state = {
+                "student": module.state_dict(),
+                "average": average.state_dict(),
+                "optimizer": optimizer.state_dict(),
+            }
             run.save(done, state)
 
     if fabric.is_global_zero:
-        facts = {"steps": str(config.schedule.steps), "config": json.dumps(as_dict(config)), **trained_on(cases)}
-        save_student(out / STUDENT_WEIGHTS, average, {**student_facts(config.student, config.arguments, prepared), **facts})
+        facts = {
+            "steps": str(config.schedule.steps),
+            "config": json.dumps(as_dict(config)),
+            **trained_on(cases),
+        }
+        save_student(
+            out / STUDENT_WEIGHTS,
+            average,
+            {**student_facts(config.student, config.arguments, prepared), **facts},
+        )
     fabric.barrier()
     return out / STUDENT_WEIGHTS
 

@@ -1,8 +1,8 @@
 """Train the AutoSAM teacher: one recipe, read from top to bottom.
 
-``autosam-edge train teacher --config RECIPE.yaml --data PREPARED --sam sam_vit_b_01ec64.pth -o RUN``, or ``torchrun --nproc-per-node N -m
-autosam_edge_training.train_teacher`` with the same options. At the end the folder holds ``teacher.safetensors``: what trained, and the
-hash of the SAM file that the rest comes from.
+``autosam-edge train teacher --config RECIPE.yaml --data PREPARED --sam sam_vit_b_01ec64.pth -o RUN``, or
+``torchrun --nproc-per-node N -m autosam_edge_training.train_teacher`` with the same options. At the end the
+folder holds ``teacher.safetensors``: what trained, and the hash of the SAM file that the rest comes from.
 """
 
 from __future__ import annotations
@@ -31,7 +31,12 @@ from autosam_edge_training.networks.autosam import (
     trainable_parameters,
 )
 from autosam_edge_training.patches.sampler import Sampling
-from autosam_edge_training.recipe_parts.fabric import Precision, flushing_subnormals, mean_over_processes, start_fabric
+from autosam_edge_training.recipe_parts.fabric import (
+    Precision,
+    flushing_subnormals,
+    mean_over_processes,
+    start_fabric,
+)
 from autosam_edge_training.recipe_parts.losses import supervised
 from autosam_edge_training.recipe_parts.run_folder import RunFolder
 from autosam_edge_training.recipe_parts.schedule import Schedule, average_into, build_optimizer
@@ -57,7 +62,8 @@ class Config:
         network: The teacher.
         sampling: Patches; its patch is the network's.
         loss: As a student's.
-        ema: Decay of the average of the weights that is validated and saved; 0 (the paper) keeps the last weights.
+        ema: Decay of the average of the weights that is validated and saved; 0 (the paper) keeps the last
+            weights.
         report_every, validate_every: Steps; validation is on the validation split, and is a checkpoint too.
         seed: Of weights, patches and changes.
         precision: Of the forward pass, ``bf16`` (autocast) or ``fp32``.
@@ -77,8 +83,12 @@ class Config:
 
     def __post_init__(self) -> None:
         if self.sampling.patch != self.network.patch:
-            raise ValueError(f"sampling.patch {self.sampling.patch} is not network.patch {self.network.patch}")
-        check_pace(ema=self.ema, report_every=self.report_every, validate_every=self.validate_every, seed=self.seed)
+            raise ValueError(
+                f"sampling.patch {self.sampling.patch} is not network.patch {self.network.patch}"
+            )
+        check_pace(
+            ema=self.ema, report_every=self.report_every, validate_every=self.validate_every, seed=self.seed
+        )
 
     @classmethod
     def smoke_run(cls) -> Config:
@@ -103,8 +113,10 @@ def train(config: Config, data: Path, out: Path, *, sam: Path | None = None, wor
         config: The recipe.
         data: Folder that ``data prepare`` wrote; its classes are the network's.
         out: Folder of the run.
-        sam: SAM's published checkpoint; None leaves the encoder random, with a warning where it will not learn.
-        workers: Number of processes that prepare patches while the network trains; the result does not depend on it.
+        sam: SAM's published checkpoint; None leaves the encoder random, with a warning where it will not
+            learn.
+        workers: Number of processes that prepare patches while the network trains; the result does not depend
+            on it.
 
     Returns:
         Path of the weights.
@@ -119,7 +131,9 @@ def train(config: Config, data: Path, out: Path, *, sam: Path | None = None, wor
     torch.manual_seed(config.seed)
     module = build_autosam(network)
     sam_sha256 = start_weights(module, network, sam, smoke=config.smoke)
-    run = RunFolder(out, "teacher", config, prepared=prepared, fabric=fabric, facts={"sam_sha256": sam_sha256})
+    run = RunFolder(
+        out, "teacher", config, prepared=prepared, fabric=fabric, facts={"sam_sha256": sam_sha256}
+    )
 
     cases = prepared.cases("training")
     held_out = prepared.cases("validation") if prepared.split["validation"] else []
@@ -138,7 +152,9 @@ def train(config: Config, data: Path, out: Path, *, sam: Path | None = None, wor
     began = time.perf_counter()
     left = range(run.first_step, config.schedule.steps)
     share = {"size": config.schedule.batch, "rank": fabric.global_rank, "world": fabric.world_size}
-    for step, patches in zip(run.steps(config.schedule.steps), sampler.batches(left, **share, workers=workers), strict=False):
+    for step, patches in zip(
+        run.steps(config.schedule.steps), sampler.batches(left, **share, workers=workers), strict=False
+    ):
         image, occupancy, possible = fabric.to_device((patches.image, patches.occupancy, patches.possible))
 
         loss, _ = supervised(teacher(image), occupancy, possible, segmentation)
@@ -151,14 +167,28 @@ def train(config: Config, data: Path, out: Path, *, sam: Path | None = None, wor
         if due or done % config.report_every == 0:
             measured = {"loss": mean_over_processes(fabric, loss), "lr": config.schedule.rate(step)}
             seconds = (time.perf_counter() - began) / (done - run.first_step)
-            scores = validation_scores(average, held_out, config.sampling.patch, fabric.device) if due and fabric.is_global_zero else {}
+            scores = (
+                validation_scores(average, held_out, config.sampling.patch, fabric.device)
+                if due and fabric.is_global_zero
+                else {}
+            )
             run.report(done, {**measured, "seconds_per_step": seconds, "peak_memory_mb": peak_mb(), **scores})
             learned = {"teacher": trainable_parameters(module), "average": trainable_parameters(average)}
             run.save(done, {**learned, "optimizer": optimizer.state_dict()})
 
     if fabric.is_global_zero:
-        facts = {"steps": str(config.schedule.steps), "recipe": json.dumps(as_dict(config)), **trained_on(cases)}
-        save_teacher(out / TEACHER_WEIGHTS, average, network, sam_sha256=sam_sha256, metadata={**input_facts(prepared), **facts})
+        facts = {
+            "steps": str(config.schedule.steps),
+            "recipe": json.dumps(as_dict(config)),
+            **trained_on(cases),
+        }
+        save_teacher(
+            out / TEACHER_WEIGHTS,
+            average,
+            network,
+            sam_sha256=sam_sha256,
+            metadata={**input_facts(prepared), **facts},
+        )
     fabric.barrier()
     return out / TEACHER_WEIGHTS
 

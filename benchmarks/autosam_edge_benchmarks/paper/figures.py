@@ -51,7 +51,13 @@ def draw_bars(table: Table, path: Path) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     handles = [Patch(color=_PAPER, label="paper"), Patch(color=_OURS, label="ours")]
     figure.legend(handles=handles, frameon=False, loc="outside upper right", ncols=2)
-    figure.suptitle(table.spec.title + (f"\n{SMOKE_TITLE}" if table.smoke else ""), color=_INK, x=0.02, ha="left", fontsize=11)
+    figure.suptitle(
+        table.spec.title + (f"\n{SMOKE_TITLE}" if table.smoke else ""),
+        color=_INK,
+        x=0.02,
+        ha="left",
+        fontsize=11,
+    )
     save_figure(figure, path)
 
 
@@ -71,7 +77,15 @@ def _bar(axes: Axes, x: float, line: Line, color: str, *, ours: bool, top: float
         return
     deviation = cell.ours.deviation if ours and cell.ours else None
     axes.bar(x, height, width=0.36, color=color, yerr=deviation, capsize=4, ecolor=_INK)
-    axes.text(x, height + (deviation or 0.0) + 0.01 * top, f"{height:.2f}", ha="center", va="bottom", color=_INK, fontsize=9)
+    axes.text(
+        x,
+        height + (deviation or 0.0) + 0.01 * top,
+        f"{height:.2f}",
+        ha="center",
+        va="bottom",
+        color=_INK,
+        fontsize=9,
+    )
 
 
 def _bar_title(line: Line) -> str:
@@ -84,7 +98,9 @@ def _bar_title(line: Line) -> str:
     return "\n".join(words)
 
 
-def read_montage(manifest: Manifest, names: Sequence[str] | None, predictions: Mapping[str, Path]) -> list[MontageCase]:
+def read_montage(
+    manifest: Manifest, names: Sequence[str] | None, predictions: Mapping[str, Path]
+) -> list[MontageCase]:
     """Read what figure 3 shows.
 
     Args:
@@ -94,7 +110,8 @@ def read_montage(manifest: Manifest, names: Sequence[str] | None, predictions: M
 
     Raises:
         TrainingError: A case is not in the test split (AE-TRAIN-023).
-        InputError: A file cannot be read, lies on another grid than its scan (AE-NIFTI-005) or holds unknown labels (AE-DATA-003).
+        InputError: A file cannot be read, lies on another grid than its scan (AE-NIFTI-005) or holds unknown
+            labels (AE-DATA-003).
     """
     entries = {entry.name: entry for entry in manifest.entries("test")}
     chosen = list(entries)[:2] if names is None else list(names)
@@ -105,19 +122,26 @@ def read_montage(manifest: Manifest, names: Sequence[str] | None, predictions: M
             f"the test split of {manifest.dataset} has no case {', '.join(missing)}."
             if missing
             else f"{manifest.dataset} has no test case.",
-            remedy=f"Name some of: {', '.join(entries)}." if entries else "Prepare the data set with a test split.",
+            remedy=f"Name some of: {', '.join(entries)}."
+            if entries
+            else "Prepare the data set with a test split.",
         )
     return [_read_case(entries[name], predictions, len(manifest.labels)) for name in chosen]
 
 
 def _read_case(entry: Entry, predictions: Mapping[str, Path], classes: int) -> MontageCase:
     volume = read_nifti(entry.image)
-    files = {TRUTH: entry.label, **{method: folder / f"{entry.name}.nii.gz" for method, folder in predictions.items()}}
+    files = {
+        TRUTH: entry.label,
+        **{method: folder / f"{entry.name}.nii.gz" for method, folder in predictions.items()},
+    }
     return MontageCase(
         entry.name,
         volume,
         {
-            name: read_labels(path, volume.grid, classes, f"{path.name} and its scan") if path.is_file() else None
+            name: read_labels(path, volume.grid, classes, f"{path.name} and its scan")
+            if path.is_file()
+            else None
             for name, path in files.items()
         },
     )

@@ -30,7 +30,8 @@ def dataset_folder(name: str, dataset_id: int | None = None) -> str:
     """``Dataset501_BTCV`` for ``btcv``; data sets that we do not know get 503 unless told.
 
     Raises:
-        TrainingError: The number has more than three digits, or the name other signs than letters and digits (AE-TRAIN-024).
+        TrainingError: The number has more than three digits, or the name other signs than letters and digits
+            (AE-TRAIN-024).
     """
     number = _DATASET_IDS.get(name, 503) if dataset_id is None else dataset_id
     if not 1 <= number <= 999 or not _NAME.fullmatch(name):
@@ -45,8 +46,9 @@ def dataset_folder(name: str, dataset_id: int | None = None) -> str:
 def write_nnunet(manifest: Manifest, out: Path, *, dataset_id: int | None = None, copy: bool = False) -> Path:
     """Write the raw data set of nnU-Net v2.
 
-    Training and validation cases go to ``imagesTr`` and ``labelsTr``, test cases to ``imagesTs`` without their labels, so that nothing of
-    the truth lies where a prediction is made. With a validation split, ``splits_final.json`` has one fold that holds it out.
+    Training and validation cases go to ``imagesTr`` and ``labelsTr``, test cases to ``imagesTs`` without
+    their labels, so that nothing of the truth lies where a prediction is made. With a validation split,
+    ``splits_final.json`` has one fold that holds it out.
 
     Args:
         manifest: The cases.
@@ -109,7 +111,8 @@ def _write_json(path: Path, content: object) -> None:
 def nnunet_commands(folder: Path) -> str:
     """What to run in an environment with ``nnunetv2``, and how to score the outcome here.
 
-    Without a validation split the fold is ``all``: nnU-Net then trains on every training case, as our recipes do.
+    Without a validation split the fold is ``all``: nnU-Net then trains on every training case, as our recipes
+    do.
     """
     number = int(folder.name[7:10])
     held_out = (folder / "splits_final.json").is_file()
@@ -117,7 +120,11 @@ def nnunet_commands(folder: Path) -> str:
     lines = [
         f"export nnUNet_raw={folder.parent.resolve()} nnUNet_preprocessed=nnunet/preprocessed nnUNet_results=nnunet/results",
         f"nnUNetv2_plan_and_preprocess -d {number} -c 3d_fullres --verify_dataset_integrity",
-        *([f"cp {folder.resolve()}/splits_final.json $nnUNet_preprocessed/{folder.name}/"] if held_out else []),
+        *(
+            [f"cp {folder.resolve()}/splits_final.json $nnUNet_preprocessed/{folder.name}/"]
+            if held_out
+            else []
+        ),
         f"nnUNetv2_train {number} 3d_fullres {fold}",
         f"nnUNetv2_predict -i {folder.resolve()}/imagesTs -o nnunet/predictions -d {number} -c 3d_fullres -f {fold}",
         "# and here, with PREPARED the folder of `data prepare`",

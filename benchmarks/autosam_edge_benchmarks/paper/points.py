@@ -1,8 +1,9 @@
 """SAM and MedSAM with one point per organ and axial slice (table 2), points taken from the ground truth.
 
-A slice is windowed to 8 bits, shown to SAM in three equal channels, and each organ that the truth has in the slice gets one positive
-point; SAM answers one mask each, and where masks overlap the larger logit wins. No point is ever placed by a person or a network, so
-the scores tell how well SAM outlines what it is pointed at, not whether it finds it.
+A slice is windowed to 8 bits, shown to SAM in three equal channels, and each organ that the truth has in the
+slice gets one positive point; SAM answers one mask each, and where masks overlap the larger logit wins. No
+point is ever placed by a person or a network, so the scores tell how well SAM outlines what it is pointed at,
+not whether it finds it.
 """
 
 from __future__ import annotations
@@ -42,7 +43,12 @@ class PointPredictor(Protocol):
         """Take an image (H, W, 3) in RGB."""
 
     def predict(
-        self, point_coords: npt.NDArray[np.float64], point_labels: npt.NDArray[np.int64], *, multimask_output: bool, return_logits: bool
+        self,
+        point_coords: npt.NDArray[np.float64],
+        point_labels: npt.NDArray[np.int64],
+        *,
+        multimask_output: bool,
+        return_logits: bool,
     ) -> tuple[npt.NDArray[np.float32], Any, Any]:
         """Logits (1, H, W), above 0 inside, for points (N, 2) in x, y; what else SAM returns is not used."""
 
@@ -53,9 +59,11 @@ class PointConfig:
 
     Args:
         window_hu: (low, high), HU, mapped to 0 and 255.
-        rule: ``interior``: the pixel farthest from the organ's outline, of several the first; ``random``: any pixel of the organ.
+        rule: ``interior``: the pixel farthest from the organ's outline, of several the first; ``random``: any
+            pixel of the organ.
         seed: Of random points.
-        limit_slices: Only so many slices of a case, from the first one that has an organ; 0 for all. For trying out: the rest stays empty.
+        limit_slices: Only so many slices of a case, from the first one that has an organ; 0 for all. For
+            trying out: the rest stays empty.
     """
 
     window_hu: tuple[float, float] = (-125.0, 275.0)
@@ -136,16 +144,24 @@ def write_point_predictions(
         The folder.
 
     Raises:
-        InputError: A scan or its truth cannot be read, or they lie on different grids (AE-NIFTI-*, AE-DATA-*).
+        InputError: A scan or its truth cannot be read, or they lie on different grids (AE-NIFTI-*,
+            AE-DATA-*).
     """
     config = config or PointConfig()
     table = label_table(manifest.labels)
     out.mkdir(parents=True, exist_ok=True)
     say(USES_TRUTH)
-    provenance = {**asdict(config), **(facts or {}), "data_sha256": manifest.sha256, "uses_ground_truth": USES_TRUTH}
+    provenance = {
+        **asdict(config),
+        **(facts or {}),
+        "data_sha256": manifest.sha256,
+        "uses_ground_truth": USES_TRUTH,
+    }
     for entry in manifest.entries("test"):
         volume = read_nifti(entry.image)
-        truth = read_labels(entry.label, volume.grid, len(manifest.labels), f"image and label of case {entry.name}")
+        truth = read_labels(
+            entry.label, volume.grid, len(manifest.labels), f"image and label of case {entry.name}"
+        )
         labels = segment_with_points(predictor, volume, truth, config)
         write_nifti(Segmentation(labels, volume.grid, table, provenance), out / f"{entry.name}.nii.gz")
         say(f"case {entry.name}: {np.unique(labels[labels > 0]).size} organs")
@@ -166,7 +182,9 @@ def _label_slice(
     for organ in np.unique(organs[organs > 0]):
         row, column = place_point(organs == organ, spacing_mm, rule, generator)
         point = np.array([[column, row]], dtype=np.float64)  # SAM counts x, y
-        logits = predictor.predict(point, np.ones(1, dtype=np.int64), multimask_output=False, return_logits=True)[0][0]
+        logits = predictor.predict(
+            point, np.ones(1, dtype=np.int64), multimask_output=False, return_logits=True
+        )[0][0]
         wins = logits > largest
         found[wins] = organ
         largest[wins] = logits[wins]
@@ -176,12 +194,17 @@ def _label_slice(
 def as_rgb(hu: npt.NDArray[np.generic], window_hu: tuple[float, float]) -> npt.NDArray[np.uint8]:
     """A slice (H, W) in HU as (H, W, 3), the window's ends at 0 and 255."""
     low, high = window_hu
-    gray = np.rint(np.clip((hu.astype(np.float32) - low) * (255.0 / (high - low)), 0.0, 255.0)).astype(np.uint8)
+    gray = np.rint(np.clip((hu.astype(np.float32) - low) * (255.0 / (high - low)), 0.0, 255.0)).astype(
+        np.uint8
+    )
     return np.repeat(gray[..., None], 3, axis=2)
 
 
 def place_point(
-    mask: npt.NDArray[np.bool_], spacing_mm: tuple[float, float], rule: PointRule, generator: np.random.Generator
+    mask: npt.NDArray[np.bool_],
+    spacing_mm: tuple[float, float],
+    rule: PointRule,
+    generator: np.random.Generator,
 ) -> tuple[int, int]:
     """Row and column of the point for an organ.
 
@@ -195,7 +218,8 @@ def place_point(
         rows, columns = np.nonzero(mask)
         pick = int(generator.integers(len(rows)))
         return int(rows[pick]), int(columns[pick])
-    # The picture's border counts as outline: an organ that the field of view cuts gets its point inside, not on the edge.
+    # The picture's border counts as outline: an organ that the field of view cuts gets its point inside, not
+    # on the edge.
     depth = distance_transform_edt(np.pad(mask, 1), sampling=spacing_mm)[1:-1, 1:-1]
     row, column = np.unravel_index(int(depth.argmax()), mask.shape)
     return int(row), int(column)

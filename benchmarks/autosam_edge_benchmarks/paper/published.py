@@ -1,8 +1,9 @@
 """What the paper prints, as data: "Auto-Prompting SAM for Mobile Friendly 3D Medical Image Segmentation", arXiv 2308.14936.
 
-The values are those of the edition that distils (the first title, v1 and v2); from v3 on the paper is AutoProSAM, has no distillation and
-other tables. Its tables could not be read again while this was written, so only what an earlier reading had noted stands here. What
-is not known stays unknown and is shown as such: a number that nobody read is worse than a gap.
+The values are those of the edition that distils (the first title, v1 and v2); from v3 on the paper is
+AutoProSAM, has no distillation and other tables. Its tables could not be read again while this was written,
+so only what an earlier reading had noted stands here. What is not known stays unknown and is shown as such: a
+number that nobody read is worse than a gap.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ class Printed:
     """One value of the paper.
 
     Args:
-        value: Percent for ``dice`` and ``nsd``, millions for ``parameters``; None when there is no number to compare with.
+        value: Percent for ``dice`` and ``nsd``, millions for ``parameters``; None when there is no number to
+            compare with.
         absent: Why there is none: ``not known here``, or what the paper prints in its place.
         digits: Decimals that are known.
     """
@@ -69,7 +71,11 @@ PAPER: tuple[Entry, ...] = (
     Entry("table1", "swinunetr", "parameters", None, Printed(62.83)),
     Entry("table1", "ours", "parameters", None, Printed(26.53)),
     # Table 2: the point baselines have no NSD.
-    *(Entry("table2", row, "nsd", data, DASH) for row in ("sam-point", "medsam-pm", "medsam-full") for data in DATASETS),
+    *(
+        Entry("table2", row, "nsd", data, DASH)
+        for row in ("sam-point", "medsam-pm", "medsam-full")
+        for data in DATASETS
+    ),
     # Table 3: with and without the auto prompt generator.
     Entry("table3", "with", "dice", "btcv", Printed(87.15)),
     Entry("table3", "with", "nsd", "btcv", Printed(78.83)),
@@ -81,8 +87,12 @@ PAPER: tuple[Entry, ...] = (
     Entry("table4", "0.5", "dice", "btcv", Printed(83.27)),
     Entry("table4", "0.8", "dice", "btcv", Printed(81.14)),
     Entry("table4", "1", "dice", "btcv", Printed(79.63)),
-    *(Entry("table4", f"swinunetr-tiny-{weight}", "dice", "btcv", NOT_IN_IT) for weight in ("0", "0.2", "0.5", "0.8", "1")),
-    # Figure 4: the bars of Small are two rows of table 4; those of Tiny were not read, only that they lie about 4 points apart.
+    *(
+        Entry("table4", f"swinunetr-tiny-{weight}", "dice", "btcv", NOT_IN_IT)
+        for weight in ("0", "0.2", "0.5", "0.8", "1")
+    ),
+    # Figure 4: the bars of Small are two rows of table 4; those of Tiny were not read, only that they lie
+    # about 4 points apart.
     Entry("figure4", "small-alone", "dice", "btcv", Printed(79.63)),
     Entry("figure4", "small-distilled", "dice", "btcv", Printed(83.27)),
     *(Entry("figure4", f"pocketnet-{how}", "dice", "btcv", NOT_IN_IT) for how in ("alone", "distilled")),
@@ -93,7 +103,9 @@ _BY_PLACE = {(entry.exhibit, entry.row, entry.measure, entry.dataset): entry.pri
 
 def printed(exhibit: Exhibit, row: str, measure: Measure, dataset: Dataset) -> Printed:
     """The paper's value for a cell; :data:`UNKNOWN` when it is not known here."""
-    return _BY_PLACE.get((exhibit, row, measure, dataset), _BY_PLACE.get((exhibit, row, measure, None), UNKNOWN))
+    return _BY_PLACE.get(
+        (exhibit, row, measure, dataset), _BY_PLACE.get((exhibit, row, measure, None), UNKNOWN)
+    )
 
 
 @dataclass(frozen=True)
@@ -117,7 +129,10 @@ class Published:
 
 _SWINUNETR = "Project-MONAI/research-contributions, SwinUNETR/BTCV/README"
 _NNUNET = "MIC-DKFZ/nnUNet, documentation/resenc_presets.md"
-_SPLIT, _FOLDS = "24/6 split of SwinUNETR, overlap 0.5, not distilled", "5-fold cross validation, from scratch"
+_SPLIT, _FOLDS = (
+    "24/6 split of SwinUNETR, overlap 0.5, not distilled",
+    "5-fold cross validation, from scratch",
+)
 
 PUBLISHED: dict[Exhibit, tuple[Published, ...]] = {
     "table1": (

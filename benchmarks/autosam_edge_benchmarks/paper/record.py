@@ -43,8 +43,8 @@ def record_baseline(
         The run as the tables read it.
 
     Raises:
-        TrainingError: The scores are of a method or data set that no table has (AE-TRAIN-026), or the folder's files do not belong together
-            (AE-TRAIN-021).
+        TrainingError: The scores are of a method or data set that no table has (AE-TRAIN-026), or the
+            folder's files do not belong together (AE-TRAIN-021).
         InputError: ``cases.csv`` cannot be used (AE-DATA-012).
     """
     first = read_csv(folder / "cases.csv")[0]

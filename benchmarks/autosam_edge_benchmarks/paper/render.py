@@ -24,7 +24,19 @@ _TITLE: dict[Measure, str] = {"parameters": "tuned parameters, M", "dice": "mDic
 
 def headings(table: Table) -> list[str]:
     """Of :func:`text_rows`."""
-    return [table.spec.heading, "data", "value", "paper", "ours", "difference", "teacher", "seeds", "steps", "grid mm", "machine"]
+    return [
+        table.spec.heading,
+        "data",
+        "value",
+        "paper",
+        "ours",
+        "difference",
+        "teacher",
+        "seeds",
+        "steps",
+        "grid mm",
+        "machine",
+    ]
 
 
 def text_rows(table: Table) -> list[list[str]]:
@@ -79,9 +91,16 @@ def footnotes(table: Table) -> list[str]:
     """Notes, remarks and published results, one sentence each."""
     others: dict[str, list[str]] = {}
     for p in table.published:
-        others.setdefault(f"{p.source}: {p.protocol}", []).append(f"{p.what} {p.dataset.upper()} {p.dice:.2f}")
-    elsewhere = [f"Published elsewhere, mDice, {where}: {', '.join(results)}." for where, results in others.items()]
-    machines = [f"Machine {chr(ord('a') + number)}: {machine}." for number, machine in enumerate(_machines(table.lines))]
+        others.setdefault(f"{p.source}: {p.protocol}", []).append(
+            f"{p.what} {p.dataset.upper()} {p.dice:.2f}"
+        )
+    elsewhere = [
+        f"Published elsewhere, mDice, {where}: {', '.join(results)}." for where, results in others.items()
+    ]
+    machines = [
+        f"Machine {chr(ord('a') + number)}: {machine}."
+        for number, machine in enumerate(_machines(table.lines))
+    ]
     return [f"Paper: {EDITION}; scores in percent.", *machines, *table.spec.notes, *table.remarks, *elsewhere]
 
 
@@ -102,7 +121,8 @@ def as_dict(table: Table) -> dict[str, Any]:
         "rows": [_line_as_dict(line) for line in table.lines],
         "notes": [*table.spec.notes, *table.remarks],
         "published": [
-            {"what": p.what, "dataset": p.dataset, "dice": p.dice, "protocol": p.protocol, "source": p.source} for p in table.published
+            {"what": p.what, "dataset": p.dataset, "dice": p.dice, "protocol": p.protocol, "source": p.source}
+            for p in table.published
         ],
     }
 
@@ -122,7 +142,12 @@ def _line_as_dict(line: Line) -> dict[str, Any]:
         "spacing_mm": facts.spacing_mm if facts else None,
         "data_sha256": facts.data_sha256 if facts else None,
         "runs": [
-            {"folder": run.folder.name, "seed": run.facts.seed, "machine": run.facts.machine, "commit": run.facts.commit}
+            {
+                "folder": run.folder.name,
+                "seed": run.facts.seed,
+                "machine": run.facts.machine,
+                "commit": run.facts.commit,
+            }
             for run in line.runs
         ],
     }
@@ -147,7 +172,15 @@ def _csv_rows(line: Line) -> Iterator[dict[str, str]]:
         numbers = {key: value for key, value in _cell_as_dict(cell).items() if key in _CSV_COLUMNS}
         texts = {key: ABSENT if value is None else str(value) for key, value in numbers.items()}
         place = {"row": line.row.key, "dataset": line.dataset, "measure": cell.measure}
-        yield {**place, **texts, "teacher": teacher, "seeds": seeds, "steps": steps.replace(",", ""), "grid_mm": grid, "machine": machine}
+        yield {
+            **place,
+            **texts,
+            "teacher": teacher,
+            "seeds": seeds,
+            "steps": steps.replace(",", ""),
+            "grid_mm": grid,
+            "machine": machine,
+        }
 
 
 _CSV_COLUMNS = (
@@ -174,7 +207,11 @@ def write_table(table: Table, folder: Path) -> tuple[Path, ...]:
     writer = csv.DictWriter(rows, _CSV_COLUMNS)
     writer.writeheader()
     writer.writerows(row for line in table.lines for row in _csv_rows(line))
-    texts = {".md": as_markdown(table), ".csv": rows.getvalue(), ".json": json.dumps(as_dict(table), indent=1) + "\n"}
+    texts = {
+        ".md": as_markdown(table),
+        ".csv": rows.getvalue(),
+        ".json": json.dumps(as_dict(table), indent=1) + "\n",
+    }
     contents = {stem.with_suffix(suffix): text.encode() for suffix, text in texts.items()}
     write_files(contents)
     return tuple(contents)

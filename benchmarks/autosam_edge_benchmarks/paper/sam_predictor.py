@@ -35,7 +35,15 @@ def load_predictor(path: Path, *, device: str = "cpu") -> tuple[SamPredictor, di
         kind = _KIND_BY_WIDTH[state["image_encoder.patch_embed.proj.weight"].shape[0]]
         sam = sam_model_registry[kind](checkpoint=None)
         sam.load_state_dict(state, strict=True)
-    except (OSError, RuntimeError, pickle.UnpicklingError, KeyError, TypeError, AttributeError, EOFError) as error:
+    except (
+        OSError,
+        RuntimeError,
+        pickle.UnpicklingError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        EOFError,
+    ) as error:
         raise TrainingError(
             "AE-TRAIN-025",
             f"{path.name} is not a checkpoint of SAM: {first_line(error)}.",

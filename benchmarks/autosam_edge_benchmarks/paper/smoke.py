@@ -82,7 +82,10 @@ _JOBS: dict[Exhibit, tuple[Job, ...]] = {
     "figure4": tuple(
         job
         for role in ("tiny", "small")
-        for job in (Job(f"{role}-alone", "student", role=role), Job(f"{role}-distilled", "distill", role=role))
+        for job in (
+            Job(f"{role}-alone", "student", role=role),
+            Job(f"{role}-distilled", "distill", role=role),
+        )
     ),
     "figure3": (_TEACHER, Job("small", "student")),
 }
@@ -108,12 +111,16 @@ def smoke_table(exhibit: Exhibit, recipes: Recipes, *, say: Callable[[str], None
 
 
 @contextmanager
-def smoke_montage(recipes: Recipes, *, say: Callable[[str], None] = print) -> Iterator[tuple[list[MontageCase], tuple[Label, ...]]]:
+def smoke_montage(
+    recipes: Recipes, *, say: Callable[[str], None] = print
+) -> Iterator[tuple[list[MontageCase], tuple[Label, ...]]]:
     """Run what figure 3 needs; the cases, and the label table, while their files are there."""
     with TemporaryDirectory(prefix="autosam-edge-smoke-") as folder:
         work = Path(folder)
         data, runs = _trained("figure3", recipes, work, say)
-        predictions = {job.name: recipes.predict(run, data, work / "predictions" / job.name) for job, run in runs.items()}
+        predictions = {
+            job.name: recipes.predict(run, data, work / "predictions" / job.name) for job, run in runs.items()
+        }
         manifest = Manifest.read(data / "manifest.json")
         yield read_montage(manifest, None, predictions), label_table(manifest.labels)
 
@@ -127,7 +134,9 @@ def _spec(exhibit: Exhibit, networks: dict[Role, str]) -> TableSpec:
     return table_spec(exhibit)
 
 
-def _trained(exhibit: Exhibit, recipes: Recipes, work: Path, say: Callable[[str], None]) -> tuple[Path, dict[Job, Path]]:
+def _trained(
+    exhibit: Exhibit, recipes: Recipes, work: Path, say: Callable[[str], None]
+) -> tuple[Path, dict[Job, Path]]:
     """The data and the trained run of every job; students that are distilled share one teacher."""
     say("preparing phantoms")
     data = recipes.prepare(work / "data")

@@ -117,7 +117,13 @@ def table4(small: str = _SMALL, *others: str) -> TableSpec:
             criteria = [Criteria(("distill",), network=network, weight=weight)]
             if weight == 1.0:  # without the teacher's term there is no teacher
                 criteria.append(Criteria(("student",), network=network))
-            rows.append(Row(f"{weight:g}" if network == small else f"{network}-{weight:g}", f"{network}, {weight:g}", tuple(criteria)))
+            rows.append(
+                Row(
+                    f"{weight:g}" if network == small else f"{network}-{weight:g}",
+                    f"{network}, {weight:g}",
+                    tuple(criteria),
+                )
+            )
     return TableSpec(
         "table4",
         "Weight of the ground truth in distillation (lambda)",
@@ -135,7 +141,13 @@ def figure4(small: str = _SMALL, tiny: str = _TINY, *others: str) -> TableSpec:
     for key, network in (("tiny", tiny), ("small", small), *((other, other) for other in others)):
         alone = (Criteria(("student",), network=network), Criteria(("distill",), network=network, weight=1.0))
         rows.append(Row(f"{key}-alone", f"{network} alone", alone))
-        rows.append(Row(f"{key}-distilled", f"{network} distilled", (Criteria(("distill",), network=network, weight=0.5),)))
+        rows.append(
+            Row(
+                f"{key}-distilled",
+                f"{network} distilled",
+                (Criteria(("distill",), network=network, weight=0.5),),
+            )
+        )
     return TableSpec(
         "figure4",
         "Students with and without distillation (lambda 0.5)",

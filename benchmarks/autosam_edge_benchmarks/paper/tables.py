@@ -1,7 +1,7 @@
 """A table of the paper beside ours: the runs of each row, the difference, and whether ours is better than the baselines.
 
-A row without a run shows ``n/a``. Runs of one row that differ in anything but the seed (steps, grid, network, data) are lines of their own
-and never averaged.
+A row without a run shows ``n/a``. Runs of one row that differ in anything but the seed (steps, grid, network,
+data) are lines of their own and never averaged.
 """
 
 from __future__ import annotations
@@ -25,7 +25,10 @@ if TYPE_CHECKING:
     from autosam_edge_training.evaluate.scored_runs import Run, Scored
 
 SMOKE_TITLE = "smoke: phantoms and tiny networks, figures mean nothing"
-_METRIC: dict[Measure, Metric] = {"dice": "dice", "nsd": "nsd_1"}  # the headline tolerance is 1 mm; the paper names none
+_METRIC: dict[Measure, Metric] = {
+    "dice": "dice",
+    "nsd": "nsd_1",
+}  # the headline tolerance is 1 mm; the paper names none
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,9 @@ class Spread:
     @classmethod
     def of(cls, values: Sequence[float]) -> Spread:
         """From one value per seed."""
-        return cls(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None, len(values))
+        return cls(
+            statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None, len(values)
+        )
 
     def __str__(self) -> str:
         return f"{self.mean:.2f}" if self.deviation is None else f"{self.mean:.2f} ± {self.deviation:.2f}"
@@ -114,7 +119,9 @@ class Table:
         return f"{self.spec.exhibit}: {self.spec.title}" + (f" [{SMOKE_TITLE}]" if self.smoke else "")
 
 
-def build_table(spec: TableSpec, results: Path, *, datasets: Sequence[Dataset] = ("btcv", "amos"), smoke: bool = False) -> Table:
+def build_table(
+    spec: TableSpec, results: Path, *, datasets: Sequence[Dataset] = ("btcv", "amos"), smoke: bool = False
+) -> Table:
     """Read the runs and set them beside the paper.
 
     Args:
@@ -124,14 +131,19 @@ def build_table(spec: TableSpec, results: Path, *, datasets: Sequence[Dataset] =
         smoke: From smoke runs only; otherwise from none of them.
 
     Raises:
-        TrainingError: A run is broken (AE-TRAIN-020, -021), or two runs have all but their folder in common (-022).
+        TrainingError: A run is broken (AE-TRAIN-020, -021), or two runs have all but their folder in common
+            (-022).
     """
     runs = find_runs(results, smoke=smoke)
     lines = []
     for dataset in [name for name in spec.datasets if name in datasets][: 1 if smoke else None]:
         scored: Scored = "phantoms" if smoke else dataset
         for row in spec.rows:
-            found = [run for run in runs if run.facts.dataset == scored and any(one.match(run.facts) for one in row.criteria)]
+            found = [
+                run
+                for run in runs
+                if run.facts.dataset == scored and any(one.match(run.facts) for one in row.criteria)
+            ]
             groups = _configurations(found) or [()]
             lines.extend(Line(row, dataset, _cells(spec, row, dataset, group), group) for group in groups)
     remarks: list[str] = []
@@ -145,7 +157,15 @@ def _configurations(runs: Sequence[Run]) -> list[tuple[Run, ...]]:
     groups: dict[tuple[object, ...], dict[int | None, Run]] = {}
     for run in runs:
         facts = run.facts
-        key = (facts.network, facts.steps, facts.spacing_mm, facts.reduction, facts.teacher, facts.trainable_parameters, facts.data_sha256)
+        key = (
+            facts.network,
+            facts.steps,
+            facts.spacing_mm,
+            facts.reduction,
+            facts.teacher,
+            facts.trainable_parameters,
+            facts.data_sha256,
+        )
         group = groups.setdefault(key, {})
         if facts.seed in group:
             raise TrainingError(
@@ -158,7 +178,10 @@ def _configurations(runs: Sequence[Run]) -> list[tuple[Run, ...]]:
 
 
 def _cells(spec: TableSpec, row: Row, dataset: Dataset, runs: Sequence[Run]) -> tuple[Cell, ...]:
-    return tuple(Cell(measure, printed(spec.exhibit, row.key, measure, dataset), _ours(measure, runs)) for measure in spec.measures)
+    return tuple(
+        Cell(measure, printed(spec.exhibit, row.key, measure, dataset), _ours(measure, runs))
+        for measure in spec.measures
+    )
 
 
 def _ours(measure: Measure, runs: Sequence[Run]) -> Spread | None:
@@ -173,8 +196,8 @@ def _ours(measure: Measure, runs: Sequence[Run]) -> Spread | None:
 def _starred(spec: TableSpec, lines: list[Line]) -> tuple[list[Line], list[str]]:
     """Hold each of our lines against every baseline of its data set.
 
-    A star is given only where every baseline of the table was run; the tests that could be made are told as remarks all the same. With
-    several seeds the first is compared with the first.
+    A star is given only where every baseline of the table was run; the tests that could be made are told as
+    remarks all the same. With several seeds the first is compared with the first.
     """
     done, remarks = [], []
     for line in lines:
@@ -189,7 +212,14 @@ def _starred(spec: TableSpec, lines: list[Line]) -> tuple[list[Line], list[str]]
             remarks.append(f"No star on {line.dataset.upper()}: there is no run of {', '.join(missing)}.")
             done.append(line)
         else:
-            done.append(replace(line, significant=all(result["better_than_all"][_METRIC[m]] for m in spec.measures if m in _METRIC)))
+            done.append(
+                replace(
+                    line,
+                    significant=all(
+                        result["better_than_all"][_METRIC[m]] for m in spec.measures if m in _METRIC
+                    ),
+                )
+            )
     return done, list(dict.fromkeys(remarks))
 
 

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 # Two networks of different names that train in seconds.
 _STUDENTS: dict[Role, dict[str, Any]] = {
-    "small": {"student": "monai:UNet", "arguments": {"channels": [8, 16, 32], "strides": [2, 2], "norm": "instance"}},
+    "small": {
+        "student": "monai:UNet",
+        "arguments": {"channels": [8, 16, 32], "strides": [2, 2], "norm": "instance"},
+    },
     "tiny": {"student": "monai:BasicUNet", "arguments": {"features": [4, 4, 8, 8, 8, 4]}},
 }
 

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 
 def there_and_back(
-    labels: npt.NDArray[np.generic], occupancy: npt.NDArray[np.float32], positions: tuple[npt.NDArray[np.float64], ...]
+    labels: npt.NDArray[np.generic],
+    occupancy: npt.NDArray[np.float32],
+    positions: tuple[npt.NDArray[np.float64], ...],
 ) -> float:
     """Mean Dice over the organs after restoring ``occupancy`` to the grid of ``labels``.
 
@@ -55,12 +57,16 @@ def measure_label_ceiling(data: Path, split: Split) -> dict[str, Any]:
         labels = read_labels(entry.label, grid, prepared.classes, f"image and label of case {entry.name}")
         truth = grid.orientation.to_canonical(labels)
         positions = ModelGrid(grid, prepared.spacing_mm, (0.0, 1.0)).resampler.positions
-        case = prepare_case(entry.name, hu, labels, grid, spacing_mm=prepared.spacing_mm, classes=prepared.classes)
+        case = prepare_case(
+            entry.name, hu, labels, grid, spacing_mm=prepared.spacing_mm, classes=prepared.classes
+        )
         whole = (slice(None), slice(None), slice(None))
         hard = (case.labels[None] == np.arange(case.classes)[:, None, None, None]).astype(np.float32)
         found = {"hard_labels": hard, "occupancy": case.patch(whole)[1]}
         cases[entry.name] = {kind: there_and_back(truth, target, positions) for kind, target in found.items()}
-    means = {key: float(np.mean([case[key] for case in cases.values()])) for key in ("hard_labels", "occupancy")}
+    means = {
+        key: float(np.mean([case[key] for case in cases.values()])) for key in ("hard_labels", "occupancy")
+    }
     return {
         **report,
         "data": f"{prepared.dataset} {split}",

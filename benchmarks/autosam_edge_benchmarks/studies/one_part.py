@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from autosam_edge_training.data import Split
 
 
-def measure_one_part(path: Path, data: Path, split: Split, *, say: Callable[[str], None] = lambda _: None) -> dict[str, Any]:
+def measure_one_part(
+    path: Path, data: Path, split: Split, *, say: Callable[[str], None] = lambda _: None
+) -> dict[str, Any]:
     """Dice per organ, mean over cases, with every organ kept in one part and with none.
 
     Args:
@@ -40,7 +42,10 @@ def measure_one_part(path: Path, data: Path, split: Split, *, say: Callable[[str
         scores = np.full((0, len(names)), np.nan)
         for entry in prepared.manifest.entries(split):
             found, (truth, _) = session.segment(read_nifti(entry.image)).labels, read_array(entry.label)
-            masks = [(found == organ.value, truth == prepared.labels.index(organ.name)) for organ in organs_of_model]
+            masks = [
+                (found == organ.value, truth == prepared.labels.index(organ.name))
+                for organ in organs_of_model
+            ]
             scores = np.vstack([scores, [dice(a, b) if b.any() else float("nan") for a, b in masks]])
         means[variant] = dict(zip(names, np.nanmean(scores, axis=0).tolist(), strict=True))
         say(f"{variant}: mean Dice {np.mean(list(means[variant].values())):.4f}")

@@ -70,11 +70,14 @@ def measure_streaming_parity(bundle: Bundle, volume: Volume) -> dict[str, Any]:
     """Share of voxels, and of organ voxels, with the same label both ways, before the one-part rule.
 
     Args:
-        bundle: Folder with a float32 ONNX artifact, which the runtime runs, and the student that it was made of.
+        bundle: Folder with a float32 ONNX artifact, which the runtime runs, and the student that it was made
+            of.
         volume: A real scan.
     """
     report = new_report("streaming parity")
-    exact = open_session(bundle, engine="onnx", precision="fp32")  # another arithmetic would be counted as the streaming's doing
+    exact = open_session(
+        bundle, engine="onnx", precision="fp32"
+    )  # another arithmetic would be counted as the streaming's doing
     alone = dataclasses.replace(exact.model, one_part=())  # the network alone is compared
     streamed = Session(alone, exact.engine).segment(volume)
     plain = plain_labels(bundle, volume)

@@ -1,8 +1,8 @@
 """Static int8: which values a layer's input takes, which layers bear eight bits, and which stay float.
 
-The calibration tiles are drawn from real scans, most from where the student sees organs. A layer's sensitivity is what its own
-quantization does to the labels of every other of those tiles; layers leave the plan in the order of their sensitivity until, on all
-tiles, every organ holds.
+The calibration tiles are drawn from real scans, most from where the student sees organs. A layer's
+sensitivity is what its own quantization does to the labels of every other of those tiles; layers leave the
+plan in the order of their sensitivity until, on all tiles, every organ holds.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
 # What the plan holds on the calibration tiles; parity asks a little less on whole scans of other patients.
 WORST_ORGAN, MEAN_ORGAN = 0.99, 0.9975
-# Smaller weights, and those of layers with few channels, which work on the finer grids, save little in eight bits and make most of the
-# error (docs/adr/0011-quantization.md).
+# Smaller weights, and those of layers with few channels, which work on the finer grids, save little in eight
+# bits and make most of the error (docs/adr/0011-quantization.md).
 _WORTH_FEWER_BITS, _CHANNELS_WORTH_FEWER_BITS = 120_000, 96
 _OUTLIERS = 1e-4  # share of an input's values that a range may clip at each end
 _SMALLEST_ORGAN = 50  # voxels in the calibration tiles; fewer say nothing about a layer
@@ -119,7 +119,9 @@ class _Collector:
         return logits
 
 
-def draw_tiles(model: Model, student: Engine, volumes: Mapping[str, Volume], count: int, *, seed: int = 0) -> Tiles:
+def draw_tiles(
+    model: Model, student: Engine, volumes: Mapping[str, Volume], count: int, *, seed: int = 0
+) -> Tiles:
     """Calibration tiles, (D, H, W) float32 in whole HU, drawn without repetition and in proportion to the organs in them.
 
     Args:
@@ -133,7 +135,9 @@ def draw_tiles(model: Model, student: Engine, volumes: Mapping[str, Volume], cou
     for volume in volumes.values():
         Session(model, collector).segment(volume)
     share = np.asarray(collector.foreground) + 1e-3
-    chosen = np.random.default_rng(seed).choice(len(share), size=min(count, len(share)), replace=False, p=share / share.sum())
+    chosen = np.random.default_rng(seed).choice(
+        len(share), size=min(count, len(share)), replace=False, p=share / share.sum()
+    )
     return [collector.tiles[i].astype(np.float32) for i in sorted(chosen)]
 
 
@@ -183,19 +187,25 @@ def plan_quantization(
 
     fewest, most = 0, len(order)  # with no layer quantized everything holds
     while fewest < most:
-        middle = (fewest + most) // 4 if fewest == 0 else (fewest + most) // 2  # few layers are the common case
+        middle = (
+            (fewest + most) // 4 if fewest == 0 else (fewest + most) // 2
+        )  # few layers are the common case
         fewest, most = (fewest, middle) if holds(middle) else (middle + 1, most)
     kept = order[:fewest]
     digest = hashlib.sha256(b"".join(tile.astype("<i2").tobytes() for tile in tiles)).hexdigest()
     left = {name: ranges[name] for name in layers if name not in kept}
     if not left:
         raise ExportError(
-            "AE-EXPORT-012", "no convolution of this student bears eight bits on the calibration tiles.", remedy="Leave int8 out."
+            "AE-EXPORT-012",
+            "no convolution of this student bears eight bits on the calibration tiles.",
+            remedy="Leave int8 out.",
         )
     return QuantizationPlan(left, tuple(kept), tuple(sensitivities), len(tiles), digest)
 
 
-def _observe(form: nn.Module, inputs: Sequence[Tensor]) -> tuple[dict[str, Range], list[npt.NDArray[np.int64]]]:
+def _observe(
+    form: nn.Module, inputs: Sequence[Tensor]
+) -> tuple[dict[str, Range], list[npt.NDArray[np.int64]]]:
     """The range of the input of every convolution that runs, over all tiles, and the labels of each tile."""
     seen: dict[str, list[tuple[float, float]]] = {}
 
@@ -208,12 +218,19 @@ def _observe(form: nn.Module, inputs: Sequence[Tensor]) -> tuple[dict[str, Range
 
         return hook
 
-    convolutions = [(name, module) for name, module in form.named_modules() if isinstance(module, (nn.Conv3d, nn.ConvTranspose3d))]
+    convolutions = [
+        (name, module)
+        for name, module in form.named_modules()
+        if isinstance(module, (nn.Conv3d, nn.ConvTranspose3d))
+    ]
     handles = [module.register_forward_pre_hook(watch(name)) for name, module in convolutions]
     labels = [form(x)[0].argmax(dim=0).numpy() for x in inputs]
     for handle in handles:
         handle.remove()
-    return {name: Range(min(0.0, *(low for low, _ in ends)), max(0.0, *(high for _, high in ends))) for name, ends in seen.items()}, labels
+    return {
+        name: Range(min(0.0, *(low for low, _ in ends)), max(0.0, *(high for _, high in ends)))
+        for name, ends in seen.items()
+    }, labels
 
 
 @contextmanager
@@ -222,15 +239,21 @@ def _quantized(layers: Mapping[str, nn.Module], ranges: Mapping[str, Range]) -> 
     handles, weights = [], {}
     for name, values in ranges.items():
 
-        def hook(_module: nn.Module, arguments: tuple[Tensor, ...], values: Range = values) -> tuple[Tensor, ...]:
-            return (torch.fake_quantize_per_tensor_affine(arguments[0], values.scale, values.zero_point, 0, 255),)
+        def hook(
+            _module: nn.Module, arguments: tuple[Tensor, ...], values: Range = values
+        ) -> tuple[Tensor, ...]:
+            return (
+                torch.fake_quantize_per_tensor_affine(arguments[0], values.scale, values.zero_point, 0, 255),
+            )
 
         layer = layers[name]
         weights[name] = layer.weight.data
         axis = 1 if isinstance(layer, nn.ConvTranspose3d) else 0
         scale = layer.weight.data.abs().amax(dim=[i for i in range(5) if i != axis]).clamp_min(1e-12) / 127.0
         zeros = torch.zeros_like(scale, dtype=torch.int32)
-        layer.weight.data = torch.fake_quantize_per_channel_affine(layer.weight.data, scale, zeros, axis, -127, 127)
+        layer.weight.data = torch.fake_quantize_per_channel_affine(
+            layer.weight.data, scale, zeros, axis, -127, 127
+        )
         handles.append(layer.register_forward_pre_hook(hook))
     try:
         yield
@@ -246,7 +269,11 @@ def _agreement(
 ) -> tuple[float, float, str]:
     """Mean and worst Dice over the organs of all tiles together, and the worst organ's name."""
     a, b = np.stack(found), np.stack(expected)
-    scores = [(dice(a == value, b == value), name) for value, name in enumerate(organs, start=1) if (b == value).sum() >= _SMALLEST_ORGAN]
+    scores = [
+        (dice(a == value, b == value), name)
+        for value, name in enumerate(organs, start=1)
+        if (b == value).sum() >= _SMALLEST_ORGAN
+    ]
     if not scores:  # every second tile may show none
         return 1.0, 1.0, ""
     worst, name = min(scores)

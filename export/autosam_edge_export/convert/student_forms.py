@@ -46,9 +46,17 @@ class Job:
         draw_tiles: Callable[[], Tiles],
         say: Callable[[str], None],
     ) -> None:
-        self.student, self.contract, self.intensity, self.organs, self.metadata = student, contract, intensity, organs, metadata
+        self.student, self.contract, self.intensity, self.organs, self.metadata = (
+            student,
+            contract,
+            intensity,
+            organs,
+            metadata,
+        )
         self._draw_tiles, self.say = draw_tiles, say
-        self.plan: QuantizationPlan | None = None  # what int8 does to this student, once an artifact needed it
+        self.plan: QuantizationPlan | None = (
+            None  # what int8 does to this student, once an artifact needed it
+        )
         self._programs: dict[EdgeOptions, torch.export.ExportedProgram] = {}
         self._onnx: dict[tuple[EdgeOptions, str], bytes] = {}
 
@@ -64,7 +72,9 @@ class Job:
                 form = DeviceForm(edge_form(self.student, options), self.intensity).eval()
                 with torch.no_grad(), quiet():
                     self._programs[options] = torch.export.export(form, (torch.zeros(1, 1, *patch),))
-            except Exception as error:  # the edge form raises ValueError, torch.export whatever the network did
+            except (
+                Exception
+            ) as error:  # the edge form raises ValueError, torch.export whatever the network did
                 raise ExportError(
                     "AE-EXPORT-007",
                     f"this student cannot be traced at {'x'.join(map(str, patch))}: {first_line(error)}.",
@@ -86,7 +96,9 @@ class Job:
                 elif precision == "int8-weights":
                     self._onnx[key] = store_int8(wide)
                 else:
-                    ranges = {f"{layer}.weight": values for layer, values in self.quantization().ranges.items()}
+                    ranges = {
+                        f"{layer}.weight": values for layer, values in self.quantization().ranges.items()
+                    }
                     self._onnx[key] = store_int8(quantize_inputs(wide, ranges), always=ranges)
         return self._onnx[key]
 

@@ -23,11 +23,48 @@ if TYPE_CHECKING:
 OPERATORS = frozenset(
     f"aten.{name}"
     for name in (
-        *("add.Tensor", "add_.Tensor", "alias.default", "cat.default", "clamp.default", "contiguous.default", "conv2d.default"),
-        *("conv3d.default", "conv_transpose2d.input", "conv_transpose3d.input", "dropout.default", "expand.default", "gelu.default"),
-        *("index_select.default", "instance_norm.default", "layer_norm.default", "leaky_relu.default", "leaky_relu_.default"),
-        *("linear.default", "matmul.default", "mul.Tensor", "ones.default", "pad.default", "permute.default", "reshape.default"),
-        *("select.int", "slice.Tensor", "softmax.int", "sub.Tensor", "transpose.int", "unsqueeze.default", "zeros.default"),
+        *(
+            "add.Tensor",
+            "add_.Tensor",
+            "alias.default",
+            "cat.default",
+            "clamp.default",
+            "contiguous.default",
+            "conv2d.default",
+        ),
+        *(
+            "conv3d.default",
+            "conv_transpose2d.input",
+            "conv_transpose3d.input",
+            "dropout.default",
+            "expand.default",
+            "gelu.default",
+        ),
+        *(
+            "index_select.default",
+            "instance_norm.default",
+            "layer_norm.default",
+            "leaky_relu.default",
+            "leaky_relu_.default",
+        ),
+        *(
+            "linear.default",
+            "matmul.default",
+            "mul.Tensor",
+            "ones.default",
+            "pad.default",
+            "permute.default",
+            "reshape.default",
+        ),
+        *(
+            "select.int",
+            "slice.Tensor",
+            "softmax.int",
+            "sub.Tensor",
+            "transpose.int",
+            "unsqueeze.default",
+            "zeros.default",
+        ),
     )
 )
 _WORTH_KEEPING_UNFOLDED = 1024
@@ -62,7 +99,9 @@ def plain_program(program: torch.export.ExportedProgram) -> torch.export.Exporte
     return plain
 
 
-def to_coreml(program: torch.export.ExportedProgram, metadata: Mapping[str, str], *, deployment: str, precision: str) -> Any:  # noqa: ANN401
+def to_coreml(
+    program: torch.export.ExportedProgram, metadata: Mapping[str, str], *, deployment: str, precision: str
+) -> Any:  # noqa: ANN401
     """A model whose input and output are float32."""
     with quiet():
         import coremltools as ct
@@ -73,7 +112,9 @@ def to_coreml(program: torch.export.ExportedProgram, metadata: Mapping[str, str]
             convert_to="mlprogram",
             minimum_deployment_target=getattr(ct.target, deployment),
             compute_precision=ct.precision.FLOAT32 if precision == "fp32" else ct.precision.FLOAT16,
-            inputs=[ct.TensorType(name="image_hu", shape=program.example_inputs[0][0].shape, dtype=np.float32)],
+            inputs=[
+                ct.TensorType(name="image_hu", shape=program.example_inputs[0][0].shape, dtype=np.float32)
+            ],
             outputs=[ct.TensorType(name="logits", dtype=np.float32)],
             pass_pipeline=_pipeline(precision, plain),
             skip_model_load=True,
@@ -104,15 +145,22 @@ def _pipeline(precision: str, program: torch.export.ExportedProgram) -> Any:  # 
     _register_folding()
     pipeline = ct.PassPipeline()
     pipeline.remove_passes({"common::add_int16_cast"})
-    pipeline.passes = [name.replace("common::const_elimination", "autosam_edge::fold_constants") for name in pipeline.passes]
+    pipeline.passes = [
+        name.replace("common::const_elimination", "autosam_edge::fold_constants") for name in pipeline.passes
+    ]
     how, kind = "", None
     if precision == "int8-weights":
-        how, kind = "linear_quantize_weights", compression.OpLinearQuantizerConfig(mode="linear_symmetric", dtype="int8")
+        how, kind = (
+            "linear_quantize_weights",
+            compression.OpLinearQuantizerConfig(mode="linear_symmetric", dtype="int8"),
+        )
     elif precision.startswith("palette"):
         bits = int(precision.removeprefix("palette"))
         how, kind = "palettize_weights", compression.OpPalettizerConfig(mode="kmeans", nbits=bits)
     if kind:
-        config = compression.OptimizationConfig(op_name_configs=dict.fromkeys(_weights_worth_fewer_bits(program), kind))
+        config = compression.OptimizationConfig(
+            op_name_configs=dict.fromkeys(_weights_worth_fewer_bits(program), kind)
+        )
         pipeline.append_pass(f"compression::{how}")
         pipeline.set_options(f"compression::{how}", {"config": config})
     return pipeline
@@ -121,7 +169,8 @@ def _pipeline(precision: str, program: torch.export.ExportedProgram) -> Any:  # 
 def _register_folding() -> None:
     """Make the pass known that folds constants unless the result is larger than what it is made of.
 
-    coremltools folds whatever it can: the relative-position bias, gathered, is ten times the table it comes from.
+    coremltools folds whatever it can: the relative-position bias, gathered, is ten times the table it comes
+    from.
     """
     from coremltools.converters.mil import Builder
     from coremltools.converters.mil.mil.passes.graph_pass import AbstractGraphPass
@@ -143,14 +192,20 @@ def _register_folding() -> None:
                 if operation.op_type != "const" and _worth_folding(operation):
                     for output in operation.outputs:
                         constant = Builder.const(val=output.val, before_op=operation, name=output.name)
-                        block.replace_uses_of_var_after_op(anchor_op=operation, old_var=output, new_var=constant, force_replace=True)
+                        block.replace_uses_of_var_after_op(
+                            anchor_op=operation, old_var=output, new_var=constant, force_replace=True
+                        )
                         output.set_name(f"{output.name}_folded")
                     operation.remove_from_block()
 
 
 def _worth_folding(operation: Any) -> bool:  # noqa: ANN401
     """Whether all of it is constant, and no larger than its inputs."""
-    inputs = [var for value in operation.inputs.values() for var in (value if isinstance(value, (list, tuple)) else [value])]
+    inputs = [
+        var
+        for value in operation.inputs.values()
+        for var in (value if isinstance(value, (list, tuple)) else [value])
+    ]
     if not all(output.can_be_folded_to_const() for output in operation.outputs):
         return False
     made = sum(np.size(output.val) for output in operation.outputs)
@@ -165,4 +220,8 @@ def saved_files(model: Any) -> dict[str, bytes]:  # noqa: ANN401
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.mlpackage"
         model.save(str(path))
-        return {name: content for name, content in read_files(path).items() if name != "executorch_debug_handle_mapping.json"}
+        return {
+            name: content
+            for name, content in read_files(path).items()
+            if name != "executorch_debug_handle_mapping.json"
+        }

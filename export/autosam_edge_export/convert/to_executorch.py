@@ -53,7 +53,8 @@ def delegated(graph_module: torch.fx.GraphModule) -> dict[str, Any]:
     """What the delegates of a lowered program took.
 
     Returns:
-        ``delegates``: how many there are; ``node_share`` of the operators and ``work_share`` of the multiplications in convolutions and
+        ``delegates``: how many there are; ``node_share`` of the operators and ``work_share`` of the
+            multiplications in convolutions and
         matrix products; ``left``: how often each operator that no delegate took stands in the program.
     """
     inside, outside, delegates = [], [], 0
@@ -75,12 +76,20 @@ def delegated(graph_module: torch.fx.GraphModule) -> dict[str, Any]:
 
 def _operators(nodes: Iterable[torch.fx.Node]) -> list[torch.fx.Node]:
     """The nodes that compute something."""
-    return [node for node in nodes if node.op == "call_function" and node.name.rstrip("_0123456789") not in _BOOKKEEPING]
+    return [
+        node
+        for node in nodes
+        if node.op == "call_function" and node.name.rstrip("_0123456789") not in _BOOKKEEPING
+    ]
 
 
 def _name(node: torch.fx.Node) -> str:
     """``aten.bmm.default``, in torch's dialect and in ExecuTorch's."""
-    return str(node.target if isinstance(node.target, torch._ops.OpOverload) else getattr(node.target, "_op", node.target))
+    return str(
+        node.target
+        if isinstance(node.target, torch._ops.OpOverload)
+        else getattr(node.target, "_op", node.target)
+    )
 
 
 def _multiplications(node: torch.fx.Node) -> int:

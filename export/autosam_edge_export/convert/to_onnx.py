@@ -28,11 +28,45 @@ OPSET = 23  # the first with an Attention operator; ONNX Runtime reads it from 1
 OPERATORS = frozenset(
     f"aten.{name}"
     for name in (
-        *("add.Tensor", "add_.Tensor", "alias.default", "cat.default", "clamp.default", "contiguous.default", "conv3d.default"),
-        *("conv_transpose3d.input", "dropout.default", "expand.default", "gelu.default", "index_select.default"),
-        *("instance_norm.default", "layer_norm.default", "leaky_relu.default", "leaky_relu_.default", "linear.default"),
-        *("matmul.default", "mul.Tensor", "ones.default", "pad.default", "permute.default", "reshape.default"),
-        *("scaled_dot_product_attention.default", "select.int", "slice.Tensor", "softmax.int", "sub.Tensor", "transpose.int"),
+        *(
+            "add.Tensor",
+            "add_.Tensor",
+            "alias.default",
+            "cat.default",
+            "clamp.default",
+            "contiguous.default",
+            "conv3d.default",
+        ),
+        *(
+            "conv_transpose3d.input",
+            "dropout.default",
+            "expand.default",
+            "gelu.default",
+            "index_select.default",
+        ),
+        *(
+            "instance_norm.default",
+            "layer_norm.default",
+            "leaky_relu.default",
+            "leaky_relu_.default",
+            "linear.default",
+        ),
+        *(
+            "matmul.default",
+            "mul.Tensor",
+            "ones.default",
+            "pad.default",
+            "permute.default",
+            "reshape.default",
+        ),
+        *(
+            "scaled_dot_product_attention.default",
+            "select.int",
+            "slice.Tensor",
+            "softmax.int",
+            "sub.Tensor",
+            "transpose.int",
+        ),
         *("unsqueeze.default", "zeros.default"),
     )
 )
@@ -54,7 +88,12 @@ def to_onnx(program: torch.export.ExportedProgram, metadata: Mapping[str, str]) 
     """
     with quiet():  # the exporter warns of its own deprecations
         made = torch.onnx.export(
-            program, input_names=["image_hu"], output_names=["logits"], opset_version=OPSET, verbose=False, optimize=False
+            program,
+            input_names=["image_hu"],
+            output_names=["logits"],
+            opset_version=OPSET,
+            verbose=False,
+            optimize=False,
         )
     if made is None:
         raise RuntimeError("the exporter returned no program")
@@ -94,7 +133,10 @@ def _finish(proto: onnx.ModelProto) -> bytes:
 def store_half(model: bytes) -> bytes:
     """Weights in float16, arithmetic in float32: half the file at the same speed, as runtimes widen the weights when they load."""
     proto = onnx.load_from_string(model)
-    _put_first(proto.graph, [node for tensor in list(proto.graph.initializer) for node in _halve(proto.graph, tensor)])
+    _put_first(
+        proto.graph,
+        [node for tensor in list(proto.graph.initializer) for node in _halve(proto.graph, tensor)],
+    )
     return _finish(proto)
 
 
@@ -114,12 +156,20 @@ def store_int8(model: bytes, always: Collection[str] = ()) -> bytes:
     }
     nodes = []
     for tensor in list(proto.graph.initializer):
-        axis = axes[tensor.name] % len(tensor.dims) if tensor.name in axes and tensor.data_type == TensorProto.FLOAT else None
+        axis = (
+            axes[tensor.name] % len(tensor.dims)
+            if tensor.name in axes and tensor.data_type == TensorProto.FLOAT
+            else None
+        )
         if axis is not None and (tensor.name in always or worth_fewer_bits(tensor.dims, axis)):
             weight = numpy_helper.to_array(tensor)
             values, scale = quantize_weight(weight, axis)
             names = [f"{tensor.name}.int8", f"{tensor.name}.scale"]
-            nodes.append(helper.make_node("DequantizeLinear", names, [tensor.name], name=f"{tensor.name}.widen", axis=axis))
+            nodes.append(
+                helper.make_node(
+                    "DequantizeLinear", names, [tensor.name], name=f"{tensor.name}.widen", axis=axis
+                )
+            )
             _replace(proto.graph, tensor, dict(zip(names, (values, scale), strict=True)))
         else:
             nodes += _halve(proto.graph, tensor)
@@ -139,7 +189,9 @@ def _halve(graph: onnx.GraphProto, tensor: onnx.TensorProto) -> list[onnx.NodePr
     return [helper.make_node("Cast", [stored], [name], name=f"{name}.widen", to=TensorProto.FLOAT)]
 
 
-def quantize_weight(weight: npt.NDArray[np.float32], axis: int) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
+def quantize_weight(
+    weight: npt.NDArray[np.float32], axis: int
+) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
     """Symmetric int8 per channel: the values in -127..127 and the scale of each channel along ``axis``."""
     others = tuple(i for i in range(weight.ndim) if i != axis)
     scale = np.maximum(np.abs(weight).max(axis=others), np.float32(1e-12)) / np.float32(127.0)
@@ -167,8 +219,12 @@ def quantize_inputs(model: bytes, ranges: Mapping[str, Range]) -> bytes:
             proto.graph.initializer.append(numpy_helper.from_array(np.float32(values.scale), names[0]))
             proto.graph.initializer.append(numpy_helper.from_array(np.uint8(values.zero_point), names[1]))
             small, wide = f"{weight}.input_uint8", f"{weight}.input"
-            nodes.append(helper.make_node("QuantizeLinear", [source, *names], [small], name=f"{weight}.quantize"))
-            nodes.append(helper.make_node("DequantizeLinear", [small, *names], [wide], name=f"{weight}.dequantize"))
+            nodes.append(
+                helper.make_node("QuantizeLinear", [source, *names], [small], name=f"{weight}.quantize")
+            )
+            nodes.append(
+                helper.make_node("DequantizeLinear", [small, *names], [wide], name=f"{weight}.dequantize")
+            )
             node.input[0] = wide
         nodes.append(node)
     if left:
@@ -179,7 +235,9 @@ def quantize_inputs(model: bytes, ranges: Mapping[str, Range]) -> bytes:
     return _finish(proto)
 
 
-def _replace(graph: onnx.GraphProto, tensor: onnx.TensorProto, arrays: Mapping[str, npt.NDArray[np.generic]]) -> None:
+def _replace(
+    graph: onnx.GraphProto, tensor: onnx.TensorProto, arrays: Mapping[str, npt.NDArray[np.generic]]
+) -> None:
     graph.initializer.remove(tensor)
     graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in arrays.items())
 

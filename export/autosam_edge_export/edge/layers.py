@@ -1,7 +1,8 @@
 """Convolutions and instance norm without 3D kernels; exact, with the parameters of the module they replace.
 
-Two layouts occur: (1, C, D, H, W) as the student has it, and *planes*, (D, C, H, W), where the depth takes the place of the batch. In
-planes every layer is a 2D one on four axes, and a 3D tensor is reordered only where a network begins and ends.
+Two layouts occur: (1, C, D, H, W) as the student has it, and *planes*, (D, C, H, W), where the depth takes
+the place of the batch. In planes every layer is a 2D one on four axes, and a 3D tensor is reordered only
+where a network begins and ends.
 """
 
 from __future__ import annotations
@@ -26,13 +27,19 @@ class PlaneConvolution(nn.Module):
 
     Args:
         conv: The convolution replaced: no dilation, no groups, zero padding.
-        taps: ``sum`` adds one 2D convolution per depth tap; ``concat`` runs one on the taps laid side by side as channels. Where the
-            taps do not overlap they lie side by side already, and both are one convolution.
+        taps: ``sum`` adds one 2D convolution per depth tap; ``concat`` runs one on the taps laid side by side
+            as channels. Where the taps do not overlap they lie side by side already, and both are one
+            convolution.
     """
 
     def __init__(self, conv: nn.Conv3d, taps: str) -> None:
         super().__init__()
-        if conv.groups != 1 or set(conv.dilation) != {1} or conv.padding_mode != "zeros" or isinstance(conv.padding, str):
+        if (
+            conv.groups != 1
+            or set(conv.dilation) != {1}
+            or conv.padding_mode != "zeros"
+            or isinstance(conv.padding, str)
+        ):
             raise ValueError("only plain convolutions have a 2D form here")
         self.kernel, self.stride, self.padding = conv.kernel_size[0], conv.stride[0], conv.padding[0]
         self.plane = {"stride": conv.stride[1:], "padding": conv.padding[1:]}
@@ -41,7 +48,9 @@ class PlaneConvolution(nn.Module):
         weight = conv.weight.detach()
         joined = weight.transpose(1, 2).flatten(1, 2)
         parts = [joined] if self.side_by_side or taps == "concat" else list(weight.unbind(2))
-        self.weights = nn.ParameterList([nn.Parameter(part.contiguous(), requires_grad=False) for part in parts])
+        self.weights = nn.ParameterList(
+            [nn.Parameter(part.contiguous(), requires_grad=False) for part in parts]
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """(D, C, H, W) -> (D', O, H', W')."""
@@ -81,11 +90,18 @@ class PlaneUpsampling(nn.Module):
 
     def __init__(self, conv: nn.ConvTranspose3d) -> None:
         super().__init__()
-        plain = conv.groups == 1 and set(conv.dilation) == {1} and not any(conv.padding) and not any(conv.output_padding)
+        plain = (
+            conv.groups == 1
+            and set(conv.dilation) == {1}
+            and not any(conv.padding)
+            and not any(conv.output_padding)
+        )
         if conv.kernel_size != conv.stride or not plain:
             raise ValueError("only a transposed convolution with kernel = stride is taken apart by planes")
         self.kernel, self.outputs = conv.kernel_size, conv.out_channels
-        weight = conv.weight.detach().transpose(1, 2)  # (C, a, O, b, c): the planes of a block come one after the other
+        weight = conv.weight.detach().transpose(
+            1, 2
+        )  # (C, a, O, b, c): the planes of a block come one after the other
         self.weight = nn.Parameter(weight.flatten(1, 2).contiguous(), requires_grad=False)
         bias = None if conv.bias is None else conv.bias.detach().repeat(self.kernel[0])
         self.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
@@ -135,8 +151,16 @@ class MeansInstanceNorm(nn.Module):
         _no_running_statistics(norm)
         shape = (1, norm.num_features, 1, 1)
         self.eps = norm.eps
-        self.weight = None if norm.weight is None else nn.Parameter(norm.weight.detach().reshape(shape), requires_grad=False)
-        self.bias = None if norm.bias is None else nn.Parameter(norm.bias.detach().reshape(shape), requires_grad=False)
+        self.weight = (
+            None
+            if norm.weight is None
+            else nn.Parameter(norm.weight.detach().reshape(shape), requires_grad=False)
+        )
+        self.bias = (
+            None
+            if norm.bias is None
+            else nn.Parameter(norm.bias.detach().reshape(shape), requires_grad=False)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """(D, C, H, W) -> the same."""

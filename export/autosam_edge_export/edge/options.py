@@ -11,8 +11,8 @@ class EdgeOptions:
     """What a target chooses.
 
     Args:
-        attention: ``matmul`` over all heads at once; ``by-head`` where reordering heads costs more than operators do; ``fused`` where the
-            target has one operator for it.
+        attention: ``matmul`` over all heads at once; ``by-head`` where reordering heads costs more than
+            operators do; ``fused`` where the target has one operator for it.
         windows_at_once: Most windows whose scores exist together: memory against the number of operators.
         convolution: ``3d`` as it is; ``2d-sum`` or ``2d-concat`` over the depth taps, on planes.
         norm: ``flat`` as an instance norm at rank 3 and a layer norm; ``means`` both written out, on planes.

@@ -1,12 +1,14 @@
 """A stage of the Swin transformer at rank <= 5, with attention over a few windows at a time.
 
-MONAI's stage partitions windows through a rank-8 view, builds the shift mask of windows x tokens x tokens (161 MB at 96^3) on every
-call, and holds the scores of all windows at once (484 MB). Here
+MONAI's stage partitions windows through a rank-8 view, builds the shift mask of windows x tokens x tokens
+(161 MB at 96^3) on every call, and holds the scores of all windows at once (484 MB). Here
 
 - windows are cut from one slab of windows at a time, so one rank-5 permute does it;
-- the shift mask is a mark per axis, 1 in the tail that wrapped around, that travels with the tokens and becomes two features of q and k
+- the shift mask is a mark per axis, 1 in the tail that wrapped around, that travels with the tokens and
+becomes two features of q and k
   whose product adds 0 within a region and -100 or less between two, exactly, in any precision;
-- the relative-position bias is gathered from its table by an index that is itself a difference of two short vectors.
+- the relative-position bias is gathered from its table by an index that is itself a difference of two short
+vectors.
 """
 
 from __future__ import annotations
@@ -23,7 +25,12 @@ from autosam_edge_training.networks.patch_merging import MERGING_ORDERS, merging
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from monai.networks.nets.swin_unetr import BasicLayer, SwinTransformer, SwinTransformerBlock, WindowAttention
+    from monai.networks.nets.swin_unetr import (
+        BasicLayer,
+        SwinTransformer,
+        SwinTransformerBlock,
+        WindowAttention,
+    )
 
     from autosam_edge_export.edge.options import EdgeOptions
 
@@ -77,7 +84,8 @@ def tail_marks(grid: Sequence[int], shift: Sequence[int], like: Tensor) -> Tenso
 class EdgeAttention(nn.Module):
     """Window attention on MONAI's parameters.
 
-    The projections also carry the marks to where they count: with m a mark, each head's q ends in (m, 1 - m) and its k in
+    The projections also carry the marks to where they count: with m a mark, each head's q ends in (m, 1 - m)
+    and its k in
     -100 (1 - m, m) for each axis.
 
     Args:
@@ -90,14 +98,22 @@ class EdgeAttention(nn.Module):
         super().__init__()
         self.heads, self.kind = attention.num_heads, kind
         self.proj = attention.proj
-        self.table = nn.Parameter(attention.relative_position_bias_table.detach().t().contiguous(), requires_grad=False)
+        self.table = nn.Parameter(
+            attention.relative_position_bias_table.detach().t().contiguous(), requires_grad=False
+        )
         axes = 3 if marked else 0
         weights, biases = attention.qkv.weight.detach().chunk(3), attention.qkv.bias.detach().chunk(3)
-        self.q = _projection(weights[0] * attention.scale, biases[0] * attention.scale, self.heads, axes, [(1.0, 0.0), (-1.0, 1.0)])
+        self.q = _projection(
+            weights[0] * attention.scale,
+            biases[0] * attention.scale,
+            self.heads,
+            axes,
+            [(1.0, 0.0), (-1.0, 1.0)],
+        )
         self.k = _projection(weights[1], biases[1], self.heads, axes, [(-MASK, MASK), (MASK, 0.0)])
         self.v = _projection(weights[2], biases[2], self.heads, axes, [])
-        # MONAI's index of the tokens i, j is rows[i] - columns[j]; a smaller window uses the first rows and columns of it. (Two vectors, as
-        # converters take a number that is added to whole ones for a float.)
+        # MONAI's index of the tokens i, j is rows[i] - columns[j]; a smaller window uses the first rows and
+        # columns of it. (Two vectors, as converters take a number that is added to whole ones for a float.)
         index = attention.relative_position_index.to(torch.int32)
         self.register_buffer("rows", index[:, 0].clone())
         self.register_buffer("columns", index[0, 0] - index[0, :])
@@ -143,7 +159,9 @@ class EdgeAttention(nn.Module):
         return y.permute(0, 2, 1, 3).reshape(windows, tokens, -1)
 
 
-def _projection(weight: Tensor, bias: Tensor, heads: int, axes: int, marks: Sequence[tuple[float, float]]) -> nn.Linear:
+def _projection(
+    weight: Tensor, bias: Tensor, heads: int, axes: int, marks: Sequence[tuple[float, float]]
+) -> nn.Linear:
     """A projection (C -> C) that gives each head, behind its features, slope * mark + offset for each axis and each of ``marks``."""
     outputs, channels = weight.shape
     features = outputs // heads
@@ -184,7 +202,10 @@ class EdgeBlock(nn.Module):
     def _attend(self, x: Tensor) -> Tensor:
         sides = x.shape[:3]
         window = [min(side, most) for side, most in zip(sides, self.window, strict=True)]
-        shift = [0 if side <= most else steps for side, most, steps in zip(sides, self.window, self.shift, strict=True)]
+        shift = [
+            0 if side <= most else steps
+            for side, most, steps in zip(sides, self.window, self.shift, strict=True)
+        ]
         grid = [-(-side // edge) * edge for side, edge in zip(sides, window, strict=True)]
         extra = [after - before for after, before in zip(grid, sides, strict=True)]
         if any(extra):
@@ -200,7 +221,9 @@ class EdgeBlock(nn.Module):
             parts = []
             for row in range(0, grid[1], rows):
                 part = x[depth : depth + a, row : row + rows]
-                parts.append(assemble(self.attention(partition(part, window), bias), window, part.shape[1], grid[2]))
+                parts.append(
+                    assemble(self.attention(partition(part, window), bias), window, part.shape[1], grid[2])
+                )
             slabs.append(torch.cat(parts, dim=1) if len(parts) > 1 else parts[0])
         y = torch.cat(slabs, dim=0) if len(slabs) > 1 else slabs[0]
         y = roll(y, [-steps for steps in shift])
@@ -229,7 +252,9 @@ class EdgeMerging(nn.Module):
         x = x.reshape(depth * height // 4, 4, width // 2, 2 * channels).permute(0, 2, 1, 3)
         x = x.reshape(depth // 2, height // 2, width // 2, 8 * channels)
         if self.order != list(range(8)):
-            x = torch.cat([x[..., corner * channels : (corner + 1) * channels] for corner in self.order], dim=-1)
+            x = torch.cat(
+                [x[..., corner * channels : (corner + 1) * channels] for corner in self.order], dim=-1
+            )
         return self.reduction(self.norm(x))
 
 
@@ -276,7 +301,9 @@ class PlaneTransformer(nn.Module):
         stages = (transformer.layers1, transformer.layers2, transformer.layers3, transformer.layers4)
         self.stages = nn.ModuleList([stage[0] for stage in stages])
         channels = [transformer.embed_dim * 2**level for level in range(len(stages) + 1)]
-        self.norms = nn.ModuleList([MeansLayerNorm(nn.LayerNorm(count, elementwise_affine=False)) for count in channels])
+        self.norms = nn.ModuleList(
+            [MeansLayerNorm(nn.LayerNorm(count, elementwise_affine=False)) for count in channels]
+        )
 
     def forward(self, x: Tensor, normalize: bool = True) -> list[Tensor]:
         """(D, 1, H, W) -> the embedding and the output of each stage, (D / 2^i, C 2^(i - 1), H / 2^i, W / 2^i) for i from 1 on."""
@@ -285,4 +312,7 @@ class PlaneTransformer(nn.Module):
             outputs.append(stage(outputs[-1]))
         if not normalize:
             return outputs
-        return [norm(y.permute(0, 2, 3, 1)).permute(0, 3, 1, 2) for norm, y in zip(self.norms, outputs, strict=True)]
+        return [
+            norm(y.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+            for norm, y in zip(self.norms, outputs, strict=True)
+        ]

@@ -1,9 +1,10 @@
 """Evaluates a Core ML ``mlprogram`` from its saved bytes, operator by operator, with torch.
 
-Every operator is computed in float32 from its inputs as they are stored, and its result is rounded to the type that the program declares
-for it: in a float16 program that is float16 storage with float32 accumulation, and what is too large becomes infinite. Constants that are
-stored in fewer bits are widened once, by their operator's definition, and rounded to the declared type. Integers stay integers. Real
-devices may accumulate in float16 or in another order, so this proves the package and not a device's arithmetic.
+Every operator is computed in float32 from its inputs as they are stored, and its result is rounded to the
+type that the program declares for it: in a float16 program that is float16 storage with float32 accumulation,
+and what is too large becomes infinite. Constants that are stored in fewer bits are widened once, by their
+operator's definition, and rounded to the declared type. Integers stay integers. Real devices may accumulate
+in float16 or in another order, so this proves the package and not a device's arithmetic.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ class Interpreter:
         files: The package's files by their path in it.
 
     Raises:
-        ExportError: The package is damaged (AE-EXPORT-009), or has operators or parameters that are not implemented (AE-EXPORT-008).
+        ExportError: The package is damaged (AE-EXPORT-009), or has operators or parameters that are not
+            implemented (AE-EXPORT-008).
     """
 
     def __init__(self, files: Mapping[str, bytes]) -> None:
@@ -52,7 +54,8 @@ class Interpreter:
         if len(self.inputs) != 1 or len(self.outputs) != 1:
             raise refused(f"it has {len(self.inputs)} inputs and {len(self.outputs)} outputs, not one each")
         self._constants: dict[str, Value] = {
-            name: value if isinstance(value, str) else torch.from_numpy(value.copy()) for name, value in program.constants.items()
+            name: value if isinstance(value, str) else torch.from_numpy(value.copy())
+            for name, value in program.constants.items()
         }
         self._operations: list[Operation] = []
         known = {self.inputs[0].name, *self._constants}
@@ -90,8 +93,8 @@ class Interpreter:
 
         Raises:
             ValueError: The image has another shape.
-            ExportError: A result is not of the declared shape (AE-EXPORT-009), or an operator is asked for what it does not implement
-                (AE-EXPORT-008).
+            ExportError: A result is not of the declared shape (AE-EXPORT-009), or an operator is asked for
+                what it does not implement (AE-EXPORT-008).
         """
         (source,), (result,) = self.inputs, self.outputs
         if tuple(image.shape) != source.shape:
@@ -129,12 +132,18 @@ def _check(operation: Operation, constants: Mapping[str, Value], known: set[str]
 def _evaluate(operation: Operation, values: Mapping[str, Value]) -> dict[str, Value]:
     """What an operation makes, by name, rounded to the declared types."""
     operator = OPERATORS[operation.type]
-    arguments = {key: _argument(operator, key, [values[name] for name in names]) for key, names in operation.inputs.items()}
+    arguments = {
+        key: _argument(operator, key, [values[name] for name in names])
+        for key, names in operation.inputs.items()
+    }
     made = operator.function(**arguments)
     results = made if isinstance(made, list) else [made]
     if len(results) != len(operation.outputs):
         raise damaged(f"{operation.type} has {len(operation.outputs)} outputs but makes {len(results)}")
-    return {info.name: _rounded(operation, info, result) for info, result in zip(operation.outputs, results, strict=True)}
+    return {
+        info.name: _rounded(operation, info, result)
+        for info, result in zip(operation.outputs, results, strict=True)
+    }
 
 
 def _argument(operator: Operator, parameter: str, values: list[Value]) -> Any:  # noqa: ANN401
@@ -160,5 +169,7 @@ def _python(value: Value | None) -> Any:  # noqa: ANN401
 
 def _rounded(operation: Operation, info: TensorInfo, result: Tensor) -> Tensor:
     if tuple(result.shape) != info.shape:
-        raise damaged(f"{operation.type} declares the shape {info.shape} for {info.name} but makes {tuple(result.shape)}")
+        raise damaged(
+            f"{operation.type} declares the shape {info.shape} for {info.name} but makes {tuple(result.shape)}"
+        )
     return result.to(getattr(torch, info.dtype))

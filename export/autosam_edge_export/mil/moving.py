@@ -24,7 +24,9 @@ def _identity(x: Tensor) -> Tensor:
 @operator("cast", moves=True)
 def _cast(x: Tensor, dtype: Literal["fp16", "fp32", "int32", "bool"]) -> Tensor:
     """iOS15.elementwise_unary.cast, iOS17."""
-    return x.to({"fp16": torch.float16, "fp32": torch.float32, "int32": torch.int32, "bool": torch.bool}[dtype])
+    return x.to(
+        {"fp16": torch.float16, "fp32": torch.float32, "int32": torch.int32, "bool": torch.bool}[dtype]
+    )
 
 
 @operator("fill", moves=True)
@@ -46,7 +48,9 @@ def _stack(values: list[Tensor], axis: int) -> Tensor:
 
 
 @operator("split", moves=True)
-def _split(x: Tensor, axis: int, num_splits: int | None = None, split_sizes: list[int] | None = None) -> list[Tensor]:
+def _split(
+    x: Tensor, axis: int, num_splits: int | None = None, split_sizes: list[int] | None = None
+) -> list[Tensor]:
     """iOS15.tensor_operation.split."""
     if split_sizes is None:
         if num_splits is None or x.shape[axis] % num_splits:
@@ -62,7 +66,9 @@ def _tile(x: Tensor, reps: list[int]) -> Tensor:
 
 
 @operator("pad", moves=True)
-def _pad(x: Tensor, pad: list[int], mode: Literal["constant"] = "constant", constant_val: float = 0.0) -> Tensor:
+def _pad(
+    x: Tensor, pad: list[int], mode: Literal["constant"] = "constant", constant_val: float = 0.0
+) -> Tensor:
     """iOS15.tensor_operation.pad, iOS17."""
     return F.pad(x, inner_first(pad), mode, constant_val)
 
@@ -111,7 +117,10 @@ def _selection(
     no = [False] * rank
     from_start, to_end, one = begin_mask or no, end_mask or no, squeeze_mask or no
     return tuple(
-        begin[i] if one[i] else slice(None if from_start[i] else begin[i], None if to_end[i] else end[i], steps[i]) for i in range(rank)
+        begin[i]
+        if one[i]
+        else slice(None if from_start[i] else begin[i], None if to_end[i] else end[i], steps[i])
+        for i in range(rank)
     )
 
 
@@ -170,18 +179,26 @@ def _positions(indices: Tensor, size: int, validate_indices: bool | None) -> Ten
 
 
 @operator("gather", moves=True)
-def _gather(x: Tensor, indices: Tensor, axis: int = 0, batch_dims: int = 0, validate_indices: bool | None = None) -> Tensor:
+def _gather(
+    x: Tensor, indices: Tensor, axis: int = 0, batch_dims: int = 0, validate_indices: bool | None = None
+) -> Tensor:
     """iOS15.scatter_gather.gather, iOS16, iOS17."""
     axis %= x.ndim
     if batch_dims:
         pairs = zip(x, indices, strict=True)
-        return torch.stack([_gather(values, places, axis - 1, batch_dims - 1, validate_indices) for values, places in pairs])
+        return torch.stack(
+            [_gather(values, places, axis - 1, batch_dims - 1, validate_indices) for values, places in pairs]
+        )
     places = _positions(indices, x.shape[axis], validate_indices)
-    return x.index_select(axis, places.flatten()).reshape(*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :])
+    return x.index_select(axis, places.flatten()).reshape(
+        *x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]
+    )
 
 
 @operator("gather_along_axis", moves=True)
-def _gather_along_axis(x: Tensor, indices: Tensor, axis: int = 0, validate_indices: bool | None = None) -> Tensor:
+def _gather_along_axis(
+    x: Tensor, indices: Tensor, axis: int = 0, validate_indices: bool | None = None
+) -> Tensor:
     """iOS15.scatter_gather.gather_along_axis, iOS17."""
     return torch.gather(x, axis, _positions(indices, x.shape[axis], validate_indices))
 

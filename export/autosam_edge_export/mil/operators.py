@@ -1,11 +1,12 @@
 """What every MIL operator computes, as far as it is implemented.
 
-A function's signature is the contract: a parameter, or a value of a ``Literal``, that stands in no signature is refused by the interpreter.
-Parameters annotated as tensors are handed over as tensors, all others as Python values.
+A function's signature is the contract: a parameter, or a value of a ``Literal``, that stands in no signature
+is refused by the interpreter. Parameters annotated as tensors are handed over as tensors, all others as
+Python values.
 
 The definitions are those of the coremltools reference,
-https://apple.github.io/coremltools/source/coremltools.converters.mil.mil.ops.defs.html; each function names its class there, with the first
-opset that has it and each later one that alters it.
+https://apple.github.io/coremltools/source/coremltools.converters.mil.mil.ops.defs.html; each function names
+its class there, with the first opset that has it and each later one that alters it.
 """
 
 from __future__ import annotations
@@ -49,7 +50,9 @@ def _spread(blocks: Tensor, like: Tensor) -> Tensor:
 
 
 @operator("constexpr_lut_to_dense")
-def _lut_to_dense(indices: Tensor, lut: Tensor, shape: list[int] | None = None, vector_axis: int | None = None) -> Tensor:
+def _lut_to_dense(
+    indices: Tensor, lut: Tensor, shape: list[int] | None = None, vector_axis: int | None = None
+) -> Tensor:
     """iOS16.constexpr_ops.constexpr_lut_to_dense, which has a shape; iOS18.compression.constexpr_lut_to_dense."""
     if shape is not None:
         places = unpack_bits(indices.numpy(), int(math.log2(lut.numel())), math.prod(shape))
@@ -93,7 +96,9 @@ def _conv(
     return (F.conv1d, F.conv2d, F.conv3d)[axes - 1](x, weight, bias, strides, pads[::2], dilations, groups)
 
 
-def _pads(pad_type: PadType, pad: list[int] | None, sides: list[int], kernel: list[int], strides: list[int]) -> list[int]:
+def _pads(
+    pad_type: PadType, pad: list[int] | None, sides: list[int], kernel: list[int], strides: list[int]
+) -> list[int]:
     """Before and after every spatial axis."""
     if pad_type == "custom":
         return pad or [0] * (2 * len(sides))
@@ -136,19 +141,25 @@ def _conv_transpose(
         if pad_type == "same":
             before = (full - size) // 2
         if before < 0 or before + size > full:
-            raise refused(f"conv_transpose makes {full} values along an axis, of which it shall keep {size} from {before} on")
+            raise refused(
+                f"conv_transpose makes {full} values along an axis, of which it shall keep {size} from {before} on"
+            )
         y = y.narrow(axis + 2, before, size)
     return y
 
 
 @operator("instance_norm")
-def _instance_norm(x: Tensor, gamma: Tensor | None = None, beta: Tensor | None = None, epsilon: float = 1e-5) -> Tensor:
+def _instance_norm(
+    x: Tensor, gamma: Tensor | None = None, beta: Tensor | None = None, epsilon: float = 1e-5
+) -> Tensor:
     """iOS15.normalization.instance_norm, iOS17."""
     return torch.instance_norm(x, gamma, beta, None, None, True, 0.0, epsilon, False)
 
 
 @operator("layer_norm")
-def _layer_norm(x: Tensor, axes: list[int], gamma: Tensor | None = None, beta: Tensor | None = None, epsilon: float = 1e-5) -> Tensor:
+def _layer_norm(
+    x: Tensor, axes: list[int], gamma: Tensor | None = None, beta: Tensor | None = None, epsilon: float = 1e-5
+) -> Tensor:
     """iOS15.normalization.layer_norm, iOS17; its axes are always given, as coremltools writes its own default as no constant."""
     over = sorted(axis % x.ndim for axis in axes)
     shape = [size if i in over else 1 for i, size in enumerate(x.shape)]
@@ -189,7 +200,9 @@ def _softmax(x: Tensor, axis: int = -1) -> Tensor:
 
 
 @operator("gelu")
-def _gelu(x: Tensor, mode: Literal["EXACT", "TANH_APPROXIMATION", "SIGMOID_APPROXIMATION"] = "EXACT") -> Tensor:
+def _gelu(
+    x: Tensor, mode: Literal["EXACT", "TANH_APPROXIMATION", "SIGMOID_APPROXIMATION"] = "EXACT"
+) -> Tensor:
     """iOS15.activation.gelu, iOS17."""
     if mode == "SIGMOID_APPROXIMATION":
         return x * torch.sigmoid(1.702 * x)

@@ -1,9 +1,10 @@
 """Reads a Core ML ``mlprogram`` package: its program, and its constants as they are stored.
 
-The schema is coremltools' (``mlmodel/format/MIL.proto``), the weight file's layout is MIL blob storage version 2
-(``mlmodel/src/MILBlob/Blob/StorageFormat.hpp`` of github.com/apple/coremltools): a header of 64 bytes, then records of 64 bytes, each with
-a sentinel, the data type, and the size and offset of the data. Values of less than a byte are packed from the least significant bit on,
-and their record counts the bits that are left over.
+The schema is coremltools' (``mlmodel/format/MIL.proto``), the weight file's layout is MIL blob storage
+version 2 (``mlmodel/src/MILBlob/Blob/StorageFormat.hpp`` of github.com/apple/coremltools): a header of 64
+bytes, then records of 64 bytes, each with a sentinel, the data type, and the size and offset of the data.
+Values of less than a byte are packed from the least significant bit on, and their record counts the bits that
+are left over.
 """
 
 from __future__ import annotations
@@ -127,7 +128,8 @@ def read_package(files: Mapping[str, bytes]) -> MilProgram:
         Its program; arrays are views of ``files``.
 
     Raises:
-        ExportError: A file is missing, is no ML program, or its weights do not fit what the program says of them (AE-EXPORT-009).
+        ExportError: A file is missing, is no ML program, or its weights do not fit what the program says of
+            them (AE-EXPORT-009).
     """
     path = _model_path(files)
     model = _parse(_file(files, path))
@@ -181,14 +183,26 @@ def _parse(data: bytes) -> Any:  # noqa: ANN401 - coremltools ships no types
         raise damaged("the model is no protobuf message of Core ML") from error
 
 
-def _operation(proto: Any, constants: dict[str, Constant], files: Mapping[str, bytes], path: PurePosixPath) -> Operation:  # noqa: ANN401
+def _operation(
+    proto: Any,  # noqa: ANN401
+    constants: dict[str, Constant],
+    files: Mapping[str, bytes],
+    path: PurePosixPath,
+) -> Operation:
     """An operation; values that it carries itself become constants with names of their own."""
     outputs = tuple(_tensor_info(entry) for entry in proto.outputs)
     inputs: dict[str, tuple[str, ...]] = {}
     carried: dict[str, Any] = {}
     for parameter, argument in proto.inputs.items():
-        names = [binding.name or f"{outputs[0].name}:{parameter}:{i}" for i, binding in enumerate(argument.arguments)]
-        carried |= {name: binding.value for name, binding in zip(names, argument.arguments, strict=True) if not binding.name}
+        names = [
+            binding.name or f"{outputs[0].name}:{parameter}:{i}"
+            for i, binding in enumerate(argument.arguments)
+        ]
+        carried |= {
+            name: binding.value
+            for name, binding in zip(names, argument.arguments, strict=True)
+            if not binding.name
+        }
         inputs[parameter] = tuple(names)
     for parameter, value in proto.attributes.items():
         if parameter != "name":
@@ -237,7 +251,9 @@ def _constant(value: Any, files: Mapping[str, bytes], path: PurePosixPath) -> Co
     return np.array(values, dtype=stored.array).reshape(shape)
 
 
-def _read_weight(data: bytes, offset: int, stored: _StoredType, shape: tuple[int, ...]) -> npt.NDArray[np.generic]:
+def _read_weight(
+    data: bytes, offset: int, stored: _StoredType, shape: tuple[int, ...]
+) -> npt.NDArray[np.generic]:
     """One entry of the weight file, whose record is at ``offset``."""
     if len(data) < _HEADER.size or _HEADER.unpack_from(data)[1] != 2:
         raise damaged("the weight file is not of version 2")
@@ -247,7 +263,9 @@ def _read_weight(data: bytes, offset: int, stored: _StoredType, shape: tuple[int
     if sentinel != _SENTINEL:
         raise damaged(f"the record at the offset {offset} of the weight file has no sentinel")
     if code != stored.code:
-        raise damaged(f"the record at the offset {offset} of the weight file is of the type {code}, not {stored.name}")
+        raise damaged(
+            f"the record at the offset {offset} of the weight file is of the type {code}, not {stored.name}"
+        )
     if start + size > len(data):
         raise damaged(f"the record at the offset {offset} of the weight file points outside of it")
     if stored.bits < 8 and left_over != size * 8 - math.prod(shape) * stored.bits:

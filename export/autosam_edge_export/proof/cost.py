@@ -70,7 +70,9 @@ def measure_cost(model: Path, target: str, precision: str, patch: tuple[int, int
     finished = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  our own interpreter and probe
     if finished.returncode != 0:
         raise ExportError(
-            "AE-EXPORT-005", f"{target}/{precision} does not run: {_reason(finished)}", remedy="Export it again with the pinned versions."
+            "AE-EXPORT-005",
+            f"{target}/{precision} does not run: {_reason(finished)}",
+            remedy="Export it again with the pinned versions.",
         )
     return Cost(**{key: round(value, 3) for key, value in json.loads(finished.stdout).items()})
 
@@ -83,7 +85,9 @@ def _reason(finished: subprocess.CompletedProcess[str]) -> str:
     return last.partition("Error: ")[2].partition(" Remedy: ")[0] or last
 
 
-def time_tiles(engines: Mapping[str, Engine], tile: npt.NDArray[np.float32], rounds: int = 5) -> dict[str, float]:
+def time_tiles(
+    engines: Mapping[str, Engine], tile: npt.NDArray[np.float32], rounds: int = 5
+) -> dict[str, float]:
     """Median time of a tile of each engine, ms; the engines take turns, so that a busy moment meets all."""
     taken: dict[str, list[float]] = {name: [] for name in engines}
     for engine in engines.values():

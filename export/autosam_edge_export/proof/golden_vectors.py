@@ -36,7 +36,8 @@ def write_golden(folder: Path, model: Model, student: Engine) -> None:
         student: The trained student.
     """
     (folder / GOLDEN).parent.mkdir()
-    # Thick slices and a turned array, so that no step can be left out unseen; long enough for two tiles on top of each other.
+    # Thick slices and a turned array, so that no step can be left out unseen; long enough for two tiles on
+    # top of each other.
     turned = Orientation((0, 1, 2), (False, True, True))
     volume = make_phantom(_SEED, spacing_mm=(6.0, 2.4, 2.4), shape=(56, 56, 72), orientation=turned).volume
     low, high = model.input.window_hu
@@ -55,7 +56,10 @@ def write_golden(folder: Path, model: Model, student: Engine) -> None:
     tile = _tile(model.input)
     logits = student.run(tile)[:, ::_STRIDE, ::_STRIDE, ::_STRIDE]
     parts = {"scan": scan, "tile": {"hu": tile.astype(np.int16), "logits": logits, "stride": _STRIDE}}
-    described = {name: {key: _describe(folder, f"{name}_{key}", value) for key, value in part.items()} for name, part in parts.items()}
+    described = {
+        name: {key: _describe(folder, f"{name}_{key}", value) for key, value in part.items()}
+        for name, part in parts.items()
+    }
     (folder / GOLDEN).write_text(json.dumps(described, indent=1) + "\n")
 
 
@@ -73,7 +77,10 @@ def _tile(contract: InputContract) -> npt.NDArray[np.float32]:
     """The middle of a phantom on the model's grid, whole HU."""
     rows = on_model_grid(make_phantom(_SEED, spacing_mm=contract.spacing_mm).volume, contract)
     tile = np.full(contract.patch, contract.window_hu[0], dtype=np.float32)
-    middle = tuple(slice(max(0, (s - p) // 2), max(0, (s - p) // 2) + p) for s, p in zip(rows.shape, contract.patch, strict=True))
+    middle = tuple(
+        slice(max(0, (s - p) // 2), max(0, (s - p) // 2) + p)
+        for s, p in zip(rows.shape, contract.patch, strict=True)
+    )
     part = np.rint(rows[middle])
     tile[tuple(slice(0, s) for s in part.shape)] = part
     return tile

@@ -62,7 +62,11 @@ TOLERANCES: Mapping[tuple[str, str], Tolerance] = {
     ("openvino", "fp32"): Tolerance(organ_dice=0.999, mean_dice=0.999, agreement=0.9999, logit_rms=1e-3),
     ("openvino", "bf16"): Tolerance(organ_dice=0.99, mean_dice=0.995, agreement=0.998, logit_rms=0.2),
     ("openvino", "int8"): Tolerance(organ_dice=0.97, mean_dice=0.99, agreement=0.998, logit_rms=0.3),
-    **{(target, precision): tolerance for target in ("coreml", "coreml-2d", "coreml-ios18") for precision, tolerance in _COREML.items()},
+    **{
+        (target, precision): tolerance
+        for target in ("coreml", "coreml-2d", "coreml-ios18")
+        for precision, tolerance in _COREML.items()
+    },
     ("executorch", "fp32"): Tolerance(organ_dice=0.999, mean_dice=0.999, agreement=0.9999, logit_rms=1e-3),
     ("executorch", "int8"): Tolerance(organ_dice=0.97, mean_dice=0.99, agreement=0.998, logit_rms=0.3),
     ("executorch-coreml", "fp16"): _COREML["fp16"],
@@ -117,14 +121,19 @@ class _Compared:
         """Some tiles only: what the artifact and the student label, each (tiles x D, H, W)."""
         found, expected = [], []
         for number in tiles:
-            logits, recorded = self._artifact.run(np.load(self._folder / f"{number}.tile.npy")), np.load(self._folder / f"{number}.npy")
+            logits, recorded = (
+                self._artifact.run(np.load(self._folder / f"{number}.tile.npy")),
+                np.load(self._folder / f"{number}.npy"),
+            )
             self._note(logits, recorded)
             found.append(logits.argmax(axis=0).astype(np.uint8))
             expected.append(recorded.argmax(axis=0).astype(np.uint8))
         return np.concatenate(found), np.concatenate(expected)
 
     def _note(self, logits: npt.NDArray[np.float32], recorded: npt.NDArray[np.float32]) -> None:
-        difference = np.abs(logits - recorded) if np.isfinite(logits).all() else np.full(1, np.inf)  # a NaN would pass every comparison
+        difference = (
+            np.abs(logits - recorded) if np.isfinite(logits).all() else np.full(1, np.inf)
+        )  # a NaN would pass every comparison
         self.largest = max(self.largest, float(difference.max()))
         self._squares += float(np.square(difference).sum(dtype=np.float64))
         self._values += difference.size
@@ -154,7 +163,8 @@ def compare(
         volumes: By the name that the report shows; CT in HU.
         scratch: Folder for the student's logits, some 50 MB a tile; they are removed after each volume.
         say: Called with one line per volume and engine.
-        on_tiles: By artifact, how many tiles of each volume to compare on, those with most organ in them; the others see whole volumes.
+        on_tiles: By artifact, how many tiles of each volume to compare on, those with most organ in them; the
+            others see whole volumes.
 
     Returns:
         By artifact one record per volume: ``volume``, ``tiles`` (None for all), ``agreement``,
@@ -192,7 +202,10 @@ def compare(
 
 
 def _organs(
-    model: Model, found: npt.NDArray[np.uint8], expected: npt.NDArray[np.uint8], spacing_mm: tuple[float, float, float]
+    model: Model,
+    found: npt.NDArray[np.uint8],
+    expected: npt.NDArray[np.uint8],
+    spacing_mm: tuple[float, float, float],
 ) -> list[dict[str, Any]]:
     """Overlap, distance and volume of every organ that one of the two shows."""
     entries = []
@@ -215,7 +228,9 @@ def _organs(
     return entries
 
 
-def hausdorff_95(a: npt.NDArray[np.bool_], b: npt.NDArray[np.bool_], spacing_mm: tuple[float, float, float]) -> float:
+def hausdorff_95(
+    a: npt.NDArray[np.bool_], b: npt.NDArray[np.bool_], spacing_mm: tuple[float, float, float]
+) -> float:
     """95th percentile of the surface distances between two masks, neither empty, mm; the larger of the two directions.
 
     Source: MONAI ``compute_hausdorff_distance``, on a crop around both masks.
@@ -224,7 +239,11 @@ def hausdorff_95(a: npt.NDArray[np.bool_], b: npt.NDArray[np.bool_], spacing_mm:
         return 0.0
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # as in evaluate: MONAI warns of itself
-        return float(compute_hausdorff_distance(*cropped_pair(a, b), include_background=True, percentile=95, spacing=spacing_mm)[0, 0])
+        return float(
+            compute_hausdorff_distance(
+                *cropped_pair(a, b), include_background=True, percentile=95, spacing=spacing_mm
+            )[0, 0]
+        )
 
 
 def summarize(artifact: Artifact, records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -254,7 +273,9 @@ def summarize(artifact: Artifact, records: Sequence[Mapping[str, Any]]) -> dict[
     if figures["agreement"] < tolerance.agreement:
         failures.append(f"labels agree in {figures['agreement']:.6f} of voxels, need {tolerance.agreement}")
     if figures["logit_rms"] > tolerance.logit_rms:
-        failures.append(f"logits differ by {figures['logit_rms']:.1e} (root mean square), allowed {tolerance.logit_rms}")
+        failures.append(
+            f"logits differ by {figures['logit_rms']:.1e} (root mean square), allowed {tolerance.logit_rms}"
+        )
     head = {
         "target": artifact.target,
         "precision": artifact.precision,
@@ -268,7 +289,8 @@ def require(entries: Sequence[Mapping[str, Any]]) -> None:
     """Let a bundle exist only if every artifact is the student.
 
     Raises:
-        ParityError: An organ or a figure falls short (AE-EXPORT-003), or no organ was found at all (AE-EXPORT-004).
+        ParityError: An organ or a figure falls short (AE-EXPORT-003), or no organ was found at all
+            (AE-EXPORT-004).
     """
     if not any(entry["organ_dice"] for entry in entries):
         raise ParityError(
@@ -298,25 +320,40 @@ def as_markdown(entries: Sequence[Mapping[str, Any]]) -> str:
         worst = entry["worst_organ"]
         scores = f"{entry['organ_dice'].get(worst, 0.0):.5f} | {entry['mean_dice']:.5f}"
         figures = f"{scores} | {entry['agreement']:.6f} | {entry['logit_rms']:.1e}"
-        lines.append(f"| {_name(entry)} | {entry['proof']} | {worst} | {figures} | {'failed' if entry['failures'] else 'passed'} |")
+        lines.append(
+            f"| {_name(entry)} | {entry['proof']} | {worst} | {figures} | {'failed' if entry['failures'] else 'passed'} |"
+        )
     lines += ["", "## Dice by organ", "", "| organ | " + " | ".join(_name(entry) for entry in entries) + " |"]
     lines.append("|---" * (len(entries) + 1) + "|")
     for organ in dict.fromkeys(organ for entry in entries for organ in entry["organ_dice"]):
         scores = " | ".join(f"{entry['organ_dice'].get(organ, math.nan):.4f}" for entry in entries)
         lines.append(f"| {organ} | {scores} |")
     lines.append("| MB | " + " | ".join(f"{entry['megabytes']:.1f}" for entry in entries) + " |")
-    lines.append("| ms a tile | " + " | ".join(f"{entry['cost']['tile_ms']:.0f}" if entry["cost"] else "" for entry in entries) + " |")
+    lines.append(
+        "| ms a tile | "
+        + " | ".join(f"{entry['cost']['tile_ms']:.0f}" if entry["cost"] else "" for entry in entries)
+        + " |"
+    )
     for entry in entries:
         volumes = ", ".join(
-            record["volume"] if record["tiles"] is None else f"{record['tiles']} tiles of {record['volume']}" for record in entry["volumes"]
+            record["volume"] if record["tiles"] is None else f"{record['tiles']} tiles of {record['volume']}"
+            for record in entry["volumes"]
         )
-        lines += ["", f"## {_name(entry)}", "", f"Dice: mean over {volumes}. Distance and difference: the largest of any.", ""]
+        lines += [
+            "",
+            f"## {_name(entry)}",
+            "",
+            f"Dice: mean over {volumes}. Distance and difference: the largest of any.",
+            "",
+        ]
         lines += ["| organ | Dice | HD95 mm | volume difference ml | % |", "|---|---|---|---|---|"]
         for organ, value in entry["organ_dice"].items():
             rows = [row for record in entry["volumes"] for row in record["organs"] if row["organ"] == organ]
             far = max((row["hd95_mm"] for row in rows if row["hd95_mm"] is not None), default=float("nan"))
             ml = max((row["ml_difference"] for row in rows), key=abs)
-            percent = max((row["percent"] for row in rows if row["percent"] is not None), key=abs, default=float("nan"))
+            percent = max(
+                (row["percent"] for row in rows if row["percent"] is not None), key=abs, default=float("nan")
+            )
             lines.append(f"| {organ} | {value:.5f} | {far:.2f} | {ml:+.3f} | {percent:+.2f} |")
     return "\n".join(lines) + "\n"
 
@@ -329,5 +366,8 @@ def artifact_figures(artifact: Artifact, entry: Mapping[str, Any], reference_ms:
     """The artifact with what was measured of it; times as a share of ``reference_ms``."""
     figures = {"worst_organ_dice": round(entry["organ_dice"].get(entry["worst_organ"], 0.0), 5)}
     if cost := entry["cost"]:
-        figures |= {"working_set_mb": round(cost["working_set_mb"], 1), "relative_time": round(cost["tile_ms"] / reference_ms, 3)}
+        figures |= {
+            "working_set_mb": round(cost["working_set_mb"], 1),
+            "relative_time": round(cost["tile_ms"] / reference_ms, 3),
+        }
     return dataclasses.replace(artifact, **figures)

@@ -17,7 +17,15 @@ if TYPE_CHECKING:
 
     from autosam_edge_export.targets.target import Target
 
-_ALL: tuple[Target, ...] = (OnnxRuntime(), OpenVino(), COREML, COREML_2D, COREML_IOS18, ExecuTorch(), ExecuTorchCoreMl())
+_ALL: tuple[Target, ...] = (
+    OnnxRuntime(),
+    OpenVino(),
+    COREML,
+    COREML_2D,
+    COREML_IOS18,
+    ExecuTorch(),
+    ExecuTorchCoreMl(),
+)
 TARGETS: dict[str, Target] = {target.name: target for target in _ALL}
 
 
@@ -32,18 +40,34 @@ def wanted_artifacts(targets: Sequence[str], precisions: Sequence[str]) -> list[
     ``int8`` means int8 weights where a target has no arithmetic in int8.
 
     Raises:
-        ExportError: A target or a precision is not known, or a target has none of the precisions (AE-EXPORT-001).
+        ExportError: A target or a precision is not known, or a target has none of the precisions
+            (AE-EXPORT-001).
     """
     known = ", ".join(f"{t}/{p}" for t, p in TOLERANCES)
     pairs, taken = [], set()
     for name in dict.fromkeys(targets):
         held = precisions_of(name)
-        asked = {"int8-weights" if precision == "int8" and "int8" not in held else precision for precision in precisions}
+        asked = {
+            "int8-weights" if precision == "int8" and "int8" not in held else precision
+            for precision in precisions
+        }
         fitting = [precision for precision in held if precision in asked]
-        taken |= {precision for precision in precisions if precision in held or (precision == "int8" and "int8-weights" in held)}
+        taken |= {
+            precision
+            for precision in precisions
+            if precision in held or (precision == "int8" and "int8-weights" in held)
+        }
         if not fitting:
-            raise ExportError("AE-EXPORT-001", f"there is no {name}/{'|'.join(precisions)}.", remedy=f"Choose among: {known}.")
+            raise ExportError(
+                "AE-EXPORT-001",
+                f"there is no {name}/{'|'.join(precisions)}.",
+                remedy=f"Choose among: {known}.",
+            )
         pairs += [(TARGETS[name], precision) for precision in fitting]
     if unknown := set(precisions) - taken:
-        raise ExportError("AE-EXPORT-001", f"no target of these has the precision {min(unknown)}.", remedy=f"Choose among: {known}.")
+        raise ExportError(
+            "AE-EXPORT-001",
+            f"no target of these has the precision {min(unknown)}.",
+            remedy=f"Choose among: {known}.",
+        )
     return sorted(pairs, key=lambda pair: (pair[0].name, pair[1]) != ("onnx", "fp32"))

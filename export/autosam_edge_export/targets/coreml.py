@@ -39,7 +39,11 @@ class CoreMl(Target):
     def convert(self, job: Job, precision: str) -> Conversion:
         """See :class:`~autosam_edge_export.targets.target.Target`."""
         job.say(f"converting to {self.name}/{precision}")
-        files = saved_files(to_coreml(job.program(self.options), job.metadata, deployment=self.deployment, precision=precision))
+        files = saved_files(
+            to_coreml(
+                job.program(self.options), job.metadata, deployment=self.deployment, precision=precision
+            )
+        )
         return Conversion(f"{self.name}/{precision}.mlpackage", files, MilEngine(files).facts)
 
     def stand_in(self, model: Mapping[str, bytes]) -> MilEngine:
@@ -47,8 +51,8 @@ class CoreMl(Target):
         return MilEngine(model)
 
 
-# For iOS 17 and later with 3D convolutions, which a GPU has, and with 2D ones, which the Neural Engine has; and with iOS 18's storage of
-# weights.
+# For iOS 17 and later with 3D convolutions, which a GPU has, and with 2D ones, which the Neural Engine has;
+# and with iOS 18's storage of weights.
 COREML = CoreMl("coreml", EdgeOptions(), "iOS17")
 COREML_2D = CoreMl("coreml-2d", EdgeOptions(convolution="2d-concat"), "iOS17")
 COREML_IOS18 = CoreMl("coreml-ios18", EdgeOptions(), "iOS18")

@@ -47,7 +47,9 @@ class ExecuTorchCoreMl(Target):
             from executorch.backends.apple.coreml.compiler import CoreMLBackend
             from executorch.backends.apple.coreml.partition.coreml_partitioner import CoreMLPartitioner
 
-        settings = CoreMLBackend.generate_compile_specs(compute_precision=ct.precision.FLOAT16, minimum_deployment_target=ct.target.iOS17)
+        settings = CoreMLBackend.generate_compile_specs(
+            compute_precision=ct.precision.FLOAT16, minimum_deployment_target=ct.target.iOS17
+        )
         lowered = lower(job.program(self.options), [CoreMLPartitioner(compile_specs=settings)])
         if lowered.delegation["delegates"] != 1 or lowered.delegation["work_share"] < 1.0:
             raise ExportError(

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 class OnnxRuntime(Target):
     """One ONNX file with weights inside.
 
-    Its CPU has kernels for 3D convolutions and transposed ones, and one for attention that never writes all scores out.
+    Its CPU has kernels for 3D convolutions and transposed ones, and one for attention that never writes all
+    scores out.
     """
 
     name = "onnx"

@@ -30,7 +30,8 @@ class Conversion:
         path: In the bundle, of a file or of a folder; the same path from two targets is one artifact.
         files: Its files by their path in it; the only one of a file is named ``""``.
         facts: What the converter has to say of it, for the report.
-        beside: Files for developers that stand beside it and that no bundle lists, by their path in the bundle.
+        beside: Files for developers that stand beside it and that no bundle lists, by their path in the
+            bundle.
     """
 
     path: str
@@ -104,7 +105,9 @@ def preflight(target: Target, program: torch.export.ExportedProgram) -> None:
         ExportError: AE-EXPORT-007, naming every operator.
     """
     nodes = [node for node in program.graph.nodes if node.op == "call_function"]
-    lacking = {str(node.target) for node in nodes if isinstance(node.target, torch._ops.OpOverload)} - target.operators
+    lacking = {
+        str(node.target) for node in nodes if isinstance(node.target, torch._ops.OpOverload)
+    } - target.operators
     high = {str(node.target) for node in nodes if _rank(node) > MAX_RANK}
     problems = [f"lacks {', '.join(sorted(lacking))}"] if lacking else []
     problems += [f"takes no tensor of a rank over {MAX_RANK}: {', '.join(sorted(high))}"] if high else []

@@ -97,7 +97,13 @@ def prepare(ct: Any, kind: str) -> Path:
     if kind == "enhanced":
         return ct.save(ct.enhanced([0, 1, 2]), "x")
     for d in range(3):
-        image = ct.image(d, RescaleType="HU", PixelPaddingValue=0, LossyImageCompression="01", LossyImageCompressionRatio="2.5")
+        image = ct.image(
+            d,
+            RescaleType="HU",
+            PixelPaddingValue=0,
+            LossyImageCompression="01",
+            LossyImageCompressionRatio="2.5",
+        )
         if kind == "implicit":
             image.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
         path = ct.save(image, f"im{d}")
@@ -144,8 +150,14 @@ def test_values_are_of_the_kind_that_is_asked_for() -> None:
     assert items_of(dataset, "PerFrameFunctionalGroupsSequence", "x") == []
     assert numbers(dataset, "SeriesNumber", 1, "x") == (7.0,)
     assert numbers(dataset, "PatientID", 1, "x") is None
-    for read, keyword in ((items_of, "ImageType"), (text_of, "SharedFunctionalGroupsSequence"), (text_of, "PixelSpacing")):
+    for read, keyword in (
+        (items_of, "ImageType"),
+        (text_of, "SharedFunctionalGroupsSequence"),
+        (text_of, "PixelSpacing"),
+    ):
         with pytest.raises(InputError, match=f"AE-DICOM-006: {keyword} of x is malformed"):
             read(dataset, keyword, "x")
-    with pytest.raises(InputError, match="AE-DICOM-006: PixelSpacing of x is malformed, expected 2 finite numbers"):
+    with pytest.raises(
+        InputError, match="AE-DICOM-006: PixelSpacing of x is malformed, expected 2 finite numbers"
+    ):
         numbers(dataset, "PixelSpacing", 2, "x")

@@ -73,13 +73,18 @@ def test_any_orientation_keeps_every_voxel_in_its_place(ct: Any, orientation: tu
     np.testing.assert_array_equal(volume.hu, ct.hu)
     row, column = np.array(orientation[:3]), np.array(orientation[3:])
     for d, h, w in [(0, 0, 0), (4, 0, 0), (2, 5, 7), (4, 5, 0)]:
-        expected = np.array([-100, -50, 300]) + d * 2.5 * np.cross(row, column) + h * 0.5 * column + w * 0.9 * row
+        expected = (
+            np.array([-100, -50, 300]) + d * 2.5 * np.cross(row, column) + h * 0.5 * column + w * 0.9 * row
+        )
         np.testing.assert_allclose((volume.grid.affine @ [d, h, w, 1])[:3], expected, atol=1e-5)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:pydicom")  # DS of more than 16 letters
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(quaternion=st.tuples(*[st.floats(-1, 1)] * 4).filter(lambda q: sum(x * x for x in q) > 0.1), order=st.permutations(range(5)))
+@given(
+    quaternion=st.tuples(*[st.floats(-1, 1)] * 4).filter(lambda q: sum(x * x for x in q) > 0.1),
+    order=st.permutations(range(5)),
+)
 def test_any_rotation_and_any_order(ct: Any, quaternion: tuple[float, ...], order: list[int]) -> None:
     """Slices of a rotated stack, saved in any order, are read as the stack."""
     w, x, y, z = np.array(quaternion) / np.linalg.norm(quaternion)
@@ -132,14 +137,18 @@ def test_extended_scale_gives_int32(ct: Any) -> None:
         (-2000, -3024, -3024, 1, 16),
     ],
 )
-def test_declared_padding_becomes_air(ct: Any, padding: int, limit: int | None, stored: int, signed: int, bits: int) -> None:
+def test_declared_padding_becomes_air(
+    ct: Any, padding: int, limit: int | None, stored: int, signed: int, bits: int
+) -> None:
     """Padding is -1024 HU, and only padding is."""
     intercept = 0 if signed else -1024
     for d in range(5):
         words = (ct.hu[d].astype(np.int32) - intercept).astype("<i4")
         words[0, :3] = stored
         extra = {} if limit is None else {"PixelPaddingRangeLimit": limit}
-        image = ct.image(d, PixelRepresentation=signed, BitsStored=bits, HighBit=bits - 1, RescaleIntercept=intercept)
+        image = ct.image(
+            d, PixelRepresentation=signed, BitsStored=bits, HighBit=bits - 1, RescaleIntercept=intercept
+        )
         image.PixelData = (words & 0xFFFF).astype("<u2").tobytes()
         for keyword, value in {"PixelPaddingValue": padding, **extra}.items():
             image.add_new(keyword, "SS" if value < 0 else "US", value)
@@ -173,7 +182,10 @@ def test_bits_above_bits_stored_are_ignored(ct: Any) -> None:
     """An overlay in bit 15 does not change HU; a 12-bit negative number is extended with its sign."""
     for d in range(5):
         words = ct.hu[d].astype(np.int32) & 0x0FFF | 0x8000
-        ct.save(ct.image(d, PixelRepresentation=1, RescaleIntercept=0, PixelData=words.astype("<u2").tobytes()), str(d))
+        ct.save(
+            ct.image(d, PixelRepresentation=1, RescaleIntercept=0, PixelData=words.astype("<u2").tobytes()),
+            str(d),
+        )
     volume = read_dicom(ct.path)
     np.testing.assert_array_equal(volume.hu, ct.hu)
     assert "BitsStored" in volume.warnings[0]
@@ -204,14 +216,22 @@ def test_lossless_compression_is_bit_exact(ct_folder: Any, syntax: str, signed: 
     ct = ct_folder("compressed", (5, 64, 48))  # the JPEG 2000 encoder wants at least 32 pixels a side
     for d in range(5):
         stored = ct.hu[d] + (0 if signed else 1024)
-        image = ct.image(d, PixelRepresentation=signed, RescaleIntercept=0 if signed else -1024, PixelData=stored.astype("<i2").tobytes())
+        image = ct.image(
+            d,
+            PixelRepresentation=signed,
+            RescaleIntercept=0 if signed else -1024,
+            PixelData=stored.astype("<i2").tobytes(),
+        )
         image.compress(syntax, generate_instance_uid=False)
         ct.save(image, str(d))
     volume = read_dicom(ct.path)
     np.testing.assert_array_equal(volume.hu, ct.hu)
 
 
-@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian])
+@pytest.mark.parametrize(
+    "syntax",
+    [ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian],
+)
 def test_native_transfer_syntaxes_are_equal(ct: Any, syntax: str) -> None:
     """The encoding of a file does not change its values."""
     for d in range(5):
@@ -250,7 +270,12 @@ def test_junk_and_other_objects_are_passed_over_with_a_count(ct: Any) -> None:
     (ct.path / "notes.txt").write_text("text")
     (ct.path / "nothing").touch()
     (ct.path / "link").symlink_to(ct.path / "im099")
-    ct.save(ct.image(9, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"], ImageOrientationPatient=[0, 1, 0, 0, 0, -1]), "scout")
+    ct.save(
+        ct.image(
+            9, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"], ImageOrientationPatient=[0, 1, 0, 0, 0, -1]
+        ),
+        "scout",
+    )
     ct.save(ct.image(10, SOPClassUID=SecondaryCaptureImageStorage), "sub/sc")
     volume = read_dicom(ct.path)
     np.testing.assert_array_equal(volume.hu, ct.hu)
@@ -365,12 +390,21 @@ def test_real_broken_series_is_refused(real_scans: Path, folder: str, code: str)
     assert refusal(real_scans / "dicom2nifti-failing" / folder).code == code
 
 
-@pytest.mark.parametrize(("folder", "code"), [("slicecount/001", "AE-DICOM-011"), ("sliceorientation/001", "AE-DICOM-012")])
-def test_real_broken_mr_series_is_refused_as_ct_too(real_scans: Path, tmp_path: Path, folder: str, code: str) -> None:
+@pytest.mark.parametrize(
+    ("folder", "code"), [("slicecount/001", "AE-DICOM-011"), ("sliceorientation/001", "AE-DICOM-012")]
+)
+def test_real_broken_mr_series_is_refused_as_ct_too(
+    real_scans: Path, tmp_path: Path, folder: str, code: str
+) -> None:
     """Said to be CT, the MR series show the fault that they were collected for."""
     for path in (real_scans / "dicom2nifti-failing" / folder).glob("*.dcm"):
         image: Dataset = pydicom.dcmread(path)
-        image.SOPClassUID, image.Modality, image.RescaleSlope, image.RescaleIntercept = "1.2.840.10008.5.1.4.1.1.2", "CT", 1, 0
+        image.SOPClassUID, image.Modality, image.RescaleSlope, image.RescaleIntercept = (
+            "1.2.840.10008.5.1.4.1.1.2",
+            "CT",
+            1,
+            0,
+        )
         image.FrameOfReferenceUID = "1.2.3"
         image.save_as(tmp_path / path.name)
     assert refusal(tmp_path).code == code
@@ -388,5 +422,7 @@ def test_real_series_equals_simpleitk(real_scans: Path) -> None:
         np.testing.assert_array_equal(volume.hu[d], np.where(expected[d] < -1500, -1024, expected[d]))
     for index in [(0, 0, 0), (159, 0, 0), (80, 511, 13)]:
         np.testing.assert_allclose(
-            (volume.grid.affine @ [*index, 1])[:3], image.TransformIndexToPhysicalPoint([int(i) for i in index[::-1]]), atol=1e-4
+            (volume.grid.affine @ [*index, 1])[:3],
+            image.TransformIndexToPhysicalPoint([int(i) for i in index[::-1]]),
+            atol=1e-4,
         )

@@ -33,7 +33,10 @@ REFUSALS: dict[str, tuple[str, Any]] = {
     "empty folder": ("AE-DICOM-001", lambda ct: None),
     "only junk": ("AE-DICOM-001", lambda ct: (ct.path / "notes.txt").write_text("x" * 400)),
     "MR": ("AE-DICOM-002", lambda ct: ct.write(SOPClassUID=MRImageStorage, Modality="MR")),
-    "secondary capture that says CT": ("AE-DICOM-002", lambda ct: ct.write(SOPClassUID=SecondaryCaptureImageStorage)),
+    "secondary capture that says CT": (
+        "AE-DICOM-002",
+        lambda ct: ct.write(SOPClassUID=SecondaryCaptureImageStorage),
+    ),
     "CT image that says PT": ("AE-DICOM-002", lambda ct: ct.write(Modality="PT")),
     "only a localizer": ("AE-DICOM-002", lambda ct: ct.write(ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])),
     "only a projection": ("AE-DICOM-002", lambda ct: ct.write(ImageType=["DERIVED", "SECONDARY", "MIP"])),
@@ -54,25 +57,55 @@ REFUSALS: dict[str, tuple[str, Any]] = {
     "palette": ("AE-DICOM-009", lambda ct: ct.write(PhotometricInterpretation="PALETTE COLOR")),
     "several frames": ("AE-DICOM-009", lambda ct: ct.write(NumberOfFrames=2)),
     "two slices": ("AE-DICOM-011", lambda ct: ct.write(2)),
-    "mixed orientation": ("AE-DICOM-012", lambda ct: (ct.write(4), ct.save(ct.image(4, orientation=(0, 1, 0, 0, 0, -1)), "x"))),
+    "mixed orientation": (
+        "AE-DICOM-012",
+        lambda ct: (ct.write(4), ct.save(ct.image(4, orientation=(0, 1, 0, 0, 0, -1)), "x")),
+    ),
     "mixed matrix": ("AE-DICOM-013", lambda ct: (ct.write(4), ct.save(ct.image(4, Rows=8, Columns=6), "x"))),
-    "mixed pixel spacing": ("AE-DICOM-013", lambda ct: (ct.write(4), ct.save(ct.image(4, PixelSpacing=[0.5, 0.8]), "x"))),
-    "two patients": ("AE-DICOM-014", lambda ct: (ct.write(4), ct.save(ct.image(4, PatientID="SECRET-2"), "x"))),
-    "two frames of reference": ("AE-DICOM-014", lambda ct: (ct.write(4), ct.save(ct.image(4, FrameOfReferenceUID=generate_uid()), "x"))),
-    "two phases": ("AE-DICOM-015", lambda ct: (ct.write(), ct.save(ct.image(2, PixelData=bytes(96), SOPInstanceUID="1.2"), "x"))),
+    "mixed pixel spacing": (
+        "AE-DICOM-013",
+        lambda ct: (ct.write(4), ct.save(ct.image(4, PixelSpacing=[0.5, 0.8]), "x")),
+    ),
+    "two patients": (
+        "AE-DICOM-014",
+        lambda ct: (ct.write(4), ct.save(ct.image(4, PatientID="SECRET-2"), "x")),
+    ),
+    "two frames of reference": (
+        "AE-DICOM-014",
+        lambda ct: (ct.write(4), ct.save(ct.image(4, FrameOfReferenceUID=generate_uid()), "x")),
+    ),
+    "two phases": (
+        "AE-DICOM-015",
+        lambda ct: (ct.write(), ct.save(ct.image(2, PixelData=bytes(96), SOPInstanceUID="1.2"), "x")),
+    ),
     "missing slice": ("AE-DICOM-016", lambda ct: [ct.save(ct.image(d), str(d)) for d in (0, 1, 2, 4, 5)]),
-    "two missing slices": ("AE-DICOM-016", lambda ct: [ct.save(ct.image(d), str(d)) for d in (0, 1, 2, 5, 6)]),
+    "two missing slices": (
+        "AE-DICOM-016",
+        lambda ct: [ct.save(ct.image(d), str(d)) for d in (0, 1, 2, 5, 6)],
+    ),
     "uneven": ("AE-DICOM-017", lambda ct: positions(ct, [(0, 0, z) for z in (0, 2.5, 5, 7.53, 10.03)])),
     "gantry tilt": ("AE-DICOM-018", lambda ct: positions(ct, [(0, 0.05 * z, z) for z in (0, 2.5, 5, 7.5)])),
-    "slice out of line": ("AE-DICOM-018", lambda ct: positions(ct, [(0, 3 * (z == 5), z) for z in (0, 2.5, 5, 7.5)])),
+    "slice out of line": (
+        "AE-DICOM-018",
+        lambda ct: positions(ct, [(0, 3 * (z == 5), z) for z in (0, 2.5, 5, 7.5)]),
+    ),
     "axes not unit": ("AE-DICOM-019", lambda ct: ct.write(ImageOrientationPatient=[1.1, 0, 0, 0, 1, 0])),
-    "axes not at a right angle": ("AE-DICOM-019", lambda ct: ct.write(ImageOrientationPatient=[1, 0, 0, 0.1, 0.995, 0])),
+    "axes not at a right angle": (
+        "AE-DICOM-019",
+        lambda ct: ct.write(ImageOrientationPatient=[1, 0, 0, 0.1, 0.995, 0]),
+    ),
     "axes zero": ("AE-DICOM-019", lambda ct: ct.write(ImageOrientationPatient=[0, 0, 0, 0, 0, 0])),
     "12 mm apart": ("AE-DICOM-020", lambda ct: ct.write(step_mm=12.0)),
     "pixel spacing zero": ("AE-DICOM-020", lambda ct: ct.write(PixelSpacing=[0, 0.9])),
     "enhanced in two stacks": ("AE-DICOM-024", lambda ct: two_stacks(ct)),
-    "enhanced concatenation": ("AE-DICOM-024", lambda ct: ct.save(ct.enhanced([0, 1, 2], InConcatenationTotalNumber=2), "x")),
-    "enhanced beside classic": ("AE-DICOM-024", lambda ct: (ct.write(), ct.save(ct.enhanced([0, 1, 2]), "x"))),
+    "enhanced concatenation": (
+        "AE-DICOM-024",
+        lambda ct: ct.save(ct.enhanced([0, 1, 2], InConcatenationTotalNumber=2), "x"),
+    ),
+    "enhanced beside classic": (
+        "AE-DICOM-024",
+        lambda ct: (ct.write(), ct.save(ct.enhanced([0, 1, 2]), "x")),
+    ),
     "enhanced copy": ("AE-DICOM-015", lambda ct: twice(ct)),
 }
 
@@ -102,7 +135,12 @@ def test_malformed_number_is_refused(ct: Any, text: str) -> None:
     """A decimal comma, NaN, one number for two, and letters are not a pixel spacing."""
     for path in ct.write():
         raw = path.read_bytes()
-        path.write_bytes(raw.replace(b"DS\x08\x000.5\\0.9 ", b"DS" + len(text.ljust(8)).to_bytes(2, "little") + text.ljust(8).encode()))
+        path.write_bytes(
+            raw.replace(
+                b"DS\x08\x000.5\\0.9 ",
+                b"DS" + len(text.ljust(8)).to_bytes(2, "little") + text.ljust(8).encode(),
+            )
+        )
     assert refusal(ct.path).code == "AE-DICOM-006"
 
 
@@ -117,7 +155,9 @@ def test_truncated_file_is_named(ct: Any, lost: int, which: int) -> None:
     assert path.name in error.message
 
 
-@pytest.mark.parametrize("syntax", [RLELossless, JPEG2000Lossless, JPEGLSLossless, DeflatedExplicitVRLittleEndian])
+@pytest.mark.parametrize(
+    "syntax", [RLELossless, JPEG2000Lossless, JPEGLSLossless, DeflatedExplicitVRLittleEndian]
+)
 def test_truncated_compressed_file_is_named(ct_folder: Any, syntax: str) -> None:
     """No codec fills in what is lost."""
     if syntax == JPEG2000Lossless:
@@ -175,7 +215,9 @@ def test_deeply_nested_sequence_is_refused_or_read(ct: Any) -> None:
     assert refusal(ct.path).code == "AE-DICOM-005"
 
 
-def test_volume_beyond_the_limit_is_refused_before_allocation(ct: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_volume_beyond_the_limit_is_refused_before_allocation(
+    ct: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The product of the sides is checked first."""
     monkeypatch.setattr(hounsfield, "_MAX_VOXELS", 100)
     ct.write()

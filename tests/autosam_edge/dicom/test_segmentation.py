@@ -56,7 +56,9 @@ def header(d: int, orientation: tuple[float, ...]) -> Dataset:
     ds.Modality, ds.SeriesNumber, ds.InstanceNumber, ds.Manufacturer = "CT", 3, d + 1, "Scanner maker"
     ds.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
     ds.ImageOrientationPatient = list(orientation)
-    ds.ImagePositionPatient = [round(float(value), 6) for value in affine(orientation)[:3] @ np.array([d, 0, 0, 1.0])]
+    ds.ImagePositionPatient = [
+        round(float(value), 6) for value in affine(orientation)[:3] @ np.array([d, 0, 0, 1.0])
+    ]
     ds.PixelSpacing, ds.SliceThickness = list(SPACING_MM[1:]), SPACING_MM[0]
     ds.Rows, ds.Columns = SHAPE[1:]
     ds.SamplesPerPixel, ds.PhotometricInterpretation, ds.PixelRepresentation = 1, "MONOCHROME2", 1
@@ -104,7 +106,9 @@ def read_back(path: Path, files: list[Path]) -> np.ndarray:
         warnings.simplefilter("ignore")
         seg = hd.seg.segread(path)
     uids = [pydicom.dcmread(file).SOPInstanceUID for file in files]
-    masks = seg.get_pixels_by_source_instance(uids, assert_missing_frames_are_empty=True)  # (D, H, W, segments)
+    masks = seg.get_pixels_by_source_instance(
+        uids, assert_missing_frames_are_empty=True
+    )  # (D, H, W, segments)
     values = {label.name: label.value for label in BTCV_LABELS}
     labels = np.zeros(masks.shape[:3], np.uint8)
     for number in seg.segment_numbers:
@@ -139,7 +143,11 @@ def test_organs_are_coded(series, segmentation, tmp_path: Path) -> None:
         kind = item.SegmentedPropertyTypeCodeSequence[0]
         assert (item.SegmentLabel, item.SegmentDescription) == (label.title, label.name)
         assert item.SegmentedPropertyCategoryCodeSequence[0].CodeValue == "123037004"
-        assert (kind.CodeValue, kind.CodingSchemeDesignator, kind.CodeMeaning) == (label.snomed_code, "SCT", label.snomed_meaning)
+        assert (kind.CodeValue, kind.CodingSchemeDesignator, kind.CodeMeaning) == (
+            label.snomed_code,
+            "SCT",
+            label.snomed_meaning,
+        )
         sides = [side.CodeValue for side in kind.get("SegmentedPropertyTypeModifierCodeSequence", ())]
         assert sides == {"left": ["7771000"], "right": ["24028007"], "": []}[label.laterality]
         assert item.SegmentAlgorithmType == "AUTOMATIC"
@@ -151,28 +159,43 @@ def test_object_belongs_to_the_study_of_its_source(series, segmentation, tmp_pat
     """Same patient, study and frame of reference, every source image referenced, another series, made by us."""
     write_dicom_seg(segmentation, series[0], tmp_path / "out.dcm")
     ds = pydicom.dcmread(tmp_path / "out.dcm")
-    assert (ds.PatientName, ds.PatientID, ds.PatientBirthDate, ds.PatientSex) == (NAME, "4711", "19700102", "F")
+    assert (ds.PatientName, ds.PatientID, ds.PatientBirthDate, ds.PatientSex) == (
+        NAME,
+        "4711",
+        "19700102",
+        "F",
+    )
     assert (ds.StudyInstanceUID, ds.FrameOfReferenceUID) == ("2.25.11", "2.25.13")
     assert ds.SeriesInstanceUID != "2.25.12"
-    assert {item.ReferencedSOPInstanceUID for item in ds.ReferencedSeriesSequence[0].ReferencedInstanceSequence} == {
-        f"2.25.1000{d}" for d in range(6)
-    }
-    assert (ds.Manufacturer, ds.SoftwareVersions, ds.DeviceSerialNumber) == ("autosam-edge", "1.2.3", "ab" * 8)
+    assert {
+        item.ReferencedSOPInstanceUID for item in ds.ReferencedSeriesSequence[0].ReferencedInstanceSequence
+    } == {f"2.25.1000{d}" for d in range(6)}
+    assert (ds.Manufacturer, ds.SoftwareVersions, ds.DeviceSerialNumber) == (
+        "autosam-edge",
+        "1.2.3",
+        "ab" * 8,
+    )
     assert "Research use only" in ds.SeriesDescription
 
 
-def test_same_input_gives_identical_bytes_and_other_labels_another_uid(series, segmentation, tmp_path: Path) -> None:
+def test_same_input_gives_identical_bytes_and_other_labels_another_uid(
+    series, segmentation, tmp_path: Path
+) -> None:
     """A UID that is derived names one content only; the series stays that of the model and the source."""
     for name in ("one.dcm", "two.dcm"):
         write_dicom_seg(segmentation, series[0], tmp_path / name)
     assert (tmp_path / "one.dcm").read_bytes() == (tmp_path / "two.dcm").read_bytes()
     changed = segmentation.labels.copy()
     changed[2, 2, 2] = 14 - max(changed[2, 2, 2], 1)
-    write_dicom_seg(Segmentation(changed, segmentation.grid, BTCV_LABELS, PROVENANCE), series[0], tmp_path / "three.dcm")
+    write_dicom_seg(
+        Segmentation(changed, segmentation.grid, BTCV_LABELS, PROVENANCE), series[0], tmp_path / "three.dcm"
+    )
     one, three = (pydicom.dcmread(tmp_path / name) for name in ("one.dcm", "three.dcm"))
     assert one.SOPInstanceUID != three.SOPInstanceUID
     assert one.SeriesInstanceUID == three.SeriesInstanceUID
-    assert all(uid.is_valid and uid.startswith("2.25.") for uid in (one.SOPInstanceUID, one.SeriesInstanceUID))
+    assert all(
+        uid.is_valid and uid.startswith("2.25.") for uid in (one.SOPInstanceUID, one.SeriesInstanceUID)
+    )
 
 
 def test_multi_frame_source_is_matched_frame_by_frame(series, segmentation, tmp_path: Path) -> None:
@@ -185,17 +208,26 @@ def test_multi_frame_source_is_matched_frame_by_frame(series, segmentation, tmp_
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         multi = hd.legacy.LegacyConvertedEnhancedCTImage(
-            sources, series_instance_uid="2.25.77", series_number=5, sop_instance_uid="2.25.78", instance_number=1
+            sources,
+            series_instance_uid="2.25.77",
+            series_number=5,
+            sop_instance_uid="2.25.78",
+            instance_number=1,
         )
     frames = list(multi.PerFrameFunctionalGroupsSequence)
     order = [3, 0, 5, 1, 4, 2]
-    positions = {float(np.dot(grid.direction[:, 0], frame.PlanePositionSequence[0].ImagePositionPatient)): frame for frame in frames}
+    positions = {
+        float(np.dot(grid.direction[:, 0], frame.PlanePositionSequence[0].ImagePositionPatient)): frame
+        for frame in frames
+    }
     by_slice = [positions[key] for key in sorted(positions)]
     multi.PerFrameFunctionalGroupsSequence = [by_slice[d] for d in order]
     multi.save_as(tmp_path / "multi.dcm")
     write_dicom_seg(segmentation, [tmp_path / "multi.dcm"], tmp_path / "out.dcm")
     seg = hd.seg.segread(tmp_path / "out.dcm")
-    masks = seg.get_pixels_by_source_frame("2.25.78", [order.index(d) + 1 for d in range(6)], assert_missing_frames_are_empty=True)
+    masks = seg.get_pixels_by_source_frame(
+        "2.25.78", [order.index(d) + 1 for d in range(6)], assert_missing_frames_are_empty=True
+    )
     np.testing.assert_array_equal((masks > 0).any(axis=-1), segmentation.labels > 0)
 
 
@@ -213,7 +245,9 @@ def rewrite(files: list[Path], **values: bytes) -> None:
         for keyword, value in values.items():
             tag = Tag(keyword)
             ds[tag] = RawDataElement(tag, dictionary_VR(tag), len(value), value, 0, False, True)
-        ds.set_original_encoding(False, True, convert_encodings(ds.get("SpecificCharacterSet")))  # else pydicom decodes them when it saves
+        ds.set_original_encoding(
+            False, True, convert_encodings(ds.get("SpecificCharacterSet"))
+        )  # else pydicom decodes them when it saves
         ds.save_as(file)
 
 
@@ -223,7 +257,9 @@ def stored(file: Path, keyword: str) -> bytes:
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_odd_patient_tags_are_copied_and_never_shown(series, segmentation, tmp_path: Path, recwarn, caplog) -> None:
+def test_odd_patient_tags_are_copied_and_never_shown(
+    series, segmentation, tmp_path: Path, recwarn, caplog
+) -> None:
     """A name of one part, a sex of X and a UID that is none are copied as they are; no warning and no log quotes them, or any UID."""
     rewrite(series[0], PatientName=b"SECRETNAME", PatientSex=b"X ", StudyInstanceUID=b"1.2.SECRETNAME")
     recwarn.clear()
@@ -257,18 +293,26 @@ KANJI = b"Yamada^Tarou=\033$B;3ED\033(B^\033$BB@O:\033(B=\033$B$d$^$@\033(B^\033
         {"SpecificCharacterSet": b"\\ISO 2022 IR 999", "PatientName": KANJI},
     ],
 )
-def test_odd_texts_are_copied_byte_for_byte(values: dict[str, bytes], series, segmentation, tmp_path: Path) -> None:
+def test_odd_texts_are_copied_byte_for_byte(
+    values: dict[str, bytes], series, segmentation, tmp_path: Path
+) -> None:
     """A time with colons, a date that is none, a character set that nobody knows: the copy says what the source says, in its letters."""
     rewrite(series[0], **values)
     write_dicom_seg(segmentation, series[0], tmp_path / "out.dcm")
     assert stored(tmp_path / "out.dcm", "PatientName") == (values.get("PatientName") or NAME.encode())
     for keyword, value in values.items():
-        expected = stored(series[0][0], keyword) if keyword == "SpecificCharacterSet" else value + b" " * (len(value) % 2)
+        expected = (
+            stored(series[0][0], keyword)
+            if keyword == "SpecificCharacterSet"
+            else value + b" " * (len(value) % 2)
+        )
         assert stored(tmp_path / "out.dcm", keyword) == expected, keyword
     np.testing.assert_array_equal(read_back(tmp_path / "out.dcm", series[0]), segmentation.labels)
 
 
-def test_texts_of_an_implicit_source_are_written_with_their_type(series, segmentation, tmp_path: Path) -> None:
+def test_texts_of_an_implicit_source_are_written_with_their_type(
+    series, segmentation, tmp_path: Path
+) -> None:
     """Implicit VR names no type in the file, and a SEG in Explicit VR needs one for each element."""
     files = []
     for file in series[0]:
@@ -280,7 +324,11 @@ def test_texts_of_an_implicit_source_are_written_with_their_type(series, segment
     write_dicom_seg(segmentation, files, tmp_path / "out.dcm")
     ds = pydicom.dcmread(tmp_path / "out.dcm")
     assert (ds.PatientName, ds.PatientAge, ds.StudyDescription) == (NAME, "030Y", "Abdomen")
-    assert [ds.get_item(keyword).VR for keyword in ("PatientName", "PatientAge", "StudyDescription")] == ["PN", "AS", "LO"]
+    assert [ds.get_item(keyword).VR for keyword in ("PatientName", "PatientAge", "StudyDescription")] == [
+        "PN",
+        "AS",
+        "LO",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -288,7 +336,11 @@ def test_texts_of_an_implicit_source_are_written_with_their_type(series, segment
     [
         ("20240103", "235959", ("20240103", "235959")),
         ("20240103", "101530.25", ("20240103", "101530.25")),
-        ("20201301", "101530", ("20240102", "000000")),  # no thirteenth month; the date of the study, whose time has colons
+        (
+            "20201301",
+            "101530",
+            ("20240102", "000000"),
+        ),  # no thirteenth month; the date of the study, whose time has colons
         ("20240230", "101530", ("20240102", "000000")),
         ("Erika^Ma", "101530", ("20240102", "000000")),
         ("20240103", "996000", ("20240103", "000000")),
@@ -360,7 +412,9 @@ def test_changed_source_is_refused(change: str, series, segmentation, tmp_path: 
         write_dicom_seg(segmentation, files, tmp_path / "out.dcm")
     assert caught.value.code == "AE-OUTPUT-006"
     assert NAME not in str(caught.value)
-    assert caught.value.__context__ is None or caught.value.__suppress_context__  # what pydicom said may quote a value
+    assert (
+        caught.value.__context__ is None or caught.value.__suppress_context__
+    )  # what pydicom said may quote a value
 
 
 def test_headers_that_allow_no_seg_are_named_with_a_way_out(series, segmentation, tmp_path: Path) -> None:
@@ -390,5 +444,7 @@ def test_headers_that_allow_no_seg_are_named_with_a_way_out(series, segmentation
 def test_dciodvfy_finds_no_error(series, segmentation, tmp_path: Path) -> None:
     """David Clunie's validator reads the object without an error."""
     write_dicom_seg(segmentation, series[0], tmp_path / "out.dcm")
-    result = subprocess.run(["dciodvfy", str(tmp_path / "out.dcm")], capture_output=True, text=True, check=False)
+    result = subprocess.run(
+        ["dciodvfy", str(tmp_path / "out.dcm")], capture_output=True, text=True, check=False
+    )
     assert "Error" not in result.stderr + result.stdout

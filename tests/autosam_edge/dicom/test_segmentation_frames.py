@@ -29,7 +29,11 @@ def by_highdicom_alone(monkeypatch, labels, values):
         return build(segmentation, sources, lookup[labels], organs, identity)
 
     monkeypatch.setattr(dicom_seg, "_build", build_all)
-    monkeypatch.setattr(dicom_seg, "save_with_frames", lambda dataset, *_, stream: dataset.save_as(stream, enforce_file_format=True))
+    monkeypatch.setattr(
+        dicom_seg,
+        "save_with_frames",
+        lambda dataset, *_, stream: dataset.save_as(stream, enforce_file_format=True),
+    )
 
 
 @pytest.mark.parametrize("shape", [(6, 8, 8), (5, 7, 9)])
@@ -37,7 +41,9 @@ def by_highdicom_alone(monkeypatch, labels, values):
 def test_the_file_is_highdicoms(tmp_path, monkeypatch, shape, seed):
     """Random labels, organs missing on some slices, slices without any, and frames that end inside a byte (7 x 9 pixels)."""
     (tmp_path / "scan").mkdir()
-    write_dicom_series(make_phantom(1, spacing_mm=(8.0, 8.0, 8.0), shape=shape).volume, tmp_path / "scan", seed=1)
+    write_dicom_series(
+        make_phantom(1, spacing_mm=(8.0, 8.0, 8.0), shape=shape).volume, tmp_path / "scan", seed=1
+    )
     volume = read_dicom(tmp_path / "scan")
     generator = np.random.default_rng(seed)
     labels = generator.choice([0, 0, 0, 2, 5, 13], size=volume.shape).astype(np.uint8)
@@ -45,7 +51,9 @@ def test_the_file_is_highdicoms(tmp_path, monkeypatch, shape, seed):
     labels[3][labels[3] == 5] = 0
     segmentation = Segmentation(labels, volume.grid, BTCV_LABELS)
     ours, theirs = both(segmentation, volume.source.files, [2, 5, 13], tmp_path, monkeypatch)
-    if labels[0].size % 8:  # an odd number of bytes: PS3.5 7.1.1 pads with zero, highdicom 0.28 with the digit "0"
+    if (
+        labels[0].size % 8
+    ):  # an odd number of bytes: PS3.5 7.1.1 pads with zero, highdicom 0.28 with the digit "0"
         assert ours[-1] == 0
         ours, theirs = ours[:-1], theirs[:-1]
     assert ours == theirs
@@ -68,12 +76,16 @@ def an_organ_on_one_frame_only(labels):
 def test_few_segments_and_frames_are_highdicoms_too(tmp_path, monkeypatch, draw):
     """One organ (whose segment stands in the shared groups), one frame, an organ on one frame: the same bytes, every voxel read back."""
     (tmp_path / "scan").mkdir()
-    write_dicom_series(make_phantom(1, spacing_mm=(8.0, 8.0, 8.0), shape=(6, 8, 8)).volume, tmp_path / "scan", seed=1)
+    write_dicom_series(
+        make_phantom(1, spacing_mm=(8.0, 8.0, 8.0), shape=(6, 8, 8)).volume, tmp_path / "scan", seed=1
+    )
     volume = read_dicom(tmp_path / "scan")
     labels = np.zeros(volume.shape, dtype=np.uint8)
     draw(labels)
     values = sorted(set(np.unique(labels)) - {0})
-    ours, theirs = both(Segmentation(labels, volume.grid, BTCV_LABELS), volume.source.files, values, tmp_path, monkeypatch)
+    ours, theirs = both(
+        Segmentation(labels, volume.grid, BTCV_LABELS), volume.source.files, values, tmp_path, monkeypatch
+    )
     assert ours == theirs
     assert_read_back(tmp_path / "ours.dcm", volume.source.files, labels, values)
 
@@ -81,12 +93,20 @@ def test_few_segments_and_frames_are_highdicoms_too(tmp_path, monkeypatch, draw)
 def test_a_source_of_one_slice_is_highdicoms_too(tmp_path, monkeypatch):
     """One slice with one organ: nothing tells the distance of slices, and the object is whole all the same."""
     (tmp_path / "scan").mkdir()
-    write_dicom_series(make_phantom(1, spacing_mm=(8.0, 8.0, 8.0), shape=(6, 8, 8)).volume, tmp_path / "scan", seed=1)
+    write_dicom_series(
+        make_phantom(1, spacing_mm=(8.0, 8.0, 8.0), shape=(6, 8, 8)).volume, tmp_path / "scan", seed=1
+    )
     volume = read_dicom(tmp_path / "scan")
     labels = np.zeros((1, 8, 8), dtype=np.uint8)
     labels[0, 2:5, 1:6] = 6
     files = volume.source.files[:1]
-    ours, theirs = both(Segmentation(labels, Grid((1, 8, 8), volume.grid.affine), BTCV_LABELS), files, [6], tmp_path, monkeypatch)
+    ours, theirs = both(
+        Segmentation(labels, Grid((1, 8, 8), volume.grid.affine), BTCV_LABELS),
+        files,
+        [6],
+        tmp_path,
+        monkeypatch,
+    )
     assert ours == theirs
     assert_read_back(tmp_path / "ours.dcm", files, labels, [6])
 

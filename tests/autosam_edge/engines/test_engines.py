@@ -28,7 +28,10 @@ CORE_ML = "autosam_edge.engines.coreml_engine"
 
 def onnx_model(outputs, rank):
     onnx = pytest.importorskip("onnx")
-    value = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, SHAPES[rank]) for name in ("x", "y0", "y1")]
+    value = [
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, SHAPES[rank])
+        for name in ("x", "y0", "y1")
+    ]
     nodes = [onnx.helper.make_node("Relu", ["x"], [f"y{i}"]) for i in range(outputs)]
     graph = onnx.helper.make_graph(nodes, "g", value[:1], value[1 : 1 + outputs])
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10)
@@ -50,7 +53,11 @@ def executorch():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             program = torch.export.export(module.eval(), (torch.zeros(shape),))
-            return bytes(exir.to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()]).to_executorch().buffer)
+            return bytes(
+                exir.to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()])
+                .to_executorch()
+                .buffer
+            )
 
     return torch, lower
 
@@ -83,8 +90,14 @@ def core_ml_model(outputs, rank):
             values = [mb.relu(x=x, name=f"y{i}") for i in range(outputs)]
             return values[0] if outputs == 1 else tuple(values)
 
-        options = {"minimum_deployment_target": tools.target.iOS17, "compute_precision": tools.precision.FLOAT32, "skip_model_load": True}
-        package = tools.convert(program, convert_to="mlprogram", pass_pipeline=tools.PassPipeline.EMPTY, **options)
+        options = {
+            "minimum_deployment_target": tools.target.iOS17,
+            "compute_precision": tools.precision.FLOAT32,
+            "skip_model_load": True,
+        }
+        package = tools.convert(
+            program, convert_to="mlprogram", pass_pipeline=tools.PassPipeline.EMPTY, **options
+        )
         return read_files(Path(package.package_path))
 
 
@@ -138,7 +151,9 @@ def test_a_tile_of_another_shape_is_refused(target, model):
         engine.run(np.zeros((4, 4, 5), dtype=np.float32))
 
 
-@pytest.mark.parametrize("artifact", [a for a in open_bundle().manifest.artifacts if a.precision == "fp32"], ids=lambda a: a.name)
+@pytest.mark.parametrize(
+    "artifact", [a for a in open_bundle().manifest.artifacts if a.precision == "fp32"], ids=lambda a: a.name
+)
 def test_the_engines_agree_on_the_default_model(artifact):
     """With the trained student, on the golden tile."""
     if missing := why_missing(artifact.target):
@@ -193,20 +208,31 @@ print("still heard", file=sys.stderr)
 def test_executorch_says_nothing(tmp_path):
     """In a fresh process: no line of its C++ core on stderr, of which our own lines still reach a person."""
     (tmp_path / "model.pte").write_bytes(executorch_model(1, 5)[""])
-    result = subprocess.run([sys.executable, "-c", TALK, tmp_path / "model.pte"], capture_output=True, text=True, check=False)
+    result = subprocess.run(
+        [sys.executable, "-c", TALK, tmp_path / "model.pte"], capture_output=True, text=True, check=False
+    )
     assert (result.stdout.split(), result.stderr) == (["64.0", "AE-ENGINE-002"], "still heard\n")
 
 
-PACKAGE = {"Manifest.json": b"{}", "Data/com.apple.CoreML/model.mlmodel": b"spec", "Data/com.apple.CoreML/weights/weight.bin": b"weights"}
+PACKAGE = {
+    "Manifest.json": b"{}",
+    "Data/com.apple.CoreML/model.mlmodel": b"spec",
+    "Data/com.apple.CoreML/weights/weight.bin": b"weights",
+}
 
 
 @pytest.fixture
 def core_ml(monkeypatch):
     """A coremltools that says what its only model reads and is asked: ``inputs`` and ``outputs`` are the shapes of its spec, by name."""
-    seen = SimpleNamespace(inputs={"image_hu": [1, 1, 4, 4, 4]}, outputs={"logits": [1, 2, 4, 4, 4]}, asked=[])
+    seen = SimpleNamespace(
+        inputs={"image_hu": [1, 1, 4, 4, 4]}, outputs={"logits": [1, 2, 4, 4, 4]}, asked=[]
+    )
 
     def features(shapes):
-        return [SimpleNamespace(name=n, type=SimpleNamespace(multiArrayType=SimpleNamespace(shape=s))) for n, s in shapes.items()]
+        return [
+            SimpleNamespace(name=n, type=SimpleNamespace(multiArrayType=SimpleNamespace(shape=s)))
+            for n, s in shapes.items()
+        ]
 
     class MLModel:
         def __init__(self, folder):
@@ -215,7 +241,9 @@ def core_ml(monkeypatch):
                 raise RuntimeError("not a package")
 
         def get_spec(self):
-            return SimpleNamespace(description=SimpleNamespace(input=features(seen.inputs), output=features(seen.outputs)))
+            return SimpleNamespace(
+                description=SimpleNamespace(input=features(seen.inputs), output=features(seen.outputs))
+            )
 
         def predict(self, data):
             seen.asked.append({name: (value.shape, value.dtype) for name, value in data.items()})
@@ -240,7 +268,13 @@ def test_core_ml_reads_the_package_from_a_folder(core_ml, target):
     assert core_ml.folder.suffix == ".mlpackage"
     assert not core_ml.folder.exists()
     assert isinstance(engine, Engine)
-    assert engine.description == {"name": "coremltools", "version": "9.9", "precision": "fp16", "threads": "2", "sha256": "abc"}
+    assert engine.description == {
+        "name": "coremltools",
+        "version": "9.9",
+        "precision": "fp16",
+        "threads": "2",
+        "sha256": "abc",
+    }
 
 
 def test_core_ml_is_asked_by_name(core_ml):

@@ -26,7 +26,9 @@ def bundle(tmp_path):
     """Makes a bundle of artifacts; every engine counts as installed."""
 
     def make(*artifacts):
-        return Bundle(write_bundle(tmp_path / f"{len(list(tmp_path.iterdir()))}.edge", artifacts=list(artifacts)))
+        return Bundle(
+            write_bundle(tmp_path / f"{len(list(tmp_path.iterdir()))}.edge", artifacts=list(artifacts))
+        )
 
     return make
 
@@ -52,7 +54,10 @@ def reasons(bundle):
 
 def test_of_equals_the_fastest_comes_first(bundle):
     """fp32 on OpenVINO at half the time before fp32 on ONNX Runtime."""
-    assert order(bundle(artifact("onnx/fp32"), artifact("openvino/fp32", time=0.5))) == ["openvino/fp32", "onnx/fp32"]
+    assert order(bundle(artifact("onnx/fp32"), artifact("openvino/fp32", time=0.5))) == [
+        "openvino/fp32",
+        "onnx/fp32",
+    ]
 
 
 def test_fewer_bits_must_be_clearly_faster(bundle):
@@ -71,7 +76,9 @@ def test_speed_never_beats_an_organ(bundle):
 
 def test_what_is_not_installed_comes_last_and_says_so(bundle, monkeypatch):
     """The reason holds the command that brings it; asking for it is an error with the same command."""
-    monkeypatch.setattr(choose_module.importlib.util, "find_spec", lambda name: None if name == "openvino" else object())
+    monkeypatch.setattr(
+        choose_module.importlib.util, "find_spec", lambda name: None if name == "openvino" else object()
+    )
     made = bundle(artifact("openvino/fp32", time=0.1), artifact("onnx/fp32"), artifact("abacus/fp16"))
     assert order(made)[0] == "onnx/fp32"
     assert "pip install 'autosam-edge[openvino]'" in reasons(made)["openvino/fp32"]
@@ -83,7 +90,12 @@ def test_what_is_not_installed_comes_last_and_says_so(bundle, monkeypatch):
 def test_what_was_never_executed_comes_after_what_was_measured(bundle, system):
     """Even after what is not equal to the student, and it says why; before what cannot run here; on request it runs."""
     system("darwin")
-    made = bundle(never_executed("coreml/fp16"), artifact("onnx/int8", dice=0.9), artifact("abacus/fp32"), artifact("onnx/fp32"))
+    made = bundle(
+        never_executed("coreml/fp16"),
+        artifact("onnx/int8", dice=0.9),
+        artifact("abacus/fp32"),
+        artifact("onnx/fp32"),
+    )
     assert order(made) == ["onnx/fp32", "onnx/int8", "coreml/fp16", "abacus/fp32"]
     assert reasons(made)["coreml/fp16"].startswith("not executed at export, so not timed: only on request")
     assert choose(made).name == "onnx/fp32"
@@ -93,7 +105,10 @@ def test_what_was_never_executed_comes_after_what_was_measured(bundle, system):
 def test_of_the_never_executed_the_equal_ones_come_first(bundle, system):
     """There is no time to compare."""
     system("darwin")
-    assert order(bundle(never_executed("coreml/palette4", dice=0.9), never_executed("coreml/fp16"))) == ["coreml/fp16", "coreml/palette4"]
+    assert order(bundle(never_executed("coreml/palette4", dice=0.9), never_executed("coreml/fp16"))) == [
+        "coreml/fp16",
+        "coreml/palette4",
+    ]
 
 
 def test_times_are_shares_of_the_first_that_was_executed(bundle, system):
@@ -114,8 +129,12 @@ def test_core_ml_runs_on_a_mac_only(bundle, system, monkeypatch, target):
         choose(made, target)
     system("darwin")
     assert choose(made, target).name == f"{target}/fp16"
-    monkeypatch.setattr(choose_module.importlib.util, "find_spec", lambda name: None if name == "coremltools" else object())
-    assert reasons(made)[f"{target}/fp16"] == "coremltools is not installed: pip install 'autosam-edge[coreml]'"
+    monkeypatch.setattr(
+        choose_module.importlib.util, "find_spec", lambda name: None if name == "coremltools" else object()
+    )
+    assert (
+        reasons(made)[f"{target}/fp16"] == "coremltools is not installed: pip install 'autosam-edge[coreml]'"
+    )
 
 
 @pytest.mark.parametrize("name", ["linux", "darwin"])

@@ -20,14 +20,24 @@ SHEARED = np.array(RAS)
 SHEARED[1, 2] = 2.5 * np.tan(np.radians(22))  # what a tilted gantry leaves when nobody corrects it
 
 
-def save(path: Path, data: Any = HU_XYZ, *, slope: float | None = None, inter: float = 0, affine: Any = RAS, **header: Any) -> Path:
+def save(
+    path: Path,
+    data: Any = HU_XYZ,
+    *,
+    slope: float | None = None,
+    inter: float = 0,
+    affine: Any = RAS,
+    **header: Any,
+) -> Path:
     """Write a NIfTI-1 file; slope and inter go into the header while the stored values stay as they are."""
     image = nib.Nifti1Image(data, affine)
     for key, value in header.items():
         image.header[key] = value
     if slope is not None:
         image.header.set_slope_inter(slope, inter)
-        path.write_bytes(image.header.binaryblock[:344] + b"n+1\0" + b"\0" * 4 + np.asarray(data).tobytes(order="F"))
+        path.write_bytes(
+            image.header.binaryblock[:344] + b"n+1\0" + b"\0" * 4 + np.asarray(data).tobytes(order="F")
+        )
         raw = bytearray(path.read_bytes())
         raw[108:112] = np.float32(352).tobytes()
         path.write_bytes(bytes(raw))
@@ -68,7 +78,9 @@ def test_affine_there_and_back(values: list[float]) -> None:
         (np.uint8, 1, -100, np.int16),
     ],
 )
-def test_scaling_is_exact_in_the_smallest_type(tmp_path: Path, stored: type, slope: float, inter: float, dtype: type) -> None:
+def test_scaling_is_exact_in_the_smallest_type(
+    tmp_path: Path, stored: type, slope: float, inter: float, dtype: type
+) -> None:
     """Whole numbers stay whole; fractions are not cut off."""
     data = (np.arange(60).reshape(3, 4, 5) + 20).astype(stored)
     if np.issubdtype(stored, np.signedinteger) or np.issubdtype(stored, np.floating):
@@ -117,7 +129,10 @@ def test_labels_may_lie_on_any_grid(tmp_path: Path) -> None:
         ({"data": np.zeros((3, 4, 5), [("R", "u1"), ("G", "u1"), ("B", "u1")])}, "AE-NIFTI-004"),
         ({"affine": SHEARED}, "AE-NIFTI-006"),
         ({"affine": RAS * [[1000], [1000], [1000], [1]]}, "AE-NIFTI-006"),  # micrometers, be they called mm
-        ({"affine": RAS * [[1000], [1000], [1000], [1]], "xyzt_units": 0}, "AE-NIFTI-006"),  # or nothing at all
+        (
+            {"affine": RAS * [[1000], [1000], [1000], [1]], "xyzt_units": 0},
+            "AE-NIFTI-006",
+        ),  # or nothing at all
         ({"affine": RAS / [[1000], [1000], [1000], [1]]}, "AE-NIFTI-006"),  # meters
         ({"data": HU_XYZ[:, :, :1]}, "AE-NIFTI-006"),
     ],

@@ -33,13 +33,17 @@ def rotation(degrees: tuple[float, float, float]) -> np.ndarray:
     return result
 
 
-def make(degrees: tuple[float, float, float], corner: tuple[float, float, float], provenance: dict | None = None) -> Segmentation:
+def make(
+    degrees: tuple[float, float, float], corner: tuple[float, float, float], provenance: dict | None = None
+) -> Segmentation:
     """Random labels on a rotated grid of 2.5 x 0.7 x 0.9 mm."""
     affine = np.eye(4)
     affine[:3, :3] = rotation(degrees)[:, [2, 1, 0]] * np.array([2.5, 0.7, 0.9])
     affine[:3, 3] = corner
     labels = np.random.default_rng(1).integers(0, 14, SHAPE).astype(np.uint8)
-    return Segmentation(labels, Grid(SHAPE, affine), BTCV_LABELS, {"version": "1.2.3"} if provenance is None else provenance)
+    return Segmentation(
+        labels, Grid(SHAPE, affine), BTCV_LABELS, {"version": "1.2.3"} if provenance is None else provenance
+    )
 
 
 CASES = {
@@ -63,7 +67,9 @@ def test_simpleitk_sees_the_same_grid_and_labels(case: str, tmp_path: Path) -> N
     for corner in np.ndindex(2, 2, 2):
         d, h, w = (int(place) for place in np.array(corner) * (np.array(SHAPE) - 1))
         expected = (segmentation.grid.affine @ np.array([d, h, w, 1.0]))[:3]
-        np.testing.assert_allclose(image.TransformIndexToPhysicalPoint((w, h, d)), expected, rtol=0, atol=TOLERANCE_MM[case])
+        np.testing.assert_allclose(
+            image.TransformIndexToPhysicalPoint((w, h, d)), expected, rtol=0, atol=TOLERANCE_MM[case]
+        )
     np.testing.assert_array_equal(sitk.GetArrayFromImage(image), segmentation.labels)
 
 
@@ -90,7 +96,9 @@ def test_header_says_what_and_whose(tmp_path: Path) -> None:
 
 def test_extension_holds_table_provenance_and_exact_affine(tmp_path: Path) -> None:
     """The comment extension is JSON with what a reader needs to know what each value means."""
-    segmentation = make(*CASES["oblique"], {"version": "1.2.3", "model_sha256": "ab" * 32, "parameters": {"overlap": 0.5}})
+    segmentation = make(
+        *CASES["oblique"], {"version": "1.2.3", "model_sha256": "ab" * 32, "parameters": {"overlap": 0.5}}
+    )
     write_nifti(segmentation, tmp_path / "labels.nii.gz")
     (extension,) = nib.load(tmp_path / "labels.nii.gz").header.extensions
     assert extension.get_code() == 6
@@ -135,4 +143,10 @@ def test_views_are_written_in_the_right_order(tmp_path: Path) -> None:
 def test_long_version_fits_the_header(tmp_path: Path) -> None:
     """The field descrip holds 80 bytes; the research-use statement is never what is cut."""
     write_nifti(make(*CASES["axial"], {"version": "1.0.dev" + "9" * 90}), tmp_path / "labels.nii.gz")
-    assert nib.load(tmp_path / "labels.nii.gz").header["descrip"].tobytes().rstrip(b"\0").endswith(b"Research use only")
+    assert (
+        nib.load(tmp_path / "labels.nii.gz")
+        .header["descrip"]
+        .tobytes()
+        .rstrip(b"\0")
+        .endswith(b"Research use only")
+    )

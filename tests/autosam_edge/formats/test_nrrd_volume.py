@@ -19,7 +19,11 @@ ORIGIN = np.array([-100.0, -50.0, 300.0])
 
 def write(path: Path, data: Any = HU_XYZ, **changes: Any) -> Path:
     """Write an LPS volume; ``changes`` set header fields (underscores for spaces), None removes them."""
-    header: dict[str, Any] = {"space": "left-posterior-superior", "space directions": DIRECTIONS, "space origin": ORIGIN}
+    header: dict[str, Any] = {
+        "space": "left-posterior-superior",
+        "space directions": DIRECTIONS,
+        "space origin": ORIGIN,
+    }
     for key, value in changes.items():
         header[key.replace("_", " ")] = value
     nrrd.write(str(path), data, {key: value for key, value in header.items() if value is not None})
@@ -28,12 +32,21 @@ def write(path: Path, data: Any = HU_XYZ, **changes: Any) -> Path:
 
 @pytest.mark.parametrize("encoding", ["raw", "gzip", "bzip2", "ascii"])
 @pytest.mark.parametrize(
-    ("space", "signs"), [("left-posterior-superior", (1, 1, 1)), ("RAS", (-1, -1, 1)), ("left-anterior-superior", (1, -1, 1))]
+    ("space", "signs"),
+    [("left-posterior-superior", (1, 1, 1)), ("RAS", (-1, -1, 1)), ("left-anterior-superior", (1, -1, 1))],
 )
-def test_every_space_names_the_same_place(tmp_path: Path, space: str, signs: tuple[int, int, int], encoding: str) -> None:
+def test_every_space_names_the_same_place(
+    tmp_path: Path, space: str, signs: tuple[int, int, int], encoding: str
+) -> None:
     """Voxel (d, h, w) lies at origin + (0.9 w, 0.5 h, 2.5 d) in LPS."""
     volume = read_nrrd(
-        write(tmp_path / "v.nrrd", space=space, space_directions=DIRECTIONS * signs, space_origin=ORIGIN * signs, encoding=encoding)
+        write(
+            tmp_path / "v.nrrd",
+            space=space,
+            space_directions=DIRECTIONS * signs,
+            space_origin=ORIGIN * signs,
+            encoding=encoding,
+        )
     )
     np.testing.assert_array_equal(volume.hu, HU_XYZ.T)
     assert volume.hu.dtype == np.int16
@@ -65,7 +78,10 @@ def test_thick_slices_are_told(tmp_path: Path) -> None:
         ({"space_units": ["cm", "cm", "cm"]}, "AE-NRRD-003"),
         ({"data": HU_XYZ[0]}, "AE-NRRD-002"),
         ({"data": np.full((3, 4, 5), np.nan, np.float32)}, "AE-NRRD-004"),
-        ({"space_directions": DIRECTIONS + np.eye(3, k=-1) * [0, 1, 0]}, "AE-NRRD-005"),  # sheared by 22 degrees
+        (
+            {"space_directions": DIRECTIONS + np.eye(3, k=-1) * [0, 1, 0]},
+            "AE-NRRD-005",
+        ),  # sheared by 22 degrees
         ({"space_directions": DIRECTIONS * 1000}, "AE-NRRD-005"),  # micrometers
         ({"space_directions": DIRECTIONS / 1000, "space_units": ["mm", "mm", "mm"]}, "AE-NRRD-005"),
         ({"data": HU_XYZ[:, :, :1]}, "AE-NRRD-005"),

@@ -23,13 +23,17 @@ def test_components_are_those_of_scipy(shape, density, values, seed):
     rebuilt = np.zeros(shape, dtype=np.uint8)
     ours = np.zeros(shape, dtype=int)
     component = connect(len(runs.row), *touching(runs, shape))
-    for row, start, stop, value, part in zip(runs.row, runs.start, runs.stop, runs.value, component, strict=True):
+    for row, start, stop, value, part in zip(
+        runs.row, runs.start, runs.stop, runs.value, component, strict=True
+    ):
         rebuilt[row // shape[1], row % shape[1], start:stop] = value
         ours[row // shape[1], row % shape[1], start:stop] = part + 1
     np.testing.assert_array_equal(rebuilt, labels)
     for value in range(1, values + 1):
         theirs, count = ndimage.label(labels == value, structure=np.ones((3, 3, 3)))
-        pairs = {(int(a), int(b)) for a, b in zip(ours[labels == value], theirs[labels == value], strict=True)}
+        pairs = {
+            (int(a), int(b)) for a, b in zip(ours[labels == value], theirs[labels == value], strict=True)
+        }
         assert len(pairs) == count == len({a for a, _ in pairs}) == len({b for _, b in pairs})
 
 
@@ -63,7 +67,9 @@ def test_the_surest_part_stays(sure_small):
     keeps, loses = (small, ~small) if sure_small else (~small, small)
     np.testing.assert_array_equal(after[keeps], before[keeps])
     assert not after[loses].any()
-    assert [(entry.value, entry.parts, entry.voxels) for entry in removed] == [(1, 1, int((before != after).sum()))]
+    assert [(entry.value, entry.parts, entry.voxels) for entry in removed] == [
+        (1, 1, int((before != after).sum()))
+    ]
 
 
 def test_an_organ_that_may_be_in_parts_is_left_alone():

@@ -8,7 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autosam_edge.geometry import Grid, Orientation
-from autosam_edge.pipeline.resample import ModelGrid, Resampler, Taps, body_box, resampling_matrix, sample_positions
+from autosam_edge.pipeline.resample import (
+    ModelGrid,
+    Resampler,
+    Taps,
+    body_box,
+    resampling_matrix,
+    sample_positions,
+)
 
 
 @given(st.integers(1, 300), st.floats(0.3, 10), st.floats(0.5, 6))
@@ -50,10 +57,14 @@ def test_taps_are_the_matrix_without_its_zeros(side, spacing, target, seed):
     lines = np.random.default_rng(seed).uniform(-125, 275, (side, 3)).astype(np.float32)
     taps = Taps.of(matrix)
     assert 0 <= taps.used.start < taps.used.stop <= side
-    np.testing.assert_allclose(taps.apply(lines[taps.used]), matrix.astype(np.float64) @ lines, rtol=1e-5, atol=1e-3)
+    np.testing.assert_allclose(
+        taps.apply(lines[taps.used]), matrix.astype(np.float64) @ lines, rtol=1e-5, atol=1e-3
+    )
     np.testing.assert_array_equal(np.stack([taps.of_input(index) for index in range(side)], axis=1), matrix)
     part = taps[len(matrix) // 2 :]
-    np.testing.assert_array_equal(part.apply(lines[part.used]), taps.apply(lines[taps.used])[len(matrix) // 2 :])
+    np.testing.assert_array_equal(
+        part.apply(lines[part.used]), taps.apply(lines[taps.used])[len(matrix) // 2 :]
+    )
 
 
 def test_a_sum_of_taps_rounds_as_a_fused_multiply_add():
@@ -105,7 +116,9 @@ def test_a_scan_of_air_has_the_whole_plane_as_its_box():
     assert body_box(hu, resampler) == tuple(slice(0, side) for side in resampler.shape)
 
 
-@pytest.mark.parametrize("orientation", [Orientation((2, 0, 1), (True, False, True)), Orientation((0, 1, 2), (False, True, True))])
+@pytest.mark.parametrize(
+    "orientation", [Orientation((2, 0, 1), (True, False, True)), Orientation((0, 1, 2), (False, True, True))]
+)
 def test_the_model_grid_does_not_depend_on_how_the_scan_is_stored(orientation):
     """A turned array on its turned grid gives the same values as the canonical one."""
     hu = np.random.default_rng(0).integers(-200, 300, (9, 12, 15)).astype(np.int16)

@@ -15,7 +15,9 @@ ALL = slice(None)
 
 def logits_of(probabilities, shape=PATCH):
     """The same class probabilities in every voxel of a tile."""
-    return np.broadcast_to(np.log(probabilities)[:, None, None, None], (len(probabilities), *shape)).astype(np.float32)
+    return np.broadcast_to(np.log(probabilities)[:, None, None, None], (len(probabilities), *shape)).astype(
+        np.float32
+    )
 
 
 def windows(tiles):
@@ -32,7 +34,9 @@ def test_tiles_that_agree_give_their_own_probabilities():
     assert [len(block) for block in blocks] == [ROWS_AT_ONCE, 12 - ROWS_AT_ONCE]
     rows = np.concatenate(blocks)
     assert rows.shape == (12, 3, 40, 23)
-    np.testing.assert_allclose(rows, np.broadcast_to(np.array([0.2, 0.7, 0.1])[:, None, None], rows.shape), rtol=1e-5)
+    np.testing.assert_allclose(
+        rows, np.broadcast_to(np.array([0.2, 0.7, 0.1])[:, None, None], rows.shape), rtol=1e-5
+    )
 
 
 def test_a_background_tile_is_a_tile_of_background():
@@ -60,7 +64,9 @@ def test_rows_that_were_handed_over_leave_no_trace():
     np.testing.assert_allclose(last, 0.9, rtol=1e-5)
 
 
-@pytest.mark.parametrize(("wrong", "code"), [(logits_of((0.5, 0.5)), "AE-ENGINE-003"), (logits_of((np.nan,) * 3), "AE-ENGINE-005")])
+@pytest.mark.parametrize(
+    ("wrong", "code"), [(logits_of((0.5, 0.5)), "AE-ENGINE-003"), (logits_of((np.nan,) * 3), "AE-ENGINE-005")]
+)
 def test_logits_that_are_no_answer_are_refused(wrong, code):
     """Another number of classes, values that are not finite."""
     with pytest.raises(EngineError, match=code):

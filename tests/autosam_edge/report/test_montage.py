@@ -59,7 +59,9 @@ def test_a_second_opinion_does_not_move_the_sections():
     """An organ that only the second column has, elsewhere, is not what the sections are chosen for."""
     other = np.zeros_like(truth())
     other[20:23, 14:30, 8:22] = LIVER.value
-    picture = pixels(draw_montage([MontageCase("", scan(), {"a": truth(), "b": other})], BTCV_LABELS, planes={"axial": 1}))
+    picture = pixels(
+        draw_montage([MontageCase("", scan(), {"a": truth(), "b": other})], BTCV_LABELS, planes={"axial": 1})
+    )
     left, right = np.array_split(outline(picture, LIVER)[:-60], 2, axis=1)
     assert left.any()
     assert not right.any()
@@ -69,9 +71,13 @@ def test_a_scan_that_is_stored_upside_down_looks_the_same():
     """Radiological convention, whatever the storage."""
     upright = draw_montage([MontageCase("", scan(), {"a": truth()})], BTCV_LABELS, planes={"coronal": 1})
     turned = draw_montage(
-        [MontageCase("", scan(flip=True), {"a": np.ascontiguousarray(truth()[::-1])})], BTCV_LABELS, planes={"coronal": 1}
+        [MontageCase("", scan(flip=True), {"a": np.ascontiguousarray(truth()[::-1])})],
+        BTCV_LABELS,
+        planes={"coronal": 1},
     )
-    assert (np.abs(pixels(upright) - pixels(turned)).max(axis=2) > 0).mean() < 0.002  # the slice's number may differ
+    assert (
+        np.abs(pixels(upright) - pixels(turned)).max(axis=2) > 0
+    ).mean() < 0.002  # the slice's number may differ
 
 
 def test_labels_that_do_not_belong_are_refused():

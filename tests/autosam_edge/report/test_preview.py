@@ -39,7 +39,9 @@ def straight(slices: int = SHAPE[0]) -> Grid:
     return Grid.axis_aligned((slices, *SHAPE[1:]), SPACING_MM, origin_mm=(-80.0, -60.0, -100.0))
 
 
-def scan(orientation: Orientation | None = None, rotation: np.ndarray | None = None) -> tuple[Volume, Segmentation]:
+def scan(
+    orientation: Orientation | None = None, rotation: np.ndarray | None = None
+) -> tuple[Volume, Segmentation]:
     """The body on the canonical grid, or stored along other axes, or rotated in space."""
     hu, labels = body()
     grid = straight()
@@ -86,7 +88,11 @@ def test_right_is_left_and_superior_is_up_however_the_scan_is_stored(stored: Ori
 def test_every_organ_is_shown() -> None:
     """Two axial sections are enough for two organs that share none."""
     volume, segmentation = scan()
-    shown = {int(value) for view in Sections(volume, segmentation).choose("axial", 2) for value in np.unique(view.labels)}
+    shown = {
+        int(value)
+        for view in Sections(volume, segmentation).choose("axial", 2)
+        for value in np.unique(view.labels)
+    }
     assert shown == {0, LIVER, SPLEEN}
 
 
@@ -128,7 +134,9 @@ def test_oblique_scan_tells_its_oblique_directions() -> None:
 def test_overlay_has_the_color_of_its_organ() -> None:
     """The contour is nearly opaque, the fill lets the tissue through, and tissue outside stays gray."""
     volume, segmentation = scan()
-    view = max(Sections(volume, segmentation).choose("axial", 4), key=lambda view: int((view.labels == LIVER).sum()))
+    view = max(
+        Sections(volume, segmentation).choose("axial", 4), key=lambda view: int((view.labels == LIVER).sum())
+    )
     height, width = view.labels.shape
     pixels = np.asarray(render(view, BTCV_LABELS, (width * 8, height * 8))).astype(int)
     distance = np.abs(pixels - np.array(COLORS[LIVER])).sum(axis=2)
@@ -186,14 +194,23 @@ def test_odd_shapes_do_not_fail(shape: tuple[int, int, int], tmp_path: Path) -> 
     grid = Grid.axis_aligned(shape, (4.0, 1.0, 1.0))
     for value in (0, LIVER):
         sheet(
-            Volume(np.zeros(shape, np.int16), grid), Segmentation(np.full(shape, value, np.uint8), grid, BTCV_LABELS), tmp_path / "one.png"
+            Volume(np.zeros(shape, np.int16), grid),
+            Segmentation(np.full(shape, value, np.uint8), grid, BTCV_LABELS),
+            tmp_path / "one.png",
         )
 
 
 def test_no_organ_is_said(tmp_path: Path) -> None:
     """Without any organ there is a picture of the scan, with an amber line that a full one does not have."""
     volume, segmentation = scan()
-    empty = Segmentation(np.zeros(SHAPE, np.uint8), segmentation.grid, BTCV_LABELS, {}, {}, ("This may not be an abdomen.",) * 6)
+    empty = Segmentation(
+        np.zeros(SHAPE, np.uint8),
+        segmentation.grid,
+        BTCV_LABELS,
+        {},
+        {},
+        ("This may not be an abdomen.",) * 6,
+    )
     picture = np.asarray(sheet(volume, empty, tmp_path / "one.png").convert("RGB"))
     panel = picture[900:, 1572:]
     assert (np.abs(panel.astype(int) - np.array((245, 187, 74))).sum(axis=2) < 30).any()

@@ -26,7 +26,9 @@ def run(*arguments):
 @pytest.fixture(scope="module")
 def phantoms(tmp_path_factory):
     folder = tmp_path_factory.mktemp("commands") / "data"
-    return prepare_phantoms(folder, validation=0, test=1, scan_spacing_mm=(8.0, 6.0, 6.0), spacing_mm=(8.0, 6.0, 6.0))
+    return prepare_phantoms(
+        folder, validation=0, test=1, scan_spacing_mm=(8.0, 6.0, 6.0), spacing_mm=(8.0, 6.0, 6.0)
+    )
 
 
 @pytest.fixture
@@ -36,7 +38,10 @@ def predictions(phantoms, tmp_path):
     (entry,) = manifest.entries("test")
     labels, grid = read_array(entry.label)
     (tmp_path / "found").mkdir()
-    write_nifti(Segmentation(labels.copy(), grid, label_table(manifest.labels)), tmp_path / "found" / f"{entry.name}.nii.gz")
+    write_nifti(
+        Segmentation(labels.copy(), grid, label_table(manifest.labels)),
+        tmp_path / "found" / f"{entry.name}.nii.gz",
+    )
     return tmp_path / "found"
 
 
@@ -97,7 +102,8 @@ def test_figure_3_refuses_what_does_not_belong(phantoms, predictions):
     moved[:3, 3] += 5.0
     labels = np.zeros(scan.shape, np.uint8)
     write_nifti(
-        Segmentation(labels, type(scan.grid)(scan.shape, moved), label_table(manifest.labels)), predictions / f"{entry.name}.nii.gz"
+        Segmentation(labels, type(scan.grid)(scan.shape, moved), label_table(manifest.labels)),
+        predictions / f"{entry.name}.nii.gz",
     )
     with pytest.raises(InputError) as caught:
         read_montage(manifest, None, {"m": predictions})
@@ -110,8 +116,23 @@ def test_the_way_of_a_baseline(phantoms, predictions, tmp_path):
     assert raw.exit_code == 0, raw.output
     assert "nnUNetv2_train 9 3d_fullres all" in raw.stdout
     scored = tmp_path / "runs" / "nnunet"
-    assert run("evaluate", "--predictions", predictions, "--method", "nnunet", "--data", phantoms, "-o", scored).exit_code == 0
-    recorded = run("baseline", "record", scored, "--network", "nnunet-3d-fullres", "--data", phantoms, "--tuned-parameters", "31000000")
+    assert (
+        run(
+            "evaluate", "--predictions", predictions, "--method", "nnunet", "--data", phantoms, "-o", scored
+        ).exit_code
+        == 0
+    )
+    recorded = run(
+        "baseline",
+        "record",
+        scored,
+        "--network",
+        "nnunet-3d-fullres",
+        "--data",
+        phantoms,
+        "--tuned-parameters",
+        "31000000",
+    )
     assert recorded.exit_code == 0, recorded.output
     facts = json.loads((scored / "run.json").read_text())
     assert facts["data_sha256"] == Manifest.read(phantoms / "manifest.json").sha256

@@ -23,7 +23,14 @@ def manifest(tmp_path, splits=None, *, ending=".nii.gz"):
     entries = {}
     for split, names in splits.items():
         entries[split] = tuple(
-            Entry(n, root / f"img{n}{ending}", root / f"label{n}{ending}", f"{i:063x}{len(split) % 10}", "0" * 64, (3.0, 1.0, 1.0))
+            Entry(
+                n,
+                root / f"img{n}{ending}",
+                root / f"label{n}{ending}",
+                f"{i:063x}{len(split) % 10}",
+                "0" * 64,
+                (3.0, 1.0, 1.0),
+            )
             for i, n in enumerate(names)
         )
         for entry in entries[split]:
@@ -58,7 +65,9 @@ def test_the_description_and_the_split(tmp_path):
         "numTraining": 3,
         "file_ending": ".nii.gz",
     }
-    assert json.loads((folder / "splits_final.json").read_text()) == [{"train": ["0001", "0002"], "val": ["0007"]}]
+    assert json.loads((folder / "splits_final.json").read_text()) == [
+        {"train": ["0001", "0002"], "val": ["0007"]}
+    ]
     assert not any(path.is_symlink() for path in folder.rglob("*"))
 
 
@@ -71,7 +80,9 @@ def test_files_that_are_not_compressed_become_so(tmp_path):
 
 def test_without_validation_every_case_is_trained_on(tmp_path):
     """No split file, and the fold is ``all``; with one it is fold 0, whose file is copied to where nnU-Net looks."""
-    bare = write_nnunet(manifest(tmp_path, {"training": ["0001"], "test": ["0035"]}), tmp_path / "a", dataset_id=17)
+    bare = write_nnunet(
+        manifest(tmp_path, {"training": ["0001"], "test": ["0035"]}), tmp_path / "a", dataset_id=17
+    )
     assert not (bare / "splits_final.json").exists()
     assert "nnUNetv2_train 17 3d_fullres all" in nnunet_commands(bare)
     held_out = nnunet_commands(write_nnunet(manifest(tmp_path), tmp_path / "b"))

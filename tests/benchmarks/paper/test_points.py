@@ -167,7 +167,9 @@ def test_predictions_are_written_on_the_scans_grid_and_say_where_the_points_came
     other = Entry("0001", *paths, "0" * 64, "0" * 64, scan.grid.spacing_mm)
     manifest = Manifest("btcv", ("background", "spleen"), tmp_path, training=(other,), test=(entry,))
     said = []
-    out = write_point_predictions(FakeSam(), manifest, tmp_path / "out", facts={"sam": "fake"}, say=said.append)
+    out = write_point_predictions(
+        FakeSam(), manifest, tmp_path / "out", facts={"sam": "fake"}, say=said.append
+    )
     assert {path.name for path in out.iterdir()} == {"0035.nii.gz", "points.json"}
     labels, grid = read_array(out / "0035.nii.gz")
     assert np.array_equal(labels, truth)

@@ -22,11 +22,19 @@ def scored(folder, method):
 
 def test_a_recorded_baseline_stands_in_its_row(tmp_path):
     """Predictions of nnU-Net with a Dice of 0.9: 90 in table 1, with what it tells of itself and no seed, steps or grid."""
-    run = record_baseline(scored(tmp_path / "runs" / "n", "nnunet"), network="nnunet-3d-fullres", trainable_parameters=31_200_000)
+    run = record_baseline(
+        scored(tmp_path / "runs" / "n", "nnunet"),
+        network="nnunet-3d-fullres",
+        trainable_parameters=31_200_000,
+    )
     assert run.facts.method == "nnunet"
     (line,) = [entry for entry in build_table(table_spec("table1"), tmp_path / "runs").lines if entry.runs]
     assert line.row.key == "nnunet"
-    assert [cell.ours.mean for cell in line.cells] == [pytest.approx(31.2), pytest.approx(90), pytest.approx(50)]
+    assert [cell.ours.mean for cell in line.cells] == [
+        pytest.approx(31.2),
+        pytest.approx(90),
+        pytest.approx(50),
+    ]
     assert json.loads((run.folder / "run.json").read_text())["steps"] is None
 
 

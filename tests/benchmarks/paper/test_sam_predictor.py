@@ -19,7 +19,13 @@ from autosam_edge.cli.extras import load_room
 from autosam_edge.errors import MissingExtraError, TrainingError
 
 LEAF = "autosam_edge_benchmarks.paper.sam_predictor"
-NAMES = ("torchvision", "torchvision.ops", "torchvision.ops.boxes", "torchvision.transforms", "torchvision.transforms.functional")
+NAMES = (
+    "torchvision",
+    "torchvision.ops",
+    "torchvision.ops.boxes",
+    "torchvision.transforms",
+    "torchvision.transforms.functional",
+)
 
 
 HAS_TORCHVISION = importlib.util.find_spec("torchvision") is not None
@@ -45,7 +51,10 @@ def leaf(fresh, monkeypatch):
     if not HAS_TORCHVISION:
         for name in NAMES:
             monkeypatch.setitem(sys.modules, name, ModuleType(name))
-        boxes, functional = sys.modules["torchvision.ops.boxes"], sys.modules["torchvision.transforms.functional"]
+        boxes, functional = (
+            sys.modules["torchvision.ops.boxes"],
+            sys.modules["torchvision.transforms.functional"],
+        )
         boxes.batched_nms = boxes.box_area = None
         functional.to_pil_image = Image.fromarray
         functional.resize = lambda image, size: image.resize((size[1], size[0]), Image.Resampling.BILINEAR)
@@ -61,7 +70,13 @@ def test_without_torchvision_the_extra_is_named(fresh):
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"not a checkpoint", {"a": 1}, {"image_encoder.patch_embed.proj.weight": torch.zeros(768, 3, 16, 16)}]
+    "content",
+    [
+        b"",
+        b"not a checkpoint",
+        {"a": 1},
+        {"image_encoder.patch_embed.proj.weight": torch.zeros(768, 3, 16, 16)},
+    ],
 )
 def test_what_is_no_checkpoint_is_refused(leaf, tmp_path, content):
     """No pickle, no table of SAM's tensors, or only some of them: AE-TRAIN-025."""
@@ -105,6 +120,8 @@ def test_a_checkpoint_of_sam_answers_points(leaf, tmp_path):
     assert facts["sam"] == "vit_b"
     assert len(facts["sam_sha256"]) == 64
     predictor.set_image(np.zeros((64, 96, 3), np.uint8))
-    logits = predictor.predict(np.array([[40.0, 20.0]]), np.ones(1, np.int64), multimask_output=False, return_logits=True)[0]
+    logits = predictor.predict(
+        np.array([[40.0, 20.0]]), np.ones(1, np.int64), multimask_output=False, return_logits=True
+    )[0]
     assert logits.shape == (1, 64, 96)
     assert np.isfinite(logits).all()

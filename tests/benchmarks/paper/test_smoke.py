@@ -20,7 +20,13 @@ from autosam_edge_benchmarks.paper.published import EXHIBITS
 from autosam_edge_benchmarks.paper.smoke import Recipes, smoke_montage, smoke_table
 from autosam_edge_benchmarks.paper.tables import SMOKE_TITLE
 from autosam_edge_training.data import Manifest, Prepared, prepare_phantoms
-from autosam_edge_training.evaluate import evaluate_predictions, from_files, report, split_entries, write_results
+from autosam_edge_training.evaluate import (
+    evaluate_predictions,
+    from_files,
+    report,
+    split_entries,
+    write_results,
+)
 from autosam_edge_training.evaluate.scored_runs import RunFacts, write_facts
 
 TABLES = [name for name in EXHIBITS if name not in ("figure1", "figure3")]
@@ -28,7 +34,11 @@ TABLES = [name for name in EXHIBITS if name not in ("figure1", "figure3")]
 
 @pytest.fixture(scope="session")
 def phantoms(tmp_path_factory):
-    return prepare_phantoms(tmp_path_factory.mktemp("phantoms") / "data", scan_spacing_mm=(8.0, 6.0, 6.0), spacing_mm=(8.0, 6.0, 6.0))
+    return prepare_phantoms(
+        tmp_path_factory.mktemp("phantoms") / "data",
+        scan_spacing_mm=(8.0, 6.0, 6.0),
+        spacing_mm=(8.0, 6.0, 6.0),
+    )
 
 
 class StandIns:
@@ -36,7 +46,9 @@ class StandIns:
 
     def __init__(self, phantoms):
         self.phantoms, self.trained = phantoms, []
-        self.recipes = Recipes(self.prepare, self.teacher, self.student, self.distill, self.score, self.predict)
+        self.recipes = Recipes(
+            self.prepare, self.teacher, self.student, self.distill, self.score, self.predict
+        )
 
     def prepare(self, out):
         return shutil.copytree(self.phantoms, out)
@@ -69,10 +81,18 @@ class StandIns:
     def score(self, run, data, out):
         facts = json.loads((run / "facts.json").read_text())
         prepared = Prepared.read(data)
-        predictions = from_files(self.predict(run, data, run / "predictions"), split_entries(prepared, "test"), prepared.classes)
+        predictions = from_files(
+            self.predict(run, data, run / "predictions"), split_entries(prepared, "test"), prepared.classes
+        )
         scores = evaluate_predictions(predictions, prepared, "test", method=facts["method"])
         write_results(out, scores, report(scores, "test", {}))
-        same = {"seed": 0, "steps": 1, "trainable_parameters": 10, "total_parameters": 20, "spacing_mm": (8.0, 6.0, 6.0)}
+        same = {
+            "seed": 0,
+            "steps": 1,
+            "trainable_parameters": 10,
+            "total_parameters": 20,
+            "spacing_mm": (8.0, 6.0, 6.0),
+        }
         where = {"machine": "here", "commit": None, "data_sha256": prepared.manifest_sha256, "smoke": True}
         write_facts(RunFacts(**facts, dataset="phantoms", reduction=None, **same, **where), out)
         return out
@@ -92,7 +112,9 @@ def test_each_run_lands_in_its_row(exhibit, phantoms):
     """Every row that smoke fills has the one run made for it, scored on the phantoms; the others have none; the title warns."""
     table = smoke_table(exhibit, StandIns(phantoms).recipes, say=lambda _: None)
     assert SMOKE_TITLE in table.title
-    assert {line.row.key: [run.folder.name for run in line.runs] for line in table.lines if line.runs} == EXPECTED[exhibit]
+    assert {
+        line.row.key: [run.folder.name for run in line.runs] for line in table.lines if line.runs
+    } == EXPECTED[exhibit]
     assert all(0 <= cell.ours.mean <= 100 for line in table.lines if line.runs for cell in line.cells)
     assert {line.dataset for line in table.lines} == {"btcv"}
 
@@ -113,7 +135,12 @@ def test_the_montage_of_a_smoke_run_has_both_methods(phantoms):
 
 
 @pytest.mark.parametrize(
-    "exhibit", [pytest.param(name, marks=() if name == "table4" else pytest.mark.slow) for name in EXHIBITS if name != "figure1"]
+    "exhibit",
+    [
+        pytest.param(name, marks=() if name == "table4" else pytest.mark.slow)
+        for name in EXHIBITS
+        if name != "figure1"
+    ],
 )
 def test_the_command_runs_the_recipes_themselves(exhibit, tmp_path):
     """``reproduce --smoke`` in less than two minutes where others run too, with its files beside it and figures in every row."""
@@ -134,7 +161,11 @@ def test_the_command_runs_the_recipes_themselves(exhibit, tmp_path):
     told = json.loads(result.stdout)
     assert told["smoke"] is True
     if exhibit != "figure3":
-        ours = {row["row"]: row["values"]["dice"]["ours"] for row in told["rows"] if row["values"]["dice"]["ours"] is not None}
+        ours = {
+            row["row"]: row["values"]["dice"]["ours"]
+            for row in told["rows"]
+            if row["values"]["dice"]["ours"] is not None
+        }
         assert ours.keys() == EXPECTED[exhibit].keys()
         assert all(0 <= value <= 100 for value in ours.values())
     assert time.monotonic() - started < 120

@@ -10,7 +10,14 @@ import pytest
 pytest.importorskip("monai")
 from autosam_edge.errors import TrainingError
 from autosam_edge_benchmarks.paper.published import DASH, EXHIBITS, PAPER, UNKNOWN, printed
-from autosam_edge_benchmarks.paper.render import as_dict, as_markdown, footnotes, headings, text_rows, write_table
+from autosam_edge_benchmarks.paper.render import (
+    as_dict,
+    as_markdown,
+    footnotes,
+    headings,
+    text_rows,
+    write_table,
+)
 from autosam_edge_benchmarks.paper.specs import table_spec
 from autosam_edge_benchmarks.paper.tables import SMOKE_TITLE, build_table
 
@@ -32,7 +39,10 @@ def test_without_runs_every_figure_of_ours_is_absent(name, tmp_path):
     table = build_table(table_spec(name), tmp_path / "none")
     spec = table.spec
     assert len(table.lines) == len(spec.rows) * len(spec.datasets)
-    ours = [headings(table).index(heading) for heading in ("ours", "difference", "teacher", "seeds", "steps", "machine")]
+    ours = [
+        headings(table).index(heading)
+        for heading in ("ours", "difference", "teacher", "seeds", "steps", "machine")
+    ]
     assert len(text_rows(table)) == len(table.lines) * len(spec.measures)
     assert {row[i] for row in text_rows(table) for i in ours} == {"n/a"}
     assert {cell["ours"] for row in as_dict(table)["rows"] for cell in row["values"].values()} == {None}
@@ -45,8 +55,15 @@ def test_every_printed_value_has_a_place_in_its_table(name, tmp_path):
     keys = {row.key for row in table.spec.rows}
     entries = [entry for entry in PAPER if entry.exhibit == name]
     assert {entry.row for entry in entries} <= keys
-    shown = {(entry.row.key, cell.measure): cell.paper for entry in table.lines if entry.dataset == "btcv" for cell in entry.cells}
-    assert all(shown[entry.row, entry.measure] == entry.printed for entry in entries if entry.dataset != "amos")
+    shown = {
+        (entry.row.key, cell.measure): cell.paper
+        for entry in table.lines
+        if entry.dataset == "btcv"
+        for cell in entry.cells
+    }
+    assert all(
+        shown[entry.row, entry.measure] == entry.printed for entry in entries if entry.dataset != "amos"
+    )
 
 
 def test_what_is_not_known_is_not_a_number():
@@ -83,13 +100,23 @@ def test_seeds_are_averaged_with_their_spread(write_run):
 
 @pytest.mark.parametrize(
     "change",
-    [{"steps": 200}, {"spacing_mm": [3.0, 3.0, 3.0]}, {"data_sha256": "2" * 64}, {"reduction": "element"}, {"teacher": "pocketnet"}],
+    [
+        {"steps": 200},
+        {"spacing_mm": [3.0, 3.0, 3.0]},
+        {"data_sha256": "2" * 64},
+        {"reduction": "element"},
+        {"teacher": "pocketnet"},
+    ],
 )
 def test_runs_of_another_kind_are_lines_of_their_own(write_run, change):
     """Steps, grid, data or loss differ: two lines with one seed each, never a mean."""
     write_run("a", **one(0.8))
     write_run("b", **one(0.6), seed=1, **change)
-    lines = [entry for entry in build_table(table_spec("table4"), write_run.results).lines if entry.row.key == "0.5"]
+    lines = [
+        entry
+        for entry in build_table(table_spec("table4"), write_run.results).lines
+        if entry.row.key == "0.5"
+    ]
     assert sorted(entry.cells[0].ours.mean for entry in lines) == [pytest.approx(60), pytest.approx(80)]
 
 
@@ -112,7 +139,9 @@ def test_smoke_and_real_runs_never_meet(write_run):
     assert line(smoke, "0.5").cells[0].ours.mean == pytest.approx(30)
     assert SMOKE_TITLE in as_markdown(smoke)
     assert SMOKE_TITLE not in as_markdown(real)
-    assert not {path.name for path in write_table(smoke, write_run.results)} & {path.name for path in write_table(real, write_run.results)}
+    assert not {path.name for path in write_table(smoke, write_run.results)} & {
+        path.name for path in write_table(real, write_run.results)
+    }
 
 
 def test_a_machine_is_told_once_below_the_table(write_run):
@@ -121,7 +150,10 @@ def test_a_machine_is_told_once_below_the_table(write_run):
     write_run("b", **one(0.8), seed=1, machine="another")
     table = build_table(table_spec("table4"), write_run.results)
     assert text_rows(table)[2][-1] == "a, b"
-    assert [note for note in footnotes(table) if note.startswith("Machine")] == ["Machine a: a machine.", "Machine b: another."]
+    assert [note for note in footnotes(table) if note.startswith("Machine")] == [
+        "Machine a: a machine.",
+        "Machine b: another.",
+    ]
     assert "a machine; another" in write_table(table, write_run.results)[1].read_text()
 
 
@@ -139,19 +171,36 @@ def test_a_student_that_the_paper_has_not_stands_below_its_own(write_run):
 def test_lambda_one_is_the_student_without_a_teacher(write_run):
     """One run answers the last row of table 4 and the first bar of figure 4."""
     write_run("alone", **one(0.79), method="student", **{"lambda": None, "reduction": None})
-    assert line(build_table(table_spec("table4"), write_run.results), "1").cells[0].ours.mean == pytest.approx(79)
-    assert line(build_table(table_spec("figure4"), write_run.results), "small-alone").cells[0].ours.mean == pytest.approx(79)
+    assert line(build_table(table_spec("table4"), write_run.results), "1").cells[
+        0
+    ].ours.mean == pytest.approx(79)
+    assert line(build_table(table_spec("figure4"), write_run.results), "small-alone").cells[
+        0
+    ].ours.mean == pytest.approx(79)
 
 
 def test_table_1_takes_what_belongs_to_it(write_run):
     """A teacher with its prompt generator is ours, one without is not; MONAI's UNETR from our recipe is UNETR; parameters are counted."""
     bare = {"lambda": None, "reduction": None}
-    write_run("with", **one(0.87), method="teacher", network="autosam-vit-b", apg=True, trainable_parameters=26_530_176, **bare)
+    write_run(
+        "with",
+        **one(0.87),
+        method="teacher",
+        network="autosam-vit-b",
+        apg=True,
+        trainable_parameters=26_530_176,
+        **bare,
+    )
     write_run("without", **one(0.85), method="teacher", network="autosam-vit-b", apg=False, **bare)
     write_run("unetr", **one(0.7), method="student", network="monai:UNETR", **bare)
-    write_run("nnunet", **one(0.83), method="nnunet", network="nnunet", trainable_parameters=None, seed=None, **bare)
+    write_run(
+        "nnunet", **one(0.83), method="nnunet", network="nnunet", trainable_parameters=None, seed=None, **bare
+    )
     table = build_table(table_spec("table1"), write_run.results, datasets=("btcv",))
-    ours = {entry.row.key: [cell.ours.mean if cell.ours else None for cell in entry.cells] for entry in table.lines}
+    ours = {
+        entry.row.key: [cell.ours.mean if cell.ours else None for cell in entry.cells]
+        for entry in table.lines
+    }
     assert ours["ours"] == [pytest.approx(26.530176), pytest.approx(87), pytest.approx(77)]
     assert ours["unetr"][1] == pytest.approx(70)
     assert ours["nnunet"] == [None, pytest.approx(83), pytest.approx(73)]
@@ -164,26 +213,41 @@ def test_the_files_tell_what_the_table_shows(write_run, tmp_path):
     write_run("a", **one(0.8))
     table = build_table(table_spec("table4"), write_run.results)
     markdown, rows, told = (path.read_text() for path in write_table(table, tmp_path / "out"))
-    assert {text.count("|") for text in markdown.splitlines() if text.startswith("|")} == {len(headings(table)) + 1}
+    assert {text.count("|") for text in markdown.splitlines() if text.startswith("|")} == {
+        len(headings(table)) + 1
+    }
     assert all(note in markdown for note in footnotes(table))
     by_row = {row["row"]: row for row in csv.DictReader(rows.splitlines())}
     assert float(by_row["0.5"]["difference"]) == pytest.approx(-3.27)
     assert by_row["0"]["ours"] == by_row["0"]["difference"] == "n/a"
     values = {row["row"]: row["values"]["dice"] for row in json.loads(told)["rows"]}
     assert values["0.5"]["ours"] == pytest.approx(80)
-    assert values["0"] == {"paper": 78.54, "paper_prints": "78.54", "ours": None, "deviation": None, "seeds": 0, "difference": None}
+    assert values["0"] == {
+        "paper": 78.54,
+        "paper_prints": "78.54",
+        "ours": None,
+        "deviation": None,
+        "seeds": 0,
+        "difference": None,
+    }
 
 
 def many(value):
     """Six cases of thirteen organs, whose Dice differ a little from pair to pair."""
-    dice = {(str(case), f"organ {organ}"): value + 0.001 * ((7 * case + organ) % 10) for case in range(6) for organ in range(13)}
+    dice = {
+        (str(case), f"organ {organ}"): value + 0.001 * ((7 * case + organ) % 10)
+        for case in range(6)
+        for organ in range(13)
+    }
     return {"dice": dice, "mean": sum(dice.values()) / len(dice)}
 
 
 BASELINES = {"nnunet": 0.7, "nnformer": 0.6, "unetr": 0.5, "swinunetr": 0.4}
 
 
-@pytest.mark.parametrize(("without", "value", "star"), [(None, 0.8, True), (None, 0.65, False), ("nnformer", 0.8, None)])
+@pytest.mark.parametrize(
+    ("without", "value", "star"), [(None, 0.8, True), (None, 0.65, False), ("nnformer", 0.8, None)]
+)
 def test_a_star_needs_every_baseline(write_run, without, value, star):
     """Better in all 78 pairs than each of four: a star. Worse than one: none. One was not run: not tested, and the table says which."""
     bare = {"lambda": None, "reduction": None}

@@ -33,7 +33,8 @@ from autosam_edge_training.networks.pocketnet import PocketNet
 from autosam_edge_training.networks.students import parameter_count
 
 SIDES = {"pocketnet": (32, 32, 32), "swin": (64, 32, 32)}
-# By precision: how far logits may lie from the student's, root mean square as a share of the logits' own spread.
+# By precision: how far logits may lie from the student's, root mean square as a share of the logits' own
+# spread.
 SPREAD = {"fp32": 1e-5, "fp16": 5e-3, "int8-weights": 1e-2, "palette6": 3e-2, "palette4": 0.15}
 
 
@@ -118,7 +119,9 @@ def test_every_precision_of_a_transformer_is_the_student_in_its_size(windows, ta
     assert_fewer_bits_are_smaller_and_close(windows, target)
 
 
-@pytest.mark.parametrize(("target", "precision"), [("coreml-2d", "fp16"), ("coreml-ios18", "fp16"), ("coreml-ios18", "palette4")])
+@pytest.mark.parametrize(
+    ("target", "precision"), [("coreml-2d", "fp16"), ("coreml-ios18", "fp16"), ("coreml-ios18", "palette4")]
+)
 def test_other_packages_are_the_student(pocket, target, precision):
     """On planes, and with iOS 18's storage."""
     assert pocket.spread(target, precision) <= SPREAD[precision]
@@ -161,7 +164,12 @@ class Constants(nn.Module):
 def folded():
     module = Constants().eval()
     files = saved_files(
-        to_coreml(torch.export.export(module, (torch.zeros(1, 1, 1, 64, 64),)), METADATA, deployment="iOS17", precision="fp32")
+        to_coreml(
+            torch.export.export(module, (torch.zeros(1, 1, 1, 64, 64),)),
+            METADATA,
+            deployment="iOS17",
+            precision="fp32",
+        )
     )
     x = torch.randn(1, 1, 1, 64, 64)
     with torch.no_grad():
@@ -176,11 +184,19 @@ def test_constants_are_folded_unless_they_grow(monkeypatch):
     assert operators["gather"] == 1
     assert (operators["exp"], operators["transpose"], operators["mul"]) == (0, 0, 1)
     assert stored < 1.2 * 4 * 64 * 64
-    monkeypatch.setattr(coreml_tools, "_worth_folding", lambda operation: all(out.can_be_folded_to_const() for out in operation.outputs))
+    monkeypatch.setattr(
+        coreml_tools,
+        "_worth_folding",
+        lambda operation: all(out.can_be_folded_to_const() for out in operation.outputs),
+    )
     operators, everything = folded()
     assert operators["gather"] == 0
     assert everything > 1.9 * stored
-    monkeypatch.setattr(coreml_tools, "_worth_folding", lambda operation: operation.op_type not in ("exp", "mul") and honest(operation))
+    monkeypatch.setattr(
+        coreml_tools,
+        "_worth_folding",
+        lambda operation: operation.op_type not in ("exp", "mul") and honest(operation),
+    )
     operators, _ = folded()
     assert (operators["exp"], operators["mul"]) == (1, 2)
 
@@ -202,7 +218,11 @@ def test_a_package_takes_and_gives_float32(pocket, target):
 
 
 def convolution_ranks(files):
-    operations = [operation for operation in read_package(files).operations if operation.type in ("conv", "conv_transpose")]
+    operations = [
+        operation
+        for operation in read_package(files).operations
+        if operation.type in ("conv", "conv_transpose")
+    ]
     return {len(info.shape) for operation in operations for info in operation.outputs}
 
 
@@ -215,7 +235,11 @@ def test_convolutions_are_2d_where_that_is_asked(pocket):
 def test_no_file_names_this_machine(pocket, windows):
     """Neither the repository's path nor the home folder's nor the place of a package."""
     places = [*PLACES_HERE, "coremltools_"]
-    packages = [pocket.package("coreml", "fp32"), pocket.package("coreml-2d", "fp16"), windows.package("coreml", "fp16")]
+    packages = [
+        pocket.package("coreml", "fp32"),
+        pocket.package("coreml-2d", "fp16"),
+        windows.package("coreml", "fp16"),
+    ]
     for files in packages:
         assert set(files) == {"Manifest.json", MODEL, WEIGHTS}
         for name, content in files.items():
@@ -230,7 +254,13 @@ def exported(small_students, checkpoint, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("autosam_edge_export.export.why_missing", lambda target: "no Core ML here")
         patch.setattr("autosam_edge.engines.selection.why_missing", lambda target: "no Core ML here")
-        options = {"targets": ("coreml",), "patch": (32, 32, 32), "volumes": volumes, "calibration": volumes, "interpreted_tiles": 1}
+        options = {
+            "targets": ("coreml",),
+            "patch": (32, 32, 32),
+            "volumes": volumes,
+            "calibration": volumes,
+            "interpreted_tiles": 1,
+        }
         report = export_bundle(checkpoint, path, **options)
         yield path, report
 
@@ -259,7 +289,10 @@ def test_a_bundle_without_anything_to_execute_is_proven_by_interpreting(exported
     row = as_table(report)[-1]
     assert row["artifact"] == "coreml/fp32"
     assert [row[heading] for heading in ("load s", "ms a tile", "time", "peak MB")] == [""] * 4
-    checks = {check.name: check for check in verify_bundle(bundle, stand_ins=stand_ins(bundle, bundle.manifest.artifacts))}
+    checks = {
+        check.name: check
+        for check in verify_bundle(bundle, stand_ins=stand_ins(bundle, bundle.manifest.artifacts))
+    }
     assert checks["coreml/fp32"].verdict == "passed"
     assert checks["coreml/fp32"].detail.startswith("interpreted, not executed")
     assert {check.name: check.verdict for check in verify_bundle(bundle)}["coreml/fp32"] == "skipped"
@@ -271,7 +304,9 @@ def test_one_altered_weight_is_found(exported, tmp_path):
     shutil.copytree(exported[0], folder)
     file = folder / "coreml" / "fp32.mlpackage" / WEIGHTS
     weights = bytearray(file.read_bytes())
-    seen = load_file(folder / "student.safetensors")["head.project.weight"][..., 0, 0, 0].flatten()  # golden logits are every fourth
+    seen = load_file(folder / "student.safetensors")["head.project.weight"][
+        ..., 0, 0, 0
+    ].flatten()  # golden logits are every fourth
     largest = seen[np.abs(seen).argmax()]
     assert weights.count(largest.tobytes()) == 1
     place = weights.index(largest.tobytes())
@@ -296,8 +331,12 @@ def test_packages_that_do_not_fit_are_found_before_anything_is_loaded(tmp_path, 
 
     monkeypatch.setattr(ct, "convert", broken)
     honest = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: honest("torch") if name == "executorch" else honest(name))
-    with pytest.raises(ExportError, match=f"AE-EXPORT-010: coremltools {ct.__version__} .*numpy {np.__version__}.*TypeError"):
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: honest("torch") if name == "executorch" else honest(name)
+    )
+    with pytest.raises(
+        ExportError, match=f"AE-EXPORT-010: coremltools {ct.__version__} .*numpy {np.__version__}.*TypeError"
+    ):
         export_bundle(tmp_path / "nowhere", tmp_path / "s.edge", targets=(target,), precisions=("fp16",))
     assert list(tmp_path.iterdir()) == []
 
@@ -313,7 +352,12 @@ def test_packages_that_do_not_fit_are_found_before_anything_is_loaded(tmp_path, 
 def test_a_missing_package_names_its_extra(tmp_path, monkeypatch, target, precision, package, extra):
     """Before the checkpoint is looked at."""
     honest = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == package else honest("torch"))
-    with pytest.raises(MissingExtraError, match=rf"AE-EXTRA-001: {target} needs {package}.*pip install 'autosam-edge\[{extra}\]'"):
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == package else honest("torch")
+    )
+    with pytest.raises(
+        MissingExtraError,
+        match=rf"AE-EXTRA-001: {target} needs {package}.*pip install 'autosam-edge\[{extra}\]'",
+    ):
         export_bundle(tmp_path / "nowhere", tmp_path / "s.edge", targets=(target,), precisions=(precision,))
     assert list(tmp_path.iterdir()) == []

@@ -71,7 +71,9 @@ def test_a_program_is_the_student(pocket, lowered, tile):
 def test_one_delegate_does_all_the_work(lowered):
     """Nothing is left to slow kernels, and the report says so."""
     assert lowered.facts["delegation"] == {"delegates": 1, "node_share": 1.0, "work_share": 1.0, "left": {}}
-    report = {"artifacts": [{"name": "onnx/fp32", "facts": {}}, {"name": "executorch/fp32", "facts": lowered.facts}]}
+    report = {
+        "artifacts": [{"name": "onnx/fp32", "facts": {}}, {"name": "executorch/fp32", "facts": lowered.facts}]
+    }
     assert delegation_lines(report) == [
         "executorch/fp32: delegated 100.0 % of the operators and 100.00 % of the multiplications, in one part; 0 operators left"
     ]
@@ -136,7 +138,10 @@ class InVolumes(ExecuTorch):
 
 def test_a_student_in_3d_is_refused(pocket, layers):
     """By its operators before it is lowered, and by what XNNPACK leaves if it were."""
-    with pytest.raises(ExportError, match=r"AE-EXPORT-007: executorch cannot run this student: it lacks aten\.conv3d\.default"):
+    with pytest.raises(
+        ExportError,
+        match=r"AE-EXPORT-007: executorch cannot run this student: it lacks aten\.conv3d\.default",
+    ):
         preflight(InVolumes(), pocket.program(InVolumes.options))
     preflight(TARGETS["executorch"], pocket.program(ExecuTorch.options))
     with pytest.raises(ExportError, match="AE-EXPORT-011: XNNPACK takes 0 % of the work, needs 95 %"):
@@ -147,7 +152,9 @@ def test_a_student_in_3d_is_refused(pocket, layers):
 def layers():
     """The job of three convolutions, of which the second is by far the largest."""
     torch.manual_seed(0)
-    student = nn.Sequential(nn.Conv3d(1, 8, 3, padding=1), nn.Conv3d(8, 96, 3, padding=1), nn.Conv3d(96, 4, 1))
+    student = nn.Sequential(
+        nn.Conv3d(1, 8, 3, padding=1), nn.Conv3d(8, 96, 3, padding=1), nn.Conv3d(96, 4, 1)
+    )
     return job_of(student.eval(), PATCH)
 
 
@@ -163,7 +170,9 @@ def test_only_the_layers_of_the_plan_get_eight_bits(layers, names, count):
     program = _with_int8_convolutions(layers.program(ExecuTorch.options), planned(layers, *names))
     operators = [str(node.target) for node in program.graph.nodes]
     assert sum("dequantize_per_channel" in name for name in operators) == count
-    assert sum("choose_qparams" in name for name in operators) == count, "the inputs' ranges are those of the moment"
+    assert sum("choose_qparams" in name for name in operators) == count, (
+        "the inputs' ranges are those of the moment"
+    )
     assert operators.count("aten.conv2d.default") == 7
 
 
@@ -198,7 +207,11 @@ def test_int8_runs_whatever_a_convolution_follows(name, tile, request):
 
 def test_int8_asks_for_the_plan_that_all_targets_share(layers, monkeypatch):
     """And takes what it says."""
-    monkeypatch.setattr(Job, "quantization", lambda self: QuantizationPlan({"student.2": Range(0.0, 1.0)}, ("student.1",), (), 0))
+    monkeypatch.setattr(
+        Job,
+        "quantization",
+        lambda self: QuantizationPlan({"student.2": Range(0.0, 1.0)}, ("student.1",), (), 0),
+    )
     program = _with_int8_convolutions(layers.program(ExecuTorch.options), layers)
     assert sum("dequantize_per_channel" in str(node.target) for node in program.graph.nodes) == 1
 
@@ -214,7 +227,10 @@ def test_the_package_inside_a_program_is_the_student(pocket, for_apple, tile):
     engine = TARGETS["executorch-coreml"].stand_in(for_apple.files)
     assert isinstance(engine, MilEngine)
     assert 1e-6 < spread(engine.run(tile), logits_in_torch(pocket.student, tile)) < 5e-3
-    assert set(executorch_coreml._package(for_apple.files[""])) >= {"Manifest.json", "Data/com.apple.CoreML/weights/weight.bin"}
+    assert set(executorch_coreml._package(for_apple.files[""])) >= {
+        "Manifest.json",
+        "Data/com.apple.CoreML/weights/weight.bin",
+    }
 
 
 def test_core_ml_does_all_of_it(for_apple):
@@ -229,6 +245,8 @@ def test_core_ml_does_all_of_it(for_apple):
 def test_a_program_that_core_ml_takes_in_parts_is_refused(pocket, monkeypatch):
     """An app would wait between the parts."""
     made = {"delegates": 2, "node_share": 0.9, "work_share": 1.0, "left": {"aten.roll.default": 1}}
-    monkeypatch.setattr(executorch_coreml, "lower", lambda *_: type("Lowered", (), {"delegation": made, "pte": b""}))
+    monkeypatch.setattr(
+        executorch_coreml, "lower", lambda *_: type("Lowered", (), {"delegation": made, "pte": b""})
+    )
     with pytest.raises(ExportError, match="AE-EXPORT-011: Core ML takes 100 % of the work in 2 parts"):
         TARGETS["executorch-coreml"].convert(pocket, "fp16")

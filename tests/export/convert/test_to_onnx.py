@@ -14,7 +14,15 @@ from onnx import numpy_helper
 from autosam_edge.engines.onnx_engine import OnnxEngine
 from autosam_edge.errors import ExportError
 from autosam_edge_export.convert.quantization import Range, worth_fewer_bits
-from autosam_edge_export.convert.to_onnx import OPERATORS, OPSET, quantize_inputs, quantize_weight, store_half, store_int8, to_onnx
+from autosam_edge_export.convert.to_onnx import (
+    OPERATORS,
+    OPSET,
+    quantize_inputs,
+    quantize_weight,
+    store_half,
+    store_int8,
+    to_onnx,
+)
 from autosam_edge_export.edge import EdgeOptions, edge_form
 from autosam_edge_export.targets import TARGETS
 from autosam_edge_export.targets.target import preflight
@@ -80,7 +88,11 @@ def test_constants_are_stored_once(tiny):
     """1.15 x the parameters at most, where each position bias alone would take 118 k values."""
     form, _, model = tiny
     assert len(model) <= 1.15 * 4 * parameter_count(form)
-    stored = [tensor.SerializeToString() for tensor in onnx.load_from_string(model).graph.initializer if len(tensor.raw_data) > 1024]
+    stored = [
+        tensor.SerializeToString()
+        for tensor in onnx.load_from_string(model).graph.initializer
+        if len(tensor.raw_data) > 1024
+    ]
     assert len(set(stored)) == len(stored)
 
 
@@ -95,7 +107,9 @@ def test_small_files_compute_nearly_the_same(tiny, tile, store, share, error):
 
 def test_eight_bits_follow_the_output_channels():
     """Every channel has its own scale, so a channel of small weights keeps its digits."""
-    weight = np.random.default_rng(0).normal(size=(3, 50)).astype(np.float32) * np.array([[1.0], [1e-3], [100.0]], dtype=np.float32)
+    weight = np.random.default_rng(0).normal(size=(3, 50)).astype(np.float32) * np.array(
+        [[1.0], [1e-3], [100.0]], dtype=np.float32
+    )
     values, scale = quantize_weight(weight, 0)
     assert np.abs(values).max(axis=1).tolist() == [127, 127, 127]
     assert (np.abs(values * scale[:, None] - weight).max(axis=1) <= 0.51 * scale).all()
@@ -103,7 +117,9 @@ def test_eight_bits_follow_the_output_channels():
 
 def test_eight_bits_are_for_what_is_large_and_deep():
     """A layer of 64 channels works on a fine grid: it stays in 16 bits however large, as do small ones."""
-    model = onnx.load_from_string(store_int8(to_onnx(torch.export.export(device_form("pocketnet"), (torch.zeros(1, 1, *PATCH),)), {})))
+    model = onnx.load_from_string(
+        store_int8(to_onnx(torch.export.export(device_form("pocketnet"), (torch.zeros(1, 1, *PATCH),)), {}))
+    )
     stored = {tensor.name: numpy_helper.to_array(tensor).dtype for tensor in model.graph.initializer}
     assert stored["student.decoder.0.conv1.weight.int8"] == np.int8
     assert stored["student.decoder.1.conv1.weight.half"] == stored["student.down.2.weight.half"] == np.float16
@@ -118,7 +134,11 @@ def test_static_int8_puts_uint8_before_the_named_convolutions(tile):
     model = to_onnx(torch.export.export(form, (torch.zeros(1, 1, *PATCH),)), {})
     name = "student.encoder.0.conv1.weight"
     quantized = quantize_inputs(model, {name: Range(0.0, 1.0)})
-    nodes = [node for node in onnx.load_from_string(quantized).graph.node if "Quantize" in node.op_type or "quantize" in node.op_type]
+    nodes = [
+        node
+        for node in onnx.load_from_string(quantized).graph.node
+        if "Quantize" in node.op_type or "quantize" in node.op_type
+    ]
     assert [node.op_type for node in nodes] == ["QuantizeLinear", "DequantizeLinear"]
     assert 0 < spread(run(quantized, tile), run(model, tile)) < 0.05
     eight = onnx.load_from_string(store_int8(quantized, always=[name]))
@@ -150,12 +170,20 @@ def test_the_preflight_names_what_a_target_lacks(target):
         def forward(self, x):
             return torch.fft.rfft(x).abs() + x.reshape(1, 1, 2, 2, 2, 2, 1).sum()
 
-    with pytest.raises(ExportError, match=r"AE-EXPORT-007.*aten.fft_r2c.*|AE-EXPORT-007.*aten.fft_rfft.*rank over 5") as caught:
+    with pytest.raises(
+        ExportError, match=r"AE-EXPORT-007.*aten.fft_r2c.*|AE-EXPORT-007.*aten.fft_rfft.*rank over 5"
+    ) as caught:
         preflight(target, torch.export.export(Strange(), (torch.zeros(1, 1, 16),)))
     assert "rank over 5" in str(caught.value)
 
 
 def test_every_operator_of_the_list_is_one_that_students_need():
     """With attention in one operator or in three; what nobody needs nobody compares with torch."""
-    programs = [program_of(name, EdgeOptions(attention=kind)) for name in ("swinunetr-tiny", "pocketnet") for kind in ("fused", "matmul")]
-    assert {str(node.target) for program in programs for node in program.graph.nodes if node.op == "call_function"} == OPERATORS
+    programs = [
+        program_of(name, EdgeOptions(attention=kind))
+        for name in ("swinunetr-tiny", "pocketnet")
+        for kind in ("fused", "matmul")
+    ]
+    assert {
+        str(node.target) for program in programs for node in program.graph.nodes if node.op == "call_function"
+    } == OPERATORS

@@ -61,7 +61,9 @@ def assert_is_written_as_asked(form, options, x, expected):
 
 def assert_edge_form_is_the_student(name, merging, options, sides):
     """See :func:`assert_is_written_as_asked`."""
-    assert_is_written_as_asked(edge_form(student_of(name, merging), options), options, image(sides), logits_of(name, merging, sides))
+    assert_is_written_as_asked(
+        edge_form(student_of(name, merging), options), options, image(sides), logits_of(name, merging, sides)
+    )
 
 
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
@@ -74,7 +76,10 @@ def test_the_edge_form_is_the_student(name, options):
 def test_the_edge_form_is_the_student_trained_with_the_legacy_merging():
     """The order is read off the student."""
     assert_edge_form_is_the_student("swinunetr-tiny", "legacy", OPTIONS["default"], SMALL)
-    assert furthest(logits_of("swinunetr-tiny", "legacy", SMALL), logits_of("swinunetr-tiny", "v2", SMALL)) > 1e-3
+    assert (
+        furthest(logits_of("swinunetr-tiny", "legacy", SMALL), logits_of("swinunetr-tiny", "v2", SMALL))
+        > 1e-3
+    )
 
 
 @pytest.mark.slow
@@ -116,7 +121,9 @@ def test_every_parameter_is_the_students(name, options):
                 held[f"{path}.qkv.{key}"] = torch.cat([queries * module.scale, rest])
         if isinstance(module, nn.ConvTranspose3d) and module.bias is not None and options.planes:
             held[f"{path}.bias"] = module.bias.repeat(module.kernel_size[0])
-    assert np.array_equal(sorted_values(edge_form(student, options).parameters()), sorted_values(held.values()))
+    assert np.array_equal(
+        sorted_values(edge_form(student, options).parameters()), sorted_values(held.values())
+    )
 
 
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
@@ -130,7 +137,10 @@ def test_the_student_is_left_as_it_is(options):
         for tensor in form.state_dict().values():
             tensor.zero_()
     assert list(state) == list(student.state_dict())
-    assert all(torch.equal(before, after) for before, after in zip(state.values(), student.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(before, after)
+        for before, after in zip(state.values(), student.state_dict().values(), strict=True)
+    )
     assert modules == [(name, type(module)) for name, module in student.named_modules()]
     assert all(module.training for module in student.modules())
     assert all(parameter.requires_grad for parameter in student.parameters())

@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 torch = pytest.importorskip("torch")
 pytest.importorskip("monai")
 pytest.importorskip("onnx")
-from autosam_edge_test_networks import convolution_shapes, furthest, highest_rank, planes_of, record, stirred, triples
+from autosam_edge_test_networks import (
+    convolution_shapes,
+    furthest,
+    highest_rank,
+    planes_of,
+    record,
+    stirred,
+    triples,
+)
 from torch import nn
 
 from autosam_edge_export.edge.layers import (
@@ -37,12 +45,60 @@ pytestmark = pytest.mark.usefixtures("one_thread")
     bias=st.booleans(),
     taps=st.sampled_from(["sum", "concat"]),
 )
-@example(channels=(3, 2), more=(0, 4, 5), kernel=(5, 3, 3), stride=(1, 1, 1), padding=(2, 1, 1), bias=True, taps="sum")
-@example(channels=(3, 2), more=(1, 4, 5), kernel=(3, 3, 3), stride=(1, 1, 1), padding=(1, 1, 1), bias=True, taps="sum")
-@example(channels=(2, 3), more=(5, 4, 3), kernel=(3, 3, 3), stride=(1, 2, 1), padding=(1, 1, 0), bias=True, taps="sum")
-@example(channels=(2, 3), more=(5, 4, 3), kernel=(3, 3, 3), stride=(1, 1, 1), padding=(1, 1, 1), bias=False, taps="concat")
-@example(channels=(2, 3), more=(3, 2, 5), kernel=(2, 2, 2), stride=(2, 2, 2), padding=(0, 0, 0), bias=True, taps="sum")
-@example(channels=(2, 3), more=(1, 2, 5), kernel=(2, 2, 2), stride=(2, 2, 2), padding=(1, 0, 0), bias=True, taps="sum")
+@example(
+    channels=(3, 2),
+    more=(0, 4, 5),
+    kernel=(5, 3, 3),
+    stride=(1, 1, 1),
+    padding=(2, 1, 1),
+    bias=True,
+    taps="sum",
+)
+@example(
+    channels=(3, 2),
+    more=(1, 4, 5),
+    kernel=(3, 3, 3),
+    stride=(1, 1, 1),
+    padding=(1, 1, 1),
+    bias=True,
+    taps="sum",
+)
+@example(
+    channels=(2, 3),
+    more=(5, 4, 3),
+    kernel=(3, 3, 3),
+    stride=(1, 2, 1),
+    padding=(1, 1, 0),
+    bias=True,
+    taps="sum",
+)
+@example(
+    channels=(2, 3),
+    more=(5, 4, 3),
+    kernel=(3, 3, 3),
+    stride=(1, 1, 1),
+    padding=(1, 1, 1),
+    bias=False,
+    taps="concat",
+)
+@example(
+    channels=(2, 3),
+    more=(3, 2, 5),
+    kernel=(2, 2, 2),
+    stride=(2, 2, 2),
+    padding=(0, 0, 0),
+    bias=True,
+    taps="sum",
+)
+@example(
+    channels=(2, 3),
+    more=(1, 2, 5),
+    kernel=(2, 2, 2),
+    stride=(2, 2, 2),
+    padding=(1, 0, 0),
+    bias=True,
+    taps="sum",
+)
 def test_a_3d_convolution_is_2d_convolutions_of_planes(channels, more, kernel, stride, padding, bias, taps):
     """Whatever its kernel, stride and padding along each axis, from the smallest input on; at rank 4."""
     torch.manual_seed(0)
@@ -71,7 +127,15 @@ def test_taps_are_summed_or_laid_side_by_side(conv, taps, count):
 
 
 @pytest.mark.parametrize(
-    "plain", [{"groups": 2}, {"dilation": 2}, {"dilation": (1, 1, 2)}, {"padding_mode": "circular"}, {"padding": "same"}], ids=str
+    "plain",
+    [
+        {"groups": 2},
+        {"dilation": 2},
+        {"dilation": (1, 1, 2)},
+        {"padding_mode": "circular"},
+        {"padding": "same"},
+    ],
+    ids=str,
 )
 def test_a_convolution_without_a_2d_form_is_refused(plain):
     """Groups, dilation and padding with anything but a number of zeros."""
@@ -148,7 +212,11 @@ FAR = pytest.mark.parametrize(("offset", "most"), [(0.0, 1e-5), (1000.0, 1e-3)],
 
 @FAR
 @settings(max_examples=30)
-@given(channels=st.integers(1, 6), sides=triples(1, 9).filter(lambda sides: math.prod(sides) > 1), affine=st.booleans())
+@given(
+    channels=st.integers(1, 6),
+    sides=triples(1, 9).filter(lambda sides: math.prod(sides) > 1),
+    affine=st.booleans(),
+)
 @example(channels=2, sides=(24, 40, 33), affine=True)
 @example(channels=3, sides=(7, 1, 1), affine=True)
 @example(channels=3, sides=(1, 5, 4), affine=False)
@@ -178,7 +246,9 @@ def test_the_layer_norm_written_out_is_the_layer_norm(offset, most, leading, cha
     assert not any("norm" in name for name, _ in operators)
 
 
-@pytest.mark.parametrize("written_out", [lambda norm: FlatInstanceNorm(norm, planes=False), MeansInstanceNorm])
+@pytest.mark.parametrize(
+    "written_out", [lambda norm: FlatInstanceNorm(norm, planes=False), MeansInstanceNorm]
+)
 def test_a_norm_that_keeps_running_statistics_is_refused(written_out):
     """At inference it would not look at its input's own."""
     with pytest.raises(ValueError, match="running statistics"):

@@ -67,11 +67,16 @@ def test_the_marks_multiply_to_monais_mask(dtype, window, counts):
     """0 within a region, exactly; -100 or less between two, where MONAI adds -100. An axis of one window is not shifted."""
     grid = [edge * count for edge, count in zip(window, counts, strict=True)]
     shift = [edge // 2 if count > 1 else 0 for edge, count in zip(window, counts, strict=True)]
-    attention = EdgeAttention(stirred(WindowAttention(6, 3, window, qkv_bias=True)), "matmul", marked=True).to(dtype)
+    attention = EdgeAttention(
+        stirred(WindowAttention(6, 3, window, qkv_bias=True)), "matmul", marked=True
+    ).to(dtype)
     x = torch.cat([torch.randn(*grid, 6), tail_marks(grid, shift, torch.zeros(1))], dim=-1)
     tokens = window_partition(x[None], window).to(dtype)
     with torch.no_grad():
-        q, k, v = (project(tokens).unflatten(-1, (3, -1)).transpose(1, 2) for project in (attention.q, attention.k, attention.v))
+        q, k, v = (
+            project(tokens).unflatten(-1, (3, -1)).transpose(1, 2)
+            for project in (attention.q, attention.k, attention.v)
+        )
     assert [y.shape[-1] for y in (q, k, v)] == [8, 8, 2]
     product = q[..., 2:] @ k[..., 2:].transpose(2, 3)
     expected = swin_unetr.compute_mask(grid, window, shift, "cpu").to(dtype)[:, None].expand_as(product)
@@ -86,7 +91,9 @@ def monai_stage(window, downsample=None):
 
 
 def edge_stage(stage, kind="matmul", windows_at_once=49, convolution="3d"):
-    return EdgeStage(stage, EdgeOptions(attention=kind, windows_at_once=windows_at_once, convolution=convolution)).eval()
+    return EdgeStage(
+        stage, EdgeOptions(attention=kind, windows_at_once=windows_at_once, convolution=convolution)
+    ).eval()
 
 
 @settings(max_examples=60)
@@ -124,12 +131,17 @@ def test_a_stage_is_monais(sides, window, kind, windows_at_once, downsample):
 def test_the_scores_of_heads_lie_together_or_not(kind, rank):
     """By head there is no axis of heads, and one softmax for each in each of two blocks."""
     _, operators = record(edge_stage(monai_stage((3, 3, 3)), kind), torch.randn(1, 12, 3, 6, 6))
-    assert [len(shape) for name, shape in operators if name == "_softmax"] == [rank] * (2 if kind == "matmul" else 6)
+    assert [len(shape) for name, shape in operators if name == "_softmax"] == [rank] * (
+        2 if kind == "matmul" else 6
+    )
 
 
 def test_fused_attention_is_one_operator():
     """No softmax is written out."""
-    names = [name for name, _ in record(edge_stage(monai_stage((3, 3, 3)), "fused"), torch.randn(1, 12, 3, 6, 6))[1]]
+    names = [
+        name
+        for name, _ in record(edge_stage(monai_stage((3, 3, 3)), "fused"), torch.randn(1, 12, 3, 6, 6))[1]
+    ]
     assert "_softmax" not in names
     assert any("scaled_dot_product" in name for name in names)
 
@@ -190,7 +202,9 @@ def test_the_mergings_differ():
 @pytest.mark.parametrize(("windows_at_once", "most"), [(1, 4), (4, 4), (7, 4), (9, 8), (49, 16)])
 def test_no_more_windows_than_asked_have_scores_together(windows_at_once, most, kind):
     """In whole rows, here of 4 windows, at least one row and at most a slab."""
-    _, operators = record(edge_stage(monai_stage((3, 3, 3)), kind, windows_at_once), torch.randn(1, 12, 6, 12, 12))
+    _, operators = record(
+        edge_stage(monai_stage((3, 3, 3)), kind, windows_at_once), torch.randn(1, 12, 6, 12, 12)
+    )
     assert max(shape[0] for name, shape in operators if name == "_softmax") == most
 
 
@@ -229,7 +243,9 @@ def test_the_transformer_on_planes_is_monais(sides, normalize, norm):
     x = torch.randn(1, 1, *sides)
     with torch.no_grad():
         expected = transformer(x, normalize)
-        form = edge_form(nn.Sequential(transformer), EdgeOptions(convolution="2d-concat", norm=norm)).network[0]
+        form = edge_form(nn.Sequential(transformer), EdgeOptions(convolution="2d-concat", norm=norm)).network[
+            0
+        ]
         assert isinstance(form, PlaneTransformer) == (norm == "means")
         outputs = form(planes_of(x), normalize)
     assert len(outputs) == len(expected) == 5

@@ -40,12 +40,16 @@ VECTORS = values(1, 1, 16, 3)
 COMPRESSED = {
     "affine by channel": (
         IOS16,
-        lambda: mb.constexpr_affine_dequantize(quantized_data=INT8, zero_point=ZERO, scale=SCALE, axis=np.int32(1)),
+        lambda: mb.constexpr_affine_dequantize(
+            quantized_data=INT8, zero_point=ZERO, scale=SCALE, axis=np.int32(1)
+        ),
         (INT8.astype(np.float64) - ZERO) * SCALE,
     ),
     "affine": (
         IOS17,
-        lambda: mb.constexpr_affine_dequantize(quantized_data=INT8, zero_point=np.int8(3), scale=np.float32(0.5), axis=np.int32(0)),
+        lambda: mb.constexpr_affine_dequantize(
+            quantized_data=INT8, zero_point=np.int8(3), scale=np.float32(0.5), axis=np.int32(0)
+        ),
         (INT8.astype(np.float64) - 3) * 0.5,
     ),
     "six bits": (
@@ -55,24 +59,42 @@ COMPRESSED = {
     ),
     "four bits": (
         IOS17,
-        lambda: mb.constexpr_lut_to_dense(indices=bits(PACKED % 16, 4), lut=TABLE[:16], shape=np.uint32(PACKED.shape)),
+        lambda: mb.constexpr_lut_to_dense(
+            indices=bits(PACKED % 16, 4), lut=TABLE[:16], shape=np.uint32(PACKED.shape)
+        ),
         TABLE[PACKED % 16],
     ),
-    "single to half and back": (IOS16, lambda: mb.constexpr_cast(source_val=np.float16(A), output_dtype="fp32"), A.astype(np.float16)),
+    "single to half and back": (
+        IOS16,
+        lambda: mb.constexpr_cast(source_val=np.float16(A), output_dtype="fp32"),
+        A.astype(np.float16),
+    ),
     "four bits, a table for two rows": (
         IOS18,
         lambda: mb.constexpr_lut_to_dense(indices=FOUR, lut=TABLES),
-        np.array([[TABLES[row // 2, 0, int(FOUR[row, column]), 0] for column in range(6)] for row in range(4)]),
+        np.array(
+            [[TABLES[row // 2, 0, int(FOUR[row, column]), 0] for column in range(6)] for row in range(4)]
+        ),
     ),
     "four bits, vectors along the first axis": (
         IOS18,
         lambda: mb.constexpr_lut_to_dense(indices=FOUR, lut=VECTORS, vector_axis=np.int32(0)),
-        np.array([[VECTORS[0, 0, int(FOUR[row // 3, column]), row % 3] for column in range(6)] for row in range(12)]),
+        np.array(
+            [
+                [VECTORS[0, 0, int(FOUR[row // 3, column]), row % 3] for column in range(6)]
+                for row in range(12)
+            ]
+        ),
     ),
     "blocks of two rows and columns": (
         IOS18,
         lambda: mb.constexpr_blockwise_shift_scale(data=INT4, scale=BLOCKS),
-        np.array([[int(INT4[row, column]) * BLOCKS[row // 2, column // 2] for column in range(6)] for row in range(4)]),
+        np.array(
+            [
+                [int(INT4[row, column]) * BLOCKS[row // 2, column // 2] for column in range(6)]
+                for row in range(4)
+            ]
+        ),
     ),
     "blocks in the program itself": (
         IOS18,
@@ -88,7 +110,9 @@ COMPRESSED = {
 for width, indices in SMALL.items():
     COMPRESSED[f"{width} bits"] = (
         IOS18,
-        lambda indices=indices, width=width: mb.constexpr_lut_to_dense(indices=indices, lut=TABLE[: 2**width].reshape(1, 1, -1, 1)),
+        lambda indices=indices, width=width: mb.constexpr_lut_to_dense(
+            indices=indices, lut=TABLE[: 2**width].reshape(1, 1, -1, 1)
+        ),
         TABLE[indices.astype(np.int64)],
     )
 
@@ -103,9 +127,21 @@ def test_a_compressed_constant_is_its_definition(case, tmp_path):
 
 
 COMPRESSIONS = {
-    "int8 by channel": (compression.linear_quantize_weights, compression.OpLinearQuantizerConfig, {"mode": "linear_symmetric"}),
-    "six bits": (compression.palettize_weights, compression.OpPalettizerConfig, {"mode": "kmeans", "nbits": 6}),
-    "four bits": (compression.palettize_weights, compression.OpPalettizerConfig, {"mode": "uniform", "nbits": 4}),
+    "int8 by channel": (
+        compression.linear_quantize_weights,
+        compression.OpLinearQuantizerConfig,
+        {"mode": "linear_symmetric"},
+    ),
+    "six bits": (
+        compression.palettize_weights,
+        compression.OpPalettizerConfig,
+        {"mode": "kmeans", "nbits": 6},
+    ),
+    "four bits": (
+        compression.palettize_weights,
+        compression.OpPalettizerConfig,
+        {"mode": "uniform", "nbits": 4},
+    ),
     "four bits by group": (
         compression.palettize_weights,
         compression.OpPalettizerConfig,
@@ -115,7 +151,13 @@ COMPRESSIONS = {
 
 
 @pytest.mark.parametrize(
-    ("kind", "target"), [(kind, target) for target in (IOS17, IOS18) for kind in COMPRESSIONS if target is IOS18 or "group" not in kind]
+    ("kind", "target"),
+    [
+        (kind, target)
+        for target in (IOS17, IOS18)
+        for kind in COMPRESSIONS
+        if target is IOS18 or "group" not in kind
+    ],
 )
 def test_what_coremltools_compresses_is_what_it_decompresses(kind, target, tmp_path):
     """The same package with its weights widened by coremltools computes the same; the weights did change."""
@@ -126,7 +168,9 @@ def test_what_coremltools_compresses_is_what_it_decompresses(kind, target, tmp_p
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model = ct.models.MLModel(str(tmp_path / "model.mlpackage"), skip_model_load=True)
-        small = compress(model, compression.OptimizationConfig(global_config=config(weight_threshold=100, **options)))
+        small = compress(
+            model, compression.OptimizationConfig(global_config=config(weight_threshold=100, **options))
+        )
         small.save(str(tmp_path / "small.mlpackage"))
         compression.decompress_weights(small).save(str(tmp_path / "wide.mlpackage"))
     found, wide = (Interpreter(content(tmp_path / f"{name}.mlpackage")) for name in ("small", "wide"))

@@ -28,7 +28,9 @@ def test_half_programs_accumulate_in_single_and_store_in_half(tmp_path):
     small = np.float16([2.0**-11, 3 * 2.0**-11, 65504.0])
     added = Interpreter(build(lambda x: mb.add(x=x, y=small), (3,), tmp_path / "b", dtype=HALF))
     assert added.run(torch.tensor([1.0, 1.0, 65504.0])).tolist() == [1.0, 1.0 + 2.0**-9, math.inf]
-    assert added.run(torch.tensor([1.0 + 2.0**-12, 0.0, 0.0]))[0].item() == 1.0, "the image is rounded as well"
+    assert added.run(torch.tensor([1.0 + 2.0**-12, 0.0, 0.0]))[0].item() == 1.0, (
+        "the image is rounded as well"
+    )
 
 
 def two_strangers(x):
@@ -41,7 +43,10 @@ def two_strangers(x):
         (two_strangers, "no operator erf, tanh"),
         (lambda x: mb.pad(x=x, pad=[1, 1], mode="reflect"), "pad has mode = reflect"),
         (lambda x: mb.concat(values=[x, x], axis=0, interleave=True), "concat has interleave = True"),
-        (lambda x: mb.scatter(data=x, indices=np.int32([0]), updates=values(1, 4), mode="mul"), "scatter has mode = mul"),
+        (
+            lambda x: mb.scatter(data=x, indices=np.int32([0]), updates=values(1, 4), mode="mul"),
+            "scatter has mode = mul",
+        ),
     ],
 )
 def test_what_is_not_implemented_is_refused_before_anything_runs(make, words, tmp_path):
@@ -69,7 +74,9 @@ def test_a_parameter_that_the_definition_lacks_is_refused(tmp_path):
         Interpreter(altered(files, lambda relu: relu.inputs.clear()))
     with pytest.raises(ExportError, match="AE-EXPORT-009: .*relu uses nothing before it is made"):
         Interpreter(altered(files, lambda relu: setattr(relu.inputs["x"].arguments[0], "name", "nothing")))
-    wrong = altered(files, lambda relu: setattr(relu.outputs[0].type.tensorType.dimensions[0].constant, "size", 5))
+    wrong = altered(
+        files, lambda relu: setattr(relu.outputs[0].type.tensorType.dimensions[0].constant, "size", 5)
+    )
     with pytest.raises(ExportError, match="AE-EXPORT-009: .*declares the shape"):
         Interpreter(wrong).run(torch.ones(4))
 
@@ -91,4 +98,6 @@ def test_a_value_that_is_used_late_is_kept_and_others_are_not(tmp_path):
     interpreter = Interpreter(build(make, (2,), tmp_path))
     freed = [name for names in interpreter._freed for name in names]
     assert len(freed) == len(set(freed)) == 4, "the input and three results, but not the output"
-    np.testing.assert_allclose(interpreter.run(torch.tensor([-1.0, 1.0])).numpy(), [1.0, math.e**2 + 1], rtol=1e-6)
+    np.testing.assert_allclose(
+        interpreter.run(torch.tensor([-1.0, 1.0])).numpy(), [1.0, math.e**2 + 1], rtol=1e-6
+    )

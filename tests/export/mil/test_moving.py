@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
-from autosam_edge_test_mil import IOS15, IOS16, IOS17, IOS18, build, interpreter_of_definition, mb, padded, values
+from autosam_edge_test_mil import (
+    IOS15,
+    IOS16,
+    IOS17,
+    IOS18,
+    build,
+    interpreter_of_definition,
+    mb,
+    padded,
+    values,
+)
 
 from autosam_edge.errors import ExportError
 from autosam_edge_export.mil import Interpreter
@@ -26,12 +36,21 @@ SHAPE = (2, 3, 4)
 CASES = {
     "concat": (SHAPE, lambda x: mb.concat(values=[x, A, x], axis=1), lambda x: np.concatenate([x, A, x], 1)),
     "stack": (SHAPE, lambda x: mb.stack(values=[x, A], axis=-1), lambda x: np.stack([x, A], -1)),
-    "split into sizes": (SHAPE, lambda x: mb.split(x=x, split_sizes=[1, 3], axis=-1)[1], lambda x: x[..., 1:]),
+    "split into sizes": (
+        SHAPE,
+        lambda x: mb.split(x=x, split_sizes=[1, 3], axis=-1)[1],
+        lambda x: x[..., 1:],
+    ),
     "split into a number": (SHAPE, lambda x: mb.split(x=x, num_splits=2, axis=2)[1], lambda x: x[..., 2:]),
     "slice_by_index": (
         (4, 5, 6),
         lambda x: mb.slice_by_index(
-            x=x, begin=[1, -3, 4], end=[9, -1, 0], stride=[2, 1, 1], begin_mask=[False, False, True], end_mask=[False, False, True]
+            x=x,
+            begin=[1, -3, 4],
+            end=[9, -1, 0],
+            stride=[2, 1, 1],
+            begin_mask=[False, False, True],
+            end_mask=[False, False, True],
         ),
         lambda x: x[1::2, 2:4],
     ),
@@ -40,16 +59,36 @@ CASES = {
         lambda x: mb.slice_by_index(x=x, begin=[0, -1, 1], end=[2, 0, 3], squeeze_mask=[False, True, False]),
         lambda x: x[:, 2, 1:3],
     ),
-    "slice_by_size": (SHAPE, lambda x: mb.slice_by_size(x=x, begin=[0, -2, 1], size=[2, 1, -1]), lambda x: x[:, 1:2, 1:]),
-    "reshape with 0 and -1": (SHAPE, lambda x: mb.reshape(x=x, shape=[0, -1, 2]), lambda x: x.reshape(2, 6, 2)),
-    "reshape with zeros from the right": (SHAPE, lambda x: mb.reshape(x=x, shape=[1, 0, -1, 0]), lambda x: x.reshape(1, 2, 3, 4)),
+    "slice_by_size": (
+        SHAPE,
+        lambda x: mb.slice_by_size(x=x, begin=[0, -2, 1], size=[2, 1, -1]),
+        lambda x: x[:, 1:2, 1:],
+    ),
+    "reshape with 0 and -1": (
+        SHAPE,
+        lambda x: mb.reshape(x=x, shape=[0, -1, 2]),
+        lambda x: x.reshape(2, 6, 2),
+    ),
+    "reshape with zeros from the right": (
+        SHAPE,
+        lambda x: mb.reshape(x=x, shape=[1, 0, -1, 0]),
+        lambda x: x.reshape(1, 2, 3, 4),
+    ),
     "transpose": (SHAPE, lambda x: mb.transpose(x=x, perm=[2, 0, -2]), lambda x: np.moveaxis(x, 2, 0)),
     "expand_dims": (SHAPE, lambda x: mb.expand_dims(x=x, axes=[-1, 1]), lambda x: x[:, None, :, :, None]),
     "squeeze": ((1, 3, 1, 2), lambda x: mb.squeeze(x=x, axes=[-2]), lambda x: x[:, :, 0]),
     "squeeze everything": ((1, 3, 1, 2), lambda x: mb.squeeze(x=x), lambda x: x[0, :, 0]),
     "tile": (SHAPE, lambda x: mb.tile(x=x, reps=[1, 2, 1]), lambda x: np.concatenate([x, x], 1)),
-    "pad": (SHAPE, lambda x: mb.pad(x=x, pad=[1, 0, 0, 2], constant_val=7.0), lambda x: padded(x, [1, 0, 0, 2], 7.0)),
-    "gather": (SHAPE, lambda x: mb.gather(x=x, indices=ROWS, axis=1), lambda x: np.stack([x[:, [2, 0]], x[:, [1, 1]]], 1)),
+    "pad": (
+        SHAPE,
+        lambda x: mb.pad(x=x, pad=[1, 0, 0, 2], constant_val=7.0),
+        lambda x: padded(x, [1, 0, 0, 2], 7.0),
+    ),
+    "gather": (
+        SHAPE,
+        lambda x: mb.gather(x=x, indices=ROWS, axis=1),
+        lambda x: np.stack([x[:, [2, 0]], x[:, [1, 1]]], 1),
+    ),
     "gather by batch": (
         SHAPE,
         lambda x: mb.gather(x=x, indices=ROWS, axis=-1, batch_dims=1),
@@ -104,7 +143,9 @@ def test_indices_below_zero_count_from_the_end_until_ios_17(tmp_path):
         return mb.gather(x=x, indices=np.int32([-1, 0]), axis=0)
 
     for target in (IOS15, IOS16):
-        found = Interpreter(build(make, (3,), tmp_path / target.name, target)).run(torch.tensor([1.0, 2.0, 3.0]))
+        found = Interpreter(build(make, (3,), tmp_path / target.name, target)).run(
+            torch.tensor([1.0, 2.0, 3.0])
+        )
         assert found.tolist() == [3.0, 1.0]
     with pytest.raises(ExportError, match="AE-EXPORT-008: .*index is out of the bounds"):
         Interpreter(build(make, (3,), tmp_path / "17", IOS17)).run(torch.zeros(3))
@@ -112,6 +153,8 @@ def test_indices_below_zero_count_from_the_end_until_ios_17(tmp_path):
 
 def test_a_slice_backwards_is_refused(tmp_path):
     """When it runs."""
-    interpreter = Interpreter(build(lambda x: mb.slice_by_index(x=x, begin=[3], end=[0], stride=[-1]), (4,), tmp_path))
+    interpreter = Interpreter(
+        build(lambda x: mb.slice_by_index(x=x, begin=[3], end=[0], stride=[-1]), (4,), tmp_path)
+    )
     with pytest.raises(ExportError, match="AE-EXPORT-008: .*stride -1"):
         interpreter.run(torch.zeros(4))

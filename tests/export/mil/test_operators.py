@@ -18,12 +18,15 @@ def convolved(x, weight, bias, strides, pads, dilations, groups):
     per_group, outputs = weight.shape[1], weight.shape[0] // groups
     for place in np.ndindex(*sides):
         cut = [
-            slice(p * strides[i], p * strides[i] + (weight.shape[i + 2] - 1) * dilations[i] + 1, dilations[i]) for i, p in enumerate(place)
+            slice(p * strides[i], p * strides[i] + (weight.shape[i + 2] - 1) * dilations[i] + 1, dilations[i])
+            for i, p in enumerate(place)
         ]
         for channel in range(weight.shape[0]):
             group = channel // outputs
             patch = x[(slice(None), slice(group * per_group, (group + 1) * per_group), *cut)]
-            y[(slice(None), channel, *place)] = (patch * weight[channel]).reshape(x.shape[0], -1).sum(1) + bias[channel]
+            y[(slice(None), channel, *place)] = (patch * weight[channel]).reshape(x.shape[0], -1).sum(
+                1
+            ) + bias[channel]
     return y
 
 
@@ -35,7 +38,8 @@ def transposed(x, weight, bias, strides, dilations, groups):
     y = np.zeros((x.shape[0], outputs * groups, *sides))
     for place in np.ndindex(*x.shape[2:]):
         cut = [
-            slice(p * strides[i], p * strides[i] + (weight.shape[i + 2] - 1) * dilations[i] + 1, dilations[i]) for i, p in enumerate(place)
+            slice(p * strides[i], p * strides[i] + (weight.shape[i + 2] - 1) * dilations[i] + 1, dilations[i])
+            for i, p in enumerate(place)
         ]
         for channel in range(x.shape[1]):
             group = channel // inputs
@@ -74,7 +78,9 @@ CHOICE = A > 0
 CASES = {
     "conv 1d, grouped, strided, unequal custom padding": (
         (2, 2, 7),
-        lambda x: mb.conv(x=x, weight=CONV1, bias=BIAS4, pad_type="custom", pad=[2, 1], strides=[2], groups=2),
+        lambda x: mb.conv(
+            x=x, weight=CONV1, bias=BIAS4, pad_type="custom", pad=[2, 1], strides=[2], groups=2
+        ),
         lambda x: convolved(x, CONV1, BIAS4, [2], [2, 1], [1], 2),
     ),
     "conv 2d, same, even kernel": (
@@ -105,24 +111,44 @@ CASES = {
     "conv_transpose 2d, grouped, dilated, custom padding": (
         (1, 4, 3, 4),
         lambda x: mb.conv_transpose(
-            x=x, weight=TRANS2, bias=BIAS2, pad_type="custom", pad=[1, 0, 2, 1], strides=[2, 1], dilations=[1, 2], groups=2
+            x=x,
+            weight=TRANS2,
+            bias=BIAS2,
+            pad_type="custom",
+            pad=[1, 0, 2, 1],
+            strides=[2, 1],
+            dilations=[1, 2],
+            groups=2,
         ),
         lambda x: transposed(x, TRANS2, BIAS2, [2, 1], [1, 2], 2)[:, :, 1:, 2:-1],
     ),
     "conv_transpose 3d, output shape": (
         (1, 3, 2, 3, 2),
         lambda x: mb.conv_transpose(
-            x=x, weight=TRANS3, pad_type="custom", pad=[1, 1, 0, 0, 0, 0], strides=[2, 2, 2], output_shape=[1, 2, 3, 6, 4]
+            x=x,
+            weight=TRANS3,
+            pad_type="custom",
+            pad=[1, 1, 0, 0, 0, 0],
+            strides=[2, 2, 2],
+            output_shape=[1, 2, 3, 6, 4],
         ),
         lambda x: transposed(x, TRANS3, np.zeros(2), [2, 2, 2], [1, 1, 1], 1)[:, :, 1:4],
     ),
-    "instance_norm of rank 3": ((1, 3, 5), lambda x: mb.instance_norm(x=x, epsilon=1e-2), lambda x: normalized(x, (2,), 1e-2)),
+    "instance_norm of rank 3": (
+        (1, 3, 5),
+        lambda x: mb.instance_norm(x=x, epsilon=1e-2),
+        lambda x: normalized(x, (2,), 1e-2),
+    ),
     "instance_norm of rank 4": (
         (2, 4, 3, 3),
         lambda x: mb.instance_norm(x=x, gamma=BIAS4, beta=BIAS4),
         lambda x: normalized(x, (2, 3)) * BIAS4.reshape(1, 4, 1, 1) + BIAS4.reshape(1, 4, 1, 1),
     ),
-    "instance_norm of rank 5": ((1, 2, 3, 2, 2), lambda x: mb.instance_norm(x=x), lambda x: normalized(x, (2, 3, 4))),
+    "instance_norm of rank 5": (
+        (1, 2, 3, 2, 2),
+        lambda x: mb.instance_norm(x=x),
+        lambda x: normalized(x, (2, 3, 4)),
+    ),
     "layer_norm over the last axes": (
         SHAPE,
         lambda x: mb.layer_norm(x=x, axes=[-2, -1], gamma=A[0], beta=A[1], epsilon=1e-3),
@@ -133,10 +159,22 @@ CASES = {
         lambda x: mb.layer_norm(x=x, axes=[1], gamma=A[0, :, 0]),
         lambda x: normalized(x, (1,)) * A[0, :, :1],
     ),
-    "linear": (SHAPE, lambda x: mb.linear(x=x, weight=A[0], bias=A[0, :, 0]), lambda x: x @ A[0].T + A[0, :, 0]),
+    "linear": (
+        SHAPE,
+        lambda x: mb.linear(x=x, weight=A[0], bias=A[0, :, 0]),
+        lambda x: x @ A[0].T + A[0, :, 0],
+    ),
     "matmul": (SHAPE, lambda x: mb.matmul(x=x, y=A[0].T.copy()), lambda x: x @ A[0].T),
-    "matmul, second transposed": (SHAPE, lambda x: mb.matmul(x=x, y=A, transpose_y=True), lambda x: x @ A.swapaxes(1, 2)),
-    "matmul, first transposed": (SHAPE, lambda x: mb.matmul(x=x, y=A, transpose_x=True), lambda x: x.swapaxes(1, 2) @ A),
+    "matmul, second transposed": (
+        SHAPE,
+        lambda x: mb.matmul(x=x, y=A, transpose_y=True),
+        lambda x: x @ A.swapaxes(1, 2),
+    ),
+    "matmul, first transposed": (
+        SHAPE,
+        lambda x: mb.matmul(x=x, y=A, transpose_x=True),
+        lambda x: x.swapaxes(1, 2) @ A,
+    ),
     "softmax": (SHAPE, lambda x: mb.softmax(x=x, axis=1), lambda x: softmax(x, 1)),
     "gelu": (SHAPE, lambda x: mb.gelu(x=x, mode="EXACT"), gelu),
     "gelu by tanh": (
@@ -144,15 +182,27 @@ CASES = {
         lambda x: mb.gelu(x=x, mode="TANH_APPROXIMATION"),
         lambda x: 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),
     ),
-    "gelu by sigmoid": (SHAPE, lambda x: mb.gelu(x=x, mode="SIGMOID_APPROXIMATION"), lambda x: x / (1 + np.exp(-1.702 * x))),
+    "gelu by sigmoid": (
+        SHAPE,
+        lambda x: mb.gelu(x=x, mode="SIGMOID_APPROXIMATION"),
+        lambda x: x / (1 + np.exp(-1.702 * x)),
+    ),
     "relu": (SHAPE, lambda x: mb.relu(x=x), lambda x: np.where(x > 0, x, 0)),
     "leaky_relu": (SHAPE, lambda x: mb.leaky_relu(x=x, alpha=0.25), lambda x: np.where(x >= 0, x, 0.25 * x)),
-    "clip": (SHAPE, lambda x: mb.clip(x=x, alpha=-0.5, beta=1.0), lambda x: np.minimum(np.maximum(x, -0.5), 1.0)),
+    "clip": (
+        SHAPE,
+        lambda x: mb.clip(x=x, alpha=-0.5, beta=1.0),
+        lambda x: np.minimum(np.maximum(x, -0.5), 1.0),
+    ),
     "add": (SHAPE, lambda x: mb.add(x=x, y=A[0]), lambda x: x + A[0]),
     "sub": (SHAPE, lambda x: mb.sub(x=A, y=x), lambda x: A - x),
     "mul": (SHAPE, lambda x: mb.mul(x=x, y=A), lambda x: x * A),
     "real_div": (SHAPE, lambda x: mb.real_div(x=A, y=x), lambda x: A / x),
-    "greater_equal": (SHAPE, lambda x: mb.cast(x=mb.greater_equal(x=x, y=A), dtype="fp32"), lambda x: np.where(x < A, 0, 1)),
+    "greater_equal": (
+        SHAPE,
+        lambda x: mb.cast(x=mb.greater_equal(x=x, y=A), dtype="fp32"),
+        lambda x: np.where(x < A, 0, 1),
+    ),
     "greater_equal, with equals": (
         SHAPE,
         lambda x: mb.cast(x=mb.greater_equal(x=mb.sub(x=x, y=x), y=EDGE), dtype="fp32"),
@@ -163,13 +213,21 @@ CASES = {
         lambda x: mb.select(cond=mb.greater_equal(x=x, y=A), a=mb.mul(x=x, y=2.0), b=A),
         lambda x: np.where(x >= A, 2 * x, A),
     ),
-    "select by a constant": (SHAPE, lambda x: mb.select(cond=CHOICE, a=x, b=A), lambda x: np.where(CHOICE, x, A)),
+    "select by a constant": (
+        SHAPE,
+        lambda x: mb.select(cond=CHOICE, a=x, b=A),
+        lambda x: np.where(CHOICE, x, A),
+    ),
     "pow": (SHAPE, lambda x: mb.pow(x=x, y=3.0), lambda x: x * x * x),
     "square": (SHAPE, lambda x: mb.square(x=x), lambda x: x * x),
     "sqrt": (SHAPE, lambda x: mb.sqrt(x=mb.square(x=x)), np.abs),
     "rsqrt": (SHAPE, lambda x: mb.rsqrt(x=mb.square(x=x), epsilon=0.5), lambda x: 1 / np.sqrt(x * x + 0.5)),
     "exp": (SHAPE, lambda x: mb.exp(x=x), lambda x: math.e**x),
-    "reduce_mean": (SHAPE, lambda x: mb.reduce_mean(x=x, axes=[0, -1], keep_dims=True), lambda x: x.sum((0, 2), keepdims=True) / 8),
+    "reduce_mean": (
+        SHAPE,
+        lambda x: mb.reduce_mean(x=x, axes=[0, -1], keep_dims=True),
+        lambda x: x.sum((0, 2), keepdims=True) / 8,
+    ),
     "reduce_sum": (SHAPE, lambda x: mb.reduce_sum(x=x, axes=[1]), lambda x: x[:, 0] + x[:, 1] + x[:, 2]),
 }
 

@@ -29,7 +29,9 @@ def files(tmp_path_factory):
     """Adds four constants to its input: single, half, eight bits and six bits."""
 
     def program(x):
-        eight = mb.constexpr_affine_dequantize(quantized_data=EIGHT, zero_point=np.int8(0), scale=np.float32(0.5), axis=np.int32(0))
+        eight = mb.constexpr_affine_dequantize(
+            quantized_data=EIGHT, zero_point=np.int8(0), scale=np.float32(0.5), axis=np.int32(0)
+        )
         six = mb.constexpr_lut_to_dense(indices=PACKED, lut=TABLE, shape=np.uint32([3, 5]))
         for constant in (SINGLE, mb.cast(x=mb.const(val=HALF), dtype="fp32"), eight, six):
             x = mb.add(x=x, y=constant)
@@ -46,8 +48,14 @@ def test_constants_are_read_as_they_are_stored(files):
         assert any(array.dtype == expected.dtype and np.array_equal(array, expected) for array in arrays)
     assert program.spec_version == 8
     assert program.metadata["license"] == "none"
-    assert [(info.dtype, info.shape) for info in (*program.inputs, *program.outputs)] == [("float32", (3, 5))] * 2
-    assert {operation.type for operation in program.operations} >= {"add", "constexpr_affine_dequantize", "constexpr_lut_to_dense"}
+    assert [(info.dtype, info.shape) for info in (*program.inputs, *program.outputs)] == [
+        ("float32", (3, 5))
+    ] * 2
+    assert {operation.type for operation in program.operations} >= {
+        "add",
+        "constexpr_affine_dequantize",
+        "constexpr_lut_to_dense",
+    }
 
 
 def test_the_sum_is_that_of_the_constants(files):
@@ -73,7 +81,10 @@ def test_one_byte_of_a_weight_changes_the_result(files, code):
     """In whatever type it is stored."""
     weights = bytearray(files[WEIGHTS])
     weights[records(weights)[code][1] + 1] ^= 0x14
-    before, after = (Interpreter({**files, WEIGHTS: bytes(data)}).run(torch.zeros(3, 5)) for data in (files[WEIGHTS], weights))
+    before, after = (
+        Interpreter({**files, WEIGHTS: bytes(data)}).run(torch.zeros(3, 5))
+        for data in (files[WEIGHTS], weights)
+    )
     assert 1 <= int((before != after).sum()) <= 2
 
 
@@ -111,7 +122,9 @@ def altered(files, change):
 
 def blob(main):
     constants = [
-        operation.attributes["val"] for operation in main.block_specializations[main.opset].operations if operation.type == "const"
+        operation.attributes["val"]
+        for operation in main.block_specializations[main.opset].operations
+        if operation.type == "const"
     ]
     return next(value for value in constants if value.HasField("blobFileValue"))
 
@@ -121,8 +134,14 @@ def test_a_record_of_six_bits_says_what_is_left_over(files):
 
     def narrow(count):
         def change(main, model):
-            constants = [entry.attributes["val"] for entry in main.block_specializations[main.opset].operations if entry.type == "const"]
-            value = next(value for value in constants if value.blobFileValue.offset == records(files[WEIGHTS])[2][0])
+            constants = [
+                entry.attributes["val"]
+                for entry in main.block_specializations[main.opset].operations
+                if entry.type == "const"
+            ]
+            value = next(
+                value for value in constants if value.blobFileValue.offset == records(files[WEIGHTS])[2][0]
+            )
             value.type.tensorType.dataType = 38
             del value.type.tensorType.dimensions[1]
             value.type.tensorType.dimensions[0].constant.size = count
@@ -137,7 +156,11 @@ def test_a_record_of_six_bits_says_what_is_left_over(files):
         struct.pack_into("<Q", weights, offset + 24, left_over)
         program = read_package({**narrow(count), WEIGHTS: bytes(weights)})
         expected = [(whole >> (6 * i)) & 63 for i in range(count)]
-        assert any(np.array_equal(value, expected) for value in program.constants.values() if isinstance(value, np.ndarray))
+        assert any(
+            np.array_equal(value, expected)
+            for value in program.constants.values()
+            if isinstance(value, np.ndarray)
+        )
     with pytest.raises(ExportError, match="AE-EXPORT-009: .*leaves 6 bits over"):
         read_package({**narrow(80), WEIGHTS: bytes(weights)})
 
@@ -145,14 +168,28 @@ def test_a_record_of_six_bits_says_what_is_left_over(files):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda main, model: setattr(blob(main).blobFileValue, "offset", 65), "no record can be at the offset 65"),
+        (
+            lambda main, model: setattr(blob(main).blobFileValue, "offset", 65),
+            "no record can be at the offset 65",
+        ),
         (lambda main, model: setattr(blob(main).blobFileValue, "offset", 1 << 40), "no record can be at"),
-        (lambda main, model: setattr(blob(main).blobFileValue, "fileName", "@model_path/weights/other.bin"), "it has no .*other.bin"),
+        (
+            lambda main, model: setattr(
+                blob(main).blobFileValue, "fileName", "@model_path/weights/other.bin"
+            ),
+            "it has no .*other.bin",
+        ),
         (lambda main, model: setattr(blob(main).type.tensorType, "dataType", 24), "data type 24"),
         (lambda main, model: setattr(main, "opset", "CoreML1"), "no block for its opset"),
         (lambda main, model: model.mlProgram.functions["second"].CopyFrom(main), "one function main"),
-        (lambda main, model: main.block_specializations[main.opset].outputs.append("nothing"), "makes the output nothing"),
-        (lambda main, model: main.inputs[0].type.tensorType.dimensions[0].unknown.SetInParent(), "no fixed shape"),
+        (
+            lambda main, model: main.block_specializations[main.opset].outputs.append("nothing"),
+            "makes the output nothing",
+        ),
+        (
+            lambda main, model: main.inputs[0].type.tensorType.dimensions[0].unknown.SetInParent(),
+            "no fixed shape",
+        ),
     ],
 )
 def test_a_damaged_program_is_refused(files, change, words):

@@ -57,15 +57,21 @@ def test_pocketnet_in_core_ml_is_pocketnet_in_torch(tmp_path):
     """1e-4 at most in float32, a twentieth of the logits' spread in float16, and the facts of the program."""
     patch = (32, 32, 32)
     form, program = student_program("pocketnet", patch, {})
-    interpreter = Interpreter(student_package(program, patch, IOS17, ct.precision.FLOAT32, tmp_path / "single"))
+    interpreter = Interpreter(
+        student_package(program, patch, IOS17, ct.precision.FLOAT32, tmp_path / "single")
+    )
     assert close_to_torch(form, interpreter, patch)[0] < 1e-4
     assert (interpreter.inputs[0].name, interpreter.inputs[0].shape) == ("image_hu", (1, 1, *patch))
     assert (interpreter.outputs[0].name, interpreter.outputs[0].dtype) == ("logits", "float32")
     assert interpreter.max_rank == 5
-    assert interpreter.operators["conv"] == sum(node.target is torch.ops.aten.conv3d.default for node in program.graph.nodes)
+    assert interpreter.operators["conv"] == sum(
+        node.target is torch.ops.aten.conv3d.default for node in program.graph.nodes
+    )
     assert "com.github.apple.coremltools.version" in interpreter.metadata
     error, spread = close_to_torch(
-        form, Interpreter(student_package(program, patch, IOS17, ct.precision.FLOAT16, tmp_path / "half")), patch
+        form,
+        Interpreter(student_package(program, patch, IOS17, ct.precision.FLOAT16, tmp_path / "half")),
+        patch,
     )
     assert 0 < error < 0.05 * spread
 
@@ -73,7 +79,11 @@ def test_pocketnet_in_core_ml_is_pocketnet_in_torch(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "target"),
-    [({}, IOS17), ({"convolution": "2d-sum", "attention": "fused"}, IOS18), ({"convolution": "2d-concat"}, IOS15)],
+    [
+        ({}, IOS17),
+        ({"convolution": "2d-sum", "attention": "fused"}, IOS18),
+        ({"convolution": "2d-concat"}, IOS15),
+    ],
 )
 def test_swinunetr_in_core_ml_is_swinunetr_in_torch(options, target, tmp_path):
     """Windows, shifts, bias, merging: 1e-4 at most, in every form."""

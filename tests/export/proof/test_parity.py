@@ -25,7 +25,15 @@ def artifact(precision, target="onnx", proof="executed"):
 
 
 def record(*organs, **figures):
-    return {"volume": "v", "tiles": None, "agreement": 1.0, "logit_error": 0.0, "logit_rms": 0.0, "organs": list(organs), **figures}
+    return {
+        "volume": "v",
+        "tiles": None,
+        "agreement": 1.0,
+        "logit_error": 0.0,
+        "logit_rms": 0.0,
+        "organs": list(organs),
+        **figures,
+    }
 
 
 def test_nothing_found_proves_nothing():
@@ -44,7 +52,10 @@ def test_nothing_found_proves_nothing():
 )
 def test_one_bad_figure_fails_the_export_by_name(bad, words):
     """All others may be perfect, and so may the other artifacts."""
-    entries = [summarize(artifact("fp32"), [record(organ())]), summarize(artifact("fp16"), [record(organ()), bad])]
+    entries = [
+        summarize(artifact("fp32"), [record(organ())]),
+        summarize(artifact("fp16"), [record(organ()), bad]),
+    ]
     assert entries[0]["failures"] == []
     with pytest.raises(ExportError, match=f"AE-EXPORT-003.*onnx/fp16: .*{words}"):
         require(entries)
@@ -52,7 +63,9 @@ def test_one_bad_figure_fails_the_export_by_name(bad, words):
 
 def test_an_organs_dice_is_its_mean_over_the_volumes():
     """And the worst single case stands beside it."""
-    entry = summarize(artifact("int8"), [record(organ(dice=1.0)), record(organ(dice=0.98), organ("aorta", 0.995))])
+    entry = summarize(
+        artifact("int8"), [record(organ(dice=1.0)), record(organ(dice=0.98), organ("aorta", 0.995))]
+    )
     assert entry["organ_dice"] == {"liver": pytest.approx(0.99), "aorta": pytest.approx(0.995)}
     assert entry["worst_organ"] == "liver"
     assert entry["worst_case_dice"] == 0.98
@@ -77,7 +90,9 @@ class Organs:
         voxels = int((tile > 0).sum())
         self.seen.append(voxels)
         organ = np.where(tile > 0, 5.0, -5.0).astype(np.float32)
-        return np.stack([np.zeros_like(tile), -organ if self.wrong(voxels) else organ, np.full_like(tile, -9.0)])
+        return np.stack(
+            [np.zeros_like(tile), -organ if self.wrong(voxels) else organ, np.full_like(tile, -9.0)]
+        )
 
 
 @pytest.fixture
@@ -95,7 +110,9 @@ def test_some_tiles_are_those_with_most_organ(slabs, tmp_path):
     model, volume = slabs
     student, whole, some = Organs(), Organs(), Organs()
     engines = {"whole": whole, "some": some}
-    records = compare(model, engines, student, {"v": volume}, scratch=tmp_path, say=lambda line: None, on_tiles={"some": 2})
+    records = compare(
+        model, engines, student, {"v": volume}, scratch=tmp_path, say=lambda line: None, on_tiles={"some": 2}
+    )
     assert whole.seen == student.seen
     assert len(student.seen) > 3
     assert sorted(some.seen) == sorted(student.seen)[-2:]
@@ -103,7 +120,9 @@ def test_some_tiles_are_those_with_most_organ(slabs, tmp_path):
     assert records["some"][0]["agreement"] == 1.0
     entry = summarize(artifact("fp32", "coreml", "interpreted"), records["some"])
     assert (entry["proof"], entry["failures"]) == ("interpreted", [])
-    assert "Dice: mean over 2 tiles of v." in as_markdown([{**entry, "megabytes": 1.0, "cost": None, "facts": {}}])
+    assert "Dice: mean over 2 tiles of v." in as_markdown(
+        [{**entry, "megabytes": 1.0, "cost": None, "facts": {}}]
+    )
 
 
 def test_a_wrong_tile_among_some_is_found(slabs, tmp_path):
@@ -113,7 +132,15 @@ def test_a_wrong_tile_among_some_is_found(slabs, tmp_path):
     compare(model, {}, student, {"v": volume}, scratch=tmp_path, say=lambda line: None)
     for voxels, seen in ((max(student.seen), True), (min(student.seen), False)):
         engine = Organs(lambda found, voxels=voxels: found == voxels)
-        (record,) = compare(model, {"a": engine}, Organs(), {"v": volume}, scratch=tmp_path, say=lambda line: None, on_tiles={"a": 2})["a"]
+        (record,) = compare(
+            model,
+            {"a": engine},
+            Organs(),
+            {"v": volume},
+            scratch=tmp_path,
+            say=lambda line: None,
+            on_tiles={"a": 2},
+        )["a"]
         assert (record["agreement"] < 0.9) == seen
         assert (record["logit_error"] == 10.0) == seen
         assert bool(summarize(artifact("fp16", "coreml"), [record])["failures"]) == seen
@@ -134,9 +161,19 @@ def test_logits_that_are_no_numbers_are_not_equal(slabs, tiles, tmp_path):
         with pytest.raises(EngineError, match="AE-ENGINE-005"):
             compare(model, {"a": Broken()}, Organs(), {"v": volume}, scratch=tmp_path, say=lambda line: None)
         return
-    (record,) = compare(model, {"a": Broken()}, Organs(), {"v": volume}, scratch=tmp_path, say=lambda line: None, on_tiles=tiles)["a"]
+    (record,) = compare(
+        model,
+        {"a": Broken()},
+        Organs(),
+        {"v": volume},
+        scratch=tmp_path,
+        say=lambda line: None,
+        on_tiles=tiles,
+    )["a"]
     assert record["agreement"] == 1.0
-    assert summarize(artifact("palette4", "coreml"), [record])["failures"] == ["logits differ by inf (root mean square), allowed 1.0"]
+    assert summarize(artifact("palette4", "coreml"), [record])["failures"] == [
+        "logits differ by inf (root mean square), allowed 1.0"
+    ]
     assert not list(tmp_path.iterdir())
 
 
@@ -144,5 +181,13 @@ def test_more_tiles_than_there_are_is_all_of_them(slabs, tmp_path):
     """The record says how many it was."""
     model, volume = slabs
     student = Organs()
-    (record,) = compare(model, {"a": Organs()}, student, {"v": volume}, scratch=tmp_path, say=lambda line: None, on_tiles={"a": 99})["a"]
+    (record,) = compare(
+        model,
+        {"a": Organs()},
+        student,
+        {"v": volume},
+        scratch=tmp_path,
+        say=lambda line: None,
+        on_tiles={"a": 99},
+    )["a"]
     assert record["tiles"] == len(student.seen)

@@ -13,13 +13,7 @@ pytest.importorskip("scipy")
 
 from autosam_edge.geometry import Grid, Orientation
 from autosam_edge.pipeline.resample import Resampler
-from autosam_edge_training.data import (
-    AMOS_INTENSITY,
-    BTCV_INTENSITY,
-    Case,
-    Intensity,
-    prepare_case,
-)
+from autosam_edge_training.data import AMOS_INTENSITY, BTCV_INTENSITY, Case, Intensity, prepare_case
 
 WHOLE = (slice(None), slice(None), slice(None))
 
@@ -29,7 +23,9 @@ def cube_case(side=20, **options):
     labels = np.zeros(hu.shape, dtype=np.uint8)
     hu[5:15, 10:30, 10:30] = 75
     labels[5:15, 10:30, 10:30] = 6
-    return prepare_case("c", hu, labels, Grid.axis_aligned(hu.shape, (3.0, 1.5, 1.5)), spacing_mm=(3.0, 3.0, 3.0), **options)
+    return prepare_case(
+        "c", hu, labels, Grid.axis_aligned(hu.shape, (3.0, 1.5, 1.5)), spacing_mm=(3.0, 3.0, 3.0), **options
+    )
 
 
 def test_occupancy_keeps_the_volume():
@@ -48,7 +44,8 @@ def test_the_image_is_hu_within_the_window():
 
 
 @pytest.mark.parametrize(
-    ("intensity", "air", "soft_tissue"), [(BTCV_INTENSITY, 0.0, 0.5), (AMOS_INTENSITY, (-991 - 50) / 141, (75 - 50) / 141)]
+    ("intensity", "air", "soft_tissue"),
+    [(BTCV_INTENSITY, 0.0, 0.5), (AMOS_INTENSITY, (-991 - 50) / 141, (75 - 50) / 141)],
 )
 def test_a_patch_is_normalized_as_the_paper_does(intensity, air, soft_tissue):
     """BTCV to [0, 1], AMOS to (x - 50) / 141; air is what patches are padded with."""
@@ -82,19 +79,32 @@ def test_only_the_organs_boxes_are_filtered_and_nothing_is_lost(seed, step):
         corner = rng.integers(0, 6, 3)
         labels[tuple(slice(c, c + rng.integers(1, 5)) for c in corner)] = organ
     where = Grid.axis_aligned(labels.shape, (3.0, 1.5, 1.5))
-    case = prepare_case("c", np.zeros(labels.shape, np.int16), labels, where, spacing_mm=(step, step, step), classes=6)
+    case = prepare_case(
+        "c", np.zeros(labels.shape, np.int16), labels, where, spacing_mm=(step, step, step), classes=6
+    )
     sampler = Resampler(where, (step, step, step), (0.0, 1.0))
     for organ in range(6):
         expected = sampler.rows(labels == organ, 0, sampler.shape[0]) * 255
         assert np.abs(case.target[organ] - expected).max() <= 0.5 + 1e-3
-    hard = prepare_case("c", np.zeros(labels.shape, np.int16), labels, where, spacing_mm=(step, step, step), classes=6, targets="labels")
+    hard = prepare_case(
+        "c",
+        np.zeros(labels.shape, np.int16),
+        labels,
+        where,
+        spacing_mm=(step, step, step),
+        classes=6,
+        targets="labels",
+    )
     assert np.array_equal(hard.labels, case.labels)
 
 
 def test_the_array_may_be_turned_in_memory():
     """The same patient stored upside down gives the same case."""
     rng = np.random.default_rng(0)
-    hu, labels = rng.integers(-100, 200, (6, 9, 8)).astype(np.int16), rng.integers(0, 4, (6, 9, 8)).astype(np.uint8)
+    hu, labels = (
+        rng.integers(-100, 200, (6, 9, 8)).astype(np.int16),
+        rng.integers(0, 4, (6, 9, 8)).astype(np.uint8),
+    )
     upright = Grid.axis_aligned(hu.shape, (3.0, 1.5, 2.0))
     upside_down = Orientation((0, 1, 2), (True, False, False)).input_grid(upright)
     first = prepare_case("c", hu, labels, upright, spacing_mm=(2.0, 2.0, 2.0), classes=4)

@@ -12,9 +12,31 @@ from autosam_edge_test_datasets import AMOS_OWN_NAMES, code_of, write_amos, writ
 
 from autosam_edge.errors import InputError
 from autosam_edge.labels import BTCV_LABELS
-from autosam_edge_training.data import AMOS_INTENSITY, AMOS_NAMES, BTCV_INTENSITY, BTCV_NAMES, BTCV_VALIDATION, LAYOUTS
+from autosam_edge_training.data import (
+    AMOS_INTENSITY,
+    AMOS_NAMES,
+    BTCV_INTENSITY,
+    BTCV_NAMES,
+    BTCV_VALIDATION,
+    LAYOUTS,
+)
 
-SWINUNETR_NAMES = ["background", "spleen", "rkid", "lkid", "gall", "eso", "liver", "sto", "aorta", "IVC", "veins", "pancreas", "rad", "lad"]
+SWINUNETR_NAMES = [
+    "background",
+    "spleen",
+    "rkid",
+    "lkid",
+    "gall",
+    "eso",
+    "liver",
+    "sto",
+    "aorta",
+    "IVC",
+    "veins",
+    "pancreas",
+    "rad",
+    "lad",
+]
 
 
 def names(listing):
@@ -26,12 +48,21 @@ def write_json(folder, **content):
 
 
 @pytest.mark.parametrize(
-    ("images", "labels"), [("imagesTr", "labelsTr"), ("Training/img", "Training/label"), ("RawData/Training/img", "RawData/Training/label")]
+    ("images", "labels"),
+    [
+        ("imagesTr", "labelsTr"),
+        ("Training/img", "Training/label"),
+        ("RawData/Training/img", "RawData/Training/label"),
+    ],
 )
 def test_btcv_is_found_in_each_layout(images, labels, tmp_path):
     """As Synapse ships it and in Decathlon's folders: the case number decides the split."""
     listing = LAYOUTS["btcv"](write_btcv(tmp_path, images=images, labels=labels))
-    assert names(listing) == {"training": ["0001", "0002"], "validation": [BTCV_VALIDATION[0]], "test": ["0035"]}
+    assert names(listing) == {
+        "training": ["0001", "0002"],
+        "validation": [BTCV_VALIDATION[0]],
+        "test": ["0035"],
+    }
     assert listing.labels == BTCV_NAMES == ("background", *(label.name for label in BTCV_LABELS))
     assert listing.intensity == BTCV_INTENSITY
     (warning,) = listing.warnings
@@ -50,7 +81,12 @@ def test_other_files_are_no_cases(tmp_path):
     ("break_it", "code"),
     [
         (lambda folder: (folder / "labelsTr").rename(folder / "labels"), "AE-DATA-001"),
-        (lambda folder: (folder / "imagesTr" / "img0001.nii.gz").rename(folder / "imagesTr" / "first.nii.gz"), "AE-DATA-001"),
+        (
+            lambda folder: (folder / "imagesTr" / "img0001.nii.gz").rename(
+                folder / "imagesTr" / "first.nii.gz"
+            ),
+            "AE-DATA-001",
+        ),
         (lambda folder: write_btcv(folder, ["0061"]), "AE-DATA-001"),
         (lambda folder: (folder / "imagesTr" / "img0001.nii").write_bytes(b""), "AE-DATA-001"),
         (lambda folder: (folder / "labelsTr" / "label0002.nii.gz").unlink(), "AE-DATA-002"),
@@ -117,7 +153,9 @@ def decathlon(folder, **changes):
         "name": "Spleen of someone",
         "modality": {"0": "CT"},
         "labels": {"0": "background", "1": "Spleen", "2": "Right Kidney"},
-        "training": [{"image": f"./imagesTr/s_{n}.nii.gz", "label": f"./labelsTr/s_{n}.nii.gz"} for n in range(8)],
+        "training": [
+            {"image": f"./imagesTr/s_{n}.nii.gz", "label": f"./labelsTr/s_{n}.nii.gz"} for n in range(8)
+        ],
         "test": ["./imagesTs/s_9.nii.gz", {"image": "imagesTs/s_10.nii.gz", "label": "labelsTs/s_10.nii.gz"}],
         **changes,
     }
@@ -168,10 +206,17 @@ def test_the_same_cases_are_held_out_whatever_the_order(tmp_path):
     held = names(listing.hold_out(3))
     assert len(held["validation"]) == 3
     assert sorted(held["training"] + held["validation"]) == names(listing)["training"]
-    turned = dataclasses.replace(listing, splits={**listing.splits, "training": listing.splits["training"][::-1]})
+    turned = dataclasses.replace(
+        listing, splits={**listing.splits, "training": listing.splits["training"][::-1]}
+    )
     assert set(names(turned.hold_out(3))["validation"]) == set(held["validation"])
     fewer = tuple(pair for pair in listing.splits["training"] if pair.name != held["training"][0])
-    assert names(dataclasses.replace(listing, splits={**listing.splits, "training": fewer}).hold_out(3))["validation"] == held["validation"]
+    assert (
+        names(dataclasses.replace(listing, splits={**listing.splits, "training": fewer}).hold_out(3))[
+            "validation"
+        ]
+        == held["validation"]
+    )
 
 
 def test_something_is_left_to_train_on(tmp_path):
@@ -195,7 +240,14 @@ def test_partly_labeled_scans_say_which_organs_are_known(tmp_path):
 
 @pytest.mark.parametrize(
     "cases",
-    [{"a": {}}, {"a": {"known": [14]}}, {"a": {"known": [0]}}, {"a": {"known": ["x"]}}, {"../a": {"known": []}}, {"a": []}],
+    [
+        {"a": {}},
+        {"a": {"known": [14]}},
+        {"a": {"known": [0]}},
+        {"a": {"known": ["x"]}},
+        {"../a": {"known": []}},
+        {"a": []},
+    ],
     ids=["no list", "no organ", "background", "no number", "a path", "no object"],
 )
 def test_a_list_of_known_organs_that_cannot_be_used_is_refused(cases, tmp_path):

@@ -19,7 +19,9 @@ LABELS = ("background", "spleen")
 
 
 def entry(name, digest="0"):
-    return Entry(name, Path(f"{name}.nii.gz"), Path(f"{name}-label.nii.gz"), digest * 64, "f" * 64, (3.0, 1.0, 1.0))
+    return Entry(
+        name, Path(f"{name}.nii.gz"), Path(f"{name}-label.nii.gz"), digest * 64, "f" * 64, (3.0, 1.0, 1.0)
+    )
 
 
 @pytest.fixture
@@ -53,7 +55,10 @@ def test_monai_reads_it(btcv):
     """Decathlon's form: MONAI finds every image and label."""
     data = pytest.importorskip("monai.data")
     listing = data.load_decathlon_datalist(
-        btcv, is_segmentation=True, data_list_key="training", base_dir=btcv.parent / json.loads(btcv.read_text())["root"]
+        btcv,
+        is_segmentation=True,
+        data_list_key="training",
+        base_dir=btcv.parent / json.loads(btcv.read_text())["root"],
     )
     assert [Path(item["image"]).name for item in listing] == ["img0001.nii.gz", "img0002.nii.gz"]
     assert all(Path(item[key]).is_file() for item in listing for key in ("image", "label"))
@@ -82,7 +87,9 @@ def test_the_hash_tells_other_data(field):
         "labels": dataclasses.replace(manifest, labels=("background", "liver")),
         "split": dataclasses.replace(manifest, training=(entry("a"),), test=(entry("b", "1"),)),
         "image": dataclasses.replace(manifest, training=(entry("a", "2"), entry("b", "1"))),
-        "label": dataclasses.replace(manifest, training=(dataclasses.replace(entry("a"), label_sha256="e" * 64), entry("b", "1"))),
+        "label": dataclasses.replace(
+            manifest, training=(dataclasses.replace(entry("a"), label_sha256="e" * 64), entry("b", "1"))
+        ),
     }[field]
     assert other.sha256 != manifest.sha256
     assert dataclasses.replace(manifest, root=Path("x"), warnings=("w",)).sha256 == manifest.sha256
@@ -122,10 +129,31 @@ def test_nothing_to_train_on_is_refused():
         {"training": [{"name": "a"}]},
         {"training": ["a.nii.gz"]},
         {"training": None},
-        {"test": [{**json.loads(json.dumps(dataclasses.asdict(entry("z")), default=str)), "image": "../z.nii.gz"}]},
+        {
+            "test": [
+                {
+                    **json.loads(json.dumps(dataclasses.asdict(entry("z")), default=str)),
+                    "image": "../z.nii.gz",
+                }
+            ]
+        },
         {"test": [{**json.loads(json.dumps(dataclasses.asdict(entry("z")), default=str)), "name": "../z"}]},
-        {"test": [{**json.loads(json.dumps(dataclasses.asdict(entry("z")), default=str)), "image_sha256": "short"}]},
-        {"test": [{**json.loads(json.dumps(dataclasses.asdict(entry("z")), default=str)), "spacing_mm": [1, 0, 1]}]},
+        {
+            "test": [
+                {
+                    **json.loads(json.dumps(dataclasses.asdict(entry("z")), default=str)),
+                    "image_sha256": "short",
+                }
+            ]
+        },
+        {
+            "test": [
+                {
+                    **json.loads(json.dumps(dataclasses.asdict(entry("z")), default=str)),
+                    "spacing_mm": [1, 0, 1],
+                }
+            ]
+        },
     ],
 )
 def test_a_manifest_that_cannot_be_used_is_refused(changes, btcv):

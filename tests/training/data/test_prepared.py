@@ -9,13 +9,28 @@ import numpy as np
 import pytest
 
 pytest.importorskip("scipy")
-from autosam_edge_test_datasets import code_of, scan_and_labels, write_amos, write_array, write_btcv, write_partial
+from autosam_edge_test_datasets import (
+    code_of,
+    scan_and_labels,
+    write_amos,
+    write_array,
+    write_btcv,
+    write_partial,
+)
 from typer.testing import CliRunner
 
 from autosam_edge.cli import app
 from autosam_edge.errors import InputError, OutputError
 from autosam_edge.formats.nifti import read_array, read_nifti
-from autosam_edge_training.data import BTCV_INTENSITY, LAYOUTS, Prepared, phantom_case, prepare_case, prepare_dataset, prepare_phantoms
+from autosam_edge_training.data import (
+    BTCV_INTENSITY,
+    LAYOUTS,
+    Prepared,
+    phantom_case,
+    prepare_case,
+    prepare_dataset,
+    prepare_phantoms,
+)
 
 SPACING_MM = (3.0, 3.0, 3.0)
 
@@ -42,8 +57,17 @@ def left_over(folder):
 
 def test_a_data_set_comes_back_with_its_split(made):
     """Splits, labels, intensity and the one hash of all of it."""
-    assert {split: len(names) for split, names in made.split.items()} == {"training": 2, "validation": 1, "test": 1}
-    assert (made.dataset, made.classes, made.targets, made.spacing_mm) == ("btcv", 14, "occupancy", SPACING_MM)
+    assert {split: len(names) for split, names in made.split.items()} == {
+        "training": 2,
+        "validation": 1,
+        "test": 1,
+    }
+    assert (made.dataset, made.classes, made.targets, made.spacing_mm) == (
+        "btcv",
+        14,
+        "occupancy",
+        SPACING_MM,
+    )
     assert made.intensity == BTCV_INTENSITY
     assert made.sha256 == Prepared.read(made.folder).sha256
     assert made.manifest.sha256 == made.manifest_sha256
@@ -68,7 +92,10 @@ def test_cases_are_mapped_and_are_what_preparing_one_gives(made):
 def test_labels_take_one_byte_a_voxel(tmp_path):
     """AMOS with its own window and 16 classes, at another spacing."""
     prepared = prepare_dataset(
-        LAYOUTS["amos"](write_amos(tmp_path / "data")), tmp_path / "out", spacing_mm=(1.5, 1.0, 1.0), targets="labels"
+        LAYOUTS["amos"](write_amos(tmp_path / "data")),
+        tmp_path / "out",
+        spacing_mm=(1.5, 1.0, 1.0),
+        targets="labels",
     )
     case = prepared.case("amos_0001")
     assert case.shape == (12, 24, 24)
@@ -184,7 +211,9 @@ def pickled(folder):
     np.save(folder / "0001.image.npy", np.array([{}], dtype=object), allow_pickle=True)
 
 
-@pytest.mark.parametrize("break_it", [cut, other_array, pickled, lambda folder: (folder / "0001.target.npy").unlink()])
+@pytest.mark.parametrize(
+    "break_it", [cut, other_array, pickled, lambda folder: (folder / "0001.target.npy").unlink()]
+)
 def test_damage_is_seen_when_the_folder_is_opened(break_it, own):
     """Cut short, replaced, a pickle, gone."""
     break_it(own.folder)
@@ -244,7 +273,13 @@ def test_a_folder_that_was_not_prepared_is_refused(tmp_path):
 def test_phantoms_make_a_whole_prepared_folder(tmp_path):
     """With the scans that they were made of: every part of a recipe runs without data."""
     folder = prepare_phantoms(
-        tmp_path / "out", training=1, validation=0, test=1, spacing_mm=(8.0, 8.0, 8.0), targets="labels", scan_spacing_mm=(8.0, 6.0, 6.0)
+        tmp_path / "out",
+        training=1,
+        validation=0,
+        test=1,
+        spacing_mm=(8.0, 8.0, 8.0),
+        targets="labels",
+        scan_spacing_mm=(8.0, 6.0, 6.0),
     )
     prepared = Prepared.read(folder)
     prepared.verify()
@@ -273,7 +308,18 @@ def test_the_command_prepares_and_says_what(tmp_path):
     """One JSON object, warnings included; progress goes elsewhere."""
     write_amos(tmp_path / "data", training=(1, 2, 3))
     result = command(
-        "data", "prepare", "amos", "--src", tmp_path / "data", "-o", tmp_path / "out", "--spacing", "6,3,3", "--validation", 1, "--json"
+        "data",
+        "prepare",
+        "amos",
+        "--src",
+        tmp_path / "data",
+        "-o",
+        tmp_path / "out",
+        "--spacing",
+        "6,3,3",
+        "--validation",
+        1,
+        "--json",
     )
     assert result.exit_code == 0, result.output
     facts = json.loads(result.stdout)
@@ -309,7 +355,11 @@ def test_partly_labeled_scans_keep_what_is_not_known(targets, tmp_path):
     listing = LAYOUTS["partial"](write_partial(tmp_path / "data"))
     prepared = prepare_dataset(listing, tmp_path / "out", targets=targets)
     everything, liver, nothing = prepared.cases("training")
-    assert (everything.known, liver.known, nothing.known) == (frozenset(range(1, 14)), frozenset({6}), frozenset())
+    assert (everything.known, liver.known, nothing.known) == (
+        frozenset(range(1, 14)),
+        frozenset({6}),
+        frozenset(),
+    )
     whole = (slice(None), slice(None), slice(None))
     assert nothing.patch(whole)[1].max() == 0
     assert everything.possible.all()

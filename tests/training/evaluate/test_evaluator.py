@@ -18,7 +18,13 @@ from autosam_edge.cli import app
 from autosam_edge.errors import InputError
 from autosam_edge.formats.nifti import read_array
 from autosam_edge_training.data import BTCV_NAMES, LAYOUTS, Prepared, prepare_dataset, prepare_phantoms
-from autosam_edge_training.evaluate import evaluate_folder, evaluate_predictions, evaluate_session, read_csv, summarize
+from autosam_edge_training.evaluate import (
+    evaluate_folder,
+    evaluate_predictions,
+    evaluate_session,
+    read_csv,
+    summarize,
+)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +48,9 @@ def only_one(summary):
 def test_the_truth_itself_scores_one(prepared):
     """Each organ of each case once, with its size and the grid's spacing."""
     scores = evaluate_predictions(truth_of, prepared, "test", method="truth")
-    assert [(s.case, s.organ) for s in scores] == [(case, organ) for case in ("0035", "0036") for organ in BTCV_NAMES[1:]]
+    assert [(s.case, s.organ) for s in scores] == [
+        (case, organ) for case in ("0035", "0036") for organ in BTCV_NAMES[1:]
+    ]
     assert only_one(summarize(scores)) == {1.0}
     assert {s.gt_voxels for s in scores} == {s.pred_voxels for s in scores}
     assert sum(s.gt_voxels for s in scores if s.case == "0035") == np.count_nonzero(scan_and_labels(35)[1])
@@ -55,7 +63,11 @@ def test_organs_are_matched_by_name(prepared):
 
     def predict(volume):
         truth = truth_of(volume)
-        return (1 * (truth == BTCV_NAMES.index("liver")) + 3 * (truth == BTCV_NAMES.index("spleen")) + 2 * (truth == 0)).astype(np.uint8)
+        return (
+            1 * (truth == BTCV_NAMES.index("liver"))
+            + 3 * (truth == BTCV_NAMES.index("spleen"))
+            + 2 * (truth == 0)
+        ).astype(np.uint8)
 
     scores = evaluate_predictions(predict, prepared, "test", method="m", names=names)
     assert {s.organ for s in scores} == {"liver", "spleen"}
@@ -77,7 +89,11 @@ def test_an_empty_split_is_refused(prepared):
 
 
 @pytest.mark.parametrize(
-    ("predict", "code"), [(lambda volume: truth_of(volume)[1:], "AE-NIFTI-005"), (lambda volume: truth_of(volume) + 14, "AE-DATA-003")]
+    ("predict", "code"),
+    [
+        (lambda volume: truth_of(volume)[1:], "AE-NIFTI-005"),
+        (lambda volume: truth_of(volume) + 14, "AE-DATA-003"),
+    ],
 )
 def test_a_prediction_that_is_none_is_refused(predict, code, prepared):
     """Another shape, labels that nobody knows."""
@@ -101,17 +117,26 @@ def session(predict, names):
     labels = [SimpleNamespace(value=value, name=name) for value, name in names.items()]
     model = SimpleNamespace(name="net-3mm", labels=labels, input=SimpleNamespace(overlap=0.25))
     engine = SimpleNamespace(description={"name": "fake"})
-    return SimpleNamespace(segment=lambda volume: SimpleNamespace(labels=predict(volume)), model=model, engine=engine)
+    return SimpleNamespace(
+        segment=lambda volume: SimpleNamespace(labels=predict(volume)), model=model, engine=engine
+    )
 
 
 def test_a_session_is_scored_under_its_model_s_name(prepared):
     """The summary says which model, engine and overlap; numbers may have gaps."""
     liver = BTCV_NAMES.index("liver")
     scores, summary = evaluate_session(
-        session(lambda volume: 5 * (truth_of(volume) == liver).astype(np.uint8), {5: "liver"}), prepared, "test"
+        session(lambda volume: 5 * (truth_of(volume) == liver).astype(np.uint8), {5: "liver"}),
+        prepared,
+        "test",
     )
     assert {s.organ for s in scores} == {"liver"}
-    assert (summary["method"], summary["model"], summary["overlap"], summary["engine"]) == ("net-3mm", "net-3mm", 0.25, {"name": "fake"})
+    assert (summary["method"], summary["model"], summary["overlap"], summary["engine"]) == (
+        "net-3mm",
+        "net-3mm",
+        0.25,
+        {"name": "fake"},
+    )
     assert summary["manifest_sha256"] == prepared.manifest_sha256
     assert summary["mean_dice"] == 1.0
 
@@ -120,7 +145,10 @@ def test_a_session_is_scored_under_its_model_s_name(prepared):
 def predictions(tmp_path):
     """Files of another tool: one named by the case, one by the image."""
     write_array(tmp_path / "nnunet" / "0035.nii.gz", scan_and_labels(35)[1])
-    write_array(tmp_path / "nnunet" / "img0036.nii.gz", np.where(scan_and_labels(36)[1] == 6, 0, scan_and_labels(36)[1]).astype(np.uint8))
+    write_array(
+        tmp_path / "nnunet" / "img0036.nii.gz",
+        np.where(scan_and_labels(36)[1] == 6, 0, scan_and_labels(36)[1]).astype(np.uint8),
+    )
     return tmp_path / "nnunet"
 
 
@@ -143,7 +171,11 @@ def test_an_organ_that_the_truth_lacks(tmp_path):
     (liver,) = [s for s in evaluate_folder(tmp_path / "net", prepared, "test")[0] if s.organ == "liver"]
     assert math.isnan(liver.dice)
     assert (liver.gt_voxels, liver.pred_voxels > 0) == (0, True)
-    (liver,) = [s for s in evaluate_folder(tmp_path / "net", prepared, "test", empty="challenge")[0] if s.organ == "liver"]
+    (liver,) = [
+        s
+        for s in evaluate_folder(tmp_path / "net", prepared, "test", empty="challenge")[0]
+        if s.organ == "liver"
+    ]
     assert liver.dice == liver.nsd_1 == 0.0
 
 
@@ -152,9 +184,15 @@ def test_an_organ_that_the_truth_lacks(tmp_path):
     [
         (lambda folder: (folder / "0035.nii.gz").unlink(), "AE-DATA-010"),
         (lambda folder: shutil.copy(folder / "0035.nii.gz", folder / "img0035.nii.gz"), "AE-DATA-010"),
-        (lambda folder: write_array(folder / "0035.nii.gz", scan_and_labels(35)[1], shift_mm=1.5), "AE-NIFTI-005"),
+        (
+            lambda folder: write_array(folder / "0035.nii.gz", scan_and_labels(35)[1], shift_mm=1.5),
+            "AE-NIFTI-005",
+        ),
         (lambda folder: write_array(folder / "0035.nii.gz", scan_and_labels(35)[1][:-1]), "AE-NIFTI-005"),
-        (lambda folder: write_array(folder / "0035.nii.gz", scan_and_labels(35)[1] + np.uint8(1)), "AE-DATA-003"),
+        (
+            lambda folder: write_array(folder / "0035.nii.gz", scan_and_labels(35)[1] + np.uint8(1)),
+            "AE-DATA-003",
+        ),
         (lambda folder: (folder / "0035.nii.gz").write_bytes(b"x"), "AE-NIFTI-001"),
     ],
     ids=["missing", "two", "moved", "other shape", "unknown label", "damaged"],
@@ -177,21 +215,43 @@ def test_the_command_scores_predictions_and_compares(prepared, predictions, tmp_
     write_array(tmp_path / "perfect" / "img0036.nii.gz", scan_and_labels(36)[1])
     for folder, method in ((tmp_path / "perfect", "ours"), (predictions, "theirs")):
         result = command(
-            "evaluate", "--data", prepared.folder, "--predictions", folder, "--method", method, "-o", tmp_path / method, "--json"
+            "evaluate",
+            "--data",
+            prepared.folder,
+            "--predictions",
+            folder,
+            "--method",
+            method,
+            "-o",
+            tmp_path / method,
+            "--json",
         )
         assert result.exit_code == 0, result.output
         assert json.loads(result.stdout) == json.loads((tmp_path / method / "summary.json").read_text())
         assert {row.method for row in read_csv(tmp_path / method / "cases.csv")} == {method}
-    result = command("compare", tmp_path / "ours" / "cases.csv", tmp_path / "theirs" / "cases.csv", "-o", tmp_path / "cmp", "--json")
+    result = command(
+        "compare",
+        tmp_path / "ours" / "cases.csv",
+        tmp_path / "theirs" / "cases.csv",
+        "-o",
+        tmp_path / "cmp",
+        "--json",
+    )
     assert result.exit_code == 0, result.output
     facts = json.loads(result.stdout)
     first = facts["comparisons"][0]
     assert (first["n"], first["zeros"], first["p"]) == (1, 25, 1.0)
-    assert sorted(path.name for path in (tmp_path / "cmp").iterdir()) == ["compare.csv", "compare.json", "compare.md"]
+    assert sorted(path.name for path in (tmp_path / "cmp").iterdir()) == [
+        "compare.csv",
+        "compare.json",
+        "compare.md",
+    ]
 
 
 @pytest.mark.parametrize(
-    "options", [("--split", "all"), ("--empty", "zero"), ("--bundle", "b.edge", "--predictions", ".")], ids=["split", "empty", "both"]
+    "options",
+    [("--split", "all"), ("--empty", "zero"), ("--bundle", "b.edge", "--predictions", ".")],
+    ids=["split", "empty", "both"],
 )
 def test_a_command_that_means_nothing_is_refused(options, prepared):
     """Exit code 2."""
@@ -207,7 +267,9 @@ def test_comparing_needs_two_tables(tmp_path):
 @pytest.mark.slow
 def test_the_default_bundle_is_scored_through_the_runtime(tmp_path):
     """A phantom from files to table: the embedded model finds most of a synthetic liver."""
-    folder = prepare_phantoms(tmp_path / "out", training=1, validation=0, test=1, spacing_mm=(12.0, 12.0, 12.0))
+    folder = prepare_phantoms(
+        tmp_path / "out", training=1, validation=0, test=1, spacing_mm=(12.0, 12.0, 12.0)
+    )
     result = command("evaluate", "--data", Prepared.read(folder).folder, "--json")
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["organs"]["liver"]["dice"] > 0.5

@@ -9,7 +9,15 @@ import pytest
 
 pytest.importorskip("monai")
 from autosam_edge.errors import OutputError
-from autosam_edge_training.evaluate import METRICS, Score, as_markdown, read_csv, report, summarize, write_results
+from autosam_edge_training.evaluate import (
+    METRICS,
+    Score,
+    as_markdown,
+    read_csv,
+    report,
+    summarize,
+    write_results,
+)
 
 NAN = math.nan
 
@@ -21,7 +29,9 @@ def rows(*values):
 
 def test_organs_come_first_and_absent_ones_are_left_out():
     """Two cases, two organs, one absent in one case: mean over cases per organ, then over organs; and the other way round."""
-    summary = summarize(rows(("1", "liver", 0.9), ("1", "spleen", NAN), ("2", "liver", 0.7), ("2", "spleen", 0.5)))
+    summary = summarize(
+        rows(("1", "liver", 0.9), ("1", "spleen", NAN), ("2", "liver", 0.7), ("2", "spleen", 0.5))
+    )
     assert summary["organs"]["liver"]["dice"] == pytest.approx(0.8)
     assert summary["organs"]["spleen"]["cases"] == 1
     assert summary["cases"] == {"1": pytest.approx(0.9), "2": pytest.approx(0.6)}
@@ -32,7 +42,9 @@ def test_organs_come_first_and_absent_ones_are_left_out():
 
 def test_what_no_case_has_counts_nowhere():
     """An organ that no case has and a case that has no organ; where nothing is left, there is no mean."""
-    summary = summarize(rows(("1", "liver", 0.8), ("1", "spleen", NAN), ("2", "liver", NAN), ("2", "spleen", NAN)))
+    summary = summarize(
+        rows(("1", "liver", 0.8), ("1", "spleen", NAN), ("2", "liver", NAN), ("2", "spleen", NAN))
+    )
     assert list(summary["organs"]) == ["liver"]
     assert list(summary["cases"]) == ["1"]
     assert summary["mean_dice_case_first"] == pytest.approx(0.8)
@@ -44,7 +56,11 @@ def test_the_files_say_the_same(tmp_path):
     scores = rows(("1", "liver", 0.9), ("1", "spleen", NAN), ("2", "liver", 0.7), ("2", "spleen", 0.5))
     summary = report(scores, "test", {"model": "net", "engine": None, "overlap": 0.5})
     write_results(tmp_path / "out", scores, summary)
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["cases.csv", "summary.json", "summary.md"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "cases.csv",
+        "summary.json",
+        "summary.md",
+    ]
     written = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert written == summary
     assert (written["method"], written["dataset"], written["data"]) == ("net", "btcv", "btcv test")
@@ -64,5 +80,7 @@ def test_a_folder_that_cannot_be_written_is_an_error_of_ours(tmp_path):
     """A file lies where the folder should be."""
     (tmp_path / "out").write_text("x")
     with pytest.raises(OutputError) as caught:
-        write_results(tmp_path / "out", rows(("1", "liver", 0.5)), {**summarize([]), "method": "m", "data": "d"})
+        write_results(
+            tmp_path / "out", rows(("1", "liver", 0.5)), {**summarize([]), "method": "m", "data": "d"}
+        )
     assert caught.value.code == "AE-OUTPUT-001"

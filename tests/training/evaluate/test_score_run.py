@@ -31,7 +31,11 @@ class Oracle(nn.Module):
     def __init__(self, intensity):
         super().__init__()
         values = (torch.tensor(HU, dtype=torch.float32) - intensity.offset) / intensity.scale
-        self.values, self.sharpness, self.tiles = values.reshape(1, -1, 1, 1, 1), (intensity.scale / 10.0) ** 2, []
+        self.values, self.sharpness, self.tiles = (
+            values.reshape(1, -1, 1, 1, 1),
+            (intensity.scale / 10.0) ** 2,
+            [],
+        )
 
     def forward(self, image):
         self.tiles.append(image.clone())
@@ -51,7 +55,9 @@ def knowing(monkeypatch, cubes):
 
     def of(prepared):
         oracle = Oracle(prepared.intensity)
-        monkeypatch.setattr(score, "open_network", lambda path, *, sam: (oracle.eval(), input_facts(prepared)))
+        monkeypatch.setattr(
+            score, "open_network", lambda path, *, sam: (oracle.eval(), input_facts(prepared))
+        )
         return oracle
 
     return of
@@ -73,7 +79,10 @@ def test_it_is_right_on_another_grid_too(spacing_mm, at_least, run, knowing, tmp
     data = prepare_boxes(tmp_path, spacing_mm=spacing_mm)
     knowing(Prepared.read(data))
     score_run(run, data, tmp_path / "scored")
-    assert {s.organ: s.dice > at_least for s in read_csv(tmp_path / "scored" / "cases.csv")} == {"liver": True, "spleen": True}
+    assert {s.organ: s.dice > at_least for s in read_csv(tmp_path / "scored" / "cases.csv")} == {
+        "liver": True,
+        "spleen": True,
+    }
 
 
 @pytest.mark.parametrize("intensity", [BTCV_INTENSITY, AMOS_INTENSITY], ids=["btcv", "amos"])
@@ -97,7 +106,9 @@ def test_the_three_files_are_of_one_run(run, cubes, tmp_path):
     """``reproduce`` reads them: what was run, every case and organ, the means."""
     told = []
     assert score_run(run, cubes, tmp_path / "scored", say=told.append) == tmp_path / "scored"
-    assert {"run.json", "cases.csv", "summary.json"} <= {path.name for path in (tmp_path / "scored").iterdir()}
+    assert {"run.json", "cases.csv", "summary.json"} <= {
+        path.name for path in (tmp_path / "scored").iterdir()
+    }
     facts = read_run(tmp_path / "scored").facts
     record = read_run_config(run)
     assert (facts.method, facts.network, facts.dataset) == ("student", "monai:UNet", "btcv")
@@ -107,7 +118,10 @@ def test_the_three_files_are_of_one_run(run, cubes, tmp_path):
     assert facts.spacing_mm == (3.0, 3.0, 3.0)
     assert (facts.machine, facts.commit) == (record["machine"], record["commit"])
     assert facts.data_sha256 == Prepared.read(cubes).manifest_sha256
-    assert [(s.case, s.organ) for s in read_csv(tmp_path / "scored" / "cases.csv")] == [("test0", "liver"), ("test0", "spleen")]
+    assert [(s.case, s.organ) for s in read_csv(tmp_path / "scored" / "cases.csv")] == [
+        ("test0", "liver"),
+        ("test0", "spleen"),
+    ]
     assert len(told) == 1
     assert "test0" in told[0]
 
@@ -117,9 +131,21 @@ def test_a_distilled_run_tells_its_lambda_and_a_teacher_its_prompts(cubes, taugh
     one = recipe("distill", taught)
     distilled = one.train(one.config, cubes, tmp_path / "run").parent
     facts = read_run(score_run(distilled, cubes, tmp_path / "a")).facts
-    assert (facts.method, facts.network, facts.weight, facts.reduction, facts.apg) == ("distill", "monai:UNet", 0.5, "voxel", None)
+    assert (facts.method, facts.network, facts.weight, facts.reduction, facts.apg) == (
+        "distill",
+        "monai:UNet",
+        0.5,
+        "voxel",
+        None,
+    )
     facts = read_run(score_run(autosam_teacher.parent, cubes, tmp_path / "b", overlap=0.25)).facts
-    assert (facts.method, facts.network, facts.weight, facts.apg, facts.smoke) == ("teacher", "autosam-vit-tiny", None, True, True)
+    assert (facts.method, facts.network, facts.weight, facts.apg, facts.smoke) == (
+        "teacher",
+        "autosam-vit-tiny",
+        None,
+        True,
+        True,
+    )
     assert 0 < facts.trainable_parameters < facts.total_parameters
     assert json.loads((tmp_path / "b" / "summary.json").read_text())["overlap"] == 0.25
 

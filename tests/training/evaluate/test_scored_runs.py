@@ -117,7 +117,9 @@ def test_runs_are_found_by_what_they_are(write_run):
     assert names(dataset="btcv") == ["d", "a"]
     assert names(criteria=[Criteria(("distill",), weight=0.2)]) == ["b"]
     assert names(criteria=[Criteria(("teacher",), apg=False)]) == ["d"]
-    assert names(criteria=[Criteria(("teacher",), apg=True), Criteria(("distill",), network="pocketnet")]) == []
+    assert (
+        names(criteria=[Criteria(("teacher",), apg=True), Criteria(("distill",), network="pocketnet")]) == []
+    )
 
 
 def test_an_absent_folder_holds_no_run(tmp_path):

@@ -12,7 +12,15 @@ pytest.importorskip("monai")
 from autosam_edge_test_datasets import code_of
 
 from autosam_edge.errors import InputError
-from autosam_edge_training.evaluate import COLUMNS, METRICS, Score, as_csv, read_csv, score_masks, surface_dice
+from autosam_edge_training.evaluate import (
+    COLUMNS,
+    METRICS,
+    Score,
+    as_csv,
+    read_csv,
+    score_masks,
+    surface_dice,
+)
 
 UNIT = (1.0, 1.0, 1.0)
 
@@ -68,27 +76,42 @@ def test_overlap_of_two_slabs():
 
 @pytest.mark.parametrize(
     ("found", "truth", "skip", "challenge"),
-    [(False, False, math.nan, 1.0), (True, False, math.nan, 0.0), (False, True, 0.0, 0.0), (True, True, 1.0, 1.0)],
+    [
+        (False, False, math.nan, 1.0),
+        (True, False, math.nan, 0.0),
+        (False, True, 0.0, 0.0),
+        (True, True, 1.0, 1.0),
+    ],
     ids=["neither", "only found", "missed", "both"],
 )
 def test_what_an_empty_organ_is_worth(found, truth, skip, challenge):
     """Under both rules, for all four metrics."""
     masks = [slab(15) if there else np.zeros((30, 30, 30), bool) for there in (found, truth)]
     for rule, expected in (("skip", skip), ("challenge", challenge)):
-        assert list(score_masks(*masks, UNIT, empty=rule).values()) == pytest.approx([expected] * 4, nan_ok=True)
+        assert list(score_masks(*masks, UNIT, empty=rule).values()) == pytest.approx(
+            [expected] * 4, nan_ok=True
+        )
 
 
 def test_a_table_comes_back_as_it_was(tmp_path):
     """Every digit; a score that was skipped is an empty cell."""
-    rows = [score(dice=1 / 3, spacing=(5.0, 0.7617, 0.76)), score(organ="spleen", **dict.fromkeys(METRICS, math.nan), gt_voxels=0)]
+    rows = [
+        score(dice=1 / 3, spacing=(5.0, 0.7617, 0.76)),
+        score(organ="spleen", **dict.fromkeys(METRICS, math.nan), gt_voxels=0),
+    ]
     text = as_csv(rows)
-    assert text.splitlines()[0] == "method,dataset,case,organ,dice,nsd_1,nsd_2,nsd_3,gt_voxels,pred_voxels,spacing"
+    assert (
+        text.splitlines()[0]
+        == "method,dataset,case,organ,dice,nsd_1,nsd_2,nsd_3,gt_voxels,pred_voxels,spacing"
+    )
     assert text.splitlines()[2] == "m,d,1,spleen,,,,,0,4,1.0x1.0x1.0"
     (tmp_path / "cases.csv").write_text(text)
     first, second = read_csv(tmp_path / "cases.csv")
     assert first == rows[0]
     assert math.isnan(second.dice)
-    assert dataclasses.replace(second, **dict.fromkeys(METRICS, 0.5)) == dataclasses.replace(rows[1], **dict.fromkeys(METRICS, 0.5))
+    assert dataclasses.replace(second, **dict.fromkeys(METRICS, 0.5)) == dataclasses.replace(
+        rows[1], **dict.fromkeys(METRICS, 0.5)
+    )
 
 
 HEAD = ",".join(COLUMNS)
@@ -108,7 +131,18 @@ HEAD = ",".join(COLUMNS)
         f"{HEAD}\n" + "m,d,1,liver,1,1,1,1,3,4,1x1x1\n" * 2,
         f"{HEAD}\nm,d,1,liver,1,1,1,1,3,4,1x1x1\nn,d,2,liver,1,1,1,1,3,4,1x1x1",
     ],
-    ids=["nothing", "no row", "other columns", "beyond 1", "two sides", "short", "long", "no number", "twice", "two methods"],
+    ids=[
+        "nothing",
+        "no row",
+        "other columns",
+        "beyond 1",
+        "two sides",
+        "short",
+        "long",
+        "no number",
+        "twice",
+        "two methods",
+    ],
 )
 def test_a_table_that_cannot_be_used_is_refused(text, tmp_path):
     """Rather than compared."""

@@ -16,7 +16,16 @@ from autosam_edge_test_datasets import code_of
 from scipy.stats import rankdata, wilcoxon
 
 from autosam_edge.errors import InputError
-from autosam_edge_training.evaluate import METRICS, Score, as_csv, compare_methods, comparison_csv, comparison_markdown, holm, signed_rank
+from autosam_edge_training.evaluate import (
+    METRICS,
+    Score,
+    as_csv,
+    compare_methods,
+    comparison_csv,
+    comparison_markdown,
+    holm,
+    signed_rank,
+)
 
 
 def test_six_wins_of_six_reach_a_p_of_one_in_32():
@@ -34,7 +43,9 @@ def test_one_small_loss_among_six():
 
 def test_zeros_are_left_out_and_counted():
     """They say nothing about the direction, and make n smaller."""
-    assert signed_rank([0, 0, 0, 1, 2, 3]) == signed_rank([1, 2, 3]).__class__(n=3, zeros=3, p=0.25, method="exact", smallest_p=0.25)
+    assert signed_rank([0, 0, 0, 1, 2, 3]) == signed_rank([1, 2, 3]).__class__(
+        n=3, zeros=3, p=0.25, method="exact", smallest_p=0.25
+    )
 
 
 def test_methods_that_are_the_same_do_not_differ():
@@ -50,9 +61,14 @@ def test_p_is_the_share_of_sign_choices_that_are_as_extreme(differences):
     ranks = rankdata(np.abs(differences))
     total = ranks.sum()
     observed = min(ranks[np.array(differences) > 0].sum(), ranks[np.array(differences) < 0].sum())
-    sums = [sum(r for r, s in zip(ranks, signs, strict=True) if s) for signs in itertools.product((0, 1), repeat=len(ranks))]
+    sums = [
+        sum(r for r, s in zip(ranks, signs, strict=True) if s)
+        for signs in itertools.product((0, 1), repeat=len(ranks))
+    ]
     extreme = sum(min(s, total - s) <= observed + 1e-9 for s in sums)
-    assert signed_rank(differences).p == pytest.approx(min(1.0, extreme / len(sums)) if observed < total / 2 else 1.0)
+    assert signed_rank(differences).p == pytest.approx(
+        min(1.0, extreme / len(sums)) if observed < total / 2 else 1.0
+    )
 
 
 @pytest.mark.parametrize(("n", "method"), [(12, "exact"), (78, "exact"), (500, "exact"), (501, "approx")])
@@ -78,7 +94,18 @@ def table(path, method, gain=0.0, *, cases=6, organs=("liver", "spleen"), datase
     for number, (case, organ) in enumerate(itertools.product(range(cases), organs)):
         value = 0.5 + gain * (1 + 0.01 * number)
         values = dict.fromkeys(METRICS, value) | changes
-        rows.append(Score(method, dataset, str(case), organ, *(values[metric] for metric in METRICS), 100 + number, 90, (3.0, 1.0, 1.0)))
+        rows.append(
+            Score(
+                method,
+                dataset,
+                str(case),
+                organ,
+                *(values[metric] for metric in METRICS),
+                100 + number,
+                90,
+                (3.0, 1.0, 1.0),
+            )
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(as_csv(rows))
     return path
@@ -91,7 +118,12 @@ def of(result, metric="dice", other=None):
 
 def test_a_method_that_always_wins_gets_the_star(tmp_path):
     """Twelve pairs, all better: p = 2 / 2^12, against both, and Holm doubles the smaller."""
-    result = compare_methods([table(tmp_path / f"{name}.csv", name, gain) for name, gain in (("ours", 0.1), ("a", 0.0), ("b", -0.1))])
+    result = compare_methods(
+        [
+            table(tmp_path / f"{name}.csv", name, gain)
+            for name, gain in (("ours", 0.1), ("a", 0.0), ("b", -0.1))
+        ]
+    )
     assert of(result, other="a")["p"] == 2.0**-11
     assert of(result, other="a")["p_holm"] == 2.0**-10
     assert of(result, other="b")["mean_difference"] > of(result, other="a")["mean_difference"] > 0
@@ -101,7 +133,12 @@ def test_a_method_that_always_wins_gets_the_star(tmp_path):
 
 def test_a_method_that_loses_to_one_gets_no_star(tmp_path):
     """Better than one of two is not better than all, and worse is never a star."""
-    result = compare_methods([table(tmp_path / f"{name}.csv", name, gain) for name, gain in (("ours", 0.1), ("a", 0.0), ("b", 0.2))])
+    result = compare_methods(
+        [
+            table(tmp_path / f"{name}.csv", name, gain)
+            for name, gain in (("ours", 0.1), ("a", 0.0), ("b", 0.2))
+        ]
+    )
     assert of(result, other="b")["p"] < 0.01
     assert result["better_than_all"] == dict.fromkeys(METRICS, False)
 
@@ -112,13 +149,17 @@ def test_six_cases_cannot_be_significant_by_case(tmp_path):
     result = compare_methods(tables, unit="case")
     assert (of(result)["n"], of(result)["p"], of(result)["smallest_p"]) == (6, 0.03125, 0.03125)
     assert not result["better_than_all"]["dice"]
-    assert result["warnings"] == ["With 6 pairs that differ, p cannot be smaller than 0.0312, whatever the methods do."]
+    assert result["warnings"] == [
+        "With 6 pairs that differ, p cannot be smaller than 0.0312, whatever the methods do."
+    ]
     assert of(result)["mean_ours"] == pytest.approx(np.mean([0.5 + 0.1 * (1 + 0.01 * n) for n in range(12)]))
 
 
 def test_metrics_are_tested_apart(tmp_path):
     """Equal Dice, better surfaces: zeros are stated for the one, a star stands at the other."""
-    result = compare_methods([table(tmp_path / "ours.csv", "ours", 0.1, dice=0.5), table(tmp_path / "other.csv", "other")])
+    result = compare_methods(
+        [table(tmp_path / "ours.csv", "ours", 0.1, dice=0.5), table(tmp_path / "other.csv", "other")]
+    )
     assert (of(result)["zeros"], of(result)["n"], of(result)["p"]) == (12, 0, 1.0)
     assert result["better_than_all"] == {"dice": False, "nsd_1": True, "nsd_2": True, "nsd_3": True}
     assert "Pairs without a difference are left out: 12 for dice against other." in result["warnings"]
@@ -126,33 +167,53 @@ def test_metrics_are_tested_apart(tmp_path):
 
 def test_pairs_without_a_partner_are_left_out_and_counted(tmp_path):
     """Another tool that knows one organ only."""
-    result = compare_methods([table(tmp_path / "ours.csv", "ours", 0.1), table(tmp_path / "other.csv", "other", organs=("liver", "lung"))])
+    result = compare_methods(
+        [
+            table(tmp_path / "ours.csv", "ours", 0.1),
+            table(tmp_path / "other.csv", "other", organs=("liver", "lung")),
+        ]
+    )
     assert of(result)["n"] == 6
     assert any("12 organs of cases" in line for line in result["warnings"])
 
 
 def test_skipped_scores_make_no_pair(tmp_path):
     """NaN in one of the two."""
-    result = compare_methods([table(tmp_path / "ours.csv", "ours", 0.1), table(tmp_path / "other.csv", "other")])
-    text = (tmp_path / "other.csv").read_text().replace("other,btcv,0,liver,0.5,0.5,0.5,0.5", "other,btcv,0,liver,,,,")
+    result = compare_methods(
+        [table(tmp_path / "ours.csv", "ours", 0.1), table(tmp_path / "other.csv", "other")]
+    )
+    text = (
+        (tmp_path / "other.csv")
+        .read_text()
+        .replace("other,btcv,0,liver,0.5,0.5,0.5,0.5", "other,btcv,0,liver,,,,")
+    )
     (tmp_path / "other.csv").write_text(text)
     again = compare_methods([tmp_path / "ours.csv", tmp_path / "other.csv"])
     assert of(again)["n"] == of(result)["n"] - 1
 
 
 @pytest.mark.parametrize(
-    "changes", [{"dataset": "amos"}, {"organs": ("lung", "heart")}, {"organs": ("spleen", "liver")}], ids=["data set", "organs", "truth"]
+    "changes",
+    [{"dataset": "amos"}, {"organs": ("lung", "heart")}, {"organs": ("spleen", "liver")}],
+    ids=["data set", "organs", "truth"],
 )
 def test_scores_of_other_data_are_not_compared(changes, tmp_path):
     """Another data set, no organ in common, or the same organ with another size in the truth."""
     with pytest.raises(InputError) as caught:
-        compare_methods([table(tmp_path / "ours.csv", "ours"), table(tmp_path / "other.csv", "other", **changes)])
+        compare_methods(
+            [table(tmp_path / "ours.csv", "ours"), table(tmp_path / "other.csv", "other", **changes)]
+        )
     assert code_of(caught) == "AE-DATA-013"
 
 
 def test_methods_of_one_name_are_told_apart_by_their_folders(tmp_path):
     """Two runs of one student."""
-    result = compare_methods([table(tmp_path / "run1" / "cases.csv", "student", 0.1), table(tmp_path / "run2" / "cases.csv", "student")])
+    result = compare_methods(
+        [
+            table(tmp_path / "run1" / "cases.csv", "student", 0.1),
+            table(tmp_path / "run2" / "cases.csv", "student"),
+        ]
+    )
     assert (result["ours"], of(result)["other"]) == ("student (run1)", "student (run2)")
 
 
@@ -162,12 +223,16 @@ def test_a_method_against_itself_differs_nowhere(tmp_path):
     result = compare_methods([path, path])
     assert (result["ours"], of(result)["other"]) == ("student (run) #1", "student (run) #2")
     assert (of(result)["p"], of(result)["smallest_p"]) == (1.0, 1.0)
-    assert "With 0 pairs that differ, p cannot be smaller than 1, whatever the methods do." in result["warnings"]
+    assert (
+        "With 0 pairs that differ, p cannot be smaller than 1, whatever the methods do." in result["warnings"]
+    )
 
 
 def test_the_tables_show_what_was_found(tmp_path):
     """CSV: a row per comparison; Markdown: a star, both p, every warning."""
-    result = compare_methods([table(tmp_path / "ours.csv", "ours", 0.1), table(tmp_path / "other.csv", "other")])
+    result = compare_methods(
+        [table(tmp_path / "ours.csv", "ours", 0.1), table(tmp_path / "other.csv", "other")]
+    )
     found = list(csv.DictReader(io.StringIO(comparison_csv(result))))
     assert [row["metric"] for row in found] == list(METRICS)
     assert float(found[0]["p"]) == 2.0**-11

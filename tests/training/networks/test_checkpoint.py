@@ -14,7 +14,12 @@ from safetensors.torch import save_file
 from autosam_edge.errors import TrainingError
 from autosam_edge_training.data import Prepared
 from autosam_edge_training.networks.autosam import trainable_parameters
-from autosam_edge_training.networks.checkpoint import network_name, open_network, require_same_input, teacher_name
+from autosam_edge_training.networks.checkpoint import (
+    network_name,
+    open_network,
+    require_same_input,
+    teacher_name,
+)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 CPU = torch.device("cpu")
@@ -25,7 +30,9 @@ def test_a_student_opens(taught):
     network, facts = open_network(taught)
     assert facts["student"] == "monai:UNet"
     assert not network.training
-    assert all(torch.equal(tensor, weights_of(taught)[0][name]) for name, tensor in network.state_dict().items())
+    assert all(
+        torch.equal(tensor, weights_of(taught)[0][name]) for name, tensor in network.state_dict().items()
+    )
 
 
 def test_an_autosam_teacher_opens(autosam_teacher):
@@ -52,7 +59,9 @@ def test_a_network_is_told_by_its_name(prompts, taught, autosam_teacher, tmp_pat
             network_name(path)
 
 
-@pytest.mark.parametrize("fault", ["absent", "a folder", "noise", "cut", "no metadata", "another student's weights"])
+@pytest.mark.parametrize(
+    "fault", ["absent", "a folder", "noise", "cut", "no metadata", "another student's weights"]
+)
 def test_a_file_without_a_network_is_refused(fault, taught, tmp_path):
     """AE-TRAIN-007 with the file's name."""
     path = tmp_path / "n.safetensors"
@@ -62,7 +71,11 @@ def test_a_file_without_a_network_is_refused(fault, taught, tmp_path):
     elif fault in ("noise", "cut"):
         path.write_bytes(b"noise" * 99 if fault == "noise" else taught.read_bytes()[:-50])
     elif fault != "absent":
-        facts = {**facts, "arguments": json.dumps({"channels": [8, 8], "strides": [2]})} if "student" in fault else None
+        facts = (
+            {**facts, "arguments": json.dumps({"channels": [8, 8], "strides": [2]})}
+            if "student" in fault
+            else None
+        )
         save_file(state, path, metadata=facts)
     with pytest.raises(TrainingError) as caught:
         open_network(path)
@@ -83,8 +96,12 @@ def test_a_damaged_teacher_keeps_its_own_error(autosam_teacher, tmp_path):
 def test_all_that_differs_is_named(taught, tmp_path):
     """The same data fit; others do not; a file whose metadata are damaged fits nothing."""
     facts = weights_of(taught)[1]
-    prepared = Prepared.read(prepare_boxes(tmp_path, names=("background", "a", "b"), spacing_mm=(4.0, 4.0, 4.0)))
-    with pytest.raises(TrainingError, match=r"^AE-TRAIN-008: it was trained on data with other labels, spacing_mm\. "):
+    prepared = Prepared.read(
+        prepare_boxes(tmp_path, names=("background", "a", "b"), spacing_mm=(4.0, 4.0, 4.0))
+    )
+    with pytest.raises(
+        TrainingError, match=r"^AE-TRAIN-008: it was trained on data with other labels, spacing_mm\. "
+    ):
         require_same_input(facts, prepared, "it")
     with pytest.raises(TrainingError, match="labels, spacing_mm, intensity"):
         require_same_input({"labels": "["}, prepared, "it")

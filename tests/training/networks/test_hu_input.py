@@ -19,7 +19,9 @@ from autosam_edge_training.networks.pocketnet import PocketNet
 def test_the_window_is_inside_of_the_graph():
     """Below, at its ends, inside and above: 0, 0, the middle, 1, 1."""
     image = torch.tensor([-1024.0, -125.0, 75.0, 275.0, 3071.0]).reshape(1, 1, 5, 1, 1)
-    assert DeviceForm(nn.Identity(), BTCV_INTENSITY)(image).flatten().tolist() == pytest.approx([0.0, 0.0, 0.5, 1.0, 1.0])
+    assert DeviceForm(nn.Identity(), BTCV_INTENSITY)(image).flatten().tolist() == pytest.approx(
+        [0.0, 0.0, 0.5, 1.0, 1.0]
+    )
 
 
 @given(low=st.integers(-1000, 0), width=st.integers(1, 2000), hu=st.integers(-1024, 3071))

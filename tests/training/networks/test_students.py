@@ -16,14 +16,23 @@ from safetensors.torch import save_file
 from autosam_edge.errors import OutputError
 from autosam_edge_training.networks.patch_merging import LegacyPatchMerging
 from autosam_edge_training.networks.pocketnet import Fold, PocketNet
-from autosam_edge_training.networks.students import STUDENTS, build_student, load_student, parameter_count, save_student
+from autosam_edge_training.networks.students import (
+    STUDENTS,
+    build_student,
+    load_student,
+    parameter_count,
+    save_student,
+)
 
 UNET = {"channels": [4, 8, 16], "strides": [2, 2]}
 UNETR = {"img_size": [32, 32, 64], "feature_size": 2, "hidden_size": 24, "mlp_dim": 24, "num_heads": 2}
 SWIN = {"feature_size": 12, "depths": [1, 1, 1, 1], "num_heads": [1, 1, 2, 2]}
 
 
-@pytest.mark.parametrize(("name", "parameters"), [("swinunetr-tiny", 4_078_220), ("swinunetr-small", 15_703_304), ("pocketnet", 3_669_148)])
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [("swinunetr-tiny", 4_078_220), ("swinunetr-small", 15_703_304), ("pocketnet", 3_669_148)],
+)
 def test_sizes(name, parameters):
     """4.0 M and 15.7 M are the paper's; PocketNet stays below Tiny."""
     assert parameter_count(build_student(name)) == parameters
@@ -53,7 +62,18 @@ def test_a_network_that_knows_no_dimensions_is_not_told_any():
 
 
 @pytest.mark.parametrize(
-    "name", ["UNet", "unetr", "swinunetr", "", "monai:", "monai:NoNet", "monai:unet", "monai:PatchEmbed", "monai:__name__"]
+    "name",
+    [
+        "UNet",
+        "unetr",
+        "swinunetr",
+        "",
+        "monai:",
+        "monai:NoNet",
+        "monai:unet",
+        "monai:PatchEmbed",
+        "monai:__name__",
+    ],
 )
 def test_a_student_that_there_is_not_is_refused(name):
     """Misspelled names, and what lies beside the networks in MONAI's module."""
@@ -125,7 +145,10 @@ def test_a_checkpoint_comes_back_bit_for_bit(tmp_path):
     save_student(tmp_path / "s.safetensors", student, {"student": "pocketnet", "classes": "14"})
     loaded, facts = load_student(tmp_path / "s.safetensors")
     assert facts["student"] == "pocketnet"
-    assert all(torch.equal(a, b) for a, b in zip(student.state_dict().values(), loaded.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(student.state_dict().values(), loaded.state_dict().values(), strict=True)
+    )
 
 
 @pytest.mark.parametrize(("name", "arguments"), [("UNet", UNET), ("UNETR", UNETR)])
@@ -145,12 +168,22 @@ def test_a_network_of_monai_comes_back_with_its_arguments(tmp_path, name, argume
 
 
 @pytest.mark.parametrize(
-    "changes", [{"arguments": json.dumps({**UNET, "channels": [4, 8, 8]})}, {"arguments": "{"}, {"classes": "6"}, {"arguments": "{}"}]
+    "changes",
+    [
+        {"arguments": json.dumps({**UNET, "channels": [4, 8, 8]})},
+        {"arguments": "{"},
+        {"classes": "6"},
+        {"arguments": "{}"},
+    ],
 )
 def test_a_network_of_monai_that_is_another_is_refused(tmp_path, changes):
     """Weights of other sizes, arguments that are no JSON, or none."""
     facts = {"student": "monai:UNet", "classes": "5", "arguments": json.dumps(UNET)}
-    save_student(tmp_path / "s.safetensors", build_student("monai:UNet", classes=5, arguments=UNET), {**facts, **changes})
+    save_student(
+        tmp_path / "s.safetensors",
+        build_student("monai:UNet", classes=5, arguments=UNET),
+        {**facts, **changes},
+    )
     with pytest.raises(ValueError, match=r"fit|arguments|Expecting"):
         load_student(tmp_path / "s.safetensors")
 
@@ -158,7 +191,10 @@ def test_a_network_of_monai_that_is_another_is_refused(tmp_path, changes):
 @pytest.mark.parametrize("existed", [True, False])
 def test_a_checkpoint_appears_in_one_piece(tmp_path, monkeypatch, existed):
     """A disk that fills up half way leaves the last checkpoint, or none."""
-    path, facts = tmp_path / "s.safetensors", {"student": "monai:UNet", "classes": "5", "arguments": json.dumps(UNET)}
+    path, facts = (
+        tmp_path / "s.safetensors",
+        {"student": "monai:UNet", "classes": "5", "arguments": json.dumps(UNET)},
+    )
     student = build_student("monai:UNet", classes=5, arguments=UNET)
     if existed:
         save_student(path, student, facts)
@@ -205,7 +241,9 @@ def test_the_wrong_patch_merging_is_refused(tmp_path, trained, claimed):
         assert torch.equal(loaded(x), student(x))
     with safe_open(path, framework="pt") as file:
         probe = file.metadata()["probe"]
-    save_file(student.state_dict(), path, metadata={"student": "swinunetr-tiny", "merging": claimed, "probe": probe})
+    save_file(
+        student.state_dict(), path, metadata={"student": "swinunetr-tiny", "merging": claimed, "probe": probe}
+    )
     with pytest.raises(ValueError, match="patch merging"):
         load_student(path)
 
@@ -213,7 +251,11 @@ def test_the_wrong_patch_merging_is_refused(tmp_path, trained, claimed):
 @pytest.mark.parametrize("facts", [{}, {"merging": "merging"}])
 def test_a_swin_checkpoint_says_which_patch_merging_it_was_trained_with(tmp_path, facts):
     """Nothing is guessed."""
-    save_file(build_student("swinunetr-tiny").state_dict(), tmp_path / "s.safetensors", metadata={"student": "swinunetr-tiny", **facts})
+    save_file(
+        build_student("swinunetr-tiny").state_dict(),
+        tmp_path / "s.safetensors",
+        metadata={"student": "swinunetr-tiny", **facts},
+    )
     with pytest.raises(ValueError, match="expected one of legacy, v2"):
         load_student(tmp_path / "s.safetensors")
 

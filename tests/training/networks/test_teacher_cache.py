@@ -63,7 +63,9 @@ def test_the_teacher_sees_normalized_images_and_air_beyond_them(constant, cubes)
 @pytest.fixture(scope="module")
 def kept(cubes, taught, tmp_path_factory):
     """What a teacher said; not to be changed."""
-    return keep_probabilities(taught, Prepared.read(cubes), tmp_path_factory.mktemp("kept") / "kept", patch=(16, 16, 16))
+    return keep_probabilities(
+        taught, Prepared.read(cubes), tmp_path_factory.mktemp("kept") / "kept", patch=(16, 16, 16)
+    )
 
 
 def test_what_is_kept_is_of_every_training_case(kept, cubes, taught):
@@ -77,7 +79,10 @@ def test_what_is_kept_is_of_every_training_case(kept, cubes, taught):
         "overlap": 0.5,
     }
     arrays = kept_probabilities(kept, taught, Prepared.read(cubes))
-    assert {name: array.shape for name, array in arrays.items()} == {"training0": (3, 32, 32, 32), "training1": (3, 32, 32, 32)}
+    assert {name: array.shape for name, array in arrays.items()} == {
+        "training0": (3, 32, 32, 32),
+        "training1": (3, 32, 32, 32),
+    }
     assert all(isinstance(array, np.memmap) for array in arrays.values())
 
 
@@ -88,14 +93,20 @@ def test_windows_are_as_large_as_what_the_teacher_learned_from(told, cubes, taug
     save_file(state, tmp_path / "t.safetensors", metadata=facts if told else {**facts, "config": "{}"})
     keep_probabilities(tmp_path / "t.safetensors", Prepared.read(cubes), tmp_path / "k")
     own = json.loads(facts["config"])["sampling"]["patch"]
-    assert json.loads((tmp_path / "k" / "teacher.json").read_text())["patch"] == (own if told else [96, 96, 96])
+    assert json.loads((tmp_path / "k" / "teacher.json").read_text())["patch"] == (
+        own if told else [96, 96, 96]
+    )
 
 
 def test_progress_is_told_and_an_occupied_folder_is_refused(kept, cubes, taught, tmp_path):
     """One call per case; nothing that is there is overwritten."""
     told = []
     keep_probabilities(
-        taught, Prepared.read(cubes), tmp_path / "k", patch=(32, 32, 32), progress=lambda done, total: told.append((done, total))
+        taught,
+        Prepared.read(cubes),
+        tmp_path / "k",
+        patch=(32, 32, 32),
+        progress=lambda done, total: told.append((done, total)),
     )
     assert told == [(1, 2), (2, 2)]
     with pytest.raises(OutputError, match="AE-OUTPUT-002"):
@@ -131,7 +142,17 @@ def test_answers_of_another_teacher_or_other_data_are_refused(kept, cubes, taugh
 
 
 @pytest.mark.parametrize(
-    "damage", ["no folder", "no record", "record cut", "no array", "array cut", "another shape", "another type", "pickled"]
+    "damage",
+    [
+        "no folder",
+        "no record",
+        "record cut",
+        "no array",
+        "array cut",
+        "another shape",
+        "another type",
+        "pickled",
+    ],
 )
 def test_damaged_answers_are_refused(damage, kept, cubes, taught, tmp_path):
     """Whatever is missing or cut, AE-TRAIN-009; an array of objects is not unpickled."""

@@ -52,7 +52,9 @@ def test_maps_turn_with_the_image(shape):
     """What a map says of a voxel it says of the same voxel afterwards; no voxel is lost."""
     image, maps = numbered(shape)
     for seed in range(30):
-        turned, (found, second) = random_turn(image, [maps, maps[:, :2]], generator(seed), flip=0.5, rotate=0.5)
+        turned, (found, second) = random_turn(
+            image, [maps, maps[:, :2]], generator(seed), flip=0.5, rotate=0.5
+        )
         assert turned.shape == image.shape
         assert torch.equal(turned.flatten().sort().values, image.flatten())
         torch.testing.assert_close(found, maps_of(turned))  # SIMD rounds by place
@@ -84,7 +86,9 @@ def test_four_quarter_turns_are_none():
     turned, turned_maps = image, [maps]
     for quarters in (1, 3):
         assert quarters == 1 or not torch.equal(turned, image)
-        turned, turned_maps = random_turn(turned, turned_maps, Scripted(quarters=quarters), flip=0.0, rotate=1.0)
+        turned, turned_maps = random_turn(
+            turned, turned_maps, Scripted(quarters=quarters), flip=0.0, rotate=1.0
+        )
     assert torch.equal(turned, image)
     assert torch.equal(turned_maps[0], maps)
 
@@ -96,7 +100,9 @@ def test_a_plane_that_is_no_square_makes_half_turns_only(shape, expected):
     found = set()
     for seed in range(30):
         turned, _ = random_turn(image, [maps], generator(seed), flip=0.0, rotate=1.0)
-        found |= {quarters for quarters in range(4) if torch.equal(turned, torch.rot90(image, quarters, (3, 4)))}
+        found |= {
+            quarters for quarters in range(4) if torch.equal(turned, torch.rot90(image, quarters, (3, 4)))
+        }
     assert found == expected
 
 

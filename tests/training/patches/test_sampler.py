@@ -18,7 +18,16 @@ SIDE = 12
 PATCH = (8, 8, 8)
 PLAIN = Sampling(patch=PATCH, flip=0.0, rotate=0.0, scale=0.0)
 EVERYTHING = Sampling(
-    patch=PATCH, crops="organs", flip=0.5, rotate=0.5, scale=0.5, warp=0.5, slabs=0.5, low_resolution=0.5, intensity=True, masses=0.5
+    patch=PATCH,
+    crops="organs",
+    flip=0.5,
+    rotate=0.5,
+    scale=0.5,
+    warp=0.5,
+    slabs=0.5,
+    low_resolution=0.5,
+    intensity=True,
+    masses=0.5,
 )
 MM3 = (3.0, 3.0, 3.0)
 
@@ -100,7 +109,10 @@ def test_one_round_goes_through_every_case_once():
 def test_another_seed_is_another_run(noisy):
     """Other orders, and another place in the same case."""
     flat = [flat_case(number) for number in range(5)]
-    orders = {tuple(number_of(Sampler(flat, PLAIN, spacing_mm=MM3, seed=seed).patch(n)) for n in range(5)) for seed in range(10)}
+    orders = {
+        tuple(number_of(Sampler(flat, PLAIN, spacing_mm=MM3, seed=seed).patch(n)) for n in range(5))
+        for seed in range(10)
+    }
     assert len(orders) > 5
     first, second = (Sampler(noisy[:1], PLAIN, spacing_mm=MM3, seed=seed).patch(0) for seed in range(2))
     assert not equal(first, second)
@@ -197,7 +209,9 @@ def test_a_patch_larger_than_its_case_is_filled_as_the_runtime_does(intensity):
     """With air in the plane, also where air is not 0, and with the last slice along the depth."""
     case = flat_case(75, intensity)
     found = Sampler([case], dataclasses.replace(PLAIN, patch=(20, 12, 20)), spacing_mm=MM3, seed=0).patch(0)
-    assert found.image.unique().tolist() == pytest.approx(sorted([intensity.low, (75 - intensity.offset) / intensity.scale]))
+    assert found.image.unique().tolist() == pytest.approx(
+        sorted([intensity.low, (75 - intensity.offset) / intensity.scale])
+    )
     air = found.image[0, 0] == found.image.min()
     assert (found.occupancy[0, 0][air] == 1).all()
     columns = air.any(dim=0)
@@ -226,7 +240,9 @@ def partial_case():
 @pytest.mark.parametrize("warp", [0.0, 1.0])
 def test_what_is_not_known_is_missing_from_the_occupancy(warp):
     """In a plain and in a bent patch; what it may be is the background or organ 2."""
-    sampler = Sampler([partial_case()], dataclasses.replace(PLAIN, crops="organs", warp=warp), spacing_mm=MM3, seed=0)
+    sampler = Sampler(
+        [partial_case()], dataclasses.replace(PLAIN, crops="organs", warp=warp), spacing_mm=MM3, seed=0
+    )
     shares = []
     for number in range(10):
         found = sampler.patch(number)
@@ -240,7 +256,9 @@ def test_what_is_not_known_is_missing_from_the_occupancy(warp):
 
 def test_synthetic_scans_without_organs_share_the_place_of_phantoms():
     """Their share of the patches holds background only."""
-    sampling = dataclasses.replace(PLAIN, patch=(2, 2, 2), crops="organs", foreground=1.0, negatives=1, phantom_share=0.3)
+    sampling = dataclasses.replace(
+        PLAIN, patch=(2, 2, 2), crops="organs", foreground=1.0, negatives=1, phantom_share=0.3
+    )
     empty = Case("empty", np.zeros((SIDE,) * 3, np.int16), np.zeros((SIDE,) * 3, np.uint8), 3, BTCV_INTENSITY)
     sampler = Sampler([flat_case(1)], sampling, spacing_mm=MM3, seed=0, phantoms=[empty])
     drawn = [number_of(sampler.patch(number)) for number in range(300)]
@@ -249,7 +267,12 @@ def test_synthetic_scans_without_organs_share_the_place_of_phantoms():
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"flip": 0.5, "rotate": 1.0}, {"warp": 1.0}, {"patch": (16, 12, 20), "flip": 0.5, "rotate": 1.0, "warp": 1.0, "crops": "organs"}],
+    [
+        {},
+        {"flip": 0.5, "rotate": 1.0},
+        {"warp": 1.0},
+        {"patch": (16, 12, 20), "flip": 0.5, "rotate": 1.0, "warp": 1.0, "crops": "organs"},
+    ],
     ids=["cut", "turned", "warped", "padded"],
 )
 def test_kept_probabilities_go_where_the_occupancy_goes(noisy, changes):
@@ -266,7 +289,9 @@ def test_kept_probabilities_go_where_the_occupancy_goes(noisy, changes):
 def test_kept_probabilities_are_the_teachers_and_not_the_truth(noisy):
     """A teacher that takes every class for the one before it."""
     teacher = {case.name: np.roll(case.target, -1, axis=0) for case in noisy}
-    found = Sampler(noisy, dataclasses.replace(PLAIN, flip=0.5, rotate=0.5), spacing_mm=MM3, seed=0, teacher=teacher).patch(0)
+    found = Sampler(
+        noisy, dataclasses.replace(PLAIN, flip=0.5, rotate=0.5), spacing_mm=MM3, seed=0, teacher=teacher
+    ).patch(0)
     torch.testing.assert_close(found.teacher, found.occupancy.roll(-1, dims=1))
     assert float((found.teacher - found.occupancy).abs().max()) > 0.5
 
@@ -289,11 +314,19 @@ def test_phantoms_have_no_kept_probabilities():
     case = flat_case(0)
     with pytest.raises(ValueError, match="phantoms"):
         Sampler(
-            [case], PLAIN, spacing_mm=MM3, seed=0, phantoms=[flat_case(1)], teacher={case.name: np.zeros((3, SIDE, SIDE, SIDE), np.uint8)}
+            [case],
+            PLAIN,
+            spacing_mm=MM3,
+            seed=0,
+            phantoms=[flat_case(1)],
+            teacher={case.name: np.zeros((3, SIDE, SIDE, SIDE), np.uint8)},
         )
 
 
-@pytest.mark.parametrize("key", ["foreground", "flip", "rotate", "scale", "warp", "slabs", "low_resolution", "masses", "phantom_share"])
+@pytest.mark.parametrize(
+    "key",
+    ["foreground", "flip", "rotate", "scale", "warp", "slabs", "low_resolution", "masses", "phantom_share"],
+)
 @pytest.mark.parametrize("share", [-0.1, 1.1])
 def test_a_probability_lies_between_0_and_1(key, share):
     """Otherwise it is refused by its name."""
@@ -301,7 +334,10 @@ def test_a_probability_lies_between_0_and_1(key, share):
         Sampling(**{"phantoms": 1, "crops": "organs", key: share})
 
 
-@pytest.mark.parametrize("wrong", [{"patch": (8, 0, 8)}, {"phantoms": -1}, {"negatives": -1}, {"phantom_share": 0.1}, {"slabs": 0.5}])
+@pytest.mark.parametrize(
+    "wrong",
+    [{"patch": (8, 0, 8)}, {"phantoms": -1}, {"negatives": -1}, {"phantom_share": 0.1}, {"slabs": 0.5}],
+)
 def test_a_sampling_that_cannot_be_is_refused(wrong):
     """An empty patch, fewer than no phantoms or negatives, a share of none, slabs around voxels that nobody indexed."""
     with pytest.raises(ValueError, match=next(iter(wrong))):
@@ -310,7 +346,14 @@ def test_a_sampling_that_cannot_be_is_refused(wrong):
 
 def test_the_defaults_are_the_papers():
     """teacher.md 5.4: patches of 128^3, 1:1, flips and quarter turns at 0.1, scale at 0.2, and nothing of our own."""
-    paper = {"patch": (128, 128, 128), "crops": "sign", "foreground": 0.5, "flip": 0.1, "rotate": 0.1, "scale": 0.2}
+    paper = {
+        "patch": (128, 128, 128),
+        "crops": "sign",
+        "foreground": 0.5,
+        "flip": 0.1,
+        "rotate": 0.1,
+        "scale": 0.2,
+    }
     ours = {"warp": 0.0, "slabs": 0.0, "low_resolution": 0.0, "intensity": False, "masses": 0.0}
     ours |= {"phantoms": 0, "negatives": 0, "phantom_share": 0.0}
     assert dataclasses.asdict(Sampling()) == {**paper, **ours}

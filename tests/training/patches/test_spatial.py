@@ -74,7 +74,10 @@ def test_half_of_the_crops_are_centered_on_organs():
     """1:1, as MONAI's positive and negative crops; every organ voxel is as likely, so the small organ is hardly seen."""
     case, chance = body_case(), generator()
     index = ForegroundIndex(case)
-    labels = [label_at(case, place_by_sign(case, index, whole(case), VOXEL, chance, foreground=0.5)) for _ in range(1000)]
+    labels = [
+        label_at(case, place_by_sign(case, index, whole(case), VOXEL, chance, foreground=0.5))
+        for _ in range(1000)
+    ]
     assert 450 < sum(label > 0 for label in labels) < 550
     assert labels.count(2) < 10
 
@@ -91,7 +94,10 @@ def test_every_organ_is_equally_likely_to_be_near():
     """One voxel of an organ counts as much as another's 512."""
     case, chance = body_case(), generator()
     index = OrganIndex(case)
-    labels = [label_at(case, place_near_organ(index, whole(case), VOXEL, chance, foreground=1.0)) for _ in range(1000)]
+    labels = [
+        label_at(case, place_near_organ(index, whole(case), VOXEL, chance, foreground=1.0))
+        for _ in range(1000)
+    ]
     assert 450 < labels.count(1) < 550
     assert labels.count(0) == 0
 
@@ -102,7 +108,12 @@ def test_the_organ_lies_in_the_middle_half_of_the_crop():
     labels[12, 12, 12] = 1
     case, chance = Case("one", np.zeros(labels.shape, np.int16), labels, 2, BTCV_INTENSITY), generator()
     index = OrganIndex(case)
-    places = np.array([12 - np.array(place_near_organ(index, whole(case), (8, 8, 8), chance, foreground=1.0)) for _ in range(200)])
+    places = np.array(
+        [
+            12 - np.array(place_near_organ(index, whole(case), (8, 8, 8), chance, foreground=1.0))
+            for _ in range(200)
+        ]
+    )
     assert [set(axis) for axis in places.T.tolist()] == [{2, 3, 4, 5, 6}] * 3
 
 
@@ -124,7 +135,11 @@ def test_an_index_looks_only_within_the_field_of_view():
 
 
 @settings(max_examples=60, deadline=None)
-@given(shape=st.tuples(*[st.integers(1, 30)] * 3), patch=st.tuples(*[st.integers(1, 24)] * 3), seed=st.integers(0, 99))
+@given(
+    shape=st.tuples(*[st.integers(1, 30)] * 3),
+    patch=st.tuples(*[st.integers(1, 24)] * 3),
+    seed=st.integers(0, 99),
+)
 def test_a_patch_stays_in_its_field_of_view(shape, patch, seed):
     """In the plane within it, or around it where the view is smaller; along the depth up to eight slices beyond."""
     chance = generator(seed)
@@ -163,7 +178,10 @@ def test_beyond_the_ends_of_a_scan_lies_its_last_slice():
     case = body_case()
     image, (occupancy,) = cut(case, whole(case), (-3, 0, 0), (22, 20, 24))
     for beyond, slice_of_case in ((0, 0), (2, 0), (3, 0), (18, 15), (21, 15)):
-        assert np.array_equal(image[0, 0, beyond].numpy(), case.image_in((slice(slice_of_case, slice_of_case + 1), *whole(case)[1:]))[0])
+        assert np.array_equal(
+            image[0, 0, beyond].numpy(),
+            case.image_in((slice(slice_of_case, slice_of_case + 1), *whole(case)[1:]))[0],
+        )
     view = (slice(8, 10), *whole(case)[1:])
     image, (occupancy,) = cut(case, view, (0, 0, 0), (18, 20, 24))
     assert torch.equal(image[0, 0, :9], image[0, 0, 8].expand(9, -1, -1))
@@ -188,9 +206,13 @@ def test_a_scan_that_is_not_bent_is_a_plain_patch():
     """The identity samples every voxel at its center; random shares, inside and beyond the ends."""
     case = shares_case()
     for start in ((1, 2, 3), (-4, 0, 0)):
-        plain, bent = (f(case, whole(case), start, (8, 8, 8), *more) for f, more in ((cut, ()), (bend, (STILL,))))
+        plain, bent = (
+            f(case, whole(case), start, (8, 8, 8), *more) for f, more in ((cut, ()), (bend, (STILL,)))
+        )
         torch.testing.assert_close(bent[0], plain[0], atol=1e-5, rtol=1e-5)
-        torch.testing.assert_close(bent[1][0], plain[1][0], atol=6e-3, rtol=0.0)  # shares are rounded to 1 / 255
+        torch.testing.assert_close(
+            bent[1][0], plain[1][0], atol=6e-3, rtol=0.0
+        )  # shares are rounded to 1 / 255
 
 
 def test_a_stretch_is_that_of_its_axis():
@@ -221,7 +243,9 @@ def test_image_and_organ_bend_together(intensity, seed):
     case = body_case(intensity)
     probability = np.stack([case.labels == c for c in range(3)]).astype(np.uint8) * 255
     deformation = draw_deformation(generator(seed), MM3)
-    image, (occupancy, teacher) = bend(case, whole(case), (0, 0, 0), case.shape, deformation, teacher=probability)
+    image, (occupancy, teacher) = bend(
+        case, whole(case), (0, 0, 0), case.shape, deformation, teacher=probability
+    )
     bright_hu = (0 - intensity.offset) / intensity.scale  # between fat and organ
     bright, organ = image[0, 0] > bright_hu, occupancy[0, 1:].sum(dim=0) > 0.5
     assert organ.sum() > 100

@@ -61,7 +61,9 @@ def test_a_mode_that_was_on_stays_on(normal_mode):
 @pytest.mark.parametrize("ends", ["well", "by an error"])
 def test_training_leaves_the_mode_as_it_was(ends, normal_mode, cubes, tmp_path):
     """A recipe that is done, and one that is refused."""
-    config = changed(student_config(student="monai:UNet" if ends == "well" else "monai:NoNet"), "schedule", steps=1)
+    config = changed(
+        student_config(student="monai:UNet" if ends == "well" else "monai:NoNet"), "schedule", steps=1
+    )
     if ends == "well":
         train_student.train(config, cubes, tmp_path / "run")
     else:
@@ -96,14 +98,30 @@ def test_bf16_computes_the_forward_pass_under_autocast():
 
 def two_processes(one, config, cubes, folder, *options):
     """The recipe under ``torchrun``, gloo on the CPU."""
-    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", one.command]
+    start = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        "-m",
+        one.command,
+    ]
     places = ["--config", write_recipe(config, folder / "r.yaml"), "--data", cubes, "--out", folder / "two"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run([*map(str, (*start, *places, *options))], env=environment, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [*map(str, (*start, *places, *options))], env=environment, capture_output=True, text=True, check=False
+    )
 
 
 @pytest.mark.parametrize(
-    "name", ["student", pytest.param("teacher", marks=pytest.mark.slow), pytest.param("distill", marks=pytest.mark.slow)]
+    "name",
+    [
+        "student",
+        pytest.param("teacher", marks=pytest.mark.slow),
+        pytest.param("distill", marks=pytest.mark.slow),
+    ],
 )
 def test_two_processes_see_what_one_sees(name, cubes, taught, tmp_path):
     """A batch of two shared by two: every loss to 1e-5, the scores and the final network nearly; one folder, one line per report."""
@@ -118,9 +136,11 @@ def test_two_processes_see_what_one_sees(name, cubes, taught, tmp_path):
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-5)
     assert len(losses(tmp_path / "two")) == 5
     assert [line.get("dice") for line in reports(tmp_path / "two")] == [
-        None if line.get("dice") is None else pytest.approx(line["dice"], abs=1e-3) for line in reports(tmp_path / "one")
+        None if line.get("dice") is None else pytest.approx(line["dice"], abs=1e-3)
+        for line in reports(tmp_path / "one")
     ]
-    # Not the weights themselves: the gradient of a bias before a norm is rounding noise, which AdamW makes steps of.
+    # Not the weights themselves: the gradient of a bias before a norm is rounding noise, which AdamW makes
+    # steps of.
     networks = [open_network(tmp_path / run / alone.name)[0] for run in ("two", "one")]
     image = torch.from_numpy(Prepared.read(cubes).case("test0").patch((slice(0, 16),) * 3)[0])[None, None]
     with torch.no_grad():

@@ -7,7 +7,14 @@ import math
 import pytest
 
 torch = pytest.importorskip("torch")
-from autosam_edge_training.recipe_parts.losses import class_weights, complete, dice_cross_entropy, distillation, equation_1, supervised
+from autosam_edge_training.recipe_parts.losses import (
+    class_weights,
+    complete,
+    dice_cross_entropy,
+    distillation,
+    equation_1,
+    supervised,
+)
 
 
 def halves(classes=3):
@@ -36,7 +43,10 @@ def test_equation_1_is_monais():
     """Value and gradient of DiceCELoss(softmax=True), background and an absent class included."""
     losses = pytest.importorskip("monai.losses")
     logits, one_hot = random_pair()
-    ours, theirs = equation_1(logits, one_hot), losses.DiceCELoss(softmax=True, to_onehot_y=False)(logits, one_hot)
+    ours, theirs = (
+        equation_1(logits, one_hot),
+        losses.DiceCELoss(softmax=True, to_onehot_y=False)(logits, one_hot),
+    )
     torch.testing.assert_close(ours, theirs)
     torch.testing.assert_close(gradient(ours, logits), gradient(theirs, logits))
 
@@ -77,7 +87,9 @@ def test_an_even_prediction_costs_what_it_should():
     """Probability 1/3 everywhere: cross entropy log 3; Dice from sums over 64 voxels in closed form."""
     overlap, squares = 32 / 3, 64 / 9 + 32
     dice = 1 - (2 * overlap + 1) / (squares + 1)
-    assert float(dice_cross_entropy(torch.zeros(1, 3, 4, 4, 4), halves())) == pytest.approx(math.log(3) + dice, rel=1e-5)
+    assert float(dice_cross_entropy(torch.zeros(1, 3, 4, 4, 4), halves())) == pytest.approx(
+        math.log(3) + dice, rel=1e-5
+    )
 
 
 def test_a_fractional_target_is_its_own_best_prediction():
@@ -97,13 +109,17 @@ def test_an_absent_class_has_no_dice_term():
     """Only the cross entropy speaks of class 2: its weight decides alone."""
     logits = torch.randn(1, 3, 4, 4, 4)
     weight = torch.tensor([1.0, 1.0, 100.0])
-    assert float(dice_cross_entropy(logits, halves(), class_weight=weight)) == pytest.approx(float(dice_cross_entropy(logits, halves())))
+    assert float(dice_cross_entropy(logits, halves(), class_weight=weight)) == pytest.approx(
+        float(dice_cross_entropy(logits, halves()))
+    )
 
 
 def test_weights_multiply_a_classs_cross_entropy():
     """Even prediction, half of the voxels class 1: its weight of 3 adds log 3 to log 3's mean of the two."""
     logits, weight = torch.zeros(1, 3, 4, 4, 4), torch.tensor([1.0, 3.0, 1.0])
-    extra = float(dice_cross_entropy(logits, halves(), class_weight=weight)) - float(dice_cross_entropy(logits, halves()))
+    extra = float(dice_cross_entropy(logits, halves(), class_weight=weight)) - float(
+        dice_cross_entropy(logits, halves())
+    )
     assert extra == pytest.approx(0.5 * 2.0 * math.log(3), rel=1e-5)
 
 
@@ -124,7 +140,9 @@ def test_the_distance_of_knowing_nothing_from_a_sure_teacher(classes):
 def test_a_mean_over_voxels_is_c_times_that_over_elements():
     """The one difference between the two readings of equation 2."""
     logits, one_hot = random_pair(classes=6)
-    voxel, element = (distillation(logits, one_hot, reduction=reduction) for reduction in ("voxel", "element"))
+    voxel, element = (
+        distillation(logits, one_hot, reduction=reduction) for reduction in ("voxel", "element")
+    )
     torch.testing.assert_close(voxel, 6 * element)
     torch.testing.assert_close(element, torch.nn.functional.mse_loss(logits.softmax(dim=1), one_hot))
 
@@ -164,7 +182,9 @@ def test_a_coarse_output_counts_half_against_the_mean_of_its_voxels():
     coarse = torch.randn(2, 4, 1, 2, 3)
     pooled = one_hot.reshape(2, 4, 1, 4, 2, 4, 3, 4).mean(dim=(3, 5, 7))
     loss, back = supervised((logits, coarse), one_hot, torch.ones(1, one_hot.shape[1]), dice_cross_entropy)
-    torch.testing.assert_close(loss, dice_cross_entropy(logits, one_hot) + 0.5 * dice_cross_entropy(coarse, pooled))
+    torch.testing.assert_close(
+        loss, dice_cross_entropy(logits, one_hot) + 0.5 * dice_cross_entropy(coarse, pooled)
+    )
     assert back is logits
 
 

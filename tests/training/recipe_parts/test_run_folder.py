@@ -16,7 +16,16 @@ import pytest
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("monai")
-from autosam_edge_test_recipes import changed, prepare_boxes, recipe, reports, same_weights, student_config, weights_of, write_recipe
+from autosam_edge_test_recipes import (
+    changed,
+    prepare_boxes,
+    recipe,
+    reports,
+    same_weights,
+    student_config,
+    weights_of,
+    write_recipe,
+)
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from autosam_edge import __version__
@@ -69,14 +78,24 @@ def test_the_folder_of_a_run_tells_what_decided_it(uninterrupted, cubes):
     """Recipe, seed, commit, data hash and machine in ``config.json``; a line and a point of each curve per report."""
     one, weights = uninterrupted("student")
     run = weights.parent
-    assert {path.name for path in run.iterdir()} == {"config.json", "metrics.jsonl", "tensorboard", "checkpoint.pt", "student.safetensors"}
+    assert {path.name for path in run.iterdir()} == {
+        "config.json",
+        "metrics.jsonl",
+        "tensorboard",
+        "checkpoint.pt",
+        "student.safetensors",
+    }
     record = read_run_config(run)
     assert record["config"] == as_dict(one.config)
     assert record["config"]["seed"] == 0
     assert (record["recipe"], record["dataset"]) == ("student", "btcv")
     assert record["data_sha256"] == Prepared.read(cubes).sha256
     assert record["labels"] == ["background", "liver", "spleen"]
-    assert record["split"] == {"training": ["training0", "training1"], "validation": ["validation0"], "test": ["test0"]}
+    assert record["split"] == {
+        "training": ["training0", "training1"],
+        "validation": ["validation0"],
+        "test": ["test0"],
+    }
     assert (record["commit"], record["version"]) == (commit(), __version__)
     assert (record["processes"], record["threads"]) == (1, 1)
     assert "cores" in record["machine"]
@@ -92,7 +111,9 @@ def test_the_folder_of_a_run_tells_what_decided_it(uninterrupted, cubes):
 
 def test_the_commit_is_of_the_checkout():
     """What git says of this checkout, shortened; with a + where files differ from it."""
-    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+    head = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
+    )
     if head.returncode:
         assert commit() is None
     else:
@@ -126,7 +147,9 @@ def test_it_can_be_stopped_again_and_again(uninterrupted, cubes, tmp_path, monke
     assert reports(found.parent) == reports(expected.parent)
 
 
-def test_a_stop_while_a_checkpoint_is_written_costs_only_that_one(uninterrupted, cubes, tmp_path, monkeypatch):
+def test_a_stop_while_a_checkpoint_is_written_costs_only_that_one(
+    uninterrupted, cubes, tmp_path, monkeypatch
+):
     """Half of the second checkpoint is on the disk: the first one counts, and the line that the second would have covered is dropped."""
     one, expected = uninterrupted("student")
     saves = []
@@ -168,12 +191,21 @@ def test_a_killed_process_goes_on(name, cubes, taught, tmp_path):
     """SIGKILL at a moment of nobody's choice; the same command then ends with the bits of a run in one go."""
     one = recipe(name, taught)
     config = changed(replace(one.config, validate_every=7), "schedule", steps=60)
-    options = ["--config", write_recipe(config, tmp_path / "r.yaml"), "--data", cubes, "--out", tmp_path / "run"]
+    options = [
+        "--config",
+        write_recipe(config, tmp_path / "r.yaml"),
+        "--data",
+        cubes,
+        "--out",
+        tmp_path / "run",
+    ]
     options += ["--teacher", taught] if name == "distill" else []
     command = [sys.executable, "-m", one.command, *map(str, options)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     lines, wanted = tmp_path / "run" / "metrics.jsonl", 10 + time.time_ns() % 25
-    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
         deadline = time.monotonic() + 120
         while process.poll() is None and time.monotonic() < deadline:
             if lines.is_file() and lines.read_bytes().count(b"\n") >= wanted:
@@ -210,7 +242,9 @@ def test_another_recipe_is_refused(changes, named, uninterrupted, cubes, tmp_pat
     assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir() if path.is_file()} == before
 
 
-def test_other_data_another_kind_and_another_teacher_are_refused(uninterrupted, cubes, taught, autosam_teacher, tmp_path):
+def test_other_data_another_kind_and_another_teacher_are_refused(
+    uninterrupted, cubes, taught, autosam_teacher, tmp_path
+):
     """The hash of the data, the recipe's kind, and what a distillation learns from belong to a run."""
     student, student_run = uninterrupted("student")
     other = prepare_boxes(tmp_path / "data", noise_hu=5.0)
@@ -255,7 +289,10 @@ def test_a_damaged_checkpoint_is_refused(damage, uninterrupted, cubes, tmp_path)
     else:
         kept = torch.load(path, weights_only=True)
         del kept["step"]
-        torch.save({"code": {**kept, "step": Trap(tmp_path / "ran")}, "a list": [1, 2], "no step": kept}[damage], path)
+        torch.save(
+            {"code": {**kept, "step": Trap(tmp_path / "ran")}, "a list": [1, 2], "no step": kept}[damage],
+            path,
+        )
     lines = (tmp_path / "run" / "metrics.jsonl").read_bytes()
     with pytest.raises(TrainingError) as caught:
         one.train(one.config, cubes, tmp_path / "run")

@@ -18,7 +18,9 @@ from autosam_edge_training.recipe_parts.schedule import Schedule, average_into, 
 def test_the_warm_up_is_linear(decay):
     """Ten steps of a hundred: a tenth of the peak more with each, the peak at the tenth and at the first step after."""
     schedule = Schedule(steps=100, lr=2.0, warmup=0.1, decay=decay)
-    assert [schedule.rate(step) for step in range(10)] == pytest.approx([0.2 * (step + 1) for step in range(10)])
+    assert [schedule.rate(step) for step in range(10)] == pytest.approx(
+        [0.2 * (step + 1) for step in range(10)]
+    )
     assert schedule.rate(10) == pytest.approx(2.0)
 
 
@@ -36,7 +38,9 @@ def test_exponential_falls_by_one_factor_to_the_end():
     schedule = Schedule(steps=101, lr=4.0, warmup=0.0, decay="exponential", end=0.01)
     assert schedule.rate(100) == pytest.approx(0.04)
     assert schedule.rate(50) == pytest.approx(0.4)
-    assert [schedule.rate(s + 1) / schedule.rate(s) for s in range(100)] == pytest.approx([0.01 ** (1 / 100)] * 100)
+    assert [schedule.rate(s + 1) / schedule.rate(s) for s in range(100)] == pytest.approx(
+        [0.01 ** (1 / 100)] * 100
+    )
 
 
 def test_the_papers_schedule():
@@ -121,7 +125,10 @@ def test_what_is_frozen_is_not_optimized():
 def test_the_average_moves_by_its_decay(step, decay):
     """Decay * kept + (1 - decay) * new; early steps forget faster, (1 + step) / (10 + step)."""
     kept, new = nn.Linear(2, 2), nn.Linear(2, 2)
-    expected = [decay * a.detach() + (1 - decay) * b.detach() for a, b in zip(kept.parameters(), new.parameters(), strict=True)]
+    expected = [
+        decay * a.detach() + (1 - decay) * b.detach()
+        for a, b in zip(kept.parameters(), new.parameters(), strict=True)
+    ]
     average_into(kept, new, decay=0.99, step=step)
     for found, value in zip(kept.parameters(), expected, strict=True):
         torch.testing.assert_close(found.detach(), value)

@@ -57,10 +57,16 @@ def random_labels(shape, *, low=0, high=CLASSES):
 
 
 @pytest.mark.parametrize("intensity", [BTCV_INTENSITY, AMOS_INTENSITY], ids=["btcv", "amos"])
-@pytest.mark.parametrize("shape", [(8, 8, 8), (8, 13, 21), (5, 9, 6)], ids=["one window", "many windows", "smaller"])
+@pytest.mark.parametrize(
+    "shape", [(8, 8, 8), (8, 13, 21), (5, 9, 6)], ids=["one window", "many windows", "smaller"]
+)
 def test_the_truth_scores_1(shape, intensity):
     """One window, several that overlap, and a scan smaller than the patch: noise of labels, every voxel right."""
-    assert validate(Reader(intensity), [case_of(random_labels(shape), intensity)], PATCH, device=CPU) == [1.0, 1.0, 1.0]
+    assert validate(Reader(intensity), [case_of(random_labels(shape), intensity)], PATCH, device=CPU) == [
+        1.0,
+        1.0,
+        1.0,
+    ]
 
 
 def test_an_organ_that_no_case_has_has_no_score():

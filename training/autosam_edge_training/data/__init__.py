@@ -10,10 +10,24 @@ from autosam_edge_training.data.case import (
     Targets,
     prepare_case,
 )
-from autosam_edge_training.data.layouts import AMOS_NAMES, BTCV_NAMES, BTCV_TEST, BTCV_VALIDATION, LAYOUTS, Listing, Pair
+from autosam_edge_training.data.layouts import (
+    AMOS_NAMES,
+    BTCV_NAMES,
+    BTCV_TEST,
+    BTCV_VALIDATION,
+    LAYOUTS,
+    Listing,
+    Pair,
+)
 from autosam_edge_training.data.manifest import SPLITS, Entry, Manifest, Split
 from autosam_edge_training.data.negatives import negative_case
-from autosam_edge_training.data.prepare import make_manifest, phantom_case, prepare_dataset, prepare_phantoms, prepare_smoke_phantoms
+from autosam_edge_training.data.prepare import (
+    make_manifest,
+    phantom_case,
+    prepare_dataset,
+    prepare_phantoms,
+    prepare_smoke_phantoms,
+)
 from autosam_edge_training.data.prepared import Arrays, Prepared
 
 __all__ = [

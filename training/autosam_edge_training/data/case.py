@@ -1,9 +1,10 @@
 """One scan on the model's grid: the image in HU and what the network shall answer.
 
-The runtime's own geometry and resampler make both, so that training and device agree. The target is the *occupancy* of every organ, the
-fraction of each voxel that it fills, found by sending each organ's mask through the same antialiased filter as the image: it keeps what a
-hard label at 3 mm throws away (docs/adr/0004-occupancy-targets.md). Where occupancies would not fit, at fine spacings and with many
-classes, the target is the class that fills most of each voxel.
+The runtime's own geometry and resampler make both, so that training and device agree. The target is the
+*occupancy* of every organ, the fraction of each voxel that it fills, found by sending each organ's mask
+through the same antialiased filter as the image: it keeps what a hard label at 3 mm throws away
+(docs/adr/0004-occupancy-targets.md). Where occupancies would not fit, at fine spacings and with many classes,
+the target is the class that fills most of each voxel.
 """
 
 from __future__ import annotations
@@ -54,7 +55,9 @@ class Intensity:
     def __post_init__(self) -> None:
         low, high = self.window_hu
         if not -32768 <= low < high <= 32767:
-            raise ValueError(f"a window goes from a lower to a higher HU within int16, not from {low} to {high}")
+            raise ValueError(
+                f"a window goes from a lower to a higher HU within int16, not from {low} to {high}"
+            )
         if not self.scale > 0:
             raise ValueError(f"the scale is positive, not {self.scale}")
 
@@ -82,11 +85,13 @@ class Case:
     Args:
         name: Name within its data set.
         image: (D, H, W) int16, HU clipped to the window.
-        target: Labels (D, H, W) uint8, or occupancies (C, D, H, W) uint8 where 255 = the voxel is filled. In a case that is labeled
-            in part, label C and a last plane C + 1 of the occupancies stand for "not known".
+        target: Labels (D, H, W) uint8, or occupancies (C, D, H, W) uint8 where 255 = the voxel is filled. In
+            a case that is labeled in part, label C and a last plane C + 1 of the occupancies stand for "not
+            known".
         classes: C, with the background.
         intensity: How the image is normalized.
-        known: The classes that are labeled everywhere in this scan, or None where all are and nothing is unknown.
+        known: The classes that are labeled everywhere in this scan, or None where all are and nothing is
+            unknown.
 
     Raises:
         ValueError: The arrays do not fit each other.
@@ -103,9 +108,13 @@ class Case:
         planes = self.classes + (self.known is not None)
         expected = self.image.shape if self.target.ndim == 3 else (planes, *self.image.shape)
         if self.image.ndim != 3 or self.target.shape != expected:
-            raise ValueError(f"an image {self.image.shape} has no target {self.target.shape} of {self.classes} classes")
+            raise ValueError(
+                f"an image {self.image.shape} has no target {self.target.shape} of {self.classes} classes"
+            )
         if self.image.dtype != np.int16 or self.target.dtype != np.uint8:
-            raise ValueError(f"an image is int16 and a target uint8, not {self.image.dtype} and {self.target.dtype}")
+            raise ValueError(
+                f"an image is int16 and a target uint8, not {self.image.dtype} and {self.target.dtype}"
+            )
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -151,7 +160,9 @@ class Case:
         Args:
             where: Slices along (D, H, W), within the case.
         """
-        return (self.image[where].astype(np.float32) - np.float32(self.intensity.offset)) / np.float32(self.intensity.scale)
+        return (self.image[where].astype(np.float32) - np.float32(self.intensity.offset)) / np.float32(
+            self.intensity.scale
+        )
 
     def share_in(self, value: int, where: Box) -> npt.NDArray[np.float32]:
         """The share of one class in every voxel of a part of the case, (d, h, w); 0 or 1 if the targets are labels.
@@ -171,8 +182,8 @@ class Case:
             where: Slices along (D, H, W), within the case.
 
         Returns:
-            Image (d, h, w), normalized, and occupancy (C, d, h, w); 0 or 1 if the targets are labels. It sums to 1 in every voxel; what
-            is missing to 1 is not known.
+            Image (d, h, w), normalized, and occupancy (C, d, h, w); 0 or 1 if the targets are labels. It sums
+            to 1 in every voxel; what is missing to 1 is not known.
         """
         image = self.image_in(where)
         if self.target.ndim == 3:
@@ -200,13 +211,16 @@ def prepare_case(
     Args:
         name: Name within its data set.
         hu: (D, H, W) HU on ``grid``.
-        labels: (D, H, W) whole numbers from 0 to ``classes - 1`` on ``grid``; with ``known`` also 255, "not known".
+        labels: (D, H, W) whole numbers from 0 to ``classes - 1`` on ``grid``; with ``known`` also 255, "not
+            known".
         grid: Grid of both arrays, any orientation.
         spacing_mm: The model's spacing (D, H, W).
         intensity: Its window clips the image.
         classes: With the background.
-        targets: ``occupancy``, or ``labels``, the class that fills most of each voxel: one byte a voxel instead of one a class.
-        known: The classes that are labeled everywhere in this scan, or None where all are and nothing is unknown.
+        targets: ``occupancy``, or ``labels``, the class that fills most of each voxel: one byte a voxel
+            instead of one a class.
+        known: The classes that are labeled everywhere in this scan, or None where all are and nothing is
+            unknown.
 
     Raises:
         InputError: A label lies outside of the classes (AE-DATA-003).
@@ -234,24 +248,33 @@ def _fullest(labels: npt.NDArray[np.uint8], sampler: Resampler, classes: int) ->
     """(D', H', W') the class with the largest share, of several the first; what ``_occupancy(...).argmax(0)`` is, without its memory."""
     found, largest = np.zeros(sampler.shape, dtype=np.uint8), np.zeros(sampler.shape, dtype=np.uint8)
     for organ, where, share in _shares(labels, sampler, classes):
-        wins = share >= largest[where] if organ == 0 else share > largest[where]  # the background comes last and is the first class
+        wins = (
+            share >= largest[where] if organ == 0 else share > largest[where]
+        )  # the background comes last and is the first class
         found[where][wins] = organ
         np.maximum(largest[where], share, out=largest[where])
     return found
 
 
-def _shares(labels: npt.NDArray[np.uint8], sampler: Resampler, classes: int) -> Iterator[tuple[int, Box, npt.NDArray[np.uint8]]]:
+def _shares(
+    labels: npt.NDArray[np.uint8], sampler: Resampler, classes: int
+) -> Iterator[tuple[int, Box, npt.NDArray[np.uint8]]]:
     """Each class with the part of the model's grid that it reaches and its share there; the background last.
 
-    An organ is small beside the scan, so only its box is filtered. The filter's weights sum to 1, so the background is what the organs
-    leave.
+    An organ is small beside the scan, so only its box is filtered. The filter's weights sum to 1, so the
+    background is what the organs leave.
     """
     rest = np.ones(sampler.shape, dtype=np.float32)
-    matrices = [resampling_matrix(positions, side) for positions, side in zip(sampler.positions, labels.shape, strict=True)]
+    matrices = [
+        resampling_matrix(positions, side)
+        for positions, side in zip(sampler.positions, labels.shape, strict=True)
+    ]
     for organ, box in enumerate(find_objects(labels, max_label=classes - 1), start=1):
         if box is None:
             continue
-        reached = [np.flatnonzero(matrix[:, side].any(axis=1)) for matrix, side in zip(matrices, box, strict=True)]
+        reached = [
+            np.flatnonzero(matrix[:, side].any(axis=1)) for matrix, side in zip(matrices, box, strict=True)
+        ]
         depth, height, width = (slice(int(r[0]), int(r[-1]) + 1) for r in reached)
         share = sampler.rows(labels == organ, depth.start, depth.stop, plane=(height, width))
         rest[depth, height, width] -= share

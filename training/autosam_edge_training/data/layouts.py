@@ -1,7 +1,7 @@
 """What the public data sets look like on a disk, and which of their cases are for training and which for testing.
 
-Data sets number organs differently, so labels go by name, TotalSegmentator's, wherever one exists. Where a ``dataset.json`` lies beside
-the images, its label table must say the same.
+Data sets number organs differently, so labels go by name, TotalSegmentator's, wherever one exists. Where a
+``dataset.json`` lies beside the images, its label table must say the same.
 """
 
 from __future__ import annotations
@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING, Any
 from autosam_edge.errors import InputError
 from autosam_edge.labels import BTCV_LABELS
 from autosam_edge_training.data.case import AMOS_INTENSITY, BTCV_INTENSITY, Intensity
-from autosam_edge_training.data.manifest import SPLITS, Split, broken, check_name, inside, names_by_value, read_json
+from autosam_edge_training.data.manifest import (
+    SPLITS,
+    Split,
+    broken,
+    check_name,
+    inside,
+    names_by_value,
+    read_json,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -88,7 +96,8 @@ class Pair:
         name: Name within the data set.
         image: Scan.
         label: Label image, or None where the scan has no labels.
-        known: Label values that are labeled everywhere in this scan; there 255 means "not known". None: all are labeled.
+        known: Label values that are labeled everywhere in this scan; there 255 means "not known". None: all
+            are labeled.
     """
 
     name: str
@@ -120,12 +129,15 @@ class Listing:
     def hold_out(self, count: int) -> Listing:
         """Move ``count`` training cases to validation: those whose names have the smallest SHA-256.
 
-        The rule knows nothing of the images, and the same cases come out whatever the order on the disk and whatever else is missing.
+        The rule knows nothing of the images, and the same cases come out whatever the order on the disk and
+        whatever else is missing.
 
         Raises:
             InputError: Nothing would be left to train on (AE-DATA-005).
         """
-        ranked = sorted(self.splits["training"], key=lambda pair: hashlib.sha256(pair.name.encode()).hexdigest())
+        ranked = sorted(
+            self.splits["training"], key=lambda pair: hashlib.sha256(pair.name.encode()).hexdigest()
+        )
         if count >= len(ranked):
             raise InputError(
                 "AE-DATA-005",
@@ -136,7 +148,10 @@ class Listing:
         splits = {
             **self.splits,
             "training": tuple(pair for pair in self.splits["training"] if pair.name not in held),
-            "validation": (*self.splits["validation"], *(pair for pair in self.splits["training"] if pair.name in held)),
+            "validation": (
+                *self.splits["validation"],
+                *(pair for pair in self.splits["training"] if pair.name in held),
+            ),
         }
         return dataclasses.replace(self, splits=splits)
 
@@ -144,21 +159,33 @@ class Listing:
 def list_btcv(source: Path) -> Listing:
     """BTCV as Synapse ships it (``Training/img``, ``Training/label``) or in Decathlon's folders (``imagesTr``, ``labelsTr``).
 
-    The case number decides the split: 0035 to 0040 for testing, 0007, 0010, 0026 and 0033 for validation, the other 20 for training.
+    The case number decides the split: 0035 to 0040 for testing, 0007, 0010, 0026 and 0033 for validation, the
+    other 20 for training.
 
     Raises:
-        InputError: Another layout (AE-DATA-001), an image without label (AE-DATA-002), or a label table that is not BTCV's (AE-DATA-009).
+        InputError: Another layout (AE-DATA-001), an image without label (AE-DATA-002), or a label table that
+            is not BTCV's (AE-DATA-009).
     """
-    layouts = (("imagesTr", "labelsTr"), ("Training/img", "Training/label"), ("RawData/Training/img", "RawData/Training/label"))
+    layouts = (
+        ("imagesTr", "labelsTr"),
+        ("Training/img", "Training/label"),
+        ("RawData/Training/img", "RawData/Training/label"),
+    )
     images, labels = next((pair for pair in layouts if (source / pair[0]).is_dir()), layouts[0])
     pairs = _pairs(source, images, labels, re.compile(r"(\d{4})$"))
     splits: dict[Split, list[Pair]] = {split: [] for split in SPLITS}
     for pair in pairs:
         if pair.name not in _BTCV_CASES:
-            raise _not_laid_out("BTCV", f"there is no labelled case {pair.name}, but 0001 to 0010 and 0021 to 0040")
-        splits["test" if pair.name in BTCV_TEST else "validation" if pair.name in BTCV_VALIDATION else "training"].append(pair)
+            raise _not_laid_out(
+                "BTCV", f"there is no labelled case {pair.name}, but 0001 to 0010 and 0021 to 0040"
+            )
+        splits[
+            "test" if pair.name in BTCV_TEST else "validation" if pair.name in BTCV_VALIDATION else "training"
+        ].append(pair)
     missing = sorted(set(_BTCV_CASES) - {pair.name for pair in pairs})
-    warnings = [f"BTCV has 30 labelled cases; {len(missing)} are not here: {', '.join(missing)}."] if missing else []
+    warnings = (
+        [f"BTCV has 30 labelled cases; {len(missing)} are not here: {', '.join(missing)}."] if missing else []
+    )
     _check_labels(source, BTCV_NAMES)
     return Listing("btcv", source, BTCV_NAMES, BTCV_INTENSITY, _frozen(splits), tuple(warnings))
 
@@ -166,14 +193,18 @@ def list_btcv(source: Path) -> Listing:
 def list_amos(source: Path) -> Listing:
     """The CT part of AMOS 2022: ``imagesTr`` for training, ``imagesVa`` for testing (the labels of ``imagesTs`` are not public).
 
-    Cases from number 500 on are MRI and left out. Counts are held against the 200 and 100 CT cases that AMOS has.
+    Cases from number 500 on are MRI and left out. Counts are held against the 200 and 100 CT cases that AMOS
+    has.
 
     Raises:
         InputError: As :func:`list_btcv`.
     """
     source = source / "amos22" if (source / "amos22").is_dir() else source
     splits: dict[Split, list[Pair]] = {split: [] for split in SPLITS}
-    folders: dict[Split, tuple[str, str]] = {"training": ("imagesTr", "labelsTr"), "test": ("imagesVa", "labelsVa")}
+    folders: dict[Split, tuple[str, str]] = {
+        "training": ("imagesTr", "labelsTr"),
+        "test": ("imagesVa", "labelsVa"),
+    }
     warnings = []
     listed = _listed_amos(source)
     for split, (images, labels) in folders.items():
@@ -182,7 +213,11 @@ def list_amos(source: Path) -> Listing:
         if len(splits[split]) != _AMOS_CT[split]:
             line = f"AMOS has {_AMOS_CT[split]} CT cases in {images}; {len(splits[split])} are here"
             missing = sorted(listed.get(images, set()) - {pair.name for pair in splits[split]})
-            warnings.append(f"{line}, of those in dataset.json {', '.join(missing)} are missing." if missing else f"{line}.")
+            warnings.append(
+                f"{line}, of those in dataset.json {', '.join(missing)} are missing."
+                if missing
+                else f"{line}."
+            )
     _check_labels(source, AMOS_NAMES)
     return Listing("amos", source, AMOS_NAMES, AMOS_INTENSITY, _frozen(splits), tuple(warnings))
 
@@ -190,16 +225,21 @@ def list_amos(source: Path) -> Listing:
 def list_decathlon(source: Path) -> Listing:
     """A CT data set of the Medical Segmentation Decathlon, or one with the same ``dataset.json``.
 
-    Training and validation are what it says. Of the test cases those with a label stay; the Decathlon's own have none. The window is that
-    of BTCV, for soft tissue.
+    Training and validation are what it says. Of the test cases those with a label stay; the Decathlon's own
+    have none. The window is that of BTCV, for soft tissue.
 
     Raises:
-        InputError: No ``dataset.json`` (AE-INPUT-010), one that cannot be used (AE-DATA-006), or images that are not CT (AE-DATA-009).
+        InputError: No ``dataset.json`` (AE-INPUT-010), one that cannot be used (AE-DATA-006), or images that
+            are not CT (AE-DATA-009).
     """
     content = read_json(source / "dataset.json")
     modality = content.get("modality", {"0": "CT"})
     if not isinstance(modality, dict) or [str(kind).upper() for kind in modality.values()] != ["CT"]:
-        raise InputError("AE-DATA-009", "dataset.json does not say that the images are CT.", remedy="Give a data set of CT scans.")
+        raise InputError(
+            "AE-DATA-009",
+            "dataset.json does not say that the images are CT.",
+            remedy="Give a data set of CT scans.",
+        )
     splits: dict[Split, list[Pair]] = {split: [] for split in SPLITS}
     unlabelled = 0
     try:
@@ -225,12 +265,13 @@ def list_decathlon(source: Path) -> Listing:
 def list_partial(source: Path) -> Listing:
     """Scans that are labeled in part, with the organs of BTCV: ``images/NAME.nii.gz``, ``labels/NAME.nii.gz`` and ``cases.json``.
 
-    ``cases.json`` maps each name to an object whose ``known`` lists the values that are labeled everywhere in that scan. A voxel of value
-    255 may be the background or an organ that is not in that list. A scan without a label file has an empty list. All cases are for
-    training.
+    ``cases.json`` maps each name to an object whose ``known`` lists the values that are labeled everywhere in
+    that scan. A voxel of value 255 may be the background or an organ that is not in that list. A scan without
+    a label file has an empty list. All cases are for training.
 
     Raises:
-        InputError: No ``cases.json`` (AE-INPUT-010), one that cannot be used (AE-DATA-006), or a missing file (AE-DATA-002).
+        InputError: No ``cases.json`` (AE-INPUT-010), one that cannot be used (AE-DATA-006), or a missing file
+            (AE-DATA-002).
     """
     pairs = []
     for name, content in read_json(source / "cases.json").items():
@@ -242,8 +283,18 @@ def list_partial(source: Path) -> Listing:
         except (KeyError, TypeError, ValueError) as error:
             raise broken("cases.json", f"{type(error).__name__}, {error}") from error
         label = source / "labels" / f"{name}.nii.gz"
-        pairs.append(Pair(name, source / "images" / f"{name}.nii.gz", label if known or label.is_file() else None, known))
-    return Listing("partial", source, BTCV_NAMES, BTCV_INTENSITY, {"training": tuple(pairs), "validation": (), "test": ()})
+        pairs.append(
+            Pair(
+                name, source / "images" / f"{name}.nii.gz", label if known or label.is_file() else None, known
+            )
+        )
+    return Listing(
+        "partial",
+        source,
+        BTCV_NAMES,
+        BTCV_INTENSITY,
+        {"training": tuple(pairs), "validation": (), "test": ()},
+    )
 
 
 LAYOUTS: Mapping[str, Callable[[Path], Listing]] = {
@@ -271,7 +322,9 @@ def _pairs(source: Path, images: str, labels: str, pattern: re.Pattern[str]) -> 
                 continue  # macOS's ._ files, README and the like
             match = pattern.search(_stem(path))
             if match is None or match[1] in by_name:
-                raise _not_laid_out("the data set", f"{folder}/{path.name} has no case number, or one that is there twice")
+                raise _not_laid_out(
+                    "the data set", f"{folder}/{path.name} has no case number, or one that is there twice"
+                )
             by_name[match[1]] = path
         found.append(by_name)
     if lonely := sorted(set(found[0]) ^ set(found[1])):

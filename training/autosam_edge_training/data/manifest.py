@@ -1,15 +1,18 @@
 """One list of cases for every data set: which image, which label, which split, and the hash of each file.
 
-The file is JSON in the style of the Medical Segmentation Decathlon, so that MONAI's ``load_decathlon_datalist`` reads it
-(``base_dir`` = the ``root`` that it names)::
+The file is JSON in the style of the Medical Segmentation Decathlon, so that MONAI's
+``load_decathlon_datalist`` reads it (``base_dir`` = the ``root`` that it names)::
 
-    {"name": "btcv", "schema_version": 2, "modality": {"0": "CT"}, "root": "../btcv", "labels": {"0": "background", "1": "spleen"},
+    {"name": "btcv", "schema_version": 2, "modality": {"0": "CT"}, "root": "../btcv", "labels": {"0":
+    "background", "1": "spleen"},
      "warnings": [],
      "training": [{"name": "0001", "image": "imagesTr/img0001.nii.gz", "label": "labelsTr/label0001.nii.gz",
-                   "image_sha256": "...", "label_sha256": "...", "spacing_mm": [3.0, 0.76, 0.76], "known": null}],
+                   "image_sha256": "...", "label_sha256": "...", "spacing_mm": [3.0, 0.76, 0.76], "known":
+                   null}],
      "validation": [], "test": []}
 
-What the data are does not depend on where they lie: :attr:`Manifest.sha256` covers labels, names, splits and file hashes, no path.
+What the data are does not depend on where they lie: :attr:`Manifest.sha256` covers labels, names, splits and
+file hashes, no path.
 """
 
 from __future__ import annotations
@@ -42,9 +45,10 @@ class Entry:
 
     Args:
         name: Name within the data set.
-        image, label: Files; relative to the manifest's root inside of a manifest, whole as :meth:`Manifest.entries` gives them. A
-            scan without labels has no label file.
-        image_sha256, label_sha256: SHA-256 of the two files, hexadecimal; None for a label file that does not exist.
+        image, label: Files; relative to the manifest's root inside of a manifest, whole as
+            :meth:`Manifest.entries` gives them. A scan without labels has no label file.
+        image_sha256, label_sha256: SHA-256 of the two files, hexadecimal; None for a label file that does not
+            exist.
         spacing_mm: Voxel spacing of the image, (D, H, W) of the file.
         known: Label values that are labeled everywhere in this scan, or None where all are.
     """
@@ -61,7 +65,11 @@ class Entry:
         check_name(self.name)
         if (self.label is None) != (self.label_sha256 is None) or (self.label is None and self.known != ()):
             raise ValueError("a scan without a label file has no SHA-256 of it and no known label")
-        if not all(_SHA256.fullmatch(digest) for digest in (self.image_sha256, self.label_sha256) if digest is not None):
+        if not all(
+            _SHA256.fullmatch(digest)
+            for digest in (self.image_sha256, self.label_sha256)
+            if digest is not None
+        ):
             raise ValueError("a SHA-256 is 64 hexadecimal digits")
         if len(self.spacing_mm) != 3 or not min(self.spacing_mm) > 0:
             raise ValueError("a spacing is three positive numbers")
@@ -98,7 +106,8 @@ class Manifest:
         warnings: What is odd about the data set, such as cases that are missing, one sentence each.
 
     Raises:
-        InputError: A case stands in it twice, by name or by content (AE-DATA-004), or nothing is left to train on (AE-DATA-005).
+        InputError: A case stands in it twice, by name or by content (AE-DATA-004), or nothing is left to
+            train on (AE-DATA-005).
     """
 
     dataset: str
@@ -112,13 +121,18 @@ class Manifest:
     def __post_init__(self) -> None:
         _refuse_twins(self)
         if not self.training:
-            raise InputError("AE-DATA-005", "the training split is empty.", remedy="Check the folder, or hold out fewer cases.")
+            raise InputError(
+                "AE-DATA-005",
+                "the training split is empty.",
+                remedy="Check the folder, or hold out fewer cases.",
+            )
 
     @property
     def sha256(self) -> str:
         """SHA-256 of what the data are: labels, names, splits and file hashes; the same wherever they lie."""
         splits: dict[str, object] = {
-            split: [[e.name, e.image_sha256, e.label_sha256, e.known] for e in self.split(split)] for split in SPLITS
+            split: [[e.name, e.image_sha256, e.label_sha256, e.known] for e in self.split(split)]
+            for split in SPLITS
         }
         content = {"schema_version": SCHEMA_VERSION, "labels": self.labels, **splits}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
@@ -149,7 +163,9 @@ class Manifest:
             root = Path(os.path.relpath(self.root.resolve(), path.resolve().parent)).as_posix()
         except ValueError:  # another drive of Windows
             root = self.root.resolve().as_posix()
-        splits: dict[str, object] = {split: [_as_json(entry) for entry in self.split(split)] for split in SPLITS}
+        splits: dict[str, object] = {
+            split: [_as_json(entry) for entry in self.split(split)] for split in SPLITS
+        }
         content = {
             "name": self.dataset,
             "schema_version": SCHEMA_VERSION,
@@ -176,7 +192,11 @@ class Manifest:
             splits = {split: tuple(_entry(entry, path.name) for entry in content[split]) for split in SPLITS}
             labels = names_by_value(content["labels"])
             return cls(
-                str(content["name"]), labels, (path.parent / content["root"]).resolve(), **splits, warnings=tuple(content["warnings"])
+                str(content["name"]),
+                labels,
+                (path.parent / content["root"]).resolve(),
+                **splits,
+                warnings=tuple(content["warnings"]),
             )
         except InputError:
             raise
@@ -224,7 +244,10 @@ def _refuse_twins(manifest: Manifest) -> None:
     seen: dict[str, tuple[str, str]] = {}
     for split in SPLITS:
         for entry in manifest.split(split):
-            for key in (f"name {entry.name.lower()}", f"image {entry.image_sha256}"):  # names become files, and some disks ignore case
+            for key in (
+                f"name {entry.name.lower()}",
+                f"image {entry.image_sha256}",
+            ):  # names become files, and some disks ignore case
                 if key in seen:
                     refuse_twin(entry.name, split, *seen[key])
                 seen[key] = (entry.name, split)
@@ -291,7 +314,11 @@ def with_keys(content: dict[str, Any], keys: set[str], name: str) -> None:
 
 def broken(name: str, why: str) -> InputError:
     """The error for a description that cannot be used."""
-    return InputError("AE-DATA-006", f"{name} cannot be used: {why}.", remedy="Write it again with `data prepare`, or correct it.")
+    return InputError(
+        "AE-DATA-006",
+        f"{name} cannot be used: {why}.",
+        remedy="Write it again with `data prepare`, or correct it.",
+    )
 
 
 def _missing(path: Path) -> InputError:

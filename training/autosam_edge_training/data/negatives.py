@@ -14,7 +14,13 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 _AIR_HU, _WATER_HU, _FAT_HU, _MUSCLE_HU, _BRAIN_HU, _BONE_HU = -1000.0, 0.0, -100.0, 55.0, 35.0, 900.0
 
 
-def negative_case(number: int, *, spacing_mm: tuple[float, float, float], intensity: Intensity = BTCV_INTENSITY, classes: int = 14) -> Case:
+def negative_case(
+    number: int,
+    *,
+    spacing_mm: tuple[float, float, float],
+    intensity: Intensity = BTCV_INTENSITY,
+    classes: int = 14,
+) -> Case:
     """A scan without organs, all of it labeled as background: air, a water phantom, a head or a limb by turns.
 
     Args:
@@ -25,13 +31,19 @@ def negative_case(number: int, *, spacing_mm: tuple[float, float, float], intens
     """
     generator = np.random.default_rng([0xA1, number])
     kind = KINDS[number % len(KINDS)]
-    shape = tuple(int(side_mm / step) for side_mm, step in zip((250.0, 300.0, 300.0), spacing_mm, strict=True))
+    shape = tuple(
+        int(side_mm / step) for side_mm, step in zip((250.0, 300.0, 300.0), spacing_mm, strict=True)
+    )
     axes = [((np.arange(side) - side / 2) * step) for side, step in zip(shape, spacing_mm, strict=True)]
-    depth, height, width = (axis.reshape([-1 if i == j else 1 for j in range(3)]) for i, axis in enumerate(axes))
+    depth, height, width = (
+        axis.reshape([-1 if i == j else 1 for j in range(3)]) for i, axis in enumerate(axes)
+    )
     hu = np.full(shape, _AIR_HU, dtype=np.float32)
     if kind == "water":
         radius_mm = float(generator.uniform(70.0, 140.0))
-        hu[np.broadcast_to(height**2 + width**2 < radius_mm**2, shape)] = _WATER_HU + float(generator.uniform(-20.0, 120.0))
+        hu[np.broadcast_to(height**2 + width**2 < radius_mm**2, shape)] = _WATER_HU + float(
+            generator.uniform(-20.0, 120.0)
+        )
     elif kind == "head":
         radii = generator.uniform(0.9, 1.1, 3) * np.array([110.0, 95.0, 75.0])
         distance = np.sqrt((depth / radii[0]) ** 2 + (height / radii[1]) ** 2 + (width / radii[2]) ** 2)

@@ -43,8 +43,8 @@ def prepare_dataset(
 ) -> Prepared:
     """Bring every case of a data set to the model's grid.
 
-    One case is in memory at a time. A run that fails or is stopped leaves nothing. A folder that already holds the same data, made in the
-    same way, is taken as it is.
+    One case is in memory at a time. A run that fails or is stopped leaves nothing. A folder that already
+    holds the same data, made in the same way, is taken as it is.
 
     Args:
         listing: What a layout of :data:`~autosam_edge_training.data.layouts.LAYOUTS` found.
@@ -55,8 +55,8 @@ def prepare_dataset(
         progress: Called with (steps done, steps in all); a step is a case hashed or a case prepared.
 
     Raises:
-        InputError: A file is missing or damaged, labels are out of range, image and label lie on different grids, a case is there twice, or
-            nothing is left to train on.
+        InputError: A file is missing or damaged, labels are out of range, image and label lie on different
+            grids, a case is there twice, or nothing is left to train on.
         OutputError: The folder holds something else or cannot be written.
     """
     if not (out / FILE_NAME).is_file():
@@ -116,9 +116,13 @@ def _grid(path: Path) -> Grid:
         return read_array(path)[1]
 
 
-def _describe(manifest: Manifest, folder: Path, intensity: Intensity, spacing_mm: Spacing, targets: Targets) -> Prepared:
+def _describe(
+    manifest: Manifest, folder: Path, intensity: Intensity, spacing_mm: Spacing, targets: Targets
+) -> Prepared:
     """A prepared folder that has no arrays yet."""
-    names: dict[str, tuple[str, ...]] = {split: tuple(entry.name for entry in manifest.split(split)) for split in SPLITS}
+    names: dict[str, tuple[str, ...]] = {
+        split: tuple(entry.name for entry in manifest.split(split)) for split in SPLITS
+    }
     return Prepared(
         folder,
         manifest.dataset,
@@ -162,7 +166,11 @@ def _all(manifest: Manifest) -> Iterator[tuple[Split, Entry]]:
 def _prepare(entry: Entry, wanted: Prepared) -> Case:
     """Read a case, the image as the runtime reads it, and bring it to the model's grid."""
     volume = read_nifti(entry.image)
-    labels, grid = read_array(entry.label) if entry.label else (np.full(volume.shape, UNKNOWN, dtype=np.uint8), volume.grid)
+    labels, grid = (
+        read_array(entry.label)
+        if entry.label
+        else (np.full(volume.shape, UNKNOWN, dtype=np.uint8), volume.grid)
+    )
     require_same_grid(volume.grid, grid, f"image and label of case {entry.name}")
     try:
         return prepare_case(
@@ -180,7 +188,9 @@ def _prepare(entry: Entry, wanted: Prepared) -> Case:
         raise InputError(error.code, f"case {entry.name}: {error.message}", remedy=error.remedy) from error
 
 
-def phantom_case(seed: int, *, spacing_mm: Spacing, intensity: Intensity = BTCV_INTENSITY, targets: Targets = "occupancy") -> Case:
+def phantom_case(
+    seed: int, *, spacing_mm: Spacing, intensity: Intensity = BTCV_INTENSITY, targets: Targets = "occupancy"
+) -> Case:
     """A prepared phantom: synthetic, with truth known in closed form and BTCV's 14 classes."""
     phantom = make_phantom(seed)
     return prepare_case(
@@ -248,7 +258,9 @@ def _write_phantom(seed: int, folder: Path, spacing_mm: Spacing) -> Pair:
     phantom = make_phantom(seed, spacing_mm=spacing_mm)
     folder.mkdir(exist_ok=True)
     image, label = folder / f"phantom-{seed}.nii.gz", folder / f"phantom-{seed}-label.nii.gz"
-    scan = nib.Nifti1Image(phantom.volume.hu.T, ras_affine(phantom.volume.grid.affine))  # (D, H, W) -> (x, y, z)
+    scan = nib.Nifti1Image(
+        phantom.volume.hu.T, ras_affine(phantom.volume.grid.affine)
+    )  # (D, H, W) -> (x, y, z)
     scan.header.set_xyzt_units("mm", "sec")
     nib.save(scan, image)
     write_nifti(Segmentation(phantom.labels, phantom.volume.grid, BTCV_LABELS), label)

@@ -1,8 +1,8 @@
 """A folder that ``data prepare`` wrote: one image and one target array per case, and what they are.
 
-``NAME.image.npy`` and ``NAME.target.npy`` are plain NumPy arrays, read as memory maps, so that a crop touches only its own part of the
-file and a data set need not fit into memory. ``prepared.json`` says how they were made and what their hashes are; ``manifest.json`` leads
-to the files that they were made of.
+``NAME.image.npy`` and ``NAME.target.npy`` are plain NumPy arrays, read as memory maps, so that a crop touches
+only its own part of the file and a data set need not fit into memory. ``prepared.json`` says how they were
+made and what their hashes are; ``manifest.json`` leads to the files that they were made of.
 """
 
 from __future__ import annotations
@@ -20,7 +20,16 @@ import numpy.typing as npt
 
 from autosam_edge.errors import InputError
 from autosam_edge_training.data.case import TARGETS, Case, Intensity, Targets
-from autosam_edge_training.data.manifest import SPLITS, Manifest, Split, broken, check_name, hash_file, read_json, with_keys
+from autosam_edge_training.data.manifest import (
+    SPLITS,
+    Manifest,
+    Split,
+    broken,
+    check_name,
+    hash_file,
+    read_json,
+    with_keys,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,7 +38,17 @@ FILE_NAME = "prepared.json"
 MANIFEST_NAME = "manifest.json"
 SCHEMA_VERSION = 2
 
-_KEYS = {"schema_version", "dataset", "manifest_sha256", "labels", "spacing_mm", "intensity", "targets", "split", "cases"}
+_KEYS = {
+    "schema_version",
+    "dataset",
+    "manifest_sha256",
+    "labels",
+    "spacing_mm",
+    "intensity",
+    "targets",
+    "split",
+    "cases",
+}
 
 
 @dataclass(frozen=True)
@@ -62,7 +81,8 @@ class Prepared:
         split: Case names of ``training``, ``validation`` and ``test``.
         arrays: Of each case, by name.
         manifest_sha256: :attr:`Manifest.sha256` of the files that it was made of.
-        sha256: Of ``prepared.json``, which holds the hash of every array: the one hash that says which data a run saw.
+        sha256: Of ``prepared.json``, which holds the hash of every array: the one hash that says which data a
+            run saw.
     """
 
     folder: Path
@@ -86,7 +106,8 @@ class Prepared:
         """Open a prepared folder; every array must be there with the shape and type that it had.
 
         Raises:
-            InputError: No prepared folder (AE-INPUT-010), an unknown description (AE-DATA-006), or damaged arrays (AE-DATA-007).
+            InputError: No prepared folder (AE-INPUT-010), an unknown description (AE-DATA-006), or damaged
+                arrays (AE-DATA-007).
         """
         content = read_json(folder / FILE_NAME)
         with_keys(content, _KEYS, FILE_NAME)
@@ -104,7 +125,8 @@ class Prepared:
         """The files that the folder was made of.
 
         Raises:
-            InputError: ``manifest.json`` is missing or is that of other data (AE-INPUT-010, AE-DATA-006, AE-DATA-007).
+            InputError: ``manifest.json`` is missing or is that of other data (AE-INPUT-010, AE-DATA-006,
+                AE-DATA-007).
         """
         manifest = Manifest.read(self.folder / MANIFEST_NAME)
         if manifest.sha256 != self.manifest_sha256:
@@ -118,7 +140,11 @@ class Prepared:
             InputError: The split is empty (AE-DATA-005), or an array is damaged (AE-DATA-007).
         """
         if not self.split[split]:
-            raise InputError("AE-DATA-005", f"the {split} split is empty.", remedy="Prepare the data set with such a split.")
+            raise InputError(
+                "AE-DATA-005",
+                f"the {split} split is empty.",
+                remedy="Prepare the data set with such a split.",
+            )
         return [self.case(name) for name in self.split[split]]
 
     def case(self, name: str) -> Case:
@@ -131,8 +157,14 @@ class Prepared:
         shape, known = self.arrays[name].shape, self.arrays[name].known
         image = _map(self.folder / f"{name}.image.npy", shape, np.int16)
         planes = self.classes + (known is not None)
-        target = _map(self.folder / f"{name}.target.npy", (planes, *shape) if self.targets == "occupancy" else shape, np.uint8)
-        return Case(name, image, target, self.classes, self.intensity, None if known is None else frozenset(known))
+        target = _map(
+            self.folder / f"{name}.target.npy",
+            (planes, *shape) if self.targets == "occupancy" else shape,
+            np.uint8,
+        )
+        return Case(
+            name, image, target, self.classes, self.intensity, None if known is None else frozenset(known)
+        )
 
     def verify(self) -> None:
         """Hash every array again; reads the whole folder.
@@ -161,16 +193,25 @@ class Prepared:
 
     def write(self) -> None:
         """Write ``prepared.json`` into the folder."""
-        cases = {name: {**dataclasses.asdict(arrays), "shape": list(arrays.shape)} for name, arrays in self.arrays.items()}
-        (self.folder / FILE_NAME).write_bytes((json.dumps({**self.settings(), "cases": cases}, indent=1) + "\n").encode())
+        cases = {
+            name: {**dataclasses.asdict(arrays), "shape": list(arrays.shape)}
+            for name, arrays in self.arrays.items()
+        }
+        (self.folder / FILE_NAME).write_bytes(
+            (json.dumps({**self.settings(), "cases": cases}, indent=1) + "\n").encode()
+        )
 
 
 def _from_json(folder: Path, content: dict[str, Any], digest: str) -> Prepared:
     if content["schema_version"] != SCHEMA_VERSION:
-        raise ValueError(f"schema_version is {content['schema_version']}, expected {SCHEMA_VERSION}; prepare the data again")
+        raise ValueError(
+            f"schema_version is {content['schema_version']}, expected {SCHEMA_VERSION}; prepare the data again"
+        )
     if content["targets"] not in TARGETS:
         raise ValueError(f"targets are {' or '.join(TARGETS)}")
-    if set(content["split"]) != set(SPLITS) or sorted(chain.from_iterable(content["split"].values())) != sorted(content["cases"]):
+    if set(content["split"]) != set(SPLITS) or sorted(
+        chain.from_iterable(content["split"].values())
+    ) != sorted(content["cases"]):
         raise ValueError("the split does not name each case once")
     for name in content["cases"]:
         check_name(name)
@@ -208,9 +249,15 @@ def _map(path: Path, shape: tuple[int, ...], dtype: type) -> npt.NDArray[Any]:
     except (OSError, ValueError, EOFError) as error:
         raise _damaged(path.name, "is cut short or no array") from error
     if array.shape != shape or array.dtype != dtype:
-        raise _damaged(path.name, f"holds {array.dtype} {array.shape}, expected {np.dtype(dtype).name} {shape}")
+        raise _damaged(
+            path.name, f"holds {array.dtype} {array.shape}, expected {np.dtype(dtype).name} {shape}"
+        )
     return array
 
 
 def _damaged(file: str, what: str) -> InputError:
-    return InputError("AE-DATA-007", f"the prepared folder is damaged: {file} {what}.", remedy="Run `data prepare` into a new folder.")
+    return InputError(
+        "AE-DATA-007",
+        f"the prepared folder is damaged: {file} {what}.",
+        remedy="Run `data prepare` into a new folder.",
+    )

@@ -49,7 +49,8 @@ def evaluate_predictions(
         split: ``test``, ``validation`` or ``training``.
         method: Name of what predicts.
         names: Names by value of what ``predict`` returns; the data set's by default.
-        empty: What an organ is worth that the truth lacks; see :func:`~autosam_edge_training.evaluate.scores.score_masks`.
+        empty: What an organ is worth that the truth lacks; see
+            :func:`~autosam_edge_training.evaluate.scores.score_masks`.
         say: Called with one line per case.
         progress: Called with (cases done, cases in all).
 
@@ -57,12 +58,17 @@ def evaluate_predictions(
         A row per case and organ.
 
     Raises:
-        InputError: The split is empty (AE-DATA-005), a file is missing (AE-DATA-002) or another one than was prepared (AE-DATA-008), no
-            organ is known to both (AE-DATA-011), or a prediction has another shape (AE-NIFTI-005) or unknown labels (AE-DATA-003).
+        InputError: The split is empty (AE-DATA-005), a file is missing (AE-DATA-002) or another one than was
+            prepared (AE-DATA-008), no organ is known to both (AE-DATA-011), or a prediction has another shape
+            (AE-NIFTI-005) or unknown labels (AE-DATA-003).
     """
     entries = split_entries(prepared, split)
     numbers = {name: value for value, name in enumerate(names or prepared.labels) if value}
-    organs = [(name, numbers[name], value) for value, name in enumerate(prepared.labels) if value and name in numbers]
+    organs = [
+        (name, numbers[name], value)
+        for value, name in enumerate(prepared.labels)
+        if value and name in numbers
+    ]
     if not organs:
         raise InputError(
             "AE-DATA-011",
@@ -71,7 +77,9 @@ def evaluate_predictions(
         )
     scores: list[Score] = []
     for done, entry in enumerate(entries, start=1):
-        truth, found, spacing_mm = _truth_and_prediction(entry, predict, (prepared.classes, len(names or prepared.labels)))
+        truth, found, spacing_mm = _truth_and_prediction(
+            entry, predict, (prepared.classes, len(names or prepared.labels))
+        )
         rows = [
             Score(
                 method,
@@ -87,7 +95,11 @@ def evaluate_predictions(
         ]
         scores.extend(rows)
         scored = [row.dice for row in rows if not math.isnan(row.dice)]
-        say(f"case {entry.name}: mean Dice {np.mean(scored):.3f}" if scored else f"case {entry.name}: has none of the organs")
+        say(
+            f"case {entry.name}: mean Dice {np.mean(scored):.3f}"
+            if scored
+            else f"case {entry.name}: has none of the organs"
+        )
         progress(done, len(entries))
     return scores
 
@@ -102,7 +114,9 @@ def _truth_and_prediction(
     found = as_labels(predict(volume), classes[1])
     if found.shape != truth.shape:
         raise InputError(
-            "AE-NIFTI-005", f"the prediction of case {entry.name} has another shape than its image.", remedy="Predict on its grid."
+            "AE-NIFTI-005",
+            f"the prediction of case {entry.name} has another shape than its image.",
+            remedy="Predict on its grid.",
         )
     return truth, found, volume.grid.spacing_mm
 
@@ -115,7 +129,11 @@ def split_entries(prepared: Prepared, split: Split) -> list[Entry]:
     """
     entries = prepared.manifest.entries(split)
     if not entries:
-        raise InputError("AE-DATA-005", f"the {split} split is empty.", remedy="Score another split, or prepare the data set with one.")
+        raise InputError(
+            "AE-DATA-005",
+            f"the {split} split is empty.",
+            remedy="Score another split, or prepare the data set with one.",
+        )
     return entries
 
 
@@ -128,15 +146,19 @@ def from_files(folder: Path, entries: Sequence[Entry], classes: int) -> Predict:
         classes: Labels of the data set with the background.
 
     Raises:
-        InputError: A prediction is missing, or there are two for a case (AE-DATA-010). When called: a prediction lies on another grid
-            (AE-NIFTI-005) or holds unknown labels (AE-DATA-003).
+        InputError: A prediction is missing, or there are two for a case (AE-DATA-010). When called: a
+            prediction lies on another grid (AE-NIFTI-005) or holds unknown labels (AE-DATA-003).
     """
     files: dict[Path, Path] = {}
     for entry in entries:
         candidates = dict.fromkeys([f"{entry.name}.nii.gz", f"{entry.name}.nii", entry.image.name])
         found = [folder / name for name in candidates if (folder / name).is_file()]
         if len(found) != 1:
-            why = f"{found[0].name} and {found[1].name} are both there" if found else f"there is no {entry.name}.nii.gz"
+            why = (
+                f"{found[0].name} and {found[1].name} are both there"
+                if found
+                else f"there is no {entry.name}.nii.gz"
+            )
             raise InputError(
                 "AE-DATA-010",
                 f"no single prediction of case {entry.name}: {why}.",
@@ -190,7 +212,9 @@ def evaluate_session(
         progress=progress,
     )
     facts = {"model": model.name, "engine": session.engine.description, "overlap": model.input.overlap}
-    return scores, report(scores, split, {**facts, "empty": empty, "manifest_sha256": prepared.manifest_sha256})
+    return scores, report(
+        scores, split, {**facts, "empty": empty, "manifest_sha256": prepared.manifest_sha256}
+    )
 
 
 def evaluate_folder(
@@ -219,6 +243,10 @@ def evaluate_folder(
     """
     predict = from_files(folder, split_entries(prepared, split), prepared.classes)
     method = method or folder.resolve().name
-    scores = evaluate_predictions(predict, prepared, split, method=method, empty=empty, say=say, progress=progress)
+    scores = evaluate_predictions(
+        predict, prepared, split, method=method, empty=empty, say=say, progress=progress
+    )
     facts = {"model": method, "engine": None, "overlap": None}
-    return scores, report(scores, split, {**facts, "empty": empty, "manifest_sha256": prepared.manifest_sha256})
+    return scores, report(
+        scores, split, {**facts, "empty": empty, "manifest_sha256": prepared.manifest_sha256}
+    )

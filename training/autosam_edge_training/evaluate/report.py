@@ -76,7 +76,11 @@ def as_markdown(summary: Mapping[str, Any]) -> str:
         "|---|---|---|---|---|---|",
     ]
     for name, organ in summary["organs"].items():
-        lines.append("| " + " | ".join([name, *(f"{organ[metric]:.3f}" for metric in METRICS), str(organ["cases"])]) + " |")
+        lines.append(
+            "| "
+            + " | ".join([name, *(f"{organ[metric]:.3f}" for metric in METRICS), str(organ["cases"])])
+            + " |"
+        )
     means = " | ".join(_bold(summary[f"mean_{metric}"]) for metric in METRICS)
     return "\n".join([*lines, f"| **mean** | {means} | {len(summary['cases'])} |"]) + "\n"
 

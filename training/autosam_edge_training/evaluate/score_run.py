@@ -1,7 +1,7 @@
 """Score a finished run: its network behind the runtime's own session, held against the truth on the scans' grid.
 
-The pipeline is the one that a device runs (resampling, tiles, blending, restoration), so that a teacher, a student and an exported
-artifact differ in nothing but the network.
+The pipeline is the one that a device runs (resampling, tiles, blending, restoration), so that a teacher, a
+student and an exported artifact differ in nothing but the network.
 """
 
 from __future__ import annotations
@@ -22,7 +22,12 @@ from autosam_edge_training.data import Prepared
 from autosam_edge_training.evaluate.evaluator import evaluate_session, split_entries
 from autosam_edge_training.evaluate.report import write_results
 from autosam_edge_training.evaluate.scored_runs import RunFacts, write_facts
-from autosam_edge_training.networks.checkpoint import network_sha256, open_network, require_same_input, teacher_name
+from autosam_edge_training.networks.checkpoint import (
+    network_sha256,
+    open_network,
+    require_same_input,
+    teacher_name,
+)
 from autosam_edge_training.networks.hu_input import TorchEngine
 from autosam_edge_training.recipe_parts.run_folder import read_run_config
 from autosam_edge_training.recipe_parts.setup import STUDENT_WEIGHTS, TEACHER_WEIGHTS
@@ -49,7 +54,9 @@ class _On(nn.Module):
         return logits.float().cpu()
 
 
-def network_session(network: nn.Module, prepared: Prepared, *, name: str, patch: tuple[int, int, int], overlap: float) -> Session:
+def network_session(
+    network: nn.Module, prepared: Prepared, *, name: str, patch: tuple[int, int, int], overlap: float
+) -> Session:
     """The runtime's session around a network in torch, on a GPU where there is one; nothing happens to the labels after it.
 
     Args:
@@ -101,8 +108,8 @@ def score_run(
 
     Raises:
         InputError: The data cannot be used (AE-DATA-*).
-        TrainingError: The run is none or is not finished (AE-TRAIN-003, -007), or it was trained on another grid (-008) or on
-            these cases (-028).
+        TrainingError: The run is none or is not finished (AE-TRAIN-003, -007), or it was trained on another
+            grid (-008) or on these cases (-028).
         OutputError: ``out`` holds something or cannot be written.
     """
     refuse_occupied(out)  # before an hour of scoring, not after it
@@ -118,7 +125,15 @@ def score_run(
     return out
 
 
-def predict_run(run: Path, data: Path, out: Path, *, split: Split = "test", sam: Path | None = None, overlap: float = OVERLAP) -> Path:
+def predict_run(
+    run: Path,
+    data: Path,
+    out: Path,
+    *,
+    split: Split = "test",
+    sam: Path | None = None,
+    overlap: float = OVERLAP,
+) -> Path:
     """Write the labels that the network of a finished run gives, ``CASE.nii.gz`` on each scan's own grid; see :func:`score_run`."""
     prepared = Prepared.read(data)
     record = read_run_config(run)
@@ -157,7 +172,9 @@ def _facts(record: dict[str, Any], network: nn.Module, prepared: Prepared, weigh
     taught = distilled and config["weight"] < 1.0  # at lambda 1 the teacher's term is nothing
     return RunFacts(
         method=recipe,
-        network=teacher_name(config["network"]["vit"], prompts=True) if recipe == "teacher" else config["student"],
+        network=teacher_name(config["network"]["vit"], prompts=True)
+        if recipe == "teacher"
+        else config["student"],
         dataset=prepared.dataset,
         weight=config["weight"] if distilled else None,
         reduction=config["reduction"] if taught else None,

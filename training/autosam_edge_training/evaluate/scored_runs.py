@@ -1,6 +1,7 @@
 """Scored runs: folders with ``run.json`` (what was run), ``cases.csv`` (every case and organ) and ``summary.json`` (the means).
 
-Whatever made the predictions, a run is read the same way, and the means that a table shows are computed from ``cases.csv`` again.
+Whatever made the predictions, a run is read the same way, and the means that a table shows are computed from
+``cases.csv`` again.
 """
 
 from __future__ import annotations
@@ -23,7 +24,18 @@ if TYPE_CHECKING:
 
     from autosam_edge_training.evaluate.scores import Metric, Score
 
-Method = Literal["student", "distill", "teacher", "nnunet", "nnformer", "unetr", "swinunetr", "sam-point", "medsam-pm", "medsam-full"]
+Method = Literal[
+    "student",
+    "distill",
+    "teacher",
+    "nnunet",
+    "nnformer",
+    "unetr",
+    "swinunetr",
+    "sam-point",
+    "medsam-pm",
+    "medsam-full",
+]
 Scored = Literal["btcv", "amos", "phantoms"]
 METHODS: tuple[Method, ...] = get_args(Method)
 _SUMMARY_TOLERANCE = 1e-6  # of a mean in 0..1 that went through JSON
@@ -112,7 +124,8 @@ def read_run(folder: Path) -> Run:
     """Read one scored run.
 
     Raises:
-        TrainingError: ``run.json`` cannot be used (AE-TRAIN-020), or the three files do not belong together (-021).
+        TrainingError: ``run.json`` cannot be used (AE-TRAIN-020), or the three files do not belong together
+            (-021).
         InputError: ``cases.csv`` cannot be used (AE-DATA-012).
     """
     facts = _read_facts(folder)
@@ -131,7 +144,9 @@ def _read_facts(folder: Path) -> RunFacts:
     try:
         return _FACTS.validate_json((folder / "run.json").read_bytes())
     except ValidationError as error:
-        problem = "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'the file'}: {fault['msg']}" for fault in error.errors())
+        problem = "; ".join(
+            f"{'.'.join(map(str, fault['loc'])) or 'the file'}: {fault['msg']}" for fault in error.errors()
+        )
     except OSError as error:
         problem = f"it cannot be read ({type(error).__name__})"
     raise TrainingError(
@@ -141,7 +156,9 @@ def _read_facts(folder: Path) -> RunFacts:
     )
 
 
-def _what_does_not_fit(folder: Path, facts: RunFacts, scores: Sequence[Score], means: Mapping[Metric, float | None]) -> str:
+def _what_does_not_fit(
+    folder: Path, facts: RunFacts, scores: Sequence[Score], means: Mapping[Metric, float | None]
+) -> str:
     """Why the files of a run are not of one run; empty when they are."""
     first = scores[0]
     if (first.method, first.dataset) != (facts.method, facts.dataset):
@@ -178,13 +195,20 @@ class Criteria:
         return (
             facts.method in self.methods
             and self.network in (None, facts.network)
-            and (self.weight is None or (facts.weight is not None and math.isclose(self.weight, facts.weight, abs_tol=1e-9)))
+            and (
+                self.weight is None
+                or (facts.weight is not None and math.isclose(self.weight, facts.weight, abs_tol=1e-9))
+            )
             and self.apg in (None, facts.apg)
         )
 
 
 def find_runs(
-    results: Path, *, dataset: Scored | None = None, criteria: Sequence[Criteria] | None = None, smoke: bool = False
+    results: Path,
+    *,
+    dataset: Scored | None = None,
+    criteria: Sequence[Criteria] | None = None,
+    smoke: bool = False,
 ) -> tuple[Run, ...]:
     """The scored runs below a folder, at any depth, in order of their paths.
 

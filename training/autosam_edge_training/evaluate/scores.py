@@ -71,12 +71,16 @@ def score_masks(
         found: (D, H, W), what was predicted.
         truth: (D, H, W).
         spacing_mm: (D, H, W).
-        empty: What an organ that the truth lacks is worth: ``skip``, NaN whatever was found; ``challenge``, 1 if nothing was found
-            either, else 0. An organ that is there and was not found is worth 0 under both.
+        empty: What an organ that the truth lacks is worth: ``skip``, NaN whatever was found; ``challenge``, 1
+            if nothing was found either, else 0. An organ that is there and was not found is worth 0 under
+            both.
     """
     there, seen = bool(truth.any()), bool(found.any())
     if there and seen:
-        return {"dice": dice(found, truth), **dict(zip(METRICS[1:], surface_dice(found, truth, spacing_mm), strict=True))}
+        return {
+            "dice": dice(found, truth),
+            **dict(zip(METRICS[1:], surface_dice(found, truth, spacing_mm), strict=True)),
+        }
     if there:
         worth = 0.0
     elif empty == "skip":
@@ -86,7 +90,9 @@ def score_masks(
     return dict.fromkeys(METRICS, worth)
 
 
-def surface_dice(found: npt.NDArray[np.bool_], truth: npt.NDArray[np.bool_], spacing_mm: Spacing) -> tuple[float, float, float]:
+def surface_dice(
+    found: npt.NDArray[np.bool_], truth: npt.NDArray[np.bool_], spacing_mm: Spacing
+) -> tuple[float, float, float]:
     """Normalized surface Dice at 1, 2 and 3 mm, on a crop around both masks.
 
     Args:
@@ -94,13 +100,21 @@ def surface_dice(found: npt.NDArray[np.bool_], truth: npt.NDArray[np.bool_], spa
         truth: (D, H, W), not empty.
         spacing_mm: (D, H, W).
 
-    Source: MONAI ``compute_surface_dice(use_subvoxels=True)``, which agrees with Nikolov's reference to four digits.
+    Source: MONAI ``compute_surface_dice(use_subvoxels=True)``, which agrees with Nikolov's reference to four
+    digits.
     """
     pair = [mask.expand(1, len(TOLERANCES_MM), -1, -1, -1) for mask in cropped_pair(found, truth)]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # MONAI 1.6 warns of a deprecated argument that it passes to itself
+        warnings.simplefilter(
+            "ignore", FutureWarning
+        )  # MONAI 1.6 warns of a deprecated argument that it passes to itself
         values = compute_surface_dice(
-            pair[0], pair[1], class_thresholds=list(TOLERANCES_MM), include_background=True, spacing=spacing_mm, use_subvoxels=True
+            pair[0],
+            pair[1],
+            class_thresholds=list(TOLERANCES_MM),
+            include_background=True,
+            spacing=spacing_mm,
+            use_subvoxels=True,
         )
     one, two, three = (min(1.0, float(v)) for v in values[0])  # a ratio of float32 sums
     return one, two, three
@@ -147,17 +161,23 @@ def read_csv(path: Path) -> list[Score]:
     except (OSError, ValueError) as error:
         why = error if isinstance(error, ValueError) else type(error).__name__
         raise InputError(
-            "AE-DATA-012", f"{path.name} cannot be used: {why}.", remedy="Give a cases.csv that `autosam-edge evaluate` wrote."
+            "AE-DATA-012",
+            f"{path.name} cannot be used: {why}.",
+            remedy="Give a cases.csv that `autosam-edge evaluate` wrote.",
         ) from error
     return scores
 
 
 def _score(row: dict[str, str]) -> Score:
-    if None in row or None in row.values():  # where csv puts cells that are too many, and what it takes for those that are missing
+    if (
+        None in row or None in row.values()
+    ):  # where csv puts cells that are too many, and what it takes for those that are missing
         raise ValueError("a row has more or fewer cells than there are columns")
     overlap, one, two, three = (float(row[metric] or "nan") for metric in METRICS)
     if any(not (math.isnan(value) or 0.0 <= value <= 1.0) for value in (overlap, one, two, three)):
         raise ValueError("a score lies outside of 0 to 1")
     d, h, w = (float(side) for side in row["spacing"].split("x"))
     sizes = int(row["gt_voxels"]), int(row["pred_voxels"])
-    return Score(row["method"], row["dataset"], row["case"], row["organ"], overlap, one, two, three, *sizes, (d, h, w))
+    return Score(
+        row["method"], row["dataset"], row["case"], row["organ"], overlap, one, two, three, *sizes, (d, h, w)
+    )

@@ -1,7 +1,7 @@
 """Whether one method is better than others: Wilcoxon's signed-rank test, two-sided, on pairs of scores (teacher.md 5.7).
 
-Pairs that differ by nothing say nothing about the direction: they are left out, as Wilcoxon did, and counted. Up to 500 pairs p is exact,
-with ties too; beyond that it is SciPy's normal approximation.
+Pairs that differ by nothing say nothing about the direction: they are left out, as Wilcoxon did, and counted.
+Up to 500 pairs p is exact, with ties too; beyond that it is SciPy's normal approximation.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ class SignedRank:
         zeros: Pairs that do not, left out.
         p: Two-sided; 1 where no pair differs.
         method: ``exact`` or ``approximate``.
-        smallest_p: What p would be if all n differences had the same sign, by exact count: 2 / 2^n. Nothing at this n is smaller.
+        smallest_p: What p would be if all n differences had the same sign, by exact count: 2 / 2^n. Nothing
+            at this n is smaller.
     """
 
     n: int
@@ -71,7 +72,9 @@ def signed_rank(differences: Sequence[float]) -> SignedRank:
 def _exact_p(differences: npt.NDArray[np.float64]) -> float:
     """Two-sided p from all 2^n ways to give the ranks signs; ties share their mean rank (SciPy's exact method has none)."""
     twice = np.rint(2.0 * rankdata(np.abs(differences))).astype(np.int64)  # mean ranks are halves
-    chance = np.zeros(int(twice.sum()) + 1)  # chance[s]: that the positive ranks sum to s, if each sign is a coin's
+    chance = np.zeros(
+        int(twice.sum()) + 1
+    )  # chance[s]: that the positive ranks sum to s, if each sign is a coin's
     chance[0] = 1.0
     for rank in twice:
         with_rank = chance[:-rank] / 2.0
@@ -85,7 +88,8 @@ def _exact_p(differences: npt.NDArray[np.float64]) -> float:
 def holm(p_values: Sequence[float]) -> list[float]:
     """Holm's correction: step-down, controls the chance of any false claim among the tests, whatever their dependence.
 
-    Source: S. Holm, A simple sequentially rejective multiple test procedure, Scandinavian Journal of Statistics 6 (1979).
+    Source: S. Holm, A simple sequentially rejective multiple test procedure, Scandinavian Journal of
+    Statistics 6 (1979).
     """
     corrected = [0.0] * len(p_values)
     largest = 0.0
@@ -132,8 +136,8 @@ def compare_methods(paths: Sequence[Path], *, unit: Unit = "case_organ") -> dict
         unit: What a pair is.
 
     Returns:
-        ``unit``, ``ours``, ``comparisons`` (see :class:`Comparison`), ``better_than_all`` by metric (the star in a table: p < 0.01 against
-        every other method, and a larger mean) and ``warnings``.
+        ``unit``, ``ours``, ``comparisons`` (see :class:`Comparison`), ``better_than_all`` by metric (the star
+        in a table: p < 0.01 against every other method, and a larger mean) and ``warnings``.
 
     Raises:
         InputError: A table cannot be read (AE-DATA-012), or two are not of the same data (AE-DATA-013).
@@ -157,7 +161,11 @@ def compare_methods(paths: Sequence[Path], *, unit: Unit = "case_organ") -> dict
         for (name, a, b, test), p_holm in zip(tests, corrected, strict=True):
             means = float(a.mean()), float(b.mean())
             facts = dataclasses.asdict(test)
-            comparisons.append(Comparison(names[0], name, metric, unit, *means, float((a - b).mean()), p_holm=p_holm, **facts))
+            comparisons.append(
+                Comparison(
+                    names[0], name, metric, unit, *means, float((a - b).mean()), p_holm=p_holm, **facts
+                )
+            )
     return {
         "ours": names[0],
         "dataset": ours[0].dataset,
@@ -165,7 +173,8 @@ def compare_methods(paths: Sequence[Path], *, unit: Unit = "case_organ") -> dict
         "alpha": ALPHA,
         "comparisons": [dataclasses.asdict(comparison) for comparison in comparisons],
         "better_than_all": {
-            metric: all(c.p < ALPHA and c.mean_difference > 0 for c in comparisons if c.metric == metric) for metric in METRICS
+            metric: all(c.p < ALPHA and c.mean_difference > 0 for c in comparisons if c.metric == metric)
+            for metric in METRICS
         },
         "warnings": [*dict.fromkeys(warnings), *_cautions(comparisons, unit)],
     }
@@ -173,8 +182,13 @@ def compare_methods(paths: Sequence[Path], *, unit: Unit = "case_organ") -> dict
 
 def _distinct(names: Sequence[str], paths: Sequence[Path]) -> list[str]:
     """Names of the methods; where two are the same, with their folder, and where that is not enough, with their place in the list."""
-    for more in ([f" ({path.resolve().parent.name})" for path in paths], [f" #{place}" for place in range(1, len(paths) + 1)]):
-        names = [name + (extra if names.count(name) > 1 else "") for name, extra in zip(names, more, strict=True)]
+    for more in (
+        [f" ({path.resolve().parent.name})" for path in paths],
+        [f" #{place}" for place in range(1, len(paths) + 1)],
+    ):
+        names = [
+            name + (extra if names.count(name) > 1 else "") for name, extra in zip(names, more, strict=True)
+        ]
     return list(names)
 
 
@@ -187,27 +201,39 @@ def _check_pairable(ours: Sequence[Score], other: Sequence[Score], name: str) ->
     if any(sizes[key] != theirs[key] for key in sizes.keys() & theirs.keys()):
         raise _not_same_data(f"the truth that {name} was scored against has other organ sizes")
     alone = len(sizes.keys() ^ theirs.keys())
-    return [f"{alone} organs of cases were scored for one of the two methods only ({name}) and are left out."] if alone else []
+    return (
+        [f"{alone} organs of cases were scored for one of the two methods only ({name}) and are left out."]
+        if alone
+        else []
+    )
 
 
-def _pairs(ours: Sequence[Score], other: Sequence[Score], metric: Metric, unit: Unit) -> list[tuple[float, float]]:
+def _pairs(
+    ours: Sequence[Score], other: Sequence[Score], metric: Metric, unit: Unit
+) -> list[tuple[float, float]]:
     """Scores of both methods where both have one, in the order of ours."""
     theirs = {(score.case, score.organ): getattr(score, metric) for score in other}
     pairs = [
-        (score.case, getattr(score, metric), theirs[(score.case, score.organ)]) for score in ours if (score.case, score.organ) in theirs
+        (score.case, getattr(score, metric), theirs[(score.case, score.organ)])
+        for score in ours
+        if (score.case, score.organ) in theirs
     ]
     pairs = [pair for pair in pairs if not (math.isnan(pair[1]) or math.isnan(pair[2]))]
     if unit == "case_organ":
         return [(a, b) for _, a, b in pairs]
     cases = dict.fromkeys(case for case, _, _ in pairs)
-    return [tuple(np.mean([(a, b) for name, a, b in pairs if name == case], axis=0).tolist()) for case in cases]
+    return [
+        tuple(np.mean([(a, b) for name, a, b in pairs if name == case], axis=0).tolist()) for case in cases
+    ]
 
 
 def _cautions(comparisons: Sequence[Comparison], unit: Unit) -> list[str]:
     """What a reader must know before believing a p."""
     lines = []
     if unit == "case_organ":
-        lines.append("The test takes pairs for independent, and organs of one case are not: its p is smaller than it should be.")
+        lines.append(
+            "The test takes pairs for independent, and organs of one case are not: its p is smaller than it should be."
+        )
     lines += [
         f"With {n} pairs that differ, p cannot be smaller than {smallest:.3g}, whatever the methods do."
         for n, smallest in sorted({(c.n, c.smallest_p) for c in comparisons if c.smallest_p >= ALPHA})
@@ -218,13 +244,19 @@ def _cautions(comparisons: Sequence[Comparison], unit: Unit) -> list[str]:
 
 
 def _not_same_data(why: str) -> InputError:
-    return InputError("AE-DATA-013", f"the scores cannot be paired: {why}.", remedy="Score all methods on the same split of the same data.")
+    return InputError(
+        "AE-DATA-013",
+        f"the scores cannot be paired: {why}.",
+        remedy="Score all methods on the same split of the same data.",
+    )
 
 
 def comparison_csv(result: Mapping[str, Any]) -> str:
     """One row per comparison."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, [field.name for field in dataclasses.fields(Comparison)], lineterminator="\n")
+    writer = csv.DictWriter(
+        text, [field.name for field in dataclasses.fields(Comparison)], lineterminator="\n"
+    )
     writer.writeheader()
     writer.writerows(result["comparisons"])
     return text.getvalue()
@@ -240,7 +272,13 @@ def comparison_markdown(result: Mapping[str, Any]) -> str:
     ]
     for metric in METRICS:
         star = " *" if result["better_than_all"][metric] else ""
-        lines += ["", f"## {metric}{star}", "", "| against | ours | other | difference | pairs | zeros | p | p, Holm | |", "|---" * 9 + "|"]
+        lines += [
+            "",
+            f"## {metric}{star}",
+            "",
+            "| against | ours | other | difference | pairs | zeros | p | p, Holm | |",
+            "|---" * 9 + "|",
+        ]
         for c in result["comparisons"]:
             if c["metric"] == metric:
                 means = " | ".join(f"{value:.4f}" for value in (c["mean_ours"], c["mean_other"]))

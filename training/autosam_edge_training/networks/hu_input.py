@@ -45,7 +45,13 @@ class TorchEngine:
     def description(self) -> dict[str, str]:
         """See :class:`autosam_edge.engines.engine.Engine`."""
         threads = str(torch.get_num_threads())
-        return {"name": "torch", "version": torch.__version__, "precision": "fp32", "threads": threads, "sha256": ""}
+        return {
+            "name": "torch",
+            "version": torch.__version__,
+            "precision": "fp32",
+            "threads": threads,
+            "sha256": "",
+        }
 
     def run(self, tile: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """See :class:`autosam_edge.engines.engine.Engine`."""

@@ -49,9 +49,16 @@ class NetworkInput:
             depth, height, width = map(float, json.loads(facts["spacing_mm"]))
             low, high, offset, scale = map(float, json.loads(facts["intensity"]))
             labels = tuple(map(str, json.loads(facts["labels"])))
-            return cls((depth, height, width), Intensity((low, high), offset, scale), labels, facts.get("dataset", ""))
+            return cls(
+                (depth, height, width),
+                Intensity((low, high), offset, scale),
+                labels,
+                facts.get("dataset", ""),
+            )
         except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"the metadata do not say what the network's input and labels are ({type(error).__name__})") from error
+            raise ValueError(
+                f"the metadata do not say what the network's input and labels are ({type(error).__name__})"
+            ) from error
 
     def facts(self) -> dict[str, str]:
         """As metadata of a file of weights."""
@@ -64,4 +71,8 @@ class NetworkInput:
 
     def differs_in(self, other: NetworkInput) -> list[str]:
         """What is another in ``other``; networks of two data sets that were prepared alike do not differ."""
-        return [part for part in ("labels", "spacing_mm", "intensity") if getattr(self, part) != getattr(other, part)]
+        return [
+            part
+            for part in ("labels", "spacing_mm", "intensity")
+            if getattr(self, part) != getattr(other, part)
+        ]

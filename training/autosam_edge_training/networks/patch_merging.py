@@ -1,8 +1,8 @@
 """The two patch mergings that SwinUNETR was trained with.
 
-MONAI up to 1.4 lays eight slices side by side of which two repeat others; from 1.5 on they are the eight corners of the 2 x 2 x 2
-block. The parameters have the same shapes, so a checkpoint of one loads into the other without a word and gives another network:
-a checkpoint therefore says which it is.
+MONAI up to 1.4 lays eight slices side by side of which two repeat others; from 1.5 on they are the eight
+corners of the 2 x 2 x 2 block. The parameters have the same shapes, so a checkpoint of one loads into the
+other without a word and gives another network: a checkpoint therefore says which it is.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ class LegacyPatchMerging(PatchMergingV2):
         """See the class."""
         depth, height, width = x.shape[1:4]
         x = F.pad(x, (0, 0, 0, width % 2, 0, height % 2, 0, depth % 2))
-        return self.reduction(self.norm(torch.cat([x[:, i::2, j::2, k::2] for i, j, k in MERGING_ORDERS["legacy"]], dim=-1)))
+        return self.reduction(
+            self.norm(torch.cat([x[:, i::2, j::2, k::2] for i, j, k in MERGING_ORDERS["legacy"]], dim=-1))
+        )
 
 
 def merging_of(module: nn.Module) -> Merging:

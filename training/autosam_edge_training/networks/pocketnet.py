@@ -1,9 +1,9 @@
 """PocketNet: the small convolutional student.
 
-A residual U-Net that never runs a wide layer at full resolution. The input is folded 2x2x2 into channels (space to depth), the U-Net
-works on the half grid, and the head unfolds its channels back to the full grid (depth to space, Shi et al. 2016, arXiv 1609.05158). At
-96^3 the full-resolution stages of SwinUNETR-Tiny cost 64 % of its work; here they cost none, and every layer has at least 32 channels,
-which fill a SIMD register.
+A residual U-Net that never runs a wide layer at full resolution. The input is folded 2x2x2 into channels
+(space to depth), the U-Net works on the half grid, and the head unfolds its channels back to the full grid
+(depth to space, Shi et al. 2016, arXiv 1609.05158). At 96^3 the full-resolution stages of SwinUNETR-Tiny cost
+64 % of its work; here they cost none, and every layer has at least 32 channels, which fill a SIMD register.
 """
 
 from __future__ import annotations
@@ -45,7 +45,11 @@ class Residual(nn.Module):
         self.norm1 = nn.InstanceNorm3d(channels_out, affine=True)
         self.conv2 = nn.Conv3d(channels_out, channels_out, 3, padding=1, bias=False)
         self.norm2 = nn.InstanceNorm3d(channels_out, affine=True)
-        self.shortcut = nn.Identity() if channels_in == channels_out else nn.Conv3d(channels_in, channels_out, 1, bias=False)
+        self.shortcut = (
+            nn.Identity()
+            if channels_in == channels_out
+            else nn.Conv3d(channels_in, channels_out, 1, bias=False)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         y = F.leaky_relu(self.norm1(self.conv1(x)), 0.01)
@@ -60,8 +64,9 @@ class PocketNet(nn.Module):
         classes: Number of output channels, background included.
         widths: Channels per level; level i works on the grid divided by 2^(i + 1).
 
-    Input (B, 1, D, H, W), sides multiples of 2^len(widths); output logits (B, classes, D, H, W). In training mode a second, coarse
-    output (B, classes, D/4, H/4, W/4) of the next decoder level is returned for deep supervision.
+    Input (B, 1, D, H, W), sides multiples of 2^len(widths); output logits (B, classes, D, H, W). In training
+    mode a second, coarse output (B, classes, D/4, H/4, W/4) of the next decoder level is returned for deep
+    supervision.
     """
 
     def __init__(self, *, classes: int = 14, widths: tuple[int, ...] = (32, 64, 128, 160)) -> None:

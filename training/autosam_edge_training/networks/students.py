@@ -1,6 +1,7 @@
 """The students by name; sizes live here and nowhere else.
 
-``monai:NAME`` is any network of ``monai.networks.nets`` with arguments of one's own, such as the baselines of the paper's table 1.
+``monai:NAME`` is any network of ``monai.networks.nets`` with arguments of one's own, such as the baselines of
+the paper's table 1.
 """
 
 from __future__ import annotations
@@ -25,21 +26,26 @@ STUDENTS: tuple[Student, ...] = get_args(Student)
 MONAI = "monai:"
 _WIDTHS = {"pocketnet": (32, 64, 112, 128), "pocketnet-wide": (48, 96, 176, 224)}
 _FEATURE_SIZE = {"swinunetr-tiny": 12, "swinunetr-small": 24}
-# How far a probe may lie from the one in the checkpoint: float32 on another machine differs by 1e-5, another patch merging by 0.1.
+# How far a probe may lie from the one in the checkpoint: float32 on another machine differs by 1e-5, another
+# patch merging by 0.1.
 _PROBE_TOLERANCE = 5e-3
 
 
-def build_student(name: str, *, classes: int = 14, merging: Merging = "v2", arguments: Mapping[str, Any] | None = None) -> nn.Module:
+def build_student(
+    name: str, *, classes: int = 14, merging: Merging = "v2", arguments: Mapping[str, Any] | None = None
+) -> nn.Module:
     """A student with random weights.
 
-    ``swinunetr-tiny`` (4.08 M parameters) and ``swinunetr-small`` (15.70 M) are MONAI's SwinUNETR with feature sizes 12 and 24, as in
-    the paper; ``pocketnet`` (3.7 M) and ``pocketnet-wide`` (9.5 M) are convolutional; ``monai:UNETR`` is MONAI's class of that name.
+    ``swinunetr-tiny`` (4.08 M parameters) and ``swinunetr-small`` (15.70 M) are MONAI's SwinUNETR with
+    feature sizes 12 and 24, as in the paper; ``pocketnet`` (3.7 M) and ``pocketnet-wide`` (9.5 M) are
+    convolutional; ``monai:UNETR`` is MONAI's class of that name.
 
     Args:
         name: Of the student.
         classes: Output channels, background included.
         merging: Patch merging of SwinUNETR, see :mod:`autosam_edge_training.networks.patch_merging`.
-        arguments: Of a network of MONAI, such as ``{"img_size": [96, 96, 96]}``; channels and dimensions are added.
+        arguments: Of a network of MONAI, such as ``{"img_size": [96, 96, 96]}``; channels and dimensions are
+            added.
 
     Returns:
         Module that maps (B, 1, D, H, W) to logits (B, classes, D, H, W); sides are multiples of 32.
@@ -50,7 +56,9 @@ def build_student(name: str, *, classes: int = 14, merging: Merging = "v2", argu
     if name.startswith(MONAI):
         return _build_monai(name.removeprefix(MONAI), classes, arguments or {})
     if name not in STUDENTS:
-        raise ValueError(f"there is no student {name!r}, expected one of {', '.join(STUDENTS)}, or {MONAI}NAME")
+        raise ValueError(
+            f"there is no student {name!r}, expected one of {', '.join(STUDENTS)}, or {MONAI}NAME"
+        )
     if arguments:
         raise ValueError(f"{name} takes no arguments")
     if name in _WIDTHS:
@@ -58,7 +66,9 @@ def build_student(name: str, *, classes: int = 14, merging: Merging = "v2", argu
     from monai.networks.nets import SwinUNETR
 
     downsample = LegacyPatchMerging if merging == "legacy" else "merging"
-    return SwinUNETR(1, classes, feature_size=_FEATURE_SIZE[name], downsample=downsample, use_flash_attention=True)
+    return SwinUNETR(
+        1, classes, feature_size=_FEATURE_SIZE[name], downsample=downsample, use_flash_attention=True
+    )
 
 
 def monai_arguments(name: str, classes: int, arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -88,19 +98,29 @@ def _build_monai(name: str, classes: int, arguments: Mapping[str, Any]) -> nn.Mo
     given, kind = monai_arguments(name, classes, arguments), _monai_class(name)
     try:
         return kind(**given)
-    except (TypeError, ValueError, AssertionError, ArithmeticError) as error:  # MONAI checks little: 0 heads are a division by zero
-        raise ValueError(f"monai's {name} does not take these arguments: {' '.join(str(error).split())}") from error
+    except (
+        TypeError,
+        ValueError,
+        AssertionError,
+        ArithmeticError,
+    ) as error:  # MONAI checks little: 0 heads are a division by zero
+        raise ValueError(
+            f"monai's {name} does not take these arguments: {' '.join(str(error).split())}"
+        ) from error
 
 
 def save_student(path: Path, student: nn.Module, metadata: Mapping[str, str]) -> None:
     """Write weights as safetensors with string metadata (student, arguments, classes, merging, training facts) and a probe.
 
-    The probe is a few logits for a fixed input: whoever loads the weights into a network that computes something else finds out.
+    The probe is a few logits for a fixed input: whoever loads the weights into a network that computes
+    something else finds out.
     """
     from safetensors.torch import save_file
 
     state = {key: value.detach().contiguous().cpu() for key, value in student.state_dict().items()}
-    probe = {"probe": json.dumps(_probe(student))} if metadata.get("student") in STUDENTS else {}  # others take only their own sizes
+    probe = (
+        {"probe": json.dumps(_probe(student))} if metadata.get("student") in STUDENTS else {}
+    )  # others take only their own sizes
     with staged_file(path) as stage:
         save_file(state, stage, metadata={**metadata, **probe})
 
@@ -109,8 +129,8 @@ def load_student(path: Path) -> tuple[nn.Module, dict[str, str]]:
     """Read a checkpoint of :func:`save_student` into a fresh student in eval mode.
 
     Raises:
-        ValueError: The file does not say which student it holds or which patch merging it was trained with, the weights do not fit
-            it exactly, or it does not compute what it did when it was saved.
+        ValueError: The file does not say which student it holds or which patch merging it was trained with,
+            the weights do not fit it exactly, or it does not compute what it did when it was saved.
     """
     from safetensors import safe_open
 
@@ -119,7 +139,9 @@ def load_student(path: Path) -> tuple[nn.Module, dict[str, str]]:
         state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  safe_open has no __iter__
     name, merging = metadata.get("student"), metadata.get("merging")
     if name is None or not (name in STUDENTS or name.startswith(MONAI)):
-        raise ValueError(f"the checkpoint's metadata names the student {name!r}, expected one of {', '.join(STUDENTS)}, or {MONAI}NAME")
+        raise ValueError(
+            f"the checkpoint's metadata names the student {name!r}, expected one of {', '.join(STUDENTS)}, or {MONAI}NAME"
+        )
     if name in _FEATURE_SIZE and merging not in MERGING_ORDERS:
         raise ValueError(
             f"the checkpoint's metadata names the patch merging {merging!r}, expected one of {', '.join(MERGING_ORDERS)}: "
@@ -131,7 +153,9 @@ def load_student(path: Path) -> tuple[nn.Module, dict[str, str]]:
     try:
         student.load_state_dict(state, strict=True)
     except RuntimeError as error:
-        told = " ".join(str(error).splitlines()[1:2]).strip().rstrip(".")  # the first line only says that there was an error
+        told = (
+            " ".join(str(error).splitlines()[1:2]).strip().rstrip(".")
+        )  # the first line only says that there was an error
         raise ValueError(f"the weights do not fit {name}: {told}") from error
     student.eval()
     if "probe" in metadata:
@@ -148,13 +172,21 @@ def load_student(path: Path) -> tuple[nn.Module, dict[str, str]]:
 def _probe(student: nn.Module) -> list[float]:
     """The first classes' mean and spread of the logits for a pattern of waves, (1, 1, 64, 64, 32)."""
     axes = [torch.linspace(0.0, 6.0, side) for side in (64, 64, 32)]
-    waves = sum(torch.sin(axis * (index + 1)).reshape([-1 if i == index else 1 for i in range(3)]) for index, axis in enumerate(axes))
+    waves = sum(
+        torch.sin(axis * (index + 1)).reshape([-1 if i == index else 1 for i in range(3)])
+        for index, axis in enumerate(axes)
+    )
     was_training = student.training
     with torch.no_grad():
         logits = student.eval()((waves * 0.16 + 0.5)[None, None])[0, :4].float()
     student.train(was_training)
     return [
-        round(v, 5) for v in (*logits.mean(dim=(1, 2, 3)).tolist(), *logits.std(dim=(1, 2, 3)).tolist(), *logits[:, 31, 31, 15].tolist())
+        round(v, 5)
+        for v in (
+            *logits.mean(dim=(1, 2, 3)).tolist(),
+            *logits.std(dim=(1, 2, 3)).tolist(),
+            *logits[:, 31, 31, 15].tolist(),
+        )
     ]
 
 

@@ -60,7 +60,10 @@ def keep_probabilities(
     cases = prepared.cases("training")
     with staged_folder(out) as stage:
         for done, case in enumerate(cases, start=1):
-            np.save(stage / f"{case.name}.npy", probabilities(network, case, patch, overlap=overlap, device=device))
+            np.save(
+                stage / f"{case.name}.npy",
+                probabilities(network, case, patch, overlap=overlap, device=device),
+            )
             progress(done, len(cases))
         record = {**_identity(path, prepared), "patch": patch, "overlap": overlap}
         (stage / _RECORD).write_text(json.dumps(record, indent=1) + "\n")
@@ -75,7 +78,10 @@ def kept_probabilities(folder: Path, path: Path, prepared: Prepared) -> dict[str
     """
     try:
         record = json.loads((folder / _RECORD).read_bytes())
-        kept = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in prepared.split["training"]}
+        kept = {
+            name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+            for name in prepared.split["training"]
+        }
     except (OSError, ValueError) as error:
         raise _not_of_these(folder, f"it is missing a file or damaged ({type(error).__name__})") from error
     if other := [key for key, value in _identity(path, prepared).items() if record.get(key) != value]:
@@ -83,7 +89,9 @@ def kept_probabilities(folder: Path, path: Path, prepared: Prepared) -> dict[str
     for name, array in kept.items():
         expected = (prepared.classes, *prepared.arrays[name].shape)
         if array.shape != expected or array.dtype != np.uint8:
-            raise _not_of_these(folder, f"{name}.npy holds {array.dtype} {array.shape}, expected uint8 {expected}")
+            raise _not_of_these(
+                folder, f"{name}.npy holds {array.dtype} {array.shape}, expected uint8 {expected}"
+            )
     return kept
 
 

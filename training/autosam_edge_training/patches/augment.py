@@ -1,7 +1,8 @@
 """Random changes of a training patch: tensors in, tensors out, one generator for all randomness.
 
-``maps`` are what belongs to the image voxel by voxel, classes first: the occupancy, and teacher probabilities where they were cached.
-They turn with the image. Where the patch lies and how the scan is bent is decided in :mod:`autosam_edge_training.patches.spatial`.
+``maps`` are what belongs to the image voxel by voxel, classes first: the occupancy, and teacher probabilities
+where they were cached. They turn with the image. Where the patch lies and how the scan is bent is decided in
+:mod:`autosam_edge_training.patches.spatial`.
 """
 
 from __future__ import annotations
@@ -41,7 +42,9 @@ def random_scale(image: Tensor, generator: np.random.Generator, *, factor: float
     return image * float(1.0 + generator.uniform(-factor, factor))
 
 
-def random_low_resolution(image: Tensor, generator: np.random.Generator, *, spacing_mm: tuple[float, float, float]) -> Tensor:
+def random_low_resolution(
+    image: Tensor, generator: np.random.Generator, *, spacing_mm: tuple[float, float, float]
+) -> Tensor:
     """Average over thick slices of 4 to 8 mm along one axis, three times in four the depth, and interpolate back.
 
     Args:
@@ -65,7 +68,8 @@ def random_low_resolution(image: Tensor, generator: np.random.Generator, *, spac
 def random_intensity(image: Tensor, generator: np.random.Generator) -> Tensor:
     """Contrast, brightness, an offset of up to 30 HU, gamma, noise and blur of an image in [0, 1] (the window of BTCV).
 
-    Source: the kinds of change and their ranges are those of nnU-Net's default augmentation (Isensee et al. 2021).
+    Source: the kinds of change and their ranges are those of nnU-Net's default augmentation (Isensee et al.
+    2021).
     """
     if generator.random() < 0.3:
         mean = float(image.mean())
@@ -99,11 +103,18 @@ def _blur(image: Tensor, sigma: float) -> Tensor:
     return image
 
 
-def random_masses(image: Tensor, occupancy: Tensor, generator: np.random.Generator, *, spacing_mm: tuple[float, float, float]) -> Tensor:
+def random_masses(
+    image: Tensor,
+    occupancy: Tensor,
+    generator: np.random.Generator,
+    *,
+    spacing_mm: tuple[float, float, float],
+) -> Tensor:
     """Put masses and free fluid of soft-tissue density where no organ is; the labels stay as they are.
 
-    BTCV shows no large tumor and no ascites, and a network that learned on it calls both a liver. One to three smooth, irregular bodies
-    of 15 to 120 mm radius replace what is background inside the body and not bone; half of them replace fat only, as fluid does.
+    BTCV shows no large tumor and no ascites, and a network that learned on it calls both a liver. One to
+    three smooth, irregular bodies of 15 to 120 mm radius replace what is background inside the body and not
+    bone; half of them replace fat only, as fluid does.
 
     Args:
         image: (1, 1, D, H, W) in [0, 1].
@@ -119,16 +130,25 @@ def random_masses(image: Tensor, occupancy: Tensor, generator: np.random.Generat
     room = occupancy[:, :1] * (body & (image < 0.75))  # above 175 HU: bone, contrast
     axes = [torch.arange(side, dtype=torch.float32) for side in shape]
     for _ in range(int(generator.integers(1, 4))):
-        center, radius_mm = generator.uniform(0, 1, 3) * np.array(shape), np.exp(generator.uniform(np.log(15.0), np.log(120.0)))
+        center, radius_mm = (
+            generator.uniform(0, 1, 3) * np.array(shape),
+            np.exp(generator.uniform(np.log(15.0), np.log(120.0))),
+        )
         radii = radius_mm / np.array(spacing_mm) * generator.uniform(0.7, 1.4, 3)
-        d, h, w = (((axis - float(c)) / float(r)) ** 2 for axis, c, r in zip(axes, center, radii, strict=True))
+        d, h, w = (
+            ((axis - float(c)) / float(r)) ** 2 for axis, c, r in zip(axes, center, radii, strict=True)
+        )
         distance = (d[:, None, None] + h[None, :, None] + w[None, None, :]).sqrt()[None, None]
         lumps = torch.from_numpy(generator.standard_normal((1, 1, 6, 6, 6), dtype=np.float32))
         distance = distance + 0.25 * F.interpolate(lumps, size=shape, mode="trilinear", align_corners=False)
         share = torch.sigmoid((1.0 - distance) * float(radii.min())) * room
-        low, high = (0.3, 0.36) if (fluid := generator.random() < 0.5) else (0.32, 0.5)  # -5 to 19 HU, 3 to 75 HU
+        low, high = (
+            (0.3, 0.36) if (fluid := generator.random() < 0.5) else (0.32, 0.5)
+        )  # -5 to 19 HU, 3 to 75 HU
         if fluid:
             share = share * (image < 0.2)
-        noise = torch.from_numpy(generator.standard_normal(tuple(image.shape), dtype=np.float32)) * float(generator.uniform(0.01, 0.04))
+        noise = torch.from_numpy(generator.standard_normal(tuple(image.shape), dtype=np.float32)) * float(
+            generator.uniform(0.01, 0.04)
+        )
         image = image * (1.0 - share) + (float(generator.uniform(low, high)) + noise) * share
     return image.clamp(0.0, 1.0)

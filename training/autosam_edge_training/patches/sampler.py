@@ -1,7 +1,7 @@
 """What a step of a run sees: patches drawn from prepared cases, each from its own number.
 
-All chance of patch ``n`` comes from the seed and ``n``. A run that is killed and goes on, and one that is shared by several processes, see
-the patches that an uninterrupted run of one process sees.
+All chance of patch ``n`` comes from the seed and ``n``. A run that is killed and goes on, and one that is
+shared by several processes, see the patches that an uninterrupted run of one process sees.
 """
 
 from __future__ import annotations
@@ -15,7 +15,13 @@ from torch.utils.data import DataLoader, Dataset
 
 from autosam_edge_training.config import STRICT, checked_dataclass
 from autosam_edge_training.data import BTCV_INTENSITY
-from autosam_edge_training.patches.augment import random_intensity, random_low_resolution, random_masses, random_scale, random_turn
+from autosam_edge_training.patches.augment import (
+    random_intensity,
+    random_low_resolution,
+    random_masses,
+    random_scale,
+    random_turn,
+)
 from autosam_edge_training.patches.spatial import (
     ForegroundIndex,
     OrganIndex,
@@ -43,7 +49,8 @@ class Sampling:
 
     Args:
         patch: (D, H, W) voxels.
-        crops: ``sign``: organ against background, MONAI's positive and negative crops. ``organs``: each organ equally often.
+        crops: ``sign``: organ against background, MONAI's positive and negative crops. ``organs``: each organ
+            equally often.
         foreground: Probability that a crop is placed on an organ.
         flip: Probability of mirroring, for each axis.
         rotate: Probability of quarter turns in the axial plane.
@@ -74,7 +81,17 @@ class Sampling:
     phantom_share: float = 0.0
 
     def __post_init__(self) -> None:
-        keys = ("foreground", "flip", "rotate", "scale", "warp", "slabs", "low_resolution", "masses", "phantom_share")
+        keys = (
+            "foreground",
+            "flip",
+            "rotate",
+            "scale",
+            "warp",
+            "slabs",
+            "low_resolution",
+            "masses",
+            "phantom_share",
+        )
         if outside := [key for key in keys if not 0.0 <= getattr(self, key) <= 1.0]:
             raise ValueError(f"{', '.join(outside)} must lie in [0, 1]")
         if min(self.patch) < 1 or min(self.phantoms, self.negatives) < 0:
@@ -111,11 +128,12 @@ class Sampler:
         spacing_mm: Voxel spacing of the cases, (D, H, W).
         seed: Random seed of every draw.
         phantoms: Synthetic scans.
-        teacher: Teacher probabilities (C, D, H, W) uint8, 255 = sure, of every case by its name; phantoms then have none.
+        teacher: Teacher probabilities (C, D, H, W) uint8, 255 = sure, of every case by its name; phantoms
+            then have none.
 
     Raises:
-        ValueError: There is no case, masses or intensity changes are asked for images that are not in [0, 1], or phantoms are mixed with
-            kept probabilities.
+        ValueError: There is no case, masses or intensity changes are asked for images that are not in [0, 1],
+            or phantoms are mixed with kept probabilities.
     """
 
     def __init__(
@@ -134,7 +152,13 @@ class Sampler:
             raise ValueError("masses and intensity are made for images in [0, 1], the window of BTCV")
         if phantoms and teacher is not None:
             raise ValueError("a teacher's kept probabilities do not cover phantoms")
-        self._cases, self._phantoms, self._sampling, self._seed, self._teacher = cases, phantoms, sampling, seed, teacher
+        self._cases, self._phantoms, self._sampling, self._seed, self._teacher = (
+            cases,
+            phantoms,
+            sampling,
+            seed,
+            teacher,
+        )
         self._spacing_mm = spacing_mm
         make = OrganIndex if sampling.crops == "organs" else ForegroundIndex
         self._indexes = [make(case) for case in (*cases, *phantoms)]
@@ -159,7 +183,9 @@ class Sampler:
             torch.cat(teacher) if teacher else None,
         )
 
-    def batches(self, steps: range, *, size: int, rank: int = 0, world: int = 1, workers: int = 0) -> Iterator[Patches]:
+    def batches(
+        self, steps: range, *, size: int, rank: int = 0, world: int = 1, workers: int = 0
+    ) -> Iterator[Patches]:
         """The patches of several steps, prepared ahead by worker processes.
 
         Args:
@@ -167,7 +193,8 @@ class Sampler:
             size: Patches of a step over all processes, a multiple of ``world``.
             rank: Number of this process.
             world: Number of processes.
-            workers: Number of worker processes; 0 prepares each batch when it is asked for. The patches are the same.
+            workers: Number of worker processes; 0 prepares each batch when it is asked for. The patches are
+                the same.
         """
         return iter(
             DataLoader(
@@ -196,7 +223,9 @@ class Sampler:
             start = place_by_sign(case, index, view, s.patch, generator, foreground=s.foreground)
         teacher = None if self._teacher is None else self._teacher[case.name]
         if generator.random() < s.warp:
-            image, maps = bend(case, view, start, s.patch, draw_deformation(generator, self._spacing_mm), teacher=teacher)
+            image, maps = bend(
+                case, view, start, s.patch, draw_deformation(generator, self._spacing_mm), teacher=teacher
+            )
         else:
             image, maps = cut(case, view, start, s.patch, teacher=teacher)
         image, maps = random_turn(image, maps, generator, flip=s.flip, rotate=s.rotate)

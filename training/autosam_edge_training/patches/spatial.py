@@ -1,7 +1,8 @@
 """Where a training patch lies in its scan, and how the scan is bent before the patch is taken.
 
-A patch is taken from a *field of view*: the whole scan, or a part of it that plays a shorter or narrower scan. Beyond the field of view the
-network sees what the runtime shows it there: above and below the last slice, repeated; at the sides air.
+A patch is taken from a *field of view*: the whole scan, or a part of it that plays a shorter or narrower
+scan. Beyond the field of view the network sees what the runtime shows it there: above and below the last
+slice, repeated; at the sides air.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ Box = tuple[slice, slice, slice]
 
 REPEATED_SLICES = 8
 """How far a patch may reach beyond the first and the last slice of a scan, voxels; the runtime does the same."""
-# A thin slab or a narrow field of view, mm. Shorter than a kidney is long; as long as two thirds of an abdomen.
+# A thin slab or a narrow field of view, mm. Shorter than a kidney is long; as long as two thirds of an
+# abdomen.
 _SLAB_MM = (24.0, 160.0)
 _NARROW_MM = (120.0, 280.0)
 _ORGAN_POINTS = 400
@@ -48,7 +50,9 @@ class OrganIndex:
         for organ in range(1, case.classes):
             found = np.argwhere(labels == organ)
             if len(found):
-                self.points.append(found[generator.choice(len(found), min(per_organ, len(found)), replace=False)])
+                self.points.append(
+                    found[generator.choice(len(found), min(per_organ, len(found)), replace=False)]
+                )
 
     def draw(self, generator: np.random.Generator, view: Box) -> npt.NDArray[np.int64] | None:
         """A voxel of an organ within ``view``, each organ equally likely; None if the index knows no organ there."""
@@ -83,7 +87,9 @@ def whole(case: Case) -> Box:
     return depth, height, width
 
 
-def draw_view(case: Case, spacing_mm: tuple[float, float, float], index: OrganIndex, generator: np.random.Generator) -> Box:
+def draw_view(
+    case: Case, spacing_mm: tuple[float, float, float], index: OrganIndex, generator: np.random.Generator
+) -> Box:
     """A shorter or narrower scan around a random place: a thin slab (3 of 4) or a narrow field of view in the plane (1 of 2).
 
     Args:
@@ -123,17 +129,28 @@ def place_near_organ(
 
 
 def place_by_sign(
-    case: Case, index: ForegroundIndex, view: Box, patch: Size, generator: np.random.Generator, *, foreground: float
+    case: Case,
+    index: ForegroundIndex,
+    view: Box,
+    patch: Size,
+    generator: np.random.Generator,
+    *,
+    foreground: float,
 ) -> tuple[int, int, int]:
     """The first voxel of a patch centered on a voxel of any organ (probability ``foreground``) or on background that is not air.
 
-    Source: the paper's sampling, MONAI's ``RandCropByPosNegLabel`` with ``image_threshold=0`` for an image in [0, 1].
+    Source: the paper's sampling, MONAI's ``RandCropByPosNegLabel`` with ``image_threshold=0`` for an image in
+    [0, 1].
     """
     center = index.draw(generator, view) if generator.random() < foreground else None
     if center is None:
         for _ in range(1000):  # most of a scan is body without organ: a few draws are enough
             center = generator.integers(0, np.array(case.shape))
-            voxel = (slice(center[0], center[0] + 1), slice(center[1], center[1] + 1), slice(center[2], center[2] + 1))
+            voxel = (
+                slice(center[0], center[0] + 1),
+                slice(center[1], center[1] + 1),
+                slice(center[2], center[2] + 1),
+            )
             image, shares = case.patch(voxel)
             if shares[0].item() >= 0.5 and image.item() > case.intensity.low:
                 break
@@ -141,13 +158,19 @@ def place_by_sign(
     return _start(center, view, patch, generator)
 
 
-def _start(center: npt.NDArray[np.int64], view: Box, patch: Size, generator: np.random.Generator) -> tuple[int, int, int]:
+def _start(
+    center: npt.NDArray[np.int64], view: Box, patch: Size, generator: np.random.Generator
+) -> tuple[int, int, int]:
     """First voxel of a patch around ``center`` that stays in the field of view, or holds all of it where the view is smaller."""
     starts = []
     for axis, (middle, side, length) in enumerate(zip(center, view, patch, strict=True)):
         beyond = REPEATED_SLICES if axis == 0 else 0
         low, high = side.start - beyond, side.stop + beyond - length
-        starts.append(int(np.clip(middle - length // 2, low, high)) if low <= high else int(generator.integers(high, low + 1)))
+        starts.append(
+            int(np.clip(middle - length // 2, low, high))
+            if low <= high
+            else int(generator.integers(high, low + 1))
+        )
     return starts[0], starts[1], starts[2]
 
 
@@ -167,8 +190,8 @@ class Deformation:
 def draw_deformation(generator: np.random.Generator, spacing_mm: tuple[float, float, float]) -> Deformation:
     """Rotation by up to 30 degrees, scaling by 0.7 to 1.4, and one time in two an elastic displacement of 6 to 21 mm.
 
-    Ranges are those of nnU-Net's default augmentation (Isensee et al. 2021). The body lies on its back, so that rotations out of the axial
-    plane are half as large.
+    Ranges are those of nnU-Net's default augmentation (Isensee et al. 2021). The body lies on its back, so
+    that rotations out of the axial plane are half as large.
     """
     angles = np.deg2rad(generator.uniform(-30.0, 30.0, 3) * np.array([1.0, 0.5, 0.5]))
     common = np.exp(generator.uniform(np.log(0.7), np.log(1.4)))
@@ -182,11 +205,15 @@ def draw_deformation(generator: np.random.Generator, spacing_mm: tuple[float, fl
     if generator.random() < 0.5:
         return Deformation(matrix)
     nodes, amplitude_mm = int(generator.integers(4, 8)), float(generator.uniform(6.0, 21.0))
-    coarse = generator.standard_normal((3, nodes, nodes, nodes), dtype=np.float32) * np.float32(amplitude_mm / 2.0)
+    coarse = generator.standard_normal((3, nodes, nodes, nodes), dtype=np.float32) * np.float32(
+        amplitude_mm / 2.0
+    )
     return Deformation(matrix, coarse / np.array(spacing_mm, dtype=np.float32)[:, None, None, None])
 
 
-def cut(case: Case, view: Box, start: Size, patch: Size, *, teacher: npt.NDArray[np.uint8] | None = None) -> tuple[Tensor, list[Tensor]]:
+def cut(
+    case: Case, view: Box, start: Size, patch: Size, *, teacher: npt.NDArray[np.uint8] | None = None
+) -> tuple[Tensor, list[Tensor]]:
     """A patch as it lies in the scan.
 
     Args:
@@ -197,17 +224,27 @@ def cut(case: Case, view: Box, start: Size, patch: Size, *, teacher: npt.NDArray
         teacher: Teacher probabilities of the case, (C, D, H, W) uint8, 255 = sure, or None.
 
     Returns:
-        Image (1, 1, D, H, W), normalized, and maps (1, C, D, H, W): the occupancy, and teacher probabilities if there are some.
+        Image (1, 1, D, H, W), normalized, and maps (1, C, D, H, W): the occupancy, and teacher probabilities
+        if there are some.
     """
     rows = np.clip(np.arange(start[0], start[0] + patch[0]), view[0].start, view[0].stop - 1)
-    inner = [slice(max(s, v.start), min(s + p, v.stop)) for s, p, v in zip(start[1:], patch[1:], view[1:], strict=True)]
+    inner = [
+        slice(max(s, v.start), min(s + p, v.stop))
+        for s, p, v in zip(start[1:], patch[1:], view[1:], strict=True)
+    ]
     box = (slice(int(rows[0]), int(rows[-1]) + 1), inner[0], inner[1])
-    pad = [v for s, p, i in zip(start[:0:-1], patch[:0:-1], inner[::-1], strict=True) for v in (i.start - s, s + p - i.stop)]
+    pad = [
+        v
+        for s, p, i in zip(start[:0:-1], patch[:0:-1], inner[::-1], strict=True)
+        for v in (i.start - s, s + p - i.stop)
+    ]
     image, occupancy = case.patch(box)
     arrays = [occupancy] if teacher is None else [occupancy, _probabilities(teacher, box)]
     repeat = torch.from_numpy(rows - rows[0])
     whole_image = F.pad(torch.from_numpy(image)[repeat], pad, value=case.intensity.low)[None, None]
-    return whole_image, [_with_background(F.pad(torch.from_numpy(one)[:, repeat], pad), pad)[None] for one in arrays]
+    return whole_image, [
+        _with_background(F.pad(torch.from_numpy(one)[:, repeat], pad), pad)[None] for one in arrays
+    ]
 
 
 def _with_background(maps: Tensor, pad: list[int]) -> Tensor:
@@ -267,7 +304,9 @@ def _probabilities(teacher: npt.NDArray[np.uint8], box: Box) -> npt.NDArray[np.f
 def _coordinates(start: Size, patch: Size, deformation: Deformation) -> Tensor:
     """(3, D, H, W) where in the scan each voxel of the patch looks, in voxels along (D, H, W)."""
     offsets = [torch.arange(side, dtype=torch.float32) - (side - 1) / 2 for side in patch]
-    shaped = [offset.reshape([-1 if axis == i else 1 for i in range(3)]) for axis, offset in enumerate(offsets)]
+    shaped = [
+        offset.reshape([-1 if axis == i else 1 for i in range(3)]) for axis, offset in enumerate(offsets)
+    ]
     rows = []
     for axis in range(3):
         weights = [float(weight) for weight in deformation.matrix[axis]]
@@ -275,7 +314,9 @@ def _coordinates(start: Size, patch: Size, deformation: Deformation) -> Tensor:
         rows.append((shaped[0] * weights[0] + center) + shaped[1] * weights[1] + shaped[2] * weights[2])
     at = torch.stack(rows)
     if deformation.elastic is not None:
-        at += F.interpolate(torch.from_numpy(deformation.elastic)[None], size=patch, mode="trilinear", align_corners=True)[0]
+        at += F.interpolate(
+            torch.from_numpy(deformation.elastic)[None], size=patch, mode="trilinear", align_corners=True
+        )[0]
     return at
 
 
@@ -299,5 +340,9 @@ def _sample(values: npt.NDArray[np.float32], at: Tensor, box: Box) -> Tensor:
     """Linear interpolation of (C, d, h, w), which lies at ``box``, at coordinates (3, D, H, W); zero beyond it."""
     sides = values.shape[1:]
     # grid_sample wants (x, y, z) = (W, H, D), -1 and 1 being the outer edges of the first and the last voxel.
-    grid = torch.stack([((at[axis] - box[axis].start) * 2 + 1) / sides[axis] - 1 for axis in (2, 1, 0)], dim=-1)
-    return F.grid_sample(torch.from_numpy(values)[None], grid[None], mode="bilinear", padding_mode="zeros", align_corners=False)[0]
+    grid = torch.stack(
+        [((at[axis] - box[axis].start) * 2 + 1) / sides[axis] - 1 for axis in (2, 1, 0)], dim=-1
+    )
+    return F.grid_sample(
+        torch.from_numpy(values)[None], grid[None], mode="bilinear", padding_mode="zeros", align_corners=False
+    )[0]

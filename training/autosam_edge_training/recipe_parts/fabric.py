@@ -23,9 +23,10 @@ _SUBNORMAL = 1e-40
 def flushing_subnormals() -> Iterator[None]:
     """Numbers below 1e-38 count as zero while a network trains; also to be used as a decorator.
 
-    Probabilities far from an organ underflow, and arithmetic on subnormal numbers is slow on most CPUs. The mode that was there comes
-    back with the end of the block, since others depend on it: SciPy's k-d tree steps to the next number after 0 and never ends where
-    that is 0 again. It is the mode of this thread and of those that it starts; torch's workers keep the one that they began with.
+    Probabilities far from an organ underflow, and arithmetic on subnormal numbers is slow on most CPUs. The
+    mode that was there comes back with the end of the block, since others depend on it: SciPy's k-d tree
+    steps to the next number after 0 and never ends where that is 0 again. It is the mode of this thread and
+    of those that it starts; torch's workers keep the one that they began with.
     """
     before = bool(torch.tensor(_SUBNORMAL) * 1.0 == 0.0)  # torch sets the mode and does not tell it
     torch.set_flush_denormal(True)

@@ -23,8 +23,8 @@ def dice_cross_entropy(logits: Tensor, occupancy: Tensor, *, class_weight: Tenso
         class_weight: (C,) weights of the cross entropy, or None.
 
     Returns:
-        Scalar, a mean over the patches. A class that a patch lacks is held down by the cross entropy, since its Dice would only reward
-        silence by a step.
+        Scalar, a mean over the patches. A class that a patch lacks is held down by the cross entropy, since
+        its Dice would only reward silence by a step.
     """
     log_probability = F.log_softmax(logits.float(), dim=1)
     axes = (2, 3, 4)
@@ -57,8 +57,8 @@ def distillation(logits: Tensor, probability: Tensor, *, reduction: Reduction) -
     Args:
         logits: Of the student, (B, C, D, H, W).
         probability: Of the teacher, (B, C, D, H, W).
-        reduction: ``voxel``: squared norm over the classes, mean over voxels and patches. ``element``: mean over the classes too, which
-            is smaller by the factor C.
+        reduction: ``voxel``: squared norm over the classes, mean over voxels and patches. ``element``: mean
+            over the classes too, which is smaller by the factor C.
 
     Source: teacher.md 5.2; as printed, equation 2 has no teacher in it (docs/adr/0016-recipes.md).
     """
@@ -69,8 +69,9 @@ def distillation(logits: Tensor, probability: Tensor, *, reduction: Reduction) -
 def complete(logits: Tensor, occupancy: Tensor, possible: Tensor) -> Tensor:
     """Fill what is not known with the network's own probabilities among the classes that are possible there.
 
-    Cross entropy with this target has the gradient of the marginal cross entropy: minus the log of the summed probability of all possible
-    classes. A class that is not possible where nothing is known is held down there.
+    Cross entropy with this target has the gradient of the marginal cross entropy: minus the log of the summed
+    probability of all possible classes. A class that is not possible where nothing is known is held down
+    there.
 
     Args:
         logits: (B, C, D, H, W).
@@ -88,7 +89,9 @@ def complete(logits: Tensor, occupancy: Tensor, possible: Tensor) -> Tensor:
         return occupancy + unknown * probability / probability.sum(dim=1, keepdim=True).clamp_min(1e-8)
 
 
-def supervised(output: Tensor | tuple[Tensor, Tensor], occupancy: Tensor, possible: Tensor, loss: Segmentation) -> tuple[Tensor, Tensor]:
+def supervised(
+    output: Tensor | tuple[Tensor, Tensor], occupancy: Tensor, possible: Tensor, loss: Segmentation
+) -> tuple[Tensor, Tensor]:
     """A segmentation loss on a student's output, and on the coarse one of a student with deep supervision at half weight.
 
     Args:
@@ -115,7 +118,8 @@ def class_weights(fractions: Tensor) -> Tensor:
         fractions: (C,) share of all voxels, background first.
 
     Returns:
-        (C,) weights (median / share)^(1/3), kept between 0.5 and 4: an adrenal gland counts about four times a voxel of liver.
+        (C,) weights (median / share)^(1/3), kept between 0.5 and 4: an adrenal gland counts about four times
+        a voxel of liver.
     """
     weight = (fractions.median() / fractions.clamp_min(1e-8)) ** (1.0 / 3.0)
     return weight.clamp(0.5, 4.0)

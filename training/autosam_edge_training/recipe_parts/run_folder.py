@@ -1,9 +1,10 @@
 """The folder of a run: what decided it, what it measured, and where it can go on.
 
-``config.json`` the recipe, the data's hash, the commit and the machine; ``metrics.jsonl`` a line per report and ``tensorboard/`` the same
-as curves; ``checkpoint.pt`` all that the next step depends on. A run that is killed goes on from its last checkpoint as if nothing had
-been, bit for bit on a CPU with the same number of threads: patches depend on their number only, and lines beyond the checkpoint are
-dropped. Nothing is written before the first step, so a run that is refused leaves no folder.
+``config.json`` the recipe, the data's hash, the commit and the machine; ``metrics.jsonl`` a line per report
+and ``tensorboard/`` the same as curves; ``checkpoint.pt`` all that the next step depends on. A run that is
+killed goes on from its last checkpoint as if nothing had been, bit for bit on a CPU with the same number of
+threads: patches depend on their number only, and lines beyond the checkpoint are dropped. Nothing is written
+before the first step, so a run that is refused leaves no folder.
 """
 
 from __future__ import annotations
@@ -17,7 +18,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from torch.utils.tensorboard import SummaryWriter
 
 from autosam_edge import __version__
@@ -48,7 +56,8 @@ class RunFolder:
         facts: What else decides the run, such as the hash of a teacher.
 
     Raises:
-        TrainingError: The folder holds a run of another recipe, on other data, or its checkpoint is damaged (AE-TRAIN-002).
+        TrainingError: The folder holds a run of another recipe, on other data, or its checkpoint is damaged
+            (AE-TRAIN-002).
     """
 
     def __init__(
@@ -90,7 +99,10 @@ class RunFolder:
         shown = self._fabric.is_global_zero and self._console.is_terminal
         try:
             with Progress(*columns, console=self._console, transient=True, disable=not shown) as progress:
-                self._progress, self._task = progress, progress.add_task("steps", total=total, completed=self.first_step, loss="")
+                self._progress, self._task = (
+                    progress,
+                    progress.add_task("steps", total=total, completed=self.first_step, loss=""),
+                )
                 for step in range(self.first_step, total):
                     yield step
                     progress.update(self._task, completed=step + 1)
@@ -116,7 +128,10 @@ class RunFolder:
     def save(self, step: int, state: Mapping[str, Any]) -> None:
         """Keep all that the next step depends on; an interrupted save leaves the last one."""
         if self._fabric.is_global_zero:
-            with staged_file(self.out / CHECKPOINT) as stage, stage.open("wb") as file:  # by path, torch writes its name into the file
+            with (
+                staged_file(self.out / CHECKPOINT) as stage,
+                stage.open("wb") as file,
+            ):  # by path, torch writes its name into the file
                 torch.save({**state, "step": step}, file)
         self._fabric.barrier()
 
@@ -143,9 +158,15 @@ class RunFolder:
 
     def _check_identity(self) -> None:
         found = read_run_config(self.out)
-        other = sorted(key for key, value in self.identity.items() if key != "config" and found.get(key) != value)
+        other = sorted(
+            key for key, value in self.identity.items() if key != "config" and found.get(key) != value
+        )
         configs = found.get("config", {}), self.identity["config"]
-        other += sorted(f"config.{key}" for key in configs[0].keys() | configs[1].keys() if configs[0].get(key) != configs[1].get(key))
+        other += sorted(
+            f"config.{key}"
+            for key in configs[0].keys() | configs[1].keys()
+            if configs[0].get(key) != configs[1].get(key)
+        )
         if other:
             raise TrainingError(
                 "AE-TRAIN-002",
@@ -155,7 +176,9 @@ class RunFolder:
 
     def _read_checkpoint(self) -> dict[str, Any]:
         try:
-            checkpoint: dict[str, Any] = torch.load(self.out / CHECKPOINT, weights_only=True, map_location="cpu")
+            checkpoint: dict[str, Any] = torch.load(
+                self.out / CHECKPOINT, weights_only=True, map_location="cpu"
+            )
             checkpoint["step"] += 0  # a number, or this is no checkpoint of a run
         except Exception as error:  # torch raises whatever its readers raise on a damaged file
             raise TrainingError(

@@ -16,9 +16,11 @@ class Schedule:
     """What every step of a run does to the weights.
 
     Args:
-        steps: Optimizer steps of the whole run. Schedules are drawn over steps, so a busy machine changes the hours and not the result.
+        steps: Optimizer steps of the whole run. Schedules are drawn over steps, so a busy machine changes the
+            hours and not the result.
         lr: Peak of the learning rate.
-        decay: After the warm-up: ``exponential`` by a constant factor a step, ``cosine``, or ``poly`` (1 - progress)^0.9.
+        decay: After the warm-up: ``exponential`` by a constant factor a step, ``cosine``, or ``poly`` (1 -
+            progress)^0.9.
         end: Last learning rate as a share of the peak (``poly`` ends at 0).
         warmup: Share of the steps in which the rate rises linearly; the paper's 5 epochs of 200 are 0.025.
         weight_decay: Of AdamW, on matrices and kernels, not on biases and norms.
@@ -38,7 +40,13 @@ class Schedule:
     def __post_init__(self) -> None:
         if self.steps < 1 or self.batch < 1:
             raise ValueError("steps and batch must be at least 1")
-        if not (self.lr > 0 and 0 <= self.warmup < 1 and 0 < self.end <= 1 and self.clip > 0 and self.weight_decay >= 0):
+        if not (
+            self.lr > 0
+            and 0 <= self.warmup < 1
+            and 0 < self.end <= 1
+            and self.clip > 0
+            and self.weight_decay >= 0
+        ):
             raise ValueError("expected lr > 0, 0 <= warmup < 1, 0 < end <= 1, clip > 0, weight_decay >= 0")
 
     def rate(self, step: int) -> float:
@@ -67,7 +75,8 @@ def build_optimizer(module: nn.Module, schedule: Schedule) -> torch.optim.AdamW:
 def average_into(kept: nn.Module, new: nn.Module, *, decay: float, step: int) -> None:
     """Exponential average of the weights; early steps count for more, so that the random start is soon forgotten.
 
-    What a network counts instead of learning it, such as the running statistics of a batch norm, is taken as it is.
+    What a network counts instead of learning it, such as the running statistics of a batch norm, is taken as
+    it is.
 
     Args:
         kept: Changed in place.

@@ -44,7 +44,9 @@ def check_pace(*, ema: float, report_every: int, validate_every: int, seed: int)
         ValueError: A value lies outside of its range.
     """
     if not 0.0 <= ema < 1.0 or min(report_every, validate_every) < 1 or seed < 0:
-        raise ValueError("ema must lie in [0, 1), report_every and validate_every be at least 1, seed not be negative")
+        raise ValueError(
+            "ema must lie in [0, 1), report_every and validate_every be at least 1, seed not be negative"
+        )
 
 
 def start_student(name: str, arguments: dict[str, Any], classes: int, init: Path | None) -> nn.Module:
@@ -61,13 +63,20 @@ def start_student(name: str, arguments: dict[str, Any], classes: int, init: Path
             raise ValueError(f"{init.name} holds {facts['student']}")
     except ValueError as error:
         raise TrainingError(
-            "AE-TRAIN-005", f"the student {name} cannot be had: {error}.", remedy="Correct student, arguments or --init."
+            "AE-TRAIN-005",
+            f"the student {name} cannot be had: {error}.",
+            remedy="Correct student, arguments or --init.",
         ) from error
     return module
 
 
 def start_sampler(
-    cases: list[Case], sampling: Sampling, prepared: Prepared, *, seed: int, teacher: Mapping[str, npt.NDArray[np.uint8]] | None = None
+    cases: list[Case],
+    sampling: Sampling,
+    prepared: Prepared,
+    *,
+    seed: int,
+    teacher: Mapping[str, npt.NDArray[np.uint8]] | None = None,
 ) -> Sampler:
     """The sampler of a run, with the phantoms that join the cases, on their grid.
 
@@ -80,11 +89,17 @@ def start_sampler(
             raise ValueError("phantoms have the organs of BTCV")
         grid = {"spacing_mm": prepared.spacing_mm, "intensity": prepared.intensity}
         phantoms = [phantom_case(one, **grid, targets=prepared.targets) for one in seeds]
-        phantoms += [negative_case(one, classes=prepared.classes, **grid) for one in range(sampling.negatives)]
-        return Sampler(cases, sampling, spacing_mm=prepared.spacing_mm, seed=seed, phantoms=phantoms, teacher=teacher)
+        phantoms += [
+            negative_case(one, classes=prepared.classes, **grid) for one in range(sampling.negatives)
+        ]
+        return Sampler(
+            cases, sampling, spacing_mm=prepared.spacing_mm, seed=seed, phantoms=phantoms, teacher=teacher
+        )
     except ValueError as error:
         raise TrainingError(
-            "AE-TRAIN-027", f"the recipe's sampling does not fit the data: {error}.", remedy="Leave that out of the recipe's sampling."
+            "AE-TRAIN-027",
+            f"the recipe's sampling does not fit the data: {error}.",
+            remedy="Leave that out of the recipe's sampling.",
         ) from error
 
 
@@ -120,12 +135,21 @@ def segmentation_loss(kind: Loss, cases: list[Case], device: torch.device) -> Se
         return equation_1
     whole = slice(None), slice(None), slice(None)
     labeled = [case for case in cases if case.known is None]
-    shares = np.mean([case.patch(whole)[1].mean(axis=(1, 2, 3), dtype=np.float64) for case in labeled], axis=0)
-    return partial(dice_cross_entropy, class_weight=class_weights(torch.from_numpy(shares).float()).to(device))
+    shares = np.mean(
+        [case.patch(whole)[1].mean(axis=(1, 2, 3), dtype=np.float64) for case in labeled], axis=0
+    )
+    return partial(
+        dice_cross_entropy, class_weight=class_weights(torch.from_numpy(shares).float()).to(device)
+    )
 
 
 def optimize(
-    fabric: Fabric, network: nn.Module, optimizer: torch.optim.Optimizer, loss: torch.Tensor, schedule: Schedule, step: int
+    fabric: Fabric,
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    loss: torch.Tensor,
+    schedule: Schedule,
+    step: int,
 ) -> None:
     """One step down the gradient, at the schedule's rate and with the gradient's norm clipped.
 
@@ -139,12 +163,16 @@ def optimize(
     norm = fabric.clip_gradients(network, optimizer, max_norm=schedule.clip, error_if_nonfinite=False)
     if norm is None or not torch.isfinite(norm):
         raise TrainingError(
-            "AE-TRAIN-006", f"the gradient of step {step} is not finite.", remedy="Train with precision: fp32, or with a smaller lr."
+            "AE-TRAIN-006",
+            f"the gradient of step {step} is not finite.",
+            remedy="Train with precision: fp32, or with a smaller lr.",
         )
     optimizer.step()
 
 
-def validation_scores(network: nn.Module, held_out: list[Case], patch: tuple[int, int, int], device: torch.device) -> dict[str, Any]:
+def validation_scores(
+    network: nn.Module, held_out: list[Case], patch: tuple[int, int, int], device: torch.device
+) -> dict[str, Any]:
     """Dice of each organ and their mean on the cases held out; nothing if there is none."""
     if not held_out:
         return {}
@@ -160,5 +188,10 @@ def input_facts(prepared: Prepared) -> dict[str, str]:
 
 def student_facts(name: str, arguments: dict[str, Any], prepared: Prepared) -> dict[str, str]:
     """What a student's file must say: the network, and :func:`input_facts`."""
-    network = {"student": name, "arguments": json.dumps(arguments), "classes": str(prepared.classes), "merging": "v2"}
+    network = {
+        "student": name,
+        "arguments": json.dumps(arguments),
+        "classes": str(prepared.classes),
+        "merging": "v2",
+    }
     return {**network, **input_facts(prepared)}

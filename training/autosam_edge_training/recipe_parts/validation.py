@@ -21,7 +21,12 @@ if TYPE_CHECKING:
 
 @torch.no_grad()
 def validate(
-    network: nn.Module, cases: Sequence[Case], patch: tuple[int, int, int], *, device: torch.device, overlap: float = 0.25
+    network: nn.Module,
+    cases: Sequence[Case],
+    patch: tuple[int, int, int],
+    *,
+    device: torch.device,
+    overlap: float = 0.25,
 ) -> list[float | None]:
     """Mean Dice of every organ, against the class that fills most of each voxel.
 
@@ -41,9 +46,17 @@ def validate(
     for row, case in enumerate(cases):
         image = (case.image.astype(np.float32) - case.intensity.offset) / case.intensity.scale
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # MONAI indexes with a list, which newer torch dislikes
+            warnings.simplefilter(
+                "ignore", UserWarning
+            )  # MONAI indexes with a list, which newer torch dislikes
             logits = sliding_window_inference(
-                torch.from_numpy(image)[None, None].to(device), patch, 1, network, overlap=overlap, mode="gaussian", cval=case.intensity.low
+                torch.from_numpy(image)[None, None].to(device),
+                patch,
+                1,
+                network,
+                overlap=overlap,
+                mode="gaussian",
+                cval=case.intensity.low,
             )
         found, truth = logits[0].argmax(dim=0).cpu().numpy(), case.labels
         for organ in range(1, case.classes):

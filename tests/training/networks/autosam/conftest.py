@@ -24,10 +24,13 @@ _TORCHVISION = {
 def segment_anything():
     """The package itself; where torchvision is missing, names stand in for it while it is imported, and no longer."""
     pytest.importorskip("torch")
-    # MONAI tries to import it too, and where torchvision is missing leaves parts behind that a second import would not bind again.
+    # MONAI tries to import it too, and where torchvision is missing leaves parts behind that a second import
+    # would not bind again.
     for name in [name for name in sys.modules if name.split(".")[0] == "segment_anything"]:
         del sys.modules[name]
-    stubs = {} if importlib.util.find_spec("torchvision") else {name: ModuleType(name) for name in _TORCHVISION}
+    stubs = (
+        {} if importlib.util.find_spec("torchvision") else {name: ModuleType(name) for name in _TORCHVISION}
+    )
     for name, stub in stubs.items():
         for attribute in _TORCHVISION[name]:
             setattr(stub, attribute, None)
@@ -88,7 +91,11 @@ def small_checkpoint(small_sam):
     import torch
 
     state = {f"image_encoder.{name}": tensor.clone() for name, tensor in small_sam.state_dict().items()}
-    return {**state, "prompt_encoder.no_mask_embed.weight": torch.ones(1, 16), "mask_decoder.iou_token.weight": torch.ones(1, 16)}
+    return {
+        **state,
+        "prompt_encoder.no_mask_embed.weight": torch.ones(1, 16),
+        "mask_decoder.iou_token.weight": torch.ones(1, 16),
+    }
 
 
 @pytest.fixture

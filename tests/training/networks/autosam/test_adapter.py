@@ -45,7 +45,13 @@ def test_before_or_after_the_block():
     """``pre`` feeds the block the adapted tokens, ``post`` adapts what the block gives."""
     torch.manual_seed(0)
     blocks = {
-        position: Block(16, attention=WindowAttention(16, 2), adapter=SpatialAdapter(16, 8), adapter_position=position, window=(2, 2, 2))
+        position: Block(
+            16,
+            attention=WindowAttention(16, 2),
+            adapter=SpatialAdapter(16, 8),
+            adapter_position=position,
+            window=(2, 2, 2),
+        )
         for position in ("pre", "post")
     }
     blocks["post"].load_state_dict(blocks["pre"].state_dict())

@@ -68,7 +68,9 @@ def test_interpolated_tables_are_sams(segment_anything, side):
     """``interp`` is segment-anything's get_rel_pos, longer and shorter than the table."""
     table = torch.randn(11, 5)
     assert torch.allclose(
-        relative_rows(table, side, "interp"), segment_anything.modeling.image_encoder.get_rel_pos(side, side, table), atol=1e-6
+        relative_rows(table, side, "interp"),
+        segment_anything.modeling.image_encoder.get_rel_pos(side, side, table),
+        atol=1e-6,
     )
 
 

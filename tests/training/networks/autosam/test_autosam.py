@@ -57,11 +57,15 @@ def test_what_trains_learns_and_what_is_frozen_stays():
         F.cross_entropy(model(image), labels).backward()
         still.append({name for name, p in learning.items() if not p.grad.any()})
         optimizer.step()
-    assert still[0] == {f"image_encoder.blocks.{i}.adapter.{part}.weight" for i in range(4) for part in ("down", "conv")}
+    assert still[0] == {
+        f"image_encoder.blocks.{i}.adapter.{part}.weight" for i in range(4) for part in ("down", "conv")
+    }
     assert still[1:] == [set(), set()]
     after = dict(model.named_parameters())
     assert frozen
-    assert all(torch.equal(after[name], before) and after[name].grad is None for name, before in frozen.items())
+    assert all(
+        torch.equal(after[name], before) and after[name].grad is None for name, before in frozen.items()
+    )
 
 
 def test_all_of_a_small_vit_can_be_trained():

@@ -27,11 +27,19 @@ def test_windows_shift_in_every_second_block():
     assert reached[2].all()
 
 
-@pytest.mark.parametrize(("global_blocks", "expected"), [("windowed", [(4, 4, 4)] * 4), ("full", [(4, 4, 4), None] * 2)])
+@pytest.mark.parametrize(
+    ("global_blocks", "expected"), [("windowed", [(4, 4, 4)] * 4), ("full", [(4, 4, 4), None] * 2)]
+)
 def test_global_blocks(small_vit, global_blocks, expected):
     """SAM's global blocks keep their longer tables, windowed or not."""
     encoder = build_image_encoder(
-        TeacherConfig(vit=small_vit, patch=(32,) * 3, window=(4,) * 3, apg={"widths": (4, 8)}, global_blocks=global_blocks)
+        TeacherConfig(
+            vit=small_vit,
+            patch=(32,) * 3,
+            window=(4,) * 3,
+            apg={"widths": (4, 8)},
+            global_blocks=global_blocks,
+        )
     )
     assert [block.window for block in encoder.blocks] == expected
     assert [block.attn.rel_pos_h.shape[0] for block in encoder.blocks] == [13, 19, 13, 19]

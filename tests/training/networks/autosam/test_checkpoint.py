@@ -30,7 +30,13 @@ def contents(path):
 @pytest.fixture
 def config(small_vit):
     return TeacherConfig(
-        vit=small_vit, classes=3, patch=(32,) * 3, window=(4,) * 3, necks={"out": 8}, apg={"widths": (4, 8)}, decoder={"mid": 4}
+        vit=small_vit,
+        classes=3,
+        patch=(32,) * 3,
+        window=(4,) * 3,
+        necks={"out": 8},
+        apg={"widths": (4, 8)},
+        decoder={"mid": 4},
     )
 
 
@@ -86,7 +92,9 @@ def test_all_that_trained_needs_no_sam_even_if_it_began_there(trained, config, t
     everything = dataclasses.replace(config, trains="all")
     save_teacher(tmp_path / "t.safetensors", trained[0], everything, sam_sha256=trained[1])
     loaded, _ = load_teacher(tmp_path / "t.safetensors")
-    assert torch.equal(loaded.image_encoder.blocks[0].attn.qkv.weight, trained[0].image_encoder.blocks[0].attn.qkv.weight)
+    assert torch.equal(
+        loaded.image_encoder.blocks[0].attn.qkv.weight, trained[0].image_encoder.blocks[0].attn.qkv.weight
+    )
 
 
 def test_the_sam_file_is_asked_for_and_checked(trained, config, small_checkpoint, tmp_path):
@@ -105,11 +113,16 @@ def test_the_sam_file_is_asked_for_and_checked(trained, config, small_checkpoint
 def test_facts_cannot_overwrite_ours(trained, config, tmp_path):
     """The config and the hash are the checkpoint's own."""
     with pytest.raises(ValueError, match="config"):
-        save_teacher(tmp_path / "t.safetensors", trained[0], config, sam_sha256=trained[1], metadata={"config": "{}"})
+        save_teacher(
+            tmp_path / "t.safetensors", trained[0], config, sam_sha256=trained[1], metadata={"config": "{}"}
+        )
     assert not (tmp_path / "t.safetensors").exists()
 
 
-@pytest.mark.parametrize("fault", ["absent", "noise", "cut", "a student's", "no config", "wrong config", "a weight less", "another shape"])
+@pytest.mark.parametrize(
+    "fault",
+    ["absent", "noise", "cut", "a student's", "no config", "wrong config", "a weight less", "another shape"],
+)
 def test_what_is_no_teacher_is_refused(trained, config, sam, tmp_path, fault):
     """Each with the same code and its reason."""
     path = tmp_path / "t.safetensors"

@@ -18,18 +18,31 @@ from autosam_edge_training.networks.autosam.sizes import ViT
 def test_defaults_are_the_papers_teacher():
     """ViT-B, 14 classes, 32^3 tokens of 4^3 voxels, windows of 8^3."""
     config = TeacherConfig()
-    assert (config.network.dim, config.classes, config.grid, config.token_voxels, config.adapter_channels) == (768, 14, (32,) * 3, 4, 384)
+    assert (
+        config.network.dim,
+        config.classes,
+        config.grid,
+        config.token_voxels,
+        config.adapter_channels,
+    ) == (768, 14, (32,) * 3, 4, 384)
 
 
 def test_a_name_brings_its_sizes_and_what_is_given_goes_before_them():
     """Key by key, also within a part of a recipe."""
     config = parse_config(TeacherConfig, {"vit": "tiny", "patch": [16, 32, 32], "apg": {"mode": "residual"}})
-    assert (config.patch, config.window, config.necks.out, config.decoder.mid) == ((16, 32, 32), (4, 4, 4), 16, 8)
+    assert (config.patch, config.window, config.necks.out, config.decoder.mid) == (
+        (16, 32, 32),
+        (4, 4, 4),
+        16,
+        8,
+    )
     assert config.apg == ApgConfig(mode="residual", widths=(8, 16, 24))
     assert config == TeacherConfig(vit="tiny", patch=(16, 32, 32), apg={"mode": "residual"})
 
 
-@pytest.mark.parametrize("vit", ["b", "tiny", {"dim": 192, "depth": 6, "heads": 6, "taps": [2, 5], "grid": 24}])
+@pytest.mark.parametrize(
+    "vit", ["b", "tiny", {"dim": 192, "depth": 6, "heads": 6, "taps": [2, 5], "grid": 24}]
+)
 def test_it_survives_json(vit):
     """What a checkpoint records is the whole config, and reading it gives an equal one."""
     config = parse_config(TeacherConfig, {"vit": vit, "patch": [96, 96, 96], "apg": {"widths": [8, 16, 24]}})
@@ -38,7 +51,12 @@ def test_it_survives_json(vit):
 
 def test_a_vit_of_ones_own():
     """A smaller one, trained entirely, at another spacing."""
-    config = TeacherConfig(vit=ViT(dim=192, depth=6, heads=6, taps=(2, 5), grid=24), patch=(96,) * 3, apg={"widths": (8, 16)}, trains="all")
+    config = TeacherConfig(
+        vit=ViT(dim=192, depth=6, heads=6, taps=(2, 5), grid=24),
+        patch=(96,) * 3,
+        apg={"widths": (8, 16)},
+        trains="all",
+    )
     assert config.network.dim == 192
     assert config.grid == (24, 24, 24)
 

@@ -19,7 +19,9 @@ def deviation(found, expected):
 @pytest.mark.parametrize("attention", ["fused", "naive"])
 def test_one_token_deep_it_is_sam(teacher_of, small_sam, sam_taps, attention):
     """E5: windows of 1 x 7 x 7 on 10 x 10 tokens (padded, as SAM pads) and global blocks: the trunk is ImageEncoderViT's."""
-    encoder = teacher_of(patch=(16, 160, 160), upsample=1, window=(1, 7, 7), global_blocks="full", attention=attention).image_encoder
+    encoder = teacher_of(
+        patch=(16, 160, 160), upsample=1, window=(1, 7, 7), global_blocks="full", attention=attention
+    ).image_encoder
     for block in encoder.blocks:
         block.shift = (0, 0, 0)  # SAM's windows are not shifted
     slice_ = torch.rand(1, 1, 160, 160)
@@ -33,7 +35,9 @@ def test_one_token_deep_it_is_sam(teacher_of, small_sam, sam_taps, attention):
 
 def test_a_volume_that_does_not_change_with_depth_is_sam_at_every_depth(teacher_of, small_sam, sam_taps):
     """E6: windows of 4 x 7 x 7, shifted in depth, and full attention, whatever the bias of depth: it factors out of the softmax."""
-    encoder = teacher_of(patch=(128, 160, 160), upsample=1, window=(4, 7, 7), global_blocks="full").image_encoder
+    encoder = teacher_of(
+        patch=(128, 160, 160), upsample=1, window=(4, 7, 7), global_blocks="full"
+    ).image_encoder
     torch.manual_seed(1)
     for block in encoder.blocks:
         torch.nn.init.normal_(block.attn.rel_pos_d)
@@ -65,7 +69,9 @@ def test_recomputed_is_plain(position):
     results = []
     for checkpoint in ("none", "blocks"):
         torch.manual_seed(0)
-        model = build_autosam(TeacherConfig(vit="tiny", classes=3, checkpoint=checkpoint, adapter={"pos": position}))
+        model = build_autosam(
+            TeacherConfig(vit="tiny", classes=3, checkpoint=checkpoint, adapter={"pos": position})
+        )
         runs = []
         for block in model.image_encoder.blocks:
             torch.nn.init.normal_(block.adapter.up.weight, std=0.1)

@@ -30,7 +30,9 @@ def step_by_step(embed, image, *, upsample, input_norm="none", patch=16):
     planes = planes.unflatten(0, (image.shape[0], -1)).transpose(1, 2)  # (B, C, D, H', W')
     channels = planes.shape[1]
     kernel = embed.depth_weight[:, None, :, None, None]
-    return F.conv3d(planes, kernel, embed.depth_bias, stride=(patch, 1, 1), groups=channels).permute(0, 2, 3, 4, 1)
+    return F.conv3d(planes, kernel, embed.depth_bias, stride=(patch, 1, 1), groups=channels).permute(
+        0, 2, 3, 4, 1
+    )
 
 
 @pytest.mark.teacher
@@ -53,7 +55,9 @@ def test_a_volume_that_does_not_change_with_depth_is_embedded_as_sam_does(teache
     embed = teacher_of(patch=(32, 40, 40), window=(7, 7, 7)).image_encoder.patch_embed
     slice_ = torch.rand(1, 1, 40, 40)
     with torch.no_grad():
-        expected = small_sam.patch_embed(F.interpolate(slice_, scale_factor=4, mode="bilinear").repeat(1, 3, 1, 1))
+        expected = small_sam.patch_embed(
+            F.interpolate(slice_, scale_factor=4, mode="bilinear").repeat(1, 3, 1, 1)
+        )
         tokens = embed(slice_[:, :, None].expand(-1, -1, 32, -1, -1))
     assert tokens.shape == (1, 8, 10, 10, 48)
     assert (tokens - expected[:, None]).abs().max() < 1e-5 * expected.abs().max()

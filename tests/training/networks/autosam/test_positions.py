@@ -14,7 +14,9 @@ def test_the_native_grid_has_sams_table(teacher_of, small_sam):
     """E4: at SAM's own grid every depth gets SAM's table, exactly."""
     positions = teacher_of(patch=(32, 40, 40), window=(7, 7, 7)).image_encoder.positions
     with torch.no_grad():
-        assert torch.equal(positions.table((5, 10, 10)), small_sam.pos_embed[:, None].expand(-1, 5, -1, -1, -1))
+        assert torch.equal(
+            positions.table((5, 10, 10)), small_sam.pos_embed[:, None].expand(-1, 5, -1, -1, -1)
+        )
 
 
 @pytest.mark.teacher

@@ -43,7 +43,13 @@ def test_it_sees_the_whole_map():
 
 @pytest.mark.parametrize(
     ("levels", "grid", "fits"),
-    [(5, (32, 32, 32), True), (5, (16, 16, 16), False), (4, (16, 16, 16), True), (4, (24, 24, 24), True), (5, (24, 24, 24), False)],
+    [
+        (5, (32, 32, 32), True),
+        (5, (16, 16, 16), False),
+        (4, (16, 16, 16), True),
+        (4, (24, 24, 24), True),
+        (5, (24, 24, 24), False),
+    ],
 )
 def test_more_than_one_voxel_is_left(levels, grid, fits):
     """32 tokens stand four poolings, 24 and 16 three."""

@@ -12,12 +12,19 @@ torch = pytest.importorskip("torch")
 from safetensors.torch import save_file
 
 from autosam_edge.errors import TrainingError
-from autosam_edge_training.networks.autosam import RandomWeightsWarning, TeacherConfig, build_autosam, load_sam
+from autosam_edge_training.networks.autosam import (
+    RandomWeightsWarning,
+    TeacherConfig,
+    build_autosam,
+    load_sam,
+)
 from autosam_edge_training.networks.autosam.sam_checkpoint import match_sam
 
 
 def small_teacher(vit):
-    return build_autosam(TeacherConfig(vit=vit, window=(4, 4, 4), necks={"out": 8}, apg={"enabled": False}, decoder={"mid": 4}))
+    return build_autosam(
+        TeacherConfig(vit=vit, window=(4, 4, 4), necks={"out": 8}, apg={"enabled": False}, decoder={"mid": 4})
+    )
 
 
 @pytest.fixture
@@ -129,7 +136,10 @@ def test_every_broken_pickle_is_ours(teacher, small_checkpoint, tmp_path):
             load_sam(teacher, path)
 
 
-@pytest.mark.parametrize("content", [[1, 2], {"model": {"image_encoder.pos_embed": torch.zeros(1)}}, torch.zeros(3), {1: torch.zeros(1)}])
+@pytest.mark.parametrize(
+    "content",
+    [[1, 2], {"model": {"image_encoder.pos_embed": torch.zeros(1)}}, torch.zeros(3), {1: torch.zeros(1)}],
+)
 def test_what_is_no_table_of_tensors(teacher, tmp_path, content):
     """A training state around the weights, a list, a bare tensor."""
     torch.save(content, tmp_path / "sam.pth")
@@ -140,10 +150,19 @@ def test_what_is_no_table_of_tensors(teacher, tmp_path, content):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda s: s.pop("image_encoder.blocks.2.attn.qkv.bias"), "1 missing (image_encoder.blocks.2.attn.qkv.bias)"),
-        (lambda s: s.update({"image_encoder.blocks.4.norm1.weight": torch.ones(48)}), "1 unknown (image_encoder.blocks.4.norm1.weight)"),
+        (
+            lambda s: s.pop("image_encoder.blocks.2.attn.qkv.bias"),
+            "1 missing (image_encoder.blocks.2.attn.qkv.bias)",
+        ),
+        (
+            lambda s: s.update({"image_encoder.blocks.4.norm1.weight": torch.ones(48)}),
+            "1 unknown (image_encoder.blocks.4.norm1.weight)",
+        ),
         (lambda s: s.update({"optimizer.step": torch.ones(1)}), "1 unknown (optimizer.step)"),
-        (lambda s: s.update({"image_encoder.blocks.0.adapter.up.weight": torch.ones(1)}), "1 unknown (image_encoder.blocks.0.adapter"),
+        (
+            lambda s: s.update({"image_encoder.blocks.0.adapter.up.weight": torch.ones(1)}),
+            "1 unknown (image_encoder.blocks.0.adapter",
+        ),
         (
             lambda s: s.update({"image_encoder.pos_embed": torch.ones(1, 8, 8, 48)}),
             "positions.pos_embed (1, 8, 8, 48) instead of (1, 10, 10, 48)",

@@ -6,7 +6,12 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from autosam_edge_training.networks.autosam import TeacherConfig, build_autosam, parameters_by_part, trainable_parameters
+from autosam_edge_training.networks.autosam import (
+    TeacherConfig,
+    build_autosam,
+    parameters_by_part,
+    trainable_parameters,
+)
 
 
 def budget(**changes):

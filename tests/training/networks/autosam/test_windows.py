@@ -42,7 +42,9 @@ def test_regions_part_what_came_around_the_end(cut):
     grid, window, asked = cut
     shift = shift_that_applies(grid, window, asked)
     padded = padded_grid(grid, window)
-    places = torch.stack(torch.meshgrid(*(torch.arange(side) for side in padded), indexing="ij"), dim=-1)[None]
+    places = torch.stack(torch.meshgrid(*(torch.arange(side) for side in padded), indexing="ij"), dim=-1)[
+        None
+    ]
     cut_places = split_windows(places, window, shift).flatten(1, 3)  # (windows, T, 3): where each token was
     regions = window_regions(grid, window, shift)
     apart = ((cut_places[:, :, None] - cut_places[:, None]).abs() >= torch.tensor(window)).any(dim=-1)

@@ -1,7 +1,7 @@
 """AutoSAM Adapter, the teacher: SAM's image encoder made three-dimensional, prompting itself. One file is one box of the paper's figure 2.
 
-Source: Li et al., Auto-Prompting SAM for Mobile Friendly 3D Medical Image Segmentation, arXiv 2308.14936. Where the paper leaves
-something open, ``docs/adr/0015-teacher.md`` says how it is read.
+Source: Li et al., Auto-Prompting SAM for Mobile Friendly 3D Medical Image Segmentation, arXiv 2308.14936.
+Where the paper leaves something open, ``docs/adr/0015-teacher.md`` says how it is read.
 """
 
 from autosam_edge_training.networks.autosam.autosam import AutoSAM

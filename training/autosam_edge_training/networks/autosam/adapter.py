@@ -17,8 +17,8 @@ class SpatialAdapter(nn.Module):
         hidden: Channels between ``down`` and ``up``.
         act: Activation after the depthwise 3x3x3 convolution.
 
-    ``W_up`` starts at zero: the first step of training sees SAM's own features. There is no activation after it, which would keep the
-    gradient of a zero output at zero.
+    ``W_up`` starts at zero: the first step of training sees SAM's own features. There is no activation after
+    it, which would keep the gradient of a zero output at zero.
 
     Source: paper, figure 2B.
     """

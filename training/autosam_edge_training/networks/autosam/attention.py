@@ -22,15 +22,24 @@ class WindowAttention(nn.Module):
     Args:
         dim: C, channels of a token.
         heads: Number of heads; divides C.
-        table_window: Side of the windows that SAM's tables are drawn for; they have ``2 * table_window - 1`` rows.
-        rel_pos: From a table to the window at hand: ``crop`` takes the central rows, so that an offset means what it meant to SAM;
-            ``interp`` stretches, as SAM does.
+        table_window: Side of the windows that SAM's tables are drawn for; they have ``2 * table_window - 1``
+            rows.
+        rel_pos: From a table to the window at hand: ``crop`` takes the central rows, so that an offset means
+            what it meant to SAM; ``interp`` stretches, as SAM does.
         mode: ``fused`` never makes the N x N logits; ``naive`` is SAM's own order of work.
 
     ``rel_pos_d`` is the mean of SAM's two tables (:meth:`derive_depth_table`).
     """
 
-    def __init__(self, dim: int, heads: int, *, table_window: int = 14, rel_pos: RelPos = "crop", mode: AttentionMode = "fused") -> None:
+    def __init__(
+        self,
+        dim: int,
+        heads: int,
+        *,
+        table_window: int = 14,
+        rel_pos: RelPos = "crop",
+        mode: AttentionMode = "fused",
+    ) -> None:
         super().__init__()
         self.heads = heads
         self.scale = (dim // heads) ** -0.5
@@ -53,7 +62,8 @@ class WindowAttention(nn.Module):
 
         Args:
             windows: (N, d, h, w, C).
-            regions: (windows of one volume, d * h * w) int64, where only tokens of equal region see each other; None: all do.
+            regions: (windows of one volume, d * h * w) int64, where only tokens of equal region see each
+                other; None: all do.
 
         Returns:
             (N, d, h, w, C).
@@ -61,10 +71,14 @@ class WindowAttention(nn.Module):
         count, *size, dim = windows.shape
         tokens = size[0] * size[1] * size[2]
         # (N, T, 3, heads, c) -> 3 x (N, heads, T, c)
-        query, key, value = self.qkv(windows).reshape(count, tokens, 3, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+        query, key, value = (
+            self.qkv(windows).reshape(count, tokens, 3, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+        )
         biases = self._position_biases(query, (size[0], size[1], size[2]))
         if regions is not None:
-            regions = regions.repeat(count // regions.shape[0], 1)[:, None]  # (N, 1, T), the volumes of the batch in a row
+            regions = regions.repeat(count // regions.shape[0], 1)[
+                :, None
+            ]  # (N, 1, T), the volumes of the batch in a row
         attend = self._fused if self.mode == "fused" else self._naive
         mixed = attend(query * self.scale, key, value, biases, regions)
         return self.proj(mixed.transpose(1, 2).reshape(count, *size, dim))
@@ -82,7 +96,13 @@ class WindowAttention(nn.Module):
         return by_depth, by_row, by_column
 
     @staticmethod
-    def _naive(query: Tensor, key: Tensor, value: Tensor, biases: tuple[Tensor, Tensor, Tensor], regions: Tensor | None) -> Tensor:
+    def _naive(
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        biases: tuple[Tensor, Tensor, Tensor],
+        regions: Tensor | None,
+    ) -> Tensor:
         by_depth, by_row, by_column = biases
         position = by_depth[..., :, None, None] + by_row[..., None, :, None] + by_column[..., None, None, :]
         logits = query @ key.transpose(-2, -1) + position.flatten(-3)
@@ -91,17 +111,25 @@ class WindowAttention(nn.Module):
         return logits.softmax(dim=-1) @ value
 
     @staticmethod
-    def _fused(query: Tensor, key: Tensor, value: Tensor, biases: tuple[Tensor, Tensor, Tensor], regions: Tensor | None) -> Tensor:
+    def _fused(
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        biases: tuple[Tensor, Tensor, Tensor],
+        regions: Tensor | None,
+    ) -> Tensor:
         """Exactly the naive way, as one product of longer queries and keys that a fused kernel takes.
 
-        The bias of a key is picked from the query's biases by the key's one-hot coordinates, and a mark per region adds
-        ``_APART`` where it is not the key's own.
+        The bias of a key is picked from the query's biases by the key's one-hot coordinates, and a mark per
+        region adds ``_APART`` where it is not the key's own.
         """
         count, heads, tokens, channels = query.shape
         sides = [bias.shape[-1] for bias in biases]
         axes = [torch.arange(side, device=query.device) for side in sides]
         coordinates = torch.cartesian_prod(*axes)  # (T, 3)
-        marks = torch.cat([F.one_hot(coordinates[:, axis], side) for axis, side in enumerate(sides)], dim=1).to(key.dtype)
+        marks = torch.cat(
+            [F.one_hot(coordinates[:, axis], side) for axis, side in enumerate(sides)], dim=1
+        ).to(key.dtype)
         longer_query = [query, *(bias.to(query.dtype) for bias in biases)]
         longer_key = [key, marks.expand(count, heads, -1, -1)]
         if regions is not None:

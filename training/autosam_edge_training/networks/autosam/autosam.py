@@ -18,14 +18,20 @@ class AutoSAM(nn.Module):
     Args:
         image_encoder: Volume to the tokens after some of its blocks.
         necks: One per tapped block.
-        prompt_generator: Puts a prompt in the place of one feature map; None: the maps go straight to the decoder.
+        prompt_generator: Puts a prompt in the place of one feature map; None: the maps go straight to the
+            decoder.
         mask_decoder: Feature maps and image to logits.
 
     Source: paper, figure 2A.
     """
 
     def __init__(
-        self, *, image_encoder: ImageEncoder, necks: Sequence[Neck], prompt_generator: PromptGenerator | None, mask_decoder: MaskDecoder
+        self,
+        *,
+        image_encoder: ImageEncoder,
+        necks: Sequence[Neck],
+        prompt_generator: PromptGenerator | None,
+        mask_decoder: MaskDecoder,
     ) -> None:
         super().__init__()
         self.image_encoder = image_encoder
@@ -37,7 +43,8 @@ class AutoSAM(nn.Module):
         """Segment a patch.
 
         Args:
-            image: (B, 1, D, H, W), preprocessed; sides are multiples of the token's side in voxels, best of a whole window's.
+            image: (B, 1, D, H, W), preprocessed; sides are multiples of the token's side in voxels, best of a
+                whole window's.
 
         Returns:
             Logits (B, classes, D, H, W).

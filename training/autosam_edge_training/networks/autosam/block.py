@@ -9,7 +9,13 @@ from torch.nn import functional as F
 
 from autosam_edge_training.networks.autosam.adapter import SpatialAdapter
 from autosam_edge_training.networks.autosam.attention import WindowAttention
-from autosam_edge_training.networks.autosam.windows import Size, merge_windows, shift_that_applies, split_windows, window_regions
+from autosam_edge_training.networks.autosam.windows import (
+    Size,
+    merge_windows,
+    shift_that_applies,
+    split_windows,
+    window_regions,
+)
 
 AdapterPosition = Literal["pre", "post"]
 

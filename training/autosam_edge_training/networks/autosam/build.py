@@ -32,8 +32,12 @@ def build_autosam(config: TeacherConfig) -> AutoSAM:
     model = AutoSAM(
         image_encoder=build_image_encoder(config),
         necks=[Neck(vit.dim, out) for _ in vit.taps],
-        prompt_generator=PromptGenerator(out, apg.widths, source=apg.source, mode=apg.mode) if apg.enabled else None,
-        mask_decoder=MaskDecoder(len(vit.taps), out, mid=config.decoder.mid, classes=config.classes, scale=config.decoder.scale),
+        prompt_generator=PromptGenerator(out, apg.widths, source=apg.source, mode=apg.mode)
+        if apg.enabled
+        else None,
+        mask_decoder=MaskDecoder(
+            len(vit.taps), out, mid=config.decoder.mid, classes=config.classes, scale=config.decoder.scale
+        ),
     )
     freeze(model, config.trains)
     return model
@@ -43,7 +47,13 @@ def build_image_encoder(config: TeacherConfig) -> ImageEncoder:
     """The encoder alone, random weights."""
     vit = config.network
     return ImageEncoder(
-        PatchEmbed(vit.dim, patch=vit.patch, upsample=config.upsample, depth_init=config.depth_init, input_norm=config.input_norm),
+        PatchEmbed(
+            vit.dim,
+            patch=vit.patch,
+            upsample=config.upsample,
+            depth_init=config.depth_init,
+            input_norm=config.input_norm,
+        ),
         Positions(vit.dim, grid=vit.grid, depth=vit.depth_positions),
         [build_block(config, index) for index in range(vit.depth)],
         taps=vit.taps,

@@ -25,12 +25,17 @@ _REMEDY = "Give the teacher.safetensors that training wrote."
 
 
 def save_teacher(
-    path: Path, model: AutoSAM, config: TeacherConfig, *, sam_sha256: str | None, metadata: Mapping[str, str] | None = None
+    path: Path,
+    model: AutoSAM,
+    config: TeacherConfig,
+    *,
+    sam_sha256: str | None,
+    metadata: Mapping[str, str] | None = None,
 ) -> None:
     """Write a teacher.
 
-    The file holds what trained; the frozen rest is named by the SAM file's hash. Where there is no such file, or everything
-    trained, it holds all weights: random ones cannot be had again from anywhere else.
+    The file holds what trained; the frozen rest is named by the SAM file's hash. Where there is no such file,
+    or everything trained, it holds all weights: random ones cannot be had again from anywhere else.
 
     Args:
         path: ``*.safetensors``; appears in one piece.
@@ -45,8 +50,13 @@ def save_teacher(
     from_sam = sam_sha256 if config.trains == "adapters" else None
     facts = {"kind": KIND, "config": json.dumps(as_dict(config)), "sam_sha256": from_sam or ""}
     if metadata and metadata.keys() & facts.keys():
-        raise ValueError(f"the metadata keys {sorted(metadata.keys() & facts.keys())} are the checkpoint's own")
-    state = {key: value.detach().cpu().contiguous() for key, value in _stored(model, from_sam=from_sam is not None).items()}
+        raise ValueError(
+            f"the metadata keys {sorted(metadata.keys() & facts.keys())} are the checkpoint's own"
+        )
+    state = {
+        key: value.detach().cpu().contiguous()
+        for key, value in _stored(model, from_sam=from_sam is not None).items()
+    }
     with staged_file(path) as stage:
         save_file(state, stage, metadata={**(metadata or {}), **facts})
 
@@ -59,12 +69,12 @@ def load_teacher(path: Path, *, sam: Path | None = None) -> tuple[AutoSAM, dict[
         sam: The SAM file that it was trained on; not needed where it says it holds all weights.
 
     Returns:
-        The teacher in eval mode, what trained still trainable, and the metadata: ``config`` (JSON), ``sam_sha256`` (empty: none) and the
-        facts that were given when it was saved.
+        The teacher in eval mode, what trained still trainable, and the metadata: ``config`` (JSON),
+        ``sam_sha256`` (empty: none) and the facts that were given when it was saved.
 
     Raises:
-        TrainingError: AE-TRAIN-015 not a teacher's checkpoint, or damaged; -016 the SAM file is not given or is another one; what
-            :func:`load_sam` raises.
+        TrainingError: AE-TRAIN-015 not a teacher's checkpoint, or damaged; -016 the SAM file is not given or
+            is another one; what :func:`load_sam` raises.
     """
     state, facts = _read(path)
     try:

@@ -54,7 +54,8 @@ class ApgConfig:
         enabled: False: the paper's row "without", feature maps go straight to the decoder.
         mode: The prompt replaces its feature map or is added to it.
         source: Feature map of the last tapped block (paper) or of the first.
-        widths: Of the U-Net's levels; ``n`` widths pool ``n - 1`` times, and more than one voxel must be left.
+        widths: Of the U-Net's levels; ``n`` widths pool ``n - 1`` times, and more than one voxel must be
+            left.
     """
 
     enabled: bool = True
@@ -80,23 +81,27 @@ class DecoderConfig:
 class TeacherConfig:
     """A teacher's network.
 
-    A named ``vit`` brings its own values for what is not given, so that ``{vit: tiny}`` is a whole teacher for smoke runs. In a
-    mapping this goes key by key into the parts too; a part that is given as an object is taken as it is.
+    A named ``vit`` brings its own values for what is not given, so that ``{vit: tiny}`` is a whole teacher
+    for smoke runs. In a mapping this goes key by key into the parts too; a part that is given as an object is
+    taken as it is.
 
     Args:
         vit: SAM's ViT-B, -L or -H by its letter, ``tiny``, or a ViT of one's own.
         classes: Output channels, background included.
-        patch: (D, H, W) voxels of a patch; sides are multiples of a token's side, best of a window's (8 tokens: 32 voxels).
+        patch: (D, H, W) voxels of a patch; sides are multiples of a token's side, best of a window's (8
+            tokens: 32 voxels).
         upsample: Enlargement before SAM's 16 x 16 patches: 4 makes a token of 4^3 voxels, 1 of 16^3.
         depth_init: Of the embedding along depth: mean of a token's slices, or its middle slice.
         input_norm: ``sam`` applies SAM's pixel statistics to an image in [0, 1].
         window: (d, h, w) tokens that attend to each other.
         rel_pos: SAM's relative positions are cropped or interpolated to the window.
         attention: ``fused`` or, for comparison, ``naive``.
-        global_blocks: What SAM's global blocks do: ``windowed`` like the others, or ``full`` attention (16^3 tokens at most).
+        global_blocks: What SAM's global blocks do: ``windowed`` like the others, or ``full`` attention (16^3
+            tokens at most).
         adapter, necks, apg, decoder: The parts.
         checkpoint: ``blocks`` recomputes each block in the backward pass, for GPUs with less memory.
-        trains: ``adapters``: what the paper trains, SAM's weights stay as they are. ``all``: everything, for a ViT without SAM's weights.
+        trains: ``adapters``: what the paper trains, SAM's weights stay as they are. ``all``: everything, for
+            a ViT without SAM's weights.
     """
 
     vit: ViTName | ViT = "b"
@@ -139,16 +144,22 @@ class TeacherConfig:
         if wrong:
             raise ValueError(f"{', '.join(wrong)} must be at least 1")
         if any(side % self.token_voxels for side in self.patch):
-            raise ValueError(f"the patch {self.patch} is not a multiple of a token's {self.token_voxels} voxels on each side")
+            raise ValueError(
+                f"the patch {self.patch} is not a multiple of a token's {self.token_voxels} voxels on each side"
+            )
         if self.decoder.scale == "half" and any(side % 2 for side in self.patch):
             raise ValueError(f"decoder.scale half needs a patch with even sides, not {self.patch}")
         if self.adapter_channels < 1 or self.adapter.ratio > 1.0:
-            raise ValueError(f"adapter.ratio {self.adapter.ratio} leaves {self.adapter_channels} of {self.network.dim} channels")
+            raise ValueError(
+                f"adapter.ratio {self.adapter.ratio} leaves {self.adapter_channels} of {self.network.dim} channels"
+            )
         self._check_attention()
         if self.apg.enabled and not fits_grid(self.apg.widths, self.grid):
             levels = len(self.apg.widths)
             most = max((n for n in range(1, levels) if fits_grid(self.apg.widths[:n], self.grid)), default=0)
-            raise ValueError(f"apg.widths has {levels} levels, which pool {self.grid} tokens to one voxel or none; give at most {most}")
+            raise ValueError(
+                f"apg.widths has {levels} levels, which pool {self.grid} tokens to one voxel or none; give at most {most}"
+            )
 
     def _check_attention(self) -> None:
         full = self.global_blocks == "full"
@@ -157,9 +168,13 @@ class TeacherConfig:
             raise ValueError(f"global_blocks full is for at most 16^3 tokens; this patch has {self.grid}")
         if self.rel_pos == "crop":
             if max(self.window) > self.network.table_window:
-                raise ValueError(f"rel_pos crop: SAM's tables end at windows of {self.network.table_window}; use interp for {self.window}")
+                raise ValueError(
+                    f"rel_pos crop: SAM's tables end at windows of {self.network.table_window}; use interp for {self.window}"
+                )
             if full and max(self.grid) > self.network.grid:
-                raise ValueError(f"rel_pos crop: SAM's tables end at grids of {self.network.grid}; use interp for {self.grid}")
+                raise ValueError(
+                    f"rel_pos crop: SAM's tables end at grids of {self.network.grid}; use interp for {self.grid}"
+                )
 
     @property
     def network(self) -> ViT:
@@ -188,5 +203,7 @@ def _merged(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, 
     values = dict(defaults)
     for key, value in given.items():
         under = values.get(key)
-        values[key] = _merged(under, value) if isinstance(under, Mapping) and isinstance(value, Mapping) else value
+        values[key] = (
+            _merged(under, value) if isinstance(under, Mapping) and isinstance(value, Mapping) else value
+        )
     return values

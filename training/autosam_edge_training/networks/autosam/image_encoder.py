@@ -21,11 +21,18 @@ class ImageEncoder(nn.Module):
         positions: Added to the tokens.
         blocks: In order.
         taps: Blocks, counted from 0 and rising, after which the tokens are handed out.
-        recompute: Keep only each block's input for the backward pass and run the block again there: less memory, a third more work.
+        recompute: Keep only each block's input for the backward pass and run the block again there: less
+            memory, a third more work.
     """
 
     def __init__(
-        self, patch_embed: PatchEmbed, positions: Positions, blocks: Sequence[Block], *, taps: Sequence[int], recompute: bool = False
+        self,
+        patch_embed: PatchEmbed,
+        positions: Positions,
+        blocks: Sequence[Block],
+        *,
+        taps: Sequence[int],
+        recompute: bool = False,
     ) -> None:
         super().__init__()
         self.patch_embed = patch_embed

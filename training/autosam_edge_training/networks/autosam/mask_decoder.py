@@ -22,13 +22,18 @@ class MaskDecoder(nn.Module):
         channels: Of each.
         mid: Channels of a head and of the fused features.
         classes: Output channels, background included.
-        scale: Decoder's grid: the image's (``full``, paper), or ``half`` of it with the logits enlarged at the end (an eighth of the work).
+        scale: Decoder's grid: the image's (``full``, paper), or ``half`` of it with the logits enlarged at
+            the end (an eighth of the work).
     """
 
-    def __init__(self, maps: int, channels: int, *, mid: int, classes: int, scale: DecoderScale = "full") -> None:
+    def __init__(
+        self, maps: int, channels: int, *, mid: int, classes: int, scale: DecoderScale = "full"
+    ) -> None:
         super().__init__()
         self.scale = scale
-        self.heads = nn.ModuleList([nn.Sequential(conv_norm_relu(channels, mid), conv_norm_relu(mid, mid)) for _ in range(maps)])
+        self.heads = nn.ModuleList(
+            [nn.Sequential(conv_norm_relu(channels, mid), conv_norm_relu(mid, mid)) for _ in range(maps)]
+        )
         self.fuse = conv_norm_relu(maps * mid + 1, mid)
         self.classify = nn.Conv3d(mid, classes, 3, padding=1, bias=False)
 

@@ -19,16 +19,18 @@ _SAM_STD = (58.395, 57.12, 57.375)
 class PatchEmbed(nn.Module):
     """Upsample, convolve each axial slice with SAM's frozen kernel, and convolve along depth, in one step.
 
-    The paper enlarges the volume ``upsample`` times, runs SAM's ``patch x patch`` convolution on every slice (the image repeated
-    in its three channels) and a depthwise convolution over ``patch`` slices. All three are linear, so they are one convolution of
-    the native voxels whose kernel is an outer product; the enlarged volume, 64 times the voxels, is never made. The kernel is folded
-    anew in every forward pass, so that the gradient reaches the depth weights.
+    The paper enlarges the volume ``upsample`` times, runs SAM's ``patch x patch`` convolution on every slice
+    (the image repeated in its three channels) and a depthwise convolution over ``patch`` slices. All three
+    are linear, so they are one convolution of the native voxels whose kernel is an outer product; the
+    enlarged volume, 64 times the voxels, is never made. The kernel is folded anew in every forward pass, so
+    that the gradient reaches the depth weights.
 
     Args:
         dim: C, channels of a token.
         patch: Side of SAM's patch in enlarged voxels.
         upsample: Trilinear enlargement before the embedding; divides ``patch``.
-        depth_init: Depth weights at the start: ``mean`` of the slices of a patch, or ``delta``, the slice in its middle.
+        depth_init: Depth weights at the start: ``mean`` of the slices of a patch, or ``delta``, the slice in
+            its middle.
         input_norm: ``sam`` applies SAM's pixel statistics to the [0, 1] image; ``none`` leaves it as it is.
     """
 
@@ -37,7 +39,13 @@ class PatchEmbed(nn.Module):
     interpolation: Tensor
 
     def __init__(
-        self, dim: int, *, patch: int = 16, upsample: int = 4, depth_init: DepthInit = "mean", input_norm: InputNorm = "none"
+        self,
+        dim: int,
+        *,
+        patch: int = 16,
+        upsample: int = 4,
+        depth_init: DepthInit = "mean",
+        input_norm: InputNorm = "none",
     ) -> None:
         super().__init__()
         self.stride = patch // upsample
@@ -84,7 +92,9 @@ class PatchEmbed(nn.Module):
                 f"image of shape {tuple(image.shape)}: expected (B, 1, D, H, W) with sides that are multiples of {self.stride}"
             )
         kernel, bias = self.folded()
-        margin = (kernel.shape[-1] - self.stride) // 2  # an enlarged voxel at the rim of a patch looks one native voxel beyond it
+        margin = (
+            kernel.shape[-1] - self.stride
+        ) // 2  # an enlarged voxel at the rim of a patch looks one native voxel beyond it
         if margin:
             image = F.pad(image, (margin,) * 6, mode="replicate")
         tokens = F.conv3d(image, kernel, bias, stride=self.stride)
@@ -99,7 +109,8 @@ def linear_interpolation(patch: int, upsample: int) -> Tensor:
         upsample: Enlargement.
 
     Returns:
-        (patch, patch / upsample + 2) for native samples -1 ... patch / upsample, or the identity for an enlargement of 1.
+        (patch, patch / upsample + 2) for native samples -1 ... patch / upsample, or the identity for an
+        enlargement of 1.
     """
     if upsample == 1:
         return torch.eye(patch)

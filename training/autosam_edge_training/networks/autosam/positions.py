@@ -15,8 +15,8 @@ class Positions(nn.Module):
         grid: Side of SAM's table.
         depth: Rows of the depth table.
 
-    ``pos_embed`` (1, grid, grid, C) is SAM's; ``depth_embed`` (1, depth, C) starts at zero, so that at first every slice is where SAM
-    would put it. Tables are resized to the token grid.
+    ``pos_embed`` (1, grid, grid, C) is SAM's; ``depth_embed`` (1, depth, C) starts at zero, so that at first
+    every slice is where SAM would put it. Tables are resized to the token grid.
     """
 
     def __init__(self, dim: int, *, grid: int = 64, depth: int = 32) -> None:
@@ -30,7 +30,9 @@ class Positions(nn.Module):
         plane = resize_plane(self.pos_embed.permute(0, 3, 1, 2), (height, width)).permute(0, 2, 3, 1)
         line: Tensor = self.depth_embed
         if line.shape[1] != depth:
-            line = F.interpolate(line.transpose(1, 2), size=depth, mode="linear", align_corners=False).transpose(1, 2)
+            line = F.interpolate(
+                line.transpose(1, 2), size=depth, mode="linear", align_corners=False
+            ).transpose(1, 2)
         return plane[:, None] + line[:, :, None, None]
 
     def forward(self, tokens: Tensor) -> Tensor:

@@ -27,14 +27,27 @@ class PromptGenerator(nn.Module):
         mode: The prompt replaces the map, or is added to it (``residual``).
     """
 
-    def __init__(self, channels: int, widths: Sequence[int], *, source: PromptSource = "last", mode: PromptMode = "replace") -> None:
+    def __init__(
+        self,
+        channels: int,
+        widths: Sequence[int],
+        *,
+        source: PromptSource = "last",
+        mode: PromptMode = "replace",
+    ) -> None:
         super().__init__()
         self.source = -1 if source == "last" else 0
         self.mode = mode
-        self.stem = nn.Sequential(nn.Conv3d(channels, widths[0], 3, padding=1, bias=False), conv_norm_relu(widths[0], widths[0]))
+        self.stem = nn.Sequential(
+            nn.Conv3d(channels, widths[0], 3, padding=1, bias=False), conv_norm_relu(widths[0], widths[0])
+        )
         levels = list(itertools.pairwise(widths))
-        self.down = nn.ModuleList([nn.Sequential(conv_norm_relu(a, b), conv_norm_relu(b, b)) for a, b in levels])
-        self.up = nn.ModuleList([nn.Sequential(conv_norm_relu(a + b, a), conv_norm_relu(a, a)) for a, b in reversed(levels)])
+        self.down = nn.ModuleList(
+            [nn.Sequential(conv_norm_relu(a, b), conv_norm_relu(b, b)) for a, b in levels]
+        )
+        self.up = nn.ModuleList(
+            [nn.Sequential(conv_norm_relu(a + b, a), conv_norm_relu(a, a)) for a, b in reversed(levels)]
+        )
         self.out = nn.Conv3d(widths[0], channels, 1)
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:

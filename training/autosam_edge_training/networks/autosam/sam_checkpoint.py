@@ -23,7 +23,13 @@ _IGNORED = ("image_encoder.neck.", "prompt_encoder.", "mask_decoder.")
 # SAM's parameter -> the teacher's, within the image encoder, where they are not the same.
 _RENAMED = {"pos_embed": "positions.pos_embed"}
 # What the teacher's image encoder has and SAM's has not.
-_OURS = ("patch_embed.depth_weight", "patch_embed.depth_bias", "positions.depth_embed", ".adapter.", ".rel_pos_d")
+_OURS = (
+    "patch_embed.depth_weight",
+    "patch_embed.depth_bias",
+    "positions.depth_embed",
+    ".adapter.",
+    ".rel_pos_d",
+)
 
 _DOWNLOAD = "Download sam_vit_b_01ec64.pth, sam_vit_l_0b3195.pth or sam_vit_h_4b8939.pth from facebookresearch/segment-anything."
 
@@ -37,15 +43,17 @@ def load_sam(model: AutoSAM, path: Path | None, *, sha256: str | None = None) ->
 
     Args:
         model: Changed in place; on an error it is as it was.
-        path: A public SAM checkpoint, or safetensors with the same keys. None: the weights stay random, with a warning.
+        path: A public SAM checkpoint, or safetensors with the same keys. None: the weights stay random, with
+            a warning.
         sha256: What the file's SHA-256 must be, in hexadecimal.
 
     Returns:
         The file's SHA-256, or None without a file.
 
     Raises:
-        TrainingError: AE-TRAIN-010 there is no such file; -011 a pickle that holds more than tensors (it was not run); -012 damaged or
-            not a table of tensors; -013 another SHA-256; -014 keys or shapes of another network.
+        TrainingError: AE-TRAIN-010 there is no such file; -011 a pickle that holds more than tensors (it was
+            not run); -012 damaged or not a table of tensors; -013 another SHA-256; -014 keys or shapes of
+            another network.
     """
     if path is None:
         warnings.warn(
@@ -57,7 +65,9 @@ def load_sam(model: AutoSAM, path: Path | None, *, sha256: str | None = None) ->
     found = file_sha256(path)
     if sha256 is not None and found != sha256.lower():
         raise TrainingError(
-            "AE-TRAIN-013", f"{path.name} has SHA-256 {found}, expected {sha256.lower()}.", remedy=f"Give the right file. {_DOWNLOAD}"
+            "AE-TRAIN-013",
+            f"{path.name} has SHA-256 {found}, expected {sha256.lower()}.",
+            remedy=f"Give the right file. {_DOWNLOAD}",
         )
     weights = match_sam(model, read_tensors(path))
     parameters = dict(model.image_encoder.named_parameters())
@@ -103,7 +113,11 @@ def match_sam(model: AutoSAM, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if given[name].shape != expected[name].shape
     ]
     if unknown or missing or reshaped:
-        faults = [f"{len(names)} {what} ({_first(names)})" for what, names in _faults(unknown, missing, reshaped) if names]
+        faults = [
+            f"{len(names)} {what} ({_first(names)})"
+            for what, names in _faults(unknown, missing, reshaped)
+            if names
+        ]
         raise TrainingError(
             "AE-TRAIN-014",
             f"the SAM checkpoint is not of this ViT: keys {', '.join(faults)}.",
@@ -114,7 +128,11 @@ def match_sam(model: AutoSAM, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def sam_parameters(model: AutoSAM) -> dict[str, Tensor]:
     """The image encoder's parameters that come from SAM, by name."""
-    return {name: p for name, p in model.image_encoder.named_parameters() if not any(ours in name for ours in _OURS)}
+    return {
+        name: p
+        for name, p in model.image_encoder.named_parameters()
+        if not any(ours in name for ours in _OURS)
+    }
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -125,7 +143,11 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     """
     state: Any
     try:
-        state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
+        state = (
+            load_file(path)
+            if path.suffix == ".safetensors"
+            else torch.load(path, map_location="cpu", weights_only=True)
+        )
     except pickle.UnpicklingError as error:
         # torch's own message advises to turn the protection off.
         raise TrainingError(
@@ -135,13 +157,21 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         ) from error
     except FileNotFoundError as error:
         raise _no_file(path) from error
-    except Exception as error:  # the readers of a damaged file raise nearly anything, IndexError and struct.error among it
+    except (
+        Exception
+    ) as error:  # the readers of a damaged file raise nearly anything, IndexError and struct.error among it
         raise TrainingError(
-            "AE-TRAIN-012", f"{path.name} cannot be read as a checkpoint, it is damaged or cut short.", remedy="Copy or download it again."
+            "AE-TRAIN-012",
+            f"{path.name} cannot be read as a checkpoint, it is damaged or cut short.",
+            remedy="Copy or download it again.",
         ) from error
-    if not isinstance(state, Mapping) or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
+    if not isinstance(state, Mapping) or not all(
+        isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()
+    ):
         raise TrainingError(
-            "AE-TRAIN-012", f"{path.name} does not hold a table of tensors by name.", remedy=f"Give a SAM checkpoint. {_DOWNLOAD}"
+            "AE-TRAIN-012",
+            f"{path.name} does not hold a table of tensors by name.",
+            remedy=f"Give a SAM checkpoint. {_DOWNLOAD}",
         )
     return dict(state)
 
@@ -159,7 +189,9 @@ def file_sha256(path: Path) -> str:
 
 
 def _no_file(path: Path) -> TrainingError:
-    return TrainingError("AE-TRAIN-010", f"there is no readable file {path.name}.", remedy=f"Check the path. {_DOWNLOAD}")
+    return TrainingError(
+        "AE-TRAIN-010", f"there is no readable file {path.name}.", remedy=f"Check the path. {_DOWNLOAD}"
+    )
 
 
 def _faults(unknown: list[str], missing: list[str], reshaped: list[str]) -> Iterable[tuple[str, list[str]]]:

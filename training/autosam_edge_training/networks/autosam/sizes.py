@@ -19,7 +19,8 @@ class ViT:
         dim: Channels of a token.
         depth: Blocks.
         heads: Attention heads; divide ``dim``.
-        taps: Blocks, counted from 0, whose tokens go to a neck: SAM's global blocks; the last one is the last block.
+        taps: Blocks, counted from 0, whose tokens go to a neck: SAM's global blocks; the last one is the last
+            block.
         patch: Side of its 2D patches in pixels.
         grid: Side of its table of positions; the relative ones of global blocks are drawn for it.
         table_window: Side of the windows that the relative positions of its other blocks are drawn for.
@@ -36,18 +37,17 @@ class ViT:
     depth_positions: int = 32
 
     def __post_init__(self) -> None:
-        if min(self.dim, self.depth, self.heads, self.grid, self.table_window, self.depth_positions) < 1 or self.patch not in (
-            4,
-            8,
-            16,
-            32,
-        ):
+        if min(
+            self.dim, self.depth, self.heads, self.grid, self.table_window, self.depth_positions
+        ) < 1 or self.patch not in (4, 8, 16, 32):
             raise ValueError("expected numbers of at least 1 and patches of 4, 8, 16 or 32")
         if self.dim % self.heads:
             raise ValueError(f"{self.heads} heads do not divide {self.dim} channels")
         rising = tuple(sorted(set(self.taps)))
         if rising != self.taps or not rising or rising[0] < 0 or rising[-1] != self.depth - 1:
-            raise ValueError(f"expected taps that rise from 0 or later to the last block, {self.depth - 1}, not {self.taps}")
+            raise ValueError(
+                f"expected taps that rise from 0 or later to the last block, {self.depth - 1}, not {self.taps}"
+            )
 
 
 class NamedSize(NamedTuple):

@@ -40,7 +40,8 @@ def freeze(model: nn.Module, trains: Trains) -> None:
 
     Args:
         model: A teacher; changed in place.
-        trains: ``adapters``: the parts that SAM does not have and the norms of its blocks; ``all``: every parameter.
+        trains: ``adapters``: the parts that SAM does not have and the norms of its blocks; ``all``: every
+            parameter.
     """
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(trains == "all" or _ADAPTED.match(name) is not None)

@@ -17,7 +17,9 @@ def padded_grid(grid: Size, window: Size) -> Size:
 
 def shift_that_applies(grid: Size, window: Size, shift: Size) -> Size:
     """The shift, without the sides that one window covers: there it would only cut what belongs together."""
-    depth, height, width = (by if side > size else 0 for side, size, by in zip(grid, window, shift, strict=True))
+    depth, height, width = (
+        by if side > size else 0 for side, size, by in zip(grid, window, shift, strict=True)
+    )
     return depth, height, width
 
 
@@ -77,10 +79,13 @@ def window_regions(grid: Size, window: Size, shift: Size, *, device: torch.devic
         device: Of the result.
 
     Returns:
-        (windows, d * h * w) int64 from 0 to 7, one bit per side that wrapped; tokens attend to each other where they are equal.
+        (windows, d * h * w) int64 from 0 to 7, one bit per side that wrapped; tokens attend to each other
+        where they are equal.
     """
     wrapped = [
-        torch.arange(side, device=device) >= side - by if by else torch.zeros(side, dtype=torch.bool, device=device)
+        torch.arange(side, device=device) >= side - by
+        if by
+        else torch.zeros(side, dtype=torch.bool, device=device)
         for side, by in zip(padded_grid(grid, window), shift, strict=True)
     ]
     bits = 4 * wrapped[0].long()[:, None, None] + 2 * wrapped[1].long()[:, None] + wrapped[2].long()
