@@ -16,7 +16,8 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
-from autosam_edge.errors import OutputError
+from autosam_edge.error_codes import DISK_FULL, OUTPUT_NOT_WRITABLE, OUTPUT_OCCUPIED
+from autosam_edge.errors import AutosamEdgeError, OutputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -60,9 +61,7 @@ def staged_file(path: Path) -> Iterator[Path]:
             full (-003).
     """
     if path.is_dir():
-        raise OutputError(
-            "AE-OUTPUT-002", f"{path.name} is a folder, expected a file.", remedy="Give the name of a file."
-        )
+        raise OUTPUT_OCCUPIED(f"{path.name} is a folder, expected a file.", remedy="Give the name of a file.")
     stage = path.with_name(_hidden(path.name))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -164,8 +163,7 @@ def refuse_occupied(out: Path, *, unless: str | None = None) -> None:
     if unless is not None and (out / unless).is_file():
         return
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise OutputError(
-            "AE-OUTPUT-002",
+        raise OUTPUT_OCCUPIED(
             f"{out.name} is a file, or a folder that holds something else.",
             remedy="Give another folder, or remove what is there yourself.",
         )
@@ -204,7 +202,7 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
-def explain(error: OSError, what: str = "the output folder") -> OutputError:
+def explain(error: OSError, what: str = "the output folder") -> AutosamEdgeError:
     """Our error for one of the operating system.
 
     Args:
@@ -214,17 +212,11 @@ def explain(error: OSError, what: str = "the output folder") -> OutputError:
     if error.errno in _DISK_FULL:
         return _disk_full("the disk or the quota is full")
     reason = os.strerror(error.errno) if error.errno else "unknown reason"
-    return OutputError(
-        "AE-OUTPUT-001",
-        f"{what} cannot be written ({type(error).__name__}: {reason}).",
-        remedy="Give a folder that you may write to, on a disk that is not read-only.",
-    )
+    return OUTPUT_NOT_WRITABLE(f"{what} cannot be written ({type(error).__name__}: {reason}).")
 
 
-def _disk_full(what: str) -> OutputError:
-    return OutputError(
-        "AE-OUTPUT-003", f"{what}.", remedy="Free some space or give an output folder on another disk."
-    )
+def _disk_full(what: str) -> AutosamEdgeError:
+    return DISK_FULL(f"{what}.")
 
 
 def _hidden(name: str) -> str:

@@ -23,7 +23,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
-from autosam_edge.errors import BundleError
+from autosam_edge.error_codes import BUNDLE_ALTERED, BUNDLE_INCOMPLETE, BUNDLE_MISSING, MANIFEST_INVALID
 from autosam_edge.model import InputContract, Model
 from autosam_edge.volume import Label
 
@@ -173,9 +173,7 @@ class Manifest:
                     raise ValueError(f"artifact {artifact.path} has no hash in files")
             return manifest
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-            raise BundleError(
-                "AE-BUNDLE-003", f"manifest.json is not valid: {error}.", remedy=_REPLACE
-            ) from error
+            raise MANIFEST_INVALID(f"manifest.json is not valid: {error}.", remedy=_REPLACE) from error
 
 
 def _inside(name: str) -> bool:
@@ -226,11 +224,7 @@ class Bundle:
     def __init__(self, path: Path) -> None:
         self.path = path
         if not path.exists():
-            raise BundleError(
-                "AE-BUNDLE-001",
-                f"there is no bundle named {path.name}.",
-                remedy="Check the path given as --bundle.",
-            )
+            raise BUNDLE_MISSING(f"there is no bundle named {path.name}.")
         text = self._raw(MANIFEST)
         self.manifest = Manifest.parse(text)
         self.manifest_sha256 = hashlib.sha256(
@@ -250,14 +244,10 @@ class Bundle:
         """
         expected = self.manifest.files.get(name)
         if expected is None:
-            raise BundleError("AE-BUNDLE-002", f"the manifest does not list {name}.", remedy=_REPLACE)
+            raise BUNDLE_INCOMPLETE(f"the manifest does not list {name}.")
         data = self._raw(name)
         if hashlib.sha256(data).hexdigest() != expected:
-            raise BundleError(
-                "AE-BUNDLE-004",
-                f"{name} was altered or damaged: its SHA-256 is not the manifest's.",
-                remedy=_REPLACE,
-            )
+            raise BUNDLE_ALTERED(f"{name} was altered or damaged: its SHA-256 is not the manifest's.")
         return data
 
     def read_artifact(self, path: str) -> dict[str, bytes]:
@@ -300,10 +290,8 @@ class Bundle:
             NotImplementedError,
             RuntimeError,
         ) as error:
-            raise BundleError(
-                "AE-BUNDLE-002",
-                f"{self.path.name} is not a complete bundle: {name} cannot be read ({type(error).__name__}).",
-                remedy=_REPLACE,
+            raise BUNDLE_INCOMPLETE(
+                f"{self.path.name} is not a complete bundle: {name} cannot be read ({type(error).__name__})."
             ) from error
 
 

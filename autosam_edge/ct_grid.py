@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from autosam_edge.errors import InputError
-
 if TYPE_CHECKING:
+    from autosam_edge.errors import ErrorCode
     from autosam_edge.geometry import Grid
 
 MIN_SLICES = 3  # two gaps are the fewest whose evenness can be checked rather than assumed
@@ -21,12 +20,12 @@ MAX_TILT_DEG = 0.1
 _DECIMALS = 4  # an oblique grid in float32 gives 9.9999998 or 10.0000002 mm for 10
 
 
-def check_ct_grid(grid: Grid, code: str) -> list[str]:
+def check_ct_grid(grid: Grid, code: ErrorCode) -> list[str]:
     """Refuse a grid that no CT reconstruction has; formats other than DICOM do not say which axis counts the slices, so all are checked.
 
     Args:
         grid: (D, H, W), LPS mm.
-        code: Code of the error.
+        code: Kind of error to raise.
 
     Returns:
         Warnings.
@@ -37,23 +36,20 @@ def check_ct_grid(grid: Grid, code: str) -> list[str]:
             leaves.
     """
     if min(grid.shape) < MIN_SLICES:
-        raise InputError(
-            code,
+        raise code(
             f"the volume has {' x '.join(map(str, grid.shape))} voxels (D, H, W), expected at least {MIN_SLICES} along each axis.",
             remedy="Give the volume of a whole series.",
         )
     spacing_mm = np.round(grid.spacing_mm, _DECIMALS)
     if not MIN_PIXEL_MM <= spacing_mm.min() <= spacing_mm.max() <= MAX_SPACING_MM:
-        raise InputError(
-            code,
+        raise code(
             f"the voxels are {' x '.join(f'{edge:.4g}' for edge in grid.spacing_mm)} mm (D, H, W), "
             f"expected {MIN_PIXEL_MM:g} to {MAX_SPACING_MM:g} mm.",
             remedy="Convert the scan again from DICOM, with lengths in mm; a wrong spacing would make every measured volume wrong.",
         )
     tilt_deg = _tilt_deg(grid)
     if tilt_deg > MAX_TILT_DEG:
-        raise InputError(
-            code,
+        raise code(
             f"the grid is sheared by {tilt_deg:.2f} degrees, as by a tilted gantry, expected at most {MAX_TILT_DEG:g}.",
             remedy="Correct the tilt when converting from DICOM (dcm2niix and dicom2nifti can), or resample to a straight grid.",
         )

@@ -20,6 +20,7 @@ No message holds patient data: tags are named, their values are not shown. All c
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import ClassVar
 
 
@@ -101,3 +102,48 @@ class CancelledError(AutosamEdgeError, RuntimeError):
     """The caller asked to stop; nothing was left behind."""
 
     exit_code = 130
+
+
+_CLASSES: dict[str, type[AutosamEdgeError]] = {
+    **dict.fromkeys(("INPUT", "DICOM", "NIFTI", "NRRD", "DATA"), InputError),
+    "BUNDLE": BundleError,
+    "ENGINE": EngineError,
+    "MEMORY": BudgetError,
+    "OUTPUT": OutputError,
+    "EXTRA": MissingExtraError,
+    "EXPORT": ExportError,
+    "TRAIN": TrainingError,
+    "CANCEL": CancelledError,
+    "INTERNAL": AutosamEdgeError,
+}
+"""Class of the error by the middle part of its code."""
+
+
+@dataclass(frozen=True)
+class ErrorCode:
+    """One kind of failure.
+
+    Args:
+        code: Stable identifier such as ``AE-DICOM-016``.
+        meaning: What was found, as a phrase.
+        remedy: What the caller can do, one or two sentences. Parameters of Python stand in backticks; the command
+            line shows its options in their place.
+    """
+
+    code: str
+    meaning: str
+    remedy: str
+
+    @property
+    def kind(self) -> type[AutosamEdgeError]:
+        """The class of the error, which decides the exit code."""
+        return _CLASSES[self.code.split("-")[1]]
+
+    def __call__(self, message: str, *, remedy: str | None = None) -> AutosamEdgeError:
+        """The error to raise.
+
+        Args:
+            message: One sentence: what was found, and what was expected. No patient data.
+            remedy: A remedy that names values, in place of the general one.
+        """
+        return self.kind(self.code, message, remedy=self.remedy if remedy is None else remedy)

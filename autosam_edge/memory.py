@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from autosam_edge.errors import BudgetError
+from autosam_edge.error_codes import BUDGET_TOO_SMALL, MEMORY_UNKNOWN
 
 
 @dataclass(frozen=True)
@@ -27,10 +27,8 @@ class MemoryBudget:
 
     def __post_init__(self) -> None:
         if self.working_set_mb is None and self.max_mb is not None:
-            raise BudgetError(
-                "AE-MEMORY-002",
-                "the memory of this artifact was not measured at export, so no budget can be promised.",
-                remedy="Leave --max-memory out, or choose another artifact with --engine and --precision.",
+            raise MEMORY_UNKNOWN(
+                "the memory of this artifact was not measured at export, so no budget can be promised."
             )
 
     def require(self, peak_mb: float) -> None:
@@ -43,8 +41,7 @@ class MemoryBudget:
             BudgetError: The limit is smaller (AE-MEMORY-001); the message names the smallest that works.
         """
         if self.max_mb is not None and peak_mb > self.max_mb:
-            raise BudgetError(
-                "AE-MEMORY-001",
+            raise BUDGET_TOO_SMALL(
                 f"this scan needs about {math.ceil(peak_mb)} MB, the budget is {math.floor(self.max_mb)} MB.",
                 remedy=f"Give --max-memory {math.ceil(peak_mb)} or more, or a bundle with a smaller patch.",
             )

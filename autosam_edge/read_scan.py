@@ -7,6 +7,13 @@ import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from autosam_edge.error_codes import (
+    INPUT_KIND_UNKNOWN,
+    INPUT_UNREADABLE,
+    METAIMAGE_UNSUPPORTED,
+    PATH_MISSING,
+    SERIES_WITHOUT_DICOM,
+)
 from autosam_edge.errors import InputError
 
 if TYPE_CHECKING:
@@ -54,10 +61,8 @@ def read(path: str | os.PathLike[str], *, series: str | None = None) -> Volume:
             unpacked.close()
             raise
     if series is not None:
-        raise InputError(
-            "AE-INPUT-005",
-            f"series= was given, but the input is {kind.upper()}, which has no series.",
-            remedy="Leave series= out.",
+        raise SERIES_WITHOUT_DICOM(
+            f"series= was given, but the input is {kind.upper()}, which has no series."
         )
     if kind == "nifti":
         from autosam_edge.formats.nifti import read_nifti
@@ -74,39 +79,23 @@ def _kind(path: Path) -> str:
         if path.is_dir():
             return "dicom"
         if not path.exists():
-            raise InputError(
-                "AE-INPUT-001",
-                "the input path does not exist.",
-                remedy="Check the spelling and that the medium is mounted.",
-            )
+            raise PATH_MISSING("the input path does not exist.")
         if not path.is_file():
-            raise InputError(
-                "AE-INPUT-002",
-                "the input is neither a folder nor a regular file.",
-                remedy="Give a folder or a file.",
+            raise INPUT_KIND_UNKNOWN(
+                "the input is neither a folder nor a regular file.", remedy="Give a folder or a file."
             )
         with path.open("rb") as file:
             head = file.read(_HEAD_BYTES)
     except (OSError, ValueError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(
-            "AE-INPUT-003",
-            f"the input cannot be read ({type(error).__name__}).",
-            remedy="Check the permissions and the medium.",
-        ) from error
+        raise INPUT_UNREADABLE(f"the input cannot be read ({type(error).__name__}).") from error
     kind = _kind_of(head)
     if kind == "metaimage":
-        raise InputError(
-            "AE-INPUT-004",
-            "MetaImage (.mha, .mhd) is not supported.",
-            remedy="Convert it to NIfTI, or give the DICOM series.",
-        )
+        raise METAIMAGE_UNSUPPORTED("MetaImage (.mha, .mhd) is not supported.")
     if kind == "unknown":
-        raise InputError(
-            "AE-INPUT-002",
-            "the file is none of DICOM, zip, NIfTI and NRRD." if head else "the file is empty.",
-            remedy="Give a DICOM folder or zip, or a CT volume as .nii, .nii.gz or .nrrd.",
+        raise INPUT_KIND_UNKNOWN(
+            "the file is none of DICOM, zip, NIfTI and NRRD." if head else "the file is empty."
         )
     return kind
 

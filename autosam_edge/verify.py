@@ -24,6 +24,7 @@ import numpy as np
 
 from autosam_edge.engines.fake_engine import ThresholdEngine
 from autosam_edge.engines.selection import load_engine, rank_artifacts
+from autosam_edge.error_codes import MANIFEST_INVALID, VERIFICATION_FAILED
 from autosam_edge.errors import BundleError, EngineError
 from autosam_edge.geometry import Grid
 from autosam_edge.pipeline.resample import ModelGrid
@@ -105,7 +106,7 @@ def verify_bundle(
     failed = [check for check in checks if check.verdict == "failed"]
     if failed:
         raise VerificationError(
-            "AE-ENGINE-007",
+            VERIFICATION_FAILED.code,
             f"{failed[0].name} does not give what it gave at export: {failed[0].detail}.",
             checks=checks,
         )
@@ -169,11 +170,7 @@ def _well_formed(name: str) -> Iterator[None]:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         if isinstance(error, BundleError):
             raise
-        raise BundleError(
-            "AE-BUNDLE-003",
-            f"{name} is not valid: {type(error).__name__}.",
-            remedy="Get the bundle again, or export it anew.",
-        ) from error
+        raise MANIFEST_INVALID(f"{name} is not valid: {type(error).__name__}.") from error
 
 
 def _array(bundle: Bundle, entry: dict[str, Any]) -> npt.NDArray[Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from autosam_edge.atomic_files import require_space, staged_results, sync
-from autosam_edge.errors import OutputError
+from autosam_edge.error_codes import OUTPUT_IN_INPUT, OUTPUT_OCCUPIED, SEG_NOT_POSSIBLE
 from autosam_edge.measurements import organ_statistics
 from autosam_edge.output_formats import FILE_NAMES, FORMATS, WITHOUT_SEG
 
@@ -128,24 +128,18 @@ def check_outputs(
     chosen = _choose(source, formats)
     _check_outside(target, source, input_path)
     if target.exists() and not target.is_dir():
-        raise OutputError(
-            "AE-OUTPUT-002",
-            "the output path is a file, expected a folder.",
-            remedy="Give a folder, new or existing.",
+        raise OUTPUT_OCCUPIED(
+            "the output path is a file, expected a folder.", remedy="Give a folder, new or existing."
         )
     taken = [FILE_NAMES[name] for name in chosen if (target / FILE_NAMES[name]).is_dir()]
     if taken:
-        raise OutputError(
-            "AE-OUTPUT-002",
-            f"the output folder holds a folder named {taken[0]}, which is the name of a result.",
-            remedy="Give another output folder.",
+        raise OUTPUT_OCCUPIED(
+            f"the output folder holds a folder named {taken[0]}, which is the name of a result."
         )
     _check_input_stays(target, source, input_path, chosen)
     if not _existing(target).is_dir():
-        raise OutputError(
-            "AE-OUTPUT-002",
-            "a parent of the output folder is a file.",
-            remedy="Give a path whose parents are folders.",
+        raise OUTPUT_OCCUPIED(
+            "a parent of the output folder is a file.", remedy="Give a path whose parents are folders."
         )
     if (
         "dicom-seg" in chosen and source is not None and source.files[0].is_file()
@@ -172,8 +166,7 @@ def _choose(source: Source | None, formats: Sequence[Format] | None) -> tuple[Fo
     if formats is None:
         return tuple(name for name in FORMATS if dicom or name != "dicom-seg")
     if "dicom-seg" in formats and not dicom:
-        raise OutputError(
-            "AE-OUTPUT-005",
+        raise SEG_NOT_POSSIBLE(
             "a DICOM SEG refers to the DICOM series that was segmented, and the input is not DICOM.",
             remedy=f"Give the DICOM series as input, or {WITHOUT_SEG}.",
         )
@@ -187,11 +180,7 @@ def _check_outside(target: Path, source: Source | None, input_path: Path | None)
     resolved = target.resolve()
     for folder in (read, given):
         if folder is not None and folder.resolve() in (resolved, *resolved.parents):
-            raise OutputError(
-                "AE-OUTPUT-004",
-                "the output folder lies inside the input folder.",
-                remedy="Give an output folder outside of the input.",
-            )
+            raise OUTPUT_IN_INPUT("the output folder lies inside the input folder.")
 
 
 def _check_input_stays(
@@ -206,10 +195,8 @@ def _check_input_stays(
         if any(
             file.name.casefold() == result.name and file.exists() and file.samefile(result) for file in files
         ):
-            raise OutputError(
-                "AE-OUTPUT-002",
-                f"{result.name} of the output folder is the input, and the result of that name would replace it.",
-                remedy="Give another output folder.",
+            raise OUTPUT_OCCUPIED(
+                f"{result.name} of the output folder is the input, and the result of that name would replace it."
             )
 
 
@@ -226,8 +213,7 @@ def _write_all(
     nothing_found = not any(organ.voxels for organ in statistics)
     todo = [name for name in chosen if not (name == "dicom-seg" and nothing_found)]
     if not todo:
-        raise OutputError(
-            "AE-OUTPUT-005",
+        raise SEG_NOT_POSSIBLE(
             "no organ was found, and a DICOM SEG, which alone was asked for, needs at least one segment.",
             remedy=f"To see why, {WITHOUT_SEG}.",
         )

@@ -86,7 +86,7 @@ def prepare_boxes(
 
 
 def student_config(**changes: Any) -> train_student.Config:
-    """Five steps of a UNet with dropout on patches that are smaller than a case, a checkpoint after every second, an average."""
+    """Five steps of a UNet with dropout on patches that are smaller than a case, a checkpoint after each, an average."""
     values = {
         "schedule": Schedule(steps=5, lr=1e-2, warmup=0.0, batch=1),
         "sampling": Sampling(patch=(16, 16, 16)),

@@ -27,7 +27,8 @@ from autosam_edge.cli import (
     training,
     verify,
 )
-from autosam_edge.errors import AutosamEdgeError, BudgetError, CancelledError
+from autosam_edge.error_codes import CANCELLED, OUT_OF_MEMORY
+from autosam_edge.errors import AutosamEdgeError, CancelledError
 from autosam_edge.volume import RESEARCH_USE
 
 if TYPE_CHECKING:
@@ -90,13 +91,7 @@ def main() -> None:
     except typer.Exit as leave:
         sys.exit(leave.exit_code)
     except MemoryError:
-        _fail(
-            BudgetError(
-                "AE-MEMORY-003",
-                "the device ran out of memory.",
-                remedy="Close other programs, or give --max-memory to know beforehand.",
-            )
-        )
+        _fail(OUT_OF_MEMORY("the device ran out of memory."))
     except Exception as error:
         if hasattr(error, "show") and hasattr(
             error, "exit_code"
@@ -116,12 +111,8 @@ def main() -> None:
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _cancelled() -> CancelledError:
-    return CancelledError(
-        "AE-CANCEL-001",
-        "stopped on request; no unfinished result was left.",
-        remedy="Run the command again; a training goes on from its last checkpoint.",
-    )
+def _cancelled() -> AutosamEdgeError:
+    return CANCELLED("stopped on request; no unfinished result was left.")
 
 
 def _fail(error: AutosamEdgeError) -> None:

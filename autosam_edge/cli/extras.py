@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-from autosam_edge.errors import MissingExtraError
+from autosam_edge.error_codes import CHECKOUT_NEEDED, EXTRA_MISSING
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -30,16 +30,13 @@ def load_room(module: str, extra: str) -> ModuleType:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name == PAPER:
-            raise MissingExtraError(
-                "AE-EXTRA-002",
-                "the paper's tables and baselines are not part of the installed package.",
-                remedy="Get the project's source, run `pip install -e '.[train]'` in its folder, and run the command there.",
+            raise CHECKOUT_NEEDED(
+                "the paper's tables and baselines are not part of the installed package."
             ) from error
         missing = (error.name or "").split(".")[0]
         if missing.startswith("autosam_edge"):
             raise
-        raise MissingExtraError(
-            "AE-EXTRA-001",
+        raise EXTRA_MISSING(
             f"this command needs {missing}, which is not installed.",
             remedy=f"pip install 'autosam-edge[{extra}]'",
         ) from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -13,9 +13,6 @@ from autosam_edge.cli.extras import load_room
 from autosam_edge.cli.options import AsJson, named_paths, one_of
 from autosam_edge.cli.progress import Stages
 from autosam_edge.cli.tables import new_table, show
-
-if TYPE_CHECKING:
-    pass
 
 _TEXT_COLUMNS = 3  # row, data set, value; numbers follow
 _ROOM = "autosam_edge_benchmarks.paper"

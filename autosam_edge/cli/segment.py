@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from autosam_edge.cli.progress import Stages
-from autosam_edge.errors import OutputError
+from autosam_edge.error_codes import OUTPUT_OCCUPIED
 from autosam_edge.measurements import dice, organ_statistics
 from autosam_edge.memory import peak_mb
 from autosam_edge.output_formats import FORMATS
@@ -163,10 +163,8 @@ def _require_phantom(folder: Path, volume: Volume) -> None:
             sorted(path.name for path in folder.iterdir()) != names
             or filecmp.cmpfiles(folder, other, names, shallow=False)[0] != names
         ):
-            raise OutputError(
-                "AE-OUTPUT-002",
-                f"the output folder holds a folder named {folder.name} that is not the demonstration's.",
-                remedy="Give another output folder.",
+            raise OUTPUT_OCCUPIED(
+                f"the output folder holds a folder named {folder.name} that is not the demonstration's."
             )
 
 

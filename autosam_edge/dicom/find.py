@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from autosam_edge.dicom.header import Header, read_header
-from autosam_edge.errors import InputError
+from autosam_edge.error_codes import INPUT_UNREADABLE, TOO_MANY_FILES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,11 +48,7 @@ def walk(root: Path) -> Iterator[os.DirEntry[str]]:
             with os.scandir(folder) as listing:
                 entries = sorted(listing, key=lambda entry: entry.name)
         except OSError as error:
-            raise InputError(
-                "AE-INPUT-003",
-                f"a folder cannot be read ({type(error).__name__}).",
-                remedy="Check the permissions and the medium.",
-            ) from error
+            raise INPUT_UNREADABLE(f"a folder cannot be read ({type(error).__name__}).") from error
         for entry in entries:
             if entry.is_symlink() or entry.is_file(follow_symlinks=False):
                 count += 1
@@ -60,10 +56,8 @@ def walk(root: Path) -> Iterator[os.DirEntry[str]]:
             elif entry.is_dir(follow_symlinks=False):
                 pending.append((entry.path, depth + 1))
         if count > MAX_FILES or depth > MAX_DEPTH:
-            raise InputError(
-                "AE-DICOM-023",
-                f"the folder holds more than {MAX_FILES} files or {MAX_DEPTH} levels of folders.",
-                remedy="Give the folder of one study or one series.",
+            raise TOO_MANY_FILES(
+                f"the folder holds more than {MAX_FILES} files or {MAX_DEPTH} levels of folders."
             )
 
 

@@ -23,7 +23,8 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
-from autosam_edge.errors import InputError
+from autosam_edge.error_codes import ATTRIBUTE_INVALID, DICOM_DAMAGED, DICOM_TOO_LARGE, INPUT_UNREADABLE
+from autosam_edge.errors import AutosamEdgeError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -179,22 +180,17 @@ def numbers(dataset: Dataset, keyword: str, count: int, name: str) -> tuple[floa
     return parsed
 
 
-def malformed(keyword: str, name: str, expected: str) -> InputError:
+def malformed(keyword: str, name: str, expected: str) -> AutosamEdgeError:
     """The error for an attribute that is there, but not as the standard wants it."""
-    return InputError(
-        "AE-DICOM-006",
+    return ATTRIBUTE_INVALID(
         f"{keyword} of {name} is malformed, expected {expected}.",
         remedy="Export the series again from the scanner or archive; the header is damaged.",
     )
 
 
-def damaged(name: str, what: str) -> InputError:
+def damaged(name: str, what: str) -> AutosamEdgeError:
     """The error for a file that ends early or does not follow its own header."""
-    return InputError(
-        "AE-DICOM-005",
-        f"{name} is damaged: {what}.",
-        remedy="Copy the series again; nothing is filled in for lost data.",
-    )
+    return DICOM_DAMAGED(f"{name} is damaged: {what}.")
 
 
 def read_header(path: Path, name: str) -> Header | None:
@@ -220,11 +216,7 @@ def read_header(path: Path, name: str) -> Header | None:
                 _check_inflation(file, head, name)
             dataset, offset = _parse(file, head, name)
     except OSError as error:
-        raise InputError(
-            "AE-INPUT-003",
-            f"{name} cannot be read ({type(error).__name__}).",
-            remedy="Check the permissions and the medium.",
-        ) from error
+        raise INPUT_UNREADABLE(f"{name} cannot be read ({type(error).__name__}).") from error
     return Header(path, name, dataset, _transfer_syntax(dataset), offset, status.st_size, status.st_mtime_ns)
 
 
@@ -295,8 +287,7 @@ def _check_inflation(file: BinaryIO, head: bytes, name: str) -> None:
             total += len(inflater.decompress(chunk, 1 << 20))
             limit = max(_MAX_INFLATED, _MAX_INFLATE_RATIO * file.tell())
             if total > limit:
-                raise InputError(
-                    "AE-DICOM-021",
+                raise DICOM_TOO_LARGE(
                     f"{name} inflates to more than {limit >> 20} MiB, far more than a CT image of its size.",
                     remedy="Remove the file, or store the series without deflation.",
                 )

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from autosam_edge.dicom.header import numbers
 from autosam_edge.dicom.pixels import stored_words
-from autosam_edge.errors import InputError
+from autosam_edge.error_codes import DICOM_TOO_LARGE, NOT_HU
 
 if TYPE_CHECKING:
     from autosam_edge.dicom.pixels import Words
@@ -78,8 +78,7 @@ def _allocate(shape: Shape, dtype: type) -> npt.NDArray[Any]:
             return np.empty(shape, dtype)
     except MemoryError:
         voxels = -voxels
-    raise InputError(
-        "AE-DICOM-021",
+    raise DICOM_TOO_LARGE(
         f"the volume has {shape[0]} x {shape[1]} x {shape[2]} voxels, "
         + ("more than this machine can hold." if voxels < 0 else f"expected at most {_MAX_VOXELS}."),
         remedy="Give a reconstruction with a smaller matrix or fewer slices.",
@@ -140,8 +139,7 @@ def _range_hu(frame: Frame, values: npt.NDArray[Any]) -> tuple[float, float]:
         return AIR_HU, AIR_HU
     low, high = sorted(float(end) * frame.slope + frame.intercept for end in (values.min(), values.max()))
     if low < -_HIGHEST_HU or high > _HIGHEST_HU:
-        raise InputError(
-            "AE-DICOM-008",
+        raise NOT_HU(
             f"{frame.header.name} reaches {max(abs(low), abs(high)):.3g} after rescaling, beyond any Hounsfield unit.",
             remedy="Export the series again; its rescale attributes are wrong.",
         )

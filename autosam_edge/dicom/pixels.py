@@ -14,6 +14,7 @@ from pydicom.pixels.utils import iter_pixels
 from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from autosam_edge.dicom.header import damaged
+from autosam_edge.error_codes import FILE_CHANGED, INPUT_UNREADABLE, TRANSFER_SYNTAX_UNSUPPORTED
 from autosam_edge.errors import InputError
 
 if TYPE_CHECKING:
@@ -44,17 +45,12 @@ def stored_words(frames: Sequence[Frame]) -> Iterator[Words]:
             else:
                 yield from _decoded(header, of_file)
         except FileNotFoundError as error:
-            raise InputError(
-                "AE-DICOM-022",
+            raise FILE_CHANGED(
                 f"{header.name} vanished while it was read.",
                 remedy="Wait until the series has arrived whole.",
             ) from error
         except OSError as error:
-            raise InputError(
-                "AE-INPUT-003",
-                f"{header.name} cannot be read ({type(error).__name__}).",
-                remedy="Check the permissions and the medium.",
-            ) from error
+            raise INPUT_UNREADABLE(f"{header.name} cannot be read ({type(error).__name__}).") from error
 
 
 def check_decodable(header: Header) -> None:
@@ -74,10 +70,8 @@ def check_decodable(header: Header) -> None:
     except NotImplementedError:
         missing = "unknown"
     if missing:
-        raise InputError(
-            "AE-DICOM-010",
-            f"{header.name} uses the transfer syntax {title}, which no installed decoder reads.",
-            remedy="pip install 'autosam-edge[dicom]', or export the series uncompressed.",
+        raise TRANSFER_SYNTAX_UNSUPPORTED(
+            f"{header.name} uses the transfer syntax {title}, which no installed decoder reads."
         )
 
 

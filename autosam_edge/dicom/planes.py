@@ -6,7 +6,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from autosam_edge.dicom.header import ENHANCED_CT_IMAGES, Header, items_of, numbers, text_of
-from autosam_edge.errors import InputError
+from autosam_edge.error_codes import (
+    ATTRIBUTE_INVALID,
+    DICOM_TOO_LARGE,
+    NOT_HU,
+    PIXEL_FORMAT_INVALID,
+    RESCALE_MISSING,
+    SEVERAL_STACKS,
+)
+from autosam_edge.errors import AutosamEdgeError
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -63,8 +71,8 @@ def frames_of(headers: list[Header]) -> list[Frame]:
 def _classic_frame(header: Header) -> Frame:
     count = header.integer("NumberOfFrames")
     if count not in (None, 1):
-        raise InputError(
-            "AE-DICOM-009", f"{header.name} is a CT Image with {count} frames, expected 1.", remedy=_RE_EXPORT
+        raise PIXEL_FORMAT_INVALID(
+            f"{header.name} is a CT Image with {count} frames, expected 1.", remedy=_RE_EXPORT
         )
     return _frame(header, 0, [header.dataset], [header.dataset], [header.dataset], [header.dataset])
 
@@ -122,10 +130,8 @@ def _frame(
             raise _missing(header, keyword)
     rows, columns = (int(required([header.dataset], keyword, 1)[0]) for keyword in ("Rows", "Columns"))
     if not (0 < rows <= _MAX_SIDE and 0 < columns <= _MAX_SIDE):
-        raise InputError(
-            "AE-DICOM-021",
-            f"{header.name} has {rows} x {columns} pixels, expected at most {_MAX_SIDE} a side.",
-            remedy=_RE_EXPORT,
+        raise DICOM_TOO_LARGE(
+            f"{header.name} has {rows} x {columns} pixels, expected at most {_MAX_SIDE} a side."
         )
     slope, intercept = _rescale(header, transformation)
     return Frame(
@@ -146,25 +152,16 @@ def _rescale(header: Header, transformation: list[Dataset]) -> tuple[float, floa
     slope = numbers(where, "RescaleSlope", 1, header.name)
     intercept = numbers(where, "RescaleIntercept", 1, header.name)
     if items_of(header.dataset, "ModalityLUTSequence", header.name):
-        raise InputError(
-            "AE-DICOM-008",
-            f"{header.name} has a Modality LUT, expected a linear rescale to HU.",
-            remedy=_RE_EXPORT,
-        )
+        raise NOT_HU(f"{header.name} has a Modality LUT, expected a linear rescale to HU.")
     if slope is None or intercept is None:
-        raise InputError(
-            "AE-DICOM-007",
-            f"{header.name} has no RescaleSlope or RescaleIntercept, so its values are not known to be HU.",
-            remedy="Export the series again without removing the rescale attributes.",
+        raise RESCALE_MISSING(
+            f"{header.name} has no RescaleSlope or RescaleIntercept, so its values are not known to be HU."
         )
     if slope[0] == 0:
-        raise InputError(
-            "AE-DICOM-006", f"RescaleSlope of {header.name} is 0, expected another number.", remedy=_RE_EXPORT
-        )
+        raise ATTRIBUTE_INVALID(f"RescaleSlope of {header.name} is 0, expected another number.")
     # For CT an absent type means HU (PS3.3 C.11.1.1.2).
     if (text_of(where, "RescaleType", header.name) or "HU").upper() != "HU":
-        raise InputError(
-            "AE-DICOM-008",
+        raise NOT_HU(
             f"RescaleType of {header.name} is not HU: it may be a density, Z-effective or other spectral map.",
             remedy="Give the series of conventional CT images in Hounsfield units.",
         )
@@ -196,21 +193,13 @@ def _check_pixel_format(header: Header) -> None:
         raise _wrong_pixels(header, "HighBit and PixelRepresentation that do not fit together")
 
 
-def _wrong_pixels(header: Header, found: str) -> InputError:
-    return InputError(
-        "AE-DICOM-009",
-        f"{header.name} has {found}.",
-        remedy="Give the original CT images, not a screenshot or a secondary capture of them.",
-    )
+def _wrong_pixels(header: Header, found: str) -> AutosamEdgeError:
+    return PIXEL_FORMAT_INVALID(f"{header.name} has {found}.")
 
 
-def _missing(header: Header, keyword: str) -> InputError:
-    return InputError("AE-DICOM-006", f"{header.name} has no {keyword}.", remedy=_RE_EXPORT)
+def _missing(header: Header, keyword: str) -> AutosamEdgeError:
+    return ATTRIBUTE_INVALID(f"{header.name} has no {keyword}.")
 
 
-def _several_stacks(what: str) -> InputError:
-    return InputError(
-        "AE-DICOM-024",
-        f"{what}.",
-        remedy="Export each phase or reconstruction as one series of its own, whole.",
-    )
+def _several_stacks(what: str) -> AutosamEdgeError:
+    return SEVERAL_STACKS(f"{what}.")

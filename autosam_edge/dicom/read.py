@@ -11,7 +11,7 @@ from autosam_edge.dicom.pixels import check_decodable
 from autosam_edge.dicom.planes import frames_of
 from autosam_edge.dicom.series import choose
 from autosam_edge.dicom.stack import stack
-from autosam_edge.errors import InputError
+from autosam_edge.error_codes import FILE_CHANGED
 from autosam_edge.volume import Source, Volume
 
 if TYPE_CHECKING:
@@ -102,8 +102,4 @@ def _check_unchanged(root: Path, found: Scan, used: list[Header]) -> None:
     if not changed and root.is_dir() and not {entry.path for entry in walk(root)} <= found.paths:
         changed = "further files arrived"
     if changed:
-        raise InputError(
-            "AE-DICOM-022",
-            f"{changed} while the series was read.",
-            remedy="Wait until the series has arrived whole, then read it again.",
-        )
+        raise FILE_CHANGED(f"{changed} while the series was read.")

@@ -31,7 +31,8 @@ from pydicom.valuerep import CUSTOMIZABLE_CHARSET_VR
 from autosam_edge.dicom.header import silenced
 from autosam_edge.dicom.segmentation_frames import organ_slices, save_with_frames, sketch
 from autosam_edge.dicom.source import headers_not_sound, missing_identifiers, read_headers, source_changed
-from autosam_edge.errors import OutputError
+from autosam_edge.error_codes import SEG_NOT_POSSIBLE
+from autosam_edge.errors import AutosamEdgeError
 from autosam_edge.output_formats import WITHOUT_SEG
 from autosam_edge.volume import RESEARCH_USE
 
@@ -85,8 +86,7 @@ def write_dicom_seg(segmentation: Segmentation, source_files: Sequence[Path], pa
         found = np.flatnonzero(present.any(axis=1))
         organs = [segmentation.table[index] for index in found]
         if not organs:
-            raise OutputError(
-                "AE-OUTPUT-005",
+            raise SEG_NOT_POSSIBLE(
                 "no organ was found, and a DICOM SEG needs at least one segment.",
                 remedy=f"Look at preview.png and at the warnings; {WITHOUT_SEG}.",
             )
@@ -119,7 +119,7 @@ def _highdicom_silenced() -> Iterator[None]:
         log.setLevel(before)
 
 
-def _not_allowed(sources: Sequence[Dataset], error: Exception) -> OutputError:
+def _not_allowed(sources: Sequence[Dataset], error: Exception) -> AutosamEdgeError:
     """The error for headers from which highdicom builds no object; what can be seen to be missing is named."""
     missing = missing_identifiers(sources)
     what = (

@@ -12,6 +12,14 @@ from pydicom.uid import UID
 
 from autosam_edge.ct_grid import MIN_SLICES
 from autosam_edge.dicom.header import CT_IMAGE, ENHANCED_CT_IMAGES, Header, items_of, numbers, texts_of
+from autosam_edge.error_codes import (
+    ATTRIBUTE_INVALID,
+    IDENTITIES_DIFFER,
+    NO_CT,
+    NO_DICOM,
+    SERIES_NOT_FOUND,
+    SEVERAL_SERIES,
+)
 from autosam_edge.errors import InputError
 
 if TYPE_CHECKING:
@@ -69,27 +77,17 @@ def choose(found: Scan, wanted: str | None) -> tuple[Series, list[str]]:
     """
     if not found.headers:
         skipped = f" ({_counted(found.skipped)} passed over)" if found.skipped else ""
-        raise InputError(
-            "AE-DICOM-001",
-            f"the input holds no DICOM file{skipped}.",
-            remedy="Give the folder that holds the CT series.",
-        )
+        raise NO_DICOM(f"the input holds no DICOM file{skipped}.")
     images, passed_over = _ct_images(found.headers)
     if not images:
-        raise InputError(
-            "AE-DICOM-002",
-            f"the input holds no CT image, only {_counted(passed_over)}.",
-            remedy="Give a CT series; the model knows no other kind of image.",
-        )
+        raise NO_CT(f"the input holds no CT image, only {_counted(passed_over)}.")
     everything = _grouped(images)
     candidates = [s for s in everything if s.slices >= MIN_SLICES] or everything
     candidates = [s for s in candidates if not s.derived] or candidates
     chosen = _named(everything, wanted) if wanted is not None else candidates[0]
     if wanted is None and len(candidates) > 1:
-        raise InputError(
-            "AE-DICOM-003",
-            f"the input holds {len(everything)} CT series, expected 1: {_listed(everything)}.",
-            remedy="Name one with series=, by its number in this list, its SeriesNumber or its hash.",
+        raise SEVERAL_SERIES(
+            f"the input holds {len(everything)} CT series, expected 1: {_listed(everything)}."
         )
     _check_one_patient(chosen)
     warnings = (
@@ -138,8 +136,7 @@ def _grouped(images: list[Header]) -> list[Series]:
     for header in images:
         uid = header.text("SeriesInstanceUID")
         if not uid:
-            raise InputError(
-                "AE-DICOM-006",
+            raise ATTRIBUTE_INVALID(
                 f"{header.name} has no SeriesInstanceUID.",
                 remedy="Export the series again; files without it cannot be grouped.",
             )
@@ -182,11 +179,7 @@ def _named(everything: list[Series], wanted: str) -> Series:
     matches = exact or by_hash or by_number
     if len(matches) != 1:
         fault = "names none" if not matches else f"fits {len(matches)}"
-        raise InputError(
-            "AE-DICOM-004",
-            f"series= {fault} of the CT series: {_listed(everything)}.",
-            remedy="Give the hash of the series, which fits only one.",
-        )
+        raise SERIES_NOT_FOUND(f"series= {fault} of the CT series: {_listed(everything)}.")
     return matches[0]
 
 
@@ -198,11 +191,7 @@ def _check_one_patient(series: Series) -> None:
     ):
         count = len({header.text(keyword) for header in series.headers})
         if count > 1:
-            raise InputError(
-                "AE-DICOM-014",
-                f"the images of one series name {count} {what} ({keyword}), expected 1.",
-                remedy="Separate them; images of different patients or coordinate systems are never merged.",
-            )
+            raise IDENTITIES_DIFFER(f"the images of one series name {count} {what} ({keyword}), expected 1.")
 
 
 def _listed(everything: Iterable[Series]) -> str:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import pydicom
 
 from autosam_edge.dicom.header import silenced
-from autosam_edge.errors import OutputError
+from autosam_edge.error_codes import SEG_SOURCE_UNUSABLE
+from autosam_edge.errors import AutosamEdgeError
 from autosam_edge.output_formats import WITHOUT_SEG
 
 if TYPE_CHECKING:
@@ -62,10 +63,9 @@ def read_headers(files: Sequence[Path]) -> list[Dataset]:
     return sources
 
 
-def source_changed(what: str) -> OutputError:
+def source_changed(what: str) -> AutosamEdgeError:
     """The error for a source that does not fit the labels."""
-    return OutputError(
-        "AE-OUTPUT-006",
+    return SEG_SOURCE_UNUSABLE(
         f"{what}, so the segments cannot be placed.",
         remedy=f"Keep the series unchanged until the run ends, and start again; or {WITHOUT_SEG}.",
     )
@@ -76,10 +76,8 @@ def missing_identifiers(sources: Sequence[Dataset]) -> str:
     return ", ".join(keyword for keyword in _TYPE_1 if not all(source.get(keyword) for source in sources))
 
 
-def headers_not_sound(what: str) -> OutputError:
+def headers_not_sound(what: str) -> AutosamEdgeError:
     """The error for headers to which no DICOM SEG can refer."""
-    return OutputError(
-        "AE-OUTPUT-006",
-        f"the source headers {what}.",
-        remedy=f"Export the series again with sound headers, or {WITHOUT_SEG}.",
+    return SEG_SOURCE_UNUSABLE(
+        f"the source headers {what}.", remedy=f"Export the series again with sound headers, or {WITHOUT_SEG}."
     )

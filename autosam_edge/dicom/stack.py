@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from autosam_edge.ct_grid import MAX_SPACING_MM, MAX_TILT_DEG, MIN_PIXEL_MM, MIN_SLICES, thick_warnings
-from autosam_edge.errors import InputError
+from autosam_edge.error_codes import (
+    MATRICES_DIFFER,
+    ORIENTATION_INVALID,
+    ORIENTATIONS_DIFFER,
+    POSITION_TWICE,
+    SLICES_MISSING,
+    SLICES_UNEVEN,
+    SPACING_INVALID,
+    STACK_SHEARED,
+    TOO_FEW_SLICES,
+)
 from autosam_edge.geometry import FloatMatrix, Grid
 
 if TYPE_CHECKING:
@@ -64,10 +74,8 @@ def stack(
     )
     ordered, warnings = _without_copies(ordered, normal, same_pixels)
     if len(ordered) < MIN_SLICES:
-        raise InputError(
-            "AE-DICOM-011",
-            f"the series has {len(ordered)} slice{'s' if len(ordered) > 1 else ''} at distinct positions, expected at least {MIN_SLICES}.",
-            remedy="Give the folder of a whole series.",
+        raise TOO_FEW_SLICES(
+            f"the series has {len(ordered)} slice{'s' if len(ordered) > 1 else ''} at distinct positions, expected at least {MIN_SLICES}."
         )
     positions = np.array([frame.position for frame in ordered], dtype=np.float64)
     step_mm = float((positions[-1] - positions[0]) @ normal) / (len(ordered) - 1)
@@ -88,18 +96,14 @@ def _check_alike(frames: list[Frame]) -> None:
     for frame in frames[1:]:
         where = f"{frame.header.name} and {first.header.name}"
         if not np.allclose(frame.orientation, first.orientation, rtol=0, atol=_COSINE_TOLERANCE):
-            raise InputError(
-                "AE-DICOM-012",
-                f"{where} differ in ImageOrientationPatient, expected one orientation in a series.",
-                remedy="Remove localizers and reformats from the series, or give one orientation only.",
+            raise ORIENTATIONS_DIFFER(
+                f"{where} differ in ImageOrientationPatient, expected one orientation in a series."
             )
         if frame.shape != first.shape or not np.allclose(
             frame.spacing_mm, first.spacing_mm, rtol=1e-4, atol=0
         ):
-            raise InputError(
-                "AE-DICOM-013",
-                f"{where} differ in Rows, Columns or PixelSpacing, expected one matrix in a series.",
-                remedy="Give the images of one reconstruction only.",
+            raise MATRICES_DIFFER(
+                f"{where} differ in Rows, Columns or PixelSpacing, expected one matrix in a series."
             )
 
 
@@ -108,10 +112,8 @@ def _axes(frame: Frame) -> tuple[FloatMatrix, FloatMatrix]:
     row, column = np.asarray(frame.orientation[:3]), np.asarray(frame.orientation[3:])
     lengths = np.array([np.linalg.norm(row), np.linalg.norm(column)])
     if np.abs(lengths - 1).max() > _COSINE_TOLERANCE or abs(row @ column) > _COSINE_TOLERANCE:
-        raise InputError(
-            "AE-DICOM-019",
-            f"ImageOrientationPatient of {frame.header.name} is not two unit vectors at a right angle.",
-            remedy="Export the series again; its orientation is damaged.",
+        raise ORIENTATION_INVALID(
+            f"ImageOrientationPatient of {frame.header.name} is not two unit vectors at a right angle."
         )
     row = row / lengths[0]
     column = column - (column @ row) * row
@@ -121,10 +123,8 @@ def _axes(frame: Frame) -> tuple[FloatMatrix, FloatMatrix]:
 def _check_spacing(*values_mm: float, smallest: float, what: str) -> None:
     for value in values_mm:
         if not smallest <= value <= MAX_SPACING_MM:
-            raise InputError(
-                "AE-DICOM-020",
-                f"{what} is {value:.4g} mm, expected {smallest:g} to {MAX_SPACING_MM:g} mm.",
-                remedy="Give a volumetric CT series; a wrong spacing would make every measured volume wrong.",
+            raise SPACING_INVALID(
+                f"{what} is {value:.4g} mm, expected {smallest:g} to {MAX_SPACING_MM:g} mm."
             )
 
 
@@ -140,11 +140,9 @@ def _without_copies(
         elif np.linalg.norm(offset) >= _SAME_POSITION_MM or not same_pixels(kept[-1], frame):
             along = np.array([frame.position for frame in ordered]) @ normal
             positions = 1 + int((np.diff(along) >= _SAME_POSITION_MM).sum())
-            raise InputError(
-                "AE-DICOM-015",
+            raise POSITION_TWICE(
                 f"{len(ordered)} images lie at {positions} position{'s' if positions > 1 else ''}, "
-                f"and those at one position differ (such as {frame.header.name}), expected one image a position.",
-                remedy="Export each phase, time point or reconstruction as one series of its own.",
+                f"and those at one position differ (such as {frame.header.name}), expected one image a position."
             )
     copies = len(ordered) - len(kept)
     return kept, [f"Ignored {copies} exact cop{'ies' if copies > 1 else 'y'} of slices."] if copies else []
@@ -172,17 +170,13 @@ def _check_gaps(ordered: list[Frame], positions: FloatMatrix, normal: FloatMatri
     )
     if lost.all():
         missing = int((multiples - 1).sum())
-        raise InputError(
-            "AE-DICOM-016",
+        raise SLICES_MISSING(
             f"{missing} slice{'s are' if missing > 1 else ' is'} missing, the first after {first}: "
-            f"a gap of {gaps[uneven[0]]:.4g} mm where {median:.4g} mm is expected.{also}",
-            remedy="Copy the series again, whole; nothing is interpolated.",
+            f"a gap of {gaps[uneven[0]]:.4g} mm where {median:.4g} mm is expected.{also}"
         )
-    raise InputError(
-        "AE-DICOM-017",
+    raise SLICES_UNEVEN(
         f"the distance between slices is uneven, from {gaps.min():.4g} to {gaps.max():.4g} mm (first after {first}), "
-        f"expected {median:.4g} within {tolerance:.2g} mm.{also}",
-        remedy=_RESCAN,
+        f"expected {median:.4g} within {tolerance:.2g} mm.{also}"
     )
 
 
@@ -197,17 +191,14 @@ def _check_straight(positions: FloatMatrix, normal: FloatMatrix, affine: FloatMa
     """Refuse a sheared stack (measured, as tags such as GantryDetectorTilt are unreliable), and slices that are out of line."""
     tilt_deg = _tilt_deg(positions, normal)
     if tilt_deg > MAX_TILT_DEG:
-        raise InputError(
-            "AE-DICOM-018",
-            f"the slices are sheared by {tilt_deg:.2f} degrees, as by a tilted gantry, expected at most {MAX_TILT_DEG:g}.",
-            remedy="Reconstruct the series without tilt, or correct the tilt before (for example with dcm2niix or dicom2nifti).",
+        raise STACK_SHEARED(
+            f"the slices are sheared by {tilt_deg:.2f} degrees, as by a tilted gantry, expected at most {MAX_TILT_DEG:g}."
         )
     ideal = positions[0] + np.arange(len(positions))[:, None] * affine[:3, 0]
     offset_mm = float(np.linalg.norm(positions - ideal, axis=1).max())
     limit_mm = _MAX_OFFSET * float(np.linalg.norm(affine[:3, :3], axis=0).min())
     if offset_mm > limit_mm:
-        raise InputError(
-            "AE-DICOM-018",
+        raise STACK_SHEARED(
             f"a slice lies {offset_mm:.3g} mm beside the straight, even stack of the others, expected at most {limit_mm:.3g} mm.",
             remedy=_RESCAN,
         )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from autosam_edge.errors import EngineError
+from autosam_edge.error_codes import ENGINE_FAILED, MODEL_NOT_LOADED, MODEL_SHAPE_WRONG
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,16 +36,13 @@ class ArtifactEngine(ABC):
         try:
             inputs, outputs = self._load(model, precision, threads)
         except Exception as error:  # the runtimes raise several unrelated types from their C++ cores
-            raise EngineError(
-                "AE-ENGINE-002",
+            raise MODEL_NOT_LOADED(
                 f"{self.title} {version} cannot load the model ({type(error).__name__}).",
                 remedy=f"Export the bundle again, or install a newer {self.package}.",
             ) from error
         if len(inputs) != 1 or len(outputs) != 1 or len(inputs[0].shape) != 5:
-            raise EngineError(
-                "AE-ENGINE-003",
-                f"the model has {len(inputs)} inputs and {len(outputs)} outputs, expected one 5D tensor each.",
-                remedy="Export the bundle with this version of autosam-edge.",
+            raise MODEL_SHAPE_WRONG(
+                f"the model has {len(inputs)} inputs and {len(outputs)} outputs, expected one 5D tensor each."
             )
         self._description = {
             "name": self.package,
@@ -65,10 +62,8 @@ class ArtifactEngine(ABC):
         try:
             logits = self._infer(tile[None, None])
         except Exception as error:  # as above
-            raise EngineError(
-                "AE-ENGINE-004",
-                f"{self.title} failed on a tile of shape {tile.shape} ({type(error).__name__}).",
-                remedy="Close other programs if memory is short, or export the bundle again.",
+            raise ENGINE_FAILED(
+                f"{self.title} failed on a tile of shape {tile.shape} ({type(error).__name__})."
             ) from error
         return np.asarray(logits[0], dtype=np.float32)
 

@@ -8,7 +8,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from autosam_edge.errors import BundleError, EngineError
+from autosam_edge.error_codes import ARTIFACT_MISSING, ENGINE_NOT_USABLE, ENGINE_UNKNOWN
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -106,10 +106,8 @@ def choose(bundle: Bundle, target: str | None = None, precision: str | None = No
         BundleError: The bundle holds no such artifact (AE-BUNDLE-005).
     """
     if target is not None and target not in _ENGINES and target not in _APPS_ONLY:
-        raise EngineError(
-            "AE-ENGINE-001",
-            f"there is no engine named {target!r}.",
-            remedy=f"Use one of: {', '.join(ENGINES)}.",
+        raise ENGINE_UNKNOWN(
+            f"there is no engine named {target!r}.", remedy=f"Use one of: {', '.join(ENGINES)}."
         )
     ranked = rank_artifacts(bundle.manifest)
     wanted = [
@@ -118,18 +116,13 @@ def choose(bundle: Bundle, target: str | None = None, precision: str | None = No
     if not wanted:
         held = _listed([choice.artifact for choice in ranked])
         asked = "/".join(part for part in (target, precision) if part)
-        raise BundleError(
-            "AE-BUNDLE-005", f"the bundle holds {held}, not {asked}.", remedy="Export it for this target."
-        )
+        raise ARTIFACT_MISSING(f"the bundle holds {held}, not {asked}.")
     if not wanted[0].usable:
         cannot = f"{wanted[0].artifact.name} cannot run here: {wanted[0].reason}."
-        raise EngineError(
-            "AE-ENGINE-006", cannot, remedy="Install it if there is a way, or choose another --engine."
-        )
+        raise ENGINE_NOT_USABLE(cannot)
     if target is None and precision is None and not wanted[0].by_default:
         best = wanted[0].artifact
-        raise EngineError(
-            "AE-ENGINE-006",
+        raise ENGINE_NOT_USABLE(
             f"nothing that runs here is taken unasked; the best is {best.name}: {wanted[0].reason}.",
             remedy=f"Ask for it with --engine {best.target} --precision {best.precision}, or install the engine of another artifact.",
         )

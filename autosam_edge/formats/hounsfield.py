@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from autosam_edge.errors import InputError
+from autosam_edge.errors import ErrorCode
 
 
-def as_hu(values: npt.NDArray[Any], code: str) -> tuple[npt.NDArray[Any], list[str]]:
+def as_hu(values: npt.NDArray[Any], code: ErrorCode) -> tuple[npt.NDArray[Any], list[str]]:
     """Bring values to the smallest of int16, int32 and float32 that holds them, in C order.
 
     Args:
         values: (D, H, W), HU, any real type; not changed.
-        code: Code of the error.
+        code: Kind of error to raise.
 
     Returns:
         The array and warnings.
@@ -24,22 +24,17 @@ def as_hu(values: npt.NDArray[Any], code: str) -> tuple[npt.NDArray[Any], list[s
         InputError: The values are not real numbers, not finite, or beyond int32.
     """
     if values.dtype.kind not in "iuf":
-        raise InputError(
-            code,
-            "the voxels are complex, colored or no numbers, expected HU.",
-            remedy="Give a CT volume in HU.",
+        raise code(
+            "the voxels are complex, colored or no numbers, expected HU.", remedy="Give a CT volume in HU."
         )
     low, high = float(values.min()), float(values.max())
     if not np.isfinite([low, high]).all():
-        raise InputError(
-            code,
+        raise code(
             "the voxels hold NaN or infinity, expected HU.",
             remedy="Replace them with -1024 HU if they are padding.",
         )
     if max(-low, high) > np.iinfo(np.int32).max:
-        raise InputError(
-            code, "the voxels reach beyond 32 bits, expected HU.", remedy="Give a CT volume in HU."
-        )
+        raise code("the voxels reach beyond 32 bits, expected HU.", remedy="Give a CT volume in HU.")
     dtype: type = np.float32
     if values.dtype.kind in "iu":
         dtype = np.int16 if low >= -32768 and high <= 32767 else np.int32

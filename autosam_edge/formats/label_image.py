@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from autosam_edge.errors import InputError
+from autosam_edge.error_codes import GRIDS_DIFFER, LABEL_VALUE_INVALID
 from autosam_edge.formats.nifti import read_array
 
 if TYPE_CHECKING:
@@ -62,11 +62,7 @@ def as_labels(values: npt.NDArray[np.generic], classes: int) -> npt.NDArray[np.u
         found = f"the value {low if low < 0 else high}"
     else:
         return values.astype(np.uint8)
-    raise InputError(
-        "AE-DATA-003",
-        f"the labels hold {found}, expected whole numbers from 0 to {classes - 1}.",
-        remedy="Check that the file belongs to this data set and is a label image.",
-    )
+    raise LABEL_VALUE_INVALID(f"the labels hold {found}, expected whole numbers from 0 to {classes - 1}.")
 
 
 def require_same_grid(first: Grid, second: Grid, what: str) -> None:
@@ -81,8 +77,4 @@ def require_same_grid(first: Grid, second: Grid, what: str) -> None:
         InputError: AE-NIFTI-005.
     """
     if not first.same_as(second, tolerance_mm=_GRID_TOLERANCE_MM):
-        raise InputError(
-            "AE-NIFTI-005",
-            f"{what} lie on different grids.",
-            remedy="Give the scan that the labels were made on; resample neither.",
-        )
+        raise GRIDS_DIFFER(f"{what} lie on different grids.")

@@ -13,6 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from autosam_edge.ct_grid import check_ct_grid
+from autosam_edge.error_codes import (
+    NIFTI_DAMAGED,
+    NIFTI_GRID_INVALID,
+    NIFTI_NOT_3D,
+    NIFTI_ORIENTATION_INVALID,
+    NIFTI_VALUES_INVALID,
+)
 from autosam_edge.errors import InputError
 from autosam_edge.formats.hounsfield import as_hu
 from autosam_edge.geometry import FloatMatrix, Grid
@@ -44,18 +51,12 @@ def read_array(path: Path) -> tuple[npt.NDArray[Any], Grid]:
         InputError: Not a readable 3D NIfTI image with a position (AE-NIFTI-001 to -003).
     """
     if not path.name.lower().endswith((".nii", ".nii.gz")):  # nibabel goes by the name
-        raise InputError(
-            "AE-NIFTI-001",
-            "the file is not named .nii or .nii.gz.",
-            remedy="Give it the name of what it holds.",
-        )
+        raise NIFTI_DAMAGED("the file is not named .nii or .nii.gz.")
     try:
         image = nib.load(path)
         if not isinstance(image, nib.Nifti1Image):
-            raise InputError(
-                "AE-NIFTI-001",
-                "the file is not a NIfTI-1 or NIfTI-2 image.",
-                remedy="Give one .nii or .nii.gz file.",
+            raise NIFTI_DAMAGED(
+                "the file is not a NIfTI-1 or NIfTI-2 image.", remedy="Give one .nii or .nii.gz file."
             )
         proxy: Any = image.dataobj
         slope, inter = float(proxy.slope), float(proxy.inter)
@@ -65,41 +66,29 @@ def read_array(path: Path) -> tuple[npt.NDArray[Any], Grid]:
     except (
         Exception
     ) as error:  # nibabel, zlib and NumPy each raise their own; all mean "this file cannot be read"
-        raise InputError(
-            "AE-NIFTI-001",
+        raise NIFTI_DAMAGED(
             f"the NIfTI file is damaged or not NIfTI ({type(error).__name__}).",
             remedy="Copy the file again or convert it anew.",
         ) from error
     while stored.ndim > 3 and stored.shape[-1] == 1:
         stored = stored[..., 0]
     if stored.ndim != 3:
-        raise InputError(
-            "AE-NIFTI-002",
-            f"the image has {stored.ndim} dimensions, expected 3.",
-            remedy="Give one 3D CT volume.",
-        )
+        raise NIFTI_NOT_3D(f"the image has {stored.ndim} dimensions, expected 3.")
     header: Any = image.header
     if int(header["sform_code"]) == 0 and int(header["qform_code"]) == 0:
-        raise InputError(
-            "AE-NIFTI-003",
+        raise NIFTI_ORIENTATION_INVALID(
             "neither sform nor qform is set, so left and right are unknown.",
             remedy="Convert the scan again from DICOM with a tool that writes the orientation.",
         )
     if header.get_xyzt_units()[0] not in ("mm", "unknown"):
-        raise InputError(
-            "AE-NIFTI-003",
-            "the header gives lengths in another unit than mm.",
-            remedy="Convert the scan again from DICOM.",
-        )
+        raise NIFTI_ORIENTATION_INVALID("the header gives lengths in another unit than mm.")
     values = stored.T  # (x, y, z) -> (z, y, x): a view; nibabel arrays are in Fortran order
     if (slope, inter) != (1.0, 0.0):
         values = _scaled(values, slope, inter)
     try:
         grid = Grid((values.shape[0], values.shape[1], values.shape[2]), lps_affine(image.affine))
     except ValueError as error:
-        raise InputError(
-            "AE-NIFTI-003", f"the affine is not usable: {error}.", remedy="Convert the scan again from DICOM."
-        ) from error
+        raise NIFTI_ORIENTATION_INVALID(f"the affine is not usable: {error}.") from error
     return values, grid
 
 
@@ -111,8 +100,8 @@ def read_nifti(path: Path) -> Volume:
             grid cannot be a CT's.
     """
     values, grid = read_array(path)
-    warnings = check_ct_grid(grid, "AE-NIFTI-006")
-    hu, notes = as_hu(values, "AE-NIFTI-004")
+    warnings = check_ct_grid(grid, NIFTI_GRID_INVALID)
+    hu, notes = as_hu(values, NIFTI_VALUES_INVALID)
     digest = hashlib.sha256(hu.data).hexdigest()
     return Volume(hu, grid, Source("nifti", digest, (path,)), (*warnings, *notes))
 

@@ -10,6 +10,13 @@ import nrrd
 import numpy as np
 
 from autosam_edge.ct_grid import check_ct_grid
+from autosam_edge.error_codes import (
+    NRRD_DAMAGED,
+    NRRD_GRID_INVALID,
+    NRRD_NOT_3D,
+    NRRD_ORIENTATION_INVALID,
+    NRRD_VALUES_INVALID,
+)
 from autosam_edge.errors import InputError
 from autosam_edge.formats.hounsfield import as_hu
 from autosam_edge.geometry import FloatMatrix, Grid
@@ -54,59 +61,42 @@ def read_nrrd(path: Path) -> Volume:
     except (
         Exception
     ) as error:  # pynrrd, zlib, bz2 and NumPy each raise their own; all mean "this file cannot be read"
-        raise InputError(
-            "AE-NRRD-001",
+        raise NRRD_DAMAGED(
             f"the NRRD file is damaged or not NRRD ({type(error).__name__}).",
             remedy="Copy the file again or convert it anew.",
         ) from error
     try:
         grid = Grid((values.shape[0], values.shape[1], values.shape[2]), _affine(header))
     except ValueError as error:
-        raise InputError(
-            "AE-NRRD-003", f"the space of the image is not usable: {error}.", remedy=_RECONVERT
-        ) from error
-    warnings = check_ct_grid(grid, "AE-NRRD-005")
-    hu, notes = as_hu(values, "AE-NRRD-004")
+        raise NRRD_ORIENTATION_INVALID(f"the space of the image is not usable: {error}.") from error
+    warnings = check_ct_grid(grid, NRRD_GRID_INVALID)
+    hu, notes = as_hu(values, NRRD_VALUES_INVALID)
     return Volume(hu, grid, Source("nrrd", hashlib.sha256(hu.data).hexdigest(), (path,)), (*warnings, *notes))
 
 
 def _check_header(header: dict[str, Any]) -> None:
     """Refuse before any voxel is read."""
     if "data file" in header or "datafile" in header:
-        raise InputError(
-            "AE-NRRD-001",
-            "the header is detached from its data.",
-            remedy="Save the volume as one .nrrd file.",
-        )
+        raise NRRD_DAMAGED("the header is detached from its data.")
     if int(header["dimension"]) != 3 or len(header["sizes"]) != 3:
-        raise InputError(
-            "AE-NRRD-002",
-            f"the image has {int(header['dimension'])} dimensions, expected 3.",
-            remedy="Give one 3D CT volume.",
-        )
+        raise NRRD_NOT_3D(f"the image has {int(header['dimension'])} dimensions, expected 3.")
     voxels = math.prod(int(side) for side in header["sizes"])
     if not 0 < voxels <= _MAX_VOXELS:
-        raise InputError(
-            "AE-NRRD-001",
-            f"the image claims {voxels} voxels, expected 1 to {_MAX_VOXELS}.",
-            remedy="Give a smaller volume.",
+        raise NRRD_DAMAGED(
+            f"the image claims {voxels} voxels, expected 1 to {_MAX_VOXELS}.", remedy="Give a smaller volume."
         )
     space = str(header.get("space", "")).lower()
     if space not in _LPS_FROM:
-        raise InputError(
-            "AE-NRRD-003",
-            "the space is not LPS, RAS or LAS, so left and right are unknown.",
-            remedy=_RECONVERT,
-        )
+        raise NRRD_ORIENTATION_INVALID("the space is not LPS, RAS or LAS, so left and right are unknown.")
     for keyword, shape in (("space directions", (3, 3)), ("space origin", (3,))):
         if (
             keyword not in header
             or np.shape(header[keyword]) != shape
             or not np.isfinite(np.asarray(header[keyword], dtype=float)).all()
         ):
-            raise InputError("AE-NRRD-003", f"'{keyword}' is missing or malformed.", remedy=_RECONVERT)
+            raise NRRD_ORIENTATION_INVALID(f"'{keyword}' is missing or malformed.")
     if any(unit not in ("mm", "") for unit in header.get("space units", ())):
-        raise InputError("AE-NRRD-003", "'space units' is not mm.", remedy=_RECONVERT)
+        raise NRRD_ORIENTATION_INVALID("'space units' is not mm.")
 
 
 def _affine(header: dict[str, Any]) -> FloatMatrix:

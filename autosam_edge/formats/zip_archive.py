@@ -13,7 +13,8 @@ import zlib
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from autosam_edge.errors import InputError
+from autosam_edge.error_codes import INPUT_UNREADABLE, ZIP_DAMAGED, ZIP_TOO_LARGE, ZIP_UNSAFE
+from autosam_edge.errors import AutosamEdgeError
 
 if TYPE_CHECKING:
     from typing import IO
@@ -86,8 +87,7 @@ def _unpack(path: Path, root: Path) -> None:
             errno.EINVAL,
         ):  # bz2's only error, and a jump to before the start of the file
             raise _damaged(error) from error
-        raise InputError(
-            "AE-INPUT-003",
+        raise INPUT_UNREADABLE(
             f"the zip archive cannot be unpacked ({type(error).__name__}).",
             remedy="Check the space in the temporary folder (TMPDIR), or unpack the archive and give the folder.",
         ) from error
@@ -118,25 +118,15 @@ def _copy(source: IO[bytes], sink: IO[bytes], budget: int) -> int:
     return copied
 
 
-def _damaged(error: Exception) -> InputError:
-    return InputError(
-        "AE-INPUT-008",
-        f"the zip archive is damaged, encrypted or of an unknown method ({type(error).__name__}).",
-        remedy="Copy the archive again, or unpack it and give the folder.",
+def _damaged(error: Exception) -> AutosamEdgeError:
+    return ZIP_DAMAGED(
+        f"the zip archive is damaged, encrypted or of an unknown method ({type(error).__name__})."
     )
 
 
-def _unsafe(what: str) -> InputError:
-    return InputError(
-        "AE-INPUT-006",
-        f"the zip archive holds {what}.",
-        remedy="Do not trust this archive; pack the series again.",
-    )
+def _unsafe(what: str) -> AutosamEdgeError:
+    return ZIP_UNSAFE(f"the zip archive holds {what}.")
 
 
-def _too_large(what: str) -> InputError:
-    return InputError(
-        "AE-INPUT-007",
-        f"the zip archive has {what}.",
-        remedy="Pack one series only, or unpack it and give the folder.",
-    )
+def _too_large(what: str) -> AutosamEdgeError:
+    return ZIP_TOO_LARGE(f"the zip archive has {what}.")

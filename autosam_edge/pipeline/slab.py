@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from autosam_edge.errors import EngineError
+from autosam_edge.error_codes import MODEL_SHAPE_WRONG, OUTPUT_NOT_FINITE
 from autosam_edge.pipeline.tiles import TilePlan, gaussian_weights
 
 if TYPE_CHECKING:
@@ -48,8 +48,7 @@ class Slab:
         """
         expected = (self._classes, *self._tiles.patch)
         if logits.shape != expected:
-            raise EngineError(
-                "AE-ENGINE-003",
+            raise MODEL_SHAPE_WRONG(
                 f"the engine returned shape {logits.shape}, expected {expected}.",
                 remedy="Use a bundle whose manifest describes its model.",
             )
@@ -60,11 +59,7 @@ class Slab:
             probability = np.exp(plane - plane.max(axis=0))
             total = probability.sum(axis=0)
             if not np.isfinite(total).all():
-                raise EngineError(
-                    "AE-ENGINE-005",
-                    "the network gave values that are not finite.",
-                    remedy="Use the fp32 artifact, or export the bundle again.",
-                )
+                raise OUTPUT_NOT_FINITE("the network gave values that are not finite.")
             probability *= self._kernel[depth] / total
             self._sum[depth, :, rows, columns] += probability
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from matplotlib.figure import Figure
 
 from autosam_edge.bundle import Bundle
-from autosam_edge.errors import BundleError
+from autosam_edge_benchmarks.error_codes import BUNDLE_NOT_SCORED
 from autosam_edge_benchmarks.paper.figures import save_figure
 from autosam_edge_benchmarks.result_header import new_report
 from autosam_edge_benchmarks.segment_scan import run_once
@@ -62,11 +62,7 @@ def _run_of(path: Path, results: Path) -> Run:
     weights = Bundle(path).manifest.provenance.get("checkpoint_sha256")
     found = [run for run in find_runs(results) if run.facts.weights_sha256 == weights]
     if len(found) != 1:
-        raise BundleError(
-            "AE-BUNDLE-006",
-            f"{len(found)} scored runs have the weights of {path.name}.",
-            remedy="Score the run that the bundle was exported from with `autosam-edge score`, once.",
-        )
+        raise BUNDLE_NOT_SCORED(f"{len(found)} scored runs have the weights of {path.name}.")
     return found[0]
 
 

@@ -19,7 +19,7 @@ from autosam_edge import __version__
 from autosam_edge.atomic_files import staged_folder
 from autosam_edge.bundle import SCHEMA_VERSION, Artifact, Bundle, default_bundle_path, read_files
 from autosam_edge.engines.selection import load_engine, why_missing
-from autosam_edge.errors import ExportError, first_line
+from autosam_edge.errors import AutosamEdgeError, first_line
 from autosam_edge.file_hash import file_digest
 from autosam_edge.label_table import label_table
 from autosam_edge.model import MAX_SIDE, InputContract, Model
@@ -28,6 +28,7 @@ from autosam_edge.verify import GOLDEN, read_golden, verify_bundle
 from autosam_edge.volume import RESEARCH_USE
 from autosam_edge_export.convert.quantization import draw_tiles
 from autosam_edge_export.convert.student_forms import Job
+from autosam_edge_export.error_codes import PATCH_UNSUITABLE, STUDENT_FILE_INVALID
 from autosam_edge_export.monai_bundle import write_monai_bundle
 from autosam_edge_export.proof.cost import measure_cost, time_tiles
 from autosam_edge_export.proof.golden_vectors import write_golden
@@ -85,10 +86,8 @@ class _Student:
         except (
             Exception
         ) as error:  # safetensors raises its own SafetensorError from Rust, beside OSError and our ValueError
-            raise ExportError(
-                "AE-EXPORT-002",
-                f"{self.weights.name} is not a student's checkpoint: {first_line(error)}.",
-                remedy="Give the student.safetensors that training wrote.",
+            raise STUDENT_FILE_INVALID(
+                f"{self.weights.name} is not a student's checkpoint: {first_line(error)}."
             ) from error
         sides = [f"{side:g}" for side in self.input.spacing_mm]
         spacing = sides[0] if len(set(sides)) == 1 else "x".join(sides)
@@ -297,9 +296,8 @@ def _require_patch(patch: tuple[int, int, int]) -> None:
         raise _no_such_patch(patch)
 
 
-def _no_such_patch(patch: tuple[int, int, int]) -> ExportError:
-    return ExportError(
-        "AE-EXPORT-006",
+def _no_such_patch(patch: tuple[int, int, int]) -> AutosamEdgeError:
+    return PATCH_UNSUITABLE(
         f"the student does not take a patch of {'x'.join(map(str, patch))}.",
         remedy=f"Use the patch that it was trained on; sides are multiples of 32, {MAX_SIDE} at most.",
     )

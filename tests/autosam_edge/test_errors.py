@@ -7,23 +7,45 @@ import re
 from pathlib import Path
 
 import pytest
+from autosam_edge_test_errors_page import FIRST, PAGE, declared_codes, tables
 
 from autosam_edge import errors
 
 ROOT = Path(__file__).parents[2]
-CODE = re.compile(r"AE-[A-Z]+-\d{3}")
 SOURCES = [
     p for room in ("autosam_edge", "export", "training", "benchmarks") for p in (ROOT / room).rglob("*.py")
 ]
 
 
-def test_the_page_of_codes_is_complete():
-    """Each code in the source stands in docs/errors.md, and no other does."""
-    used = {code for path in SOURCES for code in CODE.findall(path.read_text())}
-    documented = re.findall(
-        r"^\| (AE-[A-Z]+-\d{3}) \|", (ROOT / "docs" / "errors.md").read_text(), flags=re.MULTILINE
-    )
-    assert sorted(used) == sorted(documented)
+def test_the_page_of_codes_is_what_the_packages_declare():
+    """Run ``python tests/autosam_edge_test_errors_page.py`` after a change of a code."""
+    page = PAGE.read_text()
+    assert page[page.index(FIRST) :] == tables()
+
+
+def test_a_code_is_declared_once():
+    """Neither a code nor its text stands in two declarations, and no raise site spells a code."""
+    codes = [code.code for code in declared_codes()]
+    assert len(set(codes)) == len(codes) > 120
+    spelled = [
+        p.name
+        for p in SOURCES
+        if p.name != "error_codes.py" and re.search(r"\"AE-[A-Z]+-\d{3}\"", p.read_text())
+    ]
+    assert spelled == []
+
+
+@pytest.mark.parametrize("code", declared_codes(), ids=lambda code: code.code)
+def test_a_code_reads_as_a_sentence(code):
+    """The meaning is a phrase, the remedy ends with a period, and both fit a table."""
+    assert re.fullmatch(r"AE-[A-Z]+-\d{3}", code.code)
+    assert not code.meaning.endswith(".")
+    assert code.remedy.endswith((".", "'", "`")), code.remedy
+    assert "|" not in code.meaning + code.remedy
+    error = code("found this.")
+    assert isinstance(error, code.kind)
+    assert error.remedy == code.remedy
+    assert code("found this.", remedy="Do that.").remedy == "Do that."
 
 
 TREE = [c for _, c in inspect.getmembers(errors, inspect.isclass) if issubclass(c, errors.AutosamEdgeError)]

@@ -81,7 +81,11 @@ def test_the_first_step_by_hand(cubes, taught, tmp_path):
     )
     train(config, cubes, tmp_path / "run", teacher=taught)
     (line,) = reports(tmp_path / "run")
-    image = Sampler(Prepared.read(cubes).cases("training"), config.sampling, seed=0).patch(0).image
+    image = (
+        Sampler(Prepared.read(cubes).cases("training"), config.sampling, spacing_mm=(3.0, 3.0, 3.0), seed=0)
+        .patch(0)
+        .image
+    )
     torch.manual_seed(0)
     student = train_student.start_student(config.student, config.arguments, 3, None).train()
     with torch.no_grad():
@@ -124,7 +128,7 @@ def test_kept_answers_are_those_of_the_teacher(cubes, taught, kept):
     """Of a patch that is the whole case, unchanged: within 1/510 as kept, and as the student gets them within the rounding of the sum."""
     prepared = Prepared.read(cubes)
     stored = {name: np.load(kept / f"{name}.npy") for name in prepared.split["training"]}
-    sampler = Sampler(prepared.cases("training"), WHOLE, seed=0, teacher=stored)
+    sampler = Sampler(prepared.cases("training"), WHOLE, spacing_mm=(3.0, 3.0, 3.0), seed=0, teacher=stored)
     network, _ = open_network(taught)
     for number in range(2):
         patch = sampler.patch(number)
@@ -167,10 +171,11 @@ def test_kept_answers_turn_with_the_patch(cubes, taught, kept):
     turned = Sampler(
         prepared.cases("training"),
         Sampling(patch=(32, 32, 32), flip=1.0, rotate=1.0, scale=0.0),
+        spacing_mm=(3.0, 3.0, 3.0),
         seed=5,
         teacher=stored,
     )
-    plain = Sampler(prepared.cases("training"), WHOLE, seed=5, teacher=stored)
+    plain = Sampler(prepared.cases("training"), WHOLE, spacing_mm=(3.0, 3.0, 3.0), seed=5, teacher=stored)
     for number in range(4):
         a, b = (sampler.patch(number) for sampler in (plain, turned))
         assert not torch.equal(a.occupancy, b.occupancy)

@@ -164,7 +164,7 @@ def test_a_gradient_that_is_no_number_stops_the_run(cubes, taught, tmp_path):
 
 
 def test_a_gradient_that_overflows_later_leaves_the_last_checkpoint(cubes, tmp_path, monkeypatch):
-    """The fourth patch is broken: what was learned by the second step is still there and is a number."""
+    """The fourth patch is broken: what was learned by the third step is still there and is a number."""
     draw = Sampler.batch
 
     def batch(self, step, **shared):
@@ -175,7 +175,7 @@ def test_a_gradient_that_overflows_later_leaves_the_last_checkpoint(cubes, tmp_p
     with pytest.raises(TrainingError, match="AE-TRAIN-006.*step 3"):
         train(student_config(), cubes, tmp_path / "run")
     kept = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)
-    assert kept["step"] == 2
+    assert kept["step"] == 3
     assert all(torch.isfinite(tensor).all() for tensor in kept["student"].values())
 
 

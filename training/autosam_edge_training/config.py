@@ -8,7 +8,7 @@ import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked_dataclass
 
-from autosam_edge.errors import TrainingError
+from autosam_edge_training.error_codes import RECIPE_INVALID
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,11 +35,7 @@ def read_config(kind: type[T], path: Path) -> T:
         values = yaml.safe_load(path.read_bytes())
     except (OSError, yaml.YAMLError) as error:
         why = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())
-        raise TrainingError(
-            "AE-TRAIN-001",
-            f"the recipe {path.name} cannot be read: {why}.",
-            remedy="Give a YAML file like training/recipes/*.",
-        ) from error
+        raise RECIPE_INVALID(f"the recipe {path.name} cannot be read: {why}.") from error
     return parse_config(kind, values)
 
 
@@ -52,9 +48,7 @@ def parse_config(kind: type[T], values: object) -> T:
             f"{'.'.join(map(str, fault['loc'])) or 'the file'}: {fault['msg'].lower()}"
             for fault in error.errors()
         )
-        raise TrainingError(
-            "AE-TRAIN-001", f"the recipe is not valid: {faults}.", remedy="Correct these keys."
-        ) from error
+        raise RECIPE_INVALID(f"the recipe is not valid: {faults}.", remedy="Correct these keys.") from error
 
 
 def with_changes(config: T, **changes: object) -> T:

@@ -9,10 +9,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from autosam_edge.atomic_files import write_file
-from autosam_edge.errors import TrainingError
 from autosam_edge.formats.label_image import read_labels
 from autosam_edge.formats.nifti import read_nifti
 from autosam_edge.report.montage import MontageCase
+from autosam_edge_benchmarks.error_codes import CASE_UNKNOWN
 from autosam_edge_benchmarks.paper.render import told_by
 from autosam_edge_benchmarks.paper.tables import SMOKE_TITLE
 
@@ -117,8 +117,7 @@ def read_montage(
     chosen = list(entries)[:2] if names is None else list(names)
     missing = [name for name in chosen if name not in entries]
     if missing or not chosen:
-        raise TrainingError(
-            "AE-TRAIN-023",
+        raise CASE_UNKNOWN(
             f"the test split of {manifest.dataset} has no case {', '.join(missing)}."
             if missing
             else f"{manifest.dataset} has no test case.",

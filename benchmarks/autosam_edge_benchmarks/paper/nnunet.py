@@ -12,7 +12,7 @@ import shutil
 from typing import TYPE_CHECKING, Any
 
 from autosam_edge.atomic_files import staged_folder
-from autosam_edge.errors import TrainingError
+from autosam_edge_benchmarks.error_codes import NNUNET_NUMBER_INVALID
 from autosam_edge_training.data import SPLITS
 
 if TYPE_CHECKING:
@@ -35,10 +35,8 @@ def dataset_folder(name: str, dataset_id: int | None = None) -> str:
     """
     number = _DATASET_IDS.get(name, 503) if dataset_id is None else dataset_id
     if not 1 <= number <= 999 or not _NAME.fullmatch(name):
-        raise TrainingError(
-            "AE-TRAIN-024",
-            f"nnU-Net has no data set number {number} named {name}: it wants 1 to 999, and letters and digits.",
-            remedy="Give another --id, or name the data set anew.",
+        raise NNUNET_NUMBER_INVALID(
+            f"nnU-Net has no data set number {number} named {name}: it wants 1 to 999, and letters and digits."
         )
     return f"Dataset{number:03d}_{name.upper()}"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, get_args
 
-from autosam_edge.errors import TrainingError
+from autosam_edge_benchmarks.error_codes import METHOD_UNKNOWN
 from autosam_edge_training.evaluate import read_csv
 from autosam_edge_training.evaluate.scored_runs import METHODS, RunFacts, Scored, read_run, write_facts
 
@@ -49,10 +49,8 @@ def record_baseline(
     """
     first = read_csv(folder / "cases.csv")[0]
     if first.method not in METHODS or first.dataset not in DATASETS:
-        raise TrainingError(
-            "AE-TRAIN-026",
-            f"the scores are of {first.method} on {first.dataset}; the tables have {', '.join(METHODS)} on {', '.join(DATASETS)}.",
-            remedy="Score the predictions again with `--method` and a name that the tables have.",
+        raise METHOD_UNKNOWN(
+            f"the scores are of {first.method} on {first.dataset}; the tables have {', '.join(METHODS)} on {', '.join(DATASETS)}."
         )
     facts = RunFacts(
         method=first.method,

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from segment_anything import SamPredictor, sam_model_registry
 
-from autosam_edge.errors import TrainingError, first_line
+from autosam_edge.errors import first_line
+from autosam_edge_benchmarks.error_codes import NOT_SAM
 from autosam_edge_training.data.manifest import hash_file
 
 if TYPE_CHECKING:
@@ -44,10 +45,6 @@ def load_predictor(path: Path, *, device: str = "cpu") -> tuple[SamPredictor, di
         AttributeError,
         EOFError,
     ) as error:
-        raise TrainingError(
-            "AE-TRAIN-025",
-            f"{path.name} is not a checkpoint of SAM: {first_line(error)}.",
-            remedy="Give a public checkpoint of SAM or MedSAM, copied whole.",
-        ) from error
+        raise NOT_SAM(f"{path.name} is not a checkpoint of SAM: {first_line(error)}.") from error
     facts = {"sam": kind, "sam_sha256": hash_file(path)}
     return SamPredictor(sam.to(device).eval()), facts

@@ -10,7 +10,7 @@ import statistics
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from autosam_edge.errors import TrainingError
+from autosam_edge_benchmarks.error_codes import RUN_TWICE
 from autosam_edge_benchmarks.paper.published import PUBLISHED, Printed, Published, printed
 from autosam_edge_training.evaluate import compare_methods
 from autosam_edge_training.evaluate.scored_runs import find_runs
@@ -168,10 +168,8 @@ def _configurations(runs: Sequence[Run]) -> list[tuple[Run, ...]]:
         )
         group = groups.setdefault(key, {})
         if facts.seed in group:
-            raise TrainingError(
-                "AE-TRAIN-022",
-                f"the scored runs {group[facts.seed].folder.name} and {run.folder.name} have one configuration and one seed.",
-                remedy="Take one of the two folders out of the results; counted twice, a run would look like two seeds.",
+            raise RUN_TWICE(
+                f"the scored runs {group[facts.seed].folder.name} and {run.folder.name} have one configuration and one seed."
             )
         group[facts.seed] = run
     return [tuple(group.values()) for group in groups.values()]

@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from autosam_edge.errors import ExportError
 from autosam_edge.measurements import dice
 from autosam_edge.session import Session
+from autosam_edge_export.error_codes import INT8_NOT_POSSIBLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -159,10 +159,8 @@ def plan_quantization(
     with torch.inference_mode():
         ranges, expected = _observe(form, inputs)
     if not any((np.stack(expected) == value).sum() >= _SMALLEST_ORGAN for value in range(1, len(organs) + 1)):
-        raise ExportError(
-            "AE-EXPORT-012",
-            "the student finds no organ in the calibration tiles, so nothing would tell which layers bear eight bits.",
-            remedy="Give --calibrate with scans that it can label.",
+        raise INT8_NOT_POSSIBLE(
+            "the student finds no organ in the calibration tiles, so nothing would tell which layers bear eight bits."
         )
     modules = dict(form.named_modules())
     layers = {name: modules[name] for name in ranges}
@@ -195,8 +193,7 @@ def plan_quantization(
     digest = hashlib.sha256(b"".join(tile.astype("<i2").tobytes() for tile in tiles)).hexdigest()
     left = {name: ranges[name] for name in layers if name not in kept}
     if not left:
-        raise ExportError(
-            "AE-EXPORT-012",
+        raise INT8_NOT_POSSIBLE(
             "no convolution of this student bears eight bits on the calibration tiles.",
             remedy="Leave int8 out.",
         )

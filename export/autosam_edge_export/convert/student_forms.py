@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from autosam_edge.errors import ExportError, first_line
+from autosam_edge.errors import first_line
 from autosam_edge_export.convert.quantization import QuantizationPlan, plan_quantization
 from autosam_edge_export.convert.quiet import quiet
 from autosam_edge_export.convert.to_onnx import quantize_inputs, store_half, store_int8, to_onnx
 from autosam_edge_export.edge import EdgeOptions, edge_form
+from autosam_edge_export.error_codes import OPERATOR_UNSUPPORTED
 from autosam_edge_training.networks.hu_input import DeviceForm
 
 if TYPE_CHECKING:
@@ -75,10 +76,8 @@ class Job:
             except (
                 Exception
             ) as error:  # the edge form raises ValueError, torch.export whatever the network did
-                raise ExportError(
-                    "AE-EXPORT-007",
-                    f"this student cannot be traced at {'x'.join(map(str, patch))}: {first_line(error)}.",
-                    remedy="Choose another target, or the --patch that it was trained on.",
+                raise OPERATOR_UNSUPPORTED(
+                    f"this student cannot be traced at {'x'.join(map(str, patch))}: {first_line(error)}."
                 ) from error
         return self._programs[options]
 

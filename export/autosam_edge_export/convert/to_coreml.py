@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 from autosam_edge.bundle import read_files
-from autosam_edge.errors import ExportError
 from autosam_edge_export.convert.quantization import worth_fewer_bits
 from autosam_edge_export.convert.quiet import quiet
+from autosam_edge_export.error_codes import PACKAGES_CONFLICT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -80,11 +80,9 @@ def try_converting() -> None:
     try:
         to_coreml(program, {}, deployment="iOS17", precision="fp16")
     except Exception as error:  # whatever two packages that do not fit raise
-        raise ExportError(
-            "AE-EXPORT-010",
+        raise PACKAGES_CONFLICT(
             f"coremltools {version('coremltools')} cannot convert with numpy {np.__version__} and torch {torch.__version__} "
-            f"({type(error).__name__}).",
-            remedy="pip install 'numpy>=2.0,<2.4' 'coremltools>=9.0'",
+            f"({type(error).__name__})."
         ) from error
 
 

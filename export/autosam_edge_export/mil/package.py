@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from autosam_edge.errors import ExportError
+from autosam_edge.errors import AutosamEdgeError
 from autosam_edge_export.convert.quiet import quiet
+from autosam_edge_export.error_codes import COREML_DAMAGED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -113,9 +114,9 @@ class MilProgram:
     constants: Mapping[str, Constant]
 
 
-def damaged(what: str) -> ExportError:
+def damaged(what: str) -> AutosamEdgeError:
     """The error for a package that cannot be read rightly."""
-    return ExportError("AE-EXPORT-009", f"the Core ML package is damaged: {what}.", remedy="Export it again.")
+    return COREML_DAMAGED(f"the Core ML package is damaged: {what}.")
 
 
 def read_package(files: Mapping[str, bytes]) -> MilProgram:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 
 from torch import Tensor
 
-from autosam_edge.errors import ExportError
+from autosam_edge.errors import AutosamEdgeError
+from autosam_edge_export.error_codes import MIL_UNSUPPORTED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,10 +47,6 @@ def operator(name: str, *, moves: bool = False) -> Callable[[Callable[..., Any]]
     return register
 
 
-def refused(what: str) -> ExportError:
+def refused(what: str) -> AutosamEdgeError:
     """The error for what the interpreter does not implement."""
-    return ExportError(
-        "AE-EXPORT-008",
-        f"the Core ML program cannot be checked: {what}.",
-        remedy="Convert for another opset, or add it to autosam_edge_export/mil/operators.py or moving.py.",
-    )
+    return MIL_UNSUPPORTED(f"the Core ML program cannot be checked: {what}.")

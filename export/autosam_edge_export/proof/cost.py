@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from autosam_edge.errors import ExportError
+from autosam_edge_export.error_codes import ARTIFACT_FAILS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -69,11 +69,7 @@ def measure_cost(model: Path, target: str, precision: str, patch: tuple[int, int
     command = [sys.executable, "-c", _PROBE, str(model), target, precision, *map(str, patch)]
     finished = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  our own interpreter and probe
     if finished.returncode != 0:
-        raise ExportError(
-            "AE-EXPORT-005",
-            f"{target}/{precision} does not run: {_reason(finished)}",
-            remedy="Export it again with the pinned versions.",
-        )
+        raise ARTIFACT_FAILS(f"{target}/{precision} does not run: {_reason(finished)}")
     return Cost(**{key: round(value, 3) for key, value in json.loads(finished.stdout).items()})
 
 

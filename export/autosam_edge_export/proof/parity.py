@@ -17,6 +17,7 @@ from monai.metrics import compute_hausdorff_distance
 from autosam_edge.errors import ExportError
 from autosam_edge.measurements import dice
 from autosam_edge.session import Session
+from autosam_edge_export.error_codes import ARTIFACT_DIFFERS, NOTHING_TO_COMPARE
 from autosam_edge_training.evaluate import cropped_pair
 
 if TYPE_CHECKING:
@@ -294,7 +295,7 @@ def require(entries: Sequence[Mapping[str, Any]]) -> None:
     """
     if not any(entry["organ_dice"] for entry in entries):
         raise ParityError(
-            "AE-EXPORT-004",
+            NOTHING_TO_COMPARE.code,
             "neither the student nor an artifact found an organ in the comparison volumes, so nothing is proven.",
             remedy="Train the student, or give --volume with scans that it can label.",
             entries=entries,
@@ -302,7 +303,7 @@ def require(entries: Sequence[Mapping[str, Any]]) -> None:
     failed = [f"{_name(entry)}: {'; '.join(entry['failures'])}" for entry in entries if entry["failures"]]
     if failed:
         raise ParityError(
-            "AE-EXPORT-003",
+            ARTIFACT_DIFFERS.code,
             f"not equal to the student: {'. '.join(failed)}.",
             remedy="Leave the precision out, give more --calibrate scans, or report a conversion that changed the network.",
             entries=entries,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from autosam_edge.errors import ExportError
+from autosam_edge_export.error_codes import TARGET_UNKNOWN
 from autosam_edge_export.proof.parity import TOLERANCES
 from autosam_edge_export.targets.coreml import COREML, COREML_2D, COREML_IOS18
 from autosam_edge_export.targets.executorch import ExecuTorch
@@ -58,16 +58,12 @@ def wanted_artifacts(targets: Sequence[str], precisions: Sequence[str]) -> list[
             if precision in held or (precision == "int8" and "int8-weights" in held)
         }
         if not fitting:
-            raise ExportError(
-                "AE-EXPORT-001",
-                f"there is no {name}/{'|'.join(precisions)}.",
-                remedy=f"Choose among: {known}.",
+            raise TARGET_UNKNOWN(
+                f"there is no {name}/{'|'.join(precisions)}.", remedy=f"Choose among: {known}."
             )
         pairs += [(TARGETS[name], precision) for precision in fitting]
     if unknown := set(precisions) - taken:
-        raise ExportError(
-            "AE-EXPORT-001",
-            f"no target of these has the precision {min(unknown)}.",
-            remedy=f"Choose among: {known}.",
+        raise TARGET_UNKNOWN(
+            f"no target of these has the precision {min(unknown)}.", remedy=f"Choose among: {known}."
         )
     return sorted(pairs, key=lambda pair: (pair[0].name, pair[1]) != ("onnx", "fp32"))

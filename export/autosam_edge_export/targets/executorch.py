@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from autosam_edge.errors import ExportError
 from autosam_edge_export.convert.quiet import quiet
 from autosam_edge_export.convert.to_executorch import lower
 from autosam_edge_export.edge import EdgeOptions
+from autosam_edge_export.error_codes import DELEGATE_TOO_SMALL
 from autosam_edge_export.targets.target import Conversion, Target
 
 if TYPE_CHECKING:
@@ -86,10 +86,8 @@ class ExecuTorch(Target):
         lowered = lower(program, [XnnpackPartitioner()])
         share = lowered.delegation["work_share"]
         if share < _LEAST_DELEGATED:
-            raise ExportError(
-                "AE-EXPORT-011",
-                f"XNNPACK takes {100 * share:.0f} % of the work, needs {100 * _LEAST_DELEGATED:.0f} %: the rest would crawl.",
-                remedy="Rewrite what it leaves in the edge form, or choose another target.",
+            raise DELEGATE_TOO_SMALL(
+                f"XNNPACK takes {100 * share:.0f} % of the work, needs {100 * _LEAST_DELEGATED:.0f} %: the rest would crawl."
             )
         path = f"{self.name}/{precision}.pte"
         record = path.replace(".pte", ".etrecord")

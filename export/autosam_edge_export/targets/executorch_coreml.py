@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from autosam_edge.bundle import read_files
-from autosam_edge.errors import ExportError
 from autosam_edge_export.convert.quiet import quiet
 from autosam_edge_export.convert.to_coreml import OPERATORS, try_converting
 from autosam_edge_export.convert.to_executorch import lower
 from autosam_edge_export.edge import EdgeOptions
+from autosam_edge_export.error_codes import DELEGATE_TOO_SMALL
 from autosam_edge_export.mil.engine import MilEngine
 from autosam_edge_export.targets.target import Conversion, Target
 
@@ -52,10 +52,8 @@ class ExecuTorchCoreMl(Target):
         )
         lowered = lower(job.program(self.options), [CoreMLPartitioner(compile_specs=settings)])
         if lowered.delegation["delegates"] != 1 or lowered.delegation["work_share"] < 1.0:
-            raise ExportError(
-                "AE-EXPORT-011",
-                f"Core ML takes {100 * lowered.delegation['work_share']:.0f} % of the work in {lowered.delegation['delegates']} parts.",
-                remedy="Rewrite what it leaves in the edge form, or choose another target.",
+            raise DELEGATE_TOO_SMALL(
+                f"Core ML takes {100 * lowered.delegation['work_share']:.0f} % of the work in {lowered.delegation['delegates']} parts."
             )
         facts = {"delegation": lowered.delegation, **MilEngine(_package(lowered.pte)).facts}
         return Conversion(f"{self.name}/{precision}.pte", {"": lowered.pte}, facts)

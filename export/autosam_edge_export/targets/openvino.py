@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from autosam_edge.errors import ExportError
 from autosam_edge_export.convert.to_onnx import OPERATORS
 from autosam_edge_export.edge import EdgeOptions
+from autosam_edge_export.error_codes import BF16_NOT_SUPPORTED
 from autosam_edge_export.targets.target import Conversion, Target
 
 if TYPE_CHECKING:
@@ -34,10 +34,8 @@ class OpenVino(Target):
     def convert(self, job: Job, precision: str) -> Conversion:
         """See :class:`~autosam_edge_export.targets.target.Target`; bfloat16 that the processor lacks is AE-EXPORT-013."""
         if precision == "bf16" and "BF16" not in openvino_capabilities():
-            raise ExportError(
-                "AE-EXPORT-013",
-                "this processor has no bfloat16, and OpenVINO would compute float32: nothing would be proven.",
-                remedy="Leave bf16 out, or export on a processor that has it.",
+            raise BF16_NOT_SUPPORTED(
+                "this processor has no bfloat16, and OpenVINO would compute float32: nothing would be proven."
             )
         stored = "fp32" if precision == "bf16" else precision
         return Conversion(f"onnx/{stored}.onnx", {"": job.onnx(self.options, stored)})

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from autosam_edge.errors import ExportError, MissingExtraError
+from autosam_edge.error_codes import EXTRA_MISSING
+from autosam_edge_export.error_codes import OPERATOR_UNSUPPORTED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -91,8 +92,7 @@ def require_packages(target: Target) -> None:
     """
     for package in target.packages:
         if importlib.util.find_spec(package) is None:
-            raise MissingExtraError(
-                "AE-EXTRA-001",
+            raise EXTRA_MISSING(
                 f"{target.name} needs {package}, which is not installed.",
                 remedy=f"pip install 'autosam-edge[{target.extra}]'",
             )
@@ -112,8 +112,7 @@ def preflight(target: Target, program: torch.export.ExportedProgram) -> None:
     problems = [f"lacks {', '.join(sorted(lacking))}"] if lacking else []
     problems += [f"takes no tensor of a rank over {MAX_RANK}: {', '.join(sorted(high))}"] if high else []
     if problems:
-        raise ExportError(
-            "AE-EXPORT-007",
+        raise OPERATOR_UNSUPPORTED(
             f"{target.name} cannot run this student: it {' and '.join(problems)}.",
             remedy="Rewrite these parts in the edge form, or choose another target.",
         )

@@ -118,18 +118,23 @@ def test_another_seed_is_another_run(noisy):
     assert not equal(first, second)
 
 
-def test_a_plain_patch_is_a_part_of_its_case(noisy):
-    """Nothing but a crop: image and occupancy stand in the case, its first and last slice repeated, at one and the same place."""
+@pytest.mark.parametrize(("crops", "beyond"), [("sign", 0), ("organs", 8)])
+def test_a_plain_patch_is_a_part_of_its_case(noisy, crops, beyond):
+    """Nothing but a crop: image and occupancy stand in the case at one and the same place.
+
+    A patch near an organ may reach eight slices beyond the ends of the case, where the last slice is repeated.
+    """
     (case,) = noisy[:1]
     image, occupancy = case.patch((slice(0, 10), slice(0, 12), slice(0, 14)))
-    rows = np.clip(np.arange(-8, 18), 0, 9)
+    rows = np.clip(np.arange(-beyond, 10 + beyond), 0, 9)
     image, occupancy = image[rows], occupancy[:, rows]
-    found = Sampler([case], PLAIN, spacing_mm=MM3, seed=0).patch(0)
-    corners = [(d, h, w) for d in range(19) for h in range(5) for w in range(7)]
+    sampler = Sampler([case], dataclasses.replace(PLAIN, crops=crops), spacing_mm=MM3, seed=0)
+    corners = [(d, h, w) for d in range(len(rows) - 7) for h in range(5) for w in range(7)]
     boxes = [tuple(slice(start, start + 8) for start in corner) for corner in corners]
-    matches = [box for box in boxes if np.array_equal(image[box], found.image[0, 0].numpy())]
-    assert len(matches) == 1
-    assert np.array_equal(occupancy[(slice(None), *matches[0])], found.occupancy[0].numpy())
+    for found in (sampler.patch(number) for number in range(8)):
+        matches = [box for box in boxes if np.array_equal(image[box], found.image[0, 0].numpy())]
+        assert len(matches) == 1
+        assert np.array_equal(occupancy[(slice(None), *matches[0])], found.occupancy[0].numpy())
 
 
 @pytest.mark.parametrize("crops", ["sign", "organs"])

@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from autosam_edge.errors import InputError
+from autosam_edge.errors import AutosamEdgeError
 from autosam_edge.labels import BTCV_LABELS
 from autosam_edge_training.data.case import AMOS_INTENSITY, BTCV_INTENSITY, Intensity
 from autosam_edge_training.data.manifest import (
@@ -23,6 +23,12 @@ from autosam_edge_training.data.manifest import (
     inside,
     names_by_value,
     read_json,
+)
+from autosam_edge_training.error_codes import (
+    CASE_FILE_MISSING,
+    DATA_LABELS_DIFFER,
+    DATA_LAYOUT_UNKNOWN,
+    SPLIT_EMPTY,
 )
 
 if TYPE_CHECKING:
@@ -139,8 +145,7 @@ class Listing:
             self.splits["training"], key=lambda pair: hashlib.sha256(pair.name.encode()).hexdigest()
         )
         if count >= len(ranked):
-            raise InputError(
-                "AE-DATA-005",
+            raise SPLIT_EMPTY(
                 f"holding {count} of {len(ranked)} training cases out leaves none to train on.",
                 remedy="Hold fewer cases out.",
             )
@@ -235,10 +240,8 @@ def list_decathlon(source: Path) -> Listing:
     content = read_json(source / "dataset.json")
     modality = content.get("modality", {"0": "CT"})
     if not isinstance(modality, dict) or [str(kind).upper() for kind in modality.values()] != ["CT"]:
-        raise InputError(
-            "AE-DATA-009",
-            "dataset.json does not say that the images are CT.",
-            remedy="Give a data set of CT scans.",
+        raise DATA_LABELS_DIFFER(
+            "dataset.json does not say that the images are CT.", remedy="Give a data set of CT scans."
         )
     splits: dict[Split, list[Pair]] = {split: [] for split in SPLITS}
     unlabelled = 0
@@ -328,10 +331,8 @@ def _pairs(source: Path, images: str, labels: str, pattern: re.Pattern[str]) -> 
             by_name[match[1]] = path
         found.append(by_name)
     if lonely := sorted(set(found[0]) ^ set(found[1])):
-        raise InputError(
-            "AE-DATA-002",
-            f"these cases have only an image or only a label in {images} and {labels}: {', '.join(lonely)}.",
-            remedy="Copy the data set whole.",
+        raise CASE_FILE_MISSING(
+            f"these cases have only an image or only a label in {images} and {labels}: {', '.join(lonely)}."
         )
     return [Pair(name, found[0][name], found[1][name]) for name in sorted(found[0])]
 
@@ -370,12 +371,8 @@ def _check_labels(source: Path, expected: tuple[str, ...]) -> None:
         raise _other_labels(f"there are {len(names)} labels, expected {len(expected)}")
 
 
-def _other_labels(what: str) -> InputError:
-    return InputError(
-        "AE-DATA-009",
-        f"dataset.json numbers the organs in another way: {what}.",
-        remedy="Use the layout `decathlon`, which reads its labels.",
-    )
+def _other_labels(what: str) -> AutosamEdgeError:
+    return DATA_LABELS_DIFFER(f"dataset.json numbers the organs in another way: {what}.")
 
 
 def _total_segmentator_name(name: str) -> str:
@@ -384,9 +381,5 @@ def _total_segmentator_name(name: str) -> str:
     return _ALIASES.get(plain, plain)
 
 
-def _not_laid_out(dataset: str, why: str) -> InputError:
-    return InputError(
-        "AE-DATA-001",
-        f"{dataset} is laid out in another way: {why}.",
-        remedy="Give the folder as the data set ships it; see docs/training.md.",
-    )
+def _not_laid_out(dataset: str, why: str) -> AutosamEdgeError:
+    return DATA_LAYOUT_UNKNOWN(f"{dataset} is laid out in another way: {why}.")

@@ -26,8 +26,16 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, get_args
 
-from autosam_edge.errors import InputError
+from autosam_edge.errors import AutosamEdgeError, InputError
 from autosam_edge.file_hash import file_digest
+from autosam_edge_training.error_codes import (
+    CASE_FILE_MISSING,
+    CASE_TWICE,
+    DATA_DESCRIPTION_INVALID,
+    DATA_FILE_CHANGED,
+    DATA_FILE_MISSING,
+    SPLIT_EMPTY,
+)
 
 Split = Literal["training", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -87,10 +95,8 @@ class Entry:
         """
         for path, expected in zip(self.files, (self.image_sha256, self.label_sha256), strict=False):
             if hash_file(path) != expected:
-                raise InputError(
-                    "AE-DATA-008",
-                    f"{path.name} is not the file that the data set was prepared from: its SHA-256 is another.",
-                    remedy="Restore the file, or run `data prepare` again.",
+                raise DATA_FILE_CHANGED(
+                    f"{path.name} is not the file that the data set was prepared from: its SHA-256 is another."
                 )
 
 
@@ -121,10 +127,8 @@ class Manifest:
     def __post_init__(self) -> None:
         _refuse_twins(self)
         if not self.training:
-            raise InputError(
-                "AE-DATA-005",
-                "the training split is empty.",
-                remedy="Check the folder, or hold out fewer cases.",
+            raise SPLIT_EMPTY(
+                "the training split is empty.", remedy="Check the folder, or hold out fewer cases."
             )
 
     @property
@@ -259,10 +263,8 @@ def refuse_twin(name: str, split: str, other: str, other_split: str) -> None:
     Raises:
         InputError: Always (AE-DATA-004).
     """
-    raise InputError(
-        "AE-DATA-004",
-        f"case {name} of {split} is also case {other} of {other_split}: by name, or because their images are the same.",
-        remedy="Keep each case once, in one split.",
+    raise CASE_TWICE(
+        f"case {name} of {split} is also case {other} of {other_split}: by name, or because their images are the same."
     )
 
 
@@ -286,11 +288,7 @@ def read_json(path: Path) -> dict[str, Any]:
         InputError: There is no such file (AE-INPUT-010), or it holds something else (AE-DATA-006).
     """
     if not path.is_file():
-        raise InputError(
-            "AE-INPUT-010",
-            f"the folder has no {path.name}.",
-            remedy="Give the folder of the data set, or the one that `data prepare` wrote.",
-        )
+        raise DATA_FILE_MISSING(f"the folder has no {path.name}.")
     try:
         content = json.loads(path.read_bytes())
     except ValueError as error:
@@ -312,18 +310,13 @@ def with_keys(content: dict[str, Any], keys: set[str], name: str) -> None:
         raise broken(name, f"no {', '.join(missing)}")
 
 
-def broken(name: str, why: str) -> InputError:
+def broken(name: str, why: str) -> AutosamEdgeError:
     """The error for a description that cannot be used."""
-    return InputError(
-        "AE-DATA-006",
-        f"{name} cannot be used: {why}.",
-        remedy="Write it again with `data prepare`, or correct it.",
-    )
+    return DATA_DESCRIPTION_INVALID(f"{name} cannot be used: {why}.")
 
 
-def _missing(path: Path) -> InputError:
-    return InputError(
-        "AE-DATA-002",
+def _missing(path: Path) -> AutosamEdgeError:
+    return CASE_FILE_MISSING(
         f"{path.name} is not there or cannot be read.",
         remedy="Copy the data set whole, or correct `root` in manifest.json if it was moved.",
     )

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from autosam_edge.errors import InputError
+from autosam_edge.errors import AutosamEdgeError
 from autosam_edge_training.data.case import TARGETS, Case, Intensity, Targets
 from autosam_edge_training.data.manifest import (
     SPLITS,
@@ -30,6 +30,7 @@ from autosam_edge_training.data.manifest import (
     read_json,
     with_keys,
 )
+from autosam_edge_training.error_codes import PREPARED_DATA_DAMAGED, SPLIT_EMPTY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -140,10 +141,8 @@ class Prepared:
             InputError: The split is empty (AE-DATA-005), or an array is damaged (AE-DATA-007).
         """
         if not self.split[split]:
-            raise InputError(
-                "AE-DATA-005",
-                f"the {split} split is empty.",
-                remedy="Prepare the data set with such a split.",
+            raise SPLIT_EMPTY(
+                f"the {split} split is empty.", remedy="Prepare the data set with such a split."
             )
         return [self.case(name) for name in self.split[split]]
 
@@ -255,9 +254,5 @@ def _map(path: Path, shape: tuple[int, ...], dtype: type) -> npt.NDArray[Any]:
     return array
 
 
-def _damaged(file: str, what: str) -> InputError:
-    return InputError(
-        "AE-DATA-007",
-        f"the prepared folder is damaged: {file} {what}.",
-        remedy="Run `data prepare` into a new folder.",
-    )
+def _damaged(file: str, what: str) -> AutosamEdgeError:
+    return PREPARED_DATA_DAMAGED(f"the prepared folder is damaged: {file} {what}.")

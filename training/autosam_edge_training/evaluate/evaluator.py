@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from autosam_edge.errors import InputError
+from autosam_edge.error_codes import GRIDS_DIFFER
 from autosam_edge.formats.label_image import as_labels, read_labels
 from autosam_edge.formats.nifti import read_nifti
 from autosam_edge.volume import Volume
+from autosam_edge_training.error_codes import NO_COMMON_ORGAN, PREDICTION_MISSING, SPLIT_EMPTY
 from autosam_edge_training.evaluate.report import report
 from autosam_edge_training.evaluate.scores import Empty, Score, score_masks
 
@@ -70,11 +71,7 @@ def evaluate_predictions(
         if value and name in numbers
     ]
     if not organs:
-        raise InputError(
-            "AE-DATA-011",
-            f"{method} and {prepared.dataset} have no organ in common.",
-            remedy="Give a method and a data set that name their organs in the same way.",
-        )
+        raise NO_COMMON_ORGAN(f"{method} and {prepared.dataset} have no organ in common.")
     scores: list[Score] = []
     for done, entry in enumerate(entries, start=1):
         truth, found, spacing_mm = _truth_and_prediction(
@@ -113,8 +110,7 @@ def _truth_and_prediction(
     truth = read_labels(entry.label, volume.grid, classes[0], f"image and label of case {entry.name}")
     found = as_labels(predict(volume), classes[1])
     if found.shape != truth.shape:
-        raise InputError(
-            "AE-NIFTI-005",
+        raise GRIDS_DIFFER(
             f"the prediction of case {entry.name} has another shape than its image.",
             remedy="Predict on its grid.",
         )
@@ -129,11 +125,7 @@ def split_entries(prepared: Prepared, split: Split) -> list[Entry]:
     """
     entries = prepared.manifest.entries(split)
     if not entries:
-        raise InputError(
-            "AE-DATA-005",
-            f"the {split} split is empty.",
-            remedy="Score another split, or prepare the data set with one.",
-        )
+        raise SPLIT_EMPTY(f"the {split} split is empty.")
     return entries
 
 
@@ -159,11 +151,7 @@ def from_files(folder: Path, entries: Sequence[Entry], classes: int) -> Predict:
                 if found
                 else f"there is no {entry.name}.nii.gz"
             )
-            raise InputError(
-                "AE-DATA-010",
-                f"no single prediction of case {entry.name}: {why}.",
-                remedy="Give one NIfTI file per case, named by the case or by its image.",
-            )
+            raise PREDICTION_MISSING(f"no single prediction of case {entry.name}: {why}.")
         files[entry.image] = found[0]
 
     def predict(volume: Volume) -> npt.NDArray[np.uint8]:

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from autosam_edge import __version__
 from autosam_edge.atomic_files import refuse_occupied, staged_folder
-from autosam_edge.errors import TrainingError
 from autosam_edge.formats.nifti import read_nifti, write_nifti
 from autosam_edge.label_table import label_table
 from autosam_edge.model import InputContract, Model
 from autosam_edge.session import Session
 from autosam_edge_training.data import Prepared
+from autosam_edge_training.error_codes import CASES_SEEN
 from autosam_edge_training.evaluate.evaluator import evaluate_session, split_entries
 from autosam_edge_training.evaluate.report import write_results
 from autosam_edge_training.evaluate.scored_runs import RunFacts, write_facts
@@ -152,10 +152,8 @@ def _network_of(
     require_same_input(facts, prepared, f"the network of {run.name}")
     seen = set(facts.get("cases", "").split(",")) & {entry.name for entry in split_entries(prepared, split)}
     if seen and split != "training":
-        raise TrainingError(
-            "AE-TRAIN-028",
-            f"the network of {run.name} was trained on {', '.join(sorted(seen))} of the {split} split.",
-            remedy="Score cases that it has not seen.",
+        raise CASES_SEEN(
+            f"the network of {run.name} was trained on {', '.join(sorted(seen))} of the {split} split."
         )
     depth, height, width = record["config"]["sampling"]["patch"]
     return network, (depth, height, width)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, get_args
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked_dataclass
 
-from autosam_edge.errors import TrainingError
+from autosam_edge_training.error_codes import RUN_FILE_INVALID, RUN_FILES_DIFFER
 from autosam_edge_training.evaluate.report import summarize
 from autosam_edge_training.evaluate.scores import METRICS, read_csv
 
@@ -132,10 +132,8 @@ def read_run(folder: Path) -> Run:
     scores = read_csv(folder / "cases.csv")
     means = {metric: summarize(scores)[f"mean_{metric}"] for metric in METRICS}
     if problem := _what_does_not_fit(folder, facts, scores, means):
-        raise TrainingError(
-            "AE-TRAIN-021",
-            f"the files of the scored run {folder.name} do not belong together: {problem}.",
-            remedy="Score the run again; no figure is edited by hand.",
+        raise RUN_FILES_DIFFER(
+            f"the files of the scored run {folder.name} do not belong together: {problem}."
         )
     return Run(folder, facts, means)
 
@@ -149,11 +147,7 @@ def _read_facts(folder: Path) -> RunFacts:
         )
     except OSError as error:
         problem = f"it cannot be read ({type(error).__name__})"
-    raise TrainingError(
-        "AE-TRAIN-020",
-        f"run.json of the scored run {folder.name} cannot be used: {problem}.",
-        remedy="Score the run again; for the predictions of others, `autosam-edge baseline record` writes it.",
-    )
+    raise RUN_FILE_INVALID(f"run.json of the scored run {folder.name} cannot be used: {problem}.")
 
 
 def _what_does_not_fit(

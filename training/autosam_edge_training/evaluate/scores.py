@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from monai.metrics.surface_dice import compute_surface_dice
 
-from autosam_edge.errors import InputError
 from autosam_edge.measurements import dice
+from autosam_edge_training.error_codes import SCORES_INVALID
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -160,11 +160,7 @@ def read_csv(path: Path) -> list[Score]:
             raise ValueError("it holds several methods or data sets")
     except (OSError, ValueError) as error:
         why = error if isinstance(error, ValueError) else type(error).__name__
-        raise InputError(
-            "AE-DATA-012",
-            f"{path.name} cannot be used: {why}.",
-            remedy="Give a cases.csv that `autosam-edge evaluate` wrote.",
-        ) from error
+        raise SCORES_INVALID(f"{path.name} cannot be used: {why}.") from error
     return scores
 
 

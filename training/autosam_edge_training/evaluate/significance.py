@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 from scipy.stats import rankdata, wilcoxon
 
-from autosam_edge.errors import InputError
+from autosam_edge.errors import AutosamEdgeError
+from autosam_edge_training.error_codes import SCORES_NOT_PAIRED
 from autosam_edge_training.evaluate.scores import METRICS, Metric, Score, read_csv
 
 if TYPE_CHECKING:
@@ -243,12 +244,8 @@ def _cautions(comparisons: Sequence[Comparison], unit: Unit) -> list[str]:
     return lines
 
 
-def _not_same_data(why: str) -> InputError:
-    return InputError(
-        "AE-DATA-013",
-        f"the scores cannot be paired: {why}.",
-        remedy="Score all methods on the same split of the same data.",
-    )
+def _not_same_data(why: str) -> AutosamEdgeError:
+    return SCORES_NOT_PAIRED(f"the scores cannot be paired: {why}.")
 
 
 def comparison_csv(result: Mapping[str, Any]) -> str:

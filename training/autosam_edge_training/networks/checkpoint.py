@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
 
-from autosam_edge.errors import TrainingError
+from autosam_edge.errors import AutosamEdgeError
 from autosam_edge.file_hash import file_digest
+from autosam_edge_training.error_codes import NETWORK_FILE_INVALID, NETWORK_INPUT_DIFFERS
 from autosam_edge_training.networks.autosam import load_teacher
 from autosam_edge_training.networks.autosam.checkpoint import KIND
 from autosam_edge_training.networks.input_spec import NetworkInput
@@ -88,11 +89,7 @@ def require_same_input(facts: dict[str, str], prepared: Prepared, what: str) -> 
     except ValueError:
         other = ["labels", "spacing_mm", "intensity"]
     if other:
-        raise TrainingError(
-            "AE-TRAIN-008",
-            f"{what} was trained on data with other {', '.join(other)}.",
-            remedy="Use a network and data that were prepared in the same way.",
-        )
+        raise NETWORK_INPUT_DIFFERS(f"{what} was trained on data with other {', '.join(other)}.")
 
 
 def _metadata(path: Path) -> dict[str, str]:
@@ -100,7 +97,7 @@ def _metadata(path: Path) -> dict[str, str]:
         return dict(file.metadata() or {})
 
 
-def _no_network(path: Path, error: Exception) -> TrainingError:
+def _no_network(path: Path, error: Exception) -> AutosamEdgeError:
     why = (error.strerror if isinstance(error, OSError) else None) or error
     remedy = "Give the safetensors file that a run wrote."
-    return TrainingError("AE-TRAIN-007", f"{path.name} holds no trained network: {why}.", remedy=remedy)
+    return NETWORK_FILE_INVALID(f"{path.name} holds no trained network: {why}.", remedy=remedy)

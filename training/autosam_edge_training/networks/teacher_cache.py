@@ -10,7 +10,8 @@ import torch
 from monai.inferers import sliding_window_inference
 
 from autosam_edge.atomic_files import staged_folder
-from autosam_edge.errors import TrainingError
+from autosam_edge.errors import AutosamEdgeError
+from autosam_edge_training.error_codes import CACHE_DIFFERS
 from autosam_edge_training.networks.checkpoint import network_sha256, open_network, require_same_input
 
 if TYPE_CHECKING:
@@ -129,9 +130,5 @@ def _identity(path: Path, prepared: Prepared) -> dict[str, Any]:
     return {"teacher_sha256": network_sha256(path), "data_sha256": prepared.sha256}
 
 
-def _not_of_these(folder: Path, why: str) -> TrainingError:
-    return TrainingError(
-        "AE-TRAIN-009",
-        f"the probabilities in {folder.name} are not of this teacher and these data: {why}.",
-        remedy="Make them again with `autosam-edge distill --keep` and a new folder.",
-    )
+def _not_of_these(folder: Path, why: str) -> AutosamEdgeError:
+    return CACHE_DIFFERS(f"the probabilities in {folder.name} are not of this teacher and these data: {why}.")

@@ -26,7 +26,7 @@ Size = tuple[int, int, int]
 Box = tuple[slice, slice, slice]
 
 REPEATED_SLICES = 8
-"""How far a patch may reach beyond the first and the last slice of a scan, voxels; the runtime does the same."""
+"""How far a patch near an organ may reach beyond the first and the last slice of a scan, in voxels."""
 # A thin slab or a narrow field of view, mm. Shorter than a kidney is long; as long as two thirds of an
 # abdomen.
 _SLAB_MM = (24.0, 160.0)
@@ -125,7 +125,7 @@ def place_near_organ(
     else:
         reach = np.array(patch) // 4
         center = center + generator.integers(-reach, reach + 1)
-    return _start(center, view, patch, generator)
+    return _start(center, view, patch, generator, beyond=REPEATED_SLICES)
 
 
 def place_by_sign(
@@ -155,22 +155,26 @@ def place_by_sign(
             if shares[0].item() >= 0.5 and image.item() > case.intensity.low:
                 break
     assert center is not None
-    return _start(center, view, patch, generator)
+    return _start(center, view, patch, generator, beyond=0)
 
 
 def _start(
-    center: npt.NDArray[np.int64], view: Box, patch: Size, generator: np.random.Generator
+    center: npt.NDArray[np.int64], view: Box, patch: Size, generator: np.random.Generator, *, beyond: int
 ) -> tuple[int, int, int]:
-    """First voxel of a patch around ``center`` that stays in the field of view, or holds all of it where the view is smaller."""
+    """First voxel of a patch around ``center`` that stays in the field of view, or holds all of it where the view is smaller.
+
+    Args:
+        center: Voxel of the case, (D, H, W).
+        view: Field of view.
+        patch: (D, H, W) voxels.
+        generator: Source of all randomness.
+        beyond: Slices that the patch may reach beyond the first and the last of the view.
+    """
     starts = []
-    for axis, (middle, side, length) in enumerate(zip(center, view, patch, strict=True)):
-        beyond = REPEATED_SLICES if axis == 0 else 0
-        low, high = side.start - beyond, side.stop + beyond - length
-        starts.append(
-            int(np.clip(middle - length // 2, low, high))
-            if low <= high
-            else int(generator.integers(high, low + 1))
-        )
+    for middle, side, length, more in zip(center, view, patch, (beyond, 0, 0), strict=True):
+        low, high = side.start - more, side.stop + more - length
+        inside = int(np.clip(middle - length // 2, low, high))
+        starts.append(inside if low <= high else int(generator.integers(high, low + 1)))
     return starts[0], starts[1], starts[2]
 
 

@@ -10,7 +10,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from autosam_edge.errors import TrainingError
+from autosam_edge_training.error_codes import BATCH_NOT_DIVISIBLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,11 +48,7 @@ def start_fabric(precision: Precision, *, batch: int) -> Fabric:
     """
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if batch % world:
-        raise TrainingError(
-            "AE-TRAIN-004",
-            f"{world} processes cannot share a batch of {batch}.",
-            remedy="Set schedule.batch to a multiple of the processes.",
-        )
+        raise BATCH_NOT_DIVISIBLE(f"{world} processes cannot share a batch of {batch}.")
     local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     fabric = Fabric(
         devices=local,

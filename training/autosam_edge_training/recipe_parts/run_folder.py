@@ -30,9 +30,9 @@ from torch.utils.tensorboard import SummaryWriter
 
 from autosam_edge import __version__
 from autosam_edge.atomic_files import staged_file, write_file
-from autosam_edge.errors import TrainingError
 from autosam_edge.machine import describe_machine, machine_in_words
 from autosam_edge_training.config import as_dict
+from autosam_edge_training.error_codes import RUN_DIFFERS, RUN_MISSING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -168,11 +168,7 @@ class RunFolder:
             if configs[0].get(key) != configs[1].get(key)
         )
         if other:
-            raise TrainingError(
-                "AE-TRAIN-002",
-                f"the folder {self.out.name} holds a run that differs in {', '.join(other)}.",
-                remedy="Go on with the recipe and the data that it began with, or give a new folder.",
-            )
+            raise RUN_DIFFERS(f"the folder {self.out.name} holds a run that differs in {', '.join(other)}.")
 
     def _read_checkpoint(self) -> dict[str, Any]:
         try:
@@ -181,8 +177,7 @@ class RunFolder:
             )
             checkpoint["step"] += 0  # a number, or this is no checkpoint of a run
         except Exception as error:  # torch raises whatever its readers raise on a damaged file
-            raise TrainingError(
-                "AE-TRAIN-002",
+            raise RUN_DIFFERS(
                 f"the checkpoint in {self.out.name} is damaged ({type(error).__name__}).",
                 remedy="Delete checkpoint.pt to begin again, or give a new folder.",
             ) from error
@@ -205,10 +200,8 @@ def read_run_config(run: Path) -> dict[str, Any]:
     try:
         record: dict[str, Any] = json.loads((run / CONFIG).read_bytes())
     except (OSError, ValueError) as error:
-        raise TrainingError(
-            "AE-TRAIN-003",
-            f"{run.name} is not the folder of a run: config.json is missing or damaged.",
-            remedy="Give the folder that `train` or `distill` wrote.",
+        raise RUN_MISSING(
+            f"{run.name} is not the folder of a run: config.json is missing or damaged."
         ) from error
     return record
 

@@ -9,9 +9,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 
-from autosam_edge.errors import TrainingError
 from autosam_edge_training.data import Case, Prepared, negative_case, phantom_case
 from autosam_edge_training.data.layouts import BTCV_NAMES
+from autosam_edge_training.error_codes import (
+    GRADIENT_NOT_FINITE,
+    NETWORK_INPUT_DIFFERS,
+    SAMPLING_UNSUITABLE,
+    STUDENT_INVALID,
+)
 from autosam_edge_training.networks.input_spec import NetworkInput
 from autosam_edge_training.networks.students import build_student, load_student
 from autosam_edge_training.patches.sampler import Sampler
@@ -62,11 +67,7 @@ def start_student(name: str, arguments: dict[str, Any], classes: int, init: Path
         if facts["student"] != name:
             raise ValueError(f"{init.name} holds {facts['student']}")
     except ValueError as error:
-        raise TrainingError(
-            "AE-TRAIN-005",
-            f"the student {name} cannot be had: {error}.",
-            remedy="Correct student, arguments or --init.",
-        ) from error
+        raise STUDENT_INVALID(f"the student {name} cannot be had: {error}.") from error
     return module
 
 
@@ -96,11 +97,7 @@ def start_sampler(
             cases, sampling, spacing_mm=prepared.spacing_mm, seed=seed, phantoms=phantoms, teacher=teacher
         )
     except ValueError as error:
-        raise TrainingError(
-            "AE-TRAIN-027",
-            f"the recipe's sampling does not fit the data: {error}.",
-            remedy="Leave that out of the recipe's sampling.",
-        ) from error
+        raise SAMPLING_UNSUITABLE(f"the recipe's sampling does not fit the data: {error}.") from error
 
 
 def extra_cases(extra: Sequence[Path], prepared: Prepared) -> tuple[list[Case], list[str]]:
@@ -114,8 +111,7 @@ def extra_cases(extra: Sequence[Path], prepared: Prepared) -> tuple[list[Case], 
     for folder in extra:
         other = Prepared.read(folder)
         if differences := NetworkInput.of(other).differs_in(NetworkInput.of(prepared)):
-            raise TrainingError(
-                "AE-TRAIN-008",
+            raise NETWORK_INPUT_DIFFERS(
                 f"the extra data in {folder.name} were prepared with other {', '.join(differences)}.",
                 remedy="Prepare all data sets of a run in the same way.",
             )
@@ -162,11 +158,7 @@ def optimize(
     fabric.backward(loss)
     norm = fabric.clip_gradients(network, optimizer, max_norm=schedule.clip, error_if_nonfinite=False)
     if norm is None or not torch.isfinite(norm):
-        raise TrainingError(
-            "AE-TRAIN-006",
-            f"the gradient of step {step} is not finite.",
-            remedy="Train with precision: fp32, or with a smaller lr.",
-        )
+        raise GRADIENT_NOT_FINITE(f"the gradient of step {step} is not finite.")
     optimizer.step()
 
 

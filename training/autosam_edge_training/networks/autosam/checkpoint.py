@@ -12,8 +12,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from autosam_edge.atomic_files import staged_file
-from autosam_edge.errors import TrainingError
+from autosam_edge.errors import AutosamEdgeError, TrainingError
 from autosam_edge_training.config import as_dict, parse_config
+from autosam_edge_training.error_codes import SAM_FILE_NEEDED, TEACHER_FILE_INVALID
 from autosam_edge_training.networks.autosam.autosam import AutoSAM
 from autosam_edge_training.networks.autosam.build import build_autosam
 from autosam_edge_training.networks.autosam.config import TeacherConfig
@@ -115,19 +116,15 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 def _check_sam(path: Path, sam: Path | None, recorded: str) -> None:
     if sam is None:
-        raise TrainingError(
-            "AE-TRAIN-016",
-            f"{path.name} holds only what trained; the SAM file with SHA-256 {recorded} is missing.",
-            remedy="Give the SAM checkpoint that the teacher was trained on.",
+        raise SAM_FILE_NEEDED(
+            f"{path.name} holds only what trained; the SAM file with SHA-256 {recorded} is missing."
         )
     found = file_sha256(sam)
     if found != recorded:
-        raise TrainingError(
-            "AE-TRAIN-016",
-            f"{path.name} was trained on the SAM file with SHA-256 {recorded}, and {sam.name} has {found}.",
-            remedy="Give the SAM checkpoint that the teacher was trained on.",
+        raise SAM_FILE_NEEDED(
+            f"{path.name} was trained on the SAM file with SHA-256 {recorded}, and {sam.name} has {found}."
         )
 
 
-def _not_a_teacher(path: Path, why: str) -> TrainingError:
-    return TrainingError("AE-TRAIN-015", f"{path.name} is not a teacher's checkpoint: {why}.", remedy=_REMEDY)
+def _not_a_teacher(path: Path, why: str) -> AutosamEdgeError:
+    return TEACHER_FILE_INVALID(f"{path.name} is not a teacher's checkpoint: {why}.")

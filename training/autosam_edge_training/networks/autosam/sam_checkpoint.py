@@ -12,8 +12,15 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from autosam_edge.errors import TrainingError
+from autosam_edge.errors import AutosamEdgeError
 from autosam_edge.file_hash import file_digest
+from autosam_edge_training.error_codes import (
+    CHECKPOINT_DAMAGED,
+    PICKLE_UNSAFE,
+    SAM_FILE_MISSING,
+    SAM_HASH_DIFFERS,
+    SAM_SIZE_DIFFERS,
+)
 from autosam_edge_training.networks.autosam.attention import WindowAttention
 from autosam_edge_training.networks.autosam.autosam import AutoSAM
 
@@ -64,8 +71,7 @@ def load_sam(model: AutoSAM, path: Path | None, *, sha256: str | None = None) ->
         return None
     found = file_sha256(path)
     if sha256 is not None and found != sha256.lower():
-        raise TrainingError(
-            "AE-TRAIN-013",
+        raise SAM_HASH_DIFFERS(
             f"{path.name} has SHA-256 {found}, expected {sha256.lower()}.",
             remedy=f"Give the right file. {_DOWNLOAD}",
         )
@@ -118,11 +124,7 @@ def match_sam(model: AutoSAM, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             for what, names in _faults(unknown, missing, reshaped)
             if names
         ]
-        raise TrainingError(
-            "AE-TRAIN-014",
-            f"the SAM checkpoint is not of this ViT: keys {', '.join(faults)}.",
-            remedy="Give the checkpoint of the size that the config's vit names: b, l or h.",
-        )
+        raise SAM_SIZE_DIFFERS(f"the SAM checkpoint is not of this ViT: keys {', '.join(faults)}.")
     return given
 
 
@@ -150,8 +152,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         )
     except pickle.UnpicklingError as error:
         # torch's own message advises to turn the protection off.
-        raise TrainingError(
-            "AE-TRAIN-011",
+        raise PICKLE_UNSAFE(
             f"{path.name} is refused: as a pickle of tensors it is not valid, it holds other objects or code. Nothing in it was run.",
             remedy=f"Do not use this file. {_DOWNLOAD}",
         ) from error
@@ -160,16 +161,13 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     except (
         Exception
     ) as error:  # the readers of a damaged file raise nearly anything, IndexError and struct.error among it
-        raise TrainingError(
-            "AE-TRAIN-012",
-            f"{path.name} cannot be read as a checkpoint, it is damaged or cut short.",
-            remedy="Copy or download it again.",
+        raise CHECKPOINT_DAMAGED(
+            f"{path.name} cannot be read as a checkpoint, it is damaged or cut short."
         ) from error
     if not isinstance(state, Mapping) or not all(
         isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()
     ):
-        raise TrainingError(
-            "AE-TRAIN-012",
+        raise CHECKPOINT_DAMAGED(
             f"{path.name} does not hold a table of tensors by name.",
             remedy=f"Give a SAM checkpoint. {_DOWNLOAD}",
         )
@@ -188,10 +186,8 @@ def file_sha256(path: Path) -> str:
         raise _no_file(path) from error
 
 
-def _no_file(path: Path) -> TrainingError:
-    return TrainingError(
-        "AE-TRAIN-010", f"there is no readable file {path.name}.", remedy=f"Check the path. {_DOWNLOAD}"
-    )
+def _no_file(path: Path) -> AutosamEdgeError:
+    return SAM_FILE_MISSING(f"there is no readable file {path.name}.", remedy=f"Check the path. {_DOWNLOAD}")
 
 
 def _faults(unknown: list[str], missing: list[str], reshaped: list[str]) -> Iterable[tuple[str, list[str]]]:

@@ -1,0 +1,320 @@
+"""The error codes of the runtime, each declared once.
+
+``raise SLICES_MISSING("12 of 160 slices are missing.")`` raises an error of the class that belongs to the code, with the
+remedy of the code; ``remedy=`` replaces it where it has to name a value.
+"""
+
+from autosam_edge.errors import ErrorCode
+
+# Input
+PATH_MISSING = ErrorCode(
+    "AE-INPUT-001", "the path does not exist", "Check the spelling and that the medium is mounted."
+)
+INPUT_KIND_UNKNOWN = ErrorCode(
+    "AE-INPUT-002",
+    "empty, of an unknown kind, or not a regular file",
+    "Give a DICOM folder or zip, or a CT volume as .nii, .nii.gz or .nrrd.",
+)
+INPUT_UNREADABLE = ErrorCode(
+    "AE-INPUT-003", "cannot be read, or the zip cannot be unpacked", "Check the permissions and the medium."
+)
+METAIMAGE_UNSUPPORTED = ErrorCode(
+    "AE-INPUT-004",
+    "MetaImage (`.mha`, `.mhd`) is not supported",
+    "Convert it to NIfTI, or give the DICOM series.",
+)
+SERIES_WITHOUT_DICOM = ErrorCode(
+    "AE-INPUT-005", "a series was named, but the input is not DICOM", "Leave series= out."
+)
+ZIP_UNSAFE = ErrorCode(
+    "AE-INPUT-006",
+    "the zip has a path leading out, a link, a device or a name twice",
+    "Do not trust this archive; pack the series again.",
+)
+ZIP_TOO_LARGE = ErrorCode(
+    "AE-INPUT-007",
+    "the zip has too many entries or bytes, or expands too much",
+    "Pack one series only, or unpack it and give the folder.",
+)
+ZIP_DAMAGED = ErrorCode(
+    "AE-INPUT-008",
+    "the zip is damaged, encrypted or uses an unknown method",
+    "Copy the archive again, or unpack it and give the folder.",
+)
+
+# DICOM
+NO_DICOM = ErrorCode("AE-DICOM-001", "no DICOM file", "Give the folder that holds the CT series.")
+NO_CT = ErrorCode(
+    "AE-DICOM-002",
+    "DICOM, but no CT image; the kinds found are listed",
+    "Give a CT series; the model knows no other kind of image.",
+)
+SEVERAL_SERIES = ErrorCode(
+    "AE-DICOM-003",
+    "several series; they are listed",
+    "Name one with series=, by its number in this list, its SeriesNumber or its hash.",
+)
+SERIES_NOT_FOUND = ErrorCode(
+    "AE-DICOM-004",
+    "the series named fits none, or several",
+    "Give the hash of the series, which fits only one.",
+)
+DICOM_DAMAGED = ErrorCode(
+    "AE-DICOM-005",
+    "a file or its pixel data is truncated, damaged or cannot be decoded",
+    "Copy the series again; nothing is filled in for lost data.",
+)
+ATTRIBUTE_INVALID = ErrorCode(
+    "AE-DICOM-006",
+    "an attribute is malformed, or a required one is missing",
+    "Export the series again with all attributes of the CT image; nothing is assumed in their place.",
+)
+RESCALE_MISSING = ErrorCode(
+    "AE-DICOM-007",
+    "Rescale Slope or Intercept is missing, so HU are unknown",
+    "Export the series again without removing the rescale attributes.",
+)
+NOT_HU = ErrorCode(
+    "AE-DICOM-008",
+    "the values are not HU (Rescale Type, Modality LUT, impossible values)",
+    "Export the series again with all attributes of the CT image; nothing is assumed in their place.",
+)
+PIXEL_FORMAT_INVALID = ErrorCode(
+    "AE-DICOM-009",
+    "8-bit, color, wrong bits, or several frames in a classic CT image",
+    "Give the original CT images, not a screenshot or a secondary capture of them.",
+)
+TRANSFER_SYNTAX_UNSUPPORTED = ErrorCode(
+    "AE-DICOM-010",
+    "the transfer syntax is unknown, or its decoder is not installed",
+    "pip install 'autosam-edge[dicom]', or export the series uncompressed.",
+)
+TOO_FEW_SLICES = ErrorCode("AE-DICOM-011", "fewer than three slices", "Give the folder of a whole series.")
+ORIENTATIONS_DIFFER = ErrorCode(
+    "AE-DICOM-012",
+    "slices of several orientations",
+    "Remove localizers and reformats from the series, or give one orientation only.",
+)
+MATRICES_DIFFER = ErrorCode(
+    "AE-DICOM-013",
+    "slices of several matrices or pixel spacings",
+    "Give the images of one reconstruction only.",
+)
+IDENTITIES_DIFFER = ErrorCode(
+    "AE-DICOM-014",
+    "several patients, studies or frames of reference in one series",
+    "Separate them; images of different patients or coordinate systems are never merged.",
+)
+POSITION_TWICE = ErrorCode(
+    "AE-DICOM-015",
+    "different images at one position",
+    "Export each phase, time point or reconstruction as one series of its own.",
+)
+SLICES_MISSING = ErrorCode(
+    "AE-DICOM-016", "slices are missing", "Copy the series again, whole; nothing is interpolated."
+)
+SLICES_UNEVEN = ErrorCode(
+    "AE-DICOM-017",
+    "the slices are unevenly spaced",
+    "Reconstruct the series anew on the scanner as one regular stack.",
+)
+STACK_SHEARED = ErrorCode(
+    "AE-DICOM-018",
+    "gantry tilt, shear, or a slice out of line",
+    "Reconstruct the series without tilt, or correct the tilt before (for example with dcm2niix or dicom2nifti).",
+)
+ORIENTATION_INVALID = ErrorCode(
+    "AE-DICOM-019",
+    "the orientation's axes are not orthonormal",
+    "Export the series again; its orientation is damaged.",
+)
+SPACING_INVALID = ErrorCode(
+    "AE-DICOM-020",
+    "absurd spacing: zero, not finite, or above 10 mm",
+    "Give a volumetric CT series; a wrong spacing would make every measured volume wrong.",
+)
+DICOM_TOO_LARGE = ErrorCode(
+    "AE-DICOM-021",
+    "too large for memory, or a deflation bomb",
+    "Export the series again with all attributes of the CT image; nothing is assumed in their place.",
+)
+FILE_CHANGED = ErrorCode(
+    "AE-DICOM-022",
+    "a file changed, vanished or was still arriving",
+    "Wait until the series has arrived whole, then read it again.",
+)
+TOO_MANY_FILES = ErrorCode(
+    "AE-DICOM-023",
+    "more than 20,000 files or 12 levels of folders",
+    "Give the folder of one study or one series.",
+)
+SEVERAL_STACKS = ErrorCode(
+    "AE-DICOM-024",
+    "several stacks, a concatenation, or several multi-frame objects",
+    "Export each phase or reconstruction as one series of its own, whole.",
+)
+
+# NIfTI and NRRD
+NIFTI_DAMAGED = ErrorCode(
+    "AE-NIFTI-001",
+    "damaged, not NIfTI, or not named `.nii` or `.nii.gz`",
+    "Give it the name of what it holds.",
+)
+NIFTI_NOT_3D = ErrorCode("AE-NIFTI-002", "not three-dimensional", "Give one 3D CT volume.")
+NIFTI_ORIENTATION_INVALID = ErrorCode(
+    "AE-NIFTI-003",
+    "no orientation, an unusable affine, or not in millimeters",
+    "Convert the scan again from DICOM.",
+)
+NIFTI_VALUES_INVALID = ErrorCode(
+    "AE-NIFTI-004",
+    "complex or colored values, NaN or infinity, or beyond 32 bits",
+    "Give HU; replace NaN padding by -1024.",
+)
+GRIDS_DIFFER = ErrorCode(
+    "AE-NIFTI-005",
+    "image and label, or image and prediction, lie on different grids",
+    "Give the scan that the labels were made on; resample neither.",
+)
+NIFTI_GRID_INVALID = ErrorCode(
+    "AE-NIFTI-006",
+    "a grid that no CT has: sheared, a spacing below 0.01 or above 10 mm, or fewer than three slices",
+    "Correct the tilt, or convert again from DICOM in mm.",
+)
+NRRD_DAMAGED = ErrorCode(
+    "AE-NRRD-001", "damaged, a detached header, or too large", "Save the volume as one .nrrd file."
+)
+NRRD_NOT_3D = ErrorCode("AE-NRRD-002", "not three-dimensional", "Give one 3D CT volume.")
+NRRD_ORIENTATION_INVALID = ErrorCode(
+    "AE-NRRD-003",
+    "the space, its directions, origin or units are missing or unusable",
+    "Convert the scan again from DICOM, for example with 3D Slicer.",
+)
+NRRD_VALUES_INVALID = ErrorCode("AE-NRRD-004", "the values cannot be HU", "As AE-NIFTI-004.")
+NRRD_GRID_INVALID = ErrorCode("AE-NRRD-005", "a grid that no CT has", "As AE-NIFTI-006.")
+
+# Data sets
+LABEL_VALUE_INVALID = ErrorCode(
+    "AE-DATA-003",
+    "a label that is no class of the data set, or no whole number",
+    "Check that the file belongs to this data set and is a label image.",
+)
+
+# Bundle, engine, memory
+BUNDLE_MISSING = ErrorCode(
+    "AE-BUNDLE-001", "there is no bundle at the path", "Check the path given as --bundle."
+)
+BUNDLE_INCOMPLETE = ErrorCode(
+    "AE-BUNDLE-002",
+    "not a bundle, or a file is missing in it",
+    "Get the bundle again from where it came, or export it anew.",
+)
+MANIFEST_INVALID = ErrorCode(
+    "AE-BUNDLE-003", "the manifest breaks the schema", "Get the bundle again, or export it anew."
+)
+BUNDLE_ALTERED = ErrorCode(
+    "AE-BUNDLE-004",
+    "a file was altered: its SHA-256 is not the manifest's",
+    "Get the bundle again from where it came, or export it anew.",
+)
+ARTIFACT_MISSING = ErrorCode(
+    "AE-BUNDLE-005",
+    "the bundle holds no artifact for this target and precision",
+    "Export it for this target.",
+)
+ENGINE_UNKNOWN = ErrorCode(
+    "AE-ENGINE-001", "no engine has this name", "Use `onnx` or `openvino`, or pass an engine."
+)
+MODEL_NOT_LOADED = ErrorCode(
+    "AE-ENGINE-002", "the model does not load", "Export again, or install a newer onnxruntime or openvino."
+)
+MODEL_SHAPE_WRONG = ErrorCode(
+    "AE-ENGINE-003",
+    "the model's tensors are not what the manifest says",
+    "Export the bundle with this version of autosam-edge.",
+)
+ENGINE_FAILED = ErrorCode(
+    "AE-ENGINE-004",
+    "the engine failed on a tile",
+    "Close other programs if memory is short, or export the bundle again.",
+)
+OUTPUT_NOT_FINITE = ErrorCode(
+    "AE-ENGINE-005",
+    "the network gave values that are not finite",
+    "Use the fp32 artifact, or export the bundle again.",
+)
+ENGINE_NOT_USABLE = ErrorCode(
+    "AE-ENGINE-006",
+    "the engine that was asked for is not installed, or only an artifact runs here that is not equal to the student or was never executed",
+    "Install it if there is a way, or choose another --engine.",
+)
+VERIFICATION_FAILED = ErrorCode(
+    "AE-ENGINE-007",
+    "`verify`: this device does not compute what the model computed at export",
+    "Do not use the artifact here; another `--engine`.",
+)
+MEMORY_UNKNOWN = ErrorCode(
+    "AE-MEMORY-002",
+    "a `--max-memory` for an artifact whose memory nobody measured (it was not executed at export)",
+    "Leave --max-memory out, or choose another artifact with --engine and --precision.",
+)
+BUDGET_TOO_SMALL = ErrorCode(
+    "AE-MEMORY-001",
+    "the scan needs more than `--max-memory`; the message names what works",
+    "Allow that much, or a bundle with a smaller patch.",
+)
+OUT_OF_MEMORY = ErrorCode(
+    "AE-MEMORY-003",
+    "the device ran out of memory",
+    "Close other programs, or give --max-memory to know beforehand.",
+)
+
+# Output
+OUTPUT_NOT_WRITABLE = ErrorCode(
+    "AE-OUTPUT-001",
+    "the folder cannot be written",
+    "Give a folder that you may write to, on a disk that is not read-only.",
+)
+OUTPUT_OCCUPIED = ErrorCode(
+    "AE-OUTPUT-002",
+    "the path, or one of our names in it, is taken by something else, such as the input",
+    "Give another output folder.",
+)
+DISK_FULL = ErrorCode(
+    "AE-OUTPUT-003",
+    "the disk or the quota is full",
+    "Free some space or give an output folder on another disk.",
+)
+OUTPUT_IN_INPUT = ErrorCode(
+    "AE-OUTPUT-004", "the output lies inside the input folder", "Give an output folder outside of the input."
+)
+SEG_NOT_POSSIBLE = ErrorCode(
+    "AE-OUTPUT-005",
+    "a DICOM SEG was asked of input that is not DICOM, or of no organ",
+    "Give DICOM, or `--format nifti,json,csv,preview`.",
+)
+SEG_SOURCE_UNUSABLE = ErrorCode(
+    "AE-OUTPUT-006",
+    "the source files vanished, changed, or do not allow a SEG",
+    "Keep the series unchanged and run again; or `--format nifti,json,csv,preview`.",
+)
+
+# Everything else
+EXTRA_MISSING = ErrorCode(
+    "AE-EXTRA-001",
+    "a command's extra is not installed",
+    "`pip install 'autosam-edge[...]'`, as the message says.",
+)
+CHECKOUT_NEEDED = ErrorCode(
+    "AE-EXTRA-002",
+    "the paper's tables and baselines are not in the installed package",
+    "Get the project's source, run `pip install -e '.[train]'` in its folder, and run the command there.",
+)
+CANCELLED = ErrorCode(
+    "AE-CANCEL-001",
+    "stopped on request; no unfinished result was left",
+    "Run the command again; a training goes on from its last checkpoint.",
+)
+INTERNAL_ERROR = ErrorCode(
+    "AE-INTERNAL-001", "an error nobody foresaw", "Report what `AUTOSAM_EDGE_TRACEBACK=1` shows."
+)

@@ -1,0 +1,58 @@
+"""The error codes of the export package, each declared once."""
+
+from autosam_edge.errors import ErrorCode
+
+# Export
+TARGET_UNKNOWN = ErrorCode("AE-EXPORT-001", "unknown target or precision", "One of those listed.")
+STUDENT_FILE_INVALID = ErrorCode(
+    "AE-EXPORT-002", "the checkpoint is not a student's", "Give the student.safetensors that training wrote."
+)
+ARTIFACT_DIFFERS = ErrorCode(
+    "AE-EXPORT-003",
+    "an artifact is not equal to the student; each organ and figure that falls short is named",
+    "Leave the precision out, or give more `--calibrate` scans.",
+)
+NOTHING_TO_COMPARE = ErrorCode(
+    "AE-EXPORT-004",
+    "no organ was found in the comparison volumes, so nothing is proven",
+    "Train the student, or give `--volume`.",
+)
+ARTIFACT_FAILS = ErrorCode(
+    "AE-EXPORT-005", "the artifact does not run", "Export it again with the pinned versions."
+)
+PATCH_UNSUITABLE = ErrorCode(
+    "AE-EXPORT-006",
+    "the student does not take the patch",
+    "The patch that it was trained on; sides are multiples of 32, 512 at most.",
+)
+OPERATOR_UNSUPPORTED = ErrorCode(
+    "AE-EXPORT-007",
+    "the student cannot be traced at this patch, or a target lacks an operator of it or takes no tensor of its rank",
+    "Choose another target, or the --patch that it was trained on.",
+)
+MIL_UNSUPPORTED = ErrorCode(
+    "AE-EXPORT-008",
+    "a Core ML program has operators, parameters or values that the interpreter does not know; each is named",
+    "Convert for another opset, or add it to autosam_edge_export/mil/operators.py or moving.py.",
+)
+COREML_DAMAGED = ErrorCode("AE-EXPORT-009", "a Core ML package is damaged", "Export it again.")
+PACKAGES_CONFLICT = ErrorCode(
+    "AE-EXPORT-010",
+    "packages of a target do not work together, such as coremltools with this numpy",
+    "pip install 'numpy>=2.0,<2.4' 'coremltools>=9.0'",
+)
+DELEGATE_TOO_SMALL = ErrorCode(
+    "AE-EXPORT-011",
+    "a delegate takes too little of the work, so that the rest would run in slow kernels",
+    "Rewrite what it leaves in the edge form, or choose another target.",
+)
+INT8_NOT_POSSIBLE = ErrorCode(
+    "AE-EXPORT-012",
+    "int8: the calibration tiles show no organ, or no convolution bears eight bits",
+    "Give --calibrate with scans that it can label.",
+)
+BF16_NOT_SUPPORTED = ErrorCode(
+    "AE-EXPORT-013",
+    "bf16 on a processor without it: float32 would be proven in its place",
+    "Leave bf16 out, or export on a processor that has it.",
+)
