@@ -1,12 +1,13 @@
-"""The model bundle: a folder or a zip (``*.edge``) that says what it is, and the only thing the runtime loads.
+"""The model bundle: a folder or a zip (``*.edge``) that describes itself. The runtime loads nothing else.
 
 ::
 
-    manifest.json      schema version, input contract, label table, artifacts, hashes of every file that is
-    used onnx/fp32.onnx     artifacts, one per target and precision; two targets may share a file, and Core
-    ML's are folders golden/            a small scan, a tile of it, and what must come out at each step
-    parity.json        how close each artifact is to the trained student
-    MODEL_CARD.md      what it was trained on, how well it does, where it fails
+    manifest.json    schema version, input contract, label table, artifacts, SHA-256 of every file that is read
+    onnx/fp32.onnx   artifacts, one per target and precision; two targets may share a file, and an artifact
+                     of Core ML is a folder
+    golden/          a small scan, a tile of it, and the expected result of each step
+    parity.json      difference of each artifact from the trained student
+    MODEL_CARD.md    training data, accuracy and known failures
 
 Nothing is extracted and nothing is unpickled: files are read into memory and compared with the manifest's
 SHA-256 before use.
@@ -15,23 +16,21 @@ SHA-256 before use.
 from __future__ import annotations
 
 import hashlib
-import json
 import lzma
 import zipfile
 import zlib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeVar
+from typing import Literal
 
 from autosam_edge.error_codes import BUNDLE_ALTERED, BUNDLE_INCOMPLETE, BUNDLE_MISSING, MANIFEST_INVALID
 from autosam_edge.model import InputContract, Model
+from autosam_edge.strict_json import build, parse_json
 from autosam_edge.volume import Label
 
 SCHEMA_VERSION = 2  # 2: how an artifact was proven, and artifacts that are folders
 MANIFEST = "manifest.json"
 MAX_FILE_BYTES = 2 * 1024**3
-_REPLACE = "Get the bundle again from where it came, or export it anew."
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,8 @@ class Postprocess:
     """What happens to the labels after the network.
 
     Args:
-        one_part: Names of the organs that are one object in the body: of several parts the surest is kept.
+        one_part: Names of the organs that are one connected object in the body. Of several parts, the one of
+            which the network is most certain is kept.
     """
 
     one_part: tuple[str, ...]
@@ -50,31 +50,26 @@ class Artifact:
     """One converted form of the student.
 
     Args:
-        target: The runtime it is for, such as ``onnx`` or ``coreml``.
+        target: Runtime that runs it, such as ``onnx`` or ``coreml``.
         precision: Number format, such as ``fp32`` or ``int8``.
-        path: Inside the bundle; of a file or of a folder.
-        proof: How it was compared at export: ``executed`` by its runtime, or ``interpreted`` where there was
-            none.
-        worst_organ_dice: Against the trained student on the comparison scans, measured at export.
-        working_set_mb: Memory that the engine takes, weights and one tile, measured at export, MB; None if it
-            was not executed.
-        relative_time: Time of a tile as a share of the bundle's first executed artifact's, in one run at
-            export; None likewise.
+        path: Path of the file or folder inside the bundle.
+        proof: How it was compared with the student at export: ``executed`` by its runtime, or
+            ``interpreted`` operator by operator where the runtime was missing.
+        worst_organ_dice: Smallest Dice of an organ against the trained student on the comparison scans, 0 to
+            1.
+        working_set_mb: Memory of the engine with the weights and one tile, measured at export, MB; None if
+            the artifact was not executed.
+        relative_time: Time of a tile divided by that of the first executed artifact of the bundle, measured
+            in one run at export; None if the artifact was not executed.
     """
 
     target: str
     precision: str
     path: str
-    proof: str
+    proof: Literal["executed", "interpreted"]
     worst_organ_dice: float
     working_set_mb: float | None
     relative_time: float | None
-
-    def __post_init__(self) -> None:
-        if self.proof not in ("executed", "interpreted"):
-            raise ValueError(
-                f"artifacts.proof is {self.proof!r}, this runtime knows 'executed' and 'interpreted'"
-            )
 
     @property
     def name(self) -> str:
@@ -87,19 +82,19 @@ class Manifest:
     """The parsed ``manifest.json``.
 
     Args:
-        schema_version: Of this layout.
+        schema_version: Version of the layout, see ``SCHEMA_VERSION``.
         name: Model name, such as ``pocketnet-btcv-3mm``.
         version: Model version.
-        license: Of the weights.
-        intended_use: The research-use statement.
-        training_data: What the weights were trained on.
-        input: The input contract.
-        postprocess: What happens to the labels.
-        labels: The label table.
-        artifacts: Converted forms.
-        files: SHA-256 of every file that is used, but the manifest; what is not listed (``*.etrecord``, for
-            developers) is never read.
-        provenance: Student, checkpoint hash, exporter and its versions.
+        license: License of the weights.
+        intended_use: Research-use statement.
+        training_data: One sentence on the data that the weights were trained on.
+        input: Input contract of the network.
+        postprocess: Changes to the labels after the network.
+        labels: Label table.
+        artifacts: Converted forms of the student.
+        files: SHA-256 of every file that is read, by its path; without the manifest itself. Other files of
+            the bundle, such as ``*.etrecord`` for developers, are never read.
+        provenance: Student, hash of the checkpoint, exporter and versions of its packages.
     """
 
     schema_version: int
@@ -113,7 +108,7 @@ class Manifest:
     labels: tuple[Label, ...]
     artifacts: tuple[Artifact, ...]
     files: dict[str, str]
-    provenance: dict[str, Any]
+    provenance: dict[str, object]
 
     def files_of(self, path: str) -> dict[str, str]:
         """SHA-256 of an artifact's file, under the name ``""``, or of a folder's files by their path in it."""
@@ -152,28 +147,21 @@ class Manifest:
             BundleError: AE-BUNDLE-003 with the key at fault.
         """
         try:
-            raw = json.loads(text)
-            if not isinstance(raw, dict) or raw.get("schema_version") != SCHEMA_VERSION:
-                found = raw.get("schema_version") if isinstance(raw, dict) else None
-                raise ValueError(f"schema_version is {found!r}, this runtime reads {SCHEMA_VERSION}")
-            raw["input"] = _strict(InputContract, raw.get("input"), "input")
-            raw["postprocess"] = _strict(Postprocess, raw.get("postprocess"), "postprocess")
-            raw["labels"] = tuple(_strict(Label, entry, "labels") for entry in raw.get("labels", ()))
-            raw["artifacts"] = tuple(
-                _strict(Artifact, entry, "artifacts") for entry in raw.get("artifacts", ())
-            )
-            manifest = _strict(cls, raw, "manifest")
+            raw = parse_json(text)
+            version = raw.get("schema_version") if isinstance(raw, dict) else None
+            if version != SCHEMA_VERSION:
+                raise ValueError(f"schema_version is {version!r}, this runtime reads {SCHEMA_VERSION}")
+            manifest = build(cls, raw, "manifest")
             if outside := [name for name in manifest.files if not _inside(name)]:
                 raise ValueError(f"files names {outside[0]!r}, which is no plain path inside the bundle")
-            manifest.model(
-                hashlib.sha256(text).hexdigest()
-            )  # refuses labels and one-part rules that do not fit
+            # A model refuses labels and one-part rules that do not fit each other.
+            manifest.model(hashlib.sha256(text).hexdigest())
             for artifact in manifest.artifacts:
                 if not manifest.files_of(artifact.path):
                     raise ValueError(f"artifact {artifact.path} has no hash in files")
             return manifest
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-            raise MANIFEST_INVALID(f"manifest.json is not valid: {error}.", remedy=_REPLACE) from error
+        except ValueError as error:
+            raise MANIFEST_INVALID(f"manifest.json is not valid: {error}.") from error
 
 
 def _inside(name: str) -> bool:
@@ -198,18 +186,6 @@ def read_files(path: Path) -> dict[str, bytes]:
     }
 
 
-def _strict(kind: type[_T], raw: Any, where: str) -> _T:  # noqa: ANN401  JSON is untyped
-    """Build a dataclass from a JSON object that has exactly its fields; lists become tuples."""
-    if not isinstance(raw, dict):
-        raise ValueError(f"{where} is missing or not an object")
-    expected = {f.name for f in fields(kind)}  # type: ignore[arg-type]
-    if unknown := sorted(set(raw) - expected):
-        raise ValueError(f"{where} has the unknown key {unknown[0]!r}")
-    if missing := sorted(expected - set(raw)):
-        raise ValueError(f"{where} lacks the key {missing[0]!r}")
-    return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in raw.items()})
-
-
 class Bundle:
     """An opened bundle. Files are verified when they are read.
 
@@ -227,9 +203,8 @@ class Bundle:
             raise BUNDLE_MISSING(f"there is no bundle named {path.name}.")
         text = self._raw(MANIFEST)
         self.manifest = Manifest.parse(text)
-        self.manifest_sha256 = hashlib.sha256(
-            text
-        ).hexdigest()  # of everything, as it holds the hash of the rest: the model's identity
+        # The manifest holds the hashes of all other files, so its own hash identifies the model.
+        self.manifest_sha256 = hashlib.sha256(text).hexdigest()
 
     @property
     def model(self) -> Model:

@@ -139,6 +139,9 @@ class ErrorCode:
         """The class of the error, which decides the exit code."""
         return _CLASSES[self.code.split("-")[1]]
 
+    def __str__(self) -> str:
+        return self.code
+
     def __call__(self, message: str, *, remedy: str | None = None) -> AutosamEdgeError:
         """The error to raise.
 

@@ -6,12 +6,11 @@ import importlib.metadata
 import os
 import platform
 from pathlib import Path
-from typing import Any
 
 _PACKAGES = ("autosam-edge", "numpy", "onnxruntime", "openvino", "torch", "monai", "pydicom", "highdicom")
 
 
-def describe_machine() -> dict[str, Any]:
+def describe_machine() -> dict[str, object]:
     """Processor, cores, memory, system and the versions that matter."""
     installed = {
         name: found.version

@@ -1,24 +1,23 @@
-"""Does this device compute what the model computed when it was exported? Golden vectors against what runs here; no torch needed.
+"""Verification of a bundle on this device: expected results of the export against what runs here, without torch.
 
 A bundle's ``golden/`` holds raw little-endian arrays, which any language reads, and ``golden.json``, which
-describes them
+describes them:
 
-- ``scan``: a small scan (``hu``, ``affine``), what it is on the model's grid (``model_hu``, every
-``stride``-th voxel), and the labels
-  that come out when the network is replaced by a formula: the logit of class c is -((hu - ``centers_hu``[c])
-  / ``width_hu``)^2. They check everything around the network: orientation, resampling, tiles, blending,
-  restoration;
-- ``tile``: one tile (``hu``) and what the trained student says of it (``logits``, every ``stride``-th voxel).
+- ``scan``: a small scan (``hu``, ``affine``), the scan on the model's grid (``model_hu``, every
+  ``stride``-th voxel), and the labels that result when a formula replaces the network: the logit of class c
+  is -((hu - ``centers_hu``[c]) / ``width_hu``)^2. These arrays check everything around the network:
+  orientation, resampling, tiles, blending and restoration.
+- ``tile``: one tile (``hu``) and the logits of the trained student (``logits``, every ``stride``-th voxel).
 """
 
 from __future__ import annotations
 
-import json
+import math
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -29,6 +28,7 @@ from autosam_edge.errors import BundleError, EngineError
 from autosam_edge.geometry import Grid
 from autosam_edge.pipeline.resample import ModelGrid
 from autosam_edge.session import Session
+from autosam_edge.strict_json import build, build_list, parse_json
 from autosam_edge.volume import Source, Volume
 
 if TYPE_CHECKING:
@@ -44,10 +44,91 @@ GOLDEN = "golden/golden.json"
 # Two processors may round a sum differently; a voxel between two organs may then change sides.
 _LABEL_AGREEMENT = 0.9999
 _MODEL_HU = 0.01
-_KEYS = {
-    "scan": {"hu", "affine", "stride", "model_hu", "labels", "centers_hu", "width_hu"},
-    "tile": {"hu", "stride", "logits"},
-}
+
+
+@dataclass(frozen=True)
+class _ArrayFile:
+    """Description of an array that is stored as raw bytes."""
+
+    file: str
+    dtype: Literal["<i2", "<f4", "|u1"]
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class _ScanEntry:
+    hu: _ArrayFile
+    affine: tuple[tuple[float, ...], ...]
+    stride: int
+    model_hu: _ArrayFile
+    labels: _ArrayFile
+    centers_hu: tuple[float, ...]
+    width_hu: float
+
+
+@dataclass(frozen=True)
+class _TileEntry:
+    hu: _ArrayFile
+    stride: int
+    logits: _ArrayFile
+
+
+@dataclass(frozen=True)
+class _GoldenFile:
+    """Content of ``golden.json``."""
+
+    scan: _ScanEntry
+    tile: _TileEntry
+
+
+@dataclass(frozen=True)
+class _Tolerance:
+    logit_rms: float
+
+
+@dataclass(frozen=True)
+class _ParityEntry:
+    """What verification needs of an entry of ``parity.json``; the rest is the report of the export."""
+
+    target: str
+    precision: str
+    tolerance: _Tolerance
+
+
+@dataclass(frozen=True, eq=False)
+class GoldenScan:
+    """A small scan and the expected results of all steps around the network.
+
+    Args:
+        volume: Scan, HU.
+        stride: Step between the voxels of ``model_hu`` along each axis, in voxels of the model's grid.
+        model_hu: (D', H', W') float32, every ``stride``-th voxel of the scan on the model's grid, HU.
+        labels: (D, H, W) uint8, labels when the formula of the module's text replaces the network.
+        centers_hu: Center of each class in the formula, HU; the background first.
+        width_hu: Width of each class in the formula, HU.
+    """
+
+    volume: Volume
+    stride: int
+    model_hu: npt.NDArray[np.float32]
+    labels: npt.NDArray[np.uint8]
+    centers_hu: tuple[float, ...]
+    width_hu: float
+
+
+@dataclass(frozen=True, eq=False)
+class GoldenTile:
+    """One tile and the logits of the trained student.
+
+    Args:
+        hu: (D, H, W) float32, HU.
+        stride: Step between the voxels of ``logits`` along each axis.
+        logits: (C, D', H', W') float32, every ``stride``-th voxel.
+    """
+
+    hu: npt.NDArray[np.float32]
+    stride: int
+    logits: npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -55,10 +136,10 @@ class Check:
     """One comparison.
 
     Args:
-        name: ``files``, ``resampling``, ``labels without the network``, or the artifact's.
+        name: ``files``, ``resampling``, ``labels without the network``, or the name of an artifact.
         verdict: ``passed``, ``failed`` or ``skipped``.
-        detail: What was seen and what is allowed.
-        figures: The numbers in ``detail``.
+        detail: Measured value and limit, or the reason for skipping.
+        figures: Numbers of ``detail`` by name.
     """
 
     name: str
@@ -71,35 +152,35 @@ def verify_bundle(
     bundle: Bundle,
     *,
     threads: int | None = None,
-    stand_ins: Mapping[str, Engine] = MappingProxyType({}),
-    say: Callable[[str], None] = lambda _: None,
+    interpreters: Mapping[str, Engine] = MappingProxyType({}),
+    on_message: Callable[[str], None] = lambda _: None,
 ) -> list[Check]:
     """Check every hash, everything around the network, and every artifact that this device can run.
 
     Args:
-        bundle: The bundle.
-        threads: For the engines; None uses every core.
-        stand_ins: By artifact, what evaluates it where its runtime is missing.
-        say: Called with one line per step.
+        bundle: Bundle to check.
+        threads: Number of threads of each engine; None uses every core.
+        interpreters: Engine that evaluates an artifact whose runtime is missing, by the artifact's name.
+        on_message: Function that is called with one line per step.
 
     Returns:
-        The checks in order, all passed or skipped.
+        Checks in order, all passed or skipped.
 
     Raises:
         BundleError: A file is missing, altered or not valid.
         EngineError: A check failed (AE-ENGINE-007); the message names the first, ``error.checks`` holds all.
     """
-    say("hashes")
+    on_message("hashes")
     bundle.verify()
-    checks = [Check("files", "passed", f"{len(bundle.manifest.files)} hashes are right", {})]
-    say("around the network")
+    checks = [Check("files", "passed", f"{len(bundle.manifest.files)} hashes are correct", {})]
+    on_message("around the network")
     checks += _check_pipeline(bundle)
     tolerances = _tolerances(bundle)
     for choice in rank_artifacts(bundle.manifest):
         name = choice.artifact.name
-        if choice.usable or name in stand_ins:
-            say(name)
-            engine = None if choice.usable else stand_ins[name]
+        if choice.usable or name in interpreters:
+            on_message(name)
+            engine = None if choice.usable else interpreters[name]
             checks.append(_check_artifact(bundle, choice.artifact, tolerances[name], threads, engine))
         else:
             checks.append(Check(name, "skipped", choice.reason, {}))
@@ -107,7 +188,7 @@ def verify_bundle(
     if failed:
         raise VerificationError(
             VERIFICATION_FAILED.code,
-            f"{failed[0].name} does not give what it gave at export: {failed[0].detail}.",
+            f"{failed[0].name} does not give the results of the export: {failed[0].detail}.",
             checks=checks,
         )
     return checks
@@ -118,78 +199,96 @@ class VerificationError(EngineError):
 
     Args:
         code, message: See :class:`~autosam_edge.errors.AutosamEdgeError`.
-        checks: All of them.
+        checks: All checks, passed and failed.
     """
 
     def __init__(self, code: str, message: str, *, checks: list[Check]) -> None:
         super().__init__(
             code,
             message,
-            remedy="Do not use this artifact on this device; try another --engine, and report it.",
+            remedy="Do not use this artifact on this device. Choose another `engine`, and report the failure.",
         )
         self.checks = checks
 
 
-def read_golden(bundle: Bundle, part: str) -> dict[str, Any]:
-    """The arrays and numbers of ``scan`` or ``tile``, verified.
+def read_golden_scan(bundle: Bundle) -> GoldenScan:
+    """Read the golden scan of a bundle, verified.
 
     Raises:
         BundleError: A file is missing or altered, or the description is not valid (AE-BUNDLE-003).
     """
     with _well_formed(GOLDEN):
-        described = json.loads(bundle.read(GOLDEN))[part]
-        found = {
-            key: _array(bundle, entry) if isinstance(entry, dict) else entry
-            for key, entry in described.items()
-        }
-        if lacking := _KEYS[part] - set(found):
-            raise KeyError(min(lacking))
-    return found
+        entry = build(_GoldenFile, parse_json(bundle.read(GOLDEN)), GOLDEN).scan
+        hu = _array(bundle, entry.hu)
+        grid = Grid((hu.shape[0], hu.shape[1], hu.shape[2]), np.asarray(entry.affine, dtype=np.float64))
+        return GoldenScan(
+            Volume(hu, grid, Source("array")),
+            entry.stride,
+            _array(bundle, entry.model_hu),
+            _array(bundle, entry.labels),
+            entry.centers_hu,
+            entry.width_hu,
+        )
+
+
+def read_golden_tile(bundle: Bundle) -> GoldenTile:
+    """Read the golden tile of a bundle, verified.
+
+    Raises:
+        BundleError: See :func:`read_golden_scan`.
+    """
+    with _well_formed(GOLDEN):
+        entry = build(_GoldenFile, parse_json(bundle.read(GOLDEN)), GOLDEN).tile
+        hu = _array(bundle, entry.hu).astype(np.float32)
+        return GoldenTile(hu, entry.stride, _array(bundle, entry.logits))
 
 
 def _tolerances(bundle: Bundle) -> dict[str, float]:
-    """By artifact, how far its logits may be from the student's (root mean square).
+    """Largest root mean square difference of the logits from the student's, by the name of the artifact.
 
     Raises:
         BundleError: ``parity.json`` is not valid or lacks an artifact (AE-BUNDLE-003).
     """
     with _well_formed("parity.json"):
-        entries = json.loads(bundle.read("parity.json"))
-        found = {
-            f"{entry['target']}/{entry['precision']}": float(entry["tolerance"]["logit_rms"])
-            for entry in entries
-        }
-        return {artifact.name: found[artifact.name] for artifact in bundle.manifest.artifacts}
+        parsed = parse_json(bundle.read("parity.json"))
+        entries = build_list(_ParityEntry, parsed, "parity.json", other_keys=True)
+        allowed = {f"{entry.target}/{entry.precision}": entry.tolerance.logit_rms for entry in entries}
+        names = [artifact.name for artifact in bundle.manifest.artifacts]
+        if missing := sorted(set(names) - set(allowed)):
+            raise ValueError(f"it has no entry for {missing[0]}")
+        return {name: allowed[name] for name in names}
 
 
 @contextmanager
 def _well_formed(name: str) -> Iterator[None]:
-    """Whoever wrote the bundle may have written anything: what does not fit is its fault and no internal error."""
+    """Turn a value that breaks the schema into the bundle's error: its author made the mistake."""
     try:
         yield
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        if isinstance(error, BundleError):
-            raise
-        raise MANIFEST_INVALID(f"{name} is not valid: {type(error).__name__}.") from error
+    except BundleError:
+        raise
+    except ValueError as error:
+        raise MANIFEST_INVALID(f"{name} is not valid: {error}.") from error
 
 
-def _array(bundle: Bundle, entry: dict[str, Any]) -> npt.NDArray[Any]:
-    return np.frombuffer(bundle.read(entry["file"]), dtype=entry["dtype"]).reshape(entry["shape"])
+def _array(bundle: Bundle, entry: _ArrayFile) -> npt.NDArray[Any]:
+    values = np.frombuffer(bundle.read(entry.file), dtype=entry.dtype)
+    if values.size != math.prod(entry.shape):
+        raise ValueError(f"{entry.file} holds {values.size} values, expected the shape {entry.shape}")
+    return values.reshape(entry.shape)
 
 
 def _check_pipeline(bundle: Bundle) -> list[Check]:
-    golden = read_golden(bundle, "scan")
-    contract = bundle.manifest.input
-    volume = Volume(golden["hu"], Grid(golden["hu"].shape, np.asarray(golden["affine"])), Source("array"))
-    stride = golden["stride"]
-    model_hu = on_model_grid(volume, contract)[::stride, ::stride, ::stride]
-    same_grid = model_hu.shape == golden["model_hu"].shape
-    error = float(np.abs(model_hu - golden["model_hu"]).max()) if same_grid else float("inf")
-    detail = f"largest difference {error:.1e} HU, allowed {_MODEL_HU} on a grid of {'x'.join(f'{s:g}' for s in contract.spacing_mm)} mm"
+    golden, contract = read_golden_scan(bundle), bundle.manifest.input
+    every = (slice(None, None, golden.stride),) * 3
+    model_hu = on_model_grid(golden.volume, contract)[every]
+    same_grid = model_hu.shape == golden.model_hu.shape
+    error = float(np.abs(model_hu - golden.model_hu).max()) if same_grid else float("inf")
+    spacing = "x".join(f"{side:g}" for side in contract.spacing_mm)
+    detail = f"largest difference {error:.1e} HU, allowed {_MODEL_HU} on a grid of {spacing} mm"
     checks = [Check("resampling", _verdict(error <= _MODEL_HU), detail, {"hu_error": error})]
-    engine = ThresholdEngine(golden["centers_hu"], width_hu=golden["width_hu"])
-    labels = Session(bundle.model, engine).segment(volume).labels
-    agreement = float((labels == golden["labels"]).mean())
+    engine = ThresholdEngine(golden.centers_hu, width_hu=golden.width_hu)
+    labels = Session(bundle.model, engine).segment(golden.volume).labels
+    agreement = float((labels == golden.labels).mean())
     detail = f"{agreement:.6f} of the labels agree, needs {_LABEL_AGREEMENT}"
     return [
         *checks,
@@ -208,28 +307,28 @@ def on_model_grid(volume: Volume, contract: InputContract) -> npt.NDArray[np.flo
 
 
 def _check_artifact(
-    bundle: Bundle, artifact: Artifact, allowed_rms: float, threads: int | None, stand_in: Engine | None
+    bundle: Bundle, artifact: Artifact, allowed_rms: float, threads: int | None, interpreter: Engine | None
 ) -> Check:
-    golden = read_golden(bundle, "tile")
+    golden = read_golden_tile(bundle)
     started = time.perf_counter()
-    engine = stand_in or load_engine(bundle, artifact, threads)
+    engine = interpreter or load_engine(bundle, artifact, threads)
     load_s = time.perf_counter() - started
-    tile = golden["hu"].astype(np.float32)
-    if stand_in is None:
+    tile = golden.hu
+    if interpreter is None:
         engine.run(tile)  # the first tile of a runtime is slower
     started = time.perf_counter()
-    stride = golden["stride"]
+    stride = golden.stride
     logits = engine.run(tile)[:, ::stride, ::stride, ::stride]
     tile_s = time.perf_counter() - started
-    if logits.shape != golden["logits"].shape:
-        detail = f"its logits have the shape {logits.shape}, the student's {golden['logits'].shape}"
+    if logits.shape != golden.logits.shape:
+        detail = f"its logits have the shape {logits.shape}, expected {golden.logits.shape}"
         return Check(artifact.name, "failed", detail, {})
-    difference = logits.astype(np.float64) - golden["logits"]
+    difference = logits.astype(np.float64) - golden.logits
     rms, largest = float(np.sqrt(np.mean(difference**2))), float(np.abs(difference).max())
-    agreement = float((logits.argmax(axis=0) == golden["logits"].argmax(axis=0)).mean())
+    agreement = float((logits.argmax(axis=0) == golden.logits.argmax(axis=0)).mean())
     detail = f"logits differ by {rms:.1e} rms, allowed {allowed_rms:g}; {agreement:.5f} of the labels agree"
     figures = {"logit_rms": rms, "logit_error": largest, "agreement": agreement}
-    if stand_in is None:
+    if interpreter is None:
         figures |= {"load_s": load_s, "tile_ms": tile_s * 1000.0}
     else:
         detail = f"interpreted, not executed: {detail}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy.typing as npt
 from autosam_edge.geometry import Grid, Shape
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 RESEARCH_USE = "Research use only. Not a medical device; not for diagnosis or treatment."
@@ -110,6 +111,54 @@ class Label:
         return words[:1].upper() + words[1:]
 
 
+@dataclass(frozen=True)
+class Provenance:
+    """What made a segmentation; every file that is written carries it. No patient data.
+
+    A text is empty where the value is not known.
+
+    Args:
+        software: Name of the software.
+        version: Version of the software.
+        model: Name of the model.
+        model_version: Version of the model.
+        model_sha256: SHA-256 of the bundle's manifest, hexadecimal.
+        artifact_sha256: SHA-256 of the artifact that ran, hexadecimal.
+        engine: Name of the inference engine.
+        engine_version: Version of the inference engine.
+        precision: Number format of the artifact, such as ``fp32``.
+        threads: Number of threads of the engine, or ``all``.
+        parameters: Settings of the run and counts of its tiles; JSON types only.
+        input_hash: SHA-256 that identifies the scan, see :attr:`Source.series_hash`.
+        license: License of the weights.
+        research_use: Research-use statement.
+    """
+
+    software: str = "autosam-edge"
+    version: str = ""
+    model: str = ""
+    model_version: str = ""
+    model_sha256: str = ""
+    artifact_sha256: str = ""
+    engine: str = ""
+    engine_version: str = ""
+    precision: str = ""
+    threads: str = ""
+    parameters: Mapping[str, object] = field(default_factory=dict)
+    input_hash: str = ""
+    license: str = ""
+    research_use: str = RESEARCH_USE
+
+    @property
+    def software_and_version(self) -> str:
+        """Both on one line, such as ``autosam-edge 1.2.3``."""
+        return f"{self.software} {self.version}".strip()
+
+    def as_dict(self) -> dict[str, object]:
+        """The fields by name, in the order above, as JSON types."""
+        return asdict(self)
+
+
 @dataclass(frozen=True, eq=False)
 class Segmentation:
     """Labels on the input's own grid.
@@ -118,16 +167,16 @@ class Segmentation:
         labels: (D, H, W) uint8; 0 is the background, other values stand in ``table``. The segmentation keeps
             a read-only view of it and copies nothing.
         grid: The grid of the input, unchanged.
-        table: The organs that the model knows.
-        provenance: Software, model, engine, parameters and input hash; JSON types only.
-        timings_s: Seconds per stage.
-        warnings: What the reader or the session found odd, one sentence each.
+        table: Organs that the model knows.
+        provenance: Software, model, engine and settings that made the labels.
+        timings_s: Seconds by stage.
+        warnings: Findings of the reader and of the run that a user should know, one sentence each.
     """
 
     labels: npt.NDArray[np.uint8]
     grid: Grid
     table: tuple[Label, ...]
-    provenance: dict[str, Any] = field(default_factory=dict)
+    provenance: Provenance = field(default_factory=Provenance)
     timings_s: dict[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 

@@ -30,7 +30,7 @@ extra, and say which one if it is missing:
 | `[export]` | `export` |
 | `[train]` | `data`, `train`, `distill`, `score`, `evaluate`, `compare`, `reproduce`, `baseline` |
 | `[sam2d]` | `baseline sam-point` |
-| `[bench]` | `bench`; its subcommands about students and artifacts also need `[export]` or `[train]` |
+| `[bench]` | `bench segment`, `bench memory`; the other benchmarks need `[dev]` |
 | `[dev]` | all of them, and the tools for tests and checks |
 """
 
@@ -43,6 +43,8 @@ def cli_page() -> str:
 
 
 def _sections(command: Any, name: str) -> Iterator[str]:
+    if hasattr(command, "load"):
+        command = command.load()
     if subcommands := getattr(command, "commands", None):
         for word, subcommand in subcommands.items():
             yield from _sections(subcommand, f"{name} {word}")
@@ -62,7 +64,8 @@ def _is_argument(parameter: Any) -> bool:
 def _names(parameter: Any) -> str:
     if _is_argument(parameter):
         return parameter.metavar or parameter.name.upper()
-    return ", ".join([*parameter.opts, *parameter.secondary_opts])
+    names = ", ".join([*parameter.opts, *parameter.secondary_opts])
+    return f"{names} {parameter.metavar}" if parameter.metavar else names
 
 
 def _meaning(parameter: Any) -> str:

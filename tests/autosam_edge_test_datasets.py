@@ -52,17 +52,18 @@ def write_btcv(folder, numbers=("0001", "0002", "0007", "0035"), *, images="imag
 
 
 def write_partial(folder):
-    """Three scans in the layout ``partial``: all organs but with unknown voxels, the liver alone, and no labels."""
+    """Three scans in the layout ``partial``: all organs and unknown voxels, the liver alone, no labels."""
     cases = {"all": list(range(1, 14)), "liver": [6], "none": []}
     for seed, (name, known) in enumerate(cases.items()):
         hu, labels = scan_and_labels(seed)
+        if name == "liver":
+            labels[:, 4:12, 4:12] = 6
         write_array(folder / "images" / f"{name}.nii.gz", hu)
         if known:
-            keep = np.isin(labels, known) if name == "liver" else labels > 0
+            keep = labels == 6 if name == "liver" else labels > 0
             write_array(folder / "labels" / f"{name}.nii.gz", np.where(keep, labels, 255).astype(np.uint8))
-    (folder / "cases.json").write_text(
-        json.dumps({name: {"known": known, "origin": "made up"} for name, known in cases.items()})
-    )
+    content = {name: {"known": known, "origin": "made up"} for name, known in cases.items()}
+    (folder / "cases.json").write_text(json.dumps(content))
     return folder
 
 

@@ -6,9 +6,32 @@ import pytest
 from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
+pytest.importorskip("pydantic")
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+from autosam_edge_training.data import BTCV_INTENSITY
+from autosam_edge_training.data.layouts import BTCV_NAMES
+from autosam_edge_training.networks.checkpoint_metadata import CheckpointMetadata
+from autosam_edge_training.networks.input_spec import NetworkInput
+
+BTCV = NetworkInput((3.0, 3.0, 3.0), BTCV_INTENSITY, BTCV_NAMES, "btcv")
+
+
+def checkpoint_metadata(student="pocketnet", *, classes=14, **changes):
+    """Metadata of a network's file; with other than 14 classes the labels have made-up names."""
+    names = BTCV_NAMES if classes == 14 else ("background", *(f"organ{value}" for value in range(1, classes)))
+    values = {
+        "arguments": {},
+        "input": NetworkInput(BTCV.spacing_mm, BTCV.intensity, names, "btcv"),
+        "config": {"sampling": {"patch": [32, 32, 32]}},
+        "steps": 3,
+        "cases": ("1", "2"),
+        "data_sha256": "0" * 64,
+        "commit": "",
+    }
+    return CheckpointMetadata(student, **{**values, **changes})
 
 
 def triples(low, high):

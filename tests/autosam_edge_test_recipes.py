@@ -19,7 +19,7 @@ import nibabel as nib
 import yaml
 from safetensors import safe_open
 
-from autosam_edge_training import distill, train_student, train_teacher
+from autosam_edge_training import train_student, train_teacher
 from autosam_edge_training.config import as_dict
 from autosam_edge_training.data import BTCV_INTENSITY, Listing, Pair, prepare_dataset
 from autosam_edge_training.networks.autosam import TeacherConfig
@@ -39,7 +39,7 @@ TIME_AND_MEMORY = {"seconds_per_step", "peak_memory_mb"}
 
 
 def boxes(seed: int) -> np.ndarray:
-    """Labels (D, H, W): a liver of 14 x 16 x 12 voxels in the lower half, a spleen of 8^3 in the upper, each somewhere."""
+    """Labels (D, H, W): a liver of 14 x 16 x 12 voxels in the lower half, a spleen of 8^3 in the upper."""
     rng = np.random.default_rng(seed)
     labels = np.zeros((SIDE, SIDE, SIDE), np.uint8)
     for value, size, low, high in ((1, (14, 16, 12), 0, 2), (2, (8, 8, 8), 17, 24)):
@@ -49,7 +49,7 @@ def boxes(seed: int) -> np.ndarray:
 
 
 def write_boxes(folder: Path, name: str, seed: int, *, swapped: bool = False, noise_hu: float = 10.0) -> Pair:
-    """A scan and its truth as NIfTI; ``swapped``: the truth calls the liver spleen and the spleen liver, the scan is the same."""
+    """A scan and its truth as NIfTI; ``swapped`` exchanges liver and spleen in the truth only."""
     labels = boxes(seed)
     hu = np.take(HU, labels) + np.random.default_rng([seed, 1]).normal(0.0, noise_hu, labels.shape)
     truth = np.take(np.array([0, 2, 1], np.uint8), labels) if swapped else labels
@@ -71,7 +71,7 @@ def prepare_boxes(
     spacing_mm: tuple[float, float, float] = SPACING_MM,
     **scan: Any,
 ) -> Path:
-    """A prepared folder of such scans, two to train on, one to validate and one to test, on their own grid."""
+    """A prepared folder of such scans, two to train on, one to validate and one to test."""
     counts = {"training": training, "validation": 1, "test": 1}
     seeds = iter(range(100))
     splits = {
@@ -86,7 +86,7 @@ def prepare_boxes(
 
 
 def student_config(**changes: Any) -> train_student.Config:
-    """Five steps of a UNet with dropout on patches that are smaller than a case, a checkpoint after each, an average."""
+    """Five steps of a UNet with dropout on patches smaller than a case, with checkpoints and an average."""
     values = {
         "schedule": Schedule(steps=5, lr=1e-2, warmup=0.0, batch=1),
         "sampling": Sampling(patch=(16, 16, 16)),
@@ -95,11 +95,9 @@ def student_config(**changes: Any) -> train_student.Config:
     return train_student.Config(**{**values, **UNET, **shared, **changes})
 
 
-def distill_config(**changes: Any) -> distill.Config:
-    """The same student, taught."""
-    same = as_dict(student_config())
-    del same["fold"]
-    return replace(distill.Config(**same), **changes)
+def distill_config(**changes: Any) -> train_student.Config:
+    """The same student with a teacher, lambda 0.5."""
+    return student_config(**{"weight": 0.5, **changes})
 
 
 def teacher_config(**changes: Any) -> train_teacher.Config:
@@ -121,33 +119,28 @@ def tiny_teacher(**changes: Any) -> TeacherConfig:
 
 @dataclass(frozen=True)
 class Recipe:
-    """One of the three.
+    """One of the three recipes.
 
     Args:
-        module: Where it lies.
-        config: Its small one.
-        train: (config, data, out) to its weights; a distillation brings its teacher.
+        command: Words of the command line that trains it.
+        config: Small config of the recipe.
+        train: Maps (config, data, out) to the path of the weights; distillation includes its teacher.
     """
 
-    module: Any
+    command: tuple[str, ...]
     config: Any
     train: Callable[[Any, Path, Path], Path]
-
-    @property
-    def command(self) -> str:
-        """Its module's name, for ``python -m``."""
-        return str(self.module.__name__)
 
 
 def recipe(name: str, teacher: Path) -> Recipe:
     """``student``, ``teacher`` or ``distill``; ``teacher`` is what a distillation learns from."""
     if name == "distill":
-        return Recipe(distill, distill_config(), partial(distill.train, teacher=teacher))
+        return Recipe(("distill",), distill_config(), partial(train_student.train, teacher=teacher))
     module, config = {
         "student": (train_student, student_config()),
         "teacher": (train_teacher, teacher_config()),
     }[name]
-    return Recipe(module, config, module.train)
+    return Recipe(("train", name), config, module.train)
 
 
 def write_recipe(config: Any, path: Path) -> Path:

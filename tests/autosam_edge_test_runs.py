@@ -41,6 +41,11 @@ COLUMNS = [
 ]
 
 
+def one_score(dice):
+    """Arguments of ``write_run`` for one case with one organ."""
+    return {"dice": {("1", "liver"): dice}, "mean": dice}
+
+
 @pytest.fixture
 def write_run(tmp_path):
     """A function that writes a scored run with one Dice per (case, organ); NSD at 1 mm is 0.1 lower."""
@@ -48,15 +53,15 @@ def write_run(tmp_path):
     def write(name, dice, *, mean, **facts):
         folder = tmp_path / "runs" / name
         folder.mkdir(parents=True)
-        told = {**FACTS, **facts}
-        (folder / "run.json").write_text(json.dumps(told))
+        run = {**FACTS, **facts}
+        (folder / "run.json").write_text(json.dumps(run))
         with (folder / "cases.csv").open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(COLUMNS)
             for (case, organ), value in dice.items():
                 scores = [""] * 4 if value is None else [value, value - 0.1, value, value]
                 writer.writerow(
-                    [told["method"], told["dataset"], case, organ, *scores, 10, 10, "1.5x1.0x1.0"]
+                    [run["method"], run["dataset"], case, organ, *scores, 10, 10, "1.5x1.0x1.0"]
                 )
         (folder / "summary.json").write_text(json.dumps({"mean_dice": mean}))
         return folder

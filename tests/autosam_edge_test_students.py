@@ -7,17 +7,17 @@ import pytest
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("onnx")
+from autosam_edge_test_networks import BTCV
+
 from autosam_edge_export.convert.student_forms import Job
 from autosam_edge_export.export import input_contract
 from autosam_edge_training.networks.hu_input import TorchEngine
-from autosam_edge_training.networks.input_spec import NetworkInput
 from autosam_edge_training.networks.pocketnet import PocketNet
 
-BTCV = NetworkInput.read({})
 METADATA = {"model": "small", "license": "none", "intended_use": "tests"}
 
 
-def small_student(name="pocketnet", classes=14, arguments=None):
+def small_student(name="pocketnet", classes=14, merging="v2", arguments=None):
     """Stands for :func:`~autosam_edge_training.networks.students.build_student`, whatever student the name says."""
     return PocketNet(classes=classes, widths=(8, 8, 8))
 

@@ -1,4 +1,4 @@
-"""The command line: a thin skin over the API. Data on stdout, progress on stderr, errors in one line with code and remedy.
+"""The command line: data on stdout, progress on stderr, each error in one line with its code and remedy.
 
 Exit codes: 0 done, 1 internal error, 2 wrong usage, and for each kind of error the code in
 :mod:`autosam_edge.errors`.
@@ -14,27 +14,72 @@ from typing import TYPE_CHECKING
 import typer
 
 from autosam_edge import __version__
-from autosam_edge.cli import (
-    baseline,
-    bench,
-    data,
-    evaluate,
-    export,
-    info,
-    montage,
-    reproduce,
-    segment,
-    training,
-    verify,
-)
-from autosam_edge.error_codes import CANCELLED, OUT_OF_MEMORY
+from autosam_edge.cli import demo, info, montage, segment, verify
+from autosam_edge.cli.extras import LazyCommand, RootGroup
+from autosam_edge.cli.wording import with_options
+from autosam_edge.error_codes import CANCELLED, INTERNAL_ERROR, OUT_OF_MEMORY
 from autosam_edge.errors import AutosamEdgeError, CancelledError
 from autosam_edge.volume import RESEARCH_USE
 
 if TYPE_CHECKING:
     from types import FrameType
 
+_SEGMENT, _EXPORT, _TRAIN, _EVALUATE = (
+    "Segment a scan",
+    "Export and verify",
+    "Train",
+    "Evaluate and reproduce",
+)
+
+
+def _lazy(package: str, extra: str, panel: str, **summaries: str) -> tuple[LazyCommand, ...]:
+    """Commands of another package by name, with the first sentence of their help."""
+    module = f"{package}.cli"
+    return tuple(
+        LazyCommand(name, summary, panel=panel, module=module, extra=extra)
+        for name, summary in summaries.items()
+    )
+
+
+class _Commands(RootGroup):
+    lazy = (
+        *_lazy(
+            "autosam_edge_export",
+            "export",
+            _EXPORT,
+            export="Export a student as a bundle, and compare every artifact with it, organ by organ.",
+        ),
+        *_lazy(
+            "autosam_edge_training",
+            "train",
+            _TRAIN,
+            data="Prepare a data set for training and evaluation.",
+            train="Train a teacher or a student.",
+            distill="Distill a teacher into a student.",
+        ),
+        *_lazy(
+            "autosam_edge_training",
+            "train",
+            _EVALUATE,
+            score="Score a finished run: Dice and NSD through the pipeline of the runtime.",
+            evaluate="Score a bundle, or predictions of any tool, on labeled scans.",
+            compare="Test whether our method is better than others.",
+        ),
+        *_lazy(
+            "autosam_edge_benchmarks",
+            "train",
+            _EVALUATE,
+            reproduce="Show the paper's values beside ours; `n/a` where no run was scored.",
+            baseline="Run the methods that the paper compares with.",
+        ),
+        *_lazy(
+            "autosam_edge_benchmarks", "bench", _EVALUATE, bench="Measure latency and memory on this machine."
+        ),
+    )
+
+
 app = typer.Typer(
+    cls=_Commands,
     name="autosam-edge",
     help=f"Label the organs of a CT scan on this device, offline.\n\n{RESEARCH_USE}",
     no_args_is_help=True,
@@ -43,21 +88,11 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("segment")(segment.segment)
-app.command("demo")(segment.demo)
-app.command("montage")(montage.montage)
-app.command("info")(info.info)
-app.command("verify")(verify.verify)
-app.command("export")(export.export)
-app.command("evaluate")(evaluate.evaluate)
-app.command("compare")(evaluate.compare)
-app.add_typer(data.app, name="data")
-app.add_typer(training.train_app, name="train")
-app.command("distill")(training.distill)
-app.command("score")(training.score)
-app.command("reproduce")(reproduce.reproduce)
-app.add_typer(baseline.app, name="baseline")
-app.add_typer(bench.app, name="bench")
+app.command("segment", rich_help_panel=_SEGMENT)(segment.segment)
+app.command("demo", rich_help_panel=_SEGMENT)(demo.demo)
+app.command("montage", rich_help_panel=_SEGMENT)(montage.montage)
+app.command("info", rich_help_panel=_SEGMENT)(info.info)
+app.command("verify", rich_help_panel=_EXPORT)(verify.verify)
 
 
 def _print_version(wanted: bool) -> None:
@@ -69,10 +104,10 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def _options(
     version: bool = typer.Option(
-        False, "--version", help="Show the version and leave.", callback=_print_version, is_eager=True
+        False, "--version", help="Show the version and exit.", callback=_print_version, is_eager=True
     ),
 ) -> None:
-    """Options of every command; the version's callback does its own work."""
+    """Options of every command; the callback of ``--version`` prints it."""
 
 
 def _stop(_number: int, _frame: FrameType | None) -> None:
@@ -81,9 +116,9 @@ def _stop(_number: int, _frame: FrameType | None) -> None:
 
 def main() -> None:
     """Entry point of ``autosam-edge``."""
-    signal.signal(signal.SIGTERM, _stop)  # a killed run cleans up like a cancelled one
+    signal.signal(signal.SIGTERM, _stop)  # a terminated run cleans up like an interrupted one
     try:
-        code = app(standalone_mode=False)
+        code = app(prog_name="autosam-edge", standalone_mode=False)
     except AutosamEdgeError as error:
         _fail(error)
     except KeyboardInterrupt:
@@ -93,20 +128,22 @@ def main() -> None:
     except MemoryError:
         _fail(OUT_OF_MEMORY("the device ran out of memory."))
     except Exception as error:
-        if hasattr(error, "show") and hasattr(
-            error, "exit_code"
-        ):  # click's usage errors, whichever copy of click raises them
+        # Errors of usage, of click or of the copy of click in Typer.
+        if hasattr(error, "show") and hasattr(error, "exit_code"):
             error.show()
             sys.exit(error.exit_code)
         if type(error).__name__ == "Abort":
             _fail(_cancelled())
         if os.environ.get("AUTOSAM_EDGE_TRACEBACK"):
             raise
-        # No message of a foreign error is shown: it may quote a tag's value.
-        line = f"AE-INTERNAL-001: unexpected {type(error).__name__}. Remedy: set AUTOSAM_EDGE_TRACEBACK=1 and report what it shows."
-        print(f"error {line}", file=sys.stderr)
-        sys.exit(1)
-    if code == CancelledError.exit_code:  # typer turns Ctrl-C into this code and says nothing
+        # The message of a foreign error is not shown: it may quote the value of a tag.
+        _fail(
+            INTERNAL_ERROR(
+                f"unexpected {type(error).__name__}.",
+                remedy="set AUTOSAM_EDGE_TRACEBACK=1 and report what it shows.",
+            )
+        )
+    if code == CancelledError.exit_code:  # Typer turns Ctrl-C into this code and says nothing
         _fail(_cancelled())
     sys.exit(code if isinstance(code, int) else 0)
 
@@ -116,5 +153,5 @@ def _cancelled() -> AutosamEdgeError:
 
 
 def _fail(error: AutosamEdgeError) -> None:
-    print(f"error {error}", file=sys.stderr)
+    print(f"error {with_options(str(error))}", file=sys.stderr)
     sys.exit(error.exit_code)

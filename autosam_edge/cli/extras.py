@@ -1,33 +1,36 @@
-"""The one door to the parts of the distribution that an extra brings."""
+"""Commands of the other packages, imported when they are called, and the error if an extra is missing."""
 
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import typer.main
+from typer.core import TyperCommand, TyperGroup
 
 from autosam_edge.error_codes import CHECKOUT_NEEDED, EXTRA_MISSING
 
 if TYPE_CHECKING:
-    from types import ModuleType
-
+    from collections.abc import Iterator
 
 # Left out of the wheel: it compares with files of results that only the project's source holds.
 PAPER = "autosam_edge_benchmarks.paper"
 
 
-def load_room(module: str, extra: str) -> ModuleType:
-    """Import a module of another room.
+@contextmanager
+def needs(extra: str) -> Iterator[None]:
+    """Name the extra if an import in this block finds a package missing.
 
     Args:
-        module: Such as ``autosam_edge_export.export``.
-        extra: The extra that brings what it needs.
+        extra: Extra of the distribution that brings the packages, such as ``export``.
 
     Raises:
-        MissingExtraError: A third party is not installed (AE-EXTRA-001), or the module is not in the wheel
-            (AE-EXTRA-002). An error in our own code is raised as it is.
+        MissingExtraError: A third-party package is not installed (AE-EXTRA-001), or the module is not in the
+            wheel (AE-EXTRA-002). A missing module of our own is a fault of ours and is raised as it is.
     """
     try:
-        return importlib.import_module(module)
+        yield
     except ModuleNotFoundError as error:
         if error.name == PAPER:
             raise CHECKOUT_NEEDED(
@@ -40,3 +43,50 @@ def load_room(module: str, extra: str) -> ModuleType:
             f"this command needs {missing}, which is not installed.",
             remedy=f"pip install 'autosam-edge[{extra}]'",
         ) from error
+
+
+class LazyCommand(TyperCommand):
+    """A command, or a group of commands, of another package; its module is imported when it is called.
+
+    Args:
+        name: Word on the command line.
+        summary: First sentence of its help, shown in the list of commands.
+        panel: Heading in the list of commands.
+        module: Module with the Typer ``app`` that holds the command.
+        extra: Extra of the distribution that brings what the command imports.
+    """
+
+    def __init__(self, name: str, summary: str, *, panel: str, module: str, extra: str) -> None:
+        super().__init__(name, help=summary, rich_help_panel=panel)
+        self.module, self.extra = module, extra
+
+    def load(self) -> Any:  # noqa: ANN401  click's Command, which some versions of Typer bring their own copy of
+        """The command itself."""
+        with needs(self.extra):
+            app = importlib.import_module(self.module).app
+        return typer.main.get_group(app).commands[str(self.name)]
+
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:  # noqa: ANN401
+        """Parse the arguments with the options of the command itself."""
+        return self.load().make_context(info_name, args, parent, **extra)
+
+
+class RootGroup(TyperGroup):
+    """The commands of the runtime, then those of the other packages."""
+
+    lazy: tuple[LazyCommand, ...] = ()
+
+    def __init__(self, **options: Any) -> None:  # noqa: ANN401
+        super().__init__(**options)
+        self.commands.update({str(command.name): command for command in self.lazy})
+
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401
+        """Run a command; a package that it does not find is a matter of its extra."""
+        try:
+            return super().invoke(ctx)
+        except ModuleNotFoundError:
+            command = self.commands.get(ctx.invoked_subcommand)
+            if isinstance(command, LazyCommand):
+                with needs(command.extra):
+                    raise
+            raise

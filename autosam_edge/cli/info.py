@@ -3,36 +3,25 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from typing import Annotated
 
-import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from autosam_edge.bundle import Manifest, open_bundle
-from autosam_edge.cli.options import AsJson
+from autosam_edge.cli.options import AsJson, BundleArgument
 from autosam_edge.cli.tables import new_table, show
 from autosam_edge.engines.selection import rank_artifacts
 
 
-def info(
-    bundle: Annotated[
-        Path | None,
-        typer.Argument(
-            metavar="[BUNDLE]", help="Bundle to look at. Default: the one that travels with the package."
-        ),
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Show what a bundle holds, after checking every hash."""
+def info(bundle: BundleArgument = None, as_json: AsJson = False) -> None:
+    """Check every hash of a model bundle and show its content."""
     opened = open_bundle(bundle)
     opened.verify()
     manifest, contract = opened.manifest, opened.manifest.input
     parity = json.loads(opened.read("parity.json"))
     if as_json:
-        facts = {
+        content = {
             "name": manifest.name,
             "version": manifest.version,
             "model_sha256": opened.manifest_sha256,
@@ -51,19 +40,22 @@ def info(
             "parity": parity,
             "provenance": manifest.provenance,
         }
-        print(json.dumps(facts))
+        print(json.dumps(content))
         return
     console = Console(highlight=False)
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_column(style="bold", no_wrap=True)
     table.add_column()
+    made_by = manifest.provenance
+    spacing = " x ".join(f"{side:g}" for side in contract.spacing_mm)
+    patch = "x".join(map(str, contract.patch))
     rows = {
         "model": f"{manifest.name} {manifest.version}",
         "SHA-256": opened.manifest_sha256,
-        "student": f"{manifest.provenance.get('student')}, {manifest.provenance.get('parameters', 0):,} parameters",
-        "input": f"{contract.modality} in {contract.unit}, {' x '.join(f'{s:g}' for s in contract.spacing_mm)} mm, "
+        "student": f"{made_by.get('student')}, {made_by.get('parameters', 0):,} parameters",
+        "input": f"{contract.modality} in {contract.unit}, {spacing} mm, "
         f"window {contract.window_hu[0]:g} to {contract.window_hu[1]:g} HU",
-        "tiles": f"{'x'.join(map(str, contract.patch))}, overlap {contract.overlap:g}, {contract.blend} blending",
+        "tiles": f"{patch}, overlap {contract.overlap:g}, {contract.blend} blending",
         "organs": ", ".join(label.name for label in manifest.labels),
         "training": manifest.training_data,
         "license": manifest.license,
@@ -73,18 +65,18 @@ def info(
         table.add_row(key, str(value))
     console.print(table)
     show(_artifacts(manifest))
-    console.print("every hash is right", style="green")
+    console.print("every hash is correct", style="green")
 
 
 def _artifacts(manifest: Manifest) -> Table:
-    """Best first, with the reasons: the first one is what `segment` runs here."""
-    table = new_table("artifacts, in the order of choice on this device")
+    """The artifacts with the reasons, best first; `segment` uses the first one."""
+    table = new_table("artifacts, best first on this device")
     table.add_column("artifact", no_wrap=True)
-    table.add_column("proven")
+    table.add_column("tested")
     table.add_column("worst organ", justify="right")
     table.add_column("time", justify="right")
-    table.add_column("MB a tile", justify="right")
-    table.add_column("why here")
+    table.add_column("MB per tile", justify="right")
+    table.add_column("reason")
     for place, choice in enumerate(rank_artifacts(manifest)):
         artifact = choice.artifact
         style = "bold" if place == 0 and choice.usable else "" if choice.usable else "dim"

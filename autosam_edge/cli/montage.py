@@ -11,9 +11,8 @@ import typer
 
 from autosam_edge.atomic_files import write_file
 from autosam_edge.bundle import open_bundle
-from autosam_edge.cli.options import named_paths
+from autosam_edge.cli.options import AsJson, BundleOption, Scan, Series, named_paths
 from autosam_edge.cli.progress import Stages
-from autosam_edge.cli.segment import AsJson, BundleOption, Series
 from autosam_edge.cli.tables import new_table, show
 from autosam_edge.measurements import dice
 from autosam_edge.read_scan import read
@@ -25,29 +24,25 @@ if TYPE_CHECKING:
 
 
 def montage(
-    source: Annotated[
-        Path,
-        typer.Argument(
-            metavar="SCAN", help="DICOM folder, file or zip; NIfTI or NRRD file.", show_default=False
-        ),
-    ],
+    source: Scan,
     labels: Annotated[
         list[str],
         typer.Option(
             "--labels",
-            help="NAME=FILE, a segmentation.nii.gz of this scan; once per column.",
+            metavar="NAME=FILE",
+            help="Heading and segmentation.nii.gz of a column; once for each column.",
             show_default=False,
         ),
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Picture to write, .png.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="PNG file to write.")],
     bundle: BundleOption = None,
     series: Series = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show labels of one scan side by side: two models, two precisions, before and after.
+    """Draw several segmentations of one scan side by side.
 
-    The sections are those that show most of the first labels. The table tells each organ's volume and its
-    Dice with the first labels.
+    The sections are those that show most of the first segmentation. The table lists the volume of each organ
+    and its Dice with the first segmentation.
     """
     from autosam_edge.formats.label_image import read_labels
     from autosam_edge.report.montage import MontageCase, draw_montage
@@ -63,7 +58,7 @@ def montage(
         for name, path in files.items()
     }
     write_file(draw_montage([MontageCase("", volume, found)], table, planes={"axial": 2, "coronal": 1}), out)
-    Stages().say(f"wrote {out}")
+    Stages().log(f"wrote {out}")
     organs = [organ for label in table if (organ := _organ(label, found, volume.grid.voxel_ml))]
     if as_json:
         print(json.dumps({"picture": str(out), "organs": organs}))

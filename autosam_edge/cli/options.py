@@ -1,27 +1,104 @@
-"""What several commands ask in the same way."""
+"""Options that several commands share, each declared once, and the one parser of values with commas."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
+T = TypeVar("T")
+
+EngineName = Literal["onnx", "openvino", "executorch", "coreml", "coreml-2d", "coreml-ios18"]
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout instead of text.")]
+Scan = Annotated[
+    Path,
+    typer.Argument(
+        metavar="INPUT", help="DICOM folder, file or zip; NIfTI or NRRD file.", show_default=False
+    ),
+]
+Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for the results; created if it is missing.")]
+BundleArgument = Annotated[
+    Path | None,
+    typer.Argument(metavar="BUNDLE", help="Model bundle (*.edge). Default: the one in the package."),
+]
+BundleOption = Annotated[
+    Path | None, typer.Option("--bundle", help="Model bundle (*.edge). Default: the one in the package.")
+]
+Series = Annotated[
+    str | None,
+    typer.Option(
+        "--series",
+        help="Series to read if the input holds several: its number in the list of the error message.",
+    ),
+]
+Engine = Annotated[
+    EngineName | None,
+    typer.Option("--engine", help="Inference engine. Default: the best one; `info` shows the reason."),
+]
+Threads = Annotated[
+    int | None, typer.Option("--threads", min=1, help="Number of threads of the engine. Default: all cores.")
+]
+Data = Annotated[
+    Path, typer.Option("--data", help="Folder that `data prepare` wrote.", exists=True, file_okay=False)
+]
+Sam = Annotated[
+    Path | None,
+    typer.Option(
+        "--sam",
+        help="Checkpoint of SAM, such as sam_vit_b_01ec64.pth.",
+        exists=True,
+        dir_okay=False,
+        show_default=False,
+    ),
+]
 
 
-def one_of(what: str, value: str, choices: Iterable[str]) -> None:
-    """Refuse a value that is none of the choices; ``what`` is the option or argument."""
-    known = tuple(choices)
-    if value not in known:
-        raise typer.BadParameter(f"expected {', '.join(known)}", param_hint=what)
+def split_commas(
+    text: str, parse: Callable[[str], T], *, option: str, expected: str, count: int | None = None
+) -> tuple[T, ...]:
+    """The values of an option such as ``3,3,3``.
+
+    Args:
+        text: Value on the command line.
+        parse: Reader of one part; it raises ValueError for a part that is wrong.
+        option: Name of the option, for the error message.
+        expected: Description of a right value, for the error message.
+        count: Number of parts; None allows any.
+    """
+    try:
+        parts = tuple(parse(part.strip()) for part in text.split(","))
+    except ValueError:
+        parts = ()
+    if not parts or count not in (None, len(parts)):
+        raise typer.BadParameter(f"{text!r} is wrong; expected {expected}", param_hint=option)
+    return parts
 
 
-def named_paths(option: str, texts: Sequence[str], *, folders: bool = False) -> dict[str, Path]:
-    """The paths of an option that is given as NAME=PATH, once per name."""
+def one_of(choices: Sequence[T]) -> Callable[[object], T]:
+    """Reader of one of the choices, for :func:`split_commas`."""
+    return lambda text: choices[choices.index(text)]
+
+
+def require(option: str, value: T | None, reason: str) -> T:
+    """The value of an option that this call needs.
+
+    Args:
+        option: Name of the option.
+        value: Its value; None if it was not given.
+        reason: Clause that says when the option is needed.
+    """
+    if value is None:
+        raise typer.BadParameter(reason, param_hint=option)
+    return value
+
+
+def named_paths(option: str, texts: Iterable[str], *, folders: bool = False) -> dict[str, Path]:
+    """The paths of an option that is given as NAME=PATH, once for each name."""
     kind = "folder" if folders else "file"
     found: dict[str, Path] = {}
     for text in texts:
@@ -32,6 +109,6 @@ def named_paths(option: str, texts: Sequence[str], *, folders: bool = False) -> 
                 f"expected NAME={kind.upper()} with a {kind} that exists, not {text}", param_hint=option
             )
         if name in found:
-            raise typer.BadParameter(f"two are named {name}", param_hint=option)
+            raise typer.BadParameter(f"the name {name} is given twice", param_hint=option)
         found[name] = path
     return found

@@ -28,7 +28,7 @@ class Stages:
         self.seconds: dict[str, float] = {}
         self._console = Console(file=sys.stderr, highlight=False)
 
-    def say(self, line: str) -> None:
+    def log(self, line: str) -> None:
         """One line on stderr."""
         self._console.print(line, markup=False)
 
@@ -38,7 +38,7 @@ class Stages:
         started = time.perf_counter()
         yield
         self.seconds[name] = time.perf_counter() - started
-        self.say(f"{name:<12}{self.seconds[name]:6.1f} s")
+        self.log(f"{name:<12}{self.seconds[name]:6.1f} s")
 
     @contextmanager
     def bar(self, name: str) -> Iterator[Callable[[int, int], None]]:
@@ -59,4 +59,4 @@ class Stages:
                 task = progress.add_task(name, total=None)
                 yield lambda done, total: progress.update(task, completed=done, total=total)
         self.seconds[name] = time.perf_counter() - started
-        self.say(f"{name:<12}{self.seconds[name]:6.1f} s")
+        self.log(f"{name:<12}{self.seconds[name]:6.1f} s")

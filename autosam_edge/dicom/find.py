@@ -20,7 +20,7 @@ _IGNORED_NAMES = frozenset({"thumbs.db", "desktop.ini", "dicomdir"})
 
 
 @dataclass(eq=False)
-class Scan:
+class DicomFiles:
     """The DICOM files below a root, and how many other files were passed over.
 
     Args:
@@ -61,7 +61,7 @@ def walk(root: Path) -> Iterator[os.DirEntry[str]]:
             )
 
 
-def scan(root: Path) -> Scan:
+def find_dicom_files(root: Path) -> DicomFiles:
     """Read the headers of all DICOM files below a folder, or of one file.
 
     Files are recognized by content (PS3.10 section 7.1), not by extension. Symbolic links are not followed.
@@ -73,7 +73,7 @@ def scan(root: Path) -> Scan:
         InputError: A file is damaged (AE-DICOM-005), inflates beyond reason (AE-DICOM-021) or cannot be read
             (AE-INPUT-003).
     """
-    found = Scan()
+    found = DicomFiles()
     if root.is_file():
         header = read_header(root, root.name)
         if header is not None:

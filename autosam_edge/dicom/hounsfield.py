@@ -13,7 +13,7 @@ from autosam_edge.error_codes import DICOM_TOO_LARGE, NOT_HU
 
 if TYPE_CHECKING:
     from autosam_edge.dicom.pixels import Words
-    from autosam_edge.dicom.planes import Frame
+    from autosam_edge.dicom.planes import ImagePlane
     from autosam_edge.geometry import Shape
 
 AIR_HU = -1024
@@ -25,7 +25,7 @@ _TISSUE_HU = (-900, 20_000)  # a padding value between these would erase lung, t
 _MAX_VOXELS = 1 << 30  # 2 GiB in int16: 4,096 slices of 512 x 512
 
 
-def read_hu(frames: list[Frame]) -> tuple[npt.NDArray[Any], list[str]]:
+def read_hu(planes: list[ImagePlane]) -> tuple[npt.NDArray[Any], list[str]]:
     """Decode planes into one (D, H, W) array in HU.
 
     Each plane is scaled by its own RescaleSlope and RescaleIntercept (PS3.3 C.11.1). The array is int16;
@@ -33,7 +33,7 @@ def read_hu(frames: list[Frame]) -> tuple[npt.NDArray[Any], list[str]]:
     (PS3.3 C.7.5.1.1.2) becomes -1024 HU.
 
     Args:
-        frames: Planes of one shape, in slice order.
+        planes: Planes of one shape, in slice order.
 
     Returns:
         The array and warnings.
@@ -42,16 +42,16 @@ def read_hu(frames: list[Frame]) -> tuple[npt.NDArray[Any], list[str]]:
         InputError: The volume is too large (AE-DICOM-021), cannot be decoded (AE-DICOM-005, -010) or is not
             in HU (AE-DICOM-008).
     """
-    whole = all(frame.slope.is_integer() and frame.intercept.is_integer() for frame in frames)
-    hu = _allocate((len(frames), *frames[0].shape), np.int16 if whole else np.float32)
+    whole = all(plane.slope.is_integer() and plane.intercept.is_integer() for plane in planes)
+    hu = _allocate((len(planes), *planes[0].shape), np.int16 if whole else np.float32)
     notes: dict[str, int] = {}
-    for d, (frame, words) in enumerate(zip(frames, stored_words(frames), strict=True)):
-        values, padding = _values(frame, words, notes)
+    for d, (plane, words) in enumerate(zip(planes, stored_words(planes), strict=True)):
+        values, padding = _values(plane, words, notes)
         inside = values if padding is None else values[~padding]
-        low, high = _range_hu(frame, inside)
+        low, high = _range_hu(plane, inside)
         if hu.dtype == np.int16 and (low < -32768 or high > 32767):
             hu = hu.astype(np.int32)  # rare: metal on an extended scale
-        _scale(frame, values, hu[d])
+        _scale(plane, values, hu[d])
         if padding is not None:
             hu[d][padding] = AIR_HU
         if low < LOWEST_HU:
@@ -63,11 +63,11 @@ def read_hu(frames: list[Frame]) -> tuple[npt.NDArray[Any], list[str]]:
     return hu, [f"{count} slice{'s' if count > 1 else ''} {note}." for note, count in notes.items()]
 
 
-def same_pixels(one: Frame, other: Frame) -> bool:
+def same_pixels(one: ImagePlane, other: ImagePlane) -> bool:
     """Whether two planes hold the same values in HU."""
     if (one.slope, one.intercept, one.shape) != (other.slope, other.intercept, other.shape):
         return False
-    first, second = (next(iter(stored_words([frame]))) for frame in (one, other))
+    first, second = (next(iter(stored_words([plane]))) for plane in (one, other))
     return np.array_equal(first, second)
 
 
@@ -86,10 +86,10 @@ def _allocate(shape: Shape, dtype: type) -> npt.NDArray[Any]:
 
 
 def _values(
-    frame: Frame, words: Words, notes: dict[str, int]
+    plane: ImagePlane, words: Words, notes: dict[str, int]
 ) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_] | None]:
     """Stored values with their sign, and where they are padding; bits outside of BitsStored do not count (PS3.5 section 8.1.1)."""
-    header = frame.header
+    header = plane.header
     bits, signed = header.integer("BitsStored") or 16, header.integer("PixelRepresentation") == 1
     high_bit = header.integer("HighBit")
     values: npt.NDArray[Any] = words
@@ -98,7 +98,7 @@ def _values(
         values = (words << left).view(np.int16 if signed else np.uint16) >> (16 - bits)
     elif signed:
         values = words.view(np.int16)
-    limits = _padding_limits(frame, notes)
+    limits = _padding_limits(plane, notes)
     if limits is None:
         padding = None
     else:
@@ -114,49 +114,49 @@ def _values(
     return values, padding
 
 
-def _padding_limits(frame: Frame, notes: dict[str, int]) -> tuple[int, int] | None:
+def _padding_limits(plane: ImagePlane, notes: dict[str, int]) -> tuple[int, int] | None:
     """Lowest and highest stored value that mean "no data here", None when none is declared or it would erase tissue."""
-    dataset, name = frame.header.dataset, frame.header.name
+    dataset, name = plane.header.dataset, plane.header.name
     value = numbers(dataset, "PixelPaddingValue", 1, name)
     if value is None:
         return None
     limit = numbers(dataset, "PixelPaddingRangeLimit", 1, name) or value
-    signed = frame.header.integer("PixelRepresentation") == 1
+    signed = plane.header.integer("PixelRepresentation") == 1
     # Writers confuse the VRs US and SS here: 63536 stands for -2000 and the reverse.
     ends = sorted(
         (int(end) + 0x8000) % 0x10000 - 0x8000 if signed else int(end) % 0x10000
         for end in (value[0], limit[0])
     )
-    ends_hu = sorted(end * frame.slope + frame.intercept for end in ends)
+    ends_hu = sorted(end * plane.slope + plane.intercept for end in ends)
     if ends_hu[1] > _TISSUE_HU[0] and ends_hu[0] < _TISSUE_HU[1]:
         _note(notes, "declared padding within the range of tissue, which was not applied")
         return None
     return ends[0], ends[1]
 
 
-def _range_hu(frame: Frame, values: npt.NDArray[Any]) -> tuple[float, float]:
+def _range_hu(plane: ImagePlane, values: npt.NDArray[Any]) -> tuple[float, float]:
     if not values.size:
         return AIR_HU, AIR_HU
-    low, high = sorted(float(end) * frame.slope + frame.intercept for end in (values.min(), values.max()))
+    low, high = sorted(float(end) * plane.slope + plane.intercept for end in (values.min(), values.max()))
     if low < -_HIGHEST_HU or high > _HIGHEST_HU:
         raise NOT_HU(
-            f"{frame.header.name} reaches {max(abs(low), abs(high)):.3g} after rescaling, beyond any Hounsfield unit.",
+            f"{plane.header.name} reaches {max(abs(low), abs(high)):.3g} after rescaling, beyond any Hounsfield unit.",
             remedy="Export the series again; its rescale attributes are wrong.",
         )
     return low, high
 
 
-def _scale(frame: Frame, values: npt.NDArray[Any], out: npt.NDArray[Any]) -> None:
+def _scale(plane: ImagePlane, values: npt.NDArray[Any], out: npt.NDArray[Any]) -> None:
     """``out = values * slope + intercept``."""
     if out.dtype == np.float32:
-        out[...] = values.astype(np.float64) * frame.slope + frame.intercept
+        out[...] = values.astype(np.float64) * plane.slope + plane.intercept
         return
     # Integer arithmetic wraps around, so a result that fits is right even where an operand or an intermediate
     # value does not fit.
     np.copyto(out, values, casting="unsafe")
-    if frame.slope != 1:
-        np.multiply(out, np.int64(frame.slope).astype(out.dtype), out=out)
-    np.add(out, np.int64(frame.intercept).astype(out.dtype), out=out)
+    if plane.slope != 1:
+        np.multiply(out, np.int64(plane.slope).astype(out.dtype), out=out)
+    np.add(out, np.int64(plane.intercept).astype(out.dtype), out=out)
 
 
 def _note(notes: dict[str, int], text: str) -> None:

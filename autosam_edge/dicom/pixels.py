@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from autosam_edge.dicom.header import Header
-    from autosam_edge.dicom.planes import Frame
+    from autosam_edge.dicom.planes import ImagePlane
 
 _NATIVE = frozenset({str(ImplicitVRLittleEndian), str(ExplicitVRLittleEndian), str(ExplicitVRBigEndian)})
 _UNDEFINED = 0xFFFFFFFF
@@ -30,14 +30,14 @@ _PIXEL_DATA, _ITEM, _DELIMITER = (0x7FE0, 0x0010), (0xFFFE, 0xE000), (0xFFFE, 0x
 Words = npt.NDArray[np.uint16]
 
 
-def stored_words(frames: Sequence[Frame]) -> Iterator[Words]:
-    """The (H, W) words of each plane as they are stored, bits above HighBit included, in the order of ``frames``.
+def stored_words(planes: Sequence[ImagePlane]) -> Iterator[Words]:
+    """The (H, W) words of each plane as they are stored, bits above HighBit included, in the order of ``planes``.
 
     Raises:
         InputError: The pixel data end early or cannot be decoded (AE-DICOM-005), or their transfer syntax is
             unknown (AE-DICOM-010).
     """
-    for header, group in groupby(frames, key=lambda frame: frame.header):
+    for header, group in groupby(planes, key=lambda plane: plane.header):
         of_file = list(group)
         try:
             if header.transfer_syntax in _NATIVE:
@@ -75,10 +75,10 @@ def check_decodable(header: Header) -> None:
         )
 
 
-def _native(header: Header, frames: list[Frame]) -> Iterator[Words]:
+def _native(header: Header, planes: list[ImagePlane]) -> Iterator[Words]:
     """Planes of an uncompressed file, each read straight from its place."""
     little = header.transfer_syntax != ExplicitVRBigEndian
-    rows, columns = frames[0].shape
+    rows, columns = planes[0].shape
     size = rows * columns * 2
     count = header.integer("NumberOfFrames") or 1
     with header.path.open("rb") as file:
@@ -89,8 +89,8 @@ def _native(header: Header, frames: list[Frame]) -> Iterator[Words]:
             raise damaged(header.name, "its pixel data are shorter than Rows x Columns")
         if surplus >= 2 * columns:  # less than a row is padding or trailing garbage
             raise damaged(header.name, "its pixel data are longer than Rows x Columns")
-        for frame in frames:
-            file.seek(start + frame.index * size)
+        for plane in planes:
+            file.seek(start + plane.index * size)
             words = np.fromfile(file, dtype="<u2" if little else ">u2", count=rows * columns)
             if words.size != rows * columns:
                 raise damaged(header.name, "its pixel data end early")
@@ -107,7 +107,7 @@ def _element(head: bytes, header: Header, *, little: bool) -> tuple[int, int]:
     return header.pixel_offset + 12, int(struct.unpack(f"{order}I", head[8:12])[0])
 
 
-def _decoded(header: Header, frames: list[Frame]) -> Iterator[Words]:
+def _decoded(header: Header, planes: list[ImagePlane]) -> Iterator[Words]:
     """Planes of a compressed or deflated file, through pydicom's decoders."""
     check_decodable(header)
     if header.pixel_offset >= 0:
@@ -124,9 +124,9 @@ def _decoded(header: Header, frames: list[Frame]) -> Iterator[Words]:
     source = header.path if header.pixel_offset >= 0 else pydicom.dcmread(header.path)
     try:
         for words in iter_pixels(
-            source, indices=[frame.index for frame in frames], raw=True, decoding_plugin=plugin
+            source, indices=[plane.index for plane in planes], raw=True, decoding_plugin=plugin
         ):
-            if words.shape != frames[0].shape or words.dtype.itemsize != 2:
+            if words.shape != planes[0].shape or words.dtype.itemsize != 2:
                 raise damaged(header.name, "its decoded pixels do not fit Rows x Columns of 16 bits")
             yield np.ascontiguousarray(words).view(np.uint16)
     except (InputError, OSError, MemoryError):

@@ -24,7 +24,7 @@ _RE_EXPORT = "Export the series again with all attributes of the CT image; nothi
 
 
 @dataclass(frozen=True, eq=False)
-class Frame:
+class ImagePlane:
     """One plane of pixels with its place in the patient and its way to HU.
 
     Args:
@@ -48,7 +48,7 @@ class Frame:
     intercept: float
 
 
-def frames_of(headers: list[Header]) -> list[Frame]:
+def planes_of(headers: list[Header]) -> list[ImagePlane]:
     """The image planes of one series, in the order of the headers.
 
     Raises:
@@ -61,24 +61,24 @@ def frames_of(headers: list[Header]) -> list[Frame]:
         raise _several_stacks(
             f"the series holds {len(headers)} objects, of which {len(enhanced)} are multi-frame, expected one multi-frame object"
         )
-    frames: list[Frame] = []
+    planes: list[ImagePlane] = []
     for header in headers:
         _check_pixel_format(header)
-        frames += _enhanced_frames(header) if enhanced else [_classic_frame(header)]
-    return frames
+        planes += _enhanced_planes(header) if enhanced else [_classic_plane(header)]
+    return planes
 
 
-def _classic_frame(header: Header) -> Frame:
+def _classic_plane(header: Header) -> ImagePlane:
     count = header.integer("NumberOfFrames")
     if count not in (None, 1):
         raise PIXEL_FORMAT_INVALID(
             f"{header.name} is a CT Image with {count} frames, expected 1.", remedy=_RE_EXPORT
         )
-    return _frame(header, 0, [header.dataset], [header.dataset], [header.dataset], [header.dataset])
+    return _plane(header, 0, [header.dataset], [header.dataset], [header.dataset], [header.dataset])
 
 
-def _enhanced_frames(header: Header) -> list[Frame]:
-    """Frames of an Enhanced CT object; each macro stands per frame or is shared (PS3.3 C.7.6.16.1.1)."""
+def _enhanced_planes(header: Header) -> list[ImagePlane]:
+    """Planes of an Enhanced CT object; each macro stands per frame or is shared (PS3.3 C.7.6.16.1.1)."""
     dataset, name = header.dataset, header.name
     if (header.integer("InConcatenationTotalNumber") or 1) > 1:
         raise _several_stacks(f"{name} is one part of a concatenation, expected the whole object")
@@ -97,7 +97,7 @@ def _enhanced_frames(header: Header) -> list[Frame]:
     if len(stacks) > 1:
         raise _several_stacks(f"{name} holds {len(stacks)} stacks, expected 1")
     return [
-        _frame(
+        _plane(
             header,
             index,
             macro(group, "PlanePositionSequence"),
@@ -109,15 +109,15 @@ def _enhanced_frames(header: Header) -> list[Frame]:
     ]
 
 
-def _frame(
+def _plane(
     header: Header,
     index: int,
     position: list[Dataset],
     orientation: list[Dataset],
     measures: list[Dataset],
     transformation: list[Dataset],
-) -> Frame:
-    """Build a frame from the data sets that hold its parts; an empty list means that the macro is absent."""
+) -> ImagePlane:
+    """Build a plane from the data sets that hold its parts; an empty list means that the macro is absent."""
 
     def required(where: list[Dataset], keyword: str, count: int) -> tuple[float, ...]:
         values = numbers(where[0], keyword, count, header.name) if where else None
@@ -134,7 +134,7 @@ def _frame(
             f"{header.name} has {rows} x {columns} pixels, expected at most {_MAX_SIDE} a side."
         )
     slope, intercept = _rescale(header, transformation)
-    return Frame(
+    return ImagePlane(
         header,
         index,
         required(position, "ImagePositionPatient", 3),

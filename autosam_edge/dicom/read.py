@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from autosam_edge.dicom.find import scan, walk
+from autosam_edge.dicom.find import find_dicom_files, walk
 from autosam_edge.dicom.header import silenced, texts_of
 from autosam_edge.dicom.hounsfield import read_hu, same_pixels
 from autosam_edge.dicom.pixels import check_decodable
-from autosam_edge.dicom.planes import frames_of
-from autosam_edge.dicom.series import choose
+from autosam_edge.dicom.planes import planes_of
+from autosam_edge.dicom.series import select_series
 from autosam_edge.dicom.stack import stack
 from autosam_edge.error_codes import FILE_CHANGED
 from autosam_edge.volume import Source, Volume
@@ -17,9 +17,9 @@ from autosam_edge.volume import Source, Volume
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from autosam_edge.dicom.find import Scan
+    from autosam_edge.dicom.find import DicomFiles
     from autosam_edge.dicom.header import Header
-    from autosam_edge.dicom.planes import Frame
+    from autosam_edge.dicom.planes import ImagePlane
 
 
 def read_dicom(root: Path, *, series: str | None = None, keepalive: object = None) -> Volume:
@@ -43,12 +43,12 @@ def read_dicom(root: Path, *, series: str | None = None, keepalive: object = Non
         (rescale).
     """
     with silenced():
-        found = scan(root)
-        chosen, notes = choose(found, series)
-        frames = frames_of(chosen.headers)
+        found = find_dicom_files(root)
+        chosen, notes = select_series(found, series)
+        planes = planes_of(chosen.headers)
         for header in chosen.headers:
             check_decodable(header)
-        ordered, grid, stack_notes = stack(frames, same_pixels)
+        ordered, grid, stack_notes = stack(planes, same_pixels)
         hu, pixel_notes = read_hu(ordered)
         _check_unchanged(root, found, chosen.headers)
         notes += stack_notes + _encoding_notes(chosen.headers) + pixel_notes
@@ -60,9 +60,9 @@ def read_dicom(root: Path, *, series: str | None = None, keepalive: object = Non
     )
 
 
-def _files(ordered: list[Frame]) -> tuple[Path, ...]:
+def _files(ordered: list[ImagePlane]) -> tuple[Path, ...]:
     """The files in slice order, each once."""
-    return tuple(dict.fromkeys(frame.header.path for frame in ordered))
+    return tuple(dict.fromkeys(plane.header.path for plane in ordered))
 
 
 def _encoding_notes(headers: list[Header]) -> list[str]:
@@ -87,7 +87,7 @@ def _encoding_notes(headers: list[Header]) -> list[str]:
     return notes
 
 
-def _check_unchanged(root: Path, found: Scan, used: list[Header]) -> None:
+def _check_unchanged(root: Path, found: DicomFiles, used: list[Header]) -> None:
     """Refuse a series that was still arriving, or being rewritten, while it was read."""
     changed = ""
     for header in used:

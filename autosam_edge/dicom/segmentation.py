@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 _CATEGORY = Code("123037004", "SCT", "Anatomical Structure")
 _SIDES = {"left": Code("7771000", "SCT", "Left"), "right": Code("24028007", "SCT", "Right")}
 _SERIES_NUMBER = 9001  # far from what a scanner counts up to, and equal in every run
+_ALGORITHM_PARAMETERS = ("model_sha256", "engine", "engine_version", "precision", "parameters")
 _TEXT = CUSTOMIZABLE_CHARSET_VR | {"AS", "CS", "DA", "TM"}
 # highdicom refuses a sex of X, a time with colons and a name of one part.
 _JUDGED = ("PatientName", "PatientSex", "PatientBirthDate", "StudyDate", "StudyTime")
@@ -193,7 +194,8 @@ def _identity(segmentation: Segmentation, sources: Sequence[Dataset]) -> str:
     ]
     digest.update(
         json.dumps(
-            [series, segmentation.provenance, table, segmentation.grid.affine.tolist()], sort_keys=True
+            [series, segmentation.provenance.as_dict(), table, segmentation.grid.affine.tolist()],
+            sort_keys=True,
         ).encode()
     )
     for plane in segmentation.labels:
@@ -258,18 +260,17 @@ def _build(
     identity: str,
 ) -> hd.seg.Segmentation:
     """The object, with segments numbered from 1; ``frames`` are segment numbers (D, H, W) in the order of the source frames."""
-    facts = segmentation.provenance
-    version = str(facts.get("version") or "unknown")
-    model_sha256 = str(facts.get("model_sha256") or "")
+    made_by = segmentation.provenance
+    version = made_by.version or "unknown"
     algorithm = hd.AlgorithmIdentificationSequence(
-        name=f"autosam-edge {facts.get('model') or ''}".strip()[:64],
+        name=f"autosam-edge {made_by.model}".strip()[:64],
         family=codes.cid7162.ArtificialIntelligence,
         version=version[:64],
         source="autosam-edge",
         parameters={
-            key: str(facts[key])
-            for key in ("model_sha256", "engine", "engine_version", "precision", "parameters")
-            if facts.get(key)
+            key: str(value)
+            for key, value in made_by.as_dict().items()
+            if key in _ALGORITHM_PARAMETERS and value
         },
     )
     first = sources[0]
@@ -284,15 +285,15 @@ def _build(
         segment_descriptions=[
             _describe(label, number, algorithm) for number, label in enumerate(organs, start=1)
         ],
-        series_instance_uid=_uid("series", str(first.SeriesInstanceUID), version, model_sha256),
+        series_instance_uid=_uid("series", str(first.SeriesInstanceUID), version, made_by.model_sha256),
         series_number=_SERIES_NUMBER,
         sop_instance_uid=_uid("instance", identity),
         instance_number=1,
         manufacturer="autosam-edge",
-        manufacturer_model_name=str(facts.get("model") or "autosam-edge")[:64],
+        manufacturer_model_name=(made_by.model or "autosam-edge")[:64],
         software_versions=version[:64],
         # There is no hardware to number: the weights are what made this, so the serial number is theirs.
-        device_serial_number=model_sha256[:16] or "unknown",
+        device_serial_number=made_by.model_sha256[:16] or "unknown",
         content_label="ORGANS",
         content_description=RESEARCH_USE.split(";")[0],
         series_description="Abdominal organs (AI) - Research use only",

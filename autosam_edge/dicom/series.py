@@ -25,7 +25,7 @@ from autosam_edge.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from autosam_edge.dicom.find import Scan
+    from autosam_edge.dicom.find import DicomFiles
 
 _HASH_LETTERS = 8
 _PROJECTIONS = frozenset({"MIP", "MINIP", "MAX_IP", "MIN_IP", "MAXIP", "PROJECTION IMAGE", "VRT", "VOLREN"})
@@ -59,7 +59,7 @@ class Series:
         return hashlib.sha256(self.uid.encode()).hexdigest()
 
 
-def choose(found: Scan, wanted: str | None) -> tuple[Series, list[str]]:
+def select_series(found: DicomFiles, wanted: str | None) -> tuple[Series, list[str]]:
     """The series that is meant, with a warning for everything else that was found.
 
     Without ``wanted`` there must be exactly one candidate. Series of fewer than three positions (bolus

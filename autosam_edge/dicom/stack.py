@@ -23,7 +23,7 @@ from autosam_edge.geometry import FloatMatrix, Grid
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from autosam_edge.dicom.planes import Frame
+    from autosam_edge.dicom.planes import ImagePlane
 
 _RELATIVE_TOLERANCE = 0.01  # highdicom's tolerance for regular spacing
 _ABSOLUTE_TOLERANCE_MM = 0.02  # twice the rounding of positions written with two decimals
@@ -39,8 +39,8 @@ _RESCAN = "Reconstruct the series anew on the scanner as one regular stack."
 
 
 def stack(
-    frames: list[Frame], same_pixels: Callable[[Frame, Frame], bool]
-) -> tuple[list[Frame], Grid, list[str]]:
+    planes: list[ImagePlane], same_pixels: Callable[[ImagePlane, ImagePlane], bool]
+) -> tuple[list[ImagePlane], Grid, list[str]]:
     """Order planes by position along their normal (PS3.3 C.7.6.2.1.1) and give the grid that they form.
 
     The grid's columns are, in LPS mm: the slice step, which runs along the normal (row direction x column
@@ -48,7 +48,7 @@ def stack(
     SliceThickness play a part.
 
     Args:
-        frames: The planes of one series, in any order.
+        planes: The planes of one series, in any order.
         same_pixels: Tells whether two planes at one position hold the same values, so that one is a copy.
 
     Returns:
@@ -57,14 +57,14 @@ def stack(
     Raises:
         InputError: The planes do not form one regular stack (AE-DICOM-011 to -013, -015 to -020).
     """
-    _check_alike(frames)
-    row, column = _axes(frames[0])
+    _check_alike(planes)
+    row, column = _axes(planes[0])
     normal = np.cross(row, column)
-    _check_spacing(*frames[0].spacing_mm, smallest=MIN_PIXEL_MM, what="PixelSpacing")
+    _check_spacing(*planes[0].spacing_mm, smallest=MIN_PIXEL_MM, what="PixelSpacing")
     # The UID and the frame number make the order, and so which copy is kept, independent of the order of the
     # files.
     ordered = sorted(
-        frames,
+        planes,
         key=lambda f: (
             float(np.dot(f.position, normal)),
             f.header.text("SOPInstanceUID"),
@@ -77,7 +77,7 @@ def stack(
         raise TOO_FEW_SLICES(
             f"the series has {len(ordered)} slice{'s' if len(ordered) > 1 else ''} at distinct positions, expected at least {MIN_SLICES}."
         )
-    positions = np.array([frame.position for frame in ordered], dtype=np.float64)
+    positions = np.array([plane.position for plane in ordered], dtype=np.float64)
     step_mm = float((positions[-1] - positions[0]) @ normal) / (len(ordered) - 1)
     _check_gaps(ordered, positions, normal)
     _check_spacing(step_mm, smallest=_SAME_POSITION_MM, what="the distance between slices")
@@ -90,30 +90,30 @@ def stack(
     return ordered, Grid((len(ordered), *ordered[0].shape), affine), warnings + thick_warnings(step_mm)
 
 
-def _check_alike(frames: list[Frame]) -> None:
+def _check_alike(planes: list[ImagePlane]) -> None:
     """Refuse a series whose planes differ in orientation, matrix or pixel spacing; a difference of rounding is none."""
-    first = frames[0]
-    for frame in frames[1:]:
-        where = f"{frame.header.name} and {first.header.name}"
-        if not np.allclose(frame.orientation, first.orientation, rtol=0, atol=_COSINE_TOLERANCE):
+    first = planes[0]
+    for plane in planes[1:]:
+        where = f"{plane.header.name} and {first.header.name}"
+        if not np.allclose(plane.orientation, first.orientation, rtol=0, atol=_COSINE_TOLERANCE):
             raise ORIENTATIONS_DIFFER(
                 f"{where} differ in ImageOrientationPatient, expected one orientation in a series."
             )
-        if frame.shape != first.shape or not np.allclose(
-            frame.spacing_mm, first.spacing_mm, rtol=1e-4, atol=0
+        if plane.shape != first.shape or not np.allclose(
+            plane.spacing_mm, first.spacing_mm, rtol=1e-4, atol=0
         ):
             raise MATRICES_DIFFER(
                 f"{where} differ in Rows, Columns or PixelSpacing, expected one matrix in a series."
             )
 
 
-def _axes(frame: Frame) -> tuple[FloatMatrix, FloatMatrix]:
+def _axes(plane: ImagePlane) -> tuple[FloatMatrix, FloatMatrix]:
     """Unit vectors along a row and down a column."""
-    row, column = np.asarray(frame.orientation[:3]), np.asarray(frame.orientation[3:])
+    row, column = np.asarray(plane.orientation[:3]), np.asarray(plane.orientation[3:])
     lengths = np.array([np.linalg.norm(row), np.linalg.norm(column)])
     if np.abs(lengths - 1).max() > _COSINE_TOLERANCE or abs(row @ column) > _COSINE_TOLERANCE:
         raise ORIENTATION_INVALID(
-            f"ImageOrientationPatient of {frame.header.name} is not two unit vectors at a right angle."
+            f"ImageOrientationPatient of {plane.header.name} is not two unit vectors at a right angle."
         )
     row = row / lengths[0]
     column = column - (column @ row) * row
@@ -129,26 +129,26 @@ def _check_spacing(*values_mm: float, smallest: float, what: str) -> None:
 
 
 def _without_copies(
-    ordered: list[Frame], normal: FloatMatrix, same_pixels: Callable[[Frame, Frame], bool]
-) -> tuple[list[Frame], list[str]]:
+    ordered: list[ImagePlane], normal: FloatMatrix, same_pixels: Callable[[ImagePlane, ImagePlane], bool]
+) -> tuple[list[ImagePlane], list[str]]:
     """Drop planes that repeat their predecessor in place and values; refuse those that repeat the place only."""
-    kept: list[Frame] = []
-    for frame in ordered:
-        offset = np.subtract(frame.position, kept[-1].position) if kept else np.array([np.inf] * 3)
+    kept: list[ImagePlane] = []
+    for plane in ordered:
+        offset = np.subtract(plane.position, kept[-1].position) if kept else np.array([np.inf] * 3)
         if not kept or abs(offset @ normal) >= _SAME_POSITION_MM:
-            kept.append(frame)
-        elif np.linalg.norm(offset) >= _SAME_POSITION_MM or not same_pixels(kept[-1], frame):
-            along = np.array([frame.position for frame in ordered]) @ normal
+            kept.append(plane)
+        elif np.linalg.norm(offset) >= _SAME_POSITION_MM or not same_pixels(kept[-1], plane):
+            along = np.array([plane.position for plane in ordered]) @ normal
             positions = 1 + int((np.diff(along) >= _SAME_POSITION_MM).sum())
             raise POSITION_TWICE(
                 f"{len(ordered)} images lie at {positions} position{'s' if positions > 1 else ''}, "
-                f"and those at one position differ (such as {frame.header.name}), expected one image a position."
+                f"and those at one position differ (such as {plane.header.name}), expected one image a position."
             )
     copies = len(ordered) - len(kept)
     return kept, [f"Ignored {copies} exact cop{'ies' if copies > 1 else 'y'} of slices."] if copies else []
 
 
-def _check_gaps(ordered: list[Frame], positions: FloatMatrix, normal: FloatMatrix) -> None:
+def _check_gaps(ordered: list[ImagePlane], positions: FloatMatrix, normal: FloatMatrix) -> None:
     """Refuse gaps that differ from the median by more than 1 % or 0.02 mm, whichever is larger."""
     gaps = np.diff(positions @ normal)
     median = float(np.median(gaps))

@@ -48,7 +48,7 @@ ENGINES = tuple(_ENGINES)
 # decide.
 EQUAL_DICE = 0.998
 # How many times faster than float32 a format must be to come before it.
-_MUST_GAIN = {"fp32": 1.0, "fp16": 1.1, "bf16": 1.1, "int8-weights": 1.2, "int8": 1.3}
+_MIN_SPEEDUP = {"fp32": 1.0, "fp16": 1.1, "bf16": 1.1, "int8-weights": 1.2, "int8": 1.3}
 
 
 @dataclass(frozen=True)
@@ -58,13 +58,13 @@ class Choice:
     Args:
         artifact: Of the bundle.
         usable: Whether this device has its engine.
-        by_default: Whether it is taken without being asked for: executed at export, and equal to the student.
+        auto_selectable: Whether it is taken without being asked for: executed at export, and equal to the student.
         reason: One clause for a person.
     """
 
     artifact: Artifact
     usable: bool
-    by_default: bool
+    auto_selectable: bool
     reason: str
 
 
@@ -86,18 +86,18 @@ def rank_artifacts(manifest: Manifest) -> list[Choice]:
             reason = f"worst organ {artifact.worst_organ_dice:.3f}, under {EQUAL_DICE}: only on request"
         else:
             reason = f"equal to the student, {artifact.relative_time:.2f} x the time of {first}"
-        by_default = artifact.relative_time is not None and artifact.worst_organ_dice >= EQUAL_DICE
-        choices.append(Choice(artifact, missing is None, by_default, reason))
+        auto_selectable = artifact.relative_time is not None and artifact.worst_organ_dice >= EQUAL_DICE
+        choices.append(Choice(artifact, missing is None, auto_selectable, reason))
     return sorted(choices, key=_rank)
 
 
 def _rank(choice: Choice) -> tuple[bool, bool, bool, float]:
     artifact = choice.artifact
-    time = (artifact.relative_time or 0.0) * _MUST_GAIN.get(artifact.precision, max(_MUST_GAIN.values()))
+    time = (artifact.relative_time or 0.0) * _MIN_SPEEDUP.get(artifact.precision, max(_MIN_SPEEDUP.values()))
     return not choice.usable, artifact.relative_time is None, artifact.worst_organ_dice < EQUAL_DICE, time
 
 
-def choose(bundle: Bundle, target: str | None = None, precision: str | None = None) -> Artifact:
+def select_artifact(bundle: Bundle, target: str | None = None, precision: str | None = None) -> Artifact:
     """The best artifact for this device among those that are asked for.
 
     Raises:
@@ -120,7 +120,7 @@ def choose(bundle: Bundle, target: str | None = None, precision: str | None = No
     if not wanted[0].usable:
         cannot = f"{wanted[0].artifact.name} cannot run here: {wanted[0].reason}."
         raise ENGINE_NOT_USABLE(cannot)
-    if target is None and precision is None and not wanted[0].by_default:
+    if target is None and precision is None and not wanted[0].auto_selectable:
         best = wanted[0].artifact
         raise ENGINE_NOT_USABLE(
             f"nothing that runs here is taken unasked; the best is {best.name}: {wanted[0].reason}.",

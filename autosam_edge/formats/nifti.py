@@ -163,10 +163,8 @@ def write_nifti(segmentation: Segmentation, path: Path) -> None:
     ):
         header["qform_code"] = 0
     header["cal_max"] = max((label.value for label in segmentation.table), default=0)
-    version = str(segmentation.provenance.get("version", "")).strip()
-    header["descrip"] = (
-        f"autosam-edge {version}".strip()[:50].encode("ascii", "replace") + b"; Research use only"
-    )
+    made_by = segmentation.provenance.software_and_version[:50].encode("ascii", "replace")
+    header["descrip"] = made_by + b"; Research use only"
     header.extensions.append(nib.nifti1.Nifti1Extension(_COMMENT, _extension(segmentation)))
     _write_gzip(header, segmentation.labels, path)
 
@@ -188,7 +186,7 @@ def _extension(segmentation: Segmentation) -> bytes:
         ],
         "affine_lps_mm": segmentation.grid.affine.tolist(),
         "array_order": "D, H, W = k, j, i",
-        "provenance": segmentation.provenance,
+        "provenance": segmentation.provenance.as_dict(),
         "warnings": list(segmentation.warnings),
     }
     return json.dumps(content, sort_keys=True, ensure_ascii=True, allow_nan=False).encode("ascii")

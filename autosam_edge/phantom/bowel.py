@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from autosam_edge.phantom.organs import ESOPHAGUS, STOMACH
-from autosam_edge.phantom.shapes import Field, Point, Shape, Tube, ellipsoid
+from autosam_edge.phantom.shapes import Field, Point, Solid, Tube, ellipsoid
 from autosam_edge.phantom.trunk import FAT_HU
 
 if TYPE_CHECKING:
@@ -215,5 +215,5 @@ def paint_stomach(canvas: Canvas, patient: Patient) -> None:
     canvas.paint(esophagus.solid(), patient.enhanced(36.0, 62.0), label=ESOPHAGUS)
     if rng.random() < 0.6:
         z = float(rng.uniform(120, 170))
-        air: Shape = ellipsoid((11.0, -29.0, z), (3.0, 2.5, 22.0))
+        air: Solid = ellipsoid((11.0, -29.0, z), (3.0, 2.5, 22.0))
         canvas.paint(air, -700.0, label=None)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from autosam_edge.phantom.patient import retroperitoneum
-from autosam_edge.phantom.shapes import Field, FieldFunction, Point, Shape, Tube, ellipsoid, rotation, union
+from autosam_edge.phantom.shapes import Field, FieldFunction, Point, Solid, Tube, ellipsoid, rotation, union
 from autosam_edge.phantom.trunk import FAT_HU
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def _paint_vessel_trees(canvas: Canvas, patient: Patient, inside: FieldFunction,
             canvas.paint(Tube.along(points, [3.4, 2.2, 1.0], steps=2).solid().within(inside), hu, label=None)
 
 
-def _uneven(shape: Shape, patient: Patient, amplitude_mm: float) -> Shape:
+def _uneven(shape: Solid, patient: Patient, amplitude_mm: float) -> Solid:
     """The solid with a slow wave on its surface."""
     a, b, c = (np.float32(phase) for phase in patient.rng.uniform(0, 2 * np.pi, 3))
 
@@ -89,7 +89,7 @@ def _uneven(shape: Shape, patient: Patient, amplitude_mm: float) -> Shape:
         )
         return np.asarray(shape.field(x, y, z) + np.float32(amplitude_mm * 0.6) * wave, dtype=np.float32)
 
-    return Shape(shape.low, shape.high, field)
+    return Solid(shape.low, shape.high, field)
 
 
 def _fissure(x: Field, y: Field, z: Field) -> Field:
@@ -153,7 +153,7 @@ def paint_kidneys(canvas: Canvas, patient: Patient) -> None:
             )
 
 
-def _renal_tissue(whole: Shape, middle_z_mm: float, cortex_hu: float, medulla_hu: float) -> Material:
+def _renal_tissue(whole: Solid, middle_z_mm: float, cortex_hu: float, medulla_hu: float) -> Material:
     """Cortex, and the medulla from about 8 mm of depth on."""
 
     def material(x: Field, y: Field, z: Field, _f: Field) -> Field:
@@ -202,8 +202,8 @@ def paint_pancreas(canvas: Canvas, patient: Patient) -> None:
         clefts = np.sin(x * np.float32(0.9) + 1) * np.sin(y * np.float32(0.8)) * np.sin(z * np.float32(0.7))
         return np.asarray(np.float32(tissue_hu) - np.float32(45.0) * np.clip(clefts, 0, 1), dtype=np.float32)
 
-    canvas.paint(Shape(smooth.low, smooth.high, lobes).grown(3.0), FAT_HU)
-    canvas.paint(Shape(smooth.low, smooth.high, lobes), tissue, label=PANCREAS)
+    canvas.paint(Solid(smooth.low, smooth.high, lobes).grown(3.0), FAT_HU)
+    canvas.paint(Solid(smooth.low, smooth.high, lobes), tissue, label=PANCREAS)
 
 
 def paint_gallbladder(canvas: Canvas, patient: Patient) -> None:
@@ -215,7 +215,7 @@ def paint_gallbladder(canvas: Canvas, patient: Patient) -> None:
     canvas.paint(pear, float(patient.rng.uniform(4, 18)), label=GALLBLADDER)
 
 
-def _blade(apex: Point, tip: Point, *, height_mm: float, thick_mm: float) -> Shape:
+def _blade(apex: Point, tip: Point, *, height_mm: float, thick_mm: float) -> Solid:
     """One limb of an adrenal gland: a thin upright plate between two lines along z."""
     (ax, ay, az), (bx, by, _) = apex, tip
     ux, uy = np.float32(bx - ax), np.float32(by - ay)
@@ -236,7 +236,7 @@ def _blade(apex: Point, tip: Point, *, height_mm: float, thick_mm: float) -> Sha
     reach = thick_mm
     low = (min(ax, bx) - reach, min(ay, by) - reach, az - height_mm / 2 - reach)
     high = (max(ax, bx) + reach, max(ay, by) + reach, az + height_mm / 2 + reach)
-    return Shape(low, high, field)
+    return Solid(low, high, field)
 
 
 def paint_adrenals(canvas: Canvas, patient: Patient) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from autosam_edge.phantom.shapes import Field, Point, Shape, cylinder, ellipsoid, union
+from autosam_edge.phantom.shapes import Field, Point, Solid, cylinder, ellipsoid, union
 
 _BACK_MM, _FIRM_MM = (
     58.0,
@@ -73,22 +73,22 @@ class Patient:
         """HU after contrast, from the values without and with it."""
         return plain_hu + (venous_hu - plain_hu) * self.enhancement + float(self.rng.normal(0, spread_hu))
 
-    def wall_outer(self) -> Shape:
+    def wall_outer(self) -> Solid:
         """Outer surface of the muscles of the trunk."""
         a, b = self.cavity_mm[0] + 13.0, self.cavity_mm[1] + 12.0
         return cylinder((0.0, self.middle_y_mm + 1.0), (a, b), low_mm=BOTTOM_MM, high_mm=TOP_MM, square=0.27)
 
-    def skin(self) -> Shape:
+    def skin(self) -> Solid:
         """The surface of the body; the fat is thicker at the back and flanks than over the ribs."""
         a, b = self.cavity_mm[0] + 15.0 + 0.85 * self.fat_mm, self.cavity_mm[1] + 21.0 + 0.8 * self.fat_mm
         return cylinder((0.0, self.middle_y_mm + 5.0), (a, b), low_mm=BOTTOM_MM, high_mm=TOP_MM, square=0.30)
 
-    def cavity(self, margin_mm: float = 0.0) -> Shape:
+    def cavity(self, margin_mm: float = 0.0) -> Solid:
         """Inner surface of the trunk wall, moved inward by ``margin_mm``."""
         a, b = self.cavity_mm[0] - margin_mm, self.cavity_mm[1] - margin_mm
         return cylinder((0.0, self.middle_y_mm), (a, b), low_mm=BOTTOM_MM, high_mm=TOP_MM, square=0.24)
 
-    def domes(self, margin_mm: float = 0.0) -> Shape:
+    def domes(self, margin_mm: float = 0.0) -> Solid:
         """Space under the diaphragm, moved inward by ``margin_mm``."""
         m = margin_mm
         right = ellipsoid((-68.0, -48.0, 15.0), (85.0 - m, 102.0 - m, 124.0 - m))

@@ -93,7 +93,7 @@ class Canvas:
             self._z[d, None, None] + self._shift_z[None, h, w],
         )
 
-    def bricks(self, shape: shapes.Shape) -> Iterator[tuple[slice, slice, slice]]:
+    def bricks(self, shape: shapes.Solid) -> Iterator[tuple[slice, slice, slice]]:
         """Bricks that cover the voxels a solid can touch."""
         ranges = []
         for axis in range(3):
@@ -108,7 +108,7 @@ class Canvas:
                 for w in ranges[2]:
                     yield d, h, w
 
-    def paint(self, shape: shapes.Shape, material: Material, *, label: int | None = 0) -> None:
+    def paint(self, shape: shapes.Solid, material: Material, *, label: int | None = 0) -> None:
         """Lay a solid over what is there.
 
         Args:

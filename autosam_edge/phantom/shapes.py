@@ -21,7 +21,7 @@ FAR_MM = 1e3
 
 
 @dataclass(frozen=True)
-class Shape:
+class Solid:
     """A solid.
 
     Args:
@@ -34,22 +34,22 @@ class Shape:
     high: Point
     field: FieldFunction
 
-    def grown(self, margin_mm: float) -> Shape:
+    def grown(self, margin_mm: float) -> Solid:
         """The solid with its surface moved outward by ``margin_mm``, inward if negative."""
         field, more = self.field, max(margin_mm, 0.0)
         offset = np.float32(margin_mm)
         low = (self.low[0] - more, self.low[1] - more, self.low[2] - more)
         high = (self.high[0] + more, self.high[1] + more, self.high[2] + more)
-        return Shape(low, high, lambda x, y, z: field(x, y, z) - offset)
+        return Solid(low, high, lambda x, y, z: field(x, y, z) - offset)
 
-    def within(self, other: FieldFunction, *, blend_mm: float = 0.0) -> Shape:
+    def within(self, other: FieldFunction, *, blend_mm: float = 0.0) -> Solid:
         """The part of the solid where ``other`` is negative, its edge rounded over ``blend_mm``."""
         field = self.field
-        return Shape(
+        return Solid(
             self.low, self.high, lambda x, y, z: smooth_max(field(x, y, z), other(x, y, z), blend_mm)
         )
 
-    def without(self, other: FieldFunction, *, blend_mm: float = 0.0) -> Shape:
+    def without(self, other: FieldFunction, *, blend_mm: float = 0.0) -> Solid:
         """The part of the solid where ``other`` is positive, its edge rounded over ``blend_mm``."""
         return self.within(lambda x, y, z: -other(x, y, z), blend_mm=blend_mm)
 
@@ -62,7 +62,7 @@ def smooth_max(a: Field, b: Field, blend_mm: float) -> Field:
     return np.asarray(np.maximum(a, b) + overlap * overlap * np.float32(0.25 / blend_mm), dtype=np.float32)
 
 
-def union(shapes: Sequence[Shape], *, blend_mm: float) -> Shape:
+def union(shapes: Sequence[Solid], *, blend_mm: float) -> Solid:
     """Smooth union of solids."""
 
     def field(x: Field, y: Field, z: Field) -> Field:
@@ -73,7 +73,7 @@ def union(shapes: Sequence[Shape], *, blend_mm: float) -> Shape:
 
     low = np.min([shape.low for shape in shapes], axis=0) - blend_mm
     high = np.max([shape.high for shape in shapes], axis=0) + blend_mm
-    return Shape((low[0], low[1], low[2]), (high[0], high[1], high[2]), field)
+    return Solid((low[0], low[1], low[2]), (high[0], high[1], high[2]), field)
 
 
 def rotation(*, x_deg: float = 0.0, y_deg: float = 0.0, z_deg: float = 0.0) -> Rotation:
@@ -88,7 +88,7 @@ def rotation(*, x_deg: float = 0.0, y_deg: float = 0.0, z_deg: float = 0.0) -> R
     return np.asarray(about_z @ about_y @ about_x, dtype=np.float32)
 
 
-def ellipsoid(center: Point, radii: Point, turn: Rotation | None = None) -> Shape:
+def ellipsoid(center: Point, radii: Point, turn: Rotation | None = None) -> Solid:
     """An ellipsoid.
 
     Args:
@@ -118,7 +118,7 @@ def ellipsoid(center: Point, radii: Point, turn: Rotation | None = None) -> Shap
 
     reach = np.sqrt((columns.astype(np.float64) ** 2 * np.asarray(radii) ** 2).sum(axis=1))
     low, high = np.asarray(center) - reach, np.asarray(center) + reach
-    return Shape((low[0], low[1], low[2]), (high[0], high[1], high[2]), field)
+    return Solid((low[0], low[1], low[2]), (high[0], high[1], high[2]), field)
 
 
 def cylinder(
@@ -128,7 +128,7 @@ def cylinder(
     low_mm: float,
     high_mm: float,
     square: float = 0.0,
-) -> Shape:
+) -> Solid:
     """A column along z whose cross-section is an ellipse or a squarer curve.
 
     Args:
@@ -156,7 +156,7 @@ def cylinder(
         distance: Field = np.maximum(side, np.maximum(np.float32(low_mm) - z, z - np.float32(high_mm)))
         return distance
 
-    return Shape((cx - a, cy - b, low_mm), (cx + a, cy + b, high_mm), field)
+    return Solid((cx - a, cy - b, low_mm), (cx + a, cy + b, high_mm), field)
 
 
 def curve(
@@ -192,11 +192,11 @@ class Tube:
         """A tube along the smooth curve through ``points``."""
         return cls(*curve(points, radii, steps=steps))
 
-    def solid(self, margin_mm: float = 0.0) -> Shape:
+    def solid(self, margin_mm: float = 0.0) -> Solid:
         """The tube as a solid, its radius changed by ``margin_mm``."""
         low, high = self._box(max(margin_mm, 0.0))
         offset = np.float32(margin_mm)
-        return Shape(low, high, lambda x, y, z: self._measure(x, y, z) - offset)
+        return Solid(low, high, lambda x, y, z: self._measure(x, y, z) - offset)
 
     def _measure(self, x: Field, y: Field, z: Field) -> Field:
         """Implicit function; segments far from the brick are left out."""

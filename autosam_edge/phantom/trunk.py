@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from autosam_edge.phantom.patient import BOTTOM_MM, TOP_MM, costal_margin, spine_axis
-from autosam_edge.phantom.shapes import Field, Point, Shape, Tube, cylinder, ellipsoid, rotation, union
+from autosam_edge.phantom.shapes import Field, Point, Solid, Tube, cylinder, ellipsoid, rotation, union
 
 if TYPE_CHECKING:
     from autosam_edge.phantom.patient import Patient
@@ -32,9 +32,9 @@ def paint_table(canvas: Canvas, patient: Patient) -> None:
 
     low, high = (-205.0, y_back - 40.0, BOTTOM_MM), (205.0, y_back + 45.0, TOP_MM)
     canvas.paint(
-        Shape(low, high, lambda x, y, z: np.maximum(np.abs(trough(x, y, z)) - 9, np.abs(x) - 205)), -930.0
+        Solid(low, high, lambda x, y, z: np.maximum(np.abs(trough(x, y, z)) - 9, np.abs(x) - 205)), -930.0
     )
-    canvas.paint(Shape(low, high, shell), 260.0)
+    canvas.paint(Solid(low, high, shell), 260.0)
 
 
 def paint_trunk(canvas: Canvas, patient: Patient) -> None:
@@ -112,11 +112,11 @@ def paint_skeleton(canvas: Canvas, patient: Patient) -> None:
         value = np.where((f > -2.2) | (gap < 6.2), np.float32(430), trabeculae)
         return np.asarray(np.where(gap < 4.6, np.float32(85), value), dtype=np.float32)
 
-    column = Shape((-27.0, -40.0, BOTTOM_MM), (27.0, 60.0, TOP_MM), body)
+    column = Solid((-27.0, -40.0, BOTTOM_MM), (27.0, 60.0, TOP_MM), body)
     arch = cylinder((0.0, 24.0), (19.0, 15.0), low_mm=BOTTOM_MM, high_mm=TOP_MM)
 
-    def along_spine(shape: Shape) -> Shape:
-        return Shape(
+    def along_spine(shape: Solid) -> Solid:
+        return Solid(
             (shape.low[0], shape.low[1] - 10, shape.low[2]),
             (shape.high[0], shape.high[1] + 40, shape.high[2]),
             lambda x, y, z: shape.field(x, y - spine_axis(z), z),
@@ -206,7 +206,7 @@ def paint_chest(canvas: Canvas, patient: Patient) -> None:
     )
     lungs = lung_space.without(domes.grown(3.5).field, blend_mm=4.0).without(mediastinum, blend_mm=8.0)
     lungs = lungs.without(heart.grown(5.0).field, blend_mm=6.0)
-    between = Shape((-30.0, -150.0, 60.0), (46.0, 60.0, TOP_MM), mediastinum).within(patient.cavity().field)
+    between = Solid((-30.0, -150.0, 60.0), (46.0, 60.0, TOP_MM), mediastinum).within(patient.cavity().field)
     canvas.paint(between.without(domes.grown(3.0).field), FAT_HU)
     canvas.paint(lungs, _lung_texture)
     canvas.paint(heart.grown(5.0).within(patient.cavity().field).without(domes.grown(3.0).field), FAT_HU)

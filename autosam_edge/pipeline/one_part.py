@@ -39,7 +39,7 @@ class Runs:
         return Runs(self.row[which], self.start[which], self.stop[which], self.value[which])
 
 
-def find_runs(labels: npt.NDArray[np.uint8]) -> Runs:
+def find_label_runs(labels: npt.NDArray[np.uint8]) -> Runs:
     """All runs of a (D, H, W) label volume, in array order."""
     rows = labels.reshape(-1, labels.shape[2])
     framed = np.zeros((rows.shape[0], rows.shape[1] + 2), dtype=np.uint8)
@@ -107,7 +107,7 @@ def connect(count: int, a: Indices, b: Indices) -> Indices:
 
 
 @dataclass(frozen=True)
-class Removed:
+class RemovedParts:
     """What was taken away from one organ.
 
     Args:
@@ -121,7 +121,7 @@ class Removed:
     voxels: int
 
 
-class FragmentFilter:
+class OnePartFilter:
     """Collects runs of organs and their confidence on the model's grid while the network runs, then cleans the labels of the input grid.
 
     Args:
@@ -140,7 +140,7 @@ class FragmentFilter:
         """Take the next rows of probabilities, (rows, C, H', W'); only runs of organs are kept."""
         winner = rows.argmax(axis=1)
         top = np.take_along_axis(rows, winner[:, None], axis=1)[:, 0]
-        runs = find_runs(np.where(np.isin(winner, list(self._values)), winner, 0).astype(np.uint8))
+        runs = find_label_runs(np.where(np.isin(winner, list(self._values)), winner, 0).astype(np.uint8))
         # A voxel that is as likely something else counts nothing, a sure one 255.
         confidence = np.append(np.clip(top * 510.0 - 255.0, 0.0, 255.0).astype(np.int64).reshape(-1), 0)
         if len(runs.row):
@@ -150,7 +150,9 @@ class FragmentFilter:
             self._runs.append(Runs(runs.row + self._rows * self._shape[1], runs.start, runs.stop, runs.value))
         self._rows += len(rows)
 
-    def clean(self, labels: npt.NDArray[np.uint8], maps: tuple[AxisMap, AxisMap, AxisMap]) -> list[Removed]:
+    def clean(
+        self, labels: npt.NDArray[np.uint8], maps: tuple[AxisMap, AxisMap, AxisMap]
+    ) -> list[RemovedParts]:
         """Set the voxels of all but one part of each organ to background.
 
         Args:
@@ -175,7 +177,7 @@ class FragmentFilter:
                 gone = (runs.value == value) & (component != best)
                 kept = (runs.value == value) & (component == best)
                 voxels = self._erase(labels, maps, int(value), runs[gone], runs[kept])
-                removed.append(Removed(int(value), len(parts) - 1, voxels))
+                removed.append(RemovedParts(int(value), len(parts) - 1, voxels))
         return removed
 
     def _erase(

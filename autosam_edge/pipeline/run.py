@@ -5,18 +5,18 @@ from __future__ import annotations
 import math
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from autosam_edge.memory import MemoryBudget, resident_mb
-from autosam_edge.pipeline.one_part import FragmentFilter, Removed
+from autosam_edge.pipeline.one_part import OnePartFilter, RemovedParts
 from autosam_edge.pipeline.resample import ModelGrid, body_box
 from autosam_edge.pipeline.restore import Restorer, axis_maps
 from autosam_edge.pipeline.slab import ROWS_AT_ONCE, FloatArray, Slab
 from autosam_edge.pipeline.tiles import TilePlan
 from autosam_edge.version import __version__
-from autosam_edge.volume import RESEARCH_USE, Segmentation, Volume
+from autosam_edge.volume import Provenance, Segmentation, Volume
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping
@@ -55,7 +55,7 @@ class TileRun:
 
     def __init__(self, model: Model, volume: Volume, memory: MemoryBudget | None = None) -> None:
         self._model, self._volume = model, volume
-        self._timings_s = dict.fromkeys(("resample", "network", "blend", "restore", "fragments"), 0.0)
+        self._timings_s = dict.fromkeys(("resample", "network", "blend", "restore", "one_part"), 0.0)
         self._grid = ModelGrid(volume.grid, model.input.spacing_mm, model.input.window_hu)
         self._hu = volume.grid.orientation.to_canonical(volume.hu)
         self.model_shape = self._grid.resampler.shape
@@ -114,7 +114,7 @@ class TileRun:
         canonical = self._grid.orientation.to_canonical(labels)
         maps = axis_maps(self._grid.resampler.positions, canonical.shape, self.box)
         restorer = Restorer(maps, canonical)
-        fragments = FragmentFilter(self._tiles.shape, self._one_part())
+        one_part = OnePartFilter(self._tiles.shape, self._one_part())
         slab = Slab(self._tiles, self._model.classes)
         patch_depth, starts = self._tiles.patch[0], self._tiles.starts[0]
         image = self._image(starts[0], starts[0] + patch_depth)
@@ -124,15 +124,15 @@ class TileRun:
             with self._timed("restore"):
                 for rows in slab.finished(start, count):
                     restorer.push(rows)
-                    fragments.push(rows)
+                    one_part.push(rows)
             slab.roll(count)
             if following + patch_depth <= self._tiles.padded[0]:
                 image = np.concatenate(
                     [image[count:], self._image(start + patch_depth, following + patch_depth)]
                 )
         del slab, image
-        with self._timed("fragments"):
-            removed = fragments.clean(canonical, maps)
+        with self._timed("one_part"):
+            removed = one_part.clean(canonical, maps)
         return Segmentation(
             labels,
             self._volume.grid,
@@ -205,38 +205,36 @@ class TileRun:
     def _one_part(self) -> frozenset[int]:
         return frozenset(label.value for label in self._model.labels if label.name in self._model.one_part)
 
-    def _describe(self, removed: list[Removed]) -> tuple[str, ...]:
+    def _describe(self, removed: list[RemovedParts]) -> tuple[str, ...]:
         """One sentence on what the one-part rule removed; less than 0.1 ml of an organ is not mentioned."""
         titles = {label.value: label.title for label in self._model.labels}
         ml = {titles[entry.value]: entry.voxels * self._volume.grid.voxel_ml for entry in removed}
         largest_first = sorted(ml.items(), key=lambda item: -item[1])
-        told = ", ".join(f"{title} {amount:.1f} ml" for title, amount in largest_first if amount >= 0.1)
-        return (f"Removed, as it lay apart from the surest part of its organ: {told}.",) if told else ()
+        named = ", ".join(f"{title} {amount:.1f} ml" for title, amount in largest_first if amount >= 0.1)
+        return (f"Removed, as it lay apart from the surest part of its organ: {named}.",) if named else ()
 
-    def _provenance(self, engine: Mapping[str, str]) -> dict[str, Any]:
+    def _provenance(self, engine: Mapping[str, str]) -> Provenance:
         contract = self._model.input
-        return {
-            "software": "autosam-edge",
-            "version": __version__,
-            "model": self._model.name,
-            "model_version": self._model.version,
-            "model_sha256": self._model.sha256,
-            "artifact_sha256": engine["sha256"],
-            "engine": engine["name"],
-            "engine_version": engine["version"],
-            "precision": engine["precision"],
-            "threads": engine["threads"],
-            "parameters": {
+        return Provenance(
+            version=__version__,
+            model=self._model.name,
+            model_version=self._model.version,
+            model_sha256=self._model.sha256,
+            artifact_sha256=engine["sha256"],
+            engine=engine["name"],
+            engine_version=engine["version"],
+            precision=engine["precision"],
+            threads=engine["threads"],
+            parameters={
                 "spacing_mm": list(contract.spacing_mm),
                 "patch": list(contract.patch),
                 "overlap": contract.overlap,
                 "tiles": self.tiles,
                 "tiles_of_air": self._tiles_of_air,
             },
-            "input_hash": self._volume.source.series_hash,
-            "license": self._model.license,
-            "research_use": RESEARCH_USE,
-        }
+            input_hash=self._volume.source.series_hash,
+            license=self._model.license,
+        )
 
 
 def _holds_only_air(tile: FloatArray, low_hu: float) -> bool:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from autosam_edge.report.sections import View
     from autosam_edge.volume import Label
 
-Frame = tuple[int, int, int, int]  # left, top, right, bottom in pixels
+PixelBox = tuple[int, int, int, int]  # left, top, right, bottom in pixels
 
 PAGE, TILE = (13, 17, 23), (0, 0, 0)
 TEXT, QUIET, AMBER = (232, 238, 245), (146, 158, 174), (245, 187, 74)
@@ -43,7 +43,7 @@ def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 
 def write_numbers(
-    draw: ImageDraw.ImageDraw, views: Sequence[View], frames: Sequence[Frame], table: Sequence[Label]
+    draw: ImageDraw.ImageDraw, views: Sequence[View], frames: Sequence[PixelBox], table: Sequence[Label]
 ) -> None:
     """Write each organ's number where its cut is largest, so that no reader depends on color.
 
@@ -79,7 +79,7 @@ def write_numbers(
         )
 
 
-def annotate(draw: ImageDraw.ImageDraw, view: View, frame: Frame, pixels_per_mm: float) -> None:
+def annotate(draw: ImageDraw.ImageDraw, view: View, frame: PixelBox, pixels_per_mm: float) -> None:
     """Slice number and position, directions, and a scale bar, inside the frame of a picture."""
     left, top, right, bottom = frame
     middle_x, middle_y = (left + right) // 2, (top + bottom) // 2

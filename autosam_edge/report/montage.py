@@ -17,7 +17,7 @@ from autosam_edge.report.drawing import (
     PAGE,
     QUIET,
     TEXT,
-    Frame,
+    PixelBox,
     annotate,
     as_png,
     font,
@@ -139,7 +139,7 @@ def _lines(case: MontageCase, planes: Mapping[Plane, int]) -> list[list[View | N
     """For each section the views of all columns; the first is never None."""
     first = next(labels for labels in case.found.values() if labels is not None)
     sections = Sections(case.volume, Segmentation(first, case.volume.grid, ()))
-    chosen = [view for plane, count in planes.items() for view in sections.choose(plane, count)]
+    chosen = [view for plane, count in planes.items() for view in sections.pick_sections(plane, count)]
     return [
         [None if labels is None else sections.with_labels(view, labels) for labels in case.found.values()]
         for view in chosen
@@ -166,7 +166,7 @@ def _draw_case(
     width: int,
 ) -> int:
     """The pictures of one scan; returns where they end. An organ's number stands once in a column, where its cut is largest."""
-    frames: list[Frame] = []
+    frames: list[PixelBox] = []
     for line in lines:
         height = _height(line[0], width)
         for view, left in zip(line, lefts, strict=True):

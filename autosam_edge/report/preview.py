@@ -67,22 +67,22 @@ def write_preview(
     _title(draw, volume, segmentation)
     _sections(page, draw, sections, segmentation.table)
     _panel(draw, segmentation, statistics)
-    path.write_bytes(as_png(page, str(segmentation.provenance.get("version", ""))))
+    path.write_bytes(as_png(page, segmentation.provenance.version))
 
 
 def _title(draw: ImageDraw.ImageDraw, volume: Volume, segmentation: Segmentation) -> None:
     """Title bar: what this is, which model made it, and what it must not be used for."""
-    facts = segmentation.provenance
+    made_by = segmentation.provenance
     draw.rectangle((0, 0, _SIZE[0], 88), fill=(20, 26, 35))
     draw.line((0, 88, _SIZE[0], 88), fill=_RULE)
     draw.text((28, 16), "Abdominal CT - organ segmentation", font=font(32), fill=TEXT)
     depth, height, width = volume.shape
     d_mm, h_mm, w_mm = volume.grid.spacing_mm
-    parts = [f"autosam-edge {facts.get('version', '')}".strip()]
-    if facts.get("model"):
-        digest = str(facts.get("model_sha256") or "")[:8]
-        parts.append(f"model {facts['model']}" + (f" ({digest})" if digest else ""))
-    parts.append(" ".join(str(facts[key]) for key in ("engine", "precision") if facts.get(key)))
+    parts = [made_by.software_and_version]
+    if made_by.model:
+        digest = made_by.model_sha256[:8]
+        parts.append(f"model {made_by.model}" + (f" ({digest})" if digest else ""))
+    parts.append(f"{made_by.engine} {made_by.precision}".strip())
     parts.append(f"{width} x {height} x {depth} voxels of {w_mm:.2f} x {h_mm:.2f} x {d_mm:.2f} mm")
     draw.text((29, 56), "   ·   ".join(part for part in parts if part), font=font(17), fill=QUIET)
     first, _, rest = RESEARCH_USE.partition(". ")
@@ -176,12 +176,12 @@ def _sections(
     """Axial sections above, coronal and sagittal ones below."""
     left, top, right, bottom = _MAIN
     above, below, coronals = _layout(sections, right - left, bottom - top - _HEADING)
-    axial = sections.choose("axial", len(above.sizes_mm))
+    axial = sections.pick_sections("axial", len(above.sizes_mm))
     others: list[View] = []
     if below is not None:
         others = [
-            *sections.choose("coronal", coronals),
-            *sections.choose("sagittal", len(below.sizes_mm) - coronals),
+            *sections.pick_sections("coronal", coronals),
+            *sections.pick_sections("sagittal", len(below.sizes_mm) - coronals),
         ]
     headings = (
         "AXIAL   from superior to inferior, seen from the feet",

@@ -75,7 +75,7 @@ class Sections:
         )
         return width, height
 
-    def choose(self, plane: Plane, count: int) -> list[View]:
+    def pick_sections(self, plane: Plane, count: int) -> list[View]:
         """Up to ``count`` sections that together show every organ near its largest cut, in reading order.
 
         Axial from superior to inferior, coronal from anterior to posterior, sagittal from right to left.

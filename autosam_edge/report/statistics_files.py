@@ -41,7 +41,7 @@ def write_statistics_json(
         "affine_lps_mm": grid.affine.tolist(),
         "organs": [{**asdict(organ), "snomed_ct": codes.get(organ.label)} for organ in statistics],
         "warnings": list(segmentation.warnings),
-        "provenance": segmentation.provenance,
+        "provenance": segmentation.provenance.as_dict(),
     }
     path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
@@ -62,16 +62,16 @@ def write_statistics_csv(
     Raises:
         OSError: The file cannot be written.
     """
-    facts = segmentation.provenance
-    stamp = {
-        "software": f"{facts.get('software', '')} {facts.get('version', '')}".strip(),
-        "model": str(facts.get("model", "")),
-        "model_sha256": str(facts.get("model_sha256", "")),
+    provenance = segmentation.provenance
+    same_in_each_line = {
+        "software": provenance.software_and_version,
+        "model": provenance.model,
+        "model_sha256": provenance.model_sha256,
         "research_use": RESEARCH_USE,
     }
     with path.open("w", encoding="utf-8", newline="") as stream:
         table = csv.writer(stream)
-        table.writerow([*(field.name for field in fields(OrganStatistics)), *stamp])
+        table.writerow([*(field.name for field in fields(OrganStatistics)), *same_in_each_line])
         for organ in statistics:
             table.writerow(
                 [
@@ -83,6 +83,6 @@ def write_statistics_csv(
                     "" if organ.mean_hu is None else f"{organ.mean_hu:.3f}",
                     "" if organ.sd_hu is None else f"{organ.sd_hu:.3f}",
                     str(organ.touches_border).lower(),
-                    *stamp.values(),
+                    *same_in_each_line.values(),
                 ]
             )

@@ -1,70 +1,58 @@
-"""The scorecard of a bundle: what the student and each artifact cost on this machine, beside what each was proven to be at export."""
+"""Measurements of a bundle: cost of the student and of each artifact on this machine.
+
+The results of the comparison at export are reported with them.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from autosam_edge.engines.selection import load_engine, rank_artifacts
-from autosam_edge.verify import read_golden
-from autosam_edge_benchmarks.result_header import new_report
+from autosam_edge.verify import read_golden_tile
+from autosam_edge_benchmarks.result_header import Result, new_result
 from autosam_edge_export.export import STUDENT_FILE
 from autosam_edge_export.proof.cost import measure_cost, time_tiles
 from autosam_edge_training.networks.hu_input import TorchEngine
-from autosam_edge_training.networks.input_spec import NetworkInput
 from autosam_edge_training.networks.students import load_student
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-    from autosam_edge.bundle import Bundle
+    from autosam_edge.bundle import Artifact, Bundle
+    from autosam_edge.engines.engine import Engine
 
 _PROVEN = (
-    *(
-        "proof",
-        "megabytes",
-        "facts",
-        "worst_organ",
-        "organ_dice",
-        "mean_dice",
-        "worst_case_dice",
-        "agreement",
-    ),
-    *("logit_error", "logit_rms", "tolerance"),
+    *("proof", "megabytes", "facts", "worst_organ", "organ_dice", "mean_dice", "worst_case_dice"),
+    *("agreement", "logit_error", "logit_rms", "tolerance"),
 )
 
 
 def measure_artifacts(
-    bundle: Bundle, *, rounds: int = 7, say: Callable[[str], None] = lambda _: None
-) -> dict[str, Any]:
-    """Load time and memory of every artifact that runs here, in a process of its own; time of the golden tile, taking turns.
+    bundle: Bundle, *, rounds: int = 7, log: Callable[[str], None] = lambda _: None
+) -> Result:
+    """Measure the student in torch and every artifact that runs here.
 
-    The student in torch comes first. Artifacts that do not run here have their size and their proof only.
+    Load time and memory are measured in a new process for each artifact. The golden tile is timed in turns.
+    An artifact that does not run here is reported with its size and its comparison at export only.
 
     Args:
-        bundle: A folder.
-        rounds: Turns; medians are reported.
-        say: Called with one line per artifact.
+        bundle: Bundle folder that also holds the student's weights.
+        rounds: Number of turns; medians are reported.
+        log: Function that receives one line per artifact.
     """
-    report = new_report("artifacts")
+    result = new_result("artifacts")
     ranked = rank_artifacts(bundle.manifest)
     usable = [choice.artifact for choice in ranked if choice.usable]
-    tile = read_golden(bundle, "tile")["hu"].astype(np.float32)
-    costs: dict[str, dict[str, float]] = {}
-    for artifact in usable:
-        say(artifact.name)
-        cost = measure_cost(
-            bundle.path / artifact.path, artifact.target, artifact.precision, bundle.manifest.input.patch
-        )
-        costs[artifact.name] = dataclasses.asdict(cost)
+    tile = read_golden_tile(bundle).hu
+    costs = _measure_costs(bundle, usable, log)
     weights = bundle.path / STUDENT_FILE
     module, facts = load_student(weights)
-    student = TorchEngine(module, NetworkInput.read(facts).intensity)
-    engines = {artifact.name: load_engine(bundle, artifact) for artifact in usable}
-    tile_ms = time_tiles({"torch": student, **engines}, tile, rounds)
+    student = TorchEngine(module, facts.input.intensity)
+    engines: dict[str, Engine] = {"torch": student}
+    engines |= {artifact.name: load_engine(bundle, artifact) for artifact in usable}
+    tile_ms = time_tiles(engines, tile, rounds)
     parity = {
         f"{entry['target']}/{entry['precision']}": entry for entry in json.loads(bundle.read("parity.json"))
     }
@@ -76,7 +64,7 @@ def measure_artifacts(
         for name, milliseconds in tile_ms.items()
     }
     return {
-        **report,
+        **result,
         "model": bundle.manifest.name,
         "student": bundle.manifest.provenance["student"],
         "patch": list(bundle.manifest.input.patch),
@@ -93,3 +81,16 @@ def measure_artifacts(
             for artifact in (choice.artifact for choice in ranked)
         ],
     }
+
+
+def _measure_costs(
+    bundle: Bundle, artifacts: Sequence[Artifact], log: Callable[[str], None]
+) -> dict[str, dict[str, float]]:
+    costs = {}
+    for artifact in artifacts:
+        log(artifact.name)
+        path, patch = bundle.path / artifact.path, bundle.manifest.input.patch
+        costs[artifact.name] = dataclasses.asdict(
+            measure_cost(path, artifact.target, artifact.precision, patch)
+        )
+    return costs

@@ -1,16 +1,18 @@
-"""The edge form against the student as it stands, both converted to ONNX and run by ONNX Runtime on one machine in one run."""
+"""The edge form of a student compared with its original form, both as ONNX in ONNX Runtime on one machine."""
 
 from __future__ import annotations
 
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
+from torch import nn
 
 from autosam_edge.engines.selection import make_engine
-from autosam_edge_benchmarks.result_header import new_report
+from autosam_edge_benchmarks.result_header import Result, new_result
 from autosam_edge_export.convert.to_onnx import store_half, store_int8, to_onnx
 from autosam_edge_export.edge import EdgeOptions, edge_form
 from autosam_edge_export.proof.cost import measure_cost, time_tiles
@@ -21,8 +23,6 @@ from autosam_edge_training.networks.students import build_student, load_student,
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from torch import nn
-
 
 def measure_edge_form(
     student: str,
@@ -30,68 +30,87 @@ def measure_edge_form(
     *,
     patch: tuple[int, int, int] = (96, 96, 96),
     rounds: int = 7,
-    say: Callable[[str], None] = lambda _: None,
-) -> dict[str, Any]:
-    """Convert a student stock and in edge form; size, load time, memory, time of a tile, distance from torch.
+    log: Callable[[str], None] = lambda _: None,
+) -> Result:
+    """Convert a student in its original form and in edge form, and measure both.
 
     Args:
-        student: Name; random weights with position-bias tables drawn large, if there is no checkpoint.
-        checkpoint: Its safetensors.
-        patch: Tile (D, H, W).
-        rounds: Turns; medians are reported.
-        say: Called with one line per step.
+        student: Name of the student.
+        checkpoint: Weights of the student (safetensors); None for random ones, with large position biases.
+        patch: Tile (D, H, W), voxels.
+        rounds: Number of turns; medians are reported.
+        log: Function that receives one line per step.
+
+    Returns:
+        For each form: size, load time, memory, time of a tile, and largest difference of a logit from torch.
     """
-    report = new_report("edge_form")
+    result = new_result("edge_form")
+    module = _load(student, checkpoint)
+    models = _convert_all(module, patch, log)
+    tile = np.random.default_rng(0).uniform(-200, 300, patch).astype(np.float32)
+    with torch.inference_mode():
+        expected = DeviceForm(module, BTCV_INTENSITY)(torch.from_numpy(tile)[None, None])[0].numpy()
+    engines = {
+        name: make_engine("onnx", {"": model}, sha256="", precision="fp32") for name, model in models.items()
+    }
+    tile_ms = time_tiles(engines, tile, rounds)
+    forms = []
+    with tempfile.TemporaryDirectory() as folder:
+        for name, model in models.items():
+            log(f"measuring {name}")
+            path = Path(folder) / "model.onnx"
+            path.write_bytes(model)
+            forms.append(
+                {
+                    "form": name,
+                    "megabytes": round(len(model) / 1e6, 2),
+                    **asdict(measure_cost(path, "onnx", "fp32", patch)),
+                    "tile_ms": tile_ms[name],
+                    "relative_time": round(tile_ms[name] / tile_ms["stock"], 3),
+                    "logit_error": float(np.abs(engines[name].run(tile) - expected).max()),
+                }
+            )
+    return {
+        **result,
+        "student": student,
+        "trained": checkpoint is not None,
+        "parameters": parameter_count(module),
+        "patch": list(patch),
+        "forms": forms,
+    }
+
+
+def _load(student: str, checkpoint: Path | None) -> nn.Module:
+    if checkpoint is not None:
+        return load_student(checkpoint)[0]
     torch.manual_seed(0)
-    module = build_student(student).eval() if checkpoint is None else load_student(checkpoint)[0]  # type: ignore[arg-type]
-    if checkpoint is None:
-        for name, parameter in module.named_parameters():
-            if "bias_table" in name:
-                torch.nn.init.normal_(parameter, std=0.5)
+    module = build_student(student).eval()
+    for name, parameter in module.named_parameters():
+        if "bias_table" in name:  # near zero otherwise, which would hide an error of the edge form
+            nn.init.normal_(parameter, std=0.5)
+    return module
+
+
+def _convert_all(
+    module: nn.Module, patch: tuple[int, int, int], log: Callable[[str], None]
+) -> dict[str, bytes]:
+    """ONNX models by name of the form."""
     models = {}
     for name, flash in (("stock", False), ("stock, flash attention", True)):
-        say(name)
+        log(name)
         for part in module.modules():
             if hasattr(part, "use_flash_attention"):
                 part.use_flash_attention = flash
         models[name] = _convert(module, patch)
-    for attention in ("matmul", "fused"):
-        say(f"edge, {attention}")
-        models[f"edge, {attention} attention"] = _convert(
-            edge_form(module, EdgeOptions(attention=attention)), patch
-        )  # type: ignore[arg-type]
+    attentions: tuple[Literal["matmul", "fused"], ...] = ("matmul", "fused")
+    for attention in attentions:
+        log(f"edge, {attention}")
+        form = edge_form(module, EdgeOptions(attention=attention))
+        models[f"edge, {attention} attention"] = _convert(form, patch)
     fused = models["edge, fused attention"]
     models["edge, fused attention, fp16 weights"] = store_half(fused)
     models["edge, fused attention, int8 weights"] = store_int8(fused)
-    tile = np.random.default_rng(0).uniform(-200, 300, patch).astype(np.float32)
-    with torch.inference_mode():
-        expected = DeviceForm(module, BTCV_INTENSITY)(torch.from_numpy(tile)[None, None])[0].numpy()
-    forms = []
-    with tempfile.TemporaryDirectory() as folder:
-        for name, model in models.items():
-            say(f"measuring {name}")
-            path = Path(folder) / "model.onnx"
-            path.write_bytes(model)
-            cost = measure_cost(path, "onnx", "fp32", patch)
-            forms.append({"form": name, "megabytes": round(len(model) / 1e6, 2), **cost.__dict__})
-    engines = {
-        name: make_engine("onnx", {"": model}, sha256="", precision="fp32") for name, model in models.items()
-    }
-    taken = time_tiles(engines, tile, rounds)
-    for entry in forms:
-        logits = engines[entry["form"]].run(tile)
-        entry["tile_ms"] = taken[entry["form"]]
-        entry["relative_time"] = round(taken[entry["form"]] / taken["stock"], 3)
-        entry["logit_error"] = float(np.abs(logits - expected).max())
-    parameters = parameter_count(module)
-    return {
-        **report,
-        "student": student,
-        "trained": checkpoint is not None,
-        "parameters": parameters,
-        "patch": list(patch),
-        "forms": forms,
-    }
+    return models
 
 
 def _convert(module: nn.Module, patch: tuple[int, int, int]) -> bytes:

@@ -5,31 +5,31 @@ from autosam_edge.errors import ErrorCode
 # Bundle, engine, memory
 BUNDLE_NOT_SCORED = ErrorCode(
     "AE-BUNDLE-006",
-    "`bench students`: no scored run, or several, have a bundle's weights",
-    "Score the run that the bundle was exported from with `autosam-edge score`, once.",
+    "`bench students`: no scored run, or several, have the weights of a bundle",
+    "Score the run from which the bundle was exported, once, with `autosam-edge score`.",
 )
 
 # Training
 RUN_TWICE = ErrorCode(
     "AE-TRAIN-022",
-    "two scored runs have one configuration and one seed",
-    "Take one of the two folders out of the results; counted twice, a run would look like two seeds.",
+    "two scored runs have the same configuration and the same seed",
+    "Remove one of the two folders from the results, so that the run is not counted as two seeds.",
 )
 CASE_UNKNOWN = ErrorCode(
-    "AE-TRAIN-023", "figure 3: the test split has no such case", "Name one of those that the message lists."
+    "AE-TRAIN-023", "figure 3: the test split has no such case", "Name one of the cases in the message."
 )
 NNUNET_NUMBER_INVALID = ErrorCode(
     "AE-TRAIN-024",
-    "nnU-Net has no data set of this number or name",
-    "Give another --id, or name the data set anew.",
+    "nnU-Net cannot have a data set of this number or name",
+    "Use a number from 1 to 999, or prepare the data set with a name of letters and digits.",
 )
 NOT_SAM = ErrorCode(
     "AE-TRAIN-025",
     "the file is not a checkpoint of SAM",
-    "Give a public checkpoint of SAM or MedSAM, copied whole.",
+    "Use a public checkpoint of SAM or MedSAM; if it is one, copy it again, because it may be incomplete.",
 )
 METHOD_UNKNOWN = ErrorCode(
     "AE-TRAIN-026",
-    "the scores are of a method or data set that no table has",
-    "Score the predictions again with `--method` and a name that the tables have.",
+    "no table has the method or the data set of the scores",
+    "Score the predictions again with the name of a method that the tables have (`method`).",
 )

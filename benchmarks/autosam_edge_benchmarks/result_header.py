@@ -1,4 +1,4 @@
-"""The head of every result: what, when, where."""
+"""The first entries of every result: name of the benchmark, date and machine."""
 
 from __future__ import annotations
 
@@ -7,9 +7,16 @@ from typing import Any
 
 from autosam_edge.machine import describe_machine
 
+Result = dict[str, Any]
+"""A result as JSON's types, as it is written to ``benchmarks/results``."""
 
-def new_report(benchmark: str) -> dict[str, Any]:
-    """Made before the work, so that it shows the load the work met."""
+
+def new_result(benchmark: str) -> Result:
+    """Start a result; call it before the measurement, so that it records the load that other programs cause.
+
+    Args:
+        benchmark: Name of the benchmark.
+    """
     return {
         "benchmark": benchmark,
         "date": datetime.now(timezone.utc).date().isoformat(),

@@ -1,4 +1,4 @@
-"""The main job as a user runs it: one process from command to files, timed and weighed from outside."""
+"""Segmentation as a user runs it: one process from command to files, its time and its memory."""
 
 from __future__ import annotations
 
@@ -11,60 +11,67 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 import pydicom
 from pydicom.uid import generate_uid
 
-from autosam_edge_benchmarks.result_header import new_report
+from autosam_edge_benchmarks.result_header import Result, new_result
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-_COMMAND = "import autosam_edge.cli as c; c.main()"
+
+class SegmentRun(TypedDict):
+    """One run of ``autosam-edge segment``: total time, peak memory, and what its own report says."""
+
+    wall_s: float
+    peak_rss_mb: float
+    scan: dict[str, list[float]]
+    timings_s: dict[str, float]
+    model: str
+    engine: str
+    precision: str
 
 
 def run_once(
     source: Path, *, bundle: Path | None = None, engine: str | None = None, threads: int | None = None
-) -> dict[str, Any]:
-    """Segment a scan in a process of its own.
+) -> SegmentRun:
+    """Segment a scan in a new process.
+
+    Args:
+        source: Folder of a DICOM series.
+        bundle: Bundle to run; None for the default one.
+        engine: Name of the engine; None for the best one.
+        threads: Number of threads of the engine; None for its default.
 
     Returns:
-        ``wall_s`` from start to exit, ``peak_rss_mb`` as the kernel saw it, and the command's own ``scan``
-        and ``timings_s``.
+        ``wall_s`` from start to exit, ``peak_rss_mb`` as the operating system reports it, and parts of the
+        command's own report. The scan is described by shape and spacing, because its name may be a patient's.
 
     Raises:
-        RuntimeError: The command failed; its last line is in the message.
+        RuntimeError: The command failed; the message is the last line of its standard error.
     """
     given = {"--bundle": bundle, "--engine": engine, "--threads": threads}
     options = [part for name, value in given.items() if value is not None for part in (name, str(value))]
     with tempfile.TemporaryDirectory() as folder:
         out, log = Path(folder) / "stdout", Path(folder) / "stderr"
-        command = [
-            sys.executable,
-            "-c",
-            _COMMAND,
-            "segment",
-            str(source),
-            "-o",
-            str(Path(folder) / "out"),
-            "--json",
-            *options,
-        ]
+        segment = ["segment", str(source), "-o", str(Path(folder) / "out"), "--json", *options]
         started = time.perf_counter()
         with out.open("wb") as stdout, log.open("wb") as stderr:
-            process = subprocess.Popen(command, stdout=stdout, stderr=stderr)  # noqa: S603  our own command line
+            process = subprocess.Popen(  # noqa: S603  our own command line
+                [sys.executable, "-m", "autosam_edge", *segment], stdout=stdout, stderr=stderr
+            )
             _, status, usage = os.wait4(process.pid, 0)
             process.returncode = os.waitstatus_to_exitcode(status)
         wall_s = time.perf_counter() - started
         if process.returncode != 0:
             raise RuntimeError((log.read_text().strip().splitlines() or ["no message"])[-1])
         report = json.loads(out.read_text())
-    scale = 1024.0**2 if sys.platform == "darwin" else 1024.0
     return {
         "wall_s": wall_s,
-        "peak_rss_mb": usage.ru_maxrss / scale,
-        "scan": report["scan"],  # its shape and not its name, which may be a patient's
+        "peak_rss_mb": usage.ru_maxrss / (1024.0**2 if sys.platform == "darwin" else 1024.0),
+        "scan": report["scan"],
         "timings_s": report["timings_s"],
         "model": report["provenance"]["model"],
         "engine": report["provenance"]["engine"],
@@ -79,19 +86,31 @@ def measure_segment(
     bundle: Path | None = None,
     engine: str | None = None,
     threads: int | None = None,
-) -> dict[str, Any]:
-    """Run the main job several times; medians, and every run beside them."""
-    report = new_report("segment")
+) -> Result:
+    """Segment a scan several times.
+
+    Args:
+        source: Folder of a DICOM series.
+        repeats: Number of runs.
+        bundle: Bundle to run; None for the default one.
+        engine: Name of the engine; None for the best one.
+        threads: Number of threads of the engine; None for its default.
+
+    Returns:
+        Median times, the largest peak memory, and every run.
+    """
+    result = new_result("segment")
     runs = [run_once(source, bundle=bundle, engine=engine, threads=threads) for _ in range(repeats)]
-    stages = {
-        name: statistics.median(run["timings_s"][name] for run in runs) for name in runs[0]["timings_s"]
-    }
+    stages = runs[0]["timings_s"]
     return {
-        **report,
-        **{key: runs[0][key] for key in ("model", "engine", "precision", "scan")},
+        **result,
+        "model": runs[0]["model"],
+        "engine": runs[0]["engine"],
+        "precision": runs[0]["precision"],
+        "scan": runs[0]["scan"],
         "wall_s": statistics.median(run["wall_s"] for run in runs),
         "peak_rss_mb": max(run["peak_rss_mb"] for run in runs),
-        "stages_s": stages,
+        "stages_s": {name: statistics.median(run["timings_s"][name] for run in runs) for name in stages},
         "runs": runs,
     }
 
@@ -101,37 +120,55 @@ def measure_growth(
     slices: Sequence[int],
     *,
     bundle: Path | None = None,
-    say: Callable[[str], None] = lambda _: None,
-) -> dict[str, Any]:
-    """Peak memory on a series repeated to more and more slices.
+    log: Callable[[str], None] = lambda _: None,
+) -> Result:
+    """Measure the peak memory for scans of more and more slices, made by repeating a series.
+
+    Args:
+        source: Folder of a DICOM series.
+        slices: Numbers of slices, in rising order.
+        bundle: Bundle to run; None for the default one.
+        log: Function that receives one line per run.
 
     Returns:
-        ``runs`` with ``slices`` and ``peak_rss_mb``, and between neighbors the growth per slice beside what
-        the input (int16) and output (uint8) arrays themselves take.
+        ``runs`` with ``slices`` and ``peak_rss_mb``; ``growth`` from each run to the next: MB per slice, and
+        the part of it that the input (int16) and output (uint8) arrays take.
     """
-    report = new_report("memory growth")
-    runs: list[dict[str, Any]] = []
+    result = new_result("memory growth")
+    peaks: list[float] = []
+    runs = []
     pixels = 0
     for count in slices:
         with tempfile.TemporaryDirectory() as folder:
             pixels = repeat_series(source, Path(folder), count)
             run = run_once(Path(folder), bundle=bundle)
-        runs.append({"slices": count, **{key: run[key] for key in ("scan", "peak_rss_mb", "wall_s")}})
-        say(f"{count} slices: {run['peak_rss_mb']:.0f} MB, {run['wall_s']:.1f} s")
+        peak_mb, wall_s = run["peak_rss_mb"], run["wall_s"]
+        peaks.append(peak_mb)
+        runs.append({"slices": count, "scan": run["scan"], "peak_rss_mb": peak_mb, "wall_s": wall_s})
+        log(f"{count} slices: {peak_mb:.0f} MB, {wall_s:.1f} s")
     growth = [
         {
-            "from": a["slices"],
-            "to": b["slices"],
-            "mb_per_slice": (b["peak_rss_mb"] - a["peak_rss_mb"]) / (b["slices"] - a["slices"]),
+            "from": low,
+            "to": high,
+            "mb_per_slice": (peak_high - peak_low) / (high - low),
             "arrays_mb_per_slice": pixels * 3 / 1024.0**2,
         }
-        for a, b in itertools.pairwise(runs)
+        for (low, peak_low), (high, peak_high) in itertools.pairwise(zip(slices, peaks, strict=True))
     ]
-    return {**report, "runs": runs, "growth": growth}
+    return {**result, "runs": runs, "growth": growth}
 
 
 def repeat_series(source: Path, folder: Path, count: int) -> int:
-    """Write ``count`` slices by repeating a DICOM series along its normal; returns the pixels per slice."""
+    """Write a DICOM series of ``count`` slices by repeating another one along its normal.
+
+    Args:
+        source: Folder of the series to repeat.
+        folder: Empty folder for the new series.
+        count: Number of slices to write.
+
+    Returns:
+        Number of pixels per slice.
+    """
     files = sorted(
         (p for p in source.iterdir() if p.suffix == ".dcm"),
         key=lambda p: float(_header(p).ImagePositionPatient[2]),

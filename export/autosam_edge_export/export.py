@@ -12,7 +12,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
 from autosam_edge import __version__
@@ -24,7 +23,7 @@ from autosam_edge.file_hash import file_digest
 from autosam_edge.label_table import label_table
 from autosam_edge.model import MAX_SIDE, InputContract, Model
 from autosam_edge.phantom import make_phantom
-from autosam_edge.verify import GOLDEN, read_golden, verify_bundle
+from autosam_edge.verify import GOLDEN, read_golden_tile, verify_bundle
 from autosam_edge.volume import RESEARCH_USE
 from autosam_edge_export.convert.quantization import draw_tiles
 from autosam_edge_export.convert.student_forms import Job
@@ -77,12 +76,10 @@ class _Student:
         try:
             self.sha256 = file_digest(self.weights)
             self.module, self.facts = load_student(self.weights)
-            self.input = NetworkInput.read(self.facts)
+            self.input = self.facts.input
             input_contract(
                 self.input, (96, 96, 96), 0.25
             )  # its grid and window are some that a runtime takes
-            if (outputs := int(self.facts.get("classes", "14"))) != len(self.input.labels):
-                raise ValueError(f"it has {outputs} outputs and {len(self.input.labels)} labels")
         except (
             Exception
         ) as error:  # safetensors raises its own SafetensorError from Rust, beside OSError and our ValueError
@@ -91,12 +88,9 @@ class _Student:
             ) from error
         sides = [f"{side:g}" for side in self.input.spacing_mm]
         spacing = sides[0] if len(set(sides)) == 1 else "x".join(sides)
-        self.name = description.name or f"{self.facts['student'].replace(':', '-')}-{spacing}mm"
+        self.name = description.name or f"{self.facts.student.replace(':', '-')}-{spacing}mm"
         dataset = self.input.dataset.upper() or "BTCV"
-        told = (
-            f"{len(self.facts['cases'].split(','))} cases of {dataset}" if "cases" in self.facts else dataset
-        )
-        self.training_data = description.training_data or self.facts.get("training_data", told)
+        self.training_data = description.training_data or f"{len(self.facts.cases)} cases of {dataset}"
         self.labels = label_table(self.input.labels)
         self.license = (
             BTCV_LICENSE
@@ -198,7 +192,7 @@ def export_bundle(
             student.input.intensity,
             organs,
             {
-                "model": student.facts["student"],
+                "model": student.facts.student,
                 "intended_use": RESEARCH_USE,
                 "license": student.license,
                 "software": f"autosam-edge {__version__}",
@@ -212,7 +206,7 @@ def export_bundle(
             ),
             say,
         )
-        say(f"{student.facts['student']}, {parameter_count(student.module):,} parameters")
+        say(f"{student.facts.student}, {parameter_count(student.module):,} parameters")
         for target in kinds.values():
             preflight(target, job.program(target.options))
         artifacts, facts, beside = [], {}, {}
@@ -241,9 +235,7 @@ def export_bundle(
                 measure_cost(folder / artifact.path, artifact.target, artifact.precision, patch)
             )
         engines = {artifact.name: load_engine(bundle, artifact) for artifact in executed}
-        tile_ms = time_tiles(
-            {_STUDENT: engine, **engines}, read_golden(bundle, "tile")["hu"].astype(np.float32)
-        )
+        tile_ms = time_tiles({_STUDENT: engine, **engines}, read_golden_tile(bundle).hu)
         student_ms = tile_ms.pop(_STUDENT)
         for name, milliseconds in tile_ms.items():
             costs[name]["tile_ms"] = milliseconds
@@ -277,13 +269,13 @@ def export_bundle(
             for artifact, entry in zip(artifacts, entries, strict=True)
         ]
         writer.write(measured, quantization)
-        verify_bundle(Bundle(folder), stand_ins=interpreters, say=say)
+        verify_bundle(Bundle(folder), interpreters=interpreters, on_message=say)
         for name, content in beside.items():
             (folder / name).write_bytes(content)
     return {
         "bundle": str(out),
         "model": student.name,
-        "student": student.facts["student"],
+        "student": student.facts.student,
         "torch": {"tile_ms": student_ms, "megabytes": _megabytes(student.weights)},
         "artifacts": [
             {"name": artifact.name, **entry} for artifact, entry in zip(artifacts, entries, strict=True)
@@ -397,7 +389,7 @@ class _Writer:
         """Write ``manifest.json`` with the hash of every file beside it."""
         folder, facts = self._folder, self._student.facts
         provenance = {
-            **{key: facts[key] for key in ("student", "merging", "steps") if key in facts},
+            "student": facts.student, "merging": facts.merging, "steps": str(facts.steps),
             "parameters": parameter_count(self._student.module),
             "checkpoint_sha256": self._student.sha256,
             "exported": datetime.now(timezone.utc).date().isoformat(),

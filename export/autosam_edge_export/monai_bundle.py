@@ -29,6 +29,7 @@ import torch
 from autosam_edge import __version__
 from autosam_edge.pipeline.resample import BOX_MARGIN_MM
 from autosam_edge.volume import RESEARCH_USE
+from autosam_edge_training.networks.checkpoint_metadata import CheckpointMetadata
 from autosam_edge_training.networks.students import MONAI, build_student, monai_arguments
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ _AIR = 0.03  # of the window: below the least dense fat and above the rim that t
 
 def write_monai_bundle(
     weights: Path,
-    facts: Mapping[str, str],
+    facts: CheckpointMetadata,
     contract: InputContract,
     intensity: Intensity,
     labels: Sequence[Label],
@@ -79,7 +80,7 @@ def write_monai_bundle(
     """
     if any(folder.iterdir()):
         raise ValueError(f"{folder.name} is not empty; a MONAI bundle is written into an empty folder")
-    classes = int(facts.get("classes", "14"))
+    classes = facts.classes
     if len(labels) + 1 != classes:
         raise ValueError(
             f"the checkpoint has {classes} classes, the label table {len(labels)} organs and the background"
@@ -103,12 +104,12 @@ def write_monai_bundle(
     (folder / "LICENSE").write_text(f"{license}\n\n{RESEARCH_USE}\n", encoding="utf-8")
 
 
-def _network(facts: Mapping[str, str], classes: int) -> tuple[list[str], dict[str, Any], dict[str, str]]:
+def _network(facts: CheckpointMetadata, classes: int) -> tuple[list[str], dict[str, Any], dict[str, str]]:
     """How MONAI's config builds the student: import statements, ``network_def``, and the packages that it needs beside MONAI's own."""
     packages = {"nibabel": version("nibabel"), "safetensors": version("safetensors")}
     own = {"autosam-edge": __version__}
-    if (kind := facts["student"]).startswith(MONAI):
-        name, arguments = kind.removeprefix(MONAI), json.loads(facts.get("arguments", "{}"))
+    if (kind := facts.student).startswith(MONAI):
+        name, arguments = kind.removeprefix(MONAI), facts.arguments
         return [], {"_target_": name, **monai_arguments(name, classes, arguments)}, packages
     student: Any = build_student(kind, classes=classes)
     if kind == "pocketnet":
@@ -122,7 +123,7 @@ def _network(facts: Mapping[str, str], classes: int) -> tuple[list[str], dict[st
         "use_flash_attention": True,
     }
     packages["einops"] = version("einops")
-    if facts.get("merging") != "legacy":
+    if facts.merging != "legacy":
         return [], network, packages
     imports = ["$from autosam_edge_training.networks.patch_merging import LegacyPatchMerging"]
     return imports, network | {"downsample": "$LegacyPatchMerging"}, packages | own

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
 import sys
-import time
 import warnings
+from typing import get_args
 
 import highdicom as hd
 import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
+import typer
 from autosam_edge_test_support import SHARED_DATA, write_bundle
 
 from autosam_edge.bundle import default_bundle_path
 from autosam_edge.phantom import make_phantom
 from autosam_edge.phantom.series import write_dicom_series
 
-COMMAND = [sys.executable, "-c", "import autosam_edge.cli as c; c.main()"]
+COMMAND = [sys.executable, "-m", "autosam_edge"]
 FILES = {"segmentation.nii.gz", "segmentation.dcm", "statistics.json", "statistics.csv", "preview.png"}
 
 
@@ -60,7 +62,7 @@ def test_segment_writes_five_files_and_one_json_object(segmented):
 
 
 def test_montage_sets_two_labels_of_a_scan_side_by_side(scan, segmented, tmp_path):
-    """One picture; labels that are the same have a Dice of 1, and every organ's volume is that of the statistics."""
+    """One picture; equal labels have a Dice of 1, and the volumes are those of the statistics."""
     labels = segmented[0] / "segmentation.nii.gz"
     picture = tmp_path / "new" / "m.png"
     result = run(
@@ -78,7 +80,7 @@ def test_montage_sets_two_labels_of_a_scan_side_by_side(scan, segmented, tmp_pat
 
 
 def test_montage_knows_no_overlap_of_nothing(scan, segmented, tmp_path):
-    """An organ that neither the first nor the second labels have, but the third, has no Dice: null, which is JSON."""
+    """The Dice of two labels that both lack an organ is null, also if a third one has it."""
     image = nib.load(segmented[0] / "segmentation.nii.gz")
     nib.save(nib.Nifti1Image(np.zeros(image.shape, np.uint8), image.affine), tmp_path / "none.nii.gz")
     empty = tmp_path / "none.nii.gz"
@@ -112,7 +114,7 @@ def test_running_out_of_memory_is_said(monkeypatch, capsys):
 
 
 def test_montage_refuses_what_does_not_belong(scan, segmented, tmp_path):
-    """Labels of another scan, one name for two columns, a picture that is no PNG: a code or wrong usage, and no file."""
+    """Labels of another scan, a name given twice, a picture that is no PNG: refused, and no file."""
     labels = segmented[0] / "segmentation.nii.gz"
     other = tmp_path / "other"
     write_dicom_series(make_phantom(6, spacing_mm=(6.0, 4.0, 4.0)).volume, other, seed=6)
@@ -212,7 +214,7 @@ def test_segment_writes_the_formats_asked_for(scan, segmented, tmp_path):
 
 
 def test_a_seg_of_what_is_not_dicom_is_refused_before_the_work(segmented, tmp_path):
-    """NIfTI is known as such when it was read: the refusal comes before the model is loaded, and its remedy is an option."""
+    """The refusal comes after reading and before the model is loaded; its remedy is an option."""
     scan = tmp_path / "scan.nii.gz"
     image = nib.load(segmented[0] / "segmentation.nii.gz")
     nib.save(nib.Nifti1Image(np.asanyarray(image.dataobj).astype(np.int16), image.affine), scan)
@@ -256,14 +258,13 @@ def test_wrong_usage_exits_with_2(tmp_path):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 def test_a_killed_run_leaves_nothing(tmp_path, scan):
-    """SIGTERM in the middle: exit code 130, no output, no temporary folder."""
+    """SIGTERM when the inference begins: exit code 130, no output, no temporary folder."""
     process = subprocess.Popen(
         [*COMMAND, "segment", str(scan), "-o", str(tmp_path / "out")], stderr=subprocess.PIPE, text=True
     )
     for line in process.stderr:
         if line.startswith("plan"):
             break
-    time.sleep(0.1)
     process.send_signal(signal.SIGTERM)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130, stderr
@@ -279,31 +280,96 @@ def test_info_shows_the_default_bundle():
     assert facts["labels"]["6"] == "liver"
     assert min(facts["parity"][0]["organ_dice"].values()) >= 0.999
     assert {artifact["target"] for artifact in facts["artifacts"]} == {"onnx", "openvino"}
-    assert "every hash is right" in run("info").stdout
+    assert "every hash is correct" in run("info").stdout
 
 
 def test_a_command_whose_extra_is_missing_names_it(tmp_path):
     """Without torch, `verify --interpret` and `export` say what brings it; `verify` alone needs none."""
-    command = [
-        sys.executable,
-        "-c",
-        "import sys; sys.modules['torch'] = None; import autosam_edge.cli as c; c.main()",
-    ]
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch" / "__init__.py").write_text("raise ModuleNotFoundError(name='torch')")
+    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    without_torch = {"env": {**os.environ, "PYTHONPATH": path}}
     for arguments in (["verify", "--interpret"], ["export", "-o", tmp_path / "out.edge"]):
-        result = subprocess.run([*command, *map(str, arguments)], capture_output=True, text=True, check=False)
+        result = run(*arguments, **without_torch)
         error_of(result, "AE-EXTRA-001", 8, tmp_path / "out.edge")
         assert "needs torch" in result.stderr
         assert "pip install 'autosam-edge[export]'" in result.stderr
-    assert subprocess.run([*command, "verify"], capture_output=True, check=False).returncode == 0
+    assert run("verify", **without_torch).returncode == 0
+
+
+PANELS = {
+    "Segment a scan": ["segment", "demo", "montage", "info"],
+    "Export and verify": ["verify", "export"],
+    "Train": ["data", "train", "distill"],
+    "Evaluate and reproduce": ["score", "evaluate", "compare", "reproduce", "baseline", "bench"],
+}
 
 
 def test_version_and_help_name_the_commands():
-    """`--version` is one line; `--help` lists what the README uses."""
+    """`--version` is one line; `--help` lists all 15 commands under the headings of their readers."""
     assert run("--version").stdout.startswith("autosam-edge ")
     text = run("--help").stdout
     assert "Research use only" in text
-    for command in ("segment", "demo", "info", "verify", "export", "evaluate", "bench"):
-        assert command in text
+    shown, panel = {}, None
+    for line in text.splitlines():
+        words = line.strip("╭─╮│╰╯ ")
+        panel = words if line.startswith("╭") else panel
+        if panel in PANELS and line.startswith("│ ") and line[2] != " ":
+            shown.setdefault(panel, []).append(words.split()[0])
+    assert shown == PANELS
+
+
+def test_the_list_of_commands_repeats_the_help_of_each():
+    """The line in `--help`, known without the command's module, is the first sentence of its own help."""
+    from autosam_edge.cli import app
+    from autosam_edge.cli.extras import LazyCommand
+
+    lazy = [c for c in typer.main.get_command(app).commands.values() if isinstance(c, LazyCommand)]
+    assert len(lazy) == 10
+    for command in lazy:
+        assert command.load().help.split("\n\n")[0].replace("\n", " ") == command.help, command.name
+
+
+@pytest.mark.parametrize(
+    ("arguments", "choices"),
+    [
+        (["segment", ".", "-o", "out", "--engine", "tensorrt"], ("onnx", "openvino", "executorch", "coreml")),
+        (["evaluate", "--data", ".", "--split", "tset"], ("training", "validation", "test")),
+        (["evaluate", "--data", ".", "--absent-organ", "0"], ("skip", "challenge")),
+        (["compare", "a.csv", "--unit", "organ"], ("case_organ", "case")),
+        (["distill", "--reduction", "mean"], ("voxel", "element")),
+        (["data", "prepare", "nnunet", "--src", ".", "-o", "out"], ("btcv", "amos", "decathlon", "partial")),
+        (["reproduce", "table9"], ("table1", "figure4")),
+        (["bench", "edge-form", "--student", "unet"], ("swinunetr-tiny", "pocketnet")),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_a_wrong_choice_is_refused_without_torch(arguments, choices, tmp_path):
+    """Exit code 2 with the right choices, where torch, MONAI and scipy cannot be loaded at all."""
+    for name in ("torch", "monai", "scipy"):
+        (tmp_path / f"{name}.py").write_text(f"raise SystemError('{name} was loaded')")
+    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    (tmp_path / "a.csv").touch()
+    result = run(*arguments, cwd=tmp_path, env={**os.environ, "PYTHONPATH": path})
+    assert result.returncode == 2, result.stderr
+    assert all(choice in result.stderr for choice in choices)
+
+
+def test_choices_are_those_of_the_code():
+    """An engine's name on the command line is one that the engines know."""
+    from autosam_edge.cli.options import EngineName
+    from autosam_edge.engines.selection import ENGINES
+
+    assert set(get_args(EngineName)) == set(ENGINES)
+
+
+def test_choices_are_completed():
+    """The shell gets the values of an option, also of a command whose module is loaded only then."""
+    for words, found in (("segment --engine op", "openvino"), ("evaluate --split va", "validation")):
+        line = f"autosam-edge {words}"
+        complete = {"_AUTOSAM_EDGE_COMPLETE": "complete_bash", "COMP_WORDS": line}
+        result = run(env={**os.environ, **complete, "COMP_CWORD": str(len(line.split()) - 1)})
+        assert result.stdout.split() == [found], result.stderr
 
 
 def test_demo_ends_with_a_table_against_the_truth(tmp_path):
@@ -317,7 +383,7 @@ def test_demo_ends_with_a_table_against_the_truth(tmp_path):
 
 
 def test_demo_touches_nobodys_scan(tmp_path, scan):
-    """A folder named scan that is not the demonstration's is refused, file for file as it was; a second demonstration is welcome."""
+    """A folder named scan that `demo` did not write is refused, and every file in it stays as it was."""
     out = tmp_path / "out"
     shutil.copytree(scan, out / "scan")
     before = {path.name: path.read_bytes() for path in (out / "scan").iterdir()}

@@ -10,10 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autosam_edge.ct_grid import check_ct_grid, thick_warnings
+from autosam_edge.error_codes import NIFTI_GRID_INVALID
 from autosam_edge.errors import InputError
 from autosam_edge.geometry import Grid
-
-CODE = "AE-NIFTI-006"
 
 
 def grid(
@@ -48,24 +47,26 @@ quaternions = st.tuples(*[st.floats(-1, 1)] * 4).filter(lambda q: np.linalg.norm
 def test_a_straight_grid_passes_however_it_is_turned(quaternion: tuple[float, ...]) -> None:
     """At both ends of the spacing too, which rounding to float32 must not cross."""
     for spacing_mm in ((2.5, 0.5, 0.9), (4.99, 0.01, 0.01)):
-        assert check_ct_grid(rotated(grid(*spacing_mm), quaternion), CODE) == []
-    assert len(check_ct_grid(rotated(grid(10.0, 10.0, 10.0), quaternion), CODE)) == 1
+        assert check_ct_grid(rotated(grid(*spacing_mm), quaternion), NIFTI_GRID_INVALID) == []
+    assert len(check_ct_grid(rotated(grid(10.0, 10.0, 10.0), quaternion), NIFTI_GRID_INVALID)) == 1
 
 
 @given(quaternions)
 def test_a_sheared_grid_is_refused_however_it_is_turned(quaternion: tuple[float, ...]) -> None:
     """0.2 degrees are seen through the rounding to float32."""
     with pytest.raises(InputError, match=r"sheared by 0\.20 degrees"):
-        check_ct_grid(rotated(grid(lean_deg=0.2), quaternion), CODE)
+        check_ct_grid(rotated(grid(lean_deg=0.2), quaternion), NIFTI_GRID_INVALID)
 
 
 @pytest.mark.parametrize("lean", [(0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1)])
 def test_the_limit_of_tilt_is_that_of_dicom(lean: tuple[int, int]) -> None:
     """0.1 degree, whichever axis leans to whichever."""
-    assert check_ct_grid(grid(lean_deg=0.099, lean=lean), CODE) == []
+    assert check_ct_grid(grid(lean_deg=0.099, lean=lean), NIFTI_GRID_INVALID) == []
     for lean_deg in (0.101, -0.101, 22.0, 60.0):
-        with pytest.raises(InputError, match=f"{CODE}: the grid is sheared by {abs(lean_deg):.2f} degrees"):
-            check_ct_grid(grid(lean_deg=lean_deg, lean=lean), CODE)
+        with pytest.raises(
+            InputError, match=f"{NIFTI_GRID_INVALID}: the grid is sheared by {abs(lean_deg):.2f} degrees"
+        ):
+            check_ct_grid(grid(lean_deg=lean_deg, lean=lean), NIFTI_GRID_INVALID)
 
 
 @pytest.mark.parametrize(
@@ -82,23 +83,24 @@ def test_the_limit_of_tilt_is_that_of_dicom(lean: tuple[int, int]) -> None:
 def test_an_absurd_spacing_is_refused(spacing_mm: tuple[float, float, float]) -> None:
     """Micrometers, meters, and what would make the model's grid beyond any memory."""
     with pytest.raises(
-        InputError, match=rf"{CODE}: the voxels are .* mm \(D, H, W\), expected 0\.01 to 10 mm"
+        InputError, match=rf"{NIFTI_GRID_INVALID}: the voxels are .* mm \(D, H, W\), expected 0\.01 to 10 mm"
     ):
-        check_ct_grid(grid(*spacing_mm), CODE)
+        check_ct_grid(grid(*spacing_mm), NIFTI_GRID_INVALID)
 
 
 @pytest.mark.parametrize("shape", [(1, 6, 7), (2, 6, 7), (5, 2, 7), (5, 6, 1)])
 def test_fewer_than_three_slices_are_refused_along_any_axis(shape: tuple[int, int, int]) -> None:
     """A single slice is no volume, and sagittal slices lie along W."""
     with pytest.raises(
-        InputError, match=f"{CODE}: the volume has {shape[0]} x {shape[1]} x {shape[2]} voxels .* at least 3 "
+        InputError,
+        match=f"{NIFTI_GRID_INVALID}: the volume has {shape[0]} x {shape[1]} x {shape[2]} voxels .* at least 3 ",
     ):
-        check_ct_grid(grid(shape=shape), CODE)
+        check_ct_grid(grid(shape=shape), NIFTI_GRID_INVALID)
 
 
 def test_three_slices_are_enough() -> None:
     """As for DICOM."""
-    assert check_ct_grid(grid(shape=(3, 3, 3)), CODE) == []
+    assert check_ct_grid(grid(shape=(3, 3, 3)), NIFTI_GRID_INVALID) == []
 
 
 def test_thick_slices_are_told() -> None:
@@ -109,4 +111,4 @@ def test_thick_slices_are_told() -> None:
             f"Slices are {step_mm:.3g} mm apart; small organs are uncertain at 5 mm or more."
         ]
     for spacing_mm in ((5.0, 0.5, 0.9), (0.9, 5.0, 0.5), (0.5, 0.9, 5.0)):
-        assert check_ct_grid(grid(*spacing_mm), CODE) == thick_warnings(5.0)
+        assert check_ct_grid(grid(*spacing_mm), NIFTI_GRID_INVALID) == thick_warnings(5.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 import autosam_edge
 import autosam_edge_benchmarks
-from autosam_edge.cli.extras import PAPER, load_room
+from autosam_edge.cli.extras import PAPER, needs
 from autosam_edge.errors import MissingExtraError
 from autosam_edge.phantom import make_phantom
 from autosam_edge.phantom.series import write_dicom_series
@@ -31,7 +32,8 @@ FORBIDDEN = (
 def test_the_runtime_and_its_command_line_load_no_torch():
     """A fresh interpreter imports both, asks which engines it has, and holds none of the heavy packages."""
     code = (
-        "import sys, autosam_edge, autosam_edge.cli; from autosam_edge.engines.selection import ENGINES, why_missing; "
+        "import sys, autosam_edge, autosam_edge.cli; "
+        "from autosam_edge.engines.selection import ENGINES, why_missing; "
         f"[why_missing(t) for t in ENGINES]; print([m for m in {FORBIDDEN} if m in sys.modules])"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -39,8 +41,9 @@ def test_the_runtime_and_its_command_line_load_no_torch():
 
 
 def test_leaves_are_loaded_when_they_are_used():
-    """Importing the package does not load highdicom, onnxruntime or nibabel: `--version` and `--help` stay quick."""
-    code = "import sys, autosam_edge.cli; print([m for m in ('highdicom', 'onnxruntime', 'nibabel', 'nrrd') if m in sys.modules])"
+    """Importing the package loads no highdicom, onnxruntime or nibabel, so `--help` is fast."""
+    heavy = ("highdicom", "onnxruntime", "nibabel", "nrrd")
+    code = f"import sys, autosam_edge.cli; print([m for m in {heavy} if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
 
@@ -52,7 +55,8 @@ def test_the_checks_before_the_inference_load_no_highdicom(tmp_path):
         make_phantom(1, spacing_mm=(8.0, 8.0, 8.0), shape=(6, 8, 8)).volume, tmp_path / "scan", seed=1
     )
     code = (
-        "import sys, autosam_edge; from autosam_edge.write_results import check_writable; source = autosam_edge.read('scan').source; "
+        "import sys, autosam_edge; from autosam_edge.write_results import check_writable; "
+        "source = autosam_edge.read('scan').source; "
         "print(check_writable('out', source=source)[1], [m for m in ('highdicom',) if m in sys.modules])"
     )
     result = subprocess.run(
@@ -87,5 +91,5 @@ def test_the_papers_tables_need_a_checkout(tmp_path, monkeypatch):
     monkeypatch.setattr(autosam_edge_benchmarks, "__path__", [str(tmp_path)])  # as in site-packages
     for name in [name for name in sys.modules if name.startswith(PAPER)]:
         monkeypatch.delitem(sys.modules, name)
-    with pytest.raises(MissingExtraError, match="AE-EXTRA-002.*pip install -e"):
-        load_room(f"{PAPER}.published", "train")
+    with pytest.raises(MissingExtraError, match="AE-EXTRA-002.*pip install -e"), needs("train"):
+        importlib.import_module(f"{PAPER}.published")

@@ -13,7 +13,7 @@ import pytest
 import autosam_edge
 
 pytestmark = pytest.mark.slow
-COMMAND = [sys.executable, "-c", "import autosam_edge.cli as c; c.main()"]
+COMMAND = [sys.executable, "-m", "autosam_edge"]
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from autosam_edge_test_support import NEVER_EXECUTED, artifact_dict, write_bundl
 
 from autosam_edge.bundle import Bundle, default_bundle_path, open_bundle
 from autosam_edge.errors import BundleError
-from autosam_edge.verify import VerificationError, read_golden, verify_bundle
+from autosam_edge.verify import VerificationError, read_golden_tile, verify_bundle
 
 NAME = "coreml/fp16"
 ALLOWED = 0.1
@@ -39,10 +39,10 @@ def bundle(tmp_path_factory):
 @pytest.fixture(scope="module")
 def logits():
     """Of the golden tile: the golden ones at every voxel that is compared."""
-    golden = read_golden(open_bundle(), "tile")
-    step = golden["stride"]
-    logits = np.zeros((len(golden["logits"]), *golden["hu"].shape), np.float32)
-    logits[:, ::step, ::step, ::step] = golden["logits"]
+    golden = read_golden_tile(open_bundle())
+    step = golden.stride
+    logits = np.zeros((len(golden.logits), *golden.hu.shape), np.float32)
+    logits[:, ::step, ::step, ::step] = golden.logits
     return logits
 
 
@@ -71,49 +71,50 @@ def check_of(checks):
     return next(check for check in checks if check.name == NAME)
 
 
-def test_what_cannot_run_is_skipped_without_a_stand_in(bundle, runtime):
+def test_what_cannot_run_is_skipped_without_an_interpreter(bundle, runtime):
     """With the reason; a stand-in for something else changes nothing."""
     runtime(here=False)
-    for stand_ins in ({}, {"coreml/fp32": Given(None)}):
-        check = check_of(verify_bundle(bundle, stand_ins=stand_ins))
+    for interpreters in ({}, {"coreml/fp32": Given(None)}):
+        check = check_of(verify_bundle(bundle, interpreters=interpreters))
         assert (check.verdict, check.detail, check.figures) == ("skipped", "not here", {})
 
 
-def test_a_stand_in_proves_the_artifact_and_is_not_timed(bundle, runtime, logits):
+def test_an_interpreter_proves_the_artifact_and_is_not_timed(bundle, runtime, logits):
     """Asked once; the detail says that nothing was executed, and there is no time that a person could take for the runtime's."""
     runtime(here=False)
-    stand_in, said = Given(logits), []
-    check = check_of(verify_bundle(bundle, stand_ins={NAME: stand_in}, say=said.append))
+    interpreter, said = Given(logits), []
+    check = check_of(verify_bundle(bundle, interpreters={NAME: interpreter}, on_message=said.append))
     assert check.verdict == "passed"
     assert check.detail.startswith("interpreted, not executed: logits differ by 0.0e+00 rms")
     assert set(check.figures) == {"logit_rms", "logit_error", "agreement"}
     assert check.figures["agreement"] == 1.0
-    assert stand_in.calls == 1
+    assert interpreter.calls == 1
     assert NAME in said
 
 
 @pytest.mark.parametrize(("off", "passes"), [(0.9, True), (1.1, False)])
-def test_a_stand_in_that_gives_other_logits_fails(bundle, runtime, logits, off, passes):
+def test_an_interpreter_that_gives_other_logits_fails(bundle, runtime, logits, off, passes):
     """AE-ENGINE-007 from the artifact's own tolerance on; the error holds the check."""
     runtime(here=False)
-    stand_ins = {NAME: Given(logits + np.float32(off * ALLOWED))}
+    interpreters = {NAME: Given(logits + np.float32(off * ALLOWED))}
     if passes:
-        assert check_of(verify_bundle(bundle, stand_ins=stand_ins)).verdict == "passed"
+        assert check_of(verify_bundle(bundle, interpreters=interpreters)).verdict == "passed"
         return
     with pytest.raises(
-        VerificationError, match=f"AE-ENGINE-007: {NAME} does not give .*: interpreted, not executed"
+        VerificationError,
+        match=f"AE-ENGINE-007: {NAME} does not give the results of the export: interpreted, not executed",
     ) as caught:
-        verify_bundle(bundle, stand_ins=stand_ins)
+        verify_bundle(bundle, interpreters=interpreters)
     assert check_of(caught.value.checks).verdict == "failed"
 
 
-def test_where_the_runtime_is_here_no_stand_in_is_asked(bundle, runtime, logits, monkeypatch):
+def test_where_the_runtime_is_here_no_interpreter_is_asked(bundle, runtime, logits, monkeypatch):
     """The runtime is executed, once more than it is timed."""
     runtime(here=True)
-    engine, stand_in = Given(logits), Given(None)
+    engine, interpreter = Given(logits), Given(None)
     monkeypatch.setattr("autosam_edge.verify.load_engine", lambda *_: engine)
-    check = check_of(verify_bundle(bundle, stand_ins={NAME: stand_in}))
-    assert (check.verdict, engine.calls, stand_in.calls) == ("passed", 2, 0)
+    check = check_of(verify_bundle(bundle, interpreters={NAME: interpreter}))
+    assert (check.verdict, engine.calls, interpreter.calls) == ("passed", 2, 0)
     assert "interpreted" not in check.detail
     assert {"load_s", "tile_ms"} <= set(check.figures)
 
@@ -147,4 +148,4 @@ def test_an_artifact_with_other_classes_fails(bundle, runtime, logits):
     """Its logits cannot be held against the student's: a failed check that says so."""
     runtime(here=False)
     with pytest.raises(VerificationError, match="its logits have the shape"):
-        verify_bundle(bundle, stand_ins={NAME: Given(logits[:3])})
+        verify_bundle(bundle, interpreters={NAME: Given(logits[:3])})

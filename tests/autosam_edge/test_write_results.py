@@ -27,7 +27,7 @@ from autosam_edge.phantom import make_phantom
 from autosam_edge.phantom.series import write_dicom_series
 from autosam_edge.read_scan import read
 from autosam_edge.report import preview
-from autosam_edge.volume import Segmentation, Source, Volume
+from autosam_edge.volume import Provenance, Segmentation, Source, Volume
 from autosam_edge.write_results import check_writable, write
 
 SHAPE = (4, 20, 24)
@@ -47,7 +47,12 @@ def segmentation(volume: Volume) -> Segmentation:
     labels = np.zeros(SHAPE, np.uint8)
     labels[1:3, 5:15, 5:15] = 6
     return Segmentation(
-        labels, volume.grid, BTCV_LABELS, {"version": "1.2.3", "model": "student"}, {}, ("Slices are thick.",)
+        labels,
+        volume.grid,
+        BTCV_LABELS,
+        Provenance(version="1.2.3", model="student", model_sha256="ab" * 32),
+        {},
+        ("Slices are thick.",),
     )
 
 
@@ -107,9 +112,9 @@ def test_statistics_say_the_same_in_both_forms(volume, segmentation, tmp_path: P
     assert (content["organs"][0]["mean_hu"], rows[0]["mean_hu"]) == (None, "")
     assert content["research_use"].startswith("Research use only")
     assert all(row["research_use"].startswith("Research use only") for row in rows)
-    assert rows[0]["model_sha256"] == str(segmentation.provenance.get("model_sha256", ""))
+    assert rows[0]["model_sha256"] == "ab" * 32
     assert content["warnings"] == ["Slices are thick."]
-    assert content["provenance"] == segmentation.provenance
+    assert content["provenance"] == segmentation.provenance.as_dict()
     assert content["spacing_dhw_mm"] == [3.0, 1.0, 1.0]
 
 

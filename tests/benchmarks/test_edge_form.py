@@ -1,4 +1,4 @@
-"""The comparison of forms holds each one's size, memory, time and distance from torch."""
+"""Each form has its size, memory, time and distance from torch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from autosam_edge_training.networks.pocketnet import PocketNet
 
 
 def test_every_form_is_measured_and_is_the_student(monkeypatch):
-    """Stock comes first and counts as 1; float forms lie within 1e-3 of torch, stored in fewer bits a little further."""
+    """The original form comes first, with relative time 1; float forms are within 1e-3 of torch."""
     monkeypatch.setattr(edge_form, "build_student", lambda name: PocketNet(classes=4, widths=(8, 8, 8)))
     result = edge_form.measure_edge_form("pocketnet", patch=(32, 32, 32), rounds=1)
     assert [form["form"].split(",")[0] for form in result["forms"]] == [

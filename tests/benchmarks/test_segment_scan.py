@@ -1,4 +1,4 @@
-"""The benchmark measures a real run and says where."""
+"""Time and memory of a run of the command line."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ pytest.importorskip("psutil")
 from autosam_edge.phantom import make_phantom
 from autosam_edge.phantom.series import write_dicom_series
 from autosam_edge.read_scan import read
-from autosam_edge_benchmarks.segment_scan import measure_segment, repeat_series
+from autosam_edge_benchmarks import segment_scan
+from autosam_edge_benchmarks.segment_scan import measure_growth, measure_segment, repeat_series, run_once
 
 
 @pytest.fixture
@@ -43,3 +44,25 @@ def test_a_measurement_holds_time_memory_stages_and_machine(series):
     assert {"read", "network", "restore", "write"} <= set(result["stages_s"])
     assert result["machine"]["cores"] >= 1
     assert "onnxruntime" in result["machine"]["versions"]
+
+
+def test_growth_is_memory_over_slices(series, monkeypatch):
+    """100 MB and 2 MB per slice: 2 from each number to the next; three bytes per pixel are the arrays'."""
+
+    def run(folder, *, bundle):
+        count = len(list(folder.glob("*.dcm")))
+        return {"scan": {}, "peak_rss_mb": 100.0 + 2.0 * count, "wall_s": 1.0}
+
+    monkeypatch.setattr(segment_scan, "run_once", run)
+    result = measure_growth(series, [3, 5, 9])
+    _, height, width = read(series).shape
+    assert [entry["peak_rss_mb"] for entry in result["runs"]] == [106.0, 110.0, 118.0]
+    assert [(entry["from"], entry["to"]) for entry in result["growth"]] == [(3, 5), (5, 9)]
+    assert [entry["mb_per_slice"] for entry in result["growth"]] == [2.0, 2.0]
+    assert result["growth"][0]["arrays_mb_per_slice"] == pytest.approx(3 * height * width / 2**20)
+
+
+def test_a_run_that_fails_says_why(tmp_path):
+    """An empty folder: the last line of the command's error is the message."""
+    with pytest.raises(RuntimeError, match="AE-"):
+        run_once(tmp_path)

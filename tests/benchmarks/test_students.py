@@ -1,4 +1,4 @@
-"""Each student's seconds stand beside the scores of its own weights."""
+"""Each student has the time of its bundle and the scores of its own weights."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def write_scored(folder, **facts):
 
 
 def test_seconds_and_dice_are_of_the_same_weights(tmp_path):
-    """The run is found by the hash of the bundle's weights, whatever else was scored; the picture has a point for it."""
+    """The run is found by the hash of the bundle's weights among others; the picture is a PNG."""
     write_scored(tmp_path / "runs" / "mine")
     write_scored(tmp_path / "runs" / "other", weights_sha256="0" * 64, seed=1)
     (tmp_path / "scan").mkdir()

@@ -24,6 +24,7 @@ def checkpoint(tmp_path_factory):
     """Of a small PocketNet with random weights, whose labels do not hang on the last digit: a head with wide margins."""
     torch = pytest.importorskip("torch")
     pytest.importorskip("onnx")
+    from autosam_edge_test_networks import checkpoint_metadata
     from autosam_edge_test_students import small_student
 
     from autosam_edge_training.networks.students import save_student
@@ -33,5 +34,5 @@ def checkpoint(tmp_path_factory):
     with torch.no_grad():
         student.head.project.weight.mul_(20.0)
     path = tmp_path_factory.mktemp("student") / "student.safetensors"
-    save_student(path, student, {"student": "pocketnet", "classes": "14", "cases": "1,2"})
+    save_student(path, student, checkpoint_metadata())
     return path

@@ -32,10 +32,10 @@ def call(*arguments):
 
 @pytest.fixture(scope="module")
 def scan(tmp_path_factory):
-    """A small NIfTI: a segmentation is the one thing this package writes as NIfTI, so the scan's HU stand in its labels."""
+    """A small NIfTI scan; the package writes labels only, so the HU are written as labels."""
     volume = make_phantom(1, spacing_mm=(6.0, 6.0, 6.0), shape=(16, 16, 16)).volume
     path = tmp_path_factory.mktemp("scan") / "scan.nii.gz"
-    write_nifti(Segmentation((volume.hu.clip(0, 255)).astype("uint8"), volume.grid, (), provenance={}), path)
+    write_nifti(Segmentation((volume.hu.clip(0, 255)).astype("uint8"), volume.grid, ()), path)
     return path
 
 
@@ -47,7 +47,7 @@ def exported(small_students, checkpoint, scan, tmp_path_factory):
 
 
 def test_export_ends_with_a_table(exported):
-    """One row an artifact: size, cost, worst organ, verdict; no scan's path, which may be a patient's name."""
+    """One row per artifact: size, cost, worst organ, verdict; no path of a scan."""
     _, text = exported
     for heading in ("artifact", "MB", "load s", "ms a tile", "worst organ", "verdict"):
         assert heading in text
@@ -94,7 +94,7 @@ def test_verify_says_what_it_saw(exported):
 def test_info_gives_the_order_and_the_reasons(exported):
     """The first one is what `segment` runs."""
     text = call("info", exported[0])
-    assert "in the order of choice" in text
+    assert "best first on this device" in text
     artifacts = json.loads(call("info", exported[0], "--json"))["artifacts"]
     assert all(artifact["usable"] and "equal to the student" in artifact["reason"] for artifact in artifacts)
 
@@ -139,7 +139,7 @@ def test_bad_arguments_are_refused(checkpoint, tmp_path):
             tmp_path / "s.edge",
         )
     for extra in (["monai,onnx"], ["monai", "--precision", "int8"], ["monai", "--interpreted-tiles", "1"]):
-        with pytest.raises(Exception, match="a MONAI bundle holds the student as it is"):
+        with pytest.raises(Exception, match="a MONAI bundle holds the student unchanged"):
             call("export", "--checkpoint", checkpoint, "--target", *extra, "-o", tmp_path / "s.edge")
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(OutputError, match="AE-OUTPUT-002"):

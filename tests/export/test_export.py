@@ -15,7 +15,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("onnx")
+from autosam_edge_test_networks import checkpoint_metadata
 from autosam_edge_test_support import write_bundle
+from safetensors.torch import save_file
 
 from autosam_edge.bundle import Bundle
 from autosam_edge.engines.selection import load_engine
@@ -123,7 +125,7 @@ def test_the_bundle_describes_what_the_student_was_trained_for(small_students, v
         "amos",
     )
     save_student(
-        tmp_path / "a.safetensors", student, {"student": "monai:Own", "classes": "4", **told.facts()}
+        tmp_path / "a.safetensors", student, checkpoint_metadata("monai:Own", input=told)
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
@@ -166,7 +168,7 @@ def test_the_bundle_describes_what_the_student_was_trained_for(small_students, v
 def test_a_student_whose_input_is_not_clear_is_refused(small_students, checkpoint, tmp_path, change):
     """Fewer labels than outputs, metadata that nobody wrote, or a grid that no runtime takes."""
     module, facts = load_student(checkpoint)
-    save_student(tmp_path / "a.safetensors", module, {**facts, **NetworkInput.read({}).facts(), **change})
+    save_file(module.state_dict(), tmp_path / "a.safetensors", metadata={**facts.to_strings(), **change})
     with pytest.raises(ExportError, match="AE-EXPORT-002"):
         export_bundle(tmp_path / "a.safetensors", tmp_path / "a.edge")
 
@@ -226,7 +228,7 @@ def test_a_bundle_for_several_devices_verifies(for_devices):
     bundle = Bundle(for_devices[0])
     found = stand_ins(bundle, bundle.manifest.artifacts)
     assert list(found) == ["coreml/fp32"]
-    assert {check.verdict for check in verify_bundle(bundle, stand_ins=found)} == {"passed"}
+    assert {check.verdict for check in verify_bundle(bundle, interpreters=found)} == {"passed"}
     verdicts = {check.name: check.verdict for check in verify_bundle(bundle)}
     assert [name for name, verdict in verdicts.items() if verdict == "skipped"] == ["coreml/fp32"]
 
@@ -400,7 +402,7 @@ def test_a_student_that_cannot_be_traced_is_refused(small_students, volumes, tmp
     """A network of MONAI with a convolution that the 2D form has no answer to; and one that is built for another patch."""
     monai = pytest.importorskip("monai.networks.nets")
     network = monai.UNet(3, 1, 14, channels=[8, 16], strides=[2], norm="instance")
-    save_student(tmp_path / "u.safetensors", network, {"student": "monai:Own", "classes": "14"})
+    save_student(tmp_path / "u.safetensors", network, checkpoint_metadata("monai:Own"))
     monkeypatch.setattr("autosam_edge_training.networks.students.build_student", lambda *_, **__: network)
     with pytest.raises(ExportError, match="AE-EXPORT-007: this student cannot be traced at 32x32x32"):
         export_bundle(

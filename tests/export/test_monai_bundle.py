@@ -14,6 +14,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 monai_bundle = pytest.importorskip("monai.bundle")
+from autosam_edge_test_networks import checkpoint_metadata
 from monai.bundle.properties import InferProperties
 from monai.bundle.utils import DEFAULT_METADATA
 from monai.utils import BundleProperty, BundlePropertyConfig
@@ -183,7 +184,7 @@ def test_a_network_of_monai_keeps_its_arguments(tmp_path):
     save_student(
         tmp_path / "u.safetensors",
         student,
-        {"student": "monai:UNet", "classes": "14", "arguments": json.dumps(arguments)},
+        checkpoint_metadata("monai:UNet", arguments=arguments),
     )
     parser = parse(write(tmp_path / "u.safetensors", tmp_path / "b"))
     parser.get_parsed_content("initialize")
@@ -252,7 +253,7 @@ def test_the_networks_image_is_the_runtimes(default, tmp_path, spacing_mm):
 def test_the_config_builds_the_student(tmp_path, merging):
     """SwinUNETR with either patch merging, weights loaded strictly, computes what the student computes."""
     torch.manual_seed(0)
-    facts = {"student": "swinunetr-tiny", "merging": merging}
+    facts = checkpoint_metadata("swinunetr-tiny", merging=merging)
     save_student(tmp_path / "s.safetensors", build_student("swinunetr-tiny", merging=merging), facts)
     bundle = write(tmp_path / "s.safetensors", tmp_path / "bundle", contract={"patch": (64, 32, 32)})
     parser = parse(bundle)

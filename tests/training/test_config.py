@@ -15,8 +15,9 @@ pytest.importorskip("pydantic")
 from autosam_edge_test_datasets import code_of
 
 from autosam_edge.errors import TrainingError
-from autosam_edge_training import distill, train_student, train_teacher
-from autosam_edge_training.config import STRICT, as_dict, checked_dataclass, parse_config, read_config
+from autosam_edge_training import train_student, train_teacher
+from autosam_edge_training.config import as_dict, parse_config, read_config
+from autosam_edge_training.strict import STRICT, checked_dataclass
 
 RECIPES = sorted((Path(__file__).parents[2] / "training" / "recipes").glob("*.yaml"))
 
@@ -135,8 +136,6 @@ def test_a_recipe_does_not_change():
 
 def recipe_kind(path):
     """The recipe that a file's name says it is for."""
-    if path.name.startswith("distill"):
-        return distill.Config
     return train_teacher.Config if path.name.startswith("teacher") else train_student.Config
 
 
@@ -148,7 +147,7 @@ def test_every_recipe_of_ours_is_valid(path):
     assert not config.smoke
 
 
-@pytest.mark.parametrize("kind", [distill.Config, train_student.Config, train_teacher.Config])
+@pytest.mark.parametrize("kind", [train_student.Config, train_teacher.Config])
 def test_a_recipe_refuses_what_its_parts_refuse(kind):
     """A share beyond 1, a misspelled key and an average that never moves, each by its name."""
     for wrong, named in (
@@ -164,8 +163,4 @@ def test_a_recipe_refuses_what_its_parts_refuse(kind):
 
 def test_all_recipes_are_looked_at():
     """The test above is not empty: there is one of each kind."""
-    assert {recipe_kind(path) for path in RECIPES} == {
-        distill.Config,
-        train_student.Config,
-        train_teacher.Config,
-    }
+    assert {recipe_kind(path) for path in RECIPES} == {train_student.Config, train_teacher.Config}

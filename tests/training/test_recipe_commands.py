@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from autosam_edge.cli import app
 from autosam_edge.errors import TrainingError
-from autosam_edge_training import distill, train_student, train_teacher
+from autosam_edge_training import train_student, train_teacher
 from autosam_edge_training.config import as_dict
 from autosam_edge_training.evaluate.scored_runs import read_run
 
@@ -37,7 +37,7 @@ def scratch(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_a_smoke_run_needs_nothing_and_leaves_nothing(command, scratch):
-    """On phantoms, with a tiny network; a distillation makes its own teacher first. It says that nothing was learned."""
+    """On phantoms, with a tiny network; a distillation first trains its own teacher."""
     result = run(*command, "--smoke")
     assert result.exit_code == 0, result.output
     assert result.stdout == SMOKE
@@ -46,7 +46,7 @@ def test_a_smoke_run_needs_nothing_and_leaves_nothing(command, scratch):
 
 
 def test_a_smoke_run_can_be_looked_at(cubes, scratch, tmp_path):
-    """With data and a folder of one's own; beside the folder nothing appears, though a teacher was trained on the way."""
+    """With data and a run folder given, nothing else appears, though a teacher was trained too."""
     result = run("distill", "--smoke", "--data", cubes, "-o", tmp_path / "out" / "run", "--seed", "3")
     assert result.exit_code == 0, result.output
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["run"]
@@ -119,9 +119,9 @@ def test_a_student_is_trained_taught_and_scored(cubes, taught, tmp_path):
 
 
 def test_a_teacher_is_asked_once_for_several_runs(cubes, taught, tmp_path):
-    """``--keep`` makes the folder for the first lambda and takes it for the second, in which the teacher is not asked."""
+    """``--cache`` writes the folder in the first run and reads it in the second, without the teacher."""
     recipe = write_recipe(distill_config(), tmp_path / "d.yaml")
-    places = ["--config", recipe, "--data", cubes, "--teacher", taught, "--keep", tmp_path / "kept"]
+    places = ["--config", recipe, "--data", cubes, "--teacher", taught, "--cache", tmp_path / "kept"]
     first = run("distill", *places, "-o", tmp_path / "a", "--lambda", "0")
     assert first.exit_code == 0, first.output
     made = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "kept").iterdir()}
@@ -129,13 +129,13 @@ def test_a_teacher_is_asked_once_for_several_runs(cubes, taught, tmp_path):
     assert second.exit_code == 0, second.output
     assert {path.name: path.stat().st_mtime_ns for path in (tmp_path / "kept").iterdir()} == made
     assert [weights_of(tmp_path / name / "student.safetensors")[1]["teacher"] for name in "ab"] == [
-        "kept",
-        "kept",
+        "cached",
+        "cached",
     ]
 
 
 def test_a_dry_run_shows_the_parameters_of_every_part(tmp_path):
-    """26,530,176 of the paper's teacher train, 88,892,928 do not; a recipe's own network and the tiny one have other numbers."""
+    """The paper's teacher, the network of a recipe and the tiny one have different numbers."""
     paper = run("train", "teacher", "--dry-run")
     assert paper.exit_code == 0, paper.output
     assert "26,530,176" in paper.stdout
@@ -196,7 +196,7 @@ def test_values_that_cannot_be_are_wrong_usage(arguments, tmp_path, monkeypatch)
 
 def test_the_smoke_recipes_are_small_and_say_so():
     """Four steps, one line each, validated once, in fp32, and marked: no table takes them for results."""
-    for module in (train_teacher, train_student, distill):
+    for module in (train_teacher, train_student):
         config = module.Config.smoke_run()
         assert (config.smoke, config.schedule.steps, config.report_every, config.validate_every) == (
             True,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import replace
 
 import pytest
@@ -25,9 +24,9 @@ from autosam_edge_test_recipes import (
 from safetensors.torch import save_file
 
 from autosam_edge.errors import InputError, TrainingError
-from autosam_edge_training import train_student
 from autosam_edge_training.config import parse_config, read_config
-from autosam_edge_training.data import AMOS_INTENSITY, Prepared
+from autosam_edge_training.data import AMOS_INTENSITY, BTCV_INTENSITY, Prepared
+from autosam_edge_training.networks.input_spec import NetworkInput
 from autosam_edge_training.networks.pocketnet import PocketNet
 from autosam_edge_training.networks.students import load_student
 from autosam_edge_training.patches.sampler import Sampler, Sampling
@@ -65,20 +64,15 @@ def _narrow(name, *, classes, arguments):
 
 
 def test_the_file_says_what_it_is(cubes, tmp_path):
-    """Network, labels, grid, window, data, recipe and cases; whoever loads it gets the network that was trained."""
+    """Network, labels, grid, window, data, recipe and cases; loading it gives the trained network."""
     config = student_config()
-    network, facts = load_student(train(config, cubes, tmp_path / "run"))
-    assert (facts["student"], json.loads(facts["arguments"]), facts["classes"]) == (
-        "monai:UNet",
-        config.arguments,
-        "3",
-    )
-    assert json.loads(facts["labels"]) == list(NAMES)
-    assert json.loads(facts["spacing_mm"]) == [3.0, 3.0, 3.0]
-    assert json.loads(facts["intensity"]) == [-125.0, 275.0, -125.0, 400.0]
-    assert facts["data_sha256"] == Prepared.read(cubes).sha256
-    assert parse_config(Config, json.loads(facts["config"])) == config
-    assert (facts["cases"], facts["steps"]) == ("training0,training1", "5")
+    network, metadata = load_student(train(config, cubes, tmp_path / "run"))
+    prepared = Prepared.read(cubes)
+    assert (metadata.student, metadata.arguments, metadata.classes) == ("monai:UNet", config.arguments, 3)
+    assert metadata.input == NetworkInput((3.0, 3.0, 3.0), BTCV_INTENSITY, NAMES, "btcv")
+    assert (metadata.data_sha256, metadata.teacher, metadata.patch) == (prepared.sha256, None, (16, 16, 16))
+    assert parse_config(Config, metadata.config) == config
+    assert (metadata.cases, metadata.steps) == (("training0", "training1"), 5)
     assert network(torch.zeros(1, 1, 16, 16, 16)).shape == (1, 3, 16, 16, 16)
 
 
@@ -104,13 +98,6 @@ def test_the_seed_decides_everything(cubes, tmp_path):
     assert same_weights(first, again)
     assert losses(first.parent) == losses(again.parent)
     assert losses(first.parent) != losses(other.parent)
-
-
-def test_all_trains_on_the_validation_cases_too(cubes, tmp_path):
-    """And then there is nothing to validate on."""
-    weights = train(student_config(fold="all"), cubes, tmp_path / "run")
-    assert weights_of(weights)[1]["cases"] == "training0,training1,validation0"
-    assert not [line for line in reports(tmp_path / "run") if "dice" in line]
 
 
 def test_changes_that_the_data_cannot_have_are_refused(tmp_path):
@@ -201,6 +188,14 @@ def test_bf16_trains(cubes, tmp_path):
     assert {tensor.dtype for tensor in weights_of(weights)[0].values()} == {torch.float32}
 
 
+def test_a_recipe_with_a_teacher_needs_one(cubes, tmp_path):
+    """Lambda below 1, or a cache, without a teacher: AE-TRAIN-001, and no folder."""
+    for config, given in ((student_config(weight=0.5), {}), (student_config(), {"cache": tmp_path})):
+        with pytest.raises(TrainingError, match="AE-TRAIN-001.*no teacher is given"):
+            train(config, cubes, tmp_path / "run", **given)
+    assert not (tmp_path / "run").exists()
+
+
 def test_without_a_training_case_there_is_no_run(tmp_path):
     """AE-DATA-005; the folder is not made."""
     data = prepare_boxes(tmp_path)
@@ -221,7 +216,7 @@ def test_without_a_training_case_there_is_no_run(tmp_path):
         ("report_every", 0, "report_every"),
         ("validate_every", 0, "validate_every"),
         ("seed", -1, "seed"),
-        ("fold", "some", "fold"),
+        ("weight", 1.5, "weight"),
         ("minutes", 60, "minutes"),
     ],
 )
@@ -234,23 +229,3 @@ def test_a_wrong_key_is_named(key, value, said, tmp_path):
         read_config(Config, path)
     assert caught.value.code == "AE-TRAIN-001"
     assert said in caught.value.message
-
-
-def test_as_a_module_it_takes_the_same_options(cubes, taught, tmp_path, monkeypatch, capsys):
-    """What ``torchrun`` starts: the weights' path on stdout, the seed from the command line."""
-    config = student_config(arguments=NO_DROPOUT)
-    places = [
-        "--config",
-        write_recipe(config, tmp_path / "r.yaml"),
-        "--data",
-        cubes,
-        "--out",
-        tmp_path / "run",
-        "--init",
-        taught,
-    ]
-    monkeypatch.setattr(sys, "argv", ["train_student", *map(str, places), "--seed", "7"])
-    train_student.main()
-    assert capsys.readouterr().out == f"{tmp_path / 'run' / 'student.safetensors'}\n"
-    expected = train(replace(config, seed=7), cubes, tmp_path / "here", init=taught)
-    assert same_weights(tmp_path / "run" / "student.safetensors", expected)

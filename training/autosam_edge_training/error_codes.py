@@ -30,7 +30,7 @@ SPLIT_EMPTY = ErrorCode(
 )
 DATA_DESCRIPTION_INVALID = ErrorCode(
     "AE-DATA-006",
-    "`manifest.json`, `prepared.json` or `dataset.json` has unknown or missing keys, or values that cannot be",
+    "`manifest.json`, `prepared.json` or `dataset.json` has unknown or missing keys, or wrong values",
     "Write it again with `data prepare`, or correct it.",
 )
 PREPARED_DATA_DAMAGED = ErrorCode(
@@ -106,8 +106,8 @@ NETWORK_INPUT_DIFFERS = ErrorCode(
 )
 CACHE_DIFFERS = ErrorCode(
     "AE-TRAIN-009",
-    "kept probabilities are of another teacher or other data, or damaged",
-    "Make them again with `autosam-edge distill --keep` and a new folder.",
+    "cached probabilities are of another teacher or other data, or damaged",
+    "Make them again with `autosam-edge distill --cache` and a new folder.",
 )
 SAM_FILE_MISSING = ErrorCode(
     "AE-TRAIN-010",
@@ -156,7 +156,7 @@ RUN_FILES_DIFFER = ErrorCode(
 )
 SAMPLING_UNSUITABLE = ErrorCode(
     "AE-TRAIN-027",
-    "the recipe's sampling does not fit the data: masses, intensity changes or phantoms where they are not made for",
+    "the recipe's sampling does not fit the data: masses, intensity changes or phantoms need BTCV's",
     "Leave that out of the recipe's sampling.",
 )
 CASES_SEEN = ErrorCode(

@@ -1,29 +1,25 @@
-"""Train a student without a teacher: one recipe, read from top to bottom.
+"""Train a student on the labels alone, or on the labels and a teacher: one recipe, read from top to bottom.
 
-``autosam-edge train student --config RECIPE.yaml --data PREPARED -o RUN``, or ``torchrun --nproc-per-node N
--m autosam_edge_training.train_student`` with the same options. What a run's folder holds:
-:mod:`autosam_edge_training.recipe_parts.run_folder`; at the end
+``autosam-edge train student --config RECIPE.yaml --data PREPARED -o RUN`` trains on the labels;
+``autosam-edge distill`` takes a ``--teacher`` too and minimizes the paper's equation 2. With ``torchrun
+--nproc-per-node N -m autosam_edge`` in place of ``autosam-edge``, N processes share the batch. For the folder
+of a run see :mod:`autosam_edge_training.recipe_parts.run_folder`; at the end it also holds
 ``student.safetensors``, the averaged weights of the last step.
 
-On a CPU start it with MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=17179869184, otherwise half
-the time goes to the kernel clearing pages.
+On a CPU, set MALLOC_MMAP_THRESHOLD_=4294967296 and MALLOC_TRIM_THRESHOLD_=17179869184 in the environment.
+Otherwise half of the time is spent by the kernel on clearing pages.
 """
 
 from __future__ import annotations
 
-import argparse
 import copy
-import json
-import time
 from dataclasses import field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from autosam_edge.memory import peak_mb
-from autosam_edge_training.config import STRICT, as_dict, checked_dataclass, read_config, with_changes
 from autosam_edge_training.data import Prepared
+from autosam_edge_training.error_codes import RECIPE_INVALID
 from autosam_edge_training.networks.students import save_student
 from autosam_edge_training.patches.sampler import Sampling
 from autosam_edge_training.recipe_parts.fabric import (
@@ -32,25 +28,27 @@ from autosam_edge_training.recipe_parts.fabric import (
     mean_over_processes,
     start_fabric,
 )
-from autosam_edge_training.recipe_parts.losses import supervised
+from autosam_edge_training.recipe_parts.losses import Reduction, distillation, supervised
 from autosam_edge_training.recipe_parts.run_folder import RunFolder
-from autosam_edge_training.recipe_parts.schedule import Schedule, average_into, build_optimizer
+from autosam_edge_training.recipe_parts.schedule import Schedule, average_into, build_optimizer, optimize
 from autosam_edge_training.recipe_parts.setup import (
     STUDENT_WEIGHTS,
     Loss,
     check_pace,
+    checkpoint_metadata,
     extra_cases,
-    optimize,
     segmentation_loss,
     start_sampler,
     start_student,
-    student_facts,
-    trained_on,
+    training_steps,
     validation_scores,
 )
+from autosam_edge_training.recipe_parts.teacher import Teacher
+from autosam_edge_training.strict import STRICT, checked_dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
 
 @checked_dataclass(config=STRICT)
@@ -58,22 +56,23 @@ class Config:
     """Everything that decides a run.
 
     Args:
-        student: Name of the student, or ``monai:NAME``.
-        arguments: Of a network of MONAI.
         schedule: Steps and learning rate.
-        sampling: Patches.
-        loss: ``paper``: equation 1. ``present``: Dice over the classes that a patch holds, cross entropy
-            weighted by how rare they are.
+        student: Name of the student, or ``monai:NAME``.
+        arguments: Arguments of a network of MONAI.
+        sampling: Patch size, crop placement and augmentation.
+        loss: Segmentation loss. ``paper``: equation 1. ``present``: Dice over the classes that a patch holds,
+            and cross entropy with larger weights for rarer classes.
+        weight: Lambda of equation 2, the weight of the labels, 0 to 1. Below 1 the run needs a teacher.
+        reduction: Reduction of the distillation loss over the classes, see
+            :func:`~autosam_edge_training.recipe_parts.losses.distillation`.
         ema: Decay of the average of the weights that is validated and saved; 0 keeps the last weights.
-        report_every: Steps from one line of metrics to the next; each line comes with a checkpoint.
-        validate_every: Steps from one validation of the averaged weights to the next, a multiple of
+        report_every: Number of steps from one line of metrics and checkpoint to the next.
+        validate_every: Number of steps from one validation of the averaged weights to the next, a multiple of
             ``report_every`` as a rule.
-        seed: Of weights, patches and changes.
-        precision: Of the forward pass, ``bf16`` (autocast) or ``fp32``. On CPUs, torch 2.13 now and then
-            returns infinite gradients for SwinUNETR-Tiny under bf16 autocast, so its recipe says ``fp32``.
-        fold: ``development`` holds the validation cases out; ``all`` trains on them too and validates
-            nothing.
-        smoke: The run only shows that everything works.
+        seed: Random seed of weights, patches and augmentation.
+        precision: Precision of the forward pass, ``bf16`` (autocast) or ``fp32``. On CPUs, torch 2.13 now and
+            then returns infinite gradients for SwinUNETR-Tiny under bf16 autocast; its recipe says ``fp32``.
+        smoke: True for a run that only shows that everything works.
     """
 
     schedule: Schedule
@@ -81,15 +80,18 @@ class Config:
     arguments: dict[str, Any] = field(default_factory=dict)
     sampling: Sampling = field(default_factory=Sampling)
     loss: Loss = "paper"
+    weight: float = 1.0
+    reduction: Reduction = "voxel"
     ema: float = 0.0
     report_every: int = 100
     validate_every: int = 1000
     seed: int = 0
     precision: Precision = "bf16"
-    fold: Literal["development", "all"] = "development"
     smoke: bool = False
 
     def __post_init__(self) -> None:
+        if not 0.0 <= self.weight <= 1.0:
+            raise ValueError("weight must lie in [0, 1]")
         check_pace(
             ema=self.ema, report_every=self.report_every, validate_every=self.validate_every, seed=self.seed
         )
@@ -115,16 +117,24 @@ def train(
     data: Path,
     out: Path,
     *,
+    teacher: Path | None = None,
+    sam: Path | None = None,
+    cache: Path | None = None,
     extra: Sequence[Path] = (),
     init: Path | None = None,
     workers: int = 0,
 ) -> Path:
-    """Run the recipe; goes on from the last checkpoint in ``out``.
+    """Train a student; a run that was stopped resumes from the last checkpoint in ``out``.
 
     Args:
-        config: The recipe.
+        config: Recipe of the run.
         data: Folder that ``data prepare`` wrote.
         out: Folder of the run.
+        teacher: Weights file of the teacher, an AutoSAM teacher or another student; None trains on the labels
+            alone.
+        sam: SAM's published checkpoint, if the teacher was trained on one.
+        cache: Folder of the teacher's cached probabilities; None runs the teacher at every step, on the patch
+            that the student sees, intensity augmentation included.
         extra: Further prepared folders, whose training cases join.
         init: Weights to start from (``student.safetensors`` of another run); None starts at random.
         workers: Number of processes that prepare patches while the network trains; the result does not depend
@@ -135,20 +145,32 @@ def train(
 
     Raises:
         InputError: The data cannot be used (AE-DATA-*).
-        TrainingError: See :class:`RunFolder`; the student cannot be built (AE-TRAIN-005); the gradient is not
-            finite (AE-TRAIN-006).
+        TrainingError: See :class:`RunFolder`; the recipe needs a teacher (AE-TRAIN-001); the student is not
+            known (-005); the gradient is not finite (-006); the teacher cannot be used (-007, -008), nor its
+            cached probabilities (-009).
     """
+    if teacher is None and (config.weight < 1.0 or cache is not None):
+        raise RECIPE_INVALID(
+            f"the recipe learns from a teacher (weight {config.weight:g}), and no teacher is given.",
+            remedy="Give `teacher`, or set weight to 1.",
+        )
     fabric = start_fabric(config.precision, batch=config.schedule.batch)
     prepared = Prepared.read(data)
-    more, digests = extra_cases(extra, prepared)
-    facts = {"extra_data_sha256": digests} if digests else {}
-    run = RunFolder(out, "student", config, prepared=prepared, fabric=fabric, facts=facts)
-
-    cases = prepared.cases("training") + (prepared.cases("validation") if config.fold == "all" else []) + more
-    held_out = (
-        prepared.cases("validation") if config.fold == "development" and prepared.split["validation"] else []
+    taught_by = (
+        Teacher(teacher, prepared, fabric, weight=config.weight, sam=sam, cache=cache) if teacher else None
     )
-    sampler = start_sampler(cases, config.sampling, prepared, seed=config.seed)
+    more, digests = extra_cases(extra, prepared)
+    identity = {
+        **({"extra_data_sha256": digests} if digests else {}),
+        **(taught_by.identity if taught_by else {}),
+    }
+    name = "distill" if taught_by else "student"
+    run = RunFolder(out, name, config, prepared=prepared, fabric=fabric, identity=identity)
+
+    cases = prepared.cases("training") + more
+    held_out = prepared.cases("validation") if prepared.split["validation"] else []
+    cached = taught_by.cached if taught_by else None
+    sampler = start_sampler(cases, config.sampling, prepared, seed=config.seed, teacher=cached)
     segmentation = segmentation_loss(config.loss, cases, fabric.device)
 
     torch.manual_seed(config.seed)
@@ -162,66 +184,34 @@ def train(
         optimizer.load_state_dict(run.checkpoint["optimizer"])
     student.train()
 
-    began = time.perf_counter()
-    left = range(run.first_step, config.schedule.steps)
-    share = {"size": config.schedule.batch, "rank": fabric.global_rank, "world": fabric.world_size}
-    for step, patches in zip(
-        run.steps(config.schedule.steps), sampler.batches(left, **share, workers=workers), strict=False
-    ):
+    for step, patches in training_steps(run, sampler, fabric, config.schedule, workers=workers):
         image, occupancy, possible = fabric.to_device((patches.image, patches.occupancy, patches.possible))
+        teacher_probability = taught_by.probability(image, patches) if taught_by else None
         torch.manual_seed(config.seed + step)  # of dropout, where a network has it
-        loss, _ = supervised(student(image), occupancy, possible, segmentation)
-        optimize(fabric, student, optimizer, loss, config.schedule, step)
+        loss, logits = supervised(student(image), occupancy, possible, segmentation)
+        losses = {"loss": loss}
+        if teacher_probability is not None:  # equation 2 of the paper
+            distillation_loss = distillation(logits, teacher_probability, reduction=config.reduction)
+            total = config.weight * loss + (1.0 - config.weight) * distillation_loss
+            losses = {"loss": total, "loss_truth": loss, "loss_teacher": distillation_loss}
+        optimize(fabric, student, optimizer, losses["loss"], config.schedule, step)
         if average is not module:
             average_into(average, module, decay=config.ema, step=step + 1)
 
         done = step + 1
-        due = done % config.validate_every == 0 or done == config.schedule.steps
-        if due or done % config.report_every == 0:
-            measured = {"loss": mean_over_processes(fabric, loss), "lr": config.schedule.rate(step)}
-            seconds = (time.perf_counter() - began) / (done - run.first_step)
-            scores = (
-                validation_scores(average, held_out, config.sampling.patch, fabric.device)
-                if due and fabric.is_global_zero
-                else {}
-            )
-            run.report(done, {**measured, "seconds_per_step": seconds, "peak_memory_mb": peak_mb(), **scores})
-            state = {
-                "student": module.state_dict(),
-                "average": average.state_dict(),
-                "optimizer": optimizer.state_dict(),
-            }
-            run.save(done, state)
+        validates = done % config.validate_every == 0 or done == config.schedule.steps
+        if validates or done % config.report_every == 0:
+            measured = {name: mean_over_processes(fabric, value) for name, value in losses.items()}
+            scores = validation_scores(fabric, average, held_out if validates else [], config.sampling.patch)
+            run.report(done, {**measured, "lr": config.schedule.rate(step), **scores})
+            states = {"student": module, "average": average, "optimizer": optimizer}
+            run.save(done, {name: part.state_dict() for name, part in states.items()})
 
     if fabric.is_global_zero:
-        facts = {
-            "steps": str(config.schedule.steps),
-            "config": json.dumps(as_dict(config)),
-            **trained_on(cases),
-        }
-        save_student(
-            out / STUDENT_WEIGHTS,
-            average,
-            {**student_facts(config.student, config.arguments, prepared), **facts},
+        record = taught_by.record if taught_by else None
+        metadata = checkpoint_metadata(
+            config.student, config.arguments, prepared, config, cases, teacher=record
         )
+        save_student(out / STUDENT_WEIGHTS, average, metadata)
     fabric.barrier()
     return out / STUDENT_WEIGHTS
-
-
-def main() -> None:
-    """Command line for ``torchrun``."""
-    parser = argparse.ArgumentParser(description="Train a student without a teacher.")
-    parser.add_argument("--config", type=Path, required=True)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--out", "-o", type=Path, required=True)
-    parser.add_argument("--init", type=Path)
-    parser.add_argument("--seed", type=int)
-    arguments = parser.parse_args()
-    config = read_config(Config, arguments.config)
-    if arguments.seed is not None:
-        config = with_changes(config, seed=arguments.seed)
-    print(train(config, arguments.data, arguments.out, init=arguments.init))
-
-
-if __name__ == "__main__":
-    main()

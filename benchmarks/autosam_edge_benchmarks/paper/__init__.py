@@ -1,1 +1,1 @@
-"""The paper's tables and figures beside ours: its printed values as data, our figures from the files of scored runs, nothing else."""
+"""The paper's tables and figures with our values, which are computed from the files of scored runs."""

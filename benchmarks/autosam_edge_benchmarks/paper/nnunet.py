@@ -1,4 +1,4 @@
-"""nnU-Net v2 through its own files: we write its raw data set, it trains in its own environment, and ``evaluate`` reads its NIfTI.
+"""The raw data set of nnU-Net v2, which trains in its own environment; ``evaluate`` reads its predictions.
 
 Source: MIC-DKFZ/nnUNet, documentation/dataset_format.md and manual_data_splits.md.
 """
@@ -9,10 +9,11 @@ import gzip
 import json
 import re
 import shutil
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from autosam_edge.atomic_files import staged_folder
 from autosam_edge_benchmarks.error_codes import NNUNET_NUMBER_INVALID
+from autosam_edge_benchmarks.label_file import label_file
 from autosam_edge_training.data import SPLITS
 
 if TYPE_CHECKING:
@@ -22,21 +23,26 @@ if TYPE_CHECKING:
 
 _ENDING = ".nii.gz"
 _NAME = re.compile(r"[A-Za-z0-9]+")
-_RESULTS = "benchmarks/results/runs/nnunet"
-_DATASET_IDS = {"btcv": 501, "amos": 502}  # 1 to 999, and below 500 lie those that are handed around
+_SCORES = "benchmarks/results/runs/nnunet"
+_DATASET_IDS = {"btcv": 501, "amos": 502}  # numbers below 500 are those of public data sets
 
 
 def dataset_folder(name: str, dataset_id: int | None = None) -> str:
-    """``Dataset501_BTCV`` for ``btcv``; data sets that we do not know get 503 unless told.
+    """Return the folder name of a data set, such as ``Dataset501_BTCV``.
+
+    Args:
+        name: Name of the data set.
+        dataset_id: Number from 1 to 999; None for 501 (BTCV), 502 (AMOS) or 503 (any other).
 
     Raises:
-        TrainingError: The number has more than three digits, or the name other signs than letters and digits
-            (AE-TRAIN-024).
+        TrainingError: The number is not from 1 to 999, or the name has other characters than letters and
+            digits (AE-TRAIN-024).
     """
     number = _DATASET_IDS.get(name, 503) if dataset_id is None else dataset_id
     if not 1 <= number <= 999 or not _NAME.fullmatch(name):
         raise NNUNET_NUMBER_INVALID(
-            f"nnU-Net has no data set number {number} named {name}: it wants 1 to 999, and letters and digits."
+            f"nnU-Net cannot have a data set of the number {number} and the name {name}; the number must be "
+            f"from 1 to 999, and the name must have letters and digits only."
         )
     return f"Dataset{number:03d}_{name.upper()}"
 
@@ -45,22 +51,22 @@ def write_nnunet(manifest: Manifest, out: Path, *, dataset_id: int | None = None
     """Write the raw data set of nnU-Net v2.
 
     Training and validation cases go to ``imagesTr`` and ``labelsTr``, test cases to ``imagesTs`` without
-    their labels, so that nothing of the truth lies where a prediction is made. With a validation split,
-    ``splits_final.json`` has one fold that holds it out.
+    their labels. If there is a validation split, ``splits_final.json`` has one fold that excludes it from
+    the training.
 
     Args:
-        manifest: The cases.
-        out: Folder that nnU-Net calls ``nnUNet_raw``; made when absent.
-        dataset_id: 1 to 999; None for ours.
-        copy: Copy the files; otherwise they are symbolic links, which nnU-Net follows.
+        manifest: Data set with its splits.
+        out: Folder that nnU-Net calls ``nnUNet_raw``; it is created if absent.
+        dataset_id: Number from 1 to 999; None for the default of :func:`dataset_folder`.
+        copy: True to copy the files, False to write symbolic links.
 
     Returns:
         Folder of the data set.
 
     Raises:
-        TrainingError: nnU-Net has no such data set (AE-TRAIN-024).
-        OutputError: The folder holds something already, or cannot be written (AE-OUTPUT-001 to -003).
-        InputError: A file of the manifest is missing (AE-DATA-002).
+        TrainingError: nnU-Net cannot have a data set of this number or name (AE-TRAIN-024).
+        OutputError: The folder is not empty, or cannot be written (AE-OUTPUT-001 to -003).
+        InputError: A file of the manifest is missing, or a training case has no labels (AE-DATA-002).
     """
     target = out / dataset_folder(manifest.dataset, dataset_id)
     training, validation, test = (manifest.entries(split) for split in SPLITS)
@@ -69,7 +75,7 @@ def write_nnunet(manifest: Manifest, out: Path, *, dataset_id: int | None = None
             (stage / folder).mkdir()
         for entry in (*training, *validation):
             _place(entry.image, stage / "imagesTr" / f"{entry.name}_0000{_ENDING}", copy=copy)
-            _place(entry.label, stage / "labelsTr" / f"{entry.name}{_ENDING}", copy=copy)
+            _place(label_file(entry), stage / "labelsTr" / f"{entry.name}{_ENDING}", copy=copy)
         for entry in test:
             _place(entry.image, stage / "imagesTs" / f"{entry.name}_0000{_ENDING}", copy=copy)
         _write_json(stage / "dataset.json", _description(manifest, len(training) + len(validation)))
@@ -78,7 +84,7 @@ def write_nnunet(manifest: Manifest, out: Path, *, dataset_id: int | None = None
     return target
 
 
-def _description(manifest: Manifest, cases: int) -> dict[str, Any]:
+def _description(manifest: Manifest, cases: int) -> dict[str, object]:
     return {
         "channel_names": {"0": "CT"},  # nnU-Net chooses its normalization by this name
         "labels": {name: value for value, name in enumerate(manifest.labels)},
@@ -92,7 +98,7 @@ def _names(entries: list[Entry]) -> list[str]:
 
 
 def _place(source: Path, target: Path, *, copy: bool) -> None:
-    """Link or copy a file; one that is not compressed is, for nnU-Net wants one ending for all."""
+    """Link or copy a file; compress it if it is not, because nnU-Net expects one file ending for all."""
     if not source.name.endswith(_ENDING):
         with source.open("rb") as raw, gzip.open(target, "wb", compresslevel=1) as packed:
             shutil.copyfileobj(raw, packed)
@@ -107,26 +113,27 @@ def _write_json(path: Path, content: object) -> None:
 
 
 def nnunet_commands(folder: Path) -> str:
-    """What to run in an environment with ``nnunetv2``, and how to score the outcome here.
+    """Return the commands that train nnU-Net in its own environment and score its predictions here.
 
-    Without a validation split the fold is ``all``: nnU-Net then trains on every training case, as our recipes
-    do.
+    Args:
+        folder: Folder that :func:`write_nnunet` returned. Without a validation split the fold is ``all``:
+            nnU-Net then trains on every training case, as our recipes do.
     """
     number = int(folder.name[7:10])
     held_out = (folder / "splits_final.json").is_file()
+    data = f"-d {number} -c 3d_fullres"
     fold = "0" if held_out else "all"
+    folders = "nnUNet_preprocessed=nnunet/preprocessed nnUNet_results=nnunet/results"
+    scored = "--predictions nnunet/predictions --method nnunet"
+    split = f"cp {folder.resolve()}/splits_final.json $nnUNet_preprocessed/{folder.name}/"
     lines = [
-        f"export nnUNet_raw={folder.parent.resolve()} nnUNet_preprocessed=nnunet/preprocessed nnUNet_results=nnunet/results",
-        f"nnUNetv2_plan_and_preprocess -d {number} -c 3d_fullres --verify_dataset_integrity",
-        *(
-            [f"cp {folder.resolve()}/splits_final.json $nnUNet_preprocessed/{folder.name}/"]
-            if held_out
-            else []
-        ),
+        f"export nnUNet_raw={folder.parent.resolve()} {folders}",
+        f"nnUNetv2_plan_and_preprocess {data} --verify_dataset_integrity",
+        *([split] if held_out else []),
         f"nnUNetv2_train {number} 3d_fullres {fold}",
-        f"nnUNetv2_predict -i {folder.resolve()}/imagesTs -o nnunet/predictions -d {number} -c 3d_fullres -f {fold}",
+        f"nnUNetv2_predict -i {folder.resolve()}/imagesTs -o nnunet/predictions {data} -f {fold}",
         "# and here, with PREPARED the folder of `data prepare`",
-        f"autosam-edge evaluate --predictions nnunet/predictions --method nnunet --data PREPARED -o {_RESULTS}",
-        f"autosam-edge baseline record {_RESULTS} --network nnunet-3d-fullres --data PREPARED",
+        f"autosam-edge evaluate {scored} --data PREPARED -o {_SCORES}",
+        f"autosam-edge baseline record {_SCORES} --network nnunet-3d-fullres --data PREPARED",
     ]
     return "\n".join(lines)

@@ -1,9 +1,9 @@
-"""SAM and MedSAM with one point per organ and axial slice (table 2), points taken from the ground truth.
+"""SAM and MedSAM with one point per organ and axial slice (table 2), taken from the ground truth.
 
-A slice is windowed to 8 bits, shown to SAM in three equal channels, and each organ that the truth has in the
-slice gets one positive point; SAM answers one mask each, and where masks overlap the larger logit wins. No
-point is ever placed by a person or a network, so the scores tell how well SAM outlines what it is pointed at,
-not whether it finds it.
+A slice is mapped to 8 bits and given to SAM in three equal channels. Each organ of the slice gets one
+positive point, for which SAM returns one mask; where masks overlap, the larger logit wins. The points come
+from the ground truth, so the scores show how well SAM outlines an object at a given point, not whether it
+finds it.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from autosam_edge.formats.label_image import read_labels
 from autosam_edge.formats.nifti import read_nifti, write_nifti
 from autosam_edge.geometry import Orientation
 from autosam_edge.label_table import label_table
-from autosam_edge.volume import Segmentation
+from autosam_edge.volume import Provenance, Segmentation
+from autosam_edge_benchmarks.label_file import label_file
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     import numpy.typing as npt
@@ -37,10 +38,10 @@ POINT_RULES: tuple[PointRule, ...] = get_args(PointRule)
 
 
 class PointPredictor(Protocol):
-    """What is asked of SAM; ``segment_anything.SamPredictor`` has it."""
+    """The methods of ``segment_anything.SamPredictor`` that are used."""
 
     def set_image(self, image: npt.NDArray[np.uint8]) -> None:
-        """Take an image (H, W, 3) in RGB."""
+        """Set the image, (H, W, 3) uint8 in RGB."""
 
     def predict(
         self,
@@ -50,20 +51,23 @@ class PointPredictor(Protocol):
         multimask_output: bool,
         return_logits: bool,
     ) -> tuple[npt.NDArray[np.float32], Any, Any]:
-        """Logits (1, H, W), above 0 inside, for points (N, 2) in x, y; what else SAM returns is not used."""
+        """Return logits (1, H, W), above 0 inside, of points (N, 2) in x, y, and two unused outputs."""
 
 
 @dataclass(frozen=True)
 class PointConfig:
-    """How points are placed and slices shown.
+    """Rules for placing points and for mapping HU to gray values.
 
     Args:
-        window_hu: (low, high), HU, mapped to 0 and 255.
+        window_hu: Window (low, high) in HU, mapped to 0 and 255.
         rule: ``interior``: the pixel farthest from the organ's outline, of several the first; ``random``: any
             pixel of the organ.
-        seed: Of random points.
-        limit_slices: Only so many slices of a case, from the first one that has an organ; 0 for all. For
-            trying out: the rest stays empty.
+        seed: Random seed of ``random`` points.
+        limit_slices: Largest number of slices per case, from the first one that has an organ; the rest stays
+            empty; 0 for no limit.
+
+    Raises:
+        ValueError: A value is outside its range.
     """
 
     window_hu: tuple[float, float] = (-125.0, 275.0)
@@ -73,51 +77,42 @@ class PointConfig:
 
     def __post_init__(self) -> None:
         if not self.window_hu[0] < self.window_hu[1]:
-            raise ValueError(f"a window goes from a lower to a higher HU, not {self.window_hu}")
+            raise ValueError(f"window_hu is {self.window_hu}; its first value must be below its second")
         if self.rule not in POINT_RULES:
-            raise ValueError(f"rule is one of {', '.join(POINT_RULES)}, not {self.rule}")
+            raise ValueError(f"rule is {self.rule!r}; it must be one of {', '.join(POINT_RULES)}")
         if self.limit_slices < 0:
-            raise ValueError("limit_slices is 0 or more")
+            raise ValueError(f"limit_slices is {self.limit_slices}; it must be 0 or more")
 
 
 def segment_with_points(
-    predictor: PointPredictor,
-    volume: Volume,
-    truth: npt.NDArray[np.uint8],
-    config: PointConfig | None = None,
-    *,
-    progress: Callable[[int, int], None] | None = None,
+    predictor: PointPredictor, volume: Volume, truth: npt.NDArray[np.uint8], config: PointConfig | None = None
 ) -> npt.NDArray[np.uint8]:
-    """Label a scan, slice by slice, pointed at by its own truth.
+    """Label a scan slice by slice, with points from its ground truth.
 
     Args:
-        predictor: SAM, or a fake.
-        volume: HU on any grid; slices are cut axially in canonical orientation.
-        truth: (D, H, W) on the volume's grid; 0 is the background.
-        config: Points and window.
-        progress: Told the slices done and their number.
+        predictor: SAM, or an object with its methods.
+        volume: Scan on any grid; the slices are axial in canonical orientation.
+        truth: Labels (D, H, W) on the volume's grid; 0 is the background.
+        config: Points and window; None for the defaults.
 
     Returns:
-        (D, H, W) uint8 on the volume's grid; a slice without an organ in the truth is empty.
+        Labels (D, H, W) uint8 on the volume's grid; a slice without an organ in the truth is empty.
 
     Raises:
-        ValueError: Truth and volume do not share a shape.
+        ValueError: The shapes of truth and volume differ.
     """
     config = config or PointConfig()
     if truth.shape != volume.shape:
-        raise ValueError(f"the volume has shape {volume.shape}, the truth {truth.shape}")
+        raise ValueError(f"volume has shape {volume.shape}, truth has {truth.shape}; they must be equal")
     orientation = Orientation.of(volume.grid)
     spacing_mm = orientation.canonical_grid(volume.grid).spacing_mm
     hu, organs = orientation.to_canonical(volume.hu), orientation.to_canonical(truth)
     found = np.zeros(organs.shape, dtype=np.uint8)
     generator = np.random.default_rng(config.seed)
-    slices = np.flatnonzero(organs.any(axis=(1, 2)))
-    slices = slices[: config.limit_slices or None]
-    for done, index in enumerate(slices, start=1):
+    slices = np.flatnonzero(organs.any(axis=(1, 2)))[: config.limit_slices or None]
+    for index in slices:
         predictor.set_image(as_rgb(hu[index], config.window_hu))
         found[index] = _label_slice(predictor, organs[index], spacing_mm[1:], config.rule, generator)
-        if progress is not None:
-            progress(done, len(slices))
     return np.ascontiguousarray(orientation.from_canonical(found))
 
 
@@ -127,30 +122,30 @@ def write_point_predictions(
     out: Path,
     config: PointConfig | None = None,
     *,
-    facts: dict[str, Any] | None = None,
-    say: Callable[[str], None] = print,
+    facts: Mapping[str, str] | None = None,
+    log: Callable[[str], None] = print,
 ) -> Path:
-    """Label the test cases of a data set and write ``CASE.nii.gz`` on the scan's own grid, ready for ``evaluate --predictions``.
+    """Label the test cases of a data set and write ``CASE.nii.gz`` for ``evaluate --predictions``.
 
     Args:
-        predictor: SAM, or a fake.
-        manifest: The data set.
-        out: Folder for the predictions and for ``points.json``, which tells how they were made.
-        config: Points and window.
-        facts: What else ``points.json`` shall tell, such as the hash of the weights.
-        say: Told a line per case.
+        predictor: SAM, or an object with its methods.
+        manifest: Data set with its splits.
+        out: Folder for the predictions, on each scan's own grid, and for ``points.json``, the provenance.
+        config: Points and window; None for the defaults.
+        facts: More entries of the provenance, such as the hash of the weights.
+        log: Function that receives one line per case.
 
     Returns:
-        The folder.
+        ``out``.
 
     Raises:
-        InputError: A scan or its truth cannot be read, or they lie on different grids (AE-NIFTI-*,
+        InputError: A scan or its truth cannot be read, or their grids differ (AE-NIFTI-*,
             AE-DATA-*).
     """
     config = config or PointConfig()
     table = label_table(manifest.labels)
     out.mkdir(parents=True, exist_ok=True)
-    say(USES_TRUTH)
+    log(USES_TRUTH)
     provenance = {
         **asdict(config),
         **(facts or {}),
@@ -160,11 +155,14 @@ def write_point_predictions(
     for entry in manifest.entries("test"):
         volume = read_nifti(entry.image)
         truth = read_labels(
-            entry.label, volume.grid, len(manifest.labels), f"image and label of case {entry.name}"
+            label_file(entry), volume.grid, len(manifest.labels), f"image and label of case {entry.name}"
         )
         labels = segment_with_points(predictor, volume, truth, config)
-        write_nifti(Segmentation(labels, volume.grid, table, provenance), out / f"{entry.name}.nii.gz")
-        say(f"case {entry.name}: {np.unique(labels[labels > 0]).size} organs")
+        write_nifti(
+            Segmentation(labels, volume.grid, table, Provenance(parameters=provenance)),
+            out / f"{entry.name}.nii.gz",
+        )
+        log(f"case {entry.name}: {np.unique(labels[labels > 0]).size} organs")
     (out / "points.json").write_text(json.dumps(provenance, indent=1) + "\n")
     return out
 
@@ -192,7 +190,7 @@ def _label_slice(
 
 
 def as_rgb(hu: npt.NDArray[np.generic], window_hu: tuple[float, float]) -> npt.NDArray[np.uint8]:
-    """A slice (H, W) in HU as (H, W, 3), the window's ends at 0 and 255."""
+    """Convert a slice (H, W) in HU to (H, W, 3) uint8; the window's ends become 0 and 255."""
     low, high = window_hu
     gray = np.rint(np.clip((hu.astype(np.float32) - low) * (255.0 / (high - low)), 0.0, 255.0)).astype(
         np.uint8
@@ -206,20 +204,22 @@ def place_point(
     rule: PointRule,
     generator: np.random.Generator,
 ) -> tuple[int, int]:
-    """Row and column of the point for an organ.
+    """Place the point of an organ.
 
     Args:
-        mask: (H, W), not empty.
-        spacing_mm: Between rows and between columns.
-        rule: See :class:`PointConfig`.
-        generator: Of random points.
+        mask: Pixels of the organ (H, W), at least one.
+        spacing_mm: Distance between rows and between columns, mm.
+        rule: Rule of :class:`PointConfig`.
+        generator: Random generator of the rule ``random``.
+
+    Returns:
+        Row and column.
     """
     if rule == "random":
         rows, columns = np.nonzero(mask)
         pick = int(generator.integers(len(rows)))
         return int(rows[pick]), int(columns[pick])
-    # The picture's border counts as outline: an organ that the field of view cuts gets its point inside, not
-    # on the edge.
+    # The border of the slice counts as outline, so that an organ that it cuts gets a point inside the organ.
     depth = distance_transform_edt(np.pad(mask, 1), sampling=spacing_mm)[1:-1, 1:-1]
     row, column = np.unravel_index(int(depth.argmax()), mask.shape)
     return int(row), int(column)

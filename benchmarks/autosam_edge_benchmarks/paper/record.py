@@ -1,4 +1,4 @@
-"""What a method of others was, beside its scores: ``run.json`` for predictions that ``evaluate`` read in."""
+"""Write ``run.json`` for predictions of other tools, so that the tables find their scores."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from autosam_edge_training.evaluate.scored_runs import Run
 
-DATASETS: tuple[Scored, ...] = get_args(Scored)
+_DATASETS: tuple[Scored, ...] = get_args(Scored)
 
 
 def record_baseline(
@@ -27,30 +27,31 @@ def record_baseline(
     total_parameters: int | None = None,
     machine: str | None = None,
 ) -> Run:
-    """Write ``run.json`` into a folder that ``evaluate --predictions ... -o FOLDER`` made; method and data set are those of its scores.
+    """Write ``run.json`` into a folder of scores; method and data set are those of the scores.
 
     Args:
-        folder: With ``cases.csv`` and ``summary.json``.
-        network: What the method trained.
-        data_sha256: Of the manifest of the prepared data set.
-        seed: Of the training; this and what follows is None where the method does not tell.
-        steps: Of the training.
-        trainable_parameters: As its own tool counts them.
-        total_parameters: The same.
-        machine: What it was trained on.
+        folder: Folder that ``evaluate --predictions ... -o FOLDER`` wrote.
+        network: Name of the network that the method trained.
+        data_sha256: SHA-256 of the manifest of the prepared data set; None if unknown, as for all below.
+        seed: Random seed of the training.
+        steps: Number of training steps.
+        trainable_parameters: Number of trained parameters, as the method's own tool counts them.
+        total_parameters: Number of all parameters, counted in the same way.
+        machine: Machine on which the method was trained, in words.
 
     Returns:
-        The run as the tables read it.
+        The scored run as the tables read it.
 
     Raises:
-        TrainingError: The scores are of a method or data set that no table has (AE-TRAIN-026), or the
-            folder's files do not belong together (AE-TRAIN-021).
+        TrainingError: No table has the method or the data set of the scores (AE-TRAIN-026), or the files of
+            the folder do not belong together (AE-TRAIN-021).
         InputError: ``cases.csv`` cannot be used (AE-DATA-012).
     """
     first = read_csv(folder / "cases.csv")[0]
-    if first.method not in METHODS or first.dataset not in DATASETS:
+    if first.method not in METHODS or first.dataset not in _DATASETS:
         raise METHOD_UNKNOWN(
-            f"the scores are of {first.method} on {first.dataset}; the tables have {', '.join(METHODS)} on {', '.join(DATASETS)}."
+            f"cases.csv has scores of the method {first.method} on the data set {first.dataset}; the tables "
+            f"have the methods {', '.join(METHODS)} and the data sets {', '.join(_DATASETS)}."
         )
     facts = RunFacts(
         method=first.method,

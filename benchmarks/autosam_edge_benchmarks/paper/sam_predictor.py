@@ -1,4 +1,4 @@
-"""Public SAM or MedSAM weights as a point predictor; the leaf that needs ``segment_anything`` and torchvision (extra ``[sam2d]``)."""
+"""Load public weights of SAM or MedSAM; needs ``segment_anything`` and torchvision (extra ``[sam2d]``)."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ _KIND_BY_WIDTH = {768: "vit_b", 1024: "vit_l", 1280: "vit_h"}
 
 
 def load_predictor(path: Path, *, device: str = "cpu") -> tuple[SamPredictor, dict[str, str]]:
-    """Load a checkpoint of SAM or of a SAM that was fine-tuned whole, such as MedSAM's; its size is told by its weights.
+    """Load a checkpoint of SAM, or of a fine-tuned SAM such as MedSAM; the weights determine its size.
 
     Args:
-        path: ``sam_vit_b_01ec64.pth``, ``medsam_vit_b.pth`` or the like; read without running code from it.
-        device: Of torch.
+        path: Checkpoint such as ``sam_vit_b_01ec64.pth``; no code in it is run.
+        device: Name of the torch device.
 
     Returns:
-        The predictor, and what is to be told of it: kind and SHA-256 of the weights.
+        Predictor, and its entries for the provenance: kind and SHA-256 of the weights.
 
     Raises:
-        TrainingError: The file is no such checkpoint (AE-TRAIN-025).
+        TrainingError: The file is not a checkpoint of SAM (AE-TRAIN-025).
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)

@@ -1,17 +1,17 @@
-"""A table of the paper beside ours: the runs of each row, the difference, and whether ours is better than the baselines.
+"""Compare a table of the paper with our scored runs.
 
-A row without a run shows ``n/a``. Runs of one row that differ in anything but the seed (steps, grid, network,
-data) are lines of their own and never averaged.
+A row without a run shows ``n/a``. Runs of one row that differ only in the seed are averaged. Runs that differ
+in anything else (steps, grid, network, data) have lines of their own and are never averaged.
 """
 
 from __future__ import annotations
 
 import statistics
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from autosam_edge_benchmarks.error_codes import RUN_TWICE
-from autosam_edge_benchmarks.paper.published import PUBLISHED, Printed, Published, printed
+from autosam_edge_benchmarks.paper.specs import UNKNOWN
 from autosam_edge_training.evaluate import compare_methods
 from autosam_edge_training.evaluate.scored_runs import find_runs
 
@@ -19,216 +19,192 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from autosam_edge_benchmarks.paper.published import Dataset, Measure
-    from autosam_edge_benchmarks.paper.specs import Row, TableSpec
+    from autosam_edge_benchmarks.choices import Dataset
+    from autosam_edge_benchmarks.paper.specs import Measure, PaperTable, Row
     from autosam_edge_training.evaluate import Metric
-    from autosam_edge_training.evaluate.scored_runs import Run, Scored
+    from autosam_edge_training.evaluate.scored_runs import Run
 
 SMOKE_TITLE = "smoke: phantoms and tiny networks, figures mean nothing"
 _METRIC: dict[Measure, Metric] = {
     "dice": "dice",
     "nsd": "nsd_1",
-}  # the headline tolerance is 1 mm; the paper names none
-
-
-@dataclass(frozen=True)
-class Spread:
-    """A value over seeds.
-
-    Args:
-        mean: Percent, or millions of parameters.
-        deviation: Sample standard deviation; None with one seed.
-        seeds: How many.
-    """
-
-    mean: float
-    deviation: float | None
-    seeds: int
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> Spread:
-        """From one value per seed."""
-        return cls(
-            statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None, len(values)
-        )
-
-    def __str__(self) -> str:
-        return f"{self.mean:.2f}" if self.deviation is None else f"{self.mean:.2f} ± {self.deviation:.2f}"
+}  # the paper names no tolerance; ours is 1 mm
 
 
 @dataclass(frozen=True)
 class Cell:
-    """The paper's value and ours.
+    """One measure of one line.
 
     Args:
-        measure: What is compared.
-        paper: As printed.
-        ours: From the runs of the line; None when there is none, or when they do not tell.
+        paper: Text that the paper prints, or why there is none.
+        ours: Mean over the seeds, percent or millions of parameters; None without a run, or where the run has
+            no value.
+        deviation: Sample standard deviation over the seeds; None with fewer than two.
+        seeds: Number of values in the mean.
     """
 
-    measure: Measure
-    paper: Printed
-    ours: Spread | None
+    paper: str
+    ours: float | None = None
+    deviation: float | None = None
+    seeds: int = 0
+
+    @property
+    def paper_value(self) -> float | None:
+        """The paper's value as a number; None if there is none."""
+        try:
+            return float(self.paper)
+        except ValueError:
+            return None
 
     @property
     def difference(self) -> float | None:
-        """Ours less the paper's."""
-        return None if self.ours is None or self.paper.value is None else self.ours.mean - self.paper.value
+        """Our value minus the paper's."""
+        paper = self.paper_value
+        return None if self.ours is None or paper is None else self.ours - paper
 
 
 @dataclass(frozen=True)
 class Line:
-    """A row of the paper on one data set, answered by runs that differ in the seed only, or by none.
+    """A row of the paper on one data set, with our runs of one configuration.
 
     Args:
-        row: Of the paper.
-        dataset: Of the paper; phantoms stand in for it in a smoke run.
-        cells: One per measure of the table.
-        runs: Ours.
-        significant: p < 0.01 against every baseline that was run (table 1); None where it was not tested.
+        row: Row of the paper.
+        dataset: Data set of the paper; a smoke run uses phantoms in its place.
+        runs: Our runs, which differ only in the seed; empty if there is none.
+        cells: Values by measure.
+        significant: True if ours is better than every baseline with p < 0.01; None if not every baseline was
+            run, or for a row that is not tested.
     """
 
     row: Row
     dataset: Dataset
-    cells: tuple[Cell, ...]
     runs: tuple[Run, ...]
+    cells: dict[Measure, Cell]
     significant: bool | None = None
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table of the paper beside ours.
+    """A table of the paper with our values.
 
     Args:
-        spec: What it is.
-        lines: In the paper's order, by data set.
-        smoke: Its runs mean nothing.
-        published: Results of others to judge ours by.
-        remarks: What this run of the command has to add to the notes.
+        spec: Definition of the table.
+        lines: Lines by data set, in the paper's order.
+        smoke: True if the runs are smoke runs, whose values mean nothing.
+        remarks: Results of the significance tests, one sentence each.
     """
 
-    spec: TableSpec
+    spec: PaperTable
     lines: tuple[Line, ...]
     smoke: bool
-    published: tuple[Published, ...]
     remarks: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
-        """With the warning of a smoke run."""
+        """Name and subject, and a warning if the runs are smoke runs."""
         return f"{self.spec.exhibit}: {self.spec.title}" + (f" [{SMOKE_TITLE}]" if self.smoke else "")
 
 
 def build_table(
-    spec: TableSpec, results: Path, *, datasets: Sequence[Dataset] = ("btcv", "amos"), smoke: bool = False
+    spec: PaperTable, results: Path, *, datasets: Sequence[Dataset] = ("btcv", "amos"), smoke: bool = False
 ) -> Table:
-    """Read the runs and set them beside the paper.
+    """Read the scored runs and compare them with the paper.
 
     Args:
-        spec: Which table.
+        spec: Definition of the table.
         results: Folder with scored runs; may be absent.
-        datasets: Only these of the table's data sets.
-        smoke: From smoke runs only; otherwise from none of them.
+        datasets: Data sets to show, of those that the table has.
+        smoke: True to read smoke runs only; False to read none of them.
 
     Raises:
-        TrainingError: A run is broken (AE-TRAIN-020, -021), or two runs have all but their folder in common
+        TrainingError: A run is broken (AE-TRAIN-020, -021), or two runs have the same configuration and seed
             (-022).
     """
     runs = find_runs(results, smoke=smoke)
-    lines = []
-    for dataset in [name for name in spec.datasets if name in datasets][: 1 if smoke else None]:
-        scored: Scored = "phantoms" if smoke else dataset
-        for row in spec.rows:
-            found = [
-                run
-                for run in runs
-                if run.facts.dataset == scored and any(one.match(run.facts) for one in row.criteria)
-            ]
-            groups = _configurations(found) or [()]
-            lines.extend(Line(row, dataset, _cells(spec, row, dataset, group), group) for group in groups)
+    lines: list[Line] = []
     remarks: list[str] = []
-    if spec.ours_against_all:
-        lines, remarks = _starred(spec, lines)
-    return Table(spec, tuple(lines), smoke, PUBLISHED.get(spec.exhibit, ()), tuple(remarks))
+    for dataset in [name for name in spec.datasets if name in datasets][: 1 if smoke else None]:
+        scored = "phantoms" if smoke else dataset
+        block = [
+            Line(row, dataset, group, {measure: _cell(row, measure, group) for measure in spec.measures})
+            for row in spec.rows
+            for group in _by_configuration(
+                [run for run in runs if run.facts.dataset == scored and row.matches(run.facts)]
+            )
+        ]
+        if spec.test_last_row:
+            block, sentences = _test_last_row(spec, block)
+            remarks += sentences
+        lines += block
+    return Table(spec, tuple(lines), smoke, tuple(dict.fromkeys(remarks)))
 
 
-def _configurations(runs: Sequence[Run]) -> list[tuple[Run, ...]]:
-    """Runs that differ in nothing but the seed, together."""
+def _by_configuration(runs: Sequence[Run]) -> list[tuple[Run, ...]]:
+    """Groups of runs that differ only in the seed; one empty group if there is no run."""
     groups: dict[tuple[object, ...], dict[int | None, Run]] = {}
     for run in runs:
-        facts = run.facts
+        f = run.facts
         key = (
-            facts.network,
-            facts.steps,
-            facts.spacing_mm,
-            facts.reduction,
-            facts.teacher,
-            facts.trainable_parameters,
-            facts.data_sha256,
+            f.network,
+            f.steps,
+            f.spacing_mm,
+            f.reduction,
+            f.teacher,
+            f.trainable_parameters,
+            f.data_sha256,
         )
         group = groups.setdefault(key, {})
-        if facts.seed in group:
+        if f.seed in group:
             raise RUN_TWICE(
-                f"the scored runs {group[facts.seed].folder.name} and {run.folder.name} have one configuration and one seed."
+                f"the scored runs {group[f.seed].folder.name} and {run.folder.name} "
+                f"have the same configuration and the same seed."
             )
-        group[facts.seed] = run
-    return [tuple(group.values()) for group in groups.values()]
+        group[f.seed] = run
+    return [tuple(group.values()) for group in groups.values()] or [()]
 
 
-def _cells(spec: TableSpec, row: Row, dataset: Dataset, runs: Sequence[Run]) -> tuple[Cell, ...]:
-    return tuple(
-        Cell(measure, printed(spec.exhibit, row.key, measure, dataset), _ours(measure, runs))
-        for measure in spec.measures
+def _cell(row: Row, measure: Measure, runs: Sequence[Run]) -> Cell:
+    if measure == "parameters":  # the same in all runs of one configuration
+        counts = [run.facts.trainable_parameters for run in runs[:1]]
+        values = [count / 1e6 for count in counts if count is not None]
+    else:
+        values = [100.0 * run.means[_METRIC[measure]] for run in runs]
+    return Cell(
+        row.paper.get(measure, UNKNOWN),
+        statistics.fmean(values) if values else None,
+        statistics.stdev(values) if len(values) > 1 else None,
+        len(values),
     )
 
 
-def _ours(measure: Measure, runs: Sequence[Run]) -> Spread | None:
-    if not runs:
-        return None
-    if measure == "parameters":
-        counted = runs[0].facts.trainable_parameters  # one configuration, one count
-        return None if counted is None else Spread(counted / 1e6, None, 1)
-    return Spread.of([100.0 * run.means[_METRIC[measure]] for run in runs])
+def _test_last_row(spec: PaperTable, lines: list[Line]) -> tuple[list[Line], list[str]]:
+    """Test each of our lines against every baseline of its data set.
 
-
-def _starred(spec: TableSpec, lines: list[Line]) -> tuple[list[Line], list[str]]:
-    """Hold each of our lines against every baseline of its data set.
-
-    A star is given only where every baseline of the table was run; the tests that could be made are told as
-    remarks all the same. With several seeds the first is compared with the first.
+    A line is marked significant only if every baseline of the table was run; the tests that were possible
+    are reported in any case. With several seeds, the first run of ours is compared with the first of each
+    baseline.
     """
-    done, remarks = [], []
+    baselines = [line for line in lines if line.row is not spec.rows[-1]]
+    present = [line for line in baselines if line.runs]
+    missing = sorted({line.row.title for line in baselines} - {line.row.title for line in present})
+    tested: list[Line] = []
+    remarks: list[str] = []
     for line in lines:
-        baselines = [other for other in lines if other.dataset == line.dataset and other.row is not line.row]
-        run = [other for other in baselines if other.runs]
-        if line.row.key != "ours" or not line.runs or not run:
-            done.append(line)
-            continue
-        result = compare_methods([line.runs[0].cases, *(other.runs[0].cases for other in run)])
-        remarks += _told(result, line, run)
-        if missing := sorted({other.row.title for other in baselines} - {other.row.title for other in run}):
-            remarks.append(f"No star on {line.dataset.upper()}: there is no run of {', '.join(missing)}.")
-            done.append(line)
-        else:
-            done.append(
-                replace(
-                    line,
-                    significant=all(
-                        result["better_than_all"][_METRIC[m]] for m in spec.measures if m in _METRIC
-                    ),
-                )
-            )
-    return done, list(dict.fromkeys(remarks))
-
-
-def _told(result: dict[str, Any], ours: Line, others: Sequence[Line]) -> list[str]:
-    """One sentence per test on the metrics that the table shows, then what a reader must know of them."""
-    sentences = []
-    for metric in _METRIC.values():
-        tests = [test for test in result["comparisons"] if test["metric"] == metric]
-        for test, other in zip(tests, others, strict=True):
-            sentences.append(
-                f"{ours.row.title} against {other.row.title} on {ours.dataset.upper()}, {metric}: {100 * test['mean_difference']:+.2f} over"
-                f" {test['n'] + test['zeros']} organs of cases, Wilcoxon p = {test['p']:.2g} ({test['p_holm']:.2g} after Holm)."
-            )
-    return [*sentences, *result["warnings"]]
+        significant = None
+        if line.row is spec.rows[-1] and line.runs and present:
+            result = compare_methods([line.runs[0].cases, *(other.runs[0].cases for other in present)])
+            for metric in _METRIC.values():
+                tests = [test for test in result["comparisons"] if test["metric"] == metric]
+                remarks += [
+                    f"{line.row.title} against {other.row.title} on {line.dataset.upper()}, {metric}: "
+                    f"{100 * test['mean_difference']:+.2f} over {test['n'] + test['zeros']} organs of cases, "
+                    f"Wilcoxon p = {test['p']:.2g} ({test['p_holm']:.2g} after Holm)."
+                    for test, other in zip(tests, present, strict=True)
+                ]
+            remarks += result["warnings"]
+            if missing:
+                remarks.append(f"No star on {line.dataset.upper()}: there is no run of {', '.join(missing)}.")
+            else:
+                significant = all(result["better_than_all"][metric] for metric in _METRIC.values())
+        tested.append(replace(line, significant=significant))
+    return tested, remarks

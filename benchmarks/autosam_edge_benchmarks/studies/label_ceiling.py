@@ -1,8 +1,8 @@
-"""How much accuracy the model's spacing costs before any network errs: labels to the model's grid and back."""
+"""The largest Dice that any network can reach at a spacing: labels are resampled to the grid and back."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,7 +11,8 @@ from autosam_edge.formats.nifti import read_array
 from autosam_edge.measurements import dice
 from autosam_edge.pipeline.resample import ModelGrid
 from autosam_edge.pipeline.restore import Restorer, axis_maps
-from autosam_edge_benchmarks.result_header import new_report
+from autosam_edge_benchmarks.label_file import label_file
+from autosam_edge_benchmarks.result_header import Result, new_result
 from autosam_edge_training.data import Prepared, prepare_case
 
 if TYPE_CHECKING:
@@ -22,19 +23,23 @@ if TYPE_CHECKING:
     from autosam_edge_training.data import Split
 
 
-def there_and_back(
+def round_trip_dice(
     labels: npt.NDArray[np.generic],
     occupancy: npt.NDArray[np.float32],
     positions: tuple[npt.NDArray[np.float64], ...],
 ) -> float:
-    """Mean Dice over the organs after restoring ``occupancy`` to the grid of ``labels``.
+    """Restore resampled labels to their own grid and compare them with the original labels.
 
     Args:
-        labels: (D, H, W) canonical truth.
-        occupancy: (C, D', H', W') on the model's grid.
-        positions: Of the model's voxels in the truth's indices.
+        labels: Ground truth (D, H, W) in canonical orientation.
+        occupancy: Share of each class (C, D', H', W') in the voxels of the model's grid, 0 to 1.
+        positions: Positions of the model's voxels along each axis, in indices of ``labels``.
+
+    Returns:
+        Mean Dice over the organs of ``labels``.
     """
-    restored = np.zeros(labels.shape, dtype=np.uint8)
+    depth, height, width = labels.shape
+    restored = np.zeros((depth, height, width), dtype=np.uint8)
     whole = (slice(0, occupancy.shape[1]), slice(0, occupancy.shape[2]), slice(0, occupancy.shape[3]))
     restorer = Restorer(axis_maps(positions, restored.shape, whole), restored)
     restorer.push(np.ascontiguousarray(np.moveaxis(occupancy, 0, 1)))
@@ -42,19 +47,21 @@ def there_and_back(
     return float(np.mean([dice(restored == organ, labels == organ) for organ in organs]))
 
 
-def measure_label_ceiling(data: Path, split: Split) -> dict[str, Any]:
-    """Best possible mean Dice per case at the model's spacing, from hard labels and from occupancies.
+def measure_label_ceiling(data: Path, split: Split) -> Result:
+    """Measure the largest possible mean Dice of each case, from hard labels and from occupancies.
 
     Args:
-        data: Folder that ``data prepare`` wrote; its spacing is measured, on the files that it was made of.
-        split: Which cases.
+        data: Folder that ``data prepare`` wrote; its spacing is measured, on the original files.
+        split: Cases to measure.
     """
-    report = new_report("label ceiling")
+    result = new_result("label ceiling")
     prepared = Prepared.read(data)
     cases = {}
     for entry in prepared.manifest.entries(split):
         hu, grid = read_array(entry.image)
-        labels = read_labels(entry.label, grid, prepared.classes, f"image and label of case {entry.name}")
+        labels = read_labels(
+            label_file(entry), grid, prepared.classes, f"image and label of case {entry.name}"
+        )
         truth = grid.orientation.to_canonical(labels)
         positions = ModelGrid(grid, prepared.spacing_mm, (0.0, 1.0)).resampler.positions
         case = prepare_case(
@@ -63,12 +70,14 @@ def measure_label_ceiling(data: Path, split: Split) -> dict[str, Any]:
         whole = (slice(None), slice(None), slice(None))
         hard = (case.labels[None] == np.arange(case.classes)[:, None, None, None]).astype(np.float32)
         found = {"hard_labels": hard, "occupancy": case.patch(whole)[1]}
-        cases[entry.name] = {kind: there_and_back(truth, target, positions) for kind, target in found.items()}
+        cases[entry.name] = {
+            kind: round_trip_dice(truth, target, positions) for kind, target in found.items()
+        }
     means = {
         key: float(np.mean([case[key] for case in cases.values()])) for key in ("hard_labels", "occupancy")
     }
     return {
-        **report,
+        **result,
         "data": f"{prepared.dataset} {split}",
         "spacing_mm": list(prepared.spacing_mm),
         "mean_dice": means,

@@ -1,16 +1,17 @@
-"""What the one-part rule does to the Dice of each organ, with and without, on labelled cases."""
+"""The Dice of each organ with and without the one-part rule, on labeled cases."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from autosam_edge.formats.nifti import read_array, read_nifti
 from autosam_edge.measurements import dice
 from autosam_edge.session import Session, open_session
-from autosam_edge_benchmarks.result_header import new_report
+from autosam_edge_benchmarks.label_file import label_file
+from autosam_edge_benchmarks.result_header import Result, new_result
 from autosam_edge_training.data import Prepared
 
 if TYPE_CHECKING:
@@ -21,17 +22,17 @@ if TYPE_CHECKING:
 
 
 def measure_one_part(
-    path: Path, data: Path, split: Split, *, say: Callable[[str], None] = lambda _: None
-) -> dict[str, Any]:
-    """Dice per organ, mean over cases, with every organ kept in one part and with none.
+    path: Path, data: Path, split: Split, *, log: Callable[[str], None] = lambda _: None
+) -> Result:
+    """Measure the mean Dice of each organ, with all its parts and with the largest part only.
 
     Args:
-        path: Bundle.
+        path: Bundle folder.
         data: Folder that ``data prepare`` wrote; its organs have the names of the bundle's.
-        split: ``validation`` or ``training``; never the test cases, since the rule is chosen by it.
-        say: Called with one line per variant.
+        split: ``validation`` or ``training``; not the test cases, because the result decides the rule.
+        log: Function that receives one line per variant.
     """
-    report = new_report("one part")
+    result = new_result("one part")
     prepared = Prepared.read(data)
     ready = open_session(path)
     organs_of_model = [label for label in ready.model.labels if label.name in prepared.labels]
@@ -41,16 +42,16 @@ def measure_one_part(
         session = Session(dataclasses.replace(ready.model, one_part=organs), ready.engine)
         scores = np.full((0, len(names)), np.nan)
         for entry in prepared.manifest.entries(split):
-            found, (truth, _) = session.segment(read_nifti(entry.image)).labels, read_array(entry.label)
+            found, (truth, _) = session.segment(read_nifti(entry.image)).labels, read_array(label_file(entry))
             masks = [
                 (found == organ.value, truth == prepared.labels.index(organ.name))
                 for organ in organs_of_model
             ]
             scores = np.vstack([scores, [dice(a, b) if b.any() else float("nan") for a, b in masks]])
         means[variant] = dict(zip(names, np.nanmean(scores, axis=0).tolist(), strict=True))
-        say(f"{variant}: mean Dice {np.mean(list(means[variant].values())):.4f}")
+        log(f"{variant}: mean Dice {np.mean(list(means[variant].values())):.4f}")
     return {
-        **report,
+        **result,
         "model": ready.model.name,
         "data": f"{prepared.dataset} {split}",
         "dice": means,

@@ -1,9 +1,13 @@
-"""Streaming against the plain way: MONAI's sliding window on the torch student, whole-volume probabilities, every voxel interpolated."""
+"""The streaming pipeline compared with a direct one.
+
+The direct one is MONAI's sliding window on the torch student, probabilities of the whole volume, and linear
+interpolation of every voxel.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -12,9 +16,8 @@ from monai.inferers import sliding_window_inference
 from autosam_edge.pipeline.resample import ModelGrid, body_box
 from autosam_edge.pipeline.restore import axis_maps
 from autosam_edge.session import Session, open_session
-from autosam_edge_benchmarks.result_header import new_report
+from autosam_edge_benchmarks.result_header import Result, new_result
 from autosam_edge_training.networks.hu_input import DeviceForm
-from autosam_edge_training.networks.input_spec import NetworkInput
 from autosam_edge_training.networks.students import load_student
 
 if TYPE_CHECKING:
@@ -25,14 +28,14 @@ if TYPE_CHECKING:
 
 
 def plain_labels(bundle: Bundle, volume: Volume) -> npt.NDArray[np.uint8]:
-    """Labels without streaming, skipping or shortcuts; holds all probabilities of the model's grid.
+    """Segment a scan directly, with all probabilities of the model's grid in memory.
 
     Args:
-        bundle: Folder that also holds the student, which is run in torch.
-        volume: The scan.
+        bundle: Bundle folder that also holds the student's weights, which run in torch.
+        volume: Scan to segment.
 
     Returns:
-        (D, H, W) uint8 on the scan's grid.
+        Labels (D, H, W) uint8 on the scan's grid.
     """
     contract = bundle.manifest.input
     orientation = volume.grid.orientation
@@ -40,7 +43,7 @@ def plain_labels(bundle: Bundle, volume: Volume) -> npt.NDArray[np.uint8]:
     box = body_box(orientation.to_canonical(volume.hu), model_grid.resampler)
     image = torch.from_numpy(model_grid.resample(volume.hu)[box])[None, None]
     student, facts = load_student(bundle.path / "student.safetensors")
-    form = DeviceForm(student, NetworkInput.read(facts).intensity).eval()
+    form = DeviceForm(student, facts.input.intensity).eval()
     with torch.inference_mode():
         probability = sliding_window_inference(
             image,
@@ -66,25 +69,23 @@ def plain_labels(bundle: Bundle, volume: Volume) -> npt.NDArray[np.uint8]:
     return labels
 
 
-def measure_streaming_parity(bundle: Bundle, volume: Volume) -> dict[str, Any]:
-    """Share of voxels, and of organ voxels, with the same label both ways, before the one-part rule.
+def measure_streaming_parity(bundle: Bundle, volume: Volume) -> Result:
+    """Measure the share of voxels with the same label in both pipelines, before the one-part rule.
 
     Args:
-        bundle: Folder with a float32 ONNX artifact, which the runtime runs, and the student that it was made
-            of.
-        volume: A real scan.
+        bundle: Bundle folder with a float32 ONNX artifact, which the runtime runs, and the student's weights.
+        volume: Scan to segment.
     """
-    report = new_report("streaming parity")
-    exact = open_session(
-        bundle, engine="onnx", precision="fp32"
-    )  # another arithmetic would be counted as the streaming's doing
+    result = new_result("streaming parity")
+    # Float32 in both, so that only the pipelines differ.
+    exact = open_session(bundle, engine="onnx", precision="fp32")
     alone = dataclasses.replace(exact.model, one_part=())  # the network alone is compared
     streamed = Session(alone, exact.engine).segment(volume)
     plain = plain_labels(bundle, volume)
     organ = (streamed.labels > 0) | (plain > 0)
     same = streamed.labels == plain
     return {
-        **report,
+        **result,
         "scan": volume.grid.described(),
         "model": bundle.manifest.name,
         "agreement": float(np.count_nonzero(same)) / same.size,

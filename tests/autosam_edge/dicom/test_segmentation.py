@@ -23,7 +23,7 @@ from autosam_edge.dicom.segmentation import write_dicom_seg
 from autosam_edge.errors import OutputError
 from autosam_edge.geometry import Grid
 from autosam_edge.labels import BTCV_LABELS
-from autosam_edge.volume import Segmentation, Source
+from autosam_edge.volume import Provenance, Segmentation, Source
 from autosam_edge.write_results import check_writable
 
 if TYPE_CHECKING:
@@ -33,14 +33,9 @@ SHAPE = (6, 12, 16)
 SPACING_MM = (2.5, 0.5, 0.9)  # not square: rows and columns must not be mixed up
 NAME = "Doe^Jane"
 OBLIQUE = (0.96, 0.28, 0.0, -0.28, 0.96, 0.0)
-PROVENANCE = {
-    "software": "autosam-edge",
-    "version": "1.2.3",
-    "model": "student",
-    "model_sha256": "ab" * 32,
-    "engine": "fake",
-    "precision": "fp32",
-}
+PROVENANCE = Provenance(
+    version="1.2.3", model="student", model_sha256="ab" * 32, engine="fake", precision="fp32"
+)
 
 
 def header(d: int, orientation: tuple[float, ...]) -> Dataset:

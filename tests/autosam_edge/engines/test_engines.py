@@ -19,7 +19,7 @@ from autosam_edge.bundle import open_bundle, read_files
 from autosam_edge.engines.engine import Engine
 from autosam_edge.engines.selection import ENGINES, engine_class, load_engine, make_engine, why_missing
 from autosam_edge.errors import EngineError
-from autosam_edge.verify import read_golden
+from autosam_edge.verify import read_golden_tile
 
 SHAPES = {5: (1, 1, 4, 4, 4), 3: (1, 1, 64)}
 TILE = np.linspace(-1, 1, 64, dtype=np.float32).reshape(4, 4, 4)
@@ -159,10 +159,10 @@ def test_the_engines_agree_on_the_default_model(artifact):
     if missing := why_missing(artifact.target):
         pytest.skip(missing)
     bundle = open_bundle()
-    golden = read_golden(bundle, "tile")
-    step = golden["stride"]
-    logits = load_engine(bundle, artifact).run(golden["hu"].astype(np.float32))[:, ::step, ::step, ::step]
-    assert np.sqrt(np.mean((logits - golden["logits"]) ** 2)) < 1e-3
+    golden = read_golden_tile(bundle)
+    step = golden.stride
+    logits = load_engine(bundle, artifact).run(golden.hu)[:, ::step, ::step, ::step]
+    assert np.sqrt(np.mean((logits - golden.logits) ** 2)) < 1e-3
 
 
 def test_executorch_gives_the_logits_of_torch():

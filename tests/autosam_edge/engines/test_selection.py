@@ -8,8 +8,8 @@ import pytest
 from autosam_edge_test_support import NEVER_EXECUTED, artifact_dict, write_bundle
 
 from autosam_edge.bundle import Bundle
-from autosam_edge.engines import selection as choose_module
-from autosam_edge.engines.selection import choose, rank_artifacts
+from autosam_edge.engines import selection
+from autosam_edge.engines.selection import rank_artifacts, select_artifact
 from autosam_edge.errors import BundleError, EngineError
 
 
@@ -35,13 +35,13 @@ def bundle(tmp_path):
 
 @pytest.fixture(autouse=True)
 def all_installed(monkeypatch):
-    monkeypatch.setattr(choose_module.importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(selection.importlib.util, "find_spec", lambda name: object())
 
 
 @pytest.fixture
 def system(monkeypatch):
     """Says which one this is, to the choice alone."""
-    return lambda name: monkeypatch.setattr(choose_module, "sys", SimpleNamespace(platform=name))
+    return lambda name: monkeypatch.setattr(selection, "sys", SimpleNamespace(platform=name))
 
 
 def order(bundle):
@@ -69,22 +69,22 @@ def test_fewer_bits_must_be_clearly_faster(bundle):
 def test_speed_never_beats_an_organ(bundle):
     """An artifact that is not equal to the student runs only on request."""
     made = bundle(artifact("onnx/int8", dice=0.98, time=0.1), artifact("onnx/fp32"))
-    assert choose(made).name == "onnx/fp32"
-    assert choose(made, precision="int8").name == "onnx/int8"
+    assert select_artifact(made).name == "onnx/fp32"
+    assert select_artifact(made, precision="int8").name == "onnx/int8"
     assert "only on request" in rank_artifacts(made.manifest)[1].reason
 
 
 def test_what_is_not_installed_comes_last_and_says_so(bundle, monkeypatch):
     """The reason holds the command that brings it; asking for it is an error with the same command."""
     monkeypatch.setattr(
-        choose_module.importlib.util, "find_spec", lambda name: None if name == "openvino" else object()
+        selection.importlib.util, "find_spec", lambda name: None if name == "openvino" else object()
     )
     made = bundle(artifact("openvino/fp32", time=0.1), artifact("onnx/fp32"), artifact("abacus/fp16"))
     assert order(made)[0] == "onnx/fp32"
     assert "pip install 'autosam-edge[openvino]'" in reasons(made)["openvino/fp32"]
     assert reasons(made)["abacus/fp16"] == "this version has no engine for it"
     with pytest.raises(EngineError, match="AE-ENGINE-006.*openvino is not installed"):
-        choose(made, "openvino")
+        select_artifact(made, "openvino")
 
 
 def test_what_was_never_executed_comes_after_what_was_measured(bundle, system):
@@ -98,8 +98,8 @@ def test_what_was_never_executed_comes_after_what_was_measured(bundle, system):
     )
     assert order(made) == ["onnx/fp32", "onnx/int8", "coreml/fp16", "abacus/fp32"]
     assert reasons(made)["coreml/fp16"].startswith("not executed at export, so not timed: only on request")
-    assert choose(made).name == "onnx/fp32"
-    assert choose(made, "coreml").name == "coreml/fp16"
+    assert select_artifact(made).name == "onnx/fp32"
+    assert select_artifact(made, "coreml").name == "coreml/fp16"
 
 
 def test_of_the_never_executed_the_equal_ones_come_first(bundle, system):
@@ -126,11 +126,11 @@ def test_core_ml_runs_on_a_mac_only(bundle, system, monkeypatch, target):
     assert order(made) == ["onnx/fp32", f"{target}/fp16"]
     assert "macOS" in reasons(made)[f"{target}/fp16"]
     with pytest.raises(EngineError, match="AE-ENGINE-006.*macOS"):
-        choose(made, target)
+        select_artifact(made, target)
     system("darwin")
-    assert choose(made, target).name == f"{target}/fp16"
+    assert select_artifact(made, target).name == f"{target}/fp16"
     monkeypatch.setattr(
-        choose_module.importlib.util, "find_spec", lambda name: None if name == "coremltools" else object()
+        selection.importlib.util, "find_spec", lambda name: None if name == "coremltools" else object()
     )
     assert (
         reasons(made)[f"{target}/fp16"] == "coremltools is not installed: pip install 'autosam-edge[coreml]'"
@@ -150,9 +150,9 @@ def test_what_the_bundle_lacks_is_named(bundle):
     """With what it holds; a name that no engine has is another error."""
     made = bundle(artifact("onnx/fp32"))
     with pytest.raises(BundleError, match="AE-BUNDLE-005: the bundle holds onnx/fp32, not openvino/int8"):
-        choose(made, "openvino", "int8")
+        select_artifact(made, "openvino", "int8")
     with pytest.raises(EngineError, match="AE-ENGINE-001"):
-        choose(made, "abacus")
+        select_artifact(made, "abacus")
 
 
 @pytest.mark.parametrize("only", [artifact("onnx/int8", dice=0.99, time=0.5), never_executed("onnx/fp16")])
@@ -160,6 +160,6 @@ def test_what_is_only_on_request_is_not_taken_unasked(bundle, only):
     """Where nothing else runs, an artifact that is not equal, or was never executed, has to be asked for by name."""
     made = bundle(only)
     with pytest.raises(EngineError, match="AE-ENGINE-006.*taken unasked.*--engine onnx --precision"):
-        choose(made)
-    assert choose(made, "onnx").path == only["path"]
-    assert choose(made, precision=only["precision"]).path == only["path"]
+        select_artifact(made)
+    assert select_artifact(made, "onnx").path == only["path"]
+    assert select_artifact(made, precision=only["precision"]).path == only["path"]

@@ -13,7 +13,7 @@ import pytest
 from autosam_edge.formats.nifti import read_array, write_nifti
 from autosam_edge.geometry import Grid
 from autosam_edge.labels import BTCV_LABELS
-from autosam_edge.volume import Segmentation
+from autosam_edge.volume import Provenance, Segmentation
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,16 +34,16 @@ def rotation(degrees: tuple[float, float, float]) -> np.ndarray:
 
 
 def make(
-    degrees: tuple[float, float, float], corner: tuple[float, float, float], provenance: dict | None = None
+    degrees: tuple[float, float, float],
+    corner: tuple[float, float, float],
+    provenance: Provenance = Provenance(version="1.2.3"),
 ) -> Segmentation:
     """Random labels on a rotated grid of 2.5 x 0.7 x 0.9 mm."""
     affine = np.eye(4)
     affine[:3, :3] = rotation(degrees)[:, [2, 1, 0]] * np.array([2.5, 0.7, 0.9])
     affine[:3, 3] = corner
     labels = np.random.default_rng(1).integers(0, 14, SHAPE).astype(np.uint8)
-    return Segmentation(
-        labels, Grid(SHAPE, affine), BTCV_LABELS, {"version": "1.2.3"} if provenance is None else provenance
-    )
+    return Segmentation(labels, Grid(SHAPE, affine), BTCV_LABELS, provenance)
 
 
 CASES = {
@@ -97,7 +97,7 @@ def test_header_says_what_and_whose(tmp_path: Path) -> None:
 def test_extension_holds_table_provenance_and_exact_affine(tmp_path: Path) -> None:
     """The comment extension is JSON with what a reader needs to know what each value means."""
     segmentation = make(
-        *CASES["oblique"], {"version": "1.2.3", "model_sha256": "ab" * 32, "parameters": {"overlap": 0.5}}
+        *CASES["oblique"], Provenance(version="1.2.3", model_sha256="ab" * 32, parameters={"overlap": 0.5})
     )
     write_nifti(segmentation, tmp_path / "labels.nii.gz")
     (extension,) = nib.load(tmp_path / "labels.nii.gz").header.extensions
@@ -106,7 +106,7 @@ def test_extension_holds_table_provenance_and_exact_affine(tmp_path: Path) -> No
     content = json.loads(text if isinstance(text, str) else text.rstrip(b"\0"))
     assert content["research_use"].startswith("Research use only")
     assert [label["name"] for label in content["labels"]] == [label.name for label in BTCV_LABELS]
-    assert content["provenance"] == segmentation.provenance
+    assert content["provenance"] == segmentation.provenance.as_dict()
     np.testing.assert_array_equal(content["affine_lps_mm"], segmentation.grid.affine)
 
 
@@ -142,7 +142,7 @@ def test_views_are_written_in_the_right_order(tmp_path: Path) -> None:
 
 def test_long_version_fits_the_header(tmp_path: Path) -> None:
     """The field descrip holds 80 bytes; the research-use statement is never what is cut."""
-    write_nifti(make(*CASES["axial"], {"version": "1.0.dev" + "9" * 90}), tmp_path / "labels.nii.gz")
+    write_nifti(make(*CASES["axial"], Provenance(version="1.0.dev" + "9" * 90)), tmp_path / "labels.nii.gz")
     assert (
         nib.load(tmp_path / "labels.nii.gz")
         .header["descrip"]

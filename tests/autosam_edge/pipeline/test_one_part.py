@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autosam_edge.pipeline.one_part import FragmentFilter, connect, find_runs, touching
+from autosam_edge.pipeline.one_part import OnePartFilter, connect, find_label_runs, touching
 from autosam_edge.pipeline.resample import sample_positions
 from autosam_edge.pipeline.restore import AxisMap, Restorer
 
@@ -19,7 +19,7 @@ def test_components_are_those_of_scipy(shape, density, values, seed):
     ndimage = pytest.importorskip("scipy.ndimage")
     generator = np.random.default_rng(seed)
     labels = (generator.integers(1, values + 1, shape) * (generator.random(shape) < density)).astype(np.uint8)
-    runs = find_runs(labels)
+    runs = find_label_runs(labels)
     rebuilt = np.zeros(shape, dtype=np.uint8)
     ours = np.zeros(shape, dtype=int)
     component = connect(len(runs.row), *touching(runs, shape))
@@ -50,12 +50,12 @@ def restored(probability, values):
     positions = sample_positions(50, 1.0, 2.5)
     maps = tuple(AxisMap(positions, 50, 0, 20) for _ in range(3))
     labels = np.zeros((50, 50, 50), dtype=np.uint8)
-    restorer, fragments = Restorer(maps, labels), FragmentFilter((20, 20, 20), frozenset(values))
-    for taker in (restorer, fragments):
+    restorer, one_part = Restorer(maps, labels), OnePartFilter((20, 20, 20), frozenset(values))
+    for taker in (restorer, one_part):
         for first in range(0, 20, 7):
             taker.push(probability[first : first + 7])
     before = labels.copy()
-    return before, labels, fragments.clean(labels, maps)
+    return before, labels, one_part.clean(labels, maps)
 
 
 @pytest.mark.parametrize("sure_small", [True, False])

@@ -13,7 +13,7 @@ from autosam_edge.labels import BTCV_LABELS
 from autosam_edge.measurements import organ_statistics
 from autosam_edge.report.preview import write_preview
 from autosam_edge.report.sections import Sections, render
-from autosam_edge.volume import Segmentation, Volume
+from autosam_edge.volume import Provenance, Segmentation, Volume
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,7 +50,7 @@ def scan(
         grid = orientation.input_grid(grid)
     if rotation is not None:
         grid = Grid(grid.shape, rotation @ grid.affine)
-    provenance = {"version": "1.2.3", "model": "student", "model_sha256": "ab" * 32}
+    provenance = Provenance(version="1.2.3", model="student", model_sha256="ab" * 32)
     return Volume(hu, grid), Segmentation(labels, grid, BTCV_LABELS, provenance)
 
 
@@ -74,15 +74,15 @@ def test_right_is_left_and_superior_is_up_however_the_scan_is_stored(stored: Ori
     """The liver lies in the image's left half and above the spleen, whatever the axes of the array."""
     volume, segmentation = scan(stored)
     sections = Sections(volume, segmentation)
-    view = sections.choose("coronal", 1)[0]
+    view = sections.pick_sections("coronal", 1)[0]
     assert view.letters == ("R", "L", "S", "I")
     rows, columns = np.nonzero(view.labels == LIVER)
     assert columns.mean() < view.labels.shape[1] / 2
     assert rows.mean() < np.nonzero(view.labels == SPLEEN)[0].mean()
-    axial = sections.choose("axial", 4)
+    axial = sections.pick_sections("axial", 4)
     assert all(view.letters == ("R", "L", "A", "P") for view in axial)
     assert axial[0].index > axial[-1].index
-    assert sections.choose("sagittal", 2)[0].letters == ("A", "P", "S", "I")
+    assert sections.pick_sections("sagittal", 2)[0].letters == ("A", "P", "S", "I")
 
 
 def test_every_organ_is_shown() -> None:
@@ -90,7 +90,7 @@ def test_every_organ_is_shown() -> None:
     volume, segmentation = scan()
     shown = {
         int(value)
-        for view in Sections(volume, segmentation).choose("axial", 2)
+        for view in Sections(volume, segmentation).pick_sections("axial", 2)
         for value in np.unique(view.labels)
     }
     assert shown == {0, LIVER, SPLEEN}
@@ -99,7 +99,7 @@ def test_every_organ_is_shown() -> None:
 def test_sections_are_distinct_and_inside() -> None:
     """More sections than slices are never shown, and none twice."""
     volume, segmentation = scan()
-    indices = [view.index for view in Sections(volume, segmentation).choose("axial", 99)]
+    indices = [view.index for view in Sections(volume, segmentation).pick_sections("axial", 99)]
     assert len(indices) == len(set(indices)) <= SHAPE[0]
     assert all(0 <= index < SHAPE[0] for index in indices)
 
@@ -107,7 +107,7 @@ def test_sections_are_distinct_and_inside() -> None:
 def test_size_is_physical() -> None:
     """A coronal section is as high as its slices are apart, not as they are many."""
     volume, segmentation = scan()
-    view = Sections(volume, segmentation).choose("coronal", 1)[0]
+    view = Sections(volume, segmentation).pick_sections("coronal", 1)[0]
     rows, columns = view.labels.shape
     assert view.size_mm == pytest.approx((columns * 2.0, rows * 4.0))
 
@@ -115,7 +115,7 @@ def test_size_is_physical() -> None:
 def test_caption_counts_along_the_input_and_tells_the_position() -> None:
     """A flipped stack keeps its own slice numbers; the position is that of the section."""
     volume, segmentation = scan(Orientation((0, 1, 2), (True, False, False)))
-    view = Sections(volume, segmentation).choose("axial", 1)[0]
+    view = Sections(volume, segmentation).pick_sections("axial", 1)[0]
     number = int(view.caption.split("/")[0])
     position = -100.0 + 4.0 * view.index
     assert number == SHAPE[0] - view.index
@@ -128,14 +128,15 @@ def test_oblique_scan_tells_its_oblique_directions() -> None:
     turn = np.eye(4)
     turn[:2, :2] = [[np.cos(np.pi / 6), -np.sin(np.pi / 6)], [np.sin(np.pi / 6), np.cos(np.pi / 6)]]
     volume, segmentation = scan(rotation=turn)
-    assert Sections(volume, segmentation).choose("axial", 1)[0].letters == ("RA", "LP", "AL", "PR")
+    assert Sections(volume, segmentation).pick_sections("axial", 1)[0].letters == ("RA", "LP", "AL", "PR")
 
 
 def test_overlay_has_the_color_of_its_organ() -> None:
     """The contour is nearly opaque, the fill lets the tissue through, and tissue outside stays gray."""
     volume, segmentation = scan()
     view = max(
-        Sections(volume, segmentation).choose("axial", 4), key=lambda view: int((view.labels == LIVER).sum())
+        Sections(volume, segmentation).pick_sections("axial", 4),
+        key=lambda view: int((view.labels == LIVER).sum()),
     )
     height, width = view.labels.shape
     pixels = np.asarray(render(view, BTCV_LABELS, (width * 8, height * 8))).astype(int)
@@ -207,7 +208,7 @@ def test_no_organ_is_said(tmp_path: Path) -> None:
         np.zeros(SHAPE, np.uint8),
         segmentation.grid,
         BTCV_LABELS,
-        {},
+        Provenance(),
         {},
         ("This may not be an abdomen.",) * 6,
     )

@@ -46,14 +46,14 @@ def predictions(phantoms, tmp_path):
 
 
 def test_a_table_is_shown_and_written(write_run, tmp_path):
-    """JSON on stdout is the JSON in the file; Markdown and CSV lie beside it, the bars of figure 4 too."""
+    """JSON on stdout is the JSON in the file; Markdown, CSV and the bars of figure 4 are written too."""
     write_run("a", {("1", "liver"): 0.8}, mean=0.8)
     result = run("reproduce", "figure4", "--results", write_run.results, "--json", "-o", tmp_path / "out")
     assert result.exit_code == 0, result.output
-    told = json.loads(result.stdout)
-    assert told == json.loads((tmp_path / "out" / "figure4.json").read_text())
+    result_json = json.loads(result.stdout)
+    assert result_json == json.loads((tmp_path / "out" / "figure4.json").read_text())
     assert {path.suffix for path in (tmp_path / "out").iterdir()} == {".md", ".csv", ".json", ".png"}
-    by_row = {row["row"]: row["values"]["dice"]["ours"] for row in told["rows"]}
+    by_row = {row["row"]: row["values"]["dice"]["ours"] for row in result_json["rows"]}
     assert by_row["small-distilled"] == pytest.approx(80)
     assert by_row["tiny-alone"] is None
 
@@ -68,15 +68,15 @@ def test_a_broken_run_ends_the_command(write_run):
 
 @pytest.mark.parametrize("arguments", [("table5",), ("table1", "--dataset", "flare"), ("figure3",)])
 def test_wrong_usage_is_exit_code_2(arguments, tmp_path):
-    """An exhibit or a data set that there is not, a picture without a folder."""
+    """An unknown exhibit, an unknown data set, a picture without a folder."""
     assert run("reproduce", *arguments, "--results", tmp_path).exit_code == 2
 
 
 def test_figure_1_says_why_it_is_absent():
     """n/a with a reason, also as JSON."""
-    told = json.loads(run("reproduce", "figure1", "--json").stdout)
-    assert told["ours"] is None
-    assert "t-SNE" in told["reason"]
+    result_json = json.loads(run("reproduce", "figure1", "--json").stdout)
+    assert result_json["ours"] is None
+    assert "t-SNE" in result_json["reason"]
 
 
 def test_figure_3_shows_what_is_there(phantoms, predictions, tmp_path):
@@ -110,29 +110,16 @@ def test_figure_3_refuses_what_does_not_belong(phantoms, predictions):
     assert caught.value.code == "AE-NIFTI-005"
 
 
-def test_the_way_of_a_baseline(phantoms, predictions, tmp_path):
-    """nnU-Net's raw data set, predictions scored, recorded, and in the table: the truth as prediction has a Dice of 100."""
+def test_a_baseline_is_written_scored_and_recorded(phantoms, predictions, tmp_path):
+    """Predictions are scored and recorded; phantoms are no data set of the paper, so no table shows them."""
     raw = run("baseline", "nnunet", "--data", phantoms, "-o", tmp_path / "raw", "--id", "9")
     assert raw.exit_code == 0, raw.output
     assert "nnUNetv2_train 9 3d_fullres all" in raw.stdout
     scored = tmp_path / "runs" / "nnunet"
-    assert (
-        run(
-            "evaluate", "--predictions", predictions, "--method", "nnunet", "--data", phantoms, "-o", scored
-        ).exit_code
-        == 0
-    )
-    recorded = run(
-        "baseline",
-        "record",
-        scored,
-        "--network",
-        "nnunet-3d-fullres",
-        "--data",
-        phantoms,
-        "--tuned-parameters",
-        "31000000",
-    )
+    given = ["--predictions", predictions, "--method", "nnunet", "--data", phantoms]
+    assert run("evaluate", *given, "-o", scored).exit_code == 0
+    described = ["--network", "nnunet-3d-fullres", "--data", phantoms, "--tuned-parameters", "31000000"]
+    recorded = run("baseline", "record", scored, *described)
     assert recorded.exit_code == 0, recorded.output
     facts = json.loads((scored / "run.json").read_text())
     assert facts["data_sha256"] == Manifest.read(phantoms / "manifest.json").sha256

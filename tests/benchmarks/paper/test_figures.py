@@ -1,4 +1,4 @@
-"""The pictures show what they are given, and say where there is nothing."""
+"""Figure 4 has a bar for each value."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def pixels(path):
 
 
 def test_labels_of_any_data_set_have_names_codes_and_colors():
-    """By name: AMOS's pancreas is 10 and BTCV's 11, and both have one color; what is unknown is gray and has no code."""
+    """Values follow the order of the names; codes follow the names, whatever the data set."""
     table = label_table(("background", "pancreas", "duodenum", "toe"))
     assert [label.value for label in table] == [1, 2, 3]
     assert table[0].snomed_code == "15776009"
@@ -29,8 +29,8 @@ def test_labels_of_any_data_set_have_names_codes_and_colors():
     assert table[2].snomed_code == "91723000"
 
 
-def test_the_bars_stand_where_there_is_a_value(write_run, tmp_path):
-    """Without runs there is no bar of ours; with one there is, and the picture is the same when it is drawn again."""
+def test_a_bar_needs_a_value(write_run, tmp_path):
+    """Without runs there is no bar of ours, with a run there is one; the same table gives the same bytes."""
     blue = np.array([0x1F, 0x6F, 0xB2])
 
     def ours(name):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import json
 
@@ -57,7 +58,7 @@ def test_files_have_the_names_and_places_of_nnunet(tmp_path):
 
 
 def test_the_description_and_the_split(tmp_path):
-    """Labels by name, three cases to train on, and one fold that holds the validation case out."""
+    """Labels by name, three cases to train on, and one fold that excludes the validation case."""
     folder = write_nnunet(manifest(tmp_path), tmp_path / "raw", copy=True)
     assert json.loads((folder / "dataset.json").read_text()) == {
         "channel_names": {"0": "CT"},
@@ -79,7 +80,7 @@ def test_files_that_are_not_compressed_become_so(tmp_path):
 
 
 def test_without_validation_every_case_is_trained_on(tmp_path):
-    """No split file, and the fold is ``all``; with one it is fold 0, whose file is copied to where nnU-Net looks."""
+    """Without a split file the fold is ``all``; with one it is 0, and the file is copied for nnU-Net."""
     bare = write_nnunet(
         manifest(tmp_path, {"training": ["0001"], "test": ["0035"]}), tmp_path / "a", dataset_id=17
     )
@@ -109,3 +110,14 @@ def test_nothing_is_replaced_and_nothing_half_written(tmp_path):
     with pytest.raises(InputError):
         write_nnunet(data, tmp_path / "other")
     assert not list(tmp_path.glob("other/**/*"))
+
+
+def test_a_training_case_without_labels_is_refused(tmp_path):
+    """nnU-Net needs the labels of each training case; nothing is written."""
+    data = manifest(tmp_path)
+    bare = dataclasses.replace(data.training[0], label=None, label_sha256=None, known=())
+    data = dataclasses.replace(data, training=(bare, *data.training[1:]))
+    with pytest.raises(InputError, match="case 0001") as caught:
+        write_nnunet(data, tmp_path / "raw")
+    assert caught.value.code == "AE-DATA-002"
+    assert not list(tmp_path.glob("raw/*"))

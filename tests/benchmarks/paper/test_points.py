@@ -28,7 +28,7 @@ RADIUS = 6.0
 
 
 class FakeSam:
-    """Answers every point with a cone around it, above 0 within ``radius`` pixels, and remembers what it was shown."""
+    """Returns a cone around each point, above 0 within ``radius`` pixels, and records images and points."""
 
     def __init__(self, radius=RADIUS):
         self.radius, self.images, self.points = radius, [], []
@@ -61,7 +61,7 @@ def volume(shape=(4, 40, 50), *, affine=None):
 
 
 def test_a_disc_gives_the_disc_back():
-    """The most interior pixel of a disc is its center, and SAM's disc around it is the organ; slices without an organ stay empty."""
+    """The innermost pixel of a disc is its center; slices without an organ stay empty."""
     truth = np.zeros((4, 40, 50), np.uint8)
     truth[1][disc((40, 50), (20, 15))] = 3
     truth[2][disc((40, 50), (12, 30))] = 5
@@ -110,7 +110,7 @@ def test_the_window_becomes_three_equal_channels():
 
 
 def test_the_most_interior_pixel_lies_in_the_larger_part_and_not_on_the_border():
-    """Of two parts the thicker one; a part that the field of view cuts gets its point inside; millimeters count, not pixels."""
+    """Of two parts the thicker one, in mm; a part at the border of the slice gets its point inside."""
     generator = np.random.default_rng(0)
     mask = np.zeros((20, 30), bool)
     mask[1:4, 1:4] = True
@@ -166,14 +166,14 @@ def test_predictions_are_written_on_the_scans_grid_and_say_where_the_points_came
     entry = Entry("0035", *paths, *(hash_file(path) for path in paths), scan.grid.spacing_mm)
     other = Entry("0001", *paths, "0" * 64, "0" * 64, scan.grid.spacing_mm)
     manifest = Manifest("btcv", ("background", "spleen"), tmp_path, training=(other,), test=(entry,))
-    said = []
+    messages = []
     out = write_point_predictions(
-        FakeSam(), manifest, tmp_path / "out", facts={"sam": "fake"}, say=said.append
+        FakeSam(), manifest, tmp_path / "out", facts={"sam": "fake"}, log=messages.append
     )
     assert {path.name for path in out.iterdir()} == {"0035.nii.gz", "points.json"}
     labels, grid = read_array(out / "0035.nii.gz")
     assert np.array_equal(labels, truth)
     assert grid.same_as(read_array(paths[0])[1])
-    told = json.loads((out / "points.json").read_text())
-    assert told["sam"] == "fake"
-    assert told["uses_ground_truth"] == said[0] == USES_TRUTH
+    provenance = json.loads((out / "points.json").read_text())
+    assert provenance["sam"] == "fake"
+    assert provenance["uses_ground_truth"] == messages[0] == USES_TRUTH

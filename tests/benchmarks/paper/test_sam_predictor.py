@@ -1,4 +1,4 @@
-"""Checkpoints of SAM are loaded whole or refused; where torchvision is missing, the two functions that are used stand in for it."""
+"""Checkpoints of SAM are loaded whole or refused; without torchvision, two functions replace it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if importlib.util.find_spec("segment_anything") is None:
     pytest.skip("segment-anything is not installed", allow_module_level=True)
 from PIL import Image
 
-from autosam_edge.cli.extras import load_room
+from autosam_edge.cli.extras import needs
 from autosam_edge.errors import MissingExtraError, TrainingError
 
 LEAF = "autosam_edge_benchmarks.paper.sam_predictor"
@@ -64,8 +64,8 @@ def leaf(fresh, monkeypatch):
 @pytest.mark.skipif(HAS_TORCHVISION, reason="torchvision is installed")
 def test_without_torchvision_the_extra_is_named(fresh):
     """The leaf cannot be loaded: AE-EXTRA-001 says which extra brings what it needs."""
-    with pytest.raises(MissingExtraError, match="sam2d") as caught:
-        load_room(LEAF, "sam2d")
+    with pytest.raises(MissingExtraError, match="sam2d") as caught, needs("sam2d"):
+        importlib.import_module(LEAF)
     assert caught.value.code == "AE-EXTRA-001"
 
 
@@ -111,7 +111,7 @@ def test_code_in_a_checkpoint_is_not_run(leaf, tmp_path):
 
 @pytest.mark.slow
 def test_a_checkpoint_of_sam_answers_points(leaf, tmp_path):
-    """Random weights of ViT-B under SAM's keys: the size is told by the weights, and a point gets one mask of the slice's size."""
+    """Random weights of ViT-B with SAM's keys: the size is found, and a point gets one mask of the slice."""
     from segment_anything import sam_model_registry
 
     torch.manual_seed(0)

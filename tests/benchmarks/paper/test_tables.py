@@ -1,31 +1,16 @@
-"""Paper beside ours: the arithmetic, and what happens where one of the two is missing."""
+"""Our values and their difference from the paper's, which runs are averaged, and the significance test."""
 
 from __future__ import annotations
-
-import csv
-import json
 
 import pytest
 
 pytest.importorskip("monai")
+from autosam_edge_test_runs import one_score as one
+
 from autosam_edge.errors import TrainingError
-from autosam_edge_benchmarks.paper.published import DASH, EXHIBITS, PAPER, UNKNOWN, printed
-from autosam_edge_benchmarks.paper.render import (
-    as_dict,
-    as_markdown,
-    footnotes,
-    headings,
-    text_rows,
-    write_table,
-)
+from autosam_edge_benchmarks.paper.render import as_markdown, text_rows, write_table
 from autosam_edge_benchmarks.paper.specs import table_spec
-from autosam_edge_benchmarks.paper.tables import SMOKE_TITLE, build_table
-
-TABLES = [name for name in EXHIBITS if name not in ("figure1", "figure3")]
-
-
-def one(value):
-    return {"dice": {("1", "liver"): value}, "mean": value}
+from autosam_edge_benchmarks.paper.tables import SMOKE_TITLE, Cell, build_table
 
 
 def line(table, key, dataset="btcv"):
@@ -33,57 +18,40 @@ def line(table, key, dataset="btcv"):
     return found
 
 
-@pytest.mark.parametrize("name", TABLES)
-def test_without_runs_every_figure_of_ours_is_absent(name, tmp_path):
-    """A row per row and data set of the paper; ours and the difference are n/a in each, and null in JSON."""
-    table = build_table(table_spec(name), tmp_path / "none")
-    spec = table.spec
-    assert len(table.lines) == len(spec.rows) * len(spec.datasets)
-    ours = [
-        headings(table).index(heading)
-        for heading in ("ours", "difference", "teacher", "seeds", "steps", "machine")
-    ]
-    assert len(text_rows(table)) == len(table.lines) * len(spec.measures)
-    assert {row[i] for row in text_rows(table) for i in ours} == {"n/a"}
-    assert {cell["ours"] for row in as_dict(table)["rows"] for cell in row["values"].values()} == {None}
+@pytest.mark.parametrize(
+    ("name", "key", "measure", "text", "value"),
+    [
+        ("table1", "nnunet", "dice", "not known here", None),
+        ("table1", "ours", "parameters", "26.53", 26.53),
+        ("table1", "nnformer", "parameters", "150", 150.0),
+        ("table2", "sam-point", "nsd", "-", None),
+        ("table4", "0.5", "dice", "83.27", 83.27),
+        ("table4", "swinunetr-tiny-0.5", "dice", "not in the paper", None),
+        ("figure4", "tiny-alone", "dice", "not known here", None),
+    ],
+)
+def test_a_value_that_is_not_known_is_not_a_number(name, key, measure, text, value, tmp_path):
+    """A text in the place of a value is shown as it is, and has no number."""
+    cell = line(build_table(table_spec(name), tmp_path), key).cells[measure]
+    assert (cell.paper, cell.paper_value) == (text, value)
 
 
-@pytest.mark.parametrize("name", TABLES)
-def test_every_printed_value_has_a_place_in_its_table(name, tmp_path):
-    """No entry of the paper is lost for a key that no row has."""
-    table = build_table(table_spec(name), tmp_path)
-    keys = {row.key for row in table.spec.rows}
-    entries = [entry for entry in PAPER if entry.exhibit == name]
-    assert {entry.row for entry in entries} <= keys
-    shown = {
-        (entry.row.key, cell.measure): cell.paper
-        for entry in table.lines
-        if entry.dataset == "btcv"
-        for cell in entry.cells
-    }
-    assert all(
-        shown[entry.row, entry.measure] == entry.printed for entry in entries if entry.dataset != "amos"
-    )
-
-
-def test_what_is_not_known_is_not_a_number():
-    """Table 1's scores were never read; the point rows print a dash; table 4 is known."""
-    assert printed("table1", "nnunet", "dice", "btcv") is UNKNOWN
-    assert str(UNKNOWN) == "not known here"
-    assert printed("table2", "sam-point", "nsd", "amos") is DASH
-    assert printed("table4", "0.5", "dice", "btcv").value == 83.27
-    assert printed("table4", "0.5", "dice", "amos") is UNKNOWN
-    assert printed("table1", "ours", "parameters", "amos").value == 26.53
+@pytest.mark.parametrize(
+    ("paper", "ours", "difference"),
+    [("83.27", 80.0, -3.27), ("83.27", None, None), ("-", 80.0, None), ("not known here", None, None)],
+)
+def test_the_difference_needs_both_values(paper, ours, difference):
+    """Ours minus the paper's; None if one of them is missing."""
+    assert Cell(paper, ours).difference == (None if difference is None else pytest.approx(difference))
 
 
 def test_ours_less_the_paper(write_run):
     """One run at lambda 0.5 with a Dice of 0.8: 80 - 83.27 = -3.27, and no other row is filled."""
     write_run("a", **one(0.8))
     table = build_table(table_spec("table4"), write_run.results)
-    (cell,) = line(table, "0.5").cells
-    assert cell.difference == pytest.approx(-3.27)
-    told = ["autosam-vit-b", "0", "100", "1.5 x 1 x 1", "a"]
-    assert text_rows(table)[2] == ["swinunetr-small, 0.5", "BTCV", "mDice", "83.27", "80.00", "-3.27", *told]
+    assert line(table, "0.5").cells["dice"].difference == pytest.approx(-3.27)
+    rest = ["autosam-vit-b", "0", "100", "1.5 x 1 x 1", "a"]
+    assert text_rows(table)[2] == ["swinunetr-small, 0.5", "BTCV", "mDice", "83.27", "80.00", "-3.27", *rest]
     assert sum(bool(entry.runs) for entry in table.lines) == 1
 
 
@@ -91,11 +59,10 @@ def test_seeds_are_averaged_with_their_spread(write_run):
     """0.80, 0.82 and 0.84: mean 82, sample deviation 2, three seeds."""
     for seed, value in enumerate((0.80, 0.82, 0.84)):
         write_run(f"s{seed}", **one(value), seed=seed)
-    found = line(build_table(table_spec("table4"), write_run.results), "0.5")
-    assert found.cells[0].ours.mean == pytest.approx(82.0)
-    assert found.cells[0].ours.deviation == pytest.approx(2.0)
-    assert found.cells[0].ours.seeds == 3
-    assert str(found.cells[0].ours) == "82.00 ± 2.00"
+    table = build_table(table_spec("table4"), write_run.results)
+    cell = line(table, "0.5").cells["dice"]
+    assert (cell.ours, cell.deviation, cell.seeds) == (pytest.approx(82.0), pytest.approx(2.0), 3)
+    assert "82.00 ± 2.00" in as_markdown(table)
 
 
 @pytest.mark.parametrize(
@@ -108,7 +75,7 @@ def test_seeds_are_averaged_with_their_spread(write_run):
         {"teacher": "pocketnet"},
     ],
 )
-def test_runs_of_another_kind_are_lines_of_their_own(write_run, change):
+def test_runs_of_another_configuration_have_their_own_line(write_run, change):
     """Steps, grid, data or loss differ: two lines with one seed each, never a mean."""
     write_run("a", **one(0.8))
     write_run("b", **one(0.6), seed=1, **change)
@@ -117,10 +84,10 @@ def test_runs_of_another_kind_are_lines_of_their_own(write_run, change):
         for entry in build_table(table_spec("table4"), write_run.results).lines
         if entry.row.key == "0.5"
     ]
-    assert sorted(entry.cells[0].ours.mean for entry in lines) == [pytest.approx(60), pytest.approx(80)]
+    assert sorted(entry.cells["dice"].ours for entry in lines) == [pytest.approx(60), pytest.approx(80)]
 
 
-def test_a_run_that_is_there_twice_is_refused(write_run):
+def test_two_runs_with_the_same_seed_are_refused(write_run):
     """A copy of a folder would look like a second seed."""
     write_run("a", **one(0.8))
     write_run("b", **one(0.8))
@@ -130,13 +97,13 @@ def test_a_run_that_is_there_twice_is_refused(write_run):
 
 
 def test_smoke_and_real_runs_never_meet(write_run):
-    """A smoke run is shown only in a smoke table, whose title says what it is worth; its files have another name."""
+    """A smoke run is shown only in a smoke table, which has another title and other file names."""
     write_run("real", **one(0.8))
     write_run("smoke", **one(0.3), smoke=True, dataset="phantoms", seed=1)
     real = build_table(table_spec("table4"), write_run.results)
     smoke = build_table(table_spec("table4"), write_run.results, smoke=True)
-    assert line(real, "0.5").cells[0].ours.mean == pytest.approx(80)
-    assert line(smoke, "0.5").cells[0].ours.mean == pytest.approx(30)
+    assert line(real, "0.5").cells["dice"].ours == pytest.approx(80)
+    assert line(smoke, "0.5").cells["dice"].ours == pytest.approx(30)
     assert SMOKE_TITLE in as_markdown(smoke)
     assert SMOKE_TITLE not in as_markdown(real)
     assert not {path.name for path in write_table(smoke, write_run.results)} & {
@@ -144,43 +111,8 @@ def test_smoke_and_real_runs_never_meet(write_run):
     }
 
 
-def test_a_machine_is_told_once_below_the_table(write_run):
-    """Two seeds on two machines: letters in the row, the machines in the notes and in full in the CSV."""
-    write_run("a", **one(0.8))
-    write_run("b", **one(0.8), seed=1, machine="another")
-    table = build_table(table_spec("table4"), write_run.results)
-    assert text_rows(table)[2][-1] == "a, b"
-    assert [note for note in footnotes(table) if note.startswith("Machine")] == [
-        "Machine a: a machine.",
-        "Machine b: another.",
-    ]
-    assert "a machine; another" in write_table(table, write_run.results)[1].read_text()
-
-
-def test_a_student_that_the_paper_has_not_stands_below_its_own(write_run):
-    """Tiny in table 4, PocketNet among the bars: ours is shown, there is no value of the paper and no difference, and how it was told."""
-    write_run("t", **one(0.4), network="swinunetr-tiny", reduction="element")
-    write_run("p", **one(0.6), network="pocketnet")
-    table = build_table(table_spec("table4"), write_run.results)
-    (row,) = [row for row in text_rows(table) if row[0] == "swinunetr-tiny, 0.5"]
-    assert row[3:7] == ["not in the paper", "40.00", "n/a", "autosam-vit-b, element mean"]
-    bars = line(build_table(table_spec("figure4"), write_run.results), "pocketnet-distilled")
-    assert (bars.cells[0].ours.mean, bars.cells[0].difference) == (pytest.approx(60), None)
-
-
-def test_lambda_one_is_the_student_without_a_teacher(write_run):
-    """One run answers the last row of table 4 and the first bar of figure 4."""
-    write_run("alone", **one(0.79), method="student", **{"lambda": None, "reduction": None})
-    assert line(build_table(table_spec("table4"), write_run.results), "1").cells[
-        0
-    ].ours.mean == pytest.approx(79)
-    assert line(build_table(table_spec("figure4"), write_run.results), "small-alone").cells[
-        0
-    ].ours.mean == pytest.approx(79)
-
-
-def test_table_1_takes_what_belongs_to_it(write_run):
-    """A teacher with its prompt generator is ours, one without is not; MONAI's UNETR from our recipe is UNETR; parameters are counted."""
+def test_table_1_has_parameters_dice_and_nsd(write_run):
+    """Each run gives its row parameters in millions, mDice and mNSD; a row without a run has no value."""
     bare = {"lambda": None, "reduction": None}
     write_run(
         "with",
@@ -197,39 +129,12 @@ def test_table_1_takes_what_belongs_to_it(write_run):
         "nnunet", **one(0.83), method="nnunet", network="nnunet", trainable_parameters=None, seed=None, **bare
     )
     table = build_table(table_spec("table1"), write_run.results, datasets=("btcv",))
-    ours = {
-        entry.row.key: [cell.ours.mean if cell.ours else None for cell in entry.cells]
-        for entry in table.lines
-    }
+    ours = {entry.row.key: [cell.ours for cell in entry.cells.values()] for entry in table.lines}
     assert ours["ours"] == [pytest.approx(26.530176), pytest.approx(87), pytest.approx(77)]
     assert ours["unetr"][1] == pytest.approx(70)
     assert ours["nnunet"] == [None, pytest.approx(83), pytest.approx(73)]
     assert ours["nnformer"] == [None, None, None]
     assert {entry.dataset for entry in table.lines} == {"btcv"}
-
-
-def test_the_files_tell_what_the_table_shows(write_run, tmp_path):
-    """Markdown with as many cells as headings, CSV in full numbers, JSON with null for what is absent."""
-    write_run("a", **one(0.8))
-    table = build_table(table_spec("table4"), write_run.results)
-    markdown, rows, told = (path.read_text() for path in write_table(table, tmp_path / "out"))
-    assert {text.count("|") for text in markdown.splitlines() if text.startswith("|")} == {
-        len(headings(table)) + 1
-    }
-    assert all(note in markdown for note in footnotes(table))
-    by_row = {row["row"]: row for row in csv.DictReader(rows.splitlines())}
-    assert float(by_row["0.5"]["difference"]) == pytest.approx(-3.27)
-    assert by_row["0"]["ours"] == by_row["0"]["difference"] == "n/a"
-    values = {row["row"]: row["values"]["dice"] for row in json.loads(told)["rows"]}
-    assert values["0.5"]["ours"] == pytest.approx(80)
-    assert values["0"] == {
-        "paper": 78.54,
-        "paper_prints": "78.54",
-        "ours": None,
-        "deviation": None,
-        "seeds": 0,
-        "difference": None,
-    }
 
 
 def many(value):
@@ -249,7 +154,7 @@ BASELINES = {"nnunet": 0.7, "nnformer": 0.6, "unetr": 0.5, "swinunetr": 0.4}
     ("without", "value", "star"), [(None, 0.8, True), (None, 0.65, False), ("nnformer", 0.8, None)]
 )
 def test_a_star_needs_every_baseline(write_run, without, value, star):
-    """Better in all 78 pairs than each of four: a star. Worse than one: none. One was not run: not tested, and the table says which."""
+    """Better in all 78 pairs than each of four: a star. Worse than one: none. One was not run: a remark."""
     bare = {"lambda": None, "reduction": None}
     for method, dice in BASELINES.items():
         if method != without:

@@ -291,7 +291,7 @@ def test_a_bundle_without_anything_to_execute_is_proven_by_interpreting(exported
     assert [row[heading] for heading in ("load s", "ms a tile", "time", "peak MB")] == [""] * 4
     checks = {
         check.name: check
-        for check in verify_bundle(bundle, stand_ins=stand_ins(bundle, bundle.manifest.artifacts))
+        for check in verify_bundle(bundle, interpreters=stand_ins(bundle, bundle.manifest.artifacts))
     }
     assert checks["coreml/fp32"].verdict == "passed"
     assert checks["coreml/fp32"].detail.startswith("interpreted, not executed")
@@ -319,7 +319,7 @@ def test_one_altered_weight_is_found(exported, tmp_path):
     (folder / "manifest.json").write_text(json.dumps(manifest))
     bundle = Bundle(folder)
     with pytest.raises(EngineError, match="AE-ENGINE-007: coreml/fp32 does not give"):
-        verify_bundle(bundle, stand_ins=stand_ins(bundle, bundle.manifest.artifacts))
+        verify_bundle(bundle, interpreters=stand_ins(bundle, bundle.manifest.artifacts))
 
 
 @pytest.mark.parametrize("target", ["coreml", "executorch-coreml"])

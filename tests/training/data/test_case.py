@@ -29,7 +29,7 @@ def cube_case(side=20, **options):
 
 
 def test_occupancy_keeps_the_volume():
-    """A cube of 10 x 20 x 20 voxels of 3 x 1.5 x 1.5 mm fills 1000 voxels of 3 mm, however its border falls."""
+    """A cube of 10 x 20 x 20 voxels of 3 x 1.5 x 1.5 mm fills 1000 voxels of 3 mm, wherever its border is."""
     case = cube_case()
     assert case.target[6].sum() / 255 == pytest.approx(1000, rel=0.02)
     assert np.abs(case.target.sum(axis=0, dtype=int) - 255).max() <= 1
@@ -72,7 +72,7 @@ def test_a_patch_has_the_slices_asked_for_and_sums_to_one(targets):
 @settings(max_examples=20)
 @given(seed=st.integers(0, 1000), step=st.sampled_from([0.7, 1.5, 2.3, 4.0, 50.0]))
 def test_only_the_organs_boxes_are_filtered_and_nothing_is_lost(seed, step):
-    """The share of each class is what the runtime's resampler gives for its whole mask, to a rounding step; fine and coarse grids."""
+    """The share of each class is the runtime's resampling of its mask, up to rounding, on all grids."""
     rng = np.random.default_rng(seed)
     labels = np.zeros((7, 9, 8), np.uint8)
     for organ in (1, 2, 5):

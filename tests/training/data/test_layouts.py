@@ -119,7 +119,7 @@ def test_a_label_table_beside_the_images_must_say_the_same(tmp_path):
 
 @pytest.mark.parametrize("below", ["", "amos22"])
 def test_amos_keeps_its_ct_cases(below, tmp_path):
-    """Numbers from 500 on are MRI; imagesTr trains and imagesVa tests; its table, "arota" and "postcava" included, is ours by name."""
+    """Numbers from 500 on are MRI; imagesTr trains and imagesVa tests; labels are matched by name."""
     write_amos(tmp_path / below)
     listing = LAYOUTS["amos"](tmp_path)
     assert names(listing) == {"training": ["amos_0001", "amos_0004"], "validation": [], "test": ["amos_0008"]}

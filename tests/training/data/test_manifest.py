@@ -157,7 +157,7 @@ def test_nothing_to_train_on_is_refused():
     ],
 )
 def test_a_manifest_that_cannot_be_used_is_refused(changes, btcv):
-    """Unknown keys, another version, gaps in the labels, paths and names that lead out, what is no hash or no spacing."""
+    """Unknown keys, another version, gaps in the labels, paths that lead out, wrong hashes and spacings."""
     change(btcv, **changes)
     with pytest.raises(InputError) as caught:
         Manifest.read(btcv)

@@ -111,7 +111,7 @@ def test_the_same_data_are_not_prepared_twice(own):
     """The folder is taken as it is, with a line that says so; other settings want another folder."""
     before = {path.name: path.stat().st_mtime_ns for path in own.folder.iterdir()}
     listing, said = LAYOUTS["btcv"](own.folder.parent / "data"), []
-    again = prepare_dataset(listing, own.folder, say=said.append)
+    again = prepare_dataset(listing, own.folder, log=said.append)
     assert again.sha256 == own.sha256
     assert "taken as it is" in said[-1]
     assert {path.name: path.stat().st_mtime_ns for path in own.folder.iterdir()} == before
@@ -351,7 +351,7 @@ def test_a_command_that_means_nothing_is_refused(options, tmp_path):
 
 @pytest.mark.parametrize("targets", ["occupancy", "labels"])
 def test_partly_labeled_scans_keep_what_is_not_known(targets, tmp_path):
-    """Shares and labels say which voxels nobody labeled; nothing is known of a scan without labels; all comes back from the disk."""
+    """Shares and labels mark the unlabeled voxels; a scan without labels is unknown; the disk keeps all."""
     listing = LAYOUTS["partial"](write_partial(tmp_path / "data"))
     prepared = prepare_dataset(listing, tmp_path / "out", targets=targets)
     everything, liver, nothing = prepared.cases("training")

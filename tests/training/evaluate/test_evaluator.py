@@ -173,7 +173,7 @@ def test_an_organ_that_the_truth_lacks(tmp_path):
     assert (liver.gt_voxels, liver.pred_voxels > 0) == (0, True)
     (liver,) = [
         s
-        for s in evaluate_folder(tmp_path / "net", prepared, "test", empty="challenge")[0]
+        for s in evaluate_folder(tmp_path / "net", prepared, "test", absent_organ="challenge")[0]
         if s.organ == "liver"
     ]
     assert liver.dice == liver.nsd_1 == 0.0
@@ -250,7 +250,7 @@ def test_the_command_scores_predictions_and_compares(prepared, predictions, tmp_
 
 @pytest.mark.parametrize(
     "options",
-    [("--split", "all"), ("--empty", "zero"), ("--bundle", "b.edge", "--predictions", ".")],
+    [("--split", "all"), ("--absent-organ", "zero"), ("--bundle", "b.edge", "--predictions", ".")],
     ids=["split", "empty", "both"],
 )
 def test_a_command_that_means_nothing_is_refused(options, prepared):

@@ -28,7 +28,7 @@ def rows(*values):
 
 
 def test_organs_come_first_and_absent_ones_are_left_out():
-    """Two cases, two organs, one absent in one case: mean over cases per organ, then over organs; and the other way round."""
+    """Two cases, two organs, one absent in one case: mean over cases per organ and over organs per case."""
     summary = summarize(
         rows(("1", "liver", 0.9), ("1", "spleen", NAN), ("2", "liver", 0.7), ("2", "spleen", 0.5))
     )

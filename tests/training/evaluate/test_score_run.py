@@ -1,8 +1,9 @@
-"""A finished run is scored through the runtime's own pipeline, and its network sees there what it saw in training."""
+"""A finished run is scored through the runtime's pipeline, where its network sees the training's input."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,8 +20,9 @@ from autosam_edge_training.evaluate import read_csv, split_entries
 from autosam_edge_training.evaluate import score_run as score
 from autosam_edge_training.evaluate.score_run import network_session, predict_run, score_run
 from autosam_edge_training.evaluate.scored_runs import read_run
-from autosam_edge_training.recipe_parts.run_folder import read_run_config
-from autosam_edge_training.recipe_parts.setup import input_facts
+from autosam_edge_training.networks.checkpoint import read_metadata
+from autosam_edge_training.networks.input_spec import NetworkInput
+from autosam_edge_training.recipe_parts.run_folder import read_run_record
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -50,13 +52,16 @@ def run(cubes, tmp_path_factory):
 
 
 @pytest.fixture
-def knowing(monkeypatch, cubes):
+def knowing(monkeypatch, run):
     """Whatever file is opened, the oracle is in it."""
+    metadata = read_metadata(run / "student.safetensors")
 
     def of(prepared):
         oracle = Oracle(prepared.intensity)
         monkeypatch.setattr(
-            score, "open_network", lambda path, *, sam: (oracle.eval(), input_facts(prepared))
+            score,
+            "open_network",
+            lambda path, *, sam: (oracle.eval(), replace(metadata, input=NetworkInput.of(prepared))),
         )
         return oracle
 
@@ -64,7 +69,7 @@ def knowing(monkeypatch, cubes):
 
 
 def test_a_network_that_knows_is_right(run, cubes, knowing, tmp_path):
-    """Found through tiles, blending and restoration, on the scan's own grid: Dice and surface of both organs."""
+    """Through tiles, blending and restoration, on the scan's own grid: Dice and surface of both organs."""
     oracle = knowing(Prepared.read(cubes))
     score_run(run, cubes, tmp_path / "scored")
     means = read_run(tmp_path / "scored").means
@@ -87,7 +92,7 @@ def test_it_is_right_on_another_grid_too(spacing_mm, at_least, run, knowing, tmp
 
 @pytest.mark.parametrize("intensity", [BTCV_INTENSITY, AMOS_INTENSITY], ids=["btcv", "amos"])
 def test_the_network_sees_what_it_saw_in_training(intensity, tmp_path):
-    """BTCV's [0, 1] and AMOS's (x - 50) / 141: the one tile of a scan is the prepared case, normalized, value by value."""
+    """BTCV's [0, 1] and AMOS's (x - 50) / 141: the one tile of a scan is the prepared case, normalized."""
     prepared = Prepared.read(prepare_boxes(tmp_path, intensity=intensity, noise_hu=400.0))
     oracle = Oracle(intensity)
     (entry,) = split_entries(prepared, "test")
@@ -105,18 +110,18 @@ def test_the_network_sees_what_it_saw_in_training(intensity, tmp_path):
 def test_the_three_files_are_of_one_run(run, cubes, tmp_path):
     """``reproduce`` reads them: what was run, every case and organ, the means."""
     told = []
-    assert score_run(run, cubes, tmp_path / "scored", say=told.append) == tmp_path / "scored"
+    assert score_run(run, cubes, tmp_path / "scored", log=told.append) == tmp_path / "scored"
     assert {"run.json", "cases.csv", "summary.json"} <= {
         path.name for path in (tmp_path / "scored").iterdir()
     }
     facts = read_run(tmp_path / "scored").facts
-    record = read_run_config(run)
+    record = read_run_record(run)
     assert (facts.method, facts.network, facts.dataset) == ("student", "monai:UNet", "btcv")
     assert (facts.weight, facts.reduction, facts.apg) == (None, None, None)
     assert (facts.seed, facts.steps, facts.smoke) == (0, 5, False)
     assert facts.trainable_parameters == facts.total_parameters > 100
     assert facts.spacing_mm == (3.0, 3.0, 3.0)
-    assert (facts.machine, facts.commit) == (record["machine"], record["commit"])
+    assert (facts.machine, facts.commit) == (record.machine, record.commit)
     assert facts.data_sha256 == Prepared.read(cubes).manifest_sha256
     assert [(s.case, s.organ) for s in read_csv(tmp_path / "scored" / "cases.csv")] == [
         ("test0", "liver"),
@@ -155,6 +160,16 @@ def test_another_split_can_be_scored(run, cubes, tmp_path):
     score_run(run, cubes, tmp_path / "v", split="validation")
     assert {s.case for s in read_csv(tmp_path / "v" / "cases.csv")} == {"validation0"}
     assert json.loads((tmp_path / "v" / "summary.json").read_text())["data"] == "btcv validation"
+
+
+def test_a_data_set_of_any_name_is_scored(tmp_path):
+    """A Decathlon data set has the name of its ``dataset.json``: it stands in all three files."""
+    data = prepare_boxes(tmp_path, dataset="MSD-Task09_Spleen")
+    one = recipe("student", None)
+    run = one.train(one.config, data, tmp_path / "run").parent
+    scored = read_run(score_run(run, data, tmp_path / "scored"))
+    assert scored.facts.dataset == "MSD-Task09_Spleen"
+    assert json.loads((tmp_path / "scored" / "summary.json").read_text())["data"] == "MSD-Task09_Spleen test"
 
 
 def test_predictions_lie_on_the_scans_grid(run, cubes, knowing, tmp_path):

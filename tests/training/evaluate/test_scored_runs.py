@@ -14,7 +14,7 @@ ONE = {("1", "liver"): 0.8}
 
 
 def test_the_mean_goes_over_cases_and_then_over_organs(write_run):
-    """Two cases, two organs, one absent: liver (0.9 + 0.7) / 2, spleen 0.5, mean 0.65; the mean of the three rows would be 0.7."""
+    """Liver (0.9 + 0.7) / 2, spleen 0.5, mean 0.65; the mean of the three rows would be 0.7."""
     dice = {("1", "liver"): 0.9, ("1", "spleen"): None, ("2", "liver"): 0.7, ("2", "spleen"): 0.5}
     run = read_run(write_run("a", dice, mean=0.65))
     assert run.means["dice"] == pytest.approx(0.65)
@@ -31,7 +31,7 @@ def test_the_mean_goes_over_cases_and_then_over_organs(write_run):
         ({"seed": True}, "seed"),
         ({"lambda": 1.5}, "lambda"),
         ({"lambda": None}, "a distilled run has a lambda"),
-        ({"dataset": "flare"}, "dataset"),
+        ({"dataset": ""}, "dataset"),
         ({"spacing_mm": [1.0, 1.0]}, "spacing_mm"),
         ({"smoke": None}, "smoke"),
         ({"dataset": "phantoms"}, "a smoke run"),

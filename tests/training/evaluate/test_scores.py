@@ -64,7 +64,7 @@ def test_spacing_scales_the_tolerance():
 
 
 def test_the_spacing_of_each_axis_counts_along_its_own():
-    """A face moved by one voxel along D: within 1 mm where D is fine and the rest coarse, beyond 3 mm the other way round."""
+    """A face moved by one voxel along D: within 1 mm if D is fine, beyond 3 mm if it is coarse."""
     assert surface_dice(slab(15), slab(16), (1.0, 5.0, 5.0))[0] == pytest.approx(1.0)
     assert surface_dice(slab(15), slab(16), (5.0, 1.0, 1.0))[2] < 0.95
 
@@ -88,7 +88,7 @@ def test_what_an_empty_organ_is_worth(found, truth, skip, challenge):
     """Under both rules, for all four metrics."""
     masks = [slab(15) if there else np.zeros((30, 30, 30), bool) for there in (found, truth)]
     for rule, expected in (("skip", skip), ("challenge", challenge)):
-        assert list(score_masks(*masks, UNIT, empty=rule).values()) == pytest.approx(
+        assert list(score_masks(*masks, UNIT, absent_organ=rule).values()) == pytest.approx(
             [expected] * 4, nan_ok=True
         )
 

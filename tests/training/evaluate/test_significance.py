@@ -89,7 +89,7 @@ def test_holm_steps_down():
 
 
 def table(path, method, gain=0.0, *, cases=6, organs=("liver", "spleen"), dataset="btcv", **changes):
-    """A ``cases.csv`` whose scores lie ``gain`` above those of a gain of 0, by another amount in each pair."""
+    """A ``cases.csv`` with scores ``gain`` above the base, by another amount in each pair."""
     rows = []
     for number, (case, organ) in enumerate(itertools.product(range(cases), organs)):
         value = 0.5 + gain * (1 + 0.01 * number)

@@ -17,8 +17,8 @@ from autosam_edge_training.networks.autosam import trainable_parameters
 from autosam_edge_training.networks.checkpoint import (
     network_name,
     open_network,
+    read_metadata,
     require_same_input,
-    teacher_name,
 )
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -27,8 +27,8 @@ CPU = torch.device("cpu")
 
 def test_a_student_opens(taught):
     """In eval mode, with the logits of the weights in its file."""
-    network, facts = open_network(taught)
-    assert facts["student"] == "monai:UNet"
+    network, metadata = open_network(taught)
+    assert metadata.student == "monai:UNet"
     assert not network.training
     assert all(
         torch.equal(tensor, weights_of(taught)[0][name]) for name, tensor in network.state_dict().items()
@@ -37,8 +37,8 @@ def test_a_student_opens(taught):
 
 def test_an_autosam_teacher_opens(autosam_teacher):
     """In eval mode, and what learned is still marked so: its size is counted by that."""
-    network, facts = open_network(autosam_teacher)
-    assert facts["kind"] == "autosam-teacher"
+    network, metadata = open_network(autosam_teacher)
+    assert metadata.student == "autosam"
     assert not network.training
     assert 0 < len(trainable_parameters(network)) < len(list(network.parameters()))
 
@@ -46,17 +46,16 @@ def test_an_autosam_teacher_opens(autosam_teacher):
 @pytest.mark.parametrize("prompts", [True, False])
 def test_a_network_is_told_by_its_name(prompts, taught, autosam_teacher, tmp_path):
     """A student's, and a teacher's with its size and whether it prompts itself."""
-    assert network_name(taught) == "monai:UNet"
-    state, facts = weights_of(autosam_teacher)
-    config = json.loads(facts["config"])
-    config["apg"]["enabled"] = prompts
-    save_file(state, tmp_path / "t.safetensors", metadata={**facts, "config": json.dumps(config)})
-    size = f"autosam-vit-{config['vit']}"
-    assert network_name(tmp_path / "t.safetensors") == (size if prompts else f"{size} without prompts")
-    assert teacher_name({"dim": 192, "depth": 8}, prompts=True) == "autosam-192x8"
+    assert network_name(read_metadata(taught)) == "monai:UNet"
+    metadata = read_metadata(autosam_teacher)
+    metadata.arguments["apg"]["enabled"] = prompts
+    ending = "" if prompts else " without prompts"
+    assert network_name(metadata) == f"autosam-vit-tiny{ending}"
+    metadata.arguments["vit"] = {"dim": 192, "depth": 8, "heads": 3, "taps": [1, 3, 5, 7]}
+    assert network_name(metadata) == f"autosam-192x8{ending}"
     for path in (tmp_path, tmp_path / "none"):
         with pytest.raises(TrainingError, match="AE-TRAIN-007"):
-            network_name(path)
+            read_metadata(path)
 
 
 @pytest.mark.parametrize(
@@ -94,19 +93,17 @@ def test_a_damaged_teacher_keeps_its_own_error(autosam_teacher, tmp_path):
 
 
 def test_all_that_differs_is_named(taught, tmp_path):
-    """The same data fit; others do not; a file whose metadata are damaged fits nothing."""
-    facts = weights_of(taught)[1]
+    """Labels and grid are other ones, the window is the same."""
+    metadata = read_metadata(taught)
     prepared = Prepared.read(
         prepare_boxes(tmp_path, names=("background", "a", "b"), spacing_mm=(4.0, 4.0, 4.0))
     )
     with pytest.raises(
         TrainingError, match=r"^AE-TRAIN-008: it was trained on data with other labels, spacing_mm\. "
     ):
-        require_same_input(facts, prepared, "it")
-    with pytest.raises(TrainingError, match="labels, spacing_mm, intensity"):
-        require_same_input({"labels": "["}, prepared, "it")
+        require_same_input(metadata, prepared, "it")
 
 
 def test_the_same_data_fit(taught, cubes):
     """Nothing is raised for what the network was trained on."""
-    require_same_input(weights_of(taught)[1], Prepared.read(cubes), "it")
+    require_same_input(read_metadata(taught), Prepared.read(cubes), "it")

@@ -52,7 +52,7 @@ def test_the_student_keeps_its_weights():
 
 
 def test_the_engine_gives_the_students_logits():
-    """A tile of HU in, (C, D, H, W) out, in NumPy; the student is asked in eval mode without its second output."""
+    """A tile of HU in, (C, D, H, W) out, in NumPy; the student runs in eval mode."""
     torch.manual_seed(0)
     student = PocketNet(classes=3, widths=(8, 8, 8)).train()
     tile = np.random.default_rng(0).uniform(-300, 400, (16, 24, 32)).astype(np.float32)

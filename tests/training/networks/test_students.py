@@ -1,15 +1,17 @@
-"""The students have the sizes the paper gives, MONAI's networks join them, and a checkpoint holds exactly one."""
+"""The students have the paper's sizes, MONAI's networks work too, and a checkpoint holds exactly one."""
 
 from __future__ import annotations
 
 import errno
 import json
+from dataclasses import replace
 
 import pytest
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("monai")
 import safetensors.torch
+from autosam_edge_test_networks import checkpoint_metadata
 from safetensors import safe_open
 from safetensors.torch import save_file
 
@@ -40,7 +42,7 @@ def test_sizes(name, parameters):
 
 @pytest.mark.parametrize(("name", "arguments"), [("UNet", UNET), ("UNETR", UNETR), ("SwinUNETR", SWIN)])
 def test_a_network_of_monai_maps_scans_to_logits(name, arguments):
-    """(B, 1, D, H, W) to (B, classes, D, H, W), in three dimensions; the caller's arguments stay as they were."""
+    """(B, 1, D, H, W) to (B, classes, D, H, W) in three dimensions; the arguments are not changed."""
     before = json.dumps(arguments)
     student = build_student(f"monai:{name}", classes=5, arguments=arguments).eval()
     assert json.dumps(arguments) == before
@@ -50,7 +52,7 @@ def test_a_network_of_monai_maps_scans_to_logits(name, arguments):
 
 
 def test_a_network_that_knows_no_dimensions_is_not_told_any():
-    """MONAI's HighResNet and its like say ``spatial_dims``; the student of a class that does not is built too."""
+    """Some classes of MONAI take ``spatial_dims``, some do not; both are built."""
 
     class Flat(torch.nn.Conv3d):
         def __init__(self, in_channels, out_channels):
@@ -98,7 +100,7 @@ def test_a_student_that_there_is_not_is_refused(name):
     ],
 )
 def test_arguments_that_a_network_does_not_take_are_refused(name, arguments, named):
-    """Missing, unknown, impossible, or those that are not a recipe's to choose; in one line that says which."""
+    """Missing, unknown, impossible, or not for a recipe to choose; one line names the argument."""
     with pytest.raises(ValueError, match=named) as caught:
         build_student(f"monai:{name}", classes=14, arguments=arguments)
     assert name in str(caught.value)
@@ -142,9 +144,10 @@ def test_every_parameter_of_pocketnet_learns():
 def test_a_checkpoint_comes_back_bit_for_bit(tmp_path):
     """Weights and facts survive; nothing is pickled."""
     student = build_student("pocketnet")
-    save_student(tmp_path / "s.safetensors", student, {"student": "pocketnet", "classes": "14"})
-    loaded, facts = load_student(tmp_path / "s.safetensors")
-    assert facts["student"] == "pocketnet"
+    save_student(tmp_path / "s.safetensors", student, checkpoint_metadata())
+    loaded, metadata = load_student(tmp_path / "s.safetensors")
+    assert metadata == replace(checkpoint_metadata(), probe=metadata.probe)
+    assert len(metadata.probe) == 12
     assert all(
         torch.equal(a, b)
         for a, b in zip(student.state_dict().values(), loaded.state_dict().values(), strict=True)
@@ -156,11 +159,11 @@ def test_a_network_of_monai_comes_back_with_its_arguments(tmp_path, name, argume
     """The file says how to build it: the loaded one computes the same logits, in eval mode."""
     torch.manual_seed(0)
     student = build_student(f"monai:{name}", classes=5, arguments=arguments)
-    facts = {"student": f"monai:{name}", "classes": "5", "arguments": json.dumps(arguments)}
-    save_student(tmp_path / "s.safetensors", student, facts)
+    metadata = checkpoint_metadata(f"monai:{name}", classes=5, arguments=arguments)
+    save_student(tmp_path / "s.safetensors", student, metadata)
     assert student.training
     loaded, found = load_student(tmp_path / "s.safetensors")
-    assert found == facts
+    assert found == metadata
     assert not loaded.training
     x = torch.rand(1, 1, 32, 32, 64)
     with torch.no_grad():
@@ -178,26 +181,21 @@ def test_a_network_of_monai_comes_back_with_its_arguments(tmp_path, name, argume
 )
 def test_a_network_of_monai_that_is_another_is_refused(tmp_path, changes):
     """Weights of other sizes, arguments that are no JSON, or none."""
-    facts = {"student": "monai:UNet", "classes": "5", "arguments": json.dumps(UNET)}
-    save_student(
-        tmp_path / "s.safetensors",
-        build_student("monai:UNet", classes=5, arguments=UNET),
-        {**facts, **changes},
-    )
-    with pytest.raises(ValueError, match=r"fit|arguments|Expecting"):
+    metadata = checkpoint_metadata("monai:UNet", classes=5, arguments=UNET).to_strings()
+    state = build_student("monai:UNet", classes=5, arguments=UNET).state_dict()
+    save_file(state, tmp_path / "s.safetensors", metadata={**metadata, **changes})
+    with pytest.raises(ValueError, match=r"fit|arguments|Expecting|6 outputs"):
         load_student(tmp_path / "s.safetensors")
 
 
 @pytest.mark.parametrize("existed", [True, False])
 def test_a_checkpoint_appears_in_one_piece(tmp_path, monkeypatch, existed):
     """A disk that fills up half way leaves the last checkpoint, or none."""
-    path, facts = (
-        tmp_path / "s.safetensors",
-        {"student": "monai:UNet", "classes": "5", "arguments": json.dumps(UNET)},
-    )
+    path = tmp_path / "s.safetensors"
+    metadata = checkpoint_metadata("monai:UNet", classes=5, arguments=UNET)
     student = build_student("monai:UNet", classes=5, arguments=UNET)
     if existed:
-        save_student(path, student, facts)
+        save_student(path, student, metadata)
         before = path.read_bytes()
 
     def half(tensors, filename, metadata):
@@ -206,7 +204,7 @@ def test_a_checkpoint_appears_in_one_piece(tmp_path, monkeypatch, existed):
 
     monkeypatch.setattr(safetensors.torch, "save_file", half)
     with pytest.raises(OutputError, match="AE-OUTPUT-003"):
-        save_student(path, student, facts)
+        save_student(path, student, metadata)
     assert [entry.name for entry in tmp_path.iterdir()] == ([path.name] if existed else [])
     if existed:
         assert path.read_bytes() == before
@@ -216,14 +214,18 @@ def test_a_finished_checkpoint_leaves_nothing_beside_it(tmp_path):
     """Neither the first nor one that replaces it."""
     student = build_student("monai:UNet", classes=5, arguments=UNET)
     for _ in range(2):
-        save_student(tmp_path / "s.safetensors", student, {"student": "monai:UNet"})
+        save_student(tmp_path / "s.safetensors", student, checkpoint_metadata("monai:UNet", classes=5))
     assert [path.name for path in tmp_path.iterdir()] == ["s.safetensors"]
 
 
-@pytest.mark.parametrize("facts", [{}, {"student": "unet"}, {"student": "swinunetr-tiny"}])
-def test_a_checkpoint_of_something_else_is_refused(tmp_path, facts):
+@pytest.mark.parametrize("name", [None, "unet", "swinunetr-tiny"])
+def test_a_checkpoint_of_something_else_is_refused(tmp_path, name):
     """No name, an unknown name, another student's weights."""
-    save_student(tmp_path / "s.safetensors", build_student("pocketnet"), facts)
+    metadata = {**checkpoint_metadata().to_strings(), "student": name}
+    state = build_student("pocketnet").state_dict()
+    save_file(
+        state, tmp_path / "s.safetensors", metadata={k: v for k, v in metadata.items() if v is not None}
+    )
     with pytest.raises(ValueError, match="student|fit"):
         load_student(tmp_path / "s.safetensors")
 
@@ -234,34 +236,36 @@ def test_the_wrong_patch_merging_is_refused(tmp_path, trained, claimed):
     torch.manual_seed(0)
     student = build_student("swinunetr-tiny", merging=trained).eval()
     path = tmp_path / "s.safetensors"
-    save_student(path, student, {"student": "swinunetr-tiny", "merging": trained})
+    save_student(path, student, checkpoint_metadata("swinunetr-tiny", merging=trained))
     loaded, _ = load_student(path)
     x = torch.rand(1, 1, 64, 32, 32)
     with torch.no_grad():
         assert torch.equal(loaded(x), student(x))
     with safe_open(path, framework="pt") as file:
-        probe = file.metadata()["probe"]
-    save_file(
-        student.state_dict(), path, metadata={"student": "swinunetr-tiny", "merging": claimed, "probe": probe}
-    )
+        metadata = {**file.metadata(), "merging": claimed}
+    save_file(student.state_dict(), path, metadata=metadata)
     with pytest.raises(ValueError, match="patch merging"):
         load_student(path)
 
 
-@pytest.mark.parametrize("facts", [{}, {"merging": "merging"}])
-def test_a_swin_checkpoint_says_which_patch_merging_it_was_trained_with(tmp_path, facts):
+@pytest.mark.parametrize(
+    ("merging", "message"), [({}, "no key 'merging'"), ({"merging": "merging"}, "'legacy' or 'v2'")]
+)
+def test_a_swin_checkpoint_says_which_patch_merging_it_was_trained_with(tmp_path, merging, message):
     """Nothing is guessed."""
+    metadata = checkpoint_metadata("swinunetr-tiny").to_strings()
+    del metadata["merging"]
     save_file(
         build_student("swinunetr-tiny").state_dict(),
         tmp_path / "s.safetensors",
-        metadata={"student": "swinunetr-tiny", **facts},
+        metadata={**metadata, **merging},
     )
-    with pytest.raises(ValueError, match="expected one of legacy, v2"):
+    with pytest.raises(ValueError, match=message):
         load_student(tmp_path / "s.safetensors")
 
 
 def test_the_legacy_merging_repeats_two_of_its_slices():
-    """MONAI 1.4's order: the neighbors (1, 1, 0) and (0, 1, 1) are never seen, (0, 1, 0) and (0, 0, 1) twice."""
+    """MONAI 1.4's order: neighbors (1, 1, 0) and (0, 1, 1) are never used, (0, 1, 0) and (0, 0, 1) twice."""
     merging = LegacyPatchMerging(dim=1)
     merging.norm = torch.nn.Identity()
     merging.reduction = torch.nn.Identity()

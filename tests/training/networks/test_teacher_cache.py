@@ -11,12 +11,15 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("monai")
 from autosam_edge_test_recipes import prepare_boxes, weights_of
-from safetensors.torch import save_file
 
 from autosam_edge.errors import OutputError, TrainingError
 from autosam_edge.file_hash import file_digest
 from autosam_edge_training.data import Case, Prepared
-from autosam_edge_training.networks.teacher_cache import keep_probabilities, kept_probabilities, probabilities
+from autosam_edge_training.networks.teacher_cache import (
+    cache_probabilities,
+    load_cached_probabilities,
+    probabilities,
+)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 CPU = torch.device("cpu")
@@ -37,7 +40,7 @@ def constant():
 
 
 def test_answers_are_rounded_to_255(constant, cubes):
-    """0.1, 0.3 and 0.6 are 25.5, 76.5 and 153, each to a whole number beside it, in every voxel, however the windows overlap."""
+    """0.1, 0.3 and 0.6 are 25.5, 76.5 and 153, each rounded, in every voxel, however the windows overlap."""
     case = Prepared.read(cubes).cases("training")[0]
     found = probabilities(constant, case, (16, 16, 16), overlap=0.5, device=CPU)
     assert found.shape == (3, 32, 32, 32)
@@ -61,24 +64,24 @@ def test_the_teacher_sees_normalized_images_and_air_beyond_them(constant, cubes)
 
 
 @pytest.fixture(scope="module")
-def kept(cubes, taught, tmp_path_factory):
+def cache(cubes, taught, tmp_path_factory):
     """What a teacher said; not to be changed."""
-    return keep_probabilities(
-        taught, Prepared.read(cubes), tmp_path_factory.mktemp("kept") / "kept", patch=(16, 16, 16)
+    return cache_probabilities(
+        taught, Prepared.read(cubes), tmp_path_factory.mktemp("cache") / "cache", patch=(16, 16, 16)
     )
 
 
-def test_what_is_kept_is_of_every_training_case(kept, cubes, taught):
+def test_what_is_kept_is_of_every_training_case(cache, cubes, taught):
     """An array per case, and a record of teacher, data and windows."""
-    assert {path.name for path in kept.iterdir()} == {"teacher.json", "training0.npy", "training1.npy"}
-    record = json.loads((kept / "teacher.json").read_text())
+    assert {path.name for path in cache.iterdir()} == {"teacher.json", "training0.npy", "training1.npy"}
+    record = json.loads((cache / "teacher.json").read_text())
     assert record == {
         "teacher_sha256": file_digest(taught),
         "data_sha256": Prepared.read(cubes).sha256,
         "patch": [16, 16, 16],
         "overlap": 0.5,
     }
-    arrays = kept_probabilities(kept, taught, Prepared.read(cubes))
+    arrays = load_cached_probabilities(cache, taught, Prepared.read(cubes))
     assert {name: array.shape for name, array in arrays.items()} == {
         "training0": (3, 32, 32, 32),
         "training1": (3, 32, 32, 32),
@@ -86,22 +89,17 @@ def test_what_is_kept_is_of_every_training_case(kept, cubes, taught):
     assert all(isinstance(array, np.memmap) for array in arrays.values())
 
 
-@pytest.mark.parametrize("told", [True, False])
-def test_windows_are_as_large_as_what_the_teacher_learned_from(told, cubes, taught, tmp_path):
-    """By its recipe; 96^3 for a file without one."""
-    state, facts = weights_of(taught)
-    save_file(state, tmp_path / "t.safetensors", metadata=facts if told else {**facts, "config": "{}"})
-    keep_probabilities(tmp_path / "t.safetensors", Prepared.read(cubes), tmp_path / "k")
-    own = json.loads(facts["config"])["sampling"]["patch"]
-    assert json.loads((tmp_path / "k" / "teacher.json").read_text())["patch"] == (
-        own if told else [96, 96, 96]
-    )
+def test_windows_are_as_large_as_the_patches_of_the_teachers_training(cubes, taught, tmp_path):
+    """By the recipe in its file."""
+    cache_probabilities(taught, Prepared.read(cubes), tmp_path / "k")
+    own = json.loads(weights_of(taught)[1]["config"])["sampling"]["patch"]
+    assert json.loads((tmp_path / "k" / "teacher.json").read_text())["patch"] == own
 
 
-def test_progress_is_told_and_an_occupied_folder_is_refused(kept, cubes, taught, tmp_path):
+def test_progress_is_told_and_an_occupied_folder_is_refused(cache, cubes, taught, tmp_path):
     """One call per case; nothing that is there is overwritten."""
     told = []
-    keep_probabilities(
+    cache_probabilities(
         taught,
         Prepared.read(cubes),
         tmp_path / "k",
@@ -110,7 +108,7 @@ def test_progress_is_told_and_an_occupied_folder_is_refused(kept, cubes, taught,
     )
     assert told == [(1, 2), (2, 2)]
     with pytest.raises(OutputError, match="AE-OUTPUT-002"):
-        keep_probabilities(taught, Prepared.read(cubes), kept, patch=(32, 32, 32))
+        cache_probabilities(taught, Prepared.read(cubes), cache, patch=(32, 32, 32))
 
 
 def test_a_stop_leaves_no_folder(cubes, taught, tmp_path):
@@ -120,7 +118,7 @@ def test_a_stop_leaves_no_folder(cubes, taught, tmp_path):
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        keep_probabilities(taught, Prepared.read(cubes), tmp_path / "k", patch=(32, 32, 32), progress=stop)
+        cache_probabilities(taught, Prepared.read(cubes), tmp_path / "k", patch=(32, 32, 32), progress=stop)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -128,17 +126,19 @@ def test_a_teacher_of_other_data_is_not_asked(taught, tmp_path):
     """AE-TRAIN-008 before any work."""
     prepared = Prepared.read(prepare_boxes(tmp_path / "data", names=("background", "a", "b")))
     with pytest.raises(TrainingError, match="AE-TRAIN-008"):
-        keep_probabilities(taught, prepared, tmp_path / "k", patch=(32, 32, 32))
+        cache_probabilities(taught, prepared, tmp_path / "k", patch=(32, 32, 32))
     assert not (tmp_path / "k").exists()
 
 
-def test_answers_of_another_teacher_or_other_data_are_refused(kept, cubes, taught, autosam_teacher, tmp_path):
+def test_answers_of_another_teacher_or_other_data_are_refused(
+    cache, cubes, taught, autosam_teacher, tmp_path
+):
     """AE-TRAIN-009 names which of the two."""
     with pytest.raises(TrainingError, match=r"AE-TRAIN-009.*: teacher_sha256 differ"):
-        kept_probabilities(kept, autosam_teacher, Prepared.read(cubes))
+        load_cached_probabilities(cache, autosam_teacher, Prepared.read(cubes))
     other = Prepared.read(prepare_boxes(tmp_path, noise_hu=5.0))
     with pytest.raises(TrainingError, match=r"AE-TRAIN-009.*: data_sha256 differ"):
-        kept_probabilities(kept, taught, other)
+        load_cached_probabilities(cache, taught, other)
 
 
 @pytest.mark.parametrize(
@@ -154,11 +154,11 @@ def test_answers_of_another_teacher_or_other_data_are_refused(kept, cubes, taugh
         "pickled",
     ],
 )
-def test_damaged_answers_are_refused(damage, kept, cubes, taught, tmp_path):
+def test_damaged_answers_are_refused(damage, cache, cubes, taught, tmp_path):
     """Whatever is missing or cut, AE-TRAIN-009; an array of objects is not unpickled."""
-    folder = tmp_path / "kept"
+    folder = tmp_path / "cache"
     if damage != "no folder":
-        shutil.copytree(kept, folder)
+        shutil.copytree(cache, folder)
     record, array = folder / "teacher.json", folder / "training1.npy"
     if damage == "no record":
         record.unlink()
@@ -175,5 +175,5 @@ def test_damaged_answers_are_refused(damage, kept, cubes, taught, tmp_path):
     elif damage == "pickled":
         np.save(array, np.array([{"a": 1}], dtype=object), allow_pickle=True)
     with pytest.raises(TrainingError) as caught:
-        kept_probabilities(folder, taught, Prepared.read(cubes))
+        load_cached_probabilities(folder, taught, Prepared.read(cubes))
     assert caught.value.code == "AE-TRAIN-009"

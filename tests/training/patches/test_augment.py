@@ -1,4 +1,4 @@
-"""Whatever happens to an image happens to its maps; changes of the image alone keep its shape and its range."""
+"""Spatial changes apply to image and maps alike; changes of the image alone keep its shape and range."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_a_scale_is_one_factor_of_at_most_ten_percent():
 
 
 def test_intensity_stays_in_the_window():
-    """Whatever the changes, the image keeps its shape and lies in [0, 1]; most of the time something changes."""
+    """After all changes the image has its shape and lies in [0, 1]; most of the time something changes."""
     image, chance = torch.rand(1, 1, 6, 7, 8, generator=torch.Generator().manual_seed(0)), generator()
     image[..., 0], image[..., 1] = 0.0, 1.0
     changed = [random_intensity(image, chance) for _ in range(60)]
@@ -130,7 +130,7 @@ def test_intensity_stays_in_the_window():
 
 
 def test_thick_slices_lose_detail_along_one_axis_only():
-    """A stack of alternating slices of 1 mm becomes nearly even; where slices are 10 mm already nothing changes; the mean stays."""
+    """Alternating slices of 1 mm become nearly even; slices of 10 mm stay; the mean stays."""
     image = torch.zeros(1, 1, 24, 6, 6)
     image[:, :, ::2] = 1.0
     thick = [random_low_resolution(image, generator(seed), spacing_mm=(1.0, 1.0, 1.0)) for seed in range(20)]

@@ -1,4 +1,4 @@
-"""Patch ``n`` of a run is a function of the seed and ``n``, whoever draws it and whatever was drawn before."""
+"""Patch ``n`` of a run depends on the seed and ``n`` only."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def noisy():
 
 @pytest.mark.parametrize("sampling", [PLAIN, EVERYTHING], ids=["plain", "everything"])
 def test_a_patch_does_not_depend_on_what_was_drawn_before(noisy, sampling):
-    """A run that goes on at step 7 sees what the uninterrupted one saw, whatever numpy and torch were asked meanwhile."""
+    """A run resumed at step 7 sees what the uninterrupted one saw, whatever else was drawn."""
     first, second = (Sampler(noisy, sampling, spacing_mm=MM3, seed=5) for _ in range(2))
     drawn = [first.patch(number) for number in range(10)]
     torch.manual_seed(99)
@@ -122,7 +122,7 @@ def test_another_seed_is_another_run(noisy):
 def test_a_plain_patch_is_a_part_of_its_case(noisy, crops, beyond):
     """Nothing but a crop: image and occupancy stand in the case at one and the same place.
 
-    A patch near an organ may reach eight slices beyond the ends of the case, where the last slice is repeated.
+    A patch near an organ may reach eight slices beyond the case, where the last slice is repeated.
     """
     (case,) = noisy[:1]
     image, occupancy = case.patch((slice(0, 10), slice(0, 12), slice(0, 14)))
@@ -202,7 +202,7 @@ def test_a_scale_is_one_factor(noisy):
     ids=["warp", "masses", "intensity"],
 )
 def test_other_changes_are_made_when_they_are_asked_for(options, moves):
-    """The image is another; the occupancy only where voxels move. Fat with an organ in it, which has room for masses."""
+    """The image changes; the occupancy only where voxels move. Fat around an organ has room for masses."""
     case = flat_case(-90)
     plain, other = changed([case]), changed([case], **options)
     assert not torch.equal(other.image, plain.image)
@@ -344,13 +344,13 @@ def test_a_probability_lies_between_0_and_1(key, share):
     [{"patch": (8, 0, 8)}, {"phantoms": -1}, {"negatives": -1}, {"phantom_share": 0.1}, {"slabs": 0.5}],
 )
 def test_a_sampling_that_cannot_be_is_refused(wrong):
-    """An empty patch, fewer than no phantoms or negatives, a share of none, slabs around voxels that nobody indexed."""
+    """An empty patch, negative counts, a share without phantoms, slabs without organ crops."""
     with pytest.raises(ValueError, match=next(iter(wrong))):
         Sampling(**wrong)
 
 
 def test_the_defaults_are_the_papers():
-    """teacher.md 5.4: patches of 128^3, 1:1, flips and quarter turns at 0.1, scale at 0.2, and nothing of our own."""
+    """The paper's patches of 128^3, 1:1, flips and turns at 0.1, scale at 0.2, and nothing of our own."""
     paper = {
         "patch": (128, 128, 128),
         "crops": "sign",

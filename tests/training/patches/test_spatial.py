@@ -71,7 +71,7 @@ def test_crops_by_sign_are_centered_on_organs_or_on_tissue_that_is_none(intensit
 
 
 def test_half_of_the_crops_are_centered_on_organs():
-    """1:1, as MONAI's positive and negative crops; every organ voxel is as likely, so the small organ is hardly seen."""
+    """1:1, as in MONAI; every organ voxel is equally likely, so a small organ is rarely chosen."""
     case, chance = body_case(), generator()
     index = ForegroundIndex(case)
     labels = [
@@ -141,7 +141,7 @@ def test_an_index_looks_only_within_the_field_of_view():
     seed=st.integers(0, 99),
 )
 def test_a_patch_stays_in_its_field_of_view(shape, patch, seed):
-    """In the plane within it, or around it where the view is smaller; along the depth up to eight slices beyond."""
+    """In the plane within the view, or around a smaller one; along the depth up to eight slices beyond."""
     chance = generator(seed)
     labels = chance.integers(0, 3, shape).astype(np.uint8)
     case = Case("c", np.zeros(shape, np.int16), labels, 3, BTCV_INTENSITY)
@@ -159,7 +159,7 @@ def test_a_patch_stays_in_its_field_of_view(shape, patch, seed):
 
 
 def test_a_view_is_thin_or_narrow_in_its_share_of_the_draws():
-    """Three in four are thinner than 160 mm along the depth, half of them narrower than 280 mm along each axis of the plane."""
+    """Three in four are thinner than 160 mm along the depth, half narrower than 280 mm in the plane."""
     labels = np.zeros((300, 200, 200), np.uint8)
     labels[150, 100, 100] = 1
     case = Case("c", np.zeros(labels.shape, np.int16), labels, 2, BTCV_INTENSITY)
@@ -239,7 +239,7 @@ def test_a_quarter_turn_moves_a_voxel_where_the_matrix_says():
 @BOTH
 @pytest.mark.parametrize("seed", range(6))
 def test_image_and_organ_bend_together(intensity, seed):
-    """After a random deformation the organ still lies where the image is bright, and every map sums to 1; the teacher goes along."""
+    """After a random deformation the organ lies where the image is bright, and every map sums to 1."""
     case = body_case(intensity)
     probability = np.stack([case.labels == c for c in range(3)]).astype(np.uint8) * 255
     deformation = draw_deformation(generator(seed), MM3)

@@ -106,7 +106,8 @@ def two_processes(one, config, cubes, folder, *options):
         "--nproc-per-node",
         "2",
         "-m",
-        one.command,
+        "autosam_edge",
+        *one.command,
     ]
     places = ["--config", write_recipe(config, folder / "r.yaml"), "--data", cubes, "--out", folder / "two"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -124,7 +125,7 @@ def two_processes(one, config, cubes, folder, *options):
     ],
 )
 def test_two_processes_see_what_one_sees(name, cubes, taught, tmp_path):
-    """A batch of two shared by two: every loss to 1e-5, the scores and the final network nearly; one folder, one line per report."""
+    """Two processes share a batch of two: equal losses, nearly equal scores and network, one folder."""
     one = recipe(name, taught)
     options = ["--teacher", taught] if name == "distill" else []
     config = changed(one.config, "schedule", batch=2)

@@ -52,7 +52,7 @@ def test_equation_1_is_monais():
 
 
 def test_equation_1_of_a_sure_prediction():
-    """Right everywhere: 0. Wrong everywhere, by 40: the cross entropy is 40, Dice 1 for the two classes, 0 for the absent one."""
+    """All right: 0. All wrong, by 40: cross entropy 40, Dice loss 1 for two classes, 0 for the absent one."""
     sure = halves() * 80 - 40
     assert float(equation_1(sure, halves())) == pytest.approx(0.0, abs=1e-5)
     swapped = halves()[:, [1, 0, 2]] * 40
@@ -61,7 +61,7 @@ def test_equation_1_of_a_sure_prediction():
 
 @pytest.mark.parametrize("loss", [equation_1, dice_cross_entropy], ids=["paper", "present"])
 def test_a_batch_is_the_mean_of_its_patches(loss):
-    """So that processes that share a batch minimize what one process would; patches with different classes."""
+    """So processes that share a batch minimize what one process would; patches with different classes."""
     logits, one_hot = random_pair()
     one_hot[1, 1] += one_hot[1, 0]  # the second patch has two classes, the first three
     one_hot[1, 0] = 0
@@ -157,7 +157,7 @@ def test_the_teachers_own_answer_costs_nothing():
 
 
 def test_the_gradient_leads_to_the_teacher():
-    """From an even start up for what the teacher is surer of than 1/C, down for the rest; steps along it arrive."""
+    """From equal shares up where the teacher has more than 1/C, down elsewhere; steps along it arrive."""
     teacher = torch.tensor([0.7, 0.2, 0.1]).reshape(1, 3, 1, 1, 1).expand(1, 3, 2, 2, 2)
     logits = torch.zeros(1, 3, 2, 2, 2, requires_grad=True)
     first = gradient(distillation(logits, teacher, reduction="voxel"), logits)
@@ -177,7 +177,7 @@ def test_one_output_is_supervised_as_it_is():
 
 
 def test_a_coarse_output_counts_half_against_the_mean_of_its_voxels():
-    """Occupancy of a coarse voxel is the mean of its 4^3 fine ones; the logits that come back are the fine ones."""
+    """The occupancy of a coarse voxel is the mean of its 4^3 fine ones; fine logits are returned."""
     logits, one_hot = random_pair(shape=(4, 8, 12))
     coarse = torch.randn(2, 4, 1, 2, 3)
     pooled = one_hot.reshape(2, 4, 1, 4, 2, 4, 3, 4).mean(dim=(3, 5, 7))
@@ -189,7 +189,7 @@ def test_a_coarse_output_counts_half_against_the_mean_of_its_voxels():
 
 
 def test_what_is_not_known_costs_the_marginal_cross_entropy():
-    """One voxel that may be class 0 or 2: the gradient is that of -log(p0 + p2); class 1 is held down there."""
+    """A voxel that may be class 0 or 2 has the gradient of -log(p0 + p2), and pushes class 1 down."""
     torch.manual_seed(0)
     logits = torch.randn(1, 3, 1, 1, 1, requires_grad=True)
     nothing, possible = torch.zeros(1, 3, 1, 1, 1), torch.tensor([[1.0, 0.0, 1.0]])

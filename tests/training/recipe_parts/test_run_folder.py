@@ -35,7 +35,7 @@ from autosam_edge_training.config import as_dict
 from autosam_edge_training.data import Prepared
 from autosam_edge_training.patches.sampler import Sampler
 from autosam_edge_training.recipe_parts.fabric import start_fabric
-from autosam_edge_training.recipe_parts.run_folder import RunFolder, commit, read_run_config
+from autosam_edge_training.recipe_parts.run_folder import RunFolder, commit, read_run_record
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 RECIPES = ("student", "teacher", "distill")
@@ -75,7 +75,7 @@ def uninterrupted(cubes, taught, tmp_path_factory):
 
 
 def test_the_folder_of_a_run_tells_what_decided_it(uninterrupted, cubes):
-    """Recipe, seed, commit, data hash and machine in ``config.json``; a line and a point of each curve per report."""
+    """``config.json`` has recipe, seed, commit, hash and machine; each report is a line and a curve point."""
     one, weights = uninterrupted("student")
     run = weights.parent
     assert {path.name for path in run.iterdir()} == {
@@ -85,20 +85,20 @@ def test_the_folder_of_a_run_tells_what_decided_it(uninterrupted, cubes):
         "checkpoint.pt",
         "student.safetensors",
     }
-    record = read_run_config(run)
-    assert record["config"] == as_dict(one.config)
-    assert record["config"]["seed"] == 0
-    assert (record["recipe"], record["dataset"]) == ("student", "btcv")
-    assert record["data_sha256"] == Prepared.read(cubes).sha256
-    assert record["labels"] == ["background", "liver", "spleen"]
-    assert record["split"] == {
-        "training": ["training0", "training1"],
-        "validation": ["validation0"],
-        "test": ["test0"],
+    record = read_run_record(run)
+    assert record.config == as_dict(one.config)
+    assert record.config["seed"] == 0
+    assert (record.recipe, record.dataset) == ("student", "btcv")
+    assert record.data_sha256 == Prepared.read(cubes).sha256
+    assert record.labels == ("background", "liver", "spleen")
+    assert record.split == {
+        "training": ("training0", "training1"),
+        "validation": ("validation0",),
+        "test": ("test0",),
     }
-    assert (record["commit"], record["version"]) == (commit(), __version__)
-    assert (record["processes"], record["threads"]) == (1, 1)
-    assert "cores" in record["machine"]
+    assert (record.commit, record.version) == (commit(), __version__)
+    assert (record.processes, record.threads) == (1, 1)
+    assert "cores" in record.machine
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [1, 2, 3, 4, 5]
     assert all(line["seconds_per_step"] > 0 and line["peak_memory_mb"] > 50 for line in lines)
@@ -124,7 +124,7 @@ def test_the_commit_is_of_the_checkout():
 @pytest.mark.parametrize("step", [1, 2, 3])
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_stopped_run_ends_with_the_same_bits(name, step, uninterrupted, cubes, tmp_path, monkeypatch):
-    """Stopped before its first checkpoint (of steps 2, 4 and 5), right after one, or between two, and started again."""
+    """Stopped before its first checkpoint, right after one, or between two, and started again."""
     one, expected = uninterrupted(name)
     train_until(step, one, cubes, tmp_path / "run", monkeypatch)
     assert not list((tmp_path / "run").glob("*.safetensors"))
@@ -136,7 +136,7 @@ def test_a_stopped_run_ends_with_the_same_bits(name, step, uninterrupted, cubes,
 
 
 def test_it_can_be_stopped_again_and_again(uninterrupted, cubes, tmp_path, monkeypatch):
-    """Three stops, the second before the next checkpoint, leave no trace in the result; nor does a call after the end."""
+    """Three stops, the second before the next checkpoint, do not change the result; nor does a later call."""
     one, expected = uninterrupted("student")
     for step in (2, 3, 4):
         train_until(step, one, cubes, tmp_path / "run", monkeypatch)
@@ -150,7 +150,7 @@ def test_it_can_be_stopped_again_and_again(uninterrupted, cubes, tmp_path, monke
 def test_a_stop_while_a_checkpoint_is_written_costs_only_that_one(
     uninterrupted, cubes, tmp_path, monkeypatch
 ):
-    """Half of the second checkpoint is on the disk: the first one counts, and the line that the second would have covered is dropped."""
+    """Half of the second checkpoint was written: the first one counts, and the later line is dropped."""
     one, expected = uninterrupted("student")
     saves = []
 
@@ -200,7 +200,7 @@ def test_a_killed_process_goes_on(name, cubes, taught, tmp_path):
         tmp_path / "run",
     ]
     options += ["--teacher", taught] if name == "distill" else []
-    command = [sys.executable, "-m", one.command, *map(str, options)]
+    command = [sys.executable, "-m", "autosam_edge", *one.command, *map(str, options)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     lines, wanted = tmp_path / "run" / "metrics.jsonl", 10 + time.time_ns() % 25
     with subprocess.Popen(
@@ -226,7 +226,7 @@ def test_a_killed_process_goes_on(name, cubes, taught, tmp_path):
     [
         ({"seed": 1}, ["config.seed"]),
         ({"ema": 0.5, "loss": "present"}, ["config.ema", "config.loss"]),
-        ({"fold": "all"}, ["config.fold"]),
+        ({"reduction": "element"}, ["config.reduction"]),
         ({"arguments": {"channels": [4, 8], "strides": [2]}}, ["config.arguments"]),
     ],
 )
@@ -263,7 +263,7 @@ def test_a_folder_that_is_no_run_is_told(tmp_path):
         if content is not None:
             (tmp_path / "config.json").write_text(content)
         with pytest.raises(TrainingError) as caught:
-            read_run_config(tmp_path)
+            read_run_record(tmp_path)
         assert caught.value.code == "AE-TRAIN-003"
 
 
@@ -279,7 +279,7 @@ class Trap:
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "noise", "code", "a list", "no step"])
 def test_a_damaged_checkpoint_is_refused(damage, uninterrupted, cubes, tmp_path):
-    """Cut short, emptied, other bytes, a pickle with code in it (which does not run), or no checkpoint of a run."""
+    """Cut short, emptied, other bytes, a pickle with code (which does not run), or no checkpoint of a run."""
     one, expected = uninterrupted("student")
     shutil.copytree(expected.parent, tmp_path / "run")
     path = tmp_path / "run" / "checkpoint.pt"

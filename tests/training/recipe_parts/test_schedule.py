@@ -14,9 +14,9 @@ from torch import nn
 from autosam_edge_training.recipe_parts.schedule import Schedule, average_into, build_optimizer
 
 
-@pytest.mark.parametrize("decay", ["exponential", "cosine", "poly"])
+@pytest.mark.parametrize("decay", ["exponential", "cosine"])
 def test_the_warm_up_is_linear(decay):
-    """Ten steps of a hundred: a tenth of the peak more with each, the peak at the tenth and at the first step after."""
+    """Ten of a hundred steps: a tenth of the peak more with each, the peak at the tenth and the next one."""
     schedule = Schedule(steps=100, lr=2.0, warmup=0.1, decay=decay)
     assert [schedule.rate(step) for step in range(10)] == pytest.approx(
         [0.2 * (step + 1) for step in range(10)]
@@ -24,7 +24,7 @@ def test_the_warm_up_is_linear(decay):
     assert schedule.rate(10) == pytest.approx(2.0)
 
 
-@pytest.mark.parametrize("decay", ["exponential", "cosine", "poly"])
+@pytest.mark.parametrize("decay", ["exponential", "cosine"])
 def test_without_a_warm_up_the_first_step_is_the_peak(decay):
     """From there on it only falls."""
     rates = [Schedule(steps=50, lr=3.0, warmup=0.0, decay=decay).rate(step) for step in range(50)]
@@ -44,7 +44,7 @@ def test_exponential_falls_by_one_factor_to_the_end():
 
 
 def test_the_papers_schedule():
-    """4,800 steps are 200 epochs of 24: peak after 5 epochs, then 0.97666 an epoch (teacher.md 5.3) down to 5e-6."""
+    """4,800 steps are 200 epochs of 24: peak after 5 epochs, then 0.97666 an epoch down to 5e-6."""
     schedule = Schedule(steps=4800)
     assert schedule.rate(5 * 24 - 1) == pytest.approx(5e-4)
     assert schedule.rate(4799) == pytest.approx(5e-6)
@@ -59,14 +59,7 @@ def test_cosine_is_half_way_in_the_middle():
     assert schedule.rate(100) == pytest.approx(0.01)
 
 
-def test_poly_ends_at_zero():
-    """(1 - progress)^0.9."""
-    schedule = Schedule(steps=101, lr=1.0, warmup=0.0, decay="poly")
-    assert schedule.rate(50) == pytest.approx(0.5**0.9)
-    assert schedule.rate(100) == 0.0
-
-
-@pytest.mark.parametrize("decay", ["exponential", "cosine", "poly"])
+@pytest.mark.parametrize("decay", ["exponential", "cosine"])
 @pytest.mark.parametrize(("steps", "warmup"), [(1, 0.0), (1, 0.9), (2, 0.5), (3, 0.99)])
 def test_the_shortest_runs_have_rates(steps, warmup, decay):
     """Also where nothing is left after the warm-up."""
@@ -149,7 +142,7 @@ def test_the_average_of_constant_weights_is_their_constant_after_enough_steps():
 
 
 def test_running_statistics_go_with_the_average():
-    """A batch norm counts them instead of learning them: an average with those of the start would compute something else."""
+    """A batch norm's running statistics are copied: an average with those of the start would be wrong."""
     new = nn.Sequential(nn.Conv3d(1, 2, 1), nn.BatchNorm3d(2))
     kept = copy.deepcopy(new)
     new.train()(torch.randn(4, 1, 3, 3, 3) + 5.0)

@@ -61,7 +61,7 @@ def random_labels(shape, *, low=0, high=CLASSES):
     "shape", [(8, 8, 8), (8, 13, 21), (5, 9, 6)], ids=["one window", "many windows", "smaller"]
 )
 def test_the_truth_scores_1(shape, intensity):
-    """One window, several that overlap, and a scan smaller than the patch: noise of labels, every voxel right."""
+    """One window, several that overlap, and a scan smaller than the patch: every voxel is right."""
     assert validate(Reader(intensity), [case_of(random_labels(shape), intensity)], PATCH, device=CPU) == [
         1.0,
         1.0,
@@ -76,7 +76,7 @@ def test_an_organ_that_no_case_has_has_no_score():
 
 
 def test_scores_are_means_over_the_cases_that_have_the_organ():
-    """All is called class 1: 2 n / (n + 512) for two cases with n voxels of it. Class 2 is never found; a third case has neither."""
+    """All predicted as class 1: 2 n / (n + 512) for two cases with n voxels of it; class 2 is never found."""
     labels = np.zeros((3, 8, 8, 8), np.uint8)
     labels[0, :4], labels[0, 4:] = 1, 2
     labels[1, :1] = 1

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ from scipy.ndimage import find_objects
 
 from autosam_edge.formats.label_image import as_labels
 from autosam_edge.pipeline.resample import ModelGrid, resampling_matrix
+from autosam_edge_training.choices import Targets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from autosam_edge.geometry import Grid
     from autosam_edge.pipeline.resample import Resampler
 
-Targets = Literal["occupancy", "labels"]
 TARGETS: tuple[Targets, ...] = get_args(Targets)
 Box = tuple[slice, slice, slice]
 
@@ -124,14 +124,14 @@ class Case:
 
     @property
     def labels(self) -> npt.NDArray[np.uint8]:
-        """(D, H, W) uint8, the class that fills most of each voxel, C where that is not known; of several, the first."""
+        """The class that fills most of each voxel, (D, H, W) uint8; C where it is not known."""
         if self.target.ndim == 3:
             return self.target
         return np.asarray(self.target.argmax(axis=0), dtype=np.uint8)
 
     @property
     def possible(self) -> npt.NDArray[np.bool_]:
-        """(C,) which classes a voxel that is not known may be: the background, and the organs that are not labeled in this scan.
+        """Which classes an unlabeled voxel may have, (C,): background and organs not labeled in the scan.
 
         Where every organ is labeled and a voxel is still not known, it may be anything.
         """
@@ -160,20 +160,24 @@ class Case:
         Args:
             where: Slices along (D, H, W), within the case.
         """
-        return (self.image[where].astype(np.float32) - np.float32(self.intensity.offset)) / np.float32(
-            self.intensity.scale
-        )
+        image: npt.NDArray[np.float32] = self.image[where].astype(np.float32)
+        image -= np.float32(self.intensity.offset)
+        image /= np.float32(self.intensity.scale)
+        return image
 
     def share_in(self, value: int, where: Box) -> npt.NDArray[np.float32]:
-        """The share of one class in every voxel of a part of the case, (d, h, w); 0 or 1 if the targets are labels.
+        """The share of one class in every voxel of a part of the case, (d, h, w).
 
         Args:
             value: Class, C for "not known".
             where: Slices along (D, H, W), within the case.
         """
         if self.target.ndim == 3:
-            return (self.target[where] == value).astype(np.float32)
-        return self.target[(value, *where)].astype(np.float32) / np.float32(_FULL)
+            labeled: npt.NDArray[np.float32] = (self.target[where] == value).astype(np.float32)
+            return labeled
+        share: npt.NDArray[np.float32] = self.target[(value, *where)].astype(np.float32)
+        share /= np.float32(_FULL)
+        return share
 
     def patch(self, where: Box) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """A part of the case, as new arrays.
@@ -245,7 +249,7 @@ def _occupancy(labels: npt.NDArray[np.uint8], sampler: Resampler, classes: int) 
 
 
 def _fullest(labels: npt.NDArray[np.uint8], sampler: Resampler, classes: int) -> npt.NDArray[np.uint8]:
-    """(D', H', W') the class with the largest share, of several the first; what ``_occupancy(...).argmax(0)`` is, without its memory."""
+    """The class with the largest share, (D', H', W'): ``_occupancy(...).argmax(0)`` with less memory."""
     found, largest = np.zeros(sampler.shape, dtype=np.uint8), np.zeros(sampler.shape, dtype=np.uint8)
     for organ, where, share in _shares(labels, sampler, classes):
         wins = (

@@ -1,4 +1,4 @@
-"""What the public data sets look like on a disk, and which of their cases are for training and which for testing.
+"""The layouts of public data sets on a disk, and their splits into training and test cases.
 
 Data sets number organs differently, so labels go by name, TotalSegmentator's, wherever one exists. Where a
 ``dataset.json`` lies beside the images, its label table must say the same.
@@ -162,7 +162,7 @@ class Listing:
 
 
 def list_btcv(source: Path) -> Listing:
-    """BTCV as Synapse ships it (``Training/img``, ``Training/label``) or in Decathlon's folders (``imagesTr``, ``labelsTr``).
+    """BTCV as Synapse ships it, or in the folders of the Decathlon (``imagesTr``, ``labelsTr``).
 
     The case number decides the split: 0035 to 0040 for testing, 0007, 0010, 0026 and 0033 for validation, the
     other 20 for training.
@@ -196,7 +196,7 @@ def list_btcv(source: Path) -> Listing:
 
 
 def list_amos(source: Path) -> Listing:
-    """The CT part of AMOS 2022: ``imagesTr`` for training, ``imagesVa`` for testing (the labels of ``imagesTs`` are not public).
+    """The CT part of AMOS 2022: ``imagesTr`` for training, ``imagesVa`` for testing.
 
     Cases from number 500 on are MRI and left out. Counts are held against the 200 and 100 CT cases that AMOS
     has.
@@ -266,7 +266,7 @@ def list_decathlon(source: Path) -> Listing:
 
 
 def list_partial(source: Path) -> Listing:
-    """Scans that are labeled in part, with the organs of BTCV: ``images/NAME.nii.gz``, ``labels/NAME.nii.gz`` and ``cases.json``.
+    """Scans that are labeled in part, with BTCV's organs, in ``images/``, ``labels/`` and ``cases.json``.
 
     ``cases.json`` maps each name to an object whose ``known`` lists the values that are labeled everywhere in
     that scan. A voxel of value 255 may be the background or an organ that is not in that list. A scan without
@@ -314,7 +314,7 @@ def _frozen(splits: Mapping[Split, list[Pair]]) -> dict[Split, tuple[Pair, ...]]
 
 
 def _pairs(source: Path, images: str, labels: str, pattern: re.Pattern[str]) -> list[Pair]:
-    """Images and labels of two folders by the case name that ``pattern`` finds at the end of each file's stem, in order."""
+    """Images and labels of two folders, paired by the case name that ``pattern`` finds in the file names."""
     found: list[dict[str, Path]] = []
     for folder in (images, labels):
         if not (source / folder).is_dir():
@@ -356,7 +356,7 @@ def _listed_amos(source: Path) -> dict[str, set[str]]:
 
 
 def _check_labels(source: Path, expected: tuple[str, ...]) -> None:
-    """Hold the label table of a ``dataset.json``, if there is one, against ours: a data set that was renumbered would be learned wrong."""
+    """Refuse a ``dataset.json`` whose label table differs from ours: its organs would be learned wrong."""
     path = source / "dataset.json"
     if not path.is_file() or "labels" not in (content := read_json(path)):
         return
@@ -376,7 +376,7 @@ def _other_labels(what: str) -> AutosamEdgeError:
 
 
 def _total_segmentator_name(name: str) -> str:
-    """``kidney_right`` of ``Right Kidney``; a name that is not known stays as it is, in lower case with underscores."""
+    """``kidney_right`` of ``Right Kidney``; an unknown name is kept, in lower case with underscores."""
     plain = re.sub(r"[\s-]+", "_", name.strip().lower())
     return _ALIASES.get(plain, plain)
 

@@ -24,10 +24,11 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from autosam_edge.errors import AutosamEdgeError, InputError
 from autosam_edge.file_hash import file_digest
+from autosam_edge_training.choices import Split
 from autosam_edge_training.error_codes import (
     CASE_FILE_MISSING,
     CASE_TWICE,
@@ -37,7 +38,6 @@ from autosam_edge_training.error_codes import (
     SPLIT_EMPTY,
 )
 
-Split = Literal["training", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 SCHEMA_VERSION = 2
 
@@ -96,7 +96,7 @@ class Entry:
         for path, expected in zip(self.files, (self.image_sha256, self.label_sha256), strict=False):
             if hash_file(path) != expected:
                 raise DATA_FILE_CHANGED(
-                    f"{path.name} is not the file that the data set was prepared from: its SHA-256 is another."
+                    f"{path.name} is not the file that was prepared: its SHA-256 differs."
                 )
 
 
@@ -162,7 +162,7 @@ class Manifest:
         return found
 
     def write(self, path: Path) -> None:
-        """Write the manifest; its root is stored relative to the file, so that a folder that holds both can be moved."""
+        """Write the manifest; its root is relative to the file, so that a folder with both can be moved."""
         try:
             root = Path(os.path.relpath(self.root.resolve(), path.resolve().parent)).as_posix()
         except ValueError:  # another drive of Windows
@@ -264,7 +264,7 @@ def refuse_twin(name: str, split: str, other: str, other_split: str) -> None:
         InputError: Always (AE-DATA-004).
     """
     raise CASE_TWICE(
-        f"case {name} of {split} is also case {other} of {other_split}: by name, or because their images are the same."
+        f"case {name} of {split} is also case {other} of {other_split}, by its name or its image."
     )
 
 

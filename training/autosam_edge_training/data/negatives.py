@@ -1,4 +1,4 @@
-"""Synthetic scans in which there is no organ: a network that was never shown one finds a liver in a bucket of water."""
+"""Synthetic scans without organs: a network that never saw one finds a liver in a bucket of water."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def negative_case(
     intensity: Intensity = BTCV_INTENSITY,
     classes: int = 14,
 ) -> Case:
-    """A scan without organs, all of it labeled as background: air, a water phantom, a head or a limb by turns.
+    """Make a scan without organs, labeled as background: air, a water phantom, a head or a limb in turn.
 
     Args:
         number: Number of the scan; it decides the kind and is the random seed of size, noise and texture.

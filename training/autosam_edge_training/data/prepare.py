@@ -1,4 +1,4 @@
-"""``data prepare``: a data set onto the model's grid, one case at a time, into a folder that appears whole or not at all."""
+"""``data prepare``: resample a data set to the model's grid; the folder appears whole or not at all."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def prepare_dataset(
     *,
     spacing_mm: Spacing = (3.0, 3.0, 3.0),
     targets: Targets = "occupancy",
-    say: Callable[[str], None] = lambda _: None,
+    log: Callable[[str], None] = lambda _: None,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Prepared:
     """Bring every case of a data set to the model's grid.
@@ -51,7 +51,7 @@ def prepare_dataset(
         out: Folder to make.
         spacing_mm: The model's spacing, (D, H, W).
         targets: ``occupancy`` or ``labels``.
-        say: Called with one line per remark.
+        log: Called with one line per remark.
         progress: Called with (steps done, steps in all); a step is a case hashed or a case prepared.
 
     Raises:
@@ -69,12 +69,12 @@ def prepare_dataset(
 
     manifest = make_manifest(listing, tick)
     for warning in manifest.warnings:
-        say(f"note: {warning}")
+        log(f"note: {warning}")
     wanted = _describe(manifest, out, listing.intensity, spacing_mm, targets)
     if (out / FILE_NAME).is_file():
         existing = Prepared.read(out)
         if existing.settings() == wanted.settings():
-            say(f"{out.name} already holds these data, made in this way: taken as it is.")
+            log(f"{out.name} already holds these data, made in this way: taken as it is.")
             return existing
     with staged_folder(out) as stage:
         _fill(manifest, dataclasses.replace(wanted, folder=stage), tick)
@@ -138,7 +138,7 @@ def _describe(
 
 
 def _fill(manifest: Manifest, wanted: Prepared, tick: Callable[[], None]) -> None:
-    """Write every case, the manifest and the description; the same scan under two file hashes is found here."""
+    """Write every case, the manifest and the description; refuse two cases with the same image."""
     arrays: dict[str, Arrays] = {}
     images: dict[str, tuple[str, str]] = {}
     for split, entry in _all(manifest):
@@ -214,7 +214,7 @@ def prepare_phantoms(
     targets: Targets = "occupancy",
     scan_spacing_mm: Spacing = (5.0, 3.0, 3.0),
 ) -> Path:
-    """A prepared folder of synthetic scans, with the NIfTI files that they were made of in ``OUT/scans``: for smoke runs, no data needed.
+    """Prepare a folder of phantoms, with their NIfTI files in ``OUT/scans``; needs no data.
 
     Args:
         out: Folder to make.
@@ -245,7 +245,7 @@ def prepare_phantoms(
 
 
 def prepare_smoke_phantoms(out: Path) -> Path:
-    """Phantoms for a smoke run, coarse: most of its time goes into the surfaces of what an untrained network finds.
+    """Prepare coarse phantoms for a smoke run, which spends most of its time on scores of surfaces.
 
     Args:
         out: Folder to make.

@@ -204,7 +204,7 @@ class Prepared:
 def _from_json(folder: Path, content: dict[str, Any], digest: str) -> Prepared:
     if content["schema_version"] != SCHEMA_VERSION:
         raise ValueError(
-            f"schema_version is {content['schema_version']}, expected {SCHEMA_VERSION}; prepare the data again"
+            f"schema_version is {content['schema_version']}, not {SCHEMA_VERSION}; prepare the data again"
         )
     if content["targets"] not in TARGETS:
         raise ValueError(f"targets are {' or '.join(TARGETS)}")

@@ -10,11 +10,11 @@ from autosam_edge_training.evaluate.evaluator import (
 )
 from autosam_edge_training.evaluate.report import as_markdown, report, summarize, write_results
 from autosam_edge_training.evaluate.scores import (
+    ABSENT_ORGAN_RULES,
     COLUMNS,
-    EMPTY_RULES,
     METRICS,
     TOLERANCES_MM,
-    Empty,
+    AbsentOrganRule,
     Metric,
     Score,
     as_csv,
@@ -37,14 +37,14 @@ from autosam_edge_training.evaluate.significance import (
 )
 
 __all__ = [
+    "ABSENT_ORGAN_RULES",
     "ALPHA",
     "COLUMNS",
-    "EMPTY_RULES",
     "METRICS",
     "TOLERANCES_MM",
     "UNITS",
+    "AbsentOrganRule",
     "Comparison",
-    "Empty",
     "Metric",
     "Predict",
     "Score",

@@ -1,4 +1,4 @@
-"""One evaluator for every method, on the scan's own grid: what a user gets, not what the network saw (teacher.md 5.7)."""
+"""One evaluator for every method, on the scan's own grid."""
 
 from __future__ import annotations
 
@@ -13,9 +13,14 @@ from autosam_edge.error_codes import GRIDS_DIFFER
 from autosam_edge.formats.label_image import as_labels, read_labels
 from autosam_edge.formats.nifti import read_nifti
 from autosam_edge.volume import Volume
-from autosam_edge_training.error_codes import NO_COMMON_ORGAN, PREDICTION_MISSING, SPLIT_EMPTY
+from autosam_edge_training.error_codes import (
+    CASE_FILE_MISSING,
+    NO_COMMON_ORGAN,
+    PREDICTION_MISSING,
+    SPLIT_EMPTY,
+)
 from autosam_edge_training.evaluate.report import report
-from autosam_edge_training.evaluate.scores import Empty, Score, score_masks
+from autosam_edge_training.evaluate.scores import AbsentOrganRule, Score, score_masks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,8 +41,8 @@ def evaluate_predictions(
     *,
     method: str,
     names: Sequence[str] | None = None,
-    empty: Empty = "skip",
-    say: Callable[[str], None] = lambda _: None,
+    absent_organ: AbsentOrganRule = "skip",
+    log: Callable[[str], None] = lambda _: None,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> list[Score]:
     """Score every case of a split.
@@ -50,9 +55,9 @@ def evaluate_predictions(
         split: ``test``, ``validation`` or ``training``.
         method: Name of what predicts.
         names: Names by value of what ``predict`` returns; the data set's by default.
-        empty: What an organ is worth that the truth lacks; see
+        absent_organ: What an organ is worth that the truth lacks; see
             :func:`~autosam_edge_training.evaluate.scores.score_masks`.
-        say: Called with one line per case.
+        log: Called with one line per case.
         progress: Called with (cases done, cases in all).
 
     Returns:
@@ -83,7 +88,7 @@ def evaluate_predictions(
                 prepared.dataset,
                 entry.name,
                 organ,
-                **score_masks(found == number, truth == value, spacing_mm, empty=empty),
+                **score_masks(found == number, truth == value, spacing_mm, absent_organ=absent_organ),
                 gt_voxels=int(np.count_nonzero(truth == value)),
                 pred_voxels=int(np.count_nonzero(found == number)),
                 spacing=spacing_mm,
@@ -92,7 +97,7 @@ def evaluate_predictions(
         ]
         scores.extend(rows)
         scored = [row.dice for row in rows if not math.isnan(row.dice)]
-        say(
+        log(
             f"case {entry.name}: mean Dice {np.mean(scored):.3f}"
             if scored
             else f"case {entry.name}: has none of the organs"
@@ -104,7 +109,9 @@ def evaluate_predictions(
 def _truth_and_prediction(
     entry: Entry, predict: Predict, classes: tuple[int, int]
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], tuple[float, float, float]]:
-    """Labels of a case and what was predicted, (D, H, W) on the scan's own grid, and its spacing; ``classes`` are those of the two."""
+    """Labels and prediction of a case, (D, H, W) on the scan's own grid, and its spacing."""
+    if entry.label is None:
+        raise CASE_FILE_MISSING(f"case {entry.name} has no labels, and cannot be scored.")
     entry.check()
     volume = read_nifti(entry.image)
     truth = read_labels(entry.label, volume.grid, classes[0], f"image and label of case {entry.name}")
@@ -130,7 +137,7 @@ def split_entries(prepared: Prepared, split: Split) -> list[Entry]:
 
 
 def from_files(folder: Path, entries: Sequence[Entry], classes: int) -> Predict:
-    """Predictions of any tool: a NIfTI file per case, named by the case or by its image, on the image's grid, in the data set's numbers.
+    """Predictions of any tool: a NIfTI file per case, on the image's grid, with the data set's label values.
 
     Args:
         folder: Where the files lie.
@@ -167,8 +174,8 @@ def evaluate_session(
     split: Split,
     *,
     method: str | None = None,
-    empty: Empty = "skip",
-    say: Callable[[str], None] = lambda _: None,
+    absent_organ: AbsentOrganRule = "skip",
+    log: Callable[[str], None] = lambda _: None,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Result:
     """Score a bundle, or any network behind the runtime's session, as a user would run it.
@@ -178,8 +185,8 @@ def evaluate_session(
         prepared: The data set.
         split: Which cases.
         method: Name; the model's by default.
-        empty: See :func:`evaluate_predictions`, as for the next two.
-        say: Called with one line per case.
+        absent_organ: See :func:`evaluate_predictions`, as for the next two.
+        log: Called with one line per case.
         progress: Called with (cases done, cases in all).
 
     Returns:
@@ -195,13 +202,13 @@ def evaluate_session(
         split,
         method=method or model.name,
         names=names,
-        empty=empty,
-        say=say,
+        absent_organ=absent_organ,
+        log=log,
         progress=progress,
     )
     facts = {"model": model.name, "engine": session.engine.description, "overlap": model.input.overlap}
     return scores, report(
-        scores, split, {**facts, "empty": empty, "manifest_sha256": prepared.manifest_sha256}
+        scores, split, {**facts, "empty": absent_organ, "manifest_sha256": prepared.manifest_sha256}
     )
 
 
@@ -211,8 +218,8 @@ def evaluate_folder(
     split: Split,
     *,
     method: str | None = None,
-    empty: Empty = "skip",
-    say: Callable[[str], None] = lambda _: None,
+    absent_organ: AbsentOrganRule = "skip",
+    log: Callable[[str], None] = lambda _: None,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Result:
     """Score the NIfTI predictions of any tool.
@@ -222,8 +229,8 @@ def evaluate_folder(
         prepared: The data set.
         split: Which cases.
         method: Name; the folder's by default.
-        empty: See :func:`evaluate_predictions`, as for the next two.
-        say: Called with one line per case.
+        absent_organ: See :func:`evaluate_predictions`, as for the next two.
+        log: Called with one line per case.
         progress: Called with (cases done, cases in all).
 
     Returns:
@@ -232,9 +239,9 @@ def evaluate_folder(
     predict = from_files(folder, split_entries(prepared, split), prepared.classes)
     method = method or folder.resolve().name
     scores = evaluate_predictions(
-        predict, prepared, split, method=method, empty=empty, say=say, progress=progress
+        predict, prepared, split, method=method, absent_organ=absent_organ, log=log, progress=progress
     )
     facts = {"model": method, "engine": None, "overlap": None}
     return scores, report(
-        scores, split, {**facts, "empty": empty, "manifest_sha256": prepared.manifest_sha256}
+        scores, split, {**facts, "empty": absent_organ, "manifest_sha256": prepared.manifest_sha256}
     )

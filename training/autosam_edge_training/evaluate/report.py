@@ -70,7 +70,7 @@ def as_markdown(summary: Mapping[str, Any]) -> str:
     lines = [
         f"# {summary['method']} on {summary['data']}",
         "",
-        "On the scans' own grid. NSD: normalized surface Dice at a tolerance. A row is the mean over the cases that have the organ.",
+        "On the scans' own grid. NSD: normalized surface Dice. Means over the cases with the organ.",
         "",
         "| organ | Dice | NSD 1 mm | NSD 2 mm | NSD 3 mm | cases |",
         "|---|---|---|---|---|---|",
@@ -90,7 +90,7 @@ def _bold(value: float | None) -> str:
 
 
 def write_results(out: Path, scores: Sequence[Score], summary: Mapping[str, Any]) -> None:
-    """``cases.csv``, ``summary.json`` and ``summary.md``; what was in the folder under these names is replaced, and nothing else."""
+    """Write ``cases.csv``, ``summary.json`` and ``summary.md``, replacing older files of these names."""
     text = json.dumps(summary, indent=1, allow_nan=False) + "\n"
     texts = {"cases.csv": as_csv(scores), "summary.json": text, "summary.md": as_markdown(summary)}
     write_files({out / name: text.encode() for name, text in texts.items()})

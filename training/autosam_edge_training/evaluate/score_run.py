@@ -1,12 +1,13 @@
-"""Score a finished run: its network behind the runtime's own session, held against the truth on the scans' grid.
+"""Score a finished run: its network in the runtime's own session, against the labels on the scans' grid.
 
-The pipeline is the one that a device runs (resampling, tiles, blending, restoration), so that a teacher, a
-student and an exported artifact differ in nothing but the network.
+The pipeline is the runtime's (resampling, tiles, blending, restoration), so that a teacher, a student and
+an exported artifact differ only in the network.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -23,13 +24,14 @@ from autosam_edge_training.evaluate.evaluator import evaluate_session, split_ent
 from autosam_edge_training.evaluate.report import write_results
 from autosam_edge_training.evaluate.scored_runs import RunFacts, write_facts
 from autosam_edge_training.networks.checkpoint import (
+    network_name,
     network_sha256,
     open_network,
     require_same_input,
-    teacher_name,
 )
 from autosam_edge_training.networks.hu_input import TorchEngine
-from autosam_edge_training.recipe_parts.run_folder import read_run_config
+from autosam_edge_training.networks.students import parameter_count
+from autosam_edge_training.recipe_parts.run_folder import RunRecord, read_run_record
 from autosam_edge_training.recipe_parts.setup import STUDENT_WEIGHTS, TEACHER_WEIGHTS
 
 if TYPE_CHECKING:
@@ -37,11 +39,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from autosam_edge_training.data import Split
+    from autosam_edge_training.networks.checkpoint_metadata import CheckpointMetadata
 
-OVERLAP = 0.5  # the paper's (teacher.md 5.6)
+OVERLAP = 0.5  # of neighboring tiles, as in the paper; docs/adr/0016-recipes.md
 
 
-class _On(nn.Module):
+class OnDevice(nn.Module):
     """A network on a device, between tensors on the CPU."""
 
     def __init__(self, network: nn.Module, device: torch.device) -> None:
@@ -57,14 +60,14 @@ class _On(nn.Module):
 def network_session(
     network: nn.Module, prepared: Prepared, *, name: str, patch: tuple[int, int, int], overlap: float
 ) -> Session:
-    """The runtime's session around a network in torch, on a GPU where there is one; nothing happens to the labels after it.
+    """The runtime's session around a network in torch, on a GPU if there is one; without post-processing.
 
     Args:
         network: (1, 1, D, H, W) normalized to logits.
-        prepared: What it was trained on: grid, window and labels.
+        prepared: Prepared data set with grid, window and labels of the network.
         name: Name of the model.
-        patch: Tile (D, H, W), voxels.
-        overlap: Share of a tile that its neighbor covers again, from 0 to below 1.
+        patch: Voxels (D, H, W) of a tile.
+        overlap: Share of a tile that its neighbor covers again, 0 to below 1.
     """
     contract = InputContract(
         modality="CT",
@@ -78,7 +81,7 @@ def network_session(
         blend="gaussian",
     )
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    engine = TorchEngine(_On(network, device), prepared.intensity)
+    engine = TorchEngine(OnDevice(network, device), prepared.intensity)
     return Session(Model(contract, label_table(prepared.labels), (), name, __version__), engine)
 
 
@@ -90,18 +93,18 @@ def score_run(
     split: Split = "test",
     sam: Path | None = None,
     overlap: float = OVERLAP,
-    say: Callable[[str], None] = lambda _: None,
+    log: Callable[[str], None] = lambda _: None,
 ) -> Path:
-    """Score the network of a finished run and write what ``reproduce`` reads: ``run.json``, ``cases.csv``, ``summary.json``.
+    """Score the network of a finished run: ``run.json``, ``cases.csv``, ``summary.json`` for ``reproduce``.
 
     Args:
         run: Folder that ``train`` or ``distill`` wrote.
         data: Folder that ``data prepare`` wrote.
         out: Folder to make; it appears whole or not at all.
-        split: Cases to score.
-        sam: The SAM file, where a teacher was trained on one.
-        overlap: Of neighboring tiles.
-        say: Called with one line per case.
+        split: Split whose cases are scored.
+        sam: SAM's published checkpoint, if a teacher was trained on one.
+        overlap: Share of a tile that its neighbor covers again, 0 to below 1.
+        log: Called with one line per case.
 
     Returns:
         ``out``.
@@ -114,14 +117,15 @@ def score_run(
     """
     refuse_occupied(out)  # before an hour of scoring, not after it
     prepared = Prepared.read(data)
-    record = read_run_config(run)
-    network, patch = _network_of(run, record, prepared, split, sam)
-    facts = _facts(record, network, prepared, network_sha256(_weights(run, record)))
-    session = network_session(network, prepared, name=facts.network, patch=patch, overlap=overlap)
-    scores, summary = evaluate_session(session, prepared, split, method=facts.method, say=say)
+    scored = _open_run(run, prepared, split, sam)
+    record = _run_facts(scored, prepared)
+    session = network_session(
+        scored.network, prepared, name=record.network, patch=scored.metadata.patch, overlap=overlap
+    )
+    scores, summary = evaluate_session(session, prepared, split, method=record.method, log=log)
     with staged_folder(out) as stage:
         write_results(stage, scores, summary)
-        write_facts(facts, stage)
+        write_facts(record, stage)
     return out
 
 
@@ -134,58 +138,62 @@ def predict_run(
     sam: Path | None = None,
     overlap: float = OVERLAP,
 ) -> Path:
-    """Write the labels that the network of a finished run gives, ``CASE.nii.gz`` on each scan's own grid; see :func:`score_run`."""
+    """Write the predicted labels of a finished run, ``CASE.nii.gz`` on its grid, see :func:`score_run`."""
     prepared = Prepared.read(data)
-    record = read_run_config(run)
-    network, patch = _network_of(run, record, prepared, split, sam)
-    session = network_session(network, prepared, name=record["recipe"], patch=patch, overlap=overlap)
+    scored = _open_run(run, prepared, split, sam)
+    session = network_session(
+        scored.network, prepared, name=scored.record.recipe, patch=scored.metadata.patch, overlap=overlap
+    )
     with staged_folder(out) as stage:
         for entry in split_entries(prepared, split):
             write_nifti(session.segment(read_nifti(entry.image)), stage / f"{entry.name}.nii.gz")
     return out
 
 
-def _network_of(
-    run: Path, record: dict[str, Any], prepared: Prepared, split: Split, sam: Path | None
-) -> tuple[nn.Module, tuple[int, int, int]]:
-    network, facts = open_network(_weights(run, record), sam=sam)
-    require_same_input(facts, prepared, f"the network of {run.name}")
-    seen = set(facts.get("cases", "").split(",")) & {entry.name for entry in split_entries(prepared, split)}
+@dataclass(frozen=True)
+class _FinishedRun:
+    """A finished run with its network."""
+
+    record: RunRecord
+    network: nn.Module
+    metadata: CheckpointMetadata
+    weights_sha256: str
+
+
+def _open_run(run: Path, prepared: Prepared, split: Split, sam: Path | None) -> _FinishedRun:
+    """Open the network of a run, unless it has seen the cases of the split."""
+    record = read_run_record(run)
+    weights = run / (TEACHER_WEIGHTS if record.recipe == "teacher" else STUDENT_WEIGHTS)
+    network, metadata = open_network(weights, sam=sam)
+    require_same_input(metadata, prepared, f"the network of {run.name}")
+    seen = set(metadata.cases) & {entry.name for entry in split_entries(prepared, split)}
     if seen and split != "training":
         raise CASES_SEEN(
             f"the network of {run.name} was trained on {', '.join(sorted(seen))} of the {split} split."
         )
-    depth, height, width = record["config"]["sampling"]["patch"]
-    return network, (depth, height, width)
+    return _FinishedRun(record, network, metadata, network_sha256(weights))
 
 
-def _weights(run: Path, record: dict[str, Any]) -> Path:
-    return run / (TEACHER_WEIGHTS if record["recipe"] == "teacher" else STUDENT_WEIGHTS)
-
-
-def _facts(record: dict[str, Any], network: nn.Module, prepared: Prepared, weights_sha256: str) -> RunFacts:
-    """What ``run.json`` tells of a run of ours."""
-    config, recipe = record["config"], record["recipe"]
-    distilled = recipe == "distill"
-    taught = distilled and config["weight"] < 1.0  # at lambda 1 the teacher's term is nothing
+def _run_facts(run: _FinishedRun, prepared: Prepared) -> RunFacts:
+    """The content of ``run.json``."""
+    config, teacher = run.metadata.config, run.metadata.teacher
+    taught = teacher is not None and teacher.weight < 1.0  # with lambda 1 the teacher has no influence
     return RunFacts(
-        method=recipe,
-        network=teacher_name(config["network"]["vit"], prompts=True)
-        if recipe == "teacher"
-        else config["student"],
+        method=run.record.recipe,
+        network=network_name(run.metadata),
         dataset=prepared.dataset,
-        weight=config["weight"] if distilled else None,
+        weight=teacher.weight if teacher else None,
         reduction=config["reduction"] if taught else None,
-        teacher=record["teacher_network"] if taught else None,
-        apg=config["network"]["apg"]["enabled"] if recipe == "teacher" else None,
+        teacher=teacher.network if teacher and taught else None,
+        apg=run.metadata.arguments["apg"]["enabled"] if run.record.recipe == "teacher" else None,
         seed=config["seed"],
-        steps=config["schedule"]["steps"],
-        trainable_parameters=sum(p.numel() for p in network.parameters() if p.requires_grad),
-        total_parameters=sum(p.numel() for p in network.parameters()),
+        steps=run.metadata.steps,
+        trainable_parameters=sum(p.numel() for p in run.network.parameters() if p.requires_grad),
+        total_parameters=parameter_count(run.network),
         spacing_mm=prepared.spacing_mm,
-        machine=record["machine"],
-        commit=record["commit"],
+        machine=run.record.machine,
+        commit=run.record.commit,
         data_sha256=prepared.manifest_sha256,
         smoke=config["smoke"],
-        weights_sha256=weights_sha256,
+        weights_sha256=run.weights_sha256,
     )

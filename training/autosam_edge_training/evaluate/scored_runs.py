@@ -1,4 +1,4 @@
-"""Scored runs: folders with ``run.json`` (what was run), ``cases.csv`` (every case and organ) and ``summary.json`` (the means).
+"""Scored runs: ``run.json`` (the run), ``cases.csv`` (the scores) and ``summary.json`` (the means).
 
 Whatever made the predictions, a run is read the same way, and the means that a table shows are computed from
 ``cases.csv`` again.
@@ -52,7 +52,7 @@ class RunFacts:
     Args:
         method: Who made the predictions.
         network: Such as ``swinunetr-small`` or ``autosam-vit-b``.
-        dataset: Data set that was scored.
+        dataset: Name of the data set that was scored, such as ``btcv``.
         weight: Key ``lambda``: weight of the ground truth in equation 2; None without distillation.
         reduction: Of the distillation loss, ``voxel`` or ``element``.
         apg: Whether the teacher has its auto prompt generator; None for what is no teacher.
@@ -69,7 +69,7 @@ class RunFacts:
 
     method: Method
     network: str
-    dataset: Scored
+    dataset: Annotated[str, Field(min_length=1)]
     weight: Annotated[float | None, Field(alias="lambda", ge=0, le=1)]
     reduction: Literal["voxel", "element"] | None
     apg: bool | None
@@ -156,7 +156,10 @@ def _what_does_not_fit(
     """Why the files of a run are not of one run; empty when they are."""
     first = scores[0]
     if (first.method, first.dataset) != (facts.method, facts.dataset):
-        return f"cases.csv is of {first.method} on {first.dataset}, run.json of {facts.method} on {facts.dataset}"
+        return (
+            f"cases.csv is of {first.method} on {first.dataset}, "
+            f"run.json of {facts.method} on {facts.dataset}"
+        )
     if means["dice"] is None:
         return "cases.csv has no scored organ"
     try:

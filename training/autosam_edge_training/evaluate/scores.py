@@ -1,4 +1,4 @@
-"""Scores of one organ in one case: Dice and normalized surface Dice, and the table that holds them (teacher.md 5.7)."""
+"""Dice and normalized surface Dice of one organ in one case, and the table of scores."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import torch
 from monai.metrics.surface_dice import compute_surface_dice
 
 from autosam_edge.measurements import dice
+from autosam_edge_training.choices import AbsentOrganRule
 from autosam_edge_training.error_codes import SCORES_INVALID
 
 if TYPE_CHECKING:
@@ -26,8 +27,7 @@ if TYPE_CHECKING:
 TOLERANCES_MM = (1.0, 2.0, 3.0)
 Metric = Literal["dice", "nsd_1", "nsd_2", "nsd_3"]
 METRICS: tuple[Metric, ...] = get_args(Metric)
-Empty = Literal["skip", "challenge"]
-EMPTY_RULES: tuple[Empty, ...] = get_args(Empty)
+ABSENT_ORGAN_RULES: tuple[AbsentOrganRule, ...] = get_args(AbsentOrganRule)
 Spacing = tuple[float, float, float]
 
 
@@ -63,7 +63,11 @@ COLUMNS = tuple(field.name for field in dataclasses.fields(Score))
 
 
 def score_masks(
-    found: npt.NDArray[np.bool_], truth: npt.NDArray[np.bool_], spacing_mm: Spacing, *, empty: Empty = "skip"
+    found: npt.NDArray[np.bool_],
+    truth: npt.NDArray[np.bool_],
+    spacing_mm: Spacing,
+    *,
+    absent_organ: AbsentOrganRule = "skip",
 ) -> dict[str, float]:
     """The four metrics of one organ.
 
@@ -71,7 +75,7 @@ def score_masks(
         found: (D, H, W), what was predicted.
         truth: (D, H, W).
         spacing_mm: (D, H, W).
-        empty: What an organ that the truth lacks is worth: ``skip``, NaN whatever was found; ``challenge``, 1
+        absent_organ: Rule for an organ that the truth lacks: ``skip``, NaN always; ``challenge``, 1
             if nothing was found either, else 0. An organ that is there and was not found is worth 0 under
             both.
     """
@@ -83,7 +87,7 @@ def score_masks(
         }
     if there:
         worth = 0.0
-    elif empty == "skip":
+    elif absent_organ == "skip":
         worth = math.nan
     else:
         worth = 0.0 if seen else 1.0
@@ -121,7 +125,7 @@ def surface_dice(
 
 
 def cropped_pair(a: npt.NDArray[np.bool_], b: npt.NDArray[np.bool_]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Two masks (D, H, W), not both empty, on a crop around them with two voxels to spare: (1, 1, D', H', W') for MONAI."""
+    """Crop two masks (D, H, W), not both empty, with a margin of two voxels, to (1, 1, D', H', W')."""
     where = [np.flatnonzero((a | b).any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
     crop = tuple(slice(max(0, int(w[0]) - 2), int(w[-1]) + 3) for w in where)
     first, second = (torch.from_numpy(np.ascontiguousarray(mask[crop]))[None, None] for mask in (a, b))

@@ -1,4 +1,4 @@
-"""Whether one method is better than others: Wilcoxon's signed-rank test, two-sided, on pairs of scores (teacher.md 5.7).
+"""Wilcoxon's signed-rank test, two-sided, on pairs of scores of two methods.
 
 Pairs that differ by nothing say nothing about the direction: they are left out, as Wilcoxon did, and counted.
 Up to 500 pairs p is exact, with ties too; beyond that it is SciPy's normal approximation.
@@ -17,6 +17,7 @@ import numpy as np
 from scipy.stats import rankdata, wilcoxon
 
 from autosam_edge.errors import AutosamEdgeError
+from autosam_edge_training.choices import Unit
 from autosam_edge_training.error_codes import SCORES_NOT_PAIRED
 from autosam_edge_training.evaluate.scores import METRICS, Metric, Score, read_csv
 
@@ -26,10 +27,11 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-Unit = Literal["case_organ", "case"]
 UNITS: tuple[Unit, ...] = get_args(Unit)
 ALPHA = 0.01  # the paper's level
-_EXACT_UP_TO = 500  # pairs; half a second. At 78, six cases of 13 organs, the approximation can be wrong by a factor of two in the tail
+# Number of pairs, half a second. At 78, six cases of 13 organs, the approximation can be wrong by a factor of
+# two in the tail.
+_EXACT_UP_TO = 500
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ def signed_rank(differences: Sequence[float]) -> SignedRank:
 
 
 def _exact_p(differences: npt.NDArray[np.float64]) -> float:
-    """Two-sided p from all 2^n ways to give the ranks signs; ties share their mean rank (SciPy's exact method has none)."""
+    """Two-sided p over all 2^n signs of the ranks; ties share their mean rank, unlike in SciPy."""
     twice = np.rint(2.0 * rankdata(np.abs(differences))).astype(np.int64)  # mean ranks are halves
     chance = np.zeros(
         int(twice.sum()) + 1
@@ -87,7 +89,7 @@ def _exact_p(differences: npt.NDArray[np.float64]) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's correction: step-down, controls the chance of any false claim among the tests, whatever their dependence.
+    """Holm's step-down correction: controls the chance of any false claim among the tests.
 
     Source: S. Holm, A simple sequentially rejective multiple test procedure, Scandinavian Journal of
     Statistics 6 (1979).
@@ -182,7 +184,7 @@ def compare_methods(paths: Sequence[Path], *, unit: Unit = "case_organ") -> dict
 
 
 def _distinct(names: Sequence[str], paths: Sequence[Path]) -> list[str]:
-    """Names of the methods; where two are the same, with their folder, and where that is not enough, with their place in the list."""
+    """Names of the methods, made unique by their folder and, if needed, by their position in the list."""
     for more in (
         [f" ({path.resolve().parent.name})" for path in paths],
         [f" #{place}" for place in range(1, len(paths) + 1)],
@@ -233,7 +235,7 @@ def _cautions(comparisons: Sequence[Comparison], unit: Unit) -> list[str]:
     lines = []
     if unit == "case_organ":
         lines.append(
-            "The test takes pairs for independent, and organs of one case are not: its p is smaller than it should be."
+            "The test assumes independent pairs, and organs of one case are not: its p is too small."
         )
     lines += [
         f"With {n} pairs that differ, p cannot be smaller than {smallest:.3g}, whatever the methods do."

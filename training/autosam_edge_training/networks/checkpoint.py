@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 
 from autosam_edge.errors import AutosamEdgeError
 from autosam_edge.file_hash import file_digest
+from autosam_edge_training.config import parse_config
 from autosam_edge_training.error_codes import NETWORK_FILE_INVALID, NETWORK_INPUT_DIFFERS
-from autosam_edge_training.networks.autosam import load_teacher
-from autosam_edge_training.networks.autosam.checkpoint import KIND
+from autosam_edge_training.networks.autosam import TeacherConfig, load_teacher
+from autosam_edge_training.networks.checkpoint_metadata import AUTOSAM, CheckpointMetadata
 from autosam_edge_training.networks.input_spec import NetworkInput
 from autosam_edge_training.networks.students import load_student
 
@@ -23,54 +23,51 @@ if TYPE_CHECKING:
     from autosam_edge_training.data import Prepared
 
 
-def open_network(path: Path, *, sam: Path | None = None) -> tuple[nn.Module, dict[str, str]]:
-    """A trained network of either kind: an AutoSAM teacher, or a student (a larger one makes a control of the paper's teacher).
+def open_network(path: Path, *, sam: Path | None = None) -> tuple[nn.Module, CheckpointMetadata]:
+    """Load a trained network of either kind: an AutoSAM teacher or a student.
 
     Args:
         path: ``teacher.safetensors`` or ``student.safetensors``.
-        sam: The SAM file, where a teacher was trained on one.
+        sam: SAM's published checkpoint, if a teacher was trained on one.
 
     Returns:
-        The network in eval mode, what learned still marked so, and what its file says.
+        The network in eval mode, its trained parameters marked as trainable, and the metadata of its file.
 
     Raises:
-        TrainingError: The file holds neither (AE-TRAIN-007), or see :func:`load_teacher`.
+        TrainingError: The file holds no network (AE-TRAIN-007); see also :func:`load_teacher`.
     """
     try:
-        teacher = _metadata(path).get("kind") == KIND
-        network, facts = load_teacher(path, sam=sam) if teacher else load_student(path)
+        return load_teacher(path, sam=sam) if read_metadata(path).student == AUTOSAM else load_student(path)
     except (OSError, SafetensorError, ValueError) as error:
         raise _no_network(path, error) from error
-    return network.eval(), facts
 
 
-def network_name(path: Path) -> str:
-    """``swinunetr-tiny``, ``autosam-vit-b``; a ViT of one's own is told by its size, as in ``autosam-192x8 without prompts``.
+def read_metadata(path: Path) -> CheckpointMetadata:
+    """Read the metadata of a trained network's file.
 
     Raises:
-        TrainingError: The file is of no trained network (AE-TRAIN-007).
+        TrainingError: The file holds no network (AE-TRAIN-007).
     """
     try:
-        facts = _metadata(path)
-        if facts.get("kind") != KIND:
-            return facts["student"]
-        config = json.loads(facts["config"])
-        return teacher_name(config["vit"], prompts=config["apg"]["enabled"])
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+        return CheckpointMetadata.read(path)
+    except (OSError, SafetensorError, ValueError) as error:
         raise _no_network(path, error) from error
 
 
-def teacher_name(vit: str | dict[str, Any], *, prompts: bool) -> str:
-    """Of an AutoSAM; see :func:`network_name`."""
-    size = f"vit-{vit}" if isinstance(vit, str) else f"{vit['dim']}x{vit['depth']}"
-    return f"autosam-{size}" if prompts else f"autosam-{size} without prompts"
+def network_name(metadata: CheckpointMetadata) -> str:
+    """Name, such as ``swinunetr-tiny``, ``autosam-vit-b`` or ``autosam-192x8 without prompts``."""
+    if metadata.student != AUTOSAM:
+        return metadata.student
+    config = parse_config(TeacherConfig, metadata.arguments)
+    size = f"vit-{config.vit}" if isinstance(config.vit, str) else f"{config.vit.dim}x{config.vit.depth}"
+    return f"autosam-{size}" if config.apg.enabled else f"autosam-{size} without prompts"
 
 
 def network_sha256(path: Path) -> str:
     """SHA-256 of a trained network's file.
 
     Raises:
-        TrainingError: It is not there or cannot be read (AE-TRAIN-007).
+        TrainingError: The file cannot be read (AE-TRAIN-007).
     """
     try:
         return file_digest(path)
@@ -78,23 +75,19 @@ def network_sha256(path: Path) -> str:
         raise _no_network(path, error) from error
 
 
-def require_same_input(facts: dict[str, str], prepared: Prepared, what: str) -> None:
+def require_same_input(metadata: CheckpointMetadata, prepared: Prepared, what: str) -> None:
     """Refuse a network that was trained on another grid, window or label table than the data have.
+
+    Args:
+        metadata: Metadata of the network's file.
+        prepared: The data.
+        what: Name of the network in the message.
 
     Raises:
         TrainingError: AE-TRAIN-008, naming what differs.
     """
-    try:
-        other = NetworkInput.read(facts).differs_in(NetworkInput.of(prepared))
-    except ValueError:
-        other = ["labels", "spacing_mm", "intensity"]
-    if other:
-        raise NETWORK_INPUT_DIFFERS(f"{what} was trained on data with other {', '.join(other)}.")
-
-
-def _metadata(path: Path) -> dict[str, str]:
-    with safe_open(path, framework="pt") as file:
-        return dict(file.metadata() or {})
+    if differences := metadata.input.differs_in(NetworkInput.of(prepared)):
+        raise NETWORK_INPUT_DIFFERS(f"{what} was trained on data with other {', '.join(differences)}.")
 
 
 def _no_network(path: Path, error: Exception) -> AutosamEdgeError:

@@ -1,27 +1,28 @@
-"""The students by name; sizes live here and nowhere else.
+"""The students by name; their sizes are defined here and nowhere else.
 
-``monai:NAME`` is any network of ``monai.networks.nets`` with arguments of one's own, such as the baselines of
-the paper's table 1.
+``monai:NAME`` is any network of ``monai.networks.nets``, such as the baselines of the paper's
+table 1.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
-import json
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import torch
 from torch import nn
 
 from autosam_edge.atomic_files import staged_file
-from autosam_edge_training.networks.patch_merging import MERGING_ORDERS, LegacyPatchMerging, Merging
+from autosam_edge_training.choices import Student
+from autosam_edge_training.networks.checkpoint_metadata import CheckpointMetadata
+from autosam_edge_training.networks.patch_merging import LegacyPatchMerging, Merging
 from autosam_edge_training.networks.pocketnet import PocketNet
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-Student = Literal["swinunetr-tiny", "swinunetr-small", "pocketnet", "pocketnet-wide"]
 STUDENTS: tuple[Student, ...] = get_args(Student)
 MONAI = "monai:"
 _WIDTHS = {"pocketnet": (32, 64, 112, 128), "pocketnet-wide": (48, 96, 176, 224)}
@@ -34,18 +35,18 @@ _PROBE_TOLERANCE = 5e-3
 def build_student(
     name: str, *, classes: int = 14, merging: Merging = "v2", arguments: Mapping[str, Any] | None = None
 ) -> nn.Module:
-    """A student with random weights.
+    """Build a student with random weights.
 
     ``swinunetr-tiny`` (4.08 M parameters) and ``swinunetr-small`` (15.70 M) are MONAI's SwinUNETR with
     feature sizes 12 and 24, as in the paper; ``pocketnet`` (3.7 M) and ``pocketnet-wide`` (9.5 M) are
     convolutional; ``monai:UNETR`` is MONAI's class of that name.
 
     Args:
-        name: Of the student.
-        classes: Output channels, background included.
+        name: Name of the student, or ``monai:NAME``.
+        classes: Number of output channels, background included.
         merging: Patch merging of SwinUNETR, see :mod:`autosam_edge_training.networks.patch_merging`.
-        arguments: Of a network of MONAI, such as ``{"img_size": [96, 96, 96]}``; channels and dimensions are
-            added.
+        arguments: Arguments of a network of MONAI, such as ``{"img_size": [96, 96, 96]}``; channels and
+            dimensions are added.
 
     Returns:
         Module that maps (B, 1, D, H, W) to logits (B, classes, D, H, W); sides are multiples of 32.
@@ -63,9 +64,9 @@ def build_student(
         raise ValueError(f"{name} takes no arguments")
     if name in _WIDTHS:
         return PocketNet(classes=classes, widths=_WIDTHS[name])
-    from monai.networks.nets import SwinUNETR
+    from monai.networks.nets.swin_unetr import SwinUNETR
 
-    downsample = LegacyPatchMerging if merging == "legacy" else "merging"
+    downsample: Any = LegacyPatchMerging if merging == "legacy" else "merging"  # MONAI takes a class too
     return SwinUNETR(
         1, classes, feature_size=_FEATURE_SIZE[name], downsample=downsample, use_flash_attention=True
     )
@@ -109,62 +110,59 @@ def _build_monai(name: str, classes: int, arguments: Mapping[str, Any]) -> nn.Mo
         ) from error
 
 
-def save_student(path: Path, student: nn.Module, metadata: Mapping[str, str]) -> None:
-    """Write weights as safetensors with string metadata (student, arguments, classes, merging, training facts) and a probe.
+def save_student(path: Path, student: nn.Module, metadata: CheckpointMetadata) -> None:
+    """Write weights as safetensors, with metadata and a probe.
 
-    The probe is a few logits for a fixed input: whoever loads the weights into a network that computes
-    something else finds out.
+    The probe is a few logits for a fixed input. It shows when the weights are loaded into a network that
+    computes something else, such as SwinUNETR with another patch merging.
+
+    Args:
+        path: File to write; it appears whole or not at all.
+        student: The network.
+        metadata: Metadata of the file; its probe is computed here.
     """
     from safetensors.torch import save_file
 
     state = {key: value.detach().contiguous().cpu() for key, value in student.state_dict().items()}
-    probe = (
-        {"probe": json.dumps(_probe(student))} if metadata.get("student") in STUDENTS else {}
-    )  # others take only their own sizes
+    # A network of MONAI may take only its own patch size.
+    probe = tuple(_probe(student)) if metadata.student in STUDENTS else ()
     with staged_file(path) as stage:
-        save_file(state, stage, metadata={**metadata, **probe})
+        save_file(state, stage, metadata=dataclasses.replace(metadata, probe=probe).to_strings())
 
 
-def load_student(path: Path) -> tuple[nn.Module, dict[str, str]]:
-    """Read a checkpoint of :func:`save_student` into a fresh student in eval mode.
+def load_student(path: Path) -> tuple[nn.Module, CheckpointMetadata]:
+    """Read a file of :func:`save_student`.
+
+    Returns:
+        The student in eval mode, and the metadata of the file.
 
     Raises:
-        ValueError: The file does not say which student it holds or which patch merging it was trained with,
-            the weights do not fit it exactly, or it does not compute what it did when it was saved.
+        ValueError: The metadata are not those of a student, the weights do not fit it exactly, or it does not
+            compute what it did when it was saved.
     """
     from safetensors import safe_open
 
     with safe_open(path, framework="pt") as file:
-        metadata = dict(file.metadata() or {})
+        metadata = CheckpointMetadata.parse(file.metadata() or {})
         state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  safe_open has no __iter__
-    name, merging = metadata.get("student"), metadata.get("merging")
-    if name is None or not (name in STUDENTS or name.startswith(MONAI)):
-        raise ValueError(
-            f"the checkpoint's metadata names the student {name!r}, expected one of {', '.join(STUDENTS)}, or {MONAI}NAME"
-        )
-    if name in _FEATURE_SIZE and merging not in MERGING_ORDERS:
-        raise ValueError(
-            f"the checkpoint's metadata names the patch merging {merging!r}, expected one of {', '.join(MERGING_ORDERS)}: "
-            "MONAI up to 1.4 trains legacy, from 1.5 on v2, and the weights fit both"
-        )
-    options: dict[str, Any] = {"merging": merging} if name in _FEATURE_SIZE else {}
-    options["arguments"] = json.loads(metadata.get("arguments", "{}"))
-    student = build_student(name, classes=int(metadata.get("classes", "14")), **options)
+    name = metadata.student
+    student = build_student(
+        name, classes=metadata.classes, merging=metadata.merging, arguments=metadata.arguments
+    )
     try:
         student.load_state_dict(state, strict=True)
     except RuntimeError as error:
-        told = (
-            " ".join(str(error).splitlines()[1:2]).strip().rstrip(".")
-        )  # the first line only says that there was an error
-        raise ValueError(f"the weights do not fit {name}: {told}") from error
+        # The first line only says that there was an error.
+        reason = " ".join(str(error).splitlines()[1:2]).strip().rstrip(".")
+        raise ValueError(f"the weights do not fit {name}: {reason}") from error
     student.eval()
-    if "probe" in metadata:
-        expected = torch.tensor(json.loads(metadata["probe"]))
+    if metadata.probe:
+        expected = torch.tensor(metadata.probe)
         distance = (torch.tensor(_probe(student)) - expected).abs().max().item()
         if not distance <= _PROBE_TOLERANCE * max(1.0, expected.abs().max().item()):
             raise ValueError(
-                f"{name} with these weights does not compute what it did when they were saved (a logit differs by {distance:.1e}): "
-                "the patch merging or the version of MONAI is another"
+                f"{name} with these weights does not compute what it did when they were saved "
+                f"(a logit differs by {distance:.1e}): the patch merging or the version of MONAI differs"
             )
     return student, metadata
 
@@ -172,10 +170,8 @@ def load_student(path: Path) -> tuple[nn.Module, dict[str, str]]:
 def _probe(student: nn.Module) -> list[float]:
     """The first classes' mean and spread of the logits for a pattern of waves, (1, 1, 64, 64, 32)."""
     axes = [torch.linspace(0.0, 6.0, side) for side in (64, 64, 32)]
-    waves = sum(
-        torch.sin(axis * (index + 1)).reshape([-1 if i == index else 1 for i in range(3)])
-        for index, axis in enumerate(axes)
-    )
+    depth, height, width = (torch.sin(axis * (index + 1)) for index, axis in enumerate(axes))
+    waves = depth[:, None, None] + height[:, None] + width
     was_training = student.training
     with torch.no_grad():
         logits = student.eval()((waves * 0.16 + 0.5)[None, None])[0, :4].float()

@@ -1,13 +1,13 @@
-"""What a teacher says of every voxel of the training cases, computed once and kept on the disk."""
+"""A teacher's probabilities for every voxel of the training cases, computed once and cached on the disk."""
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from monai.inferers import sliding_window_inference
+from monai.inferers.utils import sliding_window_inference
 
 from autosam_edge.atomic_files import staged_folder
 from autosam_edge.errors import AutosamEdgeError
@@ -25,10 +25,9 @@ if TYPE_CHECKING:
 
 _RECORD = "teacher.json"
 _FULL = 255
-_USUAL_PATCH = 96, 96, 96
 
 
-def keep_probabilities(
+def cache_probabilities(
     path: Path,
     prepared: Prepared,
     out: Path,
@@ -39,25 +38,32 @@ def keep_probabilities(
     sam: Path | None = None,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Path:
-    """Ask the teacher once for the whole of every training case and keep its answers, (C, D, H, W) uint8, 255 = sure.
+    """Compute a teacher's probabilities for every training case, (C, D, H, W) uint8, 255 = probability 1.
 
-    About 0.5 GB per case at 1 x 1 x 1.5 mm. The folder appears whole or not at all.
+    A case takes about 0.5 GB at 1 x 1 x 1.5 mm. The folder appears whole or not at all.
 
     Args:
-        path: The teacher's file.
+        path: Weights file of the teacher.
         prepared: The data.
         out: Folder to make.
-        patch: Of the sliding window, voxels; None: as large as what the teacher was trained on.
-        overlap: Of neighboring windows.
-        device: Where to compute; a GPU where there is one.
-        sam: See :func:`autosam_edge_training.networks.checkpoint.open_network`.
-        progress: Called with (cases done, cases in all).
+        patch: Voxels (D, H, W) of the sliding window; None takes the patch that the teacher was trained on.
+        overlap: Share of a window that its neighbor covers again, 0 to below 1.
+        device: Device of the teacher; None takes a GPU if there is one.
+        sam: SAM's published checkpoint, if the teacher was trained on one.
+        progress: Called with (cases done, number of cases).
+
+    Returns:
+        ``out``.
+
+    Raises:
+        TrainingError: The teacher cannot be used (AE-TRAIN-007, -008).
+        OutputError: ``out`` holds something or cannot be written.
     """
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    network, facts = open_network(path, sam=sam)
-    require_same_input(facts, prepared, "the teacher")
+    network, metadata = open_network(path, sam=sam)
+    require_same_input(metadata, prepared, "the teacher")
     network.to(device)
-    patch = patch or _trained_patch(facts)
+    patch = patch or metadata.patch
     cases = prepared.cases("training")
     with staged_folder(out) as stage:
         for done, case in enumerate(cases, start=1):
@@ -71,36 +77,43 @@ def keep_probabilities(
     return out
 
 
-def kept_probabilities(folder: Path, path: Path, prepared: Prepared) -> dict[str, npt.NDArray[np.uint8]]:
-    """The kept answers of a teacher for the training cases, memory-mapped, by case.
+def load_cached_probabilities(
+    folder: Path, path: Path, prepared: Prepared
+) -> dict[str, npt.NDArray[np.uint8]]:
+    """Open the cached probabilities of a teacher, memory-mapped arrays (C, D, H, W) by the name of the case.
+
+    Args:
+        folder: Folder that :func:`cache_probabilities` made.
+        path: Weights file of the teacher.
+        prepared: The data.
 
     Raises:
-        TrainingError: The folder is of another teacher or other data, or is damaged (AE-TRAIN-009).
+        TrainingError: The folder belongs to another teacher or other data, or is damaged (AE-TRAIN-009).
     """
     try:
         record = json.loads((folder / _RECORD).read_bytes())
-        kept = {
+        cached = {
             name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
             for name in prepared.split["training"]
         }
     except (OSError, ValueError) as error:
-        raise _not_of_these(folder, f"it is missing a file or damaged ({type(error).__name__})") from error
+        raise _cache_mismatch(folder, f"it is missing a file or damaged ({type(error).__name__})") from error
     if other := [key for key, value in _identity(path, prepared).items() if record.get(key) != value]:
-        raise _not_of_these(folder, f"{', '.join(other)} differ")
-    for name, array in kept.items():
+        raise _cache_mismatch(folder, f"{', '.join(other)} differ")
+    for name, array in cached.items():
         expected = (prepared.classes, *prepared.arrays[name].shape)
         if array.shape != expected or array.dtype != np.uint8:
-            raise _not_of_these(
+            raise _cache_mismatch(
                 folder, f"{name}.npy holds {array.dtype} {array.shape}, expected uint8 {expected}"
             )
-    return kept
+    return cached
 
 
 @torch.no_grad()
 def probabilities(
     network: nn.Module, case: Case, patch: tuple[int, int, int], *, overlap: float, device: torch.device
 ) -> npt.NDArray[np.uint8]:
-    """(C, D, H, W) uint8 of the softmax of a whole case; the largest error of a window's answer is 1 / 510."""
+    """The softmax of a whole case, (C, D, H, W) uint8; the rounding error of a window is at most 1 / 510."""
     image = (case.image.astype(np.float32) - case.intensity.offset) / case.intensity.scale
     soft = sliding_window_inference(
         torch.from_numpy(image)[None, None],
@@ -117,18 +130,9 @@ def probabilities(
     return np.asarray((soft[0] * _FULL).round_().to(torch.uint8).numpy())
 
 
-def _trained_patch(facts: dict[str, str]) -> tuple[int, int, int]:
-    """A network answers best to what is as large as what it was trained on; a file from before recipes were kept does not tell."""
-    recipe = json.loads(facts.get("recipe") or facts.get("config", "{}"))
-    if "sampling" not in recipe:
-        return _USUAL_PATCH
-    depth, height, width = recipe["sampling"]["patch"]
-    return depth, height, width
-
-
-def _identity(path: Path, prepared: Prepared) -> dict[str, Any]:
+def _identity(path: Path, prepared: Prepared) -> dict[str, str]:
     return {"teacher_sha256": network_sha256(path), "data_sha256": prepared.sha256}
 
 
-def _not_of_these(folder: Path, why: str) -> AutosamEdgeError:
-    return CACHE_DIFFERS(f"the probabilities in {folder.name} are not of this teacher and these data: {why}.")
+def _cache_mismatch(folder: Path, why: str) -> AutosamEdgeError:
+    return CACHE_DIFFERS(f"the cache {folder.name} does not belong to this teacher and these data: {why}.")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def random_turn(
     image: Tensor, maps: Sequence[Tensor], generator: np.random.Generator, *, flip: float, rotate: float
 ) -> tuple[Tensor, list[Tensor]]:
-    """Mirror each axis (probability ``flip``) and rotate in the axial plane by quarter turns (probability ``rotate``): teacher.md 5.4.
+    """Mirror each axis and rotate in the axial plane by quarter turns, as the paper does.
 
     Mirroring makes a left kidney of a right one and keeps its label, as the paper does.
     """
@@ -38,14 +38,14 @@ def random_turn(
 
 
 def random_scale(image: Tensor, generator: np.random.Generator, *, factor: float = 0.1) -> Tensor:
-    """Multiply by 1 - ``factor`` to 1 + ``factor`` (teacher.md 5.4)."""
+    """Multiply by 1 - ``factor`` to 1 + ``factor``."""
     return image * float(1.0 + generator.uniform(-factor, factor))
 
 
 def random_low_resolution(
     image: Tensor, generator: np.random.Generator, *, spacing_mm: tuple[float, float, float]
 ) -> Tensor:
-    """Average over thick slices of 4 to 8 mm along one axis, three times in four the depth, and interpolate back.
+    """Average over thick slices of 4 to 8 mm along one axis, mostly the depth, and interpolate back.
 
     Args:
         image: (1, 1, D, H, W).
@@ -66,7 +66,7 @@ def random_low_resolution(
 
 
 def random_intensity(image: Tensor, generator: np.random.Generator) -> Tensor:
-    """Contrast, brightness, an offset of up to 30 HU, gamma, noise and blur of an image in [0, 1] (the window of BTCV).
+    """Change contrast, brightness, HU offset, gamma, noise and blur of an image in [0, 1] (BTCV's window).
 
     Source: the kinds of change and their ranges are those of nnU-Net's default augmentation (Isensee et al.
     2021).

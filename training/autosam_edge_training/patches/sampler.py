@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from autosam_edge_training.config import STRICT, checked_dataclass
 from autosam_edge_training.data import BTCV_INTENSITY
 from autosam_edge_training.patches.augment import (
     random_intensity,
@@ -33,6 +32,7 @@ from autosam_edge_training.patches.spatial import (
     place_near_organ,
     whole,
 )
+from autosam_edge_training.strict import STRICT, checked_dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 @checked_dataclass(config=STRICT)
 class Sampling:
-    """How patches are drawn and changed. The defaults are the paper's (teacher.md 5.4).
+    """How patches are drawn and changed. The defaults are the paper's (docs/adr/0016-recipes.md).
 
     Args:
         patch: (D, H, W) voxels.
@@ -133,7 +133,7 @@ class Sampler:
 
     Raises:
         ValueError: There is no case, masses or intensity changes are asked for images that are not in [0, 1],
-            or phantoms are mixed with kept probabilities.
+            or a case lacks cached probabilities.
     """
 
     def __init__(
@@ -150,8 +150,8 @@ class Sampler:
             raise ValueError("there is no case to draw from")
         if (sampling.masses or sampling.intensity) and cases[0].intensity != BTCV_INTENSITY:
             raise ValueError("masses and intensity are made for images in [0, 1], the window of BTCV")
-        if phantoms and teacher is not None:
-            raise ValueError("a teacher's kept probabilities do not cover phantoms")
+        if teacher is not None and {case.name for case in (*cases, *phantoms)} - teacher.keys():
+            raise ValueError("the cached probabilities do not cover phantoms or further data sets")
         self._cases, self._phantoms, self._sampling, self._seed, self._teacher = (
             cases,
             phantoms,

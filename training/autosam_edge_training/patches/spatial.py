@@ -55,7 +55,7 @@ class OrganIndex:
                 )
 
     def draw(self, generator: np.random.Generator, view: Box) -> npt.NDArray[np.int64] | None:
-        """A voxel of an organ within ``view``, each organ equally likely; None if the index knows no organ there."""
+        """Draw a voxel of an organ within ``view``, each organ equally likely; None if there is no organ."""
         low, high = np.array([side.start for side in view]), np.array([side.stop for side in view])
         inside = [points[((points >= low) & (points < high)).all(axis=1)] for points in self.points]
         inside = [points for points in inside if len(points)]
@@ -74,7 +74,7 @@ class ForegroundIndex:
         self._flat = np.flatnonzero((labels > 0) & (labels < case.classes)).astype(np.int32)
 
     def draw(self, generator: np.random.Generator, view: Box) -> npt.NDArray[np.int64] | None:
-        """A voxel of any organ, each voxel equally likely; None if there is none. ``view`` is the whole scan here."""
+        """Draw a voxel of any organ, each voxel equally likely; None if there is none. Ignores ``view``."""
         del view
         if not len(self._flat):
             return None
@@ -90,7 +90,7 @@ def whole(case: Case) -> Box:
 def draw_view(
     case: Case, spacing_mm: tuple[float, float, float], index: OrganIndex, generator: np.random.Generator
 ) -> Box:
-    """A shorter or narrower scan around a random place: a thin slab (3 of 4) or a narrow field of view in the plane (1 of 2).
+    """Draw a thin slab (3 of 4) or a field of view that is narrow in the plane (1 of 2), at a random place.
 
     Args:
         case: The scan.
@@ -115,7 +115,7 @@ def draw_view(
 def place_near_organ(
     index: OrganIndex, view: Box, patch: Size, generator: np.random.Generator, *, foreground: float
 ) -> tuple[int, int, int]:
-    """The first voxel of a patch around an organ (probability ``foreground``) or anywhere in the field of view.
+    """Draw the first voxel of a patch around an organ or anywhere in the field of view.
 
     The organ lies anywhere in the middle half of the patch, not always at its center.
     """
@@ -137,7 +137,7 @@ def place_by_sign(
     *,
     foreground: float,
 ) -> tuple[int, int, int]:
-    """The first voxel of a patch centered on a voxel of any organ (probability ``foreground``) or on background that is not air.
+    """Draw the first voxel of a patch centered on any organ, or on background that is not air.
 
     Source: the paper's sampling, MONAI's ``RandCropByPosNegLabel`` with ``image_threshold=0`` for an image in
     [0, 1].
@@ -161,7 +161,7 @@ def place_by_sign(
 def _start(
     center: npt.NDArray[np.int64], view: Box, patch: Size, generator: np.random.Generator, *, beyond: int
 ) -> tuple[int, int, int]:
-    """First voxel of a patch around ``center`` that stays in the field of view, or holds all of it where the view is smaller.
+    """First voxel of a patch around ``center``, moved into the field of view or around a smaller one.
 
     Args:
         center: Voxel of the case, (D, H, W).
@@ -180,7 +180,7 @@ def _start(
 
 @dataclass(frozen=True)
 class Deformation:
-    """A smooth change of shape: output voxel ``o``, counted from the patch's center, shows the scan at ``matrix @ o + elastic(o)``.
+    """A smooth deformation: output voxel ``o`` (from the center) is the scan at ``matrix @ o + elastic(o)``.
 
     Args:
         matrix: (3, 3) float64 over (D, H, W).
@@ -192,7 +192,7 @@ class Deformation:
 
 
 def draw_deformation(generator: np.random.Generator, spacing_mm: tuple[float, float, float]) -> Deformation:
-    """Rotation by up to 30 degrees, scaling by 0.7 to 1.4, and one time in two an elastic displacement of 6 to 21 mm.
+    """Draw a rotation of up to 30 degrees, a scale of 0.7 to 1.4 and, half of the time, an elastic part.
 
     Ranges are those of nnU-Net's default augmentation (Isensee et al. 2021). The body lies on its back, so
     that rotations out of the axial plane are half as large.
@@ -341,7 +341,7 @@ def _overlap(a: Box, b: Box) -> Box | None:
 
 
 def _sample(values: npt.NDArray[np.float32], at: Tensor, box: Box) -> Tensor:
-    """Linear interpolation of (C, d, h, w), which lies at ``box``, at coordinates (3, D, H, W); zero beyond it."""
+    """Interpolate (C, d, h, w), placed at ``box``, at coordinates (3, D, H, W); zero outside."""
     sides = values.shape[1:]
     # grid_sample wants (x, y, z) = (W, H, D), -1 and 1 being the outer edges of the first and the last voxel.
     grid = torch.stack(

@@ -1,17 +1,17 @@
-"""Equations 1 and 2 of the paper, on targets that may be fractions (teacher.md 5.1, 5.2)."""
+"""Equations 1 and 2 of the paper, on targets that may be fractions; see docs/adr/0016-recipes.md."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from autosam_edge_training.choices import Reduction
+
 Segmentation = Callable[[Tensor, Tensor], Tensor]
-"""Logits and occupancy, each (B, C, D, H, W), to a scalar: a mean over the patches, so that processes can share a batch."""
-Reduction = Literal["voxel", "element"]
+"""Logits and occupancy, each (B, C, D, H, W), to a scalar, the mean over the patches."""
 
 
 def dice_cross_entropy(logits: Tensor, occupancy: Tensor, *, class_weight: Tensor | None = None) -> Tensor:
@@ -60,7 +60,7 @@ def distillation(logits: Tensor, probability: Tensor, *, reduction: Reduction) -
         reduction: ``voxel``: squared norm over the classes, mean over voxels and patches. ``element``: mean
             over the classes too, which is smaller by the factor C.
 
-    Source: teacher.md 5.2; as printed, equation 2 has no teacher in it (docs/adr/0016-recipes.md).
+    Source: equation 2 of the paper; as printed it has no teacher in it (docs/adr/0016-recipes.md).
     """
     squared = (logits.float().softmax(dim=1) - probability) ** 2
     return squared.sum(dim=1).mean() if reduction == "voxel" else squared.mean()
@@ -92,7 +92,7 @@ def complete(logits: Tensor, occupancy: Tensor, possible: Tensor) -> Tensor:
 def supervised(
     output: Tensor | tuple[Tensor, Tensor], occupancy: Tensor, possible: Tensor, loss: Segmentation
 ) -> tuple[Tensor, Tensor]:
-    """A segmentation loss on a student's output, and on the coarse one of a student with deep supervision at half weight.
+    """Segmentation loss of a student's output; a coarse second output counts half.
 
     Args:
         output: Logits (B, C, D, H, W), or these and coarse ones (B, C, D/n, H/n, W/n).

@@ -1,10 +1,10 @@
-"""The folder of a run: what decided it, what it measured, and where it can go on.
+"""The folder of a run: its recipe, its metrics and its last checkpoint.
 
-``config.json`` the recipe, the data's hash, the commit and the machine; ``metrics.jsonl`` a line per report
-and ``tensorboard/`` the same as curves; ``checkpoint.pt`` all that the next step depends on. A run that is
-killed goes on from its last checkpoint as if nothing had been, bit for bit on a CPU with the same number of
-threads: patches depend on their number only, and lines beyond the checkpoint are dropped. Nothing is written
-before the first step, so a run that is refused leaves no folder.
+``config.json`` holds the recipe, the hash of the data, the commit, the machine. ``metrics.jsonl`` holds one
+line per report, ``tensorboard/`` the same as curves. ``checkpoint.pt`` holds everything that the next step
+depends on. A run that was killed resumes from its last checkpoint and ends with the same bits as an
+uninterrupted run, on a CPU with the same number of threads: patches depend on their number only, and lines
+after the checkpoint are dropped. Nothing is written before the first step, so a refused run leaves no folder.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ import dataclasses
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from rich.console import Console
@@ -31,8 +32,11 @@ from torch.utils.tensorboard import SummaryWriter
 from autosam_edge import __version__
 from autosam_edge.atomic_files import staged_file, write_file
 from autosam_edge.machine import describe_machine, machine_in_words
+from autosam_edge.memory import peak_mb
 from autosam_edge_training.config import as_dict
+from autosam_edge_training.data import Intensity, Split
 from autosam_edge_training.error_codes import RUN_DIFFERS, RUN_MISSING
+from autosam_edge_training.strict import STRICT, checked_dataclass, parse_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -42,18 +46,28 @@ if TYPE_CHECKING:
     from autosam_edge_training.data import Prepared
 
 CONFIG, CHECKPOINT, METRICS = "config.json", "checkpoint.pt", "metrics.jsonl"
+_IDENTITY = (
+    "data_sha256",
+    "dataset",
+    "extra_data_sha256",
+    "recipe",
+    "sam_sha256",
+    "teacher",
+    "teacher_network",
+    "teacher_sha256",
+)
 
 
 class RunFolder:
-    """A run that begins or goes on.
+    """A new run, or one that is resumed.
 
     Args:
-        out: The folder; a run of the same recipe on the same data there goes on.
-        recipe: ``student``, ``teacher`` or ``distill``.
-        config: Its checked dataclass.
+        out: The folder; a run of the same recipe on the same data is resumed.
+        recipe: Kind of the run, ``student``, ``teacher`` or ``distill``.
+        config: Recipe of the run.
         prepared: The data.
-        fabric: Only its first process writes.
-        facts: What else decides the run, such as the hash of a teacher.
+        fabric: Processes of the run; only the first one writes.
+        identity: Further values that decide the run, such as the hash of a teacher.
 
     Raises:
         TrainingError: The folder holds a run of another recipe, on other data, or its checkpoint is damaged
@@ -64,19 +78,19 @@ class RunFolder:
         self,
         out: Path,
         recipe: str,
-        config: Any,  # noqa: ANN401  any recipe's
+        config: object,
         *,
         prepared: Prepared,
         fabric: Fabric,
-        facts: Mapping[str, Any] | None = None,
+        identity: Mapping[str, object] | None = None,
     ) -> None:
         self.out, self._fabric, self._prepared = out, fabric, prepared
-        self.identity = {
+        self.identity: dict[str, Any] = {
             "recipe": recipe,
             "config": as_dict(config),
             "dataset": prepared.dataset,
             "data_sha256": prepared.sha256,
-            **(facts or {}),
+            **(identity or {}),
         }
         self._console = Console(file=sys.stderr, highlight=False)
         self._writer: SummaryWriter | None = None
@@ -86,12 +100,13 @@ class RunFolder:
             if (out / CHECKPOINT).is_file():
                 self.checkpoint = self._read_checkpoint()
         self.first_step: int = self.checkpoint["step"] if self.checkpoint else 0
-        fabric.barrier()  # nobody looks into the folder while the first process writes
+        fabric.barrier()  # no process reads the folder while the first one writes
 
     def steps(self, total: int) -> Iterator[int]:
-        """Begin, and give the steps that are left, from 0 in a new run, with a bar on stderr where that is a terminal."""
+        """Begin the run and yield the steps that are left, with a progress bar if stderr is a terminal."""
         if self._fabric.is_global_zero:
             self._begin()
+        self._began = time.perf_counter()
         columns = (
             TextColumn("step"), MofNCompleteColumn(), BarColumn(), TextColumn("{task.fields[loss]}"),
             TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
@@ -111,9 +126,11 @@ class RunFolder:
                 self._writer.close()
 
     def report(self, step: int, values: Mapping[str, Any]) -> None:
-        """Note what was measured after ``step`` steps: a line, curves, and a line on stderr."""
+        """Write what was measured after ``step`` steps, with time and memory, to the files and to stderr."""
         if not self._fabric.is_global_zero:
             return
+        seconds = (time.perf_counter() - self._began) / (step - self.first_step)
+        values = {**values, "seconds_per_step": seconds, "peak_memory_mb": peak_mb()}
         with (self.out / METRICS).open("a") as file:
             file.write(json.dumps({"step": step, **values}) + "\n")
         numbers = {key: value for key, value in values.items() if isinstance(value, float)}
@@ -126,7 +143,7 @@ class RunFolder:
             self._console.print(f"step {step} {words}", soft_wrap=True)
 
     def save(self, step: int, state: Mapping[str, Any]) -> None:
-        """Keep all that the next step depends on; an interrupted save leaves the last one."""
+        """Write the checkpoint; an interrupted call leaves the previous one."""
         if self._fabric.is_global_zero:
             with (
                 staged_file(self.out / CHECKPOINT) as stage,
@@ -157,16 +174,14 @@ class RunFolder:
         self._writer = SummaryWriter(str(self.out / "tensorboard"), purge_step=self.first_step + 1)
 
     def _check_identity(self) -> None:
-        found = read_run_config(self.out)
-        other = sorted(
-            key for key, value in self.identity.items() if key != "config" and found.get(key) != value
-        )
-        configs = found.get("config", {}), self.identity["config"]
-        other += sorted(
+        found, given = as_dict(read_run_record(self.out)), self.identity
+        other = [key for key in _IDENTITY if given.get(key) != (found[key] or None)]
+        recipes = found["config"], given["config"]
+        other += [
             f"config.{key}"
-            for key in configs[0].keys() | configs[1].keys()
-            if configs[0].get(key) != configs[1].get(key)
-        )
+            for key in sorted(recipes[0].keys() | recipes[1].keys())
+            if recipes[0].get(key) != recipes[1].get(key)
+        ]
         if other:
             raise RUN_DIFFERS(f"the folder {self.out.name} holds a run that differs in {', '.join(other)}.")
 
@@ -175,7 +190,7 @@ class RunFolder:
             checkpoint: dict[str, Any] = torch.load(
                 self.out / CHECKPOINT, weights_only=True, map_location="cpu"
             )
-            checkpoint["step"] += 0  # a number, or this is no checkpoint of a run
+            checkpoint["step"] += 0  # raises if this is not the checkpoint of a run
         except Exception as error:  # torch raises whatever its readers raise on a damaged file
             raise RUN_DIFFERS(
                 f"the checkpoint in {self.out.name} is damaged ({type(error).__name__}).",
@@ -186,36 +201,81 @@ class RunFolder:
     def _keep_lines_until(self, step: int) -> None:
         path = self.out / METRICS
         if path.is_file():
-            # What has no end was being written by a process that was killed, after its last checkpoint.
+            # A line without an end was being written when the process was killed, after its last checkpoint.
             whole = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
             write_file("".join(line for line in whole if json.loads(line)["step"] <= step).encode(), path)
 
 
-def read_run_config(run: Path) -> dict[str, Any]:
-    """What ``config.json`` of a run says.
+@checked_dataclass(config=STRICT)
+class RunRecord:
+    """Content of ``config.json``.
+
+    Args:
+        recipe: Kind of the run.
+        config: Recipe of the run.
+        dataset: Name of the data set.
+        data_sha256: SHA-256 of the prepared data set, hexadecimal.
+        spacing_mm: Voxel spacing of the grid (D, H, W), mm.
+        labels: Names by value, the background first.
+        intensity: Window and scale of the HU.
+        split: Case names of each split.
+        processes: Number of processes.
+        threads: Number of threads of each process.
+        version: Version of the package.
+        commit: Commit of the code; None outside of a checkout.
+        machine: The machine in words.
+        machine_details: The machine in numbers.
+        extra_data_sha256: SHA-256 of each further data set.
+        teacher_network, teacher_sha256, teacher: Teacher of a distilled student, see
+            :class:`~autosam_edge_training.networks.checkpoint_metadata.TeacherRecord`.
+        sam_sha256: SHA-256 of the SAM file that a teacher started from.
+    """
+
+    recipe: Literal["student", "teacher", "distill"]
+    config: dict[str, Any]
+    dataset: str
+    data_sha256: str
+    spacing_mm: tuple[float, float, float]
+    labels: tuple[str, ...]
+    intensity: Intensity
+    split: dict[Split, tuple[str, ...]]
+    processes: int
+    threads: int
+    version: str
+    commit: str | None
+    machine: str
+    machine_details: dict[str, object]
+    extra_data_sha256: tuple[str, ...] = ()
+    teacher_network: str | None = None
+    teacher_sha256: str | None = None
+    teacher: str | None = None
+    sam_sha256: str | None = None
+
+
+def read_run_record(run: Path) -> RunRecord:
+    """Read ``config.json`` of a run.
 
     Raises:
-        TrainingError: There is none, or it is damaged (AE-TRAIN-003).
+        TrainingError: It is missing or damaged (AE-TRAIN-003).
     """
     try:
-        record: dict[str, Any] = json.loads((run / CONFIG).read_bytes())
-    except (OSError, ValueError) as error:
-        raise RUN_MISSING(
-            f"{run.name} is not the folder of a run: config.json is missing or damaged."
-        ) from error
-    return record
+        return parse_json(RunRecord, (run / CONFIG).read_bytes())
+    except OSError as error:
+        raise RUN_MISSING(f"{run.name} is not the folder of a run: config.json is missing.") from error
+    except ValueError as error:
+        raise RUN_MISSING(f"{run.name} is not the folder of a run: config.json: {error}.") from error
 
 
 def commit() -> str | None:
-    """Of the project that runs, with a + where files were changed; None outside of a git checkout."""
+    """Git commit of this checkout, with ``+`` if there are uncommitted changes; None outside a checkout."""
     here = Path(__file__).parent
     if "site-packages" in here.parts:
-        return None  # a checkout around an environment is another project's
+        return None  # a checkout around an environment belongs to another project
     try:
-        told = subprocess.run(
+        found = subprocess.run(
             ["git", "describe", "--always", "--abbrev=12", "--dirty=+"],  # noqa: S607  whichever git is there
             cwd=here, capture_output=True, text=True, timeout=10, check=True,
         )  # fmt: skip
     except (OSError, subprocess.SubprocessError):
         return None
-    return told.stdout.strip() or None
+    return found.stdout.strip() or None

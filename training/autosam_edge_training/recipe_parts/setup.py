@@ -1,22 +1,18 @@
-"""What recipes are made of beside the networks: how a run begins, what it minimizes, what it looks at on the way."""
+"""Parts that the recipes share: start of a run, losses by name, validation, metadata of the weights."""
 
 from __future__ import annotations
 
-import json
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 
+from autosam_edge_training.config import as_dict
 from autosam_edge_training.data import Case, Prepared, negative_case, phantom_case
 from autosam_edge_training.data.layouts import BTCV_NAMES
-from autosam_edge_training.error_codes import (
-    GRADIENT_NOT_FINITE,
-    NETWORK_INPUT_DIFFERS,
-    SAMPLING_UNSUITABLE,
-    STUDENT_INVALID,
-)
+from autosam_edge_training.error_codes import NETWORK_INPUT_DIFFERS, SAMPLING_UNSUITABLE, STUDENT_INVALID
+from autosam_edge_training.networks.checkpoint_metadata import CheckpointMetadata
 from autosam_edge_training.networks.input_spec import NetworkInput
 from autosam_edge_training.networks.students import build_student, load_student
 from autosam_edge_training.patches.sampler import Sampler
@@ -25,15 +21,17 @@ from autosam_edge_training.recipe_parts.run_folder import commit
 from autosam_edge_training.recipe_parts.validation import validate
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
     from lightning_fabric import Fabric
     from torch import nn
 
-    from autosam_edge_training.patches.sampler import Sampling
+    from autosam_edge_training.networks.checkpoint_metadata import TeacherRecord
+    from autosam_edge_training.patches.sampler import Patches, Sampling
     from autosam_edge_training.recipe_parts.losses import Segmentation
+    from autosam_edge_training.recipe_parts.run_folder import RunFolder
     from autosam_edge_training.recipe_parts.schedule import Schedule
 
 Loss = Literal["paper", "present"]
@@ -63,11 +61,11 @@ def start_student(name: str, arguments: dict[str, Any], classes: int, init: Path
     try:
         if init is None:
             return build_student(name, classes=classes, arguments=arguments)
-        module, facts = load_student(init)
-        if facts["student"] != name:
-            raise ValueError(f"{init.name} holds {facts['student']}")
+        module, metadata = load_student(init)
+        if metadata.student != name:
+            raise ValueError(f"{init.name} holds {metadata.student}")
     except ValueError as error:
-        raise STUDENT_INVALID(f"the student {name} cannot be had: {error}.") from error
+        raise STUDENT_INVALID(f"cannot build student {name}: {error}.") from error
     return module
 
 
@@ -88,10 +86,14 @@ def start_sampler(
     try:
         if seeds and tuple(prepared.labels) != BTCV_NAMES:
             raise ValueError("phantoms have the organs of BTCV")
-        grid = {"spacing_mm": prepared.spacing_mm, "intensity": prepared.intensity}
-        phantoms = [phantom_case(one, **grid, targets=prepared.targets) for one in seeds]
+        spacing_mm, intensity = prepared.spacing_mm, prepared.intensity
+        phantoms = [
+            phantom_case(one, spacing_mm=spacing_mm, intensity=intensity, targets=prepared.targets)
+            for one in seeds
+        ]
         phantoms += [
-            negative_case(one, classes=prepared.classes, **grid) for one in range(sampling.negatives)
+            negative_case(one, classes=prepared.classes, spacing_mm=spacing_mm, intensity=intensity)
+            for one in range(sampling.negatives)
         ]
         return Sampler(
             cases, sampling, spacing_mm=prepared.spacing_mm, seed=seed, phantoms=phantoms, teacher=teacher
@@ -120,11 +122,6 @@ def extra_cases(extra: Sequence[Path], prepared: Prepared) -> tuple[list[Case], 
     return cases, digests
 
 
-def trained_on(cases: list[Case]) -> dict[str, str]:
-    """What a network's file says of the cases that it has seen."""
-    return {"cases": ",".join(case.name for case in cases)}
-
-
 def segmentation_loss(kind: Loss, cases: list[Case], device: torch.device) -> Segmentation:
     """The loss by its name in a recipe; ``present`` weighs classes by their share of the cases' voxels."""
     if kind == "paper":
@@ -139,51 +136,62 @@ def segmentation_loss(kind: Loss, cases: list[Case], device: torch.device) -> Se
     )
 
 
-def optimize(
-    fabric: Fabric,
-    network: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    loss: torch.Tensor,
-    schedule: Schedule,
-    step: int,
-) -> None:
-    """One step down the gradient, at the schedule's rate and with the gradient's norm clipped.
-
-    Raises:
-        TrainingError: The gradient is no number (AE-TRAIN-006); the weights were not touched.
-    """
-    for group in optimizer.param_groups:
-        group["lr"] = schedule.rate(step)
-    optimizer.zero_grad(set_to_none=True)
-    fabric.backward(loss)
-    norm = fabric.clip_gradients(network, optimizer, max_norm=schedule.clip, error_if_nonfinite=False)
-    if norm is None or not torch.isfinite(norm):
-        raise GRADIENT_NOT_FINITE(f"the gradient of step {step} is not finite.")
-    optimizer.step()
+def training_steps(
+    run: RunFolder, sampler: Sampler, fabric: Fabric, schedule: Schedule, *, workers: int
+) -> Iterator[tuple[int, Patches]]:
+    """Number and patches of each step that is left, this process's share of them; begins the run."""
+    batches = sampler.batches(
+        range(run.first_step, schedule.steps),
+        size=schedule.batch,
+        rank=fabric.global_rank,
+        world=fabric.world_size,
+        workers=workers,
+    )
+    return zip(run.steps(schedule.steps), batches, strict=False)
 
 
 def validation_scores(
-    network: nn.Module, held_out: list[Case], patch: tuple[int, int, int], device: torch.device
-) -> dict[str, Any]:
-    """Dice of each organ and their mean on the cases held out; nothing if there is none."""
-    if not held_out:
+    fabric: Fabric, network: nn.Module, held_out: list[Case], patch: tuple[int, int, int]
+) -> dict[str, object]:
+    """Dice of each organ and their mean on the validation cases; empty on all but the first process."""
+    if not held_out or not fabric.is_global_zero:
         return {}
-    dice = validate(network, held_out, patch, device=device)
+    dice = validate(network, held_out, patch, device=fabric.device)
     found = [score for score in dice if score is not None]
     return {"dice": dice, **({"mean_dice": float(np.mean(found))} if found else {})}
 
 
-def input_facts(prepared: Prepared) -> dict[str, str]:
-    """What the file of any network must say so that it can be run, and where it comes from."""
-    return {**NetworkInput.of(prepared).facts(), "data_sha256": prepared.sha256, "commit": commit() or ""}
+def checkpoint_metadata(
+    student: str,
+    arguments: dict[str, Any],
+    prepared: Prepared,
+    config: object,
+    cases: Sequence[Case],
+    *,
+    teacher: TeacherRecord | None = None,
+    sam_sha256: str = "",
+) -> CheckpointMetadata:
+    """Metadata of the network that a run has trained.
 
-
-def student_facts(name: str, arguments: dict[str, Any], prepared: Prepared) -> dict[str, str]:
-    """What a student's file must say: the network, and :func:`input_facts`."""
-    network = {
-        "student": name,
-        "arguments": json.dumps(arguments),
-        "classes": str(prepared.classes),
-        "merging": "v2",
-    }
-    return {**network, **input_facts(prepared)}
+    Args:
+        student: Name of the network.
+        arguments: Arguments that build it.
+        prepared: The data.
+        config: Recipe of the run.
+        cases: Training cases.
+        teacher: Teacher of a distilled student.
+        sam_sha256: SHA-256 of a teacher's SAM file.
+    """
+    recipe = as_dict(config)
+    return CheckpointMetadata(
+        student,
+        arguments,
+        NetworkInput.of(prepared),
+        recipe,
+        recipe["schedule"]["steps"],
+        tuple(case.name for case in cases),
+        prepared.sha256,
+        commit() or "",
+        teacher=teacher,
+        sam_sha256=sam_sha256,
+    )

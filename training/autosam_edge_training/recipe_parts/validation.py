@@ -1,4 +1,4 @@
-"""Dice on the model's own grid, while a run is under way; what counts in the end is :mod:`autosam_edge_training.evaluate`."""
+"""Dice on the model's grid during a run; final scores are those of :mod:`autosam_edge_training.evaluate`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from monai.inferers import sliding_window_inference
+from monai.inferers.utils import sliding_window_inference
 
 from autosam_edge.measurements import dice
 

@@ -22,7 +22,7 @@ _TORCHVISION = {
 
 @pytest.fixture(scope="session")
 def segment_anything():
-    """The package itself; where torchvision is missing, names stand in for it while it is imported, and no longer."""
+    """The package itself; without torchvision, names stand in for it while the package is imported."""
     pytest.importorskip("torch")
     # MONAI tries to import it too, and where torchvision is missing leaves parts behind that a second import
     # would not bind again.

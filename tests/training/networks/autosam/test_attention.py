@@ -22,7 +22,7 @@ def random_attention(*, mode="fused", rel_pos="crop", seed=0):
 @pytest.mark.parametrize("shift", [(0, 0, 0), (1, 2, 2)])
 @pytest.mark.parametrize("rel_pos", ["crop", "interp"])
 def test_fused_is_naive(shift, rel_pos):
-    """E7: the same output and the same gradients, shifted or not, windows with unequal sides, two volumes in the batch."""
+    """The same output and gradients, shifted or not, windows with unequal sides, two volumes in the batch."""
     grid, window = (6, 8, 5), (3, 4, 5)
     tokens = torch.randn(2, *grid, 32)
     regions = window_regions(grid, window, shift) if any(shift) else None

@@ -29,7 +29,7 @@ def tiny(**changes):
     ],
 )
 def test_logits_for_every_choice(changes):
-    """(B, 1, D, H, W) in, (B, classes, D, H, W) out, finite; also where the windows do not divide the grid."""
+    """(B, 1, D, H, W) in, (B, classes, D, H, W) out, finite; also if the windows do not divide the grid."""
     config = TeacherConfig(**{"vit": "tiny", "classes": 3, **changes})
     with torch.no_grad():
         logits = build_autosam(config)(torch.rand(2, 1, *config.patch))
@@ -45,7 +45,7 @@ def test_another_patch_than_the_configs_runs():
 
 @pytest.mark.teacher
 def test_what_trains_learns_and_what_is_frozen_stays():
-    """T1: at step 0 only the adapters' ``down`` and ``conv`` have a zero gradient, as W_up is zero; from step 1 nothing has."""
+    """At step 0 only ``down`` and ``conv`` of the adapters have a zero gradient, as W_up is zero."""
     model = tiny()
     frozen = {name: p.clone() for name, p in model.named_parameters() if not p.requires_grad}
     learning = trainable_parameters(model)

@@ -11,7 +11,7 @@ from autosam_edge_training.networks.autosam.build import build_image_encoder
 
 
 def test_windows_shift_in_every_second_block():
-    """What happens in one token reaches its own window in block 0, the next window by the shift of block 1, and the far end in block 2."""
+    """A token reaches its window in block 0, the next window in block 1 (shifted), the far end in block 2."""
     torch.manual_seed(0)
     encoder = build_image_encoder(TeacherConfig(vit="tiny"))
     image = torch.rand(1, 1, 32, 32, 32)

@@ -8,10 +8,12 @@ import json
 import pytest
 
 torch = pytest.importorskip("torch")
+from autosam_edge_test_networks import checkpoint_metadata
 from safetensors import safe_open
 from safetensors.torch import save_file
 
 from autosam_edge.errors import TrainingError
+from autosam_edge_training.config import as_dict
 from autosam_edge_training.networks.autosam import (
     TeacherConfig,
     build_autosam,
@@ -25,6 +27,11 @@ from autosam_edge_training.networks.autosam import (
 def contents(path):
     with safe_open(path, framework="pt") as file:
         return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata())  # noqa: SIM118
+
+
+def metadata_of(config, sam_sha256):
+    """Metadata of a teacher's file."""
+    return checkpoint_metadata("autosam", classes=3, arguments=as_dict(config), sam_sha256=sam_sha256)
 
 
 @pytest.fixture
@@ -61,12 +68,12 @@ def trained(config, sam):
 def test_a_teacher_comes_back_from_what_trained_and_sams_file(trained, config, sam, tmp_path):
     """The file holds the trainables and no more; with SAM's file every logit is the same."""
     model, sha256 = trained
-    save_teacher(tmp_path / "t.safetensors", model, config, sam_sha256=sha256, metadata={"steps": "3"})
+    save_teacher(tmp_path / "t.safetensors", model, metadata_of(config, sha256))
     state, facts = contents(tmp_path / "t.safetensors")
     assert state.keys() == trainable_parameters(model).keys()
     assert facts["sam_sha256"] == sha256
     loaded, metadata = load_teacher(tmp_path / "t.safetensors", sam=sam)
-    assert metadata["steps"] == "3"
+    assert metadata == metadata_of(config, sha256)
     assert not loaded.training
     assert trainable_parameters(loaded).keys() == trainable_parameters(model).keys()
     image = torch.rand(1, 1, 32, 32, 32)
@@ -77,20 +84,20 @@ def test_a_teacher_comes_back_from_what_trained_and_sams_file(trained, config, s
 
 @pytest.mark.parametrize("trains", ["adapters", "all"])
 def test_without_a_sam_file_the_checkpoint_is_whole(tmp_path, trains):
-    """Random frozen weights of a smoke run, or all of a ViT of one's own: everything comes back, whatever the seed by then."""
+    """Random frozen weights, or all weights of an own ViT: everything comes back, whatever the seed."""
     config = TeacherConfig(vit="tiny", classes=3, trains=trains)
     model = build_autosam(config).eval()
-    save_teacher(tmp_path / "t.safetensors", model, config, sam_sha256=None)
-    loaded, facts = load_teacher(tmp_path / "t.safetensors")
-    assert facts["sam_sha256"] == ""
+    save_teacher(tmp_path / "t.safetensors", model, metadata_of(config, ""))
+    loaded, metadata = load_teacher(tmp_path / "t.safetensors")
+    assert metadata.sam_sha256 == ""
     assert all(torch.equal(p, dict(model.named_parameters())[name]) for name, p in loaded.named_parameters())
-    assert json.loads(facts["config"])["trains"] == trains
+    assert metadata.arguments["trains"] == trains
 
 
 def test_all_that_trained_needs_no_sam_even_if_it_began_there(trained, config, tmp_path):
     """``trains: all`` changed SAM's weights, so its file is of no use."""
     everything = dataclasses.replace(config, trains="all")
-    save_teacher(tmp_path / "t.safetensors", trained[0], everything, sam_sha256=trained[1])
+    save_teacher(tmp_path / "t.safetensors", trained[0], metadata_of(everything, trained[1]))
     loaded, _ = load_teacher(tmp_path / "t.safetensors")
     assert torch.equal(
         loaded.image_encoder.blocks[0].attn.qkv.weight, trained[0].image_encoder.blocks[0].attn.qkv.weight
@@ -99,7 +106,7 @@ def test_all_that_trained_needs_no_sam_even_if_it_began_there(trained, config, t
 
 def test_the_sam_file_is_asked_for_and_checked(trained, config, small_checkpoint, tmp_path):
     """None, another one with the same shapes, one that is not there."""
-    save_teacher(tmp_path / "t.safetensors", trained[0], config, sam_sha256=trained[1])
+    save_teacher(tmp_path / "t.safetensors", trained[0], metadata_of(config, trained[1]))
     with pytest.raises(TrainingError, match="AE-TRAIN-016.*missing"):
         load_teacher(tmp_path / "t.safetensors")
     small_checkpoint["image_encoder.pos_embed"][0, 0, 0, 0] += 1.0
@@ -110,23 +117,23 @@ def test_the_sam_file_is_asked_for_and_checked(trained, config, small_checkpoint
         load_teacher(tmp_path / "t.safetensors", sam=tmp_path / "absent.pth")
 
 
-def test_facts_cannot_overwrite_ours(trained, config, tmp_path):
-    """The config and the hash are the checkpoint's own."""
-    with pytest.raises(ValueError, match="config"):
-        save_teacher(
-            tmp_path / "t.safetensors", trained[0], config, sam_sha256=trained[1], metadata={"config": "{}"}
-        )
-    assert not (tmp_path / "t.safetensors").exists()
-
-
 @pytest.mark.parametrize(
     "fault",
-    ["absent", "noise", "cut", "a student's", "no config", "wrong config", "a weight less", "another shape"],
+    [
+        "absent",
+        "noise",
+        "cut",
+        "a student's",
+        "no arguments",
+        "wrong arguments",
+        "a weight less",
+        "another shape",
+    ],
 )
 def test_what_is_no_teacher_is_refused(trained, config, sam, tmp_path, fault):
     """Each with the same code and its reason."""
     path = tmp_path / "t.safetensors"
-    save_teacher(path, trained[0], config, sam_sha256=trained[1])
+    save_teacher(path, trained[0], metadata_of(config, trained[1]))
     state, facts = contents(path)
     if fault == "absent":
         path.unlink()
@@ -134,11 +141,11 @@ def test_what_is_no_teacher_is_refused(trained, config, sam, tmp_path, fault):
         path.write_bytes(b"noise" * 100 if fault == "noise" else path.read_bytes()[:-100])
     else:
         if fault == "a student's":
-            facts = {"student": "pocketnet"}
-        elif fault == "no config":
-            del facts["config"]
-        elif fault == "wrong config":
-            facts["config"] = json.dumps({"vit": "tiny", "surprise": 1})
+            facts["student"] = "pocketnet"
+        elif fault == "no arguments":
+            del facts["arguments"]
+        elif fault == "wrong arguments":
+            facts["arguments"] = json.dumps({"vit": "tiny", "surprise": 1})
         elif fault == "a weight less":
             del state["mask_decoder.classify.weight"]
         else:

@@ -18,7 +18,7 @@ def deviation(found, expected):
 
 @pytest.mark.parametrize("attention", ["fused", "naive"])
 def test_one_token_deep_it_is_sam(teacher_of, small_sam, sam_taps, attention):
-    """E5: windows of 1 x 7 x 7 on 10 x 10 tokens (padded, as SAM pads) and global blocks: the trunk is ImageEncoderViT's."""
+    """Windows of 1 x 7 x 7 on 10 x 10 tokens (padded) and global blocks: the trunk is ImageEncoderViT's."""
     encoder = teacher_of(
         patch=(16, 160, 160), upsample=1, window=(1, 7, 7), global_blocks="full", attention=attention
     ).image_encoder
@@ -34,7 +34,7 @@ def test_one_token_deep_it_is_sam(teacher_of, small_sam, sam_taps, attention):
 
 
 def test_a_volume_that_does_not_change_with_depth_is_sam_at_every_depth(teacher_of, small_sam, sam_taps):
-    """E6: windows of 4 x 7 x 7, shifted in depth, and full attention, whatever the bias of depth: it factors out of the softmax."""
+    """Windows of 4 x 7 x 7, shifted in depth, and full attention: a bias of depth does not matter."""
     encoder = teacher_of(
         patch=(128, 160, 160), upsample=1, window=(4, 7, 7), global_blocks="full"
     ).image_encoder

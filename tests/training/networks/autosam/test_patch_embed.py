@@ -39,7 +39,7 @@ def step_by_step(embed, image, *, upsample, input_norm="none", patch=16):
 @pytest.mark.parametrize("upsample", [4, 1])
 @pytest.mark.parametrize("input_norm", ["none", "sam"])
 def test_folding_is_exact(upsample, input_norm):
-    """E1: one convolution of native voxels == enlarge, 2D convolution, depth convolution; rims of the volume included."""
+    """One convolution of native voxels == enlarge, 2D convolution, depth convolution; borders included."""
     embed = random_embed(upsample=upsample, input_norm=input_norm)
     side = 16 // upsample
     image = torch.rand(2, 1, 2 * side, 3 * side, 4 * side)

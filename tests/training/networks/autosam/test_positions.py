@@ -29,7 +29,7 @@ def test_half_the_grid_has_the_means():
 
 
 def test_a_finer_grid_is_interpolated_and_a_mixed_one_both():
-    """Where one side shrinks and the other grows, a table that is linear in (h, w) stays what it is at the new centers."""
+    """One side shrinks, the other grows: a table linear in (h, w) stays itself at the new centers."""
     h, w = torch.meshgrid((torch.arange(8) + 0.5) / 8, (torch.arange(8) + 0.5) / 8, indexing="ij")
     resized = resize_plane(torch.stack([h, w])[None], (4, 16))[0]
     assert torch.allclose(resized[0], ((torch.arange(4) + 0.5) / 4)[:, None].expand(4, 16))

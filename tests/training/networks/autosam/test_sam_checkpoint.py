@@ -35,7 +35,7 @@ def teacher(small_vit):
 @pytest.mark.teacher
 @pytest.mark.parametrize("kind", ["pth", "safetensors"])
 def test_every_weight_arrives(teacher, small_sam, small_checkpoint, tmp_path, kind):
-    """E2: all of SAM's encoder but its neck, bit for bit; the depth tables are the means; the hash is the file's."""
+    """All of SAM's encoder but its neck, bit for bit; the depth tables are means; the hash is the file's."""
     path = tmp_path / f"sam.{kind}"
     (torch.save if kind == "pth" else save_file)(small_checkpoint, path)
     sha256 = load_sam(teacher, path)
@@ -53,7 +53,7 @@ def test_every_weight_arrives(teacher, small_sam, small_checkpoint, tmp_path, ki
 @pytest.mark.teacher
 @pytest.mark.parametrize(("vit", "keys", "consumed"), [("b", 314, 171), ("l", 482, 339), ("h", 594, 451)])
 def test_the_keys_of_the_public_checkpoints(segment_anything, vit, keys, consumed):
-    """Of the real models' keys and shapes, each of the encoder's is taken but the neck's 6; 137 are of other parts."""
+    """Each encoder key of the real models is taken but the neck's 6; 137 belong to other parts."""
     with torch.device("meta"):
         state = segment_anything.sam_model_registry[f"vit_{vit}"]().state_dict()
         teacher = build_autosam(TeacherConfig(vit=vit))
@@ -119,7 +119,7 @@ def test_a_damaged_file(teacher, small_checkpoint, tmp_path, name, damage):
 
 
 def test_every_broken_pickle_is_ours(teacher, small_checkpoint, tmp_path):
-    """A byte of the pickle within the file is changed at many places: a typed error, or nothing but other tensors."""
+    """A changed byte at many places of the pickle gives a typed error, or other tensors and nothing else."""
     path = tmp_path / "sam.pth"
     torch.save({"image_encoder.pos_embed": small_checkpoint["image_encoder.pos_embed"]}, path)
     with zipfile.ZipFile(path) as archive:

@@ -47,7 +47,7 @@ def test_vit_b_by_part():
     ],
 )
 def test_other_teachers(changes, trainable, frozen):
-    """AMOS, without a prompt generator, ViT-L (45.16 M of 352.6 M), ViT-H (72.99 M of 709.0 M), all of ViT-B."""
+    """AMOS, without prompts, ViT-L (45.16 M of 352.6 M), ViT-H (72.99 M of 709.0 M), all of ViT-B."""
     assert [sum(column) for column in zip(*budget(**changes).values(), strict=True)] == [trainable, frozen]
 
 

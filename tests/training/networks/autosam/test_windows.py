@@ -27,7 +27,7 @@ def cuts(draw):
 
 @given(cuts(), st.integers(1, 2))
 def test_merging_undoes_splitting(cut, batch):
-    """Every token returns to its place, through padding and shift; windows hold every token once and zeros beside them."""
+    """Every token returns to its place through padding and shift; windows hold each token once."""
     grid, window, shift = cut
     tokens = torch.arange(1.0, 1 + batch * grid[0] * grid[1] * grid[2]).reshape(batch, *grid, 1)
     windows = split_windows(tokens, window, shift)
@@ -38,7 +38,7 @@ def test_merging_undoes_splitting(cut, batch):
 
 @given(cuts())
 def test_regions_part_what_came_around_the_end(cut):
-    """Tokens of one window have different regions if and only if on some side they lie a window or more apart in the volume."""
+    """Tokens of a window have different regions if and only if they are a window or more apart."""
     grid, window, asked = cut
     shift = shift_that_applies(grid, window, asked)
     padded = padded_grid(grid, window)

@@ -17,7 +17,7 @@ _APART = -1000.0
 
 
 class WindowAttention(nn.Module):
-    """Multi-head attention whose logits gain ``q . Rd[dd] + q . Rh[dh] + q . Rw[dw]`` (q unscaled, as in SAM).
+    """Multi-head attention with decomposed relative positions, ``q . Rd + q . Rh + q . Rw`` (q unscaled).
 
     Args:
         dim: C, channels of a token.
@@ -54,7 +54,7 @@ class WindowAttention(nn.Module):
 
     @torch.no_grad()
     def derive_depth_table(self) -> None:
-        """Set the depth table from SAM's: an offset in depth weighs as much as one in the plane does on average."""
+        """Set the depth table to the mean of SAM's two tables."""
         self.rel_pos_d.copy_((self.rel_pos_h + self.rel_pos_w) / 2)
 
     def forward(self, windows: Tensor, regions: Tensor | None = None) -> Tensor:
@@ -84,12 +84,12 @@ class WindowAttention(nn.Module):
         return self.proj(mixed.transpose(1, 2).reshape(count, *size, dim))
 
     def _position_biases(self, query: Tensor, size: tuple[int, int, int]) -> tuple[Tensor, Tensor, Tensor]:
-        """What each query gives to the keys' depth, row and column: (N, heads, T, d), (N, heads, T, h), (N, heads, T, w)."""
+        """Each query's bias for the keys' depth, row and column, (N, heads, T, d), (.., h) and (.., w)."""
         rows = [
             relative_rows(table, side, self.rel_pos)
             for table, side in zip((self.rel_pos_d, self.rel_pos_h, self.rel_pos_w), size, strict=True)
         ]
-        placed = query.unflatten(2, size)
+        placed = query.reshape(*query.shape[:2], *size, -1)
         by_depth = torch.einsum("nadhwc,dkc->nadhwk", placed, rows[0]).flatten(2, 4)
         by_row = torch.einsum("nadhwc,hkc->nadhwk", placed, rows[1]).flatten(2, 4)
         by_column = torch.einsum("nadhwc,wkc->nadhwk", placed, rows[2]).flatten(2, 4)

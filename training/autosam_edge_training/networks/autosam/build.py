@@ -17,7 +17,7 @@ from autosam_edge_training.networks.autosam.trainables import freeze
 
 
 def build_autosam(config: TeacherConfig) -> AutoSAM:
-    """A teacher with random weights, what does not train frozen; :func:`~.sam_checkpoint.load_sam` brings SAM's.
+    """Build a teacher with random weights, SAM's part frozen; see :func:`~.sam_checkpoint.load_sam`.
 
     Args:
         config: The network.

@@ -9,7 +9,6 @@ from typing import Any, Literal
 from pydantic import model_validator
 from pydantic_core import ArgsKwargs
 
-from autosam_edge_training.config import STRICT, checked_dataclass
 from autosam_edge_training.networks.autosam.adapter import Activation
 from autosam_edge_training.networks.autosam.attention import AttentionMode, RelPos
 from autosam_edge_training.networks.autosam.block import AdapterPosition
@@ -19,6 +18,7 @@ from autosam_edge_training.networks.autosam.prompt_generator import PromptMode, 
 from autosam_edge_training.networks.autosam.sizes import SIZES, ViT, ViTName
 from autosam_edge_training.networks.autosam.trainables import Trains
 from autosam_edge_training.networks.autosam.windows import Size
+from autosam_edge_training.strict import STRICT, checked_dataclass
 
 # Full attention over 16^3 tokens is 0.4 GB of bfloat16 logits per block of ViT-B; over 32^3 it is 26 GB.
 _MOST_TOKENS_OF_FULL_ATTENTION = 16**3
@@ -145,20 +145,19 @@ class TeacherConfig:
             raise ValueError(f"{', '.join(wrong)} must be at least 1")
         if any(side % self.token_voxels for side in self.patch):
             raise ValueError(
-                f"the patch {self.patch} is not a multiple of a token's {self.token_voxels} voxels on each side"
+                f"the patch {self.patch} is not a multiple of a token's {self.token_voxels} voxels"
             )
         if self.decoder.scale == "half" and any(side % 2 for side in self.patch):
             raise ValueError(f"decoder.scale half needs a patch with even sides, not {self.patch}")
         if self.adapter_channels < 1 or self.adapter.ratio > 1.0:
-            raise ValueError(
-                f"adapter.ratio {self.adapter.ratio} leaves {self.adapter_channels} of {self.network.dim} channels"
-            )
+            raise ValueError(f"adapter.ratio {self.adapter.ratio} leaves {self.adapter_channels} channels")
         self._check_attention()
         if self.apg.enabled and not fits_grid(self.apg.widths, self.grid):
             levels = len(self.apg.widths)
             most = max((n for n in range(1, levels) if fits_grid(self.apg.widths[:n], self.grid)), default=0)
             raise ValueError(
-                f"apg.widths has {levels} levels, which pool {self.grid} tokens to one voxel or none; give at most {most}"
+                f"apg.widths has {levels} levels, which pool {self.grid} tokens to one voxel or none; "
+                f"give at most {most}"
             )
 
     def _check_attention(self) -> None:
@@ -169,11 +168,12 @@ class TeacherConfig:
         if self.rel_pos == "crop":
             if max(self.window) > self.network.table_window:
                 raise ValueError(
-                    f"rel_pos crop: SAM's tables end at windows of {self.network.table_window}; use interp for {self.window}"
+                    f"rel_pos crop: SAM's tables end at windows of {self.network.table_window}; "
+                    f"use interp for {self.window}"
                 )
             if full and max(self.grid) > self.network.grid:
                 raise ValueError(
-                    f"rel_pos crop: SAM's tables end at grids of {self.network.grid}; use interp for {self.grid}"
+                    f"rel_pos crop: SAM's tables end at grids of {self.network.grid}; use interp"
                 )
 
     @property

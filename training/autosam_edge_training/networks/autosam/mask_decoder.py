@@ -15,7 +15,7 @@ DecoderScale = Literal["full", "half"]
 
 
 class MaskDecoder(nn.Module):
-    """Heads on each feature map, brought to the decoder's grid, joined with the image, fused and classified. Trained from scratch.
+    """Fuses the feature maps and the image, and classifies each voxel. Trained from scratch.
 
     Args:
         maps: Number of feature maps.

@@ -69,6 +69,7 @@ class PatchEmbed(nn.Module):
         with torch.autocast(self.proj.weight.device.type, enabled=False):
             channels = self.proj.weight
             weight = torch.einsum("cihw,i->chw", channels, self.gain)
+            assert self.proj.bias is not None
             bias = self.proj.bias - torch.einsum("cihw,i->c", channels, self.offset)
             in_plane = torch.einsum("chw,hy,wx->cyx", weight, self.interpolation, self.interpolation)
             along_depth = self.depth_weight @ self.interpolation
@@ -89,7 +90,7 @@ class PatchEmbed(nn.Module):
         """
         if image.ndim != 5 or image.shape[1] != 1 or any(side % self.stride for side in image.shape[2:]):
             raise ValueError(
-                f"image of shape {tuple(image.shape)}: expected (B, 1, D, H, W) with sides that are multiples of {self.stride}"
+                f"image of shape {tuple(image.shape)}: expected (B, 1, D, H, W), multiples of {self.stride}"
             )
         kernel, bias = self.folded()
         margin = (
@@ -102,7 +103,7 @@ class PatchEmbed(nn.Module):
 
 
 def linear_interpolation(patch: int, upsample: int) -> Tensor:
-    """How the enlarged samples of one patch depend on native ones, as ``F.interpolate(align_corners=False)`` has it.
+    """Weights of native samples in the enlarged ones, as in ``F.interpolate(align_corners=False)``.
 
     Args:
         patch: Enlarged samples per patch.

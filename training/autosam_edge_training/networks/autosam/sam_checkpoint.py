@@ -38,7 +38,10 @@ _OURS = (
     ".rel_pos_d",
 )
 
-_DOWNLOAD = "Download sam_vit_b_01ec64.pth, sam_vit_l_0b3195.pth or sam_vit_h_4b8939.pth from facebookresearch/segment-anything."
+_DOWNLOAD = (
+    "Download sam_vit_b_01ec64.pth, sam_vit_l_0b3195.pth or sam_vit_h_4b8939.pth from "
+    "facebookresearch/segment-anything."
+)
 
 
 class RandomWeightsWarning(UserWarning):
@@ -64,7 +67,7 @@ def load_sam(model: AutoSAM, path: Path | None, *, sha256: str | None = None) ->
     """
     if path is None:
         warnings.warn(
-            "NO SAM CHECKPOINT: the teacher's frozen weights are random. Good for trying the way out, not for training a teacher.",
+            "NO SAM CHECKPOINT: the teacher's frozen weights are random. Use this to try the software only.",
             RandomWeightsWarning,
             stacklevel=2,
         )
@@ -153,7 +156,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     except pickle.UnpicklingError as error:
         # torch's own message advises to turn the protection off.
         raise PICKLE_UNSAFE(
-            f"{path.name} is refused: as a pickle of tensors it is not valid, it holds other objects or code. Nothing in it was run.",
+            f"{path.name} is refused: it is a pickle that holds other objects than tensors, or code. "
+            "Nothing in it was run.",
             remedy=f"Do not use this file. {_DOWNLOAD}",
         ) from error
     except FileNotFoundError as error:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
-from autosam_edge_training.config import STRICT, checked_dataclass
+from autosam_edge_training.strict import STRICT, checked_dataclass
 
 ViTName = Literal["b", "l", "h", "tiny"]
 
@@ -45,9 +45,7 @@ class ViT:
             raise ValueError(f"{self.heads} heads do not divide {self.dim} channels")
         rising = tuple(sorted(set(self.taps)))
         if rising != self.taps or not rising or rising[0] < 0 or rising[-1] != self.depth - 1:
-            raise ValueError(
-                f"expected taps that rise from 0 or later to the last block, {self.depth - 1}, not {self.taps}"
-            )
+            raise ValueError(f"expected taps that rise to the last block, {self.depth - 1}, not {self.taps}")
 
 
 class NamedSize(NamedTuple):

@@ -24,7 +24,7 @@ def shift_that_applies(grid: Size, window: Size, shift: Size) -> Size:
 
 
 def split_windows(tokens: Tensor, window: Size, shift: Size = (0, 0, 0)) -> Tensor:
-    """Cut a grid into windows; sides are padded with zeros at their ends as SAM does, then rolled back by the shift.
+    """Cut a grid into windows; sides are padded with zeros at their ends as in SAM, then rolled by the shift.
 
     Args:
         tokens: (B, D, H, W, C).

@@ -1,10 +1,8 @@
-"""Equation 2: all truth is a student alone, no truth is the teacher alone, and a teacher may be asked beforehand."""
+"""Equation 2: lambda 1 is a student alone, lambda 0 the teacher alone; probabilities may be cached."""
 
 from __future__ import annotations
 
 import json
-import sys
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -21,20 +19,22 @@ from autosam_edge_test_recipes import (
     same_weights,
     student_config,
     weights_of,
-    write_recipe,
 )
 
 from autosam_edge.errors import TrainingError
 from autosam_edge.file_hash import file_digest
-from autosam_edge_training import distill, train_student
-from autosam_edge_training.config import parse_config, read_config
+from autosam_edge_training import train_student
+from autosam_edge_training.config import parse_config
 from autosam_edge_training.data import AMOS_INTENSITY, Prepared
-from autosam_edge_training.distill import Config, train
-from autosam_edge_training.networks.checkpoint import open_network
-from autosam_edge_training.networks.teacher_cache import keep_probabilities
+from autosam_edge_training.networks.checkpoint import open_network, read_metadata
+from autosam_edge_training.networks.checkpoint_metadata import TeacherRecord
+from autosam_edge_training.networks.teacher_cache import cache_probabilities
 from autosam_edge_training.patches.sampler import Sampler, Sampling
 from autosam_edge_training.recipe_parts.losses import distillation
 from autosam_edge_training.recipe_parts.schedule import Schedule
+from autosam_edge_training.recipe_parts.setup import start_student
+from autosam_edge_training.recipe_parts.teacher import Teacher
+from autosam_edge_training.train_student import Config, train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 WHOLE = Sampling(patch=(32, 32, 32), **PLAIN)  # always the whole case, as it is
@@ -42,15 +42,15 @@ WHOLE = Sampling(patch=(32, 32, 32), **PLAIN)  # always the whole case, as it is
 
 @pytest.mark.parametrize("ema", [0.0, 0.9])
 def test_all_truth_is_a_student_without_a_teacher(ema, cubes, taught, tmp_path):
-    """Lambda 1 gives the weights of ``train student`` with the same seed and schedule, bit for bit, dropout and changes included."""
+    """Lambda 1 gives the weights of a student without a teacher, bit for bit, dropout included."""
     distilled = train(distill_config(weight=1.0, ema=ema), cubes, tmp_path / "a", teacher=taught)
-    alone = train_student.train(student_config(ema=ema), cubes, tmp_path / "b")
+    alone = train(student_config(ema=ema), cubes, tmp_path / "b")
     assert same_weights(distilled, alone)
     assert losses(tmp_path / "a") == losses(tmp_path / "b")
 
 
 def test_no_truth_does_not_look_at_it(cubes, taught, tmp_path):
-    """Lambda 0: with liver and spleen exchanged in the truth the weights are the same, bit for bit; with lambda 0.5 they are not."""
+    """With liver and spleen exchanged in the truth, the weights stay the same with lambda 0 only."""
     swapped = prepare_boxes(tmp_path / "swapped", swapped=True)
     for weight, same in ((0.0, True), (0.5, False)):
         config = distill_config(weight=weight, sampling=WHOLE)
@@ -62,18 +62,18 @@ def test_no_truth_does_not_look_at_it(cubes, taught, tmp_path):
         assert reports(runs[0].parent)[0]["loss_truth"] != reports(runs[1].parent)[0]["loss_truth"]
 
 
-@pytest.mark.parametrize(("weight", "mse_weight"), [(0.0, 1.0), (0.2, 1.0), (0.5, 10.0), (1.0, 3.0)])
-def test_the_loss_is_equation_2(weight, mse_weight, cubes, taught, tmp_path):
+@pytest.mark.parametrize("weight", [0.0, 0.2, 0.5, 1.0])
+def test_the_loss_is_equation_2(weight, cubes, taught, tmp_path):
     """Of the two parts that are reported, in every line."""
-    train(distill_config(weight=weight, mse_weight=mse_weight), cubes, tmp_path / "run", teacher=taught)
+    train(distill_config(weight=weight), cubes, tmp_path / "run", teacher=taught)
     for line in reports(tmp_path / "run"):
         assert line["loss"] == pytest.approx(
-            weight * line["loss_truth"] + (1 - weight) * mse_weight * line["loss_teacher"], rel=1e-6
+            weight * line["loss_truth"] + (1 - weight) * line["loss_teacher"], rel=1e-6
         )
 
 
 def test_the_first_step_by_hand(cubes, taught, tmp_path):
-    """The teacher's part of the first loss is the distance of a fresh student's probabilities from the teacher's on the first patch."""
+    """The first distillation loss is the squared distance of a fresh student from the teacher on patch 0."""
     config = changed(
         distill_config(weight=0.3, arguments={"channels": [4, 8], "strides": [2], "norm": "instance"}),
         "schedule",
@@ -87,7 +87,7 @@ def test_the_first_step_by_hand(cubes, taught, tmp_path):
         .image
     )
     torch.manual_seed(0)
-    student = train_student.start_student(config.student, config.arguments, 3, None).train()
+    student = start_student(config.student, config.arguments, 3, None).train()
     with torch.no_grad():
         answer = open_network(taught)[0](image).softmax(dim=1)
         expected = ((student(image).softmax(dim=1) - answer) ** 2).sum(dim=1).mean()
@@ -103,7 +103,7 @@ def test_an_element_mean_is_smaller_by_the_number_of_classes(cubes, taught, tmp_
 
 
 def test_the_teacher_alone_teaches(cubes, taught, tmp_path):
-    """Without any truth the student comes near its teacher: the distance falls to less than a quarter, the liver is found."""
+    """Without labels the student approaches its teacher: a quarter of the distance, liver found."""
     schedule = Schedule(steps=50, lr=3e-2, warmup=0.1, decay="cosine")
     arguments = {"channels": [4, 8], "strides": [2], "norm": "instance"}
     config = distill_config(
@@ -117,17 +117,17 @@ def test_the_teacher_alone_teaches(cubes, taught, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def kept(cubes, taught, tmp_path_factory):
+def cache(cubes, taught, tmp_path_factory):
     """The teacher's answers for the whole of both cases, one window each."""
-    return keep_probabilities(
-        taught, Prepared.read(cubes), tmp_path_factory.mktemp("kept") / "kept", patch=(32, 32, 32)
+    return cache_probabilities(
+        taught, Prepared.read(cubes), tmp_path_factory.mktemp("cache") / "cache", patch=(32, 32, 32)
     )
 
 
-def test_kept_answers_are_those_of_the_teacher(cubes, taught, kept):
-    """Of a patch that is the whole case, unchanged: within 1/510 as kept, and as the student gets them within the rounding of the sum."""
+def test_cached_probabilities_are_those_of_the_teacher(cubes, taught, cache):
+    """A patch of the whole case has the teacher's probabilities, to the rounding of uint8."""
     prepared = Prepared.read(cubes)
-    stored = {name: np.load(kept / f"{name}.npy") for name in prepared.split["training"]}
+    stored = {name: np.load(cache / f"{name}.npy") for name in prepared.split["training"]}
     sampler = Sampler(prepared.cases("training"), WHOLE, spacing_mm=(3.0, 3.0, 3.0), seed=0, teacher=stored)
     network, _ = open_network(taught)
     for number in range(2):
@@ -144,30 +144,30 @@ def test_kept_answers_are_those_of_the_teacher(cubes, taught, kept):
         assert torch.allclose(patch.teacher.sum(dim=1), torch.ones(()), atol=1e-6)
 
 
-def test_kept_answers_teach_as_the_teacher_does(cubes, taught, kept, tmp_path):
-    """Without changes of the patches the losses of a whole run are the same to the rounding of what was kept."""
+def test_cached_probabilities_teach_as_the_teacher_does(cubes, taught, cache, tmp_path):
+    """Without augmentation the losses of a run are the same, to the rounding of the cache."""
     config = distill_config(weight=0.2, sampling=WHOLE)
     train(config, cubes, tmp_path / "online", teacher=taught)
-    weights = train(config, cubes, tmp_path / "kept", teacher=taught, kept=kept)
-    online, beforehand = reports(tmp_path / "online"), reports(tmp_path / "kept")
+    weights = train(config, cubes, tmp_path / "cached", teacher=taught, cache=cache)
+    online, beforehand = reports(tmp_path / "online"), reports(tmp_path / "cached")
     for a, b in zip(online, beforehand, strict=True):
         assert a["loss_truth"] == pytest.approx(b["loss_truth"], rel=1e-3)
         assert a["loss_teacher"] == pytest.approx(b["loss_teacher"], rel=1e-2)
         assert a["loss_teacher"] != b["loss_teacher"]
-    assert weights_of(weights)[1]["teacher"] == "kept"
+    assert weights_of(weights)[1]["teacher"] == "cached"
 
 
-def test_a_run_does_not_change_from_kept_to_online(cubes, taught, kept, tmp_path):
+def test_a_run_does_not_change_from_cached_to_online(cubes, taught, cache, tmp_path):
     """The two are not the same signal."""
-    train(distill_config(sampling=WHOLE), cubes, tmp_path / "run", teacher=taught, kept=kept)
+    train(distill_config(sampling=WHOLE), cubes, tmp_path / "run", teacher=taught, cache=cache)
     with pytest.raises(TrainingError, match="AE-TRAIN-002.*differs in teacher\\."):
         train(distill_config(sampling=WHOLE), cubes, tmp_path / "run", teacher=taught)
 
 
-def test_kept_answers_turn_with_the_patch(cubes, taught, kept):
-    """Flipped and rotated, a kept answer is still that of the turned image's place: distances to the truth stay the same."""
+def test_cached_probabilities_turn_with_the_patch(cubes, taught, cache):
+    """Cached probabilities are flipped and rotated with the image: distances to the truth stay the same."""
     prepared = Prepared.read(cubes)
-    stored = {name: np.load(kept / f"{name}.npy") for name in prepared.split["training"]}
+    stored = {name: np.load(cache / f"{name}.npy") for name in prepared.split["training"]}
     turned = Sampler(
         prepared.cases("training"),
         Sampling(patch=(32, 32, 32), flip=1.0, rotate=1.0, scale=0.0),
@@ -188,32 +188,32 @@ def test_autosam_teaches_and_the_file_says_who(cubes, autosam_teacher, tmp_path)
     """An AutoSAM teacher whose file holds everything; the student's file has its hash, lambda and recipe."""
     config = distill_config(weight=0.8)
     weights = train(config, cubes, tmp_path / "run", teacher=autosam_teacher)
-    facts = weights_of(weights)[1]
-    assert (facts["teacher"], facts["lambda"], facts["student"]) == ("online", "0.8", "monai:UNet")
-    assert facts["teacher_sha256"] == file_digest(autosam_teacher)
-    assert parse_config(Config, json.loads(facts["config"])) == config
+    metadata = read_metadata(weights)
+    assert metadata.teacher == TeacherRecord("autosam-vit-tiny", file_digest(autosam_teacher), "online", 0.8)
+    assert metadata.student == "monai:UNet"
+    assert parse_config(Config, metadata.config) == config
     assert (
         json.loads((tmp_path / "run" / "config.json").read_text())["teacher_sha256"]
-        == facts["teacher_sha256"]
+        == metadata.teacher.sha256
     )
 
 
-def test_the_teacher_is_not_touched(cubes, taught, tmp_path, monkeypatch):
-    """It answers in eval mode and without gradients, and its weights stay."""
+def test_the_teacher_is_not_changed(cubes, taught, tmp_path, monkeypatch):
+    """It runs in eval mode and without gradients, and its weights stay."""
     opened = []
 
-    def open_guide(*arguments):
-        opened.append(distill_open(*arguments))
-        return opened[-1]
+    class Spy(Teacher):
+        def __init__(self, *given, **named):
+            super().__init__(*given, **named)
+            opened.append(self.network)
 
-    distill_open = distill.open_guide
-    monkeypatch.setattr(distill, "open_guide", open_guide)
+    monkeypatch.setattr(train_student, "Teacher", Spy)
     train(distill_config(), cubes, tmp_path / "run", teacher=taught)
-    (guide,) = opened
-    assert not guide.training
-    assert all(p.grad is None for p in guide.parameters())
+    (network,) = opened
+    assert not network.training
+    assert all(p.grad is None for p in network.parameters())
     assert all(
-        torch.equal(tensor, weights_of(taught)[0][name]) for name, tensor in guide.state_dict().items()
+        torch.equal(tensor, weights_of(taught)[0][name]) for name, tensor in network.state_dict().items()
     )
 
 
@@ -246,60 +246,27 @@ def test_what_is_no_network_is_refused(content, cubes, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_phantoms_have_no_kept_answers(cubes, taught, kept, tmp_path):
+def test_phantoms_have_no_cached_probabilities(cubes, taught, cache, tmp_path):
     """AE-TRAIN-027, before a folder is made; nor are there phantoms with other organs than BTCV's."""
     config = changed(distill_config(), "sampling", phantoms=1, phantom_share=0.5)
-    for answers in (kept, None):
+    for answers in (cache, None):
         with pytest.raises(TrainingError, match="AE-TRAIN-027.*phantoms"):
-            train(config, cubes, tmp_path / "run", teacher=taught, kept=answers)
+            train(config, cubes, tmp_path / "run", teacher=taught, cache=answers)
     assert not (tmp_path / "run").exists()
 
 
 def test_a_gradient_that_is_no_number_stops_the_run(cubes, taught, tmp_path, monkeypatch):
     """AE-TRAIN-006, as in the other recipes."""
     monkeypatch.setattr(
-        distill, "distillation", lambda *given, **named: distillation(*given, **named) * float("nan")
+        train_student, "distillation", lambda *given, **named: distillation(*given, **named) * float("nan")
     )
     with pytest.raises(TrainingError, match="AE-TRAIN-006.*step 0"):
         train(distill_config(), cubes, tmp_path / "run", teacher=taught)
     assert not (tmp_path / "run" / "checkpoint.pt").exists()
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"weight": 1.1},
-        {"weight": -0.1},
-        {"mse_weight": 0.0},
-        {"ema": 1.0},
-        {"report_every": 0},
-        {"validate_every": 0},
-        {"seed": -1},
-    ],
-)
-def test_wrong_values_are_errors(changes, tmp_path):
-    """Each by its name."""
-    with pytest.raises(ValueError, match=next(iter(changes))):
-        replace(distill_config(), **changes)
-
-
-def test_as_a_module_it_takes_the_same_options(cubes, taught, kept, tmp_path, monkeypatch, capsys):
-    """What ``torchrun`` starts: the weights' path on stdout, lambda from the command line."""
-    config = distill_config(sampling=WHOLE)
-    assert read_config(Config, write_recipe(config, tmp_path / "r.yaml")) == config
-    places = [
-        "--config",
-        tmp_path / "r.yaml",
-        "--data",
-        cubes,
-        "-o",
-        tmp_path / "run",
-        "--teacher",
-        taught,
-        "--kept",
-        kept,
-    ]
-    monkeypatch.setattr(sys, "argv", ["distill", *map(str, places), "--lambda", "0.8"])
-    distill.main()
-    assert capsys.readouterr().out == f"{tmp_path / 'run' / 'student.safetensors'}\n"
-    assert weights_of(tmp_path / "run" / "student.safetensors")[1]["lambda"] == "0.8"
+@pytest.mark.parametrize("weight", [1.1, -0.1])
+def test_a_weight_beyond_its_range_is_an_error(weight):
+    """By its name."""
+    with pytest.raises(ValueError, match="weight"):
+        distill_config(weight=weight)

@@ -1,37 +1,64 @@
-"""``autosam-edge evaluate`` and ``autosam-edge compare``."""
+"""``autosam-edge score``, ``evaluate`` and ``compare``."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
 from autosam_edge.atomic_files import write_files
-from autosam_edge.cli.extras import load_room
-from autosam_edge.cli.options import AsJson, one_of
+from autosam_edge.cli.options import AsJson, BundleOption, Data, Sam
 from autosam_edge.cli.progress import Stages
 from autosam_edge.cli.tables import new_table, show
 from autosam_edge.session import open_session
 from autosam_edge.write_results import check_writable
+from autosam_edge_training.choices import AbsentOrganRule, Split, Unit
+
+
+def score(
+    run: Annotated[
+        Path, typer.Argument(help="Folder that `train` or `distill` wrote.", exists=True, file_okay=False)
+    ],
+    data: Data,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder to create for run.json, cases.csv and summary.json.")
+    ],
+    split: Annotated[
+        Literal["test", "validation"], typer.Option("--split", help="Part of the data set to score.")
+    ] = "test",
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            "--labels",
+            help="Folder to create for the labels, CASE.nii.gz, which figure 3 shows.",
+            show_default=False,
+        ),
+    ] = None,
+    sam: Sam = None,
+) -> None:
+    """Score a finished run: Dice and NSD through the pipeline of the runtime.
+
+    `reproduce` and `compare` read the result.
+    """
+    from autosam_edge_training.evaluate.score_run import predict_run, score_run
+
+    print(score_run(run, data, out, split=split, sam=sam, log=Stages().log))
+    if labels is not None:
+        print(predict_run(run, data, labels, split=split, sam=sam))
 
 
 def evaluate(
-    data: Annotated[
-        Path,
-        typer.Option("--data", help="Folder that `data prepare` wrote; the files it was made of are read."),
-    ],
-    split: Annotated[str, typer.Option("--split", help="test, validation or training.")] = "test",
-    bundle: Annotated[
-        Path | None,
-        typer.Option("--bundle", help="Bundle to score. Default: the one that travels with the package."),
-    ] = None,
+    data: Data,
+    split: Annotated[Split, typer.Option("--split", help="Part of the data set to score.")] = "test",
+    bundle: BundleOption = None,
     predictions: Annotated[
         Path | None,
         typer.Option(
             "--predictions",
-            help="Score the NIfTI files of any tool instead: one per case, named by the case or its image, with the data set's numbers.",
+            help="Folder of NIfTI labels of any tool, to score instead of a bundle: one file per case, named "
+            "like the case or its image, with the label values of the data set.",
             exists=True,
             file_okay=False,
         ),
@@ -40,14 +67,15 @@ def evaluate(
         str | None,
         typer.Option(
             "--method",
-            help="Name in the tables. Default: the model's name, or that of the folder of predictions.",
+            help="Name in the tables. Default: name of the model, or of the folder of predictions.",
         ),
     ] = None,
-    empty: Annotated[
-        str,
+    absent_organ: Annotated[
+        AbsentOrganRule,
         typer.Option(
-            "--empty",
-            help="An organ that the truth lacks: skip it, or challenge: 1 if it was not found either, else 0.",
+            "--absent-organ",
+            help="Score of an organ that the truth lacks: none (skip), or 1 if the prediction lacks it too "
+            "and 0 otherwise (challenge).",
         ),
     ] = "skip",
     out: Annotated[
@@ -55,27 +83,43 @@ def evaluate(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Dice and NSD (1, 2, 3 mm) per organ on labelled scans, on their own grid."""
-    room, data_room = (
-        load_room("autosam_edge_training.evaluate", "train"),
-        load_room("autosam_edge_training.data", "train"),
-    )
-    one_of("--split", split, data_room.SPLITS)
-    one_of("--empty", empty, room.EMPTY_RULES)
+    """Score a bundle, or predictions of any tool, on labeled scans.
+
+    Dice and NSD (1, 2 and 3 mm) of each organ, on the grid of each scan. The files that the data set was
+    prepared from are read.
+    """
     if bundle is not None and predictions is not None:
-        raise typer.BadParameter("give a bundle or predictions, not both", param_hint="--bundle")
+        raise typer.BadParameter("give --bundle or --predictions, not both", param_hint="--bundle")
     if out is not None:
         check_writable(out)
-    prepared = data_room.Prepared.read(data)
+    from autosam_edge_training.data import Prepared
+    from autosam_edge_training.evaluate import evaluate_folder, evaluate_session, write_results
+
+    prepared = Prepared.read(data)
     stages = Stages()
     with stages.bar("evaluate") as progress:
-        options = {"method": method, "empty": empty, "say": stages.say, "progress": progress}
         if predictions is None:
-            scores, summary = room.evaluate_session(open_session(bundle), prepared, split, **options)
+            scores, summary = evaluate_session(
+                open_session(bundle),
+                prepared,
+                split,
+                method=method,
+                absent_organ=absent_organ,
+                log=stages.log,
+                progress=progress,
+            )
         else:
-            scores, summary = room.evaluate_folder(predictions, prepared, split, **options)
+            scores, summary = evaluate_folder(
+                predictions,
+                prepared,
+                split,
+                method=method,
+                absent_organ=absent_organ,
+                log=stages.log,
+                progress=progress,
+            )
     if out is not None:
-        room.write_results(out, scores, summary)
+        write_results(out, scores, summary)
     if as_json:
         print(json.dumps(summary))
         return
@@ -106,31 +150,34 @@ def compare(
         list[Path],
         typer.Argument(
             metavar="OURS OTHER...",
-            help="cases.csv of our method, then of the others.",
+            help="Tables of two or more methods (cases.csv): our method first.",
             exists=True,
             dir_okay=False,
             show_default=False,
         ),
     ],
     unit: Annotated[
-        str, typer.Option("--unit", help="What is paired: case_organ, or case (mean over its organs).")
+        Unit, typer.Option("--unit", help="What is paired: each organ of a case, or the mean of a case.")
     ] = "case_organ",
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder for compare.csv, compare.json and compare.md.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Is our method better? Wilcoxon's signed-rank test, paired, two-sided, against each of the others."""
-    room = load_room("autosam_edge_training.evaluate", "train")
-    one_of("--unit", unit, room.UNITS)
+    """Test whether our method is better than others.
+
+    Wilcoxon's signed-rank test, paired and two-sided, against each of the other methods.
+    """
     if len(tables) < 2:
         raise typer.BadParameter("give at least two tables", param_hint="OURS OTHER...")
-    result = room.compare_methods(tables, unit=unit)
+    from autosam_edge_training.evaluate import compare_methods, comparison_csv, comparison_markdown
+
+    result = compare_methods(tables, unit=unit)
     if out is not None:
         texts = {
-            "csv": room.comparison_csv(result),
+            "csv": comparison_csv(result),
             "json": json.dumps(result, indent=1) + "\n",
-            "md": room.comparison_markdown(result),
+            "md": comparison_markdown(result),
         }
         write_files({out / f"compare.{suffix}": text.encode() for suffix, text in texts.items()})
     if as_json:

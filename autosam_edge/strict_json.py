@@ -1,0 +1,163 @@
+"""JSON text to frozen dataclasses: the fields of the class are the schema, and nothing else is accepted."""
+
+from __future__ import annotations
+
+import json
+import math
+import types
+from dataclasses import fields, is_dataclass
+from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+
+_T = TypeVar("_T")
+_NAMES: dict[object, str] = {
+    str: "text",
+    bool: "true or false",
+    int: "a whole number",
+    float: "a finite number",
+    type(None): "null",
+}
+
+
+def parse_json(text: bytes) -> object:
+    """Decode JSON text.
+
+    Args:
+        text: JSON, UTF-8.
+
+    Returns:
+        Objects as dicts, arrays as lists.
+
+    Raises:
+        ValueError: The text is not JSON, holds NaN or infinity, names a key twice, or nests too deeply.
+    """
+    try:
+        return json.loads(text, object_pairs_hook=_unique_keys, parse_constant=_refuse_constant)
+    except RecursionError:
+        raise ValueError("it nests too deeply") from None
+
+
+def build(kind: type[_T], raw: object, where: str, *, other_keys: bool = False) -> _T:
+    """Build a dataclass from decoded JSON; arrays become tuples, whole numbers become floats where a float is due.
+
+    Args:
+        kind: Dataclass whose fields are text, numbers, booleans, literals, tuples, dicts with text keys,
+            ``object``, or dataclasses of such fields.
+        raw: Result of :func:`parse_json`, or a part of it.
+        where: Name of the value for messages, such as ``manifest.json``.
+        other_keys: Whether keys that are no field are passed over; they are refused by default.
+
+    Raises:
+        ValueError: A key is unknown or missing, a value has another type, or the class refuses the values.
+
+    Example:
+        >>> from dataclasses import dataclass
+        >>> @dataclass(frozen=True)
+        ... class Point:
+        ...     x: float
+        ...     y: float
+        >>> build(Point, parse_json(b'{"x": 1, "y": 2.5}'), "point")
+        Point(x=1.0, y=2.5)
+    """
+    if not isinstance(raw, dict):
+        raise ValueError(f"{where} is {_shown(raw)}, expected an object")
+    hints = get_type_hints(kind)
+    names = [field.name for field in fields(cast("Any", kind))]
+    if not other_keys and (unknown := sorted(set(raw) - set(names))):
+        raise ValueError(f"{where} has the unknown key {unknown[0]!r}")
+    if missing := [name for name in names if name not in raw]:
+        raise ValueError(f"{where} lacks the key {missing[0]!r}")
+    values = {
+        name: _convert(hints[name], raw[name], f"{where}.{name}", other_keys=other_keys) for name in names
+    }
+    return kind(**values)
+
+
+def build_list(kind: type[_T], raw: object, where: str, *, other_keys: bool = False) -> list[_T]:
+    """Build a dataclass from each object of an array; see :func:`build`.
+
+    Args:
+        kind: Dataclass of the elements.
+        raw: Result of :func:`parse_json`, or a part of it.
+        where: Name of the value for messages.
+        other_keys: Whether keys that are no field are passed over.
+
+    Raises:
+        ValueError: The value is not an array, or see :func:`build`.
+    """
+    if not isinstance(raw, list):
+        raise ValueError(f"{where} is {_shown(raw)}, expected an array")
+    return [build(kind, item, f"{where}[{index}]", other_keys=other_keys) for index, item in enumerate(raw)]
+
+
+def _convert(hint: Any, raw: object, where: str, *, other_keys: bool) -> object:  # noqa: ANN401  any annotation
+    origin, parts = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        if raw is None and type(None) in parts:
+            return None
+        (hint,) = (part for part in parts if part is not type(None))  # only `X | None` is a field's type here
+        return _convert(hint, raw, where, other_keys=other_keys)
+    if is_dataclass(hint):
+        return build(cast("type[object]", hint), raw, where, other_keys=other_keys)
+    if origin is tuple:
+        return _convert_tuple(parts, raw, where, other_keys=other_keys)
+    if origin is dict:
+        if not isinstance(raw, dict):
+            raise _wrong(where, raw, "an object")
+        return {
+            key: _convert(parts[1], item, f"{where}.{key}", other_keys=other_keys)
+            for key, item in raw.items()
+        }
+    if origin is Literal:
+        if raw not in parts or isinstance(raw, bool):
+            raise _wrong(where, raw, " or ".join(map(repr, parts)))
+        return raw
+    return _convert_scalar(hint, raw, where)
+
+
+def _convert_tuple(
+    parts: tuple[Any, ...], raw: object, where: str, *, other_keys: bool
+) -> tuple[object, ...]:
+    if not isinstance(raw, list):
+        raise _wrong(where, raw, "an array")
+    hints = [parts[0]] * len(raw) if parts[-1] is Ellipsis else parts
+    if len(hints) != len(raw):
+        raise ValueError(f"{where} has {len(raw)} elements, expected {len(hints)}")
+    return tuple(
+        _convert(hint, item, f"{where}[{index}]", other_keys=other_keys)
+        for index, (hint, item) in enumerate(zip(hints, raw, strict=True))
+    )
+
+
+def _convert_scalar(hint: Any, raw: object, where: str) -> object:  # noqa: ANN401  any annotation
+    if hint is object:
+        return raw
+    whole = isinstance(raw, int) and not isinstance(raw, bool)
+    if hint is float and (whole or isinstance(raw, float)) and math.isfinite(cast("float", raw)):
+        return float(cast("float", raw))
+    if (hint is int and whole) or (hint in (str, bool) and isinstance(raw, hint)):
+        return raw
+    raise _wrong(where, raw, _NAMES[hint])
+
+
+def _wrong(where: str, raw: object, expected: str) -> ValueError:
+    return ValueError(f"{where} is {_shown(raw)}, expected {expected}")
+
+
+def _shown(raw: object) -> str:
+    """A value for a message: short ones as they are, arrays and objects by their kind."""
+    if isinstance(raw, dict):
+        return "an object"
+    if isinstance(raw, list):
+        return "an array"
+    return "null" if raw is None else repr(raw)[:40]
+
+
+def _unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("an object names a key twice")
+    return found
+
+
+def _refuse_constant(name: str) -> object:
+    raise ValueError(f"it holds {name}, which is no JSON number")

@@ -1,0 +1,9 @@
+"""Values that options and parameters take, without heavy imports, so that the command line starts fast."""
+
+from typing import Literal
+
+Exhibit = Literal["table1", "table2", "table3", "table4", "figure1", "figure3", "figure4"]
+"""Table or figure of the paper."""
+
+Dataset = Literal["btcv", "amos"]
+"""Data set of the paper."""

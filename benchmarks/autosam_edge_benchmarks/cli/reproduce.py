@@ -1,0 +1,176 @@
+"""``autosam-edge reproduce``: the paper's tables and figures beside ours."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, get_args
+
+import typer
+
+from autosam_edge.atomic_files import write_file
+from autosam_edge.cli.options import AsJson, named_paths, one_of, require, split_commas
+from autosam_edge.cli.progress import Stages
+from autosam_edge.cli.tables import new_table, show
+from autosam_edge.label_table import label_table
+from autosam_edge.report.montage import draw_montage
+from autosam_edge_benchmarks.choices import Dataset, Exhibit
+
+if TYPE_CHECKING:
+    from autosam_edge.report.montage import MontageCase
+    from autosam_edge_benchmarks.paper.tables import Table
+
+_DATASETS: tuple[Dataset, ...] = get_args(Dataset)
+_TEXT_COLUMNS = 3  # row, data set, value; numbers follow
+_FIGURE1 = (
+    "it shows no measurement, only SAM's features of organs (t-SNE), and which features is not "
+    "known here; it is not drawn."
+)
+
+
+def reproduce(
+    exhibit: Annotated[Exhibit, typer.Argument(help="Table or figure of the paper.", show_default=False)],
+    dataset: Annotated[
+        str, typer.Option("--dataset", metavar="NAME,...", help="Data sets: btcv, amos, or both.")
+    ] = "btcv,amos",
+    smoke: Annotated[
+        bool,
+        typer.Option(
+            "--smoke",
+            help="Test the installation: all steps on phantoms with tiny networks; the numbers mean nothing.",
+        ),
+    ] = False,
+    results: Annotated[Path, typer.Option("--results", help="Folder of scored runs.")] = Path(
+        "benchmarks/results/runs"
+    ),
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Figure 3: folder that `data prepare` wrote.", exists=True)
+    ] = None,
+    predictions: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--predictions",
+            metavar="NAME=FOLDER",
+            help="Figure 3: method and its folder of CASE.nii.gz; once for each method.",
+            show_default=False,
+        ),
+    ] = None,
+    cases: Annotated[
+        str | None,
+        typer.Option(
+            "--cases", metavar="NAME,...", help="Figure 3: cases. Default: the first two of the test split."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Folder for the table (Markdown, CSV, JSON) and for pictures."),
+    ] = None,
+) -> None:
+    """Show the paper's values beside ours; `n/a` where no run was scored."""
+    datasets = split_commas(
+        dataset, one_of(_DATASETS), option="--dataset", expected="btcv, amos, or both with a comma"
+    )
+    if exhibit == "figure1":
+        absent = {"exhibit": exhibit, "ours": None, "reason": _FIGURE1}
+        print(json.dumps(absent) if as_json else f"figure1: n/a: {_FIGURE1}")
+        return
+    if exhibit == "figure3":
+        _figure3(data, predictions or [], cases, out, smoke=smoke, as_json=as_json)
+        return
+    if smoke:
+        from autosam_edge_benchmarks.paper.smoke import smoke_table
+
+        table = smoke_table(exhibit, log=Stages().log)
+    else:
+        from autosam_edge_benchmarks.paper.specs import table_spec
+        from autosam_edge_benchmarks.paper.tables import build_table
+
+        table = build_table(table_spec(exhibit), results, datasets=datasets)
+    if out is not None:
+        _write_table(table, out, draw=exhibit == "figure4")
+    _show_table(table, as_json=as_json)
+
+
+def _write_table(table: Table, out: Path, *, draw: bool) -> None:
+    """Write the files of a table; with ``draw`` the bars too."""
+    from autosam_edge_benchmarks.paper.figures import draw_bars
+    from autosam_edge_benchmarks.paper.render import write_table
+
+    written = [*write_table(table, out)]
+    if draw:
+        picture = written[0].with_suffix(".png")
+        draw_bars(table, picture)
+        written.append(picture)
+    _log_written(written)
+
+
+def _show_table(table: Table, *, as_json: bool) -> None:
+    from autosam_edge_benchmarks.paper import render
+
+    if as_json:
+        print(json.dumps(render.as_dict(table)))
+        return
+    shown = new_table(table.title)
+    for number, heading in enumerate(render.headings(table)):
+        shown.add_column(
+            heading, justify="left" if number < _TEXT_COLUMNS else "right", no_wrap=number < _TEXT_COLUMNS
+        )
+    before = ""
+    for title, *cells in render.text_rows(table):
+        shown.add_row("" if title == before else title, *cells)
+        before = title
+    show(shown)
+    for note in render.footnotes(table):
+        print(note)
+
+
+def _figure3(
+    data: Path | None,
+    predictions: list[str],
+    cases: str | None,
+    out: Path | None,
+    *,
+    smoke: bool,
+    as_json: bool,
+) -> None:
+    """Draw the truth and the methods side by side."""
+    out = require("--out", out, "figure 3 is a picture and needs a folder")
+    if not smoke:
+        data = require("--data", data, "figure 3 shows scans and needs the data set")
+    if data is None or smoke:
+        from autosam_edge_benchmarks.paper.smoke import smoke_montage
+        from autosam_edge_benchmarks.paper.tables import SMOKE_TITLE
+
+        picture = out / "figure3-smoke.png"
+        with smoke_montage(log=Stages().log) as (montage, table):
+            write_file(draw_montage(montage, table, note=SMOKE_TITLE), picture)
+    else:
+        from autosam_edge_benchmarks.paper.figures import read_montage
+        from autosam_edge_training.data import Manifest
+
+        picture = out / "figure3.png"
+        manifest = Manifest.read(data / "manifest.json")
+        folders = named_paths("--predictions", predictions, folders=True)
+        montage = read_montage(manifest, cases.split(",") if cases else None, folders)
+        write_file(draw_montage(montage, label_table(manifest.labels)), picture)
+    _show_figure3(montage, picture, smoke=smoke, as_json=as_json)
+
+
+def _show_figure3(montage: list[MontageCase], picture: Path, *, smoke: bool, as_json: bool) -> None:
+    shown = {
+        case.name: {method: labels is not None for method, labels in [*case.found.items()][1:]}
+        for case in montage
+    }
+    if as_json:
+        print(json.dumps({"exhibit": "figure3", "smoke": smoke, "picture": str(picture), "cases": shown}))
+        return
+    _log_written([picture])
+    for name, methods in shown.items():
+        words = (f"{method}: {'shown' if found else 'n/a'}" for method, found in methods.items())
+        print(name, *words, sep="\t")
+
+
+def _log_written(paths: list[Path]) -> None:
+    for path in paths:
+        Stages().log(f"wrote {path}")

@@ -1,0 +1,26 @@
+"""The label file of a case of which the labels are needed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from autosam_edge_training.error_codes import CASE_FILE_MISSING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from autosam_edge_training.data import Entry
+
+
+def label_file(entry: Entry) -> Path:
+    """Return the label file of a case.
+
+    Args:
+        entry: Case of a manifest, with absolute paths.
+
+    Raises:
+        InputError: The case is a scan without labels (AE-DATA-002).
+    """
+    if entry.label is None:
+        raise CASE_FILE_MISSING(f"case {entry.name} is a scan without labels; its labels are needed here.")
+    return entry.label

@@ -1,0 +1,143 @@
+"""``autosam-edge export``; the modules with torch are imported after wrong usage was refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from autosam_edge.cli.options import AsJson, split_commas
+from autosam_edge.cli.progress import Stages
+from autosam_edge.cli.tables import new_table, show
+from autosam_edge.read_scan import read
+
+if TYPE_CHECKING:
+    from autosam_edge.volume import Volume
+
+app = typer.Typer(rich_markup_mode="markdown")
+Scans = list[Path] | None
+
+
+@app.command("export")
+def export(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Bundle to write (*.edge).")],
+    target: Annotated[
+        str,
+        typer.Option(
+            "--target",
+            metavar="NAME,...",
+            help="Runtimes to export for: onnx, openvino, coreml, coreml-2d, coreml-ios18, executorch, "
+            "executorch-coreml; or monai alone.",
+        ),
+    ] = "onnx",
+    precision: Annotated[
+        str,
+        typer.Option(
+            "--precision",
+            metavar="NAME,...",
+            help="Number formats: fp32, fp16, bf16, int8-weights, int8, palette6, palette4.",
+        ),
+    ] = "fp32",
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option("--checkpoint", help="Weights of the student. Default: those in the default bundle."),
+    ] = None,
+    patch: Annotated[
+        str, typer.Option("--patch", metavar="D,H,W", help="Size of the tile, in voxels.")
+    ] = "96,96,96",
+    name: Annotated[str | None, typer.Option("--name", help="Name of the model.")] = None,
+    volume: Annotated[
+        Scans,
+        typer.Option(
+            "--volume",
+            help="CT scan on which each artifact is compared with the student; can be repeated. "
+            "Default: two phantoms.",
+        ),
+    ] = None,
+    calibrate: Annotated[
+        Scans,
+        typer.Option(
+            "--calibrate",
+            help="CT scan of another patient to calibrate int8 with; can be repeated. Default: phantoms.",
+        ),
+    ] = None,
+    interpreted_tiles: Annotated[
+        int | None,
+        typer.Option(
+            "--interpreted-tiles",
+            min=1,
+            help="Number of tiles of each scan to compare on if only an interpreter runs the artifact here, "
+            "such as Core ML. Default: whole scans.",
+        ),
+    ] = None,
+    training_data: Annotated[
+        str | None,
+        typer.Option("--training-data", help="Sentence about the training data, for the manifest."),
+    ] = None,
+    model_card: Annotated[
+        Path | None,
+        typer.Option(
+            "--model-card", help="Markdown file to put into the bundle.", exists=True, dir_okay=False
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Export a student as a bundle, and compare every artifact with it, organ by organ."""
+    d, h, w = split_commas(
+        patch, int, option="--patch", expected="three whole numbers with commas, such as 96,96,96", count=3
+    )
+    targets, precisions = target.split(","), precision.split(",")
+    monai = "monai" in targets
+    if monai and (len(targets) > 1 or precision != "fp32" or volume or calibrate or interpreted_tiles):
+        raise typer.BadParameter(
+            "a MONAI bundle holds the student unchanged: give no other target, precision or scan with monai",
+            param_hint="--target",
+        )
+    from autosam_edge_export.export import Description, export_bundle, export_monai
+
+    description = Description(
+        name, model_card.read_text(encoding="utf-8") if model_card else None, training_data
+    )
+    if monai:
+        path = export_monai(checkpoint, out, patch=(d, h, w), description=description)
+        print(json.dumps({"bundle": str(path)}) if as_json else path)
+        return
+    stages = Stages()
+    report = export_bundle(
+        checkpoint,
+        out,
+        targets=targets,
+        precisions=precisions,
+        description=description,
+        patch=(d, h, w),
+        volumes=_read(volume, "scan"),
+        calibration=_read(calibrate, "calibration"),
+        interpreted_tiles=interpreted_tiles,
+        say=stages.log,
+    )
+    if as_json:
+        print(json.dumps(report))
+    else:
+        _show(report)
+
+
+def _read(paths: Scans, title: str) -> dict[str, Volume] | None:
+    """The scans by number: their names may be a patient's."""
+    return {f"{title} {number}": read(path) for number, path in enumerate(paths, start=1)} if paths else None
+
+
+def _show(report: dict[str, Any]) -> None:
+    from autosam_edge_export.export import as_table, delegation_lines
+
+    rows = as_table(report)
+    table = new_table(f"{report['bundle']}: {report['model']} ({report['student']})")
+    for heading in rows[0]:
+        left = heading in ("artifact", "worst organ", "verdict")
+        table.add_column(heading, justify="left" if left else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*row.values())
+    show(table)
+    for line in delegation_lines(report):
+        print(line)

@@ -1,0 +1,45 @@
+"""The largest Dice at a spacing, for labels whose answer is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("monai")
+from autosam_edge_benchmarks.studies.label_ceiling import measure_label_ceiling, round_trip_dice
+from autosam_edge_training.data import prepare_phantoms
+
+
+def one_hot(labels, classes):
+    return (labels[None] == np.arange(classes)[:, None, None, None]).astype(np.float32)
+
+
+def every(step, shape):
+    """Positions of the centers of blocks of ``step`` voxels, along each axis."""
+    return tuple(np.arange(side // step) * step + (step - 1) / 2 for side in shape)
+
+
+def test_on_the_same_grid_the_labels_come_back():
+    """Dice is 1 for any labels."""
+    labels = np.random.default_rng(0).integers(0, 3, (6, 7, 8))
+    assert round_trip_dice(labels, one_hot(labels, 3), every(1, labels.shape)) == 1.0
+
+
+def test_a_structure_smaller_than_a_voxel_is_lost():
+    """One voxel of a block of eight is lost, Dice 0; half of the volume is not, Dice 1; the mean is 0.5."""
+    labels = np.zeros((8, 8, 8), np.uint8)
+    labels[:, :, 4:] = 1
+    labels[2, 2, 0] = 2
+    blocks = labels.reshape(4, 2, 4, 2, 4, 2)
+    occupancy = np.stack([(blocks == value).mean(axis=(1, 3, 5)) for value in range(3)]).astype(np.float32)
+    assert round_trip_dice(labels, occupancy, every(2, labels.shape)) == pytest.approx(0.5)
+
+
+def test_occupancies_keep_more_than_hard_labels(tmp_path):
+    """On phantoms at twice their spacing, both are below 1, and shares keep more than labels."""
+    spacings = {"scan_spacing_mm": (8.0, 6.0, 6.0), "spacing_mm": (16.0, 12.0, 12.0)}
+    data = prepare_phantoms(tmp_path / "data", validation=1, test=1, **spacings)
+    result = measure_label_ceiling(data, "validation")
+    assert len(result["cases"]) == 1
+    assert result["spacing_mm"] == [16.0, 12.0, 12.0]
+    assert 0.3 < result["mean_dice"]["hard_labels"] < result["mean_dice"]["occupancy"] < 1.0

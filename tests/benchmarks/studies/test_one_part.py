@@ -1,0 +1,54 @@
+"""Dice with and without the one-part rule, on a scan whose answer is known."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+pytest.importorskip("monai")
+import nibabel as nib
+from autosam_edge_test_support import make_model
+
+from autosam_edge.engines.fake_engine import ThresholdEngine
+from autosam_edge.formats.nifti import ras_affine, write_nifti
+from autosam_edge.geometry import Grid
+from autosam_edge.labels import BTCV_LABELS
+from autosam_edge.session import Session
+from autosam_edge.volume import Segmentation
+from autosam_edge_benchmarks.studies import one_part
+
+SPLEEN, KIDNEY = (label.name for label in BTCV_LABELS[:2])
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch):
+    """A spleen of one part, a kidney of two parts, and 200 voxels of the spleen's HU that are no spleen."""
+    labels = np.zeros((24, 32, 32), np.uint8)
+    labels[4:14, 4:14, 4:14] = 1
+    labels[4:14, 18:28, 4:14] = 2
+    labels[18:23, 18:28, 4:14] = 2
+    hu = np.choose(labels, [-100, 40, 200]).astype(np.int16)
+    hu[18:23, 4:14, 20:24] = 40
+    grid = Grid.axis_aligned(labels.shape, (3.0, 3.0, 3.0))
+    nib.save(nib.Nifti1Image(hu.T, ras_affine(grid.affine)), tmp_path / "image.nii.gz")
+    write_nifti(Segmentation(labels, grid, BTCV_LABELS[:2]), tmp_path / "label.nii.gz")
+    entry = SimpleNamespace(image=tmp_path / "image.nii.gz", label=tmp_path / "label.nii.gz")
+    prepared = SimpleNamespace(
+        labels=("background", SPLEEN, KIDNEY),
+        dataset="blocks",
+        manifest=SimpleNamespace(entries=lambda split: [entry]),
+    )
+    session = Session(make_model(), ThresholdEngine((-100.0, 40.0, 200.0)))
+    monkeypatch.setattr(one_part.Prepared, "read", lambda folder: prepared)
+    monkeypatch.setattr(one_part, "open_session", lambda path: session)
+    return tmp_path
+
+
+def test_the_rule_helps_an_organ_of_one_part_and_harms_one_of_two(data):
+    """Spleen: 1000 of 1200 voxels are right, then all of 1000. Kidney: 1500 of 1500, then 1000 of 1500."""
+    result = one_part.measure_one_part(data, data, "validation")
+    assert result["dice"]["as_found"] == pytest.approx({SPLEEN: 2000 / 2200, KIDNEY: 1.0})
+    assert result["dice"]["one_part"] == pytest.approx({SPLEEN: 1.0, KIDNEY: 2000 / 2500})
+    assert result["harmless"] == [SPLEEN]

@@ -1,0 +1,24 @@
+"""Values that options and parameters take, without heavy imports, so that the command line starts fast."""
+
+from typing import Literal
+
+Layout = Literal["btcv", "amos", "decathlon", "partial"]
+"""How a data set is laid out on the disk."""
+
+Targets = Literal["occupancy", "labels"]
+"""What a prepared voxel holds: the share of every organ, or the label with the largest share."""
+
+Split = Literal["training", "validation", "test"]
+"""Part of a data set."""
+
+AbsentOrganRule = Literal["skip", "challenge"]
+"""Score of an organ that the truth lacks: none, or 1 if the prediction lacks it too and 0 otherwise."""
+
+Unit = Literal["case_organ", "case"]
+"""What a significance test pairs: an organ of a case, or a case with the mean over its organs."""
+
+Reduction = Literal["voxel", "element"]
+"""Mean of the distillation loss: over the voxels (classes summed), or over all elements."""
+
+Student = Literal["swinunetr-tiny", "swinunetr-small", "pocketnet", "pocketnet-wide"]
+"""Network of a student."""

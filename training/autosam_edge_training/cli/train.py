@@ -1,0 +1,267 @@
+"""``autosam-edge train teacher``, ``train student`` and ``distill``.
+
+``torchrun -m autosam_edge train ...`` runs them in several processes.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+
+from autosam_edge.cli.options import Sam, require
+from autosam_edge.cli.progress import Stages
+from autosam_edge.cli.tables import new_table, show
+from autosam_edge_training.choices import Reduction
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from autosam_edge_training.networks.autosam import TeacherConfig
+
+app = typer.Typer(help="Train a teacher or a student.", no_args_is_help=True)
+
+# Worker processes share the scans by fork, which is safe on Linux only. The patches do not depend on it.
+_WORKERS = 1 if sys.platform == "linux" else 0
+_NEEDED = "needed, unless --smoke is given"
+
+Recipe = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        help="Recipe of the training, a YAML file.",
+        exists=True,
+        dir_okay=False,
+        show_default=False,
+    ),
+]
+Data = Annotated[
+    Path | None,
+    typer.Option("--data", help="Folder that `data prepare` wrote.", exists=True, show_default=False),
+]
+Run = Annotated[
+    Path | None,
+    typer.Option(
+        "--out", "-o", help="Folder of the run; an interrupted run in it is resumed.", show_default=False
+    ),
+]
+Seed = Annotated[
+    int | None, typer.Option("--seed", help="Random seed. Default: the recipe's.", min=0, show_default=False)
+]
+Workers = Annotated[
+    int,
+    typer.Option(
+        "--workers", help="Number of processes that prepare patches during the training.", min=0, max=64
+    ),
+]
+Smoke = Annotated[
+    bool, typer.Option("--smoke", help="Test the installation: a few steps of a tiny network on phantoms.")
+]
+
+
+C = TypeVar("C")
+
+
+@app.command("teacher")
+def teacher(
+    config: Recipe = None,
+    data: Data = None,
+    out: Run = None,
+    sam: Sam = None,
+    seed: Seed = None,
+    workers: Workers = _WORKERS,
+    smoke: Smoke = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the number of parameters of each part; train nothing.")
+    ] = False,
+) -> None:
+    """Train the AutoSAM teacher."""
+    _require_paths(config, data, out, smoke=smoke or dry_run)
+    from autosam_edge_training import train_teacher
+    from autosam_edge_training.networks.autosam import TeacherConfig
+
+    if dry_run and config is None and not smoke:
+        _show_parameters(TeacherConfig())
+        return
+    tiny = train_teacher.Config.smoke_run() if smoke else None
+    recipe = _recipe(train_teacher.Config, config, tiny, seed=seed)
+    if dry_run:
+        _show_parameters(recipe.network)
+        return
+    with _folders(data, out) as (prepared, run, _):
+        _show_weights(train_teacher.train(recipe, prepared, run, sam=sam, workers=workers), smoke=smoke)
+
+
+@app.command("student")
+def student(
+    config: Recipe = None,
+    data: Data = None,
+    out: Run = None,
+    extra: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--extra-data",
+            help="Folder of another prepared data set whose training cases are added; can be repeated.",
+            exists=True,
+            show_default=False,
+        ),
+    ] = None,
+    init: Annotated[
+        Path | None,
+        typer.Option(
+            "--init",
+            help="Weights to start from, a student.safetensors. Default: random weights.",
+            exists=True,
+            show_default=False,
+        ),
+    ] = None,
+    seed: Seed = None,
+    workers: Workers = _WORKERS,
+    smoke: Smoke = False,
+) -> None:
+    """Train a student on labels alone."""
+    _require_paths(config, data, out, smoke=smoke)
+    from autosam_edge_training import train_student
+
+    tiny = train_student.Config.smoke_run() if smoke else None
+    recipe = _recipe(train_student.Config, config, tiny, seed=seed)
+    with _folders(data, out) as (prepared, run, _):
+        weights = train_student.train(recipe, prepared, run, extra=extra or (), init=init, workers=workers)
+        _show_weights(weights, smoke=smoke)
+
+
+def distill(
+    config: Recipe = None,
+    data: Data = None,
+    teacher: Annotated[
+        Path | None,
+        typer.Option(
+            "--teacher",
+            help="Weights of the teacher: teacher.safetensors, or the weights of another student.",
+            exists=True,
+            dir_okay=False,
+            show_default=False,
+        ),
+    ] = None,
+    out: Run = None,
+    weight: Annotated[
+        float | None,
+        typer.Option(
+            "--lambda",
+            help="Weight of the labels in the loss (equation 2), 0 to 1. Default: the recipe's.",
+            min=0.0,
+            max=1.0,
+            show_default=False,
+        ),
+    ] = None,
+    reduction: Annotated[
+        Reduction | None,
+        typer.Option(
+            "--reduction", help="Mean of the distillation loss. Default: the recipe's.", show_default=False
+        ),
+    ] = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option(
+            "--cache",
+            help="Folder of cached teacher probabilities; the first run writes it, the next ones read it.",
+            show_default=False,
+        ),
+    ] = None,
+    sam: Sam = None,
+    seed: Seed = None,
+    workers: Workers = _WORKERS,
+    smoke: Smoke = False,
+) -> None:
+    """Distill a teacher into a student."""
+    _require_paths(config, data, out, smoke=smoke)
+    if not smoke:
+        require("--teacher", teacher, _NEEDED)
+    if cache is not None and not cache.exists() and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise typer.BadParameter(
+            "the folder is missing; write it first with one process, without torchrun", param_hint="--cache"
+        )
+    from autosam_edge_training import train_student
+
+    tiny = train_student.Config.smoke_run() if smoke else None
+    recipe = _recipe(train_student.Config, config, tiny, seed=seed, weight=weight, reduction=reduction)
+    with _folders(data, out) as (prepared, run, scratch):
+        if teacher is None:
+            from autosam_edge_training import train_teacher
+
+            teacher = train_teacher.train(
+                train_teacher.Config.smoke_run(), prepared, scratch / "teacher", workers=0
+            )
+        if cache is not None and not cache.exists():
+            _write_cache(cache, teacher, prepared, sam)
+        weights = train_student.train(
+            recipe, prepared, run, teacher=teacher, sam=sam, cache=cache, workers=workers
+        )
+        _show_weights(weights, smoke=smoke)
+
+
+def _write_cache(folder: Path, teacher: Path, data: Path, sam: Path | None) -> None:
+    from autosam_edge_training.data import Prepared
+    from autosam_edge_training.networks.teacher_cache import cache_probabilities
+
+    with Stages().bar("teacher") as progress:
+        cache_probabilities(teacher, Prepared.read(data), folder, sam=sam, progress=progress)
+
+
+def _require_paths(config: Path | None, data: Path | None, out: Path | None, *, smoke: bool) -> None:
+    """Refuse a run without these options, unless it is a smoke run."""
+    if not smoke:
+        for option, path in (("--config", config), ("--data", data), ("--out", out)):
+            require(option, path, _NEEDED)
+
+
+def _recipe(kind: type[C], config: Path | None, tiny: C | None, **changes: float | str | None) -> C:
+    """The recipe of a file, or the tiny one of a smoke run, with the changes of the command line."""
+    from autosam_edge_training.config import read_config, with_changes
+
+    recipe = None if config is None else read_config(kind, config)  # a smoke run checks the file too
+    given = {key: value for key, value in changes.items() if value is not None}
+    return with_changes(tiny or require("--config", recipe, _NEEDED), **given)
+
+
+@contextmanager
+def _folders(data: Path | None, out: Path | None) -> Iterator[tuple[Path, Path, Path]]:
+    """Yield (data, run folder, scratch folder); what a smoke run is not given lies in the scratch folder."""
+    with tempfile.TemporaryDirectory(prefix="autosam-edge-smoke-") as folder:
+        scratch = Path(folder)
+        if data is None:
+            from autosam_edge_training.data import prepare_smoke_phantoms
+
+            data = prepare_smoke_phantoms(scratch / "data")
+        yield data, out or scratch / "run", scratch
+
+
+def _show_weights(weights: Path, *, smoke: bool) -> None:
+    """Print the result, from one process only."""
+    if os.environ.get("RANK", "0") == "0":
+        print("the recipe runs; its weights mean nothing" if smoke else weights)
+
+
+def _show_parameters(network: TeacherConfig) -> None:
+    """Show what is trained and what is frozen, part by part; no memory is taken for the weights."""
+    import torch
+
+    from autosam_edge_training.networks.autosam import build_autosam, parameters_by_part
+
+    with torch.device("meta"):
+        rows = parameters_by_part(build_autosam(network))
+    vit = network.vit if isinstance(network.vit, str) else "of its own"
+    table = new_table(f"AutoSAM, ViT {vit}, {network.classes} classes")
+    for heading in ("part", "trainable", "frozen"):
+        table.add_column(heading, justify="left" if heading == "part" else "right")
+    for row in rows:
+        table.add_row(row.part, f"{row.trainable:,}", f"{row.frozen:,}")
+    table.add_section()
+    trainable, frozen = sum(row.trainable for row in rows), sum(row.frozen for row in rows)
+    table.add_row("all", f"{trainable:,}", f"{frozen:,}", style="bold")
+    show(table)

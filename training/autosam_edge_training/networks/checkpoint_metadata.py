@@ -1,0 +1,158 @@
+"""The metadata of a network's file: what the network is, which input it takes, and how it was trained."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import field
+from typing import TYPE_CHECKING, Any, Literal
+
+from safetensors import safe_open
+
+from autosam_edge_training.data import Intensity
+from autosam_edge_training.networks.input_spec import NetworkInput
+from autosam_edge_training.networks.patch_merging import Merging
+from autosam_edge_training.strict import STRICT, checked_dataclass, parse_values
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+AUTOSAM = "autosam"
+"""Name of an AutoSAM teacher, where a student has its own."""
+_JSON = ("arguments", "spacing_mm", "intensity", "labels", "config", "probe")
+# Keys of the file and fields of :class:`TeacherRecord`.
+_TEACHER = {"teacher_network": "network", "teacher_sha256": "sha256", "teacher": "source", "lambda": "weight"}
+
+
+@checked_dataclass(config=STRICT)
+class TeacherRecord:
+    """The teacher that a student was distilled from.
+
+    Args:
+        network: Name of the teacher's network.
+        sha256: SHA-256 of the teacher's file, hexadecimal.
+        source: Where its probabilities came from: ``online``, a forward pass at every step, or ``cached``.
+        weight: Lambda of equation 2, the weight of the labels, 0 to 1.
+    """
+
+    network: str
+    sha256: str
+    source: Literal["online", "cached"]
+    weight: float
+
+
+@checked_dataclass(config=STRICT)
+class CheckpointMetadata:
+    """Metadata of ``student.safetensors`` and ``teacher.safetensors``.
+
+    Args:
+        student: Name of the student, ``monai:NAME``, or ``autosam`` for an AutoSAM teacher.
+        arguments: Arguments of a network of MONAI, or the network's part of a teacher's recipe.
+        input: Grid, intensities and labels of the training data.
+        config: Recipe of the run.
+        steps: Number of optimizer steps.
+        cases: Names of the training cases.
+        data_sha256: SHA-256 of the prepared data set, hexadecimal.
+        commit: Commit of the code; empty outside of a checkout.
+        merging: Patch merging of SwinUNETR.
+        teacher: Teacher of a distilled student.
+        sam_sha256: SHA-256 of the SAM file that holds a teacher's frozen parameters; empty if its own file
+            holds all parameters.
+        probe: Logits of a student for a fixed input, see
+            :func:`~autosam_edge_training.networks.students.save_student`.
+    """
+
+    student: str
+    arguments: dict[str, Any]
+    input: NetworkInput
+    config: dict[str, Any]
+    steps: int
+    cases: tuple[str, ...]
+    data_sha256: str
+    commit: str
+    merging: Merging = "v2"
+    teacher: TeacherRecord | None = None
+    sam_sha256: str = ""
+    probe: tuple[float, ...] = field(default=())
+
+    @property
+    def classes(self) -> int:
+        """Number of labels with the background, the network's output channels."""
+        return len(self.input.labels)
+
+    @property
+    def patch(self) -> tuple[int, int, int]:
+        """Voxels (D, H, W) of the patches that the network was trained on."""
+        depth, height, width = self.config["sampling"]["patch"]
+        return depth, height, width
+
+    @classmethod
+    def read(cls, path: Path) -> CheckpointMetadata:
+        """Read the metadata of a file, not its weights.
+
+        Raises:
+            OSError: The file cannot be read.
+            SafetensorError: It is not a safetensors file.
+            ValueError: Its metadata are not those of a network; see :meth:`parse`.
+        """
+        with safe_open(path, framework="pt") as file:
+            return cls.parse(file.metadata() or {})
+
+    @classmethod
+    def parse(cls, stored: Mapping[str, str]) -> CheckpointMetadata:
+        """Metadata from the strings that a file holds.
+
+        Raises:
+            ValueError: A key is unknown, missing or wrong; it is named.
+        """
+        values: dict[str, Any] = {
+            key: json.loads(value) if key in _JSON else value for key, value in stored.items()
+        }
+        try:
+            low, high, offset, scale = values.pop("intensity")
+            values["input"] = NetworkInput(
+                tuple(values.pop("spacing_mm")),
+                Intensity((low, high), offset, scale),
+                tuple(values.pop("labels")),
+                values.pop("dataset"),
+            )
+            values["cases"] = values["cases"].split(",")
+            classes = int(values.pop("classes"))
+            values["merging"]
+        except KeyError as error:
+            raise ValueError(f"the metadata of the file have no key {error}") from error
+        except TypeError as error:
+            raise ValueError("spacing_mm, intensity or labels in the metadata are not lists") from error
+        if teacher := {field: values.pop(key) for key, field in _TEACHER.items() if key in values}:
+            values["teacher"] = teacher
+        metadata = parse_values(cls, values)
+        if classes != metadata.classes:
+            raise ValueError(f"the network has {classes} outputs and {metadata.classes} labels")
+        return metadata
+
+    def to_strings(self) -> dict[str, str]:
+        """The strings that a file holds."""
+        takes, teacher = self.input, self.teacher
+        window = takes.intensity.window_hu
+        stored = {
+            "student": self.student,
+            "arguments": json.dumps(self.arguments),
+            "classes": str(self.classes),
+            "merging": self.merging,
+            "spacing_mm": json.dumps(takes.spacing_mm),
+            "intensity": json.dumps([*window, takes.intensity.offset, takes.intensity.scale]),
+            "labels": json.dumps(takes.labels),
+            "dataset": takes.dataset,
+            "config": json.dumps(self.config),
+            "steps": str(self.steps),
+            "cases": ",".join(self.cases),
+            "data_sha256": self.data_sha256,
+            "commit": self.commit,
+        }
+        if teacher is not None:
+            stored |= {key: str(getattr(teacher, field)) for key, field in _TEACHER.items()}
+        if self.sam_sha256:
+            stored["sam_sha256"] = self.sam_sha256
+        if self.probe:
+            stored["probe"] = json.dumps(self.probe)
+        return stored

@@ -1,0 +1,81 @@
+"""The teacher of a student: a network that runs at every step, or its cached probabilities."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import torch
+
+from autosam_edge_training.networks.checkpoint import (
+    network_name,
+    network_sha256,
+    open_network,
+    read_metadata,
+    require_same_input,
+)
+from autosam_edge_training.networks.checkpoint_metadata import TeacherRecord
+from autosam_edge_training.networks.teacher_cache import load_cached_probabilities
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from lightning_fabric import Fabric
+    from torch import Tensor
+
+    from autosam_edge_training.data import Prepared
+    from autosam_edge_training.patches.sampler import Patches
+
+
+class Teacher:
+    """Gives the teacher's probabilities for the patches of a step.
+
+    Args:
+        path: Weights file, an AutoSAM teacher or another student.
+        prepared: The data that the student is trained on.
+        fabric: Device and precision of the teacher's forward pass.
+        weight: Lambda of equation 2, for the record.
+        sam: SAM's published checkpoint, if the teacher was trained on one.
+        cache: Folder of the teacher's cached probabilities; None runs the teacher at every step.
+
+    Raises:
+        TrainingError: The file holds no network (AE-TRAIN-007), one for another grid, window or
+            label table (-008), or the cache does not belong to it (-009).
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        prepared: Prepared,
+        fabric: Fabric,
+        *,
+        weight: float,
+        sam: Path | None,
+        cache: Path | None,
+    ) -> None:
+        self._fabric = fabric
+        metadata = read_metadata(path)
+        require_same_input(metadata, prepared, "the teacher")
+        source: Literal["online", "cached"] = "cached" if cache else "online"
+        self.record = TeacherRecord(network_name(metadata), network_sha256(path), source, weight)
+        self.cached = load_cached_probabilities(cache, path, prepared) if cache else None
+        self.network = None if cache else open_network(path, sam=sam)[0].to(fabric.device)
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """What the record of a run holds; a run resumes with this teacher only."""
+        record = self.record
+        return {"teacher_network": record.network, "teacher_sha256": record.sha256, "teacher": record.source}
+
+    def probability(self, image: Tensor, patches: Patches) -> Tensor:
+        """The teacher's probabilities (B, C, D, H, W), without a gradient.
+
+        Args:
+            image: What the student sees, (B, 1, D, H, W), normalized, on the device.
+            patches: The batch that the image comes from; holds the cached probabilities.
+        """
+        if self.network is None:
+            cached: Tensor = self._fabric.to_device(patches.teacher)
+            return cached
+        with torch.no_grad(), self._fabric.autocast():
+            probability: Tensor = self.network(image).float().softmax(dim=1)
+        return probability
