@@ -1,4 +1,4 @@
-"""What grid a CT volume may lie on: limits that all readers share, and the check of formats that come as a grid already."""
+"""Limits of a CT grid that all readers share, and the check of formats that store a grid."""
 
 from __future__ import annotations
 
@@ -21,14 +21,16 @@ _DECIMALS = 4  # an oblique grid in float32 gives 9.9999998 or 10.0000002 mm for
 
 
 def check_ct_grid(grid: Grid, code: ErrorCode) -> list[str]:
-    """Refuse a grid that no CT reconstruction has; formats other than DICOM do not say which axis counts the slices, so all are checked.
+    """Refuse a grid that no CT reconstruction has.
+
+    Formats other than DICOM do not say which axis counts the slices, so all axes are checked.
 
     Args:
-        grid: (D, H, W), LPS mm.
-        code: Kind of error to raise.
+        grid: Grid (D, H, W) in LPS, mm.
+        code: Error code of the format.
 
     Returns:
-        Warnings.
+        Warnings, one sentence each.
 
     Raises:
         InputError: An axis has fewer than three voxels, a spacing is below 0.01 or above 10 mm, or an axis
@@ -37,7 +39,8 @@ def check_ct_grid(grid: Grid, code: ErrorCode) -> list[str]:
     """
     if min(grid.shape) < MIN_SLICES:
         raise code(
-            f"the volume has {' x '.join(map(str, grid.shape))} voxels (D, H, W), expected at least {MIN_SLICES} along each axis.",
+            f"the volume has {' x '.join(map(str, grid.shape))} voxels (D, H, W), "
+            f"expected at least {MIN_SLICES} along each axis.",
             remedy="Give the volume of a whole series.",
         )
     spacing_mm = np.round(grid.spacing_mm, _DECIMALS)
@@ -45,19 +48,20 @@ def check_ct_grid(grid: Grid, code: ErrorCode) -> list[str]:
         raise code(
             f"the voxels are {' x '.join(f'{edge:.4g}' for edge in grid.spacing_mm)} mm (D, H, W), "
             f"expected {MIN_PIXEL_MM:g} to {MAX_SPACING_MM:g} mm.",
-            remedy="Convert the scan again from DICOM, with lengths in mm; a wrong spacing would make every measured volume wrong.",
+            remedy="Convert the scan again from DICOM, with lengths in mm.",
         )
     tilt_deg = _tilt_deg(grid)
     if tilt_deg > MAX_TILT_DEG:
         raise code(
-            f"the grid is sheared by {tilt_deg:.2f} degrees, as by a tilted gantry, expected at most {MAX_TILT_DEG:g}.",
-            remedy="Correct the tilt when converting from DICOM (dcm2niix and dicom2nifti can), or resample to a straight grid.",
+            f"the grid is sheared by {tilt_deg:.2f} degrees, as by a tilted gantry, "
+            f"expected at most {MAX_TILT_DEG:g}.",
+            remedy="Correct the tilt when converting from DICOM, for example with dcm2niix.",
         )
     return thick_warnings(max(grid.spacing_mm))
 
 
 def thick_warnings(step_mm: float) -> list[str]:
-    """What to say about the distance between slices: nothing below 5 mm."""
+    """Warning about the distance between slices; none below 5 mm."""
     if round(step_mm, _DECIMALS) < THICK_MM:
         return []
     return [f"Slices are {step_mm:.3g} mm apart; small organs are uncertain at {THICK_MM:g} mm or more."]
@@ -65,7 +69,6 @@ def thick_warnings(step_mm: float) -> list[str]:
 
 def _tilt_deg(grid: Grid) -> float:
     """The largest angle between an axis and the normal of the other two, degrees."""
-    normals = np.linalg.inv(
-        grid.direction
-    )  # row k is normal to the other two axes, and 1 / cos(angle to axis k) long
+    # Row k of the inverse is normal to the other two axes, and its length is 1 / cos(angle to axis k).
+    normals = np.linalg.inv(grid.direction)
     return float(np.degrees(np.arccos(np.minimum(1.0, 1.0 / np.linalg.norm(normals, axis=1))).max()))

@@ -1,7 +1,7 @@
 """The error codes of the runtime, each declared once.
 
-``raise SLICES_MISSING("12 of 160 slices are missing.")`` raises an error of the class that belongs to the code, with the
-remedy of the code; ``remedy=`` replaces it where it has to name a value.
+``raise SLICES_MISSING("12 of 160 slices are missing.")`` raises an error of the class that belongs to the
+code, with the remedy of the code; ``remedy=`` replaces it where it has to name a value.
 """
 
 from autosam_edge.errors import ErrorCode
@@ -24,7 +24,7 @@ METAIMAGE_UNSUPPORTED = ErrorCode(
     "Convert it to NIfTI, or give the DICOM series.",
 )
 SERIES_WITHOUT_DICOM = ErrorCode(
-    "AE-INPUT-005", "a series was named, but the input is not DICOM", "Leave series= out."
+    "AE-INPUT-005", "a series was named, but the input is not DICOM", "Leave `series` out."
 )
 ZIP_UNSAFE = ErrorCode(
     "AE-INPUT-006",
@@ -52,7 +52,7 @@ NO_CT = ErrorCode(
 SEVERAL_SERIES = ErrorCode(
     "AE-DICOM-003",
     "several series; they are listed",
-    "Name one with series=, by its number in this list, its SeriesNumber or its hash.",
+    "Name one with `series`: its number in this list, its SeriesNumber or its hash.",
 )
 SERIES_NOT_FOUND = ErrorCode(
     "AE-DICOM-004",
@@ -121,7 +121,7 @@ SLICES_UNEVEN = ErrorCode(
 STACK_SHEARED = ErrorCode(
     "AE-DICOM-018",
     "gantry tilt, shear, or a slice out of line",
-    "Reconstruct the series without tilt, or correct the tilt before (for example with dcm2niix or dicom2nifti).",
+    "Reconstruct the series without tilt, or correct the tilt, for example with dcm2niix.",
 )
 ORIENTATION_INVALID = ErrorCode(
     "AE-DICOM-019",
@@ -130,7 +130,7 @@ ORIENTATION_INVALID = ErrorCode(
 )
 SPACING_INVALID = ErrorCode(
     "AE-DICOM-020",
-    "absurd spacing: zero, not finite, or above 10 mm",
+    "impossible spacing: zero, not finite, or above 10 mm",
     "Give a volumetric CT series; a wrong spacing would make every measured volume wrong.",
 )
 DICOM_TOO_LARGE = ErrorCode(
@@ -158,7 +158,7 @@ SEVERAL_STACKS = ErrorCode(
 NIFTI_DAMAGED = ErrorCode(
     "AE-NIFTI-001",
     "damaged, not NIfTI, or not named `.nii` or `.nii.gz`",
-    "Give it the name of what it holds.",
+    "Give the file the ending of its format.",
 )
 NIFTI_NOT_3D = ErrorCode("AE-NIFTI-002", "not three-dimensional", "Give one 3D CT volume.")
 NIFTI_ORIENTATION_INVALID = ErrorCode(
@@ -190,8 +190,12 @@ NRRD_ORIENTATION_INVALID = ErrorCode(
     "the space, its directions, origin or units are missing or unusable",
     "Convert the scan again from DICOM, for example with 3D Slicer.",
 )
-NRRD_VALUES_INVALID = ErrorCode("AE-NRRD-004", "the values cannot be HU", "As AE-NIFTI-004.")
-NRRD_GRID_INVALID = ErrorCode("AE-NRRD-005", "a grid that no CT has", "As AE-NIFTI-006.")
+NRRD_VALUES_INVALID = ErrorCode(
+    "AE-NRRD-004", "the values cannot be HU", "Give HU; replace NaN padding by -1024."
+)
+NRRD_GRID_INVALID = ErrorCode(
+    "AE-NRRD-005", "a grid that no CT has", "Correct the tilt, or convert again from DICOM in mm."
+)
 
 # Data sets
 LABEL_VALUE_INVALID = ErrorCode(
@@ -202,25 +206,27 @@ LABEL_VALUE_INVALID = ErrorCode(
 
 # Bundle, engine, memory
 BUNDLE_MISSING = ErrorCode(
-    "AE-BUNDLE-001", "there is no bundle at the path", "Check the path given as --bundle."
+    "AE-BUNDLE-001", "there is no bundle at the path", "Check the path given as `bundle`."
 )
 BUNDLE_INCOMPLETE = ErrorCode(
     "AE-BUNDLE-002",
     "not a bundle, or a file is missing in it",
-    "Get the bundle again from where it came, or export it anew.",
+    "Get the bundle again from its source, or export it again.",
 )
 MANIFEST_INVALID = ErrorCode(
-    "AE-BUNDLE-003", "the manifest breaks the schema", "Get the bundle again, or export it anew."
+    "AE-BUNDLE-003",
+    "the manifest breaks the schema",
+    "Get the bundle again from its source, or export it again.",
 )
 BUNDLE_ALTERED = ErrorCode(
     "AE-BUNDLE-004",
     "a file was altered: its SHA-256 is not the manifest's",
-    "Get the bundle again from where it came, or export it anew.",
+    "Get the bundle again from its source, or export it again.",
 )
 ARTIFACT_MISSING = ErrorCode(
     "AE-BUNDLE-005",
     "the bundle holds no artifact for this target and precision",
-    "Export it for this target.",
+    "Choose one that the bundle holds, or export the bundle with this target.",
 )
 ENGINE_UNKNOWN = ErrorCode(
     "AE-ENGINE-001", "no engine has this name", "Use `onnx` or `openvino`, or pass an engine."
@@ -230,7 +236,7 @@ MODEL_NOT_LOADED = ErrorCode(
 )
 MODEL_SHAPE_WRONG = ErrorCode(
     "AE-ENGINE-003",
-    "the model's tensors are not what the manifest says",
+    "the shape of the model's tensors differs from the manifest",
     "Export the bundle with this version of autosam-edge.",
 )
 ENGINE_FAILED = ErrorCode(
@@ -245,28 +251,28 @@ OUTPUT_NOT_FINITE = ErrorCode(
 )
 ENGINE_NOT_USABLE = ErrorCode(
     "AE-ENGINE-006",
-    "the engine that was asked for is not installed, or only an artifact runs here that is not equal to the student or was never executed",
-    "Install it if there is a way, or choose another --engine.",
+    "the engine is not installed, or no artifact can be selected automatically",
+    "Install the engine as the message says, or choose another `engine`.",
 )
 VERIFICATION_FAILED = ErrorCode(
     "AE-ENGINE-007",
-    "`verify`: this device does not compute what the model computed at export",
-    "Do not use the artifact here; another `--engine`.",
+    "this device does not compute what the model computed at export",
+    "Do not use the artifact on this device; choose another `engine`.",
 )
 MEMORY_UNKNOWN = ErrorCode(
     "AE-MEMORY-002",
-    "a `--max-memory` for an artifact whose memory nobody measured (it was not executed at export)",
-    "Leave --max-memory out, or choose another artifact with --engine and --precision.",
+    "a memory limit for an artifact whose memory was not measured at export",
+    "Leave `max_memory_mb` out, or choose another artifact with `engine` and `precision`.",
 )
 BUDGET_TOO_SMALL = ErrorCode(
     "AE-MEMORY-001",
-    "the scan needs more than `--max-memory`; the message names what works",
-    "Allow that much, or a bundle with a smaller patch.",
+    "the scan needs more memory than the limit; the message names the need",
+    "Raise `max_memory_mb`, or use a bundle with a smaller patch.",
 )
 OUT_OF_MEMORY = ErrorCode(
     "AE-MEMORY-003",
     "the device ran out of memory",
-    "Close other programs, or give --max-memory to know beforehand.",
+    "Close other programs. With `max_memory_mb`, a run that needs more is refused before it starts.",
 )
 
 # Output
@@ -277,7 +283,7 @@ OUTPUT_NOT_WRITABLE = ErrorCode(
 )
 OUTPUT_OCCUPIED = ErrorCode(
     "AE-OUTPUT-002",
-    "the path, or one of our names in it, is taken by something else, such as the input",
+    "the path, or the name of a result in it, is taken by something else, such as the input",
     "Give another output folder.",
 )
 DISK_FULL = ErrorCode(
@@ -290,13 +296,13 @@ OUTPUT_IN_INPUT = ErrorCode(
 )
 SEG_NOT_POSSIBLE = ErrorCode(
     "AE-OUTPUT-005",
-    "a DICOM SEG was asked of input that is not DICOM, or of no organ",
-    "Give DICOM, or `--format nifti,json,csv,preview`.",
+    "a DICOM SEG needs input in DICOM and at least one organ",
+    "Give a DICOM series, or leave dicom-seg out of `formats`.",
 )
 SEG_SOURCE_UNUSABLE = ErrorCode(
     "AE-OUTPUT-006",
-    "the source files vanished, changed, or do not allow a SEG",
-    "Keep the series unchanged and run again; or `--format nifti,json,csv,preview`.",
+    "the source files vanished, changed, or do not allow a DICOM SEG",
+    "Keep the series unchanged and run again, or leave dicom-seg out of `formats`.",
 )
 
 # Everything else
@@ -316,5 +322,5 @@ CANCELLED = ErrorCode(
     "Run the command again; a training goes on from its last checkpoint.",
 )
 INTERNAL_ERROR = ErrorCode(
-    "AE-INTERNAL-001", "an error nobody foresaw", "Report what `AUTOSAM_EDGE_TRACEBACK=1` shows."
+    "AE-INTERNAL-001", "an unexpected error", "Report what `AUTOSAM_EDGE_TRACEBACK=1` shows."
 )

@@ -3,19 +3,19 @@
 ::
 
     AutosamEdgeError                    exit code
-    |-- InputError(ValueError)          3   what is read is not right: AE-INPUT-*, AE-DICOM-*, AE-NIFTI-*, AE-NRRD-*, AE-DATA-*
-    |-- BundleError(ValueError)         4   the model bundle is broken, altered or unknown: AE-BUNDLE-*
+    |-- InputError(ValueError)          3   the scan or the labels cannot be read: AE-INPUT-*, AE-DICOM-*,
+    |                                       AE-NIFTI-*, AE-NRRD-*, AE-DATA-*
+    |-- BundleError(ValueError)         4   the model bundle is missing, altered or not valid: AE-BUNDLE-*
     |-- EngineError(RuntimeError)       5   the inference engine failed or is absent: AE-ENGINE-*
-    |-- BudgetError(MemoryError)        6   the memory budget is too small for the plan: AE-MEMORY-*
+    |-- BudgetError(MemoryError)        6   the memory limit is too small for the plan: AE-MEMORY-*
     |-- OutputError(OSError)            7   the results cannot be written: AE-OUTPUT-*
     |-- MissingExtraError(ImportError)  8   an optional part is not installed: AE-EXTRA-*
-    |-- ExportError(RuntimeError)       9   a student cannot be exported, or the artifact is not equal to it: AE-EXPORT-*
+    |-- ExportError(RuntimeError)       9   a student cannot be exported, or an artifact differs: AE-EXPORT-*
     |-- TrainingError(RuntimeError)    10   a run, a recipe or a teacher's weights cannot be used: AE-TRAIN-*
     `-- CancelledError(RuntimeError)  130   the caller asked to stop: AE-CANCEL-*
 
-Every error carries a stable code, says in one line what was found and what was expected, and gives a remedy.
-No message holds patient data: tags are named, their values are not shown. All codes stand in
-``docs/errors.md``; a test keeps that page complete.
+Every error has a stable code, a message of one line (what was found, what was expected) and a remedy. No
+message holds patient data: tags are named, their values are not shown. ``docs/errors.md`` lists all codes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import ClassVar
 
 
 def first_line(error: BaseException) -> str:
-    """What a foreign error says in its first line, or its name where it says nothing; only for errors that know no patient."""
+    """First line of a third-party error, or its class name. Never for errors that may quote patient data."""
     return str(error).partition("\n")[0] or type(error).__name__
 
 
@@ -34,8 +34,8 @@ class AutosamEdgeError(Exception):
 
     Args:
         code: Stable identifier such as ``AE-DICOM-003``.
-        message: One line: what was found, what was expected.
-        remedy: One line: what the caller can do.
+        message: What was found and what was expected, one line.
+        remedy: What the caller can do, one line.
     """
 
     exit_code: ClassVar[int] = 1
@@ -51,7 +51,7 @@ class AutosamEdgeError(Exception):
 
 
 class InputError(AutosamEdgeError, ValueError):
-    """The input is not a CT volume, or not a labelled data set, that can be read rightly."""
+    """The input is not a CT volume, or not a labeled data set, that can be read."""
 
     exit_code = 3
 
@@ -87,7 +87,7 @@ class MissingExtraError(AutosamEdgeError, ImportError):
 
 
 class ExportError(AutosamEdgeError, RuntimeError):
-    """A student cannot be exported, or the artifact is not equal to it."""
+    """A student cannot be exported, or an artifact differs from it."""
 
     exit_code = 9
 
@@ -126,8 +126,8 @@ class ErrorCode:
     Args:
         code: Stable identifier such as ``AE-DICOM-016``.
         meaning: What was found, as a phrase.
-        remedy: What the caller can do, one or two sentences. Parameters of Python stand in backticks; the command
-            line shows its options in their place.
+        remedy: What the caller can do, one or two sentences. Parameters of Python stand in backticks; the
+            command line shows its options in their place.
     """
 
     code: str

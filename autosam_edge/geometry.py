@@ -104,7 +104,7 @@ class Grid:
         return np.asarray(self.affine[:3, :3] / np.asarray(self.spacing_mm), dtype=np.float64)
 
     def described(self) -> dict[str, list[float]]:
-        """Shape and spacing as JSON's types: what a report tells of a scan without its name."""
+        """Shape and spacing as JSON types, for reports that do not name the scan."""
         return {"shape_dhw": list(self.shape), "spacing_dhw_mm": list(self.spacing_mm)}
 
     def same_as(self, other: Grid, *, tolerance_mm: float = 1e-4) -> bool:
@@ -132,7 +132,7 @@ class Orientation:
 
     @classmethod
     def of(cls, grid: Grid) -> Orientation:
-        """Find the canonical orientation that is nearest to a rotated grid; of two equally near, always the same."""
+        """Find the canonical orientation nearest to a rotated grid; ties always give the same one."""
         cosines = np.abs(grid.direction)
         candidates = [(0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0)]
         # The permutation with the largest sum of |cosine| is the nearest one; ties fall to the first, hence
@@ -147,7 +147,7 @@ class Orientation:
         return turned[tuple(slice(None, None, -1) if flip else slice(None) for flip in self.flips)]
 
     def from_canonical(self, array: npt.NDArray[_Scalar]) -> npt.NDArray[_Scalar]:
-        """View of a canonical array in the orientation of the input: no copy. Inverse of :meth:`to_canonical`."""
+        """View of a canonical array in the input's orientation: no copy. Inverse of :meth:`to_canonical`."""
         flipped = array[tuple(slice(None, None, -1) if flip else slice(None) for flip in self.flips)]
         return flipped.transpose(tuple(int(axis) for axis in np.argsort(self.permutation)))
 

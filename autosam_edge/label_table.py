@@ -1,4 +1,4 @@
-"""The label table of any data set: its values, with the names, codes and colors that the runtime gives these organs."""
+"""The label table of a data set: its values with the names, codes and colors of this package."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _ANY = ("91723000", "Anatomical structure")  # of DICOM's CID 7150, for what has no code of its own here
-# Organs of AMOS that BTCV has not. Label 15 is the prostate or the uterus, for which SNOMED CT has no one
-# code.
+# Organs of AMOS that BTCV does not have. Label 15 is the prostate or the uterus; SNOMED CT has no code for
+# either of the two.
 _MORE = (
     Label(0, "duodenum", "38848004", "Duodenum", "", (60, 160, 110)),
     Label(0, "urinary_bladder", "89837001", "Urinary bladder", "", (236, 232, 170)),
@@ -24,10 +24,11 @@ _GRAY = (160, 160, 160)
 
 
 def label_table(names: Sequence[str]) -> tuple[Label, ...]:
-    """Labels 1, 2, ... from names by value, as a manifest has them.
+    """Make the label table of a manifest from organ names.
 
     Args:
-        names: The background first; an organ that is not known here is any anatomical structure, and gray.
+        names: Names in the order of their values, the background first. An organ that is not known here
+            becomes a gray "Anatomical structure".
     """
     return tuple(
         dataclasses.replace(_BY_NAME.get(name, Label(0, name, *_ANY, "", _GRAY)), value=value)

@@ -1,4 +1,4 @@
-"""What a figure was measured on: no host name, no user."""
+"""Description of the machine for measurements, without host and user names."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ def describe_machine() -> dict[str, object]:
 
 
 def machine_in_words(accelerator: str = "") -> str:
-    """One line for a table.
+    """Describe the machine in one line for a table.
 
     Args:
-        accelerator: Name of the GPU that did the work, or nothing.
+        accelerator: Name of the GPU that did the work; empty for the processor.
     """
     memory = f", {_memory_gb():g} GB" if _memory_gb() else ""
     return accelerator or f"{os.cpu_count()} cores, {_processor()}{memory}"
 
 
 def _processor() -> str:
-    """Name, family and model where the system tells them (Linux on x86), else the architecture."""
+    """Name, family and model of the processor on Linux on x86, else the architecture."""
     info = Path("/proc/cpuinfo")
     first = info.read_text().split("\n\n")[0].splitlines() if info.exists() else []
     named = {
@@ -52,7 +52,7 @@ def _processor() -> str:
 
 
 def _memory_gb() -> float | None:
-    """Of the machine; None where the system does not tell (Windows)."""
+    """Memory of the machine, GB; None on Windows, which does not report it."""
     if not hasattr(os, "sysconf"):
         return None
     return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1024**3, 1)

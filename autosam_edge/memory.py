@@ -12,7 +12,7 @@ from autosam_edge.error_codes import BUDGET_TOO_SMALL, MEMORY_UNKNOWN
 
 @dataclass(frozen=True)
 class MemoryBudget:
-    """What the engine takes, and how much the process may take in all.
+    """Memory of the engine, and the limit for the whole process.
 
     Args:
         working_set_mb: Memory of the engine for its weights and one tile, MB; None if it was not measured.
@@ -27,9 +27,7 @@ class MemoryBudget:
 
     def __post_init__(self) -> None:
         if self.working_set_mb is None and self.max_mb is not None:
-            raise MEMORY_UNKNOWN(
-                "the memory of this artifact was not measured at export, so no budget can be promised."
-            )
+            raise MEMORY_UNKNOWN("the memory of this artifact is not known, so no limit can be kept.")
 
     def require(self, peak_mb: float) -> None:
         """Refuse a run that would take more than the limit.
@@ -42,8 +40,8 @@ class MemoryBudget:
         """
         if self.max_mb is not None and peak_mb > self.max_mb:
             raise BUDGET_TOO_SMALL(
-                f"this scan needs about {math.ceil(peak_mb)} MB, the budget is {math.floor(self.max_mb)} MB.",
-                remedy=f"Give --max-memory {math.ceil(peak_mb)} or more, or a bundle with a smaller patch.",
+                f"this scan needs about {math.ceil(peak_mb)} MB, the limit is {math.floor(self.max_mb)} MB.",
+                remedy=f"Give `max_memory_mb={math.ceil(peak_mb)}` or more, or a bundle with a smaller patch.",
             )
 
 

@@ -1,4 +1,4 @@
-"""What a session needs of a network: what it takes, what its outputs mean, and which network it is."""
+"""Description of a network for a session: input contract, labels, one-part rule and identity."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ MAX_SIDE = 512  # of a patch, voxels
 
 @dataclass(frozen=True)
 class InputContract:
-    """What the artifact's input tensor is.
+    """Contract of the network's input tensor.
 
     Args:
         modality: ``CT``.
-        axes: ``DHW``: D to superior, H to posterior, W to the patient's left.
-        unit: ``HU``; the graph clips to the window and scales to what the network was trained on itself.
-        spacing_mm: Spacing (D, H, W) in mm.
-        window_hu: (low, high), HU.
-        resampling: ``antialiased-linear``.
-        patch: Tile (D, H, W) in voxels.
-        overlap: Share of a tile that its neighbor covers again.
-        blend: ``gaussian`` weights on softmax probabilities.
+        axes: Axis order ``DHW``: D to superior, H to posterior, W to the patient's left.
+        unit: Unit ``HU``; the graph itself clips to the window and normalizes.
+        spacing_mm: Spacing along (D, H, W), mm, each from 0.1 to 20.
+        window_hu: Window (low, high), HU.
+        resampling: Filter, ``antialiased-linear``.
+        patch: Tile size along (D, H, W), voxels, each from 16 to ``MAX_SIDE``.
+        overlap: Share of a tile that its neighbor covers too, 0 <= overlap < 1.
+        blend: Weights of a tile's probabilities, ``gaussian``.
     """
 
     modality: str
@@ -45,27 +45,32 @@ class InputContract:
         }
         for name, value in known.items():
             if getattr(self, name) != value:
-                raise ValueError(f"input.{name} is {getattr(self, name)!r}, this runtime knows {value!r}")
+                raise ValueError(f"input.{name} is {getattr(self, name)!r}, expected {value!r}")
         if len(self.spacing_mm) != 3 or not all(0.1 <= s <= 20 for s in self.spacing_mm):
-            raise ValueError("input.spacing_mm must be three numbers from 0.1 to 20")
+            raise ValueError(f"input.spacing_mm is {self.spacing_mm}, expected three numbers from 0.1 to 20")
         if len(self.patch) != 3 or not all(isinstance(p, int) and 16 <= p <= MAX_SIDE for p in self.patch):
-            raise ValueError(f"input.patch must be three whole numbers from 16 to {MAX_SIDE}")
-        if not 0 <= self.overlap < 1 or len(self.window_hu) != 2 or not self.window_hu[0] < self.window_hu[1]:
-            raise ValueError("input.overlap must lie in [0, 1) and input.window_hu must rise")
+            raise ValueError(
+                f"input.patch is {self.patch}, expected three whole numbers from 16 to {MAX_SIDE}"
+            )
+        if not 0 <= self.overlap < 1:
+            raise ValueError(f"input.overlap is {self.overlap}, expected at least 0 and less than 1")
+        if len(self.window_hu) != 2 or not self.window_hu[0] < self.window_hu[1]:
+            raise ValueError(f"input.window_hu is {self.window_hu}, expected a lower and a higher value")
 
 
 @dataclass(frozen=True)
 class Model:
-    """A network without its weights: that of a bundle (``bundle.model``), or that of a student in memory.
+    """A network without its weights, of a bundle (``bundle.model``) or of a student in memory.
 
     Args:
-        input: What the network takes.
-        labels: The organs that its outputs stand for, numbered 1, 2, 3, ...; output 0 is the background.
-        one_part: Names of the organs that are one object in the body: of several parts the surest is kept.
+        input: Input contract.
+        labels: Organs of the outputs 1, 2, 3, ...; output 0 is the background.
+        one_part: Names of the organs that are one connected object in the body. Of several parts, the one of
+            which the network is most certain is kept.
         name: Model name, such as ``pocketnet-btcv-3mm``.
         version: Model version.
         license: License of the weights.
-        sha256: Hash that identifies the model, hexadecimal; empty when there is none.
+        sha256: SHA-256 that identifies the model, hexadecimal; empty if there is none.
 
     Raises:
         ValueError: The labels are numbered otherwise, or ``one_part`` names an organ that is not among them.
@@ -82,7 +87,7 @@ class Model:
     def __post_init__(self) -> None:
         values = [label.value for label in self.labels]
         if values != list(range(1, len(values) + 1)):
-            raise ValueError("labels must be numbered 1, 2, 3, ...")
+            raise ValueError(f"labels are numbered {values}, expected 1, 2, 3, ...")
         if unknown := sorted(set(self.one_part) - {label.name for label in self.labels}):
             raise ValueError(f"one_part names {unknown[0]!r}, which is no label")
 

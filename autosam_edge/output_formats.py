@@ -13,4 +13,5 @@ FILE_NAMES: dict[Format, str] = {
     "csv": "statistics.csv",
     "preview": "preview.png",
 }
-WITHOUT_SEG = f"leave the DICOM SEG out: --format {','.join(name for name in FORMATS if name != 'dicom-seg')}"
+WITHOUT_SEG = f"leave the DICOM SEG out: `formats={tuple(name for name in FORMATS if name != 'dicom-seg')}`"
+"""End of the remedy of every error of the DICOM SEG."""

@@ -1,4 +1,4 @@
-"""One way in for every kind of input, told apart by content."""
+"""The reader of every kind of input; the kind is found by content."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def read(path: str | os.PathLike[str], *, series: str | None = None) -> Volume:
     """Read a CT volume from a DICOM folder, zip or Enhanced CT file, or from a NIfTI or NRRD file.
 
     Args:
-        path: A folder or file; what it is is told by content.
-        series: Which DICOM series, where the input holds several: its number in the list that the error
+        path: Folder or file; its kind is found by content, not by name.
+        series: DICOM series to read where the input holds several: its number in the list that the error
             shows, its SeriesNumber, its SeriesInstanceUID or the start of its hash (8 letters or more).
 
     Returns:
@@ -62,7 +62,7 @@ def read(path: str | os.PathLike[str], *, series: str | None = None) -> Volume:
             raise
     if series is not None:
         raise SERIES_WITHOUT_DICOM(
-            f"series= was given, but the input is {kind.upper()}, which has no series."
+            f"`series` was given, but the input is {kind.upper()}, which has no series."
         )
     if kind == "nifti":
         from autosam_edge.formats.nifti import read_nifti
@@ -95,7 +95,7 @@ def _kind(path: Path) -> str:
         raise METAIMAGE_UNSUPPORTED("MetaImage (.mha, .mhd) is not supported.")
     if kind == "unknown":
         raise INPUT_KIND_UNKNOWN(
-            "the file is none of DICOM, zip, NIfTI and NRRD." if head else "the file is empty."
+            "the file is not DICOM, zip, NIfTI or NRRD." if head else "the file is empty."
         )
     return kind
 
@@ -103,9 +103,8 @@ def _kind(path: Path) -> str:
 def _kind_of(head: bytes) -> str:
     if head[:2] == b"\x1f\x8b":
         try:
-            head = zlib.decompressobj(16 + zlib.MAX_WBITS).decompress(
-                head, 352
-            )  # a gzip header, then enough for NIfTI's magic
+            # 352 bytes hold the magic number of NIfTI.
+            head = zlib.decompressobj(16 + zlib.MAX_WBITS).decompress(head, 352)
         except zlib.error:
             return "unknown"
     if head[:4] in (b"PK\x03\x04", b"PK\x05\x06"):

@@ -1,4 +1,4 @@
-"""The main job: a volume in, labels on its own grid out, in bounded memory."""
+"""Segmentation of a volume: labels on the volume's own grid, in bounded memory."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ if TYPE_CHECKING:
 
 
 class PlannedRun(TileRun):
-    """One volume, laid out for a session's engine; :meth:`Session.plan` makes it.
+    """The planned run of one volume on a session's engine; :meth:`Session.plan` makes it.
 
     Args:
-        model: What the network takes and what its outputs mean.
-        engine: Computes the logits of one tile.
+        model: Input contract, labels and identity of the network.
+        engine: Engine that computes the logits of one tile.
         volume: CT in HU, any orientation and spacing.
-        memory: See :class:`~autosam_edge.pipeline.run.TileRun`, also for the attributes and errors.
+        memory: Memory of the engine and the limit, see :class:`~autosam_edge.pipeline.run.TileRun`, also for
+            the attributes and errors.
     """
 
     def __init__(
@@ -35,11 +36,11 @@ class PlannedRun(TileRun):
         self._engine = engine
 
     def execute(self, *, progress: Callable[[int, int], None] | None = None) -> Segmentation:
-        """Run it, once.
+        """Run the plan; possible once.
 
         Args:
-            progress: Called with (tiles done, tiles in all) after each tile. What it raises stops the run;
-                nothing is left behind.
+            progress: Function that is called with (tiles done, tiles in all) after each tile. An exception
+                that it raises stops the run; nothing is left behind.
 
         Returns:
             Labels on the volume's own grid.
@@ -62,9 +63,9 @@ class Session:
     """A model and an engine that runs it; :func:`open_session` makes one from a bundle.
 
     Args:
-        model: What the network takes and what its outputs mean, such as
+        model: Input contract, labels and identity of the network, such as
             :attr:`autosam_edge.bundle.Bundle.model`.
-        engine: Computes the logits of one tile.
+        engine: Engine that computes the logits of one tile.
         memory: Memory of the engine and the limit; None counts nothing for the engine and sets no limit.
     """
 
@@ -83,8 +84,8 @@ class Session:
             A run that knows its ``tiles``, ``model_shape``, ``box`` and ``peak_mb``, and executes once.
 
         Raises:
-            BudgetError: The budget is smaller than the prediction (AE-MEMORY-001); the message names the
-                smallest that works.
+            BudgetError: The limit is smaller than the prediction (AE-MEMORY-001); the message names the
+                smallest limit that works.
         """
         return PlannedRun(self.model, self.engine, volume, self._memory)
 
@@ -93,8 +94,8 @@ class Session:
 
         Args:
             volume: CT in HU, any orientation and spacing.
-            progress: Called with (tiles done, tiles in all) after each tile. What it raises stops the run;
-                nothing is left behind.
+            progress: Function that is called with (tiles done, tiles in all) after each tile. An exception
+                that it raises stops the run; nothing is left behind.
 
         Returns:
             Labels on the volume's own grid.
@@ -114,21 +115,20 @@ def open_session(
     threads: int | None = None,
     max_memory_mb: float | None = None,
 ) -> Session:
-    """Open a bundle and make its engine ready.
+    """Open a bundle and load its model into an engine.
 
     Args:
-        bundle: Path of a folder or ``.edge`` file, an opened bundle, or None for the one that travels with
-            the package.
-        engine: ``onnx``, ``openvino``, ``executorch`` or ``coreml``, an
-            :class:`~autosam_edge.engines.engine.Engine` of your own, or None for the best that this device
-            has (:func:`~autosam_edge.engines.selection.rank_artifacts`).
-        precision: Of the artifact; None takes the best.
-        threads: For the engine; None uses every core.
-        max_memory_mb: Budget for the resident memory of the process, MB.
+        bundle: Path of a folder or ``.edge`` file, an opened bundle, or None for the bundle of the package.
+        engine: ``onnx``, ``openvino``, ``executorch`` or ``coreml``, your own
+            :class:`~autosam_edge.engines.engine.Engine`, or None for the best engine of this device (see
+            :func:`~autosam_edge.engines.selection.rank_artifacts`).
+        precision: Number format of the artifact; None selects the best.
+        threads: Number of threads of the engine; None uses every core.
+        max_memory_mb: Limit for the resident memory of the process, MB; None sets no limit.
 
     Raises:
         BundleError: The bundle is missing, altered or lacks the artifact.
-        BudgetError: A budget for an artifact, or an engine of your own, whose memory is not known
+        BudgetError: A limit is given, but the memory of the artifact, or of your own engine, is not known
             (AE-MEMORY-002).
         EngineError: The engine is not known (AE-ENGINE-001), not installed (AE-ENGINE-006) or does not load.
 

@@ -37,7 +37,9 @@ def parse_json(text: bytes) -> object:
 
 
 def build(kind: type[_T], raw: object, where: str, *, other_keys: bool = False) -> _T:
-    """Build a dataclass from decoded JSON; arrays become tuples, whole numbers become floats where a float is due.
+    """Build a dataclass from decoded JSON.
+
+    Arrays become tuples, and whole numbers become floats where the field is a float.
 
     Args:
         kind: Dataclass whose fields are text, numbers, booleans, literals, tuples, dicts with text keys,

@@ -1,4 +1,4 @@
-"""Verification of a bundle on this device: expected results of the export against what runs here, without torch.
+"""Verification of a bundle on this device against the results of the export, without torch.
 
 A bundle's ``golden/`` holds raw little-endian arrays, which any language reads, and ``golden.json``, which
 describes them:
@@ -88,7 +88,7 @@ class _Tolerance:
 
 @dataclass(frozen=True)
 class _ParityEntry:
-    """What verification needs of an entry of ``parity.json``; the rest is the report of the export."""
+    """The part of an entry of ``parity.json`` that verification needs."""
 
     target: str
     precision: str
@@ -244,7 +244,7 @@ def read_golden_tile(bundle: Bundle) -> GoldenTile:
 
 
 def _tolerances(bundle: Bundle) -> dict[str, float]:
-    """Largest root mean square difference of the logits from the student's, by the name of the artifact.
+    """Largest root mean square difference from the student's logits, by the name of the artifact.
 
     Raises:
         BundleError: ``parity.json`` is not valid or lacks an artifact (AE-BUNDLE-003).
@@ -302,7 +302,7 @@ def _check_pipeline(bundle: Bundle) -> list[Check]:
 
 
 def on_model_grid(volume: Volume, contract: InputContract) -> npt.NDArray[np.float32]:
-    """A whole volume as the network sees it, (D, H, W) HU; for checks on small scans."""
+    """A whole volume on the model's grid, (D, H, W) HU; for checks on small scans."""
     return ModelGrid(volume.grid, contract.spacing_mm, contract.window_hu).resample(volume.hu)
 
 

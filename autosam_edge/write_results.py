@@ -1,4 +1,4 @@
-"""All results of a run into one folder, or nothing."""
+"""Writer of the results of a run: all files appear in the folder, or none."""
 
 from __future__ import annotations
 
@@ -19,9 +19,8 @@ if TYPE_CHECKING:
     from autosam_edge.output_formats import Format
     from autosam_edge.volume import Segmentation, Source, Volume
 
-_NEEDED_BYTES = (
-    64 * 2**20
-)  # results of a 512 x 512 x 160 scan take about 16 MiB; room for scans four times as long
+# Results of a scan of 512 x 512 x 160 voxels take about 16 MiB; scans may be four times as long.
+_NEEDED_BYTES = 64 * 2**20
 
 
 def write(
@@ -43,10 +42,9 @@ def write(
         volume: The scan that was segmented.
         segmentation: Labels on the scan's grid.
         folder: Folder for the files; made when absent, with its parents.
-        formats: Formats to write; by default all that fit: no DICOM SEG for input that is not DICOM.
-        statistics: Result of :func:`autosam_edge.measurements.organ_statistics`, when the caller has it
-            already.
-        timings_s: Filled with the seconds that the statistics and each format took.
+        formats: Formats to write; None for all that fit the input (DICOM SEG needs DICOM).
+        statistics: Result of :func:`autosam_edge.measurements.organ_statistics`; None computes it.
+        timings_s: Dictionary that receives the seconds of the statistics and of each format.
 
     Returns:
         Path of each file written.
@@ -79,7 +77,7 @@ def check_writable(
     input_path: Path | None = None,
     formats: Sequence[Format] | None = None,
 ) -> tuple[Format, ...]:
-    """Find out before the inference whether its results can be written; touches nothing that stays.
+    """Check before the inference that its results can be written; nothing is left on the disk.
 
     Args:
         folder: Folder for the results.
@@ -107,7 +105,7 @@ def check_outputs(
     input_path: Path | None = None,
     formats: Sequence[Format] | None = None,
 ) -> tuple[Format, ...]:
-    """The part of :func:`check_writable` that only reads: it looks at names, folders, the input and its headers.
+    """Check names, folders, input and headers; the part of :func:`check_writable` that only reads.
 
     Args:
         folder: Folder for the results.
@@ -141,9 +139,8 @@ def check_outputs(
         raise OUTPUT_OCCUPIED(
             "a parent of the output folder is a file.", remedy="Give a path whose parents are folders."
         )
-    if (
-        "dicom-seg" in chosen and source is not None and source.files[0].is_file()
-    ):  # one that is gone is told where it is read
+    # A file that has vanished is reported when the headers are read.
+    if "dicom-seg" in chosen and source is not None and source.files[0].is_file():
         from autosam_edge.dicom.source import check_can_be_referred_to
 
         check_can_be_referred_to(source.files[0])
@@ -160,7 +157,7 @@ def _choose(source: Source | None, formats: Sequence[Format] | None) -> tuple[Fo
     unknown = set(formats or ()) - set(FORMATS)
     if unknown or (formats is not None and not formats):
         raise ValueError(
-            f"formats are some of {', '.join(FORMATS)}, not {', '.join(sorted(unknown)) or 'none'}"
+            f"`formats` are {', '.join(sorted(unknown)) or 'empty'}, expected some of {', '.join(FORMATS)}"
         )
     dicom = source is None or (source.kind == "dicom" and bool(source.files))
     if formats is None:
@@ -174,7 +171,7 @@ def _choose(source: Source | None, formats: Sequence[Format] | None) -> tuple[Fo
 
 
 def _check_outside(target: Path, source: Source | None, input_path: Path | None) -> None:
-    """Refuse an output folder inside the folder that was given as input: the next run would read its own results."""
+    """Refuse an output folder inside the input folder: the next run would read its own results."""
     read = source.folder if source is not None else None
     given = input_path if input_path is not None and input_path.is_dir() else None
     resolved = target.resolve()
@@ -186,7 +183,7 @@ def _check_outside(target: Path, source: Source | None, input_path: Path | None)
 def _check_input_stays(
     target: Path, source: Source | None, input_path: Path | None, chosen: Sequence[Format]
 ) -> None:
-    """Refuse to replace a file of the input by a result: a file that was given as input may lie in the output folder."""
+    """Refuse to replace a file of the input, which may lie in the output folder, by a result."""
     files = (*(source.files if source is not None else ()), *([input_path] if input_path is not None else []))
     results = [target / FILE_NAMES[name] for name in chosen]
     for result in (path for path in results if path.exists()):
@@ -196,7 +193,7 @@ def _check_input_stays(
             file.name.casefold() == result.name and file.exists() and file.samefile(result) for file in files
         ):
             raise OUTPUT_OCCUPIED(
-                f"{result.name} of the output folder is the input, and the result of that name would replace it."
+                f"{result.name} of the output folder is the input, and a result would replace it."
             )
 
 
@@ -214,8 +211,8 @@ def _write_all(
     todo = [name for name in chosen if not (name == "dicom-seg" and nothing_found)]
     if not todo:
         raise SEG_NOT_POSSIBLE(
-            "no organ was found, and a DICOM SEG, which alone was asked for, needs at least one segment.",
-            remedy=f"To see why, {WITHOUT_SEG}.",
+            "no organ was found, and DICOM SEG, the only requested format, needs at least one.",
+            remedy=f"To see the scan and the warnings, {WITHOUT_SEG}.",
         )
 
     # One after the other: with two threads on two cores the same work took longer, as pydicom holds the

@@ -103,6 +103,8 @@ def write_dicom_seg(segmentation: Segmentation, source_files: Sequence[Path], pa
                 save_with_frames(
                     dataset, sources, segmentation.labels, order, values, present[found], stream=stream
                 )
+        except AutosamEdgeError:
+            raise
         except (AttributeError, LookupError, NotImplementedError, TypeError, ValueError) as error:
             # The reason may quote a tag of the patient, so neither its text nor its chain is passed on.
             raise _not_allowed(sources, error) from None

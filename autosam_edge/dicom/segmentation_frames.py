@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import struct
+from importlib.metadata import version
 from typing import IO, TYPE_CHECKING
 
 import numpy as np
@@ -18,14 +19,21 @@ from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 
+from autosam_edge.error_codes import INTERNAL_ERROR
+from autosam_edge.output_formats import WITHOUT_SEG
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     import numpy.typing as npt
     from pydicom.dataelem import DataElement
 
+    from autosam_edge.errors import AutosamEdgeError
+
 _ITEM = struct.pack("<HH", 0xFFFE, 0xE000)
 _PER_FRAME = struct.pack("<HH", 0x5200, 0x9230) + b"SQ\0\0"
+_GROUPS = ("DerivationImageSequence", "FrameContentSequence", "PlanePositionSequence")
+_SEGMENT = "SegmentIdentificationSequence"
 _PIXEL_DATA = struct.pack("<HH", 0x7FE0, 0x0010) + b"OB\0\0"
 
 
@@ -50,13 +58,13 @@ def organ_slices(
 
 
 def sketch(present: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
-    """Segment numbers with at least one voxel on each slice that holds an organ, and at least one voxel of each segment.
+    """Mark each slice that holds an organ, and each segment, with at least one voxel.
 
     Args:
-        present: (segments, frames) bool; each segment is somewhere.
+        present: (segments, frames) bool; each segment is on at least one frame.
 
     Returns:
-        (frames, 1, segments) uint8: a matrix that is as small as can be.
+        (frames, 1, segments) uint8 segment numbers, 0 for none: the smallest possible matrix.
     """
     segments, frames = present.shape
     pixels = np.zeros((frames, 1, segments), dtype=np.uint8)
@@ -78,46 +86,54 @@ def save_with_frames(
     *,
     stream: IO[bytes],
 ) -> None:
-    """Save the object with the real frames in place of the sketch's, in highdicom's order: by segment, then by position.
+    """Save the object with the real frames instead of the sketch's, by segment, then by position.
 
     Args:
-        dataset: What highdicom built from :func:`sketch`, Explicit VR Little Endian; its frames are taken
-            out.
-        sources: What highdicom built it from.
-        labels: (D, H, W).
-        order: See :func:`organ_slices`.
-        values: See :func:`organ_slices`.
-        present: See :func:`organ_slices`.
+        dataset: Object that highdicom built from :func:`sketch`, Explicit VR Little Endian; its frames are
+            removed.
+        sources: Headers of the series from which highdicom built the object.
+        labels: (D, H, W) label values.
+        order: (frames,) slice of the labels that each source frame shows.
+        values: Label value of each segment, segment 1 first.
+        present: (segments, frames) bool, result of :func:`organ_slices`.
         stream: Empty binary file.
 
-    Source: PS3.3 C.7.6.16 (functional groups), PS3.5 7.5 (items), 8.1.1 (the bits of a frame follow those of
-    the last without a gap).
+    Raises:
+        AutosamEdgeError: The installed highdicom lays the object out differently (AE-INTERNAL-001).
+
+    Source:
+        PS3.3 C.7.6.16 (functional groups), PS3.5 7.5 (items), 8.1.1 (the bits of a frame follow those of the
+        last without a gap).
     """
+    if "PerFrameFunctionalGroupsSequence" not in dataset or "PixelData" not in dataset:
+        raise layout_changed("the frames")
     parts = _Parts(dataset.PerFrameFunctionalGroupsSequence, sources)
     frames = [(s, f) for s in range(len(values)) for f in parts.by_position if present[s, f]]
     del dataset.PerFrameFunctionalGroupsSequence
     del dataset.PixelData
     dataset.NumberOfFrames = len(frames)
-    # Texts that stand there as the bytes of the source stay so: otherwise pydicom decodes them, to encode
-    # them for another file.
+    # With the original encoding set, pydicom writes the texts of the source as the bytes that they are;
+    # otherwise it decodes and encodes them again.
     dataset.set_original_encoding(False, True, convert_encodings(dataset.get("SpecificCharacterSet")))
     dataset.save_as(stream, enforce_file_format=True)
 
-    # Both elements come after all others in tag order, so they are appended.
+    # DICOM orders elements by tag. (5200,9230) and (7FE0,0010) come after all others, so the file is complete
+    # up to here, and the two elements are appended by hand: tag and VR, 4 bytes of length, then the value. An
+    # item of a sequence is its tag (FFFE,E000), 4 bytes of length, then its encoded elements.
     items = io.BytesIO()
     for segment, frame in frames:
         item = parts.item(segment + 1, frame)
         items.write(_ITEM + struct.pack("<I", len(item)) + item)
     stream.write(_PER_FRAME + struct.pack("<I", items.tell()) + items.getvalue())
-    size = -(-len(frames) * labels[0].size // 8)
+    size = -(-len(frames) * labels[0].size // 8)  # bits of all frames in bytes, rounded up
     stream.write(_PIXEL_DATA + struct.pack("<I", size + size % 2))
     for block in _packed(labels[order[frame]].reshape(-1) == values[segment] for segment, frame in frames):
         stream.write(block)
-    stream.write(b"\0" * (size % 2))
+    stream.write(b"\0" * (size % 2))  # a value has an even length
 
 
 def _packed(frames: Iterator[npt.NDArray[np.bool_]]) -> Iterator[bytes]:
-    """One bit per pixel, the first in the lowest bit; a frame may end inside a byte, and the next one goes on there."""
+    """Pack frames, one bit per pixel, lowest bit first; two frames may share a byte."""
     rest = np.zeros(0, dtype=np.bool_)
     for frame in frames:
         bits = np.concatenate([rest, frame]) if len(rest) else frame
@@ -128,26 +144,35 @@ def _packed(frames: Iterator[npt.NDArray[np.bool_]]) -> Iterator[bytes]:
 
 
 class _Parts:
-    """The encoded functional groups of a sketch: what a slice decides, what a segment decides, and the index of both."""
+    """The encoded functional groups of a sketch, split by what they depend on.
+
+    An item of the sketch is, in tag order: the source image (slice), the dimension index values (segment and
+    slice), the plane position (slice), the segment number (segment). The items of the real frames are put
+    together from these parts.
+    """
 
     def __init__(self, items: Sequence[Dataset], sources: Sequence[Dataset]) -> None:
         numbers = {str(source.SOPInstanceUID): index for index, source in enumerate(sources)}
         self._of_slice: dict[int, tuple[bytes, bytes, int]] = {}
         self._of_segment: dict[int, bytes] = {}
         for item in items:
+            if any(keyword not in item for keyword in _GROUPS):
+                raise layout_changed("the functional groups of a frame")
             reference = item.DerivationImageSequence[0].SourceImageSequence[0]
             shown = reference.get("ReferencedFrameNumber")
             frame = numbers[str(reference.ReferencedSOPInstanceUID)] if shown is None else int(shown) - 1
             segment, position = (int(value) for value in item.FrameContentSequence[0].DimensionIndexValues)
             before, content, between = (_encoded(item[keyword]) for keyword in _GROUPS)
-            own = item.get(
-                "SegmentIdentificationSequence"
-            )  # of an only segment highdicom writes it once, into the shared groups
-            # Dimension Index Values (two UL) is the only thing in its group, and the last 8 bytes of it.
+            # The item is put together again from these parts, so it must hold them and nothing else.
+            if {element.keyword for element in item} - {*_GROUPS, _SEGMENT} or not content.endswith(
+                struct.pack("<II", segment, position)
+            ):
+                raise layout_changed("the functional groups of a frame")
+            # If there is only one segment, highdicom writes this sequence once, into the shared groups.
+            own = item.get(_SEGMENT)
+            # Dimension Index Values (two unsigned longs) are the last 8 bytes of their group.
             self._of_slice[frame] = (before + content[:-8], between, position)
-            self._of_segment[segment] = (
-                _encoded(item["SegmentIdentificationSequence"]) if own is not None else b""
-            )
+            self._of_segment[segment] = _encoded(item[_SEGMENT]) if own is not None else b""
         self.by_position = sorted(self._of_slice, key=lambda frame: self._of_slice[frame][2])
 
     def item(self, segment: int, frame: int) -> bytes:
@@ -156,7 +181,17 @@ class _Parts:
         return before + struct.pack("<II", segment, position) + between + self._of_segment[segment]
 
 
-_GROUPS = ("DerivationImageSequence", "FrameContentSequence", "PlanePositionSequence")
+def layout_changed(what: str) -> AutosamEdgeError:
+    """The error for a release of highdicom that writes another layout; the scan is not at fault.
+
+    Args:
+        what: Part of the object that differs.
+    """
+    found = version("highdicom")
+    return INTERNAL_ERROR(
+        f"highdicom {found} lays out {what} of a DICOM SEG differently than autosam-edge expects.",
+        remedy=f"Install a version of highdicom that autosam-edge allows, or {WITHOUT_SEG}.",
+    )
 
 
 def _encoded(element: DataElement) -> bytes:

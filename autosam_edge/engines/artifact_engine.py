@@ -1,4 +1,4 @@
-"""What the engines of real runtimes share: how they describe themselves and how they fail."""
+"""Base of the engines of real runtimes: their description and their errors."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class ArtifactEngine(ABC):
     """Runs one verified artifact.
 
     Args:
-        model: The artifact's files; the only one is named ``""``.
-        sha256: Hash of the bytes, as verified by the bundle.
-        precision: As the manifest names it.
-        threads: For the runtime; 0 lets it use one per core.
+        model: Content of the artifact's files by name; a single file has the name ``""``.
+        sha256: SHA-256 of the artifact, verified by the bundle, hexadecimal.
+        precision: Number format, named as in the manifest.
+        threads: Number of threads of the runtime; 0 means one per core.
 
     Raises:
         EngineError: The model does not load (AE-ENGINE-002) or has another interface (AE-ENGINE-003).

@@ -1,4 +1,4 @@
-"""Core ML on a Mac: processor, GPU and Neural Engine as the system sees fit."""
+"""Core ML on a Mac; the system chooses between processor, GPU and Neural Engine."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class _Tensor:
 
 
 class CoreMlEngine(ArtifactEngine):
-    """An ``.mlpackage`` in Core ML, which reads it from a temporary folder; how many threads it takes is the system's affair."""
+    """An ``.mlpackage`` in Core ML, read from a temporary folder; the system sets the number of threads."""
 
     package = "coremltools"
     title = "Core ML"

@@ -1,4 +1,4 @@
-"""The seam to the outside: what an inference engine is to this package."""
+"""The interface of an inference engine."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Engine(Protocol):
 
     @property
     def description(self) -> dict[str, str]:
-        """``name``, ``version``, ``precision``, ``threads`` and the artifact's ``sha256``, for the provenance stamp."""
+        """``name``, ``version``, ``precision``, ``threads``, and the artifact's ``sha256``."""
         ...
 
     def run(self, tile: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -29,9 +29,9 @@ _STDERR = threading.Lock()
 
 @contextlib.contextmanager
 def quiet_stderr() -> Iterator[None]:
-    """Nothing on the process's stderr: ExecuTorch's C++ core notes every file of the processor's description that it looks for.
+    """Discard what the process writes to stderr: ExecuTorch's C++ core logs every file that it looks for.
 
-    One thread at a time: the second of two would keep the first one's silence as what to come back to.
+    One thread at a time: a second one would restore the discarded stream of the first as the original.
     """
     with _STDERR:
         sys.stderr.flush()
@@ -51,7 +51,7 @@ class _Tensor:
 
 
 class ExecuTorchEngine(ArtifactEngine):
-    """A ``.pte`` in ExecuTorch's own runtime; its threads are the process's, so that two engines share them."""
+    """A ``.pte`` in ExecuTorch's runtime; all engines of the process share its threads."""
 
     package = "executorch"
     title = "ExecuTorch"

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 class ThresholdEngine:
     """Labels a voxel by its HU: class ``k`` lies around ``centers_hu[k]``.
 
-    Its answer depends on nothing but the voxel, so whatever the tiles, the blend must return the same labels.
+    Its logits depend on the voxel alone, so every layout of tiles must give the same labels.
 
     Args:
-        centers_hu: One value per class, HU; the background's first.
-        width_hu: How far a class reaches; the logit is ``-((hu - center) / width)^2``.
+        centers_hu: Center of each class, HU; the background first.
+        width_hu: Width of every class, HU; the logit is ``-((hu - center) / width)^2``.
     """
 
     def __init__(self, centers_hu: Sequence[float], *, width_hu: float = 25.0) -> None:

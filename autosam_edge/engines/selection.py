@@ -6,7 +6,7 @@ import importlib
 import importlib.util
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 from autosam_edge.error_codes import ARTIFACT_MISSING, ENGINE_NOT_USABLE, ENGINE_UNKNOWN
 
@@ -14,52 +14,57 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from autosam_edge.bundle import Artifact, Bundle, Manifest
+    from autosam_edge.engines.artifact_engine import ArtifactEngine
     from autosam_edge.engines.engine import Engine
 
-# Target of an artifact -> the module and class that run it, the package they need, and what brings that.
+
+class _EngineEntry(NamedTuple):
+    """Where the engine of a target is found.
+
+    Args:
+        module: Module below ``autosam_edge.engines``, imported when the engine is used.
+        class_name: Engine class in the module.
+        package: Package that the module imports.
+        install: Command that installs the package.
+    """
+
+    module: str
+    class_name: str
+    package: str
+    install: str
+
+
+_COREML = _EngineEntry("coreml_engine", "CoreMlEngine", "coremltools", "pip install 'autosam-edge[coreml]'")
 _ENGINES = {
-    "onnx": ("autosam_edge.engines.onnx_engine", "OnnxEngine", "onnxruntime", "pip install onnxruntime"),
-    "openvino": (
-        "autosam_edge.engines.openvino_engine",
-        "OpenVinoEngine",
-        "openvino",
-        "pip install 'autosam-edge[openvino]'",
+    "onnx": _EngineEntry("onnx_engine", "OnnxEngine", "onnxruntime", "pip install onnxruntime"),
+    "openvino": _EngineEntry(
+        "openvino_engine", "OpenVinoEngine", "openvino", "pip install 'autosam-edge[openvino]'"
     ),
-    "executorch": (
-        "autosam_edge.engines.executorch_engine",
-        "ExecuTorchEngine",
-        "executorch",
-        "pip install 'autosam-edge[executorch]'",
+    "executorch": _EngineEntry(
+        "executorch_engine", "ExecuTorchEngine", "executorch", "pip install 'autosam-edge[executorch]'"
     ),
-    **dict.fromkeys(
-        ("coreml", "coreml-2d", "coreml-ios18"),
-        (
-            "autosam_edge.engines.coreml_engine",
-            "CoreMlEngine",
-            "coremltools",
-            "pip install 'autosam-edge[coreml]'",
-        ),
-    ),
+    **dict.fromkeys(("coreml", "coreml-2d", "coreml-ios18"), _COREML),
 }
-# Artifacts that no Python package runs.
-_APPS_ONLY = {"executorch-coreml": "it is for apps on iPhone, iPad and Mac: docs/apps.md"}
+# Artifacts for apps: no Python package runs them.
+_APPS_ONLY = {"executorch-coreml": "it is for apps on iPhone, iPad and Mac, see docs/apps.md"}
 ENGINES = tuple(_ENGINES)
-# From this Dice of the worst organ on, an artifact counts as equal to the student: only then may speed
-# decide.
+# Smallest Dice of the worst organ at which an artifact counts as equal to the student. Only among equal
+# artifacts does speed decide.
 EQUAL_DICE = 0.998
-# How many times faster than float32 a format must be to come before it.
+# Speed, as a multiple of float32, that a format must exceed to be preferred to float32.
 _MIN_SPEEDUP = {"fp32": 1.0, "fp16": 1.1, "bf16": 1.1, "int8-weights": 1.2, "int8": 1.3}
 
 
 @dataclass(frozen=True)
 class Choice:
-    """An artifact and what speaks for or against it here.
+    """An artifact and its rank on this device.
 
     Args:
-        artifact: Of the bundle.
-        usable: Whether this device has its engine.
-        auto_selectable: Whether it is taken without being asked for: executed at export, and equal to the student.
-        reason: One clause for a person.
+        artifact: Artifact of the bundle.
+        usable: True if this device has its engine.
+        auto_selectable: True if it may be selected automatically: it was executed at export, and the Dice
+            of its worst organ is at least ``EQUAL_DICE``.
+        reason: Reason for the rank, one clause.
     """
 
     artifact: Artifact
@@ -69,10 +74,10 @@ class Choice:
 
 
 def rank_artifacts(manifest: Manifest) -> list[Choice]:
-    """The bundle's artifacts, best first.
+    """Rank the artifacts of a bundle, best first.
 
-    Usable ones come first; of those, the ones equal to the student; of those, the fastest at export, where a
-    format with fewer bits must be faster by a tenth or more.
+    Usable artifacts come first, among them those that are equal to the student, among these the fastest at
+    export. A format with fewer bits must be faster by 10 to 30 %, depending on the format.
     """
     choices = []
     first = next((artifact.name for artifact in manifest.artifacts if artifact.relative_time is not None), "")
@@ -81,9 +86,12 @@ def rank_artifacts(manifest: Manifest) -> list[Choice]:
         if missing is not None:
             reason = missing
         elif artifact.relative_time is None:
-            reason = "not executed at export, so not timed: only on request, after `autosam-edge verify` on this device"
+            reason = (
+                "not executed at export, so not timed: only on request, after verification on this device"
+            )
         elif artifact.worst_organ_dice < EQUAL_DICE:
-            reason = f"worst organ {artifact.worst_organ_dice:.3f}, under {EQUAL_DICE}: only on request"
+            dice = artifact.worst_organ_dice
+            reason = f"Dice of the worst organ {dice:.3f}, below {EQUAL_DICE}: only on request"
         else:
             reason = f"equal to the student, {artifact.relative_time:.2f} x the time of {first}"
         auto_selectable = artifact.relative_time is not None and artifact.worst_organ_dice >= EQUAL_DICE
@@ -98,16 +106,21 @@ def _rank(choice: Choice) -> tuple[bool, bool, bool, float]:
 
 
 def select_artifact(bundle: Bundle, target: str | None = None, precision: str | None = None) -> Artifact:
-    """The best artifact for this device among those that are asked for.
+    """Select the best artifact for this device.
+
+    Args:
+        bundle: Bundle that holds the artifacts.
+        target: Target to select from; None allows every target.
+        precision: Precision to select from; None allows every precision.
 
     Raises:
-        EngineError: No engine has the target's name (AE-ENGINE-001), or none of them can run here, or only
-            one that has to be asked for (AE-ENGINE-006).
+        EngineError: No engine has the target's name (AE-ENGINE-001), no artifact runs on this device, or
+            those that run are not equal to the student and were not requested (AE-ENGINE-006).
         BundleError: The bundle holds no such artifact (AE-BUNDLE-005).
     """
     if target is not None and target not in _ENGINES and target not in _APPS_ONLY:
         raise ENGINE_UNKNOWN(
-            f"there is no engine named {target!r}.", remedy=f"Use one of: {', '.join(ENGINES)}."
+            f"there is no engine named {target!r}.", remedy=f"Use `engine` with one of: {', '.join(ENGINES)}."
         )
     ranked = rank_artifacts(bundle.manifest)
     wanted = [
@@ -116,31 +129,36 @@ def select_artifact(bundle: Bundle, target: str | None = None, precision: str | 
     if not wanted:
         held = _listed([choice.artifact for choice in ranked])
         asked = "/".join(part for part in (target, precision) if part)
-        raise ARTIFACT_MISSING(f"the bundle holds {held}, not {asked}.")
+        raise ARTIFACT_MISSING(f"the bundle has no artifact {asked}, it holds {held}.")
     if not wanted[0].usable:
-        cannot = f"{wanted[0].artifact.name} cannot run here: {wanted[0].reason}."
-        raise ENGINE_NOT_USABLE(cannot)
+        raise ENGINE_NOT_USABLE(f"{wanted[0].artifact.name} cannot run on this device: {wanted[0].reason}.")
     if target is None and precision is None and not wanted[0].auto_selectable:
         best = wanted[0].artifact
         raise ENGINE_NOT_USABLE(
-            f"nothing that runs here is taken unasked; the best is {best.name}: {wanted[0].reason}.",
-            remedy=f"Ask for it with --engine {best.target} --precision {best.precision}, or install the engine of another artifact.",
+            f"no artifact can be selected automatically on this device; the closest is {best.name}: "
+            f"{wanted[0].reason}.",
+            remedy=f"Request it with `engine={best.target}` and `precision={best.precision}`, or install the "
+            "engine of another artifact.",
         )
     return wanted[0].artifact
 
 
 def why_missing(target: str) -> str | None:
-    """Why this device cannot run a target, or None if it can."""
+    """Reason why this device cannot run a target; None if it can."""
     if target not in _ENGINES:
         return _APPS_ONLY.get(target, "this version has no engine for it")
-    _, _, package, install = _ENGINES[target]
-    if package == "coremltools" and sys.platform != "darwin":
+    entry = _ENGINES[target]
+    if entry is _COREML and sys.platform != "darwin":
         return "Core ML runs on macOS and iOS only"
-    return None if importlib.util.find_spec(package) else f"{package} is not installed: {install}"
+    return (
+        None
+        if importlib.util.find_spec(entry.package)
+        else f"{entry.package} is not installed: {entry.install}"
+    )
 
 
 def load_engine(bundle: Bundle, artifact: Artifact, threads: int | None = None) -> Engine:
-    """Read an artifact, verified, and make its engine ready.
+    """Read an artifact, verify its hashes, and load it into its engine.
 
     Raises:
         BundleError: The file is damaged.
@@ -153,19 +171,21 @@ def load_engine(bundle: Bundle, artifact: Artifact, threads: int | None = None) 
 def make_engine(
     target: str, model: Mapping[str, bytes], *, sha256: str, precision: str, threads: int | None = None
 ) -> Engine:
-    """An engine for the files of an artifact.
+    """Load the files of an artifact into the engine of its target.
 
     Raises:
         EngineError: It does not load.
     """
-    engine: Engine = engine_class(target)(model, sha256=sha256, precision=precision, threads=threads or 0)
-    return engine
+    return engine_class(target)(model, sha256=sha256, precision=precision, threads=threads or 0)
 
 
-def engine_class(target: str) -> Any:  # noqa: ANN401  a class whose module is imported only now, with all that it needs
-    """The class that runs a target's artifacts."""
-    module, name, _, _ = _ENGINES[target]
-    return getattr(importlib.import_module(module), name)
+def engine_class(target: str) -> type[ArtifactEngine]:
+    """Import the engine class of a target, with the packages that it needs."""
+    entry = _ENGINES[target]
+    found: type[ArtifactEngine] = getattr(
+        importlib.import_module(f"autosam_edge.engines.{entry.module}"), entry.class_name
+    )
+    return found
 
 
 def _listed(artifacts: Sequence[Artifact]) -> str:

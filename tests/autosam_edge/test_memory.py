@@ -23,7 +23,7 @@ def test_a_budget_holds_up_to_its_limit():
     """The limit itself fits, more does not, and the error names what would; without a limit everything fits."""
     budget = MemoryBudget(100.0, 500.0)
     budget.require(500.0)
-    with pytest.raises(BudgetError, match="AE-MEMORY-001.* about 501 MB, the budget is 500 MB") as caught:
+    with pytest.raises(BudgetError, match="AE-MEMORY-001.* about 501 MB, the limit is 500 MB") as caught:
         budget.require(500.2)
     assert "501" in caught.value.remedy
     MemoryBudget(None).require(1e9)

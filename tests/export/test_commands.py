@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
 pytest.importorskip("torch")
 pytest.importorskip("onnx")
+import typer
 from typer.testing import CliRunner
 
 from autosam_edge.cli import app
@@ -15,6 +17,8 @@ from autosam_edge.errors import ExportError, OutputError
 from autosam_edge.formats.nifti import write_nifti
 from autosam_edge.phantom import make_phantom
 from autosam_edge.volume import Segmentation
+from autosam_edge_export.proof.parity import TOLERANCES
+from autosam_edge_export.targets import TARGETS
 
 PATCH = ("--patch", "32,32,32")
 
@@ -54,6 +58,15 @@ def test_export_ends_with_a_table(exported):
     rows = [line for line in text.splitlines() if "/fp32" in line]
     assert [row.split()[0] for row in rows] == ["onnx/fp32", "openvino/fp32"]
     assert all("passed" in row for row in rows)
+
+
+def test_the_help_names_every_target_and_precision():
+    """They are written by hand, so that the help needs no torch."""
+    command = typer.main.get_command(app).commands["export"].load()
+    lists = {option.name: (option.help or "").split(":")[-1] for option in command.params}
+    targets, precisions = (re.findall(r"[a-z][a-z0-9-]+", lists[name]) for name in ("target", "precision"))
+    assert set(targets) - {"or", "alone"} == {*TARGETS, "monai"}
+    assert set(precisions) == {precision for _, precision in TOLERANCES}
 
 
 def test_no_scans_name_is_in_the_bundle(exported):

@@ -30,6 +30,7 @@ from autosam_edge_training.networks.checkpoint import open_network, read_metadat
 from autosam_edge_training.networks.checkpoint_metadata import TeacherRecord
 from autosam_edge_training.networks.teacher_cache import cache_probabilities
 from autosam_edge_training.patches.sampler import Sampler, Sampling
+from autosam_edge_training.recipe_parts import teacher
 from autosam_edge_training.recipe_parts.losses import distillation
 from autosam_edge_training.recipe_parts.schedule import Schedule
 from autosam_edge_training.recipe_parts.setup import start_student
@@ -207,7 +208,7 @@ def test_the_teacher_is_not_changed(cubes, taught, tmp_path, monkeypatch):
             super().__init__(*given, **named)
             opened.append(self.network)
 
-    monkeypatch.setattr(train_student, "Teacher", Spy)
+    monkeypatch.setattr(teacher, "Teacher", Spy)
     train(distill_config(), cubes, tmp_path / "run", teacher=taught)
     (network,) = opened
     assert not network.training

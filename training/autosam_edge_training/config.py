@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import yaml
-from pydantic import TypeAdapter
 
 from autosam_edge_training.error_codes import RECIPE_INVALID
-from autosam_edge_training.strict import parse_values
+from autosam_edge_training.strict import as_dict, parse_values
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,9 +48,3 @@ def with_changes(config: T, **changes: object) -> T:
         TrainingError: AE-TRAIN-001.
     """
     return parse_config(type(config), {**as_dict(config), **changes})
-
-
-def as_dict(config: Any) -> dict[str, Any]:  # noqa: ANN401  any checked dataclass
-    """A recipe in the types of JSON, for the record of a run."""
-    plain: dict[str, Any] = TypeAdapter(type(config)).dump_python(config, mode="json")
-    return plain

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 T = TypeVar("T")
+JsonObject = dict[str, Any]
+"""An object of a JSON or YAML file, with whatever keys it has."""
 
 # Settings of a checked dataclass: frozen, no unknown key, no infinity.
 STRICT = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-__all__ = ["STRICT", "checked_dataclass", "parse_json", "parse_values"]
+__all__ = ["STRICT", "JsonObject", "as_dict", "checked_dataclass", "parse_json", "parse_values"]
 
 
 def parse_values(kind: type[T], values: object) -> T:
@@ -40,6 +42,12 @@ def parse_json(kind: type[T], text: bytes | str) -> T:
         return TypeAdapter(kind).validate_json(text, strict=True)
     except ValidationError as error:
         raise ValueError(_faults(error)) from error
+
+
+def as_dict(value: object) -> JsonObject:
+    """A checked dataclass in the types of JSON."""
+    plain: JsonObject = TypeAdapter(type(value)).dump_python(value, mode="json")
+    return plain
 
 
 def _faults(error: ValidationError) -> str:

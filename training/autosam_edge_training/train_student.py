@@ -14,20 +14,14 @@ from __future__ import annotations
 
 import copy
 from dataclasses import field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
 from autosam_edge_training.data import Prepared
-from autosam_edge_training.error_codes import RECIPE_INVALID
 from autosam_edge_training.networks.students import save_student
 from autosam_edge_training.patches.sampler import Sampling
-from autosam_edge_training.recipe_parts.fabric import (
-    Precision,
-    flushing_subnormals,
-    mean_over_processes,
-    start_fabric,
-)
+from autosam_edge_training.recipe_parts.fabric import Precision, flushing_subnormals, start_fabric
 from autosam_edge_training.recipe_parts.losses import Reduction, distillation, supervised
 from autosam_edge_training.recipe_parts.run_folder import RunFolder
 from autosam_edge_training.recipe_parts.schedule import Schedule, average_into, build_optimizer, optimize
@@ -37,18 +31,24 @@ from autosam_edge_training.recipe_parts.setup import (
     check_pace,
     checkpoint_metadata,
     extra_cases,
+    report_step,
     segmentation_loss,
     start_sampler,
     start_student,
     training_steps,
-    validation_scores,
 )
-from autosam_edge_training.recipe_parts.teacher import Teacher
-from autosam_edge_training.strict import STRICT, checked_dataclass
+from autosam_edge_training.recipe_parts.teacher import open_teacher
+from autosam_edge_training.strict import STRICT, JsonObject, checked_dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+    from lightning_fabric import Fabric
+    from torch import nn
+
+    from autosam_edge_training.data import Case
+    from autosam_edge_training.recipe_parts.teacher import Teacher
 
 
 @checked_dataclass(config=STRICT)
@@ -77,7 +77,7 @@ class Config:
 
     schedule: Schedule
     student: str = "swinunetr-tiny"
-    arguments: dict[str, Any] = field(default_factory=dict)
+    arguments: JsonObject = field(default_factory=dict)
     sampling: Sampling = field(default_factory=Sampling)
     loss: Loss = "paper"
     weight: float = 1.0
@@ -149,25 +149,38 @@ def train(
             known (-005); the gradient is not finite (-006); the teacher cannot be used (-007, -008), nor its
             cached probabilities (-009).
     """
-    if teacher is None and (config.weight < 1.0 or cache is not None):
-        raise RECIPE_INVALID(
-            f"the recipe learns from a teacher (weight {config.weight:g}), and no teacher is given.",
-            remedy="Give `teacher`, or set weight to 1.",
-        )
     fabric = start_fabric(config.precision, batch=config.schedule.batch)
     prepared = Prepared.read(data)
-    taught_by = (
-        Teacher(teacher, prepared, fabric, weight=config.weight, sam=sam, cache=cache) if teacher else None
-    )
+    taught_by = open_teacher(config.weight, teacher, prepared, fabric, sam=sam, cache=cache)
     more, digests = extra_cases(extra, prepared)
-    identity = {
-        **({"extra_data_sha256": digests} if digests else {}),
-        **(taught_by.identity if taught_by else {}),
-    }
-    name = "distill" if taught_by else "student"
-    run = RunFolder(out, name, config, prepared=prepared, fabric=fabric, identity=identity)
+    identity = {"extra_data_sha256": digests, **(taught_by.identity if taught_by else {})}
+    kind = "distill" if taught_by else "student"
+    run = RunFolder(out, kind, config, prepared=prepared, fabric=fabric, identity=identity)
 
     cases = prepared.cases("training") + more
+    average = fit(config, prepared, cases, run, fabric, taught_by, init=init, workers=workers)
+    if fabric.is_global_zero:
+        record = taught_by.record if taught_by else None
+        metadata = checkpoint_metadata(
+            config.student, config.arguments, prepared, config, cases, teacher=record
+        )
+        save_student(out / STUDENT_WEIGHTS, average, metadata)
+    fabric.barrier()
+    return out / STUDENT_WEIGHTS
+
+
+def fit(
+    config: Config,
+    prepared: Prepared,
+    cases: list[Case],
+    run: RunFolder,
+    fabric: Fabric,
+    taught_by: Teacher | None,
+    *,
+    init: Path | None,
+    workers: int,
+) -> nn.Module:
+    """Take the steps that are left and return the student with the averaged weights; see :func:`train`."""
     held_out = prepared.cases("validation") if prepared.split["validation"] else []
     cached = taught_by.cached if taught_by else None
     sampler = start_sampler(cases, config.sampling, prepared, seed=config.seed, teacher=cached)
@@ -178,10 +191,10 @@ def train(
     average = fabric.to_device(copy.deepcopy(module)) if config.ema else module
     optimizer = build_optimizer(module, config.schedule)
     student, optimizer = fabric.setup(module, optimizer)
+    states = {"student": module, "average": average, "optimizer": optimizer}
     if run.checkpoint:
-        module.load_state_dict(run.checkpoint["student"])
-        average.load_state_dict(run.checkpoint["average"])
-        optimizer.load_state_dict(run.checkpoint["optimizer"])
+        for name, part in states.items():
+            part.load_state_dict(run.checkpoint[name])
     student.train()
 
     for step, patches in training_steps(run, sampler, fabric, config.schedule, workers=workers):
@@ -198,20 +211,6 @@ def train(
         if average is not module:
             average_into(average, module, decay=config.ema, step=step + 1)
 
-        done = step + 1
-        validates = done % config.validate_every == 0 or done == config.schedule.steps
-        if validates or done % config.report_every == 0:
-            measured = {name: mean_over_processes(fabric, value) for name, value in losses.items()}
-            scores = validation_scores(fabric, average, held_out if validates else [], config.sampling.patch)
-            run.report(done, {**measured, "lr": config.schedule.rate(step), **scores})
-            states = {"student": module, "average": average, "optimizer": optimizer}
-            run.save(done, {name: part.state_dict() for name, part in states.items()})
-
-    if fabric.is_global_zero:
-        record = taught_by.record if taught_by else None
-        metadata = checkpoint_metadata(
-            config.student, config.arguments, prepared, config, cases, teacher=record
-        )
-        save_student(out / STUDENT_WEIGHTS, average, metadata)
-    fabric.barrier()
-    return out / STUDENT_WEIGHTS
+        if report_step(run, fabric, config, step, losses, average, held_out):
+            run.save(step + 1, {name: part.state_dict() for name, part in states.items()})
+    return average

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from autosam_edge_training.config import as_dict
 from autosam_edge_training.data import Prepared
 from autosam_edge_training.networks.autosam import (
     AutoSAM,
@@ -29,12 +28,7 @@ from autosam_edge_training.networks.autosam import (
 )
 from autosam_edge_training.networks.checkpoint_metadata import AUTOSAM
 from autosam_edge_training.patches.sampler import Sampling
-from autosam_edge_training.recipe_parts.fabric import (
-    Precision,
-    flushing_subnormals,
-    mean_over_processes,
-    start_fabric,
-)
+from autosam_edge_training.recipe_parts.fabric import Precision, flushing_subnormals, start_fabric
 from autosam_edge_training.recipe_parts.losses import supervised
 from autosam_edge_training.recipe_parts.run_folder import RunFolder
 from autosam_edge_training.recipe_parts.schedule import Schedule, average_into, build_optimizer, optimize
@@ -43,12 +37,12 @@ from autosam_edge_training.recipe_parts.setup import (
     Loss,
     check_pace,
     checkpoint_metadata,
+    report_step,
     segmentation_loss,
     start_sampler,
     training_steps,
-    validation_scores,
 )
-from autosam_edge_training.strict import STRICT, checked_dataclass
+from autosam_edge_training.strict import STRICT, as_dict, checked_dataclass
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -157,14 +151,9 @@ def train(config: Config, data: Path, out: Path, *, sam: Path | None = None, wor
         if average is not module:
             average_into(average, module, decay=config.ema, step=step + 1)
 
-        done = step + 1
-        validates = done % config.validate_every == 0 or done == config.schedule.steps
-        if validates or done % config.report_every == 0:
-            measured = {"loss": mean_over_processes(fabric, loss), "lr": config.schedule.rate(step)}
-            scores = validation_scores(fabric, average, held_out if validates else [], config.sampling.patch)
-            run.report(done, {**measured, **scores})
+        if report_step(run, fabric, config, step, {"loss": loss}, average, held_out):
             learned = {"teacher": trainable_parameters(module), "average": trainable_parameters(average)}
-            run.save(done, {**learned, "optimizer": optimizer.state_dict()})
+            run.save(step + 1, {**learned, "optimizer": optimizer.state_dict()})
 
     if fabric.is_global_zero:
         metadata = checkpoint_metadata(

@@ -29,7 +29,9 @@ _FIGURE1 = (
 
 
 def reproduce(
-    exhibit: Annotated[Exhibit, typer.Argument(help="Table or figure of the paper.", show_default=False)],
+    exhibit: Annotated[
+        Exhibit, typer.Argument(metavar="EXHIBIT", help="Table or figure of the paper.", show_default=False)
+    ],
     dataset: Annotated[
         str, typer.Option("--dataset", metavar="NAME,...", help="Data sets: btcv, amos, or both.")
     ] = "btcv,amos",

@@ -427,7 +427,7 @@ def test_headers_that_allow_no_seg_are_named_with_a_way_out(series, segmentation
     with pytest.raises(OutputError, match="lack FrameOfReferenceUID") as caught:
         write_dicom_seg(segmentation, series[0], tmp_path / "out.dcm")
     assert caught.value.code == "AE-OUTPUT-006"
-    assert "--format nifti,json,csv,preview" in caught.value.remedy
+    assert "`formats=('nifti', 'json', 'csv', 'preview')`" in caught.value.remedy
     assert "placed" not in caught.value.message
     source = Source("dicom", "", tuple(series[0]))
     with pytest.raises(OutputError, match="lack FrameOfReferenceUID"):  # and before the inference

@@ -10,6 +10,7 @@ import pytest
 from autosam_edge.dicom import segmentation as dicom_seg
 from autosam_edge.dicom import segmentation_frames
 from autosam_edge.dicom.read import read_dicom
+from autosam_edge.errors import AutosamEdgeError
 from autosam_edge.geometry import Grid
 from autosam_edge.labels import BTCV_LABELS
 from autosam_edge.phantom import make_phantom
@@ -126,6 +127,43 @@ def assert_read_back(path, files, labels, values):
     masks = seg.get_pixels_by_source_instance(uids, assert_missing_frames_are_empty=True)
     np.testing.assert_array_equal(masks, labels[..., None] == np.array(values))
     assert seg.NumberOfFrames == sum((labels == value).any(axis=(1, 2)).sum() for value in values)
+
+
+def drop_the_index(item):
+    del item.FrameContentSequence
+
+
+def add_a_group(item):
+    item.FrameAnatomySequence = []
+
+
+def add_a_label_after_the_index(item):
+    item.FrameContentSequence[0].FrameLabel = "last"
+
+
+@pytest.mark.parametrize("change", [drop_the_index, add_a_group, add_a_label_after_the_index])
+def test_another_layout_of_highdicom_is_not_the_fault_of_the_scan(tmp_path, monkeypatch, change):
+    """AE-INTERNAL-001 with the version of highdicom; nothing is said of the source headers."""
+    (tmp_path / "scan").mkdir()
+    write_dicom_series(
+        make_phantom(1, spacing_mm=(8.0, 8.0, 8.0), shape=(6, 8, 8)).volume, tmp_path / "scan", seed=1
+    )
+    volume = read_dicom(tmp_path / "scan")
+    labels = np.zeros(volume.shape, dtype=np.uint8)
+    an_organ_on_one_frame_only(labels)
+    build = dicom_seg._build
+
+    def build_otherwise(*parts):
+        dataset = build(*parts)
+        for item in dataset.PerFrameFunctionalGroupsSequence:
+            change(item)
+        return dataset
+
+    monkeypatch.setattr(dicom_seg, "_build", build_otherwise)
+    with pytest.raises(AutosamEdgeError, match=rf"^AE-INTERNAL-001: highdicom {hd.__version__} lays out"):
+        dicom_seg.write_dicom_seg(
+            Segmentation(labels, volume.grid, BTCV_LABELS), volume.source.files, tmp_path / "s.dcm"
+        )
 
 
 def test_a_sketch_marks_every_slice_and_every_segment():

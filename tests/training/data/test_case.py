@@ -116,7 +116,7 @@ def test_the_array_may_be_turned_in_memory():
 @pytest.mark.parametrize("window", [(275.0, -125.0), (0.0, 0.0), (-40000.0, 0.0), (float("nan"), 1.0)])
 def test_an_impossible_window_is_refused(window):
     """Empty, upside down, beyond int16."""
-    with pytest.raises(ValueError, match="window"):
+    with pytest.raises(ValueError, match="window|finite number"):
         Intensity(window, 0.0, 1.0)
 
 

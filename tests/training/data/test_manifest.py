@@ -178,7 +178,7 @@ def test_a_missing_key_is_named(btcv):
     content = json.loads(btcv.read_text())
     del content["labels"]
     btcv.write_text(json.dumps(content))
-    with pytest.raises(InputError, match="no labels"):
+    with pytest.raises(InputError, match="labels: field required"):
         Manifest.read(btcv)
 
 

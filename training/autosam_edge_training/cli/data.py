@@ -18,7 +18,10 @@ app = typer.Typer(help="Prepare a data set for training and evaluation.", no_arg
 
 @app.command("prepare")
 def prepare(
-    layout: Annotated[Layout, typer.Argument(help="Layout of the data set on the disk.", show_default=False)],
+    layout: Annotated[
+        Layout,
+        typer.Argument(metavar="LAYOUT", help="Layout of the data set on the disk.", show_default=False),
+    ],
     source: Annotated[
         Path, typer.Option("--src", help="Folder of the data set.", exists=True, file_okay=False)
     ],

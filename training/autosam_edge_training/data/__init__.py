@@ -4,21 +4,11 @@ from autosam_edge_training.data.case import (
     AMOS_INTENSITY,
     BTCV_INTENSITY,
     TARGETS,
-    UNKNOWN,
     Case,
     Intensity,
-    Targets,
     prepare_case,
 )
-from autosam_edge_training.data.layouts import (
-    AMOS_NAMES,
-    BTCV_NAMES,
-    BTCV_TEST,
-    BTCV_VALIDATION,
-    LAYOUTS,
-    Listing,
-    Pair,
-)
+from autosam_edge_training.data.layouts import AMOS_NAMES, BTCV_NAMES, BTCV_VALIDATION, LAYOUTS, Listing, Pair
 from autosam_edge_training.data.manifest import SPLITS, Entry, Manifest, Split
 from autosam_edge_training.data.negatives import negative_case
 from autosam_edge_training.data.prepare import (
@@ -28,20 +18,17 @@ from autosam_edge_training.data.prepare import (
     prepare_phantoms,
     prepare_smoke_phantoms,
 )
-from autosam_edge_training.data.prepared import Arrays, Prepared
+from autosam_edge_training.data.prepared import Prepared
 
 __all__ = [
     "AMOS_INTENSITY",
     "AMOS_NAMES",
     "BTCV_INTENSITY",
     "BTCV_NAMES",
-    "BTCV_TEST",
     "BTCV_VALIDATION",
     "LAYOUTS",
     "SPLITS",
     "TARGETS",
-    "UNKNOWN",
-    "Arrays",
     "Case",
     "Entry",
     "Intensity",
@@ -50,7 +37,6 @@ __all__ = [
     "Pair",
     "Prepared",
     "Split",
-    "Targets",
     "make_manifest",
     "negative_case",
     "phantom_case",

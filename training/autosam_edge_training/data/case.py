@@ -20,6 +20,7 @@ from scipy.ndimage import find_objects
 from autosam_edge.formats.label_image import as_labels
 from autosam_edge.pipeline.resample import ModelGrid, resampling_matrix
 from autosam_edge_training.choices import Targets
+from autosam_edge_training.strict import STRICT, checked_dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,7 +36,7 @@ UNKNOWN = 255
 _FULL = 255  # an organ that fills a voxel, in uint8
 
 
-@dataclass(frozen=True)
+@checked_dataclass(config=STRICT)
 class Intensity:
     """How HU become what a network sees: ``(clip(hu, window) - offset) / scale``.
 
@@ -89,7 +90,7 @@ class Case:
             a case that is labeled in part, label C and a last plane C + 1 of the occupancies stand for "not
             known".
         classes: C, with the background.
-        intensity: How the image is normalized.
+        intensity: Window and scale of the HU.
         known: The classes that are labeled everywhere in this scan, or None where all are and nothing is
             unknown.
 
@@ -219,7 +220,7 @@ def prepare_case(
             known".
         grid: Grid of both arrays, any orientation.
         spacing_mm: The model's spacing (D, H, W).
-        intensity: Its window clips the image.
+        intensity: Window that clips the image, and its scale.
         classes: With the background.
         targets: ``occupancy``, or ``labels``, the class that fills most of each voxel: one byte a voxel
             instead of one a class.

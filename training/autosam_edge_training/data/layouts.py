@@ -10,19 +10,21 @@ import dataclasses
 import hashlib
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import ConfigDict, Field
 
 from autosam_edge.errors import AutosamEdgeError
 from autosam_edge.labels import BTCV_LABELS
 from autosam_edge_training.data.case import AMOS_INTENSITY, BTCV_INTENSITY, Intensity
 from autosam_edge_training.data.manifest import (
     SPLITS,
+    CaseName,
     Split,
     broken,
-    check_name,
     inside,
     names_by_value,
-    read_json,
+    read_description,
 )
 from autosam_edge_training.error_codes import (
     CASE_FILE_MISSING,
@@ -30,6 +32,7 @@ from autosam_edge_training.error_codes import (
     DATA_LAYOUT_UNKNOWN,
     SPLIT_EMPTY,
 )
+from autosam_edge_training.strict import JsonObject, checked_dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -122,7 +125,7 @@ class Listing:
         labels: Names by value, the background first.
         intensity: The window that suits it.
         splits: The cases.
-        warnings: What is odd, one sentence each.
+        warnings: Remarks on the data set, one sentence each.
     """
 
     dataset: str
@@ -237,7 +240,7 @@ def list_decathlon(source: Path) -> Listing:
         InputError: No ``dataset.json`` (AE-INPUT-010), one that cannot be used (AE-DATA-006), or images that
             are not CT (AE-DATA-009).
     """
-    content = read_json(source / "dataset.json")
+    content = read_description(JsonObject, source / "dataset.json")
     modality = content.get("modality", {"0": "CT"})
     if not isinstance(modality, dict) or [str(kind).upper() for kind in modality.values()] != ["CT"]:
         raise DATA_LABELS_DIFFER(
@@ -265,6 +268,13 @@ def list_decathlon(source: Path) -> Listing:
     return Listing(name, source, labels, BTCV_INTENSITY, _frozen(splits), tuple(warnings))
 
 
+@checked_dataclass(config=ConfigDict(frozen=True))  # notes on a case, such as its license, are welcome
+class _PartialCase:
+    """A case in ``cases.json``: the label values that are labeled everywhere in its scan."""
+
+    known: tuple[Annotated[int, Field(ge=1, lt=len(BTCV_NAMES))], ...]
+
+
 def list_partial(source: Path) -> Listing:
     """Scans that are labeled in part, with BTCV's organs, in ``images/``, ``labels/`` and ``cases.json``.
 
@@ -277,14 +287,8 @@ def list_partial(source: Path) -> Listing:
             (AE-DATA-002).
     """
     pairs = []
-    for name, content in read_json(source / "cases.json").items():
-        try:
-            check_name(name)
-            known = tuple(sorted(int(value) for value in content["known"]))
-            if not set(known) <= set(range(1, len(BTCV_NAMES))):
-                raise ValueError(f"case {name}: known lists values that are no organ of BTCV")
-        except (KeyError, TypeError, ValueError) as error:
-            raise broken("cases.json", f"{type(error).__name__}, {error}") from error
+    for name, case in read_description(dict[CaseName, _PartialCase], source / "cases.json").items():
+        known = tuple(sorted(case.known))
         label = source / "labels" / f"{name}.nii.gz"
         pairs.append(
             Pair(
@@ -347,7 +351,7 @@ def _listed_amos(source: Path) -> dict[str, set[str]]:
     if not (source / "dataset.json").is_file():
         return {}
     listed: dict[str, set[str]] = {}
-    content: dict[str, Any] = read_json(source / "dataset.json")
+    content = read_description(JsonObject, source / "dataset.json")
     for entry in (*content.get("training", []), *content.get("validation", [])):
         match = re.search(r"(images\w\w)/(amos_(\d{4}))\.nii", str(entry))
         if match and int(match[3]) < _AMOS_MRI:
@@ -358,7 +362,7 @@ def _listed_amos(source: Path) -> dict[str, set[str]]:
 def _check_labels(source: Path, expected: tuple[str, ...]) -> None:
     """Refuse a ``dataset.json`` whose label table differs from ours: its organs would be learned wrong."""
     path = source / "dataset.json"
-    if not path.is_file() or "labels" not in (content := read_json(path)):
+    if not path.is_file() or "labels" not in (content := read_description(JsonObject, path)):
         return
     try:
         names = names_by_value(content["labels"])

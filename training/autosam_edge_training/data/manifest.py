@@ -21,12 +21,13 @@ import dataclasses
 import hashlib
 import json
 import os
-import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, get_args
+from typing import Annotated, Literal, TypeVar, get_args
 
-from autosam_edge.errors import AutosamEdgeError, InputError
+from pydantic import Field
+
+from autosam_edge.errors import AutosamEdgeError
 from autosam_edge.file_hash import file_digest
 from autosam_edge_training.choices import Split
 from autosam_edge_training.error_codes import (
@@ -37,17 +38,18 @@ from autosam_edge_training.error_codes import (
     DATA_FILE_MISSING,
     SPLIT_EMPTY,
 )
+from autosam_edge_training.strict import STRICT, as_dict, checked_dataclass, parse_json
 
 SPLITS: tuple[Split, ...] = get_args(Split)
 SCHEMA_VERSION = 2
+T = TypeVar("T")
 
-_KEYS = {"name", "schema_version", "modality", "root", "labels", "warnings", *SPLITS}
-_ENTRY_KEYS = {"name", "image", "label", "image_sha256", "label_sha256", "spacing_mm", "known"}
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
+CaseName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]  # it becomes a file name
+_Length = Annotated[float, Field(gt=0)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
-@dataclass(frozen=True)
+@checked_dataclass(config=STRICT)
 class Entry:
     """One case of a manifest.
 
@@ -61,26 +63,17 @@ class Entry:
         known: Label values that are labeled everywhere in this scan, or None where all are.
     """
 
-    name: str
+    name: CaseName
     image: Path
     label: Path | None
-    image_sha256: str
-    label_sha256: str | None
-    spacing_mm: tuple[float, float, float]
+    image_sha256: Sha256
+    label_sha256: Sha256 | None
+    spacing_mm: tuple[_Length, _Length, _Length]
     known: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
-        check_name(self.name)
         if (self.label is None) != (self.label_sha256 is None) or (self.label is None and self.known != ()):
             raise ValueError("a scan without a label file has no SHA-256 of it and no known label")
-        if not all(
-            _SHA256.fullmatch(digest)
-            for digest in (self.image_sha256, self.label_sha256)
-            if digest is not None
-        ):
-            raise ValueError("a SHA-256 is 64 hexadecimal digits")
-        if len(self.spacing_mm) != 3 or not min(self.spacing_mm) > 0:
-            raise ValueError("a spacing is three positive numbers")
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -109,7 +102,7 @@ class Manifest:
         labels: Names by value, the background first.
         root: Folder that the entries' paths start from.
         training, validation, test: The cases of each split.
-        warnings: What is odd about the data set, such as cases that are missing, one sentence each.
+        warnings: Remarks on the data set, such as missing cases, one sentence each.
 
     Raises:
         InputError: A case stands in it twice, by name or by content (AE-DATA-004), or nothing is left to
@@ -168,7 +161,7 @@ class Manifest:
         except ValueError:  # another drive of Windows
             root = self.root.resolve().as_posix()
         splits: dict[str, object] = {
-            split: [_as_json(entry) for entry in self.split(split)] for split in SPLITS
+            split: [as_dict(entry) for entry in self.split(split)] for split in SPLITS
         }
         content = {
             "name": self.dataset,
@@ -188,47 +181,37 @@ class Manifest:
         Raises:
             InputError: It is not a manifest, or has unknown keys (AE-DATA-006); see also the class.
         """
-        content = read_json(path)
-        with_keys(content, _KEYS, path.name)
-        try:
-            if content["schema_version"] != SCHEMA_VERSION:
-                raise ValueError(f"schema_version is {content['schema_version']}, expected {SCHEMA_VERSION}")
-            splits = {split: tuple(_entry(entry, path.name) for entry in content[split]) for split in SPLITS}
-            labels = names_by_value(content["labels"])
-            return cls(
-                str(content["name"]),
-                labels,
-                (path.parent / content["root"]).resolve(),
-                **splits,
-                warnings=tuple(content["warnings"]),
-            )
-        except InputError:
-            raise
-        except (TypeError, ValueError, AttributeError) as error:
-            raise broken(path.name, str(error)) from error
+        file = read_description(_ManifestFile, path)
+        return cls(
+            file.name,
+            names_by_value(file.labels),
+            (path.parent / file.root).resolve(),
+            file.training,
+            file.validation,
+            file.test,
+            file.warnings,
+        )
 
 
-def _as_json(entry: Entry) -> dict[str, Any]:
-    label = None if entry.label is None else entry.label.as_posix()
-    return {**dataclasses.asdict(entry), "image": entry.image.as_posix(), "label": label}
+@checked_dataclass(config=STRICT)
+class _ManifestFile:
+    """Content of ``manifest.json``."""
 
+    name: str
+    schema_version: Literal[2]
+    modality: dict[str, str]
+    root: str
+    labels: dict[str, str]
+    warnings: tuple[str, ...]
+    training: tuple[Entry, ...]
+    validation: tuple[Entry, ...]
+    test: tuple[Entry, ...]
 
-def _entry(content: dict[str, Any], name: str) -> Entry:
-    """An entry from JSON; its paths stay inside the root."""
-    with_keys(content, _ENTRY_KEYS, name)
-    paths = {key: None if content[key] is None else inside(content[key]) for key in ("image", "label")}
-    known = None if content["known"] is None else tuple(int(value) for value in content["known"])
-    return Entry(**{**content, **paths, "spacing_mm": tuple(content["spacing_mm"]), "known": known})
-
-
-def check_name(name: str) -> None:
-    """Case names become file names.
-
-    Raises:
-        ValueError: The name is not letters, digits, dots, dashes and underscores.
-    """
-    if not _NAME.fullmatch(name):
-        raise ValueError("a case's name is letters, digits, dots, dashes and underscores")
+    def __post_init__(self) -> None:
+        names_by_value(self.labels)
+        for entry in (*self.training, *self.validation, *self.test):
+            for path in entry.files:
+                inside(path.as_posix())
 
 
 def inside(path: str) -> Path:
@@ -281,33 +264,18 @@ def names_by_value(labels: dict[str, str]) -> tuple[str, ...]:
     return names
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """An object from a JSON file.
+def read_description(kind: type[T], path: Path) -> T:
+    """Read a JSON file into a checked dataclass.
 
     Raises:
-        InputError: There is no such file (AE-INPUT-010), or it holds something else (AE-DATA-006).
+        InputError: There is no such file (AE-INPUT-010), or it is not as expected (AE-DATA-006).
     """
     if not path.is_file():
         raise DATA_FILE_MISSING(f"the folder has no {path.name}.")
     try:
-        content = json.loads(path.read_bytes())
+        return parse_json(kind, path.read_bytes())
     except ValueError as error:
-        raise broken(path.name, "it is not JSON") from error
-    if not isinstance(content, dict):
-        raise broken(path.name, "it does not hold an object")
-    return content
-
-
-def with_keys(content: dict[str, Any], keys: set[str], name: str) -> None:
-    """Refuse keys that nobody knows, and the lack of those that must be there.
-
-    Raises:
-        InputError: AE-DATA-006.
-    """
-    if unknown := sorted(set(content) - keys):
-        raise broken(name, f"unknown keys {', '.join(unknown)}")
-    if missing := sorted(keys - set(content)):
-        raise broken(name, f"no {', '.join(missing)}")
+        raise broken(path.name, str(error)) from error
 
 
 def broken(name: str, why: str) -> AutosamEdgeError:

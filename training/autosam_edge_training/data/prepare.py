@@ -47,7 +47,7 @@ def prepare_dataset(
     holds the same data, made in the same way, is taken as it is.
 
     Args:
-        listing: What a layout of :data:`~autosam_edge_training.data.layouts.LAYOUTS` found.
+        listing: Result of a layout of :data:`~autosam_edge_training.data.layouts.LAYOUTS`.
         out: Folder to make.
         spacing_mm: The model's spacing, (D, H, W).
         targets: ``occupancy`` or ``labels``.
@@ -64,10 +64,10 @@ def prepare_dataset(
     total = 2 * sum(len(pairs) for pairs in listing.splits.values())
     counter = itertools.count(1)
 
-    def tick() -> None:
+    def on_step() -> None:
         progress(next(counter), total)
 
-    manifest = make_manifest(listing, tick)
+    manifest = make_manifest(listing, on_step)
     for warning in manifest.warnings:
         log(f"note: {warning}")
     wanted = _describe(manifest, out, listing.intensity, spacing_mm, targets)
@@ -77,16 +77,16 @@ def prepare_dataset(
             log(f"{out.name} already holds these data, made in this way: taken as it is.")
             return existing
     with staged_folder(out) as stage:
-        _fill(manifest, dataclasses.replace(wanted, folder=stage), tick)
+        _fill(manifest, dataclasses.replace(wanted, folder=stage), on_step)
     return Prepared.read(out)
 
 
-def make_manifest(listing: Listing, tick: Callable[[], None] = lambda: None) -> Manifest:
+def make_manifest(listing: Listing, on_step: Callable[[], None] = lambda: None) -> Manifest:
     """Hash every file of a listing and hold image and label against each other, headers only.
 
     Args:
         listing: The data set on the disk.
-        tick: Called after each case.
+        on_step: Callback after each case.
 
     Raises:
         InputError: See :func:`prepare_dataset`.
@@ -101,7 +101,7 @@ def make_manifest(listing: Listing, tick: Callable[[], None] = lambda: None) -> 
                 label, label_sha256 = pair.label.relative_to(listing.root), hash_file(pair.label)
                 require_same_grid(grid, _grid(pair.label), f"image and label of case {pair.name}")
             entries.append(Entry(pair.name, image, label, digest, label_sha256, grid.spacing_mm, pair.known))
-            tick()
+            on_step()
         splits[split] = tuple(entries)
     return Manifest(listing.dataset, listing.labels, listing.root, **splits, warnings=listing.warnings)
 
@@ -137,7 +137,7 @@ def _describe(
     )
 
 
-def _fill(manifest: Manifest, wanted: Prepared, tick: Callable[[], None]) -> None:
+def _fill(manifest: Manifest, wanted: Prepared, on_step: Callable[[], None]) -> None:
     """Write every case, the manifest and the description; refuse two cases with the same image."""
     arrays: dict[str, Arrays] = {}
     images: dict[str, tuple[str, str]] = {}
@@ -152,7 +152,7 @@ def _fill(manifest: Manifest, wanted: Prepared, tick: Callable[[], None]) -> Non
             refuse_twin(entry.name, split, *images[hashes["image"]])
         images[hashes["image"]] = (entry.name, split)
         arrays[entry.name] = Arrays(case.shape, hashes["image"], hashes["target"], entry.known)
-        tick()
+        on_step()
     manifest.write(wanted.folder / MANIFEST_NAME)
     dataclasses.replace(wanted, arrays=MappingProxyType(arrays)).write()
 
@@ -219,11 +219,11 @@ def prepare_phantoms(
     Args:
         out: Folder to make.
         training: Phantoms to train on.
-        validation: Held out.
+        validation: Number of cases held out.
         test: Kept for the end.
         spacing_mm: The model's spacing, (D, H, W).
         targets: ``occupancy`` or ``labels``.
-        scan_spacing_mm: Of the scans, (D, H, W); coarse, so that a smoke run takes seconds.
+        scan_spacing_mm: Voxel spacing of the scans (D, H, W), mm; coarse, so that a smoke run takes seconds.
 
     Returns:
         The folder.

@@ -13,24 +13,16 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from autosam_edge.errors import AutosamEdgeError
-from autosam_edge_training.data.case import TARGETS, Case, Intensity, Targets
-from autosam_edge_training.data.manifest import (
-    SPLITS,
-    Manifest,
-    Split,
-    broken,
-    check_name,
-    hash_file,
-    read_json,
-    with_keys,
-)
+from autosam_edge_training.data.case import Case, Intensity, Targets
+from autosam_edge_training.data.manifest import SPLITS, CaseName, Manifest, Split, hash_file, read_description
 from autosam_edge_training.error_codes import PREPARED_DATA_DAMAGED, SPLIT_EMPTY
+from autosam_edge_training.strict import STRICT, checked_dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,25 +31,13 @@ FILE_NAME = "prepared.json"
 MANIFEST_NAME = "manifest.json"
 SCHEMA_VERSION = 2
 
-_KEYS = {
-    "schema_version",
-    "dataset",
-    "manifest_sha256",
-    "labels",
-    "spacing_mm",
-    "intensity",
-    "targets",
-    "split",
-    "cases",
-}
 
-
-@dataclass(frozen=True)
+@checked_dataclass(config=STRICT)
 class Arrays:
     """What is known of a case's two arrays.
 
     Args:
-        shape: Of the image, (D, H, W).
+        shape: Shape of the image, (D, H, W).
         image_sha256, target_sha256: SHA-256 of the two files, hexadecimal.
         known: Label values that are labeled everywhere in this scan, or None where all are.
     """
@@ -73,14 +53,14 @@ class Prepared:
     """A data set on the model's grid.
 
     Args:
-        folder: Where it lies.
+        folder: Folder of the data set.
         dataset: ``btcv``, ``amos`` or another name.
         labels: Names by value, the background first.
-        spacing_mm: Of the model's grid, (D, H, W).
-        intensity: How images are normalized.
-        targets: What the target arrays hold.
+        spacing_mm: Voxel spacing of the model's grid (D, H, W), mm.
+        intensity: Window and scale of the HU.
+        targets: Content of the target arrays: occupancies or labels.
         split: Case names of ``training``, ``validation`` and ``test``.
-        arrays: Of each case, by name.
+        arrays: Shape and hashes of the arrays of each case, by name.
         manifest_sha256: :attr:`Manifest.sha256` of the files that it was made of.
         sha256: Of ``prepared.json``, which holds the hash of every array: the one hash that says which data a
             run saw.
@@ -110,13 +90,19 @@ class Prepared:
             InputError: No prepared folder (AE-INPUT-010), an unknown description (AE-DATA-006), or damaged
                 arrays (AE-DATA-007).
         """
-        content = read_json(folder / FILE_NAME)
-        with_keys(content, _KEYS, FILE_NAME)
-        digest = hash_file(folder / FILE_NAME)
-        try:
-            prepared = _from_json(folder, content, digest)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise broken(FILE_NAME, str(error)) from error
+        file = read_description(_PreparedFile, folder / FILE_NAME)
+        prepared = cls(
+            folder,
+            file.dataset,
+            file.labels,
+            file.spacing_mm,
+            file.intensity,
+            file.targets,
+            MappingProxyType({str(name): cases for name, cases in file.split.items()}),
+            MappingProxyType(file.cases),
+            file.manifest_sha256,
+            hash_file(folder / FILE_NAME),
+        )
         for name in prepared.arrays:
             prepared.case(name)
         return prepared
@@ -165,19 +151,7 @@ class Prepared:
             name, image, target, self.classes, self.intensity, None if known is None else frozenset(known)
         )
 
-    def verify(self) -> None:
-        """Hash every array again; reads the whole folder.
-
-        Raises:
-            InputError: An array is not the one that was written (AE-DATA-007).
-        """
-        for name, arrays in self.arrays.items():
-            for kind, expected in (("image", arrays.image_sha256), ("target", arrays.target_sha256)):
-                file = f"{name}.{kind}.npy"
-                if not (self.folder / file).is_file() or hash_file(self.folder / file) != expected:
-                    raise _damaged(file, "is not the file that was written")
-
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, object]:
         """What a folder was made of and how: two with the same settings hold the same data."""
         return {
             "schema_version": SCHEMA_VERSION,
@@ -201,42 +175,25 @@ class Prepared:
         )
 
 
-def _from_json(folder: Path, content: dict[str, Any], digest: str) -> Prepared:
-    if content["schema_version"] != SCHEMA_VERSION:
-        raise ValueError(
-            f"schema_version is {content['schema_version']}, not {SCHEMA_VERSION}; prepare the data again"
-        )
-    if content["targets"] not in TARGETS:
-        raise ValueError(f"targets are {' or '.join(TARGETS)}")
-    if set(content["split"]) != set(SPLITS) or sorted(
-        chain.from_iterable(content["split"].values())
-    ) != sorted(content["cases"]):
-        raise ValueError("the split does not name each case once")
-    for name in content["cases"]:
-        check_name(name)
-    arrays = {
-        name: Arrays(
-            tuple(case["shape"]),
-            case["image_sha256"],
-            case["target_sha256"],
-            None if case["known"] is None else tuple(int(value) for value in case["known"]),
-        )
-        for name, case in content["cases"].items()
-    }
-    d, h, w = (float(step) for step in content["spacing_mm"])
-    intensity = content["intensity"]
-    return Prepared(
-        folder,
-        content["dataset"],
-        tuple(content["labels"]),
-        (d, h, w),
-        Intensity(tuple(intensity["window_hu"]), intensity["offset"], intensity["scale"]),
-        content["targets"],
-        MappingProxyType({split: tuple(names) for split, names in content["split"].items()}),
-        MappingProxyType(arrays),
-        content["manifest_sha256"],
-        digest,
-    )
+@checked_dataclass(config=STRICT)
+class _PreparedFile:
+    """Content of ``prepared.json``."""
+
+    schema_version: Literal[2]
+    dataset: str
+    manifest_sha256: str
+    labels: tuple[str, ...]
+    spacing_mm: tuple[float, float, float]
+    intensity: Intensity
+    targets: Targets
+    split: dict[Split, tuple[str, ...]]
+    cases: dict[CaseName, Arrays]
+
+    def __post_init__(self) -> None:
+        if set(self.split) != set(SPLITS) or sorted(chain.from_iterable(self.split.values())) != sorted(
+            self.cases
+        ):
+            raise ValueError("the split does not name each case once")
 
 
 def _map(path: Path, shape: tuple[int, ...], dtype: type) -> npt.NDArray[Any]:

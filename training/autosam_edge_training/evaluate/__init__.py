@@ -1,7 +1,6 @@
 """Evaluation: one evaluator for every method, and the test of whether one is better than another."""
 
 from autosam_edge_training.evaluate.evaluator import (
-    Predict,
     evaluate_folder,
     evaluate_predictions,
     evaluate_session,
@@ -13,8 +12,6 @@ from autosam_edge_training.evaluate.scores import (
     ABSENT_ORGAN_RULES,
     COLUMNS,
     METRICS,
-    TOLERANCES_MM,
-    AbsentOrganRule,
     Metric,
     Score,
     as_csv,
@@ -24,11 +21,7 @@ from autosam_edge_training.evaluate.scores import (
     surface_dice,
 )
 from autosam_edge_training.evaluate.significance import (
-    ALPHA,
     UNITS,
-    Comparison,
-    SignedRank,
-    Unit,
     compare_methods,
     comparison_csv,
     comparison_markdown,
@@ -38,18 +31,11 @@ from autosam_edge_training.evaluate.significance import (
 
 __all__ = [
     "ABSENT_ORGAN_RULES",
-    "ALPHA",
     "COLUMNS",
     "METRICS",
-    "TOLERANCES_MM",
     "UNITS",
-    "AbsentOrganRule",
-    "Comparison",
     "Metric",
-    "Predict",
     "Score",
-    "SignedRank",
-    "Unit",
     "as_csv",
     "as_markdown",
     "compare_methods",

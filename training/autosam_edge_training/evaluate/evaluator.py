@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,7 @@ from autosam_edge_training.error_codes import (
 )
 from autosam_edge_training.evaluate.report import report
 from autosam_edge_training.evaluate.scores import AbsentOrganRule, Score, score_masks
+from autosam_edge_training.strict import JsonObject
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 Predict = Callable[[Volume], npt.NDArray[np.uint8]]
 """A CT to labels (D, H, W) uint8 on its own grid."""
-Result = tuple[list[Score], dict[str, Any]]
+Result = tuple[list[Score], JsonObject]
 
 
 def evaluate_predictions(
@@ -45,9 +46,7 @@ def evaluate_predictions(
     log: Callable[[str], None] = lambda _: None,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> list[Score]:
-    """Score every case of a split.
-
-    Organs are matched by name: those that the method and the data set both know are scored.
+    """Score every case of a split; organs are matched by name, and those that both sides know are scored.
 
     Args:
         predict: A CT on its own grid to labels (D, H, W) uint8 on the same grid.
@@ -55,10 +54,10 @@ def evaluate_predictions(
         split: ``test``, ``validation`` or ``training``.
         method: Name of what predicts.
         names: Names by value of what ``predict`` returns; the data set's by default.
-        absent_organ: What an organ is worth that the truth lacks; see
+        absent_organ: Rule for an organ that the truth lacks; see
             :func:`~autosam_edge_training.evaluate.scores.score_masks`.
-        log: Called with one line per case.
-        progress: Called with (cases done, cases in all).
+        log: Callback that gets one line per case.
+        progress: Callback that gets (cases done, number of cases).
 
     Returns:
         A row per case and organ.
@@ -70,18 +69,14 @@ def evaluate_predictions(
     """
     entries = split_entries(prepared, split)
     numbers = {name: value for value, name in enumerate(names or prepared.labels) if value}
-    organs = [
-        (name, numbers[name], value)
-        for value, name in enumerate(prepared.labels)
-        if value and name in numbers
-    ]
+    known = [(name, value) for value, name in enumerate(prepared.labels) if value and name in numbers]
+    organs = [(name, numbers[name], value) for name, value in known]
     if not organs:
         raise NO_COMMON_ORGAN(f"{method} and {prepared.dataset} have no organ in common.")
     scores: list[Score] = []
     for done, entry in enumerate(entries, start=1):
-        truth, found, spacing_mm = _truth_and_prediction(
-            entry, predict, (prepared.classes, len(names or prepared.labels))
-        )
+        classes = prepared.classes, len(names or prepared.labels)
+        truth, found, spacing_mm = _truth_and_prediction(entry, predict, classes)
         rows = [
             Score(
                 method,
@@ -96,14 +91,17 @@ def evaluate_predictions(
             for organ, number, value in organs
         ]
         scores.extend(rows)
-        scored = [row.dice for row in rows if not math.isnan(row.dice)]
-        log(
-            f"case {entry.name}: mean Dice {np.mean(scored):.3f}"
-            if scored
-            else f"case {entry.name}: has none of the organs"
-        )
+        log(_mean_dice_line(entry.name, rows))
         progress(done, len(entries))
     return scores
+
+
+def _mean_dice_line(case: str, rows: list[Score]) -> str:
+    """The line that is logged for a case."""
+    scored = [row.dice for row in rows if not math.isnan(row.dice)]
+    if not scored:
+        return f"case {case}: has none of the organs"
+    return f"case {case}: mean Dice {np.mean(scored):.3f}"
 
 
 def _truth_and_prediction(
@@ -140,7 +138,7 @@ def from_files(folder: Path, entries: Sequence[Entry], classes: int) -> Predict:
     """Predictions of any tool: a NIfTI file per case, on the image's grid, with the data set's label values.
 
     Args:
-        folder: Where the files lie.
+        folder: Folder of the files.
         entries: The cases that will be asked for.
         classes: Labels of the data set with the background.
 
@@ -183,11 +181,11 @@ def evaluate_session(
     Args:
         session: Ready to run.
         prepared: The data set.
-        split: Which cases.
+        split: Split whose cases are scored.
         method: Name; the model's by default.
-        absent_organ: See :func:`evaluate_predictions`, as for the next two.
-        log: Called with one line per case.
-        progress: Called with (cases done, cases in all).
+        absent_organ: Rule for an organ that the truth lacks; see :func:`evaluate_predictions`.
+        log: Callback that gets one line per case.
+        progress: Callback that gets (cases done, number of cases).
 
     Returns:
         The rows of ``cases.csv`` and the content of ``summary.json``.
@@ -206,9 +204,9 @@ def evaluate_session(
         log=log,
         progress=progress,
     )
-    facts = {"model": model.name, "engine": session.engine.description, "overlap": model.input.overlap}
+    details = {"model": model.name, "engine": session.engine.description, "overlap": model.input.overlap}
     return scores, report(
-        scores, split, {**facts, "empty": absent_organ, "manifest_sha256": prepared.manifest_sha256}
+        scores, split, {**details, "empty": absent_organ, "manifest_sha256": prepared.manifest_sha256}
     )
 
 
@@ -227,11 +225,11 @@ def evaluate_folder(
     Args:
         folder: A file per case, see :func:`from_files`.
         prepared: The data set.
-        split: Which cases.
+        split: Split whose cases are scored.
         method: Name; the folder's by default.
-        absent_organ: See :func:`evaluate_predictions`, as for the next two.
-        log: Called with one line per case.
-        progress: Called with (cases done, cases in all).
+        absent_organ: Rule for an organ that the truth lacks; see :func:`evaluate_predictions`.
+        log: Callback that gets one line per case.
+        progress: Callback that gets (cases done, number of cases).
 
     Returns:
         As :func:`evaluate_session`; no engine and no overlap are known.
@@ -241,7 +239,7 @@ def evaluate_folder(
     scores = evaluate_predictions(
         predict, prepared, split, method=method, absent_organ=absent_organ, log=log, progress=progress
     )
-    facts = {"model": method, "engine": None, "overlap": None}
+    details = {"model": method, "engine": None, "overlap": None}
     return scores, report(
-        scores, split, {**facts, "empty": absent_organ, "manifest_sha256": prepared.manifest_sha256}
+        scores, split, {**details, "empty": absent_organ, "manifest_sha256": prepared.manifest_sha256}
     )

@@ -1,4 +1,4 @@
-"""What a set of scores comes to, and the files that say so."""
+"""The summary of a set of scores, and the files that hold it."""
 
 from __future__ import annotations
 
@@ -11,24 +11,25 @@ import numpy as np
 from autosam_edge.atomic_files import write_files
 from autosam_edge.machine import describe_machine
 from autosam_edge_training.evaluate.scores import METRICS, Score, as_csv
+from autosam_edge_training.strict import JsonObject
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
 
-def summarize(scores: Sequence[Score]) -> dict[str, Any]:
+def summarize(scores: Sequence[Score]) -> JsonObject:
     """Mean over cases per organ, then over organs, without the background; the case-first means beside it.
 
     Scores that were skipped count nowhere; an organ or a case without any other is left out.
     """
-    organs: dict[str, dict[str, Any]] = {}
+    organs: dict[str, JsonObject] = {}
     for name in dict.fromkeys(score.organ for score in scores):
         present = [score for score in scores if score.organ == name and not math.isnan(score.dice)]
         if present:
             organs[name] = {metric: _mean(getattr(score, metric) for score in present) for metric in METRICS}
             organs[name]["cases"] = len(present)
-    cases: dict[str, dict[str, Any]] = {}
+    cases: dict[str, JsonObject] = {}
     for name in dict.fromkeys(score.case for score in scores):
         present = [score for score in scores if score.case == name and not math.isnan(score.dice)]
         if present:
@@ -46,20 +47,20 @@ def _mean(values: Iterable[float]) -> float | None:
     return float(np.mean(found)) if found else None
 
 
-def report(scores: Sequence[Score], split: str, facts: Mapping[str, Any]) -> dict[str, Any]:
+def report(scores: Sequence[Score], split: str, details: Mapping[str, Any]) -> JsonObject:
     """The content of ``summary.json``.
 
     Args:
-        scores: Of one method on one data set, not empty.
-        split: What was scored.
-        facts: What else is known of the method and the run, such as ``model``, ``engine`` and ``empty``.
+        scores: Scores of one method on one data set, not empty.
+        split: Split that was scored.
+        details: Further values for the summary, such as ``model``, ``engine`` and ``empty``.
     """
     first = scores[0]
     return {
         "method": first.method,
         "dataset": first.dataset,
         "data": f"{first.dataset} {split}",
-        **facts,
+        **details,
         "machine": describe_machine(),
         **summarize(scores),
     }

@@ -50,17 +50,17 @@ class RunFacts:
     """What ``run.json`` says. What a method read in from elsewhere does not tell is null.
 
     Args:
-        method: Who made the predictions.
+        method: Method that made the predictions.
         network: Such as ``swinunetr-small`` or ``autosam-vit-b``.
         dataset: Name of the data set that was scored, such as ``btcv``.
         weight: Key ``lambda``: weight of the ground truth in equation 2; None without distillation.
-        reduction: Of the distillation loss, ``voxel`` or ``element``.
-        apg: Whether the teacher has its auto prompt generator; None for what is no teacher.
-        seed, steps: Of the training.
+        reduction: Reduction of the distillation loss, ``voxel`` or ``element``.
+        apg: True if the teacher has its auto prompt generator; None for other networks.
+        seed, steps: Random seed and number of steps of the training.
         trainable_parameters, total_parameters: Counted on the network.
-        spacing_mm: Of the network's grid (D, H, W), mm.
-        machine: What it was trained on.
-        commit: Of this project.
+        spacing_mm: Voxel spacing of the network's grid (D, H, W), mm.
+        machine: Machine of the training, in words.
+        commit: Git commit of this project.
         data_sha256: Of the manifest.
         smoke: The figures mean nothing: phantoms and tiny networks.
         teacher: Network that a student learned from.
@@ -100,8 +100,8 @@ class Run:
     """A scored run.
 
     Args:
-        folder: Where it lies.
-        facts: What was run.
+        folder: Folder of the run.
+        facts: Content of ``run.json``.
         means: Mean of each score over cases per organ, then over organs, 0 to 1.
     """
 
@@ -131,7 +131,7 @@ def read_run(folder: Path) -> Run:
     facts = _read_facts(folder)
     scores = read_csv(folder / "cases.csv")
     means = {metric: summarize(scores)[f"mean_{metric}"] for metric in METRICS}
-    if problem := _what_does_not_fit(folder, facts, scores, means):
+    if problem := _find_mismatch(folder, facts, scores, means):
         raise RUN_FILES_DIFFER(
             f"the files of the scored run {folder.name} do not belong together: {problem}."
         )
@@ -150,7 +150,7 @@ def _read_facts(folder: Path) -> RunFacts:
     raise RUN_FILE_INVALID(f"run.json of the scored run {folder.name} cannot be used: {problem}.")
 
 
-def _what_does_not_fit(
+def _find_mismatch(
     folder: Path, facts: RunFacts, scores: Sequence[Score], means: Mapping[Metric, float | None]
 ) -> str:
     """Why the files of a run are not of one run; empty when they are."""
@@ -163,11 +163,11 @@ def _what_does_not_fit(
     if means["dice"] is None:
         return "cases.csv has no scored organ"
     try:
-        told = float(json.loads((folder / "summary.json").read_bytes())["mean_dice"])
+        stated = float(json.loads((folder / "summary.json").read_bytes())["mean_dice"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        return f"summary.json tells no mean Dice ({type(error).__name__})"
-    if abs(told - means["dice"]) > _SUMMARY_TOLERANCE:
-        return f"summary.json tells a mean Dice of {told:.6f}, cases.csv of {means['dice']:.6f}"
+        return f"summary.json states no mean Dice ({type(error).__name__})"
+    if abs(stated - means["dice"]) > _SUMMARY_TOLERANCE:
+        return f"summary.json states a mean Dice of {stated:.6f}, cases.csv of {means['dice']:.6f}"
     return ""
 
 

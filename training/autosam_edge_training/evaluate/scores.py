@@ -36,14 +36,14 @@ class Score:
     """One organ of one case, a row of ``cases.csv``.
 
     Args:
-        method: What made the prediction.
+        method: Name of the method.
         dataset: Name of the data set.
         case: Name of the case.
         organ: TotalSegmentator's name.
         dice: 0 to 1; NaN where the truth has no such organ and such organs are skipped.
         nsd_1, nsd_2, nsd_3: Normalized surface Dice (Nikolov et al. 2018) at 1, 2 and 3 mm; NaN as above.
         gt_voxels, pred_voxels: Sizes in the truth and in the prediction.
-        spacing: Of the scan's own grid, (D, H, W), mm; in the file ``5.0x0.76x0.76``.
+        spacing: Voxel spacing of the scan's grid (D, H, W), mm; in the file ``5.0x0.76x0.76``.
     """
 
     method: str

@@ -1,6 +1,6 @@
 """Wilcoxon's signed-rank test, two-sided, on pairs of scores of two methods.
 
-Pairs that differ by nothing say nothing about the direction: they are left out, as Wilcoxon did, and counted.
+Pairs without a difference have no direction: they are left out, as Wilcoxon did, and counted.
 Up to 500 pairs p is exact, with ties too; beyond that it is SciPy's normal approximation.
 """
 
@@ -20,6 +20,7 @@ from autosam_edge.errors import AutosamEdgeError
 from autosam_edge_training.choices import Unit
 from autosam_edge_training.error_codes import SCORES_NOT_PAIRED
 from autosam_edge_training.evaluate.scores import METRICS, Metric, Score, read_csv
+from autosam_edge_training.strict import JsonObject
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -65,10 +66,14 @@ def signed_rank(differences: Sequence[float]) -> SignedRank:
         0.03125
     """
     values = np.asarray(differences, dtype=np.float64)
-    kept = values[values != 0]
-    n, zeros = len(kept), len(values) - len(kept)
+    nonzero = values[values != 0]
+    n, zeros = len(nonzero), len(values) - len(nonzero)
     exact = n <= _EXACT_UP_TO
-    p = _exact_p(kept) if exact else float(wilcoxon(kept, alternative="two-sided", method="approx").pvalue)
+    p = (
+        _exact_p(nonzero)
+        if exact
+        else float(wilcoxon(nonzero, alternative="two-sided", method="approx").pvalue)
+    )
     return SignedRank(n, zeros, p, "exact" if exact else "approximate", min(1.0, 2.0 ** (1 - n)))
 
 
@@ -109,10 +114,10 @@ class Comparison:
     Args:
         ours, other: Names of the methods.
         metric: ``dice``, ``nsd_1``, ``nsd_2`` or ``nsd_3``.
-        unit: What a pair is: an organ of a case, or a case (mean over the organs that both scored).
+        unit: Unit of a pair: an organ of a case, or a case (mean over the organs that both scored).
         mean_ours, mean_other: Over the pairs.
         mean_difference: Ours minus theirs.
-        n, zeros, p, method, smallest_p: See :class:`SignedRank`.
+        n, zeros, p, method, smallest_p: Fields of :class:`SignedRank`.
         p_holm: Corrected over the methods that ours is compared with, by this metric.
     """
 
@@ -131,12 +136,12 @@ class Comparison:
     smallest_p: float
 
 
-def compare_methods(paths: Sequence[Path], *, unit: Unit = "case_organ") -> dict[str, Any]:
+def compare_methods(paths: Sequence[Path], *, unit: Unit = "case_organ") -> JsonObject:
     """Hold the first method against each of the others.
 
     Args:
         paths: ``cases.csv`` of ours, then of the others, all of the same data.
-        unit: What a pair is.
+        unit: Unit of a pair.
 
     Returns:
         ``unit``, ``ours``, ``comparisons`` (see :class:`Comparison`), ``better_than_all`` by metric (the star
@@ -163,10 +168,10 @@ def compare_methods(paths: Sequence[Path], *, unit: Unit = "case_organ") -> dict
         corrected = holm([test.p for _, _, _, test in tests])
         for (name, a, b, test), p_holm in zip(tests, corrected, strict=True):
             means = float(a.mean()), float(b.mean())
-            facts = dataclasses.asdict(test)
+            fields = dataclasses.asdict(test)
             comparisons.append(
                 Comparison(
-                    names[0], name, metric, unit, *means, float((a - b).mean()), p_holm=p_holm, **facts
+                    names[0], name, metric, unit, *means, float((a - b).mean()), p_holm=p_holm, **fields
                 )
             )
     return {

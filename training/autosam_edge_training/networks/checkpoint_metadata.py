@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from safetensors import safe_open
 
 from autosam_edge_training.data import Intensity
 from autosam_edge_training.networks.input_spec import NetworkInput
 from autosam_edge_training.networks.patch_merging import Merging
-from autosam_edge_training.strict import STRICT, checked_dataclass, parse_values
+from autosam_edge_training.strict import STRICT, JsonObject, checked_dataclass, parse_values
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,7 +31,7 @@ class TeacherRecord:
     Args:
         network: Name of the teacher's network.
         sha256: SHA-256 of the teacher's file, hexadecimal.
-        source: Where its probabilities came from: ``online``, a forward pass at every step, or ``cached``.
+        source: Source of its probabilities: ``online``, a forward pass at every step, or ``cached``.
         weight: Lambda of equation 2, the weight of the labels, 0 to 1.
     """
 
@@ -63,9 +63,9 @@ class CheckpointMetadata:
     """
 
     student: str
-    arguments: dict[str, Any]
+    arguments: JsonObject
     input: NetworkInput
-    config: dict[str, Any]
+    config: JsonObject
     steps: int
     cases: tuple[str, ...]
     data_sha256: str
@@ -105,7 +105,7 @@ class CheckpointMetadata:
         Raises:
             ValueError: A key is unknown, missing or wrong; it is named.
         """
-        values: dict[str, Any] = {
+        values: JsonObject = {
             key: json.loads(value) if key in _JSON else value for key, value in stored.items()
         }
         try:

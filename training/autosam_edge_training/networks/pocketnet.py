@@ -69,7 +69,7 @@ class PocketNet(nn.Module):
     supervision.
     """
 
-    def __init__(self, *, classes: int = 14, widths: tuple[int, ...] = (32, 64, 128, 160)) -> None:
+    def __init__(self, *, classes: int = 14, widths: tuple[int, ...]) -> None:
         super().__init__()
         self.widths = widths
         self.fold = Fold()

@@ -18,6 +18,7 @@ from autosam_edge_training.choices import Student
 from autosam_edge_training.networks.checkpoint_metadata import CheckpointMetadata
 from autosam_edge_training.networks.patch_merging import LegacyPatchMerging, Merging
 from autosam_edge_training.networks.pocketnet import PocketNet
+from autosam_edge_training.strict import JsonObject
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -72,13 +73,13 @@ def build_student(
     )
 
 
-def monai_arguments(name: str, classes: int, arguments: Mapping[str, Any]) -> dict[str, Any]:
+def monai_arguments(name: str, classes: int, arguments: Mapping[str, Any]) -> JsonObject:
     """All arguments of a network of MONAI: those of a recipe, and channels and dimensions for CT.
 
     Raises:
         ValueError: MONAI has no such network, or an argument is given twice.
     """
-    given: dict[str, Any] = {"in_channels": 1, "out_channels": classes}
+    given: JsonObject = {"in_channels": 1, "out_channels": classes}
     if "spatial_dims" in inspect.signature(_monai_class(name)).parameters:
         given["spatial_dims"] = 3
     if twice := given.keys() & arguments.keys():

@@ -169,7 +169,7 @@ class Sampler:
         """The patches of a step, or one process's share of them.
 
         Args:
-            step: From 0.
+            step: Number of the step, from 0.
             size: Patches of the step over all processes, a multiple of ``world``.
             rank: This process.
             world: Number of processes.

@@ -55,10 +55,10 @@ def distillation(logits: Tensor, probability: Tensor, *, reduction: Reduction) -
     """The second term of equation 2: squared distance of the student's probabilities from the teacher's.
 
     Args:
-        logits: Of the student, (B, C, D, H, W).
-        probability: Of the teacher, (B, C, D, H, W).
-        reduction: ``voxel``: squared norm over the classes, mean over voxels and patches. ``element``: mean
-            over the classes too, which is smaller by the factor C.
+        logits: Logits of the student, (B, C, D, H, W).
+        probability: Probabilities of the teacher, (B, C, D, H, W).
+        reduction: Mean of the loss. ``voxel``: squared norm over the classes, mean over voxels and patches.
+            ``element``: mean over the classes too, which is smaller by the factor C.
 
     Source: equation 2 of the paper; as printed it has no teacher in it (docs/adr/0016-recipes.md).
     """

@@ -33,10 +33,9 @@ from autosam_edge import __version__
 from autosam_edge.atomic_files import staged_file, write_file
 from autosam_edge.machine import describe_machine, machine_in_words
 from autosam_edge.memory import peak_mb
-from autosam_edge_training.config import as_dict
 from autosam_edge_training.data import Intensity, Split
 from autosam_edge_training.error_codes import RUN_DIFFERS, RUN_MISSING
-from autosam_edge_training.strict import STRICT, checked_dataclass, parse_json
+from autosam_edge_training.strict import STRICT, JsonObject, as_dict, checked_dataclass, parse_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -45,6 +44,8 @@ if TYPE_CHECKING:
 
     from autosam_edge_training.data import Prepared
 
+Checkpoint = dict[str, Any]
+"""States of networks and optimizer by name, and the number of steps."""
 CONFIG, CHECKPOINT, METRICS = "config.json", "checkpoint.pt", "metrics.jsonl"
 _IDENTITY = (
     "data_sha256",
@@ -85,7 +86,7 @@ class RunFolder:
         identity: Mapping[str, object] | None = None,
     ) -> None:
         self.out, self._fabric, self._prepared = out, fabric, prepared
-        self.identity: dict[str, Any] = {
+        self.identity: JsonObject = {
             "recipe": recipe,
             "config": as_dict(config),
             "dataset": prepared.dataset,
@@ -94,7 +95,7 @@ class RunFolder:
         }
         self._console = Console(file=sys.stderr, highlight=False)
         self._writer: SummaryWriter | None = None
-        self.checkpoint: dict[str, Any] | None = None
+        self.checkpoint: Checkpoint | None = None
         if (out / CONFIG).is_file():
             self._check_identity()
             if (out / CHECKPOINT).is_file():
@@ -175,7 +176,7 @@ class RunFolder:
 
     def _check_identity(self) -> None:
         found, given = as_dict(read_run_record(self.out)), self.identity
-        other = [key for key in _IDENTITY if given.get(key) != (found[key] or None)]
+        other = [key for key in _IDENTITY if (given.get(key) or None) != (found[key] or None)]
         recipes = found["config"], given["config"]
         other += [
             f"config.{key}"
@@ -185,11 +186,9 @@ class RunFolder:
         if other:
             raise RUN_DIFFERS(f"the folder {self.out.name} holds a run that differs in {', '.join(other)}.")
 
-    def _read_checkpoint(self) -> dict[str, Any]:
+    def _read_checkpoint(self) -> Checkpoint:
         try:
-            checkpoint: dict[str, Any] = torch.load(
-                self.out / CHECKPOINT, weights_only=True, map_location="cpu"
-            )
+            checkpoint: Checkpoint = torch.load(self.out / CHECKPOINT, weights_only=True, map_location="cpu")
             checkpoint["step"] += 0  # raises if this is not the checkpoint of a run
         except Exception as error:  # torch raises whatever its readers raise on a damaged file
             raise RUN_DIFFERS(
@@ -232,7 +231,7 @@ class RunRecord:
     """
 
     recipe: Literal["student", "teacher", "distill"]
-    config: dict[str, Any]
+    config: JsonObject
     dataset: str
     data_sha256: str
     spacing_mm: tuple[float, float, float]

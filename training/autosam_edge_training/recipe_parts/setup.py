@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 import torch
 
-from autosam_edge_training.config import as_dict
 from autosam_edge_training.data import Case, Prepared, negative_case, phantom_case
 from autosam_edge_training.data.layouts import BTCV_NAMES
 from autosam_edge_training.error_codes import NETWORK_INPUT_DIFFERS, SAMPLING_UNSUITABLE, STUDENT_INVALID
@@ -16,9 +15,11 @@ from autosam_edge_training.networks.checkpoint_metadata import CheckpointMetadat
 from autosam_edge_training.networks.input_spec import NetworkInput
 from autosam_edge_training.networks.students import build_student, load_student
 from autosam_edge_training.patches.sampler import Sampler
+from autosam_edge_training.recipe_parts.fabric import mean_over_processes
 from autosam_edge_training.recipe_parts.losses import class_weights, dice_cross_entropy, equation_1
 from autosam_edge_training.recipe_parts.run_folder import commit
 from autosam_edge_training.recipe_parts.validation import validate
+from autosam_edge_training.strict import JsonObject, as_dict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -52,7 +53,7 @@ def check_pace(*, ema: float, report_every: int, validate_every: int, seed: int)
         )
 
 
-def start_student(name: str, arguments: dict[str, Any], classes: int, init: Path | None) -> nn.Module:
+def start_student(name: str, arguments: JsonObject, classes: int, init: Path | None) -> nn.Module:
     """A student with random weights or another run's.
 
     Raises:
@@ -150,20 +151,66 @@ def training_steps(
     return zip(run.steps(schedule.steps), batches, strict=False)
 
 
-def validation_scores(
-    fabric: Fabric, network: nn.Module, held_out: list[Case], patch: tuple[int, int, int]
-) -> dict[str, object]:
-    """Dice of each organ and their mean on the validation cases; empty on all but the first process."""
-    if not held_out or not fabric.is_global_zero:
-        return {}
-    dice = validate(network, held_out, patch, device=fabric.device)
-    found = [score for score in dice if score is not None]
-    return {"dice": dice, **({"mean_dice": float(np.mean(found))} if found else {})}
+class Pace(Protocol):
+    """The part of a recipe that says when a run reports."""
+
+    @property
+    def schedule(self) -> Schedule:
+        """Steps and learning rate."""
+
+    @property
+    def sampling(self) -> Sampling:
+        """Patches; validation uses windows of the same size."""
+
+    @property
+    def report_every(self) -> int:
+        """Number of steps from one report to the next."""
+
+    @property
+    def validate_every(self) -> int:
+        """Number of steps from one validation to the next."""
+
+
+def report_step(
+    run: RunFolder,
+    fabric: Fabric,
+    config: Pace,
+    step: int,
+    losses: Mapping[str, torch.Tensor],
+    average: nn.Module,
+    held_out: list[Case],
+) -> bool:
+    """Report the losses of a step, and validate the averaged weights, if the recipe says so.
+
+    Args:
+        run: Folder of the run.
+        fabric: Processes of the run.
+        config: Recipe of the run.
+        step: Number of the step, from 0.
+        losses: Losses of this process by name.
+        average: Network with the averaged weights.
+        held_out: Validation cases.
+
+    Returns:
+        True if the step was reported, which is when a checkpoint is due.
+    """
+    done = step + 1
+    validates = done % config.validate_every == 0 or done == config.schedule.steps
+    if not validates and done % config.report_every:
+        return False
+    values: dict[str, object] = {name: mean_over_processes(fabric, loss) for name, loss in losses.items()}
+    values["lr"] = config.schedule.rate(step)
+    if validates and held_out and fabric.is_global_zero:
+        dice = validate(average, held_out, config.sampling.patch, device=fabric.device)
+        found = [score for score in dice if score is not None]
+        values |= {"dice": dice, **({"mean_dice": float(np.mean(found))} if found else {})}
+    run.report(done, values)
+    return True
 
 
 def checkpoint_metadata(
     student: str,
-    arguments: dict[str, Any],
+    arguments: JsonObject,
     prepared: Prepared,
     config: object,
     cases: Sequence[Case],

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
+from autosam_edge_training.error_codes import RECIPE_INVALID
 from autosam_edge_training.networks.checkpoint import (
     network_name,
     network_sha256,
@@ -70,7 +71,7 @@ class Teacher:
         """The teacher's probabilities (B, C, D, H, W), without a gradient.
 
         Args:
-            image: What the student sees, (B, 1, D, H, W), normalized, on the device.
+            image: Input of the student, (B, 1, D, H, W), normalized, on the device.
             patches: The batch that the image comes from; holds the cached probabilities.
         """
         if self.network is None:
@@ -79,3 +80,27 @@ class Teacher:
         with torch.no_grad(), self._fabric.autocast():
             probability: Tensor = self.network(image).float().softmax(dim=1)
         return probability
+
+
+def open_teacher(
+    weight: float,
+    path: Path | None,
+    prepared: Prepared,
+    fabric: Fabric,
+    *,
+    sam: Path | None,
+    cache: Path | None,
+) -> Teacher | None:
+    """The teacher of a run, if it has one; see :class:`Teacher`.
+
+    Raises:
+        TrainingError: A lambda below 1 or a cache needs a teacher, and none is given (AE-TRAIN-001).
+    """
+    if path is not None:
+        return Teacher(path, prepared, fabric, weight=weight, sam=sam, cache=cache)
+    if weight < 1.0 or cache is not None:
+        raise RECIPE_INVALID(
+            f"the recipe learns from a teacher (weight {weight:g}), and no teacher is given.",
+            remedy="Give `teacher`, or set weight to 1.",
+        )
+    return None

@@ -32,10 +32,10 @@ def validate(
 
     Args:
         network: (1, 1, D, H, W) normalized to logits; left in the mode that it was in.
-        cases: Held out.
-        patch: Of the sliding window, voxels.
-        device: Where the network is.
-        overlap: Of neighboring windows.
+        cases: Cases that were held out.
+        patch: Voxels (D, H, W) of the sliding window.
+        device: Device of the network.
+        overlap: Share of a window that its neighbor covers again, 0 to below 1.
 
     Returns:
         One number per class but the background, 0 to 1; None where no case has the organ.

@@ -10,9 +10,22 @@ from autosam_edge_training.networks.autosam.attention import WindowAttention, re
 from autosam_edge_training.networks.autosam.windows import split_windows, window_regions
 
 
-def random_attention(*, mode="fused", rel_pos="crop", seed=0):
+class NaiveAttention(WindowAttention):
+    """The same attention in SAM's own order of work, with all N x N logits."""
+
+    @staticmethod
+    def _attend(query, key, value, biases, regions):
+        by_depth, by_row, by_column = biases
+        position = by_depth[..., :, None, None] + by_row[..., None, :, None] + by_column[..., None, None, :]
+        logits = query @ key.transpose(-2, -1) + position.flatten(-3)
+        if regions is not None:
+            logits = logits.masked_fill(regions[..., :, None] != regions[..., None, :], -torch.inf)
+        return logits.softmax(dim=-1) @ value
+
+
+def random_attention(*, kind=WindowAttention, rel_pos="crop", seed=0):
     torch.manual_seed(seed)
-    attention = WindowAttention(32, 2, table_window=6, mode=mode, rel_pos=rel_pos)
+    attention = kind(32, 2, table_window=6, rel_pos=rel_pos)
     for table in (attention.rel_pos_d, attention.rel_pos_h, attention.rel_pos_w):
         torch.nn.init.normal_(table, std=0.5)
     return attention
@@ -27,8 +40,8 @@ def test_fused_is_naive(shift, rel_pos):
     tokens = torch.randn(2, *grid, 32)
     regions = window_regions(grid, window, shift) if any(shift) else None
     results = []
-    for mode in ("fused", "naive"):
-        attention = random_attention(mode=mode, rel_pos=rel_pos)
+    for kind in (WindowAttention, NaiveAttention):
+        attention = random_attention(kind=kind, rel_pos=rel_pos)
         output = attention(split_windows(tokens, window, shift), regions)
         output.square().sum().backward()
         results.append([output.detach(), *(p.grad for p in attention.parameters())])
@@ -38,8 +51,8 @@ def test_fused_is_naive(shift, rel_pos):
 
 def test_regions_do_not_see_each_other():
     """What happens in one region changes nothing in another, in the same window."""
-    for mode in ("fused", "naive"):
-        attention = random_attention(mode=mode)
+    for kind in (WindowAttention, NaiveAttention):
+        attention = random_attention(kind=kind)
         regions = torch.tensor([[0, 0, 0, 0, 4, 4, 4, 4]])
         windows = torch.randn(1, 2, 2, 2, 32)
         changed = windows.clone()
@@ -53,8 +66,8 @@ def test_regions_do_not_see_each_other():
 @pytest.mark.teacher
 def test_a_plane_is_attended_to_as_sam_does(segment_anything):
     """One token deep, naive and fused are segment-anything's Attention, relative positions included."""
-    for mode in ("fused", "naive"):
-        attention = random_attention(mode=mode)
+    for kind in (WindowAttention, NaiveAttention):
+        attention = random_attention(kind=kind)
         theirs = segment_anything.modeling.image_encoder.Attention(32, 2, use_rel_pos=True, input_size=(6, 6))
         theirs.load_state_dict({k: v for k, v in attention.state_dict().items() if k != "rel_pos_d"})
         plane = torch.randn(3, 6, 6, 32)

@@ -20,12 +20,11 @@ def tiny(**changes):
     [
         {},
         {"apg": {"enabled": False}},
-        {"apg": {"source": "first", "mode": "residual"}},
+        {"apg": {"widths": (4, 8)}},
         {"decoder": {"scale": "half"}},
         {"upsample": 1, "patch": (32, 48, 64), "apg": {"widths": (8,)}},
-        {"global_blocks": "full", "attention": "naive", "rel_pos": "interp"},
+        {"global_blocks": "full", "rel_pos": "interp"},
         {"patch": (24, 32, 40)},
-        {"input_norm": "sam", "adapter": {"pos": "post", "act": "gelu", "ratio": 0.25}},
     ],
 )
 def test_logits_for_every_choice(changes):

@@ -18,26 +18,20 @@ from autosam_edge_training.networks.autosam.sizes import ViT
 def test_defaults_are_the_papers_teacher():
     """ViT-B, 14 classes, 32^3 tokens of 4^3 voxels, windows of 8^3."""
     config = TeacherConfig()
-    assert (
-        config.network.dim,
-        config.classes,
-        config.grid,
-        config.token_voxels,
-        config.adapter_channels,
-    ) == (768, 14, (32,) * 3, 4, 384)
+    assert (config.network.dim, config.classes, config.grid, config.token_voxels) == (768, 14, (32,) * 3, 4)
 
 
 def test_a_name_brings_its_sizes_and_what_is_given_goes_before_them():
     """Key by key, also within a part of a recipe."""
-    config = parse_config(TeacherConfig, {"vit": "tiny", "patch": [16, 32, 32], "apg": {"mode": "residual"}})
+    config = parse_config(TeacherConfig, {"vit": "tiny", "patch": [16, 32, 32], "apg": {"enabled": False}})
     assert (config.patch, config.window, config.necks.out, config.decoder.mid) == (
         (16, 32, 32),
         (4, 4, 4),
         16,
         8,
     )
-    assert config.apg == ApgConfig(mode="residual", widths=(8, 16, 24))
-    assert config == TeacherConfig(vit="tiny", patch=(16, 32, 32), apg={"mode": "residual"})
+    assert config.apg == ApgConfig(enabled=False, widths=(8, 16, 24))
+    assert config == TeacherConfig(vit="tiny", patch=(16, 32, 32), apg={"enabled": False})
 
 
 @pytest.mark.parametrize(
@@ -84,8 +78,6 @@ def test_a_vit_of_ones_own():
         ({"patch": [64, 64, 64]}, "at most 4"),
         ({"patch": [96, 96, 96]}, "at most 4"),
         ({"apg": {"widths": []}}, "apg.widths"),
-        ({"adapter": {"ratio": 0.0}}, "adapter.ratio"),
-        ({"adapter": {"ratio": 1.5}}, "adapter.ratio"),
         ({"decoder": {"scale": "quarter"}}, "decoder.scale"),
         ({"trains": "nothing"}, "trains"),
         ([], "the file"),

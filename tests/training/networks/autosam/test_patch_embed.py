@@ -9,9 +9,6 @@ from torch.nn import functional as F
 
 from autosam_edge_training.networks.autosam.patch_embed import PatchEmbed, linear_interpolation
 
-# Mean and standard deviation that leave [0, 1] as it is, and those of SAM's pixels.
-PIXELS = {"none": ([0.0] * 3, [255.0] * 3), "sam": ([123.675, 116.28, 103.53], [58.395, 57.12, 57.375])}
-
 
 def random_embed(**options):
     torch.manual_seed(0)
@@ -21,12 +18,11 @@ def random_embed(**options):
     return embed
 
 
-def step_by_step(embed, image, *, upsample, input_norm="none", patch=16):
+def step_by_step(embed, image, *, upsample, patch=16):
     """Enlarge, run the 2D convolution on every slice, run the depthwise convolution along depth."""
-    mean, std = (torch.tensor(values).reshape(3, 1, 1) for values in PIXELS[input_norm])
     large = F.interpolate(image, scale_factor=upsample, mode="trilinear", align_corners=False)
     slices = large.transpose(1, 2).flatten(0, 1)  # (B * D, 1, H, W)
-    planes = embed.proj((255.0 * slices - mean) / std)
+    planes = embed.proj(slices.repeat(1, 3, 1, 1))
     planes = planes.unflatten(0, (image.shape[0], -1)).transpose(1, 2)  # (B, C, D, H', W')
     channels = planes.shape[1]
     kernel = embed.depth_weight[:, None, :, None, None]
@@ -37,14 +33,13 @@ def step_by_step(embed, image, *, upsample, input_norm="none", patch=16):
 
 @pytest.mark.teacher
 @pytest.mark.parametrize("upsample", [4, 1])
-@pytest.mark.parametrize("input_norm", ["none", "sam"])
-def test_folding_is_exact(upsample, input_norm):
+def test_folding_is_exact(upsample):
     """One convolution of native voxels == enlarge, 2D convolution, depth convolution; borders included."""
-    embed = random_embed(upsample=upsample, input_norm=input_norm)
+    embed = random_embed(upsample=upsample)
     side = 16 // upsample
     image = torch.rand(2, 1, 2 * side, 3 * side, 4 * side)
     with torch.no_grad():
-        tokens, expected = embed(image), step_by_step(embed, image, upsample=upsample, input_norm=input_norm)
+        tokens, expected = embed(image), step_by_step(embed, image, upsample=upsample)
     assert tokens.shape == (2, 2, 3, 4, 24)
     assert (tokens - expected).abs().max() < 5e-6 * expected.abs().max()
 
@@ -61,19 +56,6 @@ def test_a_volume_that_does_not_change_with_depth_is_embedded_as_sam_does(teache
         tokens = embed(slice_[:, :, None].expand(-1, -1, 32, -1, -1))
     assert tokens.shape == (1, 8, 10, 10, 48)
     assert (tokens - expected[:, None]).abs().max() < 1e-5 * expected.abs().max()
-
-
-@pytest.mark.teacher
-def test_delta_takes_the_middle_slice(teacher_of, small_sam):
-    """E3b: token j along depth is SAM's embedding of slice 16 j + 8 of the enlarged volume."""
-    embed = teacher_of(patch=(32, 40, 40), window=(7, 7, 7), depth_init="delta").image_encoder.patch_embed
-    image = torch.rand(1, 1, 32, 40, 40)
-    with torch.no_grad():
-        large = F.interpolate(image, scale_factor=4, mode="trilinear")
-        tokens = embed(image)
-        for j in range(8):
-            expected = small_sam.patch_embed(large[:, :, 16 * j + 8].repeat(1, 3, 1, 1))
-            assert (tokens[:, j] - expected).abs().max() < 1e-5 * expected.abs().max()
 
 
 def test_the_gradient_reaches_the_depth_weights():

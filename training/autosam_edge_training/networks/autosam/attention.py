@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 RelPos = Literal["crop", "interp"]
-AttentionMode = Literal["fused", "naive"]
 
 _REGIONS = 8  # one bit per axis, see windows.window_regions
 # Logit of a token of another region: exp(-1000) is 0 in every float type, and 1000 is exact in all of them.
@@ -24,27 +23,17 @@ class WindowAttention(nn.Module):
         heads: Number of heads; divides C.
         table_window: Side of the windows that SAM's tables are drawn for; they have ``2 * table_window - 1``
             rows.
-        rel_pos: From a table to the window at hand: ``crop`` takes the central rows, so that an offset means
+        rel_pos: Fit of a table to the window: ``crop`` takes the central rows, so that an offset means
             what it meant to SAM; ``interp`` stretches, as SAM does.
-        mode: ``fused`` never makes the N x N logits; ``naive`` is SAM's own order of work.
 
     ``rel_pos_d`` is the mean of SAM's two tables (:meth:`derive_depth_table`).
     """
 
-    def __init__(
-        self,
-        dim: int,
-        heads: int,
-        *,
-        table_window: int = 14,
-        rel_pos: RelPos = "crop",
-        mode: AttentionMode = "fused",
-    ) -> None:
+    def __init__(self, dim: int, heads: int, *, table_window: int = 14, rel_pos: RelPos = "crop") -> None:
         super().__init__()
         self.heads = heads
         self.scale = (dim // heads) ** -0.5
         self.rel_pos = rel_pos
-        self.mode = mode
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
         rows = 2 * table_window - 1
@@ -79,8 +68,7 @@ class WindowAttention(nn.Module):
             regions = regions.repeat(count // regions.shape[0], 1)[
                 :, None
             ]  # (N, 1, T), the volumes of the batch in a row
-        attend = self._fused if self.mode == "fused" else self._naive
-        mixed = attend(query * self.scale, key, value, biases, regions)
+        mixed = self._attend(query * self.scale, key, value, biases, regions)
         return self.proj(mixed.transpose(1, 2).reshape(count, *size, dim))
 
     def _position_biases(self, query: Tensor, size: tuple[int, int, int]) -> tuple[Tensor, Tensor, Tensor]:
@@ -96,29 +84,14 @@ class WindowAttention(nn.Module):
         return by_depth, by_row, by_column
 
     @staticmethod
-    def _naive(
+    def _attend(
         query: Tensor,
         key: Tensor,
         value: Tensor,
         biases: tuple[Tensor, Tensor, Tensor],
         regions: Tensor | None,
     ) -> Tensor:
-        by_depth, by_row, by_column = biases
-        position = by_depth[..., :, None, None] + by_row[..., None, :, None] + by_column[..., None, None, :]
-        logits = query @ key.transpose(-2, -1) + position.flatten(-3)
-        if regions is not None:
-            logits = logits.masked_fill(regions[..., :, None] != regions[..., None, :], -torch.inf)
-        return logits.softmax(dim=-1) @ value
-
-    @staticmethod
-    def _fused(
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        biases: tuple[Tensor, Tensor, Tensor],
-        regions: Tensor | None,
-    ) -> Tensor:
-        """Exactly the naive way, as one product of longer queries and keys that a fused kernel takes.
+        """Attention as one product of longer queries and keys for a fused kernel; no N x N logits.
 
         The bias of a key is picked from the query's biases by the key's one-hot coordinates, and a mark per
         region adds ``_APART`` where it is not the key's own.
@@ -155,7 +128,7 @@ def relative_rows(table: Tensor, side: int, how: RelPos) -> Tensor:
     Args:
         table: (2 * n - 1, c), the offset 0 in the middle.
         side: Tokens on the axis.
-        how: See :class:`WindowAttention`.
+        how: Value of ``rel_pos``, see :class:`WindowAttention`.
 
     Returns:
         (side, side, c): query, key.

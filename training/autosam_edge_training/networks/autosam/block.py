@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -16,8 +14,6 @@ from autosam_edge_training.networks.autosam.windows import (
     split_windows,
     window_regions,
 )
-
-AdapterPosition = Literal["pre", "post"]
 
 
 class Mlp(nn.Module):
@@ -36,10 +32,9 @@ class Block(nn.Module):
     """SAM's block on a three-dimensional grid, with a spatial adapter.
 
     Args:
-        dim: C, channels of a token.
+        dim: Number of channels C of a token.
         attention: Attends within windows.
-        adapter: Runs before everything else (``pre``) or after it (``post``).
-        adapter_position: See ``adapter``.
+        adapter: Adapter, which runs before everything else.
         window: (d, h, w) tokens; None: one window over the whole grid.
         shift: Tokens by which the windows are shifted, as in Swin; sides that one window covers are not.
         mlp_ratio: Hidden channels of the MLP over C.
@@ -51,14 +46,12 @@ class Block(nn.Module):
         *,
         attention: WindowAttention,
         adapter: SpatialAdapter,
-        adapter_position: AdapterPosition = "pre",
         window: Size | None = (8, 8, 8),
         shift: Size = (0, 0, 0),
         mlp_ratio: int = 4,
     ) -> None:
         super().__init__()
         self.adapter = adapter
-        self.adapter_position = adapter_position
         self.norm1 = nn.LayerNorm(dim, eps=1e-6)
         self.attn = attention
         self.norm2 = nn.LayerNorm(dim, eps=1e-6)
@@ -68,13 +61,9 @@ class Block(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(B, D', H', W', C) to the same."""
-        if self.adapter_position == "pre":
-            tokens = self.adapter(tokens)
+        tokens = self.adapter(tokens)
         tokens = tokens + self._attend(self.norm1(tokens))
-        tokens = tokens + self.mlp(self.norm2(tokens))
-        if self.adapter_position == "post":
-            tokens = self.adapter(tokens)
-        return tokens
+        return tokens + self.mlp(self.norm2(tokens))
 
     def _attend(self, tokens: Tensor) -> Tensor:
         grid = (tokens.shape[1], tokens.shape[2], tokens.shape[3])

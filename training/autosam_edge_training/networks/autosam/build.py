@@ -32,9 +32,7 @@ def build_autosam(config: TeacherConfig) -> AutoSAM:
     model = AutoSAM(
         image_encoder=build_image_encoder(config),
         necks=[Neck(vit.dim, out) for _ in vit.taps],
-        prompt_generator=PromptGenerator(out, apg.widths, source=apg.source, mode=apg.mode)
-        if apg.enabled
-        else None,
+        prompt_generator=PromptGenerator(out, apg.widths) if apg.enabled else None,
         mask_decoder=MaskDecoder(
             len(vit.taps), out, mid=config.decoder.mid, classes=config.classes, scale=config.decoder.scale
         ),
@@ -47,13 +45,7 @@ def build_image_encoder(config: TeacherConfig) -> ImageEncoder:
     """The encoder alone, random weights."""
     vit = config.network
     return ImageEncoder(
-        PatchEmbed(
-            vit.dim,
-            patch=vit.patch,
-            upsample=config.upsample,
-            depth_init=config.depth_init,
-            input_norm=config.input_norm,
-        ),
+        PatchEmbed(vit.dim, patch=vit.patch, upsample=config.upsample),
         Positions(vit.dim, grid=vit.grid, depth=vit.depth_positions),
         [build_block(config, index) for index in range(vit.depth)],
         taps=vit.taps,
@@ -73,10 +65,8 @@ def build_block(config: TeacherConfig, index: int) -> Block:
             vit.heads,
             table_window=vit.grid if is_global else vit.table_window,
             rel_pos=config.rel_pos,
-            mode=config.attention,
         ),
-        adapter=SpatialAdapter(vit.dim, config.adapter_channels, act=config.adapter.act),
-        adapter_position=config.adapter.pos,
+        adapter=SpatialAdapter(vit.dim, vit.dim // 2),
         window=None if is_global and config.global_blocks == "full" else window,
         shift=half if index % 2 else (0, 0, 0),
     )

@@ -9,12 +9,9 @@ from typing import Any, Literal
 from pydantic import model_validator
 from pydantic_core import ArgsKwargs
 
-from autosam_edge_training.networks.autosam.adapter import Activation
-from autosam_edge_training.networks.autosam.attention import AttentionMode, RelPos
-from autosam_edge_training.networks.autosam.block import AdapterPosition
+from autosam_edge_training.networks.autosam.attention import RelPos
 from autosam_edge_training.networks.autosam.mask_decoder import DecoderScale
-from autosam_edge_training.networks.autosam.patch_embed import DepthInit, InputNorm
-from autosam_edge_training.networks.autosam.prompt_generator import PromptMode, PromptSource, fits_grid
+from autosam_edge_training.networks.autosam.prompt_generator import fits_grid
 from autosam_edge_training.networks.autosam.sizes import SIZES, ViT, ViTName
 from autosam_edge_training.networks.autosam.trainables import Trains
 from autosam_edge_training.networks.autosam.windows import Size
@@ -22,21 +19,6 @@ from autosam_edge_training.strict import STRICT, checked_dataclass
 
 # Full attention over 16^3 tokens is 0.4 GB of bfloat16 logits per block of ViT-B; over 32^3 it is 26 GB.
 _MOST_TOKENS_OF_FULL_ATTENTION = 16**3
-
-
-@checked_dataclass(config=STRICT)
-class AdapterConfig:
-    """The spatial adapters.
-
-    Args:
-        ratio: Hidden channels over those of a token.
-        pos: Before (``pre``) or after (``post``) the rest of the block.
-        act: Activation after the depthwise convolution.
-    """
-
-    ratio: float = 0.5
-    pos: AdapterPosition = "pre"
-    act: Activation = "relu"
 
 
 @checked_dataclass(config=STRICT)
@@ -52,15 +34,11 @@ class ApgConfig:
 
     Args:
         enabled: False: the paper's row "without", feature maps go straight to the decoder.
-        mode: The prompt replaces its feature map or is added to it.
-        source: Feature map of the last tapped block (paper) or of the first.
-        widths: Of the U-Net's levels; ``n`` widths pool ``n - 1`` times, and more than one voxel must be
-            left.
+        widths: Channels of the U-Net's levels; ``n`` widths pool ``n - 1`` times and must leave more than one
+            voxel.
     """
 
     enabled: bool = True
-    mode: PromptMode = "replace"
-    source: PromptSource = "last"
     widths: tuple[int, ...] = (16, 32, 64, 128, 160)
 
 
@@ -91,14 +69,11 @@ class TeacherConfig:
         patch: (D, H, W) voxels of a patch; sides are multiples of a token's side, best of a window's (8
             tokens: 32 voxels).
         upsample: Enlargement before SAM's 16 x 16 patches: 4 makes a token of 4^3 voxels, 1 of 16^3.
-        depth_init: Of the embedding along depth: mean of a token's slices, or its middle slice.
-        input_norm: ``sam`` applies SAM's pixel statistics to an image in [0, 1].
         window: (d, h, w) tokens that attend to each other.
         rel_pos: SAM's relative positions are cropped or interpolated to the window.
-        attention: ``fused`` or, for comparison, ``naive``.
-        global_blocks: What SAM's global blocks do: ``windowed`` like the others, or ``full`` attention (16^3
-            tokens at most).
-        adapter, necks, apg, decoder: The parts.
+        global_blocks: Attention of SAM's global blocks: ``windowed`` like the others, or ``full``, for at
+            most 16^3 tokens.
+        necks, apg, decoder: Settings of the parts.
         checkpoint: ``blocks`` recomputes each block in the backward pass, for GPUs with less memory.
         trains: ``adapters``: what the paper trains, SAM's weights stay as they are. ``all``: everything, for
             a ViT without SAM's weights.
@@ -108,13 +83,9 @@ class TeacherConfig:
     classes: int = 14
     patch: Size = (128, 128, 128)
     upsample: Literal[1, 4] = 4
-    depth_init: DepthInit = "mean"
-    input_norm: InputNorm = "none"
     window: Size = (8, 8, 8)
     rel_pos: RelPos = "crop"
-    attention: AttentionMode = "fused"
     global_blocks: Literal["windowed", "full"] = "windowed"
-    adapter: AdapterConfig = field(default_factory=AdapterConfig)
     necks: NecksConfig = field(default_factory=NecksConfig)
     apg: ApgConfig = field(default_factory=ApgConfig)
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
@@ -149,8 +120,6 @@ class TeacherConfig:
             )
         if self.decoder.scale == "half" and any(side % 2 for side in self.patch):
             raise ValueError(f"decoder.scale half needs a patch with even sides, not {self.patch}")
-        if self.adapter_channels < 1 or self.adapter.ratio > 1.0:
-            raise ValueError(f"adapter.ratio {self.adapter.ratio} leaves {self.adapter_channels} channels")
         self._check_attention()
         if self.apg.enabled and not fits_grid(self.apg.widths, self.grid):
             levels = len(self.apg.widths)
@@ -191,11 +160,6 @@ class TeacherConfig:
         """(D', H', W') tokens of a patch."""
         depth, height, width = (side // self.token_voxels for side in self.patch)
         return depth, height, width
-
-    @property
-    def adapter_channels(self) -> int:
-        """Hidden channels of an adapter."""
-        return round(self.network.dim * self.adapter.ratio)
 
 
 def _merged(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,8 +18,8 @@ class ImageEncoder(nn.Module):
 
     Args:
         patch_embed: Voxels to tokens.
-        positions: Added to the tokens.
-        blocks: In order.
+        positions: Table of positions that is added to the tokens.
+        blocks: Transformer blocks in order.
         taps: Blocks, counted from 0 and rising, after which the tokens are handed out.
         recompute: Keep only each block's input for the backward pass and run the block again there: less
             memory, a third more work.

@@ -19,7 +19,7 @@ class MaskDecoder(nn.Module):
 
     Args:
         maps: Number of feature maps.
-        channels: Of each.
+        channels: Number of channels of each map.
         mid: Channels of a head and of the fused features.
         classes: Output channels, background included.
         scale: Decoder's grid: the image's (``full``, paper), or ``half`` of it with the logits enlarged at

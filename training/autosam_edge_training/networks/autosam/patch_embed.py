@@ -2,18 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-
-DepthInit = Literal["mean", "delta"]
-InputNorm = Literal["none", "sam"]
-
-# Of segment_anything.modeling.Sam, on images from 0 to 255.
-_SAM_MEAN = (123.675, 116.28, 103.53)
-_SAM_STD = (58.395, 57.12, 57.375)
 
 
 class PatchEmbed(nn.Module):
@@ -26,55 +17,31 @@ class PatchEmbed(nn.Module):
     that the gradient reaches the depth weights.
 
     Args:
-        dim: C, channels of a token.
+        dim: Number of channels C of a token.
         patch: Side of SAM's patch in enlarged voxels.
         upsample: Trilinear enlargement before the embedding; divides ``patch``.
-        depth_init: Depth weights at the start: ``mean`` of the slices of a patch, or ``delta``, the slice in
-            its middle.
-        input_norm: ``sam`` applies SAM's pixel statistics to the [0, 1] image; ``none`` leaves it as it is.
     """
 
-    gain: Tensor
-    offset: Tensor
     interpolation: Tensor
 
-    def __init__(
-        self,
-        dim: int,
-        *,
-        patch: int = 16,
-        upsample: int = 4,
-        depth_init: DepthInit = "mean",
-        input_norm: InputNorm = "none",
-    ) -> None:
+    def __init__(self, dim: int, *, patch: int = 16, upsample: int = 4) -> None:
         super().__init__()
         self.stride = patch // upsample
         self.proj = nn.Conv2d(3, dim, patch, stride=patch)
         self.depth_weight = nn.Parameter(torch.full((dim, patch), 1.0 / patch))
-        if depth_init == "delta":
-            with torch.no_grad():
-                self.depth_weight.copy_(F.one_hot(torch.tensor(patch // 2), patch).float())
         self.depth_bias = nn.Parameter(torch.zeros(dim))
-        gain, offset = torch.ones(3), torch.zeros(3)
-        if input_norm == "sam":
-            mean, std = torch.tensor(_SAM_MEAN), torch.tensor(_SAM_STD)
-            gain, offset = 255.0 / std, mean / std
-        self.register_buffer("gain", gain, persistent=False)
-        self.register_buffer("offset", offset, persistent=False)
         self.register_buffer("interpolation", linear_interpolation(patch, upsample), persistent=False)
 
     def folded(self) -> tuple[Tensor, Tensor]:
         """The one kernel (C, 1, taps, taps, taps) and its bias (C,)."""
         # bfloat16 would round the factors before they are multiplied.
         with torch.autocast(self.proj.weight.device.type, enabled=False):
-            channels = self.proj.weight
-            weight = torch.einsum("cihw,i->chw", channels, self.gain)
+            weight = self.proj.weight.sum(dim=1)  # the gray image in all three channels
             assert self.proj.bias is not None
-            bias = self.proj.bias - torch.einsum("cihw,i->c", channels, self.offset)
             in_plane = torch.einsum("chw,hy,wx->cyx", weight, self.interpolation, self.interpolation)
             along_depth = self.depth_weight @ self.interpolation
             kernel = torch.einsum("cz,cyx->czyx", along_depth, in_plane)[:, None]
-            return kernel, bias * self.depth_weight.sum(dim=1) + self.depth_bias
+            return kernel, self.proj.bias * self.depth_weight.sum(dim=1) + self.depth_bias
 
     def forward(self, image: Tensor) -> Tensor:
         """Tokens of an image.

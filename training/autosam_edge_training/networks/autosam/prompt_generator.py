@@ -1,11 +1,10 @@
-"""The auto prompt generator: a small U-Net whose output stands where a person's clicks would."""
+"""The auto prompt generator: a small U-Net whose output replaces the clicks of a person."""
 
 from __future__ import annotations
 
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,31 +12,17 @@ from torch.nn import functional as F
 
 from autosam_edge_training.networks.autosam.convolution import conv_norm_relu
 
-PromptMode = Literal["replace", "residual"]
-PromptSource = Literal["last", "first"]
-
 
 class PromptGenerator(nn.Module):
-    """Turns one of the encoder's feature maps into a prompt, which takes that map's place.
+    """Turns the last feature map of the encoder into a prompt, which replaces it.
 
     Args:
-        channels: Of the feature maps.
-        widths: Of the U-Net's levels, finest first; one pooling less than widths.
-        source: Which map: of the ``last`` tapped block (paper) or of the ``first``.
-        mode: The prompt replaces the map, or is added to it (``residual``).
+        channels: Number of channels of the feature maps.
+        widths: Channels of the U-Net's levels, finest first; one pooling less than widths.
     """
 
-    def __init__(
-        self,
-        channels: int,
-        widths: Sequence[int],
-        *,
-        source: PromptSource = "last",
-        mode: PromptMode = "replace",
-    ) -> None:
+    def __init__(self, channels: int, widths: Sequence[int]) -> None:
         super().__init__()
-        self.source = -1 if source == "last" else 0
-        self.mode = mode
         self.stem = nn.Sequential(
             nn.Conv3d(channels, widths[0], 3, padding=1, bias=False), conv_norm_relu(widths[0], widths[0])
         )
@@ -51,11 +36,8 @@ class PromptGenerator(nn.Module):
         self.out = nn.Conv3d(widths[0], channels, 1)
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
-        """Feature maps, (B, channels, D', H', W') each, with the prompt in its place."""
-        features = list(features)
-        prompt = self.prompt(features[self.source])
-        features[self.source] = prompt if self.mode == "replace" else features[self.source] + prompt
-        return features
+        """Feature maps, (B, channels, D', H', W') each, with the prompt in place of the last one."""
+        return [*features[:-1], self.prompt(features[-1])]
 
     def prompt(self, features: Tensor) -> Tensor:
         """The U-Net itself: (B, channels, D', H', W') to the same."""
@@ -74,7 +56,7 @@ def fits_grid(widths: Sequence[int], grid: Sequence[int]) -> bool:
     """Whether the lowest level still has more than one voxel, which instance norm needs.
 
     Args:
-        widths: Of the levels.
+        widths: Channels of the levels.
         grid: (D', H', W') of the feature maps.
     """
     return math.prod(side // 2 ** (len(widths) - 1) for side in grid) > 1

@@ -52,7 +52,7 @@ def load_sam(model: AutoSAM, path: Path | None, *, sha256: str | None = None) ->
     """Fill the image encoder with SAM's weights and derive the depth tables of relative positions from them.
 
     Args:
-        model: Changed in place; on an error it is as it was.
+        model: Teacher, changed in place; unchanged on an error.
         path: A public SAM checkpoint, or safetensors with the same keys. None: the weights stay random, with
             a warning.
         sha256: What the file's SHA-256 must be, in hexadecimal.

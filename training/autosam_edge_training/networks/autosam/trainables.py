@@ -9,7 +9,7 @@ from torch import nn
 
 Trains = Literal["adapters", "all"]
 
-# docs/adr/0015-teacher.md: the paper trains convolutions, adapters and norms, and everything that SAM does not have.
+# The paper trains convolutions, adapters, norms, and all that SAM does not have (docs/adr/0015-teacher.md).
 _ADAPTED = re.compile(
     r"image_encoder\.(patch_embed\.depth_(weight|bias)|positions\.depth_embed|blocks\.\d+\.(adapter\.|norm[12]\.))"
     r"|necks\.|prompt_generator\.|mask_decoder\."

@@ -53,7 +53,7 @@ def merge_windows(windows: Tensor, grid: Size, shift: Size = (0, 0, 0)) -> Tenso
     Args:
         windows: (B * windows, d, h, w, C).
         grid: (D, H, W) of the tokens that were cut.
-        shift: As given to ``split_windows``.
+        shift: Shift that ``split_windows`` was called with.
 
     Returns:
         (B, D, H, W, C).
@@ -75,8 +75,8 @@ def window_regions(grid: Size, window: Size, shift: Size, *, device: torch.devic
     Args:
         grid: (D, H, W) tokens.
         window: (d, h, w).
-        shift: As given to :func:`split_windows`.
-        device: Of the result.
+        shift: Shift that :func:`split_windows` is called with.
+        device: Device of the result.
 
     Returns:
         (windows, d * h * w) int64 from 0 to 7, one bit per side that wrapped; tokens attend to each other
