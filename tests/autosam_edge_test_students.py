@@ -1,4 +1,4 @@
-"""Students for the export's tests: small, quickly converted, with the job of an export around them."""
+"""Students for the export's tests: small, quickly converted, with the forms of an export around them."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("onnx")
 from autosam_edge_test_networks import BTCV
 
-from autosam_edge_export.convert.student_forms import Job
-from autosam_edge_export.export import input_contract
+from autosam_edge_export.bundle_writer import input_contract
+from autosam_edge_export.convert.student_forms import StudentForms
 from autosam_edge_training.networks.hu_input import TorchEngine
 from autosam_edge_training.networks.pocketnet import PocketNet
 
@@ -22,9 +22,9 @@ def small_student(name="pocketnet", classes=14, merging="v2", arguments=None):
     return PocketNet(classes=classes, widths=(8, 8, 8))
 
 
-def job_of(student, patch):
+def forms_of(student, patch):
     """Its export with a patch of (D, H, W) and three organs; nothing to calibrate on."""
-    return Job(
+    return StudentForms(
         student,
         input_contract(BTCV, patch, 0.25),
         BTCV.intensity,

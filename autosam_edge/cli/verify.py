@@ -48,8 +48,8 @@ def verify(
 def _interpreters(bundle: Bundle) -> dict[str, Engine]:
     """Engine that interprets an artifact, for each artifact that no engine of this device runs."""
     with needs("export"):
-        from autosam_edge_export.export import stand_ins
-    found: dict[str, Engine] = stand_ins(bundle, bundle.manifest.artifacts)
+        from autosam_edge_export.export import make_interpreters
+    found: dict[str, Engine] = make_interpreters(bundle.manifest.artifacts, bundle.read_artifact)
     return found
 
 

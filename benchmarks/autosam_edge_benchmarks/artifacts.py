@@ -6,14 +6,14 @@ The results of the comparison at export are reported with them.
 from __future__ import annotations
 
 import dataclasses
-import json
 from typing import TYPE_CHECKING
 
 from autosam_edge.engines.selection import load_engine, rank_artifacts
 from autosam_edge.verify import read_golden_tile
 from autosam_edge_benchmarks.result_header import Result, new_result
-from autosam_edge_export.export import STUDENT_FILE
+from autosam_edge_export.bundle_writer import STUDENT_FILE
 from autosam_edge_export.proof.cost import measure_cost, time_tiles
+from autosam_edge_export.proof.parity_report import read_entries
 from autosam_edge_training.networks.hu_input import TorchEngine
 from autosam_edge_training.networks.students import load_student
 
@@ -53,9 +53,7 @@ def measure_artifacts(
     engines: dict[str, Engine] = {"torch": student}
     engines |= {artifact.name: load_engine(bundle, artifact) for artifact in usable}
     tile_ms = time_tiles(engines, tile, rounds)
-    parity = {
-        f"{entry['target']}/{entry['precision']}": entry for entry in json.loads(bundle.read("parity.json"))
-    }
+    parity = {entry.name: entry for entry in read_entries(bundle.read("parity.json"))}
     reference = next(
         (artifact.name for artifact in bundle.manifest.artifacts if artifact.name in tile_ms), "torch"
     )
@@ -68,15 +66,15 @@ def measure_artifacts(
         "model": bundle.manifest.name,
         "student": bundle.manifest.provenance["student"],
         "patch": list(bundle.manifest.input.patch),
-        "compared_on": [record["volume"] for record in next(iter(parity.values()))["volumes"]],
+        "compared_on": [record.volume for record in next(iter(parity.values())).volumes],
         "torch": {"megabytes": round(weights.stat().st_size / 1e6, 2), **times["torch"]},
         "artifacts": [
             {
                 "name": artifact.name,
-                "tiles": [record["tiles"] for record in parity[artifact.name]["volumes"]],
+                "tiles": [record.tiles for record in parity[artifact.name].volumes],
                 **costs.get(artifact.name, {}),
                 **times.get(artifact.name, {}),
-                **{key: parity[artifact.name][key] for key in _PROVEN},
+                **{key: dataclasses.asdict(parity[artifact.name])[key] for key in _PROVEN},
             }
             for artifact in (choice.artifact for choice in ranked)
         ],

@@ -1,1 +1,1 @@
-"""From a trained student to a bundle that the runtime loads: converted, compared, described. Start at ``export``."""
+"""Export of a trained student to a bundle that the runtime loads; the entry point is ``export``."""

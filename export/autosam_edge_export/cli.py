@@ -95,7 +95,8 @@ def export(
             "a MONAI bundle holds the student unchanged: give no other target, precision or scan with monai",
             param_hint="--target",
         )
-    from autosam_edge_export.export import Description, export_bundle, export_monai
+    from autosam_edge_export.bundle_writer import Description
+    from autosam_edge_export.export import export_bundle, export_monai
 
     description = Description(
         name, model_card.read_text(encoding="utf-8") if model_card else None, training_data
@@ -115,7 +116,7 @@ def export(
         volumes=_read(volume, "scan"),
         calibration=_read(calibrate, "calibration"),
         interpreted_tiles=interpreted_tiles,
-        say=stages.log,
+        log=stages.log,
     )
     if as_json:
         print(json.dumps(report))

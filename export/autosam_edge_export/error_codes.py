@@ -3,19 +3,21 @@
 from autosam_edge.errors import ErrorCode
 
 # Export
-TARGET_UNKNOWN = ErrorCode("AE-EXPORT-001", "unknown target or precision", "One of those listed.")
+TARGET_UNKNOWN = ErrorCode(
+    "AE-EXPORT-001", "unknown target or precision", "Choose one of those that the message lists."
+)
 STUDENT_FILE_INVALID = ErrorCode(
     "AE-EXPORT-002", "the checkpoint is not a student's", "Give the student.safetensors that training wrote."
 )
 ARTIFACT_DIFFERS = ErrorCode(
     "AE-EXPORT-003",
-    "an artifact is not equal to the student; each organ and figure that falls short is named",
-    "Leave the precision out, or give more `--calibrate` scans.",
+    "an artifact is not equal to the student; each figure outside of its tolerance is named",
+    "Leave the precision out, or give more scans in `calibration`.",
 )
 NOTHING_TO_COMPARE = ErrorCode(
     "AE-EXPORT-004",
     "no organ was found in the comparison volumes, so nothing is proven",
-    "Train the student, or give `--volume`.",
+    "Train the student, or give `volumes` in which it finds organs.",
 )
 ARTIFACT_FAILS = ErrorCode(
     "AE-EXPORT-005", "the artifact does not run", "Export it again with the pinned versions."
@@ -23,17 +25,17 @@ ARTIFACT_FAILS = ErrorCode(
 PATCH_UNSUITABLE = ErrorCode(
     "AE-EXPORT-006",
     "the student does not take the patch",
-    "The patch that it was trained on; sides are multiples of 32, 512 at most.",
+    "Use the patch that it was trained on; sides are multiples of 32, 512 at most.",
 )
 OPERATOR_UNSUPPORTED = ErrorCode(
     "AE-EXPORT-007",
-    "the student cannot be traced at this patch, or a target lacks an operator of it or takes no tensor of its rank",
-    "Choose another target, or the --patch that it was trained on.",
+    "the student cannot be traced with this patch, or a target lacks one of its operators or ranks",
+    "Choose another target, or the `patch` that it was trained on.",
 )
 MIL_UNSUPPORTED = ErrorCode(
     "AE-EXPORT-008",
     "a Core ML program has operators, parameters or values that the interpreter does not know; each is named",
-    "Convert for another opset, or add it to autosam_edge_export/mil/operators.py or moving.py.",
+    "Convert for another opset, or add it to autosam_edge_export/mil/compute_ops.py or layout_ops.py.",
 )
 COREML_DAMAGED = ErrorCode("AE-EXPORT-009", "a Core ML package is damaged", "Export it again.")
 PACKAGES_CONFLICT = ErrorCode(
@@ -43,16 +45,16 @@ PACKAGES_CONFLICT = ErrorCode(
 )
 DELEGATE_TOO_SMALL = ErrorCode(
     "AE-EXPORT-011",
-    "a delegate takes too little of the work, so that the rest would run in slow kernels",
+    "a delegate takes too little of the work, so the rest would run in slow kernels",
     "Rewrite what it leaves in the edge form, or choose another target.",
 )
 INT8_NOT_POSSIBLE = ErrorCode(
     "AE-EXPORT-012",
-    "int8: the calibration tiles show no organ, or no convolution bears eight bits",
-    "Give --calibrate with scans that it can label.",
+    "int8 is not possible: the calibration tiles show no organ, or no convolution keeps its accuracy in int8",
+    "Give scans in `calibration` in which the student finds organs.",
 )
 BF16_NOT_SUPPORTED = ErrorCode(
     "AE-EXPORT-013",
-    "bf16 on a processor without it: float32 would be proven in its place",
+    "bf16 on a processor without it: OpenVINO would compute float32",
     "Leave bf16 out, or export on a processor that has it.",
 )

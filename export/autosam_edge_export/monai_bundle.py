@@ -1,14 +1,15 @@
-"""A student as a MONAI Bundle: MONAI loads it and labels scans with it, without the runtime.
+"""A student as a MONAI Bundle: MONAI loads the network, labels scans and writes NIfTI files.
 
 ::
 
     configs/metadata.json    what the network takes and gives, which packages it needs
-    configs/inference.json   the way of a scan: MONAI's transforms, the network, MONAI's transforms back
+    configs/inference.json   the steps of the inference: transforms, the network, transforms back to the scan
     models/model.safetensors the weights as they were trained
-    docs/README.md           the model card, and how to run it
+    docs/README.md           the model card, and how to run the bundle
     LICENSE
 
-The specification's ``model.pt`` is a pickle, so there is none: ``inference.json`` reads the safetensors.
+The specification's ``model.pt`` is a pickle, so there is none: ``inference.json`` reads the safetensors. The
+resampling is the runtime's (:mod:`autosam_edge_export.monai_resample`), so the bundle needs ``autosam-edge``.
 
 Source:
     MONAI Bundle Specification (docs/source/mb_specification.rst of MONAI) and its metadata schema of
@@ -41,15 +42,19 @@ if TYPE_CHECKING:
     from autosam_edge_training.data import Intensity
 
 WEIGHTS_FILE = "models/model.safetensors"
+_OWN = {"autosam-edge": __version__}
 _SCHEMA = (
     "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json"
 )
-_AIR = 0.03  # of the window: below the least dense fat and above the rim that the resampling lays around the body
+# Share of the window: below the least dense fat, above the rim that the resampling makes around the body.
+_AIR = 0.03
+Config = dict[str, Any]
+"""An object of a configuration file."""
 
 
 def write_monai_bundle(
     weights: Path,
-    facts: CheckpointMetadata,
+    checkpoint: CheckpointMetadata,
     contract: InputContract,
     intensity: Intensity,
     labels: Sequence[Label],
@@ -63,16 +68,16 @@ def write_monai_bundle(
     """Write a student as a MONAI Bundle. The same arguments and packages give the same bytes.
 
     Args:
-        weights: The student's safetensors.
-        facts: Its metadata, as ``autosam_edge_training.networks.students.load_student`` returns them.
-        contract: What the network's input is.
-        intensity: How HU become what the network sees.
-        labels: The label table, in the order of the network's channels after the background.
-        folder: Exists and is empty.
-        name: Of the model.
-        license: Of the weights.
-        training_data: One sentence.
-        model_card: Markdown.
+        weights: Path of the student's safetensors.
+        checkpoint: Metadata of that file.
+        contract: Input contract of the network.
+        intensity: Normalization of HU that the network was trained with.
+        labels: Label table, in the order of the network's channels after the background.
+        folder: Empty folder to write into.
+        name: Name of the model.
+        license: License of the weights.
+        training_data: Sentence on the training data.
+        model_card: Text of the model card in Markdown.
 
     Raises:
         ValueError: The folder is not empty, or the labels are not the checkpoint's classes.
@@ -80,22 +85,26 @@ def write_monai_bundle(
     """
     if any(folder.iterdir()):
         raise ValueError(f"{folder.name} is not empty; a MONAI bundle is written into an empty folder")
-    classes = facts.classes
-    if len(labels) + 1 != classes:
-        raise ValueError(
-            f"the checkpoint has {classes} classes, the label table {len(labels)} organs and the background"
-        )
-    imports, network, packages = _network(facts, classes)
+    if len(labels) + 1 != checkpoint.classes:
+        found = f"the checkpoint has {checkpoint.classes} classes, the label table {len(labels)} organs"
+        raise ValueError(f"{found}; expected one more class than organs, for the background")
+    imports, network, packages = _network(checkpoint)
+    spacing = " x ".join(f"{side:g}" for side in contract.spacing_mm)
     for part in ("configs", "docs", "models"):
         (folder / part).mkdir()
     shutil.copyfile(weights, folder / WEIGHTS_FILE)
-    metadata = _metadata(
-        contract,
-        intensity,
-        labels,
-        packages,
-        facts={"name": name, "license": license, "training_data": training_data},
-    )
+    metadata = {
+        **_versions(packages),
+        "name": name,
+        "task": f"Segmentation of {len(labels)} abdominal organs in CT",
+        "description": f"Labels {len(labels)} organs in a CT scan, resampled to {spacing} mm. {RESEARCH_USE}",
+        "authors": "The autosam-edge authors",
+        "copyright": f"The autosam-edge authors. {license}",
+        "intended_use": RESEARCH_USE,
+        "data_source": training_data,
+        "data_type": "nibabel",
+        "network_data_format": _data_format(contract, intensity, labels),
+    }
     _write_json(folder / "configs" / "metadata.json", metadata)
     _write_json(folder / "configs" / "inference.json", _inference(contract, intensity, imports, network))
     (folder / "docs" / "README.md").write_text(
@@ -104,17 +113,18 @@ def write_monai_bundle(
     (folder / "LICENSE").write_text(f"{license}\n\n{RESEARCH_USE}\n", encoding="utf-8")
 
 
-def _network(facts: CheckpointMetadata, classes: int) -> tuple[list[str], dict[str, Any], dict[str, str]]:
-    """How MONAI's config builds the student: import statements, ``network_def``, and the packages that it needs beside MONAI's own."""
-    packages = {"nibabel": version("nibabel"), "safetensors": version("safetensors")}
-    own = {"autosam-edge": __version__}
-    if (kind := facts.student).startswith(MONAI):
-        name, arguments = kind.removeprefix(MONAI), facts.arguments
-        return [], {"_target_": name, **monai_arguments(name, classes, arguments)}, packages
+def _network(checkpoint: CheckpointMetadata) -> tuple[list[str], Config, dict[str, str]]:
+    """Import statements, ``network_def``, and versions of the packages that the bundle needs beside MONAI."""
+    packages = {name: version(name) for name in ("nibabel", "safetensors")}
+    kind, classes = checkpoint.student, checkpoint.classes
+    if kind.startswith(MONAI):
+        name = kind.removeprefix(MONAI)
+        network = {"_target_": name, **monai_arguments(name, classes, checkpoint.arguments)}
+        return [], network, packages | _OWN
     student: Any = build_student(kind, classes=classes)
-    if kind == "pocketnet":
+    if kind.startswith("pocketnet"):
         target = "autosam_edge_training.networks.pocketnet.PocketNet"
-        return [], {"_target_": target, "classes": classes, "widths": list(student.widths)}, packages | own
+        return [], {"_target_": target, "classes": classes, "widths": list(student.widths)}, packages | _OWN
     network = {
         "_target_": "SwinUNETR",
         "in_channels": 1,
@@ -123,22 +133,27 @@ def _network(facts: CheckpointMetadata, classes: int) -> tuple[list[str], dict[s
         "use_flash_attention": True,
     }
     packages["einops"] = version("einops")
-    if facts.merging != "legacy":
-        return [], network, packages
+    if checkpoint.merging != "legacy":
+        return [], network, packages | _OWN
     imports = ["$from autosam_edge_training.networks.patch_merging import LegacyPatchMerging"]
-    return imports, network | {"downsample": "$LegacyPatchMerging"}, packages | own
+    return imports, network | {"downsample": "$LegacyPatchMerging"}, packages | _OWN
 
 
-def _metadata(
-    contract: InputContract,
-    intensity: Intensity,
-    labels: Sequence[Label],
-    packages: Mapping[str, str],
-    *,
-    facts: Mapping[str, str],
-) -> dict[str, Any]:
-    """``metadata.json``, with the keys that the specification asks for and those it knows."""
-    spacing = " x ".join(f"{side:g}" for side in contract.spacing_mm)
+def _versions(packages: Mapping[str, str]) -> Config:
+    """The part of ``metadata.json`` on the bundle's own version and those that it was made with."""
+    return {
+        "schema": _SCHEMA,
+        "version": __version__,
+        "changelog": {__version__: f"exported by autosam-edge {__version__}"},
+        "monai_version": monai.__version__,
+        "pytorch_version": str(torch.__version__).split("+")[0],
+        "numpy_version": np.__version__,
+        "required_packages_version": dict(packages),
+    }
+
+
+def _data_format(contract: InputContract, intensity: Intensity, labels: Sequence[Label]) -> Config:
+    """``network_data_format`` of ``metadata.json``: the tensors that the network takes and gives."""
     window = f"{contract.window_hu[0]:g} to {contract.window_hu[1]:g}"
     channels = {"0": "background"} | {str(label.value): label.name for label in labels}
     image = {
@@ -169,32 +184,15 @@ def _metadata(
         "is_patch_data": False,
     }
     return {
-        "schema": _SCHEMA,
-        "version": __version__,
-        "changelog": {__version__: f"exported by autosam-edge {__version__}"},
-        "monai_version": monai.__version__,
-        "pytorch_version": str(torch.__version__).split("+")[0],
-        "numpy_version": np.__version__,
-        "required_packages_version": dict(packages),
-        "name": facts["name"],
-        "task": f"Segmentation of {len(labels)} abdominal organs in CT",
-        "description": f"Labels {len(labels)} organs in a CT scan, resampled to {spacing} mm. {RESEARCH_USE}",
-        "authors": "The autosam-edge authors",
-        "copyright": f"The autosam-edge authors. {facts['license']}",
-        "intended_use": RESEARCH_USE,
-        "data_source": facts["training_data"],
-        "data_type": "nibabel",
-        "network_data_format": {
-            "inputs": {"image": image},
-            "outputs": {"pred": logits},
-            "post_processed_outputs": {"pred": logits | segmentation},
-        },
+        "inputs": {"image": image},
+        "outputs": {"pred": logits},
+        "post_processed_outputs": {"pred": logits | segmentation},
     }
 
 
 def _inference(
     contract: InputContract, intensity: Intensity, imports: Sequence[str], network: Mapping[str, Any]
-) -> dict[str, Any]:
+) -> Config:
     """``inference.json``: the names are those that MONAI's own programs look for."""
     return {
         "imports": ["$from glob import glob", "$from safetensors.torch import load_file", *imports],
@@ -205,8 +203,12 @@ def _inference(
         "device": "$torch.device('cuda' if torch.cuda.is_available() else 'cpu')",
         "network_def": dict(network),
         # Probabilities are what overlapping tiles average and what is interpolated back, as in the runtime.
-        "network": "$torch.nn.Sequential(@network_def, torch.nn.Softmax(dim=1)).eval().requires_grad_(False).to(@device)",
-        **_resampling(contract),
+        "network": "$torch.nn.Sequential(@network_def, torch.nn.Softmax(dim=1)).eval()"
+        ".requires_grad_(False).to(@device)",
+        "resample": {
+            "_target_": "autosam_edge_export.monai_resample.Resample",
+            "spacing_mm": list(contract.spacing_mm),
+        },
         "preprocessing": {"_target_": "Compose", "transforms": _preprocessing(contract, intensity)},
         "datalist": "$sorted(glob(@dataset_dir + '/*.nii*'))",
         "dataset": {
@@ -240,42 +242,19 @@ def _inference(
             "postprocessing": "@postprocessing",
         },
         "initialize": ["$@network_def.load_state_dict(load_file(@checkpoint), strict=True)"],
-        "label": "$lambda scan: @postprocessing({**scan, 'pred': @inferer(scan['image'][None].to(@device), @network)[0]})",
+        "label": "$lambda scan: @postprocessing("
+        "{**scan, 'pred': @inferer(scan['image'][None].to(@device), @network)[0]})",
         "run": ["$[@label(scan)['pred'].meta['saved_to'] for scan in @dataset]"],
     }
 
 
-def _resampling(contract: InputContract) -> dict[str, Any]:
-    """The antialiased linear filter of :mod:`autosam_edge.pipeline.resample` as expressions.
-
-    MONAI's Spacing does not antialias and begins its grid at the scan's first voxel, not around its center.
-    The network notices: on the phantoms, a Gaussian and Spacing give a Dice of 0.96 with the runtime's
-    labels, these give 0.9999.
-    """
-    return {
-        "spacing_mm": list(contract.spacing_mm),
-        # Of each axis: voxels, and the step between two voxels of the network's grid, in voxels of the scan.
-        "axes": "$lambda x: [(n, t / s) for n, s, t in zip(x.shape[1:], x.pixdim.tolist(), @spacing_mm)]",
-        "count": "$lambda n, step: max(1, int(np.ceil(n / step - 1e-6)))",
-        "positions": "$lambda n, step: (np.arange(@count(n, step)) - (@count(n, step) - 1) / 2) * step + (n - 1) / 2",
-        "distances": "$lambda n, step: np.abs(@positions(n, step).clip(0, n - 1)[:, None] - np.arange(n)) / max(1, step)",
-        "weights": "$lambda x: [torch.as_tensor(np.maximum(0, 1 - @distances(*axis))).float() for axis in @axes(x)]",
-        "filters": "$lambda x: [weight / weight.sum(1, keepdim=True) for weight in @weights(x)]",
-        "values": "$lambda x: torch.einsum('cdhw,zw,yh,xd->cxyz', x.as_tensor(), *@filters(x)[::-1])",
-        "shift": "$lambda x: monai.transforms.create_translate(3, [@positions(*axis)[0] for axis in @axes(x)])",
-        "stretch": "$lambda x: monai.transforms.create_scale(3, [step for _, step in @axes(x)])",
-        "affine": "$lambda x: x.affine.matmul(torch.as_tensor(@shift(x).dot(@stretch(x))))",
-        "resample": "$lambda x: monai.data.MetaTensor(@values(x), meta={**x.meta, 'affine': @affine(x)})",
-    }
-
-
-def _preprocessing(contract: InputContract, intensity: Intensity) -> list[dict[str, Any]]:
-    """From a file to the network's grid; ``scan`` keeps the scan for its geometry."""
+def _preprocessing(contract: InputContract, intensity: Intensity) -> list[Config]:
+    """Transforms from a file to the network's grid; ``scan`` keeps the scan for its geometry."""
     low, high = contract.window_hu
     margin = [round(BOX_MARGIN_MM / spacing) for spacing in contract.spacing_mm]
     unit = (intensity.low, intensity.high) == (0.0, 1.0)
 
-    def scaled(low: float, high: float, to_low: float, to_high: float) -> dict[str, Any]:
+    def scaled(low: float, high: float, to_low: float, to_high: float) -> Config:
         edges = {"a_min": low, "a_max": high, "b_min": to_low, "b_max": to_high}
         return {"_target_": "ScaleIntensityRanged", "keys": "image", **edges, "clip": True}
 
@@ -300,8 +279,8 @@ def _preprocessing(contract: InputContract, intensity: Intensity) -> list[dict[s
     ]
 
 
-def _postprocessing() -> list[dict[str, Any]]:
-    """From the network's grid to labels on the scan's own."""
+def _postprocessing() -> list[Config]:
+    """Transforms from the network's grid to labels on the scan's own grid."""
     return [
         {
             "_target_": "ResampleToMatchd",
@@ -333,11 +312,12 @@ python -m monai.bundle run --config_file configs/inference.json --meta_file conf
     --bundle_root . --dataset_dir SCANS --output_dir OUT
 ```
 
-`SCANS` is a folder of CT scans as NIfTI, in HU. `OUT` gets `*_labels.nii.gz`, one label per voxel on the scan's own grid. The weights are
-safetensors and there is no `model.pt`: nothing is unpickled.
+`SCANS` is a folder of CT scans as NIfTI, in HU. `OUT` gets `*_labels.nii.gz`, one label per voxel on the
+scan's own grid. The weights are safetensors and there is no `model.pt`: nothing is unpickled.
 
-The labels are those of `autosam-edge segment` but for two things. Organs may have stray parts, as MONAI has no rule that keeps the surest.
-And where the body's outline is found a voxel elsewhere, tiles lie a voxel elsewhere. Memory grows with classes x scan.
+The labels are those of `autosam-edge segment`, with two differences. An organ may have several parts, as this
+bundle does not apply the rule that keeps one part. Tiles may lie one voxel elsewhere, as the body is found in
+another way. The memory grows with the number of classes times the size of the scan.
 
 {RESEARCH_USE}
 """

@@ -21,7 +21,7 @@ def small_students():
 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory):
-    """Of a small PocketNet with random weights, whose labels do not hang on the last digit: a head with wide margins."""
+    """Checkpoint of a small PocketNet with random weights and large differences between its logits."""
     torch = pytest.importorskip("torch")
     pytest.importorskip("onnx")
     from autosam_edge_test_networks import checkpoint_metadata

@@ -36,7 +36,7 @@ def call(*arguments):
 
 @pytest.fixture(scope="module")
 def scan(tmp_path_factory):
-    """A small NIfTI scan; the package writes labels only, so the HU are written as labels."""
+    """A small NIfTI file: this package writes only segmentations as NIfTI, so its labels are HU."""
     volume = make_phantom(1, spacing_mm=(6.0, 6.0, 6.0), shape=(16, 16, 16)).volume
     path = tmp_path_factory.mktemp("scan") / "scan.nii.gz"
     write_nifti(Segmentation((volume.hu.clip(0, 255)).astype("uint8"), volume.grid, ()), path)
@@ -51,7 +51,7 @@ def exported(small_students, checkpoint, scan, tmp_path_factory):
 
 
 def test_export_ends_with_a_table(exported):
-    """One row per artifact: size, cost, worst organ, verdict; no path of a scan."""
+    """One row per artifact: size, cost, worst organ, verdict; no path, which may be a patient's name."""
     _, text = exported
     for heading in ("artifact", "MB", "load s", "ms a tile", "worst organ", "verdict"):
         assert heading in text

@@ -1,8 +1,8 @@
-"""Static int8: which values a layer's input takes, which layers bear eight bits, and which stay float.
+"""Static int8: the input range of each layer, the layers that become int8, and those that stay float.
 
-The calibration tiles are drawn from real scans, most from where the student sees organs. A layer's
-sensitivity is what its own quantization does to the labels of every other of those tiles; layers leave the
-plan in the order of their sensitivity until, on all tiles, every organ holds.
+The calibration tiles are drawn from scans, most from where the student finds organs. The sensitivity of a
+layer is the change of the labels on half of these tiles when only this layer is quantized. The most sensitive
+layers stay float, as few as keep the Dice of every organ on all tiles.
 """
 
 from __future__ import annotations
@@ -31,24 +31,25 @@ if TYPE_CHECKING:
     from autosam_edge.volume import Volume
 
     Tiles = Sequence[npt.NDArray[np.float32]]
+    Convolution = nn.Conv3d | nn.ConvTranspose3d
 
-# What the plan holds on the calibration tiles; parity asks a little less on whole scans of other patients.
+# Smallest Dice on the calibration tiles; the tolerances on whole scans of other patients are a little lower.
 WORST_ORGAN, MEAN_ORGAN = 0.99, 0.9975
 # Smaller weights, and those of layers with few channels, which work on the finer grids, save little in eight
 # bits and make most of the error (docs/adr/0011-quantization.md).
-_WORTH_FEWER_BITS, _CHANNELS_WORTH_FEWER_BITS = 120_000, 96
+_MIN_VALUES, _MIN_CHANNELS = 120_000, 96
 _OUTLIERS = 1e-4  # share of an input's values that a range may clip at each end
-_SMALLEST_ORGAN = 50  # voxels in the calibration tiles; fewer say nothing about a layer
+_SMALLEST_ORGAN = 50  # voxels in the calibration tiles; with fewer, Dice says nothing about a layer
 
 
-def worth_fewer_bits(shape: Sequence[int], channel_axis: int) -> bool:
+def should_quantize(shape: Sequence[int], channel_axis: int) -> bool:
     """Whether a weight is large and deep enough to be stored in eight bits or less.
 
     Args:
-        shape: Of the weight.
-        channel_axis: The axis of the output channels.
+        shape: Shape of the weight.
+        channel_axis: Index of the axis of the output channels.
     """
-    return math.prod(shape) > _WORTH_FEWER_BITS and shape[channel_axis] >= _CHANNELS_WORTH_FEWER_BITS
+    return math.prod(shape) > _MIN_VALUES and shape[channel_axis] >= _MIN_CHANNELS
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,8 @@ class Range:
     """The values of a layer's input that uint8 covers.
 
     Args:
-        low: At most 0, so that zero padding is exact.
-        high: At least 0.
+        low: Smallest value, at most 0, so that zero padding is exact.
+        high: Largest value, at least 0.
     """
 
     low: float
@@ -76,7 +77,14 @@ class Range:
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """What quantizing one layer alone does to the labels of the calibration tiles: Dice against the float student."""
+    """Dice of the labels against the float student's when one layer alone is quantized.
+
+    Args:
+        layer: Name of the layer.
+        mean_dice: Mean Dice over the organs.
+        worst_dice: Dice of the worst organ.
+        worst_organ: Name of the worst organ.
+    """
 
     layer: str
     mean_dice: float
@@ -86,14 +94,14 @@ class Sensitivity:
 
 @dataclass(frozen=True)
 class QuantizationPlan:
-    """What static int8 does to a student.
+    """The layers of a student that become int8.
 
     Args:
-        ranges: Input range by layer, of the layers that are quantized.
-        kept_float: Layers left in float, most sensitive first.
-        sensitivities: Of every layer.
+        ranges: Input range by layer, for the layers that are quantized.
+        kept_float: Names of the layers that stay float, most sensitive first.
+        sensitivities: Sensitivities of all layers.
         tiles: Number of calibration tiles.
-        tiles_sha256: Over their bytes.
+        tiles_sha256: SHA-256 of the bytes of the tiles, hexadecimal.
     """
 
     ranges: Mapping[str, Range]
@@ -104,7 +112,7 @@ class QuantizationPlan:
 
 
 class _Collector:
-    """Keeps the tiles that a session runs, and how much of each is organ."""
+    """Stores the tiles that a session runs and the share of organ voxels in each."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -122,14 +130,17 @@ class _Collector:
 def draw_tiles(
     model: Model, student: Engine, volumes: Mapping[str, Volume], count: int, *, seed: int = 0
 ) -> Tiles:
-    """Calibration tiles, (D, H, W) float32 in whole HU, drawn without repetition and in proportion to the organs in them.
+    """Draw calibration tiles without repetition, in proportion to the share of organ voxels in them.
 
     Args:
-        model: The student's input contract and labels.
-        student: Finds the organs.
-        volumes: Scans to draw from.
-        count: Most tiles.
-        seed: Of the draw.
+        model: Input contract and labels of the student.
+        student: Engine of the student, which finds the organs.
+        volumes: CT volumes in HU, by name.
+        count: Largest number of tiles.
+        seed: Random seed of the draw.
+
+    Returns:
+        Tiles (D, H, W) float32, whole HU.
     """
     collector = _Collector(student)
     for volume in volumes.values():
@@ -142,28 +153,28 @@ def draw_tiles(
 
 
 def plan_quantization(
-    form: nn.Module, tiles: Tiles, organs: Sequence[str], *, say: Callable[[str], None] = lambda _: None
+    form: nn.Module, tiles: Tiles, organs: Sequence[str], *, log: Callable[[str], None] = lambda _: None
 ) -> QuantizationPlan:
     """Measure ranges and sensitivities and decide which convolutions are quantized.
 
     Args:
-        form: Maps (1, 1, D, H, W) HU to logits; its convolutions are the layers.
-        tiles: Of :func:`draw_tiles`.
+        form: Module that maps (1, 1, D, H, W) HU to logits; its convolutions are the layers.
+        tiles: Result of :func:`draw_tiles`.
         organs: Names of the classes after the background.
-        say: Called with one line per step.
+        log: Function that is called with one line per step.
 
     Raises:
-        ExportError: The tiles show no organ, or no layer bears eight bits (AE-EXPORT-012).
+        ExportError: The tiles show no organ, or no convolution keeps its accuracy in int8 (AE-EXPORT-012).
     """
     inputs = [torch.from_numpy(tile)[None, None] for tile in tiles]
     with torch.inference_mode():
         ranges, expected = _observe(form, inputs)
     if not any((np.stack(expected) == value).sum() >= _SMALLEST_ORGAN for value in range(1, len(organs) + 1)):
         raise INT8_NOT_POSSIBLE(
-            "the student finds no organ in the calibration tiles, so nothing would tell which layers bear eight bits."
+            "the student finds no organ in the calibration tiles, so the accuracy of int8 cannot be measured."
         )
-    modules = dict(form.named_modules())
-    layers = {name: modules[name] for name in ranges}
+    convolutions = _convolutions(form)
+    layers = {name: convolutions[name] for name in ranges}
 
     def judge(names: Sequence[str], every: int = 1) -> tuple[float, float, str]:
         with torch.inference_mode(), _quantized(layers, {name: ranges[name] for name in names}):
@@ -172,38 +183,45 @@ def plan_quantization(
 
     sensitivities = []
     for number, name in enumerate(layers, start=1):
-        say(f"sensitivity of layer {number} of {len(layers)}")
+        log(f"sensitivity of layer {number} of {len(layers)}")
         mean, worst, organ = judge([name], every=2)
         sensitivities.append(Sensitivity(name, mean, worst, organ))
     sensitivities.sort(key=lambda entry: (entry.worst_dice, entry.mean_dice))
     order = [entry.layer for entry in sensitivities]
 
     def holds(count: int) -> bool:
-        say(f"all layers but the {count} most sensitive together")
+        log(f"all layers but the {count} most sensitive together")
         mean, worst, _ = judge(order[count:])
         return mean >= MEAN_ORGAN and worst >= WORST_ORGAN
 
     fewest, most = 0, len(order)  # with no layer quantized everything holds
     while fewest < most:
-        middle = (
-            (fewest + most) // 4 if fewest == 0 else (fewest + most) // 2
-        )  # few layers are the common case
+        # In most cases only few layers stay float, so the search starts low.
+        middle = (fewest + most) // (4 if fewest == 0 else 2)
         fewest, most = (fewest, middle) if holds(middle) else (middle + 1, most)
     kept = order[:fewest]
     digest = hashlib.sha256(b"".join(tile.astype("<i2").tobytes() for tile in tiles)).hexdigest()
     left = {name: ranges[name] for name in layers if name not in kept}
     if not left:
         raise INT8_NOT_POSSIBLE(
-            "no convolution of this student bears eight bits on the calibration tiles.",
-            remedy="Leave int8 out.",
+            "no convolution of this student keeps its accuracy in int8 on the calibration tiles.",
+            remedy="Leave int8 out of `precisions`.",
         )
     return QuantizationPlan(left, tuple(kept), tuple(sensitivities), len(tiles), digest)
+
+
+def _convolutions(form: nn.Module) -> dict[str, Convolution]:
+    return {
+        name: module
+        for name, module in form.named_modules()
+        if isinstance(module, (nn.Conv3d, nn.ConvTranspose3d))
+    }
 
 
 def _observe(
     form: nn.Module, inputs: Sequence[Tensor]
 ) -> tuple[dict[str, Range], list[npt.NDArray[np.int64]]]:
-    """The range of the input of every convolution that runs, over all tiles, and the labels of each tile."""
+    """Input range of every convolution that runs, over all tiles, and the labels of each tile."""
     seen: dict[str, list[tuple[float, float]]] = {}
 
     def watch(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
@@ -215,12 +233,7 @@ def _observe(
 
         return hook
 
-    convolutions = [
-        (name, module)
-        for name, module in form.named_modules()
-        if isinstance(module, (nn.Conv3d, nn.ConvTranspose3d))
-    ]
-    handles = [module.register_forward_pre_hook(watch(name)) for name, module in convolutions]
+    handles = [module.register_forward_pre_hook(watch(name)) for name, module in _convolutions(form).items()]
     labels = [form(x)[0].argmax(dim=0).numpy() for x in inputs]
     for handle in handles:
         handle.remove()
@@ -231,8 +244,8 @@ def _observe(
 
 
 @contextmanager
-def _quantized(layers: Mapping[str, nn.Module], ranges: Mapping[str, Range]) -> Iterator[None]:
-    """Let layers see their input and their weights as eight bits leave them."""
+def _quantized(layers: Mapping[str, Convolution], ranges: Mapping[str, Range]) -> Iterator[None]:
+    """Round the inputs and weights of layers to int8, as a quantized model does."""
     handles, weights = [], {}
     for name, values in ranges.items():
 
@@ -264,7 +277,7 @@ def _quantized(layers: Mapping[str, nn.Module], ranges: Mapping[str, Range]) -> 
 def _agreement(
     found: Sequence[npt.NDArray[np.int64]], expected: Sequence[npt.NDArray[np.int64]], organs: Sequence[str]
 ) -> tuple[float, float, str]:
-    """Mean and worst Dice over the organs of all tiles together, and the worst organ's name."""
+    """Mean Dice, worst Dice, and name of the worst organ, over all tiles together."""
     a, b = np.stack(found), np.stack(expected)
     scores = [
         (dice(a == value, b == value), name)

@@ -1,4 +1,4 @@
-"""Converters talk: of versions they have not tested, of deprecations in each other, and in progress bars."""
+"""Hide the warnings and progress bars of converters."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """No warnings, no log below an error, nothing on ``sys.stderr``; what goes wrong is raised all the same."""
+    """Hide warnings, log lines below an error and all text on ``sys.stderr``; errors are raised as usual."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -1,7 +1,8 @@
-"""One export's student and the forms of it that several targets share; each is made once."""
+"""The forms of one student that several targets share; each is made once."""
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
@@ -24,17 +25,17 @@ if TYPE_CHECKING:
     from autosam_edge_training.data import Intensity
 
 
-class Job:
-    """What is exported.
+class StudentForms:
+    """A student as programs, ONNX models and a quantization plan, made on demand and kept.
 
     Args:
-        student: In eval mode, on the CPU.
-        contract: The input contract.
-        intensity: How HU become what the student sees.
+        student: Network in eval mode, on the CPU.
+        contract: Input contract of the student.
+        intensity: Normalization of HU that the student was trained with.
         organs: Names of the classes after the background.
-        metadata: For formats that carry some.
-        draw_tiles: Makes the calibration tiles when a precision needs them.
-        say: Called with one line per stage.
+        metadata: Metadata for file formats that have room for some.
+        draw_tiles: Function that returns the calibration tiles; called if the plan is asked for.
+        log: Function that is called with one line per stage.
     """
 
     def __init__(
@@ -45,70 +46,68 @@ class Job:
         organs: Sequence[str],
         metadata: Mapping[str, str],
         draw_tiles: Callable[[], Tiles],
-        say: Callable[[str], None],
+        log: Callable[[str], None],
     ) -> None:
-        self.student, self.contract, self.intensity, self.organs, self.metadata = (
-            student,
-            contract,
-            intensity,
-            organs,
-            metadata,
-        )
-        self._draw_tiles, self.say = draw_tiles, say
-        self.plan: QuantizationPlan | None = (
-            None  # what int8 does to this student, once an artifact needed it
-        )
+        self.student, self.contract, self.intensity = student, contract, intensity
+        self.organs, self.metadata, self.log = organs, metadata, log
+        self._draw_tiles = draw_tiles
         self._programs: dict[EdgeOptions, torch.export.ExportedProgram] = {}
         self._onnx: dict[tuple[EdgeOptions, str], bytes] = {}
 
     def program(self, options: EdgeOptions) -> torch.export.ExportedProgram:
-        """The device form of the student's edge form with static shapes: (1, 1, D, H, W) HU -> logits.
+        """The traced edge form with static shapes: (1, 1, D, H, W) HU -> logits (1, C, D, H, W).
 
         Raises:
-            ExportError: The student cannot be traced so (AE-EXPORT-007).
+            ExportError: The student cannot be traced with this patch (AE-EXPORT-007).
         """
         if options not in self._programs:
             patch = self.contract.patch
             try:
-                form = DeviceForm(edge_form(self.student, options), self.intensity).eval()
+                form = self._with_hu_input(options)
                 with torch.no_grad(), quiet():
                     self._programs[options] = torch.export.export(form, (torch.zeros(1, 1, *patch),))
-            except (
-                Exception
-            ) as error:  # the edge form raises ValueError, torch.export whatever the network did
+            except Exception as error:  # torch.export passes on whatever the network raises
                 raise OPERATOR_UNSUPPORTED(
                     f"this student cannot be traced at {'x'.join(map(str, patch))}: {first_line(error)}."
                 ) from error
         return self._programs[options]
 
     def onnx(self, options: EdgeOptions, precision: str) -> bytes:
-        """The ONNX model: ``fp32``, ``fp16`` (storage), ``int8-weights`` (storage) or ``int8`` (weights and inputs of convolutions)."""
+        """The ONNX model.
+
+        Args:
+            options: Options of the edge form.
+            precision: ``fp32``; ``fp16`` or ``int8-weights``, which store weights in fewer bits; or ``int8``,
+                which quantizes weights and inputs of convolutions.
+        """
         key = options, precision
         if key not in self._onnx:
-            if precision == "fp32":
-                self.say("converting to ONNX")
-                self._onnx[key] = to_onnx(self.program(options), self.metadata)
-            else:
-                wide = self.onnx(options, "fp32")
-                if precision == "fp16":
-                    self._onnx[key] = store_half(wide)
-                elif precision == "int8-weights":
-                    self._onnx[key] = store_int8(wide)
-                else:
-                    ranges = {
-                        f"{layer}.weight": values for layer, values in self.quantization().ranges.items()
-                    }
-                    self._onnx[key] = store_int8(quantize_inputs(wide, ranges), always=ranges)
+            self._onnx[key] = self._make_onnx(options, precision)
         return self._onnx[key]
 
+    def _make_onnx(self, options: EdgeOptions, precision: str) -> bytes:
+        if precision == "fp32":
+            self.log("converting to ONNX")
+            return to_onnx(self.program(options), self.metadata)
+        exact = self.onnx(options, "fp32")
+        if precision == "fp16":
+            return store_half(exact)
+        if precision == "int8-weights":
+            return store_int8(exact)
+        ranges = {f"{layer}.weight": values for layer, values in self.quantization.ranges.items()}
+        return store_int8(quantize_inputs(exact, ranges), always=ranges)
+
+    @cached_property
     def quantization(self) -> QuantizationPlan:
-        """Which convolutions bear eight bits, whatever the target.
+        """The convolutions that become int8, for every target.
 
         Raises:
-            ExportError: The calibration tiles show no organ, or no convolution bears them (AE-EXPORT-012).
+            ExportError: The calibration tiles show no organ, or no convolution keeps its accuracy in int8
+                (AE-EXPORT-012).
         """
-        if self.plan is None:
-            form = DeviceForm(edge_form(self.student, EdgeOptions(attention="fused")), self.intensity).eval()
-            self.say("drawing calibration tiles")
-            self.plan = plan_quantization(form, self._draw_tiles(), self.organs, say=self.say)
-        return self.plan
+        form = self._with_hu_input(EdgeOptions(attention="fused"))
+        self.log("drawing calibration tiles")
+        return plan_quantization(form, self._draw_tiles(), self.organs, log=self.log)
+
+    def _with_hu_input(self, options: EdgeOptions) -> DeviceForm:
+        return DeviceForm(edge_form(self.student, options), self.intensity).eval()

@@ -1,4 +1,4 @@
-"""Converting to Core ML: coremltools with a folding of constants of our own."""
+"""Conversion to Core ML with coremltools, which folds fewer constants than by default."""
 
 from __future__ import annotations
 
@@ -12,62 +12,16 @@ import torch
 from torch import nn
 
 from autosam_edge.bundle import read_files
-from autosam_edge_export.convert.quantization import worth_fewer_bits
+from autosam_edge_export.convert.operators import EVERYWHERE, IN_PLANES, IN_VOLUMES, NORMS
+from autosam_edge_export.convert.quantization import should_quantize
 from autosam_edge_export.convert.quiet import quiet
 from autosam_edge_export.error_codes import PACKAGES_CONFLICT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# What the students' programs are made of; tests convert and interpret each.
-OPERATORS = frozenset(
-    f"aten.{name}"
-    for name in (
-        *(
-            "add.Tensor",
-            "add_.Tensor",
-            "alias.default",
-            "cat.default",
-            "clamp.default",
-            "contiguous.default",
-            "conv2d.default",
-        ),
-        *(
-            "conv3d.default",
-            "conv_transpose2d.input",
-            "conv_transpose3d.input",
-            "dropout.default",
-            "expand.default",
-            "gelu.default",
-        ),
-        *(
-            "index_select.default",
-            "instance_norm.default",
-            "layer_norm.default",
-            "leaky_relu.default",
-            "leaky_relu_.default",
-        ),
-        *(
-            "linear.default",
-            "matmul.default",
-            "mul.Tensor",
-            "ones.default",
-            "pad.default",
-            "permute.default",
-            "reshape.default",
-        ),
-        *(
-            "select.int",
-            "slice.Tensor",
-            "softmax.int",
-            "sub.Tensor",
-            "transpose.int",
-            "unsqueeze.default",
-            "zeros.default",
-        ),
-    )
-)
-_WORTH_KEEPING_UNFOLDED = 1024
+OPERATORS = EVERYWHERE | IN_PLANES | IN_VOLUMES | NORMS
+_MAX_FOLDED_VALUES = 1024
 
 
 def try_converting() -> None:
@@ -81,14 +35,14 @@ def try_converting() -> None:
         to_coreml(program, {}, deployment="iOS17", precision="fp16")
     except Exception as error:  # whatever two packages that do not fit raise
         raise PACKAGES_CONFLICT(
-            f"coremltools {version('coremltools')} cannot convert with numpy {np.__version__} and torch {torch.__version__} "
-            f"({type(error).__name__})."
+            f"coremltools {version('coremltools')} cannot convert with numpy {np.__version__} "
+            f"and torch {torch.__version__} ({type(error).__name__})."
         ) from error
 
 
 def plain_program(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
-    """The program in the dialect that coremltools reads: decomposed, and without aliases, which it refuses."""
-    plain = program.run_decompositions({})
+    """The program as coremltools reads it: decomposed and without aliases."""
+    plain: torch.export.ExportedProgram = program.run_decompositions({})
     for node in list(plain.graph.nodes):
         if node.target is torch.ops.aten.alias.default:
             node.replace_all_uses_with(node.args[0])
@@ -100,7 +54,14 @@ def plain_program(program: torch.export.ExportedProgram) -> torch.export.Exporte
 def to_coreml(
     program: torch.export.ExportedProgram, metadata: Mapping[str, str], *, deployment: str, precision: str
 ) -> Any:  # noqa: ANN401
-    """A model whose input and output are float32."""
+    """A Core ML model.
+
+    Args:
+        program: Program that maps (1, 1, D, H, W) HU to logits.
+        metadata: Metadata to write into the model.
+        deployment: Name in coremltools of the oldest system that reads the model, such as ``iOS17``.
+        precision: Number format of the weights; input and output are float32.
+    """
     with quiet():
         import coremltools as ct
 
@@ -123,20 +84,24 @@ def to_coreml(
     return model
 
 
-def _weights_worth_fewer_bits(program: torch.export.ExportedProgram) -> list[str]:
-    """Their names, as coremltools has them after it has halved them."""
+def _quantized_weights(program: torch.export.ExportedProgram) -> list[str]:
+    """Names of the weights to store in fewer bits, as coremltools names them in float16."""
     names = []
     for node in program.graph.nodes:
         weight = node.args[1] if node.op == "call_function" and len(node.args) > 1 else None
         if isinstance(weight, torch.fx.Node) and weight.op == "placeholder":
             shape = weight.meta["val"].shape
-            if len(shape) > 1 and worth_fewer_bits(shape, 1 if "transpose" in str(node.target) else 0):
+            if len(shape) > 1 and should_quantize(shape, 1 if "transpose" in str(node.target) else 0):
                 names.append(f"{weight.name}_to_fp16")
     return names
 
 
 def _pipeline(precision: str, program: torch.export.ExportedProgram) -> Any:  # noqa: ANN401
-    """Coremltools' own passes, but for what they make of constants; whole numbers stay 32 bits wide, large weights get as few as asked."""
+    """Coremltools' default passes with three changes.
+
+    Constants are folded by our own pass, integers keep 32 bits, and large weights are stored in the number of
+    bits that the precision asks for.
+    """
     import coremltools as ct
     import coremltools.optimize.coreml as compression
 
@@ -157,7 +122,7 @@ def _pipeline(precision: str, program: torch.export.ExportedProgram) -> Any:  # 
         how, kind = "palettize_weights", compression.OpPalettizerConfig(mode="kmeans", nbits=bits)
     if kind:
         config = compression.OptimizationConfig(
-            op_name_configs=dict.fromkeys(_weights_worth_fewer_bits(program), kind)
+            op_name_configs=dict.fromkeys(_quantized_weights(program), kind)
         )
         pipeline.append_pass(f"compression::{how}")
         pipeline.set_options(f"compression::{how}", {"config": config})
@@ -165,10 +130,9 @@ def _pipeline(precision: str, program: torch.export.ExportedProgram) -> Any:  # 
 
 
 def _register_folding() -> None:
-    """Make the pass known that folds constants unless the result is larger than what it is made of.
+    """Register a pass that folds constants unless the result is larger than its inputs.
 
-    coremltools folds whatever it can: the relative-position bias, gathered, is ten times the table it comes
-    from.
+    coremltools folds all constants: the gathered relative-position bias is ten times as large as its table.
     """
     from coremltools.converters.mil import Builder
     from coremltools.converters.mil.mil.passes.graph_pass import AbstractGraphPass
@@ -179,15 +143,15 @@ def _register_folding() -> None:
         return
 
     @register_pass(namespace="autosam_edge")
-    class fold_constants(AbstractGraphPass):  # noqa: N801  the class's name is the pass's
+    class fold_constants(AbstractGraphPass):  # type: ignore[misc]  # noqa: N801  its name is the pass's
         def apply(self, prog: Any) -> None:  # noqa: ANN401
             for function in prog.functions.values():
                 self._fold(function)
 
-        @block_context_manager
+        @block_context_manager  # type: ignore[untyped-decorator]
         def _fold(self, block: Any) -> None:  # noqa: ANN401
             for operation in list(block.operations):
-                if operation.op_type != "const" and _worth_folding(operation):
+                if operation.op_type != "const" and _should_fold(operation):
                     for output in operation.outputs:
                         constant = Builder.const(val=output.val, before_op=operation, name=output.name)
                         block.replace_uses_of_var_after_op(
@@ -197,8 +161,8 @@ def _register_folding() -> None:
                     operation.remove_from_block()
 
 
-def _worth_folding(operation: Any) -> bool:  # noqa: ANN401
-    """Whether all of it is constant, and no larger than its inputs."""
+def _should_fold(operation: Any) -> bool:  # noqa: ANN401
+    """Whether all results of an operation are constant and no larger than its inputs."""
     inputs = [
         var
         for value in operation.inputs.values()
@@ -207,14 +171,14 @@ def _worth_folding(operation: Any) -> bool:  # noqa: ANN401
     if not all(output.can_be_folded_to_const() for output in operation.outputs):
         return False
     made = sum(np.size(output.val) for output in operation.outputs)
-    if made <= _WORTH_KEEPING_UNFOLDED:
+    if made <= _MAX_FOLDED_VALUES:
         return True
     stored = all(var.op is not None and var.op.op_type == "const" for var in inputs)
     return stored and made <= sum(np.size(var.val) for var in inputs)
 
 
 def saved_files(model: Any) -> dict[str, bytes]:  # noqa: ANN401
-    """The files of a model's package by their path in it, without what coremltools adds for debuggers of ExecuTorch."""
+    """Files of a model's package by their path in it, without the map for ExecuTorch's debugger."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.mlpackage"
         model.save(str(path))

@@ -1,4 +1,4 @@
-"""Lowering to ExecuTorch: the ``.pte`` and what its delegates took."""
+"""Lowering to ExecuTorch: the ``.pte`` file and the parts that its delegates take."""
 
 from __future__ import annotations
 
@@ -20,22 +20,39 @@ _BOOKKEEPING = ("getitem", "executorch_call_delegate", "alloc")
 
 
 @dataclass(frozen=True)
+class Delegation:
+    """The share of a program that its delegates take.
+
+    Args:
+        delegates: Number of delegates.
+        node_share: Share of the operators, 0 to 1.
+        work_share: Share of the multiplications in convolutions and matrix products, 0 to 1.
+        left: Number of uses in the program of each operator that no delegate takes.
+    """
+
+    delegates: int
+    node_share: float
+    work_share: float
+    left: dict[str, int]
+
+
+@dataclass(frozen=True)
 class Lowered:
     """A program for ExecuTorch.
 
     Args:
-        pte: The file.
-        record: Its ``.etrecord``, for ExecuTorch's developer tools.
-        delegation: See :func:`delegated`.
+        pte: Content of the ``.pte`` file.
+        record: Content of its ``.etrecord``, for ExecuTorch's developer tools.
+        delegation: The share of the program that its delegates take.
     """
 
     pte: bytes
     record: bytes
-    delegation: dict[str, Any]
+    delegation: Delegation
 
 
 def lower(program: torch.export.ExportedProgram, partitioners: list[Any]) -> Lowered:
-    """Hand a program's parts to delegates, the first partitioner first, and serialize it."""
+    """Give the parts of a program to delegates, in the order of the partitioners, and serialize it."""
     with quiet():
         from executorch.devtools import generate_etrecord
         from executorch.exir import ExecutorchBackendConfig, to_edge_transform_and_lower
@@ -49,14 +66,8 @@ def lower(program: torch.export.ExportedProgram, partitioners: list[Any]) -> Low
             return Lowered(bytes(lowered.buffer), record.read_bytes(), delegation)
 
 
-def delegated(graph_module: torch.fx.GraphModule) -> dict[str, Any]:
-    """What the delegates of a lowered program took.
-
-    Returns:
-        ``delegates``: how many there are; ``node_share`` of the operators and ``work_share`` of the
-            multiplications in convolutions and
-        matrix products; ``left``: how often each operator that no delegate took stands in the program.
-    """
+def delegated(graph_module: torch.fx.GraphModule) -> Delegation:
+    """The share of a lowered program that its delegates take."""
     inside, outside, delegates = [], [], 0
     for node in graph_module.graph.nodes:
         if node.op == "get_attr" and hasattr(getattr(graph_module, node.target), "original_module"):
@@ -66,12 +77,12 @@ def delegated(graph_module: torch.fx.GraphModule) -> dict[str, Any]:
             outside += _operators([node])
     left = Counter(_name(node) for node in outside)
     done, undone = (sum(_multiplications(node) for node in nodes) for nodes in (inside, outside))
-    return {
-        "delegates": delegates,
-        "node_share": len(inside) / max(1, len(inside) + len(outside)),
-        "work_share": done / max(1, done + undone),
-        "left": dict(sorted(left.items())),
-    }
+    return Delegation(
+        delegates,
+        node_share=len(inside) / max(1, len(inside) + len(outside)),
+        work_share=done / max(1, done + undone),
+        left=dict(sorted(left.items())),
+    )
 
 
 def _operators(nodes: Iterable[torch.fx.Node]) -> list[torch.fx.Node]:
@@ -100,5 +111,5 @@ def _multiplications(node: torch.fx.Node) -> int:
     out, first, second = (value.meta["val"].shape for value in (node, *node.all_input_nodes[:2]))
     if name.startswith("conv"):
         transposed = name.startswith("conv_transpose") or (name == "convolution" and bool(node.args[6]))
-        return math.prod(first if transposed else out) * math.prod(second[1:])
-    return math.prod(out) * (second if name == "addmm" else first)[-1]
+        return int(math.prod(first if transposed else out) * math.prod(second[1:]))
+    return int(math.prod(out) * (second if name == "addmm" else first)[-1])

@@ -1,4 +1,4 @@
-"""ONNX models: made from the student, and stored in fewer bits."""
+"""Conversion to ONNX, and storage of ONNX weights in fewer bits."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx_ir.passes.common import DeduplicateInitializersPass
 from onnxscript.optimizer import optimize_ir
 
-from autosam_edge_export.convert.quantization import worth_fewer_bits
+from autosam_edge_export.convert.operators import EVERYWHERE, FUSED_ATTENTION, IN_VOLUMES, NORMS
+from autosam_edge_export.convert.quantization import should_quantize
 from autosam_edge_export.convert.quiet import quiet
 
 if TYPE_CHECKING:
@@ -24,64 +25,19 @@ if TYPE_CHECKING:
     from autosam_edge_export.convert.quantization import Range
 
 OPSET = 23  # the first with an Attention operator; ONNX Runtime reads it from 1.23 on
-# What the students' programs are made of, each with a translation that tests compare with torch.
-OPERATORS = frozenset(
-    f"aten.{name}"
-    for name in (
-        *(
-            "add.Tensor",
-            "add_.Tensor",
-            "alias.default",
-            "cat.default",
-            "clamp.default",
-            "contiguous.default",
-            "conv3d.default",
-        ),
-        *(
-            "conv_transpose3d.input",
-            "dropout.default",
-            "expand.default",
-            "gelu.default",
-            "index_select.default",
-        ),
-        *(
-            "instance_norm.default",
-            "layer_norm.default",
-            "leaky_relu.default",
-            "leaky_relu_.default",
-            "linear.default",
-        ),
-        *(
-            "matmul.default",
-            "mul.Tensor",
-            "ones.default",
-            "pad.default",
-            "permute.default",
-            "reshape.default",
-        ),
-        *(
-            "scaled_dot_product_attention.default",
-            "select.int",
-            "slice.Tensor",
-            "softmax.int",
-            "sub.Tensor",
-            "transpose.int",
-        ),
-        *("unsqueeze.default", "zeros.default"),
-    )
-)
-# Smaller tensors (norms, biases) stay as they are: they are nothing in the file and much in the result.
-_WORTH_STORING_SMALL = 1024
-# Along which axis of an operator's constant its output channels lie.
+OPERATORS = EVERYWHERE | IN_VOLUMES | NORMS | FUSED_ATTENTION
+# Smaller tensors (norms, biases) stay float32: they take little room and change the result much.
+_MIN_STORED_VALUES = 1024
+# Axis of the output channels in the weight of an operator.
 _CHANNEL_AXIS = {"Conv": 0, "ConvTranspose": 1, "MatMul": -1, "Gemm": -1, "Gather": 0}
 
 
 def to_onnx(program: torch.export.ExportedProgram, metadata: Mapping[str, str]) -> bytes:
-    """Convert with static shapes, weights inside, constants once, and check it.
+    """Convert a program with static shapes and weights inside, and check the result.
 
     Args:
-        program: Maps (1, 1, D, H, W) HU to logits.
-        metadata: Written to ``metadata_props``.
+        program: Program that maps (1, 1, D, H, W) HU to logits.
+        metadata: Metadata to write to ``metadata_props``.
 
     Returns:
         The serialized model.
@@ -115,10 +71,10 @@ def to_onnx(program: torch.export.ExportedProgram, metadata: Mapping[str, str]) 
 
 
 def _fold(node: onnx_ir.Node) -> bool | None:
-    """No for a constant that is larger than what it is made of (runtimes make it when they load); else as the optimizer likes."""
+    """False for a constant that is larger than its inputs, which runtimes compute at load; else None."""
     made = sum(_elements(value) for value in node.outputs)
     held = sum(_elements(value) for value in node.inputs if value is not None)
-    return False if made > max(_WORTH_STORING_SMALL, held) else None
+    return False if made > max(_MIN_STORED_VALUES, held) else None
 
 
 def _elements(value: onnx_ir.Value) -> int:
@@ -131,7 +87,10 @@ def _finish(proto: onnx.ModelProto) -> bytes:
 
 
 def store_half(model: bytes) -> bytes:
-    """Weights in float16, arithmetic in float32: half the file at the same speed, as runtimes widen the weights when they load."""
+    """Store weights in float16.
+
+    The file takes half the room. The speed stays, as runtimes convert the weights to float32 at load.
+    """
     proto = onnx.load_from_string(model)
     _put_first(
         proto.graph,
@@ -141,11 +100,13 @@ def store_half(model: bytes) -> bytes:
 
 
 def store_int8(model: bytes, always: Collection[str] = ()) -> bytes:
-    """Large, deep weights in int8 with a scale per output channel, the others in float16, arithmetic in float32: a third of the file.
+    """Store large weights in int8 with a scale per output channel, and the others in float16.
+
+    The file takes a third of the room. Runtimes convert the weights to float32 at load.
 
     Args:
-        model: Float weights.
-        always: Weights that become int8 whatever their size.
+        model: Serialized model with float32 weights.
+        always: Names of weights that become int8 whatever their size.
     """
     proto = onnx.load_from_string(model)
     axes = {
@@ -161,7 +122,7 @@ def store_int8(model: bytes, always: Collection[str] = ()) -> bytes:
             if tensor.name in axes and tensor.data_type == TensorProto.FLOAT
             else None
         )
-        if axis is not None and (tensor.name in always or worth_fewer_bits(tensor.dims, axis)):
+        if axis is not None and (tensor.name in always or should_quantize(tensor.dims, axis)):
             weight = numpy_helper.to_array(tensor)
             values, scale = quantize_weight(weight, axis)
             names = [f"{tensor.name}.int8", f"{tensor.name}.scale"]
@@ -178,8 +139,8 @@ def store_int8(model: bytes, always: Collection[str] = ()) -> bytes:
 
 
 def _halve(graph: onnx.GraphProto, tensor: onnx.TensorProto) -> list[onnx.NodeProto]:
-    """Store a float32 constant in float16 if it is worth it and fits; the node that widens it again."""
-    if tensor.data_type != TensorProto.FLOAT or math.prod(tensor.dims) < _WORTH_STORING_SMALL:
+    """Store a large float32 constant in float16 if it is in range; return the node that converts it back."""
+    if tensor.data_type != TensorProto.FLOAT or math.prod(tensor.dims) < _MIN_STORED_VALUES:
         return []
     weight = numpy_helper.to_array(tensor)
     if np.abs(weight).max() > np.finfo(np.float16).max:
@@ -200,11 +161,14 @@ def quantize_weight(
 
 
 def quantize_inputs(model: bytes, ranges: Mapping[str, Range]) -> bytes:
-    """Put QuantizeLinear and DequantizeLinear before convolutions, so that a runtime with int8 kernels uses them.
+    """Put QuantizeLinear and DequantizeLinear before convolutions, for runtimes with int8 kernels.
 
     Args:
-        model: Float weights.
-        ranges: The input's range by the name of the convolution's weight; the others stay float.
+        model: Serialized model with float32 weights.
+        ranges: Input ranges by the name of the convolution's weight; other convolutions stay float.
+
+    Raises:
+        ValueError: The graph has no convolution with one of these weights.
     """
     proto = onnx.load_from_string(model)
     nodes: list[onnx.NodeProto] = []
@@ -216,8 +180,12 @@ def quantize_inputs(model: bytes, ranges: Mapping[str, Range]) -> bytes:
             source = node.input[0]
             names = [f"{weight}.input_scale", f"{weight}.input_zero"]
             values = ranges[weight]
-            proto.graph.initializer.append(numpy_helper.from_array(np.float32(values.scale), names[0]))
-            proto.graph.initializer.append(numpy_helper.from_array(np.uint8(values.zero_point), names[1]))
+            proto.graph.initializer.append(
+                numpy_helper.from_array(np.array(values.scale, np.float32), names[0])
+            )
+            proto.graph.initializer.append(
+                numpy_helper.from_array(np.array(values.zero_point, np.uint8), names[1])
+            )
             small, wide = f"{weight}.input_uint8", f"{weight}.input"
             nodes.append(
                 helper.make_node("QuantizeLinear", [source, *names], [small], name=f"{weight}.quantize")

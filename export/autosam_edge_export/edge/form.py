@@ -1,4 +1,4 @@
-"""Put the edge form's modules in the place of the student's own."""
+"""Replace the modules of a student by those of the edge form."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def edge_form(student: nn.Module, options: EdgeOptions) -> nn.Module:
     """The same function for batch 1, with the same parameters.
 
     Args:
-        student: A student in eval mode; left as it is.
-        options: See :class:`EdgeOptions`.
+        student: Student in eval mode; it is not changed.
+        options: Options of the edge form.
 
     Returns:
         A module in eval mode that shares nothing with the student.
@@ -42,7 +42,7 @@ class OnPlanes(nn.Module):
     """A network for planes as one for (1, C, D, H, W).
 
     Args:
-        network: Maps (D, C, H, W) to (D, O, H, W).
+        network: Module that maps (D, C, H, W) to (D, O, H, W).
     """
 
     def __init__(self, network: nn.Module) -> None:

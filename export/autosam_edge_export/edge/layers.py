@@ -1,8 +1,8 @@
-"""Convolutions and instance norm without 3D kernels; exact, with the parameters of the module they replace.
+"""Convolutions and norms without 3D kernels; exact, with the parameters of the modules that they replace.
 
-Two layouts occur: (1, C, D, H, W) as the student has it, and *planes*, (D, C, H, W), where the depth takes
-the place of the batch. In planes every layer is a 2D one on four axes, and a 3D tensor is reordered only
-where a network begins and ends.
+There are two layouts: (1, C, D, H, W) of the student, and *planes*, (D, C, H, W), where the depth takes the
+place of the batch. On planes every layer is a 2D layer on four axes, and tensors are reordered only at the
+beginning and the end of a network.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 
 def one_item(x: Tensor) -> None:
-    """The edge form spends the batch axis on other things.
+    """Refuse a batch, as the edge form uses the batch axis for the depth.
 
     Raises:
         ValueError: The batch is not 1.
@@ -26,10 +26,9 @@ class PlaneConvolution(nn.Module):
     """A 3D convolution on planes, as 2D convolutions over the depth taps.
 
     Args:
-        conv: The convolution replaced: no dilation, no groups, zero padding.
-        taps: ``sum`` adds one 2D convolution per depth tap; ``concat`` runs one on the taps laid side by side
-            as channels. Where the taps do not overlap they lie side by side already, and both are one
-            convolution.
+        conv: Convolution to replace, without dilation and groups, with zero padding.
+        taps: Form of the sum over the depth taps: ``sum`` adds one 2D convolution per tap, ``concat`` runs
+            one on the concatenated taps. Taps that do not overlap need one convolution in both.
     """
 
     def __init__(self, conv: nn.Conv3d, taps: str) -> None:
@@ -42,7 +41,7 @@ class PlaneConvolution(nn.Module):
         ):
             raise ValueError("only plain convolutions have a 2D form here")
         self.kernel, self.stride, self.padding = conv.kernel_size[0], conv.stride[0], conv.padding[0]
-        self.plane = {"stride": conv.stride[1:], "padding": conv.padding[1:]}
+        self.plane_stride, self.plane_padding = conv.stride[1:], conv.padding[1:]
         self.side_by_side = self.kernel == self.stride and not self.padding
         self.bias = conv.bias
         weight = conv.weight.detach()
@@ -64,28 +63,34 @@ class PlaneConvolution(nn.Module):
             taps = [x[tap : tap + self.stride * (planes - 1) + 1 : self.stride] for tap in range(self.kernel)]
         if len(self.weights) < len(taps):
             taps = [torch.cat(taps, dim=1)]
-        y = F.conv2d(taps[0], self.weights[0], self.bias, **self.plane)
+        y = self._in_plane(taps[0], self.weights[0], self.bias)
         for tap, weight in zip(taps[1:], list(self.weights)[1:], strict=True):
-            y = y + F.conv2d(tap, weight, None, **self.plane)
+            y = y + self._in_plane(tap, weight)
         return y
 
+    def _in_plane(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        return F.conv2d(x, weight, bias, stride=self.plane_stride, padding=self.plane_padding)
+
     def _sum_around_the_middle(self, x: Tensor) -> Tensor:
-        """The middle tap meets every plane; the others leave out those where they would meet padding, so that no input is copied."""
+        """Sum of the taps without a padded copy of the input.
+
+        The middle tap reads every plane; each other tap skips the planes where it would read padding.
+        """
         planes = x.shape[0]
-        y = F.conv2d(x, self.weights[self.padding], self.bias, **self.plane)
+        y = self._in_plane(x, self.weights[self.padding], self.bias)
         for tap, weight in enumerate(self.weights):
             step = tap - self.padding
             if step and abs(step) < planes:
-                part = F.conv2d(x[max(0, step) : planes + min(0, step)], weight, None, **self.plane)
+                part = self._in_plane(x[max(0, step) : planes + min(0, step)], weight)
                 y = y + F.pad(part, (0, 0, 0, 0, 0, 0, max(0, -step), max(0, step)))
         return y
 
 
 class PlaneUpsampling(nn.Module):
-    """A transposed 3D convolution on planes whose kernel equals its stride: every voxel gives a block of outputs of its own.
+    """A transposed 3D convolution on planes whose kernel equals its stride, so that blocks do not overlap.
 
     Args:
-        conv: The convolution replaced: kernel = stride, no padding.
+        conv: Convolution to replace, with kernel = stride and without padding.
     """
 
     def __init__(self, conv: nn.ConvTranspose3d) -> None:
@@ -118,8 +123,8 @@ class FlatInstanceNorm(nn.Module):
     """Instance norm at rank 3, (1, C, D H W), which most targets know.
 
     Args:
-        norm: The norm replaced; it keeps no running statistics.
-        planes: Whether the input is (D, C, H, W).
+        norm: Norm to replace, without running statistics.
+        planes: True for inputs (D, C, H, W), False for (1, C, D, H, W).
     """
 
     def __init__(self, norm: nn.InstanceNorm3d, *, planes: bool) -> None:
@@ -140,10 +145,10 @@ class FlatInstanceNorm(nn.Module):
 
 
 class MeansInstanceNorm(nn.Module):
-    """Instance norm on planes, written out with means over two axes at a time, for targets without the operator.
+    """Instance norm on planes, written out with means over two axes, for targets without the operator.
 
     Args:
-        norm: The norm replaced; it keeps no running statistics.
+        norm: Norm to replace, without running statistics.
     """
 
     def __init__(self, norm: nn.InstanceNorm3d) -> None:
@@ -184,11 +189,13 @@ def _no_running_statistics(norm: nn.InstanceNorm3d) -> None:
 
 
 class MeansLayerNorm(nn.Module):
-    """Layer norm over the last axis, written out with products for its means, for targets without the operator.
+    """Layer norm over the last axis, written out with products, for targets without the operator.
 
     Args:
-        norm: The norm replaced; it spans one axis.
+        norm: Norm over one axis to replace.
     """
+
+    average: Tensor
 
     def __init__(self, norm: nn.LayerNorm) -> None:
         super().__init__()
@@ -206,7 +213,10 @@ class MeansLayerNorm(nn.Module):
 
 
 def folding_convolution(channels: int) -> nn.Conv3d:
-    """Space to depth by two, (B, C, D, H, W) -> (B, 8 C, D/2, H/2, W/2), as a convolution with ones; exact for finite numbers."""
+    """Space to depth by two as a convolution with ones, exact for finite numbers.
+
+    (B, C, D, H, W) -> (B, 8 C, D/2, H/2, W/2).
+    """
     conv = nn.Conv3d(channels, 8 * channels, 2, stride=2, bias=False)
     corners = torch.eye(8).reshape(8, 1, 1, 2, 2, 2)
     conv.weight.data = (corners * torch.eye(channels).reshape(1, channels, channels, 1, 1, 1)).flatten(0, 1)

@@ -1,4 +1,4 @@
-"""In which of its forms the edge form comes."""
+"""The options of the edge form."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ class EdgeOptions:
     """What a target chooses.
 
     Args:
-        attention: ``matmul`` over all heads at once; ``by-head`` where reordering heads costs more than
-            operators do; ``fused`` where the target has one operator for it.
-        windows_at_once: Most windows whose scores exist together: memory against the number of operators.
-        convolution: ``3d`` as it is; ``2d-sum`` or ``2d-concat`` over the depth taps, on planes.
-        norm: ``flat`` as an instance norm at rank 3 and a layer norm; ``means`` both written out, on planes.
+        attention: Form of the attention: ``matmul`` over all heads at once; ``by-head`` where reordering
+            heads costs more than operators do; ``fused`` where the target has one operator for it.
+        windows_at_once: Largest number of windows whose scores exist together; fewer windows take less memory
+            and more operators.
+        convolution: Form of the convolutions: ``3d``; ``2d-sum`` or ``2d-concat`` over the depth taps, on
+            planes.
+        norm: Form of the norms: ``flat`` as an instance norm at rank 3 and a layer norm; ``means`` written
+            out, on planes.
 
     Raises:
         ValueError: A norm for planes with 3D convolutions.

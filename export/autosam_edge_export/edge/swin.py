@@ -13,7 +13,7 @@ vectors.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from monai.networks.nets.swin_unetr import (
         BasicLayer,
+        PatchMergingV2,
         SwinTransformer,
         SwinTransformerBlock,
         WindowAttention,
@@ -38,7 +39,10 @@ MASK = -100.0  # what MONAI adds between regions
 
 
 def partition(slab: Tensor, window: Sequence[int]) -> Tensor:
-    """One slab of windows, (a, H, W, C), into (windows, tokens, C); a is the window's depth, H and W are multiples of its sides."""
+    """One slab of windows as tokens, (a, H, W, C) -> (windows, tokens, C).
+
+    a is the depth of a window; H and W are multiples of its other sides.
+    """
     a, height, width, channels = slab.shape
     _, b, c = window
     y = slab.reshape(a, height // b, b, width // c, c * channels).permute(1, 3, 0, 2, 4)
@@ -54,7 +58,7 @@ def assemble(tokens: Tensor, window: Sequence[int], height: int, width: int) -> 
 
 
 def roll(x: Tensor, shift: Sequence[int]) -> Tensor:
-    """``torch.roll`` by ``-shift`` over the first three axes, as slices laid end to end; negative shifts roll back."""
+    """``torch.roll`` by ``-shift`` over the first three axes, as concatenated slices."""
     for axis, steps in enumerate(shift):
         if steps:
             cut = steps % x.shape[axis]
@@ -67,9 +71,9 @@ def tail_marks(grid: Sequence[int], shift: Sequence[int], like: Tensor) -> Tenso
     """1 where a padded grid wrapped around, by axis: (D, H, W, 3).
 
     Args:
-        grid: (D, H, W), multiples of the window.
-        shift: By axis; an axis with 0 has no tail.
-        like: Gives type and device.
+        grid: Sides of the grid (D, H, W), multiples of the window's.
+        shift: Shift of each axis (D, H, W), tokens; an axis with 0 has no tail.
+        like: Tensor whose type and device the marks get.
     """
     marks = []
     for axis, steps in enumerate(shift):
@@ -89,10 +93,13 @@ class EdgeAttention(nn.Module):
     -100 (1 - m, m) for each axis.
 
     Args:
-        attention: The module replaced.
-        kind: See :class:`~autosam_edge_export.edge.options.EdgeOptions`.
-        marked: Whether tokens come with :func:`tail_marks` behind their channels.
+        attention: Module to replace.
+        kind: Form of the attention, see :class:`~autosam_edge_export.edge.options.EdgeOptions`.
+        marked: True if :func:`tail_marks` stand behind the channels of the tokens.
     """
+
+    rows: Tensor
+    columns: Tensor
 
     def __init__(self, attention: WindowAttention, kind: str, *, marked: bool) -> None:
         super().__init__()
@@ -114,7 +121,7 @@ class EdgeAttention(nn.Module):
         self.v = _projection(weights[2], biases[2], self.heads, axes, [])
         # MONAI's index of the tokens i, j is rows[i] - columns[j]; a smaller window uses the first rows and
         # columns of it. (Two vectors, as converters take a number that is added to whole ones for a float.)
-        index = attention.relative_position_index.to(torch.int32)
+        index = cast("Tensor", attention.relative_position_index).to(torch.int32)
         self.register_buffer("rows", index[:, 0].clone())
         self.register_buffer("columns", index[0, 0] - index[0, :])
 
@@ -127,8 +134,8 @@ class EdgeAttention(nn.Module):
         """Attend within each window.
 
         Args:
-            x: (windows, tokens, C), and three more channels if marked.
-            bias: Of :meth:`position_bias`.
+            x: Tokens (windows, tokens, C), with three more channels if marked.
+            bias: Result of :meth:`position_bias`, (heads, tokens, tokens).
 
         Returns:
             (windows, tokens, C).
@@ -162,7 +169,10 @@ class EdgeAttention(nn.Module):
 def _projection(
     weight: Tensor, bias: Tensor, heads: int, axes: int, marks: Sequence[tuple[float, float]]
 ) -> nn.Linear:
-    """A projection (C -> C) that gives each head, behind its features, slope * mark + offset for each axis and each of ``marks``."""
+    """A projection (C -> C) with extra features per head.
+
+    Behind its features, each head gets slope * mark + offset for each axis and each of ``marks``.
+    """
     outputs, channels = weight.shape
     features = outputs // heads
     wide = weight.new_zeros(heads, features + axes * len(marks), channels + axes)
@@ -181,8 +191,8 @@ class EdgeBlock(nn.Module):
     """One Swin block on a (D, H, W, C) grid.
 
     Args:
-        block: The module replaced.
-        options: Its ``windows_at_once`` rounds to whole rows of windows, at least one.
+        block: Module to replace.
+        options: Options of the edge form; ``windows_at_once`` is rounded down to whole rows, at least one.
     """
 
     def __init__(self, block: SwinTransformerBlock, options: EdgeOptions) -> None:
@@ -234,10 +244,10 @@ class EdgeMerging(nn.Module):
     """Patch merging: 2 x 2 x 2 neighbors become channels, in the order that the checkpoint was trained with.
 
     Args:
-        merging: The module replaced.
+        merging: Module to replace.
     """
 
-    def __init__(self, merging: nn.Module) -> None:
+    def __init__(self, merging: PatchMergingV2) -> None:
         super().__init__()
         self.order = [4 * i + 2 * j + k for i, j, k in MERGING_ORDERS[merging_of(merging)]]
         self.norm, self.reduction = merging.norm, merging.reduction
@@ -262,15 +272,19 @@ class EdgeStage(nn.Module):
     """A stage of MONAI's SwinTransformer.
 
     Args:
-        stage: The module replaced.
-        options: See :class:`~autosam_edge_export.edge.options.EdgeOptions`.
+        stage: Module to replace.
+        options: Options of the edge form.
     """
 
     def __init__(self, stage: BasicLayer, options: EdgeOptions) -> None:
         super().__init__()
         self.planes = options.planes
-        self.blocks = nn.ModuleList([EdgeBlock(block, options) for block in stage.blocks])
-        self.merging = None if stage.downsample is None else EdgeMerging(stage.downsample)
+        self.blocks = nn.ModuleList(
+            [EdgeBlock(cast("SwinTransformerBlock", block), options) for block in stage.blocks]
+        )
+        self.merging = (
+            None if stage.downsample is None else EdgeMerging(cast("PatchMergingV2", stage.downsample))
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """(1, C, D, H, W) -> (1, 2 C, D/2, H/2, W/2), or on planes (D, C, H, W) -> (D/2, 2 C, H/2, W/2)."""
@@ -290,12 +304,13 @@ class PlaneTransformer(nn.Module):
     """MONAI's SwinTransformer on planes, with the norms of its outputs written out.
 
     Args:
-        transformer: The module replaced; its stages are replaced after it.
+        transformer: Module to replace; its stages are replaced after it.
     """
 
     def __init__(self, transformer: SwinTransformer) -> None:
         super().__init__()
-        if transformer.use_v2 or transformer.patch_embed.norm is not None:
+        norm = cast("nn.Module | None", transformer.patch_embed.norm)
+        if transformer.use_v2 or norm is not None:
             raise ValueError("SwinTransformer V2 and normalized patches have no form on planes here")
         self.embed = transformer.patch_embed.proj
         stages = (transformer.layers1, transformer.layers2, transformer.layers3, transformer.layers4)
@@ -306,7 +321,10 @@ class PlaneTransformer(nn.Module):
         )
 
     def forward(self, x: Tensor, normalize: bool = True) -> list[Tensor]:
-        """(D, 1, H, W) -> the embedding and the output of each stage, (D / 2^i, C 2^(i - 1), H / 2^i, W / 2^i) for i from 1 on."""
+        """The embedding and the output of each stage.
+
+        (D, 1, H, W) -> (D / 2^i, C 2^(i - 1), H / 2^i, W / 2^i) for i = 1, 2, ...
+        """
         outputs = [self.embed(x)]
         for stage in self.stages:
             outputs.append(stage(outputs[-1]))

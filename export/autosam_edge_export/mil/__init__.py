@@ -1,7 +1,7 @@
-"""Core ML programs evaluated from a saved package's bytes, where there is no Core ML: a reference for what was converted.
+"""An interpreter for the Core ML program in a saved package, for machines without Core ML.
 
-``package`` reads the bytes, ``operators`` and ``moving`` hold one function per operator, ``interpreter`` runs
-a program.
+``package`` reads the bytes, ``compute_ops`` and ``layout_ops`` hold one function per operator, and
+``interpreter`` runs a program.
 """
 
 from autosam_edge_export.mil.interpreter import Interpreter

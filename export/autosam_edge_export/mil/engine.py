@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ class MilEngine:
     """Evaluates a Core ML package where there is no Core ML; slow, and no measure of any device's speed.
 
     Args:
-        model: The package's files by their path in it.
+        model: Files of the package by their path in it.
 
     Raises:
         ExportError: See :class:`~autosam_edge_export.mil.interpreter.Interpreter`.
@@ -40,8 +40,8 @@ class MilEngine:
         }
 
     @property
-    def facts(self) -> dict[str, Any]:
-        """What the program is made of: format version, operators, highest rank of a tensor."""
+    def facts(self) -> dict[str, object]:
+        """Facts of the program: format version, number of uses of each operator, highest rank of a tensor."""
         program = self._interpreter
         return {
             "specification": program.spec_version,

@@ -1,10 +1,10 @@
-"""Evaluates a Core ML ``mlprogram`` from its saved bytes, operator by operator, with torch.
+"""An interpreter for the Core ML ``mlprogram`` in a saved package.
 
-Every operator is computed in float32 from its inputs as they are stored, and its result is rounded to the
-type that the program declares for it: in a float16 program that is float16 storage with float32 accumulation,
-and what is too large becomes infinite. Constants that are stored in fewer bits are widened once, by their
-operator's definition, and rounded to the declared type. Integers stay integers. Real devices may accumulate
-in float16 or in another order, so this proves the package and not a device's arithmetic.
+Every operator is computed in float32 from its inputs as they are stored. Its result is rounded to the type
+that the program declares: a float16 program has float16 storage with float32 accumulation, and an overflow
+becomes infinite. Constants that are stored in fewer bits are converted once, by the definition of their
+operator, and rounded to the declared type. Integers stay integers. A device may accumulate in float16 or in
+another order, so this proves the package and not the arithmetic of a device.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 import torch
 from torch import Tensor
 
-from autosam_edge_export.mil import moving, operators  # noqa: F401  they fill the registry
+from autosam_edge_export.mil import compute_ops, layout_ops  # noqa: F401  they fill the registry
 from autosam_edge_export.mil.package import Operation, TensorInfo, damaged, read_package
 from autosam_edge_export.mil.registry import OPERATORS, Operator, refused
 
@@ -30,13 +30,13 @@ class Interpreter:
 
     Attributes:
         inputs, outputs: Name, type and shape; one each.
-        operators: How often each operator stands in the program, without ``const``.
+        operators: Number of uses of each operator, without ``const``.
         max_rank: The largest of an input or of what is computed from it; constants are not counted.
-        spec_version: Of the model's format: 8 for iOS 17, 9 for iOS 18.
-        metadata: What the converter and the project wrote into the model.
+        spec_version: Version of the model's format: 8 for iOS 17, 9 for iOS 18.
+        metadata: Metadata that the converter and the export wrote into the model.
 
     Args:
-        files: The package's files by their path in it.
+        files: Files of the package by their path in it.
 
     Raises:
         ExportError: The package is damaged (AE-EXPORT-009), or has operators or parameters that are not
@@ -86,7 +86,7 @@ class Interpreter:
         """Evaluate the program.
 
         Args:
-            image: Of the input's shape; rounded to its type.
+            image: Tensor of the input's shape; it is rounded to the input's type.
 
         Returns:
             The output in float32, with the values that its type holds.
@@ -170,6 +170,7 @@ def _python(value: Value | None) -> Any:  # noqa: ANN401
 def _rounded(operation: Operation, info: TensorInfo, result: Tensor) -> Tensor:
     if tuple(result.shape) != info.shape:
         raise damaged(
-            f"{operation.type} declares the shape {info.shape} for {info.name} but makes {tuple(result.shape)}"
+            f"{operation.type} declares the shape {info.shape} for {info.name}, "
+            f"but its result has {tuple(result.shape)}"
         )
     return result.to(getattr(torch, info.dtype))

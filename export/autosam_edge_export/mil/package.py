@@ -36,7 +36,7 @@ _SENTINEL = 0xDEADBEEF
 
 @dataclass(frozen=True)
 class _StoredType:
-    """A data type: its name, how many bits a value takes, and its number in the weight file (0 where it has none)."""
+    """A data type: its name, the bits of a value, and its number in the weight file (0 if it has none)."""
 
     name: str
     bits: int
@@ -83,9 +83,9 @@ class Operation:
     """One step of the program.
 
     Args:
-        type: The operator's name.
-        inputs: By parameter the names of what it is given; more than one where the parameter is a tuple.
-        outputs: What it makes.
+        type: Name of the operator.
+        inputs: Names of the arguments by parameter; several if the parameter is a tuple.
+        outputs: Tensors that the operator makes.
     """
 
     type: str
@@ -98,12 +98,12 @@ class MilProgram:
     """The function ``main`` of a package.
 
     Args:
-        spec_version: Of the model's format: 8 for iOS 17, 9 for iOS 18.
-        metadata: What the converter and the project wrote into the model.
-        inputs: Of the function.
-        outputs: Of the function.
-        operations: In their order, without the ``const`` ones.
-        constants: By name: arrays as they are stored, and strings.
+        spec_version: Version of the model's format: 8 for iOS 17, 9 for iOS 18.
+        metadata: Metadata that the converter and the export wrote into the model.
+        inputs: Inputs of the function.
+        outputs: Outputs of the function.
+        operations: Operations in their order, without ``const``.
+        constants: Constants by name: arrays as they are stored, and strings.
     """
 
     spec_version: int
@@ -123,7 +123,7 @@ def read_package(files: Mapping[str, bytes]) -> MilProgram:
     """Read a package.
 
     Args:
-        files: Content by the path relative to the ``.mlpackage`` folder.
+        files: Contents by the path in the ``.mlpackage`` folder.
 
     Returns:
         Its program; arrays are views of ``files``.

@@ -1,4 +1,4 @@
-"""Where the functions of the operators are registered: by name, with what their signatures say."""
+"""The registry of the operators' functions: by name, with their signatures."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class Operator:
     """An operator that the interpreter knows.
 
     Args:
-        function: Computes it.
-        hints: The types of its parameters.
-        required: The parameters without a default.
-        moves: It only moves values, so that it takes them as they are stored.
+        function: Function that computes the operator.
+        hints: Types of the parameters.
+        required: Names of the parameters without a default.
+        moves: True if the operator only moves values, so that it takes them as they are stored.
     """
 
     function: Callable[..., Tensor | list[Tensor]]

@@ -1,4 +1,4 @@
-"""What artifacts cost: memory and loading in a process of their own, time of a tile side by side in one run."""
+"""Cost of artifacts: memory and loading time, each in a fresh process; time of a tile, all in one run."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ print(json.dumps({"working_set_mb": peak_mb() - before, "peak_rss_mb": peak_mb()
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one artifact.
+    """Memory and loading time of one artifact.
 
     Args:
-        working_set_mb: Peak resident memory that loading it and running two tiles adds, MB.
-        peak_rss_mb: Of that whole process, MB.
-        load_s: Reading the file and making the engine ready, s.
+        working_set_mb: Peak resident memory that loading the artifact and running two tiles adds, MB.
+        peak_rss_mb: Peak resident memory of that whole process, MB.
+        load_s: Time to read the file and to make the engine ready, s.
     """
 
     working_set_mb: float
@@ -54,17 +54,29 @@ class Cost:
     load_s: float
 
 
+@dataclass(frozen=True)
+class ArtifactCost(Cost):
+    """Memory, loading time and time of a tile.
+
+    Args:
+        working_set_mb, peak_rss_mb, load_s: See :class:`Cost`.
+        tile_ms: Median time of a tile, ms.
+    """
+
+    tile_ms: float
+
+
 def measure_cost(model: Path, target: str, precision: str, patch: tuple[int, int, int]) -> Cost:
     """Load an artifact and run two tiles in a fresh process.
 
     Args:
-        model: The file or folder.
-        target: Which engine.
-        precision: As the manifest names it.
-        patch: Tile (D, H, W).
+        model: File or folder of the artifact.
+        target: Name of the target.
+        precision: Number format, as the manifest names it.
+        patch: Sides of a tile (D, H, W), voxels.
 
     Raises:
-        ExportError: It does not run (AE-EXPORT-005).
+        ExportError: The artifact does not run (AE-EXPORT-005).
     """
     command = [sys.executable, "-c", _PROBE, str(model), target, precision, *map(str, patch)]
     finished = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  our own interpreter and probe
@@ -74,17 +86,28 @@ def measure_cost(model: Path, target: str, precision: str, patch: tuple[int, int
 
 
 def _reason(finished: subprocess.CompletedProcess[str]) -> str:
-    """Why a probe ended: what its error says, without the error's name and remedy."""
+    """Why a probe failed: the message of its error, without the error's class and remedy."""
     if finished.returncode < 0:
-        return f"it was stopped by signal {-finished.returncode}; 9 is what a system does that runs out of memory."
-    last = (finished.stderr.strip().splitlines() or ["it said nothing."])[-1]
+        return (
+            f"its process was stopped by signal {-finished.returncode}; "
+            "signal 9 usually means that the system ran out of memory."
+        )
+    last = (finished.stderr.strip().splitlines() or ["its process ended without a message."])[-1]
     return last.partition("Error: ")[2].partition(" Remedy: ")[0] or last
 
 
 def time_tiles(
     engines: Mapping[str, Engine], tile: npt.NDArray[np.float32], rounds: int = 5
 ) -> dict[str, float]:
-    """Median time of a tile of each engine, ms; the engines take turns, so that a busy moment meets all."""
+    """Median time of a tile, ms, by engine.
+
+    The engines take turns, so that a moment in which the machine is busy slows all of them.
+
+    Args:
+        engines: Engines by name.
+        tile: Tile (D, H, W) to run, HU.
+        rounds: Number of timed runs of each engine.
+    """
     taken: dict[str, list[float]] = {name: [] for name in engines}
     for engine in engines.values():
         engine.run(tile)

@@ -27,13 +27,16 @@ _SCAN_STRIDE = 2
 _WIDTH_HU = 25.0
 
 
-def write_golden(folder: Path, model: Model, student: Engine) -> None:
+def write_golden(folder: Path, model: Model, student: Engine) -> npt.NDArray[np.float32]:
     """Write ``golden/``.
 
     Args:
-        folder: Of the bundle.
-        model: The student's input contract and labels.
-        student: The trained student.
+        folder: Folder of the bundle.
+        model: Input contract and labels of the student.
+        student: Engine of the trained student.
+
+    Returns:
+        The golden tile (D, H, W), whole HU.
     """
     (folder / GOLDEN).parent.mkdir()
     # Thick slices and a turned array, so that no step can be left out unseen; long enough for two tiles on
@@ -61,10 +64,11 @@ def write_golden(folder: Path, model: Model, student: Engine) -> None:
         for name, part in parts.items()
     }
     (folder / GOLDEN).write_text(json.dumps(described, indent=1) + "\n")
+    return tile
 
 
 def _describe(folder: Path, name: str, value: object) -> object:
-    """An array becomes a file and its description; anything else stands in the JSON itself."""
+    """Write an array to a file and return its description; return any other value as it is."""
     if not isinstance(value, np.ndarray):
         return value
     array = np.ascontiguousarray(value, dtype=value.dtype.newbyteorder("<"))
@@ -74,7 +78,7 @@ def _describe(folder: Path, name: str, value: object) -> object:
 
 
 def _tile(contract: InputContract) -> npt.NDArray[np.float32]:
-    """The middle of a phantom on the model's grid, whole HU."""
+    """The middle of a phantom on the model's grid, (D, H, W), whole HU."""
     rows = on_model_grid(make_phantom(_SEED, spacing_mm=contract.spacing_mm).volume, contract)
     tile = np.full(contract.patch, contract.window_hu[0], dtype=np.float32)
     middle = tuple(

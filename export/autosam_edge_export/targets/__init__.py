@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from autosam_edge_export.error_codes import TARGET_UNKNOWN
-from autosam_edge_export.proof.parity import TOLERANCES
+from autosam_edge_export.proof.tolerances import TOLERANCES
 from autosam_edge_export.targets.coreml import COREML, COREML_2D, COREML_IOS18
 from autosam_edge_export.targets.executorch import ExecuTorch
 from autosam_edge_export.targets.executorch_coreml import ExecuTorchCoreMl
@@ -35,9 +35,14 @@ def precisions_of(target: str) -> tuple[str, ...]:
 
 
 def wanted_artifacts(targets: Sequence[str], precisions: Sequence[str]) -> list[tuple[Target, str]]:
-    """Every pair of the targets and precisions that exists; onnx/fp32 comes first, as the others are timed against the first.
+    """Every pair of these targets and precisions that exists.
 
-    ``int8`` means int8 weights where a target has no arithmetic in int8.
+    onnx/fp32 comes first, as times are relative to the first artifact. ``int8`` means ``int8-weights`` for a
+    target without arithmetic in int8.
+
+    Args:
+        targets: Names of targets.
+        precisions: Names of precisions.
 
     Raises:
         ExportError: A target or a precision is not known, or a target has none of the precisions
@@ -59,11 +64,11 @@ def wanted_artifacts(targets: Sequence[str], precisions: Sequence[str]) -> list[
         }
         if not fitting:
             raise TARGET_UNKNOWN(
-                f"there is no {name}/{'|'.join(precisions)}.", remedy=f"Choose among: {known}."
+                f"there is no {name}/{'|'.join(precisions)}.", remedy=f"Choose among {known}."
             )
         pairs += [(TARGETS[name], precision) for precision in fitting]
     if unknown := set(precisions) - taken:
         raise TARGET_UNKNOWN(
-            f"no target of these has the precision {min(unknown)}.", remedy=f"Choose among: {known}."
+            f"none of these targets has the precision {min(unknown)}.", remedy=f"Choose among {known}."
         )
     return sorted(pairs, key=lambda pair: (pair[0].name, pair[1]) != ("onnx", "fp32"))

@@ -12,16 +12,16 @@ from autosam_edge_export.targets.target import Conversion, Target
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from autosam_edge_export.convert.student_forms import Job
+    from autosam_edge_export.convert.student_forms import StudentForms
 
 
 class CoreMl(Target):
     """One kind of ``.mlpackage``.
 
     Args:
-        name: Of the target.
-        options: The edge form it takes.
-        deployment: The oldest system that reads it, as coremltools names it.
+        name: Name of the target.
+        options: Options of the edge form.
+        deployment: Name in coremltools of the oldest system that reads the package.
     """
 
     packages = ("coremltools",)
@@ -32,21 +32,21 @@ class CoreMl(Target):
         self.name, self.options, self.deployment = name, options, deployment
         self.operators = OPERATORS
 
-    def trial(self) -> None:
+    def check_toolchain(self) -> None:
         """See :class:`~autosam_edge_export.targets.target.Target`."""
         try_converting()
 
-    def convert(self, job: Job, precision: str) -> Conversion:
+    def convert(self, forms: StudentForms, precision: str) -> Conversion:
         """See :class:`~autosam_edge_export.targets.target.Target`."""
-        job.say(f"converting to {self.name}/{precision}")
+        forms.log(f"converting to {self.name}/{precision}")
         files = saved_files(
             to_coreml(
-                job.program(self.options), job.metadata, deployment=self.deployment, precision=precision
+                forms.program(self.options), forms.metadata, deployment=self.deployment, precision=precision
             )
         )
         return Conversion(f"{self.name}/{precision}.mlpackage", files, MilEngine(files).facts)
 
-    def stand_in(self, model: Mapping[str, bytes]) -> MilEngine:
+    def make_interpreter(self, model: Mapping[str, bytes]) -> MilEngine:
         """See :class:`~autosam_edge_export.targets.target.Target`."""
         return MilEngine(model)
 

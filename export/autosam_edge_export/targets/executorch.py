@@ -1,11 +1,13 @@
-"""ExecuTorch: phones, tablets and boxes, on the processor through XNNPACK."""
+"""ExecuTorch for phones, tablets and small computers, on the processor through XNNPACK."""
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 import torch
 
+from autosam_edge_export.convert.operators import EVERYWHERE, IN_PLANES, WRITTEN_OUT
 from autosam_edge_export.convert.quiet import quiet
 from autosam_edge_export.convert.to_executorch import lower
 from autosam_edge_export.edge import EdgeOptions
@@ -13,56 +15,15 @@ from autosam_edge_export.error_codes import DELEGATE_TOO_SMALL
 from autosam_edge_export.targets.target import Conversion, Target
 
 if TYPE_CHECKING:
-    from autosam_edge_export.convert.student_forms import Job
+    from autosam_edge_export.convert.student_forms import StudentForms
 
-# What the students' programs on planes are made of. There is no 3D convolution: ExecuTorch has no kernel for
-# one on any processor.
-_OPERATORS = frozenset(
-    f"aten.{name}"
-    for name in (
-        *(
-            "add.Tensor",
-            "add_.Tensor",
-            "alias.default",
-            "bmm.default",
-            "cat.default",
-            "clamp.default",
-            "contiguous.default",
-        ),
-        *(
-            "conv2d.default",
-            "conv_transpose2d.input",
-            "dropout.default",
-            "expand.default",
-            "gelu.default",
-            "index_select.default",
-        ),
-        *(
-            "leaky_relu.default",
-            "leaky_relu_.default",
-            "linear.default",
-            "mean.dim",
-            "mul.Tensor",
-            "ones.default",
-            "pad.default",
-        ),
-        *(
-            "permute.default",
-            "reshape.default",
-            "rsqrt.default",
-            "select.int",
-            "slice.Tensor",
-            "softmax.int",
-            "sub.Tensor",
-        ),
-        *("transpose.int", "unsqueeze.default", "zeros.default"),
-    )
-)
-_LEAST_DELEGATED = 0.95  # of the work; with less, the portable kernels take seconds a tile
+# Without 3D convolutions: ExecuTorch has no kernel for one on any processor.
+_OPERATORS = EVERYWHERE | IN_PLANES | WRITTEN_OUT
+_MIN_DELEGATED = 0.95  # of the work; with less, the portable kernels take seconds a tile
 
 
 class ExecuTorch(Target):
-    """One ``.pte`` for XNNPACK, on planes: nothing heavy is left to ExecuTorch's own kernels."""
+    """One ``.pte`` on planes, which XNNPACK runs almost completely."""
 
     name = "executorch"
     options = EdgeOptions(attention="by-head", convolution="2d-sum", norm="means")
@@ -70,7 +31,7 @@ class ExecuTorch(Target):
     packages = ("executorch", "torchao")
     extra = "executorch"
 
-    def convert(self, job: Job, precision: str) -> Conversion:
+    def convert(self, forms: StudentForms, precision: str) -> Conversion:
         """See :class:`~autosam_edge_export.targets.target.Target`.
 
         Raises:
@@ -79,28 +40,33 @@ class ExecuTorch(Target):
         with quiet():
             from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
 
-        program = job.program(self.options)
+        program = forms.program(self.options)
         if precision == "int8":
-            program = _with_int8_convolutions(program, job)
-        job.say(f"lowering to {self.name}/{precision}")
+            program = _with_int8_convolutions(program, forms)
+        forms.log(f"lowering to {self.name}/{precision}")
         lowered = lower(program, [XnnpackPartitioner()])
-        share = lowered.delegation["work_share"]
-        if share < _LEAST_DELEGATED:
+        share = lowered.delegation.work_share
+        if share < _MIN_DELEGATED:
             raise DELEGATE_TOO_SMALL(
-                f"XNNPACK takes {100 * share:.0f} % of the work, needs {100 * _LEAST_DELEGATED:.0f} %: the rest would crawl."
+                f"XNNPACK takes {100 * share:.0f} % of the work, needs {100 * _MIN_DELEGATED:.0f} %."
             )
         path = f"{self.name}/{precision}.pte"
         record = path.replace(".pte", ".etrecord")
         return Conversion(
-            path, {"": lowered.pte}, {"delegation": lowered.delegation}, {record: lowered.record}
+            path,
+            {"": lowered.pte},
+            {"delegation": dataclasses.asdict(lowered.delegation)},
+            {record: lowered.record},
         )
 
 
-def _with_int8_convolutions(program: torch.export.ExportedProgram, job: Job) -> torch.export.ExportedProgram:
-    """Weights in int8 per channel, inputs in int8 with the range of the moment, for the layers that the quantization plan allows.
+def _with_int8_convolutions(
+    program: torch.export.ExportedProgram, forms: StudentForms
+) -> torch.export.ExportedProgram:
+    """The program with int8 in the layers that the quantization plan names.
 
-    A range that follows the input needs no range for the output, and each layer stays as exact as its own
-    input.
+    Weights have a scale per channel; the range of an input is computed at run time, so that no range of an
+    output is needed.
     """
     with quiet():
         from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (
@@ -109,7 +75,7 @@ def _with_int8_convolutions(program: torch.export.ExportedProgram, job: Job) -> 
         )
         from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
-    layers = {f"student.network.{name.removeprefix('student.')}" for name in job.quantization().ranges}
+    layers = {f"student.network.{name.removeprefix('student.')}" for name in forms.quantization.ranges}
 
     def allowed(node: torch.fx.Node) -> bool:  # asked for a convolution and for its weight
         return node.op == "get_attr" or any(
@@ -129,12 +95,12 @@ def _with_int8_convolutions(program: torch.export.ExportedProgram, job: Job) -> 
 
 
 def _with_layouts(module: torch.fx.GraphModule) -> torch.fx.GraphModule:
-    """Say where data changes its layout: to XNNPACK's, channels last, before a range is taken, and back before a reshape.
+    """Add copies between memory layouts: channels last before a range, and back before a reshape.
 
-    Where it is left to the delegate, ExecuTorch 1.5 makes the first copy not there but at the earliest
-    operator that it reaches going back from there: layers between then meet data in two layouts, and the
-    program fails, at the latest when it runs. The second copy is part of a reshape anyway, but as a clone,
-    which XNNPACK does not take. Lowering drops a copy of what already is in its layout.
+    Without the first copy, ExecuTorch 1.5 adds one at the earliest operator that leads to the range; the
+    layers between get data in two layouts, and the program fails when it runs at the latest. Without the
+    second copy, a reshape contains it as a clone, which XNNPACK does not take. Lowering removes a copy of
+    data that already has the layout.
     """
     graph, operators = module.graph, torch.ops.aten
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +19,7 @@ from autosam_edge_export.targets.target import Conversion, Target
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from autosam_edge_export.convert.student_forms import Job
+    from autosam_edge_export.convert.student_forms import StudentForms
 
 
 class ExecuTorchCoreMl(Target):
@@ -31,17 +32,17 @@ class ExecuTorchCoreMl(Target):
     extra = "executorch"
     interpretable = True
 
-    def trial(self) -> None:
+    def check_toolchain(self) -> None:
         """See :class:`~autosam_edge_export.targets.target.Target`."""
         try_converting()
 
-    def convert(self, job: Job, precision: str) -> Conversion:
+    def convert(self, forms: StudentForms, precision: str) -> Conversion:
         """See :class:`~autosam_edge_export.targets.target.Target`.
 
         Raises:
             ExportError: Core ML takes less than everything (AE-EXPORT-011).
         """
-        job.say(f"lowering to {self.name}/{precision}")
+        forms.log(f"lowering to {self.name}/{precision}")
         with quiet():
             import coremltools as ct
             from executorch.backends.apple.coreml.compiler import CoreMLBackend
@@ -50,15 +51,19 @@ class ExecuTorchCoreMl(Target):
         settings = CoreMLBackend.generate_compile_specs(
             compute_precision=ct.precision.FLOAT16, minimum_deployment_target=ct.target.iOS17
         )
-        lowered = lower(job.program(self.options), [CoreMLPartitioner(compile_specs=settings)])
-        if lowered.delegation["delegates"] != 1 or lowered.delegation["work_share"] < 1.0:
+        lowered = lower(forms.program(self.options), [CoreMLPartitioner(compile_specs=settings)])
+        if lowered.delegation.delegates != 1 or lowered.delegation.work_share < 1.0:
             raise DELEGATE_TOO_SMALL(
-                f"Core ML takes {100 * lowered.delegation['work_share']:.0f} % of the work in {lowered.delegation['delegates']} parts."
+                f"Core ML takes {100 * lowered.delegation.work_share:.0f} % of the work "
+                f"in {lowered.delegation.delegates} parts, expected all of it in one part."
             )
-        facts = {"delegation": lowered.delegation, **MilEngine(_package(lowered.pte)).facts}
+        facts = {
+            "delegation": dataclasses.asdict(lowered.delegation),
+            **MilEngine(_package(lowered.pte)).facts,
+        }
         return Conversion(f"{self.name}/{precision}.pte", {"": lowered.pte}, facts)
 
-    def stand_in(self, model: Mapping[str, bytes]) -> MilEngine:
+    def make_interpreter(self, model: Mapping[str, bytes]) -> MilEngine:
         """See :class:`~autosam_edge_export.targets.target.Target`."""
         return MilEngine(_package(model[""]))
 

@@ -1,4 +1,4 @@
-"""ONNX Runtime: phones, tablets, browsers, and the processor of this machine."""
+"""ONNX Runtime for phones, tablets, browsers, and the processor of this machine."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from autosam_edge_export.edge import EdgeOptions
 from autosam_edge_export.targets.target import Conversion, Target
 
 if TYPE_CHECKING:
-    from autosam_edge_export.convert.student_forms import Job
+    from autosam_edge_export.convert.student_forms import StudentForms
 
 
 class OnnxRuntime(Target):
@@ -25,6 +25,6 @@ class OnnxRuntime(Target):
     packages = ("onnx", "onnxscript", "onnxruntime")
     extra = "export"
 
-    def convert(self, job: Job, precision: str) -> Conversion:
+    def convert(self, forms: StudentForms, precision: str) -> Conversion:
         """See :class:`~autosam_edge_export.targets.target.Target`."""
-        return Conversion(f"onnx/{precision}.onnx", {"": job.onnx(self.options, precision)})
+        return Conversion(f"onnx/{precision}.onnx", {"": forms.onnx(self.options, precision)})

@@ -1,4 +1,4 @@
-"""OpenVINO on x86 boxes: it reads the same ONNX files and has kernels for bfloat16 and int8 where the processor has them."""
+"""OpenVINO on x86 computers: it reads ONNX files and uses bfloat16 and int8 where the processor has them."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from autosam_edge_export.targets.target import Conversion, Target
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from autosam_edge_export.convert.student_forms import Job
+    from autosam_edge_export.convert.student_forms import StudentForms
 
 
 def openvino_capabilities() -> Sequence[str]:
-    """What OpenVINO's CPU plugin has kernels for here, such as ``BF16``."""
+    """Number formats with kernels in OpenVINO's CPU plugin on this machine, such as ``BF16``."""
     import openvino
 
     return tuple(openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
 
 
 class OpenVino(Target):
-    """The ONNX file of the precision; bfloat16 is arithmetic and not storage, so it is float32's file."""
+    """The ONNX file of the precision; bf16 is an arithmetic and no storage, so it uses the file of fp32."""
 
     name = "openvino"
     options = EdgeOptions(attention="fused")
@@ -31,11 +31,15 @@ class OpenVino(Target):
     packages = ("onnx", "onnxscript", "openvino")
     extra = "openvino"
 
-    def convert(self, job: Job, precision: str) -> Conversion:
-        """See :class:`~autosam_edge_export.targets.target.Target`; bfloat16 that the processor lacks is AE-EXPORT-013."""
+    def convert(self, forms: StudentForms, precision: str) -> Conversion:
+        """See :class:`~autosam_edge_export.targets.target.Target`.
+
+        Raises:
+            ExportError: The processor has no bfloat16 (AE-EXPORT-013).
+        """
         if precision == "bf16" and "BF16" not in openvino_capabilities():
             raise BF16_NOT_SUPPORTED(
-                "this processor has no bfloat16, and OpenVINO would compute float32: nothing would be proven."
+                "this processor has no bfloat16; OpenVINO would compute float32 and prove nothing about bf16."
             )
         stored = "fp32" if precision == "bf16" else precision
-        return Conversion(f"onnx/{stored}.onnx", {"": job.onnx(self.options, stored)})
+        return Conversion(f"onnx/{stored}.onnx", {"": forms.onnx(self.options, stored)})

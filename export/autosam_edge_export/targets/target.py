@@ -1,11 +1,11 @@
-"""What a target is: a name, what it needs and can run, how an artifact for it is made, and what runs one where its runtime does not."""
+"""A target: a runtime that artifacts are made for."""
 
 from __future__ import annotations
 
 import importlib.util
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -16,41 +16,40 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from autosam_edge.engines.engine import Engine
-    from autosam_edge_export.convert.student_forms import Job
+    from autosam_edge_export.convert.student_forms import StudentForms
     from autosam_edge_export.edge import EdgeOptions
 
 
-MAX_RANK = 5  # of any tensor, in every target
+MAX_RANK = 5  # largest rank of a tensor in every target
 
 
 @dataclass(frozen=True)
 class Conversion:
-    """An artifact.
+    """The result of a conversion.
 
     Args:
-        path: In the bundle, of a file or of a folder; the same path from two targets is one artifact.
-        files: Its files by their path in it; the only one of a file is named ``""``.
-        facts: What the converter has to say of it, for the report.
-        beside: Files for developers that stand beside it and that no bundle lists, by their path in the
-            bundle.
+        path: Path in the bundle, of a file or of a folder; two targets may share one.
+        files: Contents by the path in that folder; the name of a single file is ``""``.
+        facts: Facts that the converter reports, values of JSON.
+        developer_files: Files for developers, which the manifest does not list, by their path in the bundle.
     """
 
     path: str
     files: Mapping[str, bytes]
-    facts: Mapping[str, Any] = field(default_factory=dict)
-    beside: Mapping[str, bytes] = field(default_factory=dict)
+    facts: Mapping[str, object] = field(default_factory=dict)
+    developer_files: Mapping[str, bytes] = field(default_factory=dict)
 
 
 class Target(ABC):
     """One runtime that artifacts are made for.
 
     Attributes:
-        name: Of the target.
-        options: The edge form it takes.
-        operators: Torch operators that its converter and runtime take, such as ``aten.conv3d.default``.
-        packages: Modules that a conversion needs.
-        extra: Of this distribution, that brings them.
-        interpretable: Whether :meth:`stand_in` evaluates its artifacts.
+        name: Name of the target.
+        options: Options of the edge form that the target takes.
+        operators: Torch operators that the converter and the runtime take, such as ``aten.conv3d.default``.
+        packages: Names of the modules that a conversion needs.
+        extra: Name of the extra of this distribution that installs them.
+        interpretable: Whether :meth:`make_interpreter` is available.
     """
 
     name: str
@@ -61,31 +60,35 @@ class Target(ABC):
     interpretable = False
 
     @abstractmethod
-    def convert(self, job: Job, precision: str) -> Conversion:
+    def convert(self, forms: StudentForms, precision: str) -> Conversion:
         """Make an artifact.
 
         Args:
-            job: The student and the forms of it that targets share.
-            precision: One that :data:`~autosam_edge_export.proof.parity.TOLERANCES` names for this target.
+            forms: Forms of the student that targets share.
+            precision: Precision for which this target has a tolerance.
 
         Raises:
-            ExportError: The converter's result is not what was asked for.
+            ExportError: The result of the converter cannot be used.
         """
 
-    def trial(self) -> None:  # noqa: B027  most targets have nothing to try
-        """Find out, in a second, whether the packages work together.
+    def check_toolchain(self) -> None:  # noqa: B027  most targets have nothing to try
+        """Check in a second whether the packages work together.
 
         Raises:
             ExportError: They do not (AE-EXPORT-010).
         """
 
-    def stand_in(self, model: Mapping[str, bytes]) -> Engine:
-        """What evaluates an artifact where the target's runtime is not."""
-        raise NotImplementedError(f"{self.name} is executed or nothing")
+    def make_interpreter(self, model: Mapping[str, bytes]) -> Engine:
+        """An engine that evaluates an artifact on a machine without the target's runtime.
+
+        Args:
+            model: Files of the artifact by their path in it.
+        """
+        raise NotImplementedError(f"there is no interpreter for {self.name}")
 
 
 def require_packages(target: Target) -> None:
-    """Refuse, before anything is loaded, what cannot be converted or read back here.
+    """Refuse a target whose packages are not installed.
 
     Raises:
         MissingExtraError: A package is not installed (AE-EXTRA-001).
@@ -99,10 +102,10 @@ def require_packages(target: Target) -> None:
 
 
 def preflight(target: Target, program: torch.export.ExportedProgram) -> None:
-    """Refuse, before any conversion starts, what a target cannot take.
+    """Refuse a program with operators or ranks of tensors that a target lacks.
 
     Raises:
-        ExportError: AE-EXPORT-007, naming every operator.
+        ExportError: The message names every such operator (AE-EXPORT-007).
     """
     nodes = [node for node in program.graph.nodes if node.op == "call_function"]
     lacking = {

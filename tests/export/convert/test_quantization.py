@@ -13,7 +13,7 @@ from autosam_edge_export.convert.quantization import MEAN_ORGAN, WORST_ORGAN, Ra
 
 
 class Thresholds(nn.Module):
-    """Three classes by HU, decided by a fine difference on a large offset: eight bits cannot see it, the first layer's can."""
+    """Three classes by HU from a small difference on a large offset, which int8 loses in the second layer."""
 
     def __init__(self, offset):
         super().__init__()
@@ -53,7 +53,7 @@ def test_all_layers_are_quantized_where_none_hurts():
 
 
 def test_the_layer_that_hurts_stays_float():
-    """On an offset of 100,000 a step of uint8 is 393 HU: the fragile layer leaves the plan, the robust one stays."""
+    """On an offset of 100,000 a step of uint8 is 393 HU: only the robust layer becomes int8."""
     plan = plan_quantization(Thresholds(100000.0), tiles(), ["low", "high"])
     assert plan.kept_float == ("fragile",)
     assert set(plan.ranges) == {"robust"}
@@ -78,7 +78,7 @@ def test_the_same_tiles_give_the_same_plan():
 
 
 def test_int8_that_would_be_no_int8_is_refused():
-    """Tiles without an organ prove nothing; a student that bears eight bits nowhere would be float32 under another name."""
+    """Tiles without an organ are refused, and so is a student that loses its accuracy in every layer."""
     empty = [np.full((16, 16, 16), -900.0, dtype=np.float32)]
     with pytest.raises(ExportError, match="AE-EXPORT-012.*no organ in the calibration tiles"):
         plan_quantization(Thresholds(-1e9), empty, ["low", "high"])

@@ -1,4 +1,4 @@
-"""Core ML packages hold what the student holds, in as few bits as they say; they are interpreted, as there is no Core ML here."""
+"""Core ML packages equal the student and store the stated number of bits; an interpreter runs them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("onnx")
 from autosam_edge_test_mil import MODEL, WEIGHTS, ct
 from autosam_edge_test_networks import with_tables
-from autosam_edge_test_students import METADATA, job_of, logits_in_torch, random_tile, spread
+from autosam_edge_test_students import METADATA, forms_of, logits_in_torch, random_tile, spread
 from autosam_edge_test_support import PLACES_HERE
 from monai.networks.nets import SwinUNETR
 from safetensors.numpy import load_file
@@ -26,7 +26,7 @@ from autosam_edge.phantom import make_phantom
 from autosam_edge.verify import verify_bundle
 from autosam_edge_export.convert import to_coreml as coreml_tools
 from autosam_edge_export.convert.to_coreml import saved_files, to_coreml
-from autosam_edge_export.export import as_table, export_bundle, stand_ins
+from autosam_edge_export.export import as_table, export_bundle, make_interpreters
 from autosam_edge_export.mil import Interpreter, read_package
 from autosam_edge_export.targets import TARGETS
 from autosam_edge_training.networks.pocketnet import PocketNet
@@ -54,11 +54,11 @@ def swin():
 
 
 class Student:
-    """A network, its job, a tile and the logits of it in torch."""
+    """A network, its forms, a tile and the logits of it in torch."""
 
     def __init__(self, name):
         self.net = {"pocketnet": pocketnet, "swin": swin}[name]()
-        self.job = job_of(self.net, SIDES[name])
+        self.forms = forms_of(self.net, SIDES[name])
         self.tile = random_tile(SIDES[name])
         self.logits = logits_in_torch(self.net, self.tile)
         self._made = {}
@@ -66,7 +66,7 @@ class Student:
     def made(self, target, precision):
         """The artifact, converted once."""
         if (target, precision) not in self._made:
-            self._made[target, precision] = TARGETS[target].convert(self.job, precision)
+            self._made[target, precision] = TARGETS[target].convert(self.forms, precision)
         return self._made[target, precision]
 
     def package(self, target, precision):
@@ -75,7 +75,9 @@ class Student:
 
     def spread(self, target, precision):
         """Of the interpreted logits around the student's."""
-        return spread(TARGETS[target].stand_in(self.package(target, precision)).run(self.tile), self.logits)
+        return spread(
+            TARGETS[target].make_interpreter(self.package(target, precision)).run(self.tile), self.logits
+        )
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +138,7 @@ def test_a_transformer_is_the_student(windows):
 
 
 def test_the_position_bias_stays_a_gather(windows):
-    """Its tables are stored, and not what is gathered from them: one bias alone would add a tenth to the file."""
+    """The tables are stored, not the biases gathered from them, each of which adds a tenth to the file."""
     files = windows.package("coreml", "fp16")
     assert Interpreter(files).operators["gather"] >= 1
     gathered = 3 * windows.net.swinViT.layers1[0].blocks[0].attn.relative_position_index.numel()
@@ -145,7 +147,7 @@ def test_the_position_bias_stays_a_gather(windows):
 
 
 class Constants(nn.Module):
-    """Adds to an image what is made of constants: a large gather from a table, a small product, a transposed matrix."""
+    """Adds constants to an image: a large gather from a table, a small product and a transposed matrix."""
 
     def __init__(self):
         super().__init__()
@@ -178,15 +180,15 @@ def folded():
 
 
 def test_constants_are_folded_unless_they_grow(monkeypatch):
-    """The gather stays; the small product and the transposed matrix, no larger than what they are made of, do not."""
-    honest = coreml_tools._worth_folding
+    """The gather is not folded; the product and the matrix, no larger than their inputs, are."""
+    honest = coreml_tools._should_fold
     operators, stored = folded()
     assert operators["gather"] == 1
     assert (operators["exp"], operators["transpose"], operators["mul"]) == (0, 0, 1)
     assert stored < 1.2 * 4 * 64 * 64
     monkeypatch.setattr(
         coreml_tools,
-        "_worth_folding",
+        "_should_fold",
         lambda operation: all(out.can_be_folded_to_const() for out in operation.outputs),
     )
     operators, everything = folded()
@@ -194,7 +196,7 @@ def test_constants_are_folded_unless_they_grow(monkeypatch):
     assert everything > 1.9 * stored
     monkeypatch.setattr(
         coreml_tools,
-        "_worth_folding",
+        "_should_fold",
         lambda operation: operation.op_type not in ("exp", "mul") and honest(operation),
     )
     operators, _ = folded()
@@ -291,7 +293,9 @@ def test_a_bundle_without_anything_to_execute_is_proven_by_interpreting(exported
     assert [row[heading] for heading in ("load s", "ms a tile", "time", "peak MB")] == [""] * 4
     checks = {
         check.name: check
-        for check in verify_bundle(bundle, interpreters=stand_ins(bundle, bundle.manifest.artifacts))
+        for check in verify_bundle(
+            bundle, interpreters=make_interpreters(bundle.manifest.artifacts, bundle.read_artifact)
+        )
     }
     assert checks["coreml/fp32"].verdict == "passed"
     assert checks["coreml/fp32"].detail.startswith("interpreted, not executed")
@@ -319,7 +323,7 @@ def test_one_altered_weight_is_found(exported, tmp_path):
     (folder / "manifest.json").write_text(json.dumps(manifest))
     bundle = Bundle(folder)
     with pytest.raises(EngineError, match="AE-ENGINE-007: coreml/fp32 does not give"):
-        verify_bundle(bundle, interpreters=stand_ins(bundle, bundle.manifest.artifacts))
+        verify_bundle(bundle, interpreters=make_interpreters(bundle.manifest.artifacts, bundle.read_artifact))
 
 
 @pytest.mark.parametrize("target", ["coreml", "executorch-coreml"])

@@ -13,7 +13,7 @@ from onnx import numpy_helper
 
 from autosam_edge.engines.onnx_engine import OnnxEngine
 from autosam_edge.errors import ExportError
-from autosam_edge_export.convert.quantization import Range, worth_fewer_bits
+from autosam_edge_export.convert.quantization import Range, should_quantize
 from autosam_edge_export.convert.to_onnx import (
     OPERATORS,
     OPSET,
@@ -123,9 +123,9 @@ def test_eight_bits_are_for_what_is_large_and_deep():
     stored = {tensor.name: numpy_helper.to_array(tensor).dtype for tensor in model.graph.initializer}
     assert stored["student.decoder.0.conv1.weight.int8"] == np.int8
     assert stored["student.decoder.1.conv1.weight.half"] == stored["student.down.2.weight.half"] == np.float16
-    assert worth_fewer_bits((112, 64, 27), 0)
-    assert not worth_fewer_bits((112, 64, 27), 1)
-    assert not worth_fewer_bits((112, 64, 8), 0)
+    assert should_quantize((112, 64, 27), 0)
+    assert not should_quantize((112, 64, 27), 1)
+    assert not should_quantize((112, 64, 8), 0)
 
 
 def test_static_int8_puts_uint8_before_the_named_convolutions(tile):

@@ -51,7 +51,7 @@ def logits_of(name, merging, sides):
 
 
 def assert_is_written_as_asked(form, options, x, expected):
-    """The same logits, at rank 5, with convolutions of the rank asked for and with or without norms; planes sum in another order."""
+    """The same logits, at rank 5, with convolutions of the right rank, with or without norms."""
     y, operators = record(form, x)
     assert furthest(y, expected) <= (5e-5 if options.planes else 1e-5) * max(1.0, expected.abs().max().item())
     assert highest_rank(operators) <= 5
@@ -103,7 +103,7 @@ def test_the_edge_form_of_a_convolutional_student(options):
 
 
 def sorted_values(parameters):
-    """Of all parameters, but for those that marks and folding are made of; NumPy sorts millions many times faster than torch."""
+    """Sorted values of all parameters but those of marks and folding; NumPy sorts faster than torch."""
     values = torch.cat([parameter.detach().flatten() for parameter in parameters])
     return np.sort(values[~torch.isin(values, torch.tensor([0.0, 1.0, -1.0, MASK, -MASK]))].numpy())
 
@@ -111,7 +111,7 @@ def sorted_values(parameters):
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 @pytest.mark.parametrize("name", ["swinunetr-tiny", "swinunetr-small", "pocketnet"])
 def test_every_parameter_is_the_students(name, options):
-    """Number for number, none missing and none added; only queries are scaled, and an upsampling's biases repeat within a block."""
+    """All numbers are the same; only queries are scaled, and biases of an upsampling repeat in a block."""
     student = student_of(name)
     held = dict(student.named_parameters())
     for path, module in student.named_modules():

@@ -221,7 +221,7 @@ FAR = pytest.mark.parametrize(("offset", "most"), [(0.0, 1e-5), (1000.0, 1e-3)],
 @example(channels=3, sides=(7, 1, 1), affine=True)
 @example(channels=3, sides=(1, 5, 4), affine=False)
 def test_the_instance_norm_written_out_is_the_instance_norm(offset, most, channels, sides, affine):
-    """Where channels lie far from zero too, within what float32 keeps of a thousand and one: the mean goes before the squares."""
+    """Also where channels are far from zero, within the rounding of float32: the mean is subtracted first."""
     torch.manual_seed(0)
     norm = stirred(nn.InstanceNorm3d(channels, eps=0.1, affine=affine))
     x = torch.randn(1, channels, *sides) + offset * torch.randn(1, channels, 1, 1, 1).sign()

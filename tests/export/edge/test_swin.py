@@ -64,7 +64,7 @@ def test_roll_is_torch_roll_by_the_negative_shift(sides, shift):
 @settings(max_examples=30)
 @given(window=triples(2, 4), counts=triples(1, 3))
 def test_the_marks_multiply_to_monais_mask(dtype, window, counts):
-    """0 within a region, exactly; -100 or less between two, where MONAI adds -100. An axis of one window is not shifted."""
+    """Exactly 0 within a region, -100 or less between two (MONAI adds -100); one window is not shifted."""
     grid = [edge * count for edge, count in zip(window, counts, strict=True)]
     shift = [edge // 2 if count > 1 else 0 for edge, count in zip(window, counts, strict=True)]
     attention = EdgeAttention(
@@ -112,7 +112,7 @@ def edge_stage(stage, kind="matmul", windows_at_once=49, convolution="3d"):
 @example(sides=(7, 2, 2), window=(4, 4, 4), kind="by-head", windows_at_once=49, downsample=PatchMerging)
 @example(sides=(2, 3, 2), window=(3, 3, 3), kind="fused", windows_at_once=1, downsample=None)
 def test_a_stage_is_monais(sides, window, kind, windows_at_once, downsample):
-    """On odd, unequal and small grids, within float32's rounding, and in float64 within float64's: nothing is approximated."""
+    """On odd, unequal and small grids, within the rounding of float32 and of float64."""
     stage = monai_stage(window, downsample)
     x = torch.randn(1, 12, *sides)
     with torch.no_grad():
@@ -177,7 +177,7 @@ def test_a_stage_has_the_shift_mask(kind, monkeypatch):
 @pytest.mark.parametrize("sides", [(8, 8, 8), (2, 8, 3)], ids=["whole windows", "below the window"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_stage_has_the_position_bias(kind, sides):
-    """With its tables at zero MONAI's stage gives something else, so a stage that equals the one with them has them."""
+    """With its tables at zero, MONAI's stage gives other values, so an equal stage has the tables."""
     stage = monai_stage((4, 4, 4))
     x = torch.randn(1, 12, *sides)
     with torch.no_grad():

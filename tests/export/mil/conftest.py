@@ -9,7 +9,7 @@ import pytest
 
 @pytest.fixture(scope="module", autouse=True)
 def _frozen():
-    """A conversion ends with a collection of garbage; what is alive already need not be looked at each time."""
+    """A conversion ends with a garbage collection, which need not visit older objects each time."""
     gc.freeze()
     yield
     gc.unfreeze()

@@ -18,7 +18,7 @@ HALF = types.fp16
 
 
 def test_half_programs_accumulate_in_single_and_store_in_half(tmp_path):
-    """4096 ones add up, a variance may be too large for half, a sum is rounded to even, and what is too large becomes infinite."""
+    """4096 ones add up, a variance may exceed float16, a sum rounds to even, an overflow is infinite."""
     ones = np.ones((1, 4096), dtype=np.float16)
     long = Interpreter(build(lambda x: mb.linear(x=x, weight=ones), (1, 4096), tmp_path / "a", dtype=HALF))
     assert long.outputs[0].dtype == "float16"

@@ -130,7 +130,7 @@ def blob(main):
 
 
 def test_a_record_of_six_bits_says_what_is_left_over(files):
-    """The 60 bytes of the single constant, taken for 80 values of six bits, or for 79 with six bits left over."""
+    """The 60 bytes of the constant, read as 80 values of six bits, or as 79 with six bits left over."""
 
     def narrow(count):
         def change(main, model):

@@ -9,31 +9,29 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("onnx")
 from autosam_edge_test_support import make_model
 
-from autosam_edge.bundle import Artifact
 from autosam_edge.errors import EngineError, ExportError
 from autosam_edge.geometry import Grid
 from autosam_edge.volume import Source, Volume
-from autosam_edge_export.proof.parity import as_markdown, compare, hausdorff_95, require, summarize
+from autosam_edge_export.proof.parity import MadeArtifact, compare, hausdorff_95, require, summarize
+from autosam_edge_export.proof.parity_report import (
+    OrganRecord,
+    VolumeRecord,
+    as_json,
+    as_markdown,
+    read_entries,
+)
 
 
 def organ(name="liver", dice=1.0):
-    return {"organ": name, "dice": dice, "hd95_mm": 0.0, "ml": 1.0, "ml_difference": 0.0, "percent": 0.0}
+    return OrganRecord(name, dice, hd95_mm=0.0, ml=1.0, ml_difference=0.0, percent=0.0)
 
 
 def artifact(precision, target="onnx", proof="executed"):
-    return Artifact(target, precision, "path", proof, 0.0, None, None)
+    return MadeArtifact(target, precision, "path", proof)
 
 
-def record(*organs, **figures):
-    return {
-        "volume": "v",
-        "tiles": None,
-        "agreement": 1.0,
-        "logit_error": 0.0,
-        "logit_rms": 0.0,
-        "organs": list(organs),
-        **figures,
-    }
+def record(*organs, agreement=1.0, logit_rms=0.0):
+    return VolumeRecord("v", None, agreement, 0.0, logit_rms, organs)
 
 
 def test_nothing_found_proves_nothing():
@@ -56,7 +54,7 @@ def test_one_bad_figure_fails_the_export_by_name(bad, words):
         summarize(artifact("fp32"), [record(organ())]),
         summarize(artifact("fp16"), [record(organ()), bad]),
     ]
-    assert entries[0]["failures"] == []
+    assert entries[0].failures == ()
     with pytest.raises(ExportError, match=f"AE-EXPORT-003.*onnx/fp16: .*{words}"):
         require(entries)
 
@@ -66,9 +64,9 @@ def test_an_organs_dice_is_its_mean_over_the_volumes():
     entry = summarize(
         artifact("int8"), [record(organ(dice=1.0)), record(organ(dice=0.98), organ("aorta", 0.995))]
     )
-    assert entry["organ_dice"] == {"liver": pytest.approx(0.99), "aorta": pytest.approx(0.995)}
-    assert entry["worst_organ"] == "liver"
-    assert entry["worst_case_dice"] == 0.98
+    assert entry.organ_dice == {"liver": pytest.approx(0.99), "aorta": pytest.approx(0.995)}
+    assert entry.worst_organ == "liver"
+    assert entry.worst_case_dice == 0.98
 
 
 def test_the_hausdorff_distance_is_in_mm():
@@ -80,7 +78,7 @@ def test_the_hausdorff_distance_is_in_mm():
 
 
 class Organs:
-    """Labels a voxel 1 above 0 HU, and notes how many of them each tile has; ``wrong`` picks tiles to label otherwise."""
+    """Labels voxels above 0 HU as 1 and counts them in each tile; ``wrong`` picks tiles with wrong labels."""
 
     def __init__(self, wrong=lambda voxels: False):
         self.description = {"name": "organs", "version": "", "precision": "", "threads": "", "sha256": ""}
@@ -111,25 +109,24 @@ def test_some_tiles_are_those_with_most_organ(slabs, tmp_path):
     student, whole, some = Organs(), Organs(), Organs()
     engines = {"whole": whole, "some": some}
     records = compare(
-        model, engines, student, {"v": volume}, scratch=tmp_path, say=lambda line: None, on_tiles={"some": 2}
+        model, engines, student, {"v": volume}, scratch=tmp_path, log=lambda line: None, on_tiles={"some": 2}
     )
     assert whole.seen == student.seen
     assert len(student.seen) > 3
     assert sorted(some.seen) == sorted(student.seen)[-2:]
-    assert [records[name][0]["tiles"] for name in ("whole", "some")] == [None, 2]
-    assert records["some"][0]["agreement"] == 1.0
+    assert [records[name][0].tiles for name in ("whole", "some")] == [None, 2]
+    assert records["some"][0].agreement == 1.0
     entry = summarize(artifact("fp32", "coreml", "interpreted"), records["some"])
-    assert (entry["proof"], entry["failures"]) == ("interpreted", [])
-    assert "Dice: mean over 2 tiles of v." in as_markdown(
-        [{**entry, "megabytes": 1.0, "cost": None, "facts": {}}]
-    )
+    assert (entry.proof, entry.failures) == ("interpreted", ())
+    assert "Dice: mean over 2 tiles of v." in as_markdown([entry])
+    assert read_entries(as_json([entry])) == [entry]
 
 
 def test_a_wrong_tile_among_some_is_found(slabs, tmp_path):
     """In labels and logits; one that was not looked at is not."""
     model, volume = slabs
     student = Organs()
-    compare(model, {}, student, {"v": volume}, scratch=tmp_path, say=lambda line: None)
+    compare(model, {}, student, {"v": volume}, scratch=tmp_path, log=lambda line: None)
     for voxels, seen in ((max(student.seen), True), (min(student.seen), False)):
         engine = Organs(lambda found, voxels=voxels: found == voxels)
         (record,) = compare(
@@ -138,12 +135,12 @@ def test_a_wrong_tile_among_some_is_found(slabs, tmp_path):
             Organs(),
             {"v": volume},
             scratch=tmp_path,
-            say=lambda line: None,
+            log=lambda line: None,
             on_tiles={"a": 2},
         )["a"]
-        assert (record["agreement"] < 0.9) == seen
-        assert (record["logit_error"] == 10.0) == seen
-        assert bool(summarize(artifact("fp16", "coreml"), [record])["failures"]) == seen
+        assert (record.agreement < 0.9) == seen
+        assert (record.logit_error == 10.0) == seen
+        assert bool(summarize(artifact("fp16", "coreml"), [record]).failures) == seen
 
 
 @pytest.mark.parametrize("tiles", [{}, {"a": 2}])
@@ -159,7 +156,7 @@ def test_logits_that_are_no_numbers_are_not_equal(slabs, tiles, tmp_path):
 
     if not tiles:
         with pytest.raises(EngineError, match="AE-ENGINE-005"):
-            compare(model, {"a": Broken()}, Organs(), {"v": volume}, scratch=tmp_path, say=lambda line: None)
+            compare(model, {"a": Broken()}, Organs(), {"v": volume}, scratch=tmp_path, log=lambda line: None)
         return
     (record,) = compare(
         model,
@@ -167,13 +164,13 @@ def test_logits_that_are_no_numbers_are_not_equal(slabs, tiles, tmp_path):
         Organs(),
         {"v": volume},
         scratch=tmp_path,
-        say=lambda line: None,
+        log=lambda line: None,
         on_tiles=tiles,
     )["a"]
-    assert record["agreement"] == 1.0
-    assert summarize(artifact("palette4", "coreml"), [record])["failures"] == [
-        "logits differ by inf (root mean square), allowed 1.0"
-    ]
+    assert record.agreement == 1.0
+    assert summarize(artifact("palette4", "coreml"), [record]).failures == (
+        "logits differ by inf (root mean square), allowed 1.0",
+    )
     assert not list(tmp_path.iterdir())
 
 
@@ -187,7 +184,7 @@ def test_more_tiles_than_there_are_is_all_of_them(slabs, tmp_path):
         student,
         {"v": volume},
         scratch=tmp_path,
-        say=lambda line: None,
+        log=lambda line: None,
         on_tiles={"a": 99},
     )["a"]
-    assert record["tiles"] == len(student.seen)
+    assert record.tiles == len(student.seen)

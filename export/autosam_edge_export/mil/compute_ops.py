@@ -1,8 +1,7 @@
-"""What every MIL operator computes, as far as it is implemented.
+"""The MIL operators that compute, one function each.
 
-A function's signature is the contract: a parameter, or a value of a ``Literal``, that stands in no signature
-is refused by the interpreter. Parameters annotated as tensors are handed over as tensors, all others as
-Python values.
+The interpreter refuses a parameter, or a value of a ``Literal``, that is not in the signature. It passes
+parameters annotated as tensors as tensors, and all others as Python values.
 
 The definitions are those of the coremltools reference,
 https://apple.github.io/coremltools/source/coremltools.converters.mil.mil.ops.defs.html; each function names
@@ -53,7 +52,7 @@ def _spread(blocks: Tensor, like: Tensor) -> Tensor:
 def _lut_to_dense(
     indices: Tensor, lut: Tensor, shape: list[int] | None = None, vector_axis: int | None = None
 ) -> Tensor:
-    """iOS16.constexpr_ops.constexpr_lut_to_dense, which has a shape; iOS18.compression.constexpr_lut_to_dense."""
+    """iOS16.constexpr_ops.constexpr_lut_to_dense (has a shape), iOS18.compression.constexpr_lut_to_dense."""
     if shape is not None:
         places = unpack_bits(indices.numpy(), int(math.log2(lut.numel())), math.prod(shape))
         return lut[torch.from_numpy(places).long()].reshape(shape)
@@ -142,7 +141,7 @@ def _conv_transpose(
             before = (full - size) // 2
         if before < 0 or before + size > full:
             raise refused(
-                f"conv_transpose makes {full} values along an axis, of which it shall keep {size} from {before} on"
+                f"conv_transpose makes {full} values along an axis and keeps {size} from number {before} on"
             )
         y = y.narrow(axis + 2, before, size)
     return y
@@ -160,7 +159,7 @@ def _instance_norm(
 def _layer_norm(
     x: Tensor, axes: list[int], gamma: Tensor | None = None, beta: Tensor | None = None, epsilon: float = 1e-5
 ) -> Tensor:
-    """iOS15.normalization.layer_norm, iOS17; its axes are always given, as coremltools writes its own default as no constant."""
+    """iOS15.normalization.layer_norm, iOS17; the axes are required, as coremltools always writes them."""
     over = sorted(axis % x.ndim for axis in axes)
     shape = [size if i in over else 1 for i, size in enumerate(x.shape)]
     variance, mean = torch.var_mean(x, over, correction=0, keepdim=True)

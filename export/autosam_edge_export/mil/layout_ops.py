@@ -1,4 +1,4 @@
-"""The MIL operators that move, make and convert values; see :mod:`~autosam_edge_export.mil.operators` for how they are written."""
+"""The MIL operators that move, make and convert values, written as those in ``compute_ops``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from autosam_edge_export.mil.operators import inner_first
+from autosam_edge_export.mil.compute_ops import inner_first
 from autosam_edge_export.mil.package import damaged
 from autosam_edge_export.mil.registry import operator, refused
 
@@ -75,7 +75,7 @@ def _pad(
 
 @operator("reshape", moves=True)
 def _reshape(x: Tensor, shape: list[int]) -> Tensor:
-    """iOS15.tensor_transformation.reshape, iOS17: a 0 is the size of x's axis, counted from the last; 1 where x has none."""
+    """iOS15.tensor_transformation.reshape, iOS17: 0 is the size of x's axis, counted from the last, or 1."""
     lead = x.ndim - len(shape)
     sizes = [size or (x.shape[i + lead] if i + lead >= 0 else 1) for i, size in enumerate(shape)]
     return x.reshape(sizes)
@@ -165,7 +165,9 @@ def _slice_by_size(x: Tensor, begin: list[int], size: list[int]) -> Tensor:
 
 
 def _positions(indices: Tensor, size: int, validate_indices: bool | None) -> Tensor:
-    """Indices from 0 on; below 0 they count from the end before iOS 17 (which has no ``validate_indices``) and have no meaning after.
+    """Indices from 0 on.
+
+    Before iOS 17 (without ``validate_indices``), an index below 0 counts from the end; later it is refused.
 
     Raises:
         ExportError: An index is out of bounds (AE-EXPORT-008).
@@ -212,6 +214,6 @@ def _scatter(
     axis: int = 0,
     validate_indices: bool | None = None,
 ) -> Tensor:
-    """iOS15.scatter_gather.scatter, iOS17; its text and its code differ in the default of ``mode``, so none is assumed here."""
+    """iOS15.scatter_gather.scatter, iOS17; ``mode`` is required, as coremltools documents two defaults."""
     places = _positions(indices, data.shape[axis], validate_indices)
     return data.index_add(axis, places, updates) if mode == "add" else data.index_copy(axis, places, updates)

@@ -1,0 +1,228 @@
+"""The student of a bundle with its description, and the bundle's manifest."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import shutil
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from functools import cached_property
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+from autosam_edge import __version__
+from autosam_edge.bundle import SCHEMA_VERSION, default_bundle_path
+from autosam_edge.errors import first_line
+from autosam_edge.file_hash import file_digest
+from autosam_edge.label_table import label_table
+from autosam_edge.model import InputContract, Model
+from autosam_edge.volume import RESEARCH_USE
+from autosam_edge_export.error_codes import STUDENT_FILE_INVALID
+from autosam_edge_export.proof.parity_report import as_json, as_markdown
+from autosam_edge_training.networks.hu_input import TorchEngine
+from autosam_edge_training.networks.students import load_student, parameter_count
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from autosam_edge.bundle import Artifact
+    from autosam_edge_export.convert.quantization import QuantizationPlan
+    from autosam_edge_export.proof.parity_report import ParityEntry
+    from autosam_edge_training.networks.input_spec import NetworkInput
+
+STUDENT_FILE = "student.safetensors"
+DEFAULT_OVERLAP = 0.25
+BTCV_LICENSE = (
+    "Research use only: trained on BTCV (Synapse syn3193805), whose terms do not allow other use. "
+    "The code is Apache-2.0."
+)
+# The organs for which keeping one part does not cost Dice on the validation cases: docs/adr/0009-one-part.md.
+ONE_PART = ("spleen", "kidney_right", "kidney_left", "gallbladder", "liver", "stomach", "inferior_vena_cava")
+
+
+@dataclass(frozen=True)
+class Description:
+    """Texts for the bundle that replace those from the checkpoint.
+
+    Args:
+        name: Name of the model; None makes one from the student's name and spacing.
+        model_card: Text of the model card in Markdown; None writes a short one.
+        training_data: Sentence on the training data; None takes the checkpoint's.
+    """
+
+    name: str | None = None
+    model_card: str | None = None
+    training_data: str | None = None
+
+
+NO_DESCRIPTION = Description()
+
+
+class LoadedStudent:
+    """A student that was read from its checkpoint, and its description.
+
+    Attributes:
+        weights: Path of the checkpoint.
+        sha256: Hash of the checkpoint, hexadecimal.
+        module: Network in eval mode.
+        metadata: Metadata of the checkpoint.
+        input: Grid, intensities and labels of the network.
+        name, training_data, license, model_card: Texts for the bundle.
+        labels: Label table.
+        one_part: Names of the organs of which only one part is kept.
+
+    Args:
+        checkpoint: Path of the student's safetensors; None takes the one in the default bundle.
+        description: Texts for the bundle.
+
+    Raises:
+        ExportError: The file is not a student's checkpoint (AE-EXPORT-002).
+    """
+
+    def __init__(self, checkpoint: Path | None, description: Description) -> None:
+        self.weights = default_bundle_path() / STUDENT_FILE if checkpoint is None else checkpoint
+        try:
+            self.sha256 = file_digest(self.weights)
+            self.module, self.metadata = load_student(self.weights)
+            self.input = self.metadata.input
+            input_contract(self.input, (96, 96, 96), DEFAULT_OVERLAP)  # refuses an impossible grid or window
+        except Exception as error:  # safetensors' own error is neither an OSError nor a ValueError
+            raise STUDENT_FILE_INVALID(
+                f"{self.weights.name} is not a student's checkpoint: {first_line(error)}."
+            ) from error
+        self.kind = self.metadata.student
+        sides = [f"{side:g}" for side in self.input.spacing_mm]
+        spacing = sides[0] if len(set(sides)) == 1 else "x".join(sides)
+        self.name = description.name or f"{self.kind.replace(':', '-')}-{spacing}mm"
+        dataset = self.input.dataset.upper() or "BTCV"
+        self.training_data = description.training_data or f"{len(self.metadata.cases)} cases of {dataset}"
+        self.labels = label_table(self.input.labels)
+        other_license = f"Only what the terms of {dataset} allow. The code is Apache-2.0."
+        self.license = BTCV_LICENSE if dataset == "BTCV" else other_license
+        self.model_card = description.model_card or (
+            f"# {self.name}\n\n{RESEARCH_USE}\n\n"
+            f"Trained on: {self.training_data}\n\nLicense: {self.license}\n"
+        )
+        self.one_part = tuple(name for name in ONE_PART if name in self.input.labels)
+
+    @cached_property
+    def engine(self) -> TorchEngine:
+        """The student itself as an engine: the reference of every comparison."""
+        return TorchEngine(self.module, self.input.intensity)
+
+    @property
+    def parameters(self) -> int:
+        """Number of parameters."""
+        return parameter_count(self.module)
+
+    def model(self, contract: InputContract) -> Model:
+        """What a session needs to run the student itself."""
+        return Model(contract, self.labels, self.one_part, self.name, __version__, self.license, self.sha256)
+
+    def format_metadata(self, contract: InputContract) -> dict[str, str]:
+        """Metadata for file formats that have room for some, such as ONNX."""
+        return {
+            "model": self.kind,
+            "intended_use": RESEARCH_USE,
+            "license": self.license,
+            "software": f"autosam-edge {__version__}",
+            "checkpoint_sha256": self.sha256,
+            "labels": ",".join(["background", *self.input.labels[1:]]),
+            "spacing_mm": ",".join(f"{side:g}" for side in contract.spacing_mm),
+            "window_hu": ",".join(f"{edge:g}" for edge in contract.window_hu),
+        }
+
+
+def input_contract(network: NetworkInput, patch: tuple[int, int, int], overlap: float) -> InputContract:
+    """The input contract of a student.
+
+    Args:
+        network: Grid and intensities that the student was trained for.
+        patch: Sides of a tile (D, H, W), voxels.
+        overlap: Share of a tile that its neighbor covers again, from 0 to less than 1.
+    """
+    return InputContract(
+        modality="CT",
+        axes="DHW",
+        unit="HU",
+        spacing_mm=network.spacing_mm,
+        window_hu=network.intensity.window_hu,
+        resampling="antialiased-linear",
+        patch=patch,
+        overlap=overlap,
+        blend="gaussian",
+    )
+
+
+def write_bundle(
+    folder: Path,
+    student: LoadedStudent,
+    contract: InputContract,
+    artifacts: Sequence[Artifact],
+    proof: Sequence[ParityEntry],
+    *,
+    packages: Sequence[str],
+    quantization: Mapping[str, object] | None,
+) -> None:
+    """Write the student, its model card, the parity report and the manifest beside the artifacts.
+
+    Args:
+        folder: Folder of the bundle; it holds the artifacts and the golden vectors.
+        student: The student.
+        contract: Input contract of the student.
+        artifacts: Artifacts with their figures.
+        proof: Entries of the artifacts for ``parity.json``.
+        packages: Names of the packages whose versions the manifest records.
+        quantization: Result of :func:`describe_quantization`; None if no artifact is int8.
+    """
+    shutil.copyfile(student.weights, folder / STUDENT_FILE)
+    (folder / "MODEL_CARD.md").write_text(student.model_card, encoding="utf-8")
+    (folder / "parity.json").write_text(as_json(proof), encoding="utf-8")
+    (folder / "parity.md").write_text(as_markdown(proof), encoding="utf-8")
+    provenance = {
+        "student": student.kind,
+        "merging": student.metadata.merging,
+        "steps": str(student.metadata.steps),
+        "parameters": student.parameters,
+        "checkpoint_sha256": student.sha256,
+        "exported": datetime.now(timezone.utc).date().isoformat(),
+        "exporter": f"autosam-edge {__version__}",
+        "versions": {name: version(name) for name in packages},
+        **({"quantization": quantization} if quantization else {}),
+    }
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    manifest = {
+        "schema_version": SCHEMA_VERSION,
+        "name": student.name,
+        "version": __version__,
+        "license": student.license,
+        "intended_use": RESEARCH_USE,
+        "training_data": student.training_data,
+        "input": dataclasses.asdict(contract),
+        "postprocess": {"one_part": list(student.one_part)},
+        "labels": [dataclasses.asdict(label) for label in student.labels],
+        "artifacts": [dataclasses.asdict(artifact) for artifact in artifacts],
+        "files": {
+            path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in files
+        },
+        "provenance": provenance,
+    }
+    (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+
+
+def describe_quantization(plan: QuantizationPlan, scans: int) -> dict[str, object]:
+    """What int8 was calibrated on and which layers stay float, for the manifest.
+
+    Args:
+        plan: The quantization plan.
+        scans: Number of scans that the calibration tiles were drawn from.
+    """
+    return {
+        "calibration": {"scans": scans, "tiles": plan.tiles, "sha256": plan.tiles_sha256},
+        "float_layers": list(plan.kept_float),
+        "sensitivity": [dataclasses.asdict(entry) for entry in plan.sensitivities],
+    }
