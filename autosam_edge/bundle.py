@@ -123,7 +123,7 @@ class Manifest:
         }
 
     def sha256_of(self, path: str) -> str:
-        """One SHA-256 for an artifact: that of its file, or that of the list of a folder's files and hashes."""
+        """One SHA-256 for an artifact: that of its file, or of the list of a folder's files and hashes."""
         files = self.files_of(path)
         listed = "".join(f"{digest}  {name}\n" for name, digest in sorted(files.items()))
         return files.get("") or hashlib.sha256(listed.encode()).hexdigest()

@@ -206,7 +206,7 @@ class VerificationError(EngineError):
         super().__init__(
             code,
             message,
-            remedy="Do not use this artifact on this device. Choose another `engine`, and report the failure.",
+            remedy="Do not use this artifact on this device. Use another `engine`, and report the failure.",
         )
         self.checks = checks
 

@@ -60,9 +60,7 @@ def write_run(tmp_path):
             writer.writerow(COLUMNS)
             for (case, organ), value in dice.items():
                 scores = [""] * 4 if value is None else [value, value - 0.1, value, value]
-                writer.writerow(
-                    [run["method"], run["dataset"], case, organ, *scores, 10, 10, "1.5x1.0x1.0"]
-                )
+                writer.writerow([run["method"], run["dataset"], case, organ, *scores, 10, 10, "1.5x1.0x1.0"])
         (folder / "summary.json").write_text(json.dumps({"mean_dice": mean}))
         return folder
 

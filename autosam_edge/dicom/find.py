@@ -1,4 +1,4 @@
-"""Find the DICOM files of a folder by content, trusting neither names nor links nor a DICOMDIR."""
+"""Find the DICOM files of a folder by content; names, links and a DICOMDIR are not trusted."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class DicomFiles:
     """The DICOM files below a root, and how many other files were passed over.
 
     Args:
-        headers: One for each DICOM file, in order of path.
-        skipped: How many files were passed over, by reason.
-        paths: Every file that was seen below the root.
+        headers: Header of each DICOM file, in order of path.
+        skipped: Number of files that were passed over, by reason.
+        paths: Paths of all files below the root.
     """
 
     headers: list[Header] = field(default_factory=list)

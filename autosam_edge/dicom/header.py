@@ -1,4 +1,4 @@
-"""The few header values of a DICOM file that a CT volume needs; no pixel is touched here."""
+"""The header values of a DICOM file that a CT volume needs; pixels are not read here."""
 
 from __future__ import annotations
 
@@ -46,28 +46,29 @@ _PIXEL_DATA = {
     False: b"\x7f\xe0",
 }  # group 7FE0 by little endian: PixelData, FloatPixelData, DoubleFloatPixelData
 _TAGS: list[str] = [
-    "ImageType", "SOPClassUID", "SOPInstanceUID", "Modality", "PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SeriesNumber",
-    "FrameOfReferenceUID", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns", "NumberOfFrames",
-    "RescaleSlope", "RescaleIntercept", "RescaleType", "ModalityLUTSequence", "PixelPaddingValue", "PixelPaddingRangeLimit",
-    "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation",
-    "LossyImageCompression", "LossyImageCompressionRatio", "ConcatenationUID", "InConcatenationTotalNumber",
-    "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
+    "ImageType", "SOPClassUID", "SOPInstanceUID", "Modality", "PatientID", "StudyInstanceUID",
+    "SeriesInstanceUID", "SeriesNumber", "FrameOfReferenceUID", "ImagePositionPatient",
+    "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns", "NumberOfFrames", "RescaleSlope",
+    "RescaleIntercept", "RescaleType", "ModalityLUTSequence", "PixelPaddingValue", "PixelPaddingRangeLimit",
+    "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated", "BitsStored", "HighBit",
+    "PixelRepresentation", "LossyImageCompression", "LossyImageCompressionRatio", "ConcatenationUID",
+    "InConcatenationTotalNumber", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
 ]  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
 class Header:
-    """What one DICOM file says about itself.
+    """Header of one DICOM file.
 
     Args:
-        path: The file.
-        name: Its path relative to the input, safe to show on one line.
-        dataset: The elements that this package looks at; never shown.
-        transfer_syntax: UID of the encoding, from the file meta information or, where that is missing, from
-            the bytes.
-        pixel_offset: Byte at which the pixel data element starts; -1 when the data set is deflated.
-        size: Bytes of the file at the time of the scan.
-        mtime_ns: Its modification time at the time of the scan.
+        path: Path of the file.
+        name: Path relative to the input, safe to show on one line.
+        dataset: Elements that this package reads; never shown.
+        transfer_syntax: UID of the encoding, from the file meta information or, if that is missing, from the
+            bytes.
+        pixel_offset: Byte at which the pixel data element starts; -1 if the data set is deflated.
+        size: Size of the file when its header was read, bytes.
+        mtime_ns: Modification time of the file when its header was read, ns.
     """
 
     path: Path
@@ -90,7 +91,7 @@ class Header:
 
 @contextmanager
 def silenced() -> Iterator[None]:
-    """Keep pydicom's warnings and log records in: they quote the values of elements, and those can identify a patient.
+    """Suppress pydicom's warnings and log records: they quote values that can identify a patient.
 
     Python keeps the filter of warnings for the whole process, so volumes are read by one thread at a time.
     """
@@ -109,13 +110,15 @@ def silenced() -> Iterator[None]:
 
 
 def value_of(dataset: Dataset, keyword: str, name: str, *, expected: str) -> Any:  # noqa: ANN401  the type is the element's VR
-    """The value of an attribute, None when it is absent; the only way to an element, as pydicom decodes each when it is first used.
+    """The value of an attribute, None when it is absent.
+
+    All elements are read here, as pydicom decodes an element when it is first used.
 
     Args:
-        dataset: The file's data set, or an item of a sequence in it.
-        keyword: The attribute.
-        name: The file, for the message.
-        expected: What the value should be, for the message.
+        dataset: Data set of the file, or an item of a sequence in it.
+        keyword: Keyword of the attribute.
+        name: Name of the file, for the message.
+        expected: Expected value, for the message.
 
     Raises:
         InputError: It cannot be decoded, as when its VR or its length is damaged (AE-DICOM-006).
@@ -142,7 +145,7 @@ def texts_of(dataset: Dataset, keyword: str, name: str) -> list[str]:
 
 
 def text_of(dataset: Dataset, keyword: str, name: str) -> str:
-    """An attribute as text, several values joined by a backslash as in the file, empty when absent; see :func:`texts_of`."""
+    """An attribute as text, values joined by a backslash, empty when absent; see :func:`texts_of`."""
     return "\\".join(texts_of(dataset, keyword, name))
 
 
@@ -181,7 +184,7 @@ def numbers(dataset: Dataset, keyword: str, count: int, name: str) -> tuple[floa
 
 
 def malformed(keyword: str, name: str, expected: str) -> AutosamEdgeError:
-    """The error for an attribute that is there, but not as the standard wants it."""
+    """The error for an attribute that breaks the standard."""
     return ATTRIBUTE_INVALID(
         f"{keyword} of {name} is malformed, expected {expected}.",
         remedy="Export the series again from the scanner or archive; the header is damaged.",
@@ -221,7 +224,11 @@ def read_header(path: Path, name: str) -> Header | None:
 
 
 def sniff(head: bytes) -> bool:
-    """Whether bytes start a DICOM file: the preamble of PS3.10, or, from older senders, a bare data set whose group is 0002 or 0008."""
+    """Whether bytes start a DICOM file.
+
+    Either the preamble of PS3.10, or, from older senders, a data set without it whose first group is 0002 or
+    0008.
+    """
     if head[128:132] == b"DICM":
         return True
     if len(head) < 8:
@@ -277,7 +284,7 @@ def _transfer_syntax(dataset: Dataset) -> str:
 
 
 def _check_inflation(file: BinaryIO, head: bytes, name: str) -> None:
-    """Refuse a deflated data set that would grow without bound (PS3.5 A.5), counting the bytes that really come out."""
+    """Refuse a deflated data set that inflates beyond reason (PS3.5 A.5); the inflated bytes are counted."""
     file.seek(
         144 + int.from_bytes(head[140:144], "little")
     )  # (0002,0000) gives the length of the group after itself

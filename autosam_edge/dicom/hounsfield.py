@@ -58,7 +58,8 @@ def read_hu(planes: list[ImagePlane]) -> tuple[npt.NDArray[Any], list[str]]:
             np.copyto(hu[d], AIR_HU, where=hu[d] < LOWEST_HU)
             _note(
                 notes,
-                f"held values below {LOWEST_HU} HU that no header declares as padding; they became {AIR_HU} HU",
+                f"held values below {LOWEST_HU} HU that no header declares as padding; "
+                f"they became {AIR_HU} HU",
             )
     return hu, [f"{count} slice{'s' if count > 1 else ''} {note}." for note, count in notes.items()]
 
@@ -88,7 +89,7 @@ def _allocate(shape: Shape, dtype: type) -> npt.NDArray[Any]:
 def _values(
     plane: ImagePlane, words: Words, notes: dict[str, int]
 ) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_] | None]:
-    """Stored values with their sign, and where they are padding; bits outside of BitsStored do not count (PS3.5 section 8.1.1)."""
+    """Stored values with their sign, without bits outside of BitsStored (PS3.5 8.1.1), and a padding mask."""
     header = plane.header
     bits, signed = header.integer("BitsStored") or 16, header.integer("PixelRepresentation") == 1
     high_bit = header.integer("HighBit")
@@ -115,7 +116,7 @@ def _values(
 
 
 def _padding_limits(plane: ImagePlane, notes: dict[str, int]) -> tuple[int, int] | None:
-    """Lowest and highest stored value that mean "no data here", None when none is declared or it would erase tissue."""
+    """Lowest and highest stored value of padding; None if none is declared or it would erase tissue."""
     dataset, name = plane.header.dataset, plane.header.name
     value = numbers(dataset, "PixelPaddingValue", 1, name)
     if value is None:
@@ -140,7 +141,7 @@ def _range_hu(plane: ImagePlane, values: npt.NDArray[Any]) -> tuple[float, float
     low, high = sorted(float(end) * plane.slope + plane.intercept for end in (values.min(), values.max()))
     if low < -_HIGHEST_HU or high > _HIGHEST_HU:
         raise NOT_HU(
-            f"{plane.header.name} reaches {max(abs(low), abs(high)):.3g} after rescaling, beyond any Hounsfield unit.",
+            f"{plane.header.name} reaches {max(abs(low), abs(high)):.3g} HU, expected at most 1e6.",
             remedy="Export the series again; its rescale attributes are wrong.",
         )
     return low, high

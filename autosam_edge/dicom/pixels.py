@@ -31,7 +31,7 @@ Words = npt.NDArray[np.uint16]
 
 
 def stored_words(planes: Sequence[ImagePlane]) -> Iterator[Words]:
-    """The (H, W) words of each plane as they are stored, bits above HighBit included, in the order of ``planes``.
+    """The stored (H, W) words of each plane, with the bits above HighBit, in the order of ``planes``.
 
     Raises:
         InputError: The pixel data end early or cannot be decoded (AE-DICOM-005), or their transfer syntax is
@@ -98,7 +98,7 @@ def _native(header: Header, planes: list[ImagePlane]) -> Iterator[Words]:
 
 
 def _element(head: bytes, header: Header, *, little: bool) -> tuple[int, int]:
-    """Where the value of the pixel data element starts in the file, and its length in bytes (PS3.5 section 7.1)."""
+    """Start of the value of the pixel data element in the file, and its length, bytes (PS3.5 7.1)."""
     order = "<" if little else ">"
     if len(head) < 12 or struct.unpack(f"{order}HH", head[:4]) != _PIXEL_DATA:
         raise damaged(header.name, "it ends before its pixel data or holds none")
@@ -113,7 +113,7 @@ def _decoded(header: Header, planes: list[ImagePlane]) -> Iterator[Words]:
     if header.pixel_offset >= 0:
         _check_fragments(header)
     decoder = get_decoder(UID(header.transfer_syntax))
-    # Pillow's JPEG 2000 path guesses the precision of 16-bit data; OpenJPEG through pylibjpeg is told it.
+    # Pillow's JPEG 2000 path guesses the precision of 16-bit data; OpenJPEG through pylibjpeg reads it.
     plugin = (
         "pylibjpeg"
         if "pylibjpeg" in decoder.available_plugins and decoder.UID.name.startswith(("JPEG 2000", "High-T"))
@@ -138,7 +138,10 @@ def _decoded(header: Header, planes: list[ImagePlane]) -> Iterator[Words]:
 
 
 def _check_fragments(header: Header) -> None:
-    """Walk the fragments of encapsulated pixel data (PS3.5 A.4) to their end mark: some codecs fill in a cut stream without a word."""
+    """Follow the fragments of encapsulated pixel data (PS3.5 A.4) to their end mark.
+
+    Some codecs complete a truncated stream without an error.
+    """
     with header.path.open("rb") as file:
         file.seek(header.pixel_offset)
         position, length = _element(file.read(12), header, little=True)

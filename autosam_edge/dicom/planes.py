@@ -1,4 +1,4 @@
-"""One CT image plane as this package sees it, whether it was a file of its own or a frame of an Enhanced CT object."""
+"""One CT image plane, from a file of its own or from a frame of an Enhanced CT object."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class ImagePlane:
     """One plane of pixels with its place in the patient and its way to HU.
 
     Args:
-        header: The file that holds it.
+        header: Header of the file that holds the plane.
         index: Number of the frame in that file, from 0.
         position: ImagePositionPatient: center of the first pixel, LPS mm.
         orientation: ImageOrientationPatient: unit vectors along a row and down a column.
@@ -59,7 +59,8 @@ def planes_of(headers: list[Header]) -> list[ImagePlane]:
     enhanced = [header for header in headers if header.text("SOPClassUID") in ENHANCED_CT_IMAGES]
     if enhanced and len(headers) > 1:
         raise _several_stacks(
-            f"the series holds {len(headers)} objects, of which {len(enhanced)} are multi-frame, expected one multi-frame object"
+            f"the series holds {len(headers)} objects, of which {len(enhanced)} are multi-frame, "
+            "expected one multi-frame object"
         )
     planes: list[ImagePlane] = []
     for header in headers:
@@ -162,14 +163,14 @@ def _rescale(header: Header, transformation: list[Dataset]) -> tuple[float, floa
     # For CT an absent type means HU (PS3.3 C.11.1.1.2).
     if (text_of(where, "RescaleType", header.name) or "HU").upper() != "HU":
         raise NOT_HU(
-            f"RescaleType of {header.name} is not HU: it may be a density, Z-effective or other spectral map.",
+            f"RescaleType of {header.name} is not HU: it may be a spectral map such as density.",
             remedy="Give the series of conventional CT images in Hounsfield units.",
         )
     return slope[0], intercept[0]
 
 
 def _check_pixel_format(header: Header) -> None:
-    """Refuse what is not a CT image's pixel format: one sample of 16 bits allocated, of which 12 to 16 are stored (PS3.3 C.8.2.1.1)."""
+    """Require a CT image's pixel format: one sample, 16 bits allocated, 12 to 16 stored (PS3.3 C.8.2.1.1)."""
     samples, allocated = header.integer("SamplesPerPixel"), header.integer("BitsAllocated")
     stored, high, signed = (
         header.integer("BitsStored"),

@@ -1,4 +1,4 @@
-"""A CT series in DICOM, classic or Enhanced, as a volume: scan headers, choose the series, order its planes, decode to HU."""
+"""A CT series in DICOM as a volume: read headers, select the series, order its planes, decode to HU."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def _files(ordered: list[ImagePlane]) -> tuple[Path, ...]:
 
 
 def _encoding_notes(headers: list[Header]) -> list[str]:
-    """What is odd about the encoding of a series as a whole."""
+    """Warnings about the encoding of a series."""
     notes = []
     if any(header.text("PhotometricInterpretation") == "MONOCHROME1" for header in headers):
         notes.append("PhotometricInterpretation is MONOCHROME1, unusual for CT; HU were not inverted.")
@@ -80,7 +80,7 @@ def _encoding_notes(headers: list[Header]) -> list[str]:
         ]
         ratio = f", ratio {ratios[0]}" if ratios else ""
         notes.append(
-            f"{len(lossy)} images were compressed with loss{ratio}; labels may differ from those on the original."
+            f"{len(lossy)} images were compressed with loss{ratio}; labels may differ from the original's."
         )
     if not all(header.text("FrameOfReferenceUID") for header in headers):
         notes.append("FrameOfReferenceUID is missing, so results cannot be related to other series.")

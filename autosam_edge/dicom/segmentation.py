@@ -112,7 +112,7 @@ def write_dicom_seg(segmentation: Segmentation, source_files: Sequence[Path], pa
 
 @contextmanager
 def _highdicom_silenced() -> Iterator[None]:
-    """Keep highdicom's log records in: they name the instances of the source. Its modules have loggers of their own below this one."""
+    """Suppress highdicom's log records: they name the instances of the source."""
     log = logging.getLogger("highdicom")
     before = log.level
     log.setLevel(logging.CRITICAL + 1)
@@ -123,7 +123,7 @@ def _highdicom_silenced() -> Iterator[None]:
 
 
 def _not_allowed(sources: Sequence[Dataset], error: Exception) -> AutosamEdgeError:
-    """The error for headers from which highdicom builds no object; what can be seen to be missing is named."""
+    """The error for headers from which highdicom builds no object; missing identifiers are named."""
     missing = missing_identifiers(sources)
     what = (
         f"lack {missing}, which a DICOM SEG needs"
@@ -184,7 +184,7 @@ def _multi_frame_positions(source: Dataset) -> FloatMatrix:
 
 
 def _identity(segmentation: Segmentation, sources: Sequence[Dataset]) -> str:
-    """SHA-256 over all that decides what the object says: series, instances, provenance, table, labels. Hexadecimal."""
+    """SHA-256 of series, instances, provenance, label table and labels, hexadecimal."""
     table = [
         (label.value, label.name, label.snomed_code, label.snomed_meaning, label.laterality, label.color)
         for label in segmentation.table
@@ -206,7 +206,7 @@ def _identity(segmentation: Segmentation, sources: Sequence[Dataset]) -> str:
 
 
 def _uid(*parts: str) -> hd.UID:
-    """A UID under 2.25 from the SHA-256 of its parts: a name-based UUID, version 8 of RFC 9562 (PS3.5 B.2)."""
+    """A UID under 2.25 from the SHA-256 of its parts: a UUID of version 8 (RFC 9562, PS3.5 B.2)."""
     value = int.from_bytes(hashlib.sha256("\n".join(parts).encode()).digest()[:16], "big")
     value = value & ~(0xF << 76) | (8 << 76)
     value = value & ~(0x3 << 62) | (2 << 62)
@@ -261,7 +261,15 @@ def _build(
     organs: Sequence[Label],
     identity: str,
 ) -> hd.seg.Segmentation:
-    """The object, with segments numbered from 1; ``frames`` are segment numbers (D, H, W) in the order of the source frames."""
+    """Build the object with highdicom, segments numbered from 1.
+
+    Args:
+        segmentation: Labels and provenance.
+        sources: Headers of the series, in the order of the source frames.
+        frames: (frames, H, W) uint8 segment numbers.
+        organs: Labels of the segments, segment 1 first.
+        identity: Hash from which the UIDs are derived.
+    """
     made_by = segmentation.provenance
     version = made_by.version or "unknown"
     algorithm = hd.AlgorithmIdentificationSequence(
@@ -303,20 +311,20 @@ def _build(
         omit_empty_frames=True,
         content_date=date,
         content_time=time,
-        specific_character_set=None,  # highdicom refuses names that it does not know, and the empty first one of Japanese and Korean scans
+        # highdicom refuses names that it does not know, and the empty first one of Japanese and Korean scans.
+        specific_character_set=None,
     )
     for tag, text in texts.items():
-        if tag in dataset and dataset.get_item(tag) is first.get_item(
-            tag
-        ):  # highdicom copies elements of the patient and study as objects
+        # highdicom copies elements of the patient and study as objects.
+        if tag in dataset and dataset.get_item(tag) is first.get_item(tag):
             dataset[tag] = text
-    if "SpecificCharacterSet" in first:  # however odd: it names the letters of the texts
+    if "SpecificCharacterSet" in first:  # kept as it is: it is the encoding of the copied texts
         dataset["SpecificCharacterSet"] = first["SpecificCharacterSet"]
     return dataset
 
 
 def _content_date(source: Dataset) -> tuple[str, str]:
-    """Content Date and Time of the source, or the next best that it holds; see the module's text for why not today."""
+    """Content Date and Time of the source, or another date of it; see the module's text for the reason."""
     for prefix in ("Content", "Acquisition", "Series", "Study"):
         date, time = str(source.get(f"{prefix}Date") or ""), str(source.get(f"{prefix}Time") or "")
         if len(date) == 8 and _follows(date, "%Y%m%d"):

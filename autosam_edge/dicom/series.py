@@ -1,4 +1,4 @@
-"""Choose the one CT series that is meant, and say what was passed over. No value that identifies a patient is ever shown."""
+"""Select the one CT series to read; no message shows a value that identifies a patient."""
 
 from __future__ import annotations
 
@@ -60,15 +60,15 @@ class Series:
 
 
 def select_series(found: DicomFiles, wanted: str | None) -> tuple[Series, list[str]]:
-    """The series that is meant, with a warning for everything else that was found.
+    """Select one series; warnings name everything else that was found.
 
     Without ``wanted`` there must be exactly one candidate. Series of fewer than three positions (bolus
     tracking) and secondary derivations (reformats) count only when nothing better is there.
 
     Args:
-        found: The scan of a folder or file.
+        found: DICOM files of the input.
         wanted: Number in the list of candidates, SeriesNumber, SeriesInstanceUID or the start of its hash (8
-            letters or more).
+            letters or more); None if there is only one candidate.
 
     Raises:
         InputError: There is no DICOM file (AE-DICOM-001), no CT image (AE-DICOM-002), more than one candidate
@@ -95,11 +95,13 @@ def select_series(found: DicomFiles, wanted: str | None) -> tuple[Series, list[s
     )
     if len(everything) > 1:
         warnings.append(
-            f"Read series {chosen.hash[:_HASH_LETTERS]} of {len(everything)} CT series: {_listed(everything)}."
+            f"Read series {chosen.hash[:_HASH_LETTERS]} of {len(everything)} CT series: "
+            f"{_listed(everything)}."
         )
     if chosen.derived:
         warnings.append(
-            "The series is derived (ImageType DERIVED, SECONDARY), such as a reformat; the original series is better."
+            "The series is derived (ImageType DERIVED, SECONDARY), such as a reformat; "
+            "the original series is better."
         )
     return chosen, warnings
 
@@ -178,8 +180,9 @@ def _named(everything: list[Series], wanted: str) -> Series:
     by_number = [s for index, s in enumerate(everything, 1) if key in (str(index), s.number)]
     matches = exact or by_hash or by_number
     if len(matches) != 1:
-        fault = "names none" if not matches else f"fits {len(matches)}"
-        raise SERIES_NOT_FOUND(f"series= {fault} of the CT series: {_listed(everything)}.")
+        raise SERIES_NOT_FOUND(
+            f"`series` matches {len(matches) or 'none'} of the CT series, expected 1: {_listed(everything)}."
+        )
     return matches[0]
 
 

@@ -1,4 +1,7 @@
-"""Headers of the series that was segmented, as a DICOM SEG refers to them; read with pydicom alone, so that they cost no highdicom."""
+"""Headers of the series that was segmented, to which a DICOM SEG refers.
+
+They are read with pydicom alone: highdicom takes half a second to load.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,10 @@ _TYPE_2 = (
 
 
 def check_can_be_referred_to(file: Path) -> None:
-    """Find out from one header of the series, before the inference, whether a DICOM SEG can refer to it.
+    """Check with one header of the series, before the inference, that a DICOM SEG can refer to it.
+
+    Args:
+        file: One DICOM file of the series.
 
     Raises:
         OutputError: It lacks an identifier that a DICOM SEG needs, or cannot be read (AE-OUTPUT-006).
@@ -43,14 +49,12 @@ def check_can_be_referred_to(file: Path) -> None:
 
 
 def read_headers(files: Sequence[Path]) -> list[Dataset]:
-    """Headers without pixels; type 2 attributes of the Patient and Study modules that are missing are added empty (PS3.5 7.4.3)."""
+    """Headers without pixels; missing type 2 attributes of patient and study are added empty."""
     sources = []
     for file in files:
         try:
             header = pydicom.dcmread(file, stop_before_pixels=True)
-        except (
-            Exception
-        ) as error:  # pydicom raises many types on a damaged file; all mean that it is not what was segmented
+        except Exception as error:  # pydicom raises many types; all mean that the file was changed
             raise source_changed(
                 f"a source DICOM file can no longer be read ({type(error).__name__})"
             ) from None
@@ -79,5 +83,6 @@ def missing_identifiers(sources: Sequence[Dataset]) -> str:
 def headers_not_sound(what: str) -> AutosamEdgeError:
     """The error for headers to which no DICOM SEG can refer."""
     return SEG_SOURCE_UNUSABLE(
-        f"the source headers {what}.", remedy=f"Export the series again with sound headers, or {WITHOUT_SEG}."
+        f"the source headers {what}.",
+        remedy=f"Export the series again with complete headers, or {WITHOUT_SEG}.",
     )

@@ -1,4 +1,4 @@
-"""Order image planes along their normal and prove that they form one regular grid, or say why they do not."""
+"""Order image planes along their normal and check that they form one regular grid."""
 
 from __future__ import annotations
 
@@ -75,7 +75,8 @@ def stack(
     ordered, warnings = _without_copies(ordered, normal, same_pixels)
     if len(ordered) < MIN_SLICES:
         raise TOO_FEW_SLICES(
-            f"the series has {len(ordered)} slice{'s' if len(ordered) > 1 else ''} at distinct positions, expected at least {MIN_SLICES}."
+            f"the series has {len(ordered)} slice{'s' if len(ordered) > 1 else ''} at distinct positions, "
+            f"expected at least {MIN_SLICES}."
         )
     positions = np.array([plane.position for plane in ordered], dtype=np.float64)
     step_mm = float((positions[-1] - positions[0]) @ normal) / (len(ordered) - 1)
@@ -91,7 +92,7 @@ def stack(
 
 
 def _check_alike(planes: list[ImagePlane]) -> None:
-    """Refuse a series whose planes differ in orientation, matrix or pixel spacing; a difference of rounding is none."""
+    """Refuse a series whose planes differ, beyond rounding, in orientation, matrix or pixel spacing."""
     first = planes[0]
     for plane in planes[1:]:
         where = f"{plane.header.name} and {first.header.name}"
@@ -131,7 +132,7 @@ def _check_spacing(*values_mm: float, smallest: float, what: str) -> None:
 def _without_copies(
     ordered: list[ImagePlane], normal: FloatMatrix, same_pixels: Callable[[ImagePlane, ImagePlane], bool]
 ) -> tuple[list[ImagePlane], list[str]]:
-    """Drop planes that repeat their predecessor in place and values; refuse those that repeat the place only."""
+    """Drop planes that repeat position and values of another; refuse those that repeat the position only."""
     kept: list[ImagePlane] = []
     for plane in ordered:
         offset = np.subtract(plane.position, kept[-1].position) if kept else np.array([np.inf] * 3)
@@ -142,7 +143,7 @@ def _without_copies(
             positions = 1 + int((np.diff(along) >= _SAME_POSITION_MM).sum())
             raise POSITION_TWICE(
                 f"{len(ordered)} images lie at {positions} position{'s' if positions > 1 else ''}, "
-                f"and those at one position differ (such as {plane.header.name}), expected one image a position."
+                f"and those at one position differ (such as {plane.header.name}), expected one image each."
             )
     copies = len(ordered) - len(kept)
     return kept, [f"Ignored {copies} exact cop{'ies' if copies > 1 else 'y'} of slices."] if copies else []
@@ -175,8 +176,8 @@ def _check_gaps(ordered: list[ImagePlane], positions: FloatMatrix, normal: Float
             f"a gap of {gaps[uneven[0]]:.4g} mm where {median:.4g} mm is expected.{also}"
         )
     raise SLICES_UNEVEN(
-        f"the distance between slices is uneven, from {gaps.min():.4g} to {gaps.max():.4g} mm (first after {first}), "
-        f"expected {median:.4g} within {tolerance:.2g} mm.{also}"
+        f"the distance between slices is uneven, from {gaps.min():.4g} to {gaps.max():.4g} mm "
+        f"(first after {first}), expected {median:.4g} within {tolerance:.2g} mm.{also}"
     )
 
 
@@ -188,17 +189,22 @@ def _tilt_deg(positions: FloatMatrix, normal: FloatMatrix) -> float:
 
 
 def _check_straight(positions: FloatMatrix, normal: FloatMatrix, affine: FloatMatrix) -> None:
-    """Refuse a sheared stack (measured, as tags such as GantryDetectorTilt are unreliable), and slices that are out of line."""
+    """Refuse a sheared stack and slices that are out of line.
+
+    The shear is measured, as tags such as GantryDetectorTilt are unreliable.
+    """
     tilt_deg = _tilt_deg(positions, normal)
     if tilt_deg > MAX_TILT_DEG:
         raise STACK_SHEARED(
-            f"the slices are sheared by {tilt_deg:.2f} degrees, as by a tilted gantry, expected at most {MAX_TILT_DEG:g}."
+            f"the slices are sheared by {tilt_deg:.2f} degrees, as by a tilted gantry, "
+            f"expected at most {MAX_TILT_DEG:g}."
         )
     ideal = positions[0] + np.arange(len(positions))[:, None] * affine[:3, 0]
     offset_mm = float(np.linalg.norm(positions - ideal, axis=1).max())
     limit_mm = _MAX_OFFSET * float(np.linalg.norm(affine[:3, :3], axis=0).min())
     if offset_mm > limit_mm:
         raise STACK_SHEARED(
-            f"a slice lies {offset_mm:.3g} mm beside the straight, even stack of the others, expected at most {limit_mm:.3g} mm.",
+            f"a slice lies {offset_mm:.3g} mm beside the straight, even stack of the others, "
+            f"expected at most {limit_mm:.3g} mm.",
             remedy=_RESCAN,
         )

@@ -1,4 +1,4 @@
-"""Values of research formats as Hounsfield units: the checks that formats without a modality leave to the reader."""
+"""Values of formats without a modality as Hounsfield units, with the checks that they need."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def as_hu(values: npt.NDArray[Any], code: ErrorCode) -> tuple[npt.NDArray[Any], 
 
     Args:
         values: (D, H, W), HU, any real type; not changed.
-        code: Kind of error to raise.
+        code: Error code of the format.
 
     Returns:
         The array and warnings.

@@ -26,9 +26,9 @@ def read_labels(path: Path, grid: Grid, classes: int, what: str) -> npt.NDArray[
 
     Args:
         path: The file.
-        grid: Of the scan.
-        classes: With the background.
-        what: What must lie on one grid, for the message, such as ``image and label of case 0001``.
+        grid: Grid of the scan.
+        classes: Number of classes, with the background.
+        what: Names of the two images for the message, such as ``image and label of case 0001``.
 
     Returns:
         (D, H, W) uint8.
@@ -47,7 +47,7 @@ def as_labels(values: npt.NDArray[np.generic], classes: int) -> npt.NDArray[np.u
 
     Args:
         values: (D, H, W) of any real type.
-        classes: With the background.
+        classes: Number of classes, with the background.
 
     Raises:
         InputError: A value is not a whole number from 0 to ``classes - 1`` (AE-DATA-003).

@@ -1,4 +1,4 @@
-"""NIfTI-1 in and out (nifti1.h of the NIfTI-1 data format). RAS lives only here; everywhere else the world is LPS."""
+"""Reader and writer of NIfTI-1 (nifti1.h). RAS coordinates occur only here; all other modules use LPS."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def read_nifti(path: Path) -> Volume:
 
 
 def _scaled(values: npt.NDArray[Any], slope: float, inter: float) -> npt.NDArray[Any]:
-    """``values * slope + inter``, in whole numbers where all three are whole and the result fits into int32."""
+    """``values * slope + inter``, in integers if all three are integers and the result fits into int32."""
     if values.dtype.kind not in "iuf":
         return values  # refused or used as it is by the caller
     whole = values.dtype.kind in "iu" and slope.is_integer() and inter.is_integer()
@@ -129,7 +129,7 @@ _QFORM_TOLERANCE_MM = 1e-3  # a float32 quaternion is coarser than a float32 mat
 
 
 def write_nifti(segmentation: Segmentation, path: Path) -> None:
-    """Write the labels as a gzipped uint8 NIfTI on the input's own grid; the same segmentation gives identical bytes.
+    """Write the labels as a gzipped uint8 NIfTI on the input's grid; equal segmentations give equal bytes.
 
     The sform carries the affine. NIfTI-1 stores it as float32, which is worth 1e-4 mm up to coordinates of
     two meters and 3e-4 mm up to eight; NIfTI-2 would hold float64, but SimpleITK and what is built on it

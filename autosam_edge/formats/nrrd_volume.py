@@ -1,4 +1,4 @@
-"""NRRD in (the format definition of teem): attached headers only, as a detached one could name any file of this machine."""
+"""Reader of NRRD (format of teem). Only attached headers: a detached one could name any file."""
 
 from __future__ import annotations
 

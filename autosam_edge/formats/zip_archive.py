@@ -1,4 +1,4 @@
-"""Unpack a zip of DICOM files into a private folder, trusting nothing that the archive says about itself."""
+"""Unpack a zip of DICOM files into a private folder; sizes and paths of the archive are not trusted."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def _unpack(path: Path, root: Path) -> None:
             raise _damaged(error) from error
         raise INPUT_UNREADABLE(
             f"the zip archive cannot be unpacked ({type(error).__name__}).",
-            remedy="Check the space in the temporary folder (TMPDIR), or unpack the archive and give the folder.",
+            remedy="Check the space in the temporary folder (TMPDIR), or give the unpacked folder.",
         ) from error
 
 

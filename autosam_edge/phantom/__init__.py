@@ -1,4 +1,4 @@
-"""A CT-like abdomen whose anatomy is known in closed form: for the demonstration, for tests, and for a part of the training mix.
+"""A CT-like abdomen with known anatomy, for the demonstration, for tests and for a part of the training.
 
 No patient data went into it. Every structure is an implicit function of the position; the label of a voxel is
 the sign of that function at its center, later structures over earlier ones. The same seed gives the same
@@ -44,7 +44,7 @@ class Phantom:
     def __post_init__(self) -> None:
         if self.labels.shape != self.volume.shape or self.labels.dtype != np.uint8:
             raise ValueError(
-                f"labels are uint8 of shape {self.volume.shape}, not {self.labels.dtype} of {self.labels.shape}"
+                f"labels are {self.labels.dtype} {self.labels.shape}, expected uint8 {self.volume.shape}"
             )
         object.__setattr__(self, "labels", read_only(self.labels))
 

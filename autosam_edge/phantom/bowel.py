@@ -1,4 +1,4 @@
-"""The hollow organs: esophagus and stomach with their labels; small and large bowel as unlabeled surroundings."""
+"""The hollow organs: esophagus and stomach with labels, small and large bowel without."""
 
 from __future__ import annotations
 
@@ -186,7 +186,7 @@ def _stool(phase: float, base_hu: float) -> Material:
 
 
 def paint_stomach(canvas: Canvas, patient: Patient) -> None:
-    """Esophagus through the chest, and the stomach from the left dome to the pylorus, with fluid and a bubble of gas."""
+    """Esophagus, and the stomach from the left dome to the pylorus, with fluid and a bubble of gas."""
     rng = patient.rng
     wall_hu = patient.enhanced(38.0, 78.0)
     gullet = [(10, -26, 230), (10, -28, 170), (14, -30, 130), (24, -36, 106), (40, -36, 92)]

@@ -304,7 +304,7 @@ def paint_portal_system(canvas: Canvas, patient: Patient) -> None:
 
 
 def paint_arteries(canvas: Canvas, patient: Patient) -> None:
-    """Aorta to its fork, celiac and mesenteric trunks, renal and iliac arteries; calcified spots in some patients."""
+    """Aorta to its fork and the arteries that leave it; calcified spots in some patients."""
     hu = patient.enhanced(42.0, float(patient.rng.uniform(145.0, 205.0)))
     branches: list[tuple[list[Point], list[float]]] = [
         ([(14, -32, 42), (10, -50, 46), (-14, -58, 48)], [4, 3.5, 2.5]),

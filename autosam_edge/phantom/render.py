@@ -1,4 +1,4 @@
-"""A canvas in Hounsfield units: solids are painted one over the other, with partial volume at their surfaces."""
+"""A canvas in HU: solids are painted one over the other, with partial volume at their surfaces."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _BRICK = (12, 48, 64)  # 37,000 voxels: a dozen float32 arrays of it fit in a le
 
 @dataclass(frozen=True)
 class Warp:
-    """From the world to the coordinates in which the anatomy is written: a scale and a slow wave along each axis.
+    """From the world to the coordinates of the anatomy: a scale and a slow wave along each axis.
 
     The shift along one axis depends on the other two only, so the whole warp is three planes of numbers.
 

@@ -1,4 +1,4 @@
-"""A phantom as a classic DICOM series: CT Image Storage (PS3.3 A.3), one file a slice, Explicit VR Little Endian."""
+"""A phantom as a classic DICOM series (PS3.3 A.3), one file per slice, Explicit VR Little Endian."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def write_dicom_series(volume: Volume, folder: Path, *, seed: int = 0) -> list[P
         The files in slice order.
 
     Raises:
-        ValueError: The grid cannot be told in DICOM, or a value does not fit 16 bits.
+        ValueError: DICOM cannot describe the grid, or a value does not fit 16 bits.
     """
     right, down = volume.grid.direction[:, 2], volume.grid.direction[:, 1]
     if abs(float(right @ down)) > 1e-4:

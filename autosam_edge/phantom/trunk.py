@@ -46,7 +46,7 @@ def paint_trunk(canvas: Canvas, patient: Patient) -> None:
 
 
 def _wall(x: Field, y: Field, z: Field, f: Field) -> Field:
-    """Three flat muscles at the flank with fat between them; in front the two straight muscles with the white line between."""
+    """Three flat muscles at the flank with fat between them, and the two straight muscles in front."""
     aside = np.abs(x)
     layers = (
         (aside > 80) & (z < 40) & ((np.abs(f + np.float32(4.2)) < 0.7) | (np.abs(f + np.float32(8.4)) < 0.6))

@@ -1,9 +1,9 @@
-"""One organ, one object: find the parts of each organ on the model's grid, keep the one the network is surest of, report the rest.
+"""The one-part rule: of several parts of an organ, keep the one of which the network is most certain.
 
-A network that knows thirteen abdominal organs calls a pelvic tumor a liver: fluent, wrong, and far away from
-the liver. An organ that is one object in the body keeps one part: the one with the largest sum of confidence,
-which is not always the largest. What is taken away is named in the warnings, with its volume. Which organs
-this holds for stands in the bundle; it is decided on validation cases, as nnU-Net does (Isensee et al. 2021).
+A network that knows thirteen abdominal organs may label a pelvic tumor as liver, far away from the liver. An
+organ that is one connected object in the body keeps one part: the part with the largest sum of confidence,
+which is not always the part with the most voxels. A warning names the removed volume. The bundle lists the
+organs; they are chosen on validation cases, as in nnU-Net (Isensee et al. 2021).
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ Indices = npt.NDArray[np.intp]
 
 @dataclass(frozen=True)
 class Runs:
-    """Voxels of one label that follow each other along W: a sparse form of a label volume.
+    """Runs of a label volume: voxels of one label that follow each other along W.
 
     Args:
-        row: (N,) d * H + h, not decreasing.
-        start, stop: (N,) first voxel along W, and the one after the last.
-        value: (N,) label, not 0.
+        row: (N,) row of each run, d * H + h, not decreasing.
+        start: (N,) first voxel along W.
+        stop: (N,) voxel after the last along W.
+        value: (N,) label value, not 0.
     """
 
     row: Indices
@@ -40,42 +41,42 @@ class Runs:
 
 
 def find_label_runs(labels: npt.NDArray[np.uint8]) -> Runs:
-    """All runs of a (D, H, W) label volume, in array order."""
+    """Find all runs of a (D, H, W) label volume, in array order."""
     rows = labels.reshape(-1, labels.shape[2])
     framed = np.zeros((rows.shape[0], rows.shape[1] + 2), dtype=np.uint8)
     framed[:, 1:-1] = rows
     row, column = np.nonzero(framed[:, 1:] != framed[:, :-1])
     value = framed[row, column + 1]
-    following = np.append(
-        column[1:], 0
-    )  # the frame ends every row with a change to background, so a run's end is the next change
+    # The frame of background ends every row with a change, so a run ends where the next change is.
+    following = np.append(column[1:], 0)
     return Runs(row, column, following, value)[value != 0]
 
 
 def touching(runs: Runs, shape: Shape) -> tuple[Indices, Indices]:
-    """Pairs of runs of one label that share a face, an edge or a corner (26-connectivity).
+    """Find pairs of runs of one label that share a face, an edge or a corner (26-connectivity).
+
+    Args:
+        runs: Runs in array order.
+        shape: Shape (D, H, W) of the label volume.
 
     Returns:
-        Two (E,) index arrays; each pair stands once.
+        Two (E,) index arrays; each pair occurs once.
     """
     _, height, width = shape
     stride = width + 2
     starts, stops = runs.row * stride + runs.start, runs.row * stride + runs.stop
     h = runs.row % height
     first, second = [], []
-    for rows, lines in (
-        (0, 1),
-        (1, -1),
-        (1, 0),
-        (1, 1),
-    ):  # half of the neighboring lines; the other half are these seen from there
+    # Half of the 8 neighboring lines, as steps along (D, H): the other half gives the same pairs again.
+    for rows, lines in ((0, 1), (1, -1), (1, 0), (1, 1)):
         inside = (h + lines >= 0) & (h + lines < height)
         base = (runs.row + rows * height + lines) * stride
-        # Runs are sorted, so the ones that reach start - 1 or beyond and begin at stop or before are
-        # neighbors in the list.
+        # Runs of the neighboring line that end at start or later and begin at stop or earlier touch this run.
+        # Runs are sorted, so they form one interval [low, high) of the list.
         low = np.searchsorted(stops, base + runs.start, side="left")
         high = np.searchsorted(starts, base + runs.stop, side="right")
         count = np.where(inside, np.maximum(high - low, 0), 0)
+        # Every run with every run of its interval: index a counts up once per pair, b from low to high.
         a = np.repeat(np.arange(len(count)), count)
         b = np.repeat(low, count) + np.arange(len(a)) - np.repeat(np.cumsum(count) - count, count)
         same = runs.value[a] == runs.value[b]
@@ -85,15 +86,15 @@ def touching(runs: Runs, shape: Shape) -> tuple[Indices, Indices]:
 
 
 def connect(count: int, a: Indices, b: Indices) -> Indices:
-    """Connected components of a graph.
+    """Find the connected components of a graph.
 
     Args:
-        count: Nodes.
-        a: (E,) one end of each edge.
-        b: (E,) the other.
+        count: Number of nodes.
+        a: (E,) node at one end of each edge.
+        b: (E,) node at the other end.
 
     Returns:
-        (count,) the smallest node of each node's component.
+        (count,) smallest node of each node's component.
     """
     root = np.arange(count)
     while len(a):
@@ -108,12 +109,12 @@ def connect(count: int, a: Indices, b: Indices) -> Indices:
 
 @dataclass(frozen=True)
 class RemovedParts:
-    """What was taken away from one organ.
+    """The parts that were removed from one organ.
 
     Args:
-        value: Label of the organ.
-        parts: Number of parts.
-        voxels: Voxels of the input grid.
+        value: Label value of the organ.
+        parts: Number of removed parts.
+        voxels: Number of removed voxels of the input grid.
     """
 
     value: int
@@ -122,11 +123,11 @@ class RemovedParts:
 
 
 class OnePartFilter:
-    """Collects runs of organs and their confidence on the model's grid while the network runs, then cleans the labels of the input grid.
+    """Collects organs on the model's grid while the network runs, then removes parts from the input grid.
 
     Args:
-        shape: Box on the model's grid (D', H', W').
-        values: Labels that are one object.
+        shape: Shape (D', H', W') of the body box on the model's grid.
+        values: Label values of the organs that are one connected object.
     """
 
     def __init__(self, shape: Shape, values: frozenset[int]) -> None:
@@ -141,7 +142,7 @@ class OnePartFilter:
         winner = rows.argmax(axis=1)
         top = np.take_along_axis(rows, winner[:, None], axis=1)[:, 0]
         runs = find_label_runs(np.where(np.isin(winner, list(self._values)), winner, 0).astype(np.uint8))
-        # A voxel that is as likely something else counts nothing, a sure one 255.
+        # Confidence of a voxel: 0 at a probability of one half or less, 255 at 1.
         confidence = np.append(np.clip(top * 510.0 - 255.0, 0.0, 255.0).astype(np.int64).reshape(-1), 0)
         if len(runs.row):
             line = runs.row * self._shape[2]
@@ -157,7 +158,7 @@ class OnePartFilter:
 
         Args:
             labels: (D, H, W) canonical view of the output; changed in place.
-            maps: From the model's grid to the output's.
+            maps: Interpolation from the model's grid to the input grid along D, H and W.
         """
         if not self._runs:
             return []
@@ -188,14 +189,21 @@ class OnePartFilter:
         gone: Runs,
         kept: Runs,
     ) -> int:
-        """Clear the voxels of ``value`` whose cell has a corner in ``gone`` and none in ``kept``; returns their number."""
+        """Clear the voxels of an organ whose cell has a corner in a removed part and none in the kept part.
+
+        Returns:
+            Number of cleared voxels.
+        """
         height, width = self._shape[1:]
         depth_map, height_map, width_map = maps
         cleared = 0
+        # One output slice at a time. Its cells lie between the model's rows lower and lower + 1.
         for index, lower in enumerate(depth_map.lower):
             near = _rows_between(gone, int(lower) * height, (int(lower) + 2) * height)
             if not len(near.row):
                 continue
+            # Only outputs whose cell can touch a removed run: from the cell before its first line or column
+            # to the cell that begins at its last.
             lines = near.row % height
             rows = slice(*np.searchsorted(height_map.lower, (lines.min() - 1, lines.max() + 1)))
             columns = slice(*np.searchsorted(width_map.lower, (near.start.min() - 1, near.stop.max())))
@@ -219,18 +227,19 @@ def _rows_between(runs: Runs, first: int, end: int) -> Runs:
 
 
 def _cells(runs: Runs, plane: tuple[int, int], y: Indices, x: Indices) -> npt.NDArray[np.bool_]:
-    """Whether a corner of each cell is in a run, on whichever of the rows given.
+    """Find the cells that have a corner in a run.
 
     Args:
-        runs: On the model's grid.
-        plane: (H', W') of the model's grid.
+        runs: Runs on the model's grid; those of different rows along D count alike.
+        plane: Shape (H', W') of the model's grid.
         y: (h,) lower corners of the cells along H.
         x: (w,) lower corners of the cells along W.
 
     Returns:
-        (h, w) bool.
+        (h, w) bool, True where a corner is in a run.
     """
     height, width = plane
+    # +1 where a run begins and -1 where it ends: the sum along W is positive inside of runs.
     edges = np.zeros((height, width + 1), dtype=np.int32)
     np.add.at(edges, (runs.row % height, runs.start), 1)
     np.add.at(edges, (runs.row % height, runs.stop), -1)

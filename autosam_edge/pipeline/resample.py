@@ -14,7 +14,7 @@ FloatArray = npt.NDArray[np.float32]
 
 
 def sample_positions(side: int, spacing_mm: float, target_mm: float) -> npt.NDArray[np.float64]:
-    """Where the target's voxel centers lie along one axis, in indices of the input.
+    """Positions of the target's voxel centers along one axis, in indices of the input.
 
     The target has ``ceil(side * spacing / target)`` voxels and shares its center with the input, so the field
     of view is covered and nothing shifts.
@@ -117,9 +117,9 @@ class Resampler:
     bleed into tissue.
 
     Args:
-        grid: The canonical input grid.
-        spacing_mm: The model's spacing along (D, H, W) in mm.
-        window_hu: (low, high), HU.
+        grid: Canonical grid of the input.
+        spacing_mm: Spacing of the model along (D, H, W), mm.
+        window_hu: Window (low, high), HU.
     """
 
     grid: Grid
@@ -179,12 +179,12 @@ class Resampler:
 
 @dataclass(frozen=True, eq=False)
 class ModelGrid:
-    """The model's grid over a scan: how the scan is turned, and how it is resampled.
+    """The model's grid over a scan: orientation and resampling.
 
     Args:
-        grid: The scan's grid, any orientation.
-        spacing_mm: The model's spacing along (D, H, W), mm.
-        window_hu: (low, high), HU.
+        grid: Grid of the scan, any orientation.
+        spacing_mm: Spacing of the model along (D, H, W), mm.
+        window_hu: Window (low, high), HU.
     """
 
     grid: Grid
@@ -223,11 +223,11 @@ _LINE_SHARE = 0.01
 
 
 def body_box(hu: npt.NDArray[np.generic], resampler: Resampler) -> tuple[slice, slice, slice]:
-    """The part of the model's grid that holds tissue, with a margin, from a coarse look at every fourth millimeter.
+    """Find the part of the model's grid that holds tissue, with a margin; one voxel in 4 mm is looked at.
 
     Args:
         hu: (D, H, W) canonical view of the input, HU.
-        resampler: Of the same input.
+        resampler: Resampler of the same input.
 
     Returns:
         Slices of the model's grid along (D, H, W); D is always whole, and a scan without tissue gives the

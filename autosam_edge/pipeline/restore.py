@@ -1,13 +1,12 @@
 """From class probabilities on the model's grid to labels on the input grid, slice by slice and exactly.
 
-The reference is plain: interpolate every class linearly to every input voxel and take the largest. Doing that
+The definition is: interpolate every class linearly to every input voxel and take the largest. Doing that
 costs classes x voxels. Two facts make it cheap without changing one label:
 
 - Linear interpolation is a convex combination. Where the four corners of a cell have the same winner, that
-class wins in the whole
-  cell. Only cells that an organ's border crosses need the sum over classes.
+  class wins in the whole cell. Only cells that an organ's border crosses need the sum over classes.
 - The winner's probability is at least 1 / classes. A class that stays below that in a whole slice cannot win
-in it.
+  in it.
 """
 
 from __future__ import annotations
@@ -25,12 +24,16 @@ FloatArray = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class AxisMap:
-    """Linear interpolation along one axis: output voxel ``k`` lies between model voxels ``lower[k]`` and ``lower[k] + 1``.
+    """Linear interpolation along one axis, from the model's voxels to the input's voxels.
+
+    Input voxel ``covered.start + k`` lies between the model's voxels ``lower[k]`` and ``lower[k] + 1`` of the
+    body box.
 
     Args:
-        positions: (M,) where the model's voxels lie, in input indices.
+        positions: (M,) positions of the model's voxels, in input indices.
         side: Number of input voxels N.
-        start, stop: The model's voxels that hold probabilities (the body box); beyond them all is background.
+        start: First model voxel of the body box, which holds probabilities; outside of it is background.
+        stop: End of the body box.
     """
 
     positions: npt.NDArray[np.float64]
@@ -46,7 +49,9 @@ class AxisMap:
 
     @cached_property
     def covered(self) -> slice:
-        """The input voxels that the box covers: those within half a model voxel of it, or within the outermost one."""
+        """Input voxels that the body box covers."""
+        # The box ends half a model voxel beyond its outermost voxel center. Where it ends with the scan, the
+        # outermost input voxels may lie farther out, and they belong to it too: hence infinity.
         lowest = -np.inf if self.start == 0 else self.start - 0.5
         highest = np.inf if self.stop == len(self.positions) else self.stop - 0.5
         inside = np.flatnonzero((self.coordinates >= lowest) & (self.coordinates <= highest))
@@ -55,7 +60,9 @@ class AxisMap:
     @cached_property
     def lower(self) -> npt.NDArray[np.intp]:
         """(covered,) index of the lower neighbor, relative to ``start``."""
+        # Clipping gives voxels between the last center and the end of the box the value of that center.
         inside = np.clip(self.coordinates[self.covered], self.start, self.stop - 1) - self.start
+        # The last cell has an upper neighbor too; a box of one voxel has none, and its fraction is 0.
         return np.minimum(np.floor(inside).astype(np.intp), max(self.stop - self.start - 2, 0))
 
     @cached_property
@@ -66,13 +73,13 @@ class AxisMap:
 
 
 class Restorer:
-    """Turns finished rows of probabilities into label slices of the canonical input grid.
+    """Converts finished rows of probabilities into label slices of the canonical input grid.
 
-    Feed rows from the first to the last with :meth:`push`; only one row is kept between calls.
+    Pass rows from the first to the last with :meth:`push`; only one row is kept between calls.
 
     Args:
-        maps: Interpolation along (D, H, W).
-        labels: (D, H, W) uint8 canonical view of the output, zeros; written in place.
+        maps: Interpolation along D, H and W.
+        labels: (D, H, W) uint8 canonical view of the output, all zeros; written in place.
     """
 
     def __init__(self, maps: tuple[AxisMap, AxisMap, AxisMap], labels: npt.NDArray[np.uint8]) -> None:
@@ -112,9 +119,11 @@ class Restorer:
             plane: (C, H', W') probabilities.
             target: (covered H, covered W) uint8 view of the output, zeros; written in place.
         """
+        # 1. Drop the classes that cannot win (the second fact above; 1e-5 allows for rounding).
         possible = np.flatnonzero(plane.max(axis=(1, 2)) * len(plane) >= 1.0 - 1e-5)
         candidates = plane[possible]
         winner = possible[candidates.argmax(axis=0)].astype(np.uint8)
+        # 2. Keep to the rectangle of outputs whose cell has a corner that is not background.
         organ = winner != 0
         rows, columns = (
             _span(organ.any(axis=1), self._height.lower),
@@ -124,16 +133,17 @@ class Restorer:
             return  # four corners of background: background in every cell
         y0, x0 = self._height.lower[rows], self._width.lower[columns]
         y1, x1 = np.minimum(y0 + 1, winner.shape[0] - 1), np.minimum(x0 + 1, winner.shape[1] - 1)
-        # Columns first, on the few rows of the model; then whole lines are copied.
+        # 3. Give each cell the winner of its upper left corner (y0, x0), and find the cells whose corners
+        # differ. Columns come first, on the few rows of the model; then whole lines are copied.
         left, right = winner.take(x0, axis=1), winner.take(x1, axis=1)
         even = left == right
         result = left.take(y0, axis=0)
         crossed = ~(even.take(y0, axis=0) & even.take(y1, axis=0) & (result == left.take(y1, axis=0)))
+        # 4. Interpolate all possible classes in those cells alone.
         y, x = np.nonzero(crossed)
         if len(y):
-            flat = candidates.reshape(
-                len(possible), -1
-            ).T.copy()  # (H' * W', C): one voxel's classes side by side for the gather
+            # (H' * W', C): the classes of a voxel lie side by side, so that reading a voxel is one access.
+            flat = candidates.reshape(len(possible), -1).T.copy()
             top, bottom = y0[y] * winner.shape[1], y1[y] * winner.shape[1]
             v, u = self._height.fraction[rows][y][:, None], self._width.fraction[columns][x][:, None]
             upper = flat[top + x0[x]] * (1 - u) + flat[top + x1[x]] * u
@@ -143,7 +153,7 @@ class Restorer:
 
 
 def _span(present: npt.NDArray[np.bool_], lower: npt.NDArray[np.intp]) -> slice | None:
-    """The outputs along one axis whose cell touches a model voxel that is ``present``; None when there is none."""
+    """Outputs along one axis whose cell touches a model voxel that is ``present``; None if there is none."""
     found = np.flatnonzero(present)
     if not len(found):
         return None
@@ -156,12 +166,12 @@ def _span(present: npt.NDArray[np.bool_], lower: npt.NDArray[np.intp]) -> slice 
 def axis_maps(
     positions: tuple[npt.NDArray[np.float64], ...], shape: Shape, box: tuple[slice, slice, slice]
 ) -> tuple[AxisMap, AxisMap, AxisMap]:
-    """The three maps of a :class:`Restorer`.
+    """Make the three maps of a :class:`Restorer`.
 
     Args:
-        positions: Of the model's voxels along each axis, in canonical input indices.
-        shape: Canonical input shape (D, H, W).
-        box: The part of the model's grid that holds probabilities.
+        positions: Positions of the model's voxels along each axis, in canonical input indices.
+        shape: Shape (D, H, W) of the canonical input.
+        box: Part of the model's grid that holds probabilities, along D, H and W.
     """
     d, h, w = (
         AxisMap(p, side, part.start, part.stop) for p, side, part in zip(positions, shape, box, strict=True)

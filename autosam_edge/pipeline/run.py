@@ -1,4 +1,4 @@
-"""One volume through a network: plan the tiles, ask for the logits of each, blend, restore the input grid."""
+"""The run of one volume: plan the tiles, ask for the logits of each, blend, restore the input grid."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ _SLACK_MB = 60.0
 
 
 class TileRun:
-    """One volume, laid out and ready to run once, tile by tile, on whatever computes the logits.
+    """The planned run of one volume, tile by tile; it runs once, on any engine.
 
     Orientation, resampler and body box are found here and used by the run.
 
     Args:
-        model: What the network takes and what its outputs mean.
+        model: Input contract, labels and identity of the network.
         volume: CT in HU, any orientation and spacing.
         memory: Memory of the engine and the limit; None counts nothing for the engine and sets no limit.
 
@@ -80,8 +80,8 @@ class TileRun:
         Args:
             engine: Description of the engine for the provenance, see
                 :attr:`autosam_edge.engines.engine.Engine.description`.
-            progress: Called with (tiles done, tiles in all) after each tile. What it raises stops the run;
-                nothing is left behind.
+            progress: Function that is called with (tiles done, tiles in all) after each tile. An exception
+                that it raises stops the run; nothing is left behind.
 
         Yields:
             (D, H, W) float32 tile, HU. Send its (C, D, H, W) float32 logits; they are read before the next
@@ -167,7 +167,7 @@ class TileRun:
         self._timings_s[stage] += time.perf_counter() - started
 
     def _predict_peak_mb(self, engine_mb: float) -> float:
-        """What is resident now (the input among it) plus what the run will allocate at once."""
+        """Resident memory now, which includes the input, plus the largest allocations of the run."""
         patch = self._tiles.patch
         _, height, width = self._tiles.padded
         plane = height * width * 4

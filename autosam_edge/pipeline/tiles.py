@@ -1,4 +1,4 @@
-"""Where the tiles lie and how they are weighted. The positions and weights are those of MONAI's ``sliding_window_inference``."""
+"""Positions and weights of the tiles, equal to those of MONAI's ``sliding_window_inference``."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ def tile_starts(side: int, patch: int, overlap: float) -> Axis:
     """First voxel of each tile along one axis.
 
     Args:
-        side: Voxels along the axis, at least ``patch``.
-        patch: Tile side.
-        overlap: Share of a tile that its neighbor covers again, 0 <= overlap < 1.
+        side: Number of voxels along the axis, at least ``patch``.
+        patch: Side of a tile, voxels.
+        overlap: Share of a tile that its neighbor covers too, 0 <= overlap < 1.
 
     Returns:
         Increasing starts; the last tile ends with the axis.
@@ -48,9 +48,9 @@ class TilePlan:
     """Tiles over a box, grouped in rows along D so that a rolling slab can hold one row at a time.
 
     Args:
-        shape: Box of voxels (D, H, W) to cover.
-        patch: Tile (D, H, W).
-        overlap: See :func:`tile_starts`.
+        shape: Shape (D, H, W) of the box to cover, voxels.
+        patch: Shape (D, H, W) of a tile, voxels.
+        overlap: Share of a tile that its neighbor covers too, 0 <= overlap < 1.
     """
 
     shape: Shape

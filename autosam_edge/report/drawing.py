@@ -25,20 +25,14 @@ PixelBox = tuple[int, int, int, int]  # left, top, right, bottom in pixels
 PAGE, TILE = (13, 17, 23), (0, 0, 0)
 TEXT, QUIET, AMBER = (232, 238, 245), (146, 158, 174), (245, 187, 74)
 _SMALL_CUT = 700  # square pixels below which a number would hide the organ
-_BESIDE = (
-    (0, 0),
-    (22, -24),
-    (22, 24),
-    (-22, -24),
-    (-22, 24),
-    (44, 0),
-)  # where a number may stand, pixels inward and down; best first
+# Offsets of a number from its organ, pixels inward and down; the best first.
+_BESIDE = ((0, 0), (22, -24), (22, 24), (-22, -24), (-22, 24), (44, 0))
 _ROOM = 24  # pixels that a number of two digits needs for itself
 
 
 @lru_cache(maxsize=16)
 def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """Pillow's own font, so that the picture is the same on every machine. It has ASCII and a few signs more, hence x and - in texts."""
+    """Pillow's own font, the same on every machine; texts keep to ASCII, which it has."""
     return ImageFont.load_default(size=size)
 
 
@@ -119,12 +113,12 @@ def swatch(
     """An organ of a legend: its number on its color, and its title; hollow and quiet where it was not found.
 
     Args:
-        draw: Of the page.
+        draw: Drawing context of the page.
         place: Left end and middle of the height, pixels.
-        value: Of the label.
-        title: As a reader sees it.
-        color: Of the label.
-        present: Whether it was found.
+        value: Label value of the organ.
+        title: Name of the organ as a reader sees it.
+        color: Color of the organ.
+        present: Whether the organ was found.
     """
     left, middle = place
     draw.rounded_rectangle(

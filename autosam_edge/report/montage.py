@@ -1,4 +1,4 @@
-"""Several labels of one scan side by side, in the same sections: a truth and methods, two models, before and after.
+"""Several labels of one scan side by side, in the same sections, such as a truth and two models.
 
 The sections are those that show most of the first labels, and every column shows them. Nothing here knows a
 patient.
@@ -165,7 +165,7 @@ def _draw_case(
     top: int,
     width: int,
 ) -> int:
-    """The pictures of one scan; returns where they end. An organ's number stands once in a column, where its cut is largest."""
+    """Draw the pictures of one scan; returns where they end, in pixels. A column names each organ once."""
     frames: list[PixelBox] = []
     for line in lines:
         height = _height(line[0], width)

@@ -1,4 +1,4 @@
-"""One picture that shows a radiologist at a glance whether a segmentation can be right.
+"""The preview: one picture from which a radiologist sees at a glance whether a segmentation is plausible.
 
 Axial, coronal and sagittal sections in radiological convention (the patient's right is on the image's left),
 at their true proportions, with the organs' outlines, volumes and mean HU. Holds no patient data: neither
@@ -185,7 +185,13 @@ def _sections(
         ]
     headings = (
         "AXIAL   from superior to inferior, seen from the feet",
-        "CORONAL   from anterior to posterior          SAGITTAL   from right to left          (ticks: levels of the axial sections)",
+        "          ".join(
+            (
+                "CORONAL   from anterior to posterior",
+                "SAGITTAL   from right to left",
+                "(ticks: levels of the axial sections)",
+            )
+        ),
     )
     for block, views, heading in zip((above, below), (axial, others), headings, strict=True):
         if block is None:

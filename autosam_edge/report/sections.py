@@ -32,11 +32,11 @@ class View:
     """One section through the scan, cropped, as a reader sees it.
 
     Args:
-        plane: Which way it cuts.
+        plane: Plane of the cut.
         index: Position along the canonical axis.
         hu: (rows, columns) HU, first row on top, first column on the left.
         labels: (rows, columns) uint8.
-        spacing_mm: Between rows and between columns.
+        spacing_mm: Spacing between rows and between columns, mm.
         caption: Slice number on the input's own grid and position, such as ``76/131  S 120.5 mm``.
         letters: Patient directions at the left, right, top and bottom edge.
     """
@@ -119,7 +119,7 @@ class Sections:
         )
 
     def _caption(self, axis: int, index: int) -> str:
-        """The number a user counts to in the input, and the position of the section's center along the nearest world axis."""
+        """Number of the slice in the input, and position of its center along the nearest world axis."""
         size = self.grid.shape[axis]
         number = size - index if self._orientation.flips[axis] else index + 1
         center = [(side - 1) / 2 for side in self.grid.shape]
@@ -129,7 +129,7 @@ class Sections:
         return f"{number}/{size}   {_LETTERS[world][0 if position >= 0 else 1]} {abs(position):.1f} mm"
 
     def _crop(self) -> Box:
-        """The body without table and air, all of the labels, and along z the labeled part with a margin when there is one."""
+        """The body without table and air, with all labels; along z the labeled part with a margin, if any."""
         body = _body_box(self._hu, self.grid)
         sides = []
         for axis in range(3):
@@ -145,7 +145,7 @@ class Sections:
 
 
 def _profiles(labels: npt.NDArray[np.generic], grid: Grid) -> list[npt.NDArray[np.float64]]:
-    """Per canonical axis an array (side, 256): how much of each label lies in each section, from every second voxel in H and W."""
+    """Voxels of each label in each section, (side, 256) per axis, from every second voxel in H and W."""
     step = 2 if min(grid.shape[1:]) >= 128 else 1
     thinned = np.ascontiguousarray(labels[:, ::step, ::step])
     places = np.unravel_index(np.flatnonzero(thinned), thinned.shape)
@@ -165,12 +165,14 @@ def _profiles(labels: npt.NDArray[np.generic], grid: Grid) -> list[npt.NDArray[n
 
 
 def _body_box(hu: npt.NDArray[np.generic], grid: Grid) -> Box:
-    """Bounds of the body, found on a thinned copy; an opening removes the sheets of the table. The whole scan when there is no body."""
+    """Find the bounds of the body on a thinned copy; the whole scan if there is no body.
+
+    An erosion along H and W removes the thin sheets of the table.
+    """
     steps = [max(1, side // limit) for side, limit in zip(grid.shape, (24, 128, 128), strict=True)]
     thinned = hu[:: steps[0], :: steps[1], :: steps[2]]
-    body = thinned.astype(np.float32) > max(
-        _BODY_HU, float(thinned.min()) + 10.0
-    )  # some data sets come clipped to a window above -300 HU
+    # Some data sets are clipped to a window above -300 HU.
+    body = thinned.astype(np.float32) > max(_BODY_HU, float(thinned.min()) + 10.0)
     if min(body.shape[1:]) < 16:
         return (0, grid.shape[0]), (0, grid.shape[1]), (0, grid.shape[2])
     core = (
@@ -180,24 +182,24 @@ def _body_box(hu: npt.NDArray[np.generic], grid: Grid) -> Box:
     found = [np.flatnonzero(core.any(axis=tuple(k for k in range(3) if k != axis))) for axis in range(3)]
     if not found[0].size:
         return (0, grid.shape[0]), (0, grid.shape[1]), (0, grid.shape[2])
-    offsets = (0, 2, 1)  # what the shifted slices above cut off in front
+    # The shifted slices above take `offset` voxels from each side of the body, and as many from the front of
+    # the array: a body from voxel a to voxel b gives `core` from index a to index b - 2 * offset. In front,
+    # `offset` voxels of margin are added.
+    offsets = (0, 2, 1)
     sides = [
-        (
-            int(max(0, (place[0] + offset - 2 * offset) * step)),
-            int(min(side, (place[-1] + 2 * offset + 1) * step)),
-        )
+        (int(max(0, (place[0] - offset) * step)), int(min(side, (place[-1] + 2 * offset + 1) * step)))
         for place, offset, step, side in zip(found, offsets, steps, grid.shape, strict=True)
     ]
     return (0, grid.shape[0]), sides[1], sides[2]
 
 
 def _spread(profile: npt.NDArray[np.float64], count: int, *, middle: bool) -> list[int]:
-    """Sections to show: each next one adds most to the best cut of every organ so far, and keeps away from those already chosen.
+    """Choose sections one by one: each adds most to the best cut of every organ, away from those chosen.
 
     Args:
-        profile: (sections, labels) amounts.
-        count: How many to choose at most.
-        middle: Without any organ, keep to the middle third.
+        profile: (sections, labels) voxels of each label in each section.
+        count: Largest number of sections.
+        middle: Whether to keep to the middle third if there is no organ.
     """
     sections = len(profile)
     count = min(count, sections)
@@ -234,7 +236,7 @@ def _spread(profile: npt.NDArray[np.float64], count: int, *, middle: bool) -> li
 
 
 def _letters(vector: npt.NDArray[np.float64]) -> str:
-    """Patient direction of a unit vector: one letter, or two when it is more than 15 degrees off the axis (PS3.3 C.7.6.1.1.1)."""
+    """Patient direction of a unit vector (PS3.3 C.7.6.1.1.1); two letters if 15 degrees off the axis."""
     order = np.argsort(-np.abs(vector), kind="stable")
     return "".join(
         _LETTERS[axis][0 if vector[axis] > 0 else 1]
@@ -244,12 +246,12 @@ def _letters(vector: npt.NDArray[np.float64]) -> str:
 
 
 def render(view: View, table: Sequence[Label], size: tuple[int, int]) -> Image.Image:
-    """The section in gray under its organs: a translucent fill and an anti-aliased contour that follows the interpolated border.
+    """Draw a section in gray with its organs: a translucent fill and an anti-aliased contour.
 
     Args:
-        view: What to show.
+        view: Section to draw.
         table: Label table with colors.
-        size: Width and height in pixels.
+        size: Width and height, pixels.
     """
     width_hu, level_hu = WINDOW_HU
     shown = np.clip(

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 def write_statistics_json(
     segmentation: Segmentation, statistics: Sequence[OrganStatistics], path: Path
 ) -> None:
-    """Write organs, grid, provenance and warnings; the same input gives identical bytes (hence no timings and no date).
+    """Write organs, grid, provenance and warnings. There is no date, so equal input gives equal bytes.
 
     Args:
-        segmentation: Where provenance, warnings and grid come from.
+        segmentation: Segmentation whose provenance, warnings and grid are written.
         statistics: One entry per organ of the table.
         path: File to write, ``.json``.
 
@@ -55,7 +55,7 @@ def write_statistics_csv(
     tables.
 
     Args:
-        segmentation: Where the provenance comes from.
+        segmentation: Segmentation whose provenance is written.
         statistics: One entry per organ of the table.
         path: File to write, ``.csv``.
 

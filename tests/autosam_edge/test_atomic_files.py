@@ -74,7 +74,10 @@ def test_the_older_one_comes_back_where_the_new_cannot_take_its_place(tmp_path, 
 
 
 def test_one_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
-    """It replaces what was there; when the disk fills up the old file stays, and nothing is left beside it."""
+    """It replaces what was there.
+
+    When the disk fills up the old file stays, and nothing is left beside it.
+    """
     path = tmp_path / "new" / "picture.png"
     write_file(b"old", path)
 

@@ -9,7 +9,7 @@ import zipfile
 import pytest
 from autosam_edge_test_support import MODEL, artifact_dict, hashes, manifest_dict, write_bundle
 
-from autosam_edge.bundle import SCHEMA_VERSION, Bundle, Manifest, open_bundle, read_files
+from autosam_edge.bundle import SCHEMA_VERSION, STUDENT_FILE, Bundle, Manifest, open_bundle, read_files
 from autosam_edge.errors import BundleError
 
 PACKAGE = "coreml/fp16.mlpackage"
@@ -40,7 +40,10 @@ def test_a_folder_and_a_zip_read_the_same(bundle_folder, tmp_path):
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
 def test_a_damaged_zip_is_no_complete_bundle(bundle_folder, tmp_path, method):
-    """Wherever the byte flips in a compressed member: AE-BUNDLE-002, or the hash tells; never an error of zlib's or lzma's."""
+    """Wherever the byte flips in a compressed member: AE-BUNDLE-002, or the hash tells.
+
+    Never an error of zlib's or lzma's.
+    """
     (bundle_folder / "onnx" / "fp32.onnx").write_bytes(b"not a model" * 100)
     archive = tmp_path / "z.edge"
     with zipfile.ZipFile(archive, "w", method) as file:
@@ -77,6 +80,20 @@ def test_the_identity_is_of_the_manifest_that_was_read(bundle_folder):
     )
 
 
+def test_the_students_weights_may_be_absent(tmp_path):
+    """No engine reads them: they may be missing, in a folder and in a zip, but not be altered."""
+    folder = write_bundle(tmp_path / "b.edge", {**MODEL, STUDENT_FILE: b"weights"})
+    (folder / STUDENT_FILE).write_bytes(b"others")
+    for path in (folder, zipped(folder, tmp_path / "altered.edge")):
+        with pytest.raises(BundleError, match="AE-BUNDLE-004"):
+            Bundle(path).verify()
+    (folder / STUDENT_FILE).unlink()
+    for path in (folder, zipped(folder, tmp_path / "without.edge")):
+        Bundle(path).verify()
+        with pytest.raises(BundleError, match="AE-BUNDLE-002"):
+            Bundle(path).read(STUDENT_FILE)
+
+
 def test_one_flipped_byte_is_found(bundle_folder):
     """AE-BUNDLE-004, whichever byte."""
     (bundle_folder / "onnx" / "fp32.onnx").write_bytes(b"not a modem")
@@ -92,7 +109,10 @@ def with_package(tmp_path):
 
 
 def test_an_artifact_may_be_a_folder(with_package, tmp_path):
-    """Its files by their path in it, nothing of its neighbor; the same from a zip and straight from the disk."""
+    """Its files by their path in it, nothing of its neighbor.
+
+    The same from a zip and straight from the disk.
+    """
     for bundle in (Bundle(with_package), Bundle(zipped(with_package, tmp_path / "z.edge"))):
         bundle.verify()
         assert bundle.read_artifact(PACKAGE) == IN_PACKAGE
@@ -126,7 +146,10 @@ def identity(contents, path="p"):
 
 
 def test_the_hash_of_a_folder_is_that_of_its_content():
-    """Whatever the order and the place; another name, other bytes, swapped bytes and one file more each give another."""
+    """Whatever the order and the place.
+
+    Another name, other bytes, swapped bytes and one file more each give another.
+    """
     whole = identity(IN_PACKAGE)
     assert (
         identity(dict(reversed(IN_PACKAGE.items()))) == identity(IN_PACKAGE, "elsewhere/q.mlpackage") == whole

@@ -43,7 +43,10 @@ def test_spacing_and_voxel_volume_are_the_lengths_and_the_determinant():
 
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
 def test_every_turned_grid_comes_back_to_canonical(orientation):
-    """Turn a canonical array every way there is; the orientation found undoes it, voxel for voxel and in the world."""
+    """Turn a canonical array every way there is.
+
+    The orientation found undoes it, voxel for voxel and in the world.
+    """
     values = np.arange(120).reshape(4, 5, 6)
     turned_values, turned = orientation.from_canonical(values), orientation.input_grid(GRID)
     assert turned.shape == turned_values.shape

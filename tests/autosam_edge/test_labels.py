@@ -83,7 +83,7 @@ def test_titles_read_like_a_report() -> None:
 
 @pytest.mark.parametrize("label", BTCV_LABELS, ids=lambda label: label.name)
 def test_snomed_code_is_the_one_of_dicom(label) -> None:
-    """Each code is known to DICOM PS3.16 under the meaning given, except the joint code of two veins, which is in SNOMED CT only."""
+    """DICOM PS3.16 knows each code under its meaning, except the joint code of two veins."""
     meanings = {
         meaning
         for by_code in concepts["SCT"].values()

@@ -15,7 +15,10 @@ import pytest
 from autosam_edge import machine
 from autosam_edge.machine import describe_machine, machine_in_words
 
-X86 = "processor\t: 0\ncpu family\t: 6\nmodel\t\t: 85\nmodel name\t: Some(R) CPU @ 2.00GHz\n\nprocessor\t: 1\nmodel name\t: Other\n"
+X86 = (
+    "processor\t: 0\ncpu family\t: 6\nmodel\t\t: 85\nmodel name\t: Some(R) CPU @ 2.00GHz\n\n"
+    "processor\t: 1\nmodel name\t: Other\n"
+)
 ARM = "processor\t: 0\nBogoMIPS\t: 50.00\nCPU implementer\t: 0x41\nCPU part\t: 0xd0c\n\nprocessor\t: 1\n"
 
 

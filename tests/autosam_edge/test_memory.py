@@ -20,7 +20,10 @@ def test_an_array_of_64_mb_shows():
 
 
 def test_a_budget_holds_up_to_its_limit():
-    """The limit itself fits, more does not, and the error names what would; without a limit everything fits."""
+    """The limit itself fits, more does not, and the error names what would.
+
+    Without a limit everything fits.
+    """
     budget = MemoryBudget(100.0, 500.0)
     budget.require(500.0)
     with pytest.raises(BudgetError, match="AE-MEMORY-001.* about 501 MB, the limit is 500 MB") as caught:

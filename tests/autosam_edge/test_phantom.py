@@ -1,4 +1,4 @@
-"""The phantom: its truth is closed form, its anatomy is human, its DICOM series says where every voxel lies."""
+"""The phantom: closed-form labels, human anatomy, and a DICOM series that gives every voxel its position."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_same_seed_same_phantom() -> None:
 
 
 def test_label_is_the_sign_of_the_implicit_function() -> None:
-    """A sphere of 30 mm is labeled exactly where the distance to its center is below 30 mm, and its HU are its own inside."""
+    """A sphere of 30 mm has its label and its HU exactly where the distance to its center is below 30 mm."""
     canvas = still_canvas()
     canvas.paint(ellipsoid((3.0, -2.0, 1.0), (30.0, 30.0, 30.0)), 80.0, label=7)
     z, y, x = np.meshgrid(*[np.arange(-40.0, 41.0, 2.0)] * 3, indexing="ij")
@@ -103,7 +103,10 @@ def test_partial_volume_keeps_the_mass() -> None:
 
 
 def test_turned_ellipsoid_and_tube_and_union_are_what_they_say() -> None:
-    """The tip of a turned axis lies on the surface; a straight tube is a distance to a line; a union holds its parts."""
+    """The tip of a turned axis lies on the surface.
+
+    A straight tube is a distance to a line; a union holds its parts.
+    """
     turn = rotation(z_deg=30.0)
     tip = (20.0 * turn[:, 0]).astype(np.float32)
     shape = ellipsoid((0.0, 0.0, 0.0), (20.0, 10.0, 5.0), turn)
@@ -140,7 +143,10 @@ def test_volumes_are_human(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_contrast_is_portal_venous(seed: int) -> None:
-    """The median HU of every organ lies in the range of a portal-venous scan; vessels stand out from the liver's fat-free tissue."""
+    """The median HU of every organ lies in the range of a portal-venous scan.
+
+    Vessels stand out from the liver's fat-free tissue.
+    """
     phantom = coarse(seed)
     hu = phantom.volume.hu
     medians = {organ: float(np.median(hu[mask(phantom, organ)])) for organ in PORTAL_VENOUS_HU}
@@ -154,7 +160,10 @@ def test_contrast_is_portal_venous(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_sides_are_right(seed: int) -> None:
-    """World x runs to the patient's left and so does W: liver and right kidney low, spleen and left kidney high."""
+    """World x runs to the patient's left and so does W.
+
+    Liver and right kidney low, spleen and left kidney high.
+    """
     phantom = coarse(seed)
     at = {organ: center_mm(phantom, organ) for organ in ORGANS}
     for organ in ("liver", "gallbladder", "kidney_right", "adrenal_gland_right", "inferior_vena_cava"):
@@ -170,7 +179,7 @@ def test_sides_are_right(seed: int) -> None:
 
 
 def test_default_field_of_view() -> None:
-    """The whole phantom: 400 mm in the slice, 300 to 360 mm along the body, air at the corners, lungs above."""
+    """The whole phantom is 400 mm wide and 300 to 360 mm long, with air at the corners and lungs above."""
     volume = coarse(0).volume
     d, h, w = (side * step for side, step in zip(volume.shape, volume.grid.spacing_mm, strict=True))
     assert h == w == 400.0
@@ -221,7 +230,7 @@ def test_noise_has_unit_variance() -> None:
     [Orientation((0, 1, 2), (False, False, False)), Orientation((1, 2, 0), (True, False, True))],
 )
 def test_series_round_trip(tmp_path: Path, orientation: Orientation) -> None:
-    """Read through pydicom alone, the series gives the same HU at the same positions, whatever way the array is turned."""
+    """Read through pydicom alone, the series has the same HU at the same positions, in any orientation."""
     volume = make_phantom(4, spacing_mm=(9.0, 6.0, 5.0), orientation=orientation).volume
     files = write_dicom_series(volume, tmp_path / "series", seed=4)
     assert [path.name for path in files[:2]] == ["IM0001.dcm", "IM0002.dcm"]

@@ -287,6 +287,7 @@ def test_archive_without_ct(tmp_path: Path, scratch: Path) -> None:
 
 def test_readers_are_loaded_only_when_needed() -> None:
     """Importing the door loads none of the third parties behind it."""
-    code = "import sys, autosam_edge.read_scan; print([m for m in ('pydicom', 'nibabel', 'nrrd') if m in sys.modules])"
+    leaves = ("pydicom", "nibabel", "nrrd")
+    code = f"import sys, autosam_edge.read_scan; print([m for m in {leaves} if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"

@@ -1,4 +1,7 @@
-"""The main job on a real abdomen: other tools read the files alike, organs have human sizes, streaming changed no label."""
+"""The main job on a real abdomen.
+
+Other tools read the files alike, organs have human sizes, streaming changed no label.
+"""
 
 from __future__ import annotations
 

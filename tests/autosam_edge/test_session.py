@@ -43,7 +43,10 @@ def segment(model, volume, engine=None):
 
 
 def test_labels_on_the_models_grid_are_the_threshold(model):
-    """At the model's own spacing nothing is interpolated: every voxel gets the class of its HU, over all tiles and seams."""
+    """At the model's own spacing nothing is interpolated.
+
+    Every voxel gets the class of its HU, over all tiles and seams.
+    """
     volume = block_volume()
     result = segment(model, volume)
     expected = np.zeros(volume.shape, dtype=np.uint8)
@@ -65,7 +68,10 @@ def test_any_orientation_gives_the_same_labels_in_place(model, orientation):
 
 @pytest.mark.parametrize("overlap", [0.0, 0.25, 0.5])
 def test_streaming_equals_one_slab_over_everything(overlap):
-    """A patch as deep as the scan blends everything at once; a quarter of it streams. The labels agree up to rounding at ties."""
+    """A patch as deep as the scan blends everything at once.
+
+    A quarter of it streams. The labels agree up to rounding at ties.
+    """
     volume = block_volume(spacing=(4.1, 2.2, 2.7))
     streamed = segment(make_model(overlap=overlap), volume).labels
     whole = segment(make_model(overlap=overlap, patch=(64, 16, 16)), volume).labels
@@ -169,7 +175,10 @@ class Remote:
 
 
 def test_an_engine_that_is_awaited_drives_the_same_run(model):
-    """Two scans at once on one event loop: each has the labels of an ordinary run, and the wait counts as the network's time."""
+    """Two scans at once on one event loop.
+
+    Each has the labels of an ordinary run, and the wait counts as the network's time.
+    """
 
     async def drive(volume):
         engine = Remote()

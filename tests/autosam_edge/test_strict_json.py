@@ -12,12 +12,16 @@ from autosam_edge.strict_json import build, build_list, parse_json
 
 @dataclass(frozen=True)
 class Part:
+    """One element of a whole."""
+
     size: float
     kind: Literal["large", "small"]
 
 
 @dataclass(frozen=True)
 class Whole:
+    """Every kind of field."""
+
     name: str
     count: int
     corner: tuple[float, float]

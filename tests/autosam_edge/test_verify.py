@@ -1,4 +1,7 @@
-"""What stands in for a runtime that is not here: it proves the artifact, and nobody takes it for an execution."""
+"""What stands in for a runtime that is not here.
+
+It proves the artifact, and nobody takes it for an execution.
+"""
 
 from __future__ import annotations
 
@@ -80,7 +83,7 @@ def test_what_cannot_run_is_skipped_without_an_interpreter(bundle, runtime):
 
 
 def test_an_interpreter_proves_the_artifact_and_is_not_timed(bundle, runtime, logits):
-    """Asked once; the detail says that nothing was executed, and there is no time that a person could take for the runtime's."""
+    """It is asked once; the detail says that nothing was executed, and there are no times."""
     runtime(here=False)
     interpreter, said = Given(logits), []
     check = check_of(verify_bundle(bundle, interpreters={NAME: interpreter}, on_message=said.append))

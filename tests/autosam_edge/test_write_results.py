@@ -292,7 +292,7 @@ def test_an_enhanced_file_may_have_its_results_beside_it(tmp_path: Path) -> None
 
 @pytest.mark.parametrize(("kind", "name"), [("nifti", "segmentation.nii.gz"), ("dicom", "segmentation.dcm")])
 def test_the_input_is_never_replaced_by_a_result(kind: str, name: str, tmp_path: Path) -> None:
-    """A scan that has the name of a result cannot have its results beside it, unless that one is not asked for."""
+    """A scan with the name of a result cannot have its results beside it, unless that one is left out."""
     file = tmp_path / name
     file.write_bytes(b"")
     for arguments in ({"source": Source(kind, "", (file,))}, {"input_path": file}):

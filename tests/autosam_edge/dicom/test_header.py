@@ -1,4 +1,4 @@
-"""A damaged header ends as a refusal that names the file and the attribute, never as an error of pydicom's."""
+"""A damaged header ends as a refusal that names file and attribute, never as an error of pydicom's."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ AXIAL_AFFINE = [[0, 0, 0.9, -100], [0, 0.5, 0, -50], [2.5, 0, 0, 300], [0, 0, 0,
 
 
 def test_axial_series_has_its_values_and_its_place(ct: Any) -> None:
-    """Slices come in the order of their positions although names and InstanceNumber run the other way; pixels are 0.5 x 0.9 mm."""
+    """Slices are ordered by position, although names and InstanceNumber run the other way."""
     ct.write()
     volume = read_dicom(ct.path)
     assert volume.hu.dtype == np.int16
@@ -67,7 +67,7 @@ def test_order_of_files_does_not_matter(ct: Any, order: list[int]) -> None:
     ],
 )
 def test_any_orientation_keeps_every_voxel_in_its_place(ct: Any, orientation: tuple[float, ...]) -> None:
-    """Voxel (d, h, w) lies at IPP_d + h * row spacing * column direction + w * column spacing * row direction."""
+    """Voxel (d, h, w) lies at IPP_d + h * row spacing * column axis + w * column spacing * row axis."""
     ct.write(orientation=orientation)
     volume = read_dicom(ct.path)
     np.testing.assert_array_equal(volume.hu, ct.hu)
@@ -281,7 +281,8 @@ def test_junk_and_other_objects_are_passed_over_with_a_count(ct: Any) -> None:
     np.testing.assert_array_equal(volume.hu, ct.hu)
     assert volume.warnings == (
         (
-            "Passed over: 1 x Secondary Capture Image Storage, 1 x empty file, 1 x file that is not DICOM, 2 x file that is not an image, "
+            "Passed over: 1 x Secondary Capture Image Storage, 1 x empty file, 1 x file that is not DICOM, "
+            "2 x file that is not an image, "
             "1 x localizer, 1 x symbolic link."
         ),
     )

@@ -1,4 +1,4 @@
-"""DICOM SEG out: what highdicom reads back is what was written, where it was written, and it names the organs in SNOMED CT."""
+"""DICOM SEG out: highdicom reads back the labels in their place, with the organs named in SNOMED CT."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def test_organs_are_coded(series, segmentation, tmp_path: Path) -> None:
 
 
 def test_object_belongs_to_the_study_of_its_source(series, segmentation, tmp_path: Path) -> None:
-    """Same patient, study and frame of reference, every source image referenced, another series, made by us."""
+    """Same patient, study and frame of reference; another series that refers to every source image."""
     write_dicom_seg(segmentation, series[0], tmp_path / "out.dcm")
     ds = pydicom.dcmread(tmp_path / "out.dcm")
     assert (ds.PatientName, ds.PatientID, ds.PatientBirthDate, ds.PatientSex) == (
@@ -247,7 +247,10 @@ def rewrite(files: list[Path], **values: bytes) -> None:
 
 
 def stored(file: Path, keyword: str) -> bytes:
-    """An element in the bytes of its file; pydicom itself needs Specific Character Set, and has it as text."""
+    """An element in the bytes of its file.
+
+    Pydicom itself needs Specific Character Set, and has it as text.
+    """
     return pydicom.dcmread(file).get_item(keyword).value
 
 
@@ -255,7 +258,10 @@ def stored(file: Path, keyword: str) -> bytes:
 def test_odd_patient_tags_are_copied_and_never_shown(
     series, segmentation, tmp_path: Path, recwarn, caplog
 ) -> None:
-    """A name of one part, a sex of X and a UID that is none are copied as they are; no warning and no log quotes them, or any UID."""
+    """A name of one part, a sex of X and a UID that is none are copied as they are.
+
+    No warning and no log quotes them, or any UID.
+    """
     rewrite(series[0], PatientName=b"SECRETNAME", PatientSex=b"X ", StudyInstanceUID=b"1.2.SECRETNAME")
     recwarn.clear()
     caplog.clear()
@@ -291,7 +297,10 @@ KANJI = b"Yamada^Tarou=\033$B;3ED\033(B^\033$BB@O:\033(B=\033$B$d$^$@\033(B^\033
 def test_odd_texts_are_copied_byte_for_byte(
     values: dict[str, bytes], series, segmentation, tmp_path: Path
 ) -> None:
-    """A time with colons, a date that is none, a character set that nobody knows: the copy says what the source says, in its letters."""
+    """A time with colons, a date that is none, a character set that nobody knows.
+
+    The copy says what the source says, in its letters.
+    """
     rewrite(series[0], **values)
     write_dicom_seg(segmentation, series[0], tmp_path / "out.dcm")
     assert stored(tmp_path / "out.dcm", "PatientName") == (values.get("PatientName") or NAME.encode())
@@ -347,7 +356,7 @@ def test_texts_of_an_implicit_source_are_written_with_their_type(
 def test_content_date_is_the_first_that_exists(
     date: str, time: str, expected: tuple[str, str], series, segmentation, tmp_path: Path
 ) -> None:
-    """Content Date is required, so a date that is none gives way to that of the study, and a time that is none to midnight."""
+    """Content Date is required: an invalid date is replaced by the study's, an invalid time by midnight."""
     rewrite(series[0], ContentDate=date.encode(), ContentTime=time.encode(), StudyTime=b"10:11:12")
     write_dicom_seg(segmentation, series[0], tmp_path / "out.dcm")
     ds = pydicom.dcmread(tmp_path / "out.dcm")

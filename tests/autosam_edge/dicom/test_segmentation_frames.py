@@ -40,7 +40,7 @@ def by_highdicom_alone(monkeypatch, labels, values):
 @pytest.mark.parametrize("shape", [(6, 8, 8), (5, 7, 9)])
 @pytest.mark.parametrize("seed", [0, 1])
 def test_the_file_is_highdicoms(tmp_path, monkeypatch, shape, seed):
-    """Random labels, organs missing on some slices, slices without any, and frames that end inside a byte (7 x 9 pixels)."""
+    """Random labels, organs missing on some slices, empty slices, frames that end inside a byte (7 x 9)."""
     (tmp_path / "scan").mkdir()
     write_dicom_series(
         make_phantom(1, spacing_mm=(8.0, 8.0, 8.0), shape=shape).volume, tmp_path / "scan", seed=1
@@ -75,7 +75,10 @@ def an_organ_on_one_frame_only(labels):
 
 @pytest.mark.parametrize("draw", [several_frames, one_frame, an_organ_on_one_frame_only])
 def test_few_segments_and_frames_are_highdicoms_too(tmp_path, monkeypatch, draw):
-    """One organ (whose segment stands in the shared groups), one frame, an organ on one frame: the same bytes, every voxel read back."""
+    """One organ (whose segment stands in the shared groups), one frame, an organ on one frame.
+
+    The same bytes, every voxel read back.
+    """
     (tmp_path / "scan").mkdir()
     write_dicom_series(
         make_phantom(1, spacing_mm=(8.0, 8.0, 8.0), shape=(6, 8, 8)).volume, tmp_path / "scan", seed=1
@@ -92,7 +95,10 @@ def test_few_segments_and_frames_are_highdicoms_too(tmp_path, monkeypatch, draw)
 
 
 def test_a_source_of_one_slice_is_highdicoms_too(tmp_path, monkeypatch):
-    """One slice with one organ: nothing tells the distance of slices, and the object is whole all the same."""
+    """One slice with one organ.
+
+    Nothing tells the distance of slices, and the object is whole all the same.
+    """
     (tmp_path / "scan").mkdir()
     write_dicom_series(
         make_phantom(1, spacing_mm=(8.0, 8.0, 8.0), shape=(6, 8, 8)).volume, tmp_path / "scan", seed=1

@@ -40,7 +40,10 @@ def onnx_model(outputs, rank):
 
 @functools.cache
 def executorch():
-    """What lowers a module for a shape to a ``.pte`` for XNNPACK; the packages warn of each other when they are imported."""
+    """What lowers a module for a shape to a ``.pte`` for XNNPACK.
+
+    The packages warn of each other when they are imported.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch = pytest.importorskip("torch")
@@ -196,7 +199,8 @@ import numpy as np
 from autosam_edge.engines.selection import make_engine
 from autosam_edge.errors import EngineError
 model = Path(sys.argv[1]).read_bytes()
-print(make_engine("executorch", {"": model}, sha256="", precision="fp32", threads=1).run(np.ones((4, 4, 4), np.float32)).sum())
+engine = make_engine("executorch", {"": model}, sha256="", precision="fp32", threads=1)
+print(engine.run(np.ones((4, 4, 4), np.float32)).sum())
 try:
     make_engine("executorch", {"": b"junk"}, sha256="", precision="fp32")
 except EngineError as error:
@@ -223,7 +227,10 @@ PACKAGE = {
 
 @pytest.fixture
 def core_ml(monkeypatch):
-    """A coremltools that says what its only model reads and is asked: ``inputs`` and ``outputs`` are the shapes of its spec, by name."""
+    """A coremltools that says what its only model reads and is asked.
+
+    ``inputs`` and ``outputs`` are the shapes of its spec, by name.
+    """
     seen = SimpleNamespace(
         inputs={"image_hu": [1, 1, 4, 4, 4]}, outputs={"logits": [1, 2, 4, 4, 4]}, asked=[]
     )
@@ -278,7 +285,10 @@ def test_core_ml_reads_the_package_from_a_folder(core_ml, target):
 
 
 def test_core_ml_is_asked_by_name(core_ml):
-    """The names of the spec, one float32 array with a batch and a channel; the logits come without the batch."""
+    """The names of the spec, one float32 array with a batch and a channel.
+
+    The logits come without the batch.
+    """
     logits = make_engine("coreml", PACKAGE, sha256="", precision="fp16").run(TILE)
     assert core_ml.asked == [{"image_hu": ((1, 1, 4, 4, 4), np.float32)}]
     np.testing.assert_array_equal(logits, np.stack([TILE, -TILE]))

@@ -88,7 +88,10 @@ def test_what_is_not_installed_comes_last_and_says_so(bundle, monkeypatch):
 
 
 def test_what_was_never_executed_comes_after_what_was_measured(bundle, system):
-    """Even after what is not equal to the student, and it says why; before what cannot run here; on request it runs."""
+    """Even after what is not equal to the student, and it says why.
+
+    Before what cannot run here; on request it runs.
+    """
     system("darwin")
     made = bundle(
         never_executed("coreml/fp16"),
@@ -120,7 +123,10 @@ def test_times_are_shares_of_the_first_that_was_executed(bundle, system):
 
 @pytest.mark.parametrize("target", ["coreml", "coreml-2d", "coreml-ios18"])
 def test_core_ml_runs_on_a_mac_only(bundle, system, monkeypatch, target):
-    """Elsewhere the reason is the system, even with coremltools there; on a Mac without it, the command that brings it."""
+    """Elsewhere the reason is the system, even with coremltools there.
+
+    On a Mac without it, the command that brings it.
+    """
     made = bundle(artifact(f"{target}/fp16"), artifact("onnx/fp32"))
     system("linux")
     assert order(made) == ["onnx/fp32", f"{target}/fp16"]
@@ -149,7 +155,7 @@ def test_what_only_apps_run_says_so(bundle, system, name):
 def test_what_the_bundle_lacks_is_named(bundle):
     """With what it holds; a name that no engine has is another error."""
     made = bundle(artifact("onnx/fp32"))
-    with pytest.raises(BundleError, match="AE-BUNDLE-005: the bundle has no artifact openvino/int8, it holds onnx/fp32"):
+    with pytest.raises(BundleError, match="AE-BUNDLE-005: .* no artifact openvino/int8, it holds onnx/fp32"):
         select_artifact(made, "openvino", "int8")
     with pytest.raises(EngineError, match="AE-ENGINE-001"):
         select_artifact(made, "abacus")
@@ -157,9 +163,9 @@ def test_what_the_bundle_lacks_is_named(bundle):
 
 @pytest.mark.parametrize("only", [artifact("onnx/int8", dice=0.99, time=0.5), never_executed("onnx/fp16")])
 def test_what_is_only_on_request_is_not_taken_unasked(bundle, only):
-    """Where nothing else runs, an artifact that is not equal, or was never executed, has to be asked for by name."""
+    """An artifact that is not equal to the student, or was never executed, must be requested by name."""
     made = bundle(only)
-    with pytest.raises(EngineError, match="AE-ENGINE-006: no artifact can be selected automatically.*`engine=onnx`.*`precision="):
+    with pytest.raises(EngineError, match="AE-ENGINE-006: no artifact can be.*`engine=onnx`.*`precision="):
         select_artifact(made)
     assert select_artifact(made, "onnx").path == only["path"]
     assert select_artifact(made, precision=only["precision"]).path == only["path"]

@@ -46,7 +46,10 @@ def test_grids_may_differ_by_what_float32_loses_and_no_more():
 
 
 def test_a_label_image_is_read_on_its_scan_and_on_no_other(tmp_path):
-    """What was written comes back; on a scan that lies elsewhere it is refused, and so is a value that the table lacks."""
+    """What was written comes back.
+
+    On a scan that lies elsewhere it is refused, and so is a value that the table lacks.
+    """
     labels = np.zeros((4, 4, 4), np.uint8)
     labels[1, 2, 3] = 13
     write_nifti(Segmentation(labels, grid(), BTCV_LABELS), tmp_path / "labels.nii.gz")

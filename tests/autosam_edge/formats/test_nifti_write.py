@@ -1,4 +1,4 @@
-"""NIfTI out: the same grid to 1e-4 mm in other readers, the same bytes twice, and nothing about the patient."""
+"""NIfTI out: the same grid to 1e-4 mm in other readers, the same bytes twice, no patient data."""
 
 from __future__ import annotations
 
@@ -33,10 +33,13 @@ def rotation(degrees: tuple[float, float, float]) -> np.ndarray:
     return result
 
 
+PROVENANCE = Provenance(version="1.2.3")
+
+
 def make(
     degrees: tuple[float, float, float],
     corner: tuple[float, float, float],
-    provenance: Provenance = Provenance(version="1.2.3"),
+    provenance: Provenance = PROVENANCE,
 ) -> Segmentation:
     """Random labels on a rotated grid of 2.5 x 0.7 x 0.9 mm."""
     affine = np.eye(4)
@@ -58,7 +61,10 @@ TOLERANCE_MM = {case: 3e-4 if case == "far" else 1e-4 for case in CASES}
 
 @pytest.mark.parametrize("case", CASES)
 def test_simpleitk_sees_the_same_grid_and_labels(case: str, tmp_path: Path) -> None:
-    """Every corner lies within 1e-4 mm of where it was, oblique too; five meters out float32 is worth 3e-4 mm."""
+    """Every corner lies within 1e-4 mm of where it was, oblique too.
+
+    Five meters out float32 is worth 3e-4 mm.
+    """
     sitk = pytest.importorskip("SimpleITK")
     segmentation = make(*CASES[case])
     path = tmp_path / "labels.nii.gz"

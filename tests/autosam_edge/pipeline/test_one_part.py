@@ -38,7 +38,10 @@ def test_components_are_those_of_scipy(shape, density, values, seed):
 
 
 def scene(sure_small):
-    """A large block and a small one of organ 1, apart; the small one sure, the large one hesitant, or the other way round."""
+    """A large block and a small one of organ 1, apart.
+
+    The small one sure, the large one hesitant, or the other way round.
+    """
     probability = np.zeros((20, 2, 20, 20), dtype=np.float32)
     probability[2:12, 1, 2:12, 2:12] = 0.55 if sure_small else 0.95
     probability[14:19, 1, 14:19, 14:19] = 0.99

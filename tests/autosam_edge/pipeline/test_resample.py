@@ -36,14 +36,17 @@ def test_rows_of_the_matrix_sum_to_one(side, spacing, target):
 
 
 def test_a_ramp_stays_the_same_ramp():
-    """A symmetric kernel keeps a linear function away from the border, to 2 % of a target voxel (its sampled sum is not quite even)."""
+    """A symmetric kernel keeps a linear function away from the border, to 2 % of a target voxel."""
     positions = sample_positions(200, 0.7, 3.0)
     values = resampling_matrix(positions, 200) @ np.arange(200, dtype=np.float32)
     np.testing.assert_allclose(values[2:-2], positions[2:-2], atol=0.02 * 3.0 / 0.7)
 
 
 def test_downsampling_averages_noise():
-    """The antialiased kernel at 4x has a noise gain of about sqrt(2/3/4) = 0.41; point sampling would keep 1."""
+    """The antialiased kernel at 4x has a noise gain of about sqrt(2/3/4) = 0.41.
+
+    Point sampling would keep 1.
+    """
     noise = np.random.default_rng(0).standard_normal(40_000).astype(np.float32)
     positions = sample_positions(4000, 0.75, 3.0)
     out = resampling_matrix(positions, 4000) @ noise.reshape(4000, 10)
@@ -52,7 +55,10 @@ def test_downsampling_averages_noise():
 
 @given(st.integers(1, 60), st.floats(0.3, 10), st.floats(0.5, 6), st.integers(0, 2**31))
 def test_taps_are_the_matrix_without_its_zeros(side, spacing, target, seed):
-    """The same sums as the product with the whole matrix, for any part of the outputs; each run of inputs lies in the scan."""
+    """The same sums as the product with the whole matrix, for any part of the outputs.
+
+    Each run of inputs lies in the scan.
+    """
     matrix = resampling_matrix(sample_positions(side, spacing, target), side)
     lines = np.random.default_rng(seed).uniform(-125, 275, (side, 3)).astype(np.float32)
     taps = Taps.of(matrix)
@@ -68,7 +74,10 @@ def test_taps_are_the_matrix_without_its_zeros(side, spacing, target, seed):
 
 
 def test_a_sum_of_taps_rounds_as_a_fused_multiply_add():
-    """Each product enters its sum unrounded: 1 - (1 - 2^-24) (1 + 2^-23) is -2^-24 + 2^-47, and 0 if the product is rounded first."""
+    """Each product enters its sum unrounded.
+
+    1 - (1 - 2^-24) (1 + 2^-23) is -2^-24 + 2^-47, and 0 if the product is rounded first.
+    """
     weights = np.array([[1.0, -(1.0 - 2.0**-24)]], dtype=np.float32)
     lines = np.array([[1.0], [1.0 + 2.0**-23]], dtype=np.float32)
     exact = 1.0 - (1.0 - 2.0**-24) * (1.0 + 2.0**-23)

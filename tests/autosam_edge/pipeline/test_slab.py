@@ -25,7 +25,10 @@ def windows(tiles):
 
 
 def test_tiles_that_agree_give_their_own_probabilities():
-    """Whatever the overlap, the weights cancel out; blocks of at most ROWS_AT_ONCE rows cover the box and no padding."""
+    """Whatever the overlap, the weights cancel out.
+
+    Blocks of at most ROWS_AT_ONCE rows cover the box and no padding.
+    """
     tiles = TilePlan((12, 40, 23), PATCH, 0.5)
     slab = Slab(tiles, 3)
     for window in windows(tiles):
@@ -50,7 +53,10 @@ def test_a_background_tile_is_a_tile_of_background():
 
 
 def test_rows_that_were_handed_over_leave_no_trace():
-    """Half of the slab is rolled out; what was in the other half is now its first rows, and a new tile is added to it."""
+    """Half of the slab is rolled out.
+
+    What was in the other half is now its first rows, and a new tile is added to it.
+    """
     tiles = TilePlan((24, 16, 16), PATCH, 0.5)
     slab, whole = Slab(tiles, 2), (ALL, ALL, ALL)
     slab.add(logits_of((0.9, 0.1)), whole)

@@ -17,7 +17,10 @@ LIVER, SPLEEN = BTCV_LABELS[5], BTCV_LABELS[0]
 
 
 def scan(flip=False):
-    """A block of tissue, (24, 48, 48) voxels of 3 x 2 x 2 mm; flipped, the same patient stored from head to feet."""
+    """A block of tissue, (24, 48, 48) voxels of 3 x 2 x 2 mm.
+
+    Flipped, the same patient stored from head to feet.
+    """
     hu = np.full((24, 48, 48), -1000, np.int16)
     hu[:, 6:42, 4:44] = 40
     stored = Orientation((0, 1, 2), (flip, False, False))

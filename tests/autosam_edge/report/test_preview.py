@@ -1,4 +1,4 @@
-"""The contact sheet: right way round on every grid, true proportions, and readable when something is missing."""
+"""The contact sheet: correct orientation on every grid, true proportions, readable with missing parts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from autosam_edge.geometry import Grid, Orientation
 from autosam_edge.labels import BTCV_LABELS
 from autosam_edge.measurements import organ_statistics
 from autosam_edge.report.preview import write_preview
-from autosam_edge.report.sections import Sections, render
+from autosam_edge.report.sections import Plane, Sections, View, render
 from autosam_edge.volume import Provenance, Segmentation, Volume
 
 if TYPE_CHECKING:
@@ -25,7 +25,10 @@ COLORS = {label.value: label.color for label in BTCV_LABELS}
 
 
 def body() -> tuple[np.ndarray, np.ndarray]:
-    """Canonical HU and labels: an ellipse of tissue, a liver on the patient's right, high up; a spleen on the left, low down."""
+    """Canonical HU and labels: an ellipse of tissue, a liver on the patient's right, high up.
+
+    A spleen on the left, low down.
+    """
     d, h, w = np.ogrid[: SHAPE[0], : SHAPE[1], : SHAPE[2]]
     hu = np.where(((h - 30) / 24) ** 2 + ((w - 40) / 36) ** 2 + 0 * d < 1, 40, -1000).astype(np.int16)
     labels = np.zeros(SHAPE, np.uint8)
@@ -178,15 +181,27 @@ def test_statement_stands_in_the_picture_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("slices", [1, 2, 5])
-def test_thin_stack_has_axial_sections_only(slices: int, tmp_path: Path) -> None:
-    """A few slices make a picture, without coronal strips."""
+def test_thin_stack_has_axial_sections_only(slices: int, tmp_path: Path, monkeypatch) -> None:
+    """A few slices make a picture without coronal and sagittal strips; a thick scan has all three planes."""
     volume, segmentation = scan()
+    picked: list[str] = []
+    pick = Sections.pick_sections
+
+    def note(self: Sections, plane: Plane, count: int) -> list[View]:
+        picked.append(plane)
+        return pick(self, plane, count)
+
+    monkeypatch.setattr(Sections, "pick_sections", note)
+    sheet(volume, segmentation, tmp_path / "thick.png")
+    assert picked == ["axial", "coronal", "sagittal"]
+    picked.clear()
     grid = straight(slices)
     sheet(
         Volume(volume.hu[20 : 20 + slices], grid),
         Segmentation(segmentation.labels[20 : 20 + slices], grid, BTCV_LABELS),
-        tmp_path / "one.png",
+        tmp_path / "thin.png",
     )
+    assert picked == ["axial"]
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (3, 1, 200), (6, 8, 10)])
