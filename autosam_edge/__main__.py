@@ -1,4 +1,4 @@
-"""``python -m autosam_edge``: the command line; ``torchrun -m autosam_edge train ...`` runs it in several processes."""
+"""The command line as a module: ``python -m autosam_edge``, or ``torchrun -m autosam_edge train student``."""
 
 from autosam_edge.cli import main
 

@@ -164,17 +164,17 @@ def refuse_occupied(out: Path, *, unless: str | None = None) -> None:
         return
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise OUTPUT_OCCUPIED(
-            f"{out.name} is a file, or a folder that holds something else.",
+            f"{out.name} is a file or a folder with other content, expected a new or empty folder.",
             remedy="Give another folder, or remove what is there yourself.",
         )
 
 
 def require_space(folder: Path, needed_bytes: int) -> None:
-    """Find out by making a folder whether a folder can be written; nothing stays.
+    """Check that a folder can be written, by making a folder in it; nothing is left behind.
 
     Args:
-        folder: An existing folder.
-        needed_bytes: Free space that the results need.
+        folder: Existing folder.
+        needed_bytes: Free space that the results need, bytes.
 
     Raises:
         OutputError: The folder cannot be written (AE-OUTPUT-001), or the space is not there (-003).
@@ -192,7 +192,7 @@ def require_space(folder: Path, needed_bytes: int) -> None:
 
 
 def sync(path: Path) -> None:
-    """Bring a file or folder to the disk, so that a rename never gets there before its content does."""
+    """Write a file or folder through to the disk, so that a rename never precedes its content."""
     if os.name == "nt" and path.is_dir():
         return  # Windows has no handle for folders, and journals renames itself
     handle = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)
@@ -203,11 +203,11 @@ def sync(path: Path) -> None:
 
 
 def explain(error: OSError, what: str = "the output folder") -> AutosamEdgeError:
-    """Our error for one of the operating system.
+    """Convert an error of the operating system.
 
     Args:
-        error: The error; its path is the caller's own and is not repeated.
-        what: Name of what could not be written.
+        error: Error of the system; its path is not repeated.
+        what: Name of the file or folder that could not be written.
     """
     if error.errno in _DISK_FULL:
         return _disk_full("the disk or the quota is full")

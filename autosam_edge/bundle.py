@@ -55,7 +55,7 @@ class Artifact:
         target: Runtime that runs it, such as ``onnx`` or ``coreml``.
         precision: Number format, such as ``fp32`` or ``int8``.
         path: Path of the file or folder inside the bundle.
-        proof: How it was compared with the student at export: ``executed`` by its runtime, or
+        proof: Kind of comparison with the student at export: ``executed`` by its runtime, or
             ``interpreted`` operator by operator where the runtime was missing.
         worst_organ_dice: Smallest Dice of an organ against the trained student on the comparison scans, 0 to
             1.

@@ -1,4 +1,4 @@
-"""Grids in patient space: where a voxel lies, which way an array is turned.
+"""Grids in patient space: positions of voxels and orientation of arrays.
 
 Array order is (D, H, W) = (z, y, x) everywhere and index order equals array order. World axes are LPS in
 millimeters, as in DICOM (PS3.3 C.7.6.2.1.1): x to the patient's left, y to posterior, z to superior.
@@ -39,15 +39,15 @@ class Grid:
     def __post_init__(self) -> None:
         affine = np.array(self.affine, dtype=np.float64)
         if len(self.shape) != 3 or min(self.shape) < 1:
-            raise ValueError(f"a grid has three sides of at least one voxel, not {self.shape}")
+            raise ValueError(f"the shape is {self.shape}, expected three sides of at least one voxel")
         if (
             affine.shape != (4, 4)
             or not np.isfinite(affine).all()
             or not np.array_equal(affine[3], (0, 0, 0, 1))
         ):
-            raise ValueError("an affine is a finite 4x4 matrix whose last row is 0 0 0 1")
+            raise ValueError("the affine must be a finite 4x4 matrix whose last row is 0 0 0 1")
         if abs(np.linalg.det(affine[:3, :3])) < 1e-9:
-            raise ValueError("an affine has three independent axes")
+            raise ValueError("the affine must have three independent axes")
         affine.setflags(write=False)
         object.__setattr__(self, "shape", tuple(int(side) for side in self.shape))
         object.__setattr__(self, "affine", affine)
@@ -75,7 +75,7 @@ class Grid:
             (3.0, 1.0, 0.5)
         """
         if not min(spacing_mm) > 0:
-            raise ValueError(f"the spacing must be positive, not {spacing_mm} mm")
+            raise ValueError(f"the spacing is {spacing_mm} mm, expected positive numbers")
         affine = np.eye(4)
         affine[:3, :3] = 0.0
         affine[_CANONICAL_WORLD_AXIS, (0, 1, 2)] = spacing_mm
@@ -123,8 +123,8 @@ class Orientation:
     Canonical: W to the patient's left, H to posterior, D to superior. Nothing is interpolated.
 
     Args:
-        permutation: For each canonical axis, the array axis that it comes from.
-        flips: For each canonical axis, whether it runs the other way in the array.
+        permutation: Array axis from which each canonical axis comes.
+        flips: Whether each canonical axis runs the other way in the array.
     """
 
     permutation: tuple[int, int, int]

@@ -1,4 +1,4 @@
-"""What a segmentation says in numbers: volume, mean HU, and whether the scan cut the organ off."""
+"""Measurements of a segmentation: volume, mean HU, and whether the scan cuts the organ off."""
 
 from __future__ import annotations
 
@@ -64,7 +64,9 @@ def organ_statistics(volume: Volume, segmentation: Segmentation) -> tuple[OrganS
         ValueError: Volume and segmentation do not share a shape.
     """
     if volume.shape != segmentation.labels.shape:
-        raise ValueError(f"the volume has shape {volume.shape}, the labels {segmentation.labels.shape}")
+        raise ValueError(
+            f"the labels have shape {segmentation.labels.shape}, expected {volume.shape} of the volume"
+        )
     voxels, mean, m2 = _moments(volume.hu, segmentation.labels)
     border = _border_values(segmentation.labels)
     organs = []

@@ -198,7 +198,8 @@ class VerificationError(EngineError):
     """A check failed.
 
     Args:
-        code, message: See :class:`~autosam_edge.errors.AutosamEdgeError`.
+        code: Stable identifier of the error.
+        message: What was found and what was expected, one line.
         checks: All checks, passed and failed.
     """
 

@@ -29,7 +29,7 @@ def read_only(array: npt.NDArray[_Scalar]) -> npt.NDArray[_Scalar]:
 
 @dataclass(frozen=True)
 class Source:
-    """Where a volume came from, without patient data.
+    """Origin of a volume, without patient data.
 
     Args:
         kind: ``dicom``, ``nifti``, ``nrrd`` or ``array``.
@@ -37,8 +37,8 @@ class Source:
             when unknown.
         files: The files of the volume in slice order (one for a multi-frame object); DICOM SEG refers to
             them. Never printed.
-        keepalive: Whatever must live as long as ``files`` are needed, such as the folder that an archive was
-            unpacked into.
+        keepalive: Object that must live as long as ``files`` are needed, such as the folder of an unpacked
+            archive.
         folder: The folder that was searched for the volume, None when a file was read; no result may go
             there. Never printed.
     """
@@ -56,9 +56,9 @@ class Volume:
 
     Args:
         hu: (D, H, W) int16, int32 or float32, HU. The volume keeps a read-only view of it and copies nothing.
-        grid: Where the voxels lie.
-        source: Where the values came from.
-        warnings: What the reader corrected or found odd, one sentence each.
+        grid: Grid of the voxels in patient space.
+        source: Origin of the values.
+        warnings: Corrections and findings of the reader, one sentence each.
 
     Raises:
         ValueError: The array does not fit the grid or has another type.
@@ -71,9 +71,9 @@ class Volume:
 
     def __post_init__(self) -> None:
         if self.hu.shape != self.grid.shape:
-            raise ValueError(f"the array has shape {self.hu.shape}, the grid {self.grid.shape}")
+            raise ValueError(f"the array has shape {self.hu.shape}, expected {self.grid.shape} of the grid")
         if self.hu.dtype not in (np.int16, np.int32, np.float32):
-            raise ValueError(f"HU are int16, int32 or float32, not {self.hu.dtype}")
+            raise ValueError(f"the HU are {self.hu.dtype}, expected int16, int32 or float32")
         object.__setattr__(self, "hu", read_only(self.hu))
 
     @property
@@ -164,7 +164,7 @@ class Segmentation:
     """Labels on the input's own grid.
 
     Args:
-        labels: (D, H, W) uint8; 0 is the background, other values stand in ``table``. The segmentation keeps
+        labels: (D, H, W) uint8; 0 is the background, ``table`` names the other values. The segmentation keeps
             a read-only view of it and copies nothing.
         grid: The grid of the input, unchanged.
         table: Organs that the model knows.
@@ -183,6 +183,6 @@ class Segmentation:
     def __post_init__(self) -> None:
         if self.labels.shape != self.grid.shape or self.labels.dtype != np.uint8:
             raise ValueError(
-                f"labels are uint8 of shape {self.grid.shape}, not {self.labels.dtype} of {self.labels.shape}"
+                f"labels are {self.labels.dtype} {self.labels.shape}, expected uint8 {self.grid.shape}"
             )
         object.__setattr__(self, "labels", read_only(self.labels))

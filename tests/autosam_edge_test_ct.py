@@ -120,7 +120,7 @@ class CtFolder:
 
 @pytest.fixture
 def ct(tmp_path: Path) -> CtFolder:
-    """An empty folder for a series of 5 slices of 6 x 8 pixels, 2.5 mm apart, pixels 0.5 mm (rows) x 0.9 mm (columns)."""
+    """An empty folder for a series of 5 slices, 2.5 mm apart, of 6 x 8 pixels of 0.5 mm (rows) x 0.9 mm."""
     folder = tmp_path / "scan"
     folder.mkdir()
     return CtFolder(folder)

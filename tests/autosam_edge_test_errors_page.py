@@ -1,4 +1,4 @@
-"""``docs/errors.md``: its tables are the codes that the packages declare. ``python tests/autosam_edge_test_errors_page.py`` writes them."""
+"""The tables of docs/errors.md, from the codes that the packages declare; run this file to write them."""
 
 from __future__ import annotations
 

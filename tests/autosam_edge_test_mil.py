@@ -78,7 +78,7 @@ def padded(x, pads, value=0.0):
 
 
 def interpreter_of_definition(case, shape, make, definition, folder, target=IOS17):
-    """The interpreter of a program that was found to compute what the definition says; the case's first word is the operator."""
+    """An interpreter whose program computes what the definition says; the case starts with the operator."""
     interpreter = Interpreter(build(make, shape, folder, target))
     x = values(*shape, 1).reshape(shape) * 1.5
     found = interpreter.run(torch.from_numpy(x)).numpy()

@@ -10,7 +10,7 @@ settings.load_profile("default")
 
 @pytest.fixture(scope="module")
 def one_thread():
-    """The same number of threads for every run that is compared, and none that waits for another on tiny tensors."""
+    """The same number of threads for every run that is compared; tiny tensors need only one."""
     torch = pytest.importorskip("torch")
     before = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -1,4 +1,4 @@
-"""docs/apps.md: what it shows is in the programs, what it says of the model is true, and what it tells an app to write is enough."""
+"""docs/apps.md shows what is in the programs, says what is true of the model, and is enough to write an app."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_the_page_shows_no_other_code():
 
 
 def test_the_interface_is_the_models():
-    """Names, types and sides of input and output, in the page and in every program, are those of the default bundle's model."""
+    """Names, types and sides of input and output, in the page and the programs, are those of the default model."""
     session = onnxruntime.InferenceSession(
         default_bundle_path() / "onnx" / "fp32.onnx", providers=["CPUExecutionProvider"]
     )
@@ -66,7 +66,7 @@ def test_the_interface_is_the_models():
 
 
 def test_the_opset_is_the_exporters():
-    """The page names the opset that an export has; the default bundle may have been exported with a lower one, never a higher."""
+    """The page names the opset of an export; the default bundle has that one or a lower one."""
     onnx = pytest.importorskip("onnx")
     opset = int(re.search(r"ONNX, opset (\d+)", PAGE)[1])
     exporter = (ROOT / "export" / "autosam_edge_export" / "convert" / "to_onnx.py").read_text()
@@ -83,7 +83,7 @@ def test_the_oldest_runtime_is_pyprojects():
 
 
 def test_the_contract_and_the_thresholds_are_the_runtimes():
-    """Every key of the input contract is explained; the limits are those that `verify` and the choice of an artifact apply."""
+    """Every key of the input contract is explained; the limits are those of `verify` and of the selection."""
     assert [field.name for field in fields(InputContract) if f"`{field.name}`" not in PAGE] == []
     assert f"within {verify._MODEL_HU} HU" in PAGE
     assert f"At least {verify._LABEL_AGREEMENT} of the voxels" in PAGE
@@ -91,7 +91,7 @@ def test_the_contract_and_the_thresholds_are_the_runtimes():
 
 
 def test_what_the_page_says_is_enough(tmp_path):
-    """Written from docs/bundle.md and docs/apps.md with nothing of ours, the steps give the golden grid and every golden label."""
+    """The steps, written from the pages with nothing of ours, give the golden grid and every golden label."""
     pytest.importorskip("scipy")
     golden = pytest.importorskip("autosam_edge_export.proof.golden_vectors")
     bundle = open_bundle()
@@ -114,7 +114,7 @@ def read_array(folder, described):
 
 
 def label_scan(hu, affine, manifest, centers_hu, width_hu):
-    """The seven steps and `one_part`, as plainly as the pages say them: the whole volume at once, in float64."""
+    """The seven steps and `one_part` as the pages say them: the whole volume at once, in float64."""
     from scipy import ndimage
 
     contract = manifest["input"]
@@ -193,7 +193,10 @@ STUB = """
 export const env = { wasm: {} };
 export class Tensor { constructor(type, data, dims) { Object.assign(this, { type, data, dims }); } }
 export class InferenceSession {
-  static async create(bytes) { return Object.assign(new InferenceSession(), { plus: Number(new TextDecoder().decode(bytes)) }); }
+  static async create(bytes) {
+    const plus = Number(new TextDecoder().decode(bytes));
+    return Object.assign(new InferenceSession(), { plus });
+  }
   async run({ image_hu: { data } }) {
     const logits = Array.from({ length: 3 }, (_, c) => Array.from(data, (hu) => c * hu + this.plus)).flat();
     return { logits: new Tensor('float32', Float32Array.from(logits), []) };
@@ -205,7 +208,7 @@ export class InferenceSession {
 
 @pytest.fixture
 def tiny(tmp_path):
-    """A folder with check.mjs, a stub of onnxruntime-web and a bundle whose golden tile a network that adds 0 would give exactly."""
+    """A folder with check.mjs, a stub of onnxruntime-web, and a bundle for a network that adds 0."""
     if shutil.which("node") is None:
         pytest.skip("node is not installed")
     stub = tmp_path / "node_modules" / "onnxruntime-web"

@@ -79,7 +79,7 @@ def _classic_plane(header: Header) -> ImagePlane:
 
 
 def _enhanced_planes(header: Header) -> list[ImagePlane]:
-    """Planes of an Enhanced CT object; each macro stands per frame or is shared (PS3.3 C.7.6.16.1.1)."""
+    """Planes of an Enhanced CT object; each macro is stored per frame or shared (PS3.3 C.7.6.16.1.1)."""
     dataset, name = header.dataset, header.name
     if (header.integer("InConcatenationTotalNumber") or 1) > 1:
         raise _several_stacks(f"{name} is one part of a concatenation, expected the whole object")

@@ -26,10 +26,10 @@ def read_dicom(root: Path, *, series: str | None = None, keepalive: object = Non
     """Read the one CT series below a folder, or an Enhanced CT file.
 
     Args:
-        root: A folder, searched with its subfolders, or a file.
-        series: Which series, where there are several: its number in the list that the error shows, its
+        root: Folder, searched with its subfolders, or file.
+        series: Series to read, where there are several: its number in the list that the error shows, its
             SeriesNumber, its SeriesInstanceUID or the start of its hash (8 letters or more).
-        keepalive: Kept with the volume's source as long as the volume lives.
+        keepalive: Object that lives as long as the volume, such as an unpacked archive.
 
     Returns:
         (D, H, W) HU in the order of the slices along their normal, on the scanner's own grid, LPS mm.

@@ -4,9 +4,9 @@ The Patient and Study modules are copied from the source, because the standard a
 to that study): the file holds whatever identity the source held, and nothing more. Everything else that is
 written here is free of patient data.
 
-The same labels of the same series by the same model give the same bytes. A UID names one object for ever, so
-a UID that is derived may never stand for two different ones: dates are those of the source, and there is no
-instance creation time.
+The same labels of the same series by the same model give the same bytes. A UID identifies one object forever,
+so a UID that is derived from the content must not belong to two different objects: dates are those of the
+source, and there is no instance creation time.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from pydicom.tag import BaseTag
 
     from autosam_edge.geometry import FloatMatrix
-    from autosam_edge.volume import Label, Segmentation
+    from autosam_edge.volume import Label, Provenance, Segmentation
 
 # The code that dcmqi, 3D Slicer, TotalSegmentator and the Imaging Data Commons write. CID 7150 now also lists
 # 91723000 under that meaning.
@@ -254,6 +254,21 @@ def _describe(
     return item
 
 
+def _algorithm(made_by: Provenance, version: str) -> hd.AlgorithmIdentificationSequence:
+    """The Segmentation Algorithm Identification Sequence, the same for every organ."""
+    return hd.AlgorithmIdentificationSequence(
+        name=f"autosam-edge {made_by.model}".strip()[:64],
+        family=codes.cid7162.ArtificialIntelligence,
+        version=version[:64],
+        source="autosam-edge",
+        parameters={
+            key: str(value)
+            for key, value in made_by.as_dict().items()
+            if key in _ALGORITHM_PARAMETERS and value
+        },
+    )
+
+
 def _build(
     segmentation: Segmentation,
     sources: Sequence[Dataset],
@@ -272,17 +287,7 @@ def _build(
     """
     made_by = segmentation.provenance
     version = made_by.version or "unknown"
-    algorithm = hd.AlgorithmIdentificationSequence(
-        name=f"autosam-edge {made_by.model}".strip()[:64],
-        family=codes.cid7162.ArtificialIntelligence,
-        version=version[:64],
-        source="autosam-edge",
-        parameters={
-            key: str(value)
-            for key, value in made_by.as_dict().items()
-            if key in _ALGORITHM_PARAMETERS and value
-        },
-    )
+    algorithm = _algorithm(made_by, version)
     first = sources[0]
     texts = _texts_as_stored(first)
     date, time = _content_date(first)

@@ -204,7 +204,7 @@ def _check_straight(positions: FloatMatrix, normal: FloatMatrix, affine: FloatMa
     limit_mm = _MAX_OFFSET * float(np.linalg.norm(affine[:3, :3], axis=0).min())
     if offset_mm > limit_mm:
         raise STACK_SHEARED(
-            f"a slice lies {offset_mm:.3g} mm beside the straight, even stack of the others, "
+            f"a slice lies {offset_mm:.3g} mm away from the straight, even stack of the others, "
             f"expected at most {limit_mm:.3g} mm.",
             remedy=_RESCAN,
         )

@@ -29,9 +29,8 @@ class OnnxEngine(ArtifactEngine):
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        options.enable_mem_pattern = (
-            False  # a planned arena is allocated beside the first: 310 MB instead of 229 for one 96^3 tile
-        )
+        # With memory patterns, ONNX Runtime takes 310 MB instead of 229 for one 96^3 tile.
+        options.enable_mem_pattern = False
         self._session = ort.InferenceSession(model[""], options, providers=["CPUExecutionProvider"])
         return self._session.get_inputs(), self._session.get_outputs()
 

@@ -25,7 +25,7 @@ def read_labels(path: Path, grid: Grid, classes: int, what: str) -> npt.NDArray[
     """Read a NIfTI label image that belongs to a scan.
 
     Args:
-        path: The file.
+        path: NIfTI file.
         grid: Grid of the scan.
         classes: Number of classes, with the background.
         what: Names of the two images for the message, such as ``image and label of case 0001``.
@@ -66,15 +66,15 @@ def as_labels(values: npt.NDArray[np.generic], classes: int) -> npt.NDArray[np.u
 
 
 def require_same_grid(first: Grid, second: Grid, what: str) -> None:
-    """Refuse two images that do not lie voxel on voxel.
+    """Refuse two images whose voxels do not lie at the same positions.
 
     Args:
-        first: The one grid.
-        second: The other.
-        what: What they belong to, for the message, such as ``image and label of case 0001``.
+        first: Grid of one image.
+        second: Grid of the other image.
+        what: Names of the two images for the message, such as ``image and label of case 0001``.
 
     Raises:
         InputError: AE-NIFTI-005.
     """
     if not first.same_as(second, tolerance_mm=_GRID_TOLERANCE_MM):
-        raise GRIDS_DIFFER(f"{what} lie on different grids.")
+        raise GRIDS_DIFFER(f"{what} lie on different grids, expected the same.")

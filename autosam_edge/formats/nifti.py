@@ -134,7 +134,7 @@ def write_nifti(segmentation: Segmentation, path: Path) -> None:
     The sform carries the affine. NIfTI-1 stores it as float32, which is worth 1e-4 mm up to coordinates of
     two meters and 3e-4 mm up to eight; NIfTI-2 would hold float64, but SimpleITK and what is built on it
     cannot open it. The qform says the same, or is left unset where it cannot: it has no shear. The exact
-    affine, the label table, the provenance and the research-use statement stand as JSON in a header extension
+    affine, the label table, the provenance and the research-use statement are JSON in a header extension
     (code 6).
 
     Args:

@@ -59,11 +59,11 @@ def make_phantom(
     """Make a portal-venous CT of an abdomen, from the bases of the lungs to the upper pelvis.
 
     Args:
-        seed: Which patient: size, organs, bowel, contrast and noise all follow from it.
+        seed: Number of the patient: size, organs, bowel, contrast and noise all follow from it.
         spacing_mm: Voxel spacing along the canonical (D, H, W), mm.
         shape: Voxels along the canonical (D, H, W), around the middle of the abdomen; by default the whole
             phantom.
-        orientation: How the array is turned in memory; the positions in the world do not depend on it.
+        orientation: Orientation of the array in memory; the positions in the world do not depend on it.
 
     Returns:
         The scan and its true labels.

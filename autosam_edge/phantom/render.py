@@ -63,7 +63,7 @@ class Canvas:
 
     Args:
         grid: Canonical grid: D superior, H posterior, W left.
-        warp: From the world to the coordinates of the anatomy.
+        warp: Map from the world to the coordinates of the anatomy.
     """
 
     def __init__(self, grid: Grid, warp: Warp) -> None:

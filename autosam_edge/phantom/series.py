@@ -25,7 +25,7 @@ def write_dicom_series(volume: Volume, folder: Path, *, seed: int = 0) -> list[P
     Args:
         volume: HU between -1024 and 31743; the rows and columns of the grid must be perpendicular, as DICOM
             asks.
-        folder: Where ``IM0001.dcm``, ... go; made if absent.
+        folder: Folder for ``IM0001.dcm``, ...; made if absent.
         seed: Goes into the UIDs and the patient's identifier: the same seed gives the same files.
 
     Returns:

@@ -46,7 +46,7 @@ class MontageCase:
     """One scan and what was found on it.
 
     Args:
-        name: Shown above its pictures; empty where there is nothing to tell apart.
+        name: Name above the pictures of the scan; empty if there is only one scan.
         volume: HU, (D, H, W).
         found: Labels by column, (D, H, W) uint8 on the scan's grid; None where there are none. The first are
             there.
@@ -81,8 +81,8 @@ def draw_montage(
     Args:
         cases: At least one, all with the same columns.
         table: Organs and their colors.
-        planes: How many sections of each plane; one axial and one coronal when None.
-        note: Written on top.
+        planes: Number of sections of each plane; one axial and one coronal if None.
+        note: Text at the top of the page.
 
     Returns:
         The PNG; the same input gives the same bytes.
@@ -126,13 +126,16 @@ def draw_montage(
             anchor="lm",
         )
         top = _draw_case(page, draw, line, table, lefts, top + _heading(case), width)
-    for number, label in enumerate(shown):
-        place = (
-            _LEFT + number % columns * _LEGEND_WIDTH,
-            top + _LEGEND_STEP // 2 + number // columns * _LEGEND_STEP,
-        )
-        swatch(draw, place, label.value, label.title, label.color)
+    _draw_legend(draw, shown, columns, top)
     return as_png(page)
+
+
+def _draw_legend(draw: ImageDraw.ImageDraw, shown: Sequence[Label], columns: int, top: int) -> None:
+    """The organs that are shown, line by line."""
+    for number, label in enumerate(shown):
+        left = _LEFT + number % columns * _LEGEND_WIDTH
+        middle = top + _LEGEND_STEP // 2 + number // columns * _LEGEND_STEP
+        swatch(draw, (left, middle), label.value, label.title, label.color)
 
 
 def _lines(case: MontageCase, planes: Mapping[Plane, int]) -> list[list[View | None]]:

@@ -56,7 +56,7 @@ def write_preview(
         volume: HU, (D, H, W).
         segmentation: Labels on the same grid.
         path: File to write, ``.png``.
-        statistics: What :func:`autosam_edge.measurements.organ_statistics` found; shown in the legend.
+        statistics: Result of :func:`autosam_edge.measurements.organ_statistics`, for the legend.
 
     Raises:
         OSError: The file cannot be written.

@@ -100,7 +100,7 @@ def _convert_all(
         log(name)
         for part in module.modules():
             if hasattr(part, "use_flash_attention"):
-                part.use_flash_attention = flash
+                setattr(part, "use_flash_attention", flash)  # noqa: B010  a torch module types its attributes
         models[name] = _convert(module, patch)
     attentions: tuple[Literal["matmul", "fused"], ...] = ("matmul", "fused")
     for attention in attentions:

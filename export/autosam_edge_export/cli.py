@@ -20,68 +20,74 @@ app = typer.Typer(rich_markup_mode="markdown")
 Scans = list[Path] | None
 
 
+Target = Annotated[
+    str,
+    typer.Option(
+        "--target",
+        metavar="NAME,...",
+        help="Runtimes to export for: onnx, openvino, coreml, coreml-2d, coreml-ios18, executorch, "
+        "executorch-coreml; or monai alone.",
+    ),
+]
+Precision = Annotated[
+    str,
+    typer.Option(
+        "--precision",
+        metavar="NAME,...",
+        help="Number formats: fp32, fp16, bf16, int8-weights, int8, palette6, palette4.",
+    ),
+]
+Checkpoint = Annotated[
+    Path | None,
+    typer.Option("--checkpoint", help="Weights of the student. Default: those in the default bundle."),
+]
+Patch = Annotated[str, typer.Option("--patch", metavar="D,H,W", help="Size of the tile, in voxels.")]
+VolumeOption = Annotated[
+    Scans,
+    typer.Option(
+        "--volume",
+        help="CT scan on which each artifact is compared with the student; can be repeated. "
+        "Default: two phantoms.",
+    ),
+]
+Calibrate = Annotated[
+    Scans,
+    typer.Option(
+        "--calibrate",
+        help="CT scan of another patient to calibrate int8 with; can be repeated. Default: phantoms.",
+    ),
+]
+InterpretedTiles = Annotated[
+    int | None,
+    typer.Option(
+        "--interpreted-tiles",
+        min=1,
+        help="Number of tiles of each scan to compare on if only an interpreter runs the artifact here, "
+        "such as Core ML. Default: whole scans.",
+    ),
+]
+TrainingData = Annotated[
+    str | None, typer.Option("--training-data", help="Sentence about the training data, for the manifest.")
+]
+ModelCard = Annotated[
+    Path | None,
+    typer.Option("--model-card", help="Markdown file to put into the bundle.", exists=True, dir_okay=False),
+]
+
+
 @app.command("export")
 def export(
     out: Annotated[Path, typer.Option("--out", "-o", help="Bundle to write (*.edge).")],
-    target: Annotated[
-        str,
-        typer.Option(
-            "--target",
-            metavar="NAME,...",
-            help="Runtimes to export for: onnx, openvino, coreml, coreml-2d, coreml-ios18, executorch, "
-            "executorch-coreml; or monai alone.",
-        ),
-    ] = "onnx",
-    precision: Annotated[
-        str,
-        typer.Option(
-            "--precision",
-            metavar="NAME,...",
-            help="Number formats: fp32, fp16, bf16, int8-weights, int8, palette6, palette4.",
-        ),
-    ] = "fp32",
-    checkpoint: Annotated[
-        Path | None,
-        typer.Option("--checkpoint", help="Weights of the student. Default: those in the default bundle."),
-    ] = None,
-    patch: Annotated[
-        str, typer.Option("--patch", metavar="D,H,W", help="Size of the tile, in voxels.")
-    ] = "96,96,96",
+    target: Target = "onnx",
+    precision: Precision = "fp32",
+    checkpoint: Checkpoint = None,
+    patch: Patch = "96,96,96",
     name: Annotated[str | None, typer.Option("--name", help="Name of the model.")] = None,
-    volume: Annotated[
-        Scans,
-        typer.Option(
-            "--volume",
-            help="CT scan on which each artifact is compared with the student; can be repeated. "
-            "Default: two phantoms.",
-        ),
-    ] = None,
-    calibrate: Annotated[
-        Scans,
-        typer.Option(
-            "--calibrate",
-            help="CT scan of another patient to calibrate int8 with; can be repeated. Default: phantoms.",
-        ),
-    ] = None,
-    interpreted_tiles: Annotated[
-        int | None,
-        typer.Option(
-            "--interpreted-tiles",
-            min=1,
-            help="Number of tiles of each scan to compare on if only an interpreter runs the artifact here, "
-            "such as Core ML. Default: whole scans.",
-        ),
-    ] = None,
-    training_data: Annotated[
-        str | None,
-        typer.Option("--training-data", help="Sentence about the training data, for the manifest."),
-    ] = None,
-    model_card: Annotated[
-        Path | None,
-        typer.Option(
-            "--model-card", help="Markdown file to put into the bundle.", exists=True, dir_okay=False
-        ),
-    ] = None,
+    volume: VolumeOption = None,
+    calibrate: Calibrate = None,
+    interpreted_tiles: InterpretedTiles = None,
+    training_data: TrainingData = None,
+    model_card: ModelCard = None,
     as_json: AsJson = False,
 ) -> None:
     """Export a student as a bundle, and compare every artifact with it, organ by organ."""

@@ -93,7 +93,7 @@ def test_fewer_than_three_slices_are_refused_along_any_axis(shape: tuple[int, in
     """A single slice is no volume, and sagittal slices lie along W."""
     with pytest.raises(
         InputError,
-        match=f"{NIFTI_GRID_INVALID}: the volume has {shape[0]} x {shape[1]} x {shape[2]} voxels .* at least 3 ",
+        match=f"{NIFTI_GRID_INVALID}: the volume has {' x '.join(map(str, shape))} voxels .* at least 3 ",
     ):
         check_ct_grid(grid(shape=shape), NIFTI_GRID_INVALID)
 

@@ -159,6 +159,11 @@ SAMPLING_UNSUITABLE = ErrorCode(
     "the recipe's sampling does not fit the data: masses, intensity changes or phantoms need BTCV's",
     "Leave that out of the recipe's sampling.",
 )
+FOREIGN_TEACHER_INVALID = ErrorCode(
+    "AE-TRAIN-029",
+    "a folder of another tool cannot teach: a case, a class name or an organ is missing",
+    "Give one .npz, .nii.gz or folder of masks per training case, and dataset.json with the class names.",
+)
 CASES_SEEN = ErrorCode(
     "AE-TRAIN-028",
     "a network would be scored on cases that it was trained on",

@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from autosam_edge_training.choices import Reduction
 from autosam_edge_training.data import Prepared
 from autosam_edge_training.networks.students import save_student
 from autosam_edge_training.patches.sampler import Sampling
 from autosam_edge_training.recipe_parts.fabric import Precision, flushing_subnormals, start_fabric
-from autosam_edge_training.recipe_parts.losses import Reduction, distillation, supervised
+from autosam_edge_training.recipe_parts.losses import distillation, supervised
 from autosam_edge_training.recipe_parts.run_folder import RunFolder
 from autosam_edge_training.recipe_parts.schedule import Schedule, average_into, build_optimizer, optimize
 from autosam_edge_training.recipe_parts.setup import (

@@ -28,46 +28,55 @@ _FIGURE1 = (
 )
 
 
+ExhibitName = Annotated[
+    Exhibit, typer.Argument(metavar="EXHIBIT", help="Table or figure of the paper.", show_default=False)
+]
+DatasetOption = Annotated[
+    str, typer.Option("--dataset", metavar="NAME,...", help="Data sets: btcv, amos, or both.")
+]
+Smoke = Annotated[
+    bool,
+    typer.Option(
+        "--smoke",
+        help="Test the installation: all steps on phantoms with tiny networks; the numbers mean nothing.",
+    ),
+]
+DataOption = Annotated[
+    Path | None, typer.Option("--data", help="Figure 3: folder that `data prepare` wrote.", exists=True)
+]
+Predictions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--predictions",
+        metavar="NAME=FOLDER",
+        help="Figure 3: method and its folder of CASE.nii.gz; once for each method.",
+        show_default=False,
+    ),
+]
+Cases = Annotated[
+    str | None,
+    typer.Option(
+        "--cases", metavar="NAME,...", help="Figure 3: cases. Default: the first two of the test split."
+    ),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", "-o", help="Folder for the table (Markdown, CSV, JSON) and for pictures."),
+]
+
+
 def reproduce(
-    exhibit: Annotated[
-        Exhibit, typer.Argument(metavar="EXHIBIT", help="Table or figure of the paper.", show_default=False)
-    ],
-    dataset: Annotated[
-        str, typer.Option("--dataset", metavar="NAME,...", help="Data sets: btcv, amos, or both.")
-    ] = "btcv,amos",
-    smoke: Annotated[
-        bool,
-        typer.Option(
-            "--smoke",
-            help="Test the installation: all steps on phantoms with tiny networks; the numbers mean nothing.",
-        ),
-    ] = False,
+    exhibit: ExhibitName,
+    dataset: DatasetOption = "btcv,amos",
+    smoke: Smoke = False,
     results: Annotated[Path, typer.Option("--results", help="Folder of scored runs.")] = Path(
         "benchmarks/results/runs"
     ),
-    data: Annotated[
-        Path | None, typer.Option("--data", help="Figure 3: folder that `data prepare` wrote.", exists=True)
-    ] = None,
-    predictions: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--predictions",
-            metavar="NAME=FOLDER",
-            help="Figure 3: method and its folder of CASE.nii.gz; once for each method.",
-            show_default=False,
-        ),
-    ] = None,
-    cases: Annotated[
-        str | None,
-        typer.Option(
-            "--cases", metavar="NAME,...", help="Figure 3: cases. Default: the first two of the test split."
-        ),
-    ] = None,
+    data: DataOption = None,
+    predictions: Predictions = None,
+    cases: Cases = None,
     as_json: AsJson = False,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", help="Folder for the table (Markdown, CSV, JSON) and for pictures."),
-    ] = None,
+    out: Out = None,
 ) -> None:
     """Show the paper's values beside ours; `n/a` where no run was scored."""
     datasets = split_commas(

@@ -209,11 +209,8 @@ def test_int8_runs_whatever_a_convolution_follows(name, tile, request):
 
 def test_int8_asks_for_the_plan_that_all_targets_share(layers, monkeypatch):
     """And takes what it says."""
-    monkeypatch.setattr(
-        StudentForms,
-        "quantization",
-        lambda self: QuantizationPlan({"student.2": Range(0.0, 1.0)}, ("student.1",), (), 0),
-    )
+    plan = QuantizationPlan({"student.2": Range(0.0, 1.0)}, ("student.1",), (), 0)
+    monkeypatch.setattr(StudentForms, "quantization", property(lambda self: plan))
     program = _with_int8_convolutions(layers.program(ExecuTorch.options), layers)
     assert sum("dequantize_per_channel" in str(node.target) for node in program.graph.nodes) == 1
 

@@ -16,40 +16,45 @@ from autosam_edge_training.choices import Layout, Targets
 app = typer.Typer(help="Prepare a data set for training and evaluation.", no_args_is_help=True)
 
 
+LayoutName = Annotated[
+    Layout, typer.Argument(metavar="LAYOUT", help="Layout of the data set on the disk.", show_default=False)
+]
+Source = Annotated[Path, typer.Option("--src", help="Folder of the data set.", exists=True, file_okay=False)]
+Out = Annotated[
+    Path,
+    typer.Option(
+        "--out", "-o", help="Folder to create; a folder that already holds these data is used as it is."
+    ),
+]
+Spacing = Annotated[
+    str, typer.Option("--spacing", metavar="Z,Y,X", help="Voxel spacing to resample to, in mm.")
+]
+TargetsOption = Annotated[
+    Targets,
+    typer.Option(
+        "--targets",
+        help="Content of a label voxel: the share of every organ (occupancy), or the organ with the "
+        "largest share (labels).",
+    ),
+]
+Validation = Annotated[
+    int,
+    typer.Option(
+        "--validation",
+        min=0,
+        help="Number of training cases to hold out for validation. BTCV has four fixed ones.",
+    ),
+]
+
+
 @app.command("prepare")
 def prepare(
-    layout: Annotated[
-        Layout,
-        typer.Argument(metavar="LAYOUT", help="Layout of the data set on the disk.", show_default=False),
-    ],
-    source: Annotated[
-        Path, typer.Option("--src", help="Folder of the data set.", exists=True, file_okay=False)
-    ],
-    out: Annotated[
-        Path,
-        typer.Option(
-            "--out", "-o", help="Folder to create; a folder that already holds these data is used as it is."
-        ),
-    ],
-    spacing: Annotated[
-        str, typer.Option("--spacing", metavar="Z,Y,X", help="Voxel spacing to resample to, in mm.")
-    ] = "3,3,3",
-    targets: Annotated[
-        Targets,
-        typer.Option(
-            "--targets",
-            help="Content of a label voxel: the share of every organ (occupancy), or the organ with the "
-            "largest share (labels).",
-        ),
-    ] = "occupancy",
-    validation: Annotated[
-        int,
-        typer.Option(
-            "--validation",
-            min=0,
-            help="Number of training cases to hold out for validation. BTCV has four fixed ones.",
-        ),
-    ] = 0,
+    layout: LayoutName,
+    source: Source,
+    out: Out,
+    spacing: Spacing = "3,3,3",
+    targets: TargetsOption = "occupancy",
+    validation: Validation = 0,
     as_json: AsJson = False,
 ) -> None:
     """Resample a data set to the model's grid.

@@ -49,38 +49,43 @@ def score(
         print(predict_run(run, data, labels, split=split, sam=sam))
 
 
+Predictions = Annotated[
+    Path | None,
+    typer.Option(
+        "--predictions",
+        help="Folder of NIfTI labels of any tool, to score instead of a bundle: one file per case, named "
+        "like the case or its image, with the label values of the data set.",
+        exists=True,
+        file_okay=False,
+    ),
+]
+Method = Annotated[
+    str | None,
+    typer.Option(
+        "--method", help="Name in the tables. Default: name of the model, or of the folder of predictions."
+    ),
+]
+AbsentOrgan = Annotated[
+    AbsentOrganRule,
+    typer.Option(
+        "--absent-organ",
+        help="Score of an organ that the truth lacks: none (skip), or 1 if the prediction lacks it too "
+        "and 0 otherwise (challenge).",
+    ),
+]
+Out = Annotated[
+    Path | None, typer.Option("--out", "-o", help="Folder for cases.csv, summary.json and summary.md.")
+]
+
+
 def evaluate(
     data: Data,
     split: Annotated[Split, typer.Option("--split", help="Part of the data set to score.")] = "test",
     bundle: BundleOption = None,
-    predictions: Annotated[
-        Path | None,
-        typer.Option(
-            "--predictions",
-            help="Folder of NIfTI labels of any tool, to score instead of a bundle: one file per case, named "
-            "like the case or its image, with the label values of the data set.",
-            exists=True,
-            file_okay=False,
-        ),
-    ] = None,
-    method: Annotated[
-        str | None,
-        typer.Option(
-            "--method",
-            help="Name in the tables. Default: name of the model, or of the folder of predictions.",
-        ),
-    ] = None,
-    absent_organ: Annotated[
-        AbsentOrganRule,
-        typer.Option(
-            "--absent-organ",
-            help="Score of an organ that the truth lacks: none (skip), or 1 if the prediction lacks it too "
-            "and 0 otherwise (challenge).",
-        ),
-    ] = "skip",
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Folder for cases.csv, summary.json and summary.md.")
-    ] = None,
+    predictions: Predictions = None,
+    method: Method = None,
+    absent_organ: AbsentOrgan = "skip",
+    out: Out = None,
     as_json: AsJson = False,
 ) -> None:
     """Score a bundle, or predictions of any tool, on labeled scans.

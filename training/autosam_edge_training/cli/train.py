@@ -135,44 +135,50 @@ def student(
         _show_weights(weights, smoke=smoke)
 
 
+Teacher = Annotated[
+    Path | None,
+    typer.Option(
+        "--teacher",
+        help="Weights of the teacher: teacher.safetensors, or the weights of another student. Or a folder "
+        "that another tool wrote (docs/any-teacher.md); it needs --cache.",
+        exists=True,
+        show_default=False,
+    ),
+]
+WeightOption = Annotated[
+    float | None,
+    typer.Option(
+        "--lambda",
+        help="Weight of the labels in the loss (equation 2), 0 to 1. Default: the recipe's.",
+        min=0.0,
+        max=1.0,
+        show_default=False,
+    ),
+]
+ReductionOption = Annotated[
+    Reduction | None,
+    typer.Option(
+        "--reduction", help="Mean of the distillation loss. Default: the recipe's.", show_default=False
+    ),
+]
+Cache = Annotated[
+    Path | None,
+    typer.Option(
+        "--cache",
+        help="Folder of cached teacher probabilities; the first run writes it, the next ones read it.",
+        show_default=False,
+    ),
+]
+
+
 def distill(
     config: Recipe = None,
     data: Data = None,
-    teacher: Annotated[
-        Path | None,
-        typer.Option(
-            "--teacher",
-            help="Weights of the teacher: teacher.safetensors, or the weights of another student.",
-            exists=True,
-            dir_okay=False,
-            show_default=False,
-        ),
-    ] = None,
+    teacher: Teacher = None,
     out: Run = None,
-    weight: Annotated[
-        float | None,
-        typer.Option(
-            "--lambda",
-            help="Weight of the labels in the loss (equation 2), 0 to 1. Default: the recipe's.",
-            min=0.0,
-            max=1.0,
-            show_default=False,
-        ),
-    ] = None,
-    reduction: Annotated[
-        Reduction | None,
-        typer.Option(
-            "--reduction", help="Mean of the distillation loss. Default: the recipe's.", show_default=False
-        ),
-    ] = None,
-    cache: Annotated[
-        Path | None,
-        typer.Option(
-            "--cache",
-            help="Folder of cached teacher probabilities; the first run writes it, the next ones read it.",
-            show_default=False,
-        ),
-    ] = None,
+    weight: WeightOption = None,
+    reduction: ReductionOption = None,
+    cache: Cache = None,
     sam: Sam = None,
     seed: Seed = None,
     workers: Workers = _WORKERS,
@@ -189,6 +195,8 @@ def distill(
     from autosam_edge_training import train_student
 
     tiny = train_student.Config.smoke_run() if smoke else None
+    if smoke and weight is None:
+        weight = 0.5  # of the paper: the smoke run shows the teacher's term too
     recipe = _recipe(train_student.Config, config, tiny, seed=seed, weight=weight, reduction=reduction)
     with _folders(data, out) as (prepared, run, scratch):
         if teacher is None:
@@ -207,10 +215,14 @@ def distill(
 
 def _write_cache(folder: Path, teacher: Path, data: Path, sam: Path | None) -> None:
     from autosam_edge_training.data import Prepared
+    from autosam_edge_training.networks.foreign_teacher import cache_foreign_teacher
     from autosam_edge_training.networks.teacher_cache import cache_probabilities
 
     with Stages().bar("teacher") as progress:
-        cache_probabilities(teacher, Prepared.read(data), folder, sam=sam, progress=progress)
+        if teacher.is_dir():
+            cache_foreign_teacher(teacher, Prepared.read(data), folder, on_step=progress)
+        else:
+            cache_probabilities(teacher, Prepared.read(data), folder, sam=sam, progress=progress)
 
 
 def _require_paths(config: Path | None, data: Path | None, out: Path | None, *, smoke: bool) -> None:

@@ -1,5 +1,6 @@
 """Data sets: lists of cases, bringing them to the model's grid, and reading them from there."""
 
+from autosam_edge_training.choices import Split
 from autosam_edge_training.data.case import (
     AMOS_INTENSITY,
     BTCV_INTENSITY,
@@ -9,7 +10,7 @@ from autosam_edge_training.data.case import (
     prepare_case,
 )
 from autosam_edge_training.data.layouts import AMOS_NAMES, BTCV_NAMES, BTCV_VALIDATION, LAYOUTS, Listing, Pair
-from autosam_edge_training.data.manifest import SPLITS, Entry, Manifest, Split
+from autosam_edge_training.data.manifest import SPLITS, Entry, Manifest
 from autosam_edge_training.data.negatives import negative_case
 from autosam_edge_training.data.prepare import (
     make_manifest,

@@ -16,11 +16,11 @@ from pydantic import ConfigDict, Field
 
 from autosam_edge.errors import AutosamEdgeError
 from autosam_edge.labels import BTCV_LABELS
+from autosam_edge_training.choices import Split
 from autosam_edge_training.data.case import AMOS_INTENSITY, BTCV_INTENSITY, Intensity
 from autosam_edge_training.data.manifest import (
     SPLITS,
     CaseName,
-    Split,
     broken,
     inside,
     names_by_value,
@@ -249,7 +249,7 @@ def list_decathlon(source: Path) -> Listing:
     splits: dict[Split, list[Pair]] = {split: [] for split in SPLITS}
     unlabelled = 0
     try:
-        labels = tuple(_total_segmentator_name(name) for name in names_by_value(content["labels"]))
+        labels = tuple(total_segmentator_name(name) for name in names_by_value(content["labels"]))
         if len(set(labels)) != len(labels):
             raise ValueError("two labels have the same name")
         for split in SPLITS:
@@ -369,7 +369,7 @@ def _check_labels(source: Path, expected: tuple[str, ...]) -> None:
     except (AttributeError, TypeError, ValueError) as error:
         raise broken("dataset.json", str(error)) from error
     for value, (stated, known) in enumerate(zip(names, expected, strict=False)):
-        if value and _SHORT.get(stated.lower(), _total_segmentator_name(stated)) != known:
+        if value and _SHORT.get(stated.lower(), total_segmentator_name(stated)) != known:
             raise _other_labels(f"label {value} is {stated}, expected {known}")
     if len(names) != len(expected):
         raise _other_labels(f"there are {len(names)} labels, expected {len(expected)}")
@@ -379,7 +379,7 @@ def _other_labels(what: str) -> AutosamEdgeError:
     return DATA_LABELS_DIFFER(f"dataset.json numbers the organs in another way: {what}.")
 
 
-def _total_segmentator_name(name: str) -> str:
+def total_segmentator_name(name: str) -> str:
     """``kidney_right`` of ``Right Kidney``; an unknown name is kept, in lower case with underscores."""
     plain = re.sub(r"[\s-]+", "_", name.strip().lower())
     return _ALIASES.get(plain, plain)

@@ -18,9 +18,10 @@ from autosam_edge.geometry import Grid
 from autosam_edge.labels import BTCV_LABELS
 from autosam_edge.phantom import make_phantom
 from autosam_edge.volume import Segmentation
-from autosam_edge_training.data.case import BTCV_INTENSITY, UNKNOWN, Case, Intensity, Targets, prepare_case
+from autosam_edge_training.choices import Split, Targets
+from autosam_edge_training.data.case import BTCV_INTENSITY, UNKNOWN, Case, Intensity, prepare_case
 from autosam_edge_training.data.layouts import BTCV_NAMES, Listing, Pair
-from autosam_edge_training.data.manifest import SPLITS, Entry, Manifest, Split, hash_file, refuse_twin
+from autosam_edge_training.data.manifest import SPLITS, Entry, Manifest, hash_file, refuse_twin
 from autosam_edge_training.data.prepared import FILE_NAME, MANIFEST_NAME, Arrays, Prepared
 
 if TYPE_CHECKING:

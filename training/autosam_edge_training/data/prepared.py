@@ -19,8 +19,9 @@ import numpy as np
 import numpy.typing as npt
 
 from autosam_edge.errors import AutosamEdgeError
-from autosam_edge_training.data.case import Case, Intensity, Targets
-from autosam_edge_training.data.manifest import SPLITS, CaseName, Manifest, Split, hash_file, read_description
+from autosam_edge_training.choices import Split, Targets
+from autosam_edge_training.data.case import Case, Intensity
+from autosam_edge_training.data.manifest import SPLITS, CaseName, Manifest, hash_file, read_description
 from autosam_edge_training.error_codes import PREPARED_DATA_DAMAGED, SPLIT_EMPTY
 from autosam_edge_training.strict import STRICT, checked_dataclass
 

@@ -13,6 +13,7 @@ from autosam_edge.error_codes import GRIDS_DIFFER
 from autosam_edge.formats.label_image import as_labels, read_labels
 from autosam_edge.formats.nifti import read_nifti
 from autosam_edge.volume import Volume
+from autosam_edge_training.choices import AbsentOrganRule
 from autosam_edge_training.error_codes import (
     CASE_FILE_MISSING,
     NO_COMMON_ORGAN,
@@ -20,7 +21,7 @@ from autosam_edge_training.error_codes import (
     SPLIT_EMPTY,
 )
 from autosam_edge_training.evaluate.report import report
-from autosam_edge_training.evaluate.scores import AbsentOrganRule, Score, score_masks
+from autosam_edge_training.evaluate.scores import Score, score_masks
 from autosam_edge_training.strict import JsonObject
 
 if TYPE_CHECKING:

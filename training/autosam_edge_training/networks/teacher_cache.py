@@ -12,7 +12,7 @@ from monai.inferers.utils import sliding_window_inference
 from autosam_edge.atomic_files import staged_folder
 from autosam_edge.errors import AutosamEdgeError
 from autosam_edge_training.error_codes import CACHE_DIFFERS
-from autosam_edge_training.networks.checkpoint import network_sha256, open_network, require_same_input
+from autosam_edge_training.networks.checkpoint import open_network, require_same_input, teacher_sha256
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,14 +67,21 @@ def cache_probabilities(
     cases = prepared.cases("training")
     with staged_folder(out) as stage:
         for done, case in enumerate(cases, start=1):
-            np.save(
-                stage / f"{case.name}.npy",
-                probabilities(network, case, patch, overlap=overlap, device=device),
-            )
+            save_case(stage, case.name, probabilities(network, case, patch, overlap=overlap, device=device))
             progress(done, len(cases))
-        record = {**_identity(path, prepared), "patch": patch, "overlap": overlap}
-        (stage / _RECORD).write_text(json.dumps(record, indent=1) + "\n")
+        write_record(stage, path, prepared, patch=patch, overlap=overlap)
     return out
+
+
+def save_case(stage: Path, name: str, probability: npt.NDArray[np.uint8]) -> None:
+    """Write the probabilities of one case, (C, D, H, W) uint8, 255 = probability 1, into a new cache."""
+    np.save(stage / f"{name}.npy", probability)
+
+
+def write_record(stage: Path, teacher: Path, prepared: Prepared, **settings: object) -> None:
+    """Write which teacher and which data a cache belongs to."""
+    record = {**_identity(teacher, prepared), **settings}
+    (stage / _RECORD).write_text(json.dumps(record, indent=1) + "\n")
 
 
 def load_cached_probabilities(
@@ -131,7 +138,7 @@ def probabilities(
 
 
 def _identity(path: Path, prepared: Prepared) -> dict[str, str]:
-    return {"teacher_sha256": network_sha256(path), "data_sha256": prepared.sha256}
+    return {"teacher_sha256": teacher_sha256(path), "data_sha256": prepared.sha256}
 
 
 def _cache_mismatch(folder: Path, why: str) -> AutosamEdgeError:

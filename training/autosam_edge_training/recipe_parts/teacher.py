@@ -9,10 +9,10 @@ import torch
 from autosam_edge_training.error_codes import RECIPE_INVALID
 from autosam_edge_training.networks.checkpoint import (
     network_name,
-    network_sha256,
     open_network,
     read_metadata,
     require_same_input,
+    teacher_sha256,
 )
 from autosam_edge_training.networks.checkpoint_metadata import TeacherRecord
 from autosam_edge_training.networks.teacher_cache import load_cached_probabilities
@@ -31,7 +31,9 @@ class Teacher:
     """Gives the teacher's probabilities for the patches of a step.
 
     Args:
-        path: Weights file, an AutoSAM teacher or another student.
+        path: Weights file, an AutoSAM teacher or another student; or the folder of a foreign teacher, whose
+            probabilities were cached with
+            :func:`~autosam_edge_training.networks.foreign_teacher.cache_foreign_teacher`.
         prepared: The data that the student is trained on.
         fabric: Device and precision of the teacher's forward pass.
         weight: Lambda of equation 2, for the record.
@@ -54,10 +56,14 @@ class Teacher:
         cache: Path | None,
     ) -> None:
         self._fabric = fabric
-        metadata = read_metadata(path)
-        require_same_input(metadata, prepared, "the teacher")
         source: Literal["online", "cached"] = "cached" if cache else "online"
-        self.record = TeacherRecord(network_name(metadata), network_sha256(path), source, weight)
+        if path.is_dir():  # the cache was made of it and holds its identity
+            name = f"folder {path.name}"
+        else:
+            metadata = read_metadata(path)
+            require_same_input(metadata, prepared, "the teacher")
+            name = network_name(metadata)
+        self.record = TeacherRecord(name, teacher_sha256(path), source, weight)
         self.cached = load_cached_probabilities(cache, path, prepared) if cache else None
         self.network = None if cache else open_network(path, sam=sam)[0].to(fabric.device)
 
@@ -96,6 +102,11 @@ def open_teacher(
     Raises:
         TrainingError: A lambda below 1 or a cache needs a teacher, and none is given (AE-TRAIN-001).
     """
+    if path is not None and path.is_dir() and cache is None:
+        raise RECIPE_INVALID(
+            f"the teacher {path.name} is a folder, which cannot be run at every step.",
+            remedy="Give `cache` too, a folder for its probabilities on the student's grid.",
+        )
     if path is not None:
         return Teacher(path, prepared, fabric, weight=weight, sam=sam, cache=cache)
     if weight < 1.0 or cache is not None:

@@ -1,0 +1,188 @@
+"""The teacher probabilities of any tool: what nnU-Net, TotalSegmentator or another program wrote.
+
+The folder of a foreign teacher holds, for each training case, one of
+
+- ``CASE.npz`` with an array ``probabilities`` (C, D, H, W): nnU-Net v2 with ``--save_probabilities``;
+- ``CASE.nii.gz``, a label image;
+- a folder ``CASE`` with a mask for each organ, ``liver.nii.gz`` and so on: TotalSegmentator.
+
+All lie on the grid of the scan. ``CASE`` is the name of the case or of its image. For the first two,
+``dataset.json`` in the folder names the classes, as nnU-Net (``{"liver": 1}``) or the Decathlon
+(``{"1": "liver"}``) writes it. Organs are matched by name. An organ that the teacher does not know is taken
+from the labels of the case.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from autosam_edge.atomic_files import staged_folder
+from autosam_edge.formats.label_image import as_labels, require_same_grid
+from autosam_edge.formats.nifti import read_array
+from autosam_edge.pipeline.resample import ModelGrid
+from autosam_edge_training.data.layouts import total_segmentator_name
+from autosam_edge_training.error_codes import FOREIGN_TEACHER_INVALID
+from autosam_edge_training.networks.teacher_cache import save_case, write_record
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from autosam_edge.geometry import Grid
+    from autosam_edge_training.data import Entry, Prepared
+
+    Share = npt.NDArray[np.float32]
+
+_KEYS = ("probabilities", "softmax")
+
+
+def cache_foreign_teacher(
+    folder: Path,
+    prepared: Prepared,
+    out: Path,
+    *,
+    on_step: Callable[[int, int], None] = lambda _done, _total: None,
+) -> Path:
+    """Bring what a foreign teacher wrote to the model's grid and cache it for training.
+
+    Args:
+        folder: Folder of the foreign teacher, see the module.
+        prepared: Data set; its training cases are looked for.
+        out: Folder to make; it appears whole or not at all.
+        on_step: Called with (cases done, cases in all).
+
+    Returns:
+        ``out``, a folder that
+        :func:`~autosam_edge_training.networks.teacher_cache.load_cached_probabilities` reads.
+
+    Raises:
+        TrainingError: A case has no file of the teacher or two, the classes are not named, no organ is known
+            to both, or an organ is known neither to the teacher nor to the labels of a case (AE-TRAIN-029).
+        InputError: A file is damaged (AE-NIFTI-*) or lies on another grid than its scan (AE-NIFTI-005).
+    """
+    entries = prepared.manifest.entries("training")
+    sources = [(entry, _source(folder, entry)) for entry in entries]
+    names = _class_names(folder) if any(not path.is_dir() for _, path in sources) else {}
+    with staged_folder(out) as stage:
+        for done, (entry, path) in enumerate(sources, start=1):
+            save_case(stage, entry.name, _on_model_grid(entry, path, names, prepared))
+            on_step(done, len(sources))
+        write_record(stage, folder, prepared)
+    return out
+
+
+def _source(folder: Path, entry: Entry) -> Path:
+    """The one file or folder of a case."""
+    stem = entry.image.name.removesuffix(".gz").removesuffix(".nii")
+    names = dict.fromkeys(
+        f"{name}{ending}" for name in (entry.name, stem) for ending in (".npz", ".nii.gz", "")
+    )
+    found = [folder / name for name in names if (folder / name).exists()]
+    if len(found) != 1:
+        why = "has " + " and ".join(path.name for path in found) if found else "has no file"
+        raise FOREIGN_TEACHER_INVALID(f"case {entry.name} {why} in {folder.name}, expected one.")
+    return found[0]
+
+
+def _class_names(folder: Path) -> dict[str, int]:
+    """Value of each class by its TotalSegmentator name, from ``dataset.json``."""
+    try:
+        labels = json.loads((folder / "dataset.json").read_bytes())["labels"]
+        pairs = [(str(key), value) for key, value in labels.items()]
+        by_value = all(key.isdigit() for key, _ in pairs)
+        named = (
+            {str(value): int(key) for key, value in pairs}
+            if by_value
+            else {key: int(value) for key, value in pairs}
+        )
+    except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise FOREIGN_TEACHER_INVALID(
+            f"dataset.json in {folder.name} does not name the classes ({type(error).__name__})."
+        ) from error
+    return {total_segmentator_name(name): value for name, value in named.items()}
+
+
+def _on_model_grid(
+    entry: Entry, path: Path, names: dict[str, int], prepared: Prepared
+) -> npt.NDArray[np.uint8]:
+    """(C, D, H, W) uint8 on the model's grid, 255 = certain."""
+    values, scan_grid = read_array(entry.image)
+    del values
+    to_model = ModelGrid(scan_grid, prepared.spacing_mm, (0.0, 1.0))
+    case = prepared.case(entry.name)
+    result = np.zeros((prepared.classes, *case.shape), dtype=np.float32)
+    known = set()
+    for name, share in _shares(path, names, scan_grid):
+        if name in prepared.labels[1:]:
+            value = prepared.labels.index(name)
+            canonical = scan_grid.orientation.to_canonical(share)
+            result[value] = to_model.resampler.rows(canonical, 0, case.shape[0])
+            known.add(value)
+    if not known:
+        raise FOREIGN_TEACHER_INVALID(f"{path.name} and {prepared.dataset} have no organ in common.")
+    labeled = set(range(1, prepared.classes)) if case.known is None else set(case.known)
+    if unknown := sorted(set(range(1, prepared.classes)) - known - labeled):
+        organs = ", ".join(prepared.labels[value] for value in unknown)
+        raise FOREIGN_TEACHER_INVALID(f"case {entry.name}: neither {path.name} nor the labels know {organs}.")
+    whole = (slice(None), slice(None), slice(None))
+    labels = {value: case.share_in(value, whole) for value in set(range(1, prepared.classes)) - known}
+    # The labels are certain: the teacher's organs share what they leave.
+    left = 1.0 - sum(labels.values(), np.zeros(case.shape, dtype=np.float32))
+    taught = result.sum(axis=0)
+    result *= np.minimum(1.0, left / np.maximum(taught, 1e-6))
+    for value, share in labels.items():
+        result[value] = share
+    total = result[1:].sum(axis=0)
+    result[0] = np.maximum(1.0 - total, 0.0)
+    return np.rint(result * 255.0).astype(np.uint8)
+
+
+def _shares(path: Path, names: dict[str, int], grid: Grid) -> Iterator[tuple[str, Share]]:
+    """Name and probability (D, H, W) of each class of a case, on the grid of the scan."""
+    what = f"{path.name} and its scan"
+    if path.is_dir():
+        for file in sorted(path.glob("*.nii.gz")):
+            mask, own = read_array(file)
+            require_same_grid(grid, own, f"{path.name}/{file.name} and its scan")
+            yield total_segmentator_name(file.name.removesuffix(".nii.gz")), (mask > 0).astype(np.float32)
+    elif path.suffix == ".npz":
+        probabilities = _read_npz(path)
+        if probabilities.shape[1:] != grid.shape:
+            raise FOREIGN_TEACHER_INVALID(
+                f"{path.name} holds {probabilities.shape[1:]} voxels, the scan has {grid.shape}."
+            )
+        for name, value in names.items():
+            if value >= len(probabilities):
+                raise FOREIGN_TEACHER_INVALID(
+                    f"{path.name} holds {len(probabilities)} classes, dataset.json numbers {value}."
+                )
+            yield name, np.clip(probabilities[value].astype(np.float32), 0.0, 1.0)
+    else:
+        values, own = read_array(path)
+        require_same_grid(grid, own, what)
+        labels = as_labels(values, 256)
+        for name, value in names.items():
+            yield name, (labels == value).astype(np.float32)
+
+
+def _read_npz(path: Path) -> npt.NDArray[np.floating]:
+    """The array of probabilities; pickled content is refused."""
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            key = next(key for key in _KEYS if key in content.files)
+            array = content[key]
+    except (OSError, ValueError, StopIteration, zipfile.BadZipFile, EOFError) as error:
+        raise FOREIGN_TEACHER_INVALID(
+            f"{path.name} holds no array of probabilities ({type(error).__name__})."
+        ) from error
+    if array.ndim != 4 or array.dtype.kind != "f" or not np.isfinite(array).all():
+        raise FOREIGN_TEACHER_INVALID(
+            f"{path.name} holds {array.dtype} {array.shape}, expected finite probabilities (C, D, H, W)."
+        )
+    return np.asarray(array)
