@@ -77,7 +77,7 @@ def manifest_dict(**changes):
 
 
 def make_model(one_part=(), **changes):
-    """A model in memory with the input and the two organs of :func:`manifest_dict`, and ``changes`` to its input."""
+    """A model in memory with the input, but for ``changes``, and the organs of :func:`manifest_dict`."""
     contract = {
         key: tuple(value) if isinstance(value, list) else value
         for key, value in manifest_dict()["input"].items()

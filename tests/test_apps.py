@@ -1,4 +1,4 @@
-"""docs/apps.md shows what is in the programs, says what is true of the model, and is enough to write an app."""
+"""docs/apps.md shows the programs as they are, is true of the model, and is enough to write an app."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_the_page_shows_no_other_code():
 
 
 def test_the_interface_is_the_models():
-    """Names, types and sides of input and output, in the page and the programs, are those of the default model."""
+    """Names, types and sides of input and output in page and programs are those of the default model."""
     session = onnxruntime.InferenceSession(
         default_bundle_path() / "onnx" / "fp32.onnx", providers=["CPUExecutionProvider"]
     )
