@@ -91,7 +91,7 @@ def build_list(kind: type[_T], raw: object, where: str, *, other_keys: bool = Fa
     return [build(kind, item, f"{where}[{index}]", other_keys=other_keys) for index, item in enumerate(raw)]
 
 
-def _convert(hint: Any, raw: object, where: str, *, other_keys: bool) -> object:  # noqa: ANN401  any annotation
+def _convert(hint: Any, raw: object, where: str, *, other_keys: bool) -> object:  # noqa: ANN401
     origin, parts = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
         if raw is None and type(None) in parts:
@@ -130,7 +130,7 @@ def _convert_tuple(
     )
 
 
-def _convert_scalar(hint: Any, raw: object, where: str) -> object:  # noqa: ANN401  any annotation
+def _convert_scalar(hint: Any, raw: object, where: str) -> object:  # noqa: ANN401
     if hint is object:
         return raw
     whole = isinstance(raw, int) and not isinstance(raw, bool)

@@ -60,13 +60,19 @@ class LazyCommand(TyperCommand):
         super().__init__(name, help=summary, rich_help_panel=panel)
         self.module, self.extra = module, extra
 
-    def load(self) -> Any:  # noqa: ANN401  click's Command, which some versions of Typer bring their own copy of
+    def load(self) -> Any:  # noqa: ANN401  a Command of click, or of the copy of click in some Typers
         """The command itself."""
         with needs(self.extra):
             app = importlib.import_module(self.module).app
         return typer.main.get_group(app).commands[str(self.name)]
 
-    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:  # noqa: ANN401
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: Any = None,
+        **extra: Any,  # noqa: ANN401
+    ) -> Any:  # noqa: ANN401
         """Parse the arguments with the options of the command itself."""
         return self.load().make_context(info_name, args, parent, **extra)
 

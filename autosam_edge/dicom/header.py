@@ -109,7 +109,7 @@ def silenced() -> Iterator[None]:
             log.removeFilter(drop)
 
 
-def value_of(dataset: Dataset, keyword: str, name: str, *, expected: str) -> Any:  # noqa: ANN401  the type is the element's VR
+def value_of(dataset: Dataset, keyword: str, name: str, *, expected: str) -> Any:  # noqa: ANN401  by its VR
     """The value of an attribute, None when it is absent.
 
     All elements are read here, as pydicom decodes an element when it is first used.

@@ -33,7 +33,12 @@ class CoreMlEngine(ArtifactEngine):
     def _version(self) -> str:
         return str(coremltools.__version__)
 
-    def _load(self, model: Mapping[str, bytes], precision: str, threads: int) -> tuple[Any, Any]:  # noqa: ARG002
+    def _load(
+        self,
+        model: Mapping[str, bytes],
+        precision: str,  # noqa: ARG002
+        threads: int,  # noqa: ARG002
+    ) -> tuple[Any, Any]:
         with tempfile.TemporaryDirectory(suffix=".mlpackage") as folder:
             for name, content in model.items():
                 file = Path(folder) / name
@@ -47,7 +52,8 @@ class CoreMlEngine(ArtifactEngine):
         return self._inputs, self._outputs
 
     def _infer(self, image_hu: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        return self._model.predict({self._inputs[0].name: image_hu})[self._outputs[0].name]  # type: ignore[no-any-return]
+        outputs = self._model.predict({self._inputs[0].name: image_hu})
+        return outputs[self._outputs[0].name]  # type: ignore[no-any-return]
 
 
 def _tensor(feature: Any) -> _Tensor:  # noqa: ANN401  a protobuf message

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 import executorch.version
 import numpy as np
 import torch
-from executorch.extension.pybindings import _C as pybindings  # noqa: N811  after torch, whose libraries it is linked against
+
+# It is linked against the libraries of torch, so torch is imported before it.
+from executorch.extension.pybindings import _C as pybindings  # noqa: N811
 
 from autosam_edge.engines.artifact_engine import ArtifactEngine
 
@@ -59,7 +61,12 @@ class ExecuTorchEngine(ArtifactEngine):
     def _version(self) -> str:
         return str(executorch.version.__version__)
 
-    def _load(self, model: Mapping[str, bytes], precision: str, threads: int) -> tuple[Any, Any]:  # noqa: ARG002
+    def _load(
+        self,
+        model: Mapping[str, bytes],
+        precision: str,  # noqa: ARG002
+        threads: int,
+    ) -> tuple[Any, Any]:
         with quiet_stderr():
             pybindings._unsafe_reset_threadpool(threads or os.cpu_count() or 1)
             self._held = model[""]  # the program reads from these bytes as it runs

@@ -24,7 +24,12 @@ class OnnxEngine(ArtifactEngine):
     def _version(self) -> str:
         return str(ort.__version__)
 
-    def _load(self, model: Mapping[str, bytes], precision: str, threads: int) -> tuple[Any, Any]:  # noqa: ARG002
+    def _load(
+        self,
+        model: Mapping[str, bytes],
+        precision: str,  # noqa: ARG002
+        threads: int,
+    ) -> tuple[Any, Any]:
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1

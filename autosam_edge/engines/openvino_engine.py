@@ -42,4 +42,5 @@ class OpenVinoEngine(ArtifactEngine):
 
     def _infer(self, image_hu: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         self._request.infer({0: image_hu})
-        return self._request.get_output_tensor(0).data  # type: ignore[no-any-return]  # openvino's types are not followed
+        # The types of openvino are not followed.
+        return self._request.get_output_tensor(0).data  # type: ignore[no-any-return]

@@ -68,7 +68,7 @@ def _lut_to_dense(
 
 
 @operator("constexpr_cast")
-def _constexpr_cast(source_val: Tensor, output_dtype: Literal["fp32"]) -> Tensor:  # noqa: ARG001 - the declared output type
+def _constexpr_cast(source_val: Tensor, output_dtype: Literal["fp32"]) -> Tensor:  # noqa: ARG001
     """iOS16.constexpr_ops.constexpr_cast, iOS18."""
     return source_val
 

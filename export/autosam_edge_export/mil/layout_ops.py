@@ -36,7 +36,7 @@ def _fill(shape: list[int], value: Number = 0.0) -> Tensor:
 
 
 @operator("concat", moves=True)
-def _concat(values: list[Tensor], axis: int, interleave: Literal[False] = False) -> Tensor:  # noqa: ARG001 - refused if it is true
+def _concat(values: list[Tensor], axis: int, interleave: Literal[False] = False) -> Tensor:  # noqa: ARG001
     """iOS15.tensor_operation.concat."""
     return torch.cat(values, axis)
 

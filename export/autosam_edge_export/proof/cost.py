@@ -79,7 +79,7 @@ def measure_cost(model: Path, target: str, precision: str, patch: tuple[int, int
         ExportError: The artifact does not run (AE-EXPORT-005).
     """
     command = [sys.executable, "-c", _PROBE, str(model), target, precision, *map(str, patch)]
-    finished = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  our own interpreter and probe
+    finished = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
     if finished.returncode != 0:
         raise ARTIFACT_FAILS(f"{target}/{precision} does not run: {_reason(finished)}")
     return Cost(**{key: round(value, 3) for key, value in json.loads(finished.stdout).items()})

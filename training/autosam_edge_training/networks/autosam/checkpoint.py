@@ -85,7 +85,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], CheckpointMetadata]:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = CheckpointMetadata.parse(file.metadata() or {})
-            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  safe_open has no __iter__
+            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  no __iter__
     except (OSError, SafetensorError) as error:
         raise _not_a_teacher(path, "it is missing, damaged or not safetensors") from error
     except ValueError as error:

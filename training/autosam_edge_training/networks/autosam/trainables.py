@@ -11,7 +11,8 @@ Trains = Literal["adapters", "all"]
 
 # The paper trains convolutions, adapters, norms, and all that SAM does not have (docs/adr/0015-teacher.md).
 _ADAPTED = re.compile(
-    r"image_encoder\.(patch_embed\.depth_(weight|bias)|positions\.depth_embed|blocks\.\d+\.(adapter\.|norm[12]\.))"
+    r"image_encoder\.(patch_embed\.depth_(weight|bias)|positions\.depth_embed"
+    r"|blocks\.\d+\.(adapter\.|norm[12]\.))"
     r"|necks\.|prompt_generator\.|mask_decoder\."
 )
 # The first that matches a parameter's name is its part.
