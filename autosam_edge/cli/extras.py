@@ -70,7 +70,7 @@ class LazyCommand(TyperCommand):
         self,
         info_name: str | None,
         args: list[str],
-        parent: Any = None,
+        parent: Any = None,  # noqa: ANN401
         **extra: Any,  # noqa: ANN401
     ) -> Any:  # noqa: ANN401
         """Parse the arguments with the options of the command itself."""
