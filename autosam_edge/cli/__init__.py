@@ -130,6 +130,8 @@ def main() -> None:
     except Exception as error:
         # Errors of usage, of click or of the copy of click in Typer.
         if hasattr(error, "show") and hasattr(error, "exit_code"):
+            # Some versions of Typer put these words before the reason why a choice is refused.
+            vars(error)["message"] = str(getattr(error, "message", "")).replace("Value error, ", "")
             error.show()
             sys.exit(error.exit_code)
         if type(error).__name__ == "Abort":
