@@ -41,7 +41,7 @@ class MemoryBudget:
         if self.max_mb is not None and peak_mb > self.max_mb:
             raise BUDGET_TOO_SMALL(
                 f"this scan needs about {math.ceil(peak_mb)} MB, the limit is {math.floor(self.max_mb)} MB.",
-                remedy=f"Give `max_memory_mb={math.ceil(peak_mb)}` or more, or a bundle with a smaller patch.",
+                remedy=f"Give `max_memory_mb={math.ceil(peak_mb)}` or more, or use a smaller patch.",
             )
 
 

@@ -94,7 +94,9 @@ def teacher(
         _show_parameters(recipe.network)
         return
     with _folders(data, out) as (prepared, run, _):
-        _show_weights(train_teacher.train(recipe, prepared, run, sam=sam, workers=workers), smoke=smoke)
+        _show_weights(
+            train_teacher.train(recipe, prepared, run, sam=sam, workers=0 if smoke else workers), smoke=smoke
+        )
 
 
 @app.command("student")
@@ -131,7 +133,8 @@ def student(
     tiny = train_student.Config.smoke_run() if smoke else None
     recipe = _recipe(train_student.Config, config, tiny, seed=seed)
     with _folders(data, out) as (prepared, run, _):
-        weights = train_student.train(recipe, prepared, run, extra=extra or (), init=init, workers=workers)
+        ahead = 0 if smoke else workers
+        weights = train_student.train(recipe, prepared, run, extra=extra or (), init=init, workers=ahead)
         _show_weights(weights, smoke=smoke)
 
 
@@ -208,7 +211,7 @@ def distill(
         if cache is not None and not cache.exists():
             _write_cache(cache, teacher, prepared, sam)
         weights = train_student.train(
-            recipe, prepared, run, teacher=teacher, sam=sam, cache=cache, workers=workers
+            recipe, prepared, run, teacher=teacher, sam=sam, cache=cache, workers=0 if smoke else workers
         )
         _show_weights(weights, smoke=smoke)
 
