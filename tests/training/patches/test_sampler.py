@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -224,14 +226,31 @@ def test_a_patch_larger_than_its_case_is_filled_as_the_runtime_does(intensity):
     assert torch.equal(air, columns.expand(20, 12, 20))
 
 
-@pytest.mark.parametrize("sampling", [PLAIN, EVERYTHING], ids=["plain", "everything"])
 @pytest.mark.skipif(sys.platform != "linux", reason="worker processes share the cases with a fork")
-def test_worker_processes_prepare_the_same_patches(noisy, sampling):
-    """In the order of the steps, for a run that goes on at step 3."""
-    sampler = Sampler(noisy, sampling, spacing_mm=MM3, seed=4)
+def test_worker_processes_prepare_the_same_patches():
+    """In the order of the steps, for a run that resumes at step 3; in a new process, as training does."""
+    program = """
+from test_sampler import EVERYTHING, MM3, PLAIN, Sampler, equal, noisy_case
+for sampling in (PLAIN, EVERYTHING):
+    sampler = Sampler([noisy_case(number) for number in range(3)], sampling, spacing_mm=MM3, seed=4)
     ahead = list(sampler.batches(range(3, 8), size=2, workers=2))
     assert len(ahead) == 5
-    assert all(equal(one, sampler.batch(step, size=2)) for step, one in zip(range(3, 8), ahead, strict=True))
+    assert all(equal(one, sampler.batch(step, size=2)) for step, one in zip(range(3, 8), ahead))
+print("same")
+"""
+    here = Path(__file__).parent
+    finished = subprocess.run(
+        [sys.executable, "-c", program], cwd=here, capture_output=True, text=True, timeout=120, check=True
+    )
+    assert finished.stdout == "same\n"
+
+
+def test_steps_without_workers_are_the_batches_themselves(noisy):
+    """One after the other, when they are asked for."""
+    sampler = Sampler(noisy, PLAIN, spacing_mm=MM3, seed=4)
+    found = list(sampler.batches(range(3, 6), size=2))
+    assert len(found) == 3
+    assert all(equal(one, sampler.batch(step, size=2)) for step, one in zip(range(3, 6), found, strict=True))
 
 
 def partial_case():

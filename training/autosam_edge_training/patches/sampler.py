@@ -196,16 +196,19 @@ class Sampler:
             workers: Number of worker processes; 0 prepares each batch when it is asked for. The patches are
                 the same.
         """
+        share = {"size": size, "rank": rank, "world": world}
+        if not workers:
+            return (self.batch(step, **share) for step in steps)
         return iter(
             DataLoader(
                 _Steps(self, size, rank, world),
                 batch_size=None,
                 sampler=steps,
                 num_workers=workers,
-                prefetch_factor=2 if workers else None,
+                prefetch_factor=2,
                 # Memory maps and indexes are shared with a fork; another way would copy them.
-                multiprocessing_context="fork" if workers else None,
-                worker_init_fn=_start_worker if workers else None,
+                multiprocessing_context="fork",
+                worker_init_fn=_start_worker,
             )
         )
 
