@@ -59,7 +59,10 @@ def test_the_readme_is_a_front_page():
 
 @pytest.mark.parametrize(
     ("marker", "start", "end"),
-    [("demo", "pip install .", "autosam-edge demo -o out"), ("tests", "pip install torch==", "pytest")],
+    [
+        ("demo", "pip install .", "autosam-edge demo -o out"),
+        ("tests", "pip install torch==", "pytest tests/autosam_edge tests/test_docs.py tests/test_apps.py"),
+    ],
 )
 def test_the_readmes_commands_are_one_line_each_and_ci_runs_them(marker, start, end):
     """Each makes the environment, installs into it and ends with what it promises, on a new machine."""
