@@ -196,12 +196,12 @@ class Sampler:
             workers: Number of worker processes; 0 prepares each batch when it is asked for. The patches are
                 the same.
         """
-        share = {"size": size, "rank": rank, "world": world}
+        batches = _Steps(self, size, rank, world)
         if not workers:
-            return (self.batch(step, **share) for step in steps)
+            return map(batches.__getitem__, steps)
         return iter(
             DataLoader(
-                _Steps(self, size, rank, world),
+                batches,
                 batch_size=None,
                 sampler=steps,
                 num_workers=workers,
