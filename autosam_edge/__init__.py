@@ -14,6 +14,7 @@ from autosam_edge.errors import AutosamEdgeError
 from autosam_edge.geometry import Grid
 from autosam_edge.measurements import organ_statistics
 from autosam_edge.read_scan import read
+from autosam_edge.scan_warning import ScanWarning
 from autosam_edge.session import Session, open_session
 from autosam_edge.version import __version__
 from autosam_edge.volume import Label, Segmentation, Volume
@@ -24,6 +25,7 @@ __all__ = [
     "Bundle",
     "Grid",
     "Label",
+    "ScanWarning",
     "Segmentation",
     "Session",
     "Volume",

@@ -6,9 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from autosam_edge.warning_codes import THICK_SLICES
+
 if TYPE_CHECKING:
     from autosam_edge.errors import ErrorCode
     from autosam_edge.geometry import Grid
+    from autosam_edge.scan_warning import ScanWarning
 
 MIN_SLICES = 3  # two gaps are the fewest whose evenness can be checked rather than assumed
 MIN_PIXEL_MM = 0.01
@@ -20,7 +23,7 @@ MAX_TILT_DEG = 0.1
 _DECIMALS = 4  # an oblique grid in float32 gives 9.9999998 or 10.0000002 mm for 10
 
 
-def check_ct_grid(grid: Grid, code: ErrorCode) -> list[str]:
+def check_ct_grid(grid: Grid, code: ErrorCode) -> list[ScanWarning]:
     """Refuse a grid that no CT reconstruction has.
 
     Formats other than DICOM do not say which axis counts the slices, so all axes are checked.
@@ -30,7 +33,7 @@ def check_ct_grid(grid: Grid, code: ErrorCode) -> list[str]:
         code: Error code of the format.
 
     Returns:
-        Warnings, one sentence each.
+        Warnings.
 
     Raises:
         InputError: An axis has fewer than three voxels, a spacing is below 0.01 or above 10 mm, or an axis
@@ -60,11 +63,15 @@ def check_ct_grid(grid: Grid, code: ErrorCode) -> list[str]:
     return thick_warnings(max(grid.spacing_mm))
 
 
-def thick_warnings(step_mm: float) -> list[str]:
+def thick_warnings(step_mm: float) -> list[ScanWarning]:
     """Warning about the distance between slices; none below 5 mm."""
     if round(step_mm, _DECIMALS) < THICK_MM:
         return []
-    return [f"Slices are {step_mm:.3g} mm apart; small organs are uncertain at {THICK_MM:g} mm or more."]
+    return [
+        THICK_SLICES(
+            f"Slices are {step_mm:.3g} mm apart; small organs are uncertain at {THICK_MM:g} mm or more."
+        )
+    ]
 
 
 def _tilt_deg(grid: Grid) -> float:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from autosam_edge.geometry import Grid, Shape
+from autosam_edge.scan_warning import ScanWarning
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -58,7 +59,7 @@ class Volume:
         hu: (D, H, W) int16, int32 or float32, HU. The volume keeps a read-only view of it and copies nothing.
         grid: Grid of the voxels in patient space.
         source: Origin of the values.
-        warnings: Corrections and findings of the reader, one sentence each.
+        warnings: Corrections and findings of the reader.
 
     Raises:
         ValueError: The array does not fit the grid or has another type.
@@ -67,7 +68,7 @@ class Volume:
     hu: npt.NDArray[Any]
     grid: Grid
     source: Source = field(default_factory=Source)
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[ScanWarning, ...] = ()
 
     def __post_init__(self) -> None:
         if self.hu.shape != self.grid.shape:
@@ -170,7 +171,7 @@ class Segmentation:
         table: Organs that the model knows.
         provenance: Software, model, engine and settings that made the labels.
         timings_s: Seconds by stage.
-        warnings: Findings of the reader and of the run that a user should know, one sentence each.
+        warnings: Findings of the reader and of the run that a user should know.
     """
 
     labels: npt.NDArray[np.uint8]
@@ -178,7 +179,7 @@ class Segmentation:
     table: tuple[Label, ...]
     provenance: Provenance = field(default_factory=Provenance)
     timings_s: dict[str, float] = field(default_factory=dict)
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[ScanWarning, ...] = ()
 
     def __post_init__(self) -> None:
         if self.labels.shape != self.grid.shape or self.labels.dtype != np.uint8:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib
 from pathlib import Path
 
+from autosam_edge import warning_codes
 from autosam_edge.errors import ErrorCode
+from autosam_edge.scan_warning import WarningCode
 
 PAGE = Path(__file__).parents[1] / "docs" / "errors.md"
 PACKAGES = ("autosam_edge", "autosam_edge_training", "autosam_edge_export", "autosam_edge_benchmarks")
@@ -21,6 +23,23 @@ _SECTIONS = {
     "Export": ("EXPORT",),
     "Everything else": ("EXTRA", "CANCEL", "INTERNAL"),
 }
+
+
+_ABOUT_WARNINGS = """\
+A warning does not stop the run. Each has a code, a severity, a sentence and, where it is about one organ, the
+organ's name. All stand in `--json`, in `statistics.json`, in the NIfTI header, in the DICOM SEG, on the
+picture and in `Segmentation.warnings`. The severity is one of three.
+
+- `info`: a fact that does not change the labels.
+- `caution`: the labels may be less exact.
+- `doubtful`: the labels, or those of one organ, are probably wrong; a person must look before the labels
+  are used."""
+
+
+def declared_warnings() -> list[WarningCode]:
+    """Every warning of the runtime, by number."""
+    declared = [value for value in vars(warning_codes).values() if isinstance(value, WarningCode)]
+    return sorted(declared, key=lambda warning: warning.code)
 
 
 def declared_codes() -> list[ErrorCode]:
@@ -43,7 +62,10 @@ def tables() -> str:
             mine = sorted((c for c in codes if c.code.split("-")[1] == prefix), key=lambda c: c.code)
             lines += [f"| {c.code} | {c.meaning} | {c.remedy} | {c.kind.exit_code} |" for c in mine]
         lines.append("")
-    return "\n".join(lines[:-1]) + "\n"
+    lines += ["## Warnings", "", _ABOUT_WARNINGS, ""]
+    lines += ["| code | severity | what was found | what to do |", "|---|---|---|---|"]
+    lines += [f"| {w.code} | {w.severity} | {w.meaning} | {w.advice} |" for w in declared_warnings()]
+    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":

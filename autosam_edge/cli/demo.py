@@ -17,6 +17,7 @@ from autosam_edge.error_codes import OUTPUT_OCCUPIED
 from autosam_edge.measurements import dice
 from autosam_edge.read_scan import read
 from autosam_edge.session import open_session
+from autosam_edge.warning_codes import SYNTHETIC_SCAN
 from autosam_edge.write_results import check_writable
 
 if TYPE_CHECKING:
@@ -44,8 +45,10 @@ def demo(out: Out, bundle: BundleOption = None, threads: Threads = None, as_json
             truth = phantom.labels == ORGANS.index(organ["name"]) + 1
             organ["dice_against_truth"] = round(dice(labels.labels == organ["label"], truth), 3)
     report["warnings"].append(
-        "This scan is synthetic, and synthetic scans were a small part of the training: "
-        "the result shows how the tool works, not how accurate it is."
+        SYNTHETIC_SCAN(
+            "This scan is synthetic, and synthetic scans were a small part of the training: "
+            "the result shows how the tool works, not how accurate it is."
+        ).as_dict()
     )
     show_report(report, as_json=as_json)
 

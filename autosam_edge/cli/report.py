@@ -61,7 +61,7 @@ def run(
         "organs": [_organ(entry) for entry in statistics],
         "timings_s": {name: round(seconds, 3) for name, seconds in timings_s.items()},
         "peak_rss_mb": round(peak_mb(), 1),
-        "warnings": list(segmentation.warnings),
+        "warnings": [warning.as_dict() for warning in segmentation.warnings],
         "provenance": segmentation.provenance.as_dict(),
     }
 
@@ -104,7 +104,9 @@ def show_report(report: dict[str, Any], *, as_json: bool) -> None:
         table.add_row(*cells, note)
     console.print(table)
     for warning in report["warnings"]:
-        console.print(f"note: {warning}", markup=False, soft_wrap=True)
+        console.print(
+            f"{warning['severity']} {warning['code']}: {warning['message']}", markup=False, soft_wrap=True
+        )
     for path in report["outputs"].values():
         console.print(path, markup=False, soft_wrap=True)
     console.print(RESEARCH_USE, markup=False, soft_wrap=True)

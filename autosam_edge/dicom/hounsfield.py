@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,11 +11,15 @@ import numpy.typing as npt
 from autosam_edge.dicom.header import numbers
 from autosam_edge.dicom.pixels import stored_words
 from autosam_edge.error_codes import DICOM_TOO_LARGE, NOT_HU
+from autosam_edge.warning_codes import BITS_IGNORED, PADDING_NOT_APPLIED, UNDECLARED_PADDING
 
 if TYPE_CHECKING:
     from autosam_edge.dicom.pixels import Words
     from autosam_edge.dicom.planes import ImagePlane
     from autosam_edge.geometry import Shape
+    from autosam_edge.scan_warning import ScanWarning, WarningCode
+
+    Notes = Counter[WarningCode]  # slices that a finding is true of
 
 AIR_HU = -1024
 # Nothing in a scanner absorbs less than air (-1000 HU) but noise and streaks; padding that headers do not
@@ -22,10 +27,16 @@ AIR_HU = -1024
 LOWEST_HU = -1500
 _HIGHEST_HU = 1_000_000  # beyond any extended CT scale
 _TISSUE_HU = (-900, 20_000)  # a padding value between these would erase lung, tissue, bone or metal
+_SENTENCES = {
+    UNDECLARED_PADDING: f"held values below {LOWEST_HU} HU that no header declares as padding; "
+    f"they became {AIR_HU} HU",
+    BITS_IGNORED: "had bits set outside of BitsStored, which were ignored",
+    PADDING_NOT_APPLIED: "declared padding within the range of tissue, which was not applied",
+}
 _MAX_VOXELS = 1 << 30  # 2 GiB in int16: 4,096 slices of 512 x 512
 
 
-def read_hu(planes: list[ImagePlane]) -> tuple[npt.NDArray[Any], list[str]]:
+def read_hu(planes: list[ImagePlane]) -> tuple[npt.NDArray[Any], list[ScanWarning]]:
     """Decode planes into one (D, H, W) array in HU.
 
     Each plane is scaled by its own RescaleSlope and RescaleIntercept (PS3.3 C.11.1). The array is int16;
@@ -44,7 +55,7 @@ def read_hu(planes: list[ImagePlane]) -> tuple[npt.NDArray[Any], list[str]]:
     """
     whole = all(plane.slope.is_integer() and plane.intercept.is_integer() for plane in planes)
     hu = _allocate((len(planes), *planes[0].shape), np.int16 if whole else np.float32)
-    notes: dict[str, int] = {}
+    notes: Notes = Counter()
     for d, (plane, words) in enumerate(zip(planes, stored_words(planes), strict=True)):
         values, padding = _values(plane, words, notes)
         inside = values if padding is None else values[~padding]
@@ -56,12 +67,10 @@ def read_hu(planes: list[ImagePlane]) -> tuple[npt.NDArray[Any], list[str]]:
             hu[d][padding] = AIR_HU
         if low < LOWEST_HU:
             np.copyto(hu[d], AIR_HU, where=hu[d] < LOWEST_HU)
-            _note(
-                notes,
-                f"held values below {LOWEST_HU} HU that no header declares as padding; "
-                f"they became {AIR_HU} HU",
-            )
-    return hu, [f"{count} slice{'s' if count > 1 else ''} {note}." for note, count in notes.items()]
+            notes[UNDECLARED_PADDING] += 1
+    return hu, [
+        code(f"{count} slice{'s' if count > 1 else ''} {_SENTENCES[code]}.") for code, count in notes.items()
+    ]
 
 
 def same_pixels(one: ImagePlane, other: ImagePlane) -> bool:
@@ -87,7 +96,7 @@ def _allocate(shape: Shape, dtype: type) -> npt.NDArray[Any]:
 
 
 def _values(
-    plane: ImagePlane, words: Words, notes: dict[str, int]
+    plane: ImagePlane, words: Words, notes: Notes
 ) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_] | None]:
     """Stored values with their sign, without bits outside of BitsStored (PS3.5 8.1.1), and a padding mask."""
     header = plane.header
@@ -111,11 +120,11 @@ def _values(
     if bits < 16:
         junk = values.view(np.uint16) != words
         if (junk if padding is None else junk & ~padding).any():
-            _note(notes, "had bits set outside of BitsStored, which were ignored")
+            notes[BITS_IGNORED] += 1
     return values, padding
 
 
-def _padding_limits(plane: ImagePlane, notes: dict[str, int]) -> tuple[int, int] | None:
+def _padding_limits(plane: ImagePlane, notes: Notes) -> tuple[int, int] | None:
     """Lowest and highest stored value of padding; None if none is declared or it would erase tissue."""
     dataset, name = plane.header.dataset, plane.header.name
     value = numbers(dataset, "PixelPaddingValue", 1, name)
@@ -130,7 +139,7 @@ def _padding_limits(plane: ImagePlane, notes: dict[str, int]) -> tuple[int, int]
     )
     ends_hu = sorted(end * plane.slope + plane.intercept for end in ends)
     if ends_hu[1] > _TISSUE_HU[0] and ends_hu[0] < _TISSUE_HU[1]:
-        _note(notes, "declared padding within the range of tissue, which was not applied")
+        notes[PADDING_NOT_APPLIED] += 1
         return None
     return ends[0], ends[1]
 
@@ -158,7 +167,3 @@ def _scale(plane: ImagePlane, values: npt.NDArray[Any], out: npt.NDArray[Any]) -
     if plane.slope != 1:
         np.multiply(out, np.int64(plane.slope).astype(out.dtype), out=out)
     np.add(out, np.int64(plane.intercept).astype(out.dtype), out=out)
-
-
-def _note(notes: dict[str, int], text: str) -> None:
-    notes[text] = notes.get(text, 0) + 1

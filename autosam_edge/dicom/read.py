@@ -13,6 +13,7 @@ from autosam_edge.dicom.series import select_series
 from autosam_edge.dicom.stack import stack
 from autosam_edge.error_codes import FILE_CHANGED
 from autosam_edge.volume import Source, Volume
+from autosam_edge.warning_codes import FRAME_OF_REFERENCE_MISSING, LOSSY_COMPRESSION, PHOTOMETRIC_UNUSUAL
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from autosam_edge.dicom.find import DicomFiles
     from autosam_edge.dicom.header import Header
     from autosam_edge.dicom.planes import ImagePlane
+    from autosam_edge.scan_warning import ScanWarning
 
 
 def read_dicom(root: Path, *, series: str | None = None, keepalive: object = None) -> Volume:
@@ -65,11 +67,15 @@ def _files(ordered: list[ImagePlane]) -> tuple[Path, ...]:
     return tuple(dict.fromkeys(plane.header.path for plane in ordered))
 
 
-def _encoding_notes(headers: list[Header]) -> list[str]:
+def _encoding_notes(headers: list[Header]) -> list[ScanWarning]:
     """Warnings about the encoding of a series."""
-    notes = []
+    notes: list[ScanWarning] = []
     if any(header.text("PhotometricInterpretation") == "MONOCHROME1" for header in headers):
-        notes.append("PhotometricInterpretation is MONOCHROME1, unusual for CT; HU were not inverted.")
+        notes.append(
+            PHOTOMETRIC_UNUSUAL(
+                "PhotometricInterpretation is MONOCHROME1, unusual for CT; HU were not inverted."
+            )
+        )
     lossy = [header for header in headers if header.text("LossyImageCompression") == "01"]
     if lossy:
         ratios = [
@@ -80,10 +86,17 @@ def _encoding_notes(headers: list[Header]) -> list[str]:
         ]
         ratio = f", ratio {ratios[0]}" if ratios else ""
         notes.append(
-            f"{len(lossy)} images were compressed with loss{ratio}; labels may differ from the original's."
+            LOSSY_COMPRESSION(
+                f"{len(lossy)} images were compressed with loss{ratio}; "
+                "labels may differ from the original's."
+            )
         )
     if not all(header.text("FrameOfReferenceUID") for header in headers):
-        notes.append("FrameOfReferenceUID is missing, so results cannot be related to other series.")
+        notes.append(
+            FRAME_OF_REFERENCE_MISSING(
+                "FrameOfReferenceUID is missing, so results cannot be related to other series."
+            )
+        )
     return notes
 
 

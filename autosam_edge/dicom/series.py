@@ -21,11 +21,13 @@ from autosam_edge.error_codes import (
     SEVERAL_SERIES,
 )
 from autosam_edge.errors import InputError
+from autosam_edge.warning_codes import FILES_PASSED_OVER, SERIES_CHOSEN, SERIES_DERIVED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from autosam_edge.dicom.find import DicomFiles
+    from autosam_edge.scan_warning import ScanWarning
 
 _HASH_LETTERS = 8
 _PROJECTIONS = frozenset({"MIP", "MINIP", "MAX_IP", "MIN_IP", "MAXIP", "PROJECTION IMAGE", "VRT", "VOLREN"})
@@ -59,7 +61,7 @@ class Series:
         return hashlib.sha256(self.uid.encode()).hexdigest()
 
 
-def select_series(found: DicomFiles, wanted: str | None) -> tuple[Series, list[str]]:
+def select_series(found: DicomFiles, wanted: str | None) -> tuple[Series, list[ScanWarning]]:
     """Select one series; warnings name everything else that was found.
 
     Without ``wanted`` there must be exactly one candidate. Series of fewer than three positions (bolus
@@ -91,17 +93,23 @@ def select_series(found: DicomFiles, wanted: str | None) -> tuple[Series, list[s
         )
     _check_one_patient(chosen)
     warnings = (
-        [f"Passed over: {_counted(found.skipped + passed_over)}."] if found.skipped + passed_over else []
+        [FILES_PASSED_OVER(f"Passed over: {_counted(found.skipped + passed_over)}.")]
+        if found.skipped + passed_over
+        else []
     )
     if len(everything) > 1:
         warnings.append(
-            f"Read series {chosen.hash[:_HASH_LETTERS]} of {len(everything)} CT series: "
-            f"{_listed(everything)}."
+            SERIES_CHOSEN(
+                f"Read series {chosen.hash[:_HASH_LETTERS]} of {len(everything)} CT series: "
+                f"{_listed(everything)}."
+            )
         )
     if chosen.derived:
         warnings.append(
-            "The series is derived (ImageType DERIVED, SECONDARY), such as a reformat; "
-            "the original series is better."
+            SERIES_DERIVED(
+                "The series is derived (ImageType DERIVED, SECONDARY), such as a reformat; "
+                "the original series is better."
+            )
         )
     return chosen, warnings
 

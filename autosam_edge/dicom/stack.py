@@ -19,11 +19,13 @@ from autosam_edge.error_codes import (
     TOO_FEW_SLICES,
 )
 from autosam_edge.geometry import FloatMatrix, Grid
+from autosam_edge.warning_codes import COPIES_IGNORED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from autosam_edge.dicom.planes import ImagePlane
+    from autosam_edge.scan_warning import ScanWarning
 
 _RELATIVE_TOLERANCE = 0.01  # highdicom's tolerance for regular spacing
 _ABSOLUTE_TOLERANCE_MM = 0.02  # twice the rounding of positions written with two decimals
@@ -40,7 +42,7 @@ _RESCAN = "Reconstruct the series anew on the scanner as one regular stack."
 
 def stack(
     planes: list[ImagePlane], same_pixels: Callable[[ImagePlane, ImagePlane], bool]
-) -> tuple[list[ImagePlane], Grid, list[str]]:
+) -> tuple[list[ImagePlane], Grid, list[ScanWarning]]:
     """Order planes by position along their normal (PS3.3 C.7.6.2.1.1) and give the grid that they form.
 
     The grid's columns are, in LPS mm: the slice step, which runs along the normal (row direction x column
@@ -131,7 +133,7 @@ def _check_spacing(*values_mm: float, smallest: float, what: str) -> None:
 
 def _without_copies(
     ordered: list[ImagePlane], normal: FloatMatrix, same_pixels: Callable[[ImagePlane, ImagePlane], bool]
-) -> tuple[list[ImagePlane], list[str]]:
+) -> tuple[list[ImagePlane], list[ScanWarning]]:
     """Drop planes that repeat position and values of another; refuse those that repeat the position only."""
     kept: list[ImagePlane] = []
     for plane in ordered:
@@ -146,7 +148,9 @@ def _without_copies(
                 f"and those at one position differ (such as {plane.header.name}), expected one image each."
             )
     copies = len(ordered) - len(kept)
-    return kept, [f"Ignored {copies} exact cop{'ies' if copies > 1 else 'y'} of slices."] if copies else []
+    if not copies:
+        return kept, []
+    return kept, [COPIES_IGNORED(f"Ignored {copies} exact cop{'ies' if copies > 1 else 'y'} of slices.")]
 
 
 def _check_gaps(ordered: list[ImagePlane], positions: FloatMatrix, normal: FloatMatrix) -> None:

@@ -8,9 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from autosam_edge.errors import ErrorCode
+from autosam_edge.scan_warning import ScanWarning
+from autosam_edge.warning_codes import NOTHING_BELOW_WATER
 
 
-def as_hu(values: npt.NDArray[Any], code: ErrorCode) -> tuple[npt.NDArray[Any], list[str]]:
+def as_hu(values: npt.NDArray[Any], code: ErrorCode) -> tuple[npt.NDArray[Any], list[ScanWarning]]:
     """Bring values to the smallest of int16, int32 and float32 that holds them, in C order.
 
     Args:
@@ -38,5 +40,9 @@ def as_hu(values: npt.NDArray[Any], code: ErrorCode) -> tuple[npt.NDArray[Any], 
     dtype: type = np.float32
     if values.dtype.kind in "iu":
         dtype = np.int16 if low >= -32768 and high <= 32767 else np.int32
-    warnings = ["No voxel is below 0 HU: the values may not be Hounsfield units."] if low >= 0 else []
+    warnings = (
+        [NOTHING_BELOW_WATER("No voxel is below 0 HU: the values may not be Hounsfield units.")]
+        if low >= 0
+        else []
+    )
     return np.array(values, dtype=dtype, order="C"), warnings

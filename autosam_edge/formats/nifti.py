@@ -187,7 +187,7 @@ def _extension(segmentation: Segmentation) -> bytes:
         "affine_lps_mm": segmentation.grid.affine.tolist(),
         "array_order": "D, H, W = k, j, i",
         "provenance": segmentation.provenance.as_dict(),
-        "warnings": list(segmentation.warnings),
+        "warnings": [warning.as_dict() for warning in segmentation.warnings],
     }
     return json.dumps(content, sort_keys=True, ensure_ascii=True, allow_nan=False).encode("ascii")
 

@@ -17,11 +17,13 @@ from autosam_edge.pipeline.slab import ROWS_AT_ONCE, FloatArray, Slab
 from autosam_edge.pipeline.tiles import TilePlan
 from autosam_edge.version import __version__
 from autosam_edge.volume import Provenance, Segmentation, Volume
+from autosam_edge.warning_codes import PARTS_REMOVED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping
 
     from autosam_edge.model import Model
+    from autosam_edge.scan_warning import ScanWarning
 
     Progress = Callable[[int, int], None]
     Steps = Generator[FloatArray, FloatArray, Segmentation]
@@ -205,13 +207,15 @@ class TileRun:
     def _one_part(self) -> frozenset[int]:
         return frozenset(label.value for label in self._model.labels if label.name in self._model.one_part)
 
-    def _describe(self, removed: list[RemovedParts]) -> tuple[str, ...]:
+    def _describe(self, removed: list[RemovedParts]) -> tuple[ScanWarning, ...]:
         """One sentence on what the one-part rule removed; less than 0.1 ml of an organ is not mentioned."""
         titles = {label.value: label.title for label in self._model.labels}
         ml = {titles[entry.value]: entry.voxels * self._volume.grid.voxel_ml for entry in removed}
         largest_first = sorted(ml.items(), key=lambda item: -item[1])
         named = ", ".join(f"{title} {amount:.1f} ml" for title, amount in largest_first if amount >= 0.1)
-        return (f"Removed, as it lay apart from the surest part of its organ: {named}.",) if named else ()
+        if not named:
+            return ()
+        return (PARTS_REMOVED(f"Removed, as it lay apart from the surest part of its organ: {named}."),)
 
     def _provenance(self, engine: Mapping[str, str]) -> Provenance:
         contract = self._model.input

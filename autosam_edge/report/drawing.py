@@ -24,6 +24,7 @@ PixelBox = tuple[int, int, int, int]  # left, top, right, bottom in pixels
 
 PAGE, TILE = (13, 17, 23), (0, 0, 0)
 TEXT, QUIET, AMBER = (232, 238, 245), (146, 158, 174), (245, 187, 74)
+RED = (255, 112, 100)
 _SMALL_CUT = 700  # square pixels below which a number would hide the organ
 # Offsets of a number from its organ, pixels inward and down; the best first.
 _BESIDE = ((0, 0), (22, -24), (22, 24), (-22, -24), (-22, 24), (44, 0))

@@ -17,6 +17,7 @@ from autosam_edge.report.drawing import (
     AMBER,
     PAGE,
     QUIET,
+    RED,
     TEXT,
     annotate,
     as_png,
@@ -42,6 +43,7 @@ _HEADING = 30
 _SMALLEST = 330  # pixels across the body below which an axial picture is no longer read at a glance
 _THIN_MM = 40.0  # a thinner stack has no coronal or sagittal picture worth looking at
 _RULE = (44, 53, 66)
+_SEVERITIES = ("doubtful", "caution", "info")
 
 
 def write_preview(
@@ -285,8 +287,10 @@ def _notes(
         lines += [("No organ was found in this scan.", AMBER), ("", QUIET)]
     if any(organ.touches_border for organ in statistics):
         lines += [("* reaches the edge of the scan: may be cut off", AMBER), ("", QUIET)]
-    for warning in segmentation.warnings[:4]:
-        lines += [(line, AMBER) for line in _wrap(warning, 400)]
+    most_severe_first = sorted(segmentation.warnings, key=lambda warning: _SEVERITIES.index(warning.severity))
+    for warning in most_severe_first[:4]:
+        color = RED if warning.severity == "doubtful" else AMBER
+        lines += [(line, color) for line in _wrap(warning.message, 400)]
     if len(segmentation.warnings) > 4:
         lines.append((f"and {len(segmentation.warnings) - 4} more warnings in statistics.json", AMBER))
     if segmentation.warnings:

@@ -40,7 +40,7 @@ def write_statistics_json(
         **grid.described(),
         "affine_lps_mm": grid.affine.tolist(),
         "organs": [{**asdict(organ), "snomed_ct": codes.get(organ.label)} for organ in statistics],
-        "warnings": list(segmentation.warnings),
+        "warnings": [warning.as_dict() for warning in segmentation.warnings],
         "provenance": segmentation.provenance.as_dict(),
     }
     path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")

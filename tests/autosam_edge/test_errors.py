@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from autosam_edge_test_errors_page import FIRST, PAGE, declared_codes, tables
+from autosam_edge_test_errors_page import FIRST, PAGE, declared_codes, declared_warnings, tables
 
 from autosam_edge import errors
 
@@ -30,9 +30,29 @@ def test_a_code_is_declared_once():
     spelled = [
         p.name
         for p in SOURCES
-        if p.name != "error_codes.py" and re.search(r"\"AE-[A-Z]+-\d{3}\"", p.read_text())
+        if p.name not in ("error_codes.py", "warning_codes.py", "scan_warning.py")
+        and re.search(r"\"AE-[A-Z]+-\d{3}\"", p.read_text())
     ]
     assert spelled == []
+
+
+def test_a_warning_is_declared_once_and_reads_as_a_sentence():
+    """A program acts on the code, a person on the advice."""
+    warnings = declared_warnings()
+    assert len({warning.code for warning in warnings}) == len(warnings) > 10
+    for warning in warnings:
+        assert re.fullmatch(r"AE-WARN-\d{3}", warning.code)
+        assert not warning.meaning.endswith(".")
+        assert warning.advice.endswith(".")
+        assert "|" not in warning.meaning + warning.advice
+        made = warning("Found this.", organ="liver")
+        assert made.as_dict() == {
+            "code": warning.code,
+            "severity": warning.severity,
+            "message": "Found this.",
+            "organ": "liver",
+        }
+        assert str(made) == f"{warning.code}: Found this."
 
 
 @pytest.mark.parametrize("code", declared_codes(), ids=lambda code: code.code)

@@ -28,6 +28,7 @@ from autosam_edge.phantom.series import write_dicom_series
 from autosam_edge.read_scan import read
 from autosam_edge.report import preview
 from autosam_edge.volume import Provenance, Segmentation, Source, Volume
+from autosam_edge.warning_codes import THICK_SLICES
 from autosam_edge.write_results import check_writable, write
 
 SHAPE = (4, 20, 24)
@@ -52,7 +53,7 @@ def segmentation(volume: Volume) -> Segmentation:
         BTCV_LABELS,
         Provenance(version="1.2.3", model="student", model_sha256="ab" * 32),
         {},
-        ("Slices are thick.",),
+        (THICK_SLICES("Slices are thick."),),
     )
 
 
@@ -113,7 +114,9 @@ def test_statistics_say_the_same_in_both_forms(volume, segmentation, tmp_path: P
     assert content["research_use"].startswith("Research use only")
     assert all(row["research_use"].startswith("Research use only") for row in rows)
     assert rows[0]["model_sha256"] == "ab" * 32
-    assert content["warnings"] == ["Slices are thick."]
+    assert content["warnings"] == [
+        {"code": "AE-WARN-040", "severity": "caution", "message": "Slices are thick.", "organ": None}
+    ]
     assert content["provenance"] == segmentation.provenance.as_dict()
     assert content["spacing_dhw_mm"] == [3.0, 1.0, 1.0]
 

@@ -166,7 +166,7 @@ def test_padding_value_of_tissue_is_not_applied(ct: Any) -> None:
     ct.write(PixelPaddingValue=1024)
     volume = read_dicom(ct.path)
     np.testing.assert_array_equal(volume.hu, ct.hu)
-    assert "declared padding" in volume.warnings[0]
+    assert "declared padding" in volume.warnings[0].message
 
 
 def test_undeclared_padding_becomes_air_with_a_warning(ct: Any) -> None:
@@ -175,7 +175,7 @@ def test_undeclared_padding_becomes_air_with_a_warning(ct: Any) -> None:
     volume = read_dicom(ct.path)
     shifted = ct.hu - 1024
     np.testing.assert_array_equal(volume.hu, np.where(shifted < -1500, -1024, shifted))
-    assert "padding" in volume.warnings[0]
+    assert "padding" in volume.warnings[0].message
 
 
 def test_bits_above_bits_stored_are_ignored(ct: Any) -> None:
@@ -188,7 +188,7 @@ def test_bits_above_bits_stored_are_ignored(ct: Any) -> None:
         )
     volume = read_dicom(ct.path)
     np.testing.assert_array_equal(volume.hu, ct.hu)
-    assert "BitsStored" in volume.warnings[0]
+    assert "BitsStored" in volume.warnings[0].message
 
 
 def test_monochrome1_is_not_inverted(ct: Any) -> None:
@@ -196,13 +196,13 @@ def test_monochrome1_is_not_inverted(ct: Any) -> None:
     ct.write(PhotometricInterpretation="MONOCHROME1")
     volume = read_dicom(ct.path)
     np.testing.assert_array_equal(volume.hu, ct.hu)
-    assert "MONOCHROME1" in volume.warnings[0]
+    assert "MONOCHROME1" in volume.warnings[0].message
 
 
 def test_lossy_compression_is_reported(ct: Any) -> None:
     """The ratio stands in the warning."""
     ct.write(LossyImageCompression="01", LossyImageCompressionRatio=[12])
-    assert "ratio 12" in read_dicom(ct.path).warnings[0]
+    assert "ratio 12" in read_dicom(ct.path).warnings[0].message
 
 
 @pytest.mark.parametrize("syntax", [RLELossless, JPEG2000Lossless, JPEGLSLossless])
@@ -279,12 +279,11 @@ def test_junk_and_other_objects_are_passed_over_with_a_count(ct: Any) -> None:
     ct.save(ct.image(10, SOPClassUID=SecondaryCaptureImageStorage), "sub/sc")
     volume = read_dicom(ct.path)
     np.testing.assert_array_equal(volume.hu, ct.hu)
-    assert volume.warnings == (
-        (
-            "Passed over: 1 x Secondary Capture Image Storage, 1 x empty file, 1 x file that is not DICOM, "
-            "2 x file that is not an image, "
-            "1 x localizer, 1 x symbolic link."
-        ),
+    (warning,) = volume.warnings
+    assert warning.code == "AE-WARN-001"
+    assert warning.message == (
+        "Passed over: 1 x Secondary Capture Image Storage, 1 x empty file, 1 x file that is not DICOM, "
+        "2 x file that is not an image, 1 x localizer, 1 x symbolic link."
     )
 
 
@@ -294,7 +293,7 @@ def test_exact_copy_of_a_slice_is_ignored_with_a_warning(ct: Any) -> None:
     shutil.copy(paths[2], ct.path / "copy")
     volume = read_dicom(ct.path)
     np.testing.assert_array_equal(volume.hu, ct.hu)
-    assert volume.warnings == ("Ignored 1 exact copy of slices.",)
+    assert [w.message for w in volume.warnings] == ["Ignored 1 exact copy of slices."]
 
 
 def test_rounded_positions_are_tolerated(ct: Any) -> None:
@@ -357,10 +356,10 @@ def test_original_series_wins_over_short_and_derived_ones(ct_folder: Any) -> Non
     reformat.write(SeriesNumber=3, ImageType=["DERIVED", "SECONDARY", "REFORMATTED"])
     volume = read_dicom(one.path.parent)
     assert volume.shape == (5, 6, 8)
-    assert "of 3 CT series" in volume.warnings[0]
+    assert "of 3 CT series" in volume.warnings[0].message
     derived = read_dicom(one.path.parent, series="3")
     assert derived.shape == (4, 6, 8)
-    assert any("derived" in warning for warning in derived.warnings)
+    assert any("derived" in warning.message for warning in derived.warnings)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:pydicom")  # those of writing invalid test data

@@ -64,7 +64,9 @@ def test_rotated_directions_keep_their_order(tmp_path: Path) -> None:
 def test_thick_slices_are_told(tmp_path: Path) -> None:
     """As for DICOM: 5 mm or more."""
     volume = read_nrrd(write(tmp_path / "v.nrrd", space_directions=DIRECTIONS * [[1], [1], [2]]))
-    assert volume.warnings == ("Slices are 5 mm apart; small organs are uncertain at 5 mm or more.",)
+    (warning,) = volume.warnings
+    assert (warning.code, warning.severity) == ("AE-WARN-040", "caution")
+    assert warning.message == "Slices are 5 mm apart; small organs are uncertain at 5 mm or more."
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from autosam_edge.labels import BTCV_LABELS
 from autosam_edge.measurements import organ_statistics
 from autosam_edge.report.preview import write_preview
 from autosam_edge.report.sections import Plane, Sections, View, render
+from autosam_edge.scan_warning import ScanWarning
 from autosam_edge.volume import Provenance, Segmentation, Volume
 
 if TYPE_CHECKING:
@@ -225,7 +226,7 @@ def test_no_organ_is_said(tmp_path: Path) -> None:
         BTCV_LABELS,
         Provenance(),
         {},
-        ("This may not be an abdomen.",) * 6,
+        (ScanWarning("AE-WARN-100", "doubtful", "This may not be an abdomen."),) * 6,
     )
     picture = np.asarray(sheet(volume, empty, tmp_path / "one.png").convert("RGB"))
     panel = picture[900:, 1572:]
