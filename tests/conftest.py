@@ -3,6 +3,9 @@
 import pytest
 from hypothesis import settings
 
+from autosam_edge.errors import ErrorCode
+from autosam_edge.scan_warning import WarningCode
+
 # The first example pays for imports, and the machines of CI are noisy: no deadline per example.
 settings.register_profile("default", deadline=None)
 settings.load_profile("default")
@@ -16,3 +19,29 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item):
+    """A test that is marked with ``hazard`` must make an error or a warning of a code that it declares."""
+    rows = getattr(getattr(item, "function", None), "hazards", ())
+    codes = {row.outcome.code for row in rows if not isinstance(row.outcome, str)}
+    if not codes:
+        return (yield)
+    made = set()
+    with pytest.MonkeyPatch.context() as patch:
+        for kind in (ErrorCode, WarningCode):
+            _record_calls(patch, kind, made)
+        result = yield
+    assert made & codes, f"the test declares {sorted(codes)}, but made {sorted(made)}"
+    return result
+
+
+def _record_calls(patch, kind, made):
+    make = kind.__call__
+
+    def recorded(self, *args, **options):
+        made.add(self.code)
+        return make(self, *args, **options)
+
+    patch.setattr(kind, "__call__", recorded)

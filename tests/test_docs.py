@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import autosam_edge_test_hazards
 import pytest
 from autosam_edge_test_cli_page import PAGE, cli_page
 
@@ -193,3 +194,11 @@ def test_the_decision_records_are_numbered():
     for number, page in enumerate(sorted((ROOT / "docs" / "adr").glob("*.md")), start=1):
         assert page.name.startswith(f"{number:04d}-")
         assert page.read_text().startswith(f"# {number}. ")
+
+
+def test_the_page_of_hazards_is_what_the_tests_declare():
+    """Run ``python tests/autosam_edge_test_hazards.py`` after a change of a marked test."""
+    page = autosam_edge_test_hazards.PAGE.read_text(encoding="utf-8")
+    assert page[page.index(autosam_edge_test_hazards.FIRST) :] == autosam_edge_test_hazards.tables()
+    conditions = [row.condition for row, _ in autosam_edge_test_hazards.declared()]
+    assert len(set(conditions)) == len(conditions) > 0

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
+from autosam_edge_test_hazards import hazard
 from autosam_edge_test_support import refusal
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -26,6 +27,7 @@ from pydicom.uid import (
 )
 
 from autosam_edge.dicom.read import read_dicom
+from autosam_edge.warning_codes import COPIES_IGNORED
 
 AXIAL_AFFINE = [[0, 0, 0.9, -100], [0, 0.5, 0, -50], [2.5, 0, 0, 300], [0, 0, 0, 1]]
 
@@ -287,6 +289,7 @@ def test_junk_and_other_objects_are_passed_over_with_a_count(ct: Any) -> None:
     )
 
 
+@hazard("Choice of the series", "a slice is there twice, with the same values", COPIES_IGNORED)
 def test_exact_copy_of_a_slice_is_ignored_with_a_warning(ct: Any) -> None:
     """The same file twice is one slice."""
     paths = ct.write()
