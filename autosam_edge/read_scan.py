@@ -15,6 +15,7 @@ from autosam_edge.error_codes import (
     SERIES_WITHOUT_DICOM,
 )
 from autosam_edge.errors import InputError
+from autosam_edge.read_choices import ReadChoices
 
 if TYPE_CHECKING:
     from autosam_edge.volume import Volume
@@ -23,13 +24,25 @@ _HEAD_BYTES = 4096
 _NIFTI_MAGICS = {344: (b"n+1\x00", b"ni1\x00"), 4: (b"n+2\x00", b"ni2\x00")}  # by offset, NIfTI-1 and NIfTI-2
 
 
-def read(path: str | os.PathLike[str], *, series: str | None = None) -> Volume:
+def read(
+    path: str | os.PathLike[str],
+    *,
+    series: str | None = None,
+    allow_gap: bool = False,
+    assume_hu: bool = False,
+    ignore_frame_of_reference: bool = False,
+) -> Volume:
     """Read a CT volume from a DICOM folder, zip or Enhanced CT file, or from a NIfTI or NRRD file.
 
     Args:
         path: Folder or file; its kind is found by content, not by name.
         series: DICOM series to read where the input holds several: its number in the list that the error
             shows, its SeriesNumber, its SeriesInstanceUID or the start of its hash (8 letters or more).
+        allow_gap: Whether missing slices of a DICOM series are filled by interpolation, with a warning.
+        assume_hu: Whether values without a rescale are taken as HU, after a check of their range, with a
+            warning.
+        ignore_frame_of_reference: Whether DICOM slices with several frames of reference, or none, are one
+            volume, with a warning.
 
     Returns:
         The volume in HU, on its own grid.
@@ -44,19 +57,20 @@ def read(path: str | os.PathLike[str], *, series: str | None = None) -> Volume:
         >>> volume = read("scan/", series="2")  # doctest: +SKIP
     """
     source = Path(path)
+    choices = ReadChoices(allow_gap, assume_hu, ignore_frame_of_reference)
     kind = _kind(source)
     # Each leaf brings its own third parties, so it is loaded only when it is needed.
     if kind == "dicom":
         from autosam_edge.dicom.read import read_dicom
 
-        return read_dicom(source, series=series)
+        return read_dicom(source, series=series, choices=choices)
     if kind == "zip":
         from autosam_edge.dicom.read import read_dicom
         from autosam_edge.formats.zip_archive import UnpackedZip
 
         unpacked = UnpackedZip(source)
         try:
-            return read_dicom(unpacked.root, series=series, keepalive=unpacked)
+            return read_dicom(unpacked.root, series=series, choices=choices, keepalive=unpacked)
         except BaseException:
             unpacked.close()
             raise

@@ -1,4 +1,4 @@
-"""The table of docs/hazards.md, from the tests that are marked with :func:`hazard`; run this file to write it.
+"""The table of docs/hazards.md, from tests that are marked with :func:`hazard`; run this file to write it.
 
 A test declares the condition that it makes and the outcome that it sees. Where the outcome is a code,
 ``tests/conftest.py`` checks that the test really made an error or a warning of that code.

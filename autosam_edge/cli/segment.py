@@ -25,6 +25,8 @@ from autosam_edge.read_scan import read
 from autosam_edge.session import open_session
 from autosam_edge.write_results import check_outputs, check_writable
 
+DECISIONS = "Decisions of a person about a doubtful scan"
+
 
 def segment(
     source: Scan,
@@ -55,6 +57,30 @@ def segment(
             help=f"Files to write: some of {', '.join(FORMATS)}. Default: all that the input allows.",
         ),
     ] = None,
+    allow_gap: Annotated[
+        bool,
+        typer.Option(
+            "--allow-gap",
+            help="Fill missing DICOM slices by interpolation, with a warning.",
+            rich_help_panel=DECISIONS,
+        ),
+    ] = False,
+    assume_hu: Annotated[
+        bool,
+        typer.Option(
+            "--assume-hu",
+            help="Take values without a rescale as HU, after a check of their range, with a warning.",
+            rich_help_panel=DECISIONS,
+        ),
+    ] = False,
+    ignore_frame_of_reference: Annotated[
+        bool,
+        typer.Option(
+            "--ignore-frame-of-reference",
+            help="Read slices with several frames of reference, or none, as one volume, with a warning.",
+            rich_help_panel=DECISIONS,
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Label the organs of one CT scan: NIfTI, DICOM SEG, statistics and a picture."""
@@ -65,7 +91,13 @@ def segment(
         chosen = split_commas(",".join(formats), one_of(FORMATS), option="--format", expected=expected)
     check_writable(out, input_path=source, formats=chosen)
     with stages.stage("read"):
-        volume = read(source, series=series)
+        volume = read(
+            source,
+            series=series,
+            allow_gap=allow_gap,
+            assume_hu=assume_hu,
+            ignore_frame_of_reference=ignore_frame_of_reference,
+        )
     # Whether the input is DICOM, which a SEG needs, is known only now.
     check_outputs(out, source=volume.source, input_path=source, formats=chosen)
     open_model = partial(

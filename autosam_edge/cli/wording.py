@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 
 OPTIONS = {
+    "allow_gap": "--allow-gap",
     "absent_organ": "--absent-organ",
+    "assume_hu": "--assume-hu",
     "bundle": "--bundle",
     "cache": "--cache",
     "calibration": "--calibrate",
@@ -15,6 +17,7 @@ OPTIONS = {
     "engine": "--engine",
     "extra": "--extra-data",
     "formats": "--format",
+    "ignore_frame_of_reference": "--ignore-frame-of-reference",
     "init": "--init",
     "interpreted_tiles": "--interpreted-tiles",
     "max_memory_mb": "--max-memory",

@@ -12,6 +12,7 @@ from autosam_edge.dicom.planes import planes_of
 from autosam_edge.dicom.series import select_series
 from autosam_edge.dicom.stack import stack
 from autosam_edge.error_codes import FILE_CHANGED
+from autosam_edge.read_choices import ReadChoices
 from autosam_edge.volume import Source, Volume
 from autosam_edge.warning_codes import FRAME_OF_REFERENCE_MISSING, LOSSY_COMPRESSION, PHOTOMETRIC_UNUSUAL
 
@@ -24,13 +25,16 @@ if TYPE_CHECKING:
     from autosam_edge.scan_warning import ScanWarning
 
 
-def read_dicom(root: Path, *, series: str | None = None, keepalive: object = None) -> Volume:
+def read_dicom(
+    root: Path, *, series: str | None = None, choices: ReadChoices | None = None, keepalive: object = None
+) -> Volume:
     """Read the one CT series below a folder, or an Enhanced CT file.
 
     Args:
         root: Folder, searched with its subfolders, or file.
         series: Series to read, where there are several: its number in the list that the error shows, its
             SeriesNumber, its SeriesInstanceUID or the start of its hash (8 letters or more).
+        choices: Decisions of a person; None leaves every doubtful case refused.
         keepalive: Object that lives as long as the volume, such as an unpacked archive.
 
     Returns:
@@ -44,6 +48,7 @@ def read_dicom(root: Path, *, series: str | None = None, keepalive: object = Non
         PS3.3 C.7.6.2.1.1 (position and orientation), C.8.2.1 (CT image), C.8.15 (Enhanced CT image), C.11.1
         (rescale).
     """
+    choices = choices or ReadChoices()
     with silenced():
         found = find_dicom_files(root)
         chosen, notes = select_series(found, series)
