@@ -32,6 +32,8 @@ _MB = 1024.0 * 1024.0
 # Python objects and allocator slack beyond the arrays that the prediction counts; seen in
 # benchmarks/results/memory.json.
 _SLACK_MB = 60.0
+# Resampling turns -125 HU into -124.99998.
+_AIR_ROUNDING_HU = 0.5
 
 
 class TileRun:
@@ -181,20 +183,17 @@ class TileRun:
         return resident_mb() + (arrays + output) / _MB + engine_mb + _SLACK_MB
 
     def _image(self, start: int, stop: int) -> FloatArray:
-        """Rows ``[start, stop)`` of the padded box, HU; air where the padding is."""
+        """Rows ``[start, stop)`` of the padded box, HU: beyond the ends the last row, beside the box air."""
         before, sizes = self._tiles.pad_before, self._tiles.shape
         air_hu = self._model.input.window_hu[0]
         image = np.full((stop - start, *self._tiles.padded[1:]), air_hu, dtype=np.float32)
-        first, last = max(start - before[0], 0), min(stop - before[0], sizes[0])
-        if last > first:
-            with self._timed("resample"):
-                top = self.box[0].start
-                rows = self._grid.resampler.rows(self._hu, top + first, top + last, plane=self.box[1:])
-            inside = (
-                slice(first + before[0] - start, last + before[0] - start),
-                *(slice(b, b + s) for b, s in zip(before[1:], sizes[1:], strict=True)),
-            )
-            image[inside] = rows
+        wanted = np.clip(np.arange(start, stop) - before[0], 0, sizes[0] - 1)
+        first, last = int(wanted[0]), int(wanted[-1]) + 1
+        with self._timed("resample"):
+            top = self.box[0].start
+            rows = self._grid.resampler.rows(self._hu, top + first, top + last, plane=self.box[1:])
+        inside = tuple(slice(b, b + s) for b, s in zip(before[1:], sizes[1:], strict=True))
+        image[(slice(None), *inside)] = rows[wanted - first]
         return image
 
     def _windows(self) -> Iterator[tuple[slice, slice, slice]]:
@@ -242,5 +241,5 @@ class TileRun:
 
 
 def _holds_only_air(tile: FloatArray, low_hu: float) -> bool:
-    """Whether every voxel lies at the window's lower end: the network would see a constant."""
-    return bool(tile.max() <= low_hu)
+    """Whether the tile is air: no voxel lies above the window's lower end, but for rounding."""
+    return bool(tile.max() <= low_hu + _AIR_ROUNDING_HU)

@@ -43,6 +43,27 @@ def gaussian_weights(patch: Shape, *, sigma_scale: float = 0.125) -> npt.NDArray
     return np.maximum(weights, 1e-3)
 
 
+def rows_beyond(side: int, patch: int, overlap: float, *, most: int = 8) -> int:
+    """How far tiles may reach beyond each end of an axis without one tile more.
+
+    Args:
+        side: Voxels along the axis.
+        patch: Tile side.
+        overlap: See :func:`tile_starts`.
+        most: Largest answer.
+
+    Returns:
+        Voxels, 0 to ``most``.
+    """
+    count = len(tile_starts(max(side, patch), patch, overlap))
+    fits = [
+        rows
+        for rows in range(most + 1)
+        if len(tile_starts(max(side + 2 * rows, patch), patch, overlap)) == count
+    ]
+    return max(fits)
+
+
 @dataclass(frozen=True)
 class TilePlan:
     """Tiles over a box, grouped in rows along D so that a rolling slab can hold one row at a time.
@@ -58,14 +79,20 @@ class TilePlan:
     overlap: float
 
     @property
+    def ends(self) -> int:
+        """Rows that tiles reach beyond each end of the box along D, where the network then sees no border."""
+        return rows_beyond(self.shape[0], self.patch[0], self.overlap)
+
+    @property
     def padded(self) -> Shape:
-        """The box grown to at least one tile."""
-        d, h, w = (max(side, patch) for side, patch in zip(self.shape, self.patch, strict=True))
+        """The box with both ends, grown to at least one tile."""
+        sides = (self.shape[0] + 2 * self.ends, *self.shape[1:])
+        d, h, w = (max(side, patch) for side, patch in zip(sides, self.patch, strict=True))
         return d, h, w
 
     @property
     def pad_before(self) -> Shape:
-        """Voxels of air in front of the box where it is smaller than a tile; the box sits in the middle."""
+        """Voxels in front of the box: the box sits in the middle of what is padded."""
         d, h, w = ((padded - side) // 2 for padded, side in zip(self.padded, self.shape, strict=True))
         return d, h, w
 

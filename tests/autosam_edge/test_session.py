@@ -94,12 +94,61 @@ def test_skipping_air_changes_nothing(model, monkeypatch):
     np.testing.assert_array_equal(skipped.labels, asked.labels)
 
 
-def test_a_scan_smaller_than_a_tile_is_padded_with_air(model):
+class Recorder(ThresholdEngine):
+    """A threshold engine that keeps the tiles it was asked for."""
+
+    def __init__(self):
+        super().__init__(CENTERS)
+        self.tiles = []
+
+    def run(self, tile):
+        self.tiles.append(tile.copy())
+        return super().run(tile)
+
+
+def test_a_scan_smaller_than_a_tile_is_labeled_whole(model):
     """Three slices of 8 x 8 voxels."""
     volume = block_volume()
     small = Volume(np.ascontiguousarray(volume.hu[10:13, 18:26, 18:26]), Grid((3, 8, 8), volume.grid.affine))
     result = segment(model, small)
     np.testing.assert_array_equal(result.labels, np.where(small.hu == 200, 2, 1))
+
+
+def test_beyond_the_ends_the_network_sees_the_last_slice_and_beside_the_scan_air(model):
+    """Three slices in a tile of 16 rows: the first slice seven times, the second once, the third eight times."""
+    hu = np.empty((3, 8, 8), np.int16)
+    hu[:] = np.array([30, 60, 90])[:, None, None]
+    engine = Recorder()
+    segment(model, Volume(hu, Grid.axis_aligned(hu.shape, (3.0, 3.0, 3.0))), engine)
+    (tile,) = engine.tiles
+    assert tile.shape == (16, 16, 16)
+    np.testing.assert_allclose(tile[:, 8, 8], [30.0] * 7 + [60.0] + [90.0] * 8)
+    beside = np.ones((16, 16), bool)
+    beside[4:12, 4:12] = False
+    assert (tile[:, beside] == -125.0).all()
+
+
+def test_tiles_reach_beyond_a_long_scan_too(model):
+    """The labels of a scan longer than a tile stay those of its voxels, and the plan counts every tile."""
+    volume = block_volume(shape=(37, 50, 60))
+    engine = Recorder()
+    result = segment(model, volume, engine)
+    plan = TileRun(model, volume)
+    assert plan.tiles == len(engine.tiles) + result.provenance.parameters["tiles_of_air"]
+    expected = np.zeros(volume.shape, dtype=np.uint8)
+    expected[volume.hu == 40] = 1
+    expected[volume.hu == 200] = 2
+    np.testing.assert_array_equal(result.labels, expected)
+
+
+@pytest.mark.parametrize("value", [-1000, -125, -124.99998])
+def test_air_is_never_shown_to_the_network(model, value):
+    """Also where resampling rounds the window's lower end up by a hair."""
+    hu = np.full((20, 30, 30), value, np.float32)
+    engine = Recorder()
+    result = segment(model, Volume(hu, Grid.axis_aligned(hu.shape, (2.5, 2.7, 2.9))), engine)
+    assert engine.tiles == []
+    assert result.labels.max() == 0
 
 
 def test_progress_counts_every_tile_and_can_stop_the_run(model):
