@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from autosam_edge.memory import MemoryBudget, resident_mb
+from autosam_edge.pipeline.decision import DecisionWeights
 from autosam_edge.pipeline.one_part import OnePartFilter, RemovedParts
 from autosam_edge.pipeline.resample import ModelGrid, body_box
 from autosam_edge.pipeline.restore import Restorer, axis_maps
@@ -17,7 +18,7 @@ from autosam_edge.pipeline.slab import ROWS_AT_ONCE, FloatArray, Slab
 from autosam_edge.pipeline.tiles import TilePlan
 from autosam_edge.version import __version__
 from autosam_edge.volume import Provenance, Segmentation, Volume
-from autosam_edge.warning_codes import PARTS_REMOVED
+from autosam_edge.warning_codes import NO_BODY, PARTS_REMOVED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping
@@ -66,7 +67,9 @@ class TileRun:
         with self._timed("resample"):
             self.box = body_box(self._hu, self._grid.resampler)
         d, h, w = (part.stop - part.start for part in self.box)
-        self._tiles = TilePlan((d, h, w), model.input.patch, model.input.overlap)
+        self._tiles = TilePlan(
+            (d, h, w), model.input.patch, model.input.overlap, model.input.rows_beyond_ends
+        )
         self.tiles = self._tiles.tiles
         memory = memory or MemoryBudget(None)
         self.peak_mb = self._predict_peak_mb(memory.working_set_mb or 0.0)
@@ -117,7 +120,8 @@ class TileRun:
         labels = np.zeros(self._volume.shape, dtype=np.uint8)
         canonical = self._grid.orientation.to_canonical(labels)
         maps = axis_maps(self._grid.resampler.positions, canonical.shape, self.box)
-        restorer = Restorer(maps, canonical)
+        weights = DecisionWeights(self._model.class_weights)
+        restorer = Restorer(maps, canonical, smallest_winner=weights.smallest_winner)
         one_part = OnePartFilter(self._tiles.shape, self._one_part())
         slab = Slab(self._tiles, self._model.classes)
         patch_depth, starts = self._tiles.patch[0], self._tiles.starts[0]
@@ -127,8 +131,10 @@ class TileRun:
             count = following - start
             with self._timed("restore"):
                 for rows in slab.finished(start, count):
+                    weights.apply(rows)
                     restorer.push(rows)
-                    one_part.push(rows)
+                    winner, probability = weights.winners(rows)
+                    one_part.push(winner, probability)
             slab.roll(count)
             if following + patch_depth <= self._tiles.padded[0]:
                 image = np.concatenate(
@@ -143,7 +149,7 @@ class TileRun:
             self._model.labels,
             provenance=self._provenance(engine),
             timings_s=self._timings_s,
-            warnings=(*self._volume.warnings, *self._describe(removed)),
+            warnings=(*self._volume.warnings, *self._warn_of_air(), *self._describe(removed)),
         )
 
     def _row(
@@ -205,6 +211,11 @@ class TileRun:
 
     def _one_part(self) -> frozenset[int]:
         return frozenset(label.value for label in self._model.labels if label.name in self._model.one_part)
+
+    def _warn_of_air(self) -> tuple[ScanWarning, ...]:
+        if self._tiles_of_air < self.tiles:
+            return ()
+        return (NO_BODY("No body was found: the scan shows only air, and nothing is labeled."),)
 
     def _describe(self, removed: list[RemovedParts]) -> tuple[ScanWarning, ...]:
         """One sentence on what the one-part rule removed; less than 0.1 ml of an organ is not mentioned."""

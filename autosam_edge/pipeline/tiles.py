@@ -43,17 +43,17 @@ def gaussian_weights(patch: Shape, *, sigma_scale: float = 0.125) -> npt.NDArray
     return np.maximum(weights, 1e-3)
 
 
-def rows_beyond(side: int, patch: int, overlap: float, *, most: int = 8) -> int:
-    """How far tiles may reach beyond each end of an axis without one tile more.
+def rows_beyond(side: int, patch: int, overlap: float, most: int) -> int:
+    """How far tiles can reach beyond each end of an axis without one tile more.
 
     Args:
-        side: Voxels along the axis.
-        patch: Tile side.
-        overlap: See :func:`tile_starts`.
-        most: Largest answer.
+        side: Number of voxels along the axis.
+        patch: Side of a tile, voxels.
+        overlap: Share of a tile that its neighbor covers too, 0 <= overlap < 1.
+        most: Largest result, voxels.
 
     Returns:
-        Voxels, 0 to ``most``.
+        Voxels beyond each end, 0 to ``most``.
     """
     count = len(tile_starts(max(side, patch), patch, overlap))
     fits = [
@@ -72,16 +72,18 @@ class TilePlan:
         shape: Shape (D, H, W) of the box to cover, voxels.
         patch: Shape (D, H, W) of a tile, voxels.
         overlap: Share of a tile that its neighbor covers too, 0 <= overlap < 1.
+        rows_beyond_ends: Largest number of rows that tiles may reach beyond each end of the box along D.
     """
 
     shape: Shape
     patch: Shape
     overlap: float
+    rows_beyond_ends: int = 0
 
     @property
     def ends(self) -> int:
-        """Rows that tiles reach beyond each end of the box along D, where the network then sees no border."""
-        return rows_beyond(self.shape[0], self.patch[0], self.overlap)
+        """Number of rows that tiles reach beyond each end of the box along D: as many as add no tile."""
+        return rows_beyond(self.shape[0], self.patch[0], self.overlap, self.rows_beyond_ends)
 
     @property
     def padded(self) -> Shape:

@@ -54,8 +54,8 @@ def test_a_small_box_sits_in_the_middle_of_one_tile():
 )
 def test_tiles_reach_beyond_the_ends_where_that_costs_no_tile(side, expected):
     """Tiles of 96 every 72 voxels hold 96, 168, 240 ... voxels; both ends share what is left, eight each at most."""
-    assert rows_beyond(side, 96, 0.25) == expected
-    plan = TilePlan((side, 96, 96), (96, 96, 96), 0.25)
+    assert rows_beyond(side, 96, 0.25, 8) == expected
+    plan = TilePlan((side, 96, 96), (96, 96, 96), 0.25, 8)
     assert len(plan.starts[0]) == len(tile_starts(max(side, 96), 96, 0.25))
     assert plan.padded[0] == max(96, side + 2 * expected)
     assert plan.pad_before[0] == (plan.padded[0] - side) // 2 >= expected

@@ -57,6 +57,8 @@ def test_only_what_holds_without_any_case_is_taken():
 def test_an_organ_that_a_scan_lacks_counts_for_nothing():
     """NaN, and the mean is that of the other organs."""
     case = careful_case("a")
-    without = CaseProbabilities("b", case.probability, np.where(case.truth == 2, 0, case.truth), np.array([800, 200, 0]))
+    without = CaseProbabilities(
+        "b", case.probability, np.where(case.truth == 2, 0, case.truth), np.array([800, 200, 0])
+    )
     assert np.isnan(without.dice(np.ones(3))[1])
     assert mean_dice([without], np.ones(3)) == 1.0
