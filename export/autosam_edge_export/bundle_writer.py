@@ -17,7 +17,7 @@ from autosam_edge.bundle import SCHEMA_VERSION, default_bundle_path
 from autosam_edge.errors import first_line
 from autosam_edge.file_hash import file_digest
 from autosam_edge.label_table import label_table
-from autosam_edge.model import InputContract, Model
+from autosam_edge.model import Model
 from autosam_edge.volume import RESEARCH_USE
 from autosam_edge_export.error_codes import STUDENT_FILE_INVALID
 from autosam_edge_export.proof.parity_report import as_json, as_markdown
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from autosam_edge.bundle import Artifact
+    from autosam_edge.model import InputContract
     from autosam_edge_export.convert.quantization import QuantizationPlan
     from autosam_edge_export.proof.parity_report import ParityEntry
-    from autosam_edge_training.networks.input_spec import NetworkInput
 
 STUDENT_FILE = "student.safetensors"
 DEFAULT_OVERLAP = 0.25
@@ -88,7 +88,7 @@ class LoadedStudent:
             self.sha256 = file_digest(self.weights)
             self.module, self.metadata = load_student(self.weights)
             self.input = self.metadata.input
-            input_contract(self.input, (96, 96, 96), DEFAULT_OVERLAP)  # refuses an impossible grid or window
+            self.input.contract((96, 96, 96), DEFAULT_OVERLAP)  # refuses an impossible grid or window
         except Exception as error:  # safetensors' own error is neither an OSError nor a ValueError
             raise STUDENT_FILE_INVALID(
                 f"{self.weights.name} is not a student's checkpoint: {first_line(error)}."
@@ -134,27 +134,6 @@ class LoadedStudent:
             "spacing_mm": ",".join(f"{side:g}" for side in contract.spacing_mm),
             "window_hu": ",".join(f"{edge:g}" for edge in contract.window_hu),
         }
-
-
-def input_contract(network: NetworkInput, patch: tuple[int, int, int], overlap: float) -> InputContract:
-    """The input contract of a student.
-
-    Args:
-        network: Grid and intensities that the student was trained for.
-        patch: Sides of a tile (D, H, W), voxels.
-        overlap: Share of a tile that its neighbor covers again, from 0 to less than 1.
-    """
-    return InputContract(
-        modality="CT",
-        axes="DHW",
-        unit="HU",
-        spacing_mm=network.spacing_mm,
-        window_hu=network.intensity.window_hu,
-        resampling="antialiased-linear",
-        patch=patch,
-        overlap=overlap,
-        blend="gaussian",
-    )
 
 
 def write_bundle(

@@ -20,7 +20,6 @@ from autosam_edge_export.bundle_writer import (
     Description,
     LoadedStudent,
     describe_quantization,
-    input_contract,
     write_bundle,
 )
 from autosam_edge_export.convert.quantization import draw_tiles
@@ -99,7 +98,7 @@ def export_bundle(
         require_packages(target)
         target.check_toolchain()
     student = LoadedStudent(checkpoint, description)
-    contract = input_contract(student.input, patch, overlap)
+    contract = student.input.contract(patch, overlap)
     with staged_folder(out, replaces=GOLDEN) as folder:
         report = _make_bundle(folder, student, contract, wanted, volumes, calibration, interpreted_tiles, log)
     return {"bundle": str(out), **report}
@@ -331,7 +330,7 @@ def export_monai(
         write_monai_bundle(
             student.weights,
             student.metadata,
-            input_contract(student.input, patch, DEFAULT_OVERLAP),
+            student.input.contract(patch, DEFAULT_OVERLAP),
             student.input.intensity,
             student.labels,
             folder,

@@ -1,0 +1,64 @@
+"""Weights find what a careful network misses, and only weights that every case agrees on are taken."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("scipy")
+from autosam_edge_training.evaluate.decision_weights import CaseProbabilities, fit, fit_across, mean_dice
+
+NAMES = ("background", "liver", "adrenal_gland_left")
+
+
+def careful_case(name, *, share=0.3, seed=0):
+    """1000 voxels: the liver is found; the gland has a probability of ``share`` against the background's rest."""
+    generator = np.random.default_rng(seed)
+    truth = np.repeat(np.array([0, 1, 2], np.uint8), (700, 200, 100))
+    probability = np.zeros((3, 1000), np.float32)
+    probability[0, :700] = 0.9 + 0.05 * generator.random(700)
+    probability[1, 700:900] = 0.8
+    probability[2, 900:] = share
+    probability[0] = 1 - probability[1:].sum(axis=0)
+    probability[0, :700] = 0.95
+    probability[2, :700] = 0.05
+    return CaseProbabilities(name, probability, truth, np.bincount(truth, minlength=3))
+
+
+def test_without_weights_the_gland_is_missed():
+    """Dice 1 for the liver, 0 for the gland: 0.3 is less than 0.7."""
+    assert careful_case("a").dice(np.ones(3)).tolist() == [1.0, 0.0]
+    assert mean_dice([careful_case("a")], np.ones(3)) == 0.5
+
+
+def test_the_smallest_weight_that_finds_it_is_taken():
+    """0.3 w must exceed 0.7: 2.5 is the first of the grid that does."""
+    weights = fit([careful_case("a")], NAMES)
+    assert weights.tolist() == [1.0, 1.0, 2.5]
+    assert mean_dice([careful_case("a")], weights) == 1.0
+
+
+def test_a_fixed_organ_keeps_its_weight():
+    """Even where a weight would help."""
+    assert fit([careful_case("a")], NAMES, fixed=("adrenal_gland_left",)).tolist() == [1.0, 1.0, 1.0]
+
+
+def test_only_what_holds_without_any_case_is_taken():
+    """Two cases need 2.5, one needs 1.75: the fit without one of the first two still needs 2.5, but both of them agree on no less."""
+    cases = [careful_case("a"), careful_case("b"), careful_case("c", share=0.4)]
+    weights, held_out = fit_across(cases, NAMES)
+    assert weights.tolist() == [1.0, 1.0, 2.5]
+    assert [(name, before) for name, before, _ in held_out] == [("a", 0.5), ("b", 0.5), ("c", 0.5)]
+    assert [after for *_, after in held_out] == [1.0, 1.0, 1.0]
+    easy = [careful_case("a"), careful_case("c", share=0.6)]  # the second finds its gland without a weight
+    assert fit_across(easy, NAMES)[0].tolist() == [1.0, 1.0, 1.0]
+
+
+def test_an_organ_that_a_scan_lacks_counts_for_nothing():
+    """NaN, and the mean is that of the other organs."""
+    case = careful_case("a")
+    without = CaseProbabilities(
+        "b", case.probability, np.where(case.truth == 2, 0, case.truth), np.array([800, 200, 0])
+    )
+    assert np.isnan(without.dice(np.ones(3))[1])
+    assert mean_dice([without], np.ones(3)) == 1.0
