@@ -79,11 +79,7 @@ class TileRun:
         self._started = False
 
     def steps(
-        self,
-        engine: Mapping[str, str],
-        *,
-        progress: Progress | None = None,
-        on_rows: OnRows | None = None,
+        self, engine: Mapping[str, str], *, progress: Progress | None = None, on_rows: OnRows | None = None
     ) -> Steps:
         """The run as a generator: it yields a tile, is sent the logits of that tile, and returns the labels.
 
@@ -126,9 +122,7 @@ class TileRun:
         self._started = True
         return self._steps(dict(engine), progress, on_rows)
 
-    def _steps(
-        self, engine: dict[str, str], progress: Progress | None, on_rows: OnRows | None
-    ) -> Steps:
+    def _steps(self, engine: dict[str, str], progress: Progress | None, on_rows: OnRows | None) -> Steps:
         labels = np.zeros(self._volume.shape, dtype=np.uint8)
         canonical = self._grid.orientation.to_canonical(labels)
         maps = axis_maps(self._grid.resampler.positions, canonical.shape, self.box)

@@ -105,8 +105,8 @@ class LoadedStudent:
         description: What the bundle says and decides beyond the checkpoint.
 
     Raises:
-        ExportError: The file is not a student's checkpoint (AE-EXPORT-002), or the decision weights do not fit
-            it (AE-EXPORT-014).
+        ExportError: The file is not a student's checkpoint (AE-EXPORT-002), or the decision weights do not
+            fit it (AE-EXPORT-014).
     """
 
     def __init__(self, checkpoint: Path | None, description: Description) -> None:
@@ -141,7 +141,9 @@ class LoadedStudent:
         try:
             self.model(self.input.contract((96, 96, 96), DEFAULT_OVERLAP))
         except ValueError as error:
-            raise DECISION_WEIGHTS_INVALID(f"the decision weights do not fit the student: {error}.") from error
+            raise DECISION_WEIGHTS_INVALID(
+                f"the decision weights do not fit the student: {error}."
+            ) from error
 
     @cached_property
     def engine(self) -> TorchEngine:

@@ -77,8 +77,8 @@ DecisionWeights = Annotated[
     Path | None,
     typer.Option(
         "--decision-weights",
-        help="File that `fit-decision-weights` wrote. Default: the weights of the default bundle if its student "
-        "is exported, otherwise none.",
+        help="File that `fit-decision-weights` wrote. Default: the weights of the default bundle if its "
+        "student is exported, otherwise none.",
         exists=True,
         dir_okay=False,
     ),

@@ -1,8 +1,8 @@
 """Fit the decision weights of a model: how much each organ's probability counts before the largest is taken.
 
 A network that was trained on cross entropy and Dice calls too many voxels of a small organ background. A
-weight above 1 on the organ's probability finds more of it (docs/adr/0019-decision-weights.md). The weights are
-fitted on validation cases, never on test cases.
+weight above 1 on the organ's probability finds more of it (docs/adr/0019-decision-weights.md). The weights
+are fitted on validation cases, never on test cases.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from autosam_edge_training.evaluate.evaluator import split_entries
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
+
     import numpy.typing as npt
 
     from autosam_edge.session import Session
