@@ -27,8 +27,8 @@ class InputContract:
         patch: Tile size along (D, H, W), voxels, each from 16 to ``MAX_SIDE``.
         overlap: Share of a tile that its neighbor covers too, 0 <= overlap < 1.
         blend: Weights of a tile's probabilities, ``gaussian``.
-        rows_beyond_ends: Largest number of rows that tiles reach beyond each end of the scan along D, where the
-            network sees the last slice again, 0 to 64. Fewer are used where more would add a tile.
+        rows_beyond_ends: Largest number of rows that tiles reach beyond each end of the scan along D, where
+            the network sees the last slice again, 0 to 64. Fewer are used where more would add a tile.
     """
 
     modality: str
@@ -86,8 +86,8 @@ class Model:
             0.01 to 100; 1 for an organ that is not named, and for the background.
 
     Raises:
-        ValueError: The labels are numbered otherwise, ``one_part`` or ``decision_weights`` names an organ that
-            is not among them, or a weight lies outside its range.
+        ValueError: The labels are numbered otherwise, ``one_part`` or ``decision_weights`` names an organ
+            that is not among them, or a weight lies outside its range.
     """
 
     input: InputContract

@@ -1,8 +1,8 @@
 """The class of a voxel: the one with the largest product of probability and decision weight.
 
 A network that was trained on cross entropy and Dice calls too many voxels of a small organ background. A
-weight above 1 on the probability of that organ finds more of it. The bundle holds the weights; they are fitted
-on validation cases (docs/adr/0019-decision-weights.md).
+weight above 1 on the probability of that organ finds more of it. The bundle holds the weights; they are
+fitted on validation cases (docs/adr/0019-decision-weights.md).
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class DecisionWeights:
     def smallest_winner(self) -> float:
         """Smallest value that the largest of all products in a voxel can have.
 
-        The probabilities p of a voxel sum to 1. If no product w p is above k, then each p is at most k / w, so
-        that 1 is at most k times the sum of 1 / w.
+        The probabilities p of a voxel sum to 1. If no product w p is above k, then each p is at most k / w,
+        so that 1 is at most k times the sum of 1 / w.
         """
         return float(1.0 / (1.0 / self._values.astype(np.float64)).sum())
 

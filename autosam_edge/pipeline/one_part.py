@@ -145,9 +145,10 @@ class OnePartFilter:
             probability: (rows, H', W') probability of that class before any weight, 0 to 1.
         """
         runs = find_label_runs(np.where(np.isin(winner, list(self._values)), winner, 0).astype(np.uint8))
-        # Confidence of a voxel: 0 at a probability of one half or less, 255 at 1.
+        # Confidence of a voxel: 1 at a probability of one half or less, so that of two unsure parts the
+        # larger one stays; 256 at a probability of 1.
         confidence = np.append(
-            np.clip(probability * 510.0 - 255.0, 0.0, 255.0).astype(np.int64).reshape(-1), 0
+            np.clip(probability * 510.0 - 254.0, 1.0, 256.0).astype(np.int64).reshape(-1), 0
         )
         if len(runs.row):
             line = runs.row * self._shape[2]

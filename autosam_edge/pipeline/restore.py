@@ -81,8 +81,8 @@ class Restorer:
     Args:
         maps: Interpolation along D, H and W.
         labels: (D, H, W) uint8 canonical view of the output, all zeros; written in place.
-        smallest_winner: Lower bound of the largest value of a voxel; classes that stay below it in a slice are
-            not interpolated. 0 drops none.
+        smallest_winner: Lower bound of the largest value of a voxel; classes that stay below it in a slice
+            are not interpolated. 0 drops none.
     """
 
     def __init__(

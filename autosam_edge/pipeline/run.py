@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from autosam_edge.scan_warning import ScanWarning
 
     Progress = Callable[[int, int], None]
+    OnRows = Callable[[FloatArray], None]
     Steps = Generator[FloatArray, FloatArray, Segmentation]
 
 _MB = 1024.0 * 1024.0
@@ -77,7 +78,9 @@ class TileRun:
         self._tiles_done = self._tiles_of_air = 0
         self._started = False
 
-    def steps(self, engine: Mapping[str, str], *, progress: Progress | None = None) -> Steps:
+    def steps(
+        self, engine: Mapping[str, str], *, progress: Progress | None = None, on_rows: OnRows | None = None
+    ) -> Steps:
         """The run as a generator: it yields a tile, is sent the logits of that tile, and returns the labels.
 
         :meth:`autosam_edge.session.PlannedRun.execute` drives it with an ordinary engine. A program that must
@@ -89,6 +92,9 @@ class TileRun:
                 :attr:`autosam_edge.engines.engine.Engine.description`.
             progress: Function that is called with (tiles done, tiles in all) after each tile. An exception
                 that it raises stops the run; nothing is left behind.
+            on_rows: Function that is called with each block (rows, C, H, W) of the network's probabilities
+                in ``box``, float32, from the first row of the model's grid to the last. The array changes
+                afterwards: copy what must last.
 
         Yields:
             (D, H, W) float32 tile, HU. Send its (C, D, H, W) float32 logits; they are read before the next
@@ -114,9 +120,9 @@ class TileRun:
         if self._started:
             raise RuntimeError("this run was started before; plan the volume again")
         self._started = True
-        return self._steps(dict(engine), progress)
+        return self._steps(dict(engine), progress, on_rows)
 
-    def _steps(self, engine: dict[str, str], progress: Progress | None) -> Steps:
+    def _steps(self, engine: dict[str, str], progress: Progress | None, on_rows: OnRows | None) -> Steps:
         labels = np.zeros(self._volume.shape, dtype=np.uint8)
         canonical = self._grid.orientation.to_canonical(labels)
         maps = axis_maps(self._grid.resampler.positions, canonical.shape, self.box)
@@ -131,6 +137,8 @@ class TileRun:
             count = following - start
             with self._timed("restore"):
                 for rows in slab.finished(start, count):
+                    if on_rows is not None:
+                        on_rows(rows)
                     weights.apply(rows)
                     restorer.push(rows)
                     winner, probability = weights.winners(rows)

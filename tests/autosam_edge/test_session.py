@@ -117,7 +117,7 @@ def test_a_scan_smaller_than_a_tile_is_labeled_whole(model):
 
 
 def test_beyond_the_ends_the_network_sees_the_last_slice_and_beside_the_scan_air(model):
-    """Three slices in a tile of 16 rows: the first slice seven times, the second once, the third eight times."""
+    """Three slices in a tile of 16 rows: the first seven times, the second once, the third eight times."""
     hu = np.empty((3, 8, 8), np.int16)
     hu[:] = np.array([30, 60, 90])[:, None, None]
     engine = Recorder()
@@ -146,7 +146,7 @@ def test_tiles_reach_beyond_a_long_scan_too(model):
 @hazard("Plausibility of the labels", "the scan shows only air", NO_BODY)
 @pytest.mark.parametrize("value", [-1000, -125, -124.99998])
 def test_air_is_never_shown_to_the_network(model, value):
-    """Nothing is labeled, with a warning; also where resampling rounds the window's lower end up by a hair."""
+    """Nothing is labeled, with a warning; also where resampling rounds the window's lower end up."""
     hu = np.full((20, 30, 30), value, np.float32)
     engine = Recorder()
     result = segment(model, Volume(hu, Grid.axis_aligned(hu.shape, (2.5, 2.7, 2.9))), engine)

@@ -1,4 +1,4 @@
-"""The winner is the class with the largest product of probability and weight, and never less than the bound."""
+"""The winner is the class with the largest product of probability and weight, never below the bound."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def weighted(weights, probability):
 
 
 def test_a_weight_finds_what_the_network_doubts():
-    """0.3 of an organ times 2.5 exceeds 0.7 of background, 0.2 does not; the certainty stays the network's own."""
+    """0.3 of an organ times 2.5 exceeds 0.7 of background, 0.2 does not; the certainty is the network's."""
     winner, certainty, _ = weighted(DecisionWeights((1.0, 2.5)), [[0.7, 0.8, 0.1], [0.3, 0.2, 0.9]])
     assert winner == [1, 0, 1]
     np.testing.assert_allclose(certainty, [0.3, 0.8, 0.9], rtol=1e-6)

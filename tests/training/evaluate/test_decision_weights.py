@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 
 pytest.importorskip("scipy")
+from autosam_edge.errors import InputError
 from autosam_edge_training.evaluate.decision_weights import CaseProbabilities, fit, fit_across, mean_dice
 
 NAMES = ("background", "liver", "adrenal_gland_left")
 
 
 def careful_case(name, *, share=0.3, seed=0):
-    """1000 voxels: the liver is found; the gland has a probability of ``share`` against the background's rest."""
+    """1000 voxels: the liver is found; the gland has a probability of ``share``, the background the rest."""
     generator = np.random.default_rng(seed)
     truth = np.repeat(np.array([0, 1, 2], np.uint8), (700, 200, 100))
     probability = np.zeros((3, 1000), np.float32)
@@ -44,14 +45,25 @@ def test_a_fixed_organ_keeps_its_weight():
 
 
 def test_only_what_holds_without_any_case_is_taken():
-    """Two cases need 2.5, one needs 1.75: the fit without one of the first two still needs 2.5, but both of them agree on no less."""
+    """Two cases need 2.5 and one 1.75: every fit still sees one that needs 2.5. Then one case needs none."""
     cases = [careful_case("a"), careful_case("b"), careful_case("c", share=0.4)]
-    weights, held_out = fit_across(cases, NAMES)
-    assert weights.tolist() == [1.0, 1.0, 2.5]
-    assert [(name, before) for name, before, _ in held_out] == [("a", 0.5), ("b", 0.5), ("c", 0.5)]
-    assert [after for *_, after in held_out] == [1.0, 1.0, 1.0]
+    found = fit_across(cases, NAMES)
+    assert found.decision_weights == {"adrenal_gland_left": 2.5}
+    assert found.without == {"liver": 1.0, "adrenal_gland_left": 0.0}
+    assert found.fitted == {"liver": 1.0, "adrenal_gland_left": 1.0}
+    assert [(case.case, case.without, case.fitted_on_others) for case in found.held_out] == [
+        ("a", 0.5, 1.0),
+        ("b", 0.5, 1.0),
+        ("c", 0.5, 1.0),
+    ]
     easy = [careful_case("a"), careful_case("c", share=0.6)]  # the second finds its gland without a weight
-    assert fit_across(easy, NAMES)[0].tolist() == [1.0, 1.0, 1.0]
+    assert fit_across(easy, NAMES).decision_weights == {}
+
+
+def test_one_case_is_not_enough():
+    """Nothing would be left to fit on: AE-DATA-005."""
+    with pytest.raises(InputError, match="AE-DATA-005"):
+        fit_across([careful_case("a")], NAMES)
 
 
 def test_an_organ_that_a_scan_lacks_counts_for_nothing():
