@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -15,11 +15,13 @@ if TYPE_CHECKING:
     from autosam_edge.geometry import Grid
     from autosam_edge.volume import Label
 
-# Organs are measured on about this grid: the smallest, an adrenal gland of 2 ml, still has 75 of its voxels.
+# Organs are measured on one voxel in about this distance: the smallest, an adrenal gland of 2 ml, still has 75.
 _STEP_MM = 3.0
 BELOW_FAT_HU = -100
-"""Air, lung and bowel gas lie below it, and a part of the fat; water, soft tissue and bone never."""
-_FACES = ("lower end", "upper end", "front", "back", "right side", "left side")  # of a canonical array
+"""Air, lung, gas in the bowel and a part of the fat lie below it; water, soft tissue and bone do not."""
+
+Face = Literal["lower end", "upper end", "front", "back", "right side", "left side"]
+_FACES: tuple[Face, ...] = ("lower end", "upper end", "front", "back", "right side", "left side")
 
 
 @dataclass(frozen=True)
@@ -28,19 +30,20 @@ class OrganEvidence:
 
     Args:
         name: TotalSegmentator's name, such as ``kidney_left``.
+        title: The name as a person writes it.
         ml: Volume, ml.
         median_hu: Median of its voxels, HU.
-        center_mm: LPS position (x, y, z) of its center of mass, mm; x grows to the patient's left and z to
-            the head.
-        cut_by: Faces of the scan that it reaches, some of ``lower end``, ``upper end``, ``front``, ``back``,
-            ``right side`` and ``left side``.
+        center_mm: LPS position (x, y, z) of its center of mass, mm: x grows to the patient's left, y to the
+            back, z to the head.
+        cut_by: Faces of the scan that it reaches.
     """
 
     name: str
+    title: str
     ml: float
     median_hu: float
     center_mm: tuple[float, float, float]
-    cut_by: tuple[str, ...]
+    cut_by: tuple[Face, ...]
 
 
 @dataclass(frozen=True)
@@ -48,17 +51,17 @@ class Evidence:
     """What a run shows about a scan and its labels.
 
     Args:
-        confidence: Mean probability of the winning organ over the voxels of all organs, before parts are
-            removed and without decision weights, 0 to 1; None if no organ won a voxel.
+        confidence: Mean probability of the most probable class over the voxels where it is an organ, before
+            decision weights and before parts are removed, 0 to 1; None if there is no such voxel.
         share_below_fat: Share of the scan's voxels below ``BELOW_FAT_HU``, 0 to 1.
-        share_of_tissue: Share of the scan's voxels above -200 HU, 0 to 1.
-        organs: Organs that were found, in the order of the label table.
+        stray_share: Volume of the removed parts divided by the volume of all organs before, 0 to 1.
+        organs: Organs that were found, by name.
     """
 
     confidence: float | None
     share_below_fat: float
-    share_of_tissue: float
-    organs: tuple[OrganEvidence, ...]
+    stray_share: float
+    organs: dict[str, OrganEvidence]
 
 
 class EvidenceCollector:
@@ -69,8 +72,8 @@ class EvidenceCollector:
 
     def push(self, rows: npt.NDArray[np.float32]) -> None:
         """Take the next rows of probabilities, (rows, C, H', W'), each voxel summing to 1."""
-        winner = rows.max(axis=1)
-        organs = winner[winner > rows[:, 0]]  # class 0 is the background
+        largest = rows.max(axis=1)
+        organs = largest[largest > rows[:, 0]]  # class 0 is the background
         self._voxels += organs.size
         self._sum += float(organs.sum(dtype=np.float64))
 
@@ -80,41 +83,77 @@ class EvidenceCollector:
         labels: npt.NDArray[np.uint8],
         grid: Grid,
         table: Sequence[Label],
+        removed_ml: float,
     ) -> Evidence:
-        """The evidence of a finished run; organs are measured on one voxel in about 3 mm.
+        """The evidence of a finished run.
 
         Args:
             hu: (D, H, W) canonical view of the scan, HU.
             labels: (D, H, W) canonical view of the labels.
             grid: Grid of both.
             table: Organs of the labels.
+            removed_ml: Volume of the parts that were removed from the labels, ml.
         """
         steps = [max(1, round(_STEP_MM / spacing)) for spacing in grid.spacing_mm]
-        sample = tuple(slice(step // 2 if side > step // 2 else 0, None, step)
-                       for step, side in zip(steps, grid.shape, strict=True))
-        values, found = hu[sample], labels[sample]
-        voxel_ml = grid.voxel_ml * float(np.prod(steps))
-        place = np.nonzero(found)
-        organ, organ_hu = found[place], values[place].astype(np.float32)
-        index = np.stack([axis * step + part.start for axis, step, part in zip(place, steps, sample, strict=True)])
-        reached = [set(np.unique(face).tolist()) for face in (
-            labels[0], labels[-1], labels[:, 0], labels[:, -1], labels[:, :, 0], labels[:, :, -1])]
-        organs = []
-        for label in table:
-            mine = organ == label.value
-            if not mine.any():
-                continue
-            center = grid.affine[:3, :3] @ index[:, mine].mean(axis=1) + grid.affine[:3, 3]
-            organs.append(OrganEvidence(
-                label.name,
-                float(np.count_nonzero(mine)) * voxel_ml,
-                float(np.median(organ_hu[mine])),
-                tuple(center.tolist()),
-                tuple(name for name, values_there in zip(_FACES, reached, strict=True) if label.value in values_there),
-            ))
+        every = tuple(slice(min(step, side) // 2, None, step) for step, side in zip(steps, grid.shape, strict=True))
+        values = hu[every]
+        found = _organs(values, labels[every], table, grid, (steps, every), _reached(labels))
+        ml = sum(organ.ml for organ in found.values()) + removed_ml
         return Evidence(
             self._sum / self._voxels if self._voxels else None,
-            float(np.mean(values < BELOW_FAT_HU)),
-            float(np.mean(values > -200)),
-            tuple(organs),
+            float(np.count_nonzero(values < BELOW_FAT_HU)) / values.size,
+            removed_ml / ml if ml else 0.0,
+            found,
         )
+
+
+def _organs(
+    hu: npt.NDArray[np.generic],
+    labels: npt.NDArray[np.uint8],
+    table: Sequence[Label],
+    grid: Grid,
+    sampling: tuple[list[int], tuple[slice, ...]],
+    reached: dict[Face, set[int]],
+) -> dict[str, OrganEvidence]:
+    """Measure the organs of a sampled scan.
+
+    Args:
+        hu: (D', H', W') sampled HU.
+        labels: (D', H', W') sampled labels.
+        table: Organs of the labels.
+        grid: Grid of the whole scan.
+        sampling: Step and slice of the samples along each axis.
+        reached: Label values on each face of the whole scan.
+    """
+    steps, every = sampling
+    voxel_ml = grid.voxel_ml * float(np.prod(steps))
+    places = np.nonzero(labels)
+    values, organ_hu = labels[places], hu[places].astype(np.float32)
+    order = np.argsort(values, kind="stable")
+    bounds = np.searchsorted(values[order], np.arange(257))
+    organs = {}
+    for label in table:
+        mine = order[bounds[label.value] : bounds[label.value + 1]]
+        if not mine.size:
+            continue
+        index = [float(axis[mine].mean()) * step + part.start
+                 for axis, step, part in zip(places, steps, every, strict=True)]
+        x, y, z = (float(side) for side in grid.affine[:3, :3] @ index + grid.affine[:3, 3])
+        organs[label.name] = OrganEvidence(
+            label.name,
+            label.title,
+            mine.size * voxel_ml,
+            float(np.median(organ_hu[mine])),
+            (x, y, z),
+            tuple(face for face, there in reached.items() if label.value in there),
+        )
+    return organs
+
+
+def _reached(labels: npt.NDArray[np.uint8]) -> dict[Face, set[int]]:
+    """Label values on each face of a canonical (D, H, W) array."""
+    faces = (labels[0], labels[-1], labels[:, 0], labels[:, -1], labels[:, :, 0], labels[:, :, -1])
+    return {
+        name: set(np.flatnonzero(np.bincount(face.ravel(), minlength=256)).tolist())
+        for name, face in zip(_FACES, faces, strict=True)
+    }
