@@ -318,9 +318,9 @@ VALUES_IMPLAUSIBLE = ErrorCode(
 )
 ARRANGEMENT_IMPLAUSIBLE = ErrorCode(
     "AE-PLAUSIBLE-003",
-    "the organs do not lie as in a body: the scan is mirrored, turned or upside down",
-    "Correct the orientation in the header, or convert the scan again from DICOM. If the patient is like this "
-    "(situs inversus), use `accept_implausible`.",
+    "the organs do not lie or fit together as in a body: the scan is mirrored, turned, upside down or scaled",
+    "Correct the header, or convert the scan again from DICOM. If the patient is like this (situs inversus), "
+    "use `accept_implausible`.",
 )
 SIZE_IMPLAUSIBLE = ErrorCode(
     "AE-PLAUSIBLE-004",

@@ -20,7 +20,7 @@ class Plausibility:
 
     Args:
         verdict: ``plausible``, ``doubtful`` or ``implausible``.
-        reasons: Warnings for which the labels are implausible, the strongest first; empty for another verdict.
+        reasons: Warnings for which the labels are implausible, the strongest first; empty otherwise.
         measured: What the rules looked at, by name; JSON types only.
     """
 

@@ -133,6 +133,30 @@ ORGAN_HU_UNUSUAL = WarningCode(
     "an organ has HU that this organ does not have",
     "Look at this organ on the picture; check the unit of the values.",
 )
+ORGAN_CUT = WarningCode(
+    "AE-WARN-112",
+    "caution",
+    "the edge of the scan cuts an organ",
+    "Take its volume as a lower bound; its labels near the edge are less sure.",
+)
+PASSING_ORGAN_CUT = WarningCode(
+    "AE-WARN-113",
+    "info",
+    "the edge of the scan cuts the esophagus or a large vessel",
+    "Nothing; these go on into the chest or the pelvis. Their volume is that of the part in the scan.",
+)
+ORGAN_NOT_FOUND = WarningCode(
+    "AE-WARN-114",
+    "caution",
+    "an organ whose place is in the scan was not found",
+    "Look at its place on the picture, if it was not removed.",
+)
+ORGAN_OUTSIDE = WarningCode(
+    "AE-WARN-115",
+    "info",
+    "an organ was not found and may lie outside of the scan",
+    "Give a longer or wider scan, if this organ matters.",
+)
 
 # Results
 SYNTHETIC_SCAN = WarningCode(

@@ -10,6 +10,7 @@ from autosam_edge.atomic_files import require_space, staged_results, sync
 from autosam_edge.error_codes import OUTPUT_IN_INPUT, OUTPUT_OCCUPIED, SEG_NOT_POSSIBLE
 from autosam_edge.measurements import organ_statistics
 from autosam_edge.output_formats import FILE_NAMES, FORMATS, WITHOUT_SEG
+from autosam_edge.plausibility.refusal import require_plausible
 
 if TYPE_CHECKING:
     import os
@@ -31,6 +32,7 @@ def write(
     formats: Sequence[Format] | None = None,
     statistics: tuple[OrganStatistics, ...] | None = None,
     timings_s: dict[str, float] | None = None,
+    accept_implausible: bool = False,
 ) -> dict[Format, Path]:
     """Write results into a folder, all of them or none.
 
@@ -45,11 +47,14 @@ def write(
         formats: Formats to write; None for all that fit the input (DICOM SEG needs DICOM).
         statistics: Result of :func:`autosam_edge.measurements.organ_statistics`; None computes it.
         timings_s: Dictionary that receives the seconds of the statistics and of each format.
+        accept_implausible: Whether to write labels whose verdict is ``implausible``; every file that holds
+            warnings then names the reasons.
 
     Returns:
         Path of each file written.
 
     Raises:
+        ImplausibleError: The verdict is ``implausible`` and was not accepted (AE-PLAUSIBLE-*).
         OutputError: The folder cannot be written (AE-OUTPUT-001), the disk is full (-003), or see
             :func:`check_outputs`; also when the DICOM SEG cannot be made (-005, -006), or is all that is
             asked for and no organ was found (-005). Nothing is left behind.
@@ -59,6 +64,8 @@ def write(
         >>> write(volume, segmentation, "out/", formats=("nifti", "preview"))  # doctest: +SKIP
     """
     target = Path(folder)
+    if not accept_implausible:
+        require_plausible(segmentation)
     chosen = check_outputs(target, source=volume.source, formats=formats)
     timings = timings_s if timings_s is not None else {}
     if statistics is None:

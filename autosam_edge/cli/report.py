@@ -10,6 +10,7 @@ from rich.table import Table
 
 from autosam_edge.measurements import organ_statistics
 from autosam_edge.memory import peak_mb
+from autosam_edge.plausibility.refusal import require_plausible
 from autosam_edge.volume import RESEARCH_USE
 from autosam_edge.write_results import write
 
@@ -31,8 +32,11 @@ def run(
     open_model: Callable[[], Session],
     *,
     formats: tuple[Format, ...] | None = None,
+    accept_implausible: bool = False,
 ) -> tuple[Segmentation, dict[str, Any]]:
     """Segment, measure and write.
+
+    Implausible labels are refused before they are measured, unless they are accepted.
 
     Returns:
         The labels, and the report that ``--json`` prints.
@@ -45,11 +49,21 @@ def run(
     with stages.bar("segment") as progress:
         segmentation = planned.execute(progress=progress)
     del session, planned  # frees the engine's memory before the results are written
+    if not accept_implausible:
+        require_plausible(segmentation)
     with stages.stage("statistics"):
         statistics = organ_statistics(volume, segmentation)
     write_s: dict[str, float] = {}
     with stages.stage("write"):
-        outputs = write(volume, segmentation, out, formats=formats, statistics=statistics, timings_s=write_s)
+        outputs = write(
+            volume,
+            segmentation,
+            out,
+            formats=formats,
+            statistics=statistics,
+            timings_s=write_s,
+            accept_implausible=accept_implausible,
+        )
     timings_s = {
         **stages.seconds,
         **segmentation.timings_s,
@@ -61,6 +75,7 @@ def run(
         "organs": [_organ(entry) for entry in statistics],
         "timings_s": {name: round(seconds, 3) for name, seconds in timings_s.items()},
         "peak_rss_mb": round(peak_mb(), 1),
+        "plausibility": segmentation.plausibility and segmentation.plausibility.as_dict(),
         "warnings": [warning.as_dict() for warning in segmentation.warnings],
         "provenance": segmentation.provenance.as_dict(),
     }
@@ -104,6 +119,8 @@ def show_report(report: dict[str, Any], *, as_json: bool) -> None:
         table.add_row(*cells, note)
     console.print(table)
     for warning in report["warnings"]:
+        if warning["organ"] and warning["severity"] == "info":
+            continue  # the notes of the table say it
         console.print(
             f"{warning['severity']} {warning['code']}: {warning['message']}", markup=False, soft_wrap=True
         )

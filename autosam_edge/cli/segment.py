@@ -81,6 +81,14 @@ def segment(
             rich_help_panel=DECISIONS,
         ),
     ] = False,
+    accept_implausible: Annotated[
+        bool,
+        typer.Option(
+            "--accept-implausible",
+            help="Write labels that do not look like those of an abdomen, with a warning.",
+            rich_help_panel=DECISIONS,
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Label the organs of one CT scan: NIfTI, DICOM SEG, statistics and a picture."""
@@ -103,4 +111,5 @@ def segment(
     open_model = partial(
         open_session, bundle, engine=engine, precision=precision, threads=threads, max_memory_mb=max_memory
     )
-    show_report(run(volume, out, stages, open_model, formats=chosen)[1], as_json=as_json)
+    _, report = run(volume, out, stages, open_model, formats=chosen, accept_implausible=accept_implausible)
+    show_report(report, as_json=as_json)

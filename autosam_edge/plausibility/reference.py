@@ -27,7 +27,7 @@ SOURCES: dict[str, str] = {
     "Starekova 2021": "Starekova et al., Quantification of liver fat content with CT and MRI, Radiology "
     "301:250: liver 65 HU without fat, -3 HU with 40 % fat",
     "Hemochromatosis 1994": "PubMed 8079280: liver up to 125 HU with iron overload, without contrast",
-    "Wide": "No study of the whole range; chosen wide around anatomy, contrast phases and the scans of the fit",
+    "Wide": "No study of the whole range: wide around anatomy, contrast phases and the scans of the fit",
 }
 
 
@@ -64,8 +64,8 @@ ORGANS: dict[str, OrganRange] = {
     "adrenal_gland_left": OrganRange((0, 60), (-80, 300), ("Wang 2012",)),
 }
 
-LIVER_REFUSED_ML = (150.0, 5500.0)
-"""A whole liver outside of this shows that the spacing is wrong: twice the spacing makes eight times the volume."""
+LIVER_REFUSED_ML = (200.0, 5500.0)
+"""A whole liver outside of this shows a wrong spacing: twice the spacing makes eight times the volume."""
 
 ABDOMINAL = frozenset(ORGANS) - {"aorta", "inferior_vena_cava", "esophagus"}
 """Organs that lie only in the abdomen. The other three also pass through the chest."""

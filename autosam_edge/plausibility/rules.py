@@ -1,19 +1,18 @@
 """The rules: from the evidence of a run to warnings and a verdict.
 
-A rule looks at one kind of evidence and yields findings. A finding doubts the labels, or refuses them. Rules
-about how organs lie and fit together yield signs: one sign may be a rare patient, so that it only doubts; two
-signs refuse.
+A rule looks at one kind of evidence. A finding doubts the labels or refuses them. How the organs lie and fit
+together yields signs: one sign can be a rare patient, so that it only doubts; two signs refuse.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from autosam_edge.plausibility import reference
+from autosam_edge.plausibility import reference, signs
 from autosam_edge.verdict import Plausibility, Verdict
 from autosam_edge.warning_codes import (
     NETWORK_UNSURE,
+    NO_BODY,
     ORGAN_HU_UNUSUAL,
     ORGAN_VOLUME_UNUSUAL,
     ORGANS_ARRANGED_WRONGLY,
@@ -25,46 +24,41 @@ from autosam_edge.warning_codes import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from autosam_edge.plausibility.evidence import Evidence, OrganEvidence
-    from autosam_edge.plausibility.thresholds import Thresholds
+    from autosam_edge.plausibility.evidence import Evidence
+    from autosam_edge.plausibility.thresholds import Threshold, Thresholds
     from autosam_edge.scan_warning import ScanWarning
 
-# A center of mass may be this far on the wrong side before it counts, as tumors and curved spines shift it.
-_TOLERANCE_MM = 10.0
-# Organs with less show no place: an adrenal gland of 0.5 ml, any other of 5 ml.
-_PLACED_ML = {"adrenal_gland_right": 0.5, "adrenal_gland_left": 0.5}
-_PLACED_ELSE_ML = 5.0
-_BOTH_KIDNEYS_ML = 40.0
-_OPPOSITE = {
-    "right of": ("right side", "left side"),
-    "in front of": ("front", "back"),
-    "above": ("upper end", "lower end"),
-}
+    Finding = tuple[ScanWarning, bool]  # and whether it refuses the labels
+
+_REFUSING_SIGNS = 2
 
 
 def judge(
-    evidence: Evidence, thresholds: Thresholds, warnings: Sequence[ScanWarning]
+    evidence: Evidence, limits: Thresholds, warnings: Sequence[ScanWarning]
 ) -> tuple[Plausibility, list[ScanWarning]]:
     """Find the verdict on a run.
 
     Args:
         evidence: What the run shows.
-        thresholds: Limits of the model.
+        limits: Thresholds of the model.
         warnings: Warnings that the scan has already; one of severity ``doubtful`` makes its labels doubtful.
 
     Returns:
         The verdict, and the warnings of the rules, those that refuse first.
     """
-    refused, doubted = [], []
-    for warning, refuses in _findings(evidence, thresholds):
-        (refused if refuses else doubted).append(warning)
-    found = [*refused, *doubted]
+    findings: list[Finding] = []
+    if NO_BODY.code not in {warning.code for warning in warnings}:  # air shows nothing to judge
+        findings = list(_findings(evidence, limits))
+    refusing = [warning for warning, refuses in findings if refuses]
+    doubting = [warning for warning, refuses in findings if not refuses]
+    if not refusing:  # labels that are wrong as a whole need no word on each organ
+        doubting += _ranges(evidence)
     verdict: Verdict = "plausible"
-    if refused:
+    if refusing:
         verdict = "implausible"
-    elif any(warning.severity == "doubtful" for warning in (*warnings, *found)):
+    elif any(warning.severity == "doubtful" for warning in (*warnings, *doubting)):
         verdict = "doubtful"
-    return Plausibility(verdict, tuple(refused), measured(evidence)), found
+    return Plausibility(verdict, tuple(refusing), measured(evidence)), [*refusing, *doubting]
 
 
 def measured(evidence: Evidence) -> dict[str, object]:
@@ -74,7 +68,15 @@ def measured(evidence: Evidence) -> dict[str, object]:
         "share_below_fat": evidence.share_below_fat,
         "stray_share": evidence.stray_share,
         "abdomen_ml": abdomen_ml(evidence),
-        "organs": [asdict(organ) for organ in evidence.organs.values()],
+        "organs": {
+            organ.name: {
+                "ml": organ.ml,
+                "median_hu": organ.median_hu,
+                "center_mm": list(organ.center_mm),
+                "cut_by": list(organ.cut_by),
+            }
+            for organ in evidence.organs.values()
+        },
     }
 
 
@@ -83,128 +85,83 @@ def abdomen_ml(evidence: Evidence) -> float:
     return sum(organ.ml for organ in evidence.organs.values() if organ.name in reference.ABDOMINAL)
 
 
-def _findings(evidence: Evidence, limits: Thresholds) -> Iterator[tuple[ScanWarning, bool]]:
-    """Every finding, and whether it refuses the labels."""
-    yield from _values(evidence, limits)
-    yield from _body_part(evidence, limits)
-    yield from _size(evidence)
-    signs = list(wrong_places(evidence)) + list(_wrong_company(evidence, limits))
-    if signs:
-        several = len(signs) > 1
-        yield (
-            ORGANS_ARRANGED_WRONGLY(
-                "The organs do not lie as in a body" + (" at more than one place: " if several else ": ")
-                + "; ".join(signs)
-                + ". The scan may be mirrored, turned or upside down."
-            ),
-            several,
+def _findings(evidence: Evidence, limits: Thresholds) -> Iterator[Finding]:
+    """Findings on the scan as a whole, the most certain cause first."""
+    yield from _values(evidence, limits.share_below_fat)
+    yield from _body_part(evidence, limits.abdomen_ml)
+    yield from _size(evidence, limits.abdomen_ml)
+    yield from _certainty(evidence, limits.confidence)
+    found = list(signs.signs(evidence, limits.stray_share.doubtful))
+    if found:
+        warning = ORGANS_ARRANGED_WRONGLY(
+            f"The organs do not lie or fit together as in a body: {'; '.join(found)}. The orientation "
+            "or the spacing of the scan may be wrong."
         )
-    yield from ((warning, False) for warning in _ranges(evidence))
+        yield warning, len(found) >= _REFUSING_SIGNS
 
 
-def _values(evidence: Evidence, limits: Thresholds) -> Iterator[tuple[ScanWarning, bool]]:
+def _values(evidence: Evidence, limit: Threshold) -> Iterator[Finding]:
     share = evidence.share_below_fat
-    if share < limits.share_below_fat.doubtful:
-        yield (
-            VALUES_NOT_HU(
-                f"Only {share:.1%} of the voxels are below -100 HU, expected at least "
-                f"{limits.share_below_fat.doubtful:.0%}: the values are probably not Hounsfield units."
-            ),
-            share < limits.share_below_fat.refused,
+    if share < limit.doubtful:
+        warning = VALUES_NOT_HU(
+            f"{share:.1%} of the voxels are below -100 HU, expected at least {limit.doubtful:.1%}: the values "
+            "are probably not Hounsfield units."
         )
+        yield warning, _below(share, limit)
 
 
-def _body_part(evidence: Evidence, limits: Thresholds) -> Iterator[tuple[ScanWarning, bool]]:
+def _body_part(evidence: Evidence, limit: Threshold) -> Iterator[Finding]:
     ml = abdomen_ml(evidence)
-    if ml < limits.abdomen_ml.doubtful:
-        yield (
-            WRONG_BODY_PART(
-                f"Organs of the abdomen take {ml:.0f} ml in the scan, expected at least "
-                f"{limits.abdomen_ml.doubtful:.0f} ml: it probably shows another part of the body."
-            ),
-            ml < limits.abdomen_ml.refused,
+    if ml < limit.doubtful:
+        warning = WRONG_BODY_PART(
+            f"The organs of the abdomen have {ml:.0f} ml in this scan, expected at least "
+            f"{limit.doubtful:.0f} ml: it probably shows another part of the body."
         )
-    if evidence.confidence is not None and evidence.confidence < limits.confidence.doubtful:
-        yield (
-            NETWORK_UNSURE(
-                f"The network gives its organs a probability of {evidence.confidence:.3f} on average, expected "
-                f"at least {limits.confidence.doubtful:.3f}: the scan is probably not of the kind that it knows."
-            ),
-            evidence.confidence < limits.confidence.refused,
-        )
+        yield warning, _below(ml, limit)
 
 
-def _size(evidence: Evidence) -> Iterator[tuple[ScanWarning, bool]]:
+def _size(evidence: Evidence, limit: Threshold) -> Iterator[Finding]:
     liver = evidence.organs.get("liver")
-    lowest, highest = reference.LIVER_REFUSED_ML
-    if liver is not None and ((liver.ml < lowest and not liver.cut_by) or liver.ml > highest):
-        yield (
-            WRONG_SIZE(
-                f"The liver has {liver.ml:.0f} ml, expected {lowest:.0f} to {highest:.0f} ml: the spacing of the "
-                "scan is probably wrong."
-            ),
-            True,
-        )
-
-
-def wrong_places(evidence: Evidence) -> Iterator[str]:
-    """Pairs of organs that lie to each other as in no body, as phrases."""
-    placed = {
-        name: organ
-        for name, organ in evidence.organs.items()
-        if organ.ml >= _PLACED_ML.get(name, _PLACED_ELSE_ML)
-    }
-    for first, side, second in reference.PLACES:
-        one, other = placed.get(first), placed.get(second)
-        if one is None or other is None or _cut_towards(one, other, side):
-            continue
-        axis, sign = reference.AXIS[side]
-        if sign * (one.center_mm[axis] - other.center_mm[axis]) < -_TOLERANCE_MM:
-            yield f"the {one.title.lower()} is not {side} the {other.title.lower()}"
-
-
-def _cut_towards(one: OrganEvidence, other: OrganEvidence, side: reference.Side) -> bool:
-    """Whether the scan cuts the organs so that their centers may have changed places."""
-    near, far = _OPPOSITE[side]
-    return near in one.cut_by or far in other.cut_by
-
-
-def _wrong_company(evidence: Evidence, limits: Thresholds) -> Iterator[str]:
-    """Organs that do not fit the others, as phrases."""
-    if evidence.stray_share > limits.stray_share.doubtful:
-        yield f"{evidence.stray_share:.0%} of the labels lay apart from their organ"
-    liver = evidence.organs.get("liver")
-    if liver is None or liver.cut_by or liver.ml < reference.ORGANS["liver"].ml[0]:
+    if liver is None or abdomen_ml(evidence) < limit.doubtful:
         return
-    # The whole liver is in the scan, so that the upper halves of the kidneys must be in it too.
-    kidneys_ml = sum(
-        evidence.organs[name].ml for name in ("kidney_right", "kidney_left") if name in evidence.organs
-    )
-    if kidneys_ml < _BOTH_KIDNEYS_ML:
-        yield f"the kidneys have {kidneys_ml:.0f} ml beside a whole liver"
-    spleen = evidence.organs.get("spleen")
-    if spleen is not None and spleen.ml > liver.ml:
-        yield f"the spleen ({spleen.ml:.0f} ml) is larger than the liver ({liver.ml:.0f} ml)"
-    aorta = evidence.organs.get("aorta")
-    if aorta is not None and "lower end" in aorta.cut_by and "upper end" not in aorta.cut_by:
-        yield "the aorta leaves the scan at its lower end only"
+    lowest, highest = reference.LIVER_REFUSED_ML
+    if liver.ml > highest or (liver.ml < lowest and not liver.cut_by):
+        warning = WRONG_SIZE(
+            f"The liver has {liver.ml:.0f} ml, expected {lowest:.0f} to {highest:.0f} ml: the spacing of the "
+            "scan is probably wrong."
+        )
+        yield warning, True
+
+
+def _certainty(evidence: Evidence, limit: Threshold) -> Iterator[Finding]:
+    confidence = evidence.confidence
+    if confidence is not None and confidence < limit.doubtful:
+        warning = NETWORK_UNSURE(
+            f"The network's probability of the organs that it found is {confidence:.3f} on average, expected "
+            f"at least {limit.doubtful:.3f}: the scan is not like those that it knows."
+        )
+        yield warning, _below(confidence, limit)
+
+
+def _below(value: float, limit: Threshold) -> bool:
+    return limit.refused is not None and value < limit.refused
 
 
 def _ranges(evidence: Evidence) -> Iterator[ScanWarning]:
+    """Organs whose volume or HU no such organ has."""
     for organ in evidence.organs.values():
         expected = reference.ORGANS.get(organ.name)
         if expected is None:
             continue
+        title = organ.title[:1].lower() + organ.title[1:]
         low, high = expected.ml
-        if organ.ml > high or (organ.ml < low and not organ.cut_by):
+        if signs.has_unusual_volume(organ):
             yield ORGAN_VOLUME_UNUSUAL(
-                f"The {organ.title.lower()} has {organ.ml:.0f} ml, expected {low:.0f} to {high:.0f} ml.",
-                organ=organ.name,
+                f"The {title} has {organ.ml:.1f} ml, expected {low:.0f} to {high:.0f} ml.", organ=organ.name
             )
         low, high = expected.hu
         if not low <= organ.median_hu <= high:
             yield ORGAN_HU_UNUSUAL(
-                f"The {organ.title.lower()} has a median of {organ.median_hu:.0f} HU, expected {low:.0f} to "
-                f"{high:.0f} HU.",
+                f"The {title} has a median of {organ.median_hu:.0f} HU, expected {low:.0f} to {high:.0f} HU.",
                 organ=organ.name,
             )

@@ -13,13 +13,14 @@ class Threshold:
 
     Args:
         doubtful: Limit beyond which the labels are doubtful.
-        refused: Limit beyond which they are implausible; not nearer than ``doubtful``.
+        refused: Limit beyond which they are implausible, not nearer than ``doubtful``; None if this number
+            alone refuses nothing.
         usable: Lowest and highest number over the usable inputs of the fit.
         unusable: Lowest and highest number over the unusable inputs that this number has to find.
     """
 
     doubtful: float
-    refused: float
+    refused: float | None
     usable: Span
     unusable: Span
 
@@ -46,6 +47,7 @@ class Thresholds:
     scans: tuple[str, ...]
 
     def __post_init__(self) -> None:
+        # A lower limit refuses below the one that doubts, an upper limit above it: hence the sign.
         for name, sign, highest in (
             ("confidence", 1, 1.0),
             ("share_below_fat", 1, 1.0),
@@ -53,10 +55,11 @@ class Thresholds:
             ("stray_share", -1, 1.0),
         ):
             limits: Threshold = getattr(self, name)
-            for value in (limits.doubtful, limits.refused):
+            refused = limits.doubtful if limits.refused is None else limits.refused
+            for value in (limits.doubtful, refused):
                 if not 0.0 <= value <= highest:
                     raise ValueError(f"plausibility.{name} has the limit {value}, expected 0 to {highest:g}")
-            if sign * limits.refused > sign * limits.doubtful:
+            if sign * refused > sign * limits.doubtful:
                 raise ValueError(
-                    f"plausibility.{name} refuses at {limits.refused}, nearer than doubtful at {limits.doubtful}"
+                    f"plausibility.{name} refuses at {refused}, nearer than doubtful at {limits.doubtful}"
                 )

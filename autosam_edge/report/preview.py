@@ -287,13 +287,16 @@ def _notes(
         lines += [("No organ was found in this scan.", AMBER), ("", QUIET)]
     if any(organ.touches_border for organ in statistics):
         lines += [("* reaches the edge of the scan: may be cut off", AMBER), ("", QUIET)]
-    most_severe_first = sorted(segmentation.warnings, key=lambda warning: _SEVERITIES.index(warning.severity))
+    shown = [
+        w for w in segmentation.warnings if w.organ is None or w.severity != "info"
+    ]  # which the legend shows
+    most_severe_first = sorted(shown, key=lambda warning: _SEVERITIES.index(warning.severity))
     for warning in most_severe_first[:4]:
         color = RED if warning.severity == "doubtful" else AMBER
         lines += [(line, color) for line in _wrap(warning.message, 400)]
-    if len(segmentation.warnings) > 4:
-        lines.append((f"and {len(segmentation.warnings) - 4} more warnings in statistics.json", AMBER))
-    if segmentation.warnings:
+    if len(shown) > 4:
+        lines.append((f"and {len(shown) - 4} more warnings in statistics.json", AMBER))
+    if shown:
         lines.append(("", QUIET))
     lines += [
         (f"Window W {WINDOW_HU[0]:.0f}  L {WINDOW_HU[1]:.0f} HU", QUIET),

@@ -1,0 +1,91 @@
+"""Signs that the organs do not lie, or do not fit together, as in a body."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from autosam_edge.plausibility import reference
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from autosam_edge.plausibility.evidence import Evidence, Face, OrganEvidence
+
+# A center of mass may be this far on the wrong side before it counts: tumors and curved spines shift it.
+_TOLERANCE_MM = 10.0
+# An organ with less shows no place: an adrenal gland 0.5 ml, any other 5 ml.
+_PLACED_ML = {"adrenal_gland_right": 0.5, "adrenal_gland_left": 0.5}
+_PLACED_ELSE_ML = 5.0
+_BOTH_KIDNEYS_ML = 40.0
+_UNUSUAL_VOLUMES = 2
+_FACES: dict[reference.Side, tuple[Face, Face]] = {
+    "right of": ("right side", "left side"),
+    "in front of": ("front", "back"),
+    "above": ("upper end", "lower end"),
+}
+
+
+def signs(evidence: Evidence, most_stray: float) -> Iterator[str]:
+    """All signs, as phrases.
+
+    Args:
+        evidence: What a run shows.
+        most_stray: Largest share of the organs' volume that may lie apart from them, 0 to 1.
+    """
+    yield from wrong_places(evidence)
+    yield from _wrong_company(evidence)
+    if evidence.stray_share > most_stray:
+        yield f"{evidence.stray_share:.0%} of what was labeled lay apart from its organ"
+
+
+def wrong_places(evidence: Evidence) -> Iterator[str]:
+    """Pairs of organs that lie to each other as in no body, as phrases."""
+    placed = {
+        name: organ
+        for name, organ in evidence.organs.items()
+        if organ.ml >= _PLACED_ML.get(name, _PLACED_ELSE_ML)
+    }
+    for first, side, second in reference.PLACES:
+        one, other = placed.get(first), placed.get(second)
+        if one is None or other is None:
+            continue
+        # A face that cuts an organ moves its center away from that face, past that of another organ perhaps.
+        near, far = _FACES[side]
+        if near in one.cut_by or far in other.cut_by:
+            continue
+        axis, sign = reference.AXIS[side]
+        if sign * (one.center_mm[axis] - other.center_mm[axis]) < -_TOLERANCE_MM:
+            yield f"{_the(one)} is not {side} {_the(other)}"
+
+
+def has_unusual_volume(organ: OrganEvidence) -> bool:
+    """Whether the organ is too large, or whole and too small; see :data:`reference.ORGANS`."""
+    low, high = reference.ORGANS[organ.name].ml
+    return organ.ml > high or (organ.ml < low and not organ.cut_by)
+
+
+def _wrong_company(evidence: Evidence) -> Iterator[str]:
+    """Organs that do not fit the others, as phrases."""
+    organs = evidence.organs
+    unusual = [
+        _the(organ)
+        for organ in organs.values()
+        if organ.name in reference.ORGANS and has_unusual_volume(organ)
+    ]
+    if len(unusual) >= _UNUSUAL_VOLUMES:
+        yield f"the volumes of {', '.join(unusual)} are unusual"
+    liver, spleen, aorta = (organs.get(name) for name in ("liver", "spleen", "aorta"))
+    if aorta is not None and "lower end" in aorta.cut_by and "upper end" not in aorta.cut_by:
+        yield "the aorta leaves the scan at its lower end only"
+    if liver is None or liver.cut_by:
+        return
+    # The scan shows the whole liver, so that it shows at least the upper halves of the kidneys.
+    kidneys = [organs[name].ml for name in ("kidney_right", "kidney_left") if name in organs]
+    if sum(kidneys) < _BOTH_KIDNEYS_ML:
+        yield f"the kidneys have {sum(kidneys):.0f} ml beside a whole liver"
+    if spleen is not None and spleen.ml > liver.ml:
+        yield f"the spleen ({spleen.ml:.0f} ml) is larger than the liver ({liver.ml:.0f} ml)"
+
+
+def _the(organ: OrganEvidence) -> str:
+    return f"the {organ.title[:1].lower()}{organ.title[1:]}"
