@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from autosam_edge.scan_warning import ScanWarning
     from autosam_edge.volume import Label
 
-# Beside a whole liver lies at least a part of every organ that the reference names: the liver reaches from the
-# diaphragm to the lower half of the right kidney.
+# Beside a whole liver lies at least a part of every organ that the reference names: the liver reaches from
+# the diaphragm to the lower half of the right kidney.
 _WITNESS = "liver"
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+
+from autosam_edge.plausibility.reference import ABDOMINAL
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
     from autosam_edge.geometry import Grid
     from autosam_edge.volume import Label
 
-# Organs are measured on one voxel in about 3 mm: the smallest, an adrenal gland of 2 ml, still has 75 of them.
+# Organs are measured on one voxel in about 3 mm: the smallest, an adrenal gland of 2 ml, still has 75.
 _STEP_MM = 3.0
 BELOW_FAT_HU = -100
 """Air, lung, gas in the bowel and a part of the fat lie below it; water, soft tissue and bone do not."""
@@ -62,6 +64,15 @@ class Evidence:
     share_below_fat: float
     stray_share: float
     organs: dict[str, OrganEvidence]
+
+    @property
+    def abdomen_ml(self) -> float:
+        """Volume of all organs that lie only in the abdomen, ml."""
+        return sum(organ.ml for organ in self.organs.values() if organ.name in ABDOMINAL)
+
+    def as_dict(self) -> dict[str, object]:
+        """The fields by name, and ``abdomen_ml``, as JSON types."""
+        return {**asdict(self), "abdomen_ml": self.abdomen_ml}
 
 
 class EvidenceCollector:

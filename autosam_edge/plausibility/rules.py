@@ -1,7 +1,8 @@
 """The rules: from the evidence of a run to warnings and a verdict.
 
-A rule looks at one kind of evidence. A finding doubts the labels or refuses them. How the organs lie and fit
-together yields signs: one sign can be a rare patient, so that it only doubts; two signs refuse.
+A rule looks at one kind of evidence; what it finds doubts the labels or refuses them. How the organs lie and
+fit together yields signs. One sign can be a rare patient, so that it only doubts. Two signs refuse, and so
+does one beside another doubt about the whole scan.
 """
 
 from __future__ import annotations
@@ -58,60 +59,39 @@ def judge(
         verdict = "implausible"
     elif any(warning.severity == "doubtful" for warning in (*warnings, *doubting)):
         verdict = "doubtful"
-    return Plausibility(verdict, tuple(refusing), measured(evidence)), [*refusing, *doubting]
-
-
-def measured(evidence: Evidence) -> dict[str, object]:
-    """What the rules look at, as JSON types."""
-    return {
-        "confidence": evidence.confidence,
-        "share_below_fat": evidence.share_below_fat,
-        "stray_share": evidence.stray_share,
-        "abdomen_ml": abdomen_ml(evidence),
-        "organs": {
-            organ.name: {
-                "ml": organ.ml,
-                "median_hu": organ.median_hu,
-                "center_mm": list(organ.center_mm),
-                "cut_by": list(organ.cut_by),
-            }
-            for organ in evidence.organs.values()
-        },
-    }
-
-
-def abdomen_ml(evidence: Evidence) -> float:
-    """Volume of all organs that lie only in the abdomen, ml."""
-    return sum(organ.ml for organ in evidence.organs.values() if organ.name in reference.ABDOMINAL)
+    return Plausibility(verdict, tuple(refusing), evidence.as_dict()), [*refusing, *doubting]
 
 
 def _findings(evidence: Evidence, limits: Thresholds) -> Iterator[Finding]:
     """Findings on the scan as a whole, the most certain cause first."""
-    yield from _values(evidence, limits.share_below_fat)
-    yield from _body_part(evidence, limits.abdomen_ml)
-    yield from _size(evidence, limits.abdomen_ml)
-    yield from _certainty(evidence, limits.confidence)
+    others = [
+        *_values(evidence, limits.share_below_fat),
+        *_body_part(evidence, limits.abdomen_ml),
+        *_size(evidence, limits.abdomen_ml),
+        *_certainty(evidence, limits.confidence),
+    ]
+    yield from others
     found = list(signs.signs(evidence, limits.stray_share.doubtful))
     if found:
         warning = ORGANS_ARRANGED_WRONGLY(
             f"The organs do not lie or fit together as in a body: {'; '.join(found)}. The orientation "
             "or the spacing of the scan may be wrong."
         )
-        yield warning, len(found) >= _REFUSING_SIGNS
+        yield warning, len(found) + len(others) >= _REFUSING_SIGNS
 
 
 def _values(evidence: Evidence, limit: Threshold) -> Iterator[Finding]:
     share = evidence.share_below_fat
     if share < limit.doubtful:
         warning = VALUES_NOT_HU(
-            f"{share:.1%} of the voxels are below -100 HU, expected at least {limit.doubtful:.1%}: the values "
-            "are probably not Hounsfield units."
+            f"{share:.1%} of the voxels are below -100 HU, expected at least {limit.doubtful:.1%}: the "
+            "values are probably not Hounsfield units."
         )
         yield warning, _below(share, limit)
 
 
 def _body_part(evidence: Evidence, limit: Threshold) -> Iterator[Finding]:
-    ml = abdomen_ml(evidence)
+    ml = evidence.abdomen_ml
     if ml < limit.doubtful:
         warning = WRONG_BODY_PART(
             f"The organs of the abdomen have {ml:.0f} ml in this scan, expected at least "
@@ -122,7 +102,7 @@ def _body_part(evidence: Evidence, limit: Threshold) -> Iterator[Finding]:
 
 def _size(evidence: Evidence, limit: Threshold) -> Iterator[Finding]:
     liver = evidence.organs.get("liver")
-    if liver is None or abdomen_ml(evidence) < limit.doubtful:
+    if liver is None or evidence.abdomen_ml < limit.doubtful:
         return
     lowest, highest = reference.LIVER_REFUSED_ML
     if liver.ml > highest or (liver.ml < lowest and not liver.cut_by):

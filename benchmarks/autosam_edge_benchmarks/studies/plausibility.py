@@ -1,0 +1,254 @@
+"""The plausibility check on usable and unusable inputs, and the thresholds that follow from them.
+
+Thresholds come from the training and validation scans of a data set and from what is made of them, never from
+test scans. Other scans are measured too and count for nothing but the table.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
+
+from autosam_edge.formats.nifti import read_nifti
+from autosam_edge.plausibility.evidence import Evidence
+from autosam_edge.plausibility.rules import judge
+from autosam_edge.plausibility.thresholds import Threshold, Thresholds
+from autosam_edge.read_scan import read
+from autosam_edge.scan_warning import ScanWarning
+from autosam_edge.strict_json import build
+from autosam_edge_benchmarks.result_header import Result, new_result
+from autosam_edge_benchmarks.studies.plausibility_inputs import TRANSFORMATIONS, Scan, synthetic_inputs
+from autosam_edge_training.data import Prepared
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from pathlib import Path
+
+    from autosam_edge.session import Session
+    from autosam_edge.verdict import Plausibility
+    from autosam_edge.volume import Segmentation, Volume
+
+SPLITS: tuple[Literal["validation", "training"], ...] = ("validation", "training")
+AS_IT_IS = "as it is"
+_NUMBERS = ("confidence", "share_below_fat", "abdomen_ml", "stray_share")
+_RULES = frozenset(f"AE-WARN-{number}" for number in range(100, 112))
+_FOUND_BY = {step.name: step.found_by for step in TRANSFORMATIONS}
+
+
+@dataclass(frozen=True)
+class OtherScan:
+    """A scan that is not part of the data set.
+
+    Args:
+        name: Name in the table.
+        path: DICOM folder or file.
+        usable: Whether the model is meant for the scan; inputs are made from it only then.
+    """
+
+    name: str
+    path: Path
+    usable: bool
+
+
+class Study:
+    """Measures inputs one by one; a result that is given already is not measured again.
+
+    Args:
+        session: Model to check.
+        result: Result so far, from :func:`new_study` or an earlier run; measured inputs are added to it.
+        save: Function that is called with the result after each scan.
+        log: Function that receives one line per input.
+    """
+
+    def __init__(
+        self, session: Session, result: Result, save: Callable[[Result], None], log: Callable[[str], None]
+    ) -> None:
+        self._session, self.result, self._save, self._log = session, result, save, log
+        self._done = {(entry["scan"], entry["input"]) for entry in result["inputs"]}
+
+    def measure_data(self, prepared: Prepared, extended: int) -> None:
+        """Measure every training and validation scan of a data set.
+
+        Args:
+            prepared: The data set.
+            extended: Number of scans, from the first validation scan on, on which all inputs are measured; on
+                the others the quick ones are.
+        """
+        entries = [entry for split in SPLITS for entry in prepared.manifest.entries(split)]
+        for number, entry in enumerate(entries):
+            entry.check()
+            self._scan(
+                entry.name, partial(read_nifti, entry.image), fitted=True, all_inputs=number < extended
+            )
+
+    def measure_others(self, scans: Sequence[OtherScan]) -> None:
+        """Measure scans that count for nothing but the table, and synthetic inputs."""
+        for scan in scans:
+            self._scan(scan.name, partial(read, scan.path), usable=scan.usable, all_inputs=True)
+        for name, volume in synthetic_inputs():
+            if ("synthetic", name) not in self._done:
+                self._measure("synthetic", name, volume, usable=False, fitted=False)
+        self._save(self.result)
+
+    def _scan(
+        self,
+        name: str,
+        load: Callable[[], Volume],
+        *,
+        usable: bool = True,
+        fitted: bool = False,
+        all_inputs: bool,
+    ) -> None:
+        wanted = [step for step in TRANSFORMATIONS if usable and (all_inputs or step.quick)]
+        missing = [step for step in wanted if (name, step.name) not in self._done]
+        if not missing and (name, AS_IT_IS) in self._done:
+            return
+        volume = load()
+        found = self._measure(name, AS_IT_IS, volume, usable=usable, fitted=fitted)
+        scan = Scan.of(volume, found.labels, found.table)
+        for step in missing:
+            made = step.make(scan)
+            if made is not None:
+                self._measure(name, step.name, made, usable=step.usable, fitted=fitted)
+        self._save(self.result)
+
+    def _measure(self, scan: str, name: str, volume: Volume, *, usable: bool, fitted: bool) -> Segmentation:
+        segmentation = self._session.segment(volume)
+        plausibility = segmentation.plausibility
+        assert plausibility is not None
+        if (scan, name) not in self._done:
+            self._done.add((scan, name))
+            self.result["inputs"].append(
+                {
+                    "scan": scan,
+                    "input": name,
+                    "usable": usable,
+                    "fitted": fitted,
+                    **_judged(plausibility, [w for w in segmentation.warnings if w.code in _RULES]),
+                    "other_warnings": [w.as_dict() for w in segmentation.warnings if w.code not in _RULES],
+                    "measured": json.loads(json.dumps(plausibility.measured)),
+                }
+            )
+            self._log(f"{scan}, {name}: {plausibility.verdict}")
+        return segmentation
+
+
+def _judged(plausibility: Plausibility, found: Sequence[ScanWarning]) -> dict[str, Any]:
+    return {
+        "verdict": plausibility.verdict,
+        "reasons": [reason.code for reason in plausibility.reasons],
+        "warnings": [warning.as_dict() for warning in found],
+    }
+
+
+def new_study(session: Session, prepared: Prepared) -> Result:
+    """An empty result."""
+    return {
+        **new_result("plausibility"),
+        "model": session.model.name,
+        "data": f"{prepared.dataset} {' and '.join(SPLITS)}",
+        "inputs": [],
+    }
+
+
+def fit(result: Result) -> Thresholds:
+    """The thresholds that a study gives.
+
+    Each limit lies between the usable and the unusable inputs that the number has to find, near the usable
+    ones where it only doubts and near the unusable ones where it refuses.
+
+    Args:
+        result: Result of a study.
+    """
+    rows = [entry for entry in result["inputs"] if entry["fitted"]]
+    confidence = _spans(rows, "confidence")
+    share = _spans(rows, "share_below_fat")
+    ml = _spans(rows, "abdomen_ml")
+    stray = _spans(rows, "stray_share")
+    whole = [row["measured"]["confidence"] for row in rows if row["input"] == AS_IT_IS]
+    return Thresholds(
+        confidence=Threshold(
+            doubtful=round(min(whole) - 0.03, 3),
+            refused=round(_between(confidence, 0.5), 3),
+            **_seen(confidence),
+        ),
+        share_below_fat=Threshold(
+            doubtful=round(share[0][0] / 3, 3), refused=round(share[0][0] / 6, 3), **_seen(share)
+        ),
+        abdomen_ml=Threshold(doubtful=round(ml[0][0] / 1.5), refused=round(ml[0][0] / 3), **_seen(ml)),
+        stray_share=Threshold(doubtful=round(1.5 * stray[0][1], 3), refused=None, **_seen(stray)),
+        scans=tuple(sorted({row["scan"] for row in rows})),
+    )
+
+
+def _spans(rows: Sequence[dict[str, Any]], number: str) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Lowest and highest number over the usable inputs, and over the unusable ones that it has to find."""
+    usable = [row["measured"][number] for row in rows if row["usable"]]
+    unusable = [
+        row["measured"][number]
+        for row in rows
+        if not row["usable"] and (number == "stray_share" or _FOUND_BY[row["input"]] == number)
+    ]
+    spans = _span(usable), _span(unusable)
+    assert spans[0] is not None
+    assert spans[1] is not None
+    return spans[0], spans[1]
+
+
+def _span(values: Iterable[float | None]) -> tuple[float, float] | None:
+    known = [value for value in values if value is not None]
+    return (min(known), max(known)) if known else None
+
+
+def _between(spans: tuple[tuple[float, float], tuple[float, float]], share: float) -> float:
+    """A value between the highest unusable and the lowest usable number."""
+    (lowest, _), (_, highest) = spans
+    return highest + share * (lowest - highest)
+
+
+def _seen(spans: tuple[tuple[float, float], tuple[float, float]]) -> dict[str, tuple[float, float]]:
+    usable, unusable = (tuple(round(value, 4) for value in span) for span in spans)
+    return {"usable": (usable[0], usable[1]), "unusable": (unusable[0], unusable[1])}
+
+
+def summary(result: Result) -> Iterator[dict[str, Any]]:
+    """One row for each kind of input: how many of each verdict, and the span of each number."""
+    kinds = dict.fromkeys((entry["fitted"], entry["usable"], entry["input"]) for entry in result["inputs"])
+    for fitted, usable, name in sorted(kinds, key=lambda kind: (not kind[0], not kind[1])):
+        rows = [
+            entry
+            for entry in result["inputs"]
+            if (entry["fitted"], entry["usable"], entry["input"]) == (fitted, usable, name)
+        ]
+        verdicts = [row["verdict"] for row in rows]
+        yield {
+            "input": name,
+            "usable": usable,
+            "fitted": fitted,
+            "inputs": len(rows),
+            **{verdict: verdicts.count(verdict) for verdict in ("plausible", "doubtful", "implausible")},
+            **{number: _span(row["measured"][number] for row in rows) for number in _NUMBERS},
+        }
+
+
+def judge_again(result: Result, thresholds: Thresholds) -> None:
+    """Replace the verdicts of a result by those of other thresholds; nothing is run.
+
+    Args:
+        result: Result of a study, changed in place.
+        thresholds: Limits to judge by.
+    """
+    for entry in result["inputs"]:
+        evidence = build(Evidence, entry["measured"], "measured", other_keys=True)
+        others = [ScanWarning(**warning) for warning in entry["other_warnings"]]
+        plausibility, found = judge(evidence, thresholds, others)
+        entry.update(_judged(plausibility, found))
+
+
+def finished(result: Result) -> Result:
+    """The result with fitted thresholds, verdicts by them, and a summary."""
+    thresholds = fit(result)
+    judge_again(result, thresholds)
+    return {**result, "plausibility": asdict(thresholds), "summary": list(summary(result))}
