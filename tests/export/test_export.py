@@ -138,12 +138,12 @@ def test_the_bundle_describes_what_the_student_was_trained_for(small_students, v
             tmp_path / "a.edge",
             patch=(32, 32, 32),
             volumes=volumes,
-            description=Description(decision_weights={"toe": 2.5}),
+            description=Description(version="7", decision_weights={"toe": 2.5}),
         )
     bundle = Bundle(tmp_path / "a.edge")
     assert bundle.manifest.name == "monai-Own-5x2x2mm"
     assert bundle.model.class_weights == (1.0, 1.0, 1.0, 2.5)
-    assert bundle.manifest.input.rows_beyond_ends == 8
+    assert (bundle.manifest.version, bundle.manifest.input.rows_beyond_ends) == ("7", 8)
     assert (bundle.manifest.input.spacing_mm, bundle.manifest.input.window_hu) == (
         (5.0, 2.0, 2.0),
         (-991.0, 362.0),
