@@ -52,6 +52,7 @@ class Description:
         name: Name of the model; None makes one from the student's name and spacing.
         model_card: Text of the model card in Markdown; None writes a short one.
         training_data: Sentence on the training data; None takes the checkpoint's.
+        version: Version of the model; None takes the package's.
         decision_weights: Factor of an organ's probability before the largest is taken, by the organ's name;
             None takes those of the default bundle with its student, and none with another.
     """
@@ -59,6 +60,7 @@ class Description:
     name: str | None = None
     model_card: str | None = None
     training_data: str | None = None
+    version: str | None = None
     decision_weights: Mapping[str, float] | None = None
 
 
@@ -95,7 +97,7 @@ class LoadedStudent:
         module: Network in eval mode.
         metadata: Metadata of the checkpoint.
         input: Grid, intensities and labels of the network.
-        name, training_data, license, model_card: Texts for the bundle.
+        name, version, training_data, license, model_card: Texts for the bundle.
         labels: Label table.
         one_part: Names of the organs of which only one part is kept.
         decision_weights: Factor of an organ's probability before the largest is taken, by the organ's name.
@@ -124,6 +126,7 @@ class LoadedStudent:
         sides = [f"{side:g}" for side in self.input.spacing_mm]
         spacing = sides[0] if len(set(sides)) == 1 else "x".join(sides)
         self.name = description.name or f"{self.kind.replace(':', '-')}-{spacing}mm"
+        self.version = description.version or __version__
         dataset = self.input.dataset.upper() or "BTCV"
         self.training_data = description.training_data or f"{len(self.metadata.cases)} cases of {dataset}"
         self.labels = label_table(self.input.labels)
@@ -162,7 +165,7 @@ class LoadedStudent:
             self.labels,
             self.one_part,
             self.name,
-            __version__,
+            self.version,
             self.license,
             self.sha256,
             self.decision_weights,
@@ -222,7 +225,7 @@ def write_bundle(
     manifest = {
         "schema_version": SCHEMA_VERSION,
         "name": student.name,
-        "version": __version__,
+        "version": student.version,
         "license": student.license,
         "intended_use": RESEARCH_USE,
         "training_data": student.training_data,

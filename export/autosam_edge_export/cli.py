@@ -93,6 +93,9 @@ def export(
     checkpoint: Checkpoint = None,
     patch: Patch = "96,96,96",
     name: Annotated[str | None, typer.Option("--name", help="Name of the model.")] = None,
+    model_version: Annotated[
+        str | None, typer.Option("--model-version", help="Version of the model. Default: the package's.")
+    ] = None,
     volume: VolumeOption = None,
     calibrate: Calibrate = None,
     interpreted_tiles: InterpretedTiles = None,
@@ -119,6 +122,7 @@ def export(
         name,
         model_card.read_text(encoding="utf-8") if model_card else None,
         training_data,
+        model_version,
         read_decision_weights(decision_weights) if decision_weights else None,
     )
     if monai:

@@ -64,7 +64,7 @@ def measure_short_scans(
     lengths_mm: Sequence[int] = LENGTHS_MM,
     log: Callable[[str], None] = lambda _: None,
 ) -> Result:
-    """Measure the mean Dice of whole scans, of short scans, and of the same slices of the whole scan's labels.
+    """Measure the Dice of whole scans, of short scans, and of the same slices of the whole scan's labels.
 
     Args:
         bundle: Bundle folder.

@@ -53,7 +53,7 @@ def test_a_small_box_sits_in_the_middle_of_one_tile():
     ("side", "expected"), [(60, 8), (80, 8), (90, 3), (96, 0), (97, 8), (160, 4), (168, 0), (169, 8)]
 )
 def test_tiles_reach_beyond_the_ends_where_that_costs_no_tile(side, expected):
-    """Tiles of 96 every 72 voxels hold 96, 168, 240 ... voxels; both ends share what is left, at most 8 each."""
+    """Tiles of 96 every 72 voxels hold 96, 168, 240 ... voxels; both ends share the rest, at most 8 each."""
     assert rows_beyond(side, 96, 0.25, 8) == expected
     plan = TilePlan((side, 96, 96), (96, 96, 96), 0.25, 8)
     assert len(plan.starts[0]) == len(tile_starts(max(side, 96), 96, 0.25))
