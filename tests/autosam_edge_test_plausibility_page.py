@@ -21,7 +21,6 @@ _NAMES = {
     "confidence": "mean probability of the organs",
     "share_below_fat": "share of voxels below -100 HU",
     "abdomen_ml": "organs of the abdomen, ml",
-    "stray_share": "share of removed parts",
 }
 
 _ABOUT_THRESHOLDS = """\
@@ -56,9 +55,8 @@ def _thresholds() -> list[str]:
     ]
     for name, title in _NAMES.items():
         limit = getattr(limits, name)
-        refused = "" if limit.refused is None else f"{limit.refused:g}"
         spans = [f"{span[0]:.4g} to {span[1]:.4g}" for span in (limit.usable, limit.unusable)]
-        lines.append(f"| {title} | {limit.doubtful:g} | {refused} | {spans[0]} | {spans[1]} |")
+        lines.append(f"| {title} | {limit.doubtful:g} | {limit.refused:g} | {spans[0]} | {spans[1]} |")
     low, high = reference.LIVER_REFUSED_ML
     lines += ["", f"The liver is refused below {low:.0f} and above {high:.0f} ml, whatever the model.", ""]
     return lines

@@ -159,12 +159,7 @@ class TileRun:
         warnings = (*self._volume.warnings, *self._warn_of_air(), *self._describe(removed))
         with self._timed("plausibility"):
             plausibility, found = check.finish(
-                self._hu,
-                canonical,
-                self._grid.resampler.grid,
-                self._model.labels,
-                removed_ml=sum(part.voxels for part in removed) * self._volume.grid.voxel_ml,
-                warnings=warnings,
+                self._hu, canonical, self._grid.resampler.grid, self._model.labels, warnings
             )
         return Segmentation(
             labels,

@@ -43,8 +43,6 @@ class PlausibilityCheck:
         labels: npt.NDArray[np.uint8],
         grid: Grid,
         table: Sequence[Label],
-        *,
-        removed_ml: float,
         warnings: Sequence[ScanWarning],
     ) -> tuple[Plausibility | None, list[ScanWarning]]:
         """Judge the labels.
@@ -54,7 +52,6 @@ class PlausibilityCheck:
             labels: (D, H, W) canonical view of the labels.
             grid: Grid of both.
             table: Organs of the labels.
-            removed_ml: Volume of the parts that were removed from the labels, ml.
             warnings: Warnings that the scan has already.
 
         Returns:
@@ -62,6 +59,6 @@ class PlausibilityCheck:
         """
         if self._thresholds is None:
             return None, []
-        evidence = self._collector.evidence(hu, labels, grid, table, removed_ml)
+        evidence = self._collector.evidence(hu, labels, grid, table)
         plausibility, found = judge(evidence, self._thresholds, warnings)
         return plausibility, [*found, *coverage_warnings(evidence, table)]

@@ -56,13 +56,11 @@ class Evidence:
         confidence: Mean probability of the most probable class over the voxels where it is an organ, before
             decision weights and before parts are removed, 0 to 1; None if there is no such voxel.
         share_below_fat: Share of the scan's voxels below ``BELOW_FAT_HU``, 0 to 1.
-        stray_share: Volume of the removed parts divided by the volume of all organs before, 0 to 1.
         organs: Organs that were found, by name.
     """
 
     confidence: float | None
     share_below_fat: float
-    stray_share: float
     organs: dict[str, OrganEvidence]
 
     @property
@@ -89,12 +87,7 @@ class EvidenceCollector:
         self._sum += float(organs.sum(dtype=np.float64))
 
     def evidence(
-        self,
-        hu: npt.NDArray[np.generic],
-        labels: npt.NDArray[np.uint8],
-        grid: Grid,
-        table: Sequence[Label],
-        removed_ml: float,
+        self, hu: npt.NDArray[np.generic], labels: npt.NDArray[np.uint8], grid: Grid, table: Sequence[Label]
     ) -> Evidence:
         """The evidence of a finished run.
 
@@ -103,20 +96,16 @@ class EvidenceCollector:
             labels: (D, H, W) canonical view of the labels.
             grid: Grid of both.
             table: Organs of the labels.
-            removed_ml: Volume of the parts that were removed from the labels, ml.
         """
         steps = [max(1, round(_STEP_MM / spacing)) for spacing in grid.spacing_mm]
         every = tuple(
             slice(min(step, side) // 2, None, step) for step, side in zip(steps, grid.shape, strict=True)
         )
         values = hu[every]
-        found = _organs(values, labels[every], table, grid, (steps, every), _reached(labels))
-        ml = sum(organ.ml for organ in found.values()) + removed_ml
         return Evidence(
             self._sum / self._voxels if self._voxels else None,
             float(np.count_nonzero(np.less(values, BELOW_FAT_HU))) / values.size,
-            removed_ml / ml if ml else 0.0,
-            found,
+            _organs(values, labels[every], table, grid, (steps, every), _reached(labels)),
         )
 
 

@@ -71,7 +71,7 @@ def _findings(evidence: Evidence, limits: Thresholds) -> Iterator[Finding]:
         *_certainty(evidence, limits.confidence),
     ]
     yield from others
-    found = list(signs.signs(evidence, limits.stray_share.doubtful))
+    found = list(signs.signs(evidence))
     if found:
         warning = ORGANS_ARRANGED_WRONGLY(
             f"The organs do not lie or fit together as in a body: {'; '.join(found)}. The orientation "
@@ -87,7 +87,7 @@ def _values(evidence: Evidence, limit: Threshold) -> Iterator[Finding]:
             f"{share:.1%} of the voxels are below -100 HU, expected at least {limit.doubtful:.1%}: the "
             "values are probably not Hounsfield units."
         )
-        yield warning, _below(share, limit)
+        yield warning, share < limit.refused
 
 
 def _body_part(evidence: Evidence, limit: Threshold) -> Iterator[Finding]:
@@ -97,7 +97,7 @@ def _body_part(evidence: Evidence, limit: Threshold) -> Iterator[Finding]:
             f"The organs of the abdomen have {ml:.0f} ml in this scan, expected at least "
             f"{limit.doubtful:.0f} ml: it probably shows another part of the body."
         )
-        yield warning, _below(ml, limit)
+        yield warning, ml < limit.refused
 
 
 def _size(evidence: Evidence, limit: Threshold) -> Iterator[Finding]:
@@ -120,11 +120,7 @@ def _certainty(evidence: Evidence, limit: Threshold) -> Iterator[Finding]:
             f"The network's probability of the organs that it found is {confidence:.3f} on average, expected "
             f"at least {limit.doubtful:.3f}: the scan is not like those that it knows."
         )
-        yield warning, _below(confidence, limit)
-
-
-def _below(value: float, limit: Threshold) -> bool:
-    return limit.refused is not None and value < limit.refused
+        yield warning, confidence < limit.refused
 
 
 def _ranges(evidence: Evidence) -> Iterator[ScanWarning]:

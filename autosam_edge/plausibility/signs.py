@@ -28,20 +28,13 @@ _FACES: dict[reference.Side, tuple[Face, Face]] = {
 }
 
 
-def signs(evidence: Evidence, most_stray: float) -> Iterator[str]:
-    """All signs, as phrases.
-
-    Args:
-        evidence: What a run shows.
-        most_stray: Largest share of the organs' volume that may lie apart from them, 0 to 1.
-    """
-    yield from wrong_places(evidence)
+def signs(evidence: Evidence) -> Iterator[str]:
+    """All signs, as phrases."""
+    yield from _wrong_places(evidence)
     yield from _wrong_company(evidence)
-    if evidence.stray_share > most_stray:
-        yield f"{evidence.stray_share:.0%} of what was labeled lay apart from its organ"
 
 
-def wrong_places(evidence: Evidence) -> Iterator[str]:
+def _wrong_places(evidence: Evidence) -> Iterator[str]:
     """Pairs of organs that lie to each other as in no body, as phrases."""
     placed = {
         name: organ

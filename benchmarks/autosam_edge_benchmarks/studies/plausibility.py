@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 SPLITS: tuple[Literal["validation", "training"], ...] = ("validation", "training")
 AS_IT_IS = "as it is"
-_NUMBERS = ("confidence", "share_below_fat", "abdomen_ml", "stray_share")
+_NUMBERS = ("confidence", "share_below_fat", "abdomen_ml")
 _RULES = frozenset(f"AE-WARN-{number}" for number in range(100, 112))
 _FOUND_BY = {step.name: step.found_by for step in TRANSFORMATIONS}
 
@@ -156,40 +156,35 @@ def new_study(session: Session, prepared: Prepared) -> Result:
 def fit(result: Result) -> Thresholds:
     """The thresholds that a study gives.
 
-    Each limit lies between the usable and the unusable inputs that the number has to find, near the usable
-    ones where it only doubts and near the unusable ones where it refuses.
-
     Args:
         result: Result of a study.
     """
     rows = [entry for entry in result["inputs"] if entry["fitted"]]
-    confidence = _spans(rows, "confidence")
-    share = _spans(rows, "share_below_fat")
-    ml = _spans(rows, "abdomen_ml")
-    stray = _spans(rows, "stray_share")
-    whole = [row["measured"]["confidence"] for row in rows if row["input"] == AS_IT_IS]
-    return Thresholds(
-        confidence=Threshold(
-            doubtful=round(min(whole) - 0.03, 3),
-            refused=round(_between(confidence, 0.5), 3),
-            **_seen(confidence),
-        ),
-        share_below_fat=Threshold(
-            doubtful=round(share[0][0] / 3, 3), refused=round(share[0][0] / 6, 3), **_seen(share)
-        ),
-        abdomen_ml=Threshold(doubtful=round(ml[0][0] / 1.5), refused=round(ml[0][0] / 3), **_seen(ml)),
-        stray_share=Threshold(doubtful=round(1.5 * stray[0][1], 3), refused=None, **_seen(stray)),
-        scans=tuple(sorted({row["scan"] for row in rows})),
+    # The probability of usable inputs reaches down to that of thin slabs. Halfway to the unusable inputs it
+    # refuses; between that of thin slabs and that of whole scans it doubts.
+    usable, unusable = _spans(rows, "confidence")
+    whole = _span(row["measured"]["confidence"] for row in rows if row["input"] == AS_IT_IS)
+    assert whole is not None
+    confidence = Threshold(
+        doubtful=round((usable[0] + whole[0]) / 2, 3),
+        refused=round((unusable[1] + usable[0]) / 2, 3),
+        usable=usable,
+        unusable=unusable,
     )
+    # A narrow field of view inside a thin patient shows less fat and gas than any of these scans.
+    usable, unusable = _spans(rows, "share_below_fat")
+    share = Threshold(round(usable[0] / 4, 4), round(usable[0] / 8, 4), usable, unusable)
+    # Thinner slabs than these are rarer than other body parts; a few ml of another body part are usual.
+    usable, unusable = _spans(rows, "abdomen_ml")
+    ml = Threshold(float(round(usable[0] / 2)), float(round(usable[0] / 4)), usable, unusable)
+    return Thresholds(confidence, share, ml, tuple(sorted({row["scan"] for row in rows})))
 
 
 def _spans(rows: Sequence[dict[str, Any]], number: str) -> tuple[tuple[float, float], tuple[float, float]]:
     """Lowest and highest number over the usable inputs, and over the unusable ones that it has to find."""
     usable = [row["measured"][number] for row in rows if row["usable"]]
     unusable = [
-        row["measured"][number]
-        for row in rows
-        if not row["usable"] and (number == "stray_share" or _FOUND_BY[row["input"]] == number)
+        row["measured"][number] for row in rows if not row["usable"] and _FOUND_BY[row["input"]] == number
     ]
     spans = _span(usable), _span(unusable)
     assert spans[0] is not None
@@ -199,18 +194,7 @@ def _spans(rows: Sequence[dict[str, Any]], number: str) -> tuple[tuple[float, fl
 
 def _span(values: Iterable[float | None]) -> tuple[float, float] | None:
     known = [value for value in values if value is not None]
-    return (min(known), max(known)) if known else None
-
-
-def _between(spans: tuple[tuple[float, float], tuple[float, float]], share: float) -> float:
-    """A value between the highest unusable and the lowest usable number."""
-    (lowest, _), (_, highest) = spans
-    return highest + share * (lowest - highest)
-
-
-def _seen(spans: tuple[tuple[float, float], tuple[float, float]]) -> dict[str, tuple[float, float]]:
-    usable, unusable = (tuple(round(value, 4) for value in span) for span in spans)
-    return {"usable": (usable[0], usable[1]), "unusable": (unusable[0], unusable[1])}
+    return (round(min(known), 4), round(max(known), 4)) if known else None
 
 
 def summary(result: Result) -> Iterator[dict[str, Any]]:

@@ -68,7 +68,7 @@ def test_a_header_that_lies_leaves_the_array_or_the_grid(scan, made):
     np.testing.assert_array_equal(made["spacing x 2"].hu, scan.hu)
 
 
-def entry(name, *, usable, confidence, share=0.5, ml=2000.0, stray=0.0):
+def entry(name, *, usable, confidence, share=0.5, ml=2000.0):
     organs = {
         "liver": {
             "name": "liver",
@@ -79,13 +79,7 @@ def entry(name, *, usable, confidence, share=0.5, ml=2000.0, stray=0.0):
             "cut_by": ["lower end", "upper end"],
         }
     }
-    measured = {
-        "confidence": confidence,
-        "share_below_fat": share,
-        "stray_share": stray,
-        "abdomen_ml": ml,
-        "organs": organs,
-    }
+    measured = {"confidence": confidence, "share_below_fat": share, "abdomen_ml": ml, "organs": organs}
     return {
         "scan": "1",
         "input": name,
