@@ -118,6 +118,8 @@ def show_report(report: dict[str, Any], *, as_json: bool) -> None:
         note = "not found" if not organ["ml"] else "at the border" if organ["touches_border"] else ""
         table.add_row(*cells, note)
     console.print(table)
+    if report["plausibility"]:
+        console.print(f"The labels are {report['plausibility']['verdict']}.", markup=False)
     for warning in report["warnings"]:
         if warning["organ"] and warning["severity"] == "info":
             continue  # the notes of the table say it
