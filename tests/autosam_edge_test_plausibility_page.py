@@ -12,6 +12,7 @@ from typing import Any
 from autosam_edge.bundle import open_bundle
 from autosam_edge.label_table import label_table
 from autosam_edge.plausibility import reference
+from autosam_edge.plausibility.thresholds import UpperLimit
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "plausibility.md"
@@ -21,6 +22,7 @@ _NAMES = {
     "confidence": "mean probability of the organs",
     "share_below_fat": "share of voxels below -100 HU",
     "abdomen_ml": "organs of the abdomen, ml",
+    "other_organs": "mean probability of other organs, beside a whole liver: a sign",
 }
 
 _ABOUT_THRESHOLDS = """\
@@ -56,7 +58,12 @@ def _thresholds() -> list[str]:
     for name, title in _NAMES.items():
         limit = getattr(limits, name)
         spans = [f"{span[0]:.4g} to {span[1]:.4g}" for span in (limit.usable, limit.unusable)]
-        lines.append(f"| {title} | {limit.doubtful:g} | {limit.refused:g} | {spans[0]} | {spans[1]} |")
+        limits_of_it = (
+            f"above {limit.sign:g} | "
+            if isinstance(limit, UpperLimit)
+            else f"below {limit.doubtful:g} | below {limit.refused:g}"
+        )
+        lines.append(f"| {title} | {limits_of_it} | {spans[0]} | {spans[1]} |")
     low, high = reference.LIVER_REFUSED_ML
     lines += ["", f"The liver is refused below {low:.0f} and above {high:.0f} ml, whatever the model.", ""]
     return lines

@@ -55,11 +55,13 @@ class Evidence:
     Args:
         confidence: Mean probability of the most probable class over the voxels where it is an organ, before
             decision weights and before parts are removed, 0 to 1; None if there is no such voxel.
+        other_organs: Mean over the same voxels of the probability of all other organs, 0 to 1; None likewise.
         share_below_fat: Share of the scan's voxels below ``BELOW_FAT_HU``, 0 to 1.
         organs: Organs that were found, by name.
     """
 
     confidence: float | None
+    other_organs: float | None
     share_below_fat: float
     organs: dict[str, OrganEvidence]
 
@@ -77,14 +79,16 @@ class EvidenceCollector:
     """Collects the confidence of a run, row by row, and measures its organs at the end."""
 
     def __init__(self) -> None:
-        self._voxels, self._sum = 0, 0.0
+        self._voxels, self._confidence, self._others = 0, 0.0, 0.0
 
     def push(self, rows: npt.NDArray[np.float32]) -> None:
         """Take the next rows of probabilities, (rows, C, H', W'), each voxel summing to 1."""
-        largest = rows.max(axis=1)
-        organs = largest[largest > rows[:, 0]]  # class 0 is the background
-        self._voxels += organs.size
-        self._sum += float(organs.sum(dtype=np.float64))
+        largest, background = rows.max(axis=1), rows[:, 0]
+        organ = largest > background
+        winning, rest = largest[organ], background[organ]
+        self._voxels += winning.size
+        self._confidence += float(winning.sum(dtype=np.float64))
+        self._others += float((1.0 - winning - rest).sum(dtype=np.float64))
 
     def evidence(
         self, hu: npt.NDArray[np.generic], labels: npt.NDArray[np.uint8], grid: Grid, table: Sequence[Label]
@@ -103,7 +107,8 @@ class EvidenceCollector:
         )
         values = hu[every]
         return Evidence(
-            self._sum / self._voxels if self._voxels else None,
+            self._confidence / self._voxels if self._voxels else None,
+            self._others / self._voxels if self._voxels else None,
             float(np.count_nonzero(np.less(values, BELOW_FAT_HU))) / values.size,
             _organs(values, labels[every], table, grid, (steps, every), _reached(labels)),
         )

@@ -71,7 +71,7 @@ def _findings(evidence: Evidence, limits: Thresholds) -> Iterator[Finding]:
         *_certainty(evidence, limits.confidence),
     ]
     yield from others
-    found = list(signs.signs(evidence))
+    found = list(signs.signs(evidence, limits.other_organs.sign))
     if found:
         warning = ORGANS_ARRANGED_WRONGLY(
             f"The organs do not lie or fit together as in a body: {'; '.join(found)}. The orientation "

@@ -28,10 +28,20 @@ _FACES: dict[reference.Side, tuple[Face, Face]] = {
 }
 
 
-def signs(evidence: Evidence) -> Iterator[str]:
-    """All signs, as phrases."""
+def signs(evidence: Evidence, most_others: float) -> Iterator[str]:
+    """All signs, as phrases.
+
+    Args:
+        evidence: What a run shows.
+        most_others: Largest mean probability of other organs beside the winning one, 0 to 1.
+    """
     yield from _wrong_places(evidence)
-    yield from _wrong_company(evidence)
+    yield from _wrong_volumes(evidence)
+    liver = evidence.organs.get("liver")
+    if liver is not None and not liver.cut_by:
+        yield from _beside_a_whole_liver(evidence, liver)
+        if evidence.other_organs is not None and evidence.other_organs > most_others:
+            yield f"the network takes organs for others (probability {evidence.other_organs:.1%})"
 
 
 def _wrong_places(evidence: Evidence) -> Iterator[str]:
@@ -60,8 +70,8 @@ def has_unusual_volume(organ: OrganEvidence) -> bool:
     return organ.ml > high or (organ.ml < low and not organ.cut_by)
 
 
-def _wrong_company(evidence: Evidence) -> Iterator[str]:
-    """Organs that do not fit the others, as phrases."""
+def _wrong_volumes(evidence: Evidence) -> Iterator[str]:
+    """Several organs of unusual volume, as a phrase."""
     organs = evidence.organs
     unusual = [
         _the(organ)
@@ -70,17 +80,20 @@ def _wrong_company(evidence: Evidence) -> Iterator[str]:
     ]
     if len(unusual) >= _UNUSUAL_VOLUMES:
         yield f"the volumes of {', '.join(unusual)} are unusual"
-    liver, spleen, aorta = (organs.get(name) for name in ("liver", "spleen", "aorta"))
-    if aorta is not None and "lower end" in aorta.cut_by and "upper end" not in aorta.cut_by:
-        yield "the aorta leaves the scan at its lower end only"
-    if liver is None or liver.cut_by:
-        return
-    # The scan shows the whole liver, so that it shows at least the upper halves of the kidneys.
+
+
+def _beside_a_whole_liver(evidence: Evidence, liver: OrganEvidence) -> Iterator[str]:
+    """What does not fit a liver that the scan shows as a whole, as phrases."""
+    organs = evidence.organs
+    # Such a scan also shows at least the upper halves of the kidneys, and the aorta leaves it above.
     kidneys = [organs[name].ml for name in ("kidney_right", "kidney_left") if name in organs]
     if sum(kidneys) < _BOTH_KIDNEYS_ML:
         yield f"the kidneys have {sum(kidneys):.0f} ml beside a whole liver"
+    spleen, aorta = organs.get("spleen"), organs.get("aorta")
     if spleen is not None and _SMALL_LIVER_ML > liver.ml < spleen.ml:
         yield f"the spleen ({spleen.ml:.0f} ml) is larger than the liver ({liver.ml:.0f} ml)"
+    if aorta is not None and "lower end" in aorta.cut_by and "upper end" not in aorta.cut_by:
+        yield "the aorta leaves the scan at its lower end only"
 
 
 def _the(organ: OrganEvidence) -> str:

@@ -26,6 +26,21 @@ class Threshold:
 
 
 @dataclass(frozen=True)
+class UpperLimit:
+    """Limit of one measured number that is a sign only beside others.
+
+    Args:
+        sign: Limit above which the number is a sign.
+        usable: Lowest and highest number over the usable inputs of the fit to which the rule applies.
+        unusable: Lowest and highest number over the unusable inputs that this number has to find.
+    """
+
+    sign: float
+    usable: Span
+    unusable: Span
+
+
+@dataclass(frozen=True)
 class Thresholds:
     """Limits of a model, fitted on its training and validation scans and on transformations of them.
 
@@ -33,6 +48,7 @@ class Thresholds:
         confidence: Limits of the mean probability of the winning organs, 0 to 1.
         share_below_fat: Limits of the share of voxels below -100 HU, 0 to 1.
         abdomen_ml: Limits of the volume of all organs that lie only in the abdomen, ml.
+        other_organs: Limit of the mean probability of other organs beside the winning one, 0 to 1.
         scans: Names of the scans of the fit.
 
     Raises:
@@ -42,6 +58,7 @@ class Thresholds:
     confidence: Threshold
     share_below_fat: Threshold
     abdomen_ml: Threshold
+    other_organs: UpperLimit
     scans: tuple[str, ...]
 
     def __post_init__(self) -> None:
@@ -52,3 +69,7 @@ class Thresholds:
                     f"plausibility.{name} refuses below {limit.refused} and doubts below {limit.doubtful}, "
                     f"expected 0 <= refused <= doubtful <= {highest:g}"
                 )
+        if not 0.0 <= self.other_organs.sign <= 1.0:
+            raise ValueError(
+                f"plausibility.other_organs has the limit {self.other_organs.sign}, expected 0 to 1"
+            )

@@ -31,7 +31,7 @@ from autosam_edge.plausibility.evidence import Evidence, EvidenceCollector, Orga
 from autosam_edge.plausibility.refusal import require_plausible
 from autosam_edge.plausibility.rules import judge
 from autosam_edge.plausibility.signs import signs
-from autosam_edge.plausibility.thresholds import Threshold, Thresholds
+from autosam_edge.plausibility.thresholds import Threshold, Thresholds, UpperLimit
 from autosam_edge.session import Session
 from autosam_edge.volume import Segmentation, Volume
 from autosam_edge.warning_codes import (
@@ -56,6 +56,7 @@ LIMITS = Thresholds(
     confidence=Threshold(0.87, 0.84, *NO_SPAN),
     share_below_fat=Threshold(0.03, 0.015, *NO_SPAN),
     abdomen_ml=Threshold(100.0, 50.0, *NO_SPAN),
+    other_organs=UpperLimit(0.018, *NO_SPAN),
     scans=("one", "two"),
 )
 # Volume, HU, and center of an ordinary body: x to the patient's left, y to the back, z to the head, mm.
@@ -77,7 +78,7 @@ BODY = {
 TITLES = {label.name: label.title for label in BTCV_LABELS}
 
 
-def body(*, without=(), cut=None, confidence=0.92, share_below_fat=0.5, **organs):
+def body(*, without=(), cut=None, confidence=0.92, other_organs=0.01, share_below_fat=0.5, **organs):
     """The evidence of an ordinary body; ``organs`` replace (ml, HU, center)."""
     cut = {"aorta": ("lower end", "upper end"), "esophagus": ("upper end",), **(cut or {})}
     found = {
@@ -85,7 +86,7 @@ def body(*, without=(), cut=None, confidence=0.92, share_below_fat=0.5, **organs
         for name, (ml, hu, center) in {**BODY, **organs}.items()
         if name not in without
     }
-    return Evidence(confidence, share_below_fat, found)
+    return Evidence(confidence, other_organs, share_below_fat, found)
 
 
 def moved(change):
@@ -237,18 +238,19 @@ def test_one_sign_is_doubtful_and_another_doubt_beside_it_refuses():
         ({"without": ("kidney_left",), "kidney_right": (30, 150, (-60, 40, -30))}, "the kidneys have 30 ml"),
         ({"spleen": (900, 110, (100, 20, 40)), "liver": (700, 100, (-80, -10, 40))}, "larger than the liver"),
         ({"cut": {"aorta": ("lower end",)}}, "the aorta leaves"),
+        ({"other_organs": 0.03}, "the network takes organs for others"),
         ({"spleen": (5, 110, (100, 20, 40)), "kidney_left": (5, 150, (70, 40, -20))}, "are unusual"),
     ],
 )
 def test_organs_that_do_not_fit_each_other_are_a_sign(changes, sign):
     """One phrase for each, and none of a body as it should be."""
-    assert [phrase for phrase in signs(body(**changes)) if sign in phrase]
-    assert not list(signs(body()))
+    assert [phrase for phrase in signs(body(**changes), 0.018) if sign in phrase]
+    assert not list(signs(body(), 0.018))
 
 
 def test_a_large_spleen_beside_an_ordinary_liver_is_no_sign():
     """As in leukemia."""
-    assert not list(signs(body(spleen=(2200, 110, (100, 20, 40)))))
+    assert not list(signs(body(spleen=(2200, 110, (100, 20, 40))), 0.018))
 
 
 @pytest.mark.parametrize("face", ["right side", "upper end"])
@@ -256,7 +258,9 @@ def test_an_organ_that_the_scan_cuts_on_that_side_shows_no_place(face):
     """The rest of a liver or of a vena cava lies elsewhere than its center."""
     liver = {"liver": (600, 100, (120, -10, -60))}
     cut = {"liver": (face,), "inferior_vena_cava": ("lower end",)}
-    kept = [phrase for phrase in signs(body(**liver, cut=cut)) if phrase.startswith("the liver is not")]
+    kept = [
+        phrase for phrase in signs(body(**liver, cut=cut), 0.018) if phrase.startswith("the liver is not")
+    ]
     direction = {"right side": "right of", "upper end": "above"}[face]
     assert kept
     assert not [phrase for phrase in kept if direction in phrase]
@@ -310,7 +314,7 @@ def test_a_doubt_of_the_reader_makes_the_labels_doubtful():
 
 def test_a_scan_of_air_is_not_judged_further():
     """Its own warning makes it doubtful; nothing that was labeled can be wrong."""
-    nothing = Evidence(None, 1.0, {})
+    nothing = Evidence(None, None, 1.0, {})
     assert verdict_of(nothing, [NO_BODY("Air.")]) == ("doubtful", [])
 
 
@@ -352,6 +356,7 @@ def test_thresholds_in_the_wrong_order_or_range_are_refused():
         {"confidence": Threshold(0.8, 0.9, *NO_SPAN)},
         {"confidence": Threshold(1.2, 0.8, *NO_SPAN)},
         {"abdomen_ml": Threshold(1.0, -1.0, *NO_SPAN)},
+        {"other_organs": UpperLimit(2.0, *NO_SPAN)},
     ):
         with pytest.raises(ValueError, match="plausibility"):
             dataclasses.replace(LIMITS, **changes)
@@ -399,6 +404,7 @@ def test_the_confidence_is_the_mean_over_the_voxels_that_an_organ_wins():
         zeros, zeros.astype(np.uint8), Grid.axis_aligned((1, 1, 3), (3.0, 3.0, 3.0)), BTCV_LABELS
     )
     assert evidence.confidence == pytest.approx(0.7)
+    assert evidence.other_organs == pytest.approx(0.15)
     assert evidence.share_below_fat == 0.0
 
 

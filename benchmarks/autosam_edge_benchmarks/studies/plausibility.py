@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from autosam_edge.formats.nifti import read_nifti
 from autosam_edge.plausibility.evidence import Evidence
 from autosam_edge.plausibility.rules import judge
-from autosam_edge.plausibility.thresholds import Threshold, Thresholds
+from autosam_edge.plausibility.thresholds import Threshold, Thresholds, UpperLimit
 from autosam_edge.read_scan import read
 from autosam_edge.scan_warning import ScanWarning
 from autosam_edge.strict_json import build
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 SPLITS: tuple[Literal["validation", "training"], ...] = ("validation", "training")
 AS_IT_IS = "as it is"
-_NUMBERS = ("confidence", "share_below_fat", "abdomen_ml")
+_NUMBERS = ("confidence", "share_below_fat", "abdomen_ml", "other_organs")
 _RULES = frozenset(f"AE-WARN-{number}" for number in range(100, 112))
 _FOUND_BY = {step.name: step.found_by for step in TRANSFORMATIONS}
 
@@ -177,7 +177,14 @@ def fit(result: Result) -> Thresholds:
     # Thinner slabs than these are rarer than other body parts; a few ml of another body part are usual.
     usable, unusable = _spans(rows, "abdomen_ml")
     ml = Threshold(float(round(usable[0] / 2)), float(round(usable[0] / 4)), usable, unusable)
-    return Thresholds(confidence, share, ml, tuple(sorted({row["scan"] for row in rows})))
+    usable, unusable = _spans([row for row in rows if _whole_liver(row)], "other_organs")
+    others = UpperLimit(round((usable[1] + unusable[0]) / 2, 4), usable, unusable)
+    return Thresholds(confidence, share, ml, others, tuple(sorted({row["scan"] for row in rows})))
+
+
+def _whole_liver(row: dict[str, Any]) -> bool:
+    liver = row["measured"]["organs"].get("liver")
+    return liver is not None and not liver["cut_by"]
 
 
 def _spans(rows: Sequence[dict[str, Any]], number: str) -> tuple[tuple[float, float], tuple[float, float]]:

@@ -244,7 +244,9 @@ TRANSFORMATIONS: tuple[Transformation, ...] = (
     Transformation("pelvis only", False, "abdomen_ml", _pelvis, quick=True),
     Transformation("chest only", False, "abdomen_ml", _chest, quick=True),
     Transformation("lung with a tumor", False, "confidence", _chest_with_tumor, quick=True),
-    Transformation("mirrored", False, "", lambda scan: scan.with_hu(scan.hu[:, :, ::-1]), quick=True),
+    Transformation(
+        "mirrored", False, "other_organs", lambda scan: scan.with_hu(scan.hu[:, :, ::-1]), quick=True
+    ),
     Transformation("upside down", False, "", lambda scan: scan.with_hu(scan.hu[::-1]), quick=True),
     Transformation("front to back", False, "", lambda scan: scan.with_hu(scan.hu[:, ::-1])),
     Transformation("turned by 180 degrees", False, "", lambda scan: scan.with_hu(scan.hu[:, ::-1, ::-1])),

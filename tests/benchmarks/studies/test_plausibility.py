@@ -68,7 +68,7 @@ def test_a_header_that_lies_leaves_the_array_or_the_grid(scan, made):
     np.testing.assert_array_equal(made["spacing x 2"].hu, scan.hu)
 
 
-def entry(name, *, usable, confidence, share=0.5, ml=2000.0):
+def entry(name, *, usable, confidence, share=0.5, ml=2000.0, others=0.01, cut=()):
     organs = {
         "liver": {
             "name": "liver",
@@ -76,10 +76,16 @@ def entry(name, *, usable, confidence, share=0.5, ml=2000.0):
             "ml": ml,
             "median_hu": 100.0,
             "center_mm": [0.0, 0.0, 0.0],
-            "cut_by": ["lower end", "upper end"],
+            "cut_by": list(cut),
         }
     }
-    measured = {"confidence": confidence, "share_below_fat": share, "abdomen_ml": ml, "organs": organs}
+    measured = {
+        "confidence": confidence,
+        "other_organs": others,
+        "share_below_fat": share,
+        "abdomen_ml": ml,
+        "organs": organs,
+    }
     return {
         "scan": "1",
         "input": name,
@@ -95,7 +101,8 @@ def test_limits_lie_between_usable_and_unusable_inputs_and_decide_the_verdicts()
     result = {
         "inputs": [
             entry(study.AS_IT_IS, usable=True, confidence=0.93),
-            entry("slab of 24 mm", usable=True, confidence=0.86, ml=300.0, share=0.12),
+            entry("slab of 24 mm", usable=True, confidence=0.86, ml=300.0, share=0.12, cut=["upper end"]),
+            entry("mirrored", usable=False, confidence=0.87, others=0.03),
             entry("inverted", usable=False, confidence=0.76),
             entry("HU + 1024", usable=False, confidence=0.74, share=0.0),
             entry("pelvis only", usable=False, confidence=0.70, ml=1.0),
@@ -110,7 +117,10 @@ def test_limits_lie_between_usable_and_unusable_inputs_and_decide_the_verdicts()
     assert limits["scans"] == ("1",)
     verdicts = {row["input"]: row for row in finished["summary"]}
     assert all(verdicts[name]["implausible"] == 0 for name in (study.AS_IT_IS, "slab of 24 mm"))
-    assert all(verdicts[name]["implausible"] == 1 for name in ("inverted", "HU + 1024", "pelvis only"))
+    assert all(
+        verdicts[name]["implausible"] == 1 for name in ("inverted", "HU + 1024", "pelvis only", "mirrored")
+    )
+    assert 0.01 < limits["other_organs"]["sign"] < 0.03
 
 
 def test_the_stored_study_refuses_no_usable_input_and_catches_every_unusable_one():
