@@ -113,7 +113,7 @@ ORGANS_ARRANGED_WRONGLY = WarningCode(
     "AE-WARN-103",
     "doubtful",
     "organs do not lie to each other, or do not fit each other, as in a body",
-    "Check the orientation in the header. One sign can be rare anatomy, such as a large spleen.",
+    "Check the orientation in the header. One or two signs can be rare anatomy, such as a large spleen.",
 )
 WRONG_SIZE = WarningCode(
     "AE-WARN-104",

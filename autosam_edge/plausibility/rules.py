@@ -1,8 +1,8 @@
 """The rules: from the evidence of a run to warnings and a verdict.
 
 A rule looks at one kind of evidence; what it finds doubts the labels or refuses them. How the organs lie and
-fit together yields signs. One sign can be a rare patient, so that it only doubts. Two signs refuse, and so
-does one beside another doubt about the whole scan.
+fit together yields signs, as a body that is mirrored has no single mark. One or two signs can be a rare
+patient, so that they only doubt; three refuse. A doubt about the scan as a whole counts as a sign too.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     Finding = tuple[ScanWarning, bool]  # and whether it refuses the labels
 
-_REFUSING_SIGNS = 2
+_REFUSING_SIGNS = 3
 
 
 def judge(

@@ -17,9 +17,11 @@ _TOLERANCE_MM = 10.0
 _PLACED_ML = {"adrenal_gland_right": 0.5, "adrenal_gland_left": 0.5}
 _PLACED_ELSE_ML = 5.0
 _BOTH_KIDNEYS_ML = 40.0
-# A spleen of a sick patient can be larger than a liver of usual size. In a mirrored scan the network calls a
-# part of the liver spleen, so that the rest is small too.
-_SMALL_LIVER_ML = 1000.0
+# In a mirrored scan the network calls a part of the liver spleen, what it still calls liver lies nearer to the
+# middle, and it finds little of the vena cava.
+_LARGEST_SPLEEN = 0.45  # of the liver's volume
+_LIVER_MEDIAL_MM = 30.0
+_SMALLEST_VENA_CAVA = 0.3  # of the aorta's volume
 _UNUSUAL_VOLUMES = 2
 _FACES: dict[reference.Side, tuple[Face, Face]] = {
     "right of": ("right side", "left side"),
@@ -89,11 +91,18 @@ def _beside_a_whole_liver(evidence: Evidence, liver: OrganEvidence) -> Iterator[
     kidneys = [organs[name].ml for name in ("kidney_right", "kidney_left") if name in organs]
     if sum(kidneys) < _BOTH_KIDNEYS_ML:
         yield f"the kidneys have {sum(kidneys):.0f} ml beside a whole liver"
-    spleen, aorta = organs.get("spleen"), organs.get("aorta")
-    if spleen is not None and _SMALL_LIVER_ML > liver.ml < spleen.ml:
-        yield f"the spleen ({spleen.ml:.0f} ml) is larger than the liver ({liver.ml:.0f} ml)"
-    if aorta is not None and "lower end" in aorta.cut_by and "upper end" not in aorta.cut_by:
+    spleen, aorta, kidney = (organs.get(name) for name in ("spleen", "aorta", "kidney_right"))
+    if spleen is not None and spleen.ml > _LARGEST_SPLEEN * liver.ml:
+        yield f"the spleen has {spleen.ml / liver.ml:.0%} of the liver's volume"
+    if kidney is not None and liver.center_mm[0] - kidney.center_mm[0] > _LIVER_MEDIAL_MM:
+        yield "the liver does not reach as far to the right as the right kidney"
+    if aorta is None or aorta.ml < _PLACED_ELSE_ML:
+        return
+    if "lower end" in aorta.cut_by and "upper end" not in aorta.cut_by:
         yield "the aorta leaves the scan at its lower end only"
+    vena_cava = organs.get("inferior_vena_cava")
+    if vena_cava is None or vena_cava.ml < _SMALLEST_VENA_CAVA * aorta.ml:
+        yield "hardly anything of the inferior vena cava was found"
 
 
 def _the(organ: OrganEvidence) -> str:

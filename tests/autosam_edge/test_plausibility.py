@@ -225,18 +225,23 @@ def test_a_body_front_to_back_is_refused():
 
 
 @hazard(AREA, "one organ lies as in no body, such as a kidney in the wrong place", ORGANS_ARRANGED_WRONGLY)
-def test_one_sign_is_doubtful_and_another_doubt_beside_it_refuses():
-    """A left kidney above the spleen; then the network is unsure as well."""
+def test_one_or_two_signs_are_doubtful_and_three_refuse():
+    """A left kidney above the spleen; a large spleen beside it; then the network is unsure as well."""
     kidney = {"kidney_left": (170, 150, (70, 40, 80))}
+    both = {**kidney, "spleen": (900, 110, (100, 20, 40))}
     assert verdict_of(body(**kidney)) == ("doubtful", [ORGANS_ARRANGED_WRONGLY.code])
-    assert verdict_of(body(**kidney, confidence=0.85))[0] == "implausible"
+    assert verdict_of(body(**both)) == ("doubtful", [ORGANS_ARRANGED_WRONGLY.code])
+    assert verdict_of(body(**both, confidence=0.86))[0] == "implausible"
 
 
 @pytest.mark.parametrize(
     ("changes", "sign"),
     [
         ({"without": ("kidney_left",), "kidney_right": (30, 150, (-60, 40, -30))}, "the kidneys have 30 ml"),
-        ({"spleen": (900, 110, (100, 20, 40)), "liver": (700, 100, (-80, -10, 40))}, "larger than the liver"),
+        ({"spleen": (900, 110, (100, 20, 40))}, "the spleen has 60%"),
+        ({"liver": (1500, 100, (-20, -10, 40))}, "the liver does not reach as far"),
+        ({"inferior_vena_cava": (20, 130, (-30, 10, 0))}, "the inferior vena cava"),
+        ({"without": ("inferior_vena_cava",)}, "the inferior vena cava"),
         ({"cut": {"aorta": ("lower end",)}}, "the aorta leaves"),
         ({"other_organs": 0.03}, "the network takes organs for others"),
         ({"spleen": (5, 110, (100, 20, 40)), "kidney_left": (5, 150, (70, 40, -20))}, "are unusual"),
@@ -248,9 +253,11 @@ def test_organs_that_do_not_fit_each_other_are_a_sign(changes, sign):
     assert not list(signs(body(), 0.018))
 
 
-def test_a_large_spleen_beside_an_ordinary_liver_is_no_sign():
-    """As in leukemia."""
-    assert not list(signs(body(spleen=(2200, 110, (100, 20, 40))), 0.018))
+def test_a_liver_that_the_scan_cuts_is_compared_with_nothing():
+    """Its volume and its center are those of a part."""
+    changes = {"spleen": (900, 110, (100, 20, 40)), "other_organs": 0.03, "without": ("inferior_vena_cava",)}
+    assert len(list(signs(body(**changes), 0.018))) == 3
+    assert not list(signs(body(**changes, cut={"liver": ("upper end",)}), 0.018))
 
 
 @pytest.mark.parametrize("face", ["right side", "upper end"])
