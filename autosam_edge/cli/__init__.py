@@ -17,6 +17,7 @@ from autosam_edge import __version__
 from autosam_edge.cli import demo, info, montage, segment, verify
 from autosam_edge.cli.extras import LazyCommand, RootGroup
 from autosam_edge.cli.wording import with_options
+from autosam_edge.engines.telemetry import set_variables
 from autosam_edge.error_codes import CANCELLED, INTERNAL_ERROR, OUT_OF_MEMORY
 from autosam_edge.errors import AutosamEdgeError, CancelledError
 from autosam_edge.volume import RESEARCH_USE
@@ -118,6 +119,7 @@ def main() -> None:
     """Entry point of ``autosam-edge``."""
     signal.signal(signal.SIGTERM, _stop)  # a terminated run cleans up like an interrupted one
     try:
+        set_variables()
         code = app(prog_name="autosam-edge", standalone_mode=False)
     except AutosamEdgeError as error:
         _fail(error)
