@@ -82,6 +82,18 @@ class Volume:
         """Voxels along (D, H, W)."""
         return self.grid.shape
 
+    def slices(self, start: int, stop: int) -> Volume:
+        """A part of the scan, as if the other slices had not been taken.
+
+        Args:
+            start: First slice of the part, along the first axis of ``hu``.
+            stop: Slice after the last.
+        """
+        hu = np.ascontiguousarray(self.hu[start:stop])
+        affine = self.grid.affine.copy()
+        affine[:3, 3] += start * affine[:3, 0]
+        return Volume(hu, Grid((len(hu), *self.shape[1:]), affine), self.source, self.warnings)
+
 
 @dataclass(frozen=True)
 class Label:

@@ -83,6 +83,13 @@ PARTS_REMOVED = WarningCode(
     "Look at the organs named, if the volumes are large.",
 )
 
+NO_BODY = WarningCode(
+    "AE-WARN-081",
+    "doubtful",
+    "no body was found: the scan shows only air",
+    "Check that the values are in HU and that the right series was given.",
+)
+
 # Results
 SYNTHETIC_SCAN = WarningCode(
     "AE-WARN-140", "info", "the scan is synthetic", "Do not read the Dice values as accuracy on patients."

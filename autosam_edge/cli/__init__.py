@@ -57,6 +57,7 @@ class _Commands(RootGroup):
             data="Prepare a data set for training and evaluation.",
             train="Train a teacher or a student.",
             distill="Distill a teacher into a student.",
+            **{"fit-decision-weights": "Fit how much each organ's probability counts, on validation cases."},
         ),
         *_lazy(
             "autosam_edge_training",
