@@ -68,7 +68,7 @@ class CtFolder:
         ds["PixelData"].VR = "OW"
         for keyword, value in changes.items():
             if value is None:
-                del ds[keyword]
+                ds.pop(keyword, None)
             else:
                 setattr(ds, keyword, value)
         return ds

@@ -219,13 +219,14 @@ def _header(
     except Exception as error:  # pydicom raises many kinds, RecursionError among them
         if isinstance(error, OSError) and error.errno is not None:
             raise  # the disk's; those of pydicom have no number
-        if allowance.exhausted:
-            raise DICOM_TOO_LARGE(
-                f"the header of {name} is far longer than that of a CT image, or those of all files are.",
-                remedy="Remove the file if it is no CT image, or give the folder of one series only.",
-            ) from None
-        what = f"its header cannot be parsed ({type(error).__name__})"
-        raise damaged(name, what) from None  # the cause may quote bytes
+        if not allowance.exhausted:
+            what = f"its header cannot be parsed ({type(error).__name__})"
+            raise damaged(name, what) from None  # the cause may quote bytes
+    if allowance.exhausted:  # pydicom makes errors of its own from the one of _Bounded, or none
+        raise DICOM_TOO_LARGE(
+            f"the header of {name} is far longer than that of a CT image, or those of all files are.",
+            remedy="Remove the file if it is no CT image, or give the folder of one series only.",
+        )
     for keyword, of_meta in _OF_META.items():
         if not text_of(dataset, keyword, name) and (value := raw_of(dataset.file_meta, of_meta)):
             setattr(dataset, keyword, value)
