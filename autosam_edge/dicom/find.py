@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from autosam_edge.dicom.header import Header
+from autosam_edge.dicom.image_kinds import MEDIA_DIRECTORY
 from autosam_edge.dicom.parse import Allowance, read_header
 from autosam_edge.error_codes import INPUT_UNREADABLE, LINK_LEADS_OUT, TOO_MANY_FILES
 
@@ -25,7 +26,8 @@ INPUTS_OF_THEIR_OWN = {
     ".zip": "zip archive",
 }
 """What can be given as the input itself, by the end of the name."""
-_IGNORED_NAMES = frozenset({"thumbs.db", "desktop.ini", "dicomdir"})
+_NO_IMAGE = "file that is not an image"
+_IGNORED_NAMES = {"thumbs.db": _NO_IMAGE, "desktop.ini": _NO_IMAGE, "dicomdir": MEDIA_DIRECTORY}
 
 
 @dataclass(eq=False)
@@ -114,9 +116,7 @@ def _not_read(entry: os.DirEntry[str], real_root: str, name: str) -> str:
         return "symbolic link to what is read at its own place"
     if not entry.is_file(follow_symlinks=False):
         return "pipe, socket or device"
-    if entry.name.lower() in _IGNORED_NAMES or entry.name.startswith("._"):
-        return "file that is not an image"
-    return ""
+    return _IGNORED_NAMES.get(entry.name.lower(), _NO_IMAGE if entry.name.startswith("._") else "")
 
 
 def _check_link(link: os.DirEntry[str], real_root: str, name: str) -> None:

@@ -271,7 +271,7 @@ def test_media_directory_is_passed_over(ct: Any, name: str) -> None:
     ct.save(media_directory(ct), name)
     volume = read_dicom(ct.path)
     np.testing.assert_array_equal(volume.hu, ct.hu)
-    assert volume.warnings[0].code == "AE-WARN-001"
+    assert volume.warnings[0].message == "Passed over: 1 x media directory (DICOMDIR)."
 
 
 @hazard(AREA, "a DICOMDIR is given as the input", NO_CT)
