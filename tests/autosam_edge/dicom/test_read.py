@@ -285,7 +285,7 @@ def test_junk_and_other_objects_are_passed_over_with_a_count(ct: Any) -> None:
     assert warning.code == "AE-WARN-001"
     assert warning.message == (
         "Passed over: 1 x Secondary Capture Image Storage, 1 x empty file, 1 x file that is not DICOM, "
-        "2 x file that is not an image, 1 x localizer, 1 x symbolic link."
+        "2 x file that is not an image, 1 x localizer, 1 x symbolic link to what is read at its own place."
     )
 
 
