@@ -47,7 +47,7 @@ LINK_LEADS_OUT = ErrorCode(
     "Copy the files that the links stand for into the folder (cp -rL), or give the folder that holds both.",
 )
 FILE_COMPRESSED = ErrorCode(
-    "AE-INPUT-010",
+    "AE-INPUT-011",
     "a DICOM file inside gzip",
     "Unpack the files of the series, for example with gunzip, and read it again.",
 )

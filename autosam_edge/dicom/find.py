@@ -85,7 +85,7 @@ def find_dicom_files(root: Path) -> DicomFiles:
     Raises:
         InputError: A file is damaged (AE-DICOM-005, -006), larger than reasonable (AE-DICOM-021) or cannot be
             read (AE-INPUT-003); a link leads out of the folder (AE-INPUT-009), a slice is inside gzip
-            (AE-INPUT-010), or see :func:`walk`.
+            (AE-INPUT-011), or see :func:`walk`.
     """
     found, allowance = DicomFiles(), Allowance()
     if root.is_file():

@@ -98,7 +98,7 @@ def read_header(path: Path, name: str, allowance: Allowance) -> Header | None:
 
     Raises:
         InputError: The file is damaged (AE-DICOM-005, -006), larger than reasonable (AE-DICOM-021), or cannot
-            be read (AE-INPUT-003); it is a DICOM file inside gzip (AE-INPUT-010).
+            be read (AE-INPUT-003); it is a DICOM file inside gzip (AE-INPUT-011).
     """
     try:
         with path.open("rb") as file:

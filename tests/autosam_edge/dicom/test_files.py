@@ -339,7 +339,7 @@ def test_slices_inside_gzip(ct: Any, which: slice) -> None:
     for path in ct.write()[which]:
         path.with_name(f"{path.name}.dcm.gz").write_bytes(gzip.compress(path.read_bytes()))
         path.unlink()
-    assert refusal(ct.path).code == "AE-INPUT-010"
+    assert refusal(ct.path).code == "AE-INPUT-011"
 
 
 @hazard(
