@@ -67,7 +67,7 @@ def identifier_fault(sources: Sequence[Dataset]) -> str:
         return "name several studies"
     images = len(set(values["SOPInstanceUID"]))
     if images < len(sources):
-        return f"give {len(sources)} images only {images} different SOPInstanceUIDs"
+        return f"hold {images} SOPInstanceUID{'s' if images > 1 else ''} for {len(sources)} images"
     return ""
 
 

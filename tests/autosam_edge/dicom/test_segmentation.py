@@ -427,7 +427,7 @@ FAULTS = {
     "one SOPInstanceUID for all slices": (
         {"SOPInstanceUID": GOOD_UID},
         6,
-        "only 1 different SOPInstanceUIDs",
+        "hold 1 SOPInstanceUID for 6 images",
     ),
     "a slice without SOPInstanceUID": ({"SOPInstanceUID": b""}, 1, "lack SOPInstanceUID"),
     "a SOPInstanceUID with letters": (
