@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -11,7 +12,7 @@ from rich.table import Table
 from autosam_edge.measurements import organ_statistics
 from autosam_edge.memory import peak_mb
 from autosam_edge.volume import RESEARCH_USE
-from autosam_edge.write_results import write
+from autosam_edge.write_results import warnings_of_outputs, write
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,12 +32,15 @@ def run(
     open_model: Callable[[], Session],
     *,
     formats: tuple[Format, ...] | None = None,
+    pseudonymize: bool = False,
 ) -> tuple[Segmentation, dict[str, Any]]:
     """Segment, measure and write.
 
     Returns:
         The labels, and the report that ``--json`` prints.
     """
+    warnings = (*volume.warnings, *warnings_of_outputs(volume.source, formats))
+    volume = replace(volume, warnings=warnings)
     with stages.stage("load model"):
         session = open_model()
     planned = session.plan(volume)
@@ -49,7 +53,15 @@ def run(
         statistics = organ_statistics(volume, segmentation)
     write_s: dict[str, float] = {}
     with stages.stage("write"):
-        outputs = write(volume, segmentation, out, formats=formats, statistics=statistics, timings_s=write_s)
+        outputs = write(
+            volume,
+            segmentation,
+            out,
+            formats=formats,
+            statistics=statistics,
+            timings_s=write_s,
+            pseudonymize=pseudonymize,
+        )
     timings_s = {
         **stages.seconds,
         **segmentation.timings_s,
