@@ -1,0 +1,89 @@
+"""What a structured report and a secondary capture share: whose they are, what made them, and the file.
+
+The same content gives the same bytes: dates are those of the source, and the instance UID is made from all
+else that is in the object.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from typing import TYPE_CHECKING
+
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian
+
+from autosam_edge.dicom.derived_uid import derived_uid
+from autosam_edge.dicom.patient_study import add_patient_and_study, content_date_and_time, patient_and_study
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pydicom.uid import UID
+
+    from autosam_edge.volume import Provenance
+
+
+def new_object(
+    source: Dataset,
+    made_by: Provenance,
+    *,
+    sop_class: UID,
+    modality: str,
+    series_number: int,
+    series_description: str,
+    pseudonymize: bool,
+) -> Dataset:
+    """Attributes of patient, study, series and equipment, and the dates.
+
+    Args:
+        source: Header of one image of the series that was segmented.
+        made_by: Software and model.
+        sop_class: SOP class of the object.
+        modality: Modality of the new series, such as ``SR``.
+        series_number: Number of the new series in the study.
+        series_description: Description of the new series, at most 64 characters.
+        pseudonymize: Whether a pseudonym stands in the place of the patient.
+
+    Returns:
+        The object without its content; :func:`save` gives it its instance UID.
+
+    Source:
+        PS3.3 C.7.3.1 (General Series), C.7.5.1 (General Equipment), C.12.1 (SOP Common).
+    """
+    dataset = Dataset()
+    dataset.SOPClassUID = sop_class
+    dataset.Modality = modality
+    version = made_by.version or "unknown"
+    dataset.SeriesInstanceUID = derived_uid(
+        "series", sop_class, str(source.SeriesInstanceUID), version, made_by.model_sha256
+    )
+    dataset.SeriesNumber, dataset.InstanceNumber = series_number, 1
+    dataset.SeriesDescription = series_description
+    dataset.Manufacturer = "autosam-edge"
+    dataset.ManufacturerModelName = (made_by.model or "autosam-edge")[:64]
+    dataset.SoftwareVersions = version[:64]
+    # There is no hardware to number: the weights are what made this, so the serial number is theirs.
+    dataset.DeviceSerialNumber = made_by.model_sha256[:16] or "unknown"
+    dataset.ContentDate, dataset.ContentTime = content_date_and_time(source, pseudonymize=pseudonymize)
+    add_patient_and_study(dataset, patient_and_study(source, pseudonymize=pseudonymize))
+    return dataset
+
+
+def save(dataset: Dataset, path: Path) -> None:
+    """Write the object under an instance UID that is made from its content.
+
+    Args:
+        dataset: Result of :func:`new_object`, with its content; its own texts are in ASCII.
+        path: File to write.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    content = io.BytesIO()
+    dataset.save_as(content)
+    dataset.SOPInstanceUID = derived_uid("instance", hashlib.sha256(content.getbuffer()).hexdigest())
+    with path.open("wb") as stream:
+        dataset.save_as(stream, enforce_file_format=True)
