@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import time
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from autosam_edge.atomic_files import require_space, staged_results, sync
 from autosam_edge.error_codes import OUTPUT_IN_INPUT, OUTPUT_OCCUPIED, SEG_NOT_POSSIBLE
 from autosam_edge.measurements import organ_statistics
-from autosam_edge.output_formats import FILE_NAMES, FORMATS, WITHOUT_SEG
+from autosam_edge.output_formats import DEFAULT_FORMATS, DICOM_FORMATS, FILE_NAMES, FORMATS, WITHOUT_SEG
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Sequence
+
+    from PIL.Image import Image
 
     from autosam_edge.measurements import OrganStatistics
     from autosam_edge.output_formats import Format
@@ -42,7 +47,8 @@ def write(
         volume: The scan that was segmented.
         segmentation: Labels on the scan's grid.
         folder: Folder for the files; made when absent, with its parents.
-        formats: Formats to write; None for all that fit the input (DICOM SEG needs DICOM).
+        formats: Formats to write; None for :data:`autosam_edge.output_formats.DEFAULT_FORMATS` as far as the
+            input allows (DICOM formats need DICOM).
         statistics: Result of :func:`autosam_edge.measurements.organ_statistics`; None computes it.
         timings_s: Dictionary that receives the seconds of the statistics and of each format.
 
@@ -118,8 +124,8 @@ def check_outputs(
 
     Raises:
         OutputError: The folder is a file or holds a folder or the input under one of our names
-            (AE-OUTPUT-002), lies inside the input folder (-004), or DICOM SEG is asked of input that is not
-            DICOM (-005) or lacks the identifiers that it would refer to (-006).
+            (AE-OUTPUT-002), lies inside the input folder (-004), or a DICOM format is asked of input that is
+            not DICOM (-005) or lacks the identifiers that it would refer to (-006).
         ValueError: A format is unknown.
     """
     target = Path(folder)
@@ -140,7 +146,7 @@ def check_outputs(
             "a parent of the output folder is a file.", remedy="Give a path whose parents are folders."
         )
     # A file that has vanished is reported when the headers are read.
-    if "dicom-seg" in chosen and source is not None and source.files[0].is_file():
+    if set(DICOM_FORMATS) & set(chosen) and source is not None and source.files[0].is_file():
         from autosam_edge.dicom.source import check_can_be_referred_to
 
         check_can_be_referred_to(source.files[0])
@@ -161,10 +167,11 @@ def _choose(source: Source | None, formats: Sequence[Format] | None) -> tuple[Fo
         )
     dicom = source is None or (source.kind == "dicom" and bool(source.files))
     if formats is None:
-        return tuple(name for name in FORMATS if dicom or name != "dicom-seg")
-    if "dicom-seg" in formats and not dicom:
+        return tuple(name for name in DEFAULT_FORMATS if dicom or name not in DICOM_FORMATS)
+    if not dicom and (refused := [name for name in DICOM_FORMATS if name in formats]):
         raise SEG_NOT_POSSIBLE(
-            "a DICOM SEG refers to the DICOM series that was segmented, and the input is not DICOM.",
+            f"{', '.join(refused)} must refer to the DICOM series that was segmented, and the input is not "
+            "DICOM.",
             remedy=f"Give the DICOM series as input, or {WITHOUT_SEG}.",
         )
     return tuple(name for name in FORMATS if name in formats)
@@ -231,6 +238,12 @@ def _writers(
 ) -> dict[Format, Callable[[Path], None]]:
     """What makes each file. Leaves are loaded when they are used: highdicom alone takes half a second."""
 
+    @cache
+    def page() -> Image:
+        from autosam_edge.report.preview import draw_preview
+
+        return draw_preview(volume, segmentation, statistics)
+
     def nifti(path: Path) -> None:
         from autosam_edge.formats.nifti import write_nifti
 
@@ -241,10 +254,22 @@ def _writers(
 
         write_dicom_seg(segmentation, volume.source.files, path)
 
-    def preview(path: Path) -> None:
-        from autosam_edge.report.preview import write_preview
+    def dicom_sr(path: Path) -> None:
+        from autosam_edge.dicom.structured_report import write_dicom_sr
 
-        write_preview(volume, segmentation, path, statistics)
+        seg = path.with_name(FILE_NAMES["dicom-seg"])  # of this run, as the folder is new
+        write_dicom_sr(segmentation, statistics, volume.source.files, path, seg=seg if seg.exists() else None)
+
+    def secondary_capture(path: Path) -> None:
+        from autosam_edge.dicom.secondary_capture import write_secondary_capture
+
+        pixels = np.asarray(page())
+        write_secondary_capture(pixels, segmentation.provenance, volume.source.files, path)
+
+    def preview(path: Path) -> None:
+        from autosam_edge.report.drawing import as_png
+
+        path.write_bytes(as_png(page(), segmentation.provenance.version))
 
     def json(path: Path) -> None:
         from autosam_edge.report.statistics_files import write_statistics_json
@@ -256,4 +281,12 @@ def _writers(
 
         write_statistics_csv(segmentation, statistics, path)
 
-    return {"nifti": nifti, "dicom-seg": dicom_seg, "preview": preview, "json": json, "csv": csv}
+    return {
+        "nifti": nifti,
+        "dicom-seg": dicom_seg,
+        "dicom-sr": dicom_sr,
+        "secondary-capture": secondary_capture,
+        "json": json,
+        "csv": csv,
+        "preview": preview,
+    }

@@ -20,7 +20,7 @@ from autosam_edge.cli.options import (
 )
 from autosam_edge.cli.progress import Stages
 from autosam_edge.cli.report import run, show_report
-from autosam_edge.output_formats import FORMATS
+from autosam_edge.output_formats import DEFAULT_FORMATS, FORMATS
 from autosam_edge.read_scan import read
 from autosam_edge.session import open_session
 from autosam_edge.write_results import check_outputs, check_writable
@@ -54,7 +54,8 @@ def segment(
         typer.Option(
             "--format",
             metavar="NAME,...",
-            help=f"Files to write: some of {', '.join(FORMATS)}. Default: all that the input allows.",
+            help=f"Files to write: some of {', '.join(FORMATS)}. "
+            f"Default: {','.join(DEFAULT_FORMATS)}, as far as the input allows.",
         ),
     ] = None,
     allow_gap: Annotated[

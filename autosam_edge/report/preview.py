@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageDraw
 
-from autosam_edge.report.drawing import AMBER, PAGE, QUIET, RED, TEXT, annotate, as_png, font, write_numbers
+from autosam_edge.report.drawing import AMBER, PAGE, QUIET, RED, TEXT, annotate, font, write_numbers
 from autosam_edge.report.panel import draw_panel
 from autosam_edge.report.sections import Sections, View, render
 from autosam_edge.volume import RESEARCH_USE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from autosam_edge.measurements import OrganStatistics
     from autosam_edge.volume import Label, Segmentation, Volume
@@ -35,31 +34,19 @@ _THIN_MM = 40.0  # a thinner stack has no coronal or sagittal picture worth look
 _RULE = (44, 53, 66)
 
 
-def write_preview(
-    volume: Volume, segmentation: Segmentation, path: Path, statistics: Sequence[OrganStatistics]
-) -> None:
-    """Write the contact sheet as PNG, 2000 x 1400 pixels; the same input gives identical bytes.
-
-    Works on any grid, oblique or reoriented (shown along the nearest canonical axes, with letters that tell),
-    on thin stacks, and when no organ was found.
-
-    Args:
-        volume: HU, (D, H, W).
-        segmentation: Labels on the same grid.
-        path: File to write, ``.png``.
-        statistics: Result of :func:`autosam_edge.measurements.organ_statistics`, for the legend.
-
-    Raises:
-        OSError: The file cannot be written.
-    """
-    page = draw_preview(volume, segmentation, statistics)
-    path.write_bytes(as_png(page, segmentation.provenance.version))
-
-
 def draw_preview(
     volume: Volume, segmentation: Segmentation, statistics: Sequence[OrganStatistics]
 ) -> Image.Image:
-    """The contact sheet as RGB pixels; see :func:`write_preview`."""
+    """Draw the contact sheet, 2000 x 1400 pixels, RGB; the same input gives the same pixels.
+
+    Works on any grid, oblique or reoriented (shown along the nearest canonical axes, with letters that tell),
+    on thin stacks, and when no organ was found. :func:`autosam_edge.report.drawing.as_png` makes the file.
+
+    Args:
+        volume: HU, (D, H, W).
+        segmentation: Labels on the same grid, and the warnings.
+        statistics: Result of :func:`autosam_edge.measurements.organ_statistics`, for the legend.
+    """
     page = Image.new("RGB", _SIZE, PAGE)
     draw = ImageDraw.Draw(page)
     _title(draw, volume, segmentation)

@@ -23,7 +23,7 @@ from autosam_edge.formats import nifti
 from autosam_edge.geometry import Grid
 from autosam_edge.labels import BTCV_LABELS
 from autosam_edge.measurements import organ_statistics
-from autosam_edge.output_formats import FILE_NAMES, FORMATS
+from autosam_edge.output_formats import DEFAULT_FORMATS, FILE_NAMES
 from autosam_edge.phantom import make_phantom
 from autosam_edge.phantom.series import write_dicom_series
 from autosam_edge.read_scan import read
@@ -90,7 +90,9 @@ def test_a_dicom_scan_gives_all_five_files(organs: tuple[int, ...], tmp_path: Pa
     labels = np.zeros(scan.shape, np.uint8)
     for row, organ in enumerate(organs):
         labels[1:4, 2 * row : 2 * row + 2] = organ
-    assert set(write(scan, Segmentation(labels, scan.grid, BTCV_LABELS), tmp_path / "out")) == set(FORMATS)
+    assert set(write(scan, Segmentation(labels, scan.grid, BTCV_LABELS), tmp_path / "out")) == set(
+        DEFAULT_FORMATS
+    )
 
 
 def test_writes_all_that_fits_the_source(volume, segmentation, tmp_path: Path) -> None:
@@ -206,7 +208,7 @@ def test_failing_writer_leaves_nothing(
     def fail(*_: object) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(preview, "write_preview", fail)
+    monkeypatch.setattr(preview, "draw_preview", fail)
     with pytest.raises(OutputError) as caught:
         write(volume, segmentation, out)
     assert caught.value.code == code
@@ -312,7 +314,7 @@ def test_an_enhanced_file_may_have_its_results_beside_it(tmp_path: Path) -> None
     labels = np.zeros(scan.shape, np.uint8)
     labels[2, 2:5, 1:6] = 6
     write(scan, Segmentation(labels, scan.grid, BTCV_LABELS), tmp_path / "out")
-    assert tree(tmp_path / "out") == {"scan.dcm", *FILE_NAMES.values()}
+    assert tree(tmp_path / "out") == {"scan.dcm", *(FILE_NAMES[name] for name in DEFAULT_FORMATS)}
 
 
 @pytest.mark.parametrize(("kind", "name"), [("nifti", "segmentation.nii.gz"), ("dicom", "segmentation.dcm")])
