@@ -132,10 +132,10 @@ def _series(instances: Sequence[Dataset]) -> Dataset:
 
 
 def _segments(sources: Sequence[Dataset], seg: Path) -> dict[str, Reference]:
-    """The segment of each organ of a SEG, by the organ's name."""
+    """The segment of each organ of a SEG, by the organ's title."""
     header = _header(seg)
     return {
-        item.SegmentDescription: hd.sr.ReferencedSegment(
+        item.SegmentLabel: hd.sr.ReferencedSegment(
             sop_class_uid=header.SOPClassUID,
             sop_instance_uid=header.SOPInstanceUID,
             segment_number=item.SegmentNumber,
@@ -146,11 +146,11 @@ def _segments(sources: Sequence[Dataset], seg: Path) -> dict[str, Reference]:
 
 
 def _source_images(segmentation: Segmentation, sources: Sequence[Dataset]) -> dict[str, Reference]:
-    """The images that show each organ, by the organ's name; one file of many frames stands for all."""
+    """The images that show each organ, by the organ's title; one file of many frames stands for all."""
     values = [label.value for label in segmentation.table]
     present = organ_slices(segmentation.labels, np.arange(len(segmentation.labels)), values)
     return {
-        label.name: [
+        label.title: [
             hd.sr.SourceImageForMeasurementGroup(source.SOPClassUID, source.SOPInstanceUID)
             for index, source in enumerate(sources)
             if len(sources) == 1 or shown[index]
@@ -179,7 +179,7 @@ def _report(
         item
         for organ in statistics
         if organ.voxels
-        for item in _group(organ, labels[organ.label], segmentation, series_uid, references[organ.name])
+        for item in _group(organ, labels[organ.label], segmentation, series_uid, references[organ.title])
     ]
     if groups:
         root.ContentSequence.append(_container(_MEASUREMENTS, groups))
