@@ -166,7 +166,7 @@ def _report(
     references: dict[str, Reference],
 ) -> Dataset:
     """The root item: who made the report, a group for each organ, and what a reader must know."""
-    root = hd.sr.ContainerContentItem(_TITLE, template_id="1500")
+    root = hd.sr.ContainerContentItem(_TITLE, is_content_continuous=False, template_id="1500")
     root.ContentSequence = hd.sr.ContentSequence(
         [
             *hd.sr.LanguageOfContentItemAndDescendants(_LANGUAGE),
@@ -190,7 +190,9 @@ def _report(
 
 def _container(name: Code, items: Sequence[hd.sr.ContentItem]) -> hd.sr.ContainerContentItem:
     """A heading with the items below it."""
-    container = hd.sr.ContainerContentItem(name, relationship_type=RelationshipTypeValues.CONTAINS)
+    container = hd.sr.ContainerContentItem(
+        name, is_content_continuous=False, relationship_type=RelationshipTypeValues.CONTAINS
+    )
     container.ContentSequence = hd.sr.ContentSequence(items)
     return container
 
@@ -244,6 +246,7 @@ def _group(
         if isinstance(reference, list)
         else hd.sr.VolumetricROIMeasurementsAndQualitativeEvaluations(referenced_segment=reference, **shared)
     )
+    group[0].ContinuityOfContent = "SEPARATE"  # else what shows it as text leaves the names of the values out
     remarks = [_CUT] if organ.touches_border else []
     remarks += [_sentence(w) for w in most_severe_first(segmentation.warnings) if w.organ == organ.name]
     group[0].ContentSequence.extend(_text(remark) for remark in remarks)
