@@ -93,8 +93,15 @@ def show_report(report: dict[str, Any], *, as_json: bool) -> None:
         return
     console = new_console()
     warnings = most_severe_first(ScanWarning(**warning) for warning in report["warnings"])
+    words = {organ["name"]: _word(organ) for organ in report["organs"]}
+    # A word such as "not found" says in brief what a fact about the organ says.
+    warnings = [w for w in warnings if w.severity != "info" or not words.get(w.organ or "")]
     beside = {warning.organ: warning for warning in reversed(warnings) if warning.organ is not None}
-    columns = _columns(report["organs"], beside)
+    notes = [
+        _line(beside[name], name_organ=False) if name in beside else Text(word)
+        for name, word in words.items()
+    ]
+    columns = _columns(report["organs"], notes)
     provenance = report["provenance"]
     title = f"{provenance['model']}, {provenance['engine']} {provenance['precision']}"
     if console.width >= _table_width(columns):
@@ -111,8 +118,13 @@ def show_report(report: dict[str, Any], *, as_json: bool) -> None:
     console.print(RESEARCH_USE, markup=False, soft_wrap=True)
 
 
-def _columns(organs: Sequence[dict[str, Any]], beside: dict[str, ScanWarning]) -> dict[str, list[Text]]:
-    """Cells by heading. The note of an organ is its most severe warning, else a word about its voxels."""
+def _word(organ: dict[str, Any]) -> str:
+    """What its voxels say about an organ."""
+    return "not found" if not organ["ml"] else "at the border" if organ["touches_border"] else ""
+
+
+def _columns(organs: Sequence[dict[str, Any]], notes: list[Text]) -> dict[str, list[Text]]:
+    """Cells by heading; the notes come last."""
     columns: dict[str, list[Text]] = {
         "organ": [Text(organ["name"]) for organ in organs],
         "ml": [Text(f"{organ['ml']:.1f}" if organ["ml"] else "-") for organ in organs],
@@ -121,13 +133,7 @@ def _columns(organs: Sequence[dict[str, Any]], beside: dict[str, ScanWarning]) -
     if any("dice_against_truth" in organ for organ in organs):
         overlaps = [organ.get("dice_against_truth") for organ in organs]
         columns["Dice"] = [Text("-" if dice is None else f"{dice:.2f}") for dice in overlaps]
-    columns["note"] = [
-        _line(beside[organ["name"]], name_organ=False)
-        if organ["name"] in beside
-        else Text("not found" if not organ["ml"] else "at the border" if organ["touches_border"] else "")
-        for organ in organs
-    ]
-    return columns
+    return {**columns, "note": notes}
 
 
 def _table_width(columns: dict[str, list[Text]]) -> int:

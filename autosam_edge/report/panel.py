@@ -61,6 +61,7 @@ def draw_panel(
             ]
         )
         for warning in most_severe_first(segmentation.warnings)
+        if warning.organ is None or warning.severity != "info"  # a fact about an organ stands in the legend
     ]
     must = sum(len(lines) for lines in warnings if lines[0][1] != QUIET)
     fixed = len(about) + len(how_to_read) + 1  # one line counts what is left out

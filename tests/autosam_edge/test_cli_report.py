@@ -93,6 +93,18 @@ def test_an_organ_shows_its_most_severe_warning_and_the_others_stand_below(monke
     ]
 
 
+def test_a_fact_about_an_organ_is_not_said_twice(monkeypatch, capsys) -> None:
+    """The word of the table stands for it; where there is no word, the fact is the note."""
+    fact = {"code": "AE-WARN-113", "severity": "info", "message": "It goes on."}
+    organs = report()["organs"]
+    for organ, shown_as_note in (("spleen", False), ("liver", True)):
+        changed = {**report(), "organs": organs, "warnings": [{**fact, "organ": organ}]}
+        show_report(changed, as_json=False)
+        text = capsys.readouterr().out
+        assert ("It goes on." in text) == shown_as_note
+        assert "not found" in text
+
+
 PRINTS = """
 import sys
 from autosam_edge import cli
