@@ -87,3 +87,9 @@ PARTS_REMOVED = WarningCode(
 SYNTHETIC_SCAN = WarningCode(
     "AE-WARN-140", "info", "the scan is synthetic", "Do not read the Dice values as accuracy on patients."
 )
+SEG_LEFT_OUT = WarningCode(
+    "AE-WARN-141",
+    "caution",
+    "no DICOM SEG was written, as the images do not share one valid frame of reference",
+    "Use the NIfTI file, or export the series again with one FrameOfReferenceUID.",
+)

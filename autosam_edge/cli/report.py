@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from rich.padding import Padding
@@ -13,7 +14,7 @@ from autosam_edge.measurements import organ_statistics
 from autosam_edge.memory import peak_mb
 from autosam_edge.scan_warning import ScanWarning, most_severe_first
 from autosam_edge.volume import RESEARCH_USE
-from autosam_edge.write_results import write
+from autosam_edge.write_results import warnings_of_outputs, write
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -40,12 +41,15 @@ def run(
     open_model: Callable[[], Session],
     *,
     formats: tuple[Format, ...] | None = None,
+    pseudonymize: bool = False,
 ) -> tuple[Segmentation, dict[str, Any]]:
     """Segment, measure and write.
 
     Returns:
         The labels, and the report that ``--json`` prints.
     """
+    warnings = (*volume.warnings, *warnings_of_outputs(volume.source, formats))
+    volume = replace(volume, warnings=warnings)
     with stages.stage("load model"):
         session = open_model()
     planned = session.plan(volume)
@@ -58,7 +62,15 @@ def run(
         statistics = organ_statistics(volume, segmentation)
     write_s: dict[str, float] = {}
     with stages.stage("write"):
-        outputs = write(volume, segmentation, out, formats=formats, statistics=statistics, timings_s=write_s)
+        outputs = write(
+            volume,
+            segmentation,
+            out,
+            formats=formats,
+            statistics=statistics,
+            timings_s=write_s,
+            pseudonymize=pseudonymize,
+        )
     timings_s = {
         **stages.seconds,
         **segmentation.timings_s,

@@ -54,10 +54,20 @@ def segment(
         typer.Option(
             "--format",
             metavar="NAME,...",
-            help=f"Files to write: some of {', '.join(FORMATS)}. "
-            f"Default: {','.join(DEFAULT_FORMATS)}, as far as the input allows.",
+            help=f"Files to write: some of {', '.join(FORMATS)}. Default: {', '.join(DEFAULT_FORMATS)}, "
+            "as far as the input allows.",
         ),
     ] = None,
+    pseudonymize: Annotated[
+        bool,
+        typer.Option(
+            "--pseudonymize",
+            help="Write a pseudonym in place of the patient's name and ID into the DICOM results, and no "
+            "other patient data or dates. One study always has one pseudonym. UIDs stay, so that a viewer "
+            "finds the scan: who has the scan can still tell whose it is. Other results never name the "
+            "patient.",
+        ),
+    ] = False,
     allow_gap: Annotated[
         bool,
         typer.Option(
@@ -104,4 +114,5 @@ def segment(
     open_model = partial(
         open_session, bundle, engine=engine, precision=precision, threads=threads, max_memory_mb=max_memory
     )
-    show_report(run(volume, out, stages, open_model, formats=chosen)[1], as_json=as_json)
+    report = run(volume, out, stages, open_model, formats=chosen, pseudonymize=pseudonymize)[1]
+    show_report(report, as_json=as_json)

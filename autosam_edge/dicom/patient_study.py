@@ -19,6 +19,7 @@ from pydicom.charset import convert_encodings
 from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
+from pydicom.filewriter import correct_ambiguous_vr
 from pydicom.sequence import Sequence
 from pydicom.tag import Tag
 from pydicom.valuerep import CUSTOMIZABLE_CHARSET_VR
@@ -50,21 +51,6 @@ _TRIAL_TYPE_2 = (
 )
 _CODE = ("CodeValue", "CodingSchemeDesignator", "CodeMeaning")
 _METHOD_CODES = "DeidentificationMethodCodeSequence"
-SOURCE_ATTRIBUTES = (
-    "SpecificCharacterSet",
-    _STUDY_UID,
-    *_TYPE_2,
-    *_TYPE_3,
-    *_TRIAL_TYPE_1,
-    *_TRIAL_SUBJECT,
-    *_TRIAL_TYPE_2,
-    "PatientIdentityRemoved",
-    "DeidentificationMethod",
-    _METHOD_CODES,
-    *(f"{prefix}{kind}" for prefix in ("Content", "Acquisition", "Series") for kind in ("Date", "Time")),
-)
-"""Keywords of the attributes of a source that this module reads."""
-
 # PS3.15 Annex E; PS3.16 CID 7050.
 _DEIDENTIFIED_BY = (
     ("113100", "DCM", "Basic Application Confidentiality Profile"),
@@ -80,7 +66,7 @@ def patient_and_study(source: Dataset, *, pseudonymize: bool = False) -> Dataset
     """What an object that is made from a series says about the patient and the study.
 
     Args:
-        source: Header of one image of the series, with :data:`SOURCE_ATTRIBUTES`, as pydicom read it.
+        source: Header of one image of the series, as pydicom read it.
         pseudonymize: Whether name and patient ID are replaced by a pseudonym, and every other attribute is
             left empty where the standard allows it. The pseudonym is made from the study UID: the same study
             gives the same pseudonym, and nobody can find the patient ID by trying all possible ones. UIDs are
@@ -116,10 +102,11 @@ def patient_and_study(source: Dataset, *, pseudonymize: bool = False) -> Dataset
 def add_patient_and_study(dataset: Dataset, patient: Dataset) -> None:
     """Put the attributes of patient and study into an object, in place of those that it has.
 
-    Texts of the object itself must be in ASCII, as the character set becomes the source's.
+    This is the last step before the object is saved. Texts of the object itself must be in ASCII, as the
+    character set becomes the source's.
 
     Args:
-        dataset: The new object, to be saved in Explicit VR Little Endian.
+        dataset: The new, finished object, to be saved in Explicit VR Little Endian.
         patient: Result of :func:`patient_and_study`.
     """
     for keyword in ("SpecificCharacterSet", *_TYPE_2):
@@ -128,7 +115,8 @@ def add_patient_and_study(dataset: Dataset, patient: Dataset) -> None:
     for tag in patient.keys():  # noqa: SIM118 - a data set yields its elements, decoded
         dataset[tag] = patient.get_item(tag)
     # With the original encoding set, pydicom writes the texts of the source as the bytes that they are;
-    # otherwise it decodes and encodes them again.
+    # otherwise it decodes and encodes them again. It then no longer chooses between OB and OW.
+    correct_ambiguous_vr(dataset, True)
     dataset.set_original_encoding(False, True, convert_encodings(dataset.get("SpecificCharacterSet")))
 
 

@@ -10,6 +10,7 @@ from autosam_edge.dicom.hounsfield import read_hu, same_pixels
 from autosam_edge.dicom.pixels import check_decodable
 from autosam_edge.dicom.planes import planes_of
 from autosam_edge.dicom.series import select_series
+from autosam_edge.dicom.source import frame_of_reference_fault, identifier_fault
 from autosam_edge.dicom.stack import stack
 from autosam_edge.error_codes import FILE_CHANGED
 from autosam_edge.read_choices import ReadChoices
@@ -58,11 +59,21 @@ def read_dicom(
         ordered, grid, stack_notes = stack(planes, same_pixels)
         hu, pixel_notes = read_hu(ordered)
         _check_unchanged(root, found, chosen.headers)
+        datasets = [header.dataset for header in chosen.headers]
+        wrong_identifiers, wrong_frame = identifier_fault(datasets), frame_of_reference_fault(datasets)
         notes += stack_notes + _encoding_notes(chosen.headers) + pixel_notes
     return Volume(
         hu,
         grid,
-        Source("dicom", chosen.hash, _files(ordered), keepalive, folder=root if root.is_dir() else None),
+        Source(
+            "dicom",
+            chosen.hash,
+            _files(ordered),
+            keepalive,
+            folder=root if root.is_dir() else None,
+            identifier_fault=wrong_identifiers,
+            frame_of_reference_fault=wrong_frame,
+        ),
         tuple(notes),
     )
 

@@ -10,7 +10,7 @@ from pydicom.uid import SecondaryCaptureImageStorage
 
 from autosam_edge.dicom.derived_object import new_object, save
 from autosam_edge.dicom.header import silenced
-from autosam_edge.dicom.source import read_headers
+from autosam_edge.dicom.source import check_identifiers, identifier, read_headers
 from autosam_edge.volume import RESEARCH_USE
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def write_secondary_capture(
         pseudonymize: Whether a pseudonym stands in the place of the patient.
 
     Raises:
-        OutputError: The source files can no longer be read (AE-OUTPUT-006).
+        OutputError: The source files can no longer be read, or lack identifiers (AE-OUTPUT-006).
         OSError: The file cannot be written.
 
     Source:
@@ -53,14 +53,14 @@ def write_secondary_capture(
     """
     with silenced():
         sources = read_headers(source_files)
+        check_identifiers(sources, placed=False)
         dataset = new_object(
+            SecondaryCaptureImageStorage,
             sources[0],
             made_by,
-            sop_class=SecondaryCaptureImageStorage,
             modality="OT",
             series_number=_SERIES_NUMBER,
             series_description="autosam-edge preview - Research use only",
-            pseudonymize=pseudonymize,
         )
         dataset.ConversionType = "WSD"
         dataset.ImageType = ["DERIVED", "SECONDARY"]
@@ -78,14 +78,14 @@ def write_secondary_capture(
         dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 8, 8, 7
         dataset.PixelRepresentation = 0
         dataset.add_new("PixelData", "OB", pixels.tobytes() + b"\0" * (pixels.size % 2))
-        save(dataset, path)
+        save(dataset, sources[0], path, pseudonymize=pseudonymize)
 
 
 def _source_image(source: Dataset) -> Dataset:
     """Reference to one image of the series (PS3.3 table 10-3)."""
     item = Dataset()
-    item.ReferencedSOPClassUID = source.SOPClassUID
-    item.ReferencedSOPInstanceUID = source.SOPInstanceUID
+    item.ReferencedSOPClassUID = identifier(source, "SOPClassUID")
+    item.ReferencedSOPInstanceUID = identifier(source, "SOPInstanceUID")
     item.PurposeOfReferenceCodeSequence = [_code(*_SOURCE_IMAGE)]
     return item
 

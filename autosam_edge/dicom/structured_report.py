@@ -20,7 +20,7 @@ from autosam_edge.dicom.derived_object import new_object, save
 from autosam_edge.dicom.derived_uid import derived_uid
 from autosam_edge.dicom.header import silenced
 from autosam_edge.dicom.segmentation_frames import organ_slices
-from autosam_edge.dicom.source import read_headers
+from autosam_edge.dicom.source import check_identifiers, identifier, read_headers, referenced_series
 from autosam_edge.scan_warning import most_severe_first
 from autosam_edge.volume import RESEARCH_USE
 
@@ -78,7 +78,7 @@ def write_dicom_sr(
         pseudonymize: Whether a pseudonym stands in the place of the patient.
 
     Raises:
-        OutputError: The source files can no longer be read (AE-OUTPUT-006).
+        OutputError: The source files can no longer be read, or lack identifiers (AE-OUTPUT-006).
         OSError: The file cannot be written.
 
     Source:
@@ -87,30 +87,29 @@ def write_dicom_sr(
     """
     with silenced():
         sources = read_headers(source_files)
+        check_identifiers(sources, placed=False)
         references = _source_images(segmentation, sources) if seg is None else _segments(sources, seg)
         dataset = new_object(
+            Comprehensive3DSRStorage,
             sources[0],
             segmentation.provenance,
-            sop_class=Comprehensive3DSRStorage,
             modality="SR",
             series_number=_SERIES_NUMBER,
             series_description="autosam-edge measurements - Research use only",
-            pseudonymize=pseudonymize,
         )
         dataset.ReferencedPerformedProcedureStepSequence = []
         dataset.PerformedProcedureCodeSequence = []
         dataset.CompletionFlag, dataset.VerificationFlag = "COMPLETE", "UNVERIFIED"
         dataset.PreliminaryFlag = "PRELIMINARY"
         study = Dataset()
-        study.StudyInstanceUID = dataset.StudyInstanceUID
-        study.ReferencedSeriesSequence = [
-            _series(sources),
-            *([] if seg is None else [_series([_header(seg)])]),
-        ]
+        study.StudyInstanceUID = identifier(sources[0], "StudyInstanceUID")
+        study.ReferencedSeriesSequence = [*_evidence(sources), *(_evidence([_header(seg)]) if seg else [])]
         dataset.CurrentRequestedProcedureEvidenceSequence = [study]
-        for element in _report(segmentation, statistics, sources[0].SeriesInstanceUID, references):
+        for element in _report(
+            segmentation, statistics, identifier(sources[0], "SeriesInstanceUID"), references
+        ):
             dataset[element.tag] = element
-        save(dataset, path)
+        save(dataset, sources[0], path, pseudonymize=pseudonymize)
 
 
 def _header(seg: Path) -> Dataset:
@@ -120,15 +119,13 @@ def _header(seg: Path) -> Dataset:
     )
 
 
-def _series(instances: Sequence[Dataset]) -> Dataset:
-    """Reference to instances of one series (PS3.3 table C.17-3)."""
-    series = Dataset()
-    series.SeriesInstanceUID = instances[0].SeriesInstanceUID
-    series.ReferencedSOPSequence = [Dataset() for _ in instances]
-    for item, instance in zip(series.ReferencedSOPSequence, instances, strict=True):
-        item.ReferencedSOPClassUID = instance.SOPClassUID
-        item.ReferencedSOPInstanceUID = instance.SOPInstanceUID
-    return series
+def _evidence(instances: Sequence[Dataset]) -> list[Dataset]:
+    """References to instances, by their series (PS3.3 table C.17-3)."""
+    items = referenced_series(instances)
+    for item in items:
+        item.ReferencedSOPSequence = item.ReferencedInstanceSequence
+        del item.ReferencedInstanceSequence
+    return items
 
 
 def _segments(sources: Sequence[Dataset], seg: Path) -> dict[str, Reference]:
@@ -139,7 +136,7 @@ def _segments(sources: Sequence[Dataset], seg: Path) -> dict[str, Reference]:
             sop_class_uid=header.SOPClassUID,
             sop_instance_uid=header.SOPInstanceUID,
             segment_number=item.SegmentNumber,
-            source_series=hd.sr.SourceSeriesForSegmentation(sources[0].SeriesInstanceUID),
+            source_series=hd.sr.SourceSeriesForSegmentation(identifier(sources[0], "SeriesInstanceUID")),
         )
         for item in header.SegmentSequence
     }
@@ -151,7 +148,9 @@ def _source_images(segmentation: Segmentation, sources: Sequence[Dataset]) -> di
     present = organ_slices(segmentation.labels, np.arange(len(segmentation.labels)), values)
     return {
         label.title: [
-            hd.sr.SourceImageForMeasurementGroup(source.SOPClassUID, source.SOPInstanceUID)
+            hd.sr.SourceImageForMeasurementGroup(
+                identifier(source, "SOPClassUID"), identifier(source, "SOPInstanceUID")
+            )
             for index, source in enumerate(sources)
             if len(sources) == 1 or shown[index]
         ]

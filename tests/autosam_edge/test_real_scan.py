@@ -96,9 +96,9 @@ def _by_title(title):
     return {label.title: label.value for label in autosam_edge.open_bundle().manifest.labels}[title]
 
 
-@pytest.mark.parametrize("name", DICOM_FORMATS)
+@pytest.mark.parametrize("name", sorted(set(DICOM_FORMATS) - {"dicom-seg-labelmap"}))
 def test_dciodvfy_has_no_error(result, name):
-    """Debian's dicom3tools on each DICOM file."""
+    """Debian's dicom3tools on each DICOM file that its release of 2022 knows."""
     tool = shutil.which("dciodvfy")
     if tool is None:
         pytest.skip("dciodvfy (Debian package dicom3tools) is not installed")

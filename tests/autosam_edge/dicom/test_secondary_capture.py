@@ -135,14 +135,40 @@ def test_input_that_is_not_dicom_is_refused_before_the_work(name: str, tmp_path:
 )
 @pytest.mark.parametrize("name", NEW)
 def test_missing_identifiers_are_found_before_the_work(name: str, scan, tmp_path: Path) -> None:
-    """As for a SEG."""
+    """As for a SEG; and again when the file is written."""
+    source = dataclasses.replace(scan.source, identifier_fault="lack StudyInstanceUID")
+    with pytest.raises(OutputError, match="lack StudyInstanceUID") as caught:
+        check_writable(tmp_path / "out", source=source, formats=(name,))
+    assert caught.value.code == "AE-OUTPUT-006"
+
+
+@pytest.mark.parametrize("name", NEW)
+def test_identifiers_that_went_are_found_when_the_file_is_written(
+    name: str, scan, segmentation, tmp_path: Path
+) -> None:
+    """The files may have changed since they were read."""
     for file in scan.source.files:
         ds = pydicom.dcmread(file)
         del ds.StudyInstanceUID
         ds.save_as(file)
-    with pytest.raises(OutputError, match="lack StudyInstanceUID") as caught:
-        check_writable(tmp_path / "out", source=scan.source, formats=(name,))
-    assert caught.value.code == "AE-OUTPUT-006"
+    with pytest.raises(OutputError, match="AE-OUTPUT-006: .*lack StudyInstanceUID"):
+        write(scan, segmentation, tmp_path / "out", formats=(name,))
+    assert not (tmp_path / "out").exists()
+
+
+@hazard(
+    "Results",
+    "a structured report or a secondary capture of images that share no frame of reference",
+    "written: neither places anything on the images",
+)
+@pytest.mark.parametrize("name", NEW)
+def test_no_frame_of_reference_is_needed(name: str, ct: CtFolder, tmp_path: Path) -> None:  # noqa: F811
+    """Only a SEG needs one."""
+    ct.write(FrameOfReferenceUID=None)
+    scan = read(ct.path, ignore_frame_of_reference=True)
+    assert scan.source.frame_of_reference_fault
+    labels = Segmentation(np.full(scan.shape, 6, np.uint8), scan.grid, BTCV_LABELS, PROVENANCE)
+    assert set(write(scan, labels, tmp_path / "out", formats=(name,))) == {name}
 
 
 @pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="dciodvfy of dicom3tools is not installed")

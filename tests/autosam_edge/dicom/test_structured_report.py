@@ -114,6 +114,19 @@ def test_a_group_refers_to_its_segment_of_the_same_run(scan, segmentation, tmp_p
     assert len(evidence) == len(scan.source.files) + 1
 
 
+def test_a_labelmap_serves_where_there_is_no_binary_seg(scan, segmentation, tmp_path: Path) -> None:
+    """Segments are found by their organ, whatever their numbers are."""
+    paths = write(scan, segmentation, tmp_path / "out", formats=("dicom-sr", "dicom-seg-labelmap"))
+    labelmap = pydicom.dcmread(paths["dicom-seg-labelmap"])
+    groups = hd.sr.srread(paths["dicom-sr"]).content.get_volumetric_roi_measurement_groups()
+    assert {
+        group.tracking_identifier: group.referenced_segment.referenced_segment_numbers for group in groups
+    } == {"Liver": [LIVER], "Left kidney": [KIDNEY_LEFT]}
+    assert {group.referenced_segment.referenced_sop_instance_uid for group in groups} == {
+        labelmap.SOPInstanceUID
+    }
+
+
 @hazard(
     "Results",
     "a structured report alone is written beside the DICOM SEG of an earlier run",
