@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from autosam_edge.atomic_files import require_space, staged_results, sync
 from autosam_edge.error_codes import OUTPUT_IN_INPUT, OUTPUT_OCCUPIED, SEG_NOT_POSSIBLE
@@ -21,13 +18,12 @@ from autosam_edge.output_formats import (
     SEG_FORMATS,
     WITHOUT_DICOM,
 )
+from autosam_edge.result_files import result_files
 from autosam_edge.warning_codes import SEG_LEFT_OUT
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Sequence
-
-    from PIL.Image import Image
 
     from autosam_edge.measurements import OrganStatistics
     from autosam_edge.output_formats import Format
@@ -92,7 +88,7 @@ def write(
     segmentation = replace(segmentation, warnings=(*segmentation.warnings, *new))
     replaced: tuple[Format, ...] = (*chosen, "dicom-seg") if left_out else chosen
     with staged_results(target, [FILE_NAMES[name] for name in replaced]) as stage:
-        tasks = _writers(volume, segmentation, statistics, pseudonymize=pseudonymize)
+        tasks = result_files(volume, segmentation, statistics, pseudonymize=pseudonymize)
         found = any(organ.voxels for organ in statistics)
         written = _write_all(tasks, stage, chosen, timings, found=found)
     return {name: target / FILE_NAMES[name] for name in written}
@@ -269,77 +265,3 @@ def _write_all(
         sync(path)
         timings[name] = time.perf_counter() - started
     return todo
-
-
-def _writers(
-    volume: Volume, segmentation: Segmentation, statistics: tuple[OrganStatistics, ...], *, pseudonymize: bool
-) -> dict[Format, Callable[[Path], None]]:
-    """What makes each file. Leaves are loaded when they are used: highdicom alone takes half a second."""
-
-    @cache
-    def page() -> Image:
-        from autosam_edge.report.preview import draw_preview
-
-        return draw_preview(volume, segmentation, statistics)
-
-    def nifti(path: Path) -> None:
-        from autosam_edge.formats.nifti import write_nifti
-
-        write_nifti(segmentation, path)
-
-    def dicom_seg(path: Path) -> None:
-        from autosam_edge.dicom.segmentation import write_dicom_seg
-
-        write_dicom_seg(segmentation, volume.source.files, path, pseudonymize=pseudonymize)
-
-    def dicom_seg_labelmap(path: Path) -> None:
-        from autosam_edge.dicom.labelmap import write_dicom_labelmap
-
-        write_dicom_labelmap(segmentation, volume.source.files, path, pseudonymize=pseudonymize)
-
-    def dicom_sr(path: Path) -> None:
-        from autosam_edge.dicom.structured_report import write_dicom_sr
-
-        # The folder is new, so what is in it is of this run.
-        segs = [file for name in SEG_FORMATS if (file := path.with_name(FILE_NAMES[name])).exists()]
-        write_dicom_sr(
-            segmentation,
-            statistics,
-            volume.source.files,
-            path,
-            seg=segs[0] if segs else None,
-            pseudonymize=pseudonymize,
-        )
-
-    def secondary_capture(path: Path) -> None:
-        from autosam_edge.dicom.secondary_capture import write_secondary_capture
-
-        write_secondary_capture(
-            np.asarray(page()), segmentation.provenance, volume.source.files, path, pseudonymize=pseudonymize
-        )
-
-    def preview(path: Path) -> None:
-        from autosam_edge.report.drawing import as_png
-
-        path.write_bytes(as_png(page(), segmentation.provenance.version))
-
-    def json(path: Path) -> None:
-        from autosam_edge.report.statistics_files import write_statistics_json
-
-        write_statistics_json(segmentation, statistics, path)
-
-    def csv(path: Path) -> None:
-        from autosam_edge.report.statistics_files import write_statistics_csv
-
-        write_statistics_csv(segmentation, statistics, path)
-
-    return {
-        "nifti": nifti,
-        "dicom-seg": dicom_seg,
-        "dicom-seg-labelmap": dicom_seg_labelmap,
-        "dicom-sr": dicom_sr,
-        "secondary-capture": secondary_capture,
-        "json": json,
-        "csv": csv,
-        "preview": preview,
-    }

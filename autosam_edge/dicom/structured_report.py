@@ -19,6 +19,7 @@ from pydicom.uid import Comprehensive3DSRStorage
 from autosam_edge.dicom.derived_object import new_object, save
 from autosam_edge.dicom.derived_uid import derived_uid
 from autosam_edge.dicom.header import silenced
+from autosam_edge.dicom.segment_texts import CATEGORY, SIDES
 from autosam_edge.dicom.segmentation_frames import organ_slices
 from autosam_edge.dicom.source import check_identifiers, identifier, read_headers, referenced_series
 from autosam_edge.scan_warning import most_severe_first
@@ -44,8 +45,6 @@ _MEASUREMENTS = Code("126010", "DCM", "Imaging Measurements")
 _EVALUATIONS = Code("C0034375", "UMLS", "Qualitative Evaluations")
 _COMMENT = Code("121106", "DCM", "Comment")
 _DEVICE = Code("121007", "DCM", "Device")
-_CATEGORY = Code("123037004", "SCT", "Anatomical Structure")
-_SIDES = {"left": Code("7771000", "SCT", "Left"), "right": Code("24028007", "SCT", "Right")}
 _ARTIFICIAL_INTELLIGENCE = Code("123109", "DCM", "Artificial Intelligence")
 _VOLUME = Code("118565006", "SCT", "Volume")
 _MILLILITER = Code("mL", "UCUM", "milliliter")
@@ -226,9 +225,9 @@ def _group(
         "tracking_identifier": hd.sr.TrackingIdentifier(
             uid=derived_uid("organ", series_uid, label.name), identifier=label.title
         ),
-        "finding_category": _CATEGORY,
+        "finding_category": CATEGORY,
         "finding_type": code,
-        "finding_sites": [hd.sr.FindingSite(code, _SIDES.get(label.laterality))],
+        "finding_sites": [hd.sr.FindingSite(code, SIDES.get(label.laterality))],
         "algorithm_id": hd.sr.AlgorithmIdentification(
             name=f"autosam-edge {made_by.model}".strip(),
             version=made_by.version or "unknown",
