@@ -306,13 +306,13 @@ OUTPUT_IN_INPUT = ErrorCode(
 )
 SEG_NOT_POSSIBLE = ErrorCode(
     "AE-OUTPUT-005",
-    "a DICOM SEG needs input in DICOM and at least one organ",
-    "Give a DICOM series, or leave dicom-seg out of `formats`.",
+    "a DICOM format needs input in DICOM, and a DICOM SEG at least one organ",
+    "Give a DICOM series, or leave the DICOM formats out of `formats`.",
 )
 SEG_SOURCE_UNUSABLE = ErrorCode(
     "AE-OUTPUT-006",
-    "the source files vanished, changed, or do not allow a DICOM SEG",
-    "Keep the series unchanged and run again, or leave dicom-seg out of `formats`.",
+    "the source files vanished, changed, or lack what a DICOM format needs",
+    "Keep the series unchanged and run again, or leave the DICOM formats out of `formats`.",
 )
 
 # Everything else

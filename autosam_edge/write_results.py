@@ -15,9 +15,10 @@ from autosam_edge.output_formats import (
     DICOM_FORMATS,
     FILE_NAMES,
     FORMATS,
-    ORGAN_FORMATS,
-    WITHOUT_SEG,
+    SEG_FORMATS,
+    WITHOUT_DICOM,
 )
+from autosam_edge.result_files import result_files
 from autosam_edge.warning_codes import SEG_LEFT_OUT
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def write(
         segmentation: Labels on the scan's grid.
         folder: Folder for the files; made when absent, with its parents.
         formats: Formats to write; None for :data:`~autosam_edge.output_formats.DEFAULT_FORMATS`, as far as
-            they fit the input (DICOM SEG needs DICOM).
+            the input allows (DICOM formats need DICOM).
         statistics: Result of :func:`autosam_edge.measurements.organ_statistics`; None computes it.
         timings_s: Dictionary that receives the seconds of the statistics and of each format.
         pseudonymize: Whether the DICOM results hold a pseudonym in place of name and ID of the patient, and
@@ -87,9 +88,13 @@ def write(
     segmentation = replace(segmentation, warnings=(*segmentation.warnings, *new))
     replaced: tuple[Format, ...] = (*chosen, "dicom-seg") if left_out else chosen
     with staged_results(target, [FILE_NAMES[name] for name in replaced]) as stage:
-        tasks = _writers(volume, segmentation, statistics, pseudonymize=pseudonymize)
+        tasks = result_files(volume, segmentation, statistics, pseudonymize=pseudonymize)
         found = any(organ.voxels for organ in statistics)
         written = _write_all(tasks, stage, chosen, timings, found=found)
+        if any(FILE_NAMES[name].endswith(".dcm") for name in written):
+            from autosam_edge.dicom.source import check_unchanged
+
+            check_unchanged(volume.source)
     return {name: target / FILE_NAMES[name] for name in written}
 
 
@@ -141,8 +146,8 @@ def check_outputs(
 
     Raises:
         OutputError: The folder is a file or holds a folder or the input under one of our names
-            (AE-OUTPUT-002), lies inside the input folder (-004), or DICOM SEG is asked of input that is not
-            DICOM (-005) or lacks the identifiers that it would refer to (-006).
+            (AE-OUTPUT-002), lies inside the input folder (-004), or a DICOM format is asked of input that is
+            not DICOM (-005) or lacks the identifiers that it would refer to (-006).
         ValueError: A format is unknown.
     """
     target = Path(folder)
@@ -190,19 +195,22 @@ def _choose(source: Source | None, formats: Sequence[Format] | None) -> tuple[Fo
             f"`formats` are {', '.join(sorted(unknown)) or 'empty'}, expected some of {', '.join(FORMATS)}"
         )
     chosen = tuple(name for name in FORMATS if name in (DEFAULT_FORMATS if formats is None else formats))
-    if source is None or not DICOM_FORMATS & set(chosen):
+    of_dicom = [name for name in chosen if name in DICOM_FORMATS]
+    if source is None or not of_dicom:
         return chosen
-    without = tuple(name for name in chosen if name not in DICOM_FORMATS)
+    without = tuple(name for name in chosen if name not in of_dicom)
     if source.kind != "dicom" or not source.files:
         if formats is None:
             return without
         raise SEG_NOT_POSSIBLE(
-            "a DICOM SEG refers to the DICOM series that was segmented, and the input is not DICOM.",
-            remedy=f"Give the DICOM series as input, or {WITHOUT_SEG}.",
+            f"{', '.join(of_dicom)} must refer to the DICOM series that was segmented, and the input is not "
+            "DICOM.",
+            remedy=f"Give the DICOM series as input, or {WITHOUT_DICOM}.",
         )
     if source.frame_of_reference_fault and formats is None and not source.identifier_fault:
         return without
-    if fault := source.identifier_fault or source.frame_of_reference_fault:
+    misplaced = source.frame_of_reference_fault if set(of_dicom) & set(SEG_FORMATS) else ""
+    if fault := source.identifier_fault or misplaced:
         from autosam_edge.dicom.source import headers_not_sound
 
         raise headers_not_sound(fault)
@@ -245,11 +253,11 @@ def _write_all(
     found: bool,
 ) -> list[Format]:
     """Make every file in the stage; return the formats that this run yields."""
-    todo = [name for name in chosen if found or name not in ORGAN_FORMATS]
+    todo = [name for name in chosen if found or name not in SEG_FORMATS]
     if not todo:
         raise SEG_NOT_POSSIBLE(
             "no organ was found, and DICOM SEG, the only requested format, needs at least one.",
-            remedy=f"To see the scan and the warnings, {WITHOUT_SEG}.",
+            remedy=f"To see the scan and the warnings, {WITHOUT_DICOM}.",
         )
 
     # One after the other: with two threads on two cores the same work took longer, as pydicom holds the
@@ -260,53 +268,4 @@ def _write_all(
         tasks[name](path)
         sync(path)
         timings[name] = time.perf_counter() - started
-    if any(FILE_NAMES[name].endswith(".dcm") for name in todo):
-        from autosam_edge.dicom.source import check_unchanged
-
-        check_unchanged(volume.source)
     return todo
-
-
-def _writers(
-    volume: Volume, segmentation: Segmentation, statistics: tuple[OrganStatistics, ...], *, pseudonymize: bool
-) -> dict[Format, Callable[[Path], None]]:
-    """What makes each file. Leaves are loaded when they are used: highdicom alone takes half a second."""
-
-    def nifti(path: Path) -> None:
-        from autosam_edge.formats.nifti import write_nifti
-
-        write_nifti(segmentation, path)
-
-    def dicom_seg(path: Path) -> None:
-        from autosam_edge.dicom.segmentation import write_dicom_seg
-
-        write_dicom_seg(segmentation, volume.source.files, path, pseudonymize=pseudonymize)
-
-    def dicom_seg_labelmap(path: Path) -> None:
-        from autosam_edge.dicom.labelmap import write_dicom_labelmap
-
-        write_dicom_labelmap(segmentation, volume.source.files, path, pseudonymize=pseudonymize)
-
-    def preview(path: Path) -> None:
-        from autosam_edge.report.preview import write_preview
-
-        write_preview(volume, segmentation, path, statistics)
-
-    def json(path: Path) -> None:
-        from autosam_edge.report.statistics_files import write_statistics_json
-
-        write_statistics_json(segmentation, statistics, path)
-
-    def csv(path: Path) -> None:
-        from autosam_edge.report.statistics_files import write_statistics_csv
-
-        write_statistics_csv(segmentation, statistics, path)
-
-    return {
-        "nifti": nifti,
-        "dicom-seg": dicom_seg,
-        "dicom-seg-labelmap": dicom_seg_labelmap,
-        "preview": preview,
-        "json": json,
-        "csv": csv,
-    }

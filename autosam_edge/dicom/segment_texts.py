@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 # The code that dcmqi, 3D Slicer, TotalSegmentator and the Imaging Data Commons write. CID 7150 now also lists
 # 91723000 under that meaning.
-_CATEGORY = Code("123037004", "SCT", "Anatomical Structure")
-_SIDES = {"left": Code("7771000", "SCT", "Left"), "right": Code("24028007", "SCT", "Right")}
+CATEGORY = Code("123037004", "SCT", "Anatomical Structure")
+SIDES = {"left": Code("7771000", "SCT", "Left"), "right": Code("24028007", "SCT", "Right")}
 _ALGORITHM_PARAMETERS = ("model_sha256", "engine", "engine_version", "precision", "parameters")
 _COMMENTS_LENGTH = 10240  # LT, PS3.5 6.2
 _DESCRIPTION_LENGTH = 1024  # ST
@@ -43,7 +43,7 @@ def segment_description(
     item = hd.seg.SegmentDescription(
         segment_number=number,
         segment_label=label.title,
-        segmented_property_category=_CATEGORY,
+        segmented_property_category=CATEGORY,
         segmented_property_type=Code(label.snomed_code, "SCT", label.snomed_meaning),
         algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
         algorithm_identification=algorithm,
@@ -52,7 +52,7 @@ def segment_description(
     item.SegmentDescription = _plain("; ".join([label.name, *map(_line, warnings)]), _DESCRIPTION_LENGTH)
     if label.laterality:
         item.SegmentedPropertyTypeCodeSequence[0].SegmentedPropertyTypeModifierCodeSequence = [
-            hd.sr.CodedConcept.from_code(_SIDES[label.laterality])
+            hd.sr.CodedConcept.from_code(SIDES[label.laterality])
         ]
     return item
 

@@ -38,7 +38,7 @@ from autosam_edge.dicom.source import (
 )
 from autosam_edge.dicom.stand_ins import stand_ins
 from autosam_edge.error_codes import SEG_NOT_POSSIBLE
-from autosam_edge.output_formats import WITHOUT_SEG
+from autosam_edge.output_formats import WITHOUT_DICOM
 from autosam_edge.volume import RESEARCH_USE
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def seg_content(
     if not len(found):
         raise SEG_NOT_POSSIBLE(
             "no organ was found, and a DICOM SEG needs at least one segment.",
-            remedy=f"Look at preview.png and at the warnings; {WITHOUT_SEG}.",
+            remedy=f"Look at preview.png and at the warnings; {WITHOUT_DICOM}.",
         )
     return SegContent(
         segmentation=segmentation,

@@ -19,7 +19,7 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 
 from autosam_edge.error_codes import INTERNAL_ERROR
-from autosam_edge.output_formats import WITHOUT_SEG
+from autosam_edge.output_formats import WITHOUT_DICOM
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -211,7 +211,7 @@ def layout_changed(what: str) -> AutosamEdgeError:
     found = version("highdicom")
     return INTERNAL_ERROR(
         f"highdicom {found} lays out {what} of a DICOM SEG differently than autosam-edge expects.",
-        remedy=f"Install a version of highdicom that autosam-edge allows, or {WITHOUT_SEG}.",
+        remedy=f"Install a version of highdicom that autosam-edge allows, or {WITHOUT_DICOM}.",
     )
 
 

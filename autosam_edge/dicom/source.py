@@ -16,7 +16,7 @@ from autosam_edge.dicom.header import stamp_of
 from autosam_edge.dicom.parse import Allowance, read_whole_header
 from autosam_edge.error_codes import SEG_SOURCE_UNUSABLE
 from autosam_edge.errors import InputError
-from autosam_edge.output_formats import WITHOUT_SEG
+from autosam_edge.output_formats import WITHOUT_DICOM
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -106,17 +106,18 @@ def frame_of_reference_fault(sources: Sequence[Dataset]) -> str:
     return "" if _is_uid(*found) else "hold a FrameOfReferenceUID that is not a valid UID"
 
 
-def check_identifiers(sources: Sequence[Dataset]) -> None:
+def check_identifiers(sources: Sequence[Dataset], *, placed: bool = True) -> None:
     """Check headers when a result is written, as they may have changed since the volume was read.
 
     Args:
         sources: Result of :func:`read_headers`.
+        placed: Whether the result places something on the images, and needs their frame of reference.
 
     Raises:
         OutputError: Identifiers are missing, ill-formed or not unique, or there is not one frame of reference
             (AE-OUTPUT-006).
     """
-    if fault := identifier_fault(sources) or frame_of_reference_fault(sources):
+    if fault := identifier_fault(sources) or (frame_of_reference_fault(sources) if placed else ""):
         raise headers_not_sound(fault)
 
 
@@ -166,20 +167,20 @@ def source_changed(what: str) -> AutosamEdgeError:
         what: What was found, as the start of a sentence.
     """
     return SEG_SOURCE_UNUSABLE(
-        f"{what}, so the segments cannot be placed.",
-        remedy=f"Keep the series unchanged until the run ends, and start again; or {WITHOUT_SEG}.",
+        f"{what}, so no DICOM result can refer to the series.",
+        remedy=f"Keep the series unchanged until the run ends, and start again; or {WITHOUT_DICOM}.",
     )
 
 
 def headers_not_sound(what: str) -> AutosamEdgeError:
-    """The error for headers to which no DICOM SEG can refer.
+    """The error for headers to which no DICOM result can refer.
 
     Args:
         what: What the headers do or lack, as the rest of a sentence.
     """
     return SEG_SOURCE_UNUSABLE(
-        f"the source headers {what}, so no DICOM SEG can refer to them.",
-        remedy=f"Export the series again with complete headers, or {WITHOUT_SEG}.",
+        f"the source headers {what}, so no DICOM result can refer to them.",
+        remedy=f"Export the series again with complete headers, or {WITHOUT_DICOM}.",
     )
 
 

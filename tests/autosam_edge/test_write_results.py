@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import errno
 import json
 import os
@@ -29,6 +30,7 @@ from autosam_edge.phantom import make_phantom
 from autosam_edge.phantom.series import write_dicom_series
 from autosam_edge.read_scan import read
 from autosam_edge.report import preview
+from autosam_edge.scan_warning import ScanWarning
 from autosam_edge.volume import Provenance, Segmentation, Source, Volume
 from autosam_edge.warning_codes import SEG_LEFT_OUT, THICK_SLICES
 from autosam_edge.write_results import check_writable, warnings_of_outputs, write
@@ -217,6 +219,26 @@ def test_statistics_say_the_same_in_both_forms(volume, segmentation, tmp_path: P
     assert content["spacing_dhw_mm"] == [3.0, 1.0, 1.0]
 
 
+def test_each_line_of_the_csv_has_the_codes_of_its_organ_and_of_the_scan(
+    volume, segmentation, tmp_path: Path
+) -> None:
+    """The most severe first, each once; an organ without a warning has an empty cell."""
+    warnings = (
+        ScanWarning("AE-WARN-101", "info", "One.", "liver"),
+        ScanWarning("AE-WARN-100", "doubtful", "Two.", "liver"),
+        ScanWarning("AE-WARN-100", "doubtful", "Two again.", "liver"),
+        *segmentation.warnings,
+    )
+    path = write(
+        volume, dataclasses.replace(segmentation, warnings=warnings), tmp_path / "out", formats=("csv",)
+    )["csv"]
+    with path.open(newline="") as stream:
+        rows = {row["name"]: row for row in csv.DictReader(stream)}
+    assert rows["liver"]["warnings"] == "AE-WARN-100 AE-WARN-101"
+    assert rows["spleen"]["warnings"] == ""
+    assert {row["scan_warnings"] for row in rows.values()} == {"AE-WARN-040"}
+
+
 def test_statistics_of_the_caller_are_used(volume, segmentation, tmp_path: Path) -> None:
     """What was measured once is not measured again."""
     statistics = organ_statistics(volume, segmentation)
@@ -280,7 +302,7 @@ def test_failing_writer_leaves_nothing(
     def fail(*_: object) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(preview, "write_preview", fail)
+    monkeypatch.setattr(preview, "draw_preview", fail)
     with pytest.raises(OutputError) as caught:
         write(volume, segmentation, out)
     assert caught.value.code == code
