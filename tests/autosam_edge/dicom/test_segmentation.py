@@ -429,7 +429,7 @@ FAULTS = {
         6,
         "hold 1 SOPInstanceUID for 6 images",
     ),
-    "a slice without SOPInstanceUID": ({"SOPInstanceUID": b""}, 1, "lack SOPInstanceUID"),
+    "a slice without StudyInstanceUID": ({"StudyInstanceUID": b""}, 1, "lack StudyInstanceUID"),
     "a SOPInstanceUID with letters": (
         {"SOPInstanceUID": b"1.2.SECRET"},
         1,
