@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from autosam_edge.dicom.compressed import check_decodable
 from autosam_edge.dicom.find import find_dicom_files, walk
 from autosam_edge.dicom.header import silenced, texts_of
 from autosam_edge.dicom.hounsfield import read_hu, same_pixels
-from autosam_edge.dicom.pixels import check_decodable
 from autosam_edge.dicom.planes import planes_of
 from autosam_edge.dicom.series import select_series
 from autosam_edge.dicom.stack import stack
@@ -52,7 +52,7 @@ def read_dicom(
     with silenced():
         found = find_dicom_files(root)
         chosen, notes = select_series(found, series)
-        planes = planes_of(chosen.headers)
+        planes = planes_of(chosen.headers, assume_hu=choices.assume_hu)
         for header in chosen.headers:
             check_decodable(header)
         ordered, grid, stack_notes = stack(planes, same_pixels)
