@@ -50,6 +50,7 @@ _CODINGS: dict[str, Coding] = {
     str(HTJ2K): "JPEG 2000",
 }
 _MAY_LOSE = frozenset(map(str, (JPEGExtended12Bit, JPEGLSNearLossless, JPEG2000, HTJ2K)))
+_MAX_TILES = 4096  # a tile of CT is the whole image, or 1024 pixels a side
 _ANOTHER_IMAGE = b"\xff\xd8\xff"
 
 
@@ -135,6 +136,8 @@ def _check_stream(stream: StreamHeader, plane: ImagePlane) -> None:
             f"its compressed image has {stream.shape[0]} x {stream.shape[1]} pixels, "
             f"Rows x Columns say {plane.shape[0]} x {plane.shape[1]}"
         )
+    if stream.tiles > _MAX_TILES:
+        raise ValueError(f"its compressed image has {stream.tiles} tiles, expected at most {_MAX_TILES}")
     if stream.components != 1 or not 2 <= stream.precision <= 16 or plane.format.word != np.uint16:
         raise PIXEL_FORMAT_INVALID(
             f"{plane.header.name} holds a compressed image of {stream.components} samples of "

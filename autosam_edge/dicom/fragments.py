@@ -9,6 +9,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _ITEM, _DELIMITER = (0xFFFE, 0xE000), (0xFFFE, 0xE0DD)
+ITEM_TAG = b"\xfe\xff\x00\xe0"
+"""First bytes of a fragment."""
+
 _END_OF_IMAGE = b"\xff\xd9"
 
 Fragment = tuple[int, int]

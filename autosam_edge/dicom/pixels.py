@@ -10,7 +10,7 @@ import pydicom
 from pydicom.uid import DeflatedExplicitVRLittleEndian, RLELossless
 
 from autosam_edge.dicom.compressed import check_decodable, decode_frame
-from autosam_edge.dicom.fragments import frames_of, read_frame
+from autosam_edge.dicom.fragments import ITEM_TAG, frames_of, read_frame
 from autosam_edge.dicom.header import damaged
 from autosam_edge.dicom.pixel_element import NATIVE, PixelElement, contradiction, ends_file, find_pixels
 from autosam_edge.error_codes import FILE_CHANGED, INPUT_UNREADABLE, PIXEL_FORMAT_INVALID
@@ -78,7 +78,10 @@ def _native(
     expected = size * _frames(header)
     declared = NATIVE.get(header.transfer_syntax)
     if declared is None and length != expected:
-        raise contradiction(header, "its pixel data are not compressed")
+        raise contradiction(header, "its pixel data have a length, as those that are not compressed have")
+    file.seek(element.start)
+    if length != expected and file.read(4) == ITEM_TAG:
+        raise contradiction(header, "its pixel data are in fragments, as compressed data are")
     if declared != (element.explicit, element.little):
         notes[TRANSFER_SYNTAX_WRONG] += 1
     if element.start + length > header.size:

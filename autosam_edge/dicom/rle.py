@@ -43,7 +43,7 @@ def decode_rle(data: bytes, shape: tuple[int, int], dtype: np.dtype[np.unsignedi
 
 
 def _unpack(packed: bytes, size: int) -> bytes:
-    """Unpack one segment to exactly ``size`` bytes; what follows them is padding."""
+    """Unpack one segment to exactly ``size`` bytes."""
     out, position, end = bytearray(), 0, len(packed)
     while len(out) < size:
         if position + 1 >= end:
@@ -57,6 +57,6 @@ def _unpack(packed: bytes, size: int) -> bytes:
             position += 2
         else:
             position += 1
-    if len(out) != size or position > end:
+    if len(out) != size or position > end or packed[position:].strip(b"\x00\x80"):  # padding, or no operation
         raise ValueError("an RLE segment does not fit Rows x Columns")
     return bytes(out)

@@ -7,7 +7,7 @@ fill in what a cut stream lacks.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 Coding = Literal["JPEG", "JPEG Lossless", "JPEG-LS", "JPEG 2000"]
@@ -18,7 +18,6 @@ _CODINGS: dict[int, Coding] = {0xC0: "JPEG", 0xC1: "JPEG", 0xC3: "JPEG Lossless"
 _FRAMES = (frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}) | {0xF7}  # SOF0 to SOF15, SOF55
 _SCAN, _HUFFMAN, _RESTART = 0xDA, 0xC4, 0xDD
 _COD, _SOT = 0xFF52, 0xFF90
-_MAX_TILES = 4096  # a tile of CT is the whole image, or 1024 pixels a side
 _NO_END = "the end mark of a compressed image is missing"
 
 
@@ -41,6 +40,7 @@ class StreamHeader:
         point_transform: Low bits that JPEG Lossless dropped.
         scan: Byte at which the entropy-coded data start. JPEG only.
         table: Huffman table of the scan.
+        tiles: Number of tiles of JPEG 2000.
     """
 
     coding: Coding
@@ -50,12 +50,13 @@ class StreamHeader:
     signed: bool
     lossy: bool
     end: int
-    huffman: dict[int, tuple[bytes, bytes]]
+    huffman: dict[int, tuple[bytes, bytes]] = field(default_factory=dict)
     restart: int = 0
     predictor: int = 0
     point_transform: int = 0
     scan: int = 0
     table: int = 0
+    tiles: int = 1
 
 
 def read_stream_header(data: bytes) -> StreamHeader:
@@ -147,8 +148,6 @@ def _jpeg_2000(data: bytes, start: int) -> StreamHeader:
     if not (tile_w and tile_h and tile_x <= left < right and tile_y <= top < bottom):
         raise ValueError("the sizes of a JPEG 2000 image are impossible")
     tiles = -(-(right - tile_x) // tile_w) * -(-(bottom - tile_y) // tile_h)
-    if tiles > _MAX_TILES:
-        raise ValueError(f"a JPEG 2000 image has {tiles} tiles, expected at most {_MAX_TILES}")
     irreversible, position = None, start + 2
     while (marker := struct.unpack_from(">H", data, position)[0]) != _SOT:
         (length,) = struct.unpack_from(">H", data, position + 2)
@@ -165,7 +164,7 @@ def _jpeg_2000(data: bytes, start: int) -> StreamHeader:
         signed=bool(depth & 0x80),
         lossy=irreversible,
         end=_end_of_tiles(data, position),
-        huffman={},
+        tiles=tiles,
     )
 
 
