@@ -139,6 +139,18 @@ def cut_but_for_its_end_mark(stream: bytearray) -> bytearray:
     return stream[: len(stream) * 2 // 3] + b"\xff\xd9"
 
 
+@hazard(VALUES, "a file of compressed pixels whose last bytes are lost", DICOM_DAMAGED)
+@pytest.mark.parametrize("syntax", LOSSLESS)
+def test_cut_compressed_file_is_named(big: Any, syntax: str) -> None:
+    """The fragments must reach their end mark."""
+    write_compressed(big, syntax)
+    path = big.path / "im4"
+    path.write_bytes(path.read_bytes()[:-20])
+    error = refusal(big.path)
+    assert error.code == "AE-DICOM-005"
+    assert "im4" in error.message
+
+
 def zeroed(stream: bytearray) -> bytearray:
     at = len(stream) // 2
     stream[at : at + 60] = bytes(60)
