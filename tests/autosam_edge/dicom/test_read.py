@@ -98,7 +98,6 @@ def test_any_rotation_and_any_order(ct: Any, quaternion: tuple[float, ...], orde
     np.testing.assert_allclose((volume.grid.affine @ [4, 5, 7, 1])[:3], expected, atol=1e-4)
 
 
-@hazard("Pixel values", "big endian, implicit VR or a deflated data set", "read")
 @pytest.mark.parametrize(
     "syntax",
     [ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian],
@@ -114,7 +113,6 @@ def test_native_transfer_syntaxes_are_equal(ct: Any, syntax: str) -> None:
     np.testing.assert_array_equal(read_dicom(ct.path).hu, ct.hu)
 
 
-@hazard("Pixel values", "no preamble and no meta information, explicit or implicit VR", "read")
 @pytest.mark.parametrize("implicit", [True, False])
 def test_file_without_preamble_is_read(ct: Any, implicit: bool) -> None:
     """Old senders write the bare data set."""
