@@ -41,6 +41,16 @@ ZIP_DAMAGED = ErrorCode(
     "the zip is damaged, encrypted or uses an unknown method",
     "Copy the archive again, or unpack it and give the folder.",
 )
+LINK_LEADS_OUT = ErrorCode(
+    "AE-INPUT-009",
+    "a symbolic link whose target is missing or lies outside of the input",
+    "Copy the files that the links stand for into the folder (cp -rL), or give the folder that holds both.",
+)
+FILE_COMPRESSED = ErrorCode(
+    "AE-INPUT-011",
+    "a DICOM file inside gzip",
+    "Unpack the files of the series, for example with gunzip, and read it again.",
+)
 
 # DICOM
 NO_DICOM = ErrorCode("AE-DICOM-001", "no DICOM file", "Give the folder that holds the CT series.")

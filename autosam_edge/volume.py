@@ -42,6 +42,8 @@ class Source:
             archive.
         folder: The folder that was searched for the volume, None when a file was read; no result may go
             there. Never printed.
+        stamps: Size in bytes and time of modification in ns of each of ``files`` when it was read; empty for
+            other kinds than DICOM.
     """
 
     kind: str = "array"
@@ -49,6 +51,7 @@ class Source:
     files: tuple[Path, ...] = field(default=(), repr=False)
     keepalive: object = field(default=None, repr=False, compare=False)
     folder: Path | None = field(default=None, repr=False)
+    stamps: tuple[tuple[int, int], ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, eq=False)

@@ -223,6 +223,10 @@ def _write_all(
         tasks[name](path)
         sync(path)
         timings[name] = time.perf_counter() - started
+    if any(FILE_NAMES[name].endswith(".dcm") for name in todo):
+        from autosam_edge.dicom.source import check_unchanged
+
+        check_unchanged(volume.source)
     return todo
 
 

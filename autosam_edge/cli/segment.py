@@ -77,7 +77,7 @@ def segment(
         bool,
         typer.Option(
             "--ignore-frame-of-reference",
-            help="Read slices with several frames of reference, or none, as one volume, with a warning.",
+            help="Read slices that name several frames of reference as one volume, with a warning.",
             rich_help_panel=DECISIONS,
         ),
     ] = False,

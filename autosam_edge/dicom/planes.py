@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from autosam_edge.dicom.header import ENHANCED_CT_IMAGES, Header, items_of, numbers, text_of
+from autosam_edge.dicom.header import ENHANCED_CT_IMAGES, Header, items_of, numbers, raw_of, text_of
 from autosam_edge.dicom.pixel_format import PixelFormat, pixel_format
 from autosam_edge.error_codes import (
     ATTRIBUTE_INVALID,
@@ -23,6 +23,26 @@ if TYPE_CHECKING:
 _MAX_SIDE = 8192  # large-matrix CT has 2048
 UNUSUAL_TYPES = ("HU_MOD", "US")
 """Types of rescale whose values may be HU, and are if they look so: modified HU, and not specified."""
+_TRAITS = (
+    "AcquisitionNumber",
+    "AcquisitionTime",
+    "ContrastBolusAgent",
+    "ConvolutionKernel",
+    "ImageType",
+    "KVP",
+    "SeriesDescription",
+    "SeriesNumber",
+    "SliceThickness",
+    "TemporalPositionIdentifier",
+)
+_FRAME_TRAITS = {
+    "FrameAcquisitionNumber": "FrameContentSequence",
+    "TemporalPositionIndex": "FrameContentSequence",
+    "FrameAcquisitionDateTime": "FrameContentSequence",
+    "FrameType": "CTImageFrameTypeSequence",
+    "ConvolutionKernel": "CTReconstructionSequence",
+    "SliceThickness": "PixelMeasuresSequence",
+}  # the same of an Enhanced CT object, with the macro that holds it
 _RE_EXPORT = "Export the series again with all attributes of the CT image; nothing is assumed in their place."
 
 
@@ -56,6 +76,8 @@ class ImagePlane:
         shape: (H, W): Rows, Columns.
         format: How a pixel is stored.
         rescale: Its way to HU.
+        traits: Attributes that tell passes of the scanner and reconstructions apart, as text by keyword; to
+            be compared and not to be shown.
     """
 
     header: Header
@@ -66,6 +88,7 @@ class ImagePlane:
     shape: tuple[int, int]
     format: PixelFormat
     rescale: Rescale
+    traits: dict[str, str] = field(default_factory=dict)
 
 
 def planes_of(headers: list[Header], *, assume_hu: bool = False) -> list[ImagePlane]:
@@ -104,7 +127,8 @@ def _classic_plane(header: Header, form: PixelFormat, assume_hu: bool) -> ImageP
             f"{header.name} is a CT Image with {count} frames, expected 1.", remedy=_RE_EXPORT
         )
     where = [header.dataset]
-    return _plane(header, 0, form, where, where, where, _rescale(header, where, assume_hu))
+    traits = {keyword: header.raw(keyword) for keyword in _TRAITS}
+    return _plane(header, 0, form, where, where, where, _rescale(header, where, assume_hu), traits)
 
 
 def _enhanced_planes(header: Header, form: PixelFormat, assume_hu: bool) -> list[ImagePlane]:
@@ -135,6 +159,11 @@ def _enhanced_planes(header: Header, form: PixelFormat, assume_hu: bool) -> list
             macro(group, "PlaneOrientationSequence"),
             macro(group, "PixelMeasuresSequence"),
             _rescale(header, macro(group, "PixelValueTransformationSequence"), assume_hu),
+            {
+                keyword: raw_of(item, keyword)
+                for keyword, sequence in _FRAME_TRAITS.items()
+                for item in macro(group, sequence)
+            },
         )
         for index, group in enumerate(per_frame)
     ]
@@ -148,6 +177,7 @@ def _plane(
     orientation: list[Dataset],
     measures: list[Dataset],
     rescale: Rescale,
+    traits: dict[str, str],
 ) -> ImagePlane:
     """Build a plane from the data sets that hold its parts; an empty list means that the macro is absent."""
 
@@ -174,6 +204,7 @@ def _plane(
         (rows, columns),
         form,
         rescale,
+        traits,
     )
 
 

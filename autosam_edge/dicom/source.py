@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pydicom
-
-from autosam_edge.dicom.header import silenced
+from autosam_edge.dicom.header import silenced, stamp_of
+from autosam_edge.dicom.parse import Allowance, read_whole_header
 from autosam_edge.error_codes import SEG_SOURCE_UNUSABLE
-from autosam_edge.errors import AutosamEdgeError
+from autosam_edge.errors import AutosamEdgeError, InputError
 from autosam_edge.output_formats import WITHOUT_SEG
 
 if TYPE_CHECKING:
@@ -20,6 +19,9 @@ if TYPE_CHECKING:
 
     from pydicom.dataset import Dataset
 
+    from autosam_edge.volume import Source
+
+_MAX_BYTES = 256 << 20  # 4,000 slices whose headers are longer than what is read ahead
 _TYPE_1 = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
 _TYPE_2 = (
     "PatientID",
@@ -43,18 +45,28 @@ def check_can_be_referred_to(file: Path) -> None:
         OutputError: It lacks an identifier that a DICOM SEG needs, or cannot be read (AE-OUTPUT-006).
     """
     with silenced():
-        sources = read_headers([file])
-    if missing := missing_identifiers(sources):
+        missing = missing_identifiers(read_headers([file]))
+    if missing:
         raise headers_not_sound(f"lack {missing}, which a DICOM SEG needs")
 
 
 def read_headers(files: Sequence[Path]) -> list[Dataset]:
-    """Headers without pixels; missing type 2 attributes of patient and study are added empty."""
-    sources = []
+    """Headers without pixels and private elements, by the rules by which the series was read.
+
+    Missing type 2 attributes of patient and study are added empty. Call it inside
+    :func:`autosam_edge.dicom.header.silenced`.
+
+    Args:
+        files: The files of the series.
+
+    Raises:
+        OutputError: A file cannot be read, or there is none (AE-OUTPUT-006).
+    """
+    sources, allowance = [], Allowance(size=_MAX_BYTES)
     for file in files:
         try:
-            header = pydicom.dcmread(file, stop_before_pixels=True)
-        except Exception as error:  # pydicom raises many types; all mean that the file was changed
+            header = read_whole_header(file, allowance)
+        except (InputError, OSError) as error:
             raise source_changed(
                 f"a source DICOM file can no longer be read ({type(error).__name__})"
             ) from None
@@ -65,6 +77,24 @@ def read_headers(files: Sequence[Path]) -> list[Dataset]:
     if not sources:
         raise source_changed("the volume names no source DICOM file")
     return sources
+
+
+def check_unchanged(source: Source) -> None:
+    """Refuse results that refer to files which are no longer those that were segmented.
+
+    Args:
+        source: Origin of the volume; files without a stamp are not compared.
+
+    Raises:
+        OutputError: A file vanished, or its size or time of modification differs (AE-OUTPUT-006).
+    """
+    for file, stamp in zip(source.files, source.stamps, strict=False):
+        try:
+            now = stamp_of(file.stat())
+        except OSError as error:
+            raise source_changed(f"a source DICOM file is gone ({type(error).__name__})") from None
+        if now != stamp:
+            raise source_changed("a source DICOM file changed after it was read")
 
 
 def source_changed(what: str) -> AutosamEdgeError:
