@@ -33,6 +33,7 @@ from autosam_edge.dicom import parse
 from autosam_edge.dicom.find import find_dicom_files
 from autosam_edge.dicom.read import read_dicom
 from autosam_edge.error_codes import (
+    ATTRIBUTE_INVALID,
     DICOM_DAMAGED,
     DICOM_TOO_LARGE,
     FILE_COMPRESSED,
@@ -114,6 +115,28 @@ def test_damaged_object_of_another_kind_is_passed_over(ct: Any) -> None:
     path = ct.save(structure_set(ct, count=20), "contours")
     path.write_bytes(path.read_bytes()[:-300])
     assert "1 x RT Structure Set Storage" in read_dicom(ct.path).warnings[0].message
+
+
+@hazard(AREA, "SOPClassUID is damaged and the file meta information names a CT image", ATTRIBUTE_INVALID)
+def test_damaged_class_is_no_other_class(ct: Any) -> None:
+    """The last slice would be passed over, and no gap would show it."""
+    path = ct.write()[-1]
+    raw = path.read_bytes()
+    at = raw.index(b"\x08\x00\x16\x00UI") + 20
+    path.write_bytes(raw[:at] + b"9" + raw[at + 1 :])
+    error = refusal(ct.path)
+    assert error.code == "AE-DICOM-006"
+    assert "SOPClassUID of file 1 of 5" in error.message
+
+
+@hazard(AREA, "an element claims to be longer than its file", DICOM_DAMAGED)
+def test_length_beyond_the_end(ct: Any) -> None:
+    """The file is damaged, not too large."""
+    path = ct.write()[-1]
+    raw = path.read_bytes()
+    at = raw.index(b"\x08\x00\x08\x00CS")
+    path.write_bytes(raw[:at] + b"\x08\x00\x08\x00UT\0\0" + (3 << 30).to_bytes(4, "little") + bytes(200_000))
+    assert refusal(ct.path).code == "AE-DICOM-005"
 
 
 @hazard(AREA, "an RTSTRUCT is given as the input", NO_CT)
@@ -329,6 +352,15 @@ def test_file_named_like_dicom(ct: Any, content: bytes) -> None:
     """Passing over it could lose the first or the last slice."""
     ct.write()
     (ct.path / "im.dcm").write_bytes(content)
+    assert refusal(ct.path).code == "AE-DICOM-005"
+
+
+@hazard(AREA, "the mark DICM of a slice is damaged", DICOM_DAMAGED)
+def test_damaged_mark(ct: Any) -> None:
+    """The file has no extension that tells what it was."""
+    path = ct.write()[0]
+    raw = path.read_bytes()
+    path.write_bytes(raw[:130] + b"X" + raw[131:])
     assert refusal(ct.path).code == "AE-DICOM-005"
 
 
