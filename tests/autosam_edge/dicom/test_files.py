@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
-import shutil
 import socket
-import tempfile
 import tracemalloc
 import zipfile
 from pathlib import Path
@@ -537,16 +535,6 @@ def test_odd_names(ct: Any) -> None:
         (ct.path / name).mkdir()
         ct.save(ct.image(d, PatientName="山田^太郎", SpecificCharacterSet="ISO_IR 192"), f"{name}/{name}")
     np.testing.assert_array_equal(read_dicom(ct.path).hu, ct.hu)
-
-
-@hazard(AREA, "a zip, but no temporary folder that can be written", INPUT_UNREADABLE)
-def test_zip_without_temporary_folder(ct: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The remedy names TMPDIR."""
-    ct.write()
-    shutil.make_archive(str(tmp_path / "scan"), "zip", ct.path)
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "absent"))
-    with pytest.raises(ValueError, match=r"AE-INPUT-003.*TMPDIR"):
-        read(tmp_path / "scan.zip")
 
 
 @pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, DeflatedExplicitVRLittleEndian])
