@@ -43,6 +43,12 @@ class Source:
             archive.
         folder: The folder that was searched for the volume, None when a file was read; no result may go
             there. Never printed.
+        stamps: Size in bytes and time of modification in ns of each of ``files`` when it was read; empty for
+            other kinds than DICOM.
+        identifier_fault: What is wrong with the identifiers of the DICOM images, as a phrase without their
+            values; empty if nothing is. With a fault no DICOM result can refer to the images.
+        frame_of_reference_fault: What is wrong with their frame of reference, as a phrase; empty if nothing
+            is. With a fault no DICOM SEG can be placed.
     """
 
     kind: str = "array"
@@ -50,6 +56,9 @@ class Source:
     files: tuple[Path, ...] = field(default=(), repr=False)
     keepalive: object = field(default=None, repr=False, compare=False)
     folder: Path | None = field(default=None, repr=False)
+    stamps: tuple[tuple[int, int], ...] = field(default=(), repr=False)
+    identifier_fault: str = ""
+    frame_of_reference_fault: str = ""
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,12 +14,12 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import pytest
 
 from autosam_edge import verify
 from autosam_edge.bundle import SCHEMA_VERSION, default_bundle_path, open_bundle
 from autosam_edge.engines.fake_engine import ThresholdEngine
+from autosam_edge.engines.onnx_engine import ort
 from autosam_edge.engines.selection import EQUAL_DICE
 from autosam_edge.model import InputContract
 from autosam_edge.pipeline.run import TileRun
@@ -50,7 +50,7 @@ def test_the_page_shows_no_other_code():
 
 def test_the_interface_is_the_models():
     """Names, types and sides of input and output in page and programs are those of the default model."""
-    session = onnxruntime.InferenceSession(
+    session = ort.InferenceSession(
         default_bundle_path() / "onnx" / "fp32.onnx", providers=["CPUExecutionProvider"]
     )
     (hu,), (logits,) = session.get_inputs(), session.get_outputs()
