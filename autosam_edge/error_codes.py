@@ -335,8 +335,8 @@ ARRANGEMENT_IMPLAUSIBLE = ErrorCode(
 )
 SIZE_IMPLAUSIBLE = ErrorCode(
     "AE-PLAUSIBLE-004",
-    "the liver is larger or smaller than any liver: the spacing is wrong",
-    "Correct the spacing in the header. If it is right, use `accept_implausible`.",
+    "the liver is larger or smaller than any liver: the spacing or the orientation is wrong",
+    "Correct the spacing or the orientation in the header. If both are right, use `accept_implausible`.",
 )
 
 # Everything else

@@ -185,7 +185,7 @@ WRONG_SIZE = WarningCode(
     "AE-WARN-104",
     "doubtful",
     "the liver is larger or smaller than any liver",
-    "Check the spacing in the header.",
+    "Check the spacing and the orientation in the header.",
 )
 ORGAN_VOLUME_UNUSUAL = WarningCode(
     "AE-WARN-110",

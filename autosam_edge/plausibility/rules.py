@@ -107,8 +107,8 @@ def _size(evidence: Evidence, limit: Threshold) -> Iterator[Finding]:
     lowest, highest = reference.LIVER_REFUSED_ML
     if liver.ml > highest or (liver.ml < lowest and not liver.cut_by):
         warning = WRONG_SIZE(
-            f"The liver has {liver.ml:.0f} ml, expected {lowest:.0f} to {highest:.0f} ml: the spacing of the "
-            "scan is probably wrong."
+            f"The liver has {liver.ml:.0f} ml, expected {lowest:.0f} to {highest:.0f} ml: the spacing or "
+            "the orientation of the scan is probably wrong."
         )
         yield warning, True
 

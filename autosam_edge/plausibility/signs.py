@@ -17,8 +17,8 @@ _TOLERANCE_MM = 10.0
 _PLACED_ML = {"adrenal_gland_right": 0.5, "adrenal_gland_left": 0.5}
 _PLACED_ELSE_ML = 5.0
 _BOTH_KIDNEYS_ML = 40.0
-# In a mirrored scan the network calls a part of the liver spleen, what it still calls liver lies nearer to the
-# middle, and it finds little of the vena cava.
+# In a mirrored scan the network calls a part of the liver spleen, what it still calls liver lies nearer to
+# the middle, and it finds little of the vena cava.
 _LARGEST_SPLEEN = 0.45  # of the liver's volume
 _LIVER_MEDIAL_MM = 30.0
 _SMALLEST_VENA_CAVA = 0.3  # of the aorta's volume
