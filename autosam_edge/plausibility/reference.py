@@ -48,9 +48,9 @@ class OrganRange:
 
 ORGANS: dict[str, OrganRange] = {
     "liver": OrganRange(
-        (400, 4500), (-40, 250), ("Feng 2017", "Pomerania 2018", "Starekova 2021", "Hemochromatosis 1994")
+        (500, 4500), (-40, 250), ("Feng 2017", "Pomerania 2018", "Starekova 2021", "Hemochromatosis 1994")
     ),
-    "spleen": OrganRange((15, 3000), (0, 350), ("Feng 2017", "Caglar 2014")),
+    "spleen": OrganRange((15, 4000), (0, 350), ("Feng 2017", "Caglar 2014")),
     "kidney_right": OrganRange((20, 800), (-10, 450), ("Geraghty 2004",)),
     "kidney_left": OrganRange((20, 800), (-10, 450), ("Geraghty 2004",)),
     "pancreas": OrganRange((5, 300), (-80, 300), ("Geraghty 2004", "Pancreas 2019")),
@@ -64,7 +64,7 @@ ORGANS: dict[str, OrganRange] = {
     "adrenal_gland_left": OrganRange((0, 60), (-80, 300), ("Wang 2012",)),
 }
 
-LIVER_REFUSED_ML = (200.0, 5500.0)
+LIVER_REFUSED_ML = (250.0, 5500.0)
 """A whole liver outside of this shows a wrong spacing: twice the spacing makes eight times the volume."""
 
 ABDOMINAL = frozenset(ORGANS) - {"aorta", "inferior_vena_cava", "esophagus"}
