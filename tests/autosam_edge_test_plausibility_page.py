@@ -31,6 +31,9 @@ over usable inputs, and over the unusable ones that this number has to find. {} 
 of BTCV and what was made of them gave these numbers, never a test scan. Another student needs its own:
 `autosam-edge bench plausibility --data PREPARED -o FILE`, then `export --plausibility FILE`. A bundle without
 thresholds checks nothing."""
+_ABOUT_SIGNS = """\
+Lowest, median and highest of the scans of the fit. A limit in the code lies outside of what nearly all of
+them show as they are; the highest share of a spleen is a patient with a spleen of 3.2 liters."""
 _ABOUT_STUDY = """\
 `benchmarks/results/plausibility.json` holds every input with its values. The first inputs gave the
 thresholds. The others are scans from other sources, what was made of them, and synthetic inputs."""
@@ -103,8 +106,7 @@ def _signs() -> list[str]:
     lines = [
         "## Numbers behind the signs",
         "",
-        "Lowest, median and highest of the scans of the fit. A limit in the code lies outside of what nearly all",
-        "of them show as they are.",
+        _ABOUT_SIGNS,
         "",
         "| measured | as they are | mirrored |",
         "|---|---|---|",
