@@ -15,8 +15,8 @@ SOURCES: dict[str, str] = {
     "193, pancreas 64 and 87, left adrenal gland 4.4",
     "Feng 2017": "Feng et al., New formula for predicting standard liver volume in Chinese adults, World J "
     "Gastroenterol 23:4968: liver 594 to 2250 ml, spleen 47 to 2892 ml",
-    "Caglar 2014": "Caglar et al., Determination of normal splenic volume in relation to age, gender and body "
-    "habitus, Folia Morphologica, FM.2014.0038: 198 +/- 88 ml",
+    "Caglar 2014": "Caglar et al., Determination of normal splenic volume in relation to age, gender and "
+    "body habitus, Folia Morphologica, FM.2014.0038: 198 +/- 88 ml",
     "Pomerania 2018": "Reference values of liver volume in Caucasian population, Eur J Radiol 106:32: 1505 "
     "+/- 385 ml; 1717 +/- 419 ml with steatosis",
     "Wang 2012": "Wang et al., Evaluation of normal adrenal gland volume by 64-slice CT, Chin Med Sci J "
