@@ -42,6 +42,7 @@ class Source:
             archive.
         folder: The folder that was searched for the volume, None when a file was read; no result may go
             there. Never printed.
+        filled: Slices that no file shows: they were missing and are interpolated.
     """
 
     kind: str = "array"
@@ -49,6 +50,7 @@ class Source:
     files: tuple[Path, ...] = field(default=(), repr=False)
     keepalive: object = field(default=None, repr=False, compare=False)
     folder: Path | None = field(default=None, repr=False)
+    filled: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

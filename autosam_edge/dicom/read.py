@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from autosam_edge.dicom.find import find_dicom_files, walk
+from autosam_edge.dicom.gaps import fill_gaps
 from autosam_edge.dicom.header import silenced, texts_of
 from autosam_edge.dicom.hounsfield import read_hu, same_pixels
 from autosam_edge.dicom.pixels import check_decodable
@@ -55,14 +56,22 @@ def read_dicom(
         planes = planes_of(chosen.headers)
         for header in chosen.headers:
             check_decodable(header)
-        ordered, grid, stack_notes = stack(planes, same_pixels)
-        hu, pixel_notes = read_hu(ordered)
+        stacked = stack(planes, same_pixels, allow_gap=choices.allow_gap)
+        hu, pixel_notes = read_hu(stacked.planes)
+        hu = fill_gaps(hu, stacked.numbers)
         _check_unchanged(root, found, chosen.headers)
-        notes += stack_notes + _encoding_notes(chosen.headers) + pixel_notes
+        notes += stacked.warnings + _encoding_notes(chosen.headers) + pixel_notes
     return Volume(
         hu,
-        grid,
-        Source("dicom", chosen.hash, _files(ordered), keepalive, folder=root if root.is_dir() else None),
+        stacked.grid,
+        Source(
+            "dicom",
+            chosen.hash,
+            _files(stacked.planes),
+            keepalive,
+            folder=root if root.is_dir() else None,
+            filled=tuple(sorted(set(range(len(hu))) - set(stacked.numbers))),
+        ),
         tuple(notes),
     )
 

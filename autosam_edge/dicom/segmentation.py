@@ -62,7 +62,9 @@ _NEVER_CREATED = (
 )  # Content Date is type 1, yet a de-identified source may hold no date at all
 
 
-def write_dicom_seg(segmentation: Segmentation, source_files: Sequence[Path], path: Path) -> None:
+def write_dicom_seg(
+    segmentation: Segmentation, source_files: Sequence[Path], path: Path, *, filled: Sequence[int] = ()
+) -> None:
     """Write one DICOM SEG with one binary segment for each organ that is present.
 
     Args:
@@ -71,6 +73,7 @@ def write_dicom_seg(segmentation: Segmentation, source_files: Sequence[Path], pa
         source_files: The DICOM files that were segmented, in slice order; one for an Enhanced multi-frame
             object.
         path: File to write.
+        filled: Slices of the labels that no source frame shows; they are left out.
 
     Raises:
         OutputError: No organ is present (AE-OUTPUT-005), or the source files no longer fit the labels
@@ -82,7 +85,7 @@ def write_dicom_seg(segmentation: Segmentation, source_files: Sequence[Path], pa
     """
     with silenced(), _highdicom_silenced():
         sources = read_headers(source_files)
-        order = _frame_order(segmentation, sources)
+        order = _frame_order(segmentation, sources, filled)
         present = organ_slices(segmentation.labels, order, [label.value for label in segmentation.table])
         found = np.flatnonzero(present.any(axis=1))
         organs = [segmentation.table[index] for index in found]
@@ -133,11 +136,14 @@ def _not_allowed(sources: Sequence[Dataset], error: Exception) -> AutosamEdgeErr
     return headers_not_sound(what)
 
 
-def _frame_order(segmentation: Segmentation, sources: Sequence[Dataset]) -> npt.NDArray[np.intp]:
+def _frame_order(
+    segmentation: Segmentation, sources: Sequence[Dataset], filled: Sequence[int]
+) -> npt.NDArray[np.intp]:
     """For each source frame the slice of the labels that lies there.
 
     Raises:
-        OutputError: Not every slice has exactly one frame, or a frame lies elsewhere (AE-OUTPUT-006).
+        OutputError: A slice that is not filled has no frame or several, or a frame lies elsewhere
+            (AE-OUTPUT-006).
     """
     grid = segmentation.grid
     depth, height, width = grid.shape
@@ -153,14 +159,15 @@ def _frame_order(segmentation: Segmentation, sources: Sequence[Dataset]) -> npt.
         )
     except (AttributeError, IndexError, TypeError, ValueError) as error:
         raise source_changed(f"a source file has no usable position ({type(error).__name__})") from None
-    if len(positions) != depth:
-        raise source_changed(f"the source has {len(positions)} frames and the labels have {depth} slices")
-    voxel = np.linalg.solve(grid.affine, np.column_stack([positions, np.ones(depth)]).T)[
+    shown = np.setdiff1d(np.arange(depth), filled)
+    if len(positions) != len(shown):
+        raise source_changed(f"the source has {len(positions)} frames, expected {len(shown)}")
+    voxel = np.linalg.solve(grid.affine, np.column_stack([positions, np.ones(len(positions))]).T)[
         :3
     ]  # (3, frames): d, h, w of each frame's corner
     order: npt.NDArray[np.intp] = np.rint(voxel[0]).astype(np.intp)
     if (
-        not np.array_equal(np.sort(order), np.arange(depth))
+        not np.array_equal(np.sort(order), shown)
         or np.abs(voxel - np.stack([order, 0 * order, 0 * order])).max() > 0.25
     ):
         raise source_changed("the source files lie elsewhere than the slices of the labels")

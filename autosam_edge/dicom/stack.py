@@ -1,12 +1,20 @@
-"""Order image planes along their normal and check that they form one regular grid."""
+"""Order image planes along their normal and fit one regular grid to them."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from autosam_edge.ct_grid import MAX_SPACING_MM, MAX_TILT_DEG, MIN_PIXEL_MM, MIN_SLICES, thick_warnings
+from autosam_edge.ct_grid import (
+    LEAST_TILT_DEG,
+    MAX_SPACING_MM,
+    MIN_PIXEL_MM,
+    MIN_SLICES,
+    check_tilt,
+    thick_warnings,
+)
 from autosam_edge.error_codes import (
     MATRICES_DIFFER,
     ORIENTATION_INVALID,
@@ -19,42 +27,70 @@ from autosam_edge.error_codes import (
     TOO_FEW_SLICES,
 )
 from autosam_edge.geometry import FloatMatrix, Grid
-from autosam_edge.warning_codes import COPIES_IGNORED
+from autosam_edge.warning_codes import COPIES_IGNORED, POSITIONS_ROUNDED, SLICES_FILLED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import numpy.typing as npt
+
     from autosam_edge.dicom.planes import ImagePlane
     from autosam_edge.scan_warning import ScanWarning
 
+    Numbers = npt.NDArray[np.intp]
+
+_FITTED_MM = 0.05  # rounding of positions written with one decimal
+_EXACT_MM = 0.02  # twice the rounding of positions written with two decimals
 _RELATIVE_TOLERANCE = 0.01  # highdicom's tolerance for regular spacing
-_ABSOLUTE_TOLERANCE_MM = 0.02  # twice the rounding of positions written with two decimals
 _SAME_POSITION_MM = 0.01
+# A step that is rounded at both ends leans by this over the whole stack.
+_ROUNDED_LEAN_MM = 0.1
 # Cosines written with three decimals are off by up to 5e-4, and 1e-3 turns the far corner of a 512-pixel row
 # by half a pixel at most.
 _COSINE_TOLERANCE = 1e-3
 # Each plane must lie this near to its place in the grid (in voxel edges), so that a label never moves to a
 # neighboring voxel.
 _MAX_OFFSET = 0.25
-_MAX_MISSING = 20_000  # slices; a wider gap comes from a damaged position, not from a slice that was lost
+_MAX_SLICES = 20_000  # a wider gap comes from a damaged position, not from slices that were lost
+_DECIMALS = 9  # of the fitted grid, mm: a fit to 300.0 gives 299.99999999999994
 _RESCAN = "Reconstruct the series anew on the scanner as one regular stack."
 
 
-def stack(
-    planes: list[ImagePlane], same_pixels: Callable[[ImagePlane, ImagePlane], bool]
-) -> tuple[list[ImagePlane], Grid, list[ScanWarning]]:
-    """Order planes by position along their normal (PS3.3 C.7.6.2.1.1) and give the grid that they form.
+@dataclass(frozen=True, eq=False)
+class Stack:
+    """The planes of a series and the grid that they form.
 
-    The grid's columns are, in LPS mm: the slice step, which runs along the normal (row direction x column
-    direction); the step down a column; the step along a row. Neither file names nor InstanceNumber nor
-    SliceThickness play a part.
+    Args:
+        planes: The planes in slice order, copies removed.
+        numbers: Slice of the grid that each plane shows, increasing from 0; a gap leaves numbers out.
+        grid: Grid (D, H, W), LPS mm.
+        warnings: Findings on positions, gaps, tilt and thickness.
+    """
+
+    planes: list[ImagePlane]
+    numbers: tuple[int, ...]
+    grid: Grid
+    warnings: list[ScanWarning]
+
+
+def stack(
+    planes: list[ImagePlane],
+    same_pixels: Callable[[ImagePlane, ImagePlane], bool],
+    *,
+    allow_gap: bool = False,
+) -> Stack:
+    """Order planes by position along their normal (PS3.3 C.7.6.2.1.1) and fit the grid that they form.
+
+    The grid's columns are, in LPS mm: the step from slice to slice; the step down a column; the step along a
+    row. The step runs along the normal (row direction x column direction); after a tilted gantry it leans. It
+    is the least-squares fit to all positions. Neither file names nor InstanceNumber, SliceThickness,
+    SpacingBetweenSlices nor GantryDetectorTilt play a part.
 
     Args:
         planes: The planes of one series, in any order.
-        same_pixels: Tells whether two planes at one position hold the same values, so that one is a copy.
-
-    Returns:
-        The planes in slice order, copies removed; the (D, H, W) grid; warnings.
+        same_pixels: Function that tells whether two planes at one position hold the same values, so that one
+            is a copy.
+        allow_gap: Whether the grid also gets the slices that are missing between planes.
 
     Raises:
         InputError: The planes do not form one regular stack (AE-DICOM-011 to -013, -015 to -020).
@@ -81,16 +117,15 @@ def stack(
             f"expected at least {MIN_SLICES}."
         )
     positions = np.array([plane.position for plane in ordered], dtype=np.float64)
-    step_mm = float((positions[-1] - positions[0]) @ normal) / (len(ordered) - 1)
-    _check_gaps(ordered, positions, normal)
-    _check_spacing(step_mm, smallest=_SAME_POSITION_MM, what="the distance between slices")
-    affine = np.eye(4)
-    affine[:3, 0] = normal * step_mm
-    affine[:3, 1] = column * ordered[0].spacing_mm[0]
-    affine[:3, 2] = row * ordered[0].spacing_mm[1]
-    affine[:3, 3] = positions[0]
-    _check_straight(positions, normal, affine)
-    return ordered, Grid((len(ordered), *ordered[0].shape), affine), warnings + thick_warnings(step_mm)
+    numbers = _slice_numbers(positions @ normal)
+    _check_even(ordered, numbers, positions @ normal)
+    warnings += _check_gaps(ordered, numbers, positions @ normal, allow_gap=allow_gap)
+    edges_mm = [column * ordered[0].spacing_mm[0], row * ordered[0].spacing_mm[1]]
+    grid = _fitted_grid(numbers, positions, normal, edges_mm, ordered[0].shape)
+    _check_spacing(grid.slice_distance_mm, smallest=_SAME_POSITION_MM, what="the distance between slices")
+    warnings += _check_places(grid, numbers, positions, normal)
+    warnings += check_tilt(grid, STACK_SHEARED) + thick_warnings(grid.slice_distance_mm)
+    return Stack(ordered, tuple(int(number) for number in numbers), grid, warnings)
 
 
 def _check_alike(planes: list[ImagePlane]) -> None:
@@ -153,62 +188,144 @@ def _without_copies(
     return kept, [COPIES_IGNORED(f"Ignored {copies} exact cop{'ies' if copies > 1 else 'y'} of slices.")]
 
 
-def _check_gaps(ordered: list[ImagePlane], positions: FloatMatrix, normal: FloatMatrix) -> None:
-    """Refuse gaps that differ from the median by more than 1 % or 0.02 mm, whichever is larger."""
-    gaps = np.diff(positions @ normal)
+def _slice_numbers(along_mm: FloatMatrix) -> Numbers:
+    """Number the slices of a stack along its normal, from 0; a gap of m steps leaves m - 1 numbers out."""
+    numbers = np.arange(len(along_mm))
+    if _is_even(numbers, along_mm):
+        return numbers
+    gaps = np.diff(along_mm)
+    single = gaps[gaps < 1.5 * np.median(gaps)]
+    steps = np.rint(gaps / single.mean())
+    if steps.min() < 1 or steps.sum() > _MAX_SLICES:
+        return numbers
+    return np.concatenate([[0], np.cumsum(steps)]).astype(np.intp)
+
+
+def _line(numbers: Numbers, values: FloatMatrix) -> tuple[FloatMatrix, FloatMatrix]:
+    """Least-squares line through values (slices, ...) over the numbers: value at 0, and step."""
+    centered = numbers - numbers.mean()
+    step = centered @ values / (centered @ centered)
+    return values.mean(axis=0) - numbers.mean() * step, step
+
+
+def _is_even(numbers: Numbers, along_mm: FloatMatrix) -> bool:
+    """Whether the slices lie on a regular grid along the normal, or each gap is the median's, but for 1 %."""
+    start, step = _line(numbers, along_mm)
+    if np.abs(along_mm - start - numbers * step).max() <= min(_FITTED_MM, _MAX_OFFSET * step) + 1e-6:
+        return True
+    steps = np.diff(numbers)
+    gaps = np.diff(along_mm) / steps
     median = float(np.median(gaps))
-    tolerance = max(_RELATIVE_TOLERANCE * median, _ABSOLUTE_TOLERANCE_MM)
-    uneven = np.flatnonzero(np.abs(gaps - median) > tolerance)
-    if not len(uneven):
+    return bool(np.abs(gaps - median).max() <= max(_RELATIVE_TOLERANCE * median, _EXACT_MM))
+
+
+def _check_even(ordered: list[ImagePlane], numbers: Numbers, along_mm: FloatMatrix) -> None:
+    if _is_even(numbers, along_mm):
         return
-    first = ordered[int(uneven[0])].header.name
-    also = (
-        " The slices are also sheared, as by a tilted gantry (AE-DICOM-018)."
-        if _tilt_deg(positions, normal) > MAX_TILT_DEG
-        else ""
-    )
-    multiples = np.round(gaps[uneven] / median)
-    lost = (
-        (multiples >= 2)
-        & (multiples <= _MAX_MISSING)
-        & (np.abs(gaps[uneven] - multiples * median) <= multiples * tolerance)
-    )
-    if lost.all():
-        missing = int((multiples - 1).sum())
-        raise SLICES_MISSING(
-            f"{missing} slice{'s are' if missing > 1 else ' is'} missing, the first after {first}: "
-            f"a gap of {gaps[uneven[0]]:.4g} mm where {median:.4g} mm is expected.{also}"
-        )
+    gaps = np.diff(along_mm)
+    median = float(np.median(gaps))
+    first = ordered[int(np.abs(gaps - median).argmax())].header.name
     raise SLICES_UNEVEN(
         f"the distance between slices is uneven, from {gaps.min():.4g} to {gaps.max():.4g} mm "
-        f"(first after {first}), expected {median:.4g} within {tolerance:.2g} mm.{also}"
+        f"(farthest from the median of {median:.4g} mm after {first}), and no regular grid lies within "
+        f"{_FITTED_MM:g} mm of all slices."
     )
 
 
-def _tilt_deg(positions: FloatMatrix, normal: FloatMatrix) -> float:
-    """Angle between the line from the first to the last slice and the normal of the slices."""
-    line = positions[-1] - positions[0]
-    along = float(line @ normal)
-    return float(np.degrees(np.arctan2(np.linalg.norm(line - along * normal), along)))
+def _check_gaps(
+    ordered: list[ImagePlane], numbers: Numbers, along_mm: FloatMatrix, *, allow_gap: bool
+) -> list[ScanWarning]:
+    """Refuse missing slices, unless a person allows them and fewer are missing than there are."""
+    missing = int(numbers[-1]) + 1 - len(numbers)
+    if not missing:
+        return []
+    gap = int((np.diff(numbers) > 1).argmax())
+    _, step = _line(numbers, along_mm)
+    where = (
+        f"{missing} slice{'s are' if missing > 1 else ' is'} missing, the first after "
+        f"{ordered[gap].header.name}: a gap of {along_mm[gap + 1] - along_mm[gap]:.4g} mm where "
+        f"{step:.4g} mm is expected"
+    )
+    if not allow_gap:
+        raise SLICES_MISSING(f"{where}.")
+    if missing >= len(numbers):
+        raise SLICES_MISSING(
+            f"{where}; `allow_gap` fills gaps only if fewer slices are missing than there are "
+            f"({len(numbers)}).",
+            remedy="Copy the series again, whole.",
+        )
+    places = np.setdiff1d(np.arange(numbers[-1]), numbers) + 1
+    return [
+        SLICES_FILLED(
+            f"{missing} slice{'s were' if missing > 1 else ' was'} missing and interpolated from "
+            f"{'their' if missing > 1 else 'its'} neighbors: {_ranges(places)} of {int(numbers[-1]) + 1}."
+        )
+    ]
 
 
-def _check_straight(positions: FloatMatrix, normal: FloatMatrix, affine: FloatMatrix) -> None:
-    """Refuse a sheared stack and slices that are out of line.
+def _ranges(places: Numbers) -> str:
+    """Numbers in increasing order as ``slice 3`` or ``slices 3 to 5, 9``; five runs are named at most."""
+    runs = np.split(places, np.flatnonzero(np.diff(places) > 1) + 1)
+    named = [f"{run[0]} to {run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs]
+    more = [f"and {len(named) - 5} more gaps"] if len(named) > 5 else []
+    return f"slice{'s' if len(places) > 1 else ''} " + ", ".join(named[:5] + more)
 
-    The shear is measured, as tags such as GantryDetectorTilt are unreliable.
+
+def _fitted_grid(
+    numbers: Numbers,
+    positions: FloatMatrix,
+    normal: FloatMatrix,
+    edges_mm: list[FloatMatrix],
+    shape: tuple[int, int],
+) -> Grid:
+    """The regular grid nearest to all positions.
+
+    The tilt is measured, as tags such as GantryDetectorTilt are unreliable. A lean that rounded numbers may
+    have made is no tilt: the grid is then upright.
     """
-    tilt_deg = _tilt_deg(positions, normal)
-    if tilt_deg > MAX_TILT_DEG:
-        raise STACK_SHEARED(
-            f"the slices are sheared by {tilt_deg:.2f} degrees, as by a tilted gantry, "
-            f"expected at most {MAX_TILT_DEG:g}."
+    _, step = _line(numbers, positions)
+    straight = round(float(step @ normal), _DECIMALS) * normal
+    lean_mm = float(np.linalg.norm(step - straight))
+    moved_mm = lean_mm * float(numbers[-1])
+    tilt_deg = float(np.degrees(np.arctan2(lean_mm, step @ normal)))
+    # The grid is centered on the slices, so an upright one is off by half of the lean at both ends.
+    small = tilt_deg <= LEAST_TILT_DEG and moved_mm / 2 <= _limit_mm([straight, *edges_mm])
+    affine = np.eye(4)
+    affine[:3, 0] = straight if small or moved_mm <= _ROUNDED_LEAN_MM else np.round(step, _DECIMALS)
+    affine[:3, 1:3] = np.column_stack(edges_mm)
+    start = positions.mean(axis=0) - numbers.mean() * affine[:3, 0]
+    affine[:3, 3] = np.round(start, _DECIMALS)
+    return Grid((int(numbers[-1]) + 1, *shape), affine)
+
+
+def _limit_mm(edges_mm: list[FloatMatrix]) -> float:
+    """Largest distance of a slice from its place in the grid."""
+    return _MAX_OFFSET * min(float(np.linalg.norm(edge)) for edge in edges_mm)
+
+
+def _check_places(
+    grid: Grid, numbers: Numbers, positions: FloatMatrix, normal: FloatMatrix
+) -> list[ScanWarning]:
+    """Refuse slices that lie too far from their places in the grid; warn of what is more than rounding."""
+    offsets = positions - grid.affine[:3, 3] - numbers[:, None] * grid.affine[:3, 0]
+    along = offsets @ normal
+    limit_mm = _limit_mm(list(grid.affine[:3, :3].T))
+    along_mm = float(np.abs(along).max())
+    aside_mm = float(np.linalg.norm(offsets - along[:, None] * normal, axis=1).max())
+    for found_mm, code, what in (
+        (along_mm, SLICES_UNEVEN, "from its place in the regular grid that fits all slices best"),
+        (aside_mm, STACK_SHEARED, "out of line with the other slices"),
+    ):
+        if found_mm > limit_mm:
+            raise code(
+                f"a slice lies {found_mm:.3g} mm {what}, expected at most {limit_mm:.3g} mm.", remedy=_RESCAN
+            )
+    off_mm = float(np.linalg.norm(offsets, axis=1).max())
+    if off_mm <= _EXACT_MM:
+        return []
+    return [
+        POSITIONS_ROUNDED(
+            f"Slices lie up to {off_mm:.2f} mm from the regular grid that was fitted to their positions, "
+            "which are rounded or uneven by that much."
         )
-    ideal = positions[0] + np.arange(len(positions))[:, None] * affine[:3, 0]
-    offset_mm = float(np.linalg.norm(positions - ideal, axis=1).max())
-    limit_mm = _MAX_OFFSET * float(np.linalg.norm(affine[:3, :3], axis=0).min())
-    if offset_mm > limit_mm:
-        raise STACK_SHEARED(
-            f"a slice lies {offset_mm:.3g} mm away from the straight, even stack of the others, "
-            f"expected at most {limit_mm:.3g} mm.",
-            remedy=_RESCAN,
-        )
+    ]

@@ -195,21 +195,19 @@ class OnePartFilter:
             Number of cleared voxels.
         """
         height, width = self._shape[1:]
-        depth_map, height_map, width_map = maps
         cleared = 0
         # One output slice at a time. Its cells lie between the model's rows lower and lower + 1.
-        for index, lower in enumerate(depth_map.lower):
+        for index, lower in enumerate(maps[0].lower, start=maps[0].covered.start):
             near = _rows_between(gone, int(lower) * height, (int(lower) + 2) * height)
             if not len(near.row):
                 continue
+            height_map, width_map = (along.of_slice(index) for along in maps[1:])
             # Only outputs whose cell can touch a removed run: from the cell before its first line or column
             # to the cell that begins at its last.
             lines = near.row % height
             rows = slice(*np.searchsorted(height_map.lower, (lines.min() - 1, lines.max() + 1)))
             columns = slice(*np.searchsorted(width_map.lower, (near.start.min() - 1, near.stop.max())))
-            target = labels[depth_map.covered.start + index][height_map.covered, width_map.covered][
-                rows, columns
-            ]
+            target = labels[index][height_map.covered, width_map.covered][rows, columns]
             others = _rows_between(kept, int(lower) * height, (int(lower) + 2) * height)
             y, x = height_map.lower[rows], width_map.lower[columns]
             erase = (

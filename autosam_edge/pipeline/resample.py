@@ -8,16 +8,21 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from autosam_edge.geometry import Grid, Orientation, Shape
+from autosam_edge.geometry import MAX_SKEW_DEG, Grid, Orientation, Shape
 
 FloatArray = npt.NDArray[np.float32]
 
 
-def sample_positions(side: int, spacing_mm: float, target_mm: float) -> npt.NDArray[np.float64]:
+def sample_positions(side: float, spacing_mm: float, target_mm: float) -> npt.NDArray[np.float64]:
     """Positions of the target's voxel centers along one axis, in indices of the input.
 
     The target has ``ceil(side * spacing / target)`` voxels and shares its center with the input, so the field
     of view is covered and nothing shifts.
+
+    Args:
+        side: Voxels of the input along the axis; a fraction where displaced slices make the stack wider.
+        spacing_mm: Spacing of the input, mm.
+        target_mm: Spacing of the target, mm.
 
     Returns:
         (target side,) float64, increasing; the outermost may lie less than half a target voxel outside the
@@ -116,26 +121,53 @@ class Resampler:
     HU are clipped to the window before they are averaged, as the training data were, so metal and air do not
     bleed into tissue.
 
+    The model's grid is upright. Where a tilted gantry has displaced the slices against each other, each slice
+    is resampled at its true place: slice ``d`` lies ``d * grid.slice_shift`` voxels away from the first.
+    Beside a slice its outermost pixels are repeated.
+
     Args:
         grid: Canonical grid of the input.
         spacing_mm: Spacing of the model along (D, H, W), mm.
         window_hu: Window (low, high), HU.
+
+    Attributes:
+        positions: Positions of the model's voxels along (D, H, W), in indices of the first slice.
+
+    Raises:
+        ValueError: The rows and columns of the slices are not perpendicular.
     """
 
     grid: Grid
     spacing_mm: tuple[float, float, float]
     window_hu: tuple[float, float]
     positions: tuple[npt.NDArray[np.float64], ...] = field(init=False)
-    _taps: tuple[Taps, ...] = field(init=False)
+    _depth: Taps = field(init=False)
+    _plane: tuple[Taps, Taps] = field(init=False)
 
     def __post_init__(self) -> None:
-        sides = list(zip(self.grid.shape, self.grid.spacing_mm, self.spacing_mm, strict=True))
-        positions = tuple(sample_positions(side, spacing, target) for side, spacing, target in sides)
-        object.__setattr__(self, "positions", positions)
-        taps = tuple(
-            Taps.of(resampling_matrix(p, side)) for p, side in zip(positions, self.grid.shape, strict=True)
+        if self.grid.skew_deg > MAX_SKEW_DEG:
+            raise ValueError(f"rows and columns miss a right angle by {self.grid.skew_deg:.3g} degrees")
+        spacing_mm = (self.grid.slice_distance_mm, *self.grid.spacing_mm[1:])
+        first_to_last = [(self.grid.shape[0] - 1) * shift for shift in (0.0, *self.grid.slice_shift)]
+        positions = tuple(
+            sample_positions(side + abs(moved), spacing, target) + min(moved, 0.0)
+            for side, moved, spacing, target in zip(
+                self.grid.shape, first_to_last, spacing_mm, self.spacing_mm, strict=True
+            )
         )
-        object.__setattr__(self, "_taps", taps)
+        object.__setattr__(self, "positions", positions)
+        object.__setattr__(self, "_depth", Taps.of(resampling_matrix(positions[0], self.grid.shape[0])))
+        object.__setattr__(self, "_plane", self._plane_taps(0))
+
+    def _plane_taps(self, index: int) -> tuple[Taps, Taps]:
+        """The filters along H and W for one slice of the input."""
+        height, width = (
+            Taps.of(resampling_matrix(positions - index * shift, side))
+            for positions, shift, side in zip(
+                self.positions[1:], self.grid.slice_shift, self.grid.shape[1:], strict=True
+            )
+        )
+        return height, width
 
     @property
     def shape(self) -> Shape:
@@ -162,13 +194,17 @@ class Resampler:
         Returns:
             (stop - start, H', W') float32, HU within the window.
         """
-        depth, height, width = self._taps[0][start:stop], self._taps[1][plane[0]], self._taps[2][plane[1]]
+        depth, height, width = self._depth[start:stop], self._plane[0][plane[0]], self._plane[1][plane[1]]
         out = np.zeros((stop - start, len(height.first), len(width.first)), dtype=np.float32)
         low, high = self.window_hu
         for index in range(depth.used.start, depth.used.stop):
             weights = depth.of_input(index)
             if not weights.any():
                 continue
+            if any(self.grid.slice_shift):
+                height, width = (
+                    taps[part] for taps, part in zip(self._plane_taps(index), plane, strict=True)
+                )
             pixels = hu[index, height.used, width.used].astype(np.float32)
             np.clip(pixels, low, high, out=pixels)
             small = height.apply(width.apply(pixels.T).T)
@@ -235,20 +271,26 @@ def body_box(hu: npt.NDArray[np.generic], resampler: Resampler) -> tuple[slice, 
     """
     strides = [max(1, round(_BOX_STRIDE_MM / spacing)) for spacing in resampler.grid.spacing_mm]
     coarse = hu[:: strides[0], :: strides[1], :: strides[2]]
-    lines = [np.zeros(coarse.shape[1], dtype=np.int64), np.zeros(coarse.shape[2], dtype=np.int64)]
-    for plane in coarse:  # slice by slice: no mask of the volume
+    places: tuple[list[float], list[float]] = (
+        [],
+        [],
+    )  # of tissue along H and W, in indices of the first slice
+    for index, plane in enumerate(coarse):  # slice by slice: no mask of the volume
         tissue = plane > _TISSUE_HU
-        lines[0] = np.maximum(lines[0], tissue.sum(axis=1))
-        lines[1] = np.maximum(lines[1], tissue.sum(axis=0))
+        for axis in (0, 1):
+            enough = max(1.0, _LINE_SHARE * coarse.shape[2 - axis])
+            found = np.flatnonzero(tissue.sum(axis=1 - axis) >= enough)
+            if len(found):
+                moved = index * strides[0] * resampler.grid.slice_shift[axis]
+                places[axis].extend(found[[0, -1]] * strides[1 + axis] + moved)
     box = [slice(0, resampler.shape[0])]
     for axis in (1, 2):
-        across = coarse.shape[3 - axis]
-        found = np.flatnonzero(lines[axis - 1] >= max(1.0, _LINE_SHARE * across))
-        side, spacing = resampler.shape[axis], resampler.spacing_mm[axis]
-        if not len(found):
+        side, found_here = resampler.shape[axis], places[axis - 1]
+        if not found_here:
             box.append(slice(0, side))
             continue
-        margin = BOX_MARGIN_MM / spacing
-        edges = np.interp(found[[0, -1]] * strides[axis], resampler.positions[axis], np.arange(side))
+        margin = BOX_MARGIN_MM / resampler.spacing_mm[axis]
+        ends = (min(found_here), max(found_here))
+        edges = np.interp(ends, resampler.positions[axis], np.arange(side))
         box.append(slice(max(0, int(edges[0] - margin)), min(side, int(np.ceil(edges[1] + margin)) + 1)))
     return box[0], box[1], box[2]

@@ -11,13 +11,13 @@ costs classes x voxels. Two facts make it cheap without changing one label:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
-from autosam_edge.geometry import Shape
+from autosam_edge.pipeline.resample import Resampler
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -34,12 +34,21 @@ class AxisMap:
         side: Number of input voxels N.
         start: First model voxel of the body box, which holds probabilities; outside of it is background.
         stop: End of the body box.
+        shift: Voxels by which each slice is displaced along this axis against the slice before it, see
+            :attr:`autosam_edge.geometry.Grid.slice_shift`; the other attributes are true of the first slice.
     """
 
     positions: npt.NDArray[np.float64]
     side: int
     start: int
     stop: int
+    shift: float = 0.0
+
+    def of_slice(self, index: int) -> AxisMap:
+        """The same axis for one slice of the input."""
+        if self.shift == 0.0:
+            return self
+        return replace(self, positions=self.positions - index * self.shift, shift=0.0)
 
     @cached_property
     def coordinates(self) -> npt.NDArray[np.float64]:
@@ -108,16 +117,21 @@ class Restorer:
             weight = float(self._depth.fraction[self._next_slice])
             below, above = known[lower - first], known[upper - first]
             plane = below if weight == 0.0 else below * np.float32(1.0 - weight) + above * np.float32(weight)
-            target = self._labels[self._depth.covered.start + self._next_slice]
-            self._label_plane(plane, target[self._height.covered, self._width.covered])
+            index = self._depth.covered.start + self._next_slice
+            height, width = self._height.of_slice(index), self._width.of_slice(index)
+            self._label_plane(plane, height, width, self._labels[index])
             self._next_slice += 1
 
-    def _label_plane(self, plane: FloatArray, target: npt.NDArray[np.uint8]) -> None:
+    def _label_plane(
+        self, plane: FloatArray, height: AxisMap, width: AxisMap, labels: npt.NDArray[np.uint8]
+    ) -> None:
         """Label one slice.
 
         Args:
             plane: (C, H', W') probabilities.
-            target: (covered H, covered W) uint8 view of the output, zeros; written in place.
+            height: Interpolation along H for this slice.
+            width: Interpolation along W for this slice.
+            labels: (H, W) uint8 view of the output, zeros; written in place.
         """
         # 1. Drop the classes that cannot win (the second fact above; 1e-5 allows for rounding).
         possible = np.flatnonzero(plane.max(axis=(1, 2)) * len(plane) >= 1.0 - 1e-5)
@@ -125,13 +139,10 @@ class Restorer:
         winner = possible[candidates.argmax(axis=0)].astype(np.uint8)
         # 2. Keep to the rectangle of outputs whose cell has a corner that is not background.
         organ = winner != 0
-        rows, columns = (
-            _span(organ.any(axis=1), self._height.lower),
-            _span(organ.any(axis=0), self._width.lower),
-        )
+        rows, columns = (_span(organ.any(axis=1), height.lower), _span(organ.any(axis=0), width.lower))
         if rows is None or columns is None:
             return  # four corners of background: background in every cell
-        y0, x0 = self._height.lower[rows], self._width.lower[columns]
+        y0, x0 = height.lower[rows], width.lower[columns]
         y1, x1 = np.minimum(y0 + 1, winner.shape[0] - 1), np.minimum(x0 + 1, winner.shape[1] - 1)
         # 3. Give each cell the winner of its upper left corner (y0, x0), and find the cells whose corners
         # differ. Columns come first, on the few rows of the model; then whole lines are copied.
@@ -145,11 +156,11 @@ class Restorer:
             # (H' * W', C): the classes of a voxel lie side by side, so that reading a voxel is one access.
             flat = candidates.reshape(len(possible), -1).T.copy()
             top, bottom = y0[y] * winner.shape[1], y1[y] * winner.shape[1]
-            v, u = self._height.fraction[rows][y][:, None], self._width.fraction[columns][x][:, None]
+            v, u = height.fraction[rows][y][:, None], width.fraction[columns][x][:, None]
             upper = flat[top + x0[x]] * (1 - u) + flat[top + x1[x]] * u
             lower = flat[bottom + x0[x]] * (1 - u) + flat[bottom + x1[x]] * u
             result[y, x] = possible[(upper * (1 - v) + lower * v).argmax(axis=1)]
-        target[rows, columns] = result
+        labels[height.covered, width.covered][rows, columns] = result
 
 
 def _span(present: npt.NDArray[np.bool_], lower: npt.NDArray[np.intp]) -> slice | None:
@@ -163,17 +174,18 @@ def _span(present: npt.NDArray[np.bool_], lower: npt.NDArray[np.intp]) -> slice 
     return span if span.stop > span.start else None
 
 
-def axis_maps(
-    positions: tuple[npt.NDArray[np.float64], ...], shape: Shape, box: tuple[slice, slice, slice]
-) -> tuple[AxisMap, AxisMap, AxisMap]:
+def axis_maps(resampler: Resampler, box: tuple[slice, slice, slice]) -> tuple[AxisMap, AxisMap, AxisMap]:
     """Make the three maps of a :class:`Restorer`.
 
     Args:
-        positions: Positions of the model's voxels along each axis, in canonical input indices.
-        shape: Shape (D, H, W) of the canonical input.
+        resampler: Resampler of the canonical input.
         box: Part of the model's grid that holds probabilities, along D, H and W.
     """
+    grid = resampler.grid
     d, h, w = (
-        AxisMap(p, side, part.start, part.stop) for p, side, part in zip(positions, shape, box, strict=True)
+        AxisMap(positions, side, part.start, part.stop, shift)
+        for positions, side, part, shift in zip(
+            resampler.positions, grid.shape, box, (0.0, *grid.slice_shift), strict=True
+        )
     )
     return d, h, w

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from autosam_edge.ct_grid import short_warnings
 from autosam_edge.memory import MemoryBudget, resident_mb
 from autosam_edge.pipeline.one_part import OnePartFilter, RemovedParts
 from autosam_edge.pipeline.resample import ModelGrid, body_box
@@ -114,7 +115,7 @@ class TileRun:
     def _steps(self, engine: dict[str, str], progress: Progress | None) -> Steps:
         labels = np.zeros(self._volume.shape, dtype=np.uint8)
         canonical = self._grid.orientation.to_canonical(labels)
-        maps = axis_maps(self._grid.resampler.positions, canonical.shape, self.box)
+        maps = axis_maps(self._grid.resampler, self.box)
         restorer = Restorer(maps, canonical)
         one_part = OnePartFilter(self._tiles.shape, self._one_part())
         slab = Slab(self._tiles, self._model.classes)
@@ -141,7 +142,7 @@ class TileRun:
             self._model.labels,
             provenance=self._provenance(engine),
             timings_s=self._timings_s,
-            warnings=(*self._volume.warnings, *self._describe(removed)),
+            warnings=(*self._volume.warnings, *short_warnings(self._volume.grid), *self._describe(removed)),
         )
 
     def _row(
