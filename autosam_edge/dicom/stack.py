@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from autosam_edge.ct_grid import (
-    LEAST_TILT_DEG,
-    MAX_SPACING_MM,
-    MIN_PIXEL_MM,
-    MIN_SLICES,
-    check_tilt,
-    thick_warnings,
+from autosam_edge.ct_grid import MAX_SPACING_MM, MIN_PIXEL_MM, MIN_SLICES, check_tilt, thick_warnings
+from autosam_edge.dicom.regular_grid import (
+    EXACT_MM,
+    ROUNDING_MM,
+    fit_grid,
+    fit_line,
+    is_even,
+    largest_offset_mm,
+    number_slices,
 )
 from autosam_edge.error_codes import (
     MATRICES_DIFFER,
@@ -32,27 +34,14 @@ from autosam_edge.warning_codes import COPIES_IGNORED, POSITIONS_ROUNDED, SLICES
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import numpy.typing as npt
-
     from autosam_edge.dicom.planes import ImagePlane
+    from autosam_edge.dicom.regular_grid import Numbers
     from autosam_edge.scan_warning import ScanWarning
 
-    Numbers = npt.NDArray[np.intp]
-
-_FITTED_MM = 0.05  # rounding of positions written with one decimal
-_EXACT_MM = 0.02  # twice the rounding of positions written with two decimals
-_RELATIVE_TOLERANCE = 0.01  # highdicom's tolerance for regular spacing
 _SAME_POSITION_MM = 0.01
-# A step that is rounded at both ends leans by this over the whole stack.
-_ROUNDED_LEAN_MM = 0.1
 # Cosines written with three decimals are off by up to 5e-4, and 1e-3 turns the far corner of a 512-pixel row
 # by half a pixel at most.
 _COSINE_TOLERANCE = 1e-3
-# Each plane must lie this near to its place in the grid (in voxel edges), so that a label never moves to a
-# neighboring voxel.
-_MAX_OFFSET = 0.25
-_MAX_SLICES = 20_000  # a wider gap comes from a damaged position, not from slices that were lost
-_DECIMALS = 9  # of the fitted grid, mm: a fit to 300.0 gives 299.99999999999994
 _RESCAN = "Reconstruct the series anew on the scanner as one regular stack."
 
 
@@ -83,7 +72,7 @@ def stack(
 
     The grid's columns are, in LPS mm: the step from slice to slice; the step down a column; the step along a
     row. The step runs along the normal (row direction x column direction); after a tilted gantry it leans. It
-    is the least-squares fit to all positions. Neither file names nor InstanceNumber, SliceThickness,
+    fits all positions. Neither file names nor InstanceNumber, SliceThickness,
     SpacingBetweenSlices nor GantryDetectorTilt play a part.
 
     Args:
@@ -117,11 +106,10 @@ def stack(
             f"expected at least {MIN_SLICES}."
         )
     positions = np.array([plane.position for plane in ordered], dtype=np.float64)
-    numbers = _slice_numbers(positions @ normal)
-    _check_even(ordered, numbers, positions @ normal)
+    numbers = _numbered(ordered, positions, normal)
     warnings += _check_gaps(ordered, numbers, positions @ normal, allow_gap=allow_gap)
-    edges_mm = [column * ordered[0].spacing_mm[0], row * ordered[0].spacing_mm[1]]
-    grid = _fitted_grid(numbers, positions, normal, edges_mm, ordered[0].shape)
+    edges_mm = np.column_stack([column, row]) * ordered[0].spacing_mm
+    grid = fit_grid(numbers, positions, normal, edges_mm, ordered[0].shape)
     _check_spacing(grid.slice_distance_mm, smallest=_SAME_POSITION_MM, what="the distance between slices")
     warnings += _check_places(grid, numbers, positions, normal)
     warnings += check_tilt(grid, STACK_SHEARED) + thick_warnings(grid.slice_distance_mm)
@@ -188,47 +176,20 @@ def _without_copies(
     return kept, [COPIES_IGNORED(f"Ignored {copies} exact cop{'ies' if copies > 1 else 'y'} of slices.")]
 
 
-def _slice_numbers(along_mm: FloatMatrix) -> Numbers:
-    """Number the slices of a stack along its normal, from 0; a gap of m steps leaves m - 1 numbers out."""
-    numbers = np.arange(len(along_mm))
-    if _is_even(numbers, along_mm):
+def _numbered(ordered: list[ImagePlane], positions: FloatMatrix, normal: FloatMatrix) -> Numbers:
+    """Number of each slice in the regular grid; refuse slices that no regular grid explains."""
+    along_mm = positions @ normal
+    rounding_mm = ROUNDING_MM * float(np.abs(normal).sum())  # each of the three coordinates is rounded
+    numbers = number_slices(along_mm, rounding_mm)
+    if is_even(numbers, along_mm, rounding_mm):
         return numbers
-    gaps = np.diff(along_mm)
-    single = gaps[gaps < 1.5 * np.median(gaps)]
-    steps = np.rint(gaps / single.mean())
-    if steps.min() < 1 or steps.sum() > _MAX_SLICES:
-        return numbers
-    return np.concatenate([[0], np.cumsum(steps)]).astype(np.intp)
-
-
-def _line(numbers: Numbers, values: FloatMatrix) -> tuple[FloatMatrix, FloatMatrix]:
-    """Least-squares line through values (slices, ...) over the numbers: value at 0, and step."""
-    centered = numbers - numbers.mean()
-    step = centered @ values / (centered @ centered)
-    return values.mean(axis=0) - numbers.mean() * step, step
-
-
-def _is_even(numbers: Numbers, along_mm: FloatMatrix) -> bool:
-    """Whether the slices lie on a regular grid along the normal, or each gap is the median's, but for 1 %."""
-    start, step = _line(numbers, along_mm)
-    if np.abs(along_mm - start - numbers * step).max() <= min(_FITTED_MM, _MAX_OFFSET * step) + 1e-6:
-        return True
-    steps = np.diff(numbers)
-    gaps = np.diff(along_mm) / steps
-    median = float(np.median(gaps))
-    return bool(np.abs(gaps - median).max() <= max(_RELATIVE_TOLERANCE * median, _EXACT_MM))
-
-
-def _check_even(ordered: list[ImagePlane], numbers: Numbers, along_mm: FloatMatrix) -> None:
-    if _is_even(numbers, along_mm):
-        return
     gaps = np.diff(along_mm)
     median = float(np.median(gaps))
     first = ordered[int(np.abs(gaps - median).argmax())].header.name
     raise SLICES_UNEVEN(
         f"the distance between slices is uneven, from {gaps.min():.4g} to {gaps.max():.4g} mm "
         f"(farthest from the median of {median:.4g} mm after {first}), and no regular grid lies within "
-        f"{_FITTED_MM:g} mm of all slices."
+        f"{rounding_mm:.2g} mm of all slices."
     )
 
 
@@ -240,7 +201,7 @@ def _check_gaps(
     if not missing:
         return []
     gap = int((np.diff(numbers) > 1).argmax())
-    _, step = _line(numbers, along_mm)
+    _, step = fit_line(numbers, along_mm)
     where = (
         f"{missing} slice{'s are' if missing > 1 else ' is'} missing, the first after "
         f"{ordered[gap].header.name}: a gap of {along_mm[gap + 1] - along_mm[gap]:.4g} mm where "
@@ -271,45 +232,13 @@ def _ranges(places: Numbers) -> str:
     return f"slice{'s' if len(places) > 1 else ''} " + ", ".join(named[:5] + more)
 
 
-def _fitted_grid(
-    numbers: Numbers,
-    positions: FloatMatrix,
-    normal: FloatMatrix,
-    edges_mm: list[FloatMatrix],
-    shape: tuple[int, int],
-) -> Grid:
-    """The regular grid nearest to all positions.
-
-    The tilt is measured, as tags such as GantryDetectorTilt are unreliable. A lean that rounded numbers may
-    have made is no tilt: the grid is then upright.
-    """
-    _, step = _line(numbers, positions)
-    straight = round(float(step @ normal), _DECIMALS) * normal
-    lean_mm = float(np.linalg.norm(step - straight))
-    moved_mm = lean_mm * float(numbers[-1])
-    tilt_deg = float(np.degrees(np.arctan2(lean_mm, step @ normal)))
-    # The grid is centered on the slices, so an upright one is off by half of the lean at both ends.
-    small = tilt_deg <= LEAST_TILT_DEG and moved_mm / 2 <= _limit_mm([straight, *edges_mm])
-    affine = np.eye(4)
-    affine[:3, 0] = straight if small or moved_mm <= _ROUNDED_LEAN_MM else np.round(step, _DECIMALS)
-    affine[:3, 1:3] = np.column_stack(edges_mm)
-    start = positions.mean(axis=0) - numbers.mean() * affine[:3, 0]
-    affine[:3, 3] = np.round(start, _DECIMALS)
-    return Grid((int(numbers[-1]) + 1, *shape), affine)
-
-
-def _limit_mm(edges_mm: list[FloatMatrix]) -> float:
-    """Largest distance of a slice from its place in the grid."""
-    return _MAX_OFFSET * min(float(np.linalg.norm(edge)) for edge in edges_mm)
-
-
 def _check_places(
     grid: Grid, numbers: Numbers, positions: FloatMatrix, normal: FloatMatrix
 ) -> list[ScanWarning]:
     """Refuse slices that lie too far from their places in the grid; warn of what is more than rounding."""
     offsets = positions - grid.affine[:3, 3] - numbers[:, None] * grid.affine[:3, 0]
     along = offsets @ normal
-    limit_mm = _limit_mm(list(grid.affine[:3, :3].T))
+    limit_mm = largest_offset_mm(grid.affine)
     along_mm = float(np.abs(along).max())
     aside_mm = float(np.linalg.norm(offsets - along[:, None] * normal, axis=1).max())
     for found_mm, code, what in (
@@ -321,7 +250,7 @@ def _check_places(
                 f"a slice lies {found_mm:.3g} mm {what}, expected at most {limit_mm:.3g} mm.", remedy=_RESCAN
             )
     off_mm = float(np.linalg.norm(offsets, axis=1).max())
-    if off_mm <= _EXACT_MM:
+    if off_mm <= EXACT_MM:
         return []
     return [
         POSITIONS_ROUNDED(

@@ -80,7 +80,7 @@ class Sections:
         return (columns + int(np.ptp(self._shifts(plane)))) * column_mm, rows * row_mm
 
     def _shifts(self, plane: Plane) -> npt.NDArray[np.intp]:
-        """Pixels by which each row of a section is displaced to the right, from the first slice of the crop."""
+        """Pixels by which each row of a section is displaced to the right, in the order of the slices."""
         axis = _AXIS[plane]
         shift = 0.0 if axis == 0 else self.grid.slice_shift[2 - axis]
         return np.rint(shift * np.arange(*self.box[0])).astype(np.intp) if shift else np.zeros(1, np.intp)

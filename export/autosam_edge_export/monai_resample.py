@@ -45,9 +45,7 @@ class Resample:
         axes_mm = image.affine[:3, :3].numpy()
         direction = axes_mm / np.linalg.norm(axes_mm, axis=0)
         if np.abs(direction.T @ direction - np.eye(3)).max() > np.sin(np.radians(MAX_SKEW_DEG)):
-            raise ValueError(
-                "the axes of the image are not perpendicular; segment it with autosam-edge itself"
-            )
+            raise ValueError("the axes of the image are not perpendicular: use autosam-edge itself")
         axes = list(zip(image.shape[1:], image.pixdim.tolist(), self.spacing_mm, strict=True))
         positions = [sample_positions(side, spacing, target) for side, spacing, target in axes]
         depth, height, width = (
