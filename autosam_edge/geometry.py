@@ -18,8 +18,8 @@ FloatMatrix = npt.NDArray[np.float64]
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 
 _CANONICAL_WORLD_AXIS = (2, 1, 0)  # array axis D runs along world z, H along y, W along x
-# Slices that are displaced by less than this over the whole stack, in voxels, are not displaced at all:
-# cosines and affines are rounded numbers.
+# A slice whose opposite edges differ by less than this, in slices, is not tilted: cosines and affines are
+# rounded numbers.
 _ROUNDING = 0.1
 MAX_SKEW_DEG = 0.1
 """Largest deviation of the angle between rows and columns from 90 degrees, which rounding explains."""
@@ -111,17 +111,32 @@ class Grid:
 
     @cached_property
     def slice_shift(self) -> tuple[float, float]:
-        """Displacement of each slice along (H, W) against the slice before it, voxels.
+        """Displacement of each slice along (H, W) against the slice before it, voxels; 0 if upright."""
+        if self.rise == (0.0, 0.0):
+            return 0.0, 0.0
+        axes = np.column_stack([self._slice_normal, self.affine[:3, 1:3]])
+        _, h, w = np.linalg.solve(axes, self.affine[:3, 0])
+        return float(h), float(w)
+
+    @cached_property
+    def rise(self) -> tuple[float, float]:
+        """Slices by which the next voxel along (H, W) lies farther along the D axis.
 
         Zero in an upright grid. A tilted gantry leaves another value: the table moves at an angle to the
-        normal of the slices. A displacement of less than a tenth of a voxel over all slices is rounding, and
-        given as zero.
+        normal of the slices. Less than a tenth of a slice over a whole slice is rounding, and given as zero.
         """
-        axes = np.column_stack([self._slice_normal, self.affine[:3, 1:3]])
-        _, h, w = (float(part) for part in np.linalg.solve(axes, self.affine[:3, 0]))
-        if max(abs(h), abs(w)) * (self.shape[0] - 1) < _ROUNDING:
+        step = self.affine[:3, 0]
+        h, w = (float(self.affine[:3, axis] @ step / (step @ step)) for axis in (1, 2))
+        if abs(h) * (self.shape[1] - 1) + abs(w) * (self.shape[2] - 1) < _ROUNDING:
             return 0.0, 0.0
         return h, w
+
+    @cached_property
+    def upright_spacing_mm(self) -> tuple[float, float, float]:
+        """Distance between voxel centers along D, and along (H, W) at a right angle to D, mm."""
+        d, h, w = self.spacing_mm
+        rise_h, rise_w = self.rise
+        return d, float(np.sqrt(h * h - (rise_h * d) ** 2)), float(np.sqrt(w * w - (rise_w * d) ** 2))
 
     @cached_property
     def tilt_deg(self) -> float:

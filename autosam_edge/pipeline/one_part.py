@@ -194,53 +194,56 @@ class OnePartFilter:
         Returns:
             Number of cleared voxels.
         """
-        height, width = self._shape[1:]
+        height = self._shape[1]
+        depth_map, height_map, width_map = maps
         cleared = 0
         # One output slice at a time. Its cells lie between the model's rows lower and lower + 1.
-        for index, lower in enumerate(maps[0].lower, start=maps[0].covered.start):
-            near = _rows_between(gone, int(lower) * height, (int(lower) + 2) * height)
+        for index in range(depth_map.covered.stop - depth_map.covered.start):
+            lower, _ = depth_map.cell(index)
+            first, last = int(lower.min()), int(lower.max()) + 1
+            near = _rows_between(gone, first * height, (last + 1) * height)
             if not len(near.row):
                 continue
-            height_map, width_map = (along.of_slice(index) for along in maps[1:])
             # Only outputs whose cell can touch a removed run: from the cell before its first line or column
             # to the cell that begins at its last.
             lines = near.row % height
             rows = slice(*np.searchsorted(height_map.lower, (lines.min() - 1, lines.max() + 1)))
             columns = slice(*np.searchsorted(width_map.lower, (near.start.min() - 1, near.stop.max())))
-            target = labels[index][height_map.covered, width_map.covered][rows, columns]
-            others = _rows_between(kept, int(lower) * height, (int(lower) + 2) * height)
+            target = labels[depth_map.covered.start + index][height_map.covered, width_map.covered][
+                rows, columns
+            ]
+            others = _rows_between(kept, first * height, (last + 1) * height)
             y, x = height_map.lower[rows], width_map.lower[columns]
-            erase = (
-                (target == value)
-                & _cells(near, (height, width), y, x)
-                & ~_cells(others, (height, width), y, x)
-            )
+            erase = (target == value) & self._cells(near, lower, y, x) & ~self._cells(others, lower, y, x)
             cleared += int(np.count_nonzero(erase))
             target[erase] = 0
         return cleared
 
+    def _cells(self, runs: Runs, lower: Indices, y: Indices, x: Indices) -> npt.NDArray[np.bool_]:
+        """Find the cells that have a corner in a run.
+
+        Args:
+            runs: Runs on the model's grid, between the rows of all cells.
+            lower: Lower row of the cells: a scalar, or broadcast to (H', W') where the cells are tilted.
+            y: (h,) lower corners of the cells along H.
+            x: (w,) lower corners of the cells along W.
+
+        Returns:
+            (h, w) bool, True where a corner is in a run.
+        """
+        _, height, width = self._shape
+        first = int(lower.min())
+        # +1 where a run begins and -1 where it ends: the sum along W is positive inside of runs.
+        edges = np.zeros((int(lower.max()) - first + 2, height, width + 1), dtype=np.int32)
+        place = (runs.row // height - first, runs.row % height)
+        np.add.at(edges, (*place, runs.start), 1)
+        np.add.at(edges, (*place, runs.stop), -1)
+        inside = edges.cumsum(axis=2)[:, :, :-1] > 0
+        below = np.broadcast_to(lower - first, (1, height, width))
+        mask = np.take_along_axis(inside, below, axis=0)[0] | np.take_along_axis(inside, below + 1, axis=0)[0]
+        lines = mask[:, x] | mask[:, np.minimum(x + 1, width - 1)]
+        return np.asarray(lines[y] | lines[np.minimum(y + 1, height - 1)])
+
 
 def _rows_between(runs: Runs, first: int, end: int) -> Runs:
     return runs[slice(*np.searchsorted(runs.row, (first, end)))]
-
-
-def _cells(runs: Runs, plane: tuple[int, int], y: Indices, x: Indices) -> npt.NDArray[np.bool_]:
-    """Find the cells that have a corner in a run.
-
-    Args:
-        runs: Runs on the model's grid; those of different rows along D count alike.
-        plane: Shape (H', W') of the model's grid.
-        y: (h,) lower corners of the cells along H.
-        x: (w,) lower corners of the cells along W.
-
-    Returns:
-        (h, w) bool, True where a corner is in a run.
-    """
-    height, width = plane
-    # +1 where a run begins and -1 where it ends: the sum along W is positive inside of runs.
-    edges = np.zeros((height, width + 1), dtype=np.int32)
-    np.add.at(edges, (runs.row % height, runs.start), 1)
-    np.add.at(edges, (runs.row % height, runs.stop), -1)
-    mask = edges.cumsum(axis=1)[:, :-1] > 0
-    lines = mask[:, x] | mask[:, np.minimum(x + 1, width - 1)]
-    return np.asarray(lines[y] | lines[np.minimum(y + 1, height - 1)])

@@ -11,8 +11,9 @@ costs classes x voxels. Two facts make it cheap without changing one label:
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -34,31 +35,31 @@ class AxisMap:
         side: Number of input voxels N.
         start: First model voxel of the body box, which holds probabilities; outside of it is background.
         stop: End of the body box.
-        shift: Voxels by which each slice is displaced along this axis against the slice before it, see
-            :attr:`autosam_edge.geometry.Grid.slice_shift`; the other attributes are true of the first slice.
+        rise: Where the gantry was tilted, and along D only: input voxels by which each column of the body box
+            lies farther along D, (H', W') or broadcast to it; None in an upright grid.
     """
 
     positions: npt.NDArray[np.float64]
     side: int
     start: int
     stop: int
-    shift: float = 0.0
-
-    def of_slice(self, index: int) -> AxisMap:
-        """The same axis for one slice of the input."""
-        if self.shift == 0.0:
-            return self
-        return replace(self, positions=self.positions - index * self.shift, shift=0.0)
+    rise: npt.NDArray[np.float64] | None = None
 
     @cached_property
     def coordinates(self) -> npt.NDArray[np.float64]:
         """(N,) positions of the input voxels in model indices."""
+        return self._in_model(np.arange(self.side))
+
+    def _in_model(self, places: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+        """Model indices of positions in input indices."""
         step = float(self.positions[1] - self.positions[0]) if len(self.positions) > 1 else 1.0
-        return np.asarray((np.arange(self.side) - float(self.positions[0])) / step, dtype=np.float64)
+        return np.asarray((places - float(self.positions[0])) / step, dtype=np.float64)
 
     @cached_property
     def covered(self) -> slice:
-        """Input voxels that the body box covers."""
+        """Input voxels that the body box covers; all of a tilted axis."""
+        if self.rise is not None:
+            return slice(0, self.side)
         # The box ends half a model voxel beyond its outermost voxel center. Where it ends with the scan, the
         # outermost input voxels may lie farther out, and they belong to it too: hence infinity.
         lowest = -np.inf if self.start == 0 else self.start - 0.5
@@ -80,11 +81,32 @@ class AxisMap:
         inside = np.clip(self.coordinates[self.covered], self.start, self.stop - 1) - self.start
         return (inside - self.lower).astype(np.float32)
 
+    def cell(self, index: int) -> tuple[npt.NDArray[np.intp], FloatArray]:
+        """Lower neighbor and weight of the upper one, for input voxel ``covered.start + index``.
+
+        Returns:
+            Two scalars as arrays; along a tilted D axis two arrays of the shape of ``rise``.
+        """
+        if self.rise is None:
+            return self.lower[index], self.fraction[index]
+        inside = np.clip(self._in_model(index + self.rise), self.start, self.stop - 1) - self.start
+        lower = np.minimum(np.floor(inside).astype(np.intp), max(self.stop - self.start - 2, 0))
+        return lower, (inside - lower).astype(np.float32)
+
+    @property
+    def rows_crossed(self) -> int:
+        """Model voxels from the lowest to the highest neighbor of one input voxel."""
+        if self.rise is None:
+            return 2
+        low, high = self._in_model(np.array([self.rise.min(), self.rise.max()]))
+        return int(high - low) + 3
+
 
 class Restorer:
     """Converts finished rows of probabilities into label slices of the canonical input grid.
 
-    Pass rows from the first to the last with :meth:`push`; only one row is kept between calls.
+    Pass rows from the first to the last with :meth:`push`; between calls, only the rows are kept that the
+    next slice crosses: one, but for a tilted gantry.
 
     Args:
         maps: Interpolation along D, H and W.
@@ -95,7 +117,7 @@ class Restorer:
         self._depth, self._height, self._width = maps
         self._labels = labels
         self._kept: FloatArray | None = None
-        self._next_row = 0
+        self._first_kept = self._next_row = 0
         self._next_slice = 0
 
     def push(self, rows: FloatArray) -> None:
@@ -104,34 +126,33 @@ class Restorer:
         Args:
             rows: (rows, C, H', W') float32 probabilities of the box, each voxel summing to 1.
         """
-        known = rows if self._kept is None else np.concatenate([self._kept[None], rows])
-        first = self._next_row - (0 if self._kept is None else 1)
+        known = rows if self._kept is None else np.concatenate([self._kept, rows])
+        first = self._first_kept
         self._next_row += len(rows)
-        self._kept = rows[-1].copy()
         total = self._depth.stop - self._depth.start
-        while self._next_slice < len(self._depth.lower):
-            lower = int(self._depth.lower[self._next_slice])
-            upper = min(lower + 1, total - 1)
-            if upper >= self._next_row:
-                return
-            weight = float(self._depth.fraction[self._next_slice])
-            below, above = known[lower - first], known[upper - first]
-            plane = below if weight == 0.0 else below * np.float32(1.0 - weight) + above * np.float32(weight)
-            index = self._depth.covered.start + self._next_slice
-            height, width = self._height.of_slice(index), self._width.of_slice(index)
-            self._label_plane(plane, height, width, self._labels[index])
+        covered = self._depth.covered
+        while self._next_slice < covered.stop - covered.start:
+            lower, weight = self._depth.cell(self._next_slice)
+            upper = np.minimum(lower + 1, total - 1)
+            if upper.max() >= self._next_row:
+                break
+            below, above = _rows_at(known, lower - first), _rows_at(known, upper - first)
+            plane = below * (1 - weight) + above * weight if weight.any() else below
+            target = self._labels[covered.start + self._next_slice]
+            self._label_plane(plane, target[self._height.covered, self._width.covered])
             self._next_slice += 1
+        else:
+            return
+        # The next slice needs its lowest row and all that follow.
+        self._first_kept = min(int(lower.min()), self._next_row - 1)
+        self._kept = known[self._first_kept - first :].copy()
 
-    def _label_plane(
-        self, plane: FloatArray, height: AxisMap, width: AxisMap, labels: npt.NDArray[np.uint8]
-    ) -> None:
+    def _label_plane(self, plane: FloatArray, target: npt.NDArray[np.uint8]) -> None:
         """Label one slice.
 
         Args:
             plane: (C, H', W') probabilities.
-            height: Interpolation along H for this slice.
-            width: Interpolation along W for this slice.
-            labels: (H, W) uint8 view of the output, zeros; written in place.
+            target: (covered H, covered W) uint8 view of the output, zeros; written in place.
         """
         # 1. Drop the classes that cannot win (the second fact above; 1e-5 allows for rounding).
         possible = np.flatnonzero(plane.max(axis=(1, 2)) * len(plane) >= 1.0 - 1e-5)
@@ -139,10 +160,13 @@ class Restorer:
         winner = possible[candidates.argmax(axis=0)].astype(np.uint8)
         # 2. Keep to the rectangle of outputs whose cell has a corner that is not background.
         organ = winner != 0
-        rows, columns = (_span(organ.any(axis=1), height.lower), _span(organ.any(axis=0), width.lower))
+        rows, columns = (
+            _span(organ.any(axis=1), self._height.lower),
+            _span(organ.any(axis=0), self._width.lower),
+        )
         if rows is None or columns is None:
             return  # four corners of background: background in every cell
-        y0, x0 = height.lower[rows], width.lower[columns]
+        y0, x0 = self._height.lower[rows], self._width.lower[columns]
         y1, x1 = np.minimum(y0 + 1, winner.shape[0] - 1), np.minimum(x0 + 1, winner.shape[1] - 1)
         # 3. Give each cell the winner of its upper left corner (y0, x0), and find the cells whose corners
         # differ. Columns come first, on the few rows of the model; then whole lines are copied.
@@ -156,11 +180,11 @@ class Restorer:
             # (H' * W', C): the classes of a voxel lie side by side, so that reading a voxel is one access.
             flat = candidates.reshape(len(possible), -1).T.copy()
             top, bottom = y0[y] * winner.shape[1], y1[y] * winner.shape[1]
-            v, u = height.fraction[rows][y][:, None], width.fraction[columns][x][:, None]
+            v, u = self._height.fraction[rows][y][:, None], self._width.fraction[columns][x][:, None]
             upper = flat[top + x0[x]] * (1 - u) + flat[top + x1[x]] * u
             lower = flat[bottom + x0[x]] * (1 - u) + flat[bottom + x1[x]] * u
             result[y, x] = possible[(upper * (1 - v) + lower * v).argmax(axis=1)]
-        labels[height.covered, width.covered][rows, columns] = result
+        target[rows, columns] = result
 
 
 def _span(present: npt.NDArray[np.bool_], lower: npt.NDArray[np.intp]) -> slice | None:
@@ -174,6 +198,14 @@ def _span(present: npt.NDArray[np.bool_], lower: npt.NDArray[np.intp]) -> slice 
     return span if span.stop > span.start else None
 
 
+def _rows_at(rows: FloatArray, index: npt.NDArray[np.intp]) -> FloatArray:
+    """(C, H', W') of rows (rows, C, H', W'): one row, or another one for each column of the plane."""
+    if index.ndim == 0:
+        return rows[index]
+    taken: FloatArray = np.take_along_axis(rows, index[None, None], axis=0)[0]
+    return taken
+
+
 def axis_maps(resampler: Resampler, box: tuple[slice, slice, slice]) -> tuple[AxisMap, AxisMap, AxisMap]:
     """Make the three maps of a :class:`Restorer`.
 
@@ -181,11 +213,11 @@ def axis_maps(resampler: Resampler, box: tuple[slice, slice, slice]) -> tuple[Ax
         resampler: Resampler of the canonical input.
         box: Part of the model's grid that holds probabilities, along D, H and W.
     """
-    grid = resampler.grid
+    rise = resampler.rise((box[1], box[2])) if any(resampler.grid.rise) else None
     d, h, w = (
-        AxisMap(positions, side, part.start, part.stop, shift)
-        for positions, side, part, shift in zip(
-            resampler.positions, grid.shape, box, (0.0, *grid.slice_shift), strict=True
+        AxisMap(positions, side, part.start, part.stop, rise if axis == 0 else None)
+        for axis, (positions, side, part) in enumerate(
+            zip(resampler.positions, resampler.grid.shape, box, strict=True)
         )
     )
     return d, h, w

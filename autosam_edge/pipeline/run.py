@@ -64,6 +64,7 @@ class TileRun:
         self.model_shape = self._grid.resampler.shape
         with self._timed("resample"):
             self.box = body_box(self._hu, self._grid.resampler)
+        self._maps = axis_maps(self._grid.resampler, self.box)
         d, h, w = (part.stop - part.start for part in self.box)
         self._tiles = TilePlan((d, h, w), model.input.patch, model.input.overlap)
         self.tiles = self._tiles.tiles
@@ -115,7 +116,7 @@ class TileRun:
     def _steps(self, engine: dict[str, str], progress: Progress | None) -> Steps:
         labels = np.zeros(self._volume.shape, dtype=np.uint8)
         canonical = self._grid.orientation.to_canonical(labels)
-        maps = axis_maps(self._grid.resampler, self.box)
+        maps = self._maps
         restorer = Restorer(maps, canonical)
         one_part = OnePartFilter(self._tiles.shape, self._one_part())
         slab = Slab(self._tiles, self._model.classes)
@@ -177,6 +178,8 @@ class TileRun:
         # Probabilities, weights, image, and the image of the next row.
         arrays = (self._model.classes + 3) * patch[0] * plane
         arrays += 2 * ROWS_AT_ONCE * self._model.classes * plane  # finished rows on their way to the output
+        # Rows that a tilted slice crosses, as they are kept and as they are joined with the next ones.
+        arrays += 2 * (self._maps[0].rows_crossed - 2) * self._model.classes * plane
         arrays += self._model.classes * math.prod(patch) * 4  # logits of the tile in flight
         output = self._volume.hu.size
         return resident_mb() + (arrays + output) / _MB + engine_mb + _SLACK_MB

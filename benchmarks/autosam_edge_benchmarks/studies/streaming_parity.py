@@ -58,16 +58,17 @@ def plain_labels(bundle: Bundle, volume: Volume) -> npt.NDArray[np.uint8]:
     labels = np.zeros(volume.shape, dtype=np.uint8)
     canonical = orientation.to_canonical(labels)
     depth, height, width = axis_maps(model_grid.resampler, box)
-    for index, (row, fraction) in enumerate(zip(depth.lower, depth.fraction, strict=True)):
-        above = min(row + 1, probability.shape[1] - 1)
-        plane = probability[:, row] * (1 - fraction) + probability[:, above] * fraction
-        slice_number = depth.covered.start + index
-        along_h, along_w = height.of_slice(slice_number), width.of_slice(slice_number)
-        for axis, line in ((1, along_h), (2, along_w)):
+    for index in range(depth.covered.stop - depth.covered.start):
+        row, fraction = depth.cell(index)
+        above = np.minimum(row + 1, probability.shape[1] - 1)
+        rows = (np.broadcast_to(place, probability.shape[2:])[None, None] for place in (row, above))
+        lower, upper = (np.take_along_axis(probability, place, axis=1)[:, 0] for place in rows)
+        plane = lower * (1 - fraction) + upper * fraction
+        for axis, line in ((1, height), (2, width)):
             upper = np.minimum(line.lower + 1, plane.shape[axis] - 1)
             f = line.fraction.reshape((1, -1, 1) if axis == 1 else (1, 1, -1))
             plane = plane.take(line.lower, axis) * (1 - f) + plane.take(upper, axis) * f
-        canonical[slice_number, along_h.covered, along_w.covered] = plane.argmax(0)
+        canonical[depth.covered.start + index, height.covered, width.covered] = plane.argmax(0)
     return labels
 
 
