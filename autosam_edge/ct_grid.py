@@ -109,7 +109,7 @@ def short_warnings(grid: Grid) -> list[ScanWarning]:
         grid: Grid (D, H, W) in LPS, mm, any orientation.
     """
     canonical = grid.orientation.canonical_grid(grid)
-    extent_mm = canonical.shape[0] * canonical.slice_distance_mm
+    extent_mm = canonical.shape[0] * canonical.spacing_mm[0]
     if extent_mm >= SHORT_MM:
         return []
     return [
