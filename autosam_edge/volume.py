@@ -174,6 +174,8 @@ class Segmentation:
         provenance: Software, model, engine and settings that made the labels.
         timings_s: Seconds by stage.
         warnings: Findings of the reader and of the run that a user should know.
+        filled: Slices that no image of the scan shows, see :attr:`Source.filled`; a DICOM SEG has no frames for
+            them.
     """
 
     labels: npt.NDArray[np.uint8]
@@ -182,6 +184,7 @@ class Segmentation:
     provenance: Provenance = field(default_factory=Provenance)
     timings_s: dict[str, float] = field(default_factory=dict)
     warnings: tuple[ScanWarning, ...] = ()
+    filled: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.labels.shape != self.grid.shape or self.labels.dtype != np.uint8:

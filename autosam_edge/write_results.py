@@ -239,7 +239,7 @@ def _writers(
     def dicom_seg(path: Path) -> None:
         from autosam_edge.dicom.segmentation import write_dicom_seg
 
-        write_dicom_seg(segmentation, volume.source.files, path, filled=volume.source.filled)
+        write_dicom_seg(segmentation, volume.source.files, path)
 
     def preview(path: Path) -> None:
         from autosam_edge.report.preview import write_preview

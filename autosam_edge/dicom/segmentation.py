@@ -62,9 +62,7 @@ _NEVER_CREATED = (
 )  # Content Date is type 1, yet a de-identified source may hold no date at all
 
 
-def write_dicom_seg(
-    segmentation: Segmentation, source_files: Sequence[Path], path: Path, *, filled: Sequence[int] = ()
-) -> None:
+def write_dicom_seg(segmentation: Segmentation, source_files: Sequence[Path], path: Path) -> None:
     """Write one DICOM SEG with one binary segment for each organ that is present.
 
     Args:
@@ -73,7 +71,6 @@ def write_dicom_seg(
         source_files: The DICOM files that were segmented, in slice order; one for an Enhanced multi-frame
             object.
         path: File to write.
-        filled: Slices of the labels that no source frame shows; they are left out.
 
     Raises:
         OutputError: No organ is present (AE-OUTPUT-005), or the source files no longer fit the labels
@@ -85,7 +82,7 @@ def write_dicom_seg(
     """
     with silenced(), _highdicom_silenced():
         sources = read_headers(source_files)
-        order = _frame_order(segmentation, sources, filled)
+        order = _frame_order(segmentation, sources)
         present = organ_slices(segmentation.labels, order, [label.value for label in segmentation.table])
         found = np.flatnonzero(present.any(axis=1))
         organs = [segmentation.table[index] for index in found]
@@ -136,9 +133,7 @@ def _not_allowed(sources: Sequence[Dataset], error: Exception) -> AutosamEdgeErr
     return headers_not_sound(what)
 
 
-def _frame_order(
-    segmentation: Segmentation, sources: Sequence[Dataset], filled: Sequence[int]
-) -> npt.NDArray[np.intp]:
+def _frame_order(segmentation: Segmentation, sources: Sequence[Dataset]) -> npt.NDArray[np.intp]:
     """For each source frame the slice of the labels that lies there.
 
     Raises:
@@ -159,7 +154,7 @@ def _frame_order(
         )
     except (AttributeError, IndexError, TypeError, ValueError) as error:
         raise source_changed(f"a source file has no usable position ({type(error).__name__})") from None
-    shown = np.setdiff1d(np.arange(depth), filled)
+    shown = np.setdiff1d(np.arange(depth), segmentation.filled)
     if len(positions) != len(shown):
         raise source_changed(f"the source has {len(positions)} frames, expected {len(shown)}")
     voxel = np.linalg.solve(grid.affine, np.column_stack([positions, np.ones(len(positions))]).T)[

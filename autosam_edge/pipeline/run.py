@@ -144,6 +144,7 @@ class TileRun:
             provenance=self._provenance(engine),
             timings_s=self._timings_s,
             warnings=(*self._volume.warnings, *short_warnings(self._volume.grid), *self._describe(removed)),
+            filled=self._volume.source.filled,
         )
 
     def _row(

@@ -274,7 +274,7 @@ def test_a_tilted_series_with_a_gap_goes_through_to_the_files(tmp_path: Path) ->
     write_nifti(segmentation, tmp_path / "labels.nii.gz")
     again = read_nifti(tmp_path / "labels.nii.gz").grid
     assert again.same_as(volume.grid, tolerance_mm=1e-3)
-    write_dicom_seg(segmentation, files, tmp_path / "seg.dcm", filled=volume.source.filled)
+    write_dicom_seg(segmentation, files, tmp_path / "seg.dcm")
     seg = pydicom.dcmread(tmp_path / "seg.dcm")
     real = {tuple(pydicom.dcmread(file).ImagePositionPatient) for file in files}
     frames = [
