@@ -174,8 +174,8 @@ class Segmentation:
         provenance: Software, model, engine and settings that made the labels.
         timings_s: Seconds by stage.
         warnings: Findings of the reader and of the run that a user should know.
-        filled: Slices that no image of the scan shows, see :attr:`Source.filled`; a DICOM SEG has no frames for
-            them.
+        filled: Slices that no image of the scan shows, see :attr:`Source.filled`; DICOM objects leave them
+            out.
     """
 
     labels: npt.NDArray[np.uint8]
