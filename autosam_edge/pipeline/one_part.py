@@ -232,15 +232,20 @@ class OnePartFilter:
             (h, w) bool, True where a corner is in a run.
         """
         _, height, width = self._shape
-        first = int(lower.min())
+        # Both rows of upright cells count alike; those of tilted cells differ from place to place.
+        rows, first = (int(np.ptp(lower)) + 2, int(lower.min())) if lower.ndim else (1, 0)
+        row = runs.row // height - first if lower.ndim else np.zeros_like(runs.row)
         # +1 where a run begins and -1 where it ends: the sum along W is positive inside of runs.
-        edges = np.zeros((int(lower.max()) - first + 2, height, width + 1), dtype=np.int32)
-        place = (runs.row // height - first, runs.row % height)
-        np.add.at(edges, (*place, runs.start), 1)
-        np.add.at(edges, (*place, runs.stop), -1)
+        edges = np.zeros((rows, height, width + 1), dtype=np.int32)
+        np.add.at(edges, (row, runs.row % height, runs.start), 1)
+        np.add.at(edges, (row, runs.row % height, runs.stop), -1)
         inside = edges.cumsum(axis=2)[:, :, :-1] > 0
-        below = np.broadcast_to(lower - first, (1, height, width))
-        mask = np.take_along_axis(inside, below, axis=0)[0] | np.take_along_axis(inside, below + 1, axis=0)[0]
+        mask = inside[0]
+        if lower.ndim:
+            below = np.broadcast_to(lower - first, (1, height, width))
+            mask = (
+                np.take_along_axis(inside, below, axis=0) | np.take_along_axis(inside, below + 1, axis=0)
+            )[0]
         lines = mask[:, x] | mask[:, np.minimum(x + 1, width - 1)]
         return np.asarray(lines[y] | lines[np.minimum(y + 1, height - 1)])
 
