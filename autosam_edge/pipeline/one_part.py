@@ -194,37 +194,50 @@ class OnePartFilter:
         Returns:
             Number of cleared voxels.
         """
-        height = self._shape[1]
         depth_map, height_map, width_map = maps
         cleared = 0
         # One output slice at a time. Its cells lie between the model's rows lower and lower + 1.
         for index in range(depth_map.covered.stop - depth_map.covered.start):
             lower, _ = depth_map.cell(index)
-            first, last = int(lower.min()), int(lower.max()) + 1
-            near = _rows_between(gone, first * height, (last + 1) * height)
+            near = self._crossed(gone, lower)
             if not len(near.row):
                 continue
             # Only outputs whose cell can touch a removed run: from the cell before its first line or column
             # to the cell that begins at its last.
-            lines = near.row % height
+            lines = near.row % self._shape[1]
             rows = slice(*np.searchsorted(height_map.lower, (lines.min() - 1, lines.max() + 1)))
             columns = slice(*np.searchsorted(width_map.lower, (near.start.min() - 1, near.stop.max())))
             target = labels[depth_map.covered.start + index][height_map.covered, width_map.covered][
                 rows, columns
             ]
-            others = _rows_between(kept, first * height, (last + 1) * height)
+            others = self._crossed(kept, lower)
             y, x = height_map.lower[rows], width_map.lower[columns]
             erase = (target == value) & self._cells(near, lower, y, x) & ~self._cells(others, lower, y, x)
             cleared += int(np.count_nonzero(erase))
             target[erase] = 0
         return cleared
 
+    def _crossed(self, runs: Runs, lower: Indices) -> Runs:
+        """The runs on the two rows of a slice's cells.
+
+        Args:
+            runs: Runs on the model's grid.
+            lower: Lower row of the cells: a scalar, or broadcast to (H', W') where the slice is tilted.
+        """
+        height = self._shape[1]
+        ends = (int(lower.min()) * height, (int(lower.max()) + 2) * height)
+        near = runs[slice(*np.searchsorted(runs.row, ends))]
+        if not lower.ndim:
+            return near
+        row, line = np.divmod(near.row, height)
+        return near[(row >= lower.min(axis=1)[line]) & (row <= lower.max(axis=1)[line] + 1)]
+
     def _cells(self, runs: Runs, lower: Indices, y: Indices, x: Indices) -> npt.NDArray[np.bool_]:
         """Find the cells that have a corner in a run.
 
         Args:
-            runs: Runs on the model's grid, between the rows of all cells.
-            lower: Lower row of the cells: a scalar, or broadcast to (H', W') where the cells are tilted.
+            runs: Result of :meth:`_crossed`.
+            lower: Lower row of the cells: a scalar, or broadcast to (H', W') where the slice is tilted.
             y: (h,) lower corners of the cells along H.
             x: (w,) lower corners of the cells along W.
 
@@ -232,23 +245,20 @@ class OnePartFilter:
             (h, w) bool, True where a corner is in a run.
         """
         _, height, width = self._shape
-        # Both rows of upright cells count alike; those of tilted cells differ from place to place.
-        rows, first = (int(np.ptp(lower)) + 2, int(lower.min())) if lower.ndim else (1, 0)
-        row = runs.row // height - first if lower.ndim else np.zeros_like(runs.row)
+        # Where all cells of a line have the same two rows, the runs are on these rows, and both count alike.
+        twisted = lower.ndim > 0 and lower.shape[1] > 1
+        rows, first = (int(np.ptp(lower)) + 2, int(lower.min())) if twisted else (1, 0)
+        row = runs.row // height - first if twisted else np.zeros_like(runs.row)
         # +1 where a run begins and -1 where it ends: the sum along W is positive inside of runs.
         edges = np.zeros((rows, height, width + 1), dtype=np.int32)
         np.add.at(edges, (row, runs.row % height, runs.start), 1)
         np.add.at(edges, (row, runs.row % height, runs.stop), -1)
         inside = edges.cumsum(axis=2)[:, :, :-1] > 0
         mask = inside[0]
-        if lower.ndim:
+        if twisted:
             below = np.broadcast_to(lower - first, (1, height, width))
             mask = (
                 np.take_along_axis(inside, below, axis=0) | np.take_along_axis(inside, below + 1, axis=0)
             )[0]
         lines = mask[:, x] | mask[:, np.minimum(x + 1, width - 1)]
         return np.asarray(lines[y] | lines[np.minimum(y + 1, height - 1)])
-
-
-def _rows_between(runs: Runs, first: int, end: int) -> Runs:
-    return runs[slice(*np.searchsorted(runs.row, (first, end)))]
