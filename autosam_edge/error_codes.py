@@ -41,6 +41,16 @@ ZIP_DAMAGED = ErrorCode(
     "the zip is damaged, encrypted or uses an unknown method",
     "Copy the archive again, or unpack it and give the folder.",
 )
+LINK_LEADS_OUT = ErrorCode(
+    "AE-INPUT-009",
+    "a symbolic link whose target is missing or lies outside of the input",
+    "Copy the files that the links stand for into the folder (cp -rL), or give the folder that holds both.",
+)
+FILE_COMPRESSED = ErrorCode(
+    "AE-INPUT-011",
+    "a DICOM file inside gzip",
+    "Unpack the files of the series, for example with gunzip, and read it again.",
+)
 
 # DICOM
 NO_DICOM = ErrorCode("AE-DICOM-001", "no DICOM file", "Give the folder that holds the CT series.")
@@ -297,13 +307,13 @@ OUTPUT_IN_INPUT = ErrorCode(
 )
 SEG_NOT_POSSIBLE = ErrorCode(
     "AE-OUTPUT-005",
-    "a DICOM SEG needs input in DICOM and at least one organ",
-    "Give a DICOM series, or leave dicom-seg out of `formats`.",
+    "a DICOM format needs input in DICOM, and a DICOM SEG at least one organ",
+    "Give a DICOM series, or leave the DICOM formats out of `formats`.",
 )
 SEG_SOURCE_UNUSABLE = ErrorCode(
     "AE-OUTPUT-006",
-    "the source files vanished, changed, or do not allow a DICOM SEG",
-    "Keep the series unchanged and run again, or leave dicom-seg out of `formats`.",
+    "the source files vanished, changed, or lack what a DICOM format needs",
+    "Keep the series unchanged and run again, or leave the DICOM formats out of `formats`.",
 )
 
 # Everything else

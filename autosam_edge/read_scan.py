@@ -37,12 +37,13 @@ def read(
     Args:
         path: Folder or file; its kind is found by content, not by name.
         series: DICOM series to read where the input holds several: its number in the list that the error
-            shows, its SeriesNumber, its SeriesInstanceUID or the start of its hash (8 letters or more).
+            shows, its SeriesNumber, its SeriesInstanceUID or the start of its hash (8 letters or more);
+            ``all`` joins series of one image each.
         allow_gap: Whether missing slices of a DICOM series are filled by interpolation, with a warning.
         assume_hu: Whether values without a rescale are taken as HU, after a check of their range, with a
             warning.
-        ignore_frame_of_reference: Whether DICOM slices with several frames of reference, or none, are one
-            volume, with a warning.
+        ignore_frame_of_reference: Whether DICOM slices that name several frames of reference are one volume,
+            with a warning.
 
     Returns:
         The volume in HU, on its own grid.
@@ -50,8 +51,9 @@ def read(
     Raises:
         InputError: The path is absent (AE-INPUT-001), of an unknown kind (AE-INPUT-002), unreadable
             (AE-INPUT-003) or MetaImage (AE-INPUT-004); ``series`` is given for something else than DICOM
-            (AE-INPUT-005); a zip is unsafe, too large or damaged (AE-INPUT-006 to -008); or the reader of its
-            kind refuses it (AE-DICOM-*, AE-NIFTI-*, AE-NRRD-*).
+            (AE-INPUT-005); a zip is unsafe, too large or damaged (AE-INPUT-006 to -008); a folder holds links
+            that lead out of it, or slices inside gzip (AE-INPUT-009, -011); or the reader of its kind refuses
+            it (AE-DICOM-*, AE-NIFTI-*, AE-NRRD-*).
 
     Example:
         >>> volume = read("scan/", series="2")  # doctest: +SKIP
@@ -129,6 +131,6 @@ def _kind_of(head: bytes) -> str:
         return "nifti"
     if b"ObjectType" in head[:256] and b"=" in head[:256]:
         return "metaimage"
-    from autosam_edge.dicom.header import sniff
+    from autosam_edge.dicom.parse import sniff
 
     return "dicom" if sniff(head) else "unknown"

@@ -31,6 +31,30 @@ COPIES_IGNORED = WarningCode(
 FRAME_OF_REFERENCE_MISSING = WarningCode(
     "AE-WARN-005", "info", "FrameOfReferenceUID is missing", "Do not overlay the result on other series."
 )
+FRAMES_OF_REFERENCE_IGNORED = WarningCode(
+    "AE-WARN-006",
+    "caution",
+    "slices of several frames of reference were read as one volume, as asked for",
+    "Check on the picture that organs go on from slice to slice.",
+)
+SERIES_JOINED = WarningCode(
+    "AE-WARN-007",
+    "caution",
+    "series of one image each were read as one series, as asked for",
+    "Check on the picture that organs go on from slice to slice.",
+)
+PARTS_JOINED = WarningCode(
+    "AE-WARN-008",
+    "caution",
+    "the series consists of parts, such as two acquisitions one after the other",
+    "Look at the borders of the parts: organs may be displaced there, or differ in contrast.",
+)
+SPECTRAL_IMAGES = WarningCode(
+    "AE-WARN-009",
+    "caution",
+    "the images are computed from several energies, such as virtual monoenergetic or non-contrast images",
+    "Give the conventional images, if they exist; HU of organs depend on the energy.",
+)
 
 # Values
 PHOTOMETRIC_UNUSUAL = WarningCode(
@@ -107,7 +131,20 @@ PARTS_REMOVED = WarningCode(
     "Look at the organs named, if the volumes are large.",
 )
 
+NO_BODY = WarningCode(
+    "AE-WARN-081",
+    "doubtful",
+    "no body was found: the scan shows only air",
+    "Check that the values are in HU and that the right series was given.",
+)
+
 # Results
 SYNTHETIC_SCAN = WarningCode(
     "AE-WARN-140", "info", "the scan is synthetic", "Do not read the Dice values as accuracy on patients."
+)
+SEG_LEFT_OUT = WarningCode(
+    "AE-WARN-141",
+    "caution",
+    "no DICOM SEG was written, as the images do not share one valid frame of reference",
+    "Use the NIfTI file, or export the series again with one FrameOfReferenceUID.",
 )

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from autosam_edge.dicom.header import ENHANCED_CT_IMAGES, Header, items_of, numbers, text_of
+from autosam_edge.dicom.header import ENHANCED_CT_IMAGES, Header, items_of, numbers, raw_of, text_of
 from autosam_edge.error_codes import (
     ATTRIBUTE_INVALID,
     DICOM_TOO_LARGE,
@@ -20,6 +20,26 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
 _MAX_SIDE = 8192  # large-matrix CT has 2048
+_TRAITS = (
+    "AcquisitionNumber",
+    "AcquisitionTime",
+    "ContrastBolusAgent",
+    "ConvolutionKernel",
+    "ImageType",
+    "KVP",
+    "SeriesDescription",
+    "SeriesNumber",
+    "SliceThickness",
+    "TemporalPositionIdentifier",
+)
+_FRAME_TRAITS = {
+    "FrameAcquisitionNumber": "FrameContentSequence",
+    "TemporalPositionIndex": "FrameContentSequence",
+    "FrameAcquisitionDateTime": "FrameContentSequence",
+    "FrameType": "CTImageFrameTypeSequence",
+    "ConvolutionKernel": "CTReconstructionSequence",
+    "SliceThickness": "PixelMeasuresSequence",
+}  # the same of an Enhanced CT object, with the macro that holds it
 _RE_EXPORT = "Export the series again with all attributes of the CT image; nothing is assumed in their place."
 
 
@@ -36,6 +56,8 @@ class ImagePlane:
         shape: (H, W): Rows, Columns.
         slope: RescaleSlope.
         intercept: RescaleIntercept, HU.
+        traits: Attributes that tell passes of the scanner and reconstructions apart, as text by keyword; to
+            be compared and not to be shown.
     """
 
     header: Header
@@ -46,6 +68,7 @@ class ImagePlane:
     shape: tuple[int, int]
     slope: float
     intercept: float
+    traits: dict[str, str] = field(default_factory=dict)
 
 
 def planes_of(headers: list[Header]) -> list[ImagePlane]:
@@ -75,7 +98,8 @@ def _classic_plane(header: Header) -> ImagePlane:
         raise PIXEL_FORMAT_INVALID(
             f"{header.name} is a CT Image with {count} frames, expected 1.", remedy=_RE_EXPORT
         )
-    return _plane(header, 0, [header.dataset], [header.dataset], [header.dataset], [header.dataset])
+    traits = {keyword: header.raw(keyword) for keyword in _TRAITS}
+    return _plane(header, 0, [header.dataset], [header.dataset], [header.dataset], [header.dataset], traits)
 
 
 def _enhanced_planes(header: Header) -> list[ImagePlane]:
@@ -105,6 +129,11 @@ def _enhanced_planes(header: Header) -> list[ImagePlane]:
             macro(group, "PlaneOrientationSequence"),
             macro(group, "PixelMeasuresSequence"),
             macro(group, "PixelValueTransformationSequence"),
+            {
+                keyword: raw_of(item, keyword)
+                for keyword, sequence in _FRAME_TRAITS.items()
+                for item in macro(group, sequence)
+            },
         )
         for index, group in enumerate(per_frame)
     ]
@@ -117,6 +146,7 @@ def _plane(
     orientation: list[Dataset],
     measures: list[Dataset],
     transformation: list[Dataset],
+    traits: dict[str, str],
 ) -> ImagePlane:
     """Build a plane from the data sets that hold its parts; an empty list means that the macro is absent."""
 
@@ -144,6 +174,7 @@ def _plane(
         (rows, columns),
         slope,
         intercept,
+        traits,
     )
 
 

@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING
 
 from autosam_edge.dicom.find import find_dicom_files, walk
 from autosam_edge.dicom.gaps import fill_gaps
-from autosam_edge.dicom.header import silenced, texts_of
+from autosam_edge.dicom.header import silenced, stamp_of, texts_of
 from autosam_edge.dicom.hounsfield import read_hu, same_pixels
+from autosam_edge.dicom.one_scan import check_one_pass
 from autosam_edge.dicom.pixels import check_decodable
 from autosam_edge.dicom.planes import planes_of
 from autosam_edge.dicom.series import select_series
+from autosam_edge.dicom.source import frame_of_reference_fault, identifier_fault
 from autosam_edge.dicom.stack import stack
 from autosam_edge.error_codes import FILE_CHANGED
 from autosam_edge.read_choices import ReadChoices
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
 
     from autosam_edge.dicom.find import DicomFiles
     from autosam_edge.dicom.header import Header
-    from autosam_edge.dicom.planes import ImagePlane
     from autosam_edge.scan_warning import ScanWarning
 
 
@@ -34,7 +35,8 @@ def read_dicom(
     Args:
         root: Folder, searched with its subfolders, or file.
         series: Series to read, where there are several: its number in the list that the error shows, its
-            SeriesNumber, its SeriesInstanceUID or the start of its hash (8 letters or more).
+            SeriesNumber, its SeriesInstanceUID or the start of its hash (8 letters or more); ``all`` joins
+            series of one image each.
         choices: Decisions of a person; None leaves every doubtful case refused.
         keepalive: Object that lives as long as the volume, such as an unpacked archive.
 
@@ -52,33 +54,35 @@ def read_dicom(
     choices = choices or ReadChoices()
     with silenced():
         found = find_dicom_files(root)
-        chosen, notes = select_series(found, series)
+        chosen, notes = select_series(found, series, choices)
         planes = planes_of(chosen.headers)
+        notes += check_one_pass(planes)
         for header in chosen.headers:
             check_decodable(header)
         stacked = stack(planes, same_pixels, allow_gap=choices.allow_gap)
         hu, pixel_notes = read_hu(stacked.planes)
         hu = fill_gaps(hu, stacked.numbers)
         _check_unchanged(root, found, chosen.headers)
+        datasets = [header.dataset for header in chosen.headers]
+        wrong_identifiers, wrong_frame = identifier_fault(datasets), frame_of_reference_fault(datasets)
         notes += stacked.warnings + _encoding_notes(chosen.headers) + pixel_notes
+    files = {plane.header.path: plane.header.stamp for plane in stacked.planes}  # in slice order, each once
     return Volume(
         hu,
         stacked.grid,
         Source(
             "dicom",
             chosen.hash,
-            _files(stacked.planes),
+            tuple(files),
             keepalive,
-            folder=root if root.is_dir() else None,
+            root if root.is_dir() else None,
+            tuple(files.values()),
+            wrong_identifiers,
+            wrong_frame,
             filled=tuple(sorted(set(range(len(hu))) - set(stacked.numbers))),
         ),
         tuple(notes),
     )
-
-
-def _files(ordered: list[ImagePlane]) -> tuple[Path, ...]:
-    """The files in slice order, each once."""
-    return tuple(dict.fromkeys(plane.header.path for plane in ordered))
 
 
 def _encoding_notes(headers: list[Header]) -> list[ScanWarning]:
@@ -123,7 +127,7 @@ def _check_unchanged(root: Path, found: DicomFiles, used: list[Header]) -> None:
         except FileNotFoundError:
             changed = f"{header.name} vanished"
             break
-        if (status.st_size, status.st_mtime_ns) != (header.size, header.mtime_ns):
+        if stamp_of(status) != header.stamp:
             changed = f"{header.name} changed"
             break
     if not changed and root.is_dir() and not {entry.path for entry in walk(root)} <= found.paths:
