@@ -169,7 +169,7 @@ def test_missing_slices_are_counted(ct_folder: Any, rounded: bool) -> None:
     write_at(ct, np.round(exact, 1 if rounded else 6))
     error = refusal(ct.path)
     assert error.code == SLICES_MISSING.code
-    assert error.message.startswith("25 slices are missing, the first after im")
+    assert error.message.startswith("25 slices are missing, the first after file ")
     assert "`allow_gap`" in error.remedy
 
 

@@ -86,9 +86,10 @@ def test_a_part_is_removed_from_tilted_slices(across):
     labels = np.zeros((50, 50, 50), dtype=np.uint8)
     restorer, one_part = Restorer(maps, labels), OnePartFilter((20, 20, 20), frozenset({1}))
     probability = scene(sure_small=False)
-    for taker in (restorer, one_part):
-        for first in range(0, 20, 7):
-            taker.push(probability[first : first + 7])
+    for first in range(0, 20, 7):
+        rows = probability[first : first + 7]
+        restorer.push(rows)
+        one_part.push(rows.argmax(axis=1).astype(np.uint8), rows.max(axis=1))
     before = labels.copy()
     (removed,) = one_part.clean(labels, maps)
     index = np.indices(labels.shape)
