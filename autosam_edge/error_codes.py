@@ -122,7 +122,9 @@ POSITION_TWICE = ErrorCode(
     "Export each phase, time point or reconstruction as one series of its own.",
 )
 SLICES_MISSING = ErrorCode(
-    "AE-DICOM-016", "slices are missing", "Copy the series again, whole; nothing is interpolated."
+    "AE-DICOM-016",
+    "slices are missing",
+    "Copy the series again, whole; or let `allow_gap` fill the gap by interpolation.",
 )
 SLICES_UNEVEN = ErrorCode(
     "AE-DICOM-017",
@@ -131,8 +133,8 @@ SLICES_UNEVEN = ErrorCode(
 )
 STACK_SHEARED = ErrorCode(
     "AE-DICOM-018",
-    "gantry tilt, shear, or a slice out of line",
-    "Reconstruct the series without tilt, or correct the tilt, for example with dcm2niix.",
+    "a tilt beyond 35 degrees, another shear, or a slice out of line",
+    "Reconstruct the series anew on the scanner as one straight stack.",
 )
 ORIENTATION_INVALID = ErrorCode(
     "AE-DICOM-019",
@@ -189,8 +191,9 @@ GRIDS_DIFFER = ErrorCode(
 )
 NIFTI_GRID_INVALID = ErrorCode(
     "AE-NIFTI-006",
-    "a grid that no CT has: sheared, a spacing below 0.01 or above 10 mm, or fewer than three slices",
-    "Correct the tilt, or convert again from DICOM in mm.",
+    "a grid that no CT has: tilted by more than 35 degrees, a spacing below 0.01 or above 10 mm, "
+    "or fewer than three slices",
+    "Convert again from DICOM, in mm.",
 )
 NRRD_DAMAGED = ErrorCode(
     "AE-NRRD-001", "damaged, a detached header, or too large", "Save the volume as one .nrrd file."
@@ -204,9 +207,7 @@ NRRD_ORIENTATION_INVALID = ErrorCode(
 NRRD_VALUES_INVALID = ErrorCode(
     "AE-NRRD-004", "the values cannot be HU", "Give HU; replace NaN padding by -1024."
 )
-NRRD_GRID_INVALID = ErrorCode(
-    "AE-NRRD-005", "a grid that no CT has", "Correct the tilt, or convert again from DICOM in mm."
-)
+NRRD_GRID_INVALID = ErrorCode("AE-NRRD-005", "a grid that no CT has", "Convert again from DICOM, in mm.")
 
 # Data sets
 LABEL_VALUE_INVALID = ErrorCode(

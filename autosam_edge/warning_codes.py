@@ -140,6 +140,30 @@ THICK_SLICES = WarningCode(
     "slices are 5 mm or more apart",
     "Give a thinner reconstruction; small organs are uncertain.",
 )
+TILT_CORRECTED = WarningCode(
+    "AE-WARN-041",
+    "caution",
+    "the slices are tilted against the stack (gantry tilt), which was corrected",
+    "Look at the picture; the network saw few tilted scans in its training.",
+)
+POSITIONS_ROUNDED = WarningCode(
+    "AE-WARN-042",
+    "info",
+    "positions of slices are rounded or slightly uneven; a regular grid was fitted to them",
+    "Nothing; a slice lies within a quarter of a voxel of its place.",
+)
+SLICES_FILLED = WarningCode(
+    "AE-WARN-043",
+    "caution",
+    "missing slices were filled by interpolation, as `allow_gap` asks",
+    "Do not rely on labels of the slices named; a DICOM SEG has no frames for them.",
+)
+SHORT_SCAN = WarningCode(
+    "AE-WARN-044",
+    "caution",
+    "the scan covers less than 60 mm along the body",
+    "Give a longer scan; organs that its ends cut are uncertain.",
+)
 
 # The run
 PARTS_REMOVED = WarningCode(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from autosam_edge.dicom.compressed import check_decodable
 from autosam_edge.dicom.find import find_dicom_files, walk
+from autosam_edge.dicom.gaps import fill_gaps
 from autosam_edge.dicom.header import silenced, stamp_of, texts_of
 from autosam_edge.dicom.hounsfield import read_hu, same_pixels
 from autosam_edge.dicom.one_scan import check_one_pass
@@ -58,16 +59,17 @@ def read_dicom(
         notes += check_one_pass(planes)
         for header in chosen.headers:
             check_decodable(header)
-        ordered, grid, stack_notes = stack(planes, same_pixels)
-        hu, pixel_notes = read_hu(ordered)
+        stacked = stack(planes, same_pixels, allow_gap=choices.allow_gap)
+        hu, pixel_notes = read_hu(stacked.planes)
+        hu = fill_gaps(hu, stacked.numbers)
         _check_unchanged(root, found, chosen.headers)
         datasets = [header.dataset for header in chosen.headers]
         wrong_identifiers, wrong_frame = identifier_fault(datasets), frame_of_reference_fault(datasets)
-        notes += stack_notes + _encoding_notes(chosen.headers) + pixel_notes
-    files = {plane.header.path: plane.header.stamp for plane in ordered}  # in slice order, each once
+        notes += stacked.warnings + _encoding_notes(chosen.headers) + pixel_notes
+    files = {plane.header.path: plane.header.stamp for plane in stacked.planes}  # in slice order, each once
     return Volume(
         hu,
-        grid,
+        stacked.grid,
         Source(
             "dicom",
             chosen.hash,
@@ -77,6 +79,7 @@ def read_dicom(
             tuple(files.values()),
             wrong_identifiers,
             wrong_frame,
+            filled=tuple(sorted(set(range(len(hu))) - set(stacked.numbers))),
         ),
         tuple(notes),
     )

@@ -18,6 +18,8 @@ HU_XYZ = (np.arange(3 * 4 * 5).reshape(5, 4, 3).T - 1000).astype(np.int16)  # (x
 RAS = np.array([[-0.9, 0, 0, 100], [0, -0.5, 0, 50], [0, 0, 2.5, 300], [0, 0, 0, 1.0]])
 SHEARED = np.array(RAS)
 SHEARED[1, 2] = 2.5 * np.tan(np.radians(22))  # what a tilted gantry leaves when nobody corrects it
+SKEWED = np.array(RAS)
+SKEWED[0, 1] = 0.1  # rows and columns of the axial plane are not perpendicular
 
 
 def save(
@@ -111,6 +113,13 @@ def test_thick_slices_are_told(tmp_path: Path) -> None:
     assert warning.message == "Slices are 5 mm apart; small organs are uncertain at 5 mm or more."
 
 
+def test_a_tilted_grid_is_read_as_it_is(tmp_path: Path) -> None:
+    """The voxels stay where they are; the run straightens them."""
+    volume = read_nifti(save(tmp_path / "v.nii", affine=SHEARED))
+    assert [warning.code for warning in volume.warnings] == ["AE-WARN-041"]
+    np.testing.assert_allclose(volume.grid.affine, lps_affine(SHEARED), atol=1e-6)
+
+
 def test_labels_may_lie_on_any_grid(tmp_path: Path) -> None:
     """The limits are those of a CT: the labels of one are read as they were written."""
     values, grid = read_array(save(tmp_path / "v.nii", HU_XYZ[:, :, :1], affine=SHEARED))
@@ -128,7 +137,7 @@ def test_labels_may_lie_on_any_grid(tmp_path: Path) -> None:
         ({"data": np.full((3, 4, 5), np.inf, np.float32)}, "AE-NIFTI-004"),
         ({"data": np.zeros((3, 4, 5), np.complex64)}, "AE-NIFTI-004"),
         ({"data": np.zeros((3, 4, 5), [("R", "u1"), ("G", "u1"), ("B", "u1")])}, "AE-NIFTI-004"),
-        ({"affine": SHEARED}, "AE-NIFTI-006"),
+        ({"affine": SKEWED}, "AE-NIFTI-006"),
         ({"affine": RAS * [[1000], [1000], [1000], [1]]}, "AE-NIFTI-006"),  # micrometers, be they called mm
         (
             {"affine": RAS * [[1000], [1000], [1000], [1]], "xyzt_units": 0},
