@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autosam_edge.errors import InputError
-from autosam_edge.formats.nifti import lps_affine, ras_affine, read_array, read_nifti
+from autosam_edge.formats.nifti import read_array, read_nifti
+from autosam_edge.formats.nifti_header import lps_affine, ras_affine
 
 HU_XYZ = (np.arange(3 * 4 * 5).reshape(5, 4, 3).T - 1000).astype(np.int16)  # (x, y, z)
 RAS = np.array([[-0.9, 0, 0, 100], [0, -0.5, 0, 50], [0, 0, 2.5, 300], [0, 0, 0, 1.0]])
