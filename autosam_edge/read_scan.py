@@ -3,18 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from autosam_edge.error_codes import (
-    INPUT_KIND_UNKNOWN,
-    INPUT_UNREADABLE,
-    NO_DICOM,
-    PATH_MISSING,
-    SERIES_WITHOUT_DICOM,
-)
+from autosam_edge.error_codes import INPUT_KIND_UNKNOWN, INPUT_UNREADABLE, PATH_MISSING, SERIES_WITHOUT_DICOM
 from autosam_edge.errors import InputError
 from autosam_edge.formats.companion import sibling
 from autosam_edge.formats.file_kind import ENOUGH_BYTES, kind_of, other_kind
@@ -26,7 +18,6 @@ if TYPE_CHECKING:
     from autosam_edge.volume import Volume
 
 _NAMES = {"nifti": "NIfTI", "nrrd": "NRRD", "metaimage": "MetaImage"}
-_FILES_LOOKED_AT = 1000
 
 
 def read(
@@ -72,13 +63,18 @@ def read(
     kind = _kind(source)
     # Each leaf brings its own third parties, so it is loaded only when it is needed.
     if kind == "dicom":
-        return _read_dicom(source, series, choices, max_memory_mb)
+        from autosam_edge.dicom.read import read_dicom
+
+        return read_dicom(source, series=series, choices=choices, max_memory_mb=max_memory_mb)
     if kind == "zip":
+        from autosam_edge.dicom.read import read_dicom
         from autosam_edge.formats.zip_archive import UnpackedZip
 
         unpacked = UnpackedZip(source)
         try:
-            return _read_dicom(unpacked.root, series, choices, max_memory_mb, keepalive=unpacked)
+            return read_dicom(
+                unpacked.root, series=series, choices=choices, max_memory_mb=max_memory_mb, keepalive=unpacked
+            )
         except BaseException:
             unpacked.close()
             raise
@@ -148,31 +144,3 @@ def _unknown(path: Path, start: bytes, kind: str, *, zipped: bool) -> AutosamEdg
     else:
         what = "not DICOM, zip, NIfTI, NRRD or MetaImage, or its start is damaged"
     return INPUT_KIND_UNKNOWN(f"the file is {what}.", remedy=remedy)
-
-
-def _read_dicom(
-    root: Path,
-    series: str | None,
-    choices: ReadChoices,
-    max_memory_mb: float | None,
-    keepalive: object = None,
-) -> Volume:
-    """Read the CT series of a folder or file; a folder with volumes of other formats only is told as such."""
-    from autosam_edge.dicom.read import read_dicom
-
-    try:
-        return read_dicom(
-            root, series=series, choices=choices, max_memory_mb=max_memory_mb, keepalive=keepalive
-        )
-    except InputError as error:
-        if error.code != NO_DICOM.code:
-            raise
-        files = (path for path in islice(root.rglob("*"), _FILES_LOOKED_AT) if path.is_file())
-        kinds = Counter(kind_of(read_start(path, ENOUGH_BYTES)[0]) for path in files)
-        found = [f"{count} {_NAMES[kind]}" for kind, count in kinds.items() if kind in _NAMES]
-        if not found:
-            raise
-        raise NO_DICOM(
-            f"no DICOM file, but {' and '.join(found)} {'file' if kinds.total() == 1 else 'files'}.",
-            remedy="Give the file of the CT volume itself, unpacked, in place of the folder or zip.",
-        ) from error

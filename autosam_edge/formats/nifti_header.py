@@ -79,12 +79,8 @@ def read_nifti_header(path: Path) -> NiftiFile:
             that contradict each other (-007); the other file of a pair is missing (AE-INPUT-012).
     """
     start, zipped = read_start(path, _HEADER_BYTES)
-    if (
-        _header_class(start) is None
-        and not is_analyze(start)
-        and (found := sibling(path, (".hdr", ".hdr.gz")))
-    ):
-        path = found
+    if not is_nifti(start) and not is_analyze(start):  # the voxels of a pair, or nothing that is known
+        path = sibling(path, (".hdr", ".hdr.gz")) or path
         start, zipped = read_start(path, _HEADER_BYTES)
     header = _parsed(start)
     try:
