@@ -172,4 +172,5 @@ def _doubts(sample: npt.NDArray[Any], low: float, high: float) -> list[ScanWarni
 def _looks_shifted(sample: npt.NDArray[Any]) -> bool:
     """Whether air lies near 0 and soft tissue near 1064, as in HU + 1024."""
     air, tissue = (sample < 150).mean(), ((sample > 900) & (sample < 1200)).mean()
-    return bool(air > 0.1 and tissue > 0.1)
+    soft_tissue_inverted = (sample < -30).mean()
+    return bool(air > 0.1 and tissue > 0.1 and soft_tissue_inverted < 0.05)
