@@ -96,9 +96,7 @@ def test_absent_path(tmp_path: Path) -> None:
 
 
 @hazard(
-    "Files and folders",
-    "a picture, document, archive, text or bare voxels as the input",
-    INPUT_KIND_UNKNOWN,
+    "Files and folders", "a picture, document, archive, text or bare voxels as the input", INPUT_KIND_UNKNOWN
 )
 @pytest.mark.parametrize(
     ("name", "content", "words"),
