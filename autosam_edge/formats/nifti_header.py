@@ -36,6 +36,8 @@ _ZYX = np.eye(4)[:, [2, 1, 0, 3]]  # swaps the first and third index axis
 _HEADER_BYTES = 540  # NIfTI-2; NIfTI-1 has 348
 # Two forms that move no voxel by more than this differ by rounding; the labels would not change.
 _ROUNDING_VOXELS = 0.25
+# Near half a turn, which is the usual orientation of CT, a quaternion in float32 is exact to 0.06 degrees.
+_ROUNDING_RAD = np.radians(0.1)
 _RIGID = 0.01  # a rigid alignment keeps the spacing; it is stored in float32
 
 
@@ -179,7 +181,7 @@ def _grid(header: Any, shape: tuple[int, int, int]) -> tuple[Grid, list[ScanWarn
     if qform is None:
         _check_pixdim(header, sform)
         return sform, []
-    if min(_moved_voxels(sform, form, qform.affine) for form in _as_qform(sform)) <= _ROUNDING_VOXELS:
+    if min(_moved_voxels(sform, form, qform.affine) for form in _as_qform(sform, qform)) <= _ROUNDING_VOXELS:
         return sform, []
     if (sform_code == SCANNER) != (qform_code == SCANNER) and _rigidly_aligned(sform, qform):
         used = "sform" if sform_code == SCANNER else "qform"
@@ -209,15 +211,18 @@ def _form_grid(header: Any, shape: tuple[int, int, int], form: str) -> Grid:  # 
         raise NIFTI_ORIENTATION_INVALID(f"the {form} is not usable ({type(error).__name__}).") from error
 
 
-def _as_qform(sform: Grid) -> list[FloatMatrix]:
+def _as_qform(sform: Grid, qform: Grid | None = None) -> list[FloatMatrix]:
     """The affines that a qform of the same place may say: it has no shear, so it has the nearest rotation."""
     left, _, right = np.linalg.svd(sform.direction)
+    rotation = left @ right
+    if qform is not None and np.linalg.norm(rotation - qform.direction) / np.sqrt(2) <= _ROUNDING_RAD:
+        rotation = qform.direction
     # Where the axes are sheared, writers give either the length of an axis or the distance of its layers.
     heights = 1.0 / np.linalg.norm(np.linalg.inv(sform.affine[:3, :3]), axis=1)
     affines = [sform.affine]
     for spacing_mm in (np.asarray(sform.spacing_mm), heights):
         affine = np.array(sform.affine)
-        affine[:3, :3] = left @ right * spacing_mm
+        affine[:3, :3] = rotation * spacing_mm
         affines.append(affine)
     return affines
 

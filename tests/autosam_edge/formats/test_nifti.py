@@ -297,6 +297,31 @@ def test_rounding_between_the_forms_is_silent(tmp_path: Path) -> None:
     np.testing.assert_allclose(volume.grid.affine, lps_affine(moved(0.18)), atol=1e-5)
 
 
+@hazard(
+    AREA,
+    "qform near half a turn, where float32 is exact to 0.06 degrees only",
+    "read by the sform, in silence",
+)
+def test_coarse_quaternion_is_silent(tmp_path: Path) -> None:
+    """The fourth part of the quaternion, sqrt(1 - b*b - c*c - d*d), is lost in rounding."""
+    turn = np.eye(4)
+    for (one, two), degrees in (((0, 2), 2), ((1, 2), 3)):
+        step = np.eye(4)
+        step[one, one] = step[two, two] = np.cos(np.radians(degrees))
+        step[one, two], step[two, one] = -np.sin(np.radians(degrees)), np.sin(np.radians(degrees))
+        turn = step @ turn
+    affine = turn @ np.diag([-2.06, -2.06, 3.0, 1.0])
+    image = nib.Nifti1Image(np.full((256, 256, 60), -1000, np.int16), None)
+    image.header.set_sform(affine, 1)
+    image.header.set_qform(affine, 1)
+    nib.save(image, tmp_path / "v.nii")
+    far = np.array([255, 255, 59, 1])
+    assert np.linalg.norm((affine - image.header.get_qform()) @ far) > 0.5
+    volume = read_nifti(tmp_path / "v.nii")
+    assert volume.warnings == ()
+    np.testing.assert_allclose(volume.grid.affine, lps_affine(affine), atol=1e-6)
+
+
 @hazard(AREA, "sform of an aligned space beside the qform of the scanner", ALIGNED_FORM_IGNORED)
 @pytest.mark.parametrize(("codes", "used"), [((2, 1), RAS), ((4, 1), RAS), ((1, 2), moved(40))])
 def test_the_form_of_the_scanner_is_used(tmp_path: Path, codes: tuple[int, int], used: Any) -> None:
