@@ -141,7 +141,7 @@ class _Filled:
         return _doubts(sample, self._low, self._high)
 
 
-_LITTLE_AIR = 0.02  # a CT of a body has 0.2 and more, see the reference numbers of the plausibility gate
+_LITTLE_AIR = 0.02  # every CT of a body that was looked at has 0.2 or more
 
 
 def _doubts(sample: npt.NDArray[Any], low: float, high: float) -> list[ScanWarning]:

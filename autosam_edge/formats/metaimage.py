@@ -21,8 +21,9 @@ from autosam_edge.error_codes import (
     METAIMAGE_VALUES_INVALID,
 )
 from autosam_edge.formats.companion import named_companion
+from autosam_edge.formats.encoded_bytes import Encoding
 from autosam_edge.formats.hounsfield import read_hu
-from autosam_edge.formats.voxels import Encoding, StoredVoxels, opened
+from autosam_edge.formats.voxels import StoredVoxels, opened
 from autosam_edge.geometry import FloatMatrix, Grid, Shape
 from autosam_edge.volume import Source, Volume
 from autosam_edge.warning_codes import EXTRA_AXES, ORIENTATION_LETTERS_IGNORED

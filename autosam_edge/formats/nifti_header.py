@@ -95,8 +95,8 @@ def read_nifti_header(path: Path) -> NiftiFile:
         raise
     except Exception as error:  # nibabel raises KeyError, HeaderDataError, OverflowError and more
         raise NIFTI_DAMAGED(f"the NIfTI header is damaged ({type(error).__name__}).") from error
-    if offset < 0:
-        raise NIFTI_DAMAGED("the NIfTI header is damaged (vox_offset is negative).")
+    if offset < header.single_vox_offset * header.is_single:
+        raise NIFTI_DAMAGED("the NIfTI header is damaged (vox_offset lies within the header).")
     if units not in ("mm", "unknown"):
         raise NIFTI_ORIENTATION_INVALID("the header gives lengths in another unit than mm.")
     files: tuple[Path, ...] = (path,)

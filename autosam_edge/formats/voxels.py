@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-import bz2
-import zlib
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Any, Literal, Protocol
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from autosam_edge.error_codes import INPUT_UNREADABLE, VOLUME_TOO_LARGE
+from autosam_edge.formats.encoded_bytes import (
+    GZIP_MAGIC,
+    READ_BYTES,
+    Bytes,
+    DamagedError,
+    Encoding,
+    Inflated,
+    Text,
+)
 from autosam_edge.memory import require_room
 from autosam_edge.warning_codes import EXCESS_BYTES
 
@@ -23,14 +30,9 @@ if TYPE_CHECKING:
     from autosam_edge.geometry import Shape
     from autosam_edge.scan_warning import ScanWarning
 
-Encoding = Literal["raw", "zlib", "bzip2", "text"]
-"""How voxels are stored; ``zlib`` stands for gzip too, ``text`` for numbers in ASCII."""
-
-GZIP_MAGIC = b"\x1f\x8b"
 MAX_VOXELS = 1 << 30  # 2 GiB in int16: 4,096 slices of 512 x 512
 _MAX_DEFLATE_RATIO = 1100  # deflate cannot do more than 1032:1
 _PIECE_VOXELS = 1 << 20
-_READ_BYTES = 1 << 18
 _LEAST_EXCESS_BYTES = 1 << 20
 _COPY_AGAIN = "Copy the file again or convert the scan anew; nothing is filled in for lost data."
 
@@ -62,8 +64,8 @@ def read_start(path: Path, count: int) -> tuple[bytes, bool]:
             return start, False
         file.seek(0)
         try:
-            return _Inflated(file, "zlib").read(count), True
-        except _DamagedError:
+            return Inflated(file, "zlib").read(count), True
+        except DamagedError:
             return b"", True
 
 
@@ -147,33 +149,33 @@ class StoredVoxels:
                     yield place, np.frombuffer(piece, self.dtype)
                 # The end of a compressed stream holds its checksum, so it is always read.
                 notes += self._excess(source)
-            except _DamagedError as error:
+            except DamagedError as error:
                 raise self.damaged(f"the {self.encoding} voxels are damaged.", remedy=_COPY_AGAIN) from error
 
-    def _decoder(self, file: IO[bytes]) -> _Bytes:
+    def _decoder(self, file: IO[bytes]) -> Bytes:
         if self.encoding == "raw":
             return file
-        return _Text(file, self.dtype) if self.encoding == "text" else _Inflated(file, self.encoding)
+        return Text(file, self.dtype) if self.encoding == "text" else Inflated(file, self.encoding)
 
-    def _pass_over(self, source: _Bytes, count: int) -> None:
+    def _pass_over(self, source: Bytes, count: int) -> None:
         while count:
-            passed = len(source.read(min(count, _READ_BYTES)))
+            passed = len(source.read(min(count, READ_BYTES)))
             if not passed:
                 raise self._ends_early(0)
             count -= passed
 
-    def _excess(self, source: _Bytes) -> list[ScanWarning]:
+    def _excess(self, source: Bytes) -> list[ScanWarning]:
         """A warning about bytes after the voxels; as much again is refused."""
         needed = self.count * self.dtype.itemsize
         excess = 0
-        while piece := source.read(_READ_BYTES):
+        while piece := source.read(READ_BYTES):
             excess += len(piece)
             if excess > max(needed, _LEAST_EXCESS_BYTES):
                 raise self.damaged(
                     f"the file holds more than twice the {needed} bytes of voxels that its header tells of.",
                     remedy="Convert the scan anew, as one 3D volume.",
                 )
-        if isinstance(source, _Inflated):
+        if isinstance(source, Inflated):
             if not source.complete:
                 raise self.damaged("the compressed voxels end without their checksum.", remedy=_COPY_AGAIN)
             excess += source.trailing
@@ -204,114 +206,3 @@ def read_values(voxels: StoredVoxels) -> npt.NDArray[Any]:
     for place, piece in voxels.pieces([]):
         flat[place] = piece * np.float64(voxels.slope) + voxels.intercept if scaled else piece
     return values
-
-
-class _Bytes(Protocol):
-    def read(self, count: int, /) -> bytes:
-        """The next bytes; fewer than ``count`` only at the end."""
-        ...
-
-
-class _DamagedError(Exception):
-    """The encoded voxels break the rules of their encoding."""
-
-
-class _Inflated:
-    """The bytes of a zlib, gzip (of one or several members) or bzip2 stream; no more than is asked for.
-
-    Args:
-        file: The compressed file, at the start of the stream.
-        encoding: ``zlib`` or ``bzip2``.
-
-    Attributes:
-        trailing: Number of bytes after the end of the stream that belong to no stream; zeros do not count.
-    """
-
-    def __init__(self, file: IO[bytes], encoding: Encoding) -> None:
-        self._file, self._encoding = file, encoding
-        self._stream = self._new()
-        self._waiting = b""  # read from the file, not yet taken by the stream
-        self._ended = False
-        self.trailing = 0
-
-    @property
-    def complete(self) -> bool:
-        """Whether the stream reached its end, where its checksum was right."""
-        return bool(self._stream.eof)
-
-    def _new(self) -> Any:  # noqa: ANN401  the two decompressors of the standard library share no type
-        # 32 tells zlib to find out whether the stream is zlib or gzip.
-        return bz2.BZ2Decompressor() if self._encoding == "bzip2" else zlib.decompressobj(32 + zlib.MAX_WBITS)
-
-    def read(self, count: int, /) -> bytes:
-        """The next ``count`` bytes, fewer at the end.
-
-        Raises:
-            _DamagedError: The stream is damaged.
-        """
-        parts = []
-        while count and not (self._stream.eof and not self._next_member()):
-            wants = getattr(self._stream, "needs_input", True)  # bzip2 keeps what it was given
-            given = self._waiting or (self._file.read(_READ_BYTES) if wants else b"")
-            try:
-                part = self._stream.decompress(given, count)
-            except (zlib.error, OSError, EOFError) as error:
-                raise _DamagedError from error
-            self._waiting = getattr(self._stream, "unconsumed_tail", b"")
-            if not part and not given and wants:
-                break  # it ends early
-            parts.append(part)
-            count -= len(part)
-        return b"".join(parts)
-
-    def _next_member(self) -> bool:
-        """Whether another gzip or bzip2 stream follows the one that has ended."""
-        if self._ended:
-            return False
-        rest = self._stream.unused_data.lstrip(b"\0")
-        while len(rest) < len(GZIP_MAGIC) and (more := self._file.read(_READ_BYTES)):
-            rest = (rest + more).lstrip(b"\0")
-        if rest.startswith(b"BZ" if self._encoding == "bzip2" else GZIP_MAGIC):
-            self._stream, self._waiting = self._new(), rest
-            return True
-        self._ended = True
-        place = self._file.tell()
-        self.trailing = len(rest) + self._file.seek(0, 2) - place
-        return False
-
-
-class _Text:
-    """Numbers in ASCII as the bytes of their type.
-
-    Args:
-        file: The file, at the first number.
-        dtype: Type of a voxel.
-    """
-
-    def __init__(self, file: IO[bytes], dtype: np.dtype[Any]) -> None:
-        self._file, self._dtype = file, dtype
-        self._words: list[bytes] = []
-        self._cut = b""  # the start of a number that the next piece of the file goes on with
-
-    def read(self, count: int, /) -> bytes:
-        """The bytes of the next ``count / itemsize`` numbers, fewer at the end.
-
-        Raises:
-            _DamagedError: A word is no number of this type.
-        """
-        wanted = count // self._dtype.itemsize
-        while len(self._words) < wanted and (text := self._file.read(_READ_BYTES)):
-            self._words += (self._cut + text).split()
-            self._cut = self._words.pop() if self._words and not text[-1:].isspace() else b""
-        if self._cut and len(self._words) < wanted:
-            self._words.append(self._cut)
-            self._cut = b""
-        words, self._words = self._words[:wanted], self._words[wanted:]
-        try:
-            exact = np.array(words, dtype=bytes).astype(np.float64 if self._dtype.kind == "f" else np.int64)
-            stored = exact.astype(self._dtype)
-        except (ValueError, OverflowError) as error:
-            raise _DamagedError from error
-        if self._dtype.kind != "f" and not np.array_equal(stored, exact):
-            raise _DamagedError
-        return stored.tobytes()

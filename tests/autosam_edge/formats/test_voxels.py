@@ -16,6 +16,7 @@ from autosam_edge_test_hazards import hazard
 
 from autosam_edge.error_codes import BUDGET_TOO_SMALL, NIFTI_DAMAGED, NRRD_DAMAGED
 from autosam_edge.errors import BudgetError, InputError
+from autosam_edge.formats import encoded_bytes
 from autosam_edge.formats import voxels as voxels_module
 from autosam_edge.formats.voxels import StoredVoxels, read_start, read_values
 from autosam_edge.warning_codes import EXCESS_BYTES
@@ -33,7 +34,8 @@ RAW = NOISE.tobytes()
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several pieces of voxels and several reads of the file."""
     monkeypatch.setattr(voxels_module, "_PIECE_VOXELS", 1000)
-    monkeypatch.setattr(voxels_module, "_READ_BYTES", 512)
+    monkeypatch.setattr(voxels_module, "READ_BYTES", 512)
+    monkeypatch.setattr(encoded_bytes, "READ_BYTES", 512)
 
 
 def stored(path: Path, content: bytes, encoding: Any = "raw", **fields: Any) -> StoredVoxels:
