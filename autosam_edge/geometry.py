@@ -17,7 +17,7 @@ Shape = tuple[int, int, int]
 FloatMatrix = npt.NDArray[np.float64]
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 
-_FARTHEST_MM = 1e9  # damaged headers hold numbers whose squares overflow
+_FARTHEST_MM = 1e100  # damaged headers hold numbers whose squares overflow
 _CANONICAL_WORLD_AXIS = (2, 1, 0)  # array axis D runs along world z, H along y, W along x
 
 
@@ -46,7 +46,7 @@ class Grid:
             or not (np.abs(affine) < _FARTHEST_MM).all()
             or not np.array_equal(affine[3], (0, 0, 0, 1))
         ):
-            raise ValueError("the affine must be a 4x4 matrix of numbers below 1e9 whose last row is 0 0 0 1")
+            raise ValueError("the affine must be a 4x4 matrix of numbers below 1e100 whose last row is 0 0 0 1")
         if abs(np.linalg.det(affine[:3, :3])) < 1e-9:
             raise ValueError("the affine must have three independent axes")
         affine.setflags(write=False)

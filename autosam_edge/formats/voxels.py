@@ -150,7 +150,8 @@ class StoredVoxels:
                 # The end of a compressed stream holds its checksum, so it is always read.
                 notes += self._excess(source)
             except DamagedError as error:
-                raise self.damaged(f"the {self.encoding} voxels are damaged.", remedy=_COPY_AGAIN) from error
+                what = "numbers in ASCII" if self.encoding == "text" else "compressed voxels"
+                raise self.damaged(f"the {what} are damaged.", remedy=_COPY_AGAIN) from error
 
     def _decoder(self, file: IO[bytes]) -> Bytes:
         if self.encoding == "raw":
