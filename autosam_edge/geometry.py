@@ -46,7 +46,7 @@ class Grid:
             or not (np.abs(affine) < _FARTHEST_MM).all()
             or not np.array_equal(affine[3], (0, 0, 0, 1))
         ):
-            raise ValueError("the affine must be a 4x4 matrix of numbers below 1e100 whose last row is 0 0 0 1")
+            raise ValueError("the affine must be a finite 4x4 matrix whose last row is 0 0 0 1")
         if abs(np.linalg.det(affine[:3, :3])) < 1e-9:
             raise ValueError("the affine must have three independent axes")
         affine.setflags(write=False)
