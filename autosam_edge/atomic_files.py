@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+"""Numbers of the system's errors for a full disk, quota or file."""
 
 
 def write_file(content: bytes, path: Path) -> None:
@@ -209,7 +210,7 @@ def explain(error: OSError, what: str = "the output folder") -> AutosamEdgeError
         error: Error of the system; its path is not repeated.
         what: Name of the file or folder that could not be written.
     """
-    if error.errno in _DISK_FULL:
+    if error.errno in FULL:
         return _disk_full("the disk or the quota is full")
     reason = os.strerror(error.errno) if error.errno else "unknown reason"
     return OUTPUT_NOT_WRITABLE(f"{what} cannot be written ({type(error).__name__}: {reason}).")

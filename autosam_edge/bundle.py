@@ -28,7 +28,7 @@ from autosam_edge.model import InputContract, Model
 from autosam_edge.strict_json import build, parse_json
 from autosam_edge.volume import Label
 
-SCHEMA_VERSION = 2  # 2: how an artifact was proven, and artifacts that are folders
+SCHEMA_VERSION = 3  # 3: what the network sees beyond the ends of a scan, and decision weights
 MANIFEST = "manifest.json"
 STUDENT_FILE = "student.safetensors"
 """Trained weights, from which an export starts; no engine reads them."""
@@ -42,9 +42,12 @@ class Postprocess:
     Args:
         one_part: Names of the organs that are one connected object in the body. Of several parts, the one of
             which the network is most certain is kept.
+        decision_weights: Factor of an organ's probability before the largest is taken, by the organ's name; 1
+            for an organ that is not named.
     """
 
     one_part: tuple[str, ...]
+    decision_weights: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -137,8 +140,16 @@ class Manifest:
         Raises:
             ValueError: See :class:`~autosam_edge.model.Model`.
         """
+        rules = self.postprocess
         return Model(
-            self.input, self.labels, self.postprocess.one_part, self.name, self.version, self.license, sha256
+            self.input,
+            self.labels,
+            rules.one_part,
+            self.name,
+            self.version,
+            self.license,
+            sha256,
+            rules.decision_weights,
         )
 
     @classmethod
@@ -151,6 +162,11 @@ class Manifest:
         try:
             raw = parse_json(text)
             version = raw.get("schema_version") if isinstance(raw, dict) else None
+            if isinstance(version, int) and 0 < version < SCHEMA_VERSION:
+                raise MANIFEST_INVALID(
+                    f"the bundle has the schema version {version}, this runtime reads {SCHEMA_VERSION}.",
+                    remedy="Export it again: autosam-edge export --checkpoint BUNDLE/student.safetensors.",
+                )
             if version != SCHEMA_VERSION:
                 raise ValueError(f"schema_version is {version!r}, this runtime reads {SCHEMA_VERSION}")
             manifest = build(cls, raw, "manifest")

@@ -36,6 +36,16 @@ ZIP_DAMAGED = ErrorCode(
     "the zip is damaged, encrypted or uses an unknown method",
     "Copy the archive again, or unpack it and give the folder.",
 )
+LINK_LEADS_OUT = ErrorCode(
+    "AE-INPUT-009",
+    "a symbolic link whose target is missing or lies outside of the input",
+    "Copy the files that the links stand for into the folder (cp -rL), or give the folder that holds both.",
+)
+FILE_COMPRESSED = ErrorCode(
+    "AE-INPUT-011",
+    "a DICOM file inside gzip",
+    "Unpack the files of the series, for example with gunzip, and read it again.",
+)
 COMPANION_MISSING = ErrorCode(
     "AE-INPUT-012",
     "the header has its voxels in another file, and they are not one file in the header's folder",
@@ -75,7 +85,8 @@ ATTRIBUTE_INVALID = ErrorCode(
 RESCALE_MISSING = ErrorCode(
     "AE-DICOM-007",
     "Rescale Slope or Intercept is missing, so HU are unknown",
-    "Export the series again without removing the rescale attributes.",
+    "Export the series again with its rescale attributes, or read it with `assume_hu`, which takes the "
+    "rescale from the position of the air.",
 )
 NOT_HU = ErrorCode(
     "AE-DICOM-008",
@@ -90,7 +101,7 @@ PIXEL_FORMAT_INVALID = ErrorCode(
 TRANSFER_SYNTAX_UNSUPPORTED = ErrorCode(
     "AE-DICOM-010",
     "the transfer syntax is unknown, or its decoder is not installed",
-    "pip install 'autosam-edge[dicom]', or export the series uncompressed.",
+    "Export the series uncompressed; or pip install 'autosam-edge[dicom]', if the message says so.",
 )
 TOO_FEW_SLICES = ErrorCode("AE-DICOM-011", "fewer than three slices", "Give the folder of a whole series.")
 ORIENTATIONS_DIFFER = ErrorCode(
@@ -323,13 +334,13 @@ OUTPUT_IN_INPUT = ErrorCode(
 )
 SEG_NOT_POSSIBLE = ErrorCode(
     "AE-OUTPUT-005",
-    "a DICOM SEG needs input in DICOM and at least one organ",
-    "Give a DICOM series, or leave dicom-seg out of `formats`.",
+    "a DICOM format needs input in DICOM, and a DICOM SEG at least one organ",
+    "Give a DICOM series, or leave the DICOM formats out of `formats`.",
 )
 SEG_SOURCE_UNUSABLE = ErrorCode(
     "AE-OUTPUT-006",
-    "the source files vanished, changed, or do not allow a DICOM SEG",
-    "Keep the series unchanged and run again, or leave dicom-seg out of `formats`.",
+    "the source files vanished, changed, or lack what a DICOM format needs",
+    "Keep the series unchanged and run again, or leave the DICOM formats out of `formats`.",
 )
 
 # Everything else

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from autosam_edge.volume import Label
 
 MAX_SIDE = 512  # of a patch, voxels
+MAX_ROWS_BEYOND_ENDS = 64
+DECISION_WEIGHTS = (0.01, 100.0)
+"""Smallest and largest decision weight."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,8 @@ class InputContract:
         patch: Tile size along (D, H, W), voxels, each from 16 to ``MAX_SIDE``.
         overlap: Share of a tile that its neighbor covers too, 0 <= overlap < 1.
         blend: Weights of a tile's probabilities, ``gaussian``.
+        rows_beyond_ends: Largest number of rows that tiles reach beyond each end of the scan along D, where
+            the network sees the last slice again, 0 to 64. Fewer are used where more would add a tile.
     """
 
     modality: str
@@ -34,6 +40,7 @@ class InputContract:
     patch: tuple[int, int, int]
     overlap: float
     blend: str
+    rows_beyond_ends: int
 
     def __post_init__(self) -> None:
         known = {
@@ -54,6 +61,10 @@ class InputContract:
             )
         if not 0 <= self.overlap < 1:
             raise ValueError(f"input.overlap is {self.overlap}, expected at least 0 and less than 1")
+        if not 0 <= self.rows_beyond_ends <= MAX_ROWS_BEYOND_ENDS:
+            raise ValueError(
+                f"input.rows_beyond_ends is {self.rows_beyond_ends}, expected 0 to {MAX_ROWS_BEYOND_ENDS}"
+            )
         if len(self.window_hu) != 2 or not self.window_hu[0] < self.window_hu[1]:
             raise ValueError(f"input.window_hu is {self.window_hu}, expected a lower and a higher value")
 
@@ -71,9 +82,12 @@ class Model:
         version: Model version.
         license: License of the weights.
         sha256: SHA-256 that identifies the model, hexadecimal; empty if there is none.
+        decision_weights: Factor of an organ's probability before the largest is taken, by the organ's name,
+            0.01 to 100; 1 for an organ that is not named, and for the background.
 
     Raises:
-        ValueError: The labels are numbered otherwise, or ``one_part`` names an organ that is not among them.
+        ValueError: The labels are numbered otherwise, ``one_part`` or ``decision_weights`` names an organ
+            that is not among them, or a weight lies outside its range.
     """
 
     input: InputContract
@@ -83,15 +97,28 @@ class Model:
     version: str
     license: str = ""
     sha256: str = ""
+    decision_weights: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         values = [label.value for label in self.labels]
         if values != list(range(1, len(values) + 1)):
             raise ValueError(f"labels are numbered {values}, expected 1, 2, 3, ...")
-        if unknown := sorted(set(self.one_part) - {label.name for label in self.labels}):
-            raise ValueError(f"one_part names {unknown[0]!r}, which is no label")
+        for rule, organs in (("one_part", self.one_part), ("decision_weights", self.decision_weights)):
+            if unknown := sorted(set(organs) - {label.name for label in self.labels}):
+                raise ValueError(f"{rule} names {unknown[0]!r}, which is no label")
+        lowest, highest = DECISION_WEIGHTS
+        for organ, weight in self.decision_weights.items():
+            if not lowest <= weight <= highest:
+                raise ValueError(
+                    f"the decision weight of {organ} is {weight}, expected {lowest:g} to {highest:g}"
+                )
 
     @property
     def classes(self) -> int:
         """Number of outputs: the organs and the background."""
         return len(self.labels) + 1
+
+    @property
+    def class_weights(self) -> tuple[float, ...]:
+        """Decision weight of each output, the background's first."""
+        return (1.0, *(self.decision_weights.get(label.name, 1.0) for label in self.labels))

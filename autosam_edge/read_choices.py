@@ -13,8 +13,8 @@ class ReadChoices:
         allow_gap: Whether missing slices are filled by interpolation, with a warning.
         assume_hu: Whether values without a rescale are taken as HU, after a check of their range, with a
             warning.
-        ignore_frame_of_reference: Whether slices with several frames of reference, or none, are one volume,
-            with a warning.
+        ignore_frame_of_reference: Whether slices that name several frames of reference are one volume, with a
+            warning.
     """
 
     allow_gap: bool = False

@@ -35,12 +35,13 @@ def read(
         path: Folder or file; its kind is found by content, not by name. Of a volume in two files, such as
             ``.hdr`` and ``.img``, or ``.mhd`` and ``.raw``, the header.
         series: DICOM series to read where the input holds several: its number in the list that the error
-            shows, its SeriesNumber, its SeriesInstanceUID or the start of its hash (8 letters or more).
+            shows, its SeriesNumber, its SeriesInstanceUID or the start of its hash (8 letters or more);
+            ``all`` joins series of one image each.
         allow_gap: Whether missing slices of a DICOM series are filled by interpolation, with a warning.
         assume_hu: Whether values without a rescale are taken as HU, after a check of their range, with a
             warning.
-        ignore_frame_of_reference: Whether DICOM slices with several frames of reference, or none, are one
-            volume, with a warning.
+        ignore_frame_of_reference: Whether DICOM slices that name several frames of reference are one volume,
+            with a warning.
         max_memory_mb: Limit for the resident memory of the process, MB; a volume that alone exceeds it is
             refused before it is read. None sets no limit.
 
@@ -50,9 +51,10 @@ def read(
     Raises:
         InputError: The path is absent (AE-INPUT-001), of an unknown kind (AE-INPUT-002), unreadable
             (AE-INPUT-003); ``series`` is given for something else than DICOM (AE-INPUT-005); a zip is unsafe,
-            too large or damaged (AE-INPUT-006 to -008); the second file of a volume is missing
-            (AE-INPUT-012); a volume is too large (AE-INPUT-013); or the reader of its kind refuses it
-            (AE-DICOM-*, AE-NIFTI-*, AE-NRRD-*, AE-MHA-*).
+            too large or damaged (AE-INPUT-006 to -008); a folder holds links that lead out of it, or slices
+            inside gzip (AE-INPUT-009, -011); the second file of a volume is missing (AE-INPUT-012); a volume
+            is too large (AE-INPUT-013); or the reader of its kind refuses it (AE-DICOM-*, AE-NIFTI-*,
+            AE-NRRD-*, AE-MHA-*).
         BudgetError: The volume alone exceeds the limit (AE-MEMORY-001).
 
     Example:
@@ -115,13 +117,13 @@ def _kind(path: Path) -> str:
     kind = kind_of(start)
     if kind == "nifti" or (kind and not zipped):
         return kind
+    if pair and start[128:132] != b"DICM":
+        return "nifti"
     if not zipped:
         from autosam_edge.dicom.header import sniff
 
         if sniff(start):
             return "dicom"
-    if pair:
-        return "nifti"
     raise _unknown(path, start, kind, zipped=zipped)
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, get_args
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 Severity = Literal["info", "caution", "doubtful"]
 """``info``: a fact that does not change the labels. ``caution``: the labels may be less exact. ``doubtful``:
@@ -61,3 +64,9 @@ class WarningCode:
             organ: Name of the organ that the finding is about; None for the whole scan.
         """
         return ScanWarning(self.code, self.severity, message, organ)
+
+
+def most_severe_first(warnings: Iterable[ScanWarning]) -> list[ScanWarning]:
+    """The warnings in the order in which a person should read them; equals keep their order."""
+    mildest_first = get_args(Severity)
+    return sorted(warnings, key=lambda warning: -mildest_first.index(warning.severity))

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from autosam_edge.engines.engine import Engine
     from autosam_edge.model import Model
+    from autosam_edge.pipeline.slab import FloatArray
     from autosam_edge.volume import Segmentation, Volume
 
 
@@ -35,12 +36,19 @@ class PlannedRun(TileRun):
         super().__init__(model, volume, memory)
         self._engine = engine
 
-    def execute(self, *, progress: Callable[[int, int], None] | None = None) -> Segmentation:
+    def execute(
+        self,
+        *,
+        progress: Callable[[int, int], None] | None = None,
+        on_rows: Callable[[FloatArray], None] | None = None,
+    ) -> Segmentation:
         """Run the plan; possible once.
 
         Args:
             progress: Function that is called with (tiles done, tiles in all) after each tile. An exception
                 that it raises stops the run; nothing is left behind.
+            on_rows: Function that is called with the network's probabilities on the model's grid, block by
+                block, see :meth:`~autosam_edge.pipeline.run.TileRun.steps`.
 
         Returns:
             Labels on the volume's own grid.
@@ -49,7 +57,7 @@ class PlannedRun(TileRun):
             RuntimeError: The run was started before.
             EngineError: The engine failed or gave values that are not finite.
         """
-        steps = self.steps(self._engine.description, progress=progress)
+        steps = self.steps(self._engine.description, progress=progress, on_rows=on_rows)
         try:
             tile = next(steps)
             while True:

@@ -4,9 +4,12 @@ A bundle's ``golden/`` holds raw little-endian arrays, which any language reads,
 describes them:
 
 - ``scan``: a small scan (``hu``, ``affine``), the scan on the model's grid (``model_hu``, every
-  ``stride``-th voxel), and the labels that result when a formula replaces the network: the logit of class c
-  is -((hu - ``centers_hu``[c]) / ``width_hu``)^2. These arrays check everything around the network:
-  orientation, resampling, tiles, blending and restoration.
+  ``stride``-th voxel), and the ``labels`` that result when a formula replaces the network: the logit of class
+  c is -((v - ``centers_hu``[c]) / ``width_hu``)^2, where v is the mean of the HU at the voxel and at
+  ``reach_rows`` below and above it in the tile; outside of the tile it is ``centers_hu``[0]. ``short_labels``
+  are those of the slices ``short_slices`` alone. These arrays check everything around the network:
+  orientation, resampling, tiles and what they show beyond the ends of the scan, blending, decision weights
+  and restoration.
 - ``tile``: one tile (``hu``) and the logits of the trained student (``logits``, every ``stride``-th voxel).
 """
 
@@ -62,8 +65,11 @@ class _ScanEntry:
     stride: int
     model_hu: _ArrayFile
     labels: _ArrayFile
+    short_slices: tuple[int, int]
+    short_labels: _ArrayFile
     centers_hu: tuple[float, ...]
     width_hu: float
+    reach_rows: int
 
 
 @dataclass(frozen=True)
@@ -104,16 +110,23 @@ class GoldenScan:
         stride: Step between the voxels of ``model_hu`` along each axis, in voxels of the model's grid.
         model_hu: (D', H', W') float32, every ``stride``-th voxel of the scan on the model's grid, HU.
         labels: (D, H, W) uint8, labels when the formula of the module's text replaces the network.
-        centers_hu: Center of each class in the formula, HU; the background first.
-        width_hu: Width of each class in the formula, HU.
+        short_slices: First slice of a short scan, and the slice after its last.
+        short_labels: (short D, H, W) uint8, labels of these slices alone.
+        formula: Engine that computes the formula.
     """
 
     volume: Volume
     stride: int
     model_hu: npt.NDArray[np.float32]
     labels: npt.NDArray[np.uint8]
-    centers_hu: tuple[float, ...]
-    width_hu: float
+    short_slices: tuple[int, int]
+    short_labels: npt.NDArray[np.uint8]
+    formula: ThresholdEngine
+
+    @property
+    def short_volume(self) -> Volume:
+        """The short scan."""
+        return self.volume.slices(*self.short_slices)
 
 
 @dataclass(frozen=True, eq=False)
@@ -227,8 +240,9 @@ def read_golden_scan(bundle: Bundle) -> GoldenScan:
             entry.stride,
             _array(bundle, entry.model_hu),
             _array(bundle, entry.labels),
-            entry.centers_hu,
-            entry.width_hu,
+            entry.short_slices,
+            _array(bundle, entry.short_labels),
+            ThresholdEngine(entry.centers_hu, width_hu=entry.width_hu, reach_rows=entry.reach_rows),
         )
 
 
@@ -287,19 +301,16 @@ def _check_pipeline(bundle: Bundle) -> list[Check]:
     spacing = "x".join(f"{side:g}" for side in contract.spacing_mm)
     detail = f"largest difference {error:.1e} HU, allowed {_MODEL_HU} on a grid of {spacing} mm"
     checks = [Check("resampling", _verdict(error <= _MODEL_HU), detail, {"hu_error": error})]
-    engine = ThresholdEngine(golden.centers_hu, width_hu=golden.width_hu)
-    labels = Session(bundle.model, engine).segment(golden.volume).labels
-    agreement = float((labels == golden.labels).mean())
-    detail = f"{agreement:.6f} of the labels agree, needs {_LABEL_AGREEMENT}"
-    return [
-        *checks,
-        Check(
-            "labels without the network",
-            _verdict(agreement >= _LABEL_AGREEMENT),
-            detail,
-            {"agreement": agreement},
-        ),
-    ]
+    session = Session(bundle.model, golden.formula)
+    for name, volume, expected in (
+        ("labels without the network", golden.volume, golden.labels),
+        ("labels of a short scan", golden.short_volume, golden.short_labels),
+    ):
+        agreement = float((session.segment(volume).labels == expected).mean())
+        detail = f"{agreement:.6f} of the labels agree, needs {_LABEL_AGREEMENT}"
+        figures = {"agreement": agreement}
+        checks.append(Check(name, _verdict(agreement >= _LABEL_AGREEMENT), detail, figures))
+    return checks
 
 
 def on_model_grid(volume: Volume, contract: InputContract) -> npt.NDArray[np.float32]:

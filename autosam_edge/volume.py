@@ -42,6 +42,12 @@ class Source:
             archive.
         folder: The folder that was searched for the volume, None when a file was read; no result may go
             there. Never printed.
+        stamps: Size in bytes and time of modification in ns of each of ``files`` when it was read; empty for
+            other kinds than DICOM.
+        identifier_fault: What is wrong with the identifiers of the DICOM images, as a phrase without their
+            values; empty if nothing is. With a fault no DICOM result can refer to the images.
+        frame_of_reference_fault: What is wrong with their frame of reference, as a phrase; empty if nothing
+            is. With a fault no DICOM SEG can be placed.
     """
 
     kind: str = "array"
@@ -49,6 +55,9 @@ class Source:
     files: tuple[Path, ...] = field(default=(), repr=False)
     keepalive: object = field(default=None, repr=False, compare=False)
     folder: Path | None = field(default=None, repr=False)
+    stamps: tuple[tuple[int, int], ...] = field(default=(), repr=False)
+    identifier_fault: str = ""
+    frame_of_reference_fault: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +90,18 @@ class Volume:
     def shape(self) -> Shape:
         """Voxels along (D, H, W)."""
         return self.grid.shape
+
+    def slices(self, start: int, stop: int) -> Volume:
+        """A part of the scan, as if the other slices had not been taken.
+
+        Args:
+            start: First slice of the part, along the first axis of ``hu``.
+            stop: Slice after the last.
+        """
+        hu = np.ascontiguousarray(self.hu[start:stop])
+        affine = self.grid.affine.copy()
+        affine[:3, 3] += start * affine[:3, 0]
+        return Volume(hu, Grid((len(hu), *self.shape[1:]), affine), self.source, self.warnings)
 
 
 @dataclass(frozen=True)

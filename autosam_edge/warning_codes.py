@@ -31,6 +31,30 @@ COPIES_IGNORED = WarningCode(
 FRAME_OF_REFERENCE_MISSING = WarningCode(
     "AE-WARN-005", "info", "FrameOfReferenceUID is missing", "Do not overlay the result on other series."
 )
+FRAMES_OF_REFERENCE_IGNORED = WarningCode(
+    "AE-WARN-006",
+    "caution",
+    "slices of several frames of reference were read as one volume, as asked for",
+    "Check on the picture that organs go on from slice to slice.",
+)
+SERIES_JOINED = WarningCode(
+    "AE-WARN-007",
+    "caution",
+    "series of one image each were read as one series, as asked for",
+    "Check on the picture that organs go on from slice to slice.",
+)
+PARTS_JOINED = WarningCode(
+    "AE-WARN-008",
+    "caution",
+    "the series consists of parts, such as two acquisitions one after the other",
+    "Look at the borders of the parts: organs may be displaced there, or differ in contrast.",
+)
+SPECTRAL_IMAGES = WarningCode(
+    "AE-WARN-009",
+    "caution",
+    "the images are computed from several energies, such as virtual monoenergetic or non-contrast images",
+    "Give the conventional images, if they exist; HU of organs depend on the energy.",
+)
 
 # Values
 PHOTOMETRIC_UNUSUAL = WarningCode(
@@ -66,6 +90,48 @@ NOTHING_BELOW_WATER = WarningCode(
     "no voxel is below 0 HU, so the values may not be Hounsfield units",
     "Give the values in HU; the labels of other units are wrong.",
 )
+TRANSFER_SYNTAX_WRONG = WarningCode(
+    "AE-WARN-026",
+    "info",
+    "the transfer syntax that a file names is not that of its data, which can be read all the same",
+    "Correct the export: other software may refuse the files.",
+)
+EXCESS_BYTES = WarningCode(
+    "AE-WARN-027",
+    "info",
+    "bytes beyond the pixels of Rows x Columns were ignored",
+    "Nothing, if the images look right; the standard lets readers ignore them.",
+)
+RESCALE_ASSUMED = WarningCode(
+    "AE-WARN-028",
+    "caution",
+    "RescaleSlope or RescaleIntercept is missing; `assume_hu` supplied it from the position of the air",
+    "Check on the picture that the organs look as on other scans.",
+)
+RESCALE_TYPE_UNUSUAL = WarningCode(
+    "AE-WARN-029",
+    "caution",
+    "RescaleType is HU_MOD or US, not HU; the values look like HU",
+    "Give the conventional images, if the series is a spectral or corrected one.",
+)
+CONSTANT_PADDING = WarningCode(
+    "AE-WARN-030",
+    "caution",
+    "one constant value fills the corners that a scanner does not reconstruct; it became air",
+    "Look at the picture for areas that are not tissue.",
+)
+NO_TISSUE = WarningCode(
+    "AE-WARN-031",
+    "doubtful",
+    "hardly any voxel has the HU of soft tissue",
+    "Check the rescale attributes, and that the scan shows a patient; the labels are probably wrong.",
+)
+GRAY_LEVELS = WarningCode(
+    "AE-WARN-032",
+    "doubtful",
+    "all values lie within 0 to 255, so they may be the gray levels of a screen",
+    "Give the original CT images; the labels of gray levels are wrong.",
+)
 
 # Grid
 THICK_SLICES = WarningCode(
@@ -76,7 +142,7 @@ THICK_SLICES = WarningCode(
 )
 
 # Formats other than DICOM
-EXCESS_BYTES = WarningCode(
+BYTES_AFTER_VOXELS = WarningCode(
     "AE-WARN-060",
     "caution",
     "the file holds bytes after its voxels, which were not read",
@@ -103,26 +169,14 @@ NORMALIZED_VALUES = WarningCode(
     "all values lie near 0, as after a normalization or in a label image",
     "Give the values in HU; the labels of other units are wrong.",
 )
-DISPLAY_VALUES = WarningCode(
-    "AE-WARN-065",
-    "doubtful",
-    "all values lie from 0 to 255, as in a picture for display",
-    "Give the values in HU; the labels of other units are wrong.",
-)
-OFFSET_VALUES = WarningCode(
-    "AE-WARN-066",
-    "doubtful",
-    "the values look like HU + 1024",
-    "Subtract 1024, or convert again from DICOM with the rescale intercept.",
-)
 BRIGHT_VALUES = WarningCode(
-    "AE-WARN-067",
+    "AE-WARN-065",
     "doubtful",
     "a large part of the scan is as bright as bone: other units, or bright and dark are exchanged",
     "Give the values in HU; the labels of other units are wrong.",
 )
 LITTLE_AIR = WarningCode(
-    "AE-WARN-068",
+    "AE-WARN-066",
     "doubtful",
     "fewer voxels than in any CT of a body are below -100 HU, so the values may not be Hounsfield units",
     "Check that the scan is a CT in HU that was not cut out of its surroundings.",
@@ -136,7 +190,20 @@ PARTS_REMOVED = WarningCode(
     "Look at the organs named, if the volumes are large.",
 )
 
+NO_BODY = WarningCode(
+    "AE-WARN-081",
+    "doubtful",
+    "no body was found: the scan shows only air",
+    "Check that the values are in HU and that the right series was given.",
+)
+
 # Results
 SYNTHETIC_SCAN = WarningCode(
     "AE-WARN-140", "info", "the scan is synthetic", "Do not read the Dice values as accuracy on patients."
+)
+SEG_LEFT_OUT = WarningCode(
+    "AE-WARN-141",
+    "caution",
+    "no DICOM SEG was written, as the images do not share one valid frame of reference",
+    "Use the NIfTI file, or export the series again with one FrameOfReferenceUID.",
 )

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from autosam_edge.atomic_files import require_space, staged_results, sync
 from autosam_edge.error_codes import OUTPUT_IN_INPUT, OUTPUT_OCCUPIED, SEG_NOT_POSSIBLE
 from autosam_edge.measurements import organ_statistics
-from autosam_edge.output_formats import FILE_NAMES, FORMATS, WITHOUT_SEG
+from autosam_edge.output_formats import (
+    DEFAULT_FORMATS,
+    DICOM_FORMATS,
+    FILE_NAMES,
+    FORMATS,
+    SEG_FORMATS,
+    WITHOUT_DICOM,
+)
+from autosam_edge.result_files import result_files
+from autosam_edge.warning_codes import SEG_LEFT_OUT
 
 if TYPE_CHECKING:
     import os
@@ -17,6 +27,7 @@ if TYPE_CHECKING:
 
     from autosam_edge.measurements import OrganStatistics
     from autosam_edge.output_formats import Format
+    from autosam_edge.scan_warning import ScanWarning
     from autosam_edge.volume import Segmentation, Source, Volume
 
 # Results of a scan of 512 x 512 x 160 voxels take about 16 MiB; scans may be four times as long.
@@ -31,20 +42,27 @@ def write(
     formats: Sequence[Format] | None = None,
     statistics: tuple[OrganStatistics, ...] | None = None,
     timings_s: dict[str, float] | None = None,
+    pseudonymize: bool = False,
 ) -> dict[Format, Path]:
     """Write results into a folder, all of them or none.
 
     A folder that is there already keeps every file that is not ours. Of ours, those asked for are replaced;
     one that this run does not yield (a DICOM SEG when no organ was found) is removed, so that it cannot be
     taken for a result of this run. A caller with a long inference runs :func:`check_writable` before it.
+    Where the images share no frame of reference, the DICOM SEG is left out with a warning in the other
+    results, unless it is asked for.
 
     Args:
         volume: The scan that was segmented.
         segmentation: Labels on the scan's grid.
         folder: Folder for the files; made when absent, with its parents.
-        formats: Formats to write; None for all that fit the input (DICOM SEG needs DICOM).
+        formats: Formats to write; None for :data:`~autosam_edge.output_formats.DEFAULT_FORMATS`, as far as
+            the input allows (DICOM formats need DICOM).
         statistics: Result of :func:`autosam_edge.measurements.organ_statistics`; None computes it.
         timings_s: Dictionary that receives the seconds of the statistics and of each format.
+        pseudonymize: Whether the DICOM results hold a pseudonym in place of name and ID of the patient, and
+            no dates; see :func:`~autosam_edge.dicom.patient_study.patient_and_study`. The other results never
+            hold any of them.
 
     Returns:
         Path of each file written.
@@ -65,8 +83,18 @@ def write(
         started = time.perf_counter()
         statistics = organ_statistics(volume, segmentation)
         timings["statistics"] = time.perf_counter() - started
-    with staged_results(target, [FILE_NAMES[name] for name in chosen]) as stage:
-        written = _write_all(volume, segmentation, statistics, stage, chosen, timings)
+    left_out = warnings_of_outputs(volume.source, formats)
+    new = tuple(warning for warning in left_out if warning not in segmentation.warnings)
+    segmentation = replace(segmentation, warnings=(*segmentation.warnings, *new))
+    replaced: tuple[Format, ...] = (*chosen, "dicom-seg") if left_out else chosen
+    with staged_results(target, [FILE_NAMES[name] for name in replaced]) as stage:
+        tasks = result_files(volume, segmentation, statistics, pseudonymize=pseudonymize)
+        found = any(organ.voxels for organ in statistics)
+        written = _write_all(tasks, stage, chosen, timings, found=found)
+        if any(FILE_NAMES[name].endswith(".dcm") for name in written):
+            from autosam_edge.dicom.source import check_unchanged
+
+            check_unchanged(volume.source)
     return {name: target / FILE_NAMES[name] for name in written}
 
 
@@ -118,8 +146,8 @@ def check_outputs(
 
     Raises:
         OutputError: The folder is a file or holds a folder or the input under one of our names
-            (AE-OUTPUT-002), lies inside the input folder (-004), or DICOM SEG is asked of input that is not
-            DICOM (-005) or lacks the identifiers that it would refer to (-006).
+            (AE-OUTPUT-002), lies inside the input folder (-004), or a DICOM format is asked of input that is
+            not DICOM (-005) or lacks the identifiers that it would refer to (-006).
         ValueError: A format is unknown.
     """
     target = Path(folder)
@@ -139,12 +167,19 @@ def check_outputs(
         raise OUTPUT_OCCUPIED(
             "a parent of the output folder is a file.", remedy="Give a path whose parents are folders."
         )
-    # A file that has vanished is reported when the headers are read.
-    if "dicom-seg" in chosen and source is not None and source.files[0].is_file():
-        from autosam_edge.dicom.source import check_can_be_referred_to
-
-        check_can_be_referred_to(source.files[0])
     return chosen
+
+
+def warnings_of_outputs(source: Source, formats: Sequence[Format] | None = None) -> tuple[ScanWarning, ...]:
+    """Warnings about results that the input does not allow; they can be given before the inference.
+
+    Args:
+        source: Files that the scan was read from.
+        formats: Formats that will be written; None for all that fit.
+    """
+    if formats is not None or source.kind != "dicom" or not source.frame_of_reference_fault:
+        return ()
+    return (SEG_LEFT_OUT(f"No DICOM SEG was written: the images {source.frame_of_reference_fault}."),)
 
 
 def _existing(target: Path) -> Path:
@@ -159,15 +194,27 @@ def _choose(source: Source | None, formats: Sequence[Format] | None) -> tuple[Fo
         raise ValueError(
             f"`formats` are {', '.join(sorted(unknown)) or 'empty'}, expected some of {', '.join(FORMATS)}"
         )
-    dicom = source is None or (source.kind == "dicom" and bool(source.files))
-    if formats is None:
-        return tuple(name for name in FORMATS if dicom or name != "dicom-seg")
-    if "dicom-seg" in formats and not dicom:
+    chosen = tuple(name for name in FORMATS if name in (DEFAULT_FORMATS if formats is None else formats))
+    of_dicom = [name for name in chosen if name in DICOM_FORMATS]
+    if source is None or not of_dicom:
+        return chosen
+    without = tuple(name for name in chosen if name not in of_dicom)
+    if source.kind != "dicom" or not source.files:
+        if formats is None:
+            return without
         raise SEG_NOT_POSSIBLE(
-            "a DICOM SEG refers to the DICOM series that was segmented, and the input is not DICOM.",
-            remedy=f"Give the DICOM series as input, or {WITHOUT_SEG}.",
+            f"{', '.join(of_dicom)} must refer to the DICOM series that was segmented, and the input is not "
+            "DICOM.",
+            remedy=f"Give the DICOM series as input, or {WITHOUT_DICOM}.",
         )
-    return tuple(name for name in FORMATS if name in formats)
+    if source.frame_of_reference_fault and formats is None and not source.identifier_fault:
+        return without
+    misplaced = source.frame_of_reference_fault if set(of_dicom) & set(SEG_FORMATS) else ""
+    if fault := source.identifier_fault or misplaced:
+        from autosam_edge.dicom.source import headers_not_sound
+
+        raise headers_not_sound(fault)
+    return chosen
 
 
 def _check_outside(target: Path, source: Source | None, input_path: Path | None) -> None:
@@ -198,21 +245,19 @@ def _check_input_stays(
 
 
 def _write_all(
-    volume: Volume,
-    segmentation: Segmentation,
-    statistics: tuple[OrganStatistics, ...],
+    tasks: dict[Format, Callable[[Path], None]],
     stage: Path,
     chosen: Sequence[Format],
     timings: dict[str, float],
+    *,
+    found: bool,
 ) -> list[Format]:
     """Make every file in the stage; return the formats that this run yields."""
-    tasks = _writers(volume, segmentation, statistics)
-    nothing_found = not any(organ.voxels for organ in statistics)
-    todo = [name for name in chosen if not (name == "dicom-seg" and nothing_found)]
+    todo = [name for name in chosen if found or name not in SEG_FORMATS]
     if not todo:
         raise SEG_NOT_POSSIBLE(
             "no organ was found, and DICOM SEG, the only requested format, needs at least one.",
-            remedy=f"To see the scan and the warnings, {WITHOUT_SEG}.",
+            remedy=f"To see the scan and the warnings, {WITHOUT_DICOM}.",
         )
 
     # One after the other: with two threads on two cores the same work took longer, as pydicom holds the
@@ -224,36 +269,3 @@ def _write_all(
         sync(path)
         timings[name] = time.perf_counter() - started
     return todo
-
-
-def _writers(
-    volume: Volume, segmentation: Segmentation, statistics: tuple[OrganStatistics, ...]
-) -> dict[Format, Callable[[Path], None]]:
-    """What makes each file. Leaves are loaded when they are used: highdicom alone takes half a second."""
-
-    def nifti(path: Path) -> None:
-        from autosam_edge.formats.nifti import write_nifti
-
-        write_nifti(segmentation, path)
-
-    def dicom_seg(path: Path) -> None:
-        from autosam_edge.dicom.segmentation import write_dicom_seg
-
-        write_dicom_seg(segmentation, volume.source.files, path)
-
-    def preview(path: Path) -> None:
-        from autosam_edge.report.preview import write_preview
-
-        write_preview(volume, segmentation, path, statistics)
-
-    def json(path: Path) -> None:
-        from autosam_edge.report.statistics_files import write_statistics_json
-
-        write_statistics_json(segmentation, statistics, path)
-
-    def csv(path: Path) -> None:
-        from autosam_edge.report.statistics_files import write_statistics_csv
-
-        write_statistics_csv(segmentation, statistics, path)
-
-    return {"nifti": nifti, "dicom-seg": dicom_seg, "preview": preview, "json": json, "csv": csv}

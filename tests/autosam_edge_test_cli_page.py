@@ -28,7 +28,8 @@ extra, and say which one if it is missing:
 | `[openvino]` | the faster inference engine for x86 processors |
 | `[coreml]`, `[executorch]` | these export targets and their engines |
 | `[export]` | `export` |
-| `[train]` | `data`, `train`, `distill`, `score`, `evaluate`, `compare`, `reproduce`, `baseline` |
+| `[train]` | `data`, `train`, `distill`, `fit-decision-weights`, `score`, `evaluate`, `compare`, \
+`reproduce`, `baseline` |
 | `[sam2d]` | `baseline sam-point` |
 | `[bench]` | `bench segment`, `bench memory`; the other benchmarks need `[dev]` |
 | `[dev]` | all of them, and the tools for tests and checks |

@@ -68,7 +68,7 @@ class CtFolder:
         ds["PixelData"].VR = "OW"
         for keyword, value in changes.items():
             if value is None:
-                del ds[keyword]
+                ds.pop(keyword, None)
             else:
                 setattr(ds, keyword, value)
         return ds
@@ -79,6 +79,11 @@ class CtFolder:
         path.parent.mkdir(parents=True, exist_ok=True)
         ds.save_as(path, enforce_file_format=True)
         return path
+
+    def shown(self, path: Path) -> str:
+        """How messages call a file of the folder."""
+        everything = sorted(str(other) for other in self.path.rglob("*") if not other.is_dir())
+        return f"file {everything.index(str(path)) + 1} of {len(everything)}"
 
     def write(self, count: int | None = None, **changes: Any) -> list[Path]:
         """Write slices 0 to ``count``; the file names run against the slice order."""

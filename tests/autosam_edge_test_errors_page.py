@@ -27,8 +27,8 @@ _SECTIONS = {
 
 _ABOUT_WARNINGS = """\
 A warning does not stop the run. Each has a code, a severity, a sentence and, where it is about one organ, the
-organ's name. All stand in `--json`, in `statistics.json`, in the NIfTI header, in the DICOM SEG, on the
-picture and in `Segmentation.warnings`. The severity is one of three.
+organ's name. Every result carries them ([results.md](results.md) says where), and so do `--json` and
+`Segmentation.warnings`. The severity is one of three.
 
 - `info`: a fact that does not change the labels.
 - `caution`: the labels may be less exact.

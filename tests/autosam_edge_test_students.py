@@ -9,7 +9,6 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("onnx")
 from autosam_edge_test_networks import BTCV
 
-from autosam_edge_export.bundle_writer import input_contract
 from autosam_edge_export.convert.student_forms import StudentForms
 from autosam_edge_training.networks.hu_input import TorchEngine
 from autosam_edge_training.networks.pocketnet import PocketNet
@@ -26,7 +25,7 @@ def forms_of(student, patch):
     """Its export with a patch of (D, H, W) and three organs; nothing to calibrate on."""
     return StudentForms(
         student,
-        input_contract(BTCV, patch, 0.25),
+        BTCV.contract(patch, 0.25),
         BTCV.intensity,
         ["a", "b", "c"],
         METADATA,

@@ -10,18 +10,20 @@ import os
 import re
 import shutil
 import subprocess
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import pytest
 
 from autosam_edge import verify
 from autosam_edge.bundle import SCHEMA_VERSION, default_bundle_path, open_bundle
 from autosam_edge.engines.fake_engine import ThresholdEngine
+from autosam_edge.engines.onnx_engine import ort
 from autosam_edge.engines.selection import EQUAL_DICE
 from autosam_edge.model import InputContract
+from autosam_edge.pipeline.run import TileRun
+from autosam_edge.session import Session
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "apps.md").read_text()
@@ -48,7 +50,7 @@ def test_the_page_shows_no_other_code():
 
 def test_the_interface_is_the_models():
     """Names, types and sides of input and output in page and programs are those of the default model."""
-    session = onnxruntime.InferenceSession(
+    session = ort.InferenceSession(
         default_bundle_path() / "onnx" / "fp32.onnx", providers=["CPUExecutionProvider"]
     )
     (hu,), (logits,) = session.get_inputs(), session.get_outputs()
@@ -99,12 +101,41 @@ def test_what_the_page_says_is_enough(tmp_path):
     scan = json.loads((tmp_path / "golden" / "golden.json").read_text())["scan"]
     arrays = {key: read_array(tmp_path, value) for key, value in scan.items() if isinstance(value, dict)}
     manifest = json.loads((default_bundle_path() / "manifest.json").read_text())
-    model_hu, labels = label_scan(
-        arrays["hu"], np.asarray(scan["affine"]), manifest, scan["centers_hu"], scan["width_hu"]
-    )
+    model_hu, labels = label_scan(arrays["hu"], scan, manifest)
     step = scan["stride"]
     assert np.abs(model_hu[::step, ::step, ::step] - arrays["model_hu"]).max() < 1e-3
     assert (labels != arrays["labels"]).sum() == 0
+    short = slice(*scan["short_slices"])
+    _, labels = label_scan(arrays["hu"][short], scan, manifest)
+    assert (labels != arrays["short_labels"]).sum() == 0
+
+
+@pytest.mark.parametrize("mistake", ["air beyond the ends", "no rows beyond the ends", "no decision weights"])
+def test_a_mistake_shows_in_the_golden_labels(mistake, monkeypatch):
+    """Where an app leaves a rule out, more than 5 % of the default bundle's golden labels differ."""
+    golden = verify.read_golden_scan(open_bundle())
+    model = open_bundle().model
+    if mistake == "no decision weights":
+        model = replace(model, decision_weights={})
+    elif mistake == "no rows beyond the ends":
+        model = replace(model, input=replace(model.input, rows_beyond_ends=0))
+    else:
+        monkeypatch.setattr(TileRun, "_image", image_with_air(TileRun._image))
+    labels = Session(model, golden.formula).segment(golden.volume).labels
+    assert (labels != golden.labels).mean() > 0.05
+    assert "more than 5 % of `labels` change" in PAGE
+
+
+def image_with_air(image):
+    """Rows of the padded scan as an app sees them that pads its ends with air."""
+
+    def rows(run, start, stop):
+        inside = np.arange(start, stop) - run._tiles.pad_before[0]
+        filled = image(run, start, stop)
+        filled[(inside < 0) | (inside >= run._tiles.shape[0])] = run._model.input.window_hu[0]
+        return filled
+
+    return rows
 
 
 def read_array(folder, described):
@@ -113,11 +144,11 @@ def read_array(folder, described):
     )
 
 
-def label_scan(hu, affine, manifest, centers_hu, width_hu):
+def label_scan(hu, scan, manifest):
     """The seven steps and `one_part` as the pages say them: the whole volume at once, in float64."""
     from scipy import ndimage
 
-    contract = manifest["input"]
+    contract, rules, affine = manifest["input"], manifest["postprocess"], np.asarray(scan["affine"])
     low, high = contract["window_hu"]
     order = [int(np.abs(affine[world, :3]).argmax()) for world in (2, 1, 0)]
     flips = tuple(
@@ -138,24 +169,40 @@ def label_scan(hu, affine, manifest, centers_hu, width_hu):
         positions.append(x)
 
     patch = contract["patch"]
-    before = [max(0, p - n) // 2 for p, n in zip(patch, model_hu.shape, strict=True)]
-    after = [max(0, p - n) - b for p, n, b in zip(patch, model_hu.shape, before, strict=True)]
-    padded = np.pad(model_hu, list(zip(before, after, strict=True)), constant_values=low)
+    steps = [int(p * (1 - contract["overlap"])) for p in patch]
+
+    def tiles(n):
+        return 1 + math.ceil(max(0, n - patch[0]) / steps[0])
+
+    rows = len(model_hu)
+    extended = max(
+        rows + 2 * e for e in range(contract["rows_beyond_ends"] + 1) if tiles(rows + 2 * e) == tiles(rows)
+    )
+    sides = [extended, *model_hu.shape[1:]]
+    whole = [max(p, n) for p, n in zip(patch, sides, strict=True)]
+    before = [(w - n) // 2 for w, n in zip(whole, model_hu.shape, strict=True)]
+    pads = [(b, w - n - b) for w, n, b in zip(whole, model_hu.shape, before, strict=True)]
+    padded = np.pad(model_hu, [(0, 0), *pads[1:]], constant_values=low)
+    padded = np.pad(padded, [pads[0], (0, 0), (0, 0)], mode="edge")
     lines = [np.exp(-((np.arange(p) - (p - 1) / 2) ** 2) / (2 * (p / 8) ** 2)) for p in patch]
     gauss = np.maximum(np.einsum("i,j,k->ijk", *lines), 1e-3)
-    steps = [int(p * (1 - contract["overlap"])) for p in patch]
     starts = [[*range(0, n - p, step), n - p] for n, p, step in zip(padded.shape, patch, steps, strict=True)]
-    centers = np.asarray(centers_hu)[:, None, None, None]
-    blended, total = np.zeros((len(centers_hu), *padded.shape)), np.zeros(padded.shape)
+    centers, reach = np.asarray(scan["centers_hu"])[:, None, None, None], scan["reach_rows"]
+    blended, total = np.zeros((len(centers), *padded.shape)), np.zeros(padded.shape)
     for corner in itertools.product(*starts):
         tile = tuple(slice(start, start + p) for start, p in zip(corner, patch, strict=True))
-        exponentials = np.exp(-(((padded[tile] - centers) / width_hu) ** 2))
+        seen = np.pad(padded[tile], [(reach, reach), (0, 0), (0, 0)], constant_values=centers[0, 0, 0, 0])
+        value = (seen[: patch[0]] + seen[reach:-reach] + seen[2 * reach :]) / 3
+        exponentials = np.exp(-(((value - centers) / scan["width_hu"]) ** 2))
         blended[(slice(None), *tile)] += gauss * exponentials / exponentials.sum(axis=0)
         total[tile] += gauss
     inside = tuple(slice(b, b + n) for b, n in zip(before, model_hu.shape, strict=True))
     probability = (blended / total)[(slice(None), *inside)]
 
-    restored, lower = probability, []
+    names = [None, *(label["name"] for label in manifest["labels"])]
+    weights = np.array([rules["decision_weights"].get(name, 1.0) for name in names])
+    weighted = probability * weights[:, None, None, None]
+    restored, lower = weighted, []
     for axis, (x, n) in enumerate(zip(positions, canonical.shape, strict=True)):
         at = np.clip((np.arange(n) - x[0]) / (x[1] - x[0]), 0, len(x) - 1)
         below = np.minimum(np.floor(at).astype(int), len(x) - 2)
@@ -164,13 +211,10 @@ def label_scan(hu, affine, manifest, centers_hu, width_hu):
         lower.append(below)
     labels = restored.argmax(axis=0)
 
-    winner, confidence = (
-        probability.argmax(axis=0),
-        np.floor(np.clip(510 * probability.max(axis=0) - 255, 0, 255)),
-    )
-    for value in [
-        label["value"] for label in manifest["labels"] if label["name"] in manifest["postprocess"]["one_part"]
-    ]:
+    winner = weighted.argmax(axis=0)
+    certainty = np.take_along_axis(probability, winner[None], axis=0)[0]
+    confidence = np.floor(np.clip(510 * certainty - 254, 1, 256))
+    for value in [label["value"] for label in manifest["labels"] if label["name"] in rules["one_part"]]:
         parts, count = ndimage.label(winner == value, np.ones((3, 3, 3)))
         kept = 1 + int(np.argmax(ndimage.sum(confidence, parts, range(1, count + 1)))) if count else 0
         near_gone, near_kept = (

@@ -13,6 +13,7 @@ import pytest
 from autosam_edge_test_cli_page import PAGE, cli_page
 
 from autosam_edge.bundle import default_bundle_path
+from autosam_edge.output_formats import DEFAULT_FORMATS, FILE_NAMES, FORMATS
 from autosam_edge.phantom import make_phantom
 from autosam_edge.phantom.series import write_dicom_series
 
@@ -151,6 +152,13 @@ def test_the_edge_form_table_is_the_result_file():
 def test_the_page_of_commands_is_generated():
     """docs/cli.md is what ``python tests/autosam_edge_test_cli_page.py`` writes."""
     assert PAGE.read_text() == cli_page()
+
+
+def test_the_page_of_results_lists_every_format():
+    """Each format once, with the name of its file, and whether it is written without being named."""
+    rows = table_rows("docs/results.md", ["format", "file", "size in MB", "content"])
+    told = {row[0].partition(" ")[0].strip("`"): (row[1].strip("`"), "(default)" in row[0]) for row in rows}
+    assert told == {name: (FILE_NAMES[name], name in DEFAULT_FORMATS) for name in FORMATS}
 
 
 def test_the_index_lists_every_page():

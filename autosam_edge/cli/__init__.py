@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 internal error, 2 wrong usage, and for each kind of error 
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -14,10 +15,12 @@ from typing import TYPE_CHECKING
 import typer
 
 from autosam_edge import __version__
+from autosam_edge.atomic_files import FULL
 from autosam_edge.cli import demo, info, montage, segment, verify
 from autosam_edge.cli.extras import LazyCommand, RootGroup
 from autosam_edge.cli.wording import with_options
-from autosam_edge.error_codes import CANCELLED, INTERNAL_ERROR, OUT_OF_MEMORY
+from autosam_edge.engines.telemetry import set_variables
+from autosam_edge.error_codes import CANCELLED, DISK_FULL, INTERNAL_ERROR, OUT_OF_MEMORY
 from autosam_edge.errors import AutosamEdgeError, CancelledError
 from autosam_edge.volume import RESEARCH_USE
 
@@ -56,6 +59,7 @@ class _Commands(RootGroup):
             data="Prepare a data set for training and evaluation.",
             train="Train a teacher or a student.",
             distill="Distill a teacher into a student.",
+            **{"fit-decision-weights": "Fit how much each organ's probability counts, on validation cases."},
         ),
         *_lazy(
             "autosam_edge_training",
@@ -117,7 +121,12 @@ def _stop(_number: int, _frame: FrameType | None) -> None:
 def main() -> None:
     """Entry point of ``autosam-edge``."""
     signal.signal(signal.SIGTERM, _stop)  # a terminated run cleans up like an interrupted one
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A name that the terminal cannot print must not end a run whose results are written.
+            stream.reconfigure(errors="backslashreplace")
     try:
+        set_variables()
         code = app(prog_name="autosam-edge", standalone_mode=False)
     except AutosamEdgeError as error:
         _fail(error)
@@ -136,6 +145,8 @@ def main() -> None:
             sys.exit(error.exit_code)
         if type(error).__name__ == "Abort":
             _fail(_cancelled())
+        if isinstance(error, OSError) and error.errno in FULL:  # such as that of stdout
+            _fail(DISK_FULL("the disk or the quota is full."))
         if os.environ.get("AUTOSAM_EDGE_TRACEBACK"):
             raise
         # The message of a foreign error is not shown: it may quote the value of a tag.

@@ -33,7 +33,8 @@ Series = Annotated[
     str | None,
     typer.Option(
         "--series",
-        help="Series to read if the input holds several: its number in the list of the error message.",
+        help="Series to read if the input holds several: its number in the list of the error message. "
+        "'all' joins series of one image each.",
     ),
 ]
 Engine = Annotated[

@@ -3,25 +3,35 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.table import Table
+from rich.padding import Padding
+from rich.text import Text
 
+from autosam_edge.cli.tables import new_console, new_table
 from autosam_edge.measurements import organ_statistics
 from autosam_edge.memory import peak_mb
+from autosam_edge.scan_warning import ScanWarning, most_severe_first
 from autosam_edge.volume import RESEARCH_USE
-from autosam_edge.write_results import write
+from autosam_edge.write_results import warnings_of_outputs, write
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
+
+    from rich.console import Console, JustifyMethod
+    from rich.table import Table
 
     from autosam_edge.cli.progress import Stages
     from autosam_edge.measurements import OrganStatistics
     from autosam_edge.output_formats import Format
+    from autosam_edge.scan_warning import Severity
     from autosam_edge.session import Session
     from autosam_edge.volume import Segmentation, Volume
+
+_COLORS: dict[Severity, str] = {"doubtful": "bold red", "caution": "yellow", "info": "none"}
+_NOTE_WIDTH = 16  # characters; a table with narrower notes is hard to read
 
 
 def run(
@@ -31,12 +41,15 @@ def run(
     open_model: Callable[[], Session],
     *,
     formats: tuple[Format, ...] | None = None,
+    pseudonymize: bool = False,
 ) -> tuple[Segmentation, dict[str, Any]]:
     """Segment, measure and write.
 
     Returns:
         The labels, and the report that ``--json`` prints.
     """
+    warnings = (*volume.warnings, *warnings_of_outputs(volume.source, formats))
+    volume = replace(volume, warnings=warnings)
     with stages.stage("load model"):
         session = open_model()
     planned = session.plan(volume)
@@ -49,7 +62,15 @@ def run(
         statistics = organ_statistics(volume, segmentation)
     write_s: dict[str, float] = {}
     with stages.stage("write"):
-        outputs = write(volume, segmentation, out, formats=formats, statistics=statistics, timings_s=write_s)
+        outputs = write(
+            volume,
+            segmentation,
+            out,
+            formats=formats,
+            statistics=statistics,
+            timings_s=write_s,
+            pseudonymize=pseudonymize,
+        )
     timings_s = {
         **stages.seconds,
         **segmentation.timings_s,
@@ -82,31 +103,83 @@ def show_report(report: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(report))
         return
-    console = Console(highlight=False)
-    with_truth = any("dice_against_truth" in organ for organ in report["organs"])
+    console = new_console()
+    warnings = most_severe_first(ScanWarning(**warning) for warning in report["warnings"])
+    words = {organ["name"]: _word(organ) for organ in report["organs"]}
+    # A word such as "not found" says in brief what a fact about the organ says.
+    warnings = [w for w in warnings if w.severity != "info" or not words.get(w.organ or "")]
+    beside = {warning.organ: warning for warning in reversed(warnings) if warning.organ is not None}
+    notes = [
+        _line(beside[name], name_organ=False) if name in beside else Text(word)
+        for name, word in words.items()
+    ]
+    columns = _columns(report["organs"], notes)
     provenance = report["provenance"]
-    table = Table(
-        title=f"{provenance['model']}, {provenance['engine']} {provenance['precision']}", title_justify="left"
-    )
-    table.add_column("organ", no_wrap=True, min_width=28)
-    for heading in ("ml", "mean HU", *(["Dice to truth"] if with_truth else [])):
-        table.add_column(heading, justify="right")
-    table.add_column("note")
-    for organ in report["organs"]:
-        cells = [
-            organ["name"],
-            f"{organ['ml']:.1f}" if organ["ml"] else "-",
-            "-" if organ["mean_hu"] is None else f"{organ['mean_hu']:.0f}",
-        ]
-        if with_truth:
-            cells.append(f"{organ['dice_against_truth']:.2f}" if "dice_against_truth" in organ else "-")
-        note = "not found" if not organ["ml"] else "at the border" if organ["touches_border"] else ""
-        table.add_row(*cells, note)
-    console.print(table)
-    for warning in report["warnings"]:
-        console.print(
-            f"{warning['severity']} {warning['code']}: {warning['message']}", markup=False, soft_wrap=True
-        )
+    title = f"{provenance['model']}, {provenance['engine']} {provenance['precision']}"
+    if console.width >= _table_width(columns):
+        console.print(_table(title, columns))
+    else:
+        _print_lines(console, title, columns)
+    shown = set(map(id, beside.values()))
+    for warning in warnings:
+        if id(warning) not in shown:
+            # In a file each warning is one line, for tools that search lines.
+            console.print(_line(warning), soft_wrap=not console.is_terminal)
     for path in report["outputs"].values():
         console.print(path, markup=False, soft_wrap=True)
     console.print(RESEARCH_USE, markup=False, soft_wrap=True)
+
+
+def _word(organ: dict[str, Any]) -> str:
+    """What its voxels say about an organ."""
+    return "not found" if not organ["ml"] else "at the border" if organ["touches_border"] else ""
+
+
+def _columns(organs: Sequence[dict[str, Any]], notes: list[Text]) -> dict[str, list[Text]]:
+    """Cells by heading; the notes come last."""
+    columns: dict[str, list[Text]] = {
+        "organ": [Text(organ["name"]) for organ in organs],
+        "ml": [Text(f"{organ['ml']:.1f}" if organ["ml"] else "-") for organ in organs],
+        "mean HU": [Text("-" if organ["mean_hu"] is None else f"{organ['mean_hu']:.0f}") for organ in organs],
+    }
+    if any("dice_against_truth" in organ for organ in organs):
+        overlaps = [organ.get("dice_against_truth") for organ in organs]
+        columns["Dice"] = [Text("-" if dice is None else f"{dice:.2f}") for dice in overlaps]
+    return {**columns, "note": notes}
+
+
+def _table_width(columns: dict[str, list[Text]]) -> int:
+    """Characters that the table needs: every cell whole but for the notes."""
+    *whole, _ = (max(len(heading), *map(len, cells)) for heading, cells in columns.items())
+    return sum(whole) + _NOTE_WIDTH + 3 * len(columns)
+
+
+def _table(title: str, columns: dict[str, list[Text]]) -> Table:
+    """One row for each organ; only notes are folded."""
+    table = new_table(title)
+    for heading in columns:
+        justify: JustifyMethod = "left" if heading in ("organ", "note") else "right"
+        table.add_column(heading, justify=justify, no_wrap=heading != "note", overflow="fold")
+    for row in zip(*columns.values(), strict=True):
+        table.add_row(*row)
+    return table
+
+
+def _print_lines(console: Console, title: str, columns: dict[str, list[Text]]) -> None:
+    """Lines for each organ, for a terminal that is too narrow for the table."""
+    console.print(title, markup=False)
+    for organ, *numbers, note in zip(*columns.values(), strict=True):
+        console.print(organ)
+        pairs = zip(numbers, list(columns)[1:-1], strict=True)
+        cells = Text(", ").join(Text(f"{heading} {number}") for number, heading in pairs)
+        for line in (cells, note) if note else (cells,):
+            console.print(Padding(line, (0, 0, 0, 2)))
+    console.print()
+
+
+def _line(warning: ScanWarning, *, name_organ: bool = True) -> Text:
+    """Severity in its color, the sentence, and the code, dim."""
+    about = f"{warning.organ}: " if name_organ and warning.organ else ""
+    return Text.assemble(
+        (warning.severity, _COLORS[warning.severity]), f" {about}{warning.message} ", (warning.code, "dim")
+    )

@@ -20,7 +20,7 @@ from autosam_edge.cli.options import (
 )
 from autosam_edge.cli.progress import Stages
 from autosam_edge.cli.report import run, show_report
-from autosam_edge.output_formats import FORMATS
+from autosam_edge.output_formats import DEFAULT_FORMATS, FORMATS
 from autosam_edge.read_scan import read
 from autosam_edge.session import open_session
 from autosam_edge.write_results import check_outputs, check_writable
@@ -54,9 +54,20 @@ def segment(
         typer.Option(
             "--format",
             metavar="NAME,...",
-            help=f"Files to write: some of {', '.join(FORMATS)}. Default: all that the input allows.",
+            help=f"Files to write: some of {', '.join(FORMATS)}. Default: {', '.join(DEFAULT_FORMATS)}, "
+            "as far as the input allows.",
         ),
     ] = None,
+    pseudonymize: Annotated[
+        bool,
+        typer.Option(
+            "--pseudonymize",
+            help="Write a pseudonym in place of the patient's name and ID into the DICOM results, and no "
+            "other patient data or dates. One study always has one pseudonym. UIDs stay, so that a viewer "
+            "finds the scan: who has the scan can still tell whose it is. Other results never name the "
+            "patient.",
+        ),
+    ] = False,
     allow_gap: Annotated[
         bool,
         typer.Option(
@@ -77,7 +88,7 @@ def segment(
         bool,
         typer.Option(
             "--ignore-frame-of-reference",
-            help="Read slices with several frames of reference, or none, as one volume, with a warning.",
+            help="Read slices that name several frames of reference as one volume, with a warning.",
             rich_help_panel=DECISIONS,
         ),
     ] = False,
@@ -104,4 +115,5 @@ def segment(
     open_model = partial(
         open_session, bundle, engine=engine, precision=precision, threads=threads, max_memory_mb=max_memory
     )
-    show_report(run(volume, out, stages, open_model, formats=chosen)[1], as_json=as_json)
+    report = run(volume, out, stages, open_model, formats=chosen, pseudonymize=pseudonymize)[1]
+    show_report(report, as_json=as_json)

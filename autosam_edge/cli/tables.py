@@ -1,4 +1,4 @@
-"""How tables look."""
+"""How tables and lines look on stdout."""
 
 from __future__ import annotations
 
@@ -18,9 +18,14 @@ def new_table(title: str) -> Table:
     )  # a bracket in a Text is no markup
 
 
-def show(table: Table) -> None:
-    """Print a table on stdout, as wide as the terminal."""
+def new_console() -> Console:
+    """Stdout, as wide as the terminal; 140 columns where it is a file or a pipe."""
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = _PIPE_WIDTH
-    console.print(table)
+    return console
+
+
+def show(table: Table) -> None:
+    """Print a table on stdout."""
+    new_console().print(table)

@@ -8,15 +8,29 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from autosam_edge.dicom.header import Header, read_header
-from autosam_edge.error_codes import INPUT_UNREADABLE, TOO_MANY_FILES
+from autosam_edge.dicom.header import Header
+from autosam_edge.dicom.image_kinds import MEDIA_DIRECTORY
+from autosam_edge.dicom.parse import Allowance, read_header
+from autosam_edge.error_codes import INPUT_UNREADABLE, LINK_LEADS_OUT, TOO_MANY_FILES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MAX_FILES = 20_000  # a whole-body CT at 0.5 mm has about 4,000
 MAX_DEPTH = 12  # patient / study / series plus what archives put around them
-_IGNORED_NAMES = frozenset({"thumbs.db", "desktop.ini", "dicomdir"})
+INPUTS_OF_THEIR_OWN = {
+    ".nii": "NIfTI file",
+    ".nii.gz": "NIfTI file",
+    ".hdr": "NIfTI file",
+    ".nrrd": "NRRD file",
+    ".nhdr": "NRRD file",
+    ".mha": "MetaImage file",
+    ".mhd": "MetaImage file",
+    ".zip": "zip archive",
+}
+"""What can be given as the input itself, by the end of the name."""
+_NO_IMAGE = "file that is not an image"
+_IGNORED_NAMES = {"thumbs.db": _NO_IMAGE, "desktop.ini": _NO_IMAGE, "dicomdir": MEDIA_DIRECTORY}
 
 
 @dataclass(eq=False)
@@ -35,7 +49,7 @@ class DicomFiles:
 
 
 def walk(root: Path) -> Iterator[os.DirEntry[str]]:
-    """Regular files and symbolic links below ``root`` in a stable order; links are yielded, never followed.
+    """Everything below ``root`` but its folders, in no order; links are given, never followed.
 
     Raises:
         InputError: There are too many files or folders within folders (AE-DICOM-023), or a folder cannot be
@@ -46,15 +60,15 @@ def walk(root: Path) -> Iterator[os.DirEntry[str]]:
         folder, depth = pending.pop()
         try:
             with os.scandir(folder) as listing:
-                entries = sorted(listing, key=lambda entry: entry.name)
+                entries = list(listing)
         except OSError as error:
             raise INPUT_UNREADABLE(f"a folder cannot be read ({type(error).__name__}).") from error
         for entry in entries:
-            if entry.is_symlink() or entry.is_file(follow_symlinks=False):
+            if entry.is_dir(follow_symlinks=False):
+                pending.append((entry.path, depth + 1))
+            else:
                 count += 1
                 yield entry
-            elif entry.is_dir(follow_symlinks=False):
-                pending.append((entry.path, depth + 1))
         if count > MAX_FILES or depth > MAX_DEPTH:
             raise TOO_MANY_FILES(
                 f"the folder holds more than {MAX_FILES} files or {MAX_DEPTH} levels of folders."
@@ -64,36 +78,63 @@ def walk(root: Path) -> Iterator[os.DirEntry[str]]:
 def find_dicom_files(root: Path) -> DicomFiles:
     """Read the headers of all DICOM files below a folder, or of one file.
 
-    Files are recognized by content (PS3.10 section 7.1), not by extension. Symbolic links are not followed.
+    Files are recognized by content (PS3.10 section 7.1), not by extension. A symbolic link to a file of the
+    folder adds nothing, as that file is read at its own place. Messages call a file by its number in the
+    order of the paths, as ``find | LC_ALL=C sort`` lists them: names of files and folders may be patients'.
 
     Args:
         root: A folder or a file.
 
     Raises:
-        InputError: A file is damaged (AE-DICOM-005), inflates beyond reason (AE-DICOM-021) or cannot be read
-            (AE-INPUT-003).
+        InputError: A file is damaged (AE-DICOM-005, -006), larger than reasonable (AE-DICOM-021) or cannot be
+            read (AE-INPUT-003); a link leads out of the folder (AE-INPUT-009), a slice is inside gzip
+            (AE-INPUT-011), or see :func:`walk`.
     """
-    found = DicomFiles()
+    found, allowance = DicomFiles(), Allowance()
     if root.is_file():
-        header = read_header(root, root.name)
+        header = read_header(root, "the file", allowance)
         if header is not None:
             found.headers.append(header)
         return found
-    for entry in walk(root):
-        found.paths.add(entry.path)
-        if entry.is_symlink():
-            found.skipped["symbolic link"] += 1
-            continue
-        path = Path(entry.path)
-        if entry.name.lower() in _IGNORED_NAMES or entry.name.startswith("._"):
-            found.skipped["file that is not an image"] += 1
-            continue
-        header = read_header(path, path.relative_to(root).as_posix())
-        if header is None:
-            found.skipped[
-                "file that is not DICOM" if entry.stat(follow_symlinks=False).st_size else "empty file"
-            ] += 1
-        else:
-            found.headers.append(header)
-    found.headers.sort(key=lambda header: header.name)
+    entries = sorted(walk(root), key=lambda entry: entry.path)
+    found.paths.update(entry.path for entry in entries)
+    real_root = os.path.realpath(root)
+    for number, entry in enumerate(entries, 1):
+        name = f"file {number} of {len(entries)}"
+        reason = _not_read(entry, real_root, name)
+        if not reason:
+            header = read_header(Path(entry.path), name, allowance)
+            if header is not None:
+                found.headers.append(header)
+                continue
+            reason = _not_dicom(entry)
+        found.skipped[reason] += 1
     return found
+
+
+def _not_read(entry: os.DirEntry[str], real_root: str, name: str) -> str:
+    """Why something in a folder is passed over without opening it; empty if it is opened."""
+    if entry.is_symlink():
+        _check_link(entry, real_root, name)
+        return "symbolic link to what is read at its own place"
+    if not entry.is_file(follow_symlinks=False):
+        return "pipe, socket or device"
+    return _IGNORED_NAMES.get(entry.name.lower(), _NO_IMAGE if entry.name.startswith("._") else "")
+
+
+def _check_link(link: os.DirEntry[str], real_root: str, name: str) -> None:
+    """Refuse a link that may stand for a slice which is not in the folder."""
+    try:
+        target = os.path.realpath(link.path, strict=True)
+    except OSError as error:  # there is none, it may not be seen, or links form a circle
+        raise LINK_LEADS_OUT(f"{name} is a symbolic link that leads to no file.") from error
+    if not Path(target).is_relative_to(real_root):
+        raise LINK_LEADS_OUT(f"{name} is a symbolic link that leads out of the input folder.")
+
+
+def _not_dicom(entry: os.DirEntry[str]) -> str:
+    """The kind of a file whose content is not DICOM."""
+    if not entry.stat(follow_symlinks=False).st_size:
+        return "empty file"
+    ends = (kind for end, kind in INPUTS_OF_THEIR_OWN.items() if entry.name.lower().endswith(end))
+    return next(ends, "file that is not DICOM")

@@ -1,32 +1,25 @@
-"""The header values of a DICOM file that a CT volume needs; pixels are not read here."""
+"""The header of a DICOM file: the values that a CT volume needs, decoded when they are asked for."""
 
 from __future__ import annotations
 
-import io
 import logging
 import math
-import os
-import stat
 import warnings
-import zlib
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
-import pydicom
+from pydicom.datadict import tag_for_keyword
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
-from pydicom.uid import (
-    DeflatedExplicitVRLittleEndian,
-    ExplicitVRBigEndian,
-    ExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
-)
+from pydicom.tag import BaseTag
 
-from autosam_edge.error_codes import ATTRIBUTE_INVALID, DICOM_DAMAGED, DICOM_TOO_LARGE, INPUT_UNREADABLE
+from autosam_edge.error_codes import ATTRIBUTE_INVALID, DICOM_DAMAGED
 from autosam_edge.errors import AutosamEdgeError
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterator
     from pathlib import Path
 
@@ -36,24 +29,7 @@ CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
 ENHANCED_CT_IMAGES = frozenset(
     {"1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2"}
 )  # native, and converted from legacy images
-_HEAD_BYTES = 65_536  # headers of a CT slice are 2 to 20 kB; parsing from memory halves the time of the scan
-_MAX_INFLATED = 64 << 20  # a deflated slice of 2048 x 2048 is 8 MiB
-_MAX_INFLATE_RATIO = 50  # CT noise deflates two- to fivefold
-_DICOM_SUFFIXES = frozenset({".dcm", ".dicom", ".dic", ".ima"})
-_APPLE_DOUBLE = b"\x00\x05\x16\x07"
-_PIXEL_DATA = {
-    True: b"\xe0\x7f",
-    False: b"\x7f\xe0",
-}  # group 7FE0 by little endian: PixelData, FloatPixelData, DoubleFloatPixelData
-_TAGS: list[str] = [
-    "ImageType", "SOPClassUID", "SOPInstanceUID", "Modality", "PatientID", "StudyInstanceUID",
-    "SeriesInstanceUID", "SeriesNumber", "FrameOfReferenceUID", "ImagePositionPatient",
-    "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns", "NumberOfFrames", "RescaleSlope",
-    "RescaleIntercept", "RescaleType", "ModalityLUTSequence", "PixelPaddingValue", "PixelPaddingRangeLimit",
-    "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated", "BitsStored", "HighBit",
-    "PixelRepresentation", "LossyImageCompression", "LossyImageCompressionRatio", "ConcatenationUID",
-    "InConcatenationTotalNumber", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
-]  # fmt: skip
+CT_IMAGES = frozenset({CT_IMAGE, *ENHANCED_CT_IMAGES})
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,13 +38,12 @@ class Header:
 
     Args:
         path: Path of the file.
-        name: Path relative to the input, safe to show on one line.
+        name: How messages call the file, such as ``file 12 of 40``; its real name may be a patient's.
         dataset: Elements that this package reads; never shown.
         transfer_syntax: UID of the encoding, from the file meta information or, if that is missing, from the
             bytes.
         pixel_offset: Byte at which the pixel data element starts; -1 if the data set is deflated.
-        size: Size of the file when its header was read, bytes.
-        mtime_ns: Modification time of the file when its header was read, ns.
+        stamp: Size and time of modification of the file when its header was read; see :func:`stamp_of`.
     """
 
     path: Path
@@ -76,8 +51,12 @@ class Header:
     dataset: Dataset
     transfer_syntax: str
     pixel_offset: int
-    size: int
-    mtime_ns: int
+    stamp: tuple[int, int]
+
+    @property
+    def size(self) -> int:
+        """Size of the file when its header was read, bytes."""
+        return self.stamp[0]
 
     def text(self, keyword: str) -> str:
         """An attribute as text, empty when absent; see :func:`text_of`."""
@@ -87,6 +66,32 @@ class Header:
         """An attribute as an integer, None when absent or empty; see :func:`numbers`."""
         values = numbers(self.dataset, keyword, 1, self.name)
         return None if values is None else int(values[0])
+
+    def raw(self, keyword: str) -> str:
+        """An attribute as it stands in the file, in ASCII, to be compared and not to be shown."""
+        return raw_of(self.dataset, keyword)
+
+
+def sniff(head: bytes) -> bool:
+    """Whether bytes start a DICOM file.
+
+    Either the preamble of PS3.10, or, from older senders, a data set without it whose first group is 0002 or
+    0008.
+    """
+    if head[128:132] == b"DICM":
+        return True
+    if len(head) < 8:
+        return False
+    little = head[:2] in (b"\x02\x00", b"\x08\x00") and head[3] == 0 and head[2] <= 0x18
+    big = head[:2] == b"\x00\x08" and head[2] == 0 and head[3] <= 0x18
+    explicit = head[4:6] in (b"UL", b"OB", b"UI", b"CS", b"DA", b"TM", b"SH", b"LO")
+    implicit = little and int.from_bytes(head[4:8], "little") <= 1024
+    return ((little or big) and explicit) or implicit
+
+
+def stamp_of(status: os.stat_result) -> tuple[int, int]:
+    """Size in bytes and time of modification in ns: another stamp means another content."""
+    return status.st_size, status.st_mtime_ns
 
 
 @contextmanager
@@ -109,6 +114,25 @@ def silenced() -> Iterator[None]:
             log.removeFilter(drop)
 
 
+@cache
+def tag_of(keyword: str) -> BaseTag:
+    """The tag of an attribute; pydicom would look it up, and check it, each time that a value is read."""
+    tag = tag_for_keyword(keyword)
+    assert tag is not None, keyword
+    return BaseTag(tag)
+
+
+def raw_of(dataset: Dataset, keyword: str) -> str:
+    """An attribute without decoding it, empty when absent: ten times as fast, and enough to compare files."""
+    try:
+        element = dataset.get_item(tag_of(keyword))
+    except Exception:  # see value_of; what cannot be read cannot be compared
+        return ""
+    value = None if element is None else element.value
+    text = value.decode("ascii", "replace") if isinstance(value, bytes) else str(value or "")
+    return text.strip(" \0")
+
+
 def value_of(dataset: Dataset, keyword: str, name: str, *, expected: str) -> Any:  # noqa: ANN401  by its VR
     """The value of an attribute, None when it is absent.
 
@@ -123,8 +147,9 @@ def value_of(dataset: Dataset, keyword: str, name: str, *, expected: str) -> Any
     Raises:
         InputError: It cannot be decoded, as when its VR or its length is damaged (AE-DICOM-006).
     """
+    tag = tag_of(keyword)
     try:
-        return dataset[keyword].value if keyword in dataset else None
+        return dataset[tag].value if tag in dataset else None
     except (
         Exception
     ):  # NotImplementedError, BytesLengthException, struct.error, RecursionError and more; all mean "damaged"
@@ -194,112 +219,3 @@ def malformed(keyword: str, name: str, expected: str) -> AutosamEdgeError:
 def damaged(name: str, what: str) -> AutosamEdgeError:
     """The error for a file that ends early or does not follow its own header."""
     return DICOM_DAMAGED(f"{name} is damaged: {what}.")
-
-
-def read_header(path: Path, name: str) -> Header | None:
-    """Header of one file, or None when its content is not DICOM.
-
-    Raises:
-        InputError: It is damaged (AE-DICOM-005, -006), inflates beyond reason (AE-DICOM-021) or cannot be
-            read (AE-INPUT-003).
-    """
-    name = "".join(letter if letter.isprintable() else "?" for letter in name)
-    try:
-        with path.open("rb") as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                return None
-            head = file.read(_HEAD_BYTES)
-            if not sniff(head):
-                if path.suffix.lower() in _DICOM_SUFFIXES and not head.startswith(_APPLE_DOUBLE):
-                    # Passing over it could lose the first or the last slice without leaving a gap.
-                    raise damaged(name, "it is named like a DICOM file but does not start like one")
-                return None
-            if DeflatedExplicitVRLittleEndian.encode() in head[:1024]:
-                _check_inflation(file, head, name)
-            dataset, offset = _parse(file, head, name)
-    except OSError as error:
-        raise INPUT_UNREADABLE(f"{name} cannot be read ({type(error).__name__}).") from error
-    return Header(path, name, dataset, _transfer_syntax(dataset), offset, status.st_size, status.st_mtime_ns)
-
-
-def sniff(head: bytes) -> bool:
-    """Whether bytes start a DICOM file.
-
-    Either the preamble of PS3.10, or, from older senders, a data set without it whose first group is 0002 or
-    0008.
-    """
-    if head[128:132] == b"DICM":
-        return True
-    if len(head) < 8:
-        return False
-    little = head[:2] in (b"\x02\x00", b"\x08\x00") and head[3] == 0 and head[2] <= 0x18
-    big = head[:2] == b"\x00\x08" and head[2] == 0 and head[3] <= 0x18
-    explicit = head[4:6] in (b"UL", b"OB", b"UI", b"CS", b"DA", b"TM", b"SH", b"LO")
-    implicit = little and int.from_bytes(head[4:8], "little") <= 1024
-    return ((little or big) and explicit) or implicit
-
-
-def _parse(file: BinaryIO, head: bytes, name: str) -> tuple[Dataset, int]:
-    """The wanted elements, and the byte where the pixel data start."""
-    with silenced():
-        for source in (io.BytesIO(head), file):
-            source.seek(0)
-            try:
-                dataset = pydicom.dcmread(source, stop_before_pixels=True, force=True, specific_tags=_TAGS)
-            except OSError:
-                raise
-            except (
-                Exception
-            ) as error:  # pydicom raises many kinds, RecursionError among them; all mean "not a sound header"
-                if source is file:
-                    raise damaged(
-                        name, f"its header cannot be parsed ({type(error).__name__})"
-                    ) from None  # the cause may quote bytes
-                continue
-            offset = source.tell()
-            if offset < len(head) - 12:  # otherwise the header goes on beyond what was read ahead
-                break
-    if dataset.file_meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
-        offset = -1
-    sop_class = text_of(dataset, "SOPClassUID", name)
-    if not sop_class:
-        raise damaged(name, "its header has no SOPClassUID")
-    if offset >= 0 and (sop_class == CT_IMAGE or sop_class in ENHANCED_CT_IMAGES):
-        # A file cut within its header looks like another kind of object, and would be passed over as such.
-        file.seek(offset)
-        if file.read(2) != _PIXEL_DATA[bool(dataset.original_encoding[1])]:
-            raise damaged(name, "it ends before its pixel data or holds none")
-    return dataset, offset
-
-
-def _transfer_syntax(dataset: Dataset) -> str:
-    declared = dataset.file_meta.get("TransferSyntaxUID")
-    if declared:
-        return str(declared)
-    implicit, little = dataset.original_encoding
-    if implicit:
-        return str(ImplicitVRLittleEndian)
-    return str(ExplicitVRLittleEndian if little else ExplicitVRBigEndian)
-
-
-def _check_inflation(file: BinaryIO, head: bytes, name: str) -> None:
-    """Refuse a deflated data set that inflates beyond reason (PS3.5 A.5); the inflated bytes are counted."""
-    file.seek(
-        144 + int.from_bytes(head[140:144], "little")
-    )  # (0002,0000) gives the length of the group after itself
-    inflater, total, limit = zlib.decompressobj(-zlib.MAX_WBITS), 0, 0
-    try:
-        while chunk := inflater.unconsumed_tail or file.read(_HEAD_BYTES):
-            total += len(inflater.decompress(chunk, 1 << 20))
-            limit = max(_MAX_INFLATED, _MAX_INFLATE_RATIO * file.tell())
-            if total > limit:
-                raise DICOM_TOO_LARGE(
-                    f"{name} inflates to more than {limit >> 20} MiB, far more than a CT image of its size.",
-                    remedy="Remove the file, or store the series without deflation.",
-                )
-    except zlib.error as error:
-        raise damaged(name, "its deflated data set cannot be inflated") from error
-    if not inflater.eof:
-        raise damaged(name, "its deflated data set ends early")
-    file.seek(0)

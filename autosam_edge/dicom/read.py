@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from autosam_edge.dicom.compressed import check_decodable
 from autosam_edge.dicom.find import find_dicom_files, walk
-from autosam_edge.dicom.header import silenced, texts_of
+from autosam_edge.dicom.header import silenced, stamp_of, texts_of
 from autosam_edge.dicom.hounsfield import read_hu, same_pixels
-from autosam_edge.dicom.pixels import check_decodable
+from autosam_edge.dicom.one_scan import check_one_pass
 from autosam_edge.dicom.planes import planes_of
 from autosam_edge.dicom.series import select_series
+from autosam_edge.dicom.source import frame_of_reference_fault, identifier_fault
 from autosam_edge.dicom.stack import stack
 from autosam_edge.error_codes import FILE_CHANGED
 from autosam_edge.memory import require_room
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
 
     from autosam_edge.dicom.find import DicomFiles
     from autosam_edge.dicom.header import Header
-    from autosam_edge.dicom.planes import ImagePlane
     from autosam_edge.scan_warning import ScanWarning
 
 
@@ -40,7 +41,8 @@ def read_dicom(
     Args:
         root: Folder, searched with its subfolders, or file.
         series: Series to read, where there are several: its number in the list that the error shows, its
-            SeriesNumber, its SeriesInstanceUID or the start of its hash (8 letters or more).
+            SeriesNumber, its SeriesInstanceUID or the start of its hash (8 letters or more); ``all`` joins
+            series of one image each.
         choices: Decisions of a person; None leaves every doubtful case refused.
         max_memory_mb: Limit for the resident memory of the process, MB; None sets no limit.
         keepalive: Object that lives as long as the volume, such as an unpacked archive.
@@ -60,26 +62,34 @@ def read_dicom(
     choices = choices or ReadChoices()
     with silenced():
         found = find_dicom_files(root)
-        chosen, notes = select_series(found, series)
-        planes = planes_of(chosen.headers)
+        chosen, notes = select_series(found, series, choices)
+        planes = planes_of(chosen.headers, assume_hu=choices.assume_hu)
+        notes += check_one_pass(planes)
         for header in chosen.headers:
             check_decodable(header)
         ordered, grid, stack_notes = stack(planes, same_pixels)
         require_room(math.prod(grid.shape) * 2 / 1e6, max_memory_mb)
         hu, pixel_notes = read_hu(ordered)
         _check_unchanged(root, found, chosen.headers)
+        datasets = [header.dataset for header in chosen.headers]
+        wrong_identifiers, wrong_frame = identifier_fault(datasets), frame_of_reference_fault(datasets)
         notes += stack_notes + _encoding_notes(chosen.headers) + pixel_notes
+    files = {plane.header.path: plane.header.stamp for plane in ordered}  # in slice order, each once
     return Volume(
         hu,
         grid,
-        Source("dicom", chosen.hash, _files(ordered), keepalive, folder=root if root.is_dir() else None),
+        Source(
+            "dicom",
+            chosen.hash,
+            tuple(files),
+            keepalive,
+            root if root.is_dir() else None,
+            tuple(files.values()),
+            wrong_identifiers,
+            wrong_frame,
+        ),
         tuple(notes),
     )
-
-
-def _files(ordered: list[ImagePlane]) -> tuple[Path, ...]:
-    """The files in slice order, each once."""
-    return tuple(dict.fromkeys(plane.header.path for plane in ordered))
 
 
 def _encoding_notes(headers: list[Header]) -> list[ScanWarning]:
@@ -124,7 +134,7 @@ def _check_unchanged(root: Path, found: DicomFiles, used: list[Header]) -> None:
         except FileNotFoundError:
             changed = f"{header.name} vanished"
             break
-        if (status.st_size, status.st_mtime_ns) != (header.size, header.mtime_ns):
+        if stamp_of(status) != header.stamp:
             changed = f"{header.name} changed"
             break
     if not changed and root.is_dir() and not {entry.path for entry in walk(root)} <= found.paths:

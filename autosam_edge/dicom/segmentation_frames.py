@@ -14,13 +14,12 @@ from importlib.metadata import version
 from typing import IO, TYPE_CHECKING
 
 import numpy as np
-from pydicom.charset import convert_encodings
 from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 
 from autosam_edge.error_codes import INTERNAL_ERROR
-from autosam_edge.output_formats import WITHOUT_SEG
+from autosam_edge.output_formats import WITHOUT_DICOM
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -34,7 +33,7 @@ _ITEM = struct.pack("<HH", 0xFFFE, 0xE000)
 _PER_FRAME = struct.pack("<HH", 0x5200, 0x9230) + b"SQ\0\0"
 _GROUPS = ("DerivationImageSequence", "FrameContentSequence", "PlanePositionSequence")
 _SEGMENT = "SegmentIdentificationSequence"
-_PIXEL_DATA = struct.pack("<HH", 0x7FE0, 0x0010) + b"OB\0\0"
+PIXEL_DATA = struct.pack("<HH", 0x7FE0, 0x0010) + b"OB\0\0"
 
 
 def organ_slices(
@@ -57,11 +56,12 @@ def organ_slices(
     return present
 
 
-def sketch(present: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
+def sketch(present: npt.NDArray[np.bool_], numbers: Sequence[int]) -> npt.NDArray[np.uint8]:
     """Mark each slice that holds an organ, and each segment, with at least one voxel.
 
     Args:
         present: (segments, frames) bool; each segment is on at least one frame.
+        numbers: Segment Number of each segment.
 
     Returns:
         (frames, 1, segments) uint8 segment numbers, 0 for none: the smallest possible matrix.
@@ -72,7 +72,7 @@ def sketch(present: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
     for segment in range(segments):
         marked = present[segment] & (first_segment == segment)
         marked[int(present[segment].argmax())] = True
-        pixels[marked, 0, segment] = segment + 1
+        pixels[marked, 0, segment] = numbers[segment]
     return pixels
 
 
@@ -112,9 +112,6 @@ def save_with_frames(
     del dataset.PerFrameFunctionalGroupsSequence
     del dataset.PixelData
     dataset.NumberOfFrames = len(frames)
-    # With the original encoding set, pydicom writes the texts of the source as the bytes that they are;
-    # otherwise it decodes and encodes them again.
-    dataset.set_original_encoding(False, True, convert_encodings(dataset.get("SpecificCharacterSet")))
     dataset.save_as(stream, enforce_file_format=True)
 
     # DICOM orders elements by tag. (5200,9230) and (7FE0,0010) come after all others, so the file is complete
@@ -126,7 +123,7 @@ def save_with_frames(
         items.write(_ITEM + struct.pack("<I", len(item)) + item)
     stream.write(_PER_FRAME + struct.pack("<I", items.tell()) + items.getvalue())
     size = -(-len(frames) * labels[0].size // 8)  # bits of all frames in bytes, rounded up
-    stream.write(_PIXEL_DATA + struct.pack("<I", size + size % 2))
+    stream.write(PIXEL_DATA + struct.pack("<I", size + size % 2))
     for block in _packed(labels[order[frame]].reshape(-1) == values[segment] for segment, frame in frames):
         stream.write(block)
     stream.write(b"\0" * (size % 2))  # a value has an even length
@@ -143,6 +140,32 @@ def _packed(frames: Iterator[npt.NDArray[np.bool_]]) -> Iterator[bytes]:
     yield np.packbits(rest, bitorder="little").tobytes()
 
 
+def frame_numbers(sources: Sequence[Dataset]) -> dict[str, int]:
+    """The index of each source image, by its SOP Instance UID.
+
+    Args:
+        sources: Headers of the series from which highdicom built an object.
+    """
+    return {str(source.SOPInstanceUID): index for index, source in enumerate(sources)}
+
+
+def shown_frame(item: Dataset, numbers: dict[str, int]) -> int:
+    """The index of the source frame that a frame of the object shows.
+
+    Args:
+        item: Functional groups of the frame.
+        numbers: Result of :func:`frame_numbers`.
+
+    Raises:
+        AutosamEdgeError: The installed highdicom names no source frame (AE-INTERNAL-001).
+    """
+    if "DerivationImageSequence" not in item:
+        raise layout_changed("the functional groups of a frame")
+    reference = item.DerivationImageSequence[0].SourceImageSequence[0]
+    shown = reference.get("ReferencedFrameNumber")
+    return numbers[str(reference.ReferencedSOPInstanceUID)] if shown is None else int(shown) - 1
+
+
 class _Parts:
     """The encoded functional groups of a sketch, split by what they depend on.
 
@@ -152,15 +175,13 @@ class _Parts:
     """
 
     def __init__(self, items: Sequence[Dataset], sources: Sequence[Dataset]) -> None:
-        numbers = {str(source.SOPInstanceUID): index for index, source in enumerate(sources)}
+        numbers = frame_numbers(sources)
         self._of_slice: dict[int, tuple[bytes, bytes, int]] = {}
         self._of_segment: dict[int, bytes] = {}
         for item in items:
             if any(keyword not in item for keyword in _GROUPS):
                 raise layout_changed("the functional groups of a frame")
-            reference = item.DerivationImageSequence[0].SourceImageSequence[0]
-            shown = reference.get("ReferencedFrameNumber")
-            frame = numbers[str(reference.ReferencedSOPInstanceUID)] if shown is None else int(shown) - 1
+            frame = shown_frame(item, numbers)
             segment, position = (int(value) for value in item.FrameContentSequence[0].DimensionIndexValues)
             before, content, between = (_encoded(item[keyword]) for keyword in _GROUPS)
             # The item is put together again from these parts, so it must hold them and nothing else.
@@ -190,7 +211,7 @@ def layout_changed(what: str) -> AutosamEdgeError:
     found = version("highdicom")
     return INTERNAL_ERROR(
         f"highdicom {found} lays out {what} of a DICOM SEG differently than autosam-edge expects.",
-        remedy=f"Install a version of highdicom that autosam-edge allows, or {WITHOUT_SEG}.",
+        remedy=f"Install a version of highdicom that autosam-edge allows, or {WITHOUT_DICOM}.",
     )
 
 

@@ -8,29 +8,37 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from pydicom.uid import UID
 
 from autosam_edge.ct_grid import MIN_SLICES
-from autosam_edge.dicom.header import CT_IMAGE, ENHANCED_CT_IMAGES, Header, items_of, numbers, texts_of
+from autosam_edge.dicom.find import INPUTS_OF_THEIR_OWN
+from autosam_edge.dicom.header import ENHANCED_CT_IMAGES, Header, numbers
+from autosam_edge.dicom.image_kinds import MAP, MEDIA_DIRECTORY, ct_images, image_type, is_spectral
+from autosam_edge.dicom.one_scan import check_frame_of_reference, check_one_patient
 from autosam_edge.error_codes import (
     ATTRIBUTE_INVALID,
-    IDENTITIES_DIFFER,
     NO_CT,
     NO_DICOM,
+    NOT_HU,
     SERIES_NOT_FOUND,
     SEVERAL_SERIES,
 )
-from autosam_edge.errors import InputError
-from autosam_edge.warning_codes import FILES_PASSED_OVER, SERIES_CHOSEN, SERIES_DERIVED
+from autosam_edge.errors import AutosamEdgeError, InputError
+from autosam_edge.warning_codes import (
+    FILES_PASSED_OVER,
+    SERIES_CHOSEN,
+    SERIES_DERIVED,
+    SERIES_JOINED,
+    SPECTRAL_IMAGES,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from autosam_edge.dicom.find import DicomFiles
+    from autosam_edge.read_choices import ReadChoices
     from autosam_edge.scan_warning import ScanWarning
 
 _HASH_LETTERS = 8
-_PROJECTIONS = frozenset({"MIP", "MINIP", "MAX_IP", "MIN_IP", "MAXIP", "PROJECTION IMAGE", "VRT", "VOLREN"})
 _MAX_LISTED = 12
 
 
@@ -61,7 +69,9 @@ class Series:
         return hashlib.sha256(self.uid.encode()).hexdigest()
 
 
-def select_series(found: DicomFiles, wanted: str | None) -> tuple[Series, list[ScanWarning]]:
+def select_series(
+    found: DicomFiles, wanted: str | None, choices: ReadChoices
+) -> tuple[Series, list[ScanWarning]]:
     """Select one series; warnings name everything else that was found.
 
     Without ``wanted`` there must be exactly one candidate. Series of fewer than three positions (bolus
@@ -70,40 +80,90 @@ def select_series(found: DicomFiles, wanted: str | None) -> tuple[Series, list[S
     Args:
         found: DICOM files of the input.
         wanted: Number in the list of candidates, SeriesNumber, SeriesInstanceUID or the start of its hash (8
-            letters or more); None if there is only one candidate.
+            letters or more); ``all`` where every series holds one image; None if there is only one candidate.
+        choices: Decisions of a person.
 
     Raises:
-        InputError: There is no DICOM file (AE-DICOM-001), no CT image (AE-DICOM-002), more than one candidate
-            (AE-DICOM-003) or none that is ``wanted`` (AE-DICOM-004); one series mixes patients or frames of
-            reference (AE-DICOM-014).
+        InputError: There is no DICOM file (AE-DICOM-001), no CT image (AE-DICOM-002) or only maps that are
+            not in HU (AE-DICOM-008), more than one candidate (AE-DICOM-003) or none that is ``wanted``
+            (AE-DICOM-004); one series mixes patients, studies or frames of reference (AE-DICOM-014).
     """
+    images, others = ct_images(found.headers)
+    passed_over = found.skipped + others
+    if not images:
+        raise _no_image(found, others)
+    everything = _grouped(images)
+    warnings = [FILES_PASSED_OVER(f"Passed over: {_counted(passed_over)}.")] if passed_over else []
+    if wanted is not None and wanted.strip().lower() == "all":
+        chosen = _joined(everything)
+        warnings.append(SERIES_JOINED(f"Read {len(chosen.headers)} series of one image each as one series."))
+    else:
+        chosen = _named(everything, wanted) if wanted is not None else _only(everything)
+        if len(everything) > 1:
+            warnings.append(
+                SERIES_CHOSEN(
+                    f"Read series {chosen.hash[:_HASH_LETTERS]} of {len(everything)} CT series: "
+                    f"{_listed(everything)}."
+                )
+            )
+    check_one_patient(chosen.headers)
+    warnings += check_frame_of_reference(chosen.headers, choices)
+    return chosen, warnings + _kind_warnings(chosen)
+
+
+def _no_image(found: DicomFiles, others: Counter[str]) -> AutosamEdgeError:
+    """The error for an input without a CT image; it says what to give in its place."""
+    volume = next((kind for kind in INPUTS_OF_THEIR_OWN.values() if kind in found.skipped), "")
+    remedy = f"Give the {volume} itself, not the folder or archive that holds it." if volume else None
     if not found.headers:
         skipped = f" ({_counted(found.skipped)} passed over)" if found.skipped else ""
-        raise NO_DICOM(f"the input holds no DICOM file{skipped}.")
-    images, passed_over = _ct_images(found.headers)
-    if not images:
-        raise NO_CT(f"the input holds no CT image, only {_counted(passed_over)}.")
-    everything = _grouped(images)
+        return NO_DICOM(f"the input holds no DICOM file{skipped}.", remedy=remedy)
+    if set(others) == {MEDIA_DIRECTORY}:
+        remedy = remedy or "Give the folder that holds the DICOMDIR and the images that it lists."
+    if MAP in others:
+        return NOT_HU(
+            f"the input holds no CT image in HU, only {_counted(others)}.",
+            remedy="Give the series of conventional CT images in Hounsfield units.",
+        )
+    return NO_CT(f"the input holds no CT image, only {_counted(others)}.", remedy=remedy)
+
+
+def _only(everything: list[Series]) -> Series:
+    """The one candidate among the series."""
     candidates = [s for s in everything if s.slices >= MIN_SLICES] or everything
     candidates = [s for s in candidates if not s.derived] or candidates
-    chosen = _named(everything, wanted) if wanted is not None else candidates[0]
-    if wanted is None and len(candidates) > 1:
+    if len(candidates) == 1:
+        return candidates[0]
+    if len(_of_one_image(candidates)) >= MIN_SLICES and candidates[0].slices == 1:
         raise SEVERAL_SERIES(
-            f"the input holds {len(everything)} CT series, expected 1: {_listed(everything)}."
+            f"the input holds {len(candidates)} CT series of one image each: every image has a "
+            "SeriesInstanceUID of its own, expected one for all images of a scan.",
+            remedy='If they are the slices of one scan, read them as one series with `series="all"`.',
         )
-    _check_one_patient(chosen)
-    warnings = (
-        [FILES_PASSED_OVER(f"Passed over: {_counted(found.skipped + passed_over)}.")]
-        if found.skipped + passed_over
-        else []
-    )
-    if len(everything) > 1:
-        warnings.append(
-            SERIES_CHOSEN(
-                f"Read series {chosen.hash[:_HASH_LETTERS]} of {len(everything)} CT series: "
-                f"{_listed(everything)}."
-            )
+    raise SEVERAL_SERIES(f"the input holds {len(everything)} CT series, expected 1: {_listed(everything)}.")
+
+
+def _of_one_image(everything: list[Series]) -> list[Series]:
+    """The series that are one classic image."""
+    return [s for s in everything if s.slices == len(s.headers) == 1]
+
+
+def _joined(everything: list[Series]) -> Series:
+    """All series of one image each as one series; others must be too short to be a scan."""
+    single = _of_one_image(everything)
+    if len(single) < MIN_SLICES or any(s.slices >= MIN_SLICES for s in everything):
+        raise SERIES_NOT_FOUND(
+            '`series="all"` joins series of one image each, and the input holds others: '
+            f"{_listed(everything)}.",
+            remedy="Name one series by its hash, which fits only one.",
         )
+    headers = [header for s in single for header in s.headers]
+    return _described("\n".join(sorted(s.uid for s in single)), headers)
+
+
+def _kind_warnings(chosen: Series) -> list[ScanWarning]:
+    """Warnings about the kind of the images."""
+    warnings = []
     if chosen.derived:
         warnings.append(
             SERIES_DERIVED(
@@ -111,33 +171,14 @@ def select_series(found: DicomFiles, wanted: str | None) -> tuple[Series, list[S
                 "the original series is better."
             )
         )
-    return chosen, warnings
-
-
-def _ct_images(headers: list[Header]) -> tuple[list[Header], Counter[str]]:
-    """The CT images among DICOM files, and a count of the others by kind."""
-    images: list[Header] = []
-    others: Counter[str] = Counter()
-    for header in headers:
-        image_type = _image_type(header)
-        sop_class, modality = header.text("SOPClassUID"), header.text("Modality")
-        if sop_class != CT_IMAGE and sop_class not in ENHANCED_CT_IMAGES:
-            others[
-                UID(sop_class).name if UID(sop_class).name != sop_class else "object of unknown class"
-            ] += 1
-        elif modality != "CT":
-            others["CT Image whose Modality is not CT"] += 1
-        elif "LOCALIZER" in image_type:
-            others["localizer"] += 1
-        elif image_type & _PROJECTIONS:
-            others["projection or rendering"] += 1
-        else:
-            images.append(header)
-    return images, others
-
-
-def _image_type(header: Header) -> set[str]:
-    return {item.upper() for item in texts_of(header.dataset, "ImageType", header.name)}
+    if any(is_spectral(header) for header in chosen.headers):
+        warnings.append(
+            SPECTRAL_IMAGES(
+                "The images are computed from several energies (ImageType), such as monoenergetic or virtual "
+                "non-contrast images; the model was trained on conventional images."
+            )
+        )
+    return warnings
 
 
 def _grouped(images: list[Header]) -> list[Series]:
@@ -157,7 +198,7 @@ def _grouped(images: list[Header]) -> list[Series]:
 
 def _described(uid: str, headers: list[Header]) -> Series:
     number = headers[0].text("SeriesNumber")
-    derived = all({"DERIVED", "SECONDARY"} <= _image_type(header) for header in headers)
+    derived = all({"DERIVED", "SECONDARY"} <= image_type(header) for header in headers)
     slices, spacing_mm = _extent(headers)
     return Series(uid, headers, number if number.isdecimal() else "", slices, spacing_mm, derived)
 
@@ -166,10 +207,7 @@ def _extent(headers: list[Header]) -> tuple[int, float]:
     """How many positions a series has and their median distance in mm: a preview that raises nothing."""
     try:
         if any(header.text("SOPClassUID") in ENHANCED_CT_IMAGES for header in headers):
-            return sum(
-                len(items_of(header.dataset, "PerFrameFunctionalGroupsSequence", header.name))
-                for header in headers
-            ), 0.0
+            return sum(header.integer("NumberOfFrames") or 1 for header in headers), 0.0
         orientation = numbers(headers[0].dataset, "ImageOrientationPatient", 6, headers[0].name)
         positions = [numbers(header.dataset, "ImagePositionPatient", 3, header.name) for header in headers]
     except InputError:  # the series is still a candidate, and choosing it tells what is malformed
@@ -192,17 +230,6 @@ def _named(everything: list[Series], wanted: str) -> Series:
             f"`series` matches {len(matches) or 'none'} of the CT series, expected 1: {_listed(everything)}."
         )
     return matches[0]
-
-
-def _check_one_patient(series: Series) -> None:
-    for keyword, what in (
-        ("PatientID", "patients"),
-        ("StudyInstanceUID", "studies"),
-        ("FrameOfReferenceUID", "frames of reference"),
-    ):
-        count = len({header.text(keyword) for header in series.headers})
-        if count > 1:
-            raise IDENTITIES_DIFFER(f"the images of one series name {count} {what} ({keyword}), expected 1.")
 
 
 def _listed(everything: Iterable[Series]) -> str:

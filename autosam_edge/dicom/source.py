@@ -1,88 +1,188 @@
-"""Headers of the series that was segmented, to which a DICOM SEG refers.
+"""Headers of the series that was segmented, to which every DICOM result refers.
 
-They are read with pydicom alone: highdicom takes half a second to load.
+They are read with pydicom alone: highdicom takes half a second to load. Nothing of them reaches a result but
+identifiers and what :mod:`autosam_edge.dicom.patient_study` copies; positions and spacings are those of the
+grid that the labels lie on, as a tag of the source may be wrong.
 """
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
-import pydicom
+from pydicom.dataset import Dataset
 
-from autosam_edge.dicom.header import silenced
+from autosam_edge.dicom.header import stamp_of
+from autosam_edge.dicom.parse import Allowance, read_whole_header
 from autosam_edge.error_codes import SEG_SOURCE_UNUSABLE
-from autosam_edge.errors import AutosamEdgeError
-from autosam_edge.output_formats import WITHOUT_SEG
+from autosam_edge.errors import InputError
+from autosam_edge.output_formats import WITHOUT_DICOM
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from pydicom.dataset import Dataset
+    from autosam_edge.errors import AutosamEdgeError
+    from autosam_edge.volume import Source
 
-_TYPE_1 = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
-_TYPE_2 = (
-    "PatientID",
-    "PatientName",
-    "PatientBirthDate",
-    "PatientSex",
-    "AccessionNumber",
-    "StudyID",
-    "StudyDate",
-    "StudyTime",
-)
-
-
-def check_can_be_referred_to(file: Path) -> None:
-    """Check with one header of the series, before the inference, that a DICOM SEG can refer to it.
-
-    Args:
-        file: One DICOM file of the series.
-
-    Raises:
-        OutputError: It lacks an identifier that a DICOM SEG needs, or cannot be read (AE-OUTPUT-006).
-    """
-    with silenced():
-        sources = read_headers([file])
-    if missing := missing_identifiers(sources):
-        raise headers_not_sound(f"lack {missing}, which a DICOM SEG needs")
+_MAX_BYTES = 256 << 20  # 4,000 slices whose headers are longer than what is read ahead
+_TYPE_1 = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
+# PS3.5 9.1, but for zeros at the start of a component: many anonymizers write them, and every reader takes a
+# UID as a text.
+_UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 
 
 def read_headers(files: Sequence[Path]) -> list[Dataset]:
-    """Headers without pixels; missing type 2 attributes of patient and study are added empty."""
-    sources = []
+    """The headers of the source without pixels, by the rules by which the series was read.
+
+    Args:
+        files: The DICOM files of the series; read again, as they were closed after the volume was read.
+
+    Raises:
+        OutputError: A file cannot be read any more, or there is none (AE-OUTPUT-006).
+    """
+    sources, allowance = [], Allowance(size=_MAX_BYTES)
     for file in files:
         try:
-            header = pydicom.dcmread(file, stop_before_pixels=True)
-        except Exception as error:  # pydicom raises many types; all mean that the file was changed
+            header = read_whole_header(file, allowance)
+        except (InputError, OSError) as error:
             raise source_changed(
                 f"a source DICOM file can no longer be read ({type(error).__name__})"
             ) from None
-        for keyword in _TYPE_2:
-            if keyword not in header:
-                setattr(header, keyword, "")
         sources.append(header)
     if not sources:
         raise source_changed("the volume names no source DICOM file")
     return sources
 
 
+def check_unchanged(source: Source) -> None:
+    """Refuse results that refer to files which are no longer those that were segmented.
+
+    Args:
+        source: Origin of the volume; files without a stamp are not compared.
+
+    Raises:
+        OutputError: A file vanished, or its size or time of modification differs (AE-OUTPUT-006).
+    """
+    for file, stamp in zip(source.files, source.stamps, strict=False):
+        try:
+            now = stamp_of(file.stat())
+        except OSError as error:
+            raise source_changed(f"a source DICOM file is gone ({type(error).__name__})") from None
+        if now != stamp:
+            raise source_changed("a source DICOM file changed after it was read")
+
+
+def identifier_fault(sources: Sequence[Dataset]) -> str:
+    """What is wrong with the identifiers of a series and its images, as a phrase; empty if nothing is.
+
+    Args:
+        sources: Header of every image.
+    """
+    values = {keyword: [identifier(source, keyword) for source in sources] for keyword in _TYPE_1}
+    if missing := [keyword for keyword in _TYPE_1 if not all(values[keyword])]:
+        return f"lack {', '.join(missing)}"
+    if wrong := [keyword for keyword in _TYPE_1 if not all(map(_is_uid, values[keyword]))]:
+        return f"hold a {', '.join(wrong)} that is not a valid UID"
+    if len(set(values["StudyInstanceUID"])) > 1:
+        return "name several studies"
+    images = len(set(values["SOPInstanceUID"]))
+    if images < len(sources):
+        return f"hold {images} SOPInstanceUID{'s' if images > 1 else ''} for {len(sources)} images"
+    return ""
+
+
+def frame_of_reference_fault(sources: Sequence[Dataset]) -> str:
+    """What is wrong with the frame of reference of a series, as a phrase; empty if nothing is.
+
+    Args:
+        sources: Header of every image.
+    """
+    found = {identifier(source, "FrameOfReferenceUID") for source in sources}
+    if "" in found:
+        return "lack FrameOfReferenceUID"
+    if len(found) > 1:
+        return "name several frames of reference"
+    return "" if _is_uid(*found) else "hold a FrameOfReferenceUID that is not a valid UID"
+
+
+def check_identifiers(sources: Sequence[Dataset], *, placed: bool = True) -> None:
+    """Check headers when a result is written, as they may have changed since the volume was read.
+
+    Args:
+        sources: Result of :func:`read_headers`.
+        placed: Whether the result places something on the images, and needs their frame of reference.
+
+    Raises:
+        OutputError: Identifiers are missing, ill-formed or not unique, or there is not one frame of reference
+            (AE-OUTPUT-006).
+    """
+    if fault := identifier_fault(sources) or (frame_of_reference_fault(sources) if placed else ""):
+        raise headers_not_sound(fault)
+
+
+def identifier(source: Dataset, keyword: str) -> str:
+    """An identifier of a source as text; empty when it is absent or cannot be decoded.
+
+    Args:
+        source: One of the headers.
+        keyword: Keyword of the attribute. Where SOPClassUID is empty, that of the file meta information is
+            taken, as the reader of the volume does.
+    """
+    try:
+        found = source.get(keyword)
+        if not found and keyword == "SOPClassUID":
+            found = source.file_meta.get("MediaStorageSOPClassUID")
+        return str(found or "").strip()
+    except Exception:  # pydicom raises many types for a damaged element
+        return ""
+
+
+def referenced_series(sources: Sequence[Dataset]) -> list[Dataset]:
+    """Items of Referenced Series Sequence: every source image, by its series.
+
+    Args:
+        sources: Result of :func:`read_headers`.
+
+    Source:
+        DICOM PS3.3 C.12.2 (Common Instance Reference).
+    """
+    items: dict[str, Dataset] = {}
+    for source in sources:
+        uid = identifier(source, "SeriesInstanceUID")
+        if uid not in items:
+            items[uid] = Dataset()
+            items[uid].SeriesInstanceUID, items[uid].ReferencedInstanceSequence = uid, []
+        image = Dataset()
+        image.ReferencedSOPClassUID = identifier(source, "SOPClassUID")
+        image.ReferencedSOPInstanceUID = identifier(source, "SOPInstanceUID")
+        items[uid].ReferencedInstanceSequence.append(image)
+    return list(items.values())
+
+
 def source_changed(what: str) -> AutosamEdgeError:
-    """The error for a source that does not fit the labels."""
+    """The error for a source that does not fit the labels.
+
+    Args:
+        what: What was found, as the start of a sentence.
+    """
     return SEG_SOURCE_UNUSABLE(
-        f"{what}, so the segments cannot be placed.",
-        remedy=f"Keep the series unchanged until the run ends, and start again; or {WITHOUT_SEG}.",
+        f"{what}, so no DICOM result can refer to the series.",
+        remedy=f"Keep the series unchanged until the run ends, and start again; or {WITHOUT_DICOM}.",
     )
-
-
-def missing_identifiers(sources: Sequence[Dataset]) -> str:
-    """Keywords of identifiers (type 1) that a header lacks or leaves empty, with commas."""
-    return ", ".join(keyword for keyword in _TYPE_1 if not all(source.get(keyword) for source in sources))
 
 
 def headers_not_sound(what: str) -> AutosamEdgeError:
-    """The error for headers to which no DICOM SEG can refer."""
+    """The error for headers to which no DICOM result can refer.
+
+    Args:
+        what: What the headers do or lack, as the rest of a sentence.
+    """
     return SEG_SOURCE_UNUSABLE(
-        f"the source headers {what}.",
-        remedy=f"Export the series again with complete headers, or {WITHOUT_SEG}.",
+        f"the source headers {what}, so no DICOM result can refer to them.",
+        remedy=f"Export the series again with complete headers, or {WITHOUT_DICOM}.",
     )
+
+
+def _is_uid(text: str) -> bool:
+    return len(text) <= 64 and _UID.fullmatch(text) is not None

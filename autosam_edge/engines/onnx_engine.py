@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import onnxruntime as ort
-
 from autosam_edge.engines.artifact_engine import ArtifactEngine
+from autosam_edge.engines.telemetry import telemetry_off
+
+with telemetry_off("onnxruntime"):
+    import onnxruntime as ort
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING, Any
 
-import openvino
-
 from autosam_edge.engines.artifact_engine import ArtifactEngine
+from autosam_edge.engines.telemetry import telemetry_off
+
+with telemetry_off("openvino"):
+    import openvino
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

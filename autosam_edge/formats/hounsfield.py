@@ -7,25 +7,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from autosam_edge.warning_codes import (
-    BRIGHT_VALUES,
-    DISPLAY_VALUES,
-    LITTLE_AIR,
-    NORMALIZED_VALUES,
-    NOTHING_BELOW_WATER,
-    OFFSET_VALUES,
-    UNDECLARED_PADDING,
-)
+from autosam_edge.hu_histogram import AIR_HU, HIGHEST_HU, LOWEST_HU, OFFSET, HuHistogram, doubts
+from autosam_edge.warning_codes import BRIGHT_VALUES, LITTLE_AIR, NORMALIZED_VALUES, UNDECLARED_PADDING
 
 if TYPE_CHECKING:
     from autosam_edge.errors import ErrorCode
     from autosam_edge.formats.voxels import StoredVoxels
     from autosam_edge.scan_warning import ScanWarning
 
-AIR_HU = -1024
-# Nothing in a scanner absorbs less than air (-1000 HU) but noise and streaks; padding is -2000 to -3024.
-LOWEST_HU = -1500
-HIGHEST_HU = 1_000_000  # beyond any extended CT scale
 _SAMPLES_PER_AXIS = 64
 
 
@@ -42,8 +31,8 @@ def read_hu(voxels: StoredVoxels, code: ErrorCode) -> tuple[npt.NDArray[Any], li
         (D, H, W) HU, and warnings.
 
     Raises:
-        InputError: The values are not real numbers, not finite, or beyond a million (``code``); or the file
-            is damaged.
+        InputError: The values are not real numbers, not finite, beyond a million or HU + 1024 (``code``); or
+            the file is damaged.
     """
     if voxels.dtype.kind not in "iuf":
         raise code(
@@ -55,7 +44,7 @@ def read_hu(voxels: StoredVoxels, code: ErrorCode) -> tuple[npt.NDArray[Any], li
         filled = _Filled(np.empty(voxels.shape, dtype))
         if all(filled.take(place, piece, voxels, code) for place, piece in voxels.pieces(filled.notes)):
             break
-    return filled.hu, [*filled.notes, *filled.padding_warnings(), *filled.doubts()]
+    return filled.hu, [*filled.notes, *filled.padding_warnings(), *filled.check(code)]
 
 
 class _Filled:
@@ -130,47 +119,50 @@ class _Filled:
             )
         ]
 
-    def doubts(self) -> list[ScanWarning]:
-        """At most one warning that the values may not be HU; the labels are checked later in any case."""
-        steps = (slice(None, None, -(-side // _SAMPLES_PER_AXIS)) for side in self.hu.shape)
-        sample = self.hu[tuple(steps)]
-        if self._padding:
-            sample = sample[sample != AIR_HU]
-        if not sample.size or self._low > self._high:
+    def check(self, code: ErrorCode) -> list[ScanWarning]:
+        """Warnings that the values may not be HU; HU + 1024 are refused.
+
+        Args:
+            code: Error code for values that cannot be HU.
+        """
+        sample = self.hu
+        if self._padding:  # padding is no air
+            steps = (slice(None, None, -(-side // _SAMPLES_PER_AXIS)) for side in self.hu.shape)
+            sample = self.hu[tuple(steps)]
+            sample = sample[sample != AIR_HU].reshape(1, 1, -1)
+        if not sample.size:
             return []
-        return _doubts(sample, self._low, self._high)
+        histogram = HuHistogram(sample)
+        if histogram.is_shifted:
+            raise code(
+                f"air lies at 0 and soft tissue near 1000: the values are HU + {OFFSET}.",
+                remedy=f"Subtract {OFFSET}, or convert again from DICOM with the rescale intercept.",
+            )
+        return _doubts(histogram, self._low, self._high)
 
 
 _LITTLE_AIR = 0.02  # every CT of a body that was looked at has 0.2 or more
 
 
-def _doubts(sample: npt.NDArray[Any], low: float, high: float) -> list[ScanWarning]:
-    """The warning that fits the values best.
+def _doubts(histogram: HuHistogram, low: float, high: float) -> list[ScanWarning]:
+    """The doubts of every format, and those that a modality rules out.
 
     Args:
-        sample: Values of the scan, any shape, not empty.
+        histogram: Shares of the voxels by HU.
         low: Lowest value of the scan.
         high: Highest value of the scan.
     """
-    below_fat, above_bone = float((sample < -100).mean()), float((sample > 700).mean())
-    span = f"The values run from {low:.4g} to {high:.4g}"
     if low >= -30 and high <= 30:
-        return [NORMALIZED_VALUES(f"{span}, as after a normalization or in a label image, not as HU.")]
-    if low >= 0 and high <= 255:
-        return [DISPLAY_VALUES(f"{span}, as in a picture for display, not as HU.")]
-    if below_fat < _LITTLE_AIR and _looks_shifted(sample):
-        return [OFFSET_VALUES(f"{span} and look like HU + 1024.")]
-    if above_bone > 0.25:
-        return [BRIGHT_VALUES(f"{above_bone:.0%} of the voxels are above 700 HU, which only bone is.")]
-    if low >= 0:
-        return [NOTHING_BELOW_WATER("No voxel is below 0 HU: the values may not be Hounsfield units.")]
-    if below_fat < _LITTLE_AIR:
-        return [LITTLE_AIR(f"{below_fat:.1%} of the voxels are below -100 HU, as air is: not as in a CT.")]
+        return [
+            NORMALIZED_VALUES(
+                f"The values run from {low:.4g} to {high:.4g}, as after a normalization or in a label image."
+            )
+        ]
+    if found := doubts(histogram, low, high):
+        return found
+    air, bright = histogram.share(-2048, -100), histogram.share(700, 4096)
+    if bright > 0.25:
+        return [BRIGHT_VALUES(f"{bright:.0%} of the voxels are above 700 HU, as bone and metal are.")]
+    if air < _LITTLE_AIR:
+        return [LITTLE_AIR(f"{air:.1%} of the voxels are below -100 HU, as air is: too few for a CT.")]
     return []
-
-
-def _looks_shifted(sample: npt.NDArray[Any]) -> bool:
-    """Whether air lies near 0 and soft tissue near 1064, as in HU + 1024."""
-    air, tissue = (sample < 150).mean(), ((sample > 900) & (sample < 1200)).mean()
-    soft_tissue_inverted = (sample < -30).mean()
-    return bool(air > 0.1 and tissue > 0.1 and soft_tissue_inverted < 0.05)

@@ -20,7 +20,7 @@ from autosam_edge.formats.encoded_bytes import (
     Text,
 )
 from autosam_edge.memory import require_room
-from autosam_edge.warning_codes import EXCESS_BYTES
+from autosam_edge.warning_codes import BYTES_AFTER_VOXELS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -182,7 +182,7 @@ class StoredVoxels:
             excess += source.trailing
         if not excess:
             return []
-        return [EXCESS_BYTES(f"The file holds {excess} bytes after its voxels, which were not read.")]
+        return [BYTES_AFTER_VOXELS(f"The file holds {excess} bytes after its voxels, which were not read.")]
 
     def _ends_early(self, found: int) -> AutosamEdgeError:
         return self.damaged(

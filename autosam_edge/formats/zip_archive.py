@@ -41,7 +41,10 @@ class UnpackedZip:
     root: Path
 
     def __init__(self, path: Path) -> None:
-        self.root = Path(tempfile.mkdtemp(prefix="autosam-edge-"))
+        try:
+            self.root = Path(tempfile.mkdtemp(prefix="autosam-edge-"))
+        except OSError as error:
+            raise _not_unpacked(error) from error
         self._finalizer = weakref.finalize(self, shutil.rmtree, self.root, ignore_errors=True)
         try:
             _unpack(path, self.root)
@@ -87,10 +90,7 @@ def _unpack(path: Path, root: Path) -> None:
             errno.EINVAL,
         ):  # bz2's only error, and a jump to before the start of the file
             raise _damaged(error) from error
-        raise INPUT_UNREADABLE(
-            f"the zip archive cannot be unpacked ({type(error).__name__}).",
-            remedy="Check the space in the temporary folder (TMPDIR), or give the unpacked folder.",
-        ) from error
+        raise _not_unpacked(error) from error
 
 
 def _target(entry: zipfile.ZipInfo, root: Path) -> Path | None:
@@ -121,6 +121,13 @@ def _copy(source: IO[bytes], sink: IO[bytes], budget: int) -> int:
 def _damaged(error: Exception) -> AutosamEdgeError:
     return ZIP_DAMAGED(
         f"the zip archive is damaged, encrypted or of an unknown method ({type(error).__name__})."
+    )
+
+
+def _not_unpacked(error: OSError) -> AutosamEdgeError:
+    return INPUT_UNREADABLE(
+        f"the zip archive cannot be unpacked ({type(error).__name__}).",
+        remedy="Check permissions and space of the temporary folder (TMPDIR), or give the unpacked folder.",
     )
 
 

@@ -137,19 +137,25 @@ class OnePartFilter:
         self._runs: list[Runs] = []
         self._weights: list[npt.NDArray[np.int64]] = []
 
-    def push(self, rows: FloatArray) -> None:
-        """Take the next rows of probabilities, (rows, C, H', W'); only runs of organs are kept."""
-        winner = rows.argmax(axis=1)
-        top = np.take_along_axis(rows, winner[:, None], axis=1)[:, 0]
+    def push(self, winner: npt.NDArray[np.uint8], probability: FloatArray) -> None:
+        """Take the next rows; only runs of organs are kept.
+
+        Args:
+            winner: (rows, H', W') winning class of each voxel.
+            probability: (rows, H', W') probability of that class before any weight, 0 to 1.
+        """
         runs = find_label_runs(np.where(np.isin(winner, list(self._values)), winner, 0).astype(np.uint8))
-        # Confidence of a voxel: 0 at a probability of one half or less, 255 at 1.
-        confidence = np.append(np.clip(top * 510.0 - 255.0, 0.0, 255.0).astype(np.int64).reshape(-1), 0)
+        # Confidence of a voxel: 1 at a probability of one half or less, so that of two unsure parts the
+        # larger one stays; 256 at a probability of 1.
+        confidence = np.append(
+            np.clip(probability * 510.0 - 254.0, 1.0, 256.0).astype(np.int64).reshape(-1), 0
+        )
         if len(runs.row):
             line = runs.row * self._shape[2]
             ends = np.stack([line + runs.start, line + runs.stop], axis=1).reshape(-1)
             self._weights.append(np.add.reduceat(confidence, ends)[::2])
             self._runs.append(Runs(runs.row + self._rows * self._shape[1], runs.start, runs.stop, runs.value))
-        self._rows += len(rows)
+        self._rows += len(winner)
 
     def clean(
         self, labels: npt.NDArray[np.uint8], maps: tuple[AxisMap, AxisMap, AxisMap]

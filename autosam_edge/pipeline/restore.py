@@ -5,8 +5,9 @@ costs classes x voxels. Two facts make it cheap without changing one label:
 
 - Linear interpolation is a convex combination. Where the four corners of a cell have the same winner, that
   class wins in the whole cell. Only cells that an organ's border crosses need the sum over classes.
-- The winner's probability is at least 1 / classes. A class that stays below that in a whole slice cannot win
-  in it.
+- The winner's value has a lower bound: 1 / classes for probabilities, see
+  :attr:`autosam_edge.pipeline.decision.DecisionWeights.smallest_winner` for weighted ones. A class that stays
+  below that in a whole slice cannot win in it.
 """
 
 from __future__ import annotations
@@ -80,11 +81,20 @@ class Restorer:
     Args:
         maps: Interpolation along D, H and W.
         labels: (D, H, W) uint8 canonical view of the output, all zeros; written in place.
+        smallest_winner: Lower bound of the largest value of a voxel; classes that stay below it in a slice
+            are not interpolated. 0 drops none.
     """
 
-    def __init__(self, maps: tuple[AxisMap, AxisMap, AxisMap], labels: npt.NDArray[np.uint8]) -> None:
+    def __init__(
+        self,
+        maps: tuple[AxisMap, AxisMap, AxisMap],
+        labels: npt.NDArray[np.uint8],
+        *,
+        smallest_winner: float = 0.0,
+    ) -> None:
         self._depth, self._height, self._width = maps
         self._labels = labels
+        self._smallest_winner = smallest_winner
         self._kept: FloatArray | None = None
         self._next_row = 0
         self._next_slice = 0
@@ -93,7 +103,7 @@ class Restorer:
         """Take the next rows and write every slice that lies between rows known by now.
 
         Args:
-            rows: (rows, C, H', W') float32 probabilities of the box, each voxel summing to 1.
+            rows: (rows, C, H', W') float32 probabilities of the box, also times the weights of their classes.
         """
         known = rows if self._kept is None else np.concatenate([self._kept[None], rows])
         first = self._next_row - (0 if self._kept is None else 1)
@@ -116,11 +126,11 @@ class Restorer:
         """Label one slice.
 
         Args:
-            plane: (C, H', W') probabilities.
+            plane: (C, H', W') probabilities, also times the weights of their classes.
             target: (covered H, covered W) uint8 view of the output, zeros; written in place.
         """
         # 1. Drop the classes that cannot win (the second fact above; 1e-5 allows for rounding).
-        possible = np.flatnonzero(plane.max(axis=(1, 2)) * len(plane) >= 1.0 - 1e-5)
+        possible = np.flatnonzero(plane.max(axis=(1, 2)) >= self._smallest_winner * (1.0 - 1e-5))
         candidates = plane[possible]
         winner = possible[candidates.argmax(axis=0)].astype(np.uint8)
         # 2. Keep to the rectangle of outputs whose cell has a corner that is not background.

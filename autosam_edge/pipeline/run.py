@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from autosam_edge.memory import MemoryBudget, resident_mb
+from autosam_edge.pipeline.decision import DecisionWeights
 from autosam_edge.pipeline.one_part import OnePartFilter, RemovedParts
 from autosam_edge.pipeline.resample import ModelGrid, body_box
 from autosam_edge.pipeline.restore import Restorer, axis_maps
@@ -17,7 +18,7 @@ from autosam_edge.pipeline.slab import ROWS_AT_ONCE, FloatArray, Slab
 from autosam_edge.pipeline.tiles import TilePlan
 from autosam_edge.version import __version__
 from autosam_edge.volume import Provenance, Segmentation, Volume
-from autosam_edge.warning_codes import PARTS_REMOVED
+from autosam_edge.warning_codes import NO_BODY, PARTS_REMOVED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping
@@ -26,12 +27,15 @@ if TYPE_CHECKING:
     from autosam_edge.scan_warning import ScanWarning
 
     Progress = Callable[[int, int], None]
+    OnRows = Callable[[FloatArray], None]
     Steps = Generator[FloatArray, FloatArray, Segmentation]
 
 _MB = 1024.0 * 1024.0
 # Python objects and allocator slack beyond the arrays that the prediction counts; seen in
 # benchmarks/results/memory.json.
 _SLACK_MB = 60.0
+# Resampling turns -125 HU into -124.99998.
+_AIR_ROUNDING_HU = 0.5
 
 
 class TileRun:
@@ -64,7 +68,9 @@ class TileRun:
         with self._timed("resample"):
             self.box = body_box(self._hu, self._grid.resampler)
         d, h, w = (part.stop - part.start for part in self.box)
-        self._tiles = TilePlan((d, h, w), model.input.patch, model.input.overlap)
+        self._tiles = TilePlan(
+            (d, h, w), model.input.patch, model.input.overlap, model.input.rows_beyond_ends
+        )
         self.tiles = self._tiles.tiles
         memory = memory or MemoryBudget(None)
         self.peak_mb = self._predict_peak_mb(memory.working_set_mb or 0.0)
@@ -72,7 +78,9 @@ class TileRun:
         self._tiles_done = self._tiles_of_air = 0
         self._started = False
 
-    def steps(self, engine: Mapping[str, str], *, progress: Progress | None = None) -> Steps:
+    def steps(
+        self, engine: Mapping[str, str], *, progress: Progress | None = None, on_rows: OnRows | None = None
+    ) -> Steps:
         """The run as a generator: it yields a tile, is sent the logits of that tile, and returns the labels.
 
         :meth:`autosam_edge.session.PlannedRun.execute` drives it with an ordinary engine. A program that must
@@ -84,6 +92,9 @@ class TileRun:
                 :attr:`autosam_edge.engines.engine.Engine.description`.
             progress: Function that is called with (tiles done, tiles in all) after each tile. An exception
                 that it raises stops the run; nothing is left behind.
+            on_rows: Function that is called with each block (rows, C, H, W) of the network's probabilities
+                in ``box``, float32, from the first row of the model's grid to the last. The array changes
+                afterwards: copy what must last.
 
         Yields:
             (D, H, W) float32 tile, HU. Send its (C, D, H, W) float32 logits; they are read before the next
@@ -109,13 +120,14 @@ class TileRun:
         if self._started:
             raise RuntimeError("this run was started before; plan the volume again")
         self._started = True
-        return self._steps(dict(engine), progress)
+        return self._steps(dict(engine), progress, on_rows)
 
-    def _steps(self, engine: dict[str, str], progress: Progress | None) -> Steps:
+    def _steps(self, engine: dict[str, str], progress: Progress | None, on_rows: OnRows | None) -> Steps:
         labels = np.zeros(self._volume.shape, dtype=np.uint8)
         canonical = self._grid.orientation.to_canonical(labels)
         maps = axis_maps(self._grid.resampler.positions, canonical.shape, self.box)
-        restorer = Restorer(maps, canonical)
+        weights = DecisionWeights(self._model.class_weights)
+        restorer = Restorer(maps, canonical, smallest_winner=weights.smallest_winner)
         one_part = OnePartFilter(self._tiles.shape, self._one_part())
         slab = Slab(self._tiles, self._model.classes)
         patch_depth, starts = self._tiles.patch[0], self._tiles.starts[0]
@@ -125,8 +137,12 @@ class TileRun:
             count = following - start
             with self._timed("restore"):
                 for rows in slab.finished(start, count):
+                    if on_rows is not None:
+                        on_rows(rows)
+                    weights.apply(rows)
                     restorer.push(rows)
-                    one_part.push(rows)
+                    winner, probability = weights.winners(rows)
+                    one_part.push(winner, probability)
             slab.roll(count)
             if following + patch_depth <= self._tiles.padded[0]:
                 image = np.concatenate(
@@ -141,7 +157,7 @@ class TileRun:
             self._model.labels,
             provenance=self._provenance(engine),
             timings_s=self._timings_s,
-            warnings=(*self._volume.warnings, *self._describe(removed)),
+            warnings=(*self._volume.warnings, *self._warn_of_air(), *self._describe(removed)),
         )
 
     def _row(
@@ -181,20 +197,17 @@ class TileRun:
         return resident_mb() + (arrays + output) / _MB + engine_mb + _SLACK_MB
 
     def _image(self, start: int, stop: int) -> FloatArray:
-        """Rows ``[start, stop)`` of the padded box, HU; air where the padding is."""
+        """Rows ``[start, stop)`` of the padded box, HU: beyond the ends the last row, beside the box air."""
         before, sizes = self._tiles.pad_before, self._tiles.shape
         air_hu = self._model.input.window_hu[0]
         image = np.full((stop - start, *self._tiles.padded[1:]), air_hu, dtype=np.float32)
-        first, last = max(start - before[0], 0), min(stop - before[0], sizes[0])
-        if last > first:
-            with self._timed("resample"):
-                top = self.box[0].start
-                rows = self._grid.resampler.rows(self._hu, top + first, top + last, plane=self.box[1:])
-            inside = (
-                slice(first + before[0] - start, last + before[0] - start),
-                *(slice(b, b + s) for b, s in zip(before[1:], sizes[1:], strict=True)),
-            )
-            image[inside] = rows
+        wanted = np.clip(np.arange(start, stop) - before[0], 0, sizes[0] - 1)
+        first, last = int(wanted[0]), int(wanted[-1]) + 1
+        with self._timed("resample"):
+            top = self.box[0].start
+            rows = self._grid.resampler.rows(self._hu, top + first, top + last, plane=self.box[1:])
+        inside = tuple(slice(b, b + s) for b, s in zip(before[1:], sizes[1:], strict=True))
+        image[(slice(None), *inside)] = rows[wanted - first]
         return image
 
     def _windows(self) -> Iterator[tuple[slice, slice, slice]]:
@@ -206,6 +219,11 @@ class TileRun:
 
     def _one_part(self) -> frozenset[int]:
         return frozenset(label.value for label in self._model.labels if label.name in self._model.one_part)
+
+    def _warn_of_air(self) -> tuple[ScanWarning, ...]:
+        if self._tiles_of_air < self.tiles:
+            return ()
+        return (NO_BODY("No body was found: the scan shows only air, and nothing is labeled."),)
 
     def _describe(self, removed: list[RemovedParts]) -> tuple[ScanWarning, ...]:
         """One sentence on what the one-part rule removed; less than 0.1 ml of an organ is not mentioned."""
@@ -242,5 +260,5 @@ class TileRun:
 
 
 def _holds_only_air(tile: FloatArray, low_hu: float) -> bool:
-    """Whether every voxel lies at the window's lower end: the network would see a constant."""
-    return bool(tile.max() <= low_hu)
+    """Whether the tile is air: no voxel lies above the window's lower end, but for rounding."""
+    return bool(tile.max() <= low_hu + _AIR_ROUNDING_HU)

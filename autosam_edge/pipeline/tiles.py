@@ -43,6 +43,27 @@ def gaussian_weights(patch: Shape, *, sigma_scale: float = 0.125) -> npt.NDArray
     return np.maximum(weights, 1e-3)
 
 
+def rows_beyond(side: int, patch: int, overlap: float, most: int) -> int:
+    """How far tiles can reach beyond each end of an axis without one tile more.
+
+    Args:
+        side: Number of voxels along the axis.
+        patch: Side of a tile, voxels.
+        overlap: Share of a tile that its neighbor covers too, 0 <= overlap < 1.
+        most: Largest result, voxels.
+
+    Returns:
+        Voxels beyond each end, 0 to ``most``.
+    """
+    count = len(tile_starts(max(side, patch), patch, overlap))
+    fits = [
+        rows
+        for rows in range(most + 1)
+        if len(tile_starts(max(side + 2 * rows, patch), patch, overlap)) == count
+    ]
+    return max(fits)
+
+
 @dataclass(frozen=True)
 class TilePlan:
     """Tiles over a box, grouped in rows along D so that a rolling slab can hold one row at a time.
@@ -51,21 +72,29 @@ class TilePlan:
         shape: Shape (D, H, W) of the box to cover, voxels.
         patch: Shape (D, H, W) of a tile, voxels.
         overlap: Share of a tile that its neighbor covers too, 0 <= overlap < 1.
+        rows_beyond_ends: Largest number of rows that tiles may reach beyond each end of the box along D.
     """
 
     shape: Shape
     patch: Shape
     overlap: float
+    rows_beyond_ends: int = 0
+
+    @property
+    def ends(self) -> int:
+        """Number of rows that tiles reach beyond each end of the box along D: as many as add no tile."""
+        return rows_beyond(self.shape[0], self.patch[0], self.overlap, self.rows_beyond_ends)
 
     @property
     def padded(self) -> Shape:
-        """The box grown to at least one tile."""
-        d, h, w = (max(side, patch) for side, patch in zip(self.shape, self.patch, strict=True))
+        """The box with both ends, grown to at least one tile."""
+        sides = (self.shape[0] + 2 * self.ends, *self.shape[1:])
+        d, h, w = (max(side, patch) for side, patch in zip(sides, self.patch, strict=True))
         return d, h, w
 
     @property
     def pad_before(self) -> Shape:
-        """Voxels of air in front of the box where it is smaller than a tile; the box sits in the middle."""
+        """Voxels in front of the box: the box sits in the middle of what is padded."""
         d, h, w = ((padded - side) // 2 for padded, side in zip(self.padded, self.shape, strict=True))
         return d, h, w
 

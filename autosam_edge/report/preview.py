@@ -13,24 +13,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageDraw
 
-from autosam_edge.report.drawing import (
-    AMBER,
-    PAGE,
-    QUIET,
-    RED,
-    TEXT,
-    annotate,
-    as_png,
-    font,
-    swatch,
-    write_numbers,
-)
-from autosam_edge.report.sections import WINDOW_HU, Sections, View, render
+from autosam_edge.report.drawing import AMBER, PAGE, QUIET, RED, TEXT, annotate, font, write_numbers
+from autosam_edge.report.panel import draw_panel
+from autosam_edge.report.sections import Sections, View, render
 from autosam_edge.volume import RESEARCH_USE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from autosam_edge.measurements import OrganStatistics
     from autosam_edge.volume import Label, Segmentation, Volume
@@ -43,33 +32,27 @@ _HEADING = 30
 _SMALLEST = 330  # pixels across the body below which an axial picture is no longer read at a glance
 _THIN_MM = 40.0  # a thinner stack has no coronal or sagittal picture worth looking at
 _RULE = (44, 53, 66)
-_SEVERITIES = ("doubtful", "caution", "info")
 
 
-def write_preview(
-    volume: Volume, segmentation: Segmentation, path: Path, statistics: Sequence[OrganStatistics]
-) -> None:
-    """Write the contact sheet as PNG, 2000 x 1400 pixels; the same input gives identical bytes.
+def draw_preview(
+    volume: Volume, segmentation: Segmentation, statistics: Sequence[OrganStatistics]
+) -> Image.Image:
+    """Draw the contact sheet, 2000 x 1400 pixels, RGB; the same input gives the same pixels.
 
     Works on any grid, oblique or reoriented (shown along the nearest canonical axes, with letters that tell),
-    on thin stacks, and when no organ was found.
+    on thin stacks, and when no organ was found. :func:`autosam_edge.report.drawing.as_png` makes the file.
 
     Args:
         volume: HU, (D, H, W).
-        segmentation: Labels on the same grid.
-        path: File to write, ``.png``.
+        segmentation: Labels on the same grid, and the warnings.
         statistics: Result of :func:`autosam_edge.measurements.organ_statistics`, for the legend.
-
-    Raises:
-        OSError: The file cannot be written.
     """
     page = Image.new("RGB", _SIZE, PAGE)
     draw = ImageDraw.Draw(page)
-    sections = Sections(volume, segmentation)
     _title(draw, volume, segmentation)
-    _sections(page, draw, sections, segmentation.table)
-    _panel(draw, segmentation, statistics)
-    path.write_bytes(as_png(page, segmentation.provenance.version))
+    _sections(page, draw, Sections(volume, segmentation), segmentation.table)
+    draw_panel(draw, segmentation, statistics, _PANEL)
+    return page
 
 
 def _title(draw: ImageDraw.ImageDraw, volume: Volume, segmentation: Segmentation) -> None:
@@ -77,7 +60,12 @@ def _title(draw: ImageDraw.ImageDraw, volume: Volume, segmentation: Segmentation
     made_by = segmentation.provenance
     draw.rectangle((0, 0, _SIZE[0], 88), fill=(20, 26, 35))
     draw.line((0, 88, _SIZE[0], 88), fill=_RULE)
-    draw.text((28, 16), "Abdominal CT - organ segmentation", font=font(32), fill=TEXT)
+    title = "Abdominal CT - organ segmentation"
+    draw.text((28, 16), title, font=font(32), fill=TEXT)
+    if any(warning.severity == "doubtful" for warning in segmentation.warnings):
+        left = 28 + round(font(32).getlength(title)) + 28
+        draw.rounded_rectangle((left, 14, left + 380, 50), radius=8, fill=(72, 18, 16), outline=RED, width=2)
+        draw.text((left + 190, 33), "DOUBTFUL: SEE THE WARNINGS", font=font(21), fill=RED, anchor="mm")
     depth, height, width = volume.shape
     d_mm, h_mm, w_mm = volume.grid.spacing_mm
     parts = [made_by.software_and_version]
@@ -221,95 +209,3 @@ def _ticks(draw: ImageDraw.ImageDraw, frame: tuple[int, int, int, int], heights:
         y = round(top + height * (bottom - top))
         for start, end in ((left, left + 9), (right - 10, right - 1)):
             draw.line((start, y, end, y), fill=AMBER, width=1)
-
-
-def _panel(
-    draw: ImageDraw.ImageDraw, segmentation: Segmentation, statistics: Sequence[OrganStatistics]
-) -> None:
-    """Legend with color, organ, volume and mean HU, then what a reader must know to trust the picture."""
-    left, top, right, bottom = _PANEL
-    colors = {label.value: label.color for label in segmentation.table}
-    draw.text((left, top), "ORGAN", font=font(16), fill=QUIET)
-    draw.text((right, top), "VOLUME   ·   HU mean ± SD", font=font(16), fill=QUIET, anchor="ra")
-    y = top + _HEADING
-    notes = _notes(segmentation, statistics)
-    step = min(66, (bottom - y - 24 * len(notes) - 40) // max(1, len(statistics)))
-    for organ in statistics:
-        _legend_row(draw, organ, colors.get(organ.label, QUIET), (left, y, right), step)
-        y += step
-    y += 14
-    for text, color in notes:
-        if y + 20 > bottom:
-            break
-        draw.text((left, y), text, font=font(15), fill=color)
-        y += 22
-
-
-def _legend_row(
-    draw: ImageDraw.ImageDraw,
-    organ: OrganStatistics,
-    color: tuple[int, int, int],
-    place: tuple[int, int, int],
-    step: int,
-) -> None:
-    """One organ: swatch, title, milliliters, mean HU."""
-    left, y, right = place
-    middle = y + step // 2 - 4
-    present = organ.voxels > 0
-    draw.line((left, y + step - 4, right, y + step - 4), fill=(28, 35, 45))
-    swatch(draw, (left, middle), organ.label, organ.title, color, present=present)
-    if not present:
-        draw.text((right, middle), "not found", font=font(16), fill=QUIET, anchor="rm")
-        return
-    volume_ml = f"{organ.ml:.0f} ml" if organ.ml >= 20 else f"{organ.ml:.1f} ml"
-    draw.text(
-        (right, middle - 11),
-        volume_ml + (" *" if organ.touches_border else ""),
-        font=font(20),
-        fill=TEXT,
-        anchor="rm",
-    )
-    draw.text(
-        (right, middle + 12),
-        f"{organ.mean_hu:.0f} ± {organ.sd_hu:.0f} HU",
-        font=font(14),
-        fill=QUIET,
-        anchor="rm",
-    )
-
-
-def _notes(
-    segmentation: Segmentation, statistics: Sequence[OrganStatistics]
-) -> list[tuple[str, tuple[int, int, int]]]:
-    """Lines below the legend with their colors."""
-    lines: list[tuple[str, tuple[int, int, int]]] = []
-    if not any(organ.voxels for organ in statistics):
-        lines += [("No organ was found in this scan.", AMBER), ("", QUIET)]
-    if any(organ.touches_border for organ in statistics):
-        lines += [("* reaches the edge of the scan: may be cut off", AMBER), ("", QUIET)]
-    most_severe_first = sorted(segmentation.warnings, key=lambda warning: _SEVERITIES.index(warning.severity))
-    for warning in most_severe_first[:4]:
-        color = RED if warning.severity == "doubtful" else AMBER
-        lines += [(line, color) for line in _wrap(warning.message, 400)]
-    if len(segmentation.warnings) > 4:
-        lines.append((f"and {len(segmentation.warnings) - 4} more warnings in statistics.json", AMBER))
-    if segmentation.warnings:
-        lines.append(("", QUIET))
-    lines += [
-        (f"Window W {WINDOW_HU[0]:.0f}  L {WINDOW_HU[1]:.0f} HU", QUIET),
-        ("Patient's right is on the image's left.", QUIET),
-        ("Slice numbers count along the input's own axes.", QUIET),
-    ]
-    return lines
-
-
-def _wrap(text: str, width: int) -> list[str]:
-    """Break a sentence into lines that fit a width in pixels."""
-    lines = [""]
-    for word in text.split():
-        longer = f"{lines[-1]} {word}".strip()
-        if font(15).getlength(longer) > width and lines[-1]:
-            lines.append(word)
-        else:
-            lines[-1] = longer
-    return lines

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
+from collections import defaultdict
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING
 
 from autosam_edge.measurements import OrganStatistics
+from autosam_edge.scan_warning import most_severe_first
 from autosam_edge.volume import RESEARCH_USE
 
 if TYPE_CHECKING:
@@ -51,11 +53,12 @@ def write_statistics_csv(
 ) -> None:
     """Write one line per organ below a header line (RFC 4180); an absent organ has empty HU cells.
 
-    Each line names the software, the model and the intended use, since lines are what is copied into other
-    tables.
+    The columns ``warnings`` (of the organ) and ``scan_warnings`` (of the whole scan) hold codes, separated by
+    a space. Each line names the software, the model and the intended use, since lines are what is copied into
+    other tables.
 
     Args:
-        segmentation: Segmentation whose provenance is written.
+        segmentation: Segmentation whose provenance and warnings are written.
         statistics: One entry per organ of the table.
         path: File to write, ``.csv``.
 
@@ -63,7 +66,12 @@ def write_statistics_csv(
         OSError: The file cannot be written.
     """
     provenance = segmentation.provenance
+    codes: dict[str | None, list[str]] = defaultdict(list)
+    for warning in most_severe_first(segmentation.warnings):
+        if warning.code not in codes[warning.organ]:
+            codes[warning.organ].append(warning.code)
     same_in_each_line = {
+        "scan_warnings": " ".join(codes[None]),
         "software": provenance.software_and_version,
         "model": provenance.model,
         "model_sha256": provenance.model_sha256,
@@ -71,7 +79,7 @@ def write_statistics_csv(
     }
     with path.open("w", encoding="utf-8", newline="") as stream:
         table = csv.writer(stream)
-        table.writerow([*(field.name for field in fields(OrganStatistics)), *same_in_each_line])
+        table.writerow([*(field.name for field in fields(OrganStatistics)), "warnings", *same_in_each_line])
         for organ in statistics:
             table.writerow(
                 [
@@ -83,6 +91,7 @@ def write_statistics_csv(
                     "" if organ.mean_hu is None else f"{organ.mean_hu:.3f}",
                     "" if organ.sd_hu is None else f"{organ.sd_hu:.3f}",
                     str(organ.touches_border).lower(),
+                    " ".join(codes[organ.name]),
                     *same_in_each_line.values(),
                 ]
             )

@@ -62,7 +62,7 @@ struct EdgeBundle {
     init(folder: URL) throws {
         self.folder = folder
         manifest = try JSONDecoder().decode(Manifest.self, from: Data(contentsOf: folder.appendingPathComponent("manifest.json")))
-        guard manifest.schema_version == 2 else { throw Refused(description: "this program reads schema_version 2") }
+        guard manifest.schema_version == 3 else { throw Refused(description: "this program reads schema_version 3") }
     }
 
     func url(_ name: String) -> URL {

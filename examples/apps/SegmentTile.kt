@@ -26,7 +26,7 @@ private class Bundle(private val folder: File) {
     val manifest = JSONObject(File(folder, "manifest.json").readText())
 
     init {
-        require(manifest.getInt("schema_version") == 2) { "this program reads schema_version 2" }
+        require(manifest.getInt("schema_version") == 3) { "this program reads schema_version 3" }
     }
 
     fun file(name: String): File {

@@ -75,7 +75,7 @@ func segmentTile(
     folder: URL, target: String = "coreml", precision: String = "fp16", units: MLComputeUnits = .all
 ) async throws -> [UInt8] {
     let manifest = try JSONDecoder().decode(Manifest.self, from: Data(contentsOf: folder.appendingPathComponent("manifest.json")))
-    guard manifest.schema_version == 2 else { throw Refused(description: "this program reads schema_version 2") }
+    guard manifest.schema_version == 3 else { throw Refused(description: "this program reads schema_version 3") }
     let entries = try JSONDecoder().decode([Parity].self, from: read("parity.json", folder, manifest))
     guard let artifact = manifest.artifacts.first(where: { $0.target == target && $0.precision == precision }),
           let parity = entries.first(where: { $0.target == target && $0.precision == precision }) else {

@@ -67,7 +67,7 @@ func segmentTileExecuTorch(
     folder: URL, target: String = "executorch", precision: String = "fp32", units: String = "all"
 ) throws -> [UInt8] {
     let manifest = try JSONDecoder().decode(Manifest.self, from: Data(contentsOf: folder.appendingPathComponent("manifest.json")))
-    guard manifest.schema_version == 2 else { throw Refused(description: "this program reads schema_version 2") }
+    guard manifest.schema_version == 3 else { throw Refused(description: "this program reads schema_version 3") }
     let entries = try JSONDecoder().decode([Parity].self, from: read("parity.json", folder, manifest))
     guard let artifact = manifest.artifacts.first(where: { $0.target == target && $0.precision == precision }),
           let parity = entries.first(where: { $0.target == target && $0.precision == precision }) else {

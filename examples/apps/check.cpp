@@ -52,7 +52,7 @@ struct Bundle {
   json manifest;
 
   explicit Bundle(const std::string& path) : folder(path), manifest(json::parse(readFile(path + "/manifest.json"))) {
-    if (manifest.at("schema_version") != 2) throw std::runtime_error("this program reads schema_version 2");
+    if (manifest.at("schema_version") != 3) throw std::runtime_error("this program reads schema_version 3");
   }
 
   Bytes read(const std::string& name) const {

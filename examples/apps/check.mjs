@@ -12,7 +12,7 @@ import * as ort from 'onnxruntime-web';
 /** The manifest, and a reader that returns only bytes whose SHA-256 is the manifest's. */
 export async function openBundle(fetchBytes) {
   const manifest = parse(await fetchBytes('manifest.json'));
-  if (manifest.schema_version !== 2) throw new Error(`schema_version is ${manifest.schema_version}, this program reads 2`);
+  if (manifest.schema_version !== 3) throw new Error(`schema_version is ${manifest.schema_version}, this program reads 3`);
   const read = async (name) => {
     const bytes = await fetchBytes(name);
     const digest = new Uint8Array(await crypto.subtle.digest('SHA-256', bytes)); // in a browser: https or localhost only

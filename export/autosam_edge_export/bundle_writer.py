@@ -13,13 +13,14 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from autosam_edge import __version__
-from autosam_edge.bundle import SCHEMA_VERSION, default_bundle_path
+from autosam_edge.bundle import SCHEMA_VERSION, default_bundle_path, open_bundle
 from autosam_edge.errors import first_line
 from autosam_edge.file_hash import file_digest
 from autosam_edge.label_table import label_table
-from autosam_edge.model import InputContract, Model
+from autosam_edge.model import Model
+from autosam_edge.strict_json import build, parse_json
 from autosam_edge.volume import RESEARCH_USE
-from autosam_edge_export.error_codes import STUDENT_FILE_INVALID
+from autosam_edge_export.error_codes import DECISION_WEIGHTS_INVALID, STUDENT_FILE_INVALID
 from autosam_edge_export.proof.parity_report import as_json, as_markdown
 from autosam_edge_training.networks.hu_input import TorchEngine
 from autosam_edge_training.networks.students import load_student, parameter_count
@@ -29,9 +30,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from autosam_edge.bundle import Artifact
+    from autosam_edge.model import InputContract
     from autosam_edge_export.convert.quantization import QuantizationPlan
     from autosam_edge_export.proof.parity_report import ParityEntry
-    from autosam_edge_training.networks.input_spec import NetworkInput
 
 STUDENT_FILE = "student.safetensors"
 DEFAULT_OVERLAP = 0.25
@@ -45,20 +46,46 @@ ONE_PART = ("spleen", "kidney_right", "kidney_left", "gallbladder", "liver", "st
 
 @dataclass(frozen=True)
 class Description:
-    """Texts for the bundle that replace those from the checkpoint.
+    """What a bundle says and decides beyond its checkpoint.
 
     Args:
         name: Name of the model; None makes one from the student's name and spacing.
         model_card: Text of the model card in Markdown; None writes a short one.
         training_data: Sentence on the training data; None takes the checkpoint's.
+        version: Version of the model; None takes the package's.
+        decision_weights: Factor of an organ's probability before the largest is taken, by the organ's name;
+            None takes those of the default bundle with its student, and none with another.
     """
 
     name: str | None = None
     model_card: str | None = None
     training_data: str | None = None
+    version: str | None = None
+    decision_weights: Mapping[str, float] | None = None
 
 
 NO_DESCRIPTION = Description()
+
+
+@dataclass(frozen=True)
+class _WeightsFile:
+    decision_weights: dict[str, float]
+
+
+def read_decision_weights(path: Path) -> dict[str, float]:
+    """Read the file that ``fit-decision-weights`` writes; only its ``decision_weights`` count.
+
+    Args:
+        path: JSON file.
+
+    Raises:
+        ExportError: The file holds no decision weights (AE-EXPORT-014).
+    """
+    try:
+        file = build(_WeightsFile, parse_json(path.read_bytes()), path.name, other_keys=True)
+    except ValueError as error:
+        raise DECISION_WEIGHTS_INVALID(f"{path.name} holds no decision weights: {error}.") from error
+    return file.decision_weights
 
 
 class LoadedStudent:
@@ -70,16 +97,18 @@ class LoadedStudent:
         module: Network in eval mode.
         metadata: Metadata of the checkpoint.
         input: Grid, intensities and labels of the network.
-        name, training_data, license, model_card: Texts for the bundle.
+        name, version, training_data, license, model_card: Texts for the bundle.
         labels: Label table.
         one_part: Names of the organs of which only one part is kept.
+        decision_weights: Factor of an organ's probability before the largest is taken, by the organ's name.
 
     Args:
         checkpoint: Path of the student's safetensors; None takes the one in the default bundle.
-        description: Texts for the bundle.
+        description: What the bundle says and decides beyond the checkpoint.
 
     Raises:
-        ExportError: The file is not a student's checkpoint (AE-EXPORT-002).
+        ExportError: The file is not a student's checkpoint (AE-EXPORT-002), or the decision weights do not
+            fit it (AE-EXPORT-014).
     """
 
     def __init__(self, checkpoint: Path | None, description: Description) -> None:
@@ -88,7 +117,7 @@ class LoadedStudent:
             self.sha256 = file_digest(self.weights)
             self.module, self.metadata = load_student(self.weights)
             self.input = self.metadata.input
-            input_contract(self.input, (96, 96, 96), DEFAULT_OVERLAP)  # refuses an impossible grid or window
+            self.input.contract((96, 96, 96), DEFAULT_OVERLAP)  # refuses an impossible grid or window
         except Exception as error:  # safetensors' own error is neither an OSError nor a ValueError
             raise STUDENT_FILE_INVALID(
                 f"{self.weights.name} is not a student's checkpoint: {first_line(error)}."
@@ -97,6 +126,7 @@ class LoadedStudent:
         sides = [f"{side:g}" for side in self.input.spacing_mm]
         spacing = sides[0] if len(set(sides)) == 1 else "x".join(sides)
         self.name = description.name or f"{self.kind.replace(':', '-')}-{spacing}mm"
+        self.version = description.version or __version__
         dataset = self.input.dataset.upper() or "BTCV"
         self.training_data = description.training_data or f"{len(self.metadata.cases)} cases of {dataset}"
         self.labels = label_table(self.input.labels)
@@ -107,6 +137,16 @@ class LoadedStudent:
             f"Trained on: {self.training_data}\n\nLicense: {self.license}\n"
         )
         self.one_part = tuple(name for name in ONE_PART if name in self.input.labels)
+        weights = description.decision_weights
+        if weights is None:
+            weights = open_bundle().manifest.postprocess.decision_weights if checkpoint is None else {}
+        self.decision_weights = dict(weights)
+        try:
+            self.model(self.input.contract((96, 96, 96), DEFAULT_OVERLAP))
+        except ValueError as error:
+            raise DECISION_WEIGHTS_INVALID(
+                f"the decision weights do not fit the student: {error}."
+            ) from error
 
     @cached_property
     def engine(self) -> TorchEngine:
@@ -120,7 +160,16 @@ class LoadedStudent:
 
     def model(self, contract: InputContract) -> Model:
         """What a session needs to run the student itself."""
-        return Model(contract, self.labels, self.one_part, self.name, __version__, self.license, self.sha256)
+        return Model(
+            contract,
+            self.labels,
+            self.one_part,
+            self.name,
+            self.version,
+            self.license,
+            self.sha256,
+            self.decision_weights,
+        )
 
     def format_metadata(self, contract: InputContract) -> dict[str, str]:
         """Metadata for file formats that have room for some, such as ONNX."""
@@ -134,27 +183,6 @@ class LoadedStudent:
             "spacing_mm": ",".join(f"{side:g}" for side in contract.spacing_mm),
             "window_hu": ",".join(f"{edge:g}" for edge in contract.window_hu),
         }
-
-
-def input_contract(network: NetworkInput, patch: tuple[int, int, int], overlap: float) -> InputContract:
-    """The input contract of a student.
-
-    Args:
-        network: Grid and intensities that the student was trained for.
-        patch: Sides of a tile (D, H, W), voxels.
-        overlap: Share of a tile that its neighbor covers again, from 0 to less than 1.
-    """
-    return InputContract(
-        modality="CT",
-        axes="DHW",
-        unit="HU",
-        spacing_mm=network.spacing_mm,
-        window_hu=network.intensity.window_hu,
-        resampling="antialiased-linear",
-        patch=patch,
-        overlap=overlap,
-        blend="gaussian",
-    )
 
 
 def write_bundle(
@@ -197,12 +225,12 @@ def write_bundle(
     manifest = {
         "schema_version": SCHEMA_VERSION,
         "name": student.name,
-        "version": __version__,
+        "version": student.version,
         "license": student.license,
         "intended_use": RESEARCH_USE,
         "training_data": student.training_data,
         "input": dataclasses.asdict(contract),
-        "postprocess": {"one_part": list(student.one_part)},
+        "postprocess": {"one_part": list(student.one_part), "decision_weights": student.decision_weights},
         "labels": [dataclasses.asdict(label) for label in student.labels],
         "artifacts": [dataclasses.asdict(artifact) for artifact in artifacts],
         "files": {

@@ -73,6 +73,16 @@ ModelCard = Annotated[
     Path | None,
     typer.Option("--model-card", help="Markdown file to put into the bundle.", exists=True, dir_okay=False),
 ]
+DecisionWeights = Annotated[
+    Path | None,
+    typer.Option(
+        "--decision-weights",
+        help="File that `fit-decision-weights` wrote. Default: the weights of the default bundle if its "
+        "student is exported, otherwise none.",
+        exists=True,
+        dir_okay=False,
+    ),
+]
 
 
 @app.command("export")
@@ -83,11 +93,15 @@ def export(
     checkpoint: Checkpoint = None,
     patch: Patch = "96,96,96",
     name: Annotated[str | None, typer.Option("--name", help="Name of the model.")] = None,
+    model_version: Annotated[
+        str | None, typer.Option("--model-version", help="Version of the model. Default: the package's.")
+    ] = None,
     volume: VolumeOption = None,
     calibrate: Calibrate = None,
     interpreted_tiles: InterpretedTiles = None,
     training_data: TrainingData = None,
     model_card: ModelCard = None,
+    decision_weights: DecisionWeights = None,
     as_json: AsJson = False,
 ) -> None:
     """Export a student as a bundle, and compare every artifact with it, organ by organ."""
@@ -101,11 +115,15 @@ def export(
             "a MONAI bundle holds the student unchanged: give no other target, precision or scan with monai",
             param_hint="--target",
         )
-    from autosam_edge_export.bundle_writer import Description
+    from autosam_edge_export.bundle_writer import Description, read_decision_weights
     from autosam_edge_export.export import export_bundle, export_monai
 
     description = Description(
-        name, model_card.read_text(encoding="utf-8") if model_card else None, training_data
+        name,
+        model_card.read_text(encoding="utf-8") if model_card else None,
+        training_data,
+        model_version,
+        read_decision_weights(decision_weights) if decision_weights else None,
     )
     if monai:
         path = export_monai(checkpoint, out, patch=(d, h, w), description=description)

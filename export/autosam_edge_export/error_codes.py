@@ -58,3 +58,8 @@ BF16_NOT_SUPPORTED = ErrorCode(
     "bf16 on a processor without it: OpenVINO would compute float32",
     "Leave bf16 out, or export on a processor that has it.",
 )
+DECISION_WEIGHTS_INVALID = ErrorCode(
+    "AE-EXPORT-014",
+    "the decision weights are not valid, or name an organ that the student does not know",
+    "Give the file that `fit-decision-weights` wrote for this student.",
+)

@@ -20,7 +20,6 @@ from autosam_edge_export.bundle_writer import (
     Description,
     LoadedStudent,
     describe_quantization,
-    input_contract,
     write_bundle,
 )
 from autosam_edge_export.convert.quantization import draw_tiles
@@ -75,7 +74,7 @@ def export_bundle(
         out: Folder to write. It must not exist, or hold a bundle, which is replaced at the end.
         targets: Names in :data:`~autosam_edge_export.targets.TARGETS`.
         precisions: Number formats; every pair with a target that has a tolerance becomes an artifact.
-        description: Texts for the bundle.
+        description: What the bundle says and decides beyond the checkpoint.
         patch: Sides of a tile (D, H, W), voxels, multiples of 32.
         overlap: Share of a tile that its neighbor covers again, from 0 to less than 1.
         volumes: CT volumes to compare on, by name; None uses two phantoms.
@@ -89,7 +88,7 @@ def export_bundle(
         itself) and ``artifacts`` (name and entry of ``parity.json``).
 
     Raises:
-        ExportError: A conversion or the proof fails (AE-EXPORT-001 to -013). No bundle is left.
+        ExportError: A conversion or the proof fails (AE-EXPORT-001 to -014). No bundle is left.
         MissingExtraError: A package of a target is not installed (AE-EXTRA-001).
         OutputError: The bundle cannot be written.
     """
@@ -99,7 +98,7 @@ def export_bundle(
         require_packages(target)
         target.check_toolchain()
     student = LoadedStudent(checkpoint, description)
-    contract = input_contract(student.input, patch, overlap)
+    contract = student.input.contract(patch, overlap)
     with staged_folder(out, replaces=GOLDEN) as folder:
         report = _make_bundle(folder, student, contract, wanted, volumes, calibration, interpreted_tiles, log)
     return {"bundle": str(out), **report}
@@ -313,7 +312,7 @@ def export_monai(
         checkpoint: Path of the student's safetensors; None takes the one in the default bundle.
         out: Folder to write; it must not exist.
         patch: Sides of a tile (D, H, W), voxels.
-        description: Texts for the bundle.
+        description: What the bundle says and decides beyond the checkpoint.
 
     Raises:
         ExportError: The checkpoint is not a student (AE-EXPORT-002), or it does not take the patch
@@ -322,6 +321,7 @@ def export_monai(
     """
     _require_patch(patch)
     student = LoadedStudent(checkpoint, description)
+    contract = student.input.contract(patch, DEFAULT_OVERLAP)
     try:
         with torch.inference_mode():
             student.module(torch.zeros(1, 1, *patch))
@@ -331,7 +331,7 @@ def export_monai(
         write_monai_bundle(
             student.weights,
             student.metadata,
-            input_contract(student.input, patch, DEFAULT_OVERLAP),
+            contract,
             student.input.intensity,
             student.labels,
             folder,
@@ -339,6 +339,7 @@ def export_monai(
             license=student.license,
             training_data=student.training_data,
             model_card=student.model_card,
+            class_weights=student.model(contract).class_weights,
         )
     return out
 

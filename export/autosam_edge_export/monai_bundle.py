@@ -64,6 +64,7 @@ def write_monai_bundle(
     license: str,  # noqa: A002  what the bundle's own manifest calls it
     training_data: str,
     model_card: str,
+    class_weights: Sequence[float],
 ) -> None:
     """Write a student as a MONAI Bundle. The same arguments and packages give the same bytes.
 
@@ -78,6 +79,7 @@ def write_monai_bundle(
         license: License of the weights.
         training_data: Sentence on the training data.
         model_card: Text of the model card in Markdown.
+        class_weights: Decision weight of each class, the background's first.
 
     Raises:
         ValueError: The folder is not empty, or the labels are not the checkpoint's classes.
@@ -106,7 +108,8 @@ def write_monai_bundle(
         "network_data_format": _data_format(contract, intensity, labels),
     }
     _write_json(folder / "configs" / "metadata.json", metadata)
-    _write_json(folder / "configs" / "inference.json", _inference(contract, intensity, imports, network))
+    inference = _inference(contract, intensity, imports, network, class_weights)
+    _write_json(folder / "configs" / "inference.json", inference)
     (folder / "docs" / "README.md").write_text(
         f"{model_card.rstrip()}\n\n{_how_to_run(packages)}", encoding="utf-8"
     )
@@ -191,7 +194,11 @@ def _data_format(contract: InputContract, intensity: Intensity, labels: Sequence
 
 
 def _inference(
-    contract: InputContract, intensity: Intensity, imports: Sequence[str], network: Mapping[str, Any]
+    contract: InputContract,
+    intensity: Intensity,
+    imports: Sequence[str],
+    network: Mapping[str, Any],
+    class_weights: Sequence[float],
 ) -> Config:
     """``inference.json``: the names are those that MONAI's own programs look for."""
     return {
@@ -209,6 +216,13 @@ def _inference(
             "_target_": "autosam_edge_export.monai_resample.Resample",
             "spacing_mm": list(contract.spacing_mm),
         },
+        "extend_ends": {
+            "_target_": "autosam_edge_export.monai_resample.ExtendEnds",
+            "patch": list(contract.patch),
+            "overlap": contract.overlap,
+            "rows_beyond_ends": contract.rows_beyond_ends,
+        },
+        "class_weights": list(class_weights),
         "preprocessing": {"_target_": "Compose", "transforms": _preprocessing(contract, intensity)},
         "datalist": "$sorted(glob(@dataset_dir + '/*.nii*'))",
         "dataset": {
@@ -231,7 +245,7 @@ def _inference(
             "mode": contract.blend,
             "cval": intensity.low,
         },
-        "postprocessing": {"_target_": "Compose", "transforms": _postprocessing()},
+        "postprocessing": {"_target_": "Compose", "transforms": _postprocessing(class_weights)},
         # For programs that ask for it; "run" does the same without pytorch-ignite.
         "evaluator": {
             "_target_": "SupervisedEvaluator",
@@ -276,11 +290,14 @@ def _preprocessing(contract: InputContract, intensity: Intensity) -> list[Config
             "allow_smaller": True,
         },
         *([] if unit else [scaled(0.0, 1.0, intensity.low, intensity.high)]),
+        {"_target_": "Lambdad", "keys": "image", "func": "@extend_ends"},
     ]
 
 
-def _postprocessing() -> list[Config]:
+def _postprocessing(class_weights: Sequence[float]) -> list[Config]:
     """Transforms from the network's grid to labels on the scan's own grid."""
+    weigh = "$lambda pred: pred * torch.tensor(@class_weights, device=pred.device)[:, None, None, None]"
+    weighted = [{"_target_": "Lambdad", "keys": "pred", "func": weigh}] if set(class_weights) != {1.0} else []
     return [
         {
             "_target_": "ResampleToMatchd",
@@ -289,6 +306,7 @@ def _postprocessing() -> list[Config]:
             "mode": "bilinear",
             "dtype": "$np.float32",
         },
+        *weighted,
         {"_target_": "AsDiscreted", "keys": "pred", "argmax": True},
         {
             "_target_": "SaveImaged",

@@ -1,4 +1,4 @@
-"""The runtime's resampling as a transform of MONAI; a MONAI bundle refers to it."""
+"""The runtime's resampling and its rule for the ends of a scan as transforms of MONAI, for MONAI bundles."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 from monai.data.meta_tensor import MetaTensor
 
 from autosam_edge.pipeline.resample import resampling_matrix, sample_positions
+from autosam_edge.pipeline.tiles import TilePlan
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,3 +49,34 @@ class Resample:
         to_image[:3, 3] = [places[0] for places in positions]
         affine = image.affine.matmul(torch.as_tensor(to_image, dtype=image.affine.dtype))
         return MetaTensor(values, meta={**image.meta, "affine": affine})
+
+
+class ExtendEnds:
+    """Repeat the first and the last row along D as the runtime does (docs/adr/0018-scan-ends.md).
+
+    Args:
+        patch: Sides of a tile (D, H, W), voxels.
+        overlap: Share of a tile that its neighbor covers too, 0 <= overlap < 1.
+        rows_beyond_ends: Largest number of rows that tiles may reach beyond each end.
+    """
+
+    def __init__(self, patch: Sequence[int], overlap: float, rows_beyond_ends: int) -> None:
+        depth, height, width = patch
+        self.patch, self.overlap, self.rows_beyond_ends = (depth, height, width), overlap, rows_beyond_ends
+
+    def __call__(self, image: MetaTensor) -> MetaTensor:
+        """Extend one image.
+
+        Args:
+            image: Image (C, D, H, W) with its affine.
+
+        Returns:
+            Image (C, D + rows, H, W) with the affine of its own grid.
+        """
+        depth, height, width = image.shape[1:]
+        tiles = TilePlan((depth, height, width), self.patch, self.overlap, self.rows_beyond_ends)
+        before = tiles.pad_before[0]
+        rows = (torch.arange(tiles.padded[0]) - before).clip(0, depth - 1)
+        affine = image.affine.clone()
+        affine[:3, 3] -= before * affine[:3, 0]
+        return MetaTensor(image.as_tensor()[:, rows], meta={**image.meta, "affine": affine})

@@ -197,6 +197,11 @@ def contract(**changes):
         {"input": contract(patch=[16, 16])},
         {"input": contract(modality="MR")},
         {"input": contract(colour="red")},
+        {"input": contract(rows_beyond_ends=-1)},
+        {"input": contract(rows_beyond_ends=65)},
+        {"postprocess": {"one_part": []}},
+        {"postprocess": {"one_part": [], "decision_weights": {"spleen": 1e9}}},
+        {"postprocess": {"one_part": [], "decision_weights": {"liver": 2.0}}},
         {"input": None},
         {"labels": [{"value": 1}]},
         {"labels": "liver"},
@@ -211,6 +216,12 @@ def test_a_manifest_that_breaks_the_schema_is_refused(changes):
     """Unknown keys, missing keys, other types and impossible numbers: AE-BUNDLE-003."""
     with pytest.raises(BundleError, match="AE-BUNDLE-003"):
         Manifest.parse(json.dumps(manifest_dict(**changes)).encode())
+
+
+def test_an_older_bundle_is_refused_with_the_command_that_exports_it_again():
+    """Nothing is guessed about what it lacks."""
+    with pytest.raises(BundleError, match=r"schema version 2, this runtime reads 3\..*student\.safetensors"):
+        Manifest.parse(json.dumps(manifest_dict(schema_version=2)).encode())
 
 
 @pytest.mark.parametrize("text", [b"", b"[]", b"{", b"\xff", b"null", b"[" * 200_000])

@@ -300,13 +300,13 @@ def test_a_command_whose_extra_is_missing_names_it(tmp_path):
 PANELS = {
     "Segment a scan": ["segment", "demo", "montage", "info"],
     "Export and verify": ["verify", "export"],
-    "Train": ["data", "train", "distill"],
+    "Train": ["data", "train", "distill", "fit-decision-weights"],
     "Evaluate and reproduce": ["score", "evaluate", "compare", "reproduce", "baseline", "bench"],
 }
 
 
 def test_version_and_help_name_the_commands():
-    """`--version` is one line; `--help` lists all 15 commands under the headings of their readers."""
+    """`--version` is one line; `--help` lists all 16 commands under the headings of their readers."""
     assert run("--version").stdout.startswith("autosam-edge ")
     text = run("--help").stdout
     assert "Research use only" in text

@@ -6,14 +6,17 @@ Other tools read the files alike, organs have human sizes, streaming changed no 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import autosam_edge
+from autosam_edge.output_formats import DICOM_FORMATS, FILE_NAMES, FORMATS
 
 pytestmark = pytest.mark.slow
 COMMAND = [sys.executable, "-m", "autosam_edge"]
@@ -23,7 +26,10 @@ COMMAND = [sys.executable, "-m", "autosam_edge"]
 def result(tcga_series, tmp_path_factory):
     out = tmp_path_factory.mktemp("real") / "out"
     finished = subprocess.run(
-        [*COMMAND, "segment", tcga_series, "-o", out, "--json"], capture_output=True, text=True, check=False
+        [*COMMAND, "segment", tcga_series, "-o", out, "--format", ",".join(FORMATS), "--json"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert finished.returncode == 0, finished.stderr
     return out, json.loads(finished.stdout)
@@ -90,17 +96,43 @@ def _by_title(title):
     return {label.title: label.value for label in autosam_edge.open_bundle().manifest.labels}[title]
 
 
-def test_dciodvfy_has_no_error(result):
-    """Debian's dicom3tools on the SEG."""
+@pytest.mark.parametrize("name", sorted(set(DICOM_FORMATS) - {"dicom-seg-labelmap"}))
+def test_dciodvfy_has_no_error(result, name):
+    """Debian's dicom3tools on each DICOM file that its release of 2022 knows."""
     tool = shutil.which("dciodvfy")
     if tool is None:
         pytest.skip("dciodvfy (Debian package dicom3tools) is not installed")
     finished = subprocess.run(
-        [tool, str(result[0] / "segmentation.dcm")], capture_output=True, text=True, check=False
+        [tool, str(result[0] / FILE_NAMES[name])], capture_output=True, text=True, check=False
     )
     assert [
         line for line in (finished.stdout + finished.stderr).splitlines() if line.startswith("Error")
     ] == []
+
+
+def test_the_sizes_of_the_page_of_results_are_those_of_this_scan(result):
+    """docs/results.md says each within a tenth, as far as its digits allow."""
+    page = (Path(__file__).parents[2] / "docs" / "results.md").read_text()
+    told = {row[0]: row[1] for row in re.findall(r"\| `([\w.]+)` \| ([\d.]+) \|", page)}
+    assert set(told) == set(FILE_NAMES.values())
+    for name, size in told.items():
+        last_digit = 10.0 ** -len(size.partition(".")[2])
+        actual = (result[0] / name).stat().st_size / 1e6
+        assert actual == pytest.approx(float(size), abs=0.1 * actual + 0.5 * last_digit), name
+
+
+def test_the_report_has_the_numbers_of_the_statistics(result):
+    """Volume of each organ that was found, by its title."""
+    hd = pytest.importorskip("highdicom")
+    report = hd.sr.srread(result[0] / "measurements.dcm")
+    volumes = {
+        group.tracking_identifier: group.get_measurements(hd.sr.CodedConcept("118565006", "SCT", "Volume"))[
+            0
+        ].value
+        for group in report.content.get_volumetric_roi_measurement_groups()
+    }
+    organs = json.loads((result[0] / "statistics.json").read_text())["organs"]
+    assert volumes == {organ["title"]: round(organ["ml"], 4) for organ in organs if organ["voxels"]}
 
 
 def test_streaming_equals_monai(tcga_series):

@@ -7,6 +7,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from autosam_edge_test_hazards import hazard
 from autosam_edge_test_support import NEVER_EXECUTED, artifact_dict, make_model, write_bundle
 
 from autosam_edge.engines.engine import Engine
@@ -18,6 +19,7 @@ from autosam_edge.memory import MemoryBudget
 from autosam_edge.pipeline.run import TileRun
 from autosam_edge.session import Session, open_session
 from autosam_edge.volume import Volume
+from autosam_edge.warning_codes import NO_BODY
 
 CENTERS = (-125.0, 40.0, 200.0)
 
@@ -94,12 +96,76 @@ def test_skipping_air_changes_nothing(model, monkeypatch):
     np.testing.assert_array_equal(skipped.labels, asked.labels)
 
 
-def test_a_scan_smaller_than_a_tile_is_padded_with_air(model):
+class Recorder(ThresholdEngine):
+    """A threshold engine that keeps the tiles it was asked for."""
+
+    def __init__(self):
+        super().__init__(CENTERS)
+        self.tiles = []
+
+    def run(self, tile):
+        self.tiles.append(tile.copy())
+        return super().run(tile)
+
+
+def test_a_scan_smaller_than_a_tile_is_labeled_whole(model):
     """Three slices of 8 x 8 voxels."""
     volume = block_volume()
     small = Volume(np.ascontiguousarray(volume.hu[10:13, 18:26, 18:26]), Grid((3, 8, 8), volume.grid.affine))
     result = segment(model, small)
     np.testing.assert_array_equal(result.labels, np.where(small.hu == 200, 2, 1))
+
+
+def test_beyond_the_ends_the_network_sees_the_last_slice_and_beside_the_scan_air(model):
+    """Three slices in a tile of 16 rows: the first seven times, the second once, the third eight times."""
+    hu = np.empty((3, 8, 8), np.int16)
+    hu[:] = np.array([30, 60, 90])[:, None, None]
+    engine = Recorder()
+    segment(model, Volume(hu, Grid.axis_aligned(hu.shape, (3.0, 3.0, 3.0))), engine)
+    (tile,) = engine.tiles
+    assert tile.shape == (16, 16, 16)
+    np.testing.assert_allclose(tile[:, 8, 8], [30.0] * 7 + [60.0] + [90.0] * 8)
+    beside = np.ones((16, 16), bool)
+    beside[4:12, 4:12] = False
+    assert (tile[:, beside] == -125.0).all()
+
+
+def test_tiles_reach_beyond_a_long_scan_too(model):
+    """The labels of a scan longer than a tile stay those of its voxels, and the plan counts every tile."""
+    volume = block_volume(shape=(37, 50, 60))
+    engine = Recorder()
+    result = segment(model, volume, engine)
+    plan = TileRun(model, volume)
+    assert plan.tiles == len(engine.tiles) + result.provenance.parameters["tiles_of_air"]
+    expected = np.zeros(volume.shape, dtype=np.uint8)
+    expected[volume.hu == 40] = 1
+    expected[volume.hu == 200] = 2
+    np.testing.assert_array_equal(result.labels, expected)
+
+
+@hazard("Plausibility of the labels", "the scan shows only air", NO_BODY)
+@pytest.mark.parametrize("value", [-1000, -125, -124.99998])
+def test_air_is_never_shown_to_the_network(model, value):
+    """Nothing is labeled, with a warning; also where resampling rounds the window's lower end up."""
+    hu = np.full((20, 30, 30), value, np.float32)
+    engine = Recorder()
+    result = segment(model, Volume(hu, Grid.axis_aligned(hu.shape, (2.5, 2.7, 2.9))), engine)
+    assert engine.tiles == []
+    assert result.labels.max() == 0
+    assert [warning.code for warning in result.warnings] == [NO_BODY.code]
+
+
+def test_a_decision_weight_moves_the_border_of_its_organ(model):
+    """Between 40 and 200 HU the formula is undecided at 120; a weight of the upper organ lowers that."""
+    hu = np.tile(np.linspace(40, 200, 60), (20, 50, 1)).astype(np.float32)
+    volume = Volume(hu, Grid.axis_aligned(hu.shape, (3.0, 3.0, 3.0)))
+    engine = ThresholdEngine(CENTERS)
+    upper = model.labels[1].name
+    for weight in (0.1, 1.0, 10.0):
+        weighted = dataclasses.replace(model, decision_weights={upper: weight})
+        border = 120 - np.log(weight) * 25.0**2 / (2 * 160)
+        expected = np.where(hu > border, 2, 1)
+        np.testing.assert_array_equal(segment(weighted, volume, engine).labels, expected)
 
 
 def test_progress_counts_every_tile_and_can_stop_the_run(model):
@@ -216,10 +282,19 @@ def test_a_model_in_memory_and_its_bundle_are_one(bundle):
     assert (found.sha256, made.sha256) == (bundle.manifest_sha256, "")
 
 
-@pytest.mark.parametrize("changes", [{"labels": BTCV_LABELS[1:3]}, {"one_part": ("liver",)}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"labels": BTCV_LABELS[1:3]},
+        {"one_part": ("liver",)},
+        {"decision_weights": {"liver": 2.0}},
+        {"decision_weights": {"spleen": 0.0}},
+        {"decision_weights": {"spleen": float("nan")}},
+    ],
+)
 def test_a_model_refuses_what_contradicts_itself(model, changes):
-    """Labels that do not start at 1, a rule for an organ that it does not know."""
-    with pytest.raises(ValueError, match="labels are numbered|liver"):
+    """Labels that do not start at 1, a rule for an organ that it does not know, a weight that is none."""
+    with pytest.raises(ValueError, match="labels are numbered|liver|decision weight of spleen"):
         dataclasses.replace(model, **changes)
 
 

@@ -34,3 +34,13 @@ def test_the_value_is_read_only_and_the_callers_array_is_not(kind: str, dtype: t
     array[0, 0, 0] = 1
     assert array.flags.writeable
     assert np.shares_memory(held, array)
+
+
+def test_slices_of_a_scan_keep_their_place():
+    """Slice 2 of the part is slice 5 of the scan, at the same place in the patient."""
+    hu = np.arange(8 * 2 * 2, dtype=np.int16).reshape(8, 2, 2)
+    affine = np.array([[0, 0, 2, 5], [0, 1, 0, 6], [-3, 0, 0, 7], [0, 0, 0, 1]], np.float64)
+    scan = Volume(hu, Grid(hu.shape, affine))
+    part = scan.slices(3, 7)
+    np.testing.assert_array_equal(part.hu[2], scan.hu[5])
+    np.testing.assert_allclose(part.grid.affine @ [2, 1, 1, 1], scan.grid.affine @ [5, 1, 1, 1])

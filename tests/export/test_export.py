@@ -26,6 +26,7 @@ from autosam_edge.phantom import make_phantom
 from autosam_edge.session import open_session
 from autosam_edge.verify import VerificationError, verify_bundle
 from autosam_edge_export import export as export_module
+from autosam_edge_export.bundle_writer import Description, read_decision_weights
 from autosam_edge_export.convert import to_onnx
 from autosam_edge_export.export import as_table, delegation_lines, export_bundle, make_interpreters
 from autosam_edge_export.proof.cost import _reason
@@ -132,9 +133,17 @@ def test_the_bundle_describes_what_the_student_was_trained_for(small_students, v
             "autosam_edge_training.networks.students.build_student",
             lambda *_, **__: PocketNet(classes=4, widths=(8, 8, 8)),
         )
-        export_bundle(tmp_path / "a.safetensors", tmp_path / "a.edge", patch=(32, 32, 32), volumes=volumes)
+        export_bundle(
+            tmp_path / "a.safetensors",
+            tmp_path / "a.edge",
+            patch=(32, 32, 32),
+            volumes=volumes,
+            description=Description(version="7", decision_weights={"toe": 2.5}),
+        )
     bundle = Bundle(tmp_path / "a.edge")
     assert bundle.manifest.name == "monai-Own-5x2x2mm"
+    assert bundle.model.class_weights == (1.0, 1.0, 1.0, 2.5)
+    assert (bundle.manifest.version, bundle.manifest.input.rows_beyond_ends) == ("7", 8)
     assert (bundle.manifest.input.spacing_mm, bundle.manifest.input.window_hu) == (
         (5.0, 2.0, 2.0),
         (-991.0, 362.0),
@@ -154,6 +163,15 @@ def test_the_bundle_describes_what_the_student_was_trained_for(small_students, v
         expected = student(torch.from_numpy((np.clip(tile, -991, 362) - 50) / 141)[None, None])[0].numpy()
     found = load_engine(bundle, bundle.manifest.artifacts[0]).run(tile)
     np.testing.assert_allclose(found, expected, atol=1e-3 * expected.std())
+
+
+def test_decision_weights_that_do_not_fit_are_refused(checkpoint, tmp_path):
+    """An organ that the student does not know, and a file that holds none: AE-EXPORT-014."""
+    with pytest.raises(ExportError, match=r"AE-EXPORT-014.*'toe', which is no label"):
+        export_bundle(checkpoint, tmp_path / "a.edge", description=Description(decision_weights={"toe": 2.5}))
+    (tmp_path / "weights.json").write_text('{"decision_weights": {"liver": "much"}}')
+    with pytest.raises(ExportError, match=r"AE-EXPORT-014.*weights\.json"):
+        read_decision_weights(tmp_path / "weights.json")
 
 
 @pytest.mark.parametrize(

@@ -84,6 +84,7 @@ def write(weights, folder, **changes):
         "license": "none",
         "training_data": "nothing",
         "model_card": "# A student\n",
+        "class_weights": open_bundle().model.class_weights,
     }
     contract = dataclasses.replace(MANIFEST.input, **changes.pop("contract", {}))
     labels, intensity = changes.pop("labels", MANIFEST.labels), changes.pop("intensity", BTCV_INTENSITY)
@@ -240,9 +241,14 @@ def test_the_networks_image_is_the_runtimes(default, tmp_path, spacing_mm):
     resampler = Resampler(volume.grid, MANIFEST.input.spacing_mm, MANIFEST.input.window_hu)
     low, high = MANIFEST.input.window_hu
     expected = (resampler.rows(volume.hu, 0, resampler.shape[0]) - low) / (high - low)
-    np.testing.assert_allclose(image[0].numpy(), expected, atol=1e-5)
+    rows, before = len(expected), (96 - len(expected)) // 2  # repeated up to the patch, evenly
+    np.testing.assert_allclose(image[0, before : before + rows].numpy(), expected, atol=1e-5)
+    assert image.shape[1] == 96
+    assert (image[0, :before] == image[0, before]).all()
+    assert (image[0, before + rows :] == image[0, before + rows - 1]).all()
     to_scan = np.diag([*np.divide(MANIFEST.input.spacing_mm, spacing_mm), 1.0])
     to_scan[:3, 3] = [positions[0] for positions in resampler.positions]
+    to_scan[0, 3] -= before * to_scan[0, 0]
     np.testing.assert_allclose(LPS_FROM_RAS @ image.affine.numpy(), volume.grid.affine @ to_scan, atol=1e-3)
 
 

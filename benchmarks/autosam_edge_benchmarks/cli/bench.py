@@ -126,6 +126,22 @@ def one_part(data: Data, split: Split = "validation", bundle: BundleOption = Non
     _write(result, out)
 
 
+@app.command("short-scans")
+def short_scans(
+    data: Data, split: Split = "validation", bundle: BundleOption = None, out: Out = None
+) -> None:
+    """Measure the Dice of scans cut to 24, 40, 60 and 90 mm, with and without the rules for scan ends."""
+    with needs("dev"):
+        from autosam_edge_benchmarks.studies.short_scans import measure_short_scans
+
+    result = measure_short_scans(bundle or default_bundle_path(), data, split, log=Stages().log)
+    for name, variant in result["variants"].items():
+        print(name.replace("_", " "))
+        for key, value in variant["mean"].items():
+            print(f"  {key.replace('_', ' '):<26}{value:7.3f}")
+    _write(result, out)
+
+
 @app.command("artifacts")
 def artifacts(bundle: BundleOption = None, out: Out = None) -> None:
     """Measure the student and every artifact of a bundle: size, loading, memory, time, worst organ."""

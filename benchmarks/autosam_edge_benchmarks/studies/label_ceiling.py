@@ -41,7 +41,9 @@ def round_trip_dice(
     depth, height, width = labels.shape
     restored = np.zeros((depth, height, width), dtype=np.uint8)
     whole = (slice(0, occupancy.shape[1]), slice(0, occupancy.shape[2]), slice(0, occupancy.shape[3]))
-    restorer = Restorer(axis_maps(positions, restored.shape, whole), restored)
+    restorer = Restorer(
+        axis_maps(positions, restored.shape, whole), restored, smallest_winner=1.0 / len(occupancy)
+    )
     restorer.push(np.ascontiguousarray(np.moveaxis(occupancy, 0, 1)))
     organs = [organ for organ in range(1, len(occupancy)) if (labels == organ).any()]
     return float(np.mean([dice(restored == organ, labels == organ) for organ in organs]))

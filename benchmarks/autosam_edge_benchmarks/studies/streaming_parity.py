@@ -15,6 +15,7 @@ from monai.inferers.utils import sliding_window_inference
 
 from autosam_edge.pipeline.resample import ModelGrid, body_box
 from autosam_edge.pipeline.restore import axis_maps
+from autosam_edge.pipeline.tiles import TilePlan
 from autosam_edge.session import Session, open_session
 from autosam_edge_benchmarks.result_header import Result, new_result
 from autosam_edge_training.networks.hu_input import DeviceForm
@@ -41,7 +42,12 @@ def plain_labels(bundle: Bundle, volume: Volume) -> npt.NDArray[np.uint8]:
     orientation = volume.grid.orientation
     model_grid = ModelGrid(volume.grid, contract.spacing_mm, contract.window_hu)
     box = body_box(orientation.to_canonical(volume.hu), model_grid.resampler)
-    image = torch.from_numpy(model_grid.resample(volume.hu)[box])[None, None]
+    hu = model_grid.resample(volume.hu)[box]
+    depth, height, width = hu.shape
+    tiles = TilePlan((depth, height, width), contract.patch, contract.overlap, contract.rows_beyond_ends)
+    before = tiles.pad_before[0]
+    ends = (before, tiles.padded[0] - depth - before)
+    image = torch.from_numpy(np.pad(hu, [ends, (0, 0), (0, 0)], mode="edge"))[None, None]
     student, facts = load_student(bundle.path / "student.safetensors")
     form = DeviceForm(student, facts.input.intensity).eval()
     with torch.inference_mode():
@@ -53,19 +59,20 @@ def plain_labels(bundle: Bundle, volume: Volume) -> npt.NDArray[np.uint8]:
             overlap=contract.overlap,
             mode=contract.blend,
             cval=contract.window_hu[0],
-        )[0].numpy()
+        )[0].numpy()[:, before : before + depth]
+    probability *= np.array(bundle.model.class_weights, np.float32)[:, None, None, None]
 
     labels = np.zeros(volume.shape, dtype=np.uint8)
     canonical = orientation.to_canonical(labels)
-    depth, height, width = axis_maps(model_grid.resampler.positions, canonical.shape, box)
-    for index, (row, fraction) in enumerate(zip(depth.lower, depth.fraction, strict=True)):
+    slices, lines, columns = axis_maps(model_grid.resampler.positions, canonical.shape, box)
+    for index, (row, fraction) in enumerate(zip(slices.lower, slices.fraction, strict=True)):
         above = min(row + 1, probability.shape[1] - 1)
         plane = probability[:, row] * (1 - fraction) + probability[:, above] * fraction
-        for axis, line in ((1, height), (2, width)):
+        for axis, line in ((1, lines), (2, columns)):
             upper = np.minimum(line.lower + 1, plane.shape[axis] - 1)
             f = line.fraction.reshape((1, -1, 1) if axis == 1 else (1, 1, -1))
             plane = plane.take(line.lower, axis) * (1 - f) + plane.take(upper, axis) * f
-        canonical[depth.covered.start + index, height.covered, width.covered] = plane.argmax(0)
+        canonical[slices.covered.start + index, lines.covered, columns.covered] = plane.argmax(0)
     return labels
 
 

@@ -25,6 +25,8 @@ _SEED = 1
 _STRIDE = 5  # odd, so that every tap of a transposed convolution by two is seen
 _SCAN_STRIDE = 2
 _WIDTH_HU = 25.0
+_REACH_ROWS = 8  # sees every row that tiles show beyond the ends
+_SHORT_SLICES = (26, 31)  # 30 mm: shorter than any tile
 
 
 def write_golden(folder: Path, model: Model, student: Engine) -> npt.NDArray[np.float32]:
@@ -45,7 +47,8 @@ def write_golden(folder: Path, model: Model, student: Engine) -> npt.NDArray[np.
     volume = make_phantom(_SEED, spacing_mm=(6.0, 2.4, 2.4), shape=(56, 56, 72), orientation=turned).volume
     low, high = model.input.window_hu
     centers_hu = [round(float(value), 3) for value in np.linspace(low, high, model.classes)]
-    formula = ThresholdEngine(centers_hu, width_hu=_WIDTH_HU)
+    formula = ThresholdEngine(centers_hu, width_hu=_WIDTH_HU, reach_rows=_REACH_ROWS)
+    session = Session(model, formula)
     every = (slice(None, None, _SCAN_STRIDE),) * 3
     scan = {
         "hu": volume.hu,
@@ -54,7 +57,10 @@ def write_golden(folder: Path, model: Model, student: Engine) -> npt.NDArray[np.
         "model_hu": on_model_grid(volume, model.input)[every],
         "centers_hu": centers_hu,
         "width_hu": _WIDTH_HU,
-        "labels": Session(model, formula).segment(volume).labels,
+        "reach_rows": _REACH_ROWS,
+        "labels": session.segment(volume).labels,
+        "short_slices": list(_SHORT_SLICES),
+        "short_labels": session.segment(volume.slices(*_SHORT_SLICES)).labels,
     }
     tile = _tile(model.input)
     logits = student.run(tile)[:, ::_STRIDE, ::_STRIDE, ::_STRIDE]

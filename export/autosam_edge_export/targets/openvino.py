@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from autosam_edge.engines.telemetry import telemetry_off
 from autosam_edge_export.convert.to_onnx import OPERATORS
 from autosam_edge_export.edge import EdgeOptions
 from autosam_edge_export.error_codes import BF16_NOT_SUPPORTED
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
 
 def openvino_capabilities() -> Sequence[str]:
     """Number formats with kernels in OpenVINO's CPU plugin on this machine, such as ``BF16``."""
-    import openvino
+    with telemetry_off("openvino"):
+        import openvino
 
     return tuple(openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
 

@@ -7,13 +7,16 @@ import struct
 from pathlib import Path
 from typing import Any
 
+import pydicom
 import pytest
+from autosam_edge_test_hazards import hazard
 from autosam_edge_test_support import SECRETS, refusal
 from pydicom.dataset import Dataset
 from pydicom.uid import ImplicitVRLittleEndian
 
 from autosam_edge.dicom.header import items_of, numbers, text_of, texts_of
 from autosam_edge.dicom.read import read_dicom
+from autosam_edge.error_codes import ATTRIBUTE_INVALID
 from autosam_edge.errors import InputError
 
 VARIANTS = 300
@@ -32,6 +35,37 @@ def rewrite(path: Path, tag: bytes, vr: bytes) -> None:
     path.write_bytes(raw[:place] + vr + raw[place + 2 :])
 
 
+@hazard("Files and folders", "a required attribute of a slice is missing", ATTRIBUTE_INVALID)
+@pytest.mark.parametrize(
+    "keyword",
+    [
+        "ImagePositionPatient",
+        "ImageOrientationPatient",
+        "PixelSpacing",
+        "Rows",
+        "Columns",
+        "BitsAllocated",
+        "BitsStored",
+        "SamplesPerPixel",
+        "PixelRepresentation",
+        "SeriesInstanceUID",
+        "SOPInstanceUID",
+        "SOPClassUID",
+    ],
+)
+@pytest.mark.parametrize("last", [True, False])
+def test_a_missing_attribute_is_named(ct: Any, keyword: str, last: bool) -> None:
+    """Nothing is invented in its place, in one slice or in all; there is no file meta information either."""
+    for d in range(5):
+        image = ct.image(d, **({keyword: None} if d == 4 or not last else {}))
+        del image.file_meta
+        pydicom.dcmwrite(ct.path / f"im{d}", image, implicit_vr=False, little_endian=True)
+    error = refusal(ct.path)
+    assert error.code == "AE-DICOM-006"
+    assert f"has no {keyword}" in error.message
+
+
+@hazard("Files and folders", "an attribute whose bytes are not what its VR says", ATTRIBUTE_INVALID)
 @pytest.mark.parametrize(
     ("keyword", "tag", "vr"),
     [
@@ -52,7 +86,7 @@ def test_a_damaged_vr_names_file_and_attribute(ct: Any, keyword: str, tag: bytes
     rewrite(path, tag, vr)
     error = refusal(ct.path)
     assert error.code == "AE-DICOM-006"
-    assert f"{keyword} of {path.name} is malformed" in error.message
+    assert f"{keyword} of {ct.shown(path)} is malformed" in error.message
     assert error.__cause__ is None
     assert error.__suppress_context__
 
@@ -73,7 +107,7 @@ def test_a_damaged_sequence_names_file_and_attribute(ct: Any, keyword: str, tag:
     rewrite(path, tag, vr)
     error = refusal(ct.path)
     assert error.code == "AE-DICOM-006"
-    assert f"{keyword} of multi is malformed" in error.message
+    assert f"{keyword} of {ct.shown(path)} is malformed" in error.message
 
 
 def variants(raw: bytes, tag_after: bytes, seed: int) -> Any:

@@ -5,18 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from autosam_edge_test_hazards import hazard
 from autosam_edge_test_support import refusal
-from pydicom.uid import (
-    DeflatedExplicitVRLittleEndian,
-    JPEG2000Lossless,
-    JPEGLSLossless,
-    MRImageStorage,
-    RLELossless,
-    SecondaryCaptureImageStorage,
-    generate_uid,
-)
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from autosam_edge.dicom import find, hounsfield, read
+from autosam_edge.error_codes import ATTRIBUTE_INVALID, DICOM_DAMAGED, DICOM_TOO_LARGE, FILE_CHANGED
 
 
 def missing(ct: Any, keyword: str) -> None:
@@ -30,32 +24,6 @@ def positions(ct: Any, values_mm: list[tuple[float, float, float]], **changes: A
 
 
 REFUSALS: dict[str, tuple[str, Any]] = {
-    "empty folder": ("AE-DICOM-001", lambda ct: None),
-    "only junk": ("AE-DICOM-001", lambda ct: (ct.path / "notes.txt").write_text("x" * 400)),
-    "MR": ("AE-DICOM-002", lambda ct: ct.write(SOPClassUID=MRImageStorage, Modality="MR")),
-    "secondary capture that says CT": (
-        "AE-DICOM-002",
-        lambda ct: ct.write(SOPClassUID=SecondaryCaptureImageStorage),
-    ),
-    "CT image that says PT": ("AE-DICOM-002", lambda ct: ct.write(Modality="PT")),
-    "only a localizer": ("AE-DICOM-002", lambda ct: ct.write(ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])),
-    "only a projection": ("AE-DICOM-002", lambda ct: ct.write(ImageType=["DERIVED", "SECONDARY", "MIP"])),
-    "junk named .dcm": ("AE-DICOM-005", lambda ct: (ct.write(), (ct.path / "im.dcm").write_bytes(b""))),
-    "no position": ("AE-DICOM-006", lambda ct: missing(ct, "ImagePositionPatient")),
-    "no orientation": ("AE-DICOM-006", lambda ct: missing(ct, "ImageOrientationPatient")),
-    "no pixel spacing": ("AE-DICOM-006", lambda ct: missing(ct, "PixelSpacing")),
-    "no rows": ("AE-DICOM-006", lambda ct: missing(ct, "Rows")),
-    "no instance UID": ("AE-DICOM-006", lambda ct: missing(ct, "SOPInstanceUID")),
-    "no series UID": ("AE-DICOM-006", lambda ct: missing(ct, "SeriesInstanceUID")),
-    "slope zero": ("AE-DICOM-006", lambda ct: ct.write(RescaleSlope=0)),
-    "no slope": ("AE-DICOM-007", lambda ct: missing(ct, "RescaleSlope")),
-    "no intercept": ("AE-DICOM-007", lambda ct: missing(ct, "RescaleIntercept")),
-    "not HU": ("AE-DICOM-008", lambda ct: ct.write(RescaleType="Z_EFF")),
-    "beyond HU": ("AE-DICOM-008", lambda ct: ct.write(RescaleSlope=1e9)),
-    "8 bits": ("AE-DICOM-009", lambda ct: ct.write(BitsAllocated=8, BitsStored=8, HighBit=7)),
-    "color": ("AE-DICOM-009", lambda ct: ct.write(SamplesPerPixel=3, PhotometricInterpretation="RGB")),
-    "palette": ("AE-DICOM-009", lambda ct: ct.write(PhotometricInterpretation="PALETTE COLOR")),
-    "several frames": ("AE-DICOM-009", lambda ct: ct.write(NumberOfFrames=2)),
     "two slices": ("AE-DICOM-011", lambda ct: ct.write(2)),
     "mixed orientation": (
         "AE-DICOM-012",
@@ -65,14 +33,6 @@ REFUSALS: dict[str, tuple[str, Any]] = {
     "mixed pixel spacing": (
         "AE-DICOM-013",
         lambda ct: (ct.write(4), ct.save(ct.image(4, PixelSpacing=[0.5, 0.8]), "x")),
-    ),
-    "two patients": (
-        "AE-DICOM-014",
-        lambda ct: (ct.write(4), ct.save(ct.image(4, PatientID="SECRET-2"), "x")),
-    ),
-    "two frames of reference": (
-        "AE-DICOM-014",
-        lambda ct: (ct.write(4), ct.save(ct.image(4, FrameOfReferenceUID=generate_uid()), "x")),
     ),
     "two phases": (
         "AE-DICOM-015",
@@ -97,23 +57,8 @@ REFUSALS: dict[str, tuple[str, Any]] = {
     "axes zero": ("AE-DICOM-019", lambda ct: ct.write(ImageOrientationPatient=[0, 0, 0, 0, 0, 0])),
     "12 mm apart": ("AE-DICOM-020", lambda ct: ct.write(step_mm=12.0)),
     "pixel spacing zero": ("AE-DICOM-020", lambda ct: ct.write(PixelSpacing=[0, 0.9])),
-    "enhanced in two stacks": ("AE-DICOM-024", lambda ct: two_stacks(ct)),
-    "enhanced concatenation": (
-        "AE-DICOM-024",
-        lambda ct: ct.save(ct.enhanced([0, 1, 2], InConcatenationTotalNumber=2), "x"),
-    ),
-    "enhanced beside classic": (
-        "AE-DICOM-024",
-        lambda ct: (ct.write(), ct.save(ct.enhanced([0, 1, 2]), "x")),
-    ),
     "enhanced copy": ("AE-DICOM-015", lambda ct: twice(ct)),
 }
-
-
-def two_stacks(ct: Any) -> None:
-    ds = ct.enhanced([0, 1, 2])
-    ds.PerFrameFunctionalGroupsSequence[2].FrameContentSequence[0].StackID = "2"
-    ct.save(ds, "x")
 
 
 def twice(ct: Any) -> None:
@@ -130,6 +75,9 @@ def test_refusal_has_its_code_and_no_patient(ct: Any, case: str) -> None:
     assert refusal(ct.path).code == code
 
 
+@hazard(
+    "Geometry", "a number with a decimal comma, that is none, or too few or many of them", ATTRIBUTE_INVALID
+)
 @pytest.mark.parametrize("text", ["0,5\\0,9", "nan\\0.9", "0.5", "x\\y"])
 def test_malformed_number_is_refused(ct: Any, text: str) -> None:
     """A decimal comma, NaN, one number for two, and letters are not a pixel spacing."""
@@ -144,6 +92,7 @@ def test_malformed_number_is_refused(ct: Any, text: str) -> None:
     assert refusal(ct.path).code == "AE-DICOM-006"
 
 
+@hazard("Files and folders", "a slice is cut off anywhere in its header or pixels", DICOM_DAMAGED)
 @pytest.mark.parametrize("lost", [1, 50, 96, 100, 200, 300, 400, 500, 600])
 @pytest.mark.parametrize("which", [0, 2, 4])
 def test_truncated_file_is_named(ct: Any, lost: int, which: int) -> None:
@@ -152,32 +101,23 @@ def test_truncated_file_is_named(ct: Any, lost: int, which: int) -> None:
     path.write_bytes(path.read_bytes()[:-lost])
     error = refusal(ct.path)
     assert error.code == "AE-DICOM-005"
-    assert path.name in error.message
+    assert ct.shown(path) in error.message
 
 
-@pytest.mark.parametrize(
-    "syntax", [RLELossless, JPEG2000Lossless, JPEGLSLossless, DeflatedExplicitVRLittleEndian]
-)
-def test_truncated_compressed_file_is_named(ct_folder: Any, syntax: str) -> None:
-    """No codec fills in what is lost."""
-    if syntax == JPEG2000Lossless:
-        pytest.importorskip("openjpeg")
-    if syntax == JPEGLSLossless:
-        pytest.importorskip("jpeg_ls")
-    ct = ct_folder("compressed", (5, 64, 48))
+@hazard("Pixel values", "a deflated data set that is cut", DICOM_DAMAGED)
+def test_truncated_deflated_file_is_named(ct: Any) -> None:
+    """Nothing is filled in for what is lost."""
     for d in range(5):
         image = ct.image(d)
-        if syntax == DeflatedExplicitVRLittleEndian:
-            image.file_meta.TransferSyntaxUID = syntax
-        else:
-            image.compress(syntax, generate_instance_uid=False)
+        image.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
         path = ct.save(image, f"im{d}")
     path.write_bytes(path.read_bytes()[:-20])
     error = refusal(ct.path)
     assert error.code == "AE-DICOM-005"
-    assert "im4" in error.message
+    assert ct.shown(path) in error.message
 
 
+@hazard("Pixel values", "fewer bytes than Rows x Columns", DICOM_DAMAGED)
 def test_pixel_data_shorter_than_the_matrix_are_refused(ct: Any) -> None:
     """No zero fill."""
     ct.write(4)
@@ -186,35 +126,17 @@ def test_pixel_data_shorter_than_the_matrix_are_refused(ct: Any) -> None:
 
 
 def test_unknown_transfer_syntax_is_named_with_a_remedy(ct: Any) -> None:
-    """The UID stands in the message, the extra to install in the remedy."""
+    """The UID stands in the message; the remedy names no extra, as none would help."""
     for path in ct.write():
         path.write_bytes(path.read_bytes().replace(b"1.2.840.10008.1.2.1\x00", b"1.2.840.10008.9.9.9\x00"))
     error = refusal(ct.path)
     assert error.code == "AE-DICOM-010"
     assert "1.2.840.10008.9.9.9" in error.message
-    assert "autosam-edge[dicom]" in error.remedy
+    assert "uncompressed" in error.remedy
+    assert "[dicom]" not in error.remedy
 
 
-def test_deflation_bomb_is_refused(ct: Any) -> None:
-    """A file of 100 kB that inflates to 100 MB is stopped by counting, not by trust."""
-    image = ct.image(0)
-    image.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
-    image.private_block(0x0029, "TEST", create=True).add_new(1, "OB", bytes(100 << 20))
-    ct.save(image, "bomb")
-    assert refusal(ct.path).code == "AE-DICOM-021"
-
-
-def test_deeply_nested_sequence_is_refused_or_read(ct: Any) -> None:
-    """A sequence nested 2000 deep neither crashes nor hangs."""
-    path = ct.write()[0]
-    item = b"\xfe\xff\x00\xe0\xff\xff\xff\xff"
-    nest = (b"\x40\x00\x75\x02SQ\x00\x00\xff\xff\xff\xff" + item) * 2000
-    raw = path.read_bytes()
-    at = raw.index(b"\xe0\x7f\x10\x00OW")
-    path.write_bytes(raw[:at] + nest + raw[at:])
-    assert refusal(ct.path).code == "AE-DICOM-005"
-
-
+@hazard("Pixel values", "more voxels than a volume may have", DICOM_TOO_LARGE)
 def test_volume_beyond_the_limit_is_refused_before_allocation(
     ct: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -231,6 +153,7 @@ def test_too_many_files_are_refused(ct: Any, monkeypatch: pytest.MonkeyPatch) ->
     assert refusal(ct.path).code == "AE-DICOM-023"
 
 
+@hazard("Files and folders", "the series is still arriving, or a file changes while it is read", FILE_CHANGED)
 def test_series_that_changes_while_it_is_read_is_refused(ct: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A slice that arrives, grows or vanishes during reading means that the series is not whole."""
 

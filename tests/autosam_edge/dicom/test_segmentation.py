@@ -12,6 +12,7 @@ import highdicom as hd
 import numpy as np
 import pydicom
 import pytest
+from autosam_edge_test_hazards import hazard
 from pydicom.charset import convert_encodings
 from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import RawDataElement
@@ -23,8 +24,8 @@ from autosam_edge.dicom.segmentation import write_dicom_seg
 from autosam_edge.errors import OutputError
 from autosam_edge.geometry import Grid
 from autosam_edge.labels import BTCV_LABELS
-from autosam_edge.volume import Provenance, Segmentation, Source
-from autosam_edge.write_results import check_writable
+from autosam_edge.volume import RESEARCH_USE, Provenance, Segmentation
+from autosam_edge.warning_codes import PARTS_REMOVED, THICK_SLICES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -258,11 +259,11 @@ def stored(file: Path, keyword: str) -> bytes:
 def test_odd_patient_tags_are_copied_and_never_shown(
     series, segmentation, tmp_path: Path, recwarn, caplog
 ) -> None:
-    """A name of one part, a sex of X and a UID that is none are copied as they are.
+    """A name of one part and a sex of X are copied as they are.
 
     No warning and no log quotes them, or any UID.
     """
-    rewrite(series[0], PatientName=b"SECRETNAME", PatientSex=b"X ", StudyInstanceUID=b"1.2.SECRETNAME")
+    rewrite(series[0], PatientName=b"SECRETNAME", PatientSex=b"X ")
     recwarn.clear()
     caplog.clear()
     caplog.set_level(logging.DEBUG)
@@ -270,7 +271,7 @@ def test_odd_patient_tags_are_copied_and_never_shown(
     assert not list(recwarn)
     assert caplog.text == ""
     ds = pydicom.dcmread(tmp_path / "out.dcm")
-    assert (ds.PatientName, ds.PatientSex, ds.StudyInstanceUID) == ("SECRETNAME", "X", "1.2.SECRETNAME")
+    assert (ds.PatientName, ds.PatientSex) == ("SECRETNAME", "X")
 
 
 KANJI = b"Yamada^Tarou=\033$B;3ED\033(B^\033$BB@O:\033(B=\033$B$d$^$@\033(B^\033$B$?$m$&\033(B"
@@ -285,11 +286,11 @@ KANJI = b"Yamada^Tarou=\033$B;3ED\033(B^\033$BB@O:\033(B=\033$B$d$^$@\033(B^\033
         {"StudyDate": b"bad Erika "},
         {"StudyDate": b"20240102\\20240103 "},
         {"PatientBirthDate": b"1.1.1970"},
-        {"StudyDescription": b"odd"},  # an odd number of bytes, which no element may have
+        {"StudyID": b"odd"},  # an odd number of bytes, which no element may have
         {"SpecificCharacterSet": b"ISO_IR 999", "PatientName": b"M\xfcller^Erika"},
         {"SpecificCharacterSet": b"Erika ", "PatientName": b"M\xfcller^Ida"},
-        {"SpecificCharacterSet": b"ISO IR 100", "StudyDescription": b"B\xe4uche"},
-        {"SpecificCharacterSet": b"ISO_IR 192", "StudyDescription": b"B\xe4uche"},  # which is not UTF-8
+        {"SpecificCharacterSet": b"ISO IR 100", "StudyID": b"B\xe4uche"},
+        {"SpecificCharacterSet": b"ISO_IR 192", "StudyID": b"B\xe4uche"},  # which is not UTF-8
         {"SpecificCharacterSet": b"\\ISO 2022 IR 87 ", "PatientName": KANJI},
         {"SpecificCharacterSet": b"\\ISO 2022 IR 999", "PatientName": KANJI},
     ],
@@ -321,17 +322,17 @@ def test_texts_of_an_implicit_source_are_written_with_their_type(
     files = []
     for file in series[0]:
         ds = pydicom.dcmread(file)
-        ds.StudyDescription, ds.PatientAge = "Abdomen", "030Y"
+        ds.AccessionNumber, ds.StudyTime = "A77", "1011"
         ds.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
         files.append(tmp_path / file.name)
         ds.save_as(files[-1], implicit_vr=True, little_endian=True)
     write_dicom_seg(segmentation, files, tmp_path / "out.dcm")
     ds = pydicom.dcmread(tmp_path / "out.dcm")
-    assert (ds.PatientName, ds.PatientAge, ds.StudyDescription) == (NAME, "030Y", "Abdomen")
-    assert [ds.get_item(keyword).VR for keyword in ("PatientName", "PatientAge", "StudyDescription")] == [
+    assert (ds.PatientName, ds.StudyTime, ds.AccessionNumber) == (NAME, "1011", "A77")
+    assert [ds.get_item(keyword).VR for keyword in ("PatientName", "StudyTime", "AccessionNumber")] == [
         "PN",
-        "AS",
-        "LO",
+        "TM",
+        "SH",
     ]
 
 
@@ -421,27 +422,250 @@ def test_changed_source_is_refused(change: str, series, segmentation, tmp_path: 
     )  # what pydicom said may quote a value
 
 
-def test_headers_that_allow_no_seg_are_named_with_a_way_out(series, segmentation, tmp_path: Path) -> None:
-    """What is missing is named, no value is shown, and the remedy is an option of the command."""
-    ds = pydicom.dcmread(series[0][3])
-    ds.StudyInstanceUID = "1.2.99.4711"
-    ds.save_as(series[0][3])
-    with pytest.raises(OutputError, match="do not allow a DICOM SEG") as caught:
-        write_dicom_seg(segmentation, series[0], tmp_path / "out.dcm")
-    assert "4711" not in str(caught.value)
-    for file in series[0]:
-        ds = pydicom.dcmread(file)
-        del ds.FrameOfReferenceUID
-        ds.save_as(file)
-    with pytest.raises(OutputError, match="lack FrameOfReferenceUID") as caught:
+GOOD_UID = b"2.25.99"
+FAULTS = {
+    "one SOPInstanceUID for all slices": (
+        {"SOPInstanceUID": GOOD_UID},
+        6,
+        "hold 1 SOPInstanceUID for 6 images",
+    ),
+    "a slice without StudyInstanceUID": ({"StudyInstanceUID": b""}, 1, "lack StudyInstanceUID"),
+    "a SOPInstanceUID with letters": (
+        {"SOPInstanceUID": b"1.2.SECRET"},
+        1,
+        "SOPInstanceUID that is not a valid",
+    ),
+    "a StudyInstanceUID that is too long": ({"StudyInstanceUID": b"1." + b"2" * 64}, 6, "not a valid UID"),
+    "no StudyInstanceUID": ({"StudyInstanceUID": b""}, 6, "lack StudyInstanceUID"),
+    "a StudyInstanceUID of its own in one slice": ({"StudyInstanceUID": GOOD_UID}, 1, "name several studies"),
+    "no FrameOfReferenceUID": ({"FrameOfReferenceUID": b""}, 6, "lack FrameOfReferenceUID"),
+    "two frames of reference": ({"FrameOfReferenceUID": GOOD_UID}, 2, "name several frames of reference"),
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("values", "slices", "fault"), FAULTS.values(), ids=FAULTS)
+def test_headers_that_allow_no_seg_are_named_with_a_way_out(
+    values: dict[str, bytes], slices: int, fault: str, series, segmentation, tmp_path: Path
+) -> None:
+    """What is wrong is named, no value is shown, and the remedy is an option of the command."""
+    rewrite(series[0][:slices], **values)
+    with pytest.raises(OutputError, match=fault) as caught:
         write_dicom_seg(segmentation, series[0], tmp_path / "out.dcm")
     assert caught.value.code == "AE-OUTPUT-006"
     assert "`formats=('nifti', 'json', 'csv', 'preview')`" in caught.value.remedy
-    assert "placed" not in caught.value.message
-    source = Source("dicom", "", tuple(series[0]))
-    with pytest.raises(OutputError, match="lack FrameOfReferenceUID"):  # and before the inference
-        check_writable(tmp_path / "out", source=source)
-    assert check_writable(tmp_path / "out", source=source, formats=("nifti",)) == ("nifti",)
+    assert "SECRET" not in str(caught.value)
+    assert not (tmp_path / "out.dcm").exists()
+
+
+def test_a_series_uid_of_its_own_for_each_slice_is_referred_to(series, segmentation, tmp_path: Path) -> None:
+    """Each image is named under its own series."""
+    for d, file in enumerate(series[0]):
+        rewrite([file], SeriesInstanceUID=f"2.25.7{d}".encode())
+    write_dicom_seg(segmentation, series[0], tmp_path / "out.dcm")
+    ds = pydicom.dcmread(tmp_path / "out.dcm")
+    assert {
+        (item.SeriesInstanceUID, image.ReferencedSOPInstanceUID)
+        for item in ds.ReferencedSeriesSequence
+        for image in item.ReferencedInstanceSequence
+    } == {(f"2.25.7{d}", f"2.25.1000{d}") for d in range(6)}
+    np.testing.assert_array_equal(read_back(tmp_path / "out.dcm", series[0]), segmentation.labels)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_zeros_at_the_start_of_a_component_are_no_fault(series, segmentation, tmp_path: Path) -> None:
+    """Many anonymizers write them, and readers compare UIDs as texts."""
+    rewrite(series[0], FrameOfReferenceUID=b"1.2.03.004", StudyInstanceUID=b"1.02.3")
+    write_dicom_seg(segmentation, series[0], tmp_path / "out.dcm")
+    ds = pydicom.dcmread(tmp_path / "out.dcm")
+    assert (ds.FrameOfReferenceUID, ds.StudyInstanceUID) == ("1.2.03.004", "1.02.3")
+
+
+SPACINGS = {
+    "SpacingBetweenSlices is negative": {"SpacingBetweenSlices": b"-2.5"},
+    "SpacingBetweenSlices is 0": {"SpacingBetweenSlices": b"0 "},
+    "SpacingBetweenSlices is not the distance of the slices": {"SpacingBetweenSlices": b"1 "},
+    "SpacingBetweenSlices is no number": {"SpacingBetweenSlices": b"thin"},
+    "SliceThickness is empty": {"SliceThickness": b""},
+    "SliceThickness is 0": {"SliceThickness": b"0 "},
+    "SliceThickness is not the distance of the slices": {"SliceThickness": b"5 "},
+    "SliceThickness is no number": {"SliceThickness": b"thin"},
+    "SliceThickness is absent": {"SliceThickness": None},
+}
+
+
+def with_rows_of(conditions: dict[str, object], outcome: str):
+    """Mark a test as the proof of one row for each condition."""
+
+    def mark(test):
+        for condition in reversed(conditions):
+            test = hazard("Results", condition, outcome)(test)
+        return test
+
+    return mark
+
+
+@pytest.mark.filterwarnings("ignore")
+@with_rows_of(SPACINGS, "not used: spacings in every result are those of the slices' positions")
+@pytest.mark.parametrize("values", SPACINGS.values(), ids=SPACINGS)
+def test_spacings_of_the_source_are_not_copied(
+    values: dict[str, bytes | None], series, segmentation, tmp_path: Path
+) -> None:
+    """Pixel Measures come from the grid of the labels, so the file is the same whatever the tags say."""
+    write_dicom_seg(segmentation, series[0], tmp_path / "sound.dcm")
+    absent = [keyword for keyword, value in values.items() if value is None]
+    rewrite(series[0], **{keyword: value for keyword, value in values.items() if value is not None})
+    for file in series[0]:
+        ds = pydicom.dcmread(file)
+        for keyword in absent:
+            del ds[keyword]
+        if absent:
+            ds.save_as(file)
+    write_dicom_seg(segmentation, series[0], tmp_path / "out.dcm")
+    assert (tmp_path / "out.dcm").read_bytes() == (tmp_path / "sound.dcm").read_bytes()
+    ds = pydicom.dcmread(tmp_path / "out.dcm")
+    measures = ds.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+    assert tuple(measures.PixelSpacing) == SPACING_MM[1:]
+    assert (measures.SliceThickness, measures.SpacingBetweenSlices) == (2.5, 2.5)
+
+
+@hazard("Results", "an old viewer shows the DICOM SEG (dcmjs 0.28, OHIF to 3.7)", "organs on their slices")
+def test_only_the_frames_name_their_source_images(series, segmentation, tmp_path: Path) -> None:
+    """Such a viewer takes a Source Image Sequence of the whole object for that of the frames."""
+    write_dicom_seg(segmentation, series[0], tmp_path / "out.dcm")
+    ds = pydicom.dcmread(tmp_path / "out.dcm")
+    assert "SourceImageSequence" not in ds
+    for frame in ds.PerFrameFunctionalGroupsSequence:
+        place = frame.PlanePositionSequence[0].ImagePositionPatient
+        uid = frame.DerivationImageSequence[0].SourceImageSequence[0].ReferencedSOPInstanceUID
+        source = next(it for it in map(pydicom.dcmread, series[0]) if it.SOPInstanceUID == uid)
+        np.testing.assert_allclose(place, source.ImagePositionPatient, atol=1e-5)
+
+
+def test_positions_are_those_of_the_grid(series, segmentation, tmp_path: Path) -> None:
+    """Rounded positions of the source are not copied: the frames lie on one regular grid."""
+    for file in series[0]:
+        ds = pydicom.dcmread(file)
+        ds.ImagePositionPatient = [round(float(value), 1) for value in ds.ImagePositionPatient]
+        ds.save_as(file)
+    write_dicom_seg(segmentation, series[0], tmp_path / "out.dcm")
+    volume = hd.seg.segread(tmp_path / "out.dcm").get_volume(combine_segments=True)
+    to_ours = np.linalg.inv(segmentation.grid.affine) @ volume.affine
+    np.testing.assert_allclose(to_ours, np.rint(to_ours), atol=1e-6)
+
+
+def test_warnings_stand_in_the_object(series, segmentation, tmp_path: Path) -> None:
+    """All of them in Image Comments, those about one organ in its Segment Description too."""
+    found = (
+        THICK_SLICES("Slices are 5 mm apart \u2013 thick."),
+        PARTS_REMOVED("Parts were removed.", organ="liver"),
+    )
+    warned = Segmentation(segmentation.labels, segmentation.grid, BTCV_LABELS, PROVENANCE, {}, found)
+    write_dicom_seg(segmentation, series[0], tmp_path / "plain.dcm")
+    write_dicom_seg(warned, series[0], tmp_path / "out.dcm")
+    plain, ds = (pydicom.dcmread(tmp_path / name) for name in ("plain.dcm", "out.dcm"))
+    assert plain.ImageComments == RESEARCH_USE
+    assert ds.ImageComments.split("\r\n") == [
+        RESEARCH_USE,
+        "AE-WARN-040 (caution): Slices are 5 mm apart ? thick.",
+        "AE-WARN-080 (info, liver): Parts were removed.",
+    ]
+    texts = {item.SegmentLabel: item.SegmentDescription for item in ds.SegmentSequence}
+    assert texts["Liver"] == "liver; AE-WARN-080 (info, liver): Parts were removed."
+    assert texts["Spleen"] == "spleen"
+    assert ds.SOPInstanceUID != plain.SOPInstanceUID  # another content has another name
+
+
+def test_more_warnings_than_a_text_can_hold_are_cut(series, segmentation, tmp_path: Path) -> None:
+    """LT holds 10240 characters, ST holds 1024."""
+    found = tuple(PARTS_REMOVED("Parts were removed. " * 9, organ="liver") for _ in range(99))
+    warned = Segmentation(segmentation.labels, segmentation.grid, BTCV_LABELS, PROVENANCE, {}, found)
+    write_dicom_seg(warned, series[0], tmp_path / "out.dcm")
+    ds = pydicom.dcmread(tmp_path / "out.dcm")
+    assert len(ds.ImageComments) == 10240
+    assert ds.ImageComments.endswith("...")
+    assert max(len(item.SegmentDescription) for item in ds.SegmentSequence) == 1024
+
+
+def test_free_texts_of_the_source_stay_out(series, segmentation, tmp_path: Path) -> None:
+    """Neither the patient's nor the equipment's or the series': only what the standard requires."""
+    texts = (
+        "PatientComments",
+        "AdditionalPatientHistory",
+        "OtherPatientNames",
+        "PatientAddress",
+        "InstitutionName",
+        "InstitutionalDepartmentName",
+        "StationName",
+        "StudyDescription",
+        "SeriesDescription",
+        "ImageComments",
+        "PerformingPhysicianName",
+        "OperatorsName",
+        "DeviceSerialNumber",
+        "PositionReferenceIndicator",
+        "ProtocolName",
+    )
+    rewrite(series[0], **dict.fromkeys(texts, b"SECRET"))
+    write_dicom_seg(segmentation, series[0], tmp_path / "out.dcm")
+    assert b"SECRET" not in (tmp_path / "out.dcm").read_bytes()
+    assert NAME.encode() in (tmp_path / "out.dcm").read_bytes()
+
+
+def test_a_pseudonym_makes_another_object(series, segmentation, tmp_path: Path) -> None:
+    """Nothing of the patient is left, and the two objects have different UIDs."""
+    write_dicom_seg(segmentation, series[0], tmp_path / "named.dcm")
+    write_dicom_seg(segmentation, series[0], tmp_path / "out.dcm", pseudonymize=True)
+    content = (tmp_path / "out.dcm").read_bytes()
+    for text in (NAME.encode(), b"4711", b"19700102", b"2024"):
+        assert text not in content
+    named, ds = (pydicom.dcmread(tmp_path / name) for name in ("named.dcm", "out.dcm"))
+    assert (ds.StudyInstanceUID, ds.FrameOfReferenceUID) == ("2.25.11", "2.25.13")
+    assert ds.SOPInstanceUID != named.SOPInstanceUID
+    assert ds.SeriesInstanceUID != named.SeriesInstanceUID
+    np.testing.assert_array_equal(read_back(tmp_path / "out.dcm", series[0]), segmentation.labels)
+
+
+@pytest.mark.filterwarnings("ignore")
+@hazard("Results", "a sequence of the source is written as text, or its text is broken", "left out")
+@pytest.mark.parametrize(
+    "keyword", ["ReferencedStudySequence", "ProcedureCodeSequence", "SpecimenDescriptionSequence"]
+)
+@pytest.mark.parametrize("text", [b"Header Anonymizer text", b"\xfe\xff\x00\xe0\xff\xff\xff\x7f"])
+def test_damaged_sequences_of_the_source_do_no_harm(
+    keyword: str, text: bytes, series, segmentation, tmp_path: Path
+) -> None:
+    """Nothing but identifiers is taken from the source."""
+    rewrite(series[0], **{keyword: text})
+    write_dicom_seg(segmentation, series[0], tmp_path / "out.dcm")
+    assert keyword not in pydicom.dcmread(tmp_path / "out.dcm")
+
+
+def test_a_lossy_source_is_told(series, segmentation, tmp_path: Path) -> None:
+    """What is derived from images that lost something says so, PS3.3 C.7.6.1.1.5."""
+    rewrite(
+        series[0],
+        LossyImageCompression=b"01",
+        LossyImageCompressionRatio=b"9.5 ",
+        LossyImageCompressionMethod=b"ISO_10918_1 ",
+    )
+    write_dicom_seg(segmentation, series[0], tmp_path / "out.dcm")
+    ds = pydicom.dcmread(tmp_path / "out.dcm")
+    assert (ds.LossyImageCompression, ds.LossyImageCompressionRatio) == ("01", 9.5)
+    assert ds.LossyImageCompressionMethod == "ISO_10918_1"
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_source_without_preamble_is_referred_to(series, segmentation, tmp_path: Path) -> None:
+    """Older senders leave it out, and the reader of the volume takes such files."""
+    for file in series[0]:
+        ds = pydicom.dcmread(file)
+        with file.open("wb") as stream:
+            pydicom.filewriter.dcmwrite(stream, Dataset(ds), implicit_vr=False, little_endian=True)
+    assert series[0][0].read_bytes()[128:132] != b"DICM"
+    write_dicom_seg(segmentation, series[0], tmp_path / "out.dcm")
+    ds = pydicom.dcmread(tmp_path / "out.dcm")
+    assert ds.PatientName == NAME
 
 
 @pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="dciodvfy of dicom3tools is not installed")

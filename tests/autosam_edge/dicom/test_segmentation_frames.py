@@ -22,14 +22,12 @@ def by_highdicom_alone(monkeypatch, labels, values):
     """Every voxel goes through highdicom, every frame is an object, and pydicom saves it all."""
     lookup = np.zeros(256, dtype=np.uint8)
     lookup[values] = np.arange(1, len(values) + 1)
-    build = dicom_seg._build
+    build = dicom_seg.build
 
-    def build_all(segmentation, sources, _sketch, organs, identity):
-        for source in sources:
-            source.Rows, source.Columns = labels.shape[1:]
-        return build(segmentation, sources, lookup[labels], organs, identity)
+    def build_all(content, kind, _sketch, numbers):
+        return build(content, kind, lookup[labels], numbers)
 
-    monkeypatch.setattr(dicom_seg, "_build", build_all)
+    monkeypatch.setattr(dicom_seg, "build", build_all)
     monkeypatch.setattr(
         dicom_seg,
         "save_with_frames",
@@ -157,7 +155,7 @@ def test_another_layout_of_highdicom_is_not_the_fault_of_the_scan(tmp_path, monk
     volume = read_dicom(tmp_path / "scan")
     labels = np.zeros(volume.shape, dtype=np.uint8)
     an_organ_on_one_frame_only(labels)
-    build = dicom_seg._build
+    build = dicom_seg.build
 
     def build_otherwise(*parts):
         dataset = build(*parts)
@@ -165,7 +163,7 @@ def test_another_layout_of_highdicom_is_not_the_fault_of_the_scan(tmp_path, monk
             change(item)
         return dataset
 
-    monkeypatch.setattr(dicom_seg, "_build", build_otherwise)
+    monkeypatch.setattr(dicom_seg, "build", build_otherwise)
     with pytest.raises(AutosamEdgeError, match=rf"^AE-INTERNAL-001: highdicom {hd.__version__} lays out"):
         dicom_seg.write_dicom_seg(
             Segmentation(labels, volume.grid, BTCV_LABELS), volume.source.files, tmp_path / "s.dcm"
@@ -175,7 +173,7 @@ def test_another_layout_of_highdicom_is_not_the_fault_of_the_scan(tmp_path, monk
 def test_a_sketch_marks_every_slice_and_every_segment():
     """One voxel per slice that holds an organ, more only where a segment would be left out."""
     present = np.array([[1, 1, 0, 0], [1, 0, 0, 0], [0, 1, 0, 1]], dtype=bool)
-    pixels = segmentation_frames.sketch(present)
+    pixels = segmentation_frames.sketch(present, [1, 2, 3])
     assert (pixels.reshape(4, -1).any(axis=1) == present.any(axis=0)).all()
     assert set(np.unique(pixels)) == {0, 1, 2, 3}
     for segment, frames in enumerate(present, start=1):

@@ -14,11 +14,10 @@ from autosam_edge.formats.hounsfield import read_hu
 from autosam_edge.formats.voxels import StoredVoxels
 from autosam_edge.warning_codes import (
     BRIGHT_VALUES,
-    DISPLAY_VALUES,
+    GRAY_LEVELS,
     LITTLE_AIR,
     NORMALIZED_VALUES,
     NOTHING_BELOW_WATER,
-    OFFSET_VALUES,
     UNDECLARED_PADDING,
 )
 
@@ -99,21 +98,22 @@ def test_normalized_values(ct: Any, tmp_path: Path) -> None:
         assert hu_of(tmp_path, values)[1] == [NORMALIZED_VALUES.code]
 
 
-@hazard(AREA, "values 0 to 255, as in screenshots", DISPLAY_VALUES)
+@hazard(AREA, "values 0 to 255, as in screenshots", GRAY_LEVELS)
 @pytest.mark.parametrize("stored", [np.uint8, np.int16, np.float32])
 def test_display_values(ct: Any, tmp_path: Path, stored: Any) -> None:
     """A window of the scan in gray values."""
     gray = ((ct.clip(-160, 240) + 160) / 400 * 255).astype(stored)
-    assert hu_of(tmp_path, gray)[1] == [DISPLAY_VALUES.code]
+    assert hu_of(tmp_path, gray)[1] == [GRAY_LEVELS.code]
 
 
-@hazard(AREA, "HU + 1024, also with a few voxels below 0", OFFSET_VALUES)
+@hazard(AREA, "HU + 1024, also with a few voxels below 0", NIFTI_VALUES_INVALID)
 @pytest.mark.parametrize("corner", [0, -1, -500])
 def test_shifted_values(ct: Any, tmp_path: Path, corner: int) -> None:
-    """One voxel below 0 does not make them HU."""
+    """One voxel below 0 does not make them HU; as for DICOM."""
     shifted = (ct + 1024).clip(0).astype(np.int16)
     shifted[0, 0, 0] = corner
-    assert hu_of(tmp_path, shifted)[1] == [OFFSET_VALUES.code]
+    with pytest.raises(InputError, match=r"AE-NIFTI-004.*HU \+ 1024.*Subtract 1024"):
+        hu_of(tmp_path, shifted)
 
 
 @hazard(AREA, "bright and dark exchanged", BRIGHT_VALUES)

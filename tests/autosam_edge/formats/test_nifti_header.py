@@ -80,7 +80,9 @@ def test_coarse_quaternion_is_silent(tmp_path: Path) -> None:
         step[one, two], step[two, one] = -np.sin(np.radians(degrees)), np.sin(np.radians(degrees))
         turn = step @ turn
     affine = turn @ np.diag([-2.06, -2.06, 3.0, 1.0])
-    image = nib.Nifti1Image(np.full((256, 256, 60), -1000, np.int16), None)
+    values = np.full((256, 256, 60), -1000, np.int16)
+    values[50:200, 50:200] = 40
+    image = nib.Nifti1Image(values, None)
     image.header.set_sform(affine, 1)
     image.header.set_qform(affine, 1)
     nib.save(image, tmp_path / "v.nii")

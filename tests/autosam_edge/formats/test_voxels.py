@@ -19,7 +19,7 @@ from autosam_edge.errors import BudgetError, InputError
 from autosam_edge.formats import encoded_bytes
 from autosam_edge.formats import voxels as voxels_module
 from autosam_edge.formats.voxels import StoredVoxels, read_start, read_values
-from autosam_edge.warning_codes import EXCESS_BYTES
+from autosam_edge.warning_codes import BYTES_AFTER_VOXELS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -85,7 +85,7 @@ def test_start_and_skip(tmp_path: Path, encoding: str) -> None:
     np.testing.assert_array_equal(read_values(voxels), NOISE)
 
 
-@hazard(AREA, "bytes after the voxels, within or after the compressed stream", EXCESS_BYTES)
+@hazard(AREA, "bytes after the voxels, within or after the compressed stream", BYTES_AFTER_VOXELS)
 @pytest.mark.parametrize(
     ("content", "encoding", "count"),
     [
@@ -102,7 +102,7 @@ def test_excess_is_told(tmp_path: Path, content: bytes, encoding: str, count: in
     notes: list[Any] = []
     for _ in stored(tmp_path / "v", content, encoding).pieces(notes):
         pass
-    assert [warning.code for warning in notes] == [EXCESS_BYTES.code]
+    assert [warning.code for warning in notes] == [BYTES_AFTER_VOXELS.code]
     assert f" {count} bytes" in notes[0].message
 
 

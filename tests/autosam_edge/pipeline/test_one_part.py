@@ -54,9 +54,10 @@ def restored(probability, values):
     maps = tuple(AxisMap(positions, 50, 0, 20) for _ in range(3))
     labels = np.zeros((50, 50, 50), dtype=np.uint8)
     restorer, one_part = Restorer(maps, labels), OnePartFilter((20, 20, 20), frozenset(values))
-    for taker in (restorer, one_part):
-        for first in range(0, 20, 7):
-            taker.push(probability[first : first + 7])
+    for first in range(0, 20, 7):
+        rows = probability[first : first + 7]
+        restorer.push(rows)
+        one_part.push(rows.argmax(axis=1).astype(np.uint8), rows.max(axis=1))
     before = labels.copy()
     return before, labels, one_part.clean(labels, maps)
 

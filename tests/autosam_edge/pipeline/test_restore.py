@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from autosam_edge.pipeline.decision import DecisionWeights
 from autosam_edge.pipeline.resample import sample_positions
 from autosam_edge.pipeline.restore import AxisMap, Restorer
 
@@ -35,9 +36,13 @@ def plain(probability, maps, shape):
     st.integers(2, 14),
     st.integers(0, 2**31),
     st.integers(1, 5),
+    st.booleans(),
 )
-def test_equals_the_plain_way(shape, spacing, classes, seed, block):
-    """Every voxel whose winner leads by more than rounding has the same label, however the rows are fed."""
+def test_equals_the_plain_way(shape, spacing, classes, seed, block, weighted):
+    """Every voxel whose winner leads by more than rounding has the same label, however the rows are fed.
+
+    Also with weights from 0.1 to 10 on the probabilities: no class is dropped that could win.
+    """
     generator = np.random.default_rng(seed)
     positions = [sample_positions(n, s, 2.0) for n, s in zip(shape, spacing, strict=True)]
     box = []
@@ -49,12 +54,14 @@ def test_equals_the_plain_way(shape, spacing, classes, seed, block):
     probability = (np.exp(logits) / np.exp(logits).sum(0)).astype(np.float32)
 
     labels = np.zeros(shape, dtype=np.uint8)
-    restorer = Restorer(maps, labels)
+    weights = DecisionWeights(10 ** generator.uniform(-1, 1, classes) if weighted else np.ones(classes))
+    restorer = Restorer(maps, labels, smallest_winner=weights.smallest_winner)
     rows = np.moveaxis(probability, 1, 0)
+    weights.apply(rows)
     for first in range(0, len(rows), block):
         restorer.push(rows[first : first + block])
     expected, margin = plain(probability, maps, shape)
-    clear = margin > 1e-5
+    clear = margin > (1e-4 if weighted else 1e-5)
     np.testing.assert_array_equal(labels[clear], expected[clear])
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autosam_edge.pipeline.tiles import TilePlan, gaussian_weights, tile_starts
+from autosam_edge.pipeline.tiles import TilePlan, gaussian_weights, rows_beyond, tile_starts
 
 
 @given(st.integers(1, 400), st.sampled_from([16, 32, 96]), st.floats(0, 0.9))
@@ -47,3 +47,15 @@ def test_a_small_box_sits_in_the_middle_of_one_tile():
     assert plan.pad_before == (3, 0, 0)
     assert plan.starts == ((0,), (0, 8, 16, 24), (0,))
     assert plan.tiles == 4
+
+
+@pytest.mark.parametrize(
+    ("side", "expected"), [(60, 8), (80, 8), (90, 3), (96, 0), (97, 8), (160, 4), (168, 0), (169, 8)]
+)
+def test_tiles_reach_beyond_the_ends_where_that_costs_no_tile(side, expected):
+    """Tiles of 96 every 72 voxels hold 96, 168, 240 ... voxels; both ends share the rest, at most 8 each."""
+    assert rows_beyond(side, 96, 0.25, 8) == expected
+    plan = TilePlan((side, 96, 96), (96, 96, 96), 0.25, 8)
+    assert len(plan.starts[0]) == len(tile_starts(max(side, 96), 96, 0.25))
+    assert plan.padded[0] == max(96, side + 2 * expected)
+    assert plan.pad_before[0] == (plan.padded[0] - side) // 2 >= expected

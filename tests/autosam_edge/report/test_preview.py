@@ -11,7 +11,8 @@ from PIL import Image
 from autosam_edge.geometry import Grid, Orientation
 from autosam_edge.labels import BTCV_LABELS
 from autosam_edge.measurements import organ_statistics
-from autosam_edge.report.preview import write_preview
+from autosam_edge.report.drawing import as_png
+from autosam_edge.report.preview import draw_preview
 from autosam_edge.report.sections import Plane, Sections, View, render
 from autosam_edge.scan_warning import ScanWarning
 from autosam_edge.volume import Provenance, Segmentation, Volume
@@ -60,7 +61,8 @@ def scan(
 
 def sheet(volume: Volume, segmentation: Segmentation, path: Path) -> Image.Image:
     """Write and read the picture."""
-    write_preview(volume, segmentation, path, organ_statistics(volume, segmentation))
+    page = draw_preview(volume, segmentation, organ_statistics(volume, segmentation))
+    path.write_bytes(as_png(page, segmentation.provenance.version))
     with Image.open(path) as picture:
         picture.load()
         return picture

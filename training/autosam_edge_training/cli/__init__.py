@@ -1,4 +1,4 @@
-"""The commands of this package: ``data``, ``train``, ``distill``, ``score``, ``evaluate`` and ``compare``.
+"""The commands of this package: training, fitting of decision weights, and evaluation.
 
 The modules with torch are imported in the commands, after wrong usage was refused.
 """
@@ -14,3 +14,4 @@ app.command("distill")(train.distill)
 app.command("score")(evaluate.score)
 app.command("evaluate")(evaluate.evaluate)
 app.command("compare")(evaluate.compare)
+app.command("fit-decision-weights")(evaluate.fit_decision_weights)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from autosam_edge.atomic_files import write_files
+from autosam_edge.atomic_files import write_file, write_files
 from autosam_edge.cli.options import AsJson, BundleOption, Data, Sam
 from autosam_edge.cli.progress import Stages
 from autosam_edge.cli.tables import new_table, show
@@ -146,6 +146,44 @@ def _show_summary(summary: dict[str, Any]) -> None:
         *("n/a" if mean is None else f"{mean:.3f}" for mean in means),
         str(len(summary["cases"])),
         style="bold",
+    )
+    show(table)
+
+
+def fit_decision_weights(
+    data: Data,
+    out: Annotated[Path, typer.Option("--out", "-o", help="JSON file for the weights and their figures.")],
+    split: Annotated[
+        Literal["validation", "training"], typer.Option("--split", help="Part of the data set to fit on.")
+    ] = "validation",
+    bundle: BundleOption = None,
+) -> None:
+    """Fit how much each organ's probability counts, on validation cases.
+
+    Each fit leaves one case out; each organ gets its smallest weight of all fits. `export
+    --decision-weights` puts them into a bundle.
+    """
+    check_writable(out.parent)
+    from autosam_edge_training.data import Prepared
+    from autosam_edge_training.evaluate.decision_weights import fit_session
+
+    fitted = fit_session(open_session(bundle), Prepared.read(data), split, log=Stages().log)
+    write_file((json.dumps(fitted, indent=1) + "\n").encode(), out)
+    table = new_table(f"{fitted['model']} on {fitted['data']}, on the model's grid")
+    table.add_column("organ", no_wrap=True)
+    for heading in ("weight", "Dice before", "Dice after"):
+        table.add_column(heading, justify="right")
+    for organ, before in fitted["without"].items():
+        weight = fitted["decision_weights"].get(organ, 1.0)
+        table.add_row(organ, f"{weight:g}", f"{before:.3f}", f"{fitted['fitted'][organ]:.3f}")
+    table.add_section()
+    means = fitted["mean_dice"]
+    table.add_row("mean", "", f"{means['without']:.3f}", f"{means['fitted']:.3f}", style="bold")
+    table.add_row(
+        "mean, each case with the weights of the others",
+        "",
+        f"{means['held_out_without']:.3f}",
+        f"{means['held_out_fitted_on_others']:.3f}",
     )
     show(table)
 

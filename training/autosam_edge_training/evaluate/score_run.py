@@ -16,7 +16,7 @@ from autosam_edge import __version__
 from autosam_edge.atomic_files import refuse_occupied, staged_folder
 from autosam_edge.formats.nifti import read_nifti, write_nifti
 from autosam_edge.label_table import label_table
-from autosam_edge.model import InputContract, Model
+from autosam_edge.model import Model
 from autosam_edge.session import Session
 from autosam_edge_training.data import Prepared
 from autosam_edge_training.error_codes import CASES_SEEN
@@ -30,6 +30,7 @@ from autosam_edge_training.networks.checkpoint import (
     require_same_input,
 )
 from autosam_edge_training.networks.hu_input import TorchEngine
+from autosam_edge_training.networks.input_spec import NetworkInput
 from autosam_edge_training.networks.students import parameter_count
 from autosam_edge_training.recipe_parts.run_folder import RunRecord, read_run_record
 from autosam_edge_training.recipe_parts.setup import STUDENT_WEIGHTS, TEACHER_WEIGHTS
@@ -69,17 +70,7 @@ def network_session(
         patch: Voxels (D, H, W) of a tile.
         overlap: Share of a tile that its neighbor covers again, 0 to below 1.
     """
-    contract = InputContract(
-        modality="CT",
-        axes="DHW",
-        unit="HU",
-        spacing_mm=prepared.spacing_mm,
-        window_hu=prepared.intensity.window_hu,
-        resampling="antialiased-linear",
-        patch=patch,
-        overlap=overlap,
-        blend="gaussian",
-    )
+    contract = NetworkInput.of(prepared).contract(patch, overlap)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     engine = TorchEngine(OnDevice(network, device), prepared.intensity)
     return Session(Model(contract, label_table(prepared.labels), (), name, __version__), engine)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from autosam_edge.model import InputContract
 from autosam_edge_training.data import Intensity
 from autosam_edge_training.strict import STRICT, checked_dataclass
 
 if TYPE_CHECKING:
     from autosam_edge_training.data import Prepared
+
+ROWS_BEYOND_ENDS = 8
+"""Largest number of rows that tiles reach beyond each end of a scan: docs/adr/0018-scan-ends.md."""
 
 
 @checked_dataclass(config=STRICT)
@@ -31,6 +35,29 @@ class NetworkInput:
     def of(cls, prepared: Prepared) -> NetworkInput:
         """The input of a network that is trained on a prepared data set."""
         return cls(prepared.spacing_mm, prepared.intensity, tuple(prepared.labels), prepared.dataset)
+
+    def contract(self, patch: tuple[int, int, int], overlap: float) -> InputContract:
+        """The input contract of a bundle or a session of the network.
+
+        Args:
+            patch: Sides of a tile (D, H, W), voxels.
+            overlap: Share of a tile that its neighbor covers again, 0 to below 1.
+
+        Raises:
+            ValueError: The grid, the window, the patch or the overlap is impossible.
+        """
+        return InputContract(
+            modality="CT",
+            axes="DHW",
+            unit="HU",
+            spacing_mm=self.spacing_mm,
+            window_hu=self.intensity.window_hu,
+            resampling="antialiased-linear",
+            patch=patch,
+            overlap=overlap,
+            blend="gaussian",
+            rows_beyond_ends=ROWS_BEYOND_ENDS,
+        )
 
     def differs_in(self, other: NetworkInput) -> list[str]:
         """Names of the parts that differ; the name of the data set does not count."""

@@ -1,0 +1,90 @@
+"""What a structured report and a secondary capture share: whose they are, what made them, and the file.
+
+The same content gives the same bytes: dates are those of the source, and the instance UID is made from all
+else that is in the object.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from typing import TYPE_CHECKING
+
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian
+
+from autosam_edge.dicom.derived_uid import derived_uid
+from autosam_edge.dicom.patient_study import add_patient_and_study, content_date_and_time, patient_and_study
+from autosam_edge.dicom.source import identifier
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pydicom.uid import UID
+
+    from autosam_edge.volume import Provenance
+
+
+def new_object(
+    sop_class: UID,
+    source: Dataset,
+    made_by: Provenance,
+    *,
+    modality: str,
+    series_number: int,
+    series_description: str,
+) -> Dataset:
+    """Attributes of series and equipment.
+
+    Args:
+        sop_class: SOP class of the object.
+        source: Header of one image of the series that was segmented.
+        made_by: Software and model.
+        modality: Modality of the new series, such as ``SR``.
+        series_number: Number of the new series in the study.
+        series_description: Description of the new series, at most 64 characters.
+
+    Returns:
+        The object without its content; :func:`save` adds the patient, the study and the instance UID.
+
+    Source:
+        PS3.3 C.7.3.1 (General Series), C.7.5.1 (General Equipment), C.12.1 (SOP Common).
+    """
+    dataset = Dataset()
+    dataset.SOPClassUID = sop_class
+    dataset.Modality = modality
+    version = made_by.version or "unknown"
+    dataset.SeriesInstanceUID = derived_uid(
+        "series", sop_class, identifier(source, "SeriesInstanceUID"), version, made_by.model_sha256
+    )
+    dataset.SeriesNumber, dataset.InstanceNumber = series_number, 1
+    dataset.SeriesDescription = series_description
+    dataset.Manufacturer = "autosam-edge"
+    dataset.ManufacturerModelName = (made_by.model or "autosam-edge")[:64]
+    dataset.SoftwareVersions = version[:64]
+    # There is no hardware to number: the weights are what made this, so the serial number is theirs.
+    dataset.DeviceSerialNumber = made_by.model_sha256[:16] or "unknown"
+    return dataset
+
+
+def save(dataset: Dataset, source: Dataset, path: Path, *, pseudonymize: bool) -> None:
+    """Write the object into the patient's study, under an instance UID that is made from all of its content.
+
+    Args:
+        dataset: Result of :func:`new_object`, with its content; its own texts are in ASCII.
+        source: Header of one image of the series that was segmented.
+        path: File to write.
+        pseudonymize: Whether a pseudonym stands in the place of the patient.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    dataset.ContentDate, dataset.ContentTime = content_date_and_time(source, pseudonymize=pseudonymize)
+    add_patient_and_study(dataset, patient_and_study(source, pseudonymize=pseudonymize))
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    content = io.BytesIO()
+    dataset.save_as(content)
+    dataset.SOPInstanceUID = derived_uid("instance", hashlib.sha256(content.getbuffer()).hexdigest())
+    with path.open("wb") as stream:
+        dataset.save_as(stream, enforce_file_format=True)

@@ -1,0 +1,92 @@
+"""Tell the CT images of conventional kind from localizers, projections, maps and everything else."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from functools import cache
+
+from pydicom.uid import UID
+
+from autosam_edge.dicom.header import CT_IMAGES, Header, malformed
+
+MEDIA_DIRECTORY = "media directory (DICOMDIR)"
+MAP = "map that is not in HU, such as of iodine, effective atomic number, density or perfusion"
+_NOT_CT = "CT Image whose Modality is not CT"
+_MEDIA_DIRECTORY_CLASS = "1.2.840.10008.1.3.10"
+# Values of ImageType in capital letters and digits alone. Value 4 of multi-energy images is defined in PS3.3
+# C.8.2.1.1.1 (MAT_SPECIFIC, MAT_FRACTIONAL, MAT_VALUE_BASED, EFF_ATOMIC_NUM, ELECTRON_DENSITY are not in HU;
+# VMI, MAT_REMOVED, MAT_MODIFIED are), the derived pixel contrast in C.8.16.1.4; the rest is what scanners and
+# workstations write.
+_KINDS = (
+    ("localizer", re.compile("LOCALIZER|SCOUT")),
+    ("projection or rendering", re.compile("^(MIP|MINIP|MAXIP|PROJECTIONIMAGE|VRT|VOLREN)$")),
+    ("screenshot or report", re.compile("SCREENS|CAPTURE|DOSEINFO|REPORT|PROT$")),
+)
+_IN_HU = re.compile(
+    "^VMI|MONO|KEV|VNC|VIRTUALNON|VIRTUALUN|^VUE|(MAT|IODINE|CONTRAST)REMOV|MATMODIF|SUPPRESS"
+)
+_NOT_HU = re.compile(
+    "IODI|ZEFF|EFFZ|EFFECTIVEZ|ATOMICNUM|ELECTRONDENS|^RHO|MATSPECIF|MATFRACT|MATVALUE|MATERIALDENS|DENSITYMAP"
+    "|URIC|PERFUSION|BLOOD(FLOW|VOL)|^(CBF|CBV|MTT|TTP|TMAX)$|SUBTRACT|STDDEV|STANDARDDEV"
+)
+
+
+def ct_images(headers: list[Header]) -> tuple[list[Header], Counter[str]]:
+    """The CT images in HU among DICOM files, and a count of the others by kind.
+
+    Raises:
+        InputError: The images of one series differ in Modality, or ImageType is malformed (AE-DICOM-006).
+    """
+    images: list[Header] = []
+    others: Counter[str] = Counter()
+    not_ct: list[Header] = []
+    for header in headers:
+        kind = _other_kind(header)
+        if kind:
+            others[kind] += 1
+            not_ct += [header] * (kind == _NOT_CT)
+        else:
+            images.append(header)
+    of_ct = {header.raw("SeriesInstanceUID") for header in images if not_ct}
+    for header in not_ct:
+        if header.raw("SeriesInstanceUID") in of_ct:
+            # Passing over it could lose the first or the last slice without leaving a gap.
+            raise malformed("Modality", header.name, "CT as in the other images of its series")
+    return images, others
+
+
+def image_type(header: Header) -> frozenset[str]:
+    """The values of ImageType in capital letters and digits alone."""
+    return _words(header.text("ImageType"))
+
+
+def is_spectral(header: Header) -> bool:
+    """Whether an image in HU is computed from several energies, such as a virtual non-contrast image."""
+    return any(_IN_HU.search(word) for word in image_type(header))
+
+
+@cache
+def _words(text: str) -> frozenset[str]:
+    return frozenset(re.sub("[^A-Z0-9]", "", value.upper()) for value in text.split("\\"))
+
+
+@cache
+def _kind_of(words: frozenset[str]) -> str:
+    """What a CT image is by its ImageType if it is no cross-section in HU, otherwise empty."""
+    for kind, pattern in _KINDS:
+        if any(pattern.search(word) for word in words):
+            return kind
+    is_map = any(_NOT_HU.search(word) for word in words) and not any(_IN_HU.search(word) for word in words)
+    return MAP if is_map else ""
+
+
+def _other_kind(header: Header) -> str:
+    """What a DICOM file is if it is no CT image in HU, otherwise empty."""
+    sop_class = header.text("SOPClassUID")
+    if sop_class in CT_IMAGES:
+        return _NOT_CT if header.text("Modality") != "CT" else _kind_of(image_type(header))
+    if sop_class == _MEDIA_DIRECTORY_CLASS:
+        return MEDIA_DIRECTORY
+    title = UID(sop_class).name
+    return title if title != sop_class else "object of unknown class"

@@ -1,0 +1,133 @@
+"""Check that the images of one series belong together: one patient, one coordinate system, one pass."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from autosam_edge.error_codes import IDENTITIES_DIFFER, SEVERAL_STACKS
+from autosam_edge.warning_codes import FRAMES_OF_REFERENCE_IGNORED, PARTS_JOINED
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from autosam_edge.dicom.header import Header
+    from autosam_edge.dicom.planes import ImagePlane
+    from autosam_edge.read_choices import ReadChoices
+    from autosam_edge.scan_warning import ScanWarning
+
+    Labels = npt.NDArray[np.int64]
+
+_SAME_POSITION_MM = 0.01
+_PAUSE_S = (
+    5.0  # a helical scan has no pause, step-and-shoot rests for 1 to 3 s, phases lie 10 s apart or more
+)
+_MAX_PARTS = 4  # more parts than this are the steps of one step-and-shoot scan
+
+
+def check_one_patient(headers: Sequence[Header]) -> None:
+    """Refuse a series whose images name several patients or studies.
+
+    Raises:
+        InputError: AE-DICOM-014.
+    """
+    for keyword, what in (("PatientID", "patients"), ("StudyInstanceUID", "studies")):
+        count = len({header.text(keyword) for header in headers})
+        if count > 1:
+            raise IDENTITIES_DIFFER(f"the images of one series name {count} {what} ({keyword}), expected 1.")
+    # A PatientID that was emptied, or is the same for all, does not tell patients apart.
+    for keyword in ("PatientName", "PatientBirthDate", "PatientSex"):
+        count = len({header.raw(keyword).rstrip("^ ").upper() for header in headers} - {""})
+        if count > 1:
+            raise IDENTITIES_DIFFER(
+                f"the images of one series name one PatientID and {count} values of {keyword}, expected 1."
+            )
+
+
+def check_frame_of_reference(headers: Sequence[Header], choices: ReadChoices) -> list[ScanWarning]:
+    """Refuse a series in several coordinate systems, unless a person decided to read it.
+
+    Raises:
+        InputError: AE-DICOM-014.
+    """
+    count = len({header.text("FrameOfReferenceUID") for header in headers})
+    if count == 1:
+        return []
+    what = f"images of one series name {count} frames of reference (FrameOfReferenceUID)"
+    if choices.ignore_frame_of_reference:
+        return [FRAMES_OF_REFERENCE_IGNORED(f"The {what}, which was ignored.")]
+    raise IDENTITIES_DIFFER(
+        f"the {what}, expected 1.",
+        remedy="If the images were made in one scan, read them with `ignore_frame_of_reference`.",
+    )
+
+
+def check_one_pass(planes: Sequence[ImagePlane]) -> list[ScanWarning]:
+    """Refuse planes of several passes or reconstructions that lie between each other.
+
+    Two phases, kernels or acquisitions, each a regular stack and one shifted by half a step, form one regular
+    stack too; nothing but the headers tells them apart. Parts one after the other give a warning.
+
+    Args:
+        planes: The planes of one series, in any order.
+
+    Raises:
+        InputError: AE-DICOM-024.
+    """
+    labels = {
+        keyword: found for keyword in planes[0].traits if (found := _labels(planes, keyword)) is not None
+    }
+    if not labels:
+        return []
+    normal = np.cross(planes[0].orientation[:3], planes[0].orientation[3:])
+    along = np.array([plane.position for plane in planes]) @ normal
+    order = np.argsort(along, kind="stable")
+    order = order[np.diff(along[order], prepend=-np.inf) > _SAME_POSITION_MM]
+    parts = []
+    for keyword, of_planes in labels.items():
+        ordered = of_planes[order]
+        kinds, runs = len(np.unique(ordered)), 1 + int(np.count_nonzero(np.diff(ordered)))
+        if runs - kinds >= 2:
+            raise SEVERAL_STACKS(
+                f"the series holds {kinds} sets of slices that lie between each other and differ in "
+                f"{keyword}, as two phases or two reconstructions do, expected one."
+            )
+        if 2 <= kinds <= _MAX_PARTS:
+            parts.append(keyword)
+    if not parts:
+        return []
+    return [
+        PARTS_JOINED(
+            f"The series consists of parts that differ in {', '.join(parts)}; organs may be displaced, or "
+            "differ in contrast, at their borders."
+        )
+    ]
+
+
+def _labels(planes: Sequence[ImagePlane], keyword: str) -> Labels | None:
+    """A number for each plane, equal for planes of equal value; None if all are equal."""
+    values = [plane.traits.get(keyword, "") for plane in planes]
+    if len(set(values)) == 1:
+        return None
+    if not keyword.endswith(("Time", "DateTime")):
+        return np.unique(values, return_inverse=True)[1]
+    seconds = np.array([_seconds(value) for value in values])
+    if np.isnan(seconds).any():
+        return None
+    order = np.argsort(seconds)
+    labels = np.empty(len(planes), np.int64)
+    labels[order] = np.cumsum(np.diff(seconds[order], prepend=seconds.min()) > _PAUSE_S)
+    return labels if labels.any() else None
+
+
+def _seconds(text: str) -> float:
+    """Seconds since midnight of a time such as 142359.120, also behind a date; NaN if it is none."""
+    time = re.split("[+-]", text)[0]  # an offset from UTC may follow
+    time = time[8:] if len(time.partition(".")[0]) > 6 else time
+    try:
+        return int(time[:2]) * 3600 + int(time[2:4]) * 60 + float(time[4:])
+    except ValueError:
+        return float("nan")

@@ -1,0 +1,317 @@
+"""Parse the header of a DICOM file, in bounded memory; pixels are not read."""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import zlib
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from pydicom.datadict import DicomDictionary
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.filereader import read_dataset, read_partial
+from pydicom.tag import BaseTag
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
+
+from autosam_edge.dicom.header import (
+    CT_IMAGES,
+    Header,
+    damaged,
+    malformed,
+    raw_of,
+    silenced,
+    sniff,
+    stamp_of,
+    tag_of,
+    text_of,
+)
+from autosam_edge.error_codes import ATTRIBUTE_INVALID, DICOM_TOO_LARGE, FILE_COMPRESSED, INPUT_UNREADABLE
+from autosam_edge.errors import InputError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_HEAD_BYTES = 65_536  # headers of a CT slice are 2 to 20 kB; parsing from memory halves the time of the scan
+_MAX_INFLATED = 64 << 20  # a deflated slice of 2048 x 2048 is 8 MiB
+_MAX_INFLATE_RATIO = 50  # CT noise deflates two- to fivefold
+_DICOM_SUFFIXES = frozenset({".dcm", ".dicom", ".dic", ".ima"})
+_APPLE_DOUBLE = b"\x00\x05\x16\x07"
+_META_GROUP = b"\x02\0\0\0"  # (0002,0000), the first element behind the preamble
+_GZIP = b"\x1f\x8b"
+_PIXEL_TAGS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})  # FloatPixelData, DoubleFloat-, PixelData
+_PIXEL_GROUP = {True: b"\xe0\x7f", False: b"\x7f\xe0"}  # by whether the file is little endian
+_WANTED = [
+    "ImageType", "SOPClassUID", "SOPInstanceUID", "Modality", "PatientID", "PatientName", "PatientBirthDate",
+    "PatientSex", "StudyInstanceUID", "SeriesInstanceUID", "SeriesNumber", "FrameOfReferenceUID",
+    "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns", "NumberOfFrames",
+    "RescaleSlope", "RescaleIntercept", "RescaleType", "ModalityLUTSequence", "PixelPaddingValue",
+    "PixelPaddingRangeLimit", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated", "BitsStored",
+    "HighBit", "PixelRepresentation", "LossyImageCompression", "LossyImageCompressionRatio",
+    "ConcatenationUID", "InConcatenationTotalNumber", "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence", "AcquisitionNumber", "AcquisitionTime", "ContrastBolusAgent",
+    "ConvolutionKernel", "KVP", "SeriesDescription", "SliceThickness", "TemporalPositionIdentifier",
+]  # fmt: skip
+_TAGS: list[BaseTag | int] = [tag_of(keyword) for keyword in _WANTED]
+_GROUPS = frozenset({0x0008, 0x0010, 0x0012, 0x0018, 0x0020, 0x0028, 0x0032, 0x0038, 0x0040, 0x5200})
+_CLASS_OF_META = "MediaStorageSOPClassUID"
+_OF_META = {"SOPClassUID": _CLASS_OF_META, "SOPInstanceUID": "MediaStorageSOPInstanceUID"}
+
+
+@dataclass
+class Allowance:
+    """What the long headers of one input may still take together.
+
+    Args:
+        size: Bytes that may be read; 4,000 frames of an Enhanced CT object take about 8 MB.
+        steps: Reads that may be made, about two for each element; 4,000 frames take about 500,000. Memory
+            grows with the elements, however short they are.
+    """
+
+    size: int = 64 << 20
+    steps: int = 4_000_000
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether more was asked for than may be read."""
+        return self.size < 0 or self.steps < 0
+
+
+class _Bounded:
+    """A file, from its start, that gives no more than an allowance, whatever lengths its elements claim."""
+
+    def __init__(self, file: BinaryIO, allowance: Allowance) -> None:
+        self.seek, self.tell, self._file, self._allowance = file.seek, file.tell, file, allowance
+        self._end = file.seek(0, os.SEEK_END)
+        file.seek(0)
+
+    def read(self, size: int = -1) -> bytes:
+        allowance, rest = self._allowance, max(0, self._end - self.tell())
+        size = min(size, rest) if size >= 0 else rest
+        allowance.size -= size
+        allowance.steps -= 1
+        if allowance.exhausted:
+            raise EOFError  # the parser may make an error of its own from it
+        return self._file.read(size)
+
+
+def read_header(path: Path, name: str, allowance: Allowance) -> Header | None:
+    """Header of one file, or None when its content is not DICOM.
+
+    Of objects that are no CT images only the SOP Class is kept.
+
+    Args:
+        path: Path of the file.
+        name: How messages call the file.
+        allowance: What long headers may still take; reading lowers it.
+
+    Raises:
+        InputError: The file is damaged (AE-DICOM-005, -006), larger than reasonable (AE-DICOM-021), or cannot
+            be read (AE-INPUT-003); it is a DICOM file inside gzip (AE-INPUT-011).
+    """
+    try:
+        with path.open("rb") as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                return None
+            head = file.read(_HEAD_BYTES)
+            if not sniff(head):
+                _check_no_dicom(path, head, name)
+                return None
+            with silenced():
+                dataset, offset = _ct_header(file, head, name, allowance)
+                syntax = _transfer_syntax(dataset, name)
+    except OSError as error:
+        raise INPUT_UNREADABLE(f"{name} cannot be read ({type(error).__name__}).") from error
+    return Header(path, name, dataset, syntax, offset, stamp_of(status))
+
+
+def read_whole_header(path: Path, allowance: Allowance) -> Dataset:
+    """All standard elements of a file before its pixels, by the rules of :func:`read_header`.
+
+    Private elements, which may be long, are left out.
+
+    Args:
+        path: Path of a file that :func:`read_header` has read.
+        allowance: What long headers may still take; reading lowers it.
+
+    Raises:
+        InputError: See :func:`read_header`.
+        OSError: The file cannot be read.
+    """
+    with path.open("rb") as file:
+        return _header(file, file.read(_HEAD_BYTES), "a source file", allowance, _standard_tags())[0]
+
+
+@cache
+def _standard_tags() -> list[BaseTag | int]:
+    return [tag for tag in DicomDictionary if tag >> 16 in _GROUPS]
+
+
+def _check_no_dicom(path: Path, head: bytes, name: str) -> None:
+    """Refuse what is no DICOM file but may stand for one.
+
+    Passing over it could lose the first or the last slice without leaving a gap.
+    """
+    if head[:2] == _GZIP:
+        try:
+            inside = zlib.decompressobj(16 + zlib.MAX_WBITS).decompress(head, 132)
+        except zlib.error:
+            return
+        if sniff(inside):
+            raise FILE_COMPRESSED(f"{name} is a DICOM file inside gzip.")
+    elif head[132:136] == _META_GROUP:
+        raise damaged(name, "its preamble does not end with DICM")
+    elif path.suffix.lower() in _DICOM_SUFFIXES and not head.startswith(_APPLE_DOUBLE):
+        raise damaged(name, "it is named like a DICOM file but does not start like one")
+
+
+def _ct_header(file: BinaryIO, head: bytes, name: str, allowance: Allowance) -> tuple[Dataset, int]:
+    """The wanted elements of a CT image, and the byte where its pixel data start, -1 in a deflated file.
+
+    Of an object of another kind there are the SOP Class and no more, and its damages do not matter.
+    """
+    before = allowance.size, allowance.steps
+    try:
+        dataset, offset, follows = _header(file, head, name, allowance, _TAGS)
+        sop_class = text_of(dataset, "SOPClassUID", name)
+    except InputError:
+        dataset, offset, follows = Dataset(), -1, b""
+        dataset.file_meta = _file_meta(head)[0]
+        sop_class = raw_of(dataset.file_meta, _CLASS_OF_META)
+        if sop_class in ("", *CT_IMAGES):
+            raise
+    if sop_class and sop_class not in CT_IMAGES:
+        if UID(sop_class).name == sop_class and raw_of(dataset.file_meta, _CLASS_OF_META) in CT_IMAGES:
+            # Passing over it could lose the first or the last slice without leaving a gap.
+            raise malformed("SOPClassUID", name, "the class that the file meta information names")
+        allowance.size, allowance.steps = before
+        other = Dataset()
+        other.SOPClassUID, other.file_meta = sop_class, FileMetaDataset()
+        return other, offset
+    if follows != _PIXEL_GROUP[bool(dataset.original_encoding[1])]:
+        raise damaged(name, "it ends before its pixel data or holds none")
+    if not sop_class:
+        raise ATTRIBUTE_INVALID(f"{name} has no SOPClassUID.")
+    return dataset, offset
+
+
+def _header(
+    file: BinaryIO, head: bytes, name: str, allowance: Allowance, tags: list[BaseTag | int]
+) -> tuple[Dataset, int, bytes]:
+    """The elements before the pixels, the byte where those start, -1 in a deflated file, and two bytes there.
+
+    Args:
+        file: The file.
+        head: Its first bytes, at most 64 KiB.
+        name: How messages call the file.
+        allowance: What long headers may still take.
+        tags: Elements to keep.
+    """
+    try:
+        dataset, offset, follows = _elements(file, head, name, allowance, tags)
+    except InputError:
+        raise
+    except Exception as error:  # pydicom raises many kinds, RecursionError among them
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the disk's; those of pydicom have no number
+        if not allowance.exhausted:
+            what = f"its header cannot be parsed ({type(error).__name__})"
+            raise damaged(name, what) from None  # the cause may quote bytes
+    if allowance.exhausted:  # pydicom makes errors of its own from the one of _Bounded, or none
+        raise DICOM_TOO_LARGE(
+            f"the header of {name} is far longer than that of a CT image, or those of all files are.",
+            remedy="Remove the file if it is no CT image, or give the folder of one series only.",
+        )
+    for keyword, of_meta in _OF_META.items():
+        if not text_of(dataset, keyword, name) and (value := raw_of(dataset.file_meta, of_meta)):
+            setattr(dataset, keyword, value)
+    return dataset, offset, follows
+
+
+def _elements(
+    file: BinaryIO, head: bytes, name: str, allowance: Allowance, tags: list[BaseTag | int]
+) -> tuple[Dataset, int, bytes]:
+    """See :func:`_header`; raises what pydicom raises."""
+    if DeflatedExplicitVRLittleEndian.encode() in head:
+        meta, start = _file_meta(head)
+        if raw_of(meta, "TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+            file.seek(start)
+            source: Any = _Bounded(io.BytesIO(_inflated(file, name)), allowance)
+            plain = read_dataset(
+                source, is_implicit_VR=False, is_little_endian=True, stop_when=_at_pixels, specific_tags=tags
+            )
+            plain.file_meta = meta
+            return plain, -1, source.read(2)
+    for source in (io.BytesIO(head), _Bounded(file, allowance)):
+        try:
+            dataset = read_partial(source, stop_when=_at_pixels, force=True, specific_tags=tags)
+        except Exception:
+            if isinstance(source, _Bounded):
+                raise
+            continue  # the header may go on beyond what was read ahead
+        dataset.buffer = None  # otherwise the bytes that were read stay in memory
+        offset = source.tell()
+        follows = source.read(2)
+        if len(head) < _HEAD_BYTES or follows in _PIXEL_GROUP.values():
+            break
+    return dataset, offset, follows
+
+
+def _at_pixels(tag: BaseTag, _vr: str | None, _length: int) -> bool:
+    return int(tag) in _PIXEL_TAGS
+
+
+def _file_meta(head: bytes) -> tuple[FileMetaDataset, int]:
+    """The file meta information, read as far as it goes, and the byte where the data set starts."""
+    source = io.BytesIO(head)
+    source.seek(132 if head[128:132] == b"DICM" else 0)
+    try:
+        meta = read_dataset(source, is_implicit_VR=False, is_little_endian=True, stop_when=_beyond_meta)
+    except Exception:  # see _header; without it the caller knows no more than before
+        meta = Dataset()
+    return FileMetaDataset(meta), source.tell()
+
+
+def _beyond_meta(tag: BaseTag, _vr: str | None, _length: int) -> bool:
+    return int(tag) >> 16 != 2
+
+
+def _transfer_syntax(dataset: Dataset, name: str) -> str:
+    declared = text_of(dataset.file_meta, "TransferSyntaxUID", name)
+    if declared:
+        return declared
+    implicit, little = dataset.original_encoding
+    if implicit:
+        return str(ImplicitVRLittleEndian)
+    return str(ExplicitVRLittleEndian if little else ExplicitVRBigEndian)
+
+
+def _inflated(file: BinaryIO, name: str) -> bytes:
+    """The data set of a deflated file (PS3.5 A.5), from the place of the file on; the bytes are counted."""
+    inflater, parts, total = zlib.decompressobj(-zlib.MAX_WBITS), [], 0
+    try:
+        while chunk := inflater.unconsumed_tail or file.read(_HEAD_BYTES):
+            part = inflater.decompress(chunk, 1 << 20)
+            if total < _MAX_INFLATED:  # what comes later are pixels
+                parts.append(part)
+            total += len(part)
+            limit = max(_MAX_INFLATED, _MAX_INFLATE_RATIO * file.tell())
+            if total > limit:
+                raise DICOM_TOO_LARGE(
+                    f"{name} inflates to more than {limit >> 20} MiB, far more than a CT image of its size.",
+                    remedy="Remove the file, or store the series without deflation.",
+                )
+    except zlib.error as error:
+        raise damaged(name, "its deflated data set cannot be inflated") from error
+    if not inflater.eof:
+        raise damaged(name, "its deflated data set ends early")
+    return b"".join(parts)

@@ -1,0 +1,97 @@
+"""The preview as a DICOM Secondary Capture (PS3.3 A.8.1), for a PACS that shows no segmentation."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pydicom.dataset import Dataset
+from pydicom.uid import SecondaryCaptureImageStorage
+
+from autosam_edge.dicom.derived_object import new_object, save
+from autosam_edge.dicom.header import silenced
+from autosam_edge.dicom.source import check_identifiers, identifier, read_headers
+from autosam_edge.volume import RESEARCH_USE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from autosam_edge.volume import Provenance
+
+_SERIES_NUMBER = 9004  # far from what a scanner counts up to, and equal in every run
+_SEGMENTATION = ("113076", "DCM", "Segmentation")
+_SOURCE_IMAGE = ("121322", "DCM", "Source image for image processing operation")
+
+
+def write_secondary_capture(
+    pixels: npt.NDArray[np.uint8],
+    made_by: Provenance,
+    source_files: Sequence[Path],
+    path: Path,
+    *,
+    pseudonymize: bool = False,
+) -> None:
+    """Write a picture as one uncompressed color image, which every PACS can show.
+
+    Args:
+        pixels: (H, W, 3) uint8, RGB. Nothing in the picture identifies the patient.
+        made_by: Software and model.
+        source_files: The DICOM files that were segmented.
+        path: File to write.
+        pseudonymize: Whether a pseudonym stands in the place of the patient.
+
+    Raises:
+        OutputError: The source files can no longer be read, or lack identifiers (AE-OUTPUT-006).
+        OSError: The file cannot be written.
+
+    Source:
+        DICOM PS3.3 A.8.1 (Secondary Capture Image), C.8.6 (SC Equipment), C.7.6.1 (General Image), C.7.6.3
+        (Image Pixel).
+    """
+    with silenced():
+        sources = read_headers(source_files)
+        check_identifiers(sources, placed=False)
+        dataset = new_object(
+            SecondaryCaptureImageStorage,
+            sources[0],
+            made_by,
+            modality="OT",
+            series_number=_SERIES_NUMBER,
+            series_description="autosam-edge preview - Research use only",
+        )
+        dataset.ConversionType = "WSD"
+        dataset.ImageType = ["DERIVED", "SECONDARY"]
+        dataset.BodyPartExamined = "ABDOMEN"
+        dataset.PatientOrientation = ""  # several sections, each with its own letters
+        dataset.BurnedInAnnotation = dataset.RecognizableVisualFeatures = "NO"
+        dataset.LossyImageCompression = "00"
+        dataset.ImageComments = RESEARCH_USE
+        dataset.DerivationDescription = "Sections of the source series with the outlines of the organs found"
+        dataset.DerivationCodeSequence = [_code(*_SEGMENTATION)]
+        dataset.SourceImageSequence = [_source_image(source) for source in sources]
+        dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 3, "RGB"
+        dataset.PlanarConfiguration = 0
+        dataset.Rows, dataset.Columns = pixels.shape[:2]
+        dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 8, 8, 7
+        dataset.PixelRepresentation = 0
+        dataset.add_new("PixelData", "OB", pixels.tobytes() + b"\0" * (pixels.size % 2))
+        save(dataset, sources[0], path, pseudonymize=pseudonymize)
+
+
+def _source_image(source: Dataset) -> Dataset:
+    """Reference to one image of the series (PS3.3 table 10-3)."""
+    item = Dataset()
+    item.ReferencedSOPClassUID = identifier(source, "SOPClassUID")
+    item.ReferencedSOPInstanceUID = identifier(source, "SOPInstanceUID")
+    item.PurposeOfReferenceCodeSequence = [_code(*_SOURCE_IMAGE)]
+    return item
+
+
+def _code(value: str, scheme: str, meaning: str) -> Dataset:
+    """An item of a code sequence."""
+    item = Dataset()
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, scheme, meaning
+    return item

@@ -1,0 +1,68 @@
+"""Third parties that report their use to their vendors are imported with that reporting off."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_ORT_OFF = "ORT_DISABLE_TELEMETRY"
+
+
+def set_variables() -> None:
+    """Set the environment variables that keep packages silent, for this process and its children.
+
+    The command line calls it first, since packages such as MONAI and onnxscript import ONNX Runtime too.
+    """
+    os.environ[_ORT_OFF] = "1"
+
+
+@contextmanager
+def telemetry_off(package: str) -> Iterator[None]:
+    """Import ``onnxruntime`` or ``openvino`` in this block, and it sends nothing and writes nothing.
+
+    ONNX Runtime reads ``ORT_DISABLE_TELEMETRY`` once, while it is imported; the variable stays set, also for
+    child processes. OpenVINO reports each import through ``openvino_telemetry``. Where that package is
+    missing, OpenVINO uses a stub that does nothing, so this block makes it look missing.
+
+    Args:
+        package: ``onnxruntime`` or ``openvino``.
+
+    Warns:
+        RuntimeWarning: The program imported the package before, with its reporting on, which can no longer be
+            turned off.
+    """
+    imported_before = package in sys.modules
+    if package == "onnxruntime":
+        if imported_before and not os.environ.get(_ORT_OFF):
+            _warn(package, f"set {_ORT_OFF}=1 before")
+        set_variables()
+        yield
+        return
+    if imported_before:
+        if "openvino_telemetry" in sys.modules:
+            _warn(package, "import autosam_edge.engines.openvino_engine before")
+        yield
+        return
+    reporter = sys.modules.get("openvino_telemetry")
+    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # None makes an import fail
+    try:
+        yield
+    finally:
+        del sys.modules["openvino_telemetry"]
+        if reporter is not None:
+            sys.modules["openvino_telemetry"] = reporter
+
+
+def _warn(package: str, instead: str) -> None:
+    warnings.warn(
+        f"{package} was imported with its telemetry on before autosam_edge could turn it off: "
+        f"it may contact its vendor. To prevent this, {instead} {package} is imported.",
+        RuntimeWarning,
+        stacklevel=4,
+    )

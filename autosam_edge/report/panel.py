@@ -1,0 +1,176 @@
+"""The right side of the preview: legend with volumes and HU, warnings, and how to read the picture.
+
+Doubtful warnings come first, in red; cautions follow in amber; facts stand below where there is room. Nothing
+is drawn below the panel: what does not fit is counted.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from autosam_edge.report.drawing import AMBER, QUIET, RED, TEXT, font, swatch
+from autosam_edge.report.sections import WINDOW_HU
+from autosam_edge.scan_warning import most_severe_first
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from PIL import ImageDraw
+
+    from autosam_edge.measurements import OrganStatistics
+    from autosam_edge.report.drawing import PixelBox
+    from autosam_edge.scan_warning import Severity
+    from autosam_edge.volume import Segmentation
+
+    Color = tuple[int, int, int]
+    Line = tuple[str, Color]
+
+_COLORS: dict[Severity, Color] = {"doubtful": RED, "caution": AMBER, "info": QUIET}
+_HEADING = 30
+_ROW, _SMALLEST_ROW = 66, 44  # pixels of an organ: where there is room, and where many warnings need it
+_LINE = 20  # pixels of a line of text below the legend
+_GAP = 14  # pixels between the legend and the text
+
+
+def draw_panel(
+    draw: ImageDraw.ImageDraw,
+    segmentation: Segmentation,
+    statistics: Sequence[OrganStatistics],
+    place: PixelBox,
+) -> None:
+    """Draw the legend, and below it what a reader must know to trust the picture.
+
+    Args:
+        draw: Drawing context of the page.
+        segmentation: Label table with the colors, and the warnings.
+        statistics: One entry per organ of the table.
+        place: Left, top, right, bottom of the panel, pixels.
+    """
+    left, top, right, bottom = place
+    draw.text((left, top), "ORGAN", font=font(16), fill=QUIET)
+    draw.text((right, top), "VOLUME   ·   HU mean ± SD", font=font(16), fill=QUIET, anchor="ra")
+    colors = {label.value: label.color for label in segmentation.table}
+    marks = _marks(segmentation)
+    y = top + _HEADING
+    about, how_to_read = _about_the_legend(statistics, marks), _how_to_read()
+    warnings = [
+        (
+            [
+                (line, _COLORS[warning.severity])
+                for line in wrap(f"{warning.message} ({warning.code})", right - left)
+            ]
+        )
+        for warning in most_severe_first(segmentation.warnings)
+        if warning.organ is None or warning.severity != "info"  # a fact about an organ stands in the legend
+    ]
+    must = sum(len(lines) for lines in warnings if lines[0][1] != QUIET)
+    fixed = len(about) + len(how_to_read) + 1  # one line counts what is left out
+    height = bottom - y - _GAP
+    count = max(1, len(statistics))
+    smallest = min(_SMALLEST_ROW, (height - fixed * _LINE) // count)
+    row = max(smallest, min(_ROW, (height - (fixed + must + 1) * _LINE) // count))
+    for organ in statistics:
+        _legend_row(draw, organ, colors.get(organ.label, QUIET), marks.get(organ.name), (left, y, right), row)
+        y += row
+    y += _GAP
+    for text, color in [*about, *_that_fit(warnings, (bottom - y) // _LINE - fixed), *how_to_read]:
+        draw.text((left, y), text, font=font(15), fill=color)
+        y += _LINE
+
+
+def _that_fit(warnings: Sequence[Sequence[Line]], room: int) -> list[Line]:
+    """Lines of the first warnings that fit, and the number of the others."""
+    lines: list[Line] = []
+    for shown, warning in enumerate(warnings):
+        if len(lines) + len(warning) + 1 > room:
+            return [
+                *lines,
+                (f"and {len(warnings) - shown} more: see statistics.json", warning[0][1]),
+                ("", QUIET),
+            ]
+        lines += warning
+    return [*lines, ("", QUIET)] if lines else []
+
+
+def _marks(segmentation: Segmentation) -> dict[str, Color]:
+    """Color of the volume of each organ that has a caution or a doubtful warning, by name."""
+    mildest_first = reversed(most_severe_first(segmentation.warnings))
+    return {
+        warning.organ: _COLORS[warning.severity]
+        for warning in mildest_first
+        if warning.organ is not None and warning.severity != "info"
+    }
+
+
+def _legend_row(
+    draw: ImageDraw.ImageDraw,
+    organ: OrganStatistics,
+    color: Color,
+    mark: Color | None,
+    place: tuple[int, int, int],
+    height: int,
+) -> None:
+    """One organ: swatch, title, milliliters, mean HU."""
+    left, y, right = place
+    middle = y + height // 2 - 4
+    present = organ.voxels > 0
+    draw.line((left, y + height - 4, right, y + height - 4), fill=(28, 35, 45))
+    swatch(draw, (left, middle), organ.label, organ.title, color, present=present)
+    signs = (" *" if organ.touches_border else "") + (" !" if mark else "")
+    if not present:
+        draw.text((right, middle), "not found" + signs, font=font(16), fill=mark or QUIET, anchor="rm")
+        return
+    volume_ml = f"{organ.ml:.0f} ml" if organ.ml >= 20 else f"{organ.ml:.1f} ml"
+    draw.text((right, middle - 10), volume_ml + signs, font=font(20), fill=mark or TEXT, anchor="rm")
+    draw.text(
+        (right, middle + 11),
+        f"{organ.mean_hu:.0f} ± {organ.sd_hu:.0f} HU",
+        font=font(14),
+        fill=QUIET,
+        anchor="rm",
+    )
+
+
+def _about_the_legend(statistics: Sequence[OrganStatistics], marks: dict[str, Color]) -> list[Line]:
+    """Lines that explain the signs behind the volumes."""
+    lines: list[Line] = []
+    if not any(organ.voxels for organ in statistics):
+        lines.append(("No organ was found in this scan.", AMBER))
+    if any(organ.touches_border for organ in statistics):
+        lines.append(("* reaches the edge of the scan: may be cut off", AMBER))
+    if marks:
+        lines.append(("! a warning is about this organ", AMBER))
+    return [*lines, ("", QUIET)] if lines else []
+
+
+def _how_to_read() -> list[Line]:
+    return [
+        (f"Window W {WINDOW_HU[0]:.0f}  L {WINDOW_HU[1]:.0f} HU", QUIET),
+        ("Patient's right is on the image's left.", QUIET),
+        ("Slice numbers count along the input's own axes.", QUIET),
+    ]
+
+
+def wrap(text: str, width: int) -> list[str]:
+    """Break a sentence into lines.
+
+    Args:
+        text: Words; a word that is longer than a line is broken.
+        width: Width of a line, pixels.
+
+    Returns:
+        At least one line.
+    """
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if font(15).getlength(longer) <= width:
+            lines[-1] = longer
+            continue
+        if lines[-1]:
+            lines.append("")
+        for letter in word:
+            if font(15).getlength(lines[-1] + letter) > width:
+                lines.append("")
+            lines[-1] += letter
+    return lines

@@ -1,0 +1,193 @@
+"""The secondary capture: the pixels of the preview, in the patient's study, of the source series."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import subprocess
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pydicom
+import pytest
+from autosam_edge_test_ct import PATIENT, CtFolder, ct  # noqa: F401  a fixture
+from autosam_edge_test_hazards import hazard
+from PIL import Image
+
+from autosam_edge.dicom.secondary_capture import write_secondary_capture
+from autosam_edge.errors import OutputError
+from autosam_edge.geometry import Grid
+from autosam_edge.labels import BTCV_LABELS
+from autosam_edge.read_scan import read
+from autosam_edge.scan_warning import ScanWarning
+from autosam_edge.volume import Provenance, Segmentation, Source, Volume
+from autosam_edge.write_results import check_writable, write
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PROVENANCE = Provenance(version="1.2.3", model="student", model_sha256="ab" * 32)
+NEW = ("dicom-sr", "secondary-capture")
+
+
+@pytest.fixture
+def scan(ct: CtFolder) -> Volume:  # noqa: F811
+    """A series of five slices."""
+    ct.write(PatientComments="SECRET", StudyDate="20240102")
+    return read(ct.path)
+
+
+@pytest.fixture
+def segmentation(scan: Volume) -> Segmentation:
+    """A liver."""
+    labels = np.zeros(scan.shape, np.uint8)
+    labels[1:4, 1:3, 1:4] = 6
+    return Segmentation(labels, scan.grid, BTCV_LABELS, PROVENANCE)
+
+
+def test_the_pixels_are_those_of_the_preview(scan, segmentation, tmp_path: Path) -> None:
+    """2000 x 1400, RGB, uncompressed; every value as in preview.png."""
+    paths = write(scan, segmentation, tmp_path / "out", formats=("secondary-capture", "preview"))
+    capture = pydicom.dcmread(paths["secondary-capture"])
+    with Image.open(paths["preview"]) as picture:
+        np.testing.assert_array_equal(capture.pixel_array, np.asarray(picture))
+    assert (capture.Rows, capture.Columns, capture.PhotometricInterpretation) == (1400, 2000, "RGB")
+    assert not capture.file_meta.TransferSyntaxUID.is_compressed
+    assert capture.SOPClassUID.name == "Secondary Capture Image Storage"
+
+
+def test_it_belongs_to_the_study_and_says_what_it_is(scan, segmentation, tmp_path: Path) -> None:
+    """Patient and study of the source, each source image, the tool, and what it is not for."""
+    capture = pydicom.dcmread(
+        write(scan, segmentation, tmp_path / "out", formats=("secondary-capture",))["secondary-capture"]
+    )
+    sources = [pydicom.dcmread(file) for file in scan.source.files]
+    assert (capture.PatientName, capture.PatientID) == PATIENT
+    assert capture.StudyInstanceUID == sources[0].StudyInstanceUID
+    assert capture.SeriesInstanceUID != sources[0].SeriesInstanceUID
+    referred = [item.ReferencedSOPInstanceUID for item in capture.SourceImageSequence]
+    assert referred == [source.SOPInstanceUID for source in sources]
+    assert capture.SeriesDescription == "autosam-edge preview - Research use only"
+    assert (capture.ConversionType, capture.BurnedInAnnotation) == ("WSD", "NO")
+    assert list(capture.ImageType) == ["DERIVED", "SECONDARY"]
+    assert "PatientComments" not in capture
+    assert (capture.ContentDate, "InstanceCreationDate" in capture) == ("20240102", False)
+
+
+def test_same_input_gives_identical_bytes_and_another_picture_another_uid(
+    scan, segmentation, tmp_path: Path
+) -> None:
+    """A warning is on the picture, so it makes another object."""
+    one, two, other = (
+        write(scan, labels, tmp_path / name, formats=("secondary-capture",))["secondary-capture"]
+        for name, labels in (
+            ("one", segmentation),
+            ("two", segmentation),
+            (
+                "other",
+                dataclasses.replace(
+                    segmentation, warnings=(ScanWarning("AE-WARN-100", "doubtful", "The liver is small."),)
+                ),
+            ),
+        )
+    )
+    assert one.read_bytes() == two.read_bytes()
+    assert pydicom.dcmread(one).SOPInstanceUID != pydicom.dcmread(other).SOPInstanceUID
+    assert pydicom.dcmread(one).SeriesInstanceUID == pydicom.dcmread(other).SeriesInstanceUID
+
+
+def test_a_pseudonym_stands_in_the_place_of_the_patient(scan, tmp_path: Path) -> None:
+    """An odd number of bytes is padded, as DICOM asks."""
+    pixels = np.arange(3 * 5 * 3, dtype=np.uint8).reshape(3, 5, 3)
+    path = tmp_path / "capture.dcm"
+    write_secondary_capture(pixels, PROVENANCE, scan.source.files, path, pseudonymize=True)
+    np.testing.assert_array_equal(pydicom.dcmread(path).pixel_array, pixels)
+    content = path.read_bytes()
+    assert not [secret for secret in ("Mustermann", PATIENT[1], "20240102") if secret.encode() in content]
+
+
+def test_the_new_formats_are_written_only_when_named(scan, segmentation, tmp_path: Path) -> None:
+    """No run gets them without asking; named alone, they are alone."""
+    source = scan.source
+    assert not set(NEW) & set(check_writable(tmp_path / "out", source=source))
+    paths = write(scan, segmentation, tmp_path / "out", formats=NEW)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"measurements.dcm", "preview.dcm"}
+    assert tuple(paths) == NEW
+
+
+@hazard(
+    "Results",
+    "a structured report or a secondary capture is asked of input that is not DICOM",
+    "refused before the inference: AE-OUTPUT-005",
+)
+@pytest.mark.parametrize("name", NEW)
+def test_input_that_is_not_dicom_is_refused_before_the_work(name: str, tmp_path: Path) -> None:
+    """The message names the format, the remedy the formats that are left."""
+    with pytest.raises(OutputError, match=f"AE-OUTPUT-005: {name} must refer") as caught:
+        check_writable(tmp_path / "out", source=Source("nifti", "", ()), formats=(name, "csv"))
+    assert "`formats=('nifti', 'json', 'csv', 'preview')`" in caught.value.remedy
+
+
+@hazard(
+    "Results",
+    "the source of a structured report or a secondary capture has no StudyInstanceUID",
+    "refused before the inference: AE-OUTPUT-006",
+)
+@pytest.mark.parametrize("name", NEW)
+def test_missing_identifiers_are_found_before_the_work(name: str, scan, tmp_path: Path) -> None:
+    """As for a SEG; and again when the file is written."""
+    source = dataclasses.replace(scan.source, identifier_fault="lack StudyInstanceUID")
+    with pytest.raises(OutputError, match="lack StudyInstanceUID") as caught:
+        check_writable(tmp_path / "out", source=source, formats=(name,))
+    assert caught.value.code == "AE-OUTPUT-006"
+
+
+@pytest.mark.parametrize("name", NEW)
+def test_identifiers_that_went_are_found_when_the_file_is_written(
+    name: str, scan, segmentation, tmp_path: Path
+) -> None:
+    """The files may have changed since they were read."""
+    for file in scan.source.files:
+        ds = pydicom.dcmread(file)
+        del ds.StudyInstanceUID
+        ds.save_as(file)
+    with pytest.raises(OutputError, match="AE-OUTPUT-006: .*lack StudyInstanceUID"):
+        write(scan, segmentation, tmp_path / "out", formats=(name,))
+    assert not (tmp_path / "out").exists()
+
+
+@hazard(
+    "Results",
+    "a structured report or a secondary capture of images that share no frame of reference",
+    "written: neither places anything on the images",
+)
+@pytest.mark.parametrize("name", NEW)
+def test_no_frame_of_reference_is_needed(name: str, ct: CtFolder, tmp_path: Path) -> None:  # noqa: F811
+    """Only a SEG needs one."""
+    ct.write(FrameOfReferenceUID=None)
+    scan = read(ct.path, ignore_frame_of_reference=True)
+    assert scan.source.frame_of_reference_fault
+    labels = Segmentation(np.full(scan.shape, 6, np.uint8), scan.grid, BTCV_LABELS, PROVENANCE)
+    assert set(write(scan, labels, tmp_path / "out", formats=(name,))) == {name}
+
+
+@pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="dciodvfy of dicom3tools is not installed")
+def test_dciodvfy_finds_no_error(scan, segmentation, tmp_path: Path) -> None:
+    """David Clunie's validator reads the object without an error."""
+    path = write(scan, segmentation, tmp_path / "out", formats=("secondary-capture",))["secondary-capture"]
+    result = subprocess.run(["dciodvfy", str(path)], capture_output=True, text=True, check=False)
+    assert "Error" not in result.stderr + result.stdout
+
+
+def test_nothing_found_is_still_a_picture(scan, segmentation, tmp_path: Path) -> None:
+    """A PACS shows the scan, and that no organ was found."""
+    empty = dataclasses.replace(segmentation, labels=np.zeros(scan.shape, np.uint8))
+    assert set(write(scan, empty, tmp_path / "out", formats=NEW)) == set(NEW)
+
+
+def test_an_array_has_no_dicom_formats(tmp_path: Path) -> None:
+    """A scan made in memory refers to nothing."""
+    volume = Volume(np.zeros((3, 4, 5), np.int16), Grid.axis_aligned((3, 4, 5), (1.0, 1.0, 1.0)))
+    labels = Segmentation(np.zeros((3, 4, 5), np.uint8), volume.grid, BTCV_LABELS)
+    with pytest.raises(OutputError, match="AE-OUTPUT-005"):
+        write(volume, labels, tmp_path / "out", formats=("secondary-capture",))

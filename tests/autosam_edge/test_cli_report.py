@@ -1,0 +1,147 @@
+"""What stands in the terminal: no number is lost at any width, the most severe warnings come first."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+from autosam_edge_test_hazards import hazard
+
+from autosam_edge.cli.report import show_report
+
+NAMES = ("spleen", "liver", "portal_vein_and_splenic_vein")
+WARNINGS = [
+    {"code": "AE-WARN-001", "severity": "info", "message": "Files were passed over.", "organ": None},
+    {"code": "AE-WARN-101", "severity": "caution", "message": "It is cut by the edge.", "organ": "liver"},
+    {"code": "AE-WARN-100", "severity": "doubtful", "message": "It lies on the left.", "organ": "liver"},
+    {"code": "AE-WARN-102", "severity": "doubtful", "message": "This may be no abdomen.", "organ": None},
+]
+
+
+def report(*, with_truth: bool = False) -> dict:
+    """A report of three organs; the first is absent."""
+    organs = [
+        {
+            "name": name,
+            "label": 1,
+            "ml": 1234.5 * at,
+            "mean_hu": -56.0 * at or None,
+            "touches_border": at == 2,
+        }
+        for at, name in enumerate(NAMES)
+    ]
+    if with_truth:
+        for organ in organs:
+            organ["dice_against_truth"] = 0.875
+    return {
+        "organs": organs,
+        "provenance": {"model": "student", "engine": "fake", "precision": "fp32"},
+        "outputs": {"json": "out/statistics.json"},
+        "warnings": WARNINGS,
+    }
+
+
+def shown(monkeypatch, capsys, columns: int | None, **options: bool) -> str:
+    """The text on a terminal of a number of columns, without its colors; None is a pipe."""
+    if columns is None:
+        monkeypatch.delenv("FORCE_COLOR", raising=False)
+    else:
+        monkeypatch.setenv("FORCE_COLOR", "1")
+        monkeypatch.setenv("TERM", "xterm")
+        monkeypatch.setenv("COLUMNS", str(columns))
+    show_report(report(**options), as_json=False)
+    return re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
+
+
+@hazard("Results", "a terminal of 25 to 60 columns", "every number and every warning is printed whole")
+@pytest.mark.parametrize("columns", [25, 40, 52, 60, 72, 80, 120, None])
+@pytest.mark.parametrize("with_truth", [False, True])
+def test_every_number_and_word_is_whole_at_every_width(
+    columns: int | None, with_truth: bool, monkeypatch, capsys
+) -> None:
+    """Words may be folded between lines; nothing is cut or left out."""
+    text = shown(monkeypatch, capsys, columns, with_truth=with_truth)
+    for number in ("1234.5", "2469.0", "-56", "-112", *(["0.88"] if with_truth else [])):
+        assert number in text
+    words = set(text.split())
+    for warning in WARNINGS:
+        assert {*warning["message"].split(), warning["code"], warning["severity"]} <= words
+    if columns is None or columns >= 40:
+        assert set(NAMES) <= words
+    assert "found" in words  # the spleen was not
+
+
+def test_lines_fit_the_terminal(monkeypatch, capsys) -> None:
+    """The terminal itself breaks only paths and the research-use statement, which are copied whole."""
+    text = shown(monkeypatch, capsys, 40)
+    assert max(len(line) for line in text.splitlines() if not line.startswith(("out/", "Research"))) <= 40
+
+
+def test_an_organ_shows_its_most_severe_warning_and_the_others_stand_below(monkeypatch, capsys) -> None:
+    """Each warning once, below by severity; in a pipe each is one line."""
+    lines = shown(monkeypatch, capsys, None).splitlines()
+    (row,) = (line for line in lines if line.split()[:1] == ["liver"])
+    assert "doubtful It lies on the left. AE-WARN-100" in row
+    below = [line.strip() for line in lines if line.startswith(("doubtful", "caution", "info"))]
+    assert below == [
+        "doubtful This may be no abdomen. AE-WARN-102",
+        "caution liver: It is cut by the edge. AE-WARN-101",
+        "info Files were passed over. AE-WARN-001",
+    ]
+
+
+def test_a_fact_about_an_organ_is_not_said_twice(monkeypatch, capsys) -> None:
+    """The word of the table stands for it; where there is no word, the fact is the note."""
+    fact = {"code": "AE-WARN-113", "severity": "info", "message": "It goes on."}
+    organs = report()["organs"]
+    for organ, shown_as_note in (("spleen", False), ("liver", True)):
+        changed = {**report(), "organs": organs, "warnings": [{**fact, "organ": organ}]}
+        show_report(changed, as_json=False)
+        text = capsys.readouterr().out
+        assert ("It goes on." in text) == shown_as_note
+        assert "not found" in text
+
+
+PRINTS = """
+import sys
+from autosam_edge import cli
+@cli.app.command("prints")
+def prints():
+    print("M\\u00fcller \\udcff")
+sys.argv = ["autosam-edge", "prints"]
+cli.main()
+"""
+
+
+@hazard(
+    "Results",
+    "the output folder has a name that the terminal cannot print",
+    "the results are written, and the name is printed with escapes",
+)
+@pytest.mark.parametrize(
+    ("encoding", "printed"), [("ascii", rb"M\xfcller \udcff"), ("utf-8", "Müller \\udcff".encode())]
+)
+def test_a_name_that_the_terminal_cannot_print_is_escaped(encoding: str, printed: bytes) -> None:
+    """Of every command: the encoding is that of stdout."""
+    result = subprocess.run(
+        [sys.executable, "-c", PRINTS],
+        capture_output=True,
+        check=False,
+        env={**os.environ, "PYTHONIOENCODING": encoding},
+    )
+    assert (result.returncode, result.stdout.strip()) == (0, printed), result.stderr
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="/dev/full is of Linux")  # noqa: PTH110
+@hazard("Results", "stdout is a file on a full disk", "refused: AE-OUTPUT-003")
+def test_a_full_disk_under_stdout_is_no_internal_error() -> None:
+    """The code names the cause."""
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        result = subprocess.run(
+            [sys.executable, "-c", PRINTS], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert result.returncode == 7
+    assert "AE-OUTPUT-003" in result.stderr

@@ -1,0 +1,252 @@
+"""Fit the decision weights of a model: how much each organ's probability counts before the largest is taken.
+
+A network that was trained on cross entropy and Dice calls too many voxels of a small organ background. A
+weight above 1 on the organ's probability finds more of it (docs/adr/0019-decision-weights.md). The weights
+are fitted on validation cases, never on test cases.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from autosam_edge.formats.nifti import read_nifti
+from autosam_edge.machine import describe_machine
+from autosam_edge_training.error_codes import SPLIT_EMPTY
+from autosam_edge_training.evaluate.evaluator import split_entries
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Sequence
+
+    import numpy.typing as npt
+
+    from autosam_edge.session import Session
+    from autosam_edge_training.data import Prepared, Split
+    from autosam_edge_training.strict import JsonObject
+
+    Weights = npt.NDArray[np.float64]
+
+GRID = (1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0)
+"""Weights that are tried. None is below 1: an organ is never made harder to find."""
+FIXED = ("stomach", "aorta")
+"""Organs whose weight stays 1: a weight that helped on some cases did harm on others."""
+# Voxels that are background for certain decide nothing.
+_CERTAIN = 0.995
+
+
+@dataclass(frozen=True, eq=False)
+class CaseProbabilities:
+    """What the network says of one scan, on the model's grid, where it is not certain of background.
+
+    Args:
+        name: Name of the case.
+        probability: (C, N) float32 probabilities of N voxels.
+        truth: (N,) uint8 label of each voxel.
+        sizes: (C,) number of voxels of each label in the whole scan.
+    """
+
+    name: str
+    probability: npt.NDArray[np.float32]
+    truth: npt.NDArray[np.uint8]
+    sizes: npt.NDArray[np.int64]
+
+    def dice(self, weights: Weights) -> Weights:
+        """(C - 1,) Dice of each organ with (C,) weights; NaN where the scan lacks the organ."""
+        found = (self.probability * weights[:, None].astype(np.float32)).argmax(axis=0)
+        classes = len(self.sizes)
+        both = np.bincount(found[found == self.truth], minlength=classes)
+        total = np.bincount(found, minlength=classes) + self.sizes
+        dice = np.full(classes, np.nan)
+        np.divide(2.0 * both, total, out=dice, where=self.sizes > 0)
+        return dice[1:]
+
+
+def collect(
+    session: Session, prepared: Prepared, split: Split, *, log: Callable[[str], None] = lambda _: None
+) -> list[CaseProbabilities]:
+    """Run the scans of a split and keep the network's probabilities.
+
+    Args:
+        session: Model with the labels and the grid of the data set.
+        prepared: Data set.
+        split: Cases to run.
+        log: Function that is called with one line per case.
+
+    Raises:
+        InputError: The split is empty (AE-DATA-005), or a file is not the one that was prepared
+            (AE-DATA-008).
+    """
+    cases = []
+    for entry in split_entries(prepared, split):
+        entry.check()
+        run = session.plan(read_nifti(entry.image))
+        blocks: list[npt.NDArray[np.float32]] = []
+        run.execute(on_rows=partial(_keep, blocks))
+        probability = np.moveaxis(np.concatenate(blocks), 1, 0)
+        labels = prepared.case(entry.name).labels
+        truth = labels[run.box]
+        kept = (probability[0] < _CERTAIN) | (truth > 0)
+        sizes = np.bincount(labels.ravel(), minlength=prepared.classes)
+        cases.append(CaseProbabilities(entry.name, probability[:, kept], truth[kept], sizes))
+        log(f"case {entry.name}: mean Dice {mean_dice(cases[-1:], np.ones(prepared.classes)):.3f}")
+    return cases
+
+
+def _keep(blocks: list[npt.NDArray[np.float32]], rows: npt.NDArray[np.float32]) -> None:
+    blocks.append(rows.copy())
+
+
+def mean_dice(cases: Sequence[CaseProbabilities], weights: Weights) -> float:
+    """Mean over the cases of each organ, then over the organs; an organ that no case has counts nowhere."""
+    return float(np.mean(list(_organ_dice(cases, weights).values())))
+
+
+def _organ_dice(cases: Sequence[CaseProbabilities], weights: Weights) -> dict[int, float]:
+    """Mean Dice over the cases, by the label value of each organ that a case has."""
+    dice = np.array([case.dice(weights) for case in cases])
+    present = np.flatnonzero(~np.isnan(dice).all(axis=0))
+    return {int(value) + 1: float(np.nanmean(dice[:, value])) for value in present}
+
+
+def fit(
+    cases: Sequence[CaseProbabilities], names: Sequence[str], *, fixed: Collection[str] = FIXED
+) -> Weights:
+    """Find the weights with the highest mean Dice, one organ after the other, twice around.
+
+    Args:
+        cases: Scans to fit on.
+        names: Names by label value, the background first.
+        fixed: Organs whose weight stays 1, as that of the background.
+
+    Returns:
+        (C,) weights from :data:`GRID`.
+    """
+    weights = np.ones(len(names))
+    best = mean_dice(cases, weights)
+    for organ in [value for value, name in enumerate(names) if value and name not in fixed] * 2:
+        for weight in GRID:
+            trial = weights.copy()
+            trial[organ] = weight
+            score = mean_dice(cases, trial)
+            if score > best + 1e-5:
+                weights, best = trial, score
+    return weights
+
+
+@dataclass(frozen=True)
+class HeldOutCase:
+    """A case that a fit did not see.
+
+    Args:
+        case: Name of the case.
+        without: Mean Dice without weights.
+        fitted_on_others: Mean Dice with the weights that were fitted on the other cases.
+        decision_weights: Those weights by organ, without the ones that are 1.
+    """
+
+    case: str
+    without: float
+    fitted_on_others: float
+    decision_weights: dict[str, float]
+
+
+@dataclass(frozen=True)
+class DecisionWeightsFit:
+    """Fitted weights and how they did.
+
+    Args:
+        decision_weights: For each organ the smallest weight of all fits that left out one case, by the
+            organ's name, without the ones that are 1.
+        without: Mean Dice of each organ without weights.
+        fitted: Mean Dice of each organ with the weights.
+        held_out: Each case with the weights that were fitted on the other cases.
+    """
+
+    decision_weights: dict[str, float]
+    without: dict[str, float]
+    fitted: dict[str, float]
+    held_out: tuple[HeldOutCase, ...]
+
+
+def fit_across(
+    cases: Sequence[CaseProbabilities], names: Sequence[str], *, fixed: Collection[str] = FIXED
+) -> DecisionWeightsFit:
+    """Fit once without each case, and take the smallest weight of each organ: what holds whoever is left out.
+
+    Args:
+        cases: At least two scans.
+        names: Names by label value, the background first.
+        fixed: Organs whose weight stays 1.
+
+    Raises:
+        InputError: There are fewer than two cases (AE-DATA-005).
+    """
+    if len(cases) < 2:
+        raise SPLIT_EMPTY("the split has one case, expected at least two to fit decision weights on.")
+    plain = np.ones(len(names))
+    fits = {case.name: fit([c for c in cases if c is not case], names, fixed=fixed) for case in cases}
+    smallest = np.min(list(fits.values()), axis=0)
+    return DecisionWeightsFit(
+        _named(smallest, names),
+        {names[value]: dice for value, dice in _organ_dice(cases, plain).items()},
+        {names[value]: dice for value, dice in _organ_dice(cases, smallest).items()},
+        tuple(
+            HeldOutCase(
+                case.name,
+                mean_dice([case], plain),
+                mean_dice([case], fits[case.name]),
+                _named(fits[case.name], names),
+            )
+            for case in cases
+        ),
+    )
+
+
+def _named(weights: Weights, names: Sequence[str]) -> dict[str, float]:
+    return {name: float(weight) for name, weight in zip(names, weights, strict=True) if weight != 1.0}
+
+
+def _mean(values: Iterable[float]) -> float:
+    return float(np.mean(list(values)))
+
+
+def fit_session(
+    session: Session, prepared: Prepared, split: Split, *, log: Callable[[str], None] = lambda _: None
+) -> JsonObject:
+    """Fit the decision weights of a session's model; the weights that it has already count for nothing.
+
+    Args:
+        session: Model with the labels and the grid of the data set.
+        prepared: Data set.
+        split: Cases to fit on, at least two.
+        log: Function that is called with one line per case.
+
+    Returns:
+        Content of the file that ``export --decision-weights`` reads: ``decision_weights`` by organ and the
+        figures behind them, all on the model's grid.
+
+    Raises:
+        InputError: See :func:`collect` and :func:`fit_across`.
+    """
+    machine = describe_machine()
+    found = fit_across(collect(session, prepared, split, log=log), prepared.labels)
+    return {
+        "model": session.model.name,
+        "data": f"{prepared.dataset} {split}",
+        "data_sha256": prepared.manifest_sha256,
+        "date": datetime.now(timezone.utc).date().isoformat(),
+        "machine": machine,
+        "engine": dict(session.engine.description),
+        "mean_dice": {
+            "without": _mean(found.without.values()),
+            "fitted": _mean(found.fitted.values()),
+            "held_out_without": _mean(case.without for case in found.held_out),
+            "held_out_fitted_on_others": _mean(case.fitted_on_others for case in found.held_out),
+        },
+        **dataclasses.asdict(found),
+    }
