@@ -17,6 +17,7 @@ Shape = tuple[int, int, int]
 FloatMatrix = npt.NDArray[np.float64]
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 
+_FARTHEST_MM = 1e100  # damaged headers hold numbers whose squares overflow
 _CANONICAL_WORLD_AXIS = (2, 1, 0)  # array axis D runs along world z, H along y, W along x
 # A slice whose opposite edges differ by less than this, in slices, is not tilted: cosines and affines are
 # rounded numbers.
@@ -50,7 +51,7 @@ class Grid:
             raise ValueError(f"the shape is {self.shape}, expected three sides of at least one voxel")
         if (
             affine.shape != (4, 4)
-            or not np.isfinite(affine).all()
+            or not (np.abs(affine) < _FARTHEST_MM).all()
             or not np.array_equal(affine[3], (0, 0, 0, 1))
         ):
             raise ValueError("the affine must be a finite 4x4 matrix whose last row is 0 0 0 1")

@@ -33,11 +33,11 @@ class Source:
     """Origin of a volume, without patient data.
 
     Args:
-        kind: ``dicom``, ``nifti``, ``nrrd`` or ``array``.
+        kind: ``dicom``, ``nifti``, ``nrrd``, ``metaimage`` or ``array``.
         series_hash: SHA-256 of the series UID for DICOM, of the voxel values otherwise; hexadecimal, empty
             when unknown.
-        files: The files of the volume in slice order (one for a multi-frame object); DICOM SEG refers to
-            them. Never printed.
+        files: The files of the volume: in slice order, one for a multi-frame object, header and voxels of a
+            pair. DICOM SEG refers to them. Never printed.
         keepalive: Object that must live as long as ``files`` are needed, such as the folder of an unpacked
             archive.
         folder: The folder that was searched for the volume, None when a file was read; no result may go

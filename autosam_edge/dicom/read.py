@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from autosam_edge.dicom.compressed import check_decodable
@@ -15,6 +16,7 @@ from autosam_edge.dicom.series import select_series
 from autosam_edge.dicom.source import frame_of_reference_fault, identifier_fault
 from autosam_edge.dicom.stack import stack
 from autosam_edge.error_codes import FILE_CHANGED
+from autosam_edge.memory import require_room
 from autosam_edge.read_choices import ReadChoices
 from autosam_edge.volume import Source, Volume
 from autosam_edge.warning_codes import FRAME_OF_REFERENCE_MISSING, LOSSY_COMPRESSION, PHOTOMETRIC_UNUSUAL
@@ -28,7 +30,12 @@ if TYPE_CHECKING:
 
 
 def read_dicom(
-    root: Path, *, series: str | None = None, choices: ReadChoices | None = None, keepalive: object = None
+    root: Path,
+    *,
+    series: str | None = None,
+    choices: ReadChoices | None = None,
+    max_memory_mb: float | None = None,
+    keepalive: object = None,
 ) -> Volume:
     """Read the one CT series below a folder, or an Enhanced CT file.
 
@@ -38,6 +45,7 @@ def read_dicom(
             SeriesNumber, its SeriesInstanceUID or the start of its hash (8 letters or more); ``all`` joins
             series of one image each.
         choices: Decisions of a person; None leaves every doubtful case refused.
+        max_memory_mb: Limit for the resident memory of the process, MB; None sets no limit.
         keepalive: Object that lives as long as the volume, such as an unpacked archive.
 
     Returns:
@@ -46,6 +54,7 @@ def read_dicom(
     Raises:
         InputError: The input is not one regular CT stack in HU; each reason has its own code (AE-DICOM-001 to
             -024).
+        BudgetError: The volume alone does not fit under the limit (AE-MEMORY-001).
 
     Source:
         PS3.3 C.7.6.2.1.1 (position and orientation), C.8.2.1 (CT image), C.8.15 (Enhanced CT image), C.11.1
@@ -60,6 +69,7 @@ def read_dicom(
         for header in chosen.headers:
             check_decodable(header)
         stacked = stack(planes, same_pixels, allow_gap=choices.allow_gap)
+        require_room(math.prod(stacked.grid.shape) * 2 / 1e6, max_memory_mb)
         hu, pixel_notes = read_hu(stacked.planes)
         hu = fill_gaps(hu, stacked.numbers)
         _check_unchanged(root, found, chosen.headers)

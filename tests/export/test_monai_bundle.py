@@ -25,7 +25,8 @@ from autosam_edge import open_session
 from autosam_edge.bundle import default_bundle_path, open_bundle
 from autosam_edge.cli import app
 from autosam_edge.errors import OutputError
-from autosam_edge.formats.nifti import lps_affine, ras_affine, read_nifti
+from autosam_edge.formats.nifti import read_nifti
+from autosam_edge.formats.nifti_header import lps_affine, ras_affine
 from autosam_edge.geometry import Grid, Orientation
 from autosam_edge.measurements import dice
 from autosam_edge.phantom import make_phantom
