@@ -82,7 +82,8 @@ ATTRIBUTE_INVALID = ErrorCode(
 RESCALE_MISSING = ErrorCode(
     "AE-DICOM-007",
     "Rescale Slope or Intercept is missing, so HU are unknown",
-    "Export the series again without removing the rescale attributes.",
+    "Export the series again with its rescale attributes, or read it with `assume_hu`, which takes the "
+    "rescale from the position of the air.",
 )
 NOT_HU = ErrorCode(
     "AE-DICOM-008",
@@ -97,7 +98,7 @@ PIXEL_FORMAT_INVALID = ErrorCode(
 TRANSFER_SYNTAX_UNSUPPORTED = ErrorCode(
     "AE-DICOM-010",
     "the transfer syntax is unknown, or its decoder is not installed",
-    "pip install 'autosam-edge[dicom]', or export the series uncompressed.",
+    "Export the series uncompressed; or pip install 'autosam-edge[dicom]', if the message says so.",
 )
 TOO_FEW_SLICES = ErrorCode("AE-DICOM-011", "fewer than three slices", "Give the folder of a whole series.")
 ORIENTATIONS_DIFFER = ErrorCode(

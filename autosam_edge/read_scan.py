@@ -131,6 +131,6 @@ def _kind_of(head: bytes) -> str:
         return "nifti"
     if b"ObjectType" in head[:256] and b"=" in head[:256]:
         return "metaimage"
-    from autosam_edge.dicom.parse import sniff
+    from autosam_edge.dicom.header import sniff
 
     return "dicom" if sniff(head) else "unknown"

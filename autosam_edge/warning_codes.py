@@ -90,6 +90,48 @@ NOTHING_BELOW_WATER = WarningCode(
     "no voxel is below 0 HU, so the values may not be Hounsfield units",
     "Give the values in HU; the labels of other units are wrong.",
 )
+TRANSFER_SYNTAX_WRONG = WarningCode(
+    "AE-WARN-026",
+    "info",
+    "the transfer syntax that a file names is not that of its data, which can be read all the same",
+    "Correct the export: other software may refuse the files.",
+)
+EXCESS_BYTES = WarningCode(
+    "AE-WARN-027",
+    "info",
+    "bytes beyond the pixels of Rows x Columns were ignored",
+    "Nothing, if the images look right; the standard lets readers ignore them.",
+)
+RESCALE_ASSUMED = WarningCode(
+    "AE-WARN-028",
+    "caution",
+    "RescaleSlope or RescaleIntercept is missing; `assume_hu` supplied it from the position of the air",
+    "Check on the picture that the organs look as on other scans.",
+)
+RESCALE_TYPE_UNUSUAL = WarningCode(
+    "AE-WARN-029",
+    "caution",
+    "RescaleType is HU_MOD or US, not HU; the values look like HU",
+    "Give the conventional images, if the series is a spectral or corrected one.",
+)
+CONSTANT_PADDING = WarningCode(
+    "AE-WARN-030",
+    "caution",
+    "one constant value fills the corners that a scanner does not reconstruct; it became air",
+    "Look at the picture for areas that are not tissue.",
+)
+NO_TISSUE = WarningCode(
+    "AE-WARN-031",
+    "doubtful",
+    "hardly any voxel has the HU of soft tissue",
+    "Check the rescale attributes, and that the scan shows a patient; the labels are probably wrong.",
+)
+GRAY_LEVELS = WarningCode(
+    "AE-WARN-032",
+    "doubtful",
+    "all values lie within 0 to 255, so they may be the gray levels of a screen",
+    "Give the original CT images; the labels of gray levels are wrong.",
+)
 
 # Grid
 THICK_SLICES = WarningCode(

@@ -21,8 +21,11 @@ MAX_DEPTH = 12  # patient / study / series plus what archives put around them
 INPUTS_OF_THEIR_OWN = {
     ".nii": "NIfTI file",
     ".nii.gz": "NIfTI file",
+    ".hdr": "NIfTI file",
     ".nrrd": "NRRD file",
+    ".nhdr": "NRRD file",
     ".mha": "MetaImage file",
+    ".mhd": "MetaImage file",
     ".zip": "zip archive",
 }
 """What can be given as the input itself, by the end of the name."""

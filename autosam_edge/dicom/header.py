@@ -72,6 +72,23 @@ class Header:
         return raw_of(self.dataset, keyword)
 
 
+def sniff(head: bytes) -> bool:
+    """Whether bytes start a DICOM file.
+
+    Either the preamble of PS3.10, or, from older senders, a data set without it whose first group is 0002 or
+    0008.
+    """
+    if head[128:132] == b"DICM":
+        return True
+    if len(head) < 8:
+        return False
+    little = head[:2] in (b"\x02\x00", b"\x08\x00") and head[3] == 0 and head[2] <= 0x18
+    big = head[:2] == b"\x00\x08" and head[2] == 0 and head[3] <= 0x18
+    explicit = head[4:6] in (b"UL", b"OB", b"UI", b"CS", b"DA", b"TM", b"SH", b"LO")
+    implicit = little and int.from_bytes(head[4:8], "little") <= 1024
+    return ((little or big) and explicit) or implicit
+
+
 def stamp_of(status: os.stat_result) -> tuple[int, int]:
     """Size in bytes and time of modification in ns: another stamp means another content."""
     return status.st_size, status.st_mtime_ns

@@ -2,37 +2,26 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from autosam_edge.dicom.header import numbers
+from autosam_edge.dicom.notes import AIR_HU, LOWEST_HU, Notes, warnings_of
 from autosam_edge.dicom.pixels import stored_words
+from autosam_edge.dicom.proof_of_hu import prove_hu, wrong_sign_count
 from autosam_edge.error_codes import DICOM_TOO_LARGE, NOT_HU
 from autosam_edge.warning_codes import BITS_IGNORED, PADDING_NOT_APPLIED, UNDECLARED_PADDING
 
 if TYPE_CHECKING:
-    from autosam_edge.dicom.pixels import Words
+    from autosam_edge.dicom.pixel_format import Words
     from autosam_edge.dicom.planes import ImagePlane
     from autosam_edge.geometry import Shape
-    from autosam_edge.scan_warning import ScanWarning, WarningCode
+    from autosam_edge.scan_warning import ScanWarning
 
-    Notes = Counter[WarningCode]  # slices that a finding is true of
-
-AIR_HU = -1024
-# Nothing in a scanner absorbs less than air (-1000 HU) but noise and streaks; padding that headers do not
-# declare is -2000 to -3024.
-LOWEST_HU = -1500
 _HIGHEST_HU = 1_000_000  # beyond any extended CT scale
 _TISSUE_HU = (-900, 20_000)  # a padding value between these would erase lung, tissue, bone or metal
-_SENTENCES = {
-    UNDECLARED_PADDING: f"held values below {LOWEST_HU} HU that no header declares as padding; "
-    f"they became {AIR_HU} HU",
-    BITS_IGNORED: "had bits set outside of BitsStored, which were ignored",
-    PADDING_NOT_APPLIED: "declared padding within the range of tissue, which was not applied",
-}
 _MAX_VOXELS = 1 << 30  # 2 GiB in int16: 4,096 slices of 512 x 512
 
 
@@ -40,8 +29,8 @@ def read_hu(planes: list[ImagePlane]) -> tuple[npt.NDArray[Any], list[ScanWarnin
     """Decode planes into one (D, H, W) array in HU.
 
     Each plane is scaled by its own RescaleSlope and RescaleIntercept (PS3.3 C.11.1). The array is int16;
-    int32 if a value does not fit; float32 if a slope or intercept is not a whole number. Declared padding
-    (PS3.3 C.7.5.1.1.2) becomes -1024 HU.
+    int32 if a value does not fit; float32 if a slope, an intercept or the pixels are not whole numbers.
+    Padding that is declared (PS3.3 C.7.5.1.1.2), or sure to be padding, becomes -1024 HU.
 
     Args:
         planes: Planes of one shape, in slice order.
@@ -50,16 +39,23 @@ def read_hu(planes: list[ImagePlane]) -> tuple[npt.NDArray[Any], list[ScanWarnin
         The array and warnings.
 
     Raises:
-        InputError: The volume is too large (AE-DICOM-021), cannot be decoded (AE-DICOM-005, -010) or is not
-            in HU (AE-DICOM-008).
+        InputError: The volume is too large (AE-DICOM-021), cannot be decoded (AE-DICOM-005, -009, -010) or is
+            not in HU (AE-DICOM-008).
     """
-    whole = all(plane.slope.is_integer() and plane.intercept.is_integer() for plane in planes)
+    whole = all(
+        plane.rescale.slope.is_integer()
+        and plane.rescale.intercept.is_integer()
+        and not plane.format.floating
+        for plane in planes
+    )
     hu = _allocate((len(planes), *planes[0].shape), np.int16 if whole else np.float32)
-    notes: Notes = Counter()
-    for d, (plane, words) in enumerate(zip(planes, stored_words(planes), strict=True)):
+    notes, wrong_sign = Notes(), 0
+    lowest, highest = np.inf, -np.inf
+    for d, (plane, words) in enumerate(zip(planes, stored_words(planes, notes), strict=True)):
         values, padding = _values(plane, words, notes)
         inside = values if padding is None else values[~padding]
         low, high = _range_hu(plane, inside)
+        wrong_sign += wrong_sign_count(plane, inside, high)
         if hu.dtype == np.int16 and (low < -32768 or high > 32767):
             hu = hu.astype(np.int32)  # rare: metal on an extended scale
         _scale(plane, values, hu[d])
@@ -68,16 +64,15 @@ def read_hu(planes: list[ImagePlane]) -> tuple[npt.NDArray[Any], list[ScanWarnin
         if low < LOWEST_HU:
             np.copyto(hu[d], AIR_HU, where=hu[d] < LOWEST_HU)
             notes[UNDECLARED_PADDING] += 1
-    return hu, [
-        code(f"{count} slice{'s' if count > 1 else ''} {_SENTENCES[code]}.") for code, count in notes.items()
-    ]
+        lowest, highest = min(lowest, max(low, AIR_HU)), max(highest, high)
+    return hu, warnings_of(notes) + prove_hu(hu, planes, lowest, highest, wrong_sign)
 
 
 def same_pixels(one: ImagePlane, other: ImagePlane) -> bool:
     """Whether two planes hold the same values in HU."""
-    if (one.slope, one.intercept, one.shape) != (other.slope, other.intercept, other.shape):
+    if (one.rescale, one.format, one.shape) != (other.rescale, other.format, other.shape):
         return False
-    first, second = (next(iter(stored_words([plane]))) for plane in (one, other))
+    first, second = (next(iter(stored_words([plane], Notes()))) for plane in (one, other))
     return np.array_equal(first, second)
 
 
@@ -99,26 +94,26 @@ def _values(
     plane: ImagePlane, words: Words, notes: Notes
 ) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_] | None]:
     """Stored values with their sign, without bits outside of BitsStored (PS3.5 8.1.1), and a padding mask."""
-    header = plane.header
-    bits, signed = header.integer("BitsStored") or 16, header.integer("PixelRepresentation") == 1
-    high_bit = header.integer("HighBit")
-    values: npt.NDArray[Any] = words
-    if bits < 16:
-        left = np.uint16(15 - (bits - 1 if high_bit is None else high_bit))
-        values = (words << left).view(np.int16 if signed else np.uint16) >> (16 - bits)
-    elif signed:
-        values = words.view(np.int16)
+    form = plane.format
+    if form.floating:
+        return words, None
+    values, width = words, form.allocated
+    if form.stored < width:
+        values = words << words.dtype.type(width - 1 - form.high_bit)
+    if form.signed:
+        values = values.view(f"i{words.itemsize}")
+    if form.stored < width:
+        values = values >> (width - form.stored)
     limits = _padding_limits(plane, notes)
-    if limits is None:
-        padding = None
-    else:
+    padding = None
+    if limits is not None:
         padding = (values >= limits[0]) & (values <= limits[1])
-        if bits < 16 and limits[0] == limits[1]:
+        if form.stored < width and limits[0] == limits[1]:
             # Scanners pad with values that do not fit into BitsStored; only the unmasked word shows them.
-            padding |= words == np.uint16(limits[0] & 0xFFFF)
+            padding |= words == limits[0] % (1 << width)
         padding = padding if padding.any() else None
-    if bits < 16:
-        junk = values.view(np.uint16) != words
+    if form.stored < width:
+        junk = values.view(words.dtype) != words
         if (junk if padding is None else junk & ~padding).any():
             notes[BITS_IGNORED] += 1
     return values, padding
@@ -131,13 +126,13 @@ def _padding_limits(plane: ImagePlane, notes: Notes) -> tuple[int, int] | None:
     if value is None:
         return None
     limit = numbers(dataset, "PixelPaddingRangeLimit", 1, name) or value
-    signed = plane.header.integer("PixelRepresentation") == 1
+    half = 1 << (plane.format.allocated - 1)
     # Writers confuse the VRs US and SS here: 63536 stands for -2000 and the reverse.
     ends = sorted(
-        (int(end) + 0x8000) % 0x10000 - 0x8000 if signed else int(end) % 0x10000
+        (int(end) + half) % (2 * half) - half if plane.format.signed else int(end) % (2 * half)
         for end in (value[0], limit[0])
     )
-    ends_hu = sorted(end * plane.slope + plane.intercept for end in ends)
+    ends_hu = sorted(end * plane.rescale.slope + plane.rescale.intercept for end in ends)
     if ends_hu[1] > _TISSUE_HU[0] and ends_hu[0] < _TISSUE_HU[1]:
         notes[PADDING_NOT_APPLIED] += 1
         return None
@@ -147,8 +142,11 @@ def _padding_limits(plane: ImagePlane, notes: Notes) -> tuple[int, int] | None:
 def _range_hu(plane: ImagePlane, values: npt.NDArray[Any]) -> tuple[float, float]:
     if not values.size:
         return AIR_HU, AIR_HU
-    low, high = sorted(float(end) * plane.slope + plane.intercept for end in (values.min(), values.max()))
-    if low < -_HIGHEST_HU or high > _HIGHEST_HU:
+    ends = (
+        float(end) * plane.rescale.slope + plane.rescale.intercept for end in (values.min(), values.max())
+    )
+    low, high = sorted(ends)
+    if not (low >= -_HIGHEST_HU and high <= _HIGHEST_HU):  # so that NaN is refused too
         raise NOT_HU(
             f"{plane.header.name} reaches {max(abs(low), abs(high)):.3g} HU, expected at most 1e6.",
             remedy="Export the series again; its rescale attributes are wrong.",
@@ -158,12 +156,14 @@ def _range_hu(plane: ImagePlane, values: npt.NDArray[Any]) -> tuple[float, float
 
 def _scale(plane: ImagePlane, values: npt.NDArray[Any], out: npt.NDArray[Any]) -> None:
     """``out = values * slope + intercept``."""
+    slope, intercept = plane.rescale.slope, plane.rescale.intercept
     if out.dtype == np.float32:
-        out[...] = values.astype(np.float64) * plane.slope + plane.intercept
+        out[...] = values.astype(np.float64) * slope + intercept
         return
     # Integer arithmetic wraps around, so a result that fits is right even where an operand or an intermediate
     # value does not fit.
     np.copyto(out, values, casting="unsafe")
-    if plane.slope != 1:
-        np.multiply(out, np.int64(plane.slope).astype(out.dtype), out=out)
-    np.add(out, np.int64(plane.intercept).astype(out.dtype), out=out)
+    if slope != 1:
+        np.multiply(out, np.int64(slope).astype(out.dtype), out=out)
+    if intercept != 0:
+        np.add(out, np.int64(intercept).astype(out.dtype), out=out)

@@ -8,10 +8,11 @@ from functools import cache
 
 from pydicom.uid import UID
 
-from autosam_edge.dicom.header import CT_IMAGES, Header
+from autosam_edge.dicom.header import CT_IMAGES, Header, malformed
 
 MEDIA_DIRECTORY = "media directory (DICOMDIR)"
 MAP = "map that is not in HU, such as of iodine, effective atomic number, density or perfusion"
+_NOT_CT = "CT Image whose Modality is not CT"
 _MEDIA_DIRECTORY_CLASS = "1.2.840.10008.1.3.10"
 # Values of ImageType in capital letters and digits alone. Value 4 of multi-energy images is defined in PS3.3
 # C.8.2.1.1.1 (MAT_SPECIFIC, MAT_FRACTIONAL, MAT_VALUE_BASED, EFF_ATOMIC_NUM, ELECTRON_DENSITY are not in HU;
@@ -32,15 +33,26 @@ _NOT_HU = re.compile(
 
 
 def ct_images(headers: list[Header]) -> tuple[list[Header], Counter[str]]:
-    """The CT images in HU among DICOM files, and a count of the others by kind."""
+    """The CT images in HU among DICOM files, and a count of the others by kind.
+
+    Raises:
+        InputError: The images of one series differ in Modality, or ImageType is malformed (AE-DICOM-006).
+    """
     images: list[Header] = []
     others: Counter[str] = Counter()
+    not_ct: list[Header] = []
     for header in headers:
         kind = _other_kind(header)
         if kind:
             others[kind] += 1
+            not_ct += [header] * (kind == _NOT_CT)
         else:
             images.append(header)
+    of_ct = {header.raw("SeriesInstanceUID") for header in images if not_ct}
+    for header in not_ct:
+        if header.raw("SeriesInstanceUID") in of_ct:
+            # Passing over it could lose the first or the last slice without leaving a gap.
+            raise malformed("Modality", header.name, "CT as in the other images of its series")
     return images, others
 
 
@@ -73,11 +85,7 @@ def _other_kind(header: Header) -> str:
     """What a DICOM file is if it is no CT image in HU, otherwise empty."""
     sop_class = header.text("SOPClassUID")
     if sop_class in CT_IMAGES:
-        return (
-            "CT Image whose Modality is not CT"
-            if header.text("Modality") != "CT"
-            else _kind_of(image_type(header))
-        )
+        return _NOT_CT if header.text("Modality") != "CT" else _kind_of(image_type(header))
     if sop_class == _MEDIA_DIRECTORY_CLASS:
         return MEDIA_DIRECTORY
     title = UID(sop_class).name

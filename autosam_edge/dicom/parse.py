@@ -15,13 +15,25 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filereader import read_dataset, read_partial
 from pydicom.tag import BaseTag
 from pydicom.uid import (
+    UID,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
 )
 
-from autosam_edge.dicom.header import CT_IMAGES, Header, damaged, raw_of, silenced, stamp_of, tag_of, text_of
+from autosam_edge.dicom.header import (
+    CT_IMAGES,
+    Header,
+    damaged,
+    malformed,
+    raw_of,
+    silenced,
+    sniff,
+    stamp_of,
+    tag_of,
+    text_of,
+)
 from autosam_edge.error_codes import ATTRIBUTE_INVALID, DICOM_TOO_LARGE, FILE_COMPRESSED, INPUT_UNREADABLE
 from autosam_edge.errors import InputError
 
@@ -33,6 +45,7 @@ _MAX_INFLATED = 64 << 20  # a deflated slice of 2048 x 2048 is 8 MiB
 _MAX_INFLATE_RATIO = 50  # CT noise deflates two- to fivefold
 _DICOM_SUFFIXES = frozenset({".dcm", ".dicom", ".dic", ".ima"})
 _APPLE_DOUBLE = b"\x00\x05\x16\x07"
+_META_GROUP = b"\x02\0\0\0"  # (0002,0000), the first element behind the preamble
 _GZIP = b"\x1f\x8b"
 _PIXEL_TAGS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})  # FloatPixelData, DoubleFloat-, PixelData
 _PIXEL_GROUP = {True: b"\xe0\x7f", False: b"\x7f\xe0"}  # by whether the file is little endian
@@ -49,7 +62,8 @@ _WANTED = [
 ]  # fmt: skip
 _TAGS: list[BaseTag | int] = [tag_of(keyword) for keyword in _WANTED]
 _GROUPS = frozenset({0x0008, 0x0010, 0x0012, 0x0018, 0x0020, 0x0028, 0x0032, 0x0038, 0x0040, 0x5200})
-_OF_META = {"SOPClassUID": "MediaStorageSOPClassUID", "SOPInstanceUID": "MediaStorageSOPInstanceUID"}
+_CLASS_OF_META = "MediaStorageSOPClassUID"
+_OF_META = {"SOPClassUID": _CLASS_OF_META, "SOPInstanceUID": "MediaStorageSOPInstanceUID"}
 
 
 @dataclass
@@ -72,14 +86,17 @@ class Allowance:
 
 
 class _Bounded:
-    """A file that gives no more than an allowance, whatever lengths its elements claim."""
+    """A file, from its start, that gives no more than an allowance, whatever lengths its elements claim."""
 
     def __init__(self, file: BinaryIO, allowance: Allowance) -> None:
         self.seek, self.tell, self._file, self._allowance = file.seek, file.tell, file, allowance
+        self._end = file.seek(0, os.SEEK_END)
+        file.seek(0)
 
     def read(self, size: int = -1) -> bytes:
-        allowance = self._allowance
-        allowance.size -= size if size >= 0 else allowance.size + 1
+        allowance, rest = self._allowance, max(0, self._end - self.tell())
+        size = min(size, rest) if size >= 0 else rest
+        allowance.size -= size
         allowance.steps -= 1
         if allowance.exhausted:
             raise EOFError  # the parser may make an error of its own from it
@@ -111,9 +128,10 @@ def read_header(path: Path, name: str, allowance: Allowance) -> Header | None:
                 return None
             with silenced():
                 dataset, offset = _ct_header(file, head, name, allowance)
+                syntax = _transfer_syntax(dataset, name)
     except OSError as error:
         raise INPUT_UNREADABLE(f"{name} cannot be read ({type(error).__name__}).") from error
-    return Header(path, name, dataset, _transfer_syntax(dataset), offset, stamp_of(status))
+    return Header(path, name, dataset, syntax, offset, stamp_of(status))
 
 
 def read_whole_header(path: Path, allowance: Allowance) -> Dataset:
@@ -138,23 +156,6 @@ def _standard_tags() -> list[BaseTag | int]:
     return [tag for tag in DicomDictionary if tag >> 16 in _GROUPS]
 
 
-def sniff(head: bytes) -> bool:
-    """Whether bytes start a DICOM file.
-
-    Either the preamble of PS3.10, or, from older senders, a data set without it whose first group is 0002 or
-    0008.
-    """
-    if head[128:132] == b"DICM":
-        return True
-    if len(head) < 8:
-        return False
-    little = head[:2] in (b"\x02\x00", b"\x08\x00") and head[3] == 0 and head[2] <= 0x18
-    big = head[:2] == b"\x00\x08" and head[2] == 0 and head[3] <= 0x18
-    explicit = head[4:6] in (b"UL", b"OB", b"UI", b"CS", b"DA", b"TM", b"SH", b"LO")
-    implicit = little and int.from_bytes(head[4:8], "little") <= 1024
-    return ((little or big) and explicit) or implicit
-
-
 def _check_no_dicom(path: Path, head: bytes, name: str) -> None:
     """Refuse what is no DICOM file but may stand for one.
 
@@ -167,6 +168,8 @@ def _check_no_dicom(path: Path, head: bytes, name: str) -> None:
             return
         if sniff(inside):
             raise FILE_COMPRESSED(f"{name} is a DICOM file inside gzip.")
+    elif head[132:136] == _META_GROUP:
+        raise damaged(name, "its preamble does not end with DICM")
     elif path.suffix.lower() in _DICOM_SUFFIXES and not head.startswith(_APPLE_DOUBLE):
         raise damaged(name, "it is named like a DICOM file but does not start like one")
 
@@ -178,42 +181,43 @@ def _ct_header(file: BinaryIO, head: bytes, name: str, allowance: Allowance) -> 
     """
     before = allowance.size, allowance.steps
     try:
-        dataset, offset = _header(file, head, name, allowance, _TAGS)
+        dataset, offset, follows = _header(file, head, name, allowance, _TAGS)
         sop_class = text_of(dataset, "SOPClassUID", name)
     except InputError:
-        sop_class = raw_of(_file_meta(head)[0], "MediaStorageSOPClassUID")
+        dataset, offset, follows = Dataset(), -1, b""
+        dataset.file_meta = _file_meta(head)[0]
+        sop_class = raw_of(dataset.file_meta, _CLASS_OF_META)
         if sop_class in ("", *CT_IMAGES):
             raise
-        dataset, offset = Dataset(), -1
     if sop_class and sop_class not in CT_IMAGES:
+        if UID(sop_class).name == sop_class and raw_of(dataset.file_meta, _CLASS_OF_META) in CT_IMAGES:
+            # Passing over it could lose the first or the last slice without leaving a gap.
+            raise malformed("SOPClassUID", name, "the class that the file meta information names")
         allowance.size, allowance.steps = before
         other = Dataset()
         other.SOPClassUID, other.file_meta = sop_class, FileMetaDataset()
         return other, offset
-    if offset >= 0:
-        # A file cut within its header looks like another kind of object, and would be passed over as such.
-        file.seek(offset)
-        if file.read(2) != _PIXEL_GROUP[bool(dataset.original_encoding[1])]:
-            raise damaged(name, "it ends before its pixel data or holds none")
+    if follows != _PIXEL_GROUP[bool(dataset.original_encoding[1])]:
+        raise damaged(name, "it ends before its pixel data or holds none")
     if not sop_class:
         raise ATTRIBUTE_INVALID(f"{name} has no SOPClassUID.")
     return dataset, offset
 
 
 def _header(
-    file: BinaryIO, head: bytes, name: str, allowance: Allowance, tags: list[BaseTag | int] | None
-) -> tuple[Dataset, int]:
-    """The elements before the pixels, and the byte where those start, -1 in a deflated file.
+    file: BinaryIO, head: bytes, name: str, allowance: Allowance, tags: list[BaseTag | int]
+) -> tuple[Dataset, int, bytes]:
+    """The elements before the pixels, the byte where those start, -1 in a deflated file, and two bytes there.
 
     Args:
         file: The file.
         head: Its first bytes, at most 64 KiB.
         name: How messages call the file.
         allowance: What long headers may still take.
-        tags: Elements to keep; None for all.
+        tags: Elements to keep.
     """
     try:
-        dataset, offset = _elements(file, head, name, allowance, tags)
+        dataset, offset, follows = _elements(file, head, name, allowance, tags)
     except InputError:
         raise
     except Exception as error:  # pydicom raises many kinds, RecursionError among them
@@ -230,12 +234,12 @@ def _header(
     for keyword, of_meta in _OF_META.items():
         if not text_of(dataset, keyword, name) and (value := raw_of(dataset.file_meta, of_meta)):
             setattr(dataset, keyword, value)
-    return dataset, offset
+    return dataset, offset, follows
 
 
 def _elements(
-    file: BinaryIO, head: bytes, name: str, allowance: Allowance, tags: list[BaseTag | int] | None
-) -> tuple[Dataset, int]:
+    file: BinaryIO, head: bytes, name: str, allowance: Allowance, tags: list[BaseTag | int]
+) -> tuple[Dataset, int, bytes]:
     """See :func:`_header`; raises what pydicom raises."""
     if DeflatedExplicitVRLittleEndian.encode() in head:
         meta, start = _file_meta(head)
@@ -246,9 +250,8 @@ def _elements(
                 source, is_implicit_VR=False, is_little_endian=True, stop_when=_at_pixels, specific_tags=tags
             )
             plain.file_meta = meta
-            return plain, -1
+            return plain, -1, source.read(2)
     for source in (io.BytesIO(head), _Bounded(file, allowance)):
-        source.seek(0)
         try:
             dataset = read_partial(source, stop_when=_at_pixels, force=True, specific_tags=tags)
         except Exception:
@@ -257,16 +260,17 @@ def _elements(
             continue  # the header may go on beyond what was read ahead
         dataset.buffer = None  # otherwise the bytes that were read stay in memory
         offset = source.tell()
-        if len(head) < _HEAD_BYTES or head[offset : offset + 2] in _PIXEL_GROUP.values():
+        follows = source.read(2)
+        if len(head) < _HEAD_BYTES or follows in _PIXEL_GROUP.values():
             break
-    return dataset, offset
+    return dataset, offset, follows
 
 
 def _at_pixels(tag: BaseTag, _vr: str | None, _length: int) -> bool:
     return int(tag) in _PIXEL_TAGS
 
 
-def _file_meta(head: bytes) -> tuple[Dataset, int]:
+def _file_meta(head: bytes) -> tuple[FileMetaDataset, int]:
     """The file meta information, read as far as it goes, and the byte where the data set starts."""
     source = io.BytesIO(head)
     source.seek(132 if head[128:132] == b"DICM" else 0)
@@ -281,8 +285,8 @@ def _beyond_meta(tag: BaseTag, _vr: str | None, _length: int) -> bool:
     return int(tag) >> 16 != 2
 
 
-def _transfer_syntax(dataset: Dataset) -> str:
-    declared = raw_of(dataset.file_meta, "TransferSyntaxUID")
+def _transfer_syntax(dataset: Dataset, name: str) -> str:
+    declared = text_of(dataset.file_meta, "TransferSyntaxUID", name)
     if declared:
         return declared
     implicit, little = dataset.original_encoding

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from autosam_edge.dicom.header import ENHANCED_CT_IMAGES, Header, items_of, numbers, raw_of, text_of
+from autosam_edge.dicom.pixel_format import PixelFormat, pixel_format
 from autosam_edge.error_codes import (
     ATTRIBUTE_INVALID,
     DICOM_TOO_LARGE,
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
 _MAX_SIDE = 8192  # large-matrix CT has 2048
+UNUSUAL_TYPES = ("HU_MOD", "US")
+"""Types of rescale whose values may be HU, and are if they look so: modified HU, and not specified."""
 _TRAITS = (
     "AcquisitionNumber",
     "AcquisitionTime",
@@ -43,6 +46,23 @@ _FRAME_TRAITS = {
 _RE_EXPORT = "Export the series again with all attributes of the CT image; nothing is assumed in their place."
 
 
+@dataclass(frozen=True)
+class Rescale:
+    """The linear way from stored values to HU.
+
+    Args:
+        slope: RescaleSlope, 1 where it is missing.
+        intercept: RescaleIntercept, HU; 0 where it is missing.
+        kind: RescaleType in capitals: HU, HU_MOD or US.
+        assumed: Whether slope or intercept is missing, so that the values must tell whether they are HU.
+    """
+
+    slope: float
+    intercept: float
+    kind: str = "HU"
+    assumed: bool = False
+
+
 @dataclass(frozen=True, eq=False)
 class ImagePlane:
     """One plane of pixels with its place in the patient and its way to HU.
@@ -54,8 +74,8 @@ class ImagePlane:
         orientation: ImageOrientationPatient: unit vectors along a row and down a column.
         spacing_mm: PixelSpacing: between rows, between columns, in mm.
         shape: (H, W): Rows, Columns.
-        slope: RescaleSlope.
-        intercept: RescaleIntercept, HU.
+        format: How a pixel is stored.
+        rescale: Its way to HU.
         traits: Attributes that tell passes of the scanner and reconstructions apart, as text by keyword; to
             be compared and not to be shown.
     """
@@ -66,13 +86,17 @@ class ImagePlane:
     orientation: tuple[float, ...]
     spacing_mm: tuple[float, ...]
     shape: tuple[int, int]
-    slope: float
-    intercept: float
+    format: PixelFormat
+    rescale: Rescale
     traits: dict[str, str] = field(default_factory=dict)
 
 
-def planes_of(headers: list[Header]) -> list[ImagePlane]:
+def planes_of(headers: list[Header], *, assume_hu: bool = False) -> list[ImagePlane]:
     """The image planes of one series, in the order of the headers.
+
+    Args:
+        headers: Headers of the files of the series.
+        assume_hu: Whether a missing rescale is left to be found from the values.
 
     Raises:
         InputError: An attribute is missing or malformed (AE-DICOM-006, -007), values are not HU
@@ -87,22 +111,27 @@ def planes_of(headers: list[Header]) -> list[ImagePlane]:
         )
     planes: list[ImagePlane] = []
     for header in headers:
-        _check_pixel_format(header)
-        planes += _enhanced_planes(header) if enhanced else [_classic_plane(header)]
+        form = pixel_format(header)
+        planes += (
+            _enhanced_planes(header, form, assume_hu)
+            if enhanced
+            else [_classic_plane(header, form, assume_hu)]
+        )
     return planes
 
 
-def _classic_plane(header: Header) -> ImagePlane:
+def _classic_plane(header: Header, form: PixelFormat, assume_hu: bool) -> ImagePlane:
     count = header.integer("NumberOfFrames")
     if count not in (None, 1):
         raise PIXEL_FORMAT_INVALID(
             f"{header.name} is a CT Image with {count} frames, expected 1.", remedy=_RE_EXPORT
         )
+    where = [header.dataset]
     traits = {keyword: header.raw(keyword) for keyword in _TRAITS}
-    return _plane(header, 0, [header.dataset], [header.dataset], [header.dataset], [header.dataset], traits)
+    return _plane(header, 0, form, where, where, where, _rescale(header, where, assume_hu), traits)
 
 
-def _enhanced_planes(header: Header) -> list[ImagePlane]:
+def _enhanced_planes(header: Header, form: PixelFormat, assume_hu: bool) -> list[ImagePlane]:
     """Planes of an Enhanced CT object; each macro is stored per frame or shared (PS3.3 C.7.6.16.1.1)."""
     dataset, name = header.dataset, header.name
     if (header.integer("InConcatenationTotalNumber") or 1) > 1:
@@ -125,10 +154,11 @@ def _enhanced_planes(header: Header) -> list[ImagePlane]:
         _plane(
             header,
             index,
+            form,
             macro(group, "PlanePositionSequence"),
             macro(group, "PlaneOrientationSequence"),
             macro(group, "PixelMeasuresSequence"),
-            macro(group, "PixelValueTransformationSequence"),
+            _rescale(header, macro(group, "PixelValueTransformationSequence"), assume_hu),
             {
                 keyword: raw_of(item, keyword)
                 for keyword, sequence in _FRAME_TRAITS.items()
@@ -142,10 +172,11 @@ def _enhanced_planes(header: Header) -> list[ImagePlane]:
 def _plane(
     header: Header,
     index: int,
+    form: PixelFormat,
     position: list[Dataset],
     orientation: list[Dataset],
     measures: list[Dataset],
-    transformation: list[Dataset],
+    rescale: Rescale,
     traits: dict[str, str],
 ) -> ImagePlane:
     """Build a plane from the data sets that hold its parts; an empty list means that the macro is absent."""
@@ -164,7 +195,6 @@ def _plane(
         raise DICOM_TOO_LARGE(
             f"{header.name} has {rows} x {columns} pixels, expected at most {_MAX_SIDE} a side."
         )
-    slope, intercept = _rescale(header, transformation)
     return ImagePlane(
         header,
         index,
@@ -172,61 +202,38 @@ def _plane(
         required(orientation, "ImageOrientationPatient", 6),
         required(measures, "PixelSpacing", 2),
         (rows, columns),
-        slope,
-        intercept,
+        form,
+        rescale,
         traits,
     )
 
 
-def _rescale(header: Header, transformation: list[Dataset]) -> tuple[float, float]:
+def _rescale(header: Header, transformation: list[Dataset], assume_hu: bool) -> Rescale:
     """Slope and intercept to HU (PS3.3 C.8.2.1.1.5 and C.11.1)."""
     where = transformation[0] if transformation else header.dataset
     slope = numbers(where, "RescaleSlope", 1, header.name)
     intercept = numbers(where, "RescaleIntercept", 1, header.name)
     if items_of(header.dataset, "ModalityLUTSequence", header.name):
         raise NOT_HU(f"{header.name} has a Modality LUT, expected a linear rescale to HU.")
-    if slope is None or intercept is None:
+    if (slope is None or intercept is None) and not assume_hu:
         raise RESCALE_MISSING(
             f"{header.name} has no RescaleSlope or RescaleIntercept, so its values are not known to be HU."
         )
-    if slope[0] == 0:
+    if slope is not None and slope[0] == 0:
         raise ATTRIBUTE_INVALID(f"RescaleSlope of {header.name} is 0, expected another number.")
     # For CT an absent type means HU (PS3.3 C.11.1.1.2).
-    if (text_of(where, "RescaleType", header.name) or "HU").upper() != "HU":
+    kind = (text_of(where, "RescaleType", header.name) or "HU").upper()
+    if kind not in ("HU", *UNUSUAL_TYPES):
         raise NOT_HU(
             f"RescaleType of {header.name} is not HU: it may be a spectral map such as density.",
             remedy="Give the series of conventional CT images in Hounsfield units.",
         )
-    return slope[0], intercept[0]
-
-
-def _check_pixel_format(header: Header) -> None:
-    """Require a CT image's pixel format: one sample, 16 bits allocated, 12 to 16 stored (PS3.3 C.8.2.1.1)."""
-    samples, allocated = header.integer("SamplesPerPixel"), header.integer("BitsAllocated")
-    stored, high, signed = (
-        header.integer("BitsStored"),
-        header.integer("HighBit"),
-        header.integer("PixelRepresentation"),
+    return Rescale(
+        1.0 if slope is None else slope[0],
+        0.0 if intercept is None else intercept[0],
+        kind,
+        assumed=slope is None or intercept is None,
     )
-    photometric = header.text("PhotometricInterpretation")
-    for keyword, value in (
-        ("SamplesPerPixel", samples),
-        ("BitsAllocated", allocated),
-        ("BitsStored", stored),
-        ("PixelRepresentation", signed),
-    ):
-        if value is None:
-            raise _missing(header, keyword)
-    if samples != 1 or photometric not in ("MONOCHROME1", "MONOCHROME2"):
-        raise _wrong_pixels(header, "color or palette pixels, expected one gray sample")
-    if allocated != 16 or stored is None or not 8 < stored <= 16:
-        raise _wrong_pixels(header, f"{stored} bits stored in {allocated} allocated, expected 12 to 16 in 16")
-    if signed not in (0, 1) or not stored - 1 <= (stored - 1 if high is None else high) <= 15:
-        raise _wrong_pixels(header, "HighBit and PixelRepresentation that do not fit together")
-
-
-def _wrong_pixels(header: Header, found: str) -> AutosamEdgeError:
-    return PIXEL_FORMAT_INVALID(f"{header.name} has {found}.")
 
 
 def _missing(header: Header, keyword: str) -> AutosamEdgeError:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from autosam_edge.dicom.compressed import check_decodable
 from autosam_edge.dicom.find import find_dicom_files, walk
 from autosam_edge.dicom.gaps import fill_gaps
 from autosam_edge.dicom.header import silenced, stamp_of, texts_of
 from autosam_edge.dicom.hounsfield import read_hu, same_pixels
 from autosam_edge.dicom.one_scan import check_one_pass
-from autosam_edge.dicom.pixels import check_decodable
 from autosam_edge.dicom.planes import planes_of
 from autosam_edge.dicom.series import select_series
 from autosam_edge.dicom.source import frame_of_reference_fault, identifier_fault
@@ -55,7 +55,7 @@ def read_dicom(
     with silenced():
         found = find_dicom_files(root)
         chosen, notes = select_series(found, series, choices)
-        planes = planes_of(chosen.headers)
+        planes = planes_of(chosen.headers, assume_hu=choices.assume_hu)
         notes += check_one_pass(planes)
         for header in chosen.headers:
             check_decodable(header)

@@ -16,6 +16,7 @@ from autosam_edge.cli.wording import with_options
 from autosam_edge.dicom.image_kinds import MAP
 from autosam_edge.dicom.read import read_dicom
 from autosam_edge.error_codes import (
+    ATTRIBUTE_INVALID,
     IDENTITIES_DIFFER,
     NO_CT,
     NOT_HU,
@@ -136,6 +137,15 @@ def test_other_modalities(ct: Any, changes: dict[str, Any]) -> None:
     """The model knows CT alone."""
     ct.write(**changes)
     assert refusal(ct.path).code == "AE-DICOM-002"
+
+
+@hazard(AREA, "one image of a series names another modality than the others", ATTRIBUTE_INVALID)
+def test_one_image_of_another_modality(ct: Any) -> None:
+    """The last slice would be passed over, and no gap would show it."""
+    write(ct, [{}] * 4 + [{"Modality": "CU"}])
+    error = refusal(ct.path)
+    assert error.code == "AE-DICOM-006"
+    assert "Modality of file 5 of 5" in error.message
 
 
 MAPS = [

@@ -1,0 +1,146 @@
+"""Evidence in the values of a DICOM series that they are Hounsfield units, whatever its header says."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from autosam_edge.dicom.notes import AIR_HU
+from autosam_edge.error_codes import NOT_HU
+from autosam_edge.hu_histogram import OFFSET, HuHistogram, doubts
+from autosam_edge.warning_codes import CONSTANT_PADDING, RESCALE_ASSUMED, RESCALE_TYPE_UNUSUAL
+
+if TYPE_CHECKING:
+    from autosam_edge.dicom.planes import ImagePlane
+    from autosam_edge.scan_warning import ScanWarning
+
+_NEGATIVE_HU = 1200  # air, fat and lung as negative numbers lie this far below the end of an unsigned range
+_WRONG_SIGN_SHARE = 0.05  # of all voxels; metal below saturation never fills as much
+_PADDING_ABOVE_HU = -900
+_BEYOND_METAL_HU = 20_000
+_PADDED_SHARE = 0.95  # of the pixels outside of the scanner's circle
+
+
+def wrong_sign_count(plane: ImagePlane, values: npt.NDArray[Any], high: float) -> int:
+    """How many unsigned values of a plane look like negative numbers: air stored as 64536 of 16 bits.
+
+    Args:
+        plane: The plane.
+        values: Its stored values without padding.
+        high: Its highest value, HU.
+    """
+    form, first = plane.format, (1 << plane.format.stored) - _NEGATIVE_HU
+    if form.signed or high < first * abs(plane.rescale.slope) + plane.rescale.intercept:
+        return 0
+    wrong = values[values >= first]
+    # One value alone may be padding or saturated metal, however often it is there.
+    often = np.bincount(wrong - first)
+    return int(often.sum() - often.max()) if wrong.size else 0
+
+
+def prove_hu(
+    hu: npt.NDArray[Any], planes: list[ImagePlane], lowest: float, highest: float, wrong_sign: int
+) -> list[ScanWarning]:
+    """Refuse values that cannot be HU and warn of values that may not be; constant padding becomes air.
+
+    Where the rescale is missing, it is taken from the position of the air.
+
+    Args:
+        hu: (D, H, W), changed in place.
+        planes: The planes, in slice order.
+        lowest: Lowest value of the series, HU.
+        highest: Highest value of the series, HU.
+        wrong_sign: Voxels that :func:`wrong_sign_count` counted.
+
+    Raises:
+        InputError: The values are not HU (AE-DICOM-008).
+    """
+    histogram = HuHistogram(hu)
+    if wrong_sign >= _WRONG_SIGN_SHARE * hu.size and not histogram.is_hu():
+        raise NOT_HU(
+            f"{wrong_sign / hu.size:.0%} of the stored values lie just below the end of their range, as "
+            "negative numbers do that are read as unsigned: PixelRepresentation is wrong.",
+            remedy="Export the series again with the right PixelRepresentation (1, signed).",
+        )
+    warnings = _fill_constant_padding(hu)
+    if warnings:
+        histogram = HuHistogram(hu)
+    assumed = [plane.rescale.assumed for plane in planes]
+    if any(assumed):
+        offset = _offset_of(HuHistogram(hu[assumed]))
+        if offset:
+            hu[assumed] = np.where(hu[assumed] == AIR_HU, AIR_HU, hu[assumed] - offset)  # padding is AIR_HU
+            histogram, lowest, highest = HuHistogram(hu), float(hu.min()), float(hu.max())
+        warnings.append(
+            RESCALE_ASSUMED(
+                f"RescaleSlope or RescaleIntercept is missing in {sum(assumed)} of {len(planes)} slices; "
+                f"{-offset} was taken as the missing intercept and 1 as the missing slope, "
+                f"since the air lies at {'0' if offset else '-1000'}."
+            )
+        )
+    if histogram.is_shifted:
+        raise NOT_HU(
+            "air lies at 0 and soft tissue near 1000: the values are HU + 1024, "
+            "and RescaleIntercept does not say so.",
+            remedy="Export the series again with the right RescaleIntercept (-1024).",
+        )
+    found = doubts(histogram, lowest, highest)
+    warnings += found
+    kinds = {plane.rescale.kind for plane in planes} - {"HU"}
+    if kinds:
+        if found or ("US" in kinds and not histogram.is_hu()):
+            raise NOT_HU(
+                f"RescaleType is {' and '.join(sorted(kinds))}, and the values do not look like HU.",
+                remedy="Give the series of conventional CT images in Hounsfield units.",
+            )
+        warnings.append(
+            RESCALE_TYPE_UNUSUAL(
+                f"RescaleType is {' and '.join(sorted(kinds))}; the values look like HU and are read as HU."
+            )
+        )
+    return warnings
+
+
+def _offset_of(histogram: HuHistogram) -> int:
+    """0 if values without a rescale are HU, 1024 if they are HU + 1024."""
+    for offset in (0, OFFSET):
+        if histogram.is_hu(offset):
+            return offset
+    raise NOT_HU(
+        "RescaleSlope or RescaleIntercept is missing, and the values show no air and soft tissue "
+        "as HU or HU + 1024 do.",
+        remedy="Export the series again with its rescale attributes.",
+    )
+
+
+def _fill_constant_padding(hu: npt.NDArray[Any]) -> list[ScanWarning]:
+    """Turn one constant value that fills the corners of all slices into air.
+
+    A scanner reconstructs a circle. What lies outside is air, or one value; a value of tissue, bone or more
+    there would be taken for the body. It is replaced outside of the circle, and everywhere if no metal
+    reaches it.
+    """
+    value = hu[0, 0, 0]
+    corners = hu[:, :: max(1, hu.shape[1] - 1), :: max(1, hu.shape[2] - 1)]
+    if value <= _PADDING_ABOVE_HU or (corners != value).any():
+        return []
+    outside = _outside_of_circle(hu.shape[1], hu.shape[2])
+    padded = np.mean([np.mean(plane[outside] == value) for plane in hu])
+    # Values that are masked to 0 around an organ have no air at all; they stay as they are.
+    if padded < _PADDED_SHARE or (value < _BEYOND_METAL_HU and not (hu < -800).any()):
+        return []
+    for plane in hu:
+        plane[(plane == value) & (outside | (value >= _BEYOND_METAL_HU))] = AIR_HU
+    return [
+        CONSTANT_PADDING(
+            f"{value:g} HU fills the corners of all slices, which no header declares as padding; "
+            f"it became {AIR_HU} HU outside of the scanner's circle."
+        )
+    ]
+
+
+def _outside_of_circle(rows: int, columns: int) -> npt.NDArray[np.bool_]:
+    y, x = np.ogrid[-1 : 1 : rows * 1j, -1 : 1 : columns * 1j]
+    return np.asarray(x * x + y * y > 1)

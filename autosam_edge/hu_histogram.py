@@ -1,0 +1,85 @@
+"""Whether values look like Hounsfield units: where in their range the voxels of a scan lie."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from autosam_edge.scan_warning import ScanWarning
+from autosam_edge.warning_codes import GRAY_LEVELS, NO_TISSUE, NOTHING_BELOW_WATER
+
+_LOWEST, _HIGHEST = -2048, 4096
+_SAMPLES = 1 << 18  # voxels; a share of 0.1 % is then known to a tenth of itself
+OFFSET = 1024
+"""What many programs add to HU so that no value is negative."""
+_FEW = 10_000  # voxels
+_AIR = (-1100, -850)
+_SOFT_TISSUE = (-200, 300)
+_FAT, _MUSCLE = (-150, -30), (10, 100)
+
+
+class HuHistogram:
+    """Shares of the voxels by HU, from a regular sample of a scan.
+
+    Args:
+        hu: (D, H, W), any real type. Values beyond -2048 to 4095 count as these ends.
+    """
+
+    def __init__(self, hu: npt.NDArray[Any]) -> None:
+        step = max(1, int(np.ceil((hu.size / _SAMPLES) ** (1 / 3))))
+        sample = hu[::step, ::step, ::step].astype(np.int64)
+        np.clip(sample, _LOWEST, _HIGHEST - 1, out=sample)
+        sample -= _LOWEST
+        self._upto = np.concatenate([[0], np.cumsum(np.bincount(sample.ravel(), minlength=6144))])
+
+    def share(self, low: int, high: int) -> float:
+        """Share of the voxels from ``low`` to below ``high`` HU, 0 to 1."""
+        return float(self._upto[high - _LOWEST] - self._upto[low - _LOWEST]) / float(self._upto[-1])
+
+    def is_hu(self, offset: int = 0) -> bool:
+        """Whether some voxels are air and some soft tissue, so that values are HU + ``offset``."""
+        return all(self.share(low + offset, high + offset) >= 0.05 for low, high in (_AIR, _SOFT_TISSUE))
+
+    @property
+    def is_shifted(self) -> bool:
+        """Whether values are surely HU + 1024: air at 0, fat and muscle near 1000, nothing between.
+
+        A brain without skull on a background of 0, or a water phantom without air, has its tissue near 0 and
+        is not taken for it; a plastic or a bone near 1000 HU has not the two peaks of fat and muscle.
+        """
+        fat, muscle = (self.share(low + OFFSET, high + OFFSET) for low, high in (_FAT, _MUSCLE))
+        return (
+            self.share(_LOWEST, -200) < 0.001
+            and self.share(-50, 150) >= 0.05
+            and min(fat, muscle) >= 0.01
+            and fat + muscle >= 3 * (self.share(450, 800) + self.share(1350, 2500))
+        )
+
+    @property
+    def has_tissue(self) -> bool:
+        """Whether half a percent of the voxels has the HU of soft tissue; few voxels prove nothing."""
+        return self.share(*_SOFT_TISSUE) >= 0.005 or self._upto[-1] < _FEW
+
+
+def doubts(histogram: HuHistogram, low: float, high: float) -> list[ScanWarning]:
+    """Warnings about values that may not be HU.
+
+    Args:
+        histogram: Shares of the voxels by HU.
+        low: Lowest value of the scan.
+        high: Highest value of the scan.
+    """
+    warnings = []
+    if low >= 0 and high <= 255:
+        warnings.append(
+            GRAY_LEVELS("All values lie within 0 to 255: they may be the gray levels of a screen.")
+        )
+    elif low >= 0:
+        warnings.append(
+            NOTHING_BELOW_WATER("No voxel is below 0 HU: the values may not be Hounsfield units.")
+        )
+    if not histogram.has_tissue:
+        warnings.append(NO_TISSUE("Hardly any voxel has the HU of soft tissue (-200 to 300)."))
+    return warnings
