@@ -11,9 +11,10 @@ import numpy as np
 
 from autosam_edge.ct_grid import short_warnings
 from autosam_edge.memory import MemoryBudget, resident_mb
+from autosam_edge.pipeline.body_box import body_box
 from autosam_edge.pipeline.decision import DecisionWeights
 from autosam_edge.pipeline.one_part import OnePartFilter, RemovedParts
-from autosam_edge.pipeline.resample import ModelGrid, body_box
+from autosam_edge.pipeline.resample import ModelGrid
 from autosam_edge.pipeline.restore import Restorer, axis_maps
 from autosam_edge.pipeline.slab import ROWS_AT_ONCE, FloatArray, Slab
 from autosam_edge.pipeline.tiles import TilePlan

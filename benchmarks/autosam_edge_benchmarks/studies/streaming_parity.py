@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from monai.inferers.utils import sliding_window_inference
 
-from autosam_edge.pipeline.resample import ModelGrid, body_box
+from autosam_edge.pipeline.body_box import body_box
+from autosam_edge.pipeline.resample import ModelGrid
 from autosam_edge.pipeline.restore import axis_maps
 from autosam_edge.pipeline.tiles import TilePlan
 from autosam_edge.session import Session, open_session

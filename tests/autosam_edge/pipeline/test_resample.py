@@ -8,14 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autosam_edge.geometry import Grid, Orientation
-from autosam_edge.pipeline.resample import (
-    ModelGrid,
-    Resampler,
-    Taps,
-    body_box,
-    resampling_matrix,
-    sample_positions,
-)
+from autosam_edge.pipeline.body_box import body_box
+from autosam_edge.pipeline.resample import ModelGrid, Resampler, Taps, resampling_matrix, sample_positions
 
 
 @given(st.integers(1, 300), st.floats(0.3, 10), st.floats(0.5, 6))
