@@ -34,11 +34,11 @@ class Source:
     """Origin of a volume, without patient data.
 
     Args:
-        kind: ``dicom``, ``nifti``, ``nrrd`` or ``array``.
+        kind: ``dicom``, ``nifti``, ``nrrd``, ``metaimage`` or ``array``.
         series_hash: SHA-256 of the series UID for DICOM, of the voxel values otherwise; hexadecimal, empty
             when unknown.
-        files: The files of the volume in slice order (one for a multi-frame object); DICOM SEG refers to
-            them. Never printed.
+        files: The files of the volume: in slice order, one for a multi-frame object, header and voxels of a
+            pair. DICOM SEG refers to them. Never printed.
         keepalive: Object that must live as long as ``files`` are needed, such as the folder of an unpacked
             archive.
         folder: The folder that was searched for the volume, None when a file was read; no result may go
@@ -49,6 +49,7 @@ class Source:
             values; empty if nothing is. With a fault no DICOM result can refer to the images.
         frame_of_reference_fault: What is wrong with their frame of reference, as a phrase; empty if nothing
             is. With a fault no DICOM SEG can be placed.
+        filled: Slices that no file shows: they were missing and are interpolated.
     """
 
     kind: str = "array"
@@ -59,6 +60,7 @@ class Source:
     stamps: tuple[tuple[int, int], ...] = field(default=(), repr=False)
     identifier_fault: str = ""
     frame_of_reference_fault: str = ""
+    filled: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,6 +198,8 @@ class Segmentation:
         warnings: Findings of the reader and of the run that a user should know.
         plausibility: Verdict on the labels and the values behind it; None if the model has no thresholds, so
             that nothing was checked.
+        filled: Slices that no image of the scan shows, see :attr:`Source.filled`; DICOM objects leave them
+            out.
     """
 
     labels: npt.NDArray[np.uint8]
@@ -205,6 +209,7 @@ class Segmentation:
     timings_s: dict[str, float] = field(default_factory=dict)
     warnings: tuple[ScanWarning, ...] = ()
     plausibility: Plausibility | None = None
+    filled: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.labels.shape != self.grid.shape or self.labels.dtype != np.uint8:
