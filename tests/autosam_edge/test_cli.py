@@ -325,7 +325,7 @@ def test_the_list_of_commands_repeats_the_help_of_each():
     from autosam_edge.cli.extras import LazyCommand
 
     lazy = [c for c in typer.main.get_command(app).commands.values() if isinstance(c, LazyCommand)]
-    assert len(lazy) == 10
+    assert len(lazy) == 11
     for command in lazy:
         assert command.load().help.split("\n\n")[0].replace("\n", " ") == command.help, command.name
 
