@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from autosam_edge.warning_codes import THICK_SLICES
+from autosam_edge.geometry import MAX_SKEW_DEG
+from autosam_edge.warning_codes import SHORT_SCAN, THICK_SLICES, TILT_CORRECTED
 
 if TYPE_CHECKING:
     from autosam_edge.errors import ErrorCode
@@ -17,9 +18,11 @@ MIN_SLICES = 3  # two gaps are the fewest whose evenness can be checked rather t
 MIN_PIXEL_MM = 0.01
 MAX_SPACING_MM = 10.0
 THICK_MM = 5.0
+SHORT_MM = 60.0  # along the body; on shorter cuts of validation scans the Dice fell
 # 0.1 degree moves the last slice of a 300 mm stack by 0.5 mm, less than a pixel; the smallest gantry tilt a
 # scanner sets is 0.5 degree.
-MAX_TILT_DEG = 0.1
+LEAST_TILT_DEG = 0.1
+MAX_TILT_DEG = 35.0  # scanners tilt by up to 30 degrees
 _DECIMALS = 4  # an oblique grid in float32 gives 9.9999998 or 10.0000002 mm for 10
 
 
@@ -36,9 +39,8 @@ def check_ct_grid(grid: Grid, code: ErrorCode) -> list[ScanWarning]:
         Warnings.
 
     Raises:
-        InputError: An axis has fewer than three voxels, a spacing is below 0.01 or above 10 mm, or an axis
-            leans by more than 0.1 degree from the normal of the other two, which is what a tilted gantry
-            leaves.
+        InputError: An axis has fewer than three voxels, a spacing is below 0.01 or above 10 mm, or see
+            :func:`check_tilt`.
     """
     if min(grid.shape) < MIN_SLICES:
         raise code(
@@ -53,14 +55,40 @@ def check_ct_grid(grid: Grid, code: ErrorCode) -> list[ScanWarning]:
             f"expected {MIN_PIXEL_MM:g} to {MAX_SPACING_MM:g} mm.",
             remedy="Convert the scan again from DICOM, with lengths in mm.",
         )
-    tilt_deg = _tilt_deg(grid)
-    if tilt_deg > MAX_TILT_DEG:
+    return check_tilt(grid, code) + thick_warnings(max(grid.spacing_mm))
+
+
+def check_tilt(grid: Grid, code: ErrorCode) -> list[ScanWarning]:
+    """Warn of a tilted gantry, which the run corrects; refuse a shear that no gantry leaves.
+
+    A gantry turns about an axis that lies in the axial plane of the patient. So rows and columns of that
+    plane stay perpendicular, and only the axis along the body leans.
+
+    Args:
+        grid: Grid (D, H, W) in LPS, mm.
+        code: Error code of the format.
+
+    Raises:
+        InputError: The tilt is larger than 35 degrees, or the axial plane itself is sheared.
+    """
+    canonical = grid.orientation.canonical_grid(grid)
+    if canonical.skew_deg > MAX_SKEW_DEG:
         raise code(
-            f"the grid is sheared by {tilt_deg:.2f} degrees, as by a tilted gantry, "
-            f"expected at most {MAX_TILT_DEG:g}.",
-            remedy="Correct the tilt when converting from DICOM, for example with dcm2niix.",
+            f"the axial plane is sheared by {canonical.skew_deg:.2f} degrees, expected at most "
+            f"{MAX_SKEW_DEG:g}: no tilted gantry does that."
         )
-    return thick_warnings(max(grid.spacing_mm))
+    if canonical.tilt_deg > MAX_TILT_DEG:
+        raise code(
+            f"the slices are tilted by {canonical.tilt_deg:.1f} degrees, expected at most {MAX_TILT_DEG:g}."
+        )
+    if canonical.tilt_deg <= LEAST_TILT_DEG:
+        return []
+    return [
+        TILT_CORRECTED(
+            f"The slices are tilted by {canonical.tilt_deg:.1f} degrees, as by a tilted gantry; the stack "
+            "was straightened for the network, and the labels lie on the slices as they are."
+        )
+    ]
 
 
 def thick_warnings(step_mm: float) -> list[ScanWarning]:
@@ -74,8 +102,19 @@ def thick_warnings(step_mm: float) -> list[ScanWarning]:
     ]
 
 
-def _tilt_deg(grid: Grid) -> float:
-    """The largest angle between an axis and the normal of the other two, degrees."""
-    # Row k of the inverse is normal to the other two axes, and its length is 1 / cos(angle to axis k).
-    normals = np.linalg.inv(grid.direction)
-    return float(np.degrees(np.arccos(np.minimum(1.0, 1.0 / np.linalg.norm(normals, axis=1))).max()))
+def short_warnings(grid: Grid) -> list[ScanWarning]:
+    """Warning about the extent along the body; none from 60 mm on.
+
+    Args:
+        grid: Grid (D, H, W) in LPS, mm, any orientation.
+    """
+    canonical = grid.orientation.canonical_grid(grid)
+    extent_mm = canonical.shape[0] * canonical.spacing_mm[0]
+    if extent_mm >= SHORT_MM:
+        return []
+    return [
+        SHORT_SCAN(
+            f"The scan covers {extent_mm:.0f} mm along the body, less than {SHORT_MM:g} mm; organs that "
+            "it cuts are uncertain."
+        )
+    ]

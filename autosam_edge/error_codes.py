@@ -13,15 +13,10 @@ PATH_MISSING = ErrorCode(
 INPUT_KIND_UNKNOWN = ErrorCode(
     "AE-INPUT-002",
     "empty, of an unknown kind, or not a regular file",
-    "Give a DICOM folder or zip, or a CT volume as .nii, .nii.gz or .nrrd.",
+    "Give a DICOM folder or zip, or a CT volume as NIfTI, NRRD or MetaImage.",
 )
 INPUT_UNREADABLE = ErrorCode(
     "AE-INPUT-003", "cannot be read, or the zip cannot be unpacked", "Check the permissions and the medium."
-)
-METAIMAGE_UNSUPPORTED = ErrorCode(
-    "AE-INPUT-004",
-    "MetaImage (`.mha`, `.mhd`) is not supported",
-    "Convert it to NIfTI, or give the DICOM series.",
 )
 SERIES_WITHOUT_DICOM = ErrorCode(
     "AE-INPUT-005", "a series was named, but the input is not DICOM", "Leave `series` out."
@@ -50,6 +45,14 @@ FILE_COMPRESSED = ErrorCode(
     "AE-INPUT-011",
     "a DICOM file inside gzip",
     "Unpack the files of the series, for example with gunzip, and read it again.",
+)
+COMPANION_MISSING = ErrorCode(
+    "AE-INPUT-012",
+    "the header has its voxels in another file, and they are not one file in the header's folder",
+    "Put both files into one folder under their own names, and give the header.",
+)
+VOLUME_TOO_LARGE = ErrorCode(
+    "AE-INPUT-013", "more than 2**30 voxels in NIfTI, NRRD or MetaImage", "Give a smaller volume."
 )
 
 # DICOM
@@ -122,7 +125,9 @@ POSITION_TWICE = ErrorCode(
     "Export each phase, time point or reconstruction as one series of its own.",
 )
 SLICES_MISSING = ErrorCode(
-    "AE-DICOM-016", "slices are missing", "Copy the series again, whole; nothing is interpolated."
+    "AE-DICOM-016",
+    "slices are missing",
+    "Copy the series again, whole; or let `allow_gap` fill the gap by interpolation.",
 )
 SLICES_UNEVEN = ErrorCode(
     "AE-DICOM-017",
@@ -131,8 +136,8 @@ SLICES_UNEVEN = ErrorCode(
 )
 STACK_SHEARED = ErrorCode(
     "AE-DICOM-018",
-    "gantry tilt, shear, or a slice out of line",
-    "Reconstruct the series without tilt, or correct the tilt, for example with dcm2niix.",
+    "a tilt beyond 35 degrees, another shear, or a slice out of line",
+    "Reconstruct the series anew on the scanner as one straight stack.",
 )
 ORIENTATION_INVALID = ErrorCode(
     "AE-DICOM-019",
@@ -165,11 +170,11 @@ SEVERAL_STACKS = ErrorCode(
     "Export each phase or reconstruction as one series of its own, whole.",
 )
 
-# NIfTI and NRRD
+# NIfTI, NRRD and MetaImage
 NIFTI_DAMAGED = ErrorCode(
     "AE-NIFTI-001",
-    "damaged, not NIfTI, or not named `.nii` or `.nii.gz`",
-    "Give the file the ending of its format.",
+    "damaged: the header breaks the format, or the voxels are not what it tells of",
+    "Copy the file again or convert the scan anew.",
 )
 NIFTI_NOT_3D = ErrorCode("AE-NIFTI-002", "not three-dimensional", "Give one 3D CT volume.")
 NIFTI_ORIENTATION_INVALID = ErrorCode(
@@ -189,11 +194,19 @@ GRIDS_DIFFER = ErrorCode(
 )
 NIFTI_GRID_INVALID = ErrorCode(
     "AE-NIFTI-006",
-    "a grid that no CT has: sheared, a spacing below 0.01 or above 10 mm, or fewer than three slices",
-    "Correct the tilt, or convert again from DICOM in mm.",
+    "a grid that no CT has: tilted by more than 35 degrees, a spacing below 0.01 or above 10 mm, "
+    "or fewer than three slices",
+    "Convert again from DICOM, in mm.",
+)
+NIFTI_FORMS_DIFFER = ErrorCode(
+    "AE-NIFTI-007",
+    "sform, qform and pixdim contradict each other, so place or size of the voxels is unknown",
+    "Convert the scan again from DICOM, or set the code of the wrong form to 0.",
 )
 NRRD_DAMAGED = ErrorCode(
-    "AE-NRRD-001", "damaged, a detached header, or too large", "Save the volume as one .nrrd file."
+    "AE-NRRD-001",
+    "damaged: the header breaks the format, or the voxels are not what it tells of",
+    "Copy the file again, or save the volume as one .nrrd file.",
 )
 NRRD_NOT_3D = ErrorCode("AE-NRRD-002", "not three-dimensional", "Give one 3D CT volume.")
 NRRD_ORIENTATION_INVALID = ErrorCode(
@@ -204,9 +217,22 @@ NRRD_ORIENTATION_INVALID = ErrorCode(
 NRRD_VALUES_INVALID = ErrorCode(
     "AE-NRRD-004", "the values cannot be HU", "Give HU; replace NaN padding by -1024."
 )
-NRRD_GRID_INVALID = ErrorCode(
-    "AE-NRRD-005", "a grid that no CT has", "Correct the tilt, or convert again from DICOM in mm."
+NRRD_GRID_INVALID = ErrorCode("AE-NRRD-005", "a grid that no CT has", "Convert again from DICOM, in mm.")
+METAIMAGE_DAMAGED = ErrorCode(
+    "AE-MHA-001",
+    "damaged: the header breaks the format, or the voxels are not what it tells of",
+    "Copy the file again, or save the volume as one .mha file.",
 )
+METAIMAGE_NOT_3D = ErrorCode("AE-MHA-002", "not one three-dimensional volume", "Give one 3D CT volume.")
+METAIMAGE_ORIENTATION_INVALID = ErrorCode(
+    "AE-MHA-003",
+    "the matrix, the origin, the spacing or the unit is missing or unusable",
+    "Convert the scan again from DICOM, for example with 3D Slicer.",
+)
+METAIMAGE_VALUES_INVALID = ErrorCode(
+    "AE-MHA-004", "the values cannot be HU", "Give a CT in HU; replace NaN padding by -1024."
+)
+METAIMAGE_GRID_INVALID = ErrorCode("AE-MHA-005", "a grid that no CT has", "Convert again from DICOM, in mm.")
 
 # Data sets
 LABEL_VALUE_INVALID = ErrorCode(

@@ -4,7 +4,7 @@
 
     AutosamEdgeError                    exit code
     |-- InputError(ValueError)          3   the scan or the labels cannot be read: AE-INPUT-*, AE-DICOM-*,
-    |                                       AE-NIFTI-*, AE-NRRD-*, AE-DATA-*
+    |                                       AE-NIFTI-*, AE-NRRD-*, AE-MHA-*, AE-DATA-*
     |-- BundleError(ValueError)         4   the model bundle is missing, altered or not valid: AE-BUNDLE-*
     |-- EngineError(RuntimeError)       5   the inference engine failed or is absent: AE-ENGINE-*
     |-- BudgetError(MemoryError)        6   the memory limit is too small for the plan: AE-MEMORY-*
@@ -105,7 +105,7 @@ class CancelledError(AutosamEdgeError, RuntimeError):
 
 
 _CLASSES: dict[str, type[AutosamEdgeError]] = {
-    **dict.fromkeys(("INPUT", "DICOM", "NIFTI", "NRRD", "DATA"), InputError),
+    **dict.fromkeys(("INPUT", "DICOM", "NIFTI", "NRRD", "MHA", "DATA"), InputError),
     "BUNDLE": BundleError,
     "ENGINE": EngineError,
     "MEMORY": BudgetError,

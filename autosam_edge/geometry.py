@@ -17,12 +17,21 @@ Shape = tuple[int, int, int]
 FloatMatrix = npt.NDArray[np.float64]
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 
+_FARTHEST_MM = 1e100  # damaged headers hold numbers whose squares overflow
 _CANONICAL_WORLD_AXIS = (2, 1, 0)  # array axis D runs along world z, H along y, W along x
+# A slice whose opposite edges differ by less than this, in slices, is not tilted: cosines and affines are
+# rounded numbers.
+_ROUNDING = 0.1
+MAX_SKEW_DEG = 0.1
+"""Largest deviation of the angle between rows and columns from 90 degrees, which rounding explains."""
 
 
 @dataclass(frozen=True, eq=False)
 class Grid:
     """A regular lattice of voxels in patient space.
+
+    A slice is a plane of the H and W axes. The D axis is perpendicular to the slices, or, where the gantry of
+    the scanner was tilted, leans.
 
     Args:
         shape: Voxels along (D, H, W), each at least 1.
@@ -42,7 +51,7 @@ class Grid:
             raise ValueError(f"the shape is {self.shape}, expected three sides of at least one voxel")
         if (
             affine.shape != (4, 4)
-            or not np.isfinite(affine).all()
+            or not (np.abs(affine) < _FARTHEST_MM).all()
             or not np.array_equal(affine[3], (0, 0, 0, 1))
         ):
             raise ValueError("the affine must be a finite 4x4 matrix whose last row is 0 0 0 1")
@@ -89,9 +98,62 @@ class Grid:
 
     @cached_property
     def spacing_mm(self) -> tuple[float, float, float]:
-        """Distance between voxel centers along (D, H, W) in mm."""
+        """Distance between voxel centers along (D, H, W) in mm.
+
+        Where the slices are tilted, the first is longer than :attr:`slice_distance_mm`.
+        """
         d, h, w = (float(np.linalg.norm(self.affine[:3, axis])) for axis in range(3))
         return d, h, w
+
+    @cached_property
+    def slice_distance_mm(self) -> float:
+        """Distance between neighboring slices along their normal, mm."""
+        return abs(float(self.affine[:3, 0] @ self._slice_normal))
+
+    @cached_property
+    def slice_shift(self) -> tuple[float, float]:
+        """Displacement of each slice along (H, W) against the slice before it, voxels; 0 if upright."""
+        if self.rise == (0.0, 0.0):
+            return 0.0, 0.0
+        axes = np.column_stack([self._slice_normal, self.affine[:3, 1:3]])
+        _, h, w = np.linalg.solve(axes, self.affine[:3, 0])
+        return float(h), float(w)
+
+    @cached_property
+    def rise(self) -> tuple[float, float]:
+        """Slices by which the next voxel along (H, W) lies farther along the D axis.
+
+        Zero in an upright grid. A tilted gantry leaves another value: the table moves at an angle to the
+        normal of the slices. Less than a tenth of a slice over a whole slice is rounding, and given as zero.
+        """
+        step = self.affine[:3, 0]
+        h, w = (float(self.affine[:3, axis] @ step / (step @ step)) for axis in (1, 2))
+        if abs(h) * (self.shape[1] - 1) + abs(w) * (self.shape[2] - 1) < _ROUNDING:
+            return 0.0, 0.0
+        return h, w
+
+    @cached_property
+    def upright_spacing_mm(self) -> tuple[float, float, float]:
+        """Distance between voxel centers along D, and along (H, W) at a right angle to D, mm."""
+        d, h, w = self.spacing_mm
+        rise_h, rise_w = self.rise
+        return d, float(np.sqrt(h * h - (rise_h * d) ** 2)), float(np.sqrt(w * w - (rise_w * d) ** 2))
+
+    @cached_property
+    def tilt_deg(self) -> float:
+        """Angle between the D axis and the normal of the slices, degrees: 0 in an upright grid."""
+        return float(np.degrees(np.arccos(min(1.0, self.slice_distance_mm / self.spacing_mm[0]))))
+
+    @cached_property
+    def skew_deg(self) -> float:
+        """Deviation of the angle between the H and W axes from 90 degrees."""
+        return float(np.degrees(np.arcsin(min(1.0, abs(float(self.direction[:, 1] @ self.direction[:, 2]))))))
+
+    @cached_property
+    def _slice_normal(self) -> FloatMatrix:
+        """Unit normal of the slices, which are the planes of the H and W axes."""
+        normal = np.cross(self.affine[:3, 1], self.affine[:3, 2])
+        return np.asarray(normal / np.linalg.norm(normal), dtype=np.float64)
 
     @cached_property
     def voxel_ml(self) -> float:

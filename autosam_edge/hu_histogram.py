@@ -12,6 +12,11 @@ from autosam_edge.warning_codes import GRAY_LEVELS, NO_TISSUE, NOTHING_BELOW_WAT
 
 _LOWEST, _HIGHEST = -2048, 4096
 _SAMPLES = 1 << 18  # voxels; a share of 0.1 % is then known to a tenth of itself
+AIR_HU = -1024
+# Nothing in a scanner absorbs less than air (-1000 HU) but noise and streaks; padding that headers do not
+# declare is -2000 to -3024.
+LOWEST_HU = -1500
+HIGHEST_HU = 1_000_000  # beyond any extended CT scale
 OFFSET = 1024
 """What many programs add to HU so that no value is negative."""
 _FEW = 10_000  # voxels

@@ -45,6 +45,27 @@ class MemoryBudget:
             )
 
 
+def require_room(volume_mb: float, max_memory_mb: float | None) -> None:
+    """Refuse a volume before it is read if it alone exceeds the limit.
+
+    Args:
+        volume_mb: Size of the volume in memory, MB.
+        max_memory_mb: Limit for the resident memory of the process, MB; None sets no limit.
+
+    Raises:
+        BudgetError: The limit is smaller than the volume and what the process holds now (AE-MEMORY-001).
+    """
+    if max_memory_mb is None:
+        return
+    needed_mb = resident_mb() + volume_mb
+    if needed_mb > max_memory_mb:
+        raise BUDGET_TOO_SMALL(
+            f"the volume alone needs about {math.ceil(needed_mb)} MB with what the program holds, "
+            f"the limit is {math.floor(max_memory_mb)} MB.",
+            remedy=f"Give more than `max_memory_mb={math.ceil(needed_mb)}`: the run needs memory too.",
+        )
+
+
 def resident_mb() -> float:
     """Resident memory now, MB; the peak so far where the system does not tell the present."""
     return _status_mb("VmRSS") or peak_mb()

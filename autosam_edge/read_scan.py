@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import os
-import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from autosam_edge.error_codes import (
-    INPUT_KIND_UNKNOWN,
-    INPUT_UNREADABLE,
-    METAIMAGE_UNSUPPORTED,
-    PATH_MISSING,
-    SERIES_WITHOUT_DICOM,
-)
+from autosam_edge.error_codes import INPUT_KIND_UNKNOWN, INPUT_UNREADABLE, PATH_MISSING, SERIES_WITHOUT_DICOM
 from autosam_edge.errors import InputError
+from autosam_edge.formats.companion import sibling
+from autosam_edge.formats.file_kind import ENOUGH_BYTES, kind_of, other_kind
+from autosam_edge.formats.voxels import read_start
 from autosam_edge.read_choices import ReadChoices
 
 if TYPE_CHECKING:
+    from autosam_edge.errors import AutosamEdgeError
     from autosam_edge.volume import Volume
 
-_HEAD_BYTES = 4096
-_NIFTI_MAGICS = {344: (b"n+1\x00", b"ni1\x00"), 4: (b"n+2\x00", b"ni2\x00")}  # by offset, NIfTI-1 and NIfTI-2
+_NAMES = {"nifti": "NIfTI", "nrrd": "NRRD", "metaimage": "MetaImage"}
 
 
 def read(
@@ -31,11 +27,13 @@ def read(
     allow_gap: bool = False,
     assume_hu: bool = False,
     ignore_frame_of_reference: bool = False,
+    max_memory_mb: float | None = None,
 ) -> Volume:
-    """Read a CT volume from a DICOM folder, zip or Enhanced CT file, or from a NIfTI or NRRD file.
+    """Read a CT volume from a DICOM folder, zip or Enhanced CT file, or from NIfTI, NRRD or MetaImage.
 
     Args:
-        path: Folder or file; its kind is found by content, not by name.
+        path: Folder or file; its kind is found by content, not by name. Of a volume in two files, such as
+            ``.hdr`` and ``.img``, or ``.mhd`` and ``.raw``, the header.
         series: DICOM series to read where the input holds several: its number in the list that the error
             shows, its SeriesNumber, its SeriesInstanceUID or the start of its hash (8 letters or more);
             ``all`` joins series of one image each.
@@ -44,16 +42,20 @@ def read(
             warning.
         ignore_frame_of_reference: Whether DICOM slices that name several frames of reference are one volume,
             with a warning.
+        max_memory_mb: Limit for the resident memory of the process, MB; a volume that alone exceeds it is
+            refused before it is read. None sets no limit.
 
     Returns:
         The volume in HU, on its own grid.
 
     Raises:
         InputError: The path is absent (AE-INPUT-001), of an unknown kind (AE-INPUT-002), unreadable
-            (AE-INPUT-003) or MetaImage (AE-INPUT-004); ``series`` is given for something else than DICOM
-            (AE-INPUT-005); a zip is unsafe, too large or damaged (AE-INPUT-006 to -008); a folder holds links
-            that lead out of it, or slices inside gzip (AE-INPUT-009, -011); or the reader of its kind refuses
-            it (AE-DICOM-*, AE-NIFTI-*, AE-NRRD-*).
+            (AE-INPUT-003); ``series`` is given for something else than DICOM (AE-INPUT-005); a zip is unsafe,
+            too large or damaged (AE-INPUT-006 to -008); a folder holds links that lead out of it, or slices
+            inside gzip (AE-INPUT-009, -011); the second file of a volume is missing (AE-INPUT-012); a volume
+            is too large (AE-INPUT-013); or the reader of its kind refuses it (AE-DICOM-*, AE-NIFTI-*,
+            AE-NRRD-*, AE-MHA-*).
+        BudgetError: The volume alone exceeds the limit (AE-MEMORY-001).
 
     Example:
         >>> volume = read("scan/", series="2")  # doctest: +SKIP
@@ -65,32 +67,38 @@ def read(
     if kind == "dicom":
         from autosam_edge.dicom.read import read_dicom
 
-        return read_dicom(source, series=series, choices=choices)
+        return read_dicom(source, series=series, choices=choices, max_memory_mb=max_memory_mb)
     if kind == "zip":
         from autosam_edge.dicom.read import read_dicom
         from autosam_edge.formats.zip_archive import UnpackedZip
 
         unpacked = UnpackedZip(source)
         try:
-            return read_dicom(unpacked.root, series=series, choices=choices, keepalive=unpacked)
+            return read_dicom(
+                unpacked.root, series=series, choices=choices, max_memory_mb=max_memory_mb, keepalive=unpacked
+            )
         except BaseException:
             unpacked.close()
             raise
     if series is not None:
         raise SERIES_WITHOUT_DICOM(
-            f"`series` was given, but the input is {kind.upper()}, which has no series."
+            f"`series` was given, but the input is {_NAMES[kind]}, which has no series."
         )
     if kind == "nifti":
         from autosam_edge.formats.nifti import read_nifti
 
-        return read_nifti(source)
+        return read_nifti(source, max_memory_mb=max_memory_mb)
+    if kind == "metaimage":
+        from autosam_edge.formats.metaimage import read_metaimage
+
+        return read_metaimage(source, max_memory_mb=max_memory_mb)
     from autosam_edge.formats.nrrd_volume import read_nrrd
 
-    return read_nrrd(source)
+    return read_nrrd(source, max_memory_mb=max_memory_mb)
 
 
 def _kind(path: Path) -> str:
-    """One of dicom, zip, nifti and nrrd."""
+    """One of dicom, zip, nifti, nrrd and metaimage."""
     try:
         if path.is_dir():
             return "dicom"
@@ -100,37 +108,41 @@ def _kind(path: Path) -> str:
             raise INPUT_KIND_UNKNOWN(
                 "the input is neither a folder nor a regular file.", remedy="Give a folder or a file."
             )
-        with path.open("rb") as file:
-            head = file.read(_HEAD_BYTES)
+        start, zipped = read_start(path, ENOUGH_BYTES)
+        pair = path.name.lower().endswith((".img", ".img.gz")) and sibling(path, (".hdr", ".hdr.gz"))
     except (OSError, ValueError) as error:
         if isinstance(error, InputError):
             raise
         raise INPUT_UNREADABLE(f"the input cannot be read ({type(error).__name__}).") from error
-    kind = _kind_of(head)
-    if kind == "metaimage":
-        raise METAIMAGE_UNSUPPORTED("MetaImage (.mha, .mhd) is not supported.")
-    if kind == "unknown":
-        raise INPUT_KIND_UNKNOWN(
-            "the file is not DICOM, zip, NIfTI or NRRD." if head else "the file is empty."
-        )
-    return kind
-
-
-def _kind_of(head: bytes) -> str:
-    if head[:2] == b"\x1f\x8b":
-        try:
-            # 352 bytes hold the magic number of NIfTI.
-            head = zlib.decompressobj(16 + zlib.MAX_WBITS).decompress(head, 352)
-        except zlib.error:
-            return "unknown"
-    if head[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
-        return "zip"
-    if head[:7] == b"NRRD000":
-        return "nrrd"
-    if any(head[offset : offset + 4] in magics for offset, magics in _NIFTI_MAGICS.items()):
+    kind = kind_of(start)
+    if kind == "nifti" or (kind and not zipped):
+        return kind
+    if pair and start[128:132] != b"DICM":
         return "nifti"
-    if b"ObjectType" in head[:256] and b"=" in head[:256]:
-        return "metaimage"
+    if not zipped:
+        from autosam_edge.dicom.header import sniff
+
+        if sniff(start):
+            return "dicom"
+    raise _unknown(path, start, kind, zipped=zipped)
+
+
+def _unknown(path: Path, start: bytes, kind: str, *, zipped: bool) -> AutosamEdgeError:
+    """Why a file is of no use, in its own words."""
     from autosam_edge.dicom.header import sniff
 
-    return "dicom" if sniff(head) else "unknown"
+    remedy = None
+    found = {"zip": "a zip archive", **_NAMES}.get(kind) or other_kind(start)
+    if not start:
+        what, remedy = "gzip, but damaged" if zipped else "empty", "Copy the file again."
+    elif zipped:
+        found = found or ("DICOM" if sniff(start) else "something of an unknown kind")
+        what = f"gzip and holds {found}; only NIfTI is read from gzip"
+        remedy = "Unpack it, for example with gunzip, and give what it holds."
+    elif found:
+        what = f"{found}, expected a CT volume"
+    elif path.suffix.lower() in (".raw", ".zraw"):
+        what, remedy = "bare voxels without a header", "Give the header beside it, .mhd or .nhdr."
+    else:
+        what = "not DICOM, zip, NIfTI, NRRD or MetaImage, or its start is damaged"
+    return INPUT_KIND_UNKNOWN(f"the file is {what}.", remedy=remedy)

@@ -33,11 +33,11 @@ class Source:
     """Origin of a volume, without patient data.
 
     Args:
-        kind: ``dicom``, ``nifti``, ``nrrd`` or ``array``.
+        kind: ``dicom``, ``nifti``, ``nrrd``, ``metaimage`` or ``array``.
         series_hash: SHA-256 of the series UID for DICOM, of the voxel values otherwise; hexadecimal, empty
             when unknown.
-        files: The files of the volume in slice order (one for a multi-frame object); DICOM SEG refers to
-            them. Never printed.
+        files: The files of the volume: in slice order, one for a multi-frame object, header and voxels of a
+            pair. DICOM SEG refers to them. Never printed.
         keepalive: Object that must live as long as ``files`` are needed, such as the folder of an unpacked
             archive.
         folder: The folder that was searched for the volume, None when a file was read; no result may go
@@ -48,6 +48,7 @@ class Source:
             values; empty if nothing is. With a fault no DICOM result can refer to the images.
         frame_of_reference_fault: What is wrong with their frame of reference, as a phrase; empty if nothing
             is. With a fault no DICOM SEG can be placed.
+        filled: Slices that no file shows: they were missing and are interpolated.
     """
 
     kind: str = "array"
@@ -58,6 +59,7 @@ class Source:
     stamps: tuple[tuple[int, int], ...] = field(default=(), repr=False)
     identifier_fault: str = ""
     frame_of_reference_fault: str = ""
+    filled: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,6 +195,8 @@ class Segmentation:
         provenance: Software, model, engine and settings that made the labels.
         timings_s: Seconds by stage.
         warnings: Findings of the reader and of the run that a user should know.
+        filled: Slices that no image of the scan shows, see :attr:`Source.filled`; DICOM objects leave them
+            out.
     """
 
     labels: npt.NDArray[np.uint8]
@@ -201,6 +205,7 @@ class Segmentation:
     provenance: Provenance = field(default_factory=Provenance)
     timings_s: dict[str, float] = field(default_factory=dict)
     warnings: tuple[ScanWarning, ...] = ()
+    filled: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.labels.shape != self.grid.shape or self.labels.dtype != np.uint8:

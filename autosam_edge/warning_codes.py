@@ -140,6 +140,71 @@ THICK_SLICES = WarningCode(
     "slices are 5 mm or more apart",
     "Give a thinner reconstruction; small organs are uncertain.",
 )
+TILT_CORRECTED = WarningCode(
+    "AE-WARN-041",
+    "caution",
+    "the slices are tilted against the stack (gantry tilt), which was corrected",
+    "Look at the picture; the network saw few tilted scans in its training.",
+)
+POSITIONS_ROUNDED = WarningCode(
+    "AE-WARN-042",
+    "info",
+    "positions of slices are rounded or slightly uneven; a regular grid was fitted to them",
+    "Nothing; a slice lies within a quarter of a voxel of its place.",
+)
+SLICES_FILLED = WarningCode(
+    "AE-WARN-043",
+    "caution",
+    "missing slices were filled by interpolation, as `allow_gap` asks",
+    "Do not rely on labels of the slices named; a DICOM SEG has no frames for them.",
+)
+SHORT_SCAN = WarningCode(
+    "AE-WARN-044",
+    "caution",
+    "the scan covers less than 60 mm along the body",
+    "Give a longer scan; organs that its ends cut are uncertain.",
+)
+
+# Formats other than DICOM
+BYTES_AFTER_VOXELS = WarningCode(
+    "AE-WARN-060",
+    "caution",
+    "the file holds bytes after its voxels, which were not read",
+    "Check that the file holds one volume and was written to its end.",
+)
+EXTRA_AXES = WarningCode(
+    "AE-WARN-061", "info", "axes of length 1 beyond the third were left out", "Nothing; no voxel is lost."
+)
+ALIGNED_FORM_IGNORED = WarningCode(
+    "AE-WARN-062",
+    "caution",
+    "sform and qform give different places, and the one of the scanner was used",
+    "To compare with images of the other space, give a file that is in that space only.",
+)
+ORIENTATION_LETTERS_IGNORED = WarningCode(
+    "AE-WARN-063",
+    "caution",
+    "AnatomicalOrientation contradicts the matrix of the MetaImage, which was used",
+    "Check on the picture that the liver is on the right side of the patient.",
+)
+NORMALIZED_VALUES = WarningCode(
+    "AE-WARN-064",
+    "doubtful",
+    "all values lie near 0, as after a normalization or in a label image",
+    "Give the values in HU; the labels of other units are wrong.",
+)
+BRIGHT_VALUES = WarningCode(
+    "AE-WARN-065",
+    "doubtful",
+    "a large part of the scan is as bright as bone: other units, or bright and dark are exchanged",
+    "Give the values in HU; the labels of other units are wrong.",
+)
+LITTLE_AIR = WarningCode(
+    "AE-WARN-066",
+    "doubtful",
+    "fewer voxels than in any CT of a body are below -100 HU, so the values may not be Hounsfield units",
+    "Check that the scan is a CT in HU that was not cut out of its surroundings.",
+)
 
 # The run
 PARTS_REMOVED = WarningCode(

@@ -15,7 +15,7 @@ FIRST = "## Input"
 _SECTIONS = {
     "Input": ("INPUT",),
     "DICOM": ("DICOM",),
-    "NIfTI and NRRD": ("NIFTI", "NRRD"),
+    "NIfTI, NRRD and MetaImage": ("NIFTI", "NRRD", "MHA"),
     "Bundle, engine, memory": ("BUNDLE", "ENGINE", "MEMORY"),
     "Output": ("OUTPUT",),
     "Data sets": ("DATA",),

@@ -18,7 +18,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on s
 Scan = Annotated[
     Path,
     typer.Argument(
-        metavar="INPUT", help="DICOM folder, file or zip; NIfTI or NRRD file.", show_default=False
+        metavar="INPUT", help="DICOM folder, file or zip; NIfTI, NRRD or MetaImage file.", show_default=False
     ),
 ]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for the results; created if it is missing.")]

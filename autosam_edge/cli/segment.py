@@ -108,6 +108,7 @@ def segment(
             allow_gap=allow_gap,
             assume_hu=assume_hu,
             ignore_frame_of_reference=ignore_frame_of_reference,
+            max_memory_mb=max_memory,
         )
     # Whether the input is DICOM, which a SEG needs, is known only now.
     check_outputs(out, source=volume.source, input_path=source, formats=chosen)

@@ -8,10 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from autosam_edge.dicom.header import numbers
-from autosam_edge.dicom.notes import AIR_HU, LOWEST_HU, Notes, warnings_of
+from autosam_edge.dicom.notes import Notes, warnings_of
 from autosam_edge.dicom.pixels import stored_words
 from autosam_edge.dicom.proof_of_hu import prove_hu, wrong_sign_count
 from autosam_edge.error_codes import DICOM_TOO_LARGE, NOT_HU
+from autosam_edge.hu_histogram import AIR_HU, HIGHEST_HU, LOWEST_HU
 from autosam_edge.warning_codes import BITS_IGNORED, PADDING_NOT_APPLIED, UNDECLARED_PADDING
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from autosam_edge.geometry import Shape
     from autosam_edge.scan_warning import ScanWarning
 
-_HIGHEST_HU = 1_000_000  # beyond any extended CT scale
 _TISSUE_HU = (-900, 20_000)  # a padding value between these would erase lung, tissue, bone or metal
 _MAX_VOXELS = 1 << 30  # 2 GiB in int16: 4,096 slices of 512 x 512
 
@@ -146,7 +146,7 @@ def _range_hu(plane: ImagePlane, values: npt.NDArray[Any]) -> tuple[float, float
         float(end) * plane.rescale.slope + plane.rescale.intercept for end in (values.min(), values.max())
     )
     low, high = sorted(ends)
-    if not (low >= -_HIGHEST_HU and high <= _HIGHEST_HU):  # so that NaN is refused too
+    if not (low >= -HIGHEST_HU and high <= HIGHEST_HU):  # so that NaN is refused too
         raise NOT_HU(
             f"{plane.header.name} reaches {max(abs(low), abs(high)):.3g} HU, expected at most 1e6.",
             remedy="Export the series again; its rescale attributes are wrong.",

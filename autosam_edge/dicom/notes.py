@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+from autosam_edge.hu_histogram import AIR_HU, LOWEST_HU
 from autosam_edge.scan_warning import ScanWarning, WarningCode
 from autosam_edge.warning_codes import (
     BITS_IGNORED,
@@ -17,10 +18,6 @@ from autosam_edge.warning_codes import (
 Notes = Counter[WarningCode]
 """How many slices, or files, a finding is true of."""
 
-AIR_HU = -1024
-# Nothing in a scanner absorbs less than air (-1000 HU) but noise and streaks; padding that headers do not
-# declare is -2000 to -3024.
-LOWEST_HU = -1500
 
 _SENTENCES = {
     UNDECLARED_PADDING: (

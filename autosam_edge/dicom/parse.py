@@ -187,10 +187,10 @@ def _ct_header(file: BinaryIO, head: bytes, name: str, allowance: Allowance) -> 
         dataset, offset, follows = Dataset(), -1, b""
         dataset.file_meta = _file_meta(head)[0]
         sop_class = raw_of(dataset.file_meta, _CLASS_OF_META)
-        if sop_class in ("", *CT_IMAGES):
+        if sop_class in CT_IMAGES or not _is_known(sop_class):
             raise
     if sop_class and sop_class not in CT_IMAGES:
-        if UID(sop_class).name == sop_class and raw_of(dataset.file_meta, _CLASS_OF_META) in CT_IMAGES:
+        if not _is_known(sop_class) and raw_of(dataset.file_meta, _CLASS_OF_META) in CT_IMAGES:
             # Passing over it could lose the first or the last slice without leaving a gap.
             raise malformed("SOPClassUID", name, "the class that the file meta information names")
         allowance.size, allowance.steps = before
@@ -232,7 +232,8 @@ def _header(
             remedy="Remove the file if it is no CT image, or give the folder of one series only.",
         )
     for keyword, of_meta in _OF_META.items():
-        if not text_of(dataset, keyword, name) and (value := raw_of(dataset.file_meta, of_meta)):
+        value = raw_of(dataset.file_meta, of_meta)
+        if not text_of(dataset, keyword, name) and (keyword != "SOPClassUID" or _is_known(value)):
             setattr(dataset, keyword, value)
     return dataset, offset, follows
 
@@ -264,6 +265,11 @@ def _elements(
         if len(head) < _HEAD_BYTES or follows in _PIXEL_GROUP.values():
             break
     return dataset, offset, follows
+
+
+def _is_known(sop_class: str) -> bool:
+    """Whether a UID stands in the standard: another one, by itself, may as well be damaged."""
+    return str(UID(sop_class).name) != sop_class
 
 
 def _at_pixels(tag: BaseTag, _vr: str | None, _length: int) -> bool:

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from autosam_edge.dicom.notes import AIR_HU
 from autosam_edge.error_codes import NOT_HU
-from autosam_edge.hu_histogram import OFFSET, HuHistogram, doubts
+from autosam_edge.hu_histogram import AIR_HU, OFFSET, HuHistogram, doubts
 from autosam_edge.warning_codes import CONSTANT_PADDING, RESCALE_ASSUMED, RESCALE_TYPE_UNUSUAL
 
 if TYPE_CHECKING:

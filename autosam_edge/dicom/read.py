@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from autosam_edge.dicom.compressed import check_decodable
 from autosam_edge.dicom.find import find_dicom_files, walk
+from autosam_edge.dicom.gaps import fill_gaps
 from autosam_edge.dicom.header import silenced, stamp_of, texts_of
 from autosam_edge.dicom.hounsfield import read_hu, same_pixels
 from autosam_edge.dicom.one_scan import check_one_pass
@@ -14,6 +16,7 @@ from autosam_edge.dicom.series import select_series
 from autosam_edge.dicom.source import frame_of_reference_fault, identifier_fault
 from autosam_edge.dicom.stack import stack
 from autosam_edge.error_codes import FILE_CHANGED
+from autosam_edge.memory import require_room
 from autosam_edge.read_choices import ReadChoices
 from autosam_edge.volume import Source, Volume
 from autosam_edge.warning_codes import FRAME_OF_REFERENCE_MISSING, LOSSY_COMPRESSION, PHOTOMETRIC_UNUSUAL
@@ -27,7 +30,12 @@ if TYPE_CHECKING:
 
 
 def read_dicom(
-    root: Path, *, series: str | None = None, choices: ReadChoices | None = None, keepalive: object = None
+    root: Path,
+    *,
+    series: str | None = None,
+    choices: ReadChoices | None = None,
+    max_memory_mb: float | None = None,
+    keepalive: object = None,
 ) -> Volume:
     """Read the one CT series below a folder, or an Enhanced CT file.
 
@@ -37,6 +45,7 @@ def read_dicom(
             SeriesNumber, its SeriesInstanceUID or the start of its hash (8 letters or more); ``all`` joins
             series of one image each.
         choices: Decisions of a person; None leaves every doubtful case refused.
+        max_memory_mb: Limit for the resident memory of the process, MB; None sets no limit.
         keepalive: Object that lives as long as the volume, such as an unpacked archive.
 
     Returns:
@@ -45,6 +54,7 @@ def read_dicom(
     Raises:
         InputError: The input is not one regular CT stack in HU; each reason has its own code (AE-DICOM-001 to
             -024).
+        BudgetError: The volume alone does not fit under the limit (AE-MEMORY-001).
 
     Source:
         PS3.3 C.7.6.2.1.1 (position and orientation), C.8.2.1 (CT image), C.8.15 (Enhanced CT image), C.11.1
@@ -58,16 +68,18 @@ def read_dicom(
         notes += check_one_pass(planes)
         for header in chosen.headers:
             check_decodable(header)
-        ordered, grid, stack_notes = stack(planes, same_pixels)
-        hu, pixel_notes = read_hu(ordered)
+        stacked = stack(planes, same_pixels, allow_gap=choices.allow_gap)
+        require_room(math.prod(stacked.grid.shape) * 2 / 1e6, max_memory_mb)
+        hu, pixel_notes = read_hu(stacked.planes)
+        hu = fill_gaps(hu, stacked.numbers)
         _check_unchanged(root, found, chosen.headers)
         datasets = [header.dataset for header in chosen.headers]
         wrong_identifiers, wrong_frame = identifier_fault(datasets), frame_of_reference_fault(datasets)
-        notes += stack_notes + _encoding_notes(chosen.headers) + pixel_notes
-    files = {plane.header.path: plane.header.stamp for plane in ordered}  # in slice order, each once
+        notes += stacked.warnings + _encoding_notes(chosen.headers) + pixel_notes
+    files = {plane.header.path: plane.header.stamp for plane in stacked.planes}  # in slice order, each once
     return Volume(
         hu,
-        grid,
+        stacked.grid,
         Source(
             "dicom",
             chosen.hash,
@@ -77,6 +89,7 @@ def read_dicom(
             tuple(files.values()),
             wrong_identifiers,
             wrong_frame,
+            filled=tuple(sorted(set(range(len(hu))) - set(stacked.numbers))),
         ),
         tuple(notes),
     )

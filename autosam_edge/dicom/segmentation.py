@@ -183,7 +183,8 @@ def _frame_order(segmentation: Segmentation, sources: Sequence[Dataset]) -> npt.
     """For each source frame the slice of the labels that lies there.
 
     Raises:
-        OutputError: Not every slice has exactly one frame, or a frame lies elsewhere (AE-OUTPUT-006).
+        OutputError: A slice that is not filled has no frame or several, or a frame lies elsewhere
+            (AE-OUTPUT-006).
     """
     grid = segmentation.grid
     depth, height, width = grid.shape
@@ -200,14 +201,15 @@ def _frame_order(segmentation: Segmentation, sources: Sequence[Dataset]) -> npt.
         )
     except Exception as error:  # pydicom raises many types for a damaged element; its text may quote a value
         raise source_changed(f"a source file has no usable position ({type(error).__name__})") from None
-    if len(positions) != depth:
-        raise source_changed(f"the source has {len(positions)} frames and the labels have {depth} slices")
-    voxel = np.linalg.solve(grid.affine, np.column_stack([positions, np.ones(depth)]).T)[
+    shown = np.setdiff1d(np.arange(depth), segmentation.filled)
+    if len(positions) != len(shown):
+        raise source_changed(f"the source has {len(positions)} frames, expected {len(shown)}")
+    voxel = np.linalg.solve(grid.affine, np.column_stack([positions, np.ones(len(positions))]).T)[
         :3
     ]  # (3, frames): d, h, w of each frame's corner
     order: npt.NDArray[np.intp] = np.rint(voxel[0]).astype(np.intp)
     if (
-        not np.array_equal(np.sort(order), np.arange(depth))
+        not np.array_equal(np.sort(order), shown)
         or np.abs(voxel - np.stack([order, 0 * order, 0 * order])).max() > 0.25
     ):
         raise source_changed("the source files lie elsewhere than the slices of the labels")

@@ -1,12 +1,22 @@
-"""Order image planes along their normal and check that they form one regular grid."""
+"""Order image planes along their normal and fit one regular grid to them."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from autosam_edge.ct_grid import MAX_SPACING_MM, MAX_TILT_DEG, MIN_PIXEL_MM, MIN_SLICES, thick_warnings
+from autosam_edge.ct_grid import MAX_SPACING_MM, MIN_PIXEL_MM, MIN_SLICES, check_tilt, thick_warnings
+from autosam_edge.dicom.regular_grid import (
+    EXACT_MM,
+    ROUNDING_MM,
+    fit_grid,
+    fit_line,
+    is_even,
+    largest_offset_mm,
+    number_slices,
+)
 from autosam_edge.error_codes import (
     MATRICES_DIFFER,
     ORIENTATION_INVALID,
@@ -19,42 +29,57 @@ from autosam_edge.error_codes import (
     TOO_FEW_SLICES,
 )
 from autosam_edge.geometry import FloatMatrix, Grid
-from autosam_edge.warning_codes import COPIES_IGNORED
+from autosam_edge.warning_codes import COPIES_IGNORED, POSITIONS_ROUNDED, SLICES_FILLED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from autosam_edge.dicom.planes import ImagePlane
+    from autosam_edge.dicom.regular_grid import Numbers
     from autosam_edge.scan_warning import ScanWarning
 
-_RELATIVE_TOLERANCE = 0.01  # highdicom's tolerance for regular spacing
-_ABSOLUTE_TOLERANCE_MM = 0.02  # twice the rounding of positions written with two decimals
 _SAME_POSITION_MM = 0.01
 # Cosines written with three decimals are off by up to 5e-4, and 1e-3 turns the far corner of a 512-pixel row
 # by half a pixel at most.
 _COSINE_TOLERANCE = 1e-3
-# Each plane must lie this near to its place in the grid (in voxel edges), so that a label never moves to a
-# neighboring voxel.
-_MAX_OFFSET = 0.25
-_MAX_MISSING = 20_000  # slices; a wider gap comes from a damaged position, not from a slice that was lost
 _RESCAN = "Reconstruct the series anew on the scanner as one regular stack."
 
 
-def stack(
-    planes: list[ImagePlane], same_pixels: Callable[[ImagePlane, ImagePlane], bool]
-) -> tuple[list[ImagePlane], Grid, list[ScanWarning]]:
-    """Order planes by position along their normal (PS3.3 C.7.6.2.1.1) and give the grid that they form.
+@dataclass(frozen=True, eq=False)
+class Stack:
+    """The planes of a series and the grid that they form.
 
-    The grid's columns are, in LPS mm: the slice step, which runs along the normal (row direction x column
-    direction); the step down a column; the step along a row. Neither file names nor InstanceNumber nor
-    SliceThickness play a part.
+    Args:
+        planes: The planes in slice order, copies removed.
+        numbers: Slice of the grid that each plane shows, increasing from 0; a gap leaves numbers out.
+        grid: Grid (D, H, W), LPS mm.
+        warnings: Findings on positions, gaps, tilt and thickness.
+    """
+
+    planes: list[ImagePlane]
+    numbers: tuple[int, ...]
+    grid: Grid
+    warnings: list[ScanWarning]
+
+
+def stack(
+    planes: list[ImagePlane],
+    same_pixels: Callable[[ImagePlane, ImagePlane], bool],
+    *,
+    allow_gap: bool = False,
+) -> Stack:
+    """Order planes by position along their normal (PS3.3 C.7.6.2.1.1) and fit the grid that they form.
+
+    The grid's columns are, in LPS mm: the step from slice to slice; the step down a column; the step along a
+    row. The step runs along the normal (row direction x column direction); after a tilted gantry it leans. It
+    fits all positions. Neither file names nor InstanceNumber, SliceThickness,
+    SpacingBetweenSlices nor GantryDetectorTilt play a part.
 
     Args:
         planes: The planes of one series, in any order.
-        same_pixels: Tells whether two planes at one position hold the same values, so that one is a copy.
-
-    Returns:
-        The planes in slice order, copies removed; the (D, H, W) grid; warnings.
+        same_pixels: Function that tells whether two planes at one position hold the same values, so that one
+            is a copy.
+        allow_gap: Whether the grid also gets the slices that are missing between planes.
 
     Raises:
         InputError: The planes do not form one regular stack (AE-DICOM-011 to -013, -015 to -020).
@@ -81,16 +106,14 @@ def stack(
             f"expected at least {MIN_SLICES}."
         )
     positions = np.array([plane.position for plane in ordered], dtype=np.float64)
-    step_mm = float((positions[-1] - positions[0]) @ normal) / (len(ordered) - 1)
-    _check_gaps(ordered, positions, normal)
-    _check_spacing(step_mm, smallest=_SAME_POSITION_MM, what="the distance between slices")
-    affine = np.eye(4)
-    affine[:3, 0] = normal * step_mm
-    affine[:3, 1] = column * ordered[0].spacing_mm[0]
-    affine[:3, 2] = row * ordered[0].spacing_mm[1]
-    affine[:3, 3] = positions[0]
-    _check_straight(positions, normal, affine)
-    return ordered, Grid((len(ordered), *ordered[0].shape), affine), warnings + thick_warnings(step_mm)
+    numbers = _numbered(ordered, positions, normal)
+    warnings += _check_gaps(ordered, numbers, positions @ normal, allow_gap=allow_gap)
+    edges_mm = np.column_stack([column, row]) * ordered[0].spacing_mm
+    grid = fit_grid(numbers, positions, normal, edges_mm, ordered[0].shape)
+    _check_spacing(grid.slice_distance_mm, smallest=_SAME_POSITION_MM, what="the distance between slices")
+    warnings += _check_places(grid, numbers, positions, normal)
+    warnings += check_tilt(grid, STACK_SHEARED) + thick_warnings(grid.slice_distance_mm)
+    return Stack(ordered, tuple(int(number) for number in numbers), grid, warnings)
 
 
 def _check_alike(planes: list[ImagePlane]) -> None:
@@ -153,62 +176,85 @@ def _without_copies(
     return kept, [COPIES_IGNORED(f"Ignored {copies} exact cop{'ies' if copies > 1 else 'y'} of slices.")]
 
 
-def _check_gaps(ordered: list[ImagePlane], positions: FloatMatrix, normal: FloatMatrix) -> None:
-    """Refuse gaps that differ from the median by more than 1 % or 0.02 mm, whichever is larger."""
-    gaps = np.diff(positions @ normal)
+def _numbered(ordered: list[ImagePlane], positions: FloatMatrix, normal: FloatMatrix) -> Numbers:
+    """Number of each slice in the regular grid; refuse slices that no regular grid explains."""
+    along_mm = positions @ normal
+    rounding_mm = ROUNDING_MM * float(np.abs(normal).sum())  # each of the three coordinates is rounded
+    numbers = number_slices(along_mm, rounding_mm)
+    if is_even(numbers, along_mm, rounding_mm):
+        return numbers
+    gaps = np.diff(along_mm)
     median = float(np.median(gaps))
-    tolerance = max(_RELATIVE_TOLERANCE * median, _ABSOLUTE_TOLERANCE_MM)
-    uneven = np.flatnonzero(np.abs(gaps - median) > tolerance)
-    if not len(uneven):
-        return
-    first = ordered[int(uneven[0])].header.name
-    also = (
-        " The slices are also sheared, as by a tilted gantry (AE-DICOM-018)."
-        if _tilt_deg(positions, normal) > MAX_TILT_DEG
-        else ""
-    )
-    multiples = np.round(gaps[uneven] / median)
-    lost = (
-        (multiples >= 2)
-        & (multiples <= _MAX_MISSING)
-        & (np.abs(gaps[uneven] - multiples * median) <= multiples * tolerance)
-    )
-    if lost.all():
-        missing = int((multiples - 1).sum())
-        raise SLICES_MISSING(
-            f"{missing} slice{'s are' if missing > 1 else ' is'} missing, the first after {first}: "
-            f"a gap of {gaps[uneven[0]]:.4g} mm where {median:.4g} mm is expected.{also}"
-        )
+    first = ordered[int(np.abs(gaps - median).argmax())].header.name
     raise SLICES_UNEVEN(
         f"the distance between slices is uneven, from {gaps.min():.4g} to {gaps.max():.4g} mm "
-        f"(first after {first}), expected {median:.4g} within {tolerance:.2g} mm.{also}"
+        f"(farthest from the median of {median:.4g} mm after {first}), and no regular grid lies within "
+        f"{rounding_mm:.2g} mm of all slices."
     )
 
 
-def _tilt_deg(positions: FloatMatrix, normal: FloatMatrix) -> float:
-    """Angle between the line from the first to the last slice and the normal of the slices."""
-    line = positions[-1] - positions[0]
-    along = float(line @ normal)
-    return float(np.degrees(np.arctan2(np.linalg.norm(line - along * normal), along)))
-
-
-def _check_straight(positions: FloatMatrix, normal: FloatMatrix, affine: FloatMatrix) -> None:
-    """Refuse a sheared stack and slices that are out of line.
-
-    The shear is measured, as tags such as GantryDetectorTilt are unreliable.
-    """
-    tilt_deg = _tilt_deg(positions, normal)
-    if tilt_deg > MAX_TILT_DEG:
-        raise STACK_SHEARED(
-            f"the slices are sheared by {tilt_deg:.2f} degrees, as by a tilted gantry, "
-            f"expected at most {MAX_TILT_DEG:g}."
+def _check_gaps(
+    ordered: list[ImagePlane], numbers: Numbers, along_mm: FloatMatrix, *, allow_gap: bool
+) -> list[ScanWarning]:
+    """Refuse missing slices, unless a person allows them and fewer are missing than there are."""
+    missing = int(numbers[-1]) + 1 - len(numbers)
+    if not missing:
+        return []
+    gap = int((np.diff(numbers) > 1).argmax())
+    _, step = fit_line(numbers, along_mm)
+    where = (
+        f"{missing} slice{'s are' if missing > 1 else ' is'} missing, the first after "
+        f"{ordered[gap].header.name}: a gap of {along_mm[gap + 1] - along_mm[gap]:.4g} mm where "
+        f"{step:.4g} mm is expected"
+    )
+    if not allow_gap:
+        raise SLICES_MISSING(f"{where}.")
+    if missing >= len(numbers):
+        raise SLICES_MISSING(
+            f"{where}; `allow_gap` fills gaps only if fewer slices are missing than there are "
+            f"({len(numbers)}).",
+            remedy="Copy the series again, whole.",
         )
-    ideal = positions[0] + np.arange(len(positions))[:, None] * affine[:3, 0]
-    offset_mm = float(np.linalg.norm(positions - ideal, axis=1).max())
-    limit_mm = _MAX_OFFSET * float(np.linalg.norm(affine[:3, :3], axis=0).min())
-    if offset_mm > limit_mm:
-        raise STACK_SHEARED(
-            f"a slice lies {offset_mm:.3g} mm away from the straight, even stack of the others, "
-            f"expected at most {limit_mm:.3g} mm.",
-            remedy=_RESCAN,
+    places = np.setdiff1d(np.arange(numbers[-1]), numbers) + 1
+    return [
+        SLICES_FILLED(
+            f"{missing} slice{'s were' if missing > 1 else ' was'} missing and interpolated from "
+            f"{'their' if missing > 1 else 'its'} neighbors: {_ranges(places)} of {int(numbers[-1]) + 1}."
         )
+    ]
+
+
+def _ranges(places: Numbers) -> str:
+    """Numbers in increasing order as ``slice 3`` or ``slices 3 to 5, 9``; five runs are named at most."""
+    runs = np.split(places, np.flatnonzero(np.diff(places) > 1) + 1)
+    named = [f"{run[0]} to {run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs]
+    more = [f"and {len(named) - 5} more gaps"] if len(named) > 5 else []
+    return f"slice{'s' if len(places) > 1 else ''} " + ", ".join(named[:5] + more)
+
+
+def _check_places(
+    grid: Grid, numbers: Numbers, positions: FloatMatrix, normal: FloatMatrix
+) -> list[ScanWarning]:
+    """Refuse slices that lie too far from their places in the grid; warn of what is more than rounding."""
+    offsets = positions - grid.affine[:3, 3] - numbers[:, None] * grid.affine[:3, 0]
+    along = offsets @ normal
+    limit_mm = largest_offset_mm(grid.affine)
+    along_mm = float(np.abs(along).max())
+    aside_mm = float(np.linalg.norm(offsets - along[:, None] * normal, axis=1).max())
+    for found_mm, code, what in (
+        (along_mm, SLICES_UNEVEN, "from its place in the regular grid that fits all slices best"),
+        (aside_mm, STACK_SHEARED, "out of line with the other slices"),
+    ):
+        if found_mm > limit_mm:
+            raise code(
+                f"a slice lies {found_mm:.3g} mm {what}, expected at most {limit_mm:.3g} mm.", remedy=_RESCAN
+            )
+    off_mm = float(np.linalg.norm(offsets, axis=1).max())
+    if off_mm <= EXACT_MM:
+        return []
+    return [
+        POSITIONS_ROUNDED(
+            f"Slices lie up to {off_mm:.2f} mm from the regular grid that was fitted to their positions, "
+            "which are rounded or uneven by that much."
+        )
+    ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from autosam_edge.engines.artifact_engine import ArtifactEngine
@@ -22,6 +23,18 @@ if TYPE_CHECKING:
 _ARITHMETIC = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
 
 
+@cache
+def openvino_core() -> openvino.Core:
+    """The one core of the process, which is never released.
+
+    Each core loads the plugin of the processor, which sets an alternate stack for the signals of the main
+    thread (sigaltstack) and restores the one before it when it is unloaded. With two cores that are released
+    in the order in which they were made, the main thread is left with a stack that was unmapped, and the next
+    signal, such as Ctrl-C, crashes the process.
+    """
+    return openvino.Core()
+
+
 class OpenVinoEngine(ArtifactEngine):
     """An ONNX artifact in OpenVINO's CPU plugin: ``fp32``, ``bf16`` or ``int8``."""
 
@@ -37,7 +50,7 @@ class OpenVinoEngine(ArtifactEngine):
             "PERFORMANCE_HINT": "LATENCY",
             **({"INFERENCE_NUM_THREADS": threads} if threads else {}),
         }
-        core = openvino.Core()
+        core = openvino_core()
         compiled = core.compile_model(core.read_model(io.BytesIO(model[""])), "CPU", settings)
         self._request = compiled.create_infer_request()
         return compiled.inputs, compiled.outputs

@@ -2,47 +2,167 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from autosam_edge.errors import ErrorCode
-from autosam_edge.scan_warning import ScanWarning
-from autosam_edge.warning_codes import NOTHING_BELOW_WATER
+from autosam_edge.hu_histogram import AIR_HU, HIGHEST_HU, LOWEST_HU, OFFSET, HuHistogram, doubts
+from autosam_edge.warning_codes import BRIGHT_VALUES, LITTLE_AIR, NORMALIZED_VALUES, UNDECLARED_PADDING
+
+if TYPE_CHECKING:
+    from autosam_edge.errors import ErrorCode
+    from autosam_edge.formats.voxels import StoredVoxels
+    from autosam_edge.scan_warning import ScanWarning
+
+_SAMPLES_PER_AXIS = 64
 
 
-def as_hu(values: npt.NDArray[Any], code: ErrorCode) -> tuple[npt.NDArray[Any], list[ScanWarning]]:
-    """Bring values to the smallest of int16, int32 and float32 that holds them, in C order.
+def read_hu(voxels: StoredVoxels, code: ErrorCode) -> tuple[npt.NDArray[Any], list[ScanWarning]]:
+    """Read voxels into the smallest of int16, int32 and float32 that holds them, in C order.
+
+    The memory taken is the result and a few MB, whatever the type in the file.
 
     Args:
-        values: (D, H, W), HU, any real type; not changed.
-        code: Error code of the format.
+        voxels: Voxels whose size was checked; their values are HU.
+        code: Error code of the format for values that cannot be HU.
 
     Returns:
-        The array and warnings.
+        (D, H, W) HU, and warnings.
 
     Raises:
-        InputError: The values are not real numbers, not finite, or beyond int32.
+        InputError: The values are not real numbers, not finite, beyond a million or HU + 1024 (``code``); or
+            the file is damaged.
     """
-    if values.dtype.kind not in "iuf":
+    if voxels.dtype.kind not in "iuf":
         raise code(
             "the voxels are complex, colored or no numbers, expected HU.", remedy="Give a CT volume in HU."
         )
-    low, high = float(values.min()), float(values.max())
-    if not np.isfinite([low, high]).all():
-        raise code(
-            "the voxels hold NaN or infinity, expected HU.",
-            remedy="Replace them with -1024 HU if they are padding.",
-        )
-    if max(-low, high) > np.iinfo(np.int32).max:
-        raise code("the voxels reach beyond 32 bits, expected HU.", remedy="Give a CT volume in HU.")
-    dtype: type = np.float32
-    if values.dtype.kind in "iu":
-        dtype = np.int16 if low >= -32768 and high <= 32767 else np.int32
-    warnings = (
-        [NOTHING_BELOW_WATER("No voxel is below 0 HU: the values may not be Hounsfield units.")]
-        if low >= 0
-        else []
-    )
-    return np.array(values, dtype=dtype, order="C"), warnings
+    scale = (voxels.slope, voxels.intercept)
+    whole = voxels.dtype.kind in "iu" and all(v.is_integer() and abs(v) <= HIGHEST_HU for v in scale)
+    for dtype in (np.int16, np.int32) if whole else (np.float32,):
+        filled = _Filled(np.empty(voxels.shape, dtype))
+        if all(filled.take(place, piece, voxels, code) for place, piece in voxels.pieces(filled.notes)):
+            break
+    return filled.hu, [*filled.notes, *filled.padding_warnings(), *filled.check(code)]
+
+
+class _Filled:
+    """An array of HU that is filled piece by piece, and what was seen on the way.
+
+    Args:
+        hu: (D, H, W) array to fill.
+    """
+
+    def __init__(self, hu: npt.NDArray[Any]) -> None:
+        self.hu = hu
+        self.notes: list[ScanWarning] = []
+        self._flat = hu.reshape(-1)
+        self._low, self._high = np.inf, -np.inf
+        self._padding = 0
+
+    def take(self, place: slice, piece: npt.NDArray[Any], voxels: StoredVoxels, code: ErrorCode) -> bool:
+        """Store a piece, scaled; False if the type of the array cannot hold it.
+
+        Args:
+            place: Place of the piece in the flattened array.
+            piece: Stored values.
+            voxels: Origin of the piece, which knows its scale.
+            code: Error code for values that cannot be HU.
+        """
+        out = self._flat[place]
+        scaled = (voxels.slope, voxels.intercept) != (1.0, 0.0)
+        if out.dtype == np.float32:
+            values = piece * np.float64(voxels.slope) + voxels.intercept if scaled else piece
+            ends = [float(values.min()), float(values.max())]
+        else:
+            slope, intercept = int(voxels.slope), int(voxels.intercept)
+            ends = sorted(int(end) * slope + intercept for end in (piece.min(), piece.max()))
+        if not np.isfinite(ends).all():
+            raise code(
+                "the voxels hold NaN or infinity, expected HU.",
+                remedy="Replace them with -1024 HU if they are padding.",
+            )
+        if max(-ends[0], ends[1]) > HIGHEST_HU:
+            raise code(
+                f"the voxels reach {max(-ends[0], ends[1]):.3g}, expected HU of at most {HIGHEST_HU:g}.",
+                remedy="Give a CT volume in HU.",
+            )
+        if out.dtype == np.float32:
+            out[...] = values
+        elif np.iinfo(out.dtype).min <= ends[0] and ends[1] <= np.iinfo(out.dtype).max:
+            # Integer arithmetic wraps around, so a result that fits is right even where an operand does not.
+            out[...] = piece.astype(np.int64) * np.int64(slope) + np.int64(intercept) if scaled else piece
+        else:
+            return False
+        self._note_ends(out, *ends)
+        return True
+
+    def _note_ends(self, out: npt.NDArray[Any], low: float, high: float) -> None:
+        """Replace padding by air, and remember the range of what is not padding."""
+        if low < LOWEST_HU:
+            padding = out < LOWEST_HU
+            kept = out[~padding]
+            out[padding] = AIR_HU
+            self._padding += int(padding.sum())
+            low, high = (kept.min(), kept.max()) if kept.size else (np.inf, -np.inf)
+        self._low, self._high = min(self._low, float(low)), max(self._high, float(high))
+
+    def padding_warnings(self) -> list[ScanWarning]:
+        """A warning if padding became air."""
+        if not self._padding:
+            return []
+        return [
+            UNDECLARED_PADDING(
+                f"{self._padding / self.hu.size:.1%} of the voxels were below {LOWEST_HU} HU, "
+                f"as padding is; they became {AIR_HU} HU."
+            )
+        ]
+
+    def check(self, code: ErrorCode) -> list[ScanWarning]:
+        """Warnings that the values may not be HU; HU + 1024 are refused.
+
+        Args:
+            code: Error code for values that cannot be HU.
+        """
+        sample = self.hu
+        if self._padding:  # padding is no air
+            steps = (slice(None, None, -(-side // _SAMPLES_PER_AXIS)) for side in self.hu.shape)
+            sample = self.hu[tuple(steps)]
+            sample = sample[sample != AIR_HU].reshape(1, 1, -1)
+        if not sample.size:
+            return []
+        histogram = HuHistogram(sample)
+        if histogram.is_shifted:
+            raise code(
+                f"air lies at 0 and soft tissue near 1000: the values are HU + {OFFSET}.",
+                remedy=f"Subtract {OFFSET}, or convert again from DICOM with the rescale intercept.",
+            )
+        return _doubts(histogram, self._low, self._high)
+
+
+_LITTLE_AIR = 0.02  # every CT of a body that was looked at has 0.2 or more
+
+
+def _doubts(histogram: HuHistogram, low: float, high: float) -> list[ScanWarning]:
+    """The doubts of every format, and those that a modality rules out.
+
+    Args:
+        histogram: Shares of the voxels by HU.
+        low: Lowest value of the scan.
+        high: Highest value of the scan.
+    """
+    if low >= -30 and high <= 30:
+        return [
+            NORMALIZED_VALUES(
+                f"The values run from {low:.4g} to {high:.4g}, as after a normalization or in a label image."
+            )
+        ]
+    if found := doubts(histogram, low, high):
+        return found
+    air, bright = histogram.share(-2048, -100), histogram.share(700, 4096)
+    if bright > 0.25:
+        return [BRIGHT_VALUES(f"{bright:.0%} of the voxels are above 700 HU, as bone and metal are.")]
+    if air < _LITTLE_AIR:
+        return [LITTLE_AIR(f"{air:.1%} of the voxels are below -100 HU, as air is: too few for a CT.")]
+    return []

@@ -34,8 +34,8 @@ def read_labels(path: Path, grid: Grid, classes: int, what: str) -> npt.NDArray[
         (D, H, W) uint8.
 
     Raises:
-        InputError: The file cannot be read (AE-NIFTI-001 to -003), lies on another grid (AE-NIFTI-005) or
-            holds a value that is no class (AE-DATA-003).
+        InputError: See :func:`~autosam_edge.formats.nifti.read_array`; the image lies on another grid
+            (AE-NIFTI-005) or holds a value that is no class (AE-DATA-003).
     """
     values, own = read_array(path)
     require_same_grid(grid, own, what)

@@ -1,9 +1,10 @@
-"""Reader of NRRD (format of teem). Only attached headers: a detached one could name any file."""
+"""Reader of NRRD (format of teem). A detached header may name a file of its own folder only."""
 
 from __future__ import annotations
 
 import hashlib
-import math
+import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import nrrd
@@ -17,13 +18,18 @@ from autosam_edge.error_codes import (
     NRRD_ORIENTATION_INVALID,
     NRRD_VALUES_INVALID,
 )
-from autosam_edge.errors import InputError
-from autosam_edge.formats.hounsfield import as_hu
+from autosam_edge.formats.companion import named_companion
+from autosam_edge.formats.encoded_bytes import Encoding
+from autosam_edge.formats.hounsfield import read_hu
+from autosam_edge.formats.voxels import StoredVoxels, opened
 from autosam_edge.geometry import FloatMatrix, Grid
 from autosam_edge.volume import Source, Volume
+from autosam_edge.warning_codes import EXTRA_AXES
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from autosam_edge.scan_warning import ScanWarning
 
 _LPS_FROM = {
     "left-posterior-superior": (1.0, 1.0, 1.0),
@@ -33,75 +39,163 @@ _LPS_FROM = {
     "left-anterior-superior": (1.0, -1.0, 1.0),
     "las": (1.0, -1.0, 1.0),
 }
-_MAX_VOXELS = 1 << 30  # as for DICOM
-_RECONVERT = "Convert the scan again from DICOM, for example with 3D Slicer."
+_ENCODINGS: dict[str, Encoding] = {
+    "raw": "raw",
+    "gzip": "zlib",
+    "gz": "zlib",
+    "bzip2": "bzip2",
+    "bz2": "bzip2",
+    "ascii": "text",
+    "text": "text",
+    "txt": "text",
+}
+_TYPES = {  # after "unsigned" became u, "signed" and a second word "int" nothing, and _t was cut off
+    "char": "i1", "int8": "i1", "uchar": "u1", "uint8": "u1",
+    "short": "i2", "int16": "i2", "ushort": "u2", "uint16": "u2",
+    "int": "i4", "int32": "i4", "uint": "u4", "uint32": "u4",
+    "longlong": "i8", "int64": "i8", "ulonglong": "u8", "uint64": "u8",
+    "float": "f4", "double": "f8",
+}  # fmt: skip
+_MAX_HEADER_BYTES = 1 << 20
 
 
-def read_nrrd(path: Path) -> Volume:
+def read_nrrd(path: Path, *, max_memory_mb: float | None = None) -> Volume:
     """Read a CT volume whose values are HU.
 
     Args:
-        path: A ``.nrrd`` file with an attached header.
+        path: A ``.nrrd`` file, or a ``.nhdr`` header beside its file of voxels.
+        max_memory_mb: Limit for the resident memory of the process, MB; None sets no limit.
 
     Returns:
         (D, H, W) HU with its grid in LPS mm.
 
     Raises:
-        InputError: The file is damaged, detached or too large (AE-NRRD-001), not 3D (AE-NRRD-002), has no
-            usable place in the patient (AE-NRRD-003), its values cannot be HU (AE-NRRD-004), or its grid
-            cannot be a CT's (AE-NRRD-005).
+        InputError: The file is damaged (AE-NRRD-001), not 3D (AE-NRRD-002), has no usable place in the
+            patient (AE-NRRD-003), its values cannot be HU (AE-NRRD-004), its grid cannot be a CT's
+            (AE-NRRD-005), its voxels are missing (AE-INPUT-012) or too many (AE-INPUT-013).
+        BudgetError: The volume alone does not fit under the limit (AE-MEMORY-001).
     """
+    header, end = _read_header(path)
+    warnings = _drop_extra_axes(header)
+    affine = _affine(header)
     try:
-        with path.open("rb") as file:
-            header = nrrd.read_header(file)
-            _check_header(header)
-            values = nrrd.read_data(header, file, index_order="C")  # (z, y, x)
-    except InputError:
-        raise
-    except (
-        Exception
-    ) as error:  # pynrrd, zlib, bz2 and NumPy each raise their own; all mean "this file cannot be read"
-        raise NRRD_DAMAGED(
-            f"the NRRD file is damaged or not NRRD ({type(error).__name__}).",
-            remedy="Copy the file again or convert it anew.",
-        ) from error
+        voxels = _voxels(path, header, end)
+    except (KeyError, TypeError, OverflowError) as error:
+        raise _damaged(f"a field is missing or malformed ({type(error).__name__})") from error
     try:
-        grid = Grid((values.shape[0], values.shape[1], values.shape[2]), _affine(header))
+        grid = Grid(voxels.shape, affine)
     except ValueError as error:
         raise NRRD_ORIENTATION_INVALID(f"the space of the image is not usable: {error}.") from error
-    warnings = check_ct_grid(grid, NRRD_GRID_INVALID)
-    hu, notes = as_hu(values, NRRD_VALUES_INVALID)
-    return Volume(hu, grid, Source("nrrd", hashlib.sha256(hu.data).hexdigest(), (path,)), (*warnings, *notes))
+    warnings += check_ct_grid(grid, NRRD_GRID_INVALID)
+    voxels.require_size(max_memory_mb)
+    hu, notes = read_hu(voxels, NRRD_VALUES_INVALID)
+    files = tuple(dict.fromkeys((path, voxels.path)))
+    return Volume(hu, grid, Source("nrrd", hashlib.sha256(hu.data).hexdigest(), files), (*warnings, *notes))
 
 
-def _check_header(header: dict[str, Any]) -> None:
-    """Refuse before any voxel is read."""
-    if "data file" in header or "datafile" in header:
-        raise NRRD_DAMAGED("the header is detached from its data.")
-    if int(header["dimension"]) != 3 or len(header["sizes"]) != 3:
-        raise NRRD_NOT_3D(f"the image has {int(header['dimension'])} dimensions, expected 3.")
-    voxels = math.prod(int(side) for side in header["sizes"])
-    if not 0 < voxels <= _MAX_VOXELS:
-        raise NRRD_DAMAGED(
-            f"the image claims {voxels} voxels, expected 1 to {_MAX_VOXELS}.", remedy="Give a smaller volume."
+def _read_header(path: Path) -> tuple[dict[str, Any], int]:
+    """The fields of the header, and the place where it ends, bytes."""
+    lines: dict[bytes, bytes] = {}
+    with opened(path) as file:
+        while (line := file.readline(_MAX_HEADER_BYTES)).strip():
+            name = line if line.startswith(b"#") else re.split(rb":=?", line, maxsplit=1)[0].strip()
+            # The format allows a field once only, but 3D Slicer has written the same field twice.
+            if lines.setdefault(name, line) != line:
+                raise _damaged("a field stands twice with different values")
+            if file.tell() > _MAX_HEADER_BYTES:
+                raise _damaged("the header does not end")
+        end = file.tell()
+    try:
+        return dict(nrrd.read_header(list(lines.values()))), end
+    except Exception as error:  # NRRDError, ValueError and more
+        raise _damaged(f"the header breaks the format ({type(error).__name__})") from error
+
+
+def _damaged(why: str) -> Exception:
+    return NRRD_DAMAGED(f"the NRRD file is damaged or not NRRD: {why}.")
+
+
+def _drop_extra_axes(header: dict[str, Any]) -> list[ScanWarning]:
+    """Leave out axes of length 1 that do not lie in space; refuse what is not 3D then."""
+    try:
+        sizes = [int(size) for size in header["sizes"]]
+        dimension = int(header["dimension"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise _damaged(f"a field is missing or malformed ({type(error).__name__})") from error
+    if dimension != len(sizes) or min(sizes, default=0) < 1:
+        raise _damaged("'sizes' does not fit 'dimension'")
+    directions = np.asarray(header.get("space directions", np.zeros((dimension, 3))), dtype=np.float64)
+    if dimension < 3:
+        raise NRRD_NOT_3D(f"the image has {dimension} dimensions, expected 3.")
+    if directions.shape != (dimension, 3):
+        raise NRRD_ORIENTATION_INVALID("'space directions' is missing or malformed.")
+    in_space = [not np.isnan(row).all() for row in directions]  # pynrrd reads "none" as NaN
+    kept = [axis for axis in range(dimension) if in_space[axis] or sizes[axis] > 1]
+    if len(kept) != 3 or not all(in_space[axis] for axis in kept):
+        told = " x ".join(map(str, sizes))
+        raise NRRD_NOT_3D(
+            f"the image has {dimension} axes ({told}), {sum(in_space)} of them in space, "
+            "as a sequence or a color image has, expected 3, all in space.",
+            remedy="Give one of its volumes as a 3D file; 3D Slicer saves each item of a sequence.",
         )
-    space = str(header.get("space", "")).lower()
-    if space not in _LPS_FROM:
-        raise NRRD_ORIENTATION_INVALID("the space is not LPS, RAS or LAS, so left and right are unknown.")
-    for keyword, shape in (("space directions", (3, 3)), ("space origin", (3,))):
-        if (
-            keyword not in header
-            or np.shape(header[keyword]) != shape
-            or not np.isfinite(np.asarray(header[keyword], dtype=float)).all()
-        ):
-            raise NRRD_ORIENTATION_INVALID(f"'{keyword}' is missing or malformed.")
-    if any(unit not in ("mm", "") for unit in header.get("space units", ())):
-        raise NRRD_ORIENTATION_INVALID("'space units' is not mm.")
+    header["sizes"] = [sizes[axis] for axis in kept]
+    header["space directions"] = directions[kept] if "space directions" in header else None
+    extra = dimension - len(kept)
+    return [EXTRA_AXES(f"{extra} axes of length 1 were left out.")] if extra else []
+
+
+def _voxels(path: Path, header: dict[str, Any], end: int) -> StoredVoxels:
+    """Where the voxels are, by the fields of the header."""
+    encoding = _ENCODINGS.get(str(header["encoding"]).lower())
+    words = str(header["type"]).lower().removesuffix("_t").replace("unsigned ", "u").replace("signed ", "")
+    kind = _TYPES.get(words.removesuffix(" int").replace(" ", ""))
+    if encoding is None or kind is None:
+        raise _damaged("'encoding' or 'type' is none that a volume of numbers has")
+    order = {"little": "<", "big": ">"}.get(str(header.get("endian", "")).lower())
+    if order is None and kind[1] != "1" and encoding != "text":
+        raise _damaged("'endian' is missing or wrong")
+    named = header.get("data file", header.get("datafile"))
+    if named is not None:
+        path, end = named_companion(path, str(named), "'data file'"), 0
+    x, y, z = header["sizes"]
+    voxels = StoredVoxels(path, np.dtype(f"{order or '='}{kind}"), (z, y, x), NRRD_DAMAGED, encoding, end)
+    return _after_skips(
+        voxels,
+        lines=int(header.get("line skip", header.get("lineskip", 0))),
+        count=int(header.get("byte skip", header.get("byteskip", 0))),
+    )
+
+
+def _after_skips(voxels: StoredVoxels, *, lines: int, count: int) -> StoredVoxels:
+    """The voxels after 'line skip' lines and 'byte skip' bytes, which count within a compressed stream."""
+    if lines < 0 or count < -1 or (count == -1 and voxels.encoding != "raw"):
+        raise _damaged("'line skip' or 'byte skip' is out of range")
+    with opened(voxels.path) as file:
+        file.seek(voxels.start)
+        for _ in range(lines):
+            if not file.readline(_MAX_HEADER_BYTES):
+                raise _damaged("'line skip' leads beyond the end")
+        start = file.tell()
+        if count == -1:
+            start = max(start, file.seek(0, 2) - voxels.count * voxels.dtype.itemsize)
+    compressed = voxels.encoding in ("zlib", "bzip2")
+    return replace(
+        voxels, start=start + (0 if compressed else max(count, 0)), skip=count if compressed else 0
+    )
 
 
 def _affine(header: dict[str, Any]) -> FloatMatrix:
     """Our (d, h, w) -> LPS matrix; the rows of 'space directions' belong to (x, y, z)."""
-    signs = np.array(_LPS_FROM[str(header["space"]).lower()])
+    space = str(header.get("space", "")).lower()
+    if space not in _LPS_FROM:
+        raise NRRD_ORIENTATION_INVALID("the space is not LPS, RAS or LAS, so left and right are unknown.")
+    for keyword, shape in (("space directions", (3, 3)), ("space origin", (3,))):
+        given = header.get(keyword)
+        if given is None or np.shape(given) != shape or not np.isfinite(np.asarray(given, dtype=float)).all():
+            raise NRRD_ORIENTATION_INVALID(f"'{keyword}' is missing or malformed.")
+    if any(unit not in ("mm", "") for unit in header.get("space units", ())):
+        raise NRRD_ORIENTATION_INVALID("'space units' is not mm.")
+    signs = np.array(_LPS_FROM[space])
     affine = np.eye(4)
     affine[:3, :3] = (np.asarray(header["space directions"], dtype=np.float64) * signs).T[:, ::-1]
     affine[:3, 3] = np.asarray(header["space origin"], dtype=np.float64) * signs

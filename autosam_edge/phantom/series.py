@@ -10,6 +10,7 @@ from pydicom.filewriter import dcmwrite
 from pydicom.uid import PYDICOM_IMPLEMENTATION_UID, CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from pathlib import Path
 
     import numpy.typing as npt
@@ -19,14 +20,23 @@ if TYPE_CHECKING:
 _INTERCEPT_HU = -1024
 
 
-def write_dicom_series(volume: Volume, folder: Path, *, seed: int = 0) -> list[Path]:
+def write_dicom_series(
+    volume: Volume,
+    folder: Path,
+    *,
+    seed: int = 0,
+    left_out: Collection[int] = (),
+    position_decimals: int = 12,
+) -> list[Path]:
     """Write a volume as a series of slices along its first axis.
 
     Args:
         volume: HU between -1024 and 31743; the rows and columns of the grid must be perpendicular, as DICOM
-            asks.
+            asks. The first axis may lean, as after a tilted gantry.
         folder: Folder for ``IM0001.dcm``, ...; made if absent.
-        seed: Goes into the UIDs and the patient's identifier: the same seed gives the same files.
+        seed: Number in the UIDs and in the patient's identifier: the same seed gives the same files.
+        left_out: Slices that are not written.
+        position_decimals: Decimals of the positions, 0 to 12; some scanners write one.
 
     Returns:
         The files in slice order.
@@ -45,8 +55,12 @@ def write_dicom_series(volume: Volume, folder: Path, *, seed: int = 0) -> list[P
     shared = _shared(volume, seed)
     files = []
     for index in range(volume.shape[0]):
+        if index in left_out:
+            continue
         path = folder / f"IM{index + 1:04d}.dcm"
-        dcmwrite(path, _slice(shared, volume, pixels[index], index, seed), enforce_file_format=True)
+        position_mm = volume.grid.affine[:3, 3] + index * volume.grid.affine[:3, 0]
+        image = _slice(shared, volume, pixels[index], index, position_mm.round(position_decimals), seed)
+        dcmwrite(path, image, enforce_file_format=True)
         files.append(path)
     return files
 
@@ -57,7 +71,7 @@ def _uid(seed: int, what: str) -> str:
 
 def _shared(volume: Volume, seed: int) -> Dataset:
     """The attributes that all slices have in common."""
-    step_d, step_h, step_w = volume.grid.spacing_mm
+    _, step_h, step_w = volume.grid.spacing_mm
     dataset = Dataset()
     dataset.SpecificCharacterSet = "ISO_IR 192"
     dataset.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
@@ -76,8 +90,8 @@ def _shared(volume: Volume, seed: int) -> Dataset:
     dataset.PatientBirthDate = ""
     dataset.PatientSex = "O"
     dataset.BodyPartExamined = "ABDOMEN"
-    dataset.SliceThickness = _decimal(step_d)
-    dataset.SpacingBetweenSlices = _decimal(step_d)
+    dataset.SliceThickness = _decimal(volume.grid.slice_distance_mm)
+    dataset.SpacingBetweenSlices = _decimal(volume.grid.slice_distance_mm)
     dataset.KVP = "120"
     dataset.ConvolutionKernel = "SYNTHETIC"
     dataset.PatientPosition = "HFS"
@@ -106,16 +120,22 @@ def _shared(volume: Volume, seed: int) -> Dataset:
     return dataset
 
 
-def _slice(shared: Dataset, volume: Volume, pixels: npt.NDArray[np.int16], index: int, seed: int) -> Dataset:
+def _slice(
+    shared: Dataset,
+    volume: Volume,
+    pixels: npt.NDArray[np.int16],
+    index: int,
+    position_mm: npt.NDArray[np.float64],
+    seed: int,
+) -> Dataset:
     """One image of the series."""
-    position = volume.grid.affine[:3, 3] + index * volume.grid.affine[:3, 0]
     dataset = Dataset()
     dataset.update(shared)
     dataset.SOPInstanceUID = _uid(seed, f"image {index}")
     dataset.InstanceNumber = index + 1
-    dataset.ImagePositionPatient = [_decimal(value) for value in position]
+    dataset.ImagePositionPatient = [_decimal(value) for value in position_mm]
     normal = np.cross(volume.grid.direction[:, 2], volume.grid.direction[:, 1])
-    dataset.SliceLocation = _decimal(float(normal @ position))
+    dataset.SliceLocation = _decimal(float(normal @ position_mm))
     dataset.PixelData = pixels.tobytes()
     dataset["PixelData"].VR = "OW"
     meta = FileMetaDataset()

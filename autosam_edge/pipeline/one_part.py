@@ -200,55 +200,71 @@ class OnePartFilter:
         Returns:
             Number of cleared voxels.
         """
-        height, width = self._shape[1:]
         depth_map, height_map, width_map = maps
         cleared = 0
         # One output slice at a time. Its cells lie between the model's rows lower and lower + 1.
-        for index, lower in enumerate(depth_map.lower):
-            near = _rows_between(gone, int(lower) * height, (int(lower) + 2) * height)
+        for index in range(depth_map.covered.stop - depth_map.covered.start):
+            lower, _ = depth_map.cell(index)
+            near = self._crossed(gone, lower)
             if not len(near.row):
                 continue
             # Only outputs whose cell can touch a removed run: from the cell before its first line or column
             # to the cell that begins at its last.
-            lines = near.row % height
+            lines = near.row % self._shape[1]
             rows = slice(*np.searchsorted(height_map.lower, (lines.min() - 1, lines.max() + 1)))
             columns = slice(*np.searchsorted(width_map.lower, (near.start.min() - 1, near.stop.max())))
             target = labels[depth_map.covered.start + index][height_map.covered, width_map.covered][
                 rows, columns
             ]
-            others = _rows_between(kept, int(lower) * height, (int(lower) + 2) * height)
+            others = self._crossed(kept, lower)
             y, x = height_map.lower[rows], width_map.lower[columns]
-            erase = (
-                (target == value)
-                & _cells(near, (height, width), y, x)
-                & ~_cells(others, (height, width), y, x)
-            )
+            erase = (target == value) & self._cells(near, lower, y, x) & ~self._cells(others, lower, y, x)
             cleared += int(np.count_nonzero(erase))
             target[erase] = 0
         return cleared
 
+    def _crossed(self, runs: Runs, lower: Indices) -> Runs:
+        """The runs on the two rows of a slice's cells.
 
-def _rows_between(runs: Runs, first: int, end: int) -> Runs:
-    return runs[slice(*np.searchsorted(runs.row, (first, end)))]
+        Args:
+            runs: Runs on the model's grid.
+            lower: Lower row of the cells: a scalar, or broadcast to (H', W') where the slice is tilted.
+        """
+        height = self._shape[1]
+        ends = (int(lower.min()) * height, (int(lower.max()) + 2) * height)
+        near = runs[slice(*np.searchsorted(runs.row, ends))]
+        if not lower.ndim:
+            return near
+        row, line = np.divmod(near.row, height)
+        return near[(row >= lower.min(axis=1)[line]) & (row <= lower.max(axis=1)[line] + 1)]
 
+    def _cells(self, runs: Runs, lower: Indices, y: Indices, x: Indices) -> npt.NDArray[np.bool_]:
+        """Find the cells that have a corner in a run.
 
-def _cells(runs: Runs, plane: tuple[int, int], y: Indices, x: Indices) -> npt.NDArray[np.bool_]:
-    """Find the cells that have a corner in a run.
+        Args:
+            runs: Result of :meth:`_crossed`.
+            lower: Lower row of the cells: a scalar, or broadcast to (H', W') where the slice is tilted.
+            y: (h,) lower corners of the cells along H.
+            x: (w,) lower corners of the cells along W.
 
-    Args:
-        runs: Runs on the model's grid; those of different rows along D count alike.
-        plane: Shape (H', W') of the model's grid.
-        y: (h,) lower corners of the cells along H.
-        x: (w,) lower corners of the cells along W.
-
-    Returns:
-        (h, w) bool, True where a corner is in a run.
-    """
-    height, width = plane
-    # +1 where a run begins and -1 where it ends: the sum along W is positive inside of runs.
-    edges = np.zeros((height, width + 1), dtype=np.int32)
-    np.add.at(edges, (runs.row % height, runs.start), 1)
-    np.add.at(edges, (runs.row % height, runs.stop), -1)
-    mask = edges.cumsum(axis=1)[:, :-1] > 0
-    lines = mask[:, x] | mask[:, np.minimum(x + 1, width - 1)]
-    return np.asarray(lines[y] | lines[np.minimum(y + 1, height - 1)])
+        Returns:
+            (h, w) bool, True where a corner is in a run.
+        """
+        _, height, width = self._shape
+        # Where all cells of a line have the same two rows, the runs are on these rows, and both count alike.
+        twisted = lower.ndim > 0 and lower.shape[1] > 1
+        rows, first = (int(np.ptp(lower)) + 2, int(lower.min())) if twisted else (1, 0)
+        row = runs.row // height - first if twisted else np.zeros_like(runs.row)
+        # +1 where a run begins and -1 where it ends: the sum along W is positive inside of runs.
+        edges = np.zeros((rows, height, width + 1), dtype=np.int32)
+        np.add.at(edges, (row, runs.row % height, runs.start), 1)
+        np.add.at(edges, (row, runs.row % height, runs.stop), -1)
+        inside = edges.cumsum(axis=2)[:, :, :-1] > 0
+        mask = inside[0]
+        if twisted:
+            below = np.broadcast_to(lower - first, (1, height, width))
+            mask = (
+                np.take_along_axis(inside, below, axis=0) | np.take_along_axis(inside, below + 1, axis=0)
+            )[0]
+        lines = mask[:, x] | mask[:, np.minimum(x + 1, width - 1)]
+        return np.asarray(lines[y] | lines[np.minimum(y + 1, height - 1)])

@@ -1,4 +1,4 @@
-"""From the input grid to the model's grid: window, antialiased linear resampling, body box; row by row."""
+"""From the input grid to the model's grid: window and antialiased linear resampling, row by row."""
 
 from __future__ import annotations
 
@@ -8,16 +8,21 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from autosam_edge.geometry import Grid, Orientation, Shape
+from autosam_edge.geometry import MAX_SKEW_DEG, FloatMatrix, Grid, Orientation, Shape
 
 FloatArray = npt.NDArray[np.float32]
 
 
-def sample_positions(side: int, spacing_mm: float, target_mm: float) -> npt.NDArray[np.float64]:
+def sample_positions(side: float, spacing_mm: float, target_mm: float) -> npt.NDArray[np.float64]:
     """Positions of the target's voxel centers along one axis, in indices of the input.
 
     The target has ``ceil(side * spacing / target)`` voxels and shares its center with the input, so the field
     of view is covered and nothing shifts.
+
+    Args:
+        side: Voxels of the input along the axis; a fraction where tilted slices reach beyond each other.
+        spacing_mm: Spacing of the input, mm.
+        target_mm: Spacing of the target, mm.
 
     Returns:
         (target side,) float64, increasing; the outermost may lie less than half a target voxel outside the
@@ -116,10 +121,21 @@ class Resampler:
     HU are clipped to the window before they are averaged, as the training data were, so metal and air do not
     bleed into tissue.
 
+    The model's grid is upright, and its D axis is that of the input. Where the gantry was tilted, each column
+    of the model's grid is moved along D by the rise of the slices there, so that the network sees the patient
+    as in an upright scan. Beyond the first and the last slice, these are repeated.
+
     Args:
         grid: Canonical grid of the input.
         spacing_mm: Spacing of the model along (D, H, W), mm.
         window_hu: Window (low, high), HU.
+
+    Attributes:
+        positions: Positions of the model's voxels along (D, H, W), in indices of the input; along D, in
+            indices of the voxels ``[d, 0, 0]``.
+
+    Raises:
+        ValueError: The rows and columns of the slices are not perpendicular.
     """
 
     grid: Grid
@@ -129,13 +145,43 @@ class Resampler:
     _taps: tuple[Taps, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        sides = list(zip(self.grid.shape, self.grid.spacing_mm, self.spacing_mm, strict=True))
-        positions = tuple(sample_positions(side, spacing, target) for side, spacing, target in sides)
+        if self.grid.skew_deg > MAX_SKEW_DEG:
+            raise ValueError(f"rows and columns miss a right angle by {self.grid.skew_deg:.3g} degrees")
+        depth, height, width = (
+            sample_positions(side, spacing, target)
+            for side, spacing, target in zip(
+                (self.grid.shape[0] + sum(abs(end) for end in self._far_ends), *self.grid.shape[1:]),
+                self.grid.upright_spacing_mm,
+                self.spacing_mm,
+                strict=True,
+            )
+        )
+        positions = (depth + sum(min(end, 0.0) for end in self._far_ends), height, width)
         object.__setattr__(self, "positions", positions)
         taps = tuple(
             Taps.of(resampling_matrix(p, side)) for p, side in zip(positions, self.grid.shape, strict=True)
         )
         object.__setattr__(self, "_taps", taps)
+
+    @property
+    def _far_ends(self) -> tuple[float, float]:
+        """Slices by which the last voxel along (H, W) lies farther along D than the first."""
+        _, height, width = self.grid.shape
+        return self.grid.rise[0] * (height - 1), self.grid.rise[1] * (width - 1)
+
+    def rise(self, plane: tuple[slice, slice]) -> FloatMatrix:
+        """Slices by which a column of the model's grid lies farther along D than voxel ``[d, 0, 0]``.
+
+        Args:
+            plane: Part of the model's grid along H and W.
+
+        Returns:
+            (H', W') float64, or (H', 1) where all columns of a line rise alike.
+        """
+        along_h = self.grid.rise[0] * self.positions[1][plane[0], None]
+        if not self.grid.rise[1]:
+            return np.asarray(along_h, dtype=np.float64)
+        return np.asarray(along_h + self.grid.rise[1] * self.positions[2][plane[1]], dtype=np.float64)
 
     @property
     def shape(self) -> Shape:
@@ -162,18 +208,47 @@ class Resampler:
         Returns:
             (stop - start, H', W') float32, HU within the window.
         """
-        depth, height, width = self._taps[0][start:stop], self._taps[1][plane[0]], self._taps[2][plane[1]]
-        out = np.zeros((stop - start, len(height.first), len(width.first)), dtype=np.float32)
-        low, high = self.window_hu
+        if any(self.grid.rise):
+            return self._rows_of_tilted(hu, start, stop, plane)
+        depth = self._taps[0][start:stop]
+        out = np.zeros((stop - start, *(len(self.positions[1 + k][plane[k]]) for k in (0, 1))), np.float32)
         for index in range(depth.used.start, depth.used.stop):
             weights = depth.of_input(index)
             if not weights.any():
                 continue
-            pixels = hu[index, height.used, width.used].astype(np.float32)
-            np.clip(pixels, low, high, out=pixels)
-            small = height.apply(width.apply(pixels.T).T)
+            small = self._slice(hu[index], plane)
             for row in np.flatnonzero(weights):
                 out[row] += weights[row] * small
+        return out
+
+    def _slice(self, pixels: npt.NDArray[np.generic], plane: tuple[slice, slice]) -> FloatArray:
+        """One slice (H, W) of the input, clipped and filtered along H and W."""
+        height, width = self._taps[1][plane[0]], self._taps[2][plane[1]]
+        clipped = pixels[height.used, width.used].astype(np.float32)
+        np.clip(clipped, *self.window_hu, out=clipped)
+        return height.apply(width.apply(clipped.T).T)
+
+    def _rows_of_tilted(
+        self, hu: npt.NDArray[np.generic], start: int, stop: int, plane: tuple[slice, slice]
+    ) -> FloatArray:
+        """:meth:`rows`, with another filter along D for each column: it is moved by the rise."""
+        last = self.grid.shape[0] - 1
+        step = float(self.positions[0][1] - self.positions[0][0]) if self.shape[0] > 1 else last + 1.0
+        width = max(1.0, step)
+        places = np.clip(self.positions[0][start:stop, None, None] - self.rise(plane), 0, last)
+        sides = (len(self.positions[1 + k][plane[k]]) for k in (0, 1))
+        out = np.zeros((stop - start, *sides), dtype=np.float32)
+        total = np.zeros(places.shape, dtype=np.float32)
+        first = max(0, int(places.min() - width))
+        for index in range(first, min(last, int(places.max() + width) + 1) + 1):
+            reached = np.flatnonzero((np.abs(places - index) < width).any(axis=(1, 2)))
+            if not len(reached):
+                continue
+            rows = slice(int(reached[0]), int(reached[-1]) + 1)
+            weights = np.maximum(0.0, 1.0 - np.abs(places[rows] - index) / width).astype(np.float32)
+            out[rows] += weights * self._slice(hu[index], plane)
+            total[rows] += weights
+        out /= total
         return out
 
 
@@ -211,44 +286,3 @@ class ModelGrid:
             (D', H', W') float32 in canonical orientation, HU within the window.
         """
         return self.resampler.rows(self.orientation.to_canonical(array), 0, self.resampler.shape[0])
-
-
-# Fat, the least dense tissue of a body wall, is above -200 HU; clothes, table foam and lung lie below.
-_TISSUE_HU = -200.0
-_BOX_STRIDE_MM = 4.0
-BOX_MARGIN_MM = 12.0
-# A line across the body shows at least this share of tissue; a table edge or an arm alone does not make the
-# box larger than needed.
-_LINE_SHARE = 0.01
-
-
-def body_box(hu: npt.NDArray[np.generic], resampler: Resampler) -> tuple[slice, slice, slice]:
-    """Find the part of the model's grid that holds tissue, with a margin; one voxel in 4 mm is looked at.
-
-    Args:
-        hu: (D, H, W) canonical view of the input, HU.
-        resampler: Resampler of the same input.
-
-    Returns:
-        Slices of the model's grid along (D, H, W); D is always whole, and a scan without tissue gives the
-        whole plane.
-    """
-    strides = [max(1, round(_BOX_STRIDE_MM / spacing)) for spacing in resampler.grid.spacing_mm]
-    coarse = hu[:: strides[0], :: strides[1], :: strides[2]]
-    lines = [np.zeros(coarse.shape[1], dtype=np.int64), np.zeros(coarse.shape[2], dtype=np.int64)]
-    for plane in coarse:  # slice by slice: no mask of the volume
-        tissue = plane > _TISSUE_HU
-        lines[0] = np.maximum(lines[0], tissue.sum(axis=1))
-        lines[1] = np.maximum(lines[1], tissue.sum(axis=0))
-    box = [slice(0, resampler.shape[0])]
-    for axis in (1, 2):
-        across = coarse.shape[3 - axis]
-        found = np.flatnonzero(lines[axis - 1] >= max(1.0, _LINE_SHARE * across))
-        side, spacing = resampler.shape[axis], resampler.spacing_mm[axis]
-        if not len(found):
-            box.append(slice(0, side))
-            continue
-        margin = BOX_MARGIN_MM / spacing
-        edges = np.interp(found[[0, -1]] * strides[axis], resampler.positions[axis], np.arange(side))
-        box.append(slice(max(0, int(edges[0] - margin)), min(side, int(np.ceil(edges[1] + margin)) + 1)))
-    return box[0], box[1], box[2]

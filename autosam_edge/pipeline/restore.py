@@ -14,11 +14,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from autosam_edge.geometry import Shape
+from autosam_edge.pipeline.resample import Resampler
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -35,22 +36,31 @@ class AxisMap:
         side: Number of input voxels N.
         start: First model voxel of the body box, which holds probabilities; outside of it is background.
         stop: End of the body box.
+        rise: Where the gantry was tilted, and along D only: input voxels by which each column of the body box
+            lies farther along D, (H', W') or broadcast to it; None in an upright grid.
     """
 
     positions: npt.NDArray[np.float64]
     side: int
     start: int
     stop: int
+    rise: npt.NDArray[np.float64] | None = None
 
     @cached_property
     def coordinates(self) -> npt.NDArray[np.float64]:
         """(N,) positions of the input voxels in model indices."""
+        return self._in_model(np.arange(self.side))
+
+    def _in_model(self, places: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+        """Model indices of positions in input indices."""
         step = float(self.positions[1] - self.positions[0]) if len(self.positions) > 1 else 1.0
-        return np.asarray((np.arange(self.side) - float(self.positions[0])) / step, dtype=np.float64)
+        return np.asarray((places - float(self.positions[0])) / step, dtype=np.float64)
 
     @cached_property
     def covered(self) -> slice:
-        """Input voxels that the body box covers."""
+        """Input voxels that the body box covers; all of a tilted axis."""
+        if self.rise is not None:
+            return slice(0, self.side)
         # The box ends half a model voxel beyond its outermost voxel center. Where it ends with the scan, the
         # outermost input voxels may lie farther out, and they belong to it too: hence infinity.
         lowest = -np.inf if self.start == 0 else self.start - 0.5
@@ -72,11 +82,32 @@ class AxisMap:
         inside = np.clip(self.coordinates[self.covered], self.start, self.stop - 1) - self.start
         return (inside - self.lower).astype(np.float32)
 
+    def cell(self, index: int) -> tuple[npt.NDArray[np.intp], FloatArray]:
+        """Lower neighbor and weight of the upper one, for input voxel ``covered.start + index``.
+
+        Returns:
+            Two scalars as arrays; along a tilted D axis two arrays of the shape of ``rise``.
+        """
+        if self.rise is None:
+            return self.lower[index], self.fraction[index]
+        inside = np.clip(self._in_model(index + self.rise), self.start, self.stop - 1) - self.start
+        lower = np.minimum(np.floor(inside).astype(np.intp), max(self.stop - self.start - 2, 0))
+        return lower, (inside - lower).astype(np.float32)
+
+    @property
+    def rows_crossed(self) -> int:
+        """Model voxels from the lowest to the highest neighbor of one input voxel."""
+        if self.rise is None:
+            return 2
+        low, high = self._in_model(np.array([self.rise.min(), self.rise.max()]))
+        return int(high - low) + 3
+
 
 class Restorer:
     """Converts finished rows of probabilities into label slices of the canonical input grid.
 
-    Pass rows from the first to the last with :meth:`push`; only one row is kept between calls.
+    Pass rows from the first to the last with :meth:`push`; between calls, only the rows are kept that the
+    next slice crosses: one, but for a tilted gantry.
 
     Args:
         maps: Interpolation along D, H and W.
@@ -96,7 +127,7 @@ class Restorer:
         self._labels = labels
         self._smallest_winner = smallest_winner
         self._kept: FloatArray | None = None
-        self._next_row = 0
+        self._first_kept = self._next_row = 0
         self._next_slice = 0
 
     def push(self, rows: FloatArray) -> None:
@@ -105,22 +136,26 @@ class Restorer:
         Args:
             rows: (rows, C, H', W') float32 probabilities of the box, also times the weights of their classes.
         """
-        known = rows if self._kept is None else np.concatenate([self._kept[None], rows])
-        first = self._next_row - (0 if self._kept is None else 1)
+        known = rows if self._kept is None else np.concatenate([self._kept, rows])
+        first = self._first_kept
         self._next_row += len(rows)
-        self._kept = rows[-1].copy()
         total = self._depth.stop - self._depth.start
-        while self._next_slice < len(self._depth.lower):
-            lower = int(self._depth.lower[self._next_slice])
-            upper = min(lower + 1, total - 1)
-            if upper >= self._next_row:
-                return
-            weight = float(self._depth.fraction[self._next_slice])
-            below, above = known[lower - first], known[upper - first]
-            plane = below if weight == 0.0 else below * np.float32(1.0 - weight) + above * np.float32(weight)
-            target = self._labels[self._depth.covered.start + self._next_slice]
+        covered = self._depth.covered
+        while self._next_slice < covered.stop - covered.start:
+            lower, weight = self._depth.cell(self._next_slice)
+            upper = np.minimum(lower + 1, total - 1)
+            if upper.max() >= self._next_row:
+                break
+            below, above = _rows_at(known, lower - first), _rows_at(known, upper - first)
+            plane = below * (1 - weight) + above * weight if weight.any() else below
+            target = self._labels[covered.start + self._next_slice]
             self._label_plane(plane, target[self._height.covered, self._width.covered])
             self._next_slice += 1
+        else:
+            return
+        # The next slice needs its lowest row and all that follow.
+        self._first_kept = min(int(lower.min()), self._next_row - 1)
+        self._kept = known[self._first_kept - first :].copy()
 
     def _label_plane(self, plane: FloatArray, target: npt.NDArray[np.uint8]) -> None:
         """Label one slice.
@@ -173,17 +208,26 @@ def _span(present: npt.NDArray[np.bool_], lower: npt.NDArray[np.intp]) -> slice 
     return span if span.stop > span.start else None
 
 
-def axis_maps(
-    positions: tuple[npt.NDArray[np.float64], ...], shape: Shape, box: tuple[slice, slice, slice]
-) -> tuple[AxisMap, AxisMap, AxisMap]:
+def _rows_at(rows: FloatArray, index: npt.NDArray[np.intp]) -> FloatArray:
+    """(C, H', W') of rows (rows, C, H', W'): one row, or another one for each column of the plane."""
+    if index.ndim == 0:
+        return rows[index]
+    taken: FloatArray = np.take_along_axis(rows, index[None, None], axis=0)[0]
+    return taken
+
+
+def axis_maps(resampler: Resampler, box: tuple[slice, slice, slice]) -> tuple[AxisMap, AxisMap, AxisMap]:
     """Make the three maps of a :class:`Restorer`.
 
     Args:
-        positions: Positions of the model's voxels along each axis, in canonical input indices.
-        shape: Shape (D, H, W) of the canonical input.
+        resampler: Resampler of the canonical input.
         box: Part of the model's grid that holds probabilities, along D, H and W.
     """
+    rise = resampler.rise((box[1], box[2])) if any(resampler.grid.rise) else None
     d, h, w = (
-        AxisMap(p, side, part.start, part.stop) for p, side, part in zip(positions, shape, box, strict=True)
+        AxisMap(positions, side, part.start, part.stop, rise if axis == 0 else None)
+        for axis, (positions, side, part) in enumerate(
+            zip(resampler.positions, resampler.grid.shape, box, strict=True)
+        )
     )
     return d, h, w

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from autosam_edge.ct_grid import short_warnings
 from autosam_edge.memory import MemoryBudget, resident_mb
+from autosam_edge.pipeline.body_box import body_box
 from autosam_edge.pipeline.decision import DecisionWeights
 from autosam_edge.pipeline.one_part import OnePartFilter, RemovedParts
-from autosam_edge.pipeline.resample import ModelGrid, body_box
+from autosam_edge.pipeline.resample import ModelGrid
 from autosam_edge.pipeline.restore import Restorer, axis_maps
 from autosam_edge.pipeline.slab import ROWS_AT_ONCE, FloatArray, Slab
 from autosam_edge.pipeline.tiles import TilePlan
@@ -67,6 +69,7 @@ class TileRun:
         self.model_shape = self._grid.resampler.shape
         with self._timed("resample"):
             self.box = body_box(self._hu, self._grid.resampler)
+        self._maps = axis_maps(self._grid.resampler, self.box)
         d, h, w = (part.stop - part.start for part in self.box)
         self._tiles = TilePlan(
             (d, h, w), model.input.patch, model.input.overlap, model.input.rows_beyond_ends
@@ -125,7 +128,7 @@ class TileRun:
     def _steps(self, engine: dict[str, str], progress: Progress | None, on_rows: OnRows | None) -> Steps:
         labels = np.zeros(self._volume.shape, dtype=np.uint8)
         canonical = self._grid.orientation.to_canonical(labels)
-        maps = axis_maps(self._grid.resampler.positions, canonical.shape, self.box)
+        maps = self._maps
         weights = DecisionWeights(self._model.class_weights)
         restorer = Restorer(maps, canonical, smallest_winner=weights.smallest_winner)
         one_part = OnePartFilter(self._tiles.shape, self._one_part())
@@ -157,7 +160,13 @@ class TileRun:
             self._model.labels,
             provenance=self._provenance(engine),
             timings_s=self._timings_s,
-            warnings=(*self._volume.warnings, *self._warn_of_air(), *self._describe(removed)),
+            warnings=(
+                *self._volume.warnings,
+                *short_warnings(self._volume.grid),
+                *self._warn_of_air(),
+                *self._describe(removed),
+            ),
+            filled=self._volume.source.filled,
         )
 
     def _row(
@@ -192,6 +201,8 @@ class TileRun:
         # Probabilities, weights, image, and the image of the next row.
         arrays = (self._model.classes + 3) * patch[0] * plane
         arrays += 2 * ROWS_AT_ONCE * self._model.classes * plane  # finished rows on their way to the output
+        # Rows that a tilted slice crosses, as they are kept and as they are joined with the next ones.
+        arrays += 2 * (self._maps[0].rows_crossed - 2) * self._model.classes * plane
         arrays += self._model.classes * math.prod(patch) * 4  # logits of the tile in flight
         output = self._volume.hu.size
         return resident_mb() + (arrays + output) / _MB + engine_mb + _SLACK_MB

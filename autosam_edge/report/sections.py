@@ -25,6 +25,7 @@ _AXIS: dict[Plane, int] = {"axial": 0, "coronal": 1, "sagittal": 2}
 _LETTERS = ("LR", "PA", "SI")  # of the positive and the negative direction along x, y, z of LPS
 _FILL, _LINE = 62, 250  # opacity of 255: tissue stays readable under the fill, the contour is crisp
 _BODY_HU = -300.0
+_AIR_HU = -1024
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +58,11 @@ class View:
 
 
 class Sections:
-    """A scan and its labels turned to canonical orientation, ready to be cut; nothing is copied."""
+    """A scan and its labels turned to canonical orientation, ready to be cut; nothing is copied.
+
+    Where the gantry was tilted, the rows of a coronal or sagittal section are displaced as the slices are, by
+    whole pixels.
+    """
 
     def __init__(self, volume: Volume, segmentation: Segmentation) -> None:
         self._input = volume.grid
@@ -70,10 +75,22 @@ class Sections:
 
     def size_mm(self, plane: Plane) -> tuple[float, float]:
         """Width and height of every section along a plane."""
-        height, width = (
-            (self.box[k][1] - self.box[k][0]) * self.grid.spacing_mm[k] for k in range(3) if k != _AXIS[plane]
-        )
-        return width, height
+        rows, columns = (self.box[k][1] - self.box[k][0] for k in range(3) if k != _AXIS[plane])
+        row_mm, column_mm = self._spacing_mm(plane)
+        return (columns + int(np.ptp(self._shifts(plane)))) * column_mm, rows * row_mm
+
+    def _shifts(self, plane: Plane) -> npt.NDArray[np.intp]:
+        """Pixels by which each row of a section is displaced to the right, in the order of the slices."""
+        axis = _AXIS[plane]
+        shift = 0.0 if axis == 0 else self.grid.slice_shift[2 - axis]
+        return np.rint(shift * np.arange(*self.box[0])).astype(np.intp) if shift else np.zeros(1, np.intp)
+
+    def _spacing_mm(self, plane: Plane) -> tuple[float, float]:
+        """Distance between rows, at a right angle to them, and between columns, mm."""
+        axis = _AXIS[plane]
+        row, column = (self.grid.affine[:3, k] for k in range(3) if k != axis)
+        column_mm = float(np.linalg.norm(column))
+        return float(np.linalg.norm(np.cross(row, column))) / column_mm, column_mm
 
     def pick_sections(self, plane: Plane, count: int) -> list[View]:
         """Up to ``count`` sections that together show every organ near its largest cut, in reading order.
@@ -97,13 +114,22 @@ class Sections:
         axis = _AXIS[plane]
         window = tuple(slice(index, index + 1) if k == axis else slice(*self.box[k]) for k in range(3))
         cut = np.squeeze(array[window], axis=axis)
+        shifts = self._shifts(plane)
+        if shifts.any():
+            beside = 0 if cut.dtype == np.uint8 else _AIR_HU
+            moved = np.full((len(cut), cut.shape[1] + int(np.ptp(shifts))), beside, dtype=cut.dtype)
+            for row, start in enumerate(shifts - shifts.min()):
+                moved[row, start : start + cut.shape[1]] = cut[row]
+            cut = moved
         return cut if axis == 0 else cut[::-1]
 
     def _cut(self, plane: Plane, index: int) -> View:
         axis = _AXIS[plane]
         row_axis, column_axis = (k for k in range(3) if k != axis)
-        row_direction = self.grid.direction[:, row_axis] * (-1 if row_axis == 0 else 1)  # superior on top
         column_direction = self.grid.direction[:, column_axis]
+        down = self.grid.affine[:3, row_axis] * (-1 if row_axis == 0 else 1)  # superior on top
+        down = down - (down @ column_direction) * column_direction
+        row_direction = down / np.linalg.norm(down)
         letters = tuple(
             _letters(vector)
             for vector in (-column_direction, column_direction, -row_direction, row_direction)
@@ -113,7 +139,7 @@ class Sections:
             index=index,
             hu=self._section(self._hu, plane, index),
             labels=self._section(self._labels, plane, index).astype(np.uint8, copy=False),
-            spacing_mm=(self.grid.spacing_mm[row_axis], self.grid.spacing_mm[column_axis]),
+            spacing_mm=self._spacing_mm(plane),
             caption=self._caption(axis, index),
             letters=(letters[0], letters[1], letters[2], letters[3]),
         )

@@ -28,7 +28,7 @@ import numpy as np
 import torch
 
 from autosam_edge import __version__
-from autosam_edge.pipeline.resample import BOX_MARGIN_MM
+from autosam_edge.pipeline.body_box import BOX_MARGIN_MM
 from autosam_edge.volume import RESEARCH_USE
 from autosam_edge_training.networks.checkpoint_metadata import CheckpointMetadata
 from autosam_edge_training.networks.students import MONAI, build_student, monai_arguments

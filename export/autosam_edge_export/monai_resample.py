@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from monai.data.meta_tensor import MetaTensor
 
+from autosam_edge.geometry import MAX_SKEW_DEG
 from autosam_edge.pipeline.resample import resampling_matrix, sample_positions
 from autosam_edge.pipeline.tiles import TilePlan
 
@@ -37,7 +38,15 @@ class Resample:
 
         Returns:
             Image (C, D', H', W') float32 with the affine of its own grid.
+
+        Raises:
+            ValueError: The axes are not perpendicular, as after a tilted gantry: what MONAI does after this
+                transform keeps to upright grids.
         """
+        axes_mm = image.affine[:3, :3].numpy()
+        direction = axes_mm / np.linalg.norm(axes_mm, axis=0)
+        if np.abs(direction.T @ direction - np.eye(3)).max() > np.sin(np.radians(MAX_SKEW_DEG)):
+            raise ValueError("the axes of the image are not perpendicular: use autosam-edge itself")
         axes = list(zip(image.shape[1:], image.pixdim.tolist(), self.spacing_mm, strict=True))
         positions = [sample_positions(side, spacing, target) for side, spacing, target in axes]
         depth, height, width = (

@@ -85,3 +85,47 @@ def test_same_as_compares_the_corners():
     far = Grid.axis_aligned((100, 4, 4), (3.001, 1.0, 1.0))
     assert not near.same_as(far, tolerance_mm=0.05)
     assert near.same_as(far, tolerance_mm=0.1)
+
+
+def tilted(tilt_deg, *, shape=(30, 40, 50), turned_deg=0.0):
+    """Slices 3 mm apart along z, pixels of 0.5 x 0.9 mm, turned about x; then all turned about z."""
+    tilt, turn = np.radians(tilt_deg), np.radians(turned_deg)
+    about_z = np.array([[np.cos(turn), -np.sin(turn), 0], [np.sin(turn), np.cos(turn), 0], [0, 0, 1]])
+    affine = np.eye(4)
+    affine[:3, :3] = about_z @ [[0, 0, 0.9], [0, 0.5 * np.cos(tilt), 0], [3, 0.5 * np.sin(tilt), 0]]
+    return Grid(shape, affine)
+
+
+@pytest.mark.parametrize("tilt_deg", [-20.0, 12.0, 35.0])
+@pytest.mark.parametrize("turned_deg", [0.0, 17.0])
+def test_a_tilted_grid_has_its_angle_distance_and_volume(tilt_deg, turned_deg):
+    """The table moves 3 mm; the planes are cos(tilt) times as far apart, and so much smaller is a voxel."""
+    grid, tilt = tilted(tilt_deg, turned_deg=turned_deg), np.radians(tilt_deg)
+    assert grid.tilt_deg == pytest.approx(abs(tilt_deg))
+    assert grid.skew_deg == pytest.approx(0, abs=1e-5)
+    assert grid.spacing_mm == pytest.approx((3.0, 0.5, 0.9))
+    assert grid.slice_distance_mm == pytest.approx(3 * np.cos(tilt))
+    assert grid.slice_shift == pytest.approx((3 * np.sin(tilt) / 0.5, 0))
+    assert grid.rise == pytest.approx((0.5 * np.sin(tilt) / 3, 0))
+    assert grid.upright_spacing_mm == pytest.approx((3.0, 0.5 * np.cos(tilt), 0.9))
+    assert grid.voxel_ml == pytest.approx(3 * 0.5 * 0.9 * np.cos(tilt) / 1000)
+    assert grid.voxel_ml == pytest.approx(np.prod(grid.upright_spacing_mm) / 1000)
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_a_tilted_array_comes_back_to_canonical_however_it_is_stored(orientation):
+    """The tilt of the canonical grid is that of the patient, whichever axis of the array leans."""
+    stored = orientation.input_grid(tilted(-20.0))
+    assert stored.orientation == orientation
+    canonical = stored.orientation.canonical_grid(stored)
+    assert canonical.same_as(tilted(-20.0), tolerance_mm=1e-9)
+    assert canonical.tilt_deg == pytest.approx(20.0)
+
+
+def test_rounded_cosines_are_no_tilt():
+    """An affine in float32 or with four decimals is upright, and its spacing is not touched."""
+    affine = np.array(tilted(0.0, turned_deg=17.0).affine)
+    for rounded in (affine.astype(np.float32).astype(np.float64), np.round(affine, 4)):
+        grid = Grid((100, 512, 512), rounded)
+        assert grid.rise == grid.slice_shift == (0.0, 0.0)
+        assert grid.upright_spacing_mm == grid.spacing_mm

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import gzip
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -18,8 +19,10 @@ import nrrd
 import numpy as np
 import pytest
 from autosam_edge_test_ct import lenient_writing  # noqa: F401  used by every test
+from autosam_edge_test_hazards import hazard
 
-from autosam_edge.errors import InputError
+from autosam_edge.error_codes import BUDGET_TOO_SMALL, INPUT_KIND_UNKNOWN
+from autosam_edge.errors import BudgetError, InputError
 from autosam_edge.read_scan import read
 
 SPACE = {"space": "left-posterior-superior", "space directions": np.eye(3), "space origin": np.zeros(3)}
@@ -52,7 +55,7 @@ def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_every_kind_gives_the_same_volume(ct: Any, tmp_path: Path) -> None:
-    """Folder, zip and Enhanced file without an extension, NIfTI and NRRD."""
+    """Folder, zip and Enhanced file without an extension, NIfTI, NRRD and MetaImage, whatever the name."""
     ct.write()
     expected = read(ct.path)
     enhanced = ct.save(ct.enhanced([0, 1, 2, 3, 4]), "../one_file")
@@ -65,24 +68,23 @@ def test_every_kind_gives_the_same_volume(ct: Any, tmp_path: Path) -> None:
     affine = expected.grid.affine
     header = {"space": "LPS", "space directions": affine[:3, [2, 1, 0]].T, "space origin": affine[:3, 3]}
     nrrd.write(str(tmp_path / "n.nrrd"), np.ascontiguousarray(expected.hu.T), header)
-    nib.save(nib.Nifti1Image(expected.hu.T, ras), tmp_path / "a.nii.gz")
-    nib.save(nib.Nifti2Image(expected.hu.T, ras), tmp_path / "b.nii")
-    for path in (
-        str(ct.path),
-        enhanced,
-        zipped,
-        tmp_path / "n.nrrd",
-        tmp_path / "a.nii.gz",
-        tmp_path / "b.nii",
-    ):
+    directions = expected.grid.direction.T[::-1].ravel()
+    fields = {
+        "NDims": "3",
+        "DimSize": " ".join(map(str, expected.shape[::-1])),
+        "TransformMatrix": " ".join(map(str, directions)),
+        "Offset": " ".join(map(str, affine[:3, 3])),
+        "ElementSpacing": " ".join(map(str, expected.grid.spacing_mm[::-1])),
+        "ElementType": "MET_SHORT",
+        "ElementDataFile": "LOCAL",
+    }
+    text = "".join(f"{name} = {value}\n" for name, value in fields.items())
+    (tmp_path / "m").write_bytes(text.encode() + expected.hu.tobytes())
+    names = ("n.nrrd", "compressed", "plain", "m")
+    for path in (str(ct.path), enhanced, zipped, *(tmp_path / name for name in names)):
         volume = read(path)
         np.testing.assert_array_equal(volume.hu, expected.hu)
         assert volume.grid.same_as(expected.grid)
-    for name in ("compressed", "plain"):
-        with pytest.raises(
-            InputError, match="AE-NIFTI-001.*named"
-        ):  # nibabel goes by the name, so the message says what to do
-            read(tmp_path / name)
 
 
 def test_absent_path(tmp_path: Path) -> None:
@@ -90,21 +92,44 @@ def test_absent_path(tmp_path: Path) -> None:
     assert refusal(tmp_path / "nothing").code == "AE-INPUT-001"
 
 
+@hazard(
+    "Files and folders", "a picture, document, archive, text or bare voxels as the input", INPUT_KIND_UNKNOWN
+)
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("v.nii.gz", b"", "empty.*Copy"),
+        ("v.nii.gz", b"hello" * 100, "not DICOM, zip, NIfTI, NRRD or MetaImage"),
+        ("v.nii.gz", b"\x1f\x8b" + b"junk" * 100, "gzip, but damaged.*Copy"),
+        ("v.nii.gz", gzip.compress(b"text" * 2000), "gzip and holds something of an unknown kind.*Unpack"),
+        ("v.nrrd.gz", gzip.compress(b"NRRD0004\n" * 500), "gzip and holds NRRD.*gunzip"),
+        ("v.tar.gz", gzip.compress(bytes(257) + b"ustar" + bytes(9000)), "gzip and holds a tar archive"),
+        ("v.dcm.gz", gzip.compress(bytes(128) + b"DICM" + bytes(9000)), "gzip and holds DICOM.*Unpack"),
+        ("v.nii", b"\x89PNG\r\n\x1a\n" + bytes(400), "a PNG picture"),
+        ("v.dcm", b"%PDF-1.7" + bytes(400), "a PDF document"),
+        ("v.raw", bytes(4000), "bare voxels.*Give the header"),
+    ],
+)
+def test_file_of_another_kind(tmp_path: Path, name: str, content: bytes, words: str) -> None:
+    """Each is told in its own words, whatever its name."""
+    path = tmp_path / name
+    path.write_bytes(content)
+    error = refusal(path)
+    assert error.code == INPUT_KIND_UNKNOWN.code
+    assert re.search(words, str(error))
+
+
 @pytest.mark.parametrize(
     ("content", "code"),
     [
-        (b"", "AE-INPUT-002"),
-        (b"hello" * 100, "AE-INPUT-002"),
-        (b"\x1f\x8b" + b"junk" * 100, "AE-INPUT-002"),
-        (gzip.compress(b"text" * 200), "AE-INPUT-002"),
-        (b"\x89PNG\r\n\x1a\n" + bytes(400), "AE-INPUT-002"),
-        (b"ObjectType = Image\nNDims = 3\n", "AE-INPUT-004"),
+        (b"ObjectType = Image\nNDims = 3\n", "AE-MHA-001"),
         (b"PK\x03\x04" + bytes(100), "AE-INPUT-008"),
         (b"NRRD0004\njunk", "AE-NRRD-001"),
+        (bytes(344) + b"n+1\0" + bytes(100), "AE-NIFTI-001"),
     ],
 )
-def test_unknown_or_damaged_file(tmp_path: Path, content: bytes, code: str) -> None:
-    """Content decides."""
+def test_damaged_file(tmp_path: Path, content: bytes, code: str) -> None:
+    """Content decides which reader says so."""
     path = tmp_path / "file.nii.gz"
     path.write_bytes(content)
     assert refusal(path).code == code
@@ -137,6 +162,16 @@ def test_series_is_for_dicom_only(tmp_path: Path) -> None:
     """A choice that cannot be honored is refused."""
     nrrd.write(str(tmp_path / "v.nrrd"), np.zeros((3, 4, 5), np.int16), SPACE)
     assert refusal(tmp_path / "v.nrrd", series="1").code == "AE-INPUT-005"
+
+
+@hazard("Files and folders", "a DICOM series that alone exceeds `--max-memory`", BUDGET_TOO_SMALL)
+def test_series_beyond_the_memory_limit(ct: Any) -> None:
+    """Refused before its pixels are read; without pixels it would be refused for them."""
+    for path in ct.write():
+        path.write_bytes(path.read_bytes()[:-10])
+    assert refusal(ct.path).code == "AE-DICOM-005"
+    with pytest.raises(BudgetError, match="AE-MEMORY-001.*volume alone"):
+        read(ct.path, max_memory_mb=1)
 
 
 def test_single_slice_is_refused(ct: Any) -> None:

@@ -152,7 +152,7 @@ def test_tiles_reach_beyond_a_long_scan_too(model):
 @pytest.mark.parametrize("value", [-1000, -125, -124.99998])
 def test_air_is_never_shown_to_the_network(model, value):
     """Nothing is labeled, with a warning; also where resampling rounds the window's lower end up."""
-    hu = np.full((20, 30, 30), value, np.float32)
+    hu = np.full((30, 30, 30), value, np.float32)
     engine = Recorder()
     result = segment(model, Volume(hu, Grid.axis_aligned(hu.shape, (2.5, 2.7, 2.9))), engine)
     assert engine.tiles == []

@@ -17,6 +17,7 @@ monai_bundle = pytest.importorskip("monai.bundle")
 from autosam_edge_test_networks import checkpoint_metadata
 from monai.bundle.properties import InferProperties
 from monai.bundle.utils import DEFAULT_METADATA
+from monai.data.meta_tensor import MetaTensor
 from monai.utils import BundleProperty, BundlePropertyConfig
 from typer.testing import CliRunner
 
@@ -24,13 +25,15 @@ from autosam_edge import open_session
 from autosam_edge.bundle import default_bundle_path, open_bundle
 from autosam_edge.cli import app
 from autosam_edge.errors import OutputError
-from autosam_edge.formats.nifti import lps_affine, ras_affine, read_nifti
+from autosam_edge.formats.nifti import read_nifti
+from autosam_edge.formats.nifti_header import lps_affine, ras_affine
 from autosam_edge.geometry import Grid, Orientation
 from autosam_edge.measurements import dice
 from autosam_edge.phantom import make_phantom
 from autosam_edge.pipeline.resample import Resampler
 from autosam_edge.volume import RESEARCH_USE
 from autosam_edge_export.monai_bundle import write_monai_bundle
+from autosam_edge_export.monai_resample import Resample
 from autosam_edge_training.data import AMOS_INTENSITY, BTCV_INTENSITY
 from autosam_edge_training.networks.students import build_student, load_student, save_student
 
@@ -249,6 +252,14 @@ def test_the_networks_image_is_the_runtimes(default, tmp_path, spacing_mm):
     to_scan[:3, 3] = [positions[0] for positions in resampler.positions]
     to_scan[0, 3] -= before * to_scan[0, 0]
     np.testing.assert_allclose(LPS_FROM_RAS @ image.affine.numpy(), volume.grid.affine @ to_scan, atol=1e-3)
+
+
+def test_a_tilted_scan_is_refused():
+    """MONAI's part of the bundle knows upright grids only."""
+    affine = torch.eye(4)
+    affine[1, 2] = 0.3
+    with pytest.raises(ValueError, match="not perpendicular"):
+        Resample((3.0, 3.0, 3.0))(MetaTensor(torch.zeros(1, 4, 5, 6), affine=affine))
 
 
 @pytest.mark.parametrize("merging", ["v2", "legacy"])

@@ -20,30 +20,26 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from autosam_edge.pipeline.resample import Resampler
     from autosam_edge_training.data import Split
 
 
 def round_trip_dice(
-    labels: npt.NDArray[np.generic],
-    occupancy: npt.NDArray[np.float32],
-    positions: tuple[npt.NDArray[np.float64], ...],
+    labels: npt.NDArray[np.generic], occupancy: npt.NDArray[np.float32], resampler: Resampler
 ) -> float:
     """Restore resampled labels to their own grid and compare them with the original labels.
 
     Args:
         labels: Ground truth (D, H, W) in canonical orientation.
         occupancy: Share of each class (C, D', H', W') in the voxels of the model's grid, 0 to 1.
-        positions: Positions of the model's voxels along each axis, in indices of ``labels``.
+        resampler: From the grid of ``labels`` to the model's.
 
     Returns:
         Mean Dice over the organs of ``labels``.
     """
-    depth, height, width = labels.shape
-    restored = np.zeros((depth, height, width), dtype=np.uint8)
+    restored = np.zeros(resampler.grid.shape, dtype=np.uint8)
     whole = (slice(0, occupancy.shape[1]), slice(0, occupancy.shape[2]), slice(0, occupancy.shape[3]))
-    restorer = Restorer(
-        axis_maps(positions, restored.shape, whole), restored, smallest_winner=1.0 / len(occupancy)
-    )
+    restorer = Restorer(axis_maps(resampler, whole), restored, smallest_winner=1.0 / len(occupancy))
     restorer.push(np.ascontiguousarray(np.moveaxis(occupancy, 0, 1)))
     organs = [organ for organ in range(1, len(occupancy)) if (labels == organ).any()]
     return float(np.mean([dice(restored == organ, labels == organ) for organ in organs]))
@@ -65,7 +61,7 @@ def measure_label_ceiling(data: Path, split: Split) -> Result:
             label_file(entry), grid, prepared.classes, f"image and label of case {entry.name}"
         )
         truth = grid.orientation.to_canonical(labels)
-        positions = ModelGrid(grid, prepared.spacing_mm, (0.0, 1.0)).resampler.positions
+        resampler = ModelGrid(grid, prepared.spacing_mm, (0.0, 1.0)).resampler
         case = prepare_case(
             entry.name, hu, labels, grid, spacing_mm=prepared.spacing_mm, classes=prepared.classes
         )
@@ -73,7 +69,7 @@ def measure_label_ceiling(data: Path, split: Split) -> Result:
         hard = (case.labels[None] == np.arange(case.classes)[:, None, None, None]).astype(np.float32)
         found = {"hard_labels": hard, "occupancy": case.patch(whole)[1]}
         cases[entry.name] = {
-            kind: round_trip_dice(truth, target, positions) for kind, target in found.items()
+            kind: round_trip_dice(truth, target, resampler) for kind, target in found.items()
         }
     means = {
         key: float(np.mean([case[key] for case in cases.values()])) for key in ("hard_labels", "occupancy")

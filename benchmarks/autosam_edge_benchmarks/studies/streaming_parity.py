@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from monai.inferers.utils import sliding_window_inference
 
-from autosam_edge.pipeline.resample import ModelGrid, body_box
+from autosam_edge.pipeline.body_box import body_box
+from autosam_edge.pipeline.resample import ModelGrid
 from autosam_edge.pipeline.restore import axis_maps
 from autosam_edge.pipeline.tiles import TilePlan
 from autosam_edge.session import Session, open_session
@@ -64,10 +65,13 @@ def plain_labels(bundle: Bundle, volume: Volume) -> npt.NDArray[np.uint8]:
 
     labels = np.zeros(volume.shape, dtype=np.uint8)
     canonical = orientation.to_canonical(labels)
-    slices, lines, columns = axis_maps(model_grid.resampler.positions, canonical.shape, box)
-    for index, (row, fraction) in enumerate(zip(slices.lower, slices.fraction, strict=True)):
-        above = min(row + 1, probability.shape[1] - 1)
-        plane = probability[:, row] * (1 - fraction) + probability[:, above] * fraction
+    slices, lines, columns = axis_maps(model_grid.resampler, box)
+    for index in range(slices.covered.stop - slices.covered.start):
+        row, fraction = slices.cell(index)
+        above = np.minimum(row + 1, probability.shape[1] - 1)
+        rows = (np.broadcast_to(place, probability.shape[2:])[None, None] for place in (row, above))
+        lower, upper = (np.take_along_axis(probability, place, axis=1)[:, 0] for place in rows)
+        plane = lower * (1 - fraction) + upper * fraction
         for axis, line in ((1, lines), (2, columns)):
             upper = np.minimum(line.lower + 1, plane.shape[axis] - 1)
             f = line.fraction.reshape((1, -1, 1) if axis == 1 else (1, 1, -1))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from autosam_edge.engines.telemetry import telemetry_off
 from autosam_edge_export.convert.to_onnx import OPERATORS
 from autosam_edge_export.edge import EdgeOptions
 from autosam_edge_export.error_codes import BF16_NOT_SUPPORTED
@@ -18,10 +17,9 @@ if TYPE_CHECKING:
 
 def openvino_capabilities() -> Sequence[str]:
     """Number formats with kernels in OpenVINO's CPU plugin on this machine, such as ``BF16``."""
-    with telemetry_off("openvino"):
-        import openvino
+    from autosam_edge.engines.openvino_engine import openvino_core
 
-    return tuple(openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
+    return tuple(openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
 
 
 class OpenVino(Target):

@@ -127,6 +127,17 @@ def test_damaged_class_is_no_other_class(ct: Any) -> None:
     assert "SOPClassUID of file 1 of 5" in error.message
 
 
+@hazard(AREA, "the file meta information of a slice is damaged so that no SOP Class is left", DICOM_DAMAGED)
+@pytest.mark.parametrize("at", [b"\x02\x00\x02\x00UI", b"\x02\x00\x10\x00UI"])
+def test_damaged_meta_information(ct: Any, at: bytes) -> None:
+    """Eight bytes are lost; the rest can no longer be parsed, and the slice is not passed over."""
+    path = ct.write()[-1]
+    raw = path.read_bytes()
+    place = raw.index(at) + 20
+    path.write_bytes(raw[:place] + raw[place + 8 :])
+    assert refusal(ct.path).code == "AE-DICOM-005"
+
+
 @hazard(AREA, "an element claims to be longer than its file", DICOM_DAMAGED)
 def test_length_beyond_the_end(ct: Any) -> None:
     """The file is damaged, not too large."""

@@ -161,7 +161,7 @@ def test_rounded_positions_are_tolerated(ct: Any) -> None:
     """Positions rounded to 0.01 mm are not an uneven spacing."""
     for d in range(5):
         ct.save(ct.image(d, ImagePositionPatient=[-100, -50, round(300 + 0.625 * d, 2)]), str(d))
-    assert read_dicom(ct.path).grid.spacing_mm[0] == pytest.approx(0.625)
+    assert read_dicom(ct.path).grid.spacing_mm[0] == pytest.approx(0.625, abs=2e-3)
 
 
 @hazard(
@@ -233,7 +233,6 @@ def test_no_pydicom_warning_or_log_record_escapes(ct: Any, caplog: pytest.LogCap
 @pytest.mark.parametrize(
     ("folder", "code"),
     [
-        ("gantrytilting/001", "AE-DICOM-018"),
         ("notavolume/001", "AE-DICOM-015"),
         ("slicecount/001", "AE-DICOM-002"),  # MR
         ("sliceincrement/001", "AE-DICOM-016"),

@@ -43,8 +43,7 @@ REFUSALS: dict[str, tuple[str, Any]] = {
         "AE-DICOM-016",
         lambda ct: [ct.save(ct.image(d), str(d)) for d in (0, 1, 2, 5, 6)],
     ),
-    "uneven": ("AE-DICOM-017", lambda ct: positions(ct, [(0, 0, z) for z in (0, 2.5, 5, 7.53, 10.03)])),
-    "gantry tilt": ("AE-DICOM-018", lambda ct: positions(ct, [(0, 0.05 * z, z) for z in (0, 2.5, 5, 7.5)])),
+    "uneven": ("AE-DICOM-017", lambda ct: positions(ct, [(0, 0, z) for z in (0, 2.5, 5, 7.7, 10.2)])),
     "slice out of line": (
         "AE-DICOM-018",
         lambda ct: positions(ct, [(0, 3 * (z == 5), z) for z in (0, 2.5, 5, 7.5)]),

@@ -319,3 +319,21 @@ def test_the_interface_of_a_real_package_is_read_on_any_system():
     for interface in ((2, 5), (1, 3)):
         with pytest.raises(EngineError, match="AE-ENGINE-003"):
             make_engine("coreml", core_ml_model(*interface), sha256="", precision="fp32")
+
+
+def test_a_signal_after_closed_sessions_is_handled() -> None:
+    """The plugins of two OpenVINO cores leave an unmapped signal stack if they are released in order."""
+    pytest.importorskip("openvino")
+    code = """
+import gc, os, signal
+import autosam_edge
+first, second = (autosam_edge.open_session(engine="openvino", precision="fp32", threads=1) for _ in range(2))
+del first
+gc.collect()
+del second
+gc.collect()
+signal.signal(signal.SIGTERM, lambda *_: print("handled"))
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "handled\n")

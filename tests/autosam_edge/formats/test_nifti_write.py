@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 import nibabel as nib
 import numpy as np
 import pytest
+from autosam_edge_test_hazards import hazard
 
 from autosam_edge.formats.nifti import read_array, write_nifti
+from autosam_edge.formats.nifti_header import ras_affine
 from autosam_edge.geometry import Grid
 from autosam_edge.labels import BTCV_LABELS
 from autosam_edge.volume import Provenance, Segmentation
@@ -116,16 +118,51 @@ def test_extension_holds_table_provenance_and_exact_affine(tmp_path: Path) -> No
     np.testing.assert_array_equal(content["affine_lps_mm"], segmentation.grid.affine)
 
 
-def test_shear_leaves_the_qform_out(tmp_path: Path) -> None:
-    """A quaternion cannot say a shear, so it says nothing rather than something else."""
-    straight = make(*CASES["axial"])
+@hazard(
+    "Results",
+    "a tilted (sheared) input: sform exact, qform the nearest rotation",
+    "opens in ITK, without tilt",
+)
+@pytest.mark.parametrize("degrees", [0.2, 15.0])
+def test_sheared_grid_opens_in_itk_and_comes_back(degrees: float, tmp_path: Path) -> None:
+    """A quaternion has no shear, and ITK opens no file without a qform then; our reader takes the sform."""
+    sitk = pytest.importorskip("SimpleITK")
+    straight = make(*CASES["oblique"])
     affine = straight.grid.affine.copy()
-    affine[1, 0] += 0.4
+    affine[:3, 0] += np.tan(np.radians(degrees)) * 2.5 * straight.grid.direction[:, 1]
     sheared = Segmentation(straight.labels, Grid(SHAPE, affine), BTCV_LABELS)
-    write_nifti(sheared, tmp_path / "labels.nii.gz")
-    header = nib.load(tmp_path / "labels.nii.gz").header
-    assert (int(header["sform_code"]), int(header["qform_code"])) == (1, 0)
-    assert read_array(tmp_path / "labels.nii.gz")[1].same_as(sheared.grid)
+    path = tmp_path / "labels.nii.gz"
+    write_nifti(sheared, path)
+    header = nib.load(path).header
+    assert (int(header["sform_code"]), int(header["qform_code"])) == (1, 1)
+    image = sitk.ReadImage(str(path))
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(image), sheared.labels)
+    np.testing.assert_allclose(image.GetOrigin(), affine[:3, 3], atol=1e-3)
+    labels, grid = read_array(path)
+    np.testing.assert_array_equal(labels, sheared.labels)
+    assert grid.same_as(sheared.grid)
+
+
+@hazard(
+    "Results",
+    "axes of the input that are not quite at right angles, by rounding",
+    "opens in ITK at its place",
+)
+def test_rounded_axes_open_in_itk(tmp_path: Path) -> None:
+    """Three decimals of a turned grid: ITK sees every corner within a tenth of a voxel."""
+    sitk = pytest.importorskip("SimpleITK")
+    exact = make(*CASES["oblique"])
+    affine = exact.grid.affine.copy()
+    affine[:3, :3] = np.round(affine[:3, :3], 3)
+    rounded = Segmentation(exact.labels, Grid(SHAPE, affine), BTCV_LABELS)
+    path = tmp_path / "labels.nii.gz"
+    write_nifti(rounded, path)
+    image = sitk.ReadImage(str(path))
+    for d, h, w in (tuple(int(n) for n in np.array(c) * (np.array(SHAPE) - 1)) for c in np.ndindex(2, 2, 2)):
+        expected = (affine @ [d, h, w, 1.0])[:3]
+        np.testing.assert_allclose(image.TransformIndexToPhysicalPoint((w, h, d)), expected, atol=0.07)
+    np.testing.assert_allclose(nib.load(path).header.get_sform(), ras_affine(affine), atol=1e-4)
+    assert read_array(path)[1].same_as(rounded.grid)
 
 
 def test_same_input_gives_identical_bytes(tmp_path: Path) -> None:

@@ -76,6 +76,31 @@ def test_the_surest_part_stays(sure_small):
     ]
 
 
+@pytest.mark.parametrize("across", [False, True])
+def test_a_part_is_removed_from_tilted_slices(across):
+    """The removed block vanishes and the other one stays, although each slice cuts many rows of the model."""
+    positions = sample_positions(50, 1.0, 2.5)
+    flat = AxisMap(positions, 50, 0, 20)
+    rise = 0.4 * (positions[:, None] + (positions if across else 0)) - 10.0
+    maps = (AxisMap(positions, 50, 0, 20, rise), flat, flat)
+    labels = np.zeros((50, 50, 50), dtype=np.uint8)
+    restorer, one_part = Restorer(maps, labels), OnePartFilter((20, 20, 20), frozenset({1}))
+    probability = scene(sure_small=False)
+    for first in range(0, 20, 7):
+        rows = probability[first : first + 7]
+        restorer.push(rows)
+        one_part.push(rows.argmax(axis=1).astype(np.uint8), rows.max(axis=1))
+    before = labels.copy()
+    (removed,) = one_part.clean(labels, maps)
+    index = np.indices(labels.shape)
+    row = index[0] + 0.4 * (index[1] + (index[2] if across else 0)) - 10.0  # in input voxels
+    small = (before == 1) & (row > 32) & (index[1] > 32) & (index[2] > 32)
+    assert small.any()
+    assert ((before == 1) & ~small).any()
+    np.testing.assert_array_equal(labels, np.where(small, 0, before))
+    assert removed.voxels == small.sum()
+
+
 def test_an_organ_that_may_be_in_parts_is_left_alone():
     """Only the organs that the bundle names are cleaned."""
     before, after, removed = restored(scene(sure_small=True), set())

@@ -65,6 +65,46 @@ def test_equals_the_plain_way(shape, spacing, classes, seed, block, weighted):
     np.testing.assert_array_equal(labels[clear], expected[clear])
 
 
+@settings(max_examples=30)
+@given(
+    st.tuples(*[st.integers(2, 12)] * 3),
+    st.tuples(st.floats(-1.5, 1.5), st.sampled_from([0.0, 0.4, -0.7])),
+    st.integers(2, 6),
+    st.integers(0, 2**31),
+    st.integers(1, 5),
+)
+def test_a_tilted_slice_equals_the_plain_way(shape, rise, classes, seed, block):
+    """Along D, each column is interpolated at its own place; then the plane, as in an upright slice."""
+    generator = np.random.default_rng(seed)
+    positions = [
+        sample_positions(side, spacing, 2.0) for side, spacing in zip(shape, (2.5, 1.1, 0.9), strict=True)
+    ]
+    box = [(0, len(p)) for p in positions]
+    along_h, along_w = rise[0] * positions[1][:, None], rise[1] * positions[2]
+    nodes = along_h + along_w if rise[1] else along_h
+    depth = AxisMap(positions[0], shape[0], *box[0], nodes)
+    height, width = (AxisMap(p, n, *b) for p, n, b in zip(positions[1:], shape[1:], box[1:], strict=True))
+    logits = generator.standard_normal((classes, *[b - a for a, b in box])) * 3
+    probability = (np.exp(logits) / np.exp(logits).sum(0)).astype(np.float32)
+
+    labels = np.zeros(shape, dtype=np.uint8)
+    restorer = Restorer((depth, height, width), labels)
+    rows = np.moveaxis(probability, 1, 0)
+    for first in range(0, len(rows), block):
+        restorer.push(rows[first : first + block])
+
+    sides = probability.shape[2:]
+    for d in range(shape[0]):
+        places = np.broadcast_to(d + nodes, sides)
+        plane = np.empty((classes, *sides))
+        for c, j, i in np.ndindex(classes, *sides):
+            plane[c, j, i] = np.interp(places[j, i], positions[0], probability[c, :, j, i])
+        flat = AxisMap(np.zeros(1), 1, 0, 1)
+        expected, margin = plain(plane[:, None], (flat, height, width), (1, *shape[1:]))
+        clear = margin[0] > 1e-4
+        np.testing.assert_array_equal(labels[d][clear], expected[0][clear])
+
+
 def test_beyond_the_box_is_background():
     """A box that is all organ leaves the rest of the scan unlabelled."""
     positions = sample_positions(40, 1.0, 2.0)

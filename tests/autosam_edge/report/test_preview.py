@@ -118,6 +118,30 @@ def test_size_is_physical() -> None:
     assert view.size_mm == pytest.approx((columns * 2.0, rows * 4.0))
 
 
+@pytest.mark.parametrize("tilt_deg", [20.0, -12.0])
+def test_a_tilted_scan_is_drawn_in_proportion(tilt_deg: float) -> None:
+    """The rows of a sagittal section lie as far apart as the slices, each displaced as its slice is."""
+    angle = np.radians(tilt_deg)
+    affine = np.eye(4)
+    affine[:3, :3] = [[0, 0, 1.5], [0, 1.5 * np.cos(angle), 0], [3, 1.5 * np.sin(angle), 0]]
+    hu, labels = np.full((20, 40, 30), -1000, np.int16), np.zeros((20, 40, 30), np.uint8)
+    hu[:, 10:30, 5:25] = 40
+    labels[:, 15:18, 12:16] = 1  # along z
+    grid = Grid(hu.shape, affine)
+    sections = Sections(Volume(hu, grid), Segmentation(labels, grid, BTCV_LABELS))
+    (view,) = sections.pick_sections("sagittal", 1)
+    assert view.spacing_mm == pytest.approx((3 * np.cos(angle), 1.5))
+    assert view.size_mm == pytest.approx(sections.size_mm("sagittal"))
+    columns = [
+        np.flatnonzero(row).mean() for row in view.labels[::-1] if row.any()
+    ]  # from inferior to superior
+    np.testing.assert_allclose(np.diff(columns).mean(), 3 * np.sin(angle) / 1.5, atol=0.06)
+    assert (view.labels > 0).sum() == 20 * 3
+    (coronal,) = sections.pick_sections("coronal", 1)
+    assert coronal.spacing_mm == pytest.approx((3.0, 1.5))
+    assert len({tuple(np.flatnonzero(row)) for row in coronal.labels}) == 1
+
+
 def test_caption_counts_along_the_input_and_tells_the_position() -> None:
     """A flipped stack keeps its own slice numbers; the position is that of the section."""
     volume, segmentation = scan(Orientation((0, 1, 2), (True, False, False)))

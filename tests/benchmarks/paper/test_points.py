@@ -10,7 +10,8 @@ import pytest
 pytest.importorskip("scipy")
 import nibabel as nib
 
-from autosam_edge.formats.nifti import ras_affine, read_array
+from autosam_edge.formats.nifti import read_array
+from autosam_edge.formats.nifti_header import ras_affine
 from autosam_edge.geometry import Grid, Orientation
 from autosam_edge.volume import Volume
 from autosam_edge_benchmarks.paper.points import (

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 pytest.importorskip("monai")
+from autosam_edge.geometry import Grid
+from autosam_edge.pipeline.resample import Resampler
 from autosam_edge_benchmarks.studies.label_ceiling import measure_label_ceiling, round_trip_dice
 from autosam_edge_training.data import prepare_phantoms
 
@@ -15,8 +17,8 @@ def one_hot(labels, classes):
 
 
 def every(step, shape):
-    """Positions of the centers of blocks of ``step`` voxels, along each axis."""
-    return tuple(np.arange(side // step) * step + (step - 1) / 2 for side in shape)
+    """From a grid of 1 mm to the centers of its blocks of ``step`` voxels."""
+    return Resampler(Grid.axis_aligned(shape, (1.0, 1.0, 1.0)), (step, step, step), (0.0, 1.0))
 
 
 def test_on_the_same_grid_the_labels_come_back():

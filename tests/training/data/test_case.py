@@ -70,15 +70,21 @@ def test_a_patch_has_the_slices_asked_for_and_sums_to_one(targets):
 
 
 @settings(max_examples=20)
-@given(seed=st.integers(0, 1000), step=st.sampled_from([0.7, 1.5, 2.3, 4.0, 50.0]))
-def test_only_the_organs_boxes_are_filtered_and_nothing_is_lost(seed, step):
+@given(
+    seed=st.integers(0, 1000),
+    step=st.sampled_from([0.7, 1.5, 2.3, 4.0, 50.0]),
+    lean_mm=st.sampled_from([0.0, -0.6]),
+)
+def test_only_the_organs_boxes_are_filtered_and_nothing_is_lost(seed, step, lean_mm):
     """The share of each class is the runtime's resampling of its mask, up to rounding, on all grids."""
     rng = np.random.default_rng(seed)
     labels = np.zeros((7, 9, 8), np.uint8)
     for organ in (1, 2, 5):
         corner = rng.integers(0, 6, 3)
         labels[tuple(slice(c, c + rng.integers(1, 5)) for c in corner)] = organ
-    where = Grid.axis_aligned(labels.shape, (3.0, 1.5, 1.5))
+    affine = np.array(Grid.axis_aligned(labels.shape, (3.0, 1.5, 1.5)).affine)
+    affine[2, 1] = lean_mm  # a tilted gantry
+    where = Grid(labels.shape, affine)
     case = prepare_case(
         "c", np.zeros(labels.shape, np.int16), labels, where, spacing_mm=(step, step, step), classes=6
     )

@@ -7,6 +7,7 @@ import math
 import shutil
 from types import SimpleNamespace
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -110,6 +111,22 @@ def test_a_label_that_changed_since_is_refused(tmp_path):
     with pytest.raises(InputError) as caught:
         evaluate_predictions(truth_of, prepared, "test", method="m")
     assert code_of(caught) == "AE-DATA-008"
+
+
+def test_a_tilted_case_is_not_scored(tmp_path):
+    """Distances between surfaces are measured along upright axes."""
+    write_btcv(tmp_path / "data", ("0001", "0035"))
+    for path in (
+        tmp_path / "data" / "imagesTr" / "img0035.nii.gz",
+        tmp_path / "data" / "labelsTr" / "label0035.nii.gz",
+    ):
+        image = nib.load(path)
+        leaning = np.array(image.affine)
+        leaning[2, 1] = 0.5
+        nib.save(nib.Nifti1Image(np.asarray(image.dataobj), leaning), path)
+    prepared = prepare_dataset(LAYOUTS["btcv"](tmp_path / "data"), tmp_path / "out")
+    with pytest.raises(InputError, match="case 0035 are tilted"):
+        evaluate_predictions(truth_of, prepared, "test", method="m")
 
 
 def session(predict, names):

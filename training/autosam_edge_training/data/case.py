@@ -281,6 +281,8 @@ def _shares(
             np.flatnonzero(matrix[:, side].any(axis=1)) for matrix, side in zip(matrices, box, strict=True)
         ]
         depth, height, width = (slice(int(r[0]), int(r[-1]) + 1) for r in reached)
+        if any(sampler.grid.rise):  # the organ's rows differ from column to column
+            depth = slice(0, sampler.shape[0])
         share = sampler.rows(labels == organ, depth.start, depth.stop, plane=(height, width))
         rest[depth, height, width] -= share
         yield organ, (depth, height, width), np.rint(share * _FULL).astype(np.uint8)

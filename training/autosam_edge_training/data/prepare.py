@@ -13,7 +13,8 @@ import numpy as np
 from autosam_edge.atomic_files import refuse_occupied, staged_folder
 from autosam_edge.errors import InputError
 from autosam_edge.formats.label_image import require_same_grid
-from autosam_edge.formats.nifti import lps_affine, ras_affine, read_array, read_nifti, write_nifti
+from autosam_edge.formats.nifti import read_array, read_nifti, write_nifti
+from autosam_edge.formats.nifti_header import lps_affine, ras_affine
 from autosam_edge.geometry import Grid
 from autosam_edge.labels import BTCV_LABELS
 from autosam_edge.phantom import make_phantom

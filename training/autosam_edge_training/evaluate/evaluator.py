@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from autosam_edge.error_codes import GRIDS_DIFFER
+from autosam_edge.ct_grid import LEAST_TILT_DEG
+from autosam_edge.error_codes import GRIDS_DIFFER, NIFTI_GRID_INVALID
 from autosam_edge.formats.label_image import as_labels, read_labels
 from autosam_edge.formats.nifti import read_nifti
 from autosam_edge.volume import Volume
@@ -113,6 +114,11 @@ def _truth_and_prediction(
         raise CASE_FILE_MISSING(f"case {entry.name} has no labels, and cannot be scored.")
     entry.check()
     volume = read_nifti(entry.image)
+    if volume.grid.orientation.canonical_grid(volume.grid).tilt_deg > LEAST_TILT_DEG:
+        raise NIFTI_GRID_INVALID(
+            f"the slices of case {entry.name} are tilted, and distances are measured on upright grids only.",
+            remedy="Leave the case out.",
+        )
     truth = read_labels(entry.label, volume.grid, classes[0], f"image and label of case {entry.name}")
     found = as_labels(predict(volume), classes[1])
     if found.shape != truth.shape:

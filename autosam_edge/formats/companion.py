@@ -1,0 +1,60 @@
+"""The second file of a volume whose header and voxels are two files; it is never looked for elsewhere."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from autosam_edge.error_codes import COMPANION_MISSING, INPUT_UNREADABLE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+
+def named_companion(header: Path, name: str, field: str) -> Path:
+    """The file of voxels that a header names.
+
+    Args:
+        header: The header.
+        name: Name that stands in the header.
+        field: Field of the header that holds the name, for the message.
+
+    Raises:
+        InputError: The name is a path that leads elsewhere, or no such file is there (AE-INPUT-012).
+    """
+    plain = name.removeprefix("./")
+    if not plain or plain in (".", "..") or any(letter in plain for letter in "/\\:\0"):
+        raise COMPANION_MISSING(
+            f"{field} of the header is not the plain name of a file in the header's folder.",
+            remedy=f"Put both files into one folder, and write the name alone into {field}.",
+        )
+    return _checked(header, header.parent / plain, f"the file that {field} of the header names")
+
+
+def sibling(path: Path, endings: Sequence[str]) -> Path | None:
+    """The file of the same name with one of other endings, in upper or lower case; None if there is none.
+
+    Args:
+        path: One file of a pair.
+        endings: Endings such as ``.img`` and ``.img.gz``, the best first.
+    """
+    stem = path.name.lower().removesuffix(".gz").rpartition(".")[0]
+    try:
+        beside = sorted(path.parent.iterdir())
+    except OSError as error:
+        raise INPUT_UNREADABLE(f"the folder cannot be read ({type(error).__name__}).") from error
+    for ending in endings:
+        for found in beside:
+            if found.name.lower() == stem + ending:
+                return _checked(path, found, f"the {ending} file")
+    return None
+
+
+def _checked(header: Path, found: Path, what: str) -> Path:
+    if not found.is_file():
+        raise COMPANION_MISSING(f"{what} is not in the folder.")
+    if found.resolve().parent != header.parent.resolve():
+        raise COMPANION_MISSING(
+            f"{what} is a link that leads out of the folder.", remedy="Copy both files into one folder."
+        )
+    return found
