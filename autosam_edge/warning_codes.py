@@ -237,7 +237,8 @@ NETWORK_UNSURE = WarningCode(
 VALUES_NOT_HU = WarningCode(
     "AE-WARN-102",
     "doubtful",
-    "hardly any voxel is below -100 HU, so the values are probably not Hounsfield units",
+    "hardly any voxel is below -100 HU, or organs have impossible values, so these are probably not "
+    "Hounsfield units",
     "Give a CT in HU; MR and images without a rescale cannot be labeled.",
 )
 ORGANS_ARRANGED_WRONGLY = WarningCode(

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     Finding = tuple[ScanWarning, bool]  # and whether it refuses the labels
 
+_FAR_HU = 150  # more than any shift of a scanner that is out of calibration
 _DOUBTFUL_SIGNS = 2
 _REFUSING_SIGNS = 3
 
@@ -68,6 +69,7 @@ def _findings(evidence: Evidence, limits: Thresholds) -> Iterator[Finding]:
     """Findings on the scan as a whole, the most certain cause first."""
     others = [
         *_values(evidence, limits.share_below_fat),
+        *_organ_values(evidence),
         *_body_part(evidence, limits.abdomen_ml),
         *_size(evidence, limits.abdomen_ml),
         *_certainty(evidence, limits.confidence),
@@ -93,6 +95,21 @@ def _values(evidence: Evidence, limit: Threshold) -> Iterator[Finding]:
             "values are probably not Hounsfield units."
         )
         yield warning, share < limit.refused
+
+
+def _organ_values(evidence: Evidence) -> Iterator[Finding]:
+    """Refuse if most of what was labeled has values far from those of its organ."""
+    ml = {True: 0.0, False: 0.0}
+    for organ in evidence.organs.values():
+        if organ.name in reference.ORGANS:
+            low, high = reference.ORGANS[organ.name].hu
+            ml[low - _FAR_HU <= organ.median_hu <= high + _FAR_HU] += organ.ml
+    if ml[False] > ml[True]:
+        warning = VALUES_NOT_HU(
+            f"Organs of {ml[False]:.0f} ml, more than half of what was labeled, have values more than "
+            f"{_FAR_HU} HU outside of those of the organ: the values are probably not Hounsfield units."
+        )
+        yield warning, True
 
 
 def _body_part(evidence: Evidence, limit: Threshold) -> Iterator[Finding]:

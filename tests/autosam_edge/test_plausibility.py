@@ -138,6 +138,16 @@ def test_values_that_are_not_hu_are_refused():
     assert error.exit_code == 11
 
 
+@hazard(AREA, "most organs have values of bone or air, as in an inverted scan", VALUES_IMPLAUSIBLE)
+@pytest.mark.parametrize("hu", [1024, -700])
+def test_values_that_no_organ_has_are_refused(hu):
+    """Liver and spleen are most of the volume; a shift of 100 HU is not enough."""
+    organs = {name: (ml, hu, center) for name, (ml, _, center) in BODY.items() if name in ("liver", "spleen")}
+    assert refused(body(**organs)).code == "AE-PLAUSIBLE-002"
+    shifted = {name: (ml, value - 100, center) for name, (ml, value, center) in BODY.items()}
+    assert verdict_of(body(**shifted))[0] != "implausible"
+
+
 @hazard(AREA, "hardly any fat, gas or air in the scan", VALUES_NOT_HU)
 def test_few_voxels_below_fat_are_doubtful():
     """Between the two limits."""
