@@ -156,9 +156,7 @@ def test_rounded_sform_is_read(tmp_path: Path, code: int) -> None:
     np.testing.assert_allclose(volume.grid.affine, lps_affine(rounded), atol=1e-4)
 
 
-@hazard(
-    AREA, "tilted NIfTI whose qform is the nearest rotation, as ITK writes it", TILT_CORRECTED
-)
+@hazard(AREA, "tilted NIfTI whose qform is the nearest rotation, as ITK writes it", TILT_CORRECTED)
 @pytest.mark.parametrize("degrees", [0.3, 12.0, -25.0])
 def test_the_sform_holds_the_tilt(tmp_path: Path, degrees: float) -> None:
     """A quaternion has no shear, so the forms cannot say the same; that is no contradiction."""
