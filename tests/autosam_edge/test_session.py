@@ -116,6 +116,11 @@ def test_a_scan_smaller_than_a_tile_is_labeled_whole(model):
     np.testing.assert_array_equal(result.labels, np.where(small.hu == 200, 2, 1))
 
 
+@hazard(
+    "Geometry",
+    "the scan ends in an organ, or is shorter than what the network sees at once",
+    "read; beyond its ends the network sees the last slice again, not air",
+)
 def test_beyond_the_ends_the_network_sees_the_last_slice_and_beside_the_scan_air(model):
     """Three slices in a tile of 16 rows: the first seven times, the second once, the third eight times."""
     hu = np.empty((3, 8, 8), np.int16)
