@@ -25,6 +25,7 @@ from typing import Literal
 
 from autosam_edge.error_codes import BUNDLE_ALTERED, BUNDLE_INCOMPLETE, BUNDLE_MISSING, MANIFEST_INVALID
 from autosam_edge.model import InputContract, Model
+from autosam_edge.plausibility.thresholds import Thresholds
 from autosam_edge.strict_json import build, parse_json
 from autosam_edge.volume import Label
 
@@ -95,6 +96,7 @@ class Manifest:
         training_data: One sentence on the data that the weights were trained on.
         input: Input contract of the network.
         postprocess: Changes to the labels after the network.
+        plausibility: Limits of the plausibility check with the numbers behind them; None checks nothing.
         labels: Label table.
         artifacts: Converted forms of the student.
         files: SHA-256 of every file that is read, by its path; without the manifest itself. Other files of
@@ -110,6 +112,7 @@ class Manifest:
     training_data: str
     input: InputContract
     postprocess: Postprocess
+    plausibility: Thresholds | None
     labels: tuple[Label, ...]
     artifacts: tuple[Artifact, ...]
     files: dict[str, str]
@@ -150,6 +153,7 @@ class Manifest:
             self.license,
             sha256,
             rules.decision_weights,
+            self.plausibility,
         )
 
     @classmethod

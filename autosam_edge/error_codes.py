@@ -342,6 +342,29 @@ SEG_SOURCE_UNUSABLE = ErrorCode(
     "Keep the series unchanged and run again, or leave the DICOM formats out of `formats`.",
 )
 
+# Plausibility of the labels
+BODY_PART_IMPLAUSIBLE = ErrorCode(
+    "AE-PLAUSIBLE-001",
+    "the scan shows another body part than the abdomen, or an image that the network does not know",
+    "Give a CT of the abdomen. To write the labels all the same, with a warning, use `accept_implausible`.",
+)
+VALUES_IMPLAUSIBLE = ErrorCode(
+    "AE-PLAUSIBLE-002",
+    "the values are not Hounsfield units, such as those of an MR, or HU with an offset",
+    "Give a CT in HU. To write the labels all the same, with a warning, use `accept_implausible`.",
+)
+ARRANGEMENT_IMPLAUSIBLE = ErrorCode(
+    "AE-PLAUSIBLE-003",
+    "the organs do not lie or fit together as in a body: the scan is mirrored, turned, upside down or scaled",
+    "Correct the header, or convert the scan again from DICOM. If the patient is like this (situs inversus), "
+    "use `accept_implausible`.",
+)
+SIZE_IMPLAUSIBLE = ErrorCode(
+    "AE-PLAUSIBLE-004",
+    "the liver is larger or smaller than any liver: the spacing or the orientation is wrong",
+    "Correct the spacing or the orientation in the header. If both are right, use `accept_implausible`.",
+)
+
 # Everything else
 EXTRA_MISSING = ErrorCode(
     "AE-EXTRA-001",

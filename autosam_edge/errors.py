@@ -12,6 +12,7 @@
     |-- MissingExtraError(ImportError)  8   an optional part is not installed: AE-EXTRA-*
     |-- ExportError(RuntimeError)       9   a student cannot be exported, or an artifact differs: AE-EXPORT-*
     |-- TrainingError(RuntimeError)    10   a run, a recipe or a teacher's weights cannot be used: AE-TRAIN-*
+    |-- ImplausibleError(ValueError)   11   the labels cannot be those of an abdomen: AE-PLAUSIBLE-*
     `-- CancelledError(RuntimeError)  130   the caller asked to stop: AE-CANCEL-*
 
 Every error has a stable code, a message of one line (what was found, what was expected) and a remedy. No
@@ -98,6 +99,12 @@ class TrainingError(AutosamEdgeError, RuntimeError):
     exit_code = 10
 
 
+class ImplausibleError(AutosamEdgeError, ValueError):
+    """The scan is not one that the model can label, so that its labels are not written."""
+
+    exit_code = 11
+
+
 class CancelledError(AutosamEdgeError, RuntimeError):
     """The caller asked to stop; nothing was left behind."""
 
@@ -113,6 +120,7 @@ _CLASSES: dict[str, type[AutosamEdgeError]] = {
     "EXTRA": MissingExtraError,
     "EXPORT": ExportError,
     "TRAIN": TrainingError,
+    "PLAUSIBLE": ImplausibleError,
     "CANCEL": CancelledError,
     "INTERNAL": AutosamEdgeError,
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from autosam_edge.plausibility.thresholds import Thresholds
 from autosam_edge.volume import Label
 
 MAX_SIDE = 512  # of a patch, voxels
@@ -84,6 +85,7 @@ class Model:
         sha256: SHA-256 that identifies the model, hexadecimal; empty if there is none.
         decision_weights: Factor of an organ's probability before the largest is taken, by the organ's name,
             0.01 to 100; 1 for an organ that is not named, and for the background.
+        plausibility: Limits of the plausibility check; None checks nothing.
 
     Raises:
         ValueError: The labels are numbered otherwise, ``one_part`` or ``decision_weights`` names an organ
@@ -98,6 +100,7 @@ class Model:
     license: str = ""
     sha256: str = ""
     decision_weights: Mapping[str, float] = field(default_factory=dict)
+    plausibility: Thresholds | None = None
 
     def __post_init__(self) -> None:
         values = [label.value for label in self.labels]

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from autosam_edge.geometry import Grid, Shape
 from autosam_edge.scan_warning import ScanWarning
+from autosam_edge.verdict import Plausibility, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -197,6 +198,8 @@ class Segmentation:
         warnings: Findings of the reader and of the run that a user should know.
         filled: Slices that no image of the scan shows, see :attr:`Source.filled`; DICOM objects leave them
             out.
+        plausibility: Verdict on the labels and the values behind it; None if the model has no thresholds, so
+            that nothing was checked.
     """
 
     labels: npt.NDArray[np.uint8]
@@ -206,6 +209,7 @@ class Segmentation:
     timings_s: dict[str, float] = field(default_factory=dict)
     warnings: tuple[ScanWarning, ...] = ()
     filled: tuple[int, ...] = ()
+    plausibility: Plausibility | None = None
 
     def __post_init__(self) -> None:
         if self.labels.shape != self.grid.shape or self.labels.dtype != np.uint8:
@@ -213,3 +217,8 @@ class Segmentation:
                 f"labels are {self.labels.dtype} {self.labels.shape}, expected uint8 {self.grid.shape}"
             )
         object.__setattr__(self, "labels", read_only(self.labels))
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """``plausible``, ``doubtful`` or ``implausible``; None if nothing was checked."""
+        return self.plausibility.verdict if self.plausibility else None

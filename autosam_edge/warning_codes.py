@@ -221,6 +221,74 @@ NO_BODY = WarningCode(
     "Check that the values are in HU and that the right series was given.",
 )
 
+# Plausibility of the labels
+WRONG_BODY_PART = WarningCode(
+    "AE-WARN-100",
+    "doubtful",
+    "hardly anything of the abdomen was found",
+    "Give a scan of the abdomen; do not use these labels.",
+)
+NETWORK_UNSURE = WarningCode(
+    "AE-WARN-101",
+    "doubtful",
+    "the network is less sure of its organs than on the scans that it knows",
+    "Look at every organ on the picture: this may be another body part or image, or rare anatomy.",
+)
+VALUES_NOT_HU = WarningCode(
+    "AE-WARN-102",
+    "doubtful",
+    "hardly any voxel is below -100 HU, so the values are probably not Hounsfield units",
+    "Give a CT in HU; MR and images without a rescale cannot be labeled.",
+)
+ORGANS_ARRANGED_WRONGLY = WarningCode(
+    "AE-WARN-103",
+    "doubtful",
+    "organs do not lie to each other, or do not fit each other, as in a body",
+    "Check the orientation in the header. One or two signs can be rare anatomy, such as a large spleen.",
+)
+WRONG_SIZE = WarningCode(
+    "AE-WARN-104",
+    "doubtful",
+    "the liver is larger or smaller than any liver",
+    "Check the spacing and the orientation in the header.",
+)
+ORGAN_VOLUME_UNUSUAL = WarningCode(
+    "AE-WARN-110",
+    "doubtful",
+    "an organ that is whole in the scan has an unusual volume",
+    "Look at this organ on the picture: its labels or the spacing may be wrong.",
+)
+ORGAN_HU_UNUSUAL = WarningCode(
+    "AE-WARN-111",
+    "doubtful",
+    "an organ has HU that this organ does not have",
+    "Look at this organ on the picture; check the unit of the values.",
+)
+ORGAN_CUT = WarningCode(
+    "AE-WARN-112",
+    "caution",
+    "the edge of the scan cuts an organ",
+    "Take its volume as a lower bound; its labels near the edge are less sure.",
+)
+PASSING_ORGAN_CUT = WarningCode(
+    "AE-WARN-113",
+    "info",
+    "the edge of the scan cuts the esophagus or a large vessel",
+    "Nothing; these go on into the chest or the pelvis. Their volume is that of the part in the scan.",
+)
+ORGAN_NOT_FOUND = WarningCode(
+    "AE-WARN-114",
+    "caution",
+    "an organ whose place is in the scan was not found",
+    "Look at its place on the picture, if it was not removed.",
+)
+ORGAN_OUTSIDE = WarningCode(
+    "AE-WARN-115",
+    "info",
+    "an organ was not found and may lie outside of the scan",
+    "Give a longer or wider scan, if this organ matters.",
+)
+
 # Results
 SYNTHETIC_SCAN = WarningCode(
     "AE-WARN-140", "info", "the scan is synthetic", "Do not read the Dice values as accuracy on patients."

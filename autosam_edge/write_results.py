@@ -18,6 +18,7 @@ from autosam_edge.output_formats import (
     SEG_FORMATS,
     WITHOUT_DICOM,
 )
+from autosam_edge.plausibility.refusal import require_plausible
 from autosam_edge.result_files import result_files
 from autosam_edge.warning_codes import SEG_LEFT_OUT
 
@@ -42,6 +43,7 @@ def write(
     formats: Sequence[Format] | None = None,
     statistics: tuple[OrganStatistics, ...] | None = None,
     timings_s: dict[str, float] | None = None,
+    accept_implausible: bool = False,
     pseudonymize: bool = False,
 ) -> dict[Format, Path]:
     """Write results into a folder, all of them or none.
@@ -60,6 +62,8 @@ def write(
             the input allows (DICOM formats need DICOM).
         statistics: Result of :func:`autosam_edge.measurements.organ_statistics`; None computes it.
         timings_s: Dictionary that receives the seconds of the statistics and of each format.
+        accept_implausible: Whether to write labels whose verdict is ``implausible``; every file that holds
+            warnings then names the reasons.
         pseudonymize: Whether the DICOM results hold a pseudonym in place of name and ID of the patient, and
             no dates; see :func:`~autosam_edge.dicom.patient_study.patient_and_study`. The other results never
             hold any of them.
@@ -68,6 +72,7 @@ def write(
         Path of each file written.
 
     Raises:
+        ImplausibleError: The verdict is ``implausible`` and was not accepted (AE-PLAUSIBLE-*).
         OutputError: The folder cannot be written (AE-OUTPUT-001), the disk is full (-003), or see
             :func:`check_outputs`; also when the DICOM SEG cannot be made (-005, -006), or is all that is
             asked for and no organ was found (-005). Nothing is left behind.
@@ -77,6 +82,8 @@ def write(
         >>> write(volume, segmentation, "out/", formats=("nifti", "preview"))  # doctest: +SKIP
     """
     target = Path(folder)
+    if not accept_implausible:
+        require_plausible(segmentation)
     chosen = check_outputs(target, source=volume.source, formats=formats)
     timings = timings_s if timings_s is not None else {}
     if statistics is None:

@@ -18,6 +18,7 @@ _SECTIONS = {
     "NIfTI, NRRD and MetaImage": ("NIFTI", "NRRD", "MHA"),
     "Bundle, engine, memory": ("BUNDLE", "ENGINE", "MEMORY"),
     "Output": ("OUTPUT",),
+    "Plausibility of the labels": ("PLAUSIBLE",),
     "Data sets": ("DATA",),
     "Training": ("TRAIN",),
     "Export": ("EXPORT",),

@@ -68,6 +68,7 @@ def manifest_dict(**changes):
             "rows_beyond_ends": 8,
         },
         "postprocess": {"one_part": [], "decision_weights": {}},
+        "plausibility": None,
         "labels": [dataclasses.asdict(label) for label in BTCV_LABELS[:2]],
         "artifacts": [artifact_dict()],
         "files": hashes(MODEL),

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import autosam_edge_test_hazards
+import autosam_edge_test_plausibility_page
 import pytest
 from autosam_edge_test_cli_page import PAGE, cli_page
 
@@ -202,6 +203,13 @@ def test_the_decision_records_are_numbered():
     for number, page in enumerate(sorted((ROOT / "docs" / "adr").glob("*.md")), start=1):
         assert page.name.startswith(f"{number:04d}-")
         assert page.read_text().startswith(f"# {number}. ")
+
+
+def test_the_page_of_plausibility_shows_the_limits_of_the_code_and_the_bundle():
+    """Run ``python tests/autosam_edge_test_plausibility_page.py`` after a change of one of them."""
+    page = autosam_edge_test_plausibility_page.PAGE.read_text(encoding="utf-8")
+    first = page.index(autosam_edge_test_plausibility_page.FIRST)
+    assert page[first:] == autosam_edge_test_plausibility_page.tables()
 
 
 def test_the_page_of_hazards_is_what_the_tests_declare():

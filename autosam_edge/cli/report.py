@@ -12,6 +12,7 @@ from rich.text import Text
 from autosam_edge.cli.tables import new_console, new_table
 from autosam_edge.measurements import organ_statistics
 from autosam_edge.memory import peak_mb
+from autosam_edge.plausibility.refusal import require_plausible
 from autosam_edge.scan_warning import ScanWarning, most_severe_first
 from autosam_edge.volume import RESEARCH_USE
 from autosam_edge.write_results import warnings_of_outputs, write
@@ -41,9 +42,12 @@ def run(
     open_model: Callable[[], Session],
     *,
     formats: tuple[Format, ...] | None = None,
+    accept_implausible: bool = False,
     pseudonymize: bool = False,
 ) -> tuple[Segmentation, dict[str, Any]]:
     """Segment, measure and write.
+
+    Implausible labels are refused before they are measured, unless they are accepted.
 
     Returns:
         The labels, and the report that ``--json`` prints.
@@ -58,6 +62,8 @@ def run(
     with stages.bar("segment") as progress:
         segmentation = planned.execute(progress=progress)
     del session, planned  # frees the engine's memory before the results are written
+    if not accept_implausible:
+        require_plausible(segmentation)
     with stages.stage("statistics"):
         statistics = organ_statistics(volume, segmentation)
     write_s: dict[str, float] = {}
@@ -69,6 +75,7 @@ def run(
             formats=formats,
             statistics=statistics,
             timings_s=write_s,
+            accept_implausible=accept_implausible,
             pseudonymize=pseudonymize,
         )
     timings_s = {
@@ -82,6 +89,7 @@ def run(
         "organs": [_organ(entry) for entry in statistics],
         "timings_s": {name: round(seconds, 3) for name, seconds in timings_s.items()},
         "peak_rss_mb": round(peak_mb(), 1),
+        "plausibility": segmentation.plausibility and segmentation.plausibility.as_dict(),
         "warnings": [warning.as_dict() for warning in segmentation.warnings],
         "provenance": segmentation.provenance.as_dict(),
     }
@@ -120,6 +128,8 @@ def show_report(report: dict[str, Any], *, as_json: bool) -> None:
         console.print(_table(title, columns))
     else:
         _print_lines(console, title, columns)
+    if report["plausibility"]:
+        console.print(f"The labels are {report['plausibility']['verdict']}.", markup=False)
     shown = set(map(id, beside.values()))
     for warning in warnings:
         if id(warning) not in shown:

@@ -92,6 +92,14 @@ def segment(
             rich_help_panel=DECISIONS,
         ),
     ] = False,
+    accept_implausible: Annotated[
+        bool,
+        typer.Option(
+            "--accept-implausible",
+            help="Write labels that do not look like those of an abdomen, with a warning.",
+            rich_help_panel=DECISIONS,
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Label the organs of one CT scan: NIfTI, DICOM SEG, statistics and a picture."""
@@ -115,5 +123,13 @@ def segment(
     open_model = partial(
         open_session, bundle, engine=engine, precision=precision, threads=threads, max_memory_mb=max_memory
     )
-    report = run(volume, out, stages, open_model, formats=chosen, pseudonymize=pseudonymize)[1]
+    _, report = run(
+        volume,
+        out,
+        stages,
+        open_model,
+        formats=chosen,
+        pseudonymize=pseudonymize,
+        accept_implausible=accept_implausible,
+    )
     show_report(report, as_json=as_json)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 OPTIONS = {
+    "accept_implausible": "--accept-implausible",
     "allow_gap": "--allow-gap",
     "absent_organ": "--absent-organ",
     "assume_hu": "--assume-hu",

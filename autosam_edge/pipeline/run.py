@@ -18,6 +18,7 @@ from autosam_edge.pipeline.resample import ModelGrid
 from autosam_edge.pipeline.restore import Restorer, axis_maps
 from autosam_edge.pipeline.slab import ROWS_AT_ONCE, FloatArray, Slab
 from autosam_edge.pipeline.tiles import TilePlan
+from autosam_edge.plausibility.check import PlausibilityCheck
 from autosam_edge.version import __version__
 from autosam_edge.volume import Provenance, Segmentation, Volume
 from autosam_edge.warning_codes import NO_BODY, PARTS_REMOVED
@@ -63,7 +64,9 @@ class TileRun:
 
     def __init__(self, model: Model, volume: Volume, memory: MemoryBudget | None = None) -> None:
         self._model, self._volume = model, volume
-        self._timings_s = dict.fromkeys(("resample", "network", "blend", "restore", "one_part"), 0.0)
+        self._timings_s = dict.fromkeys(
+            ("resample", "network", "blend", "restore", "one_part", "plausibility"), 0.0
+        )
         self._grid = ModelGrid(volume.grid, model.input.spacing_mm, model.input.window_hu)
         self._hu = volume.grid.orientation.to_canonical(volume.hu)
         self.model_shape = self._grid.resampler.shape
@@ -132,6 +135,7 @@ class TileRun:
         weights = DecisionWeights(self._model.class_weights)
         restorer = Restorer(maps, canonical, smallest_winner=weights.smallest_winner)
         one_part = OnePartFilter(self._tiles.shape, self._one_part())
+        check = PlausibilityCheck(self._model.plausibility)
         slab = Slab(self._tiles, self._model.classes)
         patch_depth, starts = self._tiles.patch[0], self._tiles.starts[0]
         image = self._image(starts[0], starts[0] + patch_depth)
@@ -142,6 +146,7 @@ class TileRun:
                 for rows in slab.finished(start, count):
                     if on_rows is not None:
                         on_rows(rows)
+                    check.push(rows)
                     weights.apply(rows)
                     restorer.push(rows)
                     winner, probability = weights.winners(rows)
@@ -154,19 +159,25 @@ class TileRun:
         del slab, image
         with self._timed("one_part"):
             removed = one_part.clean(canonical, maps)
+        warnings = (
+            *self._volume.warnings,
+            *short_warnings(self._volume.grid),
+            *self._warn_of_air(),
+            *self._describe(removed),
+        )
+        with self._timed("plausibility"):
+            plausibility, found = check.finish(
+                self._hu, canonical, self._grid.resampler.grid, self._model.labels, warnings
+            )
         return Segmentation(
             labels,
             self._volume.grid,
             self._model.labels,
             provenance=self._provenance(engine),
             timings_s=self._timings_s,
-            warnings=(
-                *self._volume.warnings,
-                *short_warnings(self._volume.grid),
-                *self._warn_of_air(),
-                *self._describe(removed),
-            ),
+            warnings=(*warnings, *found),
             filled=self._volume.source.filled,
+            plausibility=plausibility,
         )
 
     def _row(

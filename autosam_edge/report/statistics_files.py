@@ -22,10 +22,12 @@ if TYPE_CHECKING:
 def write_statistics_json(
     segmentation: Segmentation, statistics: Sequence[OrganStatistics], path: Path
 ) -> None:
-    """Write organs, grid, provenance and warnings. There is no date, so equal input gives equal bytes.
+    """Write organs, grid, provenance, verdict and warnings.
+
+    There is no date, so equal input gives equal bytes.
 
     Args:
-        segmentation: Segmentation whose provenance, warnings and grid are written.
+        segmentation: Segmentation whose provenance, verdict, warnings and grid are written.
         statistics: One entry per organ of the table.
         path: File to write, ``.json``.
 
@@ -42,6 +44,7 @@ def write_statistics_json(
         **grid.described(),
         "affine_lps_mm": grid.affine.tolist(),
         "organs": [{**asdict(organ), "snomed_ct": codes.get(organ.label)} for organ in statistics],
+        "plausibility": segmentation.plausibility and segmentation.plausibility.as_dict(),
         "warnings": [warning.as_dict() for warning in segmentation.warnings],
         "provenance": segmentation.provenance.as_dict(),
     }
@@ -54,11 +57,11 @@ def write_statistics_csv(
     """Write one line per organ below a header line (RFC 4180); an absent organ has empty HU cells.
 
     The columns ``warnings`` (of the organ) and ``scan_warnings`` (of the whole scan) hold codes, separated by
-    a space. Each line names the software, the model and the intended use, since lines are what is copied into
-    other tables.
+    a space. Each line names the software, the model, the verdict and the intended use, since lines are
+    what is copied into other tables.
 
     Args:
-        segmentation: Segmentation whose provenance and warnings are written.
+        segmentation: Segmentation whose provenance, verdict and warnings are written.
         statistics: One entry per organ of the table.
         path: File to write, ``.csv``.
 
@@ -75,6 +78,7 @@ def write_statistics_csv(
         "software": provenance.software_and_version,
         "model": provenance.model,
         "model_sha256": provenance.model_sha256,
+        "verdict": segmentation.verdict or "",
         "research_use": RESEARCH_USE,
     }
     with path.open("w", encoding="utf-8", newline="") as stream:

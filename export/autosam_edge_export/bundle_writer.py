@@ -18,9 +18,14 @@ from autosam_edge.errors import first_line
 from autosam_edge.file_hash import file_digest
 from autosam_edge.label_table import label_table
 from autosam_edge.model import Model
+from autosam_edge.plausibility.thresholds import Thresholds
 from autosam_edge.strict_json import build, parse_json
 from autosam_edge.volume import RESEARCH_USE
-from autosam_edge_export.error_codes import DECISION_WEIGHTS_INVALID, STUDENT_FILE_INVALID
+from autosam_edge_export.error_codes import (
+    DECISION_WEIGHTS_INVALID,
+    PLAUSIBILITY_INVALID,
+    STUDENT_FILE_INVALID,
+)
 from autosam_edge_export.proof.parity_report import as_json, as_markdown
 from autosam_edge_training.networks.hu_input import TorchEngine
 from autosam_edge_training.networks.students import load_student, parameter_count
@@ -55,6 +60,8 @@ class Description:
         version: Version of the model; None takes the package's.
         decision_weights: Factor of an organ's probability before the largest is taken, by the organ's name;
             None takes those of the default bundle with its student, and none with another.
+        plausibility: Limits of the plausibility check; None takes those of the default bundle with its
+            student, and with another checks nothing.
     """
 
     name: str | None = None
@@ -62,6 +69,7 @@ class Description:
     training_data: str | None = None
     version: str | None = None
     decision_weights: Mapping[str, float] | None = None
+    plausibility: Thresholds | None = None
 
 
 NO_DESCRIPTION = Description()
@@ -88,6 +96,27 @@ def read_decision_weights(path: Path) -> dict[str, float]:
     return file.decision_weights
 
 
+@dataclass(frozen=True)
+class _PlausibilityFile:
+    plausibility: Thresholds
+
+
+def read_plausibility(path: Path) -> Thresholds:
+    """Read the file that ``bench plausibility`` writes; only its ``plausibility`` counts.
+
+    Args:
+        path: JSON file.
+
+    Raises:
+        ExportError: The file holds no thresholds (AE-EXPORT-015).
+    """
+    try:
+        file = build(_PlausibilityFile, parse_json(path.read_bytes()), path.name, other_keys=True)
+    except ValueError as error:
+        raise PLAUSIBILITY_INVALID(f"{path.name} holds no thresholds: {error}.") from error
+    return file.plausibility
+
+
 class LoadedStudent:
     """A student that was read from its checkpoint, and its description.
 
@@ -101,6 +130,7 @@ class LoadedStudent:
         labels: Label table.
         one_part: Names of the organs of which only one part is kept.
         decision_weights: Factor of an organ's probability before the largest is taken, by the organ's name.
+        plausibility: Limits of the plausibility check, None if there are none.
 
     Args:
         checkpoint: Path of the student's safetensors; None takes the one in the default bundle.
@@ -141,6 +171,9 @@ class LoadedStudent:
         if weights is None:
             weights = open_bundle().manifest.postprocess.decision_weights if checkpoint is None else {}
         self.decision_weights = dict(weights)
+        self.plausibility = description.plausibility
+        if self.plausibility is None and checkpoint is None:
+            self.plausibility = open_bundle().manifest.plausibility
         try:
             self.model(self.input.contract((96, 96, 96), DEFAULT_OVERLAP))
         except ValueError as error:
@@ -169,6 +202,7 @@ class LoadedStudent:
             self.license,
             self.sha256,
             self.decision_weights,
+            self.plausibility,
         )
 
     def format_metadata(self, contract: InputContract) -> dict[str, str]:
@@ -231,6 +265,7 @@ def write_bundle(
         "training_data": student.training_data,
         "input": dataclasses.asdict(contract),
         "postprocess": {"one_part": list(student.one_part), "decision_weights": student.decision_weights},
+        "plausibility": student.plausibility and dataclasses.asdict(student.plausibility),
         "labels": [dataclasses.asdict(label) for label in student.labels],
         "artifacts": [dataclasses.asdict(artifact) for artifact in artifacts],
         "files": {

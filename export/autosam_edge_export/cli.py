@@ -85,6 +85,18 @@ DecisionWeights = Annotated[
 ]
 
 
+Plausibility = Annotated[
+    Path | None,
+    typer.Option(
+        "--plausibility",
+        help="File that `bench plausibility` wrote. Default: the thresholds of the default bundle if its "
+        "student is exported, otherwise none, so that nothing is checked.",
+        exists=True,
+        dir_okay=False,
+    ),
+]
+
+
 @app.command("export")
 def export(
     out: Annotated[Path, typer.Option("--out", "-o", help="Bundle to write (*.edge).")],
@@ -102,6 +114,7 @@ def export(
     training_data: TrainingData = None,
     model_card: ModelCard = None,
     decision_weights: DecisionWeights = None,
+    plausibility: Plausibility = None,
     as_json: AsJson = False,
 ) -> None:
     """Export a student as a bundle, and compare every artifact with it, organ by organ."""
@@ -115,7 +128,7 @@ def export(
             "a MONAI bundle holds the student unchanged: give no other target, precision or scan with monai",
             param_hint="--target",
         )
-    from autosam_edge_export.bundle_writer import Description, read_decision_weights
+    from autosam_edge_export.bundle_writer import Description, read_decision_weights, read_plausibility
     from autosam_edge_export.export import export_bundle, export_monai
 
     description = Description(
@@ -124,6 +137,7 @@ def export(
         training_data,
         model_version,
         read_decision_weights(decision_weights) if decision_weights else None,
+        read_plausibility(plausibility) if plausibility else None,
     )
     if monai:
         path = export_monai(checkpoint, out, patch=(d, h, w), description=description)

@@ -63,3 +63,8 @@ DECISION_WEIGHTS_INVALID = ErrorCode(
     "the decision weights are not valid, or name an organ that the student does not know",
     "Give the file that `fit-decision-weights` wrote for this student.",
 )
+PLAUSIBILITY_INVALID = ErrorCode(
+    "AE-EXPORT-015",
+    "a file holds no thresholds of the plausibility check",
+    "Give the file that `bench plausibility` wrote for this student.",
+)

@@ -202,6 +202,7 @@ def contract(**changes):
         {"postprocess": {"one_part": []}},
         {"postprocess": {"one_part": [], "decision_weights": {"spleen": 1e9}}},
         {"postprocess": {"one_part": [], "decision_weights": {"liver": 2.0}}},
+        {"plausibility": {"confidence": 0.5}},
         {"input": None},
         {"labels": [{"value": 1}]},
         {"labels": "liver"},

@@ -52,7 +52,16 @@ def test_segment_writes_five_files_and_one_json_object(segmented):
     assert result.returncode == 0, result.stderr
     assert {p.name for p in out.iterdir()} == FILES
     report = json.loads(result.stdout)
-    assert set(report) == {"outputs", "scan", "organs", "timings_s", "peak_rss_mb", "warnings", "provenance"}
+    assert set(report) == {
+        "outputs",
+        "scan",
+        "organs",
+        "timings_s",
+        "peak_rss_mb",
+        "plausibility",
+        "warnings",
+        "provenance",
+    }
     assert set(report["outputs"].values()) == {str(out / name) for name in FILES}
     assert len(report["organs"]) == 13
     assert {"name", "label", "ml", "mean_hu"} <= set(report["organs"][0])

@@ -14,6 +14,7 @@ from autosam_edge.cli.extras import needs
 from autosam_edge.cli.options import BundleOption, Data, Engine, EngineName, Threads, split_commas
 from autosam_edge.cli.progress import Stages
 from autosam_edge.read_scan import read
+from autosam_edge.session import open_session
 from autosam_edge_training.choices import Student
 
 app = typer.Typer(help="Measure latency and memory on this machine.", no_args_is_help=True)
@@ -203,4 +204,42 @@ def edge_form(
     result = measure_edge_form(student, checkpoint, log=Stages().log)
     for entry in result["forms"]:
         print(f"{entry['form']:<38}{_costs(entry)}  furthest logit {entry['logit_error']:.1e}")
+    _write(result, out)
+
+
+@app.command("plausibility")
+def plausibility(
+    data: Data,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="JSON file for the result; inputs that it holds are kept.")
+    ],
+    bundle: BundleOption = None,
+    extended: Annotated[
+        int, typer.Option("--extended", min=0, help="Number of scans on which every input is measured.")
+    ] = 6,
+    usable: Annotated[
+        list[Path] | None, typer.Option("--usable", help="Further abdominal CT, once for each.", exists=True)
+    ] = None,
+    unusable: Annotated[
+        list[Path] | None,
+        typer.Option("--unusable", help="Further scan of another kind, once for each.", exists=True),
+    ] = None,
+) -> None:
+    """Fit the thresholds of the plausibility check, and show which inputs it refuses."""
+    with needs("dev"):
+        from autosam_edge_benchmarks.studies import plausibility as study
+        from autosam_edge_training.data import Prepared
+
+    session, prepared = open_session(bundle), Prepared.read(data)
+    result = json.loads(out.read_text()) if out.is_file() else study.new_study(session, prepared)
+    running = study.Study(session, result, lambda found: _write(found, out), Stages().log)
+    running.measure_data(prepared, extended)
+    others = [study.OtherScan(path.name, path, usable=True) for path in usable or ()]
+    others += [study.OtherScan(path.name, path, usable=False) for path in unusable or ()]
+    running.measure_others(others)
+    result = study.finished(result)
+    for row in result["summary"]:
+        expected = "usable" if row["usable"] else "unusable"
+        verdicts = ", ".join(f"{row[name]} {name}" for name in ("plausible", "doubtful", "implausible"))
+        print(f"{row['input']:<28}{expected:<10}{verdicts}")
     _write(result, out)

@@ -1,0 +1,168 @@
+"""Numbers about a run that show whether its labels are plausible; gathered while the run goes on."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from autosam_edge.plausibility.reference import ABDOMINAL
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+
+    from autosam_edge.geometry import Grid
+    from autosam_edge.volume import Label
+
+# Organs are measured on one voxel in about 3 mm: the smallest, an adrenal gland of 2 ml, still has 75.
+_STEP_MM = 3.0
+BELOW_FAT_HU = -100
+"""Air, lung, gas in the bowel and a part of the fat lie below it; water, soft tissue and bone do not."""
+
+Face = Literal["lower end", "upper end", "front", "back", "right side", "left side"]
+_FACES: tuple[Face, ...] = ("lower end", "upper end", "front", "back", "right side", "left side")
+
+
+@dataclass(frozen=True)
+class OrganEvidence:
+    """One organ that was found.
+
+    Args:
+        name: TotalSegmentator's name, such as ``kidney_left``.
+        title: The name as a person writes it.
+        ml: Volume, ml.
+        median_hu: Median of its voxels, HU.
+        center_mm: LPS position (x, y, z) of its center of mass, mm: x grows to the patient's left, y to the
+            back, z to the head.
+        cut_by: Faces of the scan that it reaches.
+    """
+
+    name: str
+    title: str
+    ml: float
+    median_hu: float
+    center_mm: tuple[float, float, float]
+    cut_by: tuple[Face, ...]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a run shows about a scan and its labels.
+
+    Args:
+        confidence: Mean probability of the most probable class over the voxels where it is an organ, before
+            decision weights and before parts are removed, 0 to 1; None if there is no such voxel.
+        other_organs: Mean over the same voxels of the probability of all other organs, 0 to 1; None likewise.
+        share_below_fat: Share of the scan's voxels below ``BELOW_FAT_HU``, 0 to 1.
+        organs: Organs that were found, by name.
+    """
+
+    confidence: float | None
+    other_organs: float | None
+    share_below_fat: float
+    organs: dict[str, OrganEvidence]
+
+    @property
+    def abdomen_ml(self) -> float:
+        """Volume of all organs that lie only in the abdomen, ml."""
+        return sum(organ.ml for organ in self.organs.values() if organ.name in ABDOMINAL)
+
+    def as_dict(self) -> dict[str, object]:
+        """The fields by name, and ``abdomen_ml``, as JSON types."""
+        return {**asdict(self), "abdomen_ml": self.abdomen_ml}
+
+
+class EvidenceCollector:
+    """Collects the confidence of a run, row by row, and measures its organs at the end."""
+
+    def __init__(self) -> None:
+        self._voxels, self._confidence, self._others = 0, 0.0, 0.0
+
+    def push(self, rows: npt.NDArray[np.float32]) -> None:
+        """Take the next rows of probabilities, (rows, C, H', W'), each voxel summing to 1."""
+        largest, background = rows.max(axis=1), rows[:, 0]
+        organ = largest > background
+        winning, rest = largest[organ], background[organ]
+        self._voxels += winning.size
+        self._confidence += float(winning.sum(dtype=np.float64))
+        self._others += float((1.0 - winning - rest).sum(dtype=np.float64))
+
+    def evidence(
+        self, hu: npt.NDArray[np.generic], labels: npt.NDArray[np.uint8], grid: Grid, table: Sequence[Label]
+    ) -> Evidence:
+        """The evidence of a finished run.
+
+        Args:
+            hu: (D, H, W) canonical view of the scan, HU.
+            labels: (D, H, W) canonical view of the labels.
+            grid: Grid of both.
+            table: Organs of the labels.
+        """
+        steps = [max(1, round(_STEP_MM / spacing)) for spacing in grid.spacing_mm]
+        every = tuple(
+            slice(min(step, side) // 2, None, step) for step, side in zip(steps, grid.shape, strict=True)
+        )
+        values = hu[every]
+        return Evidence(
+            self._confidence / self._voxels if self._voxels else None,
+            self._others / self._voxels if self._voxels else None,
+            float(np.count_nonzero(np.less(values, BELOW_FAT_HU))) / values.size,
+            _organs(values, labels[every], table, grid, (steps, every), _reached(labels)),
+        )
+
+
+def _organs(
+    hu: npt.NDArray[np.generic],
+    labels: npt.NDArray[np.uint8],
+    table: Sequence[Label],
+    grid: Grid,
+    sampling: tuple[list[int], tuple[slice, ...]],
+    reached: dict[Face, set[int]],
+) -> dict[str, OrganEvidence]:
+    """Measure the organs of a sampled scan.
+
+    Args:
+        hu: (D', H', W') sampled HU.
+        labels: (D', H', W') sampled labels.
+        table: Organs of the labels.
+        grid: Grid of the whole scan.
+        sampling: Step and slice of the samples along each axis.
+        reached: Label values on each face of the whole scan.
+    """
+    steps, every = sampling
+    voxel_ml = grid.voxel_ml * float(np.prod(steps))
+    places = np.nonzero(labels)
+    values, organ_hu = labels[places], hu[places].astype(np.float32)
+    order = np.argsort(values, kind="stable")
+    bounds = np.searchsorted(values[order], np.arange(257))
+    organs = {}
+    for label in table:
+        mine = order[bounds[label.value] : bounds[label.value + 1]]
+        if not mine.size:
+            continue
+        index = [
+            float(axis[mine].mean()) * step + part.start
+            for axis, step, part in zip(places, steps, every, strict=True)
+        ]
+        x, y, z = (float(side) for side in grid.affine[:3, :3] @ index + grid.affine[:3, 3])
+        organs[label.name] = OrganEvidence(
+            label.name,
+            label.title,
+            mine.size * voxel_ml,
+            float(np.median(organ_hu[mine])),
+            (x, y, z),
+            tuple(face for face, there in reached.items() if label.value in there),
+        )
+    return organs
+
+
+def _reached(labels: npt.NDArray[np.uint8]) -> dict[Face, set[int]]:
+    """Label values on each face of a canonical (D, H, W) array."""
+    faces = (labels[0], labels[-1], labels[:, 0], labels[:, -1], labels[:, :, 0], labels[:, :, -1])
+    return {
+        name: set(np.flatnonzero(np.bincount(face.ravel(), minlength=256)).tolist())
+        for name, face in zip(_FACES, faces, strict=True)
+    }

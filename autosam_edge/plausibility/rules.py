@@ -1,0 +1,143 @@
+"""The rules: from the evidence of a run to warnings and a verdict.
+
+A rule looks at one kind of evidence; what it finds doubts the labels or refuses them. How the organs lie and
+fit together yields signs, as a body that is mirrored has no single mark. One or two signs can be a rare
+patient, so that they only doubt; three refuse. A doubt about the scan as a whole counts as a sign too.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from autosam_edge.plausibility import reference, signs
+from autosam_edge.verdict import Plausibility, Verdict
+from autosam_edge.warning_codes import (
+    NETWORK_UNSURE,
+    NO_BODY,
+    ORGAN_HU_UNUSUAL,
+    ORGAN_VOLUME_UNUSUAL,
+    ORGANS_ARRANGED_WRONGLY,
+    VALUES_NOT_HU,
+    WRONG_BODY_PART,
+    WRONG_SIZE,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from autosam_edge.plausibility.evidence import Evidence
+    from autosam_edge.plausibility.thresholds import Threshold, Thresholds
+    from autosam_edge.scan_warning import ScanWarning
+
+    Finding = tuple[ScanWarning, bool]  # and whether it refuses the labels
+
+_REFUSING_SIGNS = 3
+
+
+def judge(
+    evidence: Evidence, limits: Thresholds, warnings: Sequence[ScanWarning]
+) -> tuple[Plausibility, list[ScanWarning]]:
+    """Find the verdict on a run.
+
+    Args:
+        evidence: What the run shows.
+        limits: Thresholds of the model.
+        warnings: Warnings that the scan has already; one of severity ``doubtful`` makes its labels doubtful.
+
+    Returns:
+        The verdict, and the warnings of the rules, those that refuse first.
+    """
+    findings: list[Finding] = []
+    if NO_BODY.code not in {warning.code for warning in warnings}:  # air shows nothing to judge
+        findings = list(_findings(evidence, limits))
+    refusing = [warning for warning, refuses in findings if refuses]
+    doubting = [warning for warning, refuses in findings if not refuses]
+    if not refusing:  # labels that are wrong as a whole need no word on each organ
+        doubting += _ranges(evidence)
+    verdict: Verdict = "plausible"
+    if refusing:
+        verdict = "implausible"
+    elif any(warning.severity == "doubtful" for warning in (*warnings, *doubting)):
+        verdict = "doubtful"
+    return Plausibility(verdict, tuple(refusing), evidence.as_dict()), [*refusing, *doubting]
+
+
+def _findings(evidence: Evidence, limits: Thresholds) -> Iterator[Finding]:
+    """Findings on the scan as a whole, the most certain cause first."""
+    others = [
+        *_values(evidence, limits.share_below_fat),
+        *_body_part(evidence, limits.abdomen_ml),
+        *_size(evidence, limits.abdomen_ml),
+        *_certainty(evidence, limits.confidence),
+    ]
+    yield from others
+    found = list(signs.signs(evidence, limits.other_organs.sign))
+    if found:
+        warning = ORGANS_ARRANGED_WRONGLY(
+            f"The organs do not lie or fit together as in a body: {'; '.join(found)}. The orientation "
+            "or the spacing of the scan may be wrong."
+        )
+        yield warning, len(found) + len(others) >= _REFUSING_SIGNS
+
+
+def _values(evidence: Evidence, limit: Threshold) -> Iterator[Finding]:
+    share = evidence.share_below_fat
+    if share < limit.doubtful:
+        warning = VALUES_NOT_HU(
+            f"{share:.1%} of the voxels are below -100 HU, expected at least {limit.doubtful:.1%}: the "
+            "values are probably not Hounsfield units."
+        )
+        yield warning, share < limit.refused
+
+
+def _body_part(evidence: Evidence, limit: Threshold) -> Iterator[Finding]:
+    ml = evidence.abdomen_ml
+    if ml < limit.doubtful:
+        warning = WRONG_BODY_PART(
+            f"The organs of the abdomen have {ml:.0f} ml in this scan, expected at least "
+            f"{limit.doubtful:.0f} ml: it probably shows another part of the body."
+        )
+        yield warning, ml < limit.refused
+
+
+def _size(evidence: Evidence, limit: Threshold) -> Iterator[Finding]:
+    liver = evidence.organs.get("liver")
+    if liver is None or evidence.abdomen_ml < limit.doubtful:
+        return
+    lowest, highest = reference.LIVER_REFUSED_ML
+    if liver.ml > highest or (liver.ml < lowest and not liver.cut_by):
+        warning = WRONG_SIZE(
+            f"The liver has {liver.ml:.0f} ml, expected {lowest:.0f} to {highest:.0f} ml: the spacing or "
+            "the orientation of the scan is probably wrong."
+        )
+        yield warning, True
+
+
+def _certainty(evidence: Evidence, limit: Threshold) -> Iterator[Finding]:
+    confidence = evidence.confidence
+    if confidence is not None and confidence < limit.doubtful:
+        warning = NETWORK_UNSURE(
+            f"The network's probability of the organs that it found is {confidence:.3f} on average, expected "
+            f"at least {limit.doubtful:.3f}: the scan is not like those that it knows."
+        )
+        yield warning, confidence < limit.refused
+
+
+def _ranges(evidence: Evidence) -> Iterator[ScanWarning]:
+    """Organs whose volume or HU no such organ has."""
+    for organ in evidence.organs.values():
+        expected = reference.ORGANS.get(organ.name)
+        if expected is None:
+            continue
+        title = organ.title[:1].lower() + organ.title[1:]
+        low, high = expected.ml
+        if signs.has_unusual_volume(organ):
+            yield ORGAN_VOLUME_UNUSUAL(
+                f"The {title} has {organ.ml:.1f} ml, expected {low:.0f} to {high:.0f} ml.", organ=organ.name
+            )
+        low, high = expected.hu
+        if not low <= organ.median_hu <= high:
+            yield ORGAN_HU_UNUSUAL(
+                f"The {title} has a median of {organ.median_hu:.0f} HU, expected {low:.0f} to {high:.0f} HU.",
+                organ=organ.name,
+            )

@@ -1,0 +1,502 @@
+"""The plausibility check: each rule sees the condition that it is for, and an ordinary abdomen passes."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from autosam_edge_test_hazards import hazard
+from autosam_edge_test_support import make_model
+
+import autosam_edge
+from autosam_edge.engines.fake_engine import ThresholdEngine
+from autosam_edge.error_codes import (
+    ARRANGEMENT_IMPLAUSIBLE,
+    BODY_PART_IMPLAUSIBLE,
+    SIZE_IMPLAUSIBLE,
+    VALUES_IMPLAUSIBLE,
+)
+from autosam_edge.errors import ImplausibleError
+from autosam_edge.formats.nifti import write_nifti
+from autosam_edge.geometry import Grid, Orientation
+from autosam_edge.labels import BTCV_LABELS
+from autosam_edge.phantom import make_phantom
+from autosam_edge.plausibility import reference
+from autosam_edge.plausibility.coverage import coverage_warnings
+from autosam_edge.plausibility.evidence import Evidence, EvidenceCollector, OrganEvidence
+from autosam_edge.plausibility.refusal import require_plausible
+from autosam_edge.plausibility.rules import judge
+from autosam_edge.plausibility.signs import signs
+from autosam_edge.plausibility.thresholds import Threshold, Thresholds, UpperLimit
+from autosam_edge.session import Session
+from autosam_edge.volume import Segmentation, Volume
+from autosam_edge.warning_codes import (
+    NETWORK_UNSURE,
+    NO_BODY,
+    ORGAN_CUT,
+    ORGAN_HU_UNUSUAL,
+    ORGAN_NOT_FOUND,
+    ORGAN_OUTSIDE,
+    ORGAN_VOLUME_UNUSUAL,
+    ORGANS_ARRANGED_WRONGLY,
+    PASSING_ORGAN_CUT,
+    THICK_SLICES,
+    VALUES_NOT_HU,
+    WRONG_BODY_PART,
+)
+from autosam_edge.write_results import write
+
+AREA = "Plausibility of the labels"
+NO_SPAN = ((0.0, 0.0), (0.0, 0.0))
+LIMITS = Thresholds(
+    confidence=Threshold(0.87, 0.84, *NO_SPAN),
+    share_below_fat=Threshold(0.03, 0.015, *NO_SPAN),
+    abdomen_ml=Threshold(100.0, 50.0, *NO_SPAN),
+    other_organs=UpperLimit(0.018, *NO_SPAN),
+    scans=("one", "two"),
+)
+# Volume, HU, and center of an ordinary body: x to the patient's left, y to the back, z to the head, mm.
+BODY = {
+    "spleen": (300, 110, (100, 20, 40)),
+    "kidney_right": (160, 150, (-60, 40, -30)),
+    "kidney_left": (170, 150, (70, 40, -20)),
+    "gallbladder": (25, 10, (-60, -40, 0)),
+    "esophagus": (15, 30, (10, 20, 110)),
+    "liver": (1500, 100, (-80, -10, 40)),
+    "stomach": (300, 20, (50, -50, 30)),
+    "aorta": (90, 160, (5, 20, 20)),
+    "inferior_vena_cava": (80, 130, (-30, 10, 0)),
+    "portal_vein_and_splenic_vein": (30, 150, (0, -20, 20)),
+    "pancreas": (80, 90, (20, -30, 0)),
+    "adrenal_gland_right": (4, 60, (-40, 20, 20)),
+    "adrenal_gland_left": (4, 60, (40, 20, 20)),
+}
+TITLES = {label.name: label.title for label in BTCV_LABELS}
+
+
+def body(*, without=(), cut=None, confidence=0.92, other_organs=0.01, share_below_fat=0.5, **organs):
+    """The evidence of an ordinary body; ``organs`` replace (ml, HU, center)."""
+    cut = {"aorta": ("lower end", "upper end"), "esophagus": ("upper end",), **(cut or {})}
+    found = {
+        name: OrganEvidence(name, TITLES[name], float(ml), float(hu), center, tuple(cut.get(name, ())))
+        for name, (ml, hu, center) in {**BODY, **organs}.items()
+        if name not in without
+    }
+    return Evidence(confidence, other_organs, share_below_fat, found)
+
+
+def moved(change):
+    """The organs of the body with their centers changed by a function."""
+    return {name: (ml, hu, change(center)) for name, (ml, hu, center) in BODY.items()}
+
+
+def verdict_of(evidence, warnings=()):
+    """Verdict and codes of the rules."""
+    plausibility, found = judge(evidence, LIMITS, warnings)
+    return plausibility.verdict, [warning.code for warning in found]
+
+
+def refused(evidence):
+    """The error that writing raises."""
+    plausibility, found = judge(evidence, LIMITS, ())
+    labels = np.zeros((3, 2, 2), np.uint8)
+    segmentation = Segmentation(
+        labels,
+        Grid.axis_aligned(labels.shape, (3.0, 3.0, 3.0)),
+        BTCV_LABELS,
+        warnings=tuple(found),
+        plausibility=plausibility,
+    )
+    with pytest.raises(ImplausibleError) as caught:
+        require_plausible(segmentation)
+    return caught.value
+
+
+@hazard(AREA, "an abdomen as of most people", "written, plausible")
+def test_an_ordinary_body_is_plausible():
+    """No rule finds anything, and the numbers are there."""
+    plausibility, found = judge(body(), LIMITS, ())
+    assert (plausibility.verdict, plausibility.reasons, found) == ("plausible", (), [])
+    assert plausibility.measured["abdomen_ml"] == sum(
+        ml for name, (ml, *_) in BODY.items() if name in reference.ABDOMINAL
+    )
+    json.dumps(plausibility.as_dict(), allow_nan=False)
+
+
+@hazard(
+    AREA, "values that are not HU: MR, an offset of 1024, z-scores, gray values of 8 bits", VALUES_IMPLAUSIBLE
+)
+def test_values_that_are_not_hu_are_refused():
+    """Nothing is below -100 HU, however sure the network is."""
+    error = refused(body(share_below_fat=0.0001, confidence=0.95))
+    assert error.code == "AE-PLAUSIBLE-002"
+    assert error.exit_code == 11
+
+
+@hazard(AREA, "hardly any fat, gas or air in the scan", VALUES_NOT_HU)
+def test_few_voxels_below_fat_are_doubtful():
+    """Between the two limits."""
+    assert verdict_of(body(share_below_fat=0.02)) == ("doubtful", [VALUES_NOT_HU.code])
+
+
+@hazard(AREA, "chest, pelvis, head or legs only", BODY_PART_IMPLAUSIBLE)
+@pytest.mark.parametrize("confidence", [0.95, None])
+def test_a_scan_without_organs_of_the_abdomen_is_refused(confidence):
+    """Aorta, esophagus and vena cava do not make an abdomen; nor does nothing at all."""
+    nothing = [name for name in BODY if name in reference.ABDOMINAL or confidence is None]
+    assert refused(body(without=nothing, confidence=confidence)).code == "AE-PLAUSIBLE-001"
+
+
+@hazard(AREA, "a thin slab that shows little of the organs", WRONG_BODY_PART)
+def test_little_of_the_abdomen_is_doubtful():
+    """70 ml of the liver, cut above and below."""
+    evidence = body(
+        without=set(BODY) - {"liver"}, liver=(70, 100, (0, 0, 0)), cut={"liver": ("lower end", "upper end")}
+    )
+    assert verdict_of(evidence) == ("doubtful", [WRONG_BODY_PART.code])
+
+
+@hazard(
+    AREA,
+    "an image that the network does not know: inverted, another body part, twice the spacing",
+    BODY_PART_IMPLAUSIBLE,
+)
+def test_a_network_that_is_unsure_of_everything_is_refused():
+    """0.80 on average, expected 0.87."""
+    error = refused(body(confidence=0.80))
+    assert error.code == "AE-PLAUSIBLE-001"
+    assert "0.800" in error.message
+
+
+@hazard(AREA, "the network is less sure than on scans that it knows", NETWORK_UNSURE)
+def test_a_network_that_is_less_sure_is_doubtful():
+    """Between the two limits."""
+    assert verdict_of(body(confidence=0.85)) == ("doubtful", [NETWORK_UNSURE.code])
+
+
+@hazard(AREA, "the spacing in the header is half of the true one", SIZE_IMPLAUSIBLE)
+@hazard(AREA, "the spacing in the header is twice the true one", SIZE_IMPLAUSIBLE)
+@pytest.mark.parametrize("factor", [0.5, 2.0])
+def test_a_wrong_spacing_makes_the_liver_impossible(factor):
+    """An eighth of 1500 ml, or eight times as much."""
+    scaled = {
+        name: (ml * factor**3, hu, tuple(np.multiply(center, factor)))
+        for name, (ml, hu, center) in BODY.items()
+    }
+    assert refused(body(**scaled)).code == "AE-PLAUSIBLE-004"
+
+
+def test_a_liver_that_the_scan_cuts_can_be_small():
+    """Its volume is only a lower bound."""
+    assert (
+        verdict_of(body(liver=(120, 100, (-80, -10, 40)), cut={"liver": ("upper end",)}))[0] != "implausible"
+    )
+
+
+@hazard(AREA, "left and right are exchanged in the header", ARRANGEMENT_IMPLAUSIBLE)
+@hazard(AREA, "situs inversus", ARRANGEMENT_IMPLAUSIBLE)
+def test_organs_on_the_wrong_side_are_refused():
+    """The liver lies left of the spleen."""
+    error = refused(body(**moved(lambda center: (-center[0], *center[1:]))))
+    assert error.code == "AE-PLAUSIBLE-003"
+    assert "the liver is not right of the spleen" in error.message
+
+
+@hazard(AREA, "head and feet are exchanged in the header", ARRANGEMENT_IMPLAUSIBLE)
+def test_a_body_upside_down_is_refused():
+    """The kidneys lie above the liver and the spleen."""
+    error = refused(
+        body(**moved(lambda center: (*center[:2], -center[2])), cut={"esophagus": ("lower end",)})
+    )
+    assert error.code == "AE-PLAUSIBLE-003"
+    assert "the liver is not above the right kidney" in error.message
+
+
+@hazard(AREA, "front and back are exchanged in the header", ARRANGEMENT_IMPLAUSIBLE)
+def test_a_body_front_to_back_is_refused():
+    """The stomach lies behind the spleen."""
+    error = refused(body(**moved(lambda center: (center[0], -center[1], center[2]))))
+    assert error.code == "AE-PLAUSIBLE-003"
+    assert "the stomach is not in front of the spleen" in error.message
+
+
+@hazard(AREA, "one organ lies as in no body, such as a kidney in the wrong place", ORGANS_ARRANGED_WRONGLY)
+def test_one_or_two_signs_are_doubtful_and_three_refuse():
+    """A left kidney above the spleen; a large spleen beside it; then the network is unsure as well."""
+    kidney = {"kidney_left": (170, 150, (70, 40, 80))}
+    both = {**kidney, "spleen": (900, 110, (100, 20, 40))}
+    assert verdict_of(body(**kidney)) == ("doubtful", [ORGANS_ARRANGED_WRONGLY.code])
+    assert verdict_of(body(**both)) == ("doubtful", [ORGANS_ARRANGED_WRONGLY.code])
+    assert verdict_of(body(**both, confidence=0.86))[0] == "implausible"
+
+
+@pytest.mark.parametrize(
+    ("changes", "sign"),
+    [
+        ({"without": ("kidney_left",), "kidney_right": (30, 150, (-60, 40, -30))}, "the kidneys have 30 ml"),
+        ({"spleen": (900, 110, (100, 20, 40))}, "the spleen has 60%"),
+        ({"liver": (1500, 100, (-20, -10, 40))}, "the liver does not reach as far"),
+        ({"inferior_vena_cava": (20, 130, (-30, 10, 0))}, "the inferior vena cava"),
+        ({"without": ("inferior_vena_cava",)}, "the inferior vena cava"),
+        ({"cut": {"aorta": ("lower end",)}}, "the aorta leaves"),
+        ({"other_organs": 0.03}, "the network takes organs for others"),
+        ({"spleen": (5, 110, (100, 20, 40)), "kidney_left": (5, 150, (70, 40, -20))}, "are unusual"),
+    ],
+)
+def test_organs_that_do_not_fit_each_other_are_a_sign(changes, sign):
+    """One phrase for each, and none of a body as it should be."""
+    assert [phrase for phrase in signs(body(**changes), 0.018) if sign in phrase]
+    assert not list(signs(body(), 0.018))
+
+
+def test_a_liver_that_the_scan_cuts_is_compared_with_nothing():
+    """Its volume and its center are those of a part."""
+    changes = {"spleen": (900, 110, (100, 20, 40)), "other_organs": 0.03, "without": ("inferior_vena_cava",)}
+    assert len(list(signs(body(**changes), 0.018))) == 3
+    assert not list(signs(body(**changes, cut={"liver": ("upper end",)}), 0.018))
+
+
+@pytest.mark.parametrize("face", ["right side", "upper end"])
+def test_an_organ_that_the_scan_cuts_on_that_side_shows_no_place(face):
+    """The rest of a liver or of a vena cava lies elsewhere than its center."""
+    liver = {"liver": (600, 100, (120, -10, -60))}
+    cut = {"liver": (face,), "inferior_vena_cava": ("lower end",)}
+    kept = [
+        phrase for phrase in signs(body(**liver, cut=cut), 0.018) if phrase.startswith("the liver is not")
+    ]
+    direction = {"right side": "right of", "upper end": "above"}[face]
+    assert kept
+    assert not [phrase for phrase in kept if direction in phrase]
+
+
+@hazard(AREA, "an organ is larger or smaller than such an organ can be", ORGAN_VOLUME_UNUSUAL)
+def test_an_unusual_volume_names_its_organ():
+    """A right kidney of 1.2 l; when the scan cuts a small organ, nothing is said."""
+    _, (warning,) = judge(body(kidney_right=(1200, 150, (-60, 40, -30))), LIMITS, ())
+    assert (warning.code, warning.organ) == (ORGAN_VOLUME_UNUSUAL.code, "kidney_right")
+    small = {"spleen": (5, 110, (100, 20, 40))}
+    assert verdict_of(body(**small))[0] == "doubtful"
+    assert verdict_of(body(**small, cut={"spleen": ("upper end",)})) == ("plausible", [])
+
+
+@hazard(AREA, "an organ has HU of air, fat or bone", ORGAN_HU_UNUSUAL)
+@pytest.mark.parametrize("hu", [-185, 1065])
+def test_impossible_hu_name_their_organ(hu):
+    """A kidney of lung, a kidney of bone."""
+    _, (warning,) = judge(body(kidney_left=(170, hu, (70, 40, -20))), LIMITS, ())
+    assert (warning.code, warning.organ, warning.severity) == (
+        ORGAN_HU_UNUSUAL.code,
+        "kidney_left",
+        "doubtful",
+    )
+
+
+@pytest.mark.parametrize(
+    ("organ", "hu"),
+    [
+        ("liver", -3),
+        ("liver", 20),
+        ("liver", 180),
+        ("aorta", 35),
+        ("aorta", 700),
+        ("stomach", -900),
+        ("kidney_left", 320),
+    ],
+)
+def test_disease_and_contrast_phases_pass(organ, hu):
+    """Fatty liver, no contrast, an arterial phase, a stomach of gas."""
+    ml, _, center = BODY[organ]
+    assert verdict_of(body(**{organ: (ml, hu, center)})) == ("plausible", [])
+
+
+def test_a_doubt_of_the_reader_makes_the_labels_doubtful():
+    """Its severity counts, that of a caution does not."""
+    assert verdict_of(body(), [VALUES_NOT_HU("Odd values.")])[0] == "doubtful"
+    assert verdict_of(body(), [THICK_SLICES("Slices are thick.")])[0] == "plausible"
+
+
+def test_a_scan_of_air_is_not_judged_further():
+    """Its own warning makes it doubtful; nothing that was labeled can be wrong."""
+    nothing = Evidence(None, None, 1.0, {})
+    assert verdict_of(nothing, [NO_BODY("Air.")]) == ("doubtful", [])
+
+
+@hazard(AREA, "the edge of the scan cuts an organ", ORGAN_CUT)
+@hazard(AREA, "the edge of the scan cuts the aorta, the vena cava or the esophagus", PASSING_ORGAN_CUT)
+def test_organs_at_the_edge_of_the_scan_are_named():
+    """The liver with caution; the aorta goes on in everybody, so that this is only said."""
+    evidence = body(cut={"liver": ("upper end", "right side")})
+    found = {warning.organ: warning for warning in coverage_warnings(evidence, BTCV_LABELS)}
+    assert set(found) == {"liver", "aorta", "esophagus"}
+    assert (found["liver"].severity, found["aorta"].severity) == ("caution", "info")
+    assert "upper end and the right side" in found["liver"].message
+
+
+@hazard(AREA, "an organ was not found although the whole liver is in the scan", ORGAN_NOT_FOUND)
+@hazard(AREA, "an organ was not found in a scan that shows no whole liver", ORGAN_OUTSIDE)
+@pytest.mark.parametrize(("cut", "code"), [((), ORGAN_NOT_FOUND), (("upper end",), ORGAN_OUTSIDE)])
+def test_an_organ_that_was_not_found_has_a_reason(cut, code):
+    """Removed or missed beside a whole liver; perhaps outside of the scan otherwise."""
+    evidence = body(without=("gallbladder",), cut={"liver": cut})
+    warnings = [w for w in coverage_warnings(evidence, BTCV_LABELS) if w.organ == "gallbladder"]
+    assert [warning.code for warning in warnings] == [code.code]
+
+
+def test_every_organ_of_the_table_has_a_range_and_every_place_is_an_organ():
+    """And every source that a range names is listed."""
+    assert set(reference.ORGANS) == {label.name for label in BTCV_LABELS}
+    assert {name for first, _, second in reference.PLACES for name in (first, second)} <= set(
+        reference.ORGANS
+    )
+    assert {source for organ in reference.ORGANS.values() for source in organ.sources} == set(
+        reference.SOURCES
+    )
+
+
+def test_thresholds_in_the_wrong_order_or_range_are_refused():
+    """A manifest is data from outside."""
+    for changes in (
+        {"confidence": Threshold(0.8, 0.9, *NO_SPAN)},
+        {"confidence": Threshold(1.2, 0.8, *NO_SPAN)},
+        {"abdomen_ml": Threshold(1.0, -1.0, *NO_SPAN)},
+        {"other_organs": UpperLimit(2.0, *NO_SPAN)},
+    ):
+        with pytest.raises(ValueError, match="plausibility"):
+            dataclasses.replace(LIMITS, **changes)
+
+
+def two_blocks():
+    """Air, and two blocks of 40 and 200 HU with 64 and 8 ml; the second one reaches the upper end."""
+    hu = np.full((40, 50, 60), -1000, np.int16)
+    hu[4:36, 10:30, 10:40] = 40
+    hu[32:40, 35:45, 45:55] = 200
+    return hu
+
+
+@pytest.mark.parametrize(
+    "orientation",
+    [Orientation((0, 1, 2), (False, False, False)), Orientation((2, 0, 1), (True, False, True))],
+)
+def test_a_run_measures_its_organs_in_patient_space(orientation):
+    """Volume, median HU, center and faces of two blocks, whatever the order of the array."""
+    hu, grid = two_blocks(), Grid.axis_aligned((40, 50, 60), (3.0, 2.0, 2.0), origin_mm=(5.0, 6.0, 7.0))
+    volume = Volume(np.ascontiguousarray(orientation.from_canonical(hu)), orientation.input_grid(grid))
+    model = dataclasses.replace(make_model(spacing_mm=(3.0, 2.0, 2.0)), plausibility=LIMITS)
+    segmentation = Session(model, ThresholdEngine((-125.0, 40.0, 200.0))).segment(volume)
+    measured = segmentation.plausibility.measured
+    assert segmentation.verdict == "plausible"
+    spleen, kidney = measured["organs"]["spleen"], measured["organs"]["kidney_right"]
+    assert (spleen["median_hu"], kidney["median_hu"]) == (40.0, 200.0)
+    assert spleen["ml"] == pytest.approx(32 * 20 * 30 * 12 / 1000, rel=0.15)
+    np.testing.assert_allclose(spleen["center_mm"], (5 + 2 * 24.5, 6 + 2 * 19.5, 7 + 3 * 19.5), atol=1.6)
+    assert (spleen["cut_by"], kidney["cut_by"]) == ((), ("upper end",))
+    assert measured["confidence"] > 0.99
+    assert measured["share_below_fat"] == pytest.approx(float((hu < -100).mean()), abs=0.01)
+
+
+def test_the_confidence_is_the_mean_over_the_voxels_that_an_organ_wins():
+    """Background does not count, nor do decision weights."""
+    collector = EvidenceCollector()
+    rows = np.zeros((1, 3, 1, 3), np.float32)
+    rows[0, :, 0, 0] = (0.1, 0.8, 0.1)
+    rows[0, :, 0, 1] = (0.2, 0.2, 0.6)
+    rows[0, :, 0, 2] = (0.5, 0.3, 0.2)
+    collector.push(rows)
+    zeros = np.zeros((1, 1, 3))
+    evidence = collector.evidence(
+        zeros, zeros.astype(np.uint8), Grid.axis_aligned((1, 1, 3), (3.0, 3.0, 3.0)), BTCV_LABELS
+    )
+    assert evidence.confidence == pytest.approx(0.7)
+    assert evidence.other_organs == pytest.approx(0.15)
+    assert evidence.share_below_fat == 0.0
+
+
+def test_a_model_without_thresholds_checks_nothing():
+    """Its segmentation says so."""
+    volume = Volume(two_blocks(), Grid.axis_aligned((40, 50, 60), (3.0, 3.0, 3.0)))
+    segmentation = Session(make_model(), ThresholdEngine((-125.0, 40.0, 200.0))).segment(volume)
+    assert (segmentation.plausibility, segmentation.verdict) == (None, None)
+
+
+@pytest.fixture(scope="module")
+def session():
+    """The default bundle with its own thresholds."""
+    return autosam_edge.open_session()
+
+
+@pytest.fixture(scope="module")
+def phantom():
+    return make_phantom(5, spacing_mm=(4.0, 3.0, 3.0)).volume
+
+
+def test_a_synthetic_abdomen_is_not_refused(session, phantom):
+    """The network knows phantoms a little; the demonstration must pass."""
+    assert session.segment(phantom).verdict != "implausible"
+
+
+@pytest.fixture(scope="module")
+def offset(session):
+    """A part of a phantom, one tile large, in HU + 1024, as without a rescale intercept."""
+    part = make_phantom(5, spacing_mm=(4.0, 3.0, 3.0), shape=(30, 60, 60)).volume
+    volume = Volume(part.hu.astype(np.float32) + 1024.0, part.grid)
+    return volume, session.segment(volume)
+
+
+@hazard(AREA, "implausible labels", "nothing written; exit code 11")
+def test_implausible_labels_are_not_written_unless_accepted(offset, tmp_path):
+    """The folder stays away; accepted, each result names the reason."""
+    volume, segmentation = offset
+    assert segmentation.verdict == "implausible"
+    with pytest.raises(ImplausibleError, match="AE-PLAUSIBLE-002"):
+        write(volume, segmentation, tmp_path / "out", formats=("json", "csv"))
+    assert not (tmp_path / "out").exists()
+    files = write(volume, segmentation, tmp_path / "out", formats=("json", "csv"), accept_implausible=True)
+    report = json.loads(files["json"].read_text())
+    assert report["plausibility"]["verdict"] == "implausible"
+    assert VALUES_NOT_HU.code in report["plausibility"]["reasons"]
+    assert [w for w in report["warnings"] if w["code"] == VALUES_NOT_HU.code and w["severity"] == "doubtful"]
+    assert ",implausible," in files["csv"].read_text().splitlines()[1]
+
+
+def test_the_command_line_refuses_with_exit_code_11(offset, tmp_path):
+    """One line on stderr that names the option; with the option the files are there."""
+    volume, _ = offset
+    labels = Segmentation(np.zeros(volume.shape, np.uint8), volume.grid, BTCV_LABELS)
+    write_nifti(labels, tmp_path / "scan.nii.gz")
+    import nibabel as nib
+
+    image = nib.load(tmp_path / "scan.nii.gz")
+    nib.save(nib.Nifti1Image(volume.hu.T, image.affine), tmp_path / "scan.nii.gz")
+    command = [
+        sys.executable,
+        "-m",
+        "autosam_edge",
+        "segment",
+        tmp_path / "scan.nii.gz",
+        "-o",
+        tmp_path / "out",
+    ]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 11, result.stderr
+    assert "AE-PLAUSIBLE-002" in result.stderr
+    assert "--accept-implausible" in result.stderr
+    assert not (tmp_path / "out").exists()
+    accepted = subprocess.run(
+        [*command, "--accept-implausible", "--format", "json", "--json"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert accepted.returncode == 0, accepted.stderr
+    assert json.loads(accepted.stdout)["plausibility"]["verdict"] == "implausible"
+
+
+@hazard(AREA, "a phantom with its header mirrored", "refused or doubtful")
+def test_a_mirrored_phantom_is_caught(session, phantom):
+    """Left and right exchanged in the array, the header as before."""
+    mirrored = Volume(np.ascontiguousarray(phantom.hu[:, :, ::-1]), phantom.grid)
+    assert session.segment(mirrored).verdict in ("doubtful", "implausible")

@@ -1,0 +1,159 @@
+"""The study of the plausibility check: inputs are what their names say, and limits lie between them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from autosam_edge_test_support import SHARED_DATA
+
+from autosam_edge.bundle import open_bundle
+from autosam_edge.phantom import ORGANS, make_phantom
+from autosam_edge.plausibility.evidence import BELOW_FAT_HU
+from autosam_edge.read_scan import read
+from autosam_edge.session import open_session
+
+study = pytest.importorskip("autosam_edge_benchmarks.studies.plausibility")
+inputs = pytest.importorskip("autosam_edge_benchmarks.studies.plausibility_inputs")
+RESULT = Path(__file__).parents[3] / "benchmarks" / "results" / "plausibility.json"
+
+
+@pytest.fixture(scope="module")
+def scan():
+    phantom = make_phantom(2, spacing_mm=(6.0, 4.0, 4.0))
+    table = open_bundle().manifest.labels
+    assert [label.name for label in table] == list(ORGANS)
+    return inputs.Scan.of(phantom.volume, phantom.labels, table)
+
+
+@pytest.fixture(scope="module")
+def made(scan):
+    return {step.name: step.make(scan) for step in inputs.TRANSFORMATIONS}
+
+
+def test_parts_of_a_scan_lie_where_they_were(scan, made):
+    """The slices of a slab and the columns of a half, at their place in the patient."""
+    slab = made["slab of 60 mm"]
+    assert slab.shape[0] == 10
+    start = round((slab.grid.affine[2, 3] - scan.grid.affine[2, 3]) / 6.0)
+    np.testing.assert_array_equal(slab.hu, scan.hu[start : start + 10])
+    left = made["left half"]
+    assert left.grid.affine[0, 3] > scan.grid.affine[0, 3]
+    np.testing.assert_array_equal(left.hu, scan.hu[:, :, -left.shape[2] :])
+    assert made["field of view of 150 mm"].shape[1:] == (38, 38)
+
+
+def test_the_pelvis_and_the_chest_hold_no_liver(scan, made):
+    """They end where it begins; this phantom shows too little of a chest."""
+    levels = scan.levels("liver")
+    assert made["pelvis only"].shape[0] <= levels[0]
+    assert made["chest only"] is None or made["chest only"].shape[0] <= len(scan.hu) - levels[-1]
+
+
+def test_values_that_are_not_hu_have_nothing_below_fat(made):
+    """But for the offset with a corner of -1 HU, which is above -100 HU."""
+    for step in inputs.TRANSFORMATIONS:
+        if step.found_by == "share_below_fat":
+            assert float((made[step.name].hu < BELOW_FAT_HU).mean()) == 0.0, step.name
+
+
+def test_a_header_that_lies_leaves_the_array_or_the_grid(scan, made):
+    """Mirrored: the same grid, the array flipped. Scaled: the same array, another spacing."""
+    np.testing.assert_array_equal(made["mirrored"].hu, scan.hu[:, :, ::-1])
+    np.testing.assert_array_equal(made["upside down"].hu, scan.hu[::-1])
+    assert made["mirrored"].grid.same_as(scan.grid)
+    assert made["spacing x 2"].grid.spacing_mm == pytest.approx((12.0, 8.0, 8.0))
+    np.testing.assert_array_equal(made["spacing x 2"].hu, scan.hu)
+
+
+def entry(name, *, usable, confidence, share=0.5, ml=2000.0, others=0.01, cut=()):
+    organs = {
+        "liver": {
+            "name": "liver",
+            "title": "Liver",
+            "ml": ml,
+            "median_hu": 100.0,
+            "center_mm": [0.0, 0.0, 0.0],
+            "cut_by": list(cut),
+        }
+    }
+    measured = {
+        "confidence": confidence,
+        "other_organs": others,
+        "share_below_fat": share,
+        "abdomen_ml": ml,
+        "organs": organs,
+    }
+    return {
+        "scan": "1",
+        "input": name,
+        "usable": usable,
+        "fitted": True,
+        "measured": measured,
+        "other_warnings": [],
+    }
+
+
+def test_limits_lie_between_usable_and_unusable_inputs_and_decide_the_verdicts():
+    """Fitted numbers, then verdicts by them without another run."""
+    result = {
+        "inputs": [
+            entry(study.AS_IT_IS, usable=True, confidence=0.93),
+            entry("slab of 24 mm", usable=True, confidence=0.86, ml=300.0, share=0.12, cut=["upper end"]),
+            entry("mirrored", usable=False, confidence=0.87, others=0.03),
+            entry("inverted", usable=False, confidence=0.76),
+            entry("HU + 1024", usable=False, confidence=0.74, share=0.0),
+            entry("pelvis only", usable=False, confidence=0.70, ml=1.0),
+        ]
+    }
+    finished = study.finished(result)
+    limits = finished["plausibility"]
+    assert 0.76 < limits["confidence"]["refused"] < 0.86
+    assert limits["confidence"]["refused"] <= limits["confidence"]["doubtful"] < 0.93
+    assert 0.0 < limits["share_below_fat"]["refused"] < 0.12
+    assert 1.0 < limits["abdomen_ml"]["refused"] < 300.0
+    assert limits["scans"] == ("1",)
+    verdicts = {row["input"]: row for row in finished["summary"]}
+    assert all(verdicts[name]["implausible"] == 0 for name in (study.AS_IT_IS, "slab of 24 mm"))
+    assert all(
+        verdicts[name]["implausible"] == 1 for name in ("inverted", "HU + 1024", "pelvis only", "mirrored")
+    )
+    assert 0.01 < limits["other_organs"]["sign"] < 0.03
+
+
+def test_the_stored_study_refuses_no_usable_input_and_catches_every_unusable_one():
+    """And of the scans of the data set as they are, at most two are doubtful."""
+    result = json.loads(RESULT.read_text())
+    wrong = [
+        (row["scan"], row["input"], row["verdict"])
+        for row in result["inputs"]
+        if (row["verdict"] == "implausible") == row["usable"]
+    ]
+    assert wrong == []
+    whole = [row["verdict"] for row in result["inputs"] if row["fitted"] and row["input"] == study.AS_IT_IS]
+    assert len(whole) == 24
+    assert whole.count("doubtful") <= 2
+
+
+def test_the_default_bundle_has_the_limits_of_the_stored_study():
+    """The manifest's numbers are not written by hand."""
+    result = json.loads(RESULT.read_text())
+    manifest = json.loads((open_bundle().path / "manifest.json").read_text())
+    assert manifest["plausibility"] == result["plausibility"]
+
+
+@pytest.mark.slow
+def test_the_real_scan_and_what_is_made_of_it_get_their_verdicts():
+    """A part of the table again: the abdomen passes, its pelvis, its mirror image and its offset do not."""
+    folder = SHARED_DATA / "tcga-ov-abdomen"
+    if not folder.is_dir():
+        pytest.skip("the real CT series ../shared/data/tcga-ov-abdomen is not on this machine")
+    session, volume = open_session(), read(folder)
+    whole = session.segment(volume)
+    assert whole.verdict != "implausible"
+    scan = inputs.Scan.of(volume, whole.labels, whole.table)
+    for step in inputs.TRANSFORMATIONS:
+        if step.name in ("pelvis only", "mirrored", "HU + 1024", "left half"):
+            assert (session.segment(step.make(scan)).verdict != "implausible") == step.usable, step.name
