@@ -171,6 +171,11 @@ def fit(result: Result) -> Thresholds:
         usable=usable,
         unusable=unusable,
     )
+    # It decides on inputs of low probability alone.
+    unsure = [row for row in rows if (row["measured"]["confidence"] or 0.0) < confidence.doubtful]
+    usable, unusable = _surest(unsure, usable=True), _surest(unsure, usable=False)
+    halfway = round((usable[0] + unusable[1]) / 2, 3)
+    surest = Threshold(halfway, halfway, usable, unusable)
     # A narrow field of view inside a thin patient shows less fat and gas than any of these scans.
     usable, unusable = _spans(rows, "share_below_fat")
     share = Threshold(round(usable[0] / 4, 4), round(usable[0] / 8, 4), usable, unusable)
@@ -179,7 +184,18 @@ def fit(result: Result) -> Thresholds:
     ml = Threshold(float(round(usable[0] / 2)), float(round(usable[0] / 4)), usable, unusable)
     usable, unusable = _spans([row for row in rows if _whole_liver(row)], "other_organs")
     others = UpperLimit(round((usable[1] + unusable[0]) / 2, 4), usable, unusable)
-    return Thresholds(confidence, share, ml, others, tuple(sorted({row["scan"] for row in rows})))
+    return Thresholds(confidence, surest, share, ml, others, tuple(sorted({row["scan"] for row in rows})))
+
+
+def _surest(rows: Sequence[dict[str, Any]], *, usable: bool) -> tuple[float, float]:
+    """Span of the surest organ over inputs of low probability that the check keeps, or has to find."""
+    span = _span(
+        build(Evidence, row["measured"], "measured", other_keys=True).surest_organ
+        for row in rows
+        if row["usable"] == usable and (usable or _FOUND_BY[row["input"]] in ("confidence", "abdomen_ml"))
+    )
+    assert span is not None
+    return span
 
 
 def _whole_liver(row: dict[str, Any]) -> bool:

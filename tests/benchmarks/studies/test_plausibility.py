@@ -68,7 +68,7 @@ def test_a_header_that_lies_leaves_the_array_or_the_grid(scan, made):
     np.testing.assert_array_equal(made["spacing x 2"].hu, scan.hu)
 
 
-def entry(name, *, usable, confidence, share=0.5, ml=2000.0, others=0.01, cut=()):
+def entry(name, *, usable, confidence, sure=0.7, share=0.5, ml=2000.0, others=0.01, cut=()):
     organs = {
         "liver": {
             "name": "liver",
@@ -77,6 +77,7 @@ def entry(name, *, usable, confidence, share=0.5, ml=2000.0, others=0.01, cut=()
             "median_hu": 100.0,
             "center_mm": [0.0, 0.0, 0.0],
             "cut_by": list(cut),
+            "confidence": sure,
         }
     }
     measured = {
@@ -101,7 +102,15 @@ def test_limits_lie_between_usable_and_unusable_inputs_and_decide_the_verdicts()
     result = {
         "inputs": [
             entry(study.AS_IT_IS, usable=True, confidence=0.93),
-            entry("slab of 24 mm", usable=True, confidence=0.86, ml=300.0, share=0.12, cut=["upper end"]),
+            entry(
+                "slab of 24 mm",
+                usable=True,
+                confidence=0.86,
+                sure=0.9,
+                ml=300.0,
+                share=0.12,
+                cut=["upper end"],
+            ),
             entry("mirrored", usable=False, confidence=0.87, others=0.03),
             entry("inverted", usable=False, confidence=0.76),
             entry("HU + 1024", usable=False, confidence=0.74, share=0.0),
@@ -112,6 +121,7 @@ def test_limits_lie_between_usable_and_unusable_inputs_and_decide_the_verdicts()
     limits = finished["plausibility"]
     assert 0.76 < limits["confidence"]["refused"] < 0.86
     assert limits["confidence"]["refused"] <= limits["confidence"]["doubtful"] < 0.93
+    assert limits["surest_organ"]["refused"] == pytest.approx(0.8)
     assert 0.0 < limits["share_below_fat"]["refused"] < 0.12
     assert 1.0 < limits["abdomen_ml"]["refused"] < 300.0
     assert limits["scans"] == ("1",)
