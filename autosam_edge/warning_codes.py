@@ -244,7 +244,13 @@ ORGANS_ARRANGED_WRONGLY = WarningCode(
     "AE-WARN-103",
     "doubtful",
     "organs do not lie to each other, or do not fit each other, as in a body",
-    "Check the orientation in the header. One or two signs can be rare anatomy, such as a large spleen.",
+    "Check the orientation and the spacing in the header.",
+)
+ARRANGEMENT_UNUSUAL = WarningCode(
+    "AE-WARN-105",
+    "caution",
+    "one sign that organs do not lie or fit together as in most bodies",
+    "Look at the organs named: this can be rare anatomy, such as a large spleen.",
 )
 WRONG_SIZE = WarningCode(
     "AE-WARN-104",

@@ -31,6 +31,9 @@ over usable inputs, and over the unusable ones that this number has to find. {} 
 of BTCV and what was made of them gave these numbers, never a test scan. Another student needs its own:
 `autosam-edge bench plausibility --data PREPARED -o FILE`, then `export --plausibility FILE`. A bundle without
 thresholds checks nothing."""
+_ABOUT_SIGNS = """\
+Lowest, median and highest of the scans of the fit. A limit in the code lies outside of what nearly all of
+them show as they are; the highest share of a spleen is a patient with a spleen of 3.2 liters."""
 _ABOUT_STUDY = """\
 `benchmarks/results/plausibility.json` holds every input with its values. The first inputs gave the
 thresholds. The others are scans from other sources, what was made of them, and synthetic inputs."""
@@ -41,7 +44,7 @@ Wider than in healthy people, so that disease, surgery and contrast rarely leave
 
 def tables() -> str:
     """The part of the page from its first generated section on."""
-    return "\n".join([*_thresholds(), *_study(), *_reference()]) + "\n"
+    return "\n".join([*_thresholds(), *_signs(), *_study(), *_reference()]) + "\n"
 
 
 def _thresholds() -> list[str]:
@@ -85,6 +88,35 @@ def _study() -> list[str]:
             lines.append(f"| **{source}, {'usable' if usable else 'unusable'}** | | | | | | |")
             rows = [row for row in study["summary"] if (row["fitted"], row["usable"]) == (fitted, usable)]
             lines += [_row(row) for row in rows]
+    return [*lines, ""]
+
+
+def _signs() -> list[str]:
+    """What the signs beside a whole liver measure, on the scans of the fit and on their mirror images."""
+    inputs = [row for row in json.loads(STUDY.read_text())["inputs"] if row["fitted"]]
+    measures = {
+        "volume of the spleen / liver": lambda organs: organs["spleen"]["ml"] / organs["liver"]["ml"],
+        "liver left of the right kidney, mm": lambda organs: (
+            organs["liver"]["center_mm"][0] - organs["kidney_right"]["center_mm"][0]
+        ),
+        "volume of the vena cava / aorta": lambda organs: (
+            organs["inferior_vena_cava"]["ml"] / organs["aorta"]["ml"]
+        ),
+    }
+    lines = [
+        "## Numbers behind the signs",
+        "",
+        _ABOUT_SIGNS,
+        "",
+        "| measured | as they are | mirrored |",
+        "|---|---|---|",
+    ]
+    for title, measure in measures.items():
+        cells = []
+        for name in ("as it is", "mirrored"):
+            values = sorted(measure(row["measured"]["organs"]) for row in inputs if row["input"] == name)
+            cells.append(f"{values[0]:.2f}, {values[len(values) // 2]:.2f}, {values[-1]:.2f}")
+        lines.append(f"| {title} | {' | '.join(cells)} |")
     return [*lines, ""]
 
 

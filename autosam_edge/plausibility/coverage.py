@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from autosam_edge.plausibility.reference import ABDOMINAL, PASSING
+from autosam_edge.plausibility.signs import shows_whole_liver
 from autosam_edge.warning_codes import ORGAN_CUT, ORGAN_NOT_FOUND, ORGAN_OUTSIDE, PASSING_ORGAN_CUT
 
 if TYPE_CHECKING:
@@ -14,13 +15,12 @@ if TYPE_CHECKING:
     from autosam_edge.scan_warning import ScanWarning
     from autosam_edge.volume import Label
 
-# Beside a whole liver lies at least a part of every organ that the reference names: the liver reaches from
-# the diaphragm to the lower half of the right kidney.
-_WITNESS = "liver"
-
 
 def coverage_warnings(evidence: Evidence, table: Sequence[Label]) -> Iterator[ScanWarning]:
     """One warning for each organ that is cut by the scan or was not found; none if nothing was found.
+
+    Beside a whole liver lies at least a part of every organ that the reference names: the liver reaches from
+    the diaphragm to the lower half of the right kidney.
 
     Args:
         evidence: What the run shows.
@@ -28,8 +28,7 @@ def coverage_warnings(evidence: Evidence, table: Sequence[Label]) -> Iterator[Sc
     """
     if not evidence.organs:
         return
-    witness = evidence.organs.get(_WITNESS)
-    shown = witness is not None and not witness.cut_by
+    shown = shows_whole_liver(evidence)
     for label in table:
         organ = evidence.organs.get(label.name)
         title = label.title[:1].lower() + label.title[1:]
@@ -49,6 +48,6 @@ def coverage_warnings(evidence: Evidence, table: Sequence[Label]) -> Iterator[Sc
         elif organ is None:
             yield ORGAN_OUTSIDE(
                 f"The {title} was not found; it may lie outside of the scan, which does not show a whole "
-                f"{_WITNESS}.",
+                "liver.",
                 organ=label.name,
             )

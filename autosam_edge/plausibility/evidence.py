@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -81,8 +81,29 @@ class Evidence:
         return sum(organ.ml for organ in self.organs.values() if organ.name in ABDOMINAL)
 
     def as_dict(self) -> dict[str, object]:
-        """The fields by name, and ``abdomen_ml``, as JSON types."""
-        return {**asdict(self), "abdomen_ml": self.abdomen_ml}
+        """The fields by name, and ``abdomen_ml``, as JSON types; rounded as far as it means something."""
+        return {
+            "confidence": _rounded(self.confidence, 4),
+            "other_organs": _rounded(self.other_organs, 4),
+            "share_below_fat": round(self.share_below_fat, 4),
+            "abdomen_ml": round(self.abdomen_ml, 2),
+            "organs": {
+                organ.name: {
+                    "name": organ.name,
+                    "title": organ.title,
+                    "ml": round(organ.ml, 2),
+                    "median_hu": round(organ.median_hu, 1),
+                    "center_mm": [round(side, 1) for side in organ.center_mm],
+                    "cut_by": list(organ.cut_by),
+                    "confidence": _rounded(organ.confidence, 4),
+                }
+                for organ in self.organs.values()
+            },
+        }
+
+
+def _rounded(value: float | None, digits: int) -> float | None:
+    return None if value is None else round(value, digits)
 
 
 class EvidenceCollector:

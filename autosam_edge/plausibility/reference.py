@@ -15,8 +15,8 @@ SOURCES: dict[str, str] = {
     "193, pancreas 64 and 87, left adrenal gland 4.4",
     "Feng 2017": "Feng et al., New formula for predicting standard liver volume in Chinese adults, World J "
     "Gastroenterol 23:4968: liver 594 to 2250 ml, spleen 47 to 2892 ml",
-    "Caglar 2014": "Caglar et al., Determination of normal splenic volume, Folia Morphologica 73:331: spleen "
-    "198 +/- 88 ml",
+    "Caglar 2014": "Caglar et al., Determination of normal splenic volume in relation to age, gender and "
+    "body habitus, Folia Morphologica, FM.2014.0038: 198 +/- 88 ml",
     "Pomerania 2018": "Reference values of liver volume in Caucasian population, Eur J Radiol 106:32: 1505 "
     "+/- 385 ml; 1717 +/- 419 ml with steatosis",
     "Wang 2012": "Wang et al., Evaluation of normal adrenal gland volume by 64-slice CT, Chin Med Sci J "
@@ -26,7 +26,7 @@ SOURCES: dict[str, str] = {
     "Gallbladder 1992": "Gallbladder volume in adults, Am J Gastroenterol 87:493: fasting 17 to 23 ml",
     "Starekova 2021": "Starekova et al., Quantification of liver fat content with CT and MRI, Radiology "
     "301:250: liver 65 HU without fat, -3 HU with 40 % fat",
-    "Hemochromatosis 1994": "PubMed 8079280: liver up to 125 HU with iron overload, without contrast",
+    "PubMed 8079280": "Density of liver and spleen in hemochromatosis: a liver of 125 HU without contrast",
     "Wide": "No study of the whole range: wide around anatomy, contrast phases and the scans of the fit",
 }
 
@@ -48,9 +48,9 @@ class OrganRange:
 
 ORGANS: dict[str, OrganRange] = {
     "liver": OrganRange(
-        (400, 4500), (-40, 250), ("Feng 2017", "Pomerania 2018", "Starekova 2021", "Hemochromatosis 1994")
+        (500, 4500), (-40, 250), ("Feng 2017", "Pomerania 2018", "Starekova 2021", "PubMed 8079280")
     ),
-    "spleen": OrganRange((15, 3000), (0, 350), ("Feng 2017", "Caglar 2014")),
+    "spleen": OrganRange((15, 4000), (0, 350), ("Feng 2017", "Caglar 2014")),
     "kidney_right": OrganRange((20, 800), (-10, 450), ("Geraghty 2004",)),
     "kidney_left": OrganRange((20, 800), (-10, 450), ("Geraghty 2004",)),
     "pancreas": OrganRange((5, 300), (-80, 300), ("Geraghty 2004", "Pancreas 2019")),
@@ -64,7 +64,7 @@ ORGANS: dict[str, OrganRange] = {
     "adrenal_gland_left": OrganRange((0, 60), (-80, 300), ("Wang 2012",)),
 }
 
-LIVER_REFUSED_ML = (200.0, 5500.0)
+LIVER_REFUSED_ML = (250.0, 5500.0)
 """A whole liver outside of this shows a wrong spacing: twice the spacing makes eight times the volume."""
 
 SOLID = ("liver", "spleen", "kidney_right", "kidney_left")

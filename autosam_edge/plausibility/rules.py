@@ -1,8 +1,8 @@
 """The rules: from the evidence of a run to warnings and a verdict.
 
 A rule looks at one kind of evidence; what it finds doubts the labels or refuses them. How the organs lie and
-fit together yields signs, as a body that is mirrored has no single mark. One or two signs can be a rare
-patient, so that they only doubt; three refuse. A doubt about the scan as a whole counts as a sign too.
+fit together yields signs, as a mirrored body has no single mark. One sign can be a rare patient, which is a
+caution; two doubt, three refuse. A doubt about the scan as a whole counts as a sign too.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from autosam_edge.plausibility import reference, signs
 from autosam_edge.verdict import Plausibility, Verdict
 from autosam_edge.warning_codes import (
+    ARRANGEMENT_UNUSUAL,
     NETWORK_UNSURE,
     NO_BODY,
     ORGAN_HU_UNUSUAL,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     Finding = tuple[ScanWarning, bool]  # and whether it refuses the labels
 
+_DOUBTFUL_SIGNS = 2
 _REFUSING_SIGNS = 3
 
 
@@ -72,12 +74,15 @@ def _findings(evidence: Evidence, limits: Thresholds) -> Iterator[Finding]:
     ]
     yield from others
     found = list(signs.signs(evidence, limits.other_organs.sign))
-    if found:
-        warning = ORGANS_ARRANGED_WRONGLY(
-            f"The organs do not lie or fit together as in a body: {'; '.join(found)}. The orientation "
-            "or the spacing of the scan may be wrong."
-        )
-        yield warning, len(found) + len(others) >= _REFUSING_SIGNS
+    if not found:
+        return
+    text = f"The organs do not lie or fit together as in a body: {'; '.join(found)}."
+    count = len(found) + len(others)
+    if count < _DOUBTFUL_SIGNS:
+        yield ARRANGEMENT_UNUSUAL(text), False
+    else:
+        text += " The orientation or the spacing of the scan may be wrong."
+        yield ORGANS_ARRANGED_WRONGLY(text), count >= _REFUSING_SIGNS
 
 
 def _values(evidence: Evidence, limit: Threshold) -> Iterator[Finding]:
@@ -105,7 +110,7 @@ def _size(evidence: Evidence, limit: Threshold) -> Iterator[Finding]:
     if liver is None or evidence.abdomen_ml < limit.doubtful:
         return
     lowest, highest = reference.LIVER_REFUSED_ML
-    if liver.ml > highest or (liver.ml < lowest and not liver.cut_by):
+    if liver.ml > highest or (liver.ml < lowest and signs.shows_whole_liver(evidence)):
         warning = WRONG_SIZE(
             f"The liver has {liver.ml:.0f} ml, expected {lowest:.0f} to {highest:.0f} ml: the spacing or "
             "the orientation of the scan is probably wrong."

@@ -16,12 +16,14 @@ _TOLERANCE_MM = 10.0
 # An organ with less shows no place: an adrenal gland 0.5 ml, any other 5 ml.
 _PLACED_ML = {"adrenal_gland_right": 0.5, "adrenal_gland_left": 0.5}
 _PLACED_ELSE_ML = 5.0
+_KIDNEYS = ("kidney_right", "kidney_left")
 _BOTH_KIDNEYS_ML = 40.0
+_FRAGMENT_ML = 30.0
 # In a mirrored scan the network calls a part of the liver spleen, what it still calls liver lies nearer to
 # the middle, and it finds little of the vena cava.
 _LARGEST_SPLEEN = 0.45  # of the liver's volume
 _LIVER_MEDIAL_MM = 30.0
-_SMALLEST_VENA_CAVA = 0.3  # of the aorta's volume
+_SMALLEST_VENA_CAVA = 0.35  # of the aorta's volume
 _UNUSUAL_VOLUMES = 2
 _FACES: dict[reference.Side, tuple[Face, Face]] = {
     "right of": ("right side", "left side"),
@@ -38,12 +40,14 @@ def signs(evidence: Evidence, most_others: float) -> Iterator[str]:
         most_others: Largest mean probability of other organs beside the winning one, 0 to 1.
     """
     yield from _wrong_places(evidence)
-    yield from _wrong_volumes(evidence)
-    liver = evidence.organs.get("liver")
-    if liver is not None and not liver.cut_by:
-        yield from _beside_a_whole_liver(evidence, liver)
-        if evidence.other_organs is not None and evidence.other_organs > most_others:
-            yield f"the network takes organs for others (probability {evidence.other_organs:.1%})"
+    kidneys_ml = sum(evidence.organs[name].ml for name in _KIDNEYS if name in evidence.organs)
+    # A scan with the whole liver shows at least the upper halves of the kidneys.
+    without_kidneys = shows_whole_liver(evidence) and kidneys_ml < _BOTH_KIDNEYS_ML
+    if without_kidneys:
+        yield f"the kidneys have {kidneys_ml:.0f} ml beside a whole liver"
+    yield from _unusual_volumes(evidence, kidneys=not without_kidneys)
+    if shows_whole_liver(evidence):
+        yield from _beside_a_whole_liver(evidence, most_others)
 
 
 def _wrong_places(evidence: Evidence) -> Iterator[str]:
@@ -72,37 +76,42 @@ def has_unusual_volume(organ: OrganEvidence) -> bool:
     return organ.ml > high or (organ.ml < low and not organ.cut_by)
 
 
-def _wrong_volumes(evidence: Evidence) -> Iterator[str]:
-    """Several organs of unusual volume, as a phrase."""
-    organs = evidence.organs
+def shows_whole_liver(evidence: Evidence) -> bool:
+    """Whether the scan shows the whole liver, and not only a fragment of what was taken for it."""
+    liver = evidence.organs.get("liver")
+    return liver is not None and not liver.cut_by and liver.ml >= _FRAGMENT_ML
+
+
+def _unusual_volumes(evidence: Evidence, *, kidneys: bool) -> Iterator[str]:
+    """An unusual volume of the liver, or of several organs, as a phrase."""
     unusual = [
-        _the(organ)
-        for organ in organs.values()
-        if organ.name in reference.ORGANS and has_unusual_volume(organ)
+        organ
+        for organ in evidence.organs.values()
+        if organ.name in reference.ORGANS
+        and (kidneys or organ.name not in _KIDNEYS)
+        and has_unusual_volume(organ)
     ]
-    if len(unusual) >= _UNUSUAL_VOLUMES:
-        yield f"the volumes of {', '.join(unusual)} are unusual"
+    if len(unusual) >= _UNUSUAL_VOLUMES or "liver" in {organ.name for organ in unusual}:
+        yield f"unusual volumes ({', '.join(f'{_the(organ)} {organ.ml:.0f} ml' for organ in unusual)})"
 
 
-def _beside_a_whole_liver(evidence: Evidence, liver: OrganEvidence) -> Iterator[str]:
+def _beside_a_whole_liver(evidence: Evidence, most_others: float) -> Iterator[str]:
     """What does not fit a liver that the scan shows as a whole, as phrases."""
     organs = evidence.organs
-    # Such a scan also shows at least the upper halves of the kidneys, and the aorta leaves it above.
-    kidneys = [organs[name].ml for name in ("kidney_right", "kidney_left") if name in organs]
-    if sum(kidneys) < _BOTH_KIDNEYS_ML:
-        yield f"the kidneys have {sum(kidneys):.0f} ml beside a whole liver"
-    spleen, aorta, kidney = (organs.get(name) for name in ("spleen", "aorta", "kidney_right"))
+    liver, kidney = organs["liver"], organs.get("kidney_right")
+    spleen, aorta = organs.get("spleen"), organs.get("aorta")
     if spleen is not None and spleen.ml > _LARGEST_SPLEEN * liver.ml:
         yield f"the spleen has {spleen.ml / liver.ml:.0%} of the liver's volume"
     if kidney is not None and liver.center_mm[0] - kidney.center_mm[0] > _LIVER_MEDIAL_MM:
         yield "the liver does not reach as far to the right as the right kidney"
-    if aorta is None or aorta.ml < _PLACED_ELSE_ML:
-        return
-    if "lower end" in aorta.cut_by and "upper end" not in aorta.cut_by:
-        yield "the aorta leaves the scan at its lower end only"
-    vena_cava = organs.get("inferior_vena_cava")
-    if vena_cava is None or vena_cava.ml < _SMALLEST_VENA_CAVA * aorta.ml:
-        yield "hardly anything of the inferior vena cava was found"
+    if aorta is not None and aorta.ml >= _PLACED_ELSE_ML:
+        if "lower end" in aorta.cut_by and "upper end" not in aorta.cut_by:
+            yield "the aorta leaves the scan at its lower end only"
+        vena_cava = organs.get("inferior_vena_cava")
+        if vena_cava is None or vena_cava.ml < _SMALLEST_VENA_CAVA * aorta.ml:
+            yield "hardly anything of the inferior vena cava was found"
+    if evidence.other_organs is not None and evidence.other_organs > most_others:
+        yield f"the network takes organs for others (probability {evidence.other_organs:.1%})"
 
 
 def _the(organ: OrganEvidence) -> str:

@@ -35,6 +35,7 @@ from autosam_edge.plausibility.thresholds import Threshold, Thresholds, UpperLim
 from autosam_edge.session import Session
 from autosam_edge.volume import Segmentation, Volume
 from autosam_edge.warning_codes import (
+    ARRANGEMENT_UNUSUAL,
     NETWORK_UNSURE,
     NO_BODY,
     ORGAN_CUT,
@@ -240,12 +241,13 @@ def test_a_body_front_to_back_is_refused():
     assert "the stomach is not in front of the spleen" in error.message
 
 
-@hazard(AREA, "one organ lies as in no body, such as a kidney in the wrong place", ORGANS_ARRANGED_WRONGLY)
-def test_one_or_two_signs_are_doubtful_and_three_refuse():
+@hazard(AREA, "an organ lies as in hardly anybody, such as a pelvic kidney", ARRANGEMENT_UNUSUAL)
+@hazard(AREA, "two signs that organs do not fit together", ORGANS_ARRANGED_WRONGLY)
+def test_one_sign_is_a_caution_two_are_doubtful_and_three_refuse():
     """A left kidney above the spleen; a large spleen beside it; then the network is unsure as well."""
     kidney = {"kidney_left": (170, 150, (70, 40, 80))}
     both = {**kidney, "spleen": (900, 110, (100, 20, 40))}
-    assert verdict_of(body(**kidney)) == ("doubtful", [ORGANS_ARRANGED_WRONGLY.code])
+    assert verdict_of(body(**kidney)) == ("plausible", [ARRANGEMENT_UNUSUAL.code])
     assert verdict_of(body(**both)) == ("doubtful", [ORGANS_ARRANGED_WRONGLY.code])
     assert verdict_of(body(**both, confidence=0.86))[0] == "implausible"
 
@@ -260,7 +262,7 @@ def test_one_or_two_signs_are_doubtful_and_three_refuse():
         ({"without": ("inferior_vena_cava",)}, "the inferior vena cava"),
         ({"cut": {"aorta": ("lower end",)}}, "the aorta leaves"),
         ({"other_organs": 0.03}, "the network takes organs for others"),
-        ({"spleen": (5, 110, (100, 20, 40)), "kidney_left": (5, 150, (70, 40, -20))}, "are unusual"),
+        ({"spleen": (5, 110, (100, 20, 40)), "kidney_left": (5, 150, (70, 40, -20))}, "unusual volumes"),
     ],
 )
 def test_organs_that_do_not_fit_each_other_are_a_sign(changes, sign):
@@ -409,7 +411,7 @@ def test_a_run_measures_its_organs_in_patient_space(orientation):
     assert (spleen["median_hu"], kidney["median_hu"]) == (40.0, 200.0)
     assert spleen["ml"] == pytest.approx(32 * 20 * 30 * 12 / 1000, rel=0.15)
     np.testing.assert_allclose(spleen["center_mm"], (5 + 2 * 24.5, 6 + 2 * 19.5, 7 + 3 * 19.5), atol=1.6)
-    assert (spleen["cut_by"], kidney["cut_by"]) == ((), ("upper end",))
+    assert (spleen["cut_by"], kidney["cut_by"]) == ([], ["upper end"])
     assert measured["confidence"] > 0.99
     assert measured["share_below_fat"] == pytest.approx(float((hu < -100).mean()), abs=0.01)
 

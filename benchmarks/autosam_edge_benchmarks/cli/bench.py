@@ -232,7 +232,7 @@ def plausibility(
 
     session, prepared = open_session(bundle), Prepared.read(data)
     result = json.loads(out.read_text()) if out.is_file() else study.new_study(session, prepared)
-    running = study.Study(session, result, lambda found: _write(found, out), Stages().log)
+    running = study.Study(session, result, lambda found: write_file(study.as_json(found), out), Stages().log)
     running.measure_data(prepared, extended)
     others = [study.OtherScan(path.name, path, usable=True) for path in usable or ()]
     others += [study.OtherScan(path.name, path, usable=False) for path in unusable or ()]
@@ -242,4 +242,4 @@ def plausibility(
         expected = "usable" if row["usable"] else "unusable"
         verdicts = ", ".join(f"{row[name]} {name}" for name in ("plausible", "doubtful", "implausible"))
         print(f"{row['input']:<28}{expected:<10}{verdicts}")
-    _write(result, out)
+    write_file(study.as_json(result), out)

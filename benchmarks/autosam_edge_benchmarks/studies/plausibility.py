@@ -23,7 +23,7 @@ from autosam_edge_benchmarks.studies.plausibility_inputs import TRANSFORMATIONS,
 from autosam_edge_training.data import Prepared
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from autosam_edge.session import Session
@@ -127,8 +127,12 @@ class Study:
                     "usable": usable,
                     "fitted": fitted,
                     **_judged(plausibility, [w for w in segmentation.warnings if w.code in _RULES]),
-                    "other_warnings": [w.as_dict() for w in segmentation.warnings if w.code not in _RULES],
-                    "measured": json.loads(json.dumps(plausibility.measured)),
+                    "other_doubts": [
+                        warning.code
+                        for warning in segmentation.warnings
+                        if warning.severity == "doubtful" and warning.code not in _RULES
+                    ],
+                    "measured": _without_names(plausibility.measured),
                 }
             )
             self._log(f"{scan}, {name}: {plausibility.verdict}")
@@ -138,9 +142,33 @@ class Study:
 def _judged(plausibility: Plausibility, found: Sequence[ScanWarning]) -> dict[str, Any]:
     return {
         "verdict": plausibility.verdict,
-        "reasons": [reason.code for reason in plausibility.reasons],
-        "warnings": [warning.as_dict() for warning in found],
+        "refused_for": [reason.code for reason in plausibility.reasons],
+        "warnings": sorted({warning.code for warning in found}),
     }
+
+
+def _without_names(measured: Mapping[str, Any]) -> dict[str, Any]:
+    """Measured values without what their keys say already."""
+    organs = {
+        name: {key: value for key, value in organ.items() if key not in ("name", "title")}
+        for name, organ in measured["organs"].items()
+    }
+    return {**measured, "organs": organs}
+
+
+def _evidence(measured: Mapping[str, Any]) -> Evidence:
+    organs = {
+        name: {**organ, "name": name, "title": name.replace("_", " ")}
+        for name, organ in measured["organs"].items()
+    }
+    return build(Evidence, {**measured, "organs": organs}, "measured", other_keys=True)
+
+
+def as_json(result: Result) -> bytes:
+    """A result with one line for each input."""
+    lines = ",\n  ".join(json.dumps(entry) for entry in result["inputs"])
+    text = json.dumps({**result, "inputs": ["INPUTS"]}, indent=1)
+    return (text.replace('"INPUTS"', lines) + "\n").encode()
 
 
 def new_study(session: Session, prepared: Prepared) -> Result:
@@ -160,13 +188,13 @@ def fit(result: Result) -> Thresholds:
         result: Result of a study.
     """
     rows = [entry for entry in result["inputs"] if entry["fitted"]]
-    # The probability of usable inputs reaches down to that of thin slabs. Halfway to the unusable inputs it
-    # refuses; between that of thin slabs and that of whole scans it doubts.
+    # Thin slabs have the lowest probability of usable inputs. Halfway to the unusable ones it refuses; a
+    # third of the way from whole scans down to thin slabs it doubts.
     usable, unusable = _spans(rows, "confidence")
     whole = _span(row["measured"]["confidence"] for row in rows if row["input"] == AS_IT_IS)
     assert whole is not None
     confidence = Threshold(
-        doubtful=round((usable[0] + whole[0]) / 2, 3),
+        doubtful=round(whole[0] - (whole[0] - usable[0]) / 3, 3),
         refused=round((unusable[1] + usable[0]) / 2, 3),
         usable=usable,
         unusable=unusable,
@@ -181,16 +209,16 @@ def fit(result: Result) -> Thresholds:
     share = Threshold(round(usable[0] / 4, 4), round(usable[0] / 8, 4), usable, unusable)
     # Thinner slabs than these are rarer than other body parts; a few ml of another body part are usual.
     usable, unusable = _spans(rows, "abdomen_ml")
-    ml = Threshold(float(round(usable[0] / 2)), float(round(usable[0] / 4)), usable, unusable)
+    ml = Threshold(float(round(usable[0] * 0.8)), float(round(usable[0] / 4)), usable, unusable)
     usable, unusable = _spans([row for row in rows if _whole_liver(row)], "other_organs")
-    others = UpperLimit(round((usable[1] + unusable[0]) / 2, 4), usable, unusable)
+    others = UpperLimit(usable[1], usable, unusable)
     return Thresholds(confidence, surest, share, ml, others, tuple(sorted({row["scan"] for row in rows})))
 
 
 def _surest(rows: Sequence[dict[str, Any]], *, usable: bool) -> tuple[float, float]:
     """Span of the surest organ over inputs of low probability that the check keeps, or has to find."""
     span = _span(
-        build(Evidence, row["measured"], "measured", other_keys=True).surest_organ
+        _evidence(row["measured"]).surest_organ
         for row in rows
         if row["usable"] == usable and (usable or _FOUND_BY[row["input"]] in ("confidence", "abdomen_ml"))
     )
@@ -248,8 +276,8 @@ def judge_again(result: Result, thresholds: Thresholds) -> None:
         thresholds: Limits to judge by.
     """
     for entry in result["inputs"]:
-        evidence = build(Evidence, entry["measured"], "measured", other_keys=True)
-        others = [ScanWarning(**warning) for warning in entry["other_warnings"]]
+        evidence = _evidence(entry["measured"])
+        others = [ScanWarning(code, "doubtful", "") for code in entry["other_doubts"]]
         plausibility, found = judge(evidence, thresholds, others)
         entry.update(_judged(plausibility, found))
 

@@ -243,7 +243,7 @@ TRANSFORMATIONS: tuple[Transformation, ...] = (
     Transformation("HU - 100", True, "", lambda scan: _shifted(scan, -100.0)),
     Transformation("pelvis only", False, "abdomen_ml", _pelvis, quick=True),
     Transformation("chest only", False, "abdomen_ml", _chest, quick=True),
-    Transformation("lung with a tumor", False, "confidence", _chest_with_tumor, quick=True),
+    Transformation("lung with a tumor", False, "", _chest_with_tumor, quick=True),
     Transformation(
         "mirrored", False, "other_organs", lambda scan: scan.with_hu(scan.hu[:, :, ::-1]), quick=True
     ),
@@ -251,7 +251,7 @@ TRANSFORMATIONS: tuple[Transformation, ...] = (
     Transformation("front to back", False, "", lambda scan: scan.with_hu(scan.hu[:, ::-1])),
     Transformation("turned by 180 degrees", False, "", lambda scan: scan.with_hu(scan.hu[:, ::-1, ::-1])),
     Transformation("spacing x 0.5", False, "", lambda scan: _scaled(scan, 0.5), quick=True),
-    Transformation("spacing x 2", False, "", lambda scan: _scaled(scan, 2.0)),
+    Transformation("spacing x 2", False, "confidence", lambda scan: _scaled(scan, 2.0)),
     Transformation("HU + 1024", False, "share_below_fat", lambda scan: _offset(scan, corner=False)),
     Transformation(
         "HU + 1024, one corner -1", False, "share_below_fat", lambda scan: _offset(scan, corner=True)
