@@ -199,11 +199,12 @@ def fit(result: Result) -> Thresholds:
         usable=usable,
         unusable=unusable,
     )
-    # It decides on inputs of low probability alone.
+    # It decides on inputs of low probability alone. It lies just above the unusable ones: a thin slab of an
+    # abdomen may have less than any of these scans, and what is not refused is still doubtful.
     unsure = [row for row in rows if (row["measured"]["confidence"] or 0.0) < confidence.doubtful]
     usable, unusable = _surest(unsure, usable=True), _surest(unsure, usable=False)
-    halfway = round((usable[0] + unusable[1]) / 2, 3)
-    surest = Threshold(halfway, halfway, usable, unusable)
+    limit = round(unusable[1] + (usable[0] - unusable[1]) / 10, 3)
+    surest = Threshold(limit, limit, usable, unusable)
     # A narrow field of view inside a thin patient shows less fat and gas than any of these scans.
     usable, unusable = _spans(rows, "share_below_fat")
     share = Threshold(round(usable[0] / 4, 4), round(usable[0] / 8, 4), usable, unusable)

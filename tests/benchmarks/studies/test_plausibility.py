@@ -118,7 +118,7 @@ def test_limits_lie_between_usable_and_unusable_inputs_and_decide_the_verdicts()
     limits = finished["plausibility"]
     assert 0.76 < limits["confidence"]["refused"] < 0.86
     assert limits["confidence"]["refused"] <= limits["confidence"]["doubtful"] < 0.93
-    assert limits["surest_organ"]["refused"] == pytest.approx(0.8)
+    assert limits["surest_organ"]["refused"] == pytest.approx(0.72)
     assert 0.0 < limits["share_below_fat"]["refused"] < 0.12
     assert 1.0 < limits["abdomen_ml"]["refused"] < 300.0
     assert limits["scans"] == ("1",)
