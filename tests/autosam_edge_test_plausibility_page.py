@@ -23,6 +23,7 @@ _NAMES = {
     "share_below_fat": "share of voxels below -100 HU",
     "abdomen_ml": "organs of the abdomen, ml",
     "other_organs": "mean probability of other organs, beside a whole liver: a sign",
+    "surest_organ": "probability of the surest liver, spleen or kidney, where the mean is below its limit",
 }
 
 _ABOUT_THRESHOLDS = """\
