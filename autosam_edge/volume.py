@@ -196,10 +196,10 @@ class Segmentation:
         provenance: Software, model, engine and settings that made the labels.
         timings_s: Seconds by stage.
         warnings: Findings of the reader and of the run that a user should know.
-        plausibility: Verdict on the labels and the values behind it; None if the model has no thresholds, so
-            that nothing was checked.
         filled: Slices that no image of the scan shows, see :attr:`Source.filled`; DICOM objects leave them
             out.
+        plausibility: Verdict on the labels and the values behind it; None if the model has no thresholds, so
+            that nothing was checked.
     """
 
     labels: npt.NDArray[np.uint8]
@@ -208,8 +208,8 @@ class Segmentation:
     provenance: Provenance = field(default_factory=Provenance)
     timings_s: dict[str, float] = field(default_factory=dict)
     warnings: tuple[ScanWarning, ...] = ()
-    plausibility: Plausibility | None = None
     filled: tuple[int, ...] = ()
+    plausibility: Plausibility | None = None
 
     def __post_init__(self) -> None:
         if self.labels.shape != self.grid.shape or self.labels.dtype != np.uint8:

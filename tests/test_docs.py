@@ -64,7 +64,7 @@ def test_the_readme_is_a_front_page():
     ("marker", "start", "end"),
     [
         ("demo", "pip install .", "autosam-edge demo -o out"),
-        ("tests", "pip install torch==", "pytest tests/autosam_edge tests/test_docs.py tests/test_apps.py"),
+        ("tests", "pip install torch==", "pytest -n auto --dist worksteal"),
     ],
 )
 def test_the_readmes_commands_are_one_line_each_and_ci_runs_them(marker, start, end):

@@ -176,8 +176,8 @@ class TileRun:
             provenance=self._provenance(engine),
             timings_s=self._timings_s,
             warnings=(*warnings, *found),
-            plausibility=plausibility,
             filled=self._volume.source.filled,
+            plausibility=plausibility,
         )
 
     def _row(

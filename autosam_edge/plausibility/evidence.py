@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from autosam_edge.plausibility.reference import ABDOMINAL
+from autosam_edge.plausibility.reference import ABDOMINAL, SOLID
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 # Organs are measured on one voxel in about 3 mm: the smallest, an adrenal gland of 2 ml, still has 75.
 _STEP_MM = 3.0
+_SURE_ML = 10.0  # less can be a part of the bowel
 BELOW_FAT_HU = -100
 """Air, lung, gas in the bowel and a part of the fat lie below it; water, soft tissue and bone do not."""
 
@@ -38,6 +39,8 @@ class OrganEvidence:
         center_mm: LPS position (x, y, z) of its center of mass, mm: x grows to the patient's left, y to the
             back, z to the head.
         cut_by: Faces of the scan that it reaches.
+        confidence: Mean probability of the organ over the voxels where it is the most probable class, before
+            decision weights and before parts are removed, 0 to 1; None if there is no such voxel.
     """
 
     name: str
@@ -46,6 +49,7 @@ class OrganEvidence:
     median_hu: float
     center_mm: tuple[float, float, float]
     cut_by: tuple[Face, ...]
+    confidence: float | None = None
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,12 @@ class Evidence:
     other_organs: float | None
     share_below_fat: float
     organs: dict[str, OrganEvidence]
+
+    @property
+    def surest_organ(self) -> float:
+        """Largest confidence of a liver, spleen or kidney of 10 ml or more; 0 if there is none."""
+        sure = (self.organs[name] for name in SOLID if name in self.organs)
+        return max((organ.confidence or 0.0 for organ in sure if organ.ml >= _SURE_ML), default=0.0)
 
     @property
     def abdomen_ml(self) -> float:
@@ -85,6 +95,7 @@ class Evidence:
                     "median_hu": round(organ.median_hu, 1),
                     "center_mm": [round(side, 1) for side in organ.center_mm],
                     "cut_by": list(organ.cut_by),
+                    "confidence": _rounded(organ.confidence, 4),
                 }
                 for organ in self.organs.values()
             },
@@ -99,16 +110,21 @@ class EvidenceCollector:
     """Collects the confidence of a run, row by row, and measures its organs at the end."""
 
     def __init__(self) -> None:
-        self._voxels, self._confidence, self._others = 0, 0.0, 0.0
+        self._others = 0.0
+        # Of each class: voxels where it is the most probable, and the sum of its probability there.
+        self._voxels: npt.NDArray[np.float64] = np.zeros(256)
+        self._sums: npt.NDArray[np.float64] = np.zeros(256)
 
     def push(self, rows: npt.NDArray[np.float32]) -> None:
         """Take the next rows of probabilities, (rows, C, H', W'), each voxel summing to 1."""
         largest, background = rows.max(axis=1), rows[:, 0]
         organ = largest > background
-        winning, rest = largest[organ], background[organ]
-        self._voxels += winning.size
-        self._confidence += float(winning.sum(dtype=np.float64))
-        self._others += float((1.0 - winning - rest).sum(dtype=np.float64))
+        d, h, w = np.nonzero(organ)
+        of_organs = rows[d, :, h, w]  # few voxels of many: (N, C)
+        winner, winning = of_organs.argmax(axis=1), largest[organ]
+        self._voxels += np.bincount(winner, minlength=256)
+        self._sums += np.bincount(winner, winning, minlength=256)
+        self._others += float((1.0 - winning - of_organs[:, 0]).sum(dtype=np.float64))
 
     def evidence(
         self, hu: npt.NDArray[np.generic], labels: npt.NDArray[np.uint8], grid: Grid, table: Sequence[Label]
@@ -126,12 +142,20 @@ class EvidenceCollector:
             slice(min(step, side) // 2, None, step) for step, side in zip(steps, grid.shape, strict=True)
         )
         values = hu[every]
+        voxels = float(self._voxels.sum())
         return Evidence(
-            self._confidence / self._voxels if self._voxels else None,
-            self._others / self._voxels if self._voxels else None,
+            float(self._sums.sum()) / voxels if voxels else None,
+            self._others / voxels if voxels else None,
             float(np.count_nonzero(np.less(values, BELOW_FAT_HU))) / values.size,
-            _organs(values, labels[every], table, grid, (steps, every), _reached(labels)),
+            _organs(values, labels[every], table, grid, (steps, every), _reached(labels), self._means()),
         )
+
+    def _means(self) -> list[float | None]:
+        """Confidence of each class."""
+        return [
+            float(total / count) if count else None
+            for total, count in zip(self._sums, self._voxels, strict=True)
+        ]
 
 
 def _organs(
@@ -141,6 +165,7 @@ def _organs(
     grid: Grid,
     sampling: tuple[list[int], tuple[slice, ...]],
     reached: dict[Face, set[int]],
+    confidences: list[float | None],
 ) -> dict[str, OrganEvidence]:
     """Measure the organs of a sampled scan.
 
@@ -151,6 +176,7 @@ def _organs(
         grid: Grid of the whole scan.
         sampling: Step and slice of the samples along each axis.
         reached: Label values on each face of the whole scan.
+        confidences: Confidence of each class; class ``i + 1`` is the organ at place ``i`` of the table.
     """
     steps, every = sampling
     voxel_ml = grid.voxel_ml * float(np.prod(steps))
@@ -161,7 +187,7 @@ def _organs(
     order = np.argsort(values, kind="stable")
     bounds = np.searchsorted(values[order], np.arange(257))
     organs = {}
-    for label in table:
+    for label, confidence in zip(table, confidences[1:], strict=False):
         mine = order[bounds[label.value] : bounds[label.value + 1]]
         if not mine.size:
             continue
@@ -177,6 +203,7 @@ def _organs(
             float(np.median(organ_hu[mine])),
             (x, y, z),
             tuple(face for face, there in reached.items() if label.value in there),
+            confidence,
         )
     return organs
 

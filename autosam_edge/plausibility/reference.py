@@ -67,6 +67,9 @@ ORGANS: dict[str, OrganRange] = {
 LIVER_REFUSED_ML = (250.0, 5500.0)
 """A whole liver outside of this shows a wrong spacing: twice the spacing makes eight times the volume."""
 
+SOLID = ("liver", "spleen", "kidney_right", "kidney_left")
+"""Large organs that nothing else looks like: bowel can pass for a stomach, a vessel for a pancreas."""
+
 ABDOMINAL = frozenset(ORGANS) - {"aorta", "inferior_vena_cava", "esophagus"}
 """Organs that lie only in the abdomen. The other three also pass through the chest."""
 

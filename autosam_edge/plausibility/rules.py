@@ -72,7 +72,7 @@ def _findings(evidence: Evidence, limits: Thresholds) -> Iterator[Finding]:
         *_organ_values(evidence),
         *_body_part(evidence, limits.abdomen_ml),
         *_size(evidence, limits.abdomen_ml),
-        *_certainty(evidence, limits.confidence),
+        *_certainty(evidence, limits.confidence, limits.surest_organ),
     ]
     yield from others
     found = list(signs.signs(evidence, limits.other_organs.sign))
@@ -135,14 +135,15 @@ def _size(evidence: Evidence, limit: Threshold) -> Iterator[Finding]:
         yield warning, True
 
 
-def _certainty(evidence: Evidence, limit: Threshold) -> Iterator[Finding]:
+def _certainty(evidence: Evidence, limit: Threshold, surest: Threshold) -> Iterator[Finding]:
+    """A part of an abdomen has few organs to be sure of, yet one is enough to see that it is an abdomen."""
     confidence = evidence.confidence
     if confidence is not None and confidence < limit.doubtful:
         warning = NETWORK_UNSURE(
             f"The network's probability of the organs that it found is {confidence:.3f} on average, expected "
             f"at least {limit.doubtful:.3f}: the scan is not like those that it knows."
         )
-        yield warning, confidence < limit.refused
+        yield warning, confidence < limit.refused and evidence.surest_organ < surest.refused
 
 
 def _ranges(evidence: Evidence) -> Iterator[ScanWarning]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 Span = tuple[float, float]
-_HIGHEST = {"confidence": 1.0, "share_below_fat": 1.0, "abdomen_ml": 1e5}
+_HIGHEST = {"confidence": 1.0, "surest_organ": 1.0, "share_below_fat": 1.0, "abdomen_ml": 1e5}
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,8 @@ class Thresholds:
 
     Args:
         confidence: Limits of the mean probability of the winning organs, 0 to 1.
+        surest_organ: Limits of the confidence of the surest liver, spleen or kidney, 0 to 1; labels of low
+            ``confidence`` are refused only below it.
         share_below_fat: Limits of the share of voxels below -100 HU, 0 to 1.
         abdomen_ml: Limits of the volume of all organs that lie only in the abdomen, ml.
         other_organs: Limit of the mean probability of other organs beside the winning one, 0 to 1.
@@ -56,6 +58,7 @@ class Thresholds:
     """
 
     confidence: Threshold
+    surest_organ: Threshold
     share_below_fat: Threshold
     abdomen_ml: Threshold
     other_organs: UpperLimit

@@ -38,6 +38,7 @@ def report(*, with_truth: bool = False) -> dict:
             organ["dice_against_truth"] = 0.875
     return {
         "organs": organs,
+        "plausibility": None,
         "provenance": {"model": "student", "engine": "fake", "precision": "fp32"},
         "outputs": {"json": "out/statistics.json"},
         "warnings": WARNINGS,

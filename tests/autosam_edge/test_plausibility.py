@@ -55,6 +55,7 @@ AREA = "Plausibility of the labels"
 NO_SPAN = ((0.0, 0.0), (0.0, 0.0))
 LIMITS = Thresholds(
     confidence=Threshold(0.87, 0.84, *NO_SPAN),
+    surest_organ=Threshold(0.8, 0.8, *NO_SPAN),
     share_below_fat=Threshold(0.03, 0.015, *NO_SPAN),
     abdomen_ml=Threshold(100.0, 50.0, *NO_SPAN),
     other_organs=UpperLimit(0.018, *NO_SPAN),
@@ -79,11 +80,13 @@ BODY = {
 TITLES = {label.name: label.title for label in BTCV_LABELS}
 
 
-def body(*, without=(), cut=None, confidence=0.92, other_organs=0.01, share_below_fat=0.5, **organs):
+def body(
+    *, without=(), cut=None, confidence=0.92, sure=0.7, other_organs=0.01, share_below_fat=0.5, **organs
+):
     """The evidence of an ordinary body; ``organs`` replace (ml, HU, center)."""
     cut = {"aorta": ("lower end", "upper end"), "esophagus": ("upper end",), **(cut or {})}
     found = {
-        name: OrganEvidence(name, TITLES[name], float(ml), float(hu), center, tuple(cut.get(name, ())))
+        name: OrganEvidence(name, TITLES[name], float(ml), float(hu), center, tuple(cut.get(name, ())), sure)
         for name, (ml, hu, center) in {**BODY, **organs}.items()
         if name not in without
     }
@@ -181,6 +184,19 @@ def test_a_network_that_is_unsure_of_everything_is_refused():
     error = refused(body(confidence=0.80))
     assert error.code == "AE-PLAUSIBLE-001"
     assert "0.800" in error.message
+
+
+@hazard(
+    AREA,
+    "a part of an abdomen, or one with a large mass, in which the network is sure of a kidney",
+    NETWORK_UNSURE,
+)
+def test_one_sure_organ_shows_an_abdomen():
+    """It is enough, unless it is a few ml of something else."""
+    sure = body(confidence=0.75, sure=0.85)
+    assert verdict_of(sure) == ("doubtful", [NETWORK_UNSURE.code])
+    small = {name: (9, 100, BODY[name][2]) for name in reference.SOLID}
+    assert verdict_of(body(confidence=0.75, sure=0.85, **small))[0] == "implausible"
 
 
 @hazard(AREA, "the network is less sure than on scans that it knows", NETWORK_UNSURE)
@@ -423,6 +439,7 @@ def test_the_confidence_is_the_mean_over_the_voxels_that_an_organ_wins():
         zeros, zeros.astype(np.uint8), Grid.axis_aligned((1, 1, 3), (3.0, 3.0, 3.0)), BTCV_LABELS
     )
     assert evidence.confidence == pytest.approx(0.7)
+    assert evidence.organs == {}
     assert evidence.other_organs == pytest.approx(0.15)
     assert evidence.share_below_fat == 0.0
 

@@ -7,7 +7,7 @@ test scans. Other scans are measured too and count for nothing but the table.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,6 +18,7 @@ from autosam_edge.plausibility.thresholds import Threshold, Thresholds, UpperLim
 from autosam_edge.read_scan import read
 from autosam_edge.scan_warning import ScanWarning
 from autosam_edge.strict_json import build
+from autosam_edge.warning_codes import NETWORK_UNSURE
 from autosam_edge_benchmarks.result_header import Result, new_result
 from autosam_edge_benchmarks.studies.plausibility_inputs import TRANSFORMATIONS, Scan, synthetic_inputs
 from autosam_edge_training.data import Prepared
@@ -207,7 +208,31 @@ def fit(result: Result) -> Thresholds:
     ml = Threshold(float(round(usable[0] * 0.8)), float(round(usable[0] / 4)), usable, unusable)
     usable, unusable = _spans([row for row in rows if _whole_liver(row)], "other_organs")
     others = UpperLimit(usable[1], usable, unusable)
-    return Thresholds(confidence, share, ml, others, tuple(sorted({row["scan"] for row in rows})))
+    always = Threshold(1.0, 1.0, (0.0, 1.0), (0.0, 1.0))
+    limits = Thresholds(confidence, always, share, ml, others, tuple(sorted({row["scan"] for row in rows})))
+    return replace(limits, surest_organ=_surest(rows, limits))
+
+
+def _surest(rows: Sequence[dict[str, Any]], limits: Thresholds) -> Threshold:
+    """Limits of the surest organ, from inputs that nothing but a low probability speaks against.
+
+    It lies just above the unusable ones: a thin slab of an abdomen may have less than any usable input, and
+    what is not refused is still doubtful.
+    """
+    usable, unusable = [], []
+    for row in rows:
+        evidence = _evidence(row["measured"])
+        if (evidence.confidence or 0.0) >= limits.confidence.doubtful:
+            continue
+        if row["usable"]:
+            usable.append(evidence.surest_organ)
+        elif {warning.code for warning in judge(evidence, limits, ())[0].reasons} == {NETWORK_UNSURE.code}:
+            unusable.append(evidence.surest_organ)
+    kept, found = _span(usable), _span(unusable)
+    assert kept is not None
+    assert found is not None
+    limit = round(found[1] + (kept[0] - found[1]) / 10, 3)
+    return Threshold(limit, limit, kept, found)
 
 
 def _whole_liver(row: dict[str, Any]) -> bool:

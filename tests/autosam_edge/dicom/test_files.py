@@ -397,7 +397,7 @@ def test_content_decides(ct: Any) -> None:
         ("._im1.dcm", b"\x00\x05\x16\x07"),
         ("README.TXT", b"text"),
         ("empty", b""),
-        ("log.gz", gzip.compress(b"text" * 99)),
+        ("log.gz", gzip.compress(b"text" * 99, mtime=0)),
     ):
         (ct.path / name).write_bytes(content)
     volume = read_dicom(ct.path)

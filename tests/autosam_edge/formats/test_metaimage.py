@@ -21,7 +21,7 @@ from autosam_edge.error_codes import (
 from autosam_edge.errors import InputError
 from autosam_edge.formats.metaimage import read_metaimage
 from autosam_edge.read_scan import read
-from autosam_edge.warning_codes import EXTRA_AXES, ORIENTATION_LETTERS_IGNORED
+from autosam_edge.warning_codes import EXTRA_AXES, ORIENTATION_LETTERS_IGNORED, TILT_CORRECTED
 
 AREA = "NIfTI, NRRD and MetaImage"
 HU = (np.arange(5 * 4 * 3).reshape(5, 4, 3) - 1000).astype(np.int16)  # (D, H, W)
@@ -157,6 +157,16 @@ def test_ascii_and_header_size(tmp_path: Path) -> None:
     )
     (tmp_path / "v.raw").write_bytes(b"1234567" + HU.tobytes())
     np.testing.assert_array_equal(read(path).hu, HU)
+
+
+@hazard(AREA, "tilted MetaImage", TILT_CORRECTED)
+def test_tilted(tmp_path: Path) -> None:
+    """At the same place as ITK, which corrects nothing."""
+    sitk = pytest.importorskip("SimpleITK")
+    path = write(tmp_path / "v.mha", ("1 0 0 0 1 0 0 0 1", "1 0 0 0 1 0 0 0.28 0.96"))
+    volume = read(path)
+    require_same(volume, sitk.ReadImage(str(path)))
+    assert [warning.code for warning in volume.warnings] == [TILT_CORRECTED.code]
 
 
 @hazard(AREA, "MetaImage with further axes of length 1", EXTRA_AXES)

@@ -14,7 +14,7 @@ from autosam_edge.error_codes import NIFTI_FORMS_DIFFER, NIFTI_ORIENTATION_INVAL
 from autosam_edge.errors import InputError
 from autosam_edge.formats.nifti import read_nifti
 from autosam_edge.formats.nifti_header import lps_affine
-from autosam_edge.warning_codes import ALIGNED_FORM_IGNORED
+from autosam_edge.warning_codes import ALIGNED_FORM_IGNORED, TILT_CORRECTED
 
 AREA = "NIfTI, NRRD and MetaImage"
 HU_XYZ = (np.arange(3 * 4 * 5).reshape(5, 4, 3).T - 1000).astype(np.int16)  # (x, y, z)
@@ -154,3 +154,14 @@ def test_rounded_sform_is_read(tmp_path: Path, code: int) -> None:
     volume = read_nifti(with_forms(tmp_path / "v.nii", rounded, turn @ RAS, (1, code)))
     assert volume.warnings == ()
     np.testing.assert_allclose(volume.grid.affine, lps_affine(rounded), atol=1e-4)
+
+
+@hazard(AREA, "tilted NIfTI whose qform is the nearest rotation, as ITK writes it", TILT_CORRECTED)
+@pytest.mark.parametrize("degrees", [0.3, 12.0, -25.0])
+def test_the_sform_holds_the_tilt(tmp_path: Path, degrees: float) -> None:
+    """A quaternion has no shear, so the forms cannot say the same; that is no contradiction."""
+    tilted = RAS.copy()
+    tilted[1, 2] = 2.5 * np.tan(np.radians(degrees))
+    volume = read_nifti(with_forms(tmp_path / "v.nii", tilted, tilted))
+    assert [warning.code for warning in volume.warnings] == [TILT_CORRECTED.code]
+    np.testing.assert_allclose(volume.grid.affine, lps_affine(tilted), atol=1e-5)

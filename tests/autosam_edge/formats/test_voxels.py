@@ -55,9 +55,9 @@ def text() -> bytes:
     ("content", "encoding"),
     [
         (RAW, "raw"),
-        (gzip.compress(RAW, 1), "zlib"),
+        (gzip.compress(RAW, 1, mtime=0), "zlib"),
         (zlib.compress(RAW, 1), "zlib"),
-        (gzip.compress(RAW[:999], 1) + gzip.compress(RAW[999:], 1) + bytes(512), "zlib"),
+        (gzip.compress(RAW[:999], 1, mtime=0) + gzip.compress(RAW[999:], 1, mtime=0) + bytes(512), "zlib"),
         (bz2.compress(RAW), "bzip2"),
         (bz2.compress(RAW[:999]) + bz2.compress(RAW[999:]), "bzip2"),
         (text(), "text"),
@@ -80,7 +80,7 @@ def test_every_encoding(tmp_path: Path, content: bytes, encoding: str) -> None:
 def test_start_and_skip(tmp_path: Path, encoding: str) -> None:
     """Bytes before the stream, and bytes of the stream before the voxels."""
     skipped = b"" if encoding == "raw" else b"abc"
-    content = skipped + RAW if encoding == "raw" else gzip.compress(skipped + RAW, 1)
+    content = skipped + RAW if encoding == "raw" else gzip.compress(skipped + RAW, 1, mtime=0)
     voxels = stored(tmp_path / "v", b"12345" + content, encoding, start=5, skip=len(skipped))
     np.testing.assert_array_equal(read_values(voxels), NOISE)
 
@@ -90,8 +90,8 @@ def test_start_and_skip(tmp_path: Path, encoding: str) -> None:
     ("content", "encoding", "count"),
     [
         (RAW + b"junk", "raw", 4),
-        (gzip.compress(RAW + b"junk", 1), "zlib", 4),
-        (gzip.compress(RAW, 1) + b"junk!", "zlib", 5),
+        (gzip.compress(RAW + b"junk", 1, mtime=0), "zlib", 4),
+        (gzip.compress(RAW, 1, mtime=0) + b"junk!", "zlib", 5),
         (bz2.compress(RAW) + b"junk!", "bzip2", 5),
         (text() + b" 1 2", "text", 4),
     ],
@@ -109,7 +109,7 @@ def test_excess_is_told(tmp_path: Path, content: bytes, encoding: str, count: in
 @hazard(AREA, "a compressed file that inflates to more than twice what its header tells of", NRRD_DAMAGED)
 def test_a_bomb_is_stopped(tmp_path: Path) -> None:
     """Three megabytes after twelve kilobytes."""
-    content = gzip.compress(RAW + bytes(3 << 20), 1)
+    content = gzip.compress(RAW + bytes(3 << 20), 1, mtime=0)
     with pytest.raises(InputError, match="AE-NRRD-001.*more than twice"):
         read_values(stored(tmp_path / "v", content, "zlib"))
 
@@ -118,10 +118,10 @@ def test_a_bomb_is_stopped(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "encoding", "reason"),
     [
-        (gzip.compress(RAW, 1)[:-9], "zlib", "ends? early|checksum"),
-        (gzip.compress(RAW, 1)[:-4], "zlib", "checksum"),
-        (gzip.compress(RAW[:-1], 1), "zlib", "ends early"),
-        (gzip.compress(RAW, 1)[:-8] + bytes(8), "zlib", "damaged"),
+        (gzip.compress(RAW, 1, mtime=0)[:-9], "zlib", "ends? early|checksum"),
+        (gzip.compress(RAW, 1, mtime=0)[:-4], "zlib", "checksum"),
+        (gzip.compress(RAW[:-1], 1, mtime=0), "zlib", "ends early"),
+        (gzip.compress(RAW, 1, mtime=0)[:-8] + bytes(8), "zlib", "damaged"),
         (b"not gzip" * 100_000, "zlib", "damaged"),
         (bz2.compress(RAW)[:-5], "bzip2", "checksum|early"),
         (b"not bzip2" * 100_000, "bzip2", "damaged"),
@@ -138,7 +138,8 @@ def test_damage(tmp_path: Path, content: bytes, encoding: str, reason: str) -> N
 
 
 @pytest.mark.parametrize(
-    ("content", "encoding"), [(RAW[:-1], "raw"), (gzip.compress(RAW, 1)[:9], "zlib"), (text()[:1000], "text")]
+    ("content", "encoding"),
+    [(RAW[:-1], "raw"), (gzip.compress(RAW, 1, mtime=0)[:9], "zlib"), (text()[:1000], "text")],
 )
 def test_a_file_that_is_too_short_is_refused_before_it_is_read(
     tmp_path: Path, content: bytes, encoding: str
@@ -198,7 +199,7 @@ def test_float64_takes_the_memory_of_its_result(tmp_path: Path, name: str) -> No
         image.header.write_to(file)
         file.truncate(352 + 512 * 512 * 100 * 8)
     if name.endswith("gz"):
-        (tmp_path / name).write_bytes(gzip.compress(plain.read_bytes(), 1))
+        (tmp_path / name).write_bytes(gzip.compress(plain.read_bytes(), 1, mtime=0))
     done = subprocess.run(
         [sys.executable, "-c", MEASURE, str(tmp_path / name)], capture_output=True, text=True, check=True
     )
