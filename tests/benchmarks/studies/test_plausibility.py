@@ -135,14 +135,16 @@ KNOWN = {
     # With its mass and ascites, these parts of the scan hold a few organs, and most labels lie in the mass.
     ("tcga-ov-abdomen", "lower half"),
     ("tcga-ov-abdomen", "left half"),
-    # In these halves there is no organ of which the network is sure.
+    # In this half there is no organ of which the network is sure.
     ("onko_thorax", "left half"),
-    ("acrin_flt_013", "left half"),
-    # Doubtful or not seen: too few organs lie in these scans to tell how they should lie.
+    # Doubtful or not seen: too few organs lie in these short scans to tell how they should lie.
     ("spl_abdomen", "upside down"),
+    ("spl_abdomen", "front to back"),
+    ("spl_abdomen", "spacing x 2"),
     ("acrin_flt_013", "mirrored"),
     ("acrin_flt_013", "upside down"),
     ("acrin_flt_013", "spacing x 0.5"),
+    ("acrin_flt_013", "spacing x 2"),
 }
 
 
