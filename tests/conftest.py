@@ -3,9 +3,11 @@
 import pytest
 from hypothesis import settings
 
+from autosam_edge.engines.telemetry import set_variables
 from autosam_edge.errors import ErrorCode
 from autosam_edge.scan_warning import WarningCode
 
+set_variables()  # packages that tests import load ONNX Runtime and OpenVINO too
 # The first example pays for imports, and the machines of CI are noisy: no deadline per example.
 settings.register_profile("default", deadline=None)
 settings.load_profile("default")

@@ -15,11 +15,12 @@ _ORT_OFF = "ORT_DISABLE_TELEMETRY"
 
 
 def set_variables() -> None:
-    """Set the environment variables that keep packages silent, for this process and its children.
+    """Keep packages silent that others import: ONNX Runtime here and in child processes, OpenVINO here.
 
-    The command line calls it first, since packages such as MONAI and onnxscript import ONNX Runtime too.
+    The command line calls it first, since packages such as MONAI and ExecuTorch import them too.
     """
     os.environ[_ORT_OFF] = "1"
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # None makes an import fail
 
 
 @contextmanager
@@ -41,22 +42,24 @@ def telemetry_off(package: str) -> Iterator[None]:
     if package == "onnxruntime":
         if imported_before and not os.environ.get(_ORT_OFF):
             _warn(package, f"set {_ORT_OFF}=1 before")
-        set_variables()
+        os.environ[_ORT_OFF] = "1"
         yield
         return
     if imported_before:
-        if "openvino_telemetry" in sys.modules:
+        if sys.modules.get("openvino_telemetry") is not None:
             _warn(package, "import autosam_edge.engines.openvino_engine before")
         yield
         return
+    blocked = "openvino_telemetry" in sys.modules
     reporter = sys.modules.get("openvino_telemetry")
     sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # None makes an import fail
     try:
         yield
     finally:
-        del sys.modules["openvino_telemetry"]
-        if reporter is not None:
-            sys.modules["openvino_telemetry"] = reporter
+        if blocked:
+            sys.modules["openvino_telemetry"] = reporter  # type: ignore[assignment]
+        else:
+            del sys.modules["openvino_telemetry"]
 
 
 def _warn(package: str, instead: str) -> None:
