@@ -159,3 +159,9 @@ def lenient_writing() -> Any:
     pydicom.config.settings.writing_validation_mode = pydicom.config.IGNORE
     yield
     pydicom.config.settings.writing_validation_mode = before
+
+
+def vary(ct: Any, changes: list[dict[str, Any]]) -> None:
+    """Slice d with the changes at d."""
+    for d, of_slice in enumerate(changes):
+        ct.save(ct.image(d, **of_slice), f"im{d:02}")

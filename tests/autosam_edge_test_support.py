@@ -16,6 +16,7 @@ from autosam_edge.dicom.read import read_dicom
 from autosam_edge.errors import InputError
 from autosam_edge.labels import BTCV_LABELS
 from autosam_edge.model import InputContract, Model
+from autosam_edge.plausibility.thresholds import Threshold, Thresholds, UpperLimit
 from autosam_edge.volume import RESEARCH_USE
 
 SECRETS = ("Mustermann", "Erika", "SECRET", "4711")  # what the test series hold as patient data
@@ -26,6 +27,15 @@ PLACES_HERE = (
     "site-packages",
 )  # what no exported file may name
 
+NO_SPAN = ((0.0, 0.0), (0.0, 0.0))
+LIMITS = Thresholds(
+    confidence=Threshold(0.87, 0.84, *NO_SPAN),
+    surest_organ=Threshold(0.8, 0.8, *NO_SPAN),
+    share_below_fat=Threshold(0.03, 0.015, *NO_SPAN),
+    abdomen_ml=Threshold(100.0, 50.0, *NO_SPAN),
+    other_organs=UpperLimit(0.018, *NO_SPAN),
+    scans=("one", "two"),
+)
 
 MODEL = {"onnx/fp32.onnx": b"not a model"}
 NEVER_EXECUTED = {"proof": "interpreted", "working_set_mb": None, "relative_time": None}
@@ -110,3 +120,10 @@ def refusal(root: Path, **options: Any) -> InputError:
     assert not [secret for secret in SECRETS if secret in text]
     assert str(root) not in text
     return caught.value
+
+
+def codes(volume: Any) -> list[str]:
+    """The codes of a volume's warnings; none names a patient."""
+    for warning in volume.warnings:
+        assert not [secret for secret in SECRETS if secret in warning.message]
+    return [warning.code for warning in volume.warnings]

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from autosam_edge_test_ct import vary
 from autosam_edge_test_hazards import hazard
-from autosam_edge_test_support import SECRETS, refusal
-from pydicom.dataset import Dataset
+from autosam_edge_test_support import codes, refusal
 from pydicom.uid import MRImageStorage, SecondaryCaptureImageStorage, generate_uid
 
 from autosam_edge.cli.wording import with_options
@@ -20,17 +20,14 @@ from autosam_edge.error_codes import (
     IDENTITIES_DIFFER,
     NO_CT,
     NOT_HU,
-    POSITION_TWICE,
     SERIES_NOT_FOUND,
     SEVERAL_SERIES,
-    SEVERAL_STACKS,
 )
 from autosam_edge.read_choices import ReadChoices
 from autosam_edge.warning_codes import (
     FILES_PASSED_OVER,
     FRAME_OF_REFERENCE_MISSING,
     FRAMES_OF_REFERENCE_IGNORED,
-    PARTS_JOINED,
     SERIES_CHOSEN,
     SERIES_DERIVED,
     SERIES_JOINED,
@@ -40,31 +37,6 @@ from autosam_edge.warning_codes import (
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:pydicom")  # of writing what breaks the standard
 AREA = "Choice of the series"
 IGNORE = ReadChoices(ignore_frame_of_reference=True)
-IN_PARTS = (
-    ("AcquisitionNumber", 1, 2),
-    ("AcquisitionTime", "101500.0", "101541.5"),
-    ("ContrastBolusAgent", None, "Iomeprol"),
-    ("ConvolutionKernel", "B30f", "B70f"),
-    ("ImageType", ["ORIGINAL", "PRIMARY", "AXIAL"], ["DERIVED", "PRIMARY", "AXIAL"]),
-    ("KVP", 80, 140),
-    ("SeriesDescription", "SECRET arterial", "SECRET portal"),
-    ("SeriesNumber", 3, 4),
-    ("SliceThickness", 1, 5),
-    ("TemporalPositionIdentifier", 1, 2),
-)
-
-
-def write(ct: Any, changes: list[dict[str, Any]]) -> None:
-    """Slice d with the changes at d."""
-    for d, of_slice in enumerate(changes):
-        ct.save(ct.image(d, **of_slice), f"im{d:02}")
-
-
-def codes(volume: Any) -> list[str]:
-    """The codes of the warnings; none names a patient."""
-    for warning in volume.warnings:
-        assert not [secret for secret in SECRETS if secret in warning.message]
-    return [warning.code for warning in volume.warnings]
 
 
 @hazard(AREA, "several CT series of a scan's length", SEVERAL_SERIES)
@@ -142,7 +114,7 @@ def test_other_modalities(ct: Any, changes: dict[str, Any]) -> None:
 @hazard(AREA, "one image of a series names another modality than the others", ATTRIBUTE_INVALID)
 def test_one_image_of_another_modality(ct: Any) -> None:
     """The last slice would be passed over, and no gap would show it."""
-    write(ct, [{}] * 4 + [{"Modality": "CU"}])
+    vary(ct, [{}] * 4 + [{"Modality": "CU"}])
     error = refusal(ct.path)
     assert error.code == "AE-DICOM-006"
     assert "Modality of file 5 of 5" in error.message
@@ -239,7 +211,7 @@ def test_other_values_of_image_type_mean_nothing(ct: Any, value: str) -> None:
 )
 def test_two_patients(ct: Any, changes: dict[str, str]) -> None:
     """They are never merged."""
-    write(ct, [{}] * 4 + [changes])
+    vary(ct, [{}] * 4 + [changes])
     assert refusal(ct.path).code == "AE-DICOM-014"
 
 
@@ -259,7 +231,7 @@ def test_two_patients(ct: Any, changes: dict[str, str]) -> None:
 )
 def test_two_names_under_one_id(ct: Any, patient_id: str, keyword: str, one: str, other: str) -> None:
     """The attribute is named, its values are not."""
-    write(ct, [{"PatientID": patient_id, keyword: value} for value in (one, one, one, other)])
+    vary(ct, [{"PatientID": patient_id, keyword: value} for value in (one, one, one, other)])
     error = refusal(ct.path)
     assert error.code == "AE-DICOM-014"
     assert keyword in error.message
@@ -268,20 +240,20 @@ def test_two_names_under_one_id(ct: Any, patient_id: str, keyword: str, one: str
 def test_one_name_written_in_several_ways(ct: Any) -> None:
     """Case, empty parts, spaces, or a name that some slices lack."""
     names = ("Mustermann^Erika", "MUSTERMANN^ERIKA", "Mustermann^Erika^^^ ", "", None)
-    write(ct, [{"PatientName": name} for name in names])
+    vary(ct, [{"PatientName": name} for name in names])
     assert codes(read_dicom(ct.path)) == []
 
 
 def frames_of_reference(ct: Any) -> None:
     """Each slice with a frame of reference of its own."""
-    write(ct, [{"FrameOfReferenceUID": generate_uid()} for _ in range(5)])
+    vary(ct, [{"FrameOfReferenceUID": generate_uid()} for _ in range(5)])
 
 
 @hazard(AREA, "slices of several frames of reference", IDENTITIES_DIFFER)
 @pytest.mark.parametrize("others", [["1.2.3"], [None], ["1.2.3", "1.2.4", "1.2.5", "1.2.6"]])
 def test_several_frames_of_reference(ct: Any, others: list[str | None]) -> None:
     """The remedy names the switch, also if some slices name none."""
-    write(ct, [{}] * (5 - len(others)) + [{"FrameOfReferenceUID": uid} for uid in others])
+    vary(ct, [{}] * (5 - len(others)) + [{"FrameOfReferenceUID": uid} for uid in others])
     error = refusal(ct.path)
     assert error.code == "AE-DICOM-014"
     assert "`ignore_frame_of_reference`" in error.remedy
@@ -310,12 +282,12 @@ def test_no_frame_of_reference(ct: Any) -> None:
 
 def test_switch_does_not_merge_patients(ct: Any) -> None:
     """It is about frames of reference alone."""
-    write(ct, [{"FrameOfReferenceUID": f"1.2.{d}", "PatientID": f"SECRET-{d // 3}"} for d in range(5)])
+    vary(ct, [{"FrameOfReferenceUID": f"1.2.{d}", "PatientID": f"SECRET-{d // 3}"} for d in range(5)])
     assert refusal(ct.path, choices=IGNORE).code == "AE-DICOM-014"
 
 
 def series_per_slice(ct: Any, **changes: Any) -> None:
-    write(ct, [{"SeriesInstanceUID": f"1.2.3.{d}", **changes} for d in range(5)])
+    vary(ct, [{"SeriesInstanceUID": f"1.2.3.{d}", **changes} for d in range(5)])
 
 
 @hazard(AREA, "every slice with a SeriesInstanceUID of its own", SEVERAL_SERIES)
@@ -344,10 +316,10 @@ def test_series_per_slice_are_joined(ct: Any) -> None:
 
 def test_series_per_slice_are_checked_like_one(ct: Any) -> None:
     """Several patients, frames of reference or positions are refused as in any series."""
-    write(ct, [{"SeriesInstanceUID": f"1.2.3.{d}", "FrameOfReferenceUID": f"1.2.4.{d}"} for d in range(5)])
+    vary(ct, [{"SeriesInstanceUID": f"1.2.3.{d}", "FrameOfReferenceUID": f"1.2.4.{d}"} for d in range(5)])
     assert refusal(ct.path, series="all").code == "AE-DICOM-014"
     assert codes(read_dicom(ct.path, series="all", choices=IGNORE)) == ["AE-WARN-007", "AE-WARN-006"]
-    write(ct, [{"SeriesInstanceUID": f"1.2.3.{d}", "PatientID": f"SECRET{d}"} for d in range(5)])
+    vary(ct, [{"SeriesInstanceUID": f"1.2.3.{d}", "PatientID": f"SECRET{d}"} for d in range(5)])
     assert refusal(ct.path, series="all").code == "AE-DICOM-014"
 
 
@@ -359,161 +331,3 @@ def test_all_joins_no_series_of_several_images(ct_folder: Any) -> None:
     series_per_slice(two)
     assert refusal(one.path.parent, series="all").code == "AE-DICOM-004"
     assert refusal(one.path, series="all").code == "AE-DICOM-004"
-
-
-@hazard(
-    AREA, "two phases, kernels, energies or acquisitions between each other at half steps", SEVERAL_STACKS
-)
-@pytest.mark.parametrize(("keyword", "one", "other"), IN_PARTS)
-def test_sets_between_each_other(ct: Any, keyword: str, one: Any, other: Any) -> None:
-    """Together they are a regular stack; the attribute that differs is named, its values are not."""
-    write(ct, [{keyword: (one, other)[d % 2]} for d in range(5)])
-    error = refusal(ct.path)
-    assert error.code == "AE-DICOM-024"
-    assert f"2 sets of slices that lie between each other and differ in {keyword}" in error.message
-
-
-@hazard(AREA, "three phases between each other at thirds of a step", SEVERAL_STACKS)
-def test_three_sets_between_each_other(ct_folder: Any) -> None:
-    """Times that differ within a phase too."""
-    ct = ct_folder("three", (9, 6, 8))
-    write(ct, [{"AcquisitionTime": f"10{15 + d % 3}00.{d}"} for d in range(9)])
-    error = refusal(ct.path)
-    assert error.code == "AE-DICOM-024"
-    assert "3 sets" in error.message
-
-
-def test_sets_that_overlap_in_part(ct_folder: Any) -> None:
-    """Uneven steps would be refused too, but with a false cause."""
-    ct = ct_folder("part", (9, 6, 8))
-    place = [0, 2, 4, 5, 6, 7, 8, 10, 12]
-    write(
-        ct,
-        [
-            {"ConvolutionKernel": f"B{z % 2}", "ImagePositionPatient": [-100, -50, 300 + 1.25 * z]}
-            for z in place
-        ],
-    )
-    assert refusal(ct.path).code == "AE-DICOM-024"
-
-
-@hazard(AREA, "two phases of the same positions in one series", POSITION_TWICE)
-def test_phases_of_the_same_positions(ct: Any) -> None:
-    """Which one is meant is unknown."""
-    for d in range(5):
-        ct.save(ct.image(d, AcquisitionNumber=1), f"a{d}")
-        ct.save(ct.image(d, AcquisitionNumber=2, PixelData=bytes(96), SOPInstanceUID=f"1.2.{d}"), f"b{d}")
-    assert refusal(ct.path).code == "AE-DICOM-015"
-
-
-@hazard(AREA, "two acquisitions, or parts with another kernel or energy, one after the other", PARTS_JOINED)
-@pytest.mark.parametrize(("keyword", "one", "other"), IN_PARTS)
-def test_parts_one_after_the_other(ct: Any, keyword: str, one: Any, other: Any) -> None:
-    """They are read, with a warning that names the attribute."""
-    write(ct, [{keyword: one if d < 3 else other} for d in range(5)])
-    volume = read_dicom(ct.path)
-    np.testing.assert_array_equal(volume.hu, ct.hu)
-    assert codes(volume) == ["AE-WARN-008"]
-    assert f"differ in {keyword};" in volume.warnings[0].message
-
-
-@hazard(AREA, "the tube current, exposure or content time changes from slice to slice", "read")
-def test_harmless_differences(ct: Any) -> None:
-    """Modulation of the tube current and the time of each slice tell nothing apart."""
-    write(
-        ct,
-        [
-            {
-                "XRayTubeCurrent": 200 + 50 * (d % 2),
-                "Exposure": 10 + d % 3,
-                "ContentTime": f"10150{d % 2}",
-                "AcquisitionTime": f"10150{d}.5",
-                "ImageComments": f"SECRET {d % 2}",
-            }
-            for d in range(5)
-        ],
-    )
-    assert codes(read_dicom(ct.path)) == []
-
-
-@hazard(AREA, "a step-and-shoot scan whose AcquisitionNumber and time change with each step", "read")
-def test_step_and_shoot(ct_folder: Any) -> None:
-    """More parts than any scan of several acquisitions has."""
-    ct = ct_folder("steps", (12, 6, 8))
-    write(ct, [{"AcquisitionNumber": d // 2, "AcquisitionTime": f"10{15 + d // 2}00"} for d in range(12)])
-    assert codes(read_dicom(ct.path)) == []
-
-
-def test_time_that_is_none(ct: Any) -> None:
-    """A damaged time tells nothing apart, and is no reason to refuse a scan."""
-    write(ct, [{"AcquisitionTime": ("10:15:00", "SECRET", "", "101500", "1015")[d]} for d in range(5)])
-    assert codes(read_dicom(ct.path)) == []
-
-
-def enhanced(ct: Any, change: Any) -> Dataset:
-    """An Enhanced CT object; ``change`` receives the functional groups of each frame and its number."""
-    image = ct.enhanced(list(range(5)))
-    for index, group in enumerate(image.PerFrameFunctionalGroupsSequence):
-        change(group, index)
-    return image
-
-
-def set_number(group: Dataset, index: int) -> None:
-    group.FrameContentSequence[0].FrameAcquisitionNumber = index % 2
-
-
-def set_phase(group: Dataset, index: int) -> None:
-    group.FrameContentSequence[0].TemporalPositionIndex = index % 2
-
-
-def set_time(group: Dataset, index: int) -> None:
-    group.FrameContentSequence[0].FrameAcquisitionDateTime = f"202401011015{30 * (index % 2):02}.5+0100"
-
-
-def set_kernel(group: Dataset, index: int) -> None:
-    group.CTReconstructionSequence = [Dataset()]
-    group.CTReconstructionSequence[0].ConvolutionKernel = f"B{index % 2}"
-
-
-@hazard(
-    AREA, "frames of several phases or kernels between each other in one Enhanced CT object", SEVERAL_STACKS
-)
-@pytest.mark.parametrize("change", [set_number, set_phase, set_time, set_kernel])
-def test_enhanced_sets_between_each_other(ct: Any, change: Any) -> None:
-    """The same by the attributes of the frames."""
-    ct.save(enhanced(ct, change), "enhanced")
-    assert refusal(ct.path).code == "AE-DICOM-024"
-
-
-@hazard(AREA, "an Enhanced CT object of two acquisitions one after the other", PARTS_JOINED)
-def test_enhanced_parts(ct: Any) -> None:
-    """Read, with a warning."""
-    ct.save(enhanced(ct, lambda group, index: set_number(group, index // 3)), "enhanced")
-    assert codes(read_dicom(ct.path)) == ["AE-WARN-008"]
-
-
-@hazard(
-    AREA,
-    "an Enhanced CT object of several stacks, a part of a concatenation, or several multi-frame objects",
-    SEVERAL_STACKS,
-)
-@pytest.mark.parametrize("case", ["stacks", "concatenation", "two objects", "beside classic"])
-def test_multi_frame_objects_that_are_not_one_stack(ct: Any, case: str) -> None:
-    """The sentence says which of them it is."""
-    image = ct.enhanced([0, 1, 2])
-    if case == "stacks":
-        image.PerFrameFunctionalGroupsSequence[2].FrameContentSequence[0].StackID = "2"
-        words = "holds 2 stacks"
-    elif case == "concatenation":
-        image.InConcatenationTotalNumber = 2
-        words = "one part of a concatenation"
-    elif case == "two objects":
-        ct.save(ct.enhanced([3, 4]), "other")
-        words = "2 objects, of which 2 are multi-frame"
-    else:
-        ct.write()
-        words = "6 objects, of which 1 are multi-frame"
-    ct.save(image, "enhanced")
-    error = refusal(ct.path)
-    assert error.code == "AE-DICOM-024"
-    assert words in error.message

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from autosam_edge_test_hazards import hazard
-from autosam_edge_test_support import refusal
+from autosam_edge_test_support import codes, refusal
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -53,10 +53,6 @@ def at(x: float, y: float, z: float) -> Any:
 
 def along_z(*values_mm: float) -> Any:
     return [at(0, 0, z) for z in values_mm]
-
-
-def codes(volume: Volume) -> list[str]:
-    return [warning.code for warning in volume.warnings]
 
 
 def corner_mm(volume: Volume, d: int) -> Any:
