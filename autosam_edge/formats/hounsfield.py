@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from autosam_edge.hu_histogram import AIR_HU, HIGHEST_HU, LOWEST_HU, OFFSET, HuHistogram, doubts
+from autosam_edge.volume import Source, Volume
 from autosam_edge.warning_codes import BRIGHT_VALUES, LITTLE_AIR, NORMALIZED_VALUES, UNDECLARED_PADDING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from autosam_edge.errors import ErrorCode
     from autosam_edge.formats.voxels import StoredVoxels
+    from autosam_edge.geometry import Grid
     from autosam_edge.scan_warning import ScanWarning
 
 _SAMPLES_PER_AXIS = 64
@@ -45,6 +51,34 @@ def read_hu(voxels: StoredVoxels, code: ErrorCode) -> tuple[npt.NDArray[Any], li
         if all(filled.take(place, piece, voxels, code) for place, piece in voxels.pieces(filled.notes)):
             break
     return filled.hu, [*filled.notes, *filled.padding_warnings(), *filled.check(code)]
+
+
+def read_volume(
+    source: Source,
+    voxels: StoredVoxels,
+    grid: Grid,
+    code: ErrorCode,
+    warnings: Iterable[ScanWarning],
+    max_memory_mb: float | None,
+) -> Volume:
+    """Read voxels whose header was checked as a volume, if there is room for it.
+
+    Args:
+        source: Kind and files of the volume; its hash becomes that of the values.
+        voxels: Voxels of the file; their values are HU.
+        grid: Grid of the voxels.
+        code: Error code of the format for values that cannot be HU.
+        warnings: Findings of the header.
+        max_memory_mb: Limit for the resident memory of the process, MB; None sets no limit.
+
+    Raises:
+        InputError: See :func:`read_hu`; too many voxels (AE-INPUT-013).
+        BudgetError: The volume alone does not fit under the limit (AE-MEMORY-001).
+    """
+    voxels.require_size(max_memory_mb)
+    hu, notes = read_hu(voxels, code)
+    source = replace(source, series_hash=hashlib.sha256(hu.data).hexdigest())
+    return Volume(hu, grid, source, (*warnings, *notes))
 
 
 class _Filled:

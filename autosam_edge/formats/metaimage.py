@@ -5,7 +5,6 @@ Positions are in LPS, as ITK reads them. Like ITK, the reader does not use Cente
 
 from __future__ import annotations
 
-import hashlib
 import re
 from typing import TYPE_CHECKING
 
@@ -22,7 +21,7 @@ from autosam_edge.error_codes import (
 )
 from autosam_edge.formats.companion import named_companion
 from autosam_edge.formats.encoded_bytes import Encoding
-from autosam_edge.formats.hounsfield import read_hu
+from autosam_edge.formats.hounsfield import read_volume
 from autosam_edge.formats.voxels import StoredVoxels, opened
 from autosam_edge.geometry import FloatMatrix, Grid, Shape
 from autosam_edge.volume import Source, Volume
@@ -75,11 +74,8 @@ def read_metaimage(path: Path, *, max_memory_mb: float | None = None) -> Volume:
     warnings += _check_letters(fields, grid)
     warnings += check_ct_grid(grid, METAIMAGE_GRID_INVALID)
     voxels = _voxels(path, fields, end, shape)
-    voxels.require_size(max_memory_mb)
-    hu, notes = read_hu(voxels, METAIMAGE_VALUES_INVALID)
-    files = tuple(dict.fromkeys((path, voxels.path)))
-    digest = hashlib.sha256(hu.data).hexdigest()
-    return Volume(hu, grid, Source("metaimage", digest, files), (*warnings, *notes))
+    source = Source("metaimage", files=tuple(dict.fromkeys((path, voxels.path))))
+    return read_volume(source, voxels, grid, METAIMAGE_VALUES_INVALID, warnings, max_memory_mb)
 
 
 def _read_header(path: Path) -> tuple[Fields, int]:

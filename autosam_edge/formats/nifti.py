@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
 import io
 import json
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,7 @@ import numpy.typing as npt
 
 from autosam_edge.ct_grid import check_ct_grid
 from autosam_edge.error_codes import NIFTI_GRID_INVALID, NIFTI_VALUES_INVALID
-from autosam_edge.formats.hounsfield import read_hu
+from autosam_edge.formats.hounsfield import read_volume
 from autosam_edge.formats.nifti_header import SCANNER, ras_affine, read_nifti_header
 from autosam_edge.formats.voxels import read_values
 from autosam_edge.geometry import Grid
@@ -55,10 +54,8 @@ def read_nifti(path: Path, *, max_memory_mb: float | None = None) -> Volume:
     """
     file = read_nifti_header(path)
     warnings = (*file.warnings, *check_ct_grid(file.grid, NIFTI_GRID_INVALID))
-    file.voxels.require_size(max_memory_mb)
-    hu, notes = read_hu(file.voxels, NIFTI_VALUES_INVALID)
-    digest = hashlib.sha256(hu.data).hexdigest()
-    return Volume(hu, file.grid, Source("nifti", digest, file.files), (*warnings, *notes))
+    source = Source("nifti", files=file.files)
+    return read_volume(source, file.voxels, file.grid, NIFTI_VALUES_INVALID, warnings, max_memory_mb)
 
 
 _LABEL_INTENT = 1002  # NIFTI_INTENT_LABEL

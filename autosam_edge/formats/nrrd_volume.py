@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -20,7 +19,7 @@ from autosam_edge.error_codes import (
 )
 from autosam_edge.formats.companion import named_companion
 from autosam_edge.formats.encoded_bytes import Encoding
-from autosam_edge.formats.hounsfield import read_hu
+from autosam_edge.formats.hounsfield import read_volume
 from autosam_edge.formats.voxels import StoredVoxels, opened
 from autosam_edge.geometry import FloatMatrix, Grid
 from autosam_edge.volume import Source, Volume
@@ -87,10 +86,8 @@ def read_nrrd(path: Path, *, max_memory_mb: float | None = None) -> Volume:
     except ValueError as error:
         raise NRRD_ORIENTATION_INVALID(f"the space of the image is not usable: {error}.") from error
     warnings += check_ct_grid(grid, NRRD_GRID_INVALID)
-    voxels.require_size(max_memory_mb)
-    hu, notes = read_hu(voxels, NRRD_VALUES_INVALID)
-    files = tuple(dict.fromkeys((path, voxels.path)))
-    return Volume(hu, grid, Source("nrrd", hashlib.sha256(hu.data).hexdigest(), files), (*warnings, *notes))
+    source = Source("nrrd", files=tuple(dict.fromkeys((path, voxels.path))))
+    return read_volume(source, voxels, grid, NRRD_VALUES_INVALID, warnings, max_memory_mb)
 
 
 def _read_header(path: Path) -> tuple[dict[str, Any], int]:
