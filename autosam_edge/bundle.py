@@ -16,7 +16,6 @@ SHA-256 before use.
 from __future__ import annotations
 
 import hashlib
-import lzma
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from typing import Literal
 
 from autosam_edge.error_codes import BUNDLE_ALTERED, BUNDLE_INCOMPLETE, BUNDLE_MISSING, MANIFEST_INVALID
 from autosam_edge.model import InputContract, Model
+from autosam_edge.platform import LZMAError
 from autosam_edge.plausibility.thresholds import Thresholds
 from autosam_edge.strict_json import build, parse_json
 from autosam_edge.volume import Label
@@ -224,6 +224,7 @@ class Bundle:
         if not path.exists():
             raise BUNDLE_MISSING(f"there is no bundle named {path.name}, expected a folder or a .edge file.")
         text = self._raw(MANIFEST)
+        self.manifest_text = text
         self.manifest = Manifest.parse(text)
         # The manifest holds the hashes of all other files, so its own hash identifies the model.
         self.manifest_sha256 = hashlib.sha256(text).hexdigest()
@@ -290,7 +291,7 @@ class Bundle:
             KeyError,
             EOFError,
             UnicodeDecodeError,
-            lzma.LZMAError,
+            LZMAError,
             zlib.error,
             zipfile.BadZipFile,
             NotImplementedError,

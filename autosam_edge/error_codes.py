@@ -296,6 +296,11 @@ VERIFICATION_FAILED = ErrorCode(
     "this device does not compute what the model computed at export",
     "Do not use the artifact on this device; choose another `engine`.",
 )
+SITE_FILE_MISSING = ErrorCode(
+    "AE-ENGINE-008",
+    "in the browser: a file of the site cannot be loaded",
+    "Connect to the network and open the page again, or export the site again.",
+)
 MEMORY_UNKNOWN = ErrorCode(
     "AE-MEMORY-002",
     "a memory limit for an artifact whose memory was not measured at export",

@@ -18,9 +18,10 @@ from autosam_edge.output_formats import (
     SEG_FORMATS,
     WITHOUT_DICOM,
 )
+from autosam_edge.platform import can_draw
 from autosam_edge.plausibility.refusal import require_plausible
 from autosam_edge.result_files import result_files
-from autosam_edge.warning_codes import SEG_LEFT_OUT
+from autosam_edge.warning_codes import PREVIEW_LEFT_OUT, SEG_LEFT_OUT
 
 if TYPE_CHECKING:
     import os
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 # Results of a scan of 512 x 512 x 160 voxels take about 16 MiB; scans may be four times as long.
 _NEEDED_BYTES = 64 * 2**20
+_LEFT_OUT: dict[str, Format] = {SEG_LEFT_OUT.code: "dicom-seg", PREVIEW_LEFT_OUT.code: "preview"}
 
 
 def write(
@@ -91,9 +93,10 @@ def write(
         statistics = organ_statistics(volume, segmentation)
         timings["statistics"] = time.perf_counter() - started
     left_out = warnings_of_outputs(volume.source, formats)
-    new = tuple(warning for warning in left_out if warning not in segmentation.warnings)
+    # That a picture is missing says nothing about the labels, so the other files do not repeat it.
+    new = (w for w in left_out if w not in segmentation.warnings and w.code != PREVIEW_LEFT_OUT.code)
     segmentation = replace(segmentation, warnings=(*segmentation.warnings, *new))
-    replaced: tuple[Format, ...] = (*chosen, "dicom-seg") if left_out else chosen
+    replaced = (*chosen, *(_LEFT_OUT[warning.code] for warning in left_out))
     with staged_results(target, [FILE_NAMES[name] for name in replaced]) as stage:
         tasks = result_files(volume, segmentation, statistics, pseudonymize=pseudonymize)
         found = any(organ.voxels for organ in statistics)
@@ -178,15 +181,18 @@ def check_outputs(
 
 
 def warnings_of_outputs(source: Source, formats: Sequence[Format] | None = None) -> tuple[ScanWarning, ...]:
-    """Warnings about results that the input does not allow; they can be given before the inference.
+    """Warnings about results that cannot be made; they can be given before the inference.
 
     Args:
         source: Files that the scan was read from.
         formats: Formats that will be written; None for all that fit.
     """
-    if formats is not None or source.kind != "dicom" or not source.frame_of_reference_fault:
-        return ()
-    return (SEG_LEFT_OUT(f"No DICOM SEG was written: the images {source.frame_of_reference_fault}."),)
+    found = []
+    if formats is None and source.kind == "dicom" and source.frame_of_reference_fault:
+        found.append(SEG_LEFT_OUT(f"No DICOM SEG was written: the images {source.frame_of_reference_fault}."))
+    if formats is None and not can_draw():
+        found.append(PREVIEW_LEFT_OUT("No preview was drawn: Pillow is not installed."))
+    return tuple(found)
 
 
 def _existing(target: Path) -> Path:
@@ -202,6 +208,8 @@ def _choose(source: Source | None, formats: Sequence[Format] | None) -> tuple[Fo
             f"`formats` are {', '.join(sorted(unknown)) or 'empty'}, expected some of {', '.join(FORMATS)}"
         )
     chosen = tuple(name for name in FORMATS if name in (DEFAULT_FORMATS if formats is None else formats))
+    if formats is None and not can_draw():
+        chosen = tuple(name for name in chosen if name != "preview")
     of_dicom = [name for name in chosen if name in DICOM_FORMATS]
     if source is None or not of_dicom:
         return chosen
