@@ -5,7 +5,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from autosam_edge.stop_signals import catch_signals
+
+if TYPE_CHECKING:
+    from autosam_edge.session import Session
 
 
 def main() -> None:
@@ -14,16 +19,16 @@ def main() -> None:
     from autosam_edge import __main__ as program
     from autosam_edge.cli import segment
 
-    segment.open_session = stand_in_session  # type: ignore[assignment]
+    segment.open_session = stand_in_session
     program.main()
 
 
-def stand_in_session(*_: object, **__: object) -> object:
+def stand_in_session(*_: object, **__: object) -> Session:
     """A session that calls water the first organ and bone the second, on a grid of 6 mm."""
     from autosam_edge.engines.fake_engine import ThresholdEngine
     from autosam_edge.labels import BTCV_LABELS
     from autosam_edge.model import InputContract, Model
-    from autosam_edge.session import Session
+    from autosam_edge.session import Session as StandIn
 
     contract = InputContract(
         modality="CT",
@@ -38,7 +43,7 @@ def stand_in_session(*_: object, **__: object) -> object:
         rows_beyond_ends=0,
     )
     model = Model(contract, BTCV_LABELS[:2], (), "stand-in", "1")
-    return Session(model, ThresholdEngine((-125.0, 40.0, 200.0)))
+    return StandIn(model, ThresholdEngine((-125.0, 40.0, 200.0)))
 
 
 if __name__ == "__main__":
