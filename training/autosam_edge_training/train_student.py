@@ -13,13 +13,16 @@ Otherwise half of the time is spent by the kernel on clearing pages.
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import field
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import torch
+from lightning_fabric import Fabric
+from torch import nn
 
 from autosam_edge_training.choices import Reduction
-from autosam_edge_training.data import Prepared
+from autosam_edge_training.data import Case, Prepared
 from autosam_edge_training.networks.students import save_student
 from autosam_edge_training.patches.sampler import Sampling
 from autosam_edge_training.recipe_parts.fabric import Precision, flushing_subnormals, start_fabric
@@ -38,18 +41,8 @@ from autosam_edge_training.recipe_parts.setup import (
     start_student,
     training_steps,
 )
-from autosam_edge_training.recipe_parts.teacher import open_teacher
+from autosam_edge_training.recipe_parts.teacher import Teacher, open_teacher
 from autosam_edge_training.strict import STRICT, JsonObject, checked_dataclass
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
-    from lightning_fabric import Fabric
-    from torch import nn
-
-    from autosam_edge_training.data import Case
-    from autosam_edge_training.recipe_parts.teacher import Teacher
 
 
 @checked_dataclass(config=STRICT)
@@ -57,9 +50,7 @@ class Config:
     """Everything that decides a run.
 
     Args:
-        schedule: Steps and learning rate.
         student: Name of the student, or ``monai:NAME``.
-        arguments: Arguments of a network of MONAI.
         sampling: Patch size, crop placement and augmentation.
         loss: Segmentation loss. ``paper``: equation 1. ``present``: Dice over the classes that a patch holds,
             and cross entropy with larger weights for rarer classes.
@@ -128,21 +119,14 @@ def train(
     """Train a student; a run that was stopped resumes from the last checkpoint in ``out``.
 
     Args:
-        config: Recipe of the run.
         data: Folder that ``data prepare`` wrote.
-        out: Folder of the run.
         teacher: Weights file of the teacher, an AutoSAM teacher or another student; None trains on the labels
             alone.
-        sam: SAM's published checkpoint, if the teacher was trained on one.
         cache: Folder of the teacher's cached probabilities; None runs the teacher at every step, on the patch
             that the student sees, intensity augmentation included.
-        extra: Further prepared folders, whose training cases join.
         init: Weights to start from (``student.safetensors`` of another run); None starts at random.
         workers: Number of processes that prepare patches while the network trains; the result does not depend
             on it.
-
-    Returns:
-        Path of the weights.
 
     Raises:
         InputError: The data cannot be used (AE-DATA-*).

@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import warnings
 from dataclasses import field, replace
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -44,9 +44,6 @@ from autosam_edge_training.recipe_parts.setup import (
 )
 from autosam_edge_training.strict import STRICT, as_dict, checked_dataclass
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 
 @checked_dataclass(config=STRICT)
 class Config:
@@ -54,7 +51,6 @@ class Config:
 
     Args:
         schedule: Steps and learning rate; the paper's 200 epochs are 4,800 steps on BTCV.
-        network: Sizes of the teacher.
         sampling: Patch size, crop placement and augmentation; the patch is the network's.
         loss: Segmentation loss, see :class:`autosam_edge_training.train_student.Config`.
         ema: Decay of the average of the weights that is validated and saved; 0 (the paper) keeps the last
@@ -106,15 +102,10 @@ def train(config: Config, data: Path, out: Path, *, sam: Path | None = None, wor
     """Train the teacher; a run that was stopped resumes from the last checkpoint in ``out``.
 
     Args:
-        config: Recipe of the run.
         data: Folder that ``data prepare`` wrote; its classes are the network's.
-        out: Folder of the run.
         sam: SAM's published checkpoint; None leaves the encoder random, with a warning if it is frozen.
         workers: Number of processes that prepare patches while the network trains; the result does not depend
             on it.
-
-    Returns:
-        Path of the weights.
 
     Raises:
         InputError: The data cannot be used (AE-DATA-*).

@@ -10,12 +10,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from autosam_edge_benchmarks.choices import Dataset, Exhibit
-
-if TYPE_CHECKING:
-    from autosam_edge_training.evaluate.scored_runs import Method, RunFacts
+from autosam_edge_training.evaluate.scored_runs import Method, RunFacts
 
 EDITION = "arXiv 2308.14936, the edition that distils (v1, v2)"
 UNKNOWN = "not known here"
@@ -30,11 +28,8 @@ class Published(NamedTuple):
     """A result that others published, for comparison.
 
     Args:
-        what: Method and setting.
-        dataset: Data set.
         dice: Mean Dice, percent.
         protocol: Split and inference, in a few words. Values of different protocols are not comparable.
-        source: Repository and file of the value.
     """
 
     what: str
@@ -49,8 +44,6 @@ class Row:
     """A row of a table.
 
     Args:
-        key: Name of the row in JSON and CSV.
-        title: Text of the first column.
         matches: Test whether a scored run belongs to this row.
         paper: Value that the paper prints, by measure, as text: percent, or millions of parameters.
     """
@@ -66,13 +59,7 @@ class PaperTable:
     """A table of the paper, or a figure that shows values.
 
     Args:
-        exhibit: Name of the table.
-        title: Subject of the table.
-        heading: Heading of the first column.
-        measures: Measures that the table compares.
-        datasets: Data sets that the table reports.
         rows: Rows in the paper's order.
-        notes: Sentences below the table.
         published: Results of others, printed below the table.
         test_last_row: True if the last row is ours and is tested against each other row.
     """

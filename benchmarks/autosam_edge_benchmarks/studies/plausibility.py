@@ -7,9 +7,11 @@ test scans. Other scans are measured too and count for nothing but the table.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from pathlib import Path
+from typing import Any, Literal
 
 from autosam_edge.formats.nifti import read_nifti
 from autosam_edge.plausibility.evidence import Evidence
@@ -17,19 +19,14 @@ from autosam_edge.plausibility.rules import judge
 from autosam_edge.plausibility.thresholds import Threshold, Thresholds, UpperLimit
 from autosam_edge.read_scan import read
 from autosam_edge.scan_warning import ScanWarning
+from autosam_edge.session import Session
 from autosam_edge.strict_json import build
+from autosam_edge.verdict import Plausibility
+from autosam_edge.volume import Segmentation, Volume
 from autosam_edge.warning_codes import NETWORK_UNSURE
 from autosam_edge_benchmarks.result_header import Result, new_result
 from autosam_edge_benchmarks.studies.plausibility_inputs import TRANSFORMATIONS, Scan, synthetic_inputs
 from autosam_edge_training.data import Prepared
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-    from pathlib import Path
-
-    from autosam_edge.session import Session
-    from autosam_edge.verdict import Plausibility
-    from autosam_edge.volume import Segmentation, Volume
 
 SPLITS: tuple[Literal["validation", "training"], ...] = ("validation", "training")
 AS_IT_IS = "as it is"
@@ -43,8 +40,6 @@ class OtherScan:
     """A scan that is not part of the data set.
 
     Args:
-        name: Name in the table.
-        path: DICOM folder or file.
         usable: Whether the model is meant for the scan; inputs are made from it only then.
     """
 
@@ -57,10 +52,8 @@ class Study:
     """Measures inputs one by one; a result that is given already is not measured again.
 
     Args:
-        session: Model to check.
         result: Result so far, from :func:`new_study` or an earlier run; measured inputs are added to it.
         save: Function that is called with the result after each scan.
-        log: Function that receives one line per input.
     """
 
     def __init__(
@@ -73,7 +66,6 @@ class Study:
         """Measure every training and validation scan of a data set.
 
         Args:
-            prepared: The data set.
             extended: Number of scans, from the first validation scan on, on which all inputs are measured; on
                 the others the quick ones are.
         """
@@ -183,11 +175,7 @@ def new_study(session: Session, prepared: Prepared) -> Result:
 
 
 def fit(result: Result) -> Thresholds:
-    """The thresholds that a study gives.
-
-    Args:
-        result: Result of a study.
-    """
+    """The thresholds that a study gives."""
     rows = [entry for entry in result["inputs"] if entry["fitted"]]
     # Thin slabs have the lowest probability of usable inputs. Halfway to the unusable ones it refuses; a
     # third of the way from whole scans down to thin slabs it doubts.
@@ -282,7 +270,6 @@ def judge_again(result: Result, thresholds: Thresholds) -> None:
 
     Args:
         result: Result of a study, changed in place.
-        thresholds: Limits to judge by.
     """
     for entry in result["inputs"]:
         evidence = _evidence(entry["measured"])

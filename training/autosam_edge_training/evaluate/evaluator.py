@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -13,8 +13,10 @@ from autosam_edge.ct_grid import LEAST_TILT_DEG
 from autosam_edge.error_codes import GRIDS_DIFFER, NIFTI_GRID_INVALID
 from autosam_edge.formats.label_image import as_labels, read_labels
 from autosam_edge.formats.nifti import read_nifti
+from autosam_edge.session import Session
 from autosam_edge.volume import Volume
 from autosam_edge_training.choices import AbsentOrganRule
+from autosam_edge_training.data import Entry, Prepared, Split
 from autosam_edge_training.error_codes import (
     CASE_FILE_MISSING,
     NO_COMMON_ORGAN,
@@ -24,13 +26,6 @@ from autosam_edge_training.error_codes import (
 from autosam_edge_training.evaluate.report import report
 from autosam_edge_training.evaluate.scores import Score, score_masks
 from autosam_edge_training.strict import JsonObject
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
-    from autosam_edge.session import Session
-    from autosam_edge_training.data import Entry, Prepared, Split
 
 Predict = Callable[[Volume], npt.NDArray[np.uint8]]
 """A CT to labels (D, H, W) uint8 on its own grid."""
@@ -52,17 +47,10 @@ def evaluate_predictions(
 
     Args:
         predict: A CT on its own grid to labels (D, H, W) uint8 on the same grid.
-        prepared: The data set; the files that it was prepared from are read.
         split: ``test``, ``validation`` or ``training``.
-        method: Name of what predicts.
         names: Names by value of what ``predict`` returns; the data set's by default.
         absent_organ: Rule for an organ that the truth lacks; see
             :func:`~autosam_edge_training.evaluate.scores.score_masks`.
-        log: Callback that gets one line per case.
-        progress: Callback that gets (cases done, number of cases).
-
-    Returns:
-        A row per case and organ.
 
     Raises:
         InputError: The split is empty (AE-DATA-005), a file is missing (AE-DATA-002) or another one than was
@@ -145,8 +133,6 @@ def from_files(folder: Path, entries: Sequence[Entry], classes: int) -> Predict:
     """Predictions of any tool: a NIfTI file per case, on the image's grid, with the data set's label values.
 
     Args:
-        folder: Folder of the files.
-        entries: The cases that will be asked for.
         classes: Labels of the data set with the background.
 
     Raises:
@@ -186,13 +172,7 @@ def evaluate_session(
     """Score a bundle, or any network behind the runtime's session, as a user would run it.
 
     Args:
-        session: Ready to run.
-        prepared: The data set.
-        split: Split whose cases are scored.
-        method: Name; the model's by default.
         absent_organ: Rule for an organ that the truth lacks; see :func:`evaluate_predictions`.
-        log: Callback that gets one line per case.
-        progress: Callback that gets (cases done, number of cases).
 
     Returns:
         The rows of ``cases.csv`` and the content of ``summary.json``.
@@ -231,15 +211,7 @@ def evaluate_folder(
 
     Args:
         folder: A file per case, see :func:`from_files`.
-        prepared: The data set.
-        split: Split whose cases are scored.
-        method: Name; the folder's by default.
         absent_organ: Rule for an organ that the truth lacks; see :func:`evaluate_predictions`.
-        log: Callback that gets one line per case.
-        progress: Callback that gets (cases done, number of cases).
-
-    Returns:
-        As :func:`evaluate_session`; no engine and no overlap are known.
     """
     predict = from_files(folder, split_entries(prepared, split), prepared.classes)
     method = method or folder.resolve().name

@@ -6,8 +6,9 @@ an exported artifact differ only in the network.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,7 @@ from autosam_edge.formats.nifti import read_nifti, write_nifti
 from autosam_edge.label_table import label_table
 from autosam_edge.model import Model
 from autosam_edge.session import Session
-from autosam_edge_training.data import Prepared
+from autosam_edge_training.data import Prepared, Split
 from autosam_edge_training.error_codes import CASES_SEEN
 from autosam_edge_training.evaluate.evaluator import evaluate_session, split_entries
 from autosam_edge_training.evaluate.report import write_results
@@ -29,18 +30,12 @@ from autosam_edge_training.networks.checkpoint import (
     open_network,
     require_same_input,
 )
+from autosam_edge_training.networks.checkpoint_metadata import CheckpointMetadata
 from autosam_edge_training.networks.hu_input import TorchEngine
 from autosam_edge_training.networks.input_spec import NetworkInput
 from autosam_edge_training.networks.students import parameter_count
 from autosam_edge_training.recipe_parts.run_folder import RunRecord, read_run_record
 from autosam_edge_training.recipe_parts.setup import STUDENT_WEIGHTS, TEACHER_WEIGHTS
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from autosam_edge_training.data import Split
-    from autosam_edge_training.networks.checkpoint_metadata import CheckpointMetadata
 
 OVERLAP = 0.5  # of neighboring tiles, as in the paper; docs/adr/0016-recipes.md
 
@@ -65,8 +60,6 @@ def network_session(
 
     Args:
         network: (1, 1, D, H, W) normalized to logits.
-        prepared: Prepared data set with grid, window and labels of the network.
-        name: Name of the model.
         patch: Voxels (D, H, W) of a tile.
         overlap: Share of a tile that its neighbor covers again, 0 to below 1.
     """
@@ -92,13 +85,7 @@ def score_run(
         run: Folder that ``train`` or ``distill`` wrote.
         data: Folder that ``data prepare`` wrote.
         out: Folder to make; it appears whole or not at all.
-        split: Split whose cases are scored.
-        sam: SAM's published checkpoint, if a teacher was trained on one.
         overlap: Share of a tile that its neighbor covers again, 0 to below 1.
-        log: Called with one line per case.
-
-    Returns:
-        ``out``.
 
     Raises:
         InputError: The data cannot be used (AE-DATA-*).

@@ -8,21 +8,17 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal, get_args
+from pathlib import Path
+from typing import Annotated, Literal, get_args
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from autosam_edge_training.error_codes import RUN_FILE_INVALID, RUN_FILES_DIFFER
 from autosam_edge_training.evaluate.report import summarize
-from autosam_edge_training.evaluate.scores import METRICS, read_csv
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
-
-    from autosam_edge_training.evaluate.scores import Metric, Score
+from autosam_edge_training.evaluate.scores import METRICS, Metric, Score, read_csv
 
 Method = Literal[
     "student",
@@ -50,21 +46,14 @@ class RunFacts:
     """What ``run.json`` says. What a method read in from elsewhere does not tell is null.
 
     Args:
-        method: Method that made the predictions.
         network: Such as ``swinunetr-small`` or ``autosam-vit-b``.
         dataset: Name of the data set that was scored, such as ``btcv``.
         weight: Key ``lambda``: weight of the ground truth in equation 2; None without distillation.
         reduction: Reduction of the distillation loss, ``voxel`` or ``element``.
         apg: True if the teacher has its auto prompt generator; None for other networks.
         seed, steps: Random seed and number of steps of the training.
-        trainable_parameters, total_parameters: Counted on the network.
         spacing_mm: Voxel spacing of the network's grid (D, H, W), mm.
-        machine: Machine of the training, in words.
-        commit: Git commit of this project.
-        data_sha256: Of the manifest.
         smoke: The figures mean nothing: phantoms and tiny networks.
-        teacher: Network that a student learned from.
-        weights_sha256: Of the file of weights that was scored.
     """
 
     method: Method
@@ -100,7 +89,6 @@ class Run:
     """A scored run.
 
     Args:
-        folder: Folder of the run.
         facts: Content of ``run.json``.
         means: Mean of each score over cases per organ, then over organs, 0 to 1.
     """
@@ -176,8 +164,6 @@ class Criteria:
     """Which runs a row is about. What is None does not matter.
 
     Args:
-        methods: Any of these.
-        network: Exactly this.
         weight: This lambda; a run without a teacher has none.
         apg: With or without the auto prompt generator.
     """
@@ -208,12 +194,6 @@ def find_runs(
     smoke: bool = False,
 ) -> tuple[Run, ...]:
     """The scored runs below a folder, at any depth, in order of their paths.
-
-    Args:
-        results: A folder; one that is absent holds no run.
-        dataset: Only this data set.
-        criteria: Only runs that meet one of these.
-        smoke: Smoke runs only; otherwise none of them.
 
     Raises:
         TrainingError: A run is broken (see :func:`read_run`).

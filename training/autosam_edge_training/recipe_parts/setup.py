@@ -2,38 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Literal, Protocol
+from pathlib import Path
+from typing import Literal, Protocol
 
 import numpy as np
+import numpy.typing as npt
 import torch
+from lightning_fabric import Fabric
+from torch import nn
 
 from autosam_edge_training.data import Case, Prepared, negative_case, phantom_case
 from autosam_edge_training.data.layouts import BTCV_NAMES
 from autosam_edge_training.error_codes import NETWORK_INPUT_DIFFERS, SAMPLING_UNSUITABLE, STUDENT_INVALID
-from autosam_edge_training.networks.checkpoint_metadata import CheckpointMetadata
+from autosam_edge_training.networks.checkpoint_metadata import CheckpointMetadata, TeacherRecord
 from autosam_edge_training.networks.input_spec import NetworkInput
 from autosam_edge_training.networks.students import build_student, load_student
-from autosam_edge_training.patches.sampler import Sampler
+from autosam_edge_training.patches.sampler import Patches, Sampler, Sampling
 from autosam_edge_training.recipe_parts.fabric import mean_over_processes
-from autosam_edge_training.recipe_parts.losses import class_weights, dice_cross_entropy, equation_1
-from autosam_edge_training.recipe_parts.run_folder import commit
+from autosam_edge_training.recipe_parts.losses import (
+    Segmentation,
+    class_weights,
+    dice_cross_entropy,
+    equation_1,
+)
+from autosam_edge_training.recipe_parts.run_folder import RunFolder, commit
+from autosam_edge_training.recipe_parts.schedule import Schedule
 from autosam_edge_training.recipe_parts.validation import validate
 from autosam_edge_training.strict import JsonObject, as_dict
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
-
-    import numpy.typing as npt
-    from lightning_fabric import Fabric
-    from torch import nn
-
-    from autosam_edge_training.networks.checkpoint_metadata import TeacherRecord
-    from autosam_edge_training.patches.sampler import Patches, Sampling
-    from autosam_edge_training.recipe_parts.losses import Segmentation
-    from autosam_edge_training.recipe_parts.run_folder import RunFolder
-    from autosam_edge_training.recipe_parts.schedule import Schedule
 
 Loss = Literal["paper", "present"]
 STUDENT_WEIGHTS = "student.safetensors"
@@ -183,13 +180,7 @@ def report_step(
     """Report the losses of a step, and validate the averaged weights, if the recipe says so.
 
     Args:
-        run: Folder of the run.
-        fabric: Processes of the run.
-        config: Recipe of the run.
         step: Number of the step, from 0.
-        losses: Losses of this process by name.
-        average: Network with the averaged weights.
-        held_out: Validation cases.
 
     Returns:
         True if the step was reported, which is when a checkpoint is due.
@@ -221,12 +212,6 @@ def checkpoint_metadata(
     """Metadata of the network that a run has trained.
 
     Args:
-        student: Name of the network.
-        arguments: Arguments that build it.
-        prepared: The data.
-        config: Recipe of the run.
-        cases: Training cases.
-        teacher: Teacher of a distilled student.
         sam_sha256: SHA-256 of a teacher's SAM file.
     """
     recipe = as_dict(config)

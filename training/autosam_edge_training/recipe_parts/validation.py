@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from monai.inferers.utils import sliding_window_inference
+from torch import nn
 
 from autosam_edge.measurements import dice
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from torch import nn
-
-    from autosam_edge_training.data import Case
+from autosam_edge_training.data import Case
 
 
 @torch.no_grad()
@@ -32,9 +27,7 @@ def validate(
 
     Args:
         network: (1, 1, D, H, W) normalized to logits; left in the mode that it was in.
-        cases: Cases that were held out.
         patch: Voxels (D, H, W) of the sliding window.
-        device: Device of the network.
         overlap: Share of a window that its neighbor covers again, 0 to below 1.
 
     Returns:
