@@ -233,7 +233,7 @@ class EdgeBlock(nn.Module):
 
 
 class EdgeMerging(nn.Module):
-    """Patch merging: 2 x 2 x 2 neighbors become channels, in the order that the checkpoint was trained with."""
+    """Patch merging: 2 x 2 x 2 neighbors become channels, in the order of the checkpoint."""
 
     def __init__(self, merging: PatchMergingV2) -> None:
         super().__init__()
