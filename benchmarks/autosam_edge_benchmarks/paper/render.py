@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
 from collections.abc import Sequence
@@ -98,7 +99,7 @@ def as_dict(table: Table) -> dict[str, object]:
         "smoke": table.smoke,
         "rows": [_line_as_dict(line) for line in table.lines],
         "notes": [*table.spec.notes, *table.remarks],
-        "published": [published._asdict() for published in table.spec.published],
+        "published": [dataclasses.asdict(published) for published in table.spec.published],
     }
 
 

@@ -20,7 +20,7 @@ from autosam_edge_benchmarks.paper.specs import table_spec
 from autosam_edge_benchmarks.paper.tables import Table, build_table
 from autosam_edge_training import train_student, train_teacher
 from autosam_edge_training.data import Manifest, prepare_smoke_phantoms
-from autosam_edge_training.evaluate.score_run import predict_run, score_run
+from autosam_edge_training.evaluate.score_run import score_run
 
 
 def train_smoke_runs(work: Path, *, log: Callable[[str], None] = print) -> tuple[Path, list[Path]]:
@@ -61,6 +61,8 @@ def smoke_montage(
     with TemporaryDirectory(prefix="autosam-edge-smoke-") as folder:
         work = Path(folder)
         data, runs = train_smoke_runs(work, log=log)
-        predictions = {run.name: predict_run(run, data, work / "predictions" / run.name) for run in runs}
+        predictions = {run.name: work / "predictions" / run.name for run in runs}
+        for run in runs:
+            score_run(run, data, work / "scored" / run.name, labels=predictions[run.name])
         manifest = Manifest.read(data / "manifest.json")
         yield read_montage(manifest, None, predictions), label_table(manifest.labels)
