@@ -17,7 +17,8 @@ import pytest
 
 from autosam_edge.bundle import open_bundle, read_files
 from autosam_edge.engines.engine import Engine
-from autosam_edge.engines.selection import ENGINES, engine_class, load_engine, make_engine, why_missing
+from autosam_edge.engines.load import load_engine
+from autosam_edge.engines.selection import ENGINES, engine_class, make_engine, why_missing
 from autosam_edge.errors import EngineError
 from autosam_edge.verify import read_golden_tile
 
