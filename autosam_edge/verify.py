@@ -40,8 +40,9 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from autosam_edge.bundle import Artifact, Bundle
+    from autosam_edge.bundle import Bundle
     from autosam_edge.engines.engine import Engine
+    from autosam_edge.manifest import Artifact
     from autosam_edge.model import InputContract
 
 GOLDEN = "golden/golden.json"

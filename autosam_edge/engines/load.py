@@ -15,8 +15,8 @@ from autosam_edge.engines.selection import make_engine
 from autosam_edge.error_codes import BUNDLE_ALTERED, TRIAL_FAILED
 
 if TYPE_CHECKING:
-    from autosam_edge.bundle import Artifact
     from autosam_edge.engines.artifact_engine import ArtifactEngine
+    from autosam_edge.manifest import Artifact
 
 _TRIAL_SECONDS = 120.0
 # Python and a runtime, which for ExecuTorch is torch as well; and what a runtime needs while it loads.

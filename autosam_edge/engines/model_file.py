@@ -19,16 +19,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 Format = Literal["ONNX", "Core ML", "ExecuTorch"]
-OPERATORS = frozenset(
-    # arithmetic; layers; activations; arrangement; number formats
-    "Abs Add Cast Clip Div Erf Exp Identity Max Min Mul Neg Pow Reciprocal Sqrt Sub "
-    "Attention AveragePool BatchNormalization Conv ConvTranspose Gemm GlobalAveragePool GroupNormalization "
-    "InstanceNormalization LayerNormalization MatMul MaxPool ReduceMax ReduceMean ReduceSum Resize "
-    "Elu Gelu HardSigmoid HardSwish LeakyRelu PRelu Relu Sigmoid Softmax Softplus Tanh "
-    "Concat Constant DepthToSpace Expand Flatten Gather Pad Reshape Shape Slice SpaceToDepth Split Squeeze "
-    "Transpose Unsqueeze "
-    "DequantizeLinear QuantizeLinear".split()  # noqa: SIM905  one quoted word per line reads worse
-)
+# Arithmetic; layers; activations; arrangement; number formats.
+_NAMES = """
+Abs Add Cast Clip Div Erf Exp Identity Max Min Mul Neg Pow Reciprocal Sqrt Sub
+Attention AveragePool BatchNormalization Conv ConvTranspose Gemm GlobalAveragePool GroupNormalization
+InstanceNormalization LayerNormalization MatMul MaxPool ReduceMax ReduceMean ReduceSum Resize
+Elu Gelu HardSigmoid HardSwish LeakyRelu PRelu Relu Sigmoid Softmax Softplus Tanh
+Concat Constant DepthToSpace Expand Flatten Gather Pad Reshape Shape Slice SpaceToDepth Split Squeeze
+Transpose Unsqueeze
+DequantizeLinear QuantizeLinear
+"""
+OPERATORS = frozenset(_NAMES.split())
 """Operators of ONNX that a model may use: none repeats, branches, or holds a graph of its own."""
 
 # Fields that a message may have, by their numbers in onnx.proto and Core ML's Model.proto. The value names
@@ -48,7 +49,7 @@ _CORE_ML_FILES = {
     "Data/com.apple.CoreML/model.mlmodel",
     "Data/com.apple.CoreML/weights/weight.bin",
 }
-# Signatures, at byte 4, of other formats that a runtime of ONNX reads too: ONNX Runtime's and TensorFlow's own.
+# Signatures at byte 4 of formats that runtimes of ONNX read too: ONNX Runtime's own, and TensorFlow Lite.
 _OTHER_FORMATS = (b"ORTM", b"TFL3")
 _EXECUTORCH = b"ET12"
 

@@ -13,8 +13,9 @@ from autosam_edge.error_codes import ARTIFACT_MISSING, ENGINE_NOT_USABLE, ENGINE
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from autosam_edge.bundle import Artifact, Bundle, Manifest
+    from autosam_edge.bundle import Bundle
     from autosam_edge.engines.artifact_engine import ArtifactEngine
+    from autosam_edge.manifest import Artifact, Manifest
 
 
 class _EngineEntry(NamedTuple):

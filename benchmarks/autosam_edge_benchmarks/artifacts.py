@@ -21,8 +21,9 @@ from autosam_edge_training.networks.students import load_student
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from autosam_edge.bundle import Artifact, Bundle
+    from autosam_edge.bundle import Bundle
     from autosam_edge.engines.engine import Engine
+    from autosam_edge.manifest import Artifact
 
 _PROVEN = (
     *("proof", "megabytes", "facts", "worst_organ", "organ_dice", "mean_dice", "worst_case_dice"),
