@@ -266,7 +266,7 @@ ARTIFACT_MISSING = ErrorCode(
     "Choose one that the bundle holds, or export the bundle with this target.",
 )
 MODEL_FILE_REFUSED = ErrorCode(
-    "AE-BUNDLE-006",
+    "AE-BUNDLE-007",
     "the file of a model is of another format, refers to data outside of it, or holds an operator or a graph "
     "that is not allowed",
     "Do not trust this bundle; get it again from its source, or export it again.",

@@ -40,7 +40,7 @@ class ArtifactEngine(ABC):
         threads: Number of threads of the runtime; 0 means one per core.
 
     Raises:
-        BundleError: The model's file is not allowed (AE-BUNDLE-006).
+        BundleError: The model's file is not allowed (AE-BUNDLE-007).
         EngineError: The model does not load (AE-ENGINE-002) or has another interface (AE-ENGINE-003).
     """
 

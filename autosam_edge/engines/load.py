@@ -33,7 +33,7 @@ def load_engine(bundle: Bundle, artifact: Artifact, threads: int | None = None) 
     trial where no child can be started (:func:`~autosam_edge.child_process.can_run_child`).
 
     Raises:
-        BundleError: A file is damaged (AE-BUNDLE-004) or is no allowed model (AE-BUNDLE-006).
+        BundleError: A file is damaged (AE-BUNDLE-004) or is no allowed model (AE-BUNDLE-007).
         EngineError: The model does not load (AE-ENGINE-002), its tensors are not those of the manifest
             (AE-ENGINE-003), or it failed its trial (AE-ENGINE-008).
     """

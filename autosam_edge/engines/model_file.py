@@ -62,7 +62,7 @@ def check_model_file(file_format: Format, model: Mapping[str, bytes]) -> None:
         model: Content of the artifact's files by name; a single file has the name ``""``.
 
     Raises:
-        BundleError: The model is refused (AE-BUNDLE-006).
+        BundleError: The model is refused (AE-BUNDLE-007).
     """
     try:
         if file_format == "Core ML":

@@ -163,7 +163,7 @@ def make_engine(
     """Load the files of an artifact into the engine of its target.
 
     Raises:
-        BundleError: They are no allowed model (AE-BUNDLE-006).
+        BundleError: They are no allowed model (AE-BUNDLE-007).
         EngineError: They do not load.
     """
     return engine_class(target)(model, sha256=sha256, precision=precision, threads=threads or 0)

@@ -118,8 +118,8 @@ def test_a_model_with_weights_inside_is_allowed():
 @hazard(AREA, "an ONNX model has an operator or a domain that is not on the list", MODEL_FILE_REFUSED)
 @pytest.mark.parametrize("made", REFUSED.values(), ids=REFUSED)
 def test_a_model_with_more_than_a_plain_graph_is_refused(made):
-    """AE-BUNDLE-006."""
-    with pytest.raises(BundleError, match="AE-BUNDLE-006"):
+    """AE-BUNDLE-007."""
+    with pytest.raises(BundleError, match="AE-BUNDLE-007"):
         check(made().SerializeToString())
 
 
@@ -143,8 +143,8 @@ def test_a_model_with_more_than_a_plain_graph_is_refused(made):
     ],
 )
 def test_bytes_of_another_format_are_refused(file_format, content):
-    """Whatever the name of the file: AE-BUNDLE-006."""
-    with pytest.raises(BundleError, match="AE-BUNDLE-006"):
+    """Whatever the name of the file: AE-BUNDLE-007."""
+    with pytest.raises(BundleError, match="AE-BUNDLE-007"):
         check(content, file_format)
 
 
@@ -158,7 +158,7 @@ def test_bytes_of_another_format_are_refused(file_format, content):
 )
 def test_a_package_of_another_kind_is_refused(files):
     """Files that no package has, and models that are no ML program."""
-    with pytest.raises(BundleError, match="AE-BUNDLE-006"):
+    with pytest.raises(BundleError, match="AE-BUNDLE-007"):
         check_model_file("Core ML", files)
 
 
