@@ -265,6 +265,12 @@ ARTIFACT_MISSING = ErrorCode(
     "the bundle holds no artifact for this target and precision",
     "Choose one that the bundle holds, or export the bundle with this target.",
 )
+MODEL_FILE_REFUSED = ErrorCode(
+    "AE-BUNDLE-007",
+    "the file of a model is of another format, refers to data outside of it, or holds an operator or a graph "
+    "that is not allowed",
+    "Do not trust this bundle; get it again from its source, or export it again.",
+)
 ENGINE_UNKNOWN = ErrorCode(
     "AE-ENGINE-001", "no engine has this name", "Use `onnx` or `openvino`, or pass an engine."
 )
@@ -295,6 +301,11 @@ VERIFICATION_FAILED = ErrorCode(
     "AE-ENGINE-007",
     "this device does not compute what the model computed at export",
     "Do not use the artifact on this device; choose another `engine`.",
+)
+TRIAL_FAILED = ErrorCode(
+    "AE-ENGINE-008",
+    "a model from elsewhere hung, crashed or took too much memory in its trial in a process of its own",
+    "Do not trust this bundle; get it again from its source, or choose another `engine`.",
 )
 MEMORY_UNKNOWN = ErrorCode(
     "AE-MEMORY-002",

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from autosam_edge.bundle import SCHEMA_VERSION
 from autosam_edge.dicom.read import read_dicom
 from autosam_edge.errors import InputError
 from autosam_edge.labels import BTCV_LABELS
+from autosam_edge.manifest import SCHEMA_VERSION
 from autosam_edge.model import InputContract, Model
 from autosam_edge.plausibility.thresholds import Limit, Measured, SignLimits, Threshold, Thresholds
 from autosam_edge.volume import RESEARCH_USE

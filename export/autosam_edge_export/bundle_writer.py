@@ -13,10 +13,11 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from autosam_edge import __version__
-from autosam_edge.bundle import SCHEMA_VERSION, default_bundle_path, open_bundle
+from autosam_edge.bundle import default_bundle_path, open_bundle
 from autosam_edge.errors import first_line
 from autosam_edge.file_hash import file_digest
 from autosam_edge.label_table import label_table
+from autosam_edge.manifest import SCHEMA_VERSION
 from autosam_edge.model import Model
 from autosam_edge.plausibility.thresholds import Thresholds
 from autosam_edge.strict_json import build, parse_json
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from autosam_edge.bundle import Artifact
+    from autosam_edge.manifest import Artifact
     from autosam_edge.model import InputContract
     from autosam_edge_export.convert.quantization import QuantizationPlan
     from autosam_edge_export.proof.parity_report import ParityEntry

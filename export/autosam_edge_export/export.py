@@ -39,9 +39,9 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from autosam_edge.bundle import Artifact
     from autosam_edge.engines.engine import Engine
     from autosam_edge.errors import AutosamEdgeError
+    from autosam_edge.manifest import Artifact
     from autosam_edge.model import InputContract
     from autosam_edge.volume import Volume
     from autosam_edge_export.convert.quantization import Tiles
@@ -245,7 +245,7 @@ def _measure(
         costs[artifact.name] = measure_cost(
             folder / artifact.path, artifact.target, artifact.precision, (depth, height, width)
         )
-    engines = {
+    engines: dict[str, Engine] = {
         a.name: make_engine(a.target, read_files(folder / a.path), sha256="", precision=a.precision)
         for a in executed
     }

@@ -331,7 +331,7 @@ def test_open_session_refuses_what_it_does_not_know(bundle):
     """An unknown engine, a model that does not load, a precision that is not there."""
     with pytest.raises(EngineError, match="AE-ENGINE-001"):
         open_session(bundle, engine="abacus")
-    with pytest.raises(EngineError, match="AE-ENGINE-002"):
+    with pytest.raises(BundleError, match="AE-BUNDLE-007"):
         open_session(bundle)
     with pytest.raises(BundleError, match="AE-BUNDLE-005"):
         open_session(bundle, precision="int4")

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from monai.metrics.hausdorff_distance import compute_hausdorff_distance
 
-from autosam_edge.bundle import Artifact
 from autosam_edge.errors import ExportError
+from autosam_edge.manifest import Artifact
 from autosam_edge.measurements import dice
 from autosam_edge.session import Session
 from autosam_edge_export.error_codes import ARTIFACT_DIFFERS, NOTHING_TO_COMPARE
