@@ -8,9 +8,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 
-from autosam_edge.bundle import Artifact, Bundle
+from autosam_edge.bundle import Bundle
 from autosam_edge.engines.engine import Engine
-from autosam_edge.engines.selection import load_engine, rank_artifacts
+from autosam_edge.engines.load import load_engine
+from autosam_edge.engines.selection import rank_artifacts
+from autosam_edge.manifest import Artifact
 from autosam_edge.verify import read_golden_tile
 from autosam_edge_benchmarks.result_header import Result, new_result
 from autosam_edge_export.bundle_writer import STUDENT_FILE

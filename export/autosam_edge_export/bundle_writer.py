@@ -14,10 +14,11 @@ from importlib.metadata import version
 from pathlib import Path
 
 from autosam_edge import __version__
-from autosam_edge.bundle import SCHEMA_VERSION, Artifact, default_bundle_path, open_bundle
+from autosam_edge.bundle import default_bundle_path, open_bundle
 from autosam_edge.errors import first_line
 from autosam_edge.file_hash import file_digest
 from autosam_edge.label_table import label_table
+from autosam_edge.manifest import SCHEMA_VERSION, Artifact
 from autosam_edge.model import InputContract, Model
 from autosam_edge.plausibility.thresholds import Thresholds
 from autosam_edge.strict_json import build, parse_json

@@ -13,10 +13,11 @@ import numpy.typing as npt
 import torch
 
 from autosam_edge.atomic_files import staged_folder
-from autosam_edge.bundle import Artifact, Bundle, read_files
+from autosam_edge.bundle import Bundle, read_files
 from autosam_edge.engines.engine import Engine
 from autosam_edge.engines.selection import make_engine, why_missing
 from autosam_edge.errors import AutosamEdgeError
+from autosam_edge.manifest import Artifact
 from autosam_edge.model import MAX_SIDE, InputContract
 from autosam_edge.phantom import make_phantom
 from autosam_edge.verify import GOLDEN, verify_bundle
@@ -233,7 +234,7 @@ def _measure(
         costs[artifact.name] = measure_cost(
             folder / artifact.path, artifact.target, artifact.precision, (depth, height, width)
         )
-    engines = {
+    engines: dict[str, Engine] = {
         a.name: make_engine(a.target, read_files(folder / a.path), sha256="", precision=a.precision)
         for a in executed
     }

@@ -81,8 +81,7 @@ class ExtendEnds:
         """
         depth, height, width = image.shape[1:]
         tiles = TilePlan((depth, height, width), self.patch, self.overlap, self.rows_beyond_ends)
-        before = tiles.pad_before[0]
-        rows = (torch.arange(tiles.padded[0]) - before).clip(0, depth - 1)
+        rows = torch.from_numpy(tiles.source_rows)
         affine = image.affine.clone()
-        affine[:3, 3] -= before * affine[:3, 0]
+        affine[:3, 3] -= tiles.pad_before[0] * affine[:3, 0]
         return MetaTensor(image.as_tensor()[:, rows], meta={**image.meta, "affine": affine})

@@ -39,8 +39,7 @@ def plain_labels(bundle: Bundle, volume: Volume) -> npt.NDArray[np.uint8]:
     depth, height, width = hu.shape
     tiles = TilePlan((depth, height, width), contract.patch, contract.overlap, contract.rows_beyond_ends)
     before = tiles.pad_before[0]
-    ends = (before, tiles.padded[0] - depth - before)
-    image = torch.from_numpy(np.pad(hu, [ends, (0, 0), (0, 0)], mode="edge"))[None, None]
+    image = torch.from_numpy(hu[tiles.source_rows])[None, None]
     student, facts = load_student(bundle.path / "student.safetensors")
     form = DeviceForm(student, facts.input.intensity).eval()
     with torch.inference_mode():

@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 from monai.metrics.hausdorff_distance import compute_hausdorff_distance
 
-from autosam_edge.bundle import Artifact
 from autosam_edge.engines.engine import Engine
 from autosam_edge.errors import ExportError
+from autosam_edge.manifest import Artifact
 from autosam_edge.measurements import dice
 from autosam_edge.model import Model
 from autosam_edge.session import Session

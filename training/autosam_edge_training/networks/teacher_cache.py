@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from monai.inferers.utils import sliding_window_inference
 from torch import nn
 
 from autosam_edge.atomic_files import staged_folder
@@ -17,6 +16,7 @@ from autosam_edge.errors import AutosamEdgeError
 from autosam_edge_training.data import Case, Prepared
 from autosam_edge_training.error_codes import CACHE_DIFFERS
 from autosam_edge_training.networks.checkpoint import open_network, require_same_input, teacher_sha256
+from autosam_edge_training.networks.whole_case import run_whole_case
 
 _RECORD = "teacher.json"
 _FULL = 255
@@ -101,25 +101,19 @@ def load_cached_probabilities(
     return cached
 
 
-@torch.no_grad()
 def probabilities(
     network: nn.Module, case: Case, patch: tuple[int, int, int], *, overlap: float, device: torch.device
 ) -> npt.NDArray[np.uint8]:
     """The softmax of a whole case, (C, D, H, W) uint8; the rounding error of a window is at most 1 / 510."""
-    image = (case.image.astype(np.float32) - case.intensity.offset) / case.intensity.scale
-    soft = sliding_window_inference(
-        torch.from_numpy(image)[None, None],
-        patch,
-        1,
+    soft = run_whole_case(
         lambda tile: network(tile).softmax(dim=1),
+        case,
+        patch,
         overlap=overlap,
-        mode="gaussian",
-        cval=case.intensity.low,
-        sw_device=device,
-        device=torch.device("cpu"),
+        device=device,
+        result_device=torch.device("cpu"),
     )
-    assert isinstance(soft, torch.Tensor)
-    return np.asarray((soft[0] * _FULL).round_().to(torch.uint8).numpy())
+    return np.asarray((soft * _FULL).round_().to(torch.uint8).numpy())
 
 
 def _identity(path: Path, prepared: Prepared) -> dict[str, str]:
