@@ -8,10 +8,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from autosam_edge.bundle import Manifest, open_bundle
+from autosam_edge.bundle import open_bundle
 from autosam_edge.cli.options import AsJson, BundleArgument
 from autosam_edge.cli.tables import new_table, show
 from autosam_edge.engines.selection import rank_artifacts
+from autosam_edge.manifest import Manifest
 
 
 def info(bundle: BundleArgument = None, as_json: AsJson = False) -> None:

@@ -15,9 +15,9 @@ from autosam_edge.machine import available_cores
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from autosam_edge.bundle import Artifact, Bundle, Manifest
+    from autosam_edge.bundle import Bundle
     from autosam_edge.engines.artifact_engine import ArtifactEngine
-    from autosam_edge.engines.engine import Engine
+    from autosam_edge.manifest import Artifact, Manifest
 
 
 class _EngineEntry(NamedTuple):
@@ -159,24 +159,14 @@ def why_missing(target: str) -> str | None:
     )
 
 
-def load_engine(bundle: Bundle, artifact: Artifact, threads: int | None = None) -> Engine:
-    """Read an artifact, verify its hashes, and load it into its engine.
-
-    Raises:
-        BundleError: The file is damaged.
-        EngineError: It does not load.
-    """
-    model, sha256 = bundle.read_artifact(artifact.path), bundle.manifest.sha256_of(artifact.path)
-    return make_engine(artifact.target, model, sha256=sha256, precision=artifact.precision, threads=threads)
-
-
 def make_engine(
     target: str, model: Mapping[str, bytes], *, sha256: str, precision: str, threads: int | None = None
-) -> Engine:
+) -> ArtifactEngine:
     """Load the files of an artifact into the engine of its target.
 
     Raises:
-        EngineError: It does not load, or there are more threads than cores (AE-ENGINE-008).
+        BundleError: They are no allowed model (AE-BUNDLE-007).
+        EngineError: They do not load, or there are more threads than cores (AE-ENGINE-009).
         ValueError: ``threads`` is below 1.
     """
     cores = available_cores()

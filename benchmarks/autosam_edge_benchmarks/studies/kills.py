@@ -45,8 +45,8 @@ def measure_kills(
     """Kill processes that write results, and look at their folder.
 
     Args:
-        random_kills: Number of runs of ``segment``, with a stand-in for the network, that are killed at a random moment, by turns with SIGKILL,
-            SIGTERM, SIGINT and SIGHUP.
+        random_kills: Number of runs of ``segment``, with a stand-in for the network, that are killed at a
+            random moment, by turns with SIGKILL, SIGTERM, SIGINT and SIGHUP.
         steps: Changes of the disk before which a process is killed with SIGKILL; None for every one.
         log: Function that is called with one line per group of kills.
 
