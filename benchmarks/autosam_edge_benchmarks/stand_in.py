@@ -19,7 +19,7 @@ def main() -> None:
     from autosam_edge import __main__ as program
     from autosam_edge.cli import segment
 
-    segment.open_session = stand_in_session
+    vars(segment)["open_session"] = stand_in_session
     program.main()
 
 

@@ -47,7 +47,7 @@ def main(out: str, text: str, step: str, *names: str) -> None:
         names: Names of the files.
     """
     killer = _Killer(int(step))
-    os.fsync = killer.fsync
+    os.fsync = killer.fsync  # type: ignore[assignment]  # only descriptors are given
     sys.addaudithook(killer.on_event)
     with staged_results(Path(out), list(FILE_NAMES.values())) as stage:
         for name in names:
