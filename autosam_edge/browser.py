@@ -25,6 +25,7 @@ from autosam_edge.errors import AutosamEdgeError
 from autosam_edge.formats.nifti import nifti_header
 from autosam_edge.geometry import Grid
 from autosam_edge.measurements import organ_statistics
+from autosam_edge.phantom import make_phantom
 from autosam_edge.pipeline.run import TileRun
 from autosam_edge.plausibility.refusal import require_plausible
 from autosam_edge.read_scan import read
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from autosam_edge.bundle import Artifact
+    from autosam_edge.manifest import Artifact
     from autosam_edge.volume import Segmentation, Volume
 
     Report = Callable[[str, int, int], bool]
@@ -179,6 +180,23 @@ class Worker:
         require_passed(checks)
         return [asdict(check) for check in checks]
 
+    @_answered_later
+    async def time_tiles(self, count: int, engine: AwaitedEngine) -> list[float]:
+        """Milliseconds of each of ``count`` runs on the golden tile, after one that is not counted."""
+        tile, logits = np.ascontiguousarray(read_golden_tile(self._bundle).hu), self._room_for_logits()
+        times = []
+        for _ in range(count + 1):
+            started = time.perf_counter()
+            await _run(engine, tile, logits)
+            times.append((time.perf_counter() - started) * 1e3)
+        return times[1:]
+
+    @_answered
+    def demo(self) -> None:
+        """Lay out the demonstration scan, a phantom, as the image of a view."""
+        volume = make_phantom().volume
+        self._lay_out("view_image", volume.hu, volume.grid)
+
     @_answered
     def list_series(self, folder: str) -> list[dict[str, object]]:
         """The CT series of the mounted files; none where a file of another kind is given."""
@@ -295,11 +313,15 @@ class Worker:
         affine[:3, 1:3] *= step
         grid = Grid((hu.shape[0], hu.shape[1], hu.shape[2]), affine)
         self.arrays = {"labels": segmentation.labels}
-        for name, values in (("view_image", hu), ("view_labels", labels)):
-            self.arrays[name] = np.ascontiguousarray(values)
-            header = nifti_header(grid, values.dtype).binaryblock + b"\0" * 4  # no extension follows
-            self.arrays[f"{name}_header"] = np.frombuffer(header, np.uint8)
+        self._lay_out("view_image", hu, grid)
+        self._lay_out("view_labels", labels, grid)
         return step > 1
+
+    def _lay_out(self, name: str, values: npt.NDArray[Any], grid: Grid) -> None:
+        """Header and voxels of a NIfTI file, which JavaScript joins."""
+        self.arrays[name] = np.ascontiguousarray(values)
+        header = nifti_header(grid, values.dtype).binaryblock + b"\0" * 4  # no extension follows
+        self.arrays[f"{name}_header"] = np.frombuffer(header, np.uint8)
 
 
 async def _run(engine: AwaitedEngine, tile: npt.NDArray[np.float32], logits: npt.NDArray[np.float32]) -> None:

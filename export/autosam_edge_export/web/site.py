@@ -8,8 +8,9 @@ import json
 from typing import TYPE_CHECKING
 
 from autosam_edge.atomic_files import staged_folder
-from autosam_edge.bundle import MANIFEST, Bundle
+from autosam_edge.bundle import Bundle
 from autosam_edge.error_codes import ARTIFACT_MISSING
+from autosam_edge.manifest import MANIFEST
 from autosam_edge.verify import GOLDEN
 from autosam_edge.version import __version__
 from autosam_edge_export.web.icons import icons
@@ -19,22 +20,12 @@ from autosam_edge_export.web.third_party import PinnedFile, ThirdParty, pinned_f
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from autosam_edge.bundle import Artifact
+    from autosam_edge.manifest import Artifact
 
 SITE_LIST = "site.json"
-_MODEL, _PYTHON, _PACKAGES, _NETWORK = (
-    "model/",
-    "vendor/pyodide/",
-    "vendor/packages/",
-    "vendor/onnxruntime-web/",
-)
-_FOLDERS = {
-    "python": _PYTHON,
-    "package": _PACKAGES,
-    "wasm": _NETWORK,
-    "webgpu": _NETWORK,
-    "viewer": "vendor/viewer/",
-}
+_MODEL, _PYTHON, _PACKAGES = "model/", "vendor/pyodide/", "vendor/packages/"
+_NETWORK, _VIEWER = "vendor/onnxruntime-web/", "vendor/viewer/"
+_FOLDERS = {"python": _PYTHON, "package": _PACKAGES, "wasm": _NETWORK, "webgpu": _NETWORK, "viewer": _VIEWER}
 _LIBRARIES = {"wasm": "ort.wasm.min.mjs", "webgpu": "ort.webgpu.min.mjs"}
 _FOR_WEBGPU = "onnx-2d"  # the target whose graph runs on a GPU as a whole
 
@@ -45,7 +36,8 @@ def write_site(
     """Write a site that labels CT scans in the browser.
 
     Args:
-        bundle: Bundle with an ``onnx`` artifact of the precision; one of ``onnx-2d`` in addition brings WebGPU.
+        bundle: Bundle with an ``onnx`` artifact of the precision; one of ``onnx-2d`` in addition brings
+            WebGPU.
         out: Folder to write. It must not exist, or hold a site, which is replaced at the end.
         third_party: Finder of the files of others.
         precision: Number format of the artifacts.
@@ -91,9 +83,8 @@ def write_site(
     files["service-worker.js"] = worker.replace("@VERSION@", version).encode()
     with staged_folder(out, replaces=SITE_LIST) as folder:
         for name, content in files.items():
-            path = folder / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(content)
     kept = sum(len(content) for name, content in files.items() if name not in on_demand)
     return {
         "site": str(out),
@@ -130,7 +121,7 @@ def _own_files() -> dict[str, bytes]:
     left_out = ("service-worker.js", ".d.ts")
     return {
         entry.name: entry.read_bytes()
-        for entry in folder.iterdir()
+        for entry in sorted(folder.iterdir(), key=lambda entry: entry.name)
         if entry.is_file() and not entry.name.endswith(left_out)
     }
 

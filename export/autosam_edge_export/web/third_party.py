@@ -126,22 +126,11 @@ class ThirdParty:
         folder = Path(self._scratch.name) / "".join(c if c.isalnum() else "-" for c in package)
         if not folder.exists():
             folder.mkdir()
-            npm = shutil.which("npm") or "npm"
-            commands = {
-                "npm": [npm, "pack", "--silent", package],
-                "pypi": [
-                    sys.executable,
-                    "-m",
-                    "pip",
-                    "download",
-                    "--quiet",
-                    "--no-deps",
-                    "--only-binary=:all:",
-                ]
-                + [*_PLATFORM, package],
-            }
+            npm = [shutil.which("npm") or "npm", "pack", "--silent"]
+            pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
+            command = [*npm, package] if kind == "npm" else [*pip, *_PLATFORM, package]
             try:
-                subprocess.run(commands[kind], cwd=folder, capture_output=True, check=True)  # noqa: S603
+                subprocess.run(command, cwd=folder, capture_output=True, check=True)  # noqa: S603
             except (OSError, subprocess.CalledProcessError):
                 return None
         return next(iter(folder.iterdir()), None)

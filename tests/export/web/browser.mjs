@@ -117,7 +117,10 @@ async function save(folder, name) {
 async function offline() {
   await visit();
   const first = await page.evaluate('crossOriginIsolated');
-  const kept = await page.evaluate(async () => (await import('/offline.mjs')).keepOffline({ reload: false }));
+  const kept = await page.evaluate(async () => {
+    await navigator.serviceWorker.register('/service-worker.js');
+    return Boolean(await navigator.serviceWorker.ready);
+  });
   await page.reload();
   const isolated = await page.evaluate('crossOriginIsolated');
   const cache_mb = await page.evaluate(async () => (await navigator.storage.estimate()).usage / 1e6);

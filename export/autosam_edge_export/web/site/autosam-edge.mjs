@@ -63,6 +63,8 @@ export async function open({ base = new URL('.', import.meta.url), threads, prov
       verify: () => call('verify'),
       listSeries: (files) => call('listSeries', { files: [...files] }),
       memory: () => call('memory'),
+      timeTiles: (count) => call('timeTiles', { count }),
+      demo: async () => new File([await call('demo')], 'demo.nii', { type: 'application/octet-stream' }),
       async segment(files, { series, options = {}, ...rest } = {}) {
         const request = series === undefined ? options : { ...options, series };
         return asResult(await call('segment', { files: [...files], request }, rest));

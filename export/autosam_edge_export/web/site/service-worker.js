@@ -8,42 +8,65 @@ const HEADERS = {
   'Cross-Origin-Resource-Policy': 'same-origin',
 };
 const ROOT = new URL('.', self.location.href);
+const LIST = new URL('site.json', ROOT);
+const PACKED = 'X-Packed'; // marks what is kept compressed; WebAssembly shrinks to a third
 
 self.addEventListener('install', (event) => event.waitUntil(fill().then(() => self.skipWaiting())));
 self.addEventListener('activate', (event) => event.waitUntil(tidy().then(() => self.clients.claim())));
 
 async function fill() {
-  const list = await fetch(new URL('site.json', ROOT), { cache: 'no-store' });
+  const list = await fetch(LIST, { cache: 'no-store' });
   const site = await list.clone().json();
   if (site.version !== VERSION) throw new Error('the site is being replaced; try again later');
   const cache = await caches.open(CACHE);
   const files = Object.entries(site.files).filter(([, file]) => !file.on_demand);
-  await Promise.all(files.map(([path, file]) => keep(cache, path, file)));
-  await cache.put(new URL('site.json', ROOT), list);
+  const total_bytes = files.reduce((sum, [, { size }]) => sum + size, 0);
+  let stored_bytes = 0;
+  const tell = async () => {
+    for (const page of await self.clients.matchAll({ includeUncontrolled: true }))
+      page.postMessage({ type: 'storing', stored_bytes, total_bytes });
+  };
+  await tell();
+  for (const [path, file] of files) {
+    await keep(cache, path, file);
+    stored_bytes += file.size;
+    await tell();
+  }
+  await cache.put(LIST, list);
 }
 
-async function keep(cache, path, { sha256 }) {
+async function keep(cache, path, file) {
   const url = new URL(path, ROOT);
   if (await cache.match(url)) return;
   // A file that did not change since the last version is not loaded again.
-  for (const find of [() => caches.match(url), () => fetch(url, { cache: 'no-store' })]) {
+  for (const find of [async () => unpacked(await caches.match(url)), () => fetch(url, { cache: 'no-store' })]) {
     const response = await find();
-    if (!response?.ok) continue;
-    const bytes = await response.arrayBuffer();
-    const headers = { 'Content-Type': response.headers.get('Content-Type') ?? '' };
-    if ((await digest(bytes)) === sha256) return cache.put(url, new Response(bytes, { headers }));
+    if (response?.ok && (await put(cache, url, response, file))) return;
   }
   throw new Error(`${path} differs from the list of files`);
 }
 
-async function digest(bytes) {
+/** Keep a file if its hash is right; returns whether it is. */
+async function put(cache, url, response, { sha256 }) {
+  const bytes = await response.arrayBuffer();
   const hash = new Uint8Array(await crypto.subtle.digest('SHA-256', bytes));
-  return Array.from(hash, (byte) => byte.toString(16).padStart(2, '0')).join('');
+  if (Array.from(hash, (byte) => byte.toString(16).padStart(2, '0')).join('') !== sha256) return false;
+  const headers = { 'Content-Type': response.headers.get('Content-Type') ?? '' };
+  const pack = url.pathname.endsWith('.wasm');
+  const body = pack ? new Response(bytes).body.pipeThrough(new CompressionStream('gzip')) : bytes;
+  await cache.put(url, new Response(body, { headers: pack ? { ...headers, [PACKED]: 'gzip' } : headers }));
+  return true;
+}
+
+function unpacked(response) {
+  if (!response?.headers.has(PACKED)) return response;
+  return new Response(response.body.pipeThrough(new DecompressionStream('gzip')), { headers: response.headers });
 }
 
 async function tidy() {
   const names = await caches.keys();
-  await Promise.all(names.filter((name) => name.startsWith('autosam-edge ') && name !== CACHE).map((name) => caches.delete(name)));
+  const old = names.filter((name) => name.startsWith('autosam-edge ') && name !== CACHE);
+  await Promise.all(old.map((name) => caches.delete(name)));
 }
 
 self.addEventListener('fetch', (event) => {
@@ -53,9 +76,10 @@ self.addEventListener('fetch', (event) => {
 
 async function respond(request) {
   const url = new URL(request.url);
+  url.search = '';
   if (url.pathname.endsWith('/')) url.pathname += 'index.html';
   const cache = await caches.open(CACHE);
-  let response = await cache.match(url, { ignoreSearch: true });
+  let response = unpacked(await cache.match(url));
   if (!response) {
     response = await fetch(request);
     if (response.ok) await keepOnDemand(cache, url, response.clone());
@@ -67,9 +91,7 @@ async function respond(request) {
 
 /** A file that is not needed by everybody, such as those for WebGPU, is kept when it was used. */
 async function keepOnDemand(cache, url, response) {
-  const list = await cache.match(new URL('site.json', ROOT));
-  const file = list && (await list.json()).files[url.href.slice(ROOT.href.length).split('?')[0]];
-  if (!file?.on_demand) return;
-  const bytes = await response.clone().arrayBuffer();
-  if ((await digest(bytes)) === file.sha256) await cache.put(url.href.split('?')[0], response);
+  const list = await cache.match(LIST);
+  const file = list && (await list.json()).files[url.href.slice(ROOT.href.length)];
+  if (file?.on_demand) await put(cache, url, response, file);
 }

@@ -58,7 +58,7 @@ function unpack(text) {
 async function load(path) {
   const response = await fetch(new URL(path, base)).catch(() => null);
   if (!response?.ok)
-    throw new Failure('AE-ENGINE-008', `the file ${path} of the site cannot be loaded.`,
+    throw new Failure('AE-ENGINE-010', `the file ${path} of the site cannot be loaded.`,
       'Connect to the network and open the page again, or export the site again.');
   return new Uint8Array(await response.arrayBuffer());
 }
@@ -98,12 +98,23 @@ const METHODS = {
       stage('verify');
     });
     lap('verify');
-    const { title, provider: name, threads: used, precision } = network;
-    return [{ ...unpack(worker.about()), title, provider: name, threads: used, precision, refused, start_ms }];
+    const { provider: name, threads: used, precision, sha256 } = network;
+    return [{ ...unpack(worker.about()), provider: name, threads: used, precision, model_sha256: sha256, refused, start_ms }];
   },
 
   async verify() {
     return [unpack(await worker.verify(network.artifact, network.title, network))];
+  },
+
+  async timeTiles({ count }) {
+    return [unpack(await worker.time_tiles(count, network))];
+  },
+
+  async demo() {
+    unpack(worker.demo());
+    const file = nifti('view_image');
+    worker.clear();
+    return [file, [file]];
   },
 
   async listSeries({ files }) {
@@ -135,10 +146,9 @@ const METHODS = {
 
   async memory() {
     const mb = (bytes) => Math.round(bytes / 2 ** 20);
-    const python_mb = mb(python._module.HEAP8.length);
-    const network_mb = mb(memories.map((memory) => memory.buffer.byteLength)
-      .reduce((sum, bytes) => sum + bytes, 0));
-    return [{ python_mb, network_mb: network_mb - (memories.some((m) => m.buffer === python._module.HEAP8.buffer) ? python_mb : 0) }];
+    const heap = python._module.HEAP8.buffer;
+    const others = memories.map(({ buffer }) => buffer).filter((buffer) => buffer !== heap);
+    return [{ python_mb: mb(heap.byteLength), network_mb: mb(others.reduce((sum, { byteLength }) => sum + byteLength, 0)) }];
   },
 };
 
@@ -197,7 +207,7 @@ async function choose(wanted, threads, onLoaded) {
       unpack(await worker.prove(network.artifact, network.title, network));
       return refused;
     } catch (error) {
-      if (!error.answer || error.answer.code === 'AE-ENGINE-008') throw error;
+      if (!error.answer || error.answer.code === 'AE-ENGINE-010') throw error;
       await network?.session.release().catch(() => {});
       network = undefined;
       refused.push({ provider: candidate.title, code: error.answer.code, message: error.message });
@@ -246,8 +256,8 @@ async function connect({ provider, threads, title }) {
   const name = provider === 'wasm' ? 'onnxruntime-web' : `onnxruntime-web ${provider}`;
   const version = ort.env.versions.web;
   const description = JSON.stringify({ name, version, precision, threads: String(threads), sha256 });
-  const { run } = { run: (tile, logits) => runTile(ort, session, tile, logits) };
-  return { artifact: setting.artifact, title, provider, threads, precision, session, description, run };
+  const run = (tile, logits) => runTile(ort, session, tile, logits);
+  return { artifact: setting.artifact, title, provider, threads, precision, sha256, session, description, run };
 }
 
 async function runTile(ort, session, tile, logits) {
