@@ -18,14 +18,15 @@ from __future__ import annotations
 import math
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from autosam_edge.engines.fake_engine import ThresholdEngine
-from autosam_edge.engines.selection import load_engine, rank_artifacts
+from autosam_edge.engines.load import load_engine
+from autosam_edge.engines.selection import rank_artifacts
 from autosam_edge.error_codes import MANIFEST_INVALID, VERIFICATION_FAILED
 from autosam_edge.errors import BundleError, EngineError
 from autosam_edge.geometry import Grid
@@ -39,8 +40,9 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from autosam_edge.bundle import Artifact, Bundle
+    from autosam_edge.bundle import Bundle
     from autosam_edge.engines.engine import Engine
+    from autosam_edge.manifest import Artifact
     from autosam_edge.model import InputContract
 
 GOLDEN = "golden/golden.json"
@@ -187,8 +189,8 @@ def verify_bundle(
     bundle.verify()
     checks = [Check("files", "passed", f"{len(bundle.manifest.files)} hashes are correct", {})]
     on_message("around the network")
-    checks += _check_pipeline(bundle)
-    tolerances = _tolerances(bundle)
+    checks += check_around_network(bundle)
+    tolerances = read_tolerances(bundle)
     for choice in rank_artifacts(bundle.manifest):
         name = choice.artifact.name
         if choice.usable or name in interpreters:
@@ -197,6 +199,16 @@ def verify_bundle(
             checks.append(_check_artifact(bundle, choice.artifact, tolerances[name], threads, engine))
         else:
             checks.append(Check(name, "skipped", choice.reason, {}))
+    require_passed(checks)
+    return checks
+
+
+def require_passed(checks: list[Check]) -> None:
+    """Refuse a device on which a check failed.
+
+    Raises:
+        EngineError: A check failed (AE-ENGINE-007); the message names the first, ``error.checks`` holds all.
+    """
     failed = [check for check in checks if check.verdict == "failed"]
     if failed:
         raise VerificationError(
@@ -204,7 +216,6 @@ def verify_bundle(
             f"{failed[0].name} does not give the results of the export: {failed[0].detail}.",
             checks=checks,
         )
-    return checks
 
 
 class VerificationError(EngineError):
@@ -258,7 +269,7 @@ def read_golden_tile(bundle: Bundle) -> GoldenTile:
         return GoldenTile(hu, entry.stride, _array(bundle, entry.logits))
 
 
-def _tolerances(bundle: Bundle) -> dict[str, float]:
+def read_tolerances(bundle: Bundle) -> dict[str, float]:
     """Largest root mean square difference from the student's logits, by the name of the artifact.
 
     Raises:
@@ -292,7 +303,12 @@ def _array(bundle: Bundle, entry: _ArrayFile) -> npt.NDArray[Any]:
     return values.reshape(entry.shape)
 
 
-def _check_pipeline(bundle: Bundle) -> list[Check]:
+def check_around_network(bundle: Bundle) -> list[Check]:
+    """Compare every step around the network with the golden scan.
+
+    Raises:
+        BundleError: See :func:`read_golden_scan`.
+    """
     golden, contract = read_golden_scan(bundle), bundle.manifest.input
     every = (slice(None, None, golden.stride),) * 3
     model_hu = on_model_grid(golden.volume, contract)[every]
@@ -329,9 +345,27 @@ def _check_artifact(
     if interpreter is None:
         engine.run(tile)  # the first tile of a runtime is slower
     started = time.perf_counter()
-    stride = golden.stride
-    logits = engine.run(tile)[:, ::stride, ::stride, ::stride]
+    logits = engine.run(tile)
     tile_s = time.perf_counter() - started
+    check = check_tile(artifact, golden, logits, allowed_rms)
+    if interpreter is not None:
+        return replace(check, detail=f"interpreted, not executed: {check.detail}")
+    return replace(check, figures={**check.figures, "load_s": load_s, "tile_ms": tile_s * 1000.0})
+
+
+def check_tile(
+    artifact: Artifact, golden: GoldenTile, logits: npt.NDArray[np.float32], allowed_rms: float
+) -> Check:
+    """Compare the logits of the golden tile with the student's.
+
+    Args:
+        artifact: Artifact that made the logits.
+        golden: The golden tile.
+        logits: (C, D, H, W) float32 logits of that tile.
+        allowed_rms: Largest root mean square difference, see :func:`read_tolerances`.
+    """
+    stride = golden.stride
+    logits = logits[:, ::stride, ::stride, ::stride]
     if logits.shape != golden.logits.shape:
         detail = f"its logits have the shape {logits.shape}, expected {golden.logits.shape}"
         return Check(artifact.name, "failed", detail, {})
@@ -340,10 +374,6 @@ def _check_artifact(
     agreement = float((logits.argmax(axis=0) == golden.logits.argmax(axis=0)).mean())
     detail = f"logits differ by {rms:.1e} rms, allowed {allowed_rms:g}; {agreement:.5f} of the labels agree"
     figures = {"logit_rms": rms, "logit_error": largest, "agreement": agreement}
-    if interpreter is None:
-        figures |= {"load_s": load_s, "tile_ms": tile_s * 1000.0}
-    else:
-        detail = f"interpreted, not executed: {detail}"
     return Check(artifact.name, _verdict(rms <= allowed_rms), detail, figures)
 
 
