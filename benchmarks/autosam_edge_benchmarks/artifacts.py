@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from autosam_edge.engines.load import load_engine
 from autosam_edge.engines.selection import rank_artifacts
-from autosam_edge.verify import read_golden_tile
+from autosam_edge.golden import read_golden_tile
 from autosam_edge_benchmarks.result_header import Result, new_result
 from autosam_edge_export.bundle_writer import STUDENT_FILE
 from autosam_edge_export.proof.cost import measure_cost, time_tiles

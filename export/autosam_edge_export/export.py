@@ -11,9 +11,10 @@ import torch
 from autosam_edge.atomic_files import staged_folder
 from autosam_edge.bundle import Bundle, read_files
 from autosam_edge.engines.selection import make_engine, why_missing
+from autosam_edge.golden import GOLDEN
 from autosam_edge.model import MAX_SIDE
 from autosam_edge.phantom import make_phantom
-from autosam_edge.verify import GOLDEN, verify_bundle
+from autosam_edge.verify import verify_bundle
 from autosam_edge_export.bundle_writer import (
     DEFAULT_OVERLAP,
     NO_DESCRIPTION,

@@ -1,4 +1,4 @@
-"""The golden vectors of a bundle: what a device must reproduce (:mod:`autosam_edge.verify`)."""
+"""The golden vectors of a bundle: what a device must reproduce (:mod:`autosam_edge.golden`)."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import numpy as np
 
 from autosam_edge.engines.fake_engine import ThresholdEngine
 from autosam_edge.geometry import Orientation
+from autosam_edge.golden import GOLDEN
 from autosam_edge.phantom import make_phantom
 from autosam_edge.session import Session
-from autosam_edge.verify import GOLDEN, on_model_grid
+from autosam_edge.verify import on_model_grid
 
 if TYPE_CHECKING:
     from pathlib import Path
