@@ -375,6 +375,13 @@ SIZE_IMPLAUSIBLE = ErrorCode(
     "the liver is larger or smaller than any liver: the spacing or the orientation is wrong",
     "Correct the spacing or the orientation in the header. If both are right, use `accept_implausible`.",
 )
+LABELS_EMPTY = ErrorCode(
+    "AE-PLAUSIBLE-005",
+    "no organ was found: the scan shows another part of the body, too small a part of the abdomen, values "
+    "that are not Hounsfield units, or only air or noise",
+    "Look at the scan, and give a CT of the abdomen in HU. To write the empty labels all the same, with a "
+    "warning, use `accept_implausible`.",
+)
 
 # Everything else
 EXTRA_MISSING = ErrorCode(

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+<<<<<<< HEAD
 from typing import TYPE_CHECKING
 
 from autosam_edge.parity import MAX_LOGIT_RMS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+=======
+>>>>>>> main
 
 
 @dataclass(frozen=True)
@@ -17,7 +21,6 @@ class Tolerance:
 
     Args:
         organ_dice: Smallest Dice of any organ against the student, mean over the volumes that show the organ.
-        mean_dice: Smallest mean Dice over the organs.
         agreement: Smallest share of voxels with the same label, in any volume.
         logit_rms: Largest root mean square difference of the logits, in any volume and on the golden tile.
     """
