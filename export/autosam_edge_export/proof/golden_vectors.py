@@ -11,11 +11,8 @@ import numpy.typing as npt
 from autosam_edge.engines.engine import Engine
 from autosam_edge.engines.fake_engine import ThresholdEngine
 from autosam_edge.geometry import Orientation
-<<<<<<< HEAD
 from autosam_edge.golden import GOLDEN
-=======
 from autosam_edge.model import InputContract, Model
->>>>>>> main
 from autosam_edge.phantom import make_phantom
 from autosam_edge.session import Session
 from autosam_edge.verify import on_model_grid

@@ -4,15 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-<<<<<<< HEAD
-from typing import TYPE_CHECKING
 
 from autosam_edge.parity import MAX_LOGIT_RMS
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-=======
->>>>>>> main
 
 
 @dataclass(frozen=True)
