@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -13,10 +13,11 @@ from autosam_edge.engines.load import load_engine
 from autosam_edge.engines.selection import rank_artifacts
 from autosam_edge.error_codes import VERIFICATION_FAILED
 from autosam_edge.errors import EngineError
-from autosam_edge.golden import read_golden_scan, read_golden_tile
+from autosam_edge.golden import GoldenTile, read_golden_scan, read_golden_tile
 from autosam_edge.parity import read_parity
 from autosam_edge.pipeline.resample import ModelGrid
 from autosam_edge.session import Session
+from autosam_edge.volume import Volume
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from autosam_edge.engines.engine import Engine
     from autosam_edge.manifest import Artifact
     from autosam_edge.model import InputContract
-    from autosam_edge.volume import Volume
 
 # Two processors may round a sum differently; a voxel between two organs may then change sides.
 _LABEL_AGREEMENT = 0.9999
@@ -77,7 +77,7 @@ def verify_bundle(
     bundle.verify()
     checks = [Check("files", "passed", f"{len(bundle.manifest.files)} hashes are correct", {})]
     on_message("around the network")
-    checks += _check_pipeline(bundle)
+    checks += check_around_network(bundle)
     _, tolerances = read_parity(bundle)
     for choice in rank_artifacts(bundle.manifest):
         name = choice.artifact.name
@@ -87,6 +87,16 @@ def verify_bundle(
             checks.append(_check_artifact(bundle, choice.artifact, tolerances[name], threads, engine))
         else:
             checks.append(Check(name, "skipped", choice.reason, {}))
+    require_passed(checks)
+    return checks
+
+
+def require_passed(checks: list[Check]) -> None:
+    """Refuse a device on which a check failed.
+
+    Raises:
+        EngineError: A check failed (AE-ENGINE-007); the message names the first, ``error.checks`` holds all.
+    """
     failed = [check for check in checks if check.verdict == "failed"]
     if failed:
         raise VerificationError(
@@ -94,7 +104,6 @@ def verify_bundle(
             f"{failed[0].name} does not give the results of the export: {failed[0].detail}.",
             checks=checks,
         )
-    return checks
 
 
 class VerificationError(EngineError):
@@ -115,7 +124,12 @@ class VerificationError(EngineError):
         self.checks = checks
 
 
-def _check_pipeline(bundle: Bundle) -> list[Check]:
+def check_around_network(bundle: Bundle) -> list[Check]:
+    """Compare every step around the network with the golden scan.
+
+    Raises:
+        BundleError: See :func:`~autosam_edge.golden.read_golden_scan`.
+    """
     golden, contract = read_golden_scan(bundle), bundle.manifest.input
     every = (slice(None, None, golden.stride),) * 3
     model_hu = on_model_grid(golden.volume, contract)[every]
@@ -152,9 +166,27 @@ def _check_artifact(
     if interpreter is None:
         engine.run(tile)  # the first tile of a runtime is slower
     started = time.perf_counter()
-    stride = golden.stride
-    logits = engine.run(tile)[:, ::stride, ::stride, ::stride]
+    logits = engine.run(tile)
     tile_s = time.perf_counter() - started
+    check = check_tile(artifact, golden, logits, allowed_rms)
+    if interpreter is not None:
+        return replace(check, detail=f"interpreted, not executed: {check.detail}")
+    return replace(check, figures={**check.figures, "load_s": load_s, "tile_ms": tile_s * 1000.0})
+
+
+def check_tile(
+    artifact: Artifact, golden: GoldenTile, logits: npt.NDArray[np.float32], allowed_rms: float
+) -> Check:
+    """Compare the logits of the golden tile with the student's.
+
+    Args:
+        artifact: Artifact that made the logits.
+        golden: The golden tile.
+        logits: (C, D, H, W) float32 logits of that tile.
+        allowed_rms: Largest root mean square difference, see :func:`~autosam_edge.parity.read_parity`.
+    """
+    stride = golden.stride
+    logits = logits[:, ::stride, ::stride, ::stride]
     if logits.shape != golden.logits.shape:
         detail = f"its logits have the shape {logits.shape}, expected {golden.logits.shape}"
         return Check(artifact.name, "failed", detail, {})
@@ -163,10 +195,6 @@ def _check_artifact(
     agreement = float((logits.argmax(axis=0) == golden.logits.argmax(axis=0)).mean())
     detail = f"logits differ by {rms:.1e} rms, allowed {allowed_rms:g}; {agreement:.5f} of the labels agree"
     figures = {"logit_rms": rms, "logit_error": largest, "agreement": agreement}
-    if interpreter is None:
-        figures |= {"load_s": load_s, "tile_ms": tile_s * 1000.0}
-    else:
-        detail = f"interpreted, not executed: {detail}"
     return Check(artifact.name, _verdict(rms <= allowed_rms), detail, figures)
 
 
