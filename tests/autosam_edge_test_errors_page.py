@@ -22,6 +22,7 @@ _SECTIONS = {
     "Data sets": ("DATA",),
     "Training": ("TRAIN",),
     "Export": ("EXPORT",),
+    "Batch": ("BATCH",),
     "Everything else": ("EXTRA", "CANCEL", "INTERNAL"),
 }
 
