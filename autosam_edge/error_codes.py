@@ -390,6 +390,13 @@ WORKER_DIED = ErrorCode(
     "Try the scan alone with `autosam-edge segment`, and with fewer workers or `--max-memory`.",
 )
 
+# Audit
+AUDIT_BROKEN = ErrorCode(
+    "AE-AUDIT-001",
+    "the record of what ran was changed",
+    "Take the record from a copy; results of the runs that it names can be checked by their SHA-256.",
+)
+
 # Everything else
 EXTRA_MISSING = ErrorCode(
     "AE-EXTRA-001",

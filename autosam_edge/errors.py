@@ -14,6 +14,7 @@
     |-- TrainingError(RuntimeError)    10   a run, a recipe or a teacher's weights cannot be used: AE-TRAIN-*
     |-- ImplausibleError(ValueError)   11   the labels cannot be those of an abdomen: AE-PLAUSIBLE-*
     |-- BatchError(RuntimeError)       12   scans of a batch failed, or it cannot go on: AE-BATCH-*
+    |-- AuditError(ValueError)         13   the record of what ran was changed: AE-AUDIT-*
     `-- CancelledError(RuntimeError)  130   the caller asked to stop: AE-CANCEL-*
 
 Every error has a stable code, a message of one line (what was found, what was expected) and a remedy. No
@@ -120,6 +121,12 @@ class BatchError(AutosamEdgeError, RuntimeError):
     exit_code = 12
 
 
+class AuditError(AutosamEdgeError, ValueError):
+    """The record of what ran was changed."""
+
+    exit_code = 13
+
+
 class CancelledError(AutosamEdgeError, RuntimeError):
     """The caller asked to stop; nothing was left behind."""
 
@@ -137,6 +144,7 @@ _CLASSES: dict[str, type[AutosamEdgeError]] = {
     "TRAIN": TrainingError,
     "PLAUSIBLE": ImplausibleError,
     "BATCH": BatchError,
+    "AUDIT": AuditError,
     "CANCEL": CancelledError,
     "INTERNAL": AutosamEdgeError,
 }

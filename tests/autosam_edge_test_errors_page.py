@@ -22,7 +22,7 @@ _SECTIONS = {
     "Data sets": ("DATA",),
     "Training": ("TRAIN",),
     "Export": ("EXPORT",),
-    "Batch": ("BATCH",),
+    "Batch and audit": ("BATCH", "AUDIT"),
     "Everything else": ("EXTRA", "CANCEL", "INTERNAL"),
 }
 

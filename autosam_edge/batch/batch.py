@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import time
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,13 +33,15 @@ class Selection:
         limit: Number of scans at most; None sets no limit.
         part: (i, n): only every n-th scan, counted by its id; i from 1 to n. The parts of one batch may run
             on several computers that share the folder.
+        settle_s: Seconds for which the files of a scan must be unchanged: others may still arrive.
     """
 
     retry: frozenset[str] = frozenset()
     limit: int | None = None
     part: tuple[int, int] = (1, 1)
+    settle_s: float = 0
 
-    def holds(self, scan: str) -> bool:
+    def in_part(self, scan: str) -> bool:
         """Whether the scan of an id belongs to the part."""
         index, count = self.part
         return int(scan, 16) % count == index - 1
@@ -92,7 +95,8 @@ class Batch:
         """The scans that this run segments."""
         chosen = []
         for job in self.jobs:
-            if not self.selection.holds(job.id) or self.folder.is_done(job):
+            settled = time.time() - job.newest_s >= self.selection.settle_s
+            if not settled or not self.selection.in_part(job.id) or self.folder.is_done(job):
                 continue
             fault = self.folder.fault(job)
             if fault is None or fault.code in self.selection.retry:
@@ -125,7 +129,7 @@ class Batch:
         """
         with self.folder.locked(self._index_path.stem):
             todo = self.todo()
-            self.folder.sweep(self.selection.holds)
+            self.folder.sweep(self.selection.in_part)
             if scheduler is not None:
                 from autosam_edge.batch.cluster import segment_on_dask
 

@@ -122,10 +122,13 @@ class Index:
             fault = next((faults[folder] for folder in folders & faults.keys()), None) if dicom else None
             blamed |= folders if fault else set()
             stamp = short_hash(repr((files, fault)))
-            yield Job(scan, tuple(file[0] for file in files), bool(dicom), stamp, fault)
+            newest_s = max(file[3] for file in files) / 1e9
+            yield Job(scan, tuple(file[0] for file in files), bool(dicom), newest_s, stamp, fault)
         for folder in sorted(faults.keys() - blamed):
             fault = faults[folder]
-            yield Job(short_hash(folder), (), dicom=True, stamp=short_hash(repr(fault)), fault=fault)
+            yield Job(
+                short_hash(folder), (), dicom=True, newest_s=0, stamp=short_hash(repr(fault)), fault=fault
+            )
 
 
 def _files(root: Path) -> Iterator[tuple[Path, os.DirEntry[str] | None]]:

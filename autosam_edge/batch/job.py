@@ -41,6 +41,7 @@ class Job:
             by itself. The same scan has the same id in every run.
         files: Paths of the files of a DICOM series, or of the one file. Never printed.
         dicom: Whether the files are those of a DICOM series.
+        newest_s: Time of the last change of a file, seconds since 1970.
         stamp: Hash of the names, sizes and times of the files: another stamp means another content.
         fault: Error of a file that may belong to this scan, so that it cannot be segmented.
     """
@@ -48,6 +49,7 @@ class Job:
     id: str
     files: tuple[str, ...]
     dicom: bool
+    newest_s: float
     stamp: str
     fault: Fault | None = None
 
@@ -66,6 +68,8 @@ class Settings:
         choices: Decisions of a person about doubtful scans.
         accept_implausible: Whether implausible labels are written, with a warning.
         pseudonymize: Whether the DICOM results hold a pseudonym in place of the patient.
+        record: Name of the file in the folder of the batch that records the runs, see
+            :mod:`autosam_edge.audit`.
     """
 
     bundle: str | None = None
@@ -77,6 +81,7 @@ class Settings:
     choices: ReadChoices = field(default_factory=ReadChoices)
     accept_implausible: bool = False
     pseudonymize: bool = False
+    record: str = "audit.jsonl"
 
     def of_results(self, model_sha256: str) -> dict[str, object]:
         """What decides the bytes of the results, as JSON types.
@@ -85,6 +90,6 @@ class Settings:
             model_sha256: SHA-256 of the manifest of the bundle.
         """
         rest = asdict(self)
-        for key in ("bundle", "threads", "max_memory_mb"):
+        for key in ("bundle", "threads", "max_memory_mb", "record"):
             del rest[key]
         return {"model_sha256": model_sha256, **rest, "formats": self.formats and list(self.formats)}

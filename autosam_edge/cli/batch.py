@@ -41,7 +41,9 @@ def batch(
         list[str] | None,
         typer.Option("--retry", metavar="CODE", help="Try scans again that failed with this code."),
     ] = None,
-    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Segment at most so many scans.")] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, help="Segment at most so many scans.")
+    ] = None,
     part: Annotated[
         str | None,
         typer.Option(
@@ -58,14 +60,14 @@ def batch(
         bool, typer.Option("--dry-run", help="Index the inputs and count the scans; segment none.")
     ] = False,
     show_paths: Annotated[
-        bool, typer.Option("--show-paths", help="Add the paths of the scans to the table; they may name patients.")
+        bool,
+        typer.Option("--show-paths", help="Add the paths of the scans to the table; they may name patients."),
     ] = False,
     bundle: options.BundleOption = None,
     engine: options.Engine = None,
     precision: options.Precision = None,
     max_memory: Annotated[
-        float | None,
-        typer.Option("--max-memory", min=1, help="Memory limit of all workers together, MB."),
+        float | None, typer.Option("--max-memory", min=1, help="Memory limit of all workers together, MB.")
     ] = None,
     formats: options.Formats = None,
     pseudonymize: options.Pseudonymize = False,
@@ -102,12 +104,19 @@ def batch(
                 progress(done, todo)
     seconds = time.perf_counter() - started
     counts = job.finish(show_paths=show_paths)
-    report = {**counts, "segmented": 0 if dry_run else todo, "seconds": round(seconds, 1), "out": os.fspath(out)}
+    report = {
+        **counts,
+        "segmented": 0 if dry_run else todo,
+        "seconds": round(seconds, 1),
+        "out": os.fspath(out),
+    }
     if as_json:
         print(json.dumps(report))
     else:
         rate = f", {60 * todo / seconds:.1f} scans a minute" if todo and not dry_run else ""
-        new_console().print(f"{counts['done']} done, {counts['failed']} failed, {counts['waiting']} waiting{rate}")
+        new_console().print(
+            f"{counts['done']} done, {counts['failed']} failed, {counts['waiting']} waiting{rate}"
+        )
         new_console().print(str(out / "index.html"), markup=False, soft_wrap=True)
     if counts["failed"]:
         raise SCANS_FAILED(f"{counts['failed']} of {sum(counts.values())} scans failed.")
