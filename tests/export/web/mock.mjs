@@ -65,10 +65,12 @@ export async function open({ onProgress, provider = 'auto' } = {}) {
     about: {
       software: 'autosam-edge 0.0.0', model: 'mock', model_version: '0', license: 'none', provider: 'wasm', threads: 1,
       research_use: 'Research use only. Not a medical device; not for diagnosis or treatment.',
-      precision: 'fp32', refused, start_ms: { python: 150, packages: 150, model: 150, verify: 150 },
+      precision: 'fp32', model_sha256: '0'.repeat(64), refused, start_ms: { python: 150, packages: 150, model: 150, verify: 150 },
       labels: [...ORGANS, ABSENT].map(({ label, name, title, color }) => ({ label, name, title, color })),
     },
     verify: async () => [{ name: 'files', verdict: 'passed', detail: '9 hashes are correct', figures: {} }],
+    demo: async () => new File(['mock'], 'demo.nii.gz'),
+    timeTiles: async (count) => { await pause(20 * count); return Array.from({ length: count }, (_, i) => 20 + i % 5); },
     memory: async () => ({ python_mb: 400, network_mb: 160 }),
     listSeries: async (files) => [...files].some((file) => file.name.startsWith('series'))
       ? [{ id: '1', number: '2', slices: 160, spacing_mm: 2.5, derived: false, preferred: true, reason: '' },

@@ -26,10 +26,15 @@ export interface AutosamEdge {
   /** All checks of the model on this device: hashes, the steps around the network, the golden tile.
    *  Rejects with AE-ENGINE-007 if one fails. */
   verify(): Promise<Check[]>;
-  /** The CT series that the chosen files hold. Empty for a NIfTI, NRRD or MetaImage file. */
+  /** The CT series that the chosen files hold. Empty for a NIfTI, NRRD or MetaImage file.
+   *  Files may share a name (dropped folders): their order tells them apart. */
   listSeries(files: Iterable<File>): Promise<Series[]>;
   /** Label the organs. One scan at a time: a second call waits for the first. */
   segment(files: Iterable<File>, options?: SegmentOptions): Promise<Result>;
+  /** The demonstration scan, a phantom of no patient, as one NIfTI file for `segment`. */
+  demo(): Promise<File>;
+  /** Milliseconds of each of `count` runs of the network on the golden tile, after a first one that is not counted. */
+  timeTiles(count: number): Promise<number[]>;
   /** Memory of the worker now, in MB. */
   memory(): Promise<{ python_mb: number; network_mb: number }>;
   /** Stop the worker and free its memory. */
@@ -46,6 +51,8 @@ export interface About {
   provider: 'wasm' | 'webgpu';
   threads: number;
   precision: string;
+  /** SHA-256 of the network's file, which tells measurements of two exports apart. */
+  model_sha256: string;
   /** Providers that were tried before `provider` and not used, with the reason. */
   refused: Refused[];
   /** Milliseconds of the start by stage. */
@@ -160,4 +167,12 @@ export class AutosamEdgeError extends Error {
   remedy: string;
   /** Exit code of the command line for this kind of error; 130: cancelled. */
   exitCode: number;
+}
+
+/** What sw.js posts to its pages while it stores the site's files on the first visit (`navigator.serviceWorker` of the
+ *  page, `message`). The worker becomes active, and takes over open pages, only when every file is stored. */
+export interface Storing {
+  type: 'storing';
+  stored_bytes: number;
+  total_bytes: number;
 }
