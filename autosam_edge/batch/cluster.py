@@ -35,7 +35,7 @@ def segment_on_dask(
     from distributed import Client, KilledWorker, as_completed
 
     folder = BatchFolder(root)
-    with Client(scheduler, set_as_default=False) as client:
+    with Client(scheduler) as client:
         futures = {
             client.submit(_segment, job, root, settings, key=f"autosam-edge-{job.id}", pure=False): job
             for job in jobs

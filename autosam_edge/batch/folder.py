@@ -6,8 +6,8 @@ was killed, and two workers that meet at one scan leave one result.
 
 from __future__ import annotations
 
-import fcntl
 import json
+import os
 import shutil
 import uuid
 from contextlib import contextmanager, suppress
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from autosam_edge.atomic_files import write_file
 from autosam_edge.batch.job import Fault
 from autosam_edge.error_codes import BATCH_IN_USE, BATCH_OTHER_SETTINGS
+from autosam_edge.file_lock import LockedError, lock_now
 from autosam_edge.output_formats import FILE_NAMES
 
 if TYPE_CHECKING:
@@ -69,12 +70,14 @@ class BatchFolder:
         Raises:
             BatchError: Another process has it (AE-BATCH-003).
         """
-        with (self.root / f".{name}.lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise BATCH_IN_USE("another process works on this batch.") from None
+        try:
+            handle, _ = lock_now(self.root / f".{name}.lock")
+        except LockedError:
+            raise BATCH_IN_USE("another process works on this batch.") from None
+        try:
             yield
+        finally:
+            os.close(handle)
 
     def sweep(self, of_scan: Callable[[str], bool]) -> None:
         """Remove what killed workers left, while no worker runs on these scans.

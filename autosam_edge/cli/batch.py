@@ -16,10 +16,8 @@ from autosam_edge.cli import options
 from autosam_edge.cli.progress import Stages
 from autosam_edge.cli.tables import new_console
 from autosam_edge.error_codes import SCANS_FAILED
-from autosam_edge.machine import usable_cores
+from autosam_edge.machine import available_cores
 from autosam_edge.read_choices import ReadChoices
-
-MANY = "Many scans"
 
 
 def batch(
@@ -27,8 +25,8 @@ def batch(
         list[Path],
         typer.Argument(
             metavar="INPUT...",
-            help="Folders with scans, at any depth; scans in one file; a CSV with a column `path` or `series`; a "
-            "text file with a series in each line.",
+            help="Folders with scans at any depth; scans in one file; a CSV file with a column `path` or "
+            "`series`; a text file with a series in each line.",
             show_default=False,
         ),
     ],
@@ -39,22 +37,22 @@ def batch(
     ] = None,
     retry: Annotated[
         list[str] | None,
-        typer.Option("--retry", metavar="CODE", help="Try scans again that failed with this code."),
+        typer.Option("--retry", metavar="CODE", help="Segment scans again that failed with this code."),
     ] = None,
     limit: Annotated[
-        int | None, typer.Option("--limit", min=1, help="Segment at most so many scans.")
+        int | None, typer.Option("--limit", min=1, help="Segment no more scans than this.")
     ] = None,
     part: Annotated[
         str | None,
         typer.Option(
             "--part",
             metavar="I/N",
-            help="Segment the I-th of N parts, such as 3/10, for several computers that share the folders.",
+            help="Segment part I of N, such as 3/10, where several computers share the folders.",
         ),
     ] = None,
     scheduler: Annotated[
         str | None,
-        typer.Option("--scheduler", help="Address of a Dask scheduler whose workers segment the scans."),
+        typer.Option("--scheduler", help="Address of a Dask scheduler, whose workers segment the scans."),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Index the inputs and count the scans; segment none.")
@@ -77,47 +75,41 @@ def batch(
     accept_implausible: options.AcceptImplausible = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Label the organs of many CT scans: one folder for each, one table, one page. Run it again to go on."""
-    count = workers or max(1, usable_cores() // 2)
+    """Label the organs of many CT scans: a folder for each, one table, one page.
+
+    The same command again goes on where the last one stopped.
+    """
+    count = workers or max(1, available_cores() // 2)
     settings = Settings(
         str(bundle) if bundle else None,
         engine,
         precision,
-        max(1, usable_cores() // count),
+        max(1, available_cores() // count),
         max_memory and max_memory / count,
         options.chosen_formats(formats),
         ReadChoices(allow_gap, assume_hu, ignore_frame_of_reference),
         accept_implausible,
         pseudonymize,
     )
-    selection = Selection(frozenset(retry or ()), limit, _part(part))
     stages = Stages()
-    job = Batch(inputs, out, settings, selection)
+    whole = Batch(inputs, out, settings, Selection(frozenset(retry or ()), limit, _part(part)))
     with stages.stage("index"):
-        job.update_index()
-    todo = len(job.todo())
-    stages.log(f"{len(job.jobs)} scans, {todo} to segment")
+        whole.update_index()
+    todo = 0 if dry_run else len(whole.todo())
+    stages.log(f"{len(whole.jobs)} scans, {todo} to segment")
     started = time.perf_counter()
-    if not dry_run:
-        with stages.bar("segment") as progress:
-            for done, _ in enumerate(job.run(workers=count, scheduler=scheduler), 1):
-                progress(done, todo)
-    seconds = time.perf_counter() - started
-    counts = job.finish(show_paths=show_paths)
-    report = {
-        **counts,
-        "segmented": 0 if dry_run else todo,
-        "seconds": round(seconds, 1),
-        "out": os.fspath(out),
-    }
+    with stages.bar("segment") as progress:
+        for done, _ in enumerate(whole.run(workers=count, scheduler=scheduler) if todo else (), 1):
+            progress(done, todo)
+    minutes = (time.perf_counter() - started) / 60
+    counts = whole.finish(show_paths=show_paths)
     if as_json:
-        print(json.dumps(report))
+        print(json.dumps({**counts, "segmented": todo, "minutes": round(minutes, 3), "out": os.fspath(out)}))
     else:
-        rate = f", {60 * todo / seconds:.1f} scans a minute" if todo and not dry_run else ""
-        new_console().print(
-            f"{counts['done']} done, {counts['failed']} failed, {counts['waiting']} waiting{rate}"
-        )
-        new_console().print(str(out / "index.html"), markup=False, soft_wrap=True)
+        rate = f", {todo / minutes:.1f} scans a minute" if todo else ""
+        console = new_console()
+        console.print(", ".join(f"{number} {state}" for state, number in counts.items()) + rate)
+        console.print(str(out / "index.html"), markup=False, soft_wrap=True)
     if counts["failed"]:
         raise SCANS_FAILED(f"{counts['failed']} of {sum(counts.values())} scans failed.")
 

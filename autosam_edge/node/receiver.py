@@ -73,7 +73,11 @@ class Receiver:
         entity.require_called_aet = True
         entity.require_calling_aet = list(listener.callers)
         entity.maximum_associations = _MAX_ASSOCIATIONS
-        entity.acse_timeout, entity.dimse_timeout, entity.network_timeout = _HANDSHAKE_S, _TIMEOUT_S, _TIMEOUT_S
+        entity.acse_timeout, entity.dimse_timeout, entity.network_timeout = (
+            _HANDSHAKE_S,
+            _TIMEOUT_S,
+            _TIMEOUT_S,
+        )
         for kind in sorted(CT_IMAGES):
             entity.add_supported_context(kind, list(AllTransferSyntaxes))
         entity.add_supported_context(Verification)
@@ -82,7 +86,6 @@ class Receiver:
             block=False,
             ssl_context=listener.tls,
             evt_handlers=[
-                (evt.EVT_CONN_OPEN, self._check_peer),
                 (evt.EVT_ACCEPTED, self._accepted),
                 (evt.EVT_C_ECHO, lambda _event: _SUCCESS),
                 (evt.EVT_C_STORE, self._store),
@@ -92,6 +95,7 @@ class Receiver:
             ],
         )
         assert server is not None  # block=False
+        server.verify_request = self._is_peer  # type: ignore[assignment]  # the hook of socketserver
         self._server: ThreadedAssociationServer = server
 
     @property
@@ -103,11 +107,11 @@ class Receiver:
         """End the service; running associations are aborted."""
         self._server.shutdown()
 
-    def _check_peer(self, event: Event) -> None:
-        peer, _ = event.address  # type: ignore[attr-defined]  # of this kind of event
-        if self._listener.peers and peer not in self._listener.peers:
+    def _is_peer(self, _request: object, address: tuple[str, int]) -> bool:
+        known = not self._listener.peers or address[0] in self._listener.peers
+        if not known:
             self._count("rejected")
-            event.assoc.abort()
+        return known
 
     def _accepted(self, event: Event) -> None:
         self._ids[id(event.assoc)] = association = uuid.uuid4().hex

@@ -41,7 +41,7 @@ class StatusServer:
         OSError: The port is taken.
     """
 
-    def __init__(self, port: int, counts: Counts, gauges: Callable[[], dict[str, float]]) -> None:
+    def __init__(self, port: int, counts: Counts, gauges: Callable[[], dict[str, int]]) -> None:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 if self.path == "/health":

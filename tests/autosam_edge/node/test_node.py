@@ -21,11 +21,13 @@ pytest.importorskip("pynetdicom")
 from autosam_edge.batch.batch import Batch, Selection
 from autosam_edge.batch.job import Settings
 from autosam_edge.node.inbox import Inbox
-from autosam_edge.node.node import watch
+from autosam_edge.node.watch import watch
 from autosam_edge.node.receiver import Listener, Receiver
 from autosam_edge.node.sender import Archive, NotSentError, Outbox
 from autosam_edge.node.status import Counts, StatusServer
 
+# pynetdicom leaves closing some sockets to Python.
+pytestmark = pytest.mark.filterwarnings("ignore:Exception ignored.*socket:pytest.PytestUnraisableExceptionWarning")
 TITLE = "AUTOSAM_EDGE"
 SETTINGS = Settings(
     engine="onnx", threads=1, accept_implausible=True, formats=("nifti", "secondary-capture", "preview")
@@ -247,6 +249,6 @@ def test_an_archive_that_cannot_be_meant_is_refused(text):
         Archive.parse(text)
 
 
-def test_an_archive_that_is_not_there_is_said(tmp_path):
+def test_an_archive_that_is_not_there_is_said(studies):
     with pytest.raises(NotSentError):
-        Archive.parse(f"A@127.0.0.1:{free_port()}").send([], "X")
+        Archive.parse(f"A@127.0.0.1:{free_port()}").send(sorted(studies[0].iterdir())[:1], "X")
