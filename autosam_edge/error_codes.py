@@ -312,6 +312,11 @@ THREADS_TOO_MANY = ErrorCode(
     "more threads than the process may use cores; they would only wait for each other",
     "Leave `threads` out, or give at most the number of cores.",
 )
+SITE_FILE_MISSING = ErrorCode(
+    "AE-ENGINE-010",
+    "in the browser: a file of the site cannot be loaded",
+    "Connect to the network and open the page again, or export the site again.",
+)
 MEMORY_UNKNOWN = ErrorCode(
     "AE-MEMORY-002",
     "a memory limit for an artifact whose memory was not measured at export",
