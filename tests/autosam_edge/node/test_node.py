@@ -21,13 +21,15 @@ pytest.importorskip("pynetdicom")
 from autosam_edge.batch.batch import Batch, Selection
 from autosam_edge.batch.job import Settings
 from autosam_edge.node.inbox import Inbox
-from autosam_edge.node.watch import watch
 from autosam_edge.node.receiver import Listener, Receiver
 from autosam_edge.node.sender import Archive, NotSentError, Outbox
 from autosam_edge.node.status import Counts, StatusServer
+from autosam_edge.node.watch import watch
 
 # pynetdicom leaves closing some sockets to Python.
-pytestmark = pytest.mark.filterwarnings("ignore:Exception ignored.*socket:pytest.PytestUnraisableExceptionWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Exception ignored.*socket:pytest.PytestUnraisableExceptionWarning"
+)
 TITLE = "AUTOSAM_EDGE"
 SETTINGS = Settings(
     engine="onnx", threads=1, accept_implausible=True, formats=("nifti", "secondary-capture", "preview")
