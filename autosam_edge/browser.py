@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import time
+import traceback
 from dataclasses import asdict
 from functools import wraps
 from pathlib import Path
@@ -77,6 +78,7 @@ def _refusal(error: Exception) -> str:
     if isinstance(error, MemoryError) and not isinstance(error, AutosamEdgeError):
         error = OUT_OF_MEMORY("the device ran out of memory.")
     if not isinstance(error, AutosamEdgeError):
+        traceback.print_tb(error.__traceback__)  # on the console of the browser
         error = INTERNAL_ERROR(
             f"unexpected {type(error).__name__}.", remedy="Report it with the kind of scan."
         )
