@@ -25,20 +25,15 @@ from autosam_edge.error_codes import CANCELLED, ENGINE_FAILED, INTERNAL_ERROR, O
 from autosam_edge.errors import AutosamEdgeError
 from autosam_edge.formats.nifti import nifti_header
 from autosam_edge.geometry import Grid
+from autosam_edge.golden import read_golden_tile
 from autosam_edge.measurements import organ_statistics
+from autosam_edge.parity import read_parity
 from autosam_edge.phantom import make_phantom
 from autosam_edge.pipeline.run import TileRun
 from autosam_edge.plausibility.refusal import require_plausible
 from autosam_edge.read_scan import read
 from autosam_edge.scan_warning import most_severe_first
-from autosam_edge.verify import (
-    Check,
-    check_around_network,
-    check_tile,
-    read_golden_tile,
-    read_tolerances,
-    require_passed,
-)
+from autosam_edge.verify import Check, check_around_network, check_tile, require_passed
 from autosam_edge.version import __version__
 from autosam_edge.volume import RESEARCH_USE
 from autosam_edge.write_results import warnings_of_outputs, write
@@ -279,7 +274,7 @@ class Worker:
         started = time.perf_counter()
         await _run(engine, np.ascontiguousarray(golden.hu), logits)
         seconds = time.perf_counter() - started
-        allowed = read_tolerances(self._bundle)[name]
+        allowed = read_parity(self._bundle)[1][name]
         check = check_tile(self._artifact(name), golden, logits, allowed)
         figures = {key: value if np.isfinite(value) else -1.0 for key, value in check.figures.items()}
         return Check(

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 STUDENT_FILE = "student.safetensors"
 """Trained weights, from which an export starts; no engine reads them."""
 MAX_FILE_BYTES = 2 * 1024**3
+_MAX_NAME = 255  # characters of a path that an error shows
 
 
 def read_files(path: Path) -> dict[str, bytes]:
@@ -87,7 +88,7 @@ class Bundle:
         """
         expected = self.manifest.files.get(name)
         if expected is None:
-            raise BUNDLE_INCOMPLETE(f"the manifest does not list {name}.")
+            raise BUNDLE_INCOMPLETE(f"the manifest does not list {name[:_MAX_NAME]}.")
         data = self._raw(name, max_bytes)
         if hashlib.sha256(data).hexdigest() != expected:
             raise BUNDLE_ALTERED(f"{name} was altered or damaged: its SHA-256 differs from the manifest.")
