@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -34,6 +35,14 @@ MaxMemory = Annotated[
     float | None,
     typer.Option(
         "--max-memory", min=1, help="Memory limit in MB; a scan that needs more is refused before the start."
+    ),
+]
+RequireSignature = Annotated[
+    Path | None,
+    typer.Option(
+        "--require-signature",
+        metavar="PUBLIC.pem",
+        help="Use the bundle only if it is signed with the private half of this Ed25519 key; needs `[sign]`.",
     ),
 ]
 Formats = Annotated[
@@ -84,6 +93,7 @@ def segment(
     source: Scan,
     out: Out,
     bundle: BundleOption = None,
+    require_signature: RequireSignature = None,
     series: Series = None,
     engine: Engine = None,
     precision: Precision = None,
@@ -116,7 +126,13 @@ def segment(
     # Whether the input is DICOM, which a SEG needs, is known only now.
     check_outputs(out, source=volume.source, input_path=source, formats=chosen)
     open_model = partial(
-        open_session, bundle, engine=engine, precision=precision, threads=threads, max_memory_mb=max_memory
+        open_session,
+        bundle,
+        engine=engine,
+        precision=precision,
+        threads=threads,
+        max_memory_mb=max_memory,
+        require_signature=require_signature,
     )
     _, report = run(
         volume,
