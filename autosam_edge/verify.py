@@ -10,6 +10,10 @@ describes them:
   are those of the slices ``short_slices`` alone. These arrays check everything around the network:
   orientation, resampling, tiles and what they show beyond the ends of the scan, blending, decision weights
   and restoration.
+- ``ends``: a scan on the model's grid that is shorter than a tile of the sides ``patch`` (``short_hu``), a
+  longer one (``long_hu``), and the first tile that the network sees of each (``short_tile``, ``long_tile``).
+- ``decision``: ``probabilities`` (C, N) of N voxels, and the ``labels`` (N,) that follow from them with the
+  decision weights.
 - ``tile``: one tile (``hu``) and the logits of the trained student (``logits``, every ``stride``-th voxel).
 """
 
@@ -30,6 +34,7 @@ from autosam_edge.engines.selection import rank_artifacts
 from autosam_edge.error_codes import MANIFEST_INVALID, VERIFICATION_FAILED
 from autosam_edge.errors import BundleError, EngineError
 from autosam_edge.geometry import Grid
+from autosam_edge.golden_rules import decide, first_tile
 from autosam_edge.pipeline.resample import ModelGrid
 from autosam_edge.session import Session
 from autosam_edge.strict_json import build, build_list, parse_json
@@ -82,10 +87,27 @@ class _TileEntry:
 
 
 @dataclass(frozen=True)
+class _EndsEntry:
+    patch: tuple[int, int, int]
+    short_hu: _ArrayFile
+    short_tile: _ArrayFile
+    long_hu: _ArrayFile
+    long_tile: _ArrayFile
+
+
+@dataclass(frozen=True)
+class _DecisionEntry:
+    probabilities: _ArrayFile
+    labels: _ArrayFile
+
+
+@dataclass(frozen=True)
 class _GoldenFile:
     """Content of ``golden.json``."""
 
     scan: _ScanEntry
+    ends: _EndsEntry
+    decision: _DecisionEntry
     tile: _TileEntry
 
 
@@ -312,7 +334,25 @@ def _check_pipeline(bundle: Bundle) -> list[Check]:
         detail = f"{agreement:.6f} of the labels agree, needs {_LABEL_AGREEMENT}"
         figures = {"agreement": agreement}
         checks.append(Check(name, _verdict(agreement >= _LABEL_AGREEMENT), detail, figures))
-    return checks
+    return [*checks, *_check_rules(bundle)]
+
+
+def _check_rules(bundle: Bundle) -> Iterator[Check]:
+    """The two rules that an app most easily leaves out, each by itself."""
+    with _well_formed(GOLDEN):
+        golden = build(_GoldenFile, parse_json(bundle.read(GOLDEN)), GOLDEN)
+        ends, decision = golden.ends, golden.decision
+        errors = [
+            np.abs(first_tile(bundle.model, _array(bundle, hu), ends.patch) - _array(bundle, tile)).max()
+            for hu, tile in ((ends.short_hu, ends.short_tile), (ends.long_hu, ends.long_tile))
+        ]
+        labels = decide(bundle.model, _array(bundle, decision.probabilities))
+        wrong = int((labels != _array(bundle, decision.labels)).sum())
+    error = float(max(errors))
+    detail = f"largest difference {error:.1e} HU, allowed {_MODEL_HU}"
+    yield Check("scan ends", _verdict(error <= _MODEL_HU), detail, {"hu_error": error})
+    detail = f"{wrong} of {labels.size} labels differ"
+    yield Check("decision weights", _verdict(wrong == 0), detail, {"wrong_labels": float(wrong)})
 
 
 def on_model_grid(volume: Volume, contract: InputContract) -> npt.NDArray[np.float32]:
