@@ -307,6 +307,11 @@ TRIAL_FAILED = ErrorCode(
     "a model from elsewhere hung, crashed or took too much memory in its trial in a process of its own",
     "Do not trust this bundle; get it again from its source, or choose another `engine`.",
 )
+THREADS_TOO_MANY = ErrorCode(
+    "AE-ENGINE-009",
+    "more threads than the process may use cores; they would only wait for each other",
+    "Leave `threads` out, or give at most the number of cores.",
+)
 MEMORY_UNKNOWN = ErrorCode(
     "AE-MEMORY-002",
     "a memory limit for an artifact whose memory was not measured at export",
@@ -351,6 +356,20 @@ SEG_SOURCE_UNUSABLE = ErrorCode(
     "AE-OUTPUT-006",
     "the source files vanished, changed, or lack what a DICOM format needs",
     "Keep the series unchanged and run again, or leave the DICOM formats out of `formats`.",
+)
+
+OUTPUT_BUSY = ErrorCode(
+    "AE-OUTPUT-007",
+    "another process has blocked the folder for 20 s",
+    "Wait until the other run has ended, or give another output folder.",
+)
+OUTPUT_UNNAMED = ErrorCode(
+    "AE-OUTPUT-008", "the output folder is an empty text", "Name a folder; the working directory is `.`."
+)
+REPORT_NOT_PRINTED = ErrorCode(
+    "AE-OUTPUT-009",
+    "the report cannot be printed, as the disk behind stdout is full or stdout is broken",
+    "Free some space, or print the report elsewhere.",
 )
 
 # Plausibility of the labels

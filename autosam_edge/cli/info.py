@@ -46,7 +46,7 @@ def info(bundle: BundleArgument = None, as_json: AsJson = False) -> None:
     console = Console(highlight=False)
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_column(style="bold", no_wrap=True)
-    table.add_column()
+    table.add_column(overflow="fold")  # the hash is longer than some terminals are wide
     made_by = manifest.provenance
     spacing = " x ".join(f"{side:g}" for side in contract.spacing_mm)
     patch = "x".join(map(str, contract.patch))

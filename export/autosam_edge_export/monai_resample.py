@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -11,9 +11,6 @@ from monai.data.meta_tensor import MetaTensor
 from autosam_edge.geometry import MAX_SKEW_DEG
 from autosam_edge.pipeline.resample import resampling_matrix, sample_positions
 from autosam_edge.pipeline.tiles import TilePlan
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 
 class Resample:

@@ -7,10 +7,12 @@ test scans. Other scans are measured too and count for nothing but the table.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 
@@ -21,21 +23,16 @@ from autosam_edge.plausibility.signs import measure_signs, shows_whole_liver
 from autosam_edge.plausibility.thresholds import Limit, Measured, SignLimits, Threshold, Thresholds
 from autosam_edge.read_scan import read
 from autosam_edge.scan_warning import ScanWarning
+from autosam_edge.session import Session
 from autosam_edge.strict_json import build
+from autosam_edge.verdict import Plausibility
+from autosam_edge.volume import Segmentation, Volume
 from autosam_edge.warning_codes import NETWORK_UNSURE
 from autosam_edge_benchmarks.result_header import Result, new_result
 from autosam_edge_benchmarks.studies.plausibility_inputs import TRANSFORMATIONS, Scan, synthetic_inputs
 from autosam_edge_training.data import Prepared
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-    from pathlib import Path
-
-    from autosam_edge.session import Session
-    from autosam_edge.verdict import Plausibility
-    from autosam_edge.volume import Segmentation, Volume
-
-    Measure = Callable[[Evidence], float | None]
+Measure = Callable[[Evidence], float | None]
 
 SPLITS: tuple[Literal["validation", "training"], ...] = ("validation", "training")
 AS_IT_IS = "as it is"
@@ -54,8 +51,6 @@ class OtherScan:
     """A scan that is not part of the data set.
 
     Args:
-        name: Name in the table.
-        path: DICOM folder or file.
         usable: Whether the model is meant for the scan; inputs are made from it only then.
     """
 
@@ -68,10 +63,8 @@ class Study:
     """Measures inputs one by one; a result that is given already is not measured again.
 
     Args:
-        session: Model to check.
         result: Result so far, from :func:`new_study` or an earlier run; measured inputs are added to it.
         save: Function that is called with the result after each scan.
-        log: Function that receives one line per input.
     """
 
     def __init__(
@@ -84,7 +77,6 @@ class Study:
         """Measure every training and validation scan of a data set.
 
         Args:
-            prepared: The data set.
             extended: Number of scans, from the first validation scan on, on which all inputs are measured; on
                 the others the quick ones are.
         """
@@ -340,7 +332,6 @@ def judge_again(result: Result, thresholds: Thresholds) -> None:
 
     Args:
         result: Result of a study, changed in place.
-        thresholds: Limits to judge by.
     """
     for entry in result["inputs"]:
         evidence = _evidence(entry["measured"])

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from autosam_edge.geometry import Grid
-from autosam_edge.volume import Volume
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
-    from autosam_edge.volume import Label
+from autosam_edge.volume import Label, Volume
 
 FloatArray = npt.NDArray[np.float32]
 _BODY_HU = -100.0
@@ -31,9 +26,7 @@ class Scan:
 
     Args:
         hu: (D, H, W) float32, HU.
-        grid: Grid of both.
         labels: (D, H, W) uint8, found by the model.
-        table: Organs of the labels.
     """
 
     hu: FloatArray
@@ -92,7 +85,6 @@ class Transformation:
     """One way to make an input from a scan.
 
     Args:
-        name: Short name of the input.
         usable: Whether the model is meant for the input.
         make: Function that makes the input; its result is None where the scan does not allow it.
         quick: Whether the input is measured on every scan, not only on a few.

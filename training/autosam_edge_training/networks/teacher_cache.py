@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
+from torch import nn
 
 from autosam_edge.atomic_files import staged_folder
 from autosam_edge.errors import AutosamEdgeError
+from autosam_edge_training.data import Case, Prepared
 from autosam_edge_training.error_codes import CACHE_DIFFERS
 from autosam_edge_training.networks.checkpoint import open_network, require_same_input, teacher_sha256
 from autosam_edge_training.networks.whole_case import run_whole_case
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    import numpy.typing as npt
-    from torch import nn
-
-    from autosam_edge_training.data import Case, Prepared
 
 _RECORD = "teacher.json"
 _FULL = 255
@@ -43,17 +38,9 @@ def cache_probabilities(
     A case takes about 0.5 GB at 1 x 1 x 1.5 mm. The folder appears whole or not at all.
 
     Args:
-        path: Weights file of the teacher.
-        prepared: The data.
-        out: Folder to make.
         patch: Voxels (D, H, W) of the sliding window; None takes the patch that the teacher was trained on.
         overlap: Share of a window that its neighbor covers again, 0 to below 1.
         device: Device of the teacher; None takes a GPU if there is one.
-        sam: SAM's published checkpoint, if the teacher was trained on one.
-        progress: Called with (cases done, number of cases).
-
-    Returns:
-        ``out``.
 
     Raises:
         TrainingError: The teacher cannot be used (AE-TRAIN-007, -008).
@@ -91,8 +78,6 @@ def load_cached_probabilities(
 
     Args:
         folder: Folder that :func:`cache_probabilities` made.
-        path: Weights file of the teacher.
-        prepared: The data.
 
     Raises:
         TrainingError: The folder belongs to another teacher or other data, or is damaged (AE-TRAIN-009).

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from monai.inferers.utils import sliding_window_inference
 
 from autosam_edge.pipeline.tiles import TilePlan
+from autosam_edge_training.data import Case
 from autosam_edge_training.networks.input_spec import ROWS_BEYOND_ENDS
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from autosam_edge_training.data import Case
 
 
 @torch.no_grad()

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import numpy as np
+import torch
+from torch import nn
 
 from autosam_edge.measurements import dice
+from autosam_edge_training.data import Case
 from autosam_edge_training.networks.whole_case import run_whole_case
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    import torch
-    from torch import nn
-
-    from autosam_edge_training.data import Case
 
 
 def validate(
@@ -30,9 +25,7 @@ def validate(
 
     Args:
         network: (1, 1, D, H, W) normalized to logits; left in the mode that it was in.
-        cases: Cases that were held out.
         patch: Voxels (D, H, W) of the sliding window.
-        device: Device of the network.
         overlap: Share of a window that its neighbor covers again, 0 to below 1.
 
     Returns:
