@@ -38,7 +38,7 @@ def first_tile(
 
 
 def decide(model: Model, probabilities: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
-    """Labels (N,) of voxels with these probabilities (C, N), by the decision weights of a model."""
-    rows, weights = probabilities[None, :, :, None].copy(), DecisionWeights(model.class_weights)
+    """Labels (D, H, W) of probabilities (C, D, H, W), by the decision weights of a model."""
+    rows, weights = probabilities.swapaxes(0, 1).copy(), DecisionWeights(model.class_weights)
     weights.apply(rows)
-    return weights.winners(rows)[0].ravel()
+    return weights.winners(rows)[0]

@@ -1,8 +1,9 @@
-"""The golden vectors of a bundle: what a device must reproduce (:mod:`autosam_edge.verify`)."""
+"""The golden vectors of a bundle: what a device must reproduce (:mod:`autosam_edge.golden`)."""
 
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,12 @@ import numpy.typing as npt
 from autosam_edge.engines.engine import Engine
 from autosam_edge.engines.fake_engine import ThresholdEngine
 from autosam_edge.geometry import Orientation
+from autosam_edge.golden import GOLDEN
 from autosam_edge.golden_rules import decide, first_tile
 from autosam_edge.model import InputContract, Model
 from autosam_edge.phantom import make_phantom
 from autosam_edge.session import Session
-from autosam_edge.verify import GOLDEN, on_model_grid
+from autosam_edge.verify import on_model_grid
 
 _SEED = 1
 _STRIDE = 5  # odd, so that every tap of a transposed convolution by two is seen
@@ -25,7 +27,7 @@ _REACH_ROWS = 8  # sees every row that tiles show beyond the ends
 _SHORT_SLICES = (26, 31)  # 30 mm: shorter than any tile
 _ENDS_PATCH = (16, 16, 16)
 _ENDS_ROWS = {"short": 5, "long": 18}  # one tile; two tiles, which cannot reach all rows beyond the ends
-_DECISIONS = 256
+_DECISION_SHAPE = (8, 8, 4)
 
 
 def write_golden(folder: Path, model: Model, student: Engine) -> npt.NDArray[np.float32]:
@@ -89,10 +91,11 @@ def _ends(model: Model) -> dict[str, object]:
 def _decision(model: Model) -> dict[str, object]:
     """Probabilities of voxels that no rounding can move from one label to another, and their labels."""
     random = np.random.default_rng(_SEED)
-    probabilities = random.dirichlet(np.full(model.classes, 0.5), 2 * _DECISIONS).T.astype(np.float32)
-    weighted = np.sort(probabilities * np.array(model.class_weights, np.float32)[:, None], axis=0)
-    clear = np.flatnonzero(weighted[-1] - weighted[-2] > 0.01)[:_DECISIONS]
-    probabilities = np.ascontiguousarray(probabilities[:, clear])
+    voxels = math.prod(_DECISION_SHAPE)
+    found = random.dirichlet(np.full(model.classes, 0.5), 2 * voxels).T.astype(np.float32)
+    weighted = np.sort(found * np.array(model.class_weights, np.float32)[:, None], axis=0)
+    clear = np.flatnonzero(weighted[-1] - weighted[-2] > 0.01)[:voxels]
+    probabilities = np.ascontiguousarray(found[:, clear].reshape(model.classes, *_DECISION_SHAPE))
     return {"probabilities": probabilities, "labels": decide(model, probabilities)}
 
 
