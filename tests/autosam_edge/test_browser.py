@@ -8,6 +8,7 @@ import shutil
 
 import nibabel as nib
 import numpy as np
+import pydicom
 import pytest
 from autosam_edge_test_ct import lenient_writing  # noqa: F401  used by every test
 
@@ -114,19 +115,13 @@ def test_a_long_scan_is_shown_by_every_second_row_and_column(worker, series, tmp
     assert result["reduced"]
     whole = worker.arrays["labels"]
     assert np.array_equal(worker.arrays["view_labels"], whole[:, ::2, ::2])
-    header = nib.Nifti1Header.from_fileobj(_stream(worker.arrays["view_labels_header"][:348].tobytes()))
+    header = nib.Nifti1Header(worker.arrays["view_labels_header"][:348].tobytes())
     written = nib.load(tmp_path / "out" / "segmentation.nii.gz")
     assert np.allclose(header.get_best_affine()[:, :2], written.affine[:, :2] * 2)
     assert np.allclose(header.get_best_affine()[:, 2:], written.affine[:, 2:])
 
 
-def _stream(content):
-    import io
-
-    return io.BytesIO(content)
-
-
-@pytest.mark.parametrize("stage", ["read", "network", "measure", "write", "view"])
+@pytest.mark.parametrize("stage", ["read", "network", "view"])
 def test_a_cancelled_run_stops_at_its_next_step(worker, series, tmp_path, stage):
     """With the code of a stop on request."""
     answer = segment(worker, series, tmp_path / "out", lambda at, *_: at == stage, accept_implausible=True)
@@ -185,7 +180,11 @@ def test_series_are_listed_with_the_reason_why_one_is_less_suitable(worker, seri
     """The one that is read without a choice is marked, and its id is taken as `series`."""
     scan = tmp_path / "scan"
     shutil.copytree(series, scan / "whole")
-    write_dicom_series(make_phantom(1, spacing_mm=(6.0, 5.0, 5.0), shape=(2, 40, 40)).volume, scan / "short")
+    (scan / "short").mkdir()
+    for number in (1, 2):
+        image = pydicom.dcmread(sorted(series.iterdir())[number])
+        image.SeriesInstanceUID = "1.2.3"
+        image.save_as(scan / "short" / f"{number}.dcm")
     listed = value(worker.list_series(str(scan)))
     assert sorted(entry["slices"] for entry in listed)[0] == 2
     preferred = [entry for entry in listed if entry["preferred"]]
