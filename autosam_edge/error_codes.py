@@ -271,6 +271,16 @@ MODEL_FILE_REFUSED = ErrorCode(
     "that is not allowed",
     "Do not trust this bundle; get it again from its source, or export it again.",
 )
+SIGNATURE_INVALID = ErrorCode(
+    "AE-BUNDLE-008",
+    "the bundle is not signed, or not by the owner of the key that was given",
+    "Do not trust this bundle; get it again from its source, or give the public key of who signed it.",
+)
+KEY_INVALID = ErrorCode(
+    "AE-BUNDLE-009",
+    "the file holds no Ed25519 key of the kind that is needed",
+    "Make a pair of keys as docs/bundle.md shows: sign with the private one, check with the public one.",
+)
 ENGINE_UNKNOWN = ErrorCode(
     "AE-ENGINE-001", "no engine has this name", "Use `onnx` or `openvino`, or pass an engine."
 )
@@ -430,6 +440,12 @@ WORKER_DIED = ErrorCode(
     "AE-BATCH-005",
     "the process that worked on the scan ended, as by lack of memory or a crash of a library",
     "Try the scan alone with `autosam-edge segment`, and with fewer workers or `--max-memory`.",
+)
+
+CONTRACT_SETTINGS_INVALID = ErrorCode(
+    "AE-BATCH-006",
+    "the settings that the caller of a container gives are not valid",
+    "docs/containers.md lists the settings.",
 )
 
 # Audit

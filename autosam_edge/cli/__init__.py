@@ -15,7 +15,7 @@ import typer
 
 from autosam_edge import __version__
 from autosam_edge.atomic_files import FULL, anything_published
-from autosam_edge.cli import demo, info, montage, segment, verify
+from autosam_edge.cli import bundle, demo, info, montage, segment, verify
 from autosam_edge.cli.extras import LazyCommand, RootGroup
 from autosam_edge.cli.wording import with_options
 from autosam_edge.engines.telemetry import set_variables
@@ -52,6 +52,7 @@ class _Commands(RootGroup):
             batch="Label the organs of many CT scans: a folder for each, one table, one page.",
             watch="Label each scan that comes into a folder, until the command is stopped.",
             serve="Be a DICOM node: receive CT series, label their organs, send the results to an archive.",
+            contract="Segment as a hospital router or a challenge calls a container.",
             audit="Check the record of what ran.",
         ),
         *_lazy(
@@ -108,6 +109,7 @@ app.command("demo", rich_help_panel=_SEGMENT)(demo.demo)
 app.command("montage", rich_help_panel=_SEGMENT)(montage.montage)
 app.command("info", rich_help_panel=_SEGMENT)(info.info)
 app.command("verify", rich_help_panel=_EXPORT)(verify.verify)
+app.add_typer(bundle.app, name="bundle", rich_help_panel=_EXPORT)
 
 
 def _print_version(wanted: bool) -> None:
