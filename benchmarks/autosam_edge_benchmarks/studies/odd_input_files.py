@@ -76,9 +76,8 @@ def _nifti_float64(folder: Path, scale: float) -> Path:
 
 def _nifti_gzip_bomb(folder: Path, scale: float) -> Path:
     path = folder / "scan.nii.gz"
-    with gzip.open(path, "wb", compresslevel=1) as file:
-        file.write(_nifti_header((_SIDE, _SIDE, 300), "<i2"))
-        _zeros(file, round(8192 * scale) * _MIB)
+    header = gzip.compress(_nifti_header((_SIDE, _SIDE, 300), "<i2"))
+    path.write_bytes(header + gzip.compress(bytes(64 * _MIB)) * round(128 * scale))
     return path
 
 
@@ -260,10 +259,10 @@ def _deflate_bomb(folder: Path, scale: float) -> Path:
         meta = b"\x02\0\0\0UL\4\0" + struct.pack("<I", 20) + long_uid
         meta += b"\x02\0\x10\0UI" + struct.pack("<H", len(uid)) + uid
         deflate = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+        elements = deflate.compress(ds[start:]) + deflate.flush(zlib.Z_FULL_FLUSH)
+        zeros = deflate.compress(bytes(_MIB)) + deflate.flush(zlib.Z_FULL_FLUSH)
         with path.open("wb") as file:
-            file.write(bytes(128) + b"DICM" + meta + deflate.compress(ds[start:]))
-            for _ in range(round(4096 * scale)):
-                file.write(deflate.compress(bytes(_MIB)))
+            file.write(bytes(128) + b"DICM" + meta + elements + zeros * round(4096 * scale))
             file.write(deflate.flush())
     return series
 

@@ -43,7 +43,7 @@ def measure_odd_inputs(
         log: Function that receives one line per input.
 
     Returns:
-        ``inputs`` with ``input``, ``exit_code``, ``outcome`` (an error code, ``written`` or ``hung or died``),
+        ``inputs`` with ``input``, ``exit_code``, ``outcome`` (a code, ``written`` or ``hung or died``),
         ``peak_mb`` and ``seconds``; ``held``: whether each peak is at most 1.1 times the limit.
     """
     result = earlier or {**new_result("odd inputs"), "limit_mb": limit_mb, "scale": scale, "inputs": []}
