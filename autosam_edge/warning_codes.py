@@ -259,6 +259,12 @@ WRONG_SIZE = WarningCode(
     "the liver is larger or smaller than any liver",
     "Check the spacing and the orientation in the header.",
 )
+NOTHING_FOUND = WarningCode(
+    "AE-WARN-106",
+    "doubtful",
+    "no organ was found, or a few ml of all organs together",
+    "Look at the scan, and give a CT of the abdomen in HU.",
+)
 ORGAN_VOLUME_UNUSUAL = WarningCode(
     "AE-WARN-110",
     "doubtful",
@@ -305,4 +311,10 @@ SEG_LEFT_OUT = WarningCode(
     "caution",
     "no DICOM SEG was written, as the images do not share one valid frame of reference",
     "Use the NIfTI file, or export the series again with one FrameOfReferenceUID.",
+)
+PREVIEW_LEFT_OUT = WarningCode(
+    "AE-WARN-142",
+    "info",
+    "no preview was drawn, as Pillow is not installed",
+    "`pip install pillow` brings it.",
 )
