@@ -24,7 +24,7 @@ async function look(page, seen, name) {
   const { violations } = await page.evaluate(() => globalThis.axe.run(document, { resultTypes: ['violations'] }));
   seen.axe.push(...violations.filter((v) => ['serious', 'critical'].includes(v.impact)).map((v) => `${name}: ${v.id}: ${v.nodes.map((n) => n.html).join(' | ')}`));
   seen.small.push(...await page.evaluate(([smallest, where]) =>
-    [...document.querySelectorAll('button, a[href], label, input:not([type=file])')].filter((node) => node.checkVisibility())
+    [...document.querySelectorAll('button, a[href], summary, label:has(input), input:not([type=file])')].filter((node) => node.checkVisibility())
       .filter((node) => !node.matches('.skip') && !node.closest('label, .skip')?.contains(node.parentElement))
       .map((node) => [node, node.getBoundingClientRect()]).filter(([, box]) => Math.min(box.width, box.height) < smallest - 0.5 && box.width > 1)
       .map(([node, box]) => `${where}: ${node.outerHTML.slice(0, 60)} ${Math.round(box.width)}x${Math.round(box.height)}`), [SMALLEST_TARGET, name]));
@@ -45,8 +45,10 @@ async function drive(width, colorScheme) {
     globalThis.longTasks = [];
     new PerformanceObserver((list) => globalThis.longTasks.push(...list.getEntries().map((entry) => [entry.startTime, entry.duration])))
       .observe({ type: 'longtask', buffered: true });
-    addEventListener('DOMContentLoaded', () => new MutationObserver(() => { globalThis.resultAt = performance.now(); })
-      .observe(document.getElementById('result'), { attributeFilter: ['hidden'] }));
+    addEventListener('DOMContentLoaded', () => {
+      const result = document.getElementById('result'); // null in bench.html
+      if (result) new MutationObserver(() => { globalThis.resultAt = performance.now(); }).observe(result, { attributeFilter: ['hidden'] });
+    });
     addEventListener('securitypolicyviolation', (event) => console.error(`CSP: ${event.violatedDirective} ${event.blockedURI}`));
   });
   const page = await context.newPage();
