@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 MAX_ENTRIES = 20_000
 MAX_BYTES = 8 << 30  # the largest volume that is read, four times
 MAX_RATIO = 100  # CT deflates two- to tenfold, a bomb a thousandfold
+_EXPANDS = f"contents of more than {MAX_BYTES >> 30} GiB or {MAX_RATIO} times its own size"
 _FREE_BYTES = 64 << 20  # below this size the ratio does not matter
 _CHUNK = 1 << 20
 _MAX_DIRECTORY_BYTES = 4 << 20  # 20,000 entries with long names
@@ -80,6 +81,8 @@ def _unpack(path: Path, root: Path) -> None:
                 raise _unsafe("two entries of one name")
             total = 0
             budget = min(MAX_BYTES, max(_FREE_BYTES, MAX_RATIO * path.stat().st_size))
+            if sum(entry.file_size for entry in entries) > budget:
+                raise _too_large(_EXPANDS)
             for entry, target in zip(entries, targets, strict=True):
                 if target is not None:
                     target.parent.mkdir(parents=True, exist_ok=True)
@@ -125,7 +128,7 @@ def _copy(source: IO[bytes], sink: IO[bytes], budget: int) -> int:
     while chunk := source.read(_CHUNK):
         copied += len(chunk)
         if copied > budget:
-            raise _too_large(f"contents of more than {MAX_BYTES >> 30} GiB or {MAX_RATIO} times its own size")
+            raise _too_large(_EXPANDS)
         sink.write(chunk)
     return copied
 
