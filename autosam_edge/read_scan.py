@@ -70,16 +70,9 @@ def read(
         return read_dicom(source, series=series, choices=choices, max_memory_mb=max_memory_mb)
     if kind == "zip":
         from autosam_edge.dicom.read import read_dicom
-        from autosam_edge.formats.zip_archive import UnpackedZip
+        from autosam_edge.formats.zip_archive import files_of_zip
 
-        unpacked = UnpackedZip(source)
-        try:
-            return read_dicom(
-                unpacked.root, series=series, choices=choices, max_memory_mb=max_memory_mb, keepalive=unpacked
-            )
-        except BaseException:
-            unpacked.close()
-            raise
+        return read_dicom(files_of_zip(source), series=series, choices=choices, max_memory_mb=max_memory_mb)
     if series is not None:
         raise SERIES_WITHOUT_DICOM(
             f"`series` was given, but the input is {_NAMES[kind]}, which has no series."

@@ -14,7 +14,7 @@ from autosam_edge.dicom.parse import Allowance, read_header
 from autosam_edge.error_codes import INPUT_UNREADABLE, LINK_LEADS_OUT, TOO_MANY_FILES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 MAX_FILES = 20_000  # a whole-body CT at 0.5 mm has about 4,000
 MAX_DEPTH = 12  # patient / study / series plus what archives put around them
@@ -75,15 +75,15 @@ def walk(root: Path) -> Iterator[os.DirEntry[str]]:
             )
 
 
-def find_dicom_files(root: Path) -> DicomFiles:
-    """Read the headers of all DICOM files below a folder, or of one file.
+def find_dicom_files(root: Path | Sequence[Path]) -> DicomFiles:
+    """Read the headers of all DICOM files below a folder, of one file, or of the files that are given.
 
     Files are recognized by content (PS3.10 section 7.1), not by extension. A symbolic link to a file of the
     folder adds nothing, as that file is read at its own place. Messages call a file by its number in the
     order of the paths, as ``find | LC_ALL=C sort`` lists them: names of files and folders may be patients'.
 
     Args:
-        root: A folder or a file.
+        root: A folder, a file, or paths of files.
 
     Raises:
         InputError: A file is damaged (AE-DICOM-005, -006), larger than reasonable (AE-DICOM-021) or cannot be
@@ -91,17 +91,21 @@ def find_dicom_files(root: Path) -> DicomFiles:
             (AE-INPUT-011), or see :func:`walk`.
     """
     found, allowance = DicomFiles(), Allowance()
-    if root.is_file():
-        header = read_header(root, "the file", allowance)
-        if header is not None:
-            found.headers.append(header)
+    if not isinstance(root, Path) or root.is_file():
+        files = [root] if isinstance(root, Path) else root
+        for number, path in enumerate(files, 1):
+            header = read_header(path, f"file {number} of {len(files)}", allowance)
+            if header is not None:
+                found.headers.append(header)
+            else:
+                found.skipped[_not_dicom(path)] += 1
         return found
     entries = sorted(walk(root), key=lambda entry: entry.path)
     found.paths.update(entry.path for entry in entries)
     real_root = os.path.realpath(root)
     for number, entry in enumerate(entries, 1):
         name = f"file {number} of {len(entries)}"
-        reason = _not_read(entry, real_root, name)
+        reason = not_read(entry, real_root, name)
         if not reason:
             header = read_header(Path(entry.path), name, allowance)
             if header is not None:
@@ -112,7 +116,7 @@ def find_dicom_files(root: Path) -> DicomFiles:
     return found
 
 
-def _not_read(entry: os.DirEntry[str], real_root: str, name: str) -> str:
+def not_read(entry: os.DirEntry[str], real_root: str, name: str) -> str:
     """Why something in a folder is passed over without opening it; empty if it is opened."""
     if entry.is_symlink():
         _check_link(entry, real_root, name)
@@ -132,7 +136,7 @@ def _check_link(link: os.DirEntry[str], real_root: str, name: str) -> None:
         raise LINK_LEADS_OUT(f"{name} is a symbolic link that leads out of the input folder.")
 
 
-def _not_dicom(entry: os.DirEntry[str]) -> str:
+def _not_dicom(entry: os.DirEntry[str] | Path) -> str:
     """The kind of a file whose content is not DICOM."""
     if not entry.stat(follow_symlinks=False).st_size:
         return "empty file"

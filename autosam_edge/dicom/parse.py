@@ -118,10 +118,10 @@ def read_header(path: Path, name: str, allowance: Allowance) -> Header | None:
             be read (AE-INPUT-003); it is a DICOM file inside gzip (AE-INPUT-011).
     """
     try:
+        status = path.stat()  # before it is opened: a change from now on is seen when all was read
+        if not stat.S_ISREG(status.st_mode):
+            return None
         with path.open("rb") as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                return None
             head = file.read(_HEAD_BYTES)
             if not sniff(head):
                 _check_no_dicom(path, head, name)

@@ -95,9 +95,10 @@ def _native(
     stored = word.newbyteorder("<" if element.little else ">")
     for plane in planes:
         file.seek(element.start + plane.index * size)
-        words = np.fromfile(file, dtype=stored, count=rows * columns)
-        if words.size != rows * columns:
+        data = file.read(size)
+        if len(data) != size:
             raise damaged(header.name, "its pixel data end early")
+        words = np.frombuffer(data, stored)
         yield words.reshape(rows, columns).astype(word, copy=False)
     if length == expected and not ends_file(file, header, element, element.start + length):
         notes[EXCESS_BYTES] += 1
@@ -133,7 +134,8 @@ def _compressed(
 
 def _deflated(header: Header, planes: list[ImagePlane], notes: Notes) -> Iterator[Words]:
     """Planes of a file whose whole data set is deflated; its size was checked by the scan."""
-    dataset = pydicom.dcmread(header.path)
+    with header.path.open("rb") as file:
+        dataset = pydicom.dcmread(file)
     word, shape = planes[0].format.word, planes[0].shape
     keyword = {"u": "PixelData", "f": "FloatPixelData" if word.itemsize == 4 else "DoubleFloatPixelData"}
     data = dataset.get(keyword[word.kind])

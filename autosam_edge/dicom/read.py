@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from autosam_edge.dicom.compressed import check_decodable
@@ -22,7 +23,7 @@ from autosam_edge.volume import Source, Volume
 from autosam_edge.warning_codes import FRAME_OF_REFERENCE_MISSING, LOSSY_COMPRESSION, PHOTOMETRIC_UNUSUAL
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Sequence
 
     from autosam_edge.dicom.find import DicomFiles
     from autosam_edge.dicom.header import Header
@@ -30,23 +31,21 @@ if TYPE_CHECKING:
 
 
 def read_dicom(
-    root: Path,
+    root: Path | Sequence[Path],
     *,
     series: str | None = None,
     choices: ReadChoices | None = None,
     max_memory_mb: float | None = None,
-    keepalive: object = None,
 ) -> Volume:
-    """Read the one CT series below a folder, or an Enhanced CT file.
+    """Read the one CT series below a folder or among given files, or an Enhanced CT file.
 
     Args:
-        root: Folder, searched with its subfolders, or file.
+        root: Folder, searched with its subfolders, or file, or the paths of the files of one series.
         series: Series to read, where there are several: its number in the list that the error shows, its
             SeriesNumber, its SeriesInstanceUID or the start of its hash (8 letters or more); ``all`` joins
             series of one image each.
         choices: Decisions of a person; None leaves every doubtful case refused.
         max_memory_mb: Limit for the resident memory of the process, MB; None sets no limit.
-        keepalive: Object that lives as long as the volume, such as an unpacked archive.
 
     Returns:
         (D, H, W) HU in the order of the slices along their normal, on the scanner's own grid, LPS mm.
@@ -61,6 +60,7 @@ def read_dicom(
         (rescale).
     """
     choices = choices or ReadChoices()
+    folder = root if isinstance(root, Path) and root.is_dir() else None
     with silenced():
         found = find_dicom_files(root)
         chosen, notes = select_series(found, series, choices)
@@ -72,7 +72,7 @@ def read_dicom(
         require_room(math.prod(stacked.grid.shape) * 2 / 1e6, max_memory_mb)
         hu, pixel_notes = read_hu(stacked.planes)
         hu = fill_gaps(hu, stacked.numbers)
-        _check_unchanged(root, found, chosen.headers)
+        _check_unchanged(folder, found, chosen.headers)
         datasets = [header.dataset for header in chosen.headers]
         wrong_identifiers, wrong_frame = identifier_fault(datasets), frame_of_reference_fault(datasets)
         notes += stacked.warnings + _encoding_notes(chosen.headers) + pixel_notes
@@ -84,8 +84,7 @@ def read_dicom(
             "dicom",
             chosen.hash,
             tuple(files),
-            keepalive,
-            root if root.is_dir() else None,
+            folder,
             tuple(files.values()),
             wrong_identifiers,
             wrong_frame,
@@ -128,7 +127,7 @@ def _encoding_notes(headers: list[Header]) -> list[ScanWarning]:
     return notes
 
 
-def _check_unchanged(root: Path, found: DicomFiles, used: list[Header]) -> None:
+def _check_unchanged(folder: Path | None, found: DicomFiles, used: list[Header]) -> None:
     """Refuse a series that was still arriving, or being rewritten, while it was read."""
     changed = ""
     for header in used:
@@ -140,7 +139,7 @@ def _check_unchanged(root: Path, found: DicomFiles, used: list[Header]) -> None:
         if stamp_of(status) != header.stamp:
             changed = f"{header.name} changed"
             break
-    if not changed and root.is_dir() and not {entry.path for entry in walk(root)} <= found.paths:
+    if not changed and folder and not {entry.path for entry in walk(folder)} <= found.paths:
         changed = "further files arrived"
     if changed:
         raise FILE_CHANGED(f"{changed} while the series was read.")
