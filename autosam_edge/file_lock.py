@@ -46,6 +46,8 @@ def lock_now(path: Path) -> tuple[int, bool]:
             import fcntl
 
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except ImportError:  # a browser's Python, which has one process only
+        return handle, False
     except OSError as error:
         if error.errno not in _HELD:
             return handle, False

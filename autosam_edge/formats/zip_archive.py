@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import io
-import lzma
 import os
 import stat
 import sys
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from autosam_edge.error_codes import INPUT_UNREADABLE, ZIP_DAMAGED, ZIP_TOO_LARGE, ZIP_UNSAFE
 from autosam_edge.errors import AutosamEdgeError
+from autosam_edge.platform import LZMAError
 
 if sys.platform == "win32":
     from pathlib import WindowsPath as _Path
@@ -36,7 +36,7 @@ _CHUNK = 1 << 20
 _DAMAGED = (
     zipfile.BadZipFile,
     zlib.error,
-    lzma.LZMAError,
+    LZMAError,
     UnicodeDecodeError,
     EOFError,
     NotImplementedError,
