@@ -90,6 +90,27 @@ def read(
     return read_nrrd(source, max_memory_mb=max_memory_mb)
 
 
+def numbered_files(path: Path) -> list[Path]:
+    """The files of an input in the order in which messages number them.
+
+    Args:
+        path: Folder or file.
+
+    Raises:
+        InputError: The folder cannot be listed (AE-INPUT-003, AE-DICOM-023), or the zip is refused.
+    """
+    kind = _kind(path)
+    if kind == "zip":
+        from autosam_edge.formats.zip_archive import files_of_zip
+
+        return list(files_of_zip(path))
+    if not path.is_dir():
+        return [path]
+    from autosam_edge.dicom.find import walk
+
+    return [Path(entry.path) for entry in sorted(walk(path), key=lambda entry: entry.path)]
+
+
 def _kind(path: Path) -> str:
     """One of dicom, zip, nifti, nrrd and metaimage."""
     try:
