@@ -79,6 +79,14 @@ MaxMemory = Annotated[
         "--max-memory", min=1, help="Memory limit in MB; a scan that needs more is refused before the start."
     ),
 ]
+RequireSignature = Annotated[
+    Path | None,
+    typer.Option(
+        "--require-signature",
+        metavar="PUBLIC.pem",
+        help="Use the bundle only if it is signed with the private half of this Ed25519 key; needs `[sign]`.",
+    ),
+]
 Formats = Annotated[
     list[str] | None,
     typer.Option(

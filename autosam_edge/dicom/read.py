@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import math
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from autosam_edge.dicom.compressed import check_decodable
+from autosam_edge.dicom.decoder import FrameDecoder
 from autosam_edge.dicom.find import find_dicom_files, walk
 from autosam_edge.dicom.gaps import fill_gaps
 from autosam_edge.dicom.header import silenced, stamp_of, texts_of
-from autosam_edge.dicom.hounsfield import read_hu, same_pixels
+from autosam_edge.dicom.hounsfield import read_hu, reading_mb, same_pixels
 from autosam_edge.dicom.one_scan import check_one_pass
 from autosam_edge.dicom.planes import planes_of
 from autosam_edge.dicom.series import select_series
@@ -61,16 +62,17 @@ def read_dicom(
     """
     choices = choices or ReadChoices()
     folder = root if isinstance(root, Path) and root.is_dir() else None
-    with silenced():
-        found = find_dicom_files(root)
+    with silenced(), FrameDecoder() as decoder:
+        found = find_dicom_files(root, max_memory_mb, decoder.prepare)
         chosen, notes = select_series(found, series, choices)
         planes = planes_of(chosen.headers, assume_hu=choices.assume_hu)
         notes += check_one_pass(planes)
         for header in chosen.headers:
             check_decodable(header)
-        stacked = stack(planes, same_pixels, allow_gap=choices.allow_gap)
-        require_room(math.prod(stacked.grid.shape) * 2 / 1e6, max_memory_mb)
-        hu, pixel_notes = read_hu(stacked.planes)
+        require_room(reading_mb(planes[:2], 2), max_memory_mb)  # two planes at one place are compared
+        stacked = stack(planes, partial(same_pixels, decoder), allow_gap=choices.allow_gap)
+        require_room(reading_mb(stacked.planes, stacked.grid.shape[0]), max_memory_mb)
+        hu, pixel_notes = read_hu(stacked.planes, decoder, max_memory_mb)
         hu = fill_gaps(hu, stacked.numbers)
         _check_unchanged(folder, found, chosen.headers)
         datasets = [header.dataset for header in chosen.headers]

@@ -10,13 +10,12 @@ import sys
 import tempfile
 import zipfile
 import zlib
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from autosam_edge.error_codes import INPUT_UNREADABLE, ZIP_DAMAGED, ZIP_TOO_LARGE, ZIP_UNSAFE
 from autosam_edge.errors import AutosamEdgeError
-from autosam_edge.platform import LZMAError
 
 if sys.platform == "win32":
     from pathlib import WindowsPath as _Path
@@ -33,15 +32,9 @@ MAX_RATIO = 100  # CT deflates two- to tenfold, a bomb a thousandfold
 _FREE_BYTES = 64 << 20  # below this size the ratio does not matter
 _IN_MEMORY_BYTES = 64 << 20  # a larger entry is inflated into a file without a name
 _CHUNK = 1 << 20
-_DAMAGED = (
-    zipfile.BadZipFile,
-    zlib.error,
-    LZMAError,
-    UnicodeDecodeError,
-    EOFError,
-    NotImplementedError,
-    RuntimeError,
-)
+_MAX_DIRECTORY_BYTES = 4 << 20  # 20,000 entries with long names
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2)  # LZMA may ask for gigabytes
+_DAMAGED = (zipfile.BadZipFile, zlib.error, UnicodeDecodeError, EOFError, NotImplementedError, RuntimeError)
 
 
 class ZippedFile(_Path):
@@ -70,28 +63,46 @@ class ZippedFile(_Path):
         return os.stat_result((*found[:6], self.entry.file_size, *found[7:10]), times)
 
 
+class _Capped(io.FileIO):
+    """The file of an archive. Its directory is read at once, and takes ten times its length in memory."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is not None and size > _MAX_DIRECTORY_BYTES:
+            raise _too_large(f"a directory of {size} bytes, expected at most {_MAX_DIRECTORY_BYTES}")
+        return super().read(size)
+
+
 class _Archive:
-    """An archive, and how much of it was inflated; the largest of several readings of an entry counts."""
+    """An open archive, and how much of it was inflated; an entry counts once."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self._budget = min(MAX_BYTES, max(_FREE_BYTES, MAX_RATIO * path.stat().st_size))
+        self.path, self._file = path, _Capped(path)
+        self._rest = min(MAX_BYTES, max(_FREE_BYTES, MAX_RATIO * path.stat().st_size))
         self._inflated: dict[str, int] = {}
+        self._zip = zipfile.ZipFile(self._file)
+
+    def __del__(self) -> None:
+        if hasattr(self, "_file"):
+            self._file.close()
+
+    def entries(self) -> list[zipfile.ZipInfo]:
+        """All entries."""
+        found = self._zip.infolist()
+        if len(found) > MAX_ENTRIES:
+            raise _too_large(f"{len(found)} entries, expected at most {MAX_ENTRIES}")
+        return found
 
     def inflate(self, entry: zipfile.ZipInfo) -> IO[bytes]:
         """The content of an entry, at its start."""
-        others = sum(size for name, size in self._inflated.items() if name != entry.filename)
-        with _explained():
-            sink: IO[bytes] = (
-                io.BytesIO() if entry.file_size <= _IN_MEMORY_BYTES else tempfile.TemporaryFile()  # noqa: SIM115  the caller closes it
-            )
-        try:
-            with _explained(), zipfile.ZipFile(self.path) as archive, archive.open(entry) as source:
-                self._inflated[entry.filename] = _copy(source, sink, self._budget - others)
-        except BaseException:
-            sink.close()
-            raise
-        sink.seek(0)
+        self._rest += self._inflated.pop(entry.filename, 0)
+        with ExitStack() as stack, _explained():
+            small = entry.file_size <= _IN_MEMORY_BYTES
+            sink: IO[bytes] = stack.enter_context(io.BytesIO() if small else tempfile.TemporaryFile())  # noqa: SIM115
+            with self._zip.open(entry) as source:
+                self._inflated[entry.filename] = _copy(source, sink, self._rest)
+            self._rest -= self._inflated[entry.filename]
+            sink.seek(0)
+            stack.pop_all()
         return sink
 
 
@@ -105,11 +116,9 @@ def files_of_zip(path: Path) -> list[ZippedFile]:
         InputError: An entry is unsafe (AE-INPUT-006), there are too many (AE-INPUT-007), the archive is
             damaged, encrypted or of an unknown method (AE-INPUT-008), or it cannot be read (AE-INPUT-003).
     """
-    with _explained(), zipfile.ZipFile(path) as opened:
-        entries = opened.infolist()
+    with _explained():
         archive = _Archive(path)
-    if len(entries) > MAX_ENTRIES:
-        raise _too_large(f"{len(entries)} entries, expected at most {MAX_ENTRIES}")
+        entries = archive.entries()
     files = []
     for entry in entries:
         parts = _parts(entry)
@@ -131,7 +140,11 @@ def _parts(entry: zipfile.ZipInfo) -> tuple[str, ...]:
         raise _unsafe("an entry whose path leads out of the archive")
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
         raise _unsafe("an entry that is a link or a device")
-    return () if entry.is_dir() else parts
+    if entry.is_dir() or not parts:
+        return ()
+    if entry.compress_type not in _METHODS:
+        raise ZIP_DAMAGED("the zip archive is compressed by another method than deflate or bzip2.")
+    return parts
 
 
 def _copy(source: IO[bytes], sink: IO[bytes], budget: int) -> int:
