@@ -296,6 +296,11 @@ VERIFICATION_FAILED = ErrorCode(
     "this device does not compute what the model computed at export",
     "Do not use the artifact on this device; choose another `engine`.",
 )
+ENGINE_BROKEN = ErrorCode(
+    "AE-ENGINE-008",
+    "`doctor`: an installed engine or decoder does not load, crashes, hangs or computes something else",
+    "Install its package again (pip install --force-reinstall), or uninstall it and use another `engine`.",
+)
 MEMORY_UNKNOWN = ErrorCode(
     "AE-MEMORY-002",
     "a memory limit for an artifact whose memory was not measured at export",

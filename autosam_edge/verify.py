@@ -207,6 +207,16 @@ def verify_bundle(
     return checks
 
 
+def verify_artifact(bundle: Bundle, artifact: Artifact, *, threads: int | None = None) -> Check:
+    """Run the golden tile through one artifact that this device can run.
+
+    Raises:
+        BundleError: A file is missing, altered or not valid.
+        EngineError: The artifact does not load or run.
+    """
+    return _check_artifact(bundle, artifact, _tolerances(bundle)[artifact.name], threads, None)
+
+
 class VerificationError(EngineError):
     """A check failed.
 

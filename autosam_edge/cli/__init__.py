@@ -46,6 +46,13 @@ def _lazy(package: str, extra: str, panel: str, **summaries: str) -> tuple[LazyC
 
 class _Commands(RootGroup):
     lazy = (
+        LazyCommand(
+            "doctor",
+            "Check this installation: which engines work, what is missing, what does not fit together.",
+            panel=_SEGMENT,
+            module="autosam_edge.cli.doctor",
+            extra="dev",
+        ),
         *_lazy(
             "autosam_edge_export",
             "export",

@@ -157,6 +157,16 @@ def why_missing(target: str) -> str | None:
     )
 
 
+def engine_package(target: str) -> str:
+    """Package that the engine of a target needs."""
+    return _ENGINES[target].package
+
+
+def install_command(target: str) -> str:
+    """Command that installs the package of a target's engine."""
+    return _ENGINES[target].install
+
+
 def load_engine(bundle: Bundle, artifact: Artifact, threads: int | None = None) -> Engine:
     """Read an artifact, verify its hashes, and load it into its engine.
 
