@@ -19,182 +19,22 @@ import hashlib
 import lzma
 import zipfile
 import zlib
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import Literal
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from autosam_edge.error_codes import BUNDLE_ALTERED, BUNDLE_INCOMPLETE, BUNDLE_MISSING, MANIFEST_INVALID
-from autosam_edge.model import InputContract, Model
-from autosam_edge.plausibility.thresholds import Thresholds
-from autosam_edge.strict_json import build, parse_json
-from autosam_edge.volume import Label
+from autosam_edge.manifest import MANIFEST, MAX_MANIFEST_BYTES, Manifest
 
-SCHEMA_VERSION = 3  # 3: what the network sees beyond the ends of a scan, and decision weights
-MANIFEST = "manifest.json"
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from autosam_edge.manifest import Artifact
+    from autosam_edge.model import Model
+
 STUDENT_FILE = "student.safetensors"
 """Trained weights, from which an export starts; no engine reads them."""
 MAX_FILE_BYTES = 2 * 1024**3
-
-
-@dataclass(frozen=True)
-class Postprocess:
-    """Changes to the labels after the network.
-
-    Args:
-        one_part: Names of the organs that are one connected object in the body. Of several parts, the one of
-            which the network is most certain is kept.
-        decision_weights: Factor of an organ's probability before the largest is taken, by the organ's name; 1
-            for an organ that is not named.
-    """
-
-    one_part: tuple[str, ...]
-    decision_weights: dict[str, float]
-
-
-@dataclass(frozen=True)
-class Artifact:
-    """One converted form of the student.
-
-    Args:
-        target: Runtime that runs it, such as ``onnx`` or ``coreml``.
-        precision: Number format, such as ``fp32`` or ``int8``.
-        path: Path of the file or folder inside the bundle.
-        proof: Kind of comparison with the student at export: ``executed`` by its runtime, or
-            ``interpreted`` operator by operator where the runtime was missing.
-        worst_organ_dice: Smallest Dice of an organ against the trained student on the comparison scans, 0 to
-            1.
-        working_set_mb: Memory of the engine with the weights and one tile, measured at export, MB; None if
-            the artifact was not executed.
-        relative_time: Time of a tile divided by that of the first executed artifact of the bundle, measured
-            in one run at export; None if the artifact was not executed.
-    """
-
-    target: str
-    precision: str
-    path: str
-    proof: Literal["executed", "interpreted"]
-    worst_organ_dice: float
-    working_set_mb: float | None
-    relative_time: float | None
-
-    @property
-    def name(self) -> str:
-        """``target/precision``."""
-        return f"{self.target}/{self.precision}"
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """The parsed ``manifest.json``.
-
-    Args:
-        schema_version: Version of the layout, see ``SCHEMA_VERSION``.
-        name: Model name, such as ``pocketnet-btcv-3mm``.
-        version: Model version.
-        license: License of the weights.
-        intended_use: Research-use statement.
-        training_data: One sentence on the data that the weights were trained on.
-        input: Input contract of the network.
-        postprocess: Changes to the labels after the network.
-        plausibility: Limits of the plausibility check with the numbers behind them; None checks nothing.
-        labels: Label table.
-        artifacts: Converted forms of the student.
-        files: SHA-256 of every file that is read, by its path; without the manifest itself. Other files of
-            the bundle, such as ``*.etrecord`` for developers, are never read.
-        provenance: Student, hash of the checkpoint, exporter and versions of its packages.
-    """
-
-    schema_version: int
-    name: str
-    version: str
-    license: str
-    intended_use: str
-    training_data: str
-    input: InputContract
-    postprocess: Postprocess
-    plausibility: Thresholds | None
-    labels: tuple[Label, ...]
-    artifacts: tuple[Artifact, ...]
-    files: dict[str, str]
-    provenance: dict[str, object]
-
-    def files_of(self, path: str) -> dict[str, str]:
-        """SHA-256 of an artifact's file, named ``""``, or of a folder's files by their path."""
-        if path in self.files:
-            return {"": self.files[path]}
-        return {
-            name.removeprefix(f"{path}/"): digest
-            for name, digest in self.files.items()
-            if name.startswith(f"{path}/")
-        }
-
-    def sha256_of(self, path: str) -> str:
-        """One SHA-256 for an artifact: that of its file, or of the list of a folder's files and hashes."""
-        files = self.files_of(path)
-        listed = "".join(f"{digest}  {name}\n" for name, digest in sorted(files.items()))
-        return files.get("") or hashlib.sha256(listed.encode()).hexdigest()
-
-    def model(self, sha256: str) -> Model:
-        """The model that this manifest describes.
-
-        Args:
-            sha256: SHA-256 of the manifest, hexadecimal.
-
-        Raises:
-            ValueError: See :class:`~autosam_edge.model.Model`.
-        """
-        rules = self.postprocess
-        return Model(
-            self.input,
-            self.labels,
-            rules.one_part,
-            self.name,
-            self.version,
-            self.license,
-            sha256,
-            rules.decision_weights,
-            self.plausibility,
-        )
-
-    @classmethod
-    def parse(cls, text: bytes) -> Manifest:
-        """Read and check a manifest; unknown and missing keys are refused.
-
-        Raises:
-            BundleError: AE-BUNDLE-003 with the key at fault.
-        """
-        try:
-            raw = parse_json(text)
-            version = raw.get("schema_version") if isinstance(raw, dict) else None
-            if isinstance(version, int) and 0 < version < SCHEMA_VERSION:
-                raise MANIFEST_INVALID(
-                    f"the bundle has the schema version {version}, this runtime reads {SCHEMA_VERSION}.",
-                    remedy="Export it again: autosam-edge export --checkpoint BUNDLE/student.safetensors.",
-                )
-            if version != SCHEMA_VERSION:
-                raise ValueError(f"schema_version is {version!r}, this runtime reads {SCHEMA_VERSION}")
-            manifest = build(cls, raw, "manifest")
-            if outside := [name for name in manifest.files if not _inside(name)]:
-                raise ValueError(f"files names {outside[0]!r}, which is no plain path inside the bundle")
-            # A model refuses labels and one-part rules that do not fit each other.
-            manifest.model(hashlib.sha256(text).hexdigest())
-            for artifact in manifest.artifacts:
-                if not manifest.files_of(artifact.path):
-                    raise ValueError(f"artifact {artifact.path} has no hash in files")
-            return manifest
-        except ValueError as error:
-            raise MANIFEST_INVALID(f"manifest.json is not valid: {error}.") from error
-
-
-def _inside(name: str) -> bool:
-    """Whether a path of a manifest stays inside the bundle on every system."""
-    path = PurePosixPath(name)
-    return (
-        path.as_posix() == name
-        and not path.is_absolute()
-        and ".." not in path.parts
-        and not set(name) & set("\\:")
-    )
 
 
 def read_files(path: Path) -> dict[str, bytes]:
@@ -223,7 +63,7 @@ class Bundle:
         self.path = path
         if not path.exists():
             raise BUNDLE_MISSING(f"there is no bundle named {path.name}, expected a folder or a .edge file.")
-        text = self._raw(MANIFEST)
+        text = self._raw(MANIFEST, MAX_MANIFEST_BYTES)
         self.manifest = Manifest.parse(text)
         # The manifest holds the hashes of all other files, so its own hash identifies the model.
         self.manifest_sha256 = hashlib.sha256(text).hexdigest()
@@ -233,16 +73,21 @@ class Bundle:
         """The model that this bundle holds."""
         return self.manifest.model(self.manifest_sha256)
 
-    def read(self, name: str) -> bytes:
+    def read(self, name: str, max_bytes: int = MAX_FILE_BYTES) -> bytes:
         """Bytes of a file in the bundle, verified.
 
+        Args:
+            name: Path of the file inside the bundle.
+            max_bytes: Largest size; a larger file is refused before it is read.
+
         Raises:
-            BundleError: The file is not listed (AE-BUNDLE-002) or its hash is wrong (AE-BUNDLE-004).
+            BundleError: The file is not listed or too large (AE-BUNDLE-002) or its hash is wrong
+                (AE-BUNDLE-004).
         """
         expected = self.manifest.files.get(name)
         if expected is None:
             raise BUNDLE_INCOMPLETE(f"the manifest does not list {name}.")
-        data = self._raw(name)
+        data = self._raw(name, max_bytes)
         if hashlib.sha256(data).hexdigest() != expected:
             raise BUNDLE_ALTERED(f"{name} was altered or damaged: its SHA-256 differs from the manifest.")
         return data
@@ -253,7 +98,28 @@ class Bundle:
         Raises:
             BundleError: See :meth:`read`.
         """
-        return {name: self.read(f"{path}/{name}" if name else path) for name in self.manifest.files_of(path)}
+        return {name: self.read(file) for name, file in self._paths_of(path).items()}
+
+    def _paths_of(self, path: str) -> dict[str, str]:
+        """Paths of an artifact's files inside the bundle, by their name in it."""
+        return {name: f"{path}/{name}" if name else path for name in self.manifest.files_of(path)}
+
+    def working_set_mb(self, artifact: Artifact) -> float:
+        """Memory of the engine with the weights and one tile, MB; 0 if it was not measured at export.
+
+        Raises:
+            BundleError: The manifest names less than the weights and a tile take (AE-BUNDLE-003).
+        """
+        if artifact.working_set_mb is None:
+            return 0.0
+        stored = sum(map(self._size, self._paths_of(artifact.path).values()))
+        least = stored / 1e6 + self.manifest.tile_mb
+        if artifact.working_set_mb < least:
+            raise MANIFEST_INVALID(
+                f"the manifest says that {artifact.name} needs {artifact.working_set_mb:g} MB; "
+                f"its weights and one tile alone take {least:.0f} MB."
+            )
+        return artifact.working_set_mb
 
     def verify(self) -> None:
         """Read every file once and compare hashes.
@@ -273,18 +139,34 @@ class Bundle:
         with zipfile.ZipFile(self.path) as archive:
             return name in archive.namelist()
 
-    def _raw(self, name: str) -> bytes:
+    def _raw(self, name: str, max_bytes: int) -> bytes:
         """Bytes of a member, unverified."""
-        try:
+        if (size := self._size(name)) > max_bytes:
+            raise BUNDLE_INCOMPLETE(
+                f"{name} in {self.path.name} has {size} bytes, more than the {max_bytes} allowed."
+            )
+        with self._complete(name):
             if self.path.is_dir():
-                file = self.path / name
-                if not file.resolve().is_relative_to(self.path.resolve()) or not file.is_file():
-                    raise FileNotFoundError(name)
-                return file.read_bytes()
+                return (self.path / name).read_bytes()
             with zipfile.ZipFile(self.path) as archive:
-                if archive.getinfo(name).file_size > MAX_FILE_BYTES:
-                    raise zipfile.BadZipFile("a member is too large")
-                return archive.read(name)
+                return archive.read(name)  # at most the size that it states
+
+    def _size(self, name: str) -> int:
+        """Size of a member as it is stored or stated, bytes."""
+        with self._complete(name):
+            if not self.path.is_dir():
+                with zipfile.ZipFile(self.path) as archive:
+                    return archive.getinfo(name).file_size
+            file = self.path / name
+            if not file.resolve().is_relative_to(self.path.resolve()) or not file.is_file():
+                raise FileNotFoundError(name)
+            return file.stat().st_size
+
+    @contextmanager
+    def _complete(self, name: str) -> Iterator[None]:
+        """Turn every error of reading a member into the bundle's."""
+        try:
+            yield
         except (
             OSError,
             KeyError,

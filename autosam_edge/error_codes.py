@@ -265,6 +265,12 @@ ARTIFACT_MISSING = ErrorCode(
     "the bundle holds no artifact for this target and precision",
     "Choose one that the bundle holds, or export the bundle with this target.",
 )
+MODEL_FILE_REFUSED = ErrorCode(
+    "AE-BUNDLE-007",
+    "the file of a model is of another format, refers to data outside of it, or holds an operator or a graph "
+    "that is not allowed",
+    "Do not trust this bundle; get it again from its source, or export it again.",
+)
 ENGINE_UNKNOWN = ErrorCode(
     "AE-ENGINE-001", "no engine has this name", "Use `onnx` or `openvino`, or pass an engine."
 )
@@ -296,8 +302,18 @@ VERIFICATION_FAILED = ErrorCode(
     "this device does not compute what the model computed at export",
     "Do not use the artifact on this device; choose another `engine`.",
 )
-ENGINE_BROKEN = ErrorCode(
+TRIAL_FAILED = ErrorCode(
     "AE-ENGINE-008",
+    "a model from elsewhere hung, crashed or took too much memory in its trial in a process of its own",
+    "Do not trust this bundle; get it again from its source, or choose another `engine`.",
+)
+THREADS_TOO_MANY = ErrorCode(
+    "AE-ENGINE-009",
+    "more threads than the process may use cores; they would only wait for each other",
+    "Leave `threads` out, or give at most the number of cores.",
+)
+ENGINE_BROKEN = ErrorCode(
+    "AE-ENGINE-010",
     "`doctor`: an installed engine or decoder does not load, crashes, hangs or computes something else",
     "Install its package again (pip install --force-reinstall), or uninstall it and use another `engine`.",
 )
@@ -347,6 +363,20 @@ SEG_SOURCE_UNUSABLE = ErrorCode(
     "Keep the series unchanged and run again, or leave the DICOM formats out of `formats`.",
 )
 
+OUTPUT_BUSY = ErrorCode(
+    "AE-OUTPUT-007",
+    "another process has blocked the folder for 20 s",
+    "Wait until the other run has ended, or give another output folder.",
+)
+OUTPUT_UNNAMED = ErrorCode(
+    "AE-OUTPUT-008", "the output folder is an empty text", "Name a folder; the working directory is `.`."
+)
+REPORT_NOT_PRINTED = ErrorCode(
+    "AE-OUTPUT-009",
+    "the report cannot be printed, as the disk behind stdout is full or stdout is broken",
+    "Free some space, or print the report elsewhere.",
+)
+
 # Plausibility of the labels
 BODY_PART_IMPLAUSIBLE = ErrorCode(
     "AE-PLAUSIBLE-001",
@@ -368,6 +398,13 @@ SIZE_IMPLAUSIBLE = ErrorCode(
     "AE-PLAUSIBLE-004",
     "the liver is larger or smaller than any liver: the spacing or the orientation is wrong",
     "Correct the spacing or the orientation in the header. If both are right, use `accept_implausible`.",
+)
+LABELS_EMPTY = ErrorCode(
+    "AE-PLAUSIBLE-005",
+    "no organ was found: the scan shows another part of the body, too small a part of the abdomen, values "
+    "that are not Hounsfield units, or only air or noise",
+    "Look at the scan, and give a CT of the abdomen in HU. To write the empty labels all the same, with a "
+    "warning, use `accept_implausible`.",
 )
 
 # Everything else

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from autosam_edge.bundle import Bundle, open_bundle
-from autosam_edge.engines.selection import load_engine, select_artifact
+from autosam_edge.engines.load import load_engine
+from autosam_edge.engines.selection import select_artifact
 from autosam_edge.memory import MemoryBudget
 from autosam_edge.pipeline.run import TileRun
 
@@ -149,5 +150,5 @@ def open_session(
     if engine is not None and not isinstance(engine, str):
         return Session(opened.model, engine, memory=MemoryBudget(None, max_memory_mb))
     artifact = select_artifact(opened, engine, precision)
-    memory = MemoryBudget(artifact.working_set_mb, max_memory_mb)
+    memory = MemoryBudget(artifact.working_set_mb and opened.working_set_mb(artifact), max_memory_mb)
     return Session(opened.model, load_engine(opened, artifact, threads), memory=memory)

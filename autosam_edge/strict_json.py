@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import types
 from dataclasses import fields, is_dataclass
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 _T = TypeVar("_T")
+# Control characters but for the tabulator and the line feed, and surrogates.
+_NOT_TEXT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 _NAMES: dict[object, str] = {
     str: "text",
     bool: "true or false",
@@ -28,10 +31,19 @@ def parse_json(text: bytes) -> object:
         Objects as dicts, arrays as lists.
 
     Raises:
-        ValueError: The text is not JSON, holds NaN or infinity, names a key twice, or nests too deeply.
+        ValueError: The text is not JSON, holds a number that is not finite or a whole number beyond 64 bits,
+            a text with control characters, names a key twice, or nests too deeply.
     """
     try:
-        return json.loads(text, object_pairs_hook=_unique_keys, parse_constant=_refuse_constant)
+        raw = json.loads(
+            text,
+            object_pairs_hook=_unique_keys,
+            parse_constant=_refuse_constant,
+            parse_int=_whole,
+            parse_float=_finite,
+        )
+        _check_texts(raw)
+        return raw
     except RecursionError:
         raise ValueError("it nests too deeply") from None
 
@@ -134,7 +146,7 @@ def _convert_scalar(hint: Any, raw: object, where: str) -> object:  # noqa: ANN4
     if hint is object:
         return raw
     whole = isinstance(raw, int) and not isinstance(raw, bool)
-    if hint is float and (whole or isinstance(raw, float)) and math.isfinite(cast("float", raw)):
+    if hint is float and (whole or isinstance(raw, float)):
         return float(cast("float", raw))
     if (hint is int and whole) or (hint in (str, bool) and isinstance(raw, hint)):
         return raw
@@ -159,6 +171,31 @@ def _unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
     if len(found) != len(pairs):
         raise ValueError("an object names a key twice")
     return found
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > 20 or not -(2**63) <= int(digits) < 2**64:
+        raise ValueError(f"it holds the number {digits[:20]}..., which is too large")
+    return int(digits)
+
+
+def _finite(digits: str) -> float:
+    if not math.isfinite(value := float(digits)):
+        raise ValueError(f"it holds the number {digits[:20]}, which is too large")
+    return value
+
+
+def _check_texts(raw: object) -> None:
+    """Refuse control characters, and halves of characters, which no file or terminal takes."""
+    if isinstance(raw, dict):
+        for key, value in raw.items():
+            _check_texts(key)
+            _check_texts(value)
+    elif isinstance(raw, list):
+        for value in raw:
+            _check_texts(value)
+    elif isinstance(raw, str) and _NOT_TEXT.search(raw):
+        raise ValueError("a text holds control characters")
 
 
 def _refuse_constant(name: str) -> object:

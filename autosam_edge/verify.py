@@ -25,7 +25,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from autosam_edge.engines.fake_engine import ThresholdEngine
-from autosam_edge.engines.selection import load_engine, rank_artifacts
+from autosam_edge.engines.load import load_engine
+from autosam_edge.engines.selection import rank_artifacts
 from autosam_edge.error_codes import MANIFEST_INVALID, VERIFICATION_FAILED
 from autosam_edge.errors import BundleError, EngineError
 from autosam_edge.geometry import Grid
@@ -39,8 +40,9 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from autosam_edge.bundle import Artifact, Bundle
+    from autosam_edge.bundle import Bundle
     from autosam_edge.engines.engine import Engine
+    from autosam_edge.manifest import Artifact
     from autosam_edge.model import InputContract
 
 GOLDEN = "golden/golden.json"

@@ -259,6 +259,12 @@ WRONG_SIZE = WarningCode(
     "the liver is larger or smaller than any liver",
     "Check the spacing and the orientation in the header.",
 )
+NOTHING_FOUND = WarningCode(
+    "AE-WARN-106",
+    "doubtful",
+    "no organ was found, or a few ml of all organs together",
+    "Look at the scan, and give a CT of the abdomen in HU.",
+)
 ORGAN_VOLUME_UNUSUAL = WarningCode(
     "AE-WARN-110",
     "doubtful",

@@ -29,6 +29,7 @@ AREAS = (
     "NIfTI, NRRD and MetaImage",
     "Plausibility of the labels",
     "Results",
+    "Model bundles",
 )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from autosam_edge.bundle import open_bundle
 from autosam_edge.label_table import label_table
 from autosam_edge.plausibility import reference
-from autosam_edge.plausibility.thresholds import UpperLimit
+from autosam_edge.plausibility.thresholds import Measured, SignLimits, Threshold, Thresholds
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "plausibility.md"
@@ -22,19 +22,30 @@ _NAMES = {
     "confidence": "mean probability of the organs",
     "share_below_fat": "share of voxels below -100 HU",
     "abdomen_ml": "organs of the abdomen, ml",
-    "other_organs": "mean probability of other organs, beside a whole liver: a sign",
     "surest_organ": "probability of the surest liver, spleen or kidney, where the mean is below its limit",
+    "impossible_values": "share of the volume in organs with impossible HU",
+    "smallest_liver_ml": "volume of a whole liver, ml",
+    "largest_liver_ml": "volume of a liver, ml",
 }
+_SIGNS = {
+    "wrong_side_mm": "an organ on the wrong side of another, mm between centers",
+    "kidneys_ml": "both kidneys, ml",
+    "spleen_share": "spleen / liver",
+    "liver_medial_mm": "liver left of the right kidney, mm between centers",
+    "vena_cava_share": "vena cava / aorta",
+    "other_organs": "mean probability of other organs",
+}
+_LOWEST = ("smallest_liver_ml", "kidneys_ml", "vena_cava_share")
 
 _ABOUT_THRESHOLDS = """\
-They stand in the manifest as `plausibility`, with the numbers behind them: the lowest and the highest value
-over usable inputs, and over the unusable ones that this number has to find. {} training and validation scans
+They stand in the manifest as `plausibility`, each with the numbers behind it: the count of the inputs, the
+lowest value, the 10 % quantile, the median, the 90 % quantile and the highest value, over the usable inputs
+to which the rule applies and over the unusable ones that it has to find. {} training and validation scans
 of BTCV and what was made of them gave these numbers, never a test scan. Another student needs its own:
 `autosam-edge bench plausibility --data PREPARED -o FILE`, then `export --plausibility FILE`. A bundle without
-thresholds checks nothing."""
+thresholds checks nothing. Only the rules, and what an organ can be like, are part of the code."""
 _ABOUT_SIGNS = """\
-Lowest, median and highest of the scans of the fit. A limit in the code lies outside of what nearly all of
-them show as they are; the highest share of a spleen is a patient with a spleen of 3.2 liters."""
+All but the first need a whole liver. The largest spleen is that of a patient with a spleen of 3.2 liters."""
 _ABOUT_STUDY = """\
 `benchmarks/results/plausibility.json` holds every input with its values. The first inputs gave the
 thresholds. The others are scans from other sources, what was made of them, and synthetic inputs. Of these
@@ -49,32 +60,45 @@ Wider than in healthy people, so that disease, surgery and contrast rarely leave
 
 def tables() -> str:
     """The part of the page from its first generated section on."""
-    return "\n".join([*_thresholds(), *_signs(), *_study(), *_reference()]) + "\n"
+    return "\n".join([*_thresholds(), *_study(), *_reference()]) + "\n"
 
 
 def _thresholds() -> list[str]:
     limits = open_bundle().manifest.plausibility
     assert limits is not None
-    lines = [
+    return [
         FIRST,
         "",
         _ABOUT_THRESHOLDS.format(len(limits.scans)),
         "",
         "| number | doubtful | refused | usable inputs | unusable inputs |",
         "|---|---|---|---|---|",
+        *(_limit_row(limits, name, title) for name, title in _NAMES.items()),
+        "",
+        "## Limits of the signs",
+        "",
+        _ABOUT_SIGNS,
+        "",
+        "| sign | limit | usable inputs | unusable inputs |",
+        "|---|---|---|---|",
+        *(_limit_row(limits.signs, name, title) for name, title in _SIGNS.items()),
+        "",
     ]
-    for name, title in _NAMES.items():
-        limit = getattr(limits, name)
-        spans = [f"{span[0]:.4g} to {span[1]:.4g}" for span in (limit.usable, limit.unusable)]
-        limits_of_it = (
-            f"above {limit.sign:g} | "
-            if isinstance(limit, UpperLimit)
-            else f"below {limit.doubtful:g} | below {limit.refused:g}"
-        )
-        lines.append(f"| {title} | {limits_of_it} | {spans[0]} | {spans[1]} |")
-    low, high = reference.LIVER_REFUSED_ML
-    lines += ["", f"The liver is refused below {low:.0f} and above {high:.0f} ml, whatever the model.", ""]
-    return lines
+
+
+def _limit_row(limits: Thresholds | SignLimits, name: str, title: str) -> str:
+    limit = getattr(limits, name)
+    if isinstance(limit, Threshold):
+        cells = [f"below {limit.doubtful:g}", f"below {limit.refused:g}"]
+    else:
+        cells = [f"{'below' if name in _LOWEST else 'above'} {limit.limit:g}"]
+        cells = cells if isinstance(limits, SignLimits) else ["", *cells]
+    return f"| {' | '.join([title, *cells, _spread(limit.usable), _spread(limit.unusable)])} |"
+
+
+def _spread(measured: Measured) -> str:
+    inner = f"{measured.p10:.4g}, {measured.median:.4g}, {measured.p90:.4g}"
+    return f"{measured.count}: {measured.lowest:.4g}, {inner}, {measured.highest:.4g}"
 
 
 def _study() -> list[str]:
@@ -93,35 +117,6 @@ def _study() -> list[str]:
             lines.append(f"| **{source}, {'usable' if usable else 'unusable'}** | | | | | | |")
             rows = [row for row in study["summary"] if (row["fitted"], row["usable"]) == (fitted, usable)]
             lines += [_row(row) for row in rows]
-    return [*lines, ""]
-
-
-def _signs() -> list[str]:
-    """What the signs beside a whole liver measure, on the scans of the fit and on their mirror images."""
-    inputs = [row for row in json.loads(STUDY.read_text())["inputs"] if row["fitted"]]
-    measures = {
-        "volume of the spleen / liver": lambda organs: organs["spleen"]["ml"] / organs["liver"]["ml"],
-        "liver left of the right kidney, mm": lambda organs: (
-            organs["liver"]["center_mm"][0] - organs["kidney_right"]["center_mm"][0]
-        ),
-        "volume of the vena cava / aorta": lambda organs: (
-            organs["inferior_vena_cava"]["ml"] / organs["aorta"]["ml"]
-        ),
-    }
-    lines = [
-        "## Numbers behind the signs",
-        "",
-        _ABOUT_SIGNS,
-        "",
-        "| measured | as they are | mirrored |",
-        "|---|---|---|",
-    ]
-    for title, measure in measures.items():
-        cells = []
-        for name in ("as it is", "mirrored"):
-            values = sorted(measure(row["measured"]["organs"]) for row in inputs if row["input"] == name)
-            cells.append(f"{values[0]:.2f}, {values[len(values) // 2]:.2f}, {values[-1]:.2f}")
-        lines.append(f"| {title} | {' | '.join(cells)} |")
     return [*lines, ""]
 
 

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from autosam_edge.bundle import SCHEMA_VERSION
 from autosam_edge.dicom.read import read_dicom
 from autosam_edge.errors import InputError
 from autosam_edge.labels import BTCV_LABELS
+from autosam_edge.manifest import SCHEMA_VERSION
 from autosam_edge.model import InputContract, Model
-from autosam_edge.plausibility.thresholds import Threshold, Thresholds, UpperLimit
+from autosam_edge.plausibility.thresholds import Limit, Measured, SignLimits, Threshold, Thresholds
 from autosam_edge.volume import RESEARCH_USE
 
 SECRETS = ("Mustermann", "Erika", "SECRET", "4711")  # what the test series hold as patient data
@@ -27,13 +27,16 @@ PLACES_HERE = (
     "site-packages",
 )  # what no exported file may name
 
-NO_SPAN = ((0.0, 0.0), (0.0, 0.0))
+NOT_MEASURED = (Measured(1, *5 * (0.0,)),) * 2
 LIMITS = Thresholds(
-    confidence=Threshold(0.87, 0.84, *NO_SPAN),
-    surest_organ=Threshold(0.8, 0.8, *NO_SPAN),
-    share_below_fat=Threshold(0.03, 0.015, *NO_SPAN),
-    abdomen_ml=Threshold(100.0, 50.0, *NO_SPAN),
-    other_organs=UpperLimit(0.018, *NO_SPAN),
+    confidence=Threshold(0.87, 0.84, *NOT_MEASURED),
+    surest_organ=Threshold(0.8, 0.8, *NOT_MEASURED),
+    share_below_fat=Threshold(0.03, 0.015, *NOT_MEASURED),
+    abdomen_ml=Threshold(100.0, 50.0, *NOT_MEASURED),
+    impossible_values=Limit(0.5, *NOT_MEASURED),
+    smallest_liver_ml=Limit(250.0, *NOT_MEASURED),
+    largest_liver_ml=Limit(5500.0, *NOT_MEASURED),
+    signs=SignLimits(*(Limit(limit, *NOT_MEASURED) for limit in (10.0, 40.0, 0.45, 30.0, 0.35, 0.018))),
     scans=("one", "two"),
 )
 

@@ -17,10 +17,11 @@ import numpy as np
 import pytest
 
 from autosam_edge import verify
-from autosam_edge.bundle import SCHEMA_VERSION, default_bundle_path, open_bundle
+from autosam_edge.bundle import default_bundle_path, open_bundle
 from autosam_edge.engines.fake_engine import ThresholdEngine
 from autosam_edge.engines.onnx_engine import ort
 from autosam_edge.engines.selection import EQUAL_DICE
+from autosam_edge.manifest import SCHEMA_VERSION
 from autosam_edge.model import InputContract
 from autosam_edge.pipeline.run import TileRun
 from autosam_edge.session import Session

@@ -6,25 +6,25 @@ import importlib.metadata
 import importlib.util
 import json
 import shutil
-import signal
-import subprocess
-import sys
 import tempfile
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from packaging.requirements import Requirement
 
-from autosam_edge.cli.doctor_probe import probe_decoder, probe_engine
+from autosam_edge.child_process import ChildFailed, can_run_child, run_child
+from autosam_edge.cli import doctor_probe
+from autosam_edge.cli.doctor_probe import DECODERS
 from autosam_edge.engines.selection import ENGINES, engine_package, install_command, why_missing
 from autosam_edge.error_codes import ENGINE_BROKEN, ENGINE_NOT_USABLE
 from autosam_edge.errors import AutosamEdgeError
-from autosam_edge.machine import available_memory_gb, describe_machine, usable_cores
+from autosam_edge.machine import available_cores, available_memory_gb, describe_machine
 
 State = Literal["works", "loads", "not installed", "not for this system", "broken"]
 
 TIME_LIMIT_S = 120.0
 """Time after which a child process that tries a part is stopped, in seconds."""
+_CHILD_MB = 4000.0  # Python, torch for ExecuTorch, and one tile
 
 _DISTRIBUTION = "autosam-edge"
 _EXTRAS = ("dicom", "openvino", "coreml", "executorch", "export", "train", "bench")
@@ -146,7 +146,7 @@ def diagnose(version: str, *, limit_s: float = TIME_LIMIT_S) -> Diagnosis:
         describe_machine(),
         available_memory_gb(),
         _temporary_free_gb(),
-        usable_cores(),
+        available_cores(),
         {need.name: _version(need.name) for need in _our_requirements(*_EXTRAS)},
         [try_engine(target, limit_s) for target in reversed(targets.values())],
         try_decoders(limit_s),
@@ -164,7 +164,7 @@ def try_engine(target: str, limit_s: float) -> Part:
     """
     package, missing = engine_package(target), why_missing(target)
     if missing is None:
-        return _try(target, package, f"{probe_engine.__name__}({target!r})", limit_s)
+        return _try(target, package, limit_s)
     state: State = "not installed" if package in missing else "not for this system"
     install = install_command(target) if state == "not installed" else ""
     return Part(target, package, _version(package), state, missing, install)
@@ -172,41 +172,27 @@ def try_engine(target: str, limit_s: float) -> Part:
 
 def try_decoders(limit_s: float) -> Part:
     """Load the decoders of compressed DICOM in a child process that is stopped after ``limit_s`` seconds."""
-    name, package = "compressed DICOM", "imagecodecs"
+    package = "imagecodecs"
     if importlib.util.find_spec(package):
-        return _try(name, package, f"{probe_decoder.__name__}()", limit_s)
+        return _try(DECODERS, package, limit_s)
     detail = "JPEG, JPEG-LS and JPEG 2000 cannot be read"
-    return Part(name, package, None, "not installed", detail, "pip install 'autosam-edge[dicom]'")
+    return Part(DECODERS, package, None, "not installed", detail, "pip install 'autosam-edge[dicom]'")
 
 
-def _try(name: str, package: str, call: str, limit_s: float) -> Part:
-    """Run a function of :mod:`~autosam_edge.cli.doctor_probe` in a child with the same import path."""
-    code = f"import sys; sys.path[:] = {sys.path!r}; import {probe_engine.__module__} as p; p.{call}"
-    version = _version(package)
+def _try(name: str, package: str, limit_s: float) -> Part:
+    """Try a part in a child process; in this process where none can be started."""
     try:
-        done = subprocess.run(  # noqa: S603  our own code
-            [sys.executable, "-c", code], capture_output=True, text=True, timeout=limit_s, check=False
+        answer = (
+            run_child(doctor_probe.__name__, [name], seconds=limit_s, memory_mb=_CHILD_MB)
+            if can_run_child()
+            else doctor_probe.run_in_child([name], b"")
         )
-    except subprocess.TimeoutExpired:
-        return Part(name, package, version, "broken", f"it did not answer within {limit_s:g} s")
-    try:
-        answer = json.loads(done.stdout.splitlines()[-1])
-    except (IndexError, ValueError):
-        return Part(name, package, version, "broken", _how_it_ended(done.returncode, done.stderr))
-    checks = answer["checks"]
-    if failed := [check for check in checks if check["verdict"] != "passed"]:
-        return Part(name, package, version, "broken", f"{failed[0]['name']}: {failed[0]['detail']}")
-    times = (f"{check['name']} {check['figures']['tile_ms']:.0f} ms a tile" for check in checks)
-    detail = ", ".join(times) or answer["without_check"]
-    state: State = "works" if checks else "loads"
-    return Part(name, package, version, state, detail, telemetry_off=answer["telemetry_off"])
-
-
-def _how_it_ended(code: int, stderr: str) -> str:
-    if code < 0:
-        return f"it crashed with {signal.Signals(-code).name}"
-    lines = stderr.strip().splitlines()
-    return f"it does not load: {lines[-1][:160].rstrip('.')}" if lines else f"it ended with exit code {code}"
+        state, detail, telemetry_off = json.loads(answer)
+    except ChildFailed as failed:
+        state, detail, telemetry_off = "broken", failed.detail, None
+    except ValueError:  # nothing came back
+        state, detail, telemetry_off = "broken", "it ended the process without a word", None
+    return Part(name, package, _version(package), state, detail, telemetry_off=telemetry_off)
 
 
 def _version(package: str) -> str | None:

@@ -8,10 +8,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from autosam_edge.bundle import Manifest, open_bundle
+from autosam_edge.bundle import open_bundle
 from autosam_edge.cli.options import AsJson, BundleArgument
 from autosam_edge.cli.tables import new_table, show
 from autosam_edge.engines.selection import rank_artifacts
+from autosam_edge.manifest import Manifest
 
 
 def info(bundle: BundleArgument = None, as_json: AsJson = False) -> None:
@@ -45,7 +46,7 @@ def info(bundle: BundleArgument = None, as_json: AsJson = False) -> None:
     console = Console(highlight=False)
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_column(style="bold", no_wrap=True)
-    table.add_column()
+    table.add_column(overflow="fold")  # the hash is longer than some terminals are wide
     made_by = manifest.provenance
     spacing = " x ".join(f"{side:g}" for side in contract.spacing_mm)
     patch = "x".join(map(str, contract.patch))

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import typer
 
+from autosam_edge.error_codes import OUTPUT_UNNAMED
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
@@ -21,7 +23,25 @@ Scan = Annotated[
         metavar="INPUT", help="DICOM folder, file or zip; NIfTI, NRRD or MetaImage file.", show_default=False
     ),
 ]
-Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for the results; created if it is missing.")]
+
+
+def _folder(text: str) -> Path:
+    """The path of an output folder; an empty text, as of a variable that is not set, is none."""
+    if not text:
+        raise OUTPUT_UNNAMED("the output folder is an empty text, expected a path.")
+    return Path(text)
+
+
+Out = Annotated[
+    Path,
+    typer.Option(
+        "--out",
+        "-o",
+        metavar="PATH",
+        parser=_folder,
+        help="Folder for the results; created if it is missing.",
+    ),
+]
 BundleArgument = Annotated[
     Path | None,
     typer.Argument(metavar="BUNDLE", help="Model bundle (*.edge). Default: the one in the package."),

@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from autosam_edge.engines.model_file import Format, check_model_file
 from autosam_edge.error_codes import ENGINE_FAILED, MODEL_NOT_LOADED, MODEL_SHAPE_WRONG
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import numpy.typing as npt
+
+
+class TensorInterface(NamedTuple):
+    """One input or output of a model.
+
+    Args:
+        name: Name of the tensor; empty if the format has none.
+        dtype: ``float32``, or the runtime's own name of another type.
+        shape: Sides; one that may vary is no number.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[object, ...]
 
 
 class ArtifactEngine(ABC):
@@ -25,13 +40,16 @@ class ArtifactEngine(ABC):
         threads: Number of threads of the runtime; 0 means one per core.
 
     Raises:
+        BundleError: The model's file is not allowed (AE-BUNDLE-007).
         EngineError: The model does not load (AE-ENGINE-002) or has another interface (AE-ENGINE-003).
     """
 
     package: str
     title: str
+    file_format: Format
 
     def __init__(self, model: Mapping[str, bytes], *, sha256: str, precision: str, threads: int = 0) -> None:
+        check_model_file(self.file_format, model)
         version = self._version()
         try:
             inputs, outputs = self._load(model, precision, threads)
@@ -40,10 +58,12 @@ class ArtifactEngine(ABC):
                 f"{self.title} {version} cannot load the model ({type(error).__name__}).",
                 remedy=f"Export the bundle again, or install a newer {self.package}.",
             ) from error
-        if len(inputs) != 1 or len(outputs) != 1 or len(inputs[0].shape) != 5:
+        tensors = [*inputs, *outputs]
+        if len(inputs) != 1 or len(outputs) != 1 or any(len(tensor.shape) != 5 for tensor in tensors):
             raise MODEL_SHAPE_WRONG(
                 f"the model has {len(inputs)} inputs and {len(outputs)} outputs, expected one 5D tensor each."
             )
+        self._tensors = {"input": inputs[0], "output": outputs[0]}
         self._description = {
             "name": self.package,
             "version": version,
@@ -56,6 +76,24 @@ class ArtifactEngine(ABC):
     def description(self) -> dict[str, str]:
         """See :class:`~autosam_edge.engines.engine.Engine`."""
         return dict(self._description)
+
+    def require_interface(self, patch: tuple[int, int, int], classes: int) -> None:
+        """Refuse a model whose tensors differ from what the manifest says.
+
+        Args:
+            patch: Shape (D, H, W) of a tile, voxels.
+            classes: Number of outputs with the background.
+
+        Raises:
+            EngineError: A name, a type or a shape differs (AE-ENGINE-003).
+        """
+        for which, name, channels in (("input", "image_hu", 1), ("output", "logits", classes)):
+            found = self._tensors[which]
+            expected = TensorInterface(name if found.name else "", "float32", (1, channels, *patch))
+            if found != expected:
+                raise MODEL_SHAPE_WRONG(
+                    f"the model's {which} is {_in_words(found)}, by the manifest it is {_in_words(expected)}."
+                )
 
     def run(self, tile: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """See :class:`~autosam_edge.engines.engine.Engine`."""
@@ -72,9 +110,16 @@ class ArtifactEngine(ABC):
         """The runtime's version."""
 
     @abstractmethod
-    def _load(self, model: Mapping[str, bytes], precision: str, threads: int) -> tuple[Any, Any]:
-        """Make the model ready; its inputs and outputs, each with a ``shape``."""
+    def _load(
+        self, model: Mapping[str, bytes], precision: str, threads: int
+    ) -> tuple[Sequence[TensorInterface], Sequence[TensorInterface]]:
+        """Make the model ready; its inputs and outputs."""
 
     @abstractmethod
     def _infer(self, image_hu: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """(1, 1, D, H, W) HU -> (1, C, D, H, W) logits."""
+
+
+def _in_words(tensor: TensorInterface) -> str:
+    shape = "x".join(str(side)[:20] for side in tensor.shape)
+    return f"{tensor.name[:40]!r} {tensor.dtype} {shape}"

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import coremltools
 
-from autosam_edge.engines.artifact_engine import ArtifactEngine
+from autosam_edge.engines.artifact_engine import ArtifactEngine, TensorInterface
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,11 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-
-@dataclass(frozen=True)
-class _Tensor:
-    name: str
-    shape: tuple[int, ...]
+_FLOAT32 = 65568  # ArrayFeatureType.ArrayDataType of Core ML
 
 
 class CoreMlEngine(ArtifactEngine):
@@ -29,6 +24,7 @@ class CoreMlEngine(ArtifactEngine):
 
     package = "coremltools"
     title = "Core ML"
+    file_format = "Core ML"
 
     def _version(self) -> str:
         return str(coremltools.__version__)
@@ -38,7 +34,7 @@ class CoreMlEngine(ArtifactEngine):
         model: Mapping[str, bytes],
         precision: str,  # noqa: ARG002
         threads: int,  # noqa: ARG002
-    ) -> tuple[Any, Any]:
+    ) -> tuple[list[TensorInterface], list[TensorInterface]]:
         with tempfile.TemporaryDirectory(suffix=".mlpackage") as folder:
             for name, content in model.items():
                 file = Path(folder) / name
@@ -56,5 +52,7 @@ class CoreMlEngine(ArtifactEngine):
         return outputs[self._outputs[0].name]  # type: ignore[no-any-return]
 
 
-def _tensor(feature: Any) -> _Tensor:  # noqa: ANN401  a protobuf message
-    return _Tensor(feature.name, tuple(feature.type.multiArrayType.shape))
+def _tensor(feature: Any) -> TensorInterface:  # noqa: ANN401  a protobuf message
+    array = feature.type.multiArrayType
+    dtype = "float32" if array.dataType == _FLOAT32 else f"ArrayDataType {array.dataType}"
+    return TensorInterface(feature.name, dtype, tuple(array.shape))

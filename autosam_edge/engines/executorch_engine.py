@@ -6,7 +6,6 @@ import contextlib
 import os
 import sys
 import threading
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 # The extension itself, not executorch.runtime: that one brings the compiler, 1,800 modules and 130 MB that
@@ -18,7 +17,7 @@ import torch
 # It is linked against the libraries of torch, so torch is imported before it.
 from executorch.extension.pybindings import _C as pybindings  # noqa: N811
 
-from autosam_edge.engines.artifact_engine import ArtifactEngine
+from autosam_edge.engines.artifact_engine import ArtifactEngine, TensorInterface
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 
+_FLOAT32 = 6  # ScalarType of the C++ core
 _STDERR = threading.Lock()
 
 
@@ -47,16 +47,12 @@ def quiet_stderr() -> Iterator[None]:
             os.close(kept)
 
 
-@dataclass(frozen=True)
-class _Tensor:
-    shape: tuple[int, ...]
-
-
 class ExecuTorchEngine(ArtifactEngine):
     """A ``.pte`` in ExecuTorch's runtime; all engines of the process share its threads."""
 
     package = "executorch"
     title = "ExecuTorch"
+    file_format = "ExecuTorch"
 
     def _version(self) -> str:
         return str(executorch.version.__version__)
@@ -66,7 +62,7 @@ class ExecuTorchEngine(ArtifactEngine):
         model: Mapping[str, bytes],
         precision: str,  # noqa: ARG002
         threads: int,
-    ) -> tuple[Any, Any]:
+    ) -> tuple[list[TensorInterface], list[TensorInterface]]:
         with quiet_stderr():
             pybindings._unsafe_reset_threadpool(threads or os.cpu_count() or 1)
             self._held = model[""]  # the program reads from these bytes as it runs
@@ -74,11 +70,14 @@ class ExecuTorchEngine(ArtifactEngine):
             self._program = pybindings._load_program_from_buffer(self._held, program_verification=checked)
             self._method = self._program.load_method("forward")
         described = self._method.method_meta()
-        inputs = [_Tensor(described.input_tensor_meta(i).sizes()) for i in range(described.num_inputs())]
-        return inputs, [
-            _Tensor(described.output_tensor_meta(i).sizes()) for i in range(described.num_outputs())
-        ]
+        inputs = [_tensor(described.input_tensor_meta(i)) for i in range(described.num_inputs())]
+        return inputs, [_tensor(described.output_tensor_meta(i)) for i in range(described.num_outputs())]
 
     def _infer(self, image_hu: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         (logits,) = self._method([torch.from_numpy(np.require(image_hu, requirements="W"))])
         return logits.numpy()  # type: ignore[no-any-return]  # executorch ships no types
+
+
+def _tensor(value: Any) -> TensorInterface:  # noqa: ANN401  a class of executorch
+    dtype = "float32" if value.dtype() == _FLOAT32 else f"ScalarType {value.dtype()}"
+    return TensorInterface("", dtype, tuple(value.sizes()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from autosam_edge.engines.artifact_engine import ArtifactEngine
+from autosam_edge.engines.artifact_engine import ArtifactEngine, TensorInterface
 from autosam_edge.engines.telemetry import telemetry_off
 
 with telemetry_off("onnxruntime"):
@@ -22,6 +22,7 @@ class OnnxEngine(ArtifactEngine):
 
     package = "onnxruntime"
     title = "ONNX Runtime"
+    file_format = "ONNX"
 
     def _version(self) -> str:
         return str(ort.__version__)
@@ -31,7 +32,7 @@ class OnnxEngine(ArtifactEngine):
         model: Mapping[str, bytes],
         precision: str,  # noqa: ARG002
         threads: int,
-    ) -> tuple[Any, Any]:
+    ) -> tuple[list[TensorInterface], list[TensorInterface]]:
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -39,8 +40,15 @@ class OnnxEngine(ArtifactEngine):
         # With memory patterns, ONNX Runtime takes 310 MB instead of 229 for one 96^3 tile.
         options.enable_mem_pattern = False
         self._session = ort.InferenceSession(model[""], options, providers=["CPUExecutionProvider"])
-        return self._session.get_inputs(), self._session.get_outputs()
+        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        self._input_name = inputs[0].name if inputs else ""
+        return [_tensor(value) for value in inputs], [_tensor(value) for value in outputs]
 
     def _infer(self, image_hu: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        (logits,) = self._session.run(None, {self._session.get_inputs()[0].name: image_hu})
+        (logits,) = self._session.run(None, {self._input_name: image_hu})
         return logits  # type: ignore[no-any-return]  # onnxruntime ships no types
+
+
+def _tensor(value: Any) -> TensorInterface:  # noqa: ANN401  a class of onnxruntime
+    dtype = "float32" if value.type == "tensor(float)" else value.type
+    return TensorInterface(value.name, dtype, tuple(value.shape))

@@ -6,7 +6,7 @@ import io
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from autosam_edge.engines.artifact_engine import ArtifactEngine
+from autosam_edge.engines.artifact_engine import ArtifactEngine, TensorInterface
 from autosam_edge.engines.telemetry import telemetry_off
 
 with telemetry_off("openvino"):
@@ -40,11 +40,14 @@ class OpenVinoEngine(ArtifactEngine):
 
     package = "openvino"
     title = "OpenVINO"
+    file_format = "ONNX"
 
     def _version(self) -> str:
         return str(openvino.get_version().split("-")[0])
 
-    def _load(self, model: Mapping[str, bytes], precision: str, threads: int) -> tuple[Any, Any]:
+    def _load(
+        self, model: Mapping[str, bytes], precision: str, threads: int
+    ) -> tuple[list[TensorInterface], list[TensorInterface]]:
         settings = {
             "INFERENCE_PRECISION_HINT": _ARITHMETIC[precision],
             "PERFORMANCE_HINT": "LATENCY",
@@ -53,9 +56,16 @@ class OpenVinoEngine(ArtifactEngine):
         core = openvino_core()
         compiled = core.compile_model(core.read_model(io.BytesIO(model[""])), "CPU", settings)
         self._request = compiled.create_infer_request()
-        return compiled.inputs, compiled.outputs
+        return [_tensor(value) for value in compiled.inputs], [_tensor(value) for value in compiled.outputs]
 
     def _infer(self, image_hu: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         self._request.infer({0: image_hu})
         # The types of openvino are not followed.
         return self._request.get_output_tensor(0).data  # type: ignore[no-any-return]
+
+
+def _tensor(value: Any) -> TensorInterface:  # noqa: ANN401  a class of openvino
+    dtype = "float32" if value.element_type == openvino.Type.f32 else value.element_type.get_type_name()
+    shape = value.partial_shape
+    sides = tuple(side.get_length() if side.is_static else "?" for side in shape)
+    return TensorInterface(value.any_name, dtype, sides)

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from autosam_edge.error_codes import ARTIFACT_MISSING, ENGINE_NOT_USABLE, ENGINE_UNKNOWN
+from autosam_edge.error_codes import ARTIFACT_MISSING, ENGINE_NOT_USABLE, ENGINE_UNKNOWN, THREADS_TOO_MANY
+from autosam_edge.machine import available_cores
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from autosam_edge.bundle import Artifact, Bundle, Manifest
+    from autosam_edge.bundle import Bundle
     from autosam_edge.engines.artifact_engine import ArtifactEngine
-    from autosam_edge.engines.engine import Engine
+    from autosam_edge.manifest import Artifact, Manifest
 
 
 class _EngineEntry(NamedTuple):
@@ -167,25 +169,26 @@ def install_command(target: str) -> str:
     return _ENGINES[target].install
 
 
-def load_engine(bundle: Bundle, artifact: Artifact, threads: int | None = None) -> Engine:
-    """Read an artifact, verify its hashes, and load it into its engine.
-
-    Raises:
-        BundleError: The file is damaged.
-        EngineError: It does not load.
-    """
-    model, sha256 = bundle.read_artifact(artifact.path), bundle.manifest.sha256_of(artifact.path)
-    return make_engine(artifact.target, model, sha256=sha256, precision=artifact.precision, threads=threads)
-
-
 def make_engine(
     target: str, model: Mapping[str, bytes], *, sha256: str, precision: str, threads: int | None = None
-) -> Engine:
+) -> ArtifactEngine:
     """Load the files of an artifact into the engine of its target.
 
     Raises:
-        EngineError: It does not load.
+        BundleError: They are no allowed model (AE-BUNDLE-007).
+        EngineError: They do not load, or there are more threads than cores (AE-ENGINE-009).
+        ValueError: ``threads`` is below 1.
     """
+    cores = available_cores()
+    if threads is None and cores < (os.cpu_count() or 1):
+        threads = cores  # runtimes do not see the limit of a container
+    if threads is not None and threads < 1:
+        raise ValueError(f"`threads` is {threads}, expected 1 or more")
+    if threads is not None and threads > cores:
+        raise THREADS_TOO_MANY(
+            f"{threads} threads were asked for, and this process may use {cores} core{'s' * (cores > 1)}.",
+            remedy=f"Leave `threads` out, or give at most {cores}.",
+        )
     return engine_class(target)(model, sha256=sha256, precision=precision, threads=threads or 0)
 
 

@@ -223,7 +223,7 @@ class TileRun:
         before, sizes = self._tiles.pad_before, self._tiles.shape
         air_hu = self._model.input.window_hu[0]
         image = np.full((stop - start, *self._tiles.padded[1:]), air_hu, dtype=np.float32)
-        wanted = np.clip(np.arange(start, stop) - before[0], 0, sizes[0] - 1)
+        wanted = self._tiles.source_rows[start:stop]
         first, last = int(wanted[0]), int(wanted[-1]) + 1
         with self._timed("resample"):
             top = self.box[0].start

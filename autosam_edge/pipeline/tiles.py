@@ -99,6 +99,11 @@ class TilePlan:
         return d, h, w
 
     @property
+    def source_rows(self) -> npt.NDArray[np.int64]:
+        """Row of the box that each padded row shows, (D,): beyond an end the last row before it again."""
+        return np.clip(np.arange(self.padded[0]) - self.pad_before[0], 0, self.shape[0] - 1)
+
+    @property
     def starts(self) -> tuple[Axis, Axis, Axis]:
         """Tile starts along D, H and W, in the padded box."""
         d, h, w = (

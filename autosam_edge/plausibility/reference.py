@@ -64,9 +64,6 @@ ORGANS: dict[str, OrganRange] = {
     "adrenal_gland_left": OrganRange((0, 60), (-80, 300), ("Wang 2012",)),
 }
 
-LIVER_REFUSED_ML = (250.0, 5500.0)
-"""A whole liver outside of this shows a wrong spacing: twice the spacing makes eight times the volume."""
-
 SOLID = ("liver", "spleen", "kidney_right", "kidney_left")
 """Large organs that nothing else looks like: bowel can pass for a stomach, a vessel for a pancreas."""
 

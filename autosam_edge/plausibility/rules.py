@@ -15,6 +15,7 @@ from autosam_edge.warning_codes import (
     ARRANGEMENT_UNUSUAL,
     NETWORK_UNSURE,
     NO_BODY,
+    NOTHING_FOUND,
     ORGAN_HU_UNUSUAL,
     ORGAN_VOLUME_UNUSUAL,
     ORGANS_ARRANGED_WRONGLY,
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from autosam_edge.plausibility.evidence import Evidence
-    from autosam_edge.plausibility.thresholds import Threshold, Thresholds
+    from autosam_edge.plausibility.thresholds import Limit, Threshold, Thresholds
     from autosam_edge.scan_warning import ScanWarning
 
     Finding = tuple[ScanWarning, bool]  # and whether it refuses the labels
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 _FAR_HU = 150  # more than any shift of a scanner that is out of calibration
 _DOUBTFUL_SIGNS = 2
 _REFUSING_SIGNS = 3
+_FOUND_ML = 5.0  # all organs together; less is a few voxels, as noise has them
 
 
 def judge(
@@ -50,8 +52,9 @@ def judge(
     Returns:
         The verdict, and the warnings of the rules, those that refuse first.
     """
-    findings: list[Finding] = []
-    if NO_BODY.code not in {warning.code for warning in warnings}:  # air shows nothing to judge
+    if NO_BODY.code in {warning.code for warning in warnings}:
+        findings = [(NOTHING_FOUND("No organ was found: the scan shows only air."), True)]
+    else:
         findings = list(_findings(evidence, limits))
     refusing = [warning for warning, refuses in findings if refuses]
     doubting = [warning for warning, refuses in findings if not refuses]
@@ -69,13 +72,13 @@ def _findings(evidence: Evidence, limits: Thresholds) -> Iterator[Finding]:
     """Findings on the scan as a whole, the most certain cause first."""
     others = [
         *_values(evidence, limits.share_below_fat),
-        *_organ_values(evidence),
+        *_organ_values(evidence, limits.impossible_values),
         *_body_part(evidence, limits.abdomen_ml),
-        *_size(evidence, limits.abdomen_ml),
+        *_size(evidence, limits),
         *_certainty(evidence, limits.confidence, limits.surest_organ),
     ]
     yield from others
-    found = list(signs.signs(evidence, limits.other_organs.sign))
+    found = list(signs.signs(evidence, limits.signs))
     if not found:
         return
     text = f"The organs do not lie or fit together as in a body: {'; '.join(found)}."
@@ -97,36 +100,50 @@ def _values(evidence: Evidence, limit: Threshold) -> Iterator[Finding]:
         yield warning, share < limit.refused
 
 
-def _organ_values(evidence: Evidence) -> Iterator[Finding]:
-    """Refuse if most of what was labeled has values far from those of its organ."""
+def impossible_values(evidence: Evidence) -> float:
+    """Share of the labeled volume in organs whose median is far from the HU of that organ, 0 to 1."""
     ml = {True: 0.0, False: 0.0}
     for organ in evidence.organs.values():
         if organ.name in reference.ORGANS:
             low, high = reference.ORGANS[organ.name].hu
             ml[low - _FAR_HU <= organ.median_hu <= high + _FAR_HU] += organ.ml
-    if ml[False] > ml[True]:
+    return ml[False] / (sum(ml.values()) or 1.0)
+
+
+def _organ_values(evidence: Evidence, limit: Limit) -> Iterator[Finding]:
+    share = impossible_values(evidence)
+    if share > limit.limit:
         warning = VALUES_NOT_HU(
-            f"Organs of {ml[False]:.0f} ml, more than half of what was labeled, have values more than "
-            f"{_FAR_HU} HU outside of those of the organ: the values are probably not Hounsfield units."
+            f"{share:.0%} of what was labeled has values more than {_FAR_HU} HU outside of those of the "
+            f"organ, expected at most {limit.limit:.0%}: the values are probably not Hounsfield units."
         )
         yield warning, True
 
 
 def _body_part(evidence: Evidence, limit: Threshold) -> Iterator[Finding]:
     ml = evidence.abdomen_ml
-    if ml < limit.doubtful:
+    found_ml = sum(organ.ml for organ in evidence.organs.values())
+    if found_ml < _FOUND_ML:
+        found = f"Only {found_ml:.1f} ml of organs were found" if evidence.organs else "No organ was found"
+        warning = NOTHING_FOUND(
+            f"{found}: the scan may show another part of the body, too small a part of the abdomen, values "
+            "that are not Hounsfield units, or only noise."
+        )
+        yield warning, True
+    elif ml < limit.doubtful:
         warning = WRONG_BODY_PART(
             f"The organs of the abdomen have {ml:.0f} ml in this scan, expected at least "
-            f"{limit.doubtful:.0f} ml: it probably shows another part of the body."
+            f"{limit.doubtful:.0f} ml: it shows another part of the body or too small a part of the "
+            "abdomen, or is not an image that the network knows."
         )
         yield warning, ml < limit.refused
 
 
-def _size(evidence: Evidence, limit: Threshold) -> Iterator[Finding]:
+def _size(evidence: Evidence, limits: Thresholds) -> Iterator[Finding]:
     liver = evidence.organs.get("liver")
-    if liver is None or evidence.abdomen_ml < limit.doubtful:
+    if liver is None or evidence.abdomen_ml < limits.abdomen_ml.doubtful:
         return
-    lowest, highest = reference.LIVER_REFUSED_ML
+    lowest, highest = limits.smallest_liver_ml.limit, limits.largest_liver_ml.limit
     if liver.ml > highest or (liver.ml < lowest and signs.shows_whole_liver(evidence)):
         warning = WRONG_SIZE(
             f"The liver has {liver.ml:.0f} ml, expected {lowest:.0f} to {highest:.0f} ml: the spacing or "

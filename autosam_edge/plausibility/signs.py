@@ -10,20 +10,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from autosam_edge.plausibility.evidence import Evidence, Face, OrganEvidence
+    from autosam_edge.plausibility.thresholds import SignLimits
 
-# A center of mass may be this far on the wrong side before it counts: tumors and curved spines shift it.
-_TOLERANCE_MM = 10.0
 # An organ with less shows no place: an adrenal gland 0.5 ml, any other 5 ml.
 _PLACED_ML = {"adrenal_gland_right": 0.5, "adrenal_gland_left": 0.5}
 _PLACED_ELSE_ML = 5.0
 _KIDNEYS = ("kidney_right", "kidney_left")
-_BOTH_KIDNEYS_ML = 40.0
 _FRAGMENT_ML = 30.0
-# In a mirrored scan the network calls a part of the liver spleen, what it still calls liver lies nearer to
-# the middle, and it finds little of the vena cava.
-_LARGEST_SPLEEN = 0.45  # of the liver's volume
-_LIVER_MEDIAL_MM = 30.0
-_SMALLEST_VENA_CAVA = 0.35  # of the aorta's volume
 _UNUSUAL_VOLUMES = 2
 _FACES: dict[reference.Side, tuple[Face, Face]] = {
     "right of": ("right side", "left side"),
@@ -32,26 +25,70 @@ _FACES: dict[reference.Side, tuple[Face, Face]] = {
 }
 
 
-def signs(evidence: Evidence, most_others: float) -> Iterator[str]:
+def signs(evidence: Evidence, limits: SignLimits) -> Iterator[str]:
     """All signs, as phrases.
 
     Args:
         evidence: What a run shows.
-        most_others: Largest mean probability of other organs beside the winning one, 0 to 1.
+        limits: Limits of the model.
     """
-    yield from _wrong_places(evidence)
-    kidneys_ml = sum(evidence.organs[name].ml for name in _KIDNEYS if name in evidence.organs)
+    measured = measure_signs(evidence)
+
+    def beyond(name: str, *, lowest: bool = False) -> float | None:
+        """The number, if its limit speaks against the labels."""
+        value, limit = measured[name], getattr(limits, name).limit
+        return value if value is not None and (value < limit if lowest else value > limit) else None
+
+    for phrase, distance_mm in wrong_sides(evidence):
+        if distance_mm > limits.wrong_side_mm.limit:
+            yield phrase
     # A scan with the whole liver shows at least the upper halves of the kidneys.
-    without_kidneys = shows_whole_liver(evidence) and kidneys_ml < _BOTH_KIDNEYS_ML
-    if without_kidneys:
+    kidneys_ml = beyond("kidneys_ml", lowest=True)
+    if kidneys_ml is not None:
         yield f"the kidneys have {kidneys_ml:.0f} ml beside a whole liver"
-    yield from _unusual_volumes(evidence, kidneys=not without_kidneys)
-    if shows_whole_liver(evidence):
-        yield from _beside_a_whole_liver(evidence, most_others)
+    yield from _unusual_volumes(evidence, kidneys=kidneys_ml is None)
+    # In a mirrored scan the network calls a part of the liver spleen, what it still calls liver lies nearer
+    # to the middle, and it finds little of the vena cava.
+    if (share := beyond("spleen_share")) is not None:
+        yield f"the spleen has {share:.0%} of the liver's volume"
+    if beyond("liver_medial_mm") is not None:
+        yield "the liver does not reach as far to the right as the right kidney"
+    if _aorta_ends_above(evidence):
+        yield "the aorta leaves the scan at its lower end only"
+    if beyond("vena_cava_share", lowest=True) is not None:
+        yield "hardly anything of the inferior vena cava was found"
+    if (others := beyond("other_organs")) is not None:
+        yield f"the network takes organs for others (probability {others:.1%})"
 
 
-def _wrong_places(evidence: Evidence) -> Iterator[str]:
-    """Pairs of organs that lie to each other as in no body, as phrases."""
+def measure_signs(evidence: Evidence) -> dict[str, float | None]:
+    """The numbers that :class:`~autosam_edge.plausibility.thresholds.SignLimits` limits, by its names.
+
+    A number is None where its rule does not apply: all but ``wrong_side_mm`` need a whole liver.
+    """
+    organs = evidence.organs
+    measured: dict[str, float | None] = dict.fromkeys(
+        ("kidneys_ml", "spleen_share", "liver_medial_mm", "vena_cava_share", "other_organs")
+    )
+    measured["wrong_side_mm"] = max((mm for _, mm in wrong_sides(evidence)), default=None)
+    if not shows_whole_liver(evidence):
+        return measured
+    liver, spleen, kidney, aorta = (organs.get(name) for name in ("liver", "spleen", "kidney_right", "aorta"))
+    assert liver is not None
+    measured["kidneys_ml"] = sum(organs[name].ml for name in _KIDNEYS if name in organs)
+    measured["other_organs"] = evidence.other_organs
+    if spleen is not None:
+        measured["spleen_share"] = spleen.ml / liver.ml
+    if kidney is not None:
+        measured["liver_medial_mm"] = liver.center_mm[0] - kidney.center_mm[0]
+    if aorta is not None and aorta.ml >= _PLACED_ELSE_ML:
+        vena_cava = organs.get("inferior_vena_cava")
+        measured["vena_cava_share"] = 0.0 if vena_cava is None else vena_cava.ml / aorta.ml
+    return measured
+
+
+def wrong_sides(evidence: Evidence) -> Iterator[tuple[str, float]]:
+    """Each pair of organs with a place to each other: a phrase, and how far it is on the wrong side, mm."""
     placed = {
         name: organ
         for name, organ in evidence.organs.items()
@@ -66,8 +103,8 @@ def _wrong_places(evidence: Evidence) -> Iterator[str]:
         if near in one.cut_by or far in other.cut_by:
             continue
         axis, sign = reference.AXIS[side]
-        if sign * (one.center_mm[axis] - other.center_mm[axis]) < -_TOLERANCE_MM:
-            yield f"{_the(one)} is not {side} {_the(other)}"
+        distance_mm = sign * (other.center_mm[axis] - one.center_mm[axis])
+        yield f"{_the(one)} is not {side} {_the(other)}", distance_mm
 
 
 def has_unusual_volume(organ: OrganEvidence) -> bool:
@@ -95,23 +132,11 @@ def _unusual_volumes(evidence: Evidence, *, kidneys: bool) -> Iterator[str]:
         yield f"unusual volumes ({', '.join(f'{_the(organ)} {organ.ml:.0f} ml' for organ in unusual)})"
 
 
-def _beside_a_whole_liver(evidence: Evidence, most_others: float) -> Iterator[str]:
-    """What does not fit a liver that the scan shows as a whole, as phrases."""
-    organs = evidence.organs
-    liver, kidney = organs["liver"], organs.get("kidney_right")
-    spleen, aorta = organs.get("spleen"), organs.get("aorta")
-    if spleen is not None and spleen.ml > _LARGEST_SPLEEN * liver.ml:
-        yield f"the spleen has {spleen.ml / liver.ml:.0%} of the liver's volume"
-    if kidney is not None and liver.center_mm[0] - kidney.center_mm[0] > _LIVER_MEDIAL_MM:
-        yield "the liver does not reach as far to the right as the right kidney"
-    if aorta is not None and aorta.ml >= _PLACED_ELSE_ML:
-        if "lower end" in aorta.cut_by and "upper end" not in aorta.cut_by:
-            yield "the aorta leaves the scan at its lower end only"
-        vena_cava = organs.get("inferior_vena_cava")
-        if vena_cava is None or vena_cava.ml < _SMALLEST_VENA_CAVA * aorta.ml:
-            yield "hardly anything of the inferior vena cava was found"
-    if evidence.other_organs is not None and evidence.other_organs > most_others:
-        yield f"the network takes organs for others (probability {evidence.other_organs:.1%})"
+def _aorta_ends_above(evidence: Evidence) -> bool:
+    aorta = evidence.organs.get("aorta")
+    if aorta is None or aorta.ml < _PLACED_ELSE_ML or not shows_whole_liver(evidence):
+        return False
+    return "lower end" in aorta.cut_by and "upper end" not in aorta.cut_by
 
 
 def _the(organ: OrganEvidence) -> str:

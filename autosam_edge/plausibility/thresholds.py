@@ -1,43 +1,90 @@
-"""Thresholds of the plausibility check, with the numbers that they were fitted on; a part of the bundle."""
+"""Limits of the plausibility check, with the numbers that they were fitted on; a part of the bundle."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
-Span = tuple[float, float]
-_HIGHEST = {"confidence": 1.0, "surest_organ": 1.0, "share_below_fat": 1.0, "abdomen_ml": 1e5}
+
+@dataclass(frozen=True)
+class Measured:
+    """What one number was on the inputs of the fit.
+
+    Args:
+        count: Number of inputs on which it was measured.
+        lowest: Its lowest value.
+        p10: Its 10 % quantile.
+        median: Its median.
+        p90: Its 90 % quantile.
+        highest: Its highest value.
+
+    Raises:
+        ValueError: There is no input, or the values do not rise.
+    """
+
+    count: int
+    lowest: float
+    p10: float
+    median: float
+    p90: float
+    highest: float
+
+    def __post_init__(self) -> None:
+        values = [self.lowest, self.p10, self.median, self.p90, self.highest]
+        if self.count < 1 or values != sorted(values):
+            raise ValueError(f"plausibility measured {values} on {self.count} inputs, expected rising values")
 
 
 @dataclass(frozen=True)
 class Threshold:
-    """Lower limits of one measured number.
+    """Lower limits of one number.
 
     Args:
         doubtful: Limit below which the labels are doubtful.
         refused: Limit below which they are implausible, at most ``doubtful``.
-        usable: Lowest and highest number over the usable inputs of the fit.
-        unusable: Lowest and highest number over the unusable inputs that this number has to find.
+        usable: The number over the usable inputs of the fit.
+        unusable: The number over the unusable inputs that it has to find.
     """
 
     doubtful: float
     refused: float
-    usable: Span
-    unusable: Span
+    usable: Measured
+    unusable: Measured
 
 
 @dataclass(frozen=True)
-class UpperLimit:
-    """Limit of one measured number that is a sign only beside others.
+class Limit:
+    """One limit of one number; the rule says whether it is the lowest or the highest.
 
     Args:
-        sign: Limit above which the number is a sign.
-        usable: Lowest and highest number over the usable inputs of the fit to which the rule applies.
-        unusable: Lowest and highest number over the unusable inputs that this number has to find.
+        limit: Value beyond which the number speaks against the labels.
+        usable: The number over the usable inputs of the fit to which the rule applies.
+        unusable: The number over the unusable inputs that it has to find.
     """
 
-    sign: float
-    usable: Span
-    unusable: Span
+    limit: float
+    usable: Measured
+    unusable: Measured
+
+
+@dataclass(frozen=True)
+class SignLimits:
+    """Limits of the signs that organs do not lie or fit together as in a body.
+
+    Args:
+        wrong_side_mm: Largest distance of an organ on the wrong side of another, between centers, mm.
+        kidneys_ml: Smallest volume of both kidneys together, ml; this and all below beside a whole liver.
+        spleen_share: Largest volume of the spleen, divided by that of the liver.
+        liver_medial_mm: Largest distance of the liver's center from the right kidney's to the left, mm.
+        vena_cava_share: Smallest volume of the inferior vena cava, divided by that of the aorta.
+        other_organs: Largest mean probability of other organs beside the winning one, 0 to 1.
+    """
+
+    wrong_side_mm: Limit
+    kidneys_ml: Limit
+    spleen_share: Limit
+    liver_medial_mm: Limit
+    vena_cava_share: Limit
+    other_organs: Limit
 
 
 @dataclass(frozen=True)
@@ -50,7 +97,10 @@ class Thresholds:
             ``confidence`` are refused only below it.
         share_below_fat: Limits of the share of voxels below -100 HU, 0 to 1.
         abdomen_ml: Limits of the volume of all organs that lie only in the abdomen, ml.
-        other_organs: Limit of the mean probability of other organs beside the winning one, 0 to 1.
+        impossible_values: Largest share of the labeled volume in organs whose HU no such organ has, 0 to 1.
+        smallest_liver_ml: Smallest volume of a whole liver, ml.
+        largest_liver_ml: Largest volume of a liver, ml.
+        signs: Limits of the signs.
         scans: Names of the scans of the fit.
 
     Raises:
@@ -61,18 +111,28 @@ class Thresholds:
     surest_organ: Threshold
     share_below_fat: Threshold
     abdomen_ml: Threshold
-    other_organs: UpperLimit
+    impossible_values: Limit
+    smallest_liver_ml: Limit
+    largest_liver_ml: Limit
+    signs: SignLimits
     scans: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        for name, highest in _HIGHEST.items():
-            limit: Threshold = getattr(self, name)
-            if not 0.0 <= limit.refused <= limit.doubtful <= highest:
-                raise ValueError(
-                    f"plausibility.{name} refuses below {limit.refused} and doubts below {limit.doubtful}, "
-                    f"expected 0 <= refused <= doubtful <= {highest:g}"
-                )
-        if not 0.0 <= self.other_organs.sign <= 1.0:
-            raise ValueError(
-                f"plausibility.other_organs has the limit {self.other_organs.sign}, expected 0 to 1"
-            )
+        for part in (self, self.signs):
+            for field in fields(part):
+                _require_in_range(field.name, getattr(part, field.name))
+
+
+def _require_in_range(name: str, value: object) -> None:
+    """Refuse a limit that no number can reach."""
+    highest = 1e5 if name.endswith(("_ml", "_mm")) else 100.0 if name.endswith("_share") else 1.0
+    if isinstance(value, Threshold) and not 0.0 <= value.refused <= value.doubtful <= highest:
+        raise ValueError(
+            f"plausibility.{name} refuses below {value.refused} and doubts below {value.doubtful}, "
+            f"expected 0 <= refused <= doubtful <= {highest:g}"
+        )
+    lowest = -highest if name.endswith("_mm") else 0.0  # a distance to the other side is below 0
+    if isinstance(value, Limit) and not lowest <= value.limit <= highest:
+        raise ValueError(
+            f"plausibility.{name} has the limit {value.limit}, expected {lowest:g} to {highest:g}"
+        )

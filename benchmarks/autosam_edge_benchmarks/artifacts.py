@@ -6,9 +6,13 @@ The results of the comparison at export are reported with them.
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
 
-from autosam_edge.engines.selection import load_engine, rank_artifacts
+from autosam_edge.bundle import Bundle
+from autosam_edge.engines.engine import Engine
+from autosam_edge.engines.load import load_engine
+from autosam_edge.engines.selection import rank_artifacts
+from autosam_edge.manifest import Artifact
 from autosam_edge.verify import read_golden_tile
 from autosam_edge_benchmarks.result_header import Result, new_result
 from autosam_edge_export.bundle_writer import STUDENT_FILE
@@ -16,12 +20,6 @@ from autosam_edge_export.proof.cost import measure_cost, time_tiles
 from autosam_edge_export.proof.parity_report import read_entries
 from autosam_edge_training.networks.hu_input import TorchEngine
 from autosam_edge_training.networks.students import load_student
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from autosam_edge.bundle import Artifact, Bundle
-    from autosam_edge.engines.engine import Engine
 
 _PROVEN = (
     *("proof", "megabytes", "facts", "worst_organ", "organ_dice", "mean_dice", "worst_case_dice"),
@@ -36,11 +34,6 @@ def measure_artifacts(
 
     Load time and memory are measured in a new process for each artifact. The golden tile is timed in turns.
     An artifact that does not run here is reported with its size and its comparison at export only.
-
-    Args:
-        bundle: Bundle folder that also holds the student's weights.
-        rounds: Number of turns; medians are reported.
-        log: Function that receives one line per artifact.
     """
     result = new_result("artifacts")
     ranked = rank_artifacts(bundle.manifest)

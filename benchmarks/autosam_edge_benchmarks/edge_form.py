@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -20,9 +21,6 @@ from autosam_edge_training.data import BTCV_INTENSITY
 from autosam_edge_training.networks.hu_input import DeviceForm
 from autosam_edge_training.networks.students import build_student, load_student, parameter_count
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 
 def measure_edge_form(
     student: str,
@@ -35,11 +33,8 @@ def measure_edge_form(
     """Convert a student in its original form and in edge form, and measure both.
 
     Args:
-        student: Name of the student.
         checkpoint: Weights of the student (safetensors); None for random ones, with large position biases.
         patch: Tile (D, H, W), voxels.
-        rounds: Number of turns; medians are reported.
-        log: Function that receives one line per step.
 
     Returns:
         For each form: size, load time, memory, time of a tile, and largest difference of a logit from torch.

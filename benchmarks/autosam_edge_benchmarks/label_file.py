@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
+from autosam_edge_training.data import Entry
 from autosam_edge_training.error_codes import CASE_FILE_MISSING
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from autosam_edge_training.data import Entry
 
 
 def label_file(entry: Entry) -> Path:
     """Return the label file of a case.
-
-    Args:
-        entry: Case of a manifest, with absolute paths.
 
     Raises:
         InputError: The case is a scan without labels (AE-DATA-002).

@@ -12,11 +12,7 @@ Result = dict[str, Any]
 
 
 def new_result(benchmark: str) -> Result:
-    """Start a result; call it before the measurement, so that it records the load that other programs cause.
-
-    Args:
-        benchmark: Name of the benchmark.
-    """
+    """Start a result; call it before the measurement, to record the load that other programs cause."""
     return {
         "benchmark": benchmark,
         "date": datetime.now(timezone.utc).date().isoformat(),

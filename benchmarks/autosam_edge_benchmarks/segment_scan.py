@@ -10,16 +10,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TypedDict
 
 import pydicom
 from pydicom.uid import generate_uid
 
 from autosam_edge_benchmarks.result_header import Result, new_result
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
 
 
 class SegmentRun(TypedDict):
@@ -40,7 +38,6 @@ def run_once(
     """Segment a scan in a new process.
 
     Args:
-        source: Folder of a DICOM series.
         bundle: Bundle to run; None for the default one.
         engine: Name of the engine; None for the best one.
         threads: Number of threads of the engine; None for its default.
@@ -90,8 +87,6 @@ def measure_segment(
     """Segment a scan several times.
 
     Args:
-        source: Folder of a DICOM series.
-        repeats: Number of runs.
         bundle: Bundle to run; None for the default one.
         engine: Name of the engine; None for the best one.
         threads: Number of threads of the engine; None for its default.
@@ -125,10 +120,8 @@ def measure_growth(
     """Measure the peak memory for scans of more and more slices, made by repeating a series.
 
     Args:
-        source: Folder of a DICOM series.
         slices: Numbers of slices, in rising order.
         bundle: Bundle to run; None for the default one.
-        log: Function that receives one line per run.
 
     Returns:
         ``runs`` with ``slices`` and ``peak_rss_mb``; ``growth`` from each run to the next: MB per slice, and
@@ -160,11 +153,6 @@ def measure_growth(
 
 def repeat_series(source: Path, folder: Path, count: int) -> int:
     """Write a DICOM series of ``count`` slices by repeating another one along its normal.
-
-    Args:
-        source: Folder of the series to repeat.
-        folder: Empty folder for the new series.
-        count: Number of slices to write.
 
     Returns:
         Number of pixels per slice.

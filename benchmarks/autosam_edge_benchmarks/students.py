@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import statistics
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from matplotlib.figure import Figure
 
@@ -11,15 +12,8 @@ from autosam_edge.bundle import Bundle
 from autosam_edge_benchmarks.error_codes import BUNDLE_NOT_SCORED
 from autosam_edge_benchmarks.figure_file import save_figure
 from autosam_edge_benchmarks.result_header import Result, new_result
-from autosam_edge_benchmarks.segment_scan import run_once
-from autosam_edge_training.evaluate.scored_runs import find_runs
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from pathlib import Path
-
-    from autosam_edge_benchmarks.segment_scan import SegmentRun
-    from autosam_edge_training.evaluate.scored_runs import Run
+from autosam_edge_benchmarks.segment_scan import SegmentRun, run_once
+from autosam_edge_training.evaluate.scored_runs import Run, find_runs
 
 _INK, _OURS = "#1b2430", "#1f6fb2"
 _DPI = 150
@@ -36,14 +30,6 @@ def measure_students(
     log: Callable[[str], None] = lambda _: None,
 ) -> Result:
     """Segment a scan with every bundle, in turns, each time in a new process.
-
-    Args:
-        bundles: Bundle folders; the student of each was scored.
-        results: Folder with scored runs. The Dice of a bundle is that of the run that has its weights.
-        scan: Folder of a DICOM series.
-        repeats: Number of turns; medians are reported.
-        engine: Engine that runs all bundles.
-        log: Function that receives one line per run.
 
     Raises:
         BundleError: No scored run, or several, have the weights of a bundle (AE-BUNDLE-006).
@@ -93,7 +79,6 @@ def draw_students(result: Result, path: Path) -> None:
 
     Args:
         result: Result of :func:`measure_students`.
-        path: PNG file to write.
     """
     figure = Figure(figsize=(7.5, 4.8), dpi=_DPI, layout="constrained")
     axes = figure.add_subplot()

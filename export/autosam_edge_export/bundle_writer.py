@@ -6,38 +6,32 @@ import dataclasses
 import hashlib
 import json
 import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import cached_property
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from autosam_edge import __version__
-from autosam_edge.bundle import SCHEMA_VERSION, default_bundle_path, open_bundle
+from autosam_edge.bundle import default_bundle_path, open_bundle
 from autosam_edge.errors import first_line
 from autosam_edge.file_hash import file_digest
 from autosam_edge.label_table import label_table
-from autosam_edge.model import Model
+from autosam_edge.manifest import SCHEMA_VERSION, Artifact
+from autosam_edge.model import InputContract, Model
 from autosam_edge.plausibility.thresholds import Thresholds
 from autosam_edge.strict_json import build, parse_json
 from autosam_edge.volume import RESEARCH_USE
+from autosam_edge_export.convert.quantization import QuantizationPlan
 from autosam_edge_export.error_codes import (
     DECISION_WEIGHTS_INVALID,
     PLAUSIBILITY_INVALID,
     STUDENT_FILE_INVALID,
 )
-from autosam_edge_export.proof.parity_report import as_json, as_markdown
+from autosam_edge_export.proof.parity_report import ParityEntry, as_json, as_markdown
 from autosam_edge_training.networks.hu_input import TorchEngine
 from autosam_edge_training.networks.students import load_student, parameter_count
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
-
-    from autosam_edge.bundle import Artifact
-    from autosam_edge.model import InputContract
-    from autosam_edge_export.convert.quantization import QuantizationPlan
-    from autosam_edge_export.proof.parity_report import ParityEntry
 
 STUDENT_FILE = "student.safetensors"
 DEFAULT_OVERLAP = 0.25
@@ -83,9 +77,6 @@ class _WeightsFile:
 def read_decision_weights(path: Path) -> dict[str, float]:
     """Read the file that ``fit-decision-weights`` writes; only its ``decision_weights`` count.
 
-    Args:
-        path: JSON file.
-
     Raises:
         ExportError: The file holds no decision weights (AE-EXPORT-014).
     """
@@ -103,9 +94,6 @@ class _PlausibilityFile:
 
 def read_plausibility(path: Path) -> Thresholds:
     """Read the file that ``bench plausibility`` writes; only its ``plausibility`` counts.
-
-    Args:
-        path: JSON file.
 
     Raises:
         ExportError: The file holds no thresholds (AE-EXPORT-015).
@@ -232,12 +220,7 @@ def write_bundle(
     """Write the student, its model card, the parity report and the manifest beside the artifacts.
 
     Args:
-        folder: Folder of the bundle; it holds the artifacts and the golden vectors.
-        student: The student.
-        contract: Input contract of the student.
-        artifacts: Artifacts with their figures.
         proof: Entries of the artifacts for ``parity.json``.
-        packages: Names of the packages whose versions the manifest records.
         quantization: Result of :func:`describe_quantization`; None if no artifact is int8.
     """
     shutil.copyfile(student.weights, folder / STUDENT_FILE)
@@ -278,12 +261,7 @@ def write_bundle(
 
 
 def describe_quantization(plan: QuantizationPlan, scans: int) -> dict[str, object]:
-    """What int8 was calibrated on and which layers stay float, for the manifest.
-
-    Args:
-        plan: The quantization plan.
-        scans: Number of scans that the calibration tiles were drawn from.
-    """
+    """What int8 was calibrated on and which layers stay float, for the manifest."""
     return {
         "calibration": {"scans": scans, "tiles": plan.tiles, "sha256": plan.tiles_sha256},
         "float_layers": list(plan.kept_float),

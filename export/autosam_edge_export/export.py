@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from autosam_edge.atomic_files import staged_folder
 from autosam_edge.bundle import Bundle, read_files
+from autosam_edge.engines.engine import Engine
 from autosam_edge.engines.selection import make_engine, why_missing
-from autosam_edge.model import MAX_SIDE
+from autosam_edge.errors import AutosamEdgeError
+from autosam_edge.manifest import Artifact
+from autosam_edge.model import MAX_SIDE, InputContract
 from autosam_edge.phantom import make_phantom
 from autosam_edge.verify import GOLDEN, verify_bundle
+from autosam_edge.volume import Volume
 from autosam_edge_export.bundle_writer import (
     DEFAULT_OVERLAP,
     NO_DESCRIPTION,
@@ -22,7 +30,7 @@ from autosam_edge_export.bundle_writer import (
     describe_quantization,
     write_bundle,
 )
-from autosam_edge_export.convert.quantization import draw_tiles
+from autosam_edge_export.convert.quantization import Tiles, draw_tiles
 from autosam_edge_export.convert.student_forms import StudentForms
 from autosam_edge_export.error_codes import PATCH_UNSUITABLE
 from autosam_edge_export.monai_bundle import write_monai_bundle
@@ -30,22 +38,7 @@ from autosam_edge_export.proof.cost import ArtifactCost, measure_cost, time_tile
 from autosam_edge_export.proof.golden_vectors import write_golden
 from autosam_edge_export.proof.parity import MadeArtifact, compare, require, summarize
 from autosam_edge_export.targets import TARGETS, wanted_artifacts
-from autosam_edge_export.targets.target import preflight, require_packages
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
-
-    import numpy as np
-    import numpy.typing as npt
-
-    from autosam_edge.bundle import Artifact
-    from autosam_edge.engines.engine import Engine
-    from autosam_edge.errors import AutosamEdgeError
-    from autosam_edge.model import InputContract
-    from autosam_edge.volume import Volume
-    from autosam_edge_export.convert.quantization import Tiles
-    from autosam_edge_export.targets.target import Target
+from autosam_edge_export.targets.target import Target, preflight, require_packages
 
 CALIBRATION_TILES = 8
 _CALIBRATION_SEEDS = (11, 12, 13, 14)
@@ -73,15 +66,12 @@ def export_bundle(
         checkpoint: Path of the student's safetensors; None takes the one in the default bundle.
         out: Folder to write. It must not exist, or hold a bundle, which is replaced at the end.
         targets: Names in :data:`~autosam_edge_export.targets.TARGETS`.
-        precisions: Number formats; every pair with a target that has a tolerance becomes an artifact.
-        description: What the bundle says and decides beyond the checkpoint.
         patch: Sides of a tile (D, H, W), voxels, multiples of 32.
         overlap: Share of a tile that its neighbor covers again, from 0 to less than 1.
         volumes: CT volumes to compare on, by name; None uses two phantoms.
         calibration: CT volumes of other patients to calibrate int8 on, by name; None uses four phantoms.
         interpreted_tiles: Number of tiles of each volume to compare interpreted artifacts on; None compares
             whole volumes, which takes long for a large student.
-        log: Function that is called with one line per stage.
 
     Returns:
         Report of JSON values: ``bundle``, ``model``, ``student``, ``torch`` (size and time of the student
@@ -215,7 +205,6 @@ class _Measured:
 
     Args:
         student_ms: Median time of a tile of the student in torch, ms.
-        costs: Costs by artifact.
         engines: Engines by artifact, in the order of the artifacts.
     """
 
@@ -245,7 +234,7 @@ def _measure(
         costs[artifact.name] = measure_cost(
             folder / artifact.path, artifact.target, artifact.precision, (depth, height, width)
         )
-    engines = {
+    engines: dict[str, Engine] = {
         a.name: make_engine(a.target, read_files(folder / a.path), sha256="", precision=a.precision)
         for a in executed
     }
@@ -260,10 +249,6 @@ def make_interpreters(
     artifacts: Sequence[Artifact | MadeArtifact], read: Callable[[str], Mapping[str, bytes]]
 ) -> dict[str, Engine]:
     """Interpreters of the artifacts whose runtime this machine lacks, by the artifact's name.
-
-    Args:
-        artifacts: Artifacts of a bundle.
-        read: Function that returns the files of an artifact, by its path in the bundle.
 
     Raises:
         MissingExtraError: A package that reads an artifact is not installed (AE-EXTRA-001).
@@ -312,7 +297,6 @@ def export_monai(
         checkpoint: Path of the student's safetensors; None takes the one in the default bundle.
         out: Folder to write; it must not exist.
         patch: Sides of a tile (D, H, W), voxels.
-        description: What the bundle says and decides beyond the checkpoint.
 
     Raises:
         ExportError: The checkpoint is not a student (AE-EXPORT-002), or it does not take the patch

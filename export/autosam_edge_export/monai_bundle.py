@@ -20,26 +20,22 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import monai
 import numpy as np
 import torch
 
 from autosam_edge import __version__
+from autosam_edge.model import InputContract
 from autosam_edge.pipeline.body_box import BOX_MARGIN_MM
-from autosam_edge.volume import RESEARCH_USE
+from autosam_edge.volume import RESEARCH_USE, Label
+from autosam_edge_training.data import Intensity
 from autosam_edge_training.networks.checkpoint_metadata import CheckpointMetadata
 from autosam_edge_training.networks.students import MONAI, build_student, monai_arguments
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
-
-    from autosam_edge.model import InputContract
-    from autosam_edge.volume import Label
-    from autosam_edge_training.data import Intensity
 
 WEIGHTS_FILE = "models/model.safetensors"
 _OWN = {"autosam-edge": __version__}
@@ -69,17 +65,8 @@ def write_monai_bundle(
     """Write a student as a MONAI Bundle. The same arguments and packages give the same bytes.
 
     Args:
-        weights: Path of the student's safetensors.
-        checkpoint: Metadata of that file.
-        contract: Input contract of the network.
         intensity: Normalization of HU that the network was trained with.
         labels: Label table, in the order of the network's channels after the background.
-        folder: Empty folder to write into.
-        name: Name of the model.
-        license: License of the weights.
-        training_data: Sentence on the training data.
-        model_card: Text of the model card in Markdown.
-        class_weights: Decision weight of each class, the background's first.
 
     Raises:
         ValueError: The folder is not empty, or the labels are not the checkpoint's classes.

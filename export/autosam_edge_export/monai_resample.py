@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -11,9 +11,6 @@ from monai.data.meta_tensor import MetaTensor
 from autosam_edge.geometry import MAX_SKEW_DEG
 from autosam_edge.pipeline.resample import resampling_matrix, sample_positions
 from autosam_edge.pipeline.tiles import TilePlan
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 
 class Resample:
@@ -84,8 +81,7 @@ class ExtendEnds:
         """
         depth, height, width = image.shape[1:]
         tiles = TilePlan((depth, height, width), self.patch, self.overlap, self.rows_beyond_ends)
-        before = tiles.pad_before[0]
-        rows = (torch.arange(tiles.padded[0]) - before).clip(0, depth - 1)
+        rows = torch.from_numpy(tiles.source_rows)
         affine = image.affine.clone()
-        affine[:3, 3] -= before * affine[:3, 0]
+        affine[:3, 3] -= tiles.pad_before[0] * affine[:3, 0]
         return MetaTensor(image.as_tensor()[:, rows], meta={**image.meta, "affine": affine})

@@ -9,8 +9,9 @@ import zipfile
 import pytest
 from autosam_edge_test_support import MODEL, artifact_dict, hashes, manifest_dict, write_bundle
 
-from autosam_edge.bundle import SCHEMA_VERSION, STUDENT_FILE, Bundle, Manifest, open_bundle, read_files
+from autosam_edge.bundle import STUDENT_FILE, Bundle, open_bundle, read_files
 from autosam_edge.errors import BundleError
+from autosam_edge.manifest import SCHEMA_VERSION, Manifest
 
 PACKAGE = "coreml/fp16.mlpackage"
 IN_PACKAGE = {"Manifest.json": b"{}", "Data/weights/weight.bin": b"weights"}

@@ -9,14 +9,18 @@ import sys
 import pytest
 from packaging.requirements import Requirement
 
-from autosam_edge.cli import diagnosis
+from autosam_edge.cli import diagnosis, doctor_probe
 from autosam_edge.cli.diagnosis import Diagnosis, Part
+from autosam_edge.verify import Check
 
 STUBS = {
-    "raises": ("raise ImportError('libstub.so.1: cannot open')", "does not load: ImportError: libstub.so.1"),
-    "crashes": ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "crashed with SIGSEGV"),
-    "ends": ("import os; os._exit(0)", "ended with exit code 0"),
-    "hangs": ("import time; time.sleep(600)", "did not answer within 2 s"),
+    "raises": (
+        "raise ImportError('libstub.so.1: cannot open')",
+        "it does not load: ImportError: libstub.so.1: cannot open",
+    ),
+    "crashes": ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "signal 11"),
+    "ends": ("import os; os._exit(0)", "ended the process without a word"),
+    "hangs": ("import time; time.sleep(600)", "it took more than 2 s"),
 }
 
 
@@ -42,16 +46,11 @@ def test_a_broken_engine_is_named_and_does_not_end_doctor(kind, tmp_path, monkey
 
 
 def test_an_engine_that_computes_something_else_is_broken(monkeypatch):
-    """The golden tile is compared with the product's own verification."""
-    answer = {"checks": [{"name": "onnx/fp32", "verdict": "failed", "detail": "logits differ by 9 rms"}]}
-    code = f"print({json.dumps(answer | {'telemetry_off': True, 'without_check': ''})!r})"
-    monkeypatch.setattr(diagnosis.sys, "executable", sys.executable)
-    run = subprocess.run
-    monkeypatch.setattr(
-        diagnosis.subprocess, "run", lambda command, **rest: run([command[0], "-c", code], **rest)
-    )
-    found = diagnosis.try_engine("onnx", 60.0)
-    assert (found.state, found.detail) == ("broken", "onnx/fp32: logits differ by 9 rms")
+    """The golden tile is compared by the product's own verification."""
+    failed = Check("onnx/fp32", "failed", "logits differ by 9 rms", {})
+    monkeypatch.setattr(doctor_probe, "verify_artifact", lambda *_: failed)
+    state, detail, _ = json.loads(doctor_probe.run_in_child(["onnx"], b""))
+    assert (state, detail) == ("broken", "onnx/fp32: logits differ by 9 rms")
 
 
 def test_doctor_in_a_process_of_its_own(tmp_path):
@@ -62,7 +61,7 @@ def test_doctor_in_a_process_of_its_own(tmp_path):
         [sys.executable, "-c", code, "doctor", "--json"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 5
-    assert "error AE-ENGINE-008: installed but broken: openvino (openvino)" in done.stderr
+    assert "error AE-ENGINE-010: installed but broken: openvino (openvino)" in done.stderr
     told = json.loads(done.stdout)
     assert list(told) == [
         "version",
@@ -78,7 +77,7 @@ def test_doctor_in_a_process_of_its_own(tmp_path):
         "telemetry_variable_set",
         "error",
     ]
-    assert told["error"] == "AE-ENGINE-008"
+    assert told["error"] == "AE-ENGINE-010"
     assert [list(entry) for entry in told["engines"]] == [
         ["name", "package", "version", "state", "detail", "install", "telemetry_off"]
     ] * len(told["engines"])
@@ -94,8 +93,8 @@ def test_doctor_in_a_process_of_its_own(tmp_path):
     [
         (("works", "not installed"), "not installed", None),
         (("works", "loads"), "loads", None),
-        (("works", "broken"), "loads", "AE-ENGINE-008"),
-        (("works", "loads"), "broken", "AE-ENGINE-008"),
+        (("works", "broken"), "loads", "AE-ENGINE-010"),
+        (("works", "loads"), "broken", "AE-ENGINE-010"),
         (("not installed", "loads"), "loads", "AE-ENGINE-006"),
     ],
 )

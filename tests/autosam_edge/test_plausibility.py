@@ -8,11 +8,12 @@ import json
 import numpy as np
 import pytest
 from autosam_edge_test_hazards import hazard
-from autosam_edge_test_support import LIMITS, NO_SPAN
+from autosam_edge_test_support import LIMITS, NOT_MEASURED
 
 from autosam_edge.error_codes import (
     ARRANGEMENT_IMPLAUSIBLE,
     BODY_PART_IMPLAUSIBLE,
+    LABELS_EMPTY,
     SIZE_IMPLAUSIBLE,
     VALUES_IMPLAUSIBLE,
 )
@@ -25,7 +26,7 @@ from autosam_edge.plausibility.evidence import Evidence, OrganEvidence
 from autosam_edge.plausibility.refusal import require_plausible
 from autosam_edge.plausibility.rules import judge
 from autosam_edge.plausibility.signs import signs
-from autosam_edge.plausibility.thresholds import Threshold, UpperLimit
+from autosam_edge.plausibility.thresholds import Limit, Measured, Threshold
 from autosam_edge.volume import Segmentation
 from autosam_edge.warning_codes import (
     ARRANGEMENT_UNUSUAL,
@@ -87,9 +88,9 @@ def verdict_of(evidence, warnings=()):
     return plausibility.verdict, [warning.code for warning in found]
 
 
-def refused(evidence):
+def refused(evidence, warnings=()):
     """The error that writing raises."""
-    plausibility, found = judge(evidence, LIMITS, ())
+    plausibility, found = judge(evidence, LIMITS, warnings)
     labels = np.zeros((3, 2, 2), np.uint8)
     segmentation = Segmentation(
         labels,
@@ -141,11 +142,24 @@ def test_few_voxels_below_fat_are_doubtful():
 
 
 @hazard(AREA, "chest, pelvis, head or legs only", BODY_PART_IMPLAUSIBLE)
-@pytest.mark.parametrize("confidence", [0.95, None])
-def test_a_scan_without_organs_of_the_abdomen_is_refused(confidence):
-    """Aorta, esophagus and vena cava do not make an abdomen; nor does nothing at all."""
-    nothing = [name for name in BODY if name in reference.ABDOMINAL or confidence is None]
-    assert refused(body(without=nothing, confidence=confidence)).code == "AE-PLAUSIBLE-001"
+def test_a_scan_without_organs_of_the_abdomen_is_refused():
+    """Aorta, esophagus and vena cava do not make an abdomen."""
+    assert refused(body(without=reference.ABDOMINAL)).code == "AE-PLAUSIBLE-001"
+
+
+@hazard(AREA, "nothing is found: noise, another part of the body, too small a field of view", LABELS_EMPTY)
+@pytest.mark.parametrize(
+    ("organs", "message"), [((), "no organ was found: "), (("aorta",), "only 4.0 ml of organs were found: ")]
+)
+def test_a_scan_in_which_nothing_is_found_is_refused_with_all_possible_reasons(organs, message):
+    """Nobody knows which of them it is; noise is no part of a body."""
+    error = refused(
+        body(without=set(BODY) - set(organs), aorta=(4.0, 100, (0, 0, 0)), confidence=None, other_organs=None)
+    )
+    assert error.code == "AE-PLAUSIBLE-005"
+    assert message in error.message
+    for reason in ("another part of the body", "too small", "not Hounsfield units", "noise"):
+        assert reason in error.message
 
 
 @hazard(AREA, "a thin slab that shows little of the organs", WRONG_BODY_PART)
@@ -260,15 +274,15 @@ def test_one_sign_is_a_caution_two_are_doubtful_and_three_refuse():
 )
 def test_organs_that_do_not_fit_each_other_are_a_sign(changes, sign):
     """One phrase for each, and none of a body as it should be."""
-    assert [phrase for phrase in signs(body(**changes), 0.018) if sign in phrase]
-    assert not list(signs(body(), 0.018))
+    assert [phrase for phrase in signs(body(**changes), LIMITS.signs) if sign in phrase]
+    assert not list(signs(body(), LIMITS.signs))
 
 
 def test_a_liver_that_the_scan_cuts_is_compared_with_nothing():
     """Its volume and its center are those of a part."""
     changes = {"spleen": (900, 110, (100, 20, 40)), "other_organs": 0.03, "without": ("inferior_vena_cava",)}
-    assert len(list(signs(body(**changes), 0.018))) == 3
-    assert not list(signs(body(**changes, cut={"liver": ("upper end",)}), 0.018))
+    assert len(list(signs(body(**changes), LIMITS.signs))) == 3
+    assert not list(signs(body(**changes, cut={"liver": ("upper end",)}), LIMITS.signs))
 
 
 @pytest.mark.parametrize("face", ["right side", "upper end"])
@@ -277,7 +291,9 @@ def test_an_organ_that_the_scan_cuts_on_that_side_shows_no_place(face):
     liver = {"liver": (600, 100, (120, -10, -60))}
     cut = {"liver": (face,), "inferior_vena_cava": ("lower end",)}
     kept = [
-        phrase for phrase in signs(body(**liver, cut=cut), 0.018) if phrase.startswith("the liver is not")
+        phrase
+        for phrase in signs(body(**liver, cut=cut), LIMITS.signs)
+        if phrase.startswith("the liver is not")
     ]
     direction = {"right side": "right of", "upper end": "above"}[face]
     assert kept
@@ -330,10 +346,12 @@ def test_a_doubt_of_the_reader_makes_the_labels_doubtful():
     assert verdict_of(body(), [THICK_SLICES("Slices are thick.")])[0] == "plausible"
 
 
-def test_a_scan_of_air_is_not_judged_further():
-    """Its own warning makes it doubtful; nothing that was labeled can be wrong."""
-    nothing = Evidence(None, None, 1.0, {})
-    assert verdict_of(nothing, [NO_BODY("Air.")]) == ("doubtful", [])
+@hazard(AREA, "the scan shows only air", LABELS_EMPTY)
+def test_a_scan_of_air_has_one_reason():
+    """It is known, so no other is named."""
+    error = refused(Evidence(None, None, 1.0, {}), [NO_BODY("Air.")])
+    assert error.code == "AE-PLAUSIBLE-005"
+    assert error.message.endswith(": no organ was found: the scan shows only air.")
 
 
 @hazard(AREA, "the edge of the scan cuts an organ", ORGAN_CUT)
@@ -371,10 +389,20 @@ def test_every_organ_of_the_table_has_a_range_and_every_place_is_an_organ():
 def test_thresholds_in_the_wrong_order_or_range_are_refused():
     """A manifest is data from outside."""
     for changes in (
-        {"confidence": Threshold(0.8, 0.9, *NO_SPAN)},
-        {"confidence": Threshold(1.2, 0.8, *NO_SPAN)},
-        {"abdomen_ml": Threshold(1.0, -1.0, *NO_SPAN)},
-        {"other_organs": UpperLimit(2.0, *NO_SPAN)},
+        {"confidence": Threshold(0.8, 0.9, *NOT_MEASURED)},
+        {"confidence": Threshold(1.2, 0.8, *NOT_MEASURED)},
+        {"abdomen_ml": Threshold(1.0, -1.0, *NOT_MEASURED)},
+        {"impossible_values": Limit(2.0, *NOT_MEASURED)},
+        {"largest_liver_ml": Limit(-1.0, *NOT_MEASURED)},
+        {"signs": dataclasses.replace(LIMITS.signs, other_organs=Limit(2.0, *NOT_MEASURED))},
+        {"signs": dataclasses.replace(LIMITS.signs, kidneys_ml=Limit(float("nan"), *NOT_MEASURED))},
     ):
         with pytest.raises(ValueError, match="plausibility"):
             dataclasses.replace(LIMITS, **changes)
+
+
+@pytest.mark.parametrize("values", [(0, 1.0, 1.0, 1.0, 1.0, 1.0), (3, 1.0, 2.0, 1.5, 3.0, 4.0)])
+def test_numbers_behind_a_limit_that_cannot_be_measured_are_refused(values):
+    """No input, or a median below the 10 % quantile."""
+    with pytest.raises(ValueError, match="plausibility"):
+        Measured(*values)

@@ -20,7 +20,7 @@ from autosam_edge_test_support import write_bundle
 from safetensors.torch import save_file
 
 from autosam_edge.bundle import Bundle
-from autosam_edge.engines.selection import load_engine
+from autosam_edge.engines.load import load_engine
 from autosam_edge.errors import BundleError, EngineError, ExportError, MissingExtraError, OutputError
 from autosam_edge.phantom import make_phantom
 from autosam_edge.session import open_session

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from pathlib import Path
+from typing import TypeVar
 
 import yaml
 
 from autosam_edge_training.error_codes import RECIPE_INVALID
 from autosam_edge_training.strict import as_dict, parse_values
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 T = TypeVar("T")
 
 
 def read_config(kind: type[T], path: Path) -> T:
     """Read a recipe.
-
-    Args:
-        kind: Dataclass of the recipe.
-        path: Path of the YAML file.
 
     Raises:
         TrainingError: AE-TRAIN-001, naming each key that is unknown, missing or wrong.

@@ -21,7 +21,6 @@ def parse_values(kind: type[T], values: object) -> T:
 
     Args:
         kind: Dataclass made with ``checked_dataclass(config=STRICT)``; its fields may be such dataclasses.
-        values: Mappings, lists and values, as a file holds them.
 
     Raises:
         ValueError: A key is unknown, missing or wrong; each is named.

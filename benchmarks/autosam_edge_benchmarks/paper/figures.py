@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
@@ -13,18 +17,8 @@ from autosam_edge.report.montage import MontageCase
 from autosam_edge_benchmarks.error_codes import CASE_UNKNOWN
 from autosam_edge_benchmarks.figure_file import save_figure
 from autosam_edge_benchmarks.paper.render import ABSENT, teacher_label
-from autosam_edge_benchmarks.paper.tables import SMOKE_TITLE
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
-
-    import numpy as np
-    import numpy.typing as npt
-    from matplotlib.axes import Axes
-
-    from autosam_edge_benchmarks.paper.tables import Line, Table
-    from autosam_edge_training.data import Entry, Manifest
+from autosam_edge_benchmarks.paper.tables import SMOKE_TITLE, Line, Table
+from autosam_edge_training.data import Entry, Manifest
 
 _DPI = 150
 _PAPER, _OURS, _INK, _QUIET = "#b9c3cf", "#1f6fb2", "#1b2430", "#5d6b7a"
@@ -37,7 +31,6 @@ def draw_bars(table: Table, path: Path) -> None:
 
     Args:
         table: Table of the exhibit ``figure4``.
-        path: PNG file to write.
     """
     figure = Figure(figsize=(max(9.0, 1.35 * len(table.lines)), 4.8), dpi=_DPI, layout="constrained")
     axes = figure.add_subplot()
@@ -93,7 +86,6 @@ def read_montage(
     """Read the cases that figure 3 shows.
 
     Args:
-        manifest: Data set.
         names: Names of cases of the test split; None for the first two.
         predictions: Folder with ``CASE.nii.gz`` by method; a missing file is shown as ``n/a``.
 

@@ -9,17 +9,12 @@ import gzip
 import json
 import re
 import shutil
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from autosam_edge.atomic_files import staged_folder
 from autosam_edge_benchmarks.error_codes import NNUNET_NUMBER_INVALID
 from autosam_edge_benchmarks.label_file import label_file
-from autosam_edge_training.data import SPLITS
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from autosam_edge_training.data import Entry, Manifest
+from autosam_edge_training.data import SPLITS, Entry, Manifest
 
 _ENDING = ".nii.gz"
 _NAME = re.compile(r"[A-Za-z0-9]+")
@@ -31,7 +26,6 @@ def dataset_folder(name: str, dataset_id: int | None = None) -> str:
     """Return the folder name of a data set, such as ``Dataset501_BTCV``.
 
     Args:
-        name: Name of the data set.
         dataset_id: Number from 1 to 999; None for 501 (BTCV), 502 (AMOS) or 503 (any other).
 
     Raises:
@@ -55,13 +49,9 @@ def write_nnunet(manifest: Manifest, out: Path, *, dataset_id: int | None = None
     the training.
 
     Args:
-        manifest: Data set with its splits.
         out: Folder that nnU-Net calls ``nnUNet_raw``; it is created if absent.
         dataset_id: Number from 1 to 999; None for the default of :func:`dataset_folder`.
         copy: True to copy the files, False to write symbolic links.
-
-    Returns:
-        Folder of the data set.
 
     Raises:
         TrainingError: nnU-Net cannot have a data set of this number or name (AE-TRAIN-024).

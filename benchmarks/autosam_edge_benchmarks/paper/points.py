@@ -9,27 +9,22 @@ finds it.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
+from pathlib import Path
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
+import numpy.typing as npt
 from scipy.ndimage import distance_transform_edt
 
 from autosam_edge.formats.label_image import read_labels
 from autosam_edge.formats.nifti import read_nifti, write_nifti
 from autosam_edge.geometry import Orientation
 from autosam_edge.label_table import label_table
-from autosam_edge.volume import Provenance, Segmentation
+from autosam_edge.volume import Provenance, Segmentation, Volume
 from autosam_edge_benchmarks.label_file import label_file
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from pathlib import Path
-
-    import numpy.typing as npt
-
-    from autosam_edge.volume import Volume
-    from autosam_edge_training.data import Manifest
+from autosam_edge_training.data import Manifest
 
 USES_TRUTH = "Points come from the ground truth at test time; this is no automatic segmentation."
 
@@ -90,8 +85,6 @@ def segment_with_points(
     """Label a scan slice by slice, with points from its ground truth.
 
     Args:
-        predictor: SAM, or an object with its methods.
-        volume: Scan on any grid; the slices are axial in canonical orientation.
         truth: Labels (D, H, W) on the volume's grid; 0 is the background.
         config: Points and window; None for the defaults.
 
@@ -128,15 +121,8 @@ def write_point_predictions(
     """Label the test cases of a data set and write ``CASE.nii.gz`` for ``evaluate --predictions``.
 
     Args:
-        predictor: SAM, or an object with its methods.
-        manifest: Data set with its splits.
         out: Folder for the predictions, on each scan's own grid, and for ``points.json``, the provenance.
         config: Points and window; None for the defaults.
-        facts: More entries of the provenance, such as the hash of the weights.
-        log: Function that receives one line per case.
-
-    Returns:
-        ``out``.
 
     Raises:
         InputError: A scan or its truth cannot be read, or their grids differ (AE-NIFTI-*,
@@ -211,9 +197,6 @@ def place_point(
         spacing_mm: Distance between rows and between columns, mm.
         rule: Rule of :class:`PointConfig`.
         generator: Random generator of the rule ``random``.
-
-    Returns:
-        Row and column.
     """
     if rule == "random":
         rows, columns = np.nonzero(mask)

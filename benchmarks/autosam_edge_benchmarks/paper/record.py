@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, get_args
+from pathlib import Path
+from typing import get_args
 
 from autosam_edge_benchmarks.error_codes import METHOD_UNKNOWN
 from autosam_edge_training.evaluate import read_csv
-from autosam_edge_training.evaluate.scored_runs import METHODS, RunFacts, Scored, read_run, write_facts
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from autosam_edge_training.evaluate.scored_runs import Run
+from autosam_edge_training.evaluate.scored_runs import METHODS, Run, RunFacts, Scored, read_run, write_facts
 
 _DATASETS: tuple[Scored, ...] = get_args(Scored)
 
@@ -31,16 +27,7 @@ def record_baseline(
 
     Args:
         folder: Folder that ``evaluate --predictions ... -o FOLDER`` wrote.
-        network: Name of the network that the method trained.
         data_sha256: SHA-256 of the manifest of the prepared data set; None if unknown, as for all below.
-        seed: Random seed of the training.
-        steps: Number of training steps.
-        trainable_parameters: Number of trained parameters, as the method's own tool counts them.
-        total_parameters: Number of all parameters, counted in the same way.
-        machine: Machine on which the method was trained, in words.
-
-    Returns:
-        The scored run as the tables read it.
 
     Raises:
         TrainingError: No table has the method or the data set of the scores (AE-TRAIN-026), or the files of

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from pathlib import Path
 
 from autosam_edge.atomic_files import write_files
-from autosam_edge_benchmarks.paper.specs import EDITION
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
-    from autosam_edge_benchmarks.paper.specs import Measure
-    from autosam_edge_benchmarks.paper.tables import Cell, Line, Table
-    from autosam_edge_training.evaluate.scored_runs import RunFacts
+from autosam_edge_benchmarks.paper.specs import EDITION, Measure
+from autosam_edge_benchmarks.paper.tables import Cell, Line, Table
+from autosam_edge_training.evaluate.scored_runs import RunFacts
 
 ABSENT = "n/a"
 _TITLE: dict[Measure, str] = {"parameters": "tuned parameters, M", "dice": "mDice", "nsd": "mNSD"}
@@ -103,7 +99,7 @@ def as_dict(table: Table) -> dict[str, object]:
         "smoke": table.smoke,
         "rows": [_line_as_dict(line) for line in table.lines],
         "notes": [*table.spec.notes, *table.remarks],
-        "published": [published._asdict() for published in table.spec.published],
+        "published": [dataclasses.asdict(published) for published in table.spec.published],
     }
 
 

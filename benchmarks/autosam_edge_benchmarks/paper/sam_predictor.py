@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import torch
 from segment_anything import SamPredictor, sam_model_registry
@@ -11,9 +11,6 @@ from segment_anything import SamPredictor, sam_model_registry
 from autosam_edge.errors import first_line
 from autosam_edge_benchmarks.error_codes import NOT_SAM
 from autosam_edge_training.data.manifest import hash_file
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 _KIND_BY_WIDTH = {768: "vit_b", 1024: "vit_l", 1280: "vit_h"}
 
@@ -23,7 +20,6 @@ def load_predictor(path: Path, *, device: str = "cpu") -> tuple[SamPredictor, di
 
     Args:
         path: Checkpoint such as ``sam_vit_b_01ec64.pth``; no code in it is run.
-        device: Name of the torch device.
 
     Returns:
         Predictor, and its entries for the provenance: kind and SHA-256 of the weights.

@@ -5,39 +5,26 @@ The values mean nothing; a smoke run shows only that everything works.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
 
 from autosam_edge.label_table import label_table
+from autosam_edge.report.montage import MontageCase
+from autosam_edge.volume import Label
+from autosam_edge_benchmarks.choices import Exhibit
 from autosam_edge_benchmarks.paper.figures import read_montage
 from autosam_edge_benchmarks.paper.specs import table_spec
-from autosam_edge_benchmarks.paper.tables import build_table
+from autosam_edge_benchmarks.paper.tables import Table, build_table
 from autosam_edge_training import train_student, train_teacher
 from autosam_edge_training.data import Manifest, prepare_smoke_phantoms
-from autosam_edge_training.evaluate.score_run import predict_run, score_run
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from autosam_edge.report.montage import MontageCase
-    from autosam_edge.volume import Label
-    from autosam_edge_benchmarks.choices import Exhibit
-    from autosam_edge_benchmarks.paper.tables import Table
+from autosam_edge_training.evaluate.score_run import score_run
 
 
 def train_smoke_runs(work: Path, *, log: Callable[[str], None] = print) -> tuple[Path, list[Path]]:
-    """Prepare phantoms and train a teacher, a student without it and a student with it.
-
-    Args:
-        work: Folder for the data and the runs.
-        log: Function that receives one line per step.
-
-    Returns:
-        Folder of the prepared phantoms, and the folders of the three runs.
-    """
+    """Prepare phantoms and train a teacher, a student without it and a student with it."""
     log("preparing phantoms")
     data = prepare_smoke_phantoms(work / "data")
     log("training a teacher")
@@ -55,7 +42,6 @@ def smoke_table(exhibit: Exhibit, *, log: Callable[[str], None] = print) -> Tabl
 
     Args:
         exhibit: ``table1`` to ``table4`` or ``figure4``.
-        log: Function that receives one line per step.
     """
     with TemporaryDirectory(prefix="autosam-edge-smoke-") as folder:
         work = Path(folder)
@@ -71,14 +57,12 @@ def smoke_table(exhibit: Exhibit, *, log: Callable[[str], None] = print) -> Tabl
 def smoke_montage(
     *, log: Callable[[str], None] = print
 ) -> Iterator[tuple[list[MontageCase], tuple[Label, ...]]]:
-    """Train the smoke runs and yield what figure 3 shows of them: the cases and the label table.
-
-    Args:
-        log: Function that receives one line per step.
-    """
+    """Train the smoke runs and yield what figure 3 shows of them: the cases and the label table."""
     with TemporaryDirectory(prefix="autosam-edge-smoke-") as folder:
         work = Path(folder)
         data, runs = train_smoke_runs(work, log=log)
-        predictions = {run.name: predict_run(run, data, work / "predictions" / run.name) for run in runs}
+        predictions = {run.name: work / "predictions" / run.name for run in runs}
+        for run in runs:
+            score_run(run, data, work / "scored" / run.name, labels=predictions[run.name])
         manifest = Manifest.read(data / "manifest.json")
         yield read_montage(manifest, None, predictions), label_table(manifest.labels)

@@ -1,37 +1,33 @@
-"""The paper's tables as data: rows, printed values, results of others, and which of our runs belong to a row.
-
-Paper: "Auto-Prompting SAM for Mobile Friendly 3D Medical Image Segmentation", arXiv 2308.14936, v1 and v2.
-From v3 on the paper is called AutoProSAM; it has no distillation and other tables. The values are those that
-we read in v1 and v2. A value that we did not read is :data:`UNKNOWN`, never a guess.
-"""
+"""The tables of the paper, read from ``tables.yaml``, and which of our runs belong to a row."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from collections.abc import Mapping
+from dataclasses import field, replace
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+import yaml
 
 from autosam_edge_benchmarks.choices import Dataset, Exhibit
-
-if TYPE_CHECKING:
-    from autosam_edge_training.evaluate.scored_runs import Method, RunFacts
+from autosam_edge_training.evaluate.scored_runs import Method, RunFacts
+from autosam_edge_training.strict import STRICT, checked_dataclass, parse_values
 
 EDITION = "arXiv 2308.14936, the edition that distils (v1, v2)"
 UNKNOWN = "not known here"
-_NOT_IN_PAPER = "not in the paper"
+"""Text in place of a value of the paper that we did not read."""
+_SMALL = "swinunetr-small"
 
 Measure = Literal["parameters", "dice", "nsd"]
 
-Matches = Callable[["RunFacts"], bool]
 
-
-class Published(NamedTuple):
+@checked_dataclass(config=STRICT)
+class Published:
     """A result that others published, for comparison.
 
     Args:
-        what: Method and setting.
-        dataset: Data set.
         dice: Mean Dice, percent.
         protocol: Split and inference, in a few words. Values of different protocols are not comparable.
         source: Repository and file of the value.
@@ -44,33 +40,44 @@ class Published(NamedTuple):
     source: str
 
 
-@dataclass(frozen=True)
+@checked_dataclass(config=STRICT)
 class Row:
     """A row of a table.
 
     Args:
         key: Name of the row in JSON and CSV.
         title: Text of the first column.
-        matches: Test whether a scored run belongs to this row.
+        method: Method of the row's runs; None for a student.
+        network: Network of a student; beside a method, our student recipe with it counts as the method too.
+        weight: Lambda of a student.
+        apg: With or without the auto prompt generator; None where it does not matter.
         paper: Value that the paper prints, by measure, as text: percent, or millions of parameters.
     """
 
     key: str
     title: str
-    matches: Matches
+    method: Method | None = None
+    network: str | None = None
+    weight: float | None = None
+    apg: bool | None = None
     paper: Mapping[Measure, str] = field(default_factory=dict)
 
+    def matches(self, run: RunFacts) -> bool:
+        """Whether a scored run belongs to this row; a student without a teacher has lambda 1."""
+        if self.method == run.method:
+            return self.apg in (None, run.apg)
+        if self.weight is None:
+            return run.method == "student" and run.network == self.network
+        found = 1.0 if run.method == "student" else run.weight
+        same = found is not None and math.isclose(found, self.weight, abs_tol=1e-9)
+        return same and run.network == self.network
 
-@dataclass(frozen=True)
+
+@checked_dataclass(config=STRICT)
 class PaperTable:
     """A table of the paper, or a figure that shows values.
 
     Args:
-        exhibit: Name of the table.
-        title: Subject of the table.
-        heading: Heading of the first column.
-        measures: Measures that the table compares.
-        datasets: Data sets that the table reports.
         rows: Rows in the paper's order.
         notes: Sentences below the table.
         published: Results of others, printed below the table.
@@ -88,147 +95,10 @@ class PaperTable:
     test_last_row: bool = False
 
 
-def _method(method: Method, network: str | None = None) -> Matches:
-    """Predictions of a method that were read in, or our student recipe with this network of MONAI."""
-    return lambda run: run.method == method or (run.method == "student" and run.network == network)
-
-
-def _teacher(*, prompts: bool) -> Matches:
-    return lambda run: run.method == "teacher" and run.apg is prompts
-
-
-def _student(network: str, weight: float) -> Matches:
-    """A student network at one lambda; a student that was trained without a teacher has lambda 1."""
-
-    def matches(run: RunFacts) -> bool:
-        found = 1.0 if run.method == "student" else run.weight
-        return run.network == network and found is not None and math.isclose(found, weight, abs_tol=1e-9)
-
-    return matches
-
-
-_SMALL, _TINY, _POCKETNET = "swinunetr-small", "swinunetr-tiny", "pocketnet"
-_OURS = _teacher(prompts=True)
-_AS_BTCV = "The data set is read as BTCV."
-_MEANS = (
-    "Means are over cases per organ, then over organs, without the background; NSD is at 1 mm, "
-    "the paper names no tolerance."
-)
-_STAR = (
-    "*: p < 0.01 against every baseline (Wilcoxon signed-rank, two-sided, paired by case and organ) "
-    "in mDice and mNSD."
-)
-_FOLDS = "5-fold cross validation, from scratch", "MIC-DKFZ/nnUNet, documentation/resenc_presets.md"
-_SPLIT = (
-    "24/6 split of SwinUNETR, overlap 0.5, not distilled",
-    "Project-MONAI/research-contributions, SwinUNETR/BTCV/README",
-)
-
-_TABLE1 = PaperTable(
-    "table1",
-    "Comparison with networks for medical images",
-    "model",
-    ("parameters", "dice", "nsd"),
-    ("btcv", "amos"),
-    (
-        Row("nnunet", "nnU-Net", _method("nnunet"), {"parameters": "31.18"}),
-        Row("nnformer", "nnFormer", _method("nnformer"), {"parameters": "150"}),
-        Row("unetr", "UNETR", _method("unetr", "monai:UNETR"), {"parameters": "93.02"}),
-        Row("swinunetr", "SwinUNETR", _method("swinunetr", "monai:SwinUNETR"), {"parameters": "62.83"}),
-        Row("ours", "AutoSAM Adapter", _OURS, {"parameters": "26.53"}),
-    ),
-    (_MEANS, "Tuned parameters are counted on our network, in millions.", _STAR),
-    (
-        Published("nnU-Net", "btcv", 83.08, *_FOLDS),
-        Published("nnU-Net", "amos", 88.64, *_FOLDS),
-        Published("nnFormer", "btcv", 80.86, *_FOLDS),
-        Published("nnFormer", "amos", 81.55, *_FOLDS),
-        Published("SwinUNETR", "btcv", 78.89, *_FOLDS),
-        Published("SwinUNETR", "amos", 83.81, *_FOLDS),
-        Published("MedNeXt-L k5", "btcv", 85.04, *_FOLDS),
-        Published("MedNeXt-L k5", "amos", 89.73, *_FOLDS),
-        Published("SwinUNETR Base, self-supervised weights", "btcv", 81.86, *_SPLIT),
-    ),
-    test_last_row=True,
-)
-_TABLE2 = PaperTable(
-    "table2",
-    "Comparison with SAM and MedSAM",
-    "model / tuning",
-    ("dice", "nsd"),
-    ("btcv", "amos"),
-    (
-        Row("sam-point", "SAM point / none", _method("sam-point"), {"nsd": "-"}),
-        Row(
-            "medsam-pm", "MedSAM point / prompt encoder and mask decoder", _method("medsam-pm"), {"nsd": "-"}
-        ),
-        Row("medsam-full", "MedSAM point / full", _method("medsam-full"), {"nsd": "-"}),
-        Row("ours", "AutoSAM Adapter / parameter-efficient", _OURS),
-    ),
-    (
-        "Points are taken from the ground truth at test time: these rows are no automatic segmentation.",
-        _MEANS,
-    ),
-)
-_TABLE3 = PaperTable(
-    "table3",
-    "Auto prompt generator",
-    "auto prompt generator",
-    ("dice", "nsd"),
-    ("btcv",),
-    (
-        Row("with", "with", _OURS, {"dice": "87.15", "nsd": "78.83"}),
-        Row("without", "without", _teacher(prompts=False), {"dice": "85.23", "nsd": "74.12"}),
-    ),
-    (_AS_BTCV, _MEANS),
-)
-
-
-def _table4(small: str, *others: str) -> PaperTable:
-    paper = {0.0: "78.54", 0.2: "82.45", 0.5: "83.27", 0.8: "81.14", 1.0: "79.63"}
-    rows = [
-        Row(f"{weight:g}", f"{small}, {weight:g}", _student(small, weight), {"dice": dice})
-        for weight, dice in paper.items()
-    ]
-    rows += [
-        Row(f"{other}-{w:g}", f"{other}, {w:g}", _student(other, w), {"dice": _NOT_IN_PAPER})
-        for other in others
-        for w in paper
-    ]
-    return PaperTable(
-        "table4",
-        "Weight of the ground truth in distillation (lambda)",
-        "student, lambda",
-        ("dice",),
-        ("btcv",),
-        tuple(rows),
-        (f"{_AS_BTCV} lambda = 1 is the student without a teacher.",),
-        (Published("SwinUNETR Small", "btcv", 79.34, *_SPLIT),),
-    )
-
-
-def _figure4(**students: str) -> PaperTable:
-    paper = {"tiny": (UNKNOWN, UNKNOWN), "small": ("79.63", "83.27")}
-    rows = []
-    for key, network in students.items():
-        alone, distilled = paper.get(key, (_NOT_IN_PAPER, _NOT_IN_PAPER))
-        rows += [
-            Row(f"{key}-alone", f"{network} alone", _student(network, 1.0), {"dice": alone}),
-            Row(f"{key}-distilled", f"{network} distilled", _student(network, 0.5), {"dice": distilled}),
-        ]
-    return PaperTable(
-        "figure4",
-        "Students with and without distillation (lambda 0.5)",
-        "student",
-        ("dice",),
-        ("btcv",),
-        tuple(rows),
-        ("The paper's bars of Tiny lie about 4 points apart; their values are not known here.",),
-        (
-            Published("SwinUNETR Tiny", "btcv", 70.35, *_SPLIT),
-            Published("SwinUNETR Small", "btcv", 79.34, *_SPLIT),
-        ),
-    )
+@cache
+def _tables() -> dict[str, PaperTable]:
+    content = yaml.safe_load(Path(__file__).with_name("tables.yaml").read_bytes())
+    return {table.exhibit: table for table in parse_values(tuple[PaperTable, ...], content["tables"])}
 
 
 def table_spec(exhibit: Exhibit, *, student: str | None = None) -> PaperTable:
@@ -239,12 +109,14 @@ def table_spec(exhibit: Exhibit, *, student: str | None = None) -> PaperTable:
         student: Network that takes the place of the paper's student Small, as the only student of the table;
             None for the students of our experiments.
     """
-    return {
-        "table1": _TABLE1,
-        "table2": _TABLE2,
-        "table3": _TABLE3,
-        "table4": _table4(student) if student else _table4(_SMALL, _TINY),
-        "figure4": _figure4(small=student)
-        if student
-        else _figure4(tiny=_TINY, small=_SMALL, pocketnet=_POCKETNET),
-    }[exhibit]
+    table = _tables()[exhibit]
+    if student is None:
+        return table
+    rows = [
+        replace(row, network=student, title=row.title.replace(_SMALL, student))
+        if row.network == _SMALL
+        else row
+        for row in table.rows
+        if row.weight is None or row.network == _SMALL
+    ]
+    return replace(table, rows=tuple(rows))

@@ -7,22 +7,15 @@ in anything else (steps, grid, network, data) have lines of their own and are ne
 from __future__ import annotations
 
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from pathlib import Path
 
+from autosam_edge_benchmarks.choices import Dataset
 from autosam_edge_benchmarks.error_codes import RUN_TWICE
-from autosam_edge_benchmarks.paper.specs import UNKNOWN
-from autosam_edge_training.evaluate import compare_methods
-from autosam_edge_training.evaluate.scored_runs import find_runs
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
-    from autosam_edge_benchmarks.choices import Dataset
-    from autosam_edge_benchmarks.paper.specs import Measure, PaperTable, Row
-    from autosam_edge_training.evaluate import Metric
-    from autosam_edge_training.evaluate.scored_runs import Run
+from autosam_edge_benchmarks.paper.specs import UNKNOWN, Measure, PaperTable, Row
+from autosam_edge_training.evaluate import Metric, compare_methods
+from autosam_edge_training.evaluate.scored_runs import Run, find_runs
 
 SMOKE_TITLE = "smoke: phantoms and tiny networks, figures mean nothing"
 _METRIC: dict[Measure, Metric] = {
@@ -40,7 +33,6 @@ class Cell:
         ours: Mean over the seeds, percent or millions of parameters; None without a run, or where the run has
             no value.
         deviation: Sample standard deviation over the seeds; None with fewer than two.
-        seeds: Number of values in the mean.
     """
 
     paper: str
@@ -68,10 +60,8 @@ class Line:
     """A row of the paper on one data set, with our runs of one configuration.
 
     Args:
-        row: Row of the paper.
         dataset: Data set of the paper; a smoke run uses phantoms in its place.
         runs: Our runs, which differ only in the seed; empty if there is none.
-        cells: Values by measure.
         significant: True if ours is better than every baseline with p < 0.01; None if not every baseline was
             run, or for a row that is not tested.
     """
@@ -88,7 +78,6 @@ class Table:
     """A table of the paper with our values.
 
     Args:
-        spec: Definition of the table.
         lines: Lines by data set, in the paper's order.
         smoke: True if the runs are smoke runs, whose values mean nothing.
         remarks: Results of the significance tests, one sentence each.
@@ -111,9 +100,7 @@ def build_table(
     """Read the scored runs and compare them with the paper.
 
     Args:
-        spec: Definition of the table.
         results: Folder with scored runs; may be absent.
-        datasets: Data sets to show, of those that the table has.
         smoke: True to read smoke runs only; False to read none of them.
 
     Raises:

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from autosam_edge.formats.label_image import read_labels
 from autosam_edge.formats.nifti import read_array
 from autosam_edge.measurements import dice
-from autosam_edge.pipeline.resample import ModelGrid
+from autosam_edge.pipeline.resample import ModelGrid, Resampler
 from autosam_edge.pipeline.restore import Restorer, axis_maps
 from autosam_edge_benchmarks.label_file import label_file
 from autosam_edge_benchmarks.result_header import Result, new_result
-from autosam_edge_training.data import Prepared, prepare_case
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    import numpy.typing as npt
-
-    from autosam_edge.pipeline.resample import Resampler
-    from autosam_edge_training.data import Split
+from autosam_edge_training.data import Prepared, Split, prepare_case
 
 
 def round_trip_dice(
@@ -33,9 +26,6 @@ def round_trip_dice(
         labels: Ground truth (D, H, W) in canonical orientation.
         occupancy: Share of each class (C, D', H', W') in the voxels of the model's grid, 0 to 1.
         resampler: From the grid of ``labels`` to the model's.
-
-    Returns:
-        Mean Dice over the organs of ``labels``.
     """
     restored = np.zeros(resampler.grid.shape, dtype=np.uint8)
     whole = (slice(0, occupancy.shape[1]), slice(0, occupancy.shape[2]), slice(0, occupancy.shape[3]))
@@ -50,7 +40,6 @@ def measure_label_ceiling(data: Path, split: Split) -> Result:
 
     Args:
         data: Folder that ``data prepare`` wrote; its spacing is measured, on the original files.
-        split: Cases to measure.
     """
     result = new_result("label ceiling")
     prepared = Prepared.read(data)

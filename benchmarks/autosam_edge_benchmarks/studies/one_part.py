@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
@@ -12,13 +13,7 @@ from autosam_edge.measurements import dice
 from autosam_edge.session import Session, open_session
 from autosam_edge_benchmarks.label_file import label_file
 from autosam_edge_benchmarks.result_header import Result, new_result
-from autosam_edge_training.data import Prepared
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from autosam_edge_training.data import Split
+from autosam_edge_training.data import Prepared, Split
 
 
 def measure_one_part(
@@ -27,10 +22,8 @@ def measure_one_part(
     """Measure the mean Dice of each organ, with all its parts and with the largest part only.
 
     Args:
-        path: Bundle folder.
         data: Folder that ``data prepare`` wrote; its organs have the names of the bundle's.
         split: ``validation`` or ``training``; not the test cases, because the result decides the rule.
-        log: Function that receives one line per variant.
     """
     result = new_result("one part")
     prepared = Prepared.read(data)

@@ -7,35 +7,43 @@ test scans. Other scans are measured too and count for nothing but the table.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from operator import attrgetter
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
 
 from autosam_edge.formats.nifti import read_nifti
 from autosam_edge.plausibility.evidence import Evidence
-from autosam_edge.plausibility.rules import judge
-from autosam_edge.plausibility.thresholds import Threshold, Thresholds, UpperLimit
+from autosam_edge.plausibility.rules import impossible_values, judge
+from autosam_edge.plausibility.signs import measure_signs, shows_whole_liver
+from autosam_edge.plausibility.thresholds import Limit, Measured, SignLimits, Threshold, Thresholds
 from autosam_edge.read_scan import read
 from autosam_edge.scan_warning import ScanWarning
+from autosam_edge.session import Session
 from autosam_edge.strict_json import build
+from autosam_edge.verdict import Plausibility
+from autosam_edge.volume import Segmentation, Volume
 from autosam_edge.warning_codes import NETWORK_UNSURE
 from autosam_edge_benchmarks.result_header import Result, new_result
 from autosam_edge_benchmarks.studies.plausibility_inputs import TRANSFORMATIONS, Scan, synthetic_inputs
 from autosam_edge_training.data import Prepared
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-    from pathlib import Path
-
-    from autosam_edge.session import Session
-    from autosam_edge.verdict import Plausibility
-    from autosam_edge.volume import Segmentation, Volume
+Measure = Callable[[Evidence], float | None]
 
 SPLITS: tuple[Literal["validation", "training"], ...] = ("validation", "training")
 AS_IT_IS = "as it is"
 _NUMBERS = ("confidence", "share_below_fat", "abdomen_ml", "other_organs")
 _RULES = frozenset(f"AE-WARN-{number}" for number in range(100, 112))
-_FOUND_BY = {step.name: step.found_by for step in TRANSFORMATIONS}
+_MIRRORED = "mirrored"
+_FAR_FROM_HU = ("HU + 1024", "HU + 1024, one corner -1", "inverted")
+NOT_HU = (*_FAR_FROM_HU[:2], "z-scored", "gray values of 8 bits", "like an MR, T1", "like an MR, T2")
+_CONFIDENCE: Measure = attrgetter("confidence")
+_BELOW_FAT: Measure = attrgetter("share_below_fat")
+_ABDOMEN: Measure = attrgetter("abdomen_ml")
 
 
 @dataclass(frozen=True)
@@ -43,8 +51,6 @@ class OtherScan:
     """A scan that is not part of the data set.
 
     Args:
-        name: Name in the table.
-        path: DICOM folder or file.
         usable: Whether the model is meant for the scan; inputs are made from it only then.
     """
 
@@ -57,10 +63,8 @@ class Study:
     """Measures inputs one by one; a result that is given already is not measured again.
 
     Args:
-        session: Model to check.
         result: Result so far, from :func:`new_study` or an earlier run; measured inputs are added to it.
         save: Function that is called with the result after each scan.
-        log: Function that receives one line per input.
     """
 
     def __init__(
@@ -73,7 +77,6 @@ class Study:
         """Measure every training and validation scan of a data set.
 
         Args:
-            prepared: The data set.
             extended: Number of scans, from the first validation scan on, on which all inputs are measured; on
                 the others the quick ones are.
         """
@@ -188,29 +191,68 @@ def fit(result: Result) -> Thresholds:
     Args:
         result: Result of a study.
     """
-    rows = [entry for entry in result["inputs"] if entry["fitted"]]
+    rows = _Rows([entry for entry in result["inputs"] if entry["fitted"]])
     # Thin slabs have the lowest probability of usable inputs. Halfway to the unusable ones it refuses; a
     # third of the way from whole scans down to thin slabs it doubts.
-    usable, unusable = _spans(rows, "confidence")
-    whole = _span(row["measured"]["confidence"] for row in rows if row["input"] == AS_IT_IS)
-    assert whole is not None
+    usable, unusable = rows.spread(_CONFIDENCE), rows.spread(_CONFIDENCE, "spacing x 2", "inverted")
+    whole = rows.spread(_CONFIDENCE, AS_IT_IS)
     confidence = Threshold(
-        doubtful=round(whole[0] - (whole[0] - usable[0]) / 3, 3),
-        refused=round((unusable[1] + usable[0]) / 2, 3),
+        doubtful=round(whole.lowest - (whole.lowest - usable.lowest) / 3, 3),
+        refused=round((unusable.highest + usable.lowest) / 2, 3),
         usable=usable,
         unusable=unusable,
     )
     # A narrow field of view inside a thin patient shows less fat and gas than any of these scans.
-    usable, unusable = _spans(rows, "share_below_fat")
-    share = Threshold(round(usable[0] / 4, 4), round(usable[0] / 8, 4), usable, unusable)
+    usable, unusable = rows.spread(_BELOW_FAT), rows.spread(_BELOW_FAT, *NOT_HU)
+    share = Threshold(round(usable.lowest / 4, 4), round(usable.lowest / 8, 4), usable, unusable)
     # Thinner slabs than these are rarer than other body parts; a few ml of another body part are usual.
-    usable, unusable = _spans(rows, "abdomen_ml")
-    ml = Threshold(float(round(usable[0] * 0.8)), float(round(usable[0] / 4)), usable, unusable)
-    usable, unusable = _spans([row for row in rows if _whole_liver(row)], "other_organs")
-    others = UpperLimit(usable[1], usable, unusable)
-    always = Threshold(1.0, 1.0, (0.0, 1.0), (0.0, 1.0))
-    limits = Thresholds(confidence, always, share, ml, others, tuple(sorted({row["scan"] for row in rows})))
-    return replace(limits, surest_organ=_surest(rows, limits))
+    usable, unusable = rows.spread(_ABDOMEN), rows.spread(_ABDOMEN, "pelvis only", "chest only")
+    ml = Threshold(float(round(usable.lowest * 0.8)), float(round(usable.lowest / 4)), usable, unusable)
+    usable, unusable = rows.spread(impossible_values), rows.spread(impossible_values, *_FAR_FROM_HU)
+    limits = Thresholds(
+        confidence,
+        Threshold(1.0, 1.0, confidence.usable, confidence.unusable),
+        share,
+        ml,
+        Limit(round((usable.highest + unusable.lowest) / 2, 3), usable, unusable),
+        *_liver(rows),
+        _signs(rows),
+        tuple(sorted({row["scan"] for row in rows.rows})),
+    )
+    return replace(limits, surest_organ=_surest(rows.rows, limits))
+
+
+def _liver(rows: _Rows) -> tuple[Limit, Limit]:
+    """Half or twice the spacing makes an eighth or eight times the volume: far beyond these limits."""
+    usable = rows.spread(_whole_liver_ml)
+    halved, doubled = (rows.spread(_whole_liver_ml, f"spacing x {factor}") for factor in ("0.5", "2"))
+    return (
+        Limit(float(round(usable.lowest / 4)), usable, halved),
+        Limit(float(round(usable.highest * 2)), usable, doubled),
+    )
+
+
+def _signs(rows: _Rows) -> SignLimits:
+    """Limits between nearly all usable inputs and most of those that the sign has to find."""
+
+    def sign(name: str, limit: Callable[[Measured, Measured], float], digits: int, *found: str) -> Limit:
+        def measure(evidence: Evidence) -> float | None:
+            return measure_signs(evidence)[name]
+
+        usable, unusable = rows.spread(measure), rows.spread(measure, *found)
+        return Limit(round(limit(usable, unusable), digits), usable, unusable)
+
+    return SignLimits(
+        # 0 is where both centers lie level: halfway from there to the clearest of the turned bodies' least.
+        sign("wrong_side_mm", lambda _, turned: turned.lowest / 2, 1, "front to back", "upside down"),
+        # One kidney can be missing, and half of the other can be cut away.
+        sign("kidneys_ml", lambda usable, _: usable.p10 / 5, 0, "upside down", "spacing x 0.5"),
+        # A share is compared by its factor; one patient of the fit has a spleen larger than the liver.
+        sign("spleen_share", lambda usable, found: (usable.p90 * found.median) ** 0.5, 3, _MIRRORED),
+        sign("liver_medial_mm", lambda usable, found: (usable.p90 + found.median) / 2, 1, _MIRRORED),
+        sign("vena_cava_share", lambda usable, _: usable.lowest, 4, _MIRRORED),
+        sign("other_organs", lambda usable, _: usable.highest, 4, _MIRRORED),
+    )
 
 
 def _surest(rows: Sequence[dict[str, Any]], limits: Thresholds) -> Threshold:
@@ -228,28 +270,36 @@ def _surest(rows: Sequence[dict[str, Any]], limits: Thresholds) -> Threshold:
             usable.append(evidence.surest_organ)
         elif {warning.code for warning in judge(evidence, limits, ())[0].reasons} == {NETWORK_UNSURE.code}:
             unusable.append(evidence.surest_organ)
-    kept, found = _span(usable), _span(unusable)
-    assert kept is not None
-    assert found is not None
-    limit = round(found[1] + (kept[0] - found[1]) / 10, 3)
+    kept, found = _spread(usable), _spread(unusable)
+    limit = round(found.highest + (kept.lowest - found.highest) / 10, 3)
     return Threshold(limit, limit, kept, found)
 
 
-def _whole_liver(row: dict[str, Any]) -> bool:
-    liver = row["measured"]["organs"].get("liver")
-    return liver is not None and not liver["cut_by"]
+class _Rows:
+    """Inputs of the fit with their evidence."""
+
+    def __init__(self, rows: Sequence[dict[str, Any]]) -> None:
+        self.rows = rows
+        self._evidence = [_evidence(row["measured"]) for row in rows]
+
+    def spread(self, measure: Measure, *names: str) -> Measured:
+        """Spread of a number over inputs of these names; without names over all usable inputs."""
+        return _spread(
+            measure(evidence)
+            for row, evidence in zip(self.rows, self._evidence, strict=True)
+            if (row["input"] in names if names else row["usable"])
+        )
 
 
-def _spans(rows: Sequence[dict[str, Any]], number: str) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Lowest and highest number over the usable inputs, and over the unusable ones that it has to find."""
-    usable = [row["measured"][number] for row in rows if row["usable"]]
-    unusable = [
-        row["measured"][number] for row in rows if not row["usable"] and _FOUND_BY[row["input"]] == number
-    ]
-    spans = _span(usable), _span(unusable)
-    assert spans[0] is not None
-    assert spans[1] is not None
-    return spans[0], spans[1]
+def _whole_liver_ml(evidence: Evidence) -> float | None:
+    return evidence.organs["liver"].ml if shows_whole_liver(evidence) else None
+
+
+def _spread(values: Iterable[float | None]) -> Measured:
+    known = [value for value in values if value is not None]
+    assert known, "a limit needs inputs on which its number can be measured"
+    rounded = [round(float(value), 4) for value in np.percentile(known, [0, 10, 50, 90, 100])]
+    return Measured(len(known), *rounded)
 
 
 def _span(values: Iterable[float | None]) -> tuple[float, float] | None:
@@ -282,7 +332,6 @@ def judge_again(result: Result, thresholds: Thresholds) -> None:
 
     Args:
         result: Result of a study, changed in place.
-        thresholds: Limits to judge by.
     """
     for entry in result["inputs"]:
         evidence = _evidence(entry["measured"])

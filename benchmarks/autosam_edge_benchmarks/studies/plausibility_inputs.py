@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from autosam_edge.geometry import Grid
-from autosam_edge.volume import Volume
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
-    from autosam_edge.volume import Label
+from autosam_edge.volume import Label, Volume
 
 FloatArray = npt.NDArray[np.float32]
 _BODY_HU = -100.0
@@ -31,9 +26,7 @@ class Scan:
 
     Args:
         hu: (D, H, W) float32, HU.
-        grid: Grid of both.
         labels: (D, H, W) uint8, found by the model.
-        table: Organs of the labels.
     """
 
     hu: FloatArray
@@ -92,17 +85,13 @@ class Transformation:
     """One way to make an input from a scan.
 
     Args:
-        name: Short name of the input.
         usable: Whether the model is meant for the input.
-        found_by: Number that has to find an unusable input, a field of
-            :class:`~autosam_edge.plausibility.thresholds.Thresholds`; empty for signs and sizes.
         make: Function that makes the input; its result is None where the scan does not allow it.
         quick: Whether the input is measured on every scan, not only on a few.
     """
 
     name: str
     usable: bool
-    found_by: str
     make: Callable[[Scan], Volume | None]
     quick: bool = False
 
@@ -224,53 +213,42 @@ def _mr(scan: Scan, signal: Sequence[float]) -> Volume:
 
 
 TRANSFORMATIONS: tuple[Transformation, ...] = (
-    Transformation("slab of 24 mm", True, "", _slab_around_pancreas(24.0), quick=True),
-    Transformation("slab of 60 mm", True, "", _slab_around_pancreas(60.0), quick=True),
-    Transformation("upper half", True, "", lambda scan: _half(scan, lower=False), quick=True),
-    Transformation("lower half", True, "", lambda scan: _half(scan, lower=True), quick=True),
-    Transformation("field of view of 150 mm", True, "", _narrow, quick=True),
-    Transformation("left half", True, "", _left_half, quick=True),
-    Transformation("right half", True, "", _right_half),
-    Transformation("every second slice", True, "", _every_second_slice),
-    Transformation("turned by 10 degrees", True, "", _rotated),
+    Transformation("slab of 24 mm", True, _slab_around_pancreas(24.0), quick=True),
+    Transformation("slab of 60 mm", True, _slab_around_pancreas(60.0), quick=True),
+    Transformation("upper half", True, lambda scan: _half(scan, lower=False), quick=True),
+    Transformation("lower half", True, lambda scan: _half(scan, lower=True), quick=True),
+    Transformation("field of view of 150 mm", True, _narrow, quick=True),
+    Transformation("left half", True, _left_half, quick=True),
+    Transformation("right half", True, _right_half),
+    Transformation("every second slice", True, _every_second_slice),
+    Transformation("turned by 10 degrees", True, _rotated),
     Transformation(
         "noise of 30 HU",
         True,
-        "",
         lambda scan: scan.with_hu(scan.hu + np.random.default_rng(0).normal(0, 30, scan.hu.shape)),
     ),
-    Transformation("HU + 100", True, "", lambda scan: _shifted(scan, 100.0)),
-    Transformation("HU - 100", True, "", lambda scan: _shifted(scan, -100.0)),
-    Transformation("pelvis only", False, "abdomen_ml", _pelvis, quick=True),
-    Transformation("chest only", False, "abdomen_ml", _chest, quick=True),
-    Transformation("lung with a tumor", False, "", _chest_with_tumor, quick=True),
-    Transformation(
-        "mirrored", False, "other_organs", lambda scan: scan.with_hu(scan.hu[:, :, ::-1]), quick=True
-    ),
-    Transformation("upside down", False, "", lambda scan: scan.with_hu(scan.hu[::-1]), quick=True),
-    Transformation("front to back", False, "", lambda scan: scan.with_hu(scan.hu[:, ::-1])),
-    Transformation("turned by 180 degrees", False, "", lambda scan: scan.with_hu(scan.hu[:, ::-1, ::-1])),
-    Transformation("spacing x 0.5", False, "", lambda scan: _scaled(scan, 0.5), quick=True),
-    Transformation("spacing x 2", False, "confidence", lambda scan: _scaled(scan, 2.0)),
-    Transformation("HU + 1024", False, "share_below_fat", lambda scan: _offset(scan, corner=False)),
-    Transformation(
-        "HU + 1024, one corner -1", False, "share_below_fat", lambda scan: _offset(scan, corner=True)
-    ),
-    Transformation(
-        "z-scored",
-        False,
-        "share_below_fat",
-        lambda scan: scan.with_hu((scan.hu - scan.hu.mean()) / scan.hu.std()),
-    ),
-    Transformation("inverted", False, "confidence", lambda scan: scan.with_hu(-scan.hu)),
+    Transformation("HU + 100", True, lambda scan: _shifted(scan, 100.0)),
+    Transformation("HU - 100", True, lambda scan: _shifted(scan, -100.0)),
+    Transformation("pelvis only", False, _pelvis, quick=True),
+    Transformation("chest only", False, _chest, quick=True),
+    Transformation("lung with a tumor", False, _chest_with_tumor, quick=True),
+    Transformation("mirrored", False, lambda scan: scan.with_hu(scan.hu[:, :, ::-1]), quick=True),
+    Transformation("upside down", False, lambda scan: scan.with_hu(scan.hu[::-1]), quick=True),
+    Transformation("front to back", False, lambda scan: scan.with_hu(scan.hu[:, ::-1])),
+    Transformation("turned by 180 degrees", False, lambda scan: scan.with_hu(scan.hu[:, ::-1, ::-1])),
+    Transformation("spacing x 0.5", False, lambda scan: _scaled(scan, 0.5), quick=True),
+    Transformation("spacing x 2", False, lambda scan: _scaled(scan, 2.0)),
+    Transformation("HU + 1024", False, lambda scan: _offset(scan, corner=False)),
+    Transformation("HU + 1024, one corner -1", False, lambda scan: _offset(scan, corner=True)),
+    Transformation("z-scored", False, lambda scan: scan.with_hu((scan.hu - scan.hu.mean()) / scan.hu.std())),
+    Transformation("inverted", False, lambda scan: scan.with_hu(-scan.hu)),
     Transformation(
         "gray values of 8 bits",
         False,
-        "share_below_fat",
         lambda scan: scan.with_hu((np.clip(scan.hu, -125.0, 275.0) + 125.0) * (255.0 / 400.0)),
     ),
-    Transformation("like an MR, T1", False, "share_below_fat", lambda scan: _mr(scan, _T1)),
-    Transformation("like an MR, T2", False, "share_below_fat", lambda scan: _mr(scan, _T2)),
+    Transformation("like an MR, T1", False, lambda scan: _mr(scan, _T1)),
+    Transformation("like an MR, T2", False, lambda scan: _mr(scan, _T2)),
 )
 """Every input that is made from a scan; the scan as it is comes first and is not among them."""
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from autosam_edge.formats.nifti import read_array, read_nifti
 from autosam_edge.measurements import dice
@@ -13,17 +15,9 @@ from autosam_edge.session import PlannedRun, Session, open_session
 from autosam_edge.volume import Volume
 from autosam_edge_benchmarks.label_file import label_file
 from autosam_edge_benchmarks.result_header import Result, new_result
-from autosam_edge_training.data import Prepared
+from autosam_edge_training.data import Entry, Prepared, Split
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from pathlib import Path
-
-    import numpy.typing as npt
-
-    from autosam_edge_training.data import Entry, Split
-
-    Labels = npt.NDArray[np.generic]
+Labels = npt.NDArray[np.generic]
 
 CENTER = "pancreas"
 """The organ whose middle slice is the middle of each cut: it lies among all others."""
@@ -67,11 +61,9 @@ def measure_short_scans(
     """Measure the Dice of whole scans, of short scans, and of the same slices of the whole scan's labels.
 
     Args:
-        bundle: Bundle folder.
         data: Folder that ``data prepare`` wrote; its organs have the names of the bundle's.
         split: ``validation`` or ``training``.
         lengths_mm: Lengths of the cuts along the body, mm.
-        log: Function that is called with one line per case and variant.
 
     Returns:
         For each variant and case the mean Dice over the organs present: ``whole``, and for each length

@@ -7,34 +7,26 @@ interpolation of every voxel.
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from monai.inferers.utils import sliding_window_inference
 
+from autosam_edge.bundle import Bundle
 from autosam_edge.pipeline.body_box import body_box
 from autosam_edge.pipeline.resample import ModelGrid
 from autosam_edge.pipeline.restore import axis_maps
 from autosam_edge.pipeline.tiles import TilePlan
 from autosam_edge.session import Session, open_session
+from autosam_edge.volume import Volume
 from autosam_edge_benchmarks.result_header import Result, new_result
 from autosam_edge_training.networks.hu_input import DeviceForm
 from autosam_edge_training.networks.students import load_student
 
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    from autosam_edge.bundle import Bundle
-    from autosam_edge.volume import Volume
-
 
 def plain_labels(bundle: Bundle, volume: Volume) -> npt.NDArray[np.uint8]:
     """Segment a scan directly, with all probabilities of the model's grid in memory.
-
-    Args:
-        bundle: Bundle folder that also holds the student's weights, which run in torch.
-        volume: Scan to segment.
 
     Returns:
         Labels (D, H, W) uint8 on the scan's grid.
@@ -47,8 +39,7 @@ def plain_labels(bundle: Bundle, volume: Volume) -> npt.NDArray[np.uint8]:
     depth, height, width = hu.shape
     tiles = TilePlan((depth, height, width), contract.patch, contract.overlap, contract.rows_beyond_ends)
     before = tiles.pad_before[0]
-    ends = (before, tiles.padded[0] - depth - before)
-    image = torch.from_numpy(np.pad(hu, [ends, (0, 0), (0, 0)], mode="edge"))[None, None]
+    image = torch.from_numpy(hu[tiles.source_rows])[None, None]
     student, facts = load_student(bundle.path / "student.safetensors")
     form = DeviceForm(student, facts.input.intensity).eval()
     with torch.inference_mode():
@@ -85,7 +76,6 @@ def measure_streaming_parity(bundle: Bundle, volume: Volume) -> Result:
 
     Args:
         bundle: Bundle folder with a float32 ONNX artifact, which the runtime runs, and the student's weights.
-        volume: Scan to segment.
     """
     result = new_result("streaming parity")
     # Float32 in both, so that only the pipelines differ.

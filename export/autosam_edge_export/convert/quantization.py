@@ -9,29 +9,24 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from autosam_edge.engines.engine import Engine
 from autosam_edge.measurements import dice
+from autosam_edge.model import Model
 from autosam_edge.session import Session
+from autosam_edge.volume import Volume
 from autosam_edge_export.error_codes import INT8_NOT_POSSIBLE
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-
-    import numpy.typing as npt
-
-    from autosam_edge.engines.engine import Engine
-    from autosam_edge.model import Model
-    from autosam_edge.volume import Volume
-
-    Tiles = Sequence[npt.NDArray[np.float32]]
-    Convolution = nn.Conv3d | nn.ConvTranspose3d
+Tiles = Sequence[npt.NDArray[np.float32]]
+Convolution = nn.Conv3d | nn.ConvTranspose3d
 
 # Smallest Dice on the calibration tiles; the tolerances on whole scans of other patients are a little lower.
 WORST_ORGAN, MEAN_ORGAN = 0.99, 0.9975
@@ -43,12 +38,7 @@ _SMALLEST_ORGAN = 50  # voxels in the calibration tiles; with fewer, Dice says n
 
 
 def should_quantize(shape: Sequence[int], channel_axis: int) -> bool:
-    """Whether a weight is large and deep enough to be stored in eight bits or less.
-
-    Args:
-        shape: Shape of the weight.
-        channel_axis: Index of the axis of the output channels.
-    """
+    """Whether a weight is large and deep enough to be stored in eight bits or less."""
     return math.prod(shape) > _MIN_VALUES and shape[channel_axis] >= _MIN_CHANNELS
 
 
@@ -77,14 +67,7 @@ class Range:
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """Dice of the labels against the float student's when one layer alone is quantized.
-
-    Args:
-        layer: Name of the layer.
-        mean_dice: Mean Dice over the organs.
-        worst_dice: Dice of the worst organ.
-        worst_organ: Name of the worst organ.
-    """
+    """Dice of the labels against the float student's when one layer alone is quantized."""
 
     layer: str
     mean_dice: float
@@ -99,8 +82,6 @@ class QuantizationPlan:
     Args:
         ranges: Input range by layer, for the layers that are quantized.
         kept_float: Names of the layers that stay float, most sensitive first.
-        sensitivities: Sensitivities of all layers.
-        tiles: Number of calibration tiles.
         tiles_sha256: SHA-256 of the bytes of the tiles, hexadecimal.
     """
 
@@ -133,11 +114,7 @@ def draw_tiles(
     """Draw calibration tiles without repetition, in proportion to the share of organ voxels in them.
 
     Args:
-        model: Input contract and labels of the student.
-        student: Engine of the student, which finds the organs.
         volumes: CT volumes in HU, by name.
-        count: Largest number of tiles.
-        seed: Random seed of the draw.
 
     Returns:
         Tiles (D, H, W) float32, whole HU.
@@ -160,8 +137,6 @@ def plan_quantization(
     Args:
         form: Module that maps (1, 1, D, H, W) HU to logits; its convolutions are the layers.
         tiles: Result of :func:`draw_tiles`.
-        organs: Names of the classes after the background.
-        log: Function that is called with one line per step.
 
     Raises:
         ExportError: The tiles show no organ, or no convolution keeps its accuracy in int8 (AE-EXPORT-012).

@@ -2,40 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import torch
+from torch import nn
 
 from autosam_edge.errors import first_line
-from autosam_edge_export.convert.quantization import QuantizationPlan, plan_quantization
+from autosam_edge.model import InputContract
+from autosam_edge_export.convert.quantization import QuantizationPlan, Tiles, plan_quantization
 from autosam_edge_export.convert.quiet import quiet
 from autosam_edge_export.convert.to_onnx import quantize_inputs, store_half, store_int8, to_onnx
 from autosam_edge_export.edge import EdgeOptions, edge_form
 from autosam_edge_export.error_codes import OPERATOR_UNSUPPORTED
+from autosam_edge_training.data import Intensity
 from autosam_edge_training.networks.hu_input import DeviceForm
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from torch import nn
-
-    from autosam_edge.model import InputContract
-    from autosam_edge_export.convert.quantization import Tiles
-    from autosam_edge_training.data import Intensity
 
 
 class StudentForms:
     """A student as programs, ONNX models and a quantization plan, made on demand and kept.
 
     Args:
-        student: Network in eval mode, on the CPU.
-        contract: Input contract of the student.
         intensity: Normalization of HU that the student was trained with.
         organs: Names of the classes after the background.
         metadata: Metadata for file formats that have room for some.
         draw_tiles: Function that returns the calibration tiles; called if the plan is asked for.
-        log: Function that is called with one line per stage.
     """
 
     def __init__(
@@ -76,7 +67,6 @@ class StudentForms:
         """The ONNX model.
 
         Args:
-            options: Options of the edge form.
             precision: ``fp32``; ``fp16`` or ``int8-weights``, which store weights in fewer bits; or ``int8``,
                 which quantizes weights and inputs of convolutions.
         """

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,9 +17,6 @@ from autosam_edge_export.convert.operators import EVERYWHERE, IN_PLANES, IN_VOLU
 from autosam_edge_export.convert.quantization import should_quantize
 from autosam_edge_export.convert.quiet import quiet
 from autosam_edge_export.error_codes import PACKAGES_CONFLICT
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 OPERATORS = EVERYWHERE | IN_PLANES | IN_VOLUMES | NORMS
 _MAX_FOLDED_VALUES = 1024
@@ -58,7 +56,6 @@ def to_coreml(
 
     Args:
         program: Program that maps (1, 1, D, H, W) HU to logits.
-        metadata: Metadata to write into the model.
         deployment: Name in coremltools of the oldest system that reads the model, such as ``iOS17``.
         precision: Number format of the weights; input and output are float32.
     """

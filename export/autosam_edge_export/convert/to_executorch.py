@@ -5,16 +5,14 @@ from __future__ import annotations
 import math
 import tempfile
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from autosam_edge_export.convert.quiet import quiet
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 _BOOKKEEPING = ("getitem", "executorch_call_delegate", "alloc")
 
@@ -24,7 +22,6 @@ class Delegation:
     """The share of a program that its delegates take.
 
     Args:
-        delegates: Number of delegates.
         node_share: Share of the operators, 0 to 1.
         work_share: Share of the multiplications in convolutions and matrix products, 0 to 1.
         left: Number of uses in the program of each operator that no delegate takes.

@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Mapping
 
 import numpy as np
+import numpy.typing as npt
 import onnx
+import onnx_ir
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from onnx_ir.passes.common import DeduplicateInitializersPass
 from onnxscript.optimizer import optimize_ir
 
 from autosam_edge_export.convert.operators import EVERYWHERE, FUSED_ATTENTION, IN_VOLUMES, NORMS
-from autosam_edge_export.convert.quantization import should_quantize
+from autosam_edge_export.convert.quantization import Range, should_quantize
 from autosam_edge_export.convert.quiet import quiet
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
-
-    import numpy.typing as npt
-    import onnx_ir
-
-    from autosam_edge_export.convert.quantization import Range
 
 OPSET = 23  # the first with an Attention operator; ONNX Runtime reads it from 1.23 on
 OPERATORS = EVERYWHERE | IN_VOLUMES | NORMS | FUSED_ATTENTION
@@ -38,9 +32,6 @@ def to_onnx(program: torch.export.ExportedProgram, metadata: Mapping[str, str]) 
     Args:
         program: Program that maps (1, 1, D, H, W) HU to logits.
         metadata: Metadata to write to ``metadata_props``.
-
-    Returns:
-        The serialized model.
     """
     with quiet():  # the exporter warns of its own deprecations
         made = torch.onnx.export(
@@ -165,7 +156,6 @@ def quantize_inputs(model: bytes, ranges: Mapping[str, Range]) -> bytes:
 
     Args:
         model: Serialized model with float32 weights.
-        ranges: Input ranges by the name of the convolution's weight; other convolutions stay float.
 
     Raises:
         ValueError: The graph has no convolution with one of these weights.

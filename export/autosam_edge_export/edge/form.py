@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
@@ -16,19 +15,13 @@ from autosam_edge_export.edge.layers import (
     folding_convolution,
     one_item,
 )
+from autosam_edge_export.edge.options import EdgeOptions
 from autosam_edge_export.edge.swin import EdgeStage, PlaneTransformer
 from autosam_edge_training.networks.pocketnet import Fold
-
-if TYPE_CHECKING:
-    from autosam_edge_export.edge.options import EdgeOptions
 
 
 def edge_form(student: nn.Module, options: EdgeOptions) -> nn.Module:
     """The same function for batch 1, with the same parameters.
-
-    Args:
-        student: Student in eval mode; it is not changed.
-        options: Options of the edge form.
 
     Returns:
         A module in eval mode that shares nothing with the student.

@@ -189,11 +189,7 @@ def _no_running_statistics(norm: nn.InstanceNorm3d) -> None:
 
 
 class MeansLayerNorm(nn.Module):
-    """Layer norm over the last axis, written out with products, for targets without the operator.
-
-    Args:
-        norm: Norm over one axis to replace.
-    """
+    """Layer norm over the last axis, written out with products, for targets without the operator."""
 
     average: Tensor
 

@@ -13,27 +13,23 @@ vectors.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from collections.abc import Sequence
+from typing import cast
 
 import torch
+from monai.networks.nets.swin_unetr import (
+    BasicLayer,
+    PatchMergingV2,
+    SwinTransformer,
+    SwinTransformerBlock,
+    WindowAttention,
+)
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from autosam_edge_export.edge.layers import MeansLayerNorm, one_item
+from autosam_edge_export.edge.options import EdgeOptions
 from autosam_edge_training.networks.patch_merging import MERGING_ORDERS, merging_of
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from monai.networks.nets.swin_unetr import (
-        BasicLayer,
-        PatchMergingV2,
-        SwinTransformer,
-        SwinTransformerBlock,
-        WindowAttention,
-    )
-
-    from autosam_edge_export.edge.options import EdgeOptions
 
 MASK = -100.0  # what MONAI adds between regions
 
@@ -73,7 +69,6 @@ def tail_marks(grid: Sequence[int], shift: Sequence[int], like: Tensor) -> Tenso
     Args:
         grid: Sides of the grid (D, H, W), multiples of the window's.
         shift: Shift of each axis (D, H, W), tokens; an axis with 0 has no tail.
-        like: Tensor whose type and device the marks get.
     """
     marks = []
     for axis, steps in enumerate(shift):
@@ -93,7 +88,6 @@ class EdgeAttention(nn.Module):
     -100 (1 - m, m) for each axis.
 
     Args:
-        attention: Module to replace.
         kind: Form of the attention, see :class:`~autosam_edge_export.edge.options.EdgeOptions`.
         marked: True if :func:`tail_marks` stand behind the channels of the tokens.
     """
@@ -134,7 +128,6 @@ class EdgeAttention(nn.Module):
         """Attend within each window.
 
         Args:
-            x: Tokens (windows, tokens, C), with three more channels if marked.
             bias: Result of :meth:`position_bias`, (heads, tokens, tokens).
 
         Returns:
@@ -191,7 +184,6 @@ class EdgeBlock(nn.Module):
     """One Swin block on a (D, H, W, C) grid.
 
     Args:
-        block: Module to replace.
         options: Options of the edge form; ``windows_at_once`` is rounded down to whole rows, at least one.
     """
 
@@ -241,11 +233,7 @@ class EdgeBlock(nn.Module):
 
 
 class EdgeMerging(nn.Module):
-    """Patch merging: 2 x 2 x 2 neighbors become channels, in the order that the checkpoint was trained with.
-
-    Args:
-        merging: Module to replace.
-    """
+    """Patch merging: 2 x 2 x 2 neighbors become channels, in the order of the checkpoint."""
 
     def __init__(self, merging: PatchMergingV2) -> None:
         super().__init__()
@@ -269,12 +257,7 @@ class EdgeMerging(nn.Module):
 
 
 class EdgeStage(nn.Module):
-    """A stage of MONAI's SwinTransformer.
-
-    Args:
-        stage: Module to replace.
-        options: Options of the edge form.
-    """
+    """A stage of MONAI's SwinTransformer."""
 
     def __init__(self, stage: BasicLayer, options: EdgeOptions) -> None:
         super().__init__()

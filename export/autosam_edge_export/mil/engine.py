@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from autosam_edge_export.mil.interpreter import Interpreter
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    import numpy.typing as npt
 
 
 class MilEngine:
@@ -30,7 +26,6 @@ class MilEngine:
 
     @property
     def description(self) -> dict[str, str]:
-        """See :class:`autosam_edge.engines.engine.Engine`."""
         return {
             "name": "interpreter",
             "version": torch.__version__,
@@ -50,5 +45,4 @@ class MilEngine:
         }
 
     def run(self, tile: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """See :class:`autosam_edge.engines.engine.Engine`."""
         return np.asarray(self._interpreter.run(torch.from_numpy(tile)[None, None])[0].numpy())

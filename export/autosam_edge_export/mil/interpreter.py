@@ -10,7 +10,8 @@ another order, so this proves the package and not the arithmetic of a device.
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
+from collections.abc import Mapping
+from typing import Any, Literal, get_args, get_origin
 
 import torch
 from torch import Tensor
@@ -19,10 +20,7 @@ from autosam_edge_export.mil import compute_ops, layout_ops  # noqa: F401  they 
 from autosam_edge_export.mil.package import Operation, TensorInfo, damaged, read_package
 from autosam_edge_export.mil.registry import OPERATORS, Operator, refused
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    Value = Tensor | str
+Value = Tensor | str
 
 
 class Interpreter:
@@ -84,12 +82,6 @@ class Interpreter:
 
     def run(self, image: Tensor) -> Tensor:
         """Evaluate the program.
-
-        Args:
-            image: Tensor of the input's shape; it is rounded to the input's type.
-
-        Returns:
-            The output in float32, with the values that its type holds.
 
         Raises:
             ValueError: The image has another shape.

@@ -12,22 +12,19 @@ from __future__ import annotations
 import json
 import math
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from autosam_edge.errors import AutosamEdgeError
 from autosam_edge_export.convert.quiet import quiet
 from autosam_edge_export.error_codes import COREML_DAMAGED
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    import numpy.typing as npt
-
-    Constant = npt.NDArray[np.generic] | str
+Constant = npt.NDArray[np.generic] | str
 
 _HEADER = struct.Struct("<II56x")  # number of records, version
 _RECORD = struct.Struct("<IIQQQ32x")  # sentinel, data type, bytes, offset, bits left over
@@ -83,9 +80,7 @@ class Operation:
     """One step of the program.
 
     Args:
-        type: Name of the operator.
         inputs: Names of the arguments by parameter; several if the parameter is a tuple.
-        outputs: Tensors that the operator makes.
     """
 
     type: str
@@ -100,8 +95,6 @@ class MilProgram:
     Args:
         spec_version: Version of the model's format: 8 for iOS 17, 9 for iOS 18.
         metadata: Metadata that the converter and the export wrote into the model.
-        inputs: Inputs of the function.
-        outputs: Outputs of the function.
         operations: Operations in their order, without ``const``.
         constants: Constants by name: arrays as they are stored, and strings.
     """

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import Any, get_type_hints
 
 from torch import Tensor
 
 from autosam_edge.errors import AutosamEdgeError
 from autosam_edge_export.error_codes import MIL_UNSUPPORTED
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 
 @dataclass(frozen=True)
@@ -19,8 +17,6 @@ class Operator:
     """An operator that the interpreter knows.
 
     Args:
-        function: Function that computes the operator.
-        hints: Types of the parameters.
         required: Names of the parameters without a default.
         moves: True if the operator only moves values, so that it takes them as they are stored.
     """

@@ -7,19 +7,15 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
+from autosam_edge.engines.engine import Engine
 from autosam_edge_export.error_codes import ARTIFACT_FAILS
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
-
-    import numpy as np
-    import numpy.typing as npt
-
-    from autosam_edge.engines.engine import Engine
 
 _PROBE = """
 import json, pathlib, sys, time
@@ -70,9 +66,6 @@ def measure_cost(model: Path, target: str, precision: str, patch: tuple[int, int
     """Load an artifact and run two tiles in a fresh process.
 
     Args:
-        model: File or folder of the artifact.
-        target: Name of the target.
-        precision: Number format, as the manifest names it.
         patch: Sides of a tile (D, H, W), voxels.
 
     Raises:
@@ -104,9 +97,7 @@ def time_tiles(
     The engines take turns, so that a moment in which the machine is busy slows all of them.
 
     Args:
-        engines: Engines by name.
         tile: Tile (D, H, W) to run, HU.
-        rounds: Number of timed runs of each engine.
     """
     taken: dict[str, list[float]] = {name: [] for name in engines}
     for engine in engines.values():

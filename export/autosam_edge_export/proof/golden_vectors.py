@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
+from autosam_edge.engines.engine import Engine
 from autosam_edge.engines.fake_engine import ThresholdEngine
 from autosam_edge.geometry import Orientation
+from autosam_edge.model import InputContract, Model
 from autosam_edge.phantom import make_phantom
 from autosam_edge.session import Session
 from autosam_edge.verify import GOLDEN, on_model_grid
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    import numpy.typing as npt
-
-    from autosam_edge.engines.engine import Engine
-    from autosam_edge.model import InputContract, Model
 
 _SEED = 1
 _STRIDE = 5  # odd, so that every tap of a transposed convolution by two is seen
@@ -31,11 +26,6 @@ _SHORT_SLICES = (26, 31)  # 30 mm: shorter than any tile
 
 def write_golden(folder: Path, model: Model, student: Engine) -> npt.NDArray[np.float32]:
     """Write ``golden/``.
-
-    Args:
-        folder: Folder of the bundle.
-        model: Input contract and labels of the student.
-        student: Engine of the trained student.
 
     Returns:
         The golden tile (D, H, W), whole HU.

@@ -5,32 +5,28 @@ from __future__ import annotations
 import math
 import tempfile
 import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 from monai.metrics.hausdorff_distance import compute_hausdorff_distance
 
-from autosam_edge.bundle import Artifact
+from autosam_edge.engines.engine import Engine
 from autosam_edge.errors import ExportError
+from autosam_edge.manifest import Artifact
 from autosam_edge.measurements import dice
+from autosam_edge.model import Model
 from autosam_edge.session import Session
+from autosam_edge.volume import Volume
 from autosam_edge_export.error_codes import ARTIFACT_DIFFERS, NOTHING_TO_COMPARE
+from autosam_edge_export.proof.cost import ArtifactCost
 from autosam_edge_export.proof.parity_report import OrganRecord, ParityEntry, VolumeRecord
 from autosam_edge_export.proof.tolerances import TOLERANCES
 from autosam_edge_training.evaluate import cropped_pair
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    import numpy.typing as npt
-
-    from autosam_edge.engines.engine import Engine
-    from autosam_edge.model import Model
-    from autosam_edge.volume import Volume
-    from autosam_edge_export.proof.cost import ArtifactCost
 
 
 @dataclass(frozen=True)
@@ -38,8 +34,6 @@ class MadeArtifact:
     """An artifact that was converted and written, but not yet compared.
 
     Args:
-        target: Runtime of the artifact.
-        precision: Number format of the artifact.
         path: Path in the bundle, of a file or of a folder.
         proof: ``executed`` if this machine has the runtime, else ``interpreted``.
         megabytes: Size of the artifact, MB.
@@ -160,17 +154,10 @@ def compare(
     """Segment volumes with the student and with every artifact.
 
     Args:
-        model: Input contract and label table of the student.
-        artifacts: Engines of the artifacts, by name.
-        student: Engine of the trained student.
         volumes: CT volumes in HU, by the name that the report shows.
         scratch: Folder for the student's logits, some 50 MB a tile; they are removed after each volume.
-        log: Function that is called with one line per volume and engine.
         on_tiles: Number of tiles of each volume to compare, by artifact: those with most organ voxels. An
             artifact that is not named is compared on whole volumes.
-
-    Returns:
-        One record per volume, by artifact.
     """
     records: dict[str, list[VolumeRecord]] = {name: [] for name in artifacts}
     for title, volume in volumes.items():
@@ -258,7 +245,6 @@ def summarize(
     """The entry of ``parity.json`` for an artifact.
 
     Args:
-        artifact: The artifact.
         records: Figures of each volume, at least one.
         cost: Memory and time; None if the artifact was not executed.
     """

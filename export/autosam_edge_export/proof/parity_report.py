@@ -5,14 +5,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from autosam_edge_export.proof.cost import ArtifactCost
 from autosam_edge_export.proof.tolerances import Tolerance
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
 
 
 @dataclass(frozen=True)
@@ -20,8 +17,6 @@ class OrganRecord:
     """One organ in one volume, the artifact's labels against the student's.
 
     Args:
-        organ: Name of the organ.
-        dice: Dice of the two masks.
         hd95_mm: 95th percentile of the surface distances, mm; None if one of the masks is empty.
         ml: Volume of the organ in the artifact's labels, ml.
         ml_difference: Volume in the artifact's labels less that in the student's, ml.
@@ -41,12 +36,9 @@ class VolumeRecord:
     """One volume, the artifact's results against the student's.
 
     Args:
-        volume: Name of the volume in the report.
         tiles: Number of tiles that were compared; None for the whole volume.
         agreement: Share of voxels with the same label.
-        logit_error: Largest difference of a logit.
         logit_rms: Root mean square difference of the logits.
-        organs: Organs that either of the two finds.
     """
 
     volume: str
@@ -67,19 +59,15 @@ class ParityEntry:
     """One artifact in ``parity.json``, whose keys are these names.
 
     Args:
-        target: Runtime of the artifact.
-        precision: Number format of the artifact.
         proof: ``executed`` or ``interpreted``.
         tolerance: Figures that the artifact must reach.
         organ_dice: Dice by organ, mean over the volumes that show the organ.
         mean_dice: Mean of ``organ_dice``.
         worst_organ: Name of the organ with the lowest Dice; empty if no organ was found.
-        worst_case_dice: Lowest Dice of any organ in any volume.
         agreement: Smallest share of voxels with the same label in any volume.
         logit_error: Largest difference of a logit in any volume.
         logit_rms: Largest root mean square difference of the logits in any volume.
         failures: Sentences that name each figure outside of the tolerance.
-        volumes: Figures of each volume.
         cost: Memory and time; None if the artifact was not executed.
         megabytes: Size of the artifact, MB.
         facts: Facts that the converter reports, values of JSON.

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 
 @dataclass(frozen=True)
@@ -15,7 +12,6 @@ class Tolerance:
 
     Args:
         organ_dice: Smallest Dice of any organ against the student, mean over the volumes that show the organ.
-        mean_dice: Smallest mean Dice over the organs.
         agreement: Smallest share of voxels with the same label, in any volume.
         logit_rms: Largest root mean square difference of the logits, in any volume and on the golden tile.
     """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from autosam_edge_export.error_codes import TARGET_UNKNOWN
 from autosam_edge_export.proof.tolerances import TOLERANCES
@@ -11,11 +11,7 @@ from autosam_edge_export.targets.executorch import ExecuTorch
 from autosam_edge_export.targets.executorch_coreml import ExecuTorchCoreMl
 from autosam_edge_export.targets.onnx_runtime import OnnxRuntime
 from autosam_edge_export.targets.openvino import OpenVino
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from autosam_edge_export.targets.target import Target
+from autosam_edge_export.targets.target import Target
 
 _ALL: tuple[Target, ...] = (
     OnnxRuntime(),
@@ -39,10 +35,6 @@ def wanted_artifacts(targets: Sequence[str], precisions: Sequence[str]) -> list[
 
     onnx/fp32 comes first, as times are relative to the first artifact. ``int8`` means ``int8-weights`` for a
     target without arithmetic in int8.
-
-    Args:
-        targets: Names of targets.
-        precisions: Names of precisions.
 
     Raises:
         ExportError: A target or a precision is not known, or a target has none of the precisions

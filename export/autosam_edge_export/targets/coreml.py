@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
+from autosam_edge_export.convert.student_forms import StudentForms
 from autosam_edge_export.convert.to_coreml import OPERATORS, saved_files, to_coreml, try_converting
 from autosam_edge_export.edge import EdgeOptions
 from autosam_edge_export.mil.engine import MilEngine
 from autosam_edge_export.targets.target import Conversion, Target
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from autosam_edge_export.convert.student_forms import StudentForms
 
 
 class CoreMl(Target):
     """One kind of ``.mlpackage``.
 
     Args:
-        name: Name of the target.
-        options: Options of the edge form.
         deployment: Name in coremltools of the oldest system that reads the package.
     """
 
@@ -33,11 +27,9 @@ class CoreMl(Target):
         self.operators = OPERATORS
 
     def check_toolchain(self) -> None:
-        """See :class:`~autosam_edge_export.targets.target.Target`."""
         try_converting()
 
     def convert(self, forms: StudentForms, precision: str) -> Conversion:
-        """See :class:`~autosam_edge_export.targets.target.Target`."""
         forms.log(f"converting to {self.name}/{precision}")
         files = saved_files(
             to_coreml(
@@ -47,7 +39,6 @@ class CoreMl(Target):
         return Conversion(f"{self.name}/{precision}.mlpackage", files, MilEngine(files).facts)
 
     def make_interpreter(self, model: Mapping[str, bytes]) -> MilEngine:
-        """See :class:`~autosam_edge_export.targets.target.Target`."""
         return MilEngine(model)
 
 

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
 
 import torch
 
 from autosam_edge_export.convert.operators import EVERYWHERE, IN_PLANES, WRITTEN_OUT
 from autosam_edge_export.convert.quiet import quiet
+from autosam_edge_export.convert.student_forms import StudentForms
 from autosam_edge_export.convert.to_executorch import lower
 from autosam_edge_export.edge import EdgeOptions
 from autosam_edge_export.error_codes import DELEGATE_TOO_SMALL
 from autosam_edge_export.targets.target import Conversion, Target
-
-if TYPE_CHECKING:
-    from autosam_edge_export.convert.student_forms import StudentForms
 
 # Without 3D convolutions: ExecuTorch has no kernel for one on any processor.
 _OPERATORS = EVERYWHERE | IN_PLANES | WRITTEN_OUT

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from autosam_edge.bundle import read_files
 from autosam_edge_export.convert.quiet import quiet
+from autosam_edge_export.convert.student_forms import StudentForms
 from autosam_edge_export.convert.to_coreml import OPERATORS, try_converting
 from autosam_edge_export.convert.to_executorch import lower
 from autosam_edge_export.edge import EdgeOptions
 from autosam_edge_export.error_codes import DELEGATE_TOO_SMALL
 from autosam_edge_export.mil.engine import MilEngine
 from autosam_edge_export.targets.target import Conversion, Target
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from autosam_edge_export.convert.student_forms import StudentForms
 
 
 class ExecuTorchCoreMl(Target):
@@ -33,7 +29,6 @@ class ExecuTorchCoreMl(Target):
     interpretable = True
 
     def check_toolchain(self) -> None:
-        """See :class:`~autosam_edge_export.targets.target.Target`."""
         try_converting()
 
     def convert(self, forms: StudentForms, precision: str) -> Conversion:
@@ -64,7 +59,6 @@ class ExecuTorchCoreMl(Target):
         return Conversion(f"{self.name}/{precision}.pte", {"": lowered.pte}, facts)
 
     def make_interpreter(self, model: Mapping[str, bytes]) -> MilEngine:
-        """See :class:`~autosam_edge_export.targets.target.Target`."""
         return MilEngine(_package(model[""]))
 
 

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from autosam_edge_export.convert.student_forms import StudentForms
 from autosam_edge_export.convert.to_onnx import OPERATORS
 from autosam_edge_export.edge import EdgeOptions
 from autosam_edge_export.targets.target import Conversion, Target
-
-if TYPE_CHECKING:
-    from autosam_edge_export.convert.student_forms import StudentForms
 
 
 class OnnxRuntime(Target):
@@ -26,5 +22,4 @@ class OnnxRuntime(Target):
     extra = "export"
 
     def convert(self, forms: StudentForms, precision: str) -> Conversion:
-        """See :class:`~autosam_edge_export.targets.target.Target`."""
         return Conversion(f"onnx/{precision}.onnx", {"": forms.onnx(self.options, precision)})

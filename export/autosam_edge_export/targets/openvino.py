@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
+from autosam_edge_export.convert.student_forms import StudentForms
 from autosam_edge_export.convert.to_onnx import OPERATORS
 from autosam_edge_export.edge import EdgeOptions
 from autosam_edge_export.error_codes import BF16_NOT_SUPPORTED
 from autosam_edge_export.targets.target import Conversion, Target
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from autosam_edge_export.convert.student_forms import StudentForms
 
 
 def openvino_capabilities() -> Sequence[str]:

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import importlib.util
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import torch
 
+from autosam_edge.engines.engine import Engine
 from autosam_edge.error_codes import EXTRA_MISSING
+from autosam_edge_export.convert.student_forms import StudentForms
+from autosam_edge_export.edge import EdgeOptions
 from autosam_edge_export.error_codes import OPERATOR_UNSUPPORTED
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from autosam_edge.engines.engine import Engine
-    from autosam_edge_export.convert.student_forms import StudentForms
-    from autosam_edge_export.edge import EdgeOptions
-
 
 MAX_RANK = 5  # largest rank of a tensor in every target
 
@@ -65,7 +60,6 @@ class Target(ABC):
 
         Args:
             forms: Forms of the student that targets share.
-            precision: Precision for which this target has a tolerance.
 
         Raises:
             ExportError: The result of the converter cannot be used.
@@ -79,11 +73,7 @@ class Target(ABC):
         """
 
     def make_interpreter(self, model: Mapping[str, bytes]) -> Engine:
-        """An engine that evaluates an artifact on a machine without the target's runtime.
-
-        Args:
-            model: Files of the artifact by their path in it.
-        """
+        """An engine that evaluates an artifact on a machine without the target's runtime."""
         raise NotImplementedError(f"there is no interpreter for {self.name}")
 
 

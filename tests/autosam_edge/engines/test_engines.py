@@ -17,7 +17,8 @@ import pytest
 
 from autosam_edge.bundle import open_bundle, read_files
 from autosam_edge.engines.engine import Engine
-from autosam_edge.engines.selection import ENGINES, engine_class, load_engine, make_engine, why_missing
+from autosam_edge.engines.load import load_engine
+from autosam_edge.engines.selection import ENGINES, engine_class, make_engine, why_missing
 from autosam_edge.errors import EngineError
 from autosam_edge.verify import read_golden_tile
 
@@ -120,8 +121,12 @@ def model(target):
     return lambda outputs=1, rank=5: MAKERS.get(target, core_ml_model)(outputs, rank)
 
 
-def junk(model):
-    return dict.fromkeys(model, b"junk")
+EMPTY = {  # of the right format, and nothing in it
+    "onnx": {"": b"\x08\x0a"},
+    "openvino": {"": b"\x08\x0a"},
+    "executorch": {"": b"\0\0\0\0ET12"},
+    "Core ML": {"Data/com.apple.CoreML/model.mlmodel": b"\x08\x09"},
+}
 
 
 def test_an_engine_runs_a_tile_and_describes_itself(target, model):
@@ -134,10 +139,10 @@ def test_an_engine_runs_a_tile_and_describes_itself(target, model):
     assert {"name", "version"} <= set(described)
 
 
-def test_what_is_no_model_is_refused(target, model):
-    """Junk under the right names."""
+def test_what_is_no_model_is_refused(target):
+    """A file of the right format that holds no model."""
     with pytest.raises(EngineError, match="AE-ENGINE-002"):
-        make_engine(target, junk(model()), sha256="", precision="fp32")
+        make_engine(target, EMPTY.get(target, EMPTY["Core ML"]), sha256="", precision="fp32")
 
 
 @pytest.mark.parametrize("interface", [{"outputs": 2}, {"rank": 3}])
@@ -202,7 +207,7 @@ model = Path(sys.argv[1]).read_bytes()
 engine = make_engine("executorch", {"": model}, sha256="", precision="fp32", threads=1)
 print(engine.run(np.ones((4, 4, 4), np.float32)).sum())
 try:
-    make_engine("executorch", {"": b"junk"}, sha256="", precision="fp32")
+    make_engine("executorch", {"": b"\\0\\0\\0\\0ET12"}, sha256="", precision="fp32")
 except EngineError as error:
     print(error.code)
 print("still heard", file=sys.stderr)
@@ -220,7 +225,7 @@ def test_executorch_says_nothing(tmp_path):
 
 PACKAGE = {
     "Manifest.json": b"{}",
-    "Data/com.apple.CoreML/model.mlmodel": b"spec",
+    "Data/com.apple.CoreML/model.mlmodel": b"\x08\x09",
     "Data/com.apple.CoreML/weights/weight.bin": b"weights",
 }
 
@@ -237,7 +242,9 @@ def core_ml(monkeypatch):
 
     def features(shapes):
         return [
-            SimpleNamespace(name=n, type=SimpleNamespace(multiArrayType=SimpleNamespace(shape=s)))
+            SimpleNamespace(
+                name=n, type=SimpleNamespace(multiArrayType=SimpleNamespace(shape=s, dataType=65568))
+            )
             for n, s in shapes.items()
         ]
 
@@ -298,7 +305,7 @@ def test_core_ml_is_asked_by_name(core_ml):
 def test_core_ml_fails_in_one_line(core_ml):
     """What does not load, a spec of another interface, a tile of another shape."""
     with pytest.raises(EngineError, match="AE-ENGINE-002: Core ML 9.9 cannot load"):
-        make_engine("coreml", junk(PACKAGE), sha256="", precision="fp16")
+        make_engine("coreml", EMPTY["Core ML"], sha256="", precision="fp16")
     assert not core_ml.folder.exists()
     with pytest.raises(EngineError, match="AE-ENGINE-004: Core ML failed"):
         make_engine("coreml", PACKAGE, sha256="", precision="fp16").run(np.zeros((4, 4, 5), np.float32))

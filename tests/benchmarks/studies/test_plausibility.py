@@ -54,9 +54,8 @@ def test_the_pelvis_and_the_chest_hold_no_liver(scan, made):
 
 def test_values_that_are_not_hu_have_nothing_below_fat(made):
     """But for the offset with a corner of -1 HU, which is above -100 HU."""
-    for step in inputs.TRANSFORMATIONS:
-        if step.found_by == "share_below_fat":
-            assert float((made[step.name].hu < BELOW_FAT_HU).mean()) == 0.0, step.name
+    for name in study.NOT_HU:
+        assert float((made[name].hu < BELOW_FAT_HU).mean()) == 0.0, name
 
 
 def test_a_header_that_lies_leaves_the_array_or_the_grid(scan, made):
@@ -68,15 +67,36 @@ def test_a_header_that_lies_leaves_the_array_or_the_grid(scan, made):
     np.testing.assert_array_equal(made["spacing x 2"].hu, scan.hu)
 
 
-def entry(name, *, usable, confidence, sure=0.7, share=0.5, ml=2000.0, others=0.01, cut=()):
-    liver = {
-        "ml": ml,
-        "median_hu": 100.0,
-        "center_mm": [0.0, 0.0, 0.0],
-        "cut_by": list(cut),
-        "confidence": sure,
+def entry(
+    name,
+    *,
+    usable,
+    confidence,
+    sure=0.7,
+    share=0.5,
+    ml=2000.0,
+    others=0.01,
+    cut=(),
+    hu=100.0,
+    side=1.0,
+    up=1.0,
+):
+    volumes = {"liver": ml, "spleen": ml / 8, "kidney_right": ml / 10, "aorta": ml / 20}
+    places = {
+        "liver": (-80 * side, 0, 40 * up),
+        "spleen": (90 * side, 20, 40 * up),
+        "kidney_right": (-60 * side, 30, -20 * up),
     }
-    organs = {"liver": liver}
+    organs = {
+        organ: {
+            "ml": volume,
+            "median_hu": hu,
+            "center_mm": list(places.get(organ, (0, 20, 0))),
+            "cut_by": list(cut),
+            "confidence": sure,
+        }
+        for organ, volume in {**volumes, "inferior_vena_cava": ml / 20}.items()
+    }
     measured = {
         "confidence": confidence,
         "other_organs": others,
@@ -108,10 +128,14 @@ def test_limits_lie_between_usable_and_unusable_inputs_and_decide_the_verdicts()
                 share=0.12,
                 cut=["upper end"],
             ),
-            entry("mirrored", usable=False, confidence=0.87, others=0.03),
-            entry("inverted", usable=False, confidence=0.76),
-            entry("HU + 1024", usable=False, confidence=0.74, share=0.0),
+            entry("mirrored", usable=False, confidence=0.87, others=0.03, side=-1.0),
+            entry("upside down", usable=False, confidence=0.85, up=-1.0),
+            entry("spacing x 0.5", usable=False, confidence=0.85, ml=100.0),
+            entry("spacing x 2", usable=False, confidence=0.75, ml=6000.0),
+            entry("inverted", usable=False, confidence=0.76, hu=-900.0),
+            entry("HU + 1024", usable=False, confidence=0.74, share=0.0, hu=1100.0),
             entry("pelvis only", usable=False, confidence=0.70, ml=1.0),
+            entry("lung with a tumor", usable=False, confidence=0.75, cut=["upper end"]),
         ]
     }
     finished = study.finished(result)
@@ -127,7 +151,12 @@ def test_limits_lie_between_usable_and_unusable_inputs_and_decide_the_verdicts()
     assert all(
         verdicts[name]["implausible"] == 1 for name in ("inverted", "HU + 1024", "pelvis only", "mirrored")
     )
-    assert 0.01 <= limits["other_organs"]["sign"] < 0.03
+    assert limits["signs"]["other_organs"]["limit"] == 0.01
+    assert limits["signs"]["kidneys_ml"]["limit"] == 40.0  # a fifth of the only whole body's 200 ml
+    assert limits["signs"]["kidneys_ml"]["usable"]["count"] == 1
+    assert 0 < limits["signs"]["wrong_side_mm"]["limit"] < 60.0
+    assert (limits["smallest_liver_ml"]["limit"], limits["largest_liver_ml"]["limit"]) == (500.0, 4000.0)
+    assert 0.0 < limits["impossible_values"]["limit"] < 1.0
 
 
 # Other scans whose verdict is not the wanted one; docs/plausibility.md says why.

@@ -19,13 +19,7 @@ from autosam_edge.cli import app
 from autosam_edge.errors import InputError
 from autosam_edge.formats.nifti import read_array
 from autosam_edge_training.data import BTCV_NAMES, LAYOUTS, Prepared, prepare_dataset, prepare_phantoms
-from autosam_edge_training.evaluate import (
-    evaluate_folder,
-    evaluate_predictions,
-    evaluate_session,
-    read_csv,
-    summarize,
-)
+from autosam_edge_training.evaluate import evaluate_method, evaluate_predictions, read_csv, summarize
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +136,7 @@ def session(predict, names):
 def test_a_session_is_scored_under_its_model_s_name(prepared):
     """The summary says which model, engine and overlap; numbers may have gaps."""
     liver = BTCV_NAMES.index("liver")
-    scores, summary = evaluate_session(
+    scores, summary = evaluate_method(
         session(lambda volume: 5 * (truth_of(volume) == liver).astype(np.uint8), {5: "liver"}),
         prepared,
         "test",
@@ -171,7 +165,7 @@ def predictions(tmp_path):
 
 def test_files_of_any_tool_are_scored(prepared, predictions):
     """Under the folder's name; an organ that was missed scores 0."""
-    scores, summary = evaluate_folder(predictions, prepared, "test")
+    scores, summary = evaluate_method(predictions, prepared, "test")
     assert {s.method for s in scores} == {"nnunet"}
     assert summary["organs"]["liver"]["dice"] == 0.5
     assert summary["organs"]["spleen"]["dice"] == 1.0
@@ -185,12 +179,12 @@ def test_an_organ_that_the_truth_lacks(tmp_path):
     write_array(tmp_path / "data" / "labelsTr" / "label0035.nii.gz", no_liver)
     prepared = prepare_dataset(LAYOUTS["btcv"](tmp_path / "data"), tmp_path / "out")
     write_array(tmp_path / "net" / "0035.nii.gz", scan_and_labels(35)[1])
-    (liver,) = [s for s in evaluate_folder(tmp_path / "net", prepared, "test")[0] if s.organ == "liver"]
+    (liver,) = [s for s in evaluate_method(tmp_path / "net", prepared, "test")[0] if s.organ == "liver"]
     assert math.isnan(liver.dice)
     assert (liver.gt_voxels, liver.pred_voxels > 0) == (0, True)
     (liver,) = [
         s
-        for s in evaluate_folder(tmp_path / "net", prepared, "test", absent_organ="challenge")[0]
+        for s in evaluate_method(tmp_path / "net", prepared, "test", absent_organ="challenge")[0]
         if s.organ == "liver"
     ]
     assert liver.dice == liver.nsd_1 == 0.0
@@ -218,7 +212,7 @@ def test_predictions_that_cannot_be_scored_are_refused(break_it, code, prepared,
     """Rather than resampled, clipped or guessed."""
     break_it(predictions)
     with pytest.raises(InputError) as caught:
-        evaluate_folder(predictions, prepared, "test")
+        evaluate_method(predictions, prepared, "test")
     assert code_of(caught) == code
 
 

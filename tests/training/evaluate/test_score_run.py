@@ -18,7 +18,7 @@ from autosam_edge.formats.nifti import read_array, read_nifti
 from autosam_edge_training.data import AMOS_INTENSITY, BTCV_INTENSITY, Prepared
 from autosam_edge_training.evaluate import read_csv, split_entries
 from autosam_edge_training.evaluate import score_run as score
-from autosam_edge_training.evaluate.score_run import network_session, predict_run, score_run
+from autosam_edge_training.evaluate.score_run import network_session, score_run
 from autosam_edge_training.evaluate.scored_runs import read_run
 from autosam_edge_training.networks.checkpoint import read_metadata
 from autosam_edge_training.networks.input_spec import NetworkInput
@@ -175,7 +175,7 @@ def test_a_data_set_of_any_name_is_scored(tmp_path):
 def test_predictions_lie_on_the_scans_grid(run, cubes, knowing, tmp_path):
     """A NIfTI file per case, with the labels that the scores are of."""
     knowing(Prepared.read(cubes))
-    predict_run(run, cubes, tmp_path / "found")
+    score_run(run, cubes, tmp_path / "scored", labels=tmp_path / "found")
     assert [path.name for path in (tmp_path / "found").iterdir()] == ["test0.nii.gz"]
     labels, grid = read_array(tmp_path / "found" / "test0.nii.gz")
     (entry,) = split_entries(Prepared.read(cubes), "test")
@@ -192,9 +192,8 @@ def test_an_unfinished_run_is_refused(run, cubes, tmp_path):
     with pytest.raises(TrainingError, match="AE-TRAIN-003"):
         score_run(tmp_path / "run", cubes, tmp_path / "scored")
     (tmp_path / "run" / "config.json").write_bytes((run / "config.json").read_bytes())
-    for command in (score_run, predict_run):
-        with pytest.raises(TrainingError, match="AE-TRAIN-007"):
-            command(tmp_path / "run", cubes, tmp_path / "scored")
+    with pytest.raises(TrainingError, match="AE-TRAIN-007"):
+        score_run(tmp_path / "run", cubes, tmp_path / "scored")
     assert not (tmp_path / "scored").exists()
 
 
@@ -224,9 +223,9 @@ def test_an_occupied_folder_is_refused_before_the_work(run, cubes, knowing, tmp_
     oracle = knowing(Prepared.read(cubes))
     (tmp_path / "scored").mkdir()
     (tmp_path / "scored" / "mine.txt").write_text("mine")
-    for command in (score_run, predict_run):
+    for folders in ({"out": tmp_path / "scored"}, {"out": tmp_path / "o", "labels": tmp_path / "scored"}):
         with pytest.raises(OutputError, match="AE-OUTPUT-002"):
-            command(run, cubes, tmp_path / "scored")
+            score_run(run, cubes, **folders)
     assert [path.name for path in (tmp_path / "scored").iterdir()] == ["mine.txt"]
     assert oracle.tiles == []
 

@@ -94,15 +94,18 @@ def test_occupancies_are_held_against_the_class_that_fills_most():
 
 
 @pytest.mark.parametrize("intensity", [BTCV_INTENSITY, AMOS_INTENSITY], ids=["btcv", "amos"])
-def test_the_network_sees_normalized_patches_padded_with_air(intensity):
-    """(HU - offset) / scale in the middle of the patch, the window's lower end around it."""
+def test_the_network_sees_what_the_runtime_shows(intensity):
+    """(HU - offset) / scale, the end slices repeated, the window's lower end beside them."""
+    labels = np.full((4, 6, 8), 3)
+    labels[0], labels[-1] = 1, 2
     network = Reader(intensity)
-    validate(network, [case_of(np.full((4, 6, 8), 3), intensity)], PATCH, device=CPU)
+    validate(network, [case_of(labels, intensity)], PATCH, device=CPU)
     (seen,) = network.seen
     assert seen.shape == (1, 1, *PATCH)
-    inside = (120 - intensity.offset) / intensity.scale
-    assert seen[0, 0, 2:6, 1:7].unique().tolist() == pytest.approx([inside])
-    assert seen.unique().tolist() == pytest.approx([intensity.low, inside])
+    rows = (np.array([1, 1, 1, 3, 3, 2, 2, 2]) * STEP_HU - intensity.offset) / intensity.scale
+    inside = seen[0, 0, :, 1:7].numpy()
+    np.testing.assert_allclose(inside, np.broadcast_to(rows[:, None, None], inside.shape), rtol=1e-6)
+    assert seen[0, 0, :, [0, 7]].unique().tolist() == pytest.approx([intensity.low])
 
 
 @pytest.mark.parametrize("training", [True, False])

@@ -42,11 +42,11 @@ def score(
 
     `reproduce` and `compare` read the result.
     """
-    from autosam_edge_training.evaluate.score_run import predict_run, score_run
+    from autosam_edge_training.evaluate.score_run import score_run
 
-    print(score_run(run, data, out, split=split, sam=sam, log=Stages().log))
+    print(score_run(run, data, out, split=split, sam=sam, labels=labels, log=Stages().log))
     if labels is not None:
-        print(predict_run(run, data, labels, split=split, sam=sam))
+        print(labels)
 
 
 Predictions = Annotated[
@@ -98,31 +98,20 @@ def evaluate(
     if out is not None:
         check_writable(out)
     from autosam_edge_training.data import Prepared
-    from autosam_edge_training.evaluate import evaluate_folder, evaluate_session, write_results
+    from autosam_edge_training.evaluate import evaluate_method, write_results
 
     prepared = Prepared.read(data)
     stages = Stages()
     with stages.bar("evaluate") as progress:
-        if predictions is None:
-            scores, summary = evaluate_session(
-                open_session(bundle),
-                prepared,
-                split,
-                method=method,
-                absent_organ=absent_organ,
-                log=stages.log,
-                progress=progress,
-            )
-        else:
-            scores, summary = evaluate_folder(
-                predictions,
-                prepared,
-                split,
-                method=method,
-                absent_organ=absent_organ,
-                log=stages.log,
-                progress=progress,
-            )
+        scores, summary = evaluate_method(
+            predictions or open_session(bundle),
+            prepared,
+            split,
+            method=method,
+            absent_organ=absent_organ,
+            log=stages.log,
+            progress=progress,
+        )
     if out is not None:
         write_results(out, scores, summary)
     if as_json:

@@ -9,24 +9,20 @@ the target is the class that fills most of each voxel.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, get_args
+from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import find_objects
 
 from autosam_edge.formats.label_image import as_labels
-from autosam_edge.pipeline.resample import ModelGrid, resampling_matrix
+from autosam_edge.geometry import Grid
+from autosam_edge.pipeline.resample import ModelGrid, Resampler, resampling_matrix
 from autosam_edge_training.choices import Targets
 from autosam_edge_training.strict import STRICT, checked_dataclass
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from autosam_edge.geometry import Grid
-    from autosam_edge.pipeline.resample import Resampler
 
 TARGETS: tuple[Targets, ...] = get_args(Targets)
 Box = tuple[slice, slice, slice]
@@ -84,7 +80,6 @@ class Case:
     """One prepared scan; the arrays may be memory-mapped files.
 
     Args:
-        name: Name within its data set.
         image: (D, H, W) int16, HU clipped to the window.
         target: Labels (D, H, W) uint8, or occupancies (C, D, H, W) uint8 where 255 = the voxel is filled. In
             a case that is labeled in part, label C and a last plane C + 1 of the occupancies stand for "not
@@ -170,7 +165,6 @@ class Case:
         """The share of one class in every voxel of a part of the case, (d, h, w).
 
         Args:
-            value: Class, C for "not known".
             where: Slices along (D, H, W), within the case.
         """
         if self.target.ndim == 3:
@@ -214,13 +208,10 @@ def prepare_case(
     """Bring a scan and its labels to the model's grid.
 
     Args:
-        name: Name within its data set.
         hu: (D, H, W) HU on ``grid``.
         labels: (D, H, W) whole numbers from 0 to ``classes - 1`` on ``grid``; with ``known`` also 255, "not
             known".
-        grid: Grid of both arrays, any orientation.
         spacing_mm: The model's spacing (D, H, W).
-        intensity: Window that clips the image, and its scale.
         classes: With the background.
         targets: ``occupancy``, or ``labels``, the class that fills most of each voxel: one byte a voxel
             instead of one a class.

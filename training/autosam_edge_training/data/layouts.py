@@ -9,8 +9,10 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import Annotated
 
 from pydantic import ConfigDict, Field
 
@@ -33,10 +35,6 @@ from autosam_edge_training.error_codes import (
     SPLIT_EMPTY,
 )
 from autosam_edge_training.strict import JsonObject, checked_dataclass
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from pathlib import Path
 
 BTCV_NAMES = ("background", *(label.name for label in BTCV_LABELS))
 AMOS_NAMES = (
@@ -102,8 +100,6 @@ class Pair:
     """Image and label of a case.
 
     Args:
-        name: Name within the data set.
-        image: Scan.
         label: Label image, or None where the scan has no labels.
         known: Label values that are labeled everywhere in this scan; there 255 means "not known". None: all
             are labeled.
@@ -120,11 +116,7 @@ class Listing:
     """A data set as it lies on the disk, not yet read.
 
     Args:
-        dataset: Name.
-        root: Folder that holds every file.
         labels: Names by value, the background first.
-        intensity: The window that suits it.
-        splits: The cases.
         warnings: Remarks on the data set, one sentence each.
     """
 

@@ -54,7 +54,6 @@ class Entry:
     """One case of a manifest.
 
     Args:
-        name: Name within the data set.
         image, label: Files; relative to the manifest's root inside of a manifest, whole as
             :meth:`Manifest.entries` gives them. A scan without labels has no label file.
         image_sha256, label_sha256: SHA-256 of the two files, hexadecimal; None for a label file that does not
@@ -101,7 +100,6 @@ class Manifest:
         dataset: Name, such as ``btcv``.
         labels: Names by value, the background first.
         root: Folder that the entries' paths start from.
-        training, validation, test: The cases of each split.
         warnings: Remarks on the data set, such as missing cases, one sentence each.
 
     Raises:

@@ -24,10 +24,7 @@ def negative_case(
     """Make a scan without organs, labeled as background: air, a water phantom, a head or a limb in turn.
 
     Args:
-        number: Number of the scan; it decides the kind and is the random seed of size, noise and texture.
         spacing_mm: Voxel spacing of the model's grid, (D, H, W).
-        intensity: Normalization; its window clips the image.
-        classes: Number of classes, background included.
     """
     generator = np.random.default_rng([0xA1, number])
     kind = KINDS[number % len(KINDS)]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
 import nibabel as nib
 import numpy as np
@@ -24,10 +25,6 @@ from autosam_edge_training.data.case import BTCV_INTENSITY, UNKNOWN, Case, Inten
 from autosam_edge_training.data.layouts import BTCV_NAMES, Listing, Pair
 from autosam_edge_training.data.manifest import SPLITS, Entry, Manifest, hash_file, refuse_twin
 from autosam_edge_training.data.prepared import FILE_NAME, MANIFEST_NAME, Arrays, Prepared
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 Spacing = tuple[float, float, float]
 # Phantoms of the training mix have seeds from 1000 on, the demonstration has 7.
@@ -50,11 +47,8 @@ def prepare_dataset(
 
     Args:
         listing: Result of a layout of :data:`~autosam_edge_training.data.layouts.LAYOUTS`.
-        out: Folder to make.
         spacing_mm: The model's spacing, (D, H, W).
         targets: ``occupancy`` or ``labels``.
-        log: Called with one line per remark.
-        progress: Called with (steps done, steps in all); a step is a case hashed or a case prepared.
 
     Raises:
         InputError: A file is missing or damaged, labels are out of range, image and label lie on different
@@ -85,10 +79,6 @@ def prepare_dataset(
 
 def make_manifest(listing: Listing, on_step: Callable[[], None] = lambda: None) -> Manifest:
     """Hash every file of a listing and hold image and label against each other, headers only.
-
-    Args:
-        listing: The data set on the disk.
-        on_step: Callback after each case.
 
     Raises:
         InputError: See :func:`prepare_dataset`.
@@ -219,16 +209,9 @@ def prepare_phantoms(
     """Prepare a folder of phantoms, with their NIfTI files in ``OUT/scans``; needs no data.
 
     Args:
-        out: Folder to make.
-        training: Phantoms to train on.
-        validation: Number of cases held out.
-        test: Kept for the end.
         spacing_mm: The model's spacing, (D, H, W).
         targets: ``occupancy`` or ``labels``.
         scan_spacing_mm: Voxel spacing of the scans (D, H, W), mm; coarse, so that a smoke run takes seconds.
-
-    Returns:
-        The folder.
 
     Raises:
         OutputError: It holds something or cannot be written.
@@ -247,11 +230,7 @@ def prepare_phantoms(
 
 
 def prepare_smoke_phantoms(out: Path) -> Path:
-    """Prepare coarse phantoms for a smoke run, which spends most of its time on scores of surfaces.
-
-    Args:
-        out: Folder to make.
-    """
+    """Prepare coarse phantoms for a smoke run, which spends most of its time on scores of surfaces."""
     return prepare_phantoms(out, scan_spacing_mm=(8.0, 6.0, 6.0), spacing_mm=(6.0, 6.0, 6.0))
 
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -24,9 +25,6 @@ from autosam_edge_training.data.case import Case, Intensity
 from autosam_edge_training.data.manifest import SPLITS, CaseName, Manifest, hash_file, read_description
 from autosam_edge_training.error_codes import PREPARED_DATA_DAMAGED, SPLIT_EMPTY
 from autosam_edge_training.strict import STRICT, checked_dataclass
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 FILE_NAME = "prepared.json"
 MANIFEST_NAME = "manifest.json"
@@ -54,7 +52,6 @@ class Prepared:
     """A data set on the model's grid.
 
     Args:
-        folder: Folder of the data set.
         dataset: ``btcv``, ``amos`` or another name.
         labels: Names by value, the background first.
         spacing_mm: Voxel spacing of the model's grid (D, H, W), mm.

@@ -1,9 +1,8 @@
 """Evaluation: one evaluator for every method, and the test of whether one is better than another."""
 
 from autosam_edge_training.evaluate.evaluator import (
-    evaluate_folder,
+    evaluate_method,
     evaluate_predictions,
-    evaluate_session,
     from_files,
     split_entries,
 )
@@ -42,9 +41,8 @@ __all__ = [
     "comparison_csv",
     "comparison_markdown",
     "cropped_pair",
-    "evaluate_folder",
+    "evaluate_method",
     "evaluate_predictions",
-    "evaluate_session",
     "from_files",
     "holm",
     "read_csv",

@@ -8,28 +8,23 @@ are fitted on validation cases, never on test cases.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from autosam_edge.formats.nifti import read_nifti
 from autosam_edge.machine import describe_machine
+from autosam_edge.session import Session
+from autosam_edge_training.data import Prepared, Split
 from autosam_edge_training.error_codes import SPLIT_EMPTY
 from autosam_edge_training.evaluate.evaluator import split_entries
+from autosam_edge_training.strict import JsonObject
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Sequence
-
-    import numpy.typing as npt
-
-    from autosam_edge.session import Session
-    from autosam_edge_training.data import Prepared, Split
-    from autosam_edge_training.strict import JsonObject
-
-    Weights = npt.NDArray[np.float64]
+Weights = npt.NDArray[np.float64]
 
 GRID = (1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0)
 """Weights that are tried. None is below 1: an organ is never made harder to find."""
@@ -44,7 +39,6 @@ class CaseProbabilities:
     """What the network says of one scan, on the model's grid, where it is not certain of background.
 
     Args:
-        name: Name of the case.
         probability: (C, N) float32 probabilities of N voxels.
         truth: (N,) uint8 label of each voxel.
         sizes: (C,) number of voxels of each label in the whole scan.
@@ -70,12 +64,6 @@ def collect(
     session: Session, prepared: Prepared, split: Split, *, log: Callable[[str], None] = lambda _: None
 ) -> list[CaseProbabilities]:
     """Run the scans of a split and keep the network's probabilities.
-
-    Args:
-        session: Model with the labels and the grid of the data set.
-        prepared: Data set.
-        split: Cases to run.
-        log: Function that is called with one line per case.
 
     Raises:
         InputError: The split is empty (AE-DATA-005), or a file is not the one that was prepared
@@ -119,7 +107,6 @@ def fit(
     """Find the weights with the highest mean Dice, one organ after the other, twice around.
 
     Args:
-        cases: Scans to fit on.
         names: Names by label value, the background first.
         fixed: Organs whose weight stays 1, as that of the background.
 
@@ -143,7 +130,6 @@ class HeldOutCase:
     """A case that a fit did not see.
 
     Args:
-        case: Name of the case.
         without: Mean Dice without weights.
         fitted_on_others: Mean Dice with the weights that were fitted on the other cases.
         decision_weights: Those weights by organ, without the ones that are 1.
@@ -179,7 +165,6 @@ def fit_across(
     """Fit once without each case, and take the smallest weight of each organ: what holds whoever is left out.
 
     Args:
-        cases: At least two scans.
         names: Names by label value, the background first.
         fixed: Organs whose weight stays 1.
 
@@ -221,10 +206,7 @@ def fit_session(
     """Fit the decision weights of a session's model; the weights that it has already count for nothing.
 
     Args:
-        session: Model with the labels and the grid of the data set.
-        prepared: Data set.
         split: Cases to fit on, at least two.
-        log: Function that is called with one line per case.
 
     Returns:
         Content of the file that ``export --decision-weights`` reads: ``decision_weights`` by organ and the

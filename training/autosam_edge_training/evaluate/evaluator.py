@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -12,9 +12,11 @@ import numpy.typing as npt
 from autosam_edge.ct_grid import LEAST_TILT_DEG
 from autosam_edge.error_codes import GRIDS_DIFFER, NIFTI_GRID_INVALID
 from autosam_edge.formats.label_image import as_labels, read_labels
-from autosam_edge.formats.nifti import read_nifti
+from autosam_edge.formats.nifti import read_nifti, write_nifti
+from autosam_edge.session import Session
 from autosam_edge.volume import Volume
 from autosam_edge_training.choices import AbsentOrganRule
+from autosam_edge_training.data import Entry, Prepared, Split
 from autosam_edge_training.error_codes import (
     CASE_FILE_MISSING,
     NO_COMMON_ORGAN,
@@ -25,16 +27,8 @@ from autosam_edge_training.evaluate.report import report
 from autosam_edge_training.evaluate.scores import Score, score_masks
 from autosam_edge_training.strict import JsonObject
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
-    from autosam_edge.session import Session
-    from autosam_edge_training.data import Entry, Prepared, Split
-
 Predict = Callable[[Volume], npt.NDArray[np.uint8]]
 """A CT to labels (D, H, W) uint8 on its own grid."""
-Result = tuple[list[Score], JsonObject]
 
 
 def evaluate_predictions(
@@ -52,17 +46,10 @@ def evaluate_predictions(
 
     Args:
         predict: A CT on its own grid to labels (D, H, W) uint8 on the same grid.
-        prepared: The data set; the files that it was prepared from are read.
         split: ``test``, ``validation`` or ``training``.
-        method: Name of what predicts.
         names: Names by value of what ``predict`` returns; the data set's by default.
         absent_organ: Rule for an organ that the truth lacks; see
             :func:`~autosam_edge_training.evaluate.scores.score_masks`.
-        log: Callback that gets one line per case.
-        progress: Callback that gets (cases done, number of cases).
-
-    Returns:
-        A row per case and organ.
 
     Raises:
         InputError: The split is empty (AE-DATA-005), a file is missing (AE-DATA-002) or another one than was
@@ -145,8 +132,6 @@ def from_files(folder: Path, entries: Sequence[Entry], classes: int) -> Predict:
     """Predictions of any tool: a NIfTI file per case, on the image's grid, with the data set's label values.
 
     Args:
-        folder: Folder of the files.
-        entries: The cases that will be asked for.
         classes: Labels of the data set with the background.
 
     Raises:
@@ -173,80 +158,64 @@ def from_files(folder: Path, entries: Sequence[Entry], classes: int) -> Predict:
     return predict
 
 
-def evaluate_session(
-    session: Session,
+def evaluate_method(
+    source: Session | Path,
     prepared: Prepared,
     split: Split,
     *,
     method: str | None = None,
     absent_organ: AbsentOrganRule = "skip",
+    labels: Path | None = None,
     log: Callable[[str], None] = lambda _: None,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
-) -> Result:
-    """Score a bundle, or any network behind the runtime's session, as a user would run it.
+) -> tuple[list[Score], JsonObject]:
+    """Score a network as a user would run it, or the NIfTI predictions of any tool.
 
     Args:
-        session: Ready to run.
-        prepared: The data set.
-        split: Split whose cases are scored.
-        method: Name; the model's by default.
-        absent_organ: Rule for an organ that the truth lacks; see :func:`evaluate_predictions`.
-        log: Callback that gets one line per case.
-        progress: Callback that gets (cases done, number of cases).
+        source: The runtime's session, or a folder with a file per case, see :func:`from_files`.
+        method: Name in the tables; None takes the model's or the folder's.
+        labels: Folder to write a session's labels to, ``CASE.nii.gz``; None writes none.
 
     Returns:
         The rows of ``cases.csv`` and the content of ``summary.json``.
+
+    Raises:
+        InputError: See :func:`evaluate_predictions` and :func:`from_files`.
     """
-    model = session.model
-    names = [""] * (1 + max(label.value for label in model.labels))
-    for label in model.labels:
-        names[label.value] = label.name
+    entries = split_entries(prepared, split)
+    names: Sequence[str] = prepared.labels
+    if isinstance(source, Path):
+        method = method or source.resolve().name
+        predict = from_files(source, entries, prepared.classes)
+        details: JsonObject = {"model": method, "engine": None, "overlap": None}
+    else:
+        model = source.model
+        method = method or model.name
+        by_value = {label.value: label.name for label in model.labels}
+        names = [by_value.get(value, "") for value in range(max(by_value) + 1)]
+        predict = _from_session(source, entries, labels)
+        details = {"model": model.name, "engine": source.engine.description, "overlap": model.input.overlap}
     scores = evaluate_predictions(
-        lambda volume: session.segment(volume).labels,
+        predict,
         prepared,
         split,
-        method=method or model.name,
+        method=method,
         names=names,
         absent_organ=absent_organ,
         log=log,
         progress=progress,
     )
-    details = {"model": model.name, "engine": session.engine.description, "overlap": model.input.overlap}
-    return scores, report(
-        scores, split, {**details, "empty": absent_organ, "manifest_sha256": prepared.manifest_sha256}
-    )
+    details |= {"empty": absent_organ, "manifest_sha256": prepared.manifest_sha256}
+    return scores, report(scores, split, details)
 
 
-def evaluate_folder(
-    folder: Path,
-    prepared: Prepared,
-    split: Split,
-    *,
-    method: str | None = None,
-    absent_organ: AbsentOrganRule = "skip",
-    log: Callable[[str], None] = lambda _: None,
-    progress: Callable[[int, int], None] = lambda _done, _total: None,
-) -> Result:
-    """Score the NIfTI predictions of any tool.
+def _from_session(session: Session, entries: Sequence[Entry], labels: Path | None) -> Predict:
+    names = {entry.image: entry.name for entry in entries}
 
-    Args:
-        folder: A file per case, see :func:`from_files`.
-        prepared: The data set.
-        split: Split whose cases are scored.
-        method: Name; the folder's by default.
-        absent_organ: Rule for an organ that the truth lacks; see :func:`evaluate_predictions`.
-        log: Callback that gets one line per case.
-        progress: Callback that gets (cases done, number of cases).
+    def predict(volume: Volume) -> npt.NDArray[np.uint8]:
+        found = session.segment(volume)
+        if labels is not None:
+            write_nifti(found, labels / f"{names[volume.source.files[0]]}.nii.gz")
+        return found.labels
 
-    Returns:
-        As :func:`evaluate_session`; no engine and no overlap are known.
-    """
-    predict = from_files(folder, split_entries(prepared, split), prepared.classes)
-    method = method or folder.resolve().name
-    scores = evaluate_predictions(
-        predict, prepared, split, method=method, absent_organ=absent_organ, log=log, progress=progress
-    )
-    details = {"model": method, "engine": None, "overlap": None}
-    return scores, report(
-        scores, split, {**details, "empty": absent_organ, "manifest_sha256": prepared.manifest_sha256}
-    )
+    return predict

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,10 +14,6 @@ from autosam_edge.atomic_files import write_files
 from autosam_edge.machine import describe_machine
 from autosam_edge_training.evaluate.scores import METRICS, Score, as_csv
 from autosam_edge_training.strict import JsonObject
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-    from pathlib import Path
 
 
 def summarize(scores: Sequence[Score]) -> JsonObject:
@@ -52,7 +50,6 @@ def report(scores: Sequence[Score], split: str, details: Mapping[str, Any]) -> J
 
     Args:
         scores: Scores of one method on one data set, not empty.
-        split: Split that was scored.
         details: Further values for the summary, such as ``model``, ``engine`` and ``empty``.
     """
     first = scores[0]

@@ -6,21 +6,22 @@ an exported artifact differ only in the network.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from autosam_edge import __version__
 from autosam_edge.atomic_files import refuse_occupied, staged_folder
-from autosam_edge.formats.nifti import read_nifti, write_nifti
 from autosam_edge.label_table import label_table
 from autosam_edge.model import Model
 from autosam_edge.session import Session
-from autosam_edge_training.data import Prepared
+from autosam_edge_training.data import Prepared, Split
 from autosam_edge_training.error_codes import CASES_SEEN
-from autosam_edge_training.evaluate.evaluator import evaluate_session, split_entries
+from autosam_edge_training.evaluate.evaluator import evaluate_method, split_entries
 from autosam_edge_training.evaluate.report import write_results
 from autosam_edge_training.evaluate.scored_runs import RunFacts, write_facts
 from autosam_edge_training.networks.checkpoint import (
@@ -29,18 +30,12 @@ from autosam_edge_training.networks.checkpoint import (
     open_network,
     require_same_input,
 )
+from autosam_edge_training.networks.checkpoint_metadata import CheckpointMetadata
 from autosam_edge_training.networks.hu_input import TorchEngine
 from autosam_edge_training.networks.input_spec import NetworkInput
 from autosam_edge_training.networks.students import parameter_count
 from autosam_edge_training.recipe_parts.run_folder import RunRecord, read_run_record
 from autosam_edge_training.recipe_parts.setup import STUDENT_WEIGHTS, TEACHER_WEIGHTS
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from autosam_edge_training.data import Split
-    from autosam_edge_training.networks.checkpoint_metadata import CheckpointMetadata
 
 OVERLAP = 0.5  # of neighboring tiles, as in the paper; docs/adr/0016-recipes.md
 
@@ -65,8 +60,6 @@ def network_session(
 
     Args:
         network: (1, 1, D, H, W) normalized to logits.
-        prepared: Prepared data set with grid, window and labels of the network.
-        name: Name of the model.
         patch: Voxels (D, H, W) of a tile.
         overlap: Share of a tile that its neighbor covers again, 0 to below 1.
     """
@@ -84,6 +77,7 @@ def score_run(
     split: Split = "test",
     sam: Path | None = None,
     overlap: float = OVERLAP,
+    labels: Path | None = None,
     log: Callable[[str], None] = lambda _: None,
 ) -> Path:
     """Score the network of a finished run: ``run.json``, ``cases.csv``, ``summary.json`` for ``reproduce``.
@@ -92,52 +86,29 @@ def score_run(
         run: Folder that ``train`` or ``distill`` wrote.
         data: Folder that ``data prepare`` wrote.
         out: Folder to make; it appears whole or not at all.
-        split: Split whose cases are scored.
-        sam: SAM's published checkpoint, if a teacher was trained on one.
         overlap: Share of a tile that its neighbor covers again, 0 to below 1.
-        log: Called with one line per case.
-
-    Returns:
-        ``out``.
+        labels: Folder to make for the labels, ``CASE.nii.gz`` on the grids of the scans; None keeps none.
 
     Raises:
         InputError: The data cannot be used (AE-DATA-*).
         TrainingError: The run is none or is not finished (AE-TRAIN-003, -007), or it was trained on another
             grid (-008) or on these cases (-028).
-        OutputError: ``out`` holds something or cannot be written.
+        OutputError: A folder holds something or cannot be written.
     """
-    refuse_occupied(out)  # before an hour of scoring, not after it
+    for folder in filter(None, (out, labels)):
+        refuse_occupied(folder)  # before an hour of scoring, not after it
     prepared = Prepared.read(data)
     scored = _open_run(run, prepared, split, sam)
     record = _run_facts(scored, prepared)
     session = network_session(
         scored.network, prepared, name=record.network, patch=scored.metadata.patch, overlap=overlap
     )
-    scores, summary = evaluate_session(session, prepared, split, method=record.method, log=log)
-    with staged_folder(out) as stage:
+    with staged_folder(out) as stage, staged_folder(labels) if labels else nullcontext() as kept:
+        scores, summary = evaluate_method(
+            session, prepared, split, method=record.method, labels=kept, log=log
+        )
         write_results(stage, scores, summary)
         write_facts(record, stage)
-    return out
-
-
-def predict_run(
-    run: Path,
-    data: Path,
-    out: Path,
-    *,
-    split: Split = "test",
-    sam: Path | None = None,
-    overlap: float = OVERLAP,
-) -> Path:
-    """Write the predicted labels of a finished run, ``CASE.nii.gz`` on its grid, see :func:`score_run`."""
-    prepared = Prepared.read(data)
-    scored = _open_run(run, prepared, split, sam)
-    session = network_session(
-        scored.network, prepared, name=scored.record.recipe, patch=scored.metadata.patch, overlap=overlap
-    )
-    with staged_folder(out) as stage:
-        for entry in split_entries(prepared, split):
-            write_nifti(session.segment(read_nifti(entry.image)), stage / f"{entry.name}.nii.gz")
     return out
 
 

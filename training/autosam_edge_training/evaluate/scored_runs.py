@@ -7,64 +7,42 @@ Whatever made the predictions, a run is read the same way, and the means that a 
 from __future__ import annotations
 
 import json
-import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal, get_args
+from pathlib import Path
+from typing import Annotated, Literal, get_args
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
-from pydantic.dataclasses import dataclass as checked_dataclass
+from pydantic import ConfigDict, Field, TypeAdapter
 
 from autosam_edge_training.error_codes import RUN_FILE_INVALID, RUN_FILES_DIFFER
 from autosam_edge_training.evaluate.report import summarize
-from autosam_edge_training.evaluate.scores import METRICS, read_csv
+from autosam_edge_training.evaluate.scores import METRICS, Metric, Score, read_csv
+from autosam_edge_training.strict import STRICT, checked_dataclass, parse_json
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
-
-    from autosam_edge_training.evaluate.scores import Metric, Score
-
-Method = Literal[
-    "student",
-    "distill",
-    "teacher",
-    "nnunet",
-    "nnformer",
-    "unetr",
-    "swinunetr",
-    "sam-point",
-    "medsam-pm",
-    "medsam-full",
-]
+_Ours = Literal["student", "distill", "teacher"]
+_Others = Literal["nnunet", "nnformer", "unetr", "swinunetr", "sam-point", "medsam-pm", "medsam-full"]
+Method = Literal[_Ours, _Others]
 Scored = Literal["btcv", "amos", "phantoms"]
 METHODS: tuple[Method, ...] = get_args(Method)
 _SUMMARY_TOLERANCE = 1e-6  # of a mean in 0..1 that went through JSON
 
-_STRICT = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True)
 _Count = Annotated[int, Field(ge=0)]
-_Length = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+_Length = Annotated[float, Field(gt=0)]
 
 
-@checked_dataclass(config=_STRICT)
+@checked_dataclass(config=ConfigDict(**STRICT, populate_by_name=True))
 class RunFacts:
     """What ``run.json`` says. What a method read in from elsewhere does not tell is null.
 
     Args:
-        method: Method that made the predictions.
         network: Such as ``swinunetr-small`` or ``autosam-vit-b``.
         dataset: Name of the data set that was scored, such as ``btcv``.
         weight: Key ``lambda``: weight of the ground truth in equation 2; None without distillation.
         reduction: Reduction of the distillation loss, ``voxel`` or ``element``.
         apg: True if the teacher has its auto prompt generator; None for other networks.
         seed, steps: Random seed and number of steps of the training.
-        trainable_parameters, total_parameters: Counted on the network.
         spacing_mm: Voxel spacing of the network's grid (D, H, W), mm.
-        machine: Machine of the training, in words.
-        commit: Git commit of this project.
-        data_sha256: Of the manifest.
         smoke: The figures mean nothing: phantoms and tiny networks.
-        teacher: Network that a student learned from.
-        weights_sha256: Of the file of weights that was scored.
     """
 
     method: Method
@@ -92,15 +70,11 @@ class RunFacts:
             raise ValueError("a run on phantoms is a smoke run")
 
 
-_FACTS = TypeAdapter(RunFacts)
-
-
 @dataclass(frozen=True)
 class Run:
     """A scored run.
 
     Args:
-        folder: Folder of the run.
         facts: Content of ``run.json``.
         means: Mean of each score over cases per organ, then over organs, 0 to 1.
     """
@@ -117,7 +91,8 @@ class Run:
 
 def write_facts(facts: RunFacts, folder: Path) -> None:
     """Write ``run.json``."""
-    (folder / "run.json").write_bytes(_FACTS.dump_json(facts, by_alias=True, indent=1) + b"\n")
+    content = TypeAdapter(RunFacts).dump_json(facts, by_alias=True, indent=1)
+    (folder / "run.json").write_bytes(content + b"\n")
 
 
 def read_run(folder: Path) -> Run:
@@ -140,13 +115,11 @@ def read_run(folder: Path) -> Run:
 
 def _read_facts(folder: Path) -> RunFacts:
     try:
-        return _FACTS.validate_json((folder / "run.json").read_bytes())
-    except ValidationError as error:
-        problem = "; ".join(
-            f"{'.'.join(map(str, fault['loc'])) or 'the file'}: {fault['msg']}" for fault in error.errors()
-        )
+        return parse_json(RunFacts, (folder / "run.json").read_bytes())
     except OSError as error:
         problem = f"it cannot be read ({type(error).__name__})"
+    except ValueError as error:
+        problem = str(error)
     raise RUN_FILE_INVALID(f"run.json of the scored run {folder.name} cannot be used: {problem}.")
 
 
@@ -171,59 +144,12 @@ def _find_mismatch(
     return ""
 
 
-@dataclass(frozen=True)
-class Criteria:
-    """Which runs a row is about. What is None does not matter.
-
-    Args:
-        methods: Any of these.
-        network: Exactly this.
-        weight: This lambda; a run without a teacher has none.
-        apg: With or without the auto prompt generator.
-    """
-
-    methods: tuple[Method, ...]
-    network: str | None = None
-    weight: float | None = None
-    apg: bool | None = None
-
-    def match(self, facts: RunFacts) -> bool:
-        """Whether a run is one of them."""
-        return (
-            facts.method in self.methods
-            and self.network in (None, facts.network)
-            and (
-                self.weight is None
-                or (facts.weight is not None and math.isclose(self.weight, facts.weight, abs_tol=1e-9))
-            )
-            and self.apg in (None, facts.apg)
-        )
-
-
-def find_runs(
-    results: Path,
-    *,
-    dataset: Scored | None = None,
-    criteria: Sequence[Criteria] | None = None,
-    smoke: bool = False,
-) -> tuple[Run, ...]:
-    """The scored runs below a folder, at any depth, in order of their paths.
-
-    Args:
-        results: A folder; one that is absent holds no run.
-        dataset: Only this data set.
-        criteria: Only runs that meet one of these.
-        smoke: Smoke runs only; otherwise none of them.
+def find_runs(results: Path, *, smoke: bool = False) -> tuple[Run, ...]:
+    """The scored runs below a folder, at any depth, in order of their paths: smoke runs, or all others.
 
     Raises:
         TrainingError: A run is broken (see :func:`read_run`).
     """
     folders = sorted({path.parent for name in ("run.json", "cases.csv") for path in results.rglob(name)})
-    runs = [read_run(folder) for folder in folders]
-    return tuple(
-        run
-        for run in runs
-        if run.facts.smoke == smoke
-        and dataset in (None, run.facts.dataset)
-        and (criteria is None or any(one.match(run.facts) for one in criteria))
-    )
+    runs = (read_run(folder) for folder in folders)
+    return tuple(run for run in runs if run.facts.smoke == smoke)

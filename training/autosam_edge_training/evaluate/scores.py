@@ -7,22 +7,19 @@ import dataclasses
 import io
 import math
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from monai.metrics.surface_dice import compute_surface_dice
 
 from autosam_edge.measurements import dice
 from autosam_edge_training.choices import AbsentOrganRule
 from autosam_edge_training.error_codes import SCORES_INVALID
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
-    import numpy.typing as npt
 
 TOLERANCES_MM = (1.0, 2.0, 3.0)
 Metric = Literal["dice", "nsd_1", "nsd_2", "nsd_3"]
@@ -36,10 +33,6 @@ class Score:
     """One organ of one case, a row of ``cases.csv``.
 
     Args:
-        method: Name of the method.
-        dataset: Name of the data set.
-        case: Name of the case.
-        organ: TotalSegmentator's name.
         dice: 0 to 1; NaN where the truth has no such organ and such organs are skipped.
         nsd_1, nsd_2, nsd_3: Normalized surface Dice (Nikolov et al. 2018) at 1, 2 and 3 mm; NaN as above.
         gt_voxels, pred_voxels: Sizes in the truth and in the prediction.

@@ -10,10 +10,13 @@ import csv
 import dataclasses
 import io
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from pathlib import Path
+from typing import Any, Literal, get_args
 
 import numpy as np
+import numpy.typing as npt
 from scipy.stats import rankdata, wilcoxon
 
 from autosam_edge.errors import AutosamEdgeError
@@ -21,12 +24,6 @@ from autosam_edge_training.choices import Unit
 from autosam_edge_training.error_codes import SCORES_NOT_PAIRED
 from autosam_edge_training.evaluate.scores import METRICS, Metric, Score, read_csv
 from autosam_edge_training.strict import JsonObject
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
-
-    import numpy.typing as npt
 
 UNITS: tuple[Unit, ...] = get_args(Unit)
 ALPHA = 0.01  # the paper's level
@@ -40,8 +37,6 @@ class SignedRank:
     """A signed-rank test.
 
     Args:
-        n: Pairs that differ.
-        zeros: Pairs that do not, left out.
         p: Two-sided; 1 where no pair differs.
         method: ``exact`` or ``approximate``.
         smallest_p: What p would be if all n differences had the same sign, by exact count: 2 / 2^n. Nothing
@@ -57,9 +52,6 @@ class SignedRank:
 
 def signed_rank(differences: Sequence[float]) -> SignedRank:
     """Wilcoxon's signed-rank test of paired differences against a median of zero.
-
-    Args:
-        differences: Finite numbers, ours minus theirs.
 
     Example:
         >>> signed_rank([1, 2, 3, 4, 5, 6]).p
@@ -112,11 +104,8 @@ class Comparison:
     """Ours against one other method by one metric.
 
     Args:
-        ours, other: Names of the methods.
         metric: ``dice``, ``nsd_1``, ``nsd_2`` or ``nsd_3``.
         unit: Unit of a pair: an organ of a case, or a case (mean over the organs that both scored).
-        mean_ours, mean_other: Over the pairs.
-        mean_difference: Ours minus theirs.
         n, zeros, p, method, smallest_p: Fields of :class:`SignedRank`.
         p_holm: Corrected over the methods that ours is compared with, by this metric.
     """
@@ -141,7 +130,6 @@ def compare_methods(paths: Sequence[Path], *, unit: Unit = "case_organ") -> Json
 
     Args:
         paths: ``cases.csv`` of ours, then of the others, all of the same data.
-        unit: Unit of a pair.
 
     Returns:
         ``unit``, ``ours``, ``comparisons`` (see :class:`Comparison`), ``better_than_all`` by metric (the star

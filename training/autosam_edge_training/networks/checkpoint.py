@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from safetensors import SafetensorError
+from torch import nn
 
 from autosam_edge.errors import AutosamEdgeError
 from autosam_edge.file_hash import file_digest
 from autosam_edge_training.config import parse_config
+from autosam_edge_training.data import Prepared
 from autosam_edge_training.error_codes import NETWORK_FILE_INVALID, NETWORK_INPUT_DIFFERS
 from autosam_edge_training.networks.autosam import TeacherConfig, load_teacher
 from autosam_edge_training.networks.checkpoint_metadata import AUTOSAM, CheckpointMetadata
 from autosam_edge_training.networks.input_spec import NetworkInput
 from autosam_edge_training.networks.students import load_student
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from torch import nn
-
-    from autosam_edge_training.data import Prepared
 
 
 def open_network(path: Path, *, sam: Path | None = None) -> tuple[nn.Module, CheckpointMetadata]:
@@ -29,10 +24,6 @@ def open_network(path: Path, *, sam: Path | None = None) -> tuple[nn.Module, Che
 
     Args:
         path: ``teacher.safetensors`` or ``student.safetensors``.
-        sam: SAM's published checkpoint, if a teacher was trained on one.
-
-    Returns:
-        The network in eval mode, its trained parameters marked as trainable, and the metadata of its file.
 
     Raises:
         TrainingError: The file holds no network (AE-TRAIN-007); see also :func:`load_teacher`.
@@ -91,11 +82,6 @@ def teacher_sha256(path: Path) -> str:
 
 def require_same_input(metadata: CheckpointMetadata, prepared: Prepared, what: str) -> None:
     """Refuse a network that was trained on another grid, window or label table than the data have.
-
-    Args:
-        metadata: Metadata of the network's file.
-        prepared: The data.
-        what: Name of the network in the message.
 
     Raises:
         TrainingError: AE-TRAIN-008, naming what differs.

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import field
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path
+from typing import Literal
 
 from safetensors import safe_open
 
@@ -12,10 +14,6 @@ from autosam_edge_training.data import Intensity
 from autosam_edge_training.networks.input_spec import NetworkInput
 from autosam_edge_training.networks.patch_merging import Merging
 from autosam_edge_training.strict import STRICT, JsonObject, checked_dataclass, parse_values
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
 
 AUTOSAM = "autosam"
 """Name of an AutoSAM teacher, where a student has its own."""
@@ -29,7 +27,6 @@ class TeacherRecord:
     """The teacher that a student was distilled from.
 
     Args:
-        network: Name of the teacher's network.
         sha256: SHA-256 of the teacher's file, hexadecimal.
         source: Source of its probabilities: ``online``, a forward pass at every step, or ``cached``.
         weight: Lambda of equation 2, the weight of the labels, 0 to 1.
@@ -49,13 +46,8 @@ class CheckpointMetadata:
         student: Name of the student, ``monai:NAME``, or ``autosam`` for an AutoSAM teacher.
         arguments: Arguments of a network of MONAI, or the network's part of a teacher's recipe.
         input: Grid, intensities and labels of the training data.
-        config: Recipe of the run.
-        steps: Number of optimizer steps.
-        cases: Names of the training cases.
         data_sha256: SHA-256 of the prepared data set, hexadecimal.
         commit: Commit of the code; empty outside of a checkout.
-        merging: Patch merging of SwinUNETR.
-        teacher: Teacher of a distilled student.
         sam_sha256: SHA-256 of the SAM file that holds a teacher's frozen parameters; empty if its own file
             holds all parameters.
         probe: Logits of a student for a fixed input, see

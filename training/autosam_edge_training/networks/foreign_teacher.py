@@ -16,28 +16,23 @@ from __future__ import annotations
 
 import json
 import zipfile
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from autosam_edge.atomic_files import staged_folder
 from autosam_edge.formats.label_image import as_labels, require_same_grid
 from autosam_edge.formats.nifti import read_array
+from autosam_edge.geometry import Grid
 from autosam_edge.pipeline.resample import ModelGrid
+from autosam_edge_training.data import Entry, Prepared
 from autosam_edge_training.data.layouts import total_segmentator_name
 from autosam_edge_training.error_codes import FOREIGN_TEACHER_INVALID
 from autosam_edge_training.networks.teacher_cache import save_case, write_record
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
-
-    import numpy.typing as npt
-
-    from autosam_edge.geometry import Grid
-    from autosam_edge_training.data import Entry, Prepared
-
-    Share = npt.NDArray[np.float32]
+Share = npt.NDArray[np.float32]
 
 _KEYS = ("probabilities", "softmax")
 
@@ -52,14 +47,7 @@ def cache_foreign_teacher(
     """Bring what a foreign teacher wrote to the model's grid and cache it for training.
 
     Args:
-        folder: Folder of the foreign teacher, see the module.
-        prepared: Data set; its training cases are looked for.
         out: Folder to make; it appears whole or not at all.
-        on_step: Called with (cases done, cases in all).
-
-    Returns:
-        ``out``, a folder that
-        :func:`~autosam_edge_training.networks.teacher_cache.load_cached_probabilities` reads.
 
     Raises:
         TrainingError: A case has no file of the teacher or two, the classes are not named, no organ is known

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    from autosam_edge_training.data import Intensity
+from autosam_edge_training.data import Intensity
 
 
 class DeviceForm(nn.Module):
@@ -43,7 +39,6 @@ class TorchEngine:
 
     @property
     def description(self) -> dict[str, str]:
-        """See :class:`autosam_edge.engines.engine.Engine`."""
         threads = str(torch.get_num_threads())
         return {
             "name": "torch",
@@ -54,6 +49,5 @@ class TorchEngine:
         }
 
     def run(self, tile: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """See :class:`autosam_edge.engines.engine.Engine`."""
         with torch.inference_mode():
             return np.asarray(self._model(torch.from_numpy(tile)[None, None])[0].numpy())

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from autosam_edge.model import InputContract
-from autosam_edge_training.data import Intensity
+from autosam_edge_training.data import Intensity, Prepared
 from autosam_edge_training.strict import STRICT, checked_dataclass
-
-if TYPE_CHECKING:
-    from autosam_edge_training.data import Prepared
 
 ROWS_BEYOND_ENDS = 8
 """Largest number of rows that tiles reach beyond each end of a scan: docs/adr/0018-scan-ends.md."""
@@ -23,7 +18,6 @@ class NetworkInput:
         spacing_mm: Voxel spacing of the grid (D, H, W), mm.
         intensity: Window and scale of the HU.
         labels: Names by value, the background first.
-        dataset: Name of the data set.
     """
 
     spacing_mm: tuple[float, float, float]

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from typing import TYPE_CHECKING, Any, get_args
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, get_args
 
 import torch
 from torch import nn
@@ -19,10 +21,6 @@ from autosam_edge_training.networks.checkpoint_metadata import CheckpointMetadat
 from autosam_edge_training.networks.patch_merging import LegacyPatchMerging, Merging
 from autosam_edge_training.networks.pocketnet import PocketNet
 from autosam_edge_training.strict import JsonObject
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
 
 STUDENTS: tuple[Student, ...] = get_args(Student)
 MONAI = "monai:"
@@ -44,7 +42,6 @@ def build_student(
 
     Args:
         name: Name of the student, or ``monai:NAME``.
-        classes: Number of output channels, background included.
         merging: Patch merging of SwinUNETR, see :mod:`autosam_edge_training.networks.patch_merging`.
         arguments: Arguments of a network of MONAI, such as ``{"img_size": [96, 96, 96]}``; channels and
             dimensions are added.
@@ -119,8 +116,6 @@ def save_student(path: Path, student: nn.Module, metadata: CheckpointMetadata) -
 
     Args:
         path: File to write; it appears whole or not at all.
-        student: The network.
-        metadata: Metadata of the file; its probe is computed here.
     """
     from safetensors.torch import save_file
 
@@ -133,9 +128,6 @@ def save_student(path: Path, student: nn.Module, metadata: CheckpointMetadata) -
 
 def load_student(path: Path) -> tuple[nn.Module, CheckpointMetadata]:
     """Read a file of :func:`save_student`.
-
-    Returns:
-        The student in eval mode, and the metadata of the file.
 
     Raises:
         ValueError: The metadata are not those of a student, the weights do not fit it exactly, or it does not

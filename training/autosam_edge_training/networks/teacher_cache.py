@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
-from monai.inferers.utils import sliding_window_inference
+from torch import nn
 
 from autosam_edge.atomic_files import staged_folder
 from autosam_edge.errors import AutosamEdgeError
+from autosam_edge_training.data import Case, Prepared
 from autosam_edge_training.error_codes import CACHE_DIFFERS
 from autosam_edge_training.networks.checkpoint import open_network, require_same_input, teacher_sha256
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    import numpy.typing as npt
-    from torch import nn
-
-    from autosam_edge_training.data import Case, Prepared
+from autosam_edge_training.networks.whole_case import run_whole_case
 
 _RECORD = "teacher.json"
 _FULL = 255
@@ -43,17 +38,9 @@ def cache_probabilities(
     A case takes about 0.5 GB at 1 x 1 x 1.5 mm. The folder appears whole or not at all.
 
     Args:
-        path: Weights file of the teacher.
-        prepared: The data.
-        out: Folder to make.
         patch: Voxels (D, H, W) of the sliding window; None takes the patch that the teacher was trained on.
         overlap: Share of a window that its neighbor covers again, 0 to below 1.
         device: Device of the teacher; None takes a GPU if there is one.
-        sam: SAM's published checkpoint, if the teacher was trained on one.
-        progress: Called with (cases done, number of cases).
-
-    Returns:
-        ``out``.
 
     Raises:
         TrainingError: The teacher cannot be used (AE-TRAIN-007, -008).
@@ -91,8 +78,6 @@ def load_cached_probabilities(
 
     Args:
         folder: Folder that :func:`cache_probabilities` made.
-        path: Weights file of the teacher.
-        prepared: The data.
 
     Raises:
         TrainingError: The folder belongs to another teacher or other data, or is damaged (AE-TRAIN-009).
@@ -116,25 +101,19 @@ def load_cached_probabilities(
     return cached
 
 
-@torch.no_grad()
 def probabilities(
     network: nn.Module, case: Case, patch: tuple[int, int, int], *, overlap: float, device: torch.device
 ) -> npt.NDArray[np.uint8]:
     """The softmax of a whole case, (C, D, H, W) uint8; the rounding error of a window is at most 1 / 510."""
-    image = (case.image.astype(np.float32) - case.intensity.offset) / case.intensity.scale
-    soft = sliding_window_inference(
-        torch.from_numpy(image)[None, None],
-        patch,
-        1,
+    soft = run_whole_case(
         lambda tile: network(tile).softmax(dim=1),
+        case,
+        patch,
         overlap=overlap,
-        mode="gaussian",
-        cval=case.intensity.low,
-        sw_device=device,
-        device=torch.device("cpu"),
+        device=device,
+        result_device=torch.device("cpu"),
     )
-    assert isinstance(soft, torch.Tensor)
-    return np.asarray((soft[0] * _FULL).round_().to(torch.uint8).numpy())
+    return np.asarray((soft * _FULL).round_().to(torch.uint8).numpy())
 
 
 def _identity(path: Path, prepared: Prepared) -> dict[str, str]:

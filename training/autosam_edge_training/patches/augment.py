@@ -7,16 +7,12 @@ where they were cached. They turn with the image. Where the patch lies and how t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn import functional as F
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from torch import Tensor
 
 
 def random_turn(
@@ -49,11 +45,7 @@ def random_low_resolution(
 
     Args:
         image: (1, 1, D, H, W).
-        generator: Source of all randomness.
         spacing_mm: Voxel spacing of the image, (D, H, W).
-
-    Returns:
-        The changed image, of the same shape.
     """
     axis = 0 if generator.random() < 0.75 else int(generator.integers(1, 3))
     thickness_mm = float(generator.uniform(4.0, 8.0))
@@ -119,11 +111,7 @@ def random_masses(
     Args:
         image: (1, 1, D, H, W) in [0, 1].
         occupancy: (1, 14, D, H, W).
-        generator: Source of all randomness.
         spacing_mm: Voxel spacing of the image, (D, H, W).
-
-    Returns:
-        The changed image.
     """
     shape = image.shape[2:]
     body = F.avg_pool3d(image, 5, stride=1, padding=2) > 0.03  # fat is about 0.06, lung and air 0

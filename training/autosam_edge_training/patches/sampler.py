@@ -6,14 +6,17 @@ shared by several processes, see the patches that an uninterrupted run of one pr
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from autosam_edge_training.data import BTCV_INTENSITY
+from autosam_edge_training.data import BTCV_INTENSITY, Case
 from autosam_edge_training.patches.augment import (
     random_intensity,
     random_low_resolution,
@@ -34,14 +37,6 @@ from autosam_edge_training.patches.spatial import (
 )
 from autosam_edge_training.strict import STRICT, checked_dataclass
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
-    import numpy.typing as npt
-    from torch import Tensor
-
-    from autosam_edge_training.data import Case
-
 
 @checked_dataclass(config=STRICT)
 class Sampling:
@@ -52,7 +47,6 @@ class Sampling:
         crops: ``sign``: organ against background, MONAI's positive and negative crops. ``organs``: each organ
             equally often.
         foreground: Probability that a crop is placed on an organ.
-        flip: Probability of mirroring, for each axis.
         rotate: Probability of quarter turns in the axial plane.
         scale: Probability of a change of the image by up to 10 %.
         warp: Probability of a rotation, scaling and elastic deformation.
@@ -60,7 +54,6 @@ class Sampling:
         low_resolution: Probability of thick slices, interpolated back.
         intensity: Contrast, brightness, HU offset, gamma, noise and blur.
         masses: Probability of masses and free fluid outside of the organs.
-        phantoms: Number of phantoms that join the cases.
         negatives: Number of synthetic scans without any organ (water, air, a head) that join the cases.
         phantom_share: Share of the patches that come from phantoms and synthetic scans without organs.
     """
@@ -126,8 +119,6 @@ class Sampler:
         cases: Scans to draw from; one round goes through all of them in a random order.
         sampling: Patch size, crop placement and augmentation.
         spacing_mm: Voxel spacing of the cases, (D, H, W).
-        seed: Random seed of every draw.
-        phantoms: Synthetic scans.
         teacher: Teacher probabilities (C, D, H, W) uint8, 255 = sure, of every case by its name; phantoms
             then have none.
 
@@ -171,8 +162,6 @@ class Sampler:
         Args:
             step: Number of the step, from 0.
             size: Patches of the step over all processes, a multiple of ``world``.
-            rank: This process.
-            world: Number of processes.
         """
         drawn = [self.patch(step * size + i) for i in range(rank, size, world)]
         teacher = [one.teacher for one in drawn if one.teacher is not None]
@@ -191,8 +180,6 @@ class Sampler:
         Args:
             steps: Numbers of the steps, from 0.
             size: Patches of a step over all processes, a multiple of ``world``.
-            rank: Number of this process.
-            world: Number of processes.
             workers: Number of worker processes; 0 prepares each batch when it is asked for. The patches are
                 the same.
         """

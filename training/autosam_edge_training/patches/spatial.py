@@ -7,20 +7,16 @@ slice, repeated; at the sides air.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    import numpy.typing as npt
-    from torch import Tensor
-
-    from autosam_edge_training.data import Case
+from autosam_edge_training.data import Case
 
 Size = tuple[int, int, int]
 Box = tuple[slice, slice, slice]
@@ -38,9 +34,7 @@ class OrganIndex:
     """Some voxels of each organ of a case, so that a patch can be centered on one without a search.
 
     Args:
-        case: The scan.
         per_organ: Largest number of voxels that are kept for an organ.
-        seed: Random seed of the choice of voxels.
     """
 
     def __init__(self, case: Case, *, per_organ: int = _ORGAN_POINTS, seed: int = 0) -> None:
@@ -93,10 +87,7 @@ def draw_view(
     """Draw a thin slab (3 of 4) or a field of view that is narrow in the plane (1 of 2), at a random place.
 
     Args:
-        case: The scan.
         spacing_mm: Voxel spacing of the case, (D, H, W).
-        index: Voxels of its organs; three of four places are near one.
-        generator: Source of all randomness.
     """
     center = index.draw(generator, whole(case)) if generator.random() < 0.75 else None
     if center is None:
@@ -165,9 +156,7 @@ def _start(
 
     Args:
         center: Voxel of the case, (D, H, W).
-        view: Field of view.
         patch: (D, H, W) voxels.
-        generator: Source of all randomness.
         beyond: Slices that the patch may reach beyond the first and the last of the view.
     """
     starts = []
@@ -221,8 +210,6 @@ def cut(
     """A patch as it lies in the scan.
 
     Args:
-        case: The scan.
-        view: Field of view, within the case.
         start: First voxel of the patch; it may lie outside the field of view.
         patch: (D, H, W) voxels.
         teacher: Teacher probabilities of the case, (C, D, H, W) uint8, 255 = sure, or None.

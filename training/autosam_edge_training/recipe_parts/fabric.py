@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
 from autosam_edge_training.error_codes import BATCH_NOT_DIVISIBLE
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 Precision = Literal["fp32", "bf16"]
 _SUBNORMAL = 1e-40
@@ -41,7 +39,6 @@ def start_fabric(precision: Precision, *, batch: int) -> Fabric:
 
     Args:
         precision: ``bf16`` computes the forward pass under autocast.
-        batch: Patches of a step over all processes.
 
     Raises:
         TrainingError: The batch does not divide among the processes (AE-TRAIN-004).

@@ -14,10 +14,12 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
+from lightning_fabric import Fabric
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -33,16 +35,9 @@ from autosam_edge import __version__
 from autosam_edge.atomic_files import staged_file, write_file
 from autosam_edge.machine import describe_machine, machine_in_words
 from autosam_edge.memory import peak_mb
-from autosam_edge_training.data import Intensity, Split
+from autosam_edge_training.data import Intensity, Prepared, Split
 from autosam_edge_training.error_codes import RUN_DIFFERS, RUN_MISSING
 from autosam_edge_training.strict import STRICT, JsonObject, as_dict, checked_dataclass, parse_json
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from lightning_fabric import Fabric
-
-    from autosam_edge_training.data import Prepared
 
 Checkpoint = dict[str, Any]
 """States of networks and optimizer by name, and the number of steps."""
@@ -65,9 +60,6 @@ class RunFolder:
     Args:
         out: The folder; a run of the same recipe on the same data is resumed.
         recipe: Kind of the run, ``student``, ``teacher`` or ``distill``.
-        config: Recipe of the run.
-        prepared: The data.
-        fabric: Processes of the run; only the first one writes.
         identity: Further values that decide the run, such as the hash of a teacher.
 
     Raises:
@@ -210,20 +202,11 @@ class RunRecord:
     """Content of ``config.json``.
 
     Args:
-        recipe: Kind of the run.
-        config: Recipe of the run.
-        dataset: Name of the data set.
         data_sha256: SHA-256 of the prepared data set, hexadecimal.
         spacing_mm: Voxel spacing of the grid (D, H, W), mm.
         labels: Names by value, the background first.
         intensity: Window and scale of the HU.
-        split: Case names of each split.
-        processes: Number of processes.
-        threads: Number of threads of each process.
-        version: Version of the package.
         commit: Commit of the code; None outside of a checkout.
-        machine: The machine in words.
-        machine_details: The machine in numbers.
         extra_data_sha256: SHA-256 of each further data set.
         teacher_network, teacher_sha256, teacher: Teacher of a distilled student, see
             :class:`~autosam_edge_training.networks.checkpoint_metadata.TeacherRecord`.

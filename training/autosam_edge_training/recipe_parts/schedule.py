@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
+from lightning_fabric import Fabric
 from torch import nn
 
 from autosam_edge_training.error_codes import GRADIENT_NOT_FINITE
 from autosam_edge_training.strict import STRICT, checked_dataclass
-
-if TYPE_CHECKING:
-    from lightning_fabric import Fabric
 
 
 @checked_dataclass(config=STRICT)
@@ -22,13 +20,11 @@ class Schedule:
     Args:
         steps: Number of optimizer steps of the whole run. The schedule depends on steps and not on time, so a
             busy machine changes the hours and not the result.
-        lr: Peak of the learning rate.
         decay: Course of the rate after the warm-up: ``exponential``, by a constant factor per step, or
             ``cosine``.
         end: Last learning rate as a share of the peak.
         warmup: Share of the steps in which the rate rises linearly; the paper's 5 epochs of 200 are 0.025.
         weight_decay: Weight decay of AdamW, on matrices and kernels, not on biases and norms.
-        clip: Largest norm of the gradient.
         batch: Number of patches per step over all processes together.
     """
 
@@ -105,7 +101,6 @@ def average_into(average: nn.Module, module: nn.Module, *, decay: float, step: i
 
     Args:
         average: Network that holds the average, changed in place.
-        module: Network after the step.
         decay: Decay of the average in the long run, 0 to below 1.
         step: Number of steps done, from 1.
     """

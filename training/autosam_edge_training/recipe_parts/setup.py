@@ -1,56 +1,75 @@
-"""Parts that the recipes share: start of a run, losses by name, validation, metadata of the weights."""
+"""What the recipes share: their keys, the start of a run, its steps, and the metadata of the weights."""
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import field
 from functools import partial
-from typing import TYPE_CHECKING, Literal, Protocol
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
 
 from autosam_edge_training.data import Case, Prepared, negative_case, phantom_case
 from autosam_edge_training.data.layouts import BTCV_NAMES
 from autosam_edge_training.error_codes import NETWORK_INPUT_DIFFERS, SAMPLING_UNSUITABLE, STUDENT_INVALID
-from autosam_edge_training.networks.checkpoint_metadata import CheckpointMetadata
+from autosam_edge_training.networks.checkpoint_metadata import CheckpointMetadata, TeacherRecord
 from autosam_edge_training.networks.input_spec import NetworkInput
 from autosam_edge_training.networks.students import build_student, load_student
-from autosam_edge_training.patches.sampler import Sampler
-from autosam_edge_training.recipe_parts.fabric import mean_over_processes
-from autosam_edge_training.recipe_parts.losses import class_weights, dice_cross_entropy, equation_1
-from autosam_edge_training.recipe_parts.run_folder import commit
+from autosam_edge_training.patches.sampler import Patches, Sampler, Sampling
+from autosam_edge_training.recipe_parts import losses
+from autosam_edge_training.recipe_parts.fabric import Precision, mean_over_processes
+from autosam_edge_training.recipe_parts.run_folder import RunFolder, commit
+from autosam_edge_training.recipe_parts.schedule import Schedule, average_into, build_optimizer, optimize
 from autosam_edge_training.recipe_parts.validation import validate
-from autosam_edge_training.strict import JsonObject, as_dict
+from autosam_edge_training.strict import STRICT, JsonObject, as_dict, checked_dataclass
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
-
-    import numpy.typing as npt
-    from lightning_fabric import Fabric
-    from torch import nn
-
-    from autosam_edge_training.networks.checkpoint_metadata import TeacherRecord
-    from autosam_edge_training.patches.sampler import Patches, Sampling
-    from autosam_edge_training.recipe_parts.losses import Segmentation
-    from autosam_edge_training.recipe_parts.run_folder import RunFolder
-    from autosam_edge_training.recipe_parts.schedule import Schedule
-
-Loss = Literal["paper", "present"]
 STUDENT_WEIGHTS = "student.safetensors"
 TEACHER_WEIGHTS = "teacher.safetensors"
 _FIRST_PHANTOM = 1000  # seeds from here on; the demonstration's and the tests' phantoms are others
 
+Teach = Callable[[Tensor, Tensor, Tensor, Patches], dict[str, Tensor]]
+"""(segmentation loss, logits, image, patches) to the losses of a step; ``loss`` is the one to minimize."""
 
-def check_pace(*, ema: float, report_every: int, validate_every: int, seed: int) -> None:
-    """What every recipe's config must hold beside its own.
 
-    Raises:
-        ValueError: A value lies outside of its range.
+@checked_dataclass(config=STRICT, kw_only=True)
+class Recipe:
+    """The keys of every recipe.
+
+    Args:
+        loss: Segmentation loss. ``paper``: equation 1. ``present``: Dice over the classes that a patch holds,
+            and cross entropy with larger weights for rarer classes.
+        ema: Decay of the average of the weights that is validated and saved; 0 (the paper) keeps the last
+            weights.
+        report_every: Number of steps from one line of metrics and checkpoint to the next.
+        validate_every: Number of steps from one validation of the averaged weights to the next, a multiple of
+            ``report_every`` as a rule.
+        seed: Random seed of weights, patches and augmentation.
+        precision: Precision of the forward pass, ``bf16`` (autocast) or ``fp32``. On CPUs, torch 2.13 now and
+            then returns infinite gradients for SwinUNETR-Tiny under bf16 autocast; its recipe says ``fp32``.
+        smoke: True for a run that only shows that everything works.
     """
-    if not 0.0 <= ema < 1.0 or min(report_every, validate_every) < 1 or seed < 0:
-        raise ValueError(
-            "ema must lie in [0, 1), report_every and validate_every be at least 1, seed not be negative"
-        )
+
+    schedule: Schedule
+    sampling: Sampling = field(default_factory=Sampling)
+    loss: Literal["paper", "present"] = "paper"
+    ema: float = 0.0
+    report_every: int = 100
+    validate_every: int = 1000
+    seed: int = 0
+    precision: Precision = "bf16"
+    smoke: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.ema < 1.0 or min(self.report_every, self.validate_every) < 1 or self.seed < 0:
+            raise ValueError(
+                "ema must lie in [0, 1), report_every and validate_every be at least 1, seed not be negative"
+            )
 
 
 def start_student(name: str, arguments: JsonObject, classes: int, init: Path | None) -> nn.Module:
@@ -70,24 +89,19 @@ def start_student(name: str, arguments: JsonObject, classes: int, init: Path | N
     return module
 
 
-def start_sampler(
-    cases: list[Case],
-    sampling: Sampling,
-    prepared: Prepared,
-    *,
-    seed: int,
-    teacher: Mapping[str, npt.NDArray[np.uint8]] | None = None,
+def _start_sampler(
+    cases: list[Case], recipe: Recipe, prepared: Prepared, cached: Mapping[str, npt.NDArray[np.uint8]] | None
 ) -> Sampler:
     """The sampler of a run, with the phantoms that join the cases, on their grid.
 
     Raises:
         TrainingError: The recipe asks for changes or phantoms that these data cannot have (AE-TRAIN-027).
     """
+    sampling, spacing_mm, intensity = recipe.sampling, prepared.spacing_mm, prepared.intensity
     seeds = range(_FIRST_PHANTOM, _FIRST_PHANTOM + sampling.phantoms)
     try:
         if seeds and tuple(prepared.labels) != BTCV_NAMES:
             raise ValueError("phantoms have the organs of BTCV")
-        spacing_mm, intensity = prepared.spacing_mm, prepared.intensity
         phantoms = [
             phantom_case(one, spacing_mm=spacing_mm, intensity=intensity, targets=prepared.targets)
             for one in seeds
@@ -97,7 +111,7 @@ def start_sampler(
             for one in range(sampling.negatives)
         ]
         return Sampler(
-            cases, sampling, spacing_mm=prepared.spacing_mm, seed=seed, phantoms=phantoms, teacher=teacher
+            cases, sampling, spacing_mm=spacing_mm, seed=recipe.seed, phantoms=phantoms, teacher=cached
         )
     except ValueError as error:
         raise SAMPLING_UNSUITABLE(f"the recipe's sampling does not fit the data: {error}.") from error
@@ -123,119 +137,117 @@ def extra_cases(extra: Sequence[Path], prepared: Prepared) -> tuple[list[Case], 
     return cases, digests
 
 
-def segmentation_loss(kind: Loss, cases: list[Case], device: torch.device) -> Segmentation:
+def _segmentation_loss(recipe: Recipe, cases: list[Case], device: torch.device) -> losses.Segmentation:
     """The loss by its name in a recipe; ``present`` weighs classes by their share of the cases' voxels."""
-    if kind == "paper":
-        return equation_1
+    if recipe.loss == "paper":
+        return losses.equation_1
     whole = slice(None), slice(None), slice(None)
     labeled = [case for case in cases if case.known is None]
     shares = np.mean(
         [case.patch(whole)[1].mean(axis=(1, 2, 3), dtype=np.float64) for case in labeled], axis=0
     )
-    return partial(
-        dice_cross_entropy, class_weight=class_weights(torch.from_numpy(shares).float()).to(device)
-    )
+    weights = losses.class_weights(torch.from_numpy(shares).float())
+    return partial(losses.dice_cross_entropy, class_weight=weights.to(device))
 
 
-def training_steps(
-    run: RunFolder, sampler: Sampler, fabric: Fabric, schedule: Schedule, *, workers: int
-) -> Iterator[tuple[int, Patches]]:
-    """Number and patches of each step that is left, this process's share of them; begins the run."""
-    batches = sampler.batches(
-        range(run.first_step, schedule.steps),
-        size=schedule.batch,
-        rank=fabric.global_rank,
-        world=fabric.world_size,
-        workers=workers,
-    )
-    return zip(run.steps(schedule.steps), batches, strict=False)
+def _trained_state(module: nn.Module) -> dict[str, Tensor]:
+    """State of a network without the parameters that are frozen."""
+    frozen = {name for name, parameter in module.named_parameters() if not parameter.requires_grad}
+    return {name: value for name, value in module.state_dict().items() if name not in frozen}
 
 
-class Pace(Protocol):
-    """The part of a recipe that says when a run reports."""
-
-    @property
-    def schedule(self) -> Schedule:
-        """Steps and learning rate."""
-
-    @property
-    def sampling(self) -> Sampling:
-        """Patches; validation uses windows of the same size."""
-
-    @property
-    def report_every(self) -> int:
-        """Number of steps from one report to the next."""
-
-    @property
-    def validate_every(self) -> int:
-        """Number of steps from one validation to the next."""
+def _restore(module: nn.Module, state: dict[str, Tensor]) -> None:
+    assert state.keys() == _trained_state(module).keys()
+    module.load_state_dict(state, strict=False)
 
 
-def report_step(
+def train_network(
+    kind: Literal["student", "teacher"],
+    recipe: Recipe,
+    module: nn.Module,
+    prepared: Prepared,
+    cases: list[Case],
     run: RunFolder,
     fabric: Fabric,
-    config: Pace,
+    *,
+    teach: Teach = lambda loss, _logits, _image, _patches: {"loss": loss},
+    cached: Mapping[str, npt.NDArray[np.uint8]] | None = None,
+    workers: int,
+) -> nn.Module:
+    """Take the steps of a run that are left, and return the network with the averaged weights."""
+    held_out = prepared.cases("validation") if prepared.split["validation"] else []
+    schedule = recipe.schedule
+    sampler = _start_sampler(cases, recipe, prepared, cached)
+    segmentation = _segmentation_loss(recipe, cases, fabric.device)
+
+    average = copy.deepcopy(module) if recipe.ema else module
+    fabric.to_device(average)
+    optimizer = build_optimizer(module, schedule)
+    network, optimizer = fabric.setup(module, optimizer)
+    if run.checkpoint:
+        _restore(module, run.checkpoint[kind])
+        _restore(average, run.checkpoint["average"])
+        optimizer.load_state_dict(run.checkpoint["optimizer"])
+    network.train()
+
+    left, rank, world = range(run.first_step, schedule.steps), fabric.global_rank, fabric.world_size
+    batches = sampler.batches(left, size=schedule.batch, rank=rank, world=world, workers=workers)
+    for step, patches in zip(run.steps(schedule.steps), batches, strict=False):
+        image, occupancy, possible = fabric.to_device((patches.image, patches.occupancy, patches.possible))
+        torch.manual_seed(recipe.seed + step)  # of dropout, where a network has it
+        loss, logits = losses.supervised(network(image), occupancy, possible, segmentation)
+        found = teach(loss, logits, image, patches)
+        optimize(fabric, network, optimizer, found["loss"], schedule, step)
+        if average is not module:
+            average_into(average, module, decay=recipe.ema, step=step + 1)
+
+        if _report_step(run, fabric, recipe, step, found, average, held_out):
+            states = {kind: _trained_state(module), "average": _trained_state(average)}
+            run.save(step + 1, {**states, "optimizer": optimizer.state_dict()})
+    return average
+
+
+def _report_step(
+    run: RunFolder,
+    fabric: Fabric,
+    recipe: Recipe,
     step: int,
-    losses: Mapping[str, torch.Tensor],
+    found: Mapping[str, Tensor],
     average: nn.Module,
     held_out: list[Case],
 ) -> bool:
-    """Report the losses of a step, and validate the averaged weights, if the recipe says so.
-
-    Args:
-        run: Folder of the run.
-        fabric: Processes of the run.
-        config: Recipe of the run.
-        step: Number of the step, from 0.
-        losses: Losses of this process by name.
-        average: Network with the averaged weights.
-        held_out: Validation cases.
-
-    Returns:
-        True if the step was reported, which is when a checkpoint is due.
-    """
+    """Report the losses of a step, and validate, if the recipe says so; True if a checkpoint is due."""
     done = step + 1
-    validates = done % config.validate_every == 0 or done == config.schedule.steps
-    if not validates and done % config.report_every:
+    validates = done % recipe.validate_every == 0 or done == recipe.schedule.steps
+    if not validates and done % recipe.report_every:
         return False
-    values: dict[str, object] = {name: mean_over_processes(fabric, loss) for name, loss in losses.items()}
-    values["lr"] = config.schedule.rate(step)
+    values: dict[str, object] = {name: mean_over_processes(fabric, loss) for name, loss in found.items()}
+    values["lr"] = recipe.schedule.rate(step)
     if validates and held_out and fabric.is_global_zero:
-        dice = validate(average, held_out, config.sampling.patch, device=fabric.device)
-        found = [score for score in dice if score is not None]
-        values |= {"dice": dice, **({"mean_dice": float(np.mean(found))} if found else {})}
+        dice = validate(average, held_out, recipe.sampling.patch, device=fabric.device)
+        known = [score for score in dice if score is not None]
+        values |= {"dice": dice, **({"mean_dice": float(np.mean(known))} if known else {})}
     run.report(done, values)
     return True
 
 
 def checkpoint_metadata(
-    student: str,
+    network: str,
     arguments: JsonObject,
     prepared: Prepared,
-    config: object,
+    recipe: Recipe,
     cases: Sequence[Case],
     *,
     teacher: TeacherRecord | None = None,
     sam_sha256: str = "",
 ) -> CheckpointMetadata:
-    """Metadata of the network that a run has trained.
-
-    Args:
-        student: Name of the network.
-        arguments: Arguments that build it.
-        prepared: The data.
-        config: Recipe of the run.
-        cases: Training cases.
-        teacher: Teacher of a distilled student.
-        sam_sha256: SHA-256 of a teacher's SAM file.
-    """
-    recipe = as_dict(config)
+    """Metadata of the network that a run has trained."""
     return CheckpointMetadata(
-        student,
+        network,
         arguments,
         NetworkInput.of(prepared),
-        recipe,
-        recipe["schedule"]["steps"],
+        as_dict(recipe),
+        recipe.schedule.steps,
         tuple(case.name for case in cases),
         prepared.sha256,
         commit() or "",

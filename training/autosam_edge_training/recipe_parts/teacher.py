@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path
+from typing import Literal
 
 import torch
+from lightning_fabric import Fabric
+from torch import Tensor
 
+from autosam_edge_training.data import Prepared
 from autosam_edge_training.error_codes import RECIPE_INVALID
 from autosam_edge_training.networks.checkpoint import (
     network_name,
@@ -16,15 +20,7 @@ from autosam_edge_training.networks.checkpoint import (
 )
 from autosam_edge_training.networks.checkpoint_metadata import TeacherRecord
 from autosam_edge_training.networks.teacher_cache import load_cached_probabilities
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from lightning_fabric import Fabric
-    from torch import Tensor
-
-    from autosam_edge_training.data import Prepared
-    from autosam_edge_training.patches.sampler import Patches
+from autosam_edge_training.patches.sampler import Patches
 
 
 class Teacher:
@@ -34,8 +30,6 @@ class Teacher:
         path: Weights file, an AutoSAM teacher or another student; or the folder of a foreign teacher, whose
             probabilities were cached with
             :func:`~autosam_edge_training.networks.foreign_teacher.cache_foreign_teacher`.
-        prepared: The data that the student is trained on.
-        fabric: Device and precision of the teacher's forward pass.
         weight: Lambda of equation 2, for the record.
         sam: SAM's published checkpoint, if the teacher was trained on one.
         cache: Folder of the teacher's cached probabilities; None runs the teacher at every step.
@@ -78,7 +72,6 @@ class Teacher:
 
         Args:
             image: Input of the student, (B, 1, D, H, W), normalized, on the device.
-            patches: The batch that the image comes from; holds the cached probabilities.
         """
         if self.network is None:
             cached: Tensor = self._fabric.to_device(patches.teacher)

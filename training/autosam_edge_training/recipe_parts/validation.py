@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import warnings
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import numpy as np
 import torch
-from monai.inferers.utils import sliding_window_inference
+from torch import nn
 
 from autosam_edge.measurements import dice
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from torch import nn
-
-    from autosam_edge_training.data import Case
+from autosam_edge_training.data import Case
+from autosam_edge_training.networks.whole_case import run_whole_case
 
 
-@torch.no_grad()
 def validate(
     network: nn.Module,
     cases: Sequence[Case],
@@ -32,9 +25,7 @@ def validate(
 
     Args:
         network: (1, 1, D, H, W) normalized to logits; left in the mode that it was in.
-        cases: Cases that were held out.
         patch: Voxels (D, H, W) of the sliding window.
-        device: Device of the network.
         overlap: Share of a window that its neighbor covers again, 0 to below 1.
 
     Returns:
@@ -44,21 +35,8 @@ def validate(
     network.eval()
     scores = np.full((len(cases), cases[0].classes - 1), np.nan)
     for row, case in enumerate(cases):
-        image = (case.image.astype(np.float32) - case.intensity.offset) / case.intensity.scale
-        with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", UserWarning
-            )  # MONAI indexes with a list, which newer torch dislikes
-            logits = sliding_window_inference(
-                torch.from_numpy(image)[None, None].to(device),
-                patch,
-                1,
-                network,
-                overlap=overlap,
-                mode="gaussian",
-                cval=case.intensity.low,
-            )
-        found, truth = logits[0].argmax(dim=0).cpu().numpy(), case.labels
+        logits = run_whole_case(network, case, patch, overlap=overlap, device=device)
+        found, truth = logits.argmax(dim=0).cpu().numpy(), case.labels
         for organ in range(1, case.classes):
             if (truth == organ).any():
                 scores[row, organ - 1] = dice(found == organ, truth == organ)

@@ -10,7 +10,6 @@ class SpatialAdapter(nn.Module):
     """``A(X) = X + ReLU(DWConv(X W_down)) W_up``, 3x3x3, no biases.
 
     Args:
-        dim: Number of channels C of a token.
         hidden: Number of channels between ``down`` and ``up``.
 
     ``W_up`` starts at zero: the first step of training sees SAM's own features. There is no activation after

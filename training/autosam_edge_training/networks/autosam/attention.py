@@ -19,8 +19,6 @@ class WindowAttention(nn.Module):
     """Multi-head attention with decomposed relative positions, ``q . Rd + q . Rh + q . Rw`` (q unscaled).
 
     Args:
-        dim: C, channels of a token.
-        heads: Number of heads; divides C.
         table_window: Side of the windows that SAM's tables are drawn for; they have ``2 * table_window - 1``
             rows.
         rel_pos: Fit of a table to the window: ``crop`` takes the central rows, so that an offset means
@@ -127,7 +125,6 @@ def relative_rows(table: Tensor, side: int, how: RelPos) -> Tensor:
 
     Args:
         table: (2 * n - 1, c), the offset 0 in the middle.
-        side: Tokens on the axis.
         how: Value of ``rel_pos``, see :class:`WindowAttention`.
 
     Returns:

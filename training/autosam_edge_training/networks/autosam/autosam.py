@@ -17,7 +17,6 @@ class AutoSAM(nn.Module):
 
     Args:
         image_encoder: Volume to the tokens after some of its blocks.
-        necks: One per tapped block.
         prompt_generator: Puts a prompt in the place of one feature map; None: the maps go straight to the
             decoder.
         mask_decoder: Feature maps and image to logits.

@@ -32,12 +32,9 @@ class Block(nn.Module):
     """SAM's block on a three-dimensional grid, with a spatial adapter.
 
     Args:
-        dim: Number of channels C of a token.
-        attention: Attends within windows.
         adapter: Adapter, which runs before everything else.
         window: (d, h, w) tokens; None: one window over the whole grid.
         shift: Tokens by which the windows are shifted, as in Swin; sides that one window covers are not.
-        mlp_ratio: Hidden channels of the MLP over C.
     """
 
     def __init__(

@@ -19,9 +19,6 @@ from autosam_edge_training.networks.autosam.trainables import freeze
 def build_autosam(config: TeacherConfig) -> AutoSAM:
     """Build a teacher with random weights, SAM's part frozen; see :func:`~.sam_checkpoint.load_sam`.
 
-    Args:
-        config: The network.
-
     Example:
         >>> config = TeacherConfig(vit="tiny", classes=3)
         >>> build_autosam(config)(torch.rand(1, 1, 32, 32, 32)).shape

@@ -45,12 +45,8 @@ def load_teacher(path: Path, *, sam: Path | None = None) -> tuple[AutoSAM, Check
     """Read a file of :func:`save_teacher`.
 
     Args:
-        path: The file.
         sam: SAM's published checkpoint that the teacher was trained on; not needed if the file holds all
             parameters.
-
-    Returns:
-        The teacher in eval mode, its trained parameters marked as trainable, and the metadata of the file.
 
     Raises:
         TrainingError: The file is not a teacher's, or damaged (AE-TRAIN-015); the SAM file is not given or is

@@ -65,7 +65,6 @@ class TeacherConfig:
 
     Args:
         vit: SAM's ViT-B, -L or -H by its letter, ``tiny``, or a ViT of one's own.
-        classes: Output channels, background included.
         patch: (D, H, W) voxels of a patch; sides are multiples of a token's side, best of a window's (8
             tokens: 32 voxels).
         upsample: Enlargement before SAM's 16 x 16 patches: 4 makes a token of 4^3 voxels, 1 of 16^3.
@@ -73,7 +72,6 @@ class TeacherConfig:
         rel_pos: SAM's relative positions are cropped or interpolated to the window.
         global_blocks: Attention of SAM's global blocks: ``windowed`` like the others, or ``full``, for at
             most 16^3 tokens.
-        necks, apg, decoder: Settings of the parts.
         checkpoint: ``blocks`` recomputes each block in the backward pass, for GPUs with less memory.
         trains: ``adapters``: what the paper trains, SAM's weights stay as they are. ``all``: everything, for
             a ViT without SAM's weights.

@@ -17,7 +17,6 @@ class ImageEncoder(nn.Module):
     """Embeds, adds positions, runs the blocks, and hands out the tokens after some of them.
 
     Args:
-        patch_embed: Voxels to tokens.
         positions: Table of positions that is added to the tokens.
         blocks: Transformer blocks in order.
         taps: Blocks, counted from 0 and rising, after which the tokens are handed out.
@@ -46,9 +45,6 @@ class ImageEncoder(nn.Module):
 
         Args:
             image: (B, 1, D, H, W).
-
-        Returns:
-            As many as taps, each (B, D', H', W', C).
         """
         tokens = self.positions(self.patch_embed(image))
         tapped = []

@@ -18,10 +18,7 @@ class MaskDecoder(nn.Module):
     """Fuses the feature maps and the image, and classifies each voxel. Trained from scratch.
 
     Args:
-        maps: Number of feature maps.
-        channels: Number of channels of each map.
         mid: Channels of a head and of the fused features.
-        classes: Output channels, background included.
         scale: Decoder's grid: the image's (``full``, paper), or ``half`` of it with the logits enlarged at
             the end (an eighth of the work).
     """

@@ -16,12 +16,7 @@ class LayerNorm3d(nn.LayerNorm):
 
 
 class Neck(nn.Module):
-    """SAM's neck in 3D: pointwise convolution, norm, 3x3x3 convolution, norm. Trained from scratch.
-
-    Args:
-        dim: Channels of a token.
-        out: Channels of the map.
-    """
+    """SAM's neck in 3D: pointwise convolution, norm, 3x3x3 convolution, norm. Trained from scratch."""
 
     def __init__(self, dim: int, out: int) -> None:
         super().__init__()

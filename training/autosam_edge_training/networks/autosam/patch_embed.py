@@ -17,8 +17,6 @@ class PatchEmbed(nn.Module):
     that the gradient reaches the depth weights.
 
     Args:
-        dim: Number of channels C of a token.
-        patch: Side of SAM's patch in enlarged voxels.
         upsample: Trilinear enlargement before the embedding; divides ``patch``.
     """
 
@@ -71,10 +69,6 @@ class PatchEmbed(nn.Module):
 
 def linear_interpolation(patch: int, upsample: int) -> Tensor:
     """Weights of native samples in the enlarged ones, as in ``F.interpolate(align_corners=False)``.
-
-    Args:
-        patch: Enlarged samples per patch.
-        upsample: Enlargement.
 
     Returns:
         (patch, patch / upsample + 2) for native samples -1 ... patch / upsample, or the identity for an

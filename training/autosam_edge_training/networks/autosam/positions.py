@@ -10,11 +10,6 @@ from torch.nn import functional as F
 class Positions(nn.Module):
     """Adds ``plane[h, w] + depth[d]`` to the tokens.
 
-    Args:
-        dim: C, channels of a token.
-        grid: Side of SAM's table.
-        depth: Rows of the depth table.
-
     ``pos_embed`` (1, grid, grid, C) is SAM's; ``depth_embed`` (1, depth, C) starts at zero, so that at first
     every slice is where SAM would put it. Tables are resized to the token grid.
     """

@@ -17,7 +17,6 @@ class PromptGenerator(nn.Module):
     """Turns the last feature map of the encoder into a prompt, which replaces it.
 
     Args:
-        channels: Number of channels of the feature maps.
         widths: Channels of the U-Net's levels, finest first; one pooling less than widths.
     """
 
@@ -56,7 +55,6 @@ def fits_grid(widths: Sequence[int], grid: Sequence[int]) -> bool:
     """Whether the lowest level still has more than one voxel, which instance norm needs.
 
     Args:
-        widths: Channels of the levels.
         grid: (D', H', W') of the feature maps.
     """
     return math.prod(side // 2 ** (len(widths) - 1) for side in grid) > 1

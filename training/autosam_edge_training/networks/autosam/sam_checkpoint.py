@@ -93,10 +93,6 @@ def load_sam(model: AutoSAM, path: Path | None, *, sha256: str | None = None) ->
 def match_sam(model: AutoSAM, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The checkpoint's tensors by the names of the teacher's image encoder.
 
-    Args:
-        model: The teacher.
-        state: All of SAM's checkpoint.
-
     Returns:
         A tensor for each parameter of the image encoder that is SAM's: 171 for ViT-B, 339 for L, 451 for H.
 

@@ -16,8 +16,6 @@ class ViT:
     """Numbers of a vision transformer with SAM's layout.
 
     Args:
-        dim: Channels of a token.
-        depth: Blocks.
         heads: Attention heads; divide ``dim``.
         taps: Blocks, counted from 0, whose tokens go to a neck: SAM's global blocks; the last one is the last
             block.

@@ -28,8 +28,6 @@ def split_windows(tokens: Tensor, window: Size, shift: Size = (0, 0, 0)) -> Tens
 
     Args:
         tokens: (B, D, H, W, C).
-        window: (d, h, w) tokens.
-        shift: Tokens by which the windows start later, less than the window.
 
     Returns:
         (B * windows, d, h, w, C), the windows of one volume next to each other.
@@ -74,9 +72,7 @@ def window_regions(grid: Size, window: Size, shift: Size, *, device: torch.devic
 
     Args:
         grid: (D, H, W) tokens.
-        window: (d, h, w).
         shift: Shift that :func:`split_windows` is called with.
-        device: Device of the result.
 
     Returns:
         (windows, d * h * w) int64 from 0 to 7, one bit per side that wrapped; tokens attend to each other

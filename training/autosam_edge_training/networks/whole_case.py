@@ -1,0 +1,63 @@
+"""A network on a whole case, window by window, as the runtime runs it on a scan."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from monai.inferers.utils import sliding_window_inference
+
+from autosam_edge.pipeline.tiles import TilePlan
+from autosam_edge_training.data import Case
+from autosam_edge_training.networks.input_spec import ROWS_BEYOND_ENDS
+
+
+@torch.no_grad()
+def run_whole_case(
+    network: Callable[[torch.Tensor], torch.Tensor],
+    case: Case,
+    patch: tuple[int, int, int],
+    *,
+    overlap: float,
+    device: torch.device,
+    result_device: torch.device | None = None,
+) -> torch.Tensor:
+    """The network's blended answer for every voxel of a case.
+
+    Beyond its ends the network sees the first and the last slice again, beside it air.
+
+    Args:
+        network: (1, 1, D, H, W) normalized windows to (1, C, D, H, W).
+        case: Case on the model's grid.
+        patch: Voxels (D, H, W) of a window.
+        overlap: Share of a window that its neighbor covers again, 0 to below 1.
+        device: Device of the network.
+        result_device: Device of the result; None takes that of the network.
+
+    Returns:
+        (C, D, H, W) float32.
+    """
+    depth, height, width = case.image.shape
+    plan = TilePlan((depth, height, width), patch, overlap, ROWS_BEYOND_ENDS)
+    rows = case.image[plan.source_rows].astype(np.float32)
+    image = torch.from_numpy((rows - case.intensity.offset) / case.intensity.scale)[None, None]
+    result_device = result_device or device
+    with warnings.catch_warnings():
+        # MONAI indexes with a list, which newer torch dislikes.
+        warnings.simplefilter("ignore", UserWarning)
+        found = sliding_window_inference(
+            image.to(result_device),
+            patch,
+            1,
+            network,
+            overlap=overlap,
+            mode="gaussian",
+            cval=case.intensity.low,
+            sw_device=device,
+            device=result_device,
+        )
+    assert isinstance(found, torch.Tensor)
+    before = plan.pad_before[0]
+    return found[0, :, before : before + depth]
