@@ -102,7 +102,7 @@ def is_clean(seen: Seen) -> bool:
 
 def control_is_seen(seen: Seen) -> bool:
     """True if each of the control's acts was seen."""
-    return all(seen[part] for part in ("queries", "connections", "home", "temp", "elsewhere"))  # type: ignore[literal-required]
+    return all(seen[part] for part in ("queries", "connections", "home", "temp", "elsewhere"))
 
 
 def is_installed(job: Job) -> bool:
