@@ -107,7 +107,8 @@ def run_child(
     """
     settings = json.dumps([module, list(arguments), memory_mb, os.getpid()]).encode()
     paths = _SEPARATOR.join(_import_paths())
-    command = [sys.executable, "-I", "-X", "utf8", "-c", _START, paths]
+    unwritten = ["-B"] if sys.dont_write_bytecode else []  # -I hides PYTHONDONTWRITEBYTECODE
+    command = [sys.executable, "-I", *unwritten, "-X", "utf8", "-c", _START, paths]
     child = subprocess.Popen(  # noqa: S603  our own code, no shell
         command,
         stdin=subprocess.PIPE,

@@ -312,8 +312,13 @@ THREADS_TOO_MANY = ErrorCode(
     "more threads than the process may use cores; they would only wait for each other",
     "Leave `threads` out, or give at most the number of cores.",
 )
-ENGINE_BROKEN = ErrorCode(
+SITE_FILE_MISSING = ErrorCode(
     "AE-ENGINE-010",
+    "in the browser: a file of the site cannot be loaded",
+    "Connect to the network and open the page again, or export the site again.",
+)
+ENGINE_BROKEN = ErrorCode(
+    "AE-ENGINE-011",
     "`doctor`: an installed engine or decoder does not load, crashes, hangs or computes something else",
     "Install its package again (pip install --force-reinstall), or uninstall it and use another `engine`.",
 )

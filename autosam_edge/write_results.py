@@ -20,10 +20,11 @@ from autosam_edge.output_formats import (
     SEG_FORMATS,
     WITHOUT_DICOM,
 )
+from autosam_edge.platform import can_draw
 from autosam_edge.plausibility.refusal import require_plausible
 from autosam_edge.result_files import Results
 from autosam_edge.staging import sweep, sync
-from autosam_edge.warning_codes import SEG_LEFT_OUT
+from autosam_edge.warning_codes import PREVIEW_LEFT_OUT, SEG_LEFT_OUT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 # Results of a scan of 512 x 512 x 160 voxels take about 16 MiB; scans may be four times as long.
 _NEEDED_BYTES = 64 * 2**20
+_NO_PREVIEW = PREVIEW_LEFT_OUT("No preview was drawn: Pillow is not installed.")
 
 
 def write(
@@ -87,6 +89,8 @@ def write(
         with _timed(timings, "statistics"):
             statistics = organ_statistics(volume, segmentation)
     told = dict.fromkeys((*segmentation.warnings, *warnings_of_outputs(volume.source, formats)))
+    # That a picture is missing says nothing about the labels, so the files do not repeat it.
+    told.pop(_NO_PREVIEW, None)
     segmentation = replace(segmentation, warnings=tuple(told))
     results = Results(volume, segmentation, statistics, pseudonymize=pseudonymize)
     with staged_results(Path(folder), list(FILE_NAMES.values())) as stage:
@@ -166,15 +170,18 @@ def check_outputs(
 
 
 def warnings_of_outputs(source: Source, formats: Sequence[Format] | None = None) -> tuple[ScanWarning, ...]:
-    """Warnings about results that the input does not allow; they can be given before the inference.
+    """Warnings about results that cannot be made; they can be given before the inference.
 
     Args:
         source: Files that the scan was read from.
         formats: Formats that will be written; None for all that fit.
     """
-    if formats is not None or source.kind != "dicom" or not source.frame_of_reference_fault:
-        return ()
-    return (SEG_LEFT_OUT(f"No DICOM SEG was written: the images {source.frame_of_reference_fault}."),)
+    found = []
+    if formats is None and source.kind == "dicom" and source.frame_of_reference_fault:
+        found.append(SEG_LEFT_OUT(f"No DICOM SEG was written: the images {source.frame_of_reference_fault}."))
+    if formats is None and not can_draw():
+        found.append(_NO_PREVIEW)
+    return tuple(found)
 
 
 def _existing(target: Path) -> Path:
@@ -190,6 +197,8 @@ def _choose(source: Source | None, formats: Sequence[Format] | None) -> tuple[Fo
             f"`formats` are {', '.join(sorted(unknown)) or 'empty'}, expected some of {', '.join(FORMATS)}"
         )
     chosen = tuple(name for name in FORMATS if name in (DEFAULT_FORMATS if formats is None else formats))
+    if formats is None and not can_draw():
+        chosen = tuple(name for name in chosen if name != "preview")
     of_dicom = [name for name in chosen if name in DICOM_FORMATS]
     if source is None or not of_dicom:
         return chosen

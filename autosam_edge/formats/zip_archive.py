@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import lzma
 import shutil
 import stat
 import tempfile
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from autosam_edge.error_codes import INPUT_UNREADABLE, ZIP_DAMAGED, ZIP_TOO_LARGE, ZIP_UNSAFE
 from autosam_edge.errors import AutosamEdgeError
+from autosam_edge.platform import LZMAError
 
 if TYPE_CHECKING:
     from typing import IO
@@ -77,7 +77,7 @@ def _unpack(path: Path, root: Path) -> None:
     except (
         zipfile.BadZipFile,
         zlib.error,
-        lzma.LZMAError,
+        LZMAError,
         UnicodeDecodeError,
         EOFError,
         NotImplementedError,

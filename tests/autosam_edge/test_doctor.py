@@ -61,7 +61,7 @@ def test_doctor_in_a_process_of_its_own(tmp_path):
         [sys.executable, "-c", code, "doctor", "--json"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 5
-    assert "error AE-ENGINE-010: installed but broken: openvino (openvino)" in done.stderr
+    assert "error AE-ENGINE-011: installed but broken: openvino (openvino)" in done.stderr
     told = json.loads(done.stdout)
     assert list(told) == [
         "version",
@@ -77,7 +77,7 @@ def test_doctor_in_a_process_of_its_own(tmp_path):
         "telemetry_variable_set",
         "error",
     ]
-    assert told["error"] == "AE-ENGINE-010"
+    assert told["error"] == "AE-ENGINE-011"
     assert [list(entry) for entry in told["engines"]] == [
         ["name", "package", "version", "state", "detail", "install", "telemetry_off"]
     ] * len(told["engines"])
@@ -93,8 +93,8 @@ def test_doctor_in_a_process_of_its_own(tmp_path):
     [
         (("works", "not installed"), "not installed", None),
         (("works", "loads"), "loads", None),
-        (("works", "broken"), "loads", "AE-ENGINE-010"),
-        (("works", "loads"), "broken", "AE-ENGINE-010"),
+        (("works", "broken"), "loads", "AE-ENGINE-011"),
+        (("works", "loads"), "broken", "AE-ENGINE-011"),
         (("not installed", "loads"), "loads", "AE-ENGINE-006"),
     ],
 )
