@@ -113,7 +113,8 @@ def verify_artifact(bundle: Bundle, artifact: Artifact, *, threads: int | None =
         BundleError: A file is missing, altered or not valid.
         EngineError: The artifact does not load or run.
     """
-    return _check_artifact(bundle, artifact, _tolerances(bundle)[artifact.name], threads, None)
+    _, tolerances = read_parity(bundle)
+    return _check_artifact(bundle, artifact, tolerances[artifact.name], threads, None)
 
 
 class VerificationError(EngineError):
