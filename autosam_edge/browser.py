@@ -20,6 +20,7 @@ from autosam_edge.bundle import Bundle, open_bundle
 from autosam_edge.dicom.find import find_dicom_files, walk
 from autosam_edge.dicom.header import silenced
 from autosam_edge.dicom.series import series_choices
+from autosam_edge.engines.model_file import check_model_file
 from autosam_edge.error_codes import CANCELLED, ENGINE_FAILED, INTERNAL_ERROR, OUT_OF_MEMORY
 from autosam_edge.errors import AutosamEdgeError
 from autosam_edge.formats.nifti import nifti_header
@@ -146,7 +147,7 @@ class Worker:
             name: ``target/precision``.
         """
         artifact = self._artifact(name)
-        self._bundle.read_artifact(artifact.path)
+        check_model_file("ONNX", self._bundle.read_artifact(artifact.path))
         sha256 = self._bundle.manifest.sha256_of(artifact.path)
         return {"path": artifact.path, "precision": artifact.precision, "sha256": sha256}
 

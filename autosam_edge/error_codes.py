@@ -271,6 +271,16 @@ MODEL_FILE_REFUSED = ErrorCode(
     "that is not allowed",
     "Do not trust this bundle; get it again from its source, or export it again.",
 )
+SIGNATURE_INVALID = ErrorCode(
+    "AE-BUNDLE-008",
+    "the bundle is not signed, or not by the owner of the key that was given",
+    "Do not trust this bundle; get it again from its source, or give the public key of who signed it.",
+)
+KEY_INVALID = ErrorCode(
+    "AE-BUNDLE-009",
+    "the file holds no Ed25519 key of the kind that is needed",
+    "Make a pair of keys as docs/bundle.md shows: sign with the private one, check with the public one.",
+)
 ENGINE_UNKNOWN = ErrorCode(
     "AE-ENGINE-001", "no engine has this name", "Use `onnx` or `openvino`, or pass an engine."
 )
@@ -412,6 +422,38 @@ LABELS_EMPTY = ErrorCode(
     "warning, use `accept_implausible`.",
 )
 
+# Batch
+SCANS_FAILED = ErrorCode(
+    "AE-BATCH-001",
+    "some scans of a batch failed; the others are done",
+    "The table names the code and the remedy of each; `--retry CODE` tries them again.",
+)
+BATCH_OTHER_SETTINGS = ErrorCode(
+    "AE-BATCH-002",
+    "the folder holds results of a batch with other settings",
+    "Give the settings of before, or another folder: one table never mixes models.",
+)
+BATCH_IN_USE = ErrorCode(
+    "AE-BATCH-003", "another process works on this batch", "Wait until it ends, or use `--part`."
+)
+BATCH_LIST_INVALID = ErrorCode(
+    "AE-BATCH-004",
+    "a list of scans that cannot be read",
+    "Give a CSV file with a column `path` or `series`, or a text file with one series in each line.",
+)
+WORKER_DIED = ErrorCode(
+    "AE-BATCH-005",
+    "the process that worked on the scan ended, as by lack of memory or a crash of a library",
+    "Try the scan alone with `autosam-edge segment`, and with fewer workers or `--max-memory`.",
+)
+
+# Audit
+AUDIT_BROKEN = ErrorCode(
+    "AE-AUDIT-001",
+    "the record of what ran was changed",
+    "Take the record from a copy; results of the runs that it names can be checked by their SHA-256.",
+)
+
 # Everything else
 EXTRA_MISSING = ErrorCode(
     "AE-EXTRA-001",
@@ -423,6 +465,7 @@ CHECKOUT_NEEDED = ErrorCode(
     "the paper's tables and baselines are not in the installed package",
     "Get the project's source, run `pip install -e '.[train]'` in its folder, and run the command there.",
 )
+
 CANCELLED = ErrorCode(
     "AE-CANCEL-001",
     "stopped on request; no unfinished result was left",

@@ -45,22 +45,23 @@ class MemoryBudget:
             )
 
 
-def require_room(volume_mb: float, max_memory_mb: float | None) -> None:
-    """Refuse a volume before it is read if it alone exceeds the limit.
+def require_room(more_mb: float, max_memory_mb: float | None, *, what: str = "the volume") -> None:
+    """Refuse what would exceed the limit, before it is read.
 
     Args:
-        volume_mb: Size of the volume in memory, MB.
+        more_mb: Memory that it takes beyond what the process holds now, MB.
         max_memory_mb: Limit for the resident memory of the process, MB; None sets no limit.
+        what: What takes the memory, for the message.
 
     Raises:
-        BudgetError: The limit is smaller than the volume and what the process holds now (AE-MEMORY-001).
+        BudgetError: The limit is smaller than that and what the process holds now (AE-MEMORY-001).
     """
     if max_memory_mb is None:
         return
-    needed_mb = resident_mb() + volume_mb
+    needed_mb = resident_mb() + more_mb
     if needed_mb > max_memory_mb:
         raise BUDGET_TOO_SMALL(
-            f"the volume alone needs about {math.ceil(needed_mb)} MB with what the program holds, "
+            f"{what} alone needs about {math.ceil(needed_mb)} MB with what the program holds, "
             f"the limit is {math.floor(max_memory_mb)} MB.",
             remedy=f"Give more than `max_memory_mb={math.ceil(needed_mb)}`: the run needs memory too.",
         )

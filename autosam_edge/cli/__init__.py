@@ -15,7 +15,7 @@ import typer
 
 from autosam_edge import __version__
 from autosam_edge.atomic_files import FULL, anything_published
-from autosam_edge.cli import demo, info, montage, segment, verify
+from autosam_edge.cli import bundle, demo, info, montage, segment, verify
 from autosam_edge.cli.extras import LazyCommand, RootGroup
 from autosam_edge.cli.wording import with_options
 from autosam_edge.engines.telemetry import set_variables
@@ -26,17 +26,17 @@ from autosam_edge.stop_signals import MESSAGE, exit_code, run_begins
 from autosam_edge.volume import RESEARCH_USE
 
 _BROKEN_PIPE = 141  # what a shell shows for a program that SIGPIPE ends
-_SEGMENT, _EXPORT, _TRAIN, _EVALUATE = (
+_SEGMENT, _MANY, _EXPORT, _TRAIN, _EVALUATE = (
     "Segment a scan",
+    "Segment many scans",
     "Export and verify",
     "Train",
     "Evaluate and reproduce",
 )
 
 
-def _lazy(package: str, extra: str, panel: str, **summaries: str) -> tuple[LazyCommand, ...]:
-    """Commands of another package by name, with the first sentence of their help."""
-    module = f"{package}.cli"
+def _lazy(module: str, extra: str, panel: str, **summaries: str) -> tuple[LazyCommand, ...]:
+    """Commands of another module by name, with the first sentence of their help."""
     return tuple(
         LazyCommand(name, summary, panel=panel, module=module, extra=extra)
         for name, summary in summaries.items()
@@ -53,13 +53,22 @@ class _Commands(RootGroup):
             extra="dev",
         ),
         *_lazy(
-            "autosam_edge_export",
+            "autosam_edge.cli.many",
+            "node",
+            _MANY,
+            batch="Label the organs of many CT scans: a folder for each, one table, one page.",
+            watch="Label each scan that comes into a folder, until the command is stopped.",
+            serve="Be a DICOM node: receive CT series, label their organs, send the results to an archive.",
+            audit="Check the record of what ran.",
+        ),
+        *_lazy(
+            "autosam_edge_export.cli",
             "export",
             _EXPORT,
             export="Export a student as a bundle, and compare every artifact with it, organ by organ.",
         ),
         *_lazy(
-            "autosam_edge_training",
+            "autosam_edge_training.cli",
             "train",
             _TRAIN,
             data="Prepare a data set for training and evaluation.",
@@ -68,7 +77,7 @@ class _Commands(RootGroup):
             **{"fit-decision-weights": "Fit how much each organ's probability counts, on validation cases."},
         ),
         *_lazy(
-            "autosam_edge_training",
+            "autosam_edge_training.cli",
             "train",
             _EVALUATE,
             score="Score a finished run: Dice and NSD through the pipeline of the runtime.",
@@ -76,14 +85,17 @@ class _Commands(RootGroup):
             compare="Test whether our method is better than others.",
         ),
         *_lazy(
-            "autosam_edge_benchmarks",
+            "autosam_edge_benchmarks.cli",
             "train",
             _EVALUATE,
             reproduce="Show the paper's values beside ours; `n/a` where no run was scored.",
             baseline="Run the methods that the paper compares with.",
         ),
         *_lazy(
-            "autosam_edge_benchmarks", "bench", _EVALUATE, bench="Measure latency and memory on this machine."
+            "autosam_edge_benchmarks.cli",
+            "bench",
+            _EVALUATE,
+            bench="Measure latency and memory on this machine.",
         ),
     )
 
@@ -103,6 +115,7 @@ app.command("demo", rich_help_panel=_SEGMENT)(demo.demo)
 app.command("montage", rich_help_panel=_SEGMENT)(montage.montage)
 app.command("info", rich_help_panel=_SEGMENT)(info.info)
 app.command("verify", rich_help_panel=_EXPORT)(verify.verify)
+app.add_typer(bundle.app, name="bundle", rich_help_panel=_EXPORT)
 
 
 def _print_version(wanted: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import zlib
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,24 +13,22 @@ from pydicom.uid import (
     JPEG2000,
     UID,
     DeflatedExplicitVRLittleEndian,
-    HTJ2KLossless,
-    HTJ2KLosslessRPCL,
-    JPEG2000Lossless,
     JPEGExtended12Bit,
-    JPEGLossless,
-    JPEGLosslessSV1,
-    JPEGLSLossless,
     JPEGLSNearLossless,
     RLELossless,
 )
 
+from autosam_edge.dicom.decoder import CODINGS
 from autosam_edge.dicom.pixel_element import NATIVE, contradiction
 from autosam_edge.dicom.rle import decode_rle
-from autosam_edge.dicom.stream_header import Coding, StreamHeader, read_stream_header
+from autosam_edge.dicom.stream_header import StreamHeader, read_stream_header
 from autosam_edge.error_codes import PIXEL_FORMAT_INVALID, TRANSFER_SYNTAX_UNSUPPORTED
 from autosam_edge.warning_codes import EXCESS_BYTES, LOSSY_COMPRESSION
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from autosam_edge.dicom.decoder import FrameDecoder
     from autosam_edge.dicom.header import Header
     from autosam_edge.dicom.notes import Notes
     from autosam_edge.dicom.pixel_format import Words
@@ -37,18 +36,6 @@ if TYPE_CHECKING:
 
 _DEFLATED_FRAMES = "1.2.840.10008.1.2.8.1"  # Deflated Image Frame Compression
 _WITHOUT_EXTRA = frozenset({*NATIVE, str(DeflatedExplicitVRLittleEndian), str(RLELossless), _DEFLATED_FRAMES})
-_CODINGS: dict[str, Coding] = {
-    str(JPEGExtended12Bit): "JPEG",
-    str(JPEGLossless): "JPEG Lossless",
-    str(JPEGLosslessSV1): "JPEG Lossless",
-    str(JPEGLSLossless): "JPEG-LS",
-    str(JPEGLSNearLossless): "JPEG-LS",
-    str(JPEG2000Lossless): "JPEG 2000",
-    str(JPEG2000): "JPEG 2000",
-    str(HTJ2KLossless): "JPEG 2000",
-    str(HTJ2KLosslessRPCL): "JPEG 2000",
-    str(HTJ2K): "JPEG 2000",
-}
 _MAY_LOSE = frozenset(map(str, (JPEGExtended12Bit, JPEGLSNearLossless, JPEG2000, HTJ2K)))
 _MAX_TILES = 4096  # a tile of CT is the whole image, or 1024 pixels a side
 _ANOTHER_IMAGE = b"\xff\xd8\xff"
@@ -63,11 +50,11 @@ def check_decodable(header: Header) -> None:
     syntax = header.transfer_syntax
     if syntax in _WITHOUT_EXTRA:
         return
-    if syntax in _CODINGS and importlib.util.find_spec("imagecodecs"):
+    if syntax in CODINGS and importlib.util.find_spec("imagecodecs"):
         return
     uid = UID(syntax)
     title = f"{uid} ({uid.name})" if uid.name != uid else str(uid) if uid.is_valid else "of no valid UID"
-    if syntax in _CODINGS:
+    if syntax in CODINGS:
         raise TRANSFER_SYNTAX_UNSUPPORTED(
             f"{header.name} uses the transfer syntax {title}, whose decoder is not installed.",
             remedy="pip install 'autosam-edge[dicom]', or export the series uncompressed.",
@@ -78,16 +65,20 @@ def check_decodable(header: Header) -> None:
     )
 
 
-def decode_frame(data: bytes, plane: ImagePlane, notes: Notes) -> Words:
-    """Decode one frame.
+def decode_frame(
+    data: bytes, plane: ImagePlane, notes: Notes, decoder: FrameDecoder
+) -> Words | Callable[[], Words]:
+    """Decode one frame, or start to.
 
     Args:
         data: The frame's fragments, joined.
         plane: Plane of the frame.
         notes: Findings, to which this frame's are added.
+        decoder: Decoder of the series.
 
     Returns:
-        (H, W) stored words.
+        (H, W) stored words; or, where a native decoder works on them, a function that gives them. The
+        functions of several frames are called in order.
 
     Raises:
         InputError: The data are of another coding than the file names (AE-DICOM-005), hold a second image or
@@ -100,7 +91,7 @@ def decode_frame(data: bytes, plane: ImagePlane, notes: Notes) -> Words:
     if syntax == _DEFLATED_FRAMES:
         return _inflated(data, plane)
     stream = read_stream_header(data)
-    if stream.coding != _CODINGS[syntax]:
+    if stream.coding != CODINGS[syntax]:
         raise contradiction(plane.header, f"its pixel data are {stream.coding}")
     _check_stream(stream, plane)
     _note_loss(stream, plane, notes)
@@ -111,14 +102,13 @@ def decode_frame(data: bytes, plane: ImagePlane, notes: Notes) -> Words:
         )
     if behind:
         notes[EXCESS_BYTES] += 1
-    return _as_words(_decode(data[: stream.end], stream, plane), stream, plane)
+    finish = decoder.start(data[: stream.end], stream)
+    return partial(_finished, finish, stream, plane)
 
 
-def _decode(data: bytes, stream: StreamHeader, plane: ImagePlane) -> np.ndarray:
-    from autosam_edge.dicom.codecs import decode
-
+def _finished(finish: Callable[[], np.ndarray], stream: StreamHeader, plane: ImagePlane) -> Words:
     try:
-        samples = decode(data, stream)
+        samples = finish()
     except ImportError as error:  # a build of imagecodecs that lacks one library
         raise TRANSFER_SYNTAX_UNSUPPORTED(
             f"{plane.header.name} is {stream.coding}, which the imagecodecs on this machine cannot decode.",
@@ -126,7 +116,7 @@ def _decode(data: bytes, stream: StreamHeader, plane: ImagePlane) -> np.ndarray:
         ) from error
     if samples.shape != plane.shape or samples.dtype.kind not in "iu":
         raise ValueError("its decoded pixels do not fit Rows x Columns")
-    return samples
+    return _as_words(samples, stream, plane)
 
 
 def _check_stream(stream: StreamHeader, plane: ImagePlane) -> None:

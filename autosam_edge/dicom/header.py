@@ -43,8 +43,10 @@ class Header:
         dataset: Elements that this package reads; never shown.
         transfer_syntax: UID of the encoding, from the file meta information or, if that is missing, from the
             bytes.
-        pixel_offset: Byte at which the pixel data element starts; -1 if the data set is deflated.
+        pixel_offset: Byte at which the pixel data element starts, of the inflated data set if it is
+            deflated.
         stamp: Size and time of modification of the file when its header was read; see :func:`stamp_of`.
+        deflated_at: Byte at which the deflated data set starts; None if it is not deflated.
     """
 
     path: Path
@@ -53,6 +55,7 @@ class Header:
     transfer_syntax: str
     pixel_offset: int
     stamp: tuple[int, int]
+    deflated_at: int | None = None
 
     @property
     def size(self) -> int:

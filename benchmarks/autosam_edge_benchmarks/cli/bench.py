@@ -245,6 +245,21 @@ def plausibility(
     write_file(study.as_json(result), out)
 
 
+@app.command("odd-inputs")
+def odd_inputs(
+    max_memory: Annotated[int, typer.Option("--max-memory", min=1, help="Memory limit in MB.")] = 800,
+    out: Out = None,
+) -> None:
+    """Show that `segment --max-memory` holds its limit on bombs, lies about sizes and large scans."""
+    with needs("bench"):
+        from autosam_edge_benchmarks.studies.odd_inputs import measure_odd_inputs
+
+    result = measure_odd_inputs(max_memory, log=Stages().log)
+    peak = max(row["peak_mb"] for row in result["inputs"])
+    print(f"largest peak {peak:.0f} MB, the limit is {'held' if result['held'] else 'NOT held'} within 10 %")
+    _write(result, out)
+
+
 @app.command("kills")
 def kills(
     random_kills: Annotated[

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from autosam_edge_test_hazards import hazard
 
+from autosam_edge import encoded_bytes
 from autosam_edge.error_codes import BUDGET_TOO_SMALL, NIFTI_DAMAGED, NRRD_DAMAGED
 from autosam_edge.errors import BudgetError, InputError
-from autosam_edge.formats import encoded_bytes
 from autosam_edge.formats import voxels as voxels_module
 from autosam_edge.formats.voxels import StoredVoxels, read_start, read_values
 from autosam_edge.warning_codes import BYTES_AFTER_VOXELS
@@ -44,6 +44,32 @@ def stored(path: Path, content: bytes, encoding: Any = "raw", **fields: Any) -> 
     voxels = StoredVoxels(path, NOISE.dtype, SHAPE, NRRD_DAMAGED, encoding, **fields)
     voxels.require_size()
     return voxels
+
+
+@hazard(AREA, "a gzip of very many short members", NRRD_DAMAGED)
+@pytest.mark.parametrize("member", [b"", b"1"])
+def test_many_short_members(tmp_path: Path, member: bytes) -> None:
+    """Each costs a copy of what was read of the file: a gigabyte of them would take hours."""
+    content = gzip.compress(member, 1, mtime=0) * 3000 + gzip.compress(RAW, 1, mtime=0)
+    with pytest.raises(InputError, match="AE-NRRD-001.*compressed voxels are damaged"):
+        read_values(stored(tmp_path / "v", content, "zlib"))
+
+
+@hazard(AREA, "gigabytes between the header and the voxels of a compressed file", NRRD_DAMAGED)
+def test_long_way_to_the_voxels(tmp_path: Path) -> None:
+    """2 GB of zeros are 2 MB in gzip."""
+    with pytest.raises(InputError, match="AE-NRRD-001.*2147483648 bytes before the voxels"):
+        stored(tmp_path / "v", gzip.compress(RAW, 1), "zlib", skip=2 << 30)
+
+
+@hazard(AREA, "a number of many digits among numbers in ASCII", NRRD_DAMAGED)
+@pytest.mark.parametrize("place", [0, 3000, 5999])
+def test_long_number(tmp_path: Path, place: int) -> None:
+    """An array of texts is as wide as its longest."""
+    words = text().split()
+    words[place] = b"0" * 100 + words[place]
+    with pytest.raises(InputError, match="AE-NRRD-001.*numbers in ASCII are damaged"):
+        read_values(stored(tmp_path / "v", b" ".join(words), "text"))
 
 
 def text() -> bytes:
