@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-EngineName = Literal["onnx", "openvino", "executorch", "coreml", "coreml-2d", "coreml-ios18"]
+EngineName = Literal["onnx", "onnx-2d", "openvino", "executorch", "coreml", "coreml-2d", "coreml-ios18"]
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout instead of text.")]
 Scan = Annotated[
