@@ -101,6 +101,7 @@ class ChildWorker:
             [
                 sys.executable,
                 "-I",
+                *(["-B"] if sys.dont_write_bytecode else []),  # -I hides PYTHONDONTWRITEBYTECODE
                 "-X",
                 "utf8",
                 "-c",
@@ -224,46 +225,9 @@ def run_child(
         ChildFailed: The child exceeded a limit or crashed.
         AutosamEdgeError: The function raised this error.
     """
-<<<<<<< HEAD
-    settings = json.dumps([module, list(arguments), memory_mb, os.getpid()]).encode()
-    paths = _SEPARATOR.join(_import_paths())
-    unwritten = ["-B"] if sys.dont_write_bytecode else []  # -I hides PYTHONDONTWRITEBYTECODE
-    command = [sys.executable, "-I", *unwritten, "-X", "utf8", "-c", _START, paths]
-    child = subprocess.Popen(  # noqa: S603  our own code, no shell
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env={**{name: os.environ[name] for name in _KEPT if name in os.environ}, **_SET},
-        start_new_session=True,  # Ctrl-C reaches the parent alone, which ends the child
-        creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
-    )
-    result = bytearray()
-    assert child.stdin is not None
-    assert child.stdout is not None
-    message = b"".join((_HEADER.pack(len(settings)), settings, _HEADER.pack(len(data))))
-    helpers = [
-        threading.Thread(target=_send, args=(child.stdin, message, data), daemon=True),
-        threading.Thread(target=_receive, args=(child.stdout, result, max_output_bytes), daemon=True),
-    ]
-    try:
-        for helper in helpers:
-            helper.start()
-        _wait(child, result, seconds, max_output_bytes)
-    finally:
-        child.kill()
-        child.wait()
-        for helper in helpers:
-            helper.join()
-        child.stdout.close()
-        with contextlib.suppress(OSError):  # what the child no longer read
-            child.stdin.close()  # not before: the child ends with this pipe
-    return _result(child.returncode, bytes(result), memory_mb)
-=======
     with ChildWorker(module, arguments) as worker:
         worker.send(data, seconds=seconds, memory_mb=memory_mb)
         return worker.receive(seconds=seconds, max_output_bytes=max_output_bytes)
->>>>>>> main
 
 
 def _import_paths() -> list[str]:
