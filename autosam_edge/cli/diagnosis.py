@@ -12,9 +12,9 @@ from typing import Literal, NamedTuple
 
 from packaging.requirements import Requirement
 
+from autosam_edge import doctor_probe
 from autosam_edge.child_process import ChildFailed, can_run_child, run_child
-from autosam_edge.cli import doctor_probe
-from autosam_edge.cli.doctor_probe import DECODERS
+from autosam_edge.doctor_probe import DECODERS
 from autosam_edge.engines.selection import ENGINES, engine_package, install_command, why_missing
 from autosam_edge.error_codes import ENGINE_BROKEN, ENGINE_NOT_USABLE
 from autosam_edge.errors import AutosamEdgeError

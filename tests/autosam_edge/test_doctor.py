@@ -9,7 +9,8 @@ import sys
 import pytest
 from packaging.requirements import Requirement
 
-from autosam_edge.cli import diagnosis, doctor_probe
+from autosam_edge import doctor_probe
+from autosam_edge.cli import diagnosis
 from autosam_edge.cli.diagnosis import Diagnosis, Part
 from autosam_edge.verify import Check
 
