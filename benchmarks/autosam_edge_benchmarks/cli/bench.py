@@ -279,12 +279,17 @@ def kills(
 def long_life(
     scans: Annotated[int, typer.Option("--scans", min=20, help="Number of scans.")] = 200,
     bundle: BundleOption = None,
+    stand_in: Annotated[
+        bool, typer.Option("--stand-in", help="Use a formula in the place of the network.")
+    ] = False,
     out: Out = None,
 ) -> None:
     """Read, segment and write many scans in one session; memory, files and threads must not grow."""
+    from autosam_edge_benchmarks.stand_in import stand_in_session
     from autosam_edge_benchmarks.studies.long_life import measure_long_life
 
-    result = measure_long_life(scans, bundle, log=Stages().log)
+    session = stand_in_session() if stand_in else open_session(bundle)
+    result = measure_long_life(scans, session, log=Stages().log)
     print(f"{scans} scans: memory {result['growth_percent']:+.2f} %, {result['descriptors']} descriptors")
     _write(result, out)
 
