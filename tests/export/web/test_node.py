@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 import pytest
 from autosam_edge_test_ct import lenient_writing  # noqa: F401  used by every test
+from autosam_edge_test_encoders import compress
+from pydicom.uid import HTJ2KLossless, JPEG2000Lossless, JPEGLosslessSV1, JPEGLSLossless, RLELossless
 
 from autosam_edge import open_bundle, read
 from autosam_edge.phantom import make_phantom
@@ -19,6 +22,7 @@ from autosam_edge.volume import Provenance, Segmentation
 from autosam_edge.write_results import write
 
 Answers = dict[str, Any]
+CODINGS = (RLELossless, JPEGLosslessSV1, JPEGLSLossless, JPEG2000Lossless, HTJ2KLossless)
 
 
 @pytest.fixture(scope="module")
@@ -36,14 +40,34 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def answers(exported: Path, series: Path, out: Path, tmp_path_factory: pytest.TempPathFactory) -> Answers:
-    """What one worker answers: to a check of the device, a scan, a stop, and a folder without a scan."""
+def twins(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Compressed twins of a small series by the name of the coding; "raw" is the series itself."""
+    root = tmp_path_factory.mktemp("twins")
+    write_dicom_series(make_phantom(spacing_mm=(6.0, 6.0, 6.0), shape=(10, 48, 48)).volume, root / "raw")
+    folders = {"raw": root / "raw"}
+    for syntax in CODINGS:
+        folder = folders[syntax.name] = root / str(syntax)
+        folder.mkdir()
+        for number, file in enumerate(sorted((root / "raw").iterdir())):
+            compress(pydicom.dcmread(file), syntax).save_as(folder / f"{number}.dcm")
+    return folders
+
+
+@pytest.fixture(scope="module")
+def answers(
+    exported: Path, series: Path, out: Path, twins: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Answers:
+    """What one worker answers: to a check of the device, scans, a stop, and a folder without a scan."""
     nothing = tmp_path_factory.mktemp("nothing")
     (nothing / "notes.txt").write_text("hello")
     scans = [
         {"folder": str(series), "out": str(out)},
         {"folder": str(series), "cancel_at": "network"},
         {"folder": str(nothing)},
+    ]
+    anyhow = {"accept_implausible": True}
+    scans += [
+        {"folder": str(folder), "out": str(out / name), "request": anyhow} for name, folder in twins.items()
     ]
     asked = json.dumps({"site": str(exported), "verify": True, "scans": scans})
     script = Path(__file__).with_name("node_worker.mjs")
@@ -99,3 +123,11 @@ def test_a_stop_and_an_error_reach_the_page(answers):
     """With the codes of the command line."""
     assert answers["scans"][1]["error"]["code"] == "AE-CANCEL-001"
     assert answers["scans"][2]["error"]["code"] == "AE-INPUT-002"
+
+
+@pytest.mark.parametrize("coding", [syntax.name for syntax in CODINGS])
+def test_compressed_pixels_are_those_of_the_raw_series(answers, out, coding):
+    """Decoded in the browser's Python by its own build of imagecodecs; labels follow from the pixels."""
+    assert not [scan["error"] for scan in answers["scans"][3:] if "error" in scan]
+    for name in ("view_image.nii", "labels.u8"):
+        assert (out / coding / name).read_bytes() == (out / "raw" / name).read_bytes()
