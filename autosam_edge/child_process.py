@@ -101,6 +101,7 @@ class ChildWorker:
             [
                 sys.executable,
                 "-I",
+                *(["-B"] if sys.dont_write_bytecode else []),  # -I hides PYTHONDONTWRITEBYTECODE
                 "-X",
                 "utf8",
                 "-c",

@@ -279,11 +279,38 @@ def kills(
 def long_life(
     scans: Annotated[int, typer.Option("--scans", min=20, help="Number of scans.")] = 200,
     bundle: BundleOption = None,
+    stand_in: Annotated[
+        bool, typer.Option("--stand-in", help="Use a formula in the place of the network.")
+    ] = False,
     out: Out = None,
 ) -> None:
     """Read, segment and write many scans in one session; memory, files and threads must not grow."""
+    from autosam_edge_benchmarks.stand_in import stand_in_session
     from autosam_edge_benchmarks.studies.long_life import measure_long_life
 
-    result = measure_long_life(scans, bundle, log=Stages().log)
+    session = stand_in_session() if stand_in else open_session(bundle)
+    result = measure_long_life(scans, session, log=Stages().log)
     print(f"{scans} scans: memory {result['growth_percent']:+.2f} %, {result['descriptors']} descriptors")
     _write(result, out)
+
+
+@app.command("network")
+def network(
+    out: Out = None,
+    alive: Annotated[
+        float,
+        typer.Option("--alive", min=0, help="Seconds for which each process is watched after its work."),
+    ] = 30.0,
+) -> None:
+    """Show that no command and no engine sends anything, or leaves a file outside of the output folder."""
+    from autosam_edge_benchmarks.studies.network import in_words, measure_network
+
+    result = measure_network(alive_s=alive, log=Stages().log)
+    for part in ("jobs", "control", "defaults"):
+        for name, seen in result[part].items():
+            print(f"{name:<42}{in_words(seen)}")
+    _write(result, out)
+    print(
+        "nothing was sent, nothing was left" if result["clean"] else "NOT clean, or the control was not seen"
+    )
+    raise typer.Exit(0 if result["clean"] else 1)
