@@ -75,7 +75,7 @@ def build(kind: type[_T], raw: object, where: str, *, other_keys: bool = False) 
     """
     if not isinstance(raw, dict):
         raise ValueError(f"{where} is {_shown(raw)}, expected an object")
-    hints = _hints(kind)
+    hints = _hints(cast("Any", kind))
     names = [field.name for field in fields(cast("Any", kind))]
     if not other_keys and (unknown := sorted(set(raw) - set(names))):
         raise ValueError(f"{where} has the unknown key {unknown[0]!r}")
