@@ -7,11 +7,12 @@ import json
 import pytest
 
 pytest.importorskip("psutil")
+from autosam_edge_benchmarks.segment_scan import measure_growth, measure_segment, repeat_series, run_once
+
 from autosam_edge.phantom import make_phantom
 from autosam_edge.phantom.series import write_dicom_series
 from autosam_edge.read_scan import read
 from autosam_edge_benchmarks import segment_scan
-from autosam_edge_benchmarks.segment_scan import measure_growth, measure_segment, repeat_series, run_once
 
 
 @pytest.fixture
