@@ -5,9 +5,9 @@ from __future__ import annotations
 import multiprocessing
 import queue
 import tempfile
-import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 FAILURES = ("untyped", "wrong", "hung", "large", "died")
 """Results that no input may have."""
 HUNG_S, LARGE_MB = 20.0, 2000.0
-_STEP_S = 0.1
+_STEP_S, _START_S = 0.1, 300.0
 _BATCH = 200
 _Batch = tuple[str, "Kind", range]
 
@@ -75,11 +75,9 @@ def fuzz(
                 outcomes[name] += found
                 log(f"{name} {numbers.start}: {dict(Counter(one.result for one in found))}")
 
-    threads = [threading.Thread(target=drain) for _ in range(jobs)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(jobs) as pool:
+        for done in [pool.submit(drain) for _ in range(jobs)]:
+            done.result()
     rows = {name: _row(found) for name, found in outcomes.items()}
     return {
         **result,
@@ -179,6 +177,8 @@ class _Worker:
         self._process = context.Process(target=work, args=(other, self._folder.name), daemon=True)
         self._process.start()
         other.close()
+        if not self._connection.poll(_START_S) or self._connection.recv() is not None:
+            raise TimeoutError("a process of Python did not start")
 
     def _end(self) -> None:
         if self._process is not None:

@@ -51,6 +51,7 @@ def work(connection: Connection, folder: str) -> None:
     with open(os.devnull, "wb") as nothing:  # noqa: PTH123
         os.dup2(nothing.fileno(), 2)  # native code prints there
     children = keep_children()
+    connection.send(None)  # it has started
     while True:
         try:
             name, kind, numbers = connection.recv()
