@@ -64,11 +64,6 @@ COMPRESSED = {
         ),
         TABLE[PACKED % 16],
     ),
-    "single to half and back": (
-        IOS16,
-        lambda: mb.constexpr_cast(source_val=np.float16(A), output_dtype="fp32"),
-        A.astype(np.float16),
-    ),
     "four bits, a table for two rows": (
         IOS18,
         lambda: mb.constexpr_lut_to_dense(indices=FOUR, lut=TABLES),
