@@ -11,6 +11,7 @@ its class there, with the first opset that has it and each later one that alters
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -185,11 +186,12 @@ def _select(cond: Tensor, a: Tensor, b: Tensor) -> Tensor:
     return torch.where(cond, a, b)
 
 
-# iOS15.elementwise_binary
-for _name, _function in (
-    ("add", torch.add),
-    ("sub", torch.sub),
-    ("mul", torch.mul),
-    ("greater_equal", torch.ge),
-):
+_BINARY: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "add": lambda x, y: x + y,
+    "sub": lambda x, y: x - y,
+    "mul": lambda x, y: x * y,
+    "greater_equal": lambda x, y: x >= y,
+}
+"""iOS15.elementwise_binary."""
+for _name, _function in _BINARY.items():
     register(_name, _function, {"x": Tensor, "y": Tensor})
