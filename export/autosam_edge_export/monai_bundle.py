@@ -75,7 +75,7 @@ def write_monai_bundle(
     if len(labels) + 1 != checkpoint.classes:
         found = f"the checkpoint has {checkpoint.classes} classes, the label table {len(labels)} organs"
         raise ValueError(f"{found}; expected one more class than organs, for the background")
-    imports, network, packages = _network(checkpoint)
+    network, packages = _network(checkpoint)
     spacing = " x ".join(f"{side:g}" for side in contract.spacing_mm)
     for part in ("configs", "docs", "models"):
         (folder / part).mkdir()
@@ -93,7 +93,7 @@ def write_monai_bundle(
         "network_data_format": _data_format(contract, intensity, labels),
     }
     _write_json(folder / "configs" / "metadata.json", metadata)
-    inference = _inference(contract, intensity, imports, network, class_weights)
+    inference = _inference(contract, intensity, network, class_weights)
     _write_json(folder / "configs" / "inference.json", inference)
     (folder / "docs" / "README.md").write_text(
         f"{model_card.rstrip()}\n\n{_how_to_run(packages)}", encoding="utf-8"
@@ -101,18 +101,18 @@ def write_monai_bundle(
     (folder / "LICENSE").write_text(f"{license}\n\n{RESEARCH_USE}\n", encoding="utf-8")
 
 
-def _network(checkpoint: CheckpointMetadata) -> tuple[list[str], Config, dict[str, str]]:
-    """Import statements, ``network_def``, and versions of the packages that the bundle needs beside MONAI."""
+def _network(checkpoint: CheckpointMetadata) -> tuple[Config, dict[str, str]]:
+    """``network_def``, and versions of the packages that the bundle needs beside MONAI."""
     packages = {name: version(name) for name in ("nibabel", "safetensors")}
     kind, classes = checkpoint.student, checkpoint.classes
     if kind.startswith(MONAI):
         name = kind.removeprefix(MONAI)
         network = {"_target_": name, **monai_arguments(name, classes, checkpoint.arguments)}
-        return [], network, packages | _OWN
+        return network, packages | _OWN
     student: Any = build_student(kind, classes=classes)
     if kind.startswith("pocketnet"):
         target = "autosam_edge_training.networks.pocketnet.PocketNet"
-        return [], {"_target_": target, "classes": classes, "widths": list(student.widths)}, packages | _OWN
+        return {"_target_": target, "classes": classes, "widths": list(student.widths)}, packages | _OWN
     network = {
         "_target_": "SwinUNETR",
         "in_channels": 1,
@@ -121,10 +121,7 @@ def _network(checkpoint: CheckpointMetadata) -> tuple[list[str], Config, dict[st
         "use_flash_attention": True,
     }
     packages["einops"] = version("einops")
-    if checkpoint.merging != "legacy":
-        return [], network, packages | _OWN
-    imports = ["$from autosam_edge_training.networks.patch_merging import LegacyPatchMerging"]
-    return imports, network | {"downsample": "$LegacyPatchMerging"}, packages | _OWN
+    return network, packages | _OWN
 
 
 def _versions(packages: Mapping[str, str]) -> Config:
@@ -175,7 +172,6 @@ def _data_format(contract: InputContract, intensity: Intensity, labels: Sequence
 def _inference(
     contract: InputContract,
     intensity: Intensity,
-    imports: Sequence[str],
     network: Mapping[str, object],
     class_weights: Sequence[float],
 ) -> Config:
@@ -195,7 +191,6 @@ def _inference(
     weigh = "$lambda pred: pred * torch.tensor(@class_weights, device=pred.device)[:, None, None, None]"
     unit = (intensity.low, intensity.high) == (0.0, 1.0)
     values = {
-        "imports": ["$from glob import glob", "$from safetensors.torch import load_file", *imports],
         "network": dict(network),
         "spacing_mm": list(contract.spacing_mm),
         "patch": list(contract.patch),

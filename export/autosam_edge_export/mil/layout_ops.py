@@ -98,9 +98,6 @@ def _gather(
     """iOS15.scatter_gather.gather, iOS16, iOS17.
 
     Before iOS 17 (without ``validate_indices``), an index below 0 counts from the end; later it is refused.
-
-    Raises:
-        ExportError: An index is out of bounds (AE-EXPORT-008).
     """
     axis %= x.ndim
     size, places = x.shape[axis], indices.long()

@@ -12,7 +12,6 @@ from safetensors import safe_open
 
 from autosam_edge_training.data import Intensity
 from autosam_edge_training.networks.input_spec import NetworkInput
-from autosam_edge_training.networks.patch_merging import Merging
 from autosam_edge_training.strict import STRICT, JsonObject, checked_dataclass, parse_values
 
 AUTOSAM = "autosam"
@@ -62,7 +61,7 @@ class CheckpointMetadata:
     cases: tuple[str, ...]
     data_sha256: str
     commit: str
-    merging: Merging = "v2"
+    merging: Literal["v2"] = "v2"  # that of MONAI from 1.5 on; before, two of the eight slices repeated
     teacher: TeacherRecord | None = None
     sam_sha256: str = ""
     probe: tuple[float, ...] = field(default=())

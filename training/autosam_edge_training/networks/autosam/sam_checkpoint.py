@@ -137,11 +137,7 @@ def sam_parameters(model: AutoSAM) -> dict[str, Tensor]:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """A file's table of tensors; a pickle is read as tensors only, nothing in it is run.
-
-    Raises:
-        TrainingError: AE-TRAIN-010, -011, -012, see :func:`load_sam`.
-    """
+    """A file's table of tensors; a pickle is read as tensors only, nothing in it is run."""
     state: Any
     try:
         state = (
