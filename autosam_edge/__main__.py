@@ -1,5 +1,18 @@
-"""The command line as a module: ``python -m autosam_edge``, or ``torchrun -m autosam_edge train student``."""
+"""The command line, as ``autosam-edge``, ``python -m autosam_edge`` or ``torchrun -m autosam_edge train``."""
 
-from autosam_edge.cli import main
+from autosam_edge.stop_signals import catch_signals
 
-main()
+
+def main() -> None:
+    """Entry point of ``autosam-edge``: signals and streams first, as loading the commands takes a while."""
+    catch_signals()
+    from autosam_edge.standard_streams import guard_streams
+
+    guard_streams()
+    from autosam_edge import cli
+
+    cli.main()
+
+
+if __name__ == "__main__":
+    main()

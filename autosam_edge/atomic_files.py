@@ -1,8 +1,7 @@
 """Files and folders that appear whole or not at all.
 
-Content is made under a temporary name on the same file system, synced, and moved into place by renames. A
-block that fails, is canceled or killed leaves no result: what may stay after a kill is a hidden file or
-folder whose name ends in ``.partial``, which nothing reads.
+Content is made in a hidden folder on the same file system, see :mod:`autosam_edge.staging`, and moved into
+its place by renames. A block that fails, or is canceled, leaves nothing.
 """
 
 from __future__ import annotations
@@ -11,20 +10,26 @@ import contextlib
 import errno
 import os
 import shutil
-import uuid
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from typing import TYPE_CHECKING
 
-from autosam_edge.error_codes import DISK_FULL, OUTPUT_NOT_WRITABLE, OUTPUT_OCCUPIED
-from autosam_edge.errors import AutosamEdgeError, OutputError
+from autosam_edge.error_codes import DISK_FULL, OUTPUT_BUSY, OUTPUT_NOT_WRITABLE, OUTPUT_OCCUPIED
+from autosam_edge.errors import AutosamEdgeError
+from autosam_edge.file_lock import LockedError
+from autosam_edge.staging import NEW, WAIT_S, new_stage, publish, sweep, sync
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 """Numbers of the system's errors for a full disk, quota or file."""
+_published = False
+
+
+def anything_published() -> bool:
+    """Whether this process has put a file or folder in its place: what it was asked for is on the disk."""
+    return _published
 
 
 def write_file(content: bytes, path: Path) -> None:
@@ -55,27 +60,24 @@ def staged_file(path: Path) -> Iterator[Path]:
         path: File to make or to replace; missing parents are made.
 
     Yields:
-        Path of a file in the same folder, for the block to write.
+        Path of a file of the same name, for the block to write.
 
     Raises:
-        OutputError: The folder cannot be written (AE-OUTPUT-001), the path is a folder (-002), or the disk is
-            full (-003).
+        OutputError: The folder cannot be written (AE-OUTPUT-001), the path is a folder (-002), the disk is
+            full (-003), or another process blocks the folder (-007).
     """
-    if path.is_dir():
-        raise OUTPUT_OCCUPIED(f"{path.name} is a folder, expected a file.", remedy="Give the name of a file.")
-    stage = path.with_name(_hidden(path.name))
-    try:
+    with explained():
+        if path.is_dir():
+            raise OUTPUT_OCCUPIED(
+                f"{path.name} is a folder, expected a file.", remedy="Give the name of a file."
+            )
         path.parent.mkdir(parents=True, exist_ok=True)
-        yield stage
-        sync(stage)
-        stage.replace(path)
-    except OutputError:
-        raise
-    except OSError as error:
-        raise explain(error) from error
-    finally:
-        with contextlib.suppress(OSError):  # after the rename it is no longer there
-            stage.unlink()
+        with new_stage(path.parent) as stage:
+            made = stage / NEW / path.name
+            yield made
+            sync(made)
+            made.replace(path)
+            _note_published()
 
 
 @contextmanager
@@ -90,23 +92,22 @@ def staged_folder(out: Path, *, replaces: str | None = None) -> Iterator[Path]:
         The new folder, for the block to fill.
 
     Raises:
-        OutputError: The folder cannot be written (AE-OUTPUT-001), holds something else (-002), or the disk is
-            full (-003).
+        OutputError: The folder cannot be written (AE-OUTPUT-001), holds something else (-002), the disk is
+            full (-003), or another process blocks the folder above (-007).
     """
-    refuse_occupied(out, unless=replaces)
-    stage = out.absolute().parent / _hidden(out.name)
-    try:
-        stage.mkdir(parents=True)
-        yield stage
-        for path in (*stage.rglob("*"), stage):
-            sync(path)
-        _replace_folder(stage, out)
-    except OutputError:
-        raise
-    except OSError as error:
-        raise explain(error, out.name) from error
-    finally:
-        shutil.rmtree(stage, ignore_errors=True)
+    with explained(out.name):
+        refuse_occupied(out, unless=replaces)
+        out = out.absolute()
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with new_stage(out.parent) as stage:
+            made = stage / NEW / out.name
+            made.mkdir()
+            yield made
+            for path in made.rglob("*"):
+                sync(path)
+            refuse_occupied(out, unless=replaces)
+            publish(stage, [out.name])
+            _note_published()
 
 
 @contextmanager
@@ -118,37 +119,35 @@ def staged_results(target: Path, names: Sequence[str]) -> Iterator[Path]:
 
     Args:
         target: Folder that receives the files; made when absent, with its parents.
-        names: Names of all files that the block may make.
+        names: Names of all files that a run may make.
 
     Yields:
         The folder to fill.
 
     Raises:
-        OutputError: The folder cannot be written (AE-OUTPUT-001), or the disk is full (-003).
-            Nothing is left behind.
+        OutputError: The folder cannot be written (AE-OUTPUT-001), the disk is full (-003), or another process
+            blocks the folder (-007). Nothing is left behind.
     """
     made_parents: list[Path] = []
-    stage: Path | None = None
-    try:
-        made_parents = _make_parents(target)
-        # Inside the folder when it exists, as it may be a mount point, and else beside it: a rename stays on
-        # one file system.
-        home = target if target.is_dir() else target.absolute().parent
-        stage = home / _hidden("autosam-edge")
-        stage.mkdir()  # not tempfile.mkdtemp: its mode 0700 would stay with the results
-        yield stage
-        _move_files(stage, target, names)
-    except OutputError:
-        raise
-    except OSError as error:
-        raise explain(error) from error
-    finally:
-        if stage is not None:
-            shutil.rmtree(stage, ignore_errors=True)
-        if not target.exists():
-            with contextlib.suppress(OSError):  # another process may have put something there
-                for parent in reversed(made_parents):
-                    parent.rmdir()
+    with explained():
+        target = target.absolute()
+        try:
+            made_parents = _make_parents(target)
+            sweep(target.parent)
+            # Inside the folder when it exists, as it may be a mount point: a rename stays on one file system.
+            with new_stage(target if target.is_dir() else target.parent) as stage:
+                yield stage / NEW
+                for path in (stage / NEW).iterdir():
+                    sync(path)
+                if stage.parent == target:
+                    publish(stage, names)
+                else:
+                    _publish_folder(stage / NEW, target, names)
+        finally:
+            if not target.exists():
+                with contextlib.suppress(OSError):  # another process may have put something there
+                    for parent in reversed(made_parents):
+                        parent.rmdir()
 
 
 def refuse_occupied(out: Path, *, unless: str | None = None) -> None:
@@ -163,7 +162,7 @@ def refuse_occupied(out: Path, *, unless: str | None = None) -> None:
     """
     if unless is not None and (out / unless).is_file():
         return
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+    if os.path.lexists(out) and not (out.is_dir() and not any(out.iterdir())):
         raise OUTPUT_OCCUPIED(
             f"{out.name} is a file or a folder with other content, expected a new or empty folder.",
             remedy="Give another folder, or remove what is there yourself.",
@@ -178,117 +177,68 @@ def require_space(folder: Path, needed_bytes: int) -> None:
         needed_bytes: Free space that the results need, bytes.
 
     Raises:
-        OutputError: The folder cannot be written (AE-OUTPUT-001), or the space is not there (-003).
+        OutputError: The folder cannot be written (AE-OUTPUT-001), the space is not there (-003), or another
+            process blocks the folder (-007).
     """
-    probe = folder / _hidden("autosam-edge")
-    try:
+    with explained():
         # os.access does not know of read-only mounts, quotas and network shares; making a folder does.
-        probe.mkdir()
-        probe.rmdir()
-        free = shutil.disk_usage(folder).free
-    except OSError as error:
-        raise explain(error) from error
-    if free < needed_bytes:
-        raise _disk_full(f"{free / 2**20:.0f} MiB are free, {needed_bytes / 2**20:.0f} MiB are needed")
+        with new_stage(folder):
+            free = shutil.disk_usage(folder).free
+        if free < needed_bytes:
+            raise _disk_full(f"{free / 2**20:.0f} MiB are free, {needed_bytes / 2**20:.0f} MiB are needed")
 
 
-def sync(path: Path) -> None:
-    """Write a file or folder through to the disk, so that a rename never precedes its content."""
-    if os.name == "nt" and path.is_dir():
-        return  # Windows has no handle for folders, and journals renames itself
-    handle = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def explain(error: OSError, what: str = "the output folder") -> AutosamEdgeError:
-    """Convert an error of the operating system.
+@contextmanager
+def explained(what: str = "the output folder") -> Iterator[None]:
+    """Convert errors of the operating system in the block.
 
     Args:
-        error: Error of the system; its path is not repeated.
-        what: Name of the file or folder that could not be written.
+        what: Name of the file or folder that the block writes; paths of the errors are not repeated.
+
+    Raises:
+        OutputError: It cannot be written (AE-OUTPUT-001), the disk is full (-003), or another process blocks
+            it (-007).
     """
-    if error.errno in FULL:
-        return _disk_full("the disk or the quota is full")
-    reason = os.strerror(error.errno) if error.errno else "unknown reason"
-    return OUTPUT_NOT_WRITABLE(f"{what} cannot be written ({type(error).__name__}: {reason}).")
+    try:
+        yield
+    except AutosamEdgeError:
+        raise
+    except LockedError:
+        raise OUTPUT_BUSY(f"another process has blocked {what} for {WAIT_S:.0f} s.") from None
+    except OSError as error:
+        if error.errno in FULL:
+            raise _disk_full("the disk or the quota is full") from error
+        reason = os.strerror(error.errno) if error.errno else "unknown reason"
+        raise OUTPUT_NOT_WRITABLE(f"{what} cannot be written ({type(error).__name__}: {reason}).") from error
 
 
 def _disk_full(what: str) -> AutosamEdgeError:
     return DISK_FULL(f"{what}.")
 
 
-def _hidden(name: str) -> str:
-    """A temporary name that no other process has."""
-    return f".{name}-{uuid.uuid4().hex}.partial"
+def _note_published() -> None:
+    global _published
+    _published = True
 
 
 def _make_parents(target: Path) -> list[Path]:
     """Make the parents of a folder; return those that were missing, outermost first."""
-    missing = [parent for parent in reversed(target.absolute().parents) if not parent.exists()]
+    missing = [parent for parent in reversed(target.parents) if not parent.exists()]
     for parent in missing:
         parent.mkdir(exist_ok=True)
     return missing
 
 
-def _replace_folder(stage: Path, out: Path) -> None:
-    """Rename, after what is there has left; it is deleted last, so that one of the two is always whole."""
-    if not out.exists():
-        stage.rename(out)
-        return
-    old = stage.with_suffix(".old")
-    out.rename(old)
+def _publish_folder(made: Path, target: Path, names: Sequence[str]) -> None:
+    """Make a folder appear by one rename, or put its files into the one that another process has made."""
+    sync(made)
     try:
-        stage.rename(out)
+        made.rename(target)
     except OSError:
-        old.rename(out)
-        raise
-    shutil.rmtree(old)
-
-
-def _move_files(stage: Path, target: Path, names: Sequence[str]) -> None:
-    """Move finished files into place: the whole folder by one rename, or file by file.
-
-    When one of the renames of files fails, those before it are undone.
-    """
-    sync(stage)
-    if stage.parent != target:
-        try:
-            stage.rename(target)
-        except OSError:
-            if not target.is_dir():
-                raise
-            # Another process made the folder meanwhile: its files and ours live side by side, and the last
-            # rename of a name wins.
-        else:
-            sync(target.absolute().parent)
-            return
-    undo: list[Callable[[], object]] = []
-    try:
-        for name in names:
-            final, fresh, kept = target / name, stage / name, stage / f"{name}.before"
-            if final.exists():
-                if fresh.exists():
-                    _link_or_copy(final, kept)
-                else:
-                    final.rename(kept)
-                undo.append(partial(kept.replace, final))
-            elif fresh.exists():
-                undo.append(partial(final.unlink, missing_ok=True))
-            if fresh.exists():
-                fresh.replace(final)
-    except BaseException:  # Ctrl-C too: a mixture of old and new files would be a result that nobody made
-        for step in reversed(undo):
-            step()
-        raise
-    sync(target)
-
-
-def _link_or_copy(file: Path, spare: Path) -> None:
-    """Keep a file under a second name beside its own, so that its replacement is one atomic rename."""
-    try:
-        os.link(file, spare)
-    except OSError:  # file systems such as exFAT have no links
-        shutil.copy2(file, spare)
+        if not target.is_dir():
+            raise
+        with new_stage(target) as stage:
+            made.replace(stage / NEW)
+            publish(stage, names)
+    sync(target.parent)
+    _note_published()

@@ -16,7 +16,6 @@ SHA-256 before use.
 from __future__ import annotations
 
 import hashlib
-import lzma
 import zipfile
 import zlib
 from contextlib import contextmanager
@@ -25,6 +24,7 @@ from typing import TYPE_CHECKING
 
 from autosam_edge.error_codes import BUNDLE_ALTERED, BUNDLE_INCOMPLETE, BUNDLE_MISSING, MANIFEST_INVALID
 from autosam_edge.manifest import MANIFEST, MAX_MANIFEST_BYTES, Manifest
+from autosam_edge.platform import LZMAError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 STUDENT_FILE = "student.safetensors"
 """Trained weights, from which an export starts; no engine reads them."""
 MAX_FILE_BYTES = 2 * 1024**3
+_MAX_NAME = 255  # characters of a path that an error shows
 
 
 def read_files(path: Path) -> dict[str, bytes]:
@@ -64,6 +65,7 @@ class Bundle:
         if not path.exists():
             raise BUNDLE_MISSING(f"there is no bundle named {path.name}, expected a folder or a .edge file.")
         text = self._raw(MANIFEST, MAX_MANIFEST_BYTES)
+        self.manifest_text = text
         self.manifest = Manifest.parse(text)
         # The manifest holds the hashes of all other files, so its own hash identifies the model.
         self.manifest_sha256 = hashlib.sha256(text).hexdigest()
@@ -86,7 +88,7 @@ class Bundle:
         """
         expected = self.manifest.files.get(name)
         if expected is None:
-            raise BUNDLE_INCOMPLETE(f"the manifest does not list {name}.")
+            raise BUNDLE_INCOMPLETE(f"the manifest does not list {name[:_MAX_NAME]}.")
         data = self._raw(name, max_bytes)
         if hashlib.sha256(data).hexdigest() != expected:
             raise BUNDLE_ALTERED(f"{name} was altered or damaged: its SHA-256 differs from the manifest.")
@@ -172,7 +174,7 @@ class Bundle:
             KeyError,
             EOFError,
             UnicodeDecodeError,
-            lzma.LZMAError,
+            LZMAError,
             zlib.error,
             zipfile.BadZipFile,
             NotImplementedError,

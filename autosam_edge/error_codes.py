@@ -307,6 +307,16 @@ TRIAL_FAILED = ErrorCode(
     "a model from elsewhere hung, crashed or took too much memory in its trial in a process of its own",
     "Do not trust this bundle; get it again from its source, or choose another `engine`.",
 )
+THREADS_TOO_MANY = ErrorCode(
+    "AE-ENGINE-009",
+    "more threads than the process may use cores; they would only wait for each other",
+    "Leave `threads` out, or give at most the number of cores.",
+)
+SITE_FILE_MISSING = ErrorCode(
+    "AE-ENGINE-010",
+    "in the browser: a file of the site cannot be loaded",
+    "Connect to the network and open the page again, or export the site again.",
+)
 MEMORY_UNKNOWN = ErrorCode(
     "AE-MEMORY-002",
     "a memory limit for an artifact whose memory was not measured at export",
@@ -353,6 +363,20 @@ SEG_SOURCE_UNUSABLE = ErrorCode(
     "Keep the series unchanged and run again, or leave the DICOM formats out of `formats`.",
 )
 
+OUTPUT_BUSY = ErrorCode(
+    "AE-OUTPUT-007",
+    "another process has blocked the folder for 20 s",
+    "Wait until the other run has ended, or give another output folder.",
+)
+OUTPUT_UNNAMED = ErrorCode(
+    "AE-OUTPUT-008", "the output folder is an empty text", "Name a folder; the working directory is `.`."
+)
+REPORT_NOT_PRINTED = ErrorCode(
+    "AE-OUTPUT-009",
+    "the report cannot be printed, as the disk behind stdout is full or stdout is broken",
+    "Free some space, or print the report elsewhere.",
+)
+
 # Plausibility of the labels
 BODY_PART_IMPLAUSIBLE = ErrorCode(
     "AE-PLAUSIBLE-001",
@@ -383,6 +407,38 @@ LABELS_EMPTY = ErrorCode(
     "warning, use `accept_implausible`.",
 )
 
+# Batch
+SCANS_FAILED = ErrorCode(
+    "AE-BATCH-001",
+    "some scans of a batch failed; the others are done",
+    "The table names the code and the remedy of each; `--retry CODE` tries them again.",
+)
+BATCH_OTHER_SETTINGS = ErrorCode(
+    "AE-BATCH-002",
+    "the folder holds results of a batch with other settings",
+    "Give the settings of before, or another folder: one table never mixes models.",
+)
+BATCH_IN_USE = ErrorCode(
+    "AE-BATCH-003", "another process works on this batch", "Wait until it ends, or use `--part`."
+)
+BATCH_LIST_INVALID = ErrorCode(
+    "AE-BATCH-004",
+    "a list of scans that cannot be read",
+    "Give a CSV file with a column `path` or `series`, or a text file with one series in each line.",
+)
+WORKER_DIED = ErrorCode(
+    "AE-BATCH-005",
+    "the process that worked on the scan ended, as by lack of memory or a crash of a library",
+    "Try the scan alone with `autosam-edge segment`, and with fewer workers or `--max-memory`.",
+)
+
+# Audit
+AUDIT_BROKEN = ErrorCode(
+    "AE-AUDIT-001",
+    "the record of what ran was changed",
+    "Take the record from a copy; results of the runs that it names can be checked by their SHA-256.",
+)
+
 # Everything else
 EXTRA_MISSING = ErrorCode(
     "AE-EXTRA-001",
@@ -394,6 +450,7 @@ CHECKOUT_NEEDED = ErrorCode(
     "the paper's tables and baselines are not in the installed package",
     "Get the project's source, run `pip install -e '.[train]'` in its folder, and run the command there.",
 )
+
 CANCELLED = ErrorCode(
     "AE-CANCEL-001",
     "stopped on request; no unfinished result was left",

@@ -13,6 +13,8 @@
     |-- ExportError(RuntimeError)       9   a student cannot be exported, or an artifact differs: AE-EXPORT-*
     |-- TrainingError(RuntimeError)    10   a run, a recipe or a teacher's weights cannot be used: AE-TRAIN-*
     |-- ImplausibleError(ValueError)   11   the labels cannot be those of an abdomen: AE-PLAUSIBLE-*
+    |-- BatchError(RuntimeError)       12   scans of a batch failed, or it cannot go on: AE-BATCH-*
+    |-- AuditError(ValueError)         13   the record of what ran was changed: AE-AUDIT-*
     `-- CancelledError(RuntimeError)  130   the caller asked to stop: AE-CANCEL-*
 
 Every error has a stable code, a message of one line (what was found, what was expected) and a remedy. No
@@ -22,7 +24,11 @@ message holds patient data: tags are named, their values are not shown. ``docs/e
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from functools import partial
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def first_line(error: BaseException) -> str:
@@ -49,6 +55,10 @@ class AutosamEdgeError(Exception):
 
     def __str__(self) -> str:
         return f"{self.code}: {self.message} Remedy: {self.remedy}"
+
+    def __reduce__(self) -> tuple[Callable[..., AutosamEdgeError], tuple[str, str]]:
+        """How to send the error to another process: the remedy is a keyword, which the default leaves out."""
+        return partial(type(self), remedy=self.remedy), (self.code, self.message)
 
 
 class InputError(AutosamEdgeError, ValueError):
@@ -105,6 +115,18 @@ class ImplausibleError(AutosamEdgeError, ValueError):
     exit_code = 11
 
 
+class BatchError(AutosamEdgeError, RuntimeError):
+    """Scans of a batch failed, or the batch cannot go on."""
+
+    exit_code = 12
+
+
+class AuditError(AutosamEdgeError, ValueError):
+    """The record of what ran was changed."""
+
+    exit_code = 13
+
+
 class CancelledError(AutosamEdgeError, RuntimeError):
     """The caller asked to stop; nothing was left behind."""
 
@@ -121,6 +143,8 @@ _CLASSES: dict[str, type[AutosamEdgeError]] = {
     "EXPORT": ExportError,
     "TRAIN": TrainingError,
     "PLAUSIBLE": ImplausibleError,
+    "BATCH": BatchError,
+    "AUDIT": AuditError,
     "CANCEL": CancelledError,
     "INTERNAL": AutosamEdgeError,
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import math
 import os
 import platform
 from pathlib import Path
@@ -27,6 +28,25 @@ def describe_machine() -> dict[str, object]:
         "openblas_coretype": os.environ.get("OPENBLAS_CORETYPE", ""),
         "load_average_at_start": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
     }
+
+
+def available_cores() -> int:
+    """Cores that this process may use: those it is bound to, and no more than its control group allows."""
+    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
+    cores = bound or os.cpu_count() or 1
+    quota = _cpu_quota()
+    return max(1, cores if quota is None else min(cores, math.ceil(quota)))
+
+
+def _cpu_quota(root: Path = Path("/sys/fs/cgroup")) -> float | None:
+    """Cores that the control group of a container allows, None if it sets no limit (Linux)."""
+    both, limit, period = root / "cpu.max", root / "cpu/cpu.cfs_quota_us", root / "cpu/cpu.cfs_period_us"
+    try:
+        words = both.read_text().split() if both.exists() else [limit.read_text(), period.read_text()]
+        quota, length = (float(word) for word in words)
+    except (OSError, ValueError):  # no control groups, or "max"
+        return None
+    return quota / length if quota > 0 and length > 0 else None
 
 
 def machine_in_words(accelerator: str = "") -> str:

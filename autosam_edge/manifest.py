@@ -5,22 +5,31 @@ from __future__ import annotations
 import hashlib
 import math
 import re
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from autosam_edge.error_codes import MANIFEST_INVALID
+from autosam_edge.errors import BundleError
 from autosam_edge.model import InputContract, Model
 from autosam_edge.plausibility.thresholds import Thresholds
 from autosam_edge.strict_json import build, parse_json
 from autosam_edge.volume import Label
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 SCHEMA_VERSION = 3  # 3: what the network sees beyond the ends of a scan, and decision weights
 MANIFEST = "manifest.json"
 MAX_MANIFEST_BYTES = 4 << 20
 _MAX_NAME, _MAX_SENTENCE = 100, 4000  # characters
 _MAX_FILES, _MAX_ARTIFACTS, _MAX_LABELS = 10_000, 64, 255  # labels are uint8
-_MAX_WORKING_SET_MB, _MAX_RELATIVE_TIME = 65_536.0, 1000.0
+_MAX_WORKING_SET_MB, _MAX_RELATIVE_TIME = 16_384.0, 1000.0
+_MAX_MESSAGE = 300  # characters of a file that an error quotes
+_MAX_PATH = 255  # characters
+_MAX_OVERLAP = 0.9  # more would make any scan a run of days
+_MAX_TILE_VOXELS = 1 << 24
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _FORMAT_NAME = re.compile(r"[a-z0-9-]{1,40}")
 _ORGAN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_ +-]{0,63}")
@@ -114,6 +123,9 @@ class Manifest:
             _require(0 < len(getattr(self, name)) <= _MAX_NAME, name, f"1 to {_MAX_NAME} characters")
         for name in ("license", "intended_use", "training_data"):
             _require(len(getattr(self, name)) <= _MAX_SENTENCE, name, f"at most {_MAX_SENTENCE} characters")
+        _require(self.input.overlap <= _MAX_OVERLAP, "input.overlap", f"at most {_MAX_OVERLAP}")
+        voxels = math.prod(self.input.patch)
+        _require(voxels <= _MAX_TILE_VOXELS, "input.patch", f"at most {_MAX_TILE_VOXELS} voxels in all")
         _require(0 < len(self.labels) <= _MAX_LABELS, "labels", f"1 to {_MAX_LABELS} organs")
         for label in self.labels:
             _check_label(label)
@@ -195,7 +207,7 @@ class Manifest:
         Raises:
             BundleError: AE-BUNDLE-003 with the key at fault.
         """
-        try:
+        with well_formed(MANIFEST):
             raw = parse_json(text)
             version = raw.get("schema_version") if isinstance(raw, dict) else None
             if isinstance(version, int) and 0 < version < SCHEMA_VERSION:
@@ -209,15 +221,31 @@ class Manifest:
             # A model refuses labels, rules and weights that do not fit each other.
             manifest.model(hashlib.sha256(text).hexdigest())
             return manifest
-        except ValueError as error:
-            raise MANIFEST_INVALID(f"manifest.json is not valid: {error}.") from error
+
+
+@contextmanager
+def well_formed(name: str) -> Iterator[None]:
+    """Turn a value that breaks the schema of a file into the bundle's error: its author made the mistake.
+
+    Raises:
+        BundleError: A ValueError was raised (AE-BUNDLE-003).
+    """
+    try:
+        yield
+    except BundleError:
+        raise
+    except ValueError as error:
+        found = " ".join(str(error).split())
+        brief = found if len(found) <= _MAX_MESSAGE else f"{found[:_MAX_MESSAGE]}..."
+        raise MANIFEST_INVALID(f"{name} is not valid: {brief}.") from error
 
 
 def _inside(name: str) -> bool:
     """Whether a path of a manifest stays inside the bundle on every system."""
     path = PurePosixPath(name)
     return (
-        path.as_posix() == name
+        len(name) <= _MAX_PATH
+        and path.as_posix() == name
         and not path.is_absolute()
         and ".." not in path.parts
         and not set(name) & set("\\:")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from autosam_edge.error_codes import BUDGET_TOO_SMALL, MEMORY_UNKNOWN
+from autosam_edge.platform import peak_resident_mb
 
 
 @dataclass(frozen=True)
@@ -45,22 +45,23 @@ class MemoryBudget:
             )
 
 
-def require_room(volume_mb: float, max_memory_mb: float | None) -> None:
-    """Refuse a volume before it is read if it alone exceeds the limit.
+def require_room(more_mb: float, max_memory_mb: float | None, *, what: str = "the volume") -> None:
+    """Refuse what would exceed the limit, before it is read.
 
     Args:
-        volume_mb: Size of the volume in memory, MB.
+        more_mb: Memory that it takes beyond what the process holds now, MB.
         max_memory_mb: Limit for the resident memory of the process, MB; None sets no limit.
+        what: What takes the memory, for the message.
 
     Raises:
-        BudgetError: The limit is smaller than the volume and what the process holds now (AE-MEMORY-001).
+        BudgetError: The limit is smaller than that and what the process holds now (AE-MEMORY-001).
     """
     if max_memory_mb is None:
         return
-    needed_mb = resident_mb() + volume_mb
+    needed_mb = resident_mb() + more_mb
     if needed_mb > max_memory_mb:
         raise BUDGET_TOO_SMALL(
-            f"the volume alone needs about {math.ceil(needed_mb)} MB with what the program holds, "
+            f"{what} alone needs about {math.ceil(needed_mb)} MB with what the program holds, "
             f"the limit is {math.floor(max_memory_mb)} MB.",
             remedy=f"Give more than `max_memory_mb={math.ceil(needed_mb)}`: the run needs memory too.",
         )
@@ -72,16 +73,9 @@ def resident_mb() -> float:
 
 
 def peak_mb() -> float:
-    """Largest resident memory so far, MB; 0 where the system does not tell (Windows)."""
+    """Largest resident memory so far, MB; 0 where the system does not tell (Windows, browsers)."""
     # Linux's ru_maxrss remembers the parent's memory across exec; VmHWM is this program's own.
-    if high_water := _status_mb("VmHWM"):
-        return high_water
-    if sys.platform == "win32":
-        return 0.0
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 1024.0**2 if sys.platform == "darwin" else peak / 1024.0
+    return _status_mb("VmHWM") or peak_resident_mb()
 
 
 def _status_mb(field: str) -> float:

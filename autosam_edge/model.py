@@ -10,6 +10,8 @@ from autosam_edge.volume import Label
 
 MAX_SIDE = 512  # of a patch, voxels
 MAX_ROWS_BEYOND_ENDS = 64
+WINDOW_HU = (-32768.0, 32767.0)
+"""Lowest and highest HU of a window."""
 DECISION_WEIGHTS = (0.01, 100.0)
 """Smallest and largest decision weight."""
 
@@ -66,8 +68,12 @@ class InputContract:
             raise ValueError(
                 f"input.rows_beyond_ends is {self.rows_beyond_ends}, expected 0 to {MAX_ROWS_BEYOND_ENDS}"
             )
-        if len(self.window_hu) != 2 or not self.window_hu[0] < self.window_hu[1]:
-            raise ValueError(f"input.window_hu is {self.window_hu}, expected a lower and a higher value")
+        lowest, highest = WINDOW_HU
+        if len(self.window_hu) != 2 or not lowest <= self.window_hu[0] < self.window_hu[1] <= highest:
+            raise ValueError(
+                f"input.window_hu is {self.window_hu}, "
+                f"expected a lower and a higher value from {lowest:g} to {highest:g}"
+            )
 
 
 @dataclass(frozen=True)

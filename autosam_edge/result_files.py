@@ -5,7 +5,7 @@ Modules are loaded when they are used: highdicom alone takes half a second.
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +13,6 @@ import numpy as np
 from autosam_edge.output_formats import FILE_NAMES, SEG_FORMATS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from PIL.Image import Image
@@ -23,10 +22,8 @@ if TYPE_CHECKING:
     from autosam_edge.volume import Segmentation, Volume
 
 
-def result_files(
-    volume: Volume, segmentation: Segmentation, statistics: tuple[OrganStatistics, ...], *, pseudonymize: bool
-) -> dict[Format, Callable[[Path], None]]:
-    """What makes the file of each format, called with its path.
+class Results:
+    """What the files of a run are made from.
 
     Args:
         volume: The scan that was segmented.
@@ -35,70 +32,70 @@ def result_files(
         pseudonymize: Whether a pseudonym stands in the place of the patient in the DICOM results.
     """
 
-    @cache
-    def page() -> Image:
+    def __init__(
+        self,
+        volume: Volume,
+        segmentation: Segmentation,
+        statistics: tuple[OrganStatistics, ...],
+        *,
+        pseudonymize: bool,
+    ) -> None:
+        self._volume, self._segmentation, self._statistics = volume, segmentation, statistics
+        self._files, self._pseudonymize = volume.source.files, pseudonymize
+
+    @property
+    def found(self) -> bool:
+        """Whether any organ was found."""
+        return any(organ.voxels for organ in self._statistics)
+
+    def write(self, name: Format, path: Path) -> None:
+        """Write the file of one format; a structured report refers to the DICOM SEG in its folder."""
+        if name in ("json", "csv", "nifti", "preview"):
+            self._write_plain(name, path)
+        else:
+            self._write_dicom(name, path)
+
+    @cached_property
+    def _page(self) -> Image:
         from autosam_edge.report.preview import draw_preview
 
-        return draw_preview(volume, segmentation, statistics)
+        return draw_preview(self._volume, self._segmentation, self._statistics)
 
-    def nifti(path: Path) -> None:
-        from autosam_edge.formats.nifti import write_nifti
+    def _write_plain(self, name: Format, path: Path) -> None:
+        if name == "nifti":
+            from autosam_edge.formats.nifti import write_nifti
 
-        write_nifti(segmentation, path)
+            write_nifti(self._segmentation, path)
+        elif name == "preview":
+            from autosam_edge.report.drawing import as_png
 
-    def dicom_seg(path: Path) -> None:
-        from autosam_edge.dicom.segmentation import write_dicom_seg
+            path.write_bytes(as_png(self._page, self._segmentation.provenance.version))
+        else:
+            from autosam_edge.report.statistics_files import write_statistics_csv, write_statistics_json
 
-        write_dicom_seg(segmentation, volume.source.files, path, pseudonymize=pseudonymize)
+            writer = write_statistics_json if name == "json" else write_statistics_csv
+            writer(self._segmentation, self._statistics, path)
 
-    def dicom_seg_labelmap(path: Path) -> None:
-        from autosam_edge.dicom.labelmap import write_dicom_labelmap
+    def _write_dicom(self, name: Format, path: Path) -> None:
+        pseudonymize = self._pseudonymize
+        if name == "dicom-seg":
+            from autosam_edge.dicom.segmentation import write_dicom_seg
 
-        write_dicom_labelmap(segmentation, volume.source.files, path, pseudonymize=pseudonymize)
+            write_dicom_seg(self._segmentation, self._files, path, pseudonymize=pseudonymize)
+        elif name == "dicom-seg-labelmap":
+            from autosam_edge.dicom.labelmap import write_dicom_labelmap
 
-    def dicom_sr(path: Path) -> None:
-        from autosam_edge.dicom.structured_report import write_dicom_sr
+            write_dicom_labelmap(self._segmentation, self._files, path, pseudonymize=pseudonymize)
+        elif name == "dicom-sr":
+            from autosam_edge.dicom.structured_report import write_dicom_sr
 
-        # The folder is new, so what is in it is of this run.
-        segs = [file for name in SEG_FORMATS if (file := path.with_name(FILE_NAMES[name])).exists()]
-        write_dicom_sr(
-            segmentation,
-            statistics,
-            volume.source.files,
-            path,
-            seg=segs[0] if segs else None,
-            pseudonymize=pseudonymize,
-        )
+            found = (path.with_name(FILE_NAMES[seg]) for seg in SEG_FORMATS)
+            seg = next((file for file in found if file.exists()), None)
+            write_dicom_sr(
+                self._segmentation, self._statistics, self._files, path, seg=seg, pseudonymize=pseudonymize
+            )
+        else:
+            from autosam_edge.dicom.secondary_capture import write_secondary_capture
 
-    def secondary_capture(path: Path) -> None:
-        from autosam_edge.dicom.secondary_capture import write_secondary_capture
-
-        write_secondary_capture(
-            np.asarray(page()), segmentation.provenance, volume.source.files, path, pseudonymize=pseudonymize
-        )
-
-    def preview(path: Path) -> None:
-        from autosam_edge.report.drawing import as_png
-
-        path.write_bytes(as_png(page(), segmentation.provenance.version))
-
-    def json(path: Path) -> None:
-        from autosam_edge.report.statistics_files import write_statistics_json
-
-        write_statistics_json(segmentation, statistics, path)
-
-    def csv(path: Path) -> None:
-        from autosam_edge.report.statistics_files import write_statistics_csv
-
-        write_statistics_csv(segmentation, statistics, path)
-
-    return {
-        "nifti": nifti,
-        "dicom-seg": dicom_seg,
-        "dicom-seg-labelmap": dicom_seg_labelmap,
-        "dicom-sr": dicom_sr,
-        "secondary-capture": secondary_capture,
-        "json": json,
-        "csv": csv,
-        "preview": preview,
-    }
+            page, provenance = np.asarray(self._page), self._segmentation.provenance
+            write_secondary_capture(page, provenance, self._files, path, pseudonymize=pseudonymize)

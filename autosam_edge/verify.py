@@ -1,42 +1,26 @@
-"""Verification of a bundle on this device against the results of the export, without torch.
-
-A bundle's ``golden/`` holds raw little-endian arrays, which any language reads, and ``golden.json``, which
-describes them:
-
-- ``scan``: a small scan (``hu``, ``affine``), the scan on the model's grid (``model_hu``, every
-  ``stride``-th voxel), and the ``labels`` that result when a formula replaces the network: the logit of class
-  c is -((v - ``centers_hu``[c]) / ``width_hu``)^2, where v is the mean of the HU at the voxel and at
-  ``reach_rows`` below and above it in the tile; outside of the tile it is ``centers_hu``[0]. ``short_labels``
-  are those of the slices ``short_slices`` alone. These arrays check everything around the network:
-  orientation, resampling, tiles and what they show beyond the ends of the scan, blending, decision weights
-  and restoration.
-- ``tile``: one tile (``hu``) and the logits of the trained student (``logits``, every ``stride``-th voxel).
-"""
+"""Verification of a bundle on this device against the results of the export, without torch."""
 
 from __future__ import annotations
 
-import math
 import time
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from autosam_edge.engines.fake_engine import ThresholdEngine
 from autosam_edge.engines.load import load_engine
 from autosam_edge.engines.selection import rank_artifacts
-from autosam_edge.error_codes import MANIFEST_INVALID, VERIFICATION_FAILED
-from autosam_edge.errors import BundleError, EngineError
-from autosam_edge.geometry import Grid
+from autosam_edge.error_codes import VERIFICATION_FAILED
+from autosam_edge.errors import EngineError
+from autosam_edge.golden import GoldenTile, read_golden_scan, read_golden_tile
+from autosam_edge.parity import read_parity
 from autosam_edge.pipeline.resample import ModelGrid
 from autosam_edge.session import Session
-from autosam_edge.strict_json import build, build_list, parse_json
-from autosam_edge.volume import Source, Volume
+from autosam_edge.volume import Volume
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
     import numpy.typing as npt
 
@@ -45,105 +29,9 @@ if TYPE_CHECKING:
     from autosam_edge.manifest import Artifact
     from autosam_edge.model import InputContract
 
-GOLDEN = "golden/golden.json"
 # Two processors may round a sum differently; a voxel between two organs may then change sides.
 _LABEL_AGREEMENT = 0.9999
 _MODEL_HU = 0.01
-
-
-@dataclass(frozen=True)
-class _ArrayFile:
-    """Description of an array that is stored as raw bytes."""
-
-    file: str
-    dtype: Literal["<i2", "<f4", "|u1"]
-    shape: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class _ScanEntry:
-    hu: _ArrayFile
-    affine: tuple[tuple[float, ...], ...]
-    stride: int
-    model_hu: _ArrayFile
-    labels: _ArrayFile
-    short_slices: tuple[int, int]
-    short_labels: _ArrayFile
-    centers_hu: tuple[float, ...]
-    width_hu: float
-    reach_rows: int
-
-
-@dataclass(frozen=True)
-class _TileEntry:
-    hu: _ArrayFile
-    stride: int
-    logits: _ArrayFile
-
-
-@dataclass(frozen=True)
-class _GoldenFile:
-    """Content of ``golden.json``."""
-
-    scan: _ScanEntry
-    tile: _TileEntry
-
-
-@dataclass(frozen=True)
-class _Tolerance:
-    logit_rms: float
-
-
-@dataclass(frozen=True)
-class _ParityEntry:
-    """The part of an entry of ``parity.json`` that verification needs."""
-
-    target: str
-    precision: str
-    tolerance: _Tolerance
-
-
-@dataclass(frozen=True, eq=False)
-class GoldenScan:
-    """A small scan and the expected results of all steps around the network.
-
-    Args:
-        volume: Scan, HU.
-        stride: Step between the voxels of ``model_hu`` along each axis, in voxels of the model's grid.
-        model_hu: (D', H', W') float32, every ``stride``-th voxel of the scan on the model's grid, HU.
-        labels: (D, H, W) uint8, labels when the formula of the module's text replaces the network.
-        short_slices: First slice of a short scan, and the slice after its last.
-        short_labels: (short D, H, W) uint8, labels of these slices alone.
-        formula: Engine that computes the formula.
-    """
-
-    volume: Volume
-    stride: int
-    model_hu: npt.NDArray[np.float32]
-    labels: npt.NDArray[np.uint8]
-    short_slices: tuple[int, int]
-    short_labels: npt.NDArray[np.uint8]
-    formula: ThresholdEngine
-
-    @property
-    def short_volume(self) -> Volume:
-        """The short scan."""
-        return self.volume.slices(*self.short_slices)
-
-
-@dataclass(frozen=True, eq=False)
-class GoldenTile:
-    """One tile and the logits of the trained student.
-
-    Args:
-        hu: (D, H, W) float32, HU.
-        stride: Step between the voxels of ``logits`` along each axis.
-        logits: (C, D', H', W') float32, every ``stride``-th voxel.
-    """
-
-    hu: npt.NDArray[np.float32]
-    stride: int
-    logits: npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -189,8 +77,8 @@ def verify_bundle(
     bundle.verify()
     checks = [Check("files", "passed", f"{len(bundle.manifest.files)} hashes are correct", {})]
     on_message("around the network")
-    checks += _check_pipeline(bundle)
-    tolerances = _tolerances(bundle)
+    checks += check_around_network(bundle)
+    _, tolerances = read_parity(bundle)
     for choice in rank_artifacts(bundle.manifest):
         name = choice.artifact.name
         if choice.usable or name in interpreters:
@@ -199,6 +87,16 @@ def verify_bundle(
             checks.append(_check_artifact(bundle, choice.artifact, tolerances[name], threads, engine))
         else:
             checks.append(Check(name, "skipped", choice.reason, {}))
+    require_passed(checks)
+    return checks
+
+
+def require_passed(checks: list[Check]) -> None:
+    """Refuse a device on which a check failed.
+
+    Raises:
+        EngineError: A check failed (AE-ENGINE-007); the message names the first, ``error.checks`` holds all.
+    """
     failed = [check for check in checks if check.verdict == "failed"]
     if failed:
         raise VerificationError(
@@ -206,7 +104,6 @@ def verify_bundle(
             f"{failed[0].name} does not give the results of the export: {failed[0].detail}.",
             checks=checks,
         )
-    return checks
 
 
 class VerificationError(EngineError):
@@ -227,74 +124,12 @@ class VerificationError(EngineError):
         self.checks = checks
 
 
-def read_golden_scan(bundle: Bundle) -> GoldenScan:
-    """Read the golden scan of a bundle, verified.
+def check_around_network(bundle: Bundle) -> list[Check]:
+    """Compare every step around the network with the golden scan.
 
     Raises:
-        BundleError: A file is missing or altered, or the description is not valid (AE-BUNDLE-003).
+        BundleError: See :func:`~autosam_edge.golden.read_golden_scan`.
     """
-    with _well_formed(GOLDEN):
-        entry = build(_GoldenFile, parse_json(bundle.read(GOLDEN)), GOLDEN).scan
-        hu = _array(bundle, entry.hu)
-        grid = Grid((hu.shape[0], hu.shape[1], hu.shape[2]), np.asarray(entry.affine, dtype=np.float64))
-        return GoldenScan(
-            Volume(hu, grid, Source("array")),
-            entry.stride,
-            _array(bundle, entry.model_hu),
-            _array(bundle, entry.labels),
-            entry.short_slices,
-            _array(bundle, entry.short_labels),
-            ThresholdEngine(entry.centers_hu, width_hu=entry.width_hu, reach_rows=entry.reach_rows),
-        )
-
-
-def read_golden_tile(bundle: Bundle) -> GoldenTile:
-    """Read the golden tile of a bundle, verified.
-
-    Raises:
-        BundleError: See :func:`read_golden_scan`.
-    """
-    with _well_formed(GOLDEN):
-        entry = build(_GoldenFile, parse_json(bundle.read(GOLDEN)), GOLDEN).tile
-        hu = _array(bundle, entry.hu).astype(np.float32)
-        return GoldenTile(hu, entry.stride, _array(bundle, entry.logits))
-
-
-def _tolerances(bundle: Bundle) -> dict[str, float]:
-    """Largest root mean square difference from the student's logits, by the name of the artifact.
-
-    Raises:
-        BundleError: ``parity.json`` is not valid or lacks an artifact (AE-BUNDLE-003).
-    """
-    with _well_formed("parity.json"):
-        parsed = parse_json(bundle.read("parity.json"))
-        entries = build_list(_ParityEntry, parsed, "parity.json", other_keys=True)
-        allowed = {f"{entry.target}/{entry.precision}": entry.tolerance.logit_rms for entry in entries}
-        names = [artifact.name for artifact in bundle.manifest.artifacts]
-        if missing := sorted(set(names) - set(allowed)):
-            raise ValueError(f"it has no entry for {missing[0]}")
-        return {name: allowed[name] for name in names}
-
-
-@contextmanager
-def _well_formed(name: str) -> Iterator[None]:
-    """Turn a value that breaks the schema into the bundle's error: its author made the mistake."""
-    try:
-        yield
-    except BundleError:
-        raise
-    except ValueError as error:
-        raise MANIFEST_INVALID(f"{name} is not valid: {error}.") from error
-
-
-def _array(bundle: Bundle, entry: _ArrayFile) -> npt.NDArray[Any]:
-    values = np.frombuffer(bundle.read(entry.file), dtype=entry.dtype)
-    if values.size != math.prod(entry.shape):
-        raise ValueError(f"{entry.file} holds {values.size} values, expected the shape {entry.shape}")
-    return values.reshape(entry.shape)
-
-
-def _check_pipeline(bundle: Bundle) -> list[Check]:
     golden, contract = read_golden_scan(bundle), bundle.manifest.input
     every = (slice(None, None, golden.stride),) * 3
     model_hu = on_model_grid(golden.volume, contract)[every]
@@ -331,9 +166,27 @@ def _check_artifact(
     if interpreter is None:
         engine.run(tile)  # the first tile of a runtime is slower
     started = time.perf_counter()
-    stride = golden.stride
-    logits = engine.run(tile)[:, ::stride, ::stride, ::stride]
+    logits = engine.run(tile)
     tile_s = time.perf_counter() - started
+    check = check_tile(artifact, golden, logits, allowed_rms)
+    if interpreter is not None:
+        return replace(check, detail=f"interpreted, not executed: {check.detail}")
+    return replace(check, figures={**check.figures, "load_s": load_s, "tile_ms": tile_s * 1000.0})
+
+
+def check_tile(
+    artifact: Artifact, golden: GoldenTile, logits: npt.NDArray[np.float32], allowed_rms: float
+) -> Check:
+    """Compare the logits of the golden tile with the student's.
+
+    Args:
+        artifact: Artifact that made the logits.
+        golden: The golden tile.
+        logits: (C, D, H, W) float32 logits of that tile.
+        allowed_rms: Largest root mean square difference, see :func:`~autosam_edge.parity.read_parity`.
+    """
+    stride = golden.stride
+    logits = logits[:, ::stride, ::stride, ::stride]
     if logits.shape != golden.logits.shape:
         detail = f"its logits have the shape {logits.shape}, expected {golden.logits.shape}"
         return Check(artifact.name, "failed", detail, {})
@@ -342,10 +195,6 @@ def _check_artifact(
     agreement = float((logits.argmax(axis=0) == golden.logits.argmax(axis=0)).mean())
     detail = f"logits differ by {rms:.1e} rms, allowed {allowed_rms:g}; {agreement:.5f} of the labels agree"
     figures = {"logit_rms": rms, "logit_error": largest, "agreement": agreement}
-    if interpreter is None:
-        figures |= {"load_s": load_s, "tile_ms": tile_s * 1000.0}
-    else:
-        detail = f"interpreted, not executed: {detail}"
     return Check(artifact.name, _verdict(rms <= allowed_rms), detail, figures)
 
 

@@ -312,3 +312,9 @@ SEG_LEFT_OUT = WarningCode(
     "no DICOM SEG was written, as the images do not share one valid frame of reference",
     "Use the NIfTI file, or export the series again with one FrameOfReferenceUID.",
 )
+PREVIEW_LEFT_OUT = WarningCode(
+    "AE-WARN-142",
+    "info",
+    "no preview was drawn, as Pillow is not installed",
+    "`pip install pillow` brings it.",
+)

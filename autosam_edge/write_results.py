@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import time
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from autosam_edge.atomic_files import require_space, staged_results, sync
-from autosam_edge.error_codes import OUTPUT_IN_INPUT, OUTPUT_OCCUPIED, SEG_NOT_POSSIBLE
+from autosam_edge.atomic_files import explained, require_space, staged_results
+from autosam_edge.error_codes import OUTPUT_IN_INPUT, OUTPUT_OCCUPIED, OUTPUT_UNNAMED, SEG_NOT_POSSIBLE
 from autosam_edge.measurements import organ_statistics
 from autosam_edge.output_formats import (
     DEFAULT_FORMATS,
@@ -18,13 +20,14 @@ from autosam_edge.output_formats import (
     SEG_FORMATS,
     WITHOUT_DICOM,
 )
+from autosam_edge.platform import can_draw
 from autosam_edge.plausibility.refusal import require_plausible
-from autosam_edge.result_files import result_files
-from autosam_edge.warning_codes import SEG_LEFT_OUT
+from autosam_edge.result_files import Results
+from autosam_edge.staging import sweep, sync
+from autosam_edge.warning_codes import PREVIEW_LEFT_OUT, SEG_LEFT_OUT
 
 if TYPE_CHECKING:
-    import os
-    from collections.abc import Callable, Sequence
+    from collections.abc import Iterator, Sequence
 
     from autosam_edge.measurements import OrganStatistics
     from autosam_edge.output_formats import Format
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
 
 # Results of a scan of 512 x 512 x 160 voxels take about 16 MiB; scans may be four times as long.
 _NEEDED_BYTES = 64 * 2**20
+_NO_PREVIEW = PREVIEW_LEFT_OUT("No preview was drawn: Pillow is not installed.")
 
 
 def write(
@@ -48,11 +52,10 @@ def write(
 ) -> dict[Format, Path]:
     """Write results into a folder, all of them or none.
 
-    A folder that is there already keeps every file that is not ours. Of ours, those asked for are replaced;
-    one that this run does not yield (a DICOM SEG when no organ was found) is removed, so that it cannot be
-    taken for a result of this run. A caller with a long inference runs :func:`check_writable` before it.
-    Where the images share no frame of reference, the DICOM SEG is left out with a warning in the other
-    results, unless it is asked for.
+    A folder that is there already keeps every file that is not ours. All results of an earlier run go, also
+    of formats that this run does not write: a folder never mixes two runs. A caller with a long inference
+    runs :func:`check_writable` before it. Where the images share no frame of reference, the DICOM SEG is left
+    out with a warning in the other results, unless it is asked for.
 
     Args:
         volume: The scan that was segmented.
@@ -62,47 +65,41 @@ def write(
             the input allows (DICOM formats need DICOM).
         statistics: Result of :func:`autosam_edge.measurements.organ_statistics`; None computes it.
         timings_s: Dictionary that receives the seconds of the statistics and of each format.
-        accept_implausible: Whether to write labels whose verdict is ``implausible``; every file that holds
-            warnings then names the reasons.
+        accept_implausible: Whether to write labels whose verdict is ``implausible``, with the reasons.
         pseudonymize: Whether the DICOM results hold a pseudonym in place of name and ID of the patient, and
-            no dates; see :func:`~autosam_edge.dicom.patient_study.patient_and_study`. The other results never
-            hold any of them.
+            no dates (:func:`~autosam_edge.dicom.patient_study.patient_and_study`). Others never hold any.
 
     Returns:
         Path of each file written.
 
     Raises:
         ImplausibleError: The verdict is ``implausible`` and was not accepted (AE-PLAUSIBLE-*).
-        OutputError: The folder cannot be written (AE-OUTPUT-001), the disk is full (-003), or see
-            :func:`check_outputs`; also when the DICOM SEG cannot be made (-005, -006), or is all that is
-            asked for and no organ was found (-005). Nothing is left behind.
+        OutputError: See :func:`check_writable`; another process blocks the folder (AE-OUTPUT-007); or no
+            organ was found, and a DICOM SEG is all that is asked for (-005). Nothing is left behind.
         ValueError: Volume and segmentation do not share a shape, or a format is unknown.
 
     Example:
         >>> write(volume, segmentation, "out/", formats=("nifti", "preview"))  # doctest: +SKIP
     """
-    target = Path(folder)
     if not accept_implausible:
         require_plausible(segmentation)
-    chosen = check_outputs(target, source=volume.source, formats=formats)
+    chosen = check_outputs(folder, source=volume.source, formats=formats)
     timings = timings_s if timings_s is not None else {}
     if statistics is None:
-        started = time.perf_counter()
-        statistics = organ_statistics(volume, segmentation)
-        timings["statistics"] = time.perf_counter() - started
-    left_out = warnings_of_outputs(volume.source, formats)
-    new = tuple(warning for warning in left_out if warning not in segmentation.warnings)
-    segmentation = replace(segmentation, warnings=(*segmentation.warnings, *new))
-    replaced: tuple[Format, ...] = (*chosen, "dicom-seg") if left_out else chosen
-    with staged_results(target, [FILE_NAMES[name] for name in replaced]) as stage:
-        tasks = result_files(volume, segmentation, statistics, pseudonymize=pseudonymize)
-        found = any(organ.voxels for organ in statistics)
-        written = _write_all(tasks, stage, chosen, timings, found=found)
-        if any(FILE_NAMES[name].endswith(".dcm") for name in written):
+        with _timed(timings, "statistics"):
+            statistics = organ_statistics(volume, segmentation)
+    told = dict.fromkeys((*segmentation.warnings, *warnings_of_outputs(volume.source, formats)))
+    # That a picture is missing says nothing about the labels, so the files do not repeat it.
+    told.pop(_NO_PREVIEW, None)
+    segmentation = replace(segmentation, warnings=tuple(told))
+    results = Results(volume, segmentation, statistics, pseudonymize=pseudonymize)
+    with staged_results(Path(folder), list(FILE_NAMES.values())) as stage:
+        written = _write_all(results, stage, chosen, timings)
+        if set(written) & set(DICOM_FORMATS):
             from autosam_edge.dicom.source import check_unchanged
 
             check_unchanged(volume.source)
-    return {name: target / FILE_NAMES[name] for name in written}
+    return {name: Path(folder) / FILE_NAMES[name] for name in written}
 
 
 def check_writable(
@@ -129,7 +126,10 @@ def check_writable(
         ValueError: A format is unknown.
     """
     chosen = check_outputs(folder, source=source, input_path=input_path, formats=formats)
-    require_space(_existing(Path(folder)), _NEEDED_BYTES)
+    with explained():
+        place = _existing(Path(folder))
+        sweep(place.parent)
+    require_space(place, _NEEDED_BYTES)
     return chosen
 
 
@@ -152,41 +152,36 @@ def check_outputs(
         The formats that will be written.
 
     Raises:
-        OutputError: The folder is a file or holds a folder or the input under one of our names
-            (AE-OUTPUT-002), lies inside the input folder (-004), or a DICOM format is asked of input that is
-            not DICOM (-005) or lacks the identifiers that it would refer to (-006).
+        OutputError: The folder cannot be looked at (AE-OUTPUT-001); it is a file, or holds a folder or the
+            input under one of our names (-002); it lies inside the input folder (-004); it is an empty text
+            (-008); or a DICOM format is asked of input that is not DICOM (-005) or lacks the identifiers that
+            it would refer to (-006).
         ValueError: A format is unknown.
     """
+    if not os.fspath(folder):
+        raise OUTPUT_UNNAMED("the output folder is an empty text, expected a path.")
     target = Path(folder)
     chosen = _choose(source, formats)
-    _check_outside(target, source, input_path)
-    if target.exists() and not target.is_dir():
-        raise OUTPUT_OCCUPIED(
-            "the output path is a file, expected a folder.", remedy="Give a folder, new or existing."
-        )
-    taken = [FILE_NAMES[name] for name in chosen if (target / FILE_NAMES[name]).is_dir()]
-    if taken:
-        raise OUTPUT_OCCUPIED(
-            f"the output folder holds a folder named {taken[0]}, which is the name of a result."
-        )
-    _check_input_stays(target, source, input_path, chosen)
-    if not _existing(target).is_dir():
-        raise OUTPUT_OCCUPIED(
-            "a parent of the output folder is a file.", remedy="Give a path whose parents are folders."
-        )
+    with explained():
+        _check_place(target)
+        _check_outside(target, source, input_path)
+        _check_input_stays(target, source, input_path)
     return chosen
 
 
 def warnings_of_outputs(source: Source, formats: Sequence[Format] | None = None) -> tuple[ScanWarning, ...]:
-    """Warnings about results that the input does not allow; they can be given before the inference.
+    """Warnings about results that cannot be made; they can be given before the inference.
 
     Args:
         source: Files that the scan was read from.
         formats: Formats that will be written; None for all that fit.
     """
-    if formats is not None or source.kind != "dicom" or not source.frame_of_reference_fault:
-        return ()
-    return (SEG_LEFT_OUT(f"No DICOM SEG was written: the images {source.frame_of_reference_fault}."),)
+    found = []
+    if formats is None and source.kind == "dicom" and source.frame_of_reference_fault:
+        found.append(SEG_LEFT_OUT(f"No DICOM SEG was written: the images {source.frame_of_reference_fault}."))
+    if formats is None and not can_draw():
+        found.append(_NO_PREVIEW)
+    return tuple(found)
 
 
 def _existing(target: Path) -> Path:
@@ -202,6 +197,8 @@ def _choose(source: Source | None, formats: Sequence[Format] | None) -> tuple[Fo
             f"`formats` are {', '.join(sorted(unknown)) or 'empty'}, expected some of {', '.join(FORMATS)}"
         )
     chosen = tuple(name for name in FORMATS if name in (DEFAULT_FORMATS if formats is None else formats))
+    if formats is None and not can_draw():
+        chosen = tuple(name for name in chosen if name != "preview")
     of_dicom = [name for name in chosen if name in DICOM_FORMATS]
     if source is None or not of_dicom:
         return chosen
@@ -224,6 +221,23 @@ def _choose(source: Source | None, formats: Sequence[Format] | None) -> tuple[Fo
     return chosen
 
 
+def _check_place(target: Path) -> None:
+    """Refuse a path that is no folder and cannot become one, or holds folders under our names."""
+    if os.path.lexists(target) and not target.is_dir():
+        raise OUTPUT_OCCUPIED(
+            "the output path is a file or a link that leads nowhere, expected a folder.",
+            remedy="Give a folder, new or existing.",
+        )
+    if not _existing(target).is_dir():
+        raise OUTPUT_OCCUPIED(
+            "a parent of the output folder is a file.", remedy="Give a path whose parents are folders."
+        )
+    if taken := [name for name in FILE_NAMES.values() if (target / name).is_dir()]:
+        raise OUTPUT_OCCUPIED(
+            f"the output folder holds a folder named {taken[0]}, which is the name of a result."
+        )
+
+
 def _check_outside(target: Path, source: Source | None, input_path: Path | None) -> None:
     """Refuse an output folder inside the input folder: the next run would read its own results."""
     read = source.folder if source is not None else None
@@ -234,45 +248,42 @@ def _check_outside(target: Path, source: Source | None, input_path: Path | None)
             raise OUTPUT_IN_INPUT("the output folder lies inside the input folder.")
 
 
-def _check_input_stays(
-    target: Path, source: Source | None, input_path: Path | None, chosen: Sequence[Format]
-) -> None:
+def _check_input_stays(target: Path, source: Source | None, input_path: Path | None) -> None:
     """Refuse to replace a file of the input, which may lie in the output folder, by a result."""
     files = (*(source.files if source is not None else ()), *([input_path] if input_path is not None else []))
-    results = [target / FILE_NAMES[name] for name in chosen]
-    for result in (path for path in results if path.exists()):
+    for result in (path for name in FILE_NAMES.values() if (path := target / name).exists()):
         # By name first: a series has thousands of files, and each look at the disk takes time on a network
         # share.
         if any(
             file.name.casefold() == result.name and file.exists() and file.samefile(result) for file in files
         ):
             raise OUTPUT_OCCUPIED(
-                f"{result.name} of the output folder is the input, and a result would replace it."
+                f"{result.name} of the output folder is the input and has the name of a result, which "
+                "replaces it."
             )
 
 
 def _write_all(
-    tasks: dict[Format, Callable[[Path], None]],
-    stage: Path,
-    chosen: Sequence[Format],
-    timings: dict[str, float],
-    *,
-    found: bool,
+    results: Results, stage: Path, chosen: Sequence[Format], timings: dict[str, float]
 ) -> list[Format]:
     """Make every file in the stage; return the formats that this run yields."""
-    todo = [name for name in chosen if found or name not in SEG_FORMATS]
+    todo = [name for name in chosen if results.found or name not in SEG_FORMATS]
     if not todo:
         raise SEG_NOT_POSSIBLE(
             "no organ was found, and DICOM SEG, the only requested format, needs at least one.",
             remedy=f"To see the scan and the warnings, {WITHOUT_DICOM}.",
         )
-
     # One after the other: with two threads on two cores the same work took longer, as pydicom holds the
     # interpreter most of the time.
     for name in todo:
-        started = time.perf_counter()
-        path = stage / FILE_NAMES[name]
-        tasks[name](path)
-        sync(path)
-        timings[name] = time.perf_counter() - started
+        with _timed(timings, name):
+            results.write(name, stage / FILE_NAMES[name])
+            sync(stage / FILE_NAMES[name])
     return todo
+
+
+@contextmanager
+def _timed(timings: dict[str, float], name: str) -> Iterator[None]:
+    started = time.perf_counter()
+    yield
+    timings[name] = time.perf_counter() - started

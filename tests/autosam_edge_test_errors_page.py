@@ -22,6 +22,7 @@ _SECTIONS = {
     "Data sets": ("DATA",),
     "Training": ("TRAIN",),
     "Export": ("EXPORT",),
+    "Batch and audit": ("BATCH", "AUDIT"),
     "Everything else": ("EXTRA", "CANCEL", "INTERNAL"),
 }
 

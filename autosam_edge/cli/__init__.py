@@ -1,43 +1,42 @@
 """The command line: data on stdout, progress on stderr, each error in one line with its code and remedy.
 
-Exit codes: 0 done, 1 internal error, 2 wrong usage, and for each kind of error the code in
-:mod:`autosam_edge.errors`.
+Exit codes: 0 done, 1 internal error, 2 wrong usage, 128 + n stopped by signal n, 141 nobody reads the report,
+and for each kind of error the code in :mod:`autosam_edge.errors`. Once files are in their place the run is a
+success, whatever happens to its report.
 """
 
 from __future__ import annotations
 
-import io
 import os
-import signal
 import sys
-from typing import TYPE_CHECKING
+from typing import NoReturn
 
 import typer
 
 from autosam_edge import __version__
-from autosam_edge.atomic_files import FULL
+from autosam_edge.atomic_files import FULL, anything_published
 from autosam_edge.cli import demo, info, montage, segment, verify
 from autosam_edge.cli.extras import LazyCommand, RootGroup
 from autosam_edge.cli.wording import with_options
 from autosam_edge.engines.telemetry import set_variables
-from autosam_edge.error_codes import CANCELLED, DISK_FULL, INTERNAL_ERROR, OUT_OF_MEMORY
+from autosam_edge.error_codes import DISK_FULL, INTERNAL_ERROR, OUT_OF_MEMORY, REPORT_NOT_PRINTED
 from autosam_edge.errors import AutosamEdgeError, CancelledError
+from autosam_edge.standard_streams import stdout_error
+from autosam_edge.stop_signals import MESSAGE, exit_code, run_begins
 from autosam_edge.volume import RESEARCH_USE
 
-if TYPE_CHECKING:
-    from types import FrameType
-
-_SEGMENT, _EXPORT, _TRAIN, _EVALUATE = (
+_BROKEN_PIPE = 141  # what a shell shows for a program that SIGPIPE ends
+_SEGMENT, _MANY, _EXPORT, _TRAIN, _EVALUATE = (
     "Segment a scan",
+    "Segment many scans",
     "Export and verify",
     "Train",
     "Evaluate and reproduce",
 )
 
 
-def _lazy(package: str, extra: str, panel: str, **summaries: str) -> tuple[LazyCommand, ...]:
-    """Commands of another package by name, with the first sentence of their help."""
-    module = f"{package}.cli"
+def _lazy(module: str, extra: str, panel: str, **summaries: str) -> tuple[LazyCommand, ...]:
+    """Commands of another module by name, with the first sentence of their help."""
     return tuple(
         LazyCommand(name, summary, panel=panel, module=module, extra=extra)
         for name, summary in summaries.items()
@@ -47,13 +46,22 @@ def _lazy(package: str, extra: str, panel: str, **summaries: str) -> tuple[LazyC
 class _Commands(RootGroup):
     lazy = (
         *_lazy(
-            "autosam_edge_export",
+            "autosam_edge.cli.many",
+            "node",
+            _MANY,
+            batch="Label the organs of many CT scans: a folder for each, one table, one page.",
+            watch="Label each scan that comes into a folder, until the command is stopped.",
+            serve="Be a DICOM node: receive CT series, label their organs, send the results to an archive.",
+            audit="Check the record of what ran.",
+        ),
+        *_lazy(
+            "autosam_edge_export.cli",
             "export",
             _EXPORT,
             export="Export a student as a bundle, and compare every artifact with it, organ by organ.",
         ),
         *_lazy(
-            "autosam_edge_training",
+            "autosam_edge_training.cli",
             "train",
             _TRAIN,
             data="Prepare a data set for training and evaluation.",
@@ -62,7 +70,7 @@ class _Commands(RootGroup):
             **{"fit-decision-weights": "Fit how much each organ's probability counts, on validation cases."},
         ),
         *_lazy(
-            "autosam_edge_training",
+            "autosam_edge_training.cli",
             "train",
             _EVALUATE,
             score="Score a finished run: Dice and NSD through the pipeline of the runtime.",
@@ -70,14 +78,17 @@ class _Commands(RootGroup):
             compare="Test whether our method is better than others.",
         ),
         *_lazy(
-            "autosam_edge_benchmarks",
+            "autosam_edge_benchmarks.cli",
             "train",
             _EVALUATE,
             reproduce="Show the paper's values beside ours; `n/a` where no run was scored.",
             baseline="Run the methods that the paper compares with.",
         ),
         *_lazy(
-            "autosam_edge_benchmarks", "bench", _EVALUATE, bench="Measure latency and memory on this machine."
+            "autosam_edge_benchmarks.cli",
+            "bench",
+            _EVALUATE,
+            bench="Measure latency and memory on this machine.",
         ),
     )
 
@@ -114,57 +125,69 @@ def _options(
     """Options of every command; the callback of ``--version`` prints it."""
 
 
-def _stop(_number: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
-
-
 def main() -> None:
-    """Entry point of ``autosam-edge``."""
-    signal.signal(signal.SIGTERM, _stop)  # a terminated run cleans up like an interrupted one
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            # A name that the terminal cannot print must not end a run whose results are written.
-            stream.reconfigure(errors="backslashreplace")
+    """Run the command of ``sys.argv`` and exit; :mod:`autosam_edge.__main__` has seen to signals."""
+    run_begins()
     try:
         set_variables()
         code = app(prog_name="autosam-edge", standalone_mode=False)
-    except AutosamEdgeError as error:
-        _fail(error)
-    except KeyboardInterrupt:
-        _fail(_cancelled())
-    except typer.Exit as leave:
-        sys.exit(leave.exit_code)
-    except MemoryError:
-        _fail(OUT_OF_MEMORY("the device ran out of memory."))
-    except Exception as error:
-        # Errors of usage, of click or of the copy of click in Typer.
-        if hasattr(error, "show") and hasattr(error, "exit_code"):
-            # Some versions of Typer put these words before the reason why a choice is refused.
-            vars(error)["message"] = str(getattr(error, "message", "")).replace("Value error, ", "")
-            error.show()
-            sys.exit(error.exit_code)
-        if type(error).__name__ == "Abort":
-            _fail(_cancelled())
-        if isinstance(error, OSError) and error.errno in FULL:  # such as that of stdout
-            _fail(DISK_FULL("the disk or the quota is full."))
-        if os.environ.get("AUTOSAM_EDGE_TRACEBACK"):
-            raise
-        # The message of a foreign error is not shown: it may quote the value of a tag.
-        _fail(
-            INTERNAL_ERROR(
-                f"unexpected {type(error).__name__}.",
-                remedy="set AUTOSAM_EDGE_TRACEBACK=1 and report what it shows.",
-            )
-        )
+    except BaseException as error:  # Typer's Exit and Ctrl-C too: each ends the process with its own code
+        if stopped := exit_code():  # whatever the signal's KeyboardInterrupt has become on its way
+            _stopped(stopped)
+        _leave(error)
     if code == CancelledError.exit_code:  # Typer turns Ctrl-C into this code and says nothing
-        _fail(_cancelled())
+        _stopped(exit_code() or code)
+    if lost := stdout_error():
+        _report_lost(lost)
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _cancelled() -> AutosamEdgeError:
-    return CANCELLED("stopped on request; no unfinished result was left.")
+def _leave(error: BaseException) -> NoReturn:
+    """End the process as an exception tells."""
+    if isinstance(error, AutosamEdgeError):
+        _fail(error)
+    if isinstance(error, KeyboardInterrupt) or type(error).__name__ == "Abort":
+        _stopped(CancelledError.exit_code)
+    if isinstance(error, SystemExit):
+        raise error
+    if isinstance(error, typer.Exit):
+        sys.exit(error.exit_code)
+    if isinstance(error, MemoryError):
+        _fail(OUT_OF_MEMORY("the device ran out of memory."))
+    # Errors of usage, of click or of the copy of click in Typer.
+    if hasattr(error, "show") and hasattr(error, "exit_code"):
+        # Some versions of Typer put these words before the reason why a choice is refused.
+        vars(error)["message"] = str(getattr(error, "message", "")).replace("Value error, ", "")
+        error.show()
+        sys.exit(error.exit_code)
+    if isinstance(error, OSError) and error.errno in FULL:
+        _fail(DISK_FULL("the disk or the quota is full."))
+    if os.environ.get("AUTOSAM_EDGE_TRACEBACK"):
+        raise error
+    # The message of a foreign error is not shown: it may quote the value of a tag.
+    _fail(
+        INTERNAL_ERROR(
+            f"unexpected {type(error).__name__}.",
+            remedy="set AUTOSAM_EDGE_TRACEBACK=1 and report what it shows.",
+        )
+    )
 
 
-def _fail(error: AutosamEdgeError) -> None:
+def _report_lost(error: OSError) -> None:
+    """What follows when stdout fails: files on the disk are a success, and a report alone is not."""
+    if anything_published():
+        print("The report could not be printed; the files are written.", file=sys.stderr)
+    elif isinstance(error, BrokenPipeError):
+        sys.exit(_BROKEN_PIPE)
+    else:
+        _fail(REPORT_NOT_PRINTED(f"the report cannot be printed ({type(error).__name__})."))
+
+
+def _stopped(code: int) -> NoReturn:
+    print(MESSAGE, file=sys.stderr)
+    sys.exit(code)
+
+
+def _fail(error: AutosamEdgeError) -> NoReturn:
     print(f"error {with_options(str(error))}", file=sys.stderr)
     sys.exit(error.exit_code)

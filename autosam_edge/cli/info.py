@@ -13,6 +13,7 @@ from autosam_edge.cli.options import AsJson, BundleArgument
 from autosam_edge.cli.tables import new_table, show
 from autosam_edge.engines.selection import rank_artifacts
 from autosam_edge.manifest import Manifest
+from autosam_edge.parity import read_parity
 
 
 def info(bundle: BundleArgument = None, as_json: AsJson = False) -> None:
@@ -20,7 +21,7 @@ def info(bundle: BundleArgument = None, as_json: AsJson = False) -> None:
     opened = open_bundle(bundle)
     opened.verify()
     manifest, contract = opened.manifest, opened.manifest.input
-    parity = json.loads(opened.read("parity.json"))
+    parity, _ = read_parity(opened)
     if as_json:
         content = {
             "name": manifest.name,
@@ -46,14 +47,16 @@ def info(bundle: BundleArgument = None, as_json: AsJson = False) -> None:
     console = Console(highlight=False)
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_column(style="bold", no_wrap=True)
-    table.add_column()
+    table.add_column(overflow="fold")  # the hash is longer than some terminals are wide
     made_by = manifest.provenance
+    count = made_by.get("parameters")
+    parameters = f"{count:,}" if isinstance(count, int) else "unknown"
     spacing = " x ".join(f"{side:g}" for side in contract.spacing_mm)
     patch = "x".join(map(str, contract.patch))
     rows = {
         "model": f"{manifest.name} {manifest.version}",
         "SHA-256": opened.manifest_sha256,
-        "student": f"{made_by.get('student')}, {made_by.get('parameters', 0):,} parameters",
+        "student": f"{made_by.get('student')}, {parameters} parameters",
         "input": f"{contract.modality} in {contract.unit}, {spacing} mm, "
         f"window {contract.window_hu[0]:g} to {contract.window_hu[1]:g} HU",
         "tiles": f"{patch}, overlap {contract.overlap:g}, {contract.blend} blending",

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import typer
 
+from autosam_edge.error_codes import OUTPUT_UNNAMED
+from autosam_edge.output_formats import DEFAULT_FORMATS, FORMATS
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+
+    from autosam_edge.output_formats import Format
 
 T = TypeVar("T")
 
@@ -21,7 +27,25 @@ Scan = Annotated[
         metavar="INPUT", help="DICOM folder, file or zip; NIfTI, NRRD or MetaImage file.", show_default=False
     ),
 ]
-Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for the results; created if it is missing.")]
+
+
+def _folder(text: str) -> Path:
+    """The path of an output folder; an empty text, as of a variable that is not set, is none."""
+    if not text:
+        raise OUTPUT_UNNAMED("the output folder is an empty text, expected a path.")
+    return Path(text)
+
+
+Out = Annotated[
+    Path,
+    typer.Option(
+        "--out",
+        "-o",
+        metavar="PATH",
+        parser=_folder,
+        help="Folder for the results; created if it is missing.",
+    ),
+]
 BundleArgument = Annotated[
     Path | None,
     typer.Argument(metavar="BUNDLE", help="Model bundle (*.edge). Default: the one in the package."),
@@ -43,6 +67,59 @@ Engine = Annotated[
 ]
 Threads = Annotated[
     int | None, typer.Option("--threads", min=1, help="Number of threads of the engine. Default: all cores.")
+]
+_DECISION = partial(typer.Option, rich_help_panel="Decisions of a person about a doubtful scan")
+Precision = Annotated[
+    str | None,
+    typer.Option("--precision", help="Number format of the model, such as fp32 or int8. Default: the best."),
+]
+MaxMemory = Annotated[
+    float | None,
+    typer.Option(
+        "--max-memory", min=1, help="Memory limit in MB; a scan that needs more is refused before the start."
+    ),
+]
+Formats = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--format",
+        metavar="NAME,...",
+        help=f"Files to write: some of {', '.join(FORMATS)}. Default: {', '.join(DEFAULT_FORMATS)}, "
+        "as far as the input allows.",
+    ),
+]
+Pseudonymize = Annotated[
+    bool,
+    typer.Option(
+        "--pseudonymize",
+        help="Write a pseudonym in place of the patient's name and ID into the DICOM results, and no "
+        "other patient data or dates. One study always has one pseudonym. UIDs stay, so that a viewer "
+        "finds the scan: who has the scan can still tell whose it is. Other results never name the "
+        "patient.",
+    ),
+]
+AllowGap = Annotated[
+    bool, _DECISION("--allow-gap", help="Fill missing DICOM slices by interpolation, with a warning.")
+]
+AssumeHu = Annotated[
+    bool,
+    _DECISION(
+        "--assume-hu",
+        help="Take values without a rescale as HU, after a check of their range, with a warning.",
+    ),
+]
+IgnoreFrameOfReference = Annotated[
+    bool,
+    _DECISION(
+        "--ignore-frame-of-reference",
+        help="Read slices that name several frames of reference as one volume, with a warning.",
+    ),
+]
+AcceptImplausible = Annotated[
+    bool,
+    _DECISION(
+        "--accept-implausible", help="Write labels that do not look like those of an abdomen, with a warning."
+    ),
 ]
 Data = Annotated[
     Path, typer.Option("--data", help="Folder that `data prepare` wrote.", exists=True, file_okay=False)
@@ -78,6 +155,14 @@ def split_commas(
     if not parts or count not in (None, len(parts)):
         raise typer.BadParameter(f"{text!r} is wrong; expected {expected}", param_hint=option)
     return parts
+
+
+def chosen_formats(texts: list[str] | None) -> tuple[Format, ...] | None:
+    """The formats of ``--format``, which may be given several times; None without it."""
+    if not texts:
+        return None
+    expected = f"some of {', '.join(FORMATS)}"
+    return split_commas(",".join(texts), one_of(FORMATS), option="--format", expected=expected)
 
 
 def one_of(choices: Sequence[T]) -> Callable[[object], T]:

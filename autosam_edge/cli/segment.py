@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Annotated
-
-import typer
 
 from autosam_edge.cli.options import (
+    AcceptImplausible,
+    AllowGap,
     AsJson,
+    AssumeHu,
     BundleOption,
     Engine,
+    Formats,
+    IgnoreFrameOfReference,
+    MaxMemory,
     Out,
+    Precision,
+    Pseudonymize,
     Scan,
     Series,
     Threads,
-    one_of,
-    split_commas,
+    chosen_formats,
 )
 from autosam_edge.cli.progress import Stages
 from autosam_edge.cli.report import run, show_report
-from autosam_edge.output_formats import DEFAULT_FORMATS, FORMATS
 from autosam_edge.read_scan import read
 from autosam_edge.session import open_session
 from autosam_edge.write_results import check_outputs, check_writable
-
-DECISIONS = "Decisions of a person about a doubtful scan"
 
 
 def segment(
@@ -34,80 +35,20 @@ def segment(
     bundle: BundleOption = None,
     series: Series = None,
     engine: Engine = None,
-    precision: Annotated[
-        str | None,
-        typer.Option(
-            "--precision", help="Number format of the model, such as fp32 or int8. Default: the best."
-        ),
-    ] = None,
+    precision: Precision = None,
     threads: Threads = None,
-    max_memory: Annotated[
-        float | None,
-        typer.Option(
-            "--max-memory",
-            min=1,
-            help="Memory limit in MB; a scan that needs more is refused before the start.",
-        ),
-    ] = None,
-    formats: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--format",
-            metavar="NAME,...",
-            help=f"Files to write: some of {', '.join(FORMATS)}. Default: {', '.join(DEFAULT_FORMATS)}, "
-            "as far as the input allows.",
-        ),
-    ] = None,
-    pseudonymize: Annotated[
-        bool,
-        typer.Option(
-            "--pseudonymize",
-            help="Write a pseudonym in place of the patient's name and ID into the DICOM results, and no "
-            "other patient data or dates. One study always has one pseudonym. UIDs stay, so that a viewer "
-            "finds the scan: who has the scan can still tell whose it is. Other results never name the "
-            "patient.",
-        ),
-    ] = False,
-    allow_gap: Annotated[
-        bool,
-        typer.Option(
-            "--allow-gap",
-            help="Fill missing DICOM slices by interpolation, with a warning.",
-            rich_help_panel=DECISIONS,
-        ),
-    ] = False,
-    assume_hu: Annotated[
-        bool,
-        typer.Option(
-            "--assume-hu",
-            help="Take values without a rescale as HU, after a check of their range, with a warning.",
-            rich_help_panel=DECISIONS,
-        ),
-    ] = False,
-    ignore_frame_of_reference: Annotated[
-        bool,
-        typer.Option(
-            "--ignore-frame-of-reference",
-            help="Read slices that name several frames of reference as one volume, with a warning.",
-            rich_help_panel=DECISIONS,
-        ),
-    ] = False,
-    accept_implausible: Annotated[
-        bool,
-        typer.Option(
-            "--accept-implausible",
-            help="Write labels that do not look like those of an abdomen, with a warning.",
-            rich_help_panel=DECISIONS,
-        ),
-    ] = False,
+    max_memory: MaxMemory = None,
+    formats: Formats = None,
+    pseudonymize: Pseudonymize = False,
+    allow_gap: AllowGap = False,
+    assume_hu: AssumeHu = False,
+    ignore_frame_of_reference: IgnoreFrameOfReference = False,
+    accept_implausible: AcceptImplausible = False,
     as_json: AsJson = False,
 ) -> None:
     """Label the organs of one CT scan: NIfTI, DICOM SEG, statistics and a picture."""
     stages = Stages()
-    chosen = None
-    if formats:
-        expected = f"some of {', '.join(FORMATS)}"
-        chosen = split_commas(",".join(formats), one_of(FORMATS), option="--format", expected=expected)
+    chosen = chosen_formats(formats)
     check_writable(out, input_path=source, formats=chosen)
     with stages.stage("read"):
         volume = read(

@@ -9,6 +9,7 @@ from rich.text import Text
 
 # A pipe has no width of its own, and a table squeezed to 80 columns is no table.
 _PIPE_WIDTH = 140
+_ENDLESS = 10_000
 
 
 def new_table(title: str) -> Table:
@@ -27,5 +28,12 @@ def new_console() -> Console:
 
 
 def show(table: Table) -> None:
-    """Print a table on stdout."""
-    new_console().print(table)
+    """Print a table on stdout; on a terminal that is too narrow for its longest words, cell by cell."""
+    console = new_console()
+    if console.width >= table.__rich_measure__(console, console.options.update(width=_ENDLESS)).minimum:
+        console.print(table)
+        return
+    for row in zip(*(column.cells for column in table.columns), strict=True):
+        for column, cell in zip(table.columns, row, strict=True):
+            console.print(f"{column.header}:", cell)
+        console.print()

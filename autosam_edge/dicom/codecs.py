@@ -5,14 +5,40 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import imagecodecs
+import numpy as np
 import numpy.typing as npt
 
 from autosam_edge.dicom.jpeg_lossless import check_all_bits_used
+from autosam_edge.dicom.stream_header import KIND_BYTES, read_stream_header
 
 if TYPE_CHECKING:
     from autosam_edge.dicom.stream_header import StreamHeader
 
 _MORE = b"\xa5\x5a\x69\x96" * 8
+
+
+def run_in_child(_arguments: list[str], data: bytes) -> bytes:
+    """Decode one frame for :class:`autosam_edge.dicom.decoder.FrameDecoder`.
+
+    Returns:
+        The type of a sample, padded to 16 letters, and the samples; or that of an error and its text.
+    """
+    try:
+        samples = decode(data, read_stream_header(data))
+    except ImportError:
+        return _reply("ImportError", b"")
+    except ValueError as error:
+        return _reply("ValueError", str(error).encode())
+    except MemoryError:
+        raise
+    except Exception as error:  # each codec raises its own kinds; all mean "this stream cannot be decoded"
+        what = f"its compressed pixel data cannot be decoded ({type(error).__name__})"
+        return _reply("ValueError", what.encode())
+    return _reply(samples.dtype.str, np.ascontiguousarray(samples).data.cast("B"))
+
+
+def _reply(kind: str, content: bytes | memoryview) -> bytes:
+    return b"".join((kind.encode().ljust(KIND_BYTES), content))
 
 
 def decode(data: bytes, header: StreamHeader) -> npt.NDArray[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import zlib
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,6 +31,9 @@ from autosam_edge.error_codes import PIXEL_FORMAT_INVALID, TRANSFER_SYNTAX_UNSUP
 from autosam_edge.warning_codes import EXCESS_BYTES, LOSSY_COMPRESSION
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from autosam_edge.dicom.decoder import FrameDecoder
     from autosam_edge.dicom.header import Header
     from autosam_edge.dicom.notes import Notes
     from autosam_edge.dicom.pixel_format import Words
@@ -52,6 +56,11 @@ _CODINGS: dict[str, Coding] = {
 _MAY_LOSE = frozenset(map(str, (JPEGExtended12Bit, JPEGLSNearLossless, JPEG2000, HTJ2K)))
 _MAX_TILES = 4096  # a tile of CT is the whole image, or 1024 pixels a side
 _ANOTHER_IMAGE = b"\xff\xd8\xff"
+
+
+def needs_codec(header: Header) -> bool:
+    """Whether the pixels of a file need a native decoder."""
+    return header.transfer_syntax in _CODINGS
 
 
 def check_decodable(header: Header) -> None:
@@ -78,16 +87,20 @@ def check_decodable(header: Header) -> None:
     )
 
 
-def decode_frame(data: bytes, plane: ImagePlane, notes: Notes) -> Words:
-    """Decode one frame.
+def decode_frame(
+    data: bytes, plane: ImagePlane, notes: Notes, decoder: FrameDecoder
+) -> Words | Callable[[], Words]:
+    """Decode one frame, or start to.
 
     Args:
         data: The frame's fragments, joined.
         plane: Plane of the frame.
         notes: Findings, to which this frame's are added.
+        decoder: Decoder of the series.
 
     Returns:
-        (H, W) stored words.
+        (H, W) stored words; or, where a native decoder works on them, a function that gives them. The
+        functions of several frames are called in order.
 
     Raises:
         InputError: The data are of another coding than the file names (AE-DICOM-005), hold a second image or
@@ -111,14 +124,13 @@ def decode_frame(data: bytes, plane: ImagePlane, notes: Notes) -> Words:
         )
     if behind:
         notes[EXCESS_BYTES] += 1
-    return _as_words(_decode(data[: stream.end], stream, plane), stream, plane)
+    finish = decoder.start(data[: stream.end], stream)
+    return partial(_finished, finish, stream, plane)
 
 
-def _decode(data: bytes, stream: StreamHeader, plane: ImagePlane) -> np.ndarray:
-    from autosam_edge.dicom.codecs import decode
-
+def _finished(finish: Callable[[], np.ndarray], stream: StreamHeader, plane: ImagePlane) -> Words:
     try:
-        samples = decode(data, stream)
+        samples = finish()
     except ImportError as error:  # a build of imagecodecs that lacks one library
         raise TRANSFER_SYNTAX_UNSUPPORTED(
             f"{plane.header.name} is {stream.coding}, which the imagecodecs on this machine cannot decode.",
@@ -126,7 +138,7 @@ def _decode(data: bytes, stream: StreamHeader, plane: ImagePlane) -> np.ndarray:
         ) from error
     if samples.shape != plane.shape or samples.dtype.kind not in "iu":
         raise ValueError("its decoded pixels do not fit Rows x Columns")
-    return samples
+    return _as_words(samples, stream, plane)
 
 
 def _check_stream(stream: StreamHeader, plane: ImagePlane) -> None:

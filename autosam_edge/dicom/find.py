@@ -12,9 +12,10 @@ from autosam_edge.dicom.header import Header
 from autosam_edge.dicom.image_kinds import MEDIA_DIRECTORY
 from autosam_edge.dicom.parse import Allowance, read_header
 from autosam_edge.error_codes import INPUT_UNREADABLE, LINK_LEADS_OUT, TOO_MANY_FILES
+from autosam_edge.memory import require_room
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 MAX_FILES = 20_000  # a whole-body CT at 0.5 mm has about 4,000
 MAX_DEPTH = 12  # patient / study / series plus what archives put around them
@@ -29,6 +30,7 @@ INPUTS_OF_THEIR_OWN = {
     ".zip": "zip archive",
 }
 """What can be given as the input itself, by the end of the name."""
+_HEADERS_BETWEEN = 64  # headers between two looks at the memory; what is kept of each is 64 KiB at most
 _NO_IMAGE = "file that is not an image"
 _IGNORED_NAMES = {"thumbs.db": _NO_IMAGE, "desktop.ini": _NO_IMAGE, "dicomdir": MEDIA_DIRECTORY}
 
@@ -75,44 +77,57 @@ def walk(root: Path) -> Iterator[os.DirEntry[str]]:
             )
 
 
-def find_dicom_files(root: Path) -> DicomFiles:
-    """Read the headers of all DICOM files below a folder, or of one file.
+def find_dicom_files(
+    root: Path | Sequence[Path],
+    max_memory_mb: float | None = None,
+    on_header: Callable[[Header], None] = lambda _: None,
+) -> DicomFiles:
+    """Read the headers of all DICOM files below a folder, of one file, or of the files that are given.
 
     Files are recognized by content (PS3.10 section 7.1), not by extension. A symbolic link to a file of the
     folder adds nothing, as that file is read at its own place. Messages call a file by its number in the
     order of the paths, as ``find | LC_ALL=C sort`` lists them: names of files and folders may be patients'.
 
     Args:
-        root: A folder or a file.
+        root: A folder, a file, or paths of files.
+        max_memory_mb: Limit for the resident memory of the process, MB; None sets none.
+        on_header: Function that is called with each header that was read.
 
     Raises:
         InputError: A file is damaged (AE-DICOM-005, -006), larger than reasonable (AE-DICOM-021) or cannot be
             read (AE-INPUT-003); a link leads out of the folder (AE-INPUT-009), a slice is inside gzip
             (AE-INPUT-011), or see :func:`walk`.
+        BudgetError: The headers take more than the limit (AE-MEMORY-001).
     """
-    found, allowance = DicomFiles(), Allowance()
-    if root.is_file():
-        header = read_header(root, "the file", allowance)
+    found, allowance = DicomFiles(), Allowance(max_memory_mb=max_memory_mb)
+
+    def read(path: Path, name: str) -> bool:
+        header = read_header(path, name, allowance)
         if header is not None:
+            on_header(header)
             found.headers.append(header)
+            if len(found.headers) % _HEADERS_BETWEEN == 0:
+                require_room(0.0, max_memory_mb, what="the headers of the input")
+        return header is not None
+
+    if not isinstance(root, Path) or root.is_file():
+        files = [root] if isinstance(root, Path) else root
+        for number, path in enumerate(files, 1):
+            read(path, f"file {number} of {len(files)}")
         return found
     entries = sorted(walk(root), key=lambda entry: entry.path)
     found.paths.update(entry.path for entry in entries)
     real_root = os.path.realpath(root)
     for number, entry in enumerate(entries, 1):
         name = f"file {number} of {len(entries)}"
-        reason = _not_read(entry, real_root, name)
-        if not reason:
-            header = read_header(Path(entry.path), name, allowance)
-            if header is not None:
-                found.headers.append(header)
-                continue
-            reason = _not_dicom(entry)
-        found.skipped[reason] += 1
+        reason = not_read(entry, real_root, name)
+        if not reason and read(Path(entry.path), name):
+            continue
+        found.skipped[reason or _not_dicom(entry)] += 1
     return found
 
 
-def _not_read(entry: os.DirEntry[str], real_root: str, name: str) -> str:
+def not_read(entry: os.DirEntry[str], real_root: str, name: str) -> str:
     """Why something in a folder is passed over without opening it; empty if it is opened."""
     if entry.is_symlink():
         _check_link(entry, real_root, name)

@@ -12,6 +12,7 @@ _ITEM, _DELIMITER = (0xFFFE, 0xE000), (0xFFFE, 0xE0DD)
 ITEM_TAG = b"\xfe\xff\x00\xe0"
 """First bytes of a fragment."""
 
+_MAX_FRAGMENTS = 1 << 18  # 4,000 frames of 64 fragments each
 _END_OF_IMAGE = b"\xff\xd9"
 
 Fragment = tuple[int, int]
@@ -67,6 +68,8 @@ def _items(file: BinaryIO, position: int, size: int) -> tuple[list[Fragment], in
             return items, position
         if (group, element) != _ITEM or position + length > size:
             break
+        if len(items) > _MAX_FRAGMENTS:
+            raise ValueError(f"its compressed pixel data have more than {_MAX_FRAGMENTS} fragments")
         items.append((position, length))
         position += length
     raise ValueError("its compressed pixel data end early")
@@ -74,13 +77,13 @@ def _items(file: BinaryIO, position: int, size: int) -> tuple[list[Fragment], in
 
 def _by_table(file: BinaryIO, table: Fragment, fragments: list[Fragment], count: int) -> list[list[Fragment]]:
     """Frames that start at the offsets of the Basic Offset Table."""
+    if table[1] != 4 * count:
+        raise ValueError(f"its offset table names {table[1] // 4} frames, NumberOfFrames {count}")
     file.seek(table[0])
-    offsets = struct.unpack(f"<{table[1] // 4}I", file.read(table[1] // 4 * 4))
+    offsets = struct.unpack(f"<{count}I", file.read(4 * count))
     first = fragments[0][0]
     index_of = {start - first: index for index, (start, _) in enumerate(fragments)}
     starts = [index_of.get(offset, -1) for offset in offsets]
-    if len(starts) != count:
-        raise ValueError(f"its offset table names {len(starts)} frames, NumberOfFrames {count}")
     if starts != sorted(set(starts)) or starts[0] != 0:
         if len(fragments) == count:  # each is a frame, whatever the table says
             return [[fragment] for fragment in fragments]

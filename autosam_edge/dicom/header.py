@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
+import threading
 import warnings
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -42,8 +43,10 @@ class Header:
         dataset: Elements that this package reads; never shown.
         transfer_syntax: UID of the encoding, from the file meta information or, if that is missing, from the
             bytes.
-        pixel_offset: Byte at which the pixel data element starts; -1 if the data set is deflated.
+        pixel_offset: Byte at which the pixel data element starts, of the inflated data set if it is
+            deflated.
         stamp: Size and time of modification of the file when its header was read; see :func:`stamp_of`.
+        deflated_at: Byte at which the deflated data set starts; None if it is not deflated.
     """
 
     path: Path
@@ -52,6 +55,7 @@ class Header:
     transfer_syntax: str
     pixel_offset: int
     stamp: tuple[int, int]
+    deflated_at: int | None = None
 
     @property
     def size(self) -> int:
@@ -94,24 +98,46 @@ def stamp_of(status: os.stat_result) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-@contextmanager
-def silenced() -> Iterator[None]:
-    """Suppress pydicom's warnings and log records: they quote values that can identify a patient.
+class _Silence:
+    """One change for all threads, as filters of warnings and levels of logs are those of the whole process.
 
-    Python keeps the filter of warnings for the whole process, so volumes are read by one thread at a time.
+    The first thread in makes it, the last one out undoes it.
     """
 
-    def drop(_record: logging.LogRecord) -> bool:
-        return False
+    def __init__(self) -> None:
+        self._lock, self._inside, self._undo = threading.Lock(), 0, ExitStack()
 
-    log = logging.getLogger("pydicom")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        log.addFilter(drop)
-        try:
-            yield
-        finally:
-            log.removeFilter(drop)
+    def enter(self) -> None:
+        with self._lock:
+            self._inside += 1
+            if self._inside == 1:
+                self._undo.enter_context(warnings.catch_warnings())
+                warnings.simplefilter("ignore")
+                for log in map(logging.getLogger, ("pydicom", "highdicom")):
+                    self._undo.callback(log.setLevel, log.level)
+                    log.setLevel(logging.CRITICAL + 1)
+
+    def leave(self) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                self._undo.close()
+
+
+_silence = _Silence()
+
+
+@contextmanager
+def silenced() -> Iterator[None]:
+    """Suppress warnings, and log records of pydicom and highdicom: they quote values that identify a patient.
+
+    While one thread is in such a block, no thread shows a warning.
+    """
+    _silence.enter()
+    try:
+        yield
+    finally:
+        _silence.leave()
 
 
 @cache

@@ -7,25 +7,48 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from autosam_edge.dicom.compressed import needs_codec
+from autosam_edge.dicom.decoder import child_mb
 from autosam_edge.dicom.header import numbers
 from autosam_edge.dicom.notes import Notes, warnings_of
 from autosam_edge.dicom.pixels import stored_words
 from autosam_edge.dicom.proof_of_hu import prove_hu, wrong_sign_count
 from autosam_edge.error_codes import DICOM_TOO_LARGE, NOT_HU
 from autosam_edge.hu_histogram import AIR_HU, HIGHEST_HU, LOWEST_HU
+from autosam_edge.memory import require_room
 from autosam_edge.warning_codes import BITS_IGNORED, PADDING_NOT_APPLIED, UNDECLARED_PADDING
 
 if TYPE_CHECKING:
+    from autosam_edge.dicom.decoder import FrameDecoder
     from autosam_edge.dicom.pixel_format import Words
     from autosam_edge.dicom.planes import ImagePlane
     from autosam_edge.geometry import Shape
     from autosam_edge.scan_warning import ScanWarning
 
 _TISSUE_HU = (-900, 20_000)  # a padding value between these would erase lung, tissue, bone or metal
+_PLANE_BYTES = 24  # for a pixel of the plane in work: its words, values, masks and float64
 _MAX_VOXELS = 1 << 30  # 2 GiB in int16: 4,096 slices of 512 x 512
 
 
-def read_hu(planes: list[ImagePlane]) -> tuple[npt.NDArray[Any], list[ScanWarning]]:
+def reading_mb(planes: list[ImagePlane], slices: int) -> float:
+    """Memory that it takes to read planes, MB: the array of HU and what one file takes on its way to it.
+
+    Args:
+        planes: Planes of one shape.
+        slices: Slices of the volume; more than the planes if some are to be filled in.
+    """
+    first = planes[0]
+    pixels = first.shape[0] * first.shape[1]
+    volume = pixels * (2 if _all_whole(planes) else 4) * (slices + len(planes) * (slices > len(planes)))
+    # A deflated file is inflated whole, in parts that are joined.
+    frames = 2 * (first.header.integer("NumberOfFrames") or 1) if first.header.deflated_at is not None else 1
+    alone_mb = (volume + pixels * (_PLANE_BYTES + frames * first.format.word.itemsize)) / 1e6
+    return alone_mb + any(map(needs_codec, {plane.header for plane in planes})) * child_mb(pixels)
+
+
+def read_hu(
+    planes: list[ImagePlane], decoder: FrameDecoder, max_memory_mb: float | None = None
+) -> tuple[npt.NDArray[Any], list[ScanWarning]]:
     """Decode planes into one (D, H, W) array in HU.
 
     Each plane is scaled by its own RescaleSlope and RescaleIntercept (PS3.3 C.11.1). The array is int16;
@@ -34,6 +57,8 @@ def read_hu(planes: list[ImagePlane]) -> tuple[npt.NDArray[Any], list[ScanWarnin
 
     Args:
         planes: Planes of one shape, in slice order.
+        decoder: Decoder of the series.
+        max_memory_mb: Limit for the resident memory of the process, MB; None sets none.
 
     Returns:
         The array and warnings.
@@ -41,22 +66,18 @@ def read_hu(planes: list[ImagePlane]) -> tuple[npt.NDArray[Any], list[ScanWarnin
     Raises:
         InputError: The volume is too large (AE-DICOM-021), cannot be decoded (AE-DICOM-005, -009, -010) or is
             not in HU (AE-DICOM-008).
+        BudgetError: Values need more than 16 bits, for which there is no room (AE-MEMORY-001).
     """
-    whole = all(
-        plane.rescale.slope.is_integer()
-        and plane.rescale.intercept.is_integer()
-        and not plane.format.floating
-        for plane in planes
-    )
-    hu = _allocate((len(planes), *planes[0].shape), np.int16 if whole else np.float32)
+    hu = _allocate((len(planes), *planes[0].shape), np.int16 if _all_whole(planes) else np.float32)
     notes, wrong_sign = Notes(), 0
     lowest, highest = np.inf, -np.inf
-    for d, (plane, words) in enumerate(zip(planes, stored_words(planes, notes), strict=True)):
+    for d, (plane, words) in enumerate(zip(planes, stored_words(planes, notes, decoder), strict=True)):
         values, padding = _values(plane, words, notes)
         inside = values if padding is None else values[~padding]
         low, high = _range_hu(plane, inside)
         wrong_sign += wrong_sign_count(plane, inside, high)
         if hu.dtype == np.int16 and (low < -32768 or high > 32767):
+            require_room(hu.size * 4 / 1e6, max_memory_mb, what="the volume in 32 bits")
             hu = hu.astype(np.int32)  # rare: metal on an extended scale
         _scale(plane, values, hu[d])
         if padding is not None:
@@ -68,11 +89,21 @@ def read_hu(planes: list[ImagePlane]) -> tuple[npt.NDArray[Any], list[ScanWarnin
     return hu, warnings_of(notes) + prove_hu(hu, planes, lowest, highest, wrong_sign)
 
 
-def same_pixels(one: ImagePlane, other: ImagePlane) -> bool:
+def _all_whole(planes: list[ImagePlane]) -> bool:
+    """Whether every value in HU is a whole number."""
+    return all(
+        plane.rescale.slope.is_integer()
+        and plane.rescale.intercept.is_integer()
+        and not plane.format.floating
+        for plane in planes
+    )
+
+
+def same_pixels(decoder: FrameDecoder, one: ImagePlane, other: ImagePlane) -> bool:
     """Whether two planes hold the same values in HU."""
     if (one.rescale, one.format, one.shape) != (other.rescale, other.format, other.shape):
         return False
-    first, second = (next(iter(stored_words([plane], Notes()))) for plane in (one, other))
+    first, second = (next(iter(stored_words([plane], Notes(), decoder))) for plane in (one, other))
     return np.array_equal(first, second)
 
 

@@ -17,7 +17,7 @@ from pydicom.filewriter import write_dataset, write_file_meta_info
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from autosam_edge.dicom.header import silenced
-from autosam_edge.dicom.segmentation import build, highdicom_silenced, seg_content
+from autosam_edge.dicom.segmentation import build, seg_content
 from autosam_edge.dicom.segmentation_frames import (
     PIXEL_DATA,
     frame_numbers,
@@ -58,7 +58,7 @@ def write_dicom_labelmap(
     Source:
         DICOM PS3.3 C.8.20.2 (Segmentation Image), PS3.5 A.5 (deflated transfer syntax).
     """
-    with silenced(), highdicom_silenced():
+    with silenced():
         content = seg_content(segmentation, source_files, "LABELMAP", pseudonymize=pseudonymize)
         values = [label.value for label in content.organs]
         dataset = build(content, "LABELMAP", sketch(content.present, values), values)

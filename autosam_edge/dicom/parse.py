@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from pydicom.datadict import DicomDictionary
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.filereader import read_dataset, read_partial
+from pydicom.filereader import read_dataset
 from pydicom.tag import BaseTag
 from pydicom.uid import (
     UID,
@@ -34,15 +34,18 @@ from autosam_edge.dicom.header import (
     tag_of,
     text_of,
 )
+from autosam_edge.dicom.pixel_element import NATIVE
 from autosam_edge.error_codes import ATTRIBUTE_INVALID, DICOM_TOO_LARGE, FILE_COMPRESSED, INPUT_UNREADABLE
 from autosam_edge.errors import InputError
+from autosam_edge.formats.encoded_bytes import DamagedError, Inflated
+from autosam_edge.memory import require_room, resident_mb
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 _HEAD_BYTES = 65_536  # headers of a CT slice are 2 to 20 kB; parsing from memory halves the time of the scan
-_MAX_INFLATED = 64 << 20  # a deflated slice of 2048 x 2048 is 8 MiB
-_MAX_INFLATE_RATIO = 50  # CT noise deflates two- to fivefold
+_STEPS_BETWEEN = 10_000  # reads between two looks at the memory of the process
+_MOST_MB = 1024.0  # what headers may take where no limit is set
 _DICOM_SUFFIXES = frozenset({".dcm", ".dicom", ".dic", ".ima"})
 _APPLE_DOUBLE = b"\x00\x05\x16\x07"
 _META_GROUP = b"\x02\0\0\0"  # (0002,0000), the first element behind the preamble
@@ -74,15 +77,54 @@ class Allowance:
         size: Bytes that may be read; 4,000 frames of an Enhanced CT object take about 8 MB.
         steps: Reads that may be made, about two for each element; 4,000 frames take about 500,000. Memory
             grows with the elements, however short they are.
+        max_memory_mb: Limit for the resident memory of the process, MB; None for what it is now and 1 GB.
     """
 
     size: int = 64 << 20
     steps: int = 4_000_000
+    max_memory_mb: float | None = None
+
+    def __post_init__(self) -> None:
+        self._most_mb = self.max_memory_mb or resident_mb() + _MOST_MB
+        self._full = False
 
     @property
     def exhausted(self) -> bool:
         """Whether more was asked for than may be read."""
-        return self.size < 0 or self.steps < 0
+        return self.size < 0 or self.steps < 0 or self._full
+
+    def spend(self, size: int) -> None:
+        """Count one read.
+
+        Args:
+            size: Number of its bytes.
+
+        Raises:
+            EOFError: It is beyond what may be read; the parser may make an error of its own from it.
+        """
+        self.size -= size
+        self.steps -= 1
+        self._full = self._full or (self.steps % _STEPS_BETWEEN == 0 and resident_mb() > self._most_mb)
+        if self.exhausted:
+            raise EOFError
+
+    def check(self, name: str) -> None:
+        """Refuse an input whose headers took more than they may.
+
+        Args:
+            name: Name of the file that was read last, for the message.
+
+        Raises:
+            InputError: AE-DICOM-021.
+            BudgetError: The process holds more than its limit (AE-MEMORY-001).
+        """
+        if self._full:
+            require_room(0.0, self.max_memory_mb, what="the headers of the input")
+        if self.exhausted:
+            raise DICOM_TOO_LARGE(
+                f"the header of {name} is far longer than that of a CT image, or those of all files are.",
+                remedy="Remove the file if it is no CT image, or give the folder of one series only.",
+            )
 
 
 class _Bounded:
@@ -94,13 +136,38 @@ class _Bounded:
         file.seek(0)
 
     def read(self, size: int = -1) -> bytes:
-        allowance, rest = self._allowance, max(0, self._end - self.tell())
+        rest = max(0, self._end - self.tell())
         size = min(size, rest) if size >= 0 else rest
-        allowance.size -= size
-        allowance.steps -= 1
-        if allowance.exhausted:
-            raise EOFError  # the parser may make an error of its own from it
+        self._allowance.spend(size)
         return self._file.read(size)
+
+
+class _Inflating:
+    """The data set of a deflated file (PS3.5 A.5) as a file that is inflated as far as it is read.
+
+    Args:
+        file: The file, at the start of the data set.
+        allowance: What long headers may still take; also for elements that the parser passes over.
+    """
+
+    def __init__(self, file: BinaryIO, allowance: Allowance) -> None:
+        self._stream, self._allowance = Inflated(file, "deflate"), allowance
+        self._data, self._place = bytearray(), 0
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._place = offset + (self._place if whence == os.SEEK_CUR else 0)
+        return self._place
+
+    def tell(self) -> int:
+        return self._place
+
+    def read(self, size: int) -> bytes:
+        missing = max(0, self._place + size - len(self._data))
+        self._allowance.spend(missing)
+        self._data += self._stream.read(missing)
+        part = bytes(self._data[self._place : self._place + size])
+        self._place += len(part)
+        return part
 
 
 def read_header(path: Path, name: str, allowance: Allowance) -> Header | None:
@@ -116,6 +183,7 @@ def read_header(path: Path, name: str, allowance: Allowance) -> Header | None:
     Raises:
         InputError: The file is damaged (AE-DICOM-005, -006), larger than reasonable (AE-DICOM-021), or cannot
             be read (AE-INPUT-003); it is a DICOM file inside gzip (AE-INPUT-011).
+        BudgetError: The headers take more than the limit (AE-MEMORY-001).
     """
     try:
         with path.open("rb") as file:
@@ -127,11 +195,11 @@ def read_header(path: Path, name: str, allowance: Allowance) -> Header | None:
                 _check_no_dicom(path, head, name)
                 return None
             with silenced():
-                dataset, offset = _ct_header(file, head, name, allowance)
+                dataset, offset, deflated = _ct_header(file, head, name, allowance)
                 syntax = _transfer_syntax(dataset, name)
     except OSError as error:
         raise INPUT_UNREADABLE(f"{name} cannot be read ({type(error).__name__}).") from error
-    return Header(path, name, dataset, syntax, offset, stamp_of(status))
+    return Header(path, name, dataset, syntax, offset, stamp_of(status), deflated)
 
 
 def read_whole_header(path: Path, allowance: Allowance) -> Dataset:
@@ -174,18 +242,20 @@ def _check_no_dicom(path: Path, head: bytes, name: str) -> None:
         raise damaged(name, "it is named like a DICOM file but does not start like one")
 
 
-def _ct_header(file: BinaryIO, head: bytes, name: str, allowance: Allowance) -> tuple[Dataset, int]:
-    """The wanted elements of a CT image, and the byte where its pixel data start, -1 in a deflated file.
+def _ct_header(
+    file: BinaryIO, head: bytes, name: str, allowance: Allowance
+) -> tuple[Dataset, int, int | None]:
+    """The wanted elements of a CT image, and the places of :func:`_header`.
 
     Of an object of another kind there are the SOP Class and no more, and its damages do not matter.
     """
     before = allowance.size, allowance.steps
     try:
-        dataset, offset, follows = _header(file, head, name, allowance, _TAGS)
+        dataset, offset, deflated, follows = _header(file, head, name, allowance, _TAGS)
         sop_class = text_of(dataset, "SOPClassUID", name)
     except InputError:
-        dataset, offset, follows = Dataset(), -1, b""
-        dataset.file_meta = _file_meta(head)[0]
+        dataset, offset, deflated, follows = Dataset(), -1, None, b""
+        dataset.file_meta = _file_meta(io.BytesIO(head))
         sop_class = raw_of(dataset.file_meta, _CLASS_OF_META)
         if sop_class in CT_IMAGES or not _is_known(sop_class):
             raise
@@ -196,18 +266,18 @@ def _ct_header(file: BinaryIO, head: bytes, name: str, allowance: Allowance) -> 
         allowance.size, allowance.steps = before
         other = Dataset()
         other.SOPClassUID, other.file_meta = sop_class, FileMetaDataset()
-        return other, offset
+        return other, offset, deflated
     if follows != _PIXEL_GROUP[bool(dataset.original_encoding[1])]:
         raise damaged(name, "it ends before its pixel data or holds none")
     if not sop_class:
         raise ATTRIBUTE_INVALID(f"{name} has no SOPClassUID.")
-    return dataset, offset
+    return dataset, offset, deflated
 
 
 def _header(
     file: BinaryIO, head: bytes, name: str, allowance: Allowance, tags: list[BaseTag | int]
-) -> tuple[Dataset, int, bytes]:
-    """The elements before the pixels, the byte where those start, -1 in a deflated file, and two bytes there.
+) -> tuple[Dataset, int, int | None, bytes]:
+    """The elements before the pixels, and where those start.
 
     Args:
         file: The file.
@@ -215,56 +285,55 @@ def _header(
         name: How messages call the file.
         allowance: What long headers may still take.
         tags: Elements to keep.
+
+    Returns:
+        The elements; the byte where the pixels start, of the inflated data set if the file is deflated; the
+        byte of the file where a deflated data set starts, None if it is not deflated; the first two bytes
+        of the pixels' element.
     """
     try:
-        dataset, offset, follows = _elements(file, head, name, allowance, tags)
-    except InputError:
-        raise
+        dataset, offset, deflated, follows = _elements(file, head, allowance, tags)
     except Exception as error:  # pydicom raises many kinds, RecursionError among them
         if isinstance(error, OSError) and error.errno is not None:
             raise  # the disk's; those of pydicom have no number
-        if not allowance.exhausted:
-            what = f"its header cannot be parsed ({type(error).__name__})"
-            raise damaged(name, what) from None  # the cause may quote bytes
-    if allowance.exhausted:  # pydicom makes errors of its own from the one of _Bounded, or none
-        raise DICOM_TOO_LARGE(
-            f"the header of {name} is far longer than that of a CT image, or those of all files are.",
-            remedy="Remove the file if it is no CT image, or give the folder of one series only.",
-        )
+        allowance.check(name)
+        if isinstance(error, DamagedError):
+            raise damaged(name, "its deflated data set cannot be inflated") from None
+        what = f"its header cannot be parsed ({type(error).__name__})"
+        raise damaged(name, what) from None  # the cause may quote bytes
+    allowance.check(name)  # pydicom makes errors of its own from the one of Allowance, or none
     for keyword, of_meta in _OF_META.items():
         value = raw_of(dataset.file_meta, of_meta)
         if not text_of(dataset, keyword, name) and (keyword != "SOPClassUID" or _is_known(value)):
             setattr(dataset, keyword, value)
-    return dataset, offset, follows
+    return dataset, offset, deflated, follows
 
 
 def _elements(
-    file: BinaryIO, head: bytes, name: str, allowance: Allowance, tags: list[BaseTag | int]
-) -> tuple[Dataset, int, bytes]:
+    file: BinaryIO, head: bytes, allowance: Allowance, tags: list[BaseTag | int]
+) -> tuple[Dataset, int, int | None, bytes]:
     """See :func:`_header`; raises what pydicom raises."""
-    if DeflatedExplicitVRLittleEndian.encode() in head:
-        meta, start = _file_meta(head)
-        if raw_of(meta, "TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
-            file.seek(start)
-            source: Any = _Bounded(io.BytesIO(_inflated(file, name)), allowance)
-            plain = read_dataset(
-                source, is_implicit_VR=False, is_little_endian=True, stop_when=_at_pixels, specific_tags=tags
-            )
-            plain.file_meta = meta
-            return plain, -1, source.read(2)
+    source: Any
     for source in (io.BytesIO(head), _Bounded(file, allowance)):
+        ahead = isinstance(source, io.BytesIO) and len(head) == _HEAD_BYTES
         try:
-            dataset = read_partial(source, stop_when=_at_pixels, force=True, specific_tags=tags)
+            meta = _file_meta(source)
+            start, deflated = source.tell(), None
+            if raw_of(meta, "TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+                file.seek(start)
+                source, start, deflated, ahead = _Inflating(file, allowance), 0, start, False
+            implicit, little = _encoding(meta, source.read(6))
+            source.seek(start)
+            dataset = read_dataset(source, implicit, little, stop_when=_at_pixels, specific_tags=tags)
         except Exception:
-            if isinstance(source, _Bounded):
+            if not ahead:
                 raise
             continue  # the header may go on beyond what was read ahead
-        dataset.buffer = None  # otherwise the bytes that were read stay in memory
-        offset = source.tell()
-        follows = source.read(2)
-        if len(head) < _HEAD_BYTES or follows in _PIXEL_GROUP.values():
+        dataset.file_meta = meta
+        offset, follows = source.tell(), source.read(2)
+        if not ahead or follows in _PIXEL_GROUP.values():
             break
-    return dataset, offset, follows
+    return dataset, offset, deflated, follows
 
 
 def _is_known(sop_class: str) -> bool:
@@ -276,15 +345,17 @@ def _at_pixels(tag: BaseTag, _vr: str | None, _length: int) -> bool:
     return int(tag) in _PIXEL_TAGS
 
 
-def _file_meta(head: bytes) -> tuple[FileMetaDataset, int]:
-    """The file meta information, read as far as it goes, and the byte where the data set starts."""
-    source = io.BytesIO(head)
-    source.seek(132 if head[128:132] == b"DICM" else 0)
+def _file_meta(source: Any) -> FileMetaDataset:  # noqa: ANN401  what read_dataset takes
+    """The file meta information, from the start of a file as far as it goes; its group length may lie."""
+    start = source.read(132)
+    source.seek(132 if start[128:] == b"DICM" else 0)
     try:
         meta = read_dataset(source, is_implicit_VR=False, is_little_endian=True, stop_when=_beyond_meta)
+    except EOFError:
+        raise
     except Exception:  # see _header; without it the caller knows no more than before
         meta = Dataset()
-    return FileMetaDataset(meta), source.tell()
+    return FileMetaDataset(meta)
 
 
 def _beyond_meta(tag: BaseTag, _vr: str | None, _length: int) -> bool:
@@ -301,23 +372,16 @@ def _transfer_syntax(dataset: Dataset, name: str) -> str:
     return str(ExplicitVRLittleEndian if little else ExplicitVRBigEndian)
 
 
-def _inflated(file: BinaryIO, name: str) -> bytes:
-    """The data set of a deflated file (PS3.5 A.5), from the place of the file on; the bytes are counted."""
-    inflater, parts, total = zlib.decompressobj(-zlib.MAX_WBITS), [], 0
-    try:
-        while chunk := inflater.unconsumed_tail or file.read(_HEAD_BYTES):
-            part = inflater.decompress(chunk, 1 << 20)
-            if total < _MAX_INFLATED:  # what comes later are pixels
-                parts.append(part)
-            total += len(part)
-            limit = max(_MAX_INFLATED, _MAX_INFLATE_RATIO * file.tell())
-            if total > limit:
-                raise DICOM_TOO_LARGE(
-                    f"{name} inflates to more than {limit >> 20} MiB, far more than a CT image of its size.",
-                    remedy="Remove the file, or store the series without deflation.",
-                )
-    except zlib.error as error:
-        raise damaged(name, "its deflated data set cannot be inflated") from error
-    if not inflater.eof:
-        raise damaged(name, "its deflated data set ends early")
-    return b"".join(parts)
+def _encoding(meta: Dataset, first: bytes) -> tuple[bool, bool]:
+    """Whether the VR is implicit and the byte order little endian, as the file says or as its bytes show.
+
+    Args:
+        meta: The file meta information.
+        first: The first six bytes of the data set.
+    """
+    syntax = raw_of(meta, "TransferSyntaxUID")
+    if syntax:
+        explicit, little = NATIVE.get(syntax, (True, True))
+        return not explicit, little
+    explicit = first[4:6].isalpha() and first[4:6].isupper()
+    return not explicit, not (explicit and first[:1] == b"\0")

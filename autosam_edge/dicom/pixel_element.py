@@ -14,6 +14,7 @@ from autosam_edge.errors import AutosamEdgeError
 
 if TYPE_CHECKING:
     from autosam_edge.dicom.header import Header
+    from autosam_edge.dicom.pixel_format import PixelFormat
 
 NATIVE = {
     str(ImplicitVRLittleEndian): (False, True),
@@ -41,31 +42,39 @@ class PixelElement:
         length: Length of the value, bytes; None for fragments.
         explicit: Whether the VR is written out.
         little: Whether the byte order is little endian.
-        float_bits: Bits of a floating-point pixel, 0 for integers.
     """
 
     start: int
     length: int | None
     explicit: bool
     little: bool
-    float_bits: int
 
 
-def find_pixels(file: BinaryIO, header: Header) -> PixelElement:
-    """Read the head of the pixel data element (PS3.5 7.1), whatever encoding the file names.
+HEAD_BYTES = 12
+"""Length of the head of an element, with the VR written out."""
+
+
+def pixel_element(head: bytes, header: Header, form: PixelFormat) -> PixelElement:
+    """The pixel data element by its head (PS3.5 7.1), whatever encoding the file names.
+
+    Args:
+        head: The bytes at ``header.pixel_offset``, 12 of them.
+        header: Header of the file.
+        form: How a pixel is stored by the header.
 
     Raises:
-        InputError: There is none (AE-DICOM-005).
+        InputError: There is none, or its pixels are of another type than the header says (AE-DICOM-005).
     """
-    file.seek(header.pixel_offset)
-    head = file.read(12)
     little = _GROUP.get(head[:2])
-    if len(head) < 12 or little is None:
+    if len(head) < HEAD_BYTES or little is None:
         raise damaged(header.name, "it ends before its pixel data or holds none")
     order = "<" if little else ">"
     (number,) = struct.unpack(f"{order}H", head[2:4])
     if number not in _FLOAT_BITS and number != _INTEGERS:
         raise damaged(header.name, "it holds no pixel data where they are expected")
+    float_bits = _FLOAT_BITS.get(number, 0)
+    if float_bits != form.allocated * form.floating:
+        raise damaged(header.name, "its pixel data are not of the type that BitsAllocated says")
     # These letters would be an odd length in implicit VR, which no element has.
     explicit = head[4:6] in _LONG_VRS
     (length,) = struct.unpack(f"{order}I", head[8:12] if explicit else head[4:8])
@@ -74,7 +83,6 @@ def find_pixels(file: BinaryIO, header: Header) -> PixelElement:
         None if length == _UNDEFINED else length,
         explicit,
         little,
-        _FLOAT_BITS.get(number, 0),
     )
 
 

@@ -2,46 +2,70 @@
 
 from __future__ import annotations
 
+import math
+from collections import deque
+from contextlib import contextmanager
+from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
-import pydicom
-from pydicom.uid import DeflatedExplicitVRLittleEndian, RLELossless
+from pydicom.uid import RLELossless
 
 from autosam_edge.dicom.compressed import check_decodable, decode_frame
 from autosam_edge.dicom.fragments import ITEM_TAG, frames_of, read_frame
 from autosam_edge.dicom.header import damaged
-from autosam_edge.dicom.pixel_element import NATIVE, PixelElement, contradiction, ends_file, find_pixels
-from autosam_edge.error_codes import FILE_CHANGED, INPUT_UNREADABLE, PIXEL_FORMAT_INVALID
+from autosam_edge.dicom.pixel_element import (
+    HEAD_BYTES,
+    NATIVE,
+    PixelElement,
+    contradiction,
+    ends_file,
+    pixel_element,
+)
+from autosam_edge.error_codes import DICOM_TOO_LARGE, FILE_CHANGED, INPUT_UNREADABLE, PIXEL_FORMAT_INVALID
 from autosam_edge.errors import InputError
+from autosam_edge.formats.encoded_bytes import DamagedError, Inflated
 from autosam_edge.warning_codes import EXCESS_BYTES, TRANSFER_SYNTAX_WRONG
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from autosam_edge.dicom.decoder import FrameDecoder
     from autosam_edge.dicom.header import Header
     from autosam_edge.dicom.notes import Notes
     from autosam_edge.dicom.pixel_format import Words
     from autosam_edge.dicom.planes import ImagePlane
 
+_MOST_BEHIND = 1 << 20  # bytes that may follow the pixels of a deflated file
+_AHEAD = 4  # frames that native decoders work on while earlier ones become HU
+_FREE_BYTES = 1 << 20  # a compressed frame below this size is not compared with its pixels
 
-def stored_words(planes: Sequence[ImagePlane], notes: Notes) -> Iterator[Words]:
+
+def stored_words(planes: Sequence[ImagePlane], notes: Notes, decoder: FrameDecoder) -> Iterator[Words]:
     """The stored (H, W) words of each plane, in the order of ``planes``.
 
     Args:
         planes: Planes; those of one file stand together.
         notes: Findings, to which those of the files are added.
+        decoder: Decoder of the series.
 
     Raises:
         InputError: The pixel data end early, contradict the transfer syntax or cannot be decoded
             (AE-DICOM-005), hold more frames than the header says (AE-DICOM-009), or their transfer syntax is
             unknown (AE-DICOM-010).
     """
+    waiting: deque[Callable[[], Words]] = deque()
     for header, group in groupby(planes, key=lambda plane: plane.header):
         of_file = list(group)
         try:
-            yield from _words_of_file(header, of_file, notes)
+            for words in _words_of_file(header, of_file, notes, decoder):
+                if callable(words):
+                    waiting.append(words)
+                while len(waiting) > (_AHEAD if callable(words) else 0):
+                    yield waiting.popleft()()
+                if not callable(words):
+                    yield words
         except FileNotFoundError as error:
             raise FILE_CHANGED(
                 f"{header.name} vanished while it was read.",
@@ -49,20 +73,22 @@ def stored_words(planes: Sequence[ImagePlane], notes: Notes) -> Iterator[Words]:
             ) from error
         except OSError as error:
             raise INPUT_UNREADABLE(f"{header.name} cannot be read ({type(error).__name__}).") from error
+    for finish in waiting:
+        yield finish()
 
 
-def _words_of_file(header: Header, planes: list[ImagePlane], notes: Notes) -> Iterator[Words]:
-    if header.transfer_syntax == DeflatedExplicitVRLittleEndian:
-        yield from _deflated(header, planes, notes)
-        return
+def _words_of_file(
+    header: Header, planes: list[ImagePlane], notes: Notes, decoder: FrameDecoder
+) -> Iterator[Words | Callable[[], Words]]:
     with header.path.open("rb") as file:
-        element = find_pixels(file, header)
-        if (element.float_bits or planes[0].format.allocated) != planes[0].format.allocated or (
-            planes[0].format.floating != bool(element.float_bits)
-        ):
-            raise damaged(header.name, "its pixel data are not of the type that BitsAllocated says")
+        if header.deflated_at is not None:
+            file.seek(header.deflated_at)
+            yield from _deflated(Inflated(file, "deflate"), header, planes, notes)
+            return
+        file.seek(header.pixel_offset)
+        element = pixel_element(file.read(HEAD_BYTES), header, planes[0].format)
         if element.length is None:
-            yield from _compressed(file, header, element, planes, notes)
+            yield from _compressed(file, header, element, planes, notes, decoder)
         else:
             yield from _native(file, header, element, planes, notes)
 
@@ -104,21 +130,45 @@ def _native(
 
 
 def _compressed(
-    file: BinaryIO, header: Header, element: PixelElement, planes: list[ImagePlane], notes: Notes
-) -> Iterator[Words]:
+    file: BinaryIO,
+    header: Header,
+    element: PixelElement,
+    planes: list[ImagePlane],
+    notes: Notes,
+    decoder: FrameDecoder,
+) -> Iterator[Words | Callable[[], Words]]:
     """Planes of an encapsulated file."""
     if header.transfer_syntax in NATIVE:
         raise contradiction(header, "its pixel data are in fragments, as compressed data are")
     check_decodable(header)
-    try:
+    with _decoding(header):
         frames, end = frames_of(file, element.start, header.size, _frames(header))
-        for plane in planes:
+    for plane in planes:
+        with _decoding(header):
             fragments = frames[plane.index]
             if header.transfer_syntax == RLELossless and len(fragments) > 1:
                 raise PIXEL_FORMAT_INVALID(
                     f"{header.name} holds {len(fragments)} RLE images, more than NumberOfFrames says."
                 )
-            yield decode_frame(read_frame(file, fragments), plane, notes)
+            stored, pixels = sum(length for _, length in fragments), math.prod(plane.shape)
+            if stored > max(_FREE_BYTES, 2 * pixels * plane.format.word.itemsize):
+                raise ValueError(f"a compressed frame has {stored} bytes, far more than its {pixels} pixels")
+            words = decode_frame(read_frame(file, fragments), plane, notes, decoder)
+        yield partial(_decoded, header, words) if callable(words) else words
+    if not ends_file(file, header, element, end):
+        notes[EXCESS_BYTES] += 1
+
+
+def _decoded(header: Header, finish: Callable[[], Words]) -> Words:
+    with _decoding(header):
+        return finish()
+
+
+@contextmanager
+def _decoding(header: Header) -> Iterator[None]:
+    """Errors of decoders as those of a damaged file."""
+    try:
+        yield
     except (InputError, OSError, MemoryError):
         raise
     except ValueError as error:
@@ -127,21 +177,30 @@ def _compressed(
         raise damaged(
             header.name, f"its compressed pixel data cannot be decoded ({type(error).__name__})"
         ) from error
-    if not ends_file(file, header, element, end):
-        notes[EXCESS_BYTES] += 1
 
 
-def _deflated(header: Header, planes: list[ImagePlane], notes: Notes) -> Iterator[Words]:
-    """Planes of a file whose whole data set is deflated; its size was checked by the scan."""
-    dataset = pydicom.dcmread(header.path)
+def _deflated(stream: Inflated, header: Header, planes: list[ImagePlane], notes: Notes) -> Iterator[Words]:
+    """Planes of a file whose data set is deflated (PS3.5 A.5); no more is inflated than Rows x Columns."""
     word, shape = planes[0].format.word, planes[0].shape
-    keyword = {"u": "PixelData", "f": "FloatPixelData" if word.itemsize == 4 else "DoubleFloatPixelData"}
-    data = dataset.get(keyword[word.kind])
-    if not isinstance(data, bytes):
-        raise damaged(header.name, "it holds no pixel data")
     size = shape[0] * shape[1] * word.itemsize
-    expected = size * _frames(header)
-    _check_length(header, len(data), expected, size, lambda count: data[expected : expected + count], notes)
+    expected, most_behind = size * _frames(header), max(size, _MOST_BEHIND)
+    try:
+        stream.read(header.pixel_offset)
+        element = pixel_element(stream.read(HEAD_BYTES), header, planes[0].format)
+        if not element.explicit or element.length is None:
+            raise damaged(header.name, "it holds no pixel data")
+        data = stream.read(min(element.length, expected))
+        behind = stream.read(most_behind + 1)
+    except DamagedError as error:
+        raise damaged(header.name, "its deflated data set cannot be inflated") from error
+    if len(data) < min(element.length, expected) or not (stream.complete or len(behind) > most_behind):
+        raise damaged(header.name, "its deflated data set ends early")
+    _check_length(header, element.length, expected, size, lambda count: behind[:count], notes)
+    if not stream.complete:
+        raise DICOM_TOO_LARGE(
+            f"{header.name} inflates to far more than its Rows x Columns.",
+            remedy="Remove the file, or store the series without deflation.",
+        )
     for plane in planes:
         words = np.frombuffer(data, word.newbyteorder("<"), size // word.itemsize, plane.index * size)
         yield words.reshape(shape).astype(word)

@@ -68,9 +68,11 @@ def prove_hu(
         histogram = HuHistogram(hu)
     assumed = [plane.rescale.assumed for plane in planes]
     if any(assumed):
-        offset = _offset_of(HuHistogram(hu[assumed]))
+        offset = _offset_of(histogram if all(assumed) else HuHistogram(hu[assumed]))
         if offset:
-            hu[assumed] = np.where(hu[assumed] == AIR_HU, AIR_HU, hu[assumed] - offset)  # padding is AIR_HU
+            for d in np.flatnonzero(assumed):
+                plane = hu[d]
+                plane[plane != AIR_HU] -= offset  # padding is AIR_HU
             histogram, lowest, highest = HuHistogram(hu), float(hu.min()), float(hu.max())
         warnings.append(
             RESCALE_ASSUMED(
@@ -128,7 +130,7 @@ def _fill_constant_padding(hu: npt.NDArray[Any]) -> list[ScanWarning]:
     outside = _outside_of_circle(hu.shape[1], hu.shape[2])
     padded = np.mean([np.mean(plane[outside] == value) for plane in hu])
     # Values that are masked to 0 around an organ have no air at all; they stay as they are.
-    if padded < _PADDED_SHARE or (value < _BEYOND_METAL_HU and not (hu < -800).any()):
+    if padded < _PADDED_SHARE or (value < _BEYOND_METAL_HU and not any((plane < -800).any() for plane in hu)):
         return []
     for plane in hu:
         plane[(plane == value) & (outside | (value >= _BEYOND_METAL_HU))] = AIR_HU

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import math
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from autosam_edge.dicom.compressed import check_decodable
+from autosam_edge.dicom.decoder import FrameDecoder
 from autosam_edge.dicom.find import find_dicom_files, walk
 from autosam_edge.dicom.gaps import fill_gaps
 from autosam_edge.dicom.header import silenced, stamp_of, texts_of
-from autosam_edge.dicom.hounsfield import read_hu, same_pixels
+from autosam_edge.dicom.hounsfield import read_hu, reading_mb, same_pixels
 from autosam_edge.dicom.one_scan import check_one_pass
 from autosam_edge.dicom.planes import planes_of
 from autosam_edge.dicom.series import select_series
@@ -22,7 +24,7 @@ from autosam_edge.volume import Source, Volume
 from autosam_edge.warning_codes import FRAME_OF_REFERENCE_MISSING, LOSSY_COMPRESSION, PHOTOMETRIC_UNUSUAL
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Sequence
 
     from autosam_edge.dicom.find import DicomFiles
     from autosam_edge.dicom.header import Header
@@ -30,17 +32,17 @@ if TYPE_CHECKING:
 
 
 def read_dicom(
-    root: Path,
+    root: Path | Sequence[Path],
     *,
     series: str | None = None,
     choices: ReadChoices | None = None,
     max_memory_mb: float | None = None,
     keepalive: object = None,
 ) -> Volume:
-    """Read the one CT series below a folder, or an Enhanced CT file.
+    """Read the one CT series below a folder or among given files, or an Enhanced CT file.
 
     Args:
-        root: Folder, searched with its subfolders, or file.
+        root: Folder, searched with its subfolders, or file, or the paths of the files of one series.
         series: Series to read, where there are several: its number in the list that the error shows, its
             SeriesNumber, its SeriesInstanceUID or the start of its hash (8 letters or more); ``all`` joins
             series of one image each.
@@ -61,18 +63,20 @@ def read_dicom(
         (rescale).
     """
     choices = choices or ReadChoices()
-    with silenced():
-        found = find_dicom_files(root)
+    folder = root if isinstance(root, Path) and root.is_dir() else None
+    with silenced(), FrameDecoder() as decoder:
+        found = find_dicom_files(root, max_memory_mb, decoder.prepare)
         chosen, notes = select_series(found, series, choices)
         planes = planes_of(chosen.headers, assume_hu=choices.assume_hu)
         notes += check_one_pass(planes)
         for header in chosen.headers:
             check_decodable(header)
-        stacked = stack(planes, same_pixels, allow_gap=choices.allow_gap)
-        require_room(math.prod(stacked.grid.shape) * 2 / 1e6, max_memory_mb)
-        hu, pixel_notes = read_hu(stacked.planes)
+        require_room(reading_mb(planes[:2], 2), max_memory_mb)  # two planes at one place are compared
+        stacked = stack(planes, partial(same_pixels, decoder), allow_gap=choices.allow_gap)
+        require_room(reading_mb(stacked.planes, stacked.grid.shape[0]), max_memory_mb)
+        hu, pixel_notes = read_hu(stacked.planes, decoder, max_memory_mb)
         hu = fill_gaps(hu, stacked.numbers)
-        _check_unchanged(root, found, chosen.headers)
+        _check_unchanged(folder, found, chosen.headers)
         datasets = [header.dataset for header in chosen.headers]
         wrong_identifiers, wrong_frame = identifier_fault(datasets), frame_of_reference_fault(datasets)
         notes += stacked.warnings + _encoding_notes(chosen.headers) + pixel_notes
@@ -85,7 +89,7 @@ def read_dicom(
             chosen.hash,
             tuple(files),
             keepalive,
-            root if root.is_dir() else None,
+            folder,
             tuple(files.values()),
             wrong_identifiers,
             wrong_frame,
@@ -128,7 +132,7 @@ def _encoding_notes(headers: list[Header]) -> list[ScanWarning]:
     return notes
 
 
-def _check_unchanged(root: Path, found: DicomFiles, used: list[Header]) -> None:
+def _check_unchanged(folder: Path | None, found: DicomFiles, used: list[Header]) -> None:
     """Refuse a series that was still arriving, or being rewritten, while it was read."""
     changed = ""
     for header in used:
@@ -140,7 +144,7 @@ def _check_unchanged(root: Path, found: DicomFiles, used: list[Header]) -> None:
         if stamp_of(status) != header.stamp:
             changed = f"{header.name} changed"
             break
-    if not changed and root.is_dir() and not {entry.path for entry in walk(root)} <= found.paths:
+    if not changed and folder and not {entry.path for entry in walk(folder)} <= found.paths:
         changed = "further files arrived"
     if changed:
         raise FILE_CHANGED(f"{changed} while the series was read.")

@@ -14,8 +14,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -42,7 +40,7 @@ from autosam_edge.output_formats import WITHOUT_DICOM
 from autosam_edge.volume import RESEARCH_USE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     import numpy.typing as npt
@@ -106,7 +104,7 @@ def write_dicom_seg(
     Source:
         DICOM PS3.3 C.8.20 (Segmentation).
     """
-    with silenced(), highdicom_silenced():
+    with silenced():
         content = seg_content(segmentation, source_files, "BINARY", pseudonymize=pseudonymize)
         numbers = list(range(1, len(content.organs) + 1))
         dataset = build(content, "BINARY", sketch(content.present, numbers), numbers)
@@ -165,18 +163,6 @@ def seg_content(
         ),
         identity=_identity(segmentation, sources, kind, pseudonymize),
     )
-
-
-@contextmanager
-def highdicom_silenced() -> Iterator[None]:
-    """Suppress highdicom's log records: they name the instances of the source."""
-    log = logging.getLogger("highdicom")
-    before = log.level
-    log.setLevel(logging.CRITICAL + 1)
-    try:
-        yield
-    finally:
-        log.setLevel(before)
 
 
 def _frame_order(segmentation: Segmentation, sources: Sequence[Dataset]) -> npt.NDArray[np.intp]:

@@ -69,6 +69,62 @@ class Series:
         return hashlib.sha256(self.uid.encode()).hexdigest()
 
 
+@dataclass(frozen=True)
+class SeriesChoice:
+    """One entry of the list of series that a person chooses from; it names no patient.
+
+    Args:
+        id: Hash that ``series`` takes.
+        number: SeriesNumber as text, empty when absent.
+        slices: Distinct positions, or frames of a multi-frame object.
+        spacing_mm: Median distance between them, 0 when unknown.
+        derived: Whether its images are secondary derivations.
+        preferred: Whether it is read when no series is named.
+        reason: A sentence on why it is less suitable; empty if nothing speaks against it.
+    """
+
+    id: str
+    number: str
+    slices: int
+    spacing_mm: float
+    derived: bool
+    preferred: bool
+    reason: str
+
+
+def series_choices(found: DicomFiles) -> list[SeriesChoice]:
+    """All CT series of the input, in the order of the list that an error shows.
+
+    Raises:
+        InputError: There is no DICOM file (AE-DICOM-001), no CT image (AE-DICOM-002) or only maps that are
+            not in HU (AE-DICOM-008).
+    """
+    images, others = ct_images(found.headers)
+    if not images:
+        raise _no_image(found, others)
+    everything = _grouped(images)
+    candidates = _candidates(everything)
+    choices = []
+    for series in everything:
+        reason = "Its images are reformats or otherwise derived." if series.derived else ""
+        if series.slices < MIN_SLICES:
+            count = "1 slice" if series.slices == 1 else f"{series.slices} slices"
+            reason = f"It has only {count}, and {MIN_SLICES} are needed."
+        preferred = candidates == [series]
+        choices.append(
+            SeriesChoice(
+                series.hash,
+                series.number,
+                series.slices,
+                series.spacing_mm,
+                series.derived,
+                preferred,
+                reason,
+            )
+        )
+    return choices
+
+
 def select_series(
     found: DicomFiles, wanted: str | None, choices: ReadChoices
 ) -> tuple[Series, list[ScanWarning]]:
@@ -130,8 +186,7 @@ def _no_image(found: DicomFiles, others: Counter[str]) -> AutosamEdgeError:
 
 def _only(everything: list[Series]) -> Series:
     """The one candidate among the series."""
-    candidates = [s for s in everything if s.slices >= MIN_SLICES] or everything
-    candidates = [s for s in candidates if not s.derived] or candidates
+    candidates = _candidates(everything)
     if len(candidates) == 1:
         return candidates[0]
     if len(_of_one_image(candidates)) >= MIN_SLICES and candidates[0].slices == 1:
@@ -141,6 +196,12 @@ def _only(everything: list[Series]) -> Series:
             remedy='If they are the slices of one scan, read them as one series with `series="all"`.',
         )
     raise SEVERAL_SERIES(f"the input holds {len(everything)} CT series, expected 1: {_listed(everything)}.")
+
+
+def _candidates(everything: list[Series]) -> list[Series]:
+    """The most suitable series: long enough and original, as far as there are any."""
+    candidates = [s for s in everything if s.slices >= MIN_SLICES] or everything
+    return [s for s in candidates if not s.derived] or candidates
 
 
 def _of_one_image(everything: list[Series]) -> list[Series]:

@@ -12,6 +12,8 @@ from typing import Literal
 
 Coding = Literal["JPEG", "JPEG Lossless", "JPEG-LS", "JPEG 2000"]
 
+KIND_BYTES = 16
+"""Length of the first part of what a decoder's process gives: the type of a sample, or of an error."""
 _START, _END = b"\xff\xd8", b"\xff\xd9"
 _CODESTREAM = b"\xff\x4f\xff\x51"  # SOC and SIZ, the first markers of JPEG 2000
 _CODINGS: dict[int, Coding] = {0xC0: "JPEG", 0xC1: "JPEG", 0xC3: "JPEG Lossless", 0xF7: "JPEG-LS"}

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from autosam_edge.error_codes import ARTIFACT_MISSING, ENGINE_NOT_USABLE, ENGINE_UNKNOWN
+from autosam_edge.error_codes import ARTIFACT_MISSING, ENGINE_NOT_USABLE, ENGINE_UNKNOWN, THREADS_TOO_MANY
+from autosam_edge.machine import available_cores
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -164,8 +166,19 @@ def make_engine(
 
     Raises:
         BundleError: They are no allowed model (AE-BUNDLE-007).
-        EngineError: They do not load.
+        EngineError: They do not load, or there are more threads than cores (AE-ENGINE-009).
+        ValueError: ``threads`` is below 1.
     """
+    cores = available_cores()
+    if threads is None and cores < (os.cpu_count() or 1):
+        threads = cores  # runtimes do not see the limit of a container
+    if threads is not None and threads < 1:
+        raise ValueError(f"`threads` is {threads}, expected 1 or more")
+    if threads is not None and threads > cores:
+        raise THREADS_TOO_MANY(
+            f"{threads} threads were asked for, and this process may use {cores} core{'s' * (cores > 1)}.",
+            remedy=f"Leave `threads` out, or give at most {cores}.",
+        )
     return engine_class(target)(model, sha256=sha256, precision=precision, threads=threads or 0)
 
 

@@ -8,11 +8,14 @@ from typing import IO, Any, Literal, Protocol
 
 import numpy as np
 
-Encoding = Literal["raw", "zlib", "bzip2", "text"]
-"""How voxels are stored; ``zlib`` stands for gzip too, ``text`` for numbers in ASCII."""
+Encoding = Literal["raw", "zlib", "bzip2", "deflate", "text"]
+"""How bytes are stored: ``zlib`` may be gzip, ``deflate`` has no header, ``text`` is numbers in ASCII."""
 
 GZIP_MAGIC = b"\x1f\x8b"
 READ_BYTES = 1 << 18
+# Of a gzip of many members, as bgzip and pigz write; each costs a copy of what was read from the file.
+_FREE_MEMBERS, _LEAST_MEMBER_BYTES = 64, 1024
+_LONGEST_NUMBER = 64  # letters; an array of texts is as wide as its longest
 
 
 class Bytes(Protocol):
@@ -28,11 +31,11 @@ class DamagedError(Exception):
 
 
 class Inflated:
-    """The bytes of a zlib, gzip (of one or several members) or bzip2 stream; no more than is asked for.
+    """The bytes of a zlib, gzip (of one or several members), deflate or bzip2 stream, as many as asked for.
 
     Args:
         file: The compressed file, at the start of the stream.
-        encoding: ``zlib`` or ``bzip2``.
+        encoding: ``zlib``, ``deflate`` or ``bzip2``.
 
     Attributes:
         trailing: Number of bytes after the end of the stream that belong to no stream; zeros do not count.
@@ -42,7 +45,8 @@ class Inflated:
         self._file, self._encoding = file, encoding
         self._stream = self._new()
         self._waiting = b""  # read from the file, not yet taken by the stream
-        self._ended = False
+        self._ended = self._encoding == "deflate"
+        self._members = self._given = 0
         self.trailing = 0
 
     @property
@@ -51,8 +55,10 @@ class Inflated:
         return bool(self._stream.eof)
 
     def _new(self) -> Any:  # noqa: ANN401  the two decompressors of the standard library share no type
+        if self._encoding == "bzip2":
+            return bz2.BZ2Decompressor()
         # 32 tells zlib to find out whether the stream is zlib or gzip.
-        return bz2.BZ2Decompressor() if self._encoding == "bzip2" else zlib.decompressobj(32 + zlib.MAX_WBITS)
+        return zlib.decompressobj(-zlib.MAX_WBITS if self._encoding == "deflate" else 32 + zlib.MAX_WBITS)
 
     def read(self, count: int, /) -> bytes:
         """The next ``count`` bytes, fewer at the end.
@@ -73,6 +79,7 @@ class Inflated:
                 break  # it ends early
             parts.append(part)
             count -= len(part)
+            self._given += len(part)
         return b"".join(parts)
 
     def _next_member(self) -> bool:
@@ -83,6 +90,9 @@ class Inflated:
         while len(rest) < len(GZIP_MAGIC) and (more := self._file.read(READ_BYTES)):
             rest = (rest + more).lstrip(b"\0")
         if rest.startswith(b"BZ" if self._encoding == "bzip2" else GZIP_MAGIC):
+            self._members += 1
+            if self._members > _FREE_MEMBERS + self._given // _LEAST_MEMBER_BYTES:
+                raise DamagedError
             self._stream, self._waiting = self._new(), rest
             return True
         self._ended = True
@@ -114,10 +124,14 @@ class Text:
         while len(self._words) < wanted and (text := self._file.read(READ_BYTES)):
             self._words += (self._cut + text).split()
             self._cut = self._words.pop() if self._words and not text[-1:].isspace() else b""
+            if len(self._cut) > _LONGEST_NUMBER:
+                raise DamagedError
         if self._cut and len(self._words) < wanted:
             self._words.append(self._cut)
             self._cut = b""
         words, self._words = self._words[:wanted], self._words[wanted:]
+        if max(map(len, words), default=0) > _LONGEST_NUMBER:
+            raise DamagedError
         try:
             exact = np.array(words, dtype=bytes).astype(np.float64 if self._dtype.kind == "f" else np.int64)
             stored = exact.astype(self._dtype)

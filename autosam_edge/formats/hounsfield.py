@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from autosam_edge.hu_histogram import AIR_HU, HIGHEST_HU, LOWEST_HU, OFFSET, HuHistogram, doubts
+from autosam_edge.memory import require_room
 from autosam_edge.volume import Source, Volume
 from autosam_edge.warning_codes import BRIGHT_VALUES, LITTLE_AIR, NORMALIZED_VALUES, UNDECLARED_PADDING
 
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
 _SAMPLES_PER_AXIS = 64
 
 
-def read_hu(voxels: StoredVoxels, code: ErrorCode) -> tuple[npt.NDArray[Any], list[ScanWarning]]:
+def read_hu(
+    voxels: StoredVoxels, code: ErrorCode, max_memory_mb: float | None = None
+) -> tuple[npt.NDArray[Any], list[ScanWarning]]:
     """Read voxels into the smallest of int16, int32 and float32 that holds them, in C order.
 
     The memory taken is the result and a few MB, whatever the type in the file.
@@ -32,6 +35,7 @@ def read_hu(voxels: StoredVoxels, code: ErrorCode) -> tuple[npt.NDArray[Any], li
     Args:
         voxels: Voxels whose size was checked; their values are HU.
         code: Error code of the format for values that cannot be HU.
+        max_memory_mb: Limit for the resident memory of the process, MB; None sets none.
 
     Returns:
         (D, H, W) HU, and warnings.
@@ -39,6 +43,7 @@ def read_hu(voxels: StoredVoxels, code: ErrorCode) -> tuple[npt.NDArray[Any], li
     Raises:
         InputError: The values are not real numbers, not finite, beyond a million or HU + 1024 (``code``); or
             the file is damaged.
+        BudgetError: The volume alone does not fit under the limit (AE-MEMORY-001).
     """
     if voxels.dtype.kind not in "iuf":
         raise code(
@@ -46,11 +51,19 @@ def read_hu(voxels: StoredVoxels, code: ErrorCode) -> tuple[npt.NDArray[Any], li
         )
     scale = (voxels.slope, voxels.intercept)
     whole = voxels.dtype.kind in "iu" and all(v.is_integer() and abs(v) <= HIGHEST_HU for v in scale)
-    for dtype in (np.int16, np.int32) if whole else (np.float32,):
-        filled = _Filled(np.empty(voxels.shape, dtype))
-        if all(filled.take(place, piece, voxels, code) for place, piece in voxels.pieces(filled.notes)):
-            break
+    types = (np.int16, np.int32) if whole else (np.float32,)
+    filled = next(filter(None, (_filled(voxels, dtype, code, max_memory_mb) for dtype in types)))
     return filled.hu, [*filled.notes, *filled.padding_warnings(), *filled.check(code)]
+
+
+def _filled(
+    voxels: StoredVoxels, dtype: type[np.generic], code: ErrorCode, max_memory_mb: float | None
+) -> _Filled | None:
+    """The array of one type; None if it cannot hold the values."""
+    require_room(voxels.count * np.dtype(dtype).itemsize / 1e6, max_memory_mb)
+    filled = _Filled(np.empty(voxels.shape, dtype))
+    fits = all(filled.take(place, piece, voxels, code) for place, piece in voxels.pieces(filled.notes))
+    return filled if fits else None
 
 
 def read_volume(
@@ -75,8 +88,8 @@ def read_volume(
         InputError: See :func:`read_hu`; too many voxels (AE-INPUT-013).
         BudgetError: The volume alone does not fit under the limit (AE-MEMORY-001).
     """
-    voxels.require_size(max_memory_mb)
-    hu, notes = read_hu(voxels, code)
+    voxels.require_size()
+    hu, notes = read_hu(voxels, code, max_memory_mb)
     source = replace(source, series_hash=hashlib.sha256(hu.data).hexdigest())
     return Volume(hu, grid, source, (*warnings, *notes))
 

@@ -82,21 +82,33 @@ def write_nifti(segmentation: Segmentation, path: Path) -> None:
     Source:
         NIfTI-1.1, nifti1.h, "3D image (volume) orientation and location in space" and "header extension".
     """
-    grid = segmentation.grid
-    ras = ras_affine(grid.affine)
-    header = nib.Nifti1Header()
-    header.set_data_shape(grid.shape[::-1])
-    header.set_data_dtype(np.uint8)
-    header.set_xyzt_units("mm", "sec")
-    header.set_slope_inter(1.0, 0.0)
+    header = nifti_header(segmentation.grid, np.dtype(np.uint8))
     header.set_intent(_LABEL_INTENT, allow_unknown=True)
-    header.set_sform(ras, code=SCANNER)
-    header.set_qform(ras, code=SCANNER, strip_shears=True)
     header["cal_max"] = max((label.value for label in segmentation.table), default=0)
     made_by = segmentation.provenance.software_and_version[:50].encode("ascii", "replace")
     header["descrip"] = made_by + b"; Research use only"
     header.extensions.append(nib.nifti1.Nifti1Extension(_COMMENT, _extension(segmentation)))
     _write_gzip(header, segmentation.labels, path)
+
+
+def nifti_header(grid: Grid, dtype: np.dtype[Any]) -> nib.Nifti1Header:
+    """Header of a single file, see :func:`write_nifti`; voxels follow it and 4 bytes.
+
+    Args:
+        grid: Grid of the voxels.
+        dtype: Type of the voxels.
+    """
+    ras = ras_affine(grid.affine)
+    header = nib.Nifti1Header()
+    header.set_data_shape(grid.shape[::-1])
+    header.set_data_dtype(dtype)
+    header.set_data_offset(header.single_vox_offset)
+    header.structarr["magic"] = header.single_magic
+    header.set_xyzt_units("mm", "sec")
+    header.set_slope_inter(1.0, 0.0)
+    header.set_sform(ras, code=SCANNER)
+    header.set_qform(ras, code=SCANNER, strip_shears=True)
+    return header
 
 
 def _extension(segmentation: Segmentation) -> bytes:
@@ -125,7 +137,6 @@ def _extension(segmentation: Segmentation) -> bytes:
 def _write_gzip(header: nib.Nifti1Header, labels: npt.NDArray[np.uint8], path: Path) -> None:
     """Header, extension, then voxels slice by slice, so that a (D, H, W) view is never copied as a whole."""
     header.set_data_offset(header.single_vox_offset + header.extensions.get_sizeondisk())
-    header.structarr["magic"] = header.single_magic
     start = io.BytesIO()
     header.write_to(start)
     start.write(b"\0" * (header.get_data_offset() - start.tell()))

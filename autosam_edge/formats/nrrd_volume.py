@@ -56,6 +56,7 @@ _TYPES = {  # after "unsigned" became u, "signed" and a second word "int" nothin
     "float": "f4", "double": "f8",
 }  # fmt: skip
 _MAX_HEADER_BYTES = 1 << 20
+_MAX_LINES = 10_000  # before the voxels
 
 
 def read_nrrd(path: Path, *, max_memory_mb: float | None = None) -> Volume:
@@ -165,7 +166,7 @@ def _voxels(path: Path, header: dict[str, Any], end: int) -> StoredVoxels:
 
 def _after_skips(voxels: StoredVoxels, *, lines: int, count: int) -> StoredVoxels:
     """The voxels after 'line skip' lines and 'byte skip' bytes, which count within a compressed stream."""
-    if lines < 0 or count < -1 or (count == -1 and voxels.encoding != "raw"):
+    if not 0 <= lines <= _MAX_LINES or count < -1 or (count == -1 and voxels.encoding != "raw"):
         raise _damaged("'line skip' or 'byte skip' is out of range")
     with opened(voxels.path) as file:
         file.seek(voxels.start)

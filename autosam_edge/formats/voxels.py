@@ -19,7 +19,6 @@ from autosam_edge.formats.encoded_bytes import (
     Inflated,
     Text,
 )
-from autosam_edge.memory import require_room
 from autosam_edge.warning_codes import BYTES_AFTER_VOXELS
 
 if TYPE_CHECKING:
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
 
 MAX_VOXELS = 1 << 30  # 2 GiB in int16: 4,096 slices of 512 x 512
 _MAX_DEFLATE_RATIO = 1100  # deflate cannot do more than 1032:1
+_MAX_SKIPPED_BYTES = 256 << 20  # of a compressed stream; what stands before voxels is kB
 _PIECE_VOXELS = 1 << 20
 _LEAST_EXCESS_BYTES = 1 << 20
 _COPY_AGAIN = "Copy the file again or convert the scan anew; nothing is filled in for lost data."
@@ -100,20 +100,21 @@ class StoredVoxels:
         """Number of voxels."""
         return self.shape[0] * self.shape[1] * self.shape[2]
 
-    def require_size(self, max_memory_mb: float | None = None) -> None:
+    def require_size(self) -> None:
         """Refuse, before anything is allocated, voxels that are too many or that the file cannot hold.
-
-        Args:
-            max_memory_mb: Limit for the resident memory of the process, MB; None sets no limit.
 
         Raises:
             InputError: More than 2**30 voxels (AE-INPUT-013), or the error for a damaged file.
-            BudgetError: The volume alone does not fit (AE-MEMORY-001).
         """
         if self.count > MAX_VOXELS:
             raise VOLUME_TOO_LARGE(f"the header tells of {self.count} voxels, expected at most {MAX_VOXELS}.")
         if min(self.shape) < 1:
             raise self.damaged(f"the header tells of {' x '.join(map(str, self.shape))} voxels.")
+        if self.skip > _MAX_SKIPPED_BYTES:
+            raise self.damaged(
+                f"the header tells of {self.skip} bytes before the voxels, "
+                f"expected at most {_MAX_SKIPPED_BYTES}."
+            )
         with opened(self.path) as file:
             stored = max(0, file.seek(0, 2) - self.start)
         needed = self.count * self.dtype.itemsize
@@ -124,7 +125,6 @@ class StoredVoxels:
                 f"the file holds {stored}{'' if self.encoding == 'raw' else ' compressed'}.",
                 remedy=_COPY_AGAIN,
             )
-        require_room(self.count * (4 if self.dtype.kind == "f" else 2) / 1e6, max_memory_mb)
 
     def pieces(self, notes: list[ScanWarning]) -> Iterator[tuple[slice, npt.NDArray[Any]]]:
         """Stored values in the order of the file, with their place in the flattened (D, H, W) array.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-import lzma
+import io
 import shutil
 import stat
 import tempfile
@@ -24,6 +24,8 @@ MAX_BYTES = 8 << 30  # the largest volume that is read, four times
 MAX_RATIO = 100  # CT deflates two- to tenfold, a bomb a thousandfold
 _FREE_BYTES = 64 << 20  # below this size the ratio does not matter
 _CHUNK = 1 << 20
+_MAX_DIRECTORY_BYTES = 4 << 20  # 20,000 entries with long names
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2)  # LZMA may ask for gigabytes
 
 
 class UnpackedZip:
@@ -57,9 +59,18 @@ class UnpackedZip:
         self._finalizer()
 
 
+class _Archive(io.FileIO):
+    """The file of an archive. Its directory is read at once, and takes ten times its length in memory."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is not None and size > _MAX_DIRECTORY_BYTES:
+            raise _too_large(f"a directory of {size} bytes, expected at most {_MAX_DIRECTORY_BYTES}")
+        return super().read(size)
+
+
 def _unpack(path: Path, root: Path) -> None:
     try:
-        with zipfile.ZipFile(path) as archive:
+        with _Archive(path) as file, zipfile.ZipFile(file) as archive:
             entries = archive.infolist()
             if len(entries) > MAX_ENTRIES:
                 raise _too_large(f"{len(entries)} entries, expected at most {MAX_ENTRIES}")
@@ -77,7 +88,6 @@ def _unpack(path: Path, root: Path) -> None:
     except (
         zipfile.BadZipFile,
         zlib.error,
-        lzma.LZMAError,
         UnicodeDecodeError,
         EOFError,
         NotImplementedError,
@@ -104,6 +114,8 @@ def _target(entry: zipfile.ZipInfo, root: Path) -> Path | None:
         raise _unsafe("an entry that is a link or a device")
     if entry.is_dir() or not parts:
         return None
+    if entry.compress_type not in _METHODS:
+        raise ZIP_DAMAGED("the zip archive is compressed by another method than deflate or bzip2.")
     return root.joinpath(*parts)
 
 

@@ -12,8 +12,8 @@ from autosam_edge.bundle import Bundle
 from autosam_edge.engines.engine import Engine
 from autosam_edge.engines.load import load_engine
 from autosam_edge.engines.selection import rank_artifacts
+from autosam_edge.golden import read_golden_tile
 from autosam_edge.manifest import Artifact
-from autosam_edge.verify import read_golden_tile
 from autosam_edge_benchmarks.result_header import Result, new_result
 from autosam_edge_export.bundle_writer import STUDENT_FILE
 from autosam_edge_export.proof.cost import measure_cost, time_tiles

@@ -68,3 +68,8 @@ PLAUSIBILITY_INVALID = ErrorCode(
     "a file holds no thresholds of the plausibility check",
     "Give the file that `bench plausibility` wrote for this student.",
 )
+WEB_FILE_MISSING = ErrorCode(
+    "AE-EXPORT-016",
+    "a file of others that a web site needs is not at hand, or has another SHA-256 than the pinned one",
+    "Use `download`, or put the file into the folder that `pyodide` names.",
+)

@@ -17,10 +17,11 @@ from autosam_edge.bundle import Bundle, read_files
 from autosam_edge.engines.engine import Engine
 from autosam_edge.engines.selection import make_engine, why_missing
 from autosam_edge.errors import AutosamEdgeError
+from autosam_edge.golden import GOLDEN
 from autosam_edge.manifest import Artifact
 from autosam_edge.model import MAX_SIDE, InputContract
 from autosam_edge.phantom import make_phantom
-from autosam_edge.verify import GOLDEN, verify_bundle
+from autosam_edge.verify import verify_bundle
 from autosam_edge.volume import Volume
 from autosam_edge_export.bundle_writer import (
     DEFAULT_OVERLAP,

@@ -59,14 +59,14 @@ def test_an_older_one_gives_way_only_where_it_may(tmp_path):
 def test_the_older_one_comes_back_where_the_new_cannot_take_its_place(tmp_path, monkeypatch):
     """The last rename fails: the old content is there, and nothing else."""
     write(tmp_path / "a", "old")
-    honest = Path.rename
+    honest = Path.replace
 
     def failing(self, target):
-        if self.suffix == ".partial":
+        if self.parent.name == "new":
             raise OSError(5, "no")
         return honest(self, target)
 
-    monkeypatch.setattr(Path, "rename", failing)
+    monkeypatch.setattr(Path, "replace", failing)
     with pytest.raises(OutputError, match="AE-OUTPUT-001"):
         write(tmp_path / "a", "new", replaces="manifest.json")
     assert (tmp_path / "a" / "manifest.json").read_text() == "old"
@@ -105,7 +105,7 @@ def test_several_files_are_all_old_or_all_new_when_one_cannot_be_made(tmp_path, 
     honest = Path.write_bytes
 
     def failing(self, content):
-        if self.name.startswith(".two"):
+        if self.name == "two":
             raise OSError(errno.EIO, "no")
         return honest(self, content)
 

@@ -267,7 +267,7 @@ def test_wrong_usage_exits_with_2(tmp_path):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 def test_a_killed_run_leaves_nothing(tmp_path, scan):
-    """SIGTERM when the inference begins: exit code 130, no output, no temporary folder."""
+    """SIGTERM when the inference begins: exit code 143, no output, no temporary folder."""
     process = subprocess.Popen(
         [*COMMAND, "segment", str(scan), "-o", str(tmp_path / "out")], stderr=subprocess.PIPE, text=True
     )
@@ -276,7 +276,7 @@ def test_a_killed_run_leaves_nothing(tmp_path, scan):
             break
     process.send_signal(signal.SIGTERM)
     _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 130, stderr
+    assert process.returncode == 143, stderr
     assert "AE-CANCEL-001" in stderr
     assert list(tmp_path.iterdir()) == []
 

@@ -243,3 +243,47 @@ def plausibility(
         verdicts = ", ".join(f"{row[name]} {name}" for name in ("plausible", "doubtful", "implausible"))
         print(f"{row['input']:<28}{expected:<10}{verdicts}")
     write_file(study.as_json(result), out)
+
+
+@app.command("odd-inputs")
+def odd_inputs(
+    max_memory: Annotated[int, typer.Option("--max-memory", min=1, help="Memory limit in MB.")] = 800,
+    out: Out = None,
+) -> None:
+    """Show that `segment --max-memory` holds its limit on bombs, lies about sizes and large scans."""
+    with needs("bench"):
+        from autosam_edge_benchmarks.studies.odd_inputs import measure_odd_inputs
+
+    result = measure_odd_inputs(max_memory, log=Stages().log)
+    peak = max(row["peak_mb"] for row in result["inputs"])
+    print(f"largest peak {peak:.0f} MB, the limit is {'held' if result['held'] else 'NOT held'} within 10 %")
+    _write(result, out)
+
+
+@app.command("kills")
+def kills(
+    random_kills: Annotated[
+        int, typer.Option("--random", min=0, help="Number of runs that are killed at a random moment.")
+    ] = 100,
+    out: Out = None,
+) -> None:
+    """Kill runs at every change of the disk and at random moments, and look at what they leave."""
+    from autosam_edge_benchmarks.studies.kills import measure_kills
+
+    result = measure_kills(random_kills, log=Stages().log)
+    print(f"{result['kills']} kills: no mixture, nothing left behind, every next run succeeded")
+    _write(result, out)
+
+
+@app.command("long-life")
+def long_life(
+    scans: Annotated[int, typer.Option("--scans", min=20, help="Number of scans.")] = 200,
+    bundle: BundleOption = None,
+    out: Out = None,
+) -> None:
+    """Read, segment and write many scans in one session; memory, files and threads must not grow."""
+    from autosam_edge_benchmarks.studies.long_life import measure_long_life
+
+    result = measure_long_life(scans, bundle, log=Stages().log)
+    print(f"{scans} scans: memory {result['growth_percent']:+.2f} %, {result['descriptors']} descriptors")
+    _write(result, out)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gzip
 import os
 import tracemalloc
@@ -26,7 +27,7 @@ from pydicom.uid import (
     SegmentationStorage,
 )
 
-from autosam_edge.dicom import parse
+from autosam_edge.dicom import find, parse
 from autosam_edge.dicom.find import find_dicom_files
 from autosam_edge.dicom.read import read_dicom
 from autosam_edge.error_codes import (
@@ -205,9 +206,7 @@ def test_header_beyond_the_limit(ct: Any) -> None:
 @hazard(AREA, "a header of more elements than 4,000 frames need", DICOM_TOO_LARGE)
 def test_header_of_too_many_elements(ct: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Elements take memory, however short they are."""
-    monkeypatch.setattr(
-        parse.Allowance, "__init__", lambda self: self.__dict__.update(size=64 << 20, steps=5_000)
-    )
+    monkeypatch.setattr(find, "Allowance", functools.partial(parse.Allowance, steps=5_000))
     image = ct.enhanced([0, 1, 2, 3, 4])
     image.PerFrameFunctionalGroupsSequence[0].DerivationImageSequence = long_sequence(3000)
     image.PerFrameFunctionalGroupsSequence[0].is_undefined_length_sequence_item = True
@@ -221,9 +220,7 @@ def test_long_objects_of_other_kinds_do_not_use_up_the_allowance(
     ct: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing of them is kept."""
-    monkeypatch.setattr(
-        parse.Allowance, "__init__", lambda self: self.__dict__.update(size=64 << 20, steps=20_000)
-    )
+    monkeypatch.setattr(find, "Allowance", functools.partial(parse.Allowance, steps=20_000))
     ct.write()
     for name in ("z1", "z2", "z3"):
         ct.save(structure_set(ct, count=3000), name)

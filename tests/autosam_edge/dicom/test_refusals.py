@@ -156,8 +156,8 @@ def test_too_many_files_are_refused(ct: Any, monkeypatch: pytest.MonkeyPatch) ->
 def test_series_that_changes_while_it_is_read_is_refused(ct: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A slice that arrives, grows or vanishes during reading means that the series is not whole."""
 
-    def arriving(frames: Any) -> Any:
-        result = hounsfield.read_hu(frames)
+    def arriving(frames: Any, *options: Any) -> Any:
+        result = hounsfield.read_hu(frames, *options)
         ct.save(ct.image(5), "late")
         return result
 

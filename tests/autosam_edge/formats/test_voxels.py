@@ -46,6 +46,32 @@ def stored(path: Path, content: bytes, encoding: Any = "raw", **fields: Any) -> 
     return voxels
 
 
+@hazard(AREA, "a gzip of very many short members", NRRD_DAMAGED)
+@pytest.mark.parametrize("member", [b"", b"1"])
+def test_many_short_members(tmp_path: Path, member: bytes) -> None:
+    """Each costs a copy of what was read of the file: a gigabyte of them would take hours."""
+    content = gzip.compress(member, 1, mtime=0) * 3000 + gzip.compress(RAW, 1, mtime=0)
+    with pytest.raises(InputError, match="AE-NRRD-001.*compressed voxels are damaged"):
+        read_values(stored(tmp_path / "v", content, "zlib"))
+
+
+@hazard(AREA, "gigabytes between the header and the voxels of a compressed file", NRRD_DAMAGED)
+def test_long_way_to_the_voxels(tmp_path: Path) -> None:
+    """2 GB of zeros are 2 MB in gzip."""
+    with pytest.raises(InputError, match="AE-NRRD-001.*2147483648 bytes before the voxels"):
+        stored(tmp_path / "v", gzip.compress(RAW, 1), "zlib", skip=2 << 30)
+
+
+@hazard(AREA, "a number of many digits among numbers in ASCII", NRRD_DAMAGED)
+@pytest.mark.parametrize("place", [0, 3000, 5999])
+def test_long_number(tmp_path: Path, place: int) -> None:
+    """An array of texts is as wide as its longest."""
+    words = text().split()
+    words[place] = b"0" * 100 + words[place]
+    with pytest.raises(InputError, match="AE-NRRD-001.*numbers in ASCII are damaged"):
+        read_values(stored(tmp_path / "v", b" ".join(words), "text"))
+
+
 def text() -> bytes:
     """The voxels as ASCII, in lines that end where nobody expects it."""
     return b"\n ".join(str(value).encode() for value in NOISE.reshape(-1))

@@ -1,0 +1,175 @@
+"""Segment many scans: index, jobs, table and page. The same call again goes on where the last one stopped."""
+
+from __future__ import annotations
+
+import csv
+import time
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from autosam_edge.batch.folder import BatchFolder
+from autosam_edge.batch.index import ID_LETTERS, Index, short_hash
+from autosam_edge.batch.page import write_page
+from autosam_edge.batch.table import rows_of, write_table
+from autosam_edge.bundle import open_bundle
+from autosam_edge.error_codes import BATCH_LIST_INVALID, OUTPUT_IN_INPUT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from autosam_edge.batch.job import Fault, Job, Settings
+
+_MIN_HASH = 8
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which scans of the index are segmented.
+
+    Args:
+        retry: Codes of errors whose scans are tried again; other failed scans stay failed.
+        limit: Number of scans at most; None sets no limit.
+        part: (i, n): only every n-th scan, counted by its id; i from 1 to n. The parts of one batch may run
+            on several computers that share the folder.
+        settle_s: Seconds for which the files of a scan must be unchanged: others may still arrive.
+    """
+
+    retry: frozenset[str] = frozenset()
+    limit: int | None = None
+    part: tuple[int, int] = (1, 1)
+    settle_s: float = 0
+
+    def in_part(self, scan: str) -> bool:
+        """Whether the scan of an id belongs to the part."""
+        index, count = self.part
+        return int(scan, 16) % count == index - 1
+
+
+class Batch:
+    """A batch in a folder.
+
+    Args:
+        inputs: Folders, and files that are scans by themselves; a CSV file with a column ``path`` or
+            ``series``; a text file with one series in each line. A series is its SeriesInstanceUID or the
+            start of its hash (8 letters or more).
+        out: Folder for the results.
+        settings: What all scans share.
+        selection: Which scans are segmented.
+
+    Raises:
+        InputError: See :meth:`autosam_edge.batch.index.Index.update`.
+        BatchError: The folder holds results with other settings (AE-BATCH-002), or a list cannot be read
+            (-004).
+        BundleError: The model cannot be opened.
+        OutputError: The folder for the results lies inside an input (AE-OUTPUT-004).
+    """
+
+    def __init__(
+        self, inputs: Sequence[Path], out: Path, settings: Settings, selection: Selection | None = None
+    ) -> None:
+        self.settings, self.selection = settings, selection or Selection()
+        self._roots, self._wanted = _roots_and_series(inputs)
+        for root in self._roots:
+            if root.is_dir() and root.resolve() in (out.resolve(), *out.resolve().parents):
+                raise OUTPUT_IN_INPUT("the output folder lies inside an input folder.")
+        self.folder = BatchFolder(out)
+        self.folder.check_settings(settings.of_results(open_bundle(settings.bundle).manifest_sha256))
+        index, count = self.selection.part
+        name = "index.sqlite" if count == 1 else f"index-{index}-of-{count}.sqlite"
+        self._index_path = out / name
+        self.jobs: list[Job] = []
+
+    def update_index(self, on_file: Callable[[int], None] | None = None) -> None:
+        """Look at the inputs and list their scans in :attr:`jobs`.
+
+        Args:
+            on_file: Function that is called with the number of files seen.
+        """
+        with closing(Index(self._index_path)) as index:
+            index.update(self._roots, on_file)
+            self.jobs = [job for job in index.jobs() if self._is_wanted(job)]
+
+    def todo(self) -> list[Job]:
+        """The scans that this run segments."""
+        chosen = []
+        for job in self.jobs:
+            settled = time.time() - job.newest_s >= self.selection.settle_s
+            if not settled or not self.selection.in_part(job.id) or self.folder.is_done(job):
+                continue
+            fault = self.folder.fault(job)
+            if fault is None or fault.code in self.selection.retry:
+                chosen.append(job)
+        return chosen[: self.selection.limit]
+
+    def finish(self, *, show_paths: bool = False) -> dict[str, int]:
+        """Write the table and the page over all scans; return the number of scans in each state."""
+        rows = list(rows_of(self.jobs, self.folder, show_paths=show_paths))
+        states = {row.scan: row.state for row in rows}
+        counts = {state: list(states.values()).count(state) for state in ("done", "failed", "waiting")}
+        write_table(rows, self.folder.root)
+        write_page(rows, self.folder, ", ".join(f"{count} {state}" for state, count in counts.items()) + ".")
+        return counts
+
+    def run(self, *, workers: int, scheduler: str | None = None) -> Iterator[tuple[Job, Fault | None]]:
+        """Segment the scans of :meth:`todo`; results are given as they come, in no order.
+
+        Args:
+            workers: Number of processes of this computer.
+            scheduler: Address of a Dask scheduler whose workers do the work; None takes processes of this
+                computer.
+
+        Yields:
+            Each scan, and its error or None.
+
+        Raises:
+            AutosamEdgeError: The model cannot be loaded.
+            BatchError: Another process works on this part of the batch (AE-BATCH-003).
+        """
+        with self.folder.locked(self._index_path.stem):
+            todo = self.todo()
+            self.folder.sweep(self.selection.in_part)
+            if scheduler is not None:
+                from autosam_edge.batch.cluster import segment_on_dask
+
+                yield from segment_on_dask(todo, self.folder.root, self.settings, scheduler)
+            else:
+                from autosam_edge.batch.workers import segment_in_processes
+
+                yield from segment_in_processes(todo, self.folder.root, self.settings, workers)
+
+    def _is_wanted(self, job: Job) -> bool:
+        return self._wanted is None or any(job.id.startswith(key) for key in self._wanted)
+
+
+def _roots_and_series(inputs: Sequence[Path]) -> tuple[list[Path], frozenset[str] | None]:
+    """Folders and files to index, and the starts of the ids of the scans that are wanted, None for all."""
+    roots: list[Path] = []
+    wanted: set[str] = set()
+    for path in inputs:
+        suffix = path.suffix.lower()
+        if suffix not in (".csv", ".txt") or path.is_dir():
+            roots.append(path)
+            continue
+        try:
+            text = path.read_text(encoding="utf-8-sig")
+            lines = list(csv.DictReader(text.splitlines())) if suffix == ".csv" else []
+        except (OSError, UnicodeDecodeError, csv.Error) as error:
+            raise BATCH_LIST_INVALID(f"a list of scans cannot be read ({type(error).__name__}).") from error
+        if lines and not {"path", "series"} & lines[0].keys():
+            raise BATCH_LIST_INVALID("a CSV list has neither a column `path` nor a column `series`.")
+        roots += [path.parent / line["path"] for line in lines if line.get("path")]
+        series = [line["series"] for line in lines if line.get("series")] or text.split() * (suffix == ".txt")
+        wanted |= {_start_of_id(name.strip()) for name in series}
+    if not roots:
+        raise BATCH_LIST_INVALID(
+            "the inputs name series, but no folder that holds them.", remedy="Give the folder too."
+        )
+    return roots, frozenset(wanted) or None
+
+
+def _start_of_id(series: str) -> str:
+    """Start of the id of a series that is given by its SeriesInstanceUID or by its hash."""
+    is_hash = len(series) >= _MIN_HASH and set(series.lower()) <= set("0123456789abcdef")
+    return series.lower()[:ID_LETTERS] if is_hash else short_hash(series)

@@ -1,0 +1,145 @@
+"""The folder of a batch: what is done, what failed, and where the results of a scan go.
+
+The folders of the scans are the truth. Each appears by one rename, so a scan is done or it is not, whatever
+was killed, and two workers that meet at one scan leave one result.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from autosam_edge.atomic_files import write_file
+from autosam_edge.batch.job import Fault
+from autosam_edge.error_codes import BATCH_IN_USE, BATCH_OTHER_SETTINGS
+from autosam_edge.file_lock import LockedError, lock_now
+from autosam_edge.output_formats import FILE_NAMES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from autosam_edge.batch.job import Job
+
+STATISTICS = FILE_NAMES["json"]
+PREVIEW = FILE_NAMES["preview"]
+_STAMP = "source.txt"
+
+
+class BatchFolder:
+    """The folder that ``autosam-edge batch`` writes.
+
+    Args:
+        root: The folder; made when absent.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.scans, self._failed, self._work = root / "scans", root / "failed", root / ".work"
+        for folder in (self.scans, self._failed, self._work):
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def check_settings(self, settings: dict[str, object]) -> None:
+        """Compare the settings with those of the results that are there; keep them in a new folder.
+
+        Args:
+            settings: Result of :meth:`autosam_edge.batch.job.Settings.of_results`.
+
+        Raises:
+            BatchError: They differ (AE-BATCH-002).
+        """
+        path = self.root / "settings.json"
+        if not path.exists():
+            write_file((json.dumps(settings, indent=2) + "\n").encode(), path)
+        before = json.loads(path.read_text())
+        if different := sorted(key for key in settings if settings[key] != before.get(key)):
+            raise BATCH_OTHER_SETTINGS(f"the folder holds results that differ in {', '.join(different)}.")
+
+    @contextmanager
+    def locked(self, name: str) -> Iterator[None]:
+        """Keep other processes from the same part of the batch while the block runs.
+
+        Args:
+            name: Name of the part.
+
+        Raises:
+            BatchError: Another process has it (AE-BATCH-003).
+        """
+        try:
+            handle, _ = lock_now(self.root / f".{name}.lock")
+        except LockedError:
+            raise BATCH_IN_USE("another process works on this batch.") from None
+        try:
+            yield
+        finally:
+            os.close(handle)
+
+    def sweep(self, of_scan: Callable[[str], bool]) -> None:
+        """Remove what killed workers left, while no worker runs on these scans.
+
+        Args:
+            of_scan: Function that says of the id of a scan whether it may be swept.
+        """
+        for leftover in self._work.iterdir():
+            if of_scan(leftover.name.partition("-")[0]):
+                shutil.rmtree(leftover, ignore_errors=True)
+
+    @contextmanager
+    def new_results(self, job: Job) -> Iterator[Path]:
+        """A folder to fill, which becomes the folder of the scan when the block ends well.
+
+        Results of files that have changed since are replaced. Where another worker was faster, its results
+        stay: they are the same.
+
+        Args:
+            job: The scan.
+        """
+        stage = self._work / f"{job.id}-{uuid.uuid4().hex[:8]}"
+        try:
+            yield stage
+            write_file(job.stamp.encode(), stage / _STAMP)
+            if not self.is_done(job):
+                with suppress(FileNotFoundError):
+                    (self.scans / job.id).rename(stage.with_name(f"{stage.name}-old"))
+            try:
+                stage.rename(self.scans / job.id)
+            except OSError:
+                if not self.is_done(job):
+                    raise
+            self._fault_path(job.id).unlink(missing_ok=True)
+        finally:
+            for leftover in self._work.glob(f"{stage.name}*"):
+                shutil.rmtree(leftover, ignore_errors=True)
+
+    def is_done(self, job: Job) -> bool:
+        """Whether the results of a scan are there, made of its files as they are."""
+        try:
+            return (self.scans / job.id / _STAMP).read_text() == job.stamp
+        except OSError:
+            return False
+
+    def fault(self, job: Job) -> Fault | None:
+        """The error of a scan that failed with its files as they are."""
+        try:
+            content = json.loads(self._fault_path(job.id).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        return Fault(**content["error"]) if content["stamp"] == job.stamp else None
+
+    def set_fault(self, job: Job, fault: Fault) -> None:
+        """Keep the error of a scan."""
+        content = {"error": asdict(fault), "stamp": job.stamp}
+        write_file((json.dumps(content, indent=2) + "\n").encode(), self._fault_path(job.id))
+
+    def statistics(self, scan: str) -> dict[str, Any]:
+        """The statistics of a scan that is done."""
+        content: dict[str, Any] = json.loads((self.scans / scan / STATISTICS).read_text(encoding="utf-8"))
+        return content
+
+    def _fault_path(self, scan: str) -> Path:
+        return self._failed / f"{scan}.json"

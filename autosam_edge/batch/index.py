@@ -1,0 +1,170 @@
+"""The index of the scans below some folders: each header is read once and kept in SQLite."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sqlite3
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from autosam_edge.batch.job import Fault, Job
+from autosam_edge.ct_grid import MIN_SLICES
+from autosam_edge.dicom.find import INPUTS_OF_THEIR_OWN, not_read
+from autosam_edge.dicom.header import malformed, silenced
+from autosam_edge.dicom.image_kinds import ct_images
+from autosam_edge.dicom.parse import Allowance, read_header
+from autosam_edge.error_codes import INPUT_UNREADABLE, PATH_MISSING
+from autosam_edge.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS file (
+    path TEXT PRIMARY KEY,
+    folder TEXT NOT NULL,
+    size INTEGER NOT NULL,
+    mtime_ns INTEGER NOT NULL,
+    scan TEXT,               -- id of the scan that it belongs to
+    dicom INTEGER NOT NULL,  -- whether it is a DICOM file
+    slices INTEGER NOT NULL, -- CT images in it
+    fault TEXT,              -- JSON of the error, if it cannot be read
+    look INTEGER NOT NULL    -- number of the last update that saw it
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS file_by_scan ON file (scan);
+"""
+ID_LETTERS = 16
+_COMMIT_EVERY = 500  # files; a killed update loses no more than these
+
+
+class Index:
+    """The scans below some folders.
+
+    Args:
+        path: SQLite file; made when absent. It holds paths, which may name patients, and nothing else of a
+            header but a hash of the SeriesInstanceUID.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._db = sqlite3.connect(path)
+        self._db.executescript(_TABLES)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    def update(self, inputs: Sequence[Path], on_file: Callable[[int], None] | None = None) -> None:
+        """Look at every file; only new and changed ones are opened.
+
+        Args:
+            inputs: Folders, and files that are scans by themselves.
+            on_file: Function that is called with the number of files seen.
+
+        Raises:
+            InputError: An input is absent (AE-INPUT-001), or a folder cannot be read (AE-INPUT-003).
+        """
+        look = 1 + (self._db.execute("SELECT MAX(look) FROM file").fetchone()[0] or 0)
+        count = 0
+        with silenced():
+            for root in inputs:
+                real_root = os.path.realpath(root)
+                for path, entry in _files(root):
+                    count += 1
+                    self._look_at(path, entry, real_root, look, f"file {count}")
+                    if count % _COMMIT_EVERY == 0:
+                        self._db.commit()
+                    if on_file is not None:
+                        on_file(count)
+        self._db.execute("DELETE FROM file WHERE look < ?", (look,))
+        self._db.commit()
+
+    def _look_at(
+        self, path: Path, entry: os.DirEntry[str] | None, real_root: str, look: int, name: str
+    ) -> None:
+        status = path.lstat()
+        stamp = (status.st_size, status.st_mtime_ns)
+        known = self._db.execute("SELECT size, mtime_ns FROM file WHERE path = ?", (str(path),)).fetchone()
+        if known == stamp:
+            self._db.execute("UPDATE file SET look = ? WHERE path = ?", (look, str(path)))
+            return
+        found: tuple[str | None, bool, int] = (None, False, 0)
+        fault = None
+        try:
+            if entry is None or not not_read(entry, real_root, name):
+                found = _described(path, name)
+        except InputError as error:
+            fault = json.dumps([error.code, error.message, error.remedy])
+        row = (str(path), str(path.parent), *stamp, *found, fault, look)
+        self._db.execute("INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+
+    def jobs(self) -> Iterator[Job]:
+        """The scans in the order of their ids.
+
+        Series of fewer than three slices, such as bolus tracking, are no scans. A file that cannot be read
+        may be a slice of any scan in its folder: each of these carries the error. A folder with such a file
+        and no scan is a job too, so that nothing is missing without a word.
+        """
+        rows = self._db.execute("SELECT folder, MIN(fault) FROM file WHERE fault NOT NULL GROUP BY folder")
+        faults = {folder: Fault(*json.loads(fault)) for folder, fault in rows}
+        blamed: set[str] = set()
+        scans = self._db.execute(
+            "SELECT scan, MAX(dicom), SUM(slices) FROM file WHERE scan NOT NULL GROUP BY scan"
+        )
+        for scan, dicom, slices in scans.fetchall():
+            if dicom and slices < MIN_SLICES:
+                continue
+            files = self._db.execute(
+                "SELECT path, folder, size, mtime_ns FROM file WHERE scan = ? ORDER BY path", (scan,)
+            ).fetchall()
+            folders = {folder for _, folder, _, _ in files}
+            fault = next((faults[folder] for folder in folders & faults.keys()), None) if dicom else None
+            blamed |= folders if fault else set()
+            stamp = short_hash(repr((files, fault)))
+            newest_s = max(file[3] for file in files) / 1e9
+            yield Job(scan, tuple(file[0] for file in files), bool(dicom), newest_s, stamp, fault)
+        for folder in sorted(faults.keys() - blamed):
+            fault = faults[folder]
+            yield Job(
+                short_hash(folder), (), dicom=True, newest_s=0, stamp=short_hash(repr(fault)), fault=fault
+            )
+
+
+def _files(root: Path) -> Iterator[tuple[Path, os.DirEntry[str] | None]]:
+    """Every file below a root, in the order of the names, with its entry; links are given, not followed."""
+    if root.is_file():
+        yield root.resolve(), None
+        return
+    if not root.exists():
+        raise PATH_MISSING("an input of the batch does not exist.")
+    pending = [str(root.resolve())]
+    while pending:
+        try:
+            with os.scandir(pending.pop()) as listing:
+                entries = sorted(listing, key=lambda entry: entry.name)
+        except OSError as error:
+            raise INPUT_UNREADABLE(f"a folder cannot be read ({type(error).__name__}).") from error
+        pending += [entry.path for entry in reversed(entries) if entry.is_dir(follow_symlinks=False)]
+        yield from ((Path(entry.path), entry) for entry in entries if not entry.is_dir(follow_symlinks=False))
+
+
+def _described(path: Path, name: str) -> tuple[str | None, bool, int]:
+    """Id of the scan that a file belongs to, whether it is DICOM, and its number of CT images."""
+    if path.name.lower().endswith(tuple(INPUTS_OF_THEIR_OWN)):
+        return short_hash(str(path)), False, 0
+    header = read_header(path, name, Allowance())
+    if header is None:
+        return None, False, 0
+    images, _ = ct_images([header])
+    uid = header.raw("SeriesInstanceUID")
+    if not uid:
+        if images:
+            raise malformed("SeriesInstanceUID", name, "one UID")
+        return None, True, 0
+    return short_hash(uid), True, (header.integer("NumberOfFrames") or 1) if images else 0
+
+
+def short_hash(text: str) -> str:
+    """First 16 letters of the SHA-256: 10 million scans share none but with a chance of 1 in 300,000."""
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:ID_LETTERS]

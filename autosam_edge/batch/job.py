@@ -1,0 +1,95 @@
+"""One scan of a batch, as data that can be sent to another process or computer."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING
+
+from autosam_edge.errors import AutosamEdgeError
+from autosam_edge.read_choices import ReadChoices
+
+if TYPE_CHECKING:
+    from autosam_edge.output_formats import Format
+
+
+@dataclass(frozen=True)
+class Fault:
+    """An error that was met, as data.
+
+    Args:
+        code: Code, such as ``AE-DICOM-005``.
+        message: What was found and what was expected.
+        remedy: What a person can do.
+    """
+
+    code: str
+    message: str
+    remedy: str
+
+    @classmethod
+    def of(cls, error: AutosamEdgeError) -> Fault:
+        """The error as data."""
+        return cls(error.code, error.message, error.remedy)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One scan to segment.
+
+    Args:
+        id: First 16 letters of the SHA-256 of the SeriesInstanceUID, or of the path of a file that is a scan
+            by itself. The same scan has the same id in every run.
+        files: Paths of the files of a DICOM series, or of the one file. Never printed.
+        dicom: Whether the files are those of a DICOM series.
+        newest_s: Time of the last change of a file, seconds since 1970.
+        stamp: Hash of the names, sizes and times of the files: another stamp means another content.
+        fault: Error of a file that may belong to this scan, so that it cannot be segmented.
+    """
+
+    id: str
+    files: tuple[str, ...]
+    dicom: bool
+    newest_s: float
+    stamp: str
+    fault: Fault | None = None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What all scans of a batch share.
+
+    Args:
+        bundle: Path of the model bundle; None is the bundle of the package.
+        engine: Inference engine; None is the best one.
+        precision: Number format of the artifact; None is the best one.
+        threads: Number of threads of one worker; None is every core.
+        max_memory_mb: Memory limit of one worker, MB; None sets no limit.
+        formats: Formats to write besides the statistics; None for the default ones.
+        choices: Decisions of a person about doubtful scans.
+        accept_implausible: Whether implausible labels are written, with a warning.
+        pseudonymize: Whether the DICOM results hold a pseudonym in place of the patient.
+        record: Name of the file in the folder of the batch that records the runs, see
+            :mod:`autosam_edge.audit`.
+    """
+
+    bundle: str | None = None
+    engine: str | None = None
+    precision: str | None = None
+    threads: int | None = None
+    max_memory_mb: float | None = None
+    formats: tuple[Format, ...] | None = None
+    choices: ReadChoices = field(default_factory=ReadChoices)
+    accept_implausible: bool = False
+    pseudonymize: bool = False
+    record: str = "audit.jsonl"
+
+    def of_results(self, model_sha256: str) -> dict[str, object]:
+        """What decides the bytes of the results, as JSON types.
+
+        Args:
+            model_sha256: SHA-256 of the manifest of the bundle.
+        """
+        rest = asdict(self)
+        for key in ("bundle", "threads", "max_memory_mb", "record"):
+            del rest[key]
+        return {"model_sha256": model_sha256, **rest, "formats": self.formats and list(self.formats)}

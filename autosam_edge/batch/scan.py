@@ -1,0 +1,94 @@
+"""Segment one scan of a batch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from autosam_edge.audit import append_failure, append_run
+from autosam_edge.batch.job import Fault
+from autosam_edge.dicom.read import read_dicom
+from autosam_edge.error_codes import INTERNAL_ERROR, OUT_OF_MEMORY
+from autosam_edge.errors import AutosamEdgeError, CancelledError
+from autosam_edge.read_scan import read
+from autosam_edge.session import open_session
+from autosam_edge.write_results import write
+
+if TYPE_CHECKING:
+    from autosam_edge.batch.folder import BatchFolder
+    from autosam_edge.batch.job import Job, Settings
+
+
+class Scanner:
+    """Segments one scan after the other with one loaded model.
+
+    Args:
+        folder: Folder of the batch.
+        settings: What all scans share.
+
+    Raises:
+        BundleError: The model cannot be opened.
+        BudgetError: A memory limit is set, and the memory of the artifact is not known.
+        EngineError: The engine cannot be loaded.
+    """
+
+    def __init__(self, folder: BatchFolder, settings: Settings) -> None:
+        self._folder, self._settings = folder, settings
+        self._record = folder.root / settings.record
+        self._session = open_session(
+            settings.bundle,
+            engine=settings.engine,
+            precision=settings.precision,
+            threads=settings.threads,
+            max_memory_mb=settings.max_memory_mb,
+        )
+
+    def segment(self, job: Job) -> Fault | None:
+        """Segment a scan and publish its results, or keep its error.
+
+        Args:
+            job: The scan.
+
+        Returns:
+            The error of the scan; None when its results are there.
+
+        Raises:
+            CancelledError: The caller asked to stop.
+        """
+        if self._folder.is_done(job):
+            return None
+        fault = job.fault
+        try:
+            if fault is None:
+                self._segment(job)
+        except CancelledError:
+            raise
+        except AutosamEdgeError as error:
+            fault = Fault.of(error)
+        except MemoryError:
+            fault = Fault.of(OUT_OF_MEMORY("the device ran out of memory."))
+        except Exception as error:  # one scan never stops the others; a foreign message may quote a patient
+            fault = Fault.of(INTERNAL_ERROR(f"unexpected {type(error).__name__}."))
+        if fault is not None:
+            append_failure(self._record, job.id, fault.code)
+            self._folder.set_fault(job, fault)
+        return fault
+
+    def _segment(self, job: Job) -> None:
+        settings, files = self._settings, [Path(path) for path in job.files]
+        limit = settings.max_memory_mb
+        if job.dicom:
+            volume = read_dicom(files, choices=settings.choices, max_memory_mb=limit)
+        else:
+            volume = read(files[0], max_memory_mb=limit)
+        segmentation = self._session.segment(volume)
+        with self._folder.new_results(job) as stage:
+            write(
+                volume,
+                segmentation,
+                stage,
+                formats=settings.formats and tuple({*settings.formats, "json"}),  # the table is made of it
+                accept_implausible=settings.accept_implausible,
+                pseudonymize=settings.pseudonymize,
+            )
+            append_run(self._record, segmentation, stage.iterdir())

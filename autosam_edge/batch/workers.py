@@ -1,0 +1,131 @@
+"""Processes of this computer that segment the scans of a batch, each with a model of its own."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+from collections import Counter, deque
+from multiprocessing.connection import wait
+from typing import TYPE_CHECKING
+
+from autosam_edge.batch.folder import BatchFolder
+from autosam_edge.batch.job import Fault
+from autosam_edge.error_codes import WORKER_DIED
+from autosam_edge.errors import AutosamEdgeError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from multiprocessing.connection import Connection
+    from pathlib import Path
+
+    from autosam_edge.batch.job import Job, Settings
+
+_MAX_DEATHS = 2  # of workers over one scan; the first may be the fault of another program
+
+
+class _Worker:
+    """One process and the scan that it has in hand."""
+
+    def __init__(self, root: Path, settings: Settings, job: Job) -> None:
+        context = multiprocessing.get_context("spawn")  # engines have threads, which do not survive a fork
+        self.connection, theirs = context.Pipe()
+        self.process = context.Process(target=_work, args=(theirs, root, settings), daemon=True)
+        self.process.start()
+        theirs.close()
+        self.take(job)
+
+    def take(self, job: Job) -> None:
+        """Give it the next scan."""
+        self.job = job
+        self.connection.send(job)
+
+    def answer(self) -> Fault | AutosamEdgeError | None:
+        """What came of the scan.
+
+        Raises:
+            EOFError: The process died.
+        """
+        try:
+            answer: Fault | AutosamEdgeError | None = self.connection.recv()
+        except OSError as error:  # a connection that is reset
+            raise EOFError from error
+        return answer
+
+    def end(self) -> None:
+        """End the process, at once if it works."""
+        self.connection.close()
+        self.process.terminate()
+        self.process.join()
+
+
+def segment_in_processes(
+    jobs: Iterable[Job], root: Path, settings: Settings, count: int
+) -> Iterator[tuple[Job, Fault | None]]:
+    """Segment scans; results are given as they come, in no order.
+
+    A scan over which two workers died, as by the memory of the computer or by a crash of a native library,
+    fails; all others go on.
+
+    Args:
+        jobs: The scans.
+        root: Folder of the batch.
+        settings: What all scans share.
+        count: Number of processes.
+
+    Yields:
+        Each scan, and its error or None.
+
+    Raises:
+        AutosamEdgeError: The model cannot be loaded.
+    """
+    folder, deaths = BatchFolder(root), Counter[str]()
+    queue = deque(jobs)
+    workers: list[_Worker] = []
+    try:
+        while queue or workers:
+            while queue and len(workers) < count:
+                workers.append(_Worker(root, settings, queue.popleft()))
+            ready = wait([worker.connection for worker in workers])
+            for worker in [worker for worker in workers if worker.connection in ready]:
+                job = worker.job
+                try:
+                    answer = worker.answer()
+                except EOFError:
+                    worker.end()
+                    workers.remove(worker)
+                    deaths[job.id] += 1
+                    if deaths[job.id] < _MAX_DEATHS:
+                        queue.append(job)
+                        continue
+                    code = worker.process.exitcode
+                    answer = Fault.of(WORKER_DIED(f"{_MAX_DEATHS} processes died over it, with code {code}."))
+                    folder.set_fault(job, answer)
+                else:
+                    if isinstance(answer, AutosamEdgeError):
+                        raise answer
+                    if queue:
+                        worker.take(queue.popleft())
+                    else:
+                        worker.end()
+                        workers.remove(worker)
+                yield job, answer
+    finally:
+        for worker in workers:
+            worker.end()
+
+
+def _work(connection: Connection, root: Path, settings: Settings) -> None:
+    """Segment what comes through the connection until it is closed, as by the end of the parent."""
+    from autosam_edge.batch.scan import Scanner
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; the parent ends the workers
+    try:
+        scanner = Scanner(BatchFolder(root), settings)
+    except AutosamEdgeError as error:
+        connection.send(error)
+        return
+    try:
+        while True:
+            connection.send(scanner.segment(connection.recv()))
+    except (EOFError, BrokenPipeError):
+        return

@@ -1,0 +1,124 @@
+"""``autosam-edge batch``."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from autosam_edge.batch.batch import Batch, Selection
+from autosam_edge.batch.job import Settings
+from autosam_edge.cli import options
+from autosam_edge.cli.progress import Stages
+from autosam_edge.cli.tables import new_console
+from autosam_edge.error_codes import SCANS_FAILED
+from autosam_edge.machine import available_cores
+from autosam_edge.read_choices import ReadChoices
+
+
+def batch(
+    inputs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="INPUT...",
+            help="Folders with scans at any depth; scans in one file; a CSV file with a column `path` or "
+            "`series`; a text file with a series in each line.",
+            show_default=False,
+        ),
+    ],
+    out: options.Out,
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", min=1, help="Processes of this computer. Default: one for two cores."),
+    ] = None,
+    retry: Annotated[
+        list[str] | None,
+        typer.Option("--retry", metavar="CODE", help="Segment scans again that failed with this code."),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, help="Segment no more scans than this.")
+    ] = None,
+    part: Annotated[
+        str | None,
+        typer.Option(
+            "--part",
+            metavar="I/N",
+            help="Segment part I of N, such as 3/10, where several computers share the folders.",
+        ),
+    ] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option("--scheduler", help="Address of a Dask scheduler, whose workers segment the scans."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Index the inputs and count the scans; segment none.")
+    ] = False,
+    show_paths: Annotated[
+        bool,
+        typer.Option("--show-paths", help="Add the paths of the scans to the table; they may name patients."),
+    ] = False,
+    bundle: options.BundleOption = None,
+    engine: options.Engine = None,
+    precision: options.Precision = None,
+    max_memory: Annotated[
+        float | None, typer.Option("--max-memory", min=1, help="Memory limit of all workers together, MB.")
+    ] = None,
+    formats: options.Formats = None,
+    pseudonymize: options.Pseudonymize = False,
+    allow_gap: options.AllowGap = False,
+    assume_hu: options.AssumeHu = False,
+    ignore_frame_of_reference: options.IgnoreFrameOfReference = False,
+    accept_implausible: options.AcceptImplausible = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Label the organs of many CT scans: a folder for each, one table, one page.
+
+    The same command again goes on where the last one stopped.
+    """
+    count = workers or max(1, available_cores() // 2)
+    settings = Settings(
+        str(bundle) if bundle else None,
+        engine,
+        precision,
+        max(1, available_cores() // count),
+        max_memory and max_memory / count,
+        options.chosen_formats(formats),
+        ReadChoices(allow_gap, assume_hu, ignore_frame_of_reference),
+        accept_implausible,
+        pseudonymize,
+    )
+    stages = Stages()
+    whole = Batch(inputs, out, settings, Selection(frozenset(retry or ()), limit, _part(part)))
+    with stages.stage("index"):
+        whole.update_index()
+    todo = 0 if dry_run else len(whole.todo())
+    stages.log(f"{len(whole.jobs)} scans, {todo} to segment")
+    started = time.perf_counter()
+    with stages.bar("segment") as progress:
+        for done, _ in enumerate(whole.run(workers=count, scheduler=scheduler) if todo else (), 1):
+            progress(done, todo)
+    minutes = (time.perf_counter() - started) / 60
+    counts = whole.finish(show_paths=show_paths)
+    if as_json:
+        print(json.dumps({**counts, "segmented": todo, "minutes": round(minutes, 3), "out": os.fspath(out)}))
+    else:
+        rate = f", {todo / minutes:.1f} scans a minute" if todo else ""
+        console = new_console()
+        console.print(", ".join(f"{number} {state}" for state, number in counts.items()) + rate)
+        console.print(str(out / "index.html"), markup=False, soft_wrap=True)
+    if counts["failed"]:
+        raise SCANS_FAILED(f"{counts['failed']} of {sum(counts.values())} scans failed.")
+
+
+def _part(text: str | None) -> tuple[int, int]:
+    try:
+        index, count = map(int, (text or "1/1").split("/"))
+    except ValueError:
+        index, count = 0, 0
+    if not 1 <= index <= count:
+        raise typer.BadParameter("expected I/N with I from 1 to N, such as 3/10", param_hint="--part")
+    return index, count

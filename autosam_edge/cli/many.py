@@ -1,0 +1,11 @@
+"""The commands for many scans; one module, so that the command line loads them only when they are called."""
+
+import typer
+
+from autosam_edge.cli import audit, batch, node
+
+app = typer.Typer()
+app.command("batch")(batch.batch)
+app.command("watch")(node.watch_folder)
+app.command("serve")(node.serve)
+app.add_typer(audit.app, name="audit")

@@ -1,0 +1,167 @@
+"""``autosam-edge watch`` and ``autosam-edge serve``."""
+
+from __future__ import annotations
+
+import signal
+import ssl
+from pathlib import Path
+from threading import Event
+from typing import Annotated
+
+import typer
+
+from autosam_edge.batch.batch import Batch, Selection
+from autosam_edge.batch.job import Settings
+from autosam_edge.cli import options
+from autosam_edge.cli.extras import needs
+from autosam_edge.node.status import Counts, StatusServer
+from autosam_edge.node.watch import log, watch
+
+Settle = Annotated[
+    float,
+    typer.Option(
+        "--settle", min=0, help="Seconds without a new file after which a scan is taken to be complete."
+    ),
+]
+StatusPort = Annotated[
+    int | None,
+    typer.Option(
+        "--status-port", min=1, max=65535, help="Port of this computer for /health and /metrics (Prometheus)."
+    ),
+]
+
+
+def watch_folder(
+    source: Annotated[Path, typer.Argument(metavar="INPUT", help="Folder into which scans come.")],
+    out: options.Out,
+    settle: Settle = 60,
+    status_port: StatusPort = None,
+    bundle: options.BundleOption = None,
+    engine: options.Engine = None,
+    max_memory: options.MaxMemory = None,
+    formats: options.Formats = None,
+    pseudonymize: options.Pseudonymize = False,
+) -> None:
+    """Label each scan that comes into a folder, until the command is stopped."""
+    settings = _settings(bundle, engine, max_memory, formats, pseudonymize=pseudonymize)
+    counts = Counts()
+    status = None if status_port is None else StatusServer(status_port, counts, dict)
+    watch(Batch([source], out, settings, Selection(settle_s=settle)), _stop_event(), counts=counts)
+    if status is not None:
+        status.close()
+
+
+def serve(
+    out: options.Out,
+    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Port for C-STORE.")] = 11112,
+    host: Annotated[
+        str, typer.Option("--host", help="Address to listen on; 0.0.0.0 for every network.")
+    ] = "127.0.0.1",
+    title: Annotated[
+        str, typer.Option("--aet", help="Application entity title of this node.")
+    ] = "AUTOSAM_EDGE",
+    callers: Annotated[
+        list[str] | None,
+        typer.Option("--allow-aet", metavar="TITLE", help="Title that may send. Default: every title."),
+    ] = None,
+    peers: Annotated[
+        list[str] | None,
+        typer.Option("--allow-peer", metavar="ADDRESS", help="IP address that may send. Default: every one."),
+    ] = None,
+    send_to: Annotated[
+        str | None,
+        typer.Option(
+            "--send-to",
+            metavar="ARCHIVE",
+            help="Archive that gets the DICOM results: TITLE@HOST:PORT for C-STORE, or the http(s) address "
+            "of a DICOMweb service.",
+        ),
+    ] = None,
+    certificate: Annotated[
+        Path | None, typer.Option("--tls-cert", help="Certificate (PEM); with it the node speaks TLS only.")
+    ] = None,
+    key: Annotated[Path | None, typer.Option("--tls-key", help="Key of the certificate (PEM).")] = None,
+    authorities: Annotated[
+        Path | None,
+        typer.Option("--tls-ca", help="Authorities (PEM) of which each sender must have a certificate."),
+    ] = None,
+    settle: Settle = 30,
+    min_free: Annotated[
+        float,
+        typer.Option("--min-free", min=0, help="Free space on the disk below which files are refused, MB."),
+    ] = 2000,
+    max_waiting: Annotated[
+        int,
+        typer.Option("--max-waiting", min=1, help="Number of waiting studies above which files are refused."),
+    ] = 50,
+    status_port: StatusPort = None,
+    bundle: options.BundleOption = None,
+    engine: options.Engine = None,
+    max_memory: options.MaxMemory = None,
+    formats: options.Formats = None,
+    pseudonymize: options.Pseudonymize = False,
+) -> None:
+    """Be a DICOM node: receive CT series, label their organs, send the results to an archive."""
+    with needs("node"):
+        from autosam_edge.node.inbox import Inbox
+        from autosam_edge.node.receiver import Listener, Receiver
+        from autosam_edge.node.sender import Archive, Outbox
+    try:
+        archive = None if send_to is None else Archive.parse(send_to)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--send-to") from None
+    settings = _settings(bundle, engine, max_memory, formats, pseudonymize=pseudonymize)
+    counts, stop = Counts(), _stop_event()
+    inbox = Inbox(out, settle_s=settle, min_free_mb=min_free, max_studies=max_waiting)
+    batch = Batch([inbox.complete], out / "results", settings)
+    tls = _tls(certificate, key, authorities)
+    receiver = Receiver(
+        inbox, Listener(port, host, title, tuple(callers or ()), tuple(peers or ()), tls), counts.add
+    )
+    gauges = lambda: {"waiting_studies": inbox.waiting, "interrupted_studies": inbox.interrupted}  # noqa: E731
+    status = None if status_port is None else StatusServer(status_port, counts, gauges)
+    outbox = None if archive is None else Outbox(batch.folder.scans, archive, title, counts.add)
+    log("listening", port=receiver.port)
+    try:
+        watch(batch, stop, counts=counts, inbox=inbox, outbox=outbox)
+    finally:
+        receiver.close()
+        if status is not None:
+            status.close()
+
+
+def _settings(
+    bundle: Path | None,
+    engine: options.EngineName | None,
+    max_memory: float | None,
+    formats: list[str] | None,
+    *,
+    pseudonymize: bool,
+) -> Settings:
+    chosen = options.chosen_formats(formats)
+    path = str(bundle) if bundle else None
+    return Settings(path, engine, max_memory_mb=max_memory, formats=chosen, pseudonymize=pseudonymize)
+
+
+def _stop_event() -> Event:
+    """An event that SIGTERM and Ctrl-C set: the scan in hand is finished first."""
+    stop = Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: stop.set())
+    return stop
+
+
+def _tls(certificate: Path | None, key: Path | None, authorities: Path | None) -> ssl.SSLContext | None:
+    if certificate is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(certificate, key)
+        if authorities is not None:
+            context.load_verify_locations(authorities)
+            context.verify_mode = ssl.CERT_REQUIRED
+    except (OSError, ssl.SSLError) as error:
+        raise typer.BadParameter(
+            f"cannot be loaded ({type(error).__name__})", param_hint="--tls-cert"
+        ) from None
+    return context

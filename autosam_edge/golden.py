@@ -1,0 +1,225 @@
+"""The golden vectors of a bundle: what every device must reproduce.
+
+A bundle's ``golden/`` holds raw little-endian arrays, which any language reads, and ``golden.json``, which
+describes them:
+
+- ``scan``: a small scan (``hu``, ``affine``), the scan on the model's grid (``model_hu``, every
+  ``stride``-th voxel), and the ``labels`` that result when a formula replaces the network: the logit of class
+  c is -((v - ``centers_hu``[c]) / ``width_hu``)^2, where v is the mean of the HU at the voxel and at
+  ``reach_rows`` below and above it in the tile; outside of the tile it is ``centers_hu``[0]. ``short_labels``
+  are those of the slices ``short_slices`` alone. These arrays check everything around the network:
+  orientation, resampling, tiles and what they show beyond the ends of the scan, blending, decision weights
+  and restoration.
+- ``tile``: one tile (``hu``) and the logits of the trained student (``logits``, every ``stride``-th voxel).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from autosam_edge.engines.fake_engine import ThresholdEngine
+from autosam_edge.geometry import Grid
+from autosam_edge.manifest import well_formed
+from autosam_edge.model import MAX_ROWS_BEYOND_ENDS, MAX_SIDE
+from autosam_edge.strict_json import build, parse_json
+from autosam_edge.volume import Source, Volume
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from autosam_edge.bundle import Bundle
+
+GOLDEN = "golden/golden.json"
+_MAX_JSON_BYTES = 1 << 20
+_MAX_ARRAY_BYTES = 256 << 20
+_MAX_STRIDE = 8
+_MAX_MODEL_VOXELS = 1 << 24  # of the golden scan on the model's grid, which verification holds whole
+_HU = 32768.0
+
+
+@dataclass(frozen=True)
+class _ArrayFile:
+    """Description of an array that is stored as raw bytes."""
+
+    file: str
+    dtype: Literal["<i2", "<f4", "|u1"]
+    shape: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.shape) not in (3, 4) or not all(1 <= side <= MAX_SIDE for side in self.shape):
+            raise ValueError(
+                f"{self.file[:80]} has the shape {self.shape}, expected sides of 1 to {MAX_SIDE}"
+            )
+        if self.bytes > _MAX_ARRAY_BYTES:
+            raise ValueError(f"{self.file[:80]} has {self.bytes} bytes, expected at most {_MAX_ARRAY_BYTES}")
+
+    @property
+    def bytes(self) -> int:
+        """Size of the file."""
+        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
+
+
+@dataclass(frozen=True)
+class _ScanEntry:
+    hu: _ArrayFile
+    affine: tuple[tuple[float, ...], ...]
+    stride: int
+    model_hu: _ArrayFile
+    labels: _ArrayFile
+    short_slices: tuple[int, int]
+    short_labels: _ArrayFile
+    centers_hu: tuple[float, ...]
+    width_hu: float
+    reach_rows: int
+
+
+@dataclass(frozen=True)
+class _TileEntry:
+    hu: _ArrayFile
+    stride: int
+    logits: _ArrayFile
+
+
+@dataclass(frozen=True)
+class _GoldenFile:
+    """Content of ``golden.json``."""
+
+    scan: _ScanEntry
+    tile: _TileEntry
+
+
+@dataclass(frozen=True, eq=False)
+class GoldenScan:
+    """A small scan and the expected results of all steps around the network.
+
+    Args:
+        volume: Scan, HU.
+        stride: Step between the voxels of ``model_hu`` along each axis, in voxels of the model's grid.
+        model_hu: (D', H', W') float32, every ``stride``-th voxel of the scan on the model's grid, HU.
+        labels: (D, H, W) uint8, labels when the formula of the module's text replaces the network.
+        short_slices: First slice of a short scan, and the slice after its last.
+        short_labels: (short D, H, W) uint8, labels of these slices alone.
+        formula: Engine that computes the formula.
+    """
+
+    volume: Volume
+    stride: int
+    model_hu: npt.NDArray[np.float32]
+    labels: npt.NDArray[np.uint8]
+    short_slices: tuple[int, int]
+    short_labels: npt.NDArray[np.uint8]
+    formula: ThresholdEngine
+
+    @property
+    def short_volume(self) -> Volume:
+        """The short scan."""
+        return self.volume.slices(*self.short_slices)
+
+
+@dataclass(frozen=True, eq=False)
+class GoldenTile:
+    """One tile and the logits of the trained student.
+
+    Args:
+        hu: (D, H, W) float32, HU.
+        stride: Step between the voxels of ``logits`` along each axis.
+        logits: (C, D', H', W') float32, every ``stride``-th voxel.
+    """
+
+    hu: npt.NDArray[np.float32]
+    stride: int
+    logits: npt.NDArray[np.float32]
+
+
+def read_golden_scan(bundle: Bundle) -> GoldenScan:
+    """Read the golden scan of a bundle, verified.
+
+    Raises:
+        BundleError: A file is missing, too large or altered, or a value is not valid (AE-BUNDLE-003).
+    """
+    with well_formed(GOLDEN):
+        entry = _read(bundle).scan
+        grid = Grid(_sides(entry.hu), np.asarray(entry.affine, dtype=np.float64))
+        _require_scan(entry, grid, bundle)
+        hu, labels = _array(bundle, entry.hu), _array(bundle, entry.labels)
+        return GoldenScan(
+            Volume(hu, grid, Source("array")),
+            entry.stride,
+            _array(bundle, entry.model_hu),
+            labels,
+            entry.short_slices,
+            _array(bundle, entry.short_labels),
+            ThresholdEngine(entry.centers_hu, width_hu=entry.width_hu, reach_rows=entry.reach_rows),
+        )
+
+
+def _require_scan(entry: _ScanEntry, grid: Grid, bundle: Bundle) -> None:
+    """Refuse a golden scan whose numbers are out of range or do not fit each other.
+
+    Raises:
+        ValueError: The first value at fault.
+    """
+    first, end = entry.short_slices
+    depth, height, width = grid.shape
+    target_mm = min(bundle.manifest.input.spacing_mm)
+    sides = [max(1.0, s * n / target_mm) for s, n in zip(grid.spacing_mm, grid.shape, strict=True)]
+    for holds, what in (
+        (math.prod(sides) <= _MAX_MODEL_VOXELS, f"affine: at most {_MAX_MODEL_VOXELS} voxels of the model"),
+        (1 <= entry.stride <= _MAX_STRIDE, f"stride: 1 to {_MAX_STRIDE}"),
+        (0 <= first < end <= depth, f"short_slices: two numbers from 0 to {depth}"),
+        (len(entry.centers_hu) == bundle.model.classes, f"centers_hu: {bundle.model.classes} numbers"),
+        (all(abs(center) <= _HU for center in entry.centers_hu), f"centers_hu: at most {_HU:g} HU"),
+        (1e-3 <= entry.width_hu <= _HU, f"width_hu: 0.001 to {_HU:g}"),
+        (0 <= entry.reach_rows <= MAX_ROWS_BEYOND_ENDS, f"reach_rows: 0 to {MAX_ROWS_BEYOND_ENDS}"),
+        (entry.hu.dtype == "<i2", "hu: the type <i2"),
+        (entry.model_hu.dtype == "<f4" and len(entry.model_hu.shape) == 3, "model_hu: <f4 of three axes"),
+        (entry.labels.dtype == "|u1" == entry.short_labels.dtype, "labels: the type |u1"),
+        (entry.labels.shape == grid.shape, f"labels: the shape {grid.shape}"),
+        (entry.short_labels.shape == (end - first, height, width), "short_labels: the shape of short_slices"),
+    ):
+        _require(holds, f"scan.{what}")
+
+
+def read_golden_tile(bundle: Bundle) -> GoldenTile:
+    """Read the golden tile of a bundle, verified.
+
+    Raises:
+        BundleError: See :func:`read_golden_scan`.
+    """
+    with well_formed(GOLDEN):
+        entry, patch = _read(bundle).tile, bundle.manifest.input.patch
+        _require(1 <= entry.stride <= _MAX_STRIDE, f"tile.stride: 1 to {_MAX_STRIDE}")
+        seen = (bundle.model.classes, *(-(-side // entry.stride) for side in patch))
+        _require(entry.hu.dtype == "<i2" and entry.hu.shape == patch, f"tile.hu: <i2 of the shape {patch}")
+        logits = entry.logits
+        _require(logits.dtype == "<f4" and logits.shape == seen, f"tile.logits: <f4 of the shape {seen}")
+        hu = _array(bundle, entry.hu).astype(np.float32)
+        return GoldenTile(hu, entry.stride, _array(bundle, logits))
+
+
+def _read(bundle: Bundle) -> _GoldenFile:
+    return build(_GoldenFile, parse_json(bundle.read(GOLDEN, _MAX_JSON_BYTES)), GOLDEN)
+
+
+def _sides(entry: _ArrayFile) -> tuple[int, int, int]:
+    depth, height, width = entry.shape  # another number of axes is a ValueError
+    return depth, height, width
+
+
+def _require(holds: bool, expected: str) -> None:
+    if not holds:
+        raise ValueError(f"a value is out of range; expected {expected}")
+
+
+def _array(bundle: Bundle, entry: _ArrayFile) -> npt.NDArray[Any]:
+    data = bundle.read(entry.file, entry.bytes)
+    if len(data) != entry.bytes:
+        raise ValueError(f"{entry.file[:80]} has {len(data)} bytes, expected {entry.bytes}")
+    values = np.frombuffer(data, dtype=entry.dtype).reshape(entry.shape)
+    if entry.dtype == "<f4" and not np.isfinite(values).all():
+        raise ValueError(f"{entry.file[:80]} holds values that are not finite")
+    return values

@@ -1,0 +1,149 @@
+"""The C-STORE service of the node: CT images of known senders, written to the inbox."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+from pydicom.uid import AllTransferSyntaxes
+from pynetdicom import AE, evt
+from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made at import
+
+from autosam_edge.dicom.header import CT_IMAGES, raw_of
+from autosam_edge.errors import AutosamEdgeError
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable
+
+    from pynetdicom.dimse_primitives import C_STORE
+    from pynetdicom.events import Event
+    from pynetdicom.transport import ThreadedAssociationServer
+
+    from autosam_edge.node.inbox import Inbox
+
+# PS3.4 table B.2-1 and PS3.7 annex C.
+_SUCCESS, _NO_RESOURCES, _NOT_THE_CLASS, _NOT_UNDERSTOOD = 0x0000, 0xA700, 0xA900, 0xC000
+_TIMEOUT_S = 30
+_HANDSHAKE_S = 10
+_MAX_ASSOCIATIONS = 250  # silent strangers take a place until the handshake's time is over
+
+
+@dataclass(frozen=True)
+class Listener:
+    """Where the node listens, and to whom.
+
+    Args:
+        port: TCP port; 0 takes a free one.
+        host: Address of the interface.
+        title: Application entity title of the node.
+        callers: Titles that may send; empty for all.
+        peers: Addresses of computers that may send; empty for all.
+        tls: TLS context; None speaks plain DICOM.
+    """
+
+    port: int
+    host: str = "127.0.0.1"
+    title: str = "AUTOSAM_EDGE"
+    callers: tuple[str, ...] = ()
+    peers: tuple[str, ...] = ()
+    tls: ssl.SSLContext | None = None
+
+
+class Receiver:
+    """The running service.
+
+    Args:
+        inbox: Where the files go.
+        listener: Where it listens, and to whom.
+        count: Function that is called with ``received``, ``refused`` or ``rejected`` for each file or
+            association.
+
+    Raises:
+        OSError: The port is taken.
+    """
+
+    def __init__(self, inbox: Inbox, listener: Listener, count: Callable[[str], None]) -> None:
+        logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)  # its records name patients
+        self._inbox, self._listener, self._count = inbox, listener, count
+        self._ids: dict[int, str] = {}
+        entity = AE(ae_title=listener.title)
+        entity.require_called_aet = True
+        entity.require_calling_aet = list(listener.callers)
+        entity.maximum_associations = _MAX_ASSOCIATIONS
+        entity.acse_timeout, entity.dimse_timeout, entity.network_timeout = (
+            _HANDSHAKE_S,
+            _TIMEOUT_S,
+            _TIMEOUT_S,
+        )
+        for kind in sorted(CT_IMAGES):
+            entity.add_supported_context(kind, list(AllTransferSyntaxes))
+        entity.add_supported_context(Verification)
+        server = entity.start_server(
+            (listener.host, listener.port),
+            block=False,
+            ssl_context=listener.tls,
+            evt_handlers=[
+                (evt.EVT_ACCEPTED, self._accepted),
+                (evt.EVT_C_ECHO, lambda _event: _SUCCESS),
+                (evt.EVT_C_STORE, self._store),
+                (evt.EVT_RELEASED, lambda event: self._ended(event, released=True)),
+                (evt.EVT_CONN_CLOSE, lambda event: self._ended(event, released=False)),
+                (evt.EVT_REJECTED, lambda _event: count("rejected")),
+            ],
+        )
+        assert server is not None  # block=False
+        server.verify_request = self._is_peer  # type: ignore[assignment]  # the hook of socketserver
+        self._server: ThreadedAssociationServer = server
+
+    @property
+    def port(self) -> int:
+        """The port."""
+        return int(self._server.server_address[1])
+
+    def close(self) -> None:
+        """End the service; running associations are aborted."""
+        self._server.shutdown()
+
+    def _is_peer(self, _request: object, address: tuple[str, int]) -> bool:
+        known = not self._listener.peers or address[0] in self._listener.peers
+        if not known:
+            self._count("rejected")
+        return known
+
+    def _accepted(self, event: Event) -> None:
+        self._ids[id(event.assoc)] = association = uuid.uuid4().hex
+        self._inbox.begin(association)
+
+    def _ended(self, event: Event, *, released: bool) -> None:
+        association = self._ids.pop(id(event.assoc), None)
+        if association is not None:
+            self._inbox.end(association, released=released)
+
+    def _store(self, event: Event) -> int:
+        """Store one image; the status says to the sender why it was not stored."""
+        status = self._stored(event)
+        self._count("received" if status == _SUCCESS else "refused")
+        return status
+
+    def _stored(self, event: Event) -> int:
+        if not self._inbox.has_room():
+            return _NO_RESOURCES
+        try:
+            dataset = event.dataset
+            study, instance = raw_of(dataset, "StudyInstanceUID"), raw_of(dataset, "SOPInstanceUID")
+            kind = raw_of(dataset, "SOPClassUID")
+        except Exception:  # pydicom raises many kinds for bytes that are no data set
+            return _NOT_UNDERSTOOD
+        request = cast("C_STORE", event.request)
+        if (kind, instance) != (request.AffectedSOPClassUID, request.AffectedSOPInstanceUID):
+            return _NOT_THE_CLASS
+        if not study:
+            return _NOT_UNDERSTOOD
+        try:
+            self._inbox.take(self._ids[id(event.assoc)], study, instance, event.encoded_dataset())
+        except (AutosamEdgeError, OSError):
+            return _NO_RESOURCES
+        return _SUCCESS

@@ -1,0 +1,59 @@
+"""The node: receive, segment, send, one after the other and for ever; its state is on the disk."""
+
+from __future__ import annotations
+
+import sys
+import time
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from threading import Event
+
+    from autosam_edge.batch.batch import Batch
+    from autosam_edge.node.inbox import Inbox
+    from autosam_edge.node.sender import Outbox
+    from autosam_edge.node.status import Counts
+
+_PAUSE_S = 0.5
+
+
+def log(event: str, **facts: object) -> None:
+    """One line on stderr, without patient data."""
+    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    print(now, event, *(f"{key}={value}" for key, value in facts.items()), file=sys.stderr, flush=True)
+
+
+def watch(
+    batch: Batch, stop: Event, *, counts: Counts, inbox: Inbox | None = None, outbox: Outbox | None = None
+) -> None:
+    """Segment what comes into the folders of a batch until ``stop`` is set.
+
+    Args:
+        batch: The folders, and where the results go. Its selection says how long a scan must be unchanged.
+        stop: Event that ends the loop after the scan in hand.
+        counts: Counts ``segmented`` and ``failed`` scans.
+        inbox: Inbox whose complete studies come into the folder of the batch; None if other programs fill it.
+        outbox: Where the results are sent; None keeps them.
+    """
+    while True:
+        if inbox is not None:
+            inbox.collect()
+        started = time.monotonic()
+        batch.update_index()
+        pause = max(_PAUSE_S, 9 * (time.monotonic() - started))  # a look takes a tenth of the time at most
+        if batch.todo():
+            for job, fault in batch.run(workers=1):
+                counts.add("failed" if fault else "segmented")
+                log(
+                    "failed" if fault else "segmented", scan=job.id, **({"code": fault.code} if fault else {})
+                )
+                if outbox is not None:
+                    outbox.send_due()
+                if stop.is_set():
+                    break
+            batch.finish()
+        if outbox is not None:
+            outbox.send_due()
+        if stop.wait(pause):
+            return

@@ -1,0 +1,60 @@
+"""Signals that ask the command line to stop. Nothing is imported that takes time to load."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import FrameType
+
+MESSAGE = (
+    "error AE-CANCEL-001: stopped on request; no unfinished result was left. "
+    "Remedy: Run the command again; a training goes on from its last checkpoint."
+)
+"""The one line about a stopped run, as :data:`autosam_edge.error_codes.CANCELLED` words it."""
+_NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
+_CLEANING_S = 5.0  # what runs after the first signal removes files, and a second Ctrl-C must not stop it
+_STARTING, _RUNNING = "starting", "running"
+
+_state = _STARTING
+_received: tuple[int, float] | None = None
+
+
+def catch_signals() -> None:
+    """Catch SIGINT, SIGTERM and SIGHUP from now on; one that is ignored already, as by nohup, stays so.
+
+    Until :func:`run_begins` there is nothing to clean up: the program says one line and ends at once, as an
+    exception inside an import could come out as another one.
+    """
+    for name in _NAMES:
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _stop)
+
+
+def run_begins() -> None:
+    """From now on a signal raises KeyboardInterrupt, so that every block cleans up."""
+    global _state
+    _state = _RUNNING
+
+
+def exit_code() -> int | None:
+    """128 + the number of the signal that came; None if none came."""
+    return None if _received is None else 128 + _received[0]
+
+
+def _stop(number: int, _frame: FrameType | None) -> None:
+    global _received
+    if _state == _STARTING:
+        try:
+            os.write(2, f"{MESSAGE}\n".encode())
+        finally:
+            os._exit(128 + number)
+    now = time.monotonic()
+    if _received is not None and now - _received[1] < _CLEANING_S:
+        return
+    _received = number, now
+    raise KeyboardInterrupt

@@ -1,0 +1,205 @@
+"""What a killed run leaves: an older result, its own whole result, or none; never a mixture."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from autosam_edge.output_formats import DEFAULT_FORMATS, FILE_NAMES
+from autosam_edge.phantom import make_phantom
+from autosam_edge.phantom.series import write_dicom_series
+from autosam_edge.staging import sweep
+from autosam_edge_benchmarks.result_header import Result, new_result
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+SCENES = ("new folder", "older result", "two processes")
+SIGNALS = ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP")
+_FIVE = tuple(FILE_NAMES[name] for name in DEFAULT_FORMATS)
+_TWO = (FILE_NAMES["nifti"], FILE_NAMES["preview"])
+_MINE = "notes.txt"
+_START_S = 0.5  # Python itself starts in this time; a Ctrl-C before our first line prints its traceback
+
+Files = dict[str, bytes]
+
+
+class KillError(Exception):
+    """A folder is not as it must be after a kill."""
+
+
+def measure_kills(
+    random_kills: int = 100,
+    *,
+    steps: Sequence[int] | None = None,
+    log: Callable[[str], None] = lambda _: None,
+) -> Result:
+    """Kill processes that write results, and look at their folder.
+
+    Args:
+        random_kills: Number of runs of ``segment``, with a stand-in for the network, that are killed at a
+            random moment, by turns with SIGKILL, SIGTERM, SIGINT and SIGHUP.
+        steps: Changes of the disk before which a process is killed with SIGKILL; None for every one.
+        log: Function that is called with one line per group of kills.
+
+    Returns:
+        For each group the number of kills by what stood in the folder: ``older``, ``own``, ``none``, and
+        ``completed``: the files of one run in part, which the next process completes.
+
+    Raises:
+        KillError: There was a mixture, a part that nobody completes, a leftover, or a next run that failed.
+    """
+    result = new_result("kills")
+    groups: dict[str, Counter[str]] = {}
+    for scene in SCENES:
+        groups[f"every step, {scene}"] = _kill_at_steps(scene, steps)
+        log(f"every step, {scene}: {dict(groups[f'every step, {scene}'])}")
+    for name, found in _kill_at_random(random_kills).items():
+        groups[f"random moment, {name}"] = found
+        log(f"random moment, {name}: {dict(found)}")
+    return {
+        **result,
+        "kills": sum(sum(found.values()) for found in groups.values()),
+        "groups": {name: dict(sorted(found.items())) for name, found in groups.items()},
+    }
+
+
+def state_of(out: Path, runs: Mapping[str, Files]) -> str:
+    """Whose files a folder holds: the name of a run, ``none``, or ``completed``.
+
+    Args:
+        out: The folder.
+        runs: Content of each file of each run that may have written.
+
+    Raises:
+        KillError: The files are of several runs, or a part of a run's without a plan to complete it.
+    """
+    found = {path.name: path.read_bytes() for path in out.glob("*") if path.name in FILE_NAMES.values()}
+    whole = [run for run, files in runs.items() if files == found]
+    if whole or not found:
+        return whole[0] if whole else "none"
+    if not any(found.items() <= files.items() for files in runs.values()):
+        raise KillError(f"a mixture: {sorted(found)}")
+    if not any((*out.glob(".*/removing"), *out.glob(".*/placing"))):
+        raise KillError(f"a part: {sorted(found)}")
+    return "completed"
+
+
+def check_after(out: Path, runs: Mapping[str, Files]) -> str:
+    """:func:`state_of`, and what the next process makes of it before it writes anything."""
+    found = state_of(out, runs)
+    if out.exists():
+        sweep(out)
+        if state_of(out, runs) == "completed":
+            raise KillError("a part that is not completed")
+    return found
+
+
+def _kill_at_steps(scene: str, steps: Sequence[int] | None) -> Counter[str]:
+    runs: dict[str, Files] = {
+        "older": _files("older", _FIVE),
+        "own": _files("own", _TWO),
+        "next": _files("next", _FIVE),
+    }
+    found: Counter[str] = Counter()
+    step = 0
+    while True:
+        step = step + 1 if steps is None else next((later for later in steps if later > step), 0)
+        if step == 0:
+            return found
+        with tempfile.TemporaryDirectory() as folder:
+            out = Path(folder) / "out"
+            if scene == "older result":
+                _worker(out, "older", 0, _FIVE).wait()
+                (out / _MINE).write_text("mine")
+            rival = _worker(out, "next", 0, _FIVE) if scene == "two processes" else None
+            process = _worker(out, "own", step, _TWO)
+            if rival is not None and rival.wait() != 0:
+                raise KillError(f"step {step}: the other process failed")
+            if process.wait() == 0:  # there are no more steps
+                return found
+            state = check_after(out, runs)
+            found[state if rival is None else "other" if state == "next" else state] += 1
+            if _worker(out, "next", 0, _FIVE).wait() != 0 or state_of(out, runs) != "next":
+                raise KillError(f"step {step}: the next run failed")
+            _check_clean(out, mine=scene == "older result")
+
+
+def _kill_at_random(count: int) -> dict[str, Counter[str]]:
+    found = {name: Counter[str]() for name in SIGNALS if hasattr(signal, name)}
+    if not count:
+        return {}
+    draw = random.Random(0)  # noqa: S311  moments, no secrets
+    with tempfile.TemporaryDirectory() as folder:
+        scans = [_phantom(Path(folder) / f"scan{seed}", seed) for seed in (1, 2)]
+        out, runs = Path(folder) / "out", {}
+        for number, scan in enumerate(scans):
+            started = time.perf_counter()
+            if _segment(scan, out).wait() != 0:
+                raise KillError("an undisturbed run failed")
+            lasts_s = time.perf_counter() - started
+            runs[str(number)] = {path.name: path.read_bytes() for path in out.iterdir()}
+        (out / _MINE).write_text("mine")
+        before = "1"
+        for kill in range(count):
+            own, name = str(1 - int(before)), list(found)[kill % len(found)]
+            process = _segment(scans[int(own)], out)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(draw.uniform(_START_S, lasts_s))
+            process.send_signal(getattr(signal, name))
+            _check_ending(process, name)
+            state = check_after(out, runs)
+            found[name]["older" if state == before else "own" if state == own else state] += 1
+            if _segment(scans[int(own)], out).wait() != 0 or state_of(out, runs) != own:
+                raise KillError(f"kill {kill} with {name}: the next run failed")
+            _check_clean(out, mine=True)
+            before = own
+    return found
+
+
+def _check_ending(process: subprocess.Popen[str], name: str) -> None:
+    """The exit code, and one line; a run that was done before the signal came has ended well."""
+    number = getattr(signal, name)
+    _, told = process.communicate()
+    expected = (0, -number) if name == "SIGKILL" else (0, 128 + number)
+    if process.returncode not in expected or "Traceback" in told:
+        raise KillError(f"{name}: exit code {process.returncode}, {told[-300:]}")
+
+
+def _check_clean(out: Path, *, mine: bool) -> None:
+    """Nothing hidden in the folder or beside it, and the user's file as it was."""
+    hidden = [path.name for folder in (out, out.parent) for path in folder.iterdir() if path.name[0] == "."]
+    if hidden:
+        raise KillError(f"left behind: {hidden}")
+    if mine and (out / _MINE).read_text() != "mine":
+        raise KillError("a file of the user has changed")
+
+
+def _files(text: str, names: Sequence[str]) -> Files:
+    return {name: text.encode() for name in names}
+
+
+def _worker(out: Path, text: str, step: int, names: Sequence[str]) -> subprocess.Popen[bytes]:
+    module = "autosam_edge_benchmarks.studies.kill_worker"
+    command = [sys.executable, "-m", module, str(out), text, str(step), *names]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL)  # noqa: S603  our own module
+
+
+def _phantom(folder: Path, seed: int) -> Path:
+    write_dicom_series(make_phantom(seed, spacing_mm=(8.0, 6.0, 6.0)).volume, folder, seed=seed)
+    return folder
+
+
+def _segment(scan: Path, out: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "autosam_edge_benchmarks.stand_in", "segment", str(scan), "-o", str(out)]
+    return subprocess.Popen(  # noqa: S603  our own command line
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )

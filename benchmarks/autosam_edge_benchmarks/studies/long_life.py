@@ -1,0 +1,92 @@
+"""Many scans through one session: resident memory, open files and threads after each."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import tempfile
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from autosam_edge.memory import resident_mb
+from autosam_edge.phantom import make_phantom
+from autosam_edge.phantom.series import write_dicom_series
+from autosam_edge.read_scan import read
+from autosam_edge.session import Session, open_session
+from autosam_edge.write_results import write
+from autosam_edge_benchmarks.result_header import Result, new_result
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MAX_GROWTH_PERCENT = 2.0
+_SETTLING = 0.1  # part of the scans after which caches are filled
+
+
+class LeakError(Exception):
+    """Something has grown from scan to scan."""
+
+
+def measure_long_life(
+    scans: int,
+    bundle: Path | None = None,
+    *,
+    session: Session | None = None,
+    log: Callable[[str], None] = lambda _: None,
+) -> Result:
+    """Read, segment and write phantoms of three sizes in turn, into one folder.
+
+    Args:
+        scans: Number of scans.
+        bundle: Bundle to run; None for the default one.
+        session: Session to use in place of one of the bundle.
+        log: Function that is called with one line for every tenth scan.
+
+    Returns:
+        ``resident_mb`` after each scan; ``growth_percent``, the median of the last tenth against that of the
+        tenth after the first; open ``descriptors`` and ``threads`` at the end.
+
+    Raises:
+        LeakError: Memory has grown by more than 2 %, or there are more descriptors or threads than after the
+            first tenth.
+    """
+    result = new_result("long life")
+    used = session or open_session(bundle)
+    part = max(1, round(scans * _SETTLING))
+    memory: list[float] = []
+    counts: list[tuple[int, int]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        series = [Path(folder) / f"scan{seed}" for seed in range(3)]
+        for seed, path in enumerate(series):
+            phantom = make_phantom(seed, spacing_mm=(8.0, 6.0 + seed, 6.0 + seed))
+            write_dicom_series(phantom.volume, path, seed=seed)
+        for number in range(scans):
+            volume = read(series[number % len(series)])
+            write(volume, used.segment(volume), Path(folder) / "out", accept_implausible=True)
+            del volume
+            memory.append(resident_mb())
+            counts.append((_descriptors(), threading.active_count()))
+            if number % 10 == 0:
+                log(f"scan {number}: {memory[-1]:.1f} MB, {counts[-1][0]} descriptors")
+    first, last = statistics.median(memory[part : 2 * part]), statistics.median(memory[-part:])
+    growth = 100 * (last / first - 1)
+    if growth > MAX_GROWTH_PERCENT:
+        raise LeakError(f"memory has grown by {growth:.1f} %")
+    if any(now > before for now, before in zip(counts[-1], counts[part], strict=True)):
+        raise LeakError(f"(descriptors, threads) were {counts[part]} and are {counts[-1]}")
+    return {
+        **result,
+        "scans": scans,
+        "engine": dict(used.engine.description),
+        "growth_percent": round(growth, 3),
+        "descriptors": counts[-1][0],
+        "threads": counts[-1][1],
+        "resident_mb": [round(value, 1) for value in memory],
+    }
+
+
+def _descriptors() -> int:
+    """Open file descriptors of this process; 0 where the system does not list them (Windows)."""
+    listing = next((place for place in ("/proc/self/fd", "/dev/fd") if os.path.isdir(place)), None)  # noqa: PTH112
+    return len(os.listdir(listing)) if listing else 0  # noqa: PTH208

@@ -1,0 +1,224 @@
+"""Many scans: what is indexed, what is done once, what a failed or killed scan leaves."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import signal
+
+import pytest
+from autosam_edge_test_ct import CtFolder, lenient_writing  # noqa: F401
+
+from autosam_edge.batch import workers
+from autosam_edge.batch.batch import Batch, Selection
+from autosam_edge.batch.job import Settings
+from autosam_edge.errors import AutosamEdgeError
+
+SETTINGS = Settings(engine="onnx", threads=1, accept_implausible=True, formats=("nifti", "preview"))
+
+
+@pytest.fixture
+def scans(tmp_path):
+    """Three sound series in two folders, one with a slice missing, one whose file is cut, a bolus series."""
+    root = tmp_path / "in"
+    CtFolder(root / "a").write()
+    CtFolder(root / "b").write()
+    other = CtFolder(root / "b")
+    for d in range(5):
+        other.save(other.image(d), f"other{d}")
+    gap = CtFolder(root / "gap")
+    for d in (0, 1, 3, 4):
+        gap.save(gap.image(d), f"im{d}")
+    cut = CtFolder(root / "cut").write()[0]
+    cut.write_bytes(cut.read_bytes()[:300])
+    bolus = CtFolder(root / "bolus")
+    bolus.save(bolus.image(0), "one")
+    return root
+
+
+def run(batch, **changes):
+    batch.update_index()
+    results = dict(batch.run(**{"workers": 1, **changes}))
+    return {job.id: fault.code if fault else None for job, fault in results.items()}
+
+
+def table(out):
+    with (out / "organs.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_every_scan_has_a_result_or_a_code_and_a_second_call_does_nothing(scans, tmp_path):
+    out = tmp_path / "out"
+    batch = Batch([scans], out, SETTINGS)
+    results = run(batch)
+    assert sorted(map(str, results.values())) == ["AE-DICOM-005", "AE-DICOM-016", "None", "None", "None"]
+    assert batch.finish() == {"done": 3, "failed": 2, "waiting": 0}
+    rows = table(out)
+    assert len(rows) == 3 * 13 + 2
+    assert {row["remedy"] != "" for row in rows if row["state"] == "failed"} == {True}
+    before = {path: path.stat().st_mtime_ns for path in (out / "scans").rglob("*")}
+    again = Batch([scans], out, SETTINGS)
+    assert run(again) == {}
+    assert {path: path.stat().st_mtime_ns for path in (out / "scans").rglob("*")} == before
+
+
+def test_two_workers_give_the_bytes_of_one(scans, tmp_path):
+    for count in (1, 2):
+        batch = Batch([scans], tmp_path / str(count), SETTINGS)
+        run(batch, workers=count)
+        batch.finish()
+
+    def content(out):
+        return {
+            path.relative_to(out): path.read_bytes()
+            for path in out.rglob("*")
+            if path.is_file() and path.suffix not in (".sqlite", ".lock", ".jsonl")  # times and order differ
+        }
+
+    assert content(tmp_path / "1") == content(tmp_path / "2")
+
+
+def test_a_series_that_changed_is_segmented_again(scans, tmp_path):
+    out = tmp_path / "out"
+    run(Batch([scans / "gap"], out, SETTINGS))
+    os.utime(scans / "gap" / "im0", ns=(1, 1))
+    assert list(run(Batch([scans / "gap"], out, SETTINGS)).values()) == ["AE-DICOM-016"]
+    assert run(Batch([scans / "gap"], out, SETTINGS)) == {}
+    assert list(
+        run(Batch([scans / "gap"], out, SETTINGS, Selection(retry=frozenset({"AE-DICOM-016"})))).values()
+    )
+
+
+def test_parts_and_limits_choose_each_scan_once(scans, tmp_path):
+    chosen = []
+    for index in (1, 2, 3):
+        batch = Batch([scans], tmp_path / "out", SETTINGS, Selection(part=(index, 3)))
+        batch.update_index()
+        chosen += [job.id for job in batch.todo()]
+    assert sorted(chosen) == [job.id for job in batch.jobs]
+    limited = Batch([scans], tmp_path / "out", SETTINGS, Selection(limit=2))
+    limited.update_index()
+    assert len(limited.todo()) == 2
+
+
+def test_lists_choose_scans(scans, tmp_path):
+    everything = Batch([scans], tmp_path / "out", SETTINGS)
+    everything.update_index()
+    wanted = everything.jobs[1].id
+    (tmp_path / "list.csv").write_text(f"path,series\nin,{wanted[:12]}\n")
+    chosen = Batch([tmp_path / "list.csv"], tmp_path / "out", SETTINGS)
+    chosen.update_index()
+    assert [job.id for job in chosen.jobs] == [wanted]
+    (tmp_path / "list.csv").write_text("name\nx\n")
+    with pytest.raises(AutosamEdgeError) as caught:
+        Batch([tmp_path / "list.csv"], tmp_path / "out", SETTINGS)
+    assert caught.value.code == "AE-BATCH-004"
+
+
+def test_another_model_or_format_needs_another_folder(scans, tmp_path):
+    Batch([scans], tmp_path / "out", SETTINGS)
+    with pytest.raises(AutosamEdgeError, match="formats") as caught:
+        Batch([scans], tmp_path / "out", Settings(engine="onnx", accept_implausible=True))
+    assert caught.value.code == "AE-BATCH-002"
+
+
+def test_a_scan_over_which_workers_die_fails_and_the_others_are_done(scans, tmp_path, monkeypatch):
+    batch = Batch([scans / "a", scans / "b"], tmp_path / "out", SETTINGS)
+    batch.update_index()
+    victim = batch.jobs[0].id
+    monkeypatch.setattr(workers, "_Worker", type("_", (workers._Worker,), {"take": _killing(victim)}))
+    results = {job.id: fault for job, fault in batch.run(workers=1)}
+    assert results[victim].code == "AE-BATCH-005"
+    assert [fault for scan, fault in results.items() if scan != victim] == [None, None]
+    assert list((tmp_path / "out" / ".work").iterdir()) == []
+
+
+def _killing(victim):
+    def take(self, job):
+        self.job = job
+        self.connection.send(job)
+        if job.id == victim:
+            os.kill(self.process.pid, signal.SIGKILL)
+
+    return take
+
+
+def test_what_a_killed_worker_left_is_swept(scans, tmp_path):
+    out = tmp_path / "out"
+    batch = Batch([scans / "a"], out, SETTINGS)
+    batch.update_index()
+    (out / ".work" / f"{batch.jobs[0].id}-0123abcd").mkdir()
+    list(batch.run(workers=1))
+    assert list((out / ".work").iterdir()) == []
+
+
+def test_two_commands_at_once_are_refused(scans, tmp_path):
+    first, second = (Batch([scans / "a"], tmp_path / "out", SETTINGS) for _ in range(2))
+    first.update_index()
+    running = first.run(workers=1)
+    next(running)
+    second.update_index()
+    with pytest.raises(AutosamEdgeError) as caught:
+        list(second.run(workers=1))
+    assert caught.value.code == "AE-BATCH-003"
+    running.close()
+
+
+def test_no_path_and_no_name_of_a_patient_is_in_what_is_shown(scans, tmp_path):
+    out = tmp_path / "out"
+    shutil.copytree(scans / "a", scans / "Mustermann")
+    batch = Batch([scans], out, SETTINGS)
+    run(batch)
+    batch.finish()
+    shown = (
+        (out / "organs.csv").read_text()
+        + (out / "index.html").read_text()
+        + json.dumps([path.name for path in out.rglob("*")])
+    )
+    for private in ("Mustermann", "SECRET", str(scans)):
+        assert private not in shown
+    batch.finish(show_paths=True)
+    assert str(scans) in (out / "organs.csv").read_text()
+
+
+def test_a_dask_cluster_gives_the_same_table(scans, tmp_path):
+    distributed = pytest.importorskip("distributed")
+    local, cluster = tmp_path / "local", tmp_path / "cluster"
+    batch = Batch([scans], local, SETTINGS)
+    run(batch)
+    batch.finish()
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, dashboard_address=None, local_directory=tmp_path / "dask"
+    ) as started:
+        batch = Batch([scans], cluster, SETTINGS)
+        run(batch, scheduler=started.scheduler_address)
+        batch.finish()
+    assert (local / "organs.csv").read_text() == (cluster / "organs.csv").read_text()
+
+
+def test_the_command_ends_with_the_table_and_an_error_for_the_failed_scans(
+    scans, tmp_path, capsys, monkeypatch
+):
+    from autosam_edge.cli import main
+
+    command = [
+        "batch",
+        scans,
+        "-o",
+        tmp_path / "out",
+        "--engine",
+        "onnx",
+        "--accept-implausible",
+        "--workers",
+        "1",
+    ]
+    monkeypatch.setattr("sys.argv", ["autosam-edge", *map(str, command)])
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert left.value.code == 12
+    printed = capsys.readouterr()
+    assert printed.out.startswith("3 done, 2 failed, 0 waiting, ")
+    assert "error AE-BATCH-001" in printed.err
+    assert (tmp_path / "out" / "index.html").exists()

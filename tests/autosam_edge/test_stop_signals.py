@@ -1,0 +1,102 @@
+"""A signal ends the command line in one line, with the usual exit code, and leaves nothing."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from autosam_edge.error_codes import CANCELLED
+from autosam_edge.phantom import make_phantom
+from autosam_edge.phantom.series import write_dicom_series
+from autosam_edge.stop_signals import MESSAGE
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
+# A command line that says when its signals are caught, and waits wherever the variable tells.
+SLOW_IMPORT = """
+import sys, time
+class Slow:
+    def find_spec(self, name, path=None, target=None):
+        if name == WAITS_AT:
+            print("waiting", flush=True)
+            time.sleep(60)
+sys.meta_path.insert(0, Slow())
+sys.argv = ["autosam-edge", *ARGUMENTS]
+from autosam_edge_benchmarks.stand_in import main
+main()
+"""
+
+
+@pytest.fixture(scope="module")
+def scan(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("scan")
+    write_dicom_series(make_phantom(5, spacing_mm=(8.0, 6.0, 6.0)).volume, folder, seed=5)
+    return folder
+
+
+@pytest.mark.parametrize("name", SIGNALS)
+@pytest.mark.parametrize("waits_at", ["numpy", "typer", "nibabel", "highdicom"])
+def test_a_signal_during_an_import_ends_cleanly(name, waits_at, scan, tmp_path):
+    """While the commands are loaded, and while a command loads what it needs: highdicom."""
+    arguments = ["segment", str(scan), "-o", str(tmp_path / "out")]
+    code = f"WAITS_AT = {waits_at!r}; ARGUMENTS = {arguments!r}{SLOW_IMPORT}"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "waiting\n"
+    time.sleep(0.1)
+    process.send_signal(getattr(signal, name))
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 128 + getattr(signal, name)
+    assert stderr.splitlines()[-1] == MESSAGE
+    assert "Traceback" not in stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_ignored_signal_stays_ignored():
+    """As nohup asks for."""
+    code = (
+        "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+        "from autosam_edge.stop_signals import catch_signals; catch_signals()\n"
+        "print(signal.getsignal(signal.SIGHUP) == signal.SIG_IGN)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "True\n"
+
+
+def test_a_second_signal_does_not_stop_the_cleaning(tmp_path):
+    """Impatient people press Ctrl-C twice."""
+    code = (
+        "import os, signal, time\n"
+        "from autosam_edge import stop_signals\n"
+        "stop_signals.catch_signals(); stop_signals.run_begins()\n"
+        "try:\n    os.kill(os.getpid(), signal.SIGINT); time.sleep(9)\n"
+        "except KeyboardInterrupt:\n    os.kill(os.getpid(), signal.SIGTERM); time.sleep(0.1)\n"
+        "    print('cleaned')\n"
+        "print(stop_signals.exit_code())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "cleaned\n130\n"
+
+
+def test_the_line_is_that_of_the_error():
+    """It stands in a module that imports nothing, so it is written down twice."""
+    assert f"error {CANCELLED('stopped on request; no unfinished result was left.')}" == MESSAGE
+
+
+def test_what_is_loaded_before_signals_are_caught_is_little():
+    """Neither NumPy nor typing: in that time, Ctrl-C prints a traceback of Python's own."""
+    code = (
+        "import sys; before = set(sys.modules)\nimport autosam_edge.stop_signals\n"
+        "print(sorted(name for name in set(sys.modules) - before if not name.startswith('autosam_edge')))"
+    )
+    environment = {key: value for key, value in os.environ.items() if key != "COVERAGE_PROCESS_START"}
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", code], capture_output=True, text=True, check=True, env=environment
+    )
+    assert not {"typing", "dataclasses", "numpy", "inspect"} & set(eval(done.stdout))

@@ -1,0 +1,34 @@
+"""The short form of `bench long-life`, and that it sees a leak."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from autosam_edge_benchmarks.stand_in import stand_in_session
+from autosam_edge_benchmarks.studies import long_life
+
+
+def test_twenty_scans_leave_memory_and_files_as_they_were():
+    """With a formula in the place of the network; everything else is real."""
+    result = long_life.measure_long_life(20, session=stand_in_session())
+    assert len(result["resident_mb"]) == 20
+    assert abs(result["growth_percent"]) <= long_life.MAX_GROWTH_PERCENT
+
+
+@pytest.mark.skipif(not Path("/dev/fd").exists(), reason="the system does not list descriptors")
+def test_a_descriptor_that_is_never_closed_is_seen(monkeypatch):
+    """One more after each scan."""
+    honest, opened = long_life.write, []
+
+    def leaking(*arguments, **options):
+        opened.append(os.open(os.devnull, os.O_RDONLY))
+        return honest(*arguments, **options)
+
+    monkeypatch.setattr(long_life, "write", leaking)
+    with pytest.raises(long_life.LeakError, match="descriptors"):
+        long_life.measure_long_life(20, session=stand_in_session())
+    for handle in opened:
+        os.close(handle)
