@@ -7,16 +7,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import psutil
 
 from autosam_edge_benchmarks.result_header import Result, new_result
 from autosam_edge_benchmarks.studies.odd_input_files import ODD_INPUTS
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
 
 ALLOWED = 1.1
 """Peak memory, in parts of the limit, up to which the limit counts as held."""
