@@ -15,14 +15,11 @@ from pathlib import Path
 import torch
 
 from autosam_edge_training.data import Prepared
-from autosam_edge_training.networks.autosam import (
-    AutoSAM,
-    RandomWeightsWarning,
-    TeacherConfig,
-    build_autosam,
-    load_sam,
-    save_teacher,
-)
+from autosam_edge_training.networks.autosam.autosam import AutoSAM
+from autosam_edge_training.networks.autosam.build import build_autosam
+from autosam_edge_training.networks.autosam.checkpoint import save_teacher
+from autosam_edge_training.networks.autosam.config import TeacherConfig
+from autosam_edge_training.networks.autosam.sam_checkpoint import RandomWeightsWarning, load_sam
 from autosam_edge_training.networks.checkpoint_metadata import AUTOSAM
 from autosam_edge_training.patches.sampler import Sampling
 from autosam_edge_training.recipe_parts.fabric import flushing_subnormals, start_fabric

@@ -18,10 +18,7 @@ from autosam_edge.session import open_session
 from autosam_edge_training.choices import Student
 
 app = typer.Typer(help="Measure latency and memory on this machine.", no_args_is_help=True)
-Scan = Annotated[
-    Path,
-    typer.Argument(metavar="DICOM_FOLDER", help="Folder of a CT series.", exists=True, show_default=False),
-]
+Scan = Annotated[Path, typer.Argument(metavar="DICOM_FOLDER", help="Folder of a CT series.", exists=True)]
 Split = Annotated[
     Literal["validation", "training"], typer.Option("--split", help="Part of the data set to measure on.")
 ]

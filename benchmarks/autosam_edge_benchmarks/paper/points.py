@@ -23,7 +23,6 @@ from autosam_edge.formats.nifti import read_nifti, write_nifti
 from autosam_edge.geometry import Orientation
 from autosam_edge.label_table import label_table
 from autosam_edge.volume import Provenance, Segmentation, Volume
-from autosam_edge_benchmarks.label_file import label_file
 from autosam_edge_training.data import Manifest
 
 USES_TRUTH = "Points come from the ground truth at test time; this is no automatic segmentation."
@@ -141,7 +140,7 @@ def write_point_predictions(
     for entry in manifest.entries("test"):
         volume = read_nifti(entry.image)
         truth = read_labels(
-            label_file(entry), volume.grid, len(manifest.labels), f"image and label of case {entry.name}"
+            entry.label_file, volume.grid, len(manifest.labels), f"image and label of case {entry.name}"
         )
         labels = segment_with_points(predictor, volume, truth, config)
         write_nifti(

@@ -12,7 +12,6 @@ from autosam_edge.formats.nifti import read_array
 from autosam_edge.measurements import dice
 from autosam_edge.pipeline.resample import ModelGrid, Resampler
 from autosam_edge.pipeline.restore import Restorer, axis_maps
-from autosam_edge_benchmarks.label_file import label_file
 from autosam_edge_benchmarks.result_header import Result, new_result
 from autosam_edge_training.data import Prepared, Split, prepare_case
 
@@ -47,7 +46,7 @@ def measure_label_ceiling(data: Path, split: Split) -> Result:
     for entry in prepared.manifest.entries(split):
         hu, grid = read_array(entry.image)
         labels = read_labels(
-            label_file(entry), grid, prepared.classes, f"image and label of case {entry.name}"
+            entry.label_file, grid, prepared.classes, f"image and label of case {entry.name}"
         )
         truth = grid.orientation.to_canonical(labels)
         resampler = ModelGrid(grid, prepared.spacing_mm, (0.0, 1.0)).resampler

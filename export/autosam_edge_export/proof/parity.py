@@ -25,7 +25,7 @@ from autosam_edge_export.error_codes import ARTIFACT_DIFFERS, NOTHING_TO_COMPARE
 from autosam_edge_export.proof.cost import ArtifactCost
 from autosam_edge_export.proof.parity_report import OrganRecord, ParityEntry, VolumeRecord
 from autosam_edge_export.proof.tolerances import TOLERANCES
-from autosam_edge_training.evaluate import cropped_pair
+from autosam_edge_training.evaluate.scores import cropped_pair
 
 
 @dataclass(frozen=True)

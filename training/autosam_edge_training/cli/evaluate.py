@@ -30,11 +30,7 @@ def score(
     ] = "test",
     labels: Annotated[
         Path | None,
-        typer.Option(
-            "--labels",
-            help="Folder to create for the labels, CASE.nii.gz, which figure 3 shows.",
-            show_default=False,
-        ),
+        typer.Option("--labels", help="Folder to create for the labels, CASE.nii.gz, which figure 3 shows."),
     ] = None,
     sam: Sam = None,
 ) -> None:
@@ -98,7 +94,8 @@ def evaluate(
     if out is not None:
         check_writable(out)
     from autosam_edge_training.data import Prepared
-    from autosam_edge_training.evaluate import evaluate_method, write_results
+    from autosam_edge_training.evaluate.evaluator import evaluate_method
+    from autosam_edge_training.evaluate.report import write_results
 
     prepared = Prepared.read(data)
     stages = Stages()
@@ -185,7 +182,6 @@ def compare(
             help="Tables of two or more methods (cases.csv): our method first.",
             exists=True,
             dir_okay=False,
-            show_default=False,
         ),
     ],
     unit: Annotated[
@@ -202,7 +198,11 @@ def compare(
     """
     if len(tables) < 2:
         raise typer.BadParameter("give at least two tables", param_hint="OURS OTHER...")
-    from autosam_edge_training.evaluate import compare_methods, comparison_csv, comparison_markdown
+    from autosam_edge_training.evaluate.significance import (
+        compare_methods,
+        comparison_csv,
+        comparison_markdown,
+    )
 
     result = compare_methods(tables, unit=unit)
     if out is not None:
