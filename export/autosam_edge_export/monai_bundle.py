@@ -36,14 +36,13 @@ from autosam_edge.volume import RESEARCH_USE, Label
 from autosam_edge_training.data import Intensity
 from autosam_edge_training.networks.checkpoint_metadata import CheckpointMetadata
 from autosam_edge_training.networks.students import MONAI, build_student, monai_arguments
+from autosam_edge_training.strict import JsonObject
 
 WEIGHTS_FILE = "models/model.safetensors"
 _OWN = {"autosam-edge": __version__}
 _SCHEMA = (
     "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json"
 )
-Config = dict[str, Any]
-"""An object of a configuration file."""
 
 
 def write_monai_bundle(
@@ -101,7 +100,7 @@ def write_monai_bundle(
     (folder / "LICENSE").write_text(f"{license}\n\n{RESEARCH_USE}\n", encoding="utf-8")
 
 
-def _network(checkpoint: CheckpointMetadata) -> tuple[Config, dict[str, str]]:
+def _network(checkpoint: CheckpointMetadata) -> tuple[JsonObject, dict[str, str]]:
     """``network_def``, and versions of the packages that the bundle needs beside MONAI."""
     packages = {name: version(name) for name in ("nibabel", "safetensors")}
     kind, classes = checkpoint.student, checkpoint.classes
@@ -124,7 +123,7 @@ def _network(checkpoint: CheckpointMetadata) -> tuple[Config, dict[str, str]]:
     return network, packages | _OWN
 
 
-def _versions(packages: Mapping[str, str]) -> Config:
+def _versions(packages: Mapping[str, str]) -> JsonObject:
     """The part of ``metadata.json`` on the bundle's own version and those that it was made with."""
     return {
         "schema": _SCHEMA,
@@ -137,7 +136,7 @@ def _versions(packages: Mapping[str, str]) -> Config:
     }
 
 
-def _template(name: str, values: Mapping[str, object]) -> Config:
+def _template(name: str, values: Mapping[str, object]) -> JsonObject:
     """Read a configuration beside this module, with the values in the place of their ``%NAME``.
 
     An item of a list whose value is None is left out.
@@ -154,7 +153,7 @@ def _template(name: str, values: Mapping[str, object]) -> Config:
     return {key: filled(value) for key, value in json.loads(text).items()}
 
 
-def _data_format(contract: InputContract, intensity: Intensity, labels: Sequence[Label]) -> Config:
+def _data_format(contract: InputContract, intensity: Intensity, labels: Sequence[Label]) -> JsonObject:
     """``network_data_format`` of ``metadata.json``: the tensors that the network takes and gives."""
     window = f"{contract.window_hu[0]:g} to {contract.window_hu[1]:g}"
     scaled = f"{intensity.low:g} to {intensity.high:g}"
@@ -174,7 +173,7 @@ def _inference(
     intensity: Intensity,
     network: Mapping[str, object],
     class_weights: Sequence[float],
-) -> Config:
+) -> JsonObject:
     """``inference.json``: the names are those that MONAI's own programs look for.
 
     Overlapping tiles average probabilities, which are then interpolated back, as in the runtime. All slices

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -15,6 +15,9 @@ from autosam_edge.cli.tables import new_table, show
 from autosam_edge.session import open_session
 from autosam_edge.write_results import check_writable
 from autosam_edge_training.choices import AbsentOrganRule, Split, Unit
+
+if TYPE_CHECKING:
+    from autosam_edge_training.strict import JsonObject
 
 
 def score(
@@ -117,7 +120,7 @@ def evaluate(
     _show_summary(summary)
 
 
-def _show_summary(summary: dict[str, Any]) -> None:
+def _show_summary(summary: JsonObject) -> None:
     metrics = ("dice", "nsd_1", "nsd_2", "nsd_3")
     table = new_table(f"{summary['method']} on {summary['data']}")
     table.add_column("organ", no_wrap=True)
@@ -218,7 +221,7 @@ def compare(
     _show_comparison(result)
 
 
-def _show_comparison(result: dict[str, Any]) -> None:
+def _show_comparison(result: JsonObject) -> None:
     table = new_table(f"{result['ours']} on {result['dataset']}, paired by {result['unit']}")
     for heading in ("metric", "against"):
         table.add_column(heading, no_wrap=True)

@@ -39,7 +39,7 @@ from autosam_edge_training.data import Intensity, Prepared, Split
 from autosam_edge_training.error_codes import RUN_DIFFERS, RUN_MISSING
 from autosam_edge_training.strict import STRICT, JsonObject, as_dict, checked_dataclass, parse_json
 
-Checkpoint = dict[str, Any]
+Checkpoint = JsonObject
 """States of networks and optimizer by name, and the number of steps."""
 CONFIG, CHECKPOINT, METRICS = "config.json", "checkpoint.pt", "metrics.jsonl"
 _IDENTITY = (
