@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import time
+import traceback
 from dataclasses import asdict
 from functools import wraps
 from pathlib import Path
@@ -20,6 +21,7 @@ from autosam_edge.bundle import Bundle, open_bundle
 from autosam_edge.dicom.find import find_dicom_files, walk
 from autosam_edge.dicom.header import silenced
 from autosam_edge.dicom.series import series_choices
+from autosam_edge.engines.model_file import check_model_file
 from autosam_edge.error_codes import CANCELLED, ENGINE_FAILED, INTERNAL_ERROR, OUT_OF_MEMORY
 from autosam_edge.errors import AutosamEdgeError
 from autosam_edge.formats.nifti import nifti_header
@@ -35,6 +37,7 @@ from autosam_edge.scan_warning import most_severe_first
 from autosam_edge.verify import Check, check_around_network, check_tile, require_passed
 from autosam_edge.version import __version__
 from autosam_edge.volume import RESEARCH_USE
+from autosam_edge.warning_codes import PREVIEW_LEFT_OUT
 from autosam_edge.write_results import warnings_of_outputs, write
 
 if TYPE_CHECKING:
@@ -72,6 +75,7 @@ def _refusal(error: Exception) -> str:
     if isinstance(error, MemoryError) and not isinstance(error, AutosamEdgeError):
         error = OUT_OF_MEMORY("the device ran out of memory.")
     if not isinstance(error, AutosamEdgeError):
+        traceback.print_tb(error.__traceback__)  # on the console of the browser
         error = INTERNAL_ERROR(
             f"unexpected {type(error).__name__}.", remedy="Report it with the kind of scan."
         )
@@ -146,7 +150,7 @@ class Worker:
             name: ``target/precision``.
         """
         artifact = self._artifact(name)
-        self._bundle.read_artifact(artifact.path)
+        check_model_file("ONNX", self._bundle.read_artifact(artifact.path))
         sha256 = self._bundle.manifest.sha256_of(artifact.path)
         return {"path": artifact.path, "precision": artifact.precision, "sha256": sha256}
 
@@ -247,14 +251,16 @@ class Worker:
         lap("write", "view")
         reduced = self._show(volume, segmentation)
         timings["view"] = time.perf_counter() - started
-        left_out = [w for w in warnings_of_outputs(volume.source) if w not in segmentation.warnings]
+        # The page's own view takes the place of the preview.
+        told = (*segmentation.warnings, *warnings_of_outputs(volume.source))
+        warnings = [w for w in dict.fromkeys(told) if w.code != PREVIEW_LEFT_OUT.code]
         return {
             "shape": list(volume.shape),
             "spacing_mm": list(volume.grid.spacing_mm),
             "affine_lps_mm": volume.grid.affine.tolist(),
             "reduced": reduced,
             "organs": organs,
-            "warnings": [w.as_dict() for w in most_severe_first((*segmentation.warnings, *left_out))],
+            "warnings": [w.as_dict() for w in most_severe_first(warnings)],
             "verdict": segmentation.verdict,
             "timings_s": {**timings, **segmentation.timings_s},
         }

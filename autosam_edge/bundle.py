@@ -7,6 +7,7 @@
                      of Core ML is a folder
     golden/          a small scan, a tile of it, and the expected result of each step
     parity.json      difference of each artifact from the trained student
+    manifest.json.sig  signature of the manifest; optional
     MODEL_CARD.md    training data, accuracy and known failures
 
 Nothing is extracted and nothing is unpickled: files are read into memory and compared with the manifest's
@@ -22,6 +23,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from autosam_edge.atomic_files import staged_file, write_file
 from autosam_edge.error_codes import BUNDLE_ALTERED, BUNDLE_INCOMPLETE, BUNDLE_MISSING, MANIFEST_INVALID
 from autosam_edge.manifest import MANIFEST, MAX_MANIFEST_BYTES, Manifest
 from autosam_edge.platform import LZMAError
@@ -32,6 +34,9 @@ if TYPE_CHECKING:
     from autosam_edge.manifest import Artifact
     from autosam_edge.model import Model
 
+SIGNATURE = "manifest.json.sig"
+"""Ed25519 signature of the manifest; optional."""
+_MAX_SIGNATURE_BYTES = 64
 STUDENT_FILE = "student.safetensors"
 """Trained weights, from which an export starts; no engine reads them."""
 MAX_FILE_BYTES = 2 * 1024**3
@@ -67,6 +72,7 @@ class Bundle:
         text = self._raw(MANIFEST, MAX_MANIFEST_BYTES)
         self.manifest_text = text
         self.manifest = Manifest.parse(text)
+        self._manifest_bytes = text
         # The manifest holds the hashes of all other files, so its own hash identifies the model.
         self.manifest_sha256 = hashlib.sha256(text).hexdigest()
 
@@ -135,6 +141,49 @@ class Bundle:
             if name != STUDENT_FILE or self._holds(name):
                 self.read(name)
 
+    def sign(self, key: Path) -> None:
+        """Verify every file, and put a signature of the manifest into the bundle, in place of an older one.
+
+        Args:
+            key: PEM file of an Ed25519 private key.
+
+        Raises:
+            BundleError: See :meth:`read` and :func:`autosam_edge.signature.sign`.
+            MissingExtraError: The extra ``[sign]`` is not installed (AE-EXTRA-001).
+            OutputError: The bundle cannot be written.
+        """
+        from autosam_edge.signature import sign
+
+        self.verify()
+        signature = sign(self._manifest_bytes, key)
+        if self.path.is_dir():
+            write_file(signature, self.path / SIGNATURE)
+            return
+        with (
+            staged_file(self.path) as made,
+            zipfile.ZipFile(self.path) as old,
+            zipfile.ZipFile(made, "w") as new,
+        ):
+            for member in old.infolist():
+                if member.filename != SIGNATURE:
+                    new.writestr(member, old.read(member))
+            new.writestr(SIGNATURE, signature)
+
+    def require_signature(self, key: Path) -> None:
+        """Refuse the bundle unless the owner of a key signed its manifest.
+
+        Args:
+            key: PEM file of an Ed25519 public key.
+
+        Raises:
+            BundleError: See :func:`autosam_edge.signature.require_signed`.
+            MissingExtraError: The extra ``[sign]`` is not installed (AE-EXTRA-001).
+        """
+        from autosam_edge.signature import require_signed
+
+        signature = self._raw(SIGNATURE, _MAX_SIGNATURE_BYTES) if self._holds(SIGNATURE) else None
+        require_signed(self._manifest_bytes, signature, key)
+
     def _holds(self, name: str) -> bool:
         if self.path.is_dir():
             return (self.path / name).exists()
@@ -190,13 +239,19 @@ def default_bundle_path() -> Path:
     return Path(__file__).parent / "bundles" / "default.edge"
 
 
-def open_bundle(path: str | Path | None = None) -> Bundle:
+def open_bundle(path: str | Path | None = None, *, require_signature: str | Path | None = None) -> Bundle:
     """Open a bundle.
 
     Args:
         path: Folder or ``.edge`` zip; None opens the bundle of the package.
+        require_signature: PEM file of an Ed25519 public key whose owner must have signed the bundle; None
+            asks for no signature.
 
     Raises:
-        BundleError: See :class:`Bundle`.
+        BundleError: See :class:`Bundle` and :meth:`Bundle.require_signature`.
+        MissingExtraError: A signature is required, and the extra ``[sign]`` is not installed (AE-EXTRA-001).
     """
-    return Bundle(default_bundle_path() if path is None else Path(path))
+    bundle = Bundle(default_bundle_path() if path is None else Path(path))
+    if require_signature is not None:
+        bundle.require_signature(Path(require_signature))
+    return bundle

@@ -271,6 +271,16 @@ MODEL_FILE_REFUSED = ErrorCode(
     "that is not allowed",
     "Do not trust this bundle; get it again from its source, or export it again.",
 )
+SIGNATURE_INVALID = ErrorCode(
+    "AE-BUNDLE-008",
+    "the bundle is not signed, or not by the owner of the key that was given",
+    "Do not trust this bundle; get it again from its source, or give the public key of who signed it.",
+)
+KEY_INVALID = ErrorCode(
+    "AE-BUNDLE-009",
+    "the file holds no Ed25519 key of the kind that is needed",
+    "Make a pair of keys as docs/bundle.md shows: sign with the private one, check with the public one.",
+)
 ENGINE_UNKNOWN = ErrorCode(
     "AE-ENGINE-001", "no engine has this name", "Use `onnx` or `openvino`, or pass an engine."
 )

@@ -46,6 +46,8 @@ def lock_now(path: Path) -> tuple[int, bool]:
             import fcntl
 
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except ImportError:  # a browser, where no other process is
+        return handle, False
     except OSError as error:
         if error.errno not in _HELD:
             return handle, False

@@ -10,6 +10,9 @@ describes them:
   are those of the slices ``short_slices`` alone. These arrays check everything around the network:
   orientation, resampling, tiles and what they show beyond the ends of the scan, blending, decision weights
   and restoration.
+- ``ends``: a scan on the model's grid that is shorter than a tile of the sides ``patch`` (``short_hu``), a
+  longer one (``long_hu``), and the first tile that the network sees of each (``short_tile``, ``long_tile``).
+- ``decision``: ``probabilities`` of a few voxels, and the ``labels`` that follow with the decision weights.
 - ``tile``: one tile (``hu``) and the logits of the trained student (``logits``, every ``stride``-th voxel).
 """
 
@@ -85,10 +88,27 @@ class _TileEntry:
 
 
 @dataclass(frozen=True)
+class _EndsEntry:
+    patch: tuple[int, int, int]
+    short_hu: _ArrayFile
+    short_tile: _ArrayFile
+    long_hu: _ArrayFile
+    long_tile: _ArrayFile
+
+
+@dataclass(frozen=True)
+class _DecisionEntry:
+    probabilities: _ArrayFile
+    labels: _ArrayFile
+
+
+@dataclass(frozen=True)
 class _GoldenFile:
     """Content of ``golden.json``."""
 
     scan: _ScanEntry
+    ends: _EndsEntry
+    decision: _DecisionEntry
     tile: _TileEntry
 
 
@@ -133,6 +153,25 @@ class GoldenTile:
     hu: npt.NDArray[np.float32]
     stride: int
     logits: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class GoldenRules:
+    """Arrays of the two rules that an app most easily leaves out.
+
+    Args:
+        patch: Sides (D, H, W) of the tiles, voxels.
+        scans: Scans (d, h, w) on the model's grid, HU.
+        tiles: First tile (D, H, W) of each scan, HU.
+        probabilities: (C, D', H', W') float32 probabilities of a few voxels, 0 to 1.
+        labels: (D', H', W') uint8 labels that follow with the decision weights.
+    """
+
+    patch: tuple[int, int, int]
+    scans: tuple[npt.NDArray[np.int16], ...]
+    tiles: tuple[npt.NDArray[np.int16], ...]
+    probabilities: npt.NDArray[np.float32]
+    labels: npt.NDArray[np.uint8]
 
 
 def read_golden_scan(bundle: Bundle) -> GoldenScan:
@@ -199,6 +238,32 @@ def read_golden_tile(bundle: Bundle) -> GoldenTile:
         _require(logits.dtype == "<f4" and logits.shape == seen, f"tile.logits: <f4 of the shape {seen}")
         hu = _array(bundle, entry.hu).astype(np.float32)
         return GoldenTile(hu, entry.stride, _array(bundle, logits))
+
+
+def read_golden_rules(bundle: Bundle) -> GoldenRules:
+    """Read the golden arrays of the two rules of a bundle, verified.
+
+    Raises:
+        BundleError: See :func:`read_golden_scan`.
+    """
+    with well_formed(GOLDEN):
+        golden = _read(bundle)
+        ends, decision = golden.ends, golden.decision
+        scans, tiles = (ends.short_hu, ends.long_hu), (ends.short_tile, ends.long_tile)
+        _require(all(16 <= side <= MAX_SIDE for side in ends.patch), f"ends.patch: 16 to {MAX_SIDE}")
+        _require(all(e.dtype == "<i2" and len(e.shape) == 3 for e in scans), "ends.*_hu: <i2 of three axes")
+        _require(all(e.dtype == "<i2" and e.shape == ends.patch for e in tiles), "ends.*_tile: <i2 of patch")
+        shape = (bundle.model.classes, *decision.labels.shape)
+        _require(decision.labels.dtype == "|u1", "decision.labels: the type |u1")
+        given = decision.probabilities
+        _require(given.dtype == "<f4" and given.shape == shape, f"decision.probabilities: <f4, {shape}")
+        return GoldenRules(
+            ends.patch,
+            tuple(_array(bundle, entry) for entry in scans),
+            tuple(_array(bundle, entry) for entry in tiles),
+            _array(bundle, given),
+            _array(bundle, decision.labels),
+        )
 
 
 def _read(bundle: Bundle) -> _GoldenFile:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from autosam_edge.bundle import Bundle, open_bundle
@@ -12,7 +13,6 @@ from autosam_edge.pipeline.run import TileRun
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from autosam_edge.engines.engine import Engine
     from autosam_edge.model import Model
@@ -123,6 +123,7 @@ def open_session(
     precision: str | None = None,
     threads: int | None = None,
     max_memory_mb: float | None = None,
+    require_signature: str | Path | None = None,
 ) -> Session:
     """Open a bundle and load its model into an engine.
 
@@ -134,9 +135,13 @@ def open_session(
         precision: Number format of the artifact; None selects the best.
         threads: Number of threads of the engine; None uses every core.
         max_memory_mb: Limit for the resident memory of the process, MB; None sets no limit.
+        require_signature: PEM file of an Ed25519 public key whose owner must have signed the bundle; None
+            asks for no signature.
 
     Raises:
-        BundleError: The bundle is missing, altered or lacks the artifact.
+        BundleError: The bundle is missing, altered, not valid, lacks the artifact, or is not signed with the
+            key.
+        MissingExtraError: A signature is required, and the extra ``[sign]`` is not installed (AE-EXTRA-001).
         BudgetError: A limit is given, but the memory of the artifact, or of your own engine, is not known
             (AE-MEMORY-002).
         EngineError: The engine is not known (AE-ENGINE-001), not installed (AE-ENGINE-006) or does not load.
@@ -147,6 +152,8 @@ def open_session(
         >>> segmentation = session.segment(autosam_edge.read("scan/"))  # doctest: +SKIP
     """
     opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
+    if require_signature is not None:
+        opened.require_signature(Path(require_signature))
     if engine is not None and not isinstance(engine, str):
         return Session(opened.model, engine, memory=MemoryBudget(None, max_memory_mb))
     artifact = select_artifact(opened, engine, precision)

@@ -13,14 +13,15 @@ from autosam_edge.engines.load import load_engine
 from autosam_edge.engines.selection import rank_artifacts
 from autosam_edge.error_codes import VERIFICATION_FAILED
 from autosam_edge.errors import EngineError
-from autosam_edge.golden import GoldenTile, read_golden_scan, read_golden_tile
+from autosam_edge.golden import GoldenTile, read_golden_rules, read_golden_scan, read_golden_tile
+from autosam_edge.golden_rules import decide, first_tile
 from autosam_edge.parity import read_parity
 from autosam_edge.pipeline.resample import ModelGrid
 from autosam_edge.session import Session
 from autosam_edge.volume import Volume
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     import numpy.typing as npt
 
@@ -147,7 +148,21 @@ def check_around_network(bundle: Bundle) -> list[Check]:
         detail = f"{agreement:.6f} of the labels agree, needs {_LABEL_AGREEMENT}"
         figures = {"agreement": agreement}
         checks.append(Check(name, _verdict(agreement >= _LABEL_AGREEMENT), detail, figures))
-    return checks
+    return [*checks, *_check_rules(bundle)]
+
+
+def _check_rules(bundle: Bundle) -> Iterator[Check]:
+    """The two rules that an app most easily leaves out, each by itself."""
+    golden, model = read_golden_rules(bundle), bundle.model
+    error = max(
+        float(np.abs(first_tile(model, hu, golden.patch) - tile).max())
+        for hu, tile in zip(golden.scans, golden.tiles, strict=True)
+    )
+    detail = f"largest difference {error:.1e} HU, allowed {_MODEL_HU}"
+    yield Check("scan ends", _verdict(error <= _MODEL_HU), detail, {"hu_error": error})
+    wrong = int((decide(model, golden.probabilities) != golden.labels).sum())
+    detail = f"{wrong} of {golden.labels.size} labels differ"
+    yield Check("decision weights", _verdict(wrong == 0), detail, {"wrong_labels": float(wrong)})
 
 
 def on_model_grid(volume: Volume, contract: InputContract) -> npt.NDArray[np.float32]:

@@ -26,6 +26,7 @@ extra, and say which one if it is missing:
 |---|---|
 | `[dicom]` | decoders for JPEG, JPEG-LS and JPEG 2000 |
 | `[openvino]` | the faster inference engine for x86 processors |
+| `[sign]` | signatures of bundles |
 | `[coreml]`, `[executorch]` | these export targets and their engines |
 | `[export]` | `export` |
 | `[train]` | `data`, `train`, `distill`, `fit-decision-weights`, `score`, `evaluate`, `compare`, \

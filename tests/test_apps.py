@@ -277,10 +277,17 @@ def tiny(tmp_path):
             "shape": list(array.shape),
         }
     artifact = {"target": "onnx", "precision": "fp32"}
-    written["golden/golden.json"] = json.dumps({"tile": described}).encode()
+    default = default_bundle_path()
+    rules = json.loads((default / "golden" / "golden.json").read_text())
+    rules = {name: rules[name] for name in ("ends", "decision")}
+    for array in (value for part in rules.values() for value in part.values() if "file" in value):
+        written[array["file"]] = (default / array["file"]).read_bytes()
+    written["golden/golden.json"] = json.dumps({"tile": described, **rules}).encode()
     written["parity.json"] = json.dumps([{**artifact, "tolerance": {"logit_rms": 1.0}}]).encode()
     written["onnx/fp32.onnx"] = b"0.5"
-    manifest = {"schema_version": SCHEMA_VERSION, "artifacts": [{**artifact, "path": "onnx/fp32.onnx"}]}
+    contract = json.loads((default / "manifest.json").read_text())
+    contract = {key: contract[key] for key in ("schema_version", "input", "labels", "postprocess")}
+    manifest = {**contract, "artifacts": [{**artifact, "path": "onnx/fp32.onnx"}]}
     return tmp_path, written, manifest
 
 
@@ -317,7 +324,37 @@ def test_the_javascript_program_fails_beyond_the_tolerance(tiny):
     assert finished.stdout.strip().endswith("failed")
 
 
-@pytest.mark.parametrize("name", ["onnx/fp32.onnx", "golden/tile_hu", "golden/golden.json", "parity.json"])
+@pytest.mark.parametrize(
+    ("part", "change", "found"),
+    [
+        ("input", {}, "scan ends: 0 values differ; decision weights: 0 labels differ: passed"),
+        ("input", {"rows_beyond_ends": 0}, r"scan ends: [1-9]\d* values differ; decision weights: 0 "),
+        ("input", {"overlap": 0.5}, r"scan ends: [1-9]\d* values differ; decision weights: 0 "),
+        ("input", {"window_hu": [-200.0, 275.0]}, r"scan ends: [1-9]\d* values differ; decision weights: 0 "),
+        ("postprocess", {"decision_weights": {}}, r"scan ends: 0 values differ; decision weights: [1-9]\d* "),
+    ],
+)
+def test_the_javascript_program_checks_both_rules(tiny, part, change, found):
+    """A program with other rules than the bundle's ends with an exit code of 1."""
+    tiny[2][part] |= change
+    finished = run_tiny(tiny)
+    assert re.search(found, finished.stdout), finished.stdout + finished.stderr
+    assert finished.returncode == (1 if change else 0)
+
+
+@pytest.mark.parametrize("language", PROGRAMS)
+def test_every_program_has_both_rules(language):
+    """And reads their arrays; the ones that cannot be run here at least name them."""
+    text = program(language)
+    names = ("short", "long", "_tile", "probabilities", "decision_weights", "rows_beyond_ends", "window_hu")
+    assert [name for name in names if name not in text] == []
+    assert len(re.findall(r"(?:fun|func|function|static std::vector<\w+>) (?:firstTile|decide)\b", text)) == 2
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["onnx/fp32.onnx", "golden/tile_hu", "golden/ends_long_tile.i16", "golden/golden.json", "parity.json"],
+)
 def test_the_javascript_program_refuses_an_altered_file(tiny, name):
     """A file that is not the manifest's stops the program, whichever it is."""
     finished = run_tiny(tiny, **{name: tiny[1][name] + b" "})

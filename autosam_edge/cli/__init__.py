@@ -15,7 +15,7 @@ import typer
 
 from autosam_edge import __version__
 from autosam_edge.atomic_files import FULL, anything_published
-from autosam_edge.cli import demo, info, montage, segment, verify
+from autosam_edge.cli import bundle, demo, info, montage, segment, verify
 from autosam_edge.cli.extras import LazyCommand, RootGroup
 from autosam_edge.cli.wording import with_options
 from autosam_edge.engines.telemetry import set_variables
@@ -108,6 +108,7 @@ app.command("demo", rich_help_panel=_SEGMENT)(demo.demo)
 app.command("montage", rich_help_panel=_SEGMENT)(montage.montage)
 app.command("info", rich_help_panel=_SEGMENT)(info.info)
 app.command("verify", rich_help_panel=_EXPORT)(verify.verify)
+app.add_typer(bundle.app, name="bundle", rich_help_panel=_EXPORT)
 
 
 def _print_version(wanted: bool) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-EngineName = Literal["onnx", "openvino", "executorch", "coreml", "coreml-2d", "coreml-ios18"]
+EngineName = Literal["onnx", "onnx-2d", "openvino", "executorch", "coreml", "coreml-2d", "coreml-ios18"]
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout instead of text.")]
 Scan = Annotated[
@@ -77,6 +77,14 @@ MaxMemory = Annotated[
     float | None,
     typer.Option(
         "--max-memory", min=1, help="Memory limit in MB; a scan that needs more is refused before the start."
+    ),
+]
+RequireSignature = Annotated[
+    Path | None,
+    typer.Option(
+        "--require-signature",
+        metavar="PUBLIC.pem",
+        help="Use the bundle only if it is signed with the private half of this Ed25519 key; needs `[sign]`.",
     ),
 ]
 Formats = Annotated[

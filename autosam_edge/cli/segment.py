@@ -17,6 +17,7 @@ from autosam_edge.cli.options import (
     Out,
     Precision,
     Pseudonymize,
+    RequireSignature,
     Scan,
     Series,
     Threads,
@@ -33,6 +34,7 @@ def segment(
     source: Scan,
     out: Out,
     bundle: BundleOption = None,
+    require_signature: RequireSignature = None,
     series: Series = None,
     engine: Engine = None,
     precision: Precision = None,
@@ -62,7 +64,13 @@ def segment(
     # Whether the input is DICOM, which a SEG needs, is known only now.
     check_outputs(out, source=volume.source, input_path=source, formats=chosen)
     open_model = partial(
-        open_session, bundle, engine=engine, precision=precision, threads=threads, max_memory_mb=max_memory
+        open_session,
+        bundle,
+        engine=engine,
+        precision=precision,
+        threads=threads,
+        max_memory_mb=max_memory,
+        require_signature=require_signature,
     )
     _, report = run(
         volume,

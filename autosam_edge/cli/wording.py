@@ -27,6 +27,7 @@ OPTIONS = {
     "patch": "--patch",
     "precision": "--precision",
     "precisions": "--precision",
+    "require_signature": "--require-signature",
     "predictions": "--predictions",
     "sam": "--sam",
     "series": "--series",

@@ -13,20 +13,15 @@ from pydicom.uid import (
     JPEG2000,
     UID,
     DeflatedExplicitVRLittleEndian,
-    HTJ2KLossless,
-    HTJ2KLosslessRPCL,
-    JPEG2000Lossless,
     JPEGExtended12Bit,
-    JPEGLossless,
-    JPEGLosslessSV1,
-    JPEGLSLossless,
     JPEGLSNearLossless,
     RLELossless,
 )
 
+from autosam_edge.dicom.decoder import CODINGS
 from autosam_edge.dicom.pixel_element import NATIVE, contradiction
 from autosam_edge.dicom.rle import decode_rle
-from autosam_edge.dicom.stream_header import Coding, StreamHeader, read_stream_header
+from autosam_edge.dicom.stream_header import StreamHeader, read_stream_header
 from autosam_edge.error_codes import PIXEL_FORMAT_INVALID, TRANSFER_SYNTAX_UNSUPPORTED
 from autosam_edge.warning_codes import EXCESS_BYTES, LOSSY_COMPRESSION
 
@@ -41,26 +36,9 @@ if TYPE_CHECKING:
 
 _DEFLATED_FRAMES = "1.2.840.10008.1.2.8.1"  # Deflated Image Frame Compression
 _WITHOUT_EXTRA = frozenset({*NATIVE, str(DeflatedExplicitVRLittleEndian), str(RLELossless), _DEFLATED_FRAMES})
-_CODINGS: dict[str, Coding] = {
-    str(JPEGExtended12Bit): "JPEG",
-    str(JPEGLossless): "JPEG Lossless",
-    str(JPEGLosslessSV1): "JPEG Lossless",
-    str(JPEGLSLossless): "JPEG-LS",
-    str(JPEGLSNearLossless): "JPEG-LS",
-    str(JPEG2000Lossless): "JPEG 2000",
-    str(JPEG2000): "JPEG 2000",
-    str(HTJ2KLossless): "JPEG 2000",
-    str(HTJ2KLosslessRPCL): "JPEG 2000",
-    str(HTJ2K): "JPEG 2000",
-}
 _MAY_LOSE = frozenset(map(str, (JPEGExtended12Bit, JPEGLSNearLossless, JPEG2000, HTJ2K)))
 _MAX_TILES = 4096  # a tile of CT is the whole image, or 1024 pixels a side
 _ANOTHER_IMAGE = b"\xff\xd8\xff"
-
-
-def needs_codec(header: Header) -> bool:
-    """Whether the pixels of a file need a native decoder."""
-    return header.transfer_syntax in _CODINGS
 
 
 def check_decodable(header: Header) -> None:
@@ -72,11 +50,11 @@ def check_decodable(header: Header) -> None:
     syntax = header.transfer_syntax
     if syntax in _WITHOUT_EXTRA:
         return
-    if syntax in _CODINGS and importlib.util.find_spec("imagecodecs"):
+    if syntax in CODINGS and importlib.util.find_spec("imagecodecs"):
         return
     uid = UID(syntax)
     title = f"{uid} ({uid.name})" if uid.name != uid else str(uid) if uid.is_valid else "of no valid UID"
-    if syntax in _CODINGS:
+    if syntax in CODINGS:
         raise TRANSFER_SYNTAX_UNSUPPORTED(
             f"{header.name} uses the transfer syntax {title}, whose decoder is not installed.",
             remedy="pip install 'autosam-edge[dicom]', or export the series uncompressed.",
@@ -113,7 +91,7 @@ def decode_frame(
     if syntax == _DEFLATED_FRAMES:
         return _inflated(data, plane)
     stream = read_stream_header(data)
-    if stream.coding != _CODINGS[syntax]:
+    if stream.coding != CODINGS[syntax]:
         raise contradiction(plane.header, f"its pixel data are {stream.coding}")
     _check_stream(stream, plane)
     _note_loss(stream, plane, notes)

@@ -12,10 +12,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+from pydicom.uid import (
+    HTJ2K,
+    JPEG2000,
+    HTJ2KLossless,
+    HTJ2KLosslessRPCL,
+    JPEG2000Lossless,
+    JPEGExtended12Bit,
+    JPEGLossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    JPEGLSNearLossless,
+)
 
 from autosam_edge.child_process import ChildFailed, ChildWorker, can_run_child
-from autosam_edge.dicom.compressed import needs_codec
-from autosam_edge.dicom.stream_header import KIND_BYTES
+from autosam_edge.dicom.stream_header import KIND_BYTES, Coding
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,10 +37,28 @@ if TYPE_CHECKING:
 
     Samples = npt.NDArray[Any]
 
+CODINGS: dict[str, Coding] = {
+    str(JPEGExtended12Bit): "JPEG",
+    str(JPEGLossless): "JPEG Lossless",
+    str(JPEGLosslessSV1): "JPEG Lossless",
+    str(JPEGLSLossless): "JPEG-LS",
+    str(JPEGLSNearLossless): "JPEG-LS",
+    str(JPEG2000Lossless): "JPEG 2000",
+    str(JPEG2000): "JPEG 2000",
+    str(HTJ2KLossless): "JPEG 2000",
+    str(HTJ2KLosslessRPCL): "JPEG 2000",
+    str(HTJ2K): "JPEG 2000",
+}
+"""Coding of the frames of each transfer syntax that needs a native decoder."""
 _CHILD_MB = 120.0  # without a frame: Python, NumPy and the decoders
 _PIXEL_BYTES = 64  # JPEG 2000 takes most
 _SECONDS = 30.0  # the start on a busy machine; a frame of 512 x 512 takes milliseconds
 _SECONDS_PER_PIXEL = 2e-6
+
+
+def needs_codec(header: Header) -> bool:
+    """Whether the pixels of a file need a native decoder."""
+    return header.transfer_syntax in CODINGS
 
 
 def child_mb(pixels: int) -> float:

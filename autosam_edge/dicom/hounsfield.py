@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from autosam_edge.dicom.compressed import needs_codec
-from autosam_edge.dicom.decoder import child_mb
+from autosam_edge.dicom.decoder import child_mb, needs_codec
 from autosam_edge.dicom.header import numbers
 from autosam_edge.dicom.notes import Notes, warnings_of
 from autosam_edge.dicom.pixels import stored_words

@@ -35,9 +35,9 @@ from autosam_edge.dicom.header import (
     text_of,
 )
 from autosam_edge.dicom.pixel_element import NATIVE
+from autosam_edge.encoded_bytes import DamagedError, Inflated
 from autosam_edge.error_codes import ATTRIBUTE_INVALID, DICOM_TOO_LARGE, FILE_COMPRESSED, INPUT_UNREADABLE
 from autosam_edge.errors import InputError
-from autosam_edge.formats.encoded_bytes import DamagedError, Inflated
 from autosam_edge.memory import require_room, resident_mb
 
 if TYPE_CHECKING:

@@ -23,9 +23,9 @@ from autosam_edge.dicom.pixel_element import (
     ends_file,
     pixel_element,
 )
+from autosam_edge.encoded_bytes import DamagedError, Inflated
 from autosam_edge.error_codes import DICOM_TOO_LARGE, FILE_CHANGED, INPUT_UNREADABLE, PIXEL_FORMAT_INVALID
 from autosam_edge.errors import InputError
-from autosam_edge.formats.encoded_bytes import DamagedError, Inflated
 from autosam_edge.warning_codes import EXCESS_BYTES, TRANSFER_SYNTAX_WRONG
 
 if TYPE_CHECKING:

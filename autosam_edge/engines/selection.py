@@ -36,9 +36,10 @@ class _EngineEntry(NamedTuple):
     install: str
 
 
+_ONNX = _EngineEntry("onnx_engine", "OnnxEngine", "onnxruntime", "pip install onnxruntime")
 _COREML = _EngineEntry("coreml_engine", "CoreMlEngine", "coremltools", "pip install 'autosam-edge[coreml]'")
 _ENGINES = {
-    "onnx": _EngineEntry("onnx_engine", "OnnxEngine", "onnxruntime", "pip install onnxruntime"),
+    **dict.fromkeys(("onnx", "onnx-2d"), _ONNX),
     "openvino": _EngineEntry(
         "openvino_engine", "OpenVinoEngine", "openvino", "pip install 'autosam-edge[openvino]'"
     ),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from autosam_edge.ct_grid import check_ct_grid
+from autosam_edge.encoded_bytes import Encoding
 from autosam_edge.error_codes import (
     COMPANION_MISSING,
     METAIMAGE_DAMAGED,
@@ -20,7 +21,6 @@ from autosam_edge.error_codes import (
     METAIMAGE_VALUES_INVALID,
 )
 from autosam_edge.formats.companion import named_companion
-from autosam_edge.formats.encoded_bytes import Encoding
 from autosam_edge.formats.hounsfield import read_volume
 from autosam_edge.formats.voxels import StoredVoxels, opened
 from autosam_edge.geometry import FloatMatrix, Grid, Shape

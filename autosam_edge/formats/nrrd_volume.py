@@ -10,6 +10,7 @@ import nrrd
 import numpy as np
 
 from autosam_edge.ct_grid import check_ct_grid
+from autosam_edge.encoded_bytes import Encoding
 from autosam_edge.error_codes import (
     NRRD_DAMAGED,
     NRRD_GRID_INVALID,
@@ -18,7 +19,6 @@ from autosam_edge.error_codes import (
     NRRD_VALUES_INVALID,
 )
 from autosam_edge.formats.companion import named_companion
-from autosam_edge.formats.encoded_bytes import Encoding
 from autosam_edge.formats.hounsfield import read_volume
 from autosam_edge.formats.voxels import StoredVoxels, opened
 from autosam_edge.geometry import FloatMatrix, Grid

@@ -9,16 +9,8 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from autosam_edge.encoded_bytes import GZIP_MAGIC, READ_BYTES, Bytes, DamagedError, Encoding, Inflated, Text
 from autosam_edge.error_codes import INPUT_UNREADABLE, VOLUME_TOO_LARGE
-from autosam_edge.formats.encoded_bytes import (
-    GZIP_MAGIC,
-    READ_BYTES,
-    Bytes,
-    DamagedError,
-    Encoding,
-    Inflated,
-    Text,
-)
 from autosam_edge.warning_codes import BYTES_AFTER_VOXELS
 
 if TYPE_CHECKING:

@@ -14,8 +14,10 @@ import java.io.File
 import java.nio.ByteBuffer
 import java.nio.ByteOrder
 import java.nio.FloatBuffer
+import java.nio.ShortBuffer
 import java.security.MessageDigest
 import java.util.Locale
+import kotlin.math.abs
 import kotlin.math.sqrt
 import kotlin.system.exitProcess
 import org.json.JSONArray
@@ -78,20 +80,73 @@ fun runTile(session: OrtSession, environment: OrtEnvironment, hu: FloatBuffer, t
 
 fun directFloats(count: Int): FloatBuffer = ByteBuffer.allocateDirect(4 * count).order(ByteOrder.nativeOrder()).asFloatBuffer()
 
-class Report(val precision: String, val rms: Double, val allowed: Double, val agreement: Double, val readyMs: Long, val tileMs: Long) {
-    val passed = rms <= allowed
+class Report(
+    val precision: String, val rms: Double, val allowed: Double, val agreement: Double, val readyMs: Long, val tileMs: Long,
+    val wrongHu: Int, val wrongLabels: Int,
+) {
+    val passed = rms <= allowed && wrongHu + wrongLabels == 0
 
     override fun toString() = String.format(
         Locale.ROOT,
-        "onnx/%s: logits differ by %.1e (root mean square), allowed %s%n%.5f of the labels agree; ready in %d ms, %d ms a tile: %s",
-        precision, rms, allowed, agreement, readyMs, tileMs, if (passed) "passed" else "failed",
+        "onnx/%s: logits differ by %.1e (root mean square), allowed %s%n%.5f of the labels agree; ready in %d ms, %d ms a tile%n" +
+            "scan ends: %d values differ; decision weights: %d labels differ: %s",
+        precision, rms, allowed, agreement, readyMs, tileMs, wrongHu, wrongLabels, if (passed) "passed" else "failed",
     )
 }
 
-/** Runs the golden tile and compares. */
+/** First tile of a scan on the model's grid: its first and last slice again beyond the ends, air beside it. */
+fun firstTile(hu: ShortBuffer, scan: LongArray, tile: IntArray, input: JSONObject): FloatArray {
+    val (d, h, w) = scan.map { it.toInt() }
+    val (depth, height, width) = tile
+    val step = maxOf(1, (depth * (1 - input.getDouble("overlap"))).toInt())
+    fun tiles(rows: Int) = 1 + (maxOf(0, rows - depth) + step - 1) / step
+    var beyond = 0 // as many slices as add no tile
+    while (beyond < input.getInt("rows_beyond_ends") && tiles(d + 2 * (beyond + 1)) == tiles(d)) beyond++
+    fun before(side: Int, whole: Int, patch: Int) = (maxOf(whole, patch) - side) / 2
+    val above = before(d, d + 2 * beyond, depth)
+    val front = before(h, h, height)
+    val left = before(w, w, width)
+    val air = input.getJSONArray("window_hu").getDouble(0).toFloat()
+    val found = FloatArray(depth * height * width) { air }
+    for (z in 0 until depth) for (y in 0 until minOf(h, height)) for (x in 0 until minOf(w, width)) {
+        val slice = (z - above).coerceIn(0, d - 1)
+        found[(z * height + y + front) * width + x + left] = hu.get((slice * h + y) * w + x).toFloat()
+    }
+    return found
+}
+
+/** Labels (N) of probabilities (C, N): the class whose probability times its decision weight is the largest. */
+fun decide(probabilities: FloatBuffer, manifest: JSONObject): IntArray {
+    val given = manifest.getJSONObject("postprocess").getJSONObject("decision_weights")
+    val labels = manifest.getJSONArray("labels")
+    val names = (0 until labels.length()).map { labels.getJSONObject(it).getString("name") }
+    val weights = listOf(1f) + names.map { given.optDouble(it, 1.0).toFloat() }
+    val voxels = probabilities.capacity() / weights.size
+    return IntArray(voxels) { voxel -> weights.indices.maxByOrNull { weights[it] * probabilities.get(it * voxels + voxel) }!! }
+}
+
+/** Compares both rules with the golden arrays: how many values and labels differ. */
+fun checkRules(bundle: Bundle, golden: JSONObject): Pair<Int, Int> {
+    val ends = golden.getJSONObject("ends")
+    val decision = golden.getJSONObject("decision")
+    fun bytes(described: JSONObject) = bundle.read(described.getString("file"))
+    val patch = ends.getJSONArray("patch").let { sides -> IntArray(3) { sides.getInt(it) } }
+    val wrongHu = listOf("short", "long").sumOf { scan ->
+        val hu = ends.getJSONObject("${scan}_hu")
+        val tile = firstTile(bytes(hu).asShortBuffer(), shapeOf(hu), patch, bundle.manifest.getJSONObject("input"))
+        val expected = bytes(ends.getJSONObject("${scan}_tile")).asShortBuffer()
+        tile.indices.count { abs(tile[it] - expected.get(it)) > 0.01f }
+    }
+    val labels = decide(bytes(decision.getJSONObject("probabilities")).asFloatBuffer(), bundle.manifest)
+    val expected = bytes(decision.getJSONObject("labels"))
+    return Pair(wrongHu, labels.indices.count { labels[it] != expected.get(it).toInt() })
+}
+
+/** Runs the golden tile and both rules, and compares. */
 fun checkBundle(folder: File, precision: String = "fp32"): Report {
     val bundle = Bundle(folder)
-    val golden = JSONObject(bundle.file("golden/golden.json").readText()).getJSONObject("tile")
+    val vectors = JSONObject(bundle.file("golden/golden.json").readText())
+    val golden = vectors.getJSONObject("tile")
     val parity = findEntry(JSONArray(bundle.file("parity.json").readText()), precision)
     val tile = shapeOf(golden.getJSONObject("hu"))
     val shape = shapeOf(golden.getJSONObject("logits"))
@@ -111,7 +166,10 @@ fun checkBundle(folder: File, precision: String = "fp32"): Report {
         val done = System.nanoTime()
         val (rms, agreement) = compare(logits, tile, expected, shape, golden.getInt("stride"))
         val allowed = parity.getJSONObject("tolerance").getDouble("logit_rms")
-        return Report(precision, rms, allowed, agreement, (ready - started) / 1_000_000, (done - warm) / 1_000_000)
+        val (wrongHu, wrongLabels) = checkRules(bundle, vectors)
+        return Report(
+            precision, rms, allowed, agreement, (ready - started) / 1_000_000, (done - warm) / 1_000_000, wrongHu, wrongLabels,
+        )
     }
 }
 

@@ -24,7 +24,24 @@ struct Manifest: Decodable {
         let path: String
     }
 
+    struct Input: Decodable {
+        let overlap: Double
+        let rows_beyond_ends: Int
+        let window_hu: [Float]
+    }
+
+    struct Label: Decodable {
+        let name: String
+    }
+
+    struct Postprocess: Decodable {
+        let decision_weights: [String: Float]
+    }
+
     let schema_version: Int
+    let input: Input
+    let labels: [Label]
+    let postprocess: Postprocess
     let artifacts: [Artifact]
     let files: [String: String]
 }
@@ -51,7 +68,22 @@ struct Golden: Decodable {
         let stride: Int
     }
 
+    struct Ends: Decodable {
+        let patch: [Int]
+        let short_hu: Stored
+        let short_tile: Stored
+        let long_hu: Stored
+        let long_tile: Stored
+    }
+
+    struct Decision: Decodable {
+        let probabilities: Stored
+        let labels: Stored
+    }
+
     let tile: Tile
+    let ends: Ends
+    let decision: Decision
 }
 
 /// A bundle folder; `read` returns only bytes whose SHA-256 is the manifest's.
@@ -113,20 +145,67 @@ struct Report: CustomStringConvertible {
     let agreement: Double
     let readyMs: Double
     let tileMs: Double
+    let wrongHu: Int
+    let wrongLabels: Int
 
-    var passed: Bool { rms <= allowed }
+    var passed: Bool { rms <= allowed && wrongHu + wrongLabels == 0 }
 
     var description: String {
         let difference = String(format: "logits differ by %.1e (root mean square), allowed %g", rms, allowed)
         let times = String(format: "%.5f of the labels agree; ready in %.0f ms, %.0f ms a tile", agreement, readyMs, tileMs)
-        return "onnx/\(precision): \(difference)\n\(times): \(passed ? "passed" : "failed")"
+        let rules = "scan ends: \(wrongHu) values differ; decision weights: \(wrongLabels) labels differ"
+        return "onnx/\(precision): \(difference)\n\(times)\n\(rules): \(passed ? "passed" : "failed")"
     }
 }
 
-/// Runs the golden tile and compares.
+/// First tile of a scan on the model's grid: its first and last slice again beyond the ends, air beside it.
+func firstTile(_ hu: [Int16], _ scan: [Int], tile: [Int], _ input: Manifest.Input) -> [Float] {
+    let step = max(1, Int(Double(tile[0]) * (1 - input.overlap)))
+    func tiles(_ rows: Int) -> Int { 1 + (max(0, rows - tile[0]) + step - 1) / step }
+    var beyond = 0 // as many slices as add no tile
+    while beyond < input.rows_beyond_ends && tiles(scan[0] + 2 * (beyond + 1)) == tiles(scan[0]) { beyond += 1 }
+    let whole = [scan[0] + 2 * beyond, scan[1], scan[2]]
+    let before = (0..<3).map { (max(whole[$0], tile[$0]) - scan[$0]) / 2 }
+    var found = [Float](repeating: input.window_hu[0], count: tile[0] * tile[1] * tile[2])
+    for z in 0..<tile[0] {
+        let slice = min(max(z - before[0], 0), scan[0] - 1)
+        for y in 0..<min(scan[1], tile[1]) {
+            for x in 0..<min(scan[2], tile[2]) {
+                found[(z * tile[1] + y + before[1]) * tile[2] + x + before[2]] = Float(hu[(slice * scan[1] + y) * scan[2] + x])
+            }
+        }
+    }
+    return found
+}
+
+/// Labels (N) of probabilities (C, N): the class whose probability times its decision weight is the largest.
+func decide(_ probabilities: [Float], _ manifest: Manifest) -> [UInt8] {
+    let weights = [Float(1)] + manifest.labels.map { manifest.postprocess.decision_weights[$0.name] ?? 1 }
+    let voxels = probabilities.count / weights.count
+    return (0..<voxels).map { voxel in
+        let weighted = weights.indices.map { weights[$0] * probabilities[$0 * voxels + voxel] }
+        return UInt8(weighted.firstIndex(of: weighted.max()!)!)
+    }
+}
+
+/// Compares both rules with the golden arrays: how many values and labels differ.
+func checkRules(_ bundle: EdgeBundle, _ golden: Golden) throws -> (Int, Int) {
+    var wrongHu = 0
+    for (scan, expected) in [(golden.ends.short_hu, golden.ends.short_tile), (golden.ends.long_hu, golden.ends.long_tile)] {
+        let hu = try bundle.numbers(scan.file, as: Int16.self)
+        let tile = firstTile(hu, scan.shape, tile: golden.ends.patch, bundle.manifest.input)
+        wrongHu += zip(tile, try bundle.numbers(expected.file, as: Int16.self)).filter { abs($0 - Float($1)) > 0.01 }.count
+    }
+    let labels = decide(try bundle.numbers(golden.decision.probabilities.file, as: Float.self), bundle.manifest)
+    let expected = try bundle.numbers(golden.decision.labels.file, as: UInt8.self)
+    return (wrongHu, zip(labels, expected).filter { $0 != $1 }.count)
+}
+
+/// Runs the golden tile and both rules, and compares.
 func check(folder: URL, precision: String = "fp32") throws -> Report {
     let bundle = try EdgeBundle(folder: folder)
-    let tile = try JSONDecoder().decode(Golden.self, from: bundle.read("golden/golden.json")).tile
+    let golden = try JSONDecoder().decode(Golden.self, from: bundle.read("golden/golden.json"))
+    let tile = golden.tile
     let entries = try JSONDecoder().decode([Parity].self, from: bundle.read("parity.json"))
     guard let parity = entries.first(where: { $0.target == "onnx" && $0.precision == precision }) else {
         throw Refused(description: "parity.json holds no onnx/\(precision)")
@@ -150,9 +229,10 @@ func check(folder: URL, precision: String = "fp32") throws -> Report {
     let done = clock()
 
     let (rms, agreement) = compare(logits, tile.hu.shape, expected, tile.logits.shape, stride: tile.stride)
+    let (wrongHu, wrongLabels) = try checkRules(bundle, golden)
     return Report(
         precision: precision, rms: rms, allowed: parity.tolerance.logit_rms, agreement: agreement, readyMs: ready - started,
-        tileMs: done - warm
+        tileMs: done - warm, wrongHu: wrongHu, wrongLabels: wrongLabels
     )
 }
 

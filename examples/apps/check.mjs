@@ -42,10 +42,55 @@ export async function runTile(session, hu, [depth, height, width]) {
   return logits.data; // copied out of the wasm memory, tens of megabytes: blend it and let go of it before the next tile
 }
 
-/** Runs the golden tile and compares. */
+/** First tile of a scan (d, h, w) on the model's grid: its first and last slice again beyond the ends, air beside it. */
+export function firstTile(hu, [d, h, w], [depth, height, width], { overlap, rows_beyond_ends, window_hu }) {
+  const step = Math.max(1, Math.trunc(depth * (1 - overlap)));
+  const tiles = (rows) => 1 + Math.ceil(Math.max(0, rows - depth) / step);
+  let beyond = 0; // as many slices as add no tile
+  while (beyond < rows_beyond_ends && tiles(d + 2 * (beyond + 1)) === tiles(d)) beyond++;
+  const before = (side, whole, patch) => Math.floor((Math.max(whole, patch) - side) / 2);
+  const [above, left, front] = [before(d, d + 2 * beyond, depth), before(w, w, width), before(h, h, height)];
+  const tile = new Float32Array(depth * height * width).fill(window_hu[0]);
+  for (let z = 0; z < depth; z++) {
+    const slice = Math.min(Math.max(z - above, 0), d - 1);
+    for (let y = 0; y < Math.min(h, height); y++) {
+      for (let x = 0; x < Math.min(w, width); x++) {
+        tile[(z * height + y + front) * width + x + left] = hu[(slice * h + y) * w + x];
+      }
+    }
+  }
+  return tile;
+}
+
+/** Labels (N) of probabilities (C, N): the class whose probability times its decision weight is the largest. */
+export function decide(probabilities, { labels, postprocess }) {
+  const weights = [1, ...labels.map(({ name }) => postprocess.decision_weights[name] ?? 1)];
+  const voxels = probabilities.length / weights.length;
+  return Uint8Array.from({ length: voxels }, (_, voxel) => {
+    const weighted = weights.map((weight, c) => weight * probabilities[c * voxels + voxel]);
+    return weighted.indexOf(Math.max(...weighted));
+  });
+}
+
+/** Compares both rules with the golden arrays; how many values and labels differ. */
+async function checkRules(bundle, { ends, decision }) {
+  const numbers = async ({ file, dtype }) => toNumbers(await bundle.read(file), dtype);
+  const differing = (found, expected) => expected.filter((value, i) => Math.abs(value - found[i]) > 0.01).length;
+  let wrongHu = 0;
+  for (const scan of ['short', 'long']) {
+    const hu = ends[`${scan}_hu`];
+    const tile = firstTile(await numbers(hu), hu.shape, ends.patch, bundle.manifest.input);
+    wrongHu += differing(tile, await numbers(ends[`${scan}_tile`]));
+  }
+  const labels = decide(await numbers(decision.probabilities), bundle.manifest);
+  return { wrongHu, wrongLabels: differing(labels, await numbers(decision.labels)) };
+}
+
+/** Runs the golden tile and both rules, and compares. */
 export async function check(fetchBytes, precision) {
   const bundle = await openBundle(fetchBytes);
-  const { tile } = parse(await bundle.read('golden/golden.json'));
+  const golden = parse(await bundle.read('golden/golden.json'));
+  const { tile } = golden;
   const entries = parse(await bundle.read('parity.json'));
   const { tolerance } = entries.find((entry) => entry.target === 'onnx' && entry.precision === precision);
   const hu = Float32Array.from(toNumbers(await bundle.read(tile.hu.file), tile.hu.dtype));
@@ -62,7 +107,9 @@ export async function check(fetchBytes, precision) {
 
   const figures = compare(found, tile.hu.shape, expected, tile.logits.shape, tile.stride);
   const times = { readyMs: ready - started, tileMs: done - warm };
-  return { ...figures, ...times, allowedRms: tolerance.logit_rms, passed: figures.rms <= tolerance.logit_rms };
+  const rules = await checkRules(bundle, golden);
+  const passed = figures.rms <= tolerance.logit_rms && rules.wrongHu + rules.wrongLabels === 0;
+  return { ...figures, ...times, ...rules, allowedRms: tolerance.logit_rms, passed };
 }
 
 /** `found` is (C, D, H, W); `expected` (C, d, h, w) is every `stride`-th voxel of what it should be. */
@@ -89,7 +136,7 @@ function compare(found, [depth, height, width], expected, [classes, d, h, w], st
 
 /** Raw numbers of the bundle. They are little-endian, as is every machine that runs wasm. */
 function toNumbers(bytes, dtype) {
-  const kinds = { '<i2': Int16Array, '<f4': Float32Array };
+  const kinds = { '<i2': Int16Array, '<f4': Float32Array, '|u1': Uint8Array };
   return new kinds[dtype](bytes.slice().buffer); // the copy starts at 0, where a typed array may start
 }
 
@@ -103,6 +150,8 @@ if (globalThis.process?.argv?.[1]?.endsWith('check.mjs')) {
   const seen = await check((name) => readFile(`${folder}/${name}`), precision);
   const times = `ready in ${Math.round(seen.readyMs)} ms, ${Math.round(seen.tileMs)} ms a tile`;
   console.log(`onnx/${precision}: logits differ by ${seen.rms.toExponential(1)} (root mean square), allowed ${seen.allowedRms}`);
-  console.log(`${seen.agreement.toFixed(5)} of the labels agree; ${times}: ${seen.passed ? 'passed' : 'failed'}`);
+  console.log(`${seen.agreement.toFixed(5)} of the labels agree; ${times}`);
+  const rules = `scan ends: ${seen.wrongHu} values differ; decision weights: ${seen.wrongLabels} labels differ`;
+  console.log(`${rules}: ${seen.passed ? 'passed' : 'failed'}`);
   process.exitCode = seen.passed ? 0 : 1;
 }

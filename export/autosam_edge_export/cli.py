@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from autosam_edge.bundle import open_bundle
 from autosam_edge.cli.options import AsJson, split_commas
 from autosam_edge.cli.progress import Stages
 from autosam_edge.cli.tables import new_table, show
@@ -26,8 +27,8 @@ Target = Annotated[
     typer.Option(
         "--target",
         metavar="NAME,...",
-        help="Runtimes to export for: onnx, openvino, coreml, coreml-2d, coreml-ios18, executorch, "
-        "executorch-coreml; or monai alone.",
+        help="Runtimes to export for: onnx, onnx-2d, openvino, coreml, coreml-2d, coreml-ios18, executorch, "
+        "executorch-coreml; or, alone, monai, or web for a site that runs a bundle in browsers.",
     ),
 ]
 Precision = Annotated[
@@ -98,9 +99,52 @@ Plausibility = Annotated[
 ]
 
 
+_WEB = "Options of --target web"
+WebBundle = Annotated[
+    Path | None,
+    typer.Option(
+        "--bundle",
+        help="Bundle that the site runs, with an onnx artifact of the precision; one of onnx-2d brings "
+        "WebGPU. Default: the one in the package.",
+        rich_help_panel=_WEB,
+        show_default=False,
+    ),
+]
+Pyodide = Annotated[
+    Path | None,
+    typer.Option(
+        "--pyodide",
+        help="Folder with Pyodide's distribution, or with any files of others that a site needs. Each is "
+        "compared with its pinned SHA-256.",
+        exists=True,
+        file_okay=False,
+        rich_help_panel=_WEB,
+    ),
+]
+Download = Annotated[
+    bool,
+    typer.Option(
+        "--download",
+        help="Fetch the missing files of others with npm and pip, or from Pyodide's own server.",
+        rich_help_panel=_WEB,
+    ),
+]
+Cache = Annotated[
+    Path | None,
+    typer.Option(
+        "--cache",
+        help="Folder that keeps what --download fetches, for the next site. Default: nothing is kept.",
+        file_okay=False,
+        rich_help_panel=_WEB,
+    ),
+]
+
+
 @app.command("export")
 def export(
-    out: Annotated[Path, typer.Option("--out", "-o", help="Bundle to write (*.edge).")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Bundle to write (*.edge); of --target web, a folder.")
+    ],
     target: Target = "onnx",
     precision: Precision = "fp32",
     checkpoint: Checkpoint = None,
@@ -116,6 +160,10 @@ def export(
     model_card: ModelCard = None,
     decision_weights: DecisionWeights = None,
     plausibility: Plausibility = None,
+    bundle: WebBundle = None,
+    pyodide: Pyodide = None,
+    download: Download = False,
+    cache: Cache = None,
     as_json: AsJson = False,
 ) -> None:
     """Export a student as a bundle, and compare every artifact with it, organ by organ."""
@@ -123,6 +171,9 @@ def export(
         patch, int, option="--patch", expected="three whole numbers with commas, such as 96,96,96", count=3
     )
     targets, precisions = target.split(","), precision.split(",")
+    if target == "web":
+        _export_web(out, bundle, precision, pyodide, download=download, cache=cache, as_json=as_json)
+        return
     monai = "monai" in targets
     if monai and (len(targets) > 1 or precision != "fp32" or volume or calibrate or interpreted_tiles):
         raise typer.BadParameter(
@@ -158,6 +209,29 @@ def export(
         log=stages.log,
     )
     print(json.dumps(report)) if as_json else _show(report)
+
+
+def _export_web(
+    out: Path,
+    bundle: Path | None,
+    precision: str,
+    pyodide: Path | None,
+    *,
+    download: bool,
+    cache: Path | None,
+    as_json: bool,
+) -> None:
+    from autosam_edge_export.web.site import write_site
+    from autosam_edge_export.web.third_party import ThirdParty
+
+    folders = [pyodide] if pyodide else []
+    with ThirdParty(folders, cache, download=download, log=Stages().log) as third_party:
+        report = write_site(open_bundle(bundle), out, third_party, precision=precision)
+    if as_json:
+        print(json.dumps(report))
+        return
+    print(f"{out}: {report['files']} files, {report['megabytes']} MB; providers: {report['providers']}")
+    print(f"Serve it with any web server, for example: python -m http.server -d {out}")
 
 
 def _read(paths: Scans, title: str) -> dict[str, Volume] | None:

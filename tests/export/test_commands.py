@@ -97,15 +97,17 @@ def test_export_prints_one_json_object(checkpoint, scan, tmp_path):
 def test_verify_says_what_it_saw(exported):
     """A table for a person, one object for a program."""
     text = call("verify", exported[0])
-    assert text.count("passed") == 6
+    assert text.count("passed") == 8
     checks = json.loads(call("verify", exported[0], "--json"))["checks"]
-    assert [check["name"] for check in checks[:4]] == [
+    assert [check["name"] for check in checks[:6]] == [
         "files",
         "resampling",
         "labels without the network",
         "labels of a short scan",
+        "scan ends",
+        "decision weights",
     ]
-    assert {check["name"] for check in checks[4:]} == {"onnx/fp32", "openvino/fp32"}
+    assert {check["name"] for check in checks[6:]} == {"onnx/fp32", "openvino/fp32"}
     assert {check["verdict"] for check in checks} == {"passed"}
 
 

@@ -298,13 +298,15 @@ def test_verify_fails_where_the_device_computes_something_else(exported, monkeyp
     assert verdicts["openvino/fp32"] == verdicts["resampling"] == "passed"
 
 
-def test_verify_fails_where_the_pipeline_is_another(exported, monkeypatch):
-    """Without antialiasing the golden grid is missed, whatever the network."""
-    honest = export_module.verify_bundle.__globals__["on_model_grid"]
-    monkeypatch.setattr(
-        "autosam_edge.verify.on_model_grid", lambda volume, contract: honest(volume, contract) + 0.5
-    )
-    with pytest.raises(EngineError, match="resampling"):
+@pytest.mark.parametrize(
+    ("step", "check"),
+    [("on_model_grid", "resampling"), ("first_tile", "scan ends"), ("decide", "decision weights")],
+)
+def test_verify_fails_where_the_pipeline_is_another(exported, monkeypatch, step, check):
+    """A step that gives other values is named, whatever the network."""
+    honest = export_module.verify_bundle.__globals__[step]
+    monkeypatch.setattr(f"autosam_edge.verify.{step}", lambda *given: honest(*given) + 1)
+    with pytest.raises(EngineError, match=check):
         verify_bundle(Bundle(exported[0]))
 
 

@@ -22,5 +22,7 @@ NORMS = _aten("instance_norm.default layer_norm.default matmul.default")
 """Norms and the product of matrices of any rank, as they stand in the student."""
 FUSED_ATTENTION = _aten("scaled_dot_product_attention.default")
 """One operator for attention."""
+SHUFFLED = _aten("conv2d.default pixel_shuffle.default")
+"""Convolutions of a program on planes without transposed ones."""
 WRITTEN_OUT = _aten("bmm.default mean.dim rsqrt.default")
 """Parts of norms and of attention that are written out."""

@@ -14,12 +14,20 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx_ir.passes.common import DeduplicateInitializersPass
 from onnxscript.optimizer import optimize_ir
 
-from autosam_edge_export.convert.operators import EVERYWHERE, FUSED_ATTENTION, IN_VOLUMES, NORMS
+from autosam_edge_export.convert.operators import (
+    EVERYWHERE,
+    FUSED_ATTENTION,
+    IN_VOLUMES,
+    NORMS,
+    SHUFFLED,
+    WRITTEN_OUT,
+)
 from autosam_edge_export.convert.quantization import Range, should_quantize
 from autosam_edge_export.convert.quiet import quiet
 
 OPSET = 23  # the first with an Attention operator; ONNX Runtime reads it from 1.23 on
 OPERATORS = EVERYWHERE | IN_VOLUMES | NORMS | FUSED_ATTENTION
+OPERATORS_ON_PLANES = EVERYWHERE | SHUFFLED | WRITTEN_OUT
 # Smaller tensors (norms, biases) stay float32: they take little room and change the result much.
 _MIN_STORED_VALUES = 1024
 # Axis of the output channels in the weight of an operator.

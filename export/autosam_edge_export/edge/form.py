@@ -12,6 +12,7 @@ from autosam_edge_export.edge.layers import (
     MeansLayerNorm,
     PlaneConvolution,
     PlaneUpsampling,
+    ShuffledUpsampling,
     folding_convolution,
     one_item,
 )
@@ -82,7 +83,7 @@ def _in_planes(module: nn.Module, options: EdgeOptions) -> nn.Module | None:
     if isinstance(module, nn.Conv3d):
         return PlaneConvolution(module, taps)
     if isinstance(module, nn.ConvTranspose3d):
-        return PlaneUpsampling(module)
+        return ShuffledUpsampling(module) if options.upsampling == "shuffle" else PlaneUpsampling(module)
     if isinstance(module, Fold):
         return PlaneConvolution(folding_convolution(1), taps)
     return None

@@ -119,6 +119,34 @@ class PlaneUpsampling(nn.Module):
         return y.reshape(depth * a, self.outputs, height * b, width * c)
 
 
+class ShuffledUpsampling(PlaneUpsampling):
+    """The same function as a pointwise convolution, whose channels become the pixels of each block.
+
+    Args:
+        conv: Convolution to replace, as for the base; its kernel has one side within planes.
+
+    Raises:
+        ValueError: The blocks are not square within planes.
+    """
+
+    def __init__(self, conv: nn.ConvTranspose3d) -> None:
+        super().__init__(conv)
+        _, b, c = self.kernel
+        if b != c:
+            raise ValueError(f"blocks of {b} x {c} pixels are not square, as a shuffle of pixels needs them")
+        weight = self.weight.permute(1, 2, 3, 0).reshape(-1, self.weight.shape[0], 1, 1)  # (a O b c, C, 1, 1)
+        self.weight = nn.Parameter(weight.contiguous(), requires_grad=False)
+        if self.bias is not None:
+            self.bias = nn.Parameter(self.bias.repeat_interleave(b * c), requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(D, C, H, W) -> (a D, O, b H, b W) for a kernel of (a, b, b)."""
+        a, b, _ = self.kernel
+        depth, _, height, width = x.shape
+        y = F.pixel_shuffle(F.conv2d(x, self.weight, self.bias), b)
+        return y.reshape(depth * a, self.outputs, height * b, width * b)
+
+
 class FlatInstanceNorm(nn.Module):
     """Instance norm at rank 3, (1, C, D H W), which most targets know.
 

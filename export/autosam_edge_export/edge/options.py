@@ -19,19 +19,23 @@ class EdgeOptions:
             planes.
         norm: Form of the norms: ``flat`` as an instance norm at rank 3 and a layer norm; ``means`` written
             out, on planes.
+        upsampling: Form of the transposed convolutions on planes: ``transposed``; or ``shuffle``, a pointwise
+            convolution whose channels are then laid out side by side, where a GPU lacks the operator.
 
     Raises:
-        ValueError: A norm for planes with 3D convolutions.
+        ValueError: A form for planes with 3D convolutions.
     """
 
     attention: Literal["matmul", "by-head", "fused"] = "matmul"
     windows_at_once: int = 49
     convolution: Literal["3d", "2d-sum", "2d-concat"] = "3d"
     norm: Literal["flat", "means"] = "flat"
+    upsampling: Literal["transposed", "shuffle"] = "transposed"
 
     def __post_init__(self) -> None:
-        if not self.planes and self.norm != "flat":
-            raise ValueError(f"{self.norm} is a form for planes, which 3D convolutions do not take")
+        for form in {self.norm, self.upsampling} - {"flat", "transposed"}:
+            if not self.planes:
+                raise ValueError(f"{form} is a form for planes, which 3D convolutions do not take")
 
     @property
     def planes(self) -> bool:

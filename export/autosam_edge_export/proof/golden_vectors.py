@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from autosam_edge.engines.engine import Engine
 from autosam_edge.engines.fake_engine import ThresholdEngine
 from autosam_edge.geometry import Orientation
 from autosam_edge.golden import GOLDEN
+from autosam_edge.golden_rules import decide, first_tile
 from autosam_edge.model import InputContract, Model
 from autosam_edge.phantom import make_phantom
 from autosam_edge.session import Session
@@ -23,6 +25,9 @@ _SCAN_STRIDE = 2
 _WIDTH_HU = 25.0
 _REACH_ROWS = 8  # sees every row that tiles show beyond the ends
 _SHORT_SLICES = (26, 31)  # 30 mm: shorter than any tile
+_ENDS_PATCH = (16, 16, 16)
+_ENDS_ROWS = {"short": 5, "long": 18}  # one tile; two tiles, which cannot reach all rows beyond the ends
+_DECISION_SHAPE = (8, 8, 4)
 
 
 def write_golden(folder: Path, model: Model, student: Engine) -> npt.NDArray[np.float32]:
@@ -55,13 +60,43 @@ def write_golden(folder: Path, model: Model, student: Engine) -> npt.NDArray[np.
     }
     tile = _tile(model.input)
     logits = student.run(tile)[:, ::_STRIDE, ::_STRIDE, ::_STRIDE]
-    parts = {"scan": scan, "tile": {"hu": tile.astype(np.int16), "logits": logits, "stride": _STRIDE}}
+    parts = {
+        "scan": scan,
+        "ends": _ends(model),
+        "decision": _decision(model),
+        "tile": {"hu": tile.astype(np.int16), "logits": logits, "stride": _STRIDE},
+    }
     described = {
         name: {key: _describe(folder, f"{name}_{key}", value) for key, value in part.items()}
         for name, part in parts.items()
     }
     (folder / GOLDEN).write_text(json.dumps(described, indent=1) + "\n")
     return tile
+
+
+def _ends(model: Model) -> dict[str, object]:
+    """Two scans on the model's grid, whole HU inside the window, and the first tile of each."""
+    low, high = model.input.window_hu
+    ends: dict[str, object] = {"patch": list(_ENDS_PATCH)}
+    random = np.random.default_rng(_SEED)
+    for name, rows in _ENDS_ROWS.items():
+        hu = random.integers(int((low + high) / 2), int(high), (rows, 10, 13), dtype=np.int16)
+        ends |= {
+            f"{name}_hu": hu,
+            f"{name}_tile": np.rint(first_tile(model, hu, _ENDS_PATCH)).astype(np.int16),
+        }
+    return ends
+
+
+def _decision(model: Model) -> dict[str, object]:
+    """Probabilities of voxels that no rounding can move from one label to another, and their labels."""
+    random = np.random.default_rng(_SEED)
+    voxels = math.prod(_DECISION_SHAPE)
+    found = random.dirichlet(np.full(model.classes, 0.5), 2 * voxels).T.astype(np.float32)
+    weighted = np.sort(found * np.array(model.class_weights, np.float32)[:, None], axis=0)
+    clear = np.flatnonzero(weighted[-1] - weighted[-2] > 0.01)[:voxels]
+    probabilities = np.ascontiguousarray(found[:, clear].reshape(model.classes, *_DECISION_SHAPE))
+    return {"probabilities": probabilities, "labels": decide(model, probabilities)}
 
 
 def _describe(folder: Path, name: str, value: object) -> object:

@@ -39,6 +39,7 @@ _BY_PRECISION = {  # Dice of each organ, mean Dice, agreement; the runtime knows
 _COREML = ("fp32", "fp16", "int8-weights", "palette6", "palette4")
 _PRECISIONS = {
     "onnx": ("fp32", "fp16", "int8-weights", "int8"),
+    "onnx-2d": ("fp32", "fp16", "int8-weights"),
     "openvino": ("fp32", "bf16", "int8"),
     "coreml": _COREML,
     "coreml-2d": _COREML,

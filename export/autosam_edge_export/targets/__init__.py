@@ -9,12 +9,13 @@ from autosam_edge_export.proof.tolerances import TOLERANCES
 from autosam_edge_export.targets.coreml import COREML, COREML_2D, COREML_IOS18
 from autosam_edge_export.targets.executorch import ExecuTorch
 from autosam_edge_export.targets.executorch_coreml import ExecuTorchCoreMl
-from autosam_edge_export.targets.onnx_runtime import OnnxRuntime
+from autosam_edge_export.targets.onnx_runtime import OnnxOnPlanes, OnnxRuntime
 from autosam_edge_export.targets.openvino import OpenVino
 from autosam_edge_export.targets.target import Target
 
 _ALL: tuple[Target, ...] = (
     OnnxRuntime(),
+    OnnxOnPlanes(),
     OpenVino(),
     COREML,
     COREML_2D,

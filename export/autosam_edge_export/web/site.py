@@ -86,7 +86,7 @@ def write_site(
         "files": len(files),
         "megabytes": round(sum(map(len, files.values())) / 1e6, 1),
         "megabytes_kept_offline": round(kept / 1e6, 1),
-        "providers": list(artifacts),
+        "providers": ", ".join(artifacts),
     }
 
 

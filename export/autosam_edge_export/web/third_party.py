@@ -99,7 +99,10 @@ class ThirdParty:
                     return content
         raise _missing(file, tried=self._download)
 
-    def close(self) -> None:
+    def __enter__(self) -> ThirdParty:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         """Remove what was downloaded and not kept."""
         self._scratch.cleanup()
 

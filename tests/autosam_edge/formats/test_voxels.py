@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from autosam_edge_test_hazards import hazard
 
+from autosam_edge import encoded_bytes
 from autosam_edge.error_codes import BUDGET_TOO_SMALL, NIFTI_DAMAGED, NRRD_DAMAGED
 from autosam_edge.errors import BudgetError, InputError
-from autosam_edge.formats import encoded_bytes
 from autosam_edge.formats import voxels as voxels_module
 from autosam_edge.formats.voxels import StoredVoxels, read_start, read_values
 from autosam_edge.warning_codes import BYTES_AFTER_VOXELS

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import math
 
 import numpy as np
 import pytest
@@ -28,6 +29,7 @@ OPTIONS = {
     "concat": EdgeOptions(convolution="2d-concat"),
     "sum": EdgeOptions(attention="fused", convolution="2d-sum"),
     "means": EdgeOptions(attention="by-head", convolution="2d-sum", norm="means"),
+    "shuffle": EdgeOptions(convolution="2d-sum", norm="means", upsampling="shuffle"),
 }
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -111,7 +113,8 @@ def test_every_parameter_is_the_students(name, options):
                 queries, rest = held[f"{path}.qkv.{key}"].split([module.dim, 2 * module.dim])
                 held[f"{path}.qkv.{key}"] = torch.cat([queries * module.scale, rest])
         if isinstance(module, nn.ConvTranspose3d) and module.bias is not None and options.planes:
-            held[f"{path}.bias"] = module.bias.repeat(module.kernel_size[0])
+            shuffled = options.upsampling == "shuffle"
+            held[f"{path}.bias"] = module.bias.repeat(math.prod(module.kernel_size[: 3 if shuffled else 1]))
     assert np.array_equal(
         sorted_values(edge_form(student, options).parameters()), sorted_values(held.values())
     )

@@ -11,8 +11,9 @@ pytest.importorskip("onnx")
 from autosam_edge_export.edge import EdgeOptions
 
 
-def test_a_norm_for_planes_is_refused_with_3d_convolutions():
+@pytest.mark.parametrize("form", [{"norm": "means"}, {"upsampling": "shuffle"}])
+def test_a_form_for_planes_is_refused_with_3d_convolutions(form):
     """Rather than not looked at."""
     with pytest.raises(ValueError, match="form for planes"):
-        EdgeOptions(norm="means")
+        EdgeOptions(**form)
     assert EdgeOptions(convolution="2d-sum", norm="means").planes

@@ -10,6 +10,7 @@ const asked = JSON.parse(process.argv[2]);
 const base = `${pathToFileURL(path.resolve(asked.site))}/`;
 const fetched = globalThis.fetch;
 globalThis.self = globalThis;
+globalThis.WorkerGlobalScope = class {}; // so that Pyodide mounts files
 globalThis.fetch = async (url, options) =>
   String(url).startsWith('file:') ? new Response(readFileSync(fileURLToPath(String(url).split('?')[0])),
     { headers: { 'Content-Type': String(url).includes('.wasm') ? 'application/wasm' : '' } }) : fetched(url, options);
