@@ -64,11 +64,9 @@ def export_bundle(
     """Turn a trained student into a bundle and prove that every artifact is equal to it.
 
     Args:
-        checkpoint: Path of the student's safetensors; None takes the one in the default bundle.
         out: Folder to write. It must not exist, or hold a bundle, which is replaced at the end.
         targets: Names in :data:`~autosam_edge_export.targets.TARGETS`.
         patch: Sides of a tile (D, H, W), voxels, multiples of 32.
-        overlap: Share of a tile that its neighbor covers again, from 0 to less than 1.
         volumes: CT volumes to compare on, by name; None uses two phantoms.
         calibration: CT volumes of other patients to calibrate int8 on, by name; None uses four phantoms.
         interpreted_tiles: Number of tiles of each volume to compare interpreted artifacts on; None compares
@@ -295,7 +293,6 @@ def export_monai(
     """Write the student as a MONAI Bundle, a folder that MONAI itself loads and runs.
 
     Args:
-        checkpoint: Path of the student's safetensors; None takes the one in the default bundle.
         out: Folder to write; it must not exist.
         patch: Sides of a tile (D, H, W), voxels.
 

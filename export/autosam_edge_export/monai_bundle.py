@@ -62,7 +62,6 @@ def write_monai_bundle(
     """Write a student as a MONAI Bundle. The same arguments and packages give the same bytes.
 
     Args:
-        intensity: Normalization of HU that the network was trained with.
         labels: Label table, in the order of the network's channels after the background.
 
     Raises:

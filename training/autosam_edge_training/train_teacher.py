@@ -72,10 +72,7 @@ def train(config: Config, data: Path, out: Path, *, sam: Path | None = None, wor
     """Train the teacher; a run that was stopped resumes from the last checkpoint in ``out``.
 
     Args:
-        data: Folder that ``data prepare`` wrote; its classes are the network's.
         sam: SAM's published checkpoint; None leaves the encoder random, with a warning if it is frozen.
-        workers: Number of processes that prepare patches while the network trains; the result does not depend
-            on it.
 
     Raises:
         InputError: The data cannot be used (AE-DATA-*).

@@ -35,11 +35,7 @@ def round_trip_dice(
 
 
 def measure_label_ceiling(data: Path, split: Split) -> Result:
-    """Measure the largest possible mean Dice of each case, from hard labels and from occupancies.
-
-    Args:
-        data: Folder that ``data prepare`` wrote; its spacing is measured, on the original files.
-    """
+    """Measure the largest possible mean Dice of each case, from hard labels and from occupancies."""
     result = new_result("label ceiling")
     prepared = Prepared.read(data)
     cases = {}

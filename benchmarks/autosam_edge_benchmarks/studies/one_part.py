@@ -21,7 +21,6 @@ def measure_one_part(
     """Measure the mean Dice of each organ, with all its parts and with the largest part only.
 
     Args:
-        data: Folder that ``data prepare`` wrote; its organs have the names of the bundle's.
         split: ``validation`` or ``training``; not the test cases, because the result decides the rule.
     """
     result = new_result("one part")

@@ -35,8 +35,6 @@ class MadeArtifact:
     Args:
         path: Path in the bundle, of a file or of a folder.
         proof: ``executed`` if this machine has the runtime, else ``interpreted``.
-        megabytes: Size of the artifact, MB.
-        facts: Facts that the converter reports, values of JSON.
         developer_files: Files for developers, which the manifest does not list, by their path in the bundle.
     """
 
@@ -232,7 +230,6 @@ def summarize(
 
     Args:
         records: Figures of each volume, at least one.
-        cost: Memory and time; None if the artifact was not executed.
     """
     tolerance = TOLERANCES[artifact.target, artifact.precision]
     scores: dict[str, list[float]] = {}

@@ -61,7 +61,6 @@ class ParityEntry:
 
     Args:
         proof: ``executed`` or ``interpreted``.
-        tolerance: Figures that the artifact must reach.
         organ_dice: Dice by organ, mean over the volumes that show the organ.
         mean_dice: Mean of ``organ_dice``.
         worst_organ: Name of the organ with the lowest Dice; empty if no organ was found.
@@ -69,9 +68,6 @@ class ParityEntry:
         logit_error: Largest difference of a logit in any volume.
         logit_rms: Largest root mean square difference of the logits in any volume.
         failures: Sentences that name each figure outside of the tolerance.
-        cost: Memory and time; None if the artifact was not executed.
-        megabytes: Size of the artifact, MB.
-        facts: Facts that the converter reports, values of JSON.
     """
 
     target: str

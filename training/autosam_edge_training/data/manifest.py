@@ -109,7 +109,6 @@ class Manifest:
 
     Args:
         dataset: Name, such as ``btcv``.
-        labels: Names by value, the background first.
         root: Folder that the entries' paths start from.
         warnings: Remarks on the data set, such as missing cases, one sentence each.
 

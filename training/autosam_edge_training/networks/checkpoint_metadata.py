@@ -26,7 +26,6 @@ class TeacherRecord:
     """The teacher that a student was distilled from.
 
     Args:
-        sha256: SHA-256 of the teacher's file, hexadecimal.
         source: Source of its probabilities: ``online``, a forward pass at every step, or ``cached``.
         weight: Lambda of equation 2, the weight of the labels, 0 to 1.
     """
@@ -45,7 +44,6 @@ class CheckpointMetadata:
         student: Name of the student, ``monai:NAME``, or ``autosam`` for an AutoSAM teacher.
         arguments: Arguments of a network of MONAI, or the network's part of a teacher's recipe.
         input: Grid, intensities and labels of the training data.
-        data_sha256: SHA-256 of the prepared data set, hexadecimal.
         commit: Commit of the code; empty outside of a checkout.
         sam_sha256: SHA-256 of the SAM file that holds a teacher's frozen parameters; empty if its own file
             holds all parameters.

@@ -202,10 +202,7 @@ class RunRecord:
     """Content of ``config.json``.
 
     Args:
-        data_sha256: SHA-256 of the prepared data set, hexadecimal.
         spacing_mm: Voxel spacing of the grid (D, H, W), mm.
-        labels: Names by value, the background first.
-        intensity: Window and scale of the HU.
         commit: Commit of the code; None outside of a checkout.
         extra_data_sha256: SHA-256 of each further data set.
         teacher_network, teacher_sha256, teacher: Teacher of a distilled student, see

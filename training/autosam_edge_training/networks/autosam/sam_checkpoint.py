@@ -55,7 +55,6 @@ def load_sam(model: AutoSAM, path: Path | None, *, sha256: str | None = None) ->
         model: Teacher, changed in place; unchanged on an error.
         path: A public SAM checkpoint, or safetensors with the same keys. None: the weights stay random, with
             a warning.
-        sha256: What the file's SHA-256 must be, in hexadecimal.
 
     Returns:
         The file's SHA-256, or None without a file.
