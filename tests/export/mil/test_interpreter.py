@@ -67,7 +67,7 @@ def test_a_parameter_that_the_definition_lacks_is_refused(tmp_path):
     assert Interpreter(altered(files, lambda relu: None)).run(torch.ones(4)).tolist() == [1.0] * 4
     with pytest.raises(ExportError, match="AE-EXPORT-008: .*relu has the parameter threshold"):
         Interpreter(altered(files, lambda relu: relu.inputs["threshold"].CopyFrom(relu.inputs["x"])))
-    with pytest.raises(ExportError, match="AE-EXPORT-008: .*relu has no x"):
+    with pytest.raises(ExportError, match="AE-EXPORT-008: .*relu has no alpha, x"):
         Interpreter(altered(files, lambda relu: relu.inputs.clear()))
     with pytest.raises(ExportError, match="AE-EXPORT-009: .*relu uses nothing before it is made"):
         Interpreter(altered(files, lambda relu: setattr(relu.inputs["x"].arguments[0], "name", "nothing")))
