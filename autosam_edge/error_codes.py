@@ -442,6 +442,12 @@ WORKER_DIED = ErrorCode(
     "Try the scan alone with `autosam-edge segment`, and with fewer workers or `--max-memory`.",
 )
 
+CONTRACT_SETTINGS_INVALID = ErrorCode(
+    "AE-BATCH-006",
+    "the settings that the caller of a container gives are not valid",
+    "docs/containers.md lists the settings.",
+)
+
 # Audit
 AUDIT_BROKEN = ErrorCode(
     "AE-AUDIT-001",

@@ -5,7 +5,15 @@ from __future__ import annotations
 from typing import Literal, get_args
 
 Format = Literal[
-    "nifti", "dicom-seg", "dicom-seg-labelmap", "dicom-sr", "secondary-capture", "json", "csv", "preview"
+    "nifti",
+    "metaimage",
+    "dicom-seg",
+    "dicom-seg-labelmap",
+    "dicom-sr",
+    "secondary-capture",
+    "json",
+    "csv",
+    "preview",
 ]
 FORMATS: tuple[Format, ...] = get_args(Format)
 """In the order in which they are written: a structured report refers to the DICOM SEG."""
@@ -17,6 +25,7 @@ DICOM_FORMATS: tuple[Format, ...] = (*SEG_FORMATS, "dicom-sr", "secondary-captur
 """Those that refer to the DICOM series that was segmented, and need one."""
 FILE_NAMES: dict[Format, str] = {
     "nifti": "segmentation.nii.gz",
+    "metaimage": "segmentation.mha",
     "dicom-seg": "segmentation.dcm",
     "dicom-seg-labelmap": "segmentation_labelmap.dcm",
     "dicom-sr": "measurements.dcm",

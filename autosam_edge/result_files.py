@@ -50,7 +50,7 @@ class Results:
 
     def write(self, name: Format, path: Path) -> None:
         """Write the file of one format; a structured report refers to the DICOM SEG in its folder."""
-        if name in ("json", "csv", "nifti", "preview"):
+        if name in ("json", "csv", "nifti", "metaimage", "preview"):
             self._write_plain(name, path)
         else:
             self._write_dicom(name, path)
@@ -66,6 +66,10 @@ class Results:
             from autosam_edge.formats.nifti import write_nifti
 
             write_nifti(self._segmentation, path)
+        elif name == "metaimage":
+            from autosam_edge.formats.metaimage import write_metaimage
+
+            write_metaimage(self._segmentation, path)
         elif name == "preview":
             from autosam_edge.report.drawing import as_png
 

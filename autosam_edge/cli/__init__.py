@@ -52,6 +52,7 @@ class _Commands(RootGroup):
             batch="Label the organs of many CT scans: a folder for each, one table, one page.",
             watch="Label each scan that comes into a folder, until the command is stopped.",
             serve="Be a DICOM node: receive CT series, label their organs, send the results to an archive.",
+            contract="Segment as a hospital router or a challenge calls a container.",
             audit="Check the record of what ran.",
         ),
         *_lazy(

@@ -2,10 +2,11 @@
 
 import typer
 
-from autosam_edge.cli import audit, batch, node
+from autosam_edge.cli import audit, batch, contract, node
 
 app = typer.Typer()
 app.command("batch")(batch.batch)
 app.command("watch")(node.watch_folder)
 app.command("serve")(node.serve)
+app.command("contract")(contract.contract)
 app.add_typer(audit.app, name="audit")

@@ -6,6 +6,7 @@ Positions are in LPS, as ITK reads them. Like ITK, the reader does not use Cente
 from __future__ import annotations
 
 import re
+import zlib
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,13 +25,15 @@ from autosam_edge.formats.companion import named_companion
 from autosam_edge.formats.hounsfield import read_volume
 from autosam_edge.formats.voxels import StoredVoxels, opened
 from autosam_edge.geometry import FloatMatrix, Grid, Shape
-from autosam_edge.volume import Source, Volume
+from autosam_edge.volume import RESEARCH_USE, Source, Volume
 from autosam_edge.warning_codes import EXTRA_AXES, ORIENTATION_LETTERS_IGNORED
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from autosam_edge.scan_warning import ScanWarning
+    from autosam_edge.volume import Segmentation
 
     Fields = dict[str, str]
 
@@ -207,3 +210,45 @@ def _voxels(path: Path, fields: Fields, end: int, shape: Shape) -> StoredVoxels:
     if fields.get("BinaryData", "True").lower() in ("false", "0", "no"):
         encoding = "text"
     return StoredVoxels(path, dtype, shape, METAIMAGE_DAMAGED, encoding, start)
+
+
+def write_metaimage(segmentation: Segmentation, path: Path) -> None:
+    """Write the labels as compressed uint8 ``.mha`` on the input's grid, in LPS, as ITK does.
+
+    The affine is exact in float64. MetaImage holds rotations only as ITK reads it: of a tilted or sheared
+    grid the axes are not at right angles, which ITK refuses; NIfTI suits those better.
+
+    Args:
+        segmentation: Labels, (D, H, W).
+        path: File to write, ``.mha``.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    grid = segmentation.grid
+    columns = grid.affine[:3, 2::-1]  # of the axes W, H, D, as MetaImage counts them
+    spacing = np.linalg.norm(columns, axis=0)
+    voxels = zlib.compress(segmentation.labels.tobytes(), 6)
+    fields = {
+        "ObjectType": "Image",
+        "NDims": 3,
+        "BinaryData": True,
+        "BinaryDataByteOrderMSB": False,
+        "CompressedData": True,
+        "CompressedDataSize": len(voxels),
+        "TransformMatrix": _spaced((columns / spacing).T.ravel()),
+        "Offset": _spaced(grid.affine[:3, 3]),
+        "CenterOfRotation": "0 0 0",
+        "AnatomicalOrientation": "RAI",
+        "ElementSpacing": _spaced(spacing),
+        "DimSize": _spaced(grid.shape[::-1]),
+        "Comment": RESEARCH_USE,
+        "ElementType": "MET_UCHAR",
+        "ElementDataFile": "LOCAL",
+    }
+    header = "".join(f"{key} = {value}\n" for key, value in fields.items())
+    path.write_bytes(header.encode() + voxels)
+
+
+def _spaced(values: Iterable[float]) -> str:
+    return " ".join(f"{value:.17g}" for value in values)

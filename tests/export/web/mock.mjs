@@ -1,5 +1,6 @@
 // A stand-in for autosam-edge.mjs without Python and network: the same functions, a synthetic result of balls.
-// For tests of the page only; no exported site holds it. A file named error.* fails, series.* holds two series.
+// For tests of the page only; no exported site holds it. A file named error.* fails, gap.* fails until `allow_gap`,
+// series.* holds two series.
 
 /** @type {{label: number, name: string, title: string, color: [number, number, number], hu: number, at: number[], radius: number}[]} */
 const ORGANS = [
@@ -53,6 +54,8 @@ function synthetic() {
   return { image, labels };
 }
 
+const scan = synthetic(); // before any run: a real worker does such work in another thread
+
 export async function open({ onProgress, provider = 'auto' } = {}) {
   const stages = ['python', 'packages', 'model', 'verify'];
   for (const [index, stage] of stages.entries()) {
@@ -80,9 +83,12 @@ export async function open({ onProgress, provider = 'auto' } = {}) {
   };
 }
 
-async function segment(files, { onProgress, signal } = {}) {
+async function segment(files, { onProgress, signal, options } = {}) {
   if ([...files].some((file) => file.name.startsWith('error')))
     throw new AutosamEdgeError('AE-DICOM-002', 'the input holds no CT image, only 3 x MR image.', 'Give a CT series.', 3);
+  if (!options?.allow_gap && [...files].some((file) => file.name.startsWith('gap')))
+    throw new AutosamEdgeError('AE-DICOM-016', '3 slices are missing between slice 40 and 41: 10 mm apart, expected 2.5 mm.',
+      'Copy the series again, whole; or let `allow_gap` fill the gap by interpolation.', 3);
   const steps = [['read', 1], ['network', 8], ['measure', 1], ['write', 1], ['view', 1]];
   let passed = 0;
   for (const [stage, total] of steps)
@@ -91,14 +97,14 @@ async function segment(files, { onProgress, signal } = {}) {
       await pause(300);
       if (signal?.aborted) throw new AutosamEdgeError('AE-CANCEL-001', 'the run was cancelled.', 'Start it again.', 130);
     }
-  const { image, labels } = synthetic();
+  const { image, labels } = scan;
   const found = ORGANS.map(({ label, name, title, color, hu, at, radius }) => ({
     label, name, title, color, voxels: 1000, volume_ml: radius ** 3 * 0.5236, mean_hu: hu, sd_hu: 12.5, touches_border: label === 1,
     confidence: 0.9, center_ras_mm: [160 - 5 * at[2], 160 - 5 * at[1], 5 * at[0] - 120] }));
   return {
-    labels: labels.values, shape: SHAPE, spacing_mm: SPACING,
+    labels: labels.values.slice(), shape: SHAPE, spacing_mm: SPACING,
     affine_lps_mm: [[0, 0, 5, -160], [0, 5, 0, -160], [5, 0, 0, -120], [0, 0, 0, 1]],
-    view: { image: image.buffer, labels: labels.buffer, reduced: false },
+    view: { image: image.buffer.slice(), labels: labels.buffer.slice(), reduced: false },
     organs: [...found, { ...ABSENT, voxels: 0, volume_ml: 0, mean_hu: null, sd_hu: null, touches_border: false,
       confidence: null, center_ras_mm: null }],
     warnings: [

@@ -169,8 +169,8 @@ export class AutosamEdgeError extends Error {
   exitCode: number;
 }
 
-/** What sw.js posts to its pages while it stores the site's files on the first visit (`navigator.serviceWorker` of the
- *  page, `message`). The worker becomes active, and takes over open pages, only when every file is stored. */
+/** What service-worker.js posts to its pages (`message` of `navigator.serviceWorker`) while it stores the site on the first
+ *  visit. The worker becomes active, and takes over open pages, only when every file is stored. */
 export interface Storing {
   type: 'storing';
   stored_bytes: number;

@@ -1,0 +1,46 @@
+"""``autosam-edge contract``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from autosam_edge.batch.contracts import Contract, detect, run_contract
+from autosam_edge.batch.job import Settings
+from autosam_edge.cli import options
+from autosam_edge.error_codes import SCANS_FAILED
+
+
+def contract(
+    source: Annotated[Path | None, typer.Argument(metavar="IN", help="Input folder.")] = None,
+    out: Annotated[Path | None, typer.Argument(metavar="OUT", help="Output folder.")] = None,
+    name: Annotated[
+        Contract | None, typer.Option("--as", help="Contract of the caller. Default: the one that is found.")
+    ] = None,
+    socket: Annotated[
+        str, typer.Option("--socket", help="Name of the output image's socket, for Grand-Challenge.")
+    ] = "abdominal-organ-segmentation",
+    engine: options.Engine = None,
+    max_memory: options.MaxMemory = None,
+) -> None:
+    """Segment as a hospital router or a challenge calls a container.
+
+    The contracts are those of mercure, FLARE, Grand-Challenge, and plain folders; docs/containers.md.
+    """
+    found = detect(os.environ)
+    if source is None or out is None:
+        if found is None:
+            raise typer.BadParameter(
+                "give both folders: no contract of a caller was found", param_hint="IN OUT"
+            )
+        source, out = found[1:]
+    chosen = name or (found[0] if found else "folder")
+    outcome = run_contract(
+        chosen, source, out, Settings(engine=engine, max_memory_mb=max_memory), socket=socket
+    )
+    print(outcome.in_words)
+    if outcome.failed:
+        raise SCANS_FAILED(f"{outcome.failed} of {len(outcome.scans)} scans failed.")

@@ -1,0 +1,97 @@
+"""Segment each stable CT series of an Orthanc server and store the DICOM SEG beside it.
+
+    python orthanc.py http://127.0.0.1:8042 --state orthanc-state.json
+
+Orthanc tells what changed (``/changes``); the number of the last change that was worked off is kept in the
+state file, so a series is segmented once and none is missed while the program does not run. A user and a
+password go into the environment as ORTHANC_USER and ORTHANC_PASSWORD.
+"""
+
+import argparse
+import base64
+import json
+import os
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+
+import autosam_edge
+from autosam_edge.errors import AutosamEdgeError
+
+MIN_INSTANCES = 3
+
+
+class Orthanc:
+    """The part of Orthanc's REST interface that is needed."""
+
+    def __init__(self, url):
+        self._url = url.rstrip("/")
+        user, password = os.environ.get("ORTHANC_USER", ""), os.environ.get("ORTHANC_PASSWORD", "")
+        secret = base64.b64encode(f"{user}:{password}".encode()).decode()
+        self._headers = {"Authorization": f"Basic {secret}"} if user else {}
+
+    def get(self, path):
+        request = urllib.request.Request(self._url + path, headers=self._headers)
+        with urllib.request.urlopen(request) as answer:
+            return answer.read()
+
+    def json(self, path):
+        return json.loads(self.get(path))
+
+    def store(self, content):
+        request = urllib.request.Request(self._url + "/instances", data=content, headers=self._headers)
+        with urllib.request.urlopen(request):
+            pass
+
+
+def work_off(orthanc, session, state, log=print):
+    """Segment the series that became stable since the last call; return the number of those segmented."""
+    last = json.loads(state.read_text())["last"] if state.exists() else 0
+    count = 0
+    while True:
+        changes = orthanc.json(f"/changes?since={last}&limit=100")
+        for change in changes["Changes"]:
+            if change["ChangeType"] == "StableSeries":
+                count += segment(orthanc, session, change["ID"], log)
+            state.write_text(json.dumps({"last": change["Seq"]}))
+        last = changes["Last"]
+        if changes["Done"]:
+            return count
+
+
+def segment(orthanc, session, series, log):
+    """Segment one series; whether a SEG was stored."""
+    about = orthanc.json(f"/series/{series}")
+    if about["MainDicomTags"].get("Modality") != "CT" or len(about["Instances"]) < MIN_INSTANCES:
+        return False
+    with tempfile.TemporaryDirectory() as folder:
+        scan, out = Path(folder, "scan.zip"), Path(folder, "out")
+        scan.write_bytes(orthanc.get(f"/series/{series}/archive"))
+        try:
+            volume = autosam_edge.read(scan)
+            segmentation = session.segment(volume)
+            files = autosam_edge.write(volume, segmentation, out, formats=["dicom-seg"])
+        except AutosamEdgeError as error:
+            log(f"{series} {error.code}")
+            return False
+        for file in files.values():
+            orthanc.store(file.read_bytes())
+    log(f"{series} {segmentation.verdict}")
+    return True
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("url", help="address of Orthanc, such as http://127.0.0.1:8042")
+    parser.add_argument("--state", type=Path, required=True, help="file that keeps the last change")
+    parser.add_argument("--pause", type=float, default=5, help="seconds between two looks")
+    arguments = parser.parse_args()
+    session = autosam_edge.open_session()
+    while True:
+        work_off(Orthanc(arguments.url), session, arguments.state)
+        time.sleep(arguments.pause)
+
+
+if __name__ == "__main__":
+    main()

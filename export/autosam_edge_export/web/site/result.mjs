@@ -1,0 +1,148 @@
+// The view of a result: verdict, warnings, organs, files, and the controls of the viewer.
+
+import { byId, element, segments } from './elements.mjs';
+import { Viewer, WINDOWS, gpuDraws } from './viewer.mjs';
+import { bytes, hounsfield, inWords, milliliters, percent, seconds } from './words.mjs';
+
+const VERDICTS = {
+  plausible: ['✓', 'Plausible', 'Nothing speaks against the labels. Look at them all the same.'],
+  doubtful: ['!', 'Doubtful', 'Something speaks against the labels. A person must look at them.'],
+  implausible: ['✕', 'Implausible', 'These cannot be the labels of an abdomen. They are shown because you asked for them.'],
+};
+const UNCHECKED = ['?', 'Not checked', 'This model has no check of plausibility. A person must look at the labels.'];
+const SEVERITIES = { doubtful: 'Doubtful', caution: 'Caution', info: 'Note' };
+const FILES = {
+  'segmentation.dcm': 'DICOM SEG', 'segmentation.nii.gz': 'NIfTI', 'statistics.json': 'JSON', 'statistics.csv': 'CSV',
+};
+const NAMES = { all: 'All', axial: 'Axial', coronal: 'Coronal', sagittal: 'Sagittal', '3d': '3D' };
+
+let viewer = null;
+let urls = [];
+
+/** Fill the view. The viewer starts after the figures are there: it needs the longest. */
+export async function showResult(result, about, decisions) {
+  showVerdict(result);
+  showOrgans(result, about);
+  showDownloads(result);
+  byId('result-time').textContent = `${about.software}, model ${about.model} ${about.model_version}, ${seconds(total(result.timings_s))}.`;
+  byId('view-note').textContent = result.view.reduced ? 'Shown with fewer voxels than the scan has; the files and the volumes are exact.' : '';
+  if (decisions.pseudonymize && result.files['segmentation.dcm']) byId('downloads-note').textContent = 'DICOM SEG holds a pseudonym in place of the patient.';
+  await showPicture(result, about);
+}
+
+const total = (timings) => Object.values(timings).reduce((sum, part) => sum + part, 0);
+
+function showVerdict({ verdict, warnings }) {
+  const [mark, word, text] = VERDICTS[verdict] ?? UNCHECKED;
+  byId('verdict').className = `verdict ${verdict ?? ''}`;
+  byId('verdict-mark').textContent = mark;
+  byId('verdict-word').textContent = word;
+  byId('verdict-text').textContent = text;
+  // A warning on one organ stands at the organ; here stands what concerns the scan or the verdict.
+  const shown = warnings.filter((warning) => warning.organ === null || warning.severity === 'doubtful');
+  const notes = shown.filter((warning) => warning.severity === 'info');
+  byId('warnings').replaceChildren(...shown.filter((warning) => !notes.includes(warning)).map(warningItem));
+  byId('notes').hidden = !notes.length;
+  byId('notes').open = false;
+  byId('notes-count').textContent = notes.length === 1 ? '1 note on the scan' : `${notes.length} notes on the scan`;
+  byId('notes-list').replaceChildren(...notes.map(warningItem));
+}
+
+const warningItem = ({ code, severity, message }) => element('li', { className: severity },
+  element('span', { className: 'head' }, element('b', {}, SEVERITIES[severity]), code), inWords(message));
+
+function showOrgans({ organs, warnings }) {
+  const found = organs.filter((organ) => organ.voxels > 0);
+  const absent = organs.filter((organ) => organ.voxels === 0);
+  byId('organs-title').textContent = `${found.length} of ${organs.length} organs found`;
+  byId('organs').replaceChildren(...found.map((organ) => organRow(organ, warnings.filter((w) => w.organ === organ.name))));
+  byId('absent').textContent = absent.length ? `Not found: ${absent.map((organ) => organ.title.toLowerCase()).join(', ')}.` : '';
+  byId('confidence-note').textContent = found.some((organ) => organ.confidence !== null)
+    ? 'Sure: how sure the network is of itself, not how often it is right.' : '';
+}
+
+function organRow(organ, warnings) {
+  const see = element('input', { type: 'checkbox', checked: true, ariaLabel: `Show ${organ.title.toLowerCase()}` });
+  see.style.color = `rgb(${organ.color})`;
+  see.addEventListener('change', () => viewer?.setVisible(organ.label, see.checked));
+  const text = (className, words) => element('span', { className }, words);
+  const density = organ.mean_hu === null ? '' : `${hounsfield(organ.mean_hu)} ± ${Math.round(organ.sd_hu)} HU`;
+  const sure = organ.confidence === null ? '' : `${percent(organ.confidence)} sure`;
+  const notes = warnings.map((warning) => `${SEVERITIES[warning.severity]}: ${inWords(warning.message)}`);
+  if (organ.touches_border && !notes.length) notes.push('Reaches the edge of the scan: the whole organ is larger.');
+  const go = element('button', { type: 'button', className: 'go' },
+    text('title', organ.title), text('volume', `${organ.touches_border ? '≥ ' : ''}${milliliters(organ.volume_ml)}`),
+    element('span', { className: 'more' }, element('span', {}, density), element('span', {}, sure)),
+    ...notes.map((note) => text('note', note)));
+  go.addEventListener('click', () => {
+    viewer?.goTo(organ.center_ras_mm);
+    byId('announce').textContent = `The crosshair is in the ${organ.title.toLowerCase()}.`;
+    byId('picture').scrollIntoView({ block: 'nearest' });
+  });
+  const row = element('li', {}, element('label', { className: 'see' }, see), go);
+  row.dataset.label = organ.label;
+  return row;
+}
+
+function showDownloads({ files }) {
+  for (const url of urls) URL.revokeObjectURL(url); // of the last result
+  urls = [];
+  byId('downloads').replaceChildren(...Object.entries(files).map(([name, blob]) => {
+    const url = URL.createObjectURL(blob);
+    urls.push(url);
+    return element('li', {}, element('a', { className: 'button', href: url, download: name }, FILES[name] ?? name,
+      element('small', {}, bytes(blob.size))));
+  }));
+  byId('downloads-note').textContent = files['segmentation.dcm'] ? 'DICOM SEG holds the name and ID of the patient, as the scan does.'
+    : 'There is no DICOM SEG, because the scan was not given as DICOM.';
+}
+
+async function showPicture(result, about) {
+  const gpu = gpuDraws();
+  const problem = byId('viewer-problem');
+  problem.hidden = gpu !== null;
+  problem.textContent = 'This browser cannot draw the scan: WebGL 2 is not there or switched off. The measurements and files are complete.';
+  if (gpu === null) return;
+  viewer ??= new Viewer(byId('canvas'), () => {});
+  viewer.onPlace = (place) => showPlace(place, about);
+  const planes = Object.keys(NAMES).filter((plane) => plane !== '3d' || gpu);
+  const first = matchMedia('(min-width: 700px)').matches ? 'all' : 'axial';
+  segments(byId('planes'), 'plane', planes.map((plane) => [plane, NAMES[plane]]), first, setPlane);
+  segments(byId('windows'), 'window', Object.keys(WINDOWS).map((name) => [name, name[0].toUpperCase() + name.slice(1)]), 'soft tissue',
+    (name) => viewer.setWindow(name));
+  byId('slice').oninput = ({ target }) => { viewer.slice = target.value - 1; };
+  byId('opacity').oninput = ({ target }) => setOpacity(Number(target.value));
+  setOpacity(Number(byId('opacity').value));
+  viewer.setWindow('soft tissue');
+  try {
+    await viewer.show(result, about.labels);
+  } catch {
+    problem.hidden = false; // most likely the memory of the GPU
+    problem.textContent = 'The scan could not be drawn on this device. The measurements and files are complete.';
+    return;
+  }
+  setPlane(first);
+  const largest = result.organs.reduce((a, b) => (b.volume_ml > a.volume_ml ? b : a));
+  if (largest.center_ras_mm) viewer.goTo(largest.center_ras_mm);
+}
+
+function setPlane(plane) {
+  viewer.setPlane(plane);
+  byId('slice-label').hidden = viewer.slice === null;
+}
+
+function setOpacity(value) {
+  byId('opacity-text').textContent = percent(value / 100);
+  viewer.setOpacity(value / 100);
+}
+
+function showPlace({ label, hu }, about) {
+  const organ = about.labels.find((entry) => entry.label === label);
+  byId('place').replaceChildren('Crosshair: ', element('b', {}, organ?.title ?? 'no organ'), element('span', {}, `, ${hounsfield(hu)} HU`));
+  for (const row of byId('organs').children) row.classList.toggle('here', row.dataset.label === String(label));
+  const slice = viewer.slice;
+  if (!slice) return;
+  byId('slice').max = slice.count;
+  byId('slice').value = slice.index + 1;
+  byId('slice-text').textContent = `${slice.index + 1} of ${slice.count}`;
+}
