@@ -327,6 +327,11 @@ SITE_FILE_MISSING = ErrorCode(
     "in the browser: a file of the site cannot be loaded",
     "Connect to the network and open the page again, or export the site again.",
 )
+ENGINE_BROKEN = ErrorCode(
+    "AE-ENGINE-011",
+    "`doctor`: an installed engine or decoder does not load, crashes, hangs or computes something else",
+    "Install its package again (pip install --force-reinstall), or uninstall it and use another `engine`.",
+)
 MEMORY_UNKNOWN = ErrorCode(
     "AE-MEMORY-002",
     "a memory limit for an artifact whose memory was not measured at export",

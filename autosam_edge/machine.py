@@ -76,3 +76,11 @@ def _memory_gb() -> float | None:
     if not hasattr(os, "sysconf"):
         return None
     return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1024**3, 1)
+
+
+def available_memory_gb() -> float | None:
+    """Memory that programs can still take, GB; None where the system does not tell it."""
+    info = Path("/proc/meminfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    free_kb = next((int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")), None)
+    return None if free_kb is None else round(free_kb / 1024**2, 1)

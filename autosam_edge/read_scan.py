@@ -70,16 +70,9 @@ def read(
         return read_dicom(source, series=series, choices=choices, max_memory_mb=max_memory_mb)
     if kind == "zip":
         from autosam_edge.dicom.read import read_dicom
-        from autosam_edge.formats.zip_archive import UnpackedZip
+        from autosam_edge.formats.zip_archive import files_of_zip
 
-        unpacked = UnpackedZip(source)
-        try:
-            return read_dicom(
-                unpacked.root, series=series, choices=choices, max_memory_mb=max_memory_mb, keepalive=unpacked
-            )
-        except BaseException:
-            unpacked.close()
-            raise
+        return read_dicom(files_of_zip(source), series=series, choices=choices, max_memory_mb=max_memory_mb)
     if series is not None:
         raise SERIES_WITHOUT_DICOM(
             f"`series` was given, but the input is {_NAMES[kind]}, which has no series."
@@ -95,6 +88,27 @@ def read(
     from autosam_edge.formats.nrrd_volume import read_nrrd
 
     return read_nrrd(source, max_memory_mb=max_memory_mb)
+
+
+def numbered_files(path: Path) -> list[Path]:
+    """The files of an input in the order in which messages number them.
+
+    Args:
+        path: Folder or file.
+
+    Raises:
+        InputError: The folder cannot be listed (AE-INPUT-003, AE-DICOM-023), or the zip is refused.
+    """
+    kind = _kind(path)
+    if kind == "zip":
+        from autosam_edge.formats.zip_archive import files_of_zip
+
+        return list(files_of_zip(path))
+    if not path.is_dir():
+        return [path]
+    from autosam_edge.dicom.find import walk
+
+    return [Path(entry.path) for entry in sorted(walk(path), key=lambda entry: entry.path)]
 
 
 def _kind(path: Path) -> str:

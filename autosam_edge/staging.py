@@ -56,7 +56,7 @@ def sweep(folder: Path) -> None:
         folder: Existing folder. If it cannot be written, what is in it stays.
     """
     with contextlib.suppress(OSError, LockedError):
-        if any(folder.glob(_STAGES)):
+        if (folder / _FOLDER_LOCK).exists() or any(folder.glob(_STAGES)):
             with waiting_lock(folder / _FOLDER_LOCK, seconds=WAIT_S):
                 _sweep(folder)
 
@@ -88,6 +88,7 @@ def publish(stage: Path, names: Sequence[str]) -> None:
     for path in (plan, stage / NEW):
         sync(path)
     with waiting_lock(stage.parent / _FOLDER_LOCK, seconds=WAIT_S):
+        _sweep(stage.parent)  # a run that was killed among its renames must not go on after ours
         try:
             plan.replace(stage / _REMOVING)
             sync(stage)

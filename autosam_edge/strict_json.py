@@ -7,6 +7,7 @@ import math
 import re
 import types
 from dataclasses import fields, is_dataclass
+from functools import cache
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 _T = TypeVar("_T")
@@ -74,7 +75,7 @@ def build(kind: type[_T], raw: object, where: str, *, other_keys: bool = False) 
     """
     if not isinstance(raw, dict):
         raise ValueError(f"{where} is {_shown(raw)}, expected an object")
-    hints = get_type_hints(kind)
+    hints = _hints(cast("Any", kind))
     names = [field.name for field in fields(cast("Any", kind))]
     if not other_keys and (unknown := sorted(set(raw) - set(names))):
         raise ValueError(f"{where} has the unknown key {unknown[0]!r}")
@@ -164,6 +165,11 @@ def _shown(raw: object) -> str:
     if isinstance(raw, list):
         return "an array"
     return "null" if raw is None else repr(raw)[:40]
+
+
+@cache
+def _hints(kind: type[object]) -> dict[str, Any]:
+    return get_type_hints(kind)
 
 
 def _unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:

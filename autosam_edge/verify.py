@@ -107,6 +107,17 @@ def require_passed(checks: list[Check]) -> None:
         )
 
 
+def verify_artifact(bundle: Bundle, artifact: Artifact, *, threads: int | None = None) -> Check:
+    """Run the golden tile through one artifact that this device can run.
+
+    Raises:
+        BundleError: A file is missing, altered or not valid.
+        EngineError: The artifact does not load or run.
+    """
+    _, tolerances = read_parity(bundle)
+    return _check_artifact(bundle, artifact, tolerances[artifact.name], threads, None)
+
+
 class VerificationError(EngineError):
     """A check failed.
 

@@ -39,8 +39,6 @@ class Source:
             when unknown.
         files: The files of the volume: in slice order, one for a multi-frame object, header and voxels of a
             pair. DICOM SEG refers to them. Never printed.
-        keepalive: Object that must live as long as ``files`` are needed, such as the folder of an unpacked
-            archive.
         folder: The folder that was searched for the volume, None when a file was read; no result may go
             there. Never printed.
         stamps: Size in bytes and time of modification in ns of each of ``files`` when it was read; empty for
@@ -55,7 +53,6 @@ class Source:
     kind: str = "array"
     series_hash: str = ""
     files: tuple[Path, ...] = field(default=(), repr=False)
-    keepalive: object = field(default=None, repr=False, compare=False)
     folder: Path | None = field(default=None, repr=False)
     stamps: tuple[tuple[int, int], ...] = field(default=(), repr=False)
     identifier_fault: str = ""

@@ -112,13 +112,21 @@ class Batch:
         write_page(rows, self.folder, ", ".join(f"{count} {state}" for state, count in counts.items()) + ".")
         return counts
 
-    def run(self, *, workers: int, scheduler: str | None = None) -> Iterator[tuple[Job, Fault | None]]:
+    def run(
+        self,
+        *,
+        workers: int,
+        scheduler: str | None = None,
+        on_tile: Callable[[Job, int, int], None] | None = None,
+    ) -> Iterator[tuple[Job, Fault | None]]:
         """Segment the scans of :meth:`todo`; results are given as they come, in no order.
 
         Args:
             workers: Number of processes of this computer.
             scheduler: Address of a Dask scheduler whose workers do the work; None takes processes of this
                 computer.
+            on_tile: Function that is called with the scan, the tiles done and the tiles in all after each
+                tile; not on a cluster.
 
         Yields:
             Each scan, and its error or None.
@@ -137,7 +145,7 @@ class Batch:
             else:
                 from autosam_edge.batch.workers import segment_in_processes
 
-                yield from segment_in_processes(todo, self.folder.root, self.settings, workers)
+                yield from segment_in_processes(todo, self.folder.root, self.settings, workers, on_tile)
 
     def _is_wanted(self, job: Job) -> bool:
         return self._wanted is None or any(job.id.startswith(key) for key in self._wanted)

@@ -136,6 +136,11 @@ class BatchFolder:
         content = {"error": asdict(fault), "stamp": job.stamp}
         write_file((json.dumps(content, indent=2) + "\n").encode(), self._fault_path(job.id))
 
+    def remove(self, scan: str) -> None:
+        """Remove the results and the error of a scan."""
+        shutil.rmtree(self.scans / scan, ignore_errors=True)
+        self._fault_path(scan).unlink(missing_ok=True)
+
     def statistics(self, scan: str) -> dict[str, Any]:
         """The statistics of a scan that is done."""
         content: dict[str, Any] = json.loads((self.scans / scan / STATISTICS).read_text(encoding="utf-8"))

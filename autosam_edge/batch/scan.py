@@ -15,6 +15,8 @@ from autosam_edge.session import open_session
 from autosam_edge.write_results import write
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from autosam_edge.batch.folder import BatchFolder
     from autosam_edge.batch.job import Job, Settings
 
@@ -43,11 +45,12 @@ class Scanner:
             max_memory_mb=settings.max_memory_mb,
         )
 
-    def segment(self, job: Job) -> Fault | None:
+    def segment(self, job: Job, progress: Callable[[int, int], None] | None = None) -> Fault | None:
         """Segment a scan and publish its results, or keep its error.
 
         Args:
             job: The scan.
+            progress: Function that is called with (tiles done, tiles in all) after each tile.
 
         Returns:
             The error of the scan; None when its results are there.
@@ -60,7 +63,7 @@ class Scanner:
         fault = job.fault
         try:
             if fault is None:
-                self._segment(job)
+                self._segment(job, progress)
         except CancelledError:
             raise
         except AutosamEdgeError as error:
@@ -74,14 +77,14 @@ class Scanner:
             self._folder.set_fault(job, fault)
         return fault
 
-    def _segment(self, job: Job) -> None:
+    def _segment(self, job: Job, progress: Callable[[int, int], None] | None) -> None:
         settings, files = self._settings, [Path(path) for path in job.files]
         limit = settings.max_memory_mb
         if job.dicom:
             volume = read_dicom(files, choices=settings.choices, max_memory_mb=limit)
         else:
             volume = read(files[0], max_memory_mb=limit)
-        segmentation = self._session.segment(volume)
+        segmentation = self._session.segment(volume, progress=progress)
         with self._folder.new_results(job) as stage:
             write(
                 volume,

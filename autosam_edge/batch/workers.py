@@ -8,13 +8,14 @@ from collections import Counter, deque
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING
 
+from autosam_edge.audit import append_failure
 from autosam_edge.batch.folder import BatchFolder
 from autosam_edge.batch.job import Fault
 from autosam_edge.error_codes import WORKER_DIED
 from autosam_edge.errors import AutosamEdgeError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from multiprocessing.connection import Connection
     from pathlib import Path
 
@@ -39,14 +40,14 @@ class _Worker:
         self.job = job
         self.connection.send(job)
 
-    def answer(self) -> Fault | AutosamEdgeError | None:
-        """What came of the scan.
+    def answer(self) -> tuple[int, int] | Fault | AutosamEdgeError | None:
+        """What came of the scan, or before that the tiles done and the tiles in all.
 
         Raises:
             EOFError: The process died.
         """
         try:
-            answer: Fault | AutosamEdgeError | None = self.connection.recv()
+            answer: tuple[int, int] | Fault | AutosamEdgeError | None = self.connection.recv()
         except OSError as error:  # a connection that is reset
             raise EOFError from error
         return answer
@@ -59,7 +60,11 @@ class _Worker:
 
 
 def segment_in_processes(
-    jobs: Iterable[Job], root: Path, settings: Settings, count: int
+    jobs: Iterable[Job],
+    root: Path,
+    settings: Settings,
+    count: int,
+    on_tile: Callable[[Job, int, int], None] | None = None,
 ) -> Iterator[tuple[Job, Fault | None]]:
     """Segment scans; results are given as they come, in no order.
 
@@ -71,6 +76,7 @@ def segment_in_processes(
         root: Folder of the batch.
         settings: What all scans share.
         count: Number of processes.
+        on_tile: Function that is called with the scan, the tiles done and the tiles in all after each tile.
 
     Yields:
         Each scan, and its error or None.
@@ -100,7 +106,12 @@ def segment_in_processes(
                     code = worker.process.exitcode
                     answer = Fault.of(WORKER_DIED(f"{_MAX_DEATHS} processes died over it, with code {code}."))
                     folder.set_fault(job, answer)
+                    append_failure(root / settings.record, job.id, answer.code)
                 else:
+                    if isinstance(answer, tuple):
+                        if on_tile is not None:
+                            on_tile(job, *answer)
+                        continue
                     if isinstance(answer, AutosamEdgeError):
                         raise answer
                     if queue:
@@ -126,6 +137,7 @@ def _work(connection: Connection, root: Path, settings: Settings) -> None:
         return
     try:
         while True:
-            connection.send(scanner.segment(connection.recv()))
+            tile_done = lambda done, total: connection.send((done, total))  # noqa: E731
+            connection.send(scanner.segment(connection.recv(), tile_done))
     except (EOFError, BrokenPipeError):
         return

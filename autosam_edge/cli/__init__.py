@@ -45,6 +45,13 @@ def _lazy(module: str, extra: str, panel: str, **summaries: str) -> tuple[LazyCo
 
 class _Commands(RootGroup):
     lazy = (
+        LazyCommand(
+            "doctor",
+            "Check this installation: which engines work, what is missing, what does not fit together.",
+            panel=_SEGMENT,
+            module="autosam_edge.cli.doctor",
+            extra="dev",
+        ),
         *_lazy(
             "autosam_edge.cli.many",
             "node",

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import importlib
+import os
+import shutil
+import tempfile
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -62,6 +66,8 @@ class LazyCommand(TyperCommand):
 
     def load(self) -> Any:  # noqa: ANN401  a Command of click, or of the copy of click in some Typers
         """The command itself."""
+        if not self.module.startswith("autosam_edge."):
+            _keep_home_clean()
         with needs(self.extra):
             app = importlib.import_module(self.module).app
         return typer.main.get_group(app).commands[str(self.name)]
@@ -75,6 +81,14 @@ class LazyCommand(TyperCommand):
     ) -> Any:  # noqa: ANN401
         """Parse the arguments with the options of the command itself."""
         return self.load().make_context(info_name, args, parent, **extra)
+
+
+def _keep_home_clean() -> None:
+    """Give matplotlib, which MONAI imports, a temporary folder for its list of fonts in place of the home."""
+    if "MPLCONFIGDIR" not in os.environ:
+        folder = tempfile.mkdtemp()
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        os.environ["MPLCONFIGDIR"] = folder
 
 
 class RootGroup(TyperGroup):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import ssl
 from pathlib import Path
-from threading import Event
+from threading import Event, Thread
 from typing import Annotated
 
 import typer
@@ -29,6 +30,7 @@ StatusPort = Annotated[
         "--status-port", min=1, max=65535, help="Port of this computer for /health and /metrics (Prometheus)."
     ),
 ]
+_MIN_TOKEN = 16
 
 
 def watch_folder(
@@ -95,6 +97,19 @@ def serve(
         typer.Option("--max-waiting", min=1, help="Number of waiting studies above which files are refused."),
     ] = 50,
     status_port: StatusPort = None,
+    http: Annotated[
+        int | None,
+        typer.Option(
+            "--http",
+            min=1,
+            max=65535,
+            help="Port of an HTTP service for apps, in place of C-STORE: a zip of a series in, results out. "
+            "Each request bears the token of the variable AUTOSAM_EDGE_TOKEN.",
+        ),
+    ] = None,
+    max_upload: Annotated[
+        float, typer.Option("--max-upload", min=1, help="Largest scan that the HTTP service takes, MB.")
+    ] = 2000,
     bundle: options.BundleOption = None,
     engine: options.Engine = None,
     max_memory: options.MaxMemory = None,
@@ -111,6 +126,11 @@ def serve(
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--send-to") from None
     settings = _settings(bundle, engine, max_memory, formats, pseudonymize=pseudonymize)
+    if http is not None:
+        _serve_http(
+            Batch([out / "received"], out / "results", settings), out / "received", host, http, max_upload
+        )
+        return
     counts, stop = Counts(), _stop_event()
     inbox = Inbox(out, settle_s=settle, min_free_mb=min_free, max_studies=max_waiting)
     batch = Batch([inbox.complete], out / "results", settings)
@@ -128,6 +148,31 @@ def serve(
         receiver.close()
         if status is not None:
             status.close()
+
+
+def _serve_http(batch: Batch, inbox: Path, host: str, port: int, max_mb: float) -> None:
+    """Serve in a thread and segment in this one, until the command is stopped."""
+    token = os.environ.get("AUTOSAM_EDGE_TOKEN", "")
+    if len(token) < _MIN_TOKEN:
+        raise typer.BadParameter(
+            f"set the variable AUTOSAM_EDGE_TOKEN to a secret of {_MIN_TOKEN} characters or more",
+            param_hint="--http",
+        )
+    with needs("http"):
+        import uvicorn
+
+        from autosam_edge.node.web import Progress, make_app
+    inbox.mkdir(parents=True, exist_ok=True)
+    progress = Progress()
+    app = make_app(batch, inbox, progress, token=token, max_mb=max_mb)
+    service = uvicorn.Server(uvicorn.Config(app, host, port, log_level="warning", access_log=False))
+    thread = Thread(target=service.run)
+    thread.start()
+    try:
+        watch(batch, _stop_event(), counts=Counts(), on_tile=progress)
+    finally:
+        service.should_exit = True
+        thread.join()
 
 
 def _settings(

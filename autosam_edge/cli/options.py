@@ -106,6 +106,13 @@ Pseudonymize = Annotated[
         "patient.",
     ),
 ]
+ShowPaths = Annotated[
+    bool,
+    typer.Option(
+        "--show-paths",
+        help="After an error, print the path of each file that it names by number; it may name the patient.",
+    ),
+]
 AllowGap = Annotated[
     bool, _DECISION("--allow-gap", help="Fill missing DICOM slices by interpolation, with a warning.")
 ]

@@ -20,11 +20,13 @@ from autosam_edge.cli.options import (
     RequireSignature,
     Scan,
     Series,
+    ShowPaths,
     Threads,
     chosen_formats,
 )
 from autosam_edge.cli.progress import Stages
 from autosam_edge.cli.report import run, show_report
+from autosam_edge.cli.shown_paths import paths_shown
 from autosam_edge.read_scan import read
 from autosam_edge.session import open_session
 from autosam_edge.write_results import check_outputs, check_writable
@@ -46,13 +48,14 @@ def segment(
     assume_hu: AssumeHu = False,
     ignore_frame_of_reference: IgnoreFrameOfReference = False,
     accept_implausible: AcceptImplausible = False,
+    show_paths: ShowPaths = False,
     as_json: AsJson = False,
 ) -> None:
     """Label the organs of one CT scan: NIfTI, DICOM SEG, statistics and a picture."""
     stages = Stages()
     chosen = chosen_formats(formats)
     check_writable(out, input_path=source, formats=chosen)
-    with stages.stage("read"):
+    with stages.stage("read"), paths_shown(source, wanted=show_paths):
         volume = read(
             source,
             series=series,

@@ -113,7 +113,8 @@ def find_dicom_files(
     if not isinstance(root, Path) or root.is_file():
         files = [root] if isinstance(root, Path) else root
         for number, path in enumerate(files, 1):
-            read(path, f"file {number} of {len(files)}")
+            if not read(path, f"file {number} of {len(files)}"):
+                found.skipped[_not_dicom(path)] += 1
         return found
     entries = sorted(walk(root), key=lambda entry: entry.path)
     found.paths.update(entry.path for entry in entries)
@@ -147,7 +148,7 @@ def _check_link(link: os.DirEntry[str], real_root: str, name: str) -> None:
         raise LINK_LEADS_OUT(f"{name} is a symbolic link that leads out of the input folder.")
 
 
-def _not_dicom(entry: os.DirEntry[str]) -> str:
+def _not_dicom(entry: os.DirEntry[str] | Path) -> str:
     """The kind of a file whose content is not DICOM."""
     if not entry.stat(follow_symlinks=False).st_size:
         return "empty file"

@@ -186,10 +186,10 @@ def read_header(path: Path, name: str, allowance: Allowance) -> Header | None:
         BudgetError: The headers take more than the limit (AE-MEMORY-001).
     """
     try:
+        status = path.stat()  # before it is opened: a change from now on is seen when all was read
+        if not stat.S_ISREG(status.st_mode):
+            return None
         with path.open("rb") as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                return None
             head = file.read(_HEAD_BYTES)
             if not sniff(head):
                 _check_no_dicom(path, head, name)

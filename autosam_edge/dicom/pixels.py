@@ -121,9 +121,10 @@ def _native(
     stored = word.newbyteorder("<" if element.little else ">")
     for plane in planes:
         file.seek(element.start + plane.index * size)
-        words = np.fromfile(file, dtype=stored, count=rows * columns)
-        if words.size != rows * columns:
+        data = file.read(size)
+        if len(data) != size:
             raise damaged(header.name, "its pixel data end early")
+        words = np.frombuffer(data, stored)
         yield words.reshape(rows, columns).astype(word, copy=False)
     if length == expected and not ends_file(file, header, element, element.start + length):
         notes[EXCESS_BYTES] += 1

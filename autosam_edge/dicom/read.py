@@ -37,7 +37,6 @@ def read_dicom(
     series: str | None = None,
     choices: ReadChoices | None = None,
     max_memory_mb: float | None = None,
-    keepalive: object = None,
 ) -> Volume:
     """Read the one CT series below a folder or among given files, or an Enhanced CT file.
 
@@ -48,7 +47,6 @@ def read_dicom(
             series of one image each.
         choices: Decisions of a person; None leaves every doubtful case refused.
         max_memory_mb: Limit for the resident memory of the process, MB; None sets no limit.
-        keepalive: Object that lives as long as the volume, such as an unpacked archive.
 
     Returns:
         (D, H, W) HU in the order of the slices along their normal, on the scanner's own grid, LPS mm.
@@ -88,7 +86,6 @@ def read_dicom(
             "dicom",
             chosen.hash,
             tuple(files),
-            keepalive,
             folder,
             tuple(files.values()),
             wrong_identifiers,

@@ -160,6 +160,16 @@ def why_missing(target: str) -> str | None:
     )
 
 
+def engine_package(target: str) -> str:
+    """Package that the engine of a target needs."""
+    return _ENGINES[target].package
+
+
+def install_command(target: str) -> str:
+    """Command that installs the package of a target's engine."""
+    return _ENGINES[target].install
+
+
 def make_engine(
     target: str, model: Mapping[str, bytes], *, sha256: str, precision: str, threads: int | None = None
 ) -> ArtifactEngine:

@@ -11,7 +11,22 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_ORT_OFF = "ORT_DISABLE_TELEMETRY"
+VARIABLE = "ORT_DISABLE_TELEMETRY"
+"""Variable of the environment that turns the reporting of ONNX Runtime off, for programs in general."""
+
+_SET_BEFORE = bool(os.environ.get(VARIABLE))
+
+
+def set_before() -> bool:
+    """True if the environment turned the reporting of ONNX Runtime off before this package did."""
+    return _SET_BEFORE
+
+
+def is_off(package: str) -> bool | None:
+    """Whether an engine's package, once imported here, reports nothing; None for one that never reports."""
+    if package == "onnxruntime":
+        return bool(os.environ.get(VARIABLE))
+    return sys.modules.get("openvino_telemetry") is None if package == "openvino" else None
 
 
 def set_variables() -> None:
@@ -19,7 +34,7 @@ def set_variables() -> None:
 
     The command line calls it first, since packages such as MONAI and ExecuTorch import them too.
     """
-    os.environ[_ORT_OFF] = "1"
+    os.environ[VARIABLE] = "1"
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # None makes an import fail
 
 
@@ -40,9 +55,9 @@ def telemetry_off(package: str) -> Iterator[None]:
     """
     imported_before = package in sys.modules
     if package == "onnxruntime":
-        if imported_before and not os.environ.get(_ORT_OFF):
-            _warn(package, f"set {_ORT_OFF}=1 before")
-        os.environ[_ORT_OFF] = "1"
+        if imported_before and not os.environ.get(VARIABLE):
+            _warn(package, f"set {VARIABLE}=1 before")
+        os.environ[VARIABLE] = "1"
         yield
         return
     if imported_before:

@@ -8,9 +8,11 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from threading import Event
 
     from autosam_edge.batch.batch import Batch
+    from autosam_edge.batch.job import Job
     from autosam_edge.node.inbox import Inbox
     from autosam_edge.node.sender import Outbox
     from autosam_edge.node.status import Counts
@@ -25,7 +27,13 @@ def log(event: str, **facts: object) -> None:
 
 
 def watch(
-    batch: Batch, stop: Event, *, counts: Counts, inbox: Inbox | None = None, outbox: Outbox | None = None
+    batch: Batch,
+    stop: Event,
+    *,
+    counts: Counts,
+    inbox: Inbox | None = None,
+    outbox: Outbox | None = None,
+    on_tile: Callable[[Job, int, int], None] | None = None,
 ) -> None:
     """Segment what comes into the folders of a batch until ``stop`` is set.
 
@@ -35,6 +43,7 @@ def watch(
         counts: Counts ``segmented`` and ``failed`` scans.
         inbox: Inbox whose complete studies come into the folder of the batch; None if other programs fill it.
         outbox: Where the results are sent; None keeps them.
+        on_tile: Function that is called with the scan, the tiles done and the tiles in all after each tile.
     """
     while True:
         if inbox is not None:
@@ -43,7 +52,7 @@ def watch(
         batch.update_index()
         pause = max(_PAUSE_S, 9 * (time.monotonic() - started))  # a look takes a tenth of the time at most
         if batch.todo():
-            for job, fault in batch.run(workers=1):
+            for job, fault in batch.run(workers=1, on_tile=on_tile):
                 counts.add("failed" if fault else "segmented")
                 log(
                     "failed" if fault else "segmented", scan=job.id, **({"code": fault.code} if fault else {})

@@ -33,3 +33,10 @@ METHOD_UNKNOWN = ErrorCode(
     "no table has the method or the data set of the scores",
     "Score the predictions again with the name of a method that the tables have (`method`).",
 )
+
+# Everything else
+NO_NAMESPACE = ErrorCode(
+    "AE-EXTRA-003",
+    "`bench network`: this system or this user may not make network namespaces",
+    "Run it on Linux with user namespaces, as root, or in a container that may make them (--privileged).",
+)

@@ -7,7 +7,8 @@
 //
 //   await check(async (name) => new Uint8Array(await (await fetch(`model.edge/${name}`)).arrayBuffer()), 'fp32');
 
-import * as ort from 'onnxruntime-web';
+// The import without /wasm brings another build to a browser: twice the size, and wrong on its WebGPU with this model.
+const ort = await (globalThis.process?.versions?.node ? import('onnxruntime-web') : import('onnxruntime-web/wasm'));
 
 /** The manifest, and a reader that returns only bytes whose SHA-256 is the manifest's. */
 export async function openBundle(fetchBytes) {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -15,13 +15,11 @@ from autosam_edge.cli.options import BundleOption, Data, Engine, EngineName, Thr
 from autosam_edge.cli.progress import Stages
 from autosam_edge.read_scan import read
 from autosam_edge.session import open_session
+from autosam_edge_benchmarks.result_header import Result
 from autosam_edge_training.choices import Student
 
 app = typer.Typer(help="Measure latency and memory on this machine.", no_args_is_help=True)
-Scan = Annotated[
-    Path,
-    typer.Argument(metavar="DICOM_FOLDER", help="Folder of a CT series.", exists=True, show_default=False),
-]
+Scan = Annotated[Path, typer.Argument(metavar="DICOM_FOLDER", help="Folder of a CT series.", exists=True)]
 Split = Annotated[
     Literal["validation", "training"], typer.Option("--split", help="Part of the data set to measure on.")
 ]
@@ -74,18 +72,18 @@ def memory(
     _write(result, out)
 
 
-def _costs(entry: dict[str, Any]) -> str:
+def _costs(entry: Result) -> str:
     if "tile_ms" not in entry:
         return f"{entry['megabytes']:6.1f} MB  not run here"
     load, peak = f"load {entry['load_s']:.2f} s", f"peak {entry['peak_rss_mb']:.0f} MB"
     return f"{entry['megabytes']:6.1f} MB  {load}  {_tile_time(entry)}  {peak}"
 
 
-def _tile_time(entry: dict[str, Any]) -> str:
+def _tile_time(entry: Result) -> str:
     return f"{entry['tile_ms']:6.0f} ms a tile ({entry['relative_time']:.2f} x)"
 
 
-def _write(result: dict[str, Any], out: Path | None) -> None:
+def _write(result: Result, out: Path | None) -> None:
     if out is not None:
         write_file((json.dumps(result, indent=1) + "\n").encode(), out)
 
@@ -248,16 +246,21 @@ def plausibility(
 @app.command("odd-inputs")
 def odd_inputs(
     max_memory: Annotated[int, typer.Option("--max-memory", min=1, help="Memory limit in MB.")] = 800,
-    out: Out = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="JSON file for the result; inputs that it holds are kept."),
+    ] = None,
 ) -> None:
     """Show that `segment --max-memory` holds its limit on bombs, lies about sizes and large scans."""
     with needs("bench"):
         from autosam_edge_benchmarks.studies.odd_inputs import measure_odd_inputs
 
-    result = measure_odd_inputs(max_memory, log=Stages().log)
+    earlier = json.loads(out.read_text()) if out is not None and out.is_file() else None
+    result = measure_odd_inputs(
+        max_memory, earlier=earlier, save=lambda found: _write(found, out), log=Stages().log
+    )
     peak = max(row["peak_mb"] for row in result["inputs"])
     print(f"largest peak {peak:.0f} MB, the limit is {'held' if result['held'] else 'NOT held'} within 10 %")
-    _write(result, out)
 
 
 @app.command("kills")
@@ -279,11 +282,38 @@ def kills(
 def long_life(
     scans: Annotated[int, typer.Option("--scans", min=20, help="Number of scans.")] = 200,
     bundle: BundleOption = None,
+    stand_in: Annotated[
+        bool, typer.Option("--stand-in", help="Use a formula in the place of the network.")
+    ] = False,
     out: Out = None,
 ) -> None:
     """Read, segment and write many scans in one session; memory, files and threads must not grow."""
+    from autosam_edge_benchmarks.stand_in import stand_in_session
     from autosam_edge_benchmarks.studies.long_life import measure_long_life
 
-    result = measure_long_life(scans, bundle, log=Stages().log)
+    session = stand_in_session() if stand_in else open_session(bundle)
+    result = measure_long_life(scans, session, log=Stages().log)
     print(f"{scans} scans: memory {result['growth_percent']:+.2f} %, {result['descriptors']} descriptors")
     _write(result, out)
+
+
+@app.command("network")
+def network(
+    out: Out = None,
+    alive: Annotated[
+        float,
+        typer.Option("--alive", min=0, help="Seconds for which each process is watched after its work."),
+    ] = 30.0,
+) -> None:
+    """Show that no command and no engine sends anything, or leaves a file outside of the output folder."""
+    from autosam_edge_benchmarks.studies.network import in_words, measure_network
+
+    result = measure_network(alive_s=alive, log=Stages().log)
+    for part in ("jobs", "control", "defaults"):
+        for name, seen in result[part].items():
+            print(f"{name:<42}{in_words(seen)}")
+    _write(result, out)
+    print(
+        "nothing was sent, nothing was left" if result["clean"] else "NOT clean, or the control was not seen"
+    )
+    raise typer.Exit(0 if result["clean"] else 1)

@@ -10,17 +10,14 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from autosam_edge.output_formats import DEFAULT_FORMATS, FILE_NAMES
 from autosam_edge.phantom import make_phantom
 from autosam_edge.phantom.series import write_dicom_series
 from autosam_edge.staging import sweep
 from autosam_edge_benchmarks.result_header import Result, new_result
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
 
 SCENES = ("new folder", "older result", "two processes")
 SIGNALS = ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP")
@@ -83,14 +80,15 @@ def state_of(out: Path, runs: Mapping[str, Files]) -> str:
         KillError: The files are of several runs, or a part of a run's without a plan to complete it.
     """
     found = {path.name: path.read_bytes() for path in out.glob("*") if path.name in FILE_NAMES.values()}
-    whole = [run for run, files in runs.items() if files == found]
-    if whole or not found:
-        return whole[0] if whole else "none"
+    if whole := [run for run, files in runs.items() if files == found]:
+        return whole[0]
     if not any(found.items() <= files.items() for files in runs.values()):
         raise KillError(f"a mixture: {sorted(found)}")
-    if not any((*out.glob(".*/removing"), *out.glob(".*/placing"))):
+    if any((*out.glob(".*/removing"), *out.glob(".*/placing"))):
+        return "completed"
+    if found:
         raise KillError(f"a part: {sorted(found)}")
-    return "completed"
+    return "none"
 
 
 def check_after(out: Path, runs: Mapping[str, Files]) -> str:
@@ -117,7 +115,7 @@ def _kill_at_steps(scene: str, steps: Sequence[int] | None) -> Counter[str]:
             return found
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder) / "out"
-            if scene == "older result":
+            if scene != "new folder":
                 _worker(out, "older", 0, _FIVE).wait()
                 (out / _MINE).write_text("mine")
             rival = _worker(out, "next", 0, _FIVE) if scene == "two processes" else None
@@ -130,7 +128,7 @@ def _kill_at_steps(scene: str, steps: Sequence[int] | None) -> Counter[str]:
             found[state if rival is None else "other" if state == "next" else state] += 1
             if _worker(out, "next", 0, _FIVE).wait() != 0 or state_of(out, runs) != "next":
                 raise KillError(f"step {step}: the next run failed")
-            _check_clean(out, mine=scene == "older result")
+            _check_clean(out, mine=scene != "new folder")
 
 
 def _kill_at_random(count: int) -> dict[str, Counter[str]]:

@@ -6,19 +6,16 @@ import os
 import statistics
 import tempfile
 import threading
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from autosam_edge.memory import resident_mb
 from autosam_edge.phantom import make_phantom
 from autosam_edge.phantom.series import write_dicom_series
 from autosam_edge.read_scan import read
-from autosam_edge.session import Session, open_session
+from autosam_edge.session import Session
 from autosam_edge.write_results import write
 from autosam_edge_benchmarks.result_header import Result, new_result
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 MAX_GROWTH_PERCENT = 2.0
 _SETTLING = 0.1  # part of the scans after which caches are filled
@@ -28,19 +25,12 @@ class LeakError(Exception):
     """Something has grown from scan to scan."""
 
 
-def measure_long_life(
-    scans: int,
-    bundle: Path | None = None,
-    *,
-    session: Session | None = None,
-    log: Callable[[str], None] = lambda _: None,
-) -> Result:
+def measure_long_life(scans: int, session: Session, *, log: Callable[[str], None] = lambda _: None) -> Result:
     """Read, segment and write phantoms of three sizes in turn, into one folder.
 
     Args:
         scans: Number of scans.
-        bundle: Bundle to run; None for the default one.
-        session: Session to use in place of one of the bundle.
+        session: Session that segments all of them.
         log: Function that is called with one line for every tenth scan.
 
     Returns:
@@ -52,7 +42,6 @@ def measure_long_life(
             first tenth.
     """
     result = new_result("long life")
-    used = session or open_session(bundle)
     part = max(1, round(scans * _SETTLING))
     memory: list[float] = []
     counts: list[tuple[int, int]] = []
@@ -63,7 +52,7 @@ def measure_long_life(
             write_dicom_series(phantom.volume, path, seed=seed)
         for number in range(scans):
             volume = read(series[number % len(series)])
-            write(volume, used.segment(volume), Path(folder) / "out", accept_implausible=True)
+            write(volume, session.segment(volume), Path(folder) / "out", accept_implausible=True)
             del volume
             memory.append(resident_mb())
             counts.append((_descriptors(), threading.active_count()))
@@ -78,7 +67,7 @@ def measure_long_life(
     return {
         **result,
         "scans": scans,
-        "engine": dict(used.engine.description),
+        "engine": dict(session.engine.description),
         "growth_percent": round(growth, 3),
         "descriptors": counts[-1][0],
         "threads": counts[-1][1],

@@ -15,6 +15,7 @@ import tarfile
 import tempfile
 import urllib.request
 import zipfile
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -80,7 +81,8 @@ class ThirdParty:
         log: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._folders, self._cache, self._download, self._log = folders, cache, download, log
-        self._scratch = tempfile.TemporaryDirectory(prefix="autosam-edge-web-")
+        self._stack = ExitStack()
+        self._packages: dict[str, Path | None] = {}
 
     def read(self, file: PinnedFile) -> bytes:
         """The content of a file.
@@ -107,7 +109,7 @@ class ThirdParty:
 
     def __exit__(self, *_: object) -> None:
         """Remove what was downloaded and not kept."""
-        self._scratch.cleanup()
+        self._stack.close()
 
     def _fetch(self, source: str) -> bytes:
         """Content of a source; empty if it cannot be had."""
@@ -119,23 +121,23 @@ class ThirdParty:
             except OSError:
                 return b""
         package, _, member = rest.partition(":")
-        archive = self._package(kind, package)
+        if package not in self._packages:
+            self._packages[package] = self._package(kind, package)
+        archive = self._packages[package]
         if archive is None:
             return b""
         return _member(archive, member) if member else archive.read_bytes()
 
     def _package(self, kind: str, package: str) -> Path | None:
-        """The archive of a package, downloaded once; None if it cannot be had."""
-        folder = Path(self._scratch.name) / "".join(c if c.isalnum() else "-" for c in package)
-        if not folder.exists():
-            folder.mkdir()
-            npm = [shutil.which("npm") or "npm", "pack", "--silent"]
-            pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
-            command = [*npm, package] if kind == "npm" else [*pip, *_PLATFORM, package]
-            try:
-                subprocess.run(command, cwd=folder, capture_output=True, check=True)  # noqa: S603
-            except (OSError, subprocess.CalledProcessError):
-                return None
+        """The archive of a package; None if it cannot be had."""
+        folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="autosam-edge-web-")))
+        npm = [shutil.which("npm") or "npm", "pack", "--silent"]
+        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
+        command = [*npm, package] if kind == "npm" else [*pip, *_PLATFORM, package]
+        try:
+            subprocess.run(command, cwd=folder, capture_output=True, check=True)  # noqa: S603
+        except (OSError, subprocess.CalledProcessError):
+            return None
         return next(iter(folder.iterdir()), None)
 
 

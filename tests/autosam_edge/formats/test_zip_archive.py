@@ -16,7 +16,7 @@ from autosam_edge_test_hazards import hazard
 from autosam_edge.error_codes import INPUT_UNREADABLE, NO_DICOM, ZIP_DAMAGED, ZIP_TOO_LARGE, ZIP_UNSAFE
 from autosam_edge.errors import InputError
 from autosam_edge.formats import zip_archive
-from autosam_edge.formats.zip_archive import UnpackedZip
+from autosam_edge.formats.zip_archive import files_of_zip
 from autosam_edge.read_scan import read
 
 AREA = "Files and folders"
@@ -33,7 +33,7 @@ def refusal(path: Path) -> InputError:
 
 @pytest.fixture
 def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder in which temporary folders are made."""
+    """The folder in which temporary files are made."""
     folder = tmp_path / "scratch"
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
@@ -154,7 +154,8 @@ def test_archive_with_a_damaged_entry(tmp_path: Path, scratch: Path, method: int
     for place in range(start, end, (end - start) // 40 + 1):
         path.write_bytes(raw[:place] + bytes([raw[place] ^ 0xFF]) + raw[place + 1 :])
         try:
-            UnpackedZip(path).close()
+            for file in files_of_zip(path):
+                file.open("rb").close()
         except InputError as error:
             assert error.code == "AE-INPUT-008"  # noqa: PT017  a byte that means nothing may flip
     middle = (start + end) // 2
@@ -192,11 +193,32 @@ def test_archive_without_ct(tmp_path: Path, scratch: Path) -> None:
     assert list(scratch.iterdir()) == []
 
 
-@hazard(AREA, "a zip, but no temporary folder that can be written", INPUT_UNREADABLE)
-def test_zip_without_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@hazard(AREA, "a zip, and no temporary folder", "read: entries of up to 64 MiB need none")
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_a_zip_is_read_as_its_folder_and_nothing_is_unpacked(
+    in_memory: bool, ct: Any, tmp_path: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In memory, or in files without a name: no folder ever holds a file of it."""
+    with zipfile.ZipFile(tmp_path / "scan.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in ct.write():
+            archive.write(file, f"a/{file.name}")
+    if in_memory:
+        scratch.rmdir()
+    else:
+        monkeypatch.setattr(zip_archive, "_IN_MEMORY_BYTES", 0)
+    expected, found = read(ct.path), read(tmp_path / "scan.zip")
+    assert (found.hu == expected.hu).all()
+    assert found.source.stamps
+    assert found.source.files[0].stat().st_size == found.source.stamps[0][0]
+    assert not scratch.exists() or list(scratch.iterdir()) == []
+
+
+@hazard(AREA, "a zip with an entry of more than 64 MiB, but no temporary folder", INPUT_UNREADABLE)
+def test_a_large_entry_without_a_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The remedy names TMPDIR."""
     with zipfile.ZipFile(tmp_path / "scan.zip", "w") as archive:
         archive.writestr("a", b"1")
+    monkeypatch.setattr(zip_archive, "_IN_MEMORY_BYTES", 0)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "absent"))
     error = refusal(tmp_path / "scan.zip")
     assert error.code == "AE-INPUT-003"

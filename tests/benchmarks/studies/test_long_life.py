@@ -13,7 +13,7 @@ from autosam_edge_benchmarks.studies import long_life
 
 def test_twenty_scans_leave_memory_and_files_as_they_were():
     """With a formula in the place of the network; everything else is real."""
-    result = long_life.measure_long_life(20, session=stand_in_session())
+    result = long_life.measure_long_life(20, stand_in_session())
     assert len(result["resident_mb"]) == 20
     assert abs(result["growth_percent"]) <= long_life.MAX_GROWTH_PERCENT
 
@@ -29,6 +29,6 @@ def test_a_descriptor_that_is_never_closed_is_seen(monkeypatch):
 
     monkeypatch.setattr(long_life, "write", leaking)
     with pytest.raises(long_life.LeakError, match="descriptors"):
-        long_life.measure_long_life(20, session=stand_in_session())
+        long_life.measure_long_life(20, stand_in_session())
     for handle in opened:
         os.close(handle)

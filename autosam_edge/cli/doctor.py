@@ -1,0 +1,76 @@
+"""``autosam-edge doctor``."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import TYPE_CHECKING
+
+import typer
+from rich.markup import escape
+
+from autosam_edge import __version__
+from autosam_edge.cli.diagnosis import diagnose
+from autosam_edge.cli.options import AsJson
+from autosam_edge.cli.tables import new_console, new_table, show
+from autosam_edge.engines.telemetry import VARIABLE, set_before
+
+if TYPE_CHECKING:
+    from autosam_edge.cli.diagnosis import Diagnosis
+
+app = typer.Typer(rich_markup_mode="markdown")
+_COLORS = {"works": "green", "loads": "green", "broken": "red"}
+
+
+@app.command("doctor")
+def doctor(as_json: AsJson = False) -> None:
+    """Check this installation: which engines work, what is missing, what does not fit together."""
+    found = diagnose(__version__)
+    error = found.error()
+    if as_json:
+        told = {**dataclasses.asdict(found), "telemetry_variable_set": set_before()}
+        print(json.dumps({**told, "error": None if error is None else error.code}))
+    else:
+        _show(found)
+    if error is not None:
+        raise error
+
+
+def _show(found: Diagnosis) -> None:
+    console, machine = new_console(), found.machine
+    system = f"Python {machine['python']}, {machine['system']}"
+    console.print(f"autosam-edge {found.version}, {system}", style="bold")
+    free, disk = found.memory_available_gb, found.temporary_free_gb
+    available = "" if free is None else f", {free:g} GB available"
+    console.print(f"processor  {machine['cpu']}")
+    console.print(f"threads    {found.threads} by default; the machine has {machine['cores']} cores")
+    console.print(f"memory     {machine['memory_gb']} GB{available}")
+    console.print(f"temporary  {'no folder can be written' if disk is None else f'{disk:g} GB free'}")
+    console.print(f"telemetry  {_telemetry(found)}")
+    installed = (f"{name} {version}" for name, version in found.packages.items() if version)
+    console.print(f"packages   {', '.join(installed)}\n")
+    table = new_table("engines and decoders, each tried in a process of its own")
+    for column in ("part", "state", "package", "version"):
+        table.add_column(column, no_wrap=True)
+    table.add_column("detail")
+    for part in (*found.engines, found.decoders):
+        state = f"[{_COLORS.get(part.state, 'dim')}]{part.state}[/]"
+        detail = escape(part.install or part.detail)
+        table.add_row(part.name, state, part.package, part.version or "", detail)
+    show(table)
+    for extra, missing in found.extras.items():
+        if missing:
+            lacks = f"[{extra}] lacks {', '.join(missing)}: pip install 'autosam-edge[{extra}]'"
+            console.print(escape(lacks), style="dim")
+    for problem in found.problems:
+        console.print(escape(f"{problem.why}. Remedy: {problem.remedy}"), style="yellow")
+    working = ", ".join(part.name for part in found.engines if part.state == "works")
+    console.print(f"engines that work here: {working or 'none'}", style="green" if working else "red")
+
+
+def _telemetry(found: Diagnosis) -> str:
+    loud = [part.package for part in found.engines if part.telemetry_off is False]
+    if loud:
+        return f"ON in {', '.join(loud)}"
+    others = "" if set_before() else f"; set {VARIABLE}=1 for other programs that use ONNX Runtime"
+    return f"off{others}"

@@ -1,0 +1,99 @@
+"""The HTTP service: a zip in, events, results out; strangers and large scans refused."""
+
+from __future__ import annotations
+
+import io
+import json
+import threading
+import zipfile
+
+import pytest
+from autosam_edge_test_ct import ct, lenient_writing  # noqa: F401
+
+pytest.importorskip("fastapi")
+
+from fastapi.testclient import TestClient
+
+from autosam_edge.batch.batch import Batch
+from autosam_edge.batch.job import Settings
+from autosam_edge.node.status import Counts
+from autosam_edge.node.watch import watch
+from autosam_edge.node.web import Progress, make_app
+
+TOKEN = "0123456789abcdef"
+SETTINGS = Settings(engine="onnx", threads=1, accept_implausible=True, formats=("nifti", "preview"))
+
+
+@pytest.fixture
+def client(tmp_path):
+    """A client of the service, with the loop that segments beside it."""
+    inbox = tmp_path / "received"
+    inbox.mkdir()
+    batch, progress, stop = Batch([inbox], tmp_path / "out", SETTINGS), Progress(), threading.Event()
+    loop = threading.Thread(
+        target=watch, args=(batch, stop), kwargs={"counts": Counts(), "on_tile": progress}, daemon=True
+    )
+    loop.start()
+    app = make_app(batch, inbox, progress, token=TOKEN, max_mb=0.1)
+    with TestClient(app, headers={"Authorization": f"Bearer {TOKEN}"}) as client:
+        yield client
+    stop.set()
+    loop.join()
+
+
+def zipped(folder):
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        for path in folder.iterdir():
+            archive.write(path, path.name)
+    return content.getvalue()
+
+
+def states(client, scan):
+    with client.stream("GET", f"/jobs/{scan}/events") as answer:
+        return [json.loads(line[6:]) for line in answer.iter_lines() if line.startswith("data: ")]
+
+
+def test_a_series_goes_in_and_its_results_come_out(client, ct):  # noqa: F811
+    ct.write()
+    posted = client.post("/jobs", content=zipped(ct.path))
+    assert posted.status_code == 202
+    scan = posted.json()["id"]
+    last = states(client, scan)[-1]
+    assert last["state"] == "done"
+    assert last["files"] == ["preview.png", "segmentation.nii.gz", "statistics.json"]
+    assert client.get(f"/jobs/{scan}/files/preview.png").content.startswith(b"\x89PNG")
+    assert client.get(f"/jobs/{scan}/files/source.txt").status_code == 404
+    assert client.delete(f"/jobs/{scan}").status_code == 204
+    assert client.get(f"/jobs/{scan}").status_code == 404
+
+
+def test_a_scan_that_fails_says_its_code(client, ct):  # noqa: F811
+    for d in (0, 1, 3, 4):
+        ct.save(ct.image(d), f"{d}")
+    scan = client.post("/jobs", content=zipped(ct.path)).json()["id"]
+    last = states(client, scan)[-1]
+    assert (last["state"], last["code"]) == ("failed", "AE-DICOM-016")
+    assert last["remedy"]
+
+
+@pytest.mark.parametrize("authorization", ["Bearer wrong", ""])
+def test_a_request_without_the_token_is_refused(client, authorization):
+    assert client.get("/jobs/0", headers={"Authorization": authorization}).status_code == 401
+    assert client.post("/jobs", content=b"x", headers={"Authorization": authorization}).status_code == 401
+
+
+def test_what_is_too_large_or_empty_is_refused_and_leaves_nothing(client, tmp_path):
+    assert client.post("/jobs", content=bytes(200_000)).status_code == 413
+    assert client.post("/jobs", content=b"").status_code == 422
+    assert list((tmp_path / "received").iterdir()) == []
+
+
+@pytest.mark.parametrize("scan", ["..%2F..%2Fetc", "0" * 31, "g" * 32, "0" * 32])
+def test_no_path_is_made_of_a_foreign_id(client, scan):
+    assert client.get(f"/jobs/{scan}").status_code == 404
+
+
+def test_the_interface_is_described(client):
+    paths = client.get("/openapi.json").json()["paths"]
+    assert set(paths) == {"/jobs", "/jobs/{scan}", "/jobs/{scan}/events", "/jobs/{scan}/files/{name}"}

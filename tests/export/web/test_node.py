@@ -1,0 +1,133 @@
+"""An exported site's worker in node: the same Python, the same WebAssembly as in a browser."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+import pytest
+from autosam_edge_test_ct import lenient_writing  # noqa: F401  used by every test
+from autosam_edge_test_encoders import compress
+from pydicom.uid import HTJ2KLossless, JPEG2000Lossless, JPEGLosslessSV1, JPEGLSLossless, RLELossless
+
+from autosam_edge import open_bundle, read
+from autosam_edge.phantom import make_phantom
+from autosam_edge.phantom.series import write_dicom_series
+from autosam_edge.scan_warning import ScanWarning
+from autosam_edge.volume import Provenance, Segmentation
+from autosam_edge.write_results import write
+
+Answers = dict[str, Any]
+CODINGS = (RLELossless, JPEGLosslessSV1, JPEGLSLossless, JPEG2000Lossless, HTJ2KLossless)
+
+
+@pytest.fixture(scope="module")
+def series(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A phantom as a DICOM series."""
+    folder = tmp_path_factory.mktemp("series")
+    write_dicom_series(make_phantom(spacing_mm=(5.0, 3.0, 3.0)).volume, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder that receives the files of the worker."""
+    return tmp_path_factory.mktemp("out")
+
+
+@pytest.fixture(scope="module")
+def twins(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Compressed twins of a small series by the name of the coding; "raw" is the series itself."""
+    root = tmp_path_factory.mktemp("twins")
+    write_dicom_series(make_phantom(spacing_mm=(6.0, 6.0, 6.0), shape=(10, 48, 48)).volume, root / "raw")
+    folders = {"raw": root / "raw"}
+    for syntax in CODINGS:
+        folder = folders[syntax.name] = root / str(syntax)
+        folder.mkdir()
+        for number, file in enumerate(sorted((root / "raw").iterdir())):
+            compress(pydicom.dcmread(file), syntax).save_as(folder / f"{number}.dcm")
+    return folders
+
+
+@pytest.fixture(scope="module")
+def answers(
+    exported: Path, series: Path, out: Path, twins: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Answers:
+    """What one worker answers: to a check of the device, scans, a stop, and a folder without a scan."""
+    nothing = tmp_path_factory.mktemp("nothing")
+    (nothing / "notes.txt").write_text("hello")
+    scans = [
+        {"folder": str(series), "out": str(out)},
+        {"folder": str(series), "cancel_at": "network"},
+        {"folder": str(nothing)},
+    ]
+    anyhow = {"accept_implausible": True}
+    scans += [
+        {"folder": str(folder), "out": str(out / name), "request": anyhow} for name, folder in twins.items()
+    ]
+    asked = json.dumps({"site": str(exported), "verify": True, "scans": scans})
+    script = Path(__file__).with_name("node_worker.mjs")
+    done = subprocess.run(["node", str(script), asked], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found: Answers = json.loads(done.stdout)
+    return found
+
+
+def test_the_golden_tile_is_proven_before_the_network_is_used(answers):
+    """With one thread, as node is not isolated; every other check passes too."""
+    about = answers["start"]["value"]
+    assert (about["provider"], about["threads"], about["refused"]) == ("wasm", 1, [])
+    assert about["model"] == open_bundle().manifest.name
+    checks = answers["checks"]["value"]
+    assert {check["verdict"] for check in checks} == {"passed"}
+    assert [check["name"] for check in checks][-1] == "onnx/fp32 with wasm"
+    assert checks[-1]["figures"]["logit_rms"] < 1e-3
+
+
+def test_the_files_are_those_of_this_machine_bit_by_bit(answers, series, out, tmp_path):
+    """For equal labels and provenance, DICOM SEG and NIfTI are the same bytes."""
+    scan = read(series)
+    told = json.loads((out / "statistics.json").read_text())
+    labels = np.fromfile(out / "labels.u8", np.uint8).reshape(scan.shape)
+    segmentation = Segmentation(
+        labels,
+        scan.grid,
+        open_bundle().manifest.labels,
+        provenance=Provenance(**told["provenance"]),
+        warnings=tuple(ScanWarning(**warning) for warning in told["warnings"]),
+        filled=scan.source.filled,
+    )
+    write(scan, segmentation, tmp_path / "here", formats=("nifti", "dicom-seg"))
+    for name in ("segmentation.nii.gz", "segmentation.dcm"):
+        assert (tmp_path / "here" / name).read_bytes() == (out / name).read_bytes()
+
+
+def test_the_labels_are_those_of_the_session_but_for_a_few_voxels(answers, series, out):
+    """Another processor rounds otherwise: at most one voxel in a hundred thousand."""
+    from autosam_edge import open_session
+
+    here = open_session(engine="onnx", precision="fp32").segment(read(series))
+    there = np.fromfile(out / "labels.u8", np.uint8).reshape(here.labels.shape)
+    assert np.count_nonzero(there) > 10_000
+    assert np.count_nonzero(here.labels != there) <= there.size / 100_000
+    scan = answers["scans"][0]
+    assert scan["verdict"] == here.verdict
+    assert sum(organ["voxels"] for organ in scan["organs"]) == np.count_nonzero(there)
+
+
+def test_a_stop_and_an_error_reach_the_page(answers):
+    """With the codes of the command line."""
+    assert answers["scans"][1]["error"]["code"] == "AE-CANCEL-001"
+    assert answers["scans"][2]["error"]["code"] == "AE-INPUT-002"
+
+
+@pytest.mark.parametrize("coding", [syntax.name for syntax in CODINGS])
+def test_compressed_pixels_are_those_of_the_raw_series(answers, out, coding):
+    """Decoded in the browser's Python by its own build of imagecodecs; labels follow from the pixels."""
+    assert not [scan["error"] for scan in answers["scans"][3:] if "error" in scan]
+    for name in ("view_image.nii", "labels.u8"):
+        assert (out / coding / name).read_bytes() == (out / "raw" / name).read_bytes()
