@@ -113,7 +113,7 @@ def test_an_interpreter_that_gives_other_logits_fails(bundle, runtime, logits, o
 
 
 def test_where_the_runtime_is_here_no_interpreter_is_asked(bundle, runtime, logits, monkeypatch):
-    """The runtime is executed, once more than the three times that are timed; its load is told where known."""
+    """The runtime is executed, once more than the three times that are timed."""
     runtime(here=True)
     engine, interpreter = Given(logits), Given(None)
     monkeypatch.setattr("autosam_edge.verify.load_engine", lambda *_: engine)

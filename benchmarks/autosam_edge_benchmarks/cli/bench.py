@@ -4,45 +4,38 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from autosam_edge.atomic_files import write_file
 from autosam_edge.bundle import default_bundle_path, open_bundle
 from autosam_edge.cli.extras import needs
-from autosam_edge.cli.options import BundleOption, Data
+from autosam_edge.cli.options import BundleOption, Data, split_commas
 from autosam_edge.cli.progress import Stages
 from autosam_edge.read_scan import read
 from autosam_edge.session import open_session
 from autosam_edge_benchmarks.cli import rows
+from autosam_edge_benchmarks.result_header import Result
 from autosam_edge_training.choices import Student
 
 app = typer.Typer(invoke_without_command=True)
 app.callback()(rows.bench)
 app.command("report")(rows.report)
-Scan = Annotated[
-    Path,
-    typer.Argument(metavar="DICOM_FOLDER", help="Folder of a CT series.", exists=True, show_default=False),
-]
+Scan = Annotated[Path, typer.Argument(metavar="DICOM_FOLDER", help="Folder of a CT series.", exists=True)]
 Split = Annotated[
     Literal["validation", "training"], typer.Option("--split", help="Part of the data set to measure on.")
 ]
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="JSON file for the result.")]
 
 
-def _costs(entry: dict[str, Any]) -> str:
-    if "tile_ms" not in entry:
-        return f"{entry['megabytes']:6.1f} MB  not run here"
+def _costs(entry: Result) -> str:
     load, peak = f"load {entry['load_s']:.2f} s", f"peak {entry['peak_rss_mb']:.0f} MB"
-    return f"{entry['megabytes']:6.1f} MB  {load}  {_tile_time(entry)}  {peak}"
+    tile = f"{entry['tile_ms']:6.0f} ms a tile ({entry['relative_time']:.2f} x)"
+    return f"{entry['megabytes']:6.1f} MB  {load}  {tile}  {peak}"
 
 
-def _tile_time(entry: dict[str, Any]) -> str:
-    return f"{entry['tile_ms']:6.0f} ms a tile ({entry['relative_time']:.2f} x)"
-
-
-def _write(result: dict[str, Any], out: Path | None) -> None:
+def _write(result: Result, out: Path | None) -> None:
     if out is not None:
         write_file((json.dumps(result, indent=1) + "\n").encode(), out)
 
@@ -177,6 +170,45 @@ def odd_inputs(
     )
     peak = max(row["peak_mb"] for row in result["inputs"])
     print(f"largest peak {peak:.0f} MB, the limit is {'held' if result['held'] else 'NOT held'} within 10 %")
+
+
+@app.command("fuzz")
+def fuzz(
+    inputs: Annotated[int, typer.Option("--inputs", min=1, help="Number of inputs, of all kinds.")] = 100_000,
+    first: Annotated[int, typer.Option("--first", min=0, help="Number of the first input of a kind.")] = 0,
+    kinds: Annotated[
+        str | None, typer.Option("--kinds", metavar="KIND,...", help="Kinds of inputs. Default: all.")
+    ] = None,
+    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Number of processes.")] = 2,
+    again: Annotated[
+        str | None, typer.Option("--again", metavar="KIND:NUMBER", help="Make and read this input alone.")
+    ] = None,
+    keep: Annotated[
+        Path | None, typer.Option("--keep", help="Folder that receives the files of `--again`.")
+    ] = None,
+    out: Out = None,
+) -> None:
+    """Read damaged scans and bundles: every one must be read, or refused with an error of its own."""
+    with needs("dev"):
+        from autosam_edge_benchmarks.fuzz import run
+        from autosam_edge_benchmarks.fuzz.kinds import KINDS
+
+    if again is not None:
+        print(*run.again(again, keep))
+        return
+    names = (
+        split_commas(kinds, str, option="--kinds", expected="kinds with commas") if kinds else tuple(KINDS)
+    )
+    if unknown := sorted(set(names) - set(KINDS)):
+        raise typer.BadParameter(f"{unknown[0]} is none of: {', '.join(KINDS)}", param_hint="--kinds")
+    chosen = {name: KINDS[name] for name in names}
+    result = run.fuzz(inputs, first=first, kinds=chosen, jobs=jobs, log=Stages().log)
+    for failure in result["failures"]:
+        print(failure["input"], failure["result"], failure["place"])
+    print(", ".join(f"{count} {name}" for name, count in result["counts"].items() if name != "contained"))
+    _write(result, out)
+    if result["failures"]:
+        raise typer.Exit(1)
 
 
 @app.command("kills")

@@ -12,7 +12,7 @@ import typer
 
 from autosam_edge.bundle import open_bundle
 from autosam_edge.cli.extras import needs
-from autosam_edge.cli.options import AsJson, BundleOption, Engine, Precision, split_commas
+from autosam_edge.cli.options import AsJson, BundleOption, EngineName, split_commas
 from autosam_edge.cli.progress import Stages
 from autosam_edge.cli.tables import new_table, show
 from autosam_edge.engines.selection import rank_artifacts, select_artifact
@@ -39,11 +39,15 @@ def bench(
         Path | None,
         typer.Option("--scan", metavar="DICOM_FOLDER", help="CT series. Default: a phantom.", exists=True),
     ] = None,
-    engine: Engine = None,
-    precision: Precision = None,
+    engine: Annotated[
+        EngineName | None, typer.Option("--engine", help="Inference engine. Default: each that runs here.")
+    ] = None,
+    precision: Annotated[
+        str | None, typer.Option("--precision", help="Number format, such as fp32. Default: each.")
+    ] = None,
     threads: Annotated[
-        str, typer.Option("--threads", metavar="N,...", help="Numbers of threads. Default: all cores.")
-    ] = "",
+        str | None, typer.Option("--threads", metavar="N,...", help="Numbers of threads. Default: all cores.")
+    ] = None,
     slices: Annotated[
         str, typer.Option("--slices", metavar="N,...", help="Slices of the whole scans; they are repeated.")
     ] = "160,320,807",
@@ -89,6 +93,9 @@ def bench(
     with needs("bench"):
         from autosam_edge_benchmarks.rows.measure import measure
         from autosam_edge_benchmarks.rows.plan import Plan
+    if roofline:
+        with needs("export"):
+            import onnx  # noqa: F401  a child process needs it
     if scored is None:
         scored = [_SCORED] if _SCORED.is_file() else []
     plan = Plan(
@@ -114,7 +121,7 @@ def _show(rows: Sequence[BenchRow], *, as_json: bool) -> None:
     from autosam_edge_benchmarks.rows.table import COLUMNS, cells, notes
 
     if as_json:
-        print(json.dumps([as_object(row) for row in rows]))
+        print(json.dumps({"rows": [as_object(row) for row in rows]}))
         return
     table = new_table(f"{rows[0].artifact.model} on {rows[0].device.processor}")
     for column in COLUMNS:
@@ -130,7 +137,10 @@ def report(
     rows: Annotated[Path, typer.Argument(metavar="ROWS", help="Folder of stored rows.", exists=True)],
     out: Annotated[Path, typer.Option("--out", "-o", help="Web page; one file.")],
     markdown: Annotated[
-        Path | None, typer.Option("--markdown", help="File for the same table as Markdown.")
+        Path | None,
+        typer.Option(
+            "--markdown", help="Page whose part between the marks of `bench` becomes the table.", exists=True
+        ),
     ] = None,
 ) -> None:
     """Draw stored rows as one web page: tables, latency, Dice, stages, sustained work."""

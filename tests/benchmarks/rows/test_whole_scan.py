@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
 pytest.importorskip("psutil")
-from autosam_edge_benchmarks.segment_scan import measure_growth, measure_segment, repeat_series, run_once
-
+from autosam_edge.bundle import default_bundle_path
 from autosam_edge.phantom import make_phantom
 from autosam_edge.phantom.series import write_dicom_series
 from autosam_edge.read_scan import read
-from autosam_edge_benchmarks import segment_scan
+from autosam_edge_benchmarks.rows.whole_scan import repeat_series, run_once
+
+DEFAULT = {"bundle": default_bundle_path(), "engine": "onnx", "precision": "fp32", "threads": 1}
 
 
 @pytest.fixture
@@ -35,35 +34,17 @@ def test_a_repeated_series_is_one_regular_volume(series, tmp_path):
     assert (long.hu[count] == first.hu[0]).all()
 
 
-def test_a_measurement_holds_time_memory_stages_and_machine(series):
-    """One run from command to files; the scan's name may be a patient's and is left out."""
-    result = measure_segment(series.rename(series.with_name("DOE_JOHN")), repeats=1)
-    assert "DOE" not in json.dumps(result)
-    assert len(result["scan"]["shape_dhw"]) == 3
-    assert 0.2 < result["wall_s"] < 300
-    assert 50 < result["peak_rss_mb"] < 4000
-    assert {"read", "network", "restore", "write"} <= set(result["stages_s"])
-    assert result["machine"]["cores"] >= 1
-    assert "onnxruntime" in result["machine"]["versions"]
-
-
-def test_growth_is_memory_over_slices(series, monkeypatch):
-    """100 MB and 2 MB per slice: 2 from each number to the next; three bytes per pixel are the arrays'."""
-
-    def run(folder, *, bundle):
-        count = len(list(folder.glob("*.dcm")))
-        return {"scan": {}, "peak_rss_mb": 100.0 + 2.0 * count, "wall_s": 1.0}
-
-    monkeypatch.setattr(segment_scan, "run_once", run)
-    result = measure_growth(series, [3, 5, 9])
-    _, height, width = read(series).shape
-    assert [entry["peak_rss_mb"] for entry in result["runs"]] == [106.0, 110.0, 118.0]
-    assert [(entry["from"], entry["to"]) for entry in result["growth"]] == [(3, 5), (5, 9)]
-    assert [entry["mb_per_slice"] for entry in result["growth"]] == [2.0, 2.0]
-    assert result["growth"][0]["arrays_mb_per_slice"] == pytest.approx(3 * height * width / 2**20)
+def test_a_run_has_its_time_memory_and_stages(series):
+    """From command to files; the scan's name may be a patient's and stands nowhere."""
+    run = run_once(series.rename(series.with_name("DOE_JOHN")), **DEFAULT)
+    assert run.shape == read(series.with_name("DOE_JOHN")).shape
+    assert 0.2 < run.wall_s < 300
+    assert 50 < run.peak_mb < 4000
+    assert {"read", "network", "restore", "write"} <= set(run.stages_s)
+    assert "DOE" not in repr(run)
 
 
 def test_a_run_that_fails_says_why(tmp_path):
     """An empty folder: the last line of the command's error is the message."""
     with pytest.raises(RuntimeError, match="AE-"):
-        run_once(tmp_path)
+        run_once(tmp_path, **DEFAULT)

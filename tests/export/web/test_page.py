@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from autosam_edge.strict_json import build
+from autosam_edge_benchmarks.rows.row import BenchRow
 from autosam_edge_export.web.icons import icons
 
 HERE = Path(__file__).parent
@@ -108,12 +110,13 @@ def test_the_page_has_no_fault(drives: list[dict[str, object]], faults: str) -> 
 
 @pytest.mark.slow
 def test_a_run_never_blocks_the_page(drives: list[dict[str, object]]) -> None:
-    """Long tasks between the choice of files and the result.
+    """From the choice of a scan to the result, by the clock and by the time that the thread itself took.
 
-    A task of the page's own is long at every width; one that other programs interrupt is long at some.
+    On a busy machine the clock also counts other programs: then it is right at one width at least.
     """
     longest = [max(seen["blocked_ms"], default=0.0) for seen in drives]  # type: ignore[call-overload]
     assert min(longest) <= BLOCKED_MS
+    assert max(seen["busy_ms"] for seen in drives) <= BLOCKED_MS  # type: ignore[type-var, operator]
 
 
 @pytest.mark.slow
@@ -124,12 +127,13 @@ def test_a_run_never_blocks_the_page(drives: list[dict[str, object]]) -> None:
         ("failure", "AE-DICOM-002"),
         ("failure", "The input holds no CT image, only 3 x MR image."),
         ("failure", "Give a CT series."),
-        ("gap", "or let “fill the gap” fill the gap by interpolation."),
-        ("gap", "Fill the gap and go on"),
+        ("gap", "or let “Fill the gap” fill the gap by interpolation."),
+        ("gap", "Choose another scan\nFill the gap"),
         ("cancelled", "Cancelled. Nothing was kept."),
         ("place", "Crosshair: Liver, 100 HU"),
         ("spleen", "Crosshair: Spleen, 110 HU"),
         ("above", "Crosshair: no organ, 20 HU"),
+        ("second", "Crosshair: Liver, 100 HU"),
         ("download", "segmentation."),
         ("title", "Result"),
     ],
@@ -155,12 +159,10 @@ def test_the_page_is_isolated_after_the_first_visit(drives: list[dict[str, objec
 
 @pytest.mark.slow
 def test_the_measurement_is_saved(drives: list[dict[str, object]]) -> None:
-    """bench.html: every sample, its quantiles as NumPy's, and null for what is not known."""
-    report = drives[0]["bench"]
-    assert isinstance(report, dict)
-    assert set(report) >= {"device", "artifact", "placement", "load", "tile_latency", "end_to_end", "memory"}
-    assert len(report["tile_latency"]["samples"]) == 20
-    assert (report["tile_latency"]["p50"], report["tile_latency"]["p90"]) == (22, 24)
-    assert report["device"]["name"] is None
-    assert set(report["end_to_end"]["stages_s"]) == {"read", "network", "measure", "write", "view"}
-    assert report["memory"]["python_mb"] == 400
+    """bench.html: a row that the schema of `bench` takes, with every sample."""
+    row = build(BenchRow, drives[0]["bench"], "row")
+    assert row.tile_latency is not None
+    assert (row.tile_latency.n, row.tile_latency.p50, row.tile_latency.p90) == (20, 22, None)
+    assert (row.measured_with, row.device.name, row.validity.word) == ("browser", None, "not repeated")
+    assert set(row.end_to_end[0].stages_s) == {"read", "network", "measure", "write", "view"}
+    assert row.memory.peak_mb["python"] == 400
