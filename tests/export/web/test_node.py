@@ -18,7 +18,6 @@ from pydicom.uid import (
     JPEG2000Lossless,
     JPEGLosslessSV1,
     JPEGLSLossless,
-    JPEGXLLossless,
     MRImageStorage,
     RLELossless,
 )
@@ -31,6 +30,7 @@ from autosam_edge.volume import Provenance, Segmentation
 from autosam_edge.write_results import write
 
 Answers = dict[str, Any]
+JPEG_XL = "1.2.840.10008.1.2.4.110"
 CODINGS = (RLELossless, JPEGLosslessSV1, JPEGLSLossless, JPEG2000Lossless, HTJ2KLossless)
 
 
@@ -71,7 +71,7 @@ def refused(series: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     for folder in folders.values():
         folder.mkdir()
         (folder / "notes.txt").write_text("hello")
-    (folders["unknown syntax"] / "1.dcm").write_bytes(file_of(image, declared=str(JPEGXLLossless)))
+    (folders["unknown syntax"] / "1.dcm").write_bytes(file_of(image, declared=JPEG_XL))
     image.SOPClassUID, image.Modality = MRImageStorage, "MR"
     (folders["MR"] / "1.dcm").write_bytes(file_of(image, declared=str(ExplicitVRLittleEndian)))
     return folders
