@@ -16,8 +16,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from autosam_edge import open_session, read
+from autosam_edge import open_bundle, open_session, read
 from autosam_edge.machine import describe_machine
+from autosam_edge.phantom import make_phantom
+from autosam_edge_export.web.site import write_site
 from autosam_edge_export.web.third_party import ThirdParty, pinned_files
 
 pytestmark = pytest.mark.slow
@@ -147,3 +149,21 @@ def test_every_pinned_file_is_found_at_one_of_its_sources(tmp_path):
     with ThirdParty(cache=tmp_path, download=True) as third_party:
         for file in pinned_files():
             assert len(third_party.read(file)) == file.size
+
+
+def test_the_graph_for_webgpu_runs_on_the_gpu_as_a_whole(node_modules, tmp_path):
+    """On a software GPU, with tiles of 32 voxels; the session has no processor to fall back to."""
+    export = pytest.importorskip("autosam_edge_export.export", reason="needs torch")
+    out = tmp_path / "small.edge"
+    scan = make_phantom(1, spacing_mm=(6.0, 4.0, 4.0)).volume
+    targets = ("onnx", "onnx-2d")
+    export.export_bundle(None, out, targets=targets, patch=(32, 32, 32), volumes={"phantom": scan})
+    named = os.environ.get("AUTOSAM_EDGE_WEB_CACHE")
+    with ThirdParty(cache=Path(named) if named else None, download=True) as third_party:
+        write_site(open_bundle(out), tmp_path / "site", third_party)
+    asked = {"open": {"provider": "webgpu"}, "flags": SOFTWARE_GPU}
+    found = drive(tmp_path / "site", node_modules, verify=True, **asked)
+    about = found["start"]["about"]
+    assert (about["provider"], about["refused"]) == ("webgpu", [])
+    assert found["checks"][-1]["name"] == "onnx-2d/fp32 with webgpu"
+    assert found["checks"][-1]["figures"]["logit_rms"] <= 1e-4
