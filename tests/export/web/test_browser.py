@@ -31,9 +31,11 @@ Found = dict[str, Any]
 
 @pytest.fixture(scope="session")
 def node_modules(pytestconfig: pytest.Config) -> Path:
-    """A folder with playwright-core and onnxruntime-web; skips where there is no browser."""
+    """The folder of NODE_MODULES, or one with playwright-core and onnxruntime-web in pytest's cache."""
     if shutil.which("chromium") is None:
         pytest.skip("chromium is not installed: apt-get install chromium")
+    if named := os.environ.get("NODE_MODULES"):
+        return Path(named)
     folder = Path(pytestconfig.cache.mkdir("web-node"))
     packages = ["playwright-core@1.65.1", "onnxruntime-web@1.30.0"]
     command = ["npm", "install", "--silent", "--no-audit", "--no-fund", "--ignore-scripts", *packages]
