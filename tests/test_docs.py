@@ -138,7 +138,7 @@ def test_the_artifact_tables_are_the_result_files(file, columns):
 
 def test_the_memory_of_the_site_is_that_of_the_result_file():
     """Of Python, of the network, and of what the browser stores."""
-    result = json.loads((ROOT / "benchmarks" / "results" / "web.json").read_text())
+    result = json.loads((RESULTS / "web.json").read_text())
     measured = [*result["memory_mb"].values(), result["stored_mb"]]
     table = page_text("docs/web.md").split("## Memory and size")[1].split("WebAssembly memory")[0]
     assert re.findall(r"\| ([\d.]+) \|", table) == [f"{value:g}" for value in measured]
