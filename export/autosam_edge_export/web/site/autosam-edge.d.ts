@@ -49,6 +49,8 @@ export interface About {
   research_use: string; // show it wherever a result is shown
   labels: { label: number; name: string; title: string; color: [number, number, number] }[];
   provider: 'wasm' | 'webgpu';
+  /** Providers that the site was exported with. */
+  providers: ('wasm' | 'webgpu')[];
   threads: number;
   precision: string;
   /** SHA-256 of the network's file, which tells measurements of two exports apart. */

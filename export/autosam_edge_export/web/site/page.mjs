@@ -1,7 +1,7 @@
 // The page: start the program, take files, let the worker label them, show the result. Python decides; this shows.
 
 import { open } from './autosam-edge.mjs';
-import { askToKeep, setUpDevice, showDeviceState } from './device.mjs';
+import { askToKeep, setUpDevice, showDeviceState, wantedProvider } from './device.mjs';
 import { byId, element } from './elements.mjs';
 import { listenForFiles } from './files.mjs';
 import { offline, storeSite } from './stored_site.mjs';
@@ -44,7 +44,7 @@ async function startProgram() {
   }, () => shown === 'start');
   showDeviceState();
   if (offline.state === 'ready') askToKeep();
-  edge = await open({ onProgress: showStart });
+  edge = await open({ provider: wantedProvider(), onProgress: showStart });
   for (const place of document.querySelectorAll('.research')) place.textContent = edge.about.research_use;
   byId('ready').classList.add('done');
   const refused = edge.about.refused.map((entry) => ` Not used: ${entry.provider} (${entry.code}).`).join('');
