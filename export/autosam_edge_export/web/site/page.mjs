@@ -7,6 +7,7 @@ import { listenForFiles } from './files.mjs';
 import { offline, storeSite } from './stored_site.mjs';
 import { RunView } from './progress.mjs';
 import { forgetResult, showResult } from './result.mjs';
+import { viewVoxels } from './viewer.mjs';
 import { DECISIONS, STAGES, decisionIn, inWords, percent, providerName, seconds, timeLeft } from './words.mjs';
 
 const TITLES = {
@@ -104,9 +105,12 @@ function begin(files) {
 
 async function label(order, signal) {
   const { files, series, decisions } = order;
-  const result = await edge.segment(files, { series, signal, options: decisions, onProgress: (progress) => runView.show(progress) });
+  const began = performance.now();
+  const result = await edge.segment(files, {
+    series, signal, options: decisions, viewVoxels: viewVoxels(), onProgress: (progress) => runView.show(progress),
+  });
   show('result');
-  showResult(result, edge.about, decisions);
+  showResult(result, edge.about, decisions, (performance.now() - began) / 1000);
 }
 
 function askForSeries(order, series) {
