@@ -53,6 +53,7 @@ be_the_child(*sys.argv[3:])
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _CALL = struct.Struct("<QQ")  # largest memory, bytes; length
 _REPLY = struct.Struct("<BQ")  # code, length
+_PIPE_BYTES = 1 << 20  # a frame of a CT at once; Linux gives 64 KiB otherwise
 _STEP_S = 0.05
 
 
@@ -115,6 +116,7 @@ class ChildWorker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
+            pipesize=_PIPE_BYTES,
             env={**{name: os.environ[name] for name in _KEPT if name in os.environ}, **_SET},
             start_new_session=True,  # Ctrl-C reaches the parent alone, which ends the child
             creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),

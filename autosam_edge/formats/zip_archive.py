@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 MAX_ENTRIES = 20_000
 MAX_BYTES = 8 << 30  # the largest volume that is read, four times
 MAX_RATIO = 100  # CT deflates two- to tenfold, a bomb a thousandfold
+_EXPANDS = f"contents of more than {MAX_BYTES >> 30} GiB or {MAX_RATIO} times its own size"
 _FREE_BYTES = 64 << 20  # below this size the ratio does not matter
 _IN_MEMORY_BYTES = 64 << 20  # a larger entry is inflated into a file without a name
 _CHUNK = 1 << 20
@@ -90,6 +91,8 @@ class _Archive:
         found = self._zip.infolist()
         if len(found) > MAX_ENTRIES:
             raise _too_large(f"{len(found)} entries, expected at most {MAX_ENTRIES}")
+        if sum(entry.file_size for entry in found) > self._rest:
+            raise _too_large(_EXPANDS)
         return found
 
     def inflate(self, entry: zipfile.ZipInfo) -> IO[bytes]:
@@ -153,7 +156,7 @@ def _copy(source: IO[bytes], sink: IO[bytes], budget: int) -> int:
     while chunk := source.read(_CHUNK):
         copied += len(chunk)
         if copied > budget:
-            raise _too_large(f"contents of more than {MAX_BYTES >> 30} GiB or {MAX_RATIO} times its own size")
+            raise _too_large(_EXPANDS)
         sink.write(chunk)
     return copied
 

@@ -248,16 +248,21 @@ def plausibility(
 @app.command("odd-inputs")
 def odd_inputs(
     max_memory: Annotated[int, typer.Option("--max-memory", min=1, help="Memory limit in MB.")] = 800,
-    out: Out = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="JSON file for the result; inputs that it holds are kept."),
+    ] = None,
 ) -> None:
     """Show that `segment --max-memory` holds its limit on bombs, lies about sizes and large scans."""
     with needs("bench"):
         from autosam_edge_benchmarks.studies.odd_inputs import measure_odd_inputs
 
-    result = measure_odd_inputs(max_memory, log=Stages().log)
+    earlier = json.loads(out.read_text()) if out is not None and out.is_file() else None
+    result = measure_odd_inputs(
+        max_memory, earlier=earlier, save=lambda found: _write(found, out), log=Stages().log
+    )
     peak = max(row["peak_mb"] for row in result["inputs"])
     print(f"largest peak {peak:.0f} MB, the limit is {'held' if result['held'] else 'NOT held'} within 10 %")
-    _write(result, out)
 
 
 @app.command("kills")

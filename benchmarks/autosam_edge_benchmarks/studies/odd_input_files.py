@@ -76,9 +76,8 @@ def _nifti_float64(folder: Path, scale: float) -> Path:
 
 def _nifti_gzip_bomb(folder: Path, scale: float) -> Path:
     path = folder / "scan.nii.gz"
-    with gzip.open(path, "wb", compresslevel=1) as file:
-        file.write(_nifti_header((_SIDE, _SIDE, 300), "<i2"))
-        _zeros(file, round(8192 * scale) * _MIB)
+    header = gzip.compress(_nifti_header((_SIDE, _SIDE, 300), "<i2"))
+    path.write_bytes(header + gzip.compress(bytes(64 * _MIB)) * round(128 * scale))
     return path
 
 
@@ -260,10 +259,10 @@ def _deflate_bomb(folder: Path, scale: float) -> Path:
         meta = b"\x02\0\0\0UL\4\0" + struct.pack("<I", 20) + long_uid
         meta += b"\x02\0\x10\0UI" + struct.pack("<H", len(uid)) + uid
         deflate = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+        elements = deflate.compress(ds[start:]) + deflate.flush(zlib.Z_FULL_FLUSH)
+        zeros = deflate.compress(bytes(_MIB)) + deflate.flush(zlib.Z_FULL_FLUSH)
         with path.open("wb") as file:
-            file.write(bytes(128) + b"DICM" + meta + deflate.compress(ds[start:]))
-            for _ in range(round(4096 * scale)):
-                file.write(deflate.compress(bytes(_MIB)))
+            file.write(bytes(128) + b"DICM" + meta + elements + zeros * round(4096 * scale))
             file.write(deflate.flush())
     return series
 
@@ -359,23 +358,23 @@ def _enhanced_many_items(folder: Path, scale: float) -> Path:
 
 
 ODD_INPUTS: dict[str, Maker] = {
-    "NIfTI of float64, 512 x 512 x 300": _nifti_float64,
-    "NIfTI whose gzip inflates to 8 GB": _nifti_gzip_bomb,
-    "NIfTI with an extension of 2 GB": _nifti_long_extension,
-    "NRRD of int64, 512 x 512 x 300": _nrrd_int64,
-    "NRRD with a number of a million digits": _nrrd_long_number,
-    "MetaImage of float64, compressed, 512 x 512 x 300": _metaimage_float64,
-    "DICOM, 2,000 slices of 512 x 512": _many_slices,
-    "DICOM, 15,000 headers of 60 kB": _slices_with_long_texts,
-    "DICOM, private elements of 30 MB in 60 slices": _slices_with_private_elements,
-    "DICOM, sheets of 65,535 x 65,535": _sheet,
-    "DICOM, sequences 100,000 deep": _deep_sequence,
-    "DICOM, deflated, inflates to 4 GB": _deflate_bomb,
     "DICOM, RLE fragments of 3 GB": _rle_bomb,
     "DICOM, JPEG-LS header of 65,535 x 65,535": _jpeg_ls_bomb,
-    "Enhanced CT with a header of 60 MB": _enhanced_long_header,
-    "Enhanced CT with 1.5 million items": _enhanced_many_items,
+    "DICOM, deflated, inflates to 4 GB": _deflate_bomb,
+    "DICOM, sequences 100,000 deep": _deep_sequence,
+    "DICOM, sheets of 65,535 x 65,535": _sheet,
     "zip that inflates to 8 GB": _zip_bomb,
     "zip of two million entries": _zip_of_many_entries,
+    "Enhanced CT with 1.5 million items": _enhanced_many_items,
+    "NIfTI whose gzip inflates to 8 GB": _nifti_gzip_bomb,
+    "NIfTI with an extension of 2 GB": _nifti_long_extension,
+    "NRRD with a number of a million digits": _nrrd_long_number,
+    "NRRD of int64, 512 x 512 x 300": _nrrd_int64,
+    "NIfTI of float64, 512 x 512 x 300": _nifti_float64,
+    "MetaImage of float64, compressed, 512 x 512 x 300": _metaimage_float64,
+    "DICOM, private elements of 30 MB in 60 slices": _slices_with_private_elements,
+    "DICOM, 2,000 slices of 512 x 512": _many_slices,
+    "DICOM, 15,000 headers of 60 kB": _slices_with_long_texts,
+    "Enhanced CT with a header of 60 MB": _enhanced_long_header,
 }
 """Maker of each input, by the name that the result shows."""

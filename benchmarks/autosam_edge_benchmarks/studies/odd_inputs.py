@@ -16,11 +16,12 @@ from autosam_edge_benchmarks.result_header import Result, new_result
 from autosam_edge_benchmarks.studies.odd_input_files import ODD_INPUTS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
 ALLOWED = 1.1
 """Peak memory, in parts of the limit, up to which the limit counts as held."""
 _SAMPLE_S = 0.01
+_TIMEOUT_S = 900.0  # a run that takes longer counts as hung and is ended
 _CODE = re.compile(r"AE-[A-Z]+-\d+")
 
 
@@ -28,8 +29,8 @@ def measure_odd_inputs(
     limit_mb: int = 800,
     *,
     scale: float = 1.0,
-    names: Iterable[str] = tuple(ODD_INPUTS),
-    timeout_s: float = 600.0,
+    earlier: Result | None = None,
+    save: Callable[[Result], None] = lambda _: None,
     log: Callable[[str], None] = lambda _: None,
 ) -> Result:
     """Segment odd inputs, each in a process of its own.
@@ -37,27 +38,28 @@ def measure_odd_inputs(
     Args:
         limit_mb: Limit that the command is given, MB.
         scale: Size of the inputs in parts of their full size, above 0 up to 1.
-        names: Inputs to measure, keys of :data:`ODD_INPUTS`.
-        timeout_s: Seconds after which a run counts as hung and is ended.
+        earlier: Result of an earlier call, whose inputs are not measured again.
+        save: Function that is called with the result after each input.
         log: Function that receives one line per input.
 
     Returns:
-        ``inputs`` with ``input``, ``exit_code``, ``outcome`` (an error code, ``written`` or ``hung``),
-        ``peak_mb`` and ``seconds``; ``held`` tells whether each peak is at most 1.1 times the limit.
+        ``inputs`` with ``input``, ``exit_code``, ``outcome`` (a code, ``written`` or ``hung or died``),
+        ``peak_mb`` and ``seconds``; ``held``: whether each peak is at most 1.1 times the limit.
     """
-    result = new_result("odd inputs")
-    rows = []
-    for name in names:
+    result = earlier or {**new_result("odd inputs"), "limit_mb": limit_mb, "scale": scale, "inputs": []}
+    rows = result["inputs"]
+    for name in [name for name in ODD_INPUTS if name not in {row["input"] for row in rows}]:
         with tempfile.TemporaryDirectory() as folder:
             source = ODD_INPUTS[name](Path(folder), scale)
-            row = {"input": name, **_run(source, Path(folder) / "out", limit_mb, timeout_s)}
+            row = {"input": name, **_run(source, Path(folder) / "out", limit_mb)}
         rows.append(row)
+        result["held"] = all(row["peak_mb"] <= ALLOWED * limit_mb for row in rows)
+        save(result)
         log(f"{name}: {row['outcome']}, {row['peak_mb']:.0f} MB, {row['seconds']:.1f} s")
-    held = all(row["peak_mb"] <= ALLOWED * limit_mb for row in rows)
-    return {**result, "limit_mb": limit_mb, "scale": scale, "inputs": rows, "held": held}
+    return result
 
 
-def _run(source: Path, out: Path, limit_mb: int, timeout_s: float) -> Result:
+def _run(source: Path, out: Path, limit_mb: int) -> Result:
     command = ["segment", str(source), "-o", str(out), "--max-memory", str(limit_mb), "--accept-implausible"]
     started = time.perf_counter()
     with tempfile.TemporaryFile("w+") as stderr:
@@ -67,7 +69,7 @@ def _run(source: Path, out: Path, limit_mb: int, timeout_s: float) -> Result:
         peak = 0
         while process.poll() is None:
             peak = max(peak, _resident(process))
-            if time.perf_counter() - started > timeout_s:
+            if time.perf_counter() - started > _TIMEOUT_S:
                 process.kill()
                 process.wait()
                 break

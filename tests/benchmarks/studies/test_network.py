@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
 from autosam_edge_benchmarks.error_codes import NO_NAMESPACE
@@ -11,6 +14,20 @@ from autosam_edge_benchmarks.studies.network_namespace import run_watched, why_n
 REASON = why_no_namespace()
 in_namespaces = pytest.mark.skipif(REASON is not None, reason=str(REASON))
 CONTACTED = {"onnxruntime": "mobile.events.data.microsoft.com", "openvino": "www.google-analytics.com"}
+
+
+ROOT = Path(__file__).parents[3]
+
+
+def test_the_page_tells_what_the_stored_result_saw():
+    """Clean, for every job; the packages that contact somebody by themselves are those of the table."""
+    result = json.loads((ROOT / "benchmarks" / "results" / "network.json").read_text())
+    page = (ROOT / "docs" / "privacy.md").read_text()
+    assert result["clean"] is True
+    assert list(result["jobs"]) == [job.name for job in network.JOBS]
+    loud = {name: seen for name, seen in result["defaults"].items() if not network.is_clean(seen)}
+    assert {name.split()[0] for name in loud} == {*CONTACTED, "monai"}
+    assert all(name in page for seen in loud.values() for name in seen["queries"])
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,32 @@
+"""The memory limit holds on odd inputs: the stored result says so, and a small form of it shows it again."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+study = pytest.importorskip("autosam_edge_benchmarks.studies.odd_inputs")
+RESULT = Path(__file__).parents[3] / "benchmarks" / "results" / "odd-inputs.json"
+
+
+def test_stored_result() -> None:
+    """Twelve inputs or more; none is above the limit, and each ends with results or with a code."""
+    result = json.loads(RESULT.read_text())
+    measured = [row["input"] for row in result["inputs"]]
+    assert len(measured) >= 12
+    assert set(measured) <= set(study.ODD_INPUTS)
+    assert all(row["peak_mb"] <= study.ALLOWED * result["limit_mb"] for row in result["inputs"])
+    assert all(row["outcome"] == "written" or row["outcome"].startswith("AE-") for row in result["inputs"])
+    assert result["machine"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit of a child's memory is Linux's")
+def test_small_form() -> None:
+    """Inputs of a fiftieth of the size; some of them are then sound scans."""
+    result = study.measure_odd_inputs(scale=0.02)
+    assert result["held"]
+    assert "hung or died" not in {row["outcome"] for row in result["inputs"]}
