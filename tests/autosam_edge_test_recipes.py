@@ -22,7 +22,7 @@ from safetensors import safe_open
 from autosam_edge_training import train_student, train_teacher
 from autosam_edge_training.config import as_dict
 from autosam_edge_training.data import BTCV_INTENSITY, Listing, Pair, prepare_dataset
-from autosam_edge_training.networks.autosam import TeacherConfig
+from autosam_edge_training.networks.autosam.config import TeacherConfig
 from autosam_edge_training.patches.sampler import Sampling
 from autosam_edge_training.recipe_parts.schedule import Schedule
 

@@ -5,12 +5,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from autosam_edge.session import Session
 from autosam_edge.stop_signals import catch_signals
-
-if TYPE_CHECKING:
-    from autosam_edge.session import Session
 
 
 def main() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,6 +16,7 @@ from autosam_edge.read_scan import read
 
 if TYPE_CHECKING:
     from autosam_edge.volume import Volume
+    from autosam_edge_training.strict import JsonObject
 
 app = typer.Typer(rich_markup_mode="markdown")
 Scans = list[Path] | None
@@ -207,10 +208,7 @@ def export(
         interpreted_tiles=interpreted_tiles,
         log=stages.log,
     )
-    if as_json:
-        print(json.dumps(report))
-    else:
-        _show(report)
+    print(json.dumps(report)) if as_json else _show(report)
 
 
 def _export_web(
@@ -241,7 +239,7 @@ def _read(paths: Scans, title: str) -> dict[str, Volume] | None:
     return {f"{title} {number}": read(path) for number, path in enumerate(paths, start=1)} if paths else None
 
 
-def _show(report: dict[str, Any]) -> None:
+def _show(report: JsonObject) -> None:
     from autosam_edge_export.export import as_table, delegation_lines
 
     rows = as_table(report)

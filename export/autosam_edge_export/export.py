@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -40,6 +39,7 @@ from autosam_edge_export.proof.golden_vectors import write_golden
 from autosam_edge_export.proof.parity import MadeArtifact, compare, require, summarize
 from autosam_edge_export.targets import TARGETS, wanted_artifacts
 from autosam_edge_export.targets.target import Target, preflight, require_packages
+from autosam_edge_training.strict import JsonObject
 
 CALIBRATION_TILES = 8
 _CALIBRATION_SEEDS = (11, 12, 13, 14)
@@ -60,15 +60,13 @@ def export_bundle(
     calibration: Mapping[str, Volume] | None = None,
     interpreted_tiles: int | None = None,
     log: Callable[[str], None] = lambda _: None,
-) -> dict[str, Any]:
+) -> JsonObject:
     """Turn a trained student into a bundle and prove that every artifact is equal to it.
 
     Args:
-        checkpoint: Path of the student's safetensors; None takes the one in the default bundle.
         out: Folder to write. It must not exist, or hold a bundle, which is replaced at the end.
         targets: Names in :data:`~autosam_edge_export.targets.TARGETS`.
         patch: Sides of a tile (D, H, W), voxels, multiples of 32.
-        overlap: Share of a tile that its neighbor covers again, from 0 to less than 1.
         volumes: CT volumes to compare on, by name; None uses two phantoms.
         calibration: CT volumes of other patients to calibrate int8 on, by name; None uses four phantoms.
         interpreted_tiles: Number of tiles of each volume to compare interpreted artifacts on; None compares
@@ -104,7 +102,7 @@ def _make_bundle(
     calibration: Mapping[str, Volume] | None,
     interpreted_tiles: int | None,
     log: Callable[[str], None],
-) -> dict[str, Any]:
+) -> JsonObject:
     """Convert, measure, compare, and then describe; the arguments are those of :func:`export_bundle`."""
     torch.manual_seed(0)
     log(f"{student.kind}, {student.parameters:,} parameters")
@@ -295,7 +293,6 @@ def export_monai(
     """Write the student as a MONAI Bundle, a folder that MONAI itself loads and runs.
 
     Args:
-        checkpoint: Path of the student's safetensors; None takes the one in the default bundle.
         out: Folder to write; it must not exist.
         patch: Sides of a tile (D, H, W), voxels.
 
@@ -329,7 +326,7 @@ def export_monai(
     return out
 
 
-def as_table(report: Mapping[str, Any]) -> list[dict[str, str]]:
+def as_table(report: JsonObject) -> list[dict[str, str]]:
     """Rows of the report for a person: size, cost, worst organ, verdict."""
     first = next((entry["cost"]["tile_ms"] for entry in report["artifacts"] if entry["cost"]), 0.0)
     student = report["torch"]
@@ -366,7 +363,7 @@ def as_table(report: Mapping[str, Any]) -> list[dict[str, str]]:
     return rows
 
 
-def delegation_lines(report: Mapping[str, Any]) -> list[str]:
+def delegation_lines(report: JsonObject) -> list[str]:
     """The share of the work that delegates take, one line per artifact with delegates."""
     lines = []
     for entry in report["artifacts"]:

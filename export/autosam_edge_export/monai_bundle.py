@@ -36,16 +36,13 @@ from autosam_edge.volume import RESEARCH_USE, Label
 from autosam_edge_training.data import Intensity
 from autosam_edge_training.networks.checkpoint_metadata import CheckpointMetadata
 from autosam_edge_training.networks.students import MONAI, build_student, monai_arguments
+from autosam_edge_training.strict import JsonObject
 
 WEIGHTS_FILE = "models/model.safetensors"
 _OWN = {"autosam-edge": __version__}
 _SCHEMA = (
     "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json"
 )
-# Share of the window: below the least dense fat, above the rim that the resampling makes around the body.
-_AIR = 0.03
-Config = dict[str, Any]
-"""An object of a configuration file."""
 
 
 def write_monai_bundle(
@@ -65,7 +62,6 @@ def write_monai_bundle(
     """Write a student as a MONAI Bundle. The same arguments and packages give the same bytes.
 
     Args:
-        intensity: Normalization of HU that the network was trained with.
         labels: Label table, in the order of the network's channels after the background.
 
     Raises:
@@ -77,7 +73,7 @@ def write_monai_bundle(
     if len(labels) + 1 != checkpoint.classes:
         found = f"the checkpoint has {checkpoint.classes} classes, the label table {len(labels)} organs"
         raise ValueError(f"{found}; expected one more class than organs, for the background")
-    imports, network, packages = _network(checkpoint)
+    network, packages = _network(checkpoint)
     spacing = " x ".join(f"{side:g}" for side in contract.spacing_mm)
     for part in ("configs", "docs", "models"):
         (folder / part).mkdir()
@@ -95,7 +91,7 @@ def write_monai_bundle(
         "network_data_format": _data_format(contract, intensity, labels),
     }
     _write_json(folder / "configs" / "metadata.json", metadata)
-    inference = _inference(contract, intensity, imports, network, class_weights)
+    inference = _inference(contract, intensity, network, class_weights)
     _write_json(folder / "configs" / "inference.json", inference)
     (folder / "docs" / "README.md").write_text(
         f"{model_card.rstrip()}\n\n{_how_to_run(packages)}", encoding="utf-8"
@@ -103,18 +99,18 @@ def write_monai_bundle(
     (folder / "LICENSE").write_text(f"{license}\n\n{RESEARCH_USE}\n", encoding="utf-8")
 
 
-def _network(checkpoint: CheckpointMetadata) -> tuple[list[str], Config, dict[str, str]]:
-    """Import statements, ``network_def``, and versions of the packages that the bundle needs beside MONAI."""
+def _network(checkpoint: CheckpointMetadata) -> tuple[JsonObject, dict[str, str]]:
+    """``network_def``, and versions of the packages that the bundle needs beside MONAI."""
     packages = {name: version(name) for name in ("nibabel", "safetensors")}
     kind, classes = checkpoint.student, checkpoint.classes
     if kind.startswith(MONAI):
         name = kind.removeprefix(MONAI)
         network = {"_target_": name, **monai_arguments(name, classes, checkpoint.arguments)}
-        return [], network, packages | _OWN
+        return network, packages | _OWN
     student: Any = build_student(kind, classes=classes)
     if kind.startswith("pocketnet"):
         target = "autosam_edge_training.networks.pocketnet.PocketNet"
-        return [], {"_target_": target, "classes": classes, "widths": list(student.widths)}, packages | _OWN
+        return {"_target_": target, "classes": classes, "widths": list(student.widths)}, packages | _OWN
     network = {
         "_target_": "SwinUNETR",
         "in_channels": 1,
@@ -123,13 +119,10 @@ def _network(checkpoint: CheckpointMetadata) -> tuple[list[str], Config, dict[st
         "use_flash_attention": True,
     }
     packages["einops"] = version("einops")
-    if checkpoint.merging != "legacy":
-        return [], network, packages | _OWN
-    imports = ["$from autosam_edge_training.networks.patch_merging import LegacyPatchMerging"]
-    return imports, network | {"downsample": "$LegacyPatchMerging"}, packages | _OWN
+    return network, packages | _OWN
 
 
-def _versions(packages: Mapping[str, str]) -> Config:
+def _versions(packages: Mapping[str, str]) -> JsonObject:
     """The part of ``metadata.json`` on the bundle's own version and those that it was made with."""
     return {
         "schema": _SCHEMA,
@@ -142,169 +135,76 @@ def _versions(packages: Mapping[str, str]) -> Config:
     }
 
 
-def _data_format(contract: InputContract, intensity: Intensity, labels: Sequence[Label]) -> Config:
+def _template(name: str, values: Mapping[str, object]) -> JsonObject:
+    """Read a configuration beside this module, with the values in the place of their ``%NAME``.
+
+    An item of a list whose value is None is left out.
+    """
+
+    def filled(node: object) -> object:
+        if isinstance(node, dict):
+            return {key: filled(value) for key, value in node.items()}
+        if isinstance(node, list):
+            return [item for item in map(filled, node) if item is not None]
+        return values[node[1:]] if isinstance(node, str) and node.startswith("%") else node
+
+    text = Path(__file__).with_name(name).read_text(encoding="utf-8")
+    return {key: filled(value) for key, value in json.loads(text).items()}
+
+
+def _data_format(contract: InputContract, intensity: Intensity, labels: Sequence[Label]) -> JsonObject:
     """``network_data_format`` of ``metadata.json``: the tensors that the network takes and gives."""
     window = f"{contract.window_hu[0]:g} to {contract.window_hu[1]:g}"
-    channels = {"0": "background"} | {str(label.value): label.name for label in labels}
-    image = {
-        "type": "image",
-        "format": "hounsfield",
-        "modality": "CT",
-        "num_channels": 1,
-        "spatial_shape": list(contract.patch),
-        "dtype": "float32",
-        "value_range": [intensity.low, intensity.high],
-        "is_patch_data": True,
-        "channel_def": {
-            "0": f"{window} HU as {intensity.low:g} to {intensity.high:g}; axes to superior, posterior, left"
-        },
+    scaled = f"{intensity.low:g} to {intensity.high:g}"
+    values = {
+        "patch": list(contract.patch),
+        "range": [intensity.low, intensity.high],
+        "image": f"{window} HU as {scaled}; axes to superior, posterior, left",
+        "classes": len(labels) + 1,
+        "channels": {"0": "background"} | {str(label.value): label.name for label in labels},
+        "values": [0, len(labels)],
     }
-    logits = image | {
-        "format": "labels",
-        "num_channels": len(channels),
-        "value_range": [],
-        "channel_def": channels,
-    }
-    segmentation = {
-        "format": "segmentation",
-        "num_channels": 1,
-        "spatial_shape": ["*", "*", "*"],
-        "dtype": "uint8",
-        "value_range": [0, len(labels)],
-        "is_patch_data": False,
-    }
-    return {
-        "inputs": {"image": image},
-        "outputs": {"pred": logits},
-        "post_processed_outputs": {"pred": logits | segmentation},
-    }
+    return _template("monai_data_format.json", values)
 
 
 def _inference(
     contract: InputContract,
     intensity: Intensity,
-    imports: Sequence[str],
-    network: Mapping[str, Any],
+    network: Mapping[str, object],
     class_weights: Sequence[float],
-) -> Config:
-    """``inference.json``: the names are those that MONAI's own programs look for."""
-    return {
-        "imports": ["$from glob import glob", "$from safetensors.torch import load_file", *imports],
-        "bundle_root": ".",
-        "dataset_dir": "$@bundle_root + '/scans'",
-        "output_dir": "$@bundle_root + '/labels'",
-        "checkpoint": f"$@bundle_root + '/{WEIGHTS_FILE}'",
-        "device": "$torch.device('cuda' if torch.cuda.is_available() else 'cpu')",
-        "network_def": dict(network),
-        # Probabilities are what overlapping tiles average and what is interpolated back, as in the runtime.
-        "network": "$torch.nn.Sequential(@network_def, torch.nn.Softmax(dim=1)).eval()"
-        ".requires_grad_(False).to(@device)",
-        "resample": {
-            "_target_": "autosam_edge_export.monai_resample.Resample",
-            "spacing_mm": list(contract.spacing_mm),
-        },
-        "extend_ends": {
-            "_target_": "autosam_edge_export.monai_resample.ExtendEnds",
-            "patch": list(contract.patch),
-            "overlap": contract.overlap,
-            "rows_beyond_ends": contract.rows_beyond_ends,
-        },
-        "class_weights": list(class_weights),
-        "preprocessing": {"_target_": "Compose", "transforms": _preprocessing(contract, intensity)},
-        "datalist": "$sorted(glob(@dataset_dir + '/*.nii*'))",
-        "dataset": {
-            "_target_": "Dataset",
-            "data": "$[{'image': path} for path in @datalist]",
-            "transform": "@preprocessing",
-        },
-        "dataloader": {
-            "_target_": "DataLoader",
-            "dataset": "@dataset",
-            "batch_size": 1,
-            "shuffle": False,
-            "num_workers": 0,
-        },
-        "inferer": {
-            "_target_": "SlidingWindowInferer",
-            "roi_size": list(contract.patch),
-            "sw_batch_size": 1,
-            "overlap": contract.overlap,
-            "mode": contract.blend,
-            "cval": intensity.low,
-        },
-        "postprocessing": {"_target_": "Compose", "transforms": _postprocessing(class_weights)},
-        # For programs that ask for it; "run" does the same without pytorch-ignite.
-        "evaluator": {
-            "_target_": "SupervisedEvaluator",
-            "device": "@device",
-            "val_data_loader": "@dataloader",
-            "network": "@network",
-            "inferer": "@inferer",
-            "postprocessing": "@postprocessing",
-        },
-        "initialize": ["$@network_def.load_state_dict(load_file(@checkpoint), strict=True)"],
-        "label": "$lambda scan: @postprocessing("
-        "{**scan, 'pred': @inferer(scan['image'][None].to(@device), @network)[0]})",
-        "run": ["$[@label(scan)['pred'].meta['saved_to'] for scan in @dataset]"],
-    }
+) -> JsonObject:
+    """``inference.json``: the names are those that MONAI's own programs look for.
 
+    Overlapping tiles average probabilities, which are then interpolated back, as in the runtime. All slices
+    are kept, and of them the body, or all where there is none, so that tiles lie where the runtime's lie: the
+    body is what is above 0.03 of the window, below the least dense fat and above the rim that the resampling
+    makes around it. ``scan`` keeps the scan for its geometry, and ``evaluator`` is for programs that ask for
+    it; ``run`` does the same without pytorch-ignite.
+    """
 
-def _preprocessing(contract: InputContract, intensity: Intensity) -> list[Config]:
-    """Transforms from a file to the network's grid; ``scan`` keeps the scan for its geometry."""
-    low, high = contract.window_hu
-    margin = [round(BOX_MARGIN_MM / spacing) for spacing in contract.spacing_mm]
-    unit = (intensity.low, intensity.high) == (0.0, 1.0)
-
-    def scaled(low: float, high: float, to_low: float, to_high: float) -> Config:
+    def scaled(low: float, high: float, to_low: float, to_high: float) -> dict[str, object]:
         edges = {"a_min": low, "a_max": high, "b_min": to_low, "b_max": to_high}
         return {"_target_": "ScaleIntensityRanged", "keys": "image", **edges, "clip": True}
 
-    return [
-        {"_target_": "LoadImaged", "keys": "image", "reader": "NibabelReader"},
-        {"_target_": "EnsureChannelFirstd", "keys": "image"},
-        {"_target_": "CopyItemsd", "keys": "image", "names": "scan"},
-        # (C, D, H, W): to superior, posterior, left
-        {"_target_": "Orientationd", "keys": "image", "axcodes": "SPL", "labels": None},
-        scaled(low, high, 0.0, 1.0),
-        {"_target_": "Lambdad", "keys": "image", "func": "@resample"},
-        # All slices, and of them the body, or all where there is none: tiles lie where the runtime's lie.
-        {
-            "_target_": "CropForegroundd",
-            "keys": "image",
-            "source_key": "image",
-            "select_fn": f"$lambda x: (x >= min({_AIR}, x.max())).any(1, keepdim=True).expand(x.shape)",
-            "margin": margin,
-            "allow_smaller": True,
-        },
-        *([] if unit else [scaled(0.0, 1.0, intensity.low, intensity.high)]),
-        {"_target_": "Lambdad", "keys": "image", "func": "@extend_ends"},
-    ]
-
-
-def _postprocessing(class_weights: Sequence[float]) -> list[Config]:
-    """Transforms from the network's grid to labels on the scan's own grid."""
     weigh = "$lambda pred: pred * torch.tensor(@class_weights, device=pred.device)[:, None, None, None]"
-    weighted = [{"_target_": "Lambdad", "keys": "pred", "func": weigh}] if set(class_weights) != {1.0} else []
-    return [
-        {
-            "_target_": "ResampleToMatchd",
-            "keys": "pred",
-            "key_dst": "scan",
-            "mode": "bilinear",
-            "dtype": "$np.float32",
-        },
-        *weighted,
-        {"_target_": "AsDiscreted", "keys": "pred", "argmax": True},
-        {
-            "_target_": "SaveImaged",
-            "keys": "pred",
-            "output_dir": "@output_dir",
-            "output_postfix": "labels",
-            "output_dtype": "$np.uint8",
-            "separate_folder": False,
-            "savepath_in_metadict": True,
-        },
-    ]
+    unit = (intensity.low, intensity.high) == (0.0, 1.0)
+    values = {
+        "network": dict(network),
+        "spacing_mm": list(contract.spacing_mm),
+        "patch": list(contract.patch),
+        "overlap": contract.overlap,
+        "blend": contract.blend,
+        "rows_beyond_ends": contract.rows_beyond_ends,
+        "low": intensity.low,
+        "class_weights": list(class_weights),
+        "to_unit": scaled(*contract.window_hu, 0.0, 1.0),
+        "margin": [round(BOX_MARGIN_MM / spacing) for spacing in contract.spacing_mm],
+        "from_unit": None if unit else scaled(0.0, 1.0, intensity.low, intensity.high),
+        "weigh": None
+        if set(class_weights) == {1.0}
+        else {"_target_": "Lambdad", "keys": "pred", "func": weigh},
+    }
+    return _template("monai_inference.json", values)
 
 
 def _how_to_run(packages: Mapping[str, str]) -> str:

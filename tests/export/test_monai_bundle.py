@@ -262,12 +262,11 @@ def test_a_tilted_scan_is_refused():
         Resample((3.0, 3.0, 3.0))(MetaTensor(torch.zeros(1, 4, 5, 6), affine=affine))
 
 
-@pytest.mark.parametrize("merging", ["v2", "legacy"])
-def test_the_config_builds_the_student(tmp_path, merging):
-    """SwinUNETR with either patch merging, weights loaded strictly, computes what the student computes."""
+def test_the_config_builds_the_student(tmp_path):
+    """SwinUNETR, its weights loaded strictly, computes what the student computes."""
     torch.manual_seed(0)
-    facts = checkpoint_metadata("swinunetr-tiny", merging=merging)
-    save_student(tmp_path / "s.safetensors", build_student("swinunetr-tiny", merging=merging), facts)
+    facts = checkpoint_metadata("swinunetr-tiny")
+    save_student(tmp_path / "s.safetensors", build_student("swinunetr-tiny"), facts)
     bundle = write(tmp_path / "s.safetensors", tmp_path / "bundle", contract={"patch": (64, 32, 32)})
     parser = parse(bundle)
     (keys,) = parser.get_parsed_content("initialize")

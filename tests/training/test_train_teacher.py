@@ -24,13 +24,10 @@ from autosam_edge_test_recipes import (
 from autosam_edge.errors import TrainingError
 from autosam_edge_training import train_teacher
 from autosam_edge_training.config import read_config
-from autosam_edge_training.networks.autosam import (
-    RandomWeightsWarning,
-    build_autosam,
-    load_teacher,
-    trainable_parameters,
-)
-from autosam_edge_training.networks.autosam.sam_checkpoint import sam_parameters
+from autosam_edge_training.networks.autosam.build import build_autosam
+from autosam_edge_training.networks.autosam.checkpoint import load_teacher
+from autosam_edge_training.networks.autosam.sam_checkpoint import RandomWeightsWarning, sam_parameters
+from autosam_edge_training.networks.autosam.trainables import trainable_parameters
 from autosam_edge_training.patches.sampler import Sampling
 from autosam_edge_training.recipe_parts.schedule import Schedule
 from autosam_edge_training.train_teacher import Config, train

@@ -92,7 +92,6 @@ def train(
     """Train a student; a run that was stopped resumes from the last checkpoint in ``out``.
 
     Args:
-        data: Folder that ``data prepare`` wrote.
         teacher: Weights file of the teacher, an AutoSAM teacher or another student; None trains on the labels
             alone.
         cache: Folder of the teacher's cached probabilities; None runs the teacher at every step, on the patch

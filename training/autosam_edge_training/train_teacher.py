@@ -15,14 +15,11 @@ from pathlib import Path
 import torch
 
 from autosam_edge_training.data import Prepared
-from autosam_edge_training.networks.autosam import (
-    AutoSAM,
-    RandomWeightsWarning,
-    TeacherConfig,
-    build_autosam,
-    load_sam,
-    save_teacher,
-)
+from autosam_edge_training.networks.autosam.autosam import AutoSAM
+from autosam_edge_training.networks.autosam.build import build_autosam
+from autosam_edge_training.networks.autosam.checkpoint import save_teacher
+from autosam_edge_training.networks.autosam.config import TeacherConfig
+from autosam_edge_training.networks.autosam.sam_checkpoint import RandomWeightsWarning, load_sam
 from autosam_edge_training.networks.checkpoint_metadata import AUTOSAM
 from autosam_edge_training.patches.sampler import Sampling
 from autosam_edge_training.recipe_parts.fabric import flushing_subnormals, start_fabric
@@ -75,10 +72,7 @@ def train(config: Config, data: Path, out: Path, *, sam: Path | None = None, wor
     """Train the teacher; a run that was stopped resumes from the last checkpoint in ``out``.
 
     Args:
-        data: Folder that ``data prepare`` wrote; its classes are the network's.
         sam: SAM's published checkpoint; None leaves the encoder random, with a warning if it is frozen.
-        workers: Number of processes that prepare patches while the network trains; the result does not depend
-            on it.
 
     Raises:
         InputError: The data cannot be used (AE-DATA-*).

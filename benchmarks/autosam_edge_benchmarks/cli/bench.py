@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -15,13 +15,11 @@ from autosam_edge.cli.options import BundleOption, Data, Engine, EngineName, Thr
 from autosam_edge.cli.progress import Stages
 from autosam_edge.read_scan import read
 from autosam_edge.session import open_session
+from autosam_edge_benchmarks.result_header import Result
 from autosam_edge_training.choices import Student
 
 app = typer.Typer(help="Measure latency and memory on this machine.", no_args_is_help=True)
-Scan = Annotated[
-    Path,
-    typer.Argument(metavar="DICOM_FOLDER", help="Folder of a CT series.", exists=True, show_default=False),
-]
+Scan = Annotated[Path, typer.Argument(metavar="DICOM_FOLDER", help="Folder of a CT series.", exists=True)]
 Split = Annotated[
     Literal["validation", "training"], typer.Option("--split", help="Part of the data set to measure on.")
 ]
@@ -74,18 +72,18 @@ def memory(
     _write(result, out)
 
 
-def _costs(entry: dict[str, Any]) -> str:
+def _costs(entry: Result) -> str:
     if "tile_ms" not in entry:
         return f"{entry['megabytes']:6.1f} MB  not run here"
     load, peak = f"load {entry['load_s']:.2f} s", f"peak {entry['peak_rss_mb']:.0f} MB"
     return f"{entry['megabytes']:6.1f} MB  {load}  {_tile_time(entry)}  {peak}"
 
 
-def _tile_time(entry: dict[str, Any]) -> str:
+def _tile_time(entry: Result) -> str:
     return f"{entry['tile_ms']:6.0f} ms a tile ({entry['relative_time']:.2f} x)"
 
 
-def _write(result: dict[str, Any], out: Path | None) -> None:
+def _write(result: Result, out: Path | None) -> None:
     if out is not None:
         write_file((json.dumps(result, indent=1) + "\n").encode(), out)
 

@@ -28,9 +28,7 @@ _FIGURE1 = (
 )
 
 
-ExhibitName = Annotated[
-    Exhibit, typer.Argument(metavar="EXHIBIT", help="Table or figure of the paper.", show_default=False)
-]
+ExhibitName = Annotated[Exhibit, typer.Argument(metavar="EXHIBIT", help="Table or figure of the paper.")]
 DatasetOption = Annotated[
     str, typer.Option("--dataset", metavar="NAME,...", help="Data sets: btcv, amos, or both.")
 ]
@@ -50,7 +48,6 @@ Predictions = Annotated[
         "--predictions",
         metavar="NAME=FOLDER",
         help="Figure 3: method and its folder of CASE.nii.gz; once for each method.",
-        show_default=False,
     ),
 ]
 Cases = Annotated[

@@ -13,7 +13,6 @@ from pathlib import Path
 
 from autosam_edge.atomic_files import staged_folder
 from autosam_edge_benchmarks.error_codes import NNUNET_NUMBER_INVALID
-from autosam_edge_benchmarks.label_file import label_file
 from autosam_edge_training.data import SPLITS, Entry, Manifest
 
 _ENDING = ".nii.gz"
@@ -65,7 +64,7 @@ def write_nnunet(manifest: Manifest, out: Path, *, dataset_id: int | None = None
             (stage / folder).mkdir()
         for entry in (*training, *validation):
             _place(entry.image, stage / "imagesTr" / f"{entry.name}_0000{_ENDING}", copy=copy)
-            _place(label_file(entry), stage / "labelsTr" / f"{entry.name}{_ENDING}", copy=copy)
+            _place(entry.label_file, stage / "labelsTr" / f"{entry.name}{_ENDING}", copy=copy)
         for entry in test:
             _place(entry.image, stage / "imagesTs" / f"{entry.name}_0000{_ENDING}", copy=copy)
         _write_json(stage / "dataset.json", _description(manifest, len(training) + len(validation)))

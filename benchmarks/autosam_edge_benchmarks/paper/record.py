@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import get_args
 
 from autosam_edge_benchmarks.error_codes import METHOD_UNKNOWN
-from autosam_edge_training.evaluate import read_csv
 from autosam_edge_training.evaluate.scored_runs import METHODS, Run, RunFacts, Scored, read_run, write_facts
+from autosam_edge_training.evaluate.scores import read_csv
 
 _DATASETS: tuple[Scored, ...] = get_args(Scored)
 

@@ -14,8 +14,9 @@ from pathlib import Path
 from autosam_edge_benchmarks.choices import Dataset
 from autosam_edge_benchmarks.error_codes import RUN_TWICE
 from autosam_edge_benchmarks.paper.specs import UNKNOWN, Measure, PaperTable, Row
-from autosam_edge_training.evaluate import Metric, compare_methods
 from autosam_edge_training.evaluate.scored_runs import Run, find_runs
+from autosam_edge_training.evaluate.scores import Metric
+from autosam_edge_training.evaluate.significance import compare_methods
 
 SMOKE_TITLE = "smoke: phantoms and tiny networks, figures mean nothing"
 _METRIC: dict[Measure, Metric] = {

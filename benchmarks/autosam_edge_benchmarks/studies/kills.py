@@ -10,17 +10,14 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from autosam_edge.output_formats import DEFAULT_FORMATS, FILE_NAMES
 from autosam_edge.phantom import make_phantom
 from autosam_edge.phantom.series import write_dicom_series
 from autosam_edge.staging import sweep
 from autosam_edge_benchmarks.result_header import Result, new_result
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
 
 SCENES = ("new folder", "older result", "two processes")
 SIGNALS = ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP")

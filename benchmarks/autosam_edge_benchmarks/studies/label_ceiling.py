@@ -12,7 +12,6 @@ from autosam_edge.formats.nifti import read_array
 from autosam_edge.measurements import dice
 from autosam_edge.pipeline.resample import ModelGrid, Resampler
 from autosam_edge.pipeline.restore import Restorer, axis_maps
-from autosam_edge_benchmarks.label_file import label_file
 from autosam_edge_benchmarks.result_header import Result, new_result
 from autosam_edge_training.data import Prepared, Split, prepare_case
 
@@ -36,18 +35,14 @@ def round_trip_dice(
 
 
 def measure_label_ceiling(data: Path, split: Split) -> Result:
-    """Measure the largest possible mean Dice of each case, from hard labels and from occupancies.
-
-    Args:
-        data: Folder that ``data prepare`` wrote; its spacing is measured, on the original files.
-    """
+    """Measure the largest possible mean Dice of each case, from hard labels and from occupancies."""
     result = new_result("label ceiling")
     prepared = Prepared.read(data)
     cases = {}
     for entry in prepared.manifest.entries(split):
         hu, grid = read_array(entry.image)
         labels = read_labels(
-            label_file(entry), grid, prepared.classes, f"image and label of case {entry.name}"
+            entry.label_file, grid, prepared.classes, f"image and label of case {entry.name}"
         )
         truth = grid.orientation.to_canonical(labels)
         resampler = ModelGrid(grid, prepared.spacing_mm, (0.0, 1.0)).resampler

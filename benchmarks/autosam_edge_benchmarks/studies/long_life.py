@@ -6,8 +6,8 @@ import os
 import statistics
 import tempfile
 import threading
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from autosam_edge.memory import resident_mb
 from autosam_edge.phantom import make_phantom
@@ -16,9 +16,6 @@ from autosam_edge.read_scan import read
 from autosam_edge.session import Session
 from autosam_edge.write_results import write
 from autosam_edge_benchmarks.result_header import Result, new_result
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 MAX_GROWTH_PERCENT = 2.0
 _SETTLING = 0.1  # part of the scans after which caches are filled

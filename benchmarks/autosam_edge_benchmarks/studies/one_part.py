@@ -11,7 +11,6 @@ import numpy as np
 from autosam_edge.formats.nifti import read_array, read_nifti
 from autosam_edge.measurements import dice
 from autosam_edge.session import Session, open_session
-from autosam_edge_benchmarks.label_file import label_file
 from autosam_edge_benchmarks.result_header import Result, new_result
 from autosam_edge_training.data import Prepared, Split
 
@@ -22,7 +21,6 @@ def measure_one_part(
     """Measure the mean Dice of each organ, with all its parts and with the largest part only.
 
     Args:
-        data: Folder that ``data prepare`` wrote; its organs have the names of the bundle's.
         split: ``validation`` or ``training``; not the test cases, because the result decides the rule.
     """
     result = new_result("one part")
@@ -35,7 +33,7 @@ def measure_one_part(
         session = Session(dataclasses.replace(ready.model, one_part=organs), ready.engine)
         scores = np.full((0, len(names)), np.nan)
         for entry in prepared.manifest.entries(split):
-            found, (truth, _) = session.segment(read_nifti(entry.image)).labels, read_array(label_file(entry))
+            found, (truth, _) = session.segment(read_nifti(entry.image)).labels, read_array(entry.label_file)
             masks = [
                 (found == organ.value, truth == prepared.labels.index(organ.name))
                 for organ in organs_of_model

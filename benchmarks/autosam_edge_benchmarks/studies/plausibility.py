@@ -143,7 +143,7 @@ class Study:
         return segmentation
 
 
-def _judged(plausibility: Plausibility, found: Sequence[ScanWarning]) -> dict[str, Any]:
+def _judged(plausibility: Plausibility, found: Sequence[ScanWarning]) -> Result:
     return {
         "verdict": plausibility.verdict,
         "refused_for": [reason.code for reason in plausibility.reasons],
@@ -151,7 +151,7 @@ def _judged(plausibility: Plausibility, found: Sequence[ScanWarning]) -> dict[st
     }
 
 
-def _without_names(measured: Mapping[str, Any]) -> dict[str, Any]:
+def _without_names(measured: Mapping[str, Any]) -> Result:
     """Measured values without what their keys say already."""
     organs = {
         name: {key: value for key, value in organ.items() if key not in ("name", "title")}
@@ -255,7 +255,7 @@ def _signs(rows: _Rows) -> SignLimits:
     )
 
 
-def _surest(rows: Sequence[dict[str, Any]], limits: Thresholds) -> Threshold:
+def _surest(rows: Sequence[Result], limits: Thresholds) -> Threshold:
     """Limits of the surest organ, from inputs that nothing but a low probability speaks against.
 
     It lies just above the unusable ones: a thin slab of an abdomen may have less than any usable input, and
@@ -278,7 +278,7 @@ def _surest(rows: Sequence[dict[str, Any]], limits: Thresholds) -> Threshold:
 class _Rows:
     """Inputs of the fit with their evidence."""
 
-    def __init__(self, rows: Sequence[dict[str, Any]]) -> None:
+    def __init__(self, rows: Sequence[Result]) -> None:
         self.rows = rows
         self._evidence = [_evidence(row["measured"]) for row in rows]
 
@@ -307,7 +307,7 @@ def _span(values: Iterable[float | None]) -> tuple[float, float] | None:
     return (round(min(known), 4), round(max(known), 4)) if known else None
 
 
-def summary(result: Result) -> Iterator[dict[str, Any]]:
+def summary(result: Result) -> Iterator[Result]:
     """One row for each kind of input: how many of each verdict, and the span of each number."""
     kinds = dict.fromkeys((entry["fitted"], entry["usable"], entry["input"]) for entry in result["inputs"])
     for fitted, usable, name in sorted(kinds, key=lambda kind: (not kind[0], not kind[1])):

@@ -13,7 +13,6 @@ from autosam_edge.formats.nifti import read_array, read_nifti
 from autosam_edge.measurements import dice
 from autosam_edge.session import PlannedRun, Session, open_session
 from autosam_edge.volume import Volume
-from autosam_edge_benchmarks.label_file import label_file
 from autosam_edge_benchmarks.result_header import Result, new_result
 from autosam_edge_training.data import Entry, Prepared, Split
 
@@ -61,7 +60,6 @@ def measure_short_scans(
     """Measure the Dice of whole scans, of short scans, and of the same slices of the whole scan's labels.
 
     Args:
-        data: Folder that ``data prepare`` wrote; its organs have the names of the bundle's.
         split: ``validation`` or ``training``.
         lengths_mm: Lengths of the cuts along the body, mm.
 
@@ -95,7 +93,7 @@ def measure_short_scans(
 def _measure_case(
     session: Session, prepared: Prepared, entry: Entry, lengths_mm: Sequence[int]
 ) -> dict[str, float]:
-    volume, truth = _canonical(read_nifti(entry.image), read_array(label_file(entry))[0])
+    volume, truth = _canonical(read_nifti(entry.image), read_array(entry.label_file)[0])
     organs = [
         (label.value, prepared.labels.index(label.name))
         for label in session.model.labels

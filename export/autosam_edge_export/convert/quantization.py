@@ -82,7 +82,6 @@ class QuantizationPlan:
     Args:
         ranges: Input range by layer, for the layers that are quantized.
         kept_float: Names of the layers that stay float, most sensitive first.
-        tiles_sha256: SHA-256 of the bytes of the tiles, hexadecimal.
     """
 
     ranges: Mapping[str, Range]

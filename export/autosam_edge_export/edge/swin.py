@@ -19,6 +19,7 @@ from typing import cast
 import torch
 from monai.networks.nets.swin_unetr import (
     BasicLayer,
+    PatchMerging,
     PatchMergingV2,
     SwinTransformer,
     SwinTransformerBlock,
@@ -29,9 +30,9 @@ from torch.nn import functional as F
 
 from autosam_edge_export.edge.layers import MeansLayerNorm, one_item
 from autosam_edge_export.edge.options import EdgeOptions
-from autosam_edge_training.networks.patch_merging import MERGING_ORDERS, merging_of
 
 MASK = -100.0  # what MONAI adds between regions
+_CORNERS = (0, 4, 2, 1, 6, 5, 3, 7)  # MONAI's order of the neighbors 4 d + 2 h + w in the channels
 
 
 def partition(slab: Tensor, window: Sequence[int]) -> Tensor:
@@ -233,11 +234,12 @@ class EdgeBlock(nn.Module):
 
 
 class EdgeMerging(nn.Module):
-    """Patch merging: 2 x 2 x 2 neighbors become channels, in the order of the checkpoint."""
+    """Patch merging: 2 x 2 x 2 neighbors become channels, in MONAI's order."""
 
     def __init__(self, merging: PatchMergingV2) -> None:
         super().__init__()
-        self.order = [4 * i + 2 * j + k for i, j, k in MERGING_ORDERS[merging_of(merging)]]
+        if type(merging) is not PatchMerging:  # a class with the same parameters may have another order
+            raise ValueError(f"{type(merging).__name__} is no patch merging that a student is trained with")
         self.norm, self.reduction = merging.norm, merging.reduction
 
     def forward(self, x: Tensor) -> Tensor:
@@ -249,10 +251,7 @@ class EdgeMerging(nn.Module):
         x = x.reshape(depth // 2, 2, height // 2, 2, width * channels).permute(0, 2, 1, 3, 4)
         x = x.reshape(depth * height // 4, 4, width // 2, 2 * channels).permute(0, 2, 1, 3)
         x = x.reshape(depth // 2, height // 2, width // 2, 8 * channels)
-        if self.order != list(range(8)):
-            x = torch.cat(
-                [x[..., corner * channels : (corner + 1) * channels] for corner in self.order], dim=-1
-            )
+        x = torch.cat([x[..., corner * channels : (corner + 1) * channels] for corner in _CORNERS], dim=-1)
         return self.reduction(self.norm(x))
 
 

@@ -11,6 +11,7 @@ its class there, with the first opset that has it and each later one that alters
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -18,10 +19,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from autosam_edge_export.mil.package import unpack_bits
-from autosam_edge_export.mil.registry import operator, refused
+from autosam_edge_export.mil.registry import operator, refused, register
 
-PadType = Literal["valid", "same", "same_lower", "custom"]
-Number = float | bool
+PadType = Literal["valid", "custom"]
 
 
 @operator("constexpr_affine_dequantize")
@@ -67,12 +67,6 @@ def _lut_to_dense(
     return vectors.movedim(-1, axis + 1).flatten(axis, axis + 1)
 
 
-@operator("constexpr_cast")
-def _constexpr_cast(source_val: Tensor, output_dtype: Literal["fp32"]) -> Tensor:  # noqa: ARG001
-    """iOS16.constexpr_ops.constexpr_cast, iOS18."""
-    return source_val
-
-
 @operator("conv")
 def _conv(
     x: Tensor,
@@ -86,27 +80,12 @@ def _conv(
 ) -> Tensor:
     """iOS15.conv.conv, iOS17."""
     axes = x.ndim - 2
+    pads = (pad if pad_type == "custom" else None) or [0] * (2 * axes)
     strides, dilations = strides or [1] * axes, dilations or [1] * axes
-    kernel = [(size - 1) * dilation + 1 for size, dilation in zip(weight.shape[2:], dilations, strict=True)]
-    pads = _pads(pad_type, pad, list(x.shape[2:]), kernel, strides)
     if pads[::2] != pads[1::2]:
         x = F.pad(x, inner_first(pads))
         pads = [0] * len(pads)
     return (F.conv1d, F.conv2d, F.conv3d)[axes - 1](x, weight, bias, strides, pads[::2], dilations, groups)
-
-
-def _pads(
-    pad_type: PadType, pad: list[int] | None, sides: list[int], kernel: list[int], strides: list[int]
-) -> list[int]:
-    """Before and after every spatial axis."""
-    if pad_type == "custom":
-        return pad or [0] * (2 * len(sides))
-    pads = []
-    for side, size, stride in zip(sides, kernel, strides, strict=True):
-        total = 0 if pad_type == "valid" else max(0, (math.ceil(side / stride) - 1) * stride + size - side)
-        before = (total + 1) // 2 if pad_type == "same_lower" else total // 2
-        pads += [before, total - before]
-    return pads
 
 
 def inner_first(pads: list[int]) -> list[int]:
@@ -121,7 +100,7 @@ def _conv_transpose(
     bias: Tensor | None = None,
     pad: list[int] | None = None,
     output_shape: list[int] | None = None,
-    pad_type: Literal["valid", "same", "custom"] = "valid",
+    pad_type: PadType = "valid",
     strides: list[int] | None = None,
     dilations: list[int] | None = None,
     groups: int = 1,
@@ -134,25 +113,13 @@ def _conv_transpose(
     pads = (pad if pad_type == "custom" else None) or [0] * (2 * axes)
     for axis in range(axes):
         full, before = y.shape[axis + 2], pads[2 * axis]
-        size = x.shape[axis + 2] * strides[axis] if pad_type == "same" else full - before - pads[2 * axis + 1]
-        if output_shape is not None:
-            size = output_shape[axis + 2]
-        if pad_type == "same":
-            before = (full - size) // 2
+        size = output_shape[axis + 2] if output_shape else full - before - pads[2 * axis + 1]
         if before < 0 or before + size > full:
             raise refused(
                 f"conv_transpose makes {full} values along an axis and keeps {size} from number {before} on"
             )
         y = y.narrow(axis + 2, before, size)
     return y
-
-
-@operator("instance_norm")
-def _instance_norm(
-    x: Tensor, gamma: Tensor | None = None, beta: Tensor | None = None, epsilon: float = 1e-5
-) -> Tensor:
-    """iOS15.normalization.instance_norm, iOS17."""
-    return torch.instance_norm(x, gamma, beta, None, None, True, 0.0, epsilon, False)
 
 
 @operator("layer_norm")
@@ -168,12 +135,6 @@ def _layer_norm(
     return y if beta is None else y + beta.reshape(shape)
 
 
-@operator("linear")
-def _linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """iOS15.linear.linear, iOS17."""
-    return F.linear(x, weight, bias)
-
-
 @operator("matmul")
 def _matmul(x: Tensor, y: Tensor, transpose_x: bool = False, transpose_y: bool = False) -> Tensor:
     """iOS15.linear.matmul, iOS17."""
@@ -181,15 +142,18 @@ def _matmul(x: Tensor, y: Tensor, transpose_x: bool = False, transpose_y: bool =
     return torch.matmul(x, y.mT if transpose_y and y.ndim > 1 else y)
 
 
-@operator("scaled_dot_product_attention")
-def _attention(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None) -> Tensor:
-    """iOS18.transformers.scaled_dot_product_attention."""
-    scores = query @ key.mT / math.sqrt(query.shape[-1])
-    if attn_mask is not None and attn_mask.dtype == torch.bool:
-        scores = scores.masked_fill(~attn_mask, -math.inf)
-    elif attn_mask is not None:
-        scores = scores + attn_mask
-    return torch.softmax(scores, -1) @ value
+@operator("instance_norm")
+def _instance_norm(
+    x: Tensor, gamma: Tensor | None = None, beta: Tensor | None = None, epsilon: float = 1e-5
+) -> Tensor:
+    """iOS15.normalization.instance_norm, iOS17."""
+    return torch.instance_norm(x, gamma, beta, None, None, True, 0.0, epsilon, False)
+
+
+@operator("linear")
+def _linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """iOS15.linear.linear, iOS17."""
+    return F.linear(x, weight, bias)
 
 
 @operator("softmax")
@@ -199,19 +163,9 @@ def _softmax(x: Tensor, axis: int = -1) -> Tensor:
 
 
 @operator("gelu")
-def _gelu(
-    x: Tensor, mode: Literal["EXACT", "TANH_APPROXIMATION", "SIGMOID_APPROXIMATION"] = "EXACT"
-) -> Tensor:
+def _gelu(x: Tensor, mode: Literal["EXACT"] = "EXACT") -> Tensor:  # noqa: ARG001
     """iOS15.activation.gelu, iOS17."""
-    if mode == "SIGMOID_APPROXIMATION":
-        return x * torch.sigmoid(1.702 * x)
-    return F.gelu(x, approximate="none" if mode == "EXACT" else "tanh")
-
-
-@operator("relu")
-def _relu(x: Tensor) -> Tensor:
-    """iOS15.activation.relu, iOS17."""
-    return torch.relu(x)
+    return F.gelu(x)
 
 
 @operator("leaky_relu")
@@ -226,79 +180,18 @@ def _clip(x: Tensor, alpha: float, beta: float) -> Tensor:
     return torch.clamp(x, alpha, beta)
 
 
-@operator("rsqrt")
-def _rsqrt(x: Tensor, epsilon: float = 1e-12) -> Tensor:
-    """iOS15.elementwise_unary.rsqrt, iOS17."""
-    return torch.rsqrt(x + epsilon)
-
-
-@operator("sqrt")
-def _sqrt(x: Tensor) -> Tensor:
-    """iOS15.elementwise_unary.sqrt."""
-    return torch.sqrt(x)
-
-
-@operator("square")
-def _square(x: Tensor) -> Tensor:
-    """iOS15.elementwise_unary.square."""
-    return x * x
-
-
-@operator("exp")
-def _exp(x: Tensor) -> Tensor:
-    """iOS15.elementwise_unary.exp."""
-    return torch.exp(x)
-
-
-@operator("add")
-def _add(x: Tensor, y: Tensor) -> Tensor:
-    """iOS15.elementwise_binary.add."""
-    return x + y
-
-
-@operator("sub")
-def _sub(x: Tensor, y: Tensor) -> Tensor:
-    """iOS15.elementwise_binary.sub."""
-    return x - y
-
-
-@operator("mul")
-def _mul(x: Tensor, y: Tensor) -> Tensor:
-    """iOS15.elementwise_binary.mul."""
-    return x * y
-
-
-@operator("greater_equal")
-def _greater_equal(x: Tensor, y: Tensor) -> Tensor:
-    """iOS15.elementwise_binary.greater_equal."""
-    return x >= y
-
-
 @operator("select")
 def _select(cond: Tensor, a: Tensor, b: Tensor) -> Tensor:
     """iOS15.control_flow.select."""
     return torch.where(cond, a, b)
 
 
-@operator("real_div")
-def _real_div(x: Tensor, y: Tensor) -> Tensor:
-    """iOS15.elementwise_binary.real_div."""
-    return x / y
-
-
-@operator("pow")
-def _pow(x: Tensor, y: Tensor) -> Tensor:
-    """iOS15.elementwise_binary.pow."""
-    return torch.pow(x, y)
-
-
-@operator("reduce_mean")
-def _reduce_mean(x: Tensor, axes: list[int] | None = None, keep_dims: bool = False) -> Tensor:
-    """iOS15.reduction.reduce_mean, iOS17."""
-    return torch.mean(x, axes if axes is not None else list(range(x.ndim)), keepdim=keep_dims)
-
-
-@operator("reduce_sum")
-def _reduce_sum(x: Tensor, axes: list[int] | None = None, keep_dims: bool = False) -> Tensor:
-    """iOS15.reduction.reduce_sum, iOS17."""
-    return torch.sum(x, axes if axes is not None else list(range(x.ndim)), keepdim=keep_dims)
+_BINARY: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "add": lambda x, y: x + y,
+    "sub": lambda x, y: x - y,
+    "mul": lambda x, y: x * y,
+    "greater_equal": lambda x, y: x >= y,
+}
+"""iOS15.elementwise_binary."""
+for _name, _function in _BINARY.items():
+    register(_name, _function, {"x": Tensor, "y": Tensor})

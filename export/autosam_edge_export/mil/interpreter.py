@@ -101,11 +101,7 @@ class Interpreter:
 
 
 def _check(operation: Operation, constants: Mapping[str, Value], known: set[str]) -> None:
-    """Refuse what an operator's function does not take.
-
-    Raises:
-        ExportError: See :class:`Interpreter`.
-    """
+    """Refuse what an operator's function does not take."""
     operator = OPERATORS[operation.type]
     lacking = operator.required - set(operation.inputs)
     if lacking:

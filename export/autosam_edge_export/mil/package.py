@@ -186,7 +186,7 @@ def _operation(
     """An operation; values that it carries itself become constants with names of their own."""
     outputs = tuple(_tensor_info(entry) for entry in proto.outputs)
     inputs: dict[str, tuple[str, ...]] = {}
-    carried: dict[str, Any] = {}
+    carried: dict[str, object] = {}
     for parameter, argument in proto.inputs.items():
         names = [
             binding.name or f"{outputs[0].name}:{parameter}:{i}"

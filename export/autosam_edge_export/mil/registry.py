@@ -22,7 +22,7 @@ class Operator:
     """
 
     function: Callable[..., Tensor | list[Tensor]]
-    hints: dict[str, Any]
+    hints: dict[str, object]
     required: frozenset[str]
     moves: bool
 
@@ -30,17 +30,22 @@ class Operator:
 OPERATORS: dict[str, Operator] = {}
 
 
+def register(name: str, function: Callable[..., Any], hints: dict[str, object], **how: Any) -> None:  # noqa: ANN401
+    """Put a function with required parameters into :data:`OPERATORS`; see :class:`Operator` for ``how``."""
+    OPERATORS[name] = Operator(function, hints, **{"required": frozenset(hints), "moves": False, **how})
+
+
 def operator(name: str, *, moves: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Put a function into :data:`OPERATORS` under an operator's name."""
 
-    def register(function: Callable[..., Any]) -> Callable[..., Any]:
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         hints = get_type_hints(function)
         del hints["return"]
         optional = len(function.__defaults__ or ())
-        OPERATORS[name] = Operator(function, hints, frozenset(list(hints)[: len(hints) - optional]), moves)
+        register(name, function, hints, required=frozenset(list(hints)[: len(hints) - optional]), moves=moves)
         return function
 
-    return register
+    return decorate
 
 
 def refused(what: str) -> AutosamEdgeError:

@@ -16,7 +16,6 @@ import numpy.typing as npt
 from monai.metrics.hausdorff_distance import compute_hausdorff_distance
 
 from autosam_edge.engines.engine import Engine
-from autosam_edge.errors import ExportError
 from autosam_edge.manifest import Artifact
 from autosam_edge.measurements import dice
 from autosam_edge.model import Model
@@ -26,7 +25,7 @@ from autosam_edge_export.error_codes import ARTIFACT_DIFFERS, NOTHING_TO_COMPARE
 from autosam_edge_export.proof.cost import ArtifactCost
 from autosam_edge_export.proof.parity_report import OrganRecord, ParityEntry, VolumeRecord
 from autosam_edge_export.proof.tolerances import TOLERANCES
-from autosam_edge_training.evaluate import cropped_pair
+from autosam_edge_training.evaluate.scores import cropped_pair
 
 
 @dataclass(frozen=True)
@@ -36,8 +35,6 @@ class MadeArtifact:
     Args:
         path: Path in the bundle, of a file or of a folder.
         proof: ``executed`` if this machine has the runtime, else ``interpreted``.
-        megabytes: Size of the artifact, MB.
-        facts: Facts that the converter reports, values of JSON.
         developer_files: Files for developers, which the manifest does not list, by their path in the bundle.
     """
 
@@ -71,19 +68,6 @@ class MadeArtifact:
             working_set_mb=round(cost.working_set_mb, 1) if cost else None,
             relative_time=round(cost.tile_ms / reference_ms, 3) if cost else None,
         )
-
-
-class ParityError(ExportError):
-    """An artifact is not equal to the student.
-
-    Args:
-        code, message, remedy: See :class:`~autosam_edge.errors.AutosamEdgeError`.
-        entries: Entries of all artifacts for ``parity.json``.
-    """
-
-    def __init__(self, code: str, message: str, *, remedy: str, entries: Sequence[ParityEntry]) -> None:
-        super().__init__(code, message, remedy=remedy)
-        self.entries = entries
 
 
 class _Recorder:
@@ -246,7 +230,6 @@ def summarize(
 
     Args:
         records: Figures of each volume, at least one.
-        cost: Memory and time; None if the artifact was not executed.
     """
     tolerance = TOLERANCES[artifact.target, artifact.precision]
     scores: dict[str, list[float]] = {}
@@ -284,7 +267,7 @@ def summarize(
         volumes=tuple(records),
         cost=cost,
         megabytes=artifact.megabytes,
-        facts=artifact.facts,
+        facts=dict(artifact.facts),
     )
 
 
@@ -292,21 +275,16 @@ def require(entries: Sequence[ParityEntry]) -> None:
     """Refuse the bundle unless every artifact is equal to the student.
 
     Raises:
-        ParityError: A figure is outside of its tolerance (AE-EXPORT-003), or no organ was found at all
+        ExportError: A figure is outside of its tolerance (AE-EXPORT-003), or no organ was found at all
             (AE-EXPORT-004).
     """
     if not any(entry.organ_dice for entry in entries):
-        raise ParityError(
-            NOTHING_TO_COMPARE.code,
-            "neither the student nor an artifact found an organ in the comparison volumes.",
-            remedy="Train the student, or give `volumes` in which it finds organs.",
-            entries=entries,
+        raise NOTHING_TO_COMPARE(
+            "neither the student nor an artifact found an organ in the comparison volumes."
         )
     failed = [f"{entry.name}: {'; '.join(entry.failures)}" for entry in entries if entry.failures]
     if failed:
-        raise ParityError(
-            ARTIFACT_DIFFERS.code,
+        raise ARTIFACT_DIFFERS(
             f"not equal to the student: {'. '.join(failed)}.",
             remedy="Leave the precision out, or give more scans in `calibration`, or report the problem.",
-            entries=entries,
         )

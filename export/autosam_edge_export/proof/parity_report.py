@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from autosam_edge.strict_json import build_list, parse_json
 from autosam_edge_export.proof.cost import ArtifactCost
 from autosam_edge_export.proof.tolerances import Tolerance
 
@@ -60,7 +61,6 @@ class ParityEntry:
 
     Args:
         proof: ``executed`` or ``interpreted``.
-        tolerance: Figures that the artifact must reach.
         organ_dice: Dice by organ, mean over the volumes that show the organ.
         mean_dice: Mean of ``organ_dice``.
         worst_organ: Name of the organ with the lowest Dice; empty if no organ was found.
@@ -68,16 +68,13 @@ class ParityEntry:
         logit_error: Largest difference of a logit in any volume.
         logit_rms: Largest root mean square difference of the logits in any volume.
         failures: Sentences that name each figure outside of the tolerance.
-        cost: Memory and time; None if the artifact was not executed.
-        megabytes: Size of the artifact, MB.
-        facts: Facts that the converter reports, values of JSON.
     """
 
     target: str
     precision: str
     proof: str
     tolerance: Tolerance
-    organ_dice: Mapping[str, float]
+    organ_dice: dict[str, float]
     mean_dice: float
     worst_organ: str
     worst_case_dice: float
@@ -88,7 +85,7 @@ class ParityEntry:
     volumes: tuple[VolumeRecord, ...]
     cost: ArtifactCost | None
     megabytes: float
-    facts: Mapping[str, object]
+    facts: dict[str, object]
 
     @property
     def name(self) -> str:
@@ -106,27 +103,13 @@ def as_json(entries: Sequence[ParityEntry]) -> str:
     return json.dumps([dataclasses.asdict(entry) for entry in entries], indent=1, allow_nan=False) + "\n"
 
 
-def read_entries(text: str | bytes) -> list[ParityEntry]:
+def read_entries(text: bytes) -> list[ParityEntry]:
     """The entries of a ``parity.json`` that :func:`as_json` wrote.
 
     Raises:
-        ValueError: The text is not JSON.
-        TypeError: An entry has other keys.
+        ValueError: The text is not JSON, or an entry has other keys or values.
     """
-    entries = []
-    for entry in json.loads(text):
-        volumes = [
-            record | {"organs": tuple(OrganRecord(**organ) for organ in record["organs"])}
-            for record in entry["volumes"]
-        ]
-        typed = {
-            "tolerance": Tolerance(**entry["tolerance"]),
-            "failures": tuple(entry["failures"]),
-            "volumes": tuple(VolumeRecord(**record) for record in volumes),
-            "cost": ArtifactCost(**entry["cost"]) if entry["cost"] else None,
-        }
-        entries.append(ParityEntry(**(entry | typed)))
-    return entries
+    return build_list(ParityEntry, parse_json(text), "parity.json")
 
 
 def as_markdown(entries: Sequence[ParityEntry]) -> str:

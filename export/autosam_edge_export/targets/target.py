@@ -25,7 +25,6 @@ class Conversion:
     Args:
         path: Path in the bundle, of a file or of a folder; two targets may share one.
         files: Contents by the path in that folder; the name of a single file is ``""``.
-        facts: Facts that the converter reports, values of JSON.
         developer_files: Files for developers, which the manifest does not list, by their path in the bundle.
     """
 

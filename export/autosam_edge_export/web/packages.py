@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import io
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
 
 import autosam_edge
 from autosam_edge.version import __version__
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 _DROPPED_ENDS = (".pyi", ".pxd", ".h", ".a", ".pyx", "RECORD", "entry_points.txt", "top_level.txt")
 _DROPPED_FOLDERS = {"tests", "test_files", "cmdline", "f2py", "_pyinstaller", "__pycache__", "benchmarks"}

@@ -5,22 +5,17 @@ from __future__ import annotations
 import hashlib
 import importlib.resources
 import json
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from autosam_edge.atomic_files import staged_folder
 from autosam_edge.bundle import Bundle
 from autosam_edge.error_codes import ARTIFACT_MISSING
 from autosam_edge.golden import GOLDEN
-from autosam_edge.manifest import MANIFEST
+from autosam_edge.manifest import MANIFEST, Artifact
 from autosam_edge.version import __version__
 from autosam_edge_export.web.icons import icons
 from autosam_edge_export.web.packages import own_package, pruned
 from autosam_edge_export.web.third_party import PinnedFile, ThirdParty, pinned_files
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from autosam_edge.manifest import Artifact
 
 SITE_LIST = "site.json"
 _MODEL, _PYTHON, _PACKAGES = "model/", "vendor/pyodide/", "vendor/packages/"

@@ -150,13 +150,6 @@ def test_a_limit_ends_the_work_early():
     assert [bool(plane.any()) for plane in found] == [False, True, True, False]
 
 
-@pytest.mark.parametrize("wrong", [{"window_hu": (10.0, 10.0)}, {"rule": "center"}, {"limit_slices": -1}])
-def test_a_config_cannot_be_wrong(wrong):
-    """An empty window, an unknown rule, a negative number."""
-    with pytest.raises(ValueError):
-        PointConfig(**wrong)
-
-
 def test_predictions_are_written_on_the_scans_grid_and_say_where_the_points_came_from(tmp_path):
     """One file per test case, and the statement in what is printed and in points.json."""
     scan, truth = volume(), np.zeros((4, 40, 50), np.uint8)

@@ -11,7 +11,8 @@ from autosam_edge.errors import TrainingError
 from autosam_edge_benchmarks.paper.record import record_baseline
 from autosam_edge_benchmarks.paper.specs import table_spec
 from autosam_edge_benchmarks.paper.tables import build_table
-from autosam_edge_training.evaluate import Score, summarize, write_results
+from autosam_edge_training.evaluate.report import summarize, write_results
+from autosam_edge_training.evaluate.scores import Score
 
 
 def scored(folder, method):

@@ -14,7 +14,7 @@ from autosam_edge_test_networks import stirred
 from autosam_edge_test_students import forms_of, logits_in_torch, random_tile, spread
 from autosam_edge_test_support import PLACES_HERE
 from monai.networks.blocks.dynunet_block import UnetResBlock
-from monai.networks.nets.swin_unetr import BasicLayer
+from monai.networks.nets.swin_unetr import BasicLayer, PatchMerging
 from torch import nn
 
 from autosam_edge.engines.executorch_engine import ExecuTorchEngine
@@ -29,7 +29,6 @@ from autosam_edge_export.mil.engine import MilEngine
 from autosam_edge_export.targets import TARGETS, executorch_coreml
 from autosam_edge_export.targets.executorch import ExecuTorch, _with_int8_convolutions
 from autosam_edge_export.targets.target import preflight
-from autosam_edge_training.networks.patch_merging import LegacyPatchMerging
 from autosam_edge_training.networks.pocketnet import PocketNet
 from autosam_edge_training.networks.students import parameter_count
 
@@ -189,7 +188,7 @@ def test_int8_is_small_and_close(layers, tile):
 def attentive():
     """The forms of a student whose Swin stage two paths of convolutions read."""
     torch.manual_seed(0)
-    stage = BasicLayer(6, 1, 3, (8, 8, 8), [0.0], qkv_bias=True, downsample=LegacyPatchMerging)
+    stage = BasicLayer(6, 1, 3, (8, 8, 8), [0.0], qkv_bias=True, downsample=PatchMerging)
     begin, end = nn.Conv3d(1, 6, 3, stride=4, padding=1), nn.ConvTranspose3d(6, 4, 8, stride=8)
     return forms_of(
         stirred(nn.Sequential(begin, stage, UnetResBlock(3, 12, 6, 3, 1, "instance"), end)), PATCH

@@ -36,10 +36,10 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @functools.cache
-def student_of(name, merging="v2"):
+def student_of(name):
     """Random weights; built once, and no test may change it."""
     torch.manual_seed(0)
-    return stirred(build_student(name, merging=merging))
+    return stirred(build_student(name))
 
 
 def image(sides):
@@ -47,9 +47,9 @@ def image(sides):
 
 
 @functools.cache
-def logits_of(name, merging, sides):
+def logits_of(name, sides):
     with torch.no_grad():
-        return student_of(name, merging)(image(sides))
+        return student_of(name)(image(sides))
 
 
 def assert_is_written_as_asked(form, options, x, expected):
@@ -61,10 +61,10 @@ def assert_is_written_as_asked(form, options, x, expected):
     assert any("norm" in name for name, _ in operators) == (options.norm == "flat")
 
 
-def assert_edge_form_is_the_student(name, merging, options, sides):
+def assert_edge_form_is_the_student(name, options, sides):
     """See :func:`assert_is_written_as_asked`."""
     assert_is_written_as_asked(
-        edge_form(student_of(name, merging), options), options, image(sides), logits_of(name, merging, sides)
+        edge_form(student_of(name), options), options, image(sides), logits_of(name, sides)
     )
 
 
@@ -72,16 +72,7 @@ def assert_edge_form_is_the_student(name, merging, options, sides):
 @pytest.mark.parametrize("name", ["swinunetr-tiny", "swinunetr-small"])
 def test_the_edge_form_is_the_student(name, options):
     """With every way of writing it."""
-    assert_edge_form_is_the_student(name, "v2", options, SMALL)
-
-
-def test_the_edge_form_is_the_student_trained_with_the_legacy_merging():
-    """The order is read off the student."""
-    assert_edge_form_is_the_student("swinunetr-tiny", "legacy", OPTIONS["default"], SMALL)
-    assert (
-        furthest(logits_of("swinunetr-tiny", "legacy", SMALL), logits_of("swinunetr-tiny", "v2", SMALL))
-        > 1e-3
-    )
+    assert_edge_form_is_the_student(name, options, SMALL)
 
 
 @pytest.mark.slow
@@ -90,7 +81,7 @@ def test_the_edge_form_is_the_student_trained_with_the_legacy_merging():
 @pytest.mark.parametrize("name", ["swinunetr-tiny", "swinunetr-small"])
 def test_the_edge_form_is_the_student_on_whole_patches(name, options, sides):
     """On a cube and on a patch of unequal sides."""
-    assert_edge_form_is_the_student(name, "v2", options, sides)
+    assert_edge_form_is_the_student(name, options, sides)
 
 
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)

@@ -34,7 +34,6 @@ from autosam_edge_export.edge.swin import (
     roll,
     tail_marks,
 )
-from autosam_edge_training.networks.patch_merging import LegacyPatchMerging, merging_of
 
 KINDS = ["matmul", "by-head", "fused"]
 
@@ -102,13 +101,13 @@ def edge_stage(stage, kind="matmul", windows_at_once=49, convolution="3d"):
     window=st.sampled_from([(3, 3, 3), (4, 4, 4), (2, 3, 4)]),
     kind=st.sampled_from(KINDS),
     windows_at_once=st.sampled_from([1, 3, 49]),
-    downsample=st.sampled_from([None, PatchMerging, LegacyPatchMerging]),
+    downsample=st.sampled_from([None, PatchMerging]),
 )
-@example(sides=(9, 7, 5), window=(4, 4, 4), kind="matmul", windows_at_once=1, downsample=LegacyPatchMerging)
+@example(sides=(9, 7, 5), window=(4, 4, 4), kind="matmul", windows_at_once=1, downsample=PatchMerging)
 @example(sides=(9, 7, 5), window=(4, 4, 4), kind="fused", windows_at_once=49, downsample=PatchMerging)
 @example(sides=(9, 7, 5), window=(4, 4, 4), kind="by-head", windows_at_once=3, downsample=PatchMerging)
 @example(sides=(8, 4, 8), window=(4, 4, 4), kind="matmul", windows_at_once=3, downsample=None)
-@example(sides=(2, 9, 6), window=(3, 3, 3), kind="fused", windows_at_once=3, downsample=LegacyPatchMerging)
+@example(sides=(2, 9, 6), window=(3, 3, 3), kind="fused", windows_at_once=3, downsample=PatchMerging)
 @example(sides=(7, 2, 2), window=(4, 4, 4), kind="by-head", windows_at_once=49, downsample=PatchMerging)
 @example(sides=(2, 3, 2), window=(3, 3, 3), kind="fused", windows_at_once=1, downsample=None)
 def test_a_stage_is_monais(sides, window, kind, windows_at_once, downsample):
@@ -189,15 +188,6 @@ def test_a_stage_has_the_position_bias(kind, sides):
         assert furthest(edge(x), biased) <= 1e-5
 
 
-def test_the_mergings_differ():
-    """A stage with one merging is not the stage with the other, though the weights are the same."""
-    legacy, v2 = monai_stage((3, 3, 3), LegacyPatchMerging), monai_stage((3, 3, 3), PatchMerging)
-    v2.load_state_dict(legacy.state_dict())
-    x = torch.randn(1, 12, 6, 6, 6)
-    with torch.no_grad():
-        assert furthest(edge_stage(legacy)(x), edge_stage(v2)(x)) > 1e-3
-
-
 @pytest.mark.parametrize("kind", ["matmul", "by-head"])
 @pytest.mark.parametrize(("windows_at_once", "most"), [(1, 4), (4, 4), (7, 4), (9, 8), (49, 16)])
 def test_no_more_windows_than_asked_have_scores_together(windows_at_once, most, kind):
@@ -215,9 +205,8 @@ class AnotherMerging(PatchMerging):
 @pytest.mark.parametrize("merging", [PatchMergingV2, AnotherMerging])
 def test_an_unknown_merging_is_refused(merging):
     """It has the parameters of those that are known, and another order: alone or in a stage."""
-    for refuses in (merging_of, EdgeMerging):
-        with pytest.raises(ValueError, match=f"{merging.__name__} is no patch merging"):
-            refuses(merging(4))
+    with pytest.raises(ValueError, match=f"{merging.__name__} is no patch merging"):
+        EdgeMerging(merging(4))
     with pytest.raises(ValueError, match=f"{merging.__name__} is no patch merging"):
         edge_stage(monai_stage((3, 3, 3), merging))
 

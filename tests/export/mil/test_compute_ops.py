@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from autosam_edge_test_mil import IOS18, interpreter_of_definition, mb, padded, values
+from autosam_edge_test_mil import interpreter_of_definition, mb, padded, values
 
 
 def convolved(x, weight, bias, strides, pads, dilations, groups):
@@ -61,16 +61,10 @@ def gelu(x):
     return 0.5 * x * (1 + np.vectorize(math.erf)(x / math.sqrt(2)))
 
 
-def attended(query, key, value, mask):
-    return softmax(query @ np.swapaxes(key, -1, -2) / math.sqrt(query.shape[-1]) + mask) @ value
-
-
 A = values(2, 3, 4)
-CONV1, CONV2, CONV3 = values(4, 1, 3), values(4, 3, 2, 3), values(2, 3, 3, 3, 3)
-TRANS1, TRANS2, TRANS3 = values(3, 2, 4), values(4, 1, 3, 3), values(3, 2, 2, 2, 2)
+CONV1, CONV3 = values(4, 1, 3), values(2, 3, 3, 3, 3)
+TRANS2, TRANS3 = values(4, 1, 3, 3), values(3, 2, 2, 2, 2)
 BIAS2, BIAS4 = values(2), values(4)
-KEY, VALUE, MASK = values(2, 5, 4), values(2, 5, 6), values(3, 5)
-SEEN = np.array([[True, False, True, True, False]] * 3)
 SHAPE = (2, 3, 4)
 EDGE = np.float32([-1, 0, 1, 0])
 CHOICE = A > 0
@@ -83,16 +77,6 @@ CASES = {
         ),
         lambda x: convolved(x, CONV1, BIAS4, [2], [2, 1], [1], 2),
     ),
-    "conv 2d, same, even kernel": (
-        (1, 3, 5, 6),
-        lambda x: mb.conv(x=x, weight=CONV2, pad_type="same", strides=[1, 2]),
-        lambda x: convolved(x, CONV2, np.zeros(4), [1, 2], [0, 1, 0, 1], [1, 1], 1),
-    ),
-    "conv 2d, same_lower, even kernel": (
-        (1, 3, 5, 6),
-        lambda x: mb.conv(x=x, weight=CONV2, pad_type="same_lower"),
-        lambda x: convolved(x, CONV2, np.zeros(4), [1, 1], [1, 0, 1, 1], [1, 1], 1),
-    ),
     "conv 3d, dilated, padded alike": (
         (1, 3, 6, 5, 5),
         lambda x: mb.conv(x=x, weight=CONV3, bias=BIAS2, pad_type="custom", pad=[1] * 6, dilations=[2, 1, 1]),
@@ -102,11 +86,6 @@ CASES = {
         (1, 3, 4, 3, 5),
         lambda x: mb.conv(x=x, weight=CONV3, bias=BIAS2, pad_type="valid"),
         lambda x: convolved(x, CONV3, BIAS2, [1, 1, 1], [0] * 6, [1, 1, 1], 1),
-    ),
-    "conv_transpose 1d, same": (
-        (1, 3, 5),
-        lambda x: mb.conv_transpose(x=x, weight=TRANS1, bias=BIAS2, pad_type="same", strides=[2]),
-        lambda x: transposed(x, TRANS1, BIAS2, [2], [1], 1)[..., 1:11],
     ),
     "conv_transpose 2d, grouped, dilated, custom padding": (
         (1, 4, 3, 4),
@@ -177,17 +156,6 @@ CASES = {
     ),
     "softmax": (SHAPE, lambda x: mb.softmax(x=x, axis=1), lambda x: softmax(x, 1)),
     "gelu": (SHAPE, lambda x: mb.gelu(x=x, mode="EXACT"), gelu),
-    "gelu by tanh": (
-        SHAPE,
-        lambda x: mb.gelu(x=x, mode="TANH_APPROXIMATION"),
-        lambda x: 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),
-    ),
-    "gelu by sigmoid": (
-        SHAPE,
-        lambda x: mb.gelu(x=x, mode="SIGMOID_APPROXIMATION"),
-        lambda x: x / (1 + np.exp(-1.702 * x)),
-    ),
-    "relu": (SHAPE, lambda x: mb.relu(x=x), lambda x: np.where(x > 0, x, 0)),
     "leaky_relu": (SHAPE, lambda x: mb.leaky_relu(x=x, alpha=0.25), lambda x: np.where(x >= 0, x, 0.25 * x)),
     "clip": (
         SHAPE,
@@ -197,7 +165,6 @@ CASES = {
     "add": (SHAPE, lambda x: mb.add(x=x, y=A[0]), lambda x: x + A[0]),
     "sub": (SHAPE, lambda x: mb.sub(x=A, y=x), lambda x: A - x),
     "mul": (SHAPE, lambda x: mb.mul(x=x, y=A), lambda x: x * A),
-    "real_div": (SHAPE, lambda x: mb.real_div(x=A, y=x), lambda x: A / x),
     "greater_equal": (
         SHAPE,
         lambda x: mb.cast(x=mb.greater_equal(x=x, y=A), dtype="fp32"),
@@ -218,17 +185,6 @@ CASES = {
         lambda x: mb.select(cond=CHOICE, a=x, b=A),
         lambda x: np.where(CHOICE, x, A),
     ),
-    "pow": (SHAPE, lambda x: mb.pow(x=x, y=3.0), lambda x: x * x * x),
-    "square": (SHAPE, lambda x: mb.square(x=x), lambda x: x * x),
-    "sqrt": (SHAPE, lambda x: mb.sqrt(x=mb.square(x=x)), np.abs),
-    "rsqrt": (SHAPE, lambda x: mb.rsqrt(x=mb.square(x=x), epsilon=0.5), lambda x: 1 / np.sqrt(x * x + 0.5)),
-    "exp": (SHAPE, lambda x: mb.exp(x=x), lambda x: math.e**x),
-    "reduce_mean": (
-        SHAPE,
-        lambda x: mb.reduce_mean(x=x, axes=[0, -1], keep_dims=True),
-        lambda x: x.sum((0, 2), keepdims=True) / 8,
-    ),
-    "reduce_sum": (SHAPE, lambda x: mb.reduce_sum(x=x, axes=[1]), lambda x: x[:, 0] + x[:, 1] + x[:, 2]),
 }
 
 
@@ -236,23 +192,3 @@ CASES = {
 def test_an_operator_is_its_definition(case, tmp_path):
     """In a program for iOS 17."""
     interpreter_of_definition(case, *CASES[case], tmp_path)
-
-
-ATTENTION = {
-    "scaled_dot_product_attention": (
-        (2, 3, 4),
-        lambda x: mb.scaled_dot_product_attention(query=x, key=KEY, value=VALUE, attn_mask=MASK),
-        lambda x: attended(x, KEY, VALUE, MASK),
-    ),
-    "scaled_dot_product_attention, masked": (
-        (2, 3, 4),
-        lambda x: mb.scaled_dot_product_attention(query=x, key=KEY, value=VALUE, attn_mask=SEEN),
-        lambda x: attended(x, KEY, VALUE, np.where(SEEN, 0, -np.inf)),
-    ),
-}
-
-
-@pytest.mark.parametrize("case", ATTENTION)
-def test_an_operator_of_ios_18_is_its_definition(case, tmp_path):
-    """Attention in one operator, with a mask that is added or one that selects."""
-    assert interpreter_of_definition(case, *ATTENTION[case], tmp_path, IOS18).spec_version == 9

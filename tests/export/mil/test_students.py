@@ -79,11 +79,7 @@ def test_pocketnet_in_core_ml_is_pocketnet_in_torch(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "target"),
-    [
-        ({}, IOS17),
-        ({"convolution": "2d-sum", "attention": "fused"}, IOS18),
-        ({"convolution": "2d-concat"}, IOS15),
-    ],
+    [({}, IOS17), ({"convolution": "2d-sum"}, IOS18), ({"convolution": "2d-concat"}, IOS15)],
 )
 def test_swinunetr_in_core_ml_is_swinunetr_in_torch(options, target, tmp_path):
     """Windows, shifts, bias, merging: 1e-4 at most, in every form."""

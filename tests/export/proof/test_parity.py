@@ -119,7 +119,7 @@ def test_some_tiles_are_those_with_most_organ(slabs, tmp_path):
     entry = summarize(artifact("fp32", "coreml", "interpreted"), records["some"])
     assert (entry.proof, entry.failures) == ("interpreted", ())
     assert "Dice: mean over 2 tiles of v." in as_markdown([entry])
-    assert read_entries(as_json([entry])) == [entry]
+    assert read_entries(as_json([entry]).encode()) == [entry]
 
 
 def test_a_wrong_tile_among_some_is_found(slabs, tmp_path):

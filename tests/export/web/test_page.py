@@ -108,12 +108,13 @@ def test_the_page_has_no_fault(drives: list[dict[str, object]], faults: str) -> 
 
 @pytest.mark.slow
 def test_a_run_never_blocks_the_page(drives: list[dict[str, object]]) -> None:
-    """Long tasks between the choice of files and the result.
+    """From the choice of a scan to the result, by the clock and by the time that the thread itself took.
 
-    A task of the page's own is long at every width; one that other programs interrupt is long at some.
+    On a busy machine the clock also counts other programs: then it is right at one width at least.
     """
     longest = [max(seen["blocked_ms"], default=0.0) for seen in drives]  # type: ignore[call-overload]
     assert min(longest) <= BLOCKED_MS
+    assert max(seen["busy_ms"] for seen in drives) <= BLOCKED_MS  # type: ignore[type-var, operator]
 
 
 @pytest.mark.slow
@@ -124,12 +125,13 @@ def test_a_run_never_blocks_the_page(drives: list[dict[str, object]]) -> None:
         ("failure", "AE-DICOM-002"),
         ("failure", "The input holds no CT image, only 3 x MR image."),
         ("failure", "Give a CT series."),
-        ("gap", "or let “fill the gap” fill the gap by interpolation."),
-        ("gap", "Fill the gap and go on"),
+        ("gap", "or let “Fill the gap” fill the gap by interpolation."),
+        ("gap", "Choose another scan\nFill the gap"),
         ("cancelled", "Cancelled. Nothing was kept."),
         ("place", "Crosshair: Liver, 100 HU"),
         ("spleen", "Crosshair: Spleen, 110 HU"),
         ("above", "Crosshair: no organ, 20 HU"),
+        ("second", "Crosshair: Liver, 100 HU"),
         ("download", "segmentation."),
         ("title", "Result"),
     ],

@@ -19,7 +19,9 @@ from autosam_edge.cli import app
 from autosam_edge.errors import InputError
 from autosam_edge.formats.nifti import read_array
 from autosam_edge_training.data import BTCV_NAMES, LAYOUTS, Prepared, prepare_dataset, prepare_phantoms
-from autosam_edge_training.evaluate import evaluate_method, evaluate_predictions, read_csv, summarize
+from autosam_edge_training.evaluate.evaluator import evaluate_method, evaluate_predictions
+from autosam_edge_training.evaluate.report import summarize
+from autosam_edge_training.evaluate.scores import read_csv
 
 
 @pytest.fixture(scope="module")

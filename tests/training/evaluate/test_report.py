@@ -9,15 +9,8 @@ import pytest
 
 pytest.importorskip("monai")
 from autosam_edge.errors import OutputError
-from autosam_edge_training.evaluate import (
-    METRICS,
-    Score,
-    as_markdown,
-    read_csv,
-    report,
-    summarize,
-    write_results,
-)
+from autosam_edge_training.evaluate.report import as_markdown, report, summarize, write_results
+from autosam_edge_training.evaluate.scores import METRICS, Score, read_csv
 
 NAN = math.nan
 

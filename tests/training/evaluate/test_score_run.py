@@ -16,10 +16,11 @@ from torch import nn
 from autosam_edge.errors import InputError, OutputError, TrainingError
 from autosam_edge.formats.nifti import read_array, read_nifti
 from autosam_edge_training.data import AMOS_INTENSITY, BTCV_INTENSITY, Prepared
-from autosam_edge_training.evaluate import read_csv, split_entries
 from autosam_edge_training.evaluate import score_run as score
+from autosam_edge_training.evaluate.evaluator import split_entries
 from autosam_edge_training.evaluate.score_run import network_session, score_run
 from autosam_edge_training.evaluate.scored_runs import read_run
+from autosam_edge_training.evaluate.scores import read_csv
 from autosam_edge_training.networks.checkpoint import read_metadata
 from autosam_edge_training.networks.input_spec import NetworkInput
 from autosam_edge_training.recipe_parts.run_folder import read_run_record

@@ -12,7 +12,7 @@ pytest.importorskip("monai")
 from autosam_edge_test_datasets import code_of
 
 from autosam_edge.errors import InputError
-from autosam_edge_training.evaluate import (
+from autosam_edge_training.evaluate.scores import (
     COLUMNS,
     METRICS,
     Score,

@@ -16,10 +16,8 @@ from autosam_edge_test_datasets import code_of
 from scipy.stats import rankdata, wilcoxon
 
 from autosam_edge.errors import InputError
-from autosam_edge_training.evaluate import (
-    METRICS,
-    Score,
-    as_csv,
+from autosam_edge_training.evaluate.scores import METRICS, Score, as_csv
+from autosam_edge_training.evaluate.significance import (
     compare_methods,
     comparison_csv,
     comparison_markdown,

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from autosam_edge.errors import TrainingError
 from autosam_edge_training.data import Prepared
-from autosam_edge_training.networks.autosam import trainable_parameters
+from autosam_edge_training.networks.autosam.trainables import trainable_parameters
 from autosam_edge_training.networks.checkpoint import (
     network_name,
     open_network,

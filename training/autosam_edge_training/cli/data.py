@@ -16,9 +16,7 @@ from autosam_edge_training.choices import Layout, Targets
 app = typer.Typer(help="Prepare a data set for training and evaluation.", no_args_is_help=True)
 
 
-LayoutName = Annotated[
-    Layout, typer.Argument(metavar="LAYOUT", help="Layout of the data set on the disk.", show_default=False)
-]
+LayoutName = Annotated[Layout, typer.Argument(metavar="LAYOUT", help="Layout of the data set on the disk.")]
 Source = Annotated[Path, typer.Option("--src", help="Folder of the data set.", exists=True, file_okay=False)]
 Out = Annotated[
     Path,

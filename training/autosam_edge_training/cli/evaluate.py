@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -15,6 +15,9 @@ from autosam_edge.cli.tables import new_table, show
 from autosam_edge.session import open_session
 from autosam_edge.write_results import check_writable
 from autosam_edge_training.choices import AbsentOrganRule, Split, Unit
+
+if TYPE_CHECKING:
+    from autosam_edge_training.strict import JsonObject
 
 
 def score(
@@ -30,11 +33,7 @@ def score(
     ] = "test",
     labels: Annotated[
         Path | None,
-        typer.Option(
-            "--labels",
-            help="Folder to create for the labels, CASE.nii.gz, which figure 3 shows.",
-            show_default=False,
-        ),
+        typer.Option("--labels", help="Folder to create for the labels, CASE.nii.gz, which figure 3 shows."),
     ] = None,
     sam: Sam = None,
 ) -> None:
@@ -98,7 +97,8 @@ def evaluate(
     if out is not None:
         check_writable(out)
     from autosam_edge_training.data import Prepared
-    from autosam_edge_training.evaluate import evaluate_method, write_results
+    from autosam_edge_training.evaluate.evaluator import evaluate_method
+    from autosam_edge_training.evaluate.report import write_results
 
     prepared = Prepared.read(data)
     stages = Stages()
@@ -120,7 +120,7 @@ def evaluate(
     _show_summary(summary)
 
 
-def _show_summary(summary: dict[str, Any]) -> None:
+def _show_summary(summary: JsonObject) -> None:
     metrics = ("dice", "nsd_1", "nsd_2", "nsd_3")
     table = new_table(f"{summary['method']} on {summary['data']}")
     table.add_column("organ", no_wrap=True)
@@ -185,7 +185,6 @@ def compare(
             help="Tables of two or more methods (cases.csv): our method first.",
             exists=True,
             dir_okay=False,
-            show_default=False,
         ),
     ],
     unit: Annotated[
@@ -202,7 +201,11 @@ def compare(
     """
     if len(tables) < 2:
         raise typer.BadParameter("give at least two tables", param_hint="OURS OTHER...")
-    from autosam_edge_training.evaluate import compare_methods, comparison_csv, comparison_markdown
+    from autosam_edge_training.evaluate.significance import (
+        compare_methods,
+        comparison_csv,
+        comparison_markdown,
+    )
 
     result = compare_methods(tables, unit=unit)
     if out is not None:
@@ -218,7 +221,7 @@ def compare(
     _show_comparison(result)
 
 
-def _show_comparison(result: dict[str, Any]) -> None:
+def _show_comparison(result: JsonObject) -> None:
     table = new_table(f"{result['ours']} on {result['dataset']}, paired by {result['unit']}")
     for heading in ("metric", "against"):
         table.add_column(heading, no_wrap=True)

@@ -22,7 +22,7 @@ from autosam_edge_training.choices import Reduction
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from autosam_edge_training.networks.autosam import TeacherConfig
+    from autosam_edge_training.networks.autosam.config import TeacherConfig
 
 app = typer.Typer(help="Train a teacher or a student.", no_args_is_help=True)
 
@@ -32,27 +32,13 @@ _NEEDED = "needed, unless --smoke is given"
 
 Recipe = Annotated[
     Path | None,
-    typer.Option(
-        "--config",
-        help="Recipe of the training, a YAML file.",
-        exists=True,
-        dir_okay=False,
-        show_default=False,
-    ),
+    typer.Option("--config", help="Recipe of the training, a YAML file.", exists=True, dir_okay=False),
 ]
-Data = Annotated[
-    Path | None,
-    typer.Option("--data", help="Folder that `data prepare` wrote.", exists=True, show_default=False),
-]
+Data = Annotated[Path | None, typer.Option("--data", help="Folder that `data prepare` wrote.", exists=True)]
 Run = Annotated[
-    Path | None,
-    typer.Option(
-        "--out", "-o", help="Folder of the run; an interrupted run in it is resumed.", show_default=False
-    ),
+    Path | None, typer.Option("--out", "-o", help="Folder of the run; an interrupted run in it is resumed.")
 ]
-Seed = Annotated[
-    int | None, typer.Option("--seed", help="Random seed. Default: the recipe's.", min=0, show_default=False)
-]
+Seed = Annotated[int | None, typer.Option("--seed", help="Random seed. Default: the recipe's.", min=0)]
 Workers = Annotated[
     int,
     typer.Option(
@@ -83,7 +69,7 @@ def teacher(
     """Train the AutoSAM teacher."""
     _require_paths(config, data, out, smoke=smoke or dry_run)
     from autosam_edge_training import train_teacher
-    from autosam_edge_training.networks.autosam import TeacherConfig
+    from autosam_edge_training.networks.autosam.config import TeacherConfig
 
     if dry_run and config is None and not smoke:
         _show_parameters(TeacherConfig())
@@ -110,7 +96,6 @@ def student(
             "--extra-data",
             help="Folder of another prepared data set whose training cases are added; can be repeated.",
             exists=True,
-            show_default=False,
         ),
     ] = None,
     init: Annotated[
@@ -119,7 +104,6 @@ def student(
             "--init",
             help="Weights to start from, a student.safetensors. Default: random weights.",
             exists=True,
-            show_default=False,
         ),
     ] = None,
     seed: Seed = None,
@@ -145,7 +129,6 @@ Teacher = Annotated[
         help="Weights of the teacher: teacher.safetensors, or the weights of another student. Or a folder "
         "that another tool wrote (docs/any-teacher.md); it needs --cache.",
         exists=True,
-        show_default=False,
     ),
 ]
 WeightOption = Annotated[
@@ -155,21 +138,17 @@ WeightOption = Annotated[
         help="Weight of the labels in the loss (equation 2), 0 to 1. Default: the recipe's.",
         min=0.0,
         max=1.0,
-        show_default=False,
     ),
 ]
 ReductionOption = Annotated[
     Reduction | None,
-    typer.Option(
-        "--reduction", help="Mean of the distillation loss. Default: the recipe's.", show_default=False
-    ),
+    typer.Option("--reduction", help="Mean of the distillation loss. Default: the recipe's."),
 ]
 Cache = Annotated[
     Path | None,
     typer.Option(
         "--cache",
         help="Folder of cached teacher probabilities; the first run writes it, the next ones read it.",
-        show_default=False,
     ),
 ]
 
@@ -266,7 +245,8 @@ def _show_parameters(network: TeacherConfig) -> None:
     """Show what is trained and what is frozen, part by part; no memory is taken for the weights."""
     import torch
 
-    from autosam_edge_training.networks.autosam import build_autosam, parameters_by_part
+    from autosam_edge_training.networks.autosam.build import build_autosam
+    from autosam_edge_training.networks.autosam.trainables import parameters_by_part
 
     with torch.device("meta"):
         rows = parameters_by_part(build_autosam(network))

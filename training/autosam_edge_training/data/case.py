@@ -85,7 +85,6 @@ class Case:
             a case that is labeled in part, label C and a last plane C + 1 of the occupancies stand for "not
             known".
         classes: C, with the background.
-        intensity: Window and scale of the HU.
         known: The classes that are labeled everywhere in this scan, or None where all are and nothing is
             unknown.
 

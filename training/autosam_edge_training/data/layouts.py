@@ -116,7 +116,6 @@ class Listing:
     """A data set as it lies on the disk, not yet read.
 
     Args:
-        labels: Names by value, the background first.
         warnings: Remarks on the data set, one sentence each.
     """
 

@@ -79,6 +79,17 @@ class Entry:
         """The image, and the label where there is one."""
         return (self.image,) if self.label is None else (self.image, self.label)
 
+    @property
+    def label_file(self) -> Path:
+        """The label file, where labels are needed.
+
+        Raises:
+            InputError: The case is a scan without labels (AE-DATA-002).
+        """
+        if self.label is None:
+            raise CASE_FILE_MISSING(f"case {self.name} is a scan without labels; its labels are needed here.")
+        return self.label
+
     def check(self) -> None:
         """Refuse files that are not those that the manifest was made of.
 
@@ -98,7 +109,6 @@ class Manifest:
 
     Args:
         dataset: Name, such as ``btcv``.
-        labels: Names by value, the background first.
         root: Folder that the entries' paths start from.
         warnings: Remarks on the data set, such as missing cases, one sentence each.
 

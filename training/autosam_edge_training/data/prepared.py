@@ -37,7 +37,6 @@ class Arrays:
 
     Args:
         shape: Shape of the image, (D, H, W).
-        image_sha256, target_sha256: SHA-256 of the two files, hexadecimal.
         known: Label values that are labeled everywhere in this scan, or None where all are.
     """
 
@@ -53,9 +52,7 @@ class Prepared:
 
     Args:
         dataset: ``btcv``, ``amos`` or another name.
-        labels: Names by value, the background first.
         spacing_mm: Voxel spacing of the model's grid (D, H, W), mm.
-        intensity: Window and scale of the HU.
         targets: Content of the target arrays: occupancies or labels.
         split: Case names of ``training``, ``validation`` and ``test``.
         arrays: Shape and hashes of the arrays of each case, by name.

@@ -17,12 +17,7 @@ from autosam_edge.session import Session
 from autosam_edge.volume import Volume
 from autosam_edge_training.choices import AbsentOrganRule
 from autosam_edge_training.data import Entry, Prepared, Split
-from autosam_edge_training.error_codes import (
-    CASE_FILE_MISSING,
-    NO_COMMON_ORGAN,
-    PREDICTION_MISSING,
-    SPLIT_EMPTY,
-)
+from autosam_edge_training.error_codes import NO_COMMON_ORGAN, PREDICTION_MISSING, SPLIT_EMPTY
 from autosam_edge_training.evaluate.report import report
 from autosam_edge_training.evaluate.scores import Score, score_masks
 from autosam_edge_training.strict import JsonObject
@@ -97,8 +92,7 @@ def _truth_and_prediction(
     entry: Entry, predict: Predict, classes: tuple[int, int]
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], tuple[float, float, float]]:
     """Labels and prediction of a case, (D, H, W) on the scan's own grid, and its spacing."""
-    if entry.label is None:
-        raise CASE_FILE_MISSING(f"case {entry.name} has no labels, and cannot be scored.")
+    path = entry.label_file
     entry.check()
     volume = read_nifti(entry.image)
     if volume.grid.orientation.canonical_grid(volume.grid).tilt_deg > LEAST_TILT_DEG:
@@ -106,7 +100,7 @@ def _truth_and_prediction(
             f"the slices of case {entry.name} are tilted, and distances are measured on upright grids only.",
             remedy="Leave the case out.",
         )
-    truth = read_labels(entry.label, volume.grid, classes[0], f"image and label of case {entry.name}")
+    truth = read_labels(path, volume.grid, classes[0], f"image and label of case {entry.name}")
     found = as_labels(predict(volume), classes[1])
     if found.shape != truth.shape:
         raise GRIDS_DIFFER(

@@ -61,7 +61,6 @@ def network_session(
     Args:
         network: (1, 1, D, H, W) normalized to logits.
         patch: Voxels (D, H, W) of a tile.
-        overlap: Share of a tile that its neighbor covers again, 0 to below 1.
     """
     contract = NetworkInput.of(prepared).contract(patch, overlap)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -84,9 +83,7 @@ def score_run(
 
     Args:
         run: Folder that ``train`` or ``distill`` wrote.
-        data: Folder that ``data prepare`` wrote.
         out: Folder to make; it appears whole or not at all.
-        overlap: Share of a tile that its neighbor covers again, 0 to below 1.
         labels: Folder to make for the labels, ``CASE.nii.gz`` on the grids of the scans; None keeps none.
 
     Raises:

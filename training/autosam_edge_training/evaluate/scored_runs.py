@@ -75,7 +75,6 @@ class Run:
     """A scored run.
 
     Args:
-        facts: Content of ``run.json``.
         means: Mean of each score over cases per organ, then over organs, 0 to 1.
     """
 

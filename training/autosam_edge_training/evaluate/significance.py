@@ -99,30 +99,10 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """Ours against one other method by one metric.
-
-    Args:
-        metric: ``dice``, ``nsd_1``, ``nsd_2`` or ``nsd_3``.
-        unit: Unit of a pair: an organ of a case, or a case (mean over the organs that both scored).
-        n, zeros, p, method, smallest_p: Fields of :class:`SignedRank`.
-        p_holm: Corrected over the methods that ours is compared with, by this metric.
-    """
-
-    ours: str
-    other: str
-    metric: Metric
-    unit: Unit
-    mean_ours: float
-    mean_other: float
-    mean_difference: float
-    n: int
-    zeros: int
-    p: float
-    p_holm: float
-    method: str
-    smallest_p: float
+_FIELDS = (
+    *("ours", "other", "metric", "unit", "mean_ours", "mean_other", "mean_difference"),
+    *("n", "zeros", "p", "p_holm", "method", "smallest_p"),
+)
 
 
 def compare_methods(paths: Sequence[Path], *, unit: Unit = "case_organ") -> JsonObject:
@@ -132,8 +112,10 @@ def compare_methods(paths: Sequence[Path], *, unit: Unit = "case_organ") -> Json
         paths: ``cases.csv`` of ours, then of the others, all of the same data.
 
     Returns:
-        ``unit``, ``ours``, ``comparisons`` (see :class:`Comparison`), ``better_than_all`` by metric (the star
-        in a table: p < 0.01 against every other method, and a larger mean) and ``warnings``.
+        ``unit``, ``ours``, ``comparisons``, ``better_than_all`` by metric (the star in a table: p < 0.01
+        against every other method, and a larger mean) and ``warnings``. A comparison holds the fields of
+        :class:`SignedRank`, the means over the pairs and of the difference, ours minus theirs, and
+        ``p_holm``: p corrected over the other methods, by this metric.
 
     Raises:
         InputError: A table cannot be read (AE-DATA-012), or two are not of the same data (AE-DATA-013).
@@ -142,7 +124,7 @@ def compare_methods(paths: Sequence[Path], *, unit: Unit = "case_organ") -> Json
     names = _distinct([table[0].method for table in tables], paths)
     ours, others = tables[0], tables[1:]
     warnings: list[str] = []
-    comparisons: list[Comparison] = []
+    comparisons: list[JsonObject] = []
     for name, other in zip(names[1:], others, strict=True):
         warnings += _check_pairable(ours, other, name)
     for metric in METRICS:
@@ -155,21 +137,28 @@ def compare_methods(paths: Sequence[Path], *, unit: Unit = "case_organ") -> Json
             tests.append((name, a, b, signed_rank(a - b)))
         corrected = holm([test.p for _, _, _, test in tests])
         for (name, a, b, test), p_holm in zip(tests, corrected, strict=True):
-            means = float(a.mean()), float(b.mean())
-            fields = dataclasses.asdict(test)
-            comparisons.append(
-                Comparison(
-                    names[0], name, metric, unit, *means, float((a - b).mean()), p_holm=p_holm, **fields
-                )
-            )
+            row = {
+                "ours": names[0],
+                "other": name,
+                "metric": metric,
+                "unit": unit,
+                "p_holm": p_holm,
+                "mean_ours": float(a.mean()),
+                "mean_other": float(b.mean()),
+                "mean_difference": float((a - b).mean()),
+                **dataclasses.asdict(test),
+            }
+            comparisons.append({field: row[field] for field in _FIELDS})
     return {
         "ours": names[0],
         "dataset": ours[0].dataset,
         "unit": unit,
         "alpha": ALPHA,
-        "comparisons": [dataclasses.asdict(comparison) for comparison in comparisons],
+        "comparisons": comparisons,
         "better_than_all": {
-            metric: all(c.p < ALPHA and c.mean_difference > 0 for c in comparisons if c.metric == metric)
+            metric: all(
+                c["p"] < ALPHA and c["mean_difference"] > 0 for c in comparisons if c["metric"] == metric
+            )
             for metric in METRICS
         },
         "warnings": [*dict.fromkeys(warnings), *_cautions(comparisons, unit)],
@@ -223,7 +212,7 @@ def _pairs(
     ]
 
 
-def _cautions(comparisons: Sequence[Comparison], unit: Unit) -> list[str]:
+def _cautions(comparisons: Sequence[JsonObject], unit: Unit) -> list[str]:
     """What a reader must know before believing a p."""
     lines = []
     if unit == "case_organ":
@@ -232,9 +221,11 @@ def _cautions(comparisons: Sequence[Comparison], unit: Unit) -> list[str]:
         )
     lines += [
         f"With {n} pairs that differ, p cannot be smaller than {smallest:.3g}, whatever the methods do."
-        for n, smallest in sorted({(c.n, c.smallest_p) for c in comparisons if c.smallest_p >= ALPHA})
+        for n, smallest in sorted(
+            {(c["n"], c["smallest_p"]) for c in comparisons if c["smallest_p"] >= ALPHA}
+        )
     ]
-    if zeros := [f"{c.zeros} for {c.metric} against {c.other}" for c in comparisons if c.zeros]:
+    if zeros := [f"{c['zeros']} for {c['metric']} against {c['other']}" for c in comparisons if c["zeros"]]:
         lines.append(f"Pairs without a difference are left out: {'; '.join(zeros)}.")
     return lines
 
@@ -246,9 +237,7 @@ def _not_same_data(why: str) -> AutosamEdgeError:
 def comparison_csv(result: Mapping[str, Any]) -> str:
     """One row per comparison."""
     text = io.StringIO()
-    writer = csv.DictWriter(
-        text, [field.name for field in dataclasses.fields(Comparison)], lineterminator="\n"
-    )
+    writer = csv.DictWriter(text, _FIELDS, lineterminator="\n")
     writer.writeheader()
     writer.writerows(result["comparisons"])
     return text.getvalue()

@@ -13,7 +13,8 @@ from autosam_edge.file_hash import file_digest
 from autosam_edge_training.config import parse_config
 from autosam_edge_training.data import Prepared
 from autosam_edge_training.error_codes import NETWORK_FILE_INVALID, NETWORK_INPUT_DIFFERS
-from autosam_edge_training.networks.autosam import TeacherConfig, load_teacher
+from autosam_edge_training.networks.autosam.checkpoint import load_teacher
+from autosam_edge_training.networks.autosam.config import TeacherConfig
 from autosam_edge_training.networks.checkpoint_metadata import AUTOSAM, CheckpointMetadata
 from autosam_edge_training.networks.input_spec import NetworkInput
 from autosam_edge_training.networks.students import load_student

@@ -12,7 +12,6 @@ from safetensors import safe_open
 
 from autosam_edge_training.data import Intensity
 from autosam_edge_training.networks.input_spec import NetworkInput
-from autosam_edge_training.networks.patch_merging import Merging
 from autosam_edge_training.strict import STRICT, JsonObject, checked_dataclass, parse_values
 
 AUTOSAM = "autosam"
@@ -27,7 +26,6 @@ class TeacherRecord:
     """The teacher that a student was distilled from.
 
     Args:
-        sha256: SHA-256 of the teacher's file, hexadecimal.
         source: Source of its probabilities: ``online``, a forward pass at every step, or ``cached``.
         weight: Lambda of equation 2, the weight of the labels, 0 to 1.
     """
@@ -46,7 +44,6 @@ class CheckpointMetadata:
         student: Name of the student, ``monai:NAME``, or ``autosam`` for an AutoSAM teacher.
         arguments: Arguments of a network of MONAI, or the network's part of a teacher's recipe.
         input: Grid, intensities and labels of the training data.
-        data_sha256: SHA-256 of the prepared data set, hexadecimal.
         commit: Commit of the code; empty outside of a checkout.
         sam_sha256: SHA-256 of the SAM file that holds a teacher's frozen parameters; empty if its own file
             holds all parameters.
@@ -62,7 +59,7 @@ class CheckpointMetadata:
     cases: tuple[str, ...]
     data_sha256: str
     commit: str
-    merging: Merging = "v2"
+    merging: Literal["v2"] = "v2"  # that of MONAI from 1.5 on; before, two of the eight slices repeated
     teacher: TeacherRecord | None = None
     sam_sha256: str = ""
     probe: tuple[float, ...] = field(default=())

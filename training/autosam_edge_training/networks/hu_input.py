@@ -15,7 +15,6 @@ class DeviceForm(nn.Module):
 
     Args:
         student: Maps normalized (1, 1, D, H, W) to logits (1, C, D, H, W).
-        intensity: Window and scale of the HU.
     """
 
     def __init__(self, student: nn.Module, intensity: Intensity) -> None:

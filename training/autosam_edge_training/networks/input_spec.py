@@ -16,8 +16,6 @@ class NetworkInput:
 
     Args:
         spacing_mm: Voxel spacing of the grid (D, H, W), mm.
-        intensity: Window and scale of the HU.
-        labels: Names by value, the background first.
     """
 
     spacing_mm: tuple[float, float, float]
@@ -35,7 +33,6 @@ class NetworkInput:
 
         Args:
             patch: Sides of a tile (D, H, W), voxels.
-            overlap: Share of a tile that its neighbor covers again, 0 to below 1.
 
         Raises:
             ValueError: The grid, the window, the patch or the overlap is impossible.

@@ -18,7 +18,6 @@ from torch import nn
 from autosam_edge.atomic_files import staged_file
 from autosam_edge_training.choices import Student
 from autosam_edge_training.networks.checkpoint_metadata import CheckpointMetadata
-from autosam_edge_training.networks.patch_merging import LegacyPatchMerging, Merging
 from autosam_edge_training.networks.pocketnet import PocketNet
 from autosam_edge_training.strict import JsonObject
 
@@ -31,9 +30,7 @@ _FEATURE_SIZE = {"swinunetr-tiny": 12, "swinunetr-small": 24}
 _PROBE_TOLERANCE = 5e-3
 
 
-def build_student(
-    name: str, *, classes: int = 14, merging: Merging = "v2", arguments: Mapping[str, Any] | None = None
-) -> nn.Module:
+def build_student(name: str, *, classes: int = 14, arguments: Mapping[str, Any] | None = None) -> nn.Module:
     """Build a student with random weights.
 
     ``swinunetr-tiny`` (4.08 M parameters) and ``swinunetr-small`` (15.70 M) are MONAI's SwinUNETR with
@@ -42,7 +39,6 @@ def build_student(
 
     Args:
         name: Name of the student, or ``monai:NAME``.
-        merging: Patch merging of SwinUNETR, see :mod:`autosam_edge_training.networks.patch_merging`.
         arguments: Arguments of a network of MONAI, such as ``{"img_size": [96, 96, 96]}``; channels and
             dimensions are added.
 
@@ -64,10 +60,7 @@ def build_student(
         return PocketNet(classes=classes, widths=_WIDTHS[name])
     from monai.networks.nets.swin_unetr import SwinUNETR
 
-    downsample: Any = LegacyPatchMerging if merging == "legacy" else "merging"  # MONAI takes a class too
-    return SwinUNETR(
-        1, classes, feature_size=_FEATURE_SIZE[name], downsample=downsample, use_flash_attention=True
-    )
+    return SwinUNETR(1, classes, feature_size=_FEATURE_SIZE[name], use_flash_attention=True)
 
 
 def monai_arguments(name: str, classes: int, arguments: Mapping[str, Any]) -> JsonObject:
@@ -139,9 +132,7 @@ def load_student(path: Path) -> tuple[nn.Module, CheckpointMetadata]:
         metadata = CheckpointMetadata.parse(file.metadata() or {})
         state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  safe_open has no __iter__
     name = metadata.student
-    student = build_student(
-        name, classes=metadata.classes, merging=metadata.merging, arguments=metadata.arguments
-    )
+    student = build_student(name, classes=metadata.classes, arguments=metadata.arguments)
     try:
         student.load_state_dict(state, strict=True)
     except RuntimeError as error:

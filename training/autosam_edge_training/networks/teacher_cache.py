@@ -39,7 +39,6 @@ def cache_probabilities(
 
     Args:
         patch: Voxels (D, H, W) of the sliding window; None takes the patch that the teacher was trained on.
-        overlap: Share of a window that its neighbor covers again, 0 to below 1.
         device: Device of the teacher; None takes a GPU if there is one.
 
     Raises:

@@ -32,7 +32,6 @@ def run_whole_case(
         network: (1, 1, D, H, W) normalized windows to (1, C, D, H, W).
         case: Case on the model's grid.
         patch: Voxels (D, H, W) of a window.
-        overlap: Share of a window that its neighbor covers again, 0 to below 1.
         device: Device of the network.
         result_device: Device of the result; None takes that of the network.
 

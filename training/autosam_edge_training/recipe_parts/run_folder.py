@@ -39,7 +39,7 @@ from autosam_edge_training.data import Intensity, Prepared, Split
 from autosam_edge_training.error_codes import RUN_DIFFERS, RUN_MISSING
 from autosam_edge_training.strict import STRICT, JsonObject, as_dict, checked_dataclass, parse_json
 
-Checkpoint = dict[str, Any]
+Checkpoint = JsonObject
 """States of networks and optimizer by name, and the number of steps."""
 CONFIG, CHECKPOINT, METRICS = "config.json", "checkpoint.pt", "metrics.jsonl"
 _IDENTITY = (
@@ -202,10 +202,7 @@ class RunRecord:
     """Content of ``config.json``.
 
     Args:
-        data_sha256: SHA-256 of the prepared data set, hexadecimal.
         spacing_mm: Voxel spacing of the grid (D, H, W), mm.
-        labels: Names by value, the background first.
-        intensity: Window and scale of the HU.
         commit: Commit of the code; None outside of a checkout.
         extra_data_sha256: SHA-256 of each further data set.
         teacher_network, teacher_sha256, teacher: Teacher of a distilled student, see

@@ -92,11 +92,7 @@ def start_student(name: str, arguments: JsonObject, classes: int, init: Path | N
 def _start_sampler(
     cases: list[Case], recipe: Recipe, prepared: Prepared, cached: Mapping[str, npt.NDArray[np.uint8]] | None
 ) -> Sampler:
-    """The sampler of a run, with the phantoms that join the cases, on their grid.
-
-    Raises:
-        TrainingError: The recipe asks for changes or phantoms that these data cannot have (AE-TRAIN-027).
-    """
+    """The sampler of a run, with the phantoms that join the cases, on their grid."""
     sampling, spacing_mm, intensity = recipe.sampling, prepared.spacing_mm, prepared.intensity
     seeds = range(_FIRST_PHANTOM, _FIRST_PHANTOM + sampling.phantoms)
     try:

@@ -26,7 +26,6 @@ def validate(
     Args:
         network: (1, 1, D, H, W) normalized to logits; left in the mode that it was in.
         patch: Voxels (D, H, W) of the sliding window.
-        overlap: Share of a window that its neighbor covers again, 0 to below 1.
 
     Returns:
         One number per class but the background, 0 to 1; None where no case has the organ.

@@ -2,7 +2,7 @@
 
 import { open } from './autosam-edge.mjs';
 import { byId, element } from './elements.mjs';
-import { STAGES, inWords, providerName, seconds } from './words.mjs';
+import { STAGES, inWords, providerName, seconds, sentence } from './words.mjs';
 
 const TILES = 20;
 const MB = 1e6;
@@ -87,7 +87,7 @@ export function quantile(samples, share) {
 function show(report) {
   const { load, tile_latency, end_to_end, memory: used, placement: place } = report;
   const rows = [
-    ['Runs on', providerName(place)],
+    ['Runs on', sentence(providerName(place))],
     ['Start', seconds(load.total_ms / 1000)],
     ['One tile, median', `${Math.round(tile_latency.p50)} ms`],
     ['One tile, 9 of 10 are faster', `${Math.round(tile_latency.p90)} ms`],

@@ -2,7 +2,7 @@
 
 import { byId, element } from './elements.mjs';
 import { offline } from './stored_site.mjs';
-import { bytes, inWords, percent, providerName, seconds } from './words.mjs';
+import { bytes, inWords, percent, providerName, seconds, sentence } from './words.mjs';
 
 /** The short state in the header. */
 export function showDeviceState(engineState) {
@@ -61,7 +61,7 @@ function engineFacts(about) {
   const proof = about.start_ms.verify;
   const refused = about.refused.map((entry) => ['Not used', entry.provider, `${entry.code}: ${inWords(entry.message)}`]);
   return [
-    ['Runs on', sentenceOf(providerName(about)),
+    ['Runs on', sentence(providerName(about)),
       `Proven on this device: the test tile gave the right result${proof ? `, in ${seconds(proof / 1000)}` : ''}.`],
     ...refused,
     ...(crossOriginIsolated ? [] : [['Threads', 'Only one', 'This host or this browser does not allow more; the labels are the same.']]),
@@ -69,8 +69,6 @@ function engineFacts(about) {
     ['Software', about.software, ''],
   ];
 }
-
-const sentenceOf = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
 function offlineWords() {
   return {

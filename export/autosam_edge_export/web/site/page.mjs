@@ -6,10 +6,13 @@ import { byId, element } from './elements.mjs';
 import { listenForFiles } from './files.mjs';
 import { offline, storeSite } from './stored_site.mjs';
 import { RunView } from './progress.mjs';
-import { showResult } from './result.mjs';
+import { forgetResult, showResult } from './result.mjs';
 import { DECISIONS, STAGES, decisionIn, inWords, percent, providerName, seconds, timeLeft } from './words.mjs';
 
-const VIEWS = ['start', 'choice', 'run', 'failure', 'result'];
+const TITLES = {
+  start: 'autosam-edge: organs of an abdominal CT, on this device', choice: 'Which series? autosam-edge',
+  run: 'Labeling the organs, autosam-edge', failure: 'Not labeled, autosam-edge', result: 'Result, autosam-edge',
+};
 const CANCELLED = 'AE-CANCEL-001';
 const runView = new RunView();
 let edge = null; // the started library
@@ -18,9 +21,9 @@ let running = null; // AbortController of the run
 let shown = 'start';
 
 function show(view) {
-  for (const id of VIEWS) byId(id).hidden = id !== view;
+  for (const id of Object.keys(TITLES)) byId(id).hidden = id !== view;
   shown = view;
-  document.title = { start: 'autosam-edge: organs of an abdominal CT, on this device', choice: 'Which series? autosam-edge', run: 'Labeling. autosam-edge', failure: 'Error. autosam-edge', result: 'Result. autosam-edge' }[view];
+  document.title = TITLES[view];
   scrollTo(0, 0);
   byId(`${view}-title`).focus({ preventScroll: true });
 }
@@ -42,7 +45,7 @@ async function startProgram() {
   showDeviceState();
   if (offline.state === 'ready') askToKeep();
   edge = await open({ onProgress: showStart });
-  byId('research-use').textContent = edge.about.research_use;
+  for (const place of document.querySelectorAll('.research')) place.textContent = edge.about.research_use;
   byId('ready').classList.add('done');
   const refused = edge.about.refused.map((entry) => ` Not used: ${entry.provider} (${entry.code}).`).join('');
   byId('ready-text').textContent = `Ready. Runs on ${providerName(edge.about)}; the test tile gave the right result in ${seconds((edge.about.start_ms.verify ?? 0) / 1000)}.${refused}`;
@@ -67,6 +70,7 @@ async function run(order, work) {
   const control = running = new AbortController();
   const lock = await navigator.wakeLock?.request('screen').catch(() => null);
   addEventListener('beforeunload', askBeforeLeaving);
+  forgetResult(); // the memory is needed
   runView.begin(!edge);
   show('run');
   try {
@@ -136,9 +140,10 @@ function showFailure(error, order) {
   byId('failure-message').textContent = inWords(error.message);
   byId('failure-remedy').textContent = inWords(error.remedy ?? 'Load the page again. If it happens again, report this sentence.');
   const decision = decisionIn(error.remedy ?? '');
-  byId('retry').hidden = !decision;
-  if (decision) {
-    byId('retry').textContent = DECISIONS[decision][1];
+  const offered = decision !== null && !order.decisions[decision];
+  byId('retry').hidden = !offered;
+  if (offered) {
+    byId('retry').textContent = DECISIONS[decision];
     const again = { ...order, decisions: { ...order.decisions, [decision]: true } };
     byId('retry').onclick = () => run(again, (signal) => label(again, signal));
   }

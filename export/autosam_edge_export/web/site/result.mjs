@@ -30,6 +30,13 @@ export async function showResult(result, about, decisions) {
   await showPicture(result, about);
 }
 
+/** Free what a result holds. */
+export function forgetResult() {
+  for (const url of urls) URL.revokeObjectURL(url);
+  urls = [];
+  viewer?.clear();
+}
+
 const total = (timings) => Object.values(timings).reduce((sum, part) => sum + part, 0);
 
 function showVerdict({ verdict, warnings }) {
@@ -85,8 +92,6 @@ function organRow(organ, warnings) {
 }
 
 function showDownloads({ files }) {
-  for (const url of urls) URL.revokeObjectURL(url); // of the last result
-  urls = [];
   byId('downloads').replaceChildren(...Object.entries(files).map(([name, blob]) => {
     const url = URL.createObjectURL(blob);
     urls.push(url);
@@ -103,20 +108,24 @@ async function showPicture(result, about) {
   problem.hidden = gpu !== null;
   problem.textContent = 'This browser cannot draw the scan: WebGL 2 is not there or switched off. The measurements and files are complete.';
   if (gpu === null) return;
-  viewer ??= new Viewer(byId('canvas'), () => {});
+  viewer ??= new Viewer(byId('canvas'));
   viewer.onPlace = (place) => showPlace(place, about);
   const planes = Object.keys(NAMES).filter((plane) => plane !== '3d' || gpu);
   const first = matchMedia('(min-width: 700px)').matches ? 'all' : 'axial';
   segments(byId('planes'), 'plane', planes.map((plane) => [plane, NAMES[plane]]), first, setPlane);
   segments(byId('windows'), 'window', Object.keys(WINDOWS).map((name) => [name, name[0].toUpperCase() + name.slice(1)]), 'soft tissue',
     (name) => viewer.setWindow(name));
+  // Spoken while keys move the crosshair; a finger would flood the screen reader.
+  byId('canvas').onfocus = () => byId('place').setAttribute('aria-live', 'polite');
+  byId('canvas').onblur = () => byId('place').setAttribute('aria-live', 'off');
   byId('slice').oninput = ({ target }) => { viewer.slice = target.value - 1; };
   byId('opacity').oninput = ({ target }) => setOpacity(Number(target.value));
   setOpacity(Number(byId('opacity').value));
   viewer.setWindow('soft tissue');
   try {
     await viewer.show(result, about.labels);
-  } catch {
+  } catch (error) {
+    console.error(error);
     problem.hidden = false; // most likely the memory of the GPU
     problem.textContent = 'The scan could not be drawn on this device. The measurements and files are complete.';
     return;

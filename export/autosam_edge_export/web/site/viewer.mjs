@@ -28,10 +28,11 @@ export class Viewer {
   #colors = null;
   #redraw = false;
 
-  /** `onPlace({ label, hu })` is called whenever the crosshair moves. */
-  constructor(canvas, onPlace) {
+  /** Called with `{ label, hu }` whenever the crosshair moves. */
+  onPlace = () => {};
+
+  constructor(canvas) {
     this.#canvas = canvas;
-    this.onPlace = onPlace;
     // Before niivue's own keys, one of which opens an alert.
     canvas.parentElement.addEventListener('keydown', (event) => this.#key(event), true);
     canvas.parentElement.addEventListener('keyup', (event) => event.stopPropagation(), true);
@@ -68,7 +69,6 @@ export class Viewer {
   async show(result, labels) {
     if (!this.#nv) await this.#attach();
     const { NVImage } = globalThis.niivue;
-    for (const old of [...this.#nv.volumes].reverse()) this.#nv.removeVolume(old);
     const [low, high] = WINDOWS[this.#window];
     const load = (name, buffer, more) => NVImage.loadFromUrl({ url: name, name, buffer, ...more });
     const image = await load('image.nii', result.view.image, { colormap: 'gray', cal_min: low, cal_max: high });
@@ -82,15 +82,23 @@ export class Viewer {
     this.setPlane(this.#plane);
   }
 
+  /** Let go of the scan; textures of the GPU stay until the next one takes their place. */
+  clear() {
+    for (const volume of [...(this.#nv?.volumes ?? [])].reverse()) this.#nv.removeVolume(volume);
+  }
+
   setPlane(plane) {
     this.#plane = plane;
     if (!this.#nv?.volumes.length) return;
     const types = globalThis.niivue.SLICE_TYPE;
     // In 3D the organs stand alone: the scan around them would hide them.
-    this.#nv.volumes[0].opacity = plane === '3d' ? 0 : 1;
+    const opacity = plane === '3d' ? 0 : 1;
+    if (this.#nv.volumes[0].opacity !== opacity) {
+      this.#nv.volumes[0].opacity = opacity;
+      this.#update();
+    }
     this.#nv.setSliceType({ all: types.MULTIPLANAR, axial: types.AXIAL, coronal: types.CORONAL, sagittal: types.SAGITTAL, '3d': types.RENDER }[plane]);
     this.#arrange();
-    this.#update();
     this.#tellPlace();
   }
 

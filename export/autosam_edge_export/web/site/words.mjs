@@ -7,12 +7,12 @@ export const STAGES = {
   view: 'Prepare the view',
 };
 
-/** Decisions of `SegmentOptions.options` that the remedy of an error may offer: the words in a sentence, the button. */
+/** Decisions of `SegmentOptions.options` that the remedy of an error may offer, as the button says them. */
 export const DECISIONS = {
-  allow_gap: ['“fill the gap”', 'Fill the gap and go on'],
-  assume_hu: ['“take the values as HU”', 'Take the values as HU and go on'],
-  ignore_frame_of_reference: ['“treat it as one volume”', 'Treat it as one volume and go on'],
-  accept_implausible: ['“show the labels”', 'Show the labels anyway'],
+  allow_gap: 'Fill the gap',
+  assume_hu: 'Take the values as HU',
+  ignore_frame_of_reference: 'Treat it as one volume',
+  accept_implausible: 'Show the labels anyway',
 };
 
 const PARAMETERS = { series: 'the choice of a series' };
@@ -20,13 +20,14 @@ const IN_BACKTICKS = /`(\w+)(?:=[^`]*)?`/g;
 
 /** A message of the library with words of the page in the place of the parameters that it names in backticks. */
 export const inWords = (text) => sentence(text.replace(IN_BACKTICKS, (whole, name) =>
-  DECISIONS[name]?.[0] ?? PARAMETERS[name] ?? name));
+  name in DECISIONS ? `“${DECISIONS[name]}”` : PARAMETERS[name] ?? name));
 
 /** The first decision that a remedy names; null: none. */
 export const decisionIn = (remedy) =>
   [...remedy.matchAll(IN_BACKTICKS)].map((found) => found[1]).find((name) => name in DECISIONS) ?? null;
 
-const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1);
+/** With a capital at the start. */
+export const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
 export const percent = (share) => `${Math.round(100 * share)} %`;
 

@@ -119,7 +119,9 @@ def teacher_of(small_vit, small_checkpoint, tmp_path):
     """Builds a teacher around the small SAM's weights from changes to its config."""
     import torch
 
-    from autosam_edge_training.networks.autosam import TeacherConfig, build_autosam, load_sam
+    from autosam_edge_training.networks.autosam.build import build_autosam
+    from autosam_edge_training.networks.autosam.config import TeacherConfig
+    from autosam_edge_training.networks.autosam.sam_checkpoint import load_sam
 
     def build(**changes):
         torch.save(small_checkpoint, tmp_path / "sam.pth")

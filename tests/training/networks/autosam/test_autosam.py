@@ -7,7 +7,9 @@ import pytest
 torch = pytest.importorskip("torch")
 from torch.nn import functional as F
 
-from autosam_edge_training.networks.autosam import TeacherConfig, build_autosam, trainable_parameters
+from autosam_edge_training.networks.autosam.build import build_autosam
+from autosam_edge_training.networks.autosam.config import TeacherConfig
+from autosam_edge_training.networks.autosam.trainables import trainable_parameters
 
 
 def tiny(**changes):

@@ -6,8 +6,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from autosam_edge_training.networks.autosam import TeacherConfig
 from autosam_edge_training.networks.autosam.build import build_image_encoder
+from autosam_edge_training.networks.autosam.config import TeacherConfig
 
 
 def test_windows_shift_in_every_second_block():

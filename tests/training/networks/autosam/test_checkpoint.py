@@ -14,14 +14,11 @@ from safetensors.torch import save_file
 
 from autosam_edge.errors import TrainingError
 from autosam_edge_training.config import as_dict
-from autosam_edge_training.networks.autosam import (
-    TeacherConfig,
-    build_autosam,
-    load_sam,
-    load_teacher,
-    save_teacher,
-    trainable_parameters,
-)
+from autosam_edge_training.networks.autosam.build import build_autosam
+from autosam_edge_training.networks.autosam.checkpoint import load_teacher, save_teacher
+from autosam_edge_training.networks.autosam.config import TeacherConfig
+from autosam_edge_training.networks.autosam.sam_checkpoint import load_sam
+from autosam_edge_training.networks.autosam.trainables import trainable_parameters
 
 
 def contents(path):

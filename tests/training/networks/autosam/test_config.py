@@ -10,8 +10,7 @@ pytest.importorskip("torch")
 
 from autosam_edge.errors import TrainingError
 from autosam_edge_training.config import as_dict, parse_config
-from autosam_edge_training.networks.autosam import TeacherConfig
-from autosam_edge_training.networks.autosam.config import ApgConfig
+from autosam_edge_training.networks.autosam.config import ApgConfig, TeacherConfig
 from autosam_edge_training.networks.autosam.sizes import ViT
 
 

@@ -6,7 +6,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from autosam_edge_training.networks.autosam import TeacherConfig, build_autosam
+from autosam_edge_training.networks.autosam.build import build_autosam
+from autosam_edge_training.networks.autosam.config import TeacherConfig
 
 pytestmark = pytest.mark.teacher
 

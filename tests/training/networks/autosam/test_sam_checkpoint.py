@@ -12,13 +12,9 @@ torch = pytest.importorskip("torch")
 from safetensors.torch import save_file
 
 from autosam_edge.errors import TrainingError
-from autosam_edge_training.networks.autosam import (
-    RandomWeightsWarning,
-    TeacherConfig,
-    build_autosam,
-    load_sam,
-)
-from autosam_edge_training.networks.autosam.sam_checkpoint import match_sam
+from autosam_edge_training.networks.autosam.build import build_autosam
+from autosam_edge_training.networks.autosam.config import TeacherConfig
+from autosam_edge_training.networks.autosam.sam_checkpoint import RandomWeightsWarning, load_sam, match_sam
 
 
 def small_teacher(vit):

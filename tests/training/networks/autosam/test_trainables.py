@@ -6,12 +6,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from autosam_edge_training.networks.autosam import (
-    TeacherConfig,
-    build_autosam,
-    parameters_by_part,
-    trainable_parameters,
-)
+from autosam_edge_training.networks.autosam.build import build_autosam
+from autosam_edge_training.networks.autosam.config import TeacherConfig
+from autosam_edge_training.networks.autosam.trainables import parameters_by_part, trainable_parameters
 
 
 def budget(**changes):

@@ -15,7 +15,7 @@ from autosam_edge_training.networks.autosam.prompt_generator import fits_grid
 from autosam_edge_training.networks.autosam.sizes import SIZES, ViT, ViTName
 from autosam_edge_training.networks.autosam.trainables import Trains
 from autosam_edge_training.networks.autosam.windows import Size
-from autosam_edge_training.strict import STRICT, checked_dataclass
+from autosam_edge_training.strict import STRICT, JsonObject, checked_dataclass
 
 # Full attention over 16^3 tokens is 0.4 GB of bfloat16 logits per block of ViT-B; over 32^3 it is 26 GB.
 _MOST_TOKENS_OF_FULL_ATTENTION = 16**3
@@ -160,7 +160,7 @@ class TeacherConfig:
         return depth, height, width
 
 
-def _merged(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+def _merged(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> JsonObject:
     """Values given over defaults; where both are mappings, key by key."""
     values = dict(defaults)
     for key, value in given.items():

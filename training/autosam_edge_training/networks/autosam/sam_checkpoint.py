@@ -55,7 +55,6 @@ def load_sam(model: AutoSAM, path: Path | None, *, sha256: str | None = None) ->
         model: Teacher, changed in place; unchanged on an error.
         path: A public SAM checkpoint, or safetensors with the same keys. None: the weights stay random, with
             a warning.
-        sha256: What the file's SHA-256 must be, in hexadecimal.
 
     Returns:
         The file's SHA-256, or None without a file.
@@ -137,11 +136,7 @@ def sam_parameters(model: AutoSAM) -> dict[str, Tensor]:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """A file's table of tensors; a pickle is read as tensors only, nothing in it is run.
-
-    Raises:
-        TrainingError: AE-TRAIN-010, -011, -012, see :func:`load_sam`.
-    """
+    """A file's table of tensors; a pickle is read as tensors only, nothing in it is run."""
     state: Any
     try:
         state = (
