@@ -28,6 +28,7 @@ _CHILD_MB = 4000.0  # Python, torch for ExecuTorch, and one tile
 
 _DISTRIBUTION = "autosam-edge"
 
+
 class Combination(NamedTuple):
     """Packages that are known not to work together.
 
