@@ -24,8 +24,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from autosam_edge.ct_grid import MAX_TILT_DEG
 from autosam_edge.engines.fake_engine import ThresholdEngine
-from autosam_edge.geometry import Grid
+from autosam_edge.geometry import MAX_SKEW_DEG, Grid
 from autosam_edge.manifest import well_formed
 from autosam_edge.model import MAX_ROWS_BEYOND_ENDS, MAX_SIDE
 from autosam_edge.strict_json import build, parse_json
@@ -203,11 +204,14 @@ def _require_scan(entry: _ScanEntry, grid: Grid, bundle: Bundle) -> None:
         ValueError: The first value at fault.
     """
     first, end = entry.short_slices
+    canonical = grid.orientation.canonical_grid(grid)
     depth, height, width = grid.shape
     target_mm = min(bundle.manifest.input.spacing_mm)
     sides = [max(1.0, s * n / target_mm) for s, n in zip(grid.spacing_mm, grid.shape, strict=True)]
     for holds, what in (
         (math.prod(sides) <= _MAX_MODEL_VOXELS, f"affine: at most {_MAX_MODEL_VOXELS} voxels of the model"),
+        (canonical.skew_deg <= MAX_SKEW_DEG, "affine: rows and columns at a right angle"),
+        (canonical.tilt_deg <= MAX_TILT_DEG, f"affine: a tilt of at most {MAX_TILT_DEG:g} degrees"),
         (1 <= entry.stride <= _MAX_STRIDE, f"stride: 1 to {_MAX_STRIDE}"),
         (0 <= first < end <= depth, f"short_slices: two numbers from 0 to {depth}"),
         (len(entry.centers_hu) == bundle.model.classes, f"centers_hu: {bundle.model.classes} numbers"),

@@ -139,6 +139,8 @@ def _parts(entry: zipfile.ZipInfo) -> tuple[str, ...]:
     name = entry.filename.replace("\\", "/")
     parts = PurePosixPath(name).parts
     kind = stat.S_IFMT(entry.external_attr >> 16)
+    if not name:
+        raise ZIP_DAMAGED("the zip archive is damaged: it holds an entry without a name.")
     if name.startswith("/") or ".." in parts or ":" in name or any(ord(letter) < 32 for letter in name):
         raise _unsafe("an entry whose path leads out of the archive")
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):

@@ -263,6 +263,45 @@ def odd_inputs(
     print(f"largest peak {peak:.0f} MB, the limit is {'held' if result['held'] else 'NOT held'} within 10 %")
 
 
+@app.command("fuzz")
+def fuzz(
+    inputs: Annotated[int, typer.Option("--inputs", min=1, help="Number of inputs, of all kinds.")] = 100_000,
+    first: Annotated[int, typer.Option("--first", min=0, help="Number of the first input of a kind.")] = 0,
+    kinds: Annotated[
+        str | None, typer.Option("--kinds", metavar="KIND,...", help="Kinds of inputs. Default: all.")
+    ] = None,
+    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Number of processes.")] = 2,
+    again: Annotated[
+        str | None, typer.Option("--again", metavar="KIND:NUMBER", help="Make and read this input alone.")
+    ] = None,
+    keep: Annotated[
+        Path | None, typer.Option("--keep", help="Folder that receives the files of `--again`.")
+    ] = None,
+    out: Out = None,
+) -> None:
+    """Read damaged scans and bundles: every one must be read, or refused with an error of its own."""
+    with needs("dev"):
+        from autosam_edge_benchmarks.fuzz import run
+        from autosam_edge_benchmarks.fuzz.kinds import KINDS
+
+    if again is not None:
+        print(*run.again(again, keep))
+        return
+    names = (
+        split_commas(kinds, str, option="--kinds", expected="kinds with commas") if kinds else tuple(KINDS)
+    )
+    if unknown := sorted(set(names) - set(KINDS)):
+        raise typer.BadParameter(f"{unknown[0]} is none of: {', '.join(KINDS)}", param_hint="--kinds")
+    chosen = {name: KINDS[name] for name in names}
+    result = run.fuzz(inputs, first=first, kinds=chosen, jobs=jobs, log=Stages().log)
+    for failure in result["failures"]:
+        print(failure["input"], failure["result"], failure["place"])
+    print(", ".join(f"{count} {name}" for name, count in result["counts"].items() if name != "contained"))
+    _write(result, out)
+    if result["failures"]:
+        raise typer.Exit(1)
+
+
 @app.command("kills")
 def kills(
     random_kills: Annotated[

@@ -164,6 +164,15 @@ def test_archive_with_a_damaged_entry(tmp_path: Path, scratch: Path, method: int
     assert list(scratch.iterdir()) == []
 
 
+@hazard(AREA, "a zip with an entry that has no name", ZIP_DAMAGED)
+def test_archive_with_an_entry_without_a_name(tmp_path: Path, scratch: Path) -> None:
+    """Neither a file nor a folder."""
+    with zipfile.ZipFile(tmp_path / "scan.zip", "w") as bundle:
+        bundle.writestr(zipfile.ZipInfo(""), b"slice")
+    assert "an entry without a name" in refusal(tmp_path / "scan.zip").message
+    assert list(scratch.iterdir()) == []
+
+
 @hazard(AREA, "a zip in LZMA, whose settings may ask for gigabytes", ZIP_DAMAGED)
 def test_archive_in_lzma(tmp_path: Path, scratch: Path) -> None:
     """Nobody packs DICOM in it."""

@@ -1,0 +1,145 @@
+"""Changes of DICOM files, element by element: of values, lengths, VRs, tags and their order."""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, NamedTuple
+
+from autosam_edge_benchmarks.fuzz.mutations import (
+    TEXTS,
+    change_bytes,
+    change_number,
+    float_bytes,
+    integer_bytes,
+)
+
+if TYPE_CHECKING:
+    from random import Random
+
+_LONG = frozenset((b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"))
+_VRS = (*sorted(_LONG), b"AT", b"CS", b"DA", b"DS", b"FD", b"FL", b"IS", b"LO", b"PN", b"SS", b"UI", b"UL",
+        b"US", b"ZZ", b"\0\0")  # fmt: skip
+_ITEM, _PIXEL_DATA, _UNDEFINED = 0xFFFEE000, 0x7FE00010, 0xFFFFFFFF
+_META_END = 132
+
+
+class Encoding(NamedTuple):
+    """How the data set of a file is encoded.
+
+    Args:
+        explicit: Whether elements name their VR.
+        order: ``<`` for little, ``>`` for big endian.
+    """
+
+    explicit: bool = True
+    order: str = "<"
+
+
+class Element(NamedTuple):
+    """Places of one element in a file, bytes; one whose elements follow in the list has an empty value.
+
+    Args:
+        start: First byte of the tag.
+        vr_at: First byte of the VR; 0 if it has none.
+        length_at: First byte of the length.
+        value_at: First byte of the value.
+        end: Byte after the value.
+    """
+
+    start: int
+    vr_at: int
+    length_at: int
+    value_at: int
+    end: int
+
+
+def elements_of(data: bytes, start: int, encoding: Encoding) -> list[Element]:
+    """All elements from a byte on, those inside sequences and the fragments of pixels too."""
+    found: list[Element] = []
+    in_pixels = False
+    while start + 8 <= len(data):
+        group, number = struct.unpack_from(f"{encoding.order}HH", data, start)
+        tag, vr = group << 16 | number, data[start + 4 : start + 6]
+        explicit = encoding.explicit and group != 0xFFFE
+        length_at, form = start + 4, "I"
+        if explicit:
+            length_at, form = (start + 8, "I") if vr in _LONG else (start + 6, "H")
+        value_at = length_at + struct.calcsize(form)
+        if value_at > len(data):
+            break
+        (length,) = struct.unpack_from(f"{encoding.order}{form}", data, length_at)
+        enters = length == _UNDEFINED or vr == b"SQ" or (tag == _ITEM and not in_pixels)
+        in_pixels |= tag == _PIXEL_DATA and length == _UNDEFINED
+        end = value_at if enters else min(len(data), value_at + length)
+        found.append(Element(start, start + 4 if explicit else 0, length_at, value_at, end))
+        start = end
+    return found
+
+
+def change_element(data: bytes, encoding: Encoding, draw: Random) -> bytes:
+    """Change one element of a file with a preamble."""
+    meta = elements_of(data, _META_END, Encoding())
+    count = next((i for i, one in enumerate(meta) if data[one.start : one.start + 2] != b"\2\0"), len(meta))
+    elements = meta[:count]
+    elements += elements_of(data, elements[-1].end if elements else _META_END, encoding)
+    if len(elements) < 3:
+        return change_bytes(data, draw)
+    one = elements[-2] if draw.random() < 0.1 else draw.choice(elements)
+    whole, value = data[one.start : one.end], data[one.value_at : one.end]
+    action = draw.randrange(14)
+    if action == 0:
+        return data[: one.start] + data[one.end :]
+    if action == 1:
+        return data[: one.end] + whole * draw.choice((1, 1, 100)) + data[one.end :]
+    if action == 2:
+        first, second = sorted((one, draw.choice(elements)))
+        if first.end > second.start:
+            return data
+        return (
+            data[: first.start]
+            + data[second.start : second.end]
+            + data[first.end : second.start]
+            + data[first.start : first.end]
+            + data[second.end :]
+        )
+    if action == 3:
+        size = one.value_at - one.length_at
+        return data[: one.length_at] + integer_bytes(draw, size) + data[one.value_at :]
+    if action == 4 and one.vr_at:
+        return data[: one.vr_at] + draw.choice(_VRS) + data[one.vr_at + 2 :]
+    if action == 5:
+        other = draw.choice(elements)
+        return data[: one.start] + data[other.start : other.start + 4] + data[one.start + 4 :]
+    if action == 6:
+        return data[: one.start] + integer_bytes(draw, 2) + data[one.start + 2 :]
+    return _with_value(data, one, _new_value(value, data, elements, draw), encoding)
+
+
+def _new_value(value: bytes, data: bytes, elements: list[Element], draw: Random) -> bytes:
+    other = draw.choice(elements)
+    text = draw.choice(TEXTS)
+    return draw.choice(
+        (
+            b"",
+            text,
+            b"\\".join([text] * draw.choice((2, 3, 6, 7))),
+            change_number(value, draw),
+            change_number(value, draw),
+            change_bytes(value, draw),
+            data[other.value_at : other.end],
+            value * 2,
+            integer_bytes(draw, draw.choice((2, 2, 4))),
+            float_bytes(draw),
+        )
+    )
+
+
+def _with_value(data: bytes, one: Element, value: bytes, encoding: Encoding) -> bytes:
+    """The file with another value of an element, and its right length."""
+    value += b" " * (len(value) % 2)
+    size = one.value_at - one.length_at
+    order = ">" if encoding.order == ">" and data[one.start : one.start + 2] != b"\2\0" else "<"
+    length = struct.pack(f"{order}{'I' if size == 4 else 'H'}", len(value) % (1 << 8 * size))
+    if one.value_at == one.end and data[one.length_at : one.value_at].strip(b"\0"):
+        length = data[one.length_at : one.value_at]  # its elements follow
+    return data[: one.length_at] + length + value + data[one.end :]

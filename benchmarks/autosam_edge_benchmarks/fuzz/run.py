@@ -1,0 +1,208 @@
+"""Fuzzed inputs in processes that a watchdog ends; what became of them, counted."""
+
+from __future__ import annotations
+
+import multiprocessing
+import queue
+import tempfile
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from autosam_edge_benchmarks.fuzz.kinds import KINDS, Kind
+from autosam_edge_benchmarks.fuzz.worker import Outcome, try_input, work, write_input
+from autosam_edge_benchmarks.result_header import Result, new_result
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from multiprocessing.connection import Connection
+
+FAILURES = ("untyped", "wrong", "hung", "large", "died")
+"""Results that no input may have."""
+HUNG_S, LARGE_MB = 20.0, 2000.0
+_STEP_S, _START_S = 0.1, 300.0
+_BATCH = 200
+_Batch = tuple[str, "Kind", range]
+
+
+def fuzz(
+    inputs: int,
+    *,
+    first: int = 0,
+    kinds: Mapping[str, Kind] = KINDS,
+    jobs: int = 1,
+    hung_s: float = HUNG_S,
+    large_mb: float = LARGE_MB,
+    log: Callable[[str], None] = lambda _: None,
+) -> Result:
+    """Read damaged inputs of every kind.
+
+    Args:
+        inputs: Number of inputs, shared evenly between the kinds.
+        first: Number of the first input of each kind; the same numbers give the same inputs.
+        kinds: Kinds by name.
+        jobs: Number of processes.
+        hung_s: Seconds after which an input counts as hung; its process is ended.
+        large_mb: Resident memory of a process, MB, at which it is ended.
+        log: Function that receives a line per kind.
+
+    Returns:
+        ``kinds``: for each, the number of inputs by their result, ``contained`` failures of child processes,
+        seconds, the slowest input and the largest memory; ``failures``: result and place of every input that
+        failed, named ``KIND:NUMBER``; ``counts`` of all kinds.
+    """
+    result = new_result("fuzz")
+    share = -(-inputs // len(kinds))
+    batches: queue.SimpleQueue[_Batch] = queue.SimpleQueue()
+    for start in range(first, first + share, _BATCH):
+        for name, kind in kinds.items():
+            batches.put((name, kind, range(start, min(start + _BATCH, first + share))))
+    outcomes: dict[str, list[Outcome]] = {name: [] for name in kinds}
+    started = time.perf_counter()
+
+    def drain() -> None:
+        with _Worker(hung_s, large_mb) as worker:
+            while True:
+                try:
+                    name, kind, numbers = batches.get_nowait()
+                except queue.Empty:
+                    return
+                found = list(worker.outcomes(name, kind, numbers))
+                outcomes[name] += found
+                log(f"{name} {numbers.start}: {dict(Counter(one.result for one in found))}")
+
+    with ThreadPoolExecutor(jobs) as pool:
+        for done in [pool.submit(drain) for _ in range(jobs)]:
+            done.result()
+    rows = {name: _row(found) for name, found in outcomes.items()}
+    return {
+        **result,
+        "first": first,
+        "jobs": jobs,
+        "seconds": round(time.perf_counter() - started, 1),
+        "counts": _counts([one for found in outcomes.values() for one in found]),
+        "kinds": rows,
+        "failures": [
+            {"input": f"{name}:{one.number}", "result": one.result, "place": one.place}
+            for name, found in outcomes.items()
+            for one in sorted(found)
+            if one.result in FAILURES
+        ],
+    }
+
+
+def again(text: str, folder: Path | None = None, kinds: Mapping[str, Kind] = KINDS) -> tuple[str, str]:
+    """Make one input again, and read it in this process.
+
+    Args:
+        text: ``KIND:NUMBER``.
+        folder: Folder that receives its files; None keeps none.
+        kinds: Kinds by name.
+
+    Returns:
+        Result and place, see :class:`~autosam_edge_benchmarks.fuzz.worker.Outcome`.
+
+    Raises:
+        ValueError: There is no such kind, or no number.
+    """
+    name, _, number = text.partition(":")
+    if name not in kinds or not number.isdecimal():
+        raise ValueError(f"{text} is no input; expected KIND:NUMBER with one of: {', '.join(kinds)}")
+    with tempfile.TemporaryDirectory() as temporary:
+        place = write_input(kinds[name].make(name, int(number)), folder or Path(temporary))
+        return try_input(kinds[name], place)
+
+
+def _row(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    results = Counter(one.result for one in outcomes)
+    slowest = max(outcomes, key=lambda one: one.seconds)
+    return {
+        **_counts(outcomes),
+        "codes": {code: count for code, count in sorted(results.items()) if code.startswith("AE-")},
+        "seconds": round(sum(one.seconds for one in outcomes), 1),
+        "slowest_s": slowest.seconds,
+        "slowest_input": slowest.number,
+        "peak_mb": max(one.peak_mb for one in outcomes),
+    }
+
+
+def _counts(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    results = Counter(one.result for one in outcomes)
+    return {
+        "inputs": len(outcomes),
+        "read": results["read"],
+        "refused": sum(count for code, count in results.items() if code.startswith("AE-")),
+        **{name: results[name] for name in FAILURES},
+        "contained": dict(Counter(one.contained for one in outcomes if one.contained)),
+    }
+
+
+class _Worker:
+    """A process that reads inputs, and starts again where one hung, filled the memory or died."""
+
+    def __init__(self, hung_s: float, large_mb: float) -> None:
+        self._hung_s, self._large_mb = hung_s, large_mb
+        self._folder = tempfile.TemporaryDirectory()
+        self._process: Any = None
+        self._connection: Connection[Any, Any]
+
+    def __enter__(self) -> _Worker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end()
+        self._folder.cleanup()
+
+    def outcomes(self, name: str, kind: Kind, numbers: range) -> Iterator[Outcome]:
+        """What became of each input."""
+        while numbers:
+            if self._process is None:
+                self._start()
+            self._connection.send((name, kind, numbers))
+            for number in numbers:
+                outcome = self._next(number)
+                numbers = numbers[1:]
+                yield outcome
+                if outcome.result in ("hung", "large", "died"):
+                    self._end()
+                    break
+
+    def _start(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._connection, other = context.Pipe()
+        self._process = context.Process(target=work, args=(other, self._folder.name), daemon=True)
+        self._process.start()
+        other.close()
+        if not self._connection.poll(_START_S) or self._connection.recv() is not None:
+            raise TimeoutError("a process of Python did not start")
+
+    def _end(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.join()
+            self._connection.close()
+            self._process = None
+            self._folder.cleanup()
+            self._folder = tempfile.TemporaryDirectory()
+
+    def _next(self, number: int) -> Outcome:
+        started = time.perf_counter()
+        process = psutil.Process(self._process.pid)
+        while True:
+            seconds = time.perf_counter() - started
+            try:
+                if self._connection.poll(_STEP_S):
+                    outcome: Outcome = self._connection.recv()
+                    return outcome._replace(result="large") if outcome.peak_mb > self._large_mb else outcome
+                memory_mb = process.memory_info().rss / 1e6
+            except (EOFError, OSError, psutil.NoSuchProcess):
+                self._process.join(_STEP_S)
+                return Outcome(number, "died", f"exit code {self._process.exitcode}", seconds=seconds)
+            if memory_mb > self._large_mb:
+                return Outcome(number, "large", seconds=seconds, peak_mb=round(memory_mb))
+            if seconds > self._hung_s:
+                return Outcome(number, "hung", seconds=seconds, peak_mb=round(memory_mb))

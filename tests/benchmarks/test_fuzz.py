@@ -1,0 +1,49 @@
+"""Fuzzed inputs: a short run that must find nothing, and proof that the harness sees what must not be."""
+
+from __future__ import annotations
+
+import pytest
+from autosam_edge_test_planted import PLANTED
+from hypothesis import given
+from hypothesis import strategies as st
+
+from autosam_edge_benchmarks.fuzz.kinds import KINDS
+from autosam_edge_benchmarks.fuzz.run import FAILURES, again, fuzz
+
+pytest.importorskip("imagecodecs")
+
+
+def test_two_thousand_inputs():
+    """Each is read, or refused with a code; none hangs or fills the memory. Some of each kind are read."""
+    result = fuzz(2000, jobs=2)
+    assert result["failures"] == []
+    assert result["counts"]["inputs"] >= 2000
+    assert [name for name, row in result["kinds"].items() if not (row["read"] and row["refused"])] == []
+
+
+@given(st.sampled_from(sorted(KINDS)), st.integers(0, 2**40))
+def test_the_same_number_gives_the_same_input(name, number):
+    """So that what failed can be made again."""
+    assert KINDS[name].make(name, number) == KINDS[name].make(name, number)
+
+
+def test_what_is_planted_is_seen():
+    """An untyped exception with its place, a hang, too much memory, the end of the process; each once."""
+    result = fuzz(7, kinds={"planted": PLANTED}, hung_s=3.0, large_mb=1000.0)
+    assert [failure["result"] for failure in result["failures"]] == [
+        "untyped", "hung", "large", "died", "wrong", "wrong"
+    ]  # fmt: skip
+    place = result["failures"][0]["place"]
+    assert place.startswith("autosam_edge_test_planted.py:")
+    assert place.endswith(" KeyError")
+    assert result["counts"]["read"] == 1
+    assert all(result["counts"][name] for name in FAILURES)
+
+
+def test_again_makes_one_input(tmp_path):
+    """Its files, result and place."""
+    result, place = again("planted:0", tmp_path, {"planted": PLANTED})
+    assert (result, place.rpartition(" ")[2]) == ("untyped", "KeyError")
+    assert (tmp_path / "number").read_bytes() == b"0"
+    with pytest.raises(ValueError, match="expected KIND:NUMBER"):
+        again("planted", None, {"planted": PLANTED})
