@@ -343,6 +343,24 @@ def long_life(
     _write(result, out)
 
 
+@app.command("fleet")
+def fleet(
+    count: Annotated[int, typer.Option("--scans", min=11, help="Number of series; ten are broken.")] = 200,
+    kills: Annotated[int, typer.Option("--kills", min=0, help="Number of kills at random moments.")] = 20,
+    tiny: Annotated[
+        int, typer.Option("--tiny", min=2, help="Number of jobs without inference, for their cost.")
+    ] = 10_000,
+    out: Out = None,
+) -> None:
+    """Run `batch` with workers and on Dask, kill it, and compare tables, speed and memory."""
+    with needs("bench"):
+        from autosam_edge_benchmarks.studies.fleet import measure_fleet
+
+    result = measure_fleet(count, kills, tiny, log=Stages().log)
+    print(f"{count} scans: the same results from every way, and after {sum(result['kills'].values())} kills")
+    _write(result, out)
+
+
 @app.command("network")
 def network(
     out: Out = None,

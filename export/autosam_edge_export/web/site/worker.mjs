@@ -134,7 +134,7 @@ const METHODS = {
       // Where the view has the scan's own grid, its voxels are the labels.
       const labels = reduced ? new Uint8Array(copied('labels').buffer) : new Uint8Array(view.labels, 352);
       const results = {};
-      for (const name of python.FS.readdir(OUT).filter((entry) => !/^\.\.?$/.test(entry)))
+      for (const name of python.FS.readdir(OUT).filter((entry) => !entry.startsWith('.')))
         results[name] = python.FS.readFile(`${OUT}/${name}`);
       const buffers = [view.image, labels.buffer, view.labels, ...Object.values(results).map((bytes) => bytes.buffer)];
       return [{ ...summary, labels, view, files: results }, [...new Set(buffers)]];

@@ -12,7 +12,8 @@ export function open(options?: OpenOptions): Promise<AutosamEdge>;
 export interface OpenOptions {
   /** Folder of the site that `autosam-edge export --target web` wrote. Default: the folder of this module. */
   base?: string | URL;
-  /** Threads of the network. Default: half of the cores, 4 at most. Always 1 on a page that is not cross-origin isolated. */
+  /** Threads of the network. Default: half of the cores, 4 at most; 1 on iPhone and iPad. Always 1 on a
+   *  page that is not cross-origin isolated. */
   threads?: number;
   /** `auto`: WebAssembly, in several threads where that is possible and proven. `webgpu`: the GPU, if the site
    *  was exported with it and the golden tile passes; otherwise WebAssembly takes its place, see `About.refused`. */
@@ -116,7 +117,8 @@ export interface Progress {
 }
 
 export interface Result {
-  /** (D, H, W) labels of every voxel of the scan; 0 is the background. */
+  /** (D, H, W) labels of every voxel of the scan; 0 is the background. Shares its buffer with `view.labels` unless
+   *  the view is reduced. */
   labels: Uint8Array;
   shape: [number, number, number];
   /** Spacing along D, H and W, mm. */
