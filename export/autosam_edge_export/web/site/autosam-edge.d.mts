@@ -50,6 +50,8 @@ export interface About {
   research_use: string; // show it wherever a result is shown
   labels: { label: number; name: string; title: string; color: [number, number, number] }[];
   provider: 'wasm' | 'webgpu';
+  /** Providers that the site was exported with. */
+  providers: ('wasm' | 'webgpu')[];
   threads: number;
   precision: string;
   /** SHA-256 of the network's file, which tells measurements of two exports apart. */
@@ -93,6 +95,9 @@ export interface SegmentOptions {
   /** `id` of a series, or "all" to join series of one image each. Needed only if the files hold several. */
   series?: string;
   onProgress?: (progress: Progress) => void;
+  /** Most voxels of `view`, default 60 million; a larger scan is shown by every second row and column, and slice if
+   *  need be. niivue takes 8 bytes a voxel from the memory of the GPU. */
+  viewVoxels?: number;
   /** When it is aborted, the promise rejects at once with AE-CANCEL-001, and nothing is left behind. */
   signal?: AbortSignal;
   /** Decisions of a person about a doubtful scan; the remedy of an error names them. */

@@ -66,8 +66,8 @@ export async function open({ base = new URL('.', import.meta.url), threads, prov
       memory: () => call('memory'),
       timeTiles: (count) => call('timeTiles', { count }),
       demo: async () => new File([await call('demo')], 'demo.nii', { type: 'application/octet-stream' }),
-      async segment(files, { series, options = {}, ...rest } = {}) {
-        const request = series === undefined ? options : { ...options, series };
+      async segment(files, { series, viewVoxels, options = {}, ...rest } = {}) {
+        const request = { ...options, series, view_voxels: viewVoxels }; // what is undefined is left out of the JSON
         return asResult(await call('segment', { files: [...files], request }, rest));
       },
       close() {

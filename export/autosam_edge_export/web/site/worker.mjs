@@ -99,7 +99,7 @@ const METHODS = {
     });
     lap('verify');
     const { provider: name, threads: used, precision, sha256 } = network;
-    return [{ ...unpack(worker.about()), provider: name, threads: used, precision, model_sha256: sha256, refused, start_ms }];
+    return [{ ...unpack(worker.about()), provider: name, providers: Object.keys(site.providers), threads: used, precision, model_sha256: sha256, refused, start_ms }];
   },
 
   async verify() {
