@@ -8,6 +8,7 @@ here. The engine is awaited, so no thread has to wait. Answers are JSON: ``{"val
 from __future__ import annotations
 
 import json
+import math
 import time
 import traceback
 from dataclasses import asdict
@@ -50,8 +51,8 @@ if TYPE_CHECKING:
 
     Report = Callable[[str, int, int], bool]
 
-# A viewer holds a scan several times over; above this it gets every second row and column.
 _VIEW_VOXELS = 60_000_000
+_VIEW_STEPS = ((1, 1, 1), (1, 2, 2), (2, 2, 2))  # of slices, rows and columns; slices lie farther apart
 _HEADERS = (".hdr", ".hdr.gz", ".mhd", ".nhdr")
 
 
@@ -214,13 +215,15 @@ class Worker:
         Args:
             folder: Folder of the mounted files.
             out: Folder for the files of results, new.
-            request: JSON object with ``series`` and the decisions of a person.
+            request: JSON object with ``series``, ``view_voxels`` (most voxels of the view, which a viewer
+                holds several times over) and the decisions of a person.
             engine: The network in JavaScript.
             report: Function that is called with stage, steps done and steps in all, and returns whether the
                 run was cancelled.
         """
         asked: dict[str, Any] = json.loads(request)
         accept, pseudonymize = asked.pop("accept_implausible", False), asked.pop("pseudonymize", False)
+        view_voxels = asked.pop("view_voxels", _VIEW_VOXELS)
         timings: dict[str, float] = {}
         started = time.perf_counter()
 
@@ -249,7 +252,7 @@ class Worker:
             pseudonymize=pseudonymize,
         )
         lap("write", "view")
-        reduced = self._show(volume, segmentation)
+        reduced = self._show(volume, segmentation, view_voxels)
         timings["view"] = time.perf_counter() - started
         # The page's own view takes the place of the preview.
         told = (*segmentation.warnings, *warnings_of_outputs(volume.source))
@@ -303,20 +306,21 @@ class Worker:
             segmentation: Segmentation = finished.value
             return segmentation
 
-    def _show(self, volume: Volume, segmentation: Segmentation) -> bool:
+    def _show(self, volume: Volume, segmentation: Segmentation, most_voxels: int) -> bool:
         """Lay out what the page takes; returns whether the view is coarser than the scan."""
-        step = 2 if volume.hu.size > _VIEW_VOXELS else 1
-        part = (slice(None), slice(None, None, step), slice(None, None, step))
+        fitting = (steps for steps in _VIEW_STEPS if volume.hu.size // math.prod(steps) <= most_voxels)
+        steps = next(fitting, _VIEW_STEPS[-1])
+        part = tuple(slice(None, None, step) for step in steps)
         hu = volume.hu[part]
         hu = np.clip(hu, -32768, 32767).astype(np.int16) if hu.dtype != np.int16 else hu
         labels = segmentation.labels[part]
         affine = volume.grid.affine.copy()
-        affine[:3, 1:3] *= step
+        affine[:3, :3] *= steps
         grid = Grid((hu.shape[0], hu.shape[1], hu.shape[2]), affine)
         self.arrays = {"labels": segmentation.labels}
         self._lay_out("view_image", hu, grid)
         self._lay_out("view_labels", labels, grid)
-        return step > 1
+        return steps != _VIEW_STEPS[0]
 
     def _lay_out(self, name: str, values: npt.NDArray[Any], grid: Grid) -> None:
         """Header and voxels of a NIfTI file, which JavaScript joins."""

@@ -64,6 +64,12 @@ def batch(
     bundle: options.BundleOption = None,
     engine: options.Engine = None,
     precision: options.Precision = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            "--threads", min=1, help="Threads of each worker's engine. Default: the cores by the workers."
+        ),
+    ] = None,
     max_memory: Annotated[
         float | None, typer.Option("--max-memory", min=1, help="Memory limit of all workers together, MB.")
     ] = None,
@@ -84,7 +90,7 @@ def batch(
         str(bundle) if bundle else None,
         engine,
         precision,
-        max(1, available_cores() // count),
+        threads or max(1, available_cores() // count),
         max_memory and max_memory / count,
         options.chosen_formats(formats),
         ReadChoices(allow_gap, assume_hu, ignore_frame_of_reference),

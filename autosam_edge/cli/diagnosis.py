@@ -27,7 +27,6 @@ TIME_LIMIT_S = 120.0
 _CHILD_MB = 4000.0  # Python, torch for ExecuTorch, and one tile
 
 _DISTRIBUTION = "autosam-edge"
-_EXTRAS = ("dicom", "openvino", "coreml", "executorch", "export", "train", "bench")
 
 
 class Combination(NamedTuple):
@@ -147,10 +146,10 @@ def diagnose(version: str, *, limit_s: float = TIME_LIMIT_S) -> Diagnosis:
         available_memory_gb(),
         _temporary_free_gb(),
         available_cores(),
-        {need.name: _version(need.name) for need in _our_requirements(*_EXTRAS)},
+        {need.name: _version(need.name) for need in _our_requirements(*_extras())},
         [try_engine(target, limit_s) for target in reversed(targets.values())],
         try_decoders(limit_s),
-        {extra: _missing(extra) for extra in _EXTRAS},
+        {extra: _missing(extra) for extra in _extras()},
         [*bad_combinations(), *wrong_versions()],
     )
 
@@ -229,9 +228,15 @@ def bad_combinations() -> list[Problem]:
     return [Problem(*bad) for bad in COMBINATIONS if all(_version(name) is not None for name in bad.packages)]
 
 
+def _extras() -> list[str]:
+    """The extras of this distribution; ``dev`` brings all of them and is no part that a user misses."""
+    named = importlib.metadata.metadata(_DISTRIBUTION).get_all("Provides-Extra") or []
+    return [str(name) for name in named if name != "dev"]
+
+
 def wrong_versions() -> list[Problem]:
     """Installed packages in a version that autosam-edge, or a package that it uses, does not allow."""
-    ours = _our_requirements(*_EXTRAS)
+    ours = _our_requirements(*_extras())
     asked = {_DISTRIBUTION: ours}
     asked |= {need.name: _requirements(need.name) for need in ours if _version(need.name) is not None}
     found = []

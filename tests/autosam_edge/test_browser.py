@@ -108,17 +108,18 @@ def test_an_organ_has_a_place_inside_it(worker, series, tmp_path):
     assert all(organ["center_ras_mm"] is None for organ in result["organs"] if not organ["voxels"])
 
 
-def test_a_long_scan_is_shown_by_every_second_row_and_column(worker, series, tmp_path, monkeypatch):
-    """On the grid of the voxels that are left; the labels stay whole."""
-    monkeypatch.setattr("autosam_edge.browser._VIEW_VOXELS", 10)
-    result = value(segment(worker, series, tmp_path / "out", accept_implausible=True))
+@pytest.mark.parametrize(("share", "steps"), [(0.3, (1, 2, 2)), (0.2, (2, 2, 2)), (0.001, (2, 2, 2))])
+def test_a_long_scan_is_shown_by_some_of_its_voxels(worker, series, tmp_path, share, steps):
+    """Every second row and column, and slice if need be, on the grid of those; the labels stay whole."""
+    voxels = int(share * make_phantom(spacing_mm=(6.0, 5.0, 5.0)).labels.size)
+    out = tmp_path / "out"
+    result = value(segment(worker, series, out, accept_implausible=True, view_voxels=voxels))
     assert result["reduced"]
-    whole = worker.arrays["labels"]
-    assert np.array_equal(worker.arrays["view_labels"], whole[:, ::2, ::2])
+    every = tuple(slice(None, None, step) for step in steps)
+    assert np.array_equal(worker.arrays["view_labels"], worker.arrays["labels"][every])
     header = nib.Nifti1Header(worker.arrays["view_labels_header"][:348].tobytes())
-    written = nib.load(tmp_path / "out" / "segmentation.nii.gz")
-    assert np.allclose(header.get_best_affine()[:, :2], written.affine[:, :2] * 2)
-    assert np.allclose(header.get_best_affine()[:, 2:], written.affine[:, 2:])
+    scale = np.diag([*steps[::-1], 1])  # NIfTI counts columns first
+    assert np.allclose(header.get_best_affine(), nib.load(out / "segmentation.nii.gz").affine @ scale)
 
 
 @pytest.mark.parametrize("stage", ["read", "network", "view"])

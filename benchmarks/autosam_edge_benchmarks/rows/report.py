@@ -121,13 +121,14 @@ def _section(device: Device, rows: Sequence[BenchRow]) -> str:
         f'<tr><th scope="row">{name.replace("_", " ")}</th><td>{html.escape(_value(value))}</td></tr>'
         for name, value in vars(device).items()
     )
+    below = "".join(f"<li>{html.escape(note)}</li>" for note in notes(rows))
     drawn = "".join(
         f"<figure><figcaption>{title}</figcaption>{_svg(figure, title)}</figure>"
         for title, figure in _figures(rows)
     )
     return f"""<h2>{html.escape(_words(device))}</h2>
 <div class="scroll" tabindex="0"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>
-<p class="note">{html.escape(" ".join(notes(rows)))}</p>
+<ul class="note">{below}</ul>
 <div class="figures">{drawn}</div>
 <details><summary>The machine</summary>
 <table class="device"><tbody>{told}</tbody></table></details>
@@ -173,8 +174,9 @@ def _points(points: Sequence[tuple[BenchRow, float, float]], x: str, y: str) -> 
     for number, (row, right, up) in enumerate(points):
         axes.scatter(right, up, s=60, color=_COLORS[number % len(_COLORS)], label=row.name)
     axes.set(xlabel=x, ylabel=y)
-    axes.set_xlim(left=0)
-    axes.margins(0.15)
+    axes.set_xlim(0, 1.15 * max(right for _, right, _ in points))
+    lowest, highest = min(up for *_, up in points), max(up for *_, up in points)
+    axes.set_ylim(lowest - 0.05 * highest, 1.05 * highest)  # a small difference looks small
     _legend(figure)
     return figure
 
@@ -194,6 +196,7 @@ def _stages(rows: Sequence[BenchRow]) -> Figure:
         )
         left = [start + width for start, width in zip(left, widths, strict=True)]
     axes.invert_yaxis()
+    axes.set_xlim(0, 1.05 * max(left))
     axes.set_xlabel("seconds from the input to the files")
     _legend(figure, columns=3)
     return figure

@@ -47,7 +47,7 @@ def write_site(
     """
     artifacts = _artifacts(bundle, precision)
     files = _own_files() | icons() | _model_files(bundle, artifacts)
-    on_demand = set()
+    on_demand = {"autosam-edge.d.mts"}
     packages = [f"{_PACKAGES}autosam_edge.zip"]
     files[packages[0]] = own_package()
     for file in pinned_files():
@@ -113,11 +113,10 @@ def _provider(name: str, artifact: Artifact) -> dict[str, object]:
 def _own_files() -> dict[str, bytes]:
     """Our own files of the site, but for the service worker, which names the version of all others."""
     folder = importlib.resources.files(__package__) / "site"
-    left_out = ("service-worker.js", ".d.ts")
     return {
         entry.name: entry.read_bytes()
         for entry in sorted(folder.iterdir(), key=lambda entry: entry.name)
-        if entry.is_file() and not entry.name.endswith(left_out)
+        if entry.is_file() and entry.name != "service-worker.js"
     }
 
 

@@ -66,7 +66,8 @@ export async function open({ onProgress, provider = 'auto' } = {}) {
     message: 'webgpu does not give the results of the export: logits differ by 6.4e+00 rms, allowed 0.001.' }] : [];
   return {
     about: {
-      software: 'autosam-edge 0.0.0', model: 'mock', model_version: '0', license: 'none', provider: 'wasm', threads: 1,
+      software: 'autosam-edge 0.0.0', model: 'mock', model_version: '0', license: 'none', provider: 'wasm', providers: ['wasm', 'webgpu'],
+      threads: 1,
       research_use: 'Research use only. Not a medical device; not for diagnosis or treatment.',
       precision: 'fp32', model_sha256: '0'.repeat(64), refused, start_ms: { python: 150, packages: 150, model: 150, verify: 150 },
       labels: [...ORGANS, ABSENT].map(({ label, name, title, color }) => ({ label, name, title, color })),

@@ -11,8 +11,16 @@ import numpy as np
 import pydicom
 import pytest
 from autosam_edge_test_ct import lenient_writing  # noqa: F401  used by every test
-from autosam_edge_test_encoders import compress
-from pydicom.uid import HTJ2KLossless, JPEG2000Lossless, JPEGLosslessSV1, JPEGLSLossless, RLELossless
+from autosam_edge_test_encoders import compress, file_of
+from pydicom.uid import (
+    ExplicitVRLittleEndian,
+    HTJ2KLossless,
+    JPEG2000Lossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    MRImageStorage,
+    RLELossless,
+)
 
 from autosam_edge import open_bundle, read
 from autosam_edge.phantom import make_phantom
@@ -22,6 +30,7 @@ from autosam_edge.volume import Provenance, Segmentation
 from autosam_edge.write_results import write
 
 Answers = dict[str, Any]
+JPEG_XL = "1.2.840.10008.1.2.4.110"
 CODINGS = (RLELossless, JPEGLosslessSV1, JPEGLSLossless, JPEG2000Lossless, HTJ2KLossless)
 
 
@@ -54,8 +63,28 @@ def twins(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="module")
+def refused(series: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Folders of one image each that is not read."""
+    root = tmp_path_factory.mktemp("refused")
+    image = pydicom.dcmread(min(series.iterdir()))
+    folders = {name: root / name for name in ("unknown syntax", "MR")}
+    for folder in folders.values():
+        folder.mkdir()
+        (folder / "notes.txt").write_text("hello")
+    (folders["unknown syntax"] / "1.dcm").write_bytes(file_of(image, declared=JPEG_XL))
+    image.SOPClassUID, image.Modality = MRImageStorage, "MR"
+    (folders["MR"] / "1.dcm").write_bytes(file_of(image, declared=str(ExplicitVRLittleEndian)))
+    return folders
+
+
+@pytest.fixture(scope="module")
 def answers(
-    exported: Path, series: Path, out: Path, twins: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+    exported: Path,
+    series: Path,
+    out: Path,
+    twins: dict[str, Path],
+    refused: dict[str, Path],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Answers:
     """What one worker answers: to a check of the device, scans, a stop, and a folder without a scan."""
     nothing = tmp_path_factory.mktemp("nothing")
@@ -64,6 +93,8 @@ def answers(
         {"folder": str(series), "out": str(out)},
         {"folder": str(series), "cancel_at": "network"},
         {"folder": str(nothing)},
+        {"folder": str(refused["unknown syntax"])},
+        {"folder": str(refused["MR"])},
     ]
     anyhow = {"accept_implausible": True}
     scans += [
@@ -121,13 +152,16 @@ def test_the_labels_are_those_of_the_session_but_for_a_few_voxels(answers, serie
 
 def test_a_stop_and_an_error_reach_the_page(answers):
     """With the codes of the command line."""
-    assert answers["scans"][1]["error"]["code"] == "AE-CANCEL-001"
-    assert answers["scans"][2]["error"]["code"] == "AE-INPUT-002"
+    errors = [scan.get("error") for scan in answers["scans"][1:5]]
+    codes = ["AE-CANCEL-001", "AE-INPUT-002", "AE-DICOM-010", "AE-DICOM-002"]
+    assert [error["code"] for error in errors] == codes
+    assert [error["exitCode"] for error in errors] == [130, 3, 3, 3]
+    assert all(error["remedy"] for error in errors)
 
 
 @pytest.mark.parametrize("coding", [syntax.name for syntax in CODINGS])
 def test_compressed_pixels_are_those_of_the_raw_series(answers, out, coding):
     """Decoded in the browser's Python by its own build of imagecodecs; labels follow from the pixels."""
-    assert not [scan["error"] for scan in answers["scans"][3:] if "error" in scan]
+    assert not [scan["error"] for scan in answers["scans"][5:] if "error" in scan]
     for name in ("view_image.nii", "labels.u8"):
         assert (out / coding / name).read_bytes() == (out / "raw" / name).read_bytes()

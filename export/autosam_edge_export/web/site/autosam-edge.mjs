@@ -1,4 +1,4 @@
-// Organ segmentation of a CT scan in the browser: the page's side of the web worker. Types: autosam-edge.d.ts.
+// Organ segmentation of a CT scan in the browser: the page's side of the web worker. Types: autosam-edge.d.mts.
 // Research use only. Not a medical device; not for diagnosis or treatment.
 
 export class AutosamEdgeError extends Error {
@@ -17,9 +17,10 @@ const WORKER_ENDED = {
   remedy: 'Close other tabs and programs, and open the page again.',
 };
 
-/** @param {import('./autosam-edge.js').OpenOptions} [options] */
+/** @param {import('./autosam-edge.mjs').OpenOptions} [options] */
 export async function open({ base = new URL('.', import.meta.url), threads, provider = 'auto', onProgress } = {}) {
   const folder = new URL(base, globalThis.location?.href).href;
+  threads ??= isAppleTablet() ? 1 : undefined;
   const worker = new Worker(new URL('worker.mjs', folder), { type: 'module' });
   const waiting = new Map();
   let count = 0;
@@ -65,8 +66,8 @@ export async function open({ base = new URL('.', import.meta.url), threads, prov
       memory: () => call('memory'),
       timeTiles: (count) => call('timeTiles', { count }),
       demo: async () => new File([await call('demo')], 'demo.nii', { type: 'application/octet-stream' }),
-      async segment(files, { series, options = {}, ...rest } = {}) {
-        const request = series === undefined ? options : { ...options, series };
+      async segment(files, { series, viewVoxels, options = {}, ...rest } = {}) {
+        const request = { ...options, series, view_voxels: viewVoxels }; // what is undefined is left out of the JSON
         return asResult(await call('segment', { files: [...files], request }, rest));
       },
       close() {
@@ -79,6 +80,9 @@ export async function open({ base = new URL('.', import.meta.url), threads, prov
     throw error;
   }
 }
+
+/** iPhone or iPad: shared memory that grows has crashed there, so that several threads run only where asked for. */
+const isAppleTablet = () => /iP(hone|ad|od)/.test(navigator.userAgent) || (/Mac/.test(navigator.userAgent) && navigator.maxTouchPoints > 1);
 
 /** The worker's answer with the files as blobs. */
 function asResult({ files, ...result }) {

@@ -1,6 +1,7 @@
 // Measures this device: start, the golden tile many times, the whole demonstration scan, memory. Null: not known.
 
 import { open } from './autosam-edge.mjs';
+import { wantedProvider } from './device.mjs';
 import { byId, element } from './elements.mjs';
 import { STAGES, inWords, providerName, seconds, sentence } from './words.mjs';
 
@@ -22,7 +23,7 @@ byId('form').addEventListener('submit', async (event) => {
 export async function measure(name) {
   const began = performance.now();
   // The start is a tenth of the work on the bar, the tiles three tenths, the scan the rest.
-  const edge = await open({ onProgress: ({ stage, fraction }) => tell(`Start: ${STAGES[stage] ?? stage}`, 0.1 * fraction) });
+  const edge = await open({ provider: wantedProvider(), onProgress: ({ stage, fraction }) => tell(`Start: ${STAGES[stage] ?? stage}`, 0.1 * fraction) });
   const load_ms = performance.now() - began;
   tell(`One tile, ${TILES} times`, 0.1);
   const samples = await edge.timeTiles(TILES);
@@ -81,7 +82,7 @@ const artifact = ({ software, model, model_version, precision, model_sha256 }) =
 });
 
 const placement = ({ provider, threads, refused }) => ({
-  engine: 'onnxruntime-web', engine_version: null, provider_asked: null, provider, threads: threads ?? null, operators: null,
+  engine: 'onnxruntime-web', engine_version: null, provider_asked: wantedProvider() ?? null, provider, threads: threads ?? null, operators: null,
   fallbacks: refused.map((entry) => `${entry.provider}: ${entry.code}`),
 });
 

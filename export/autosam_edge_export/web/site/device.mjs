@@ -4,6 +4,11 @@ import { byId, element } from './elements.mjs';
 import { offline } from './stored_site.mjs';
 import { bytes, inWords, percent, providerName, seconds, sentence } from './words.mjs';
 
+const PROVIDER = 'provider'; // key of localStorage
+
+/** What a person chose to run the model on; the golden tile decides whether it is used. */
+export const wantedProvider = () => localStorage.getItem(PROVIDER) ?? 'auto';
+
 /** The short state in the header. */
 export function showDeviceState(engineState) {
   const isOffline = !navigator.onLine;
@@ -30,6 +35,11 @@ export function setUpDevice(edge) {
     if (event.target === sheet) sheet.close();
   });
   byId('check-all').addEventListener('click', () => checkAll(edge()));
+  byId('provider').addEventListener('click', () => {
+    if (wantedProvider() === 'webgpu') localStorage.removeItem(PROVIDER);
+    else localStorage.setItem(PROVIDER, 'webgpu');
+    location.reload();
+  });
   byId('persist').addEventListener('click', async () => {
     await navigator.storage.persist();
     await showFacts(edge());
@@ -55,6 +65,8 @@ async function showFacts(edge) {
     element('dt', {}, term), element('dd', {}, fact, more ? element('small', {}, more) : null))));
   byId('persist').hidden = kept !== false;
   byId('check-all').disabled = !edge;
+  byId('provider').hidden = !navigator.gpu || !edge?.about.providers.includes('webgpu');
+  byId('provider').textContent = wantedProvider() === 'webgpu' ? 'Use the processor' : 'Try the GPU';
 }
 
 function engineFacts(about) {

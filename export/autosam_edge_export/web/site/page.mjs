@@ -1,12 +1,13 @@
 // The page: start the program, take files, let the worker label them, show the result. Python decides; this shows.
 
 import { open } from './autosam-edge.mjs';
-import { askToKeep, setUpDevice, showDeviceState } from './device.mjs';
+import { askToKeep, setUpDevice, showDeviceState, wantedProvider } from './device.mjs';
 import { byId, element } from './elements.mjs';
 import { listenForFiles } from './files.mjs';
 import { offline, storeSite } from './stored_site.mjs';
 import { RunView } from './progress.mjs';
 import { forgetResult, showResult } from './result.mjs';
+import { viewVoxels } from './viewer.mjs';
 import { DECISIONS, STAGES, decisionIn, inWords, percent, providerName, seconds, timeLeft } from './words.mjs';
 
 const TITLES = {
@@ -44,7 +45,7 @@ async function startProgram() {
   }, () => shown === 'start');
   showDeviceState();
   if (offline.state === 'ready') askToKeep();
-  edge = await open({ onProgress: showStart });
+  edge = await open({ provider: wantedProvider(), onProgress: showStart });
   for (const place of document.querySelectorAll('.research')) place.textContent = edge.about.research_use;
   byId('ready').classList.add('done');
   const refused = edge.about.refused.map((entry) => ` Not used: ${entry.provider} (${entry.code}).`).join('');
@@ -104,9 +105,12 @@ function begin(files) {
 
 async function label(order, signal) {
   const { files, series, decisions } = order;
-  const result = await edge.segment(files, { series, signal, options: decisions, onProgress: (progress) => runView.show(progress) });
+  const began = performance.now();
+  const result = await edge.segment(files, {
+    series, signal, options: decisions, viewVoxels: viewVoxels(), onProgress: (progress) => runView.show(progress),
+  });
   show('result');
-  showResult(result, edge.about, decisions);
+  showResult(result, edge.about, decisions, (performance.now() - began) / 1000);
 }
 
 function askForSeries(order, series) {

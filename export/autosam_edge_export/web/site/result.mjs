@@ -20,11 +20,11 @@ let viewer = null;
 let urls = [];
 
 /** Fill the view. The viewer starts after the figures are there: it needs the longest. */
-export async function showResult(result, about, decisions) {
+export async function showResult(result, about, decisions, took_s) {
   showVerdict(result);
   showOrgans(result, about);
   showDownloads(result);
-  byId('result-time').textContent = `${about.software}, model ${about.model} ${about.model_version}, ${seconds(total(result.timings_s))}.`;
+  byId('result-time').textContent = `${about.software}, model ${about.model} ${about.model_version}, done in ${seconds(took_s)}.`;
   byId('view-note').textContent = result.view.reduced ? 'Shown with fewer voxels than the scan has; the files and the volumes are exact.' : '';
   if (decisions.pseudonymize && result.files['segmentation.dcm']) byId('downloads-note').textContent = 'DICOM SEG holds a pseudonym in place of the patient.';
   await showPicture(result, about);
@@ -36,8 +36,6 @@ export function forgetResult() {
   urls = [];
   viewer?.clear();
 }
-
-const total = (timings) => Object.values(timings).reduce((sum, part) => sum + part, 0);
 
 function showVerdict({ verdict, warnings }) {
   const [mark, word, text] = VERDICTS[verdict] ?? UNCHECKED;

@@ -8,15 +8,21 @@ export const WINDOWS = {
   'soft tissue': [-160, 240], liver: [-45, 105], lung: [-1350, 150], bone: [-500, 1300],
 };
 
+let gpu; // not known yet
+
 /** Whether a GPU draws: a processor that plays the GPU is too slow for 3D. null: no WebGL 2 at all. */
 export function gpuDraws() {
+  if (gpu !== undefined) return gpu;
   const gl = document.createElement('canvas').getContext('webgl2');
-  if (!gl) return null;
+  if (!gl) return gpu = null;
   const names = gl.getExtension('WEBGL_debug_renderer_info');
   const renderer = String(gl.getParameter(names ? names.UNMASKED_RENDERER_WEBGL : gl.RENDERER));
   gl.getExtension('WEBGL_lose_context')?.loseContext();
-  return !/swiftshader|llvmpipe|software|basic render/i.test(renderer);
+  return gpu = !/swiftshader|llvmpipe|software|basic render/i.test(renderer);
 }
+
+/** `viewVoxels` of this device: phones and tablets have little memory, and a processor that plays the GPU is slow. */
+export const viewVoxels = () => (gpuDraws() && matchMedia('(pointer: fine)').matches ? undefined : 12e6);
 
 /** The viewer of one page: made once, shows one result after the other. */
 export class Viewer {

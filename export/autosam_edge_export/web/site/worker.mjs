@@ -99,7 +99,7 @@ const METHODS = {
     });
     lap('verify');
     const { provider: name, threads: used, precision, sha256 } = network;
-    return [{ ...unpack(worker.about()), provider: name, threads: used, precision, model_sha256: sha256, refused, start_ms }];
+    return [{ ...unpack(worker.about()), provider: name, providers: Object.keys(site.providers), threads: used, precision, model_sha256: sha256, refused, start_ms }];
   },
 
   async verify() {
@@ -134,7 +134,7 @@ const METHODS = {
       // Where the view has the scan's own grid, its voxels are the labels.
       const labels = reduced ? new Uint8Array(copied('labels').buffer) : new Uint8Array(view.labels, 352);
       const results = {};
-      for (const name of python.FS.readdir(OUT).filter((entry) => !/^\.\.?$/.test(entry)))
+      for (const name of python.FS.readdir(OUT).filter((entry) => !entry.startsWith('.')))
         results[name] = python.FS.readFile(`${OUT}/${name}`);
       const buffers = [view.image, labels.buffer, view.labels, ...Object.values(results).map((bytes) => bytes.buffer)];
       return [{ ...summary, labels, view, files: results }, [...new Set(buffers)]];
@@ -200,6 +200,7 @@ function nifti(name) {
 /** Find a provider that computes what the model computed at export; those before it are refused by name. */
 async function choose(wanted, threads, onLoaded) {
   const refused = [];
+  let reason;
   for (const candidate of candidates(wanted, threads)) {
     try {
       network = await connect(candidate);
@@ -207,14 +208,15 @@ async function choose(wanted, threads, onLoaded) {
       unpack(await worker.prove(network.artifact, network.title, network));
       return refused;
     } catch (error) {
-      if (!error.answer || error.answer.code === 'AE-ENGINE-010') throw error;
+      if (!error.answer) console.error(error);
       await network?.session.release().catch(() => {});
       network = undefined;
-      refused.push({ provider: candidate.title, code: error.answer.code, message: error.message });
+      reason = error.answer ? error : new Failure('AE-ENGINE-002', `ONNX Runtime Web does not start with ${candidate.title}.`,
+        'Use another browser or device, and report the failure.');
+      refused.push({ provider: candidate.title, code: reason.answer.code, message: reason.message });
     }
   }
-  const last = refused.at(-1);
-  throw new Failure(last.code, last.message, 'Use another browser or device, and report the failure.');
+  throw reason;
 }
 
 function candidates(wanted, threads) {

@@ -12,7 +12,8 @@ export function open(options?: OpenOptions): Promise<AutosamEdge>;
 export interface OpenOptions {
   /** Folder of the site that `autosam-edge export --target web` wrote. Default: the folder of this module. */
   base?: string | URL;
-  /** Threads of the network. Default: half of the cores, 4 at most. Always 1 on a page that is not cross-origin isolated. */
+  /** Threads of the network. Default: half of the cores, 4 at most; 1 on iPhone and iPad. Always 1 on a
+   *  page that is not cross-origin isolated. */
   threads?: number;
   /** `auto`: WebAssembly, in several threads where that is possible and proven. `webgpu`: the GPU, if the site
    *  was exported with it and the golden tile passes; otherwise WebAssembly takes its place, see `About.refused`. */
@@ -49,6 +50,8 @@ export interface About {
   research_use: string; // show it wherever a result is shown
   labels: { label: number; name: string; title: string; color: [number, number, number] }[];
   provider: 'wasm' | 'webgpu';
+  /** Providers that the site was exported with. */
+  providers: ('wasm' | 'webgpu')[];
   threads: number;
   precision: string;
   /** SHA-256 of the network's file, which tells measurements of two exports apart. */
@@ -92,6 +95,9 @@ export interface SegmentOptions {
   /** `id` of a series, or "all" to join series of one image each. Needed only if the files hold several. */
   series?: string;
   onProgress?: (progress: Progress) => void;
+  /** Most voxels of `view`, default 60 million; a larger scan is shown by every second row and column, and slice if
+   *  need be. niivue takes 8 bytes a voxel from the memory of the GPU. */
+  viewVoxels?: number;
   /** When it is aborted, the promise rejects at once with AE-CANCEL-001, and nothing is left behind. */
   signal?: AbortSignal;
   /** Decisions of a person about a doubtful scan; the remedy of an error names them. */
@@ -116,7 +122,8 @@ export interface Progress {
 }
 
 export interface Result {
-  /** (D, H, W) labels of every voxel of the scan; 0 is the background. */
+  /** (D, H, W) labels of every voxel of the scan; 0 is the background. Shares its buffer with `view.labels` unless
+   *  the view is reduced. */
   labels: Uint8Array;
   shape: [number, number, number];
   /** Spacing along D, H and W, mm. */
