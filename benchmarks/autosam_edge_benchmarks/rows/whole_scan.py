@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -16,7 +15,7 @@ from pydicom.uid import generate_uid
 
 from autosam_edge_benchmarks.rows.energy import joules, used
 
-MEMORY_METHOD = "maximum resident set size of each process, as the system counts it when the process ends"
+MEMORY_METHOD = "largest resident set of each process by itself: VmHWM on Linux, ru_maxrss elsewhere"
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,7 @@ class ScanRun:
         shape: Slices, rows and columns of the scan, voxels.
         spacing_mm: Spacing (D, H, W), mm.
         wall_s: Time from start to exit, s.
-        peak_mb: Maximum resident set size, MB.
+        peak_mb: Largest resident set, MB.
         joules: Energy of the run, J.
         stages_s: Time of each stage by the command's own report, s.
     """
@@ -50,24 +49,27 @@ def run_once(source: Path, *, bundle: Path, engine: str, precision: str, threads
     # A repeated series is no abdomen; the verdict changes nothing of the work.
     options += ["--threads", str(threads), "--accept-implausible", "--json"]
     with tempfile.TemporaryDirectory() as folder:
-        out, log = Path(folder) / "stdout", Path(folder) / "stderr"
-        segment = ["segment", str(source), "-o", str(Path(folder) / "out"), *options]
+        command = [
+            sys.executable,
+            "-m",
+            "autosam_edge",
+            "segment",
+            str(source),
+            "-o",
+            f"{folder}/out",
+            *options,
+        ]
         before, started = joules(), time.perf_counter()
-        with out.open("wb") as stdout, log.open("wb") as stderr:
-            process = subprocess.Popen(  # noqa: S603  our own command line
-                [sys.executable, "-m", "autosam_edge", *segment], stdout=stdout, stderr=stderr
-            )
-            _, status, usage = os.wait4(process.pid, 0)
-            process.returncode = os.waitstatus_to_exitcode(status)
+        finished = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
         wall_s, after = time.perf_counter() - started, joules()
-        if process.returncode != 0:
-            raise RuntimeError((log.read_text().strip().splitlines() or ["no message"])[-1])
-        report = json.loads(out.read_text())
+    if finished.returncode != 0:
+        raise RuntimeError((finished.stderr.strip().splitlines() or ["no message"])[-1])
+    report = json.loads(finished.stdout)
     return ScanRun(
         shape=tuple(report["scan"]["shape_dhw"]),
         spacing_mm=tuple(report["scan"]["spacing_dhw_mm"]),
         wall_s=round(wall_s, 3),
-        peak_mb=round(usage.ru_maxrss / (1024.0**2 if sys.platform == "darwin" else 1024.0), 1),
+        peak_mb=report["peak_rss_mb"],  # not by wait4: Linux's ru_maxrss starts at the peak of this process
         joules=used(before, after),
         stages_s=report["timings_s"],
     )
