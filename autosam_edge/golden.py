@@ -259,11 +259,13 @@ def read_golden_rules(bundle: Bundle) -> GoldenRules:
         _require(all(e.dtype == "<i2" and e.shape == ends.patch for e in tiles), "ends.*_tile: <i2 of patch")
         shape = (bundle.model.classes, *decision.labels.shape)
         _require(decision.labels.dtype == "|u1", "decision.labels: the type |u1")
-        given = decision.probabilities
+        given, arrays = decision.probabilities, [_array(bundle, entry) for entry in scans]
+        lowest = bundle.manifest.input.window_hu[0] + 1.0
+        _require(all(hu.max() >= lowest for hu in arrays), f"ends.*_hu: a voxel of {lowest:g} HU or more")
         _require(given.dtype == "<f4" and given.shape == shape, f"decision.probabilities: <f4, {shape}")
         return GoldenRules(
             ends.patch,
-            tuple(_array(bundle, entry) for entry in scans),
+            tuple(arrays),
             tuple(_array(bundle, entry) for entry in tiles),
             _array(bundle, given),
             _array(bundle, decision.labels),

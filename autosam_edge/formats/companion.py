@@ -51,9 +51,14 @@ def sibling(path: Path, endings: Sequence[str]) -> Path | None:
 
 
 def _checked(header: Path, found: Path, what: str) -> Path:
-    if not found.is_file():
+    try:
+        there = found.is_file()
+        inside = found.resolve().parent == header.parent.resolve()
+    except OSError as error:  # a name that is too long, or a folder that cannot be read
+        raise COMPANION_MISSING(f"{what} cannot be read ({type(error).__name__}).") from error
+    if not there:
         raise COMPANION_MISSING(f"{what} is not in the folder.")
-    if found.resolve().parent != header.parent.resolve():
+    if not inside:
         raise COMPANION_MISSING(
             f"{what} is a link that leads out of the folder.", remedy="Copy both files into one folder."
         )

@@ -15,7 +15,7 @@ from autosam_edge.bundle import Bundle, default_bundle_path
 from autosam_edge.engines.selection import rank_artifacts
 from autosam_edge.error_codes import BUNDLE_INCOMPLETE, MANIFEST_INVALID
 from autosam_edge.errors import BundleError
-from autosam_edge.golden import GOLDEN, read_golden_scan, read_golden_tile
+from autosam_edge.golden import GOLDEN, read_golden_rules, read_golden_scan, read_golden_tile
 from autosam_edge.parity import MAX_LOGIT_RMS, PARITY, read_parity
 from autosam_edge.session import open_session
 
@@ -244,16 +244,23 @@ def test_golden_vectors_that_do_not_fit_are_refused(path_and_value):
     assert not use(GOLDEN, replaced(FILES[GOLDEN], *path_and_value))
 
 
-def test_golden_values_that_are_not_finite_are_refused(tmp_path):
-    """They would make every comparison false, or true."""
+@pytest.mark.parametrize(
+    ("name", "byte", "read", "message"),
+    [
+        ("tile_logits.f32", b"\xff", read_golden_tile, "not finite"),
+        ("ends_short_hu.i16", b"\xfb", read_golden_rules, "a voxel of"),  # -1029 HU: air alone
+    ],
+)
+def test_golden_values_that_prove_nothing_are_refused(tmp_path, name, byte, read, message):
+    """They would make every comparison false or true, or show the network no tile."""
     contents = {
         name: (DEFAULT / name).read_bytes() for name in FILES["manifest.json"]["files"] if "golden" in name
     }
-    contents["golden/tile_logits.f32"] = b"\xff" * len(contents["golden/tile_logits.f32"])
+    contents[f"golden/{name}"] = byte * len(contents[f"golden/{name}"])
     changes = {key: FILES["manifest.json"][key] for key in ("input", "labels")}
     bundle = Bundle(write_bundle(tmp_path / "b.edge", contents, artifacts=[], **changes))
-    with pytest.raises(BundleError, match="AE-BUNDLE-003.*not finite"):
-        read_golden_tile(bundle)
+    with pytest.raises(BundleError, match=f"AE-BUNDLE-003.*{message}"):
+        read(bundle)
 
 
 @hazard(AREA, "manifest.json, parity.json or golden.json is larger than any real one", BUNDLE_INCOMPLETE)

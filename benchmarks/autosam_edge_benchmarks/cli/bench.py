@@ -266,7 +266,6 @@ def odd_inputs(
 @app.command("fuzz")
 def fuzz(
     inputs: Annotated[int, typer.Option("--inputs", min=1, help="Number of inputs, of all kinds.")] = 100_000,
-    first: Annotated[int, typer.Option("--first", min=0, help="Number of the first input of a kind.")] = 0,
     kinds: Annotated[
         str | None, typer.Option("--kinds", metavar="KIND,...", help="Kinds of inputs. Default: all.")
     ] = None,
@@ -277,7 +276,10 @@ def fuzz(
     keep: Annotated[
         Path | None, typer.Option("--keep", help="Folder that receives the files of `--again`.")
     ] = None,
-    out: Out = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="JSON file for the result; the run of one that is there goes on."),
+    ] = None,
 ) -> None:
     """Read damaged scans and bundles: every one must be read, or refused with an error of its own."""
     with needs("dev"):
@@ -293,7 +295,12 @@ def fuzz(
     if unknown := sorted(set(names) - set(KINDS)):
         raise typer.BadParameter(f"{unknown[0]} is none of: {', '.join(KINDS)}", param_hint="--kinds")
     chosen = {name: KINDS[name] for name in names}
+    before = json.loads(out.read_text()) if out is not None and out.is_file() else None
+    if before and set(before["kinds"]) != set(names):
+        raise typer.BadParameter(f"the run of {out} has other kinds", param_hint="--kinds")
+    first = before["end"] if before else 0
     result = run.fuzz(inputs, first=first, kinds=chosen, jobs=jobs, log=Stages().log)
+    result = run.joined(before, result) if before else result
     for failure in result["failures"]:
         print(failure["input"], failure["result"], failure["place"])
     print(", ".join(f"{count} {name}" for name, count in result["counts"].items() if name != "contained"))

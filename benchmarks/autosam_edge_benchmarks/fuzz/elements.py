@@ -82,11 +82,11 @@ def change_element(data: bytes, encoding: Encoding, draw: Random) -> bytes:
     count = next((i for i, one in enumerate(meta) if data[one.start : one.start + 2] != b"\2\0"), len(meta))
     elements = meta[:count]
     elements += elements_of(data, elements[-1].end if elements else _META_END, encoding)
-    if len(elements) < 3:
+    if len(elements) < count + 2:
         return change_bytes(data, draw)
     one = elements[-2] if draw.random() < 0.1 else draw.choice(elements)
     whole, value = data[one.start : one.end], data[one.value_at : one.end]
-    action = draw.randrange(14)
+    action = draw.randrange(15)
     if action == 0:
         return data[: one.start] + data[one.end :]
     if action == 1:
@@ -112,6 +112,8 @@ def change_element(data: bytes, encoding: Encoding, draw: Random) -> bytes:
         return data[: one.start] + data[other.start : other.start + 4] + data[one.start + 4 :]
     if action == 6:
         return data[: one.start] + integer_bytes(draw, 2) + data[one.start + 2 :]
+    if action == 7:
+        return _with_further(data, elements[count:], encoding, draw)
     return _with_value(data, one, _new_value(value, data, elements, draw), encoding)
 
 
@@ -132,6 +134,61 @@ def _new_value(value: bytes, data: bytes, elements: list[Element], draw: Random)
             float_bytes(draw),
         )
     )
+
+
+_FURTHER: tuple[tuple[int, bytes, tuple[bytes, ...]], ...] = (
+    (0x00080005, b"CS", (b"ISO_IR 192", b"ISO 2022 IR 87", b"\\ISO 2022 IR 149", b"GB18030", b"NONE")),
+    (0x00080020, b"DA", (b"20240230", b"2024.01.02", b"Mustermann", b"99999999")),
+    (0x00080021, b"DA", (b"20240102", b"")),
+    (0x00080022, b"DA", (b"20240102", b"20240103")),
+    (0x00080030, b"TM", (b"250000", b"10:11:12", b"101112.1234567")),
+    (0x00080050, b"SH", (b"SECRET-4711",)),
+    (0x00080090, b"PN", (b"Mustermann^Max=\x1b$B=x", b"^" * 100)),
+    (0x00081110, b"SQ", (b"", b"\xfe\xff\x00\xe0\0\0\0\0", b"Mustermann")),
+    (0x00100030, b"DA", (b"19700102", b"1970")),
+    (0x00100040, b"CS", (b"F", b"female")),
+    (0x00101010, b"AS", (b"054Y", b"54")),
+    (0x00181120, b"DS", (b"15", b"-90", b"nan")),
+    (0x00200012, b"IS", (b"1", b"2")),
+    (0x00280008, b"IS", (b"1", b"2", b"0", b"-1", b"2147483647", b"2147483648")),
+    (0x00280006, b"US", (b"\0\0", b"\1\0")),
+    (0x00280034, b"IS", (b"1\\1", b"0\\0", b"1\\2")),
+    (0x00280106, b"US", (b"\0\0", b"\xff\xff")),
+    (0x00280120, b"US", (b"\0\0", b"\x18\0", b"\xff\xff")),
+    (0x00280120, b"SS", (b"\0\0", b"\x00\x80")),
+    (0x00280121, b"US", (b"\x30\0", b"\xff\xff")),
+    (0x00282110, b"CS", (b"01", b"00", b"02")),
+    (0x00282112, b"DS", (b"10", b"Mustermann", b"-1")),
+    (0x00283000, b"SQ", (b"", b"\xfe\xff\x00\xe0\0\0\0\0")),
+    (0x00280301, b"CS", (b"YES", b"NO")),
+    (0x7FE00001, b"OV", (bytes(8), b"\xff" * 8)),
+    (0x7FE00002, b"OV", (bytes(8), b"\xff" * 8)),
+    (0x7FE00008, b"OF", (bytes(480),)),
+    (0x00091001, b"UN", (b"Mustermann", b"\xfe\xff\x00\xe0\xff\xff\xff\xff")),
+)
+"""Tag, VR and values of attributes that a reader may meet."""
+
+
+def _with_further(data: bytes, elements: list[Element], encoding: Encoding, draw: Random) -> bytes:
+    """The file with one more attribute, at its place in the order of tags or somewhere."""
+    tag, vr, values = draw.choice(_FURTHER)
+    value = draw.choice(values) if draw.random() < 0.8 else draw.choice(TEXTS)
+    value += b" " * (len(value) % 2)
+    order = encoding.order
+    head = struct.pack(f"{order}HH", tag >> 16, tag & 0xFFFF)
+    if not encoding.explicit:
+        head += struct.pack(f"{order}I", len(value))
+    else:
+        head += vr + (b"\0\0" if vr in _LONG else b"")
+        head += struct.pack(f"{order}{'I' if vr in _LONG else 'H'}", len(value) % 65536)
+    later = [one for one in elements if _tag(data, one, order) >= tag]
+    place = draw.choice(elements) if not later or draw.random() < 0.1 else later[0]
+    return data[: place.start] + head + value + data[place.start :]
+
+
+def _tag(data: bytes, one: Element, order: str) -> int:
+    group, number = struct.unpack_from(f"{order}HH", data, one.start)
+    return int(group << 16 | number)
 
 
 def _with_value(data: bytes, one: Element, value: bytes, encoding: Encoding) -> bytes:

@@ -53,7 +53,8 @@ def fuzz(
     Returns:
         ``kinds``: for each, the number of inputs by their result, ``contained`` failures of child processes,
         seconds, the slowest input and the largest memory; ``failures``: result and place of every input that
-        failed, named ``KIND:NUMBER``; ``counts`` of all kinds.
+        failed, named ``KIND:NUMBER``; ``counts`` of all kinds. ``end`` is the number after the last input of
+        each kind.
     """
     result = new_result("fuzz")
     share = -(-inputs // len(kinds))
@@ -82,6 +83,7 @@ def fuzz(
     return {
         **result,
         "first": first,
+        "end": first + share,
         "jobs": jobs,
         "seconds": round(time.perf_counter() - started, 1),
         "counts": _counts([one for found in outcomes.values() for one in found]),
@@ -93,6 +95,28 @@ def fuzz(
             if one.result in FAILURES
         ],
     }
+
+
+def joined(before: Result, after: Result) -> Result:
+    """One result of two runs over the same kinds, of which the second goes on where the first ended.
+
+    Raises:
+        ValueError: It does not.
+    """
+    if before["end"] != after["first"] or set(before["kinds"]) != set(after["kinds"]):
+        raise ValueError(f"the earlier run ends before number {before['end']} of the kinds that it names")
+    names = ("seconds", "counts", "kinds", "failures")
+    return {**after, "first": before["first"], **{name: _sum(before[name], after[name]) for name in names}}
+
+
+def _sum(before: Any, after: Any, name: str = "") -> Any:  # noqa: ANN401  JSON's types
+    """Numbers and lists added, key by key; of the slowest input and the largest memory the larger."""
+    if isinstance(before, dict):
+        keys = dict.fromkeys((*before, *after))
+        return {key: _sum(before.get(key, 0), after.get(key, 0), key) for key in keys}
+    if name in ("slowest_s", "peak_mb"):
+        return max(before, after)
+    return round(before + after, 1) if isinstance(before, float) else before + after
 
 
 def again(text: str, folder: Path | None = None, kinds: Mapping[str, Kind] = KINDS) -> tuple[str, str]:
@@ -119,13 +143,11 @@ def again(text: str, folder: Path | None = None, kinds: Mapping[str, Kind] = KIN
 
 def _row(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     results = Counter(one.result for one in outcomes)
-    slowest = max(outcomes, key=lambda one: one.seconds)
     return {
         **_counts(outcomes),
         "codes": {code: count for code, count in sorted(results.items()) if code.startswith("AE-")},
         "seconds": round(sum(one.seconds for one in outcomes), 1),
-        "slowest_s": slowest.seconds,
-        "slowest_input": slowest.number,
+        "slowest_s": max(one.seconds for one in outcomes),
         "peak_mb": max(one.peak_mb for one in outcomes),
     }
 

@@ -289,7 +289,8 @@ def test_grid_that_is_no_cts(tmp_path: Path, spacing: str) -> None:
 
 @hazard(AREA, "`.mhd` whose voxels are missing, outside of its folder, or several files", COMPANION_MISSING)
 @pytest.mark.parametrize(
-    "name", ["v.raw", "/etc/passwd", "../v.raw", "sub\\v.raw", "C:v.raw", "LIST", "v%03d.raw 1 5 1", "."]
+    "name",
+    ["v.raw", "/etc/passwd", "../v.raw", "sub\\v.raw", "C:v.raw", "LIST", "v%03d.raw 1 5 1", ".", "9" * 500],
 )
 def test_voxels_stay_in_the_folder_of_the_header(tmp_path: Path, name: str) -> None:
     """A header could otherwise read any file of the machine; its name may be a patient's."""
