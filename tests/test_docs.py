@@ -111,6 +111,15 @@ def test_time_and_memory_of_a_scan_are_those_of_the_benchmark():
     assert f"{streaming['different']} of {streaming['voxels']:,} voxels" in page_text(page)
 
 
+@pytest.mark.skipif(not (RESULTS / "bench").is_dir(), reason="no row was stored yet")
+def test_the_table_of_rows_is_that_of_the_stored_rows():
+    """Run ``autosam-edge bench report`` with ``--markdown docs/performance.md`` after a measurement."""
+    from autosam_edge_benchmarks.rows.report import BEGIN, END, as_markdown, read_rows
+
+    shown = page_text("docs/performance.md").partition(BEGIN)[2].partition(END)[0]
+    assert shown == as_markdown(read_rows(RESULTS / "bench"))
+
+
 def artifact_row(artifact):
     organ = artifact["worst_organ"]
     row = [artifact["name"], f"{artifact['megabytes']:.1f}"]

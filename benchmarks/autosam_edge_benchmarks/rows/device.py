@@ -135,7 +135,7 @@ def _seconds_by_process(left_out: set[int]) -> dict[tuple[int, float], tuple[str
 
 
 def _os_build() -> str:
-    if platform.system() == "Linux":
+    if Path("/etc/os-release").exists():
         release = platform.freedesktop_os_release().get("PRETTY_NAME", "Linux")
         return f"{release}, kernel {platform.release()}"
     return platform.platform()

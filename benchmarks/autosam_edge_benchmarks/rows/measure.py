@@ -47,7 +47,8 @@ def measure(plan: Plan, folder: Path, *, log: Callable[[str], None] = lambda _: 
     reasons = require_ready(device, hogs, force=plan.force)
     folder.mkdir(parents=True, exist_ok=True)
     journal = folder / f"journal-{plan.identity(device)}.jsonl"
-    done = {found.step: found for found in read_journal(journal)}
+    stored = [found for found in read_journal(journal) if plan.force or not doubt(found.others_cores)]
+    done = {found.step: found for found in stored}
     steps = list(plan.steps())
     with tempfile.TemporaryDirectory() as scratch:
         scans: dict[str, Path] = {}

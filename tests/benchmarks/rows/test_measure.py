@@ -106,6 +106,9 @@ def test_a_forced_row_is_noisy(monkeypatch, tmp_path):
     assert row.validity.word == "noisy"
     assert [word in " ".join(row.validity.reasons) for word in ("1.5 of", "1.9 of")] == [True, True]
     assert row.device.others_cores_during == 1.9
+    quiet = FakeProcesses(monkeypatch)
+    assert measure(a_plan(), tmp_path)[0].validity.word == "quiet"  # what was disturbed is measured again
+    assert len(quiet.steps) == 24
 
 
 def test_the_command_refuses_a_busy_machine_and_prints_rows(monkeypatch, tmp_path):
