@@ -136,6 +136,14 @@ def test_the_artifact_tables_are_the_result_files(file, columns):
     assert sorted(table_rows("docs/performance.md", columns)) == made
 
 
+def test_the_memory_of_the_site_is_that_of_the_result_file():
+    """Of Python, of the network, and of what the browser stores."""
+    result = json.loads((RESULTS / "web.json").read_text())
+    measured = [*result["memory_mb"].values(), result["stored_mb"]]
+    table = page_text("docs/web.md").split("## Memory and size")[1].split("WebAssembly memory")[0]
+    assert re.findall(r"\| ([\d.]+) \|", table) == [f"{value:g}" for value in measured]
+
+
 def test_the_edge_form_table_is_the_result_file():
     """The forms in the order of the file."""
     assert table_rows("docs/performance.md", ["form", "MB", "load s", "time of a tile", "peak MB"]) == [

@@ -157,7 +157,7 @@ def test_the_graph_for_webgpu_runs_on_the_gpu_as_a_whole(node_modules, tmp_path)
     """On a software GPU, with tiles of 32 voxels; the session has no processor to fall back to."""
     export = pytest.importorskip("autosam_edge_export.export", reason="needs torch")
     out = tmp_path / "small.edge"
-    scan = make_phantom(1, spacing_mm=(6.0, 4.0, 4.0)).volume
+    scan = make_phantom(1, spacing_mm=(6.0, 6.0, 6.0), shape=(16, 40, 40)).volume
     targets = ("onnx", "onnx-2d")
     export.export_bundle(None, out, targets=targets, patch=(32, 32, 32), volumes={"phantom": scan})
     named = os.environ.get("AUTOSAM_EDGE_WEB_CACHE")

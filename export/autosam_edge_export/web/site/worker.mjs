@@ -200,6 +200,7 @@ function nifti(name) {
 /** Find a provider that computes what the model computed at export; those before it are refused by name. */
 async function choose(wanted, threads, onLoaded) {
   const refused = [];
+  let reason;
   for (const candidate of candidates(wanted, threads)) {
     try {
       network = await connect(candidate);
@@ -207,14 +208,15 @@ async function choose(wanted, threads, onLoaded) {
       unpack(await worker.prove(network.artifact, network.title, network));
       return refused;
     } catch (error) {
-      if (!error.answer || error.answer.code === 'AE-ENGINE-010') throw error;
+      if (!error.answer) console.error(error);
       await network?.session.release().catch(() => {});
       network = undefined;
-      refused.push({ provider: candidate.title, code: error.answer.code, message: error.message });
+      reason = error.answer ? error : new Failure('AE-ENGINE-002', `ONNX Runtime Web does not start with ${candidate.title}.`,
+        'Use another browser or device, and report the failure.');
+      refused.push({ provider: candidate.title, code: reason.answer.code, message: reason.message });
     }
   }
-  const last = refused.at(-1);
-  throw new Failure(last.code, last.message, 'Use another browser or device, and report the failure.');
+  throw reason;
 }
 
 function candidates(wanted, threads) {
