@@ -11,7 +11,10 @@ const axe = readFileSync(require.resolve('axe-core/axe.min.js'), 'utf8');
 const HEIGHTS = { 360: 780, 390: 844, 820: 1180, 1280: 800 };
 const SMALLEST_TARGET = 44; // px
 
-const browser = await chromium.launch({ executablePath, args: ['--no-sandbox', '--use-angle=swiftshader', '--enable-unsafe-swiftshader'] });
+const browser = await chromium.launch({
+  executablePath,
+  args: ['--no-sandbox', '--use-angle=swiftshader', '--enable-unsafe-swiftshader'],
+});
 const file = (name) => ({ name, mimeType: 'application/octet-stream', buffer: Buffer.from('mock') });
 
 /** Waits until animations rest, then keeps what can be seen, and looks for faults. */
@@ -22,16 +25,33 @@ async function look(page, seen, name) {
   if (name.includes('result')) await page.screenshot({ path: join(shots, `${name}-whole.png`), fullPage: true });
   await page.evaluate(axe);
   const { violations } = await page.evaluate(() => globalThis.axe.run(document, { resultTypes: ['violations'] }));
-  seen.axe.push(...violations.filter((v) => ['serious', 'critical'].includes(v.impact)).map((v) => `${name}: ${v.id}: ${v.nodes.map((n) => n.html).join(' | ')}`));
-  seen.small.push(...await page.evaluate(([smallest, where]) =>
-    [...document.querySelectorAll('button, a[href], summary, label:has(input), input:not([type=file])')].filter((node) => node.checkVisibility())
-      .filter((node) => !node.matches('.skip') && !node.closest('label, .skip')?.contains(node.parentElement))
-      .map((node) => [node, node.getBoundingClientRect()]).filter(([, box]) => Math.min(box.width, box.height) < smallest - 0.5 && box.width > 1)
-      .map(([node, box]) => `${where}: ${node.outerHTML.slice(0, 60)} ${Math.round(box.width)}x${Math.round(box.height)}`), [SMALLEST_TARGET, name]));
+  seen.axe.push(
+    ...violations
+      .filter((v) => ['serious', 'critical'].includes(v.impact))
+      .map((v) => `${name}: ${v.id}: ${v.nodes.map((n) => n.html).join(' | ')}`),
+  );
+  seen.small.push(
+    ...(await page.evaluate(
+      ([smallest, where]) =>
+        [...document.querySelectorAll('button, a[href], summary, label:has(input), input:not([type=file])')]
+          .filter((node) => node.checkVisibility())
+          .filter((node) => !node.matches('.skip') && !node.closest('label, .skip')?.contains(node.parentElement))
+          .map((node) => [node, node.getBoundingClientRect()])
+          .filter(([, box]) => Math.min(box.width, box.height) < smallest - 0.5 && box.width > 1)
+          .map(
+            ([node, box]) =>
+              `${where}: ${node.outerHTML.slice(0, 60)} ${Math.round(box.width)}x${Math.round(box.height)}`,
+          ),
+      [SMALLEST_TARGET, name],
+    )),
+  );
   const beyond = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
   if (beyond > 0) seen.wide.push(`${name}: ${beyond} px`);
-  const researchUse = await page.evaluate(() => { // a dialog covers the header, so that it has its own
-    const box = document.querySelector(document.querySelector('dialog[open]') ? 'dialog .research' : '.bar .research').getBoundingClientRect();
+  const researchUse = await page.evaluate(() => {
+    // a dialog covers the header, so that it has its own
+    const box = document
+      .querySelector(document.querySelector('dialog[open]') ? 'dialog .research' : '.bar .research')
+      .getBoundingClientRect();
     return box.top >= 0 && box.bottom <= innerHeight && box.height > 0;
   });
   if (!researchUse) seen.hidden.push(name);
@@ -40,35 +60,71 @@ async function look(page, seen, name) {
 
 /** The longest task of a page's own thread in its own time, ms, which other programs do not stretch. */
 function longestTask(events) {
-  const main = events.filter((event) => event.name === 'thread_name' && event.args.name === 'CrRendererMain').map(({ pid, tid }) => `${pid} ${tid}`);
-  const tasks = events.filter(({ name, pid, tid, tdur }) => name.endsWith('RunTask') && tdur !== undefined && main.includes(`${pid} ${tid}`));
+  const main = events
+    .filter((event) => event.name === 'thread_name' && event.args.name === 'CrRendererMain')
+    .map(({ pid, tid }) => `${pid} ${tid}`);
+  const tasks = events.filter(
+    ({ name, pid, tid, tdur }) => name.endsWith('RunTask') && tdur !== undefined && main.includes(`${pid} ${tid}`),
+  );
   if (tasks.length < 20) throw new Error('the trace holds no tasks');
   return Math.max(...tasks.map(({ tdur }) => tdur)) / 1000;
 }
 
 async function drive(width, colorScheme) {
-  const seen = { width, colorScheme, axe: [], small: [], wide: [], hidden: [], errors: [], foreign: [], blocked_ms: [], texts: {} };
-  const context = await browser.newContext({ viewport: { width, height: HEIGHTS[width] }, hasTouch: width < 1000, isMobile: width < 1000, colorScheme, acceptDownloads: true });
+  const seen = {
+    width,
+    colorScheme,
+    axe: [],
+    small: [],
+    wide: [],
+    hidden: [],
+    errors: [],
+    foreign: [],
+    blocked_ms: [],
+    texts: {},
+  };
+  const context = await browser.newContext({
+    viewport: { width, height: HEIGHTS[width] },
+    hasTouch: width < 1000,
+    isMobile: width < 1000,
+    colorScheme,
+    acceptDownloads: true,
+  });
   await context.addInitScript(() => {
     globalThis.longTasks = [];
-    new PerformanceObserver((list) => globalThis.longTasks.push(...list.getEntries().map((entry) => [entry.startTime, entry.duration])))
-      .observe({ type: 'longtask', buffered: true });
+    new PerformanceObserver((list) =>
+      globalThis.longTasks.push(...list.getEntries().map((entry) => [entry.startTime, entry.duration])),
+    ).observe({ type: 'longtask', buffered: true });
     addEventListener('DOMContentLoaded', () => {
       const result = document.getElementById('result'); // null in bench.html
-      if (result) new MutationObserver(() => { globalThis.resultAt = performance.now(); }).observe(result, { attributeFilter: ['hidden'] });
+      if (result)
+        new MutationObserver(() => {
+          globalThis.resultAt = performance.now();
+        }).observe(result, { attributeFilter: ['hidden'] });
     });
-    addEventListener('securitypolicyviolation', (event) => console.error(`CSP: ${event.violatedDirective} ${event.blockedURI}`));
+    addEventListener('securitypolicyviolation', (event) =>
+      console.error(`CSP: ${event.violatedDirective} ${event.blockedURI}`),
+    );
   });
   const page = await context.newPage();
   page.on('console', (message) => message.type() === 'error' && seen.errors.push(message.text()));
   page.on('pageerror', (error) => seen.errors.push(String(error)));
-  page.on('request', (request) => !request.url().startsWith(new URL(url).origin) && !request.url().startsWith('blob:') && !request.url().startsWith('data:') && seen.foreign.push(request.url()));
+  page.on(
+    'request',
+    (request) =>
+      !request.url().startsWith(new URL(url).origin) &&
+      !request.url().startsWith('blob:') &&
+      !request.url().startsWith('data:') &&
+      seen.foreign.push(request.url()),
+  );
   const name = (state) => `${width}${colorScheme === 'light' ? '-light' : ''}-${state}`;
   const text = (id) => page.locator(id).innerText();
   const choose = (file_) => page.setInputFiles('#files', file_);
 
   await page.goto(url);
-  await page.waitForFunction(() => document.getElementById('ready').classList.contains('done'), null, { timeout: 60000 });
+  await page.waitForFunction(() => document.getElementById('ready').classList.contains('done'), null, {
+    timeout: 60000,
+  });
   await look(page, seen, name('start'));
   seen.texts.ready = await text('#ready-text');
   seen.isolated = await page.evaluate(() => crossOriginIsolated);
@@ -107,8 +163,12 @@ async function drive(width, colorScheme) {
   const [lookedFrom, lookedTo] = await look(page, seen, name('progress'));
   await page.waitForSelector('#result:not([hidden])', { timeout: 60000 });
   const ended = await page.evaluate(() => globalThis.resultAt);
-  seen.blocked_ms = (await page.evaluate(() => globalThis.longTasks)).filter(([at]) => at > began && at < ended && (at < lookedFrom || at > lookedTo)).map(([at, ms]) => Math.min(ms, ended - at));
-  await page.waitForFunction(() => document.getElementById('place').textContent.includes('HU'), null, { timeout: 180000 });
+  seen.blocked_ms = (await page.evaluate(() => globalThis.longTasks))
+    .filter(([at]) => at > began && at < ended && (at < lookedFrom || at > lookedTo))
+    .map(([at, ms]) => Math.min(ms, ended - at));
+  await page.waitForFunction(() => document.getElementById('place').textContent.includes('HU'), null, {
+    timeout: 180000,
+  });
   await page.waitForTimeout(2500); // software frames
   await look(page, seen, name('result'));
   seen.texts.place = await text('#place');
@@ -119,10 +179,16 @@ async function drive(width, colorScheme) {
     await page.locator('#canvas').scrollIntoViewIfNeeded();
     const box = await page.locator('#canvas').boundingBox();
     const device = await context.newCDPSession(page); // a finger rests for longer than the tap of playwright
-    await device.send('Input.dispatchTouchEvent', { type: 'touchStart', touchPoints: [{ x: box.x + 6, y: box.y + box.height / 2 }] });
+    await device.send('Input.dispatchTouchEvent', {
+      type: 'touchStart',
+      touchPoints: [{ x: box.x + 6, y: box.y + box.height / 2 }],
+    });
     await page.waitForTimeout(80);
     await device.send('Input.dispatchTouchEvent', { type: 'touchEnd', touchPoints: [] });
-    await page.waitForFunction((before) => document.getElementById('place').textContent !== before, seen.texts.spleen);
+    await page.waitForFunction(
+      (before) => document.getElementById('place').textContent !== before,
+      seen.texts.spleen,
+    );
     seen.texts.tapped = await text('#place');
     await page.click('#organs li:first-child .go');
   }
@@ -137,7 +203,9 @@ async function drive(width, colorScheme) {
   await browser.startTracing(page, { categories: ['toplevel', 'disabled-by-default-devtools.timeline'] });
   await page.click('#demo');
   await page.waitForSelector('#result:not([hidden])', { timeout: 60000 });
-  await page.waitForFunction((before) => document.getElementById('place').textContent !== before, seen.texts.above, { timeout: 180000 });
+  await page.waitForFunction((before) => document.getElementById('place').textContent !== before, seen.texts.above, {
+    timeout: 180000,
+  });
   seen.texts.second = await text('#place');
   seen.busy_ms = longestTask(JSON.parse((await browser.stopTracing()).toString()).traceEvents);
 

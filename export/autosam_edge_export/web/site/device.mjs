@@ -31,7 +31,8 @@ export function setUpDevice(edge) {
     sheet.showModal();
     showFacts(edge());
   });
-  sheet.addEventListener('click', (event) => { // on the backdrop
+  sheet.addEventListener('click', (event) => {
+    // on the backdrop
     if (event.target === sheet) sheet.close();
   });
   byId('check-all').addEventListener('click', () => checkAll(edge()));
@@ -56,13 +57,25 @@ async function showFacts(edge) {
   const memory = edge ? await edge.memory() : null;
   const facts = [
     ...(edge ? engineFacts(edge.about) : [['Model', 'Not started yet']]),
-    ['Without a network', offlineWords(), offline.newer ? 'A newer version is stored. Load the page again to use it.' : ''],
+    [
+      'Without a network',
+      offlineWords(),
+      offline.newer ? 'A newer version is stored. Load the page again to use it.' : '',
+    ],
     await storageFact(kept),
-    ['Memory', memory ? `${Math.round(memory.python_mb + memory.network_mb)} MB in use` : 'Not known',
-      memory ? `${Math.round(memory.python_mb)} MB for the scan and its steps, ${Math.round(memory.network_mb)} MB for the network` : ''],
+    [
+      'Memory',
+      memory ? `${Math.round(memory.python_mb + memory.network_mb)} MB in use` : 'Not known',
+      memory
+        ? `${Math.round(memory.python_mb)} MB for Python, ${Math.round(memory.network_mb)} MB for the network`
+        : '',
+    ],
   ];
-  byId('device-facts').replaceChildren(...facts.map(([term, fact, more]) => element('div', {},
-    element('dt', {}, term), element('dd', {}, fact, more ? element('small', {}, more) : null))));
+  byId('device-facts').replaceChildren(
+    ...facts.map(([term, fact, more]) =>
+      element('div', {}, element('dt', {}, term), element('dd', {}, fact, more ? element('small', {}, more) : null)),
+    ),
+  );
   byId('persist').hidden = kept !== false;
   byId('check-all').disabled = !edge;
   byId('provider').hidden = !navigator.gpu || !edge?.about.providers.includes('webgpu');
@@ -71,12 +84,21 @@ async function showFacts(edge) {
 
 function engineFacts(about) {
   const proof = about.start_ms.verify;
-  const refused = about.refused.map((entry) => ['Not used', entry.provider, `${entry.code}: ${inWords(entry.message)}`]);
+  const refused = about.refused.map((entry) => [
+    'Not used',
+    entry.provider,
+    `${entry.code}: ${inWords(entry.message)}`,
+  ]);
   return [
-    ['Runs on', sentence(providerName(about)),
-      `Proven on this device: the test tile gave the right result${proof ? `, in ${seconds(proof / 1000)}` : ''}.`],
+    [
+      'Runs on',
+      sentence(providerName(about)),
+      `Proven on this device: the test tile gave the right result${proof ? `, in ${seconds(proof / 1000)}` : ''}.`,
+    ],
     ...refused,
-    ...(crossOriginIsolated ? [] : [['Threads', 'Only one', 'This host or this browser does not allow more; the labels are the same.']]),
+    ...(crossOriginIsolated
+      ? []
+      : [['Threads', 'Only one', 'This host or this browser does not allow more; the labels are the same.']]),
     ['Model', `${about.model} ${about.model_version}, ${about.precision}`, about.license],
     ['Software', about.software, ''],
   ];
@@ -94,7 +116,10 @@ function offlineWords() {
 async function storageFact(kept) {
   const { usage, quota } = (await navigator.storage?.estimate?.()) ?? {};
   const words = quota ? `${bytes(usage)} of ${bytes(quota)}` : 'Not known';
-  const kind = { true: 'The browser keeps it until you delete it.', false: 'The browser may delete it when space is short or after days without a visit.' };
+  const kind = {
+    true: 'The browser keeps it until you delete it.',
+    false: 'The browser may delete it when space is short or after days without a visit.',
+  };
   return ['Storage', words, kind[kept] ?? ''];
 }
 
@@ -105,10 +130,22 @@ async function checkAll(edge) {
   list.replaceChildren(element('li', {}, 'Checking'));
   try {
     const checks = await edge.verify();
-    list.replaceChildren(...checks.map((check) =>
-      element('li', {}, element('b', {}, `${words[check.verdict]}: ${check.name}. `), inWords(check.detail))));
+    list.replaceChildren(
+      ...checks.map((check) =>
+        element('li', {}, element('b', {}, `${words[check.verdict]}: ${check.name}. `), inWords(check.detail)),
+      ),
+    );
   } catch (error) {
-    list.replaceChildren(element('li', {}, element('b', {}, `✕ ${error.code ?? 'Failed'}. `), inWords(error.message), ' ', inWords(error.remedy ?? '')));
+    list.replaceChildren(
+      element(
+        'li',
+        {},
+        element('b', {}, `✕ ${error.code ?? 'Failed'}. `),
+        inWords(error.message),
+        ' ',
+        inWords(error.remedy ?? ''),
+      ),
+    );
   }
   byId('check-all').disabled = false;
 }

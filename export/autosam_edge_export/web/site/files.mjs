@@ -56,7 +56,8 @@ async function collect(entry, files) {
     return;
   }
   const reader = entry.createReader();
-  for (;;) { // each call gives at most 100 entries; an empty list is the end
+  for (;;) {
+    // each call gives at most 100 entries; an empty list is the end
     const some = await new Promise((done, failed) => reader.readEntries(done, failed));
     if (!some.length) return;
     some.sort((a, b) => (a.name < b.name ? -1 : 1));

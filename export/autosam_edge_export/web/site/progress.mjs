@@ -16,11 +16,18 @@ export class RunView {
 
   begin(withStart) {
     const stages = [...(withStart ? ['start'] : []), 'look', 'read', 'network', 'measure', 'write', 'view'];
-    byId('stages').replaceChildren(...stages.map((stage) => {
-      const item = element('li', {}, element('span', {}, FIRST[stage] ?? STAGES[stage]), element('span', { className: 'part' }));
-      item.dataset.stage = stage;
-      return item;
-    }));
+    byId('stages').replaceChildren(
+      ...stages.map((stage) => {
+        const item = element(
+          'li',
+          {},
+          element('span', {}, FIRST[stage] ?? STAGES[stage]),
+          element('span', { className: 'part' }),
+        );
+        item.dataset.stage = stage;
+        return item;
+      }),
+    );
     this.#stage = '';
     this.#left = null;
     this.#spokenAt = performance.now();
@@ -61,7 +68,8 @@ export class RunView {
     this.#left = seconds_left;
     this.#leftAt = performance.now();
     this.#showTime();
-    if (performance.now() - this.#spokenAt > 1000 * SPEAK_EVERY_S) this.#say(`${percent(fraction)}. ${timeLeft(seconds_left)}`);
+    if (performance.now() - this.#spokenAt > 1000 * SPEAK_EVERY_S)
+      this.#say(`${percent(fraction)}. ${timeLeft(seconds_left)}`);
   }
 
   #showTime() {

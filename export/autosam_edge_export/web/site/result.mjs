@@ -7,12 +7,19 @@ import { bytes, hounsfield, inWords, milliliters, percent, seconds } from './wor
 const VERDICTS = {
   plausible: ['✓', 'Plausible', 'Nothing speaks against the labels. Look at them all the same.'],
   doubtful: ['!', 'Doubtful', 'Something speaks against the labels. A person must look at them.'],
-  implausible: ['✕', 'Implausible', 'These cannot be the labels of an abdomen. They are shown because you asked for them.'],
+  implausible: [
+    '✕',
+    'Implausible',
+    'These cannot be the labels of an abdomen. They are shown because you asked for them.',
+  ],
 };
 const UNCHECKED = ['?', 'Not checked', 'This model has no check of plausibility. A person must look at the labels.'];
 const SEVERITIES = { doubtful: 'Doubtful', caution: 'Caution', info: 'Note' };
 const FILES = {
-  'segmentation.dcm': 'DICOM SEG', 'segmentation.nii.gz': 'NIfTI', 'statistics.json': 'JSON', 'statistics.csv': 'CSV',
+  'segmentation.dcm': 'DICOM SEG',
+  'segmentation.nii.gz': 'NIfTI',
+  'statistics.json': 'JSON',
+  'statistics.csv': 'CSV',
 };
 const NAMES = { all: 'All', axial: 'Axial', coronal: 'Coronal', sagittal: 'Sagittal', '3d': '3D' };
 
@@ -24,9 +31,13 @@ export async function showResult(result, about, decisions, took_s) {
   showVerdict(result);
   showOrgans(result, about);
   showDownloads(result);
-  byId('result-time').textContent = `${about.software}, model ${about.model} ${about.model_version}, done in ${seconds(took_s)}.`;
-  byId('view-note').textContent = result.view.reduced ? 'Shown with fewer voxels than the scan has; the files and the volumes are exact.' : '';
-  if (decisions.pseudonymize && result.files['segmentation.dcm']) byId('downloads-note').textContent = 'DICOM SEG holds a pseudonym in place of the patient.';
+  byId('result-time').textContent =
+    `${about.software}, model ${about.model} ${about.model_version}, done in ${seconds(took_s)}.`;
+  byId('view-note').textContent = result.view.reduced
+    ? 'Shown with fewer voxels than the scan has; the files and the volumes are exact.'
+    : '';
+  if (decisions.pseudonymize && result.files['segmentation.dcm'])
+    byId('downloads-note').textContent = 'DICOM SEG holds a pseudonym in place of the patient.';
   await showPicture(result, about);
 }
 
@@ -53,17 +64,32 @@ function showVerdict({ verdict, warnings }) {
   byId('notes-list').replaceChildren(...notes.map(warningItem));
 }
 
-const warningItem = ({ code, severity, message }) => element('li', { className: severity },
-  element('span', { className: 'head' }, element('b', {}, SEVERITIES[severity]), code), inWords(message));
+const warningItem = ({ code, severity, message }) =>
+  element(
+    'li',
+    { className: severity },
+    element('span', { className: 'head' }, element('b', {}, SEVERITIES[severity]), code),
+    inWords(message),
+  );
 
 function showOrgans({ organs, warnings }) {
   const found = organs.filter((organ) => organ.voxels > 0);
   const absent = organs.filter((organ) => organ.voxels === 0);
   byId('organs-title').textContent = `${found.length} of ${organs.length} organs found`;
-  byId('organs').replaceChildren(...found.map((organ) => organRow(organ, warnings.filter((w) => w.organ === organ.name))));
-  byId('absent').textContent = absent.length ? `Not found: ${absent.map((organ) => organ.title.toLowerCase()).join(', ')}.` : '';
+  byId('organs').replaceChildren(
+    ...found.map((organ) =>
+      organRow(
+        organ,
+        warnings.filter((w) => w.organ === organ.name),
+      ),
+    ),
+  );
+  byId('absent').textContent = absent.length
+    ? `Not found: ${absent.map((organ) => organ.title.toLowerCase()).join(', ')}.`
+    : '';
   byId('confidence-note').textContent = found.some((organ) => organ.confidence !== null)
-    ? 'Sure: how sure the network is of itself, not how often it is right.' : '';
+    ? 'Sure: how sure the network is of itself, not how often it is right.'
+    : '';
 }
 
 function organRow(organ, warnings) {
@@ -75,10 +101,14 @@ function organRow(organ, warnings) {
   const sure = organ.confidence === null ? '' : `${percent(organ.confidence)} sure`;
   const notes = warnings.map((warning) => `${SEVERITIES[warning.severity]}: ${inWords(warning.message)}`);
   if (organ.touches_border && !notes.length) notes.push('Reaches the edge of the scan: the whole organ is larger.');
-  const go = element('button', { type: 'button', className: 'go' },
-    text('title', organ.title), text('volume', `${organ.touches_border ? '≥ ' : ''}${milliliters(organ.volume_ml)}`),
+  const go = element(
+    'button',
+    { type: 'button', className: 'go' },
+    text('title', organ.title),
+    text('volume', `${organ.touches_border ? '≥ ' : ''}${milliliters(organ.volume_ml)}`),
     element('span', { className: 'more' }, element('span', {}, density), element('span', {}, sure)),
-    ...notes.map((note) => text('note', note)));
+    ...notes.map((note) => text('note', note)),
+  );
   go.addEventListener('click', () => {
     viewer?.goTo(organ.center_ras_mm);
     byId('announce').textContent = `The crosshair is in the ${organ.title.toLowerCase()}.`;
@@ -90,13 +120,24 @@ function organRow(organ, warnings) {
 }
 
 function showDownloads({ files }) {
-  byId('downloads').replaceChildren(...Object.entries(files).map(([name, blob]) => {
-    const url = URL.createObjectURL(blob);
-    urls.push(url);
-    return element('li', {}, element('a', { className: 'button', href: url, download: name }, FILES[name] ?? name,
-      element('small', {}, bytes(blob.size))));
-  }));
-  byId('downloads-note').textContent = files['segmentation.dcm'] ? 'DICOM SEG holds the name and ID of the patient, as the scan does.'
+  byId('downloads').replaceChildren(
+    ...Object.entries(files).map(([name, blob]) => {
+      const url = URL.createObjectURL(blob);
+      urls.push(url);
+      return element(
+        'li',
+        {},
+        element(
+          'a',
+          { className: 'button', href: url, download: name },
+          FILES[name] ?? name,
+          element('small', {}, bytes(blob.size)),
+        ),
+      );
+    }),
+  );
+  byId('downloads-note').textContent = files['segmentation.dcm']
+    ? 'DICOM SEG holds the name and ID of the patient, as the scan does.'
     : 'There is no DICOM SEG, because the scan was not given as DICOM.';
 }
 
@@ -104,19 +145,33 @@ async function showPicture(result, about) {
   const gpu = gpuDraws();
   const problem = byId('viewer-problem');
   problem.hidden = gpu !== null;
-  problem.textContent = 'This browser cannot draw the scan: WebGL 2 is not there or switched off. The measurements and files are complete.';
+  problem.textContent =
+    'This browser cannot draw the scan: WebGL 2 is not there or switched off. The measurements and files are complete.';
   if (gpu === null) return;
   viewer ??= new Viewer(byId('canvas'));
   viewer.onPlace = (place) => showPlace(place, about);
   const planes = Object.keys(NAMES).filter((plane) => plane !== '3d' || gpu);
   const first = matchMedia('(min-width: 700px)').matches ? 'all' : 'axial';
-  segments(byId('planes'), 'plane', planes.map((plane) => [plane, NAMES[plane]]), first, setPlane);
-  segments(byId('windows'), 'window', Object.keys(WINDOWS).map((name) => [name, name[0].toUpperCase() + name.slice(1)]), 'soft tissue',
-    (name) => viewer.setWindow(name));
+  segments(
+    byId('planes'),
+    'plane',
+    planes.map((plane) => [plane, NAMES[plane]]),
+    first,
+    setPlane,
+  );
+  segments(
+    byId('windows'),
+    'window',
+    Object.keys(WINDOWS).map((name) => [name, name[0].toUpperCase() + name.slice(1)]),
+    'soft tissue',
+    (name) => viewer.setWindow(name),
+  );
   // Spoken while keys move the crosshair; a finger would flood the screen reader.
   byId('canvas').onfocus = () => byId('place').setAttribute('aria-live', 'polite');
   byId('canvas').onblur = () => byId('place').setAttribute('aria-live', 'off');
-  byId('slice').oninput = ({ target }) => { viewer.slice = target.value - 1; };
+  byId('slice').oninput = ({ target }) => {
+    viewer.slice = target.value - 1;
+  };
   byId('opacity').oninput = ({ target }) => setOpacity(Number(target.value));
   setOpacity(Number(byId('opacity').value));
   viewer.setWindow('soft tissue');
@@ -145,7 +200,11 @@ function setOpacity(value) {
 
 function showPlace({ label, hu }, about) {
   const organ = about.labels.find((entry) => entry.label === label);
-  byId('place').replaceChildren('Crosshair: ', element('b', {}, organ?.title ?? 'no organ'), element('span', {}, `, ${hounsfield(hu)} HU`));
+  byId('place').replaceChildren(
+    'Crosshair: ',
+    element('b', {}, organ?.title ?? 'no organ'),
+    element('span', {}, `, ${hounsfield(hu)} HU`),
+  );
   for (const row of byId('organs').children) row.classList.toggle('here', row.dataset.label === String(label));
   const slice = viewer.slice;
   if (!slice) return;

@@ -5,7 +5,10 @@ const AXES = { axial: [0, 1], coronal: [0, 2], sagittal: [1, 2] }; // plane -> a
 
 /** Lower and upper end in HU. */
 export const WINDOWS = {
-  'soft tissue': [-160, 240], liver: [-45, 105], lung: [-1350, 150], bone: [-500, 1300],
+  'soft tissue': [-160, 240],
+  liver: [-45, 105],
+  lung: [-1350, 150],
+  bone: [-500, 1300],
 };
 
 let gpu; // not known yet
@@ -14,11 +17,11 @@ let gpu; // not known yet
 export function gpuDraws() {
   if (gpu !== undefined) return gpu;
   const gl = document.createElement('canvas').getContext('webgl2');
-  if (!gl) return gpu = null;
+  if (!gl) return (gpu = null);
   const names = gl.getExtension('WEBGL_debug_renderer_info');
   const renderer = String(gl.getParameter(names ? names.UNMASKED_RENDERER_WEBGL : gl.RENDERER));
   gl.getExtension('WEBGL_lose_context')?.loseContext();
-  return gpu = !/swiftshader|llvmpipe|software|basic render/i.test(renderer);
+  return (gpu = !/swiftshader|llvmpipe|software|basic render/i.test(renderer));
 }
 
 /** `viewVoxels` of this device: phones and tablets have little memory, and a processor that plays the GPU is slow. */
@@ -48,10 +51,25 @@ export class Viewer {
     await import('./vendor/viewer/niivue.umd.js'); // sets globalThis.niivue
     const { Niivue, SHOW_RENDER, DRAG_MODE } = globalThis.niivue;
     this.#nv = new Niivue({
-      backColor: [0, 0, 0, 1], crosshairColor: [0.37, 0.79, 0.76, 0.9], crosshairWidth: 1, crosshairWidthUnit: 'mm', crosshairGap: 10,
-      fontColor: [0.65, 0.7, 0.73, 1], fontMinPx: 13, fontSizeScaling: 0.3, isRadiologicalConvention: true, sagittalNoseLeft: true,
-      isOrientCube: false, multiplanarPadPixels: 6, multiplanarShowRender: SHOW_RENDER.NEVER, dragMode: DRAG_MODE.pan,
-      dragAndDropEnabled: false, showLegend: false, isColorbar: false, logLevel: 'error', loadingText: '',
+      backColor: [0, 0, 0, 1],
+      crosshairColor: [0.37, 0.79, 0.76, 0.9],
+      crosshairWidth: 1,
+      crosshairWidthUnit: 'mm',
+      crosshairGap: 10,
+      fontColor: [0.65, 0.7, 0.73, 1],
+      fontMinPx: 13,
+      fontSizeScaling: 0.3,
+      isRadiologicalConvention: true,
+      sagittalNoseLeft: true,
+      isOrientCube: false,
+      multiplanarPadPixels: 6,
+      multiplanarShowRender: SHOW_RENDER.NEVER,
+      dragMode: DRAG_MODE.pan,
+      dragAndDropEnabled: false,
+      showLegend: false,
+      isColorbar: false,
+      logLevel: 'error',
+      loadingText: '',
     });
     this.#nv.onLocationChange = () => this.#tellPlace();
     this.#nv.resetBriCon = () => {}; // a long press or double click would leave the chosen window
@@ -66,8 +84,17 @@ export class Viewer {
       return;
     }
     const wide = this.#canvas.clientWidth > this.#canvas.clientHeight;
-    const places = wide ? [[0, 0, 0.62, 1], [0.63, 0, 0.37, 0.495], [0.63, 0.505, 0.37, 0.495]]
-      : [[0, 0, 1, 0.6], [0, 0.61, 0.495, 0.39], [0.505, 0.61, 0.495, 0.39]];
+    const places = wide
+      ? [
+          [0, 0, 0.62, 1],
+          [0.63, 0, 0.37, 0.495],
+          [0.63, 0.505, 0.37, 0.495],
+        ]
+      : [
+          [0, 0, 1, 0.6],
+          [0, 0.61, 0.495, 0.39],
+          [0.505, 0.61, 0.495, 0.39],
+        ];
     this.#nv.setCustomLayout(places.map((position, sliceType) => ({ sliceType, position })));
   }
 
@@ -103,7 +130,15 @@ export class Viewer {
       this.#nv.volumes[0].opacity = opacity;
       this.#update();
     }
-    this.#nv.setSliceType({ all: types.MULTIPLANAR, axial: types.AXIAL, coronal: types.CORONAL, sagittal: types.SAGITTAL, '3d': types.RENDER }[plane]);
+    this.#nv.setSliceType(
+      {
+        all: types.MULTIPLANAR,
+        axial: types.AXIAL,
+        coronal: types.CORONAL,
+        sagittal: types.SAGITTAL,
+        '3d': types.RENDER,
+      }[plane],
+    );
     this.#arrange();
     this.#tellPlace();
   }
@@ -176,7 +211,14 @@ export class Viewer {
     const through = PLANES[this.#plane] ?? PLANES.axial;
     // The patient's left is on the right of the picture: to the right means to smaller RAS x. Sagittal: nose left.
     const toRight = -1;
-    const move = { ArrowLeft: [right, -toRight], ArrowRight: [right, toRight], ArrowUp: [up, 1], ArrowDown: [up, -1], PageUp: [through, 1], PageDown: [through, -1] }[event.key];
+    const move = {
+      ArrowLeft: [right, -toRight],
+      ArrowRight: [right, toRight],
+      ArrowUp: [up, 1],
+      ArrowDown: [up, -1],
+      PageUp: [through, 1],
+      PageDown: [through, -1],
+    }[event.key];
     if (!move || !this.#nv?.volumes.length) return;
     event.preventDefault();
     const step = [0, 0, 0];
@@ -189,7 +231,11 @@ export class Viewer {
 /** niivue's table of label colors: value 0 is transparent. */
 function colorTable(labels) {
   const table = { R: [0], G: [0], B: [0], A: [0], I: [0], labels: [''] };
-  for (const { label, title, color: [red, green, blue] } of labels) {
+  for (const {
+    label,
+    title,
+    color: [red, green, blue],
+  } of labels) {
     table.R.push(red);
     table.G.push(green);
     table.B.push(blue);

@@ -2,8 +2,14 @@
 
 /** What a person reads for each stage of `Progress`. */
 export const STAGES = {
-  python: 'Python', packages: 'packages', model: 'model', verify: 'test of the model',
-  read: 'Read the scan', network: 'Find the organs', measure: 'Measure the organs', write: 'Write the files',
+  python: 'Python',
+  packages: 'packages',
+  model: 'model',
+  verify: 'test of the model',
+  read: 'Read the scan',
+  network: 'Find the organs',
+  measure: 'Measure the organs',
+  write: 'Write the files',
   view: 'Prepare the view',
 };
 
@@ -19,8 +25,12 @@ const PARAMETERS = { series: 'the choice of a series' };
 const IN_BACKTICKS = /`(\w+)(?:=[^`]*)?`/g;
 
 /** A message of the library with words of the page in the place of the parameters that it names in backticks. */
-export const inWords = (text) => sentence(text.replace(IN_BACKTICKS, (whole, name) =>
-  name in DECISIONS ? `“${DECISIONS[name]}”` : PARAMETERS[name] ?? name));
+export const inWords = (text) =>
+  sentence(
+    text.replace(IN_BACKTICKS, (whole, name) =>
+      name in DECISIONS ? `“${DECISIONS[name]}”` : (PARAMETERS[name] ?? name),
+    ),
+  );
 
 /** The first decision that a remedy names; null: none. */
 export const decisionIn = (remedy) =>
