@@ -5,8 +5,12 @@
 
 from __future__ import annotations
 
-from autosam_edge.session import Session
+from typing import TYPE_CHECKING
+
 from autosam_edge.stop_signals import catch_signals
+
+if TYPE_CHECKING:  # signals are caught before anything that takes time to load
+    from autosam_edge.session import Session
 
 
 def main() -> None:
