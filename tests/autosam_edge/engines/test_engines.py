@@ -123,6 +123,7 @@ def model(target):
 
 EMPTY = {  # of the right format, and nothing in it
     "onnx": {"": b"\x08\x0a"},
+    "onnx-2d": {"": b"\x08\x0a"},
     "openvino": {"": b"\x08\x0a"},
     "executorch": {"": b"\0\0\0\0ET12"},
     "Core ML": {"Data/com.apple.CoreML/model.mlmodel": b"\x08\x09"},
