@@ -15,6 +15,7 @@
     |-- ImplausibleError(ValueError)   11   the labels cannot be those of an abdomen: AE-PLAUSIBLE-*
     |-- BatchError(RuntimeError)       12   scans of a batch failed, or it cannot go on: AE-BATCH-*
     |-- AuditError(ValueError)         13   the record of what ran was changed: AE-AUDIT-*
+    |-- BenchError(RuntimeError)       14   this machine cannot be timed, or a row is not valid: AE-BENCH-*
     `-- CancelledError(RuntimeError)  130   the caller asked to stop: AE-CANCEL-*
 
 Every error has a stable code, a message of one line (what was found, what was expected) and a remedy. No
@@ -127,6 +128,12 @@ class AuditError(AutosamEdgeError, ValueError):
     exit_code = 13
 
 
+class BenchError(AutosamEdgeError, RuntimeError):
+    """The machine cannot be timed now, or a stored row of a benchmark is not valid."""
+
+    exit_code = 14
+
+
 class CancelledError(AutosamEdgeError, RuntimeError):
     """The caller asked to stop; nothing was left behind."""
 
@@ -145,6 +152,7 @@ _CLASSES: dict[str, type[AutosamEdgeError]] = {
     "PLAUSIBLE": ImplausibleError,
     "BATCH": BatchError,
     "AUDIT": AuditError,
+    "BENCH": BenchError,
     "CANCEL": CancelledError,
     "INTERNAL": AutosamEdgeError,
 }

@@ -32,7 +32,7 @@ extra, and say which one if it is missing:
 | `[train]` | `data`, `train`, `distill`, `fit-decision-weights`, `score`, `evaluate`, `compare`, \
 `reproduce`, `baseline` |
 | `[sam2d]` | `baseline sam-point` |
-| `[bench]` | `bench segment`, `bench memory`; the other benchmarks need `[dev]` |
+| `[bench]` | `bench`; `bench --roofline` needs `[export]` too, `bench report` `[train]`, all others `[dev]` |
 | `[dev]` | all of them, and the tools for tests and checks |
 """
 
@@ -48,9 +48,15 @@ def _sections(command: Any, name: str) -> Iterator[str]:
     if hasattr(command, "load"):
         command = command.load()
     if subcommands := getattr(command, "commands", None):
+        if command.invoke_without_command:
+            yield from _section(command, name)
         for word, subcommand in subcommands.items():
             yield from _sections(subcommand, f"{name} {word}")
         return
+    yield from _section(command, name)
+
+
+def _section(command: Any, name: str) -> Iterator[str]:
     shown = [parameter for parameter in command.params if not parameter.hidden]
     arguments = [_names(parameter) for parameter in shown if _is_argument(parameter)]
     yield " ".join([f"## {name}", *arguments]) + f"\n\n{_one_line(command.help)}\n"

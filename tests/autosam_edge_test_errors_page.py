@@ -23,6 +23,7 @@ _SECTIONS = {
     "Training": ("TRAIN",),
     "Export": ("EXPORT",),
     "Batch and audit": ("BATCH", "AUDIT"),
+    "Benchmarks": ("BENCH",),
     "Everything else": ("EXTRA", "CANCEL", "INTERNAL"),
 }
 

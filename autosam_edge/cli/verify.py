@@ -14,6 +14,7 @@ from autosam_edge.cli.extras import needs
 from autosam_edge.cli.options import AsJson, BundleArgument, Threads
 from autosam_edge.cli.progress import Stages
 from autosam_edge.cli.tables import new_table, show
+from autosam_edge.clock import doubt
 from autosam_edge.verify import Check, VerificationError, verify_bundle
 
 if TYPE_CHECKING:
@@ -54,9 +55,11 @@ def _interpreters(bundle: Bundle) -> dict[str, Engine]:
 
 
 def _show(model: str, sha256: str, checks: list[Check], *, as_json: bool) -> None:
+    reason = doubt(max((check.figures.get("others_cores", 0.0) for check in checks), default=None))
     if as_json:
         found = [dataclasses.asdict(check) for check in checks]
-        print(json.dumps({"model": model, "model_sha256": sha256, "checks": found}))
+        told = {"model": model, "model_sha256": sha256, "doubt_of_times": reason, "checks": found}
+        print(json.dumps(told))
         return
     table = new_table(model)
     table.add_column("check", no_wrap=True)
@@ -72,3 +75,5 @@ def _show(model: str, sha256: str, checks: list[Check], *, as_json: bool) -> Non
             check.name, f"[{colors[check.verdict]}]{check.verdict}[/]", *cells, escape(check.detail)
         )
     show(table)
+    if reason:
+        print(reason)

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from autosam_edge.clock import doubt
 from autosam_edge.engines.selection import make_engine
 from autosam_edge_benchmarks.result_header import Result, new_result
 from autosam_edge_export.convert.to_onnx import store_half, store_int8, to_onnx
@@ -48,7 +49,8 @@ def measure_edge_form(
     engines = {
         name: make_engine("onnx", {"": model}, sha256="", precision="fp32") for name, model in models.items()
     }
-    tile_ms = time_tiles(engines, tile, rounds)
+    timing = time_tiles(engines, tile, rounds)
+    tile_ms = {name: round(timing.median_ms(name), 1) for name in engines}
     forms = []
     with tempfile.TemporaryDirectory() as folder:
         for name, model in models.items():
@@ -71,6 +73,7 @@ def measure_edge_form(
         "trained": checkpoint is not None,
         "parameters": parameter_count(module),
         "patch": list(patch),
+        "doubt_of_times": doubt(timing.others_cores),
         "forms": forms,
     }
 

@@ -2,11 +2,21 @@
 
 from autosam_edge.errors import ErrorCode
 
-# Bundle, engine, memory
-BUNDLE_NOT_SCORED = ErrorCode(
-    "AE-BUNDLE-006",
-    "`bench students`: no scored run, or several, have the weights of a bundle",
-    "Score the run from which the bundle was exported, once, with `autosam-edge score`.",
+# Benchmarks
+MACHINE_BUSY = ErrorCode(
+    "AE-BENCH-001",
+    "this machine cannot be timed now: it is busy, hot, or saves power",
+    "Wait until it is quiet, connect it to the mains, or give `force`, which marks the row as noisy.",
+)
+MACHINE_DISTURBED = ErrorCode(
+    "AE-BENCH-002",
+    "other programs used the processor during a measurement, three times",
+    "Give the same command again when the machine is quiet: what was measured is kept.",
+)
+ROW_INVALID = ErrorCode(
+    "AE-BENCH-003",
+    "a file is no row of a benchmark, or there is none",
+    "Give a folder of rows that `autosam-edge bench` wrote, or correct the key that the message names.",
 )
 
 # Training

@@ -250,5 +250,7 @@ def _show(report: JsonObject) -> None:
     for row in rows:
         table.add_row(*row.values())
     show(table)
+    if report["doubt_of_times"]:
+        print(report["doubt_of_times"])
     for line in delegation_lines(report):
         print(line)

@@ -13,6 +13,7 @@ import torch
 
 from autosam_edge.atomic_files import staged_folder
 from autosam_edge.bundle import Bundle, read_files
+from autosam_edge.clock import doubt
 from autosam_edge.engines.engine import Engine
 from autosam_edge.engines.selection import make_engine, why_missing
 from autosam_edge.errors import AutosamEdgeError
@@ -143,6 +144,7 @@ def _make_bundle(
     return {
         "model": student.name,
         "student": student.kind,
+        "doubt_of_times": measured.doubt,
         "torch": {"tile_ms": measured.student_ms, "megabytes": _megabytes(student.weights)},
         "artifacts": [{"name": entry.name, **dataclasses.asdict(entry)} for entry in proof],
     }
@@ -205,11 +207,13 @@ class _Measured:
     Args:
         student_ms: Median time of a tile of the student in torch, ms.
         engines: Engines by artifact, in the order of the artifacts.
+        doubt: Reason why the times are not to be trusted; empty if nothing speaks against them.
     """
 
     student_ms: float
     costs: Mapping[str, ArtifactCost]
     engines: dict[str, Engine]
+    doubt: str
 
     @property
     def reference_ms(self) -> float:
@@ -237,11 +241,12 @@ def _measure(
         a.name: make_engine(a.target, read_files(folder / a.path), sha256="", precision=a.precision)
         for a in executed
     }
-    tile_ms = time_tiles({_STUDENT: student, **engines}, tile)
+    timing = time_tiles({_STUDENT: student, **engines}, tile)
     timed = {
-        name: ArtifactCost(**dataclasses.asdict(cost), tile_ms=tile_ms[name]) for name, cost in costs.items()
+        name: ArtifactCost(**dataclasses.asdict(cost), tile_ms=round(timing.median_ms(name), 1))
+        for name, cost in costs.items()
     }
-    return _Measured(tile_ms[_STUDENT], timed, engines)
+    return _Measured(round(timing.median_ms(_STUDENT), 1), timed, engines, doubt(timing.others_cores))
 
 
 def make_interpreters(

@@ -1,4 +1,4 @@
-"""``export``, ``verify``, ``info`` and ``bench artifacts`` as a person meets them."""
+"""``export``, ``verify`` and ``info`` as a person meets them."""
 
 from __future__ import annotations
 
@@ -129,17 +129,6 @@ def test_what_is_not_installed_comes_with_the_whole_command(exported, monkeypatc
         selection.importlib.util, "find_spec", lambda name: None if name == "openvino" else honest(name)
     )
     assert "pip install 'autosam-edge[openvino]'" in call(command, exported[0])
-
-
-def test_bench_artifacts_writes_a_result(exported, tmp_path):
-    """With the machine in it."""
-    text = call("bench", "artifacts", "--bundle", exported[0], "-o", tmp_path / "r.json")
-    assert text.count("ms a tile") == 3  # the student in torch, and both artifacts
-    result = json.loads((tmp_path / "r.json").read_text())
-    assert result["machine"]["cores"] >= 1
-    first = next(entry for entry in result["artifacts"] if entry["name"] == "onnx/fp32")
-    assert first["relative_time"] == 1.0
-    assert first["peak_rss_mb"] > first["working_set_mb"] > 0
 
 
 def test_bad_arguments_are_refused(checkpoint, tmp_path):

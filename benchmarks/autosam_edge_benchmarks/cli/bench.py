@@ -11,14 +11,17 @@ import typer
 from autosam_edge.atomic_files import write_file
 from autosam_edge.bundle import default_bundle_path, open_bundle
 from autosam_edge.cli.extras import needs
-from autosam_edge.cli.options import BundleOption, Data, Engine, EngineName, Threads, split_commas
+from autosam_edge.cli.options import BundleOption, Data, split_commas
 from autosam_edge.cli.progress import Stages
 from autosam_edge.read_scan import read
 from autosam_edge.session import open_session
+from autosam_edge_benchmarks.cli import rows
 from autosam_edge_benchmarks.result_header import Result
 from autosam_edge_training.choices import Student
 
-app = typer.Typer(help="Measure latency and memory on this machine.", no_args_is_help=True)
+app = typer.Typer(invoke_without_command=True)
+app.callback()(rows.bench)
+app.command("report")(rows.report)
 Scan = Annotated[Path, typer.Argument(metavar="DICOM_FOLDER", help="Folder of a CT series.", exists=True)]
 Split = Annotated[
     Literal["validation", "training"], typer.Option("--split", help="Part of the data set to measure on.")
@@ -26,61 +29,10 @@ Split = Annotated[
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="JSON file for the result.")]
 
 
-@app.command("segment")
-def segment(
-    scan: Scan,
-    out: Out = None,
-    repeats: Annotated[
-        int, typer.Option("--repeats", min=1, help="Number of runs; medians are reported.")
-    ] = 5,
-    bundle: BundleOption = None,
-    engine: Engine = None,
-    threads: Threads = None,
-) -> None:
-    """Measure `segment`: wall time, time of each stage, peak memory."""
-    from autosam_edge_benchmarks.segment_scan import measure_segment
-
-    result = measure_segment(scan, repeats=repeats, bundle=bundle, engine=engine, threads=threads)
-    program = f"{result['model']} on {result['engine']} {result['precision']}"
-    print(f"wall {result['wall_s']:.2f} s, peak {result['peak_rss_mb']:.0f} MB, {program}")
-    for name, seconds in result["stages_s"].items():
-        print(f"  {name:<12}{seconds:7.2f} s")
-    _write(result, out)
-
-
-@app.command("memory")
-def memory(
-    scan: Scan,
-    out: Out = None,
-    slices: Annotated[
-        str, typer.Option("--slices", metavar="N,...", help="Numbers of slices.")
-    ] = "160,320,640",
-    bundle: BundleOption = None,
-) -> None:
-    """Measure how peak memory grows with the number of slices; the series is repeated."""
-    counts = split_commas(
-        slices, int, option="--slices", expected="whole numbers with commas, such as 160,320"
-    )
-    from autosam_edge_benchmarks.segment_scan import measure_growth
-
-    result = measure_growth(scan, counts, bundle=bundle, log=Stages().log)
-    for run in result["runs"]:
-        print(f"{run['slices']:>6} slices {run['peak_rss_mb']:8.0f} MB")
-    for step in result["growth"]:
-        arrays = f"input and output arrays take {step['arrays_mb_per_slice']:.3f} MB of it"
-        print(f"{step['from']} to {step['to']}: {step['mb_per_slice']:.3f} MB per slice; {arrays}")
-    _write(result, out)
-
-
 def _costs(entry: Result) -> str:
-    if "tile_ms" not in entry:
-        return f"{entry['megabytes']:6.1f} MB  not run here"
     load, peak = f"load {entry['load_s']:.2f} s", f"peak {entry['peak_rss_mb']:.0f} MB"
-    return f"{entry['megabytes']:6.1f} MB  {load}  {_tile_time(entry)}  {peak}"
-
-
-def _tile_time(entry: Result) -> str:
-    return f"{entry['tile_ms']:6.0f} ms a tile ({entry['relative_time']:.2f} x)"
+    tile = f"{entry['tile_ms']:6.0f} ms a tile ({entry['relative_time']:.2f} x)"
+    return f"{entry['megabytes']:6.1f} MB  {load}  {tile}  {peak}"
 
 
 def _write(result: Result, out: Path | None) -> None:
@@ -141,51 +93,6 @@ def short_scans(
     _write(result, out)
 
 
-@app.command("artifacts")
-def artifacts(bundle: BundleOption = None, out: Out = None) -> None:
-    """Measure the student and every artifact of a bundle: size, loading, memory, time, worst organ."""
-    with needs("dev"):
-        from autosam_edge_benchmarks.artifacts import measure_artifacts
-
-    result = measure_artifacts(open_bundle(bundle), log=Stages().log)
-    student = result["torch"]
-    print(f"{'student in torch':<26}{student['megabytes']:6.1f} MB {_tile_time(student)}")
-    for entry in result["artifacts"]:
-        worst = f"{entry['worst_organ']} {entry['organ_dice'][entry['worst_organ']]:.4f}"
-        print(f"{entry['name']:<26}{_costs(entry)}  {entry['proof']}, worst organ {worst}")
-    _write(result, out)
-
-
-@app.command("students")
-def students(
-    scan: Scan,
-    bundle: Annotated[
-        list[Path], typer.Option("--bundle", help="Bundle of a student; once for each student.", exists=True)
-    ],
-    results: Annotated[Path, typer.Option("--results", help="Folder of scored runs.")] = Path(
-        "benchmarks/results/runs"
-    ),
-    repeats: Annotated[
-        int, typer.Option("--repeats", min=1, help="Number of runs; medians are reported.")
-    ] = 3,
-    engine: Annotated[
-        EngineName, typer.Option("--engine", help="Inference engine of all students.")
-    ] = "onnx",
-    out: Out = None,
-) -> None:
-    """Compare students: seconds for a scan and Dice of the scored run; -o also writes a picture."""
-    with needs("dev"):
-        from autosam_edge_benchmarks.students import draw_students, measure_students
-
-    result = measure_students(bundle, results, scan, repeats=repeats, engine=engine, log=Stages().log)
-    for entry in result["students"]:
-        worth = f"mean Dice {entry['dice']:.4f}  NSD at 1 mm {entry['nsd_1']:.4f}"
-        print(f"{entry['run']:<32}{entry['network']:<18}{entry['wall_s']:6.2f} s  {worth}")
-    _write(result, out)
-    if out is not None:
-        draw_students(result, out.with_suffix(".png"))
-
-
 @app.command("edge-form")
 def edge_form(
     student: Annotated[Student, typer.Option("--student", help="Network of the student.")] = "swinunetr-tiny",
@@ -202,6 +109,8 @@ def edge_form(
     result = measure_edge_form(student, checkpoint, log=Stages().log)
     for entry in result["forms"]:
         print(f"{entry['form']:<38}{_costs(entry)}  furthest logit {entry['logit_error']:.1e}")
+    if result["doubt_of_times"]:
+        print(result["doubt_of_times"])
     _write(result, out)
 
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from autosam_edge.clock import Timing, time_in_turns
 from autosam_edge.engines.engine import Engine
 from autosam_edge_export.error_codes import ARTIFACT_FAILS
 
@@ -89,22 +89,10 @@ def _reason(finished: subprocess.CompletedProcess[str]) -> str:
     return last.partition("Error: ")[2].partition(" Remedy: ")[0] or last
 
 
-def time_tiles(
-    engines: Mapping[str, Engine], tile: npt.NDArray[np.float32], rounds: int = 5
-) -> dict[str, float]:
-    """Median time of a tile, ms, by engine.
-
-    The engines take turns, so that a moment in which the machine is busy slows all of them.
+def time_tiles(engines: Mapping[str, Engine], tile: npt.NDArray[np.float32], rounds: int = 5) -> Timing:
+    """Time a tile in each engine by :func:`~autosam_edge.clock.time_in_turns`.
 
     Args:
         tile: Tile (D, H, W) to run, HU.
     """
-    taken: dict[str, list[float]] = {name: [] for name in engines}
-    for engine in engines.values():
-        engine.run(tile)
-    for _ in range(rounds):
-        for name, engine in engines.items():
-            started = time.perf_counter()
-            engine.run(tile)
-            taken[name].append(1000.0 * (time.perf_counter() - started))
-    return {name: round(statistics.median(values), 1) for name, values in taken.items()}
+    return time_in_turns({name: partial(engine.run, tile) for name, engine in engines.items()}, rounds)

@@ -23,8 +23,11 @@ def exported(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Conf
 
     if shutil.which("node") is None or shutil.which("npm") is None:
         pytest.skip("node and npm are not installed")
-    named = os.environ.get("AUTOSAM_EDGE_WEB_CACHE")
-    cache = Path(named or pytestconfig.cache.mkdir("web"))
+    cache = None
+    if named := os.environ.get("AUTOSAM_EDGE_WEB_CACHE"):
+        cache = Path(named)
+    elif hasattr(pytestconfig, "cache"):
+        cache = Path(pytestconfig.cache.mkdir("web"))
     site = tmp_path_factory.mktemp("exported") / "site"
     try:
         with ThirdParty(cache=cache, download=True) as third_party:

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from autosam_edge.strict_json import build
+from autosam_edge_benchmarks.rows.row import BenchRow
 from autosam_edge_export.web.icons import icons
 
 HERE = Path(__file__).parent
@@ -157,12 +159,10 @@ def test_the_page_is_isolated_after_the_first_visit(drives: list[dict[str, objec
 
 @pytest.mark.slow
 def test_the_measurement_is_saved(drives: list[dict[str, object]]) -> None:
-    """bench.html: every sample, its quantiles as NumPy's, and null for what is not known."""
-    report = drives[0]["bench"]
-    assert isinstance(report, dict)
-    assert set(report) >= {"device", "artifact", "placement", "load", "tile_latency", "end_to_end", "memory"}
-    assert len(report["tile_latency"]["samples"]) == 20
-    assert (report["tile_latency"]["p50"], report["tile_latency"]["p90"]) == (22, 24)
-    assert report["device"]["name"] is None
-    assert set(report["end_to_end"]["stages_s"]) == {"read", "network", "measure", "write", "view"}
-    assert report["memory"]["python_mb"] == 400
+    """bench.html: a row that the schema of `bench` takes, with every sample."""
+    row = build(BenchRow, drives[0]["bench"], "row")
+    assert row.tile_latency is not None
+    assert (row.tile_latency.n, row.tile_latency.p50, row.tile_latency.p90) == (20, 22, None)
+    assert (row.measured_with, row.device.name, row.validity.word) == ("browser", None, "not repeated")
+    assert set(row.end_to_end[0].stages_s) == {"read", "network", "measure", "write", "view"}
+    assert row.memory.peak_mb["python"] == 400

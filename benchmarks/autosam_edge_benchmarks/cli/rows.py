@@ -1,0 +1,151 @@
+"""``autosam-edge bench`` itself, and ``bench report``."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from autosam_edge.bundle import open_bundle
+from autosam_edge.cli.extras import needs
+from autosam_edge.cli.options import AsJson, BundleOption, EngineName, split_commas
+from autosam_edge.cli.progress import Stages
+from autosam_edge.cli.tables import new_table, show
+from autosam_edge.engines.selection import rank_artifacts, select_artifact
+from autosam_edge.machine import available_cores
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from autosam_edge_benchmarks.rows.row import BenchRow
+
+_SCORED = Path("benchmarks/results/btcv_test/summary.json")
+
+
+def bench(
+    context: typer.Context,
+    rows: Annotated[
+        Path | None,
+        typer.Option(
+            "--rows", help="Folder for the rows; the same command later goes on where it was stopped."
+        ),
+    ] = None,
+    bundle: BundleOption = None,
+    scan: Annotated[
+        Path | None,
+        typer.Option("--scan", metavar="DICOM_FOLDER", help="CT series. Default: a phantom.", exists=True),
+    ] = None,
+    engine: Annotated[
+        EngineName | None, typer.Option("--engine", help="Inference engine. Default: each that runs here.")
+    ] = None,
+    precision: Annotated[
+        str | None, typer.Option("--precision", help="Number format, such as fp32. Default: each.")
+    ] = None,
+    threads: Annotated[
+        str | None, typer.Option("--threads", metavar="N,...", help="Numbers of threads. Default: all cores.")
+    ] = None,
+    slices: Annotated[
+        str, typer.Option("--slices", metavar="N,...", help="Slices of the whole scans; they are repeated.")
+    ] = "160,320,807",
+    repeats: Annotated[
+        int, typer.Option("--repeats", min=1, help="Number of repeats; with fewer than 3, no row is stable.")
+    ] = 3,
+    minutes: Annotated[
+        float, typer.Option("--minutes", min=0, help="Minutes of tiles without a pause; 0 leaves them out.")
+    ] = 1.0,
+    roofline: Annotated[
+        bool, typer.Option("--roofline", help="Compare each tile with the peaks of this machine.")
+    ] = False,
+    scored: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--scored",
+            metavar="SUMMARY.json",
+            help="Result of `evaluate`, for the Dice; once for each artifact.",
+        ),
+    ] = None,
+    name: Annotated[str | None, typer.Option("--name", help="Name of this machine, for the rows.")] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Measure a busy machine too; the rows are marked as noisy.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Measure latency and memory of every artifact on this machine; refuse while it is busy."""
+    if context.invoked_subcommand is not None:
+        return
+    whole = "whole numbers with commas, such as 1,2"
+    counts = split_commas(slices, int, option="--slices", expected=whole)
+    numbers = split_commas(threads or str(available_cores()), int, option="--threads", expected=whole)
+    opened = open_bundle(bundle)
+    wanted = select_artifact(opened, engine, precision)  # refuses what cannot run here
+    artifacts = tuple(
+        choice.artifact
+        for choice in rank_artifacts(opened.manifest)
+        if choice.usable
+        and engine in (None, choice.artifact.target)
+        and precision in (None, choice.artifact.precision)
+    )
+    assert wanted in artifacts
+    with needs("bench"):
+        from autosam_edge_benchmarks.rows.measure import measure
+        from autosam_edge_benchmarks.rows.plan import Plan
+    if roofline:
+        with needs("export"):
+            import onnx  # noqa: F401  a child process needs it
+    if scored is None:
+        scored = [_SCORED] if _SCORED.is_file() else []
+    plan = Plan(
+        opened,
+        artifacts,
+        numbers,
+        tuple(sorted(counts)),
+        scan,
+        repeats,
+        minutes,
+        tuple(scored),
+        name,
+        roofline=roofline,
+        force=force,
+    )
+    with nullcontext(rows) if rows is not None else tempfile.TemporaryDirectory() as folder:
+        found = measure(plan, Path(str(folder)), log=Stages().log)
+    _show(found, as_json=as_json)
+
+
+def _show(rows: Sequence[BenchRow], *, as_json: bool) -> None:
+    from autosam_edge_benchmarks.rows.row import as_object
+    from autosam_edge_benchmarks.rows.table import COLUMNS, cells, notes
+
+    if as_json:
+        print(json.dumps({"rows": [as_object(row) for row in rows]}))
+        return
+    table = new_table(f"{rows[0].artifact.model} on {rows[0].device.processor}")
+    for column in COLUMNS:
+        table.add_column(column, justify="left" if column in ("artifact", "timing") else "right")
+    for row in rows:
+        table.add_row(*cells(row))
+    show(table)
+    for line in notes(rows):
+        print(line)
+
+
+def report(
+    rows: Annotated[Path, typer.Argument(metavar="ROWS", help="Folder of stored rows.", exists=True)],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Web page; one file.")],
+    markdown: Annotated[
+        Path | None,
+        typer.Option(
+            "--markdown", help="Page whose part between the marks of `bench` becomes the table.", exists=True
+        ),
+    ] = None,
+) -> None:
+    """Draw stored rows as one web page: tables, latency, Dice, stages, sustained work."""
+    with needs("train"):
+        from autosam_edge_benchmarks.rows.report import write_report
+
+    count = write_report(rows, out, markdown)
+    print(f"{out}: {count} rows")

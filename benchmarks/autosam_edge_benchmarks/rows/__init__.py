@@ -1,0 +1,1 @@
+"""``bench``: one row of measured values for each artifact, engine and number of threads."""

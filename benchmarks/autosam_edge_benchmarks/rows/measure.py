@@ -1,0 +1,138 @@
+"""The measurement: steps in turns, each in a process of its own and kept in a journal, then one row each."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+from autosam_edge.atomic_files import write_file
+from autosam_edge.clock import CpuWatch, doubt
+from autosam_edge.phantom import make_phantom
+from autosam_edge.phantom.series import write_dicom_series
+from autosam_edge.strict_json import build, parse_json
+from autosam_edge_benchmarks.error_codes import MACHINE_DISTURBED
+from autosam_edge_benchmarks.rows.device import after, describe_device, require_ready
+from autosam_edge_benchmarks.rows.figures import Roofline
+from autosam_edge_benchmarks.rows.plan import PHANTOM_SHAPE, Done, Plan, Step
+from autosam_edge_benchmarks.rows.probe import TileRun
+from autosam_edge_benchmarks.rows.row import BenchRow, as_object
+from autosam_edge_benchmarks.rows.summary import make_row
+from autosam_edge_benchmarks.rows.whole_scan import repeat_series, run_once
+
+TILES = 15
+"""Timed tiles of each repeat; three repeats are enough for a p90."""
+_ATTEMPTS, _PAUSE_S = 3, 20.0
+_PHANTOM_MM = (2.0, 0.8, 0.8)
+
+
+def measure(plan: Plan, folder: Path, *, log: Callable[[str], None] = lambda _: None) -> list[BenchRow]:
+    """Measure what the journal in a folder lacks, and write one file for each row.
+
+    Args:
+        folder: Folder of the rows and of the journal; created if it is missing.
+
+    Raises:
+        BenchError: The machine is not ready (AE-BENCH-001), or was disturbed (AE-BENCH-002), in which case
+            the finished steps are kept.
+        RuntimeError: A process failed; the message is the last line of its standard error.
+    """
+    device, hogs = describe_device(plan.name)
+    reasons = require_ready(device, hogs, force=plan.force)
+    folder.mkdir(parents=True, exist_ok=True)
+    journal = folder / f"journal-{plan.identity(device)}.jsonl"
+    done = {found.step: found for found in read_journal(journal)}
+    steps = list(plan.steps())
+    with tempfile.TemporaryDirectory() as scratch:
+        scans: dict[str, Path] = {}
+        for number, step in enumerate(steps, start=1):
+            if step in done:
+                continue
+            log(f"{number} of {len(steps)}: {step.artifact}, {step.threads} threads, {step.what}")
+            for count in plan.slices_of(step):
+                if str(count) not in scans:
+                    scans[str(count)] = _series(plan.scan, Path(scratch), count)
+            done[step] = _undisturbed(lambda: _run(plan, step, scans), force=plan.force)  # noqa: B023
+            with journal.open("a") as file:
+                file.write(json.dumps(asdict(done[step])) + "\n")
+    during = [found.others_cores for found in done.values() if found.others_cores is not None]
+    device = after(device, max(during, default=None))
+    rows = []
+    for threads in plan.threads:
+        for artifact in plan.artifacts:
+            mine = [done[s] for s in steps if (s.artifact, s.threads) == (artifact.name, threads)]
+            row = make_row(plan, artifact, device, mine, reasons)
+            write_row(row, folder)
+            rows.append(row)
+    return rows
+
+
+def read_journal(path: Path) -> list[Done]:
+    """The steps that were finished; none if there is no journal. A line that was cut off is left out."""
+    lines = path.read_text().split("\n")[:-1] if path.exists() else []
+    return [build(Done, parse_json(line.encode()), "journal") for line in lines]
+
+
+def write_row(row: BenchRow, folder: Path) -> None:
+    """Write a row into a file that is named after its artifact and its number of threads."""
+    name = f"{row.artifact.form}-{row.artifact.precision}-{row.placement.threads}.json"
+    write_file((json.dumps(as_object(row), indent=1) + "\n").encode(), folder / name)
+
+
+def _undisturbed(run: Callable[[], Done], *, force: bool) -> Done:
+    """Repeat a step that other programs disturbed."""
+    for attempt in range(_ATTEMPTS):
+        watch = CpuWatch()
+        found = run()
+        found = dataclasses.replace(found, others_cores=watch.others_cores())
+        reason = doubt(found.others_cores)
+        if not reason or force:
+            return found
+        if attempt + 1 < _ATTEMPTS:
+            time.sleep(_PAUSE_S)
+    raise MACHINE_DISTURBED(reason)
+
+
+def _run(plan: Plan, step: Step, scans: dict[str, Path]) -> Done:
+    bundle = plan.bundle.path
+    if step.what.isdecimal():
+        target, _, precision = step.artifact.partition("/")
+        run = run_once(
+            scans[step.what], bundle=bundle, engine=target, precision=precision, threads=step.threads
+        )
+        return Done(step, None, None, run, None)
+    if step.what == "roofline":
+        first = str(scans.get(str(plan.slices[0]), "")) if plan.slices else ""
+        told = _in_process("roofline", bundle, step, first)
+        return Done(step, None, None, None, build(Roofline, told, "roofline"))
+    seconds = 60.0 * plan.minutes if step.what == "sustained" else 0.0
+    told = _in_process("probe", bundle, step, TILES, seconds)
+    return Done(step, None, build(TileRun, told, "probe"), None, None)
+
+
+def _in_process(module: str, bundle: Path, step: Step, *more: object) -> object:
+    """What a module of this package prints in a process of its own, as JSON types."""
+    name = f"{__package__}.{module}"
+    command = [sys.executable, "-m", name, str(bundle), step.artifact, str(step.threads), *map(str, more)]
+    finished = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    if finished.returncode != 0:
+        raise RuntimeError((finished.stderr.strip().splitlines() or ["no message"])[-1])
+    return parse_json(finished.stdout.encode())
+
+
+def _series(scan: Path | None, scratch: Path, count: int) -> Path:
+    """A series of so many slices; a series of another number is repeated."""
+    source = scan or scratch / "phantom"
+    if not source.exists():
+        phantom = make_phantom(spacing_mm=_PHANTOM_MM, shape=PHANTOM_SHAPE)
+        write_dicom_series(phantom.volume, source)
+    folder = scratch / str(count)
+    folder.mkdir()
+    repeat_series(source, folder, count)
+    return folder

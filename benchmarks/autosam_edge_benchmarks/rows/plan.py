@@ -1,0 +1,105 @@
+"""The plan of a measurement: its steps, each a process of its own, and what they saw."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from autosam_edge.bundle import Bundle
+from autosam_edge.manifest import Artifact
+from autosam_edge.version import __version__
+from autosam_edge_benchmarks.rows.figures import Roofline
+from autosam_edge_benchmarks.rows.probe import TileRun
+from autosam_edge_benchmarks.rows.row import Device
+from autosam_edge_benchmarks.rows.whole_scan import ScanRun
+
+PHANTOM_SHAPE = (160, 512, 512)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is measured.
+
+    Args:
+        bundle: Bundle of the artifacts.
+        artifacts: Artifacts that run here.
+        threads: Numbers of threads.
+        slices: Numbers of slices of the whole scans, in rising order; may be empty.
+        scan: Folder of a DICOM series, repeated to each number of slices; None for a phantom.
+        repeats: Number of repeats of everything.
+        minutes: Length of the sustained run, minutes; 0 leaves it out.
+        scored: Files ``summary.json`` of evaluations, for the Dice.
+        name: Name of the machine that a person gives.
+        roofline: Whether each tile is compared with the peaks of this machine.
+        force: Whether to measure a machine that is not quiet.
+    """
+
+    bundle: Bundle
+    artifacts: tuple[Artifact, ...]
+    threads: tuple[int, ...]
+    slices: tuple[int, ...]
+    scan: Path | None
+    repeats: int
+    minutes: float
+    scored: tuple[Path, ...]
+    name: str | None
+    roofline: bool
+    force: bool
+
+    def steps(self) -> Iterator[Step]:
+        """Every step; the repeats are the outer loop, so that a slow hour slows all artifacts."""
+        subjects = [(artifact.name, threads) for threads in self.threads for artifact in self.artifacts]
+        for repeat in range(self.repeats):
+            for what in ("tiles", *map(str, self.slices)):
+                yield from (Step(name, threads, what, repeat) for name, threads in subjects)
+        for what, wanted in (("sustained", self.minutes > 0), ("roofline", self.roofline)):
+            yield from (Step(name, threads, what, 0) for name, threads in subjects if wanted)
+
+    def slices_of(self, step: Step) -> tuple[int, ...]:
+        """Numbers of slices of the scans that a step reads."""
+        if step.what == "roofline":
+            return self.slices[:1]
+        return (int(step.what),) if step.what.isdecimal() else ()
+
+    def identity(self, device: Device) -> str:
+        """Ten digits that change when stored steps no longer belong to this measurement."""
+        same = (self.bundle.manifest_sha256, __version__, device.processor, device.versions, self.minutes)
+        return hashlib.sha256(repr((same, self.scan and self.scan.name)).encode()).hexdigest()[:10]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One process.
+
+    Args:
+        artifact: Name of the artifact.
+        threads: Number of threads.
+        what: ``tiles``, ``sustained``, ``roofline``, or the number of slices of a whole scan.
+        repeat: Number of the repeat, from 0.
+    """
+
+    artifact: str
+    threads: int
+    what: str
+    repeat: int
+
+
+@dataclass(frozen=True)
+class Done:
+    """A step and what was seen.
+
+    Args:
+        step: The step.
+        others_cores: Cores that other programs used meanwhile; None where the system does not tell.
+        tiles: Result of ``tiles`` and ``sustained``.
+        scan: Result of a whole scan.
+        roofline: Result of ``roofline``.
+    """
+
+    step: Step
+    others_cores: float | None
+    tiles: TileRun | None
+    scan: ScanRun | None
+    roofline: Roofline | None

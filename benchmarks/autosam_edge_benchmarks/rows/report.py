@@ -1,0 +1,260 @@
+"""Stored rows as one web page without scripts or other files, and as a table for a page in Markdown."""
+
+from __future__ import annotations
+
+import html
+import io
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from autosam_edge.atomic_files import write_file
+from autosam_edge.volume import RESEARCH_USE
+from autosam_edge_benchmarks.error_codes import ROW_INVALID
+from autosam_edge_benchmarks.rows.row import BenchRow, Device, read_row
+from autosam_edge_benchmarks.rows.table import COLUMNS, cells, notes
+
+BEGIN, END = "<!-- bench -->\n", "<!-- end of bench -->\n"
+_SIZE = (4.8, 3.9)  # inches; readable on a phone too
+_COLORS = ("#1f6fb2", "#c2571a", "#2c8a57", "#7a4fa3", "#a8324a", "#66707c")
+_STAGE_COLORS = ("#1f6fb2", "#c2571a", "#2c8a57", "#7a4fa3", "#a8324a", "#d0a215", "#4fa3a5", "#8c6d5a")
+_STYLE = """
+:root { color-scheme: light; font-family: system-ui, sans-serif; color: #1b2430; background: #fff; }
+body { max-width: 72rem; margin: 0 auto; padding: 1rem; line-height: 1.5; }
+h1 { font-size: 1.5rem; margin: 0.5rem 0; } h2 { font-size: 1.1rem; margin: 1.5rem 0 0.5rem; }
+.research, .note { color: #4a5563; font-size: 0.9rem; }
+.doubt { background: #fff3d6; border-left: 4px solid #c2571a; padding: 0.5rem 0.75rem; }
+.scroll { overflow-x: auto; } table { border-collapse: collapse; font-size: 0.9rem; }
+th, td { padding: 0.35rem 0.6rem; border-bottom: 1px solid #d5dae1; text-align: right; white-space: nowrap; }
+th:first-child, td:first-child, .device td { text-align: left; } .device td { white-space: normal; }
+.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); gap: 1rem; }
+figure { margin: 0; min-width: 0; } svg { width: 100%; height: auto; }
+figcaption { font-weight: 600; }
+"""
+
+
+def write_report(folder: Path, out: Path, markdown: Path | None = None) -> int:
+    """Draw every row of a folder.
+
+    Args:
+        folder: Folder of rows, with folders of other machines inside it.
+        out: HTML file.
+        markdown: Page whose part between ``BEGIN`` and ``END`` is replaced by the table; None for none.
+
+    Returns:
+        Number of rows.
+
+    Raises:
+        BenchError: A file is no row, or there is none (AE-BENCH-003).
+    """
+    rows = read_rows(folder)
+    write_file(page(rows).encode(), out)
+    if markdown is not None:
+        before, _, rest = markdown.read_text().partition(BEGIN)
+        after = rest.partition(END)[2]
+        write_file((before + BEGIN + as_markdown(rows) + END + after).encode(), markdown)
+    return len(rows)
+
+
+def read_rows(folder: Path) -> list[BenchRow]:
+    """Every row of a folder and of the folders in it, in the order of the names."""
+    rows = [_read(path) for path in sorted(folder.rglob("*.json"))]
+    if not rows:
+        raise ROW_INVALID("the folder holds no row of a benchmark.")
+    return rows
+
+
+def _read(path: Path) -> BenchRow:
+    try:
+        return read_row(path)
+    except ValueError as error:
+        raise ROW_INVALID(f"{path.name} is no row of a benchmark: {error}.") from error
+
+
+def as_markdown(rows: Sequence[BenchRow]) -> str:
+    """One table for each machine, with its notes."""
+    parts = []
+    for device, mine in _by_device(rows):
+        lines = [COLUMNS, ("---",) * len(COLUMNS), *map(cells, mine)]
+        table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        parts.append(f"{_words(device)}:\n\n{table}\n\n{' '.join(notes(mine))}\n")
+    return "\n" + "\n".join(parts) + "\n"
+
+
+def page(rows: Sequence[BenchRow]) -> str:
+    """The whole page."""
+    doubtful = [row.name for row in rows if row.validity.word != "quiet"]
+    doubt = (
+        f'<p class="doubt">Not to be quoted: {len(doubtful)} of {len(rows)} rows are not quiet and stable; '
+        "the last column says why.</p>"
+        if doubtful
+        else ""
+    )
+    sections = "".join(_section(device, mine) for device, mine in _by_device(rows))
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Benchmark of autosam-edge</title>
+<style>{_STYLE}</style>
+</head>
+<body>
+<h1>Benchmark of autosam-edge</h1>
+<p class="research">{html.escape(RESEARCH_USE)}</p>
+{doubt}
+{sections}
+</body>
+</html>
+"""
+
+
+def _section(device: Device, rows: Sequence[BenchRow]) -> str:
+    head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in COLUMNS)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells(row)) + "</tr>" for row in rows
+    )
+    told = "".join(
+        f'<tr><th scope="row">{name.replace("_", " ")}</th><td>{html.escape(_value(value))}</td></tr>'
+        for name, value in vars(device).items()
+    )
+    below = "".join(f"<li>{html.escape(note)}</li>" for note in notes(rows))
+    drawn = "".join(
+        f"<figure><figcaption>{title}</figcaption>{_svg(figure, title)}</figure>"
+        for title, figure in _figures(rows)
+    )
+    return f"""<h2>{html.escape(_words(device))}</h2>
+<div class="scroll" tabindex="0"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>
+<ul class="note">{below}</ul>
+<div class="figures">{drawn}</div>
+<details><summary>The machine</summary>
+<table class="device"><tbody>{told}</tbody></table></details>
+"""
+
+
+def _figures(rows: Sequence[BenchRow]) -> Iterator[tuple[str, Figure]]:
+    """Title and figure of each kind for which there are values."""
+    tiles = [
+        (row, row.tile_latency.p50, peak)
+        for row in rows
+        if row.tile_latency is not None and (peak := row.memory.peak_mb.get("tiles")) is not None
+    ]
+    if tiles:
+        yield "Time of a tile and memory", _points(tiles, "median time of a tile, ms", "peak memory, MB")
+    scored = [
+        (row, row.end_to_end[0].total_s, dice)
+        for row in rows
+        if row.end_to_end and (dice := row.accuracy.mean_dice) is not None
+    ]
+    if scored:
+        data = scored[0][0].accuracy.data
+        yield "Dice and time of a scan", _points(scored, "whole scan, s", f"mean Dice, {data}")
+    whole = [row for row in rows if row.end_to_end]
+    if whole:
+        yield f"Stages of a scan of {whole[0].end_to_end[0].shape[0]} slices", _stages(whole)
+    steady = [row for row in rows if row.sustained is not None]
+    if steady:
+        yield "Tiles without a pause", _sustained(steady)
+
+
+def _axes() -> tuple[Figure, Axes]:
+    figure = Figure(figsize=_SIZE, layout="constrained")
+    axes = figure.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(color="#e6e9ee", linewidth=0.8)
+    axes.set_axisbelow(True)
+    return figure, axes
+
+
+def _points(points: Sequence[tuple[BenchRow, float, float]], x: str, y: str) -> Figure:
+    figure, axes = _axes()
+    for number, (row, right, up) in enumerate(points):
+        axes.scatter(right, up, s=60, color=_COLORS[number % len(_COLORS)], label=row.name)
+    axes.set(xlabel=x, ylabel=y)
+    axes.set_xlim(0, 1.15 * max(right for _, right, _ in points))
+    lowest, highest = min(up for *_, up in points), max(up for *_, up in points)
+    axes.set_ylim(lowest - 0.05 * highest, 1.05 * highest)  # a small difference looks small
+    _legend(figure)
+    return figure
+
+
+def _stages(rows: Sequence[BenchRow]) -> Figure:
+    figure, axes = _axes()
+    left = [0.0] * len(rows)
+    times = [_leaves(row) for row in rows]
+    for number, stage in enumerate(dict.fromkeys(name for leaves in times for name in leaves)):
+        widths = [leaves.get(stage, 0.0) for leaves in times]
+        axes.barh(
+            [row.name for row in rows],
+            widths,
+            left=left,
+            color=_STAGE_COLORS[number % len(_STAGE_COLORS)],
+            label=stage,
+        )
+        left = [start + width for start, width in zip(left, widths, strict=True)]
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1.05 * max(left))
+    axes.set_xlabel("seconds from the input to the files")
+    _legend(figure, columns=3)
+    return figure
+
+
+def _leaves(row: BenchRow) -> dict[str, float]:
+    """Stages that hold no others and take at least a twentieth; the rest of the total is the last."""
+    scan = row.end_to_end[0]
+    leaves = {
+        name: seconds
+        for name, seconds in scan.stages_s.items()
+        if name != "segment" and not name.startswith("write ") and seconds >= scan.total_s / 20
+    }
+    return {**leaves, "start and rest": max(0.0, scan.total_s - sum(leaves.values()))}
+
+
+def _sustained(rows: Sequence[BenchRow]) -> Figure:
+    figure, axes = _axes()
+    for number, row in enumerate(rows):
+        assert row.sustained is not None
+        seconds, milliseconds = zip(*row.sustained.curve, strict=True)
+        axes.plot(seconds, milliseconds, color=_COLORS[number % len(_COLORS)], label=row.name)
+    axes.set(xlabel="seconds since the start", ylabel="median time of a tile, ms")
+    axes.set_ylim(bottom=0)
+    _legend(figure)
+    return figure
+
+
+def _legend(figure: Figure, columns: int = 2) -> None:
+    figure.legend(loc="outside lower center", ncols=columns, frameon=False, fontsize=8)
+
+
+def _svg(figure: Figure, title: str) -> str:
+    drawn = io.StringIO()
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": title, "font.family": "sans-serif"}):
+        figure.savefig(drawn, format="svg", metadata={"Date": None, "Creator": None})
+    text = drawn.getvalue()
+    return text[text.index("<svg") :].replace("<svg", f'<svg role="img" aria-label="{title}"', 1)
+
+
+def _by_device(rows: Sequence[BenchRow]) -> list[tuple[Device, list[BenchRow]]]:
+    """Rows by machine; what changes from row to row, such as the load, makes no other machine."""
+    found: dict[str, list[BenchRow]] = {}
+    for row in rows:
+        found.setdefault(_words(row.device), []).append(row)
+    return [(mine[0].device, mine) for mine in found.values()]
+
+
+def _words(device: Device) -> str:
+    memory = None if device.memory_gb is None else f"{device.memory_gb:g} GB"
+    cores = None if device.cores is None else f"{device.cores} cores"
+    parts = (device.name, device.processor, cores, memory, device.os_build or device.browser)
+    return ", ".join(part for part in parts if part)
+
+
+def _value(value: object) -> str:
+    if value is None:
+        return "not known"
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {version}" for name, version in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -1,0 +1,149 @@
+"""The steps of one artifact and number of threads become one row."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+
+from autosam_edge.bundle import Bundle
+from autosam_edge.clock import doubt
+from autosam_edge.manifest import Artifact
+from autosam_edge.version import __version__
+from autosam_edge_benchmarks.rows import energy
+from autosam_edge_benchmarks.rows.figures import Energy, Memory, Scan, Sustained, TileLatency, within
+from autosam_edge_benchmarks.rows.plan import PHANTOM_SHAPE, Done, Plan
+from autosam_edge_benchmarks.rows.probe import WARM_UPS, TileRun
+from autosam_edge_benchmarks.rows.row import (
+    FORMAT,
+    SCHEMA_VERSION,
+    BenchRow,
+    Device,
+    Load,
+    Measured,
+    Placement,
+    Validity,
+)
+from autosam_edge_benchmarks.rows.sizes import accuracy, install_size
+from autosam_edge_benchmarks.rows.whole_scan import MEMORY_METHOD
+
+
+def make_row(
+    plan: Plan, artifact: Artifact, device: Device, done: Sequence[Done], reasons: Sequence[str]
+) -> BenchRow:
+    """Summarize the steps of one artifact and number of threads.
+
+    Args:
+        reasons: Why the machine was not ready before; empty if it was.
+    """
+    repeats, sustained = _tiles(done, "tiles"), _tiles(done, "sustained")
+    scans = tuple(_scan(plan, done, str(count)) for count in plan.slices)
+    first, latency = repeats[0], TileLatency.of([run.samples_ms for run in repeats], WARM_UPS)
+    manifest = plan.bundle.manifest
+    return BenchRow(
+        format=FORMAT,
+        schema_version=SCHEMA_VERSION,
+        measured_with="python",
+        date=datetime.now(timezone.utc).date().isoformat(),
+        device=device,
+        artifact=Measured(
+            software=__version__,
+            model=manifest.name,
+            model_version=manifest.version,
+            model_sha256=plan.bundle.manifest_sha256,
+            sha256=manifest.sha256_of(artifact.path),
+            form=artifact.target,
+            precision=artifact.precision,
+            proof=artifact.proof,
+            tile=manifest.input.patch,
+            megabytes=_megabytes(plan.bundle, artifact),
+        ),
+        placement=Placement(
+            engine=first.engine,
+            engine_version=first.engine_version,
+            provider_asked=first.provider_asked,
+            provider=first.provider,
+            threads=done[0].step.threads,
+            operators=first.operators,
+            fallbacks=(),
+        ),
+        load=Load(
+            first_s=first.load_s,
+            cold_process_s=statistics.median(run.load_s for run in repeats),
+            warm_s=statistics.median(run.warm_load_s for run in repeats),
+            stages_s=None,
+        ),
+        tile_latency=latency,
+        end_to_end=scans,
+        sustained=Sustained.of(sustained[0].samples_ms) if sustained else None,
+        memory=Memory(
+            {
+                "tiles": max(run.peak_mb for run in repeats),
+                **{f"scan of {scan.shape[0]} slices": scan.peak_mb for scan in scans},
+            },
+            MEMORY_METHOD,
+        ),
+        energy=_energy(plan, done, repeats),
+        install=install_size(plan.bundle.path, first.engine),
+        accuracy=accuracy(plan.bundle, artifact, first.engine, plan.scored),
+        roofline=next((found.roofline for found in done if found.roofline), None),
+        validity=_validity(latency, scans, done, reasons),
+    )
+
+
+def _tiles(done: Sequence[Done], what: str) -> list[TileRun]:
+    return [found.tiles for found in done if found.tiles is not None and found.step.what == what]
+
+
+def _energy(plan: Plan, done: Sequence[Done], repeats: Sequence[TileRun]) -> Energy:
+    first = str(plan.slices[0]) if plan.slices else ""
+    tiles = [run.joules / len(run.samples_ms) for run in repeats if run.joules is not None]
+    scans = [found.scan.joules for found in done if found.scan and found.step.what == first]
+    known = [joules for joules in scans if joules is not None]
+    return Energy(
+        joules_per_tile=statistics.median(tiles) if tiles else None,
+        joules_per_scan=statistics.median(known) if known else None,
+        method=energy.METHOD if tiles else energy.UNKNOWN,
+    )
+
+
+def _scan(plan: Plan, done: Sequence[Done], what: str) -> Scan:
+    runs = [found.scan for found in done if found.scan is not None and found.step.what == what]
+    return Scan(
+        scan="phantom" if plan.scan is None else "CT",
+        shape=runs[0].shape,
+        spacing_mm=runs[0].spacing_mm,
+        repeated=runs[0].shape[0] > _length(plan.scan),
+        total_s=statistics.median(run.wall_s for run in runs),
+        samples_s=tuple(run.wall_s for run in runs),
+        stages_s={
+            stage: statistics.median(run.stages_s[stage] for run in runs) for stage in runs[0].stages_s
+        },
+        peak_mb=max(run.peak_mb for run in runs),
+    )
+
+
+def _length(scan: Path | None) -> int:
+    return PHANTOM_SHAPE[0] if scan is None else sum(path.suffix == ".dcm" for path in scan.iterdir())
+
+
+def _megabytes(bundle: Bundle, artifact: Artifact) -> float:
+    files = bundle.read_artifact(artifact.path)
+    return round(math.fsum(map(len, files.values())) / 1e6, 2)
+
+
+def _validity(
+    latency: TileLatency, scans: Sequence[Scan], done: Sequence[Done], reasons: Sequence[str]
+) -> Validity:
+    disturbed = max((found.others_cores or 0.0 for found in done), default=0.0)
+    noise = [*reasons, *([doubt(disturbed)] if doubt(disturbed) else [])]
+    repeated = {"tiles": latency.repeat_p50, **{f"{s.shape[0]} slices": s.samples_s for s in scans}}
+    verdicts = {name: within(medians) for name, medians in repeated.items()}
+    unstable = [
+        f"The repeats of {name} lie more than 5 % apart." for name, same in verdicts.items() if same is False
+    ]
+    known = [verdict for verdict in verdicts.values() if verdict is not None]
+    stable = all(known) if len(known) == len(verdicts) else False if unstable else None
+    return Validity(bool(noise), stable, (*noise, *unstable))

@@ -1,0 +1,59 @@
+"""Rows as lines of a table, for the terminal, Markdown and the page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from autosam_edge_benchmarks.rows.row import BenchRow
+
+COLUMNS = (
+    *("artifact", "load s", "tile p50 ms", "p90", "scans s", "peak MB", "J a scan", "last / first"),
+    *("Dice", "timing"),
+)
+
+
+def cells(row: BenchRow) -> list[str]:
+    """The cells of a row under ``COLUMNS``; empty where a value is not known."""
+    tile, dice = row.tile_latency, row.accuracy.mean_dice
+    scan_peaks = [scan.peak_mb for scan in row.end_to_end if scan.peak_mb is not None]
+    peaks = [peak for peak in row.memory.peak_mb.values() if peak is not None]
+    return [
+        row.name,
+        _number(row.load.cold_process_s, 2),
+        _number(tile.p50 if tile else None, 0),
+        _number(tile.p90 if tile else None, 0),
+        " / ".join(f"{scan.total_s:.1f}" for scan in row.end_to_end),
+        " / ".join(f"{peak:.0f}" for peak in scan_peaks or peaks),
+        _number(row.energy.joules_per_scan, 0),
+        _number(row.sustained.last_to_first if row.sustained else None, 2),
+        _number(dice, 3),
+        row.validity.word,
+    ]
+
+
+def notes(rows: Sequence[BenchRow]) -> Iterator[str]:
+    """Sentences below a table: what the scans were, and why times are not to be quoted."""
+    for scan in rows[0].end_to_end:
+        sides, again = " x ".join(map(str, scan.shape)), ", slices repeated" if scan.repeated else ""
+        yield f"Scan: {scan.scan}, {sides}{again}."
+    reasons = dict.fromkeys(reason for row in rows for reason in row.validity.reasons)
+    yield from reasons
+    for row in rows:
+        if row.roofline is not None:
+            yield (
+                f"{row.name}: {row.roofline.ratio:.1f} times the floor of {row.roofline.floor_ms:.0f} ms; "
+                f"slowest operators: {_slowest(row)}."
+            )
+
+
+def _slowest(row: BenchRow) -> str:
+    assert row.roofline is not None
+    return ", ".join(
+        f"{cost.kind} {cost.measured_ms:.0f} ms (floor {cost.floor_ms:.0f})"
+        for cost in row.roofline.operators[:4]
+        if cost.measured_ms is not None
+    )
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"

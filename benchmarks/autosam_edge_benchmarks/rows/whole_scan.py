@@ -1,0 +1,104 @@
+"""Segmentation as a user runs it: one process from command to files, its time and its memory."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pydicom
+from pydicom.uid import generate_uid
+
+from autosam_edge_benchmarks.rows.energy import joules, used
+
+MEMORY_METHOD = "largest resident set of each process by itself: VmHWM on Linux, ru_maxrss elsewhere"
+
+
+@dataclass(frozen=True)
+class ScanRun:
+    """One run of ``autosam-edge segment``.
+
+    Args:
+        shape: Slices, rows and columns of the scan, voxels.
+        spacing_mm: Spacing (D, H, W), mm.
+        wall_s: Time from start to exit, s.
+        peak_mb: Largest resident set, MB.
+        joules: Energy of the run, J.
+        stages_s: Time of each stage by the command's own report, s.
+    """
+
+    shape: tuple[int, int, int]
+    spacing_mm: tuple[float, float, float]
+    wall_s: float
+    peak_mb: float
+    joules: float | None
+    stages_s: dict[str, float]
+
+
+def run_once(source: Path, *, bundle: Path, engine: str, precision: str, threads: int) -> ScanRun:
+    """Segment a scan in a new process.
+
+    Raises:
+        RuntimeError: The command failed; the message is the last line of its standard error.
+    """
+    options = ["--bundle", str(bundle), "--engine", engine, "--precision", precision]
+    # A repeated series is no abdomen; the verdict changes nothing of the work.
+    options += ["--threads", str(threads), "--accept-implausible", "--json"]
+    with tempfile.TemporaryDirectory() as folder:
+        command = [
+            sys.executable,
+            "-m",
+            "autosam_edge",
+            "segment",
+            str(source),
+            "-o",
+            f"{folder}/out",
+            *options,
+        ]
+        before, started = joules(), time.perf_counter()
+        finished = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+        wall_s, after = time.perf_counter() - started, joules()
+    if finished.returncode != 0:
+        raise RuntimeError((finished.stderr.strip().splitlines() or ["no message"])[-1])
+    report = json.loads(finished.stdout)
+    return ScanRun(
+        shape=tuple(report["scan"]["shape_dhw"]),
+        spacing_mm=tuple(report["scan"]["spacing_dhw_mm"]),
+        wall_s=round(wall_s, 3),
+        peak_mb=report["peak_rss_mb"],  # not by wait4: Linux's ru_maxrss starts at the peak of this process
+        joules=used(before, after),
+        stages_s=report["timings_s"],
+    )
+
+
+def repeat_series(source: Path, folder: Path, count: int) -> int:
+    """Write a DICOM series of ``count`` slices by repeating another one along its normal.
+
+    Returns:
+        Number of pixels per slice.
+    """
+    files = sorted(
+        (p for p in source.iterdir() if p.suffix == ".dcm"),
+        key=lambda p: float(_header(p).ImagePositionPatient[2]),
+    )
+    first, second = _header(files[0]), _header(files[1])
+    step = float(second.ImagePositionPatient[2]) - float(first.ImagePositionPatient[2])
+    series = generate_uid(entropy_srcs=[str(first.SeriesInstanceUID), str(count)])
+    for index in range(count):
+        dataset = pydicom.dcmread(files[index % len(files)])
+        x, y, _ = dataset.ImagePositionPatient
+        dataset.ImagePositionPatient = [x, y, float(first.ImagePositionPatient[2]) + index * step]
+        dataset.SeriesInstanceUID = series
+        dataset.SOPInstanceUID = generate_uid(entropy_srcs=[series, str(index)])
+        dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+        dataset.InstanceNumber = index + 1
+        dataset.save_as(folder / f"{index:05d}.dcm")
+    return int(first.Rows) * int(first.Columns)
+
+
+def _header(path: Path) -> pydicom.Dataset:
+    return pydicom.dcmread(path, stop_before_pixels=True)

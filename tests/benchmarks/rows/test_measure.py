@@ -1,0 +1,121 @@
+"""The order of the steps, the journal, and what a disturbed step does."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+
+pytest.importorskip("psutil")
+from autosam_edge_test_rows import DEVICE
+from typer.testing import CliRunner
+
+from autosam_edge.bundle import open_bundle
+from autosam_edge.cli import app
+from autosam_edge.errors import BenchError
+from autosam_edge_benchmarks.rows import measure as module
+from autosam_edge_benchmarks.rows.measure import measure, read_journal
+from autosam_edge_benchmarks.rows.plan import Done, Plan
+from autosam_edge_benchmarks.rows.probe import TileRun
+from autosam_edge_benchmarks.rows.row import read_row
+from autosam_edge_benchmarks.rows.whole_scan import ScanRun
+
+QUIET = dataclasses.replace(DEVICE, load_average=0.1, others_cores_before=0.0)
+
+
+def a_plan(**changes):
+    bundle = open_bundle(None)
+    plan = Plan(
+        bundle,
+        bundle.manifest.artifacts[:2],
+        (1, 2),
+        (160,),
+        None,
+        3,
+        0.0,
+        (),
+        "mine",
+        roofline=False,
+        force=False,
+    )
+    return dataclasses.replace(plan, **changes)
+
+
+class FakeProcesses:
+    """Every tile takes 100 ms, every scan 4 s; others use what ``others`` says, call by call."""
+
+    def __init__(self, monkeypatch, others=(), device=QUIET):
+        self.steps, self.others = [], list(others)
+        monkeypatch.setattr(module, "_run", self.run)
+        monkeypatch.setattr(module, "_series", lambda scan, scratch, count: scratch)
+        monkeypatch.setattr(module, "_PAUSE_S", 0.0)
+        monkeypatch.setattr(module, "CpuWatch", lambda: self)
+        monkeypatch.setattr(
+            module, "describe_device", lambda name: (dataclasses.replace(device, name=name), {})
+        )
+
+    def others_cores(self):
+        return self.others.pop(0) if self.others else 0.0
+
+    def run(self, plan, step, scans):
+        self.steps.append(step)
+        if step.what.isdecimal():
+            scan = ScanRun((160, 512, 512), (2.0, 0.8, 0.8), 4.0, 700.0, 9.0, {"read": 1.0})
+            return Done(step, None, None, scan, None)
+        tiles = TileRun(0.2, 0.1, (100.0,) * 15, 250.0, 30.0, "onnxruntime", "1", "CPU", "CPU", None)
+        return Done(step, None, tiles, None, None)
+
+
+def test_the_repeats_are_the_outer_loop_and_rows_hold_them(monkeypatch, tmp_path):
+    """Two artifacts on one and two threads: each kind of step visits all four before the next."""
+    fake = FakeProcesses(monkeypatch)
+    rows = measure(a_plan(), tmp_path)
+    assert [step.repeat for step in fake.steps] == sorted(step.repeat for step in fake.steps)
+    assert len({(step.artifact, step.threads) for step in fake.steps[:4]}) == 4
+    assert {step.what for step in fake.steps[:4]} == {"tiles"}
+    row = rows[0]
+    assert (row.tile_latency.n, row.tile_latency.p90, row.validity.word) == (45, 100.0, "quiet")
+    assert (row.end_to_end[0].samples_s, row.end_to_end[0].repeated) == ((4.0,) * 3, False)
+    assert (row.energy.joules_per_tile, row.energy.joules_per_scan) == (2.0, 9.0)
+    assert sorted(read_row(path).name for path in tmp_path.glob("*.json")) == sorted(row.name for row in rows)
+
+
+def test_a_stopped_measurement_goes_on(monkeypatch, tmp_path):
+    """What the journal holds is not measured again; a line that was cut off is."""
+    fake = FakeProcesses(monkeypatch, others=[0.0] * 5 + [2.0] * 3)
+    with pytest.raises(BenchError, match=r"AE-BENCH-002: .*2.0 of"):
+        measure(a_plan(), tmp_path)
+    (journal,) = tmp_path.glob("journal-*.jsonl")
+    assert len(read_journal(journal)) == 5
+    journal.write_text(journal.read_text() + '{"step"')
+    assert len(read_journal(journal)) == 5
+    before = len(fake.steps)
+    measure(a_plan(), tmp_path)
+    assert len(fake.steps) - before == len(list(a_plan().steps())) - 5
+
+
+def test_a_forced_row_is_noisy(monkeypatch, tmp_path):
+    """On a busy machine, and while others disturb it; without `force` nothing is measured."""
+    busy = dataclasses.replace(QUIET, others_cores_before=1.5)
+    fake = FakeProcesses(monkeypatch, others=[1.9] * 24, device=busy)
+    with pytest.raises(BenchError, match="AE-BENCH-001"):
+        measure(a_plan(), tmp_path)
+    assert not fake.steps
+    row = measure(a_plan(force=True), tmp_path)[0]
+    assert row.validity.word == "noisy"
+    assert [word in " ".join(row.validity.reasons) for word in ("1.5 of", "1.9 of")] == [True, True]
+    assert row.device.others_cores_during == 1.9
+
+
+def test_the_command_refuses_a_busy_machine_and_prints_rows(monkeypatch, tmp_path):
+    """Exit code 14; with --force --json, one object for each row."""
+    FakeProcesses(monkeypatch, device=dataclasses.replace(QUIET, load_average=9.0))
+    command = ["bench", "--engine", "onnx", "--slices", "160"]
+    refused = CliRunner().invoke(app, command)
+    assert isinstance(refused.exception, BenchError)
+    assert refused.exception.exit_code == 14
+    found = CliRunner().invoke(app, [*command, "--force", "--json"])
+    assert [row["artifact"]["precision"] for row in json.loads(found.stdout)["rows"]] == ["fp32"]
+    shown = CliRunner().invoke(app, [*command, "--force"])
+    assert "noisy" in shown.stdout

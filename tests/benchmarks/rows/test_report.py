@@ -1,0 +1,73 @@
+"""The page of stored rows, and its table as Markdown."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+import pytest
+
+pytest.importorskip("matplotlib")
+pytest.importorskip("psutil")
+from autosam_edge_test_rows import make_row
+
+from autosam_edge.errors import BenchError
+from autosam_edge.volume import RESEARCH_USE
+from autosam_edge_benchmarks.rows.measure import write_row
+from autosam_edge_benchmarks.rows.report import BEGIN, END, as_markdown, page, read_rows, write_report
+
+ROWS = [make_row(), make_row("int8", 2, 60.0, dice=None, word="noisy")]
+
+
+def test_the_page_holds_every_row_and_every_figure():
+    """Four figures with names; nothing is loaded or run; rows that may not be quoted are announced."""
+    text = page(ROWS)
+    assert RESEARCH_USE in text
+    assert all(f"<td>{row.name}</td>" in text for row in ROWS)
+    titles = [
+        "Time of a tile and memory",
+        "Dice and time of a scan",
+        "Stages of a scan of 160 slices",
+        "Tiles without a pause",
+    ]
+    assert re.findall(r'<svg role="img" aria-label="([^"]+)"', text) == titles
+    assert "1 of 2 rows are not quiet and stable" in text
+    assert not re.search(r"<script|<link|<img|src=", text)
+    assert page(ROWS) == text
+
+
+def test_what_was_not_measured_has_no_figure():
+    """A row of tiles alone: one figure, and no warning where all rows are quiet."""
+    text = page([dataclasses.replace(ROWS[0], end_to_end=(), sustained=None)])
+    assert text.count("<svg") == 1
+    assert "Not to be quoted" not in text
+
+
+def test_machines_have_their_own_tables():
+    """Named by processor, cores and memory."""
+    other = dataclasses.replace(
+        ROWS[0], device=dataclasses.replace(ROWS[0].device, name="tablet", memory_gb=8.0)
+    )
+    text = as_markdown([*ROWS, other])
+    assert text.count("| artifact |") == 2
+    assert "\ntablet, Processor, 2 cores, 8 GB:\n" in text
+
+
+def test_a_folder_becomes_a_page_and_a_part_of_another(tmp_path):
+    """Only the part between the marks is replaced, as often as one likes."""
+    for row in ROWS:
+        write_row(row, tmp_path / "rows")
+    document = tmp_path / "performance.md"
+    document.write_text(f"before\n{BEGIN}old\n{END}after\n")
+    for _ in range(2):
+        assert write_report(tmp_path / "rows", tmp_path / "page.html", document) == 2
+        assert document.read_text() == f"before\n{BEGIN}{as_markdown(ROWS)}{END}after\n"
+    assert (tmp_path / "page.html").read_text() == page(ROWS)
+
+
+@pytest.mark.parametrize(("name", "told"), [("a.json", "a.json is no row"), ("a.txt", "holds no row")])
+def test_a_folder_without_rows_is_refused(name, told, tmp_path):
+    """AE-BENCH-003, which names the file."""
+    (tmp_path / name).write_text("{}")
+    with pytest.raises(BenchError, match=f"AE-BENCH-003: .*{told}"):
+        read_rows(tmp_path)
