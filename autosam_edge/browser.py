@@ -10,21 +10,19 @@ from __future__ import annotations
 import json
 import math
 import time
-import traceback
 from dataclasses import asdict
-from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from autosam_edge.browser_answers import answered, answered_later, organs_for_page
 from autosam_edge.bundle import Bundle, open_bundle
 from autosam_edge.dicom.find import find_dicom_files, walk
 from autosam_edge.dicom.header import silenced
 from autosam_edge.dicom.series import series_choices
 from autosam_edge.engines.model_file import check_model_file
-from autosam_edge.error_codes import CANCELLED, ENGINE_FAILED, INTERNAL_ERROR, OUT_OF_MEMORY
-from autosam_edge.errors import AutosamEdgeError
+from autosam_edge.error_codes import CANCELLED, ENGINE_FAILED
 from autosam_edge.formats.nifti import nifti_header
 from autosam_edge.geometry import Grid
 from autosam_edge.golden import read_golden_tile
@@ -67,49 +65,6 @@ class AwaitedEngine(Protocol):
         ...
 
 
-def _answer(value: object) -> str:
-    return json.dumps({"value": value}, allow_nan=False)
-
-
-def _refusal(error: Exception) -> str:
-    """What an exception tells the page; a foreign message may quote the value of a tag and is not shown."""
-    if isinstance(error, MemoryError) and not isinstance(error, AutosamEdgeError):
-        error = OUT_OF_MEMORY("the device ran out of memory.")
-    if not isinstance(error, AutosamEdgeError):
-        traceback.print_tb(error.__traceback__)  # on the console of the browser
-        error = INTERNAL_ERROR(
-            f"unexpected {type(error).__name__}.", remedy="Report it with the kind of scan."
-        )
-    content = {"code": error.code, "message": error.message, "remedy": error.remedy}
-    return json.dumps({"error": {**content, "exitCode": error.exit_code}})
-
-
-def _answered(method: Callable[..., object]) -> Callable[..., str]:
-    """Make JSON of what a method returns or raises."""
-
-    @wraps(method)
-    def call(*arguments: object) -> str:
-        try:
-            return _answer(method(*arguments))
-        except Exception as error:
-            return _refusal(error)
-
-    return call
-
-
-def _answered_later(method: Callable[..., Awaitable[object]]) -> Callable[..., Awaitable[str]]:
-    """The same for a method that is awaited."""
-
-    @wraps(method)
-    async def call(*arguments: object) -> str:
-        try:
-            return _answer(await method(*arguments))
-        except Exception as error:
-            return _refusal(error)
-
-    return call
-
-
 class Worker:
     """One model, and the scan that is worked on.
 
@@ -126,7 +81,7 @@ class Worker:
         self._model = self._bundle.model
         self.arrays: dict[str, npt.NDArray[Any]] = {}
 
-    @_answered
+    @answered
     def about(self) -> dict[str, object]:
         """Software, model and labels."""
         manifest = self._bundle.manifest
@@ -143,7 +98,7 @@ class Worker:
             "labels": labels,
         }
 
-    @_answered
+    @answered
     def artifact(self, name: str) -> dict[str, str]:
         """Path, precision and hash of an artifact, after its file was compared with the hash.
 
@@ -155,7 +110,7 @@ class Worker:
         sha256 = self._bundle.manifest.sha256_of(artifact.path)
         return {"path": artifact.path, "precision": artifact.precision, "sha256": sha256}
 
-    @_answered_later
+    @answered_later
     async def prove(self, name: str, title: str, engine: AwaitedEngine) -> dict[str, object]:
         """Run the golden tile; refuse a provider that computes something else.
 
@@ -168,7 +123,7 @@ class Worker:
         require_passed([check])
         return asdict(check)
 
-    @_answered_later
+    @answered_later
     async def verify(self, name: str, title: str, engine: AwaitedEngine) -> list[dict[str, object]]:
         """Every check of the model on this device; the arguments are those of :meth:`prove`."""
         present = [path for path in self._bundle.manifest.files if (self._bundle.path / path).exists()]
@@ -180,7 +135,7 @@ class Worker:
         require_passed(checks)
         return [asdict(check) for check in checks]
 
-    @_answered_later
+    @answered_later
     async def time_tiles(self, count: int, engine: AwaitedEngine) -> list[float]:
         """Milliseconds of each of ``count`` runs on the golden tile, after one that is not counted."""
         tile, logits = np.ascontiguousarray(read_golden_tile(self._bundle).hu), self._room_for_logits()
@@ -191,13 +146,13 @@ class Worker:
             times.append((time.perf_counter() - started) * 1e3)
         return times[1:]
 
-    @_answered
+    @answered
     def demo(self) -> None:
         """Lay out the demonstration scan, a phantom, as the image of a view."""
         volume = make_phantom().volume
         self._lay_out("view_image", volume.hu, volume.grid)
 
-    @_answered
+    @answered
     def list_series(self, folder: str) -> list[dict[str, object]]:
         """The CT series of the mounted files; none where a file of another kind is given."""
         given = _given(Path(folder))
@@ -206,7 +161,7 @@ class Worker:
         with silenced():
             return [asdict(choice) for choice in series_choices(find_dicom_files(given))]
 
-    @_answered_later
+    @answered_later
     async def segment(
         self, folder: str, out: str, request: str, engine: AwaitedEngine, report: Report
     ) -> dict[str, object]:
@@ -241,7 +196,7 @@ class Worker:
         if not accept:
             require_plausible(segmentation)
         statistics = organ_statistics(volume, segmentation)
-        organs = _organs(segmentation, [asdict(organ) for organ in statistics])
+        organs = organs_for_page(segmentation, [asdict(organ) for organ in statistics])
         lap("measure", "write")
         write(
             volume,
@@ -348,37 +303,3 @@ def _given(folder: Path) -> Path:
     if len(files) == 1:
         return files[0]
     return headers[0] if len(files) == 2 and len(headers) == 1 else folder
-
-
-def _organs(segmentation: Segmentation, statistics: list[dict[str, object]]) -> list[dict[str, object]]:
-    """Measurements with what a list and a viewer need."""
-    places = _places(segmentation)
-    colors = {label.value: list(label.color) for label in segmentation.table}
-    return [
-        {
-            "confidence": None,
-            **entry,
-            "volume_ml": entry["ml"],
-            "color": colors[value],
-            "center_ras_mm": places.get(value),
-        }
-        for entry in statistics
-        if isinstance(value := entry["label"], int)
-    ]
-
-
-def _places(segmentation: Segmentation) -> dict[int, list[float]]:
-    """A place (RAS mm) inside each organ that was found: the middle of the slice that shows most of it."""
-    labels = segmentation.labels
-    counts = np.stack([np.bincount(plane.reshape(-1), minlength=256) for plane in labels])
-    places = {}
-    for value in np.flatnonzero(counts.any(axis=0)):
-        if value == 0:
-            continue
-        d = int(counts[:, value].argmax())
-        rows, columns = np.nonzero(labels[d] == value)
-        h = int(rows[len(rows) // 2])
-        inside = columns[rows == h]
-        x, y, z, _ = segmentation.grid.affine @ (d, h, int(inside[len(inside) // 2]), 1)
-        places[int(value)] = [-float(x), -float(y), float(z)]
-    return places

@@ -439,7 +439,7 @@ BATCH_IN_USE = ErrorCode(
 BATCH_LIST_INVALID = ErrorCode(
     "AE-BATCH-004",
     "a list of scans that cannot be read",
-    "Give a CSV file with a column `path` or `series`, or a text file with one series in each line.",
+    'Give a CSV file with a column named "path" or "series", or a text file with one series in each line.',
 )
 WORKER_DIED = ErrorCode(
     "AE-BATCH-005",

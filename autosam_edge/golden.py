@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from autosam_edge.ct_grid import MAX_TILT_DEG
+from autosam_edge.ct_grid import MAX_SPACING_MM, MAX_TILT_DEG
 from autosam_edge.engines.fake_engine import ThresholdEngine
 from autosam_edge.geometry import MAX_SKEW_DEG, Grid
 from autosam_edge.manifest import well_formed
@@ -42,6 +42,7 @@ _MAX_JSON_BYTES = 1 << 20
 _MAX_ARRAY_BYTES = 256 << 20
 _MAX_STRIDE = 8
 _MAX_MODEL_VOXELS = 1 << 24  # of the golden scan on the model's grid, which verification holds whole
+_MAX_TILE_VOXELS = 1 << 27  # of all its tiles, which verification computes
 _HU = 32768.0
 
 
@@ -206,10 +207,14 @@ def _require_scan(entry: _ScanEntry, grid: Grid, bundle: Bundle) -> None:
     first, end = entry.short_slices
     canonical = grid.orientation.canonical_grid(grid)
     depth, height, width = grid.shape
-    target_mm = min(bundle.manifest.input.spacing_mm)
-    sides = [max(1.0, s * n / target_mm) for s, n in zip(grid.spacing_mm, grid.shape, strict=True)]
+    contract = bundle.manifest.input
+    target_mm = min(contract.spacing_mm)
+    sides = [max(1.0, s * n / target_mm) for s, n in zip(canonical.spacing_mm, canonical.shape, strict=True)]
+    tiled = [max(side, p) / (1.0 - contract.overlap) for side, p in zip(sides, contract.patch, strict=True)]
     for holds, what in (
+        (max(grid.spacing_mm) <= MAX_SPACING_MM, f"affine: voxels of at most {MAX_SPACING_MM:g} mm"),
         (math.prod(sides) <= _MAX_MODEL_VOXELS, f"affine: at most {_MAX_MODEL_VOXELS} voxels of the model"),
+        (math.prod(tiled) <= _MAX_TILE_VOXELS, f"affine: at most {_MAX_TILE_VOXELS} voxels in all tiles"),
         (canonical.skew_deg <= MAX_SKEW_DEG, "affine: rows and columns at a right angle"),
         (canonical.tilt_deg <= MAX_TILT_DEG, f"affine: a tilt of at most {MAX_TILT_DEG:g} degrees"),
         (1 <= entry.stride <= _MAX_STRIDE, f"stride: 1 to {_MAX_STRIDE}"),

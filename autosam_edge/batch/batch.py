@@ -166,7 +166,7 @@ def _roots_and_series(inputs: Sequence[Path]) -> tuple[list[Path], frozenset[str
         except (OSError, UnicodeDecodeError, csv.Error) as error:
             raise BATCH_LIST_INVALID(f"a list of scans cannot be read ({type(error).__name__}).") from error
         if lines and not {"path", "series"} & lines[0].keys():
-            raise BATCH_LIST_INVALID("a CSV list has neither a column `path` nor a column `series`.")
+            raise BATCH_LIST_INVALID('a CSV list has neither a column "path" nor a column "series".')
         roots += [path.parent / line["path"] for line in lines if line.get("path")]
         series = [line["series"] for line in lines if line.get("series")] or text.split() * (suffix == ".txt")
         wanted |= {_start_of_id(name.strip()) for name in series}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import signal
 from collections import Counter, deque
+from dataclasses import dataclass
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,13 @@ if TYPE_CHECKING:
 _MAX_DEATHS = 2  # of workers over one scan; the first may be the fault of another program
 
 
+@dataclass(frozen=True)
+class _Death:
+    """The end of a process that had a scan in hand, with its exit code."""
+
+    code: int | None
+
+
 class _Worker:
     """One process and the scan that it has in hand."""
 
@@ -40,16 +48,13 @@ class _Worker:
         self.job = job
         self.connection.send(job)
 
-    def answer(self) -> tuple[int, int] | Fault | AutosamEdgeError | None:
-        """What came of the scan, or before that the tiles done and the tiles in all.
-
-        Raises:
-            EOFError: The process died.
-        """
+    def answer(self) -> tuple[int, int] | Fault | AutosamEdgeError | _Death | None:
+        """What came of the scan, or before that the tiles done and the tiles in all."""
         try:
             answer: tuple[int, int] | Fault | AutosamEdgeError | None = self.connection.recv()
-        except OSError as error:  # a connection that is reset
-            raise EOFError from error
+        except (EOFError, OSError):  # the connection ended, or was reset
+            self.end()
+            return _Death(self.process.exitcode)
         return answer
 
     def end(self) -> None:
@@ -84,9 +89,7 @@ def segment_in_processes(
     Raises:
         AutosamEdgeError: The model cannot be loaded.
     """
-    folder, deaths = BatchFolder(root), Counter[str]()
-    queue = deque(jobs)
-    workers: list[_Worker] = []
+    queue, workers, deaths = deque(jobs), list[_Worker](), Counter[str]()
     try:
         while queue or workers:
             while queue and len(workers) < count:
@@ -94,35 +97,37 @@ def segment_in_processes(
             ready = wait([worker.connection for worker in workers])
             for worker in [worker for worker in workers if worker.connection in ready]:
                 job = worker.job
-                try:
-                    answer = worker.answer()
-                except EOFError:
-                    worker.end()
+                answer = worker.answer()
+                if isinstance(answer, AutosamEdgeError):
+                    raise answer
+                if isinstance(answer, tuple):
+                    if on_tile is not None:
+                        on_tile(job, *answer)
+                    continue
+                if isinstance(answer, _Death):
                     workers.remove(worker)
                     deaths[job.id] += 1
                     if deaths[job.id] < _MAX_DEATHS:
                         queue.append(job)
                         continue
-                    code = worker.process.exitcode
-                    answer = Fault.of(WORKER_DIED(f"{_MAX_DEATHS} processes died over it, with code {code}."))
-                    folder.set_fault(job, answer)
-                    append_failure(root / settings.record, job.id, answer.code)
+                    answer = _keep_death(job, answer, root, settings)
+                elif queue:
+                    worker.take(queue.popleft())
                 else:
-                    if isinstance(answer, tuple):
-                        if on_tile is not None:
-                            on_tile(job, *answer)
-                        continue
-                    if isinstance(answer, AutosamEdgeError):
-                        raise answer
-                    if queue:
-                        worker.take(queue.popleft())
-                    else:
-                        worker.end()
-                        workers.remove(worker)
+                    worker.end()
+                    workers.remove(worker)
                 yield job, answer
     finally:
         for worker in workers:
             worker.end()
+
+
+def _keep_death(job: Job, death: _Death, root: Path, settings: Settings) -> Fault:
+    """Keep the error of a scan over which workers died."""
+    fault = Fault.of(WORKER_DIED(f"{_MAX_DEATHS} processes died over it, with code {death.code}."))
+    BatchFolder(root).set_fault(job, fault)
+    append_failure(root / settings.record, job.id, fault.code)
+    return fault
 
 
 def _work(connection: Connection, root: Path, settings: Settings) -> None:

@@ -19,60 +19,69 @@ from autosam_edge.error_codes import SCANS_FAILED
 from autosam_edge.machine import available_cores
 from autosam_edge.read_choices import ReadChoices
 
+Inputs = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="INPUT...",
+        help="Folders with scans at any depth; scans in one file; a CSV file with a column `path` or "
+        "`series`; a text file with a series in each line.",
+        show_default=False,
+    ),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option("--workers", min=1, help="Processes of this computer. Default: one for two cores."),
+]
+Retry = Annotated[
+    list[str] | None,
+    typer.Option("--retry", metavar="CODE", help="Segment scans again that failed with this code."),
+]
+Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Segment no more scans than this.")]
+Part = Annotated[
+    str | None,
+    typer.Option(
+        "--part",
+        metavar="I/N",
+        help="Segment part I of N, such as 3/10, where several computers share the folders.",
+    ),
+]
+Scheduler = Annotated[
+    str | None,
+    typer.Option("--scheduler", help="Address of a Dask scheduler, whose workers segment the scans."),
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Index the inputs and count the scans; segment none.")
+]
+ShowPaths = Annotated[
+    bool,
+    typer.Option("--show-paths", help="Add the paths of the scans to the table; they may name patients."),
+]
+ThreadsOfWorker = Annotated[
+    int | None,
+    typer.Option(
+        "--threads", min=1, help="Threads of each worker's engine. Default: the cores by the workers."
+    ),
+]
+MemoryOfAll = Annotated[
+    float | None, typer.Option("--max-memory", min=1, help="Memory limit of all workers together, MB.")
+]
+
 
 def batch(
-    inputs: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="INPUT...",
-            help="Folders with scans at any depth; scans in one file; a CSV file with a column `path` or "
-            "`series`; a text file with a series in each line.",
-            show_default=False,
-        ),
-    ],
+    inputs: Inputs,
     out: options.Out,
-    workers: Annotated[
-        int | None,
-        typer.Option("--workers", min=1, help="Processes of this computer. Default: one for two cores."),
-    ] = None,
-    retry: Annotated[
-        list[str] | None,
-        typer.Option("--retry", metavar="CODE", help="Segment scans again that failed with this code."),
-    ] = None,
-    limit: Annotated[
-        int | None, typer.Option("--limit", min=1, help="Segment no more scans than this.")
-    ] = None,
-    part: Annotated[
-        str | None,
-        typer.Option(
-            "--part",
-            metavar="I/N",
-            help="Segment part I of N, such as 3/10, where several computers share the folders.",
-        ),
-    ] = None,
-    scheduler: Annotated[
-        str | None,
-        typer.Option("--scheduler", help="Address of a Dask scheduler, whose workers segment the scans."),
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Index the inputs and count the scans; segment none.")
-    ] = False,
-    show_paths: Annotated[
-        bool,
-        typer.Option("--show-paths", help="Add the paths of the scans to the table; they may name patients."),
-    ] = False,
+    workers: Workers = None,
+    retry: Retry = None,
+    limit: Limit = None,
+    part: Part = None,
+    scheduler: Scheduler = None,
+    dry_run: DryRun = False,
+    show_paths: ShowPaths = False,
     bundle: options.BundleOption = None,
     engine: options.Engine = None,
     precision: options.Precision = None,
-    threads: Annotated[
-        int | None,
-        typer.Option(
-            "--threads", min=1, help="Threads of each worker's engine. Default: the cores by the workers."
-        ),
-    ] = None,
-    max_memory: Annotated[
-        float | None, typer.Option("--max-memory", min=1, help="Memory limit of all workers together, MB.")
-    ] = None,
+    threads: ThreadsOfWorker = None,
+    max_memory: MemoryOfAll = None,
     formats: options.Formats = None,
     pseudonymize: options.Pseudonymize = False,
     allow_gap: options.AllowGap = False,
@@ -107,12 +116,17 @@ def batch(
     with stages.bar("segment") as progress:
         for done, _ in enumerate(whole.run(workers=count, scheduler=scheduler) if todo else (), 1):
             progress(done, todo)
-    minutes = (time.perf_counter() - started) / 60
-    counts = whole.finish(show_paths=show_paths)
+    _report(whole.finish(show_paths=show_paths), todo, time.perf_counter() - started, out, as_json=as_json)
+
+
+def _report(counts: dict[str, int], segmented: int, seconds: float, out: Path, *, as_json: bool) -> None:
+    """Print what is done; failed scans end the command with an error."""
+    minutes = seconds / 60
     if as_json:
-        print(json.dumps({**counts, "segmented": todo, "minutes": round(minutes, 3), "out": os.fspath(out)}))
+        report = {**counts, "segmented": segmented, "minutes": round(minutes, 3), "out": os.fspath(out)}
+        print(json.dumps(report))
     else:
-        rate = f", {todo / minutes:.1f} scans a minute" if todo else ""
+        rate = f", {segmented / minutes:.1f} scans a minute" if segmented else ""
         console = new_console()
         console.print(", ".join(f"{number} {state}" for state, number in counts.items()) + rate)
         console.print(str(out / "index.html"), markup=False, soft_wrap=True)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import ssl
+from contextlib import ExitStack
 from pathlib import Path
 from threading import Event, Thread
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,6 +18,11 @@ from autosam_edge.cli import options
 from autosam_edge.cli.extras import needs
 from autosam_edge.node.status import Counts, StatusServer
 from autosam_edge.node.watch import log, watch
+
+if TYPE_CHECKING:
+    from autosam_edge.node.inbox import Inbox
+    from autosam_edge.node.receiver import Listener
+    from autosam_edge.node.sender import Archive
 
 Settle = Annotated[
     float,
@@ -31,6 +37,55 @@ StatusPort = Annotated[
     ),
 ]
 _MIN_TOKEN = 16
+
+
+Port = Annotated[int, typer.Option("--port", min=1, max=65535, help="Port for C-STORE.")]
+Host = Annotated[str, typer.Option("--host", help="Address to listen on; 0.0.0.0 for every network.")]
+Title = Annotated[str, typer.Option("--aet", help="Application entity title of this node.")]
+Callers = Annotated[
+    list[str] | None,
+    typer.Option("--allow-aet", metavar="TITLE", help="Title that may send. Default: every title."),
+]
+Peers = Annotated[
+    list[str] | None,
+    typer.Option("--allow-peer", metavar="ADDRESS", help="IP address that may send. Default: every one."),
+]
+SendTo = Annotated[
+    str | None,
+    typer.Option(
+        "--send-to",
+        metavar="ARCHIVE",
+        help="Archive that gets the DICOM results: TITLE@HOST:PORT for C-STORE, or the http(s) address "
+        "of a DICOMweb service.",
+    ),
+]
+Certificate = Annotated[
+    Path | None, typer.Option("--tls-cert", help="Certificate (PEM); with it the node speaks TLS only.")
+]
+Key = Annotated[Path | None, typer.Option("--tls-key", help="Key of the certificate (PEM).")]
+Authorities = Annotated[
+    Path | None,
+    typer.Option("--tls-ca", help="Authorities (PEM) of which each sender must have a certificate."),
+]
+MinFree = Annotated[
+    float, typer.Option("--min-free", min=0, help="Free space on the disk below which files are refused, MB.")
+]
+MaxWaiting = Annotated[
+    int, typer.Option("--max-waiting", min=1, help="Number of waiting studies above which files are refused.")
+]
+Http = Annotated[
+    int | None,
+    typer.Option(
+        "--http",
+        min=1,
+        max=65535,
+        help="Port of an HTTP service for apps, in place of C-STORE: a zip of a series in, results out. "
+        "Each request bears the token of the variable AUTOSAM_EDGE_TOKEN.",
+    ),
+]
+MaxUpload = Annotated[
+    float, typer.Option("--max-upload", min=1, help="Largest scan that the HTTP service takes, MB.")
+]
 
 
 def watch_folder(
@@ -55,61 +110,21 @@ def watch_folder(
 
 def serve(
     out: options.Out,
-    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Port for C-STORE.")] = 11112,
-    host: Annotated[
-        str, typer.Option("--host", help="Address to listen on; 0.0.0.0 for every network.")
-    ] = "127.0.0.1",
-    title: Annotated[
-        str, typer.Option("--aet", help="Application entity title of this node.")
-    ] = "AUTOSAM_EDGE",
-    callers: Annotated[
-        list[str] | None,
-        typer.Option("--allow-aet", metavar="TITLE", help="Title that may send. Default: every title."),
-    ] = None,
-    peers: Annotated[
-        list[str] | None,
-        typer.Option("--allow-peer", metavar="ADDRESS", help="IP address that may send. Default: every one."),
-    ] = None,
-    send_to: Annotated[
-        str | None,
-        typer.Option(
-            "--send-to",
-            metavar="ARCHIVE",
-            help="Archive that gets the DICOM results: TITLE@HOST:PORT for C-STORE, or the http(s) address "
-            "of a DICOMweb service.",
-        ),
-    ] = None,
-    certificate: Annotated[
-        Path | None, typer.Option("--tls-cert", help="Certificate (PEM); with it the node speaks TLS only.")
-    ] = None,
-    key: Annotated[Path | None, typer.Option("--tls-key", help="Key of the certificate (PEM).")] = None,
-    authorities: Annotated[
-        Path | None,
-        typer.Option("--tls-ca", help="Authorities (PEM) of which each sender must have a certificate."),
-    ] = None,
+    port: Port = 11112,
+    host: Host = "127.0.0.1",
+    title: Title = "AUTOSAM_EDGE",
+    callers: Callers = None,
+    peers: Peers = None,
+    send_to: SendTo = None,
+    certificate: Certificate = None,
+    key: Key = None,
+    authorities: Authorities = None,
     settle: Settle = 30,
-    min_free: Annotated[
-        float,
-        typer.Option("--min-free", min=0, help="Free space on the disk below which files are refused, MB."),
-    ] = 2000,
-    max_waiting: Annotated[
-        int,
-        typer.Option("--max-waiting", min=1, help="Number of waiting studies above which files are refused."),
-    ] = 50,
+    min_free: MinFree = 2000,
+    max_waiting: MaxWaiting = 50,
     status_port: StatusPort = None,
-    http: Annotated[
-        int | None,
-        typer.Option(
-            "--http",
-            min=1,
-            max=65535,
-            help="Port of an HTTP service for apps, in place of C-STORE: a zip of a series in, results out. "
-            "Each request bears the token of the variable AUTOSAM_EDGE_TOKEN.",
-        ),
-    ] = None,
-    max_upload: Annotated[
-        float, typer.Option("--max-upload", min=1, help="Largest scan that the HTTP service takes, MB.")
-    ] = 2000,
+    http: Http = None,
+    max_upload: MaxUpload = 2000,
     bundle: options.BundleOption = None,
     engine: options.Engine = None,
     max_memory: options.MaxMemory = None,
@@ -117,37 +132,44 @@ def serve(
     pseudonymize: options.Pseudonymize = False,
 ) -> None:
     """Be a DICOM node: receive CT series, label their organs, send the results to an archive."""
+    settings = _settings(bundle, engine, max_memory, formats, pseudonymize=pseudonymize)
+    if http is not None:
+        received = out / "received"
+        _serve_http(Batch([received], out / "results", settings), received, host, http, max_upload)
+        return
     with needs("node"):
         from autosam_edge.node.inbox import Inbox
-        from autosam_edge.node.receiver import Listener, Receiver
-        from autosam_edge.node.sender import Archive, Outbox
+        from autosam_edge.node.receiver import Listener
+        from autosam_edge.node.sender import Archive
     try:
         archive = None if send_to is None else Archive.parse(send_to)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--send-to") from None
-    settings = _settings(bundle, engine, max_memory, formats, pseudonymize=pseudonymize)
-    if http is not None:
-        _serve_http(
-            Batch([out / "received"], out / "results", settings), out / "received", host, http, max_upload
-        )
-        return
-    counts, stop = Counts(), _stop_event()
     inbox = Inbox(out, settle_s=settle, min_free_mb=min_free, max_studies=max_waiting)
-    batch = Batch([inbox.complete], out / "results", settings)
     tls = _tls(certificate, key, authorities)
-    receiver = Receiver(
-        inbox, Listener(port, host, title, tuple(callers or ()), tuple(peers or ()), tls), counts.add
-    )
-    gauges = lambda: {"waiting_studies": inbox.waiting, "interrupted_studies": inbox.interrupted}  # noqa: E731
-    status = None if status_port is None else StatusServer(status_port, counts, gauges)
-    outbox = None if archive is None else Outbox(batch.folder.scans, archive, title, counts.add)
-    log("listening", port=receiver.port)
-    try:
+    listener = Listener(port, host, title, tuple(callers or ()), tuple(peers or ()), tls)
+    _serve_dicom(Batch([inbox.complete], out / "results", settings), inbox, listener, archive, status_port)
+
+
+def _serve_dicom(
+    batch: Batch, inbox: Inbox, listener: Listener, archive: Archive | None, status_port: int | None
+) -> None:
+    """Receive in threads, segment and send in this one, until the command is stopped."""
+    from autosam_edge.node.receiver import Receiver
+    from autosam_edge.node.sender import Outbox
+
+    def gauges() -> dict[str, int]:
+        return {"waiting_studies": inbox.waiting, "interrupted_studies": inbox.interrupted}
+
+    counts, stop = Counts(), _stop_event()
+    outbox = None if archive is None else Outbox(batch.folder.scans, archive, listener.title, counts.add)
+    with ExitStack() as stack:
+        receiver = Receiver(inbox, listener, counts.add)
+        stack.callback(receiver.close)
+        if status_port is not None:
+            stack.callback(StatusServer(status_port, counts, gauges).close)
+        log("listening", port=receiver.port)
         watch(batch, stop, counts=counts, inbox=inbox, outbox=outbox)
-    finally:
-        receiver.close()
-        if status is not None:
-            status.close()
 
 
 def _serve_http(batch: Batch, inbox: Path, host: str, port: int, max_mb: float) -> None:
@@ -161,10 +183,10 @@ def _serve_http(batch: Batch, inbox: Path, host: str, port: int, max_mb: float) 
     with needs("http"):
         import uvicorn
 
-        from autosam_edge.node.web import Progress, make_app
+        from autosam_edge.node.web import Jobs, Progress, make_app
     inbox.mkdir(parents=True, exist_ok=True)
     progress = Progress()
-    app = make_app(batch, inbox, progress, token=token, max_mb=max_mb)
+    app = make_app(Jobs(batch, inbox, progress, max_mb), token=token)
     service = uvicorn.Server(uvicorn.Config(app, host, port, log_level="warning", access_log=False))
     thread = Thread(target=service.run)
     thread.start()

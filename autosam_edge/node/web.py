@@ -6,6 +6,7 @@ import asyncio
 import hmac
 import json
 import uuid
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -56,15 +57,89 @@ class Progress:
         return self._of.get(scan)
 
 
-def make_app(batch: Batch, inbox: Path, progress: Progress, *, token: str, max_mb: float) -> FastAPI:
-    """The service over the folder of a batch, which :func:`autosam_edge.node.watch.watch` works off.
+class Jobs:
+    """The posted scans: each is a file of the inbox, and a scan of the batch.
 
     Args:
-        batch: The batch.
+        batch: The batch, which :func:`autosam_edge.node.watch.watch` works off.
         inbox: Folder that the batch indexes; posted scans go there.
         progress: Progress of the scan in hand.
-        token: Secret that each request must bear.
         max_mb: Largest scan that is taken, MB.
+    """
+
+    def __init__(self, batch: Batch, inbox: Path, progress: Progress, max_mb: float) -> None:
+        self._batch, self._inbox, self._progress, self._max_mb = batch, inbox, progress, max_mb
+
+    async def add(self, content: AsyncIterator[bytes]) -> JobState:
+        """Take a scan; one that is too large or empty leaves nothing."""
+        job, size = uuid.uuid4().hex, 0
+        partial = self._inbox / f".{job}.partial"
+        try:
+            with partial.open("wb") as file:
+                async for chunk in content:
+                    size += len(chunk)
+                    if size > self._max_mb * 1e6:
+                        raise HTTPException(413, f"the scan is larger than {self._max_mb:g} MB")
+                    file.write(chunk)
+            if not size:
+                raise HTTPException(422, "the body is empty, expected a zip")
+            partial.rename(self._inbox / f"{job}.zip")
+        finally:
+            partial.unlink(missing_ok=True)
+        return JobState(id=job, state="waiting")
+
+    def state(self, job: str) -> JobState:
+        """What is known of a job."""
+        scan = self._scan(job)
+        results = self._batch.folder.scans / scan
+        if results.is_dir():
+            names = sorted(file.name for file in results.iterdir() if file.name in FILE_NAMES.values())
+            return JobState(id=job, state="done", files=names)
+        known = next((known for known in self._batch.jobs if known.id == scan), None)
+        if known is not None and (fault := self._batch.folder.fault(known)) is not None:
+            return JobState(id=job, state="failed", **asdict(fault))
+        tiles = self._progress.of(scan)
+        if tiles is None:
+            return JobState(id=job, state="waiting")
+        return JobState(id=job, state="running", tiles_done=tiles[0], tiles=tiles[1])
+
+    async def changes(self, job: str) -> AsyncIterator[str]:
+        """Each new state as a server-sent event, until the job ends."""
+        before = None
+        while before is None or before.state in ("waiting", "running"):
+            state = self.state(job)
+            if state != before:
+                yield f"data: {json.dumps(state.model_dump(exclude_none=True))}\n\n"
+            before = state
+            await asyncio.sleep(_POLL_S)
+
+    def file(self, job: str, name: str) -> Path:
+        """Path of one file of the results."""
+        if name not in self.state(job).files:
+            raise HTTPException(404, "there is no such file")
+        return self._batch.folder.scans / self._scan(job) / name
+
+    def remove(self, job: str) -> None:
+        """Remove a job that has ended, with its results."""
+        if self.state(job).state not in ("done", "failed"):
+            raise HTTPException(409, "the job has not ended")
+        self._batch.folder.remove(self._scan(job))
+        (self._inbox / f"{job}.zip").unlink()
+
+    def _scan(self, job: str) -> str:
+        """Id of the scan; nothing but 32 hexadecimal digits becomes part of a path."""
+        path = self._inbox / f"{job}.zip"
+        if len(job) != 32 or not set(job) <= set("0123456789abcdef") or not path.exists():
+            raise HTTPException(404, "there is no such job")
+        return short_hash(str(path.resolve()))
+
+
+def make_app(jobs: Jobs, *, token: str) -> FastAPI:
+    """The service over posted scans.
+
+    Args:
+        jobs: The posted scans.
+        token: Secret that each request must bear.
     """
 
     def check(given: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)]) -> None:
@@ -75,88 +150,30 @@ def make_app(batch: Batch, inbox: Path, progress: Progress, *, token: str, max_m
         title="autosam-edge", version=__version__, description=RESEARCH_USE, dependencies=[Depends(check)]
     )
 
-    def state_of(scan: str) -> JobState:
-        path = inbox / f"{scan}.zip"
-        if not path.exists():
-            raise HTTPException(404, "there is no such job")
-        job_id = short_hash(str(path.resolve()))
-        results = batch.folder.scans / job_id
-        if results.is_dir():
-            names = sorted(file.name for file in results.iterdir() if file.name in FILE_NAMES.values())
-            return JobState(id=scan, state="done", files=names)
-        job = next((job for job in batch.jobs if job.id == job_id), None)
-        fault = None if job is None else batch.folder.fault(job)
-        if fault is not None:
-            return JobState(
-                id=scan, state="failed", code=fault.code, message=fault.message, remedy=fault.remedy
-            )
-        tiles = progress.of(job_id)
-        if tiles is None:
-            return JobState(id=scan, state="waiting")
-        return JobState(id=scan, state="running", tiles_done=tiles[0], tiles=tiles[1])
-
     @app.post("/jobs", status_code=202)
     async def post(request: Request) -> JobState:
         """Take a scan: a zip of a DICOM series as the body."""
-        scan = uuid.uuid4().hex
-        partial, size = inbox / f".{scan}.partial", 0
-        try:
-            with partial.open("wb") as file:
-                async for chunk in request.stream():
-                    size += len(chunk)
-                    if size > max_mb * 1e6:
-                        raise HTTPException(413, f"the scan is larger than {max_mb:g} MB")
-                    file.write(chunk)
-            if not size:
-                raise HTTPException(422, "the body is empty, expected a zip")
-            partial.rename(inbox / f"{scan}.zip")
-        finally:
-            partial.unlink(missing_ok=True)
-        return JobState(id=scan, state="waiting")
+        return await jobs.add(request.stream())
 
-    @app.get("/jobs/{scan}")
-    def get(scan: str) -> JobState:
+    @app.get("/jobs/{job}")
+    def get(job: str) -> JobState:
         """The state of a job."""
-        return state_of(_safe(scan))
+        return jobs.state(job)
 
-    @app.get("/jobs/{scan}/events")
-    async def events(scan: str) -> StreamingResponse:
+    @app.get("/jobs/{job}/events")
+    async def events(job: str) -> StreamingResponse:
         """Each change of the state as a server-sent event, until the job ends."""
-        state_of(_safe(scan))
+        jobs.state(job)  # an unknown job is refused before the stream starts
+        return StreamingResponse(jobs.changes(job), media_type="text/event-stream")
 
-        async def changes() -> AsyncIterator[str]:
-            before = None
-            while True:
-                state = state_of(scan)
-                if state != before:
-                    yield f"data: {json.dumps(state.model_dump(exclude_none=True))}\n\n"
-                if state.state in ("done", "failed"):
-                    return
-                before = state
-                await asyncio.sleep(_POLL_S)
-
-        return StreamingResponse(changes(), media_type="text/event-stream")
-
-    @app.get("/jobs/{scan}/files/{name}")
-    def file(scan: str, name: str) -> FileResponse:
+    @app.get("/jobs/{job}/files/{name}")
+    def file(job: str, name: str) -> FileResponse:
         """One file of the results."""
-        if name not in state_of(_safe(scan)).files:
-            raise HTTPException(404, "there is no such file")
-        return FileResponse(batch.folder.scans / short_hash(str((inbox / f"{scan}.zip").resolve())) / name)
+        return FileResponse(jobs.file(job, name))
 
-    @app.delete("/jobs/{scan}", status_code=204)
-    def delete(scan: str) -> None:
+    @app.delete("/jobs/{job}", status_code=204)
+    def delete(job: str) -> None:
         """Remove a scan that has ended, with its results."""
-        if state_of(_safe(scan)).state not in ("done", "failed"):
-            raise HTTPException(409, "the job has not ended")
-        batch.folder.remove(short_hash(str((inbox / f"{scan}.zip").resolve())))
-        (inbox / f"{scan}.zip").unlink()
+        jobs.remove(job)
 
     return app
-
-
-def _safe(scan: str) -> str:
-    """The id of a job, 32 hexadecimal digits: nothing else becomes part of a path."""
-    if len(scan) != 32 or not set(scan) <= set("0123456789abcdef"):
-        raise HTTPException(404, "there is no such job")
-    return scan

@@ -224,6 +224,7 @@ def test_a_tolerance_of_its_own_is_refused(rms):
         (("scan", "reach_rows"), 65),
         (("scan", "affine"), [[3, 1, 0, 0], [0, 3, 0, 0], [0, 0, 6, 0], [0, 0, 0, 1]]),  # sheared
         (("scan", "affine"), [[3, 0, 0, 0], [0, 3, 0, 0], [0, 30, 6, 0], [0, 0, 0, 1]]),  # tilted
+        (("scan", "affine", 1, 1), 65535.0),  # ten thousand tiles
         (("scan", "short_slices"), [31, 26]),
         (("scan", "short_slices"), [0, 57]),
         (("scan", "centers_hu"), [0.0] * 13),

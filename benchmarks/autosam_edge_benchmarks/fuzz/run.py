@@ -147,7 +147,7 @@ def _row(outcomes: Sequence[Outcome]) -> dict[str, Any]:
         **_counts(outcomes),
         "codes": {code: count for code, count in sorted(results.items()) if code.startswith("AE-")},
         "seconds": round(sum(one.seconds for one in outcomes), 1),
-        "slowest_s": max(one.seconds for one in outcomes),
+        "slowest_s": round(max(one.seconds for one in outcomes), 4),
         "peak_mb": max(one.peak_mb for one in outcomes),
     }
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import importlib
 import logging
-import os
 import subprocess
 import sys
 import warnings
@@ -21,6 +20,7 @@ from autosam_edge.engines.load import load_engine
 from autosam_edge.engines.selection import ENGINES, engine_class, make_engine, why_missing
 from autosam_edge.errors import EngineError
 from autosam_edge.golden import read_golden_tile
+from autosam_edge.machine import available_cores
 
 SHAPES = {5: (1, 1, 4, 4, 4), 3: (1, 1, 64)}
 TILE = np.linspace(-1, 1, 64, dtype=np.float32).reshape(4, 4, 4)
@@ -105,7 +105,7 @@ def core_ml_model(outputs, rank):
         return read_files(Path(package.package_path))
 
 
-MAKERS = {"onnx": onnx_model, "openvino": onnx_model, "executorch": executorch_model}
+MAKERS = {"onnx": onnx_model, "onnx-2d": onnx_model, "openvino": onnx_model, "executorch": executorch_model}
 
 
 @pytest.fixture(params=ENGINES)
@@ -123,6 +123,7 @@ def model(target):
 
 EMPTY = {  # of the right format, and nothing in it
     "onnx": {"": b"\x08\x0a"},
+    "onnx-2d": {"": b"\x08\x0a"},
     "openvino": {"": b"\x08\x0a"},
     "executorch": {"": b"\0\0\0\0ET12"},
     "Core ML": {"Data/com.apple.CoreML/model.mlmodel": b"\x08\x09"},
@@ -192,7 +193,7 @@ def test_executorch_takes_the_threads_that_it_is_given():
     model = executorch_model(1, 5)
     from executorch.extension.pybindings import _C as pybindings  # noqa: N811
 
-    for asked, expected in ((1, 1), (3, 3), (None, os.cpu_count())):
+    for asked, expected in ((1, 1), (2, 2), (None, available_cores())):
         make_engine("executorch", model, sha256="", precision="fp32", threads=asked)
         assert pybindings._threadpool_get_thread_count() == expected
 

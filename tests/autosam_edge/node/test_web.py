@@ -18,7 +18,7 @@ from autosam_edge.batch.batch import Batch
 from autosam_edge.batch.job import Settings
 from autosam_edge.node.status import Counts
 from autosam_edge.node.watch import watch
-from autosam_edge.node.web import Progress, make_app
+from autosam_edge.node.web import Jobs, Progress, make_app
 
 TOKEN = "0123456789abcdef"
 SETTINGS = Settings(engine="onnx", threads=1, accept_implausible=True, formats=("nifti", "preview"))
@@ -34,7 +34,7 @@ def client(tmp_path):
         target=watch, args=(batch, stop), kwargs={"counts": Counts(), "on_tile": progress}, daemon=True
     )
     loop.start()
-    app = make_app(batch, inbox, progress, token=TOKEN, max_mb=0.1)
+    app = make_app(Jobs(batch, inbox, progress, 0.1), token=TOKEN)
     with TestClient(app, headers={"Authorization": f"Bearer {TOKEN}"}) as client:
         yield client
     stop.set()
@@ -96,4 +96,4 @@ def test_no_path_is_made_of_a_foreign_id(client, scan):
 
 def test_the_interface_is_described(client):
     paths = client.get("/openapi.json").json()["paths"]
-    assert set(paths) == {"/jobs", "/jobs/{scan}", "/jobs/{scan}/events", "/jobs/{scan}/files/{name}"}
+    assert set(paths) == {"/jobs", "/jobs/{job}", "/jobs/{job}/events", "/jobs/{job}/files/{name}"}
