@@ -96,7 +96,7 @@ class _Commands(RootGroup):
             "autosam_edge_benchmarks.cli",
             "bench",
             _EVALUATE,
-            bench="Measure latency and memory on this machine.",
+            bench="Measure time and memory of every artifact on this machine; a busy machine is refused.",
         ),
     )
 

@@ -74,7 +74,7 @@ def bench(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Measure latency and memory of every artifact on this machine; refuse while it is busy."""
+    """Measure time and memory of every artifact on this machine; a busy machine is refused."""
     if context.invoked_subcommand is not None:
         return
     whole = "whole numbers with commas, such as 1,2"
