@@ -12,9 +12,10 @@ import pytest
 from autosam_edge_test_support import NEVER_EXECUTED, artifact_dict, write_bundle
 
 from autosam_edge.bundle import Bundle, default_bundle_path, open_bundle
+from autosam_edge.cli.verify import _show
 from autosam_edge.errors import BundleError
 from autosam_edge.golden import read_golden_tile
-from autosam_edge.verify import VerificationError, verify_bundle
+from autosam_edge.verify import Check, VerificationError, verify_bundle
 
 NAME = "coreml/fp16"
 ALLOWED = 0.02
@@ -153,3 +154,13 @@ def test_an_artifact_with_other_classes_fails(bundle, runtime, logits):
     runtime(here=False)
     with pytest.raises(VerificationError, match="its logits have the shape"):
         verify_bundle(bundle, interpreters={NAME: Given(logits[:3])})
+
+
+@pytest.mark.parametrize(("others", "doubted"), [(0.0, False), (99.0, True)])
+def test_times_of_a_busy_machine_are_doubted(others, doubted, capsys):
+    """One sentence below the table, and a key of the JSON object, which is empty otherwise."""
+    checks = [Check(NAME, "passed", "", {"load_s": 1.0, "tile_ms": 3.0, "others_cores": others})]
+    _show("model", "", checks, as_json=True)
+    assert ("not to be trusted" in json.loads(capsys.readouterr().out)["doubt_of_times"]) is doubted
+    _show("model", "", checks, as_json=False)
+    assert ("not to be trusted: other programs used 99.0 of" in capsys.readouterr().out) is doubted

@@ -17,6 +17,7 @@ from autosam_edge.errors import ExportError, OutputError
 from autosam_edge.formats.nifti import write_nifti
 from autosam_edge.phantom import make_phantom
 from autosam_edge.volume import Segmentation
+from autosam_edge_export.cli import _show
 from autosam_edge_export.proof.parity import TOLERANCES
 from autosam_edge_export.targets import TARGETS
 
@@ -129,6 +130,14 @@ def test_what_is_not_installed_comes_with_the_whole_command(exported, monkeypatc
         selection.importlib.util, "find_spec", lambda name: None if name == "openvino" else honest(name)
     )
     assert "pip install 'autosam-edge[openvino]'" in call(command, exported[0])
+
+
+@pytest.mark.parametrize("doubt", ["", "The times are not to be trusted."])
+def test_an_export_on_a_busy_machine_says_so(doubt, capsys):
+    """Below the table; nothing on a quiet one."""
+    student = {"model": "m", "student": "s", "torch": {"tile_ms": 9.0, "megabytes": 1.0}}
+    _show({"bundle": "b", **student, "artifacts": [], "doubt_of_times": doubt})
+    assert ("not to be trusted" in capsys.readouterr().out) is bool(doubt)
 
 
 def test_bad_arguments_are_refused(checkpoint, tmp_path):

@@ -21,7 +21,7 @@ from autosam_edge_benchmarks.error_codes import MACHINE_DISTURBED
 from autosam_edge_benchmarks.rows.device import after, describe_device, require_ready
 from autosam_edge_benchmarks.rows.figures import Roofline
 from autosam_edge_benchmarks.rows.plan import PHANTOM_SHAPE, Done, Plan, Step
-from autosam_edge_benchmarks.rows.probe import TileRun
+from autosam_edge_benchmarks.rows.probe import TimedTiles
 from autosam_edge_benchmarks.rows.row import BenchRow, as_object
 from autosam_edge_benchmarks.rows.summary import make_row
 from autosam_edge_benchmarks.rows.whole_scan import repeat_series, run_once
@@ -114,7 +114,7 @@ def _run(plan: Plan, step: Step, scans: dict[str, Path]) -> Done:
         return Done(step, None, None, None, build(Roofline, told, "roofline"))
     seconds = 60.0 * plan.minutes if step.what == "sustained" else 0.0
     told = _in_process("probe", bundle, step, TILES, seconds)
-    return Done(step, None, build(TileRun, told, "probe"), None, None)
+    return Done(step, None, build(TimedTiles, told, "probe"), None, None)
 
 
 def _in_process(module: str, bundle: Path, step: Step, *more: object) -> object:

@@ -11,7 +11,7 @@ from autosam_edge.bundle import Bundle
 from autosam_edge.manifest import Artifact
 from autosam_edge.version import __version__
 from autosam_edge_benchmarks.rows.figures import Roofline
-from autosam_edge_benchmarks.rows.probe import TileRun
+from autosam_edge_benchmarks.rows.probe import TimedTiles
 from autosam_edge_benchmarks.rows.row import Device
 from autosam_edge_benchmarks.rows.whole_scan import ScanRun
 
@@ -100,6 +100,6 @@ class Done:
 
     step: Step
     others_cores: float | None
-    tiles: TileRun | None
+    tiles: TimedTiles | None
     scan: ScanRun | None
     roofline: Roofline | None

@@ -23,7 +23,7 @@ WARM_UPS = 2
 
 
 @dataclass(frozen=True)
-class TileRun:
+class TimedTiles:
     """What one process saw.
 
     Args:
@@ -51,7 +51,7 @@ class TileRun:
     operators: dict[str, int] | None
 
 
-def run_tiles(bundle: Bundle, name: str, threads: int, samples: int, seconds: float) -> TileRun:
+def run_tiles(bundle: Bundle, name: str, threads: int, samples: int, seconds: float) -> TimedTiles:
     """Load an artifact and run the golden tile.
 
     Args:
@@ -86,7 +86,7 @@ def run_tiles(bundle: Bundle, name: str, threads: int, samples: int, seconds: fl
     after, peak = joules(), peak_mb()
     asked, provider, operators = _placement(engine)
     told = engine.description
-    return TileRun(
+    return TimedTiles(
         load_s=round(load_s, 4),
         warm_load_s=round(load()[1], 4),
         samples_ms=tuple(taken),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import matplotlib as mpl
@@ -20,6 +20,7 @@ from autosam_edge_benchmarks.rows.table import COLUMNS, cells, notes
 BEGIN, END = "<!-- bench -->\n", "<!-- end of bench -->\n"
 _SIZE = (4.8, 3.9)  # inches; readable on a phone too
 _COLORS = ("#1f6fb2", "#c2571a", "#2c8a57", "#7a4fa3", "#a8324a", "#66707c")
+_REST = "start and rest"
 _STAGE_COLORS = ("#1f6fb2", "#c2571a", "#2c8a57", "#7a4fa3", "#a8324a", "#d0a215", "#4fa3a5", "#8c6d5a")
 _STYLE = """
 :root { color-scheme: light; font-family: system-ui, sans-serif; color: #1b2430; background: #fff; }
@@ -136,14 +137,16 @@ def _section(device: Device, rows: Sequence[BenchRow]) -> str:
 
 
 def _figures(rows: Sequence[BenchRow]) -> Iterator[tuple[str, Figure]]:
-    """Title and figure of each kind for which there are values."""
+    """Title and figure of each kind for which there are values; a row has one color in all of them."""
+    colors = {row.name: _COLORS[number % len(_COLORS)] for number, row in enumerate(rows)}
     tiles = [
         (row, row.tile_latency.p50, peak)
         for row in rows
         if row.tile_latency is not None and (peak := row.memory.peak_mb.get("tiles")) is not None
     ]
     if tiles:
-        yield "Time of a tile and memory", _points(tiles, "median time of a tile, ms", "peak memory, MB")
+        drawn = _points(tiles, colors, "median time of a tile, ms", "peak memory, MB")
+        yield "Time of a tile and memory", drawn
     scored = [
         (row, row.end_to_end[0].total_s, dice)
         for row in rows
@@ -151,13 +154,13 @@ def _figures(rows: Sequence[BenchRow]) -> Iterator[tuple[str, Figure]]:
     ]
     if scored:
         data = scored[0][0].accuracy.data
-        yield "Dice and time of a scan", _points(scored, "whole scan, s", f"mean Dice, {data}")
+        yield "Dice and time of a scan", _points(scored, colors, "whole scan, s", f"mean Dice, {data}")
     whole = [row for row in rows if row.end_to_end]
     if whole:
         yield f"Stages of a scan of {whole[0].end_to_end[0].shape[0]} slices", _stages(whole)
     steady = [row for row in rows if row.sustained is not None]
     if steady:
-        yield "Tiles without a pause", _sustained(steady)
+        yield "Tiles without a pause", _sustained(steady, colors)
 
 
 def _axes() -> tuple[Figure, Axes]:
@@ -169,10 +172,12 @@ def _axes() -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _points(points: Sequence[tuple[BenchRow, float, float]], x: str, y: str) -> Figure:
+def _points(
+    points: Sequence[tuple[BenchRow, float, float]], colors: Mapping[str, str], x: str, y: str
+) -> Figure:
     figure, axes = _axes()
-    for number, (row, right, up) in enumerate(points):
-        axes.scatter(right, up, s=60, color=_COLORS[number % len(_COLORS)], label=row.name)
+    for row, right, up in points:
+        axes.scatter(right, up, s=60, color=colors[row.name], label=row.name)
     axes.set(xlabel=x, ylabel=y)
     axes.set_xlim(0, 1.15 * max(right for _, right, _ in points))
     lowest, highest = min(up for *_, up in points), max(up for *_, up in points)
@@ -185,7 +190,8 @@ def _stages(rows: Sequence[BenchRow]) -> Figure:
     figure, axes = _axes()
     left = [0.0] * len(rows)
     times = [_leaves(row) for row in rows]
-    for number, stage in enumerate(dict.fromkeys(name for leaves in times for name in leaves)):
+    stages = dict.fromkeys(name for leaves in times for name in leaves if name != _REST)
+    for number, stage in enumerate((*stages, _REST)):
         widths = [leaves.get(stage, 0.0) for leaves in times]
         axes.barh(
             [row.name for row in rows],
@@ -210,15 +216,15 @@ def _leaves(row: BenchRow) -> dict[str, float]:
         for name, seconds in scan.stages_s.items()
         if name != "segment" and not name.startswith("write ") and seconds >= scan.total_s / 20
     }
-    return {**leaves, "start and rest": max(0.0, scan.total_s - sum(leaves.values()))}
+    return {**leaves, _REST: max(0.0, scan.total_s - sum(leaves.values()))}
 
 
-def _sustained(rows: Sequence[BenchRow]) -> Figure:
+def _sustained(rows: Sequence[BenchRow], colors: Mapping[str, str]) -> Figure:
     figure, axes = _axes()
-    for number, row in enumerate(rows):
+    for row in rows:
         assert row.sustained is not None
         seconds, milliseconds = zip(*row.sustained.curve, strict=True)
-        axes.plot(seconds, milliseconds, color=_COLORS[number % len(_COLORS)], label=row.name)
+        axes.plot(seconds, milliseconds, color=colors[row.name], label=row.name)
     axes.set(xlabel="seconds since the start", ylabel="median time of a tile, ms")
     axes.set_ylim(bottom=0)
     _legend(figure)

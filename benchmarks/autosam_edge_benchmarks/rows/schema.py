@@ -20,7 +20,10 @@ _ARGUMENT = re.compile(r"^    (\w+): (.*(?:\n     .*)*)", re.MULTILINE)
 def row_schema() -> str:
     """The schema of a row as the text of its file."""
     schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "autosam-edge bench row"}
-    return json.dumps({**schema, **_schema(BenchRow)}, indent=1) + "\n"
+    text = json.dumps({**schema, **_schema(BenchRow)}, indent=1)
+    for innermost in (r"\[\n[^{}\[\]]*\]", r"\{\n[^{}]*\}"):
+        text = re.sub(innermost, lambda part: " ".join(part.group().split()), text)
+    return text + "\n"
 
 
 def _schema(hint: Any) -> dict[str, Any]:  # noqa: ANN401  a type
@@ -28,6 +31,8 @@ def _schema(hint: Any) -> dict[str, Any]:  # noqa: ANN401  a type
     if is_dataclass(hint):
         return _object(hint)
     if origin in (Union, types.UnionType):
+        if all(part in _SCALARS for part in parts):
+            return {"type": [_SCALARS[part] for part in parts]}
         return {"anyOf": [_schema(part) for part in parts]}
     if origin is Literal:
         return {"enum": list(parts)}

@@ -15,7 +15,7 @@ from autosam_edge.version import __version__
 from autosam_edge_benchmarks.rows import energy
 from autosam_edge_benchmarks.rows.figures import Energy, Memory, Scan, Sustained, TileLatency, within
 from autosam_edge_benchmarks.rows.plan import PHANTOM_SHAPE, Done, Plan
-from autosam_edge_benchmarks.rows.probe import WARM_UPS, TileRun
+from autosam_edge_benchmarks.rows.probe import WARM_UPS, TimedTiles
 from autosam_edge_benchmarks.rows.row import (
     FORMAT,
     SCHEMA_VERSION,
@@ -93,11 +93,11 @@ def make_row(
     )
 
 
-def _tiles(done: Sequence[Done], what: str) -> list[TileRun]:
+def _tiles(done: Sequence[Done], what: str) -> list[TimedTiles]:
     return [found.tiles for found in done if found.tiles is not None and found.step.what == what]
 
 
-def _energy(plan: Plan, done: Sequence[Done], repeats: Sequence[TileRun]) -> Energy:
+def _energy(plan: Plan, done: Sequence[Done], repeats: Sequence[TimedTiles]) -> Energy:
     first = str(plan.slices[0]) if plan.slices else ""
     tiles = [run.joules / len(run.samples_ms) for run in repeats if run.joules is not None]
     scans = [found.scan.joules for found in done if found.scan and found.step.what == first]

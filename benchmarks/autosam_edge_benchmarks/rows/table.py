@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from autosam_edge_benchmarks.rows.figures import Roofline
 from autosam_edge_benchmarks.rows.row import BenchRow
 
 COLUMNS = (
@@ -38,20 +39,19 @@ def notes(rows: Sequence[BenchRow]) -> Iterator[str]:
         yield f"Scan: {scan.scan}, {sides}{again}."
     reasons = dict.fromkeys(reason for row in rows for reason in row.validity.reasons)
     yield from reasons
-    for row in rows:
-        if row.roofline is not None:
-            yield (
-                f"{row.name}: {row.roofline.ratio:.1f} times the floor of {row.roofline.floor_ms:.0f} ms; "
-                f"slowest operators: {_slowest(row)}."
-            )
+    yield from (_against_floor(row.name, row.roofline) for row in rows if row.roofline is not None)
 
 
-def _slowest(row: BenchRow) -> str:
-    assert row.roofline is not None
-    return ", ".join(
+def _against_floor(name: str, found: Roofline) -> str:
+    slowest = ", ".join(
         f"{cost.kind} {cost.measured_ms:.0f} ms (floor {cost.floor_ms:.0f})"
-        for cost in row.roofline.operators[:4]
+        for cost in found.operators[:4]
         if cost.measured_ms is not None
+    )
+    tiles = "" if found.tiles is None else f", {found.tiles} tiles in the first scan"
+    return (
+        f"{name}: {found.ratio:.1f} times the floor of {found.floor_ms:.0f} ms a tile{tiles}; "
+        f"slowest operators: {slowest}."
     )
 
 

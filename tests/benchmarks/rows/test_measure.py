@@ -17,7 +17,7 @@ from autosam_edge.errors import BenchError
 from autosam_edge_benchmarks.rows import measure as module
 from autosam_edge_benchmarks.rows.measure import measure, read_journal
 from autosam_edge_benchmarks.rows.plan import Done, Plan
-from autosam_edge_benchmarks.rows.probe import TileRun
+from autosam_edge_benchmarks.rows.probe import TimedTiles
 from autosam_edge_benchmarks.rows.row import read_row
 from autosam_edge_benchmarks.rows.whole_scan import ScanRun
 
@@ -63,7 +63,7 @@ class FakeProcesses:
         if step.what.isdecimal():
             scan = ScanRun((160, 512, 512), (2.0, 0.8, 0.8), 4.0, 700.0, 9.0, {"read": 1.0})
             return Done(step, None, None, scan, None)
-        tiles = TileRun(0.2, 0.1, (100.0,) * 15, 250.0, 30.0, "onnxruntime", "1", "CPU", "CPU", None)
+        tiles = TimedTiles(0.2, 0.1, (100.0,) * 15, 250.0, 30.0, "onnxruntime", "1", "CPU", "CPU", None)
         return Done(step, None, tiles, None, None)
 
 

@@ -102,5 +102,6 @@ def test_the_line_of_a_row_says_whether_its_times_may_be_quoted(word):
     }
     below = " ".join(notes([row]))
     assert "Scan: phantom, 320 x 512 x 512, slices repeated." in below
-    assert "2.0 times the floor of 50 ms; slowest operators: Conv 80 ms (floor 40)." in below
+    assert "2.0 times the floor of 50 ms a tile, 12 tiles in the first scan;" in below
+    assert "slowest operators: Conv 80 ms (floor 40)." in below
     assert all(reason in below for reason in row.validity.reasons)
