@@ -9,6 +9,18 @@ import nibabel as nib
 import numpy as np
 import pydicom
 
+from autosam_edge.error_codes import (
+    ATTRIBUTE_INVALID,
+    DICOM_DAMAGED,
+    IDENTITIES_DIFFER,
+    NIFTI_DAMAGED,
+    POSITION_TWICE,
+    RESCALE_MISSING,
+    SLICES_MISSING,
+    SPACING_INVALID,
+    ZIP_DAMAGED,
+)
+from autosam_edge.errors import ErrorCode
 from autosam_edge.geometry import Grid
 from autosam_edge.phantom import make_phantom
 from autosam_edge.phantom.series import write_dicom_series
@@ -60,7 +72,7 @@ def make_broken(root: Path) -> dict[str, str]:
             make_phantom(9000 + number, spacing_mm=(8.0, 8.0, 8.0)).volume, folder, seed=9000 + number
         )
         break_it(sorted(files))
-        expected[name] = code
+        expected[name] = code.code
     return expected
 
 
@@ -97,20 +109,23 @@ def _as_cut_nifti(files: list[Path]) -> None:
     _cut(path, path.stat().st_size // 2)
 
 
-_BROKEN: dict[str, tuple[str, Callable[[list[Path]], object]]] = {
-    "slice-missing": ("AE-DICOM-016", lambda files: files[5].unlink()),
-    "file-cut-in-its-header": ("AE-DICOM-005", lambda files: _cut(files[3], 400)),
-    "file-cut-in-its-pixels": ("AE-DICOM-005", lambda files: _cut(files[3], files[3].stat().st_size - 900)),
-    "no-orientation": ("AE-DICOM-006", lambda files: _change(files, -1, ImageOrientationPatient=None)),
-    "no-rescale": ("AE-DICOM-007", lambda files: _change(files, -1, RescaleSlope=None)),
-    "two-patients": ("AE-DICOM-014", lambda files: _change(files, 2, PatientID="OTHER", PatientName="Other")),
+_BROKEN: dict[str, tuple[ErrorCode, Callable[[list[Path]], object]]] = {
+    "slice-missing": (SLICES_MISSING, lambda files: files[5].unlink()),
+    "file-cut-in-its-header": (DICOM_DAMAGED, lambda files: _cut(files[3], 400)),
+    "file-cut-in-its-pixels": (DICOM_DAMAGED, lambda files: _cut(files[3], files[3].stat().st_size - 900)),
+    "no-orientation": (ATTRIBUTE_INVALID, lambda files: _change(files, -1, ImageOrientationPatient=None)),
+    "no-rescale": (RESCALE_MISSING, lambda files: _change(files, -1, RescaleSlope=None)),
+    "two-patients": (
+        IDENTITIES_DIFFER,
+        lambda files: _change(files, 2, PatientID="OTHER", PatientName="Other"),
+    ),
     "one-position-twice": (
-        "AE-DICOM-015",
+        POSITION_TWICE,
         lambda files: _change(
             files, 4, ImagePositionPatient=list(pydicom.dcmread(files[5]).ImagePositionPatient)
         ),
     ),
-    "pixel-spacing-of-zero": ("AE-DICOM-020", lambda files: _change(files, -1, PixelSpacing=[0, 0])),
-    "zip-damaged": ("AE-INPUT-008", _as_damaged_zip),
-    "nifti-cut": ("AE-NIFTI-001", _as_cut_nifti),
+    "pixel-spacing-of-zero": (SPACING_INVALID, lambda files: _change(files, -1, PixelSpacing=[0, 0])),
+    "zip-damaged": (ZIP_DAMAGED, _as_damaged_zip),
+    "nifti-cut": (NIFTI_DAMAGED, _as_cut_nifti),
 }
