@@ -28,7 +28,7 @@ Target = Annotated[
         "--target",
         metavar="NAME,...",
         help="Runtimes to export for: onnx, onnx-2d, openvino, coreml, coreml-2d, coreml-ios18, executorch, "
-        "executorch-coreml; or, alone, monai, or web for a site that runs a bundle in browsers.",
+        "executorch-coreml; or, alone, monai or web.",
     ),
 ]
 Precision = Annotated[

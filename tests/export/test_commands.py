@@ -66,7 +66,7 @@ def test_the_help_names_every_target_and_precision():
     command = typer.main.get_command(app).commands["export"].load()
     lists = {option.name: (option.help or "").split(":")[-1] for option in command.params}
     targets, precisions = (re.findall(r"[a-z][a-z0-9-]+", lists[name]) for name in ("target", "precision"))
-    assert set(targets) - {"or", "alone"} == {*TARGETS, "monai"}
+    assert set(targets) - {"or", "alone"} == {*TARGETS, "monai", "web"}
     assert set(precisions) == {precision for _, precision in TOLERANCES}
 
 
