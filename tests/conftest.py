@@ -1,5 +1,7 @@
 """Settings of every test."""
 
+import signal
+
 import pytest
 from hypothesis import settings
 
@@ -7,6 +9,9 @@ from autosam_edge.engines.telemetry import set_variables
 from autosam_edge.errors import ErrorCode
 from autosam_edge.scan_warning import WarningCode
 
+for _number in (signal.SIGINT, getattr(signal, "SIGHUP", signal.SIGINT)):
+    if signal.getsignal(_number) is signal.SIG_IGN:  # as in the background of a shell; children inherit it
+        signal.signal(_number, signal.SIG_DFL if _number != signal.SIGINT else signal.default_int_handler)
 set_variables()  # packages that tests import load ONNX Runtime and OpenVINO too
 # The first example pays for imports, and the machines of CI are noisy: no deadline per example.
 settings.register_profile("default", deadline=None)

@@ -6,7 +6,7 @@ from autosam_edge.errors import ErrorCode
 MACHINE_BUSY = ErrorCode(
     "AE-BENCH-001",
     "this machine cannot be timed now: it is busy, hot, or saves power",
-    "Wait until it is quiet, connect it to the mains, or give `force`, which marks the row as noisy.",
+    "Wait until it is quiet, or connect it to the mains; --force measures anyway and marks the row noisy.",
 )
 MACHINE_DISTURBED = ErrorCode(
     "AE-BENCH-002",

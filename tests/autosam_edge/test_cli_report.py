@@ -108,12 +108,12 @@ def test_a_fact_about_an_organ_is_not_said_twice(monkeypatch, capsys) -> None:
 
 PRINTS = """
 import sys
-from autosam_edge import cli
+from autosam_edge import __main__, cli
 @cli.app.command("prints")
 def prints():
     print("M\\u00fcller \\udcff")
 sys.argv = ["autosam-edge", "prints"]
-cli.main()
+__main__.main()
 """
 
 
@@ -145,4 +145,4 @@ def test_a_full_disk_under_stdout_is_no_internal_error() -> None:
             [sys.executable, "-c", PRINTS], stdout=full, stderr=subprocess.PIPE, text=True, check=False
         )
     assert result.returncode == 7
-    assert "AE-OUTPUT-003" in result.stderr
+    assert "AE-OUTPUT-009" in result.stderr

@@ -34,7 +34,7 @@ def data(tmp_path, monkeypatch):
     grid = Grid.axis_aligned(labels.shape, (3.0, 3.0, 3.0))
     nib.save(nib.Nifti1Image(hu.T, ras_affine(grid.affine)), tmp_path / "image.nii.gz")
     write_nifti(Segmentation(labels, grid, BTCV_LABELS[:2]), tmp_path / "label.nii.gz")
-    entry = SimpleNamespace(image=tmp_path / "image.nii.gz", label=tmp_path / "label.nii.gz")
+    entry = SimpleNamespace(image=tmp_path / "image.nii.gz", label_file=tmp_path / "label.nii.gz")
     prepared = SimpleNamespace(
         labels=("background", SPLEEN, KIDNEY),
         dataset="blocks",

@@ -159,6 +159,8 @@ def program_of(name, options):
 @pytest.mark.parametrize("name", ["swinunetr-tiny", "pocketnet"])
 def test_the_preflight_lets_students_pass(target, name):
     """In the form that the target asks for."""
+    if (target.name, name) == ("onnx-2d", "swinunetr-tiny"):
+        pytest.skip("the planes of onnx-2d have no attention")
     preflight(target, program_of(name, target.options))
 
 

@@ -162,10 +162,16 @@ class Manifest:
             found.append(whole)
         return found
 
-    def write(self, path: Path) -> None:
-        """Write the manifest; its root is relative to the file, so that a folder with both can be moved."""
+    def write(self, path: Path, *, folder: Path | None = None) -> None:
+        """Write the manifest; its root is relative to the file, so that a folder with both can be moved.
+
+        Args:
+            path: File to write.
+            folder: Folder in which the file will stand, where it is written in another one.
+        """
+        home = (path.parent if folder is None else folder).resolve()
         try:
-            root = Path(os.path.relpath(self.root.resolve(), path.resolve().parent)).as_posix()
+            root = Path(os.path.relpath(self.root.resolve(), home)).as_posix()
         except ValueError:  # another drive of Windows
             root = self.root.resolve().as_posix()
         splits: dict[str, object] = {

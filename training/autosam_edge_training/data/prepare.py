@@ -73,7 +73,7 @@ def prepare_dataset(
             log(f"{out.name} already holds these data, made in this way: taken as it is.")
             return existing
     with staged_folder(out) as stage:
-        _fill(manifest, dataclasses.replace(wanted, folder=stage), on_step)
+        _fill(manifest, dataclasses.replace(wanted, folder=stage), on_step, home=out)
     return Prepared.read(out)
 
 
@@ -129,8 +129,13 @@ def _describe(
     )
 
 
-def _fill(manifest: Manifest, wanted: Prepared, on_step: Callable[[], None]) -> None:
-    """Write every case, the manifest and the description; refuse two cases with the same image."""
+def _fill(
+    manifest: Manifest, wanted: Prepared, on_step: Callable[[], None], home: Path | None = None
+) -> None:
+    """Write every case, the manifest and the description; refuse two cases with the same image.
+
+    ``home`` is the folder that the written one becomes, None if the root of the manifest moves with it.
+    """
     arrays: dict[str, Arrays] = {}
     images: dict[str, tuple[str, str]] = {}
     for split, entry in _all(manifest):
@@ -145,7 +150,7 @@ def _fill(manifest: Manifest, wanted: Prepared, on_step: Callable[[], None]) -> 
         images[hashes["image"]] = (entry.name, split)
         arrays[entry.name] = Arrays(case.shape, hashes["image"], hashes["target"], entry.known)
         on_step()
-    manifest.write(wanted.folder / MANIFEST_NAME)
+    manifest.write(wanted.folder / MANIFEST_NAME, folder=home)
     dataclasses.replace(wanted, arrays=MappingProxyType(arrays)).write()
 
 
