@@ -46,7 +46,7 @@ def segment_on_dask(
                 yield job, future.result()
             except KilledWorker:
                 fault = Fault.of(WORKER_DIED("workers of the cluster ended over this scan."))
-                folder.set_fault(job, fault)
+                folder.set_fault(job, fault, settings.record)
                 yield job, fault
 
 

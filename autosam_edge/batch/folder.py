@@ -15,6 +15,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from autosam_edge.atomic_files import write_file
+from autosam_edge.audit import append_failure
 from autosam_edge.batch.job import Fault
 from autosam_edge.error_codes import BATCH_IN_USE, BATCH_OTHER_SETTINGS
 from autosam_edge.file_lock import LockedError, lock_now
@@ -131,8 +132,15 @@ class BatchFolder:
             return None
         return Fault(**content["error"]) if content["stamp"] == job.stamp else None
 
-    def set_fault(self, job: Job, fault: Fault) -> None:
-        """Keep the error of a scan."""
+    def set_fault(self, job: Job, fault: Fault, record: str) -> None:
+        """Keep the error of a scan, in the record of what ran too.
+
+        Args:
+            job: The scan.
+            fault: Its error.
+            record: Name of the record, see :attr:`autosam_edge.batch.job.Settings.record`.
+        """
+        append_failure(self.root / record, job.id, fault.code)
         content = {"error": asdict(fault), "stamp": job.stamp}
         write_file((json.dumps(content, indent=2) + "\n").encode(), self._fault_path(job.id))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from autosam_edge.audit import append_failure, append_run
+from autosam_edge.audit import append_run
 from autosam_edge.batch.job import Fault
 from autosam_edge.dicom.read import read_dicom
 from autosam_edge.error_codes import INTERNAL_ERROR, OUT_OF_MEMORY
@@ -36,7 +36,6 @@ class Scanner:
 
     def __init__(self, folder: BatchFolder, settings: Settings) -> None:
         self._folder, self._settings = folder, settings
-        self._record = folder.root / settings.record
         self._session = open_session(
             settings.bundle,
             engine=settings.engine,
@@ -73,8 +72,7 @@ class Scanner:
         except Exception as error:  # one scan never stops the others; a foreign message may quote a patient
             fault = Fault.of(INTERNAL_ERROR(f"unexpected {type(error).__name__}."))
         if fault is not None:
-            append_failure(self._record, job.id, fault.code)
-            self._folder.set_fault(job, fault)
+            self._folder.set_fault(job, fault, self._settings.record)
         return fault
 
     def _segment(self, job: Job, progress: Callable[[int, int], None] | None) -> None:
@@ -94,4 +92,4 @@ class Scanner:
                 accept_implausible=settings.accept_implausible,
                 pseudonymize=settings.pseudonymize,
             )
-            append_run(self._record, segmentation, stage.iterdir())
+            append_run(self._folder.root / settings.record, segmentation, stage.iterdir())

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING
 
-from autosam_edge.audit import append_failure
 from autosam_edge.batch.folder import BatchFolder
 from autosam_edge.batch.job import Fault
 from autosam_edge.error_codes import WORKER_DIED
@@ -125,8 +124,7 @@ def segment_in_processes(
 def _keep_death(job: Job, death: _Death, root: Path, settings: Settings) -> Fault:
     """Keep the error of a scan over which workers died."""
     fault = Fault.of(WORKER_DIED(f"{_MAX_DEATHS} processes died over it, with code {death.code}."))
-    BatchFolder(root).set_fault(job, fault)
-    append_failure(root / settings.record, job.id, fault.code)
+    BatchFolder(root).set_fault(job, fault, settings.record)
     return fault
 
 
