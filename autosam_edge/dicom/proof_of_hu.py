@@ -70,9 +70,7 @@ def prove_hu(
     if any(assumed):
         offset = _offset_of(histogram if all(assumed) else HuHistogram(hu[assumed]))
         if offset:
-            for d in np.flatnonzero(assumed):
-                plane = hu[d]
-                plane[plane != AIR_HU] -= offset  # padding is AIR_HU
+            _subtract(hu, assumed, offset)
             histogram, lowest, highest = HuHistogram(hu), float(hu.min()), float(hu.max())
         warnings.append(
             RESCALE_ASSUMED(
@@ -88,20 +86,30 @@ def prove_hu(
             remedy="Export the series again with the right RescaleIntercept (-1024).",
         )
     found = doubts(histogram, lowest, highest)
-    warnings += found
     kinds = {plane.rescale.kind for plane in planes} - {"HU"}
-    if kinds:
-        if found or ("US" in kinds and not histogram.is_hu()):
-            raise NOT_HU(
-                f"RescaleType is {' and '.join(sorted(kinds))}, and the values do not look like HU.",
-                remedy="Give the series of conventional CT images in Hounsfield units.",
-            )
-        warnings.append(
-            RESCALE_TYPE_UNUSUAL(
-                f"RescaleType is {' and '.join(sorted(kinds))}; the values look like HU and are read as HU."
-            )
+    return (
+        warnings + found + _check_kinds(kinds, is_hu=not found and ("US" not in kinds or histogram.is_hu()))
+    )
+
+
+def _subtract(hu: npt.NDArray[Any], where: list[bool], offset: int) -> None:
+    """Lower the values of some planes, but not their padding, which is air already."""
+    for d in np.flatnonzero(where):
+        plane = hu[d]
+        plane[plane != AIR_HU] -= offset
+
+
+def _check_kinds(kinds: set[str], *, is_hu: bool) -> list[ScanWarning]:
+    """Refuse a RescaleType that is not HU unless the values are."""
+    if not kinds:
+        return []
+    names = f"RescaleType is {' and '.join(sorted(kinds))}"
+    if not is_hu:
+        raise NOT_HU(
+            f"{names}, and the values do not look like HU.",
+            remedy="Give the series of conventional CT images in Hounsfield units.",
         )
-    return warnings
+    return [RESCALE_TYPE_UNUSUAL(f"{names}; the values look like HU and are read as HU.")]
 
 
 def _offset_of(histogram: HuHistogram) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.resources
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 from autosam_edge.atomic_files import staged_folder
@@ -80,14 +81,17 @@ def write_site(
         for name, content in files.items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(content)
-    kept = sum(len(content) for name, content in files.items() if name not in on_demand)
     return {
         "site": str(out),
         "files": len(files),
-        "megabytes": round(sum(map(len, files.values())) / 1e6, 1),
-        "megabytes_kept_offline": round(kept / 1e6, 1),
+        "megabytes": _megabytes(files.values()),
+        "megabytes_kept_offline": _megabytes(files[name] for name in files.keys() - on_demand),
         "providers": ", ".join(artifacts),
     }
+
+
+def _megabytes(contents: Iterable[bytes]) -> float:
+    return round(sum(map(len, contents)) / 1e6, 1)
 
 
 def _artifacts(bundle: Bundle, precision: str) -> dict[str, Artifact]:

@@ -116,7 +116,7 @@ class ThirdParty:
         kind, _, rest = source.partition(":")
         if kind not in ("npm", "pypi"):
             try:
-                with urllib.request.urlopen(source, timeout=_SECONDS) as answer:  # noqa: S310  pinned addresses
+                with urllib.request.urlopen(source, timeout=_SECONDS) as answer:  # noqa: S310  pinned
                     return bytes(answer.read())
             except OSError:
                 return b""
