@@ -118,7 +118,7 @@ def _offset_of(histogram: HuHistogram) -> int:
 
 
 def _fill_constant_padding(hu: npt.NDArray[Any], highest: float) -> list[ScanWarning]:
-    """Turn one constant value into air where only padding can hold it, and no header declares it as padding."""
+    """Turn a constant value into air where only padding can hold it, which no header declares."""
     if highest >= _BEYOND_METAL_HU and np.mean([np.mean(plane == highest) for plane in hu]) >= _METAL_SHARE:
         for plane in hu:
             plane[plane == highest] = AIR_HU
@@ -140,8 +140,8 @@ def _fill_constant_padding(hu: npt.NDArray[Any], highest: float) -> list[ScanWar
 def _padded_border(hu: npt.NDArray[Any]) -> npt.NDArray[np.bool_] | None:
     """Pixels (H, W) at the border that hold one value in all slices, if it is no air; None if there are none.
 
-    A scanner reconstructs a circle. What lies outside is air, or one value, and so are rows and columns that a
-    program added; a value of tissue, bone or more there would be taken for the body.
+    A scanner reconstructs a circle. What lies outside is air, or one value, and so are rows and columns that
+    a program added; a value of tissue, bone or more there would be taken for the body.
     """
     value = hu[0, 0, 0]
     corners = hu[:, :: max(1, hu.shape[1] - 1), :: max(1, hu.shape[2] - 1)]
