@@ -77,10 +77,7 @@ def write_site(
     files[SITE_LIST] = (json.dumps({"version": version, **site}, indent=1) + "\n").encode()
     worker = (importlib.resources.files(__package__) / "site" / "service-worker.js").read_text("utf-8")
     files["service-worker.js"] = worker.replace("@VERSION@", version).encode()
-    with staged_folder(out, replaces=SITE_LIST) as folder:
-        for name, content in files.items():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (folder / name).write_bytes(content)
+    _write(out, files)
     return {
         "site": str(out),
         "files": len(files),
@@ -88,6 +85,13 @@ def write_site(
         "megabytes_kept_offline": _megabytes(files[name] for name in files.keys() - on_demand),
         "providers": ", ".join(artifacts),
     }
+
+
+def _write(out: Path, files: dict[str, bytes]) -> None:
+    with staged_folder(out, replaces=SITE_LIST) as folder:
+        for name, content in files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(content)
 
 
 def _megabytes(contents: Iterable[bytes]) -> float:
