@@ -14,12 +14,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from autosam_edge.atomic_files import write_file
+from autosam_edge.atomic_files import explained, write_file
 from autosam_edge.audit import append_failure
 from autosam_edge.batch.job import Fault
 from autosam_edge.error_codes import BATCH_IN_USE, BATCH_OTHER_SETTINGS
 from autosam_edge.file_lock import LockedError, lock_now
 from autosam_edge.output_formats import FILE_NAMES
+from autosam_edge.staging import sync
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -103,7 +104,10 @@ class BatchFolder:
         stage = self._work / f"{job.id}-{uuid.uuid4().hex[:8]}"
         try:
             yield stage
-            write_file(job.stamp.encode(), stage / _STAMP)
+            with explained():
+                (stage / _STAMP).write_text(job.stamp)
+                sync(stage / _STAMP)
+                sync(stage)
             if not self.is_done(job):
                 with suppress(FileNotFoundError):
                     (self.scans / job.id).rename(stage.with_name(f"{stage.name}-old"))

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+import socket
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass
+from threading import Timer
 from typing import TYPE_CHECKING, cast
 
 from pydicom.uid import AllTransferSyntaxes
@@ -86,6 +89,7 @@ class Receiver:
             block=False,
             ssl_context=listener.tls,
             evt_handlers=[
+                (evt.EVT_CONN_OPEN, self._connected),
                 (evt.EVT_ACCEPTED, self._accepted),
                 (evt.EVT_C_ECHO, lambda _event: _SUCCESS),
                 (evt.EVT_C_STORE, self._store),
@@ -112,6 +116,20 @@ class Receiver:
         if not known:
             self._count("rejected")
         return known
+
+    def _connected(self, event: Event) -> None:
+        """End a connection that is no association in time, also one that sends a byte now and then."""
+        association = event.assoc
+
+        def end() -> None:
+            connection = association.dul.socket and association.dul.socket.socket
+            if id(association) not in self._ids and connection is not None:
+                with suppress(OSError):  # it has ended by itself
+                    connection.shutdown(socket.SHUT_RDWR)
+
+        timer = Timer(_HANDSHAKE_S, end)
+        timer.daemon = True
+        timer.start()
 
     def _accepted(self, event: Event) -> None:
         self._ids[id(event.assoc)] = association = uuid.uuid4().hex
