@@ -20,7 +20,7 @@ from autosam_edge.batch.job import Fault
 from autosam_edge.error_codes import BATCH_IN_USE, BATCH_OTHER_SETTINGS
 from autosam_edge.file_lock import LockedError, lock_now
 from autosam_edge.output_formats import FILE_NAMES
-from autosam_edge.staging import sync
+from autosam_edge.staging import sweep, sync
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -87,7 +87,9 @@ class BatchFolder:
         Args:
             of_scan: Function that says of the id of a scan whether it may be swept.
         """
-        for leftover in self._work.iterdir():
+        for folder in (self._work, self._failed):
+            sweep(folder)
+        for leftover in self._work.glob("[!.]*"):
             if of_scan(leftover.name.partition("-")[0]):
                 shutil.rmtree(leftover, ignore_errors=True)
 

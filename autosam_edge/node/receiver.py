@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from pynetdicom.dimse_primitives import C_STORE
     from pynetdicom.events import Event
-    from pynetdicom.transport import ThreadedAssociationServer
+    from pynetdicom.transport import AssociationSocket, ThreadedAssociationServer
 
     from autosam_edge.node.inbox import Inbox
 
@@ -53,6 +53,16 @@ class Listener:
     callers: tuple[str, ...] = ()
     peers: tuple[str, ...] = ()
     tls: ssl.SSLContext | None = None
+
+
+@dataclass(frozen=True)
+class _LateHandshake:
+    """A TLS context whose handshakes take place in the threads of the associations, not where it listens."""
+
+    context: ssl.SSLContext
+
+    def wrap_socket(self, connection: socket.socket, *, server_side: bool) -> ssl.SSLSocket:
+        return self.context.wrap_socket(connection, server_side, do_handshake_on_connect=False)
 
 
 class Receiver:
@@ -87,7 +97,7 @@ class Receiver:
         server = entity.start_server(
             (listener.host, listener.port),
             block=False,
-            ssl_context=listener.tls,
+            ssl_context=cast("ssl.SSLContext", listener.tls and _LateHandshake(listener.tls)),
             evt_handlers=[
                 (evt.EVT_CONN_OPEN, self._connected),
                 (evt.EVT_ACCEPTED, self._accepted),
@@ -122,7 +132,7 @@ class Receiver:
         association = event.assoc
 
         def end() -> None:
-            connection = association.dul.socket and association.dul.socket.socket
+            connection = cast("AssociationSocket", association.dul.socket).socket
             if id(association) not in self._ids and connection is not None:
                 with suppress(OSError):  # it has ended by itself
                     connection.shutdown(socket.SHUT_RDWR)

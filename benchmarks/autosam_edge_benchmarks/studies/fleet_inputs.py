@@ -60,7 +60,7 @@ def _part(whole: Volume, rng: np.random.Generator) -> Volume:
     affine = whole.grid.affine.copy()
     for axis, (size, spacing_mm) in enumerate(zip(whole.shape, whole.grid.spacing_mm, strict=True)):
         step = max(1, round(_STEP_MM[0] / spacing_mm))
-        length = int(min(size // step, rng.integers(_LEAST, _MOST)))
+        length = min(size // step, int(rng.integers(_LEAST, _MOST)))
         start = int(rng.integers(0, size - (length - 1) * step))
         chosen.append(slice(start, start + (length - 1) * step + 1, step))
         affine[:3, 3] += start * affine[:3, axis]

@@ -150,6 +150,8 @@ def test_what_a_killed_worker_left_is_swept(scans, tmp_path):
     batch = Batch([scans / "a"], out, SETTINGS)
     batch.update_index()
     (out / ".work" / f"{batch.jobs[0].id}-0123abcd").mkdir()
+    (out / ".work" / ".autosam-edge-0123abcd.partial" / "new").mkdir(parents=True)  # killed among its files
+    (out / ".work" / ".autosam-edge-0123abcd.partial" / "owner").touch()
     list(batch.run(batch.todo(), workers=1))
     assert list((out / ".work").iterdir()) == []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 
 import pytest
@@ -59,3 +60,17 @@ def test_only_a_sender_with_a_known_certificate_is_served(dcmtk, certificates, t
     with running(tmp_path / "node", settle_s=60, tls=context) as node:
         assert (storescu(dcmtk, node.receiver.port, study.path, tls=options) == 0) == stored
         assert node.counts.all().get("received", 0) == 5 * stored
+
+
+def test_a_silent_stranger_does_not_stop_the_next_study(dcmtk, certificates, tmp_path, monkeypatch):
+    monkeypatch.setattr("autosam_edge.node.receiver._HANDSHAKE_S", 5)
+    study = CtFolder(tmp_path / "study")
+    study.write()
+    context = _tls(certificates / "node.pem", certificates / "node.key", None)
+    options = ["+tla", "+cf", certificates / "node.pem"]
+    with running(tmp_path / "node", settle_s=60, tls=context) as node:
+        port = node.receiver.port
+        with socket.create_connection(("127.0.0.1", port)) as stranger:
+            assert storescu(dcmtk, port, study.path, tls=options) == 0
+            stranger.settimeout(20)
+            assert stranger.recv(100) == b""  # the node has ended it
