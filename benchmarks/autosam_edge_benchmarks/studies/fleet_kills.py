@@ -52,15 +52,15 @@ def kill_batches(root: Path, kills: int, log: Callable[[str], None]) -> dict[str
     found: list[tuple[str, int]] = []
     batches, again = 0, 0
     while len(found) < kills or out.exists():
-        process = start_batch(STAND_IN, source, out, _OPTIONS)
-        if len(found) < kills:
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(rng.uniform(0, undisturbed.seconds))
-            if process.poll() is None:
-                wanted = "worker" if len(found) % 2 else "command"
-                found.append((_kill(process, wanted, rng), sum(1 for _ in (out / "scans").glob("*"))))
-                log(f"kill {len(found)} of {kills}: {found[-1][0]}, {found[-1][1]} scans were done")
-        process.wait()
+        with start_batch(STAND_IN, source, out, _OPTIONS) as process:
+            if len(found) < kills:
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(rng.uniform(0, undisturbed.seconds))
+                if process.poll() is None:
+                    wanted = "worker" if len(found) % 2 else "command"
+                    found.append((_kill(process, wanted, rng), sum(1 for _ in (out / "scans").glob("*"))))
+                    log(f"kill {len(found)} of {kills}: {found[-1][0]}, {found[-1][1]} scans were done")
+            process.communicate()
         if process.returncode >= 0:  # it was not killed
             again += _check(out, expected)
             batches += 1

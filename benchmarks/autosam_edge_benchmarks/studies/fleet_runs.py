@@ -73,18 +73,17 @@ def start_batch(program: str, source: Path, out: Path, options: Sequence[object]
 def run_batch(program: str, source: Path, out: Path, options: Sequence[object]) -> Run:
     """Run a batch to its end; see :func:`start_batch`. Workers of Dask that this process has count too."""
     started = time.perf_counter()
-    process = start_batch(program, source, out, options)
     parent_mb, worker_mb = [0.0], [0.0]
-    while process.poll() is None:
-        others = [0.0]
-        for one in psutil.Process().children(recursive=True):
-            with suppress(psutil.NoSuchProcess):
-                (parent_mb if one.pid == process.pid else others).append(one.memory_info().rss / 1e6)
-        worker_mb.append(max(others))
-        time.sleep(_SAMPLE_S)
-    seconds = time.perf_counter() - started
-    assert process.stdout is not None  # a pipe was asked for
-    text = process.stdout.read()
+    with start_batch(program, source, out, options) as process:
+        while process.poll() is None:
+            others = [0.0]
+            for one in psutil.Process().children(recursive=True):
+                with suppress(psutil.NoSuchProcess):
+                    (parent_mb if one.pid == process.pid else others).append(one.memory_info().rss / 1e6)
+            worker_mb.append(max(others))
+            time.sleep(_SAMPLE_S)
+        seconds = time.perf_counter() - started
+        text, _ = process.communicate()
     if not text:
         raise FleetError(f"the batch ended with code {process.returncode} and no report")
     return Run(json.loads(text), seconds, parent_mb, worker_mb)
