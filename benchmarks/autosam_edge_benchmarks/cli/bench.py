@@ -40,6 +40,11 @@ def _write(result: Result, out: Path | None) -> None:
         write_file((json.dumps(result, indent=1) + "\n").encode(), out)
 
 
+def _earlier(out: Path | None) -> Result | None:
+    """The result that a file holds, which a command goes on with."""
+    return json.loads(out.read_text()) if out is not None and out.is_file() else None
+
+
 @app.command("parity")
 def parity(scan: Scan, out: Out = None, bundle: BundleOption = None) -> None:
     """Compare the labels with MONAI's sliding window on the student in torch, voxel by voxel."""
@@ -164,9 +169,8 @@ def odd_inputs(
     with needs("bench"):
         from autosam_edge_benchmarks.studies.odd_inputs import measure_odd_inputs
 
-    earlier = json.loads(out.read_text()) if out is not None and out.is_file() else None
     result = measure_odd_inputs(
-        max_memory, earlier=earlier, save=lambda found: _write(found, out), log=Stages().log
+        max_memory, earlier=_earlier(out), save=lambda found: _write(found, out), log=Stages().log
     )
     peak = max(row["peak_mb"] for row in result["inputs"])
     print(f"largest peak {peak:.0f} MB, the limit is {'held' if result['held'] else 'NOT held'} within 10 %")
@@ -223,14 +227,18 @@ def kills(
     random_kills: Annotated[
         int, typer.Option("--random", min=0, help="Number of runs that are killed at a random moment.")
     ] = 100,
-    out: Out = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="JSON file for the result; groups of kills that it holds are kept."),
+    ] = None,
 ) -> None:
     """Kill runs at every change of the disk and at random moments, and look at what they leave."""
     from autosam_edge_benchmarks.studies.kills import measure_kills
 
-    result = measure_kills(random_kills, log=Stages().log)
+    result = measure_kills(
+        random_kills, earlier=_earlier(out), save=lambda found: _write(found, out), log=Stages().log
+    )
     print(f"{result['kills']} kills: no mixture, nothing left behind, every next run succeeded")
-    _write(result, out)
 
 
 @app.command("long-life")

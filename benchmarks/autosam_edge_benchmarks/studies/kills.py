@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from autosam_edge.output_formats import DEFAULT_FORMATS, FILE_NAMES
@@ -45,15 +46,19 @@ def measure_kills(
     random_kills: int = 100,
     *,
     steps: Sequence[int] | None = None,
+    earlier: Result | None = None,
+    save: Callable[[Result], None] = lambda _: None,
     log: Callable[[str], None] = lambda _: None,
 ) -> Result:
     """Kill processes that write results, and look at their folder.
 
     Args:
         random_kills: Number of runs of ``segment``, with a stand-in for the network, that are killed at a
-            random moment, by turns with SIGKILL, SIGTERM, SIGINT and SIGHUP. A run that is done before its
-            moment does not count.
+            random moment, a quarter each with SIGKILL, SIGTERM, SIGINT and SIGHUP. A run that is done before
+            its moment does not count.
         steps: Changes of the disk before which a process is killed with SIGKILL; None for every one.
+        earlier: Result of an earlier call, whose groups are not killed again.
+        save: Function that is called with the result after each group.
         log: Function that is called with one line per group of kills.
 
     Returns:
@@ -63,19 +68,18 @@ def measure_kills(
     Raises:
         KillError: There was a mixture, a part that nobody completes, a leftover, or a next run that failed.
     """
-    result = new_result("kills")
-    groups: dict[str, Counter[str]] = {}
-    for scene in SCENES:
-        groups[f"every step, {scene}"] = _kill_at_steps(scene, steps)
-        log(f"every step, {scene}: {dict(groups[f'every step, {scene}'])}")
-    for name, found in _kill_at_random(random_kills).items():
-        groups[f"random moment, {name}"] = found
-        log(f"random moment, {name}: {dict(found)}")
-    return {
-        **result,
-        "kills": sum(sum(found.values()) for found in groups.values()),
-        "groups": {name: dict(sorted(found.items())) for name, found in groups.items()},
-    }
+    result = earlier or {**new_result("kills"), "kills": 0, "groups": {}}
+    groups = {f"every step, {scene}": partial(_kill_at_steps, scene, steps) for scene in SCENES}
+    for at, name in enumerate(SIGNALS):
+        if count := len(range(at, random_kills, len(SIGNALS))):
+            groups[f"random moment, {name}"] = partial(_kill_at_random, name, count)
+    for group in [group for group in groups if group not in result["groups"]]:
+        found = groups[group]()
+        result["kills"] += found.total()
+        result["groups"][group] = dict(sorted(found.items()))
+        save(result)
+        log(f"{group}: {result['groups'][group]}")
+    return result
 
 
 def state_of(out: Path, runs: Mapping[str, Files]) -> str:
@@ -140,11 +144,9 @@ def _kill_at_steps(scene: str, steps: Sequence[int] | None) -> Counter[str]:
             _check_clean(out, mine=scene != "new folder")
 
 
-def _kill_at_random(count: int) -> dict[str, Counter[str]]:
-    found = {name: Counter[str]() for name in SIGNALS if hasattr(signal, name)}
-    if not count:
-        return {}
-    draw = random.Random(0)  # noqa: S311  moments, no secrets
+def _kill_at_random(name: str, count: int) -> Counter[str]:
+    found: Counter[str] = Counter()
+    draw = random.Random(name)  # noqa: S311  moments, no secrets
     with tempfile.TemporaryDirectory() as folder:
         scans = [_phantom(Path(folder) / f"scan{seed}", seed) for seed in (1, 2)]
         out, runs, lasts_s = Path(folder) / "out", dict[str, Files](), 0.0
@@ -152,9 +154,9 @@ def _kill_at_random(count: int) -> dict[str, Counter[str]]:
             lasts_s = _undisturbed(scan, out)
             runs[str(number)] = {path.name: path.read_bytes() for path in out.iterdir()}
         (out / _MINE).write_text("mine")
-        before, kill = "1", 0
-        while kill < count:
-            own, name = str(1 - int(before)), list(found)[kill % len(found)]
+        before = "1"
+        while found.total() < count:
+            own = str(1 - int(before))
             process = _segment(scans[int(own)], out)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(draw.uniform(0, lasts_s))
@@ -165,11 +167,10 @@ def _kill_at_random(count: int) -> dict[str, Counter[str]]:
             if process.returncode == 0 and state != own:
                 raise KillError(f"{name}: a run says that it is done, and {state} stands there")
             if alive:
-                found[name]["older" if state == before else "own" if state == own else state] += 1
-                kill += 1
+                found["older" if state == before else "own" if state == own else state] += 1
             lasts_s = _undisturbed(scans[int(own)], out)
             if state_of(out, runs) != own:
-                raise KillError(f"kill {kill} with {name}: the next run has not written")
+                raise KillError(f"kill {found.total()} with {name}: the next run has not written")
             _check_clean(out, mine=True)
             before = own
     return found
