@@ -80,7 +80,7 @@ def organs_for_page(segmentation: Segmentation, statistics: list[dict[str, objec
 
 
 def _confidences(segmentation: Segmentation) -> dict[int, float | None]:
-    """Mean probability of each organ where it wins, as the check of plausibility measured it; not calibrated."""
+    """Mean probability of each organ where it wins, from the check of plausibility; not calibrated."""
     measured: Any = segmentation.plausibility.measured if segmentation.plausibility else {}
     found = measured.get("organs", {})
     table = segmentation.table
