@@ -61,33 +61,24 @@ def read(
         >>> volume = read("scan/", series="2")  # doctest: +SKIP
     """
     source = Path(path)
-    choices = ReadChoices(allow_gap, assume_hu, ignore_frame_of_reference)
     kind = _kind(source)
     # Each leaf brings its own third parties, so it is loaded only when it is needed.
-    if kind == "dicom":
-        from autosam_edge.dicom.read import read_dicom
-
-        return read_dicom(source, series=series, choices=choices, max_memory_mb=max_memory_mb)
-    if kind == "zip":
+    if kind in ("dicom", "zip"):
         from autosam_edge.dicom.read import read_dicom
         from autosam_edge.formats.zip_archive import files_of_zip
 
-        return read_dicom(files_of_zip(source), series=series, choices=choices, max_memory_mb=max_memory_mb)
+        root = files_of_zip(source) if kind == "zip" else source
+        choices = ReadChoices(allow_gap, assume_hu, ignore_frame_of_reference)
+        return read_dicom(root, series=series, choices=choices, max_memory_mb=max_memory_mb)
     if series is not None:
-        raise SERIES_WITHOUT_DICOM(
-            f"`series` was given, but the input is {_NAMES[kind]}, which has no series."
-        )
+        raise SERIES_WITHOUT_DICOM(f"`series` was given, but {_NAMES[kind]}, the input, has no series.")
     if kind == "nifti":
-        from autosam_edge.formats.nifti import read_nifti
-
-        return read_nifti(source, max_memory_mb=max_memory_mb)
-    if kind == "metaimage":
-        from autosam_edge.formats.metaimage import read_metaimage
-
-        return read_metaimage(source, max_memory_mb=max_memory_mb)
-    from autosam_edge.formats.nrrd_volume import read_nrrd
-
-    return read_nrrd(source, max_memory_mb=max_memory_mb)
+        from autosam_edge.formats.nifti import read_nifti as reader
+    elif kind == "metaimage":
+        from autosam_edge.formats.metaimage import read_metaimage as reader
+    else:
+        from autosam_edge.formats.nrrd_volume import read_nrrd as reader
+    return reader(source, max_memory_mb=max_memory_mb)
 
 
 def numbered_files(path: Path) -> list[Path]:

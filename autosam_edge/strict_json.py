@@ -11,6 +11,7 @@ from functools import cache
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 _T = TypeVar("_T")
+_hints = cache(get_type_hints)
 # Control characters but for the tabulator and the line feed, and surrogates.
 _NOT_TEXT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 _NAMES: dict[object, str] = {
@@ -165,11 +166,6 @@ def _shown(raw: object) -> str:
     if isinstance(raw, list):
         return "an array"
     return "null" if raw is None else repr(raw)[:40]
-
-
-@cache
-def _hints(kind: type[object]) -> dict[str, Any]:
-    return get_type_hints(kind)
 
 
 def _unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:

@@ -88,10 +88,9 @@ def write(
     if statistics is None:
         with _timed(timings, "statistics"):
             statistics = organ_statistics(volume, segmentation)
-    told = dict.fromkeys((*segmentation.warnings, *warnings_of_outputs(volume.source, formats)))
-    # That a picture is missing says nothing about the labels, so the files do not repeat it.
-    told.pop(_NO_PREVIEW, None)
-    segmentation = replace(segmentation, warnings=tuple(told))
+    warnings = dict.fromkeys((*segmentation.warnings, *warnings_of_outputs(volume.source, formats)))
+    warnings.pop(_NO_PREVIEW, None)  # a missing picture says nothing about the labels
+    segmentation = replace(segmentation, warnings=tuple(warnings))
     results = Results(volume, segmentation, statistics, pseudonymize=pseudonymize)
     with staged_results(Path(folder), list(FILE_NAMES.values())) as stage:
         written = _write_all(results, stage, chosen, timings)

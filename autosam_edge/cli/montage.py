@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import typer
@@ -61,7 +62,7 @@ def montage(
     Stages().log(f"wrote {out}")
     organs = [organ for label in table if (organ := _organ(label, found, volume.grid.voxel_ml))]
     if as_json:
-        print(json.dumps({"picture": str(out), "organs": organs}))
+        print(json.dumps({"picture": str(out), "organs": list(map(asdict, organs))}))
         return
     shown = new_table("milliliters, and Dice with the first column")
     shown.add_column("organ", no_wrap=True)
@@ -69,14 +70,23 @@ def montage(
         shown.add_column(name, justify="right")
     for organ in organs:
         overlaps = {
-            name: "    n/a" if value is None else f"  {value:.3f}" for name, value in organ["dice"].items()
+            name: "    n/a" if value is None else f"  {value:.3f}" for name, value in organ.dice.items()
         }
-        cells = [f"{organ['ml'][name]:.1f}{overlaps.get(name, '')}" for name in files]
-        shown.add_row(organ["name"], *cells)
+        shown.add_row(organ.name, *(f"{ml:.1f}{overlaps.get(name, '')}" for name, ml in organ.ml.items()))
     show(shown)
 
 
-def _organ(label: Label, found: dict[str, npt.NDArray[np.uint8]], voxel_ml: float) -> dict[str, Any] | None:
+@dataclass(frozen=True)
+class _Organ:
+    """Volumes of one organ by column, and its Dice with the first column."""
+
+    name: str
+    label: int
+    ml: dict[str, float]
+    dice: dict[str, float | None]
+
+
+def _organ(label: Label, found: dict[str, npt.NDArray[np.uint8]], voxel_ml: float) -> _Organ | None:
     """Volumes and overlaps of one organ; None where nobody found it."""
     masks = {name: labels == label.value for name, labels in found.items()}
     milliliters = {name: round(int(np.count_nonzero(mask)) * voxel_ml, 2) for name, mask in masks.items()}
@@ -86,4 +96,4 @@ def _organ(label: Label, found: dict[str, npt.NDArray[np.uint8]], voxel_ml: floa
     overlaps = {
         name: round(dice(first, mask), 4) if first.any() or mask.any() else None for name, mask in others
     }
-    return {"name": label.name, "label": label.value, "ml": milliliters, "dice": overlaps}
+    return _Organ(label.name, label.value, milliliters, overlaps)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from rich.padding import Padding
 from rich.text import Text
@@ -95,7 +95,21 @@ def run(
     }
 
 
-def _organ(entry: OrganStatistics) -> dict[str, Any]:
+class _Measured(TypedDict):
+    name: str
+    label: int
+    ml: float
+    mean_hu: float | None
+    touches_border: bool
+
+
+class _Organ(_Measured, total=False):
+    """One organ in the report; ``demo`` adds its Dice."""
+
+    dice_against_truth: float | None
+
+
+def _organ(entry: OrganStatistics) -> _Organ:
     mean = None if entry.mean_hu is None else round(entry.mean_hu, 1)
     return {
         "name": entry.name,
@@ -140,12 +154,12 @@ def show_report(report: dict[str, Any], *, as_json: bool) -> None:
     console.print(RESEARCH_USE, markup=False, soft_wrap=True)
 
 
-def _word(organ: dict[str, Any]) -> str:
+def _word(organ: _Organ) -> str:
     """What its voxels say about an organ."""
     return "not found" if not organ["ml"] else "at the border" if organ["touches_border"] else ""
 
 
-def _columns(organs: Sequence[dict[str, Any]], notes: list[Text]) -> dict[str, list[Text]]:
+def _columns(organs: Sequence[_Organ], notes: list[Text]) -> dict[str, list[Text]]:
     """Cells by heading; the notes come last."""
     columns: dict[str, list[Text]] = {
         "organ": [Text(organ["name"]) for organ in organs],

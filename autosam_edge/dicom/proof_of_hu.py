@@ -19,6 +19,7 @@ _NEGATIVE_HU = 1200  # air, fat and lung as negative numbers lie this far below 
 _WRONG_SIGN_SHARE = 0.05  # of all voxels; metal below saturation never fills as much
 _PADDING_ABOVE_HU = -900
 _BEYOND_METAL_HU = 20_000
+_METAL_SHARE = 0.02  # of all voxels; metal at the highest value fills less
 _PADDED_SHARE = 0.95  # of the pixels outside of the scanner's circle
 
 
@@ -63,16 +64,14 @@ def prove_hu(
             "negative numbers do that are read as unsigned: PixelRepresentation is wrong.",
             remedy="Export the series again with the right PixelRepresentation (1, signed).",
         )
-    warnings = _fill_constant_padding(hu)
+    warnings = _fill_constant_padding(hu, highest)
     if warnings:
-        histogram = HuHistogram(hu)
+        histogram, lowest, highest = HuHistogram(hu), float(hu.min()), float(hu.max())
     assumed = [plane.rescale.assumed for plane in planes]
     if any(assumed):
         offset = _offset_of(histogram if all(assumed) else HuHistogram(hu[assumed]))
         if offset:
-            for d in np.flatnonzero(assumed):
-                plane = hu[d]
-                plane[plane != AIR_HU] -= offset  # padding is AIR_HU
+            _subtract(hu, assumed, offset)
             histogram, lowest, highest = HuHistogram(hu), float(hu.min()), float(hu.max())
         warnings.append(
             RESCALE_ASSUMED(
@@ -88,20 +87,30 @@ def prove_hu(
             remedy="Export the series again with the right RescaleIntercept (-1024).",
         )
     found = doubts(histogram, lowest, highest)
-    warnings += found
     kinds = {plane.rescale.kind for plane in planes} - {"HU"}
-    if kinds:
-        if found or ("US" in kinds and not histogram.is_hu()):
-            raise NOT_HU(
-                f"RescaleType is {' and '.join(sorted(kinds))}, and the values do not look like HU.",
-                remedy="Give the series of conventional CT images in Hounsfield units.",
-            )
-        warnings.append(
-            RESCALE_TYPE_UNUSUAL(
-                f"RescaleType is {' and '.join(sorted(kinds))}; the values look like HU and are read as HU."
-            )
+    return (
+        warnings + found + _check_kinds(kinds, is_hu=not found and ("US" not in kinds or histogram.is_hu()))
+    )
+
+
+def _subtract(hu: npt.NDArray[Any], where: list[bool], offset: int) -> None:
+    """Lower the values of some planes, but not their padding, which is air already."""
+    for d in np.flatnonzero(where):
+        plane = hu[d]
+        plane[plane != AIR_HU] -= offset
+
+
+def _check_kinds(kinds: set[str], *, is_hu: bool) -> list[ScanWarning]:
+    """Refuse a RescaleType that is not HU unless the values are."""
+    if not kinds:
+        return []
+    names = f"RescaleType is {' and '.join(sorted(kinds))}"
+    if not is_hu:
+        raise NOT_HU(
+            f"{names}, and the values do not look like HU.",
+            remedy="Give the series of conventional CT images in Hounsfield units.",
         )
-    return warnings
+    return [RESCALE_TYPE_UNUSUAL(f"{names}; the values look like HU and are read as HU.")]
 
 
 def _offset_of(histogram: HuHistogram) -> int:
@@ -116,30 +125,45 @@ def _offset_of(histogram: HuHistogram) -> int:
     )
 
 
-def _fill_constant_padding(hu: npt.NDArray[Any]) -> list[ScanWarning]:
-    """Turn one constant value that fills the corners of all slices into air.
+def _fill_constant_padding(hu: npt.NDArray[Any], highest: float) -> list[ScanWarning]:
+    """Turn a constant value into air where only padding can hold it, which no header declares."""
+    if highest >= _BEYOND_METAL_HU and np.mean([np.mean(plane == highest) for plane in hu]) >= _METAL_SHARE:
+        for plane in hu:
+            plane[plane == highest] = AIR_HU
+        where = "fills more of the scan than metal does"
+    elif (outside := _padded_border(hu)) is not None:
+        highest = hu[0, 0, 0]
+        for plane in hu:
+            plane[outside & (plane == highest)] = AIR_HU
+        where = "fills the border of all slices"
+    else:
+        return []
+    return [
+        CONSTANT_PADDING(
+            f"{highest:g} HU {where}, and no header declares it as padding; it became {AIR_HU} HU there."
+        )
+    ]
 
-    A scanner reconstructs a circle. What lies outside is air, or one value; a value of tissue, bone or more
-    there would be taken for the body. It is replaced outside of the circle, and everywhere if no metal
-    reaches it.
+
+def _padded_border(hu: npt.NDArray[Any]) -> npt.NDArray[np.bool_] | None:
+    """Pixels (H, W) at the border that hold one value in all slices, if it is no air; None if there are none.
+
+    A scanner reconstructs a circle. What lies outside is air, or one value, and so are rows and columns that
+    a program added; a value of tissue, bone or more there would be taken for the body.
     """
     value = hu[0, 0, 0]
     corners = hu[:, :: max(1, hu.shape[1] - 1), :: max(1, hu.shape[2] - 1)]
     if value <= _PADDING_ABOVE_HU or (corners != value).any():
-        return []
-    outside = _outside_of_circle(hu.shape[1], hu.shape[2])
-    padded = np.mean([np.mean(plane[outside] == value) for plane in hu])
+        return None
     # Values that are masked to 0 around an organ have no air at all; they stay as they are.
-    if padded < _PADDED_SHARE or (value < _BEYOND_METAL_HU and not any((plane < -800).any() for plane in hu)):
-        return []
-    for plane in hu:
-        plane[(plane == value) & (outside | (value >= _BEYOND_METAL_HU))] = AIR_HU
-    return [
-        CONSTANT_PADDING(
-            f"{value:g} HU fills the corners of all slices, which no header declares as padding; "
-            f"it became {AIR_HU} HU outside of the scanner's circle."
-        )
-    ]
+    if not any((plane < -800).any() for plane in hu):
+        return None
+    constant = np.logical_and.reduce([plane == value for plane in hu])
+    lines = constant.all(axis=1)[:, None] | constant.all(axis=0)
+    circle = _outside_of_circle(*constant.shape)
+    if np.mean([np.mean(plane[circle] == value) for plane in hu]) >= _PADDED_SHARE:
+        return np.asarray(circle | lines)
+    return lines if lines.any() else None
 
 
 def _outside_of_circle(rows: int, columns: int) -> npt.NDArray[np.bool_]:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     from autosam_edge.dicom.find import DicomFiles
     from autosam_edge.dicom.header import Header
+    from autosam_edge.dicom.series import Series
+    from autosam_edge.dicom.stack import Stack
     from autosam_edge.scan_warning import ScanWarning
 
 
@@ -75,24 +77,24 @@ def read_dicom(
         hu, pixel_notes = read_hu(stacked.planes, decoder, max_memory_mb)
         hu = fill_gaps(hu, stacked.numbers)
         _check_unchanged(folder, found, chosen.headers)
-        datasets = [header.dataset for header in chosen.headers]
-        wrong_identifiers, wrong_frame = identifier_fault(datasets), frame_of_reference_fault(datasets)
         notes += stacked.warnings + _encoding_notes(chosen.headers) + pixel_notes
-    files = {plane.header.path: plane.header.stamp for plane in stacked.planes}  # in slice order, each once
-    return Volume(
-        hu,
-        stacked.grid,
-        Source(
-            "dicom",
-            chosen.hash,
-            tuple(files),
-            folder,
-            tuple(files.values()),
-            wrong_identifiers,
-            wrong_frame,
-            filled=tuple(sorted(set(range(len(hu))) - set(stacked.numbers))),
-        ),
-        tuple(notes),
+        source = _source(chosen, folder, stacked)
+    return Volume(hu, stacked.grid, source, tuple(notes))
+
+
+def _source(chosen: Series, folder: Path | None, stacked: Stack) -> Source:
+    """The files of a volume, in slice order, each once."""
+    files = {plane.header.path: plane.header.stamp for plane in stacked.planes}
+    datasets = [header.dataset for header in chosen.headers]
+    return Source(
+        "dicom",
+        chosen.hash,
+        tuple(files),
+        folder,
+        tuple(files.values()),
+        identifier_fault(datasets),
+        frame_of_reference_fault(datasets),
+        filled=tuple(sorted(set(range(stacked.grid.shape[0])) - set(stacked.numbers))),
     )
 
 

@@ -6,7 +6,8 @@ numbers by their codes. Like every DICOM result it belongs to the patient's stud
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 import highdicom as hd
 import numpy as np
@@ -26,7 +27,7 @@ from autosam_edge.scan_warning import most_severe_first
 from autosam_edge.volume import RESEARCH_USE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
     from typing import TypeAlias
 
@@ -221,14 +222,19 @@ def _group(
     """Measurements and warnings of one organ."""
     code = Code(label.snomed_code, "SCT", label.snomed_meaning)
     made_by = segmentation.provenance
-    shared: dict[str, Any] = {
-        "tracking_identifier": hd.sr.TrackingIdentifier(
+    make: Callable[..., hd.sr.Template] = (
+        partial(hd.sr.MeasurementsAndQualitativeEvaluations, source_images=reference)
+        if isinstance(reference, list)
+        else partial(hd.sr.VolumetricROIMeasurementsAndQualitativeEvaluations, referenced_segment=reference)
+    )
+    group = make(
+        tracking_identifier=hd.sr.TrackingIdentifier(
             uid=derived_uid("organ", series_uid, label.name), identifier=label.title
         ),
-        "finding_category": CATEGORY,
-        "finding_type": code,
-        "finding_sites": [hd.sr.FindingSite(code, SIDES.get(label.laterality))],
-        "algorithm_id": hd.sr.AlgorithmIdentification(
+        finding_category=CATEGORY,
+        finding_type=code,
+        finding_sites=[hd.sr.FindingSite(code, SIDES.get(label.laterality))],
+        algorithm_id=hd.sr.AlgorithmIdentification(
             name=f"autosam-edge {made_by.model}".strip(),
             version=made_by.version or "unknown",
             family=_ARTIFICIAL_INTELLIGENCE,
@@ -237,12 +243,7 @@ def _group(
                 f"engine={made_by.engine} {made_by.precision}",
             ],
         ),
-        "measurements": list(_measurements(organ)),
-    }
-    group = (
-        hd.sr.MeasurementsAndQualitativeEvaluations(source_images=reference, **shared)
-        if isinstance(reference, list)
-        else hd.sr.VolumetricROIMeasurementsAndQualitativeEvaluations(referenced_segment=reference, **shared)
+        measurements=list(_measurements(organ)),
     )
     group[0].ContinuityOfContent = "SEPARATE"  # else what shows it as text leaves the names of the values out
     remarks = [_CUT] if organ.touches_border else []

@@ -23,7 +23,7 @@ else:
     from pathlib import PosixPath as _Path
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import IO
 
 MAX_ENTRIES = 20_000
@@ -100,7 +100,8 @@ class _Archive:
         self._rest += self._inflated.pop(entry.filename, 0)
         with ExitStack() as stack, _explained():
             small = entry.file_size <= _IN_MEMORY_BYTES
-            sink: IO[bytes] = stack.enter_context(io.BytesIO() if small else tempfile.TemporaryFile())  # noqa: SIM115
+            make: Callable[[], IO[bytes]] = io.BytesIO if small else tempfile.TemporaryFile
+            sink = stack.enter_context(make())
             with self._zip.open(entry) as source:
                 self._inflated[entry.filename] = _copy(source, sink, self._rest)
             self._rest -= self._inflated[entry.filename]

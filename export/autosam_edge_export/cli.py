@@ -16,6 +16,7 @@ from autosam_edge.read_scan import read
 
 if TYPE_CHECKING:
     from autosam_edge.volume import Volume
+    from autosam_edge_export.bundle_writer import Description
     from autosam_edge_training.strict import JsonObject
 
 app = typer.Typer(rich_markup_mode="markdown")
@@ -124,8 +125,9 @@ Pyodide = Annotated[
 Download = Annotated[
     bool,
     typer.Option(
-        "--download",
-        help="Fetch the missing files of others with npm and pip, or from Pyodide's own server.",
+        "--download/--no-download",
+        help="Fetch the missing files of others with npm and pip, or from Pyodide's own server. Each is "
+        "compared with its pinned SHA-256.",
         rich_help_panel=_WEB,
     ),
 ]
@@ -133,7 +135,7 @@ Cache = Annotated[
     Path | None,
     typer.Option(
         "--cache",
-        help="Folder that keeps what --download fetches, for the next site. Default: nothing is kept.",
+        help="Folder that keeps what is fetched, for the next site. Default: nothing is kept.",
         file_okay=False,
         rich_help_panel=_WEB,
     ),
@@ -162,7 +164,7 @@ def export(
     plausibility: Plausibility = None,
     bundle: WebBundle = None,
     pyodide: Pyodide = None,
-    download: Download = False,
+    download: Download = True,
     cache: Cache = None,
     as_json: AsJson = False,
 ) -> None:
@@ -180,17 +182,9 @@ def export(
             "a MONAI bundle holds the student unchanged: give no other target, precision or scan with monai",
             param_hint="--target",
         )
-    from autosam_edge_export.bundle_writer import Description, read_decision_weights, read_plausibility
     from autosam_edge_export.export import export_bundle, export_monai
 
-    description = Description(
-        name,
-        model_card.read_text(encoding="utf-8") if model_card else None,
-        training_data,
-        model_version,
-        read_decision_weights(decision_weights) if decision_weights else None,
-        read_plausibility(plausibility) if plausibility else None,
-    )
+    description = _description(name, model_card, training_data, model_version, decision_weights, plausibility)
     if monai:
         path = export_monai(checkpoint, out, patch=(d, h, w), description=description)
         print(json.dumps({"bundle": str(path)}) if as_json else path)
@@ -209,6 +203,26 @@ def export(
         log=stages.log,
     )
     print(json.dumps(report)) if as_json else _show(report)
+
+
+def _description(
+    name: str | None,
+    model_card: Path | None,
+    training_data: str | None,
+    version: str | None,
+    decision_weights: Path | None,
+    plausibility: Path | None,
+) -> Description:
+    from autosam_edge_export.bundle_writer import Description, read_decision_weights, read_plausibility
+
+    return Description(
+        name,
+        model_card.read_text(encoding="utf-8") if model_card else None,
+        training_data,
+        version,
+        read_decision_weights(decision_weights) if decision_weights else None,
+        read_plausibility(plausibility) if plausibility else None,
+    )
 
 
 def _export_web(

@@ -11,8 +11,10 @@ import typer
 from autosam_edge.atomic_files import write_file
 from autosam_edge.bundle import default_bundle_path, open_bundle
 from autosam_edge.cli.extras import needs
-from autosam_edge.cli.options import BundleOption, Data, split_commas
+from autosam_edge.cli.options import BundleOption, Data, Threads, split_commas
 from autosam_edge.cli.progress import Stages
+from autosam_edge.cli.tables import new_table, show
+from autosam_edge.machine import available_cores
 from autosam_edge.read_scan import read
 from autosam_edge.session import open_session
 from autosam_edge_benchmarks.cli import rows
@@ -275,6 +277,35 @@ def fleet(
 
     result = measure_fleet(count, kills, tiny, log=Stages().log)
     print(f"{count} scans: the same results from every way, and after {sum(result['kills'].values())} kills")
+    _write(result, out)
+
+
+@app.command("peers")
+def peers(
+    scan: Scan,
+    environment: Annotated[
+        Path,
+        typer.Option(
+            "--environment", help="Folder for the packages of nnU-Net and TotalSegmentator (3 to 8 GB)."
+        ),
+    ] = Path("peers-environment"),
+    repeats: Annotated[int, typer.Option("--repeats", min=1, help="Runs of each tool.")] = 5,
+    threads: Threads = None,
+    out: Out = None,
+) -> None:
+    """Compare with MONAI, nnU-Net and TotalSegmentator on one scan: time and memory, in turns."""
+    with needs("bench"), needs("export"):
+        from autosam_edge_benchmarks.peers.compare import compare
+        from autosam_edge_benchmarks.peers.table import COLUMNS, cells, title
+
+    cores = threads or available_cores()
+    result = compare(scan, environment, repeats=repeats, threads=cores, log=Stages().log)
+    table = new_table(title(result))
+    for column in COLUMNS:
+        table.add_column(column, justify="left" if column in ("tool", "network") else "right")
+    for entry in result["tools"]:
+        table.add_row(*cells(entry))
+    show(table)
     _write(result, out)
 
 

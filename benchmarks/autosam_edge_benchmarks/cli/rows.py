@@ -21,57 +21,69 @@ from autosam_edge.machine import available_cores
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from autosam_edge.bundle import Bundle
+    from autosam_edge.manifest import Artifact
     from autosam_edge_benchmarks.rows.row import BenchRow
 
 _SCORED = Path("benchmarks/results/btcv_test/summary.json")
 
 
+Rows = Annotated[
+    Path | None,
+    typer.Option("--rows", help="Folder for the rows; the same command later goes on where it was stopped."),
+]
+ScanFolder = Annotated[
+    Path | None,
+    typer.Option("--scan", metavar="DICOM_FOLDER", help="CT series. Default: a phantom.", exists=True),
+]
+Runtime = Annotated[
+    EngineName | None, typer.Option("--engine", help="Inference engine. Default: each that runs here.")
+]
+NumberFormat = Annotated[
+    str | None, typer.Option("--precision", help="Number format, such as fp32. Default: each.")
+]
+ThreadCounts = Annotated[
+    str | None, typer.Option("--threads", metavar="N,...", help="Numbers of threads. Default: all cores.")
+]
+Slices = Annotated[
+    str, typer.Option("--slices", metavar="N,...", help="Slices of the whole scans; they are repeated.")
+]
+Repeats = Annotated[
+    int, typer.Option("--repeats", min=1, help="Number of repeats; with fewer than 3, no row is stable.")
+]
+Minutes = Annotated[
+    float, typer.Option("--minutes", min=0, help="Minutes of tiles without a pause; 0 leaves them out.")
+]
+WithRoofline = Annotated[
+    bool, typer.Option("--roofline", help="Compare each tile with the peaks of this machine.")
+]
+Scored = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--scored", metavar="SUMMARY.json", help="Result of `evaluate`, for the Dice; once for each artifact."
+    ),
+]
+MachineName = Annotated[str | None, typer.Option("--name", help="Name of this machine, for the rows.")]
+Force = Annotated[
+    bool, typer.Option("--force", help="Measure a busy machine too; the rows are marked as noisy.")
+]
+
+
 def bench(
     context: typer.Context,
-    rows: Annotated[
-        Path | None,
-        typer.Option(
-            "--rows", help="Folder for the rows; the same command later goes on where it was stopped."
-        ),
-    ] = None,
+    rows: Rows = None,
     bundle: BundleOption = None,
-    scan: Annotated[
-        Path | None,
-        typer.Option("--scan", metavar="DICOM_FOLDER", help="CT series. Default: a phantom.", exists=True),
-    ] = None,
-    engine: Annotated[
-        EngineName | None, typer.Option("--engine", help="Inference engine. Default: each that runs here.")
-    ] = None,
-    precision: Annotated[
-        str | None, typer.Option("--precision", help="Number format, such as fp32. Default: each.")
-    ] = None,
-    threads: Annotated[
-        str | None, typer.Option("--threads", metavar="N,...", help="Numbers of threads. Default: all cores.")
-    ] = None,
-    slices: Annotated[
-        str, typer.Option("--slices", metavar="N,...", help="Slices of the whole scans; they are repeated.")
-    ] = "160,320,807",
-    repeats: Annotated[
-        int, typer.Option("--repeats", min=1, help="Number of repeats; with fewer than 3, no row is stable.")
-    ] = 3,
-    minutes: Annotated[
-        float, typer.Option("--minutes", min=0, help="Minutes of tiles without a pause; 0 leaves them out.")
-    ] = 1.0,
-    roofline: Annotated[
-        bool, typer.Option("--roofline", help="Compare each tile with the peaks of this machine.")
-    ] = False,
-    scored: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--scored",
-            metavar="SUMMARY.json",
-            help="Result of `evaluate`, for the Dice; once for each artifact.",
-        ),
-    ] = None,
-    name: Annotated[str | None, typer.Option("--name", help="Name of this machine, for the rows.")] = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Measure a busy machine too; the rows are marked as noisy.")
-    ] = False,
+    scan: ScanFolder = None,
+    engine: Runtime = None,
+    precision: NumberFormat = None,
+    threads: ThreadCounts = None,
+    slices: Slices = "160,320,807",
+    repeats: Repeats = 3,
+    minutes: Minutes = 1.0,
+    roofline: WithRoofline = False,
+    scored: Scored = None,
+    name: MachineName = None,
+    force: Force = False,
     as_json: AsJson = False,
 ) -> None:
     """Measure time and memory of every artifact on this machine; a busy machine is refused."""
@@ -81,15 +93,7 @@ def bench(
     counts = split_commas(slices, int, option="--slices", expected=whole)
     numbers = split_commas(threads or str(available_cores()), int, option="--threads", expected=whole)
     opened = open_bundle(bundle)
-    wanted = select_artifact(opened, engine, precision)  # refuses what cannot run here
-    artifacts = tuple(
-        choice.artifact
-        for choice in rank_artifacts(opened.manifest)
-        if choice.usable
-        and engine in (None, choice.artifact.target)
-        and precision in (None, choice.artifact.precision)
-    )
-    assert wanted in artifacts
+    artifacts = _artifacts(opened, engine, precision)
     with needs("bench"):
         from autosam_edge_benchmarks.rows.measure import measure
         from autosam_edge_benchmarks.rows.plan import Plan
@@ -114,6 +118,18 @@ def bench(
     with nullcontext(rows) if rows is not None else tempfile.TemporaryDirectory() as folder:
         found = measure(plan, Path(str(folder)), log=Stages().log)
     _show(found, as_json=as_json)
+
+
+def _artifacts(bundle: Bundle, engine: str | None, precision: str | None) -> tuple[Artifact, ...]:
+    """Every artifact that runs here; where none does, or the one that is named does not, it is refused."""
+    select_artifact(bundle, engine, precision)
+    return tuple(
+        choice.artifact
+        for choice in rank_artifacts(bundle.manifest)
+        if choice.usable
+        and engine in (None, choice.artifact.target)
+        and precision in (None, choice.artifact.precision)
+    )
 
 
 def _show(rows: Sequence[BenchRow], *, as_json: bool) -> None:
@@ -142,10 +158,14 @@ def report(
             "--markdown", help="Page whose part between the marks of `bench` becomes the table.", exists=True
         ),
     ] = None,
+    peers: Annotated[
+        Path | None,
+        typer.Option("--peers", metavar="PEERS.json", help="Result of `bench peers`.", exists=True),
+    ] = None,
 ) -> None:
-    """Draw stored rows as one web page: tables, latency, Dice, stages, sustained work."""
+    """Draw stored rows as one web page: tables, latency, Dice, stages, sustained work, other tools."""
     with needs("train"):
         from autosam_edge_benchmarks.rows.report import write_report
 
-    count = write_report(rows, out, markdown)
+    count = write_report(rows, out, markdown, peers)
     print(f"{out}: {count} rows")

@@ -187,8 +187,7 @@ def _changed_file(data: bytes, syntax: str, draw: Random) -> bytes:
     if draw.random() < 0.25:
         return several(change_bytes, data, draw)
     encoding = Encoding(syntax != ImplicitVRLittleEndian, ">" if syntax in _BIG else "<")
-    change: Callable[[bytes, Random], bytes] = lambda content, draw: change_element(content, encoding, draw)  # noqa: E731
-    return several(change, data, draw)
+    return several(lambda content, draw: change_element(content, encoding, draw), data, draw)
 
 
 def change_series(kind: str, draw: Random) -> Files:

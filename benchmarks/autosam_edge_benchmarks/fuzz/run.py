@@ -64,22 +64,11 @@ def fuzz(
             batches.put((name, kind, range(start, min(start + _BATCH, first + share))))
     outcomes: dict[str, list[Outcome]] = {name: [] for name in kinds}
     started = time.perf_counter()
-
-    def drain() -> None:
-        with _Worker(hung_s, large_mb) as worker:
-            while True:
-                try:
-                    name, kind, numbers = batches.get_nowait()
-                except queue.Empty:
-                    return
-                found = list(worker.outcomes(name, kind, numbers))
-                outcomes[name] += found
-                log(f"{name} {numbers.start}: {dict(Counter(one.result for one in found))}")
-
     with ThreadPoolExecutor(jobs) as pool:
-        for done in [pool.submit(drain) for _ in range(jobs)]:
+        for done in [
+            pool.submit(_drain, batches, outcomes, _Worker(hung_s, large_mb), log) for _ in range(jobs)
+        ]:
             done.result()
-    rows = {name: _row(found) for name, found in outcomes.items()}
     return {
         **result,
         "first": first,
@@ -87,7 +76,7 @@ def fuzz(
         "jobs": jobs,
         "seconds": round(time.perf_counter() - started, 1),
         "counts": _counts([one for found in outcomes.values() for one in found]),
-        "kinds": rows,
+        "kinds": {name: _row(found) for name, found in outcomes.items()},
         "failures": [
             {"input": f"{name}:{one.number}", "result": one.result, "place": one.place}
             for name, found in outcomes.items()
@@ -95,6 +84,24 @@ def fuzz(
             if one.result in FAILURES
         ],
     }
+
+
+def _drain(
+    batches: queue.SimpleQueue[_Batch],
+    outcomes: dict[str, list[Outcome]],
+    worker: _Worker,
+    log: Callable[[str], None],
+) -> None:
+    """Let one process read batches until none is left."""
+    with worker:
+        while True:
+            try:
+                name, kind, numbers = batches.get_nowait()
+            except queue.Empty:
+                return
+            found = list(worker.outcomes(name, kind, numbers))
+            outcomes[name] += found
+            log(f"{name} {numbers.start}: {dict(Counter(one.result for one in found))}")
 
 
 def joined(before: Result, after: Result) -> Result:
@@ -141,7 +148,7 @@ def again(text: str, folder: Path | None = None, kinds: Mapping[str, Kind] = KIN
         return try_input(kinds[name], place)
 
 
-def _row(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+def _row(outcomes: Sequence[Outcome]) -> Result:
     results = Counter(one.result for one in outcomes)
     return {
         **_counts(outcomes),
@@ -152,7 +159,7 @@ def _row(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     }
 
 
-def _counts(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+def _counts(outcomes: Sequence[Outcome]) -> Result:
     results = Counter(one.result for one in outcomes)
     return {
         "inputs": len(outcomes),

@@ -186,7 +186,7 @@ def _onnx_session(model: bytes, threads: int, profile: str = "") -> ort.Inferenc
     return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
-def _openvino_request(model: bytes, threads: int, arithmetic: str) -> Any:  # noqa: ANN401  a class of openvino
+def _openvino_request(model: bytes, threads: int, arithmetic: str) -> Any:  # noqa: ANN401  of openvino
     from autosam_edge.engines.openvino_engine import openvino_core
 
     settings = {"INFERENCE_PRECISION_HINT": arithmetic, "INFERENCE_NUM_THREADS": threads, "PERF_COUNT": True}

@@ -41,25 +41,13 @@ def make_row(
     repeats, sustained = _tiles(done, "tiles"), _tiles(done, "sustained")
     scans = tuple(_scan(plan, done, str(count)) for count in plan.slices)
     first, latency = repeats[0], TileLatency.of([run.samples_ms for run in repeats], WARM_UPS)
-    manifest = plan.bundle.manifest
     return BenchRow(
         format=FORMAT,
         schema_version=SCHEMA_VERSION,
         measured_with="python",
         date=datetime.now(timezone.utc).date().isoformat(),
         device=device,
-        artifact=Measured(
-            software=__version__,
-            model=manifest.name,
-            model_version=manifest.version,
-            model_sha256=plan.bundle.manifest_sha256,
-            sha256=manifest.sha256_of(artifact.path),
-            form=artifact.target,
-            precision=artifact.precision,
-            proof=artifact.proof,
-            tile=manifest.input.patch,
-            megabytes=_megabytes(plan.bundle, artifact),
-        ),
+        artifact=_measured(plan.bundle, artifact),
         placement=Placement(
             engine=first.engine,
             engine_version=first.engine_version,
@@ -90,6 +78,22 @@ def make_row(
         accuracy=accuracy(plan.bundle, artifact, first.engine, plan.scored),
         roofline=next((found.roofline for found in done if found.roofline), None),
         validity=_validity(latency, scans, done, reasons),
+    )
+
+
+def _measured(bundle: Bundle, artifact: Artifact) -> Measured:
+    manifest = bundle.manifest
+    return Measured(
+        software=__version__,
+        model=manifest.name,
+        model_version=manifest.version,
+        model_sha256=bundle.manifest_sha256,
+        sha256=manifest.sha256_of(artifact.path),
+        form=artifact.target,
+        precision=artifact.precision,
+        proof=artifact.proof,
+        tile=manifest.input.patch,
+        megabytes=_megabytes(bundle, artifact),
     )
 
 

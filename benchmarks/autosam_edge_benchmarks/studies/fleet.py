@@ -124,7 +124,7 @@ def _alone(source: Path, out: Path) -> dict[str, float]:
     started = time.perf_counter()
     for folder in series:
         command = [*_COMMAND, "segment", folder, "-o", out / folder.name, *_OPTIONS]
-        subprocess.run(list(map(str, command)), capture_output=True, check=True)  # noqa: S603  our own command
+        subprocess.run(list(map(str, command)), capture_output=True, check=True)  # noqa: S603  ours
     return {"scans_per_minute": round(60 * len(series) / (time.perf_counter() - started), 1)}
 
 

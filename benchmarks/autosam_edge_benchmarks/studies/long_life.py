@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import statistics
 import tempfile
 import threading
@@ -77,5 +76,5 @@ def measure_long_life(scans: int, session: Session, *, log: Callable[[str], None
 
 def _descriptors() -> int:
     """Open file descriptors of this process; 0 where the system does not list them (Windows)."""
-    listing = next((place for place in ("/proc/self/fd", "/dev/fd") if os.path.isdir(place)), None)  # noqa: PTH112
-    return len(os.listdir(listing)) if listing else 0  # noqa: PTH208
+    listing = next((place for place in map(Path, ("/proc/self/fd", "/dev/fd")) if place.is_dir()), None)
+    return sum(1 for _ in listing.iterdir()) if listing else 0

@@ -62,8 +62,8 @@ def why_no_namespace() -> str | None:
     """Reason why this machine cannot watch a command; None if it can."""
     if shutil.which("unshare") is None or shutil.which("ip") is None:
         return "the programs `unshare` (util-linux) and `ip` (iproute2) are needed, as Linux has them"
-    tried = subprocess.run([*UNSHARE, "ip", "link", "set", "lo", "up"], capture_output=True, check=False)  # noqa: S603
-    return None if tried.returncode == 0 else "this system allows no network namespace to this user"
+    allowed = _succeeds(*UNSHARE, "ip", "link", "set", "lo", "up")
+    return None if allowed else "this system allows no network namespace to this user"
 
 
 def run_watched(code: str, arguments: Sequence[str], *, alive_s: float) -> Seen:
@@ -98,14 +98,18 @@ def run_watched(code: str, arguments: Sequence[str], *, alive_s: float) -> Seen:
     return seen
 
 
+def _succeeds(*command: str) -> bool:
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0  # noqa: S603  ours
+
+
 def _mount(*arguments: str) -> bool:
-    return subprocess.run(["mount", *arguments], capture_output=True, check=False).returncode == 0  # noqa: S603, S607
+    return _succeeds("mount", *arguments)
 
 
 def _cover_folders() -> list[str]:
     """Cover what can be written; returns the folders that are read-only now."""
     _mount("--make-rprivate", "/")
-    if not (_mount("-t", "tmpfs", "none", "/run") and _mount("-t", "tmpfs", "none", "/dev/shm")):  # noqa: S108
+    if not all(_mount("-t", "tmpfs", "none", folder) for folder in ("/run", "/dev/shm")):  # noqa: S108
         raise RuntimeError("nothing can be mounted in the namespace")
     read_only = []
     for folder in sorted(path for path in Path("/").iterdir() if path.is_dir() and not path.is_symlink()):

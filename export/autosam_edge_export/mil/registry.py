@@ -30,9 +30,16 @@ class Operator:
 OPERATORS: dict[str, Operator] = {}
 
 
-def register(name: str, function: Callable[..., Any], hints: dict[str, object], **how: Any) -> None:  # noqa: ANN401
-    """Put a function with required parameters into :data:`OPERATORS`; see :class:`Operator` for ``how``."""
-    OPERATORS[name] = Operator(function, hints, **{"required": frozenset(hints), "moves": False, **how})
+def register(
+    name: str,
+    function: Callable[..., Any],
+    hints: dict[str, object],
+    *,
+    required: frozenset[str] | None = None,
+    moves: bool = False,
+) -> None:
+    """Put a function into :data:`OPERATORS`; by default every parameter is required."""
+    OPERATORS[name] = Operator(function, hints, frozenset(hints) if required is None else required, moves)
 
 
 def operator(name: str, *, moves: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

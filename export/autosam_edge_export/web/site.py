@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.resources
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 from autosam_edge.atomic_files import staged_folder
@@ -76,18 +77,25 @@ def write_site(
     files[SITE_LIST] = (json.dumps({"version": version, **site}, indent=1) + "\n").encode()
     worker = (importlib.resources.files(__package__) / "site" / "service-worker.js").read_text("utf-8")
     files["service-worker.js"] = worker.replace("@VERSION@", version).encode()
+    _write(out, files)
+    return {
+        "site": str(out),
+        "files": len(files),
+        "megabytes": _megabytes(files.values()),
+        "megabytes_kept_offline": _megabytes(files[name] for name in files.keys() - on_demand),
+        "providers": ", ".join(artifacts),
+    }
+
+
+def _write(out: Path, files: dict[str, bytes]) -> None:
     with staged_folder(out, replaces=SITE_LIST) as folder:
         for name, content in files.items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(content)
-    kept = sum(len(content) for name, content in files.items() if name not in on_demand)
-    return {
-        "site": str(out),
-        "files": len(files),
-        "megabytes": round(sum(map(len, files.values())) / 1e6, 1),
-        "megabytes_kept_offline": round(kept / 1e6, 1),
-        "providers": ", ".join(artifacts),
-    }
+
+
+def _megabytes(contents: Iterable[bytes]) -> float:
+    return round(sum(map(len, contents)) / 1e6, 1)
 
 
 def _artifacts(bundle: Bundle, precision: str) -> dict[str, Artifact]:

@@ -168,6 +168,32 @@ def test_constant_padding_beyond_the_circle_becomes_air(scan: Any, padding: int,
     np.testing.assert_array_equal(volume.hu[rest], hu[rest])
 
 
+@hazard(VALUES, "undeclared padding of 32767, 3071 or 0 in rows or columns that were added", CONSTANT_PADDING)
+@pytest.mark.parametrize("padding", [32767, 3071, 0])
+@pytest.mark.parametrize("where", [np.s_[:, [*range(5), -2, -1]], np.s_[..., -6:], np.s_[:, [0, -1], :]])
+def test_added_rows_and_columns_become_air(scan: Any, padding: int, where: Any) -> None:
+    """A program that makes images square fills whole lines; equal values in the body stay."""
+    hu = body().clip(-1024, 1500)
+    hu[where] = padding
+    hu[:, [0, 0, -1, -1], [0, -1, 0, -1]] = padding
+    volume = read_dicom(scan(hu))
+    assert [warning.code for warning in volume.warnings] == [CONSTANT_PADDING.code]
+    assert (volume.hu[where] == -1024).all()
+    changed = volume.hu != hu
+    changed[where] = False
+    assert changed.sum() <= 4 * len(hu)  # the corners
+
+
+@hazard(VALUES, "undeclared padding of 32767 in a part of the slices", CONSTANT_PADDING)
+def test_padding_beyond_metal_becomes_air(scan: Any) -> None:
+    """A volume that was cut anew has corners of its own in every slice."""
+    hu = body().clip(-1024)
+    hu[len(hu) // 2 :, :20, :30] = 32767
+    volume = read_dicom(scan(hu))
+    assert [warning.code for warning in volume.warnings] == [CONSTANT_PADDING.code]
+    np.testing.assert_array_equal(volume.hu, np.where(hu == 32767, -1024, hu))
+
+
 @hazard(VALUES, "all values within 0 to 255, such as a screenshot in 16 bits", GRAY_LEVELS)
 def test_gray_levels_are_doubted(scan: Any) -> None:
     """A window of -160 to 240 HU on 256 levels."""
