@@ -129,14 +129,14 @@ const METHODS = {
     };
     const answer = await mounted(files, () => worker.segment(SCAN, OUT, JSON.stringify(request), network, report));
     try {
-      const { reduced, ...summary } = unpack(answer);
-      const view = { image: nifti('view_image'), labels: nifti('view_labels'), reduced };
+      const { view: cuts, ...summary } = unpack(answer);
+      const view = { ...cuts, image: nifti('view_image'), labels: nifti('view_labels'), labels_3d: nifti('view_3d') };
       // Where the view has the scan's own grid, its voxels are the labels.
-      const labels = reduced ? new Uint8Array(copied('labels').buffer) : new Uint8Array(view.labels, 352);
+      const labels = view.reduced ? new Uint8Array(copied('labels').buffer) : new Uint8Array(view.labels, 352);
       const results = {};
       for (const name of python.FS.readdir(OUT).filter((entry) => !entry.startsWith('.')))
         results[name] = python.FS.readFile(`${OUT}/${name}`);
-      const buffers = [view.image, labels.buffer, view.labels, ...Object.values(results).map((bytes) => bytes.buffer)];
+      const buffers = [view.image, labels.buffer, view.labels, view.labels_3d, ...Object.values(results).map((bytes) => bytes.buffer)];
       return [{ ...summary, labels, view, files: results }, [...new Set(buffers)]];
     } finally {
       worker.clear();
