@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _SOUND = 50
-_OPTIONS = ("--workers", "2")
+_OPTIONS = ("--workers", "2", "--format", "nifti")
 
 
 def kill_batches(root: Path, kills: int, log: Callable[[str], None]) -> dict[str, Any]:
