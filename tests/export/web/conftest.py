@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from autosam_edge_test_codings import write_refused, write_twins
 
 from autosam_edge.bundle import open_bundle
 from autosam_edge.errors import ExportError
@@ -35,3 +36,15 @@ def exported(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Conf
     except ExportError as error:
         pytest.skip(str(error))
     return site
+
+
+@pytest.fixture(scope="session")
+def twins(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Folders with one small series in five codings; "raw" is the series itself."""
+    return write_twins(tmp_path_factory.mktemp("twins"))
+
+
+@pytest.fixture(scope="session")
+def refused(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Folders that are refused, by the code that tells why."""
+    return write_refused(tmp_path_factory.mktemp("refused"))
