@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from autosam_edge.formats.nifti import nifti_header
 from autosam_edge.geometry import Grid
 
 if TYPE_CHECKING:
@@ -32,6 +31,8 @@ def lay_out(name: str, values: npt.NDArray[Any], grid: Grid) -> Arrays:
         values: Voxels, (D, H, W).
         grid: Grid of the voxels.
     """
+    from autosam_edge.formats.nifti import nifti_header  # nibabel takes a while to import
+
     header = nifti_header(grid, values.dtype).binaryblock + b"\0" * 4  # no extension follows
     return {name: np.ascontiguousarray(values), f"{name}_header": np.frombuffer(header, np.uint8)}
 

@@ -4,6 +4,7 @@ import { createReadStream, existsSync, readdirSync, statSync, writeFileSync } fr
 import http from 'node:http';
 import { createRequire } from 'node:module';
 import path from 'node:path';
+import { longestTask, record } from './trace.mjs';
 
 const { chromium } = createRequire(path.join(process.env.NODE_MODULES, 'x.js'))('playwright-core');
 const asked = JSON.parse(process.argv[2]);
@@ -104,25 +105,19 @@ async function segment({ folder, options, out, cancel_at }) {
 
 /** The page itself: what a person sees of each folder, and the longest task of the page's own thread. */
 async function inPage(folders) {
-  await page.addInitScript(() => {
-    window.longest_task_ms = 0;
-    new PerformanceObserver((list) => {
-      for (const { duration } of list.getEntries()) window.longest_task_ms = Math.max(window.longest_task_ms, duration);
-    }).observe({ entryTypes: ['longtask'] });
-  });
   await page.goto(`${origin}/index.html`);
   await page.waitForSelector('#ready.done', { timeout: 240000 });
   const seen = [];
   for (const folder of folders) {
     const started = Date.now();
-    await page.evaluate('window.longest_task_ms = 0');
-    await page.setInputFiles('#files', filesOf(folder));
+    await record(browser, page);
+    if (folder === 'demo') await page.click('#demo');
+    else await page.setInputFiles('#files', filesOf(folder));
     await page.waitForSelector('#result:not([hidden]), #failure:not([hidden])', { timeout: 400000 });
     const seconds = (Date.now() - started) / 1000;
     await page.waitForTimeout(1500); // the slices are drawn
-    seen.push(await page.evaluate((seconds) => ({
-      seconds, longest_task_ms,
-      text: document.querySelector('#result:not([hidden]), #failure:not([hidden])').innerText }), seconds));
+    const text = await page.innerText('#result:not([hidden]), #failure:not([hidden])');
+    seen.push({ seconds, text, longest_task: await longestTask(browser) });
     if (asked.shots) await page.screenshot({ path: path.join(asked.shots, `${seen.length}.png`) });
     await page.click('[data-restart]:visible');
   }

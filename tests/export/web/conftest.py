@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,22 @@ def exported(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Conf
     except ExportError as error:
         pytest.skip(str(error))
     return site
+
+
+@pytest.fixture(scope="session")
+def node_modules(pytestconfig: pytest.Config) -> Path:
+    """The packages of package.json, in NODE_MODULES or pytest's cache; skips without them or a browser."""
+    for program in ("node", "npm", "chromium"):
+        if shutil.which(program) is None:
+            pytest.skip(f"{program} is not installed: apt-get install chromium nodejs npm")
+    if named := os.environ.get("NODE_MODULES"):
+        return Path(named)
+    folder = Path(pytestconfig.cache.mkdir("web-node"))
+    shutil.copy(Path(__file__).with_name("package.json"), folder)
+    command = ["npm", "install", "--silent", "--no-audit", "--no-fund", "--ignore-scripts"]
+    if subprocess.run(command, cwd=folder, check=False).returncode:
+        pytest.skip("npm cannot install the packages of package.json: no network?")
+    return folder / "node_modules"
 
 
 @pytest.fixture(scope="session")

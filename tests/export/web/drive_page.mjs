@@ -3,6 +3,7 @@
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
+import { longestTask, record } from './trace.mjs';
 
 const [url, shots, executablePath, ...widths] = process.argv.slice(2);
 const require = createRequire(join(process.cwd(), 'package.json')); // node_modules stand in the working folder
@@ -56,18 +57,6 @@ async function look(page, seen, name) {
   });
   if (!researchUse) seen.hidden.push(name);
   return [began, await page.evaluate(() => performance.now())];
-}
-
-/** The longest task of a page's own thread in its own time, ms, which other programs do not stretch. */
-function longestTask(events) {
-  const main = events
-    .filter((event) => event.name === 'thread_name' && event.args.name === 'CrRendererMain')
-    .map(({ pid, tid }) => `${pid} ${tid}`);
-  const tasks = events.filter(
-    ({ name, pid, tid, tdur }) => name.endsWith('RunTask') && tdur !== undefined && main.includes(`${pid} ${tid}`),
-  );
-  if (tasks.length < 20) throw new Error('the trace holds no tasks');
-  return Math.max(...tasks.map(({ tdur }) => tdur)) / 1000;
 }
 
 async function drive(width, colorScheme) {
@@ -206,14 +195,14 @@ async function drive(width, colorScheme) {
   seen.texts.address = page.url();
   seen.texts.title = await page.title();
   await page.click('#result [data-restart]'); // a second scan in the same page
-  await browser.startTracing(page, { categories: ['toplevel', 'disabled-by-default-devtools.timeline'] });
+  await record(browser, page);
   await page.click('#demo');
   await page.waitForSelector('#result:not([hidden])', { timeout: 60000 });
   await page.waitForFunction((before) => document.getElementById('place').textContent !== before, seen.texts.above, {
     timeout: 180000,
   });
   seen.texts.second = await text('#place');
-  seen.busy_ms = longestTask(JSON.parse((await browser.stopTracing()).toString()).traceEvents);
+  seen.busy_ms = (await longestTask(browser)).thread_ms;
 
   await page.goto(new URL('bench.html', url).href);
   await look(page, seen, name('bench-start'));

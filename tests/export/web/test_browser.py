@@ -34,21 +34,6 @@ SOFTWARE_GPU = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"]
 Found = dict[str, Any]
 
 
-@pytest.fixture(scope="session")
-def node_modules(pytestconfig: pytest.Config) -> Path:
-    """The folder of NODE_MODULES, or one with playwright-core and onnxruntime-web in pytest's cache."""
-    if shutil.which("chromium") is None:
-        pytest.skip("chromium is not installed: apt-get install chromium")
-    if named := os.environ.get("NODE_MODULES"):
-        return Path(named)
-    folder = Path(pytestconfig.cache.mkdir("web-node"))
-    packages = ["playwright-core@1.65.1", "onnxruntime-web@1.30.0"]
-    command = ["npm", "install", "--silent", "--no-audit", "--no-fund", "--ignore-scripts", *packages]
-    if subprocess.run(command, cwd=folder, check=False).returncode:
-        pytest.skip("npm cannot install playwright-core")
-    return folder / "node_modules"
-
-
 def drive(site: Path, node_modules: Path, **asked: object) -> Found:
     """What happened in the browser."""
     script = Path(__file__).with_name("browser.mjs")
@@ -66,7 +51,7 @@ def long_series(tmp_path_factory) -> Path:
     if not SCAN.is_dir():
         pytest.skip("the real scan is not here")
     folder = tmp_path_factory.mktemp("long")
-    for number, file in enumerate(sorted(SCAN.iterdir())):
+    for number, file in enumerate(sorted(SCAN.glob("*.dcm"))):
         image = pydicom.dcmread(file)
         image.save_as(folder / f"{number}a.dcm")
         x, y, z = image.ImagePositionPatient
@@ -100,7 +85,11 @@ def figures(offline, tmp_path_factory) -> Found:
         "start_ms": about["start_ms"],
         "scan_s": round(scan["seconds"], 1),
         "timings_s": {stage: round(seconds, 2) for stage, seconds in scan["timings_s"].items()},
-        "longest_task_ms": {"module": scan["longest_task_ms"], "page": page["longest_task_ms"]},
+        "longest_task_ms": {
+            "module": scan["longest_task_ms"],
+            "page": page["longest_task"]["clock_ms"],
+            "page_own_time": page["longest_task"]["thread_ms"],
+        },
         "page_scan_s": round(page["seconds"], 1),
         "memory_mb": scan["memory"],
         "scan_of_320_slices": {"scan_s": round(long_scan["seconds"], 1), "memory_mb": long_scan["memory"]},
@@ -159,8 +148,12 @@ def test_the_real_scan_is_labeled_as_on_this_machine(offline, figures):
 
 
 def test_the_page_stays_fluent_and_small(offline, figures):
-    """No task of its own thread takes 100 ms; both heaps together take 700 MB, and 900 MB for 320 slices."""
-    assert max(figures["longest_task_ms"].values()) < 100
+    """No task of its own thread takes 100 ms; both heaps together take 700 MB, and 900 MB for 320 slices.
+
+    By the clock, which also counts other programs on a busy machine, the figure is only kept.
+    """
+    assert figures["longest_task_ms"]["module"] < 100
+    assert figures["longest_task_ms"]["page_own_time"] < 100
     assert sum(figures["memory_mb"].values()) <= 700
     assert sum(figures["scan_of_320_slices"]["memory_mb"].values()) <= 900
     progress = offline["scans"][0]["progress"]
@@ -172,10 +165,10 @@ def test_the_page_stays_fluent_and_small(offline, figures):
 
 @pytest.fixture(scope="module")
 def small(exported, node_modules, twins, refused) -> Found:
-    """Small series in five codings through the module; refused folders through the page itself."""
+    """Small series in five codings through the module; the phantom and refused folders in the page itself."""
     anyhow = {"options": {"accept_implausible": True}}
     scans = [{"folder": str(folder), "options": anyhow} for folder in twins.values()]
-    page = [str(folder) for folder in refused.values()]
+    page = ["demo", *(str(folder) for folder in refused.values())]
     return drive(exported, node_modules, isolated=True, open={"threads": 1}, scans=scans, page=page)
 
 
@@ -186,13 +179,21 @@ def test_five_codings_give_the_voxels_of_the_raw_series(small, twins):
         assert found == dict.fromkeys(twins, found["raw"])
 
 
+def test_the_page_labels_its_demonstration_scan(small):
+    """The phantom of the site, by the button of the page."""
+    seen = small["page"][0]
+    assert "13 of 13 organs found" in seen["text"]
+    assert "sure" in seen["text"]
+    assert seen["longest_task"]["thread_ms"] < 100
+
+
 def test_the_page_tells_why_a_folder_is_refused(small, refused):
     """An unknown transfer syntax, slices tilted too far, and an MR folder, each with its remedy."""
-    for code, seen in zip(refused, small["page"], strict=True):
+    for code, seen in zip(refused, small["page"][1:], strict=True):
         assert seen["text"].startswith(f"{code}\n")
         _, remedy = seen["text"].split("What to do\n")
         assert remedy.split("\n")[0].endswith(".")
-        assert seen["longest_task_ms"] < 100
+        assert seen["longest_task"]["thread_ms"] < 100
 
 
 def test_a_host_without_headers_runs_one_thread(exported, node_modules, offline):

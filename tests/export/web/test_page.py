@@ -36,18 +36,6 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
 
 
 @pytest.fixture(scope="session")
-def node_modules(pytestconfig: pytest.Config) -> Path:
-    """The packages of package.json, in pytest's cache; skips where node or the browser is not installed."""
-    for program in ("node", "npm", "chromium"):
-        if shutil.which(program) is None:
-            pytest.skip(f"{program} is not installed")
-    folder = Path(pytestconfig.cache.mkdir("page"))
-    shutil.copy(HERE / "package.json", folder)
-    subprocess.run(["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts"], cwd=folder, check=True)
-    return folder / "node_modules"
-
-
-@pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory, node_modules: Path) -> Path:
     """The page with the stand-in as an export would lay it out."""
     site = tmp_path_factory.mktemp("site")

@@ -98,6 +98,7 @@ const METHODS = {
       stage('verify');
     });
     lap('verify');
+    setTimeout(() => (queue = queue.then(prepare).catch(console.error))); // after the answer, while a person chooses files
     const { provider: name, threads: used, precision, sha256 } = network;
     return [{ ...unpack(worker.about()), provider: name, providers: Object.keys(site.providers), threads: used, precision, model_sha256: sha256, refused, start_ms }];
   },
@@ -151,6 +152,11 @@ const METHODS = {
     return [{ python_mb: mb(heap.byteLength), network_mb: mb(others.reduce((sum, { byteLength }) => sum + byteLength, 0)) }];
   },
 };
+
+/** Import what only a scan needs; a scan would do it otherwise. */
+function prepare() {
+  python.runPython('import autosam_edge.dicom.segmentation, autosam_edge.formats.nifti');
+}
 
 /** Store a file of the model where Python finds it. */
 function put(name, bytes) {
