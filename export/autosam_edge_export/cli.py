@@ -256,10 +256,8 @@ def _show(report: JsonObject) -> None:
     from autosam_edge_export.export import as_table, delegation_lines
 
     rows = as_table(report)
-    table = new_table(f"{report['bundle']}: {report['model']} ({report['student']})")
-    for heading in rows[0]:
-        left = heading in ("artifact", "worst organ", "verdict")
-        table.add_column(heading, justify="left" if left else "right", no_wrap=True)
+    title = f"{report['bundle']}: {report['model']} ({report['student']})"
+    table = new_table(title, *rows[0], words=("artifact", "worst organ", "verdict"))
     for row in rows:
         table.add_row(*row.values())
     show(table)
