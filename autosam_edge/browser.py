@@ -8,7 +8,6 @@ here. The engine is awaited, so no thread has to wait. Answers are JSON: ``{"val
 from __future__ import annotations
 
 import json
-import math
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -17,14 +16,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from autosam_edge.browser_answers import answered, answered_later, organs_for_page
+from autosam_edge.browser_view import MOST_VOXELS, lay_out, lay_out_view
 from autosam_edge.bundle import Bundle, open_bundle
 from autosam_edge.dicom.find import find_dicom_files, walk
 from autosam_edge.dicom.header import silenced
 from autosam_edge.dicom.series import series_choices
 from autosam_edge.engines.model_file import check_model_file
 from autosam_edge.error_codes import CANCELLED, ENGINE_FAILED
-from autosam_edge.formats.nifti import nifti_header
-from autosam_edge.geometry import Grid
 from autosam_edge.golden import read_golden_tile
 from autosam_edge.measurements import organ_statistics
 from autosam_edge.parity import read_parity
@@ -49,8 +47,6 @@ if TYPE_CHECKING:
 
     Report = Callable[[str, int, int], bool]
 
-_VIEW_VOXELS = 60_000_000
-_VIEW_STEPS = ((1, 1, 1), (1, 2, 2), (2, 2, 2))  # of slices, rows and columns; slices lie farther apart
 _HEADERS = (".hdr", ".hdr.gz", ".mhd", ".nhdr")
 
 
@@ -72,8 +68,8 @@ class Worker:
         bundle: Folder with the manifest, the golden vectors and the artifacts that the site holds.
 
     Attributes:
-        arrays: What the page takes after a run: ``labels``, ``view_image`` and ``view_labels`` with the
-            headers of both, as contiguous arrays.
+        arrays: What the page takes after a run, as contiguous arrays: ``labels``, and those of
+            :func:`~autosam_edge.browser_view.lay_out_view`.
     """
 
     def __init__(self, bundle: str) -> None:
@@ -150,7 +146,7 @@ class Worker:
     def demo(self) -> None:
         """Lay out the demonstration scan, a phantom, as the image of a view."""
         volume = make_phantom().volume
-        self._lay_out("view_image", volume.hu, volume.grid)
+        self.arrays = lay_out("view_image", volume.hu, volume.grid)
 
     @answered
     def list_series(self, folder: str) -> list[dict[str, object]]:
@@ -178,7 +174,7 @@ class Worker:
         """
         asked: dict[str, Any] = json.loads(request)
         accept, pseudonymize = asked.pop("accept_implausible", False), asked.pop("pseudonymize", False)
-        view_voxels = asked.pop("view_voxels", _VIEW_VOXELS)
+        view_voxels = asked.pop("view_voxels", MOST_VOXELS)
         timings: dict[str, float] = {}
         started = time.perf_counter()
 
@@ -207,7 +203,8 @@ class Worker:
             pseudonymize=pseudonymize,
         )
         lap("write", "view")
-        reduced = self._show(volume, segmentation, view_voxels)
+        view, arrays = lay_out_view(volume, segmentation, organs, view_voxels)
+        self.arrays = {"labels": segmentation.labels, **arrays}
         timings["view"] = time.perf_counter() - started
         # The page's own view takes the place of the preview.
         told = (*segmentation.warnings, *warnings_of_outputs(volume.source))
@@ -216,7 +213,7 @@ class Worker:
             "shape": list(volume.shape),
             "spacing_mm": list(volume.grid.spacing_mm),
             "affine_lps_mm": volume.grid.affine.tolist(),
-            "reduced": reduced,
+            "view": view,
             "organs": organs,
             "warnings": [w.as_dict() for w in most_severe_first(warnings)],
             "verdict": segmentation.verdict,
@@ -260,28 +257,6 @@ class Worker:
         except StopIteration as finished:
             segmentation: Segmentation = finished.value
             return segmentation
-
-    def _show(self, volume: Volume, segmentation: Segmentation, most_voxels: int) -> bool:
-        """Lay out what the page takes; returns whether the view is coarser than the scan."""
-        fitting = (steps for steps in _VIEW_STEPS if volume.hu.size // math.prod(steps) <= most_voxels)
-        steps = next(fitting, _VIEW_STEPS[-1])
-        part = tuple(slice(None, None, step) for step in steps)
-        hu = volume.hu[part]
-        hu = np.clip(hu, -32768, 32767).astype(np.int16) if hu.dtype != np.int16 else hu
-        labels = segmentation.labels[part]
-        affine = volume.grid.affine.copy()
-        affine[:3, :3] *= steps
-        grid = Grid((hu.shape[0], hu.shape[1], hu.shape[2]), affine)
-        self.arrays = {"labels": segmentation.labels}
-        self._lay_out("view_image", hu, grid)
-        self._lay_out("view_labels", labels, grid)
-        return steps != _VIEW_STEPS[0]
-
-    def _lay_out(self, name: str, values: npt.NDArray[Any], grid: Grid) -> None:
-        """Header and voxels of a NIfTI file, which JavaScript joins."""
-        self.arrays[name] = np.ascontiguousarray(values)
-        header = nifti_header(grid, values.dtype).binaryblock + b"\0" * 4  # no extension follows
-        self.arrays[f"{name}_header"] = np.frombuffer(header, np.uint8)
 
 
 async def _run(engine: AwaitedEngine, tile: npt.NDArray[np.float32], logits: npt.NDArray[np.float32]) -> None:

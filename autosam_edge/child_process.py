@@ -1,27 +1,26 @@
 """Work in a process of its own with limits, for native code that can hang, crash or fill memory.
 
 The child is a fresh interpreter that calls ``run_in_child(arguments, data)`` of one module, once or often. It
-is no fork and needs no ``__main__`` guard in the program that uses this library. It inherits no handles and
-only the variables in ``_KEPT``, it writes no core dump, and it dies with its parent.
+is no fork and needs no ``__main__`` guard in the program that uses this library. It inherits no handle but
+that of the memory for its data and results, and only the variables in ``_KEPT``. It writes no core dump, and
+it dies with its parent. :mod:`autosam_edge.child_side` is what it runs.
 """
 
 from __future__ import annotations
 
 import contextlib
-import importlib
 import json
 import os
-import queue
-import signal
-import struct
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Literal, NoReturn
+from typing import TYPE_CHECKING, Literal
 
-from autosam_edge.errors import AutosamEdgeError, ErrorCode
+from autosam_edge.child_side import CALL, NO_MEMORY, REPLY, TYPED_ERROR
+from autosam_edge.errors import ErrorCode
+from autosam_edge.shared_slots import SLOTS, Slots, open_slots
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -38,21 +37,25 @@ _KEPT = (
     "OPENBLAS_CORETYPE",
 )
 # A buffer for each core would count against the limit; and no package of the child reports its use.
-_SET = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "ORT_DISABLE_TELEMETRY": "1"}
-_TYPED_ERROR, _NO_MEMORY, _UNEXPECTED = 3, 12, 1  # exit codes of the child
+_SET = {
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "ORT_DISABLE_TELEMETRY": "1",
+    # The C library of Linux keeps what a frame took for the next one: new pages cost a tenth of the decoding.
+    "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(128 << 20),
+}
 _SEPARATOR = "\x1f"  # stands in no path
-# What the package loads at its start is left out.
+# What the package loads at its start is left out, and so is the search for cycles, a tenth of the start.
 _START = """
-import sys, types
+import gc, sys, types
+gc.disable()
 sys.path[:] = sys.argv[1].split(chr(31))
 package = sys.modules["autosam_edge"] = types.ModuleType("autosam_edge")
 package.__path__ = [sys.argv[2]]
-from autosam_edge.child_process import be_the_child
+from autosam_edge.child_side import be_the_child
 be_the_child(*sys.argv[3:])
 """
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
-_CALL = struct.Struct("<QQ")  # largest memory, bytes; length
-_REPLY = struct.Struct("<BQ")  # code, length
 _PIPE_BYTES = 1 << 20  # a frame of a CT at once; Linux gives 64 KiB otherwise
 _STEP_S = 0.05
 
@@ -98,10 +101,12 @@ class ChildWorker:
     def __init__(self, module: str, arguments: Sequence[str] = ()) -> None:
         package = str(Path(__file__).parent)
         paths = _SEPARATOR.join(_import_paths())
+        handle = open_slots()
         self._child = subprocess.Popen(  # noqa: S603  our own code, no shell
             [
                 sys.executable,
                 "-I",
+                "-S",  # the paths are given
                 *(["-B"] if sys.dont_write_bytecode else []),  # -I hides PYTHONDONTWRITEBYTECODE
                 "-X",
                 "utf8",
@@ -110,6 +115,7 @@ class ChildWorker:
                 paths,
                 package,
                 str(os.getpid()),
+                "" if handle is None else str(handle),
                 module,
                 *arguments,
             ],
@@ -117,6 +123,7 @@ class ChildWorker:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             pipesize=_PIPE_BYTES,
+            pass_fds=() if handle is None else (handle,),
             env={**{name: os.environ[name] for name in _KEPT if name in os.environ}, **_SET},
             start_new_session=True,  # Ctrl-C reaches the parent alone, which ends the child
             creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
@@ -124,6 +131,7 @@ class ChildWorker:
         assert self._child.stdin is not None
         assert self._child.stdout is not None
         self._stdin, self._stdout = self._child.stdin, self._child.stdout
+        self._slots, self._sent, self._received = Slots(handle), 0, 0
         self._deadline: float | None = None
         self._memory_mb = 0.0
         self._late = False
@@ -144,20 +152,27 @@ class ChildWorker:
     def send(self, data: bytes, *, seconds: float, memory_mb: float) -> None:
         """Start one call; its result is what the next :meth:`receive` gives that no earlier call waits for.
 
+        No more than ``SLOTS`` calls wait at one time.
+
         Args:
-            data: Bytes for the function; they go through a pipe, never through a file.
+            data: Bytes for the function; they never stand in a file.
             seconds: Largest time until the child has taken them, s; the first call includes its start.
             memory_mb: Largest memory of the child, MB, with the 60 MB or so of Python itself. Linux only:
                 other systems limit the time alone.
         """
+        assert self._sent - self._received < SLOTS
+        placed = self._slots.place(self._sent, len(data), result=False)
+        self._sent += 1
         self._memory_mb = memory_mb
+        if placed is not None:
+            placed[:] = data
         # The child may have ended early, which its exit code tells.
         with self._within(seconds), contextlib.suppress(OSError):
-            self._stdin.write(_CALL.pack(int(memory_mb * 1024**2), len(data)))
-            self._stdin.write(data)
+            self._stdin.write(CALL.pack(int(memory_mb * 1024**2), len(data)))
+            self._stdin.write(data if placed is None else b"")
             self._stdin.flush()
 
-    def receive(self, *, seconds: float, max_output_bytes: int = 1 << 20) -> bytes:
+    def receive(self, *, seconds: float, max_output_bytes: int = 1 << 20) -> bytes | memoryview:
         """Wait for the result of the earliest call that has given none.
 
         Args:
@@ -165,20 +180,22 @@ class ChildWorker:
             max_output_bytes: Largest result, bytes.
 
         Returns:
-            What the function returned.
+            What the function returned; it may change as soon as a further call is sent.
 
         Raises:
             ChildFailed: The child exceeded a limit or crashed; it cannot be called again.
             AutosamEdgeError: The function raised this error.
         """
         with self._within(seconds):
-            head = self._stdout.read(_REPLY.size)
-            code, size = _REPLY.unpack(head) if len(head) == _REPLY.size else (None, 0)
+            head = self._stdout.read(REPLY.size)
+            code, size = REPLY.unpack(head) if len(head) == REPLY.size else (None, 0)
             if size > max_output_bytes:
                 raise ChildFailed("output", f"it gave more than {max_output_bytes} bytes")
-            result = self._stdout.read(size)
+            placed = self._slots.place(self._received, size, result=True)
+            result = self._stdout.read(size) if placed is None else placed
             if code is None or len(result) < size:
                 code = self._child.wait()
+        self._received += 1
         if self._late:
             raise ChildFailed("time", f"it took more than {seconds:g} s")
         return _result(code, result, self._memory_mb)
@@ -229,7 +246,7 @@ def run_child(
     """
     with ChildWorker(module, arguments) as worker:
         worker.send(data, seconds=seconds, memory_mb=memory_mb)
-        return worker.receive(seconds=seconds, max_output_bytes=max_output_bytes)
+        return bytes(worker.receive(seconds=seconds, max_output_bytes=max_output_bytes))
 
 
 def _import_paths() -> list[str]:
@@ -239,70 +256,13 @@ def _import_paths() -> list[str]:
     return [entry for entry in sys.path if Path(entry).is_absolute()]
 
 
-def _result(exit_code: int, result: bytes, memory_mb: float) -> bytes:
+def _result(exit_code: int, result: bytes | memoryview, memory_mb: float) -> bytes | memoryview:
     if exit_code == 0:
         return result
-    if exit_code == _NO_MEMORY:
+    if exit_code == NO_MEMORY:
         raise ChildFailed("memory", f"it needs more than {memory_mb:g} MB")
-    if exit_code == _TYPED_ERROR:
-        code, message, remedy = json.loads(result)
+    if exit_code == TYPED_ERROR:
+        code, message, remedy = json.loads(bytes(result))
         raise ErrorCode(code, message, remedy)(message)
     ended = f"signal {-exit_code}" if exit_code < 0 else f"exit code {exit_code}"
     raise ChildFailed("crash", f"it ended with {ended}")
-
-
-def be_the_child(parent: str, module: str, *arguments: str) -> NoReturn:
-    """Do the work of the child; only :class:`ChildWorker` starts a process with it."""
-    _die_with(int(parent))
-    # Native code may print: it must not reach the result.
-    out = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
-    calls: queue.SimpleQueue[tuple[int, bytes]] = queue.SimpleQueue()
-    threading.Thread(target=_take_calls, args=(sys.stdin.buffer, calls), daemon=True).start()
-    function, code = None, 0
-    while True:
-        try:
-            function = function or importlib.import_module(module).run_in_child
-            most, data = calls.get()
-            _limit(most)
-            result, code = function(list(arguments), data), 0
-        except MemoryError:
-            result, code = b"", _NO_MEMORY
-        except AutosamEdgeError as error:
-            result, code = json.dumps([error.code, error.message, error.remedy]).encode(), _TYPED_ERROR
-        except BaseException:  # the parent reports it; a traceback could quote patient data
-            result, code = b"", _UNEXPECTED
-        out.write(_REPLY.pack(code, len(result)))
-        out.write(result)
-        out.flush()
-
-
-def _take_calls(stdin: IO[bytes], calls: queue.SimpleQueue[tuple[int, bytes]]) -> None:
-    """Take the calls of the parent, whatever the child is doing; end this process with it."""
-    while len(head := stdin.read(_CALL.size)) == _CALL.size:
-        most, size = _CALL.unpack(head)
-        calls.put((most, stdin.read(size)))
-    os._exit(_UNEXPECTED)  # the parent has gone, and with it the pipe
-
-
-def _die_with(parent: int) -> None:
-    """Leave no core dump, and on Linux let the kernel end this process with its parent."""
-    if sys.platform == "win32":
-        return
-    import resource
-
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if sys.platform == "linux":
-        import ctypes
-
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it ended before the call
-            os._exit(_UNEXPECTED)
-
-
-def _limit(most: int) -> None:
-    """Limit the writable memory of this process, bytes: the address space also counts what is reserved."""
-    if sys.platform == "linux":
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_DATA, (most, resource.getrlimit(resource.RLIMIT_DATA)[1]))

@@ -41,6 +41,17 @@ def run_begins() -> None:
     _state = _RUNNING
 
 
+def run_ends() -> None:
+    """From now on the signals are ignored: the exit code is known, and only the interpreter is taken down.
+
+    In that time Python gives each signal its default back, which would end a success with another exit code.
+    A signal that is ignored stays ignored.
+    """
+    for number in signal.valid_signals():
+        if signal.getsignal(number) is _stop:
+            signal.signal(number, signal.SIG_IGN)
+
+
 def exit_code() -> int | None:
     """128 + the number of the signal that came; None if none came."""
     return None if _received is None else 128 + _received[0]

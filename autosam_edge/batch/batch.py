@@ -114,14 +114,16 @@ class Batch:
 
     def run(
         self,
+        jobs: Sequence[Job],
         *,
         workers: int,
         scheduler: str | None = None,
         on_tile: Callable[[Job, int, int], None] | None = None,
     ) -> Iterator[tuple[Job, Fault | None]]:
-        """Segment the scans of :meth:`todo`; results are given as they come, in no order.
+        """Segment scans; results are given as they come, in no order.
 
         Args:
+            jobs: The scans, such as those of :meth:`todo`; one that is done by now is left as it is.
             workers: Number of processes of this computer.
             scheduler: Address of a Dask scheduler whose workers do the work; None takes processes of this
                 computer.
@@ -136,16 +138,15 @@ class Batch:
             BatchError: Another process works on this part of the batch (AE-BATCH-003).
         """
         with self.folder.locked(self._index_path.stem):
-            todo = self.todo()
             self.folder.sweep(self.selection.in_part)
             if scheduler is not None:
                 from autosam_edge.batch.cluster import segment_on_dask
 
-                yield from segment_on_dask(todo, self.folder.root, self.settings, scheduler)
+                yield from segment_on_dask(jobs, self.folder.root, self.settings, scheduler)
             else:
                 from autosam_edge.batch.workers import segment_in_processes
 
-                yield from segment_in_processes(todo, self.folder.root, self.settings, workers, on_tile)
+                yield from segment_in_processes(jobs, self.folder.root, self.settings, workers, on_tile)
 
     def _is_wanted(self, job: Job) -> bool:
         return self._wanted is None or any(job.id.startswith(key) for key in self._wanted)

@@ -14,12 +14,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from autosam_edge.atomic_files import write_file
+from autosam_edge.atomic_files import explained, write_file
 from autosam_edge.audit import append_failure
 from autosam_edge.batch.job import Fault
 from autosam_edge.error_codes import BATCH_IN_USE, BATCH_OTHER_SETTINGS
 from autosam_edge.file_lock import LockedError, lock_now
 from autosam_edge.output_formats import FILE_NAMES
+from autosam_edge.staging import sweep, sync
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -86,7 +87,9 @@ class BatchFolder:
         Args:
             of_scan: Function that says of the id of a scan whether it may be swept.
         """
-        for leftover in self._work.iterdir():
+        for folder in (self._work, self._failed):
+            sweep(folder)
+        for leftover in self._work.glob("[!.]*"):
             if of_scan(leftover.name.partition("-")[0]):
                 shutil.rmtree(leftover, ignore_errors=True)
 
@@ -103,7 +106,10 @@ class BatchFolder:
         stage = self._work / f"{job.id}-{uuid.uuid4().hex[:8]}"
         try:
             yield stage
-            write_file(job.stamp.encode(), stage / _STAMP)
+            with explained():
+                (stage / _STAMP).write_text(job.stamp)
+                sync(stage / _STAMP)
+                sync(stage)
             if not self.is_done(job):
                 with suppress(FileNotFoundError):
                     (self.scans / job.id).rename(stage.with_name(f"{stage.name}-old"))

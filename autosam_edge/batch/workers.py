@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 from collections import Counter, deque
 from dataclasses import dataclass
 from multiprocessing.connection import wait
+from threading import Thread
 from typing import TYPE_CHECKING
 
 from autosam_edge.batch.folder import BatchFolder
@@ -129,9 +131,10 @@ def _keep_death(job: Job, death: _Death, root: Path, settings: Settings) -> Faul
 
 
 def _work(connection: Connection, root: Path, settings: Settings) -> None:
-    """Segment what comes through the connection until it is closed, as by the end of the parent."""
+    """Segment what comes through the connection until it is closed."""
     from autosam_edge.batch.scan import Scanner
 
+    Thread(target=_end_with_parent, daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; the parent ends the workers
     try:
         scanner = Scanner(BatchFolder(root), settings)
@@ -144,3 +147,11 @@ def _work(connection: Connection, root: Path, settings: Settings) -> None:
             connection.send(scanner.segment(connection.recv(), tile_done))
     except (EOFError, BrokenPipeError):
         return
+
+
+def _end_with_parent() -> None:
+    """End this process at once when its parent was killed: the next command sweeps its unfinished folders."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # this is a worker
+    wait([parent.sentinel])
+    os._exit(1)

@@ -22,7 +22,7 @@ from autosam_edge.engines.telemetry import set_variables
 from autosam_edge.error_codes import DISK_FULL, INTERNAL_ERROR, OUT_OF_MEMORY, REPORT_NOT_PRINTED
 from autosam_edge.errors import AutosamEdgeError, CancelledError
 from autosam_edge.standard_streams import stdout_error
-from autosam_edge.stop_signals import MESSAGE, exit_code, run_begins
+from autosam_edge.stop_signals import MESSAGE, exit_code, run_begins, run_ends
 from autosam_edge.volume import RESEARCH_USE
 
 _BROKEN_PIPE = 141  # what a shell shows for a program that SIGPIPE ends
@@ -140,13 +140,16 @@ def main() -> None:
     try:
         set_variables()
         code = app(prog_name="autosam-edge", standalone_mode=False)
+        lost = stdout_error()
+        run_ends()
     except BaseException as error:  # Typer's Exit and Ctrl-C too: each ends the process with its own code
+        run_ends()
         if stopped := exit_code():  # whatever the signal's KeyboardInterrupt has become on its way
             _stopped(stopped)
         _leave(error)
     if code == CancelledError.exit_code:  # Typer turns Ctrl-C into this code and says nothing
         _stopped(exit_code() or code)
-    if lost := stdout_error():
+    if lost:
         _report_lost(lost)
     sys.exit(code if isinstance(code, int) else 0)
 

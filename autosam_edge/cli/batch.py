@@ -110,13 +110,15 @@ def batch(
     whole = Batch(inputs, out, settings, Selection(frozenset(retry or ()), limit, _part(part)))
     with stages.stage("index"):
         whole.update_index()
-    todo = 0 if dry_run else len(whole.todo())
-    stages.log(f"{len(whole.jobs)} scans, {todo} to segment")
+    todo = [] if dry_run else whole.todo()
+    stages.log(f"{len(whole.jobs)} scans, {len(todo)} to segment")
     started = time.perf_counter()
     with stages.bar("segment") as progress:
-        for done, _ in enumerate(whole.run(workers=count, scheduler=scheduler) if todo else (), 1):
-            progress(done, todo)
-    _report(whole.finish(show_paths=show_paths), todo, time.perf_counter() - started, out, as_json=as_json)
+        for done, _ in enumerate(whole.run(todo, workers=count, scheduler=scheduler) if todo else (), 1):
+            progress(done, len(todo))
+    _report(
+        whole.finish(show_paths=show_paths), len(todo), time.perf_counter() - started, out, as_json=as_json
+    )
 
 
 def _report(counts: dict[str, int], segmented: int, seconds: float, out: Path, *, as_json: bool) -> None:

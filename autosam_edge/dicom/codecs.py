@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import TYPE_CHECKING, Any
 
 import imagecodecs
@@ -9,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from autosam_edge.dicom.jpeg_lossless import check_all_bits_used
-from autosam_edge.dicom.stream_header import KIND_BYTES, read_stream_header
+from autosam_edge.dicom.stream_header import KIND_BYTES
 
 if TYPE_CHECKING:
     from autosam_edge.dicom.stream_header import StreamHeader
@@ -20,11 +21,14 @@ _MORE = b"\xa5\x5a\x69\x96" * 8
 def run_in_child(_arguments: list[str], data: bytes) -> bytes:
     """Decode one frame for :class:`autosam_edge.dicom.decoder.FrameDecoder`.
 
+    Args:
+        data: Arguments of :func:`decode`, pickled.
+
     Returns:
         The type of a sample, padded to 16 letters, and the samples; or that of an error and its text.
     """
     try:
-        samples = decode(data, read_stream_header(data))
+        samples = decode(*pickle.loads(data))  # noqa: S301  our own process made it
     except ImportError:
         return _reply("ImportError", b"")
     except ValueError as error:

@@ -7,6 +7,7 @@ system cannot start one, as in a browser, frames are decoded in this process.
 from __future__ import annotations
 
 import math
+import pickle
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -113,7 +114,7 @@ class FrameDecoder:
 
             return partial(decode, data, header)
         memory_mb = child_mb(math.prod(header.shape))
-        self._worker.send(data, seconds=_seconds(header), memory_mb=memory_mb)
+        self._worker.send(pickle.dumps((data, header)), seconds=_seconds(header), memory_mb=memory_mb)
         return partial(self._finish, header)
 
     def _finish(self, header: StreamHeader) -> Samples:
@@ -123,11 +124,11 @@ class FrameDecoder:
             reply = self._worker.receive(seconds=_seconds(header), max_output_bytes=4 * pixels + 1024)
         except ChildFailed as failed:
             raise ValueError(f"the decoder of its compressed pixel data failed: {failed.detail}") from None
-        kind = reply[:KIND_BYTES].strip().decode()
+        kind = bytes(reply[:KIND_BYTES]).strip().decode()
         if kind == "ImportError":
             raise ImportError
         if kind == "ValueError":
-            raise ValueError(reply[KIND_BYTES:].decode())
+            raise ValueError(bytes(reply[KIND_BYTES:]).decode())
         samples = np.frombuffer(reply, np.dtype(kind), offset=KIND_BYTES)
         if samples.size != pixels:
             raise ValueError("its decoded pixels do not fit Rows x Columns")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 from pydicom.uid import RLELossless
 
-from autosam_edge.dicom.compressed import check_decodable, decode_frame
+from autosam_edge.dicom.compressed import decode_frame
 from autosam_edge.dicom.fragments import ITEM_TAG, frames_of, read_frame
 from autosam_edge.dicom.header import damaged
 from autosam_edge.dicom.pixel_element import (
@@ -141,7 +141,6 @@ def _compressed(
     """Planes of an encapsulated file."""
     if header.transfer_syntax in NATIVE:
         raise contradiction(header, "its pixel data are in fragments, as compressed data are")
-    check_decodable(header)
     with _decoding(header):
         frames, end = frames_of(file, element.start, header.size, _frames(header))
     for plane in planes:

@@ -69,7 +69,7 @@ def read_dicom(
         chosen, notes = select_series(found, series, choices)
         planes = planes_of(chosen.headers, assume_hu=choices.assume_hu)
         notes += check_one_pass(planes)
-        for header in chosen.headers:
+        for header in {header.transfer_syntax: header for header in reversed(chosen.headers)}.values():
             check_decodable(header)
         require_room(reading_mb(planes[:2], 2), max_memory_mb)  # two planes at one place are compared
         stacked = stack(planes, partial(same_pixels, decoder), allow_gap=choices.allow_gap)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+import socket
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass
+from threading import Timer
 from typing import TYPE_CHECKING, cast
 
 from pydicom.uid import AllTransferSyntaxes
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
 
     from pynetdicom.dimse_primitives import C_STORE
     from pynetdicom.events import Event
-    from pynetdicom.transport import ThreadedAssociationServer
+    from pynetdicom.transport import AssociationSocket, ThreadedAssociationServer
 
     from autosam_edge.node.inbox import Inbox
 
@@ -50,6 +53,16 @@ class Listener:
     callers: tuple[str, ...] = ()
     peers: tuple[str, ...] = ()
     tls: ssl.SSLContext | None = None
+
+
+@dataclass(frozen=True)
+class _LateHandshake:
+    """A TLS context whose handshakes take place in the threads of the associations, not where it listens."""
+
+    context: ssl.SSLContext
+
+    def wrap_socket(self, connection: socket.socket, *, server_side: bool) -> ssl.SSLSocket:
+        return self.context.wrap_socket(connection, server_side, do_handshake_on_connect=False)
 
 
 class Receiver:
@@ -84,8 +97,9 @@ class Receiver:
         server = entity.start_server(
             (listener.host, listener.port),
             block=False,
-            ssl_context=listener.tls,
+            ssl_context=cast("ssl.SSLContext", listener.tls and _LateHandshake(listener.tls)),
             evt_handlers=[
+                (evt.EVT_CONN_OPEN, self._connected),
                 (evt.EVT_ACCEPTED, self._accepted),
                 (evt.EVT_C_ECHO, lambda _event: _SUCCESS),
                 (evt.EVT_C_STORE, self._store),
@@ -112,6 +126,20 @@ class Receiver:
         if not known:
             self._count("rejected")
         return known
+
+    def _connected(self, event: Event) -> None:
+        """End a connection that is no association in time, also one that sends a byte now and then."""
+        association = event.assoc
+
+        def end() -> None:
+            connection = cast("AssociationSocket", association.dul.socket).socket
+            if id(association) not in self._ids and connection is not None:
+                with suppress(OSError):  # it has ended by itself
+                    connection.shutdown(socket.SHUT_RDWR)
+
+        timer = Timer(_HANDSHAKE_S, end)
+        timer.daemon = True
+        timer.start()
 
     def _accepted(self, event: Event) -> None:
         self._ids[id(event.assoc)] = association = uuid.uuid4().hex

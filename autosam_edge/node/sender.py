@@ -72,9 +72,15 @@ class Archive:
             from dicomweb_client.api import DICOMwebClient
 
             try:
-                DICOMwebClient(self.url).store_instances(datasets)
+                client = DICOMwebClient(self.url)
+                client.set_http_retry_params(
+                    retry=False
+                )  # it would keep the node from work; the outbox retries
+                stored = client.store_instances(datasets)
             except Exception as error:  # of requests and of the client: the network, TLS, HTTP
                 raise NotSentError(type(error).__name__) from None
+            if stored.get("FailedSOPSequence"):  # with HTTP 202 (PS3.18 section 10.5.3)
+                raise NotSentError("refused")
             return
         entity = AE(ae_title=title)
         entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = _TIMEOUT_S

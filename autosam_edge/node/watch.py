@@ -51,8 +51,8 @@ def watch(
         started = time.monotonic()
         batch.update_index()
         pause = max(_PAUSE_S, 9 * (time.monotonic() - started))  # a look takes a tenth of the time at most
-        if batch.todo():
-            for job, fault in batch.run(workers=1, on_tile=on_tile):
+        if todo := batch.todo():
+            for job, fault in batch.run(todo, workers=1, on_tile=on_tile):
                 counts.add("failed" if fault else "segmented")
                 log(
                     "failed" if fault else "segmented", scan=job.id, **({"code": fault.code} if fault else {})

@@ -7,3 +7,6 @@ Exhibit = Literal["table1", "table2", "table3", "table4", "figure1", "figure3", 
 
 Dataset = Literal["btcv", "amos"]
 """Data set of the paper."""
+
+FleetPart = Literal["one-worker", "two-workers", "dask", "shell-loop", "kills", "tiny"]
+"""Part of the study of many scans."""

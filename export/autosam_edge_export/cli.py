@@ -125,8 +125,9 @@ Pyodide = Annotated[
 Download = Annotated[
     bool,
     typer.Option(
-        "--download",
-        help="Fetch the missing files of others with npm and pip, or from Pyodide's own server.",
+        "--download/--no-download",
+        help="Fetch the missing files of others with npm and pip, or from Pyodide's own server. Each is "
+        "compared with its pinned SHA-256.",
         rich_help_panel=_WEB,
     ),
 ]
@@ -134,7 +135,7 @@ Cache = Annotated[
     Path | None,
     typer.Option(
         "--cache",
-        help="Folder that keeps what --download fetches, for the next site. Default: nothing is kept.",
+        help="Folder that keeps what is fetched, for the next site. Default: nothing is kept.",
         file_okay=False,
         rich_help_panel=_WEB,
     ),
@@ -163,7 +164,7 @@ def export(
     plausibility: Plausibility = None,
     bundle: WebBundle = None,
     pyodide: Pyodide = None,
-    download: Download = False,
+    download: Download = True,
     cache: Cache = None,
     as_json: AsJson = False,
 ) -> None:

@@ -71,5 +71,5 @@ PLAUSIBILITY_INVALID = ErrorCode(
 WEB_FILE_MISSING = ErrorCode(
     "AE-EXPORT-016",
     "a file of others that a web site needs is not at hand, or has another SHA-256 than the pinned one",
-    "Use `download`, or put the file into the folder that `pyodide` names.",
+    "Allow `download`, or put the file into the folder that `pyodide` names.",
 )

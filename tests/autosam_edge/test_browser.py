@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+from dataclasses import asdict
 
 import nibabel as nib
 import numpy as np
@@ -13,11 +14,16 @@ import pytest
 from autosam_edge_test_ct import lenient_writing  # noqa: F401  used by every test
 
 from autosam_edge.browser import Worker
+from autosam_edge.browser_answers import organs_for_page
+from autosam_edge.browser_view import lay_out_view
 from autosam_edge.bundle import default_bundle_path, open_bundle
 from autosam_edge.engines.fake_engine import ThresholdEngine
 from autosam_edge.formats import nifti
+from autosam_edge.geometry import Orientation
+from autosam_edge.measurements import organ_statistics
 from autosam_edge.phantom import make_phantom
 from autosam_edge.phantom.series import write_dicom_series
+from autosam_edge.volume import Segmentation, Volume
 
 CENTERS = tuple(np.linspace(-125, 275, 14))
 
@@ -82,7 +88,7 @@ def test_a_scan_becomes_files_arrays_and_a_summary(worker, series, tmp_path):
     assert told[-1] == ("view", 0, 1)
     files = {path.name for path in (tmp_path / "out").iterdir()}
     assert files >= {"segmentation.nii.gz", "segmentation.dcm", "statistics.json", "statistics.csv"}
-    assert not result["reduced"]
+    assert not result["view"]["reduced"]
     for name, values in (("view_image", np.int16), ("view_labels", np.uint8)):
         file = tmp_path / f"{name}.nii"
         file.write_bytes(worker.arrays[f"{name}_header"].tobytes() + worker.arrays[name].tobytes())
@@ -105,6 +111,7 @@ def test_an_organ_has_a_place_inside_it(worker, series, tmp_path):
         place = np.linalg.inv(labels.affine) @ (*organ["center_ras_mm"], 1)
         assert labels.dataobj[tuple(np.rint(place[:3]).astype(int))] == organ["label"]
         assert organ["volume_ml"] == organ["ml"]
+        assert 0 < organ["confidence"] <= 1
     assert all(organ["center_ras_mm"] is None for organ in result["organs"] if not organ["voxels"])
 
 
@@ -114,12 +121,36 @@ def test_a_long_scan_is_shown_by_some_of_its_voxels(worker, series, tmp_path, sh
     voxels = int(share * make_phantom(spacing_mm=(6.0, 5.0, 5.0)).labels.size)
     out = tmp_path / "out"
     result = value(segment(worker, series, out, accept_implausible=True, view_voxels=voxels))
-    assert result["reduced"]
+    assert result["view"]["reduced"]
     every = tuple(slice(None, None, step) for step in steps)
     assert np.array_equal(worker.arrays["view_labels"], worker.arrays["labels"][every])
     header = nib.Nifti1Header(worker.arrays["view_labels_header"][:348].tobytes())
     scale = np.diag([*steps[::-1], 1])  # NIfTI counts columns first
     assert np.allclose(header.get_best_affine(), nib.load(out / "segmentation.nii.gz").affine @ scale)
+
+
+@pytest.mark.parametrize("turned", [(0, 1, 2), (0, 2, 1), (2, 0, 1)])
+@pytest.mark.parametrize("flips", [(1, 1, 1), (-1, 1, -1)])
+def test_a_slice_is_found_however_the_scan_lies(turned, flips):
+    """By a first voxel and steps, which stand for any turned or flipped array; places of organs agree."""
+    upright = make_phantom(spacing_mm=(30.0, 40.0, 50.0))
+    scan, labels, grid = upright.volume, upright.labels, upright.volume.grid
+    orientation = Orientation(turned, tuple(flip < 0 for flip in flips))
+    lying = Volume(orientation.from_canonical(scan.hu), orientation.input_grid(grid), scan.source)
+    segmentation = Segmentation(orientation.from_canonical(labels), lying.grid, open_bundle().manifest.labels)
+    organs = organs_for_page(segmentation, [asdict(organ) for organ in organ_statistics(lying, segmentation)])
+    view, arrays = lay_out_view(lying, segmentation, organs, labels.size)
+    assert view["shape"] == list(labels.shape)
+    assert np.allclose(view["spacing_mm"], grid.spacing_mm)
+    z, y, x = np.indices(labels.shape)
+    number = view["first"] + z * view["steps"][0] + y * view["steps"][1] + x * view["steps"][2]
+    assert np.array_equal(arrays["view_labels"].reshape(-1)[number], labels)
+    assert np.array_equal(arrays["view_image"].reshape(-1)[number], scan.hu)
+    assert np.array_equal(arrays["view_3d"], labels)  # its sides are short
+    found = [organ for organ in organs if organ["voxels"]]
+    assert len(found) > 3
+    assert all(labels[tuple(organ["center_zyx"])] == organ["label"] for organ in found)
+    assert all(organ["center_zyx"] is None for organ in organs if not organ["voxels"])
 
 
 @pytest.mark.parametrize("stage", ["read", "network", "view"])

@@ -12,9 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from autosam_edge.child_process import ChildFailed, can_run_child, run_child
+from autosam_edge import child_process
+from autosam_edge.child_process import ChildFailed, ChildWorker, can_run_child, run_child
 from autosam_edge.error_codes import BUNDLE_MISSING
 from autosam_edge.errors import BundleError
+from autosam_edge.shared_slots import SLOT_BYTES, SLOTS
 
 
 def run_in_child(arguments, data):
@@ -66,11 +68,21 @@ def run(monkeypatch):
     )
 
 
-@pytest.mark.parametrize("size", [0, 1, 1000, 900_000])
-def test_bytes_go_there_and_back(run, size):
-    """More than a pipe holds, and none."""
-    data = os.urandom(size)
-    assert run("reverse", data) == data[::-1]
+@pytest.mark.parametrize("shared", [True, False])
+def test_bytes_of_many_calls_go_there_and_back(monkeypatch, shared):
+    """Through shared memory and, where there is none or too little, a pipe; as many at a time as may wait."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    if not shared:
+        monkeypatch.setattr(child_process, "open_slots", lambda: None)
+    sent = [os.urandom(size) for size in (0, 1, 1000, 900_000, SLOT_BYTES, SLOT_BYTES + 1, 5, 0, 70_000)]
+    given = []
+    with ChildWorker("test_child_process", ["reverse"]) as worker:
+        for number in range(len(sent) + SLOTS):
+            if number >= SLOTS:
+                given.append(bytes(worker.receive(seconds=30, max_output_bytes=SLOT_BYTES + 1)))
+            if number < len(sent):
+                worker.send(sent[number], seconds=30, memory_mb=300)
+    assert given == [data[::-1] for data in sent]
 
 
 def test_what_the_child_prints_is_not_its_result(run):
@@ -117,10 +129,12 @@ def test_the_child_inherits_nothing(run, monkeypatch):
     with Path(os.devnull).open() as file:
         os.set_inheritable(file.fileno(), True)
         handles, variables = eval(run("state"))
-    assert len(handles) == 5  # three streams, the copy of stdout, and the listing itself
+    shared = sys.platform == "linux"
+    assert len(handles) == 5 + shared  # three streams, the copy of stdout, the listing itself, shared memory
     assert set(variables) <= {
         *("PATH", "TMPDIR", "LD_LIBRARY_PATH", "OPENBLAS_CORETYPE", "LC_CTYPE"),
         *("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "ORT_DISABLE_TELEMETRY"),
+        *("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"),
     }
 
 

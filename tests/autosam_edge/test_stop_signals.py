@@ -58,6 +58,22 @@ def test_a_signal_during_an_import_ends_cleanly(name, waits_at, scan, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("name", SIGNALS)
+@pytest.mark.parametrize(("argument", "expected"), [("--version", 0), ("--no-such-option", 2)])
+def test_a_signal_while_python_is_taken_down_changes_nothing(name, argument, expected):
+    """The exit code is known then; Python has already given the signals their defaults back."""
+    code = (
+        "import os, signal, sys\n"
+        f"class Last:\n    def __del__(self, kill=os.kill, me=os.getpid(), number=signal.{name}):\n"
+        "        kill(me, number)\n"
+        f"last = Last()\nsys.argv = ['autosam-edge', {argument!r}]\n"
+        "from autosam_edge.__main__ import main\nmain()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == expected, done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_an_ignored_signal_stays_ignored():
     """As nohup asks for."""
     code = (

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import typer
 
 from autosam_edge.atomic_files import write_file
 from autosam_edge.bundle import default_bundle_path, open_bundle
 from autosam_edge.cli.extras import needs
-from autosam_edge.cli.options import BundleOption, Data, split_commas
+from autosam_edge.cli.options import BundleOption, Data, Threads, split_commas
 from autosam_edge.cli.progress import Stages
+from autosam_edge.cli.tables import new_table, show
+from autosam_edge.machine import available_cores
 from autosam_edge.read_scan import read
 from autosam_edge.session import open_session
+from autosam_edge_benchmarks.choices import FleetPart
 from autosam_edge_benchmarks.cli import rows
 from autosam_edge_benchmarks.result_header import Result
 from autosam_edge_training.choices import Student
@@ -38,6 +41,11 @@ def _costs(entry: Result) -> str:
 def _write(result: Result, out: Path | None) -> None:
     if out is not None:
         write_file((json.dumps(result, indent=1) + "\n").encode(), out)
+
+
+def _earlier(out: Path | None) -> Result | None:
+    """The result that a file holds, which a command goes on with."""
+    return json.loads(out.read_text()) if out is not None and out.is_file() else None
 
 
 @app.command("parity")
@@ -164,9 +172,8 @@ def odd_inputs(
     with needs("bench"):
         from autosam_edge_benchmarks.studies.odd_inputs import measure_odd_inputs
 
-    earlier = json.loads(out.read_text()) if out is not None and out.is_file() else None
     result = measure_odd_inputs(
-        max_memory, earlier=earlier, save=lambda found: _write(found, out), log=Stages().log
+        max_memory, earlier=_earlier(out), save=lambda found: _write(found, out), log=Stages().log
     )
     peak = max(row["peak_mb"] for row in result["inputs"])
     print(f"largest peak {peak:.0f} MB, the limit is {'held' if result['held'] else 'NOT held'} within 10 %")
@@ -223,14 +230,18 @@ def kills(
     random_kills: Annotated[
         int, typer.Option("--random", min=0, help="Number of runs that are killed at a random moment.")
     ] = 100,
-    out: Out = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="JSON file for the result; groups of kills that it holds are kept."),
+    ] = None,
 ) -> None:
     """Kill runs at every change of the disk and at random moments, and look at what they leave."""
     from autosam_edge_benchmarks.studies.kills import measure_kills
 
-    result = measure_kills(random_kills, log=Stages().log)
+    result = measure_kills(
+        random_kills, earlier=_earlier(out), save=lambda found: _write(found, out), log=Stages().log
+    )
     print(f"{result['kills']} kills: no mixture, nothing left behind, every next run succeeded")
-    _write(result, out)
 
 
 @app.command("long-life")
@@ -259,15 +270,77 @@ def fleet(
     tiny: Annotated[
         int, typer.Option("--tiny", min=2, help="Number of jobs without inference, for their cost.")
     ] = 10_000,
+    scan: Annotated[
+        Path | None,
+        typer.Option(
+            "--scan", exists=True, help="Folder of a CT series; every second series is a part of it."
+        ),
+    ] = None,
+    part: Annotated[
+        FleetPart | None,
+        typer.Option("--part", help="Part to measure. Default: those that the result does not hold."),
+    ] = None,
     out: Out = None,
 ) -> None:
-    """Run `batch` with workers and on Dask, kill it, and compare tables, speed and memory."""
-    with needs("bench"):
-        from autosam_edge_benchmarks.studies.fleet import measure_fleet
+    """Run `batch` with workers and on Dask, kill it, and compare tables, speed and memory.
 
-    result = measure_fleet(count, kills, tiny, log=Stages().log)
-    print(f"{count} scans: the same results from every way, and after {sum(result['kills'].values())} kills")
+    The same command again goes on where the last one stopped.
+    """
+    with needs("bench"):
+        from autosam_edge_benchmarks.studies.fleet import check_same, measure_part
+
+    found = json.loads(out.read_text())["parts"] if out is not None and out.exists() else {}
+    for name in [part] if part else [name for name in get_args(FleetPart) if name not in found]:
+        found[name] = measure_part(name, count=count, kills=kills, tiny=tiny, scan=scan, log=Stages().log)
+        _write({"benchmark": "fleet", "parts": found}, out)
+    check_same(found)
+    print(json.dumps(found, indent=1))
+
+
+@app.command("peers")
+def peers(
+    scan: Scan,
+    environment: Annotated[
+        Path,
+        typer.Option(
+            "--environment", help="Folder for the packages of nnU-Net and TotalSegmentator (3 to 8 GB)."
+        ),
+    ] = Path("peers-environment"),
+    repeats: Annotated[int, typer.Option("--repeats", min=1, help="Runs of each tool.")] = 5,
+    threads: Threads = None,
+    out: Out = None,
+) -> None:
+    """Compare with MONAI, nnU-Net and TotalSegmentator on one scan: time and memory, in turns."""
+    with needs("bench"), needs("export"):
+        from autosam_edge_benchmarks.peers.compare import compare
+        from autosam_edge_benchmarks.peers.table import COLUMNS, cells, title
+
+    cores = threads or available_cores()
+    result = compare(scan, environment, repeats=repeats, threads=cores, log=Stages().log)
+    table = new_table(title(result))
+    for column in COLUMNS:
+        table.add_column(column, justify="left" if column in ("tool", "network") else "right")
+    for entry in result["tools"]:
+        table.add_row(*cells(entry))
+    show(table)
     _write(result, out)
+
+
+@app.command("arm64")
+def arm64(
+    rows_folder: Annotated[Path, typer.Option("--rows", help="Folder for the rows.")],
+    environment: Annotated[
+        Path, typer.Option("--environment", help="Folder for the Arm64 system (500 MB).")
+    ] = Path("arm64-environment"),
+) -> None:
+    """Verify the bundle of the package on an emulated Arm64 processor; nothing is timed."""
+    with needs("bench"):
+        from autosam_edge_benchmarks.rows.arm64 import verify_on_arm64
+        from autosam_edge_benchmarks.rows.measure import write_row
+
+    for row in verify_on_arm64(environment, log=Stages().log):
+        write_row(row, rows_folder / "arm64-emulated")
+        print(*row.validity.reasons)
 
 
 @app.command("network")

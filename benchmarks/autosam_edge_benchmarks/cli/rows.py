@@ -157,10 +157,14 @@ def report(
             "--markdown", help="Page whose part between the marks of `bench` becomes the table.", exists=True
         ),
     ] = None,
+    peers: Annotated[
+        Path | None,
+        typer.Option("--peers", metavar="PEERS.json", help="Result of `bench peers`.", exists=True),
+    ] = None,
 ) -> None:
-    """Draw stored rows as one web page: tables, latency, Dice, stages, sustained work."""
+    """Draw stored rows as one web page: tables, latency, Dice, stages, sustained work, other tools."""
     with needs("train"):
         from autosam_edge_benchmarks.rows.report import write_report
 
-    count = write_report(rows, out, markdown)
+    count = write_report(rows, out, markdown, peers)
     print(f"{out}: {count} rows")

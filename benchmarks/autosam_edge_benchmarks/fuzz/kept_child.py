@@ -50,7 +50,7 @@ class KeptChild:
         self._waiting += 1
         self._worker.send(data, seconds=seconds, memory_mb=memory_mb)
 
-    def receive(self, *, seconds: float, max_output_bytes: int = 1 << 20) -> bytes:
+    def receive(self, *, seconds: float, max_output_bytes: int = 1 << 20) -> bytes | memoryview:
         """See :meth:`~autosam_edge.child_process.ChildWorker.receive`."""
         assert self._worker is not None
         self._waiting -= 1
@@ -64,7 +64,7 @@ class KeptChild:
         """Stands in for :func:`~autosam_edge.child_process.run_child`."""
         try:
             self.send(json.dumps(arguments).encode(), seconds=seconds, memory_mb=memory_mb)
-            return self.receive(seconds=seconds)
+            return bytes(self.receive(seconds=seconds))
         finally:
             self.__exit__()
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import html
 import io
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import matplotlib as mpl
@@ -14,6 +15,8 @@ from matplotlib.figure import Figure
 from autosam_edge.atomic_files import write_file
 from autosam_edge.volume import RESEARCH_USE
 from autosam_edge_benchmarks.error_codes import ROW_INVALID
+from autosam_edge_benchmarks.peers import table as peers_table
+from autosam_edge_benchmarks.result_header import Result
 from autosam_edge_benchmarks.rows.row import BenchRow, Device, read_row
 from autosam_edge_benchmarks.rows.table import COLUMNS, cells, notes
 
@@ -37,13 +40,14 @@ figcaption { font-weight: 600; }
 """
 
 
-def write_report(folder: Path, out: Path, markdown: Path | None = None) -> int:
+def write_report(folder: Path, out: Path, markdown: Path | None = None, peers: Path | None = None) -> int:
     """Draw every row of a folder.
 
     Args:
         folder: Folder of rows, with folders of other machines inside it.
         out: HTML file.
         markdown: Page whose part between ``BEGIN`` and ``END`` is replaced by the table; None for none.
+        peers: Result of ``bench peers``; None for none.
 
     Returns:
         Number of rows.
@@ -52,11 +56,12 @@ def write_report(folder: Path, out: Path, markdown: Path | None = None) -> int:
         BenchError: A file is no row, or there is none (AE-BENCH-003).
     """
     rows = read_rows(folder)
-    write_file(page(rows).encode(), out)
+    compared = json.loads(peers.read_text()) if peers is not None else None
+    write_file(page(rows, compared).encode(), out)
     if markdown is not None:
         before, _, rest = markdown.read_text().partition(BEGIN)
         after = rest.partition(END)[2]
-        write_file((before + BEGIN + as_markdown(rows) + END + after).encode(), markdown)
+        write_file((before + BEGIN + as_markdown(rows, compared) + END + after).encode(), markdown)
     return len(rows)
 
 
@@ -75,19 +80,25 @@ def _read(path: Path) -> BenchRow:
         raise ROW_INVALID(f"{path.name} is no row of a benchmark: {error}.") from error
 
 
-def as_markdown(rows: Sequence[BenchRow]) -> str:
-    """One table for each machine, with its notes."""
+def as_markdown(rows: Sequence[BenchRow], peers: Result | None = None) -> str:
+    """One table for each machine, with its notes, and one of other tools."""
     parts = []
     for device, mine in _by_device(rows):
-        lines = [COLUMNS, ("---",) * len(COLUMNS), *map(cells, mine)]
-        table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        table = _markdown_table(COLUMNS, map(cells, mine))
         parts.append(f"{_words(device)}:\n\n{table}\n\n{' '.join(notes(mine))}\n")
+    if peers is not None:
+        table = _markdown_table(peers_table.COLUMNS, map(peers_table.cells, peers["tools"]))
+        parts.append(f"{peers_table.title(peers)}:\n\n{table}\n")
     return "\n" + "\n".join(parts) + "\n"
 
 
-def page(rows: Sequence[BenchRow]) -> str:
+def _markdown_table(columns: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(line)} |" for line in (columns, ("---",) * len(columns), *lines))
+
+
+def page(rows: Sequence[BenchRow], peers: Result | None = None) -> str:
     """The whole page."""
-    doubtful = [row.name for row in rows if row.validity.word != "quiet"]
+    doubtful = [row.name for row in rows if row.timing not in ("quiet", "correct, not timed")]
     doubt = (
         f'<p class="doubt">Not to be quoted: {len(doubtful)} of {len(rows)} rows are not quiet and stable; '
         "the last column says why.</p>"
@@ -95,6 +106,9 @@ def page(rows: Sequence[BenchRow]) -> str:
         else ""
     )
     sections = "".join(_section(device, mine) for device, mine in _by_device(rows))
+    if peers is not None:
+        table = _table(peers_table.COLUMNS, map(peers_table.cells, peers["tools"]))
+        sections += f"<h2>Other tools</h2><p>{html.escape(peers_table.title(peers))}.</p>{table}"
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -114,10 +128,6 @@ def page(rows: Sequence[BenchRow]) -> str:
 
 
 def _section(device: Device, rows: Sequence[BenchRow]) -> str:
-    head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in COLUMNS)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells(row)) + "</tr>" for row in rows
-    )
     told = "".join(
         f'<tr><th scope="row">{name.replace("_", " ")}</th><td>{html.escape(_value(value))}</td></tr>'
         for name, value in vars(device).items()
@@ -128,12 +138,23 @@ def _section(device: Device, rows: Sequence[BenchRow]) -> str:
         for title, figure in _figures(rows)
     )
     return f"""<h2>{html.escape(_words(device))}</h2>
-<div class="scroll" tabindex="0"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>
+{_table(COLUMNS, map(cells, rows))}
 <ul class="note">{below}</ul>
 <div class="figures">{drawn}</div>
 <details><summary>The machine</summary>
 <table class="device"><tbody>{told}</tbody></table></details>
 """
+
+
+def _table(columns: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in columns)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in line) + "</tr>" for line in lines
+    )
+    return (
+        f'<div class="scroll" tabindex="0"><table><thead><tr>{head}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>"
+    )
 
 
 def _figures(rows: Sequence[BenchRow]) -> Iterator[tuple[str, Figure]]:

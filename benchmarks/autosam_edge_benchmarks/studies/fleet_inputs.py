@@ -24,36 +24,71 @@ from autosam_edge.errors import ErrorCode
 from autosam_edge.geometry import Grid
 from autosam_edge.phantom import make_phantom
 from autosam_edge.phantom.series import write_dicom_series
+from autosam_edge.read_scan import read
 from autosam_edge.volume import Volume
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-_MIN_SLICES, _MAX_SLICES = 12, 38
+TINY_SLICES = 3
+_LEAST, _MOST = 12, 30  # voxels along each side of a series
+_STEP_MM = 5.0, 7.0  # the longest side is then a tile of the network
 
 
-def make_sound(root: Path, count: int) -> None:
-    """Write parts of phantoms as DICOM series, each in a folder of its own.
+def make_sound(root: Path, count: int, scan: Path | None = None) -> None:
+    """Write small parts of phantoms and of a scan as DICOM series of many shapes, each in its own folder.
 
     Args:
         root: Folder for the series.
         count: Number of series.
+        scan: Folder of a CT series, of which every second series is a part; None for phantoms only.
     """
+    real = None if scan is None else read(scan)
     for seed in range(count):
         rng = np.random.default_rng(seed)
-        whole = make_phantom(seed, spacing_mm=(8.0, *rng.uniform(5.0, 7.0, 1).repeat(2))).volume
-        slices = int(rng.integers(_MIN_SLICES, _MAX_SLICES))
-        start = int(rng.integers(0, max(1, whole.shape[0] - slices)))
-        write_dicom_series(whole.slices(start, start + slices), root / f"series{seed:04d}", seed=seed)
+        if real is not None and seed % 2:
+            whole = real
+        else:
+            whole = make_phantom(seed, spacing_mm=(6.0, *rng.uniform(*_STEP_MM, 1).repeat(2))).volume
+        write_dicom_series(_part(whole, rng), root / f"series{seed:04d}", seed=seed)
+
+
+def _part(whole: Volume, rng: np.random.Generator) -> Volume:
+    """A box at a random place, with every n-th voxel of a fine scan."""
+    chosen = []
+    affine = whole.grid.affine.copy()
+    for axis, (size, spacing_mm) in enumerate(zip(whole.shape, whole.grid.spacing_mm, strict=True)):
+        step = max(1, round(_STEP_MM[0] / spacing_mm))
+        length = min(size // step, int(rng.integers(_LEAST, _MOST)))
+        start = int(rng.integers(0, size - (length - 1) * step))
+        chosen.append(slice(start, start + (length - 1) * step + 1, step))
+        affine[:3, 3] += start * affine[:3, axis]
+        affine[:3, axis] *= step
+    hu = np.ascontiguousarray(whole.hu[tuple(chosen)])
+    return Volume(hu, Grid(hu.shape, affine))
 
 
 def make_tiny(root: Path, count: int) -> None:
-    """Write series of three slices of 8 x 8 pixels of air, for the cost of a job without its inference."""
-    air = np.full((3, 8, 8), -1000, np.int16)
+    """Write series of three slices of 8 x 8 pixels of air, for the cost of a job without its inference.
+
+    Args:
+        root: Folder for the series, which lie in folders of a thousand.
+        count: Number of series; each has UIDs of its own.
+    """
+    air = np.full((TINY_SLICES, 8, 8), -1000, np.int16)
     volume = Volume(air, Grid.axis_aligned(air.shape, (2.0, 1.0, 1.0), origin_mm=(0.0, 0.0, 0.0)))
-    for seed in range(count):
-        write_dicom_series(volume, root / f"{seed // 1000:03d}" / f"{seed:06d}", seed=1_000_000 + seed)
+    files = write_dicom_series(volume, root / "000" / "000000")
+    contents = {path.name: path.read_bytes() for path in files}
+    headers = [pydicom.dcmread(path) for path in files]
+    uids = {header[f"{what}InstanceUID"].value for header in headers for what in ("Study", "Series", "SOP")}
+    for number in range(1, count):
+        folder = root / f"{number // 1000:03d}" / f"{number:06d}"
+        folder.mkdir(parents=True)
+        for name, content in contents.items():
+            for uid in uids:  # pydicom takes milliseconds to write a file
+                content = content.replace(uid.encode(), f"{uid[:-7]}{number:07d}".encode())
+            (folder / name).write_bytes(content)
 
 
 def make_broken(root: Path) -> dict[str, str]:

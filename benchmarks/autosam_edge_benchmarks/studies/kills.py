@@ -11,12 +11,14 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from autosam_edge.output_formats import DEFAULT_FORMATS, FILE_NAMES
 from autosam_edge.phantom import make_phantom
 from autosam_edge.phantom.series import write_dicom_series
 from autosam_edge.staging import sweep
+from autosam_edge.stop_signals import MESSAGE
 from autosam_edge_benchmarks.result_header import Result, new_result
 
 SCENES = ("new folder", "older result", "two processes")
@@ -24,7 +26,14 @@ SIGNALS = ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP")
 _FIVE = tuple(FILE_NAMES[name] for name in DEFAULT_FORMATS)
 _TWO = (FILE_NAMES["nifti"], FILE_NAMES["preview"])
 _MINE = "notes.txt"
-_START_S = 0.5  # Python itself starts in this time; a Ctrl-C before our first line prints its traceback
+# The command line, which tells when its signals are caught: before that, Python itself answers a Ctrl-C.
+_SEGMENT = """
+from autosam_edge.stop_signals import catch_signals
+catch_signals()
+print("caught", flush=True)
+from autosam_edge_benchmarks.stand_in import main
+main()
+"""
 
 Files = dict[str, bytes]
 
@@ -37,14 +46,19 @@ def measure_kills(
     random_kills: int = 100,
     *,
     steps: Sequence[int] | None = None,
+    earlier: Result | None = None,
+    save: Callable[[Result], None] = lambda _: None,
     log: Callable[[str], None] = lambda _: None,
 ) -> Result:
     """Kill processes that write results, and look at their folder.
 
     Args:
         random_kills: Number of runs of ``segment``, with a stand-in for the network, that are killed at a
-            random moment, by turns with SIGKILL, SIGTERM, SIGINT and SIGHUP.
+            random moment, a quarter each with SIGKILL, SIGTERM, SIGINT and SIGHUP. A run that is done before
+            its moment does not count.
         steps: Changes of the disk before which a process is killed with SIGKILL; None for every one.
+        earlier: Result of an earlier call, whose groups are not killed again.
+        save: Function that is called with the result after each group.
         log: Function that is called with one line per group of kills.
 
     Returns:
@@ -54,19 +68,18 @@ def measure_kills(
     Raises:
         KillError: There was a mixture, a part that nobody completes, a leftover, or a next run that failed.
     """
-    result = new_result("kills")
-    groups: dict[str, Counter[str]] = {}
-    for scene in SCENES:
-        groups[f"every step, {scene}"] = _kill_at_steps(scene, steps)
-        log(f"every step, {scene}: {dict(groups[f'every step, {scene}'])}")
-    for name, found in _kill_at_random(random_kills).items():
-        groups[f"random moment, {name}"] = found
-        log(f"random moment, {name}: {dict(found)}")
-    return {
-        **result,
-        "kills": sum(sum(found.values()) for found in groups.values()),
-        "groups": {name: dict(sorted(found.items())) for name, found in groups.items()},
-    }
+    result = earlier or {**new_result("kills"), "kills": 0, "groups": {}}
+    groups = {f"every step, {scene}": partial(_kill_at_steps, scene, steps) for scene in SCENES}
+    for at, name in enumerate(SIGNALS):
+        if count := len(range(at, random_kills, len(SIGNALS))):
+            groups[f"random moment, {name}"] = partial(_kill_at_random, name, count)
+    for group in [group for group in groups if group not in result["groups"]]:
+        found = groups[group]()
+        result["kills"] += found.total()
+        result["groups"][group] = dict(sorted(found.items()))
+        save(result)
+        log(f"{group}: {result['groups'][group]}")
+    return result
 
 
 def state_of(out: Path, runs: Mapping[str, Files]) -> str:
@@ -131,44 +144,56 @@ def _kill_at_steps(scene: str, steps: Sequence[int] | None) -> Counter[str]:
             _check_clean(out, mine=scene != "new folder")
 
 
-def _kill_at_random(count: int) -> dict[str, Counter[str]]:
-    found = {name: Counter[str]() for name in SIGNALS if hasattr(signal, name)}
-    if not count:
-        return {}
-    draw = random.Random(0)  # noqa: S311  moments, no secrets
+def _kill_at_random(name: str, count: int) -> Counter[str]:
+    found: Counter[str] = Counter()
+    draw = random.Random(name)  # noqa: S311  moments, no secrets
     with tempfile.TemporaryDirectory() as folder:
         scans = [_phantom(Path(folder) / f"scan{seed}", seed) for seed in (1, 2)]
-        out, runs = Path(folder) / "out", {}
+        out, runs, lasts_s = Path(folder) / "out", dict[str, Files](), 0.0
         for number, scan in enumerate(scans):
-            started = time.perf_counter()
-            if _segment(scan, out).wait() != 0:
-                raise KillError("an undisturbed run failed")
-            lasts_s = time.perf_counter() - started
+            lasts_s = _undisturbed(scan, out)
             runs[str(number)] = {path.name: path.read_bytes() for path in out.iterdir()}
         (out / _MINE).write_text("mine")
         before = "1"
-        for kill in range(count):
-            own, name = str(1 - int(before)), list(found)[kill % len(found)]
+        while found.total() < count:
+            own = str(1 - int(before))
             process = _segment(scans[int(own)], out)
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(draw.uniform(_START_S, lasts_s))
-            process.send_signal(getattr(signal, name))
+                process.wait(draw.uniform(0, lasts_s))
+            if alive := process.poll() is None:
+                process.send_signal(getattr(signal, name))
             _check_ending(process, name)
             state = check_after(out, runs)
-            found[name]["older" if state == before else "own" if state == own else state] += 1
-            if _segment(scans[int(own)], out).wait() != 0 or state_of(out, runs) != own:
-                raise KillError(f"kill {kill} with {name}: the next run failed")
+            if process.returncode == 0 and state != own:
+                raise KillError(f"{name}: a run says that it is done, and {state} stands there")
+            if alive:
+                found["older" if state == before else "own" if state == own else state] += 1
+            lasts_s = _undisturbed(scans[int(own)], out)
+            if state_of(out, runs) != own:
+                raise KillError(f"kill {found.total()} with {name}: the next run has not written")
             _check_clean(out, mine=True)
             before = own
     return found
+
+
+def _undisturbed(scan: Path, out: Path) -> float:
+    """Segment a scan to the end; the seconds from the moment when signals are caught."""
+    process = _segment(scan, out)
+    started = time.perf_counter()
+    _, told = process.communicate()
+    if process.returncode != 0:
+        raise KillError(f"an undisturbed run failed: {told[-300:]}")
+    return time.perf_counter() - started
 
 
 def _check_ending(process: subprocess.Popen[str], name: str) -> None:
     """The exit code, and one line; a run that was done before the signal came has ended well."""
     number = getattr(signal, name)
     _, told = process.communicate()
-    expected = (0, -number) if name == "SIGKILL" else (0, 128 + number)
-    if process.returncode not in expected or "Traceback" in told:
+    stopped = -number if name == "SIGKILL" else 128 + number
+    if process.returncode not in (0, stopped) or (process.returncode > 0) is not told.endswith(
+        f"{MESSAGE}\n"
+    ):
         raise KillError(f"{name}: exit code {process.returncode}, {told[-300:]}")
 
 
@@ -197,7 +222,12 @@ def _phantom(folder: Path, seed: int) -> Path:
 
 
 def _segment(scan: Path, out: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "autosam_edge_benchmarks.stand_in", "segment", str(scan), "-o", str(out)]
-    return subprocess.Popen(  # noqa: S603  our own command line
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    """A run of the command line whose signals are caught."""
+    command = [sys.executable, "-c", _SEGMENT, "segment", str(scan), "-o", str(out)]
+    process = subprocess.Popen(  # noqa: S603  our own command line
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
+    assert process.stdout is not None
+    if process.stdout.readline() != "caught\n":
+        raise KillError(f"the program did not start: {process.communicate()[1][-300:]}")
+    return process

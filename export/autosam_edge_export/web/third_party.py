@@ -157,7 +157,6 @@ def _member(archive: Path, name: str) -> bytes:
 def _missing(file: PinnedFile, *, tried: bool) -> Exception:
     places = " or ".join(file.sources)
     what = "was found at none of its sources with the right SHA-256" if tried else "is not at hand"
-    remedy = f"Put {file.name} into the folder that `pyodide` names; it comes from {places}."
-    if not tried:
-        remedy = f"Use `download` to fetch it. {remedy.replace('Put', 'Or put', 1)}"
+    how = "Check the network, and that npm and pip are installed" if tried else "Allow `download` to fetch it"
+    remedy = f"{how}; or put {file.name} into the folder that `pyodide` names. It comes from {places}."
     return WEB_FILE_MISSING(f"{file.name} {what}.", remedy=remedy)

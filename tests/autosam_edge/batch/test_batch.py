@@ -40,7 +40,7 @@ def scans(tmp_path):
 
 def run(batch, **changes):
     batch.update_index()
-    results = dict(batch.run(**{"workers": 1, **changes}))
+    results = dict(batch.run(batch.todo(), **{"workers": 1, **changes}))
     return {job.id: fault.code if fault else None for job, fault in results.items()}
 
 
@@ -129,7 +129,7 @@ def test_a_scan_over_which_workers_die_fails_and_the_others_are_done(scans, tmp_
     batch.update_index()
     victim = batch.jobs[0].id
     monkeypatch.setattr(workers, "_Worker", type("_", (workers._Worker,), {"take": _killing(victim)}))
-    results = {job.id: fault for job, fault in batch.run(workers=1)}
+    results = {job.id: fault for job, fault in batch.run(batch.todo(), workers=1)}
     assert results[victim].code == "AE-BATCH-005"
     assert [fault for scan, fault in results.items() if scan != victim] == [None, None]
     assert list((tmp_path / "out" / ".work").iterdir()) == []
@@ -150,18 +150,20 @@ def test_what_a_killed_worker_left_is_swept(scans, tmp_path):
     batch = Batch([scans / "a"], out, SETTINGS)
     batch.update_index()
     (out / ".work" / f"{batch.jobs[0].id}-0123abcd").mkdir()
-    list(batch.run(workers=1))
+    (out / ".work" / ".autosam-edge-0123abcd.partial" / "new").mkdir(parents=True)  # killed among its files
+    (out / ".work" / ".autosam-edge-0123abcd.partial" / "owner").touch()
+    list(batch.run(batch.todo(), workers=1))
     assert list((out / ".work").iterdir()) == []
 
 
 def test_two_commands_at_once_are_refused(scans, tmp_path):
     first, second = (Batch([scans / "a"], tmp_path / "out", SETTINGS) for _ in range(2))
     first.update_index()
-    running = first.run(workers=1)
+    running = first.run(first.todo(), workers=1)
     next(running)
     second.update_index()
     with pytest.raises(AutosamEdgeError) as caught:
-        list(second.run(workers=1))
+        list(second.run(second.todo(), workers=1))
     assert caught.value.code == "AE-BATCH-003"
     running.close()
 

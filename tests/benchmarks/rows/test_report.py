@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 
 import pytest
@@ -34,6 +35,30 @@ def test_the_page_holds_every_row_and_every_figure():
     assert "1 of 2 rows are not quiet and stable" in text
     assert not re.search(r"<script|<link|<img|src=", text)
     assert page(ROWS) == text
+
+
+def test_other_tools_have_a_table(tmp_path):
+    """On the page and in Markdown, with the reason of one that did not run."""
+    (tmp_path / "rows").mkdir()
+    write_row(ROWS[0], tmp_path / "rows")
+    ran = {"reason": None, "median_s": 4.2, "median_mb": 650, "times_slower": 1.0, "times_memory": 1.0}
+    tools = [
+        {"name": "own", "weights": "a student", "seconds": [4.2], "peak_mb": [650], **ran},
+        {"name": "other", "weights": "the same", "reason": "cannot be installed here: <no index>"},
+    ]
+    peers = {
+        "scan": {"shape_dhw": [160, 512, 512]},
+        "threads": 2,
+        "machine": {"cpu": "a CPU"},
+        "tools": tools,
+    }
+    (tmp_path / "peers.json").write_text(json.dumps(peers))
+    (tmp_path / "page.md").write_text(BEGIN + END)
+    write_report(tmp_path / "rows", tmp_path / "b.html", tmp_path / "page.md", tmp_path / "peers.json")
+    text = (tmp_path / "b.html").read_text()
+    assert "<td>own</td><td>4.2</td><td>650</td><td>1.0 x</td>" in text
+    assert "cannot be installed here: &lt;no index&gt;" in text
+    assert "| own | 4.2 | 650 | 1.0 x | 1.0 x | a student |" in (tmp_path / "page.md").read_text()
 
 
 def test_what_was_not_measured_has_no_figure():

@@ -4,6 +4,7 @@ import { createReadStream, existsSync, readdirSync, statSync, writeFileSync } fr
 import http from 'node:http';
 import { createRequire } from 'node:module';
 import path from 'node:path';
+import { longestTask, record } from './trace.mjs';
 
 const { chromium } = createRequire(path.join(process.env.NODE_MODULES, 'x.js'))('playwright-core');
 const asked = JSON.parse(process.argv[2]);
@@ -61,12 +62,15 @@ async function job() {
   if (found.start.error) return found;
   if (asked.verify) found.checks = await page.evaluate(() => edge.verify().catch(failure));
   for (const scan of asked.scans ?? []) (found.scans ??= []).push(await segment(scan));
+  if (asked.page) {
+    await page.evaluate('edge.close()'); // two workers would need twice the memory
+    found.page = await inPage(asked.page);
+  }
   return found;
 }
 
 async function segment({ folder, options, out, cancel_at }) {
-  const files = statSync(folder).isFile() ? [folder] : readdirSync(folder).map((name) => path.join(folder, name));
-  await page.setInputFiles('#pick', files);
+  await page.setInputFiles('#pick', filesOf(folder));
   const found = await page.evaluate(async ({ options, cancel_at }) => {
     const files = document.querySelector('#pick').files;
     const progress = [];
@@ -86,7 +90,7 @@ async function segment({ folder, options, out, cancel_at }) {
       const digest = async (bytes) => Array.from(new Uint8Array(await crypto.subtle.digest('SHA-256', bytes)),
         (byte) => byte.toString(16).padStart(2, '0')).join('');
       return { ...rest, seconds, listed_s, series, progress, longest_task_ms, memory: await edge.memory(),
-        labels_sha256: await digest(labels), view_bytes: [view.image.byteLength, view.labels.byteLength],
+        labels_sha256: await digest(labels), image_sha256: await digest(view.image), view_bytes: [view.image.byteLength, view.labels.byteLength],
         files: Object.fromEntries(await Promise.all(Object.entries(results).map(async ([name, blob]) =>
           [name, { size: blob.size, sha256: await digest(await blob.arrayBuffer()) }]))) };
     } catch (error) {
@@ -98,6 +102,29 @@ async function segment({ folder, options, out, cancel_at }) {
   }
   return found;
 }
+
+/** The page itself: what a person sees of each folder, and the longest task of the page's own thread. */
+async function inPage(folders) {
+  await page.goto(`${origin}/index.html`);
+  await page.waitForSelector('#ready.done', { timeout: 240000 });
+  const seen = [];
+  for (const folder of folders) {
+    const started = Date.now();
+    await record(browser, page);
+    if (folder === 'demo') await page.click('#demo');
+    else await page.setInputFiles('#files', filesOf(folder));
+    await page.waitForSelector('#result:not([hidden]), #failure:not([hidden])', { timeout: 400000 });
+    const seconds = (Date.now() - started) / 1000;
+    await page.waitForTimeout(1500); // the slices are drawn
+    const text = await page.innerText('#result:not([hidden]), #failure:not([hidden])');
+    seen.push({ seconds, text, longest_task: await longestTask(browser) });
+    if (asked.shots) await page.screenshot({ path: path.join(asked.shots, `${seen.length}.png`) });
+    await page.click('[data-restart]:visible');
+  }
+  return seen;
+}
+
+const filesOf = (folder) => statSync(folder).isFile() ? [folder] : readdirSync(folder).map((name) => path.join(folder, name));
 
 /** Write a blob of the page to a file of this machine. */
 async function save(folder, name) {

@@ -14,11 +14,16 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+import pydicom
 import pytest
+from pydicom.uid import generate_uid
 
 from autosam_edge import open_bundle, open_session, read
 from autosam_edge.machine import describe_machine
 from autosam_edge.phantom import make_phantom
+from autosam_edge.scan_warning import ScanWarning
+from autosam_edge.volume import Provenance, Segmentation
+from autosam_edge.write_results import write
 from autosam_edge_export.web.site import write_site
 from autosam_edge_export.web.third_party import ThirdParty, pinned_files
 
@@ -27,21 +32,6 @@ pytestmark = pytest.mark.slow
 SCAN = Path(__file__).parents[4] / "shared" / "data" / "tcga-ov-abdomen"
 SOFTWARE_GPU = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"]
 Found = dict[str, Any]
-
-
-@pytest.fixture(scope="session")
-def node_modules(pytestconfig: pytest.Config) -> Path:
-    """The folder of NODE_MODULES, or one with playwright-core and onnxruntime-web in pytest's cache."""
-    if shutil.which("chromium") is None:
-        pytest.skip("chromium is not installed: apt-get install chromium")
-    if named := os.environ.get("NODE_MODULES"):
-        return Path(named)
-    folder = Path(pytestconfig.cache.mkdir("web-node"))
-    packages = ["playwright-core@1.65.1", "onnxruntime-web@1.30.0"]
-    command = ["npm", "install", "--silent", "--no-audit", "--no-fund", "--ignore-scripts", *packages]
-    if subprocess.run(command, cwd=folder, check=False).returncode:
-        pytest.skip("npm cannot install playwright-core")
-    return folder / "node_modules"
 
 
 def drive(site: Path, node_modules: Path, **asked: object) -> Found:
@@ -56,69 +46,154 @@ def drive(site: Path, node_modules: Path, **asked: object) -> Found:
 
 
 @pytest.fixture(scope="module")
-def offline(exported, node_modules, tmp_path_factory) -> Found:
-    """The real scan on a host without headers, after its server has ended."""
+def long_series(tmp_path_factory) -> Path:
+    """The real scan with every slice twice, half as far apart: 320 slices."""
     if not SCAN.is_dir():
         pytest.skip("the real scan is not here")
+    folder = tmp_path_factory.mktemp("long")
+    for number, file in enumerate(sorted(SCAN.glob("*.dcm"))):
+        image = pydicom.dcmread(file)
+        image.save_as(folder / f"{number}a.dcm")
+        x, y, z = image.ImagePositionPatient
+        image.ImagePositionPatient = [x, y, z + 1.5]
+        image.SOPInstanceUID = image.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+        image.save_as(folder / f"{number}b.dcm")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def offline(exported, node_modules, long_series, tmp_path_factory) -> Found:
+    """The real scan on a host without headers, after its server has ended: by the module, and in the page."""
     out = tmp_path_factory.mktemp("out")
-    scans = [{"folder": str(SCAN), "out": str(out)}]
-    found = drive(exported, node_modules, offline=True, open={"threads": 2}, scans=scans)
-    if name := os.environ.get("AUTOSAM_EDGE_WEB_RESULT"):
-        Path(name).write_text(json.dumps(measured(found), indent=1) + "\n")
-    return {**found, "out": out}
+    scans = [{"folder": str(SCAN), "out": str(out)}, {"folder": str(long_series)}]
+    asked = {"open": {"threads": 2}, "scans": scans, "page": [str(SCAN)], "shots": str(out)}
+    return {**drive(exported, node_modules, offline=True, **asked), "out": out}
 
 
-def measured(found: Found) -> Found:
-    """The figures of a run for ``benchmarks/results/web.json``, with the machine."""
-    (scan,) = found["scans"]
-    return {
+@pytest.fixture(scope="module")
+def figures(offline, tmp_path_factory) -> Found:
+    """The figures of the run; AUTOSAM_EDGE_WEB_RESULT names a file that keeps them, with the machine."""
+    scan, long_scan = offline["scans"]
+    (page,) = offline["page"]
+    about = offline["start"]["about"]
+    found = {
         "machine": describe_machine(),
-        "browser": found["browser"],
+        "browser": offline["browser"],
         "scan": {"shape_dhw": scan["shape"], "spacing_dhw_mm": scan["spacing_mm"]},
-        "threads": found["start"]["about"]["threads"],
-        "start_s": round(found["start"]["start_s"], 1),
-        "start_ms": found["start"]["about"]["start_ms"],
+        "threads": about["threads"],
+        "start_s": round(offline["start"]["start_s"], 1),
+        "start_ms": about["start_ms"],
         "scan_s": round(scan["seconds"], 1),
         "timings_s": {stage: round(seconds, 2) for stage, seconds in scan["timings_s"].items()},
-        "longest_task_ms": scan["longest_task_ms"],
+        "longest_task_ms": {
+            "module": scan["longest_task_ms"],
+            "page": page["longest_task"]["clock_ms"],
+            "page_own_time": page["longest_task"]["thread_ms"],
+        },
+        "page_scan_s": round(page["seconds"], 1),
         "memory_mb": scan["memory"],
-        "stored_mb": round(found["cache_mb"], 1),
+        "scan_of_320_slices": {"scan_s": round(long_scan["seconds"], 1), "memory_mb": long_scan["memory"]},
+        "stored_mb": round(offline["cache_mb"], 1),
+        "failed_requests": offline["failed"],
+        "foreign_requests": offline["foreign"],
+        **compared(offline["out"], tmp_path_factory.mktemp("here")),
         "result_bytes": {name: entry["size"] for name, entry in scan["files"].items()},
+    }
+    if name := os.environ.get("AUTOSAM_EDGE_WEB_RESULT"):
+        Path(name).write_text(json.dumps(found, indent=1) + "\n")
+    return found
+
+
+def compared(there: Path, here: Path) -> Found:
+    """Labels of the browser and of this machine, and the files that this machine writes for equal labels."""
+    scan = read(SCAN)
+    told = json.loads((there / "statistics.json").read_text())
+    labels = np.ascontiguousarray(
+        np.asarray(nib.load(there / "segmentation.nii.gz").dataobj).T.astype(np.uint8)
+    )
+    native = open_session(engine="onnx", precision="fp32").segment(scan)
+    segmentation = Segmentation(
+        labels,
+        scan.grid,
+        open_bundle().manifest.labels,
+        provenance=Provenance(**told["provenance"]),
+        warnings=tuple(ScanWarning(**warning) for warning in told["warnings"]),
+    )
+    write(scan, segmentation, here, formats=("nifti", "dicom-seg"))
+    names = ("segmentation.nii.gz", "segmentation.dcm")
+    return {
+        "voxels_that_differ": int(np.count_nonzero(native.labels != labels)),
+        "identical_files": [
+            name for name in names if (here / name).read_bytes() == (there / name).read_bytes()
+        ],
     }
 
 
-def test_the_first_visit_keeps_the_site(offline):
+def test_the_first_visit_keeps_the_site(offline, figures):
     """The host sends no headers: the service worker isolates the page, after one reload."""
     assert (offline["first_visit_isolated"], offline["isolated"]) == (False, True)
     assert offline["start"]["about"]["threads"] == 2
     assert offline["start"]["about"]["refused"] == []
-    assert offline["cache_mb"] <= 45
-    assert (offline["failed"], offline["foreign"]) == ([], [])
+    assert figures["stored_mb"] <= 45
+    assert (figures["failed_requests"], figures["foreign_requests"]) == ([], [])
 
 
-def test_the_real_scan_is_labeled_as_on_this_machine(offline):
-    """At most 100 of its 42 million voxels differ, and every result is there."""
-    (scan,) = offline["scans"]
-    assert set(scan["files"]) >= {
-        "segmentation.nii.gz",
-        "segmentation.dcm",
-        "statistics.json",
-        "statistics.csv",
-    }
-    here = open_session(engine="onnx", precision="fp32").segment(read(SCAN))
-    there = np.asarray(nib.load(offline["out"] / "segmentation.nii.gz").dataobj).T
-    assert np.count_nonzero(here.labels != there) <= 100
+def test_the_real_scan_is_labeled_as_on_this_machine(offline, figures):
+    """At most 100 of its 42 million voxels differ; for equal labels the files are the same bytes."""
+    files = {"segmentation.nii.gz", "segmentation.dcm", "statistics.json", "statistics.csv"}
+    assert set(offline["scans"][0]["files"]) >= files
+    assert figures["voxels_that_differ"] <= 100
+    assert figures["identical_files"] == ["segmentation.nii.gz", "segmentation.dcm"]
+    assert "Liver" in offline["page"][0]["text"]
 
 
-def test_the_page_stays_fluent_and_small(offline):
-    """No task of its own thread takes 100 ms; both heaps together 700 MB."""
-    (scan,) = offline["scans"]
-    assert scan["longest_task_ms"] < 100
-    assert sum(scan["memory"].values()) <= 700
-    stages = list(dict.fromkeys(step[0] for step in scan["progress"]))
+def test_the_page_stays_fluent_and_small(offline, figures):
+    """No task of its own thread takes 100 ms; both heaps together take 700 MB, and 900 MB for 320 slices.
+
+    By the clock, which also counts other programs on a busy machine, the figure is only kept.
+    """
+    assert figures["longest_task_ms"]["module"] < 100
+    assert figures["longest_task_ms"]["page_own_time"] < 100
+    assert sum(figures["memory_mb"].values()) <= 700
+    assert sum(figures["scan_of_320_slices"]["memory_mb"].values()) <= 900
+    progress = offline["scans"][0]["progress"]
+    stages = list(dict.fromkeys(step[0] for step in progress))
     assert stages == ["read", "network", "measure", "write", "view"]
-    fractions = [step[3] for step in scan["progress"]]
+    fractions = [step[3] for step in progress]
     assert fractions == sorted(fractions)
+
+
+@pytest.fixture(scope="module")
+def small(exported, node_modules, twins, refused) -> Found:
+    """Small series in five codings through the module; the phantom and refused folders in the page itself."""
+    anyhow = {"options": {"accept_implausible": True}}
+    scans = [{"folder": str(folder), "options": anyhow} for folder in twins.values()]
+    page = ["demo", *(str(folder) for folder in refused.values())]
+    return drive(exported, node_modules, isolated=True, open={"threads": 1}, scans=scans, page=page)
+
+
+def test_five_codings_give_the_voxels_of_the_raw_series(small, twins):
+    """Decoded in the browser; labels follow from the voxels."""
+    for hash_of in ("image_sha256", "labels_sha256"):
+        found = dict(zip(twins, (scan.get(hash_of, scan) for scan in small["scans"]), strict=True))
+        assert found == dict.fromkeys(twins, found["raw"])
+
+
+def test_the_page_labels_its_demonstration_scan(small):
+    """The phantom of the site, by the button of the page."""
+    seen = small["page"][0]
+    assert "13 of 13 organs found" in seen["text"]
+    assert "sure" in seen["text"]
+    assert seen["longest_task"]["thread_ms"] < 100
+
+
+def test_the_page_tells_why_a_folder_is_refused(small, refused):
+    """An unknown transfer syntax, slices tilted too far, and an MR folder, each with its remedy."""
+    for code, seen in zip(refused, small["page"][1:], strict=True):
+        assert seen["text"].startswith(f"{code}\n")
+        _, remedy = seen["text"].split("What to do\n")
+        assert remedy.split("\n")[0].endswith(".")
+        assert seen["longest_task"]["thread_ms"] < 100
 
 
 def test_a_host_without_headers_runs_one_thread(exported, node_modules, offline):

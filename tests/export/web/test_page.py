@@ -36,18 +36,6 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
 
 
 @pytest.fixture(scope="session")
-def node_modules(pytestconfig: pytest.Config) -> Path:
-    """The packages of package.json, in pytest's cache; skips where node or the browser is not installed."""
-    for program in ("node", "npm", "chromium"):
-        if shutil.which(program) is None:
-            pytest.skip(f"{program} is not installed")
-    folder = Path(pytestconfig.cache.mkdir("page"))
-    shutil.copy(HERE / "package.json", folder)
-    subprocess.run(["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts"], cwd=folder, check=True)
-    return folder / "node_modules"
-
-
-@pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory, node_modules: Path) -> Path:
     """The page with the stand-in as an export would lay it out."""
     site = tmp_path_factory.mktemp("site")
@@ -110,7 +98,7 @@ def test_the_page_has_no_fault(drives: list[dict[str, object]], faults: str) -> 
 
 @pytest.mark.slow
 def test_a_run_never_blocks_the_page(drives: list[dict[str, object]]) -> None:
-    """From the choice of a scan to the result, by the clock and by the time that the thread itself took.
+    """From the choice of a scan to the slices of its result, by the clock and by the thread's own time.
 
     On a busy machine the clock also counts other programs: then it is right at one width at least.
     """
@@ -148,6 +136,14 @@ def test_a_finger_moves_the_crosshair(drives: list[dict[str, object]]) -> None:
     """On phones and tablets, to the air beside the body."""
     tapped = [seen["texts"]["tapped"] for seen in drives if seen["width"] < 1000]  # type: ignore[index, operator]
     assert tapped == ["Crosshair: no organ, \N{MINUS SIGN}1000 HU"] * 4
+
+
+@pytest.mark.slow
+def test_3d_is_offered_where_a_gpu_draws(drives: list[dict[str, object]]) -> None:
+    """At one width, where the software GPU gives itself another name; elsewhere the slices are all."""
+    assert [seen["texts"].get("3d") for seen in drives] == [  # type: ignore[attr-defined]
+        "View\nAll\nAxial\nCoronal\nSagittal\n3D" if width == "1280" else None for width in WIDTHS
+    ]
 
 
 @pytest.mark.slow

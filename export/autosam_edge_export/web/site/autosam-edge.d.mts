@@ -96,7 +96,7 @@ export interface SegmentOptions {
   series?: string;
   onProgress?: (progress: Progress) => void;
   /** Most voxels of `view`, default 60 million; a larger scan is shown by every second row and column, and slice if
-   *  need be. niivue takes 8 bytes a voxel from the memory of the GPU. */
+   *  need be. */
   viewVoxels?: number;
   /** When it is aborted, the promise rejects at once with AE-CANCEL-001, and nothing is left behind. */
   signal?: AbortSignal;
@@ -130,8 +130,7 @@ export interface Result {
   spacing_mm: [number, number, number];
   /** 4 x 4, rows first: voxel [d, h, w, 1] to LPS mm. */
   affine_lps_mm: number[][];
-  /** For a viewer such as niivue: NIfTI files on one grid, equal or coarser than the scan's. */
-  view: { image: ArrayBuffer; labels: ArrayBuffer; reduced: boolean };
+  view: View;
   organs: Organ[];
   /** Most severe first. */
   warnings: Warning[];
@@ -141,6 +140,22 @@ export interface Result {
   files: Record<string, Blob>;
   /** Seconds by stage. */
   timings_s: Record<string, number>;
+}
+
+/** What a viewer shows. */
+export interface View {
+  /** NIfTI files (voxels from byte 352: int16 HU, uint8 labels) on one grid: the scan's, or a coarser one if `reduced`. */
+  image: ArrayBuffer;
+  labels: ArrayBuffer;
+  reduced: boolean;
+  /** NIfTI file with labels of few voxels, for a model in 3D. */
+  labels_3d: ArrayBuffer;
+  /** Voxels along z (to the head), y (to the back) and x (to the patient's left), and their distances. Voxel (z, y, x) of
+   *  both files is number `first + z * steps[0] + y * steps[1] + x * steps[2]`, however the scan lies. */
+  shape: [number, number, number];
+  spacing_mm: [number, number, number];
+  first: number;
+  steps: [number, number, number];
 }
 
 export interface Organ {
@@ -154,10 +169,11 @@ export interface Organ {
   sd_hu: number | null;
   /** The organ reaches the edge of the scan, so that its volume is a lower bound. */
   touches_border: boolean;
-  /** The network's own certainty, 0 to 1; null if the model does not tell. */
+  /** The network's mean probability of the organ where it wins, 0 to 1, not calibrated; null: not found or not measured. */
   confidence: number | null;
-  /** A place inside the organ in the space of `view` (RAS mm); null: not found. */
+  /** A place inside the organ (RAS mm), and the voxel (z, y, x) of `view` there; null: not found. */
   center_ras_mm: [number, number, number] | null;
+  center_zyx: [number, number, number] | null;
 }
 
 export interface Warning {

@@ -7,7 +7,6 @@ import { listenForFiles } from './files.mjs';
 import { offline, storeSite } from './stored_site.mjs';
 import { RunView } from './progress.mjs';
 import { forgetResult, showResult } from './result.mjs';
-import { viewVoxels } from './viewer.mjs';
 import { DECISIONS, STAGES, decisionIn, inWords, percent, providerName, seconds, timeLeft } from './words.mjs';
 
 const TITLES = {
@@ -120,7 +119,6 @@ async function label(order, signal) {
     series,
     signal,
     options: decisions,
-    viewVoxels: viewVoxels(),
     onProgress: (progress) => runView.show(progress),
   });
   show('result');

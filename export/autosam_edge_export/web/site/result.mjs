@@ -1,7 +1,9 @@
 // The view of a result: verdict, warnings, organs, files, and the controls of the viewer.
 
 import { byId, element, segments } from './elements.mjs';
-import { Viewer, WINDOWS, gpuDraws } from './viewer.mjs';
+import { gpuDraws } from './model_3d.mjs';
+import { WINDOWS } from './slices.mjs';
+import { Viewer } from './viewer.mjs';
 import { bytes, hounsfield, inWords, milliliters, percent, seconds } from './words.mjs';
 
 const VERDICTS = {
@@ -24,10 +26,11 @@ const FILES = {
 const NAMES = { all: 'All', axial: 'Axial', coronal: 'Coronal', sagittal: 'Sagittal', '3d': '3D' };
 
 let viewer = null;
+globalThis.requestIdleCallback?.(() => gpuDraws()); // not when a result is shown: it takes a while
 let urls = [];
 
-/** Fill the view. The viewer starts after the figures are there: it needs the longest. */
-export async function showResult(result, about, decisions, took_s) {
+/** Fill the view. */
+export function showResult(result, about, decisions, took_s) {
   showVerdict(result);
   showOrgans(result, about);
   showDownloads(result);
@@ -38,7 +41,7 @@ export async function showResult(result, about, decisions, took_s) {
     : '';
   if (decisions.pseudonymize && result.files['segmentation.dcm'])
     byId('downloads-note').textContent = 'DICOM SEG holds a pseudonym in place of the patient.';
-  await showPicture(result, about);
+  showPicture(result, about);
 }
 
 /** Free what a result holds. */
@@ -95,7 +98,7 @@ function showOrgans({ organs, warnings }) {
 function organRow(organ, warnings) {
   const see = element('input', { type: 'checkbox', checked: true, ariaLabel: `Show ${organ.title.toLowerCase()}` });
   see.style.color = `rgb(${organ.color})`;
-  see.addEventListener('change', () => viewer?.setVisible(organ.label, see.checked));
+  see.addEventListener('change', () => viewer?.setVisible(organ, see.checked));
   const text = (className, words) => element('span', { className }, words);
   const density = organ.mean_hu === null ? '' : `${hounsfield(organ.mean_hu)} ± ${Math.round(organ.sd_hu)} HU`;
   const sure = organ.confidence === null ? '' : `${percent(organ.confidence)} sure`;
@@ -110,7 +113,7 @@ function organRow(organ, warnings) {
     ...notes.map((note) => text('note', note)),
   );
   go.addEventListener('click', () => {
-    viewer?.goTo(organ.center_ras_mm);
+    viewer?.goTo(organ.center_zyx);
     byId('announce').textContent = `The crosshair is in the ${organ.title.toLowerCase()}.`;
     byId('picture').scrollIntoView({ block: 'nearest' });
   });
@@ -141,16 +144,10 @@ function showDownloads({ files }) {
     : 'There is no DICOM SEG, because the scan was not given as DICOM.';
 }
 
-async function showPicture(result, about) {
-  const gpu = gpuDraws();
-  const problem = byId('viewer-problem');
-  problem.hidden = gpu !== null;
-  problem.textContent =
-    'This browser cannot draw the scan: WebGL 2 is not there or switched off. The measurements and files are complete.';
-  if (gpu === null) return;
-  viewer ??= new Viewer(byId('canvas'));
+function showPicture(result, about) {
+  viewer ??= new Viewer(byId('canvas'), byId('canvas-3d'));
   viewer.onPlace = (place) => showPlace(place, about);
-  const planes = Object.keys(NAMES).filter((plane) => plane !== '3d' || gpu);
+  const planes = Object.keys(NAMES).filter((plane) => plane !== '3d' || gpuDraws());
   const first = matchMedia('(min-width: 700px)').matches ? 'all' : 'axial';
   segments(
     byId('planes'),
@@ -175,22 +172,24 @@ async function showPicture(result, about) {
   byId('opacity').oninput = ({ target }) => setOpacity(Number(target.value));
   setOpacity(Number(byId('opacity').value));
   viewer.setWindow('soft tissue');
-  try {
-    await viewer.show(result, about.labels);
-  } catch (error) {
-    console.error(error);
-    problem.hidden = false; // most likely the memory of the GPU
-    problem.textContent = 'The scan could not be drawn on this device. The measurements and files are complete.';
-    return;
-  }
+  viewer.show(result, about.labels);
   setPlane(first);
   const largest = result.organs.reduce((a, b) => (b.volume_ml > a.volume_ml ? b : a));
-  if (largest.center_ras_mm) viewer.goTo(largest.center_ras_mm);
+  if (largest.center_zyx) viewer.goTo(largest.center_zyx);
 }
 
-function setPlane(plane) {
-  viewer.setPlane(plane);
-  byId('slice-label').hidden = viewer.slice === null;
+async function setPlane(plane) {
+  const problem = byId('viewer-problem');
+  problem.hidden = plane !== '3d';
+  problem.textContent = 'Preparing 3D';
+  byId('slice-label').hidden = plane === 'all' || plane === '3d';
+  try {
+    await viewer.setPlane(plane);
+    problem.hidden = true;
+  } catch (error) {
+    console.error(error); // most likely the memory of the GPU
+    problem.textContent = 'This device cannot draw the organs in 3D. The slices, measurements and files are complete.';
+  }
 }
 
 function setOpacity(value) {

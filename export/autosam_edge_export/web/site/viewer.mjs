@@ -1,247 +1,268 @@
-// The picture: niivue draws the scan and its labels; this module turns, windows and moves it.
+// The picture: slices of the scan with its labels, drawn on a 2D canvas, so that no GPU is needed and the page never
+// waits for one. Voxels are counted as (z, y, x): z to the head, y to the back, x to the patient's left.
 
-const PLANES = { axial: 2, coronal: 1, sagittal: 0 }; // plane -> axis of its normal in RAS
-const AXES = { axial: [0, 1], coronal: [0, 2], sagittal: [1, 2] }; // plane -> axes to the right and up
+import { Model3d } from './model_3d.mjs';
+import { PLANES, Slices } from './slices.mjs';
 
-/** Lower and upper end in HU. */
-export const WINDOWS = {
-  'soft tissue': [-160, 240],
-  liver: [-45, 105],
-  lung: [-1350, 150],
-  bone: [-500, 1300],
-};
-
-let gpu; // not known yet
-
-/** Whether a GPU draws: a processor that plays the GPU is too slow for 3D. null: no WebGL 2 at all. */
-export function gpuDraws() {
-  if (gpu !== undefined) return gpu;
-  const gl = document.createElement('canvas').getContext('webgl2');
-  if (!gl) return (gpu = null);
-  const names = gl.getExtension('WEBGL_debug_renderer_info');
-  const renderer = String(gl.getParameter(names ? names.UNMASKED_RENDERER_WEBGL : gl.RENDERER));
-  gl.getExtension('WEBGL_lose_context')?.loseContext();
-  return (gpu = !/swiftshader|llvmpipe|software|basic render/i.test(renderer));
-}
-
-/** `viewVoxels` of this device: phones and tablets have little memory, and a processor that plays the GPU is slow. */
-export const viewVoxels = () => (gpuDraws() && matchMedia('(pointer: fine)').matches ? undefined : 12e6);
-
+const MAX_ZOOM = 8;
+const CROSSHAIR_GAP = 10; // px
 /** The viewer of one page: made once, shows one result after the other. */
 export class Viewer {
-  #nv;
   #canvas;
+  #model;
   #plane = 'all';
-  #window = 'soft tissue';
-  #opacity = 0.5;
-  #colors = null;
-  #redraw = false;
+  #slices = new Slices();
+  #view = null; // `view` of the result
+  #at = [0, 0, 0]; // the crosshair
+  #zoom = 1;
+  #boxes = []; // where the planes stand on the canvas
+  #fingers = new Map(); // pointers that are down
+  #waits = false; // for the next frame
 
   /** Called with `{ label, hu }` whenever the crosshair moves. */
   onPlace = () => {};
 
-  constructor(canvas) {
+  constructor(canvas, canvas3d) {
     this.#canvas = canvas;
-    // Before niivue's own keys, one of which opens an alert.
-    canvas.parentElement.addEventListener('keydown', (event) => this.#key(event), true);
-    canvas.parentElement.addEventListener('keyup', (event) => event.stopPropagation(), true);
-  }
-
-  async #attach() {
-    await import('./vendor/viewer/niivue.umd.js'); // sets globalThis.niivue
-    const { Niivue, SHOW_RENDER, DRAG_MODE } = globalThis.niivue;
-    this.#nv = new Niivue({
-      backColor: [0, 0, 0, 1],
-      crosshairColor: [0.37, 0.79, 0.76, 0.9],
-      crosshairWidth: 1,
-      crosshairWidthUnit: 'mm',
-      crosshairGap: 10,
-      fontColor: [0.65, 0.7, 0.73, 1],
-      fontMinPx: 13,
-      fontSizeScaling: 0.3,
-      isRadiologicalConvention: true,
-      sagittalNoseLeft: true,
-      isOrientCube: false,
-      multiplanarPadPixels: 6,
-      multiplanarShowRender: SHOW_RENDER.NEVER,
-      dragMode: DRAG_MODE.pan,
-      dragAndDropEnabled: false,
-      showLegend: false,
-      isColorbar: false,
-      logLevel: 'error',
-      loadingText: '',
-    });
-    this.#nv.onLocationChange = () => this.#tellPlace();
-    this.#nv.resetBriCon = () => {}; // a long press or double click would leave the chosen window
-    await this.#nv.attachToCanvas(this.#canvas);
-    new ResizeObserver(() => this.#arrange()).observe(this.#canvas);
-  }
-
-  /** All planes: the axial one largest, the others beside or below it. */
-  #arrange() {
-    if (this.#plane !== 'all') {
-      this.#nv.clearCustomLayout();
-      return;
-    }
-    const wide = this.#canvas.clientWidth > this.#canvas.clientHeight;
-    const places = wide
-      ? [
-          [0, 0, 0.62, 1],
-          [0.63, 0, 0.37, 0.495],
-          [0.63, 0.505, 0.37, 0.495],
-        ]
-      : [
-          [0, 0, 1, 0.6],
-          [0, 0.61, 0.495, 0.39],
-          [0.505, 0.61, 0.495, 0.39],
-        ];
-    this.#nv.setCustomLayout(places.map((position, sliceType) => ({ sliceType, position })));
+    this.#model = new Model3d(canvas3d);
+    canvas.addEventListener('keydown', (event) => this.#key(event));
+    canvas.addEventListener('pointerdown', (event) => this.#press(event));
+    canvas.addEventListener('pointermove', (event) => this.#drag(event));
+    for (const end of ['pointerup', 'pointercancel'])
+      canvas.addEventListener(end, ({ pointerId }) => this.#fingers.delete(pointerId));
+    canvas.addEventListener('wheel', (event) => this.#wheel(event), { passive: false });
+    canvas.addEventListener('dblclick', () => this.#setZoom(1));
+    new ResizeObserver(() => this.#redraw()).observe(canvas);
   }
 
   /** Show a `Result`. */
-  async show(result, labels) {
-    if (!this.#nv) await this.#attach();
-    const { NVImage } = globalThis.niivue;
-    const [low, high] = WINDOWS[this.#window];
-    const load = (name, buffer, more) => NVImage.loadFromUrl({ url: name, name, buffer, ...more });
-    const image = await load('image.nii', result.view.image, { colormap: 'gray', cal_min: low, cal_max: high });
-    const organs = await load('labels.nii', result.view.labels, { opacity: this.#opacity });
-    this.#colors = colorTable(labels);
-    organs.setColormapLabel(this.#colors);
-    this.#nv.addVolume(image);
-    this.#nv.addVolume(organs);
-    this.#nv.setRenderAzimuthElevation(195, 10); // 3D: seen from the front
-    this.#nv.setScale(1.4);
-    this.setPlane(this.#plane);
+  show({ view }, labels) {
+    this.#view = view;
+    this.#slices.show(view, labels);
+    this.#model.prepare(view.labels_3d, labels);
+    this.#at = view.shape.map((count) => count >> 1);
+    this.#zoom = 1;
+    this.#redraw();
   }
 
-  /** Let go of the scan; textures of the GPU stay until the next one takes their place. */
+  /** Let go of the scan. */
   clear() {
-    for (const volume of [...(this.#nv?.volumes ?? [])].reverse()) this.#nv.removeVolume(volume);
+    this.#view = null;
+    this.#slices.clear();
+    this.#model.clear();
   }
 
-  setPlane(plane) {
+  /** Show one plane, `all` three, or `3d`; the promise rejects where the GPU cannot draw. */
+  async setPlane(plane) {
     this.#plane = plane;
-    if (!this.#nv?.volumes.length) return;
-    const types = globalThis.niivue.SLICE_TYPE;
-    // In 3D the organs stand alone: the scan around them would hide them.
-    const opacity = plane === '3d' ? 0 : 1;
-    if (this.#nv.volumes[0].opacity !== opacity) {
-      this.#nv.volumes[0].opacity = opacity;
-      this.#update();
-    }
-    this.#nv.setSliceType(
-      {
-        all: types.MULTIPLANAR,
-        axial: types.AXIAL,
-        coronal: types.CORONAL,
-        sagittal: types.SAGITTAL,
-        '3d': types.RENDER,
-      }[plane],
-    );
-    this.#arrange();
+    this.#canvas.hidden = plane === '3d';
+    this.#model.hidden = plane !== '3d';
+    if (plane === '3d') await this.#model.draw();
+    else this.#redraw();
     this.#tellPlace();
   }
 
   setWindow(name) {
-    this.#window = name;
-    const image = this.#nv?.volumes[0];
-    if (image) [image.cal_min, image.cal_max] = WINDOWS[name];
-    this.#update();
+    this.#slices.setWindow(name);
+    this.#redraw();
   }
 
   setOpacity(share) {
-    this.#opacity = share;
-    if (this.#nv?.volumes[1]) this.#nv.volumes[1].opacity = share;
-    this.#update();
+    this.#slices.setOpacity(share);
+    this.#redraw();
   }
 
-  setVisible(label, visible) {
-    this.#colors.A[this.#colors.I.indexOf(label)] = visible ? 255 : 0;
-    this.#nv?.volumes[1]?.setColormapLabel(this.#colors);
-    this.#update();
+  setVisible({ label, color }, visible) {
+    this.#slices.setColor(label, visible ? color : null);
+    this.#model.setVisible(label, visible);
+    this.#redraw();
   }
 
-  /** Move the crosshair to a place in RAS mm. */
-  goTo(mm) {
-    if (this.#nv?.volumes.length) this.#place(this.#nv.mm2frac(mm));
+  /** Move the crosshair to a voxel of the view. */
+  goTo(zyx) {
+    if (!this.#view) return;
+    this.#at = zyx.map((index, axis) => Math.min(this.#view.shape[axis] - 1, Math.max(0, Math.round(index))));
+    this.#model.goTo(this.#at.map((index, axis) => (index + 0.5) / this.#view.shape[axis]));
+    this.#redraw();
+    this.#tellPlace();
   }
 
   /** `{ index, count }` of the slice of a plane, from 0; null where several planes or 3D are shown. */
   get slice() {
-    const axis = PLANES[this.#plane];
-    if (axis === undefined || !this.#nv?.volumes.length) return null;
-    const count = this.#nv.volumes[0].dimsRAS[axis + 1];
-    return { index: Math.min(count - 1, Math.floor(this.#nv.scene.crosshairPos[axis] * count)), count };
+    const axis = PLANES[this.#plane]?.through;
+    return axis === undefined || !this.#view ? null : { index: this.#at[axis], count: this.#view.shape[axis] };
   }
 
   set slice(index) {
-    const axis = PLANES[this.#plane];
-    const to = [...this.#nv.scene.crosshairPos];
-    to[axis] = (index + 0.5) / this.#nv.volumes[0].dimsRAS[axis + 1];
-    this.#place(to);
+    this.#move(PLANES[this.#plane].through, index - this.slice.index);
   }
 
-  #place(fraction) {
-    this.#nv.scene.crosshairPos = fraction;
-    this.#nv.drawScene();
-    this.#tellPlace();
-  }
-
-  /** Once a frame at most: every call bakes both volumes into textures anew. */
-  #update() {
-    if (this.#redraw || !this.#nv?.volumes.length) return;
-    this.#redraw = true;
-    requestAnimationFrame(() => {
-      this.#redraw = false;
-      this.#nv.updateGLVolume();
-    });
+  #move(axis, step) {
+    this.goTo(this.#at.map((index, each) => index + (each === axis ? step : 0)));
   }
 
   #tellPlace() {
-    const [image, organs] = this.#nv.volumes;
-    if (!organs) return;
-    const at = this.#nv.frac2vox(this.#nv.scene.crosshairPos);
-    this.onPlace({ label: organs.getValue(...at), hu: image.getValue(...at) });
+    if (this.#view) this.onPlace(this.#slices.at(this.#at));
+  }
+
+  /* Drawing */
+
+  /** Once a frame at most. */
+  #redraw() {
+    if (this.#waits || !this.#view) return;
+    this.#waits = true;
+    requestAnimationFrame(() => {
+      this.#waits = false;
+      if (this.#view && this.#plane !== '3d') this.#draw();
+    });
+  }
+
+  #draw() {
+    const { clientWidth: width, clientHeight: height } = this.#canvas;
+    const context = this.#canvas.getContext('2d', { alpha: false });
+    this.#canvas.width = width * devicePixelRatio;
+    this.#canvas.height = height * devicePixelRatio;
+    context.scale(devicePixelRatio, devicePixelRatio);
+    context.imageSmoothingQuality = 'high';
+    this.#boxes = this.#arranged(width, height);
+    for (const box of this.#boxes) this.#drawPlane(context, box);
+  }
+
+  /** All planes: the axial one largest, the others beside or below it. */
+  #arranged(width, height) {
+    const wide = width > height;
+    const places = {
+      axial: wide ? [0, 0, 0.62, 1] : [0, 0, 1, 0.6],
+      coronal: wide ? [0.63, 0, 0.37, 0.495] : [0, 0.61, 0.495, 0.39],
+      sagittal: wide ? [0.63, 0.505, 0.37, 0.495] : [0.505, 0.61, 0.495, 0.39],
+    };
+    const shown = this.#plane === 'all' ? Object.entries(places) : [[this.#plane, [0, 0, 1, 1]]];
+    return shown.map(([name, [x, y, w, h]]) =>
+      this.#fitted({ name, x: x * width, y: y * height, width: w * width, height: h * height }),
+    );
+  }
+
+  /** A box with the place of the slice in it: true to scale, around the crosshair where it is larger. */
+  #fitted(box) {
+    const { across, down } = PLANES[box.name];
+    const { shape, spacing_mm } = this.#view;
+    const mm = [shape[across] * spacing_mm[across], shape[down] * spacing_mm[down]];
+    const scale = Math.min(box.width / mm[0], box.height / mm[1]) * this.#zoom;
+    const [width, height] = mm.map((side) => side * scale);
+    const share = [(this.#at[across] + 0.5) / shape[across], this.#downward(down, this.#at[down]) / shape[down]];
+    const begin = (from, room, size, part) =>
+      size <= room ? from + (room - size) / 2 : from + Math.min(0, Math.max(room - size, room / 2 - part * size));
+    return {
+      ...box,
+      slice: {
+        x: begin(box.x, box.width, width, share[0]),
+        y: begin(box.y, box.height, height, share[1]),
+        width,
+        height,
+        share,
+      },
+    };
+  }
+
+  /** The middle of a row of a plane, counted from the top; the head is on top. */
+  #downward(axis, index) {
+    return axis === 0 ? this.#view.shape[0] - 0.5 - index : index + 0.5;
+  }
+
+  #drawPlane(context, { name, x, y, width, height, slice }) {
+    context.save();
+    context.beginPath();
+    context.rect(x, y, width, height);
+    context.clip();
+    context.drawImage(this.#slices.painted(name, this.#at[PLANES[name].through]), slice.x, slice.y, slice.width, slice.height);
+    const [across, down] = [slice.x + slice.share[0] * slice.width, slice.y + slice.share[1] * slice.height];
+    context.beginPath();
+    for (const side of [-1, 1]) {
+      context.moveTo(across + side * CROSSHAIR_GAP, down);
+      context.lineTo(across + side * 4096, down);
+      context.moveTo(across, down + side * CROSSHAIR_GAP);
+      context.lineTo(across, down + side * 4096);
+    }
+    context.strokeStyle = 'rgb(95 201 193 / 85%)';
+    context.stroke();
+    const [left, right, top] = PLANES[name].letters;
+    context.font = '600 13px system-ui, sans-serif';
+    context.fillStyle = '#b9c4ca';
+    context.textBaseline = 'middle';
+    context.textAlign = 'center';
+    context.fillText(left, x + 12, y + height / 2);
+    context.fillText(right, x + width - 12, y + height / 2);
+    context.fillText(top, x + width / 2, y + 12);
+    context.restore();
+  }
+
+  /* Fingers, mouse, keys */
+
+  #boxAt({ offsetX, offsetY }) {
+    return this.#boxes.find(
+      ({ x, y, width, height }) => offsetX >= x && offsetX < x + width && offsetY >= y && offsetY < y + height,
+    );
+  }
+
+  #press(event) {
+    const box = this.#boxAt(event);
+    if (!box) return;
+    this.#canvas.setPointerCapture(event.pointerId);
+    this.#fingers.set(event.pointerId, { box, x: event.offsetX, y: event.offsetY });
+    if (this.#fingers.size === 1) this.#goToPoint(box, event);
+  }
+
+  #drag(event) {
+    const finger = this.#fingers.get(event.pointerId);
+    if (!finger) return;
+    const before = this.#spread();
+    Object.assign(finger, { x: event.offsetX, y: event.offsetY });
+    if (this.#fingers.size === 1) this.#goToPoint(finger.box, event);
+    else if (before > 0) this.#setZoom((this.#zoom * this.#spread()) / before);
+  }
+
+  /** Distance of two fingers, px. */
+  #spread() {
+    const [a, b] = this.#fingers.values();
+    return b ? Math.hypot(a.x - b.x, a.y - b.y) : 0;
+  }
+
+  #goToPoint({ name, slice }, { offsetX, offsetY }) {
+    const { across, down } = PLANES[name];
+    const to = [...this.#at];
+    to[across] = ((offsetX - slice.x) / slice.width) * this.#view.shape[across] - 0.5;
+    const row = ((offsetY - slice.y) / slice.height) * this.#view.shape[down] - 0.5;
+    to[down] = down === 0 ? this.#view.shape[0] - 1 - row : row;
+    this.goTo(to);
+  }
+
+  #wheel(event) {
+    const box = this.#boxAt(event);
+    if (!box) return;
+    event.preventDefault();
+    if (event.ctrlKey) this.#setZoom(this.#zoom * 2 ** (-event.deltaY / 100)); // two fingers on a touchpad
+    else this.#move(PLANES[box.name].through, -Math.sign(event.deltaY));
+  }
+
+  #setZoom(zoom) {
+    this.#zoom = Math.min(MAX_ZOOM, Math.max(1, zoom));
+    this.#redraw();
   }
 
   #key(event) {
-    event.stopPropagation();
-    const [right, up] = AXES[this.#plane] ?? AXES.axial;
-    const through = PLANES[this.#plane] ?? PLANES.axial;
-    // The patient's left is on the right of the picture: to the right means to smaller RAS x. Sagittal: nose left.
-    const toRight = -1;
+    const { through, across, down } = PLANES[this.#plane] ?? PLANES.axial;
+    const upward = down === 0 ? 1 : -1; // the head is on top, the back below
     const move = {
-      ArrowLeft: [right, -toRight],
-      ArrowRight: [right, toRight],
-      ArrowUp: [up, 1],
-      ArrowDown: [up, -1],
+      ArrowLeft: [across, -1],
+      ArrowRight: [across, 1],
+      ArrowUp: [down, upward],
+      ArrowDown: [down, -upward],
       PageUp: [through, 1],
       PageDown: [through, -1],
     }[event.key];
-    if (!move || !this.#nv?.volumes.length) return;
+    if (['+', '-'].includes(event.key)) this.#setZoom(this.#zoom * (event.key === '+' ? 1.25 : 0.8));
+    if (!move || !this.#view) return;
     event.preventDefault();
-    const step = [0, 0, 0];
-    step[move[0]] = move[1];
-    this.#nv.moveCrosshairInVox(...step);
-    this.#tellPlace();
+    this.#move(...move);
   }
-}
-
-/** niivue's table of label colors: value 0 is transparent. */
-function colorTable(labels) {
-  const table = { R: [0], G: [0], B: [0], A: [0], I: [0], labels: [''] };
-  for (const {
-    label,
-    title,
-    color: [red, green, blue],
-  } of labels) {
-    table.R.push(red);
-    table.G.push(green);
-    table.B.push(blue);
-    table.A.push(255);
-    table.I.push(label);
-    table.labels.push(title);
-  }
-  return table;
 }

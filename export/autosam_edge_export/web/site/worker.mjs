@@ -98,6 +98,7 @@ const METHODS = {
       stage('verify');
     });
     lap('verify');
+    setTimeout(() => (queue = queue.then(prepare).catch(console.error))); // after the answer, while a person chooses files
     const { provider: name, threads: used, precision, sha256 } = network;
     return [{ ...unpack(worker.about()), provider: name, providers: Object.keys(site.providers), threads: used, precision, model_sha256: sha256, refused, start_ms }];
   },
@@ -129,14 +130,14 @@ const METHODS = {
     };
     const answer = await mounted(files, () => worker.segment(SCAN, OUT, JSON.stringify(request), network, report));
     try {
-      const { reduced, ...summary } = unpack(answer);
-      const view = { image: nifti('view_image'), labels: nifti('view_labels'), reduced };
+      const { view: cuts, ...summary } = unpack(answer);
+      const view = { ...cuts, image: nifti('view_image'), labels: nifti('view_labels'), labels_3d: nifti('view_3d') };
       // Where the view has the scan's own grid, its voxels are the labels.
-      const labels = reduced ? new Uint8Array(copied('labels').buffer) : new Uint8Array(view.labels, 352);
+      const labels = view.reduced ? new Uint8Array(copied('labels').buffer) : new Uint8Array(view.labels, 352);
       const results = {};
       for (const name of python.FS.readdir(OUT).filter((entry) => !entry.startsWith('.')))
         results[name] = python.FS.readFile(`${OUT}/${name}`);
-      const buffers = [view.image, labels.buffer, view.labels, ...Object.values(results).map((bytes) => bytes.buffer)];
+      const buffers = [view.image, labels.buffer, view.labels, view.labels_3d, ...Object.values(results).map((bytes) => bytes.buffer)];
       return [{ ...summary, labels, view, files: results }, [...new Set(buffers)]];
     } finally {
       worker.clear();
@@ -151,6 +152,11 @@ const METHODS = {
     return [{ python_mb: mb(heap.byteLength), network_mb: mb(others.reduce((sum, { byteLength }) => sum + byteLength, 0)) }];
   },
 };
+
+/** Import what only a scan needs; a scan would do it otherwise. */
+function prepare() {
+  python.runPython('import autosam_edge.dicom.segmentation, autosam_edge.formats.nifti');
+}
 
 /** Store a file of the model where Python finds it. */
 function put(name, bytes) {

@@ -1,0 +1,86 @@
+"""Results sent by STOW-RS to a server that is away, busy, takes a part, and then takes them."""
+
+from __future__ import annotations
+
+import json
+import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+from autosam_edge_test_ct import CtFolder, lenient_writing  # noqa: F401
+
+pytest.importorskip("pynetdicom")
+pytest.importorskip("dicomweb_client")
+
+from autosam_edge.node import sender
+from autosam_edge.node.sender import Archive, Outbox
+from autosam_edge.node.status import Counts
+
+FAILED = {"00081198": {"vr": "SQ", "Value": [{"00081197": {"vr": "US", "Value": [0xA700]}}]}}
+
+
+@contextmanager
+def dicomweb(answers, bodies):
+    """A server that gives each request the next answer, a status and a JSON; None breaks the connection."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            answer = answers.pop(0)
+            if answer is None:
+                return
+            bodies.append((self.path, self.headers["Content-Type"], body))
+            content = json.dumps(answer[1]).encode()
+            self.send_response(answer[0])
+            self.send_header("Content-Type", "application/dicom+json")
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}/dicom-web"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_results_are_sent_until_the_server_has_taken_them_all(tmp_path, monkeypatch):
+    monkeypatch.setattr(sender, "_FIRST_PAUSE_S", 0.0)
+    scan = CtFolder(tmp_path / "scans" / "0123")
+    scan.write()
+    for path in scan.path.iterdir():
+        path.rename(path.with_suffix(".dcm"))
+    counts, bodies = Counts(), []
+    answers = [None, (503, {}), (409, {}), (202, FAILED), (200, {})]
+    with dicomweb(answers, bodies) as url:
+        outbox = Outbox(tmp_path / "scans", Archive.parse(url), "X", counts.add)
+        for _ in range(7):
+            outbox.send_due()
+    assert counts.all() == {"not_sent": 4, "sent": 1}
+    assert answers == []
+    assert (scan.path / "sent.json").exists()
+    path, kind, body = bodies[-1]
+    assert path == "/dicom-web/studies"
+    assert kind.startswith("multipart/related")
+    for file in sorted(scan.path.glob("*.dcm")):
+        assert file.read_bytes()[132:] in body
+
+
+def test_a_server_that_is_away_is_asked_again_later(tmp_path):
+    scan = CtFolder(tmp_path / "scans" / "0123")
+    scan.write()
+    for path in scan.path.iterdir():
+        path.rename(path.with_suffix(".dcm"))
+    counts = Counts()
+    outbox = Outbox(tmp_path / "scans", Archive.parse("http://127.0.0.1:9/x"), "X", counts.add)
+    for _ in range(3):
+        outbox.send_due()  # the pause is longer than the test
+    assert counts.all() == {"not_sent": 1}
+    assert not (scan.path / "sent.json").exists()

@@ -1,0 +1,80 @@
+"""Other tools on the same scan: runs in turn, medians, reasons."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("psutil")
+from autosam_edge.phantom import make_phantom
+from autosam_edge.phantom.series import write_dicom_series
+from autosam_edge_benchmarks.peers import compare, table
+from autosam_edge_benchmarks.peers.compare import Peer
+
+_USE = "import sys, time; a = bytearray({mb} * 10**6); time.sleep({s}); open(sys.argv[1], 'w')"
+
+
+def _tool(name: str, code: str) -> Peer:
+    return Peer(name, "none", [sys.executable, "-c", code, "{out}/labels"])
+
+
+@pytest.fixture
+def result(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    """Two runs of this program, a tool that needs more, one that fails, and one that cannot be installed."""
+    own = [_tool("own", _USE.format(mb=1, s=0.2))]
+    larger = [_tool("larger", _USE.format(mb=200, s=0.6)), _tool("broken", "raise SystemExit('no room')")]
+    absent = [Peer("absent", "none", [], "cannot be installed here: no index")]
+    monkeypatch.setattr(compare, "_own", lambda *_: own)
+    monkeypatch.setattr(compare, "_monai", lambda *_: larger)
+    monkeypatch.setattr(compare, "_nnunet", lambda *_: absent)
+    write_dicom_series(make_phantom(0, spacing_mm=(8.0, 8.0, 8.0)).volume, tmp_path / "scan", seed=0)
+    return compare.compare(tmp_path / "scan", tmp_path / "environment", repeats=2, threads=1)
+
+
+def test_medians_are_multiples_of_this_program(result):
+    """Time by the clock, memory of the process from outside."""
+    own, larger, *_ = result["tools"]
+    assert (own["times_slower"], own["times_memory"]) == (1, 1)
+    assert len(larger["seconds"]) == 2
+    assert larger["median_mb"] > own["median_mb"] + 150
+    assert larger["median_s"] > own["median_s"] + 0.2
+    assert larger["times_memory"] == pytest.approx(larger["median_mb"] / own["median_mb"], rel=0.05)
+
+
+def test_a_tool_that_does_not_run_has_a_reason(result):
+    """A failure ends its runs; nothing is hidden."""
+    *_, broken, absent = result["tools"]
+    assert broken["reason"] == "failed with exit code 1: no room"
+    assert absent["reason"] == "cannot be installed here: no index"
+    assert "median_s" not in broken
+
+
+def test_the_table_names_every_tool(result):
+    """Numbers and multiples, or the reason."""
+    lines = [table.cells(entry) for entry in result["tools"]]
+    assert all(len(line) == len(table.COLUMNS) for line in lines)
+    assert [line[0] for line in lines] == ["own", "larger", "broken", "absent"]
+    assert lines[0][3:5] == ("1.0 x", "1.0 x")
+    assert lines[2][-1].endswith("no room")
+    assert "medians of 2 runs" in table.title(result)
+
+
+def test_memory_of_children_counts(tmp_path):
+    """A tool that works in a child process is not smaller for it."""
+    child = _USE.format(mb=200, s=0.5)
+    code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}, *sys.argv[1:]])"
+    peer = _tool("parent", code)
+    compare._run(peer)
+    assert peer.peak_mb[0] > 200
+
+
+def test_without_an_index_the_reason_is_told(tmp_path, monkeypatch):
+    """The last line of what pip says; no empty environment is taken for a whole one."""
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    reason = compare._prepare(tmp_path / "environment", lambda _: None)
+    assert reason.startswith("cannot be installed here: ERROR: ")
+    assert not (tmp_path / "environment" / "packages-installed").exists()
