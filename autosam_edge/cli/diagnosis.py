@@ -118,7 +118,11 @@ class Diagnosis:
         broken = [part for part in (*self.engines, self.decoders) if part.state == "broken"]
         if broken:
             found = ", ".join(f"{part.name} ({part.package})" for part in broken)
-            return ENGINE_BROKEN(f"installed but broken: {found}; the first: {broken[0].detail}.")
+            packages = " ".join(part.package for part in broken)
+            return ENGINE_BROKEN(
+                f"installed but broken: {found}; the first: {broken[0].detail}.",
+                remedy=f"pip install --force-reinstall {packages}, or uninstall it and use another `engine`.",
+            )
         if not any(part.state == "works" for part in self.engines):
             return ENGINE_NOT_USABLE(
                 "no engine that is installed here runs the default bundle.", remedy=install_command("onnx")
