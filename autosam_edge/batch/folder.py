@@ -104,6 +104,7 @@ class BatchFolder:
             job: The scan.
         """
         stage = self._work / f"{job.id}-{uuid.uuid4().hex[:8]}"
+        before = stage.with_name(f"{stage.name}-old")
         try:
             yield stage
             with explained():
@@ -112,7 +113,7 @@ class BatchFolder:
                 sync(stage)
             if not self.is_done(job):
                 with suppress(FileNotFoundError):
-                    (self.scans / job.id).rename(stage.with_name(f"{stage.name}-old"))
+                    (self.scans / job.id).rename(before)
             try:
                 stage.rename(self.scans / job.id)
             except OSError:
@@ -120,7 +121,7 @@ class BatchFolder:
                     raise
             self._fault_path(job.id).unlink(missing_ok=True)
         finally:
-            for leftover in self._work.glob(f"{stage.name}*"):
+            for leftover in (stage, before):
                 shutil.rmtree(leftover, ignore_errors=True)
 
     def is_done(self, job: Job) -> bool:
