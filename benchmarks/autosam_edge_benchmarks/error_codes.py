@@ -18,6 +18,11 @@ ROW_INVALID = ErrorCode(
     "a file is no row of a benchmark, or there is none",
     "Give a folder of rows that `autosam-edge bench` wrote, or correct the key that the message names.",
 )
+EMULATION_FAILED = ErrorCode(
+    "AE-BENCH-004",
+    "`bench arm64`: the Arm64 system cannot be made, or a check of verify failed on it",
+    "Look at the sentence of the message; the package index and Debian's archive must be reachable.",
+)
 
 # Training
 RUN_TWICE = ErrorCode(
@@ -49,4 +54,9 @@ NO_NAMESPACE = ErrorCode(
     "AE-EXTRA-003",
     "`bench network`: this system or this user may not make network namespaces",
     "Run it on Linux with user namespaces, as root, or in a container that may make them (--privileged).",
+)
+NO_EMULATOR = ErrorCode(
+    "AE-EXTRA-004",
+    "`bench arm64`: the emulator or Debian's tools are not installed",
+    "Run it on Debian or Ubuntu, after: apt-get install qemu-user-static",
 )

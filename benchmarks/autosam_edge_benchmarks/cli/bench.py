@@ -326,6 +326,23 @@ def peers(
     _write(result, out)
 
 
+@app.command("arm64")
+def arm64(
+    rows_folder: Annotated[Path, typer.Option("--rows", help="Folder for the rows.")],
+    environment: Annotated[
+        Path, typer.Option("--environment", help="Folder for the Arm64 system (500 MB).")
+    ] = Path("arm64-environment"),
+) -> None:
+    """Verify the bundle of the package on an emulated Arm64 processor; nothing is timed."""
+    with needs("bench"):
+        from autosam_edge_benchmarks.rows.arm64 import verify_on_arm64
+        from autosam_edge_benchmarks.rows.measure import write_row
+
+    for row in verify_on_arm64(environment, log=Stages().log):
+        write_row(row, rows_folder / "arm64-emulated")
+        print(*row.validity.reasons)
+
+
 @app.command("network")
 def network(
     out: Out = None,

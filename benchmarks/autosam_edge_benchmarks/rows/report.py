@@ -98,7 +98,7 @@ def _markdown_table(columns: Sequence[str], lines: Iterable[Sequence[str]]) -> s
 
 def page(rows: Sequence[BenchRow], peers: Result | None = None) -> str:
     """The whole page."""
-    doubtful = [row.name for row in rows if row.validity.word != "quiet"]
+    doubtful = [row.name for row in rows if row.timing not in ("quiet", "correct, not timed")]
     doubt = (
         f'<p class="doubt">Not to be quoted: {len(doubtful)} of {len(rows)} rows are not quiet and stable; '
         "the last column says why.</p>"

@@ -229,6 +229,11 @@ class BenchRow:
         counted = "" if threads is None else f", {threads} thread{'s' * (threads != 1)}"
         return f"{self.artifact.form}/{self.artifact.precision}{counted}"
 
+    @property
+    def timing(self) -> str:
+        """``correct, not timed`` without any time, else the word of the validity."""
+        return self.validity.word if self.tile_latency or self.end_to_end else "correct, not timed"
+
 
 def read_row(path: Path) -> BenchRow:
     """Read a stored row.

@@ -47,7 +47,7 @@ def make_row(
         measured_with="python",
         date=datetime.now(timezone.utc).date().isoformat(),
         device=device,
-        artifact=_measured(plan.bundle, artifact),
+        artifact=measured(plan.bundle, artifact),
         placement=Placement(
             engine=first.engine,
             engine_version=first.engine_version,
@@ -81,7 +81,8 @@ def make_row(
     )
 
 
-def _measured(bundle: Bundle, artifact: Artifact) -> Measured:
+def measured(bundle: Bundle, artifact: Artifact) -> Measured:
+    """What a row tells of an artifact."""
     manifest = bundle.manifest
     return Measured(
         software=__version__,

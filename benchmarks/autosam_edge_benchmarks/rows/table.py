@@ -28,7 +28,7 @@ def cells(row: BenchRow) -> list[str]:
         _number(row.energy.joules_per_scan, 0),
         _number(row.sustained.last_to_first if row.sustained else None, 2),
         _number(dice, 3),
-        row.validity.word,
+        row.timing,
     ]
 
 
