@@ -173,7 +173,7 @@ class Worker:
                 run was cancelled.
         """
         asked: dict[str, Any] = json.loads(request)
-        accept, pseudonymize = asked.pop("accept_implausible", False), asked.pop("pseudonymize", False)
+        decisions = {name: asked.pop(name, False) for name in ("accept_implausible", "pseudonymize")}
         view_voxels = asked.pop("view_voxels", MOST_VOXELS)
         timings: dict[str, float] = {}
         started = time.perf_counter()
@@ -189,19 +189,12 @@ class Worker:
         lap("read", "network")
         segmentation = await self._label(volume, engine, report)
         lap("segment", "measure")
-        if not accept:
+        if not decisions["accept_implausible"]:
             require_plausible(segmentation)
         statistics = organ_statistics(volume, segmentation)
         organs = organs_for_page(segmentation, [asdict(organ) for organ in statistics])
         lap("measure", "write")
-        write(
-            volume,
-            segmentation,
-            out,
-            statistics=statistics,
-            accept_implausible=accept,
-            pseudonymize=pseudonymize,
-        )
+        write(volume, segmentation, out, statistics=statistics, **decisions)
         lap("write", "view")
         view, arrays = lay_out_view(volume, segmentation, organs, view_voxels)
         self.arrays = {"labels": segmentation.labels, **arrays}

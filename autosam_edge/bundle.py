@@ -69,10 +69,8 @@ class Bundle:
         self.path = path
         if not path.exists():
             raise BUNDLE_MISSING(f"there is no bundle named {path.name}, expected a folder or a .edge file.")
-        text = self._raw(MANIFEST, MAX_MANIFEST_BYTES)
-        self.manifest_text = text
+        self.manifest_text = text = self._raw(MANIFEST, MAX_MANIFEST_BYTES)
         self.manifest = Manifest.parse(text)
-        self._manifest_bytes = text
         # The manifest holds the hashes of all other files, so its own hash identifies the model.
         self.manifest_sha256 = hashlib.sha256(text).hexdigest()
 
@@ -155,7 +153,7 @@ class Bundle:
         from autosam_edge.signature import sign
 
         self.verify()
-        signature = sign(self._manifest_bytes, key)
+        signature = sign(self.manifest_text, key)
         if self.path.is_dir():
             write_file(signature, self.path / SIGNATURE)
             return
@@ -182,7 +180,7 @@ class Bundle:
         from autosam_edge.signature import require_signed
 
         signature = self._raw(SIGNATURE, _MAX_SIGNATURE_BYTES) if self._holds(SIGNATURE) else None
-        require_signed(self._manifest_bytes, signature, key)
+        require_signed(self.manifest_text, signature, key)
 
     def _holds(self, name: str) -> bool:
         if self.path.is_dir():

@@ -110,14 +110,7 @@ def check_writable(
 ) -> tuple[Format, ...]:
     """Check before the inference that its results can be written; nothing is left on the disk.
 
-    Args:
-        folder: Folder for the results.
-        source: Files that the scan was read from, when it is read already.
-        input_path: Path that the user gave as input; a folder must not contain the output.
-        formats: Formats that will be written; None for all that fit.
-
-    Returns:
-        The formats that will be written.
+    Parameters and result are those of :func:`check_outputs`.
 
     Raises:
         OutputError: The folder cannot be written (AE-OUTPUT-001), the disk is full (-003), or see
@@ -169,12 +162,7 @@ def check_outputs(
 
 
 def warnings_of_outputs(source: Source, formats: Sequence[Format] | None = None) -> tuple[ScanWarning, ...]:
-    """Warnings about results that cannot be made; they can be given before the inference.
-
-    Args:
-        source: Files that the scan was read from.
-        formats: Formats that will be written; None for all that fit.
-    """
+    """Warnings about results that cannot be made; they can be given before the inference."""
     found = []
     if formats is None and source.kind == "dicom" and source.frame_of_reference_fault:
         found.append(SEG_LEFT_OUT(f"No DICOM SEG was written: the images {source.frame_of_reference_fault}."))

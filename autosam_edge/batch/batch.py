@@ -147,6 +147,7 @@ class Batch:
                 from autosam_edge.batch.workers import segment_in_processes
 
                 yield from segment_in_processes(jobs, self.folder.root, self.settings, workers, on_tile)
+            self.folder.sweep(self.selection.in_part)  # a worker may have died
 
     def _is_wanted(self, job: Job) -> bool:
         return self._wanted is None or any(job.id.startswith(key) for key in self._wanted)

@@ -58,7 +58,7 @@ class _Commands(RootGroup):
             _MANY,
             batch="Label the organs of many CT scans: a folder for each, one table, one page.",
             watch="Label each scan that comes into a folder, until the command is stopped.",
-            serve="Be a DICOM node: receive CT series, label their organs, send the results to an archive.",
+            serve="Run a DICOM node: receive CT series, label their organs, send the results to an archive.",
             contract="Segment as a hospital router or a challenge calls a container.",
             audit="Check the record of what ran.",
         ),
@@ -66,7 +66,7 @@ class _Commands(RootGroup):
             "autosam_edge_export.cli",
             "export",
             _EXPORT,
-            export="Export a student as a bundle, and compare every artifact with it, organ by organ.",
+            export="Export a trained student network as a bundle; compare each artifact with it, by organ.",
         ),
         *_lazy(
             "autosam_edge_training.cli",

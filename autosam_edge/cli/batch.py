@@ -59,7 +59,7 @@ ShowPaths = Annotated[
 ThreadsOfWorker = Annotated[
     int | None,
     typer.Option(
-        "--threads", min=1, help="Threads of each worker's engine. Default: the cores by the workers."
+        "--threads", min=1, help="Threads of each worker's engine. Default: an equal share of the cores."
     ),
 ]
 MemoryOfAll = Annotated[

@@ -34,8 +34,6 @@ class Combination(NamedTuple):
 
     Args:
         packages: Their names on PyPI.
-        why: What happens.
-        remedy: What to do.
     """
 
     packages: tuple[str, ...]
@@ -64,7 +62,6 @@ class Part:
 
     Args:
         name: Name of the engine, or ``compressed DICOM``.
-        package: Package that it needs.
         version: Installed version of the package; None if it is not installed.
         state: ``works``: the golden tile gives the results of the export. ``loads``: it can be imported, and
             the default bundle has no artifact to try it with. The others say what they say.
@@ -96,14 +93,11 @@ class Diagnosis:
     """Everything that ``doctor`` shows; ``dataclasses.asdict`` of it is the JSON object.
 
     Args:
-        version: Version of autosam-edge.
         machine: See :func:`~autosam_edge.machine.describe_machine`.
         memory_available_gb: Memory that programs can still take, GB; None where the system does not tell.
         temporary_free_gb: Free space of the temporary folder, GB; None if there is no such folder.
         threads: Number of threads of an engine by default: the cores that this process may use.
         packages: Version of each package that autosam-edge or an extra asks for; None if it is missing.
-        engines: Every engine.
-        decoders: Decoders of compressed DICOM.
         extras: For each extra, the packages that are missing.
         problems: Known faults of the installed packages.
     """
@@ -124,7 +118,11 @@ class Diagnosis:
         broken = [part for part in (*self.engines, self.decoders) if part.state == "broken"]
         if broken:
             found = ", ".join(f"{part.name} ({part.package})" for part in broken)
-            return ENGINE_BROKEN(f"installed but broken: {found}; the first: {broken[0].detail}.")
+            packages = " ".join(part.package for part in broken)
+            return ENGINE_BROKEN(
+                f"installed but broken: {found}; the first: {broken[0].detail}.",
+                remedy=f"pip install --force-reinstall {packages}, or uninstall it and use another `engine`.",
+            )
         if not any(part.state == "works" for part in self.engines):
             return ENGINE_NOT_USABLE(
                 "no engine that is installed here runs the default bundle.", remedy=install_command("onnx")
@@ -136,7 +134,6 @@ def diagnose(version: str, *, limit_s: float = TIME_LIMIT_S) -> Diagnosis:
     """Try every engine in a child process, and look at the packages and the machine.
 
     Args:
-        version: Version of autosam-edge.
         limit_s: Time after which a child process is stopped, in seconds.
     """
     targets = {engine_package(target): target for target in reversed(ENGINES)}  # one each
@@ -158,7 +155,6 @@ def try_engine(target: str, limit_s: float) -> Part:
     """Run the golden tile through an engine, in a child process.
 
     Args:
-        target: Name of the engine.
         limit_s: Time after which the child process is stopped, in seconds.
     """
     package, missing = engine_package(target), why_missing(target)

@@ -49,10 +49,9 @@ def _show(found: Diagnosis) -> None:
     console.print(f"telemetry  {_telemetry(found)}")
     installed = (f"{name} {version}" for name, version in found.packages.items() if version)
     console.print(f"packages   {', '.join(installed)}\n")
-    table = new_table("engines and decoders, each tried in a process of its own")
-    for column in ("part", "state", "package", "version"):
-        table.add_column(column, no_wrap=True)
-    table.add_column("detail")
+    title = "engines and decoders, each tried in a process of its own"
+    words = ("part", "state", "package", "version")
+    table = new_table(title, *words, "detail", words=words, folded=("detail",))
     for part in (*found.engines, found.decoders):
         state = f"[{_COLORS.get(part.state, 'dim')}]{part.state}[/]"
         detail = escape(part.install or part.detail)

@@ -53,9 +53,7 @@ class LazyCommand(TyperCommand):
     """A command, or a group of commands, of another package; its module is imported when it is called.
 
     Args:
-        name: Word on the command line.
         summary: First sentence of its help, shown in the list of commands.
-        panel: Heading in the list of commands.
         module: Module with the Typer ``app`` that holds the command.
         extra: Extra of the distribution that brings what the command imports.
     """

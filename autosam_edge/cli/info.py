@@ -74,13 +74,9 @@ def info(bundle: BundleArgument = None, as_json: AsJson = False) -> None:
 
 def _artifacts(manifest: Manifest) -> Table:
     """The artifacts with the reasons, best first; `segment` uses the first one."""
-    table = new_table("artifacts, best first on this device")
-    table.add_column("artifact", no_wrap=True)
-    table.add_column("tested")
-    table.add_column("worst organ", justify="right")
-    table.add_column("time", justify="right")
-    table.add_column("MB per tile", justify="right")
-    table.add_column("reason")
+    words, numbers = ("artifact", "tested"), ("worst organ", "time", "MB per tile")
+    title = "artifacts, best first on this device"
+    table = new_table(title, *words, *numbers, "reason", words=words, folded=("reason",))
     for place, choice in enumerate(rank_artifacts(manifest)):
         artifact = choice.artifact
         style = "bold" if place == 0 and choice.usable else "" if choice.usable else "dim"

@@ -64,10 +64,7 @@ def montage(
     if as_json:
         print(json.dumps({"picture": str(out), "organs": list(map(asdict, organs))}))
         return
-    shown = new_table("milliliters, and Dice with the first column")
-    shown.add_column("organ", no_wrap=True)
-    for name in files:
-        shown.add_column(name, justify="right")
+    shown = new_table("milliliters, and Dice with the first column", "organ", *files)
     for organ in organs:
         overlaps = {
             name: "    n/a" if value is None else f"  {value:.3f}" for name, value in organ.dice.items()

@@ -39,7 +39,7 @@ StatusPort = Annotated[
 _MIN_TOKEN = 16
 
 
-Port = Annotated[int, typer.Option("--port", min=1, max=65535, help="Port for C-STORE.")]
+Port = Annotated[int, typer.Option("--port", min=1, max=65535, help="Port on which series arrive (C-STORE).")]
 Host = Annotated[str, typer.Option("--host", help="Address to listen on; 0.0.0.0 for every network.")]
 Title = Annotated[str, typer.Option("--aet", help="Application entity title of this node.")]
 Callers = Annotated[
@@ -131,7 +131,7 @@ def serve(
     formats: options.Formats = None,
     pseudonymize: options.Pseudonymize = False,
 ) -> None:
-    """Be a DICOM node: receive CT series, label their organs, send the results to an archive."""
+    """Run a DICOM node: receive CT series, label their organs, send the results to an archive."""
     settings = _settings(bundle, engine, max_memory, formats, pseudonymize=pseudonymize)
     if http is not None:
         received = out / "received"

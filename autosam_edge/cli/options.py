@@ -157,9 +157,7 @@ def split_commas(
     """The values of an option such as ``3,3,3``.
 
     Args:
-        text: Value on the command line.
         parse: Reader of one part; it raises ValueError for a part that is wrong.
-        option: Name of the option, for the error message.
         expected: Description of a right value, for the error message.
         count: Number of parts; None allows any.
     """
@@ -189,8 +187,6 @@ def require(option: str, value: T | None, reason: str) -> T:
     """The value of an option that this call needs.
 
     Args:
-        option: Name of the option.
-        value: Its value; None if it was not given.
         reason: Clause that says when the option is needed.
     """
     if value is None:

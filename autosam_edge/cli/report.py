@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from rich.console import Console, JustifyMethod
+    from rich.console import Console
     from rich.table import Table
 
     from autosam_edge.cli.progress import Stages
@@ -180,10 +180,7 @@ def _table_width(columns: dict[str, list[Text]]) -> int:
 
 def _table(title: str, columns: dict[str, list[Text]]) -> Table:
     """One row for each organ; only notes are folded."""
-    table = new_table(title)
-    for heading in columns:
-        justify: JustifyMethod = "left" if heading in ("organ", "note") else "right"
-        table.add_column(heading, justify=justify, no_wrap=heading != "note", overflow="fold")
+    table = new_table(title, *columns, folded=("note",))
     for row in zip(*columns.values(), strict=True):
         table.add_row(*row)
     return table

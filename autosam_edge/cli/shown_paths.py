@@ -22,7 +22,6 @@ def paths_shown(source: Path, *, wanted: bool) -> Iterator[None]:
     """After an error in the block, print the path of each file that its message names by number, on stderr.
 
     Args:
-        source: The input.
         wanted: Whether to print them; a path often holds a patient's name.
     """
     try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
@@ -12,11 +14,25 @@ _PIPE_WIDTH = 140
 _ENDLESS = 10_000
 
 
-def new_table(title: str) -> Table:
-    """An empty table with a title."""
-    return Table(
-        title=Text(title, style="italic"), title_justify="left", box=SIMPLE_HEAD
-    )  # a bracket in a Text is no markup
+def new_table(
+    title: str, *columns: str, words: Collection[str] | None = None, folded: Collection[str] = ()
+) -> Table:
+    """An empty table with a title, which is no markup.
+
+    Args:
+        words: Columns of words, to the left; the others hold numbers. The first one alone if None.
+        folded: Columns that may take several lines.
+    """
+    table = Table(title=Text(title, style="italic"), title_justify="left", box=SIMPLE_HEAD)
+    for column in columns:
+        left = column in (columns[:1] if words is None else words)
+        table.add_column(
+            column,
+            justify="left" if left or column in folded else "right",
+            no_wrap=left and column not in folded,
+            overflow="fold",
+        )
+    return table
 
 
 def new_console() -> Console:

@@ -61,12 +61,8 @@ def _show(model: str, sha256: str, checks: list[Check], *, as_json: bool) -> Non
         told = {"model": model, "model_sha256": sha256, "doubt_of_times": reason, "checks": found}
         print(json.dumps(told))
         return
-    table = new_table(model)
-    table.add_column("check", no_wrap=True)
-    table.add_column("verdict")
-    table.add_column("load s", justify="right")
-    table.add_column("ms per tile", justify="right")
-    table.add_column("result")
+    words = ("check", "verdict")
+    table = new_table(model, *words, "load s", "ms per tile", "result", words=words, folded=("result",))
     colors = {"passed": "green", "failed": "red", "skipped": "yellow"}
     for check in checks:
         load, tile = check.figures.get("load_s"), check.figures.get("tile_ms")

@@ -4,42 +4,21 @@ from __future__ import annotations
 
 import re
 
-OPTIONS = {
-    "accept_implausible": "--accept-implausible",
-    "allow_gap": "--allow-gap",
-    "absent_organ": "--absent-organ",
-    "assume_hu": "--assume-hu",
-    "bundle": "--bundle",
-    "cache": "--cache",
+_SAME = (
+    "accept_implausible allow_gap absent_organ assume_hu bundle cache checkpoint data download engine "
+    "ignore_frame_of_reference init interpreted_tiles method out patch precision predictions pyodide "
+    "require_signature sam series target teacher threads workers"
+)
+OPTIONS = {name: "--" + name.replace("_", "-") for name in _SAME.split()} | {
     "calibration": "--calibrate",
-    "checkpoint": "--checkpoint",
-    "data": "--data",
     "dataset_id": "--id",
-    "download": "--download",
-    "engine": "--engine",
     "extra": "--extra-data",
     "formats": "--format",
-    "ignore_frame_of_reference": "--ignore-frame-of-reference",
-    "init": "--init",
-    "interpreted_tiles": "--interpreted-tiles",
     "max_memory_mb": "--max-memory",
-    "method": "--method",
-    "out": "--out",
-    "patch": "--patch",
-    "precision": "--precision",
     "precisions": "--precision",
-    "pyodide": "--pyodide",
-    "require_signature": "--require-signature",
-    "predictions": "--predictions",
-    "sam": "--sam",
-    "series": "--series",
     "spacing_mm": "--spacing",
-    "target": "--target",
     "targets": "--target",
-    "teacher": "--teacher",
-    "threads": "--threads",
     "volumes": "--volume",
-    "workers": "--workers",
 }
 """Option of the command line for each parameter of Python that a message names in backticks."""
 

@@ -37,11 +37,8 @@ def new_object(
     """Attributes of series and equipment.
 
     Args:
-        sop_class: SOP class of the object.
         source: Header of one image of the series that was segmented.
-        made_by: Software and model.
         modality: Modality of the new series, such as ``SR``.
-        series_number: Number of the new series in the study.
         series_description: Description of the new series, at most 64 characters.
 
     Returns:
@@ -73,7 +70,6 @@ def save(dataset: Dataset, source: Dataset, path: Path, *, pseudonymize: bool) -
     Args:
         dataset: Result of :func:`new_object`, with its content; its own texts are in ASCII.
         source: Header of one image of the series that was segmented.
-        path: File to write.
         pseudonymize: Whether a pseudonym stands in the place of the patient.
 
     Raises:

@@ -42,7 +42,6 @@ class DicomFiles:
     Args:
         headers: Header of each DICOM file, in order of path.
         skipped: Number of files that were passed over, by reason.
-        paths: Paths of all files below the root.
     """
 
     headers: list[Header] = field(default_factory=list)

@@ -38,7 +38,6 @@ class Header:
     """Header of one DICOM file.
 
     Args:
-        path: Path of the file.
         name: How messages call the file, such as ``file 12 of 40``; its real name may be a patient's.
         dataset: Elements that this package reads; never shown.
         transfer_syntax: UID of the encoding, from the file meta information or, if that is missing, from the
@@ -167,8 +166,6 @@ def value_of(dataset: Dataset, keyword: str, name: str, *, expected: str) -> Any
     Args:
         dataset: Data set of the file, or an item of a sequence in it.
         keyword: Keyword of the attribute.
-        name: Name of the file, for the message.
-        expected: Expected value, for the message.
 
     Raises:
         InputError: It cannot be decoded, as when its VR or its length is damaged (AE-DICOM-006).

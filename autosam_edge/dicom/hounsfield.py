@@ -33,7 +33,6 @@ def reading_mb(planes: list[ImagePlane], slices: int) -> float:
     """Memory that it takes to read planes, MB: the array of HU and what one file takes on its way to it.
 
     Args:
-        planes: Planes of one shape.
         slices: Slices of the volume; more than the planes if some are to be filled in.
     """
     first = planes[0]
@@ -56,7 +55,6 @@ def read_hu(
 
     Args:
         planes: Planes of one shape, in slice order.
-        decoder: Decoder of the series.
         max_memory_mb: Limit for the resident memory of the process, MB; None sets none.
 
     Returns:

@@ -41,19 +41,7 @@ def write_dicom_labelmap(
 ) -> None:
     """Write one Label Map Segmentation; the Segment Number of an organ is its label value.
 
-    Args:
-        segmentation: Labels, (D, H, W); slice d lies where file d lies (or the matching frame of one
-            multi-frame file).
-        source_files: The DICOM files that were segmented, in slice order; one for an Enhanced multi-frame
-            object.
-        path: File to write.
-        pseudonymize: Whether a pseudonym stands in place of name and ID of the patient, see
-            :func:`~autosam_edge.dicom.patient_study.patient_and_study`.
-
-    Raises:
-        OutputError: No organ is present (AE-OUTPUT-005), or the source files no longer fit the labels
-            (AE-OUTPUT-006).
-        OSError: The file cannot be written.
+    Parameters and errors are those of :func:`~autosam_edge.dicom.segmentation.write_dicom_seg`.
 
     Source:
         DICOM PS3.3 C.8.20.2 (Segmentation Image), PS3.5 A.5 (deflated transfer syntax).

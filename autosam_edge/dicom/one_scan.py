@@ -71,9 +71,6 @@ def check_one_pass(planes: Sequence[ImagePlane]) -> list[ScanWarning]:
     Two phases, kernels or acquisitions, each a regular stack and one shifted by half a step, form one regular
     stack too; nothing but the headers tells them apart. Parts one after the other give a warning.
 
-    Args:
-        planes: The planes of one series, in any order.
-
     Raises:
         InputError: AE-DICOM-024.
     """

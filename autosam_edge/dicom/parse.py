@@ -96,9 +96,6 @@ class Allowance:
     def spend(self, size: int) -> None:
         """Count one read.
 
-        Args:
-            size: Number of its bytes.
-
         Raises:
             EOFError: It is beyond what may be read; the parser may make an error of its own from it.
         """
@@ -176,8 +173,6 @@ def read_header(path: Path, name: str, allowance: Allowance) -> Header | None:
     Of objects that are no CT images only the SOP Class is kept.
 
     Args:
-        path: Path of the file.
-        name: How messages call the file.
         allowance: What long headers may still take; reading lowers it.
 
     Raises:
@@ -280,11 +275,7 @@ def _header(
     """The elements before the pixels, and where those start.
 
     Args:
-        file: The file.
-        head: Its first bytes, at most 64 KiB.
-        name: How messages call the file.
         allowance: What long headers may still take.
-        tags: Elements to keep.
 
     Returns:
         The elements; the byte where the pixels start, of the inflated data set if the file is deflated; the

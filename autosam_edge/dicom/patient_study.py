@@ -89,7 +89,7 @@ def patient_and_study(source: Dataset, *, pseudonymize: bool = False) -> Dataset
         result.PatientName = result.PatientID = pseudonym
         result.PatientIdentityRemoved = "YES"
         result.DeidentificationMethod = _DEIDENTIFICATION_METHOD
-        result.DeidentificationMethodCodeSequence = [_code(code) for code in _DEIDENTIFIED_BY]
+        result.DeidentificationMethodCodeSequence = [code_item(*code) for code in _DEIDENTIFIED_BY]
         result.LongitudinalTemporalInformationModified = "REMOVED"
         return result
     for keyword in ("SpecificCharacterSet", *_TYPE_2, *_TYPE_3):
@@ -126,7 +126,6 @@ def content_date_and_time(source: Dataset, *, pseudonymize: bool = False) -> tup
     The same labels give the same bytes, so they are those of the source and not the clock's.
 
     Args:
-        source: Header of one image of the series.
         pseudonymize: Whether the dates of the source are withheld.
 
     Returns:
@@ -214,11 +213,11 @@ def _codes(source: Dataset, keyword: str) -> list[Dataset]:
         items = [tuple(str(item[name].value) for name in _CODE) for item in value]
     except Exception:  # pydicom raises many types for what is no sequence
         return []
-    return [_code(item) for item in items if all(item)]
+    return [code_item(*item) for item in items if all(item)]
 
 
-def _code(values: tuple[str, ...]) -> Dataset:
-    """An item of a code sequence."""
+def code_item(*values: str) -> Dataset:
+    """An item of a code sequence: value, scheme and meaning."""
     item = Dataset()
     for keyword, value in zip(_CODE, values, strict=True):
         setattr(item, keyword, value)

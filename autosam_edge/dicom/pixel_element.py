@@ -59,7 +59,6 @@ def pixel_element(head: bytes, header: Header, form: PixelFormat) -> PixelElemen
 
     Args:
         head: The bytes at ``header.pixel_offset``, 12 of them.
-        header: Header of the file.
         form: How a pixel is stored by the header.
 
     Raises:

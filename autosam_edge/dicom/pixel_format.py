@@ -28,7 +28,6 @@ class PixelFormat:
     Args:
         allocated: BitsAllocated: 16 or 32; 64 for floating point only.
         stored: BitsStored, 9 to ``allocated``.
-        high_bit: HighBit.
         signed: Whether PixelRepresentation is 1.
         floating: Whether the pixels are floating-point numbers.
     """

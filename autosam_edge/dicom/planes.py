@@ -68,7 +68,6 @@ class ImagePlane:
     """One plane of pixels with its place in the patient and its way to HU.
 
     Args:
-        header: Header of the file that holds the plane.
         index: Number of the frame in that file, from 0.
         position: ImagePositionPatient: center of the first pixel, LPS mm.
         orientation: ImageOrientationPatient: unit vectors along a row and down a column.
@@ -95,7 +94,6 @@ def planes_of(headers: list[Header], *, assume_hu: bool = False) -> list[ImagePl
     """The image planes of one series, in the order of the headers.
 
     Args:
-        headers: Headers of the files of the series.
         assume_hu: Whether a missing rescale is left to be found from the values.
 
     Raises:

@@ -27,7 +27,6 @@ def wrong_sign_count(plane: ImagePlane, values: npt.NDArray[Any], high: float) -
     """How many unsigned values of a plane look like negative numbers: air stored as 64536 of 16 bits.
 
     Args:
-        plane: The plane.
         values: Its stored values without padding.
         high: Its highest value, HU.
     """

@@ -10,6 +10,7 @@ from pydicom.uid import SecondaryCaptureImageStorage
 
 from autosam_edge.dicom.derived_object import new_object, save
 from autosam_edge.dicom.header import silenced
+from autosam_edge.dicom.patient_study import code_item
 from autosam_edge.dicom.source import check_identifiers, identifier, read_headers
 from autosam_edge.volume import RESEARCH_USE
 
@@ -38,9 +39,6 @@ def write_secondary_capture(
 
     Args:
         pixels: (H, W, 3) uint8, RGB. Nothing in the picture identifies the patient.
-        made_by: Software and model.
-        source_files: The DICOM files that were segmented.
-        path: File to write.
         pseudonymize: Whether a pseudonym stands in the place of the patient.
 
     Raises:
@@ -70,7 +68,7 @@ def write_secondary_capture(
         dataset.LossyImageCompression = "00"
         dataset.ImageComments = RESEARCH_USE
         dataset.DerivationDescription = "Sections of the source series with the outlines of the organs found"
-        dataset.DerivationCodeSequence = [_code(*_SEGMENTATION)]
+        dataset.DerivationCodeSequence = [code_item(*_SEGMENTATION)]
         dataset.SourceImageSequence = [_source_image(source) for source in sources]
         dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 3, "RGB"
         dataset.PlanarConfiguration = 0
@@ -86,12 +84,5 @@ def _source_image(source: Dataset) -> Dataset:
     item = Dataset()
     item.ReferencedSOPClassUID = identifier(source, "SOPClassUID")
     item.ReferencedSOPInstanceUID = identifier(source, "SOPInstanceUID")
-    item.PurposeOfReferenceCodeSequence = [_code(*_SOURCE_IMAGE)]
-    return item
-
-
-def _code(value: str, scheme: str, meaning: str) -> Dataset:
-    """An item of a code sequence."""
-    item = Dataset()
-    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, scheme, meaning
+    item.PurposeOfReferenceCodeSequence = [code_item(*_SOURCE_IMAGE)]
     return item

@@ -32,8 +32,6 @@ def segment_description(
     """The Segment Sequence item of one organ.
 
     Args:
-        label: The organ.
-        number: Segment Number, from 1.
         algorithm: Result of :func:`algorithm`.
         warnings: Warnings about this organ; they stand in Segment Description after its name.
 
@@ -60,9 +58,6 @@ def segment_description(
 def algorithm(made_by: Provenance) -> hd.AlgorithmIdentificationSequence:
     """The Segmentation Algorithm Identification Sequence, the same for every organ.
 
-    Args:
-        made_by: Software, model and engine.
-
     Source:
         DICOM PS3.3 10.19, PS3.16 CID 7162.
     """
@@ -84,7 +79,6 @@ def image_comments(first_line: str, warnings: Iterable[ScanWarning]) -> str:
 
     Args:
         first_line: Sentence that every object has.
-        warnings: Warnings about the scan and its organs.
     """
     return _plain("\r\n".join([first_line, *map(_line, warnings)]), _COMMENTS_LENGTH)
 

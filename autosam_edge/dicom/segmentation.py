@@ -58,15 +58,12 @@ class SegContent:
     """What a DICOM SEG is made from.
 
     Args:
-        segmentation: Labels and their provenance.
         stand_ins: Stand-ins for the source images, in the order of the source frames.
         order: (frames,) the slice of the labels that each source frame shows.
-        organs: Organs that are present.
         present: (organs, frames) bool, whether the organ is on the frame.
         referenced_series: Items of Referenced Series Sequence.
         patient: What is said of patient and study.
         content_date: Date and time of the content, YYYYMMDD and HHMMSS.
-        series_uid: UID of the new series.
         identity: SHA-256 of all that the object is made from, hexadecimal.
     """
 
@@ -92,7 +89,6 @@ def write_dicom_seg(
             multi-frame file).
         source_files: The DICOM files that were segmented, in slice order; one for an Enhanced multi-frame
             object.
-        path: File to write.
         pseudonymize: Whether a pseudonym stands in place of name and ID of the patient, see
             :func:`~autosam_edge.dicom.patient_study.patient_and_study`.
 
@@ -126,9 +122,6 @@ def seg_content(
     """Read the source headers again and put together what a DICOM SEG is made from.
 
     Args:
-        segmentation: Labels and their provenance.
-        source_files: The DICOM files that were segmented.
-        kind: Segmentation Type.
         pseudonymize: Whether a pseudonym stands in place of name and ID of the patient.
 
     Raises:
@@ -251,8 +244,6 @@ def build(
     """Build the object with highdicom.
 
     Args:
-        content: What it is made from.
-        kind: Segmentation Type.
         frames: (frames, rows, columns) uint8 segment numbers, 0 for none; the matrix may be a sketch.
         numbers: Segment Number of each organ, ascending.
     """

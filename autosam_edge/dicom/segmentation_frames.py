@@ -42,7 +42,6 @@ def organ_slices(
     """Which organ is on which slice.
 
     Args:
-        labels: (D, H, W).
         order: (frames,) the slice of the labels that each source frame shows.
         values: Label value of each segment, segment 1 first.
 
@@ -92,7 +91,6 @@ def save_with_frames(
         dataset: Object that highdicom built from :func:`sketch`, Explicit VR Little Endian; its frames are
             removed.
         sources: Headers of the series from which highdicom built the object.
-        labels: (D, H, W) label values.
         order: (frames,) slice of the labels that each source frame shows.
         values: Label value of each segment, segment 1 first.
         present: (segments, frames) bool, result of :func:`organ_slices`.

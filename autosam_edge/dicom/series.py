@@ -47,8 +47,6 @@ class Series:
     """The CT images that share a SeriesInstanceUID.
 
     Args:
-        uid: SeriesInstanceUID.
-        headers: The files.
         number: SeriesNumber as text, empty when absent.
         slices: Distinct positions, or frames of a multi-frame object.
         spacing_mm: Median distance between them, 0 when unknown; for display only.
@@ -134,10 +132,8 @@ def select_series(
     tracking) and secondary derivations (reformats) count only when nothing better is there.
 
     Args:
-        found: DICOM files of the input.
         wanted: Number in the list of candidates, SeriesNumber, SeriesInstanceUID or the start of its hash (8
             letters or more); ``all`` where every series holds one image; None if there is only one candidate.
-        choices: Decisions of a person.
 
     Raises:
         InputError: There is no DICOM file (AE-DICOM-001), no CT image (AE-DICOM-002) or only maps that are

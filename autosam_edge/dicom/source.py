@@ -74,11 +74,7 @@ def check_unchanged(source: Source) -> None:
 
 
 def identifier_fault(sources: Sequence[Dataset]) -> str:
-    """What is wrong with the identifiers of a series and its images, as a phrase; empty if nothing is.
-
-    Args:
-        sources: Header of every image.
-    """
+    """What is wrong with the identifiers of a series and its images, as a phrase; empty if nothing is."""
     values = {keyword: [identifier(source, keyword) for source in sources] for keyword in _TYPE_1}
     if missing := [keyword for keyword in _TYPE_1 if not all(values[keyword])]:
         return f"lack {', '.join(missing)}"
@@ -93,11 +89,7 @@ def identifier_fault(sources: Sequence[Dataset]) -> str:
 
 
 def frame_of_reference_fault(sources: Sequence[Dataset]) -> str:
-    """What is wrong with the frame of reference of a series, as a phrase; empty if nothing is.
-
-    Args:
-        sources: Header of every image.
-    """
+    """What is wrong with the frame of reference of a series, as a phrase; empty if nothing is."""
     found = {identifier(source, "FrameOfReferenceUID") for source in sources}
     if "" in found:
         return "lack FrameOfReferenceUID"

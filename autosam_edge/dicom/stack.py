@@ -76,7 +76,6 @@ def stack(
     SpacingBetweenSlices nor GantryDetectorTilt play a part.
 
     Args:
-        planes: The planes of one series, in any order.
         same_pixels: Function that tells whether two planes at one position hold the same values, so that one
             is a copy.
         allow_gap: Whether the grid also gets the slices that are missing between planes.

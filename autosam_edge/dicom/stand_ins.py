@@ -33,8 +33,6 @@ def stand_ins(sources: Sequence[Dataset], grid: Grid, order: npt.NDArray[np.intp
     """Stand-ins for the source images: identifiers of the source, geometry of the grid.
 
     Args:
-        sources: Headers of the series.
-        grid: Grid of the labels.
         order: (frames,) the slice of the labels that each source frame shows.
     """
     positions = (grid.affine[:3, :1] * order + grid.affine[:3, 3:]).T

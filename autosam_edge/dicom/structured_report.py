@@ -68,11 +68,9 @@ def write_dicom_sr(
     """Write one Comprehensive 3D SR with a measurement group for each organ that is present.
 
     Args:
-        segmentation: Label table, labels, warnings and provenance.
         statistics: One entry per organ of the table.
         source_files: The DICOM files that were segmented, in slice order; one for an Enhanced multi-frame
             object.
-        path: File to write.
         seg: DICOM SEG of the same labels; each group refers to its segment. If None, it refers to the source
             images that show the organ.
         pseudonymize: Whether a pseudonym stands in the place of the patient.

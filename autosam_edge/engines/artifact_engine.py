@@ -50,9 +50,10 @@ class ArtifactEngine(ABC):
 
     def __init__(self, model: Mapping[str, bytes], *, sha256: str, precision: str, threads: int = 0) -> None:
         check_model_file(self.file_format, model)
+        self._precision, self._threads = precision, threads
         version = self._version()
         try:
-            inputs, outputs = self._load(model, precision, threads)
+            inputs, outputs = self._load(model)
         except Exception as error:  # the runtimes raise several unrelated types from their C++ cores
             raise MODEL_NOT_LOADED(
                 f"{self.title} {version} cannot load the model ({type(error).__name__}).",
@@ -111,7 +112,7 @@ class ArtifactEngine(ABC):
 
     @abstractmethod
     def _load(
-        self, model: Mapping[str, bytes], precision: str, threads: int
+        self, model: Mapping[str, bytes]
     ) -> tuple[Sequence[TensorInterface], Sequence[TensorInterface]]:
         """Make the model ready; its inputs and outputs."""
 

@@ -29,12 +29,7 @@ class CoreMlEngine(ArtifactEngine):
     def _version(self) -> str:
         return str(coremltools.__version__)
 
-    def _load(
-        self,
-        model: Mapping[str, bytes],
-        precision: str,  # noqa: ARG002
-        threads: int,  # noqa: ARG002
-    ) -> tuple[list[TensorInterface], list[TensorInterface]]:
+    def _load(self, model: Mapping[str, bytes]) -> tuple[list[TensorInterface], list[TensorInterface]]:
         with tempfile.TemporaryDirectory(suffix=".mlpackage") as folder:
             for name, content in model.items():
                 file = Path(folder) / name

@@ -57,14 +57,9 @@ class ExecuTorchEngine(ArtifactEngine):
     def _version(self) -> str:
         return str(executorch.version.__version__)
 
-    def _load(
-        self,
-        model: Mapping[str, bytes],
-        precision: str,  # noqa: ARG002
-        threads: int,
-    ) -> tuple[list[TensorInterface], list[TensorInterface]]:
+    def _load(self, model: Mapping[str, bytes]) -> tuple[list[TensorInterface], list[TensorInterface]]:
         with quiet_stderr():
-            pybindings._unsafe_reset_threadpool(threads or os.cpu_count() or 1)
+            pybindings._unsafe_reset_threadpool(self._threads or os.cpu_count() or 1)
             self._held = model[""]  # the program reads from these bytes as it runs
             checked = pybindings.Verification.InternalConsistency
             self._program = pybindings._load_program_from_buffer(self._held, program_verification=checked)

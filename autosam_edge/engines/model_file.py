@@ -58,7 +58,6 @@ def check_model_file(file_format: Format, model: Mapping[str, bytes]) -> None:
     """Refuse a model that is not of its format, or that holds what none may hold.
 
     Args:
-        file_format: Format that the engine reads.
         model: Content of the artifact's files by name; a single file has the name ``""``.
 
     Raises:

@@ -27,14 +27,9 @@ class OnnxEngine(ArtifactEngine):
     def _version(self) -> str:
         return str(ort.__version__)
 
-    def _load(
-        self,
-        model: Mapping[str, bytes],
-        precision: str,  # noqa: ARG002
-        threads: int,
-    ) -> tuple[list[TensorInterface], list[TensorInterface]]:
+    def _load(self, model: Mapping[str, bytes]) -> tuple[list[TensorInterface], list[TensorInterface]]:
         options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
+        options.intra_op_num_threads = self._threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         # With memory patterns, ONNX Runtime takes 310 MB instead of 229 for one 96^3 tile.

@@ -45,13 +45,11 @@ class OpenVinoEngine(ArtifactEngine):
     def _version(self) -> str:
         return str(openvino.get_version().split("-")[0])
 
-    def _load(
-        self, model: Mapping[str, bytes], precision: str, threads: int
-    ) -> tuple[list[TensorInterface], list[TensorInterface]]:
+    def _load(self, model: Mapping[str, bytes]) -> tuple[list[TensorInterface], list[TensorInterface]]:
         settings = {
-            "INFERENCE_PRECISION_HINT": _ARITHMETIC[precision],
+            "INFERENCE_PRECISION_HINT": _ARITHMETIC[self._precision],
             "PERFORMANCE_HINT": "LATENCY",
-            **({"INFERENCE_NUM_THREADS": threads} if threads else {}),
+            **({"INFERENCE_NUM_THREADS": self._threads} if self._threads else {}),
         }
         core = openvino_core()
         compiled = core.compile_model(core.read_model(io.BytesIO(model[""])), "CPU", settings)

@@ -25,9 +25,6 @@ class _EngineEntry(NamedTuple):
 
     Args:
         module: Module below ``autosam_edge.engines``, imported when the engine is used.
-        class_name: Engine class in the module.
-        package: Package that the module imports.
-        install: Command that installs the package.
     """
 
     module: str
@@ -112,7 +109,6 @@ def select_artifact(bundle: Bundle, target: str | None = None, precision: str | 
     """Select the best artifact for this device.
 
     Args:
-        bundle: Bundle that holds the artifacts.
         target: Target to select from; None allows every target.
         precision: Precision to select from; None allows every precision.
 

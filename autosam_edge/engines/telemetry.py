@@ -46,9 +46,6 @@ def telemetry_off(package: str) -> Iterator[None]:
     child processes. OpenVINO reports each import through ``openvino_telemetry``. Where that package is
     missing, OpenVINO uses a stub that does nothing, so this block makes it look missing.
 
-    Args:
-        package: ``onnxruntime`` or ``openvino``.
-
     Warns:
         RuntimeWarning: The program imported the package before, with its reporting on, which can no longer be
             turned off.

@@ -15,8 +15,6 @@ def named_companion(header: Path, name: str, field: str) -> Path:
     """The file of voxels that a header names.
 
     Args:
-        header: The header.
-        name: Name that stands in the header.
         field: Field of the header that holds the name, for the message.
 
     Raises:
@@ -35,7 +33,6 @@ def sibling(path: Path, endings: Sequence[str]) -> Path | None:
     """The file of the same name with one of other endings, in upper or lower case; None if there is none.
 
     Args:
-        path: One file of a pair.
         endings: Endings such as ``.img`` and ``.img.gz``, the best first.
     """
     stem = path.name.lower().removesuffix(".gz").rpartition(".")[0]

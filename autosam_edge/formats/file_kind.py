@@ -29,20 +29,12 @@ _OTHERS = {
 
 
 def is_nifti(start: bytes) -> bool:
-    """Whether a file starts like NIfTI.
-
-    Args:
-        start: The first 348 bytes or more, inflated.
-    """
+    """Whether a file starts like NIfTI, by its first 348 bytes or more, inflated."""
     return start[344:348] in NIFTI_1_MAGICS or start[4:8] in NIFTI_2_MAGICS
 
 
 def is_analyze(start: bytes) -> bool:
-    """Whether a file starts like Analyze 7.5, or like NIfTI without its magic number.
-
-    Args:
-        start: The first 348 bytes or more, inflated.
-    """
+    """Whether a file starts like Analyze 7.5, or like NIfTI without its magic number; see above."""
     if len(start) < 348 or is_nifti(start):
         return False
     if start[:4] == (348).to_bytes(4, "little"):
@@ -51,11 +43,7 @@ def is_analyze(start: bytes) -> bool:
 
 
 def kind_of(start: bytes) -> str:
-    """``nifti``, ``nrrd``, ``metaimage``, ``zip``, or nothing.
-
-    Args:
-        start: The first 4096 bytes, inflated.
-    """
+    """``nifti``, ``nrrd``, ``metaimage``, ``zip``, or nothing, by the first 4096 bytes, inflated."""
     if start[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
         return "zip"
     if start.startswith(b"NRRD000"):
@@ -68,11 +56,7 @@ def kind_of(start: bytes) -> str:
 
 
 def other_kind(start: bytes) -> str:
-    """What a file is that cannot be read, as a phrase; empty if that is unknown.
-
-    Args:
-        start: The first 4096 bytes, inflated.
-    """
+    """What a file is that cannot be read, as a phrase; empty if that is unknown."""
     if start[257:262] == b"ustar":
         return "a tar archive"
     return next((words for magic, words in _OTHERS.items() if start.startswith(magic)), "")

@@ -79,9 +79,7 @@ def read_volume(
     Args:
         source: Kind and files of the volume; its hash becomes that of the values.
         voxels: Voxels of the file; their values are HU.
-        grid: Grid of the voxels.
         code: Error code of the format for values that cannot be HU.
-        warnings: Findings of the header.
         max_memory_mb: Limit for the resident memory of the process, MB; None sets no limit.
 
     Raises:
@@ -113,7 +111,6 @@ class _Filled:
 
         Args:
             place: Place of the piece in the flattened array.
-            piece: Stored values.
             voxels: Origin of the piece, which knows its scale.
             code: Error code for values that cannot be HU.
         """

@@ -25,9 +25,6 @@ def read_labels(path: Path, grid: Grid, classes: int, what: str) -> npt.NDArray[
     """Read a NIfTI label image that belongs to a scan.
 
     Args:
-        path: NIfTI file.
-        grid: Grid of the scan.
-        classes: Number of classes, with the background.
         what: Names of the two images for the message, such as ``image and label of case 0001``.
 
     Returns:
@@ -47,7 +44,6 @@ def as_labels(values: npt.NDArray[np.generic], classes: int) -> npt.NDArray[np.u
 
     Args:
         values: (D, H, W) of any real type.
-        classes: Number of classes, with the background.
 
     Raises:
         InputError: A value is not a whole number from 0 to ``classes - 1`` (AE-DATA-003).
@@ -69,8 +65,6 @@ def require_same_grid(first: Grid, second: Grid, what: str) -> None:
     """Refuse two images whose voxels do not lie at the same positions.
 
     Args:
-        first: Grid of one image.
-        second: Grid of the other image.
         what: Names of the two images for the message, such as ``image and label of case 0001``.
 
     Raises:

@@ -218,10 +218,6 @@ def write_metaimage(segmentation: Segmentation, path: Path) -> None:
     The affine is exact in float64. MetaImage holds rotations only as ITK reads it: of a tilted or sheared
     grid the axes are not at right angles, which ITK refuses; NIfTI suits those better.
 
-    Args:
-        segmentation: Labels, (D, H, W).
-        path: File to write, ``.mha``.
-
     Raises:
         OSError: The file cannot be written.
     """

@@ -72,10 +72,6 @@ def write_nifti(segmentation: Segmentation, path: Path) -> None:
     qform: in the labels of a tilted scan it shows the slices without their tilt. The exact affine, the label
     table, the provenance and the research-use statement are JSON in a header extension (code 6).
 
-    Args:
-        segmentation: Labels, (D, H, W).
-        path: File to write, ``.nii.gz``.
-
     Raises:
         OSError: The file cannot be written.
 
@@ -92,12 +88,7 @@ def write_nifti(segmentation: Segmentation, path: Path) -> None:
 
 
 def nifti_header(grid: Grid, dtype: np.dtype[Any]) -> nib.Nifti1Header:
-    """Header of a single file, see :func:`write_nifti`; voxels follow it and 4 bytes.
-
-    Args:
-        grid: Grid of the voxels.
-        dtype: Type of the voxels.
-    """
+    """Header of a single file, see :func:`write_nifti`; voxels follow it and 4 bytes."""
     ras = ras_affine(grid.affine)
     header = nib.Nifti1Header()
     header.set_data_shape(grid.shape[::-1])

@@ -59,7 +59,6 @@ class NiftiFile:
         voxels: Where the voxels are.
         grid: Where they lie in the patient.
         files: The file, or header and voxels of a pair.
-        warnings: Findings about the header.
     """
 
     voxels: StoredVoxels

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import nrrd
 import numpy as np
@@ -27,6 +27,8 @@ from autosam_edge.warning_codes import EXTRA_AXES
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from nrrd.types import NRRDHeader
 
     from autosam_edge.scan_warning import ScanWarning
 
@@ -91,7 +93,7 @@ def read_nrrd(path: Path, *, max_memory_mb: float | None = None) -> Volume:
     return read_volume(source, voxels, grid, NRRD_VALUES_INVALID, warnings, max_memory_mb)
 
 
-def _read_header(path: Path) -> tuple[dict[str, Any], int]:
+def _read_header(path: Path) -> tuple[NRRDHeader, int]:
     """The fields of the header, and the place where it ends, bytes."""
     lines: dict[bytes, bytes] = {}
     with opened(path) as file:
@@ -113,7 +115,7 @@ def _damaged(why: str) -> Exception:
     return NRRD_DAMAGED(f"the NRRD file is damaged or not NRRD: {why}.")
 
 
-def _drop_extra_axes(header: dict[str, Any]) -> list[ScanWarning]:
+def _drop_extra_axes(header: NRRDHeader) -> list[ScanWarning]:
     """Leave out axes of length 1 that do not lie in space; refuse what is not 3D then."""
     try:
         sizes = [int(size) for size in header["sizes"]]
@@ -142,7 +144,7 @@ def _drop_extra_axes(header: dict[str, Any]) -> list[ScanWarning]:
     return [EXTRA_AXES(f"{extra} axes of length 1 were left out.")] if extra else []
 
 
-def _voxels(path: Path, header: dict[str, Any], end: int) -> StoredVoxels:
+def _voxels(path: Path, header: NRRDHeader, end: int) -> StoredVoxels:
     """Where the voxels are, by the fields of the header."""
     encoding = _ENCODINGS.get(str(header["encoding"]).lower())
     words = str(header["type"]).lower().removesuffix("_t").replace("unsigned ", "u").replace("signed ", "")
@@ -182,7 +184,7 @@ def _after_skips(voxels: StoredVoxels, *, lines: int, count: int) -> StoredVoxel
     )
 
 
-def _affine(header: dict[str, Any]) -> FloatMatrix:
+def _affine(header: NRRDHeader) -> FloatMatrix:
     """Our (d, h, w) -> LPS matrix; the rows of 'space directions' belong to (x, y, z)."""
     space = str(header.get("space", "")).lower()
     if space not in _LPS_FROM:

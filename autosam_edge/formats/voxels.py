@@ -47,7 +47,6 @@ def read_start(path: Path, count: int) -> tuple[bytes, bool]:
     """The first bytes of a file, inflated if it is gzip, and whether it is gzip.
 
     Args:
-        path: The file.
         count: Number of bytes; fewer come from a file that is shorter or damaged.
     """
     with opened(path) as file:
@@ -66,7 +65,6 @@ class StoredVoxels:
     """Where and how the voxels of a volume are stored.
 
     Args:
-        path: The file.
         dtype: Type of a stored voxel, with its byte order.
         shape: Voxels along (D, H, W); W varies fastest in the file.
         damaged: Error code for a file that does not hold what its header says.

@@ -113,9 +113,6 @@ class _Archive:
 def files_of_zip(path: Path) -> list[ZippedFile]:
     """The files of a zip archive, in the order of their names.
 
-    Args:
-        path: The archive.
-
     Raises:
         InputError: An entry is unsafe (AE-INPUT-006), there are too many (AE-INPUT-007), the archive is
             damaged, encrypted or of an unknown method (AE-INPUT-008), or it cannot be read (AE-INPUT-003).

@@ -21,7 +21,6 @@ class Patient:
 
     Args:
         rng: Source of all further variation.
-        fat_mm: Thickness of the subcutaneous fat at the flank.
         cavity_mm: Half axes of the trunk's inner space along x and y.
         enhancement: Factor on the contrast enhancement of vessels and organs.
         gastric_hu: HU of the fluid in the stomach; high with oral contrast.

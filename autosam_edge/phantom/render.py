@@ -112,7 +112,6 @@ class Canvas:
         """Lay a solid over what is there.
 
         Args:
-            shape: The solid.
             material: HU, or a function of (x, y, z, implicit function) that returns HU.
             label: Label of the voxels whose center lies inside; 0 makes them background, None leaves them as
                 they are.

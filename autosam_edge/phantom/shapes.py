@@ -134,8 +134,6 @@ def cylinder(
     Args:
         center: (x, y), mm.
         radii: Half axes along x and y, mm.
-        low_mm: Lower end, mm.
-        high_mm: Upper end, mm.
         square: 0 for an ellipse; 0.3 is close to a superellipse of exponent 2.3, at a tenth of the cost of a
             power.
     """

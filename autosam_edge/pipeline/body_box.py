@@ -24,7 +24,6 @@ def body_box(hu: npt.NDArray[np.generic], resampler: Resampler) -> tuple[slice, 
 
     Args:
         hu: (D, H, W) canonical view of the input, HU.
-        resampler: Resampler of the same input.
 
     Returns:
         Slices of the model's grid along (D, H, W). D has every row that a slice reaches inside the box; a

@@ -57,7 +57,6 @@ def touching(runs: Runs, shape: Shape) -> tuple[Indices, Indices]:
 
     Args:
         runs: Runs in array order.
-        shape: Shape (D, H, W) of the label volume.
 
     Returns:
         Two (E,) index arrays; each pair occurs once.
@@ -89,7 +88,6 @@ def connect(count: int, a: Indices, b: Indices) -> Indices:
     """Find the connected components of a graph.
 
     Args:
-        count: Number of nodes.
         a: (E,) node at one end of each edge.
         b: (E,) node at the other end.
 
@@ -112,7 +110,6 @@ class RemovedParts:
     """The parts that were removed from one organ.
 
     Args:
-        value: Label value of the organ.
         parts: Number of removed parts.
         voxels: Number of removed voxels of the input grid.
     """

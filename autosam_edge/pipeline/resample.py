@@ -21,8 +21,6 @@ def sample_positions(side: float, spacing_mm: float, target_mm: float) -> npt.ND
 
     Args:
         side: Voxels of the input along the axis; a fraction where tilted slices reach beyond each other.
-        spacing_mm: Spacing of the input, mm.
-        target_mm: Spacing of the target, mm.
 
     Returns:
         (target side,) float64, increasing; the outermost may lie less than half a target voxel outside the
@@ -202,7 +200,6 @@ class Resampler:
         Args:
             hu: (D, H, W) canonical view of the input, HU.
             start: First row along D of the model's grid.
-            stop: End of the rows.
             plane: The part of the model's grid along H and W to compute.
 
         Returns:

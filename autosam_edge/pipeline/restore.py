@@ -35,7 +35,6 @@ class AxisMap:
         positions: (M,) positions of the model's voxels, in input indices.
         side: Number of input voxels N.
         start: First model voxel of the body box, which holds probabilities; outside of it is background.
-        stop: End of the body box.
         rise: Where the gantry was tilted, and along D only: input voxels by which each column of the body box
             lies farther along D, (H', W') or broadcast to it; None in an upright grid.
     """
@@ -110,7 +109,6 @@ class Restorer:
     next slice crosses: one, but for a tilted gantry.
 
     Args:
-        maps: Interpolation along D, H and W.
         labels: (D, H, W) uint8 canonical view of the output, all zeros; written in place.
         smallest_winner: Lower bound of the largest value of a voxel; classes that stay below it in a slice
             are not interpolated. 0 drops none.
@@ -220,7 +218,6 @@ def axis_maps(resampler: Resampler, box: tuple[slice, slice, slice]) -> tuple[Ax
     """Make the three maps of a :class:`Restorer`.
 
     Args:
-        resampler: Resampler of the canonical input.
         box: Part of the model's grid that holds probabilities, along D, H and W.
     """
     rise = resampler.rise((box[1], box[2])) if any(resampler.grid.rise) else None

@@ -50,7 +50,6 @@ def rows_beyond(side: int, patch: int, overlap: float, most: int) -> int:
         side: Number of voxels along the axis.
         patch: Side of a tile, voxels.
         overlap: Share of a tile that its neighbor covers too, 0 <= overlap < 1.
-        most: Largest result, voxels.
 
     Returns:
         Voxels beyond each end, 0 to ``most``.

@@ -50,9 +50,6 @@ class PlausibilityCheck:
         Args:
             hu: (D, H, W) canonical view of the scan, HU.
             labels: (D, H, W) canonical view of the labels.
-            grid: Grid of both.
-            table: Organs of the labels.
-            warnings: Warnings that the scan has already.
 
         Returns:
             The verdict, None without thresholds; and the warnings of the check.

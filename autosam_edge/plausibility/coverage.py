@@ -21,10 +21,6 @@ def coverage_warnings(evidence: Evidence, table: Sequence[Label]) -> Iterator[Sc
 
     Beside a whole liver lies at least a part of every organ that the reference names: the liver reaches from
     the diaphragm to the lower half of the right kidney.
-
-    Args:
-        evidence: What the run shows.
-        table: Organs that the model knows.
     """
     if not evidence.organs:
         return

@@ -34,7 +34,6 @@ class OrganEvidence:
     Args:
         name: TotalSegmentator's name, such as ``kidney_left``.
         title: The name as a person writes it.
-        ml: Volume, ml.
         median_hu: Median of its voxels, HU.
         center_mm: LPS position (x, y, z) of its center of mass, mm: x grows to the patient's left, y to the
             back, z to the head.
@@ -134,8 +133,6 @@ class EvidenceCollector:
         Args:
             hu: (D, H, W) canonical view of the scan, HU.
             labels: (D, H, W) canonical view of the labels.
-            grid: Grid of both.
-            table: Organs of the labels.
         """
         steps = [max(1, round(_STEP_MM / spacing)) for spacing in grid.spacing_mm]
         every = tuple(
@@ -172,8 +169,6 @@ def _organs(
     Args:
         hu: (D', H', W') sampled HU.
         labels: (D', H', W') sampled labels.
-        table: Organs of the labels.
-        grid: Grid of the whole scan.
         sampling: Step and slice of the samples along each axis.
         reached: Label values on each face of the whole scan.
         confidences: Confidence of each class; class ``i + 1`` is the organ at place ``i`` of the table.

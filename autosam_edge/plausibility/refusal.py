@@ -37,9 +37,6 @@ _ERRORS = {
 def require_plausible(segmentation: Segmentation) -> None:
     """Refuse an implausible segmentation.
 
-    Args:
-        segmentation: Result of a run.
-
     Raises:
         ImplausibleError: Its verdict is ``implausible``; the code and the message are those of the strongest
             reason.

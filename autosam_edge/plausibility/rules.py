@@ -45,8 +45,6 @@ def judge(
     """Find the verdict on a run.
 
     Args:
-        evidence: What the run shows.
-        limits: Thresholds of the model.
         warnings: Warnings that the scan has already; one of severity ``doubtful`` makes its labels doubtful.
 
     Returns:

@@ -26,12 +26,7 @@ _FACES: dict[reference.Side, tuple[Face, Face]] = {
 
 
 def signs(evidence: Evidence, limits: SignLimits) -> Iterator[str]:
-    """All signs, as phrases.
-
-    Args:
-        evidence: What a run shows.
-        limits: Limits of the model.
-    """
+    """All signs, as phrases."""
     measured = measure_signs(evidence)
 
     def beyond(name: str, *, lowest: bool = False) -> float | None:

@@ -11,11 +11,8 @@ class Measured:
 
     Args:
         count: Number of inputs on which it was measured.
-        lowest: Its lowest value.
         p10: Its 10 % quantile.
-        median: Its median.
         p90: Its 90 % quantile.
-        highest: Its highest value.
 
     Raises:
         ValueError: There is no input, or the values do not rise.
@@ -100,8 +97,6 @@ class Thresholds:
         impossible_values: Largest share of the labeled volume in organs whose HU no such organ has, 0 to 1.
         smallest_liver_ml: Smallest volume of a whole liver, ml.
         largest_liver_ml: Largest volume of a liver, ml.
-        signs: Limits of the signs.
-        scans: Names of the scans of the fit.
 
     Raises:
         ValueError: A limit lies outside its range, or ``refused`` lies above ``doubtful``.

@@ -114,12 +114,8 @@ def swatch(
     """An organ of a legend: its number on its color, and its title; hollow and quiet where it was not found.
 
     Args:
-        draw: Drawing context of the page.
         place: Left end and middle of the height, pixels.
-        value: Label value of the organ.
         title: Name of the organ as a reader sees it.
-        color: Color of the organ.
-        present: Whether the organ was found.
     """
     left, middle = place
     draw.rounded_rectangle(

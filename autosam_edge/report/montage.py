@@ -47,7 +47,6 @@ class MontageCase:
 
     Args:
         name: Name above the pictures of the scan; empty if there is only one scan.
-        volume: HU, (D, H, W).
         found: Labels by column, (D, H, W) uint8 on the scan's grid; None where there are none. The first are
             there.
 
@@ -80,9 +79,7 @@ def draw_montage(
 
     Args:
         cases: At least one, all with the same columns.
-        table: Organs and their colors.
         planes: Number of sections of each plane; one axial and one coronal if None.
-        note: Text at the top of the page.
 
     Returns:
         The PNG; the same input gives the same bytes.

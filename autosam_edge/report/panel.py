@@ -41,7 +41,6 @@ def draw_panel(
     """Draw the legend, and below it what a reader must know to trust the picture.
 
     Args:
-        draw: Drawing context of the page.
         segmentation: Label table with the colors, and the warnings.
         statistics: One entry per organ of the table.
         place: Left, top, right, bottom of the panel, pixels.

@@ -43,7 +43,6 @@ def draw_preview(
     on thin stacks, and when no organ was found. :func:`autosam_edge.report.drawing.as_png` makes the file.
 
     Args:
-        volume: HU, (D, H, W).
         segmentation: Labels on the same grid, and the warnings.
         statistics: Result of :func:`autosam_edge.measurements.organ_statistics`, for the legend.
     """
@@ -88,7 +87,6 @@ class _Block:
     Args:
         sizes_mm: Width and height of each picture.
         per_line: Pictures in a line; the last line may be shorter.
-        pixels_per_mm: The scale.
     """
 
     sizes_mm: tuple[tuple[float, float], ...]

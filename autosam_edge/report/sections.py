@@ -33,8 +33,6 @@ class View:
     """One section through the scan, cropped, as a reader sees it.
 
     Args:
-        plane: Plane of the cut.
-        index: Position along the canonical axis.
         hu: (rows, columns) HU, first row on top, first column on the left.
         labels: (rows, columns) uint8.
         spacing_mm: Spacing between rows and between columns, mm.
@@ -224,7 +222,6 @@ def _spread(profile: npt.NDArray[np.float64], count: int, *, middle: bool) -> li
 
     Args:
         profile: (sections, labels) voxels of each label in each section.
-        count: Largest number of sections.
         middle: Whether to keep to the middle third if there is no organ.
     """
     sections = len(profile)
@@ -272,13 +269,7 @@ def _letters(vector: npt.NDArray[np.float64]) -> str:
 
 
 def render(view: View, table: Sequence[Label], size: tuple[int, int]) -> Image.Image:
-    """Draw a section in gray with its organs: a translucent fill and an anti-aliased contour.
-
-    Args:
-        view: Section to draw.
-        table: Label table with colors.
-        size: Width and height, pixels.
-    """
+    """Draw a section in gray with its organs: a translucent fill and an anti-aliased contour."""
     width_hu, level_hu = WINDOW_HU
     shown = np.clip(
         (view.hu.astype(np.float32) - (level_hu - width_hu / 2)) * (255.0 / width_hu), 0, 255

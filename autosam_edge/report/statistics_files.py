@@ -29,7 +29,6 @@ def write_statistics_json(
     Args:
         segmentation: Segmentation whose provenance, verdict, warnings and grid are written.
         statistics: One entry per organ of the table.
-        path: File to write, ``.json``.
 
     Raises:
         OSError: The file cannot be written.
@@ -63,7 +62,6 @@ def write_statistics_csv(
     Args:
         segmentation: Segmentation whose provenance, verdict and warnings are written.
         statistics: One entry per organ of the table.
-        path: File to write, ``.csv``.
 
     Raises:
         OSError: The file cannot be written.

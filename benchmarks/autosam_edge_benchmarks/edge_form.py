@@ -35,7 +35,6 @@ def measure_edge_form(
 
     Args:
         checkpoint: Weights of the student (safetensors); None for random ones, with large position biases.
-        patch: Tile (D, H, W), voxels.
 
     Returns:
         For each form: size, load time, memory, time of a tile, and largest difference of a logit from torch.

@@ -115,7 +115,7 @@ Pyodide = Annotated[
     Path | None,
     typer.Option(
         "--pyodide",
-        help="Folder with Pyodide's distribution, or with any files of others that a site needs. Each is "
+        help="Folder with Pyodide's distribution, or with any third-party files that a site needs. Each is "
         "compared with its pinned SHA-256.",
         exists=True,
         file_okay=False,
@@ -126,7 +126,7 @@ Download = Annotated[
     bool,
     typer.Option(
         "--download/--no-download",
-        help="Fetch the missing files of others with npm and pip, or from Pyodide's own server. Each is "
+        help="Fetch missing third-party files with npm and pip, or from Pyodide's own server. Each is "
         "compared with its pinned SHA-256.",
         rich_help_panel=_WEB,
     ),
@@ -168,7 +168,7 @@ def export(
     cache: Cache = None,
     as_json: AsJson = False,
 ) -> None:
-    """Export a student as a bundle, and compare every artifact with it, organ by organ."""
+    """Export a trained student network as a bundle; compare each artifact with it, by organ."""
     d, h, w = split_commas(
         patch, int, option="--patch", expected="three whole numbers with commas, such as 96,96,96", count=3
     )
@@ -257,10 +257,8 @@ def _show(report: JsonObject) -> None:
     from autosam_edge_export.export import as_table, delegation_lines
 
     rows = as_table(report)
-    table = new_table(f"{report['bundle']}: {report['model']} ({report['student']})")
-    for heading in rows[0]:
-        left = heading in ("artifact", "worst organ", "verdict")
-        table.add_column(heading, justify="left" if left else "right", no_wrap=True)
+    title = f"{report['bundle']}: {report['model']} ({report['student']})"
+    table = new_table(title, *rows[0], words=("artifact", "worst organ", "verdict"))
     for row in rows:
         table.add_row(*row.values())
     show(table)

@@ -63,6 +63,7 @@ def test_doctor_in_a_process_of_its_own(tmp_path):
     )
     assert done.returncode == 5
     assert "error AE-ENGINE-011: installed but broken: openvino (openvino)" in done.stderr
+    assert "pip install --force-reinstall openvino, or uninstall it" in done.stderr
     told = json.loads(done.stdout)
     assert list(told) == [
         "version",

@@ -15,6 +15,7 @@ import pydicom
 import pytest
 from autosam_edge_test_hazards import hazard
 from autosam_edge_test_support import make_model
+from autosam_edge_test_tilt import tilt_gantry
 
 from autosam_edge.dicom.labelmap import write_dicom_labelmap
 from autosam_edge.dicom.read import read_dicom
@@ -27,7 +28,6 @@ from autosam_edge.measurements import dice
 from autosam_edge.phantom import make_phantom
 from autosam_edge.phantom.series import write_dicom_series
 from autosam_edge.phantom.shapes import Solid, cylinder, ellipsoid
-from autosam_edge.phantom.tilt import tilt_gantry
 from autosam_edge.read_choices import ReadChoices
 from autosam_edge.session import Session, open_session
 from autosam_edge.volume import Provenance, Segmentation, Volume

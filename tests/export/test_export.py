@@ -25,13 +25,14 @@ from autosam_edge.errors import BundleError, EngineError, ExportError, MissingEx
 from autosam_edge.parity import MAX_LOGIT_RMS
 from autosam_edge.phantom import make_phantom
 from autosam_edge.session import open_session
+from autosam_edge.strict_json import build_list, parse_json
 from autosam_edge.verify import VerificationError, verify_bundle
 from autosam_edge_export import export as export_module
 from autosam_edge_export.bundle_writer import Description, read_decision_weights
 from autosam_edge_export.convert import to_onnx
 from autosam_edge_export.export import as_table, delegation_lines, export_bundle, make_interpreters
 from autosam_edge_export.proof.cost import _reason
-from autosam_edge_export.proof.parity_report import as_json, as_markdown, read_entries
+from autosam_edge_export.proof.parity_report import ParityEntry, as_json, as_markdown
 from autosam_edge_export.proof.tolerances import TOLERANCES, Tolerance
 from autosam_edge_export.targets import wanted_artifacts
 from autosam_edge_training.data import BTCV_INTENSITY, Intensity
@@ -212,7 +213,7 @@ def test_openvino_reads_onnxs_files(exported):
 def test_the_parity_report_names_every_organ(exported):
     """``parity.json`` for programs, ``parity.md`` for people; the manifest names the calibration of int8."""
     bundle = Bundle(exported[0])
-    entries = read_entries(bundle.read("parity.json"))
+    entries = build_list(ParityEntry, parse_json(bundle.read("parity.json")), "parity.json")
     assert as_json(entries).encode() == bundle.read("parity.json")
     assert as_markdown(entries).encode() == bundle.read("parity.md")
     for organ in json.loads(bundle.read("parity.json"))[0]["volumes"][0]["organs"]:

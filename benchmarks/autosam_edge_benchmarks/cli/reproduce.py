@@ -119,11 +119,8 @@ def _show_table(table: Table, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(render.as_dict(table)))
         return
-    shown = new_table(table.title)
-    for number, heading in enumerate(render.headings(table)):
-        shown.add_column(
-            heading, justify="left" if number < _TEXT_COLUMNS else "right", no_wrap=number < _TEXT_COLUMNS
-        )
+    headings = render.headings(table)
+    shown = new_table(table.title, *headings, words=headings[:_TEXT_COLUMNS])
     before = ""
     for title, *cells in render.text_rows(table):
         shown.add_row("" if title == before else title, *cells)

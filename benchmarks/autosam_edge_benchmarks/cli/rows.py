@@ -139,9 +139,8 @@ def _show(rows: Sequence[BenchRow], *, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"rows": [as_object(row) for row in rows]}))
         return
-    table = new_table(f"{rows[0].artifact.model} on {rows[0].device.processor}")
-    for column in COLUMNS:
-        table.add_column(column, justify="left" if column in ("artifact", "timing") else "right")
+    title = f"{rows[0].artifact.model} on {rows[0].device.processor}"
+    table = new_table(title, *COLUMNS, words=("artifact", "timing"))
     for row in rows:
         table.add_row(*cells(row))
     show(table)

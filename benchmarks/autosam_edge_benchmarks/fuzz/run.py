@@ -44,11 +44,8 @@ def fuzz(
     Args:
         inputs: Number of inputs, shared evenly between the kinds.
         first: Number of the first input of each kind; the same numbers give the same inputs.
-        kinds: Kinds by name.
-        jobs: Number of processes.
         hung_s: Seconds after which an input counts as hung; its process is ended.
         large_mb: Resident memory of a process, MB, at which it is ended.
-        log: Function that receives a line per kind.
 
     Returns:
         ``kinds``: for each, the number of inputs by their result, ``contained`` failures of child processes,
@@ -132,7 +129,6 @@ def again(text: str, folder: Path | None = None, kinds: Mapping[str, Kind] = KIN
     Args:
         text: ``KIND:NUMBER``.
         folder: Folder that receives its files; None keeps none.
-        kinds: Kinds by name.
 
     Returns:
         Result and place, see :class:`~autosam_edge_benchmarks.fuzz.worker.Outcome`.

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import autosam_edge
 from autosam_edge.errors import AutosamEdgeError
+from autosam_edge.memory import peak_mb
 from autosam_edge_benchmarks.fuzz.kept_child import keep_children
 from autosam_edge_benchmarks.fuzz.kinds import SECRETS, Kind, WrongResult
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from multiprocessing.connection import Connection
 
     from autosam_edge_benchmarks.fuzz.dicom_seeds import Files
@@ -29,7 +29,6 @@ class Outcome(NamedTuple):
     """What became of one input.
 
     Args:
-        number: Number of the input.
         result: ``read``, the code of an error, or ``untyped``, ``wrong``, ``hung``, ``large`` or ``died``.
         place: Where an untyped exception was raised, ``file:line`` and its class; else empty.
         contained: How a child process failed, see :class:`~autosam_edge.child_process.ChildFailed`; else
@@ -118,11 +117,4 @@ def _reset_peak() -> None:
 
 
 def _peak_mb() -> float:
-    return next(_high_water(), 0.0)
-
-
-def _high_water() -> Iterator[float]:
-    if sys.platform == "linux":
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM"):
-                yield round(int(line.split()[1]) / 1000, 1)
+    return round(peak_mb(), 1) if sys.platform == "linux" else 0.0

@@ -176,9 +176,7 @@ def place_point(
 
     Args:
         mask: Pixels of the organ (H, W), at least one.
-        spacing_mm: Distance between rows and between columns, mm.
         rule: Rule of :class:`PointConfig`.
-        generator: Random generator of the rule ``random``.
     """
     if rule == "random":
         rows, columns = np.nonzero(mask)

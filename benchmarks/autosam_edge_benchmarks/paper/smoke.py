@@ -38,11 +38,7 @@ def train_smoke_runs(work: Path, *, log: Callable[[str], None] = print) -> tuple
 
 
 def smoke_table(exhibit: Exhibit, *, log: Callable[[str], None] = print) -> Table:
-    """Train and score the smoke runs and build a table from them; no file remains.
-
-    Args:
-        exhibit: ``table1`` to ``table4`` or ``figure4``.
-    """
+    """Train and score the smoke runs and build a table from them; no file remains."""
     with TemporaryDirectory(prefix="autosam-edge-smoke-") as folder:
         work = Path(folder)
         data, runs = train_smoke_runs(work, log=log)

@@ -46,7 +46,6 @@ class Row:
 
     Args:
         key: Name of the row in JSON and CSV.
-        title: Text of the first column.
         method: Method of the row's runs; None for a student.
         network: Network of a student; beside a method, our student recipe with it counts as the method too.
         weight: Lambda of a student.
@@ -105,7 +104,6 @@ def table_spec(exhibit: Exhibit, *, student: str | None = None) -> PaperTable:
     """Return the definition of a table, or of the figure that is drawn from one.
 
     Args:
-        exhibit: ``table1`` to ``table4`` or ``figure4``.
         student: Network that takes the place of the paper's student Small, as the only student of the table;
             None for the students of our experiments.
     """

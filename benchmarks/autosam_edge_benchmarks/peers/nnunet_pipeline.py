@@ -12,7 +12,10 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 CLASSES = {"nnunet": 14, "totalsegmentator": 118}
 _PATCH, _SPACING_MM = [112, 112, 128], [3.0, 3.0, 3.0]
@@ -25,7 +28,6 @@ def _plans() -> dict[str, Any]:
     from nnunetv2.experiment_planning.experiment_planners.network_topology import get_pool_and_conv_props
 
     _, pools, kernels, _, _ = get_pool_and_conv_props(_SPACING_MM, _PATCH, 4, 999999)
-    stages = len(pools)
     resampling = {"is_seg": False, "order": 3, "order_z": 0, "force_separate_z": None}
     configuration = {
         "data_identifier": "nnUNetPlans_3d_fullres",
@@ -42,26 +44,7 @@ def _plans() -> dict[str, Any]:
         "resampling_fn_seg_kwargs": {**resampling, "is_seg": True, "order": 1},
         "resampling_fn_probabilities": "resample_data_or_seg_to_shape",
         "resampling_fn_probabilities_kwargs": {**resampling, "order": 1},
-        "architecture": {
-            "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
-            "arch_kwargs": {
-                "n_stages": stages,
-                "features_per_stage": [min(32 * 2**stage, 320) for stage in range(stages)],
-                "conv_op": "torch.nn.modules.conv.Conv3d",
-                "kernel_sizes": [list(kernel) for kernel in kernels],
-                "strides": [list(pool) for pool in pools],
-                "n_conv_per_stage": [2] * stages,
-                "n_conv_per_stage_decoder": [2] * (stages - 1),
-                "conv_bias": True,
-                "norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d",
-                "norm_op_kwargs": {"eps": 1e-5, "affine": True},
-                "dropout_op": None,
-                "dropout_op_kwargs": None,
-                "nonlin": "torch.nn.LeakyReLU",
-                "nonlin_kwargs": {"inplace": True},
-            },
-            "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
-        },
+        "architecture": _architecture(pools, kernels),
         "batch_dice": False,
     }
     return {
@@ -82,6 +65,31 @@ def _plans() -> dict[str, Any]:
             }
         },
     }  # fmt: skip
+
+
+def _architecture(pools: Sequence[Sequence[int]], kernels: Sequence[Sequence[int]]) -> dict[str, object]:
+    """nnU-Net's plain network for these steps and kernels, one a stage."""
+    stages = len(pools)
+    return {
+        "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
+        "arch_kwargs": {
+            "n_stages": stages,
+            "features_per_stage": [min(32 * 2**stage, 320) for stage in range(stages)],
+            "conv_op": "torch.nn.modules.conv.Conv3d",
+            "kernel_sizes": [list(kernel) for kernel in kernels],
+            "strides": [list(pool) for pool in pools],
+            "n_conv_per_stage": [2] * stages,
+            "n_conv_per_stage_decoder": [2] * (stages - 1),
+            "conv_bias": True,
+            "norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d",
+            "norm_op_kwargs": {"eps": 1e-5, "affine": True},
+            "dropout_op": None,
+            "dropout_op_kwargs": None,
+            "nonlin": "torch.nn.LeakyReLU",
+            "nonlin_kwargs": {"inplace": True},
+        },
+        "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
+    }
 
 
 def prepare(folder: Path) -> None:

@@ -64,7 +64,6 @@ def measure_part(
             "kills": lambda: kill_batches(root, kills, log),
             "tiny": lambda: measure_costs(root, tiny, log),
         }.get(part, lambda: _measure_way(part, root, count, scan, log))()
-    log(f"{part}: {figures}")
     return {**result, **figures}
 
 

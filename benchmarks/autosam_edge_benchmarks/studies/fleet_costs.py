@@ -15,12 +15,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-_OPTIONS = ("--workers", "1", "--format", "json")
+_WORKERS = 2
+_OPTIONS = ("--workers", _WORKERS, "--format", "json")
 _POINTS = 10
 
 
 def measure_costs(root: Path, count: int, log: Callable[[str], None]) -> dict[str, Any]:
-    """Index and segment tiny series, with a formula in the place of the network, in one worker.
+    """Index and segment tiny series, with a formula in the place of the network, in two workers.
 
     Args:
         root: Folder for inputs and results.
@@ -28,8 +29,8 @@ def measure_costs(root: Path, count: int, log: Callable[[str], None]) -> dict[st
         log: Function that is called with one line for each step.
 
     Returns:
-        Milliseconds for a file of the index, new and known, and for a job; seconds of a command that finds
-        everything done; bytes of index and record; and the memory of both processes over time, MB.
+        Milliseconds for a file of the index, new and known; those of a worker for a job; seconds of a command
+        that finds everything done; bytes of index and record; and the memory of both processes over time, MB.
     """
     source, out = root / "tiny", root / "out"
     make_tiny(source, count)
@@ -53,7 +54,8 @@ def measure_costs(root: Path, count: int, log: Callable[[str], None]) -> dict[st
         "files": files,
         "index_ms_per_file": index_ms,
         "list_ms_per_job": round(listed_ms, 3),
-        "job_ms": round(60_000 * first.report["minutes"] / jobs, 2),
+        "workers": _WORKERS,
+        "job_ms": round(60_000 * _WORKERS * first.report["minutes"] / jobs, 2),
         "whole_command_s": round(first.seconds, 1),
         "same_command_again_s": round(again.seconds, 1),
         "index_bytes_per_file": round((root / "index.sqlite").stat().st_size / files),

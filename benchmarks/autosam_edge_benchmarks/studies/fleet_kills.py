@@ -20,8 +20,8 @@ from autosam_edge_benchmarks.studies.fleet_runs import STAND_IN, FleetError, dig
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_SOUND = 50
-_OPTIONS = ("--workers", "2")
+_SOUND = 24
+_OPTIONS = ("--workers", "2", "--format", "nifti")
 
 
 def kill_batches(root: Path, kills: int, log: Callable[[str], None]) -> dict[str, Any]:

@@ -114,7 +114,6 @@ def watch_job(job: Job, inputs: Path, *, alive_s: float = ALIVE_S) -> Seen:
     """Run one job in namespaces of its own.
 
     Args:
-        job: What to run.
         inputs: Folder that :func:`write_inputs` filled.
         alive_s: Time for which it is watched after its work, in seconds.
     """
@@ -135,7 +134,6 @@ def measure_network(*, alive_s: float = ALIVE_S, log: Callable[[str], None] = la
 
     Args:
         alive_s: Time for which each process is watched after its work, in seconds.
-        log: Function that receives one line per job.
 
     Returns:
         ``jobs``, ``control`` and ``defaults`` by name, each what was seen; ``not_installed``, the jobs whose

@@ -186,11 +186,7 @@ def new_study(session: Session, prepared: Prepared) -> Result:
 
 
 def fit(result: Result) -> Thresholds:
-    """The thresholds that a study gives.
-
-    Args:
-        result: Result of a study.
-    """
+    """The thresholds that a study gives."""
     rows = _Rows([entry for entry in result["inputs"] if entry["fitted"]])
     # Thin slabs have the lowest probability of usable inputs. Halfway to the unusable ones it refuses; a
     # third of the way from whole scans down to thin slabs it doubts.

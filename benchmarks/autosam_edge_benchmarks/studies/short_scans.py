@@ -60,7 +60,6 @@ def measure_short_scans(
     """Measure the Dice of whole scans, of short scans, and of the same slices of the whole scan's labels.
 
     Args:
-        split: ``validation`` or ``training``.
         lengths_mm: Lengths of the cuts along the body, mm.
 
     Returns:

@@ -112,9 +112,6 @@ def draw_tiles(
 ) -> Tiles:
     """Draw calibration tiles without repetition, in proportion to the share of organ voxels in them.
 
-    Args:
-        volumes: CT volumes in HU, by name.
-
     Returns:
         Tiles (D, H, W) float32, whole HU.
     """

@@ -23,7 +23,6 @@ class StudentForms:
     """A student as programs, ONNX models and a quantization plan, made on demand and kept.
 
     Args:
-        organs: Names of the classes after the background.
         metadata: Metadata for file formats that have room for some.
         draw_tiles: Function that returns the calibration tiles; called if the plan is asked for.
     """

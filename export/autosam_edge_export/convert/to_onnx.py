@@ -104,7 +104,6 @@ def store_int8(model: bytes, always: Collection[str] = ()) -> bytes:
     The file takes a third of the room. Runtimes convert the weights to float32 at load.
 
     Args:
-        model: Serialized model with float32 weights.
         always: Names of weights that become int8 whatever their size.
     """
     proto = onnx.load_from_string(model)
@@ -161,9 +160,6 @@ def quantize_weight(
 
 def quantize_inputs(model: bytes, ranges: Mapping[str, Range]) -> bytes:
     """Put QuantizeLinear and DequantizeLinear before convolutions, for runtimes with int8 kernels.
-
-    Args:
-        model: Serialized model with float32 weights.
 
     Raises:
         ValueError: The graph has no convolution with one of these weights.

@@ -8,7 +8,6 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from autosam_edge.strict_json import build_list, parse_json
 from autosam_edge_export.proof.cost import ArtifactCost
 from autosam_edge_export.proof.tolerances import Tolerance
 
@@ -38,8 +37,6 @@ class VolumeRecord:
 
     Args:
         tiles: Number of tiles that were compared; None for the whole volume.
-        agreement: Share of voxels with the same label.
-        logit_rms: Root mean square difference of the logits.
     """
 
     volume: str
@@ -60,7 +57,6 @@ class ParityEntry:
     """One artifact in ``parity.json``, whose keys are these names.
 
     Args:
-        proof: ``executed`` or ``interpreted``.
         organ_dice: Dice by organ, mean over the volumes that show the organ.
         mean_dice: Mean of ``organ_dice``.
         worst_organ: Name of the organ with the lowest Dice; empty if no organ was found.
@@ -101,15 +97,6 @@ class ParityEntry:
 def as_json(entries: Sequence[ParityEntry]) -> str:
     """The text of ``parity.json``."""
     return json.dumps([dataclasses.asdict(entry) for entry in entries], indent=1, allow_nan=False) + "\n"
-
-
-def read_entries(text: bytes) -> list[ParityEntry]:
-    """The entries of a ``parity.json`` that :func:`as_json` wrote.
-
-    Raises:
-        ValueError: The text is not JSON, or an entry has other keys or values.
-    """
-    return build_list(ParityEntry, parse_json(text), "parity.json")
 
 
 def as_markdown(entries: Sequence[ParityEntry]) -> str:

@@ -57,9 +57,6 @@ class Target(ABC):
     def convert(self, forms: StudentForms, precision: str) -> Conversion:
         """Make an artifact.
 
-        Args:
-            forms: Forms of the student that targets share.
-
         Raises:
             ExportError: The result of the converter cannot be used.
         """

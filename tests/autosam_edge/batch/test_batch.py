@@ -185,7 +185,10 @@ def test_no_path_and_no_name_of_a_patient_is_in_what_is_shown(scans, tmp_path):
     assert str(scans) in (out / "organs.csv").read_text()
 
 
-def test_a_dask_cluster_gives_the_same_table(scans, tmp_path):
+@pytest.mark.parametrize(
+    "killed", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["whole", "killed"]
+)
+def test_a_dask_cluster_gives_the_same_table(scans, tmp_path, killed):
     distributed = pytest.importorskip("distributed")
     local, cluster = tmp_path / "local", tmp_path / "cluster"
     batch = Batch([scans], local, SETTINGS)
@@ -195,9 +198,15 @@ def test_a_dask_cluster_gives_the_same_table(scans, tmp_path):
         n_workers=2, threads_per_worker=1, dashboard_address=None, local_directory=tmp_path / "dask"
     ) as started:
         batch = Batch([scans], cluster, SETTINGS)
-        run(batch, scheduler=started.scheduler_address)
+        batch.update_index()
+        results = batch.run(batch.todo(), workers=1, scheduler=started.scheduler_address)
+        next(results)
+        if killed:
+            os.kill(started.workers[0].pid, signal.SIGKILL)
+        assert len(list(results)) == 4
         batch.finish()
     assert (local / "organs.csv").read_text() == (cluster / "organs.csv").read_text()
+    assert list((cluster / ".work").iterdir()) == []
 
 
 def test_the_command_ends_with_the_table_and_an_error_for_the_failed_scans(

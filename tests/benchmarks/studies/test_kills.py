@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from pathlib import Path
 
 import pytest
 
-from autosam_edge_benchmarks.studies.kills import KillError, measure_kills, state_of
+from autosam_edge_benchmarks.studies.kills import SCENES, SIGNALS, KillError, measure_kills, state_of
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 RUNS = {"a": {"preview.png": b"a", "statistics.json": b"a"}, "b": {"preview.png": b"b"}}
+
+
+def test_stored_result():
+    """200 kills, of every kind."""
+    stored = Path(__file__).parents[3] / "benchmarks" / "results" / "kills.json"
+    result = json.loads(stored.read_text())
+    groups = {f"every step, {scene}" for scene in SCENES} | {f"random moment, {name}" for name in SIGNALS}
+    assert set(result["groups"]) == groups
+    assert result["kills"] == sum(sum(found.values()) for found in result["groups"].values()) >= 200
 
 
 def test_every_third_step_of_the_renames():

@@ -11,14 +11,15 @@ from autosam_edge_test_support import make_model
 
 from autosam_edge.errors import EngineError, ExportError
 from autosam_edge.geometry import Grid
+from autosam_edge.strict_json import build_list, parse_json
 from autosam_edge.volume import Source, Volume
 from autosam_edge_export.proof.parity import MadeArtifact, compare, hausdorff_95, require, summarize
 from autosam_edge_export.proof.parity_report import (
     OrganRecord,
+    ParityEntry,
     VolumeRecord,
     as_json,
     as_markdown,
-    read_entries,
 )
 
 
@@ -119,7 +120,7 @@ def test_some_tiles_are_those_with_most_organ(slabs, tmp_path):
     entry = summarize(artifact("fp32", "coreml", "interpreted"), records["some"])
     assert (entry.proof, entry.failures) == ("interpreted", ())
     assert "Dice: mean over 2 tiles of v." in as_markdown([entry])
-    assert read_entries(as_json([entry]).encode()) == [entry]
+    assert build_list(ParityEntry, parse_json(as_json([entry]).encode()), "parity.json") == [entry]
 
 
 def test_a_wrong_tile_among_some_is_found(slabs, tmp_path):

@@ -122,10 +122,8 @@ def evaluate(
 
 def _show_summary(summary: JsonObject) -> None:
     metrics = ("dice", "nsd_1", "nsd_2", "nsd_3")
-    table = new_table(f"{summary['method']} on {summary['data']}")
-    table.add_column("organ", no_wrap=True)
-    for heading in ("Dice", "NSD 1 mm", "NSD 2 mm", "NSD 3 mm", "cases"):
-        table.add_column(heading, justify="right")
+    title = f"{summary['method']} on {summary['data']}"
+    table = new_table(title, "organ", "Dice", "NSD 1 mm", "NSD 2 mm", "NSD 3 mm", "cases")
     for name, organ in summary["organs"].items():
         table.add_row(name, *(f"{organ[metric]:.3f}" for metric in metrics), str(organ["cases"]))
     table.add_section()
@@ -158,10 +156,8 @@ def fit_decision_weights(
 
     fitted = fit_session(open_session(bundle), Prepared.read(data), split, log=Stages().log)
     write_file((json.dumps(fitted, indent=1) + "\n").encode(), out)
-    table = new_table(f"{fitted['model']} on {fitted['data']}, on the model's grid")
-    table.add_column("organ", no_wrap=True)
-    for heading in ("weight", "Dice before", "Dice after"):
-        table.add_column(heading, justify="right")
+    title = f"{fitted['model']} on {fitted['data']}, on the model's grid"
+    table = new_table(title, "organ", "weight", "Dice before", "Dice after")
     for organ, before in fitted["without"].items():
         weight = fitted["decision_weights"].get(organ, 1.0)
         table.add_row(organ, f"{weight:g}", f"{before:.3f}", f"{fitted['fitted'][organ]:.3f}")
@@ -222,11 +218,9 @@ def compare(
 
 
 def _show_comparison(result: JsonObject) -> None:
-    table = new_table(f"{result['ours']} on {result['dataset']}, paired by {result['unit']}")
-    for heading in ("metric", "against"):
-        table.add_column(heading, no_wrap=True)
-    for heading in ("ours", "other", "pairs", "zeros", "p", "p, Holm"):
-        table.add_column(heading, justify="right")
+    words, numbers = ("metric", "against"), ("ours", "other", "pairs", "zeros", "p", "p, Holm")
+    title = f"{result['ours']} on {result['dataset']}, paired by {result['unit']}"
+    table = new_table(title, *words, *numbers, words=words)
     for c in result["comparisons"]:
         star = "*" if result["better_than_all"][c["metric"]] else ""
         means = f"{c['mean_ours']:.4f}", f"{c['mean_other']:.4f}"

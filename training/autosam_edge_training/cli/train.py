@@ -251,9 +251,7 @@ def _show_parameters(network: TeacherConfig) -> None:
     with torch.device("meta"):
         rows = parameters_by_part(build_autosam(network))
     vit = network.vit if isinstance(network.vit, str) else "of its own"
-    table = new_table(f"AutoSAM, ViT {vit}, {network.classes} classes")
-    for heading in ("part", "trainable", "frozen"):
-        table.add_column(heading, justify="left" if heading == "part" else "right")
+    table = new_table(f"AutoSAM, ViT {vit}, {network.classes} classes", "part", "trainable", "frozen")
     for row in rows:
         table.add_row(row.part, f"{row.trainable:,}", f"{row.frozen:,}")
     table.add_section()

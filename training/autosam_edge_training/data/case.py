@@ -207,10 +207,8 @@ def prepare_case(
     """Bring a scan and its labels to the model's grid.
 
     Args:
-        hu: (D, H, W) HU on ``grid``.
         labels: (D, H, W) whole numbers from 0 to ``classes - 1`` on ``grid``; with ``known`` also 255, "not
             known".
-        spacing_mm: The model's spacing (D, H, W).
         classes: With the background.
         targets: ``occupancy``, or ``labels``, the class that fills most of each voxel: one byte a voxel
             instead of one a class.

@@ -166,7 +166,6 @@ class Manifest:
         """Write the manifest; its root is relative to the file, so that a folder with both can be moved.
 
         Args:
-            path: File to write.
             folder: Folder in which the file will stand, where it is written in another one.
         """
         home = (path.parent if folder is None else folder).resolve()

@@ -47,8 +47,6 @@ def prepare_dataset(
 
     Args:
         listing: Result of a layout of :data:`~autosam_edge_training.data.layouts.LAYOUTS`.
-        spacing_mm: The model's spacing, (D, H, W).
-        targets: ``occupancy`` or ``labels``.
 
     Raises:
         InputError: A file is missing or damaged, labels are out of range, image and label lie on different
@@ -214,8 +212,6 @@ def prepare_phantoms(
     """Prepare a folder of phantoms, with their NIfTI files in ``OUT/scans``; needs no data.
 
     Args:
-        spacing_mm: The model's spacing, (D, H, W).
-        targets: ``occupancy`` or ``labels``.
         scan_spacing_mm: Voxel spacing of the scans (D, H, W), mm; coarse, so that a smoke run takes seconds.
 
     Raises:

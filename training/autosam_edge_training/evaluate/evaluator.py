@@ -41,7 +41,6 @@ def evaluate_predictions(
 
     Args:
         predict: A CT on its own grid to labels (D, H, W) uint8 on the same grid.
-        split: ``test``, ``validation`` or ``training``.
         names: Names by value of what ``predict`` returns; the data set's by default.
         absent_organ: Rule for an organ that the truth lacks; see
             :func:`~autosam_edge_training.evaluate.scores.score_masks`.

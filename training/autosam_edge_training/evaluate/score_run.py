@@ -60,7 +60,6 @@ def network_session(
 
     Args:
         network: (1, 1, D, H, W) normalized to logits.
-        patch: Voxels (D, H, W) of a tile.
     """
     contract = NetworkInput.of(prepared).contract(patch, overlap)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

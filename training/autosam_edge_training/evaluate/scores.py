@@ -66,8 +66,6 @@ def score_masks(
 
     Args:
         found: (D, H, W), what was predicted.
-        truth: (D, H, W).
-        spacing_mm: (D, H, W).
         absent_organ: Rule for an organ that the truth lacks: ``skip``, NaN always; ``challenge``, 1
             if nothing was found either, else 0. An organ that is there and was not found is worth 0 under
             both.
@@ -95,7 +93,6 @@ def surface_dice(
     Args:
         found: (D, H, W), not empty.
         truth: (D, H, W), not empty.
-        spacing_mm: (D, H, W).
 
     Source: MONAI ``compute_surface_dice(use_subvoxels=True)``, which agrees with Nikolov's reference to four
     digits.

@@ -30,7 +30,7 @@ from autosam_edge.pipeline.resample import ModelGrid
 from autosam_edge_training.data import Entry, Prepared
 from autosam_edge_training.data.layouts import total_segmentator_name
 from autosam_edge_training.error_codes import FOREIGN_TEACHER_INVALID
-from autosam_edge_training.networks.teacher_cache import save_case, write_record
+from autosam_edge_training.networks.teacher_cache import write_record
 
 Share = npt.NDArray[np.float32]
 
@@ -59,7 +59,7 @@ def cache_foreign_teacher(
     names = _class_names(folder) if any(not path.is_dir() for _, path in sources) else {}
     with staged_folder(out) as stage:
         for done, (entry, path) in enumerate(sources, start=1):
-            save_case(stage, entry.name, _on_model_grid(entry, path, names, prepared))
+            np.save(stage / f"{entry.name}.npy", _on_model_grid(entry, path, names, prepared))
             on_step(done, len(sources))
         write_record(stage, folder, prepared)
     return out

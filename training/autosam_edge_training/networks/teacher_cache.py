@@ -53,15 +53,11 @@ def cache_probabilities(
     cases = prepared.cases("training")
     with staged_folder(out) as stage:
         for done, case in enumerate(cases, start=1):
-            save_case(stage, case.name, probabilities(network, case, patch, overlap=overlap, device=device))
+            array = probabilities(network, case, patch, overlap=overlap, device=device)
+            np.save(stage / f"{case.name}.npy", array)
             progress(done, len(cases))
         write_record(stage, path, prepared, patch=patch, overlap=overlap)
     return out
-
-
-def save_case(stage: Path, name: str, probability: npt.NDArray[np.uint8]) -> None:
-    """Write the probabilities of one case, (C, D, H, W) uint8, 255 = probability 1, into a new cache."""
-    np.save(stage / f"{name}.npy", probability)
 
 
 def write_record(stage: Path, teacher: Path, prepared: Prepared, **settings: object) -> None:

@@ -30,9 +30,6 @@ def run_whole_case(
 
     Args:
         network: (1, 1, D, H, W) normalized windows to (1, C, D, H, W).
-        case: Case on the model's grid.
-        patch: Voxels (D, H, W) of a window.
-        device: Device of the network.
         result_device: Device of the result; None takes that of the network.
 
     Returns:

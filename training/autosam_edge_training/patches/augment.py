@@ -45,7 +45,6 @@ def random_low_resolution(
 
     Args:
         image: (1, 1, D, H, W).
-        spacing_mm: Voxel spacing of the image, (D, H, W).
     """
     axis = 0 if generator.random() < 0.75 else int(generator.integers(1, 3))
     thickness_mm = float(generator.uniform(4.0, 8.0))
@@ -111,7 +110,6 @@ def random_masses(
     Args:
         image: (1, 1, D, H, W) in [0, 1].
         occupancy: (1, 14, D, H, W).
-        spacing_mm: Voxel spacing of the image, (D, H, W).
     """
     shape = image.shape[2:]
     body = F.avg_pool3d(image, 5, stride=1, padding=2) > 0.03  # fat is about 0.06, lung and air 0

@@ -118,7 +118,6 @@ class Sampler:
     Args:
         cases: Scans to draw from; one round goes through all of them in a random order.
         sampling: Patch size, crop placement and augmentation.
-        spacing_mm: Voxel spacing of the cases, (D, H, W).
         teacher: Teacher probabilities (C, D, H, W) uint8, 255 = sure, of every case by its name; phantoms
             then have none.
 

@@ -84,11 +84,7 @@ def whole(case: Case) -> Box:
 def draw_view(
     case: Case, spacing_mm: tuple[float, float, float], index: OrganIndex, generator: np.random.Generator
 ) -> Box:
-    """Draw a thin slab (3 of 4) or a field of view that is narrow in the plane (1 of 2), at a random place.
-
-    Args:
-        spacing_mm: Voxel spacing of the case, (D, H, W).
-    """
+    """A thin slab (3 of 4) or a field of view that is narrow in the plane (1 of 2), at a random place."""
     center = index.draw(generator, whole(case)) if generator.random() < 0.75 else None
     if center is None:
         center = generator.integers(0, np.array(case.shape))
