@@ -12,7 +12,7 @@ from autosam_edge_benchmarks.stand_in import stand_in_session
 from autosam_edge_benchmarks.studies import long_life
 
 
-@pytest.mark.parametrize(("name", "scans"), [("stand-in", 200), ("openvino", 80)])
+@pytest.mark.parametrize(("name", "scans"), [("stand-in", 200), ("onnx", 60), ("openvino", 80)])
 def test_stored_result(name, scans):
     """Memory is flat with a formula in the place of the network, and with the default bundle."""
     stored = Path(__file__).parents[3] / "benchmarks" / "results" / f"long-life-{name}.json"
