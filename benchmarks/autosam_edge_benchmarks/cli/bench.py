@@ -11,7 +11,7 @@ import typer
 from autosam_edge.atomic_files import write_file
 from autosam_edge.bundle import default_bundle_path, open_bundle
 from autosam_edge.cli.extras import needs
-from autosam_edge.cli.options import BundleOption, Data, Threads, split_commas
+from autosam_edge.cli.options import BundleOption, Data, Engine, Threads, split_commas
 from autosam_edge.cli.progress import Stages
 from autosam_edge.cli.tables import new_table, show
 from autosam_edge.machine import available_cores
@@ -248,6 +248,7 @@ def kills(
 def long_life(
     scans: Annotated[int, typer.Option("--scans", min=20, help="Number of scans.")] = 200,
     bundle: BundleOption = None,
+    engine: Engine = None,
     stand_in: Annotated[
         bool, typer.Option("--stand-in", help="Use a formula in the place of the network.")
     ] = False,
@@ -257,7 +258,7 @@ def long_life(
     from autosam_edge_benchmarks.stand_in import stand_in_session
     from autosam_edge_benchmarks.studies.long_life import measure_long_life
 
-    session = stand_in_session() if stand_in else open_session(bundle)
+    session = stand_in_session() if stand_in else open_session(bundle, engine=engine)
     result = measure_long_life(scans, session, log=Stages().log)
     print(f"{scans} scans: memory {result['growth_percent']:+.2f} %, {result['descriptors']} descriptors")
     _write(result, out)

@@ -119,9 +119,9 @@ def rows_of(report: dict[str, Any], bundle: Bundle, emulator: str) -> list[Bench
         BenchError: A check failed (AE-BENCH-004).
     """
     checks = report["checks"]
-    if failed := [check for check in checks if check["verdict"] != "passed"]:
+    if failed := [check for check in checks if check["verdict"] == "failed"]:
         raise EMULATION_FAILED(f"{failed[0]['name']}: {failed[0]['detail']}.")
-    details = {check["name"]: check["detail"] for check in checks}
+    details = {check["name"]: check["detail"] for check in checks if check["verdict"] == "passed"}
     ran = [artifact for artifact in bundle.manifest.artifacts if artifact.name in details]
     host = describe_machine()
     nothing = dict.fromkeys(field.name for field in dataclasses.fields(Device))

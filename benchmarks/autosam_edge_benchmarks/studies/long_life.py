@@ -17,6 +17,7 @@ from autosam_edge.write_results import write
 from autosam_edge_benchmarks.result_header import Result, new_result
 
 MAX_GROWTH_PERCENT = 2.0
+_SHAPES = ((22, 36, 36), (26, 40, 40), (30, 44, 44))  # one tile each, so that a scan takes a second
 _SETTLING = 0.1  # part of the scans after which caches are filled
 
 
@@ -45,9 +46,9 @@ def measure_long_life(scans: int, session: Session, *, log: Callable[[str], None
     memory: list[float] = []
     counts: list[tuple[int, int]] = []
     with tempfile.TemporaryDirectory() as folder:
-        series = [Path(folder) / f"scan{seed}" for seed in range(3)]
+        series = [Path(folder) / f"scan{seed}" for seed in range(len(_SHAPES))]
         for seed, path in enumerate(series):
-            phantom = make_phantom(seed, spacing_mm=(8.0, 6.0 + seed, 6.0 + seed))
+            phantom = make_phantom(seed, spacing_mm=(8.0, 6.0, 6.0), shape=_SHAPES[seed])
             write_dicom_series(phantom.volume, path, seed=seed)
         for number in range(scans):
             volume = read(series[number % len(series)])

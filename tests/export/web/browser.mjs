@@ -9,7 +9,7 @@ import { longestTask, record } from './trace.mjs';
 const { chromium } = createRequire(path.join(process.env.NODE_MODULES, 'x.js'))('playwright-core');
 const asked = JSON.parse(process.argv[2]);
 const TYPES = { '.html': 'text/html', '.mjs': 'text/javascript', '.js': 'text/javascript', '.css': 'text/css',
-  '.wasm': 'application/wasm', '.json': 'application/json', '.png': 'image/png', '.webmanifest': 'application/manifest+json' };
+  '.wasm': 'application/wasm', '.json': 'application/json', '.png': 'image/png', '.svg': 'image/svg+xml', '.webmanifest': 'application/manifest+json' };
 const ISOLATION = { 'Cross-Origin-Opener-Policy': 'same-origin', 'Cross-Origin-Embedder-Policy': 'require-corp' };
 
 function serve(folder, headers) {

@@ -221,6 +221,7 @@ def test_a_provider_that_is_silently_wrong_is_refused_by_name(exported, node_mod
     assert "logits differ by" in about["refused"][0]["message"]
 
 
+@pytest.mark.usefixtures("node_modules")  # skips without a network
 def test_every_pinned_file_is_found_at_one_of_its_sources(tmp_path):
     """Those for WebGPU too, which the site of the default bundle leaves out."""
     with ThirdParty(cache=tmp_path, download=True) as third_party:

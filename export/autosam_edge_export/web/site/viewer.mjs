@@ -14,6 +14,7 @@ export class Viewer {
   #slices = new Slices();
   #view = null; // `view` of the result
   #at = [0, 0, 0]; // the crosshair
+  #center = [0, 0, 0]; // what a zoomed picture is about; it rests while a finger is down
   #zoom = 1;
   #boxes = []; // where the planes stand on the canvas
   #fingers = new Map(); // pointers that are down
@@ -29,7 +30,7 @@ export class Viewer {
     canvas.addEventListener('pointerdown', (event) => this.#press(event));
     canvas.addEventListener('pointermove', (event) => this.#drag(event));
     for (const end of ['pointerup', 'pointercancel'])
-      canvas.addEventListener(end, ({ pointerId }) => this.#fingers.delete(pointerId));
+      canvas.addEventListener(end, ({ pointerId }) => this.#release(pointerId));
     canvas.addEventListener('wheel', (event) => this.#wheel(event), { passive: false });
     canvas.addEventListener('dblclick', () => this.#setZoom(1));
     new ResizeObserver(() => this.#redraw()).observe(canvas);
@@ -40,7 +41,7 @@ export class Viewer {
     this.#view = view;
     this.#slices.show(view, labels);
     this.#model.prepare(view.labels_3d, labels);
-    this.#at = view.shape.map((count) => count >> 1);
+    this.#at = this.#center = view.shape.map((count) => count >> 1);
     this.#zoom = 1;
     this.#redraw();
   }
@@ -82,6 +83,7 @@ export class Viewer {
   goTo(zyx) {
     if (!this.#view) return;
     this.#at = zyx.map((index, axis) => Math.min(this.#view.shape[axis] - 1, Math.max(0, Math.round(index))));
+    if (!this.#fingers.size) this.#center = this.#at;
     this.#model.goTo(this.#at.map((index, axis) => (index + 0.5) / this.#view.shape[axis]));
     this.#redraw();
     this.#tellPlace();
@@ -142,24 +144,25 @@ export class Viewer {
     );
   }
 
-  /** A box with the place of the slice in it: true to scale, around the crosshair where it is larger. */
+  /** A box with the place of the slice in it: true to scale, around the center where it is larger. */
   #fitted(box) {
     const { across, down } = PLANES[box.name];
     const { shape, spacing_mm } = this.#view;
     const mm = [shape[across] * spacing_mm[across], shape[down] * spacing_mm[down]];
     const scale = Math.min(box.width / mm[0], box.height / mm[1]) * this.#zoom;
     const [width, height] = mm.map((side) => side * scale);
-    const share = [(this.#at[across] + 0.5) / shape[across], this.#downward(down, this.#at[down]) / shape[down]];
+    const shares = (at) => [(at[across] + 0.5) / shape[across], this.#downward(down, at[down]) / shape[down]];
+    const middle = shares(this.#center);
     const begin = (from, room, size, part) =>
       size <= room ? from + (room - size) / 2 : from + Math.min(0, Math.max(room - size, room / 2 - part * size));
     return {
       ...box,
       slice: {
-        x: begin(box.x, box.width, width, share[0]),
-        y: begin(box.y, box.height, height, share[1]),
+        x: begin(box.x, box.width, width, middle[0]),
+        y: begin(box.y, box.height, height, middle[1]),
         width,
         height,
-        share,
+        share: shares(this.#at),
       },
     };
   }
@@ -219,6 +222,12 @@ export class Viewer {
     Object.assign(finger, { x: event.offsetX, y: event.offsetY });
     if (this.#fingers.size === 1) this.#goToPoint(finger.box, event);
     else if (before > 0) this.#setZoom((this.#zoom * this.#spread()) / before);
+  }
+
+  #release(pointerId) {
+    if (!this.#fingers.delete(pointerId) || this.#fingers.size) return;
+    this.#center = this.#at;
+    this.#redraw();
   }
 
   /** Distance of two fingers, px. */
