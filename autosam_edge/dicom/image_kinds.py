@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from functools import cache
+from functools import lru_cache
 
 from pydicom.uid import UID
 
@@ -66,12 +66,12 @@ def is_spectral(header: Header) -> bool:
     return any(_IN_HU.search(word) for word in image_type(header))
 
 
-@cache
+@lru_cache(maxsize=256)
 def _words(text: str) -> frozenset[str]:
     return frozenset(re.sub("[^A-Z0-9]", "", value.upper()) for value in text.split("\\"))
 
 
-@cache
+@lru_cache(maxsize=256)
 def _kind_of(words: frozenset[str]) -> str:
     """What a CT image is by its ImageType if it is no cross-section in HU, otherwise empty."""
     for kind, pattern in _KINDS:
