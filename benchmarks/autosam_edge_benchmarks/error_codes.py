@@ -58,5 +58,5 @@ NO_NAMESPACE = ErrorCode(
 NO_EMULATOR = ErrorCode(
     "AE-EXTRA-004",
     "`bench arm64`: the emulator or Debian's tools are not installed",
-    "Run it on Debian or Ubuntu, after: apt-get install qemu-user-static",
+    "Run it on Debian or Ubuntu, after `apt-get install qemu-user-static`.",
 )

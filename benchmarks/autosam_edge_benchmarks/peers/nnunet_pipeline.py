@@ -101,6 +101,7 @@ def prepare(folder: Path) -> None:
     import torch
     from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 
+    folder.mkdir(parents=True, exist_ok=True)
     # TotalSegmentator reports every run to its authors unless this file says no.
     (folder / "config.json").write_text(
         json.dumps({"totalseg_id": "not sent", "send_usage_stats": False, "prediction_counter": 0})

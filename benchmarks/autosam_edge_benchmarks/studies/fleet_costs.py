@@ -68,4 +68,4 @@ def measure_costs(root: Path, count: int, log: Callable[[str], None]) -> dict[st
 def _over_time(values: Sequence[float]) -> list[int]:
     """The largest value of each tenth of the time."""
     edges = [len(values) * point // _POINTS for point in range(_POINTS + 1)]
-    return [round(max(values[start:stop])) for start, stop in pairwise(edges)]
+    return [round(max(values[start : max(stop, start + 1)])) for start, stop in pairwise(edges)]

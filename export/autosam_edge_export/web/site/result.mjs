@@ -91,7 +91,7 @@ function showOrgans({ organs, warnings }) {
     ? `Not found: ${absent.map((organ) => organ.title.toLowerCase()).join(', ')}.`
     : '';
   byId('confidence-note').textContent = found.some((organ) => organ.confidence !== null)
-    ? 'Sure: how sure the network is of itself, not how often it is right.'
+    ? 'Score: the mean probability that the network gives the organ. It is not how often the label is right.'
     : '';
 }
 
@@ -101,7 +101,7 @@ function organRow(organ, warnings) {
   see.addEventListener('change', () => viewer?.setVisible(organ, see.checked));
   const text = (className, words) => element('span', { className }, words);
   const density = organ.mean_hu === null ? '' : `${hounsfield(organ.mean_hu)} ± ${Math.round(organ.sd_hu)} HU`;
-  const sure = organ.confidence === null ? '' : `${percent(organ.confidence)} sure`;
+  const score = organ.confidence === null ? '' : `score ${percent(organ.confidence)}`;
   const notes = warnings.map((warning) => `${SEVERITIES[warning.severity]}: ${inWords(warning.message)}`);
   if (organ.touches_border && !notes.length) notes.push('Reaches the edge of the scan: the whole organ is larger.');
   const go = element(
@@ -109,7 +109,7 @@ function organRow(organ, warnings) {
     { type: 'button', className: 'go' },
     text('title', organ.title),
     text('volume', `${organ.touches_border ? '≥ ' : ''}${milliliters(organ.volume_ml)}`),
-    element('span', { className: 'more' }, element('span', {}, density), element('span', {}, sure)),
+    element('span', { className: 'more' }, element('span', {}, density), element('span', {}, score)),
     ...notes.map((note) => text('note', note)),
   );
   go.addEventListener('click', () => {
