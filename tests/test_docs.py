@@ -121,6 +121,14 @@ def test_the_table_of_rows_is_that_of_the_stored_rows():
     assert shown == as_markdown(read_rows(RESULTS / "bench"), peers)
 
 
+def test_the_readme_compares_with_monai_as_the_stored_result_does():
+    """The same weights in PyTorch."""
+    tools = json.loads((RESULTS / "peers.json").read_text())["tools"]
+    (monai,) = (tool for tool in tools if tool["name"] == "MONAI, PyTorch")
+    words = f"{monai['times_slower']:.1f} times as long and {monai['times_memory']:.1f} times the memory"
+    assert words in page_text("README.md")
+
+
 def artifact_row(artifact):
     organ = artifact["worst_organ"]
     row = [artifact["name"], f"{artifact['megabytes']:.1f}"]

@@ -85,7 +85,8 @@ def as_markdown(rows: Sequence[BenchRow], peers: Result | None = None) -> str:
     parts = []
     for device, mine in _by_device(rows):
         table = _markdown_table(COLUMNS, map(cells, mine))
-        parts.append(f"{_words(device)}:\n\n{table}\n\n{' '.join(notes(mine))}\n")
+        told = "\n".join(f"- {note}" for note in notes(mine))
+        parts.append(f"{_words(device)}:\n\n{table}\n\n{told}\n")
     if peers is not None:
         table = _markdown_table(peers_table.COLUMNS, map(peers_table.cells, peers["tools"]))
         parts.append(f"{peers_table.title(peers)}:\n\n{table}\n")
@@ -265,16 +266,20 @@ def _svg(figure: Figure, title: str) -> str:
 
 
 def _by_device(rows: Sequence[BenchRow]) -> list[tuple[Device, list[BenchRow]]]:
-    """Rows by machine; what changes from row to row, such as the load, makes no other machine."""
+    """Rows by machine, those that were timed first.
+
+    What changes from row to row, such as the load, makes no other machine.
+    """
     found: dict[str, list[BenchRow]] = {}
     for row in rows:
         found.setdefault(_words(row.device), []).append(row)
-    return [(mine[0].device, mine) for mine in found.values()]
+    timed_first = sorted(found.values(), key=lambda mine: mine[0].tile_latency is None)
+    return [(mine[0].device, mine) for mine in timed_first]
 
 
 def _words(device: Device) -> str:
     memory = None if device.memory_gb is None else f"{device.memory_gb:g} GB"
-    cores = None if device.cores is None else f"{device.cores} cores"
+    cores = None if device.cores is None else f"{device.cores} core{'s' * (device.cores != 1)}"
     parts = (device.name, device.processor, cores, memory, device.os_build or device.browser)
     return ", ".join(part for part in parts if part)
 
