@@ -16,14 +16,12 @@ import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
+from autosam_edge_test_browser_files import NAMES, write_here
 from pydicom.uid import generate_uid
 
 from autosam_edge import open_bundle, open_session, read
 from autosam_edge.machine import describe_machine
 from autosam_edge.phantom import make_phantom
-from autosam_edge.scan_warning import ScanWarning
-from autosam_edge.volume import Provenance, Segmentation
-from autosam_edge.write_results import write
 from autosam_edge_export.web.site import write_site
 from autosam_edge_export.web.third_party import ThirdParty, pinned_files
 
@@ -112,19 +110,11 @@ def compared(there: Path, here: Path) -> Found:
         np.asarray(nib.load(there / "segmentation.nii.gz").dataobj).T.astype(np.uint8)
     )
     native = open_session(engine="onnx", precision="fp32").segment(scan)
-    segmentation = Segmentation(
-        labels,
-        scan.grid,
-        open_bundle().manifest.labels,
-        provenance=Provenance(**told["provenance"]),
-        warnings=tuple(ScanWarning(**warning) for warning in told["warnings"]),
-    )
-    write(scan, segmentation, here, formats=("nifti", "dicom-seg"))
-    names = ("segmentation.nii.gz", "segmentation.dcm")
+    write_here(scan, labels, told, here)
     return {
         "voxels_that_differ": int(np.count_nonzero(native.labels != labels)),
         "identical_files": [
-            name for name in names if (here / name).read_bytes() == (there / name).read_bytes()
+            name for name in NAMES if (here / name).read_bytes() == (there / name).read_bytes()
         ],
     }
 

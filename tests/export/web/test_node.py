@@ -9,15 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from autosam_edge_test_browser_files import NAMES, write_here
 from autosam_edge_test_codings import CODINGS
 from autosam_edge_test_ct import lenient_writing  # noqa: F401  used by every test
 
 from autosam_edge import open_bundle, read
 from autosam_edge.phantom import make_phantom
 from autosam_edge.phantom.series import write_dicom_series
-from autosam_edge.scan_warning import ScanWarning
-from autosam_edge.volume import Provenance, Segmentation
-from autosam_edge.write_results import write
 
 Answers = dict[str, Any]
 
@@ -82,16 +80,8 @@ def test_the_files_are_those_of_this_machine_bit_by_bit(answers, series, out, tm
     scan = read(series)
     told = json.loads((out / "statistics.json").read_text())
     labels = np.fromfile(out / "labels.u8", np.uint8).reshape(scan.shape)
-    segmentation = Segmentation(
-        labels,
-        scan.grid,
-        open_bundle().manifest.labels,
-        provenance=Provenance(**told["provenance"]),
-        warnings=tuple(ScanWarning(**warning) for warning in told["warnings"]),
-        filled=scan.source.filled,
-    )
-    write(scan, segmentation, tmp_path / "here", formats=("nifti", "dicom-seg"))
-    for name in ("segmentation.nii.gz", "segmentation.dcm"):
+    write_here(scan, labels, told, tmp_path / "here")
+    for name in NAMES:
         assert (tmp_path / "here" / name).read_bytes() == (out / name).read_bytes()
 
 
