@@ -157,7 +157,9 @@ def _padded_border(hu: npt.NDArray[Any]) -> npt.NDArray[np.bool_] | None:
     # Values that are masked to 0 around an organ have no air at all; they stay as they are.
     if not any((plane < -800).any() for plane in hu):
         return None
-    constant = np.logical_and.reduce([plane == value for plane in hu])
+    constant: npt.NDArray[np.bool_] = np.ones(hu.shape[1:], dtype=np.bool_)
+    for plane in hu:
+        np.logical_and(constant, plane == value, out=constant)
     lines = constant.all(axis=1)[:, None] | constant.all(axis=0)
     circle = _outside_of_circle(*constant.shape)
     if np.mean([np.mean(plane[circle] == value) for plane in hu]) >= _PADDED_SHARE:

@@ -15,6 +15,7 @@ import psutil
 
 from autosam_edge.bundle import default_bundle_path, open_bundle
 from autosam_edge.read_scan import read
+from autosam_edge_benchmarks.last_line import last_line
 from autosam_edge_benchmarks.peers import nnunet_pipeline
 from autosam_edge_benchmarks.result_header import Result, new_result
 
@@ -162,8 +163,7 @@ def _prepare(environment: Path, log: Callable[[str], None]) -> str:
         ]
         subprocess.run(prepare, check=True, capture_output=True, text=True)  # noqa: S603
     except subprocess.CalledProcessError as error:
-        lines = [line for line in error.stderr.splitlines() if line.strip()] or ["no message"]
-        return f"cannot be installed here: {lines[-1].strip()}"
+        return f"cannot be installed here: {last_line(error.stderr)}"
     return ""
 
 
@@ -190,8 +190,8 @@ def _run(peer: Peer) -> None:
         seconds = time.perf_counter() - started
         if process.returncode != 0:
             errors.seek(0)
-            lines = errors.read().decode(errors="replace").strip().splitlines() or ["no message"]
-            peer.reason = f"failed with exit code {process.returncode}: {lines[-1]}"
+            said = last_line(errors.read().decode(errors="replace"))
+            peer.reason = f"failed with exit code {process.returncode}: {said}"
             return
     peer.seconds.append(seconds)
     peer.peak_mb.append(peak)

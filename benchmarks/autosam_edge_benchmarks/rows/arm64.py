@@ -20,6 +20,7 @@ import autosam_edge
 from autosam_edge.bundle import open_bundle
 from autosam_edge.machine import describe_machine
 from autosam_edge_benchmarks.error_codes import EMULATION_FAILED, NO_EMULATOR
+from autosam_edge_benchmarks.last_line import last_line
 from autosam_edge_benchmarks.rows import energy
 from autosam_edge_benchmarks.rows.figures import Energy, Memory
 from autosam_edge_benchmarks.rows.row import (
@@ -101,7 +102,7 @@ def verify_on_arm64(place: Path, *, log: Callable[[str], None] = lambda _: None)
     lines = finished.stdout.strip().splitlines()
     if not lines or not lines[-1].startswith("{"):
         raise EMULATION_FAILED(
-            f"verify ended with exit code {finished.returncode}: {_last(finished.stderr)}."
+            f"verify ended with exit code {finished.returncode}: {last_line(finished.stderr).rstrip('.')}."
         )
     version = _run([_EMULATOR, "--version"]).stdout.splitlines()[0]
     return rows_of(json.loads(lines[-1]), open_bundle(None), version)
@@ -203,9 +204,5 @@ def _run(
         command, cwd=cwd, capture_output=True, text=True, check=False, env=environment
     )
     if finished.returncode != 0 and not may_fail:
-        raise EMULATION_FAILED(f"{Path(command[0]).name} failed: {_last(finished.stderr)}.")
+        raise EMULATION_FAILED(f"{Path(command[0]).name} failed: {last_line(finished.stderr).rstrip('.')}.")
     return finished
-
-
-def _last(text: str) -> str:
-    return (text.strip().splitlines() or ["no message"])[-1].rstrip(".")

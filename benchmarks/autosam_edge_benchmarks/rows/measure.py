@@ -18,6 +18,7 @@ from autosam_edge.phantom import make_phantom
 from autosam_edge.phantom.series import write_dicom_series
 from autosam_edge.strict_json import build, parse_json
 from autosam_edge_benchmarks.error_codes import MACHINE_DISTURBED
+from autosam_edge_benchmarks.last_line import last_line
 from autosam_edge_benchmarks.rows.device import after, describe_device, require_ready
 from autosam_edge_benchmarks.rows.figures import Roofline
 from autosam_edge_benchmarks.rows.plan import PHANTOM_SHAPE, Done, Plan, Step
@@ -123,7 +124,7 @@ def _in_process(module: str, bundle: Path, step: Step, *more: object) -> object:
     command = [sys.executable, "-m", name, str(bundle), step.artifact, str(step.threads), *map(str, more)]
     finished = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
     if finished.returncode != 0:
-        raise RuntimeError((finished.stderr.strip().splitlines() or ["no message"])[-1])
+        raise RuntimeError(last_line(finished.stderr))
     return parse_json(finished.stdout.encode())
 
 

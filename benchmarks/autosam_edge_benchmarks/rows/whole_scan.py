@@ -13,6 +13,7 @@ from pathlib import Path
 import pydicom
 from pydicom.uid import generate_uid
 
+from autosam_edge_benchmarks.last_line import last_line
 from autosam_edge_benchmarks.rows.energy import joules, used
 
 MEMORY_METHOD = "largest resident set of each process by itself: VmHWM on Linux, ru_maxrss elsewhere"
@@ -63,7 +64,7 @@ def run_once(source: Path, *, bundle: Path, engine: str, precision: str, threads
         finished = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
         wall_s, after = time.perf_counter() - started, joules()
     if finished.returncode != 0:
-        raise RuntimeError((finished.stderr.strip().splitlines() or ["no message"])[-1])
+        raise RuntimeError(last_line(finished.stderr))
     report = json.loads(finished.stdout)
     return ScanRun(
         shape=tuple(report["scan"]["shape_dhw"]),
