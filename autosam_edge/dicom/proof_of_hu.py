@@ -160,7 +160,7 @@ def _padded_border(hu: npt.NDArray[Any]) -> npt.NDArray[np.bool_] | None:
     constant: npt.NDArray[np.bool_] = np.ones(hu.shape[1:], dtype=np.bool_)
     for plane in hu:
         np.logical_and(constant, plane == value, out=constant)
-    lines = constant.all(axis=1)[:, None] | constant.all(axis=0)
+    lines: npt.NDArray[np.bool_] = np.asarray(constant.all(axis=1, keepdims=True) | constant.all(axis=0))
     circle = _outside_of_circle(*constant.shape)
     if np.mean([np.mean(plane[circle] == value) for plane in hu]) >= _PADDED_SHARE:
         return np.asarray(circle | lines)
