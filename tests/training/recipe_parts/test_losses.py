@@ -206,7 +206,7 @@ def test_what_is_not_known_costs_the_marginal_cross_entropy():
 @pytest.mark.parametrize("weight", [None, torch.tensor([0.5, 1.0, 1.0, 4.0])], ids=["even", "weighted"])
 @pytest.mark.parametrize("share", [0.0, 0.4], ids=["nothing known", "partly known"])
 def test_where_everything_is_possible_only_the_known_part_teaches(weight, share):
-    """The rest of the target is the network's own probability, whatever the classes weigh: it has no slope."""
+    """The rest of the target is the network's own probability, whatever a class weighs: it has no slope."""
     logits, one_hot = random_pair()
     loss = partial(dice_cross_entropy, class_weight=weight)
     slope = gradient(supervised(logits, one_hot * share, torch.ones(2, 4), loss)[0], logits)
