@@ -46,6 +46,7 @@ _IDENTITY = (
     "data_sha256",
     "dataset",
     "extra_data_sha256",
+    "init_sha256",
     "recipe",
     "sam_sha256",
     "teacher",
@@ -205,6 +206,7 @@ class RunRecord:
         spacing_mm: Voxel spacing of the grid (D, H, W), mm.
         commit: Commit of the code; None outside of a checkout.
         extra_data_sha256: SHA-256 of each further data set.
+        init_sha256: SHA-256 of the weights that the run started from; None where they were random.
         teacher_network, teacher_sha256, teacher: Teacher of a distilled student, see
             :class:`~autosam_edge_training.networks.checkpoint_metadata.TeacherRecord`.
         sam_sha256: SHA-256 of the SAM file that a teacher started from.
@@ -225,6 +227,7 @@ class RunRecord:
     machine: str
     machine_details: dict[str, object]
     extra_data_sha256: tuple[str, ...] = ()
+    init_sha256: str | None = None
     teacher_network: str | None = None
     teacher_sha256: str | None = None
     teacher: str | None = None
