@@ -31,6 +31,8 @@ def run(*arguments):
 def scratch(tmp_path, monkeypatch):
     """Where temporary folders are made."""
     (tmp_path / "scratch").mkdir()
+    # The first command of a process makes a folder for matplotlib, which goes when the process ends.
+    monkeypatch.setenv("MPLCONFIGDIR", str(tmp_path / "matplotlib"))
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "scratch"))
     return tmp_path / "scratch"
 
