@@ -3,32 +3,29 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import pytest
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("monai")
 from autosam_edge_test_recipes import (
-    NAMES,
     PLAIN,
-    SPACING_MM,
     changed,
     distill_config,
     losses,
     prepare_boxes,
+    prepare_unlabeled,
     reports,
     same_weights,
     student_config,
     weights_of,
-    write_boxes,
 )
 
 from autosam_edge.errors import TrainingError
 from autosam_edge.file_hash import file_digest
 from autosam_edge_training import train_student
 from autosam_edge_training.config import parse_config
-from autosam_edge_training.data import AMOS_INTENSITY, BTCV_INTENSITY, Listing, Prepared, prepare_dataset
+from autosam_edge_training.data import AMOS_INTENSITY, Prepared
 from autosam_edge_training.networks.checkpoint import open_network, read_metadata
 from autosam_edge_training.networks.checkpoint_metadata import TeacherRecord
 from autosam_edge_training.networks.teacher_cache import cache_probabilities, load_cached_probabilities
@@ -252,16 +249,7 @@ def test_what_is_no_network_is_refused(content, cubes, tmp_path):
 @pytest.fixture(scope="module")
 def unlabeled(tmp_path_factory):
     """A prepared scan that nobody labeled."""
-    folder = tmp_path_factory.mktemp("unlabeled")
-    pair = replace(write_boxes(folder / "scans", "strange", 7), label=None, known=())
-    splits = {"training": (pair,), "validation": (), "test": ()}
-    prepare_dataset(
-        Listing("partial", folder / "scans", NAMES, BTCV_INTENSITY, splits),
-        folder / "prepared",
-        targets="occupancy",
-        spacing_mm=SPACING_MM,
-    )
-    return folder / "prepared"
+    return prepare_unlabeled(tmp_path_factory.mktemp("unlabeled"))
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ import typer
 from autosam_edge.cli.options import Sam, require
 from autosam_edge.cli.progress import Stages
 from autosam_edge.cli.tables import new_table, show
-from autosam_edge_training.choices import Reduction
+from autosam_edge_training.choices import Distance, Reduction
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -147,8 +147,15 @@ WeightOption = Annotated[
     ),
 ]
 ReductionOption = Annotated[
-    Reduction | None,
-    typer.Option("--reduction", help="Mean of the distillation loss. Default: the recipe's."),
+    Reduction | None, typer.Option("--reduction", help="Mean of the squared distance. Default: the recipe's.")
+]
+DistanceOption = Annotated[
+    Distance | None,
+    typer.Option(
+        "--distance",
+        help="Loss between student and teacher: squared distance (the paper's), Kullback-Leibler divergence, "
+        "or the loss of the labels with the teacher's probabilities in their place. Default: the recipe's.",
+    ),
 ]
 Cache = Annotated[
     Path | None,
@@ -168,6 +175,7 @@ def distill(
     extra: Extra = None,
     init: Init = None,
     weight: WeightOption = None,
+    distance: DistanceOption = None,
     reduction: ReductionOption = None,
     cache: Cache = None,
     sam: Sam = None,
@@ -188,7 +196,8 @@ def distill(
     tiny = train_student.Config.smoke_run() if smoke else None
     if smoke and weight is None:
         weight = 0.5  # of the paper: the smoke run shows the teacher's term too
-    recipe = _recipe(train_student.Config, config, tiny, seed=seed, weight=weight, reduction=reduction)
+    changes = {"seed": seed, "weight": weight, "distance": distance, "reduction": reduction}
+    recipe = _recipe(train_student.Config, config, tiny, **changes)
     with _folders(data, out) as (prepared, run, scratch):
         first, *ensemble = teacher or [_tiny_teacher(prepared, scratch)]
         if cache is not None and int(os.environ.get("WORLD_SIZE", "1")) == 1:
