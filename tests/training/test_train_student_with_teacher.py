@@ -295,7 +295,7 @@ def test_further_scans_join_and_their_probabilities_too(cubes, unlabeled, taught
 
 def test_a_final_model_trains_on_the_validation_cases_too(cubes, taught, tmp_path):
     """And is not validated; a run starts from the weights of another, and says of which."""
-    config = distill_config(train_on_validation=True)
+    config = distill_config(fold="all")
     weights = train(config, cubes, tmp_path / "run", teacher=taught)
     assert read_metadata(weights).cases == ("training0", "training1", "validation0")
     assert not any("dice" in line for line in reports(tmp_path / "run"))

@@ -78,7 +78,13 @@ class RunFolder:
         fabric: Fabric,
         identity: Mapping[str, object] | None = None,
     ) -> None:
+        assert dataclasses.is_dataclass(config)
         self.out, self._fabric, self._prepared = out, fabric, prepared
+        self._defaults = {
+            field.name: field.default
+            for field in dataclasses.fields(config)
+            if field.default is not dataclasses.MISSING
+        }
         self.identity: JsonObject = {
             "recipe": recipe,
             "config": as_dict(config),
@@ -170,7 +176,8 @@ class RunFolder:
     def _check_identity(self) -> None:
         found, given = as_dict(read_run_record(self.out)), self.identity
         other = [key for key in _IDENTITY if (given.get(key) or None) != (found[key] or None)]
-        recipes = found["config"], given["config"]
+        # A key that a recipe did not have yet when the run began has its default.
+        recipes = {**self._defaults, **found["config"]}, given["config"]
         other += [
             f"config.{key}"
             for key in sorted(recipes[0].keys() | recipes[1].keys())

@@ -49,8 +49,8 @@ class Recipe:
         report_every: Number of steps from one line of metrics and checkpoint to the next.
         validate_every: Number of steps from one validation of the averaged weights to the next, a multiple of
             ``report_every`` as a rule.
-        train_on_validation: True for a final model, made after the last choice: it trains on the validation
-            cases too and is not validated.
+        fold: ``development`` holds the validation cases out. ``all``, for a final model made after the
+            last choice, trains on them too and validates nothing.
         seed: Random seed of weights, patches and augmentation.
         precision: Precision of the forward pass, ``bf16`` (autocast) or ``fp32``. On CPUs, torch 2.13 now and
             then returns infinite gradients for SwinUNETR-Tiny under bf16 autocast; its recipe says ``fp32``.
@@ -63,7 +63,7 @@ class Recipe:
     ema: float = 0.0
     report_every: int = 100
     validate_every: int = 1000
-    train_on_validation: bool = False
+    fold: Literal["development", "all"] = "development"
     seed: int = 0
     precision: Precision = "bf16"
     smoke: bool = False
@@ -124,7 +124,7 @@ def training_parts(recipe: Recipe, prepared: Prepared, extra: Sequence[Path] = (
         InputError: One cannot be used (AE-DATA-*).
     """
     parts: list[tuple[Prepared, Split]] = [(prepared, "training")]
-    if recipe.train_on_validation and prepared.split["validation"]:
+    if recipe.fold == "all" and prepared.split["validation"]:
         parts.append((prepared, "validation"))
     for folder in extra:
         other = Prepared.read(folder)
@@ -182,7 +182,7 @@ def train_network(
     Args:
         segmentation: Segmentation loss; None takes that of the recipe.
     """
-    validates = prepared.split["validation"] and not recipe.train_on_validation
+    validates = prepared.split["validation"] and recipe.fold == "development"
     held_out = prepared.cases("validation") if validates else []
     schedule = recipe.schedule
     sampler = _start_sampler(cases, recipe, prepared, cached)
