@@ -288,8 +288,11 @@ def _bent_shares(source: Shares, classes: int, at: Tensor, box: Box) -> Tensor:
     shares = torch.zeros(classes + 1, *at.shape[1:])
     for value, organ in source.organ_boxes.items():
         part = _overlap(organ, box)
-        if part is not None:
-            shares[value] = _sample(source.share_in(value, part)[None], at, part)[0]
+        if part is None:
+            continue
+        share = source.share_in(value, part)
+        if share.any():  # a teacher's stray voxels make the box of an organ large, and most of it is empty
+            shares[value] = _sample(share[None], at, part)[0]
     total = shares[1:].sum(dim=0)
     shares[1:] /= total.clamp_min(1.0)  # each share was rounded
     shares[0] = (1.0 - total).clamp_min_(0.0)
