@@ -18,7 +18,7 @@ from autosam_edge.pipeline.resample import ModelGrid
 from autosam_edge.pipeline.restore import Restorer, axis_maps
 from autosam_edge.pipeline.slab import ROWS_AT_ONCE, FloatArray, Slab
 from autosam_edge.pipeline.tiles import TilePlan
-from autosam_edge.plausibility.check import PlausibilityCheck
+from autosam_edge.plausibility.check import RunCheck
 from autosam_edge.version import __version__
 from autosam_edge.volume import Provenance, Segmentation, Volume
 from autosam_edge.warning_codes import NO_BODY, PARTS_REMOVED
@@ -135,7 +135,7 @@ class TileRun:
         weights = DecisionWeights(self._model.class_weights)
         restorer = Restorer(maps, canonical, smallest_winner=weights.smallest_winner)
         one_part = OnePartFilter(self._tiles.shape, self._one_part())
-        check = PlausibilityCheck(self._model.plausibility)
+        check = RunCheck(self._model.plausibility, self._model.confidence, self._model.class_weights)
         slab = Slab(self._tiles, self._model.classes)
         patch_depth, starts = self._tiles.patch[0], self._tiles.starts[0]
         image = self._image(starts[0], starts[0] + patch_depth)
@@ -166,7 +166,7 @@ class TileRun:
             *self._describe(removed),
         )
         with self._timed("plausibility"):
-            plausibility, found = check.finish(
+            plausibility, expected_dice, found = check.finish(
                 self._hu, canonical, self._grid.resampler.grid, self._model.labels, warnings
             )
         return Segmentation(
@@ -178,6 +178,7 @@ class TileRun:
             warnings=(*warnings, *found),
             filled=self._volume.source.filled,
             plausibility=plausibility,
+            expected_dice=expected_dice,
         )
 
     def _row(

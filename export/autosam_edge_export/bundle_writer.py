@@ -20,11 +20,13 @@ from autosam_edge.file_hash import file_digest
 from autosam_edge.label_table import label_table
 from autosam_edge.manifest import SCHEMA_VERSION, Artifact
 from autosam_edge.model import InputContract, Model
+from autosam_edge.plausibility.expected_dice import Confidence
 from autosam_edge.plausibility.thresholds import Thresholds
 from autosam_edge.strict_json import build, parse_json
 from autosam_edge.volume import RESEARCH_USE
 from autosam_edge_export.convert.quantization import QuantizationPlan
 from autosam_edge_export.error_codes import (
+    CONFIDENCE_INVALID,
     DECISION_WEIGHTS_INVALID,
     PLAUSIBILITY_INVALID,
     STUDENT_FILE_INVALID,
@@ -56,6 +58,8 @@ class Description:
             None takes those of the default bundle with its student, and none with another.
         plausibility: Limits of the plausibility check; None takes those of the default bundle with its
             student, and with another checks nothing.
+        confidence: Map to the expected Dice of each organ; None takes that of the default bundle with its
+            student, and with another expects nothing.
     """
 
     name: str | None = None
@@ -64,6 +68,7 @@ class Description:
     version: str | None = None
     decision_weights: Mapping[str, float] | None = None
     plausibility: Thresholds | None = None
+    confidence: Confidence | None = None
 
 
 NO_DESCRIPTION = Description()
@@ -105,6 +110,24 @@ def read_plausibility(path: Path) -> Thresholds:
     return file.plausibility
 
 
+@dataclass(frozen=True)
+class _ConfidenceFile:
+    confidence: Confidence
+
+
+def read_confidence(path: Path) -> Confidence:
+    """Read the file that ``bench confidence`` writes; only its ``confidence`` counts.
+
+    Raises:
+        ExportError: The file holds no map (AE-EXPORT-017).
+    """
+    try:
+        file = build(_ConfidenceFile, parse_json(path.read_bytes()), path.name, other_keys=True)
+    except ValueError as error:
+        raise CONFIDENCE_INVALID(f"{path.name} holds no map to the expected Dice: {error}.") from error
+    return file.confidence
+
+
 class LoadedStudent:
     """A student that was read from its checkpoint, and its description.
 
@@ -119,14 +142,15 @@ class LoadedStudent:
         one_part: Names of the organs of which only one part is kept.
         decision_weights: Factor of an organ's probability before the largest is taken, by the organ's name.
         plausibility: Limits of the plausibility check, None if there are none.
+        confidence: Map to the expected Dice of each organ, None if there is none.
 
     Args:
         checkpoint: Path of the student's safetensors; None takes the one in the default bundle.
         description: What the bundle says and decides beyond the checkpoint.
 
     Raises:
-        ExportError: The file is not a student's checkpoint (AE-EXPORT-002), or the decision weights do not
-            fit it (AE-EXPORT-014).
+        ExportError: The file is not a student's checkpoint (AE-EXPORT-002), or the decision weights or the
+            map to the expected Dice do not fit it (AE-EXPORT-014).
     """
 
     def __init__(self, checkpoint: Path | None, description: Description) -> None:
@@ -160,13 +184,16 @@ class LoadedStudent:
             weights = open_bundle().manifest.postprocess.decision_weights if checkpoint is None else {}
         self.decision_weights = dict(weights)
         self.plausibility = description.plausibility
-        if self.plausibility is None and checkpoint is None:
-            self.plausibility = open_bundle().manifest.plausibility
+        self.confidence = description.confidence
+        if checkpoint is None:
+            shipped = open_bundle().manifest
+            self.plausibility = self.plausibility or shipped.plausibility
+            self.confidence = self.confidence or shipped.confidence
         try:
             self.model(self.input.contract((96, 96, 96), DEFAULT_OVERLAP))
         except ValueError as error:
             raise DECISION_WEIGHTS_INVALID(
-                f"the decision weights do not fit the student: {error}."
+                f"the decision weights or the confidence do not fit the student: {error}."
             ) from error
 
     @cached_property
@@ -191,6 +218,7 @@ class LoadedStudent:
             self.sha256,
             self.decision_weights,
             self.plausibility,
+            self.confidence,
         )
 
     def format_metadata(self, contract: InputContract) -> dict[str, str]:
@@ -256,6 +284,7 @@ def write_bundle(
             for path in files
         },
         "provenance": provenance,
+        "confidence": student.confidence and dataclasses.asdict(student.confidence),
     }
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
 
