@@ -305,7 +305,7 @@ LOW_EXPECTED_DICE = WarningCode(
     "AE-WARN-116",
     "caution",
     "the labels of an organ are expected to agree badly with those of a person",
-    "Look at this organ on the picture, and do not use its volume without a correction.",
+    "Look at this organ on the picture; do not use its volume before a person has corrected the labels.",
 )
 
 # Results

@@ -84,8 +84,8 @@ _EXPECTED_HEAD = (
     "organs below 0.5 | of these with the warning | of the others with the warning |"
 )
 _ABOUT_BINS = """\
-The test scans, all inputs. Of ten organs in a row, one has a Dice below and one above the last two
-numbers."""
+The test scans as they are, a slab of 60 mm of each, and a field of view of 150 mm. Of ten organs in a row,
+one has a Dice below and one above the last two numbers."""
 _LIMITS = """\
 What it cannot do:
 
@@ -181,8 +181,8 @@ def _expected_dice() -> list[str]:
         scans=", ".join(used.scans),
         organs=used.organs,
     )
-    test = json.loads(TEST.read_text())["reliability"]
-    studies = {"validation": json.loads(FIT.read_text())["reliability"], "test": test}
+    files = {"validation": FIT, "test": TEST}
+    studies = {split: json.loads(file.read_text())["reliability"] for split, file in files.items()}
     return [
         "## Expected Dice",
         "",
@@ -205,7 +205,7 @@ def _expected_dice() -> list[str]:
         *(
             f"| {row['from']:g} to {row['to']:g} | {row['organs']} | {row['expected']:.2f} | "
             f"{row['dice']:.2f} | {row['p10']:.2f} | {row['p90']:.2f} |"
-            for row in test["all inputs"]["bins"]
+            for row in studies["test"]["all inputs"]["bins"]
         ),
         "",
         _LIMITS,

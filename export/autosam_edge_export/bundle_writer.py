@@ -12,10 +12,11 @@ from datetime import datetime, timezone
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
+from typing import TypeVar
 
 from autosam_edge import __version__
 from autosam_edge.bundle import default_bundle_path, open_bundle
-from autosam_edge.errors import first_line
+from autosam_edge.errors import ErrorCode, first_line
 from autosam_edge.file_hash import file_digest
 from autosam_edge.label_table import label_table
 from autosam_edge.manifest import SCHEMA_VERSION, Artifact
@@ -34,6 +35,8 @@ from autosam_edge_export.error_codes import (
 from autosam_edge_export.proof.parity_report import ParityEntry, as_json, as_markdown
 from autosam_edge_training.networks.hu_input import TorchEngine
 from autosam_edge_training.networks.students import load_student, parameter_count
+
+_File = TypeVar("_File")
 
 STUDENT_FILE = "student.safetensors"
 DEFAULT_OVERLAP = 0.25
@@ -79,22 +82,30 @@ class _WeightsFile:
     decision_weights: dict[str, float]
 
 
+@dataclass(frozen=True)
+class _PlausibilityFile:
+    plausibility: Thresholds
+
+
+@dataclass(frozen=True)
+class _ConfidenceFile:
+    confidence: Confidence
+
+
+def _read(kind: type[_File], path: Path, invalid: ErrorCode, content: str) -> _File:
+    try:
+        return build(kind, parse_json(path.read_bytes()), path.name, other_keys=True)
+    except ValueError as error:
+        raise invalid(f"{path.name} holds no {content}: {error}.") from error
+
+
 def read_decision_weights(path: Path) -> dict[str, float]:
     """Read the file that ``fit-decision-weights`` writes; only its ``decision_weights`` count.
 
     Raises:
         ExportError: The file holds no decision weights (AE-EXPORT-014).
     """
-    try:
-        file = build(_WeightsFile, parse_json(path.read_bytes()), path.name, other_keys=True)
-    except ValueError as error:
-        raise DECISION_WEIGHTS_INVALID(f"{path.name} holds no decision weights: {error}.") from error
-    return file.decision_weights
-
-
-@dataclass(frozen=True)
-class _PlausibilityFile:
-    plausibility: Thresholds
+    return _read(_WeightsFile, path, DECISION_WEIGHTS_INVALID, "decision weights").decision_weights
 
 
 def read_plausibility(path: Path) -> Thresholds:
@@ -103,29 +114,16 @@ def read_plausibility(path: Path) -> Thresholds:
     Raises:
         ExportError: The file holds no thresholds (AE-EXPORT-015).
     """
-    try:
-        file = build(_PlausibilityFile, parse_json(path.read_bytes()), path.name, other_keys=True)
-    except ValueError as error:
-        raise PLAUSIBILITY_INVALID(f"{path.name} holds no thresholds: {error}.") from error
-    return file.plausibility
-
-
-@dataclass(frozen=True)
-class _ConfidenceFile:
-    confidence: Confidence
+    return _read(_PlausibilityFile, path, PLAUSIBILITY_INVALID, "thresholds").plausibility
 
 
 def read_confidence(path: Path) -> Confidence:
     """Read the file that ``bench confidence`` writes; only its ``confidence`` counts.
 
     Raises:
-        ExportError: The file holds no map (AE-EXPORT-017).
+        ExportError: The file holds no map to the expected Dice (AE-EXPORT-017).
     """
-    try:
-        file = build(_ConfidenceFile, parse_json(path.read_bytes()), path.name, other_keys=True)
-    except ValueError as error:
-        raise CONFIDENCE_INVALID(f"{path.name} holds no map to the expected Dice: {error}.") from error
-    return file.confidence
+    return _read(_ConfidenceFile, path, CONFIDENCE_INVALID, "map to the expected Dice").confidence
 
 
 class LoadedStudent:

@@ -28,6 +28,7 @@ Labels = npt.NDArray[np.uint8]
 
 TEMPERATURES = (0.8, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.8, 2.0)
 """Temperatures that are tried."""
+_JUDGED = (AS_IT_IS, "slab of 60 mm", "field of view of 150 mm")  # inputs of scans that no map is fitted on
 _UNKNOWN = 255  # voxels of the truth where no person has said what they are
 
 
@@ -83,11 +84,12 @@ def measure(
     save: Callable[[Result], None],
     log: Callable[[str], None],
 ) -> None:
-    """Measure every input of every scan of a split; an input that the result holds is not measured again.
+    """Measure the scans of a split: on validation scans every input, on others a few.
 
     Args:
-        result: Result of :func:`new_study` or of an earlier run; inputs are added to it.
-        save: Function that is called with the result after each scan.
+        result: Result of :func:`new_study` or of an earlier run, whose inputs are not measured again; inputs
+            are added to it.
+        save: Function that is called with the result after each input.
 
     Raises:
         InputError: The split is empty (AE-DATA-005), or a file is missing (AE-DATA-002) or not the one that
@@ -95,7 +97,8 @@ def measure(
     """
     done = {(entry["scan"], entry["input"]) for entry in result["inputs"]}
     for entry in split_entries(prepared, split):
-        missing = [step for step in INPUTS if (entry.name, step.name) not in done]
+        wanted = [step for step in INPUTS if split == "validation" or step.name in _JUDGED]
+        missing = [step for step in wanted if (entry.name, step.name) not in done]
         if not missing:
             continue
         scan, organs = _load(entry, prepared, session.model)
@@ -105,7 +108,7 @@ def measure(
                 found = _measure(session, made, _onto(scan, made.grid), organs)
                 result["inputs"].append({"scan": entry.name, "input": step.name, **found})
                 log(f"{entry.name}, {step.name}: {len(found['organs'])} organs")
-        save(result)
+                save(result)
 
 
 def _load(entry: Entry, prepared: Prepared, model: Model) -> tuple[Scan, dict[str, int]]:
