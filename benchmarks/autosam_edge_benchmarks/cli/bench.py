@@ -272,7 +272,7 @@ def fuzz(
 def kills(
     random_kills: Annotated[
         int, typer.Option("--random", min=0, help="Number of runs that are killed at a random moment.")
-    ] = 100,
+    ] = 108,
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", help="JSON file for the result; groups of kills that it holds are kept."),
