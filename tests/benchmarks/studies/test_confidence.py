@@ -19,6 +19,7 @@ from autosam_edge.geometry import Grid
 from autosam_edge.labels import BTCV_LABELS
 from autosam_edge.plausibility.expected_dice import Confidence
 from autosam_edge.session import Session
+from autosam_edge.strict_json import build
 from autosam_edge.volume import Segmentation
 
 study = pytest.importorskip("autosam_edge_benchmarks.studies.confidence")
@@ -143,3 +144,12 @@ def test_the_default_bundle_has_the_map_of_the_stored_study():
     assert json.loads(as_json(study.finished(stored))) == stored
     manifest = json.loads((open_bundle().path / "manifest.json").read_text())
     assert manifest["confidence"] == stored["confidence"]
+
+
+def test_the_stored_judgment_is_of_the_bundle_and_of_no_scan_of_the_fit():
+    """Test cases count nowhere else."""
+    stored = json.loads((RESULTS / "confidence_test.json").read_text())
+    confidence = build(Confidence, stored["confidence"], "confidence")
+    assert confidence == open_bundle().manifest.confidence
+    assert json.loads(as_json(study.finished(stored, confidence))) == stored
+    assert not {entry["scan"] for entry in stored["inputs"]} & set(confidence.scans)
