@@ -129,9 +129,6 @@ def plausibility(
         Path, typer.Option("--out", "-o", help="JSON file for the result; inputs that it holds are kept.")
     ],
     bundle: BundleOption = None,
-    extended: Annotated[
-        int, typer.Option("--extended", min=0, help="Number of scans on which every input is measured.")
-    ] = 6,
     usable: Annotated[
         list[Path] | None, typer.Option("--usable", help="Further abdominal CT, once for each.", exists=True)
     ] = None,
@@ -148,7 +145,7 @@ def plausibility(
     session, prepared = open_session(bundle), Prepared.read(data)
     result = json.loads(out.read_text()) if out.is_file() else study.new_study(session, prepared)
     running = study.Study(session, result, lambda found: write_file(study.as_json(found), out), Stages().log)
-    running.measure_data(prepared, extended)
+    running.measure_data(prepared)
     others = [study.OtherScan(path.name, path, usable=True) for path in usable or ()]
     others += [study.OtherScan(path.name, path, usable=False) for path in unusable or ()]
     running.measure_others(others)
@@ -229,7 +226,7 @@ def fuzz(
 def kills(
     random_kills: Annotated[
         int, typer.Option("--random", min=0, help="Number of runs that are killed at a random moment.")
-    ] = 100,
+    ] = 108,
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", help="JSON file for the result; groups of kills that it holds are kept."),

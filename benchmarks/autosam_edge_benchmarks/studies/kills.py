@@ -26,8 +26,12 @@ SIGNALS = ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP")
 _FIVE = tuple(FILE_NAMES[name] for name in DEFAULT_FORMATS)
 _TWO = (FILE_NAMES["nifti"], FILE_NAMES["preview"])
 _MINE = "notes.txt"
-# The command line, which tells when its signals are caught: before that, Python itself answers a Ctrl-C.
+# The command line, which tells when its signals are caught: before that, Python itself answers a Ctrl-C. A
+# study that runs in the background or under nohup is started with two of them ignored.
 _SEGMENT = """
+import signal
+for name in ("SIGINT", "SIGHUP"):
+    signal.signal(getattr(signal, name), signal.SIG_DFL)
 from autosam_edge.stop_signals import catch_signals
 catch_signals()
 print("caught", flush=True)
@@ -43,7 +47,7 @@ class KillError(Exception):
 
 
 def measure_kills(
-    random_kills: int = 100,
+    random_kills: int = 108,
     *,
     steps: Sequence[int] | None = None,
     earlier: Result | None = None,

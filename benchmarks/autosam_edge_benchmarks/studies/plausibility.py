@@ -73,19 +73,13 @@ class Study:
         self._session, self.result, self._save, self._log = session, result, save, log
         self._done = {(entry["scan"], entry["input"]) for entry in result["inputs"]}
 
-    def measure_data(self, prepared: Prepared, extended: int) -> None:
-        """Measure every training and validation scan of a data set.
-
-        Args:
-            extended: Number of scans, from the first validation scan on, on which all inputs are measured; on
-                the others the quick ones are.
-        """
-        entries = [entry for split in SPLITS for entry in prepared.manifest.entries(split)]
-        for number, entry in enumerate(entries):
-            entry.check()
-            self._scan(
-                entry.name, partial(read_nifti, entry.image), fitted=True, all_inputs=number < extended
-            )
+    def measure_data(self, prepared: Prepared) -> None:
+        """Measure the scans of a data set: on validation scans every input, on others the quick ones."""
+        for split in SPLITS:
+            for entry in prepared.manifest.entries(split):
+                entry.check()
+                load = partial(read_nifti, entry.image)
+                self._scan(entry.name, load, fitted=True, all_inputs=split == "validation")
 
     def measure_others(self, scans: Sequence[OtherScan]) -> None:
         """Measure scans that count for nothing but the table, and synthetic inputs."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import pytest
 
@@ -202,12 +203,18 @@ def test_what_is_not_known_costs_the_marginal_cross_entropy():
     torch.testing.assert_close(gradient(cross_entropy, logits), gradient(marginal, logits))
 
 
-def test_where_everything_is_possible_nothing_is_learned():
-    """The target is the network's own probability, so that cross entropy and Dice have no slope."""
+@pytest.mark.parametrize("weight", [None, torch.tensor([0.5, 1.0, 1.0, 4.0])], ids=["even", "weighted"])
+@pytest.mark.parametrize("share", [0.0, 0.4], ids=["nothing known", "partly known"])
+def test_where_everything_is_possible_only_the_known_part_teaches(weight, share):
+    """The rest of the target is the network's own probability, whatever a class weighs: it has no slope."""
     logits, one_hot = random_pair()
-    nothing = complete(logits, torch.zeros_like(logits), torch.ones(2, 4))
-    slope = gradient(dice_cross_entropy(logits, nothing), logits).abs().max()
-    assert float(slope) < 2e-3 * float(gradient(dice_cross_entropy(logits, one_hot), logits).abs().max())
+    loss = partial(dice_cross_entropy, class_weight=weight)
+    slope = gradient(supervised(logits, one_hot * share, torch.ones(2, 4), loss)[0], logits)
+    whole = gradient(loss(logits, one_hot), logits)
+    if share == 0.0:
+        assert float(slope.abs().max()) < 2e-3 * float(whole.abs().max())
+    else:
+        assert float((slope * whole).sum()) > 0.3 * float((whole * whole).sum())
 
 
 def test_a_known_occupancy_stays_as_it_is():

@@ -10,16 +10,24 @@ from torch.nn import functional as F
 
 from autosam_edge_training.choices import Reduction
 
-Segmentation = Callable[[Tensor, Tensor], Tensor]
-"""Logits and occupancy, each (B, C, D, H, W), to a scalar, the mean over the patches."""
+Segmentation = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""Logits, occupancy and the known part of it, each (B, C, D, H, W), to a scalar, the mean over the patches.
+
+The occupancy sums to 1 over C; where it was filled by :func:`complete`, less of it is known.
+"""
 
 
-def dice_cross_entropy(logits: Tensor, occupancy: Tensor, *, class_weight: Tensor | None = None) -> Tensor:
+def dice_cross_entropy(
+    logits: Tensor, occupancy: Tensor, known: Tensor | None = None, *, class_weight: Tensor | None = None
+) -> Tensor:
     """Soft Dice + cross entropy for targets that are fractions, Dice over the classes that a patch holds.
 
     Args:
         logits: (B, C, D, H, W).
         occupancy: (B, C, D, H, W) float, the fraction of each voxel that a class fills; sums to 1 over C.
+        known: (B, C, D, H, W) part of the occupancy that the class weights count for; None is all of it. With
+            weights on the network's own probabilities, a voxel that is not known would become the class of
+            the largest weight.
         class_weight: (C,) weights of the cross entropy, or None.
 
     Returns:
@@ -29,7 +37,11 @@ def dice_cross_entropy(logits: Tensor, occupancy: Tensor, *, class_weight: Tenso
     log_probability = F.log_softmax(logits.float(), dim=1)
     axes = (2, 3, 4)
     per_class = -(occupancy * log_probability).mean(dim=(0, *axes))
-    cross_entropy = per_class.sum() if class_weight is None else (per_class * class_weight).sum()
+    if class_weight is not None and (known is None or known is occupancy):
+        per_class = per_class * class_weight
+    elif class_weight is not None and known is not None:
+        per_class = per_class - (known * log_probability).mean(dim=(0, *axes)) * (class_weight - 1.0)
+    cross_entropy = per_class.sum()
     probability = log_probability.exp()
     overlap = (probability * occupancy).sum(axes)
     # Squares in the denominator (V-Net form) so that a fractional target is its own best prediction.
@@ -39,11 +51,12 @@ def dice_cross_entropy(logits: Tensor, occupancy: Tensor, *, class_weight: Tenso
     return cross_entropy + ((dice * present).sum(dim=1) / present.sum(dim=1)).mean()
 
 
-def equation_1(logits: Tensor, occupancy: Tensor) -> Tensor:
+def equation_1(logits: Tensor, occupancy: Tensor, known: Tensor | None = None) -> Tensor:
     """The paper's equation 1: soft Dice over all classes, background included, + cross entropy, 1:1.
 
     Source: MONAI's ``DiceCELoss(softmax=True)`` on one-hot targets, of which this is the value.
     """
+    del known  # it has no class weights
     probability = logits.float().softmax(dim=1)
     axes = (2, 3, 4)
     overlap = (probability * occupancy).sum(axes)
@@ -98,17 +111,17 @@ def supervised(
         output: Logits (B, C, D, H, W), or these and coarse ones (B, C, D/n, H/n, W/n).
         occupancy: (B, C, D, H, W); what is missing to a sum of 1 over C is not known.
         possible: (B, C), 1 for the classes that a voxel that is not known may be.
-        loss: Segmentation loss of logits and a complete occupancy.
+        loss: Segmentation loss.
 
     Returns:
         The loss, and the logits on the full grid.
     """
     if not isinstance(output, tuple):
-        return loss(output, complete(output, occupancy, possible)), output
+        return loss(output, complete(output, occupancy, possible), occupancy), output
     logits, coarse = output
     small = F.avg_pool3d(occupancy, occupancy.shape[-1] // coarse.shape[-1])
-    truth = loss(logits, complete(logits, occupancy, possible))
-    return truth + 0.5 * loss(coarse, complete(coarse, small, possible)), logits
+    truth = loss(logits, complete(logits, occupancy, possible), occupancy)
+    return truth + 0.5 * loss(coarse, complete(coarse, small, possible), small), logits
 
 
 def class_weights(fractions: Tensor) -> Tensor:
