@@ -60,12 +60,15 @@ def body_box(hu: npt.NDArray[np.generic], resampler: Resampler) -> Box:
     return _rows_reached(resampler, whole, (box[0], box[1])), box[0], box[1]
 
 
-def organ_box(labels: npt.NDArray[np.uint8], grid: Grid) -> Box | None:
-    """Find the part of a scan that holds its organs, with a margin of ``ORGAN_MARGIN_MM``.
+def organ_box(
+    labels: npt.NDArray[np.uint8], grid: Grid, margin_mm: tuple[float, float, float] = ORGAN_MARGIN_MM
+) -> Box | None:
+    """Find the part of a scan that holds its organs.
 
     Args:
         labels: (D, H, W) canonical view of the labels.
         grid: Grid of that view.
+        margin_mm: Margin along (D, H, W), mm.
 
     Returns:
         Slices of the canonical scan along (D, H, W); None if nothing is labeled.
@@ -73,12 +76,10 @@ def organ_box(labels: npt.NDArray[np.uint8], grid: Grid) -> Box | None:
     if not labels.any():
         return None
     box = []
-    for axis, (margin_mm, spacing_mm) in enumerate(
-        zip(ORGAN_MARGIN_MM, grid.upright_spacing_mm, strict=True)
-    ):
+    for axis, (more_mm, spacing_mm) in enumerate(zip(margin_mm, grid.upright_spacing_mm, strict=True)):
         across = tuple(other for other in range(3) if other != axis)
         first, last = np.flatnonzero(labels.any(axis=across))[[0, -1]].tolist()
-        margin = int(np.ceil(margin_mm / spacing_mm))
+        margin = int(np.ceil(more_mm / spacing_mm))
         box.append(slice(max(0, first - margin), min(labels.shape[axis], last + 1 + margin)))
     return box[0], box[1], box[2]
 
