@@ -85,6 +85,20 @@ def prepare_boxes(
     return folder / "prepared"
 
 
+def prepare_unlabeled(folder: Path, *, spacing_mm: tuple[float, float, float] = SPACING_MM) -> Path:
+    """A prepared folder of one such scan that nobody labeled."""
+    pair = replace(write_boxes(folder / "scans", "strange", 7), label=None, known=())
+    listing = Listing(
+        "partial",
+        folder / "scans",
+        NAMES,
+        BTCV_INTENSITY,
+        {"training": (pair,), "validation": (), "test": ()},
+    )
+    prepare_dataset(listing, folder / "prepared", targets="occupancy", spacing_mm=spacing_mm)
+    return folder / "prepared"
+
+
 def student_config(**changes: Any) -> train_student.Config:
     """Five steps of a UNet with dropout on patches smaller than a case, with checkpoints and an average."""
     values = {

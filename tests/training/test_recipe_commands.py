@@ -9,7 +9,15 @@ import pytest
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("monai")
-from autosam_edge_test_recipes import distill_config, student_config, teacher_config, weights_of, write_recipe
+from autosam_edge_test_recipes import (
+    distill_config,
+    prepare_boxes,
+    prepare_unlabeled,
+    student_config,
+    teacher_config,
+    weights_of,
+    write_recipe,
+)
 from typer.testing import CliRunner
 
 from autosam_edge.cli import app
@@ -31,6 +39,8 @@ def run(*arguments):
 def scratch(tmp_path, monkeypatch):
     """Where temporary folders are made."""
     (tmp_path / "scratch").mkdir()
+    # The first command of a process makes a folder for matplotlib, which goes when the process ends.
+    monkeypatch.setenv("MPLCONFIGDIR", str(tmp_path / "matplotlib"))
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "scratch"))
     return tmp_path / "scratch"
 
@@ -132,6 +142,32 @@ def test_a_teacher_is_asked_once_for_several_runs(cubes, taught, tmp_path):
         "cached",
         "cached",
     ]
+
+
+def test_two_teachers_of_another_spacing_teach_with_further_scans(cubes, taught, tmp_path):
+    """Everything that a tier is made with: the mean of two, a cache, more scans, weights to start from."""
+    data = prepare_boxes(tmp_path / "data", spacing_mm=(4.5, 4.5, 4.5))
+    more = prepare_unlabeled(tmp_path / "more", spacing_mm=(4.5, 4.5, 4.5))
+    places = [
+        "--data",
+        data,
+        "--extra-data",
+        more,
+        "--teacher",
+        taught,
+        "--teacher",
+        taught,
+        "--cache",
+        tmp_path / "kept",
+    ]
+    recipe = write_recipe(distill_config(), tmp_path / "d.yaml")
+    first = run("distill", "--config", recipe, *places, "-o", tmp_path / "a", "--distance", "labels")
+    assert first.exit_code == 0, first.output
+    weights = tmp_path / "a" / "student.safetensors"
+    assert weights_of(weights)[1]["teacher_network"] == "monai:UNet + monai:UNet"
+    second = run("distill", "--config", recipe, *places, "-o", tmp_path / "b", "--init", weights)
+    assert second.exit_code == 0, second.output
+    assert len(list((tmp_path / "kept").iterdir())) == 3
 
 
 def test_a_dry_run_shows_the_parameters_of_every_part(tmp_path):

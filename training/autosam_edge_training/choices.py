@@ -20,5 +20,9 @@ Unit = Literal["case_organ", "case"]
 Reduction = Literal["voxel", "element"]
 """Mean of the distillation loss: over the voxels (classes summed), or over all elements."""
 
+Distance = Literal["squared", "divergence", "labels"]
+"""How far a student is from its teacher: equation 2 of the paper, the Kullback-Leibler divergence, or the
+segmentation loss with the teacher's probabilities in place of the labels."""
+
 Student = Literal["swinunetr-tiny", "swinunetr-small", "pocketnet", "pocketnet-wide"]
 """Network of a student."""

@@ -19,21 +19,23 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from autosam_edge_training.choices import Reduction
+from autosam_edge_training.choices import Distance, Reduction
 from autosam_edge_training.data import Prepared
+from autosam_edge_training.networks.checkpoint import network_sha256
 from autosam_edge_training.networks.students import save_student
 from autosam_edge_training.patches.sampler import Patches, Sampling
+from autosam_edge_training.recipe_parts import losses
 from autosam_edge_training.recipe_parts.fabric import flushing_subnormals, start_fabric
-from autosam_edge_training.recipe_parts.losses import distillation
 from autosam_edge_training.recipe_parts.run_folder import RunFolder
 from autosam_edge_training.recipe_parts.schedule import Schedule
 from autosam_edge_training.recipe_parts.setup import (
     STUDENT_WEIGHTS,
     Recipe,
     checkpoint_metadata,
-    extra_cases,
+    segmentation_loss,
     start_student,
     train_network,
+    training_parts,
 )
 from autosam_edge_training.recipe_parts.teacher import open_teacher
 from autosam_edge_training.strict import STRICT, JsonObject, checked_dataclass
@@ -47,19 +49,26 @@ class Config(Recipe):
         student: Name of the student, or ``monai:NAME``.
         arguments: Arguments of a network of MONAI.
         weight: Lambda of equation 2, the weight of the labels, 0 to 1. Below 1 the run needs a teacher.
-        reduction: Reduction of the distillation loss over the classes, see
+        distance: Loss between student and teacher. ``squared``: the paper's. ``divergence``:
+            Kullback-Leibler. ``labels``: the segmentation loss, with the teacher's probabilities as targets.
+        reduction: Reduction of the squared distance over the classes, see
             :func:`~autosam_edge_training.recipe_parts.losses.distillation`.
+        temperature: Divisor of the logits of student and teacher in the divergence.
     """
 
     student: str = "swinunetr-tiny"
     arguments: JsonObject = field(default_factory=dict)
     weight: float = 1.0
+    distance: Distance = "squared"
     reduction: Reduction = "voxel"
+    temperature: float = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0.0 <= self.weight <= 1.0:
             raise ValueError("weight must lie in [0, 1]")
+        if not self.temperature > 0 or (self.temperature != 1.0 and self.distance != "divergence"):
+            raise ValueError("temperature must be above 0, and 1 unless distance is divergence")
 
     @classmethod
     def smoke_run(cls) -> Config:
@@ -85,6 +94,7 @@ def train(
     teacher: Path | None = None,
     sam: Path | None = None,
     cache: Path | None = None,
+    ensemble: Sequence[Path] = (),
     extra: Sequence[Path] = (),
     init: Path | None = None,
     workers: int = 0,
@@ -96,6 +106,8 @@ def train(
             alone.
         cache: Folder of the teacher's cached probabilities; None runs the teacher at every step, on the patch
             that the student sees, intensity augmentation included.
+        ensemble: Further teachers, whose mean with the first one was cached.
+        extra: Folders of further prepared data sets, whose training cases are added.
         init: Weights to start from (``student.safetensors`` of another run); None starts at random.
         workers: Number of processes that prepare patches while the network trains; the result does not depend
             on it.
@@ -108,25 +120,49 @@ def train(
     """
     fabric = start_fabric(config.precision, batch=config.schedule.batch)
     prepared = Prepared.read(data)
-    taught_by = open_teacher(config.weight, teacher, prepared, fabric, sam=sam, cache=cache)
-    more, digests = extra_cases(extra, prepared)
-    identity = {"extra_data_sha256": digests, **(taught_by.identity if taught_by else {})}
+    parts = training_parts(config, prepared, extra)
+    taught_by = open_teacher(config.weight, teacher, parts, fabric, sam=sam, cache=cache, ensemble=ensemble)
+    identity = {
+        "extra_data_sha256": [other.sha256 for other, _ in parts if other is not prepared],
+        "init_sha256": network_sha256(init) if init else None,
+        **(taught_by.identity if taught_by else {}),
+    }
     kind = "distill" if taught_by else "student"
     run = RunFolder(out, kind, config, prepared=prepared, fabric=fabric, identity=identity)
+
+    cases = [case for part, split in parts for case in part.cases(split)]
+    segmentation = segmentation_loss(config, cases, fabric.device)
 
     def teach(loss: Tensor, logits: Tensor, image: Tensor, patches: Patches) -> dict[str, Tensor]:
         if taught_by is None:
             return {"loss": loss}
-        distance = distillation(logits, taught_by.probability(image, patches), reduction=config.reduction)
+        probability = taught_by.probability(image, patches)
+        trust = losses.trust_in(probability, fabric.to_device(patches.occupancy))
+        if config.distance == "labels":
+            told = probability * trust  # the rest is not known
+            anything = torch.ones_like(probability[:, :, 0, 0, 0])
+            distance = segmentation(logits, losses.complete(logits, told, anything), told)
+        elif config.distance == "divergence":
+            distance = losses.divergence(logits, probability, temperature=config.temperature, trust=trust)
+        else:
+            distance = losses.distillation(logits, probability, reduction=config.reduction, trust=trust)
         total = config.weight * loss + (1.0 - config.weight) * distance  # equation 2 of the paper
         return {"loss": total, "loss_truth": loss, "loss_teacher": distance}
 
-    cases = prepared.cases("training") + more
     torch.manual_seed(config.seed)
     module = start_student(config.student, config.arguments, prepared.classes, init)
-    cached = taught_by.cached if taught_by else None
     average = train_network(
-        "student", config, module, prepared, cases, run, fabric, teach=teach, cached=cached, workers=workers
+        "student",
+        config,
+        module,
+        prepared,
+        cases,
+        run,
+        fabric,
+        teach=teach,
+        segmentation=segmentation,
+        cached=taught_by.cached if taught_by else None,
+        workers=workers,
     )
     if fabric.is_global_zero:
         record = taught_by.record if taught_by else None

@@ -30,6 +30,7 @@ from autosam_edge_training.recipe_parts.setup import (
     Recipe,
     checkpoint_metadata,
     train_network,
+    training_parts,
 )
 from autosam_edge_training.strict import STRICT, as_dict, checked_dataclass
 
@@ -87,7 +88,7 @@ def train(config: Config, data: Path, out: Path, *, sam: Path | None = None, wor
     identity = {"sam_sha256": sam_sha256}
     run = RunFolder(out, "teacher", config, prepared=prepared, fabric=fabric, identity=identity)
 
-    cases = prepared.cases("training")
+    cases = [case for part, split in training_parts(config, prepared) for case in part.cases(split)]
     average = train_network("teacher", config, module, prepared, cases, run, fabric, workers=workers)
     if fabric.is_global_zero:
         metadata = checkpoint_metadata(

@@ -54,6 +54,25 @@ def test_the_truth_itself_scores_one(prepared):
     assert {s.spacing for s in scores} == {(3.0, 1.5, 1.5)}
 
 
+def test_a_scan_that_is_labeled_in_part_is_scored_on_what_is_known(tmp_path):
+    """Liver labeled, the rest not known: one row, and a voxel that is not known is no liver."""
+    (tmp_path / "scans" / "images").mkdir(parents=True)
+    (tmp_path / "scans" / "labels").mkdir()
+    hu, labels = scan_and_labels(35)
+    liver = BTCV_NAMES.index("liver")
+    partly = np.where(labels == liver, liver, 255).astype(np.uint8)
+    write_array(tmp_path / "scans" / "images" / "chest.nii.gz", hu)
+    write_array(tmp_path / "scans" / "labels" / "chest.nii.gz", partly)
+    (tmp_path / "scans" / "cases.json").write_text(json.dumps({"chest": {"known": [liver]}}))
+    prepared = prepare_dataset(LAYOUTS["partial"](tmp_path / "scans"), tmp_path / "out")
+    (row,) = evaluate_predictions(lambda _: labels, prepared, "training", method="truth")
+    assert (row.organ, row.dice, row.gt_voxels) == ("liver", 1.0, np.count_nonzero(labels == liver))
+    (row,) = evaluate_predictions(
+        lambda _: np.full_like(labels, liver), prepared, "training", method="all of it"
+    )
+    assert row.dice < 0.5
+
+
 def test_organs_are_matched_by_name(prepared):
     """A method with other numbers, fewer organs and one that the data set lacks: what both know is scored."""
     names = ["background", "liver", "left atrium", "spleen"]

@@ -47,9 +47,14 @@ def write_dataset(folder, names=BTCV_NAMES[1:], *, first=1):
 def cached(phantoms, folder, tmp_path):
     """The cache of the folder's teacher, of the one training case."""
     prepared = Prepared.read(phantoms)
-    cache = cache_foreign_teacher(folder, prepared, tmp_path / "cache")
-    (array,) = load_cached_probabilities(cache, folder, prepared).values()
-    return array.astype(int), prepared
+    parts = [(prepared, "training")]
+    cache = cache_foreign_teacher(folder, parts, tmp_path / "cache")
+    (soft,) = load_cached_probabilities(cache, folder, parts).values()
+    array = np.zeros((soft.classes, *soft.shape), dtype=int)
+    for value, (box, share) in soft.parts.items():
+        array[(value, *box)] = share
+    array[0] = 255 - array[1:].sum(axis=0)
+    return array, prepared
 
 
 def test_labels_of_another_tool_are_the_occupancy(phantoms, entry, tmp_path):
@@ -111,7 +116,7 @@ def test_a_student_learns_from_a_folder(phantoms, entry, tmp_path):
         folder / f"{entry.name}.nii.gz",
     )
     write_dataset(folder)
-    cache = cache_foreign_teacher(folder, Prepared.read(phantoms), tmp_path / "cache")
+    cache = cache_foreign_teacher(folder, [(Prepared.read(phantoms), "training")], tmp_path / "cache")
     config = distill_config()
     weights = train_student.train(config, phantoms, tmp_path / "run", teacher=folder, cache=cache)
     assert weights.is_file()
@@ -148,7 +153,7 @@ def test_a_folder_that_cannot_teach_is_refused(damage, phantoms, entry, tmp_path
     write_dataset(folder)
     damage(folder, entry)
     with pytest.raises(TrainingError, match="AE-TRAIN-029"):
-        cache_foreign_teacher(folder, Prepared.read(phantoms), tmp_path / "cache")
+        cache_foreign_teacher(folder, [(Prepared.read(phantoms), "training")], tmp_path / "cache")
     assert not (tmp_path / "cache").exists()
 
 
@@ -164,7 +169,7 @@ def test_labels_on_another_grid_are_refused(phantoms, entry, tmp_path):
     )
     write_dataset(folder)
     with pytest.raises(InputError, match="AE-NIFTI-005"):
-        cache_foreign_teacher(folder, Prepared.read(phantoms), tmp_path / "cache")
+        cache_foreign_teacher(folder, [(Prepared.read(phantoms), "training")], tmp_path / "cache")
 
 
 @pytest.mark.parametrize(
@@ -177,4 +182,4 @@ def test_an_npz_without_probabilities_is_refused(array, phantoms, entry, tmp_pat
     np.savez(folder / f"{entry.name}.npz", probabilities=array)
     write_dataset(folder)
     with pytest.raises(TrainingError, match="AE-TRAIN-029"):
-        cache_foreign_teacher(folder, Prepared.read(phantoms), tmp_path / "cache")
+        cache_foreign_teacher(folder, [(Prepared.read(phantoms), "training")], tmp_path / "cache")

@@ -13,7 +13,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("scipy")
 pytest.importorskip("pydantic")
-from autosam_edge_training.data import AMOS_INTENSITY, BTCV_INTENSITY, Case
+from autosam_edge_training.data import AMOS_INTENSITY, BTCV_INTENSITY, Case, SoftLabels
 from autosam_edge_training.patches.sampler import Sampler, Sampling
 
 SIDE = 12
@@ -289,6 +289,12 @@ def test_synthetic_scans_without_organs_share_the_place_of_phantoms():
     assert 60 < drawn.count(0) < 120
 
 
+def soft(case, *, shift=0):
+    """Probabilities that are the occupancy of a case, its classes moved by ``shift``."""
+    occupancy = case.patch((slice(None),) * 3)[1]
+    return SoftLabels.of(np.roll(occupancy, shift, axis=0), MM3)
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -296,12 +302,20 @@ def test_synthetic_scans_without_organs_share_the_place_of_phantoms():
         {"flip": 0.5, "rotate": 1.0},
         {"warp": 1.0},
         {"patch": (16, 12, 20), "flip": 0.5, "rotate": 1.0, "warp": 1.0, "crops": "organs"},
+        {
+            "warp": 0.5,
+            "slabs": 1.0,
+            "low_resolution": 1.0,
+            "masses": 0.5,
+            "intensity": True,
+            "crops": "organs",
+        },
     ],
-    ids=["cut", "turned", "warped", "padded"],
+    ids=["cut", "turned", "warped", "padded", "everything"],
 )
 def test_kept_probabilities_go_where_the_occupancy_goes(noisy, changes):
     """A teacher that knows the occupancy still knows it after every cut, turn and warp."""
-    teacher = {case.name: case.target for case in noisy}
+    teacher = {case.name: soft(case) for case in noisy}
     sampler = Sampler(noisy, dataclasses.replace(PLAIN, **changes), spacing_mm=MM3, seed=0, teacher=teacher)
     for step in range(4):
         found = sampler.batch(step, size=2)
@@ -312,11 +326,11 @@ def test_kept_probabilities_go_where_the_occupancy_goes(noisy, changes):
 
 def test_kept_probabilities_are_the_teachers_and_not_the_truth(noisy):
     """A teacher that takes every class for the one before it."""
-    teacher = {case.name: np.roll(case.target, -1, axis=0) for case in noisy}
+    teacher = {case.name: soft(case, shift=-1) for case in noisy}
     found = Sampler(
         noisy, dataclasses.replace(PLAIN, flip=0.5, rotate=0.5), spacing_mm=MM3, seed=0, teacher=teacher
     ).patch(0)
-    torch.testing.assert_close(found.teacher, found.occupancy.roll(-1, dims=1))
+    torch.testing.assert_close(found.teacher, found.occupancy.roll(-1, dims=1), atol=1 / 255, rtol=0.0)
     assert float((found.teacher - found.occupancy).abs().max()) > 0.5
 
 
@@ -333,18 +347,17 @@ def test_changes_for_another_window_are_refused(changes):
         Sampler([flat_case(0, AMOS_INTENSITY)], dataclasses.replace(PLAIN, **changes), spacing_mm=MM3, seed=0)
 
 
-def test_phantoms_have_no_kept_probabilities():
-    """The teacher was not asked about them."""
-    case = flat_case(0)
-    with pytest.raises(ValueError, match="phantoms"):
-        Sampler(
-            [case],
-            PLAIN,
-            spacing_mm=MM3,
-            seed=0,
-            phantoms=[flat_case(1)],
-            teacher={case.name: np.zeros((3, SIDE, SIDE, SIDE), np.uint8)},
-        )
+def test_phantoms_teach_their_labels_and_every_case_is_asked_about(noisy):
+    """The labels of a phantom are perfect; a case without probabilities is refused."""
+    case = noisy[0]
+    sampling = dataclasses.replace(PLAIN, warp=0.5, phantom_share=1.0, phantoms=1)
+    sampler = Sampler(
+        [case], sampling, spacing_mm=MM3, seed=0, phantoms=[noisy[1]], teacher={case.name: soft(case)}
+    )
+    found = sampler.patch(0)
+    assert found.teacher is found.occupancy
+    with pytest.raises(ValueError, match="do not cover"):
+        Sampler(noisy, PLAIN, spacing_mm=MM3, seed=0, teacher={case.name: soft(case)})
 
 
 @pytest.mark.parametrize(

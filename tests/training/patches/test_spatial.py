@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("scipy")
-from autosam_edge_training.data import AMOS_INTENSITY, BTCV_INTENSITY, Case
+from autosam_edge_training.data import AMOS_INTENSITY, BTCV_INTENSITY, Case, SoftLabels
 from autosam_edge_training.patches.spatial import (
     REPEATED_SLICES,
     Deformation,
@@ -241,7 +241,7 @@ def test_a_quarter_turn_moves_a_voxel_where_the_matrix_says():
 def test_image_and_organ_bend_together(intensity, seed):
     """After a random deformation the organ lies where the image is bright, and every map sums to 1."""
     case = body_case(intensity)
-    probability = np.stack([case.labels == c for c in range(3)]).astype(np.uint8) * 255
+    probability = SoftLabels.of(np.stack([case.labels == c for c in range(3)]).astype(np.float32), MM3)
     deformation = draw_deformation(generator(seed), MM3)
     image, (occupancy, teacher) = bend(
         case, whole(case), (0, 0, 0), case.shape, deformation, teacher=probability

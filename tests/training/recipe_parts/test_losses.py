@@ -13,8 +13,10 @@ from autosam_edge_training.recipe_parts.losses import (
     complete,
     dice_cross_entropy,
     distillation,
+    divergence,
     equation_1,
     supervised,
+    trust_in,
 )
 
 
@@ -169,6 +171,35 @@ def test_the_gradient_leads_to_the_teacher():
     torch.testing.assert_close(logits.detach().softmax(dim=1), teacher, atol=1e-3, rtol=0.0)
 
 
+def test_a_teacher_is_trusted_less_where_only_it_labeled():
+    """Known voxels count fully; others as much as the teacher is certain, in both distances."""
+    logits, one_hot = random_pair()
+    teacher = torch.randn_like(logits).softmax(dim=1)
+    known = one_hot.clone()
+    known[..., 2:] = 0.0
+    trust = trust_in(teacher, known)
+    assert torch.equal(trust[..., :2], torch.ones_like(trust[..., :2]))
+    torch.testing.assert_close(trust[..., 2:], teacher.amax(dim=1, keepdim=True)[..., 2:])
+    each = ((logits.softmax(dim=1) - teacher) ** 2).sum(dim=1, keepdim=True)
+    torch.testing.assert_close(
+        distillation(logits, teacher, reduction="voxel", trust=trust), (each * trust).mean()
+    )
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.0, 0.5])
+def test_the_divergence_is_that_of_softened_probabilities(temperature):
+    """Sum of t log(t / s), logits divided by the temperature, times its square; zero at the teacher."""
+    torch.manual_seed(1)
+    logits, teacher = torch.randn(2, 1, 4, 2, 3, 4)
+    softened = [(one / temperature).softmax(dim=1) for one in (logits, teacher)]
+    expected = (softened[1] * (softened[1] / softened[0]).log()).sum(dim=1).mean() * temperature**2
+    everywhere = torch.ones(1, 1, 2, 3, 4)
+    found = divergence(logits, teacher.softmax(dim=1), temperature=temperature, trust=everywhere)
+    torch.testing.assert_close(found, expected)
+    same = divergence(teacher, teacher.softmax(dim=1), temperature=temperature, trust=everywhere)
+    assert same.item() == pytest.approx(0.0, abs=1e-6)
+
+
 def test_one_output_is_supervised_as_it_is():
     """The loss of the logits, and the logits themselves."""
     logits, one_hot = random_pair()
@@ -203,12 +234,19 @@ def test_what_is_not_known_costs_the_marginal_cross_entropy():
     torch.testing.assert_close(gradient(cross_entropy, logits), gradient(marginal, logits))
 
 
-@pytest.mark.parametrize("weight", [None, torch.tensor([0.5, 1.0, 1.0, 4.0])], ids=["even", "weighted"])
+@pytest.mark.parametrize(
+    "loss",
+    [
+        equation_1,
+        dice_cross_entropy,
+        partial(dice_cross_entropy, class_weight=torch.tensor([0.5, 1.0, 1.0, 4.0])),
+    ],
+    ids=["paper", "present", "present, weighted"],
+)
 @pytest.mark.parametrize("share", [0.0, 0.4], ids=["nothing known", "partly known"])
-def test_where_everything_is_possible_only_the_known_part_teaches(weight, share):
+def test_where_everything_is_possible_only_the_known_part_teaches(loss, share):
     """The rest of the target is the network's own probability, whatever a class weighs: it has no slope."""
     logits, one_hot = random_pair()
-    loss = partial(dice_cross_entropy, class_weight=weight)
     slope = gradient(supervised(logits, one_hot * share, torch.ones(2, 4), loss)[0], logits)
     whole = gradient(loss(logits, one_hot), logits)
     if share == 0.0:

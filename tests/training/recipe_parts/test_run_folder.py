@@ -242,6 +242,18 @@ def test_another_recipe_is_refused(changes, named, uninterrupted, cubes, tmp_pat
     assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir() if path.is_file()} == before
 
 
+def test_a_run_that_is_older_than_a_key_of_the_recipe_goes_on(uninterrupted, cubes, tmp_path):
+    """The key has its default then, as the run had; another value is refused."""
+    one, expected = uninterrupted("student")
+    shutil.copytree(expected.parent, tmp_path / "run")
+    record = json.loads((tmp_path / "run" / "config.json").read_text())
+    del record["config"]["distance"], record["init_sha256"]
+    (tmp_path / "run" / "config.json").write_text(json.dumps(record))
+    with pytest.raises(TrainingError, match="AE-TRAIN-002.*differs in config.distance\\."):
+        one.train(replace(one.config, distance="labels"), cubes, tmp_path / "run")
+    assert same_weights(one.train(one.config, cubes, tmp_path / "run"), expected)
+
+
 def test_other_data_another_kind_and_another_teacher_are_refused(
     uninterrupted, cubes, taught, autosam_teacher, tmp_path
 ):

@@ -17,12 +17,13 @@ import typer
 from autosam_edge.cli.options import Sam, require
 from autosam_edge.cli.progress import Stages
 from autosam_edge.cli.tables import new_table, show
-from autosam_edge_training.choices import Reduction
+from autosam_edge_training.choices import Distance, Reduction
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from autosam_edge_training.networks.autosam.config import TeacherConfig
+    from autosam_edge_training.train_student import Config as StudentRecipe
 
 app = typer.Typer(help="Train a teacher or a student.", no_args_is_help=True)
 
@@ -47,6 +48,24 @@ Workers = Annotated[
 ]
 Smoke = Annotated[
     bool, typer.Option("--smoke", help="Test the installation: a few steps of a tiny network on phantoms.")
+]
+Extra = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--extra-data",
+        help="Folder of another prepared data set whose training cases are added; can be repeated.",
+        exists=True,
+    ),
+]
+Init = Annotated[
+    Path | None,
+    typer.Option(
+        "--init",
+        help="Weights to start from, a student.safetensors of the same network, of any spacing. "
+        "Default: random weights.",
+        exists=True,
+        dir_okay=False,
+    ),
 ]
 
 
@@ -90,22 +109,8 @@ def student(
     config: Recipe = None,
     data: Data = None,
     out: Run = None,
-    extra: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--extra-data",
-            help="Folder of another prepared data set whose training cases are added; can be repeated.",
-            exists=True,
-        ),
-    ] = None,
-    init: Annotated[
-        Path | None,
-        typer.Option(
-            "--init",
-            help="Weights to start from, a student.safetensors. Default: random weights.",
-            exists=True,
-        ),
-    ] = None,
+    extra: Extra = None,
+    init: Init = None,
     seed: Seed = None,
     workers: Workers = _WORKERS,
     smoke: Smoke = False,
@@ -122,12 +127,13 @@ def student(
         _show_weights(weights, smoke=smoke)
 
 
-Teacher = Annotated[
-    Path | None,
+Teachers = Annotated[
+    list[Path] | None,
     typer.Option(
         "--teacher",
-        help="Weights of the teacher: teacher.safetensors, or the weights of another student. Or a folder "
-        "that another tool wrote (docs/any-teacher.md); it needs --cache.",
+        help="Weights of the teacher: teacher.safetensors, or the weights of another student; repeat it for "
+        "the mean of several. Or a folder that another tool wrote (docs/any-teacher.md). Folders, several "
+        "teachers, and teachers of another spacing need --cache.",
         exists=True,
     ),
 ]
@@ -141,14 +147,22 @@ WeightOption = Annotated[
     ),
 ]
 ReductionOption = Annotated[
-    Reduction | None,
-    typer.Option("--reduction", help="Mean of the distillation loss. Default: the recipe's."),
+    Reduction | None, typer.Option("--reduction", help="Mean of the squared distance. Default: the recipe's.")
+]
+DistanceOption = Annotated[
+    Distance | None,
+    typer.Option(
+        "--distance",
+        help="Loss between student and teacher: squared distance (the paper's), Kullback-Leibler divergence, "
+        "or the loss of the labels with the teacher's probabilities in their place. Default: the recipe's.",
+    ),
 ]
 Cache = Annotated[
     Path | None,
     typer.Option(
         "--cache",
-        help="Folder of cached teacher probabilities; the first run writes it, the next ones read it.",
+        help="Folder of cached teacher probabilities, for students of any spacing. A run adds the cases that "
+        "it lacks.",
     ),
 ]
 
@@ -156,9 +170,12 @@ Cache = Annotated[
 def distill(
     config: Recipe = None,
     data: Data = None,
-    teacher: Teacher = None,
+    teacher: Teachers = None,
     out: Run = None,
+    extra: Extra = None,
+    init: Init = None,
     weight: WeightOption = None,
+    distance: DistanceOption = None,
     reduction: ReductionOption = None,
     cache: Cache = None,
     sam: Sam = None,
@@ -179,32 +196,55 @@ def distill(
     tiny = train_student.Config.smoke_run() if smoke else None
     if smoke and weight is None:
         weight = 0.5  # of the paper: the smoke run shows the teacher's term too
-    recipe = _recipe(train_student.Config, config, tiny, seed=seed, weight=weight, reduction=reduction)
+    changes = {"seed": seed, "weight": weight, "distance": distance, "reduction": reduction}
+    recipe = _recipe(train_student.Config, config, tiny, **changes)
     with _folders(data, out) as (prepared, run, scratch):
-        if teacher is None:
-            from autosam_edge_training import train_teacher
-
-            teacher = train_teacher.train(
-                train_teacher.Config.smoke_run(), prepared, scratch / "teacher", workers=0
-            )
-        if cache is not None and not cache.exists():
-            _write_cache(cache, teacher, prepared, sam)
+        first, *ensemble = teacher or [_tiny_teacher(prepared, scratch)]
+        if cache is not None and int(os.environ.get("WORLD_SIZE", "1")) == 1:
+            _fill_cache(cache, first, ensemble, recipe, prepared, extra or (), sam)
         weights = train_student.train(
-            recipe, prepared, run, teacher=teacher, sam=sam, cache=cache, workers=0 if smoke else workers
+            recipe,
+            prepared,
+            run,
+            teacher=first,
+            ensemble=ensemble,
+            sam=sam,
+            cache=cache,
+            extra=extra or (),
+            init=init,
+            workers=0 if smoke else workers,
         )
         _show_weights(weights, smoke=smoke)
 
 
-def _write_cache(folder: Path, teacher: Path, data: Path, sam: Path | None) -> None:
+def _tiny_teacher(prepared: Path, scratch: Path) -> Path:
+    """The teacher of a smoke run that is given none."""
+    from autosam_edge_training import train_teacher
+
+    return train_teacher.train(train_teacher.Config.smoke_run(), prepared, scratch / "teacher", workers=0)
+
+
+def _fill_cache(
+    folder: Path,
+    teacher: Path,
+    ensemble: list[Path],
+    recipe: StudentRecipe,
+    data: Path,
+    extra: Sequence[Path],
+    sam: Path | None,
+) -> None:
+    """Compute the teacher's probabilities that the cache lacks."""
     from autosam_edge_training.data import Prepared
     from autosam_edge_training.networks.foreign_teacher import cache_foreign_teacher
     from autosam_edge_training.networks.teacher_cache import cache_probabilities
+    from autosam_edge_training.recipe_parts.setup import training_parts
 
+    parts = training_parts(recipe, Prepared.read(data), extra)
     with Stages().bar("teacher") as progress:
         if teacher.is_dir():
-            cache_foreign_teacher(teacher, Prepared.read(data), folder, on_step=progress)
+            cache_foreign_teacher(teacher, parts, folder, on_step=progress)
         else:
-            cache_probabilities(teacher, Prepared.read(data), folder, sam=sam, progress=progress)
+            cache_probabilities(teacher, parts, folder, ensemble=ensemble, sam=sam, progress=progress)
 
 
 def _require_paths(config: Path | None, data: Path | None, out: Path | None, *, smoke: bool) -> None:

@@ -16,10 +16,12 @@ from autosam_edge_training.data.prepare import (
     make_manifest,
     phantom_case,
     prepare_dataset,
+    prepare_entry,
     prepare_phantoms,
     prepare_smoke_phantoms,
 )
 from autosam_edge_training.data.prepared import Prepared
+from autosam_edge_training.data.soft_labels import SoftLabels
 
 __all__ = [
     "AMOS_INTENSITY",
@@ -37,12 +39,14 @@ __all__ = [
     "Manifest",
     "Pair",
     "Prepared",
+    "SoftLabels",
     "Split",
     "make_manifest",
     "negative_case",
     "phantom_case",
     "prepare_case",
     "prepare_dataset",
+    "prepare_entry",
     "prepare_phantoms",
     "prepare_smoke_phantoms",
 ]

@@ -137,7 +137,7 @@ def _fill(
     arrays: dict[str, Arrays] = {}
     images: dict[str, tuple[str, str]] = {}
     for split, entry in _all(manifest):
-        case = _prepare(entry, wanted)
+        case = prepare_entry(entry, wanted)
         hashes = {}
         for kind, array in (("image", case.image), ("target", case.target)):
             path = wanted.folder / f"{entry.name}.{kind}.npy"
@@ -158,8 +158,16 @@ def _all(manifest: Manifest) -> Iterator[tuple[Split, Entry]]:
             yield split, entry
 
 
-def _prepare(entry: Entry, wanted: Prepared) -> Case:
-    """Read a case, the image as the runtime reads it, and bring it to the model's grid."""
+def prepare_entry(entry: Entry, wanted: Prepared) -> Case:
+    """Read a case, the image as the runtime reads it, and bring it to the model's grid.
+
+    Args:
+        wanted: Data set whose grid, window and kind of targets the case gets.
+
+    Raises:
+        InputError: A file is damaged, the two lie on different grids (AE-NIFTI-*), or a label lies outside
+            of the classes (AE-DATA-003).
+    """
     volume = read_nifti(entry.image)
     labels, grid = (
         read_array(entry.label)

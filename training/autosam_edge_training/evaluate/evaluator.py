@@ -17,6 +17,7 @@ from autosam_edge.session import Session
 from autosam_edge.volume import Volume
 from autosam_edge_training.choices import AbsentOrganRule
 from autosam_edge_training.data import Entry, Prepared, Split
+from autosam_edge_training.data.case import UNKNOWN
 from autosam_edge_training.error_codes import NO_COMMON_ORGAN, PREDICTION_MISSING, SPLIT_EMPTY
 from autosam_edge_training.evaluate.report import report
 from autosam_edge_training.evaluate.scores import Score, score_masks
@@ -38,6 +39,8 @@ def evaluate_predictions(
     progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> list[Score]:
     """Score every case of a split; organs are matched by name, and those that both sides know are scored.
+
+    In a scan that is labeled in part, these are the organs that are labeled everywhere in it.
 
     Args:
         predict: A CT on its own grid to labels (D, H, W) uint8 on the same grid.
@@ -72,6 +75,7 @@ def evaluate_predictions(
                 spacing=spacing_mm,
             )
             for organ, number, value in organs
+            if entry.known is None or value in entry.known
         ]
         scores.extend(rows)
         log(_mean_dice_line(entry.name, rows))
@@ -99,7 +103,8 @@ def _truth_and_prediction(
             f"the slices of case {entry.name} are tilted, and distances are measured on upright grids only.",
             remedy="Leave the case out.",
         )
-    truth = read_labels(path, volume.grid, classes[0], f"image and label of case {entry.name}")
+    values = classes[0] if entry.known is None else UNKNOWN + 1
+    truth = read_labels(path, volume.grid, values, f"image and label of case {entry.name}")
     found = as_labels(predict(volume), classes[1])
     if found.shape != truth.shape:
         raise GRIDS_DIFFER(

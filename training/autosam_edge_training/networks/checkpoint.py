@@ -81,13 +81,21 @@ def teacher_sha256(path: Path) -> str:
     return hashlib.sha256(listed.encode()).hexdigest()
 
 
-def require_same_input(metadata: CheckpointMetadata, prepared: Prepared, what: str) -> None:
+def require_same_input(
+    metadata: CheckpointMetadata, prepared: Prepared, what: str, *, any_spacing: bool = False
+) -> None:
     """Refuse a network that was trained on another grid, window or label table than the data have.
+
+    Args:
+        any_spacing: True where the spacing of the network may be another one.
 
     Raises:
         TrainingError: AE-TRAIN-008, naming what differs.
     """
-    if differences := metadata.input.differs_in(NetworkInput.of(prepared)):
+    differences = metadata.input.differs_in(NetworkInput.of(prepared))
+    if any_spacing:
+        differences = [part for part in differences if part != "spacing_mm"]
+    if differences:
         raise NETWORK_INPUT_DIFFERS(f"{what} was trained on data with other {', '.join(differences)}.")
 
 

@@ -22,15 +22,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from autosam_edge.atomic_files import staged_folder
 from autosam_edge.formats.label_image import as_labels, require_same_grid
 from autosam_edge.formats.nifti import read_array
 from autosam_edge.geometry import Grid
 from autosam_edge.pipeline.resample import ModelGrid
-from autosam_edge_training.data import Entry, Prepared
+from autosam_edge_training.data import Entry, Prepared, SoftLabels
 from autosam_edge_training.data.layouts import total_segmentator_name
 from autosam_edge_training.error_codes import FOREIGN_TEACHER_INVALID
-from autosam_edge_training.networks.teacher_cache import write_record
+from autosam_edge_training.networks.teacher_cache import Parts, fill_cache, teacher_digest
 
 Share = npt.NDArray[np.float32]
 
@@ -38,31 +37,31 @@ _KEYS = ("probabilities", "softmax")
 
 
 def cache_foreign_teacher(
-    folder: Path,
-    prepared: Prepared,
-    out: Path,
-    *,
-    on_step: Callable[[int, int], None] = lambda _done, _total: None,
+    folder: Path, parts: Parts, out: Path, *, on_step: Callable[[int, int], None] = lambda _done, _total: None
 ) -> Path:
     """Bring what a foreign teacher wrote to the model's grid and cache it for training.
 
     Args:
-        out: Folder to make; it appears whole or not at all.
+        out: Folder of the cache; made if it is not there. Each file appears whole or not at all.
 
     Raises:
         TrainingError: A case has no file of the teacher or two, the classes are not named, no organ is known
             to both, or an organ is known neither to the teacher nor to the labels of a case (AE-TRAIN-029).
         InputError: A file is damaged (AE-NIFTI-*) or lies on another grid than its scan (AE-NIFTI-005).
     """
-    entries = prepared.manifest.entries("training")
-    sources = [(entry, _source(folder, entry)) for entry in entries]
-    names = _class_names(folder) if any(not path.is_dir() for _, path in sources) else {}
-    with staged_folder(out) as stage:
-        for done, (entry, path) in enumerate(sources, start=1):
-            np.save(stage / f"{entry.name}.npy", _on_model_grid(entry, path, names, prepared))
-            on_step(done, len(sources))
-        write_record(stage, folder, prepared)
-    return out
+    sources = {
+        entry.image: _source(folder, entry)
+        for prepared, split in parts
+        for entry in prepared.manifest.entries(split)
+    }
+    names = _class_names(folder) if any(not path.is_dir() for path in sources.values()) else {}
+
+    def ask(prepared: Prepared, entry: Entry) -> SoftLabels:
+        return SoftLabels.of(
+            _on_model_grid(entry, sources[entry.image], names, prepared), prepared.spacing_mm
+        )
+
+    return fill_cache(out, parts, teacher_digest(folder), ask, on_step)
 
 
 def _source(folder: Path, entry: Entry) -> Path:
@@ -96,10 +95,8 @@ def _class_names(folder: Path) -> dict[str, int]:
     return {total_segmentator_name(name): value for name, value in named.items()}
 
 
-def _on_model_grid(
-    entry: Entry, path: Path, names: dict[str, int], prepared: Prepared
-) -> npt.NDArray[np.uint8]:
-    """(C, D, H, W) uint8 on the model's grid, 255 = certain."""
+def _on_model_grid(entry: Entry, path: Path, names: dict[str, int], prepared: Prepared) -> Share:
+    """Probabilities (C, D, H, W) on the model's grid."""
     values, scan_grid = read_array(entry.image)
     del values
     to_model = ModelGrid(scan_grid, prepared.spacing_mm, (0.0, 1.0))
@@ -126,9 +123,7 @@ def _on_model_grid(
     result *= np.minimum(1.0, left / np.maximum(taught, 1e-6))
     for value, share in labels.items():
         result[value] = share
-    total = result[1:].sum(axis=0)
-    result[0] = np.maximum(1.0 - total, 0.0)
-    return np.rint(result * 255.0).astype(np.uint8)
+    return result
 
 
 def _shares(path: Path, names: dict[str, int], grid: Grid) -> Iterator[tuple[str, Share]]:

@@ -1,118 +1,206 @@
-"""A teacher's probabilities for every voxel of the training cases, computed once and cached on the disk."""
+"""A teacher's probabilities of every training case, computed once and cached, a compressed file for each.
+
+They lie on the grid of the teacher. A student on another grid, coarser or finer, gets them resampled when it
+starts, so that one folder teaches students of all spacings.
+"""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
+import dataclasses
+import hashlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from autosam_edge.atomic_files import staged_folder
 from autosam_edge.errors import AutosamEdgeError
-from autosam_edge_training.data import Case, Prepared
+from autosam_edge_training.choices import Split
+from autosam_edge_training.data import Case, Entry, Prepared, SoftLabels, prepare_entry
 from autosam_edge_training.error_codes import CACHE_DIFFERS
 from autosam_edge_training.networks.checkpoint import open_network, require_same_input, teacher_sha256
+from autosam_edge_training.networks.checkpoint_metadata import CheckpointMetadata
 from autosam_edge_training.networks.whole_case import run_whole_case
 
-_RECORD = "teacher.json"
-_FULL = 255
+Parts = Sequence[tuple[Prepared, Split]]
+"""The parts of data sets that a run trains on."""
+# An organ's box ends where the teacher gives it less than this: a hundredth everywhere is no organ.
+_LEAST = 0.01
 
 
 def cache_probabilities(
     path: Path,
-    prepared: Prepared,
+    parts: Parts,
     out: Path,
     *,
+    ensemble: Sequence[Path] = (),
     patch: tuple[int, int, int] | None = None,
     overlap: float = 0.5,
     device: torch.device | None = None,
     sam: Path | None = None,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Path:
-    """Compute a teacher's probabilities for every training case, (C, D, H, W) uint8, 255 = probability 1.
+    """Compute a teacher's probabilities for every case that has no file in the cache yet.
 
-    A case takes about 0.5 GB at 1 x 1 x 1.5 mm. The folder appears whole or not at all.
+    Each file appears whole or not at all; a call that was stopped goes on where it was. Where a case is
+    prepared on another grid than the teacher's, its scan is read again.
 
     Args:
-        patch: Voxels (D, H, W) of the sliding window; None takes the patch that the teacher was trained on.
+        out: Folder of the cache, ``CASE.npz``; made if it is not there.
+        ensemble: Further teachers, of any spacing; what is kept is the mean of all, on the grid of the first.
+        patch: Voxels (D, H, W) of the sliding window; None takes the patch that a teacher was trained on.
         device: Device of the teacher; None takes a GPU if there is one.
 
     Raises:
-        TrainingError: The teacher cannot be used (AE-TRAIN-007, -008).
-        OutputError: ``out`` holds something or cannot be written.
+        TrainingError: The teacher cannot be used (AE-TRAIN-007, -008), or a file that is there already is of
+            another teacher or another scan, or damaged (AE-TRAIN-009).
+        InputError: A scan is missing or cannot be read.
     """
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    network, metadata = open_network(path, sam=sam)
-    require_same_input(metadata, prepared, "the teacher")
-    network.to(device)
-    patch = patch or metadata.patch
-    cases = prepared.cases("training")
-    with staged_folder(out) as stage:
-        for done, case in enumerate(cases, start=1):
-            array = probabilities(network, case, patch, overlap=overlap, device=device)
-            np.save(stage / f"{case.name}.npy", array)
-            progress(done, len(cases))
-        write_record(stage, path, prepared, patch=patch, overlap=overlap)
+    teachers = [open_network(one, sam=sam) for one in (path, *ensemble)]
+    for network, metadata in teachers:
+        for prepared, _ in parts:
+            require_same_input(metadata, prepared, "the teacher", any_spacing=True)
+        network.to(device)
+
+    def ask(prepared: Prepared, entry: Entry) -> SoftLabels:
+        answers = [
+            probabilities(network, metadata, _case(prepared, entry, metadata), patch, overlap, device)
+            for network, metadata in teachers
+        ]
+        return answers[0] if len(answers) == 1 else _mean(answers)
+
+    return fill_cache(out, parts, teacher_digest(path, ensemble), ask, progress)
+
+
+def fill_cache(
+    out: Path,
+    parts: Parts,
+    teacher: str,
+    ask: Callable[[Prepared, Entry], SoftLabels],
+    progress: Callable[[int, int], None],
+) -> Path:
+    """Write what ``ask`` says of every case that has no file yet.
+
+    Args:
+        teacher: Digest of the teacher, see :func:`teacher_digest`.
+
+    Raises:
+        TrainingError: A file that is there already is of another teacher or scan, or damaged (AE-TRAIN-009).
+    """
+    missing = []
+    for prepared, split in parts:
+        for entry in prepared.manifest.entries(split):
+            if (out / f"{entry.name}.npz").is_file():
+                _read(out, entry, teacher)
+            else:
+                missing.append((prepared, entry))
+    for done, (prepared, entry) in enumerate(missing, start=1):
+        soft = ask(prepared, entry)
+        out.mkdir(parents=True, exist_ok=True)
+        soft.write(out / f"{entry.name}.npz", _identity(entry, teacher))
+        progress(done, len(missing))
     return out
 
 
-def write_record(stage: Path, teacher: Path, prepared: Prepared, **settings: object) -> None:
-    """Write which teacher and which data a cache belongs to."""
-    record = {**_identity(teacher, prepared), **settings}
-    (stage / _RECORD).write_text(json.dumps(record, indent=1) + "\n")
-
-
 def load_cached_probabilities(
-    folder: Path, path: Path, prepared: Prepared
-) -> dict[str, npt.NDArray[np.uint8]]:
-    """Open the cached probabilities of a teacher, memory-mapped arrays (C, D, H, W) by the name of the case.
+    folder: Path, path: Path, parts: Parts, *, ensemble: Sequence[Path] = ()
+) -> dict[str, SoftLabels]:
+    """Read the cached probabilities of a teacher, each on the grid of its case, by the name of the case.
 
     Args:
         folder: Folder that :func:`cache_probabilities` made.
 
     Raises:
-        TrainingError: The folder belongs to another teacher or other data, or is damaged (AE-TRAIN-009).
+        TrainingError: A case has no file, or one that is damaged or of another teacher or another scan
+            (AE-TRAIN-009).
     """
-    try:
-        record = json.loads((folder / _RECORD).read_bytes())
-        cached = {
-            name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
-            for name in prepared.split["training"]
-        }
-    except (OSError, ValueError) as error:
-        raise _cache_mismatch(folder, f"it is missing a file or damaged ({type(error).__name__})") from error
-    if other := [key for key, value in _identity(path, prepared).items() if record.get(key) != value]:
-        raise _cache_mismatch(folder, f"{', '.join(other)} differ")
-    for name, array in cached.items():
-        expected = (prepared.classes, *prepared.arrays[name].shape)
-        if array.shape != expected or array.dtype != np.uint8:
-            raise _cache_mismatch(
-                folder, f"{name}.npy holds {array.dtype} {array.shape}, expected uint8 {expected}"
-            )
+    teacher, cached = teacher_digest(path, ensemble), {}
+    for prepared, split in parts:
+        for entry in prepared.manifest.split(split):
+            soft = _read(folder, entry, teacher)
+            shape = prepared.arrays[entry.name].shape
+            if soft.classes != prepared.classes:
+                raise _cache_mismatch(folder, f"{entry.name}.npz holds {soft.classes} classes")
+            if soft.spacing_mm != prepared.spacing_mm:
+                soft = soft.resampled(prepared.spacing_mm, shape)
+            elif soft.shape != shape:
+                raise _cache_mismatch(folder, f"{entry.name}.npz holds {soft.shape} voxels, expected {shape}")
+            cached[entry.name] = soft
     return cached
 
 
+def teacher_digest(path: Path, ensemble: Sequence[Path] = ()) -> str:
+    """SHA-256 that identifies a teacher, or an ensemble of teachers."""
+    digests = [teacher_sha256(one) for one in (path, *ensemble)]
+    return digests[0] if len(digests) == 1 else hashlib.sha256(" ".join(digests).encode()).hexdigest()
+
+
 def probabilities(
-    network: nn.Module, case: Case, patch: tuple[int, int, int], *, overlap: float, device: torch.device
-) -> npt.NDArray[np.uint8]:
-    """The softmax of a whole case, (C, D, H, W) uint8; the rounding error of a window is at most 1 / 510."""
-    soft = run_whole_case(
-        lambda tile: network(tile).softmax(dim=1),
+    network: nn.Module,
+    metadata: CheckpointMetadata,
+    case: Case,
+    patch: tuple[int, int, int] | None,
+    overlap: float,
+    device: torch.device,
+) -> SoftLabels:
+    """The softmax of a whole case, in the precision that the network was trained in."""
+    low = metadata.config["precision"] == "bf16"
+
+    def softmax(tile: Tensor) -> Tensor:
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=low):
+            logits = network(tile)
+        return logits.float().softmax(dim=1)
+
+    found = run_whole_case(
+        softmax,
         case,
-        patch,
+        patch or metadata.patch,
         overlap=overlap,
         device=device,
         result_device=torch.device("cpu"),
     )
-    return np.asarray((soft * _FULL).round_().to(torch.uint8).numpy())
+    array: npt.NDArray[np.float32] = found.numpy()
+    return SoftLabels.of(array, metadata.input.spacing_mm, least=_LEAST)
 
 
-def _identity(path: Path, prepared: Prepared) -> dict[str, str]:
-    return {"teacher_sha256": teacher_sha256(path), "data_sha256": prepared.sha256}
+def _case(prepared: Prepared, entry: Entry, metadata: CheckpointMetadata) -> Case:
+    """A case on the teacher's grid."""
+    spacing_mm = metadata.input.spacing_mm
+    if spacing_mm == prepared.spacing_mm:
+        return prepared.case(entry.name)
+    entry.check()
+    return prepare_entry(entry, dataclasses.replace(prepared, spacing_mm=spacing_mm, targets="labels"))
+
+
+def _mean(answers: Sequence[SoftLabels]) -> SoftLabels:
+    """The mean of several answers on the grid of the first."""
+    first = answers[0]
+    total = np.zeros((first.classes, *first.shape), dtype=np.float32)
+    for one in answers:
+        soft = one if one.spacing_mm == first.spacing_mm else one.resampled(first.spacing_mm, first.shape)
+        for value, box in soft.organ_boxes.items():
+            total[(value, *box)] += soft.share_in(value, box) / len(answers)
+    return SoftLabels.of(total, first.spacing_mm, least=_LEAST)
+
+
+def _read(folder: Path, entry: Entry, teacher: str) -> SoftLabels:
+    """The file of a case, if it belongs to this scan and this teacher."""
+    name = f"{entry.name}.npz"
+    try:
+        soft, identity = SoftLabels.read(folder / name)
+    except (OSError, ValueError) as error:
+        raise _cache_mismatch(folder, f"{name} is missing or damaged ({type(error).__name__})") from error
+    expected = _identity(entry, teacher)
+    if other := [key for key, value in expected.items() if identity.get(key) != value]:
+        raise _cache_mismatch(folder, f"{name} is of another {' and another '.join(other)}")
+    return soft
+
+
+def _identity(entry: Entry, teacher: str) -> dict[str, str]:
+    return {"teacher": teacher, "scan": entry.image_sha256}
 
 
 def _cache_mismatch(folder: Path, why: str) -> AutosamEdgeError:

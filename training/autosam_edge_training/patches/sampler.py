@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from autosam_edge_training.data import BTCV_INTENSITY, Case
+from autosam_edge_training.data import BTCV_INTENSITY, Case, SoftLabels
 from autosam_edge_training.patches.augment import (
     random_intensity,
     random_low_resolution,
@@ -118,8 +117,8 @@ class Sampler:
     Args:
         cases: Scans to draw from; one round goes through all of them in a random order.
         sampling: Patch size, crop placement and augmentation.
-        teacher: Teacher probabilities (C, D, H, W) uint8, 255 = sure, of every case by its name; phantoms
-            then have none.
+        teacher: Teacher probabilities of every case by its name. Phantoms, whose labels are perfect, are
+            taught by these.
 
     Raises:
         ValueError: There is no case, masses or intensity changes are asked for images that are not in [0, 1],
@@ -134,14 +133,14 @@ class Sampler:
         spacing_mm: tuple[float, float, float],
         seed: int,
         phantoms: Sequence[Case] = (),
-        teacher: Mapping[str, npt.NDArray[np.uint8]] | None = None,
+        teacher: Mapping[str, SoftLabels] | None = None,
     ) -> None:
         if not cases:
             raise ValueError("there is no case to draw from")
         if (sampling.masses or sampling.intensity) and cases[0].intensity != BTCV_INTENSITY:
             raise ValueError("masses and intensity are made for images in [0, 1], the window of BTCV")
-        if teacher is not None and {case.name for case in (*cases, *phantoms)} - teacher.keys():
-            raise ValueError("the cached probabilities do not cover phantoms or further data sets")
+        if teacher is not None and {case.name for case in cases} - teacher.keys():
+            raise ValueError("the cached probabilities do not cover all cases")
         self._cases, self._phantoms, self._sampling, self._seed, self._teacher = (
             cases,
             phantoms,
@@ -210,7 +209,7 @@ class Sampler:
             start = place_near_organ(index, view, s.patch, generator, foreground=s.foreground)
         else:
             start = place_by_sign(case, index, view, s.patch, generator, foreground=s.foreground)
-        teacher = None if self._teacher is None else self._teacher[case.name]
+        teacher = None if self._teacher is None else self._teacher.get(case.name)
         if generator.random() < s.warp:
             image, maps = bend(
                 case, view, start, s.patch, draw_deformation(generator, self._spacing_mm), teacher=teacher
@@ -227,7 +226,7 @@ class Sampler:
         if generator.random() < s.scale:
             image = random_scale(image, generator)
         possible = torch.from_numpy(case.possible).float()[None]
-        return Patches(image, maps[0], possible, maps[1] if len(maps) > 1 else None)
+        return Patches(image, maps[0], possible, None if self._teacher is None else maps[-1])
 
     def _choose(self, number: int, generator: np.random.Generator) -> int:
         """Index into the cases and, after them, the phantoms."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from autosam_edge_training.data import Case
+from autosam_edge_training.data import Case, SoftLabels
 
 Size = tuple[int, int, int]
 Box = tuple[slice, slice, slice]
@@ -28,6 +29,17 @@ REPEATED_SLICES = 8
 _SLAB_MM = (24.0, 160.0)
 _NARROW_MM = (120.0, 280.0)
 _ORGAN_POINTS = 400
+
+
+class Shares(Protocol):
+    """Shares of the organs in the voxels of a scan: its labels, or a teacher's probabilities."""
+
+    @property
+    def organ_boxes(self) -> Mapping[int, Box]:
+        """The box of every organ that occurs, by class."""
+
+    def share_in(self, value: int, where: Box) -> npt.NDArray[np.float32]:
+        """The share of an organ in a part of its box, (d, h, w)."""
 
 
 class OrganIndex:
@@ -201,14 +213,14 @@ def draw_deformation(generator: np.random.Generator, spacing_mm: tuple[float, fl
 
 
 def cut(
-    case: Case, view: Box, start: Size, patch: Size, *, teacher: npt.NDArray[np.uint8] | None = None
+    case: Case, view: Box, start: Size, patch: Size, *, teacher: SoftLabels | None = None
 ) -> tuple[Tensor, list[Tensor]]:
     """A patch as it lies in the scan.
 
     Args:
         start: First voxel of the patch; it may lie outside the field of view.
         patch: (D, H, W) voxels.
-        teacher: Teacher probabilities of the case, (C, D, H, W) uint8, 255 = sure, or None.
+        teacher: Teacher probabilities of the case, or None.
 
     Returns:
         Image (1, 1, D, H, W), normalized, and maps (1, C, D, H, W): the occupancy, and teacher probabilities
@@ -226,7 +238,7 @@ def cut(
         for v in (i.start - s, s + p - i.stop)
     ]
     image, occupancy = case.patch(box)
-    arrays = [occupancy] if teacher is None else [occupancy, _probabilities(teacher, box)]
+    arrays = [occupancy] if teacher is None else [occupancy, _probabilities(teacher, case.classes, box)]
     repeat = torch.from_numpy(rows - rows[0])
     whole_image = F.pad(torch.from_numpy(image)[repeat], pad, value=case.intensity.low)[None, None]
     return whole_image, [
@@ -255,7 +267,7 @@ def bend(
     patch: Size,
     deformation: Deformation,
     *,
-    teacher: npt.NDArray[np.uint8] | None = None,
+    teacher: SoftLabels | None = None,
 ) -> tuple[Tensor, list[Tensor]]:
     """A patch of the deformed scan; arguments and result as in :func:`cut`.
 
@@ -266,26 +278,38 @@ def bend(
     box = _reached(at, view)
     air = case.intensity.low
     image = _sample(case.image_in(box)[None] - np.float32(air), at, box)[None] + air
-    boxes: Mapping[int, Box] = case.organ_boxes
-    occupancy = torch.zeros(case.classes + 1, *patch)
-    for value, organ in boxes.items():
+    sources: list[Shares] = [case] if teacher is None else [case, teacher]
+    return image, [_bent_shares(source, case.classes, at, box) for source in sources]
+
+
+def _bent_shares(source: Shares, classes: int, at: Tensor, box: Box) -> Tensor:
+    """The shares of all classes at coordinates (3, D, H, W), as (1, C, D, H, W)."""
+    # The last plane is "not known", which a scan that is labeled in part has.
+    shares = torch.zeros(classes + 1, *at.shape[1:])
+    for value, organ in source.organ_boxes.items():
         part = _overlap(organ, box)
         if part is not None:
-            occupancy[value] = _sample(case.share_in(value, part)[None], at, part)[0]
-    total = occupancy[1:].sum(dim=0)
-    occupancy[1:] /= total.clamp_min(1.0)  # each share was rounded
-    occupancy[0] = (1.0 - total).clamp_min_(0.0)
-    maps = [occupancy[None, : case.classes]]
-    if teacher is not None:
-        soft = _sample(_probabilities(teacher, box)[1:], at, box)
-        maps.append(torch.cat([(1.0 - soft.sum(dim=0, keepdim=True)).clamp_min_(0.0), soft])[None])
-    return image, maps
+            shares[value] = _sample(source.share_in(value, part)[None], at, part)[0]
+    total = shares[1:].sum(dim=0)
+    shares[1:] /= total.clamp_min(1.0)  # each share was rounded
+    shares[0] = (1.0 - total).clamp_min_(0.0)
+    return shares[None, :classes]
 
 
-def _probabilities(teacher: npt.NDArray[np.uint8], box: Box) -> npt.NDArray[np.float32]:
-    """Teacher probabilities in a part of a case, which sum to 1 over the classes."""
-    probability = teacher[(slice(None), *box)].astype(np.float32)
-    return np.asarray(probability / probability.sum(axis=0))
+def _probabilities(teacher: SoftLabels, classes: int, box: Box) -> npt.NDArray[np.float32]:
+    """Teacher probabilities in a part of a case, which sum to 1 over the classes, (C, d, h, w)."""
+    found = np.zeros((classes, *(side.stop - side.start for side in box)), dtype=np.float32)
+    for value, organ in teacher.organ_boxes.items():
+        part = _overlap(organ, box)
+        if part is not None:
+            depth, height, width = (
+                slice(p.start - b.start, p.stop - b.start) for p, b in zip(part, box, strict=True)
+            )
+            found[value, depth, height, width] = teacher.share_in(value, part)
+    total = found.sum(axis=0)
+    found /= np.maximum(total, 1.0)
+    found[0] = np.maximum(1.0 - total, 0.0)
+    return found
 
 
 def _coordinates(start: Size, patch: Size, deformation: Deformation) -> Tensor:

@@ -54,17 +54,27 @@ def dice_cross_entropy(
 def equation_1(logits: Tensor, occupancy: Tensor, known: Tensor | None = None) -> Tensor:
     """The paper's equation 1: soft Dice over all classes, background included, + cross entropy, 1:1.
 
+    Args:
+        logits: (B, C, D, H, W).
+        occupancy: (B, C, D, H, W); sums to 1 over C.
+        known: (B, C, D, H, W) part of the occupancy that the Dice is computed on; None is all of it. On the
+            network's own probabilities this form of Dice would reward the class that is the largest already.
+
     Source: MONAI's ``DiceCELoss(softmax=True)`` on one-hot targets, of which this is the value.
     """
-    del known  # it has no class weights
     probability = logits.float().softmax(dim=1)
+    cross_entropy = F.cross_entropy(logits.float(), occupancy)
+    if known is not None and known is not occupancy:
+        probability, occupancy = probability * known.sum(dim=1, keepdim=True), known
     axes = (2, 3, 4)
     overlap = (probability * occupancy).sum(axes)
     dice = 1.0 - (2.0 * overlap + 1e-5) / (probability.sum(axes) + occupancy.sum(axes) + 1e-5)
-    return dice.mean() + F.cross_entropy(logits.float(), occupancy)
+    return dice.mean() + cross_entropy
 
 
-def distillation(logits: Tensor, probability: Tensor, *, reduction: Reduction) -> Tensor:
+def distillation(
+    logits: Tensor, probability: Tensor, *, reduction: Reduction, trust: Tensor | None = None
+) -> Tensor:
     """The second term of equation 2: squared distance of the student's probabilities from the teacher's.
 
     Args:
@@ -72,11 +82,51 @@ def distillation(logits: Tensor, probability: Tensor, *, reduction: Reduction) -
         probability: Probabilities of the teacher, (B, C, D, H, W).
         reduction: Mean of the loss. ``voxel``: squared norm over the classes, mean over voxels and patches.
             ``element``: mean over the classes too, which is smaller by the factor C.
+        trust: Weight of each voxel, (B, 1, D, H, W), see :func:`trust_in`; None is 1 everywhere.
 
     Source: equation 2 of the paper; as printed it has no teacher in it (docs/adr/0016-recipes.md).
     """
     squared = (logits.float().softmax(dim=1) - probability) ** 2
+    if trust is not None:
+        squared = squared * trust
     return squared.sum(dim=1).mean() if reduction == "voxel" else squared.mean()
+
+
+def divergence(logits: Tensor, probability: Tensor, *, temperature: float, trust: Tensor) -> Tensor:
+    """Kullback-Leibler divergence of the student from the teacher, both softened, summed over the classes.
+
+    Args:
+        logits: Logits of the student, (B, C, D, H, W).
+        probability: Probabilities of the teacher, (B, C, D, H, W).
+        temperature: Divisor of the logits of both; the loss is multiplied by its square, so that the gradient
+            keeps its size.
+        trust: Weight of each voxel, (B, 1, D, H, W), see :func:`trust_in`.
+
+    Returns:
+        Scalar, the mean over voxels and patches.
+
+    Source: Hinton, Vinyals and Dean 2015 (arXiv 1503.02531), section 2.
+    """
+    if temperature != 1.0:
+        probability = probability.clamp_min(0.0) ** (1.0 / temperature)
+        probability = probability / probability.sum(dim=1, keepdim=True)
+    log_student = F.log_softmax(logits.float() / temperature, dim=1)
+    each = F.kl_div(log_student, probability, reduction="none").sum(dim=1, keepdim=True)
+    return (each * trust).mean() * temperature**2
+
+
+def trust_in(probability: Tensor, occupancy: Tensor) -> Tensor:
+    """How much a voxel counts when a student learns from its teacher: less where only the teacher labeled it.
+
+    Args:
+        probability: Probabilities of the teacher, (B, C, D, H, W).
+        occupancy: (B, C, D, H, W); what is missing to a sum of 1 over C is not known.
+
+    Returns:
+        (B, 1, D, H, W): 1 where the labels are known, else the teacher's largest probability.
+    """
+    unknown = (1.0 - occupancy.sum(dim=1, keepdim=True)).clamp(0.0, 1.0)
+    return 1.0 - unknown * (1.0 - probability.amax(dim=1, keepdim=True))
 
 
 def complete(logits: Tensor, occupancy: Tensor, possible: Tensor) -> Tensor:

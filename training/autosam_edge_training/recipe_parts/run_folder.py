@@ -46,6 +46,7 @@ _IDENTITY = (
     "data_sha256",
     "dataset",
     "extra_data_sha256",
+    "init_sha256",
     "recipe",
     "sam_sha256",
     "teacher",
@@ -77,7 +78,13 @@ class RunFolder:
         fabric: Fabric,
         identity: Mapping[str, object] | None = None,
     ) -> None:
+        assert dataclasses.is_dataclass(config)
         self.out, self._fabric, self._prepared = out, fabric, prepared
+        self._defaults = {
+            field.name: field.default
+            for field in dataclasses.fields(config)
+            if field.default is not dataclasses.MISSING
+        }
         self.identity: JsonObject = {
             "recipe": recipe,
             "config": as_dict(config),
@@ -169,7 +176,8 @@ class RunFolder:
     def _check_identity(self) -> None:
         found, given = as_dict(read_run_record(self.out)), self.identity
         other = [key for key in _IDENTITY if (given.get(key) or None) != (found[key] or None)]
-        recipes = found["config"], given["config"]
+        # A key that a recipe did not have yet when the run began has its default.
+        recipes = {**self._defaults, **found["config"]}, given["config"]
         other += [
             f"config.{key}"
             for key in sorted(recipes[0].keys() | recipes[1].keys())
@@ -205,6 +213,7 @@ class RunRecord:
         spacing_mm: Voxel spacing of the grid (D, H, W), mm.
         commit: Commit of the code; None outside of a checkout.
         extra_data_sha256: SHA-256 of each further data set.
+        init_sha256: SHA-256 of the weights that the run started from; None where they were random.
         teacher_network, teacher_sha256, teacher: Teacher of a distilled student, see
             :class:`~autosam_edge_training.networks.checkpoint_metadata.TeacherRecord`.
         sam_sha256: SHA-256 of the SAM file that a teacher started from.
@@ -225,6 +234,7 @@ class RunRecord:
     machine: str
     machine_details: dict[str, object]
     extra_data_sha256: tuple[str, ...] = ()
+    init_sha256: str | None = None
     teacher_network: str | None = None
     teacher_sha256: str | None = None
     teacher: str | None = None

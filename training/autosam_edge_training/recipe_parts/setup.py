@@ -10,17 +10,17 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from autosam_edge_training.data import Case, Prepared, negative_case, phantom_case
+from autosam_edge_training.data import Case, Prepared, SoftLabels, Split, negative_case, phantom_case
 from autosam_edge_training.data.layouts import BTCV_NAMES
 from autosam_edge_training.error_codes import NETWORK_INPUT_DIFFERS, SAMPLING_UNSUITABLE, STUDENT_INVALID
 from autosam_edge_training.networks.checkpoint_metadata import CheckpointMetadata, TeacherRecord
 from autosam_edge_training.networks.input_spec import NetworkInput
 from autosam_edge_training.networks.students import build_student, load_student
+from autosam_edge_training.networks.teacher_cache import Parts
 from autosam_edge_training.patches.sampler import Patches, Sampler, Sampling
 from autosam_edge_training.recipe_parts import losses
 from autosam_edge_training.recipe_parts.fabric import Precision, mean_over_processes
@@ -49,6 +49,8 @@ class Recipe:
         report_every: Number of steps from one line of metrics and checkpoint to the next.
         validate_every: Number of steps from one validation of the averaged weights to the next, a multiple of
             ``report_every`` as a rule.
+        fold: ``development`` holds the validation cases out. ``all``, for a final model made after the
+            last choice, trains on them too and validates nothing.
         seed: Random seed of weights, patches and augmentation.
         precision: Precision of the forward pass, ``bf16`` (autocast) or ``fp32``. On CPUs, torch 2.13 now and
             then returns infinite gradients for SwinUNETR-Tiny under bf16 autocast; its recipe says ``fp32``.
@@ -61,6 +63,7 @@ class Recipe:
     ema: float = 0.0
     report_every: int = 100
     validate_every: int = 1000
+    fold: Literal["development", "all"] = "development"
     seed: int = 0
     precision: Precision = "bf16"
     smoke: bool = False
@@ -90,7 +93,7 @@ def start_student(name: str, arguments: JsonObject, classes: int, init: Path | N
 
 
 def _start_sampler(
-    cases: list[Case], recipe: Recipe, prepared: Prepared, cached: Mapping[str, npt.NDArray[np.uint8]] | None
+    cases: list[Case], recipe: Recipe, prepared: Prepared, cached: Mapping[str, SoftLabels] | None
 ) -> Sampler:
     """The sampler of a run, with the phantoms that join the cases, on their grid."""
     sampling, spacing_mm, intensity = recipe.sampling, prepared.spacing_mm, prepared.intensity
@@ -113,14 +116,16 @@ def _start_sampler(
         raise SAMPLING_UNSUITABLE(f"the recipe's sampling does not fit the data: {error}.") from error
 
 
-def extra_cases(extra: Sequence[Path], prepared: Prepared) -> tuple[list[Case], list[str]]:
-    """The training cases of further data sets, and the SHA-256 of each data set.
+def training_parts(recipe: Recipe, prepared: Prepared, extra: Sequence[Path] = ()) -> Parts:
+    """The parts of data sets that a run trains on: those of its own data set first, then the further ones.
 
     Raises:
-        TrainingError: One was prepared in another way (AE-TRAIN-008).
+        TrainingError: A further data set was prepared in another way (AE-TRAIN-008).
         InputError: One cannot be used (AE-DATA-*).
     """
-    cases, digests = [], []
+    parts: list[tuple[Prepared, Split]] = [(prepared, "training")]
+    if recipe.fold == "all" and prepared.split["validation"]:
+        parts.append((prepared, "validation"))
     for folder in extra:
         other = Prepared.read(folder)
         if differences := NetworkInput.of(other).differs_in(NetworkInput.of(prepared)):
@@ -128,17 +133,18 @@ def extra_cases(extra: Sequence[Path], prepared: Prepared) -> tuple[list[Case], 
                 f"the extra data in {folder.name} were prepared with other {', '.join(differences)}.",
                 remedy="Prepare all data sets of a run in the same way.",
             )
-        cases += other.cases("training")
-        digests.append(other.sha256)
-    return cases, digests
+        parts.append((other, "training"))
+    return parts
 
 
-def _segmentation_loss(recipe: Recipe, cases: list[Case], device: torch.device) -> losses.Segmentation:
+def segmentation_loss(recipe: Recipe, cases: list[Case], device: torch.device) -> losses.Segmentation:
     """The loss by its name in a recipe; ``present`` weighs classes by their share of the cases' voxels."""
     if recipe.loss == "paper":
         return losses.equation_1
     whole = slice(None), slice(None), slice(None)
     labeled = [case for case in cases if case.known is None]
+    if not labeled:  # a teacher alone: nobody knows the shares
+        return losses.dice_cross_entropy
     shares = np.mean(
         [case.patch(whole)[1].mean(axis=(1, 2, 3), dtype=np.float64) for case in labeled], axis=0
     )
@@ -167,14 +173,20 @@ def train_network(
     fabric: Fabric,
     *,
     teach: Teach = lambda loss, _logits, _image, _patches: {"loss": loss},
-    cached: Mapping[str, npt.NDArray[np.uint8]] | None = None,
+    segmentation: losses.Segmentation | None = None,
+    cached: Mapping[str, SoftLabels] | None = None,
     workers: int,
 ) -> nn.Module:
-    """Take the steps of a run that are left, and return the network with the averaged weights."""
-    held_out = prepared.cases("validation") if prepared.split["validation"] else []
+    """Take the steps of a run that are left, and return the network with the averaged weights.
+
+    Args:
+        segmentation: Segmentation loss; None takes that of the recipe.
+    """
+    validates = prepared.split["validation"] and recipe.fold == "development"
+    held_out = prepared.cases("validation") if validates else []
     schedule = recipe.schedule
     sampler = _start_sampler(cases, recipe, prepared, cached)
-    segmentation = _segmentation_loss(recipe, cases, fabric.device)
+    segmentation = segmentation or segmentation_loss(recipe, cases, fabric.device)
 
     average = copy.deepcopy(module) if recipe.ema else module
     fabric.to_device(average)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -9,17 +10,15 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from autosam_edge_training.data import Prepared
 from autosam_edge_training.error_codes import RECIPE_INVALID
 from autosam_edge_training.networks.checkpoint import (
     network_name,
     open_network,
     read_metadata,
     require_same_input,
-    teacher_sha256,
 )
 from autosam_edge_training.networks.checkpoint_metadata import TeacherRecord
-from autosam_edge_training.networks.teacher_cache import load_cached_probabilities
+from autosam_edge_training.networks.teacher_cache import Parts, load_cached_probabilities, teacher_digest
 from autosam_edge_training.patches.sampler import Patches
 
 
@@ -33,6 +32,7 @@ class Teacher:
         weight: Lambda of equation 2, for the record.
         sam: SAM's published checkpoint, if the teacher was trained on one.
         cache: Folder of the teacher's cached probabilities; None runs the teacher at every step.
+        ensemble: Further teachers, whose mean with the first one was cached.
 
     Raises:
         TrainingError: The file holds no network (AE-TRAIN-007), one for another grid, window or
@@ -42,23 +42,27 @@ class Teacher:
     def __init__(
         self,
         path: Path,
-        prepared: Prepared,
+        parts: Parts,
         fabric: Fabric,
         *,
         weight: float,
         sam: Path | None,
         cache: Path | None,
+        ensemble: Sequence[Path] = (),
     ) -> None:
         self._fabric = fabric
         source: Literal["online", "cached"] = "cached" if cache else "online"
-        if path.is_dir():  # the cache was made of it and holds its identity
-            name = f"folder {path.name}"
-        else:
-            metadata = read_metadata(path)
-            require_same_input(metadata, prepared, "the teacher")
-            name = network_name(metadata)
-        self.record = TeacherRecord(name, teacher_sha256(path), source, weight)
-        self.cached = load_cached_probabilities(cache, path, prepared) if cache else None
+        names = []
+        for one in (path, *ensemble):
+            if one.is_dir():  # the cache was made of it and holds its identity
+                names.append(f"folder {one.name}")
+                continue
+            metadata = read_metadata(one)
+            for prepared, _ in parts:
+                require_same_input(metadata, prepared, "the teacher", any_spacing=cache is not None)
+            names.append(network_name(metadata))
+        self.record = TeacherRecord(" + ".join(names), teacher_digest(path, ensemble), source, weight)
+        self.cached = load_cached_probabilities(cache, path, parts, ensemble=ensemble) if cache else None
         self.network = None if cache else open_network(path, sam=sam)[0].to(fabric.device)
 
     @property
@@ -84,24 +88,26 @@ class Teacher:
 def open_teacher(
     weight: float,
     path: Path | None,
-    prepared: Prepared,
+    parts: Parts,
     fabric: Fabric,
     *,
     sam: Path | None,
     cache: Path | None,
+    ensemble: Sequence[Path] = (),
 ) -> Teacher | None:
     """The teacher of a run, if it has one; see :class:`Teacher`.
 
     Raises:
         TrainingError: A lambda below 1 or a cache needs a teacher, and none is given (AE-TRAIN-001).
     """
-    if path is not None and path.is_dir() and cache is None:
+    if path is not None and cache is None and (ensemble or path.is_dir()):
+        what = "an ensemble of several networks" if ensemble else f"{path.name}, a folder,"
         raise RECIPE_INVALID(
-            f"the teacher {path.name} is a folder, which cannot be run at every step.",
-            remedy="Give `cache` too, a folder for its probabilities on the student's grid.",
+            f"the teacher is {what} which cannot be run at every step.",
+            remedy="Give `cache` too, a folder for its probabilities.",
         )
     if path is not None:
-        return Teacher(path, prepared, fabric, weight=weight, sam=sam, cache=cache)
+        return Teacher(path, parts, fabric, weight=weight, sam=sam, cache=cache, ensemble=ensemble)
     if weight < 1.0 or cache is not None:
         raise RECIPE_INVALID(
             f"the recipe learns from a teacher (weight {weight:g}), and no teacher is given.",
