@@ -57,8 +57,7 @@ def run(
     with stages.stage("load model"):
         session = open_model()
     planned = session.plan(volume)
-    shape = "x".join(map(str, planned.model_shape))
-    stages.log(f"plan        {planned.tiles} tiles on {shape} voxels, about {planned.peak_mb:.0f} MB")
+    stages.log(f"plan        {planned.summary}")
     with stages.bar("segment") as progress:
         segmentation = planned.execute(progress=progress)
     del session, planned  # frees the engine's memory before the results are written

@@ -260,7 +260,8 @@ def _export_web(
 
     folders = [pyodide] if pyodide else []
     with ThirdParty(folders, cache, download=download, log=Stages().log) as third_party:
-        report = write_site(open_bundle(bundle), out, third_party, precision=precision)
+        chosen = open_bundle(bundle, tier=None if bundle else "fast")
+        report = write_site(chosen, out, third_party, precision=precision)
     if as_json:
         print(json.dumps(report))
         return

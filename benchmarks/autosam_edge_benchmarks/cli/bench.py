@@ -101,6 +101,27 @@ def short_scans(
     _write(result, out)
 
 
+@app.command("tiers")
+def tiers(
+    data: Data,
+    split: Split = "validation",
+    bundle: BundleOption = None,
+    coarse: Annotated[
+        Path | None, typer.Option("--coarse", help="Bundle that finds the organs. Default: the fast tier.")
+    ] = None,
+    out: Out = None,
+) -> None:
+    """Measure what a coarse model that finds the organs changes in the labels of a finer one."""
+    with needs("dev"):
+        from autosam_edge_benchmarks.studies.tiers import measure_tiers
+
+    finder = coarse or open_bundle(tier="fast").path
+    result = measure_tiers(bundle or default_bundle_path(), finder, data, split, log=Stages().log)
+    for key, value in result["mean"].items():
+        print(f"{key.replace('_', ' '):<16}{value:8.3f}")
+    _write(result, out)
+
+
 @app.command("edge-form")
 def edge_form(
     student: Annotated[Student, typer.Option("--student", help="Network of the student.")] = "swinunetr-tiny",
