@@ -64,27 +64,12 @@ def answered_later(method: Callable[..., Awaitable[object]]) -> Callable[..., Aw
 def organs_for_page(segmentation: Segmentation, statistics: list[dict[str, object]]) -> list[dict[str, Any]]:
     """Measurements with what a list and a viewer need."""
     places = _places(segmentation)
-    confidences = _confidences(segmentation)
     colors = {label.value: list(label.color) for label in segmentation.table}
     return [
-        {
-            **entry,
-            "confidence": confidences.get(value),
-            "volume_ml": entry["ml"],
-            "color": colors[value],
-            "center_ras_mm": places.get(value),
-        }
+        {**entry, "volume_ml": entry["ml"], "color": colors[value], "center_ras_mm": places.get(value)}
         for entry in statistics
         if isinstance(value := entry["label"], int)
     ]
-
-
-def _confidences(segmentation: Segmentation) -> dict[int, float | None]:
-    """Mean probability of each organ where it wins, from the check of plausibility; not calibrated."""
-    measured: Any = segmentation.plausibility.measured if segmentation.plausibility else {}
-    found = measured.get("organs", {})
-    table = segmentation.table
-    return {label.value: found[label.name]["confidence"] for label in table if label.name in found}
 
 
 def _places(segmentation: Segmentation) -> dict[int, list[float]]:

@@ -21,10 +21,17 @@ import zipfile
 import zlib
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, get_args
 
 from autosam_edge.atomic_files import staged_file, write_file
-from autosam_edge.error_codes import BUNDLE_ALTERED, BUNDLE_INCOMPLETE, BUNDLE_MISSING, MANIFEST_INVALID
+from autosam_edge.error_codes import (
+    BUNDLE_ALTERED,
+    BUNDLE_AND_TIER,
+    BUNDLE_INCOMPLETE,
+    BUNDLE_MISSING,
+    MANIFEST_INVALID,
+    TIER_MISSING,
+)
 from autosam_edge.manifest import MANIFEST, MAX_MANIFEST_BYTES, Manifest
 from autosam_edge.platform import LZMAError
 
@@ -34,6 +41,8 @@ if TYPE_CHECKING:
     from autosam_edge.manifest import Artifact
     from autosam_edge.model import Model
 
+Tier = Literal["fast", "standard"]
+"""A bundle of the package, the more accurate one last. ``standard`` labels the organs that ``fast`` finds."""
 SIGNATURE = "manifest.json.sig"
 """Ed25519 signature of the manifest; optional."""
 _MAX_SIGNATURE_BYTES = 64
@@ -232,24 +241,64 @@ class Bundle:
             ) from error
 
 
+def bundles_of_package() -> dict[Tier, Path]:
+    """Paths of the bundles that this installation holds, by tier; the more accurate one last."""
+    folder = Path(__file__).parent / "bundles"
+    paths: dict[Tier, Path] = {tier: folder / f"{tier}.edge" for tier in get_args(Tier)}
+    return {tier: path for tier, path in paths.items() if path.exists()}
+
+
 def default_bundle_path() -> Path:
-    """Path of the bundle of the package."""
-    return Path(__file__).parent / "bundles" / "default.edge"
+    """Path of the bundle of the most accurate tier of the package."""
+    return list(bundles_of_package().values())[-1]
 
 
-def open_bundle(path: str | Path | None = None, *, require_signature: str | Path | None = None) -> Bundle:
+def open_bundles(
+    bundle: str | Path | Bundle | None = None, tier: Tier | None = None
+) -> tuple[Bundle, Bundle | None]:
+    """Open the bundle of a run, and the one that finds the organs before it.
+
+    Args:
+        bundle: Folder, ``.edge`` zip or opened bundle; None opens a bundle of the package.
+        tier: Tier of the package; None opens the most accurate one.
+
+    Returns:
+        The bundle, and the coarse one; None where the first runs alone.
+
+    Raises:
+        BundleError: See :class:`Bundle`; a bundle and a tier were given (AE-BUNDLE-010), or this installation
+            does not hold the tier (AE-BUNDLE-011).
+    """
+    if bundle is not None:
+        if tier is not None:
+            raise BUNDLE_AND_TIER(f"a bundle and the tier {tier} were given, expected one of them.")
+        return bundle if isinstance(bundle, Bundle) else Bundle(Path(bundle)), None
+    held = bundles_of_package()
+    wanted = tier or (list(held) or ["fast"])[-1]
+    if wanted not in held:
+        raise TIER_MISSING(
+            f"this installation holds no model of the tier {wanted}, it holds {', '.join(held) or 'none'}."
+        )
+    coarse = held.get("fast") if wanted == "standard" else None
+    return Bundle(held[wanted]), Bundle(coarse) if coarse else None
+
+
+def open_bundle(
+    path: str | Path | None = None, *, tier: Tier | None = None, require_signature: str | Path | None = None
+) -> Bundle:
     """Open a bundle.
 
     Args:
-        path: Folder or ``.edge`` zip; None opens the bundle of the package.
+        path: Folder or ``.edge`` zip; None opens a bundle of the package.
+        tier: Tier of the package, ``fast`` or ``standard``; None opens the most accurate one.
         require_signature: PEM file of an Ed25519 public key whose owner must have signed the bundle; None
             asks for no signature.
 
     Raises:
-        BundleError: See :class:`Bundle` and :meth:`Bundle.require_signature`.
+        BundleError: See :func:`open_bundles` and :meth:`Bundle.require_signature`.
         MissingExtraError: A signature is required, and the extra ``[sign]`` is not installed (AE-EXTRA-001).
     """
-    bundle = Bundle(default_bundle_path() if path is None else Path(path))
+    bundle, _ = open_bundles(path, tier)
     if require_signature is not None:
         bundle.require_signature(Path(require_signature))
     return bundle

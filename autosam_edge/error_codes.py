@@ -281,6 +281,17 @@ KEY_INVALID = ErrorCode(
     "the file holds no Ed25519 key of the kind that is needed",
     "Make a pair of keys as docs/bundle.md shows: sign with the private one, check with the public one.",
 )
+BUNDLE_AND_TIER = ErrorCode(
+    "AE-BUNDLE-010",
+    "a bundle was named, and a tier of the package",
+    "Leave out `bundle` or `tier`: a tier is a model of the package.",
+)
+TIER_MISSING = ErrorCode(
+    "AE-BUNDLE-011",
+    "this installation holds no model of the tier",
+    "Leave out `tier`, which takes the most accurate model of the installation, or install a version that "
+    "holds both tiers.",
+)
 ENGINE_UNKNOWN = ErrorCode(
     "AE-ENGINE-001", "no engine has this name", "Use `onnx` or `openvino`, or pass an engine."
 )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from autosam_edge.error_codes import MANIFEST_INVALID
 from autosam_edge.errors import BundleError
 from autosam_edge.model import InputContract, Model
+from autosam_edge.plausibility.expected_dice import Confidence
 from autosam_edge.plausibility.thresholds import Thresholds
 from autosam_edge.strict_json import build, parse_json
 from autosam_edge.volume import Label
@@ -102,6 +103,8 @@ class Manifest:
         files: SHA-256 of every file that is read, by its path; without the manifest itself. Other files of
             the bundle, such as ``*.etrecord`` for developers, are never read.
         provenance: Student, hash of the checkpoint, exporter and versions of its packages.
+        confidence: Map from the probabilities to the expected Dice of each organ; may be left out, and then
+            nothing is expected.
     """
 
     schema_version: int
@@ -117,6 +120,7 @@ class Manifest:
     artifacts: tuple[Artifact, ...]
     files: dict[str, str]
     provenance: dict[str, object]
+    confidence: Confidence | None = None
 
     def __post_init__(self) -> None:
         for name in ("name", "version"):
@@ -198,6 +202,7 @@ class Manifest:
             sha256,
             rules.decision_weights,
             self.plausibility,
+            self.confidence,
         )
 
     @classmethod

@@ -29,6 +29,8 @@ class OrganStatistics:
         sd_hu: Population standard deviation of the HU inside; None when the organ is absent.
         touches_border: The organ reaches the first or last slice or a side of the scan: it may be cut by the
             field of view, and then its volume is a lower bound.
+        expected_dice: Dice that the labels are expected to have against those of a person, 0 to 1; None when
+            the organ is absent, or the model has no confidence.
     """
 
     label: int
@@ -39,6 +41,7 @@ class OrganStatistics:
     mean_hu: float | None
     sd_hu: float | None
     touches_border: bool
+    expected_dice: float | None = None
 
 
 def dice(a: npt.NDArray[np.bool_], b: npt.NDArray[np.bool_]) -> float:
@@ -82,6 +85,7 @@ def organ_statistics(volume: Volume, segmentation: Segmentation) -> tuple[OrganS
                 mean_hu=float(mean[label.value]) if count else None,
                 sd_hu=float(np.sqrt(m2[label.value] / count)) if count else None,
                 touches_border=label.value in border,
+                expected_dice=segmentation.expected_dice.get(label.name) if count else None,
             )
         )
     return tuple(organs)

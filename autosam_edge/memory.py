@@ -29,6 +29,10 @@ class MemoryBudget:
         if self.working_set_mb is None and self.max_mb is not None:
             raise MEMORY_UNKNOWN("the memory of this artifact is not known, so no limit can be kept.")
 
+    def beside(self, other: MemoryBudget) -> MemoryBudget:
+        """The budget of a process that holds the engine of another one, too."""
+        return MemoryBudget((self.working_set_mb or 0.0) + (other.working_set_mb or 0.0), self.max_mb)
+
     def require(self, peak_mb: float) -> None:
         """Refuse a run that would take more than the limit.
 

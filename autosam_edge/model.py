@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from autosam_edge.plausibility.expected_dice import Confidence
 from autosam_edge.plausibility.thresholds import Thresholds
 from autosam_edge.volume import Label
 
@@ -92,10 +93,11 @@ class Model:
         decision_weights: Factor of an organ's probability before the largest is taken, by the organ's name,
             0.01 to 100; 1 for an organ that is not named, and for the background.
         plausibility: Limits of the plausibility check; None checks nothing.
+        confidence: Map from the probabilities to the expected Dice of each organ; None expects nothing.
 
     Raises:
-        ValueError: The labels are numbered otherwise, ``one_part`` or ``decision_weights`` names an organ
-            that is not among them, or a weight lies outside its range.
+        ValueError: The labels are numbered otherwise, ``one_part``, ``decision_weights`` or ``confidence``
+            names an organ that is not among them, or a weight lies outside its range.
     """
 
     input: InputContract
@@ -107,12 +109,18 @@ class Model:
     sha256: str = ""
     decision_weights: Mapping[str, float] = field(default_factory=dict)
     plausibility: Thresholds | None = None
+    confidence: Confidence | None = None
 
     def __post_init__(self) -> None:
         values = [label.value for label in self.labels]
         if values != list(range(1, len(values) + 1)):
             raise ValueError(f"labels are numbered {values}, expected 1, 2, 3, ...")
-        for rule, organs in (("one_part", self.one_part), ("decision_weights", self.decision_weights)):
+        rules = {
+            "one_part": self.one_part,
+            "decision_weights": self.decision_weights,
+            "confidence": self.confidence.offsets if self.confidence else (),
+        }
+        for rule, organs in rules.items():
             if unknown := sorted(set(organs) - {label.name for label in self.labels}):
                 raise ValueError(f"{rule} names {unknown[0]!r}, which is no label")
         lowest, highest = DECISION_WEIGHTS

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from autosam_edge.bundle import Bundle, open_bundle
+from autosam_edge.bundle import Bundle, open_bundles
 from autosam_edge.engines.load import load_engine
 from autosam_edge.engines.selection import select_artifact
 from autosam_edge.memory import MemoryBudget
+from autosam_edge.pipeline.body_box import organ_box
 from autosam_edge.pipeline.run import TileRun
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from autosam_edge.bundle import Tier
     from autosam_edge.engines.engine import Engine
     from autosam_edge.model import Model
+    from autosam_edge.pipeline.body_box import Box
     from autosam_edge.pipeline.slab import FloatArray
     from autosam_edge.volume import Segmentation, Volume
 
@@ -29,13 +34,25 @@ class PlannedRun(TileRun):
         volume: CT in HU, any orientation and spacing.
         memory: Memory of the engine and the limit, see :class:`~autosam_edge.pipeline.run.TileRun`, also for
             the attributes and errors.
+        part: Part of the canonical scan to label, see there; None labels the whole body.
     """
 
     def __init__(
-        self, model: Model, engine: Engine, volume: Volume, memory: MemoryBudget | None = None
+        self,
+        model: Model,
+        engine: Engine,
+        volume: Volume,
+        memory: MemoryBudget | None = None,
+        part: Box | None = None,
     ) -> None:
-        super().__init__(model, volume, memory)
+        super().__init__(model, volume, memory, part)
         self._engine = engine
+
+    @property
+    def summary(self) -> str:
+        """Tiles, voxels and memory of the run in one line."""
+        shape = "x".join(map(str, self.model_shape))
+        return f"{self.tiles} tiles on {shape} voxels, about {self.peak_mb:.0f} MB"
 
     def execute(
         self,
@@ -68,6 +85,108 @@ class PlannedRun(TileRun):
             return segmentation
 
 
+class CoarseToFineRun(PlannedRun):
+    """The planned run of a model on the part of the scan where a coarse model found organs.
+
+    It is planned, and its memory is predicted, for the whole body, which it falls back to: where the coarse
+    model found nothing or its labels are implausible, and where an organ reaches a side of the part.
+
+    Args:
+        model: Input contract, labels and identity of the network.
+        engine: Engine that computes the logits of one tile.
+        volume: CT in HU, any orientation and spacing.
+        memory: Memory of both engines and the limit.
+        coarse: Planned run of the coarse model on the same volume.
+    """
+
+    def __init__(
+        self, model: Model, engine: Engine, volume: Volume, memory: MemoryBudget | None, coarse: PlannedRun
+    ) -> None:
+        super().__init__(model, engine, volume, memory)
+        self._coarse = coarse
+        self.peak_mb = max(self.peak_mb, coarse.peak_mb)
+
+    @property
+    def summary(self) -> str:
+        """Tiles, voxels and memory of both runs in one line."""
+        return f"{self._coarse.tiles} coarse tiles, then at most {super().summary}"
+
+    def execute(
+        self,
+        *,
+        progress: Callable[[int, int], None] | None = None,
+        on_rows: Callable[[FloatArray], None] | None = None,
+    ) -> Segmentation:
+        """Find the organs with the coarse model, then label them; possible once.
+
+        Args:
+            progress: Function that is called with (tiles done, tiles in all) of both models after each tile.
+                The tiles in all are those for the whole body until the organs are found, and fewer then.
+            on_rows: As for :meth:`PlannedRun.execute`. It asks for the probabilities in ``box``, so that the
+                coarse model is not used.
+
+        Returns:
+            Labels on the volume's own grid.
+
+        Raises:
+            RuntimeError: The run was started before.
+            EngineError: An engine failed or gave values that are not finite.
+        """
+        if on_rows is not None:
+            return super().execute(progress=progress, on_rows=on_rows)
+        started, done = time.perf_counter(), self._coarse.tiles
+        part, coarse = self._find(_counted(progress, 0, self.tiles))
+        segmentation, found_s = None, time.perf_counter() - started
+        if part is not None:
+            # It has no limit of its own: it takes less than the whole body, which the plan allowed.
+            run = PlannedRun(self._model, self._engine, self._volume, part=part)
+            segmentation = run.execute(progress=_counted(progress, done))
+            if run.cuts(segmentation.labels):
+                segmentation, found_s = None, time.perf_counter() - started
+                done += run.tiles
+        region = "organs" if segmentation else "body"
+        if segmentation is None:
+            segmentation = super().execute(progress=_counted(progress, done))
+        made_by = segmentation.provenance
+        parameters = {**made_by.parameters, "region": region, "coarse": coarse}
+        return replace(
+            segmentation,
+            provenance=replace(made_by, parameters=parameters),
+            timings_s={"find_organs": found_s, **segmentation.timings_s},
+        )
+
+    def _find(self, progress: Callable[[int, int], None] | None) -> tuple[Box | None, dict[str, object]]:
+        """Run the coarse model.
+
+        Returns:
+            The part of the canonical scan to label, None for the whole body; and what the provenance says.
+        """
+        labels = self._coarse.execute(progress=progress)
+        orientation, made_by = labels.grid.orientation, labels.provenance
+        part = organ_box(orientation.to_canonical(labels.labels), orientation.canonical_grid(labels.grid))
+        found = "organs" if part else "nothing"
+        if labels.verdict == "implausible":
+            part, found = None, "implausible labels"
+        return part, {
+            "found": found,
+            "model": made_by.model,
+            "model_version": made_by.model_version,
+            "model_sha256": made_by.model_sha256,
+            "artifact_sha256": made_by.artifact_sha256,
+            "tiles": made_by.parameters["tiles"],
+            "tiles_of_air": made_by.parameters["tiles_of_air"],
+        }
+
+
+def _counted(
+    progress: Callable[[int, int], None] | None, before: int, after: int = 0
+) -> Callable[[int, int], None] | None:
+    """Progress of one of several runs, with the tiles of those before and after it."""
+    if progress is None:
+        return None
+    return lambda done, tiles: progress(before + done, before + tiles + after)
+
+
 class Session:
     """A model and an engine that runs it; :func:`open_session` makes one from a bundle.
 
@@ -76,12 +195,22 @@ class Session:
             :attr:`autosam_edge.bundle.Bundle.model`.
         engine: Engine that computes the logits of one tile.
         memory: Memory of the engine and the limit; None counts nothing for the engine and sets no limit.
+        coarse: Session of a faster model that finds the organs first, so that this one labels only the part
+            of the scan around them; None labels the whole body.
     """
 
-    def __init__(self, model: Model, engine: Engine, *, memory: MemoryBudget | None = None) -> None:
+    def __init__(
+        self,
+        model: Model,
+        engine: Engine,
+        *,
+        memory: MemoryBudget | None = None,
+        coarse: Session | None = None,
+    ) -> None:
         self.model = model
         self.engine = engine
-        self._memory = memory
+        self._memory = memory or MemoryBudget(None)
+        self._coarse = coarse
 
     def plan(self, volume: Volume) -> PlannedRun:
         """Lay out the tiles and predict the memory.
@@ -96,7 +225,13 @@ class Session:
             BudgetError: The limit is smaller than the prediction (AE-MEMORY-001); the message names the
                 smallest limit that works.
         """
-        return PlannedRun(self.model, self.engine, volume, self._memory)
+        if self._coarse is None:
+            return PlannedRun(self.model, self.engine, volume, self._memory)
+        coarse, memory = self._coarse, self._memory.beside(self._coarse._memory)
+        # One part of each organ: pieces far away, which are wrong names, would make the box larger.
+        finder = replace(coarse.model, one_part=tuple(label.name for label in coarse.model.labels))
+        coarse_run = PlannedRun(finder, coarse.engine, volume, coarse._memory)
+        return CoarseToFineRun(self.model, self.engine, volume, memory, coarse_run)
 
     def segment(self, volume: Volume, *, progress: Callable[[int, int], None] | None = None) -> Segmentation:
         """Label every voxel of a volume: :meth:`plan`, then :meth:`PlannedRun.execute`.
@@ -119,6 +254,7 @@ class Session:
 def open_session(
     bundle: str | Path | Bundle | None = None,
     *,
+    tier: Tier | None = None,
     engine: str | Engine | None = None,
     precision: str | None = None,
     threads: int | None = None,
@@ -128,9 +264,12 @@ def open_session(
     """Open a bundle and load its model into an engine.
 
     Args:
-        bundle: Path of a folder or ``.edge`` file, an opened bundle, or None for the bundle of the package.
+        bundle: Path of a folder or ``.edge`` file, an opened bundle, or None for a bundle of the package.
+        tier: Tier of the package: ``fast``, or ``standard``, which labels the organs that ``fast`` finds;
+            None takes the most accurate one that is installed.
         engine: ``onnx``, ``openvino``, ``executorch`` or ``coreml``, your own
-            :class:`~autosam_edge.engines.engine.Engine`, or None for the best engine of this device (see
+            :class:`~autosam_edge.engines.engine.Engine`, which runs one model and labels the whole body, or
+            None for the best engine of this device (see
             :func:`~autosam_edge.engines.selection.rank_artifacts`).
         precision: Number format of the artifact; None selects the best.
         threads: Number of threads of the engine; None uses every core.
@@ -140,7 +279,7 @@ def open_session(
 
     Raises:
         BundleError: The bundle is missing, altered, not valid, lacks the artifact, or is not signed with the
-            key.
+            key; a bundle and a tier were given (AE-BUNDLE-010), or the tier is not installed (AE-BUNDLE-011).
         MissingExtraError: A signature is required, and the extra ``[sign]`` is not installed (AE-EXTRA-001).
         BudgetError: A limit is given, but the memory of the artifact, or of your own engine, is not known
             (AE-MEMORY-002).
@@ -151,11 +290,16 @@ def open_session(
         >>> session = autosam_edge.open_session()  # doctest: +SKIP
         >>> segmentation = session.segment(autosam_edge.read("scan/"))  # doctest: +SKIP
     """
-    opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
+    opened, coarse = open_bundles(bundle, tier)
     if require_signature is not None:
-        opened.require_signature(Path(require_signature))
+        for held in (opened, coarse) if coarse else (opened,):
+            held.require_signature(Path(require_signature))
     if engine is not None and not isinstance(engine, str):
         return Session(opened.model, engine, memory=MemoryBudget(None, max_memory_mb))
-    artifact = select_artifact(opened, engine, precision)
-    memory = MemoryBudget(artifact.working_set_mb and opened.working_set_mb(artifact), max_memory_mb)
-    return Session(opened.model, load_engine(opened, artifact, threads), memory=memory)
+
+    def load(held: Bundle, finder: Session | None = None) -> Session:
+        artifact = select_artifact(held, engine, precision)
+        memory = MemoryBudget(artifact.working_set_mb and held.working_set_mb(artifact), max_memory_mb)
+        return Session(held.model, load_engine(held, artifact, threads), memory=memory, coarse=finder)
+
+    return load(opened, load(coarse) if coarse else None)

@@ -6,7 +6,7 @@ import json
 import math
 import re
 import types
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
@@ -63,7 +63,8 @@ def build(kind: type[_T], raw: object, where: str, *, other_keys: bool = False) 
         other_keys: Whether keys that are no field are passed over; they are refused by default.
 
     Raises:
-        ValueError: A key is unknown or missing, a value has another type, or the class refuses the values.
+        ValueError: A key is unknown, one without a default is missing, a value has another type, or the class
+            refuses the values.
 
     Example:
         >>> from dataclasses import dataclass
@@ -77,13 +78,16 @@ def build(kind: type[_T], raw: object, where: str, *, other_keys: bool = False) 
     if not isinstance(raw, dict):
         raise ValueError(f"{where} is {_shown(raw)}, expected an object")
     hints = _hints(cast("Any", kind))
-    names = [field.name for field in fields(cast("Any", kind))]
+    known = fields(cast("Any", kind))
+    names = [field.name for field in known]
     if not other_keys and (unknown := sorted(set(raw) - set(names))):
         raise ValueError(f"{where} has the unknown key {unknown[0]!r}")
-    if missing := [name for name in names if name not in raw]:
+    if missing := [field.name for field in known if field.default is MISSING and field.name not in raw]:
         raise ValueError(f"{where} lacks the key {missing[0]!r}")
     values = {
-        name: _convert(hints[name], raw[name], f"{where}.{name}", other_keys=other_keys) for name in names
+        name: _convert(hints[name], raw[name], f"{where}.{name}", other_keys=other_keys)
+        for name in names
+        if name in raw
     }
     return kind(**values)
 

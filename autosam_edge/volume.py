@@ -197,6 +197,8 @@ class Segmentation:
             out.
         plausibility: Verdict on the labels and the values behind it; None if the model has no thresholds, so
             that nothing was checked.
+        expected_dice: Dice that each organ is expected to have against a person's labels, 0 to 1, by the
+            organ's name; empty if the model has no confidence.
     """
 
     labels: npt.NDArray[np.uint8]
@@ -207,6 +209,7 @@ class Segmentation:
     warnings: tuple[ScanWarning, ...] = ()
     filled: tuple[int, ...] = ()
     plausibility: Plausibility | None = None
+    expected_dice: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.labels.shape != self.grid.shape or self.labels.dtype != np.uint8:

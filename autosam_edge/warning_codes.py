@@ -301,6 +301,12 @@ ORGAN_OUTSIDE = WarningCode(
     "an organ was not found and may lie outside of the scan",
     "Give a longer or wider scan, if this organ matters.",
 )
+LOW_EXPECTED_DICE = WarningCode(
+    "AE-WARN-116",
+    "caution",
+    "the labels of an organ are expected to agree badly with those of a person",
+    "Look at this organ on the picture; do not use its volume before a person has corrected the labels.",
+)
 
 # Results
 SYNTHETIC_SCAN = WarningCode(

@@ -13,7 +13,6 @@ from autosam_edge.batch.folder import BatchFolder
 from autosam_edge.batch.index import ID_LETTERS, Index, short_hash
 from autosam_edge.batch.page import write_page
 from autosam_edge.batch.table import rows_of, write_table
-from autosam_edge.bundle import open_bundle
 from autosam_edge.error_codes import BATCH_LIST_INVALID, OUTPUT_IN_INPUT
 
 if TYPE_CHECKING:
@@ -75,7 +74,7 @@ class Batch:
             if root.is_dir() and root.resolve() in (out.resolve(), *out.resolve().parents):
                 raise OUTPUT_IN_INPUT("the output folder lies inside an input folder.")
         self.folder = BatchFolder(out)
-        self.folder.check_settings(settings.of_results(open_bundle(settings.bundle).manifest_sha256))
+        self.folder.check_settings(settings.of_results())
         index, count = self.selection.part
         name = "index.sqlite" if count == 1 else f"index-{index}-of-{count}.sqlite"
         self._index_path = out / name

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
+from autosam_edge.bundle import open_bundles
 from autosam_edge.errors import AutosamEdgeError
 from autosam_edge.read_choices import ReadChoices
 
 if TYPE_CHECKING:
+    from autosam_edge.bundle import Tier
     from autosam_edge.output_formats import Format
 
 
@@ -59,7 +61,7 @@ class Settings:
     """What all scans of a batch share.
 
     Args:
-        bundle: Path of the model bundle; None is the bundle of the package.
+        bundle: Path of the model bundle; None is a bundle of the package.
         engine: Inference engine; None is the best one.
         precision: Number format of the artifact; None is the best one.
         threads: Number of threads of one worker; None is every core.
@@ -70,6 +72,7 @@ class Settings:
         pseudonymize: Whether the DICOM results hold a pseudonym in place of the patient.
         record: Name of the file in the folder of the batch that records the runs, see
             :mod:`autosam_edge.audit`.
+        tier: Tier of the package; None is the most accurate one.
     """
 
     bundle: str | None = None
@@ -82,14 +85,21 @@ class Settings:
     accept_implausible: bool = False
     pseudonymize: bool = False
     record: str = "audit.jsonl"
+    tier: Tier | None = None
 
-    def of_results(self, model_sha256: str) -> dict[str, object]:
-        """What decides the bytes of the results, as JSON types.
+    def of_results(self) -> dict[str, object]:
+        """What decides the bytes of the results, as JSON types; a bundle counts by its content.
 
-        Args:
-            model_sha256: SHA-256 of the manifest of the bundle.
+        Raises:
+            BundleError: A bundle cannot be opened, see :func:`autosam_edge.bundle.open_bundles`.
         """
         rest = asdict(self)
-        for key in ("bundle", "threads", "max_memory_mb", "record"):
+        for key in ("bundle", "threads", "max_memory_mb", "record", "tier"):
             del rest[key]
-        return {"model_sha256": model_sha256, **rest, "formats": self.formats and list(self.formats)}
+        bundle, coarse = open_bundles(self.bundle, self.tier)
+        return {
+            "model_sha256": bundle.manifest_sha256,
+            "coarse_sha256": coarse and coarse.manifest_sha256,
+            **rest,
+            "formats": self.formats and list(self.formats),
+        }

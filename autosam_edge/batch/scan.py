@@ -38,6 +38,7 @@ class Scanner:
         self._folder, self._settings = folder, settings
         self._session = open_session(
             settings.bundle,
+            tier=settings.tier,
             engine=settings.engine,
             precision=settings.precision,
             threads=settings.threads,

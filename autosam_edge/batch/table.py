@@ -36,6 +36,7 @@ class Row:
         mean_hu: Mean HU.
         sd_hu: Standard deviation of the HU.
         touches_border: Whether the edge of the scan cuts the organ.
+        expected_dice: Dice that the labels are expected to have against those of a person, 0 to 1.
         warnings: Codes of the warnings of the organ, separated by spaces.
         path: Path of the scan, only where the caller asks for it: it may name the patient.
     """
@@ -53,6 +54,7 @@ class Row:
     mean_hu: float | None = None
     sd_hu: float | None = None
     touches_border: bool | None = None
+    expected_dice: float | None = None
     warnings: str | None = None
     path: str | None = None
 
@@ -93,6 +95,7 @@ def rows_of(jobs: Iterable[Job], folder: BatchFolder, *, show_paths: bool = Fals
                 mean_hu=organ["mean_hu"],
                 sd_hu=organ["sd_hu"],
                 touches_border=organ["touches_border"],
+                expected_dice=organ.get("expected_dice"),
                 warnings=" ".join(codes[organ["name"]]),
                 path=path,
             )

@@ -78,6 +78,7 @@ def batch(
     dry_run: DryRun = False,
     show_paths: ShowPaths = False,
     bundle: options.BundleOption = None,
+    tier: options.TierOption = None,
     engine: options.Engine = None,
     precision: options.Precision = None,
     threads: ThreadsOfWorker = None,
@@ -105,6 +106,7 @@ def batch(
         ReadChoices(allow_gap, assume_hu, ignore_frame_of_reference),
         accept_implausible,
         pseudonymize,
+        tier=tier,
     )
     stages = Stages()
     whole = Batch(inputs, out, settings, Selection(frozenset(retry or ()), limit, _part(part)))

@@ -9,16 +9,16 @@ from rich.markup import escape
 from rich.table import Table
 
 from autosam_edge.bundle import open_bundle
-from autosam_edge.cli.options import AsJson, BundleArgument
+from autosam_edge.cli.options import AsJson, BundleArgument, TierOption
 from autosam_edge.cli.tables import new_table, show
 from autosam_edge.engines.selection import rank_artifacts
 from autosam_edge.manifest import Manifest
 from autosam_edge.parity import read_parity
 
 
-def info(bundle: BundleArgument = None, as_json: AsJson = False) -> None:
+def info(bundle: BundleArgument = None, tier: TierOption = None, as_json: AsJson = False) -> None:
     """Check every hash of a model bundle and show its content."""
-    opened = open_bundle(bundle)
+    opened = open_bundle(bundle, tier=tier)
     opened.verify()
     manifest, contract = opened.manifest, opened.manifest.input
     parity, _ = read_parity(opened)

@@ -20,6 +20,7 @@ from autosam_edge.node.status import Counts, StatusServer
 from autosam_edge.node.watch import log, watch
 
 if TYPE_CHECKING:
+    from autosam_edge.bundle import Tier
     from autosam_edge.node.inbox import Inbox
     from autosam_edge.node.receiver import Listener
     from autosam_edge.node.sender import Archive
@@ -94,13 +95,14 @@ def watch_folder(
     settle: Settle = 60,
     status_port: StatusPort = None,
     bundle: options.BundleOption = None,
+    tier: options.TierOption = None,
     engine: options.Engine = None,
     max_memory: options.MaxMemory = None,
     formats: options.Formats = None,
     pseudonymize: options.Pseudonymize = False,
 ) -> None:
     """Label each scan that comes into a folder, until the command is stopped."""
-    settings = _settings(bundle, engine, max_memory, formats, pseudonymize=pseudonymize)
+    settings = _settings(bundle, tier, engine, max_memory, formats, pseudonymize=pseudonymize)
     counts = Counts()
     status = None if status_port is None else StatusServer(status_port, counts, dict)
     watch(Batch([source], out, settings, Selection(settle_s=settle)), _stop_event(), counts=counts)
@@ -126,13 +128,14 @@ def serve(
     http: Http = None,
     max_upload: MaxUpload = 2000,
     bundle: options.BundleOption = None,
+    tier: options.TierOption = None,
     engine: options.Engine = None,
     max_memory: options.MaxMemory = None,
     formats: options.Formats = None,
     pseudonymize: options.Pseudonymize = False,
 ) -> None:
     """Run a DICOM node: receive CT series, label their organs, send the results to an archive."""
-    settings = _settings(bundle, engine, max_memory, formats, pseudonymize=pseudonymize)
+    settings = _settings(bundle, tier, engine, max_memory, formats, pseudonymize=pseudonymize)
     if http is not None:
         received = out / "received"
         _serve_http(Batch([received], out / "results", settings), received, host, http, max_upload)
@@ -199,6 +202,7 @@ def _serve_http(batch: Batch, inbox: Path, host: str, port: int, max_mb: float) 
 
 def _settings(
     bundle: Path | None,
+    tier: Tier | None,
     engine: options.EngineName | None,
     max_memory: float | None,
     formats: list[str] | None,
@@ -207,7 +211,9 @@ def _settings(
 ) -> Settings:
     chosen = options.chosen_formats(formats)
     path = str(bundle) if bundle else None
-    return Settings(path, engine, max_memory_mb=max_memory, formats=chosen, pseudonymize=pseudonymize)
+    return Settings(
+        path, engine, max_memory_mb=max_memory, formats=chosen, pseudonymize=pseudonymize, tier=tier
+    )
 
 
 def _stop_event() -> Event:

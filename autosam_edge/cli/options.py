@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import typer
 
+from autosam_edge.bundle import Tier
 from autosam_edge.error_codes import OUTPUT_UNNAMED
 from autosam_edge.output_formats import DEFAULT_FORMATS, FORMATS
 
@@ -47,11 +48,18 @@ Out = Annotated[
     ),
 ]
 BundleArgument = Annotated[
-    Path | None,
-    typer.Argument(metavar="BUNDLE", help="Model bundle (*.edge). Default: the one in the package."),
+    Path | None, typer.Argument(metavar="BUNDLE", help="Model bundle (*.edge). Default: that of the package.")
 ]
 BundleOption = Annotated[
-    Path | None, typer.Option("--bundle", help="Model bundle (*.edge). Default: the one in the package.")
+    Path | None, typer.Option("--bundle", help="Model bundle (*.edge). Default: that of the package.")
+]
+TierOption = Annotated[
+    Tier | None,
+    typer.Option(
+        "--tier",
+        help="Model of the package: fast, or standard, which is more accurate and takes longer. Default: the "
+        "most accurate one that is installed. Not with another bundle.",
+    ),
 ]
 Series = Annotated[
     str | None,

@@ -57,8 +57,7 @@ def run(
     with stages.stage("load model"):
         session = open_model()
     planned = session.plan(volume)
-    shape = "x".join(map(str, planned.model_shape))
-    stages.log(f"plan        {planned.tiles} tiles on {shape} voxels, about {planned.peak_mb:.0f} MB")
+    stages.log(f"plan        {planned.summary}")
     with stages.bar("segment") as progress:
         segmentation = planned.execute(progress=progress)
     del session, planned  # frees the engine's memory before the results are written
@@ -101,6 +100,7 @@ class _Measured(TypedDict):
     ml: float
     mean_hu: float | None
     touches_border: bool
+    expected_dice: float | None
 
 
 class _Organ(_Measured, total=False):
@@ -117,6 +117,7 @@ def _organ(entry: OrganStatistics) -> _Organ:
         "ml": round(entry.ml, 2),
         "mean_hu": mean,
         "touches_border": entry.touches_border,
+        "expected_dice": None if entry.expected_dice is None else round(entry.expected_dice, 3),
     }
 
 
@@ -166,15 +167,18 @@ def _columns(organs: Sequence[_Organ], notes: list[Text]) -> dict[str, list[Text
         "ml": [Text(f"{organ['ml']:.1f}" if organ["ml"] else "-") for organ in organs],
         "mean HU": [Text("-" if organ["mean_hu"] is None else f"{organ['mean_hu']:.0f}") for organ in organs],
     }
-    if any("dice_against_truth" in organ for organ in organs):
-        overlaps = [organ.get("dice_against_truth") for organ in organs]
-        columns["Dice"] = [Text("-" if dice is None else f"{dice:.2f}") for dice in overlaps]
+    known = any("dice_against_truth" in organ for organ in organs)
+    overlaps = [organ.get("dice_against_truth") if known else organ["expected_dice"] for organ in organs]
+    if known or any(dice is not None for dice in overlaps):
+        columns["Dice" if known else "expected\nDice"] = [
+            Text("-" if dice is None else f"{dice:.2f}") for dice in overlaps
+        ]
     return {**columns, "note": notes}
 
 
 def _table_width(columns: dict[str, list[Text]]) -> int:
     """Characters that the table needs: every cell whole but for the notes."""
-    *whole, _ = (max(len(heading), *map(len, cells)) for heading, cells in columns.items())
+    *whole, _ = (max(*map(len, heading.split()), *map(len, cells)) for heading, cells in columns.items())
     return sum(whole) + _NOTE_WIDTH + 3 * len(columns)
 
 
@@ -192,7 +196,7 @@ def _print_lines(console: Console, title: str, columns: dict[str, list[Text]]) -
     for organ, *numbers, note in zip(*columns.values(), strict=True):
         console.print(organ)
         pairs = zip(numbers, list(columns)[1:-1], strict=True)
-        cells = Text(", ").join(Text(f"{heading} {number}") for number, heading in pairs)
+        cells = Text(", ").join(Text(f"{' '.join(heading.split())} {number}") for number, heading in pairs)
         for line in (cells, note) if note else (cells,):
             console.print(Padding(line, (0, 0, 0, 2)))
     console.print()

@@ -22,6 +22,7 @@ from autosam_edge.cli.options import (
     Series,
     ShowPaths,
     Threads,
+    TierOption,
     chosen_formats,
 )
 from autosam_edge.cli.progress import Stages
@@ -36,6 +37,7 @@ def segment(
     source: Scan,
     out: Out,
     bundle: BundleOption = None,
+    tier: TierOption = None,
     require_signature: RequireSignature = None,
     series: Series = None,
     engine: Engine = None,
@@ -69,6 +71,7 @@ def segment(
     open_model = partial(
         open_session,
         bundle,
+        tier=tier,
         engine=engine,
         precision=precision,
         threads=threads,

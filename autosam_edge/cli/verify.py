@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from autosam_edge.bundle import open_bundle
 from autosam_edge.cli.extras import needs
-from autosam_edge.cli.options import AsJson, BundleArgument, Threads
+from autosam_edge.cli.options import AsJson, BundleArgument, Threads, TierOption
 from autosam_edge.cli.progress import Stages
 from autosam_edge.cli.tables import new_table, show
 from autosam_edge.clock import doubt
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 def verify(
     bundle: BundleArgument = None,
+    tier: TierOption = None,
     threads: Threads = None,
     interpret: Annotated[
         bool,
@@ -35,7 +36,7 @@ def verify(
     as_json: AsJson = False,
 ) -> None:
     """Check that the bundle gives the same results on this device as at its export."""
-    opened = open_bundle(bundle)
+    opened = open_bundle(bundle, tier=tier)
     stages = Stages()
     interpreters = _interpreters(opened) if interpret else {}
     try:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from autosam_edge.bundle import Bundle, default_bundle_path
+from autosam_edge.bundle import Bundle, bundles_of_package
 from autosam_edge.child_process import ChildFailed, can_run_child, run_child
 from autosam_edge.engines.selection import make_engine
 from autosam_edge.error_codes import BUNDLE_ALTERED, TRIAL_FAILED
+from autosam_edge.manifest import MANIFEST
 
 if TYPE_CHECKING:
     from autosam_edge.engines.artifact_engine import ArtifactEngine
@@ -28,7 +29,7 @@ _passed: set[tuple[str, str]] = set()
 def load_engine(bundle: Bundle, artifact: Artifact, threads: int | None = None) -> ArtifactEngine:
     """Read an artifact, verify its hashes and its interface, and load it into its engine.
 
-    The first load of a bundle that is not the one of the package happens in a child process as well, which
+    The first load of a bundle that is none of the package happens in a child process as well, which
     runs one tile of air: a model that hangs, crashes or fills the memory does so there. There is no such
     trial where no child can be started (:func:`~autosam_edge.child_process.can_run_child`).
 
@@ -38,7 +39,7 @@ def load_engine(bundle: Bundle, artifact: Artifact, threads: int | None = None) 
             (AE-ENGINE-003), or it failed its trial (AE-ENGINE-008).
     """
     tried = (bundle.manifest_sha256, artifact.name)
-    if bundle.manifest_sha256 != _own_manifest_sha256() and tried not in _passed and can_run_child():
+    if bundle.manifest_sha256 not in _own_manifests() and tried not in _passed and can_run_child():
         _try(bundle, artifact)
         _passed.add(tried)
     return _load(bundle, artifact, threads)
@@ -52,8 +53,10 @@ def _load(bundle: Bundle, artifact: Artifact, threads: int | None) -> ArtifactEn
 
 
 @cache
-def _own_manifest_sha256() -> str:
-    return hashlib.sha256((default_bundle_path() / "manifest.json").read_bytes()).hexdigest()
+def _own_manifests() -> frozenset[str]:
+    """SHA-256 of the manifests of the package."""
+    manifests = [(path / MANIFEST).read_bytes() for path in bundles_of_package().values()]
+    return frozenset(hashlib.sha256(manifest).hexdigest() for manifest in manifests)
 
 
 def _try(bundle: Bundle, artifact: Artifact) -> None:

@@ -1,4 +1,4 @@
-"""The part of the model's grid that holds the body."""
+"""The part of a scan that holds the body, and the part that holds the organs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from autosam_edge.pipeline.tiles import rows_beyond
+
 if TYPE_CHECKING:
+    from autosam_edge.geometry import Grid
+    from autosam_edge.model import InputContract
     from autosam_edge.pipeline.resample import Resampler
 
 # Fat, the least dense tissue of a body wall, is above -200 HU; clothes, table foam and lung lie below.
@@ -17,9 +21,14 @@ BOX_MARGIN_MM = 12.0
 # A line across the body shows at least this share of tissue; a table edge or an arm alone does not make the
 # box larger than needed.
 _LINE_SHARE = 0.01
+# Along (D, H, W): what a coarse model misses lies at the lower and the upper end more than beside the organs
+# (docs/adr/0023-tiers.md).
+ORGAN_MARGIN_MM = (60.0, 30.0, 30.0)
+
+Box = tuple[slice, slice, slice]
 
 
-def body_box(hu: npt.NDArray[np.generic], resampler: Resampler) -> tuple[slice, slice, slice]:
+def body_box(hu: npt.NDArray[np.generic], resampler: Resampler) -> Box:
     """Find the part of the model's grid that holds tissue, with a margin; one voxel in 4 mm is looked at.
 
     Args:
@@ -47,14 +56,73 @@ def body_box(hu: npt.NDArray[np.generic], resampler: Resampler) -> tuple[slice, 
         margin = BOX_MARGIN_MM / spacing
         edges = np.interp(found[[0, -1]] * strides[axis], resampler.positions[axis], np.arange(side))
         box.append(slice(max(0, int(edges[0] - margin)), min(side, int(np.ceil(edges[1] + margin)) + 1)))
-    return _rows_reached(resampler, (box[0], box[1])), box[0], box[1]
+    whole = slice(0, resampler.grid.shape[0])
+    return _rows_reached(resampler, whole, (box[0], box[1])), box[0], box[1]
 
 
-def _rows_reached(resampler: Resampler, plane: tuple[slice, slice]) -> slice:
-    """Rows of the model's grid that the slices reach inside a part of the plane: all of an upright grid."""
-    if not any(resampler.grid.rise):
-        return slice(0, resampler.shape[0])
+def organ_box(
+    labels: npt.NDArray[np.uint8], grid: Grid, margin_mm: tuple[float, float, float] = ORGAN_MARGIN_MM
+) -> Box | None:
+    """Find the part of a scan that holds its organs.
+
+    Args:
+        labels: (D, H, W) canonical view of the labels.
+        grid: Grid of that view.
+        margin_mm: Margin along (D, H, W), mm.
+
+    Returns:
+        Slices of the canonical scan along (D, H, W); None if nothing is labeled.
+    """
+    if not labels.any():
+        return None
+    box = []
+    for axis, (more_mm, spacing_mm) in enumerate(zip(margin_mm, grid.upright_spacing_mm, strict=True)):
+        across = tuple(other for other in range(3) if other != axis)
+        first, last = np.flatnonzero(labels.any(axis=across))[[0, -1]].tolist()
+        margin = int(np.ceil(more_mm / spacing_mm))
+        box.append(slice(max(0, first - margin), min(labels.shape[axis], last + 1 + margin)))
+    return box[0], box[1], box[2]
+
+
+def on_model_grid(part: Box, resampler: Resampler) -> Box:
+    """The part of the model's grid that covers a part of a scan.
+
+    Args:
+        part: Slices of the canonical scan along (D, H, W). Where the gantry was tilted, D stays whole, as a
+            row of the model's grid crosses slices.
+    """
+    plane = []
+    for axis in (1, 2):
+        ends = (part[axis].start, part[axis].stop - 1)
+        low, high = np.interp(ends, resampler.positions[axis], np.arange(resampler.shape[axis]))
+        plane.append(slice(int(low), int(np.ceil(high)) + 1))
+    tilted = any(resampler.grid.rise)
+    slices = slice(0, resampler.grid.shape[0]) if tilted else part[0]
+    return _rows_reached(resampler, slices, (plane[0], plane[1])), plane[0], plane[1]
+
+
+def with_free_room(box: Box, body: Box, contract: InputContract) -> Box:
+    """The box with what its tiles can cover beside it without one tile more, inside of the body.
+
+    The organs then lie farther from the ends of the tiles, where a network is less accurate. Along D, the
+    rows beyond the ends of a scan keep their place.
+    """
+    sides = []
+    for part, patch, taken in zip(box, contract.patch, (contract.rows_beyond_ends, 0, 0), strict=True):
+        more = max(0, rows_beyond(part.stop - part.start, patch, contract.overlap, patch) - taken)
+        sides.append(slice(part.start - more, part.stop + more))
+    return common(body, (sides[0], sides[1], sides[2]))
+
+
+def common(a: Box, b: Box) -> Box:
+    """The box that two boxes share; they must meet."""
+    d, h, w = (slice(max(p.start, q.start), min(p.stop, q.stop)) for p, q in zip(a, b, strict=True))
+    return d, h, w
+
+
+def _rows_reached(resampler: Resampler, slices: slice, plane: tuple[slice, slice]) -> slice:
+    """Rows of the model's grid that slices of the scan reach inside a part of the plane."""
     rise, rows = resampler.rise(plane), np.arange(resampler.shape[0])
-    ends = (float(rise.min()), float(rise.max()) + resampler.grid.shape[0] - 1)
+    ends = (float(rise.min()) + slices.start, float(rise.max()) + slices.stop - 1)
     low, high = np.interp(ends, resampler.positions[0], rows)
     return slice(int(low), int(np.ceil(high)) + 1)

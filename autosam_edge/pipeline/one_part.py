@@ -9,12 +9,20 @@ organs; they are chosen on validation cases, as in nnU-Net (Isensee et al. 2021)
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from autosam_edge.geometry import Shape
 from autosam_edge.pipeline.restore import AxisMap
+from autosam_edge.warning_codes import PARTS_REMOVED
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from autosam_edge.scan_warning import ScanWarning
+    from autosam_edge.volume import Label
 
 FloatArray = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.intp]
@@ -117,6 +125,19 @@ class RemovedParts:
     value: int
     parts: int
     voxels: int
+
+
+def removal_warnings(
+    removed: Iterable[RemovedParts], table: Sequence[Label], voxel_ml: float
+) -> tuple[ScanWarning, ...]:
+    """One sentence on what the one-part rule removed; less than 0.1 ml of an organ is not mentioned."""
+    titles = {label.value: label.title for label in table}
+    ml = {titles[entry.value]: entry.voxels * voxel_ml for entry in removed}
+    largest_first = sorted(ml.items(), key=lambda item: -item[1])
+    named = ", ".join(f"{title} {amount:.1f} ml" for title, amount in largest_first if amount >= 0.1)
+    if not named:
+        return ()
+    return (PARTS_REMOVED(f"Removed, as it lay apart from the surest part of its organ: {named}."),)
 
 
 class OnePartFilter:

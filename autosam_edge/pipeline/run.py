@@ -11,20 +11,22 @@ import numpy as np
 
 from autosam_edge.ct_grid import short_warnings
 from autosam_edge.memory import MemoryBudget, resident_mb
-from autosam_edge.pipeline.body_box import body_box
+from autosam_edge.pipeline.body_box import Box, body_box, common, on_model_grid, with_free_room
 from autosam_edge.pipeline.decision import DecisionWeights
-from autosam_edge.pipeline.one_part import OnePartFilter, RemovedParts
+from autosam_edge.pipeline.one_part import OnePartFilter, removal_warnings
 from autosam_edge.pipeline.resample import ModelGrid
 from autosam_edge.pipeline.restore import Restorer, axis_maps
 from autosam_edge.pipeline.slab import ROWS_AT_ONCE, FloatArray, Slab
 from autosam_edge.pipeline.tiles import TilePlan
-from autosam_edge.plausibility.check import PlausibilityCheck
+from autosam_edge.plausibility.check import RunCheck
 from autosam_edge.version import __version__
 from autosam_edge.volume import Provenance, Segmentation, Volume
-from autosam_edge.warning_codes import NO_BODY, PARTS_REMOVED
+from autosam_edge.warning_codes import NO_BODY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping
+
+    import numpy.typing as npt
 
     from autosam_edge.model import Model
     from autosam_edge.scan_warning import ScanWarning
@@ -50,11 +52,13 @@ class TileRun:
         model: Input contract, labels and identity of the network.
         volume: CT in HU, any orientation and spacing.
         memory: Memory of the engine and the limit; None counts nothing for the engine and sets no limit.
+        part: Slices (D, H, W) of the canonical scan; outside of them all is background, but the network sees
+            what lies around them. None labels the whole body.
 
     Attributes:
         tiles: Number of tiles; those that hold only air are not computed.
         model_shape: Shape (D, H, W) of the scan on the model's grid.
-        box: Part of it that holds the body.
+        box: Part of it that is labeled: that of the body, and of ``part``.
         peak_mb: Predicted peak resident memory of the process, MB.
 
     Raises:
@@ -62,7 +66,9 @@ class TileRun:
             that works.
     """
 
-    def __init__(self, model: Model, volume: Volume, memory: MemoryBudget | None = None) -> None:
+    def __init__(
+        self, model: Model, volume: Volume, memory: MemoryBudget | None = None, part: Box | None = None
+    ) -> None:
         self._model, self._volume = model, volume
         self._timings_s = dict.fromkeys(
             ("resample", "network", "blend", "restore", "one_part", "plausibility"), 0.0
@@ -71,7 +77,10 @@ class TileRun:
         self._hu = volume.grid.orientation.to_canonical(volume.hu)
         self.model_shape = self._grid.resampler.shape
         with self._timed("resample"):
-            self.box = body_box(self._hu, self._grid.resampler)
+            self._body = self.box = body_box(self._hu, self._grid.resampler)
+        if part is not None:
+            box = common(self._body, on_model_grid(part, self._grid.resampler))
+            self.box = with_free_room(box, self._body, model.input)
         self._maps = axis_maps(self._grid.resampler, self.box)
         d, h, w = (part.stop - part.start for part in self.box)
         self._tiles = TilePlan(
@@ -135,7 +144,7 @@ class TileRun:
         weights = DecisionWeights(self._model.class_weights)
         restorer = Restorer(maps, canonical, smallest_winner=weights.smallest_winner)
         one_part = OnePartFilter(self._tiles.shape, self._one_part())
-        check = PlausibilityCheck(self._model.plausibility)
+        check = RunCheck(self._model.plausibility, self._model.confidence, self._model.class_weights)
         slab = Slab(self._tiles, self._model.classes)
         patch_depth, starts = self._tiles.patch[0], self._tiles.starts[0]
         image = self._image(starts[0], starts[0] + patch_depth)
@@ -163,10 +172,10 @@ class TileRun:
             *self._volume.warnings,
             *short_warnings(self._volume.grid),
             *self._warn_of_air(),
-            *self._describe(removed),
+            *removal_warnings(removed, self._model.labels, self._volume.grid.voxel_ml),
         )
         with self._timed("plausibility"):
-            plausibility, found = check.finish(
+            plausibility, expected_dice, found = check.finish(
                 self._hu, canonical, self._grid.resampler.grid, self._model.labels, warnings
             )
         return Segmentation(
@@ -178,6 +187,7 @@ class TileRun:
             warnings=(*warnings, *found),
             filled=self._volume.source.filled,
             plausibility=plausibility,
+            expected_dice=expected_dice,
         )
 
     def _row(
@@ -197,6 +207,18 @@ class TileRun:
             self._tiles_done += 1
             if progress is not None:
                 progress(self._tiles_done, self.tiles)
+
+    def cuts(self, labels: npt.NDArray[np.uint8]) -> bool:
+        """Whether the labels of the run reach a side of ``box`` that lies inside the body."""
+        canonical = self._grid.orientation.to_canonical(labels)
+        for axis, (part, body, reach) in enumerate(zip(self.box, self._body, self._maps, strict=True)):
+            if reach.rise is not None:  # along D, the box of a tilted scan has all slices
+                continue
+            last = reach.covered.stop - 1
+            sides = [reach.covered.start] * (part.start > body.start) + [last] * (part.stop < body.stop)
+            if np.take(canonical, sides, axis=axis).any():
+                return True
+        return False
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
@@ -219,17 +241,23 @@ class TileRun:
         return resident_mb() + (arrays + output) / _MB + engine_mb + _SLACK_MB
 
     def _image(self, start: int, stop: int) -> FloatArray:
-        """Rows ``[start, stop)`` of the padded box, HU: beyond the ends the last row, beside the box air."""
-        before, sizes = self._tiles.pad_before, self._tiles.shape
-        air_hu = self._model.input.window_hu[0]
-        image = np.full((stop - start, *self._tiles.padded[1:]), air_hu, dtype=np.float32)
-        wanted = self._tiles.source_rows[start:stop]
+        """Rows ``[start, stop)`` of the padded box, HU: beyond the body the last row, beside it air."""
+        # The padded box on the model's grid, from which it may stick out.
+        d, h, w = (
+            slice(part.start - before, part.start - before + side)
+            for part, before, side in zip(self.box, self._tiles.pad_before, self._tiles.padded, strict=True)
+        )
+        _, height, width = common(self._body, (d, h, w))
+        top, bottom = self._body[0].start, self._body[0].stop - 1
+        wanted = np.clip(np.arange(start, stop) + d.start, top, bottom)
         first, last = int(wanted[0]), int(wanted[-1]) + 1
         with self._timed("resample"):
-            top = self.box[0].start
-            rows = self._grid.resampler.rows(self._hu, top + first, top + last, plane=self.box[1:])
-        inside = tuple(slice(b, b + s) for b, s in zip(before[1:], sizes[1:], strict=True))
-        image[(slice(None), *inside)] = rows[wanted - first]
+            rows = self._grid.resampler.rows(self._hu, first, last, plane=(height, width))
+        air_hu = self._model.input.window_hu[0]
+        image = np.full((stop - start, *self._tiles.padded[1:]), air_hu, dtype=np.float32)
+        lines = slice(height.start - h.start, height.stop - h.start)
+        columns = slice(width.start - w.start, width.stop - w.start)
+        image[:, lines, columns] = rows[wanted - first]
         return image
 
     def _windows(self) -> Iterator[tuple[slice, slice, slice]]:
@@ -246,16 +274,6 @@ class TileRun:
         if self._tiles_of_air < self.tiles:
             return ()
         return (NO_BODY("No body was found: the scan shows only air, and nothing is labeled."),)
-
-    def _describe(self, removed: list[RemovedParts]) -> tuple[ScanWarning, ...]:
-        """One sentence on what the one-part rule removed; less than 0.1 ml of an organ is not mentioned."""
-        titles = {label.value: label.title for label in self._model.labels}
-        ml = {titles[entry.value]: entry.voxels * self._volume.grid.voxel_ml for entry in removed}
-        largest_first = sorted(ml.items(), key=lambda item: -item[1])
-        named = ", ".join(f"{title} {amount:.1f} ml" for title, amount in largest_first if amount >= 0.1)
-        if not named:
-            return ()
-        return (PARTS_REMOVED(f"Removed, as it lay apart from the surest part of its organ: {named}."),)
 
     def _provenance(self, engine: Mapping[str, str]) -> Provenance:
         contract = self._model.input
@@ -275,6 +293,7 @@ class TileRun:
                 "overlap": contract.overlap,
                 "tiles": self.tiles,
                 "tiles_of_air": self._tiles_of_air,
+                "box": [[part.start, part.stop] for part in self.box],
             },
             input_hash=self._volume.source.series_hash,
             license=self._model.license,

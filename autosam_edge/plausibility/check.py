@@ -1,4 +1,4 @@
-"""The plausibility check of one run: collect evidence, judge it, and say which organs the scan cuts."""
+"""The check of one run: its plausibility, the organs that the scan cuts, and each organ's expected Dice."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from autosam_edge.plausibility.coverage import coverage_warnings
 from autosam_edge.plausibility.evidence import EvidenceCollector
+from autosam_edge.plausibility.expected_dice import SoftDice, near_organs
 from autosam_edge.plausibility.rules import judge
 
 if TYPE_CHECKING:
@@ -15,27 +16,35 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from autosam_edge.geometry import Grid
+    from autosam_edge.plausibility.expected_dice import Confidence
     from autosam_edge.plausibility.thresholds import Thresholds
     from autosam_edge.scan_warning import ScanWarning
     from autosam_edge.verdict import Plausibility
     from autosam_edge.volume import Label
 
 
-class PlausibilityCheck:
-    """Takes the probabilities of a run as they pass, and gives the verdict at its end.
+class RunCheck:
+    """Takes the probabilities of a run as they pass, and gives the verdict and the expected Dice at its end.
 
     Args:
         thresholds: Limits of the model; None checks nothing.
+        confidence: Map to the expected Dice; None expects nothing.
+        weights: C decision weights, the background's first.
     """
 
-    def __init__(self, thresholds: Thresholds | None) -> None:
-        self._thresholds = thresholds
-        self._collector = EvidenceCollector()
+    def __init__(
+        self, thresholds: Thresholds | None, confidence: Confidence | None, weights: Sequence[float]
+    ) -> None:
+        self._thresholds, self._confidence = thresholds, confidence
+        self._collector = EvidenceCollector() if thresholds else None
+        self._soft_dice = SoftDice(weights, confidence.temperature) if confidence else None
 
     def push(self, rows: npt.NDArray[np.float32]) -> None:
         """Take the next rows of probabilities, (rows, C, H', W'), each voxel summing to 1."""
-        if self._thresholds is not None:
-            self._collector.push(rows)
+        collectors = [collector for collector in (self._collector, self._soft_dice) if collector is not None]
+        near = near_organs(rows) if collectors else rows
+        for collector in collectors:
+            collector.push(near)
 
     def finish(
         self,
@@ -44,7 +53,7 @@ class PlausibilityCheck:
         grid: Grid,
         table: Sequence[Label],
         warnings: Sequence[ScanWarning],
-    ) -> tuple[Plausibility | None, list[ScanWarning]]:
+    ) -> tuple[Plausibility | None, dict[str, float], list[ScanWarning]]:
         """Judge the labels.
 
         Args:
@@ -52,10 +61,17 @@ class PlausibilityCheck:
             labels: (D, H, W) canonical view of the labels.
 
         Returns:
-            The verdict, None without thresholds; and the warnings of the check.
+            The verdict, None without thresholds; the expected Dice by organ, empty without confidence; and
+            the warnings of the check.
         """
-        if self._thresholds is None:
-            return None, []
+        expected: dict[str, float] = {}
+        unsure: list[ScanWarning] = []
+        if self._confidence is not None and self._soft_dice is not None:
+            expected = self._confidence.expected_dice(self._soft_dice.by_organ(table))
+            unsure = self._confidence.warnings(expected, table)
+        if self._thresholds is None or self._collector is None:
+            return None, expected, unsure
         evidence = self._collector.evidence(hu, labels, grid, table)
         plausibility, found = judge(evidence, self._thresholds, warnings)
-        return plausibility, [*found, *coverage_warnings(evidence, table)]
+        unsure = [warning for warning in unsure if warning.organ in evidence.organs]
+        return plausibility, expected, [*found, *coverage_warnings(evidence, table), *unsure]

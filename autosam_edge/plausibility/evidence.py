@@ -106,7 +106,7 @@ def _rounded(value: float | None, digits: int) -> float | None:
 
 
 class EvidenceCollector:
-    """Collects the confidence of a run, row by row, and measures its organs at the end."""
+    """Collects the confidence of a run as it goes on, and measures its organs at the end."""
 
     def __init__(self) -> None:
         self._others = 0.0
@@ -114,13 +114,11 @@ class EvidenceCollector:
         self._voxels: npt.NDArray[np.float64] = np.zeros(256)
         self._sums: npt.NDArray[np.float64] = np.zeros(256)
 
-    def push(self, rows: npt.NDArray[np.float32]) -> None:
-        """Take the next rows of probabilities, (rows, C, H', W'), each voxel summing to 1."""
-        largest, background = rows.max(axis=1), rows[:, 0]
-        organ = largest > background
-        d, h, w = np.nonzero(organ)
-        of_organs = rows[d, :, h, w]  # few voxels of many: (N, C)
-        winner, winning = of_organs.argmax(axis=1), largest[organ]
+    def push(self, near: npt.NDArray[np.float32]) -> None:
+        """Take the next voxels near organs, (N, C) probabilities, each voxel summing to 1."""
+        winner = near.argmax(axis=1)
+        of_organs, winner = near[winner > 0], winner[winner > 0]
+        winning = of_organs.max(axis=1)
         self._voxels += np.bincount(winner, minlength=256)
         self._sums += np.bincount(winner, winning, minlength=256)
         self._others += float((1.0 - winning - of_organs[:, 0]).sum(dtype=np.float64))

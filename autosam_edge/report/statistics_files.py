@@ -53,7 +53,7 @@ def write_statistics_json(
 def write_statistics_csv(
     segmentation: Segmentation, statistics: Sequence[OrganStatistics], path: Path
 ) -> None:
-    """Write one line per organ below a header line (RFC 4180); an absent organ has empty HU cells.
+    """Write one line per organ below a header line (RFC 4180); what an absent organ lacks is an empty cell.
 
     The columns ``warnings`` (of the organ) and ``scan_warnings`` (of the whole scan) hold codes, separated by
     a space. Each line names the software, the model, the verdict and the intended use, since lines are
@@ -90,9 +90,9 @@ def write_statistics_csv(
                     organ.title,
                     organ.voxels,
                     f"{organ.ml:.4f}",
-                    "" if organ.mean_hu is None else f"{organ.mean_hu:.3f}",
-                    "" if organ.sd_hu is None else f"{organ.sd_hu:.3f}",
+                    *("" if hu is None else f"{hu:.3f}" for hu in (organ.mean_hu, organ.sd_hu)),
                     str(organ.touches_border).lower(),
+                    "" if organ.expected_dice is None else f"{organ.expected_dice:.3f}",
                     " ".join(codes[organ.name]),
                     *same_in_each_line.values(),
                 ]

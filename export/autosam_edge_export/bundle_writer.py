@@ -12,19 +12,22 @@ from datetime import datetime, timezone
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
+from typing import TypeVar
 
 from autosam_edge import __version__
 from autosam_edge.bundle import default_bundle_path, open_bundle
-from autosam_edge.errors import first_line
+from autosam_edge.errors import ErrorCode, first_line
 from autosam_edge.file_hash import file_digest
 from autosam_edge.label_table import label_table
 from autosam_edge.manifest import SCHEMA_VERSION, Artifact
 from autosam_edge.model import InputContract, Model
+from autosam_edge.plausibility.expected_dice import Confidence
 from autosam_edge.plausibility.thresholds import Thresholds
 from autosam_edge.strict_json import build, parse_json
 from autosam_edge.volume import RESEARCH_USE
 from autosam_edge_export.convert.quantization import QuantizationPlan
 from autosam_edge_export.error_codes import (
+    CONFIDENCE_INVALID,
     DECISION_WEIGHTS_INVALID,
     PLAUSIBILITY_INVALID,
     STUDENT_FILE_INVALID,
@@ -32,6 +35,8 @@ from autosam_edge_export.error_codes import (
 from autosam_edge_export.proof.parity_report import ParityEntry, as_json, as_markdown
 from autosam_edge_training.networks.hu_input import TorchEngine
 from autosam_edge_training.networks.students import load_student, parameter_count
+
+_File = TypeVar("_File")
 
 STUDENT_FILE = "student.safetensors"
 DEFAULT_OVERLAP = 0.25
@@ -56,6 +61,8 @@ class Description:
             None takes those of the default bundle with its student, and none with another.
         plausibility: Limits of the plausibility check; None takes those of the default bundle with its
             student, and with another checks nothing.
+        confidence: Map to the expected Dice of each organ; None takes that of the default bundle with its
+            student, and with another expects nothing.
     """
 
     name: str | None = None
@@ -64,6 +71,7 @@ class Description:
     version: str | None = None
     decision_weights: Mapping[str, float] | None = None
     plausibility: Thresholds | None = None
+    confidence: Confidence | None = None
 
 
 NO_DESCRIPTION = Description()
@@ -74,22 +82,30 @@ class _WeightsFile:
     decision_weights: dict[str, float]
 
 
+@dataclass(frozen=True)
+class _PlausibilityFile:
+    plausibility: Thresholds
+
+
+@dataclass(frozen=True)
+class _ConfidenceFile:
+    confidence: Confidence
+
+
+def _read(kind: type[_File], path: Path, invalid: ErrorCode, content: str) -> _File:
+    try:
+        return build(kind, parse_json(path.read_bytes()), path.name, other_keys=True)
+    except ValueError as error:
+        raise invalid(f"{path.name} holds no {content}: {error}.") from error
+
+
 def read_decision_weights(path: Path) -> dict[str, float]:
     """Read the file that ``fit-decision-weights`` writes; only its ``decision_weights`` count.
 
     Raises:
         ExportError: The file holds no decision weights (AE-EXPORT-014).
     """
-    try:
-        file = build(_WeightsFile, parse_json(path.read_bytes()), path.name, other_keys=True)
-    except ValueError as error:
-        raise DECISION_WEIGHTS_INVALID(f"{path.name} holds no decision weights: {error}.") from error
-    return file.decision_weights
-
-
-@dataclass(frozen=True)
-class _PlausibilityFile:
-    plausibility: Thresholds
+    return _read(_WeightsFile, path, DECISION_WEIGHTS_INVALID, "decision weights").decision_weights
 
 
 def read_plausibility(path: Path) -> Thresholds:
@@ -98,11 +114,16 @@ def read_plausibility(path: Path) -> Thresholds:
     Raises:
         ExportError: The file holds no thresholds (AE-EXPORT-015).
     """
-    try:
-        file = build(_PlausibilityFile, parse_json(path.read_bytes()), path.name, other_keys=True)
-    except ValueError as error:
-        raise PLAUSIBILITY_INVALID(f"{path.name} holds no thresholds: {error}.") from error
-    return file.plausibility
+    return _read(_PlausibilityFile, path, PLAUSIBILITY_INVALID, "thresholds").plausibility
+
+
+def read_confidence(path: Path) -> Confidence:
+    """Read the file that ``bench confidence`` writes; only its ``confidence`` counts.
+
+    Raises:
+        ExportError: The file holds no map to the expected Dice (AE-EXPORT-017).
+    """
+    return _read(_ConfidenceFile, path, CONFIDENCE_INVALID, "map to the expected Dice").confidence
 
 
 class LoadedStudent:
@@ -119,14 +140,15 @@ class LoadedStudent:
         one_part: Names of the organs of which only one part is kept.
         decision_weights: Factor of an organ's probability before the largest is taken, by the organ's name.
         plausibility: Limits of the plausibility check, None if there are none.
+        confidence: Map to the expected Dice of each organ, None if there is none.
 
     Args:
         checkpoint: Path of the student's safetensors; None takes the one in the default bundle.
         description: What the bundle says and decides beyond the checkpoint.
 
     Raises:
-        ExportError: The file is not a student's checkpoint (AE-EXPORT-002), or the decision weights do not
-            fit it (AE-EXPORT-014).
+        ExportError: The file is not a student's checkpoint (AE-EXPORT-002), or the decision weights or the
+            map to the expected Dice do not fit it (AE-EXPORT-014).
     """
 
     def __init__(self, checkpoint: Path | None, description: Description) -> None:
@@ -160,13 +182,16 @@ class LoadedStudent:
             weights = open_bundle().manifest.postprocess.decision_weights if checkpoint is None else {}
         self.decision_weights = dict(weights)
         self.plausibility = description.plausibility
-        if self.plausibility is None and checkpoint is None:
-            self.plausibility = open_bundle().manifest.plausibility
+        self.confidence = description.confidence
+        if checkpoint is None:
+            shipped = open_bundle().manifest
+            self.plausibility = self.plausibility or shipped.plausibility
+            self.confidence = self.confidence or shipped.confidence
         try:
             self.model(self.input.contract((96, 96, 96), DEFAULT_OVERLAP))
         except ValueError as error:
             raise DECISION_WEIGHTS_INVALID(
-                f"the decision weights do not fit the student: {error}."
+                f"the decision weights or the confidence do not fit the student: {error}."
             ) from error
 
     @cached_property
@@ -191,6 +216,7 @@ class LoadedStudent:
             self.sha256,
             self.decision_weights,
             self.plausibility,
+            self.confidence,
         )
 
     def format_metadata(self, contract: InputContract) -> dict[str, str]:
@@ -256,6 +282,7 @@ def write_bundle(
             for path in files
         },
         "provenance": provenance,
+        "confidence": student.confidence and dataclasses.asdict(student.confidence),
     }
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
 

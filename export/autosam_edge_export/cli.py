@@ -98,6 +98,16 @@ Plausibility = Annotated[
         dir_okay=False,
     ),
 ]
+Confidence = Annotated[
+    Path | None,
+    typer.Option(
+        "--confidence",
+        help="File that `bench confidence` wrote. Default: the map of the default bundle if its student is "
+        "exported, otherwise none, so that no Dice is expected.",
+        exists=True,
+        dir_okay=False,
+    ),
+]
 
 
 _WEB = "Options of --target web"
@@ -162,6 +172,7 @@ def export(
     model_card: ModelCard = None,
     decision_weights: DecisionWeights = None,
     plausibility: Plausibility = None,
+    confidence: Confidence = None,
     bundle: WebBundle = None,
     pyodide: Pyodide = None,
     download: Download = True,
@@ -184,7 +195,9 @@ def export(
         )
     from autosam_edge_export.export import export_bundle, export_monai
 
-    description = _description(name, model_card, training_data, model_version, decision_weights, plausibility)
+    description = _description(
+        name, model_card, training_data, model_version, (decision_weights, plausibility, confidence)
+    )
     if monai:
         path = export_monai(checkpoint, out, patch=(d, h, w), description=description)
         print(json.dumps({"bundle": str(path)}) if as_json else path)
@@ -210,11 +223,17 @@ def _description(
     model_card: Path | None,
     training_data: str | None,
     version: str | None,
-    decision_weights: Path | None,
-    plausibility: Path | None,
+    fitted: tuple[Path | None, Path | None, Path | None],
 ) -> Description:
-    from autosam_edge_export.bundle_writer import Description, read_decision_weights, read_plausibility
+    """Read the files of the options; ``fitted`` are decision weights, thresholds and confidence."""
+    from autosam_edge_export.bundle_writer import (
+        Description,
+        read_confidence,
+        read_decision_weights,
+        read_plausibility,
+    )
 
+    decision_weights, plausibility, confidence = fitted
     return Description(
         name,
         model_card.read_text(encoding="utf-8") if model_card else None,
@@ -222,6 +241,7 @@ def _description(
         version,
         read_decision_weights(decision_weights) if decision_weights else None,
         read_plausibility(plausibility) if plausibility else None,
+        read_confidence(confidence) if confidence else None,
     )
 
 
@@ -240,7 +260,8 @@ def _export_web(
 
     folders = [pyodide] if pyodide else []
     with ThirdParty(folders, cache, download=download, log=Stages().log) as third_party:
-        report = write_site(open_bundle(bundle), out, third_party, precision=precision)
+        chosen = open_bundle(bundle, tier=None if bundle else "fast")
+        report = write_site(chosen, out, third_party, precision=precision)
     if as_json:
         print(json.dumps(report))
         return

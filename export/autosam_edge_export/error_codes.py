@@ -60,8 +60,8 @@ BF16_NOT_SUPPORTED = ErrorCode(
 )
 DECISION_WEIGHTS_INVALID = ErrorCode(
     "AE-EXPORT-014",
-    "the decision weights are not valid, or name an organ that the student does not know",
-    "Give the file that `fit-decision-weights` wrote for this student.",
+    "the decision weights are not valid, or they or the expected Dice name an organ that the student lacks",
+    "Give the files that `fit-decision-weights` and `bench confidence` wrote for this student.",
 )
 PLAUSIBILITY_INVALID = ErrorCode(
     "AE-EXPORT-015",
@@ -72,4 +72,9 @@ WEB_FILE_MISSING = ErrorCode(
     "AE-EXPORT-016",
     "a file of others that a web site needs is not at hand, or has another SHA-256 than the pinned one",
     "Allow `download`, or put the file into the folder that `pyodide` names.",
+)
+CONFIDENCE_INVALID = ErrorCode(
+    "AE-EXPORT-017",
+    "a file holds no map to the expected Dice",
+    "Give the file that `bench confidence` wrote for this student.",
 )

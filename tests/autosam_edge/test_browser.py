@@ -111,7 +111,7 @@ def test_an_organ_has_a_place_inside_it(worker, series, tmp_path):
         place = np.linalg.inv(labels.affine) @ (*organ["center_ras_mm"], 1)
         assert labels.dataobj[tuple(np.rint(place[:3]).astype(int))] == organ["label"]
         assert organ["volume_ml"] == organ["ml"]
-        assert 0 < organ["confidence"] <= 1
+        assert 0 < organ["expected_dice"] <= 1
     assert all(organ["center_ras_mm"] is None for organ in result["organs"] if not organ["voxels"])
 
 

@@ -30,6 +30,7 @@ def report(*, with_truth: bool = False) -> dict:
             "ml": 1234.5 * at,
             "mean_hu": -56.0 * at or None,
             "touches_border": at == 2,
+            "expected_dice": 0.625 + 0.125 * at if at else None,
         }
         for at, name in enumerate(NAMES)
     ]
@@ -65,7 +66,7 @@ def test_every_number_and_word_is_whole_at_every_width(
 ) -> None:
     """Words may be folded between lines; nothing is cut or left out."""
     text = shown(monkeypatch, capsys, columns, with_truth=with_truth)
-    for number in ("1234.5", "2469.0", "-56", "-112", *(["0.88"] if with_truth else [])):
+    for number in ("1234.5", "2469.0", "-56", "-112", "0.88", *([] if with_truth else ["0.75"])):
         assert number in text
     words = set(text.split())
     for warning in WARNINGS:
@@ -73,6 +74,13 @@ def test_every_number_and_word_is_whole_at_every_width(
     if columns is None or columns >= 40:
         assert set(NAMES) <= words
     assert "found" in words  # the spleen was not
+
+
+def test_80_columns_have_room_for_the_expected_dice(monkeypatch, capsys) -> None:
+    """In the table; beside a Dice against the truth it is left out."""
+    (row,) = (line for line in shown(monkeypatch, capsys, 80).splitlines() if NAMES[2] in line)
+    assert row.split() == [NAMES[2], "2469.0", "-112", "0.88", "at", "the", "border"]
+    assert "expected" not in shown(monkeypatch, capsys, 80, with_truth=True)
 
 
 def test_lines_fit_the_terminal(monkeypatch, capsys) -> None:

@@ -20,6 +20,7 @@ from autosam_edge.geometry import Grid, Orientation
 from autosam_edge.labels import BTCV_LABELS
 from autosam_edge.phantom import make_phantom
 from autosam_edge.plausibility.evidence import EvidenceCollector
+from autosam_edge.plausibility.expected_dice import near_organs
 from autosam_edge.session import Session
 from autosam_edge.volume import Segmentation, Volume
 from autosam_edge.warning_codes import VALUES_NOT_HU
@@ -64,7 +65,7 @@ def test_the_confidence_is_the_mean_over_the_voxels_that_an_organ_wins():
     rows[0, :, 0, 0] = (0.1, 0.8, 0.1)
     rows[0, :, 0, 1] = (0.2, 0.2, 0.6)
     rows[0, :, 0, 2] = (0.5, 0.3, 0.2)
-    collector.push(rows)
+    collector.push(near_organs(rows))
     zeros = np.zeros((1, 1, 3))
     evidence = collector.evidence(
         zeros, zeros.astype(np.uint8), Grid.axis_aligned((1, 1, 3), (3.0, 3.0, 3.0)), BTCV_LABELS

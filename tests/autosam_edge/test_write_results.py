@@ -201,6 +201,7 @@ def test_writes_all_that_fits_the_source(volume, segmentation, tmp_path: Path) -
 
 def test_statistics_say_the_same_in_both_forms(volume, segmentation, tmp_path: Path) -> None:
     """200 voxels of 3 mm3 are 0.6 ml in JSON and CSV; JSON has what is needed to trust it."""
+    segmentation = dataclasses.replace(segmentation, expected_dice={"liver": 0.87654})
     paths = write(volume, segmentation, str(tmp_path / "out"), formats=("json", "csv"))
     content = json.loads(paths["json"].read_text())
     with paths["csv"].open(newline="") as stream:
@@ -209,6 +210,8 @@ def test_statistics_say_the_same_in_both_forms(volume, segmentation, tmp_path: P
     assert (liver["name"], liver["voxels"], liver["ml"]) == ("liver", 200, pytest.approx(0.6))
     assert (rows[5]["name"], float(rows[5]["ml"]), rows[5]["touches_border"]) == ("liver", 0.6, "false")
     assert (content["organs"][0]["mean_hu"], rows[0]["mean_hu"]) == (None, "")
+    assert (liver["expected_dice"], rows[5]["expected_dice"]) == (0.87654, "0.877")
+    assert (content["organs"][0]["expected_dice"], rows[0]["expected_dice"]) == (None, "")
     assert content["research_use"].startswith("Research use only")
     assert all(row["research_use"].startswith("Research use only") for row in rows)
     assert rows[0]["model_sha256"] == "ab" * 32

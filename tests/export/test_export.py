@@ -24,11 +24,12 @@ from autosam_edge.engines.load import load_engine
 from autosam_edge.errors import BundleError, EngineError, ExportError, MissingExtraError, OutputError
 from autosam_edge.parity import MAX_LOGIT_RMS
 from autosam_edge.phantom import make_phantom
+from autosam_edge.plausibility.expected_dice import Confidence
 from autosam_edge.session import open_session
 from autosam_edge.strict_json import build_list, parse_json
 from autosam_edge.verify import VerificationError, verify_bundle
 from autosam_edge_export import export as export_module
-from autosam_edge_export.bundle_writer import Description, read_decision_weights
+from autosam_edge_export.bundle_writer import Description, read_confidence, read_decision_weights
 from autosam_edge_export.convert import to_onnx
 from autosam_edge_export.export import as_table, delegation_lines, export_bundle, make_interpreters
 from autosam_edge_export.proof.cost import _reason
@@ -42,6 +43,7 @@ from autosam_edge_training.networks.pocketnet import PocketNet
 from autosam_edge_training.networks.students import load_student, save_student
 
 PRECISIONS = ("fp32", "fp16", "int8-weights", "int8", "bf16")
+CONFIDENCE = Confidence(1.0, 1.0, {"toe": 0.0}, 0.5, 1, 0.0, 0.0, 0.0, ("one",))
 
 
 pytestmark = pytest.mark.usefixtures("small_students")
@@ -148,7 +150,7 @@ def test_the_bundle_describes_what_the_student_was_trained_for(small_students, v
             tmp_path / "a.edge",
             patch=(32, 32, 32),
             volumes=volumes,
-            description=Description(version="7", decision_weights={"toe": 2.5}),
+            description=Description(version="7", decision_weights={"toe": 2.5}, confidence=CONFIDENCE),
         )
     bundle = Bundle(tmp_path / "a.edge")
     assert bundle.manifest.name == "monai-Own-5x2x2mm"
@@ -167,6 +169,7 @@ def test_the_bundle_describes_what_the_student_was_trained_for(small_students, v
         label.snomed_code for label in bundle.manifest.labels
     )  # DICOM SEG has no segment without a code
     assert bundle.manifest.postprocess.one_part == ("liver",)
+    assert bundle.manifest.confidence == CONFIDENCE
     assert "AMOS" in bundle.manifest.license
     tile = np.random.default_rng(0).uniform(-1200, 600, (32, 32, 32)).astype(np.float32)
     with torch.no_grad():
@@ -175,8 +178,13 @@ def test_the_bundle_describes_what_the_student_was_trained_for(small_students, v
     np.testing.assert_allclose(found, expected, atol=1e-3 * expected.std())
 
 
-def test_decision_weights_that_do_not_fit_are_refused(checkpoint, tmp_path):
-    """An organ that the student does not know, and a file that holds none: AE-EXPORT-014."""
+def test_decision_weights_and_confidence_that_do_not_fit_are_refused(checkpoint, tmp_path):
+    """An organ that the student does not know, and a file that holds none: AE-EXPORT-014, AE-EXPORT-017."""
+    with pytest.raises(ExportError, match=r"AE-EXPORT-014.*'toe', which is no label"):
+        export_bundle(checkpoint, tmp_path / "a.edge", description=Description(confidence=CONFIDENCE))
+    (tmp_path / "confidence.json").write_text('{"confidence": {"temperature": 1.3}}')
+    with pytest.raises(ExportError, match=r"AE-EXPORT-017.*confidence\.json"):
+        read_confidence(tmp_path / "confidence.json")
     with pytest.raises(ExportError, match=r"AE-EXPORT-014.*'toe', which is no label"):
         export_bundle(checkpoint, tmp_path / "a.edge", description=Description(decision_weights={"toe": 2.5}))
     (tmp_path / "weights.json").write_text('{"decision_weights": {"liver": "much"}}')

@@ -101,6 +101,27 @@ def short_scans(
     _write(result, out)
 
 
+@app.command("tiers")
+def tiers(
+    data: Data,
+    split: Split = "validation",
+    bundle: BundleOption = None,
+    coarse: Annotated[
+        Path | None, typer.Option("--coarse", help="Bundle that finds the organs. Default: the fast tier.")
+    ] = None,
+    out: Out = None,
+) -> None:
+    """Measure what a coarse model that finds the organs changes in the labels of a finer one."""
+    with needs("dev"):
+        from autosam_edge_benchmarks.studies.tiers import measure_tiers
+
+    finder = coarse or open_bundle(tier="fast").path
+    result = measure_tiers(bundle or default_bundle_path(), finder, data, split, log=Stages().log)
+    for key, value in result["mean"].items():
+        print(f"{key.replace('_', ' '):<16}{value:8.3f}")
+    _write(result, out)
+
+
 @app.command("edge-form")
 def edge_form(
     student: Annotated[Student, typer.Option("--student", help="Network of the student.")] = "swinunetr-tiny",
@@ -155,6 +176,52 @@ def plausibility(
         verdicts = ", ".join(f"{row[name]} {name}" for name in ("plausible", "doubtful", "implausible"))
         print(f"{row['input']:<28}{expected:<10}{verdicts}")
     write_file(study.as_json(result), out)
+
+
+@app.command("confidence")
+def confidence(
+    data: Data,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="JSON file for the result; inputs that it holds are kept.")
+    ],
+    bundle: BundleOption = None,
+    split: Annotated[
+        Literal["validation", "training", "test"],
+        typer.Option(
+            "--split", help="Part of the data set. The map is fitted on validation; on others it is judged."
+        ),
+    ] = "validation",
+) -> None:
+    """Fit the map to the expected Dice of each organ, or judge that of a bundle."""
+    with needs("dev"):
+        from autosam_edge_benchmarks.studies import confidence as study
+        from autosam_edge_benchmarks.studies import confidence_inputs as inputs
+        from autosam_edge_benchmarks.studies.plausibility import as_json
+        from autosam_edge_training.data import Prepared
+
+    session, prepared = open_session(bundle), Prepared.read(data)
+    used = None if split == "validation" else session.model.confidence
+    if split != "validation" and used is None:
+        raise typer.BadParameter(
+            "the bundle has no map to the expected Dice; fit one with --split validation",
+            param_hint="--bundle",
+        )
+    result = _earlier(out) or inputs.new_study(session, prepared, split)
+    inputs.measure(
+        session, prepared, split, result, save=lambda found: write_file(as_json(found), out), log=Stages().log
+    )
+    result = study.finished(result, used)
+    for name, found in result["reliability"].items():
+        print(
+            f"{name}: {found['organs']} organs, mean error {found['mean_error']:.3f}, "
+            f"rank correlation {found['rank_correlation']:.3f}"
+        )
+        for row in found["bins"]:
+            print(
+                f"  expected {row['from']:.1f} to {row['to']:.1f}: {row['organs']:4} organs, "
+                f"mean expected {row['expected']:.3f}, mean Dice {row['dice']:.3f}"
+            )
+    write_file(as_json(result), out)
 
 
 @app.command("odd-inputs")

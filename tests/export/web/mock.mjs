@@ -101,14 +101,14 @@ async function segment(files, { onProgress, signal, options } = {}) {
   const { image, labels } = scan;
   const found = ORGANS.map(({ label, name, title, color, hu, at, radius }) => ({
     label, name, title, color, voxels: 1000, volume_ml: radius ** 3 * 0.5236, mean_hu: hu, sd_hu: 12.5, touches_border: label === 1,
-    confidence: 0.9, center_ras_mm: [160 - 5 * at[2], 160 - 5 * at[1], 5 * at[0] - 120], center_zyx: at }));
+    expected_dice: 0.9, center_ras_mm: [160 - 5 * at[2], 160 - 5 * at[1], 5 * at[0] - 120], center_zyx: at }));
   return {
     labels: labels.values.slice(), shape: SHAPE, spacing_mm: SPACING,
     affine_lps_mm: [[0, 0, 5, -160], [0, 5, 0, -160], [5, 0, 0, -120], [0, 0, 0, 1]],
     view: { image: image.buffer.slice(), labels: labels.buffer.slice(), labels_3d: labels.buffer.slice(), reduced: false,
       shape: SHAPE, spacing_mm: SPACING, first: 0, steps: [SHAPE[1] * SHAPE[2], SHAPE[2], 1] },
     organs: [...found, { ...ABSENT, voxels: 0, volume_ml: 0, mean_hu: null, sd_hu: null, touches_border: false,
-      confidence: null, center_ras_mm: null, center_zyx: null }],
+      expected_dice: null, center_ras_mm: null, center_zyx: null }],
     warnings: [
       { code: 'AE-WARN-041', severity: 'doubtful', message: 'The spleen is cut off by the edge of the scan.', organ: 'spleen' },
       { code: 'AE-WARN-007', severity: 'info', message: 'Passed over: 1 x file that is not DICOM.', organ: null }],

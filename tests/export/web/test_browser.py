@@ -173,7 +173,7 @@ def test_the_page_labels_its_demonstration_scan(small):
     """The phantom of the site, by the button of the page."""
     seen = small["page"][0]
     assert "13 of 13 organs found" in seen["text"]
-    assert "score 9" in seen["text"]
+    assert "expected Dice 0.9" in seen["text"]
     assert seen["longest_task"]["thread_ms"] < 100
 
 

@@ -169,8 +169,8 @@ export interface Organ {
   sd_hu: number | null;
   /** The organ reaches the edge of the scan, so that its volume is a lower bound. */
   touches_border: boolean;
-  /** The network's mean probability of the organ where it wins, 0 to 1, not calibrated; null: not found or not measured. */
-  confidence: number | null;
+  /** Dice that the labels are expected to have against a person's, 0 to 1; null: not found, or the model cannot tell. */
+  expected_dice: number | null;
   /** A place inside the organ (RAS mm), and the voxel (z, y, x) of `view` there; null: not found. */
   center_ras_mm: [number, number, number] | null;
   center_zyx: [number, number, number] | null;

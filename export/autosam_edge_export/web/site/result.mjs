@@ -90,8 +90,8 @@ function showOrgans({ organs, warnings }) {
   byId('absent').textContent = absent.length
     ? `Not found: ${absent.map((organ) => organ.title.toLowerCase()).join(', ')}.`
     : '';
-  byId('confidence-note').textContent = found.some((organ) => organ.confidence !== null)
-    ? 'Score: the mean probability that the network gives the organ. It is not how often the label is right.'
+  byId('expected-dice-note').textContent = found.some((organ) => organ.expected_dice !== null)
+    ? 'Expected Dice: how well the labels probably agree with those of a person. 1 is the same, 0 is not at all.'
     : '';
 }
 
@@ -101,7 +101,7 @@ function organRow(organ, warnings) {
   see.addEventListener('change', () => viewer?.setVisible(organ, see.checked));
   const text = (className, words) => element('span', { className }, words);
   const density = organ.mean_hu === null ? '' : `${hounsfield(organ.mean_hu)} ± ${Math.round(organ.sd_hu)} HU`;
-  const score = organ.confidence === null ? '' : `score ${percent(organ.confidence)}`;
+  const expected = organ.expected_dice === null ? '' : `expected Dice ${organ.expected_dice.toFixed(2)}`;
   const notes = warnings.map((warning) => `${SEVERITIES[warning.severity]}: ${inWords(warning.message)}`);
   if (organ.touches_border && !notes.length) notes.push('Reaches the edge of the scan: the whole organ is larger.');
   const go = element(
@@ -109,7 +109,7 @@ function organRow(organ, warnings) {
     { type: 'button', className: 'go' },
     text('title', organ.title),
     text('volume', `${organ.touches_border ? '≥ ' : ''}${milliliters(organ.volume_ml)}`),
-    element('span', { className: 'more' }, element('span', {}, density), element('span', {}, score)),
+    element('span', { className: 'more' }, element('span', {}, density), element('span', {}, expected)),
     ...notes.map((note) => text('note', note)),
   );
   go.addEventListener('click', () => {

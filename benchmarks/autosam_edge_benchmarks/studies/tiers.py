@@ -1,0 +1,126 @@
+"""What a coarse model changes in the labels of a finer one, and how far organs reach beyond what it finds."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+
+from autosam_edge.formats.nifti import read_array, read_nifti
+from autosam_edge.measurements import dice
+from autosam_edge.pipeline.body_box import ORGAN_MARGIN_MM, organ_box
+from autosam_edge.session import Session, open_session
+from autosam_edge.volume import Segmentation, Volume
+from autosam_edge_benchmarks.result_header import Result, new_result
+from autosam_edge_training.data import Prepared, Split
+
+Labels = npt.NDArray[np.generic]
+
+
+@dataclasses.dataclass(frozen=True)
+class TierCase:
+    """A scan, labeled by a model alone and behind a coarse one.
+
+    Args:
+        alone: Mean Dice over the organs present, of the model alone.
+        coarse_to_fine: The same with the coarse model.
+        each_other: Mean Dice of one with the other.
+        tiles_alone: Tiles of the model alone.
+        tiles: Tiles of the model behind the coarse one, without those of the coarse one.
+        region: What was labeled, ``organs`` or ``body``.
+        missed_mm: Largest distance along (D, H, W) by which the true organs reach beyond the box of those
+            that the coarse model found, mm.
+    """
+
+    alone: float
+    coarse_to_fine: float
+    each_other: float
+    tiles_alone: int
+    tiles: int
+    region: str
+    missed_mm: list[float]
+
+
+_MEANS = ("alone", "coarse_to_fine", "each_other", "tiles_alone", "tiles")
+
+
+def measure_tiers(
+    fine: Path, coarse: Path, data: Path, split: Split, *, log: Callable[[str], None] = lambda _: None
+) -> Result:
+    """Measure a model alone, and with a coarse one that finds the organs before it.
+
+    Args:
+        fine: Bundle that labels.
+        coarse: Bundle that finds the organs.
+
+    Returns:
+        Each case as :class:`TierCase`, the means, and the largest ``missed_mm``.
+    """
+    result = new_result("tiers")
+    prepared = Prepared.read(data)
+    labeling, finding = open_session(fine), open_session(coarse)
+    cases = {}
+    for entry in prepared.manifest.entries(split):
+        volume, (truth, _) = read_nifti(entry.image), read_array(entry.label_file)
+        cases[entry.name] = _measure_case(labeling, finding, volume, truth, prepared.labels)
+        log(f"case {entry.name}: {cases[entry.name]}")
+    return {
+        **result,
+        "model": labeling.model.name,
+        "coarse_model": finding.model.name,
+        "engine": dict(labeling.engine.description),
+        "data": f"{prepared.dataset} {split}",
+        "margin_mm": list(ORGAN_MARGIN_MM),
+        "mean": {key: float(np.mean([getattr(case, key) for case in cases.values()])) for key in _MEANS},
+        "missed_mm": np.max([case.missed_mm for case in cases.values()], axis=0).tolist(),
+        "cases": {name: dataclasses.asdict(case) for name, case in cases.items()},
+    }
+
+
+def _measure_case(
+    labeling: Session, finding: Session, volume: Volume, truth: Labels, names: tuple[str, ...]
+) -> TierCase:
+    organs = tuple(label.name for label in finding.model.labels)
+    finder = Session(dataclasses.replace(finding.model, one_part=organs), finding.engine)
+    both = Session(labeling.model, labeling.engine, coarse=finding)
+    alone, limited = labeling.segment(volume), both.segment(volume)
+    parameters = limited.provenance.parameters
+    return TierCase(
+        _mean_dice(alone, truth, names),
+        _mean_dice(limited, truth, names),
+        _mean_dice(limited, alone.labels, ("", *(label.name for label in alone.table))),
+        cast("int", alone.provenance.parameters["tiles"]),
+        cast("int", parameters["tiles"]),
+        str(parameters["region"]),
+        _missed_mm(finder.segment(volume), truth),
+    )
+
+
+def _mean_dice(found: Segmentation, truth: Labels, names: tuple[str, ...]) -> float:
+    """Mean over the organs that the truth holds; its values are places in the names."""
+    masks = [
+        (found.labels == organ.value, truth == names.index(organ.name))
+        for organ in found.table
+        if organ.name in names
+    ]
+    return float(np.mean([dice(a, b) for a, b in masks if b.any()]))
+
+
+def _missed_mm(found: Segmentation, truth: Labels) -> list[float]:
+    """Largest distance along (D, H, W) by which the true organs reach beyond the box of the found ones."""
+    orientation = found.grid.orientation
+    grid = orientation.canonical_grid(found.grid)
+    mine, true = (
+        organ_box(orientation.to_canonical(labels), grid, margin_mm=(0.0, 0.0, 0.0))
+        for labels in (found.labels, truth.astype(np.uint8))
+    )
+    if mine is None or true is None:
+        return [0.0] * 3  # nothing to find; or nothing found, and the whole body is labeled
+    return [
+        max(0.0, (a.start - b.start) * spacing, (b.stop - a.stop) * spacing)
+        for a, b, spacing in zip(mine, true, grid.upright_spacing_mm, strict=True)
+    ]

@@ -1,0 +1,49 @@
+"""A model alone and behind a coarse one, on a scan whose answer is known."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+pytest.importorskip("monai")
+import nibabel as nib
+from autosam_edge_test_support import make_model
+
+from autosam_edge.engines.fake_engine import ThresholdEngine
+from autosam_edge.formats.nifti import ras_affine, write_nifti
+from autosam_edge.geometry import Grid
+from autosam_edge.labels import BTCV_LABELS
+from autosam_edge.session import Session
+from autosam_edge.volume import Segmentation
+from autosam_edge_benchmarks.studies import tiers
+
+
+def test_what_the_coarse_model_missed_is_measured(tmp_path, monkeypatch):
+    """A spleen that both models find, and a kidney 120 mm below it that only the finer one knows."""
+    labels = np.zeros((60, 24, 24), np.uint8)
+    labels[46:56, 10:20, 10:20] = 1
+    labels[2:6, 10:20, 12:22] = 2
+    hu = np.choose(labels, [-60, 40, -20]).astype(np.int16)
+    grid = Grid.axis_aligned(labels.shape, (3.0, 3.0, 3.0))
+    nib.save(nib.Nifti1Image(hu.T, ras_affine(grid.affine)), tmp_path / "image.nii.gz")
+    write_nifti(Segmentation(labels, grid, BTCV_LABELS[:2]), tmp_path / "label.nii.gz")
+    entry = SimpleNamespace(name="1", image=tmp_path / "image.nii.gz", label_file=tmp_path / "label.nii.gz")
+    prepared = SimpleNamespace(
+        labels=("background", *(label.name for label in BTCV_LABELS[:2])),
+        dataset="blocks",
+        manifest=SimpleNamespace(entries=lambda split: [entry]),
+    )
+    sessions = {
+        "fine": Session(make_model(), ThresholdEngine((-60.0, 40.0, -20.0))),
+        "coarse": Session(make_model(), ThresholdEngine((-60.0, 100.0, 1000.0))),
+    }
+    monkeypatch.setattr(tiers.Prepared, "read", lambda folder: prepared)
+    monkeypatch.setattr(tiers, "open_session", sessions.get)
+    result = tiers.measure_tiers("fine", "coarse", tmp_path, "validation")
+    case = result["cases"]["1"]
+    assert (case["alone"], case["coarse_to_fine"], case["each_other"]) == (1.0, 0.5, 0.5)
+    assert case["region"] == "organs"
+    assert case["tiles"] < case["tiles_alone"]
+    assert result["missed_mm"] == case["missed_mm"] == [44 * 3.0, 0.0, 2 * 3.0]
