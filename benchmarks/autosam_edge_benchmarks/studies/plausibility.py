@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from autosam_edge.bundle import open_bundle
 from autosam_edge.formats.nifti import read_nifti
 from autosam_edge.plausibility.evidence import Evidence
 from autosam_edge.plausibility.rules import impossible_values, judge
@@ -70,7 +71,7 @@ class Study:
     def __init__(
         self, session: Session, result: Result, save: Callable[[Result], None], log: Callable[[str], None]
     ) -> None:
-        self._session, self.result, self._save, self._log = session, result, save, log
+        self._session, self.result, self._save, self._log = _with_thresholds(session), result, save, log
         self._done = {(entry["scan"], entry["input"]) for entry in result["inputs"]}
 
     def measure_data(self, prepared: Prepared) -> None:
@@ -135,6 +136,13 @@ class Study:
             )
             self._log(f"{scan}, {name}: {plausibility.verdict}")
         return segmentation
+
+
+def _with_thresholds(session: Session) -> Session:
+    """The session; a model without thresholds measures nothing, so it borrows those of the package."""
+    if session.model.plausibility is not None:
+        return session
+    return Session(replace(session.model, plausibility=open_bundle().model.plausibility), session.engine)
 
 
 def _judged(plausibility: Plausibility, found: Sequence[ScanWarning]) -> Result:

@@ -14,6 +14,7 @@ from autosam_edge.phantom import ORGANS, make_phantom
 from autosam_edge.plausibility.evidence import BELOW_FAT_HU
 from autosam_edge.read_scan import read
 from autosam_edge.session import open_session
+from autosam_edge_benchmarks.stand_in import stand_in_session
 
 study = pytest.importorskip("autosam_edge_benchmarks.studies.plausibility")
 inputs = pytest.importorskip("autosam_edge_benchmarks.studies.plausibility_inputs")
@@ -200,6 +201,18 @@ def test_the_default_bundle_has_the_limits_of_the_stored_study():
     result = json.loads(RESULT.read_text())
     manifest = json.loads((open_bundle().path / "manifest.json").read_text())
     assert manifest["plausibility"] == result["plausibility"]
+
+
+def test_a_new_model_without_thresholds_is_measured():
+    """Its first thresholds come from this study."""
+    session = stand_in_session()
+    assert session.model.plausibility is None
+    result = {"inputs": []}
+    running = study.Study(session, result, save=lambda _: None, log=lambda _: None)
+    running.measure_others([])
+    names = {entry["input"]: entry["measured"]["abdomen_ml"] for entry in result["inputs"]}
+    assert names["head of ellipsoids"] >= 0.0
+    assert len(names) == 4
 
 
 @pytest.mark.slow
