@@ -90,9 +90,8 @@ class Confidence:
         """One warning for each organ whose expected Dice is low."""
         return [
             LOW_EXPECTED_DICE(
-                f"The expected Dice of the {label.title[:1].lower()}{label.title[1:]} is "
-                f"{expected[label.name]:.2f}, below {self.warn_below:.2f}: much of the organ is probably "
-                "missed, or labeled where it is not.",
+                f"The expected Dice of the {label.title[:1].lower()}{label.title[1:]} is below "
+                f"{self.warn_below:.2f}: much of the organ is probably missed, or labeled where it is not.",
                 organ=label.name,
             )
             for label in table

@@ -47,7 +47,8 @@ def draw_panel(
     """
     left, top, right, bottom = place
     draw.text((left, top), "ORGAN", font=font(16), fill=QUIET)
-    draw.text((right, top), "VOLUME   ·   HU mean ± SD", font=font(16), fill=QUIET, anchor="ra")
+    columns = ["VOLUME", "HU mean ± SD", *(["expected Dice"] if segmentation.expected_dice else [])]
+    draw.text((right, top), "  ·  ".join(columns), font=font(16), fill=QUIET, anchor="ra")
     colors = {label.value: label.color for label in segmentation.table}
     marks = _marks(segmentation)
     y = top + _HEADING
@@ -109,7 +110,7 @@ def _legend_row(
     place: tuple[int, int, int],
     height: int,
 ) -> None:
-    """One organ: swatch, title, milliliters, mean HU."""
+    """One organ: swatch, title, milliliters, mean HU, expected Dice."""
     left, y, right = place
     middle = y + height // 2 - 4
     present = organ.voxels > 0
@@ -121,13 +122,9 @@ def _legend_row(
         return
     volume_ml = f"{organ.ml:.0f} ml" if organ.ml >= 20 else f"{organ.ml:.1f} ml"
     draw.text((right, middle - 10), volume_ml + signs, font=font(20), fill=mark or TEXT, anchor="rm")
-    draw.text(
-        (right, middle + 11),
-        f"{organ.mean_hu:.0f} ± {organ.sd_hu:.0f} HU",
-        font=font(14),
-        fill=QUIET,
-        anchor="rm",
-    )
+    dice = "" if organ.expected_dice is None else f"  ·  {organ.expected_dice:.2f}"
+    hu = f"{organ.mean_hu:.0f} ± {organ.sd_hu:.0f} HU"
+    draw.text((right, middle + 11), hu + dice, font=font(14), fill=QUIET, anchor="rm")
 
 
 def _about_the_legend(statistics: Sequence[OrganStatistics], marks: dict[str, Color]) -> list[Line]:
