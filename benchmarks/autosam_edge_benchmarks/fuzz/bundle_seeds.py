@@ -156,6 +156,10 @@ def _bundle() -> tuple[dict[str, Any], tuple[tuple[str, bytes], ...]]:
         "one_part": [manifest["labels"][0]["name"]],
         "decision_weights": {manifest["labels"][1]["name"]: 2.0},
     }
+    offsets = manifest["confidence"]["offsets"]
+    manifest["confidence"]["offsets"] = {
+        label["name"]: offsets[label["name"]] for label in manifest["labels"]
+    }
     manifest["input"] |= {"patch": [_SIDE] * 3, "spacing_mm": [3.0] * 3, "overlap": 0.25}
     measured = {"proof": "executed", "worst_organ_dice": 1.0, "working_set_mb": 50.0, "relative_time": 1.0}
     manifest["artifacts"] = [{**artifact, "path": ONNX, **measured}]
