@@ -20,7 +20,7 @@ from autosam_edge_benchmarks.studies.fleet_runs import STAND_IN, FleetError, dig
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_SOUND = 24
+_SOUND = 160  # enough that most moments lie among the scans, not before them
 _OPTIONS = ("--workers", "2", "--format", "nifti")
 
 
