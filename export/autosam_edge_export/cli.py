@@ -69,6 +69,10 @@ InterpretedTiles = Annotated[
         "such as Core ML. Default: whole scans.",
     ),
 ]
+Name = Annotated[str | None, typer.Option("--name", help="Name of the model.")]
+Version = Annotated[
+    str | None, typer.Option("--model-version", help="Version of the model. Default: the package's.")
+]
 TrainingData = Annotated[
     str | None, typer.Option("--training-data", help="Sentence about the training data, for the manifest.")
 ]
@@ -161,10 +165,8 @@ def export(
     precision: Precision = "fp32",
     checkpoint: Checkpoint = None,
     patch: Patch = "96,96,96",
-    name: Annotated[str | None, typer.Option("--name", help="Name of the model.")] = None,
-    model_version: Annotated[
-        str | None, typer.Option("--model-version", help="Version of the model. Default: the package's.")
-    ] = None,
+    name: Name = None,
+    model_version: Version = None,
     volume: VolumeOption = None,
     calibrate: Calibrate = None,
     interpreted_tiles: InterpretedTiles = None,
@@ -199,10 +201,9 @@ def export(
         name, model_card, training_data, model_version, (decision_weights, plausibility, confidence)
     )
     if monai:
-        path = export_monai(checkpoint, out, patch=(d, h, w), description=description)
-        print(json.dumps({"bundle": str(path)}) if as_json else path)
+        made = export_monai(checkpoint, out, patch=(d, h, w), description=description)
+        print(json.dumps({"bundle": str(made)}) if as_json else made)
         return
-    stages = Stages()
     report = export_bundle(
         checkpoint,
         out,
@@ -213,7 +214,7 @@ def export(
         volumes=_read(volume, "scan"),
         calibration=_read(calibrate, "calibration"),
         interpreted_tiles=interpreted_tiles,
-        log=stages.log,
+        log=Stages().log,
     )
     print(json.dumps(report)) if as_json else _show(report)
 

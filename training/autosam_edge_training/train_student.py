@@ -14,15 +14,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import field
+from functools import partial
 from pathlib import Path
 
 import torch
+from lightning_fabric import Fabric
 from torch import Tensor
 
 from autosam_edge_training.choices import Distance, Reduction
 from autosam_edge_training.data import Prepared
 from autosam_edge_training.networks.checkpoint import network_sha256
 from autosam_edge_training.networks.students import save_student
+from autosam_edge_training.networks.teacher_cache import Parts
 from autosam_edge_training.patches.sampler import Patches, Sampling
 from autosam_edge_training.recipe_parts import losses
 from autosam_edge_training.recipe_parts.fabric import flushing_subnormals, start_fabric
@@ -37,7 +40,7 @@ from autosam_edge_training.recipe_parts.setup import (
     train_network,
     training_parts,
 )
-from autosam_edge_training.recipe_parts.teacher import open_teacher
+from autosam_edge_training.recipe_parts.teacher import Teacher, open_teacher
 from autosam_edge_training.strict import STRICT, JsonObject, checked_dataclass
 
 
@@ -109,8 +112,7 @@ def train(
         ensemble: Further teachers, whose mean with the first one was cached.
         extra: Folders of further prepared data sets, whose training cases are added.
         init: Weights to start from (``student.safetensors`` of another run); None starts at random.
-        workers: Number of processes that prepare patches while the network trains; the result does not depend
-            on it.
+        workers: Number of processes that prepare patches; the result does not depend on it.
 
     Raises:
         InputError: The data cannot be used (AE-DATA-*).
@@ -119,47 +121,22 @@ def train(
             cached probabilities (-009).
     """
     fabric = start_fabric(config.precision, batch=config.schedule.batch)
-    prepared = Prepared.read(data)
-    parts = training_parts(config, prepared, extra)
+    parts = training_parts(config, prepared := Prepared.read(data), extra)
     taught_by = open_teacher(config.weight, teacher, parts, fabric, sam=sam, cache=cache, ensemble=ensemble)
-    identity = {
-        "extra_data_sha256": [other.sha256 for other, _ in parts if other is not prepared],
-        "init_sha256": network_sha256(init) if init else None,
-        **(taught_by.identity if taught_by else {}),
-    }
-    kind = "distill" if taught_by else "student"
+    kind, identity = "distill" if taught_by else "student", _identity(prepared, parts, init, taught_by)
     run = RunFolder(out, kind, config, prepared=prepared, fabric=fabric, identity=identity)
-
     cases = [case for part, split in parts for case in part.cases(split)]
     segmentation = segmentation_loss(config, cases, fabric.device)
-
-    def teach(loss: Tensor, logits: Tensor, image: Tensor, patches: Patches) -> dict[str, Tensor]:
-        if taught_by is None:
-            return {"loss": loss}
-        probability = taught_by.probability(image, patches)
-        trust = losses.trust_in(probability, fabric.to_device(patches.occupancy))
-        if config.distance == "labels":
-            told = probability * trust  # the rest is not known
-            anything = torch.ones_like(probability[:, :, 0, 0, 0])
-            distance = segmentation(logits, losses.complete(logits, told, anything), told)
-        elif config.distance == "divergence":
-            distance = losses.divergence(logits, probability, temperature=config.temperature, trust=trust)
-        else:
-            distance = losses.distillation(logits, probability, reduction=config.reduction, trust=trust)
-        total = config.weight * loss + (1.0 - config.weight) * distance  # equation 2 of the paper
-        return {"loss": total, "loss_truth": loss, "loss_teacher": distance}
-
     torch.manual_seed(config.seed)
-    module = start_student(config.student, config.arguments, prepared.classes, init)
     average = train_network(
         "student",
         config,
-        module,
+        start_student(config.student, config.arguments, prepared.classes, init),
         prepared,
         cases,
         run,
         fabric,
-        teach=teach,
+        teach=partial(_teach, config, taught_by, segmentation, fabric),
         segmentation=segmentation,
         cached=taught_by.cached if taught_by else None,
         workers=workers,
@@ -172,3 +149,58 @@ def train(
         save_student(out / STUDENT_WEIGHTS, average, metadata)
     fabric.barrier()
     return out / STUDENT_WEIGHTS
+
+
+def _identity(prepared: Prepared, parts: Parts, init: Path | None, taught_by: Teacher | None) -> JsonObject:
+    """What a run that is resumed must have in common with the run that was stopped, beside its recipe."""
+    return {
+        "extra_data_sha256": [other.sha256 for other, _ in parts if other is not prepared],
+        "init_sha256": network_sha256(init) if init else None,
+        **(taught_by.identity if taught_by else {}),
+    }
+
+
+def _teach(
+    config: Config,
+    taught_by: Teacher | None,
+    segmentation: losses.Segmentation,
+    fabric: Fabric,
+    loss: Tensor,
+    logits: Tensor,
+    image: Tensor,
+    patches: Patches,
+) -> dict[str, Tensor]:
+    """The loss of a step by equation 2 of the paper, and its terms.
+
+    Args:
+        loss: Segmentation loss of the labels.
+        logits: (B, C, D, H, W) logits of the student.
+        image: (B, 1, D, H, W) patches that the student saw.
+    """
+    if taught_by is None:
+        return {"loss": loss}
+    probability = taught_by.probability(image, patches)
+    trust = losses.trust_in(probability, fabric.to_device(patches.occupancy))
+    distance = _distance(config, segmentation, logits, probability, trust)
+    total = config.weight * loss + (1.0 - config.weight) * distance
+    return {"loss": total, "loss_truth": loss, "loss_teacher": distance}
+
+
+def _distance(
+    config: Config, segmentation: losses.Segmentation, logits: Tensor, probability: Tensor, trust: Tensor
+) -> Tensor:
+    """The loss between student and teacher that the recipe names.
+
+    Args:
+        segmentation: Segmentation loss of the recipe.
+        logits: (B, C, D, H, W) logits of the student.
+        probability: (B, C, D, H, W) probabilities of the teacher.
+        trust: (B, 1, D, H, W) weight of each voxel, 0 to 1.
+    """
+    if config.distance == "labels":
+        told = probability * trust  # the rest is not known
+        anything = torch.ones_like(probability[:, :, 0, 0, 0])
+        return segmentation(logits, losses.complete(logits, told, anything), told)
+    if config.distance == "divergence":
+        return losses.divergence(logits, probability, temperature=config.temperature, trust=trust)
+    return losses.distillation(logits, probability, reduction=config.reduction, trust=trust)
