@@ -24,8 +24,8 @@ def _tool(name: str, code: str) -> Peer:
 @pytest.fixture
 def result(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """Two runs of this program, a tool that needs more, one that fails, and one that cannot be installed."""
-    own = [_tool("own", _USE.format(mb=1, s=0.2))]
-    larger = [_tool("larger", _USE.format(mb=200, s=0.6)), _tool("broken", "raise SystemExit('no room')")]
+    own = [_tool("own", _USE.format(mb=50, s=0.2))]  # so that whole megabytes are exact enough
+    larger = [_tool("larger", _USE.format(mb=250, s=0.6)), _tool("broken", "raise SystemExit('no room')")]
     absent = [Peer("absent", "none", [], "cannot be installed here: no index")]
     monkeypatch.setattr(compare, "_own", lambda *_: own)
     monkeypatch.setattr(compare, "_monai", lambda *_: larger)
