@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 _SUCCESS, _NO_RESOURCES, _NOT_THE_CLASS, _NOT_UNDERSTOOD = 0x0000, 0xA700, 0xA900, 0xC000
 _TIMEOUT_S = 30
 _HANDSHAKE_S = 10
+_MAX_PDU_BYTES = 1 << 20  # a sender is told 16,382 bytes; a request with all its contexts is longer
 _MAX_ASSOCIATIONS = 250  # silent strangers take a place until the handshake's time is over
 
 
@@ -128,11 +129,20 @@ class Receiver:
         return known
 
     def _connected(self, event: Event) -> None:
-        """End a connection that is no association in time, also one that sends a byte now and then."""
+        """End a connection that is no association in time, or that announces more bytes than a PDU has."""
         association = event.assoc
+        stream = cast("AssociationSocket", association.dul.socket)
+        read = stream.recv
+
+        def read_part_of_pdu(count: int) -> bytearray:
+            if count > _MAX_PDU_BYTES:
+                raise OSError  # pynetdicom closes the connection
+            return read(count)
+
+        stream.recv = read_part_of_pdu  # type: ignore[method-assign]
 
         def end() -> None:
-            connection = cast("AssociationSocket", association.dul.socket).socket
+            connection = stream.socket
             if id(association) not in self._ids and connection is not None:
                 with suppress(OSError):  # it has ended by itself
                     connection.shutdown(socket.SHUT_RDWR)

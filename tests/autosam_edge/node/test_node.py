@@ -136,6 +136,17 @@ def test_a_hundred_hostile_associations_do_not_stop_the_next_study(dcmtk, studie
         assert node.wait_for(segmented=1) == {"rejected": 25, "refused": 25, "received": 5, "segmented": 1}
 
 
+@pytest.mark.parametrize("kind", [1, 4], ids=["request", "data"])
+def test_a_connection_that_announces_gigabytes_is_closed_at_once(tmp_path, kind):
+    """Before the bytes come, which would fill the memory."""
+    with (
+        running(tmp_path / "node") as node,
+        socket.create_connection(("127.0.0.1", node.receiver.port), timeout=5) as stranger,
+    ):
+        stranger.sendall(bytes([kind]) + b"\0\xff\xff\xff\xff")
+        assert stranger.recv(1) == b""
+
+
 def _sent(connection):
     try:
         connection.sendall(b"\0")
