@@ -139,7 +139,7 @@ class Receiver:
                 raise OSError  # pynetdicom closes the connection
             return read(count)
 
-        stream.recv = read_part_of_pdu  # type: ignore[method-assign]
+        stream.recv = read_part_of_pdu  # type: ignore[assignment]  # this one connection
 
         def end() -> None:
             connection = stream.socket
