@@ -30,6 +30,9 @@ Split = Annotated[
     Literal["validation", "training"], typer.Option("--split", help="Part of the data set to measure on.")
 ]
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="JSON file for the result.")]
+KeptInputs = Annotated[
+    Path, typer.Option("--out", "-o", help="JSON file for the result; inputs that it holds are kept.")
+]
 
 
 def _costs(entry: Result) -> str:
@@ -146,9 +149,7 @@ def edge_form(
 @app.command("plausibility")
 def plausibility(
     data: Data,
-    out: Annotated[
-        Path, typer.Option("--out", "-o", help="JSON file for the result; inputs that it holds are kept.")
-    ],
+    out: KeptInputs,
     bundle: BundleOption = None,
     usable: Annotated[
         list[Path] | None, typer.Option("--usable", help="Further abdominal CT, once for each.", exists=True)
@@ -164,7 +165,7 @@ def plausibility(
         from autosam_edge_training.data import Prepared
 
     session, prepared = open_session(bundle), Prepared.read(data)
-    result = json.loads(out.read_text()) if out.is_file() else study.new_study(session, prepared)
+    result = _earlier(out) or study.new_study(session, prepared)
     running = study.Study(session, result, lambda found: write_file(study.as_json(found), out), Stages().log)
     running.measure_data(prepared)
     others = [study.OtherScan(path.name, path, usable=True) for path in usable or ()]
@@ -181,9 +182,7 @@ def plausibility(
 @app.command("confidence")
 def confidence(
     data: Data,
-    out: Annotated[
-        Path, typer.Option("--out", "-o", help="JSON file for the result; inputs that it holds are kept.")
-    ],
+    out: KeptInputs,
     bundle: BundleOption = None,
     split: Annotated[
         Literal["validation", "training", "test"],
