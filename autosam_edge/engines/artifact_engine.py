@@ -73,6 +73,11 @@ class ArtifactEngine(ABC):
             "sha256": sha256,
         }
 
+    @classmethod
+    def has_instructions(cls, precision: str) -> bool:  # noqa: ARG003  for the engines that look
+        """True if this processor computes in a number format without imitating it."""
+        return True
+
     @property
     def description(self) -> dict[str, str]:
         """See :class:`~autosam_edge.engines.engine.Engine`."""

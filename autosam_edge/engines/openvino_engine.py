@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-# What the layers that are not quantized are computed in; a processor without bfloat16 takes float32. In
-# bfloat16 the layers that int8 leaves in float would lose what they were left for.
+# What the layers that are not quantized are computed in. In bfloat16 the layers that int8 leaves in float
+# would lose what they were left for.
 _ARITHMETIC = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
 
 
@@ -41,6 +41,13 @@ class OpenVinoEngine(ArtifactEngine):
     package = "openvino"
     title = "OpenVINO"
     file_format = "ONNX"
+
+    @classmethod
+    def has_instructions(cls, precision: str) -> bool:
+        """Whether OpenVINO names the format among the optimizations for this processor."""
+        # Without bfloat16 it imitates it on processors with AVX-512 and takes float32 on others.
+        formats = openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        return precision != "bf16" or "BF16" in formats
 
     def _version(self) -> str:
         return str(openvino.get_version().split("-")[0])

@@ -64,12 +64,14 @@ class Choice:
         usable: True if this device has its engine.
         auto_selectable: True if it may be selected automatically: it was executed at export, and the Dice
             of its worst organ is at least ``EQUAL_DICE``.
+        imitated: True if the processor lacks the number format, so that the time at export says nothing here.
         reason: Reason for the rank, one clause.
     """
 
     artifact: Artifact
     usable: bool
     auto_selectable: bool
+    imitated: bool
     reason: str
 
 
@@ -77,12 +79,14 @@ def rank_artifacts(manifest: Manifest) -> list[Choice]:
     """Rank the artifacts of a bundle, best first.
 
     Usable artifacts come first, among them those that are equal to the student, among these the fastest at
-    export. A format with fewer bits must be faster by 10 to 30 %, depending on the format.
+    export. A format with fewer bits must be faster by 10 to 30 %, depending on the format, and the processor
+    must have it.
     """
     choices = []
     first = next((artifact.name for artifact in manifest.artifacts if artifact.relative_time is not None), "")
     for artifact in manifest.artifacts:
         missing = why_missing(artifact.target)
+        imitated = missing is None and _imitates(artifact)
         if missing is not None:
             reason = missing
         elif artifact.relative_time is None:
@@ -92,17 +96,30 @@ def rank_artifacts(manifest: Manifest) -> list[Choice]:
         elif artifact.worst_organ_dice < EQUAL_DICE:
             dice = artifact.worst_organ_dice
             reason = f"Dice of the worst organ {dice:.3f}, below {EQUAL_DICE}: only on request"
+        elif imitated:
+            reason = "equal to the student; this processor has no bfloat16, and imitating it is slow"
         else:
             reason = f"equal to the student, {artifact.relative_time:.2f} x the time of {first}"
         auto_selectable = artifact.relative_time is not None and artifact.worst_organ_dice >= EQUAL_DICE
-        choices.append(Choice(artifact, missing is None, auto_selectable, reason))
+        choices.append(Choice(artifact, missing is None, auto_selectable, imitated, reason))
     return sorted(choices, key=_rank)
 
 
-def _rank(choice: Choice) -> tuple[bool, bool, bool, float]:
+def _rank(choice: Choice) -> tuple[bool, bool, bool, bool, float]:
     artifact = choice.artifact
     time = (artifact.relative_time or 0.0) * _MIN_SPEEDUP.get(artifact.precision, max(_MIN_SPEEDUP.values()))
-    return not choice.usable, artifact.relative_time is None, artifact.worst_organ_dice < EQUAL_DICE, time
+    unequal = artifact.worst_organ_dice < EQUAL_DICE
+    return not choice.usable, artifact.relative_time is None, unequal, choice.imitated, time
+
+
+def _imitates(artifact: Artifact) -> bool:
+    """True if the runtime would imitate the number format, as OpenVINO does bfloat16 (3 times the time)."""
+    if artifact.precision != "bf16":
+        return False  # the others need no instructions of their own, and no package is imported for them
+    try:
+        return not engine_class(artifact.target).has_instructions(artifact.precision)
+    except (ImportError, OSError, RuntimeError):
+        return False  # a broken package is named when the engine is loaded
 
 
 def select_artifact(bundle: Bundle, target: str | None = None, precision: str | None = None) -> Artifact:

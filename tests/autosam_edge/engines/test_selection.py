@@ -66,6 +66,25 @@ def test_fewer_bits_must_be_clearly_faster(bundle):
     assert order(bundle(artifact("onnx/fp32"), artifact("onnx/fp16", time=0.5)))[0] == "onnx/fp16"
 
 
+def test_a_number_format_that_the_processor_lacks_comes_last(bundle, monkeypatch):
+    """OpenVINO imitates bfloat16 in three times the time; on request, or alone, it still runs."""
+
+    class Engine:
+        @staticmethod
+        def has_instructions(precision):
+            return processor_has_it or precision != "bf16"
+
+    monkeypatch.setattr(selection, "engine_class", lambda target: Engine)
+    made = bundle(artifact("openvino/bf16", time=0.3), artifact("onnx/int8", dice=0.9), artifact("onnx/fp32"))
+    processor_has_it = False
+    assert order(made) == ["onnx/fp32", "openvino/bf16", "onnx/int8"]
+    assert "this processor has no bfloat16" in reasons(made)["openvino/bf16"]
+    assert select_artifact(made, "openvino").name == "openvino/bf16"
+    assert select_artifact(bundle(artifact("openvino/bf16"))).name == "openvino/bf16"
+    processor_has_it = True
+    assert order(made)[0] == "openvino/bf16"
+
+
 def test_speed_never_beats_an_organ(bundle):
     """An artifact that is not equal to the student runs only on request."""
     made = bundle(artifact("onnx/int8", dice=0.98, time=0.1), artifact("onnx/fp32"))

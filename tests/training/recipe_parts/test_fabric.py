@@ -17,7 +17,13 @@ from autosam_edge.errors import TrainingError
 from autosam_edge_training import train_student
 from autosam_edge_training.data import Prepared
 from autosam_edge_training.networks.checkpoint import open_network
-from autosam_edge_training.recipe_parts.fabric import flushing_subnormals, mean_over_processes, start_fabric
+from autosam_edge_training.recipe_parts.fabric import (
+    fast_precision,
+    flushing_subnormals,
+    mean_over_processes,
+    start_fabric,
+)
+from autosam_edge_training.recipe_parts.schedule import Schedule
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -94,6 +100,23 @@ def test_bf16_computes_the_forward_pass_under_autocast():
         fabric = start_fabric(precision, batch=1)
         with fabric.autocast():
             assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == expected
+
+
+@pytest.mark.parametrize(
+    ("processor", "expected"),
+    [
+        ({"avx512_f": True, "avx512_bf16": True}, "bf16"),
+        ({"avx512_f": True, "avx512_bf16": False, "amx_bf16": False}, "fp32"),
+        ({"neon": True, "bf16": True}, "bf16"),
+        ({"neon": True}, "fp32"),
+    ],
+)
+def test_a_processor_without_bfloat16_trains_in_float32(monkeypatch, processor, expected):
+    """Imitated, a step takes several times as long."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: processor)
+    assert fast_precision() == expected
+    assert train_student.Config(schedule=Schedule(steps=1, lr=1.0)).precision == expected
 
 
 def two_processes(one, config, cubes, folder, *options):

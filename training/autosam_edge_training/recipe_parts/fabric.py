@@ -34,6 +34,16 @@ def flushing_subnormals() -> Iterator[None]:
         torch.set_flush_denormal(before)
 
 
+def fast_precision() -> Precision:
+    """``bf16`` where the GPU or the processor has it; elsewhere, where it is imitated slowly, ``fp32``."""
+    if torch.cuda.is_available():
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    if not hasattr(torch.cpu, "get_capabilities"):  # an older torch does not tell
+        return "fp32"
+    processor = torch.cpu.get_capabilities()
+    return "bf16" if any(processor.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16")) else "fp32"
+
+
 def start_fabric(precision: Precision, *, batch: int) -> Fabric:
     """Join the processes that ``torchrun`` started, or be the only one.
 

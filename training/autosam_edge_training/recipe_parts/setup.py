@@ -23,7 +23,7 @@ from autosam_edge_training.networks.students import build_student, load_student
 from autosam_edge_training.networks.teacher_cache import Parts
 from autosam_edge_training.patches.sampler import Patches, Sampler, Sampling
 from autosam_edge_training.recipe_parts import losses
-from autosam_edge_training.recipe_parts.fabric import Precision, mean_over_processes
+from autosam_edge_training.recipe_parts.fabric import Precision, fast_precision, mean_over_processes
 from autosam_edge_training.recipe_parts.run_folder import RunFolder, commit
 from autosam_edge_training.recipe_parts.schedule import Schedule, average_into, build_optimizer, optimize
 from autosam_edge_training.recipe_parts.validation import validate
@@ -52,8 +52,9 @@ class Recipe:
         fold: ``development`` holds the validation cases out. ``all``, for a final model made after the
             last choice, trains on them too and validates nothing.
         seed: Random seed of weights, patches and augmentation.
-        precision: Precision of the forward pass, ``bf16`` (autocast) or ``fp32``. On CPUs, torch 2.13 now and
-            then returns infinite gradients for SwinUNETR-Tiny under bf16 autocast; its recipe says ``fp32``.
+        precision: Precision of the forward pass, ``bf16`` (autocast) or ``fp32``; by default the faster one
+            on this machine. On CPUs, torch 2.13 now and then returns infinite gradients for SwinUNETR-Tiny
+            under bf16 autocast; its recipe says ``fp32``.
         smoke: True for a run that only shows that everything works.
     """
 
@@ -65,7 +66,7 @@ class Recipe:
     validate_every: int = 1000
     fold: Literal["development", "all"] = "development"
     seed: int = 0
-    precision: Precision = "bf16"
+    precision: Precision = field(default_factory=fast_precision)
     smoke: bool = False
 
     def __post_init__(self) -> None:
