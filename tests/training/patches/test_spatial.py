@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
-pytest.importorskip("scipy")
+ndimage = pytest.importorskip("scipy.ndimage")
 from autosam_edge_training.data import AMOS_INTENSITY, BTCV_INTENSITY, Case, SoftLabels
 from autosam_edge_training.patches.spatial import (
     REPEATED_SLICES,
@@ -253,6 +253,27 @@ def test_image_and_organ_bend_together(intensity, seed):
     torch.testing.assert_close(occupancy.sum(dim=1), torch.ones(1, *case.shape))
     assert float(occupancy.min()) >= 0
     torch.testing.assert_close(teacher, occupancy, atol=1e-5, rtol=0.0)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_every_voxel_of_an_organ_is_sampled(seed):
+    """Each class equals its whole share, interpolated everywhere by SciPy; some organs are cut off."""
+    rng = generator(seed)
+    labels = np.zeros((24, 28, 30), np.uint8)
+    for value in (1, 2, 3):
+        corner = rng.integers(0, np.array(labels.shape) - 6)
+        labels[tuple(slice(c, c + int(rng.integers(1, 7))) for c in corner)] = value
+    case = Case("boxes", (labels * 40).astype(np.int16), labels, 4, BTCV_INTENSITY)
+    matrix, patch, start = draw_deformation(rng, MM3).matrix, (16, 18, 20), (4, 5, 6)
+    _, (occupancy,) = bend(case, whole(case), start, patch, Deformation(matrix))
+    middle = [(side - 1) / 2 for side in patch]
+    offsets = np.indices(patch) - np.reshape(middle, (3, 1, 1, 1))
+    at = np.tensordot(matrix, offsets, 1) + np.reshape(np.add(start, middle), (3, 1, 1, 1))
+    at[0] = at[0].clip(0, labels.shape[0] - 1)  # the ends of a scan are repeated
+    for value in (1, 2, 3):
+        share = (labels == value).astype(np.float64)
+        expected = ndimage.map_coordinates(share, at, order=1, mode="grid-constant")
+        np.testing.assert_allclose(occupancy[0, value].numpy(), expected, atol=1e-4)
 
 
 def test_deformations_keep_their_range():

@@ -271,7 +271,8 @@ def bend(
 ) -> tuple[Tensor, list[Tensor]]:
     """A patch of the deformed scan; arguments and result as in :func:`cut`.
 
-    Classes are sampled one by one, each from its own box, so that the cost follows the size of the organs.
+    Classes are sampled one by one, each from its own box and only where the patch looks into that box, so
+    that the cost follows the size of the organs.
     """
     at = _coordinates(start, patch, deformation)
     at[0].clamp_(view[0].start, view[0].stop - 1)
@@ -286,13 +287,15 @@ def _bent_shares(source: Shares, classes: int, at: Tensor, box: Box) -> Tensor:
     """The shares of all classes at coordinates (3, D, H, W), as (1, C, D, H, W)."""
     # The last plane is "not known", which a scan that is labeled in part has.
     shares = torch.zeros(classes + 1, *at.shape[1:])
+    ranges = _plane_ranges(at)
     for value, organ in source.organ_boxes.items():
         part = _overlap(organ, box)
-        if part is None:
+        inside = None if part is None else _looking_into(part, ranges)
+        if part is None or inside is None:
             continue
         share = source.share_in(value, part)
         if share.any():  # a teacher's stray voxels make the box of an organ large, and most of it is empty
-            shares[value] = _sample(share[None], at, part)[0]
+            shares[(value, *inside)] = _sample(share[None], at[(slice(None), *inside)], part)[0]
     total = shares[1:].sum(dim=0)
     shares[1:] /= total.clamp_min(1.0)  # each share was rounded
     shares[0] = (1.0 - total).clamp_min_(0.0)
@@ -340,6 +343,42 @@ def _reached(at: Tensor, view: Box) -> Box:
     for row, side in zip(at, view, strict=True):
         first = min(max(int(row.min().floor()), side.start), side.stop - 1)
         sides.append(slice(first, max(min(int(row.max().ceil()) + 1, side.stop), first + 1)))
+    return sides[0], sides[1], sides[2]
+
+
+def _plane_ranges(at: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """The smallest and largest coordinates in each plane of a patch.
+
+    Args:
+        at: (3, D, H, W) coordinates.
+
+    Returns:
+        For each axis of the patch, the lowest and the highest coordinates, (3, planes) each.
+    """
+    lows = [at.amin(dim=3), at.amin(dim=1)]  # (3, D, H), (3, H, W)
+    highs = [at.amax(dim=3), at.amax(dim=1)]
+    return [
+        (lows[0].amin(dim=2), highs[0].amax(dim=2)),
+        (lows[1].amin(dim=2), highs[1].amax(dim=2)),
+        (lows[1].amin(dim=1), highs[1].amax(dim=1)),
+    ]
+
+
+def _looking_into(box: Box, ranges: list[tuple[Tensor, Tensor]]) -> Box | None:
+    """The part of a patch outside of which no voxel looks into a box of the scan; None where no voxel does.
+
+    Args:
+        ranges: Result of :func:`_plane_ranges`.
+    """
+    # Interpolation reaches one voxel beyond the box, and rounding a little further.
+    first = torch.tensor([[side.start - 2.0] for side in box])
+    last = torch.tensor([[side.stop + 1.0] for side in box])
+    sides = []
+    for low, high in ranges:
+        planes = ((high > first) & (low < last)).all(dim=0).nonzero()
+        if not len(planes):
+            return None
+        sides.append(slice(int(planes[0]), int(planes[-1]) + 1))
     return sides[0], sides[1], sides[2]
 
 
