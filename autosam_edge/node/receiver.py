@@ -7,7 +7,7 @@ import socket
 import uuid
 from contextlib import suppress
 from dataclasses import dataclass
-from threading import Timer
+from threading import Event, Timer
 from typing import TYPE_CHECKING, cast
 
 from pydicom.uid import AllTransferSyntaxes
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pynetdicom.dimse_primitives import C_STORE
-    from pynetdicom.events import Event
+    from pynetdicom.events import Event as AssociationEvent
     from pynetdicom.transport import AssociationSocket, ThreadedAssociationServer
 
     from autosam_edge.node.inbox import Inbox
@@ -32,6 +32,7 @@ _SUCCESS, _NO_RESOURCES, _NOT_THE_CLASS, _NOT_UNDERSTOOD = 0x0000, 0xA700, 0xA90
 _TIMEOUT_S = 30
 _HANDSHAKE_S = 10
 _MAX_PDU_BYTES = 1 << 20  # a sender is told 16,382 bytes; a request with all its contexts is longer
+_MAX_RECEIVING_BYTES = 2 << 30  # of images that have not arrived whole, all associations together
 _MAX_ASSOCIATIONS = 250  # silent strangers take a place until the handshake's time is over
 
 
@@ -83,6 +84,7 @@ class Receiver:
         logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)  # its records name patients
         self._inbox, self._listener, self._count = inbox, listener, count
         self._ids: dict[int, str] = {}
+        self._receiving: dict[int, int] = {}  # bytes of the message that each association is sending
         entity = AE(ae_title=listener.title)
         entity.require_called_aet = True
         entity.require_calling_aet = list(listener.callers)
@@ -102,7 +104,7 @@ class Receiver:
             evt_handlers=[
                 (evt.EVT_CONN_OPEN, self._connected),
                 (evt.EVT_ACCEPTED, self._accepted),
-                (evt.EVT_C_ECHO, lambda _event: _SUCCESS),
+                (evt.EVT_C_ECHO, self._echo),
                 (evt.EVT_C_STORE, self._store),
                 (evt.EVT_RELEASED, lambda event: self._ended(event, released=True)),
                 (evt.EVT_CONN_CLOSE, lambda event: self._ended(event, released=False)),
@@ -128,15 +130,21 @@ class Receiver:
             self._count("rejected")
         return known
 
-    def _connected(self, event: Event) -> None:
-        """End a connection that is no association in time, or that announces more bytes than a PDU has."""
+    def _connected(self, event: AssociationEvent) -> None:
+        """End a connection that is no association in time, or that sends more than the node can hold."""
         association = event.assoc
         stream = cast("AssociationSocket", association.dul.socket)
-        read = stream.recv
+        read, refused = stream.recv, Event()
 
         def read_part_of_pdu(count: int) -> bytearray:
-            if count > _MAX_PDU_BYTES:
+            if count > _MAX_PDU_BYTES or refused.is_set():
                 raise OSError  # pynetdicom closes the connection
+            if id(association) in self._ids:
+                self._receiving[id(association)] = self._receiving.get(id(association), 0) + count
+            if sum(list(self._receiving.values())) > _MAX_RECEIVING_BYTES:
+                refused.set()
+                self._count("refused")
+                raise OSError
             return read(count)
 
         stream.recv = read_part_of_pdu  # type: ignore[assignment]  # this one connection
@@ -151,22 +159,28 @@ class Receiver:
         timer.daemon = True
         timer.start()
 
-    def _accepted(self, event: Event) -> None:
+    def _accepted(self, event: AssociationEvent) -> None:
         self._ids[id(event.assoc)] = association = uuid.uuid4().hex
         self._inbox.begin(association)
 
-    def _ended(self, event: Event, *, released: bool) -> None:
+    def _ended(self, event: AssociationEvent, *, released: bool) -> None:
+        self._receiving.pop(id(event.assoc), None)
         association = self._ids.pop(id(event.assoc), None)
         if association is not None:
             self._inbox.end(association, released=released)
 
-    def _store(self, event: Event) -> int:
+    def _echo(self, event: AssociationEvent) -> int:
+        self._receiving.pop(id(event.assoc), None)
+        return _SUCCESS
+
+    def _store(self, event: AssociationEvent) -> int:
         """Store one image; the status says to the sender why it was not stored."""
         status = self._stored(event)
+        self._receiving.pop(id(event.assoc), None)
         self._count("received" if status == _SUCCESS else "refused")
         return status
 
-    def _stored(self, event: Event) -> int:
+    def _stored(self, event: AssociationEvent) -> int:
         if not self._inbox.has_room():
             return _NO_RESOURCES
         try:

@@ -147,6 +147,18 @@ def test_a_connection_that_announces_gigabytes_is_closed_at_once(tmp_path, kind)
         assert stranger.recv(1) == b""
 
 
+def test_images_that_are_being_received_have_a_limit_together(dcmtk, studies, tmp_path, monkeypatch):
+    """An image of very many PDUs is cut off; what has arrived whole does not count any more."""
+    largest = max(file.stat().st_size for file in studies[0].iterdir())
+    with running(tmp_path / "node") as node:
+        monkeypatch.setattr("autosam_edge.node.receiver._MAX_RECEIVING_BYTES", largest // 2)
+        assert storescu(dcmtk, node.receiver.port, studies[0]) != 0
+        assert node.wait_for(refused=1) == {"refused": 1}
+        monkeypatch.setattr("autosam_edge.node.receiver._MAX_RECEIVING_BYTES", 2 * largest)
+        assert storescu(dcmtk, node.receiver.port, studies[0]) == 0
+        assert node.wait_for(received=len(list(studies[0].iterdir())))["refused"] == 1
+
+
 def _sent(connection):
     try:
         connection.sendall(b"\0")
