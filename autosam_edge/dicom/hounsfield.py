@@ -12,7 +12,7 @@ from autosam_edge.dicom.header import numbers
 from autosam_edge.dicom.notes import Notes, warnings_of
 from autosam_edge.dicom.pixels import stored_words
 from autosam_edge.dicom.proof_of_hu import prove_hu, wrong_sign_count
-from autosam_edge.error_codes import DICOM_TOO_LARGE, NOT_HU
+from autosam_edge.error_codes import DICOM_TOO_LARGE, NOT_HU, PIXEL_FORMAT_INVALID
 from autosam_edge.hu_histogram import AIR_HU, HIGHEST_HU, LOWEST_HU
 from autosam_edge.memory import require_room
 from autosam_edge.warning_codes import BITS_IGNORED, PADDING_NOT_APPLIED, UNDECLARED_PADDING
@@ -98,10 +98,15 @@ def _all_whole(planes: list[ImagePlane]) -> bool:
 
 def same_pixels(decoder: FrameDecoder, one: ImagePlane, other: ImagePlane) -> bool:
     """Whether two planes hold the same values in HU."""
-    if (one.rescale, one.format, one.shape) != (other.rescale, other.format, other.shape):
+    if one.shape != other.shape:
         return False
     first, second = (next(iter(stored_words([plane], Notes(), decoder))) for plane in (one, other))
-    return np.array_equal(first, second)
+    if (one.rescale, one.format) == (other.rescale, other.format):
+        return np.array_equal(first, second)
+    hu = np.empty((2, *one.shape), np.float64)
+    for plane, words, out in zip((one, other), (first, second), hu, strict=True):
+        _scale(plane, _values(plane, words, Notes())[0], out)
+    return np.array_equal(*hu)
 
 
 def _allocate(shape: Shape, dtype: type) -> npt.NDArray[Any]:
@@ -127,6 +132,7 @@ def _values(
         return words, None
     values, width = words, form.allocated
     if form.stored < width:
+        _check_low_bits(plane, words)
         values = words << words.dtype.type(width - 1 - form.high_bit)
     if form.signed:
         values = values.view(f"i{words.itemsize}")
@@ -145,6 +151,16 @@ def _values(
         if (junk if padding is None else junk & ~padding).any():
             notes[BITS_IGNORED] += 1
     return values, padding
+
+
+def _check_low_bits(plane: ImagePlane, words: Words) -> None:
+    """Refuse a HighBit that leaves out low bits which hold data: it must be BitsStored - 1 (PS3.5 8.1.1)."""
+    low = plane.format.high_bit + 1 - plane.format.stored
+    if low and np.ptp(words & words.dtype.type((1 << low) - 1)):
+        raise PIXEL_FORMAT_INVALID(
+            f"HighBit of {plane.header.name} leaves out the lowest {low} bits, which hold data.",
+            remedy="Export the series again; HighBit must be BitsStored - 1.",
+        )
 
 
 def _padding_limits(plane: ImagePlane, notes: Notes) -> tuple[int, int] | None:
@@ -185,7 +201,7 @@ def _range_hu(plane: ImagePlane, values: npt.NDArray[Any]) -> tuple[float, float
 def _scale(plane: ImagePlane, values: npt.NDArray[Any], out: npt.NDArray[Any]) -> None:
     """``out = values * slope + intercept``."""
     slope, intercept = plane.rescale.slope, plane.rescale.intercept
-    if out.dtype == np.float32:
+    if out.dtype.kind == "f":
         out[...] = values.astype(np.float64) * slope + intercept
         return
     # Integer arithmetic wraps around, so a result that fits is right even where an operand or an intermediate

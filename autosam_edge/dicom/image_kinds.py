@@ -12,6 +12,7 @@ from autosam_edge.dicom.header import CT_IMAGES, Header, malformed
 
 MEDIA_DIRECTORY = "media directory (DICOMDIR)"
 MAP = "map that is not in HU, such as of iodine, effective atomic number, density or perfusion"
+_RENDERING = "projection or rendering"
 _NOT_CT = "CT Image whose Modality is not CT"
 _MEDIA_DIRECTORY_CLASS = "1.2.840.10008.1.3.10"
 # Values of ImageType in capital letters and digits alone. Value 4 of multi-energy images is defined in PS3.3
@@ -20,15 +21,17 @@ _MEDIA_DIRECTORY_CLASS = "1.2.840.10008.1.3.10"
 # workstations write.
 _KINDS = (
     ("localizer", re.compile("LOCALIZER|SCOUT")),
-    ("projection or rendering", re.compile("^(MIP|MINIP|MAXIP|PROJECTIONIMAGE|VRT|VOLREN)$")),
+    (_RENDERING, re.compile("^(MIP|MINIP|MAXIP|PROJECTIONIMAGE|VRT|VOLREN)$")),
     ("screenshot or report", re.compile("SCREENS|CAPTURE|DOSEINFO|REPORT|PROT$")),
 )
+_RENDERINGS = ("MAX_IP", "MIN_IP", "VOLUME_RENDER", "SURFACE_RENDER", "CURVED_MPR")  # C.8.16.2.1.3
 _IN_HU = re.compile(
     "^VMI|MONO|KEV|VNC|VIRTUALNON|VIRTUALUN|^VUE|(MAT|IODINE|CONTRAST)REMOV|MATMODIF|SUPPRESS"
 )
 _NOT_HU = re.compile(
     "IODI|ZEFF|EFFZ|EFFECTIVEZ|ATOMICNUM|ELECTRONDENS|^RHO|MATSPECIF|MATFRACT|MATVALUE|MATERIALDENS"
     "|DENSITYMAP|URIC|PERFUSION|BLOOD(FLOW|VOL)|^(CBF|CBV|MTT|TTP|TMAX)$|SUBTRACT|STDDEV|STANDARDDEV"
+    "|^(QUANTITY|DIVISION|MULTIPLICATION)$"
 )
 
 
@@ -66,6 +69,11 @@ def is_spectral(header: Header) -> bool:
     return any(_IN_HU.search(word) for word in image_type(header))
 
 
+def kind_of_type(text: str) -> str:
+    """What an image is by the values of ImageType or FrameType if it is no cross-section in HU, or empty."""
+    return _kind_of(_words(text))
+
+
 @lru_cache(maxsize=256)
 def _words(text: str) -> frozenset[str]:
     return frozenset(re.sub("[^A-Z0-9]", "", value.upper()) for value in text.split("\\"))
@@ -77,6 +85,8 @@ def _kind_of(words: frozenset[str]) -> str:
     for kind, pattern in _KINDS:
         if any(pattern.search(word) for word in words):
             return kind
+    if "ORIGINAL" in words:
+        words -= {"PERFUSION"}  # made for perfusion (C.8.16.1.3); a map of perfusion is derived
     is_map = any(_NOT_HU.search(word) for word in words) and not any(_IN_HU.search(word) for word in words)
     return MAP if is_map else ""
 
@@ -85,7 +95,11 @@ def _other_kind(header: Header) -> str:
     """What a DICOM file is if it is no CT image in HU, otherwise empty."""
     sop_class = header.text("SOPClassUID")
     if sop_class in CT_IMAGES:
-        return _NOT_CT if header.text("Modality") != "CT" else _kind_of(image_type(header))
+        if header.text("Modality") != "CT":
+            return _NOT_CT
+        rendered = header.raw("VolumeBasedCalculationTechnique") in _RENDERINGS
+        distorted = header.raw("VolumetricProperties") == "DISTORTED"
+        return _RENDERING if rendered or distorted else _kind_of(image_type(header))
     if sop_class == _MEDIA_DIRECTORY_CLASS:
         return MEDIA_DIRECTORY
     title = UID(sop_class).name

@@ -25,6 +25,16 @@ _SAME_POSITION_MM = 0.01
 _PAUSE_S = (
     5.0  # a helical scan has no pause, step-and-shoot rests for 1 to 3 s, phases lie 10 s apart or more
 )
+_NUMBERS = (
+    "AcquisitionNumber",
+    "FrameAcquisitionNumber",
+    "KVP",
+    "SeriesNumber",
+    "SliceThickness",
+    "TemporalPositionIdentifier",
+)
+_SAME_NUMBER = 0.01
+_DAY_S = 86_400.0
 _MAX_PARTS = 4  # more parts than this are the steps of one step-and-shoot scan
 
 
@@ -40,7 +50,9 @@ def check_one_patient(headers: Sequence[Header]) -> None:
             raise IDENTITIES_DIFFER(f"the images of one series name {count} {what} ({keyword}), expected 1.")
     # A PatientID that was emptied, or is the same for all, does not tell patients apart.
     for keyword in ("PatientName", "PatientBirthDate", "PatientSex"):
-        count = len({header.raw(keyword).rstrip("^ ").upper() for header in headers} - {""})
+        count = len({header.raw(keyword) for header in headers} - {""})
+        if count > 1:  # or one value in two forms
+            count = len({_plain(header.text(keyword)) for header in headers} - {""})
         if count > 1:
             raise IDENTITIES_DIFFER(
                 f"the images of one series name one PatientID and {count} values of {keyword}, expected 1."
@@ -53,10 +65,12 @@ def check_frame_of_reference(headers: Sequence[Header], choices: ReadChoices) ->
     Raises:
         InputError: AE-DICOM-014.
     """
-    count = len({header.text("FrameOfReferenceUID") for header in headers})
-    if count == 1:
+    named = {header.text("FrameOfReferenceUID") for header in headers}
+    if len(named) == 1:
         return []
-    what = f"images of one series name {count} frames of reference (FrameOfReferenceUID)"
+    lacking = "some of them none and the others " if "" in named else ""
+    count = len(named - {""})
+    what = f"images of one series name {lacking}{count} frames of reference (FrameOfReferenceUID)"
     if choices.ignore_frame_of_reference:
         return [FRAMES_OF_REFERENCE_IGNORED(f"The {what}, which was ignored.")]
     raise IDENTITIES_DIFFER(
@@ -109,15 +123,39 @@ def _labels(planes: Sequence[ImagePlane], keyword: str) -> Labels | None:
     values = [plane.traits.get(keyword, "") for plane in planes]
     if len(set(values)) == 1:
         return None
-    if not keyword.endswith(("Time", "DateTime")):
-        return np.unique(values, return_inverse=True)[1]
-    seconds = np.array([_seconds(value) for value in values])
-    if np.isnan(seconds).any():
-        return None
-    order = np.argsort(seconds)
-    labels = np.empty(len(planes), np.int64)
-    labels[order] = np.cumsum(np.diff(seconds[order], prepend=seconds.min()) > _PAUSE_S)
+    if keyword.endswith("Time"):
+        seconds = np.array([_seconds(value) for value in values])
+        if np.ptp(seconds) > _DAY_S / 2:
+            seconds[seconds < _DAY_S / 2] += _DAY_S  # the scan went on after midnight
+        return _groups(seconds, _PAUSE_S)
+    if keyword in _NUMBERS and all(map(_is_number, filter(None, values))):
+        return _groups(np.array([float(value or "nan") for value in values]), _SAME_NUMBER)
+    if any("\N{REPLACEMENT CHARACTER}" in value for value in values):  # in several character sets, perhaps
+        values = [plane.header.text(keyword) or value for plane, value in zip(planes, values, strict=True)]
+    labels: Labels = np.unique(values, return_inverse=True)[1]
     return labels if labels.any() else None
+
+
+def _groups(values: npt.NDArray[np.float64], gap: float) -> Labels | None:
+    """A number for each value, the next one after each gap; None if there is no gap or a value is NaN."""
+    if np.isnan(values).any():
+        return None  # what is missing tells nothing apart
+    order = np.argsort(values)
+    labels = np.empty(len(values), np.int64)
+    labels[order] = np.cumsum(np.diff(values[order], prepend=values.min()) > gap)
+    return labels if labels.any() else None
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return bool(np.isfinite(float(text)))
+    except ValueError:
+        return False
+
+
+def _plain(text: str) -> str:
+    """A name, date or sex as it is compared: the first of the groups of a name, old dates without periods."""
+    return text.partition("=")[0].replace(".", "").strip("^ ").upper()
 
 
 def _seconds(text: str) -> float:

@@ -54,8 +54,10 @@ def pixel_format(header: Header) -> PixelFormat:
         InputError: An attribute is missing (AE-DICOM-006), or the pixels are colored, of 8 bits, or of a
             format that contradicts itself (AE-DICOM-009).
     """
-    samples = _required(header, "SamplesPerPixel")
-    if samples != 1 or header.text("PhotometricInterpretation") not in ("MONOCHROME1", "MONOCHROME2"):
+    samples, meaning = _required(header, "SamplesPerPixel"), header.text("PhotometricInterpretation")
+    if not meaning:
+        raise ATTRIBUTE_INVALID(f"{header.name} has no PhotometricInterpretation.")
+    if samples != 1 or meaning not in ("MONOCHROME1", "MONOCHROME2"):
         raise _wrong_pixels(header, "color or palette pixels, expected one gray sample")
     allocated, stored = _required(header, "BitsAllocated"), header.integer("BitsStored")
     if allocated in _FLOAT_BITS and stored is None:

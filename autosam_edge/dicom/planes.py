@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from autosam_edge.dicom.header import ENHANCED_CT_IMAGES, Header, items_of, numbers, raw_of, text_of
+from autosam_edge.dicom.image_kinds import kind_of_type
 from autosam_edge.dicom.pixel_format import PixelFormat, pixel_format
 from autosam_edge.error_codes import (
     ATTRIBUTE_INVALID,
@@ -24,12 +25,15 @@ _MAX_SIDE = 8192  # large-matrix CT has 2048
 UNUSUAL_TYPES = ("HU_MOD", "US")
 """Types of rescale whose values may be HU, and are if they look so: modified HU, and not specified."""
 _TRAITS = (
+    "AcquisitionDateTime",
     "AcquisitionNumber",
     "AcquisitionTime",
     "ContrastBolusAgent",
     "ConvolutionKernel",
     "ImageType",
+    "IrradiationEventUID",
     "KVP",
+    "NominalPercentageOfCardiacPhase",
     "SeriesDescription",
     "SeriesNumber",
     "SliceThickness",
@@ -40,6 +44,8 @@ _FRAME_TRAITS = {
     "TemporalPositionIndex": "FrameContentSequence",
     "FrameAcquisitionDateTime": "FrameContentSequence",
     "FrameType": "CTImageFrameTypeSequence",
+    "IrradiationEventUID": "IrradiationEventIdentificationSequence",
+    "NominalPercentageOfCardiacPhase": "CardiacSynchronizationSequence",
     "ConvolutionKernel": "CTReconstructionSequence",
     "SliceThickness": "PixelMeasuresSequence",
 }  # the same of an Enhanced CT object, with the macro that holds it
@@ -132,7 +138,9 @@ def _classic_plane(header: Header, form: PixelFormat, assume_hu: bool) -> ImageP
 def _enhanced_planes(header: Header, form: PixelFormat, assume_hu: bool) -> list[ImagePlane]:
     """Planes of an Enhanced CT object; each macro is stored per frame or shared (PS3.3 C.7.6.16.1.1)."""
     dataset, name = header.dataset, header.name
-    if (header.integer("InConcatenationTotalNumber") or 1) > 1:
+    in_parts = header.text("ConcatenationUID") or header.integer("InConcatenationNumber") is not None
+    if (header.integer("InConcatenationTotalNumber") or (2 if in_parts else 1)) > 1:
+        # The number of parts is optional (PS3.3 C.7.6.16.1.1); without it others may be missing.
         raise _several_stacks(f"{name} is one part of a concatenation, expected the whole object")
     per_frame = items_of(dataset, "PerFrameFunctionalGroupsSequence", name)
     shared = items_of(dataset, "SharedFunctionalGroupsSequence", name)
@@ -148,6 +156,11 @@ def _enhanced_planes(header: Header, form: PixelFormat, assume_hu: bool) -> list
     }
     if len(stacks) > 1:
         raise _several_stacks(f"{name} holds {len(stacks)} stacks, expected 1")
+    types = {
+        raw_of(item, "FrameType") for group in per_frame for item in macro(group, _FRAME_TRAITS["FrameType"])
+    }
+    for kind in filter(None, map(kind_of_type, types)):
+        raise NOT_HU(f"a frame of {name} is a {kind}.", remedy="Give the series of conventional CT images.")
     return [
         _plane(
             header,
@@ -221,6 +234,7 @@ def _rescale(header: Header, transformation: list[Dataset], assume_hu: bool) -> 
         raise ATTRIBUTE_INVALID(f"RescaleSlope of {header.name} is 0, expected another number.")
     # For CT an absent type means HU (PS3.3 C.11.1.1.2).
     kind = (text_of(where, "RescaleType", header.name) or "HU").upper()
+    kind = "HU" if kind.startswith("HOUNSFIELD") else kind
     if kind not in ("HU", *UNUSUAL_TYPES):
         raise NOT_HU(
             f"RescaleType of {header.name} is not HU: it may be a spectral map such as density.",

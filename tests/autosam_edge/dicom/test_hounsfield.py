@@ -8,7 +8,7 @@ import numpy as np
 import pydicom
 import pytest
 from autosam_edge_test_hazards import hazard
-from autosam_edge_test_support import refusal
+from autosam_edge_test_support import codes, refusal
 
 from autosam_edge.dicom.read import read_dicom
 from autosam_edge.error_codes import ATTRIBUTE_INVALID, NOT_HU, PIXEL_FORMAT_INVALID, RESCALE_MISSING
@@ -407,6 +407,32 @@ def test_high_bit_is_heeded(ct: Any) -> None:
         words = ((ct.hu[d] + 1024) << 4).astype("<u2")
         ct.save(ct.image(d, HighBit=15, PixelData=words.tobytes()), str(d))
     np.testing.assert_array_equal(read_dicom(ct.path).hu, ct.hu)
+
+
+@hazard(VALUES, "HighBit leaves out low bits that hold data", PIXEL_FORMAT_INVALID)
+def test_high_bit_that_cannot_be_right(ct: Any) -> None:
+    """The words lie at the lower end."""
+    ct.write(HighBit=15)
+    error = refusal(ct.path)
+    assert error.code == "AE-DICOM-009"
+    assert "leaves out the lowest 4 bits" in error.message
+
+
+@hazard(VALUES, "PhotometricInterpretation is absent or empty", ATTRIBUTE_INVALID)
+@pytest.mark.parametrize("value", [None, ""])
+def test_missing_photometric_interpretation(ct: Any, value: str | None) -> None:
+    """The attribute that is missing is named."""
+    ct.write(PhotometricInterpretation=value)
+    error = refusal(ct.path)
+    assert error.code == "AE-DICOM-006"
+    assert "PhotometricInterpretation" in error.message
+
+
+@hazard(VALUES, "RescaleType in words, such as HOUNSFIELD UNITS", "read")
+def test_rescale_type_in_words(ct: Any) -> None:
+    """It means HU."""
+    ct.write(RescaleType="HOUNSFIELD UNITS")
+    assert codes(read_dicom(ct.path)) == []
 
 
 # Padding, bits and declared properties

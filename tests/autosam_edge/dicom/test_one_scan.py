@@ -20,12 +20,15 @@ AREA = "Choice of the series"
 
 
 IN_PARTS = (
+    ("AcquisitionDateTime", "20260101101500", "20260101101541.5"),
     ("AcquisitionNumber", 1, 2),
     ("AcquisitionTime", "101500.0", "101541.5"),
     ("ContrastBolusAgent", None, "Iomeprol"),
     ("ConvolutionKernel", "B30f", "B70f"),
     ("ImageType", ["ORIGINAL", "PRIMARY", "AXIAL"], ["DERIVED", "PRIMARY", "AXIAL"]),
+    ("IrradiationEventUID", "1.2.1", "1.2.2"),
     ("KVP", 80, 140),
+    ("NominalPercentageOfCardiacPhase", 40.0, 75.0),
     ("SeriesDescription", "SECRET arterial", "SECRET portal"),
     ("SeriesNumber", 3, 4),
     ("SliceThickness", 1, 5),
@@ -108,6 +111,46 @@ def test_harmless_differences(ct: Any) -> None:
     assert codes(read_dicom(ct.path)) == []
 
 
+TWO_FORMS = {
+    "digits": {"SliceThickness": ("2.5", "2.500001")},
+    "zeros": {"SliceThickness": ("2.5", "2.50"), "KVP": ("120", "120.0"), "AcquisitionNumber": ("1", "01")},
+    "absent": {"SliceThickness": ("2.5", None), "KVP": ("120", "")},
+    "character set": {
+        "SpecificCharacterSet": ("ISO_IR 100", "ISO_IR 192"),
+        "SeriesDescription": ("Oberbauch, venös", "Oberbauch, venös"),
+        "PatientName": ("Müller^Hans", "Müller^Hans"),
+    },
+    "date": {"PatientBirthDate": ("19500101", "1950.01.01")},
+    "name": {"PatientName": ("Yamada^Tarou", "Yamada^Tarou=YAMADA^TAROU")},
+}
+
+
+@hazard(AREA, "one thickness, energy, number, name or date in two forms, or absent in some slices", "read")
+@pytest.mark.parametrize("name", TWO_FORMS)
+def test_one_value_in_two_forms(ct: Any, name: str) -> None:
+    """What is written differently, or is missing, tells no sets apart."""
+    forms = TWO_FORMS[name]
+    vary(ct, [{keyword: values[d % 2] for keyword, values in forms.items()} for d in range(5)])
+    volume = read_dicom(ct.path)
+    np.testing.assert_array_equal(volume.hu, ct.hu)
+    assert codes(volume) == []
+
+
+def test_two_names_in_two_character_sets(ct: Any) -> None:
+    """They differ after decoding too."""
+    names = [("ISO_IR 100", "Müller^Hans"), ("ISO_IR 192", "Möller^Hans")]
+    vary(
+        ct, [dict(zip(("SpecificCharacterSet", "PatientName"), names[d % 2], strict=True)) for d in range(5)]
+    )
+    assert refusal(ct.path).code == "AE-DICOM-014"
+
+
+def test_scan_that_goes_on_after_midnight(ct: Any) -> None:
+    """Its times are 3 s apart."""
+    vary(ct, [{"AcquisitionTime": "235958.5" if d < 3 else "000001.5"} for d in range(5)])
+    assert codes(read_dicom(ct.path)) == []
+
+
 @hazard(AREA, "a step-and-shoot scan whose AcquisitionNumber and time change with each step", "read")
 def test_step_and_shoot(ct_folder: Any) -> None:
     """More parts than any scan of several acquisitions has."""
@@ -169,7 +212,7 @@ def test_enhanced_parts(ct: Any) -> None:
     "an Enhanced CT object of several stacks, a part of a concatenation, or several multi-frame objects",
     SEVERAL_STACKS,
 )
-@pytest.mark.parametrize("case", ["stacks", "concatenation", "two objects", "beside classic"])
+@pytest.mark.parametrize("case", ["stacks", "concatenation", "no total", "two objects", "beside classic"])
 def test_multi_frame_objects_that_are_not_one_stack(ct: Any, case: str) -> None:
     """The sentence says which of them it is."""
     image = ct.enhanced([0, 1, 2])
@@ -178,6 +221,9 @@ def test_multi_frame_objects_that_are_not_one_stack(ct: Any, case: str) -> None:
         words = "holds 2 stacks"
     elif case == "concatenation":
         image.InConcatenationTotalNumber = 2
+        words = "one part of a concatenation"
+    elif case == "no total":
+        image.ConcatenationUID, image.InConcatenationNumber = "1.2.3.4", 1
         words = "one part of a concatenation"
     elif case == "two objects":
         ct.save(ct.enhanced([3, 4]), "other")

@@ -157,6 +157,18 @@ def test_exact_copy_of_a_slice_is_ignored_with_a_warning(ct: Any) -> None:
     assert [w.message for w in volume.warnings] == ["Ignored 1 exact copy of slices."]
 
 
+def test_copies_in_another_encoding_are_ignored(ct: Any) -> None:
+    """The same HU as signed words of 16 bits without an intercept."""
+    ct.write()
+    for d in range(5):
+        words = {"BitsStored": 16, "HighBit": 15, "PixelRepresentation": 1, "RescaleIntercept": 0}
+        image = ct.image(d, SOPInstanceUID=f"1.2.{d}", PixelData=ct.hu[d].astype("<i2").tobytes(), **words)
+        ct.save(image, f"copy{d}")
+    volume = read_dicom(ct.path)
+    np.testing.assert_array_equal(volume.hu, ct.hu)
+    assert [w.code for w in volume.warnings] == ["AE-WARN-004"]
+
+
 def test_rounded_positions_are_tolerated(ct: Any) -> None:
     """Positions rounded to 0.01 mm are not an uneven spacing."""
     for d in range(5):

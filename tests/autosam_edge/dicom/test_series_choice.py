@@ -10,6 +10,7 @@ import pytest
 from autosam_edge_test_ct import vary
 from autosam_edge_test_hazards import hazard
 from autosam_edge_test_support import codes, refusal
+from pydicom.dataset import Dataset
 from pydicom.uid import MRImageStorage, SecondaryCaptureImageStorage, generate_uid
 
 from autosam_edge.cli.wording import with_options
@@ -150,6 +151,41 @@ MAPS = [
 def test_maps_are_refused(ct: Any, value: str) -> None:
     """Their numbers are not HU, whatever the rescale says."""
     ct.write(ImageType=["DERIVED", "PRIMARY", "AXIAL", value])
+    assert refusal(ct.path).code == "AE-DICOM-008"
+
+
+@hazard(AREA, "an acquisition for perfusion (ORIGINAL, with PERFUSION as third value)", "read")
+def test_acquisition_for_perfusion(ct: Any) -> None:
+    """The value is that of the image flavor; a map of perfusion is derived."""
+    ct.write(ImageType=["ORIGINAL", "PRIMARY", "PERFUSION", "NONE"])
+    assert codes(read_dicom(ct.path)) == []
+
+
+RENDERED = [
+    {"VolumeBasedCalculationTechnique": "MAX_IP"},
+    {"VolumeBasedCalculationTechnique": "VOLUME_RENDER"},
+    {"VolumeBasedCalculationTechnique": "CURVED_MPR", "VolumetricProperties": "DISTORTED"},
+]
+
+
+@hazard(AREA, "an Enhanced CT object whose frames are projections, renderings or curved", NO_CT)
+@pytest.mark.parametrize("changes", RENDERED)
+def test_enhanced_object_that_is_no_stack_of_sections(ct: Any, changes: dict[str, str]) -> None:
+    """Its own attributes tell, where ImageType does not."""
+    ct.save(ct.enhanced(list(range(5)), **changes), "enhanced")
+    error = refusal(ct.path)
+    assert error.code == "AE-DICOM-002"
+    assert "1 x projection or rendering" in error.message
+
+
+@hazard(AREA, "an Enhanced CT object with frames that are maps, told by FrameType alone", NOT_HU)
+def test_frames_that_are_maps(ct: Any) -> None:
+    """ImageType of the whole object says MIXED."""
+    image = ct.enhanced(list(range(5)), ImageType=["DERIVED", "PRIMARY", "VOLUME", "MIXED"])
+    for group in image.PerFrameFunctionalGroupsSequence:
+        group.CTImageFrameTypeSequence = [Dataset()]
+        group.CTImageFrameTypeSequence[0].FrameType = ["DERIVED", "PRIMARY", "VOLUME", "EFF_ATOMIC_NUM"]
+    ct.save(image, "enhanced")
     assert refusal(ct.path).code == "AE-DICOM-008"
 
 
