@@ -60,8 +60,10 @@ _TYPES = {  # after "unsigned" became u, "signed" and a second word "int" nothin
 }  # fmt: skip
 _FIELDS_OF_TWO_WORDS = {  # they may also be written as one word
     name.replace(b" ", b""): name
-    for name in (b"space dimension", b"space directions", b"space origin", b"space units", b"measurement frame",
-                 b"data file", b"line skip", b"byte skip")
+    for name in (
+        b"space dimension", b"space directions", b"space origin", b"space units", b"measurement frame",
+        b"data file", b"line skip", b"byte skip",
+    )
 }  # fmt: skip
 _VECTORS = (b"space directions", b"space origin", b"measurement frame")
 _SEVERAL_FILES = re.compile(rb"LIST(\s|$)|.*%\d*d")  # a list below the header; a pattern
