@@ -87,8 +87,8 @@ class HuHistogram:
 
     @property
     def has_air(self) -> bool:
-        """Whether five percent of the voxels have the HU of air."""
-        return self.share(*_AIR) >= 0.05
+        """Whether five percent of the voxels have the HU of air; few voxels prove nothing."""
+        return self.share(*_AIR) >= 0.05 and bool(self._upto[-1] >= _FEW)
 
     @property
     def has_tissue(self) -> bool:
