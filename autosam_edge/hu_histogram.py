@@ -19,6 +19,11 @@ LOWEST_HU = -1500
 HIGHEST_HU = 1_000_000  # beyond any extended CT scale
 OFFSET = 1024
 """What many programs add to HU so that no value is negative."""
+_OTHER_OFFSET = 1000
+"""What others add, so that air, which is -1000 HU, becomes 0."""
+_NEAR_ZERO = (-100, 150)  # where air lies after either
+_NOISE = 9  # neighboring values that are taken together
+_SURE = 8  # how far a peak may lie from the air that it is taken for
 _FEW = 10_000  # voxels
 _AIR = (-1100, -850)
 _SOFT_TISSUE = (-200, 300)
@@ -61,6 +66,29 @@ class HuHistogram:
             and min(fat, muscle) >= 0.01
             and fat + muscle >= 3 * (self.share(450, 800) + self.share(1350, 2500))
         )
+
+    @property
+    def added(self) -> int | None:
+        """1024 or 1000 if the air of shifted values shows which of them was added to HU, None if not.
+
+        What is exactly 0 shows nothing: it may be -1000 or -1024 HU, padding, or values that were cut at 0.
+        """
+        low, high = _NEAR_ZERO
+        counts = np.diff(self._upto)[low - _LOWEST : high - _LOWEST]
+        counts[-low] = 0
+        if counts.sum() < 0.05 * self._upto[-1]:
+            return None
+        peak = int(np.convolve(counts, np.ones(_NOISE), "same").argmax()) + low
+        if abs(peak - (OFFSET - _OTHER_OFFSET)) <= _SURE:
+            return OFFSET
+        below, above = counts[:-low].sum(), counts[1 - low : 1 - 2 * low].sum()
+        is_centered = abs(peak) <= _SURE and below >= above / 2  # not if values were cut at 0
+        return _OTHER_OFFSET if is_centered else None
+
+    @property
+    def has_air(self) -> bool:
+        """Whether five percent of the voxels have the HU of air; few voxels prove nothing."""
+        return self.share(*_AIR) >= 0.05 and bool(self._upto[-1] >= _FEW)
 
     @property
     def has_tissue(self) -> bool:

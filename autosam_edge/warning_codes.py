@@ -202,7 +202,8 @@ BRIGHT_VALUES = WarningCode(
 LITTLE_AIR = WarningCode(
     "AE-WARN-066",
     "doubtful",
-    "fewer voxels than in any CT of a body are below -100 HU, so the values may not be Hounsfield units",
+    "fewer voxels than in any CT of a body are below -100 HU, or more than padding fills are below -1500 HU, "
+    "so the values may not be Hounsfield units",
     "Check that the scan is a CT in HU that was not cut out of its surroundings.",
 )
 

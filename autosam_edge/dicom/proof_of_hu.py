@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from autosam_edge.constant_padding import fill_constant_padding
 from autosam_edge.error_codes import NOT_HU
 from autosam_edge.hu_histogram import AIR_HU, OFFSET, HuHistogram, doubts
-from autosam_edge.warning_codes import CONSTANT_PADDING, RESCALE_ASSUMED, RESCALE_TYPE_UNUSUAL
+from autosam_edge.warning_codes import RESCALE_ASSUMED, RESCALE_TYPE_UNUSUAL
 
 if TYPE_CHECKING:
     from autosam_edge.dicom.planes import ImagePlane
@@ -17,10 +18,6 @@ if TYPE_CHECKING:
 
 _NEGATIVE_HU = 1200  # air, fat and lung as negative numbers lie this far below the end of an unsigned range
 _WRONG_SIGN_SHARE = 0.05  # of all voxels; metal below saturation never fills as much
-_PADDING_ABOVE_HU = -900
-_BEYOND_METAL_HU = 20_000
-_METAL_SHARE = 0.02  # of all voxels; metal at the highest value fills less
-_PADDED_SHARE = 0.95  # of the pixels outside of the scanner's circle
 
 
 def wrong_sign_count(plane: ImagePlane, values: npt.NDArray[Any], high: float) -> int:
@@ -63,7 +60,7 @@ def prove_hu(
             "negative numbers do that are read as unsigned: PixelRepresentation is wrong.",
             remedy="Export the series again with the right PixelRepresentation (1, signed).",
         )
-    warnings = _fill_constant_padding(hu, highest)
+    warnings = fill_constant_padding(hu, highest)
     if warnings:
         histogram, lowest, highest = HuHistogram(hu), float(hu.min()), float(hu.max())
     assumed = [plane.rescale.assumed for plane in planes]
@@ -80,10 +77,12 @@ def prove_hu(
             )
         )
     if histogram.is_shifted:
+        added = histogram.added
         raise NOT_HU(
-            "air lies at 0 and soft tissue near 1000: the values are HU + 1024, "
+            f"air lies near 0 and soft tissue near 1000: the values are HU + {added or 'an offset'}, "
             "and RescaleIntercept does not say so.",
-            remedy="Export the series again with the right RescaleIntercept (-1024).",
+            remedy="Export the series again with the right RescaleIntercept"
+            f"{f' (-{added})' if added else ''}.",
         )
     found = doubts(histogram, lowest, highest)
     kinds = {plane.rescale.kind for plane in planes} - {"HU"}
@@ -113,60 +112,13 @@ def _check_kinds(kinds: set[str], *, is_hu: bool) -> list[ScanWarning]:
 
 
 def _offset_of(histogram: HuHistogram) -> int:
-    """0 if values without a rescale are HU, 1024 if they are HU + 1024."""
-    for offset in (0, OFFSET):
-        if histogram.is_hu(offset):
-            return offset
+    """What was added to values without a rescale: 0, or 1024, or clearly 1000."""
+    if histogram.is_hu():
+        return 0
+    if histogram.is_hu(OFFSET):
+        return histogram.added or OFFSET
     raise NOT_HU(
         "RescaleSlope or RescaleIntercept is missing, and the values show no air and soft tissue "
         "as HU or HU + 1024 do.",
         remedy="Export the series again with its rescale attributes.",
     )
-
-
-def _fill_constant_padding(hu: npt.NDArray[Any], highest: float) -> list[ScanWarning]:
-    """Turn a constant value into air where only padding can hold it, which no header declares."""
-    if highest >= _BEYOND_METAL_HU and np.mean([np.mean(plane == highest) for plane in hu]) >= _METAL_SHARE:
-        for plane in hu:
-            plane[plane == highest] = AIR_HU
-        where = "fills more of the scan than metal does"
-    elif (outside := _padded_border(hu)) is not None:
-        highest = hu[0, 0, 0]
-        for plane in hu:
-            plane[outside & (plane == highest)] = AIR_HU
-        where = "fills the border of all slices"
-    else:
-        return []
-    return [
-        CONSTANT_PADDING(
-            f"{highest:g} HU {where}, and no header declares it as padding; it became {AIR_HU} HU there."
-        )
-    ]
-
-
-def _padded_border(hu: npt.NDArray[Any]) -> npt.NDArray[np.bool_] | None:
-    """Pixels (H, W) at the border that hold one value in all slices, if it is no air; None if there are none.
-
-    A scanner reconstructs a circle. What lies outside is air, or one value, and so are rows and columns that
-    a program added; a value of tissue, bone or more there would be taken for the body.
-    """
-    value = hu[0, 0, 0]
-    corners = hu[:, :: max(1, hu.shape[1] - 1), :: max(1, hu.shape[2] - 1)]
-    if value <= _PADDING_ABOVE_HU or (corners != value).any():
-        return None
-    # Values that are masked to 0 around an organ have no air at all; they stay as they are.
-    if not any((plane < -800).any() for plane in hu):
-        return None
-    constant: npt.NDArray[np.bool_] = np.ones(hu.shape[1:], dtype=np.bool_)
-    for plane in hu:
-        np.logical_and(constant, plane == value, out=constant)
-    lines: npt.NDArray[np.bool_] = np.asarray(constant.all(axis=1, keepdims=True) | constant.all(axis=0))
-    circle = _outside_of_circle(*constant.shape)
-    if np.mean([np.mean(plane[circle] == value) for plane in hu]) >= _PADDED_SHARE:
-        return np.asarray(circle | lines)
-    return lines if lines.any() else None
-
-
-def _outside_of_circle(rows: int, columns: int) -> npt.NDArray[np.bool_]:
-    y, x = np.ogrid[-1 : 1 : rows * 1j, -1 : 1 : columns * 1j]
-    return np.asarray(x * x + y * y > 1)

@@ -42,7 +42,9 @@ _TYPES = {
     "MET_INT": "i4", "MET_UINT": "u4", "MET_LONG": "i4", "MET_ULONG": "u4",
     "MET_LONG_LONG": "i8", "MET_ULONG_LONG": "u8", "MET_FLOAT": "f4", "MET_DOUBLE": "f8",
 }  # fmt: skip
-_MODALITIES = ("MET_MOD_CT", "MET_MOD_OTHER", "MET_MOD_UNKNOWN", "MET_MOD_?")
+_MODALITIES = ("MET_MOD_CT", "CT", "MET_MOD_OTHER", "MET_MOD_UNKNOWN", "MET_MOD_?")
+_TRUTH = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
+_FREE_TEXT = "Comment"  # a field that may stand in several lines
 _MAX_HEADER_BYTES = 1 << 16
 _UNIT_LENGTH = 1e-3  # rows of the matrix that are written with four digits
 
@@ -69,8 +71,9 @@ def read_metaimage(path: Path, *, max_memory_mb: float | None = None) -> Volume:
     fields, end = _read_header(path)
     shape, extra = _shape(fields)
     _check_values(fields)
+    affine = _affine(fields)
     try:
-        grid = Grid(shape, _affine(fields))
+        grid = Grid(shape, affine)
     except ValueError as error:
         raise METAIMAGE_ORIENTATION_INVALID(f"the place of the image is not usable: {error}.") from error
     warnings = [EXTRA_AXES(f"{extra} axes of length 1 beyond the third were left out.")] if extra else []
@@ -90,7 +93,8 @@ def _read_header(path: Path) -> tuple[Fields, int]:
             if not line or file.tell() > _MAX_HEADER_BYTES:
                 raise METAIMAGE_DAMAGED("the MetaImage header ends without ElementDataFile.")
             name, found, value = re.sub(r"[=:]", "=", line.decode("latin-1"), count=1).partition("=")
-            if found and fields.setdefault(name.strip(), value.strip()) != value.strip():
+            name, value = name.strip(), value.strip()
+            if found and name != _FREE_TEXT and fields.setdefault(name, value) != value:
                 raise METAIMAGE_DAMAGED("a field of the MetaImage header stands twice with different values.")
         end = file.tell()
     return fields, end
@@ -122,8 +126,17 @@ def _numbers(fields: Fields, name: str, count: int) -> list[float] | None:
     return values if len(values) == count and np.isfinite(values).all() else None
 
 
-def _is_true(fields: Fields, *names: str) -> bool:
-    return any(fields.get(name, "").lower() in ("true", "1", "yes") for name in names)
+def _is_true(fields: Fields, *names: str, default: bool = False) -> bool:
+    """Whether a field that may have several names is true.
+
+    ITK takes any other word than True, T and 1 for false, also Yes; here it is refused.
+    """
+    given = {_TRUTH.get(fields[name].lower()) for name in names if name in fields} or {default}
+    if None in given:
+        raise METAIMAGE_DAMAGED(f"{' or '.join(names)} of the MetaImage header is neither True nor False.")
+    if len(given) > 1:
+        raise METAIMAGE_DAMAGED(f"{' and '.join(names)} of the MetaImage header contradict each other.")
+    return True in given
 
 
 def _check_values(fields: Fields) -> None:
@@ -207,7 +220,7 @@ def _voxels(path: Path, fields: Fields, end: int, shape: Shape) -> StoredVoxels:
         with opened(path) as file:
             start = max(0, file.seek(0, 2) - shape[0] * shape[1] * shape[2] * dtype.itemsize)
     encoding: Encoding = "zlib" if _is_true(fields, "CompressedData") else "raw"
-    if fields.get("BinaryData", "True").lower() in ("false", "0", "no"):
+    if not _is_true(fields, "BinaryData", default=True):
         encoding = "text"
     return StoredVoxels(path, dtype, shape, METAIMAGE_DAMAGED, encoding, start)
 

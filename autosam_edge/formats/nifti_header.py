@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import nibabel as nib
 import numpy as np
+from nibabel.quaternions import quat2mat
 
 from autosam_edge.error_codes import (
     COMPANION_MISSING,
@@ -38,6 +39,9 @@ _HEADER_BYTES = 540  # NIfTI-2; NIfTI-1 has 348
 _ROUNDING_VOXELS = 0.25
 # Near half a turn, which is the usual orientation of CT, a quaternion in float32 is exact to 0.06 degrees.
 _ROUNDING_RAD = np.radians(0.1)
+_LEAST_REAL_PART = 1e-7  # of a quaternion, squared; nifti1_io.c takes less for 0
+_MOST_UNIT_LENGTH = 1.001  # of a quaternion, squared; three decimals are the fewest that anybody writes
+_MILLIMETER = 2  # NIFTI_UNITS_MM; the other bits of xyzt_units are about time
 _RIGID = 0.01  # a rigid alignment keeps the spacing; it is stored in float32
 
 
@@ -89,14 +93,14 @@ def read_nifti_header(path: Path) -> NiftiFile:
         dtype = header.get_data_dtype()
         slope, intercept = header.get_slope_inter()
         offset = int(header.get_data_offset())
-        units = header.get_xyzt_units()[0]
+        units = int(header["xyzt_units"]) & 7
     except InputError:
         raise
     except Exception as error:  # nibabel raises KeyError, HeaderDataError, OverflowError and more
         raise NIFTI_DAMAGED(f"the NIfTI header is damaged ({type(error).__name__}).") from error
     if offset < header.single_vox_offset * header.is_single:
         raise NIFTI_DAMAGED("the NIfTI header is damaged (vox_offset lies within the header).")
-    if units not in ("mm", "unknown"):
+    if units not in (0, _MILLIMETER):
         raise NIFTI_ORIENTATION_INVALID("the header gives lengths in another unit than mm.")
     files: tuple[Path, ...] = (path,)
     if not header.is_single:
@@ -169,7 +173,12 @@ def _grid(header: Any, shape: tuple[int, int, int]) -> tuple[Grid, list[ScanWarn
     """The place of the voxels by sform, else by qform; the two must not contradict each other."""
     sform_code, qform_code = int(header["sform_code"]), int(header["qform_code"])
     sform = _form_grid(header, shape, "sform") if sform_code > 0 else None
-    qform = _form_grid(header, shape, "qform") if qform_code > 0 else None
+    try:
+        qform = _form_grid(header, shape, "qform") if qform_code > 0 else None
+    except InputError:
+        if sform is None or (qform_code == SCANNER != sform_code):
+            raise
+        qform = None  # the sform would be used whatever the qform says
     if sform is None:
         if qform is None:
             raise NIFTI_ORIENTATION_INVALID(
@@ -199,15 +208,29 @@ def _grid(header: Any, shape: tuple[int, int, int]) -> tuple[Grid, list[ScanWarn
 def _form_grid(header: Any, shape: tuple[int, int, int], form: str) -> Grid:  # noqa: ANN401
     """The grid by ``sform`` or ``qform``."""
     try:
-        if form == "sform":
-            affine = header.get_sform()
-        else:
-            if header["pixdim"][0] == 0:
-                header["pixdim"][0] = 1  # nifti1.h: 0 stands for 1
-            affine = header.get_qform()
+        affine = header.get_sform() if form == "sform" else _qform(header)
         return Grid(shape, lps_affine(np.asarray(affine, dtype=np.float64)))
     except Exception as error:  # nibabel raises ValueError and HeaderDataError
         raise NIFTI_ORIENTATION_INVALID(f"the {form} is not usable ({type(error).__name__}).") from error
+
+
+def _qform(header: Any) -> FloatMatrix:  # noqa: ANN401
+    """The matrix of the qform to RAS, as nifti1_io.c computes it, but without sizes that are not given.
+
+    Raises:
+        ValueError: A size is no positive number, or the quaternion is longer than by rounding.
+    """
+    sign, *sizes = np.asarray(header["pixdim"][:4], dtype=np.float64)
+    imaginary = np.array([header[f"quatern_{letter}"] for letter in "bcd"], dtype=np.float64)
+    square = float(imaginary @ imaginary)
+    if not (min(sizes) > 0 and square <= _MOST_UNIT_LENGTH):
+        raise ValueError
+    real = np.sqrt(1.0 - square) if 1.0 - square >= _LEAST_REAL_PART else 0.0
+    sizes[2] = -sizes[2] if sign < 0 else sizes[2]
+    affine = np.eye(4)
+    affine[:3, :3] = quat2mat([real, *imaginary]) * sizes  # of any length
+    affine[:3, 3] = [header[f"qoffset_{letter}"] for letter in "xyz"]
+    return affine
 
 
 def _as_qform(sform: Grid, qform: Grid | None = None) -> list[FloatMatrix]:

@@ -10,8 +10,8 @@ import nrrd
 import numpy as np
 
 from autosam_edge.ct_grid import check_ct_grid
-from autosam_edge.encoded_bytes import Encoding
 from autosam_edge.error_codes import (
+    COMPANION_MISSING,
     NRRD_DAMAGED,
     NRRD_GRID_INVALID,
     NRRD_NOT_3D,
@@ -20,7 +20,7 @@ from autosam_edge.error_codes import (
 )
 from autosam_edge.formats.companion import named_companion
 from autosam_edge.formats.hounsfield import read_volume
-from autosam_edge.formats.voxels import StoredVoxels, opened
+from autosam_edge.formats.voxels import StoredVoxels, VoxelEncoding, opened
 from autosam_edge.geometry import FloatMatrix, Grid
 from autosam_edge.volume import Source, Volume
 from autosam_edge.warning_codes import EXTRA_AXES
@@ -40,7 +40,7 @@ _LPS_FROM = {
     "left-anterior-superior": (1.0, -1.0, 1.0),
     "las": (1.0, -1.0, 1.0),
 }
-_ENCODINGS: dict[str, Encoding] = {
+_ENCODINGS: dict[str, VoxelEncoding] = {
     "raw": "raw",
     "gzip": "zlib",
     "gz": "zlib",
@@ -49,6 +49,7 @@ _ENCODINGS: dict[str, Encoding] = {
     "ascii": "text",
     "text": "text",
     "txt": "text",
+    "hex": "hex",
 }
 _TYPES = {  # after "unsigned" became u, "signed" and a second word "int" nothing, and _t was cut off
     "char": "i1", "int8": "i1", "uchar": "u1", "uint8": "u1",
@@ -57,6 +58,16 @@ _TYPES = {  # after "unsigned" became u, "signed" and a second word "int" nothin
     "longlong": "i8", "int64": "i8", "ulonglong": "u8", "uint64": "u8",
     "float": "f4", "double": "f8",
 }  # fmt: skip
+_FIELDS_OF_TWO_WORDS = {  # they may also be written as one word
+    name.replace(b" ", b""): name
+    for name in (
+        b"space dimension", b"space directions", b"space origin", b"space units", b"measurement frame",
+        b"data file", b"line skip", b"byte skip",
+    )
+}  # fmt: skip
+_VECTORS = (b"space directions", b"space origin", b"measurement frame")
+_SEVERAL_FILES = re.compile(rb"LIST(\s|$)|.*%\d*d")  # a list below the header; a pattern
+_MILLIMETERS = ("", "mm", "millimeter", "millimeters", "millimetre", "millimetres")
 _MAX_HEADER_BYTES = 1 << 20
 _MAX_LINES = 10_000  # before the voxels
 
@@ -95,20 +106,44 @@ def read_nrrd(path: Path, *, max_memory_mb: float | None = None) -> Volume:
 
 def _read_header(path: Path) -> tuple[NRRDHeader, int]:
     """The fields of the header, and the place where it ends, bytes."""
-    lines: dict[bytes, bytes] = {}
+    fields: dict[bytes, bytes] = {}
     with opened(path) as file:
+        magic = file.readline(_MAX_HEADER_BYTES)
         while (line := file.readline(_MAX_HEADER_BYTES)).strip():
-            name = line if line.startswith(b"#") else re.split(rb":=?", line, maxsplit=1)[0].strip()
+            name, value = _field(line)
             # The format allows a field once only, but 3D Slicer has written the same field twice.
-            if lines.setdefault(name, line) != line:
+            if name and fields.setdefault(name, value) != value:
                 raise _damaged("a field stands twice with different values")
+            if name == b"data file" and _SEVERAL_FILES.match(value):
+                raise COMPANION_MISSING(
+                    "'data file' of the NRRD header names several files, by a list or a pattern.",
+                    remedy="Save the volume as one .nrrd file.",
+                )
             if file.tell() > _MAX_HEADER_BYTES:
                 raise _damaged("the header does not end")
         end = file.tell()
     try:
-        return dict(nrrd.read_header(list(lines.values()))), end
+        return dict(nrrd.read_header([magic, *(b"%s: %s" % field for field in fields.items())])), end
     except Exception as error:  # NRRDError, ValueError and more
         raise _damaged(f"the header breaks the format ({type(error).__name__})") from error
+
+
+def _field(line: bytes) -> tuple[bytes, bytes]:
+    """Name and description of a field as pynrrd reads them; no name for a comment or a key with its value."""
+    if line.startswith(b"#"):
+        return b"", b""
+    # Keys may hold a colon, as descriptions may; some writers leave out the blank after it.
+    separator = re.search(rb":=|:\s", line) or re.search(rb":", line)
+    if separator is None:
+        raise _damaged("a line of the header has no colon")
+    if separator[0] == b":=":
+        return b"", b""
+    name, value = line[: separator.start()], line[separator.end() :].strip()
+    name = b" ".join(name.lower().split())
+    name = _FIELDS_OF_TWO_WORDS.get(name, name)
+    if name in _VECTORS:
+        value = re.sub(rb"\s*,\s*", b",", re.sub(rb"(?<=\()\s+|\s+(?=\))", b"", value))
+    return name, value
 
 
 def _damaged(why: str) -> Exception:
@@ -154,16 +189,12 @@ def _voxels(path: Path, header: NRRDHeader, end: int) -> StoredVoxels:
     order = {"little": "<", "big": ">"}.get(str(header.get("endian", "")).lower())
     if order is None and kind[1] != "1" and encoding != "text":
         raise _damaged("'endian' is missing or wrong")
-    named = header.get("data file", header.get("datafile"))
+    named = header.get("data file")
     if named is not None:
         path, end = named_companion(path, str(named), "'data file'"), 0
     x, y, z = header["sizes"]
     voxels = StoredVoxels(path, np.dtype(f"{order or '='}{kind}"), (z, y, x), NRRD_DAMAGED, encoding, end)
-    return _after_skips(
-        voxels,
-        lines=int(header.get("line skip", header.get("lineskip", 0))),
-        count=int(header.get("byte skip", header.get("byteskip", 0))),
-    )
+    return _after_skips(voxels, lines=int(header.get("line skip", 0)), count=int(header.get("byte skip", 0)))
 
 
 def _after_skips(voxels: StoredVoxels, *, lines: int, count: int) -> StoredVoxels:
@@ -193,7 +224,7 @@ def _affine(header: NRRDHeader) -> FloatMatrix:
         given = header.get(keyword)
         if given is None or np.shape(given) != shape or not np.isfinite(np.asarray(given, dtype=float)).all():
             raise NRRD_ORIENTATION_INVALID(f"'{keyword}' is missing or malformed.")
-    if any(unit not in ("mm", "") for unit in header.get("space units", ())):
+    if any(unit.lower() not in _MILLIMETERS for unit in header.get("space units", ())):
         raise NRRD_ORIENTATION_INVALID("'space units' is not mm.")
     signs = np.array(_LPS_FROM[space])
     affine = np.eye(4)

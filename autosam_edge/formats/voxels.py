@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from autosam_edge.errors import AutosamEdgeError, ErrorCode
     from autosam_edge.geometry import Shape
     from autosam_edge.scan_warning import ScanWarning
+
+VoxelEncoding = Encoding | Literal["hex"]
+"""How voxels are stored; ``hex`` is two digits for each byte, as NRRD has it."""
 
 MAX_VOXELS = 1 << 30  # 2 GiB in int16: 4,096 slices of 512 x 512
 _MAX_DEFLATE_RATIO = 1100  # deflate cannot do more than 1032:1
@@ -79,7 +82,7 @@ class StoredVoxels:
     dtype: np.dtype[Any]
     shape: Shape
     damaged: ErrorCode
-    encoding: Encoding = "raw"
+    encoding: VoxelEncoding = "raw"
     start: int = 0
     skip: int = 0
     slope: float = 1.0
@@ -108,7 +111,7 @@ class StoredVoxels:
         with opened(self.path) as file:
             stored = max(0, file.seek(0, 2) - self.start)
         needed = self.count * self.dtype.itemsize
-        most = {"zlib": stored * _MAX_DEFLATE_RATIO, "text": stored * self.dtype.itemsize}
+        most = {"zlib": stored * _MAX_DEFLATE_RATIO, "text": stored * self.dtype.itemsize, "hex": stored // 2}
         if self.encoding != "bzip2" and most.get(self.encoding, stored) < needed:
             raise self.damaged(
                 f"the file ends early: the header tells of {needed} bytes of voxels, "
@@ -140,12 +143,16 @@ class StoredVoxels:
                 # The end of a compressed stream holds its checksum, so it is always read.
                 notes += self._excess(source)
             except DamagedError as error:
-                what = "numbers in ASCII" if self.encoding == "text" else "compressed voxels"
+                what = {"text": "numbers in ASCII", "hex": "hexadecimal digits"}.get(
+                    self.encoding, "compressed voxels"
+                )
                 raise self.damaged(f"the {what} are damaged.", remedy=_COPY_AGAIN) from error
 
     def _decoder(self, file: IO[bytes]) -> Bytes:
         if self.encoding == "raw":
             return file
+        if self.encoding == "hex":
+            return _Hexadecimal(file)
         return Text(file, self.dtype) if self.encoding == "text" else Inflated(file, self.encoding)
 
     def _pass_over(self, source: Bytes, count: int) -> None:
@@ -180,6 +187,36 @@ class StoredVoxels:
             f"the file holds {found}.",
             remedy=_COPY_AGAIN,
         )
+
+
+class _Hexadecimal:
+    """The bytes that pairs of hexadecimal digits stand for; white space does not count.
+
+    Args:
+        file: The file, at the first digit.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._digits = b""
+
+    def read(self, count: int, /) -> bytes:
+        """The next ``count`` bytes, fewer at the end.
+
+        Raises:
+            DamagedError: Something else than a digit, or half a byte.
+        """
+        parts = [self._digits]
+        waiting = len(self._digits)
+        while waiting < 2 * count and (text := self._file.read(READ_BYTES)):
+            parts.append(b"".join(text.split()))
+            waiting += len(parts[-1])
+        digits = b"".join(parts)
+        self._digits = digits[2 * count :]
+        try:
+            return bytes.fromhex(digits[: 2 * count].decode("ascii"))
+        except ValueError as error:  # UnicodeDecodeError is one
+            raise DamagedError from error
 
 
 def read_values(voxels: StoredVoxels) -> npt.NDArray[Any]:

@@ -133,7 +133,38 @@ def test_offset_of_1024_of_a_patient_is_refused(tcga_series: Any, ct: Any) -> No
         shifted = image.pixel_array.clip(-1024).astype(np.int32) + 1024
         image.PixelData, image.PixelRepresentation = shifted.astype("<u2").tobytes(), 0
         image.save_as(ct.path / str(d))
-    assert "HU + 1024" in refusal(ct.path).message
+    assert "the values are HU +" in refusal(ct.path).message
+
+
+@hazard(VALUES, "HU + 1000 with RescaleIntercept 0", NOT_HU)
+@pytest.mark.parametrize(("cut", "told"), [(-99, "(-1000)"), (0, "RescaleIntercept.")])
+def test_offset_of_1000_is_refused(scan: Any, cut: int, told: str) -> None:
+    """Where values were cut at 0, air does not show what was added."""
+    error = refusal(scan((body() + 1000).clip(cut)))
+    assert error.code == "AE-DICOM-008"
+    assert told in error.remedy
+    assert "1024" not in str(error)
+
+
+@hazard(VALUES, "no rescale, `assume_hu`, and HU + 1000 with air around 0", RESCALE_ASSUMED)
+def test_assumed_rescale_of_1000(scan: Any) -> None:
+    """-1024 would be wrong by 24 HU."""
+    path = scan(body(), offset=1000, RescaleSlope=None, RescaleIntercept=None)
+    volume = read_dicom(path, choices=ASSUME)
+    np.testing.assert_array_equal(volume.hu, body())
+    assert "-1000 was taken as the missing intercept" in volume.warnings[0].message
+
+
+@hazard(VALUES, "undeclared padding of 0 around slices that were turned", CONSTANT_PADDING)
+def test_padding_of_turned_slices_becomes_air(scan: Any) -> None:
+    """Not all of what lies outside of the circle is padding, and no row is."""
+    y, x = np.ogrid[-1 : 1 : SIDE * 1j, -1 : 1 : SIDE * 1j]
+    along, across = 0.98 * x + 0.199 * y, 0.98 * y - 0.199 * x
+    outside = np.broadcast_to(np.maximum(np.abs(along), np.abs(across)) > 1, (5, SIDE, SIDE))
+    hu = np.where(outside, 0, body().clip(-1024))
+    volume = read_dicom(scan(hu))
+    assert [warning.code for warning in volume.warnings] == [CONSTANT_PADDING.code]
+    np.testing.assert_array_equal(volume.hu, np.where(outside, -1024, hu))
 
 
 @hazard(VALUES, "negative values that PixelRepresentation calls unsigned", NOT_HU)

@@ -14,6 +14,7 @@ from autosam_edge.formats.hounsfield import read_hu
 from autosam_edge.formats.voxels import StoredVoxels
 from autosam_edge.warning_codes import (
     BRIGHT_VALUES,
+    CONSTANT_PADDING,
     GRAY_LEVELS,
     LITTLE_AIR,
     NORMALIZED_VALUES,
@@ -87,6 +88,104 @@ def test_padding_becomes_air(ct: Any, tmp_path: Path, padding: int) -> None:
     np.testing.assert_array_equal(hu[:, 3:], values[:, 3:])
 
 
+@hazard(
+    AREA,
+    "values in another unit, of which more lie below -1500 than padding fills, such as HU x 2",
+    LITTLE_AIR,
+)
+@pytest.mark.parametrize("factor", [2, 10])
+def test_more_below_air_than_padding_fills(ct: Any, tmp_path: Path, factor: int) -> None:
+    """A circle leaves a fifth of a square, a box that was turned up to half."""
+    assert hu_of(tmp_path, ct * factor)[1] == [UNDECLARED_PADDING.code, LITTLE_AIR.code]
+    assert hu_of(tmp_path, np.full((9, 9, 9), -2000))[1] == [UNDECLARED_PADDING.code, LITTLE_AIR.code]
+    half = ct.copy()
+    half[:, :32] = -2000
+    assert hu_of(tmp_path, half)[1] == [UNDECLARED_PADDING.code]
+
+
+def circle(shape: tuple[int, ...]) -> Any:
+    """What lies outside of the scanner's circle, (D, H, W)."""
+    y, x = np.ogrid[-1 : 1 : shape[1] * 1j, -1 : 1 : shape[2] * 1j]
+    return np.broadcast_to(x * x + y * y > 1, shape)
+
+
+def turned(shape: tuple[int, ...], axes: tuple[int, int], degrees: float = 10) -> Any:
+    """What lies outside of a box that was turned within a box of its size."""
+    place = np.meshgrid(*(np.linspace(-1, 1, side) for side in shape), indexing="ij")
+    (one, two), angle = (place[axis] for axis in axes), np.radians(degrees)
+    along, across = np.cos(angle) * one + np.sin(angle) * two, np.cos(angle) * two - np.sin(angle) * one
+    return np.maximum(np.abs(along), np.abs(across)) > 1
+
+
+def moved(shape: tuple[int, ...], axis: int) -> Any:
+    """What lies outside of a box that was moved along an axis."""
+    return np.broadcast_to(np.indices(shape, sparse=True)[axis] < 4, shape)
+
+
+OUTSIDE = {
+    "circle": lambda shape: circle(shape),
+    "turned about x": lambda shape: turned(shape, (0, 1)),
+    "turned about y": lambda shape: turned(shape, (0, 2)),
+    "turned about z": lambda shape: turned(shape, (1, 2)),
+    "turned twice": lambda shape: turned(shape, (1, 2)) | turned(shape, (0, 1), -7),
+    "moved along z": lambda shape: moved(shape, 0),
+    "moved along x": lambda shape: moved(shape, 2),
+}
+
+
+@hazard(
+    AREA,
+    "undeclared padding of one value beyond a circle, or a box that was turned or moved",
+    CONSTANT_PADDING,
+)
+@pytest.mark.parametrize("form", OUTSIDE)
+@pytest.mark.parametrize("padding", [0, 3071, 32767])
+@pytest.mark.parametrize("order", [(0, 1, 2), (1, 0, 2), (2, 1, 0)])
+def test_constant_padding_becomes_air(
+    ct: Any, tmp_path: Path, form: str, padding: int, order: tuple[int, int, int]
+) -> None:
+    """In any order of the axes; the same value within the body stays."""
+    outside = OUTSIDE[form](ct.shape)
+    values = np.where(outside, padding, ct).astype(np.int16)
+    values[14, 30:33, 20:30] = min(padding, 3071)
+    hu, codes = hu_of(tmp_path, values.transpose(order))
+    assert codes == [CONSTANT_PADDING.code]
+    np.testing.assert_array_equal(hu, np.where(outside, -1024, values).transpose(order))
+
+
+def test_doubts_do_not_count_constant_padding(ct: Any, tmp_path: Path) -> None:
+    """An MR with padding has no air; a shift shows beside padding."""
+    outside = circle(ct.shape)
+    values = mr(ct)
+    values[14, 30, 30] = -150
+    assert hu_of(tmp_path, np.where(outside, 32767, values))[1] == [CONSTANT_PADDING.code, LITTLE_AIR.code]
+    with pytest.raises(InputError, match="HU \\+ 1024"):
+        hu_of(tmp_path, np.where(outside, 32767, ct + 1024).astype(np.int16))
+
+
+@hazard(
+    AREA,
+    "a constant value above air in the corners of values without air, such as a window of HU",
+    "not touched",
+)
+def test_a_constant_that_is_no_padding(ct: Any, tmp_path: Path) -> None:
+    """Air that was cut at the end of a window, or a few voxels in the corners."""
+    outside = circle(ct.shape)
+    few = ct.copy()
+    few[:: len(ct) - 1, :2, :2] = few[:: len(ct) - 1, -2:, -2:] = 0
+    for values in (
+        ct.clip(-125, 275),
+        np.where(outside, -1024, ct),
+        few,
+        np.where(outside, 0, ct.clip(-125)),
+    ):
+        hu, codes = hu_of(tmp_path, values)
+        assert CONSTANT_PADDING.code not in codes
+        np.testing.assert_array_equal(hu, values)
+    inverted = np.where(outside, 1024, -ct)
+    assert BRIGHT_VALUES.code in hu_of(tmp_path, inverted)[1]
+
+
 @hazard(AREA, "values 0 to 1 or z-scored, or a label image given as the scan", NORMALIZED_VALUES)
 def test_normalized_values(ct: Any, tmp_path: Path) -> None:
     """No CT lies within 30 HU."""
@@ -114,6 +213,21 @@ def test_shifted_values(ct: Any, tmp_path: Path, corner: int) -> None:
     shifted[0, 0, 0] = corner
     with pytest.raises(InputError, match=r"AE-NIFTI-004.*HU \+ 1024.*Subtract 1024"):
         hu_of(tmp_path, shifted)
+
+
+@hazard(AREA, "HU + 1000", NIFTI_VALUES_INVALID)
+@pytest.mark.parametrize(
+    ("added", "cut", "told"), [(1000, -99, 1000), (1024, -99, 1024), (1024, 0, 1024), (1000, 0, None)]
+)
+def test_the_offset_is_told_where_the_air_shows_it(
+    ct: Any, tmp_path: Path, added: int, cut: int, told: int | None
+) -> None:
+    """Subtracting 1024 from HU + 1000 would be wrong by 24 HU, and nobody would see it."""
+    with pytest.raises(InputError, match="AE-NIFTI-004") as caught:
+        hu_of(tmp_path, (ct + added).clip(cut).astype(np.int16))
+    assert (f"Subtract {told}," in caught.value.remedy) == (told is not None)
+    assert ("1024" in str(caught.value)) == (told == 1024)
+    assert "convert again" in caught.value.remedy.lower()
 
 
 @hazard(AREA, "bright and dark exchanged", BRIGHT_VALUES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from autosam_edge.warning_codes import EXTRA_AXES, ORIENTATION_LETTERS_IGNORED, 
 
 AREA = "NIfTI, NRRD and MetaImage"
 HU = (np.arange(5 * 4 * 3).reshape(5, 4, 3) - 1000).astype(np.int16)  # (D, H, W)
+DEFLATED = zlib.compress(HU.tobytes())
 SPACING = (0.9, 0.5, 2.5)  # x, y, z
 ORIGIN = (-100.0, -50.0, 300.0)
 HEADER = """\
@@ -133,6 +135,13 @@ def write(path: Path, *changes: tuple[str, str], voxels: bytes = HU.tobytes()) -
         ([(" = ", "=")], HU.tobytes()),
         ([("\n", "\r\n")], HU.tobytes()),
         ([("ByteOrderMSB = False", "ByteOrderMSB = True")], HU.astype(">i2").tobytes()),
+        ([("ByteOrderMSB = False", "ByteOrderMSB = T")], HU.astype(">i2").tobytes()),
+        ([("ByteOrderMSB = False", "ByteOrderMSB = 1")], HU.astype(">i2").tobytes()),
+        ([("ByteOrderMSB = False", "ByteOrderMSB = F")], HU.tobytes()),
+        ([("ByteOrderMSB = False", "ByteOrderMSB = False\nElementByteOrderMSB = 0")], HU.tobytes()),
+        ([("BinaryData = True", "BinaryData = T")], HU.tobytes()),
+        ([("CompressedData = False", f"CompressedData = T\nCompressedDataSize = {len(DEFLATED)}")], DEFLATED),
+        ([("ObjectType = Image", "ObjectType = Image\nComment = one\nComment = two")], HU.tobytes()),
         ([("ElementDataFile", "HeaderSize = -1\nElementDataFile")], b"anything" + HU.tobytes()),
         ([("TransformMatrix = 1", "TransformMatrix = -1"), ("RAI", "???")], HU.tobytes()),
         ([("ElementSpacing = 0.9", "ElementSpacing = -0.9"), ("RAI", "???")], HU.tobytes()),
@@ -150,8 +159,9 @@ def test_other_writers(tmp_path: Path, changes: Any, voxels: bytes) -> None:
 def test_ascii_and_header_size(tmp_path: Path) -> None:
     """Numbers in ASCII; a header of voxels that is passed over."""
     text = " ".join(str(value) for value in HU.ravel()).encode()
-    path = write(tmp_path / "v.mha", ("BinaryData = True", "BinaryData = False"), voxels=text)
-    np.testing.assert_array_equal(read(path).hu, HU)
+    for no in ("False", "F", "0"):
+        path = write(tmp_path / "v.mha", ("BinaryData = True", f"BinaryData = {no}"), voxels=text)
+        np.testing.assert_array_equal(read(path).hu, HU)
     path = write(
         tmp_path / "v.mhd", ("ElementDataFile = LOCAL", "HeaderSize = 7\nElementDataFile = v.raw"), voxels=b""
     )
@@ -209,12 +219,14 @@ def test_letters_that_contradict_the_matrix(tmp_path: Path) -> None:
         ("ElementSpacing = 0.9 0.5 2.5\n", ""),
         ("ElementSpacing = 0.9", "ElementSpacing = 0"),
         ("ElementSpacing", "DistanceUnits = cm\nElementSpacing"),
+        ("ElementSpacing", "DistanceUnits = um\nElementSpacing"),
     ],
 )
 def test_a_place_is_not_guessed(tmp_path: Path, change: tuple[str, str]) -> None:
     """ITK takes 1 mm and the identity for what is missing."""
-    with pytest.raises(InputError, match="AE-MHA-003"):
+    with pytest.raises(InputError, match="AE-MHA-003") as caught:
         read_metaimage(write(tmp_path / "v.mha", change))
+    assert str(caught.value).count("AE-MHA-003") == 1  # no message within a message
 
 
 @hazard(AREA, "MetaImage that breaks the format, or ends early", METAIMAGE_DAMAGED)
@@ -238,6 +250,25 @@ def test_broken_file(tmp_path: Path, change: tuple[str, str], voxels: bytes) -> 
     """Nothing is assumed and nothing is filled in."""
     with pytest.raises(InputError, match="AE-MHA-001"):
         read_metaimage(write(tmp_path / "v.mha", change, voxels=voxels))
+
+
+@hazard(
+    AREA, "MetaImage whose True or False is another word, or whose two byte orders differ", METAIMAGE_DAMAGED
+)
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("BinaryDataByteOrderMSB = False", "BinaryDataByteOrderMSB = Yes"),
+        ("BinaryDataByteOrderMSB = False", "BinaryDataByteOrderMSB ="),
+        ("BinaryDataByteOrderMSB = False", "BinaryDataByteOrderMSB = False\nElementByteOrderMSB = True"),
+        ("CompressedData = False", "CompressedData = no"),
+        ("BinaryData = True", "BinaryData = yes"),
+    ],
+)
+def test_true_and_false_are_not_guessed(tmp_path: Path, old: str, new: str) -> None:
+    """ITK takes Yes for false, and a person means true."""
+    with pytest.raises(InputError, match="AE-MHA-001.*(True nor False|contradict)"):
+        read_metaimage(write(tmp_path / "v.mha", (old, new)))
 
 
 @hazard(AREA, "MetaImage of several volumes, of vectors over time, 2D, or no image", METAIMAGE_NOT_3D)
@@ -271,11 +302,11 @@ def test_values_that_are_no_plain_hu(tmp_path: Path, field: str) -> None:
         read_metaimage(write(tmp_path / "v.mha", ("ElementType", f"{field}\nElementType")))
 
 
-def test_values_that_are_said_to_be_plain(tmp_path: Path) -> None:
+@pytest.mark.parametrize("modality", ["MET_MOD_CT", "CT", "ct"])
+def test_values_that_are_said_to_be_plain(tmp_path: Path, modality: str) -> None:
     """CT, and a scale that changes nothing."""
-    fields = (
-        "Modality = MET_MOD_CT\nElementNumberOfChannels = 1\nElementToIntensityFunctionSlope = 1\nElementType"
-    )
+    fields = "ElementNumberOfChannels = 1\nElementToIntensityFunctionSlope = 1\nElementType"
+    fields = f"Modality = {modality}\n{fields}"
     assert read(write(tmp_path / "v.mha", ("ElementType", fields))).warnings == ()
 
 

@@ -165,3 +165,96 @@ def test_the_sform_holds_the_tilt(tmp_path: Path, degrees: float) -> None:
     volume = read_nifti(with_forms(tmp_path / "v.nii", tilted, tilted))
     assert [warning.code for warning in volume.warnings] == [TILT_CORRECTED.code]
     np.testing.assert_allclose(volume.grid.affine, lps_affine(tilted), atol=1e-5)
+
+
+def patched(path: Path, place: int, values: Any) -> Path:
+    """A file whose bytes at a place of its header are replaced."""
+    raw = bytearray(path.read_bytes())
+    raw[place : place + values.nbytes] = values.tobytes()
+    path.write_bytes(bytes(raw))
+    return path
+
+
+PIXDIM, UNITS, QUATERNION = 76, 123, 256
+
+
+@hazard(AREA, "quaternion that is longer than 1 by rounding, with or without a sform", "read, like ITK")
+@pytest.mark.parametrize("codes", [(0, 1), (1, 1)])
+@pytest.mark.parametrize("quaternion", [(0, 0, 1.0000005), (0.707107, 0.707107, 0), (0.7075, 0.7068, 0)])
+def test_quaternion_beyond_unit_length(tmp_path: Path, codes: tuple[int, int], quaternion: Any) -> None:
+    """Six digits of a square root are enough for it; nifti1_io.c takes 0 for the real part."""
+    sitk = pytest.importorskip("SimpleITK")
+    b, c, d = np.array(quaternion) / np.linalg.norm(quaternion)
+    turn = np.diag([1.0, 1, 1, 1])
+    turn[:3, :3] = 2 * np.outer((b, c, d), (b, c, d)) - np.eye(3)
+    affine = turn @ np.diag([0.9, 0.5, 2.5, 1])
+    path = with_forms(tmp_path / "v.nii", affine, affine, codes)
+    volume = read_nifti(patched(path, QUATERNION, np.array(quaternion, np.float32)))
+    assert volume.warnings == ()
+    np.testing.assert_allclose(volume.grid.affine, lps_affine(affine), atol=1e-5)
+    by_itk = np.reshape(sitk.ReadImage(str(path)).GetDirection(), (3, 3))
+    np.testing.assert_allclose(volume.grid.direction[:, ::-1], by_itk, atol=1e-5)
+
+
+@hazard(
+    AREA,
+    "quaternion far longer than 1, or a size of voxels that is missing, and no sform",
+    NIFTI_ORIENTATION_INVALID,
+)
+@pytest.mark.parametrize("quaternion", [(0, 0, 1.1), (0.8, 0.8, 0), (np.nan, 0, 1), (np.inf, 0, 0)])
+def test_quaternion_that_is_none(tmp_path: Path, quaternion: Any) -> None:
+    """No rounding does that."""
+    path = with_forms(tmp_path / "v.nii", RAS, RAS, (0, 1))
+    with pytest.raises(InputError, match="AE-NIFTI-003.*qform"):
+        read_nifti(patched(path, QUATERNION, np.array(quaternion, np.float32)))
+
+
+@hazard(AREA, "pixdim[0] other than 1 and -1", "its sign counts, as in nifti1_io.c")
+@pytest.mark.parametrize("codes", [(0, 1), (1, 1)])
+@pytest.mark.parametrize("factor", [0, 2, 3, np.nan, -2])
+def test_sign_of_the_third_axis(tmp_path: Path, codes: tuple[int, int], factor: float) -> None:
+    """The format knows 1, -1, and 0 for 1."""
+    affine = RAS @ np.diag([1, 1, -1, 1]) if factor < 0 else RAS
+    path = with_forms(tmp_path / "v.nii", affine, affine, codes)
+    volume = read_nifti(patched(path, PIXDIM, np.array([factor], np.float32)))
+    assert volume.warnings == ()
+    np.testing.assert_allclose(volume.grid.affine, lps_affine(affine), atol=1e-5)
+
+
+@hazard(AREA, "qform that is not usable beside the sform of the scanner", "read by the sform")
+@pytest.mark.parametrize("codes", [(1, 1), (1, 2), (2, 2)])
+@pytest.mark.parametrize(("place", "value"), [(QUATERNION, 1.5), (QUATERNION, np.nan), (PIXDIM + 4, 0)])
+def test_an_unusable_qform_decides_nothing(tmp_path: Path, codes: Any, place: int, value: float) -> None:
+    """The sform is used whatever the qform says."""
+    path = with_forms(tmp_path / "v.nii", RAS, RAS, codes)
+    volume = read_nifti(patched(path, place, np.array([value], np.float32)))
+    np.testing.assert_allclose(volume.grid.affine, lps_affine(RAS), atol=1e-5)
+
+
+@hazard(
+    AREA,
+    "qform of the scanner that is not usable beside the sform of another space",
+    NIFTI_ORIENTATION_INVALID,
+)
+def test_an_unusable_qform_of_the_scanner(tmp_path: Path) -> None:
+    """It is the one that would be used."""
+    path = with_forms(tmp_path / "v.nii", RAS, RAS, (2, 1))
+    with pytest.raises(InputError, match="AE-NIFTI-003.*qform"):
+        read_nifti(patched(path, QUATERNION, np.array([1.5], np.float32)))
+
+
+@hazard(AREA, "xyzt_units with any bits about time", "read: the unit of length counts")
+@pytest.mark.parametrize("units", [2, 10, 0xC2, 2 | 56, 0, 0xC0])
+def test_unit_of_length(tmp_path: Path, units: int) -> None:
+    """XYZT_TO_SPACE of nifti1.h takes the lowest three bits."""
+    path = patched(with_forms(tmp_path / "v.nii", RAS, RAS), UNITS, np.array([units], np.uint8))
+    assert read_nifti(path).warnings == ()
+
+
+@hazard(AREA, "NIfTI in meters, in micrometers, or in a unit that is not defined", NIFTI_ORIENTATION_INVALID)
+@pytest.mark.parametrize("units", [1, 3, 4, 7, 0xC3])
+def test_other_units_of_length(tmp_path: Path, units: int) -> None:
+    """Nothing is converted."""
+    path = patched(with_forms(tmp_path / "v.nii", RAS, RAS), UNITS, np.array([units], np.uint8))
+    with pytest.raises(InputError, match="AE-NIFTI-003.*unit"):
+        read_nifti(path)
