@@ -79,7 +79,7 @@ def prove_hu(
     if histogram.is_shifted:
         added = histogram.added
         raise NOT_HU(
-            f"air lies near 0 and soft tissue near 1000: the values are HU + {added or 'an offset'}, "
+            f"air lies near 0 and soft tissue near 1000: the values are HU + {added or 'a constant'}, "
             "and RescaleIntercept does not say so.",
             remedy="Export the series again with the right RescaleIntercept"
             f"{f' (-{added})' if added else ''}.",

@@ -183,7 +183,7 @@ class _Filled:
         if histogram and histogram.is_shifted:
             added = histogram.added
             raise code(
-                f"air lies near 0 and soft tissue near 1000: the values are HU + {added or 'an offset'}.",
+                f"air lies near 0 and soft tissue near 1000: the values are HU + {added or 'a constant'}.",
                 remedy=f"{f'Subtract {added}, or convert' if added else 'Convert'} again from DICOM with the "
                 "rescale intercept.",
             )
