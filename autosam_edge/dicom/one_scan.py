@@ -65,16 +65,17 @@ def check_frame_of_reference(headers: Sequence[Header], choices: ReadChoices) ->
     Raises:
         InputError: AE-DICOM-014.
     """
-    named = {header.text("FrameOfReferenceUID") for header in headers}
-    if len(named) == 1:
+    named = [header.text("FrameOfReferenceUID") for header in headers]
+    if len(set(named)) == 1:
         return []
-    lacking = "some of them none and the others " if "" in named else ""
-    count = len(named - {""})
-    what = f"images of one series name {lacking}{count} frames of reference (FrameOfReferenceUID)"
+    several, without = len({*named} - {""}), named.count("")
+    what = f"images of one series name {several} frames of reference (FrameOfReferenceUID)"
+    if several == 1:
+        what = f"{without} images of one series name no frame of reference (FrameOfReferenceUID), others one"
     if choices.ignore_frame_of_reference:
         return [FRAMES_OF_REFERENCE_IGNORED(f"The {what}, which was ignored.")]
     raise IDENTITIES_DIFFER(
-        f"the {what}, expected 1.",
+        f"the {what}, expected one for all.",
         remedy="If the images were made in one scan, read them with `ignore_frame_of_reference`.",
     )
 
