@@ -55,7 +55,7 @@ INT8_NOT_POSSIBLE = ErrorCode(
 )
 BF16_NOT_SUPPORTED = ErrorCode(
     "AE-EXPORT-013",
-    "bf16 on a processor without it: OpenVINO would compute float32",
+    "bf16 on a processor without it: OpenVINO would imitate it or compute float32",
     "Leave bf16 out, or export on a processor that has it.",
 )
 DECISION_WEIGHTS_INVALID = ErrorCode(

@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
+from autosam_edge.engines.selection import engine_class
 from autosam_edge_export.convert.student_forms import StudentForms
 from autosam_edge_export.convert.to_onnx import OPERATORS
 from autosam_edge_export.edge import EdgeOptions
 from autosam_edge_export.error_codes import BF16_NOT_SUPPORTED
 from autosam_edge_export.targets.target import Conversion, Target
-
-
-def openvino_capabilities() -> Sequence[str]:
-    """Number formats with kernels in OpenVINO's CPU plugin on this machine, such as ``BF16``."""
-    from autosam_edge.engines.openvino_engine import openvino_core
-
-    return tuple(openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
 
 
 class OpenVino(Target):
@@ -33,9 +25,10 @@ class OpenVino(Target):
         Raises:
             ExportError: The processor has no bfloat16 (AE-EXPORT-013).
         """
-        if precision == "bf16" and "BF16" not in openvino_capabilities():
+        if not engine_class(self.name).has_instructions(precision):
             raise BF16_NOT_SUPPORTED(
-                "this processor has no bfloat16; OpenVINO would compute float32 and prove nothing about bf16."
+                "this processor has no bfloat16; OpenVINO would imitate it or compute float32, which proves "
+                "nothing about bf16."
             )
         stored = "fp32" if precision == "bf16" else precision
         return Conversion(f"onnx/{stored}.onnx", {"": forms.onnx(self.options, stored)})
