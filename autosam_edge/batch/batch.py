@@ -13,7 +13,8 @@ from autosam_edge.batch.folder import BatchFolder
 from autosam_edge.batch.index import ID_LETTERS, Index, short_hash
 from autosam_edge.batch.page import write_page
 from autosam_edge.batch.table import rows_of, write_table
-from autosam_edge.error_codes import BATCH_LIST_INVALID, OUTPUT_IN_INPUT
+from autosam_edge.error_codes import BATCH_LIST_INVALID, OUTPUT_IN_INPUT, PATH_MISSING
+from autosam_edge.write_results import check_writable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -71,14 +72,18 @@ class Batch:
         self.settings, self.selection = settings, selection or Selection()
         self._roots, self._wanted = _roots_and_series(inputs)
         for root in self._roots:
+            if not root.exists():
+                raise PATH_MISSING("an input of the batch does not exist.")
             if root.is_dir() and root.resolve() in (out.resolve(), *out.resolve().parents):
                 raise OUTPUT_IN_INPUT("the output folder lies inside an input folder.")
+        check_writable(out)
         self.folder = BatchFolder(out)
         self.folder.check_settings(settings.of_results())
         index, count = self.selection.part
         name = "index.sqlite" if count == 1 else f"index-{index}-of-{count}.sqlite"
         self._index_path = out / name
         self.jobs: list[Job] = []
+        self.not_found = 0  # series that a list names and no folder holds
 
     def update_index(self, on_file: Callable[[int], None] | None = None) -> None:
         """Look at the inputs and list their scans in :attr:`jobs`.
@@ -89,6 +94,9 @@ class Batch:
         with closing(Index(self._index_path)) as index:
             index.update(self._roots, on_file)
             self.jobs = [job for job in index.jobs() if self._is_wanted(job)]
+        self.not_found = sum(
+            not any(job.id.startswith(key) for job in self.jobs) for key in self._wanted or ()
+        )
 
     def todo(self) -> list[Job]:
         """The scans that this run segments."""
@@ -163,14 +171,17 @@ def _roots_and_series(inputs: Sequence[Path]) -> tuple[list[Path], frozenset[str
             continue
         try:
             text = path.read_text(encoding="utf-8-sig")
-            lines = list(csv.DictReader(text.splitlines())) if suffix == ".csv" else []
+            reader = csv.DictReader(text.splitlines() if suffix == ".csv" else ["series", *text.split()])
+            lines = [{key: (value or "").strip() for key, value in line.items() if key} for line in reader]
         except (OSError, UnicodeDecodeError, csv.Error) as error:
             raise BATCH_LIST_INVALID(f"a list of scans cannot be read ({type(error).__name__}).") from error
-        if lines and not {"path", "series"} & lines[0].keys():
+        if not {"path", "series"} & set(reader.fieldnames or ()):
             raise BATCH_LIST_INVALID('a CSV list has neither a column "path" nor a column "series".')
-        roots += [path.parent / line["path"] for line in lines if line.get("path")]
-        series = [line["series"] for line in lines if line.get("series")] or text.split() * (suffix == ".txt")
-        wanted |= {_start_of_id(name.strip()) for name in series}
+        paths = [path.parent / line["path"] for line in lines if line.get("path")]
+        series = {_start_of_id(line["series"]) for line in lines if line.get("series")}
+        if not paths and not series:
+            raise BATCH_LIST_INVALID("a list names no scan.", remedy="Leave it out to take all scans.")
+        roots, wanted = roots + paths, wanted | series
     if not roots:
         raise BATCH_LIST_INVALID(
             "the inputs name series, but no folder that holds them.", remedy="Give the folder too."

@@ -43,8 +43,9 @@ class BatchFolder:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.scans, self._failed, self._work = root / "scans", root / "failed", root / ".work"
-        for folder in (self.scans, self._failed, self._work):
-            folder.mkdir(parents=True, exist_ok=True)
+        with explained():
+            for folder in (self.scans, self._failed, self._work):
+                folder.mkdir(parents=True, exist_ok=True)
 
     def check_settings(self, settings: dict[str, object]) -> None:
         """Compare the settings with those of the results that are there; keep them in a new folder.
@@ -58,7 +59,10 @@ class BatchFolder:
         path = self.root / "settings.json"
         if not path.exists():
             write_file((json.dumps(settings, indent=2) + "\n").encode(), path)
-        before = json.loads(path.read_text())
+        try:
+            before = dict(json.loads(path.read_text(encoding="utf-8")))
+        except ValueError:
+            raise BATCH_OTHER_SETTINGS("settings.json in the folder is damaged or none of a batch.") from None
         if different := sorted(key for key in settings if settings[key] != before.get(key)):
             raise BATCH_OTHER_SETTINGS(f"the folder holds results that differ in {', '.join(different)}.")
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import sqlite3
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS file (
-    path TEXT PRIMARY KEY,
-    folder TEXT NOT NULL,
+    path BLOB PRIMARY KEY,   -- bytes, as names need not be UTF-8
+    folder BLOB NOT NULL,
     size INTEGER NOT NULL,
     mtime_ns INTEGER NOT NULL,
     scan TEXT,               -- id of the scan that it belongs to
@@ -48,8 +49,11 @@ class Index:
     """
 
     def __init__(self, path: Path) -> None:
-        self._db = sqlite3.connect(path)
-        self._db.executescript(_TABLES)
+        try:
+            self._db = _opened(path)
+        except sqlite3.DatabaseError:  # damaged; all that it holds is in the headers
+            path.unlink()
+            self._db = _opened(path)
 
     def close(self) -> None:
         """Close the file."""
@@ -63,7 +67,7 @@ class Index:
             on_file: Function that is called with the number of files seen.
 
         Raises:
-            InputError: An input is absent (AE-INPUT-001), or a folder cannot be read (AE-INPUT-003).
+            InputError: An input is absent (AE-INPUT-001) or cannot be read (AE-INPUT-003).
         """
         look = 1 + (self._db.execute("SELECT MAX(look) FROM file").fetchone()[0] or 0)
         count = 0
@@ -83,20 +87,27 @@ class Index:
     def _look_at(
         self, path: Path, entry: os.DirEntry[str] | None, real_root: str, look: int, name: str
     ) -> None:
-        status = path.lstat()
-        stamp = (status.st_size, status.st_mtime_ns)
-        known = self._db.execute("SELECT size, mtime_ns FROM file WHERE path = ?", (str(path),)).fetchone()
+        try:
+            status = path.lstat()
+        except FileNotFoundError:
+            return  # it was moved or removed while this looked
+        key, stamp = os.fsencode(path), (status.st_size, status.st_mtime_ns)
+        known = self._db.execute("SELECT size, mtime_ns FROM file WHERE path = ?", (key,)).fetchone()
         if known == stamp:
-            self._db.execute("UPDATE file SET look = ? WHERE path = ?", (look, str(path)))
+            self._db.execute("UPDATE file SET look = ? WHERE path = ?", (look, key))
             return
         found: tuple[str | None, bool, int] = (None, False, 0)
         fault = None
         try:
+            if stat.S_ISDIR(status.st_mode):
+                raise INPUT_UNREADABLE(f"{name} is a folder that cannot be read.")
             if entry is None or not not_read(entry, real_root, name):
-                found = _described(path, name)
+                found = _described(path, name, is_input=entry is None)
         except InputError as error:
+            if not os.path.lexists(path):
+                return
             fault = json.dumps([error.code, error.message, error.remedy])
-        row = (str(path), str(path.parent), *stamp, *found, fault, look)
+        row = (key, os.fsencode(path.parent), *stamp, *found, fault, look)
         self._db.execute("INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
 
     def jobs(self) -> Iterator[Job]:
@@ -106,8 +117,11 @@ class Index:
         may be a slice of any scan in its folder: each of these carries the error. A folder with such a file
         and no scan is a job too, so that nothing is missing without a word.
         """
-        rows = self._db.execute("SELECT folder, MIN(fault) FROM file WHERE fault NOT NULL GROUP BY folder")
-        faults = {folder: Fault(*json.loads(fault)) for folder, fault in rows}
+        rows = self._db.execute(
+            "SELECT folder, MIN(fault), MAX(mtime_ns) FROM file WHERE fault NOT NULL GROUP BY folder"
+        ).fetchall()
+        faults = {os.fsdecode(folder): Fault(*json.loads(fault)) for folder, fault, _ in rows}
+        newest_fault_s = {os.fsdecode(folder): newest / 1e9 for folder, _, newest in rows}
         blamed: set[str] = set()
         scans = self._db.execute(
             "SELECT scan, MAX(dicom), SUM(slices) FROM file WHERE scan NOT NULL GROUP BY scan"
@@ -115,9 +129,10 @@ class Index:
         for scan, dicom, slices in scans.fetchall():
             if dicom and slices < MIN_SLICES:
                 continue
-            files = self._db.execute(
+            found = self._db.execute(
                 "SELECT path, folder, size, mtime_ns FROM file WHERE scan = ? ORDER BY path", (scan,)
             ).fetchall()
+            files = [(os.fsdecode(path), os.fsdecode(folder), *stamp) for path, folder, *stamp in found]
             folders = {folder for _, folder, _, _ in files}
             fault = next((faults[folder] for folder in folders & faults.keys()), None) if dicom else None
             blamed |= folders if fault else set()
@@ -126,36 +141,52 @@ class Index:
             yield Job(scan, tuple(file[0] for file in files), bool(dicom), newest_s, stamp, fault)
         for folder in sorted(faults.keys() - blamed):
             fault = faults[folder]
-            yield Job(
-                short_hash(folder), (), dicom=True, newest_s=0, stamp=short_hash(repr(fault)), fault=fault
-            )
+            newest_s, stamp = newest_fault_s[folder], short_hash(repr(fault))
+            yield Job(short_hash(folder), (), dicom=True, newest_s=newest_s, stamp=stamp, fault=fault)
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    database = sqlite3.connect(path)
+    database.executescript(_TABLES)
+    return database
 
 
 def _files(root: Path) -> Iterator[tuple[Path, os.DirEntry[str] | None]]:
-    """Every file below a root, in the order of the names, with its entry; links are given, not followed."""
+    """Every file below a root, in the order of the names, with its entry; links are given, not followed.
+
+    A folder that cannot be read is given like a file. One that vanishes is passed over.
+    """
     if root.is_file():
         yield root.resolve(), None
         return
     if not root.exists():
         raise PATH_MISSING("an input of the batch does not exist.")
-    pending = [str(root.resolve())]
+    pending = [top := str(root.resolve())]
     while pending:
+        folder = pending.pop()
         try:
-            with os.scandir(pending.pop()) as listing:
+            with os.scandir(folder) as listing:
                 entries = sorted(listing, key=lambda entry: entry.name)
         except OSError as error:
-            raise INPUT_UNREADABLE(f"a folder cannot be read ({type(error).__name__}).") from error
+            if folder == top:
+                raise INPUT_UNREADABLE(f"an input cannot be read ({type(error).__name__}).") from error
+            yield Path(folder), None
+            continue
         pending += [entry.path for entry in reversed(entries) if entry.is_dir(follow_symlinks=False)]
         yield from ((Path(entry.path), entry) for entry in entries if not entry.is_dir(follow_symlinks=False))
 
 
-def _described(path: Path, name: str) -> tuple[str | None, bool, int]:
-    """Id of the scan that a file belongs to, whether it is DICOM, and its number of CT images."""
+def _described(path: Path, name: str, *, is_input: bool) -> tuple[str | None, bool, int]:
+    """Id of the scan that a file belongs to, whether it is DICOM, and its number of CT images.
+
+    Args:
+        is_input: Whether the file itself was given, so that it is a scan whatever its name.
+    """
     if path.name.lower().endswith(tuple(INPUTS_OF_THEIR_OWN)):
         return short_hash(str(path)), False, 0
     header = read_header(path, name, Allowance())
     if header is None:
-        return None, False, 0
+        return short_hash(str(path)) if is_input else None, False, 0
     images, _ = ct_images([header])
     uid = header.raw("SeriesInstanceUID")
     if not uid:

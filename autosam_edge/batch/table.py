@@ -68,7 +68,7 @@ def rows_of(jobs: Iterable[Job], folder: BatchFolder, *, show_paths: bool = Fals
         show_paths: Whether the rows hold the path of the scan, of a series that of its first file.
     """
     for job in jobs:
-        path = job.files[0] if show_paths and job.files else None
+        path = job.files[0].encode("utf-8", "backslashreplace").decode() if show_paths and job.files else None
         if not folder.is_done(job):
             fault = folder.fault(job)
             if fault is None:

@@ -15,7 +15,7 @@ from autosam_edge.batch.job import Settings
 from autosam_edge.cli import options
 from autosam_edge.cli.progress import Stages
 from autosam_edge.cli.tables import new_console
-from autosam_edge.error_codes import SCANS_FAILED
+from autosam_edge.error_codes import BATCH_LIST_INVALID, NO_DICOM, SCANS_FAILED
 from autosam_edge.machine import available_cores
 from autosam_edge.read_choices import ReadChoices
 
@@ -112,6 +112,10 @@ def batch(
     whole = Batch(inputs, out, settings, Selection(frozenset(retry or ()), limit, _part(part)))
     with stages.stage("index"):
         whole.update_index()
+    if not whole.jobs and not whole.not_found:
+        raise NO_DICOM(
+            "the inputs hold no CT scan.", remedy="Give folders of CT series, or files such as NIfTI."
+        )
     todo = [] if dry_run else whole.todo()
     stages.log(f"{len(whole.jobs)} scans, {len(todo)} to segment")
     started = time.perf_counter()
@@ -121,6 +125,11 @@ def batch(
     _report(
         whole.finish(show_paths=show_paths), len(todo), time.perf_counter() - started, out, as_json=as_json
     )
+    if whole.not_found:
+        raise BATCH_LIST_INVALID(
+            f"{whole.not_found} series of the lists are in none of the folders.",
+            remedy="Give the folders that hold them, or take them off the lists.",
+        )
 
 
 def _report(counts: dict[str, int], segmented: int, seconds: float, out: Path, *, as_json: bool) -> None:

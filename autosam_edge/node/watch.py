@@ -7,6 +7,8 @@ import time
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
+from autosam_edge.errors import InputError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from threading import Event
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from autosam_edge.node.status import Counts
 
 _PAUSE_S = 0.5
+_AWAY_S = 5.0
 
 
 def log(event: str, **facts: object) -> None:
@@ -49,7 +52,13 @@ def watch(
         if inbox is not None:
             inbox.collect()
         started = time.monotonic()
-        batch.update_index()
+        try:
+            batch.update_index()
+        except InputError as error:  # a share that is away for a while
+            log("waiting", code=error.code)
+            if stop.wait(_AWAY_S):
+                return
+            continue
         pause = max(_PAUSE_S, 9 * (time.monotonic() - started))  # a look takes a tenth of the time at most
         if todo := batch.todo():
             for job, fault in batch.run(todo, workers=1, on_tile=on_tile):

@@ -1,0 +1,160 @@
+"""What a batch does with files that move, are named oddly or cannot be read, and with empty lists."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+import time
+from contextlib import closing
+
+import pytest
+from autosam_edge_test_ct import CtFolder, lenient_writing  # noqa: F401
+
+from autosam_edge.batch import index as index_module
+from autosam_edge.batch.batch import Batch, Selection
+from autosam_edge.batch.index import Index
+from autosam_edge.batch.job import Settings
+from autosam_edge.errors import AutosamEdgeError
+from autosam_edge.node.status import Counts
+from autosam_edge.node.watch import watch
+
+SETTINGS = Settings(engine="onnx", threads=1, accept_implausible=True, formats=("json",))
+
+
+@pytest.fixture
+def scans(tmp_path):
+    root = tmp_path / "in"
+    CtFolder(root / "a").write()
+    return root
+
+
+def jobs(path, *inputs, on_file=None):
+    with closing(Index(path)) as index:
+        index.update(inputs, on_file)
+        return list(index.jobs())
+
+
+def refused(*arguments):
+    with pytest.raises(AutosamEdgeError) as caught:
+        Batch(*arguments)
+    return caught.value.code
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """Run ``autosam-edge batch``; returns the exit code and what was said on stderr."""
+    from autosam_edge.cli import main
+
+    def run(*arguments):
+        monkeypatch.setattr("sys.argv", ["autosam-edge", "batch", *map(str, arguments)])
+        with pytest.raises(SystemExit) as left:
+            main()
+        return left.value.code, capsys.readouterr().err
+
+    return run
+
+
+def test_files_that_move_while_the_index_looks_are_passed_over(scans, tmp_path):
+    arriving = scans / "a" / "zz.tmp"
+    arriving.write_bytes(b"on its way")
+    found = jobs(tmp_path / "i", scans, on_file=lambda _: arriving.unlink(missing_ok=True))
+    assert [(len(job.files), job.fault) for job in found] == [(5, None)]
+
+
+def test_a_name_that_is_not_utf8_is_indexed_and_segmented(scans, tmp_path):
+    try:
+        min((scans / "a").iterdir()).rename(scans / "a" / os.fsdecode(b"M\xfcller.dcm"))
+    except OSError:
+        pytest.skip("this file system has no such names")
+    batch = Batch([scans], tmp_path / "out", SETTINGS)
+    batch.update_index()
+    assert [len(job.files) for job in batch.jobs] == [5]
+    assert [fault for _, fault in batch.run(batch.todo(), workers=1)] == [None]
+    assert batch.finish(show_paths=True)["done"] == 1
+
+
+def test_a_folder_that_cannot_be_read_fails_alone(scans, tmp_path, monkeypatch):
+    CtFolder(scans / "b").write()
+    listing = os.scandir
+
+    def scandir(path):
+        if str(path).endswith("b"):
+            raise PermissionError(13, "denied")
+        return listing(path)
+
+    monkeypatch.setattr(index_module.os, "scandir", scandir)
+    codes = sorted(job.fault.code if job.fault else "" for job in jobs(tmp_path / "i", scans))
+    assert codes == ["", "AE-INPUT-003"]
+
+
+def test_a_damaged_index_is_made_again(scans, tmp_path):
+    (tmp_path / "i").write_bytes(b"no database" * 100)
+    assert len(jobs(tmp_path / "i", scans)) == 1
+
+
+def test_a_file_that_is_given_is_a_scan_whatever_its_name(tmp_path):
+    (tmp_path / "scan").write_bytes(b"\x5c\x01\0\0" + bytes(344))
+    assert [job.dicom for job in jobs(tmp_path / "i", tmp_path / "scan")] == [False]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("list.csv", ""),
+        ("list.csv", "series\n \n"),
+        ("list.csv", "path,series\n , \n"),
+        ("list.csv", "scan\n1.2.3\n"),
+        ("list.txt", " \n"),
+    ],
+)
+def test_a_list_without_a_scan_does_not_mean_all(scans, tmp_path, name, content):
+    (tmp_path / name).write_text(content)
+    assert refused([scans, tmp_path / name], tmp_path / "out", SETTINGS) == "AE-BATCH-004"
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_series_that_no_folder_holds_is_an_error_at_the_end(scans, tmp_path, command):
+    other = CtFolder(scans / "b")
+    other.write()
+    (tmp_path / "list.txt").write_text(f"{other.series_uid}\n1.2.3.4\n")
+    code, said = command(
+        scans, tmp_path / "list.txt", "-o", tmp_path / "out", "--format", "json", "--accept-implausible"
+    )
+    assert code == 12
+    assert "error AE-BATCH-004: 1 series of the lists are in none of the folders" in said
+    assert len(list((tmp_path / "out" / "scans").iterdir())) == 1
+
+
+def test_inputs_without_a_scan_are_an_error(tmp_path, command):
+    (tmp_path / "empty").mkdir()
+    code, said = command(tmp_path / "empty", "-o", tmp_path / "out")
+    assert code == 3
+    assert "error AE-DICOM-001: the inputs hold no CT scan" in said
+
+
+def test_outputs_that_cannot_be_used_are_refused_and_inputs_come_first(scans, tmp_path):
+    (tmp_path / "file").write_text("x")
+    assert refused([scans], tmp_path / "file", SETTINGS) == "AE-OUTPUT-002"
+    assert refused([tmp_path / "absent"], tmp_path / "new", SETTINGS) == "AE-INPUT-001"
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "settings.json").write_text("{")
+    assert refused([scans], tmp_path / "out", SETTINGS) == "AE-BATCH-002"
+
+
+def test_watch_waits_for_a_folder_that_is_away(scans, tmp_path, monkeypatch):
+    monkeypatch.setattr("autosam_edge.node.watch._AWAY_S", 0.05)
+    counts, stop = Counts(), threading.Event()
+    batch = Batch([scans], tmp_path / "out", SETTINGS, Selection(settle_s=0))
+    shutil.move(scans, tmp_path / "away")
+    thread = threading.Thread(target=watch, args=(batch, stop), kwargs={"counts": counts})
+    thread.start()
+    time.sleep(0.3)
+    shutil.move(tmp_path / "away", scans)
+    end = time.monotonic() + 60
+    while not counts.all() and time.monotonic() < end:
+        time.sleep(0.1)
+    stop.set()
+    thread.join()
+    assert counts.all() == {"segmented": 1}
