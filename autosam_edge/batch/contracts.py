@@ -196,7 +196,7 @@ def _segment_all(contract: Contract, source: Path, out: Path, settings: Settings
             batch = Batch([source], work, settings)
         batch.update_index()
         if not batch.jobs:
-            raise INPUT_KIND_UNKNOWN("the input holds no CT scan.")
+            raise INPUT_KIND_UNKNOWN("the input holds no CT scan of three slices or more.")
         targets = _targets(contract, batch.jobs, out.resolve(), socket)
         faults = _shared_names(batch.jobs, targets) if contract in _NAMED_AFTER_INPUT else {}
         scanner = Scanner(batch.folder, settings)
