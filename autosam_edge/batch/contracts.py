@@ -7,7 +7,10 @@ hidden folder of the output, as nothing else can be written in a container with 
 from __future__ import annotations
 
 import json
+import os
 import shutil
+from collections import Counter
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,24 +19,35 @@ import nibabel as nib
 import numpy as np
 import pydicom
 
-from autosam_edge.atomic_files import staged_file, write_file
+from autosam_edge.atomic_files import explained, staged_file, staged_results, write_file
 from autosam_edge.batch.batch import Batch
 from autosam_edge.batch.folder import STATISTICS
-from autosam_edge.batch.job import Settings
+from autosam_edge.batch.index import ID_LETTERS
+from autosam_edge.batch.job import Fault, Settings
 from autosam_edge.batch.scan import Scanner
-from autosam_edge.error_codes import CONTRACT_SETTINGS_INVALID
-from autosam_edge.output_formats import DEFAULT_FORMATS, FILE_NAMES, Format
+from autosam_edge.error_codes import (
+    CONTRACT_SETTINGS_INVALID,
+    INPUT_KIND_UNKNOWN,
+    INPUT_UNREADABLE,
+    OUTPUT_OCCUPIED,
+    PATH_MISSING,
+)
+from autosam_edge.errors import AutosamEdgeError, CancelledError, OutputError
+from autosam_edge.output_formats import FILE_NAMES, Format
 from autosam_edge.read_choices import ReadChoices
 from autosam_edge.strict_json import build, parse_json
+from autosam_edge.write_results import check_writable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from autosam_edge.batch.job import Fault, Job
+    from autosam_edge.batch.job import Job
 
 Contract = Literal["folder", "mercure", "flare", "grand-challenge"]
 
 _WORK = ".autosam-edge"
+_NAMED_AFTER_INPUT = ("flare", "grand-challenge")
+"""Contracts whose results have the names of the scans' files."""
 _FLARE = {
     "liver": 1, "kidney_right": 2, "spleen": 3, "pancreas": 4, "aorta": 5, "inferior_vena_cava": 6,
     "adrenal_gland_right": 7, "adrenal_gland_left": 8, "gallbladder": 9, "esophagus": 10, "stomach": 11,
@@ -69,23 +83,28 @@ class Outcome:
 
     Args:
         scans: One entry for each scan: id, verdict, warnings and organs, or code, message and remedy.
+        error: Error that ended the call, so that there is no result at all.
     """
 
     scans: list[dict[str, Any]] = field(default_factory=list)
+    error: Fault | None = None
 
     @property
     def failed(self) -> int:
-        """Number of scans that failed."""
-        return sum("code" in scan for scan in self.scans)
+        """Number of scans that failed; an error of the whole call counts as one, so that 0 is a success."""
+        return sum("code" in scan for scan in self.scans) if self.error is None else 1
 
     @property
     def in_words(self) -> str:
         """One sentence for a notification, without patient data."""
+        if self.error is not None:
+            return f"No scan could be segmented: {self.error.code}."
         if self.failed:
             codes = ", ".join(sorted({scan["code"] for scan in self.scans if "code" in scan}))
             return f"{self.failed} of {len(self.scans)} scans could not be segmented: {codes}."
         verdicts = ", ".join(scan["verdict"] or "not judged" for scan in self.scans)
-        return f"{len(self.scans)} scans were segmented; the labels are {verdicts}."
+        scans = "1 scan was" if len(self.scans) == 1 else f"{len(self.scans)} scans were"
+        return f"{scans} segmented; the labels are {verdicts}."
 
 
 def detect(environment: Mapping[str, str], root: Path = Path("/")) -> tuple[Contract, Path, Path] | None:
@@ -97,9 +116,18 @@ def detect(environment: Mapping[str, str], root: Path = Path("/")) -> tuple[Cont
 
     Returns:
         The contract, its input and its output folder; None if there is none of them.
+
+    Raises:
+        BatchError: Only one of mercure's two variables is set (AE-BATCH-006).
     """
-    if "MERCURE_IN_DIR" in environment:
-        return "mercure", Path(environment["MERCURE_IN_DIR"]), Path(environment["MERCURE_OUT_DIR"])
+    mercure = [environment.get(name) for name in ("MERCURE_IN_DIR", "MERCURE_OUT_DIR")]
+    if mercure[0] and mercure[1]:
+        return "mercure", Path(mercure[0]), Path(mercure[1])
+    if any(mercure):
+        raise CONTRACT_SETTINGS_INVALID(
+            "only one of the variables MERCURE_IN_DIR and MERCURE_OUT_DIR is set.",
+            remedy="Set both variables, or none of them.",
+        )
     for name, source, out in (
         ("flare", "workspace/inputs", "workspace/outputs"),
         ("grand-challenge", "input/images", "output"),
@@ -126,30 +154,123 @@ def run_contract(
         What came of it; ``result.json`` holds it, too.
 
     Raises:
-        BatchError: The settings of the caller are not valid (AE-BATCH-006).
-        AutosamEdgeError: The model cannot be loaded, or the inputs cannot be listed.
+        BatchError: The settings of the caller, or the socket, are not valid (AE-BATCH-006).
+        InputError: The input does not exist (AE-INPUT-001), holds no scan (-002), or cannot be read (-003).
+        OutputError: See :func:`autosam_edge.write_results.check_writable`.
+        AutosamEdgeError: The model cannot be loaded.
     """
-    settings = _with_choices(settings, _caller_settings(contract, source), contract)
-    batch = Batch([source], out / _WORK, settings)
-    outcome = Outcome()
+    _check_call(contract, source, out, socket)
     try:
+        outcome = _segment_all(contract, source, out, settings, socket)
+    except CancelledError:
+        raise
+    except AutosamEdgeError as error:
+        with suppress(OutputError):  # the disk may be full
+            _clear(contract, source, out)
+            _report(contract, Outcome(error=Fault.of(error)), out)
+        raise
+    _report(contract, outcome, out)
+    return outcome
+
+
+def _check_call(contract: Contract, source: Path, out: Path, socket: str) -> None:
+    """Refuse a call that cannot succeed, before anything in the output is touched."""
+    if not os.access(source, os.F_OK):
+        raise PATH_MISSING("the input folder does not exist.")
+    if contract == "grand-challenge" and (socket in (".", "..") or {"/", "\\"} & set(socket)):
+        raise CONTRACT_SETTINGS_INVALID(
+            "the socket is not one name.", remedy="Give the slug of the socket, without slashes."
+        )
+    check_writable(out, input_path=source)
+    if (out / result_name(contract)).is_dir():
+        raise OUTPUT_OCCUPIED(f"{result_name(contract)} in the output folder is a folder, expected a file.")
+
+
+def _segment_all(contract: Contract, source: Path, out: Path, settings: Settings, socket: str) -> Outcome:
+    """Segment every scan, then put all results into the place of earlier ones."""
+    if not os.access(source, os.R_OK | (os.X_OK if source.is_dir() else 0)):
+        raise INPUT_UNREADABLE("the input folder cannot be read.")
+    settings = _with_choices(settings, _caller_settings(contract, source), contract)
+    with _work_folder(out) as work:
+        with explained():
+            batch = Batch([source], work, settings)
         batch.update_index()
-        scanner = Scanner(batch.folder, settings) if batch.jobs else None
+        if not batch.jobs:
+            raise INPUT_KIND_UNKNOWN("the input holds no CT scan of three slices or more.")
+        targets = _targets(contract, batch.jobs, out.resolve(), socket)
+        faults = _shared_names(batch.jobs, targets) if contract in _NAMED_AFTER_INPUT else {}
+        scanner = Scanner(batch.folder, settings)
+        outcome = Outcome()
         for job in batch.jobs:
-            fault = scanner.segment(job) if scanner else None
-            if fault is None:
-                single = len(batch.jobs) == 1
-                place = {"folder": "" if single else job.id, "grand-challenge": f"images/{socket}"}
-                _place(contract, batch.folder.scans / job.id, job, out / place.get(contract, ""))
-            outcome.scans.append(_entry(job, fault, batch.folder.scans / job.id))
+            if job.id not in faults and (fault := scanner.segment(job)) is not None:
+                faults[job.id] = fault
+            outcome.scans.append(_entry(job, faults.get(job.id), batch.folder.scans / job.id))
+        _clear(contract, source, out)
+        inputs = {Path(file) for job in batch.jobs for file in job.files}
+        for job in batch.jobs:
+            if job.id not in faults:
+                _place(contract, batch.folder.scans / job.id, targets[job.id])
+            elif contract in _NAMED_AFTER_INPUT and job.files and targets[job.id] not in inputs:
+                with explained():
+                    targets[job.id].unlink(missing_ok=True)  # labels of an earlier run
+    return outcome
+
+
+@contextmanager
+def _work_folder(out: Path) -> Iterator[Path]:
+    """A hidden folder of the output, removed at the end; so is an output folder that got nothing."""
+    work, made = out / _WORK, not out.exists()
+    shutil.rmtree(work, ignore_errors=True)  # of a run that was killed
+    try:
+        yield work
     finally:
-        shutil.rmtree(out / _WORK, ignore_errors=True)
+        shutil.rmtree(work, ignore_errors=True)
+        if made:
+            with suppress(OSError):
+                out.rmdir()
+
+
+def _clear(contract: Contract, source: Path, out: Path) -> None:
+    """Remove the results of an earlier run, which would be taken for those of this one.
+
+    Only files with names of ours are removed. ``result.json`` leaves first and comes last: where it is,
+    everything is whole.
+    """
+    with explained():
+        (out / result_name(contract)).unlink(missing_ok=True)
+    if contract != "folder" or not out.is_dir():
+        return
+    read = (source.resolve(), *source.resolve().parents)
+    scans = [path for path in out.iterdir() if _is_scan_folder(path) and path.resolve() not in read]
+    for folder in (out, *scans):
+        names = [name for name in FILE_NAMES.values() if (folder / name).is_file()]
+        if names:
+            with staged_results(folder, names):
+                pass
+            if folder != out:
+                with suppress(OSError):  # other files are in it
+                    folder.rmdir()
+
+
+def _is_scan_folder(path: Path) -> bool:
+    """Whether a folder has the name of a scan, as those of several scans have."""
+    is_id = len(path.name) == ID_LETTERS and set(path.name) <= set("0123456789abcdef")
+    return is_id and path.is_dir() and not path.is_symlink()
+
+
+def result_name(contract: Contract) -> str:
+    """Name of the file that says what came of a call."""
+    return "results.json" if contract == "grand-challenge" else "result.json"
+
+
+def _report(contract: Contract, outcome: Outcome, out: Path) -> None:
+    """Write what came of a call."""
     content: dict[str, Any] = {"failed": outcome.failed, "scans": outcome.scans}
+    if outcome.error is not None:
+        content["error"] = vars(outcome.error)
     if contract == "mercure":
         content["__mercure_notification"] = {"text": outcome.in_words}
-    name = "results.json" if contract == "grand-challenge" else "result.json"
-    write_file((json.dumps(content, indent=2) + "\n").encode(), out / name)
-    return outcome
+    write_file((json.dumps(content, indent=2) + "\n").encode(), out / result_name(contract))
 
 
 def _caller_settings(contract: Contract, source: Path) -> ContractSettings:
@@ -169,8 +290,8 @@ def _caller_settings(contract: Contract, source: Path) -> ContractSettings:
 
 
 def _with_choices(settings: Settings, caller: ContractSettings, contract: Contract) -> Settings:
-    formats: tuple[Format, ...] = {
-        "folder": caller.formats or DEFAULT_FORMATS,
+    formats: tuple[Format, ...] | None = {
+        "folder": caller.formats or None,  # the default ones, as far as the input allows
         "mercure": caller.formats or ("dicom-seg",),
         "flare": ("nifti",),
         "grand-challenge": ("metaimage",),
@@ -185,21 +306,46 @@ def _with_choices(settings: Settings, caller: ContractSettings, contract: Contra
     )
 
 
-def _place(contract: Contract, results: Path, job: Job, out: Path) -> None:
+def _targets(contract: Contract, jobs: Sequence[Job], out: Path, socket: str) -> dict[str, Path]:
+    """The file or the folder for the results of each scan, by its id."""
+    targets = {job.id: out for job in jobs}
+    if contract == "folder" and len(jobs) > 1:
+        targets = {job.id: out / job.id for job in jobs}
+    for job in jobs:
+        if contract == "flare" and job.files:
+            case = Path(job.files[0]).name.replace("_0000.nii", ".nii")
+            targets[job.id] = out / f"{case.removesuffix('.gz')}.gz"
+        elif contract == "grand-challenge" and job.files:
+            targets[job.id] = out / "images" / socket / f"{Path(job.files[0]).stem}.mha"
+    return targets
+
+
+def _shared_names(jobs: Sequence[Job], targets: Mapping[str, Path]) -> dict[str, Fault]:
+    """Errors of the scans whose labels would replace those of another scan, or a file of the input."""
+    taken = Counter([*(targets[job.id] for job in jobs if job.files)])
+    taken.update({Path(file) for job in jobs for file in job.files})
+    error = OUTPUT_OCCUPIED(
+        "the labels would have the name of another scan's labels, or of a file of the input.",
+        remedy="Give one file of each scan, under a name of its own, and another output folder.",
+    )
+    return {job.id: Fault.of(error) for job in jobs if job.files and taken[targets[job.id]] > 1}
+
+
+def _place(contract: Contract, results: Path, target: Path) -> None:
     """Put the results of one scan where the contract wants them."""
     if contract == "folder":
-        for file in sorted(results.iterdir()):
-            if file.name in FILE_NAMES.values():
-                _copy(file, out / file.name)
+        with staged_results(target, list(FILE_NAMES.values())) as stage:
+            for file in sorted(results.iterdir()):
+                if file.name in FILE_NAMES.values():
+                    shutil.copyfile(file, stage / file.name)
     elif contract == "mercure":
         for file in sorted(results.glob("*.dcm")):
             header = pydicom.dcmread(file, stop_before_pixels=True)
-            _copy(file, out / f"{header.SeriesInstanceUID}#{header.SOPInstanceUID}.dcm")
+            _copy(file, target / f"{header.SeriesInstanceUID}#{header.SOPInstanceUID}.dcm")
     elif contract == "flare":
-        name = Path(job.files[0]).name.replace("_0000.nii", ".nii")
-        _write_flare(results / FILE_NAMES["nifti"], results / STATISTICS, out / name)
+        _write_flare(results / FILE_NAMES["nifti"], results / STATISTICS, target)
     else:
-        _copy(results / FILE_NAMES["metaimage"], out / f"{Path(job.files[0]).stem}.mha")
+        _copy(results / FILE_NAMES["metaimage"], target)
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -215,7 +361,7 @@ def _write_flare(labels: Path, statistics: Path, target: Path) -> None:
         table[organ["label"]] = _FLARE.get(organ["name"], 0)
     image = nib.load(labels)
     values = table[np.asarray(image.dataobj)]
-    with staged_file(target.with_name(f"{target.name.removesuffix('.gz')}.gz")) as stage:
+    with staged_file(target) as stage:
         named = stage.with_name(f"{stage.name}.nii.gz")  # nibabel goes by the name
         nib.Nifti1Image(values, image.affine, image.header).to_filename(named)
         named.replace(stage)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from autosam_edge.batch.contracts import Contract, detect, run_contract
+from autosam_edge.batch.contracts import Contract, detect, result_name, run_contract
 from autosam_edge.batch.job import Settings
 from autosam_edge.cli import options
 from autosam_edge.error_codes import SCANS_FAILED
@@ -30,7 +30,9 @@ def contract(
 
     The contracts are those of mercure, FLARE, Grand-Challenge, and plain folders; docs/containers.md.
     """
-    found = detect(os.environ)
+    if (source is None) != (out is None):
+        raise typer.BadParameter("give both folders, or none", param_hint="IN OUT")
+    found = None if source is not None and name is not None else detect(os.environ)
     if source is None or out is None:
         if found is None:
             raise typer.BadParameter(
@@ -43,4 +45,7 @@ def contract(
     )
     print(outcome.in_words)
     if outcome.failed:
-        raise SCANS_FAILED(f"{outcome.failed} of {len(outcome.scans)} scans failed.")
+        raise SCANS_FAILED(
+            f"{outcome.failed} of {len(outcome.scans)} scans failed.",
+            remedy=f"{result_name(chosen)} names the code and the remedy of each.",
+        )

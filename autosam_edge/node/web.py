@@ -18,6 +18,7 @@ from pydantic import BaseModel
 from autosam_edge import __version__
 from autosam_edge.batch.index import short_hash
 from autosam_edge.output_formats import FILE_NAMES
+from autosam_edge.staging import NEW, new_stage
 from autosam_edge.volume import RESEARCH_USE
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class Jobs:
 
     Args:
         batch: The batch, which :func:`autosam_edge.node.watch.watch` works off.
-        inbox: Folder that the batch indexes; posted scans go there.
+        inbox: Folder that the batch indexes; posted scans go there. It is on the file system of its parent.
         progress: Progress of the scan in hand.
         max_mb: Largest scan that is taken, MB.
     """
@@ -71,10 +72,13 @@ class Jobs:
         self._batch, self._inbox, self._progress, self._max_mb = batch, inbox, progress, max_mb
 
     async def add(self, content: AsyncIterator[bytes]) -> JobState:
-        """Take a scan; one that is too large or empty leaves nothing."""
+        """Take a scan; one that is too large or empty leaves nothing.
+
+        It is written beside the inbox, as all that is in the inbox is taken for a scan.
+        """
         job, size = uuid.uuid4().hex, 0
-        partial = self._inbox / f".{job}.partial"
-        try:
+        with new_stage(self._inbox.parent) as stage:
+            partial = stage / NEW / f"{job}.zip"
             with partial.open("wb") as file:
                 async for chunk in content:
                     size += len(chunk)
@@ -83,9 +87,7 @@ class Jobs:
                     file.write(chunk)
             if not size:
                 raise HTTPException(422, "the body is empty, expected a zip")
-            partial.rename(self._inbox / f"{job}.zip")
-        finally:
-            partial.unlink(missing_ok=True)
+            partial.rename(self._inbox / partial.name)
         return JobState(id=job, state="waiting")
 
     def state(self, job: str) -> JobState:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 
 import nibabel as nib
 import numpy as np
@@ -14,7 +17,7 @@ from autosam_edge_test_ct import CtFolder, lenient_writing  # noqa: F401
 from autosam_edge import phantom
 from autosam_edge.batch.contracts import detect, run_contract
 from autosam_edge.batch.job import Settings
-from autosam_edge.errors import BatchError
+from autosam_edge.errors import BatchError, InputError, OutputError
 from autosam_edge.labels import BTCV_LABELS
 
 SETTINGS = Settings(engine="onnx", threads=1)
@@ -35,6 +38,33 @@ def source(tmp_path):
 
 def result(out, name="result.json"):
     return json.loads((out / name).read_text())
+
+
+def write_nifti(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    values = np.arange(8 * 6 * 5, dtype=np.int16).reshape(8, 6, 5) - 1000
+    nib.Nifti1Image(values, np.diag([0.5, 0.9, 2.5, 1])).to_filename(path)
+
+
+def choose(source, *formats):
+    """Settings of the caller; no formats are the default ones."""
+    source.mkdir(parents=True, exist_ok=True)
+    (source / "settings.json").write_text(json.dumps({"formats": formats, "accept_implausible": True}))
+
+
+def names_in(folder):
+    return {path.name for path in folder.iterdir()}
+
+
+def command(*arguments, **variables):
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("MERCURE")}
+    return subprocess.run(
+        [sys.executable, "-m", "autosam_edge", "contract", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**environment, **variables},
+    )
 
 
 def test_folders(source, tmp_path):
@@ -81,7 +111,9 @@ def test_mercure(source, tmp_path, several):
     [file] = (tmp_path / "out").glob("*.dcm")
     written = pydicom.dcmread(file)
     assert file.name == f"{written.SeriesInstanceUID}#{written.SOPInstanceUID}.dcm"
-    assert "1 scans were segmented" in result(tmp_path / "out")["__mercure_notification"]["text"]
+    assert (
+        "1 scan was segmented; the labels are" in result(tmp_path / "out")["__mercure_notification"]["text"]
+    )
 
 
 @pytest.mark.slow
@@ -126,3 +158,160 @@ def test_the_contract_is_found(tmp_path, folders, environment, name):
         (tmp_path / folder).mkdir(parents=True)
     found = detect(environment, tmp_path)
     assert (found and found[0]) == name
+
+
+def test_a_scan_that_is_not_dicom_gets_the_default_formats_that_it_can_have(source, tmp_path):
+    choose(source)
+    write_nifti(source / "scan.nii.gz")
+    outcome = run_contract("folder", source, tmp_path / "out", SETTINGS)
+    assert outcome.failed == 0, outcome
+    names = names_in(tmp_path / "out")
+    assert {"segmentation.nii.gz", "statistics.json", "result.json"} <= names
+    assert "segmentation.dcm" not in names
+
+
+def test_a_folder_never_mixes_two_runs_and_keeps_what_is_not_ours(tmp_path):
+    first, second, third, out = (tmp_path / name for name in ("a", "b", "c", "out"))
+    choose(first, "secondary-capture", "json")
+    CtFolder(first / "dicom").write()
+    assert run_contract("folder", first, out, SETTINGS).failed == 0
+    assert names_in(out) == {"preview.dcm", "statistics.json", "result.json"}
+    (out / "notes.txt").write_text("mine")
+    (out / "0123456789abcdef").mkdir()
+
+    choose(second, "nifti")
+    write_nifti(second / "one.nii.gz")
+    write_nifti(second / "two.nii.gz")
+    scans = {scan["scan"] for scan in run_contract("folder", second, out, SETTINGS).scans}
+    others = {"notes.txt", "0123456789abcdef", "result.json"}
+    assert names_in(out) == others | scans
+    mine = out / min(scans) / "mine.txt"
+    mine.write_text("mine")
+
+    choose(third, "nifti")
+    (third / "damaged.nii").write_bytes(b"no NIfTI")
+    assert run_contract("folder", third, out, SETTINGS).failed == 1
+    assert names_in(out) == others | {min(scans)}
+    assert names_in(mine.parent) == {"mine.txt"}
+
+
+def test_results_of_an_earlier_run_do_not_stay_beside_an_error(source, tmp_path):
+    choose(source, "nifti")
+    write_nifti(source / "scan.nii.gz")
+    run_contract("folder", source, tmp_path / "out", SETTINGS)
+    (source / "settings.json").write_text("{")
+    with pytest.raises(BatchError):
+        run_contract("folder", source, tmp_path / "out", SETTINGS)
+    assert names_in(tmp_path / "out") == {"result.json"}
+    content = result(tmp_path / "out")
+    assert (content["failed"], content["scans"], content["error"]["code"]) == (1, [], "AE-BATCH-006")
+
+
+def test_input_in_the_folder_of_a_scan_is_not_taken_for_results(tmp_path):
+    source = tmp_path / "0123456789abcdef"
+    choose(source, "json")
+    write_nifti(source / "segmentation.nii.gz")
+    assert run_contract("folder", source, tmp_path, SETTINGS).failed == 0
+    assert (source / "segmentation.nii.gz").exists()
+
+
+def test_a_killed_run_does_not_decide_the_settings_of_the_next(source, tmp_path):
+    write_nifti(source / "scan.nii.gz")
+    choose(source, "nifti")
+    work = tmp_path / "out" / ".autosam-edge"
+    work.mkdir(parents=True)
+    (work / "settings.json").write_text("{}")
+    assert run_contract("folder", source, tmp_path / "out", SETTINGS).failed == 0
+
+
+@pytest.mark.parametrize("content", [None, "notes.txt"], ids=["empty", "no-scan"])
+@pytest.mark.parametrize("contract", ["folder", "mercure"])
+def test_an_input_without_a_scan_is_an_error(source, tmp_path, contract, content):
+    if content is not None:
+        (source / content).write_text("no scan")
+    with pytest.raises(InputError) as caught:
+        run_contract(contract, source, tmp_path / "out", SETTINGS)
+    assert caught.value.code == "AE-INPUT-002"
+    content = result(tmp_path / "out")
+    assert (content["failed"], content["error"]["code"]) == (1, "AE-INPUT-002")
+    if contract == "mercure":
+        assert "AE-INPUT-002" in content["__mercure_notification"]["text"]
+
+
+def test_an_input_that_cannot_be_read_is_an_error(source, tmp_path, monkeypatch):
+    write_nifti(source / "scan.nii.gz")
+    access = os.access  # tests may run as root, who can read everything
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.R_OK | os.X_OK and access(path, mode))
+    with pytest.raises(InputError) as caught:
+        run_contract("folder", source, tmp_path / "out", SETTINGS)
+    assert caught.value.code == "AE-INPUT-003"
+    assert result(tmp_path / "out")["error"]["code"] == "AE-INPUT-003"
+
+
+def test_a_call_that_cannot_succeed_leaves_nothing(source, tmp_path):
+    with pytest.raises(InputError) as caught:
+        run_contract("folder", tmp_path / "nonexistent", tmp_path / "out", SETTINGS)
+    assert caught.value.code == "AE-INPUT-001"
+    assert not (tmp_path / "out").exists()
+    write_nifti(source / "scan.nii.gz")
+    for name in ("file", "file/out", "folder"):
+        (tmp_path / "file").write_text("a file")
+        (tmp_path / "folder" / "result.json").mkdir(parents=True, exist_ok=True)
+        with pytest.raises(OutputError) as refused:
+            run_contract("folder", source, tmp_path / name, SETTINGS)
+        assert refused.value.code == "AE-OUTPUT-002"
+
+
+@pytest.mark.parametrize("socket", ["../../../esc", "..", "/esc", "a\\b"])
+def test_a_socket_that_leaves_the_output_is_refused(source, tmp_path, socket):
+    write_nifti(source / "scan.nii.gz")
+    with pytest.raises(BatchError) as caught:
+        run_contract("grand-challenge", source, tmp_path / "out", SETTINGS, socket=socket)
+    assert caught.value.code == "AE-BATCH-006"
+    assert names_in(tmp_path) == {"in"}
+
+
+def test_two_files_of_one_case_do_not_share_a_result(source, tmp_path):
+    for name in ("CASE1_0000.nii", "CASE1_0000.nii.gz", "CASE2_0000.nii.gz"):
+        write_nifti(source / name)
+    out = tmp_path / "out"
+    out.mkdir()
+    for name in ("CASE0.nii.gz", "CASE1.nii.gz"):
+        (out / name).write_text("labels of an earlier run")
+    outcome = run_contract("flare", source, out, SETTINGS)
+    assert [scan["code"] for scan in outcome.scans if "code" in scan] == ["AE-OUTPUT-002"] * 2
+    assert names_in(out) == {"CASE0.nii.gz", "CASE2.nii.gz", "result.json"}
+
+
+def test_a_result_does_not_replace_the_input(tmp_path):
+    source = tmp_path / "images" / "organs"
+    source.mkdir(parents=True)
+    sitk.WriteImage(sitk.GetImageFromArray(np.full((5, 6, 8), -1000, np.int16)), source / "scan.mha")
+    before = (source / "scan.mha").read_bytes()
+    outcome = run_contract("grand-challenge", source, tmp_path, SETTINGS, socket="organs")
+    assert outcome.scans[0]["code"] == "AE-OUTPUT-002"
+    assert (source / "scan.mha").read_bytes() == before
+
+
+@pytest.mark.parametrize("missing", ["MERCURE_IN_DIR", "MERCURE_OUT_DIR"])
+def test_one_of_the_two_variables_of_mercure_is_refused(tmp_path, missing):
+    variables = {"MERCURE_IN_DIR": "/m/in", "MERCURE_OUT_DIR": "/m/out"}
+    del variables[missing]
+    with pytest.raises(BatchError) as caught:
+        detect(variables, tmp_path)
+    assert caught.value.code == "AE-BATCH-006"
+
+
+def test_one_folder_is_wrong_usage_also_for_a_caller_that_is_found(source, tmp_path):
+    run = command(source, MERCURE_IN_DIR=str(source), MERCURE_OUT_DIR=str(tmp_path / "out"))
+    assert run.returncode == 2
+    assert "give both folders, or none" in run.stderr
+    assert names_in(tmp_path) == {"in"}
+
+
+def test_the_remedy_of_failed_scans_names_what_there_is(source, tmp_path):
+    (source / "damaged.nii").write_bytes(b"no NIfTI")
+    run = command(source, tmp_path / "out", "--as", "folder")
+    assert run.returncode == 12
+    assert "result.json names the code and the remedy of each." in run.stderr
+    assert "--retry" not in run.stderr

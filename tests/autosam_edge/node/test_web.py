@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import threading
@@ -87,6 +88,23 @@ def test_what_is_too_large_or_empty_is_refused_and_leaves_nothing(client, tmp_pa
     assert client.post("/jobs", content=bytes(200_000)).status_code == 413
     assert client.post("/jobs", content=b"").status_code == 422
     assert list((tmp_path / "received").iterdir()) == []
+
+
+def test_a_scan_that_still_arrives_is_not_in_the_folder_that_is_indexed(tmp_path):
+    inbox = tmp_path / "received"
+    inbox.mkdir()
+    seen = []
+
+    async def content():
+        for _ in range(3):
+            yield bytes(1000)
+            seen.append([path.name for path in inbox.iterdir()])
+
+    jobs = Jobs(Batch([inbox], tmp_path / "out", SETTINGS), inbox, Progress(), 0.1)
+    state = asyncio.run(jobs.add(content()))
+    assert seen == [[], [], []]
+    assert [path.name for path in inbox.iterdir()] == [f"{state.id}.zip"]
+    assert {path.name for path in tmp_path.iterdir()} == {"received", "out"}
 
 
 @pytest.mark.parametrize("scan", ["..%2F..%2Fetc", "0" * 31, "g" * 32, "0" * 32])
