@@ -167,7 +167,7 @@ class Bundle:
             write_file(signature, self.path / SIGNATURE)
             return
         with (
-            staged_file(self.path) as made,
+            staged_file(self.path.resolve()) as made,
             zipfile.ZipFile(self.path) as old,
             zipfile.ZipFile(made, "w") as new,
         ):

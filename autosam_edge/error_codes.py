@@ -54,6 +54,11 @@ COMPANION_MISSING = ErrorCode(
 VOLUME_TOO_LARGE = ErrorCode(
     "AE-INPUT-013", "more than 2**30 voxels in NIfTI, NRRD or MetaImage", "Give a smaller volume."
 )
+VOLUME_NOT_FINITE = ErrorCode(
+    "AE-INPUT-014",
+    "the HU of a volume made in Python hold NaN or infinity",
+    "Replace NaN padding by -1024, and correct what made the values.",
+)
 
 # DICOM
 NO_DICOM = ErrorCode("AE-DICOM-001", "no DICOM file", "Give the folder that holds the CT series.")

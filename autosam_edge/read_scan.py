@@ -62,6 +62,7 @@ def read(
     """
     source = Path(path)
     kind = _kind(source)
+    source = _absolute(source)
     # Each leaf brings its own third parties, so it is loaded only when it is needed.
     if kind in ("dicom", "zip"):
         from autosam_edge.dicom.read import read_dicom
@@ -100,6 +101,14 @@ def numbered_files(path: Path) -> list[Path]:
     from autosam_edge.dicom.find import walk
 
     return [Path(entry.path) for entry in sorted(walk(path), key=lambda entry: entry.path)]
+
+
+def _absolute(path: Path) -> Path:
+    """The path as it is meant now: the volume keeps it, and the working directory may change."""
+    try:
+        return path.absolute()
+    except OSError as error:
+        raise INPUT_UNREADABLE(f"the working directory cannot be found ({type(error).__name__}).") from error
 
 
 def _kind(path: Path) -> str:

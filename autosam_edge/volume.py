@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from autosam_edge.error_codes import VOLUME_NOT_FINITE
 from autosam_edge.geometry import Grid, Shape
 from autosam_edge.scan_warning import ScanWarning
 from autosam_edge.verdict import Plausibility, Verdict
@@ -72,6 +73,7 @@ class Volume:
 
     Raises:
         ValueError: The array does not fit the grid or has another type.
+        InputError: A value is NaN or infinite (AE-INPUT-014).
     """
 
     hu: npt.NDArray[Any]
@@ -84,6 +86,9 @@ class Volume:
             raise ValueError(f"the array has shape {self.hu.shape}, expected {self.grid.shape} of the grid")
         if self.hu.dtype not in (np.int16, np.int32, np.float32):
             raise ValueError(f"the HU are {self.hu.dtype}, expected int16, int32 or float32")
+        # Slice by slice: a mask of the whole scan takes memory.
+        if self.hu.dtype == np.float32 and not all(np.isfinite(plane).all() for plane in self.hu):
+            raise VOLUME_NOT_FINITE("the values of the volume hold NaN or infinity, expected HU.")
         object.__setattr__(self, "hu", read_only(self.hu))
 
     @property

@@ -132,6 +132,12 @@ GRAY_LEVELS = WarningCode(
     "all values lie within 0 to 255, so they may be the gray levels of a screen",
     "Give the original CT images; the labels of gray levels are wrong.",
 )
+BURNED_IN_ANNOTATION = WarningCode(
+    "AE-WARN-033",
+    "caution",
+    "the images say that text is burned into their pixels (BurnedInAnnotation YES); it may name the patient",
+    "Look at the picture before you pass it on: no pseudonym takes a name out of pixels.",
+)
 
 # Grid
 THICK_SLICES = WarningCode(

@@ -77,6 +77,10 @@ def save(dataset: Dataset, source: Dataset, path: Path, *, pseudonymize: bool) -
     """
     dataset.ContentDate, dataset.ContentTime = content_date_and_time(source, pseudonymize=pseudonymize)
     add_patient_and_study(dataset, patient_and_study(source, pseudonymize=pseudonymize))
+    if pseudonymize and dataset.get("BurnedInAnnotation") == "YES":
+        # YES would speak for the pixels too (PS3.3 C.7.1.1), and so would the profile's code.
+        dataset.PatientIdentityRemoved = "NO"
+        del dataset.DeidentificationMethodCodeSequence
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     content = io.BytesIO()

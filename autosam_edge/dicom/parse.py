@@ -63,7 +63,7 @@ _WANTED = [
     "PerFrameFunctionalGroupsSequence", "AcquisitionNumber", "AcquisitionTime", "ContrastBolusAgent",
     "ConvolutionKernel", "KVP", "SeriesDescription", "SliceThickness", "TemporalPositionIdentifier",
     "AcquisitionDateTime", "IrradiationEventUID", "NominalPercentageOfCardiacPhase", "InConcatenationNumber",
-    "VolumeBasedCalculationTechnique", "VolumetricProperties",
+    "VolumeBasedCalculationTechnique", "VolumetricProperties", "BurnedInAnnotation",
 ]  # fmt: skip
 _TAGS: list[BaseTag | int] = [tag_of(keyword) for keyword in _WANTED]
 _GROUPS = frozenset({0x0008, 0x0010, 0x0012, 0x0018, 0x0020, 0x0028, 0x0032, 0x0038, 0x0040, 0x5200})

@@ -15,13 +15,18 @@ from autosam_edge.dicom.hounsfield import read_hu, reading_mb, same_pixels
 from autosam_edge.dicom.one_scan import check_one_pass
 from autosam_edge.dicom.planes import planes_of
 from autosam_edge.dicom.series import select_series
-from autosam_edge.dicom.source import frame_of_reference_fault, identifier_fault
+from autosam_edge.dicom.source import burned_in_annotation, frame_of_reference_fault, identifier_fault
 from autosam_edge.dicom.stack import stack
 from autosam_edge.error_codes import FILE_CHANGED
 from autosam_edge.memory import require_room
 from autosam_edge.read_choices import ReadChoices
 from autosam_edge.volume import Source, Volume
-from autosam_edge.warning_codes import FRAME_OF_REFERENCE_MISSING, LOSSY_COMPRESSION, PHOTOMETRIC_UNUSUAL
+from autosam_edge.warning_codes import (
+    BURNED_IN_ANNOTATION,
+    FRAME_OF_REFERENCE_MISSING,
+    LOSSY_COMPRESSION,
+    PHOTOMETRIC_UNUSUAL,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,6 +68,8 @@ def read_dicom(
         (rescale).
     """
     choices = choices or ReadChoices()
+    if isinstance(root, Path):
+        root = root.absolute()  # the volume keeps it, and the working directory may change
     folder = root if isinstance(root, Path) and root.is_dir() else None
     with silenced(), FrameDecoder() as decoder:
         found = find_dicom_files(root, max_memory_mb, decoder.prepare)
@@ -120,6 +127,13 @@ def _encoding_notes(headers: list[Header]) -> list[ScanWarning]:
             LOSSY_COMPRESSION(
                 f"{len(lossy)} images were compressed with loss{ratio}; "
                 "labels may differ from the original's."
+            )
+        )
+    if burned_in := sum(burned_in_annotation(header.dataset) for header in headers):
+        notes.append(
+            BURNED_IN_ANNOTATION(
+                f"{burned_in} of {len(headers)} images say that text is burned into their pixels; pictures "
+                "of the scan may show a name, also under a pseudonym."
             )
         )
     if not all(header.text("FrameOfReferenceUID") for header in headers):

@@ -11,7 +11,13 @@ from pydicom.uid import SecondaryCaptureImageStorage
 from autosam_edge.dicom.derived_object import new_object, save
 from autosam_edge.dicom.header import silenced
 from autosam_edge.dicom.patient_study import code_item
-from autosam_edge.dicom.source import check_identifiers, identifier, read_headers
+from autosam_edge.dicom.source import (
+    burned_in_annotation,
+    check_identifiers,
+    copy_lossy_compression,
+    identifier,
+    read_headers,
+)
 from autosam_edge.volume import RESEARCH_USE
 
 if TYPE_CHECKING:
@@ -38,7 +44,8 @@ def write_secondary_capture(
     """Write a picture as one uncompressed color image, which every PACS can show.
 
     Args:
-        pixels: (H, W, 3) uint8, RGB. Nothing in the picture identifies the patient.
+        pixels: (H, W, 3) uint8, RGB. Nothing that was drawn into it identifies the patient; pixels of the
+            source may, where a source says so.
         pseudonymize: Whether a pseudonym stands in the place of the patient.
 
     Raises:
@@ -64,8 +71,11 @@ def write_secondary_capture(
         dataset.ImageType = ["DERIVED", "SECONDARY"]
         dataset.BodyPartExamined = "ABDOMEN"
         dataset.PatientOrientation = ""  # several sections, each with its own letters
-        dataset.BurnedInAnnotation = dataset.RecognizableVisualFeatures = "NO"
+        # The picture shows pixels of the source, with all that is burned into them.
+        dataset.BurnedInAnnotation = "YES" if any(map(burned_in_annotation, sources)) else "NO"
+        dataset.RecognizableVisualFeatures = "NO"
         dataset.LossyImageCompression = "00"
+        copy_lossy_compression(sources, dataset)
         dataset.ImageComments = RESEARCH_USE
         dataset.DerivationDescription = "Sections of the source series with the outlines of the organs found"
         dataset.DerivationCodeSequence = [code_item(*_SEGMENTATION)]

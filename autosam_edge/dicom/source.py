@@ -130,6 +130,34 @@ def identifier(source: Dataset, keyword: str) -> str:
         return ""
 
 
+def burned_in_annotation(source: Dataset) -> bool:
+    """Whether an image says that text which identifies the patient is part of its pixels.
+
+    Source:
+        DICOM PS3.3 C.7.6.1 (General Image).
+    """
+    return identifier(source, "BurnedInAnnotation").upper() == "YES"
+
+
+def copy_lossy_compression(sources: Sequence[Dataset], target: Dataset) -> None:
+    """Say in a result that images behind it were compressed with loss; nothing is said if none was.
+
+    Args:
+        sources: Result of :func:`read_headers`.
+        target: Receives the attributes of the first such image.
+
+    Source:
+        DICOM PS3.3 C.7.6.1.1.5: what was lossy once stays so in all that is derived from it.
+    """
+    for source in sources:
+        if identifier(source, "LossyImageCompression") == "01":
+            target.LossyImageCompression = "01"
+            for keyword in ("LossyImageCompressionRatio", "LossyImageCompressionMethod"):
+                if identifier(source, keyword):
+                    target[keyword] = source[keyword]
+            return
+
+
 def referenced_series(sources: Sequence[Dataset]) -> list[Dataset]:
     """Items of Referenced Series Sequence: every source image, by its series.
 

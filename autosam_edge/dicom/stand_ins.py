@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydicom.dataset import Dataset
 
-from autosam_edge.dicom.source import identifier
+from autosam_edge.dicom.source import copy_lossy_compression, identifier
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -44,6 +44,7 @@ def stand_ins(sources: Sequence[Dataset], grid: Grid, order: npt.NDArray[np.intp
     measures.SpacingBetweenSlices = measures.SliceThickness
     plane.ImageOrientationPatient = _rounded([*grid.direction[:, 2], *grid.direction[:, 1]])
     result = [_identified(source, sources[0]) for source in sources]
+    copy_lossy_compression(sources, result[0])
     if len(sources) == 1 and "PerFrameFunctionalGroupsSequence" in sources[0]:
         shared, frames = Dataset(), [Dataset() for _ in order]
         shared.PixelMeasuresSequence, shared.PlaneOrientationSequence = [measures], [plane]
@@ -76,11 +77,6 @@ def _identified(source: Dataset, first: Dataset) -> Dataset:
     if source is first:
         for keyword in _ASKED_OF_THE_FIRST:
             setattr(stand_in, keyword, "")
-        if identifier(first, "LossyImageCompression") == "01":  # what is derived from lossy images says so
-            stand_in.LossyImageCompression = "01"
-            for keyword in ("LossyImageCompressionRatio", "LossyImageCompressionMethod"):
-                if identifier(first, keyword):
-                    stand_in[keyword] = first[keyword]
     return stand_in
 
 

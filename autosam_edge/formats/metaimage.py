@@ -187,10 +187,14 @@ def _check_letters(fields: Fields, grid: Grid) -> list[ScanWarning]:
     if not re.fullmatch("[RLAPIS]{3}", letters):
         return []
     # ITK names the side that an axis comes from; some writers name the side that it goes to.
-    by_matrix = ""
-    for axis in grid.direction.T[::-1]:
-        world = int(np.abs(axis).argmax())
-        by_matrix += ("RAI" if axis[world] > 0 else "LPS")[world]
+    # Each axis of the patient stands for one of the image, the surest pair first, as in ITK.
+    directions, named = grid.direction.T[::-1], [""] * 3
+    left = np.abs(directions)
+    for _ in named:
+        axis, world = divmod(int(left.argmax()), 3)
+        named[axis] = ("RAI" if directions[axis, world] > 0 else "LPS")[world]
+        left[axis, :] = left[:, world] = -1.0
+    by_matrix = "".join(named)
     if letters in (by_matrix, by_matrix.translate(str.maketrans("RAILPS", "LPSRAI"))):
         return []
     return [
@@ -228,8 +232,8 @@ def _voxels(path: Path, fields: Fields, end: int, shape: Shape) -> StoredVoxels:
 def write_metaimage(segmentation: Segmentation, path: Path) -> None:
     """Write the labels as compressed uint8 ``.mha`` on the input's grid, in LPS, as ITK does.
 
-    The affine is exact in float64. MetaImage holds rotations only as ITK reads it: of a tilted or sheared
-    grid the axes are not at right angles, which ITK refuses; NIfTI suits those better.
+    The affine is exact in float64. Of a tilted or sheared grid the axes are not at right angles: ITK reads
+    them as they are, but programs that take the matrix for a rotation do not.
 
     Raises:
         OSError: The file cannot be written.

@@ -21,8 +21,9 @@ from autosam_edge_test_hazards import hazard
 
 from autosam_edge.dicom.source import check_unchanged, read_headers
 from autosam_edge.error_codes import BUDGET_TOO_SMALL, INPUT_KIND_UNKNOWN
-from autosam_edge.errors import BudgetError, InputError
+from autosam_edge.errors import BudgetError, InputError, OutputError
 from autosam_edge.read_scan import read
+from autosam_edge.write_results import check_outputs
 
 SPACE = {"space": "left-posterior-superior", "space directions": np.eye(3), "space origin": np.zeros(3)}
 
@@ -197,6 +198,40 @@ def test_a_zipped_series_can_be_read_again_for_its_headers(ct: Any, tmp_path: Pa
     assert len(read_headers(source.files)) == 5
     check_unchanged(source)
     assert list(scratch.iterdir()) == []
+
+
+@hazard("Files and folders", "a relative path, and the working directory changes after the reading", "read")
+@pytest.mark.parametrize("kind", ["folder", "zip", "nrrd"])
+def test_a_relative_path_is_kept_as_it_was_meant(
+    ct: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Results refer to the same files, and none may go into the input folder."""
+    ct.write()
+    pack(ct.path, tmp_path / "scan.zip")
+    nrrd.write(str(tmp_path / "v.nrrd"), np.zeros((3, 4, 5), np.int16) - 1000, SPACE)
+    monkeypatch.chdir(tmp_path)
+    given = {"folder": os.path.relpath(ct.path), "zip": "scan.zip", "nrrd": "v.nrrd"}[kind]
+    source = read(given).source
+    monkeypatch.chdir("/")
+    assert all(file.is_absolute() for file in source.files)
+    if kind == "nrrd":
+        assert source.files == (tmp_path / "v.nrrd",)
+        return
+    assert len(read_headers(source.files)) == 5
+    check_unchanged(source)
+    if kind == "folder":
+        with pytest.raises(OutputError, match="AE-OUTPUT-004"):
+            check_outputs(ct.path / "results", source=source)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a working directory stays there")
+def test_a_working_directory_that_is_gone_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A relative path has no place then."""
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(InputError, match="AE-INPUT-00[13]"):
+        read(".")
 
 
 def test_readers_are_loaded_only_when_needed() -> None:

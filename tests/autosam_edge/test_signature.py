@@ -83,6 +83,15 @@ def alter(path, name, content):
             archive.writestr(member, data)
 
 
+def test_a_link_to_a_bundle_stays_a_link(path, keys):
+    """The bundle behind it is signed."""
+    link = path.with_name("link.edge")
+    link.symlink_to(path)
+    Bundle(link).sign(keys / "ours.pem")
+    assert link.is_symlink()
+    open_bundle(path, require_signature=keys / "ours.pub.pem")
+
+
 @hazard(AREA, "a signature is asked for, and the bundle has none or another's", SIGNATURE_INVALID)
 @pytest.mark.parametrize("signature", [None, b"", bytes(64), b"\xff" * 64])
 def test_a_bundle_without_a_right_signature_is_refused(path, keys, signature):

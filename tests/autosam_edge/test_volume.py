@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from autosam_edge_test_hazards import hazard
 
+from autosam_edge.error_codes import VOLUME_NOT_FINITE
+from autosam_edge.errors import InputError
 from autosam_edge.geometry import Grid
 from autosam_edge.labels import BTCV_LABELS
 from autosam_edge.phantom import Phantom
@@ -34,6 +37,17 @@ def test_the_value_is_read_only_and_the_callers_array_is_not(kind: str, dtype: t
     array[0, 0, 0] = 1
     assert array.flags.writeable
     assert np.shares_memory(held, array)
+
+
+@hazard("Pixel values", "a `Volume` made in Python that holds NaN or infinity", VOLUME_NOT_FINITE)
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_values_that_are_not_finite_are_refused(value: float) -> None:
+    """They are found before the inference, and the engine is not blamed."""
+    hu = np.zeros(GRID.shape, np.float32)
+    Volume(hu, GRID)
+    hu[1, 2, 3] = value
+    with pytest.raises(InputError, match="AE-INPUT-014"):
+        Volume(hu, GRID)
 
 
 def test_slices_of_a_scan_keep_their_place():

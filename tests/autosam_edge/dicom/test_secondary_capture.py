@@ -106,6 +106,48 @@ def test_a_pseudonym_stands_in_the_place_of_the_patient(scan, tmp_path: Path) ->
     assert not [secret for secret in ("Mustermann", PATIENT[1], "20240102") if secret.encode() in content]
 
 
+def test_burned_in_text_and_loss_of_the_source_are_told(scan, segmentation, tmp_path: Path) -> None:
+    """The picture shows pixels of the source, so both stay true of it (PS3.3 C.7.6.1)."""
+    plain = pydicom.dcmread(
+        write(scan, segmentation, tmp_path / "plain", formats=("secondary-capture",))["secondary-capture"]
+    )
+    assert (plain.BurnedInAnnotation, plain.LossyImageCompression) == ("NO", "00")
+    ds = pydicom.dcmread(scan.source.files[-1])
+    ds.BurnedInAnnotation, ds.LossyImageCompression = "YES", "01"
+    ds.LossyImageCompressionRatio, ds.LossyImageCompressionMethod = "9.5", "ISO_10918_1"
+    ds.save_as(scan.source.files[-1])
+    again = read(scan.source.folder)
+    capture = pydicom.dcmread(
+        write(again, segmentation, tmp_path / "out", formats=("secondary-capture",))["secondary-capture"]
+    )
+    assert (capture.BurnedInAnnotation, capture.LossyImageCompression) == ("YES", "01")
+    assert (capture.LossyImageCompressionRatio, capture.LossyImageCompressionMethod) == (9.5, "ISO_10918_1")
+
+
+@hazard(
+    "Results",
+    "a secondary capture with a pseudonym, of images that say that text is burned into their pixels",
+    "written; it says so too, and not that the identity was removed",
+)
+@pytest.mark.parametrize(("burned_in", "removed"), [("YES", "NO"), ("NO", "YES")])
+def test_no_pseudonym_reaches_the_pixels(
+    burned_in: str,
+    removed: str,
+    ct: CtFolder,  # noqa: F811
+    segmentation,
+    tmp_path: Path,
+) -> None:
+    """PatientIdentityRemoved YES would speak for the pixels too (PS3.3 C.7.1.1)."""
+    ct.write(BurnedInAnnotation=burned_in)
+    pixels = np.zeros((4, 4, 3), np.uint8)
+    path = tmp_path / "capture.dcm"
+    write_secondary_capture(pixels, PROVENANCE, read(ct.path).source.files, path, pseudonymize=True)
+    capture = pydicom.dcmread(path)
+    assert (capture.BurnedInAnnotation, capture.PatientIdentityRemoved) == (burned_in, removed)
+    assert ("DeidentificationMethodCodeSequence" in capture) == (removed == "YES")
+    assert str(capture.PatientName).startswith("AE-")
+
+
 def test_the_new_formats_are_written_only_when_named(scan, segmentation, tmp_path: Path) -> None:
     """No run gets them without asking; named alone, they are alone."""
     source = scan.source

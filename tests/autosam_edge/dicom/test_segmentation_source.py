@@ -294,6 +294,13 @@ def test_a_lossy_source_is_told(series, segmentation, tmp_path: Path) -> None:
     assert ds.LossyImageCompressionMethod == "ISO_10918_1"
 
 
+def test_one_lossy_image_is_enough(series, segmentation, tmp_path: Path) -> None:
+    """Also when it is not the first."""
+    rewrite(series[0][-1:], LossyImageCompression=b"01")
+    write_dicom_seg(segmentation, series[0], tmp_path / "out.dcm")
+    assert pydicom.dcmread(tmp_path / "out.dcm").LossyImageCompression == "01"
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_a_source_without_preamble_is_referred_to(series, segmentation, tmp_path: Path) -> None:
     """Older senders leave it out, and the reader of the volume takes such files."""

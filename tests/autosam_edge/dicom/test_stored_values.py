@@ -11,6 +11,7 @@ from autosam_edge_test_hazards import hazard
 from autosam_edge.dicom.read import read_dicom
 from autosam_edge.warning_codes import (
     BITS_IGNORED,
+    BURNED_IN_ANNOTATION,
     LOSSY_COMPRESSION,
     PADDING_NOT_APPLIED,
     PHOTOMETRIC_UNUSUAL,
@@ -134,3 +135,14 @@ def test_lossy_compression_is_reported(ct: Any) -> None:
     """The ratio stands in the warning."""
     ct.write(LossyImageCompression="01", LossyImageCompressionRatio=[12])
     assert "ratio 12" in read_dicom(ct.path).warnings[0].message
+
+
+@hazard(VALUES, "text burned into the pixels, as BurnedInAnnotation says", BURNED_IN_ANNOTATION)
+def test_burned_in_text_is_reported(ct: Any) -> None:
+    """One image is enough; a name in it would stand in every picture."""
+    ct.write(4, BurnedInAnnotation="NO")
+    assert read_dicom(ct.path).warnings == ()
+    ct.save(ct.image(4, BurnedInAnnotation="YES"), "last")
+    (warning,) = read_dicom(ct.path).warnings
+    assert (warning.code, warning.severity) == (BURNED_IN_ANNOTATION.code, "caution")
+    assert "1 of 5 images" in warning.message

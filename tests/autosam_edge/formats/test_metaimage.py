@@ -205,6 +205,14 @@ def test_letters_that_contradict_the_matrix(tmp_path: Path) -> None:
         assert read(write(tmp_path / "v.mha", ("RAI", letters))).warnings == ()
 
 
+@pytest.mark.parametrize("seed", range(40))
+def test_letters_of_itk_agree_with_a_strongly_oblique_matrix(tmp_path: Path, seed: int) -> None:
+    """ITK names each axis of the patient once, also where two columns are longest along the same one."""
+    turn, _ = np.linalg.qr(np.random.default_rng(seed).normal(size=(3, 3)))
+    written_by_itk(tmp_path / "v.mha", direction=turn.ravel().tolist())
+    assert ORIENTATION_LETTERS_IGNORED.code not in [note.code for note in read(tmp_path / "v.mha").warnings]
+
+
 @hazard(AREA, "MetaImage without matrix, origin or spacing, or not in mm", METAIMAGE_ORIENTATION_INVALID)
 @pytest.mark.parametrize(
     "change",
