@@ -345,7 +345,7 @@ SITE_FILE_MISSING = ErrorCode(
 )
 ENGINE_BROKEN = ErrorCode(
     "AE-ENGINE-011",
-    "`doctor`: an installed engine or decoder does not load, crashes, hangs or computes something else",
+    "an installed engine or decoder does not load or, as `doctor` found, crashes, hangs or computes wrongly",
     "Install its package again (pip install --force-reinstall), or uninstall it and use another `engine`.",
 )
 MEMORY_UNKNOWN = ErrorCode(

@@ -9,7 +9,13 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from autosam_edge.error_codes import ARTIFACT_MISSING, ENGINE_NOT_USABLE, ENGINE_UNKNOWN, THREADS_TOO_MANY
+from autosam_edge.error_codes import (
+    ARTIFACT_MISSING,
+    ENGINE_BROKEN,
+    ENGINE_NOT_USABLE,
+    ENGINE_UNKNOWN,
+    THREADS_TOO_MANY,
+)
 from autosam_edge.machine import available_cores
 
 if TYPE_CHECKING:
@@ -118,8 +124,8 @@ def _imitates(artifact: Artifact) -> bool:
         return False  # the others need no instructions of their own, and no package is imported for them
     try:
         return not engine_class(artifact.target).has_instructions(artifact.precision)
-    except (ImportError, OSError, RuntimeError):
-        return False  # a broken package is named when the engine is loaded
+    except Exception:  # a foreign package may raise anything; make_engine tells of it
+        return False
 
 
 def select_artifact(bundle: Bundle, target: str | None = None, precision: str | None = None) -> Artifact:
@@ -190,7 +196,8 @@ def make_engine(
 
     Raises:
         BundleError: They are no allowed model (AE-BUNDLE-007).
-        EngineError: They do not load, or there are more threads than cores (AE-ENGINE-009).
+        EngineError: They do not load, there are more threads than cores (AE-ENGINE-009), or the package of
+            the engine cannot be imported (-011).
         ValueError: ``threads`` is below 1.
     """
     cores = available_cores()
@@ -203,7 +210,15 @@ def make_engine(
             f"{threads} threads were asked for, and this process may use {cores} core{'s' * (cores > 1)}.",
             remedy=f"Leave `threads` out, or give at most {cores}.",
         )
-    return engine_class(target)(model, sha256=sha256, precision=precision, threads=threads or 0)
+    try:
+        engine = engine_class(target)
+    except Exception as error:  # a foreign package may raise anything
+        package = engine_package(target)
+        raise ENGINE_BROKEN(
+            f"{package} is installed, and its import fails ({type(error).__name__}).",
+            remedy=f"Install it again (pip install --force-reinstall {package}), or give another `engine`.",
+        ) from error
+    return engine(model, sha256=sha256, precision=precision, threads=threads or 0)
 
 
 def engine_class(target: str) -> type[ArtifactEngine]:

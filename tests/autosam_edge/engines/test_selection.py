@@ -188,3 +188,17 @@ def test_what_is_only_on_request_is_not_taken_unasked(bundle, only):
         select_artifact(made)
     assert select_artifact(made, "onnx").path == only["path"]
     assert select_artifact(made, precision=only["precision"]).path == only["path"]
+
+
+def test_a_package_that_cannot_be_imported_is_named(monkeypatch):
+    """With the command that mends it; whatever the package raises."""
+
+    def broken(target):
+        raise RuntimeError("its library is missing")
+
+    monkeypatch.setattr(selection, "engine_class", broken)
+    with pytest.raises(
+        EngineError, match="AE-ENGINE-011: openvino is installed, and its import fails"
+    ) as caught:
+        selection.make_engine("openvino", {"": b""}, sha256="", precision="bf16")
+    assert "pip install --force-reinstall openvino" in caught.value.remedy
