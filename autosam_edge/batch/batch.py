@@ -94,8 +94,10 @@ class Batch:
         with closing(Index(self._index_path)) as index:
             index.update(self._roots, on_file)
             self.jobs = [job for job in index.jobs() if self._is_wanted(job)]
+        ids = {job.id for job in self.jobs}
         self.not_found = sum(
-            not any(job.id.startswith(key) for job in self.jobs) for key in self._wanted or ()
+            key not in ids and not any(scan.startswith(key) for scan in ids if len(key) < ID_LETTERS)
+            for key in self._wanted or ()
         )
 
     def todo(self) -> list[Job]:
@@ -157,7 +159,9 @@ class Batch:
             self.folder.sweep(self.selection.in_part)  # a worker may have died
 
     def _is_wanted(self, job: Job) -> bool:
-        return self._wanted is None or any(job.id.startswith(key) for key in self._wanted)
+        if self._wanted is None or job.id in self._wanted:
+            return True
+        return any(job.id.startswith(key) for key in self._wanted if len(key) < ID_LETTERS)
 
 
 def _roots_and_series(inputs: Sequence[Path]) -> tuple[list[Path], frozenset[str] | None]:

@@ -51,6 +51,8 @@ class Index:
     def __init__(self, path: Path) -> None:
         try:
             self._db = _opened(path)
+        except sqlite3.OperationalError:  # locked, or the disk
+            raise
         except sqlite3.DatabaseError:  # damaged; all that it holds is in the headers
             path.unlink()
             self._db = _opened(path)
@@ -98,8 +100,9 @@ class Index:
             return
         found: tuple[str | None, bool, int] = (None, False, 0)
         fault = None
+        is_folder = stat.S_ISDIR(status.st_mode)
         try:
-            if stat.S_ISDIR(status.st_mode):
+            if is_folder:
                 raise INPUT_UNREADABLE(f"{name} is a folder that cannot be read.")
             if entry is None or not not_read(entry, real_root, name):
                 found = _described(path, name, is_input=entry is None)
@@ -107,7 +110,7 @@ class Index:
             if not os.path.lexists(path):
                 return
             fault = json.dumps([error.code, error.message, error.remedy])
-        row = (key, os.fsencode(path.parent), *stamp, *found, fault, look)
+        row = (key, os.fsencode(path if is_folder else path.parent), *stamp, *found, fault, look)
         self._db.execute("INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
 
     def jobs(self) -> Iterator[Job]:
@@ -147,7 +150,11 @@ class Index:
 
 def _opened(path: Path) -> sqlite3.Connection:
     database = sqlite3.connect(path)
-    database.executescript(_TABLES)
+    try:
+        database.executescript(_TABLES)
+    except sqlite3.Error:
+        database.close()
+        raise
     return database
 
 

@@ -75,11 +75,11 @@ def test_a_name_that_is_not_utf8_is_indexed_and_segmented(scans, tmp_path):
 
 
 def test_a_folder_that_cannot_be_read_fails_alone(scans, tmp_path, monkeypatch):
-    CtFolder(scans / "b").write()
+    CtFolder(scans / "a" / "below").write()
     listing = os.scandir
 
     def scandir(path):
-        if str(path).endswith("b"):
+        if str(path).endswith("below"):
             raise PermissionError(13, "denied")
         return listing(path)
 
