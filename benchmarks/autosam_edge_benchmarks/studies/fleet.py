@@ -109,7 +109,7 @@ def _measure_way(
 def _on_dask(source: Path, out: Path) -> Run:
     from distributed import LocalCluster
 
-    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster:
         return run_batch(REAL, source, out, ["--scheduler", cluster.scheduler_address])
 
 

@@ -195,7 +195,7 @@ def test_a_dask_cluster_gives_the_same_table(scans, tmp_path, killed):
     run(batch)
     batch.finish()
     with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, dashboard_address=None, local_directory=tmp_path / "dask"
+        n_workers=2, threads_per_worker=1, dashboard_address=":0", local_directory=tmp_path / "dask"
     ) as started:
         batch = Batch([scans], cluster, SETTINGS)
         batch.update_index()
