@@ -111,11 +111,7 @@ def batch(
     stages = Stages()
     whole = Batch(inputs, out, settings, Selection(frozenset(retry or ()), limit, _part(part)))
     with stages.stage("index"):
-        whole.update_index()
-    if not whole.jobs and not whole.not_found:
-        raise NO_DICOM(
-            "the inputs hold no CT scan.", remedy="Give folders of CT series, or files such as NIfTI."
-        )
+        _index(whole)
     todo = [] if dry_run else whole.todo()
     stages.log(f"{len(whole.jobs)} scans, {len(todo)} to segment")
     started = time.perf_counter()
@@ -129,6 +125,15 @@ def batch(
         raise BATCH_LIST_INVALID(
             f"{whole.not_found} series of the lists are in none of the folders.",
             remedy="Give the folders that hold them, or take them off the lists.",
+        )
+
+
+def _index(whole: Batch) -> None:
+    """Look at the inputs; without any scan the command ends."""
+    whole.update_index()
+    if not whole.jobs and not whole.not_found:
+        raise NO_DICOM(
+            "the inputs hold no CT scan.", remedy="Give folders of CT series, or files such as NIfTI."
         )
 
 
