@@ -94,11 +94,8 @@ class Batch:
         with closing(Index(self._index_path)) as index:
             index.update(self._roots, on_file)
             self.jobs = [job for job in index.jobs() if self._is_wanted(job)]
-        ids = {job.id for job in self.jobs}
-        self.not_found = sum(
-            key not in ids and not any(scan.startswith(key) for scan in ids if len(key) < ID_LETTERS)
-            for key in self._wanted or ()
-        )
+        found = {start for job in self.jobs for start in _starts(job.id)}
+        self.not_found = len((self._wanted or frozenset()) - found)
 
     def todo(self) -> list[Job]:
         """The scans that this run segments."""
@@ -159,9 +156,7 @@ class Batch:
             self.folder.sweep(self.selection.in_part)  # a worker may have died
 
     def _is_wanted(self, job: Job) -> bool:
-        if self._wanted is None or job.id in self._wanted:
-            return True
-        return any(job.id.startswith(key) for key in self._wanted if len(key) < ID_LETTERS)
+        return self._wanted is None or not self._wanted.isdisjoint(_starts(job.id))
 
 
 def _roots_and_series(inputs: Sequence[Path]) -> tuple[list[Path], frozenset[str] | None]:
@@ -191,6 +186,11 @@ def _roots_and_series(inputs: Sequence[Path]) -> tuple[list[Path], frozenset[str
             "the inputs name series, but no folder that holds them.", remedy="Give the folder too."
         )
     return roots, frozenset(wanted) or None
+
+
+def _starts(scan: str) -> Iterator[str]:
+    """The texts by which a list may name a scan: its id, and the first letters of it."""
+    return (scan[:length] for length in range(_MIN_HASH, ID_LETTERS + 1))
 
 
 def _start_of_id(series: str) -> str:
