@@ -67,7 +67,8 @@ class Artifact:
         working_set_mb: Memory of the engine with the weights and one tile, measured at export, MB; None if
             the artifact was not executed.
         relative_time: Time of a tile divided by that of the first executed artifact of the bundle, measured
-            in one run at export; None if the artifact was not executed.
+            in one run at export; None if the artifact was not executed, or in a number format that the
+            processor of the export lacks.
     """
 
     target: str

@@ -55,8 +55,8 @@ INT8_NOT_POSSIBLE = ErrorCode(
 )
 BF16_NOT_SUPPORTED = ErrorCode(
     "AE-EXPORT-013",
-    "bf16 on a processor without it: OpenVINO would imitate it or compute float32",
-    "Leave bf16 out, or export on a processor that has it.",
+    "bf16 on a processor without it, where OpenVINO computes float32 in its place",
+    "Leave bf16 out, or export on a processor with bfloat16 or AVX-512.",
 )
 DECISION_WEIGHTS_INVALID = ErrorCode(
     "AE-EXPORT-014",

@@ -15,7 +15,7 @@ from autosam_edge.atomic_files import staged_folder
 from autosam_edge.bundle import Bundle, read_files
 from autosam_edge.clock import doubt
 from autosam_edge.engines.engine import Engine
-from autosam_edge.engines.selection import make_engine, why_missing
+from autosam_edge.engines.selection import engine_class, make_engine, why_missing
 from autosam_edge.errors import AutosamEdgeError
 from autosam_edge.golden import GOLDEN
 from autosam_edge.manifest import Artifact
@@ -33,11 +33,13 @@ from autosam_edge_export.bundle_writer import (
 )
 from autosam_edge_export.convert.quantization import Tiles, draw_tiles
 from autosam_edge_export.convert.student_forms import StudentForms
-from autosam_edge_export.error_codes import PATCH_UNSUITABLE
+from autosam_edge_export.error_codes import BF16_NOT_SUPPORTED, PATCH_UNSUITABLE
 from autosam_edge_export.monai_bundle import write_monai_bundle
 from autosam_edge_export.proof.cost import ArtifactCost, measure_cost, time_tiles
 from autosam_edge_export.proof.golden_vectors import write_golden
 from autosam_edge_export.proof.parity import MadeArtifact, compare, require, summarize
+from autosam_edge_export.proof.parity_report import ParityEntry
+from autosam_edge_export.proof.tolerances import TOLERANCES
 from autosam_edge_export.targets import TARGETS, wanted_artifacts
 from autosam_edge_export.targets.target import Target, preflight, require_packages
 from autosam_edge_training.strict import JsonObject
@@ -125,6 +127,7 @@ def _make_bundle(
     )
     proof = [summarize(entry, records[entry.name], measured.costs.get(entry.name)) for entry in made]
     require(proof)
+    _require_rounding(made, proof)
     artifacts = [a.with_figures(entry, measured.reference_ms) for a, entry in zip(made, proof, strict=True)]
     int8 = any(precision == "int8" for _, precision in wanted)
     write_bundle(
@@ -186,12 +189,14 @@ def _convert(forms: StudentForms, wanted: Sequence[tuple[Target, str]], folder: 
             file = folder / conversion.path / name
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(content)
+        executed = not why_missing(target.name)
         made.append(
             MadeArtifact(
                 target.name,
                 precision,
                 conversion.path,
-                proof="interpreted" if why_missing(target.name) else "executed",
+                proof="executed" if executed else "interpreted",
+                imitated=executed and not engine_class(target.name).has_instructions(precision),
                 megabytes=_megabytes(folder / conversion.path),
                 facts=conversion.facts,
                 developer_files=conversion.developer_files,
@@ -229,7 +234,8 @@ def _measure(
     log: Callable[[str], None],
 ) -> _Measured:
     """Measure each executed artifact in a fresh process, then time all of them together with the student."""
-    executed = [artifact for artifact in made if artifact.proof == "executed"]
+    # The first one is what the times of the others are compared with: never an imitation.
+    executed = sorted((a for a in made if a.proof == "executed"), key=lambda artifact: artifact.imitated)
     costs = {}
     for artifact in executed:
         log(f"measuring {artifact.name}")
@@ -247,6 +253,17 @@ def _measure(
         for name, cost in costs.items()
     }
     return _Measured(round(timing.median_ms(_STUDENT), 1), timed, engines, doubt(timing.others_cores))
+
+
+def _require_rounding(made: Sequence[MadeArtifact], proof: Sequence[ParityEntry]) -> None:
+    """Refuse an imitation that is as close to the student as float32 is: it did not round."""
+    for artifact, entry in zip(made, proof, strict=True):
+        exact = TOLERANCES[artifact.target, "fp32"].logit_rms
+        if artifact.imitated and entry.logit_rms <= exact:
+            raise BF16_NOT_SUPPORTED(
+                f"this processor has no bfloat16, and {artifact.name} was computed in float32: its logits "
+                f"differ from the student's by {entry.logit_rms:.1e} (root mean square) only."
+            )
 
 
 def make_interpreters(

@@ -35,6 +35,8 @@ class MadeArtifact:
     Args:
         path: Path in the bundle, of a file or of a folder.
         proof: ``executed`` if this machine has the runtime, else ``interpreted``.
+        imitated: True if this processor lacks the number format, so that the runtime only rounds as the
+            format does, and needs more time.
         developer_files: Files for developers, which the manifest does not list, by their path in the bundle.
     """
 
@@ -42,6 +44,7 @@ class MadeArtifact:
     precision: str
     path: str
     proof: Literal["executed", "interpreted"]
+    imitated: bool = False
     megabytes: float = 0.0
     facts: Mapping[str, object] = field(default_factory=dict)
     developer_files: Mapping[str, bytes] = field(default_factory=dict)
@@ -66,7 +69,7 @@ class MadeArtifact:
             self.proof,
             worst_organ_dice=round(entry.worst_dice, 5),
             working_set_mb=round(cost.working_set_mb, 1) if cost else None,
-            relative_time=round(cost.tile_ms / reference_ms, 3) if cost else None,
+            relative_time=round(cost.tile_ms / reference_ms, 3) if cost and not self.imitated else None,
         )
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from autosam_edge.engines.selection import engine_class
 from autosam_edge_export.convert.student_forms import StudentForms
 from autosam_edge_export.convert.to_onnx import OPERATORS
 from autosam_edge_export.edge import EdgeOptions
-from autosam_edge_export.error_codes import BF16_NOT_SUPPORTED
 from autosam_edge_export.targets.target import Conversion, Target
 
 
@@ -20,15 +18,6 @@ class OpenVino(Target):
     extra = "openvino"
 
     def convert(self, forms: StudentForms, precision: str) -> Conversion:
-        """See :class:`~autosam_edge_export.targets.target.Target`.
-
-        Raises:
-            ExportError: The processor has no bfloat16 (AE-EXPORT-013).
-        """
-        if not engine_class(self.name).has_instructions(precision):
-            raise BF16_NOT_SUPPORTED(
-                "this processor has no bfloat16; OpenVINO would imitate it or compute float32, which proves "
-                "nothing about bf16."
-            )
+        """See :class:`~autosam_edge_export.targets.target.Target`."""
         stored = "fp32" if precision == "bf16" else precision
         return Conversion(f"onnx/{stored}.onnx", {"": forms.onnx(self.options, stored)})

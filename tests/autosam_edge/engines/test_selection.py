@@ -85,6 +85,19 @@ def test_a_number_format_that_the_processor_lacks_comes_last(bundle, monkeypatch
     assert order(made)[0] == "openvino/bf16"
 
 
+def test_bfloat16_that_was_imitated_at_export_comes_first_where_the_processor_has_it(bundle, monkeypatch):
+    """It has no time; another format without a time would come last."""
+    monkeypatch.setattr(selection, "_imitates", lambda artifact: False)
+    made = bundle(
+        artifact("onnx/fp16", time=None), artifact("onnx/fp32"), artifact("openvino/bf16", time=None)
+    )
+    assert order(made) == ["openvino/bf16", "onnx/fp32", "onnx/fp16"]
+    assert "the processor of the export had no bfloat16" in reasons(made)["openvino/bf16"]
+    assert select_artifact(made).name == "openvino/bf16"
+    monkeypatch.setattr(selection, "_imitates", lambda artifact: artifact.precision == "bf16")
+    assert select_artifact(made).name == "onnx/fp32"
+
+
 def test_speed_never_beats_an_organ(bundle):
     """An artifact that is not equal to the student runs only on request."""
     made = bundle(artifact("onnx/int8", dice=0.98, time=0.1), artifact("onnx/fp32"))
