@@ -52,6 +52,12 @@ class Postprocess:
     decision_weights: dict[str, float]
 
 
+Proof = Literal["executed", "imitated", "interpreted"]
+"""How an artifact was compared with the student: ``executed`` by its runtime; ``imitated`` by its runtime,
+which rounds to a number format that the processor lacks and needs more time; or ``interpreted`` operator by
+operator, where the runtime was missing."""
+
+
 @dataclass(frozen=True)
 class Artifact:
     """One converted form of the student.
@@ -60,21 +66,19 @@ class Artifact:
         target: Runtime that runs it, such as ``onnx`` or ``coreml``.
         precision: Number format, such as ``fp32`` or ``int8``.
         path: Path of the file or folder inside the bundle.
-        proof: Kind of comparison with the student at export: ``executed`` by its runtime, or
-            ``interpreted`` operator by operator where the runtime was missing.
+        proof: Kind of comparison with the student at export, see :data:`Proof`.
         worst_organ_dice: Smallest Dice of an organ against the trained student on the comparison scans, 0 to
             1.
         working_set_mb: Memory of the engine with the weights and one tile, measured at export, MB; None if
             the artifact was not executed.
         relative_time: Time of a tile divided by that of the first executed artifact of the bundle, measured
-            in one run at export; None if the artifact was not executed, or in a number format that the
-            processor of the export lacks.
+            in one run at export; None if the artifact was not executed.
     """
 
     target: str
     precision: str
     path: str
-    proof: Literal["executed", "interpreted"]
+    proof: Proof
     worst_organ_dice: float
     working_set_mb: float | None
     relative_time: float | None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import math
 import os
 import sys
 from dataclasses import dataclass
@@ -87,8 +86,8 @@ def rank_artifacts(manifest: Manifest) -> list[Choice]:
 
     Usable artifacts come first, among them those that are equal to the student, among these the fastest at
     export. A format with fewer bits must be faster by 10 to 30 %, depending on the format, and the processor
-    must have it. bfloat16 that was only imitated at export, and so not timed, comes first where the processor
-    has it: there it was the fastest format wherever it was measured.
+    must have it. A format that was only imitated at export has no time. It comes first where the processor
+    has it: there bfloat16 was the fastest format wherever it was measured.
     """
     choices = []
     first = next((artifact.name for artifact in manifest.artifacts if artifact.relative_time is not None), "")
@@ -97,7 +96,7 @@ def rank_artifacts(manifest: Manifest) -> list[Choice]:
         imitated = missing is None and _imitates(artifact)
         if missing is not None:
             reason = missing
-        elif artifact.proof != "executed":
+        elif artifact.proof == "interpreted":
             reason = (
                 "not executed at export, so not timed: only on request, after verification on this device"
             )
@@ -106,22 +105,20 @@ def rank_artifacts(manifest: Manifest) -> list[Choice]:
             reason = f"Dice of the worst organ {dice:.3f}, below {EQUAL_DICE}: only on request"
         elif imitated:
             reason = "equal to the student; this processor has no bfloat16, and imitating it is slow"
-        elif artifact.relative_time is None:
+        elif artifact.proof == "imitated":
             reason = "equal to the student; not timed, as the processor of the export had no bfloat16"
         else:
             reason = f"equal to the student, {artifact.relative_time:.2f} x the time of {first}"
-        auto_selectable = artifact.proof == "executed" and artifact.worst_organ_dice >= EQUAL_DICE
+        auto_selectable = artifact.proof != "interpreted" and artifact.worst_organ_dice >= EQUAL_DICE
         choices.append(Choice(artifact, missing is None, auto_selectable, imitated, reason))
     return sorted(choices, key=_rank)
 
 
 def _rank(choice: Choice) -> tuple[bool, bool, bool, bool, float]:
     artifact = choice.artifact
-    untimed = 0.0 if artifact.precision == "bf16" else math.inf
-    time = untimed if artifact.relative_time is None else artifact.relative_time
-    time *= _MIN_SPEEDUP.get(artifact.precision, max(_MIN_SPEEDUP.values()))
+    time = (artifact.relative_time or 0.0) * _MIN_SPEEDUP.get(artifact.precision, max(_MIN_SPEEDUP.values()))
     unequal = artifact.worst_organ_dice < EQUAL_DICE
-    return not choice.usable, artifact.proof != "executed", unequal, choice.imitated, time
+    return not choice.usable, artifact.proof == "interpreted", unequal, choice.imitated, time
 
 
 def _imitates(artifact: Artifact) -> bool:

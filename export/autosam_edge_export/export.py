@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,8 @@ from autosam_edge.engines.engine import Engine
 from autosam_edge.engines.selection import engine_class, make_engine, why_missing
 from autosam_edge.errors import AutosamEdgeError
 from autosam_edge.golden import GOLDEN
-from autosam_edge.manifest import Artifact
+from autosam_edge.machine import describe_machine
+from autosam_edge.manifest import Artifact, Proof
 from autosam_edge.model import MAX_SIDE, InputContract
 from autosam_edge.phantom import make_phantom
 from autosam_edge.verify import verify_bundle
@@ -76,14 +78,15 @@ def export_bundle(
             whole volumes, which takes long for a large student.
 
     Returns:
-        Report of JSON values: ``bundle``, ``model``, ``student``, ``torch`` (size and time of the student
-        itself) and ``artifacts`` (name and entry of ``parity.json``).
+        Report of JSON values: ``bundle``, ``date``, ``machine``, ``model``, ``student``, ``torch`` (size and
+        time of the student itself) and ``artifacts`` (name and entry of ``parity.json``).
 
     Raises:
         ExportError: A conversion or the proof fails (AE-EXPORT-001 to -014). No bundle is left.
         MissingExtraError: A package of a target is not installed (AE-EXTRA-001).
         OutputError: The bundle cannot be written.
     """
+    today, machine = datetime.now(timezone.utc).date().isoformat(), describe_machine()
     wanted = wanted_artifacts(targets, precisions)
     _require_patch(patch)
     for target in _targets_of(wanted):
@@ -93,7 +96,7 @@ def export_bundle(
     contract = student.input.contract(patch, overlap)
     with staged_folder(out, replaces=GOLDEN) as folder:
         report = _make_bundle(folder, student, contract, wanted, volumes, calibration, interpreted_tiles, log)
-    return {"bundle": str(out), **report}
+    return {"bundle": str(out), "date": today, "machine": machine, **report}
 
 
 def _make_bundle(
@@ -189,20 +192,24 @@ def _convert(forms: StudentForms, wanted: Sequence[tuple[Target, str]], folder: 
             file = folder / conversion.path / name
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(content)
-        executed = not why_missing(target.name)
         made.append(
             MadeArtifact(
                 target.name,
                 precision,
                 conversion.path,
-                proof="executed" if executed else "interpreted",
-                imitated=executed and not engine_class(target.name).has_instructions(precision),
+                proof=_proof(target.name, precision),
                 megabytes=_megabytes(folder / conversion.path),
                 facts=conversion.facts,
                 developer_files=conversion.developer_files,
             )
         )
     return made
+
+
+def _proof(target: str, precision: str) -> Proof:
+    if why_missing(target):
+        return "interpreted"
+    return "executed" if engine_class(target).has_instructions(precision) else "imitated"
 
 
 @dataclass(frozen=True)
@@ -235,7 +242,9 @@ def _measure(
 ) -> _Measured:
     """Measure each executed artifact in a fresh process, then time all of them together with the student."""
     # The first one is what the times of the others are compared with: never an imitation.
-    executed = sorted((a for a in made if a.proof == "executed"), key=lambda artifact: artifact.imitated)
+    executed = sorted(
+        (a for a in made if a.proof != "interpreted"), key=lambda made: made.proof == "imitated"
+    )
     costs = {}
     for artifact in executed:
         log(f"measuring {artifact.name}")
@@ -259,7 +268,7 @@ def _require_rounding(made: Sequence[MadeArtifact], proof: Sequence[ParityEntry]
     """Refuse an imitation that is as close to the student as float32 is: it did not round."""
     for artifact, entry in zip(made, proof, strict=True):
         exact = TOLERANCES[artifact.target, "fp32"].logit_rms
-        if artifact.imitated and entry.logit_rms <= exact:
+        if artifact.proof == "imitated" and entry.logit_rms <= exact:
             raise BF16_NOT_SUPPORTED(
                 f"this processor has no bfloat16, and {artifact.name} was computed in float32: its logits "
                 f"differ from the student's by {entry.logit_rms:.1e} (root mean square) only."
@@ -350,7 +359,8 @@ def export_monai(
 
 def as_table(report: JsonObject) -> list[dict[str, str]]:
     """Rows of the report for a person: size, cost, worst organ, verdict."""
-    first = next((entry["cost"]["tile_ms"] for entry in report["artifacts"] if entry["cost"]), 0.0)
+    executed = (entry for entry in report["artifacts"] if entry["proof"] == "executed")
+    first = next((entry["cost"]["tile_ms"] for entry in executed), 0.0)
     student = report["torch"]
     rows = [
         {
@@ -367,15 +377,16 @@ def as_table(report: JsonObject) -> list[dict[str, str]]:
     ]
     for entry in report["artifacts"]:
         cost, worst = entry["cost"], entry["worst_organ"]
-        slower = cost is not None and cost["tile_ms"] > 1.05 * first
-        verdict = "passed, but slower" if slower else "passed" if cost else "passed, interpreted"
+        timed = entry["proof"] == "executed"
+        slower = timed and cost["tile_ms"] > 1.05 * first
+        verdict = "passed, but slower" if slower else "passed" if timed else f"passed, {entry['proof']}"
         rows.append(
             {
                 "artifact": entry["name"],
                 "MB": f"{entry['megabytes']:.1f}",
                 "load s": f"{cost['load_s']:.2f}" if cost else "",
-                "ms a tile": f"{cost['tile_ms']:.0f}" if cost else "",
-                "time": f"{cost['tile_ms'] / first:.2f} x" if cost else "",
+                "ms a tile": f"{cost['tile_ms']:.0f}" if timed else "",
+                "time": f"{cost['tile_ms'] / first:.2f} x" if timed else "",
                 "peak MB": f"{cost['peak_rss_mb']:.0f}" if cost else "",
                 "worst organ": f"{entry['organ_dice'].get(worst, 0.0):.4f} {worst}",
                 "mean Dice": f"{entry['mean_dice']:.4f}",

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+from autosam_edge.manifest import Proof
 from autosam_edge.strict_json import build, parse_json
 from autosam_edge_benchmarks.rows.figures import Energy, Memory, Roofline, Scan, Sustained, TileLatency
 
@@ -77,7 +78,7 @@ class Measured:
         sha256: SHA-256 of the artifact.
         form: Target of the export, such as ``onnx`` or ``coreml``.
         precision: Number format.
-        proof: Kind of comparison with the student at export: ``executed`` or ``interpreted``.
+        proof: Kind of comparison with the student at export: ``executed``, ``imitated`` or ``interpreted``.
         tile: Sides (D, H, W) of a tile, voxels.
         megabytes: Size of the artifact, MB.
     """
@@ -89,7 +90,7 @@ class Measured:
     sha256: str | None
     form: str
     precision: str
-    proof: Literal["executed", "interpreted"] | None
+    proof: Proof | None
     tile: tuple[int, int, int] | None
     megabytes: float | None
 

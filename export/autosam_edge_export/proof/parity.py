@@ -9,14 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 from monai.metrics.hausdorff_distance import compute_hausdorff_distance
 
 from autosam_edge.engines.engine import Engine
-from autosam_edge.manifest import Artifact
+from autosam_edge.manifest import Artifact, Proof
 from autosam_edge.measurements import dice
 from autosam_edge.model import Model
 from autosam_edge.session import Session
@@ -34,17 +33,14 @@ class MadeArtifact:
 
     Args:
         path: Path in the bundle, of a file or of a folder.
-        proof: ``executed`` if this machine has the runtime, else ``interpreted``.
-        imitated: True if this processor lacks the number format, so that the runtime only rounds as the
-            format does, and needs more time.
+        proof: See :data:`~autosam_edge.manifest.Proof`.
         developer_files: Files for developers, which the manifest does not list, by their path in the bundle.
     """
 
     target: str
     precision: str
     path: str
-    proof: Literal["executed", "interpreted"]
-    imitated: bool = False
+    proof: Proof
     megabytes: float = 0.0
     facts: Mapping[str, object] = field(default_factory=dict)
     developer_files: Mapping[str, bytes] = field(default_factory=dict)
@@ -69,7 +65,9 @@ class MadeArtifact:
             self.proof,
             worst_organ_dice=round(entry.worst_dice, 5),
             working_set_mb=round(cost.working_set_mb, 1) if cost else None,
-            relative_time=round(cost.tile_ms / reference_ms, 3) if cost and not self.imitated else None,
+            relative_time=round(cost.tile_ms / reference_ms, 3)
+            if cost and self.proof == "executed"
+            else None,
         )
 
 

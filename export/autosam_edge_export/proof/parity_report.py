@@ -142,7 +142,8 @@ def _organ_rows(entries: Sequence[ParityEntry]) -> Iterator[tuple[str, ...]]:
     for organ in dict.fromkeys(organ for entry in entries for organ in entry.organ_dice):
         yield organ, *(f"{entry.organ_dice.get(organ, math.nan):.4f}" for entry in entries)
     yield "MB", *(f"{entry.megabytes:.1f}" for entry in entries)
-    yield "ms a tile", *(f"{entry.cost.tile_ms:.0f}" if entry.cost else "" for entry in entries)
+    timed = (entry.cost if entry.proof == "executed" else None for entry in entries)
+    yield "ms a tile", *(f"{cost.tile_ms:.0f}" if cost else "" for cost in timed)
 
 
 def _difference_row(entry: ParityEntry, organ: str) -> tuple[str, ...]:
