@@ -171,6 +171,27 @@ def test_masses_spare_organs_bone_and_air():
         assert torch.equal(truth, occupancy)
 
 
+def test_a_lung_gets_masses_and_the_air_around_the_patient_does_not():
+    """One patch in two: a body of soft tissue in the lung. The air between the back and the table stays."""
+    image = torch.zeros(1, 1, 48, 48, 48)
+    image[:, :, :, 4:36, 4:44] = 0.5
+    lung = torch.zeros(1, 1, 48, 48, 48, dtype=torch.bool)
+    lung[:, :, :, 8:32, 8:40] = True
+    image[lung] = 0.0
+    image[:, :, :, 44:46] = 0.5  # the table
+    image[:, :, :, 38:46, :2] = image[:, :, :, 38:46, 46:] = 0.5  # its rails
+    occupancy = torch.zeros(1, 14, 48, 48, 48)
+    occupancy[:, 0] = 1
+    air = torch.nn.functional.max_pool3d(image, 5, stride=1, padding=2) == 0.0
+    air_outside, deep_in_lung = air & ~lung, air & lung
+    chance, with_tumor = generator(), 0
+    for _ in range(20):
+        after = random_masses(image, occupancy, chance, spacing_mm=MM3)
+        assert after[air_outside].max() == 0.0
+        with_tumor += bool(after[deep_in_lung].max() > 0.25)
+    assert 4 <= with_tumor <= 16
+
+
 def test_where_all_is_organ_there_is_no_room_for_masses():
     """The image comes out as it was."""
     image, occupancy = abdomen()

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -105,36 +107,85 @@ def random_masses(
 
     BTCV shows no large tumor and no ascites, and a network that learned on it calls both a liver. One to
     three smooth, irregular bodies of 15 to 120 mm radius replace what is background inside the body and not
-    bone; half of them replace fat only, as fluid does.
+    bone; half of them replace fat only, as fluid does. A patch that shows a lung gets one more body of 10 to
+    50 mm radius there, one time in two: a network that has seen thin slabs takes a tumor in a lung for the
+    dome of a liver.
 
     Args:
         image: (1, 1, D, H, W) in [0, 1].
         occupancy: (1, 14, D, H, W).
     """
-    shape = image.shape[2:]
+    enclosed = _enclosed(image)
     body = F.avg_pool3d(image, 5, stride=1, padding=2) > 0.03  # fat is about 0.06, lung and air 0
     room = occupancy[:, :1] * (body & (image < 0.75))  # above 175 HU: bone, contrast
-    axes = [torch.arange(side, dtype=torch.float32) for side in shape]
     for _ in range(int(generator.integers(1, 4))):
-        center, radius_mm = (
-            generator.uniform(0, 1, 3) * np.array(shape),
-            np.exp(generator.uniform(np.log(15.0), np.log(120.0))),
-        )
-        radii = radius_mm / np.array(spacing_mm) * generator.uniform(0.7, 1.4, 3)
-        d, h, w = (
-            ((axis - float(c)) / float(r)) ** 2 for axis, c, r in zip(axes, center, radii, strict=True)
-        )
-        distance = (d[:, None, None] + h[None, :, None] + w[None, None, :]).sqrt()[None, None]
-        lumps = torch.from_numpy(generator.standard_normal((1, 1, 6, 6, 6), dtype=np.float32))
-        distance = distance + 0.25 * F.interpolate(lumps, size=shape, mode="trilinear", align_corners=False)
-        share = torch.sigmoid((1.0 - distance) * float(radii.min())) * room
-        low, high = (
-            (0.3, 0.36) if (fluid := generator.random() < 0.5) else (0.32, 0.5)
-        )  # -5 to 19 HU, 3 to 75 HU
+        center = generator.uniform(0, 1, 3) * np.array(image.shape[2:])
+        share = room * _lump(image, center, (15.0, 120.0), generator, spacing_mm)
+        fluid = generator.random() < 0.5
         if fluid:
             share = share * (image < 0.2)
-        noise = torch.from_numpy(generator.standard_normal(tuple(image.shape), dtype=np.float32)) * float(
-            generator.uniform(0.01, 0.04)
-        )
-        image = image * (1.0 - share) + (float(generator.uniform(low, high)) + noise) * share
+        # -5 to 19 HU, 3 to 75 HU
+        image = _filled(image, share, (0.3, 0.36) if fluid else (0.32, 0.5), generator)
+    lung = torch.nonzero((enclosed & ~body)[0, 0])
+    if len(lung) > _LEAST_LUNG and generator.random() < 0.5:
+        center = lung[int(generator.integers(len(lung)))].numpy()
+        share = enclosed * occupancy[:, :1] * (image < 0.2)
+        share = share * _lump(image, center, (10.0, 50.0), generator, spacing_mm)
+        image = _filled(image, share, (0.3, 0.5), generator)
     return image.clamp(0.0, 1.0)
+
+
+# Voxels without tissue in a patch from which on they count as lung and not as gas in the bowel.
+_LEAST_LUNG = 5000
+
+
+def _enclosed(image: Tensor) -> Tensor:
+    """The patient and what the patient encloses: voxels with tissue on all four sides in the axial plane.
+
+    The table is not a part of the patient: only the largest connected tissue counts.
+    """
+    parts, _ = ndimage.label(image[0, 0].numpy() > 0.03)
+    sizes = np.bincount(parts.ravel())
+    sizes[0] = 0
+    tissue = (parts > 0) & (parts == sizes.argmax())
+    enclosed = np.ones_like(tissue)
+    for axis in (1, 2):
+        enclosed &= np.logical_or.accumulate(tissue, axis)
+        enclosed &= np.flip(np.logical_or.accumulate(np.flip(tissue, axis), axis), axis)
+    return torch.from_numpy(enclosed)[None, None]
+
+
+def _lump(
+    image: Tensor,
+    center: NDArray[np.float64],
+    radius_mm: tuple[float, float],
+    generator: np.random.Generator,
+    spacing_mm: tuple[float, float, float],
+) -> Tensor:
+    """Share (1, 1, D, H, W) of each voxel that a smooth, irregular body fills.
+
+    Args:
+        center: Voxels (D, H, W).
+        radius_mm: Smallest and largest radius, mm.
+    """
+    shape = image.shape[2:]
+    radius = np.exp(generator.uniform(*np.log(radius_mm)))
+    radii = radius / np.array(spacing_mm) * generator.uniform(0.7, 1.4, 3)
+    d, h, w = (
+        ((torch.arange(side, dtype=torch.float32) - float(c)) / float(r)) ** 2
+        for side, c, r in zip(shape, center, radii, strict=True)
+    )
+    distance = (d[:, None, None] + h[None, :, None] + w[None, None, :]).sqrt()[None, None]
+    lumps = torch.from_numpy(generator.standard_normal((1, 1, 6, 6, 6), dtype=np.float32))
+    distance = distance + 0.25 * F.interpolate(lumps, size=shape, mode="trilinear", align_corners=False)
+    return torch.sigmoid((1.0 - distance) * float(radii.min()))
+
+
+def _filled(
+    image: Tensor, share: Tensor, values: tuple[float, float], generator: np.random.Generator
+) -> Tensor:
+    """The image with a uniform, noisy tissue in a share of each voxel; ``values`` bound its mean."""
+    noise = torch.from_numpy(generator.standard_normal(tuple(image.shape), dtype=np.float32)) * float(
+        generator.uniform(0.01, 0.04)
+    )
+    return image * (1.0 - share) + (float(generator.uniform(*values)) + noise) * share

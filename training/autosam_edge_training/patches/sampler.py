@@ -52,7 +52,7 @@ class Sampling:
         slabs: Probability that the scan is cut to a thin slab or a narrow field of view first.
         low_resolution: Probability of thick slices, interpolated back.
         intensity: Contrast, brightness, HU offset, gamma, noise and blur.
-        masses: Probability of masses and free fluid outside of the organs.
+        masses: Probability of masses and free fluid outside of the organs, also in lungs.
         negatives: Number of synthetic scans without any organ (water, air, a head) that join the cases.
         phantom_share: Share of the patches that come from phantoms and synthetic scans without organs.
     """
