@@ -13,7 +13,7 @@ from autosam_edge.batch.folder import BatchFolder
 from autosam_edge.batch.index import ID_LETTERS, Index, short_hash
 from autosam_edge.batch.page import write_page
 from autosam_edge.batch.table import rows_of, write_table
-from autosam_edge.error_codes import BATCH_LIST_INVALID, OUTPUT_IN_INPUT, PATH_MISSING
+from autosam_edge.error_codes import BATCH_LIST_INVALID, INPUT_KIND_UNKNOWN, OUTPUT_IN_INPUT, PATH_MISSING
 from autosam_edge.write_results import check_writable
 
 if TYPE_CHECKING:
@@ -96,6 +96,15 @@ class Batch:
             self.jobs = [job for job in index.jobs() if self._is_wanted(job)]
         found = {start for job in self.jobs for start in _starts(job.id)}
         self.not_found = len((self._wanted or frozenset()) - found)
+
+    def require_scans(self) -> None:
+        """End a run whose inputs hold nothing.
+
+        Raises:
+            InputError: There is no scan, in the inputs or on a list (AE-INPUT-002).
+        """
+        if not self.jobs and not self.not_found:
+            raise INPUT_KIND_UNKNOWN("the input holds no CT scan of three slices or more.")
 
     def todo(self) -> list[Job]:
         """The scans that this run segments."""

@@ -27,7 +27,6 @@ from autosam_edge.batch.job import Fault, Settings
 from autosam_edge.batch.scan import Scanner
 from autosam_edge.error_codes import (
     CONTRACT_SETTINGS_INVALID,
-    INPUT_KIND_UNKNOWN,
     INPUT_UNREADABLE,
     OUTPUT_OCCUPIED,
     PATH_MISSING,
@@ -195,8 +194,7 @@ def _segment_all(contract: Contract, source: Path, out: Path, settings: Settings
         with explained():
             batch = Batch([source], work, settings)
         batch.update_index()
-        if not batch.jobs:
-            raise INPUT_KIND_UNKNOWN("the input holds no CT scan of three slices or more.")
+        batch.require_scans()
         targets = _targets(contract, batch.jobs, out.resolve(), socket)
         faults = _shared_names(batch.jobs, targets) if contract in _NAMED_AFTER_INPUT else {}
         scanner = Scanner(batch.folder, settings)

@@ -15,7 +15,7 @@ from autosam_edge.batch.job import Settings
 from autosam_edge.cli import options
 from autosam_edge.cli.progress import Stages
 from autosam_edge.cli.tables import new_console
-from autosam_edge.error_codes import BATCH_LIST_INVALID, NO_DICOM, SCANS_FAILED
+from autosam_edge.error_codes import BATCH_LIST_INVALID, SCANS_FAILED
 from autosam_edge.machine import available_cores
 from autosam_edge.read_choices import ReadChoices
 
@@ -111,7 +111,8 @@ def batch(
     stages = Stages()
     whole = Batch(inputs, out, settings, Selection(frozenset(retry or ()), limit, _part(part)))
     with stages.stage("index"):
-        _index(whole)
+        whole.update_index()
+        whole.require_scans()
     todo = [] if dry_run else whole.todo()
     stages.log(f"{len(whole.jobs)} scans, {len(todo)} to segment")
     started = time.perf_counter()
@@ -125,15 +126,6 @@ def batch(
         raise BATCH_LIST_INVALID(
             f"{whole.not_found} series of the lists are in none of the folders.",
             remedy="Give the folders that hold them, or take them off the lists.",
-        )
-
-
-def _index(whole: Batch) -> None:
-    """Look at the inputs; without any scan the command ends."""
-    whole.update_index()
-    if not whole.jobs and not whole.not_found:
-        raise NO_DICOM(
-            "the inputs hold no CT scan.", remedy="Give folders of CT series, or files such as NIfTI."
         )
 
 

@@ -130,7 +130,7 @@ def test_inputs_without_a_scan_are_an_error(tmp_path, command):
     (tmp_path / "empty").mkdir()
     code, said = command(tmp_path / "empty", "-o", tmp_path / "out")
     assert code == 3
-    assert "error AE-DICOM-001: the inputs hold no CT scan" in said
+    assert "error AE-INPUT-002: the input holds no CT scan" in said
 
 
 def test_outputs_that_cannot_be_used_are_refused_and_inputs_come_first(scans, tmp_path):
