@@ -192,7 +192,7 @@ class Worker:
         if not decisions["accept_implausible"]:
             require_plausible(segmentation)
         statistics = organ_statistics(volume, segmentation)
-        organs = organs_for_page(segmentation, [asdict(organ) for organ in statistics])
+        organs = organs_for_page(segmentation, statistics)
         lap("measure", "write")
         write(volume, segmentation, out, statistics=statistics, **decisions)
         lap("write", "view")

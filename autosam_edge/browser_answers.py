@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import traceback
+from dataclasses import asdict
 from functools import wraps
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,8 +14,9 @@ from autosam_edge.error_codes import INTERNAL_ERROR, OUT_OF_MEMORY
 from autosam_edge.errors import AutosamEdgeError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterable
 
+    from autosam_edge.measurements import OrganStatistics
     from autosam_edge.volume import Segmentation
 
 
@@ -61,14 +63,20 @@ def answered_later(method: Callable[..., Awaitable[object]]) -> Callable[..., Aw
     return call
 
 
-def organs_for_page(segmentation: Segmentation, statistics: list[dict[str, object]]) -> list[dict[str, Any]]:
+def organs_for_page(
+    segmentation: Segmentation, statistics: Iterable[OrganStatistics]
+) -> list[dict[str, object]]:
     """Measurements with what a list and a viewer need."""
     places = _places(segmentation)
     colors = {label.value: list(label.color) for label in segmentation.table}
     return [
-        {**entry, "volume_ml": entry["ml"], "color": colors[value], "center_ras_mm": places.get(value)}
-        for entry in statistics
-        if isinstance(value := entry["label"], int)
+        {
+            **asdict(organ),
+            "volume_ml": organ.ml,
+            "color": colors[organ.label],
+            "center_ras_mm": places.get(organ.label),
+        }
+        for organ in statistics
     ]
 
 

@@ -38,7 +38,7 @@ def lay_out(name: str, values: npt.NDArray[Any], grid: Grid) -> Arrays:
 
 
 def lay_out_view(
-    volume: Volume, segmentation: Segmentation, organs: list[dict[str, Any]], most_voxels: int
+    volume: Volume, segmentation: Segmentation, organs: list[dict[str, object]], most_voxels: int
 ) -> tuple[dict[str, object], Arrays]:
     """The scan and its labels for a viewer, on the scan's grid or on one of every second voxel.
 
@@ -84,8 +84,8 @@ def _every(grid: Grid, steps: tuple[int, ...]) -> tuple[Grid, tuple[slice, ...]]
     return Grid((d, h, w), affine), tuple(slice(None, None, step) for step in steps)
 
 
-def _voxel(grid: Grid, center_ras_mm: list[float] | None) -> list[int] | None:
-    if center_ras_mm is None:
+def _voxel(grid: Grid, center_ras_mm: object) -> list[int] | None:
+    if not isinstance(center_ras_mm, list):
         return None
     x, y, z = center_ras_mm
     place = np.linalg.solve(grid.affine, (-x, -y, z, 1))[:3]

@@ -219,13 +219,7 @@ class ChildWorker:
 
 
 def run_child(
-    module: str,
-    arguments: Sequence[str] = (),
-    data: bytes = b"",
-    *,
-    seconds: float,
-    memory_mb: float,
-    max_output_bytes: int = 1 << 20,
+    module: str, arguments: Sequence[str] = (), data: bytes = b"", *, seconds: float, memory_mb: float
 ) -> bytes:
     """Call ``run_in_child(arguments, data)`` of a module in a child process of its own.
 
@@ -235,7 +229,6 @@ def run_child(
         data: See :meth:`ChildWorker.send`.
         seconds: Largest time from the start of the child to its result, s.
         memory_mb: See :meth:`ChildWorker.send`.
-        max_output_bytes: Largest result, bytes.
 
     Returns:
         What the function returned.
@@ -246,7 +239,7 @@ def run_child(
     """
     with ChildWorker(module, arguments) as worker:
         worker.send(data, seconds=seconds, memory_mb=memory_mb)
-        return bytes(worker.receive(seconds=seconds, max_output_bytes=max_output_bytes))
+        return bytes(worker.receive(seconds=seconds))
 
 
 def _import_paths() -> list[str]:

@@ -19,22 +19,28 @@ Results go to stdout, progress and errors to stderr. Every error is one line wit
 what to do ([errors.md](errors.md)); the exit code names the kind of error. A command that fails leaves no
 output behind.
 
-`pip install .` installs what `segment`, `demo`, `montage`, `info` and `verify` need. Other commands need an
-extra, and say which one if it is missing:
+`pip install .` installs what `segment`, `demo`, `montage`, `info`, `verify`, `doctor`, `batch`, `watch`,
+`contract`, `audit verify` and `export --target web` need. Other commands need an extra, and say which one if
+it is missing:
 
 | extra | adds |
 |---|---|
 | `[dicom]` | decoders for JPEG, JPEG-LS and JPEG 2000 |
 | `[openvino]` | the faster inference engine for x86 processors |
 | `[sign]` | signatures of bundles |
+| `[node]`, `[http]` | `serve`, `serve --http` |
+| `[dask]`, `[table]` | `batch --scheduler`; the table of `batch` as Parquet too |
 | `[coreml]`, `[executorch]` | these export targets and their engines |
 | `[export]` | `export` |
 | `[train]` | `data`, `train`, `distill`, `fit-decision-weights`, `score`, `evaluate`, `compare`, \
 `reproduce`, `baseline` |
 | `[sam2d]` | `baseline sam-point` |
 | `[bench]` | `bench`; `bench --roofline` needs `[export]` too, `bench report` `[train]`, all others `[dev]` |
-| `[dev]` | all of them, and the tools for tests and checks |
+| `[dev]` | all of them but `[sam2d]`, and the tools for tests and checks |
 """
+
+
+_SHOWN = (str, int, float, type(PAGE))  # not the bool of a switch
 
 
 def cli_page() -> str:
@@ -78,11 +84,12 @@ def _names(parameter: Any) -> str:
 
 def _meaning(parameter: Any) -> str:
     words = [_one_line(parameter.help)]
-    if choices := [f"`{choice}`" for choice in _choices(parameter.type_descriptor.annotation)]:
+    choices = [f"`{choice}`" for choice in _choices(parameter.type_descriptor.annotation)]
+    if choices and (_is_argument(parameter) or not parameter.metavar):  # otherwise the words name them
         words.append(f"One of {', '.join(choices)}.")
     if parameter.required and not _is_argument(parameter):
         words.append("Required.")
-    elif type(parameter.default) in (str, int, float) and parameter.show_default:  # not the bool of a switch
+    elif type(parameter.default) in _SHOWN and parameter.show_default:
         words.append(f"Default: `{parameter.default}`.")
     return " ".join(words)
 

@@ -85,14 +85,10 @@ class Batch:
         self.jobs: list[Job] = []
         self.not_found = 0  # series that a list names and no folder holds
 
-    def update_index(self, on_file: Callable[[int], None] | None = None) -> None:
-        """Look at the inputs and list their scans in :attr:`jobs`.
-
-        Args:
-            on_file: Function that is called with the number of files seen.
-        """
+    def update_index(self) -> None:
+        """Look at the inputs and list their scans in :attr:`jobs`."""
         with closing(Index(self._index_path)) as index:
-            index.update(self._roots, on_file)
+            index.update(self._roots)
             self.jobs = [job for job in index.jobs() if self._is_wanted(job)]
         found = {start for job in self.jobs for start in _starts(job.id)}
         self.not_found = len((self._wanted or frozenset()) - found)

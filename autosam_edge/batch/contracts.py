@@ -40,6 +40,7 @@ from autosam_edge.write_results import check_writable
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from autosam_edge.batch.folder import BatchFolder
     from autosam_edge.batch.job import Job
 
 Contract = Literal["folder", "mercure", "flare", "grand-challenge"]
@@ -85,7 +86,7 @@ class Outcome:
         error: Error that ended the call, so that there is no result at all.
     """
 
-    scans: list[dict[str, Any]] = field(default_factory=list)
+    scans: list[dict[str, object]] = field(default_factory=list)
     error: Fault | None = None
 
     @property
@@ -99,9 +100,9 @@ class Outcome:
         if self.error is not None:
             return f"No scan could be segmented: {self.error.code}."
         if self.failed:
-            codes = ", ".join(sorted({scan["code"] for scan in self.scans if "code" in scan}))
+            codes = ", ".join(sorted({str(scan["code"]) for scan in self.scans if "code" in scan}))
             return f"{self.failed} of {len(self.scans)} scans could not be segmented: {codes}."
-        verdicts = ", ".join(scan["verdict"] or "not judged" for scan in self.scans)
+        verdicts = ", ".join(str(scan["verdict"] or "not judged") for scan in self.scans)
         scans = "1 scan was" if len(self.scans) == 1 else f"{len(self.scans)} scans were"
         return f"{scans} segmented; the labels are {verdicts}."
 
@@ -202,7 +203,7 @@ def _segment_all(contract: Contract, source: Path, out: Path, settings: Settings
         for job in batch.jobs:
             if job.id not in faults and (fault := scanner.segment(job)) is not None:
                 faults[job.id] = fault
-            outcome.scans.append(_entry(job, faults.get(job.id), batch.folder.scans / job.id))
+            outcome.scans.append(_entry(job, faults.get(job.id), batch.folder))
         _clear(contract, source, out)
         inputs = {Path(file) for job in batch.jobs for file in job.files}
         for job in batch.jobs:
@@ -263,7 +264,7 @@ def result_name(contract: Contract) -> str:
 
 def _report(contract: Contract, outcome: Outcome, out: Path) -> None:
     """Write what came of a call."""
-    content: dict[str, Any] = {"failed": outcome.failed, "scans": outcome.scans}
+    content: dict[str, object] = {"failed": outcome.failed, "scans": outcome.scans}
     if outcome.error is not None:
         content["error"] = vars(outcome.error)
     if contract == "mercure":
@@ -365,10 +366,10 @@ def _write_flare(labels: Path, statistics: Path, target: Path) -> None:
         named.replace(stage)
 
 
-def _entry(job: Job, fault: Fault | None, results: Path) -> dict[str, Any]:
+def _entry(job: Job, fault: Fault | None, folder: BatchFolder) -> dict[str, object]:
     if fault is not None:
         return {"scan": job.id, "code": fault.code, "message": fault.message, "remedy": fault.remedy}
-    content = json.loads((results / STATISTICS).read_text(encoding="utf-8"))
+    content = folder.statistics(job.id)
     return {
         "scan": job.id,
         "verdict": (content["plausibility"] or {}).get("verdict"),

@@ -162,8 +162,7 @@ class BatchFolder:
 
     def statistics(self, scan: str) -> dict[str, Any]:
         """The statistics of a scan that is done."""
-        content: dict[str, Any] = json.loads((self.scans / scan / STATISTICS).read_text(encoding="utf-8"))
-        return content
+        return dict(json.loads((self.scans / scan / STATISTICS).read_text(encoding="utf-8")))
 
     def _fault_path(self, scan: str) -> Path:
         return self._failed / f"{scan}.json"

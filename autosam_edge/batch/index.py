@@ -20,7 +20,7 @@ from autosam_edge.error_codes import INPUT_UNREADABLE, PATH_MISSING
 from autosam_edge.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS file (
@@ -61,12 +61,11 @@ class Index:
         """Close the file."""
         self._db.close()
 
-    def update(self, inputs: Sequence[Path], on_file: Callable[[int], None] | None = None) -> None:
+    def update(self, inputs: Sequence[Path]) -> None:
         """Look at every file; only new and changed ones are opened.
 
         Args:
             inputs: Folders, and files that are scans by themselves.
-            on_file: Function that is called with the number of files seen.
 
         Raises:
             InputError: An input is absent (AE-INPUT-001) or cannot be read (AE-INPUT-003).
@@ -81,8 +80,6 @@ class Index:
                     self._look_at(path, entry, real_root, look, f"file {count}")
                     if count % _COMMIT_EVERY == 0:
                         self._db.commit()
-                    if on_file is not None:
-                        on_file(count)
         self._db.execute("DELETE FROM file WHERE look < ?", (look,))
         self._db.commit()
 

@@ -79,7 +79,7 @@ def rows_of(jobs: Iterable[Job], folder: BatchFolder, *, show_paths: bool = Fals
         statistics = folder.statistics(job.id)
         codes: dict[str | None, list[str]] = defaultdict(list)
         for warning in statistics["warnings"]:
-            codes[warning.get("organ")].append(warning["code"])
+            codes[warning["organ"]].append(warning["code"])
         verdict = (statistics["plausibility"] or {}).get("verdict")
         doubts = " ".join(w["message"] for w in statistics["warnings"] if w["severity"] == "doubtful")
         for organ in statistics["organs"]:
@@ -95,7 +95,7 @@ def rows_of(jobs: Iterable[Job], folder: BatchFolder, *, show_paths: bool = Fals
                 mean_hu=organ["mean_hu"],
                 sd_hu=organ["sd_hu"],
                 touches_border=organ["touches_border"],
-                expected_dice=organ.get("expected_dice"),
+                expected_dice=organ["expected_dice"],
                 warnings=" ".join(codes[organ["name"]]),
                 path=path,
             )

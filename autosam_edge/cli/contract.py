@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 
@@ -18,7 +18,12 @@ def contract(
     source: Annotated[Path | None, typer.Argument(metavar="IN", help="Input folder.")] = None,
     out: Annotated[Path | None, typer.Argument(metavar="OUT", help="Output folder.")] = None,
     name: Annotated[
-        Contract | None, typer.Option("--as", help="Contract of the caller. Default: the one that is found.")
+        Contract | None,
+        typer.Option(
+            "--as",
+            metavar="NAME",
+            help=f"Contract of the caller: {', '.join(get_args(Contract))}. Default: the one that is found.",
+        ),
     ] = None,
     socket: Annotated[
         str, typer.Option("--socket", help="Name of the output image's socket, for Grand-Challenge.")
@@ -28,7 +33,7 @@ def contract(
 ) -> None:
     """Segment as a hospital router or a challenge calls a container.
 
-    The contracts are those of mercure, FLARE, Grand-Challenge, and plain folders; docs/containers.md.
+    A contract says where the caller puts scans and takes results: docs/containers.md.
     """
     if (source is None) != (out is None):
         raise typer.BadParameter("give both folders, or none", param_hint="IN OUT")

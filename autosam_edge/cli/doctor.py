@@ -12,7 +12,7 @@ from rich.markup import escape
 from autosam_edge import __version__
 from autosam_edge.cli.diagnosis import diagnose
 from autosam_edge.cli.options import AsJson
-from autosam_edge.cli.tables import new_console, new_table, show
+from autosam_edge.cli.tables import new_console, new_table, show, show_facts
 from autosam_edge.engines.telemetry import VARIABLE, set_before
 
 if TYPE_CHECKING:
@@ -42,13 +42,17 @@ def _show(found: Diagnosis) -> None:
     console.print(f"autosam-edge {found.version}, {system}", style="bold")
     free, disk = found.memory_available_gb, found.temporary_free_gb
     available = "" if free is None else f", {free:g} GB available"
-    console.print(f"processor  {machine['cpu']}")
-    console.print(f"threads    {found.threads} by default; the machine has {machine['cores']} cores")
-    console.print(f"memory     {machine['memory_gb']} GB{available}")
-    console.print(f"temporary  {'no folder can be written' if disk is None else f'{disk:g} GB free'}")
-    console.print(f"telemetry  {_telemetry(found)}")
     installed = (f"{name} {version}" for name, version in found.packages.items() if version)
-    console.print(f"packages   {', '.join(installed)}\n")
+    show_facts(
+        {
+            "processor": f"{machine['cpu']}",
+            "threads": f"{found.threads} by default; the machine has {machine['cores']} cores",
+            "memory": f"{machine['memory_gb']} GB{available}",
+            "temporary": "no folder can be written" if disk is None else f"{disk:g} GB free",
+            "telemetry": _telemetry(found),
+            "packages": ", ".join(installed),
+        }
+    )
     title = "engines and decoders, each tried in a process of its own"
     words = ("part", "state", "package", "version")
     table = new_table(title, *words, "detail", words=words, folded=("detail",))

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from autosam_edge.bundle import open_bundle
 from autosam_edge.cli.options import AsJson, BundleArgument, TierOption
-from autosam_edge.cli.tables import new_table, show
+from autosam_edge.cli.tables import new_console, new_table, show, show_facts
 from autosam_edge.engines.selection import rank_artifacts
-from autosam_edge.manifest import Manifest
 from autosam_edge.parity import read_parity
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from autosam_edge.bundle import Bundle
+    from autosam_edge.manifest import Manifest
 
 
 def info(bundle: BundleArgument = None, tier: TierOption = None, as_json: AsJson = False) -> None:
@@ -44,18 +48,21 @@ def info(bundle: BundleArgument = None, tier: TierOption = None, as_json: AsJson
         }
         print(json.dumps(content))
         return
-    console = Console(highlight=False)
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")  # the hash is longer than some terminals are wide
+    show_facts(_facts(opened))
+    show(_artifacts(manifest))
+    new_console().print("every hash is correct", style="green")
+
+
+def _facts(bundle: Bundle) -> dict[str, str]:
+    manifest, contract = bundle.manifest, bundle.manifest.input
     made_by = manifest.provenance
     count = made_by.get("parameters")
     parameters = f"{count:,}" if isinstance(count, int) else "unknown"
     spacing = " x ".join(f"{side:g}" for side in contract.spacing_mm)
     patch = "x".join(map(str, contract.patch))
-    rows = {
+    return {
         "model": f"{manifest.name} {manifest.version}",
-        "SHA-256": opened.manifest_sha256,
+        "SHA-256": bundle.manifest_sha256,
         "student": f"{made_by.get('student')}, {parameters} parameters",
         "input": f"{contract.modality} in {contract.unit}, {spacing} mm, "
         f"window {contract.window_hu[0]:g} to {contract.window_hu[1]:g} HU",
@@ -65,11 +72,6 @@ def info(bundle: BundleArgument = None, tier: TierOption = None, as_json: AsJson
         "license": manifest.license,
         "use": manifest.intended_use,
     }
-    for key, value in rows.items():
-        table.add_row(key, str(value))
-    console.print(table)
-    show(_artifacts(manifest))
-    console.print("every hash is correct", style="green")
 
 
 def _artifacts(manifest: Manifest) -> Table:

@@ -4,7 +4,7 @@ import typer
 
 from autosam_edge.cli import audit, batch, contract, node
 
-app = typer.Typer()
+app = typer.Typer(rich_markup_mode="markdown")
 app.command("batch")(batch.batch)
 app.command("watch")(node.watch_folder)
 app.command("serve")(node.serve)

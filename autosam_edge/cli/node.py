@@ -137,6 +137,10 @@ def serve(
     """Run a DICOM node: receive CT series, label their organs, send the results to an archive."""
     settings = _settings(bundle, tier, engine, max_memory, formats, pseudonymize=pseudonymize)
     if http is not None:
+        unused: dict[str, object] = {"--send-to": send_to, "--allow-aet": callers, "--allow-peer": peers}
+        unused |= {"--tls-cert": certificate, "--tls-ca": authorities, "--status-port": status_port}
+        if given := next((option for option, value in unused.items() if value), None):
+            raise typer.BadParameter("has no effect with --http", param_hint=given)
         received = out / "received"
         _serve_http(Batch([received], out / "results", settings), received, host, http, max_upload)
         return
@@ -148,8 +152,8 @@ def serve(
         archive = None if send_to is None else Archive.parse(send_to)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--send-to") from None
-    inbox = Inbox(out, settle_s=settle, min_free_mb=min_free, max_studies=max_waiting)
     tls = _tls(certificate, key, authorities)
+    inbox = Inbox(out, settle_s=settle, min_free_mb=min_free, max_studies=max_waiting)
     listener = Listener(port, host, title, tuple(callers or ()), tuple(peers or ()), tls)
     _serve_dicom(Batch([inbox.complete], out / "results", settings), inbox, listener, archive, status_port)
 
@@ -226,6 +230,8 @@ def _stop_event() -> Event:
 
 def _tls(certificate: Path | None, key: Path | None, authorities: Path | None) -> ssl.SSLContext | None:
     if certificate is None:
+        if key or authorities:
+            raise typer.BadParameter("is missing: without it the node speaks no TLS", param_hint="--tls-cert")
         return None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar, get_args
 
 import typer
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 EngineName = Literal["onnx", "onnx-2d", "openvino", "executorch", "coreml", "coreml-2d", "coreml-ios18"]
+ENGINE_NAMES = ", ".join(get_args(EngineName))
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout instead of text.")]
 Scan = Annotated[
@@ -71,7 +72,11 @@ Series = Annotated[
 ]
 Engine = Annotated[
     EngineName | None,
-    typer.Option("--engine", help="Inference engine. Default: the best one; `info` shows the reason."),
+    typer.Option(
+        "--engine",
+        metavar="NAME",
+        help=f"Inference engine: {ENGINE_NAMES}. Default: the best one; `info` shows the reason.",
+    ),
 ]
 Threads = Annotated[
     int | None, typer.Option("--threads", min=1, help="Number of threads of the engine. Default: all cores.")

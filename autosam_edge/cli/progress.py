@@ -52,8 +52,9 @@ class Stages:
                 BarColumn(),
                 MofNCompleteColumn(),
                 TimeElapsedColumn(),
-                TextColumn("left"),
+                TextColumn("so far,"),
                 TimeRemainingColumn(),
+                TextColumn("left"),
             )
             with Progress(*columns, console=self._console, transient=True) as progress:
                 task = progress.add_task(name, total=None)

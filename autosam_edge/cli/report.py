@@ -179,7 +179,7 @@ def _columns(organs: Sequence[_Organ], notes: list[Text]) -> dict[str, list[Text
 def _table_width(columns: dict[str, list[Text]]) -> int:
     """Characters that the table needs: every cell whole but for the notes."""
     *whole, _ = (max(*map(len, heading.split()), *map(len, cells)) for heading, cells in columns.items())
-    return sum(whole) + _NOTE_WIDTH + 3 * len(columns)
+    return sum(whole) + _NOTE_WIDTH + 2 * len(columns)
 
 
 def _table(title: str, columns: dict[str, list[Text]]) -> Table:

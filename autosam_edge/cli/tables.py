@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -23,7 +23,13 @@ def new_table(
         words: Columns of words, to the left; the others hold numbers. The first one alone if None.
         folded: Columns that may take several lines.
     """
-    table = Table(title=Text(title, style="italic"), title_justify="left", box=SIMPLE_HEAD)
+    table = Table(
+        title=Text(title, style="italic"),
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),  # two spaces between columns, so that most tables fit into 80 characters
+        pad_edge=False,
+    )
     for column in columns:
         left = column in (columns[:1] if words is None else words)
         table.add_column(
@@ -33,6 +39,16 @@ def new_table(
             overflow="fold",
         )
     return table
+
+
+def show_facts(facts: Mapping[str, str]) -> None:
+    """Print facts below each other, with their names in a column of their own, and an empty line."""
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")  # a hash is longer than some terminals are wide
+    for name, fact in facts.items():
+        table.add_row(name, Text(fact))
+    new_console().print(table, "", sep="\n")
 
 
 def new_console() -> Console:

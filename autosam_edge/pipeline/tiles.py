@@ -29,7 +29,7 @@ def tile_starts(side: int, patch: int, overlap: float) -> Axis:
     return tuple(min(index * step, side - patch) for index in range(count))
 
 
-def gaussian_weights(patch: Shape, *, sigma_scale: float = 0.125) -> npt.NDArray[np.float32]:
+def gaussian_weights(patch: Shape) -> npt.NDArray[np.float32]:
     """Weight of each voxel of a tile, largest at its center (Isensee et al. 2021, nnU-Net).
 
     Returns:
@@ -38,7 +38,7 @@ def gaussian_weights(patch: Shape, *, sigma_scale: float = 0.125) -> npt.NDArray
     weights = np.ones((1, 1, 1), dtype=np.float32)
     for axis, side in enumerate(patch):
         offsets = np.arange(side, dtype=np.float32) - (side - 1) / 2.0
-        line = np.exp(offsets**2 / (-2.0 * (sigma_scale * side) ** 2)).astype(np.float32)
+        line = np.exp(offsets**2 / (-2.0 * (side / 8) ** 2)).astype(np.float32)
         weights = weights * line.reshape([-1 if k == axis else 1 for k in range(3)])
     return np.maximum(weights, 1e-3)
 

@@ -42,7 +42,9 @@ Precision = Annotated[
 ]
 Checkpoint = Annotated[
     Path | None,
-    typer.Option("--checkpoint", help="Weights of the student. Default: those in the default bundle."),
+    typer.Option(
+        "--checkpoint", help="Weights of the student. Default: those of the default bundle, in a checkout."
+    ),
 ]
 Patch = Annotated[str, typer.Option("--patch", metavar="D,H,W", help="Size of the tile, in voxels.")]
 VolumeOption = Annotated[

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
-from dataclasses import asdict
 
 import nibabel as nib
 import numpy as np
@@ -138,7 +137,7 @@ def test_a_slice_is_found_however_the_scan_lies(turned, flips):
     orientation = Orientation(turned, tuple(flip < 0 for flip in flips))
     lying = Volume(orientation.from_canonical(scan.hu), orientation.input_grid(grid), scan.source)
     segmentation = Segmentation(orientation.from_canonical(labels), lying.grid, open_bundle().manifest.labels)
-    organs = organs_for_page(segmentation, [asdict(organ) for organ in organ_statistics(lying, segmentation)])
+    organs = organs_for_page(segmentation, organ_statistics(lying, segmentation))
     view, arrays = lay_out_view(lying, segmentation, organs, labels.size)
     assert view["shape"] == list(labels.shape)
     assert np.allclose(view["spacing_mm"], grid.spacing_mm)

@@ -77,7 +77,7 @@ def ceiling(data: Data, split: Split = "validation", out: Out = None) -> None:
 
 @app.command("one-part")
 def one_part(data: Data, split: Split = "validation", bundle: BundleOption = None, out: Out = None) -> None:
-    """Measure how keeping only the largest part of each organ changes its Dice."""
+    """Measure how keeping only the most certain part of each organ changes its Dice."""
     with needs("dev"):
         from autosam_edge_benchmarks.studies.one_part import measure_one_part
 

@@ -12,7 +12,7 @@ import typer
 
 from autosam_edge.bundle import open_bundle
 from autosam_edge.cli.extras import needs
-from autosam_edge.cli.options import AsJson, BundleOption, EngineName, split_commas
+from autosam_edge.cli.options import ENGINE_NAMES, AsJson, BundleOption, EngineName, split_commas
 from autosam_edge.cli.progress import Stages
 from autosam_edge.cli.tables import new_table, show
 from autosam_edge.engines.selection import rank_artifacts, select_artifact
@@ -37,7 +37,10 @@ ScanFolder = Annotated[
     typer.Option("--scan", metavar="DICOM_FOLDER", help="CT series. Default: a phantom.", exists=True),
 ]
 Runtime = Annotated[
-    EngineName | None, typer.Option("--engine", help="Inference engine. Default: each that runs here.")
+    EngineName | None,
+    typer.Option(
+        "--engine", metavar="NAME", help=f"Inference engine: {ENGINE_NAMES}. Default: each that runs here."
+    ),
 ]
 NumberFormat = Annotated[
     str | None, typer.Option("--precision", help="Number format, such as fp32. Default: each.")

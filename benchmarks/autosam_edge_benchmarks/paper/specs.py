@@ -15,7 +15,7 @@ from autosam_edge_benchmarks.choices import Dataset, Exhibit
 from autosam_edge_training.evaluate.scored_runs import Method, RunFacts
 from autosam_edge_training.strict import STRICT, checked_dataclass, parse_values
 
-EDITION = "arXiv 2308.14936, the edition that distils (v1, v2)"
+EDITION = "arXiv 2308.14936, the edition that distills (v1, v2)"
 UNKNOWN = "not known here"
 """Text in place of a value of the paper that we did not read."""
 _SMALL = "swinunetr-small"

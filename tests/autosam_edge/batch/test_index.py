@@ -29,9 +29,9 @@ def scans(tmp_path):
     return root
 
 
-def jobs(path, *inputs, on_file=None):
+def jobs(path, *inputs):
     with closing(Index(path)) as index:
-        index.update(inputs, on_file)
+        index.update(inputs)
         return list(index.jobs())
 
 
@@ -55,10 +55,11 @@ def command(monkeypatch, capsys):
     return run
 
 
-def test_files_that_move_while_the_index_looks_are_passed_over(scans, tmp_path):
-    arriving = scans / "a" / "zz.tmp"
+def test_files_that_move_while_the_index_looks_are_passed_over(scans, tmp_path, monkeypatch):
+    arriving, look = scans / "a" / "zz.tmp", Index._look_at
     arriving.write_bytes(b"on its way")
-    found = jobs(tmp_path / "i", scans, on_file=lambda _: arriving.unlink(missing_ok=True))
+    monkeypatch.setattr(Index, "_look_at", lambda *of: (look(*of), arriving.unlink(missing_ok=True)))
+    found = jobs(tmp_path / "i", scans)
     assert [(len(job.files), job.fault) for job in found] == [(5, None)]
 
 

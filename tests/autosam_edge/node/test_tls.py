@@ -7,11 +7,13 @@ import subprocess
 
 import pytest
 from autosam_edge_test_ct import CtFolder, lenient_writing  # noqa: F401
+from typer.testing import CliRunner
 
 pytest.importorskip("pynetdicom")
 
 from autosam_edge_test_node import running, storescu
 
+from autosam_edge.cli import app
 from autosam_edge.cli.node import _tls
 
 pytestmark = pytest.mark.filterwarnings(
@@ -40,6 +42,20 @@ def certificates(tmp_path_factory):
         command += ["-keyout", folder / f"{name}.key", "-out", folder / f"{name}.pem"]
         subprocess.run(command, check=True, capture_output=True)
     return folder
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["--tls-ca", "ca.pem"], "--tls-cert: is missing"),
+        (["--http", "8080", "--tls-cert", "node.pem"], "--tls-cert: has no effect with --http"),
+        (["--http", "8080", "--allow-peer", "10.0.0.7"], "--allow-peer: has no effect with --http"),
+    ],
+)
+def test_options_that_would_protect_nothing_are_wrong_usage(tmp_path, options, reason):
+    refused = CliRunner().invoke(app, ["serve", "-o", str(tmp_path), *options])
+    assert refused.exit_code == 2
+    assert reason in " ".join(refused.output.replace("│", " ").split())
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 onnx = pytest.importorskip("onnx")
+from autosam_edge_test_students import spread
 from onnx import numpy_helper
 
 from autosam_edge.engines.onnx_engine import OnnxEngine
@@ -57,11 +58,6 @@ def tile():
 
 def run(model, tile):
     return OnnxEngine({"": model}, sha256="", precision="").run(tile)
-
-
-def spread(found, expected):
-    """Root mean square difference as a share of the logits' own spread."""
-    return float(np.sqrt(np.mean((found - expected) ** 2)) / expected.std())
 
 
 def test_tiny_in_onnx_is_tiny_in_torch(tiny, tile):

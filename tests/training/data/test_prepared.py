@@ -72,7 +72,7 @@ def test_a_data_set_comes_back_with_its_split(made):
     assert made.intensity == BTCV_INTENSITY
     assert made.sha256 == Prepared.read(made.folder).sha256
     assert made.manifest.sha256 == made.manifest_sha256
-    assert made.manifest.warnings[0].startswith("BTCV has 30 labelled cases; 26 are not here")
+    assert made.manifest.warnings[0].startswith("BTCV has 30 labeled cases; 26 are not here")
     for name, arrays in made.arrays.items():
         assert file_digest(made.folder / f"{name}.image.npy") == arrays.image_sha256
         assert file_digest(made.folder / f"{name}.target.npy") == arrays.target_sha256

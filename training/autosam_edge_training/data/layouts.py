@@ -176,14 +176,14 @@ def list_btcv(source: Path) -> Listing:
     for pair in pairs:
         if pair.name not in _BTCV_CASES:
             raise _not_laid_out(
-                "BTCV", f"there is no labelled case {pair.name}, but 0001 to 0010 and 0021 to 0040"
+                "BTCV", f"there is no labeled case {pair.name}, but 0001 to 0010 and 0021 to 0040"
             )
         splits[
             "test" if pair.name in BTCV_TEST else "validation" if pair.name in BTCV_VALIDATION else "training"
         ].append(pair)
     missing = sorted(set(_BTCV_CASES) - {pair.name for pair in pairs})
     warnings = (
-        [f"BTCV has 30 labelled cases; {len(missing)} are not here: {', '.join(missing)}."] if missing else []
+        [f"BTCV has 30 labeled cases; {len(missing)} are not here: {', '.join(missing)}."] if missing else []
     )
     _check_labels(source, BTCV_NAMES)
     return Listing("btcv", source, BTCV_NAMES, BTCV_INTENSITY, _frozen(splits), tuple(warnings))

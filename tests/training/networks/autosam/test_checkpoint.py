@@ -9,7 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 from autosam_edge_test_networks import checkpoint_metadata
-from safetensors import safe_open
+from autosam_edge_test_recipes import weights_of
 from safetensors.torch import save_file
 
 from autosam_edge.errors import TrainingError
@@ -19,11 +19,6 @@ from autosam_edge_training.networks.autosam.checkpoint import load_teacher, save
 from autosam_edge_training.networks.autosam.config import TeacherConfig
 from autosam_edge_training.networks.autosam.sam_checkpoint import load_sam
 from autosam_edge_training.networks.autosam.trainables import trainable_parameters
-
-
-def contents(path):
-    with safe_open(path, framework="pt") as file:
-        return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata())  # noqa: SIM118
 
 
 def metadata_of(config, sam_sha256):
@@ -66,7 +61,7 @@ def test_a_teacher_comes_back_from_what_trained_and_sams_file(trained, config, s
     """The file holds the trainables and no more; with SAM's file every logit is the same."""
     model, sha256 = trained
     save_teacher(tmp_path / "t.safetensors", model, metadata_of(config, sha256))
-    state, facts = contents(tmp_path / "t.safetensors")
+    state, facts = weights_of(tmp_path / "t.safetensors")
     assert state.keys() == trainable_parameters(model).keys()
     assert facts["sam_sha256"] == sha256
     loaded, metadata = load_teacher(tmp_path / "t.safetensors", sam=sam)
@@ -131,7 +126,7 @@ def test_what_is_no_teacher_is_refused(trained, config, sam, tmp_path, fault):
     """Each with the same code and its reason."""
     path = tmp_path / "t.safetensors"
     save_teacher(path, trained[0], metadata_of(config, trained[1]))
-    state, facts = contents(path)
+    state, facts = weights_of(path)
     if fault == "absent":
         path.unlink()
     elif fault in ("noise", "cut"):
