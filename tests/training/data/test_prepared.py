@@ -72,7 +72,7 @@ def test_a_data_set_comes_back_with_its_split(made):
     assert made.intensity == BTCV_INTENSITY
     assert made.sha256 == Prepared.read(made.folder).sha256
     assert made.manifest.sha256 == made.manifest_sha256
-    assert made.manifest.warnings[0].startswith("BTCV has 30 labelled cases; 26 are not here")
+    assert made.manifest.warnings[0].startswith("BTCV has 30 labeled cases; 26 are not here")
     for name, arrays in made.arrays.items():
         assert file_digest(made.folder / f"{name}.image.npy") == arrays.image_sha256
         assert file_digest(made.folder / f"{name}.target.npy") == arrays.target_sha256
@@ -210,13 +210,22 @@ def other_array(folder):
     np.save(folder / "0001.target.npy", np.zeros((3, 3), np.uint8))
 
 
+def other_header(folder):
+    path = folder / "0001.image.npy"
+    content = bytearray(path.read_bytes())
+    content[20:60] = b"(" * 40
+    path.write_bytes(content)
+
+
+def gone(folder):
+    (folder / "0001.target.npy").unlink()
+
+
 def pickled(folder):
     np.save(folder / "0001.image.npy", np.array([{}], dtype=object), allow_pickle=True)
 
 
-@pytest.mark.parametrize(
-    "break_it", [cut, other_array, pickled, lambda folder: (folder / "0001.target.npy").unlink()]
-)
+@pytest.mark.parametrize("break_it", [cut, other_array, other_header, pickled, gone])
 def test_damage_is_seen_when_the_folder_is_opened(break_it, own):
     """Cut short, replaced, a pickle, gone."""
     break_it(own.folder)

@@ -154,7 +154,6 @@ class RunFolder:
 
     def _begin(self) -> None:
         prepared = self._prepared
-        self.out.mkdir(parents=True, exist_ok=True)
         gpu = torch.cuda.get_device_name(self._fabric.device) if self._fabric.device.type == "cuda" else ""
         record = {
             **self.identity,
