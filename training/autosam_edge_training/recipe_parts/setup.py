@@ -250,9 +250,10 @@ def train_network(
     optimizer = build_optimizer(module, schedule)
     network, optimizer = fabric.setup(module, optimizer)
     if run.checkpoint:
-        _restore(module, run.checkpoint[kind])
-        _restore(average, run.checkpoint["average"])
-        optimizer.load_state_dict(run.checkpoint["optimizer"])
+        with run.using_checkpoint():
+            _restore(module, run.checkpoint[kind])
+            _restore(average, run.checkpoint["average"])
+            optimizer.load_state_dict(run.checkpoint["optimizer"])
     network.train()
 
     left, rank, world = range(run.first_step, schedule.steps), fabric.global_rank, fabric.world_size
