@@ -18,6 +18,26 @@ ROW_INVALID = ErrorCode(
     "a file is no row of a benchmark, or there is none",
     "Give a folder of rows that `autosam-edge bench` wrote, or correct the key that the message names.",
 )
+RESULT_DIFFERS = ErrorCode(
+    "AE-BENCH-005",
+    "the file of `--out` holds the result of another model, other data or another setting, or is damaged",
+    "Give the file of the same measurement, which goes on there, or a new one.",
+)
+PROCESS_FAILED = ErrorCode(
+    "AE-BENCH-006",
+    "a process of a measurement failed",
+    "Look at the message, which is the last line that the process wrote; what was measured is kept.",
+)
+PAGE_UNMARKED = ErrorCode(
+    "AE-BENCH-007",
+    "`bench report`: the page does not have the two marks between which the table stands",
+    "Put the lines `<!-- bench -->` and `<!-- end of bench -->` into the page, where the table shall stand.",
+)
+SERIES_MISSING = ErrorCode(
+    "AE-BENCH-008",
+    "the scan of a measurement is no folder of a DICOM series with two slices or more",
+    "Give the folder of one CT series.",
+)
 EMULATION_FAILED = ErrorCode(
     "AE-BENCH-004",
     "`bench arm64`: the Arm64 system cannot be made, or a check of verify failed on it",

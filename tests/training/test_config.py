@@ -57,6 +57,15 @@ def test_a_file_becomes_the_dataclass_with_its_parts(tmp_path):
     assert read_config(Cake, written(tmp_path, "{minutes: 45, tin: [1, 2]}")).tin == (1, 2)
 
 
+@pytest.mark.parametrize(
+    "text", ["minutes: 45\nminutes: 5\n", "minutes: 45\noven: {degrees: 2, degrees: 3}\n"]
+)
+def test_a_key_that_stands_twice_is_named(text, tmp_path):
+    """YAML takes the last one and says nothing."""
+    with pytest.raises(TrainingError, match="AE-TRAIN-001.*the key (minutes|degrees) stands there twice"):
+        read_config(Cake, written(tmp_path, text))
+
+
 def test_a_number_that_yaml_takes_for_text_is_a_number(tmp_path):
     """YAML 1.1 reads 1e-3, without a point, as text; whoever writes it means the number."""
     assert read_config(Cake, written(tmp_path, "{minutes: 1, oven: {degrees: 1e-3}}")).oven.degrees == 0.001

@@ -12,6 +12,7 @@ pytest.importorskip("monai")
 from autosam_edge_test_recipes import (
     NAMES,
     PLAIN,
+    SPACING_MM,
     UNET,
     losses,
     prepare_boxes,
@@ -19,13 +20,15 @@ from autosam_edge_test_recipes import (
     same_weights,
     student_config,
     weights_of,
+    write_boxes,
     write_recipe,
 )
 from safetensors.torch import save_file
 
-from autosam_edge.errors import InputError, TrainingError
-from autosam_edge_training.config import parse_config, read_config
-from autosam_edge_training.data import AMOS_INTENSITY, BTCV_INTENSITY, Prepared
+from autosam_edge.errors import InputError, OutputError, TrainingError
+from autosam_edge_training.config import parse_config, read_config, with_changes
+from autosam_edge_training.data import AMOS_INTENSITY, BTCV_INTENSITY, Listing, Prepared, prepare_dataset
+from autosam_edge_training.networks.checkpoint import read_metadata
 from autosam_edge_training.networks.input_spec import NetworkInput
 from autosam_edge_training.networks.pocketnet import PocketNet
 from autosam_edge_training.networks.students import load_student
@@ -119,6 +122,84 @@ def test_it_starts_from_the_weights_of_another_run(cubes, taught, tmp_path):
         train(replace(config, student="swinunetr-tiny", arguments={}), cubes, tmp_path / "other", init=taught)
     assert caught.value.code == "AE-TRAIN-005"
     assert "holds monai:UNet" in caught.value.message
+    dropout = replace(config, arguments=UNET["arguments"])
+    weights = train(dropout, cubes, tmp_path / "dropout", init=taught)
+    assert read_metadata(weights).arguments == UNET["arguments"]
+    assert 0.1 in {getattr(part, "p", None) for part in load_student(weights)[0].modules()}
+    other = {**NO_DROPOUT, "channels": [8, 16]}
+    with pytest.raises(TrainingError, match="AE-TRAIN-005.*the weights do not fit monai:UNet"):
+        train(replace(config, arguments=other), cubes, tmp_path / "other", init=taught)
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize(
+    "names", [("background", "spleen", "liver"), ("background", "liver", "spleen", "aorta")]
+)
+def test_weights_for_other_labels_are_no_start(names, taught, tmp_path):
+    """In another order they would find the liver in the spleen; more of them do not fit."""
+    data = prepare_boxes(tmp_path, names=names)
+    with pytest.raises(TrainingError, match="AE-TRAIN-008.*other labels"):
+        train(student_config(arguments=NO_DROPOUT), data, tmp_path / "run", init=taught)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_file_without_weights_is_no_start(cubes, tmp_path):
+    """AE-TRAIN-005."""
+    (tmp_path / "weights").write_bytes(b"no weights")
+    with pytest.raises(TrainingError, match="AE-TRAIN-005"):
+        train(student_config(), cubes, tmp_path / "run", init=tmp_path / "weights")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_patch_that_the_student_does_not_take_is_refused(cubes, tmp_path):
+    """One that it rounds up, and one that is too small for its levels; nothing is written."""
+    for changes, patch, said in (
+        ({}, (15, 16, 16), "answers a patch of 15 x 16 x 16"),
+        ({"student": "pocketnet", "arguments": {}}, (12, 12, 12), "takes no patch of 12 x 12 x 12"),
+    ):
+        config = student_config(sampling=replace(student_config().sampling, patch=patch), **changes)
+        with pytest.raises(TrainingError, match=f"AE-TRAIN-005.*{said}"):
+            train(config, cubes, tmp_path / "run")
+        assert not (tmp_path / "run").exists()
+
+
+def test_a_file_in_the_place_of_the_run_is_an_error_of_the_output(cubes, tmp_path):
+    """AE-OUTPUT-001."""
+    (tmp_path / "run").write_text("")
+    with pytest.raises(OutputError, match="AE-OUTPUT-001"):
+        train(student_config(), cubes, tmp_path / "run")
+
+
+@pytest.mark.parametrize("held", ["training0", "validation0", "test0"])
+@pytest.mark.parametrize("what", ["name", "image"])
+def test_extra_data_with_a_case_of_the_data_set_are_refused(what, held, cubes, tmp_path):
+    """It would be trained on twice, or trained on and scored: AE-DATA-004, whatever it is called."""
+    seed = {"training0": 0, "validation0": 2, "test0": 3}[held]
+    name, seed = (held, 9) if what == "name" else ("renamed", seed)
+    pair = replace(write_boxes(tmp_path / "scans", name, seed), label=None, known=())
+    splits = {"training": (pair,), "validation": (), "test": ()}
+    extra = prepare_dataset(
+        Listing("partial", tmp_path / "scans", NAMES, BTCV_INTENSITY, splits),
+        tmp_path / "extra",
+        spacing_mm=SPACING_MM,
+    ).folder
+    with pytest.raises(InputError, match=f"AE-DATA-004.*{name} of training in extra.*{held}"):
+        train(student_config(), cubes, tmp_path / "run", extra=[extra])
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"distance": "divergence", "reduction": "element"},
+        {"sampling": {"phantoms": 2}},
+        {"sampling": {"negatives": 2}},
+    ],
+)
+def test_a_key_without_effect_is_refused(changes):
+    """The reduction of another distance, and phantoms of which no patch is drawn."""
+    with pytest.raises(TrainingError, match="AE-TRAIN-001.*(reduction|phantom_share)"):
+        with_changes(student_config(), **changes)
 
 
 @pytest.mark.parametrize(

@@ -28,12 +28,12 @@ from autosam_edge_training.config import parse_config
 from autosam_edge_training.data import AMOS_INTENSITY, Prepared
 from autosam_edge_training.networks.checkpoint import open_network, read_metadata
 from autosam_edge_training.networks.checkpoint_metadata import TeacherRecord
+from autosam_edge_training.networks.students import build_student
 from autosam_edge_training.networks.teacher_cache import cache_probabilities, load_cached_probabilities
 from autosam_edge_training.patches.sampler import Sampler, Sampling
 from autosam_edge_training.recipe_parts import teacher
 from autosam_edge_training.recipe_parts.losses import distillation
 from autosam_edge_training.recipe_parts.schedule import Schedule
-from autosam_edge_training.recipe_parts.setup import start_student
 from autosam_edge_training.recipe_parts.teacher import Teacher
 from autosam_edge_training.train_student import Config, train
 
@@ -88,7 +88,7 @@ def test_the_first_step_by_hand(cubes, taught, tmp_path):
         .image
     )
     torch.manual_seed(0)
-    student = start_student(config.student, config.arguments, 3, None).train()
+    student = build_student(config.student, classes=3, arguments=config.arguments)
     with torch.no_grad():
         answer = open_network(taught)[0](image).softmax(dim=1)
         expected = ((student(image).softmax(dim=1) - answer) ** 2).sum(dim=1).mean()
@@ -273,7 +273,7 @@ def test_scans_without_labels_are_learned_from_the_teacher(changes, loss, unlabe
     weights = train(config, unlabeled, tmp_path / "run", teacher=taught, cache=cache)
     image = torch.from_numpy(Prepared.read(unlabeled).case("strange").patch((slice(None),) * 3)[0])
     torch.manual_seed(0)
-    untaught = start_student(config.student, config.arguments, 3, None).eval()
+    untaught = build_student(config.student, classes=3, arguments=config.arguments).eval()
     networks = untaught, open_network(weights)[0], open_network(taught)[0]
     with torch.no_grad():
         before, after, teachers = (network(image[None, None]).softmax(dim=1) for network in networks)

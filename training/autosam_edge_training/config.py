@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import yaml
 
@@ -13,6 +14,16 @@ from autosam_edge_training.strict import as_dict, parse_values
 T = TypeVar("T")
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML in which no key stands twice: the first of the two would be ignored."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        keys = [self.construct_object(key) for key, _ in node.value]
+        if twice := [key for place, key in enumerate(keys) if key in keys[:place]]:
+            raise yaml.constructor.ConstructorError(problem=f"the key {twice[0]} stands there twice")
+        return super().construct_mapping(node, deep)
+
+
 def read_config(kind: type[T], path: Path) -> T:
     """Read a recipe.
 
@@ -20,7 +31,7 @@ def read_config(kind: type[T], path: Path) -> T:
         TrainingError: AE-TRAIN-001, naming each key that is unknown, missing or wrong.
     """
     try:
-        values = yaml.safe_load(path.read_bytes())
+        values = _Loader(path.read_bytes()).get_single_data()
     except (OSError, yaml.YAMLError) as error:
         why = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())
         raise RECIPE_INVALID(f"the recipe {path.name} cannot be read: {why}.") from error

@@ -75,7 +75,7 @@ RECIPE_INVALID = ErrorCode(
 )
 RUN_DIFFERS = ErrorCode(
     "AE-TRAIN-002",
-    "the folder holds a run of another recipe or on other data, or its checkpoint is damaged",
+    "the folder holds a run of another recipe or on other data, or a damaged one",
     "Go on with the recipe and the data that it began with, or give a new folder.",
 )
 RUN_MISSING = ErrorCode(

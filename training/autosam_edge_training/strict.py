@@ -51,6 +51,6 @@ def as_dict(value: object) -> JsonObject:
 
 def _faults(error: ValidationError) -> str:
     return "; ".join(
-        f"{'.'.join(map(str, fault['loc'])) or 'the file'}: {fault['msg'].lower()}"
+        f"{'.'.join(map(str, fault['loc'])) or 'the file'}: {fault['msg'][0].lower()}{fault['msg'][1:]}"
         for fault in error.errors()
     )

@@ -70,6 +70,8 @@ class Config(Recipe):
         super().__post_init__()
         if not 0.0 <= self.weight <= 1.0:
             raise ValueError("weight must lie in [0, 1]")
+        if self.reduction != "voxel" and self.distance != "squared":
+            raise ValueError("reduction must be voxel unless distance is squared")
         if not self.temperature > 0 or (self.temperature != 1.0 and self.distance != "divergence"):
             raise ValueError("temperature must be above 0, and 1 unless distance is divergence")
 
@@ -131,7 +133,7 @@ def train(
     average = train_network(
         "student",
         config,
-        start_student(config.student, config.arguments, prepared.classes, init),
+        start_student(config.student, config.arguments, prepared, config.sampling.patch, init),
         prepared,
         cases,
         run,

@@ -19,6 +19,7 @@ from autosam_edge.read_scan import read
 from autosam_edge.session import open_session
 from autosam_edge_benchmarks.choices import FleetPart
 from autosam_edge_benchmarks.cli import rows
+from autosam_edge_benchmarks.error_codes import RESULT_DIFFERS
 from autosam_edge_benchmarks.result_header import Result
 from autosam_edge_training.choices import Student
 
@@ -46,9 +47,35 @@ def _write(result: Result, out: Path | None) -> None:
         write_file((json.dumps(result, indent=1) + "\n").encode(), out)
 
 
-def _earlier(out: Path | None) -> Result | None:
-    """The result that a file holds, which a command goes on with."""
-    return json.loads(out.read_text()) if out is not None and out.is_file() else None
+def _earlier(out: Path | None, expected: Result) -> Result | None:
+    """The result that a file holds, which a command goes on with.
+
+    Args:
+        expected: Values that it must have; those that an older version did not write may be missing.
+
+    Raises:
+        BenchError: It is damaged, or of another measurement (AE-BENCH-005).
+    """
+    if out is None or not out.is_file():
+        return None
+    try:
+        found: Result = json.loads(out.read_bytes())
+        other = [key for key, value in expected.items() if _same(found.get(key, value)) != _same(value)]
+    except (ValueError, AttributeError) as error:
+        raise RESULT_DIFFERS(f"{out.name} is no result ({type(error).__name__}).") from error
+    if other or "benchmark" not in found:
+        raise RESULT_DIFFERS(f"{out.name} holds a result of another {', '.join(other) or 'kind'}.")
+    return found
+
+
+def _same(value: object) -> object:
+    """A value without the number of threads, which changes no result."""
+    return {k: v for k, v in value.items() if k != "threads"} if isinstance(value, dict) else value
+
+
+def _of_study(study: Result) -> Result:
+    """What a result that a study goes on with must have in common with a new one."""
+    return {key: value for key, value in study.items() if key not in ("date", "machine", "inputs")}
 
 
 @app.command("parity")
@@ -164,8 +191,15 @@ def plausibility(
         from autosam_edge_benchmarks.studies import plausibility as study
         from autosam_edge_training.data import Prepared
 
+    names = [path.name for path in (*(usable or ()), *(unusable or ()))]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise typer.BadParameter(
+            f"two scans have the name {min(twice)}, by which the result tells them apart",
+            param_hint="--usable",
+        )
     session, prepared = open_session(bundle), Prepared.read(data)
-    result = _earlier(out) or study.new_study(session, prepared)
+    new = study.new_study(session, prepared)
+    result = _earlier(out, _of_study(new)) or new
     running = study.Study(session, result, lambda found: write_file(study.as_json(found), out), Stages().log)
     running.measure_data(prepared)
     others = [study.OtherScan(path.name, path, usable=True) for path in usable or ()]
@@ -205,7 +239,8 @@ def confidence(
             "the bundle has no map to the expected Dice; fit one with --split validation",
             param_hint="--bundle",
         )
-    result = _earlier(out) or inputs.new_study(session, prepared, split)
+    new = inputs.new_study(session, prepared, split)
+    result = _earlier(out, _of_study(new)) or new
     inputs.measure(
         session, prepared, split, result, save=lambda found: write_file(as_json(found), out), log=Stages().log
     )
@@ -236,7 +271,10 @@ def odd_inputs(
         from autosam_edge_benchmarks.studies.odd_inputs import measure_odd_inputs
 
     result = measure_odd_inputs(
-        max_memory, earlier=_earlier(out), save=lambda found: _write(found, out), log=Stages().log
+        max_memory,
+        earlier=_earlier(out, {"benchmark": "odd inputs", "limit_mb": max_memory}),
+        save=lambda found: _write(found, out),
+        log=Stages().log,
     )
     peak = max(row["peak_mb"] for row in result["inputs"])
     print(f"largest peak {peak:.0f} MB, the limit is {'held' if result['held'] else 'NOT held'} within 10 %")
@@ -266,7 +304,10 @@ def fuzz(
         from autosam_edge_benchmarks.fuzz.kinds import KINDS
 
     if again is not None:
-        print(*run.again(again, keep))
+        try:
+            print(*run.again(again, keep))
+        except ValueError as error:
+            raise typer.BadParameter(str(error), param_hint="--again") from error
         return
     names = (
         split_commas(kinds, str, option="--kinds", expected="kinds with commas") if kinds else tuple(KINDS)
@@ -274,7 +315,7 @@ def fuzz(
     if unknown := sorted(set(names) - set(KINDS)):
         raise typer.BadParameter(f"{unknown[0]} is none of: {', '.join(KINDS)}", param_hint="--kinds")
     chosen = {name: KINDS[name] for name in names}
-    before = json.loads(out.read_text()) if out is not None and out.is_file() else None
+    before = _earlier(out, {"benchmark": "fuzz"})
     if before and set(before["kinds"]) != set(names):
         raise typer.BadParameter(f"the run of {out} has other kinds", param_hint="--kinds")
     first = before["end"] if before else 0
@@ -302,7 +343,10 @@ def kills(
     from autosam_edge_benchmarks.studies.kills import measure_kills
 
     result = measure_kills(
-        random_kills, earlier=_earlier(out), save=lambda found: _write(found, out), log=Stages().log
+        random_kills,
+        earlier=_earlier(out, {"benchmark": "kills"}),
+        save=lambda found: _write(found, out),
+        log=Stages().log,
     )
     print(f"{result['kills']} kills: no mixture, nothing left behind, every next run succeeded")
 
@@ -353,7 +397,7 @@ def fleet(
     with needs("bench"):
         from autosam_edge_benchmarks.studies.fleet import check_same, measure_part
 
-    found = json.loads(out.read_text())["parts"] if out is not None and out.exists() else {}
+    found = (_earlier(out, {"benchmark": "fleet"}) or {"parts": {}})["parts"]
     for name in [part] if part else [name for name in get_args(FleetPart) if name not in found]:
         found[name] = measure_part(name, count=count, kills=kills, tiny=tiny, scan=scan, log=Stages().log)
         _write({"benchmark": "fleet", "parts": found}, out)

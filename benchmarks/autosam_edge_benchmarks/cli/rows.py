@@ -92,9 +92,9 @@ def bench(
     """Measure time and memory of every artifact on this machine; a busy machine is refused."""
     if context.invoked_subcommand is not None:
         return
-    whole = "whole numbers with commas, such as 1,2"
-    counts = split_commas(slices, int, option="--slices", expected=whole)
-    numbers = split_commas(threads or str(available_cores()), int, option="--threads", expected=whole)
+    whole = "whole numbers above 0 with commas, such as 1,2"
+    counts = split_commas(slices, _positive, option="--slices", expected=whole)
+    numbers = split_commas(threads or str(available_cores()), _positive, option="--threads", expected=whole)
     opened = open_bundle(bundle)
     artifacts = _artifacts(opened, engine, precision)
     with needs("bench"):
@@ -108,8 +108,8 @@ def bench(
     plan = Plan(
         opened,
         artifacts,
-        numbers,
-        tuple(sorted(counts)),
+        tuple(dict.fromkeys(numbers)),
+        tuple(sorted(set(counts))),
         scan,
         repeats,
         minutes,
@@ -121,6 +121,12 @@ def bench(
     with nullcontext(rows) if rows is not None else tempfile.TemporaryDirectory() as folder:
         found = measure(plan, Path(str(folder)), log=Stages().log)
     _show(found, as_json=as_json)
+
+
+def _positive(text: str) -> int:
+    if (value := int(text)) < 1:
+        raise ValueError(text)
+    return value
 
 
 def _artifacts(bundle: Bundle, engine: str | None, precision: str | None) -> tuple[Artifact, ...]:

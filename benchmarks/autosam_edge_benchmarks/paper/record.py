@@ -6,7 +6,15 @@ from pathlib import Path
 from typing import get_args
 
 from autosam_edge_benchmarks.error_codes import METHOD_UNKNOWN
-from autosam_edge_training.evaluate.scored_runs import METHODS, Run, RunFacts, Scored, read_run, write_facts
+from autosam_edge_training.evaluate.scored_runs import (
+    OTHERS,
+    Run,
+    RunFacts,
+    Scored,
+    check_together,
+    read_run,
+    write_facts,
+)
 from autosam_edge_training.evaluate.scores import read_csv
 
 _DATASETS: tuple[Scored, ...] = get_args(Scored)
@@ -30,15 +38,16 @@ def record_baseline(
         data_sha256: SHA-256 of the manifest of the prepared data set; None if unknown, as for all below.
 
     Raises:
-        TrainingError: No table has the method or the data set of the scores (AE-TRAIN-026), or the files of
-            the folder do not belong together (AE-TRAIN-021).
+        TrainingError: No table has the method of others or the data set of the scores (AE-TRAIN-026), or the
+            files of the folder do not belong together or to the data set (AE-TRAIN-021).
         InputError: ``cases.csv`` cannot be used (AE-DATA-012).
     """
-    first = read_csv(folder / "cases.csv")[0]
-    if first.method not in METHODS or first.dataset not in _DATASETS:
+    scores = read_csv(folder / "cases.csv")
+    first = scores[0]
+    if first.method not in OTHERS or first.dataset not in _DATASETS:
         raise METHOD_UNKNOWN(
             f"cases.csv has scores of the method {first.method} on the data set {first.dataset}; the tables "
-            f"have the methods {', '.join(METHODS)} and the data sets {', '.join(_DATASETS)}."
+            f"have the methods of others {', '.join(OTHERS)} and the data sets {', '.join(_DATASETS)}."
         )
     facts = RunFacts(
         method=first.method,
@@ -57,5 +66,6 @@ def record_baseline(
         data_sha256=data_sha256,
         smoke=first.dataset == "phantoms",
     )
+    check_together(folder, facts, scores)
     write_facts(facts, folder)
     return read_run(folder)

@@ -1,7 +1,7 @@
 """Compare a table of the paper with our scored runs.
 
 A row without a run shows ``n/a``. Runs of one row that differ only in the seed are averaged. Runs that differ
-in anything else (steps, grid, network, data) have lines of their own and are never averaged.
+in anything else (recipe, steps, grid, network, data) have lines of their own and are never averaged.
 """
 
 from __future__ import annotations
@@ -140,6 +140,7 @@ def _by_configuration(runs: Sequence[Run]) -> list[tuple[Run, ...]]:
             f.teacher,
             f.trainable_parameters,
             f.data_sha256,
+            f.recipe_sha256,
         )
         group = groups.setdefault(key, {})
         if f.seed in group:

@@ -17,7 +17,7 @@ from autosam_edge.clock import CpuWatch, doubt
 from autosam_edge.phantom import make_phantom
 from autosam_edge.phantom.series import write_dicom_series
 from autosam_edge.strict_json import build, parse_json
-from autosam_edge_benchmarks.error_codes import MACHINE_DISTURBED
+from autosam_edge_benchmarks.error_codes import MACHINE_DISTURBED, PROCESS_FAILED
 from autosam_edge_benchmarks.last_line import last_line
 from autosam_edge_benchmarks.rows.device import after, describe_device, require_ready
 from autosam_edge_benchmarks.rows.figures import Roofline
@@ -25,7 +25,7 @@ from autosam_edge_benchmarks.rows.plan import PHANTOM_SHAPE, Done, Plan, Step
 from autosam_edge_benchmarks.rows.probe import TimedTiles
 from autosam_edge_benchmarks.rows.row import BenchRow, as_object
 from autosam_edge_benchmarks.rows.summary import make_row
-from autosam_edge_benchmarks.rows.whole_scan import repeat_series, run_once
+from autosam_edge_benchmarks.rows.whole_scan import repeat_series, run_once, series_files
 
 TILES = 15
 """Timed tiles of each repeat; three repeats are enough for a p90."""
@@ -40,10 +40,12 @@ def measure(plan: Plan, folder: Path, *, log: Callable[[str], None] = lambda _: 
         folder: Folder of the rows and of the journal; created if it is missing.
 
     Raises:
-        BenchError: The machine is not ready (AE-BENCH-001), or was disturbed (AE-BENCH-002), in which case
-            the finished steps are kept.
-        RuntimeError: A process failed; the message is the last line of its standard error.
+        BenchError: The scan is no series (AE-BENCH-008), the machine is not ready (-001), or it was disturbed
+            (-002) or a process failed (-006, with the last line of its standard error), in which case the
+            finished steps are kept.
     """
+    if plan.scan is not None:
+        series_files(plan.scan)  # before an hour of tiles, not after it
     device, hogs = describe_device(plan.name)
     reasons = require_ready(device, hogs, force=plan.force)
     folder.mkdir(parents=True, exist_ok=True)
@@ -124,7 +126,7 @@ def _in_process(module: str, bundle: Path, step: Step, *more: object) -> object:
     command = [sys.executable, "-m", name, str(bundle), step.artifact, str(step.threads), *map(str, more)]
     finished = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
     if finished.returncode != 0:
-        raise RuntimeError(last_line(finished.stderr))
+        raise PROCESS_FAILED(last_line(finished.stderr))
     return parse_json(finished.stdout.encode())
 
 

@@ -12,9 +12,9 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from autosam_edge.atomic_files import write_file
+from autosam_edge.atomic_files import write_files
 from autosam_edge.volume import RESEARCH_USE
-from autosam_edge_benchmarks.error_codes import ROW_INVALID
+from autosam_edge_benchmarks.error_codes import PAGE_UNMARKED, ROW_INVALID
 from autosam_edge_benchmarks.peers import table as peers_table
 from autosam_edge_benchmarks.result_header import Result
 from autosam_edge_benchmarks.rows.row import BenchRow, Device, read_row
@@ -53,16 +53,33 @@ def write_report(folder: Path, out: Path, markdown: Path | None = None, peers: P
         Number of rows.
 
     Raises:
-        BenchError: A file is no row, or there is none (AE-BENCH-003).
+        BenchError: A file is no row, or there is none (AE-BENCH-003), or the page lacks a mark (-007).
     """
     rows = read_rows(folder)
-    compared = json.loads(peers.read_text()) if peers is not None else None
-    write_file(page(rows, compared).encode(), out)
+    compared = _read_peers(peers) if peers is not None else None
+    contents = {out: page(rows, compared).encode()}
     if markdown is not None:
-        before, _, rest = markdown.read_text().partition(BEGIN)
-        after = rest.partition(END)[2]
-        write_file((before + BEGIN + as_markdown(rows, compared) + END + after).encode(), markdown)
+        before, begin, rest = markdown.read_text(encoding="utf-8").partition(BEGIN)
+        _, end, after = rest.partition(END)
+        if not (begin and end):
+            raise PAGE_UNMARKED(f"{markdown.name} lacks {BEGIN.strip()} or, below it, {END.strip()}.")
+        contents[markdown] = (before + BEGIN + as_markdown(rows, compared) + END + after).encode()
+    write_files(contents)
     return len(rows)
+
+
+def _read_peers(path: Path) -> Result:
+    """A result of ``bench peers`` that a table can show."""
+    try:
+        result: Result = json.loads(path.read_bytes())
+        peers_table.title(result)
+        list(map(peers_table.cells, result["tools"]))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ROW_INVALID(
+            f"{path.name} is no result of `bench peers` ({type(error).__name__}).",
+            remedy="Give the file that `autosam-edge bench peers -o` wrote.",
+        ) from error
+    return result
 
 
 def read_rows(folder: Path) -> list[BenchRow]:

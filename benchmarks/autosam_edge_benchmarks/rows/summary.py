@@ -27,7 +27,7 @@ from autosam_edge_benchmarks.rows.row import (
     Validity,
 )
 from autosam_edge_benchmarks.rows.sizes import accuracy, install_size
-from autosam_edge_benchmarks.rows.whole_scan import MEMORY_METHOD
+from autosam_edge_benchmarks.rows.whole_scan import MEMORY_METHOD, series_files
 
 
 def make_row(
@@ -131,7 +131,7 @@ def _scan(plan: Plan, done: Sequence[Done], what: str) -> Scan:
 
 
 def _length(scan: Path | None) -> int:
-    return PHANTOM_SHAPE[0] if scan is None else sum(path.suffix == ".dcm" for path in scan.iterdir())
+    return PHANTOM_SHAPE[0] if scan is None else len(series_files(scan))
 
 
 def _megabytes(bundle: Bundle, artifact: Artifact) -> float:

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pydicom
+from pydicom.errors import InvalidDicomError
 from pydicom.uid import generate_uid
 
+from autosam_edge_benchmarks.error_codes import PROCESS_FAILED, SERIES_MISSING
 from autosam_edge_benchmarks.last_line import last_line
 from autosam_edge_benchmarks.rows.energy import joules, used
 
@@ -44,7 +46,7 @@ def run_once(source: Path, *, bundle: Path, engine: str, precision: str, threads
     """Segment a scan in a new process.
 
     Raises:
-        RuntimeError: The command failed; the message is the last line of its standard error.
+        BenchError: The command failed (AE-BENCH-006); the message is the last line of its standard error.
     """
     options = ["--bundle", str(bundle), "--engine", engine, "--precision", precision]
     # A repeated series is no abdomen; the verdict changes nothing of the work.
@@ -64,7 +66,7 @@ def run_once(source: Path, *, bundle: Path, engine: str, precision: str, threads
         finished = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
         wall_s, after = time.perf_counter() - started, joules()
     if finished.returncode != 0:
-        raise RuntimeError(last_line(finished.stderr))
+        raise PROCESS_FAILED(last_line(finished.stderr))
     report = json.loads(finished.stdout)
     return ScanRun(
         shape=tuple(report["scan"]["shape_dhw"]),
@@ -82,10 +84,7 @@ def repeat_series(source: Path, folder: Path, count: int) -> int:
     Returns:
         Number of pixels per slice.
     """
-    files = sorted(
-        (p for p in source.iterdir() if p.suffix == ".dcm"),
-        key=lambda p: float(_header(p).ImagePositionPatient[2]),
-    )
+    files = sorted(series_files(source), key=lambda p: float(_header(p).ImagePositionPatient[2]))
     first, second = _header(files[0]), _header(files[1])
     step = float(second.ImagePositionPatient[2]) - float(first.ImagePositionPatient[2])
     series = generate_uid(entropy_srcs=[str(first.SeriesInstanceUID), str(count)])
@@ -101,5 +100,22 @@ def repeat_series(source: Path, folder: Path, count: int) -> int:
     return int(first.Rows) * int(first.Columns)
 
 
+def series_files(source: Path) -> list[Path]:
+    """The slices of a folder, whatever the ending of their names.
+
+    Raises:
+        BenchError: It is no folder, or has fewer than two slices (AE-BENCH-008).
+    """
+    inside = source.iterdir() if source.is_dir() else ()
+    files = [path for path in inside if path.is_file() and "ImagePositionPatient" in _header(path)]
+    if len(files) < 2:
+        raise SERIES_MISSING(f"{source.name} holds {len(files)} slices of a series, expected at least two.")
+    return files
+
+
 def _header(path: Path) -> pydicom.Dataset:
-    return pydicom.dcmread(path, stop_before_pixels=True)
+    """The elements before the pixels; none of another file."""
+    try:
+        return pydicom.dcmread(path, stop_before_pixels=True)
+    except InvalidDicomError:
+        return pydicom.Dataset()

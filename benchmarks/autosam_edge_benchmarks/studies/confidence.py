@@ -40,17 +40,27 @@ def finished(result: Result, confidence: Confidence | None = None) -> Result:
             that was fitted on the other scans.
 
     Raises:
-        InputError: There are fewer than two scans to fit on (AE-DATA-005).
+        InputError: There are fewer than two scans to fit on, or no organ with a low or a high Dice
+            (AE-DATA-005).
     """
     inputs = [entry for entry in result["inputs"] if entry["verdict"] != "implausible"]
     scans = sorted({entry["scan"] for entry in inputs})
     if confidence is not None:
         maps = dict.fromkeys(scans, confidence)
     elif len(scans) < 2:
-        raise SPLIT_EMPTY("the split has one case, expected at least two to fit the expected Dice on.")
+        raise SPLIT_EMPTY(
+            f"the split has {len(scans)} case(s) with plausible labels, expected at least two to fit on.",
+            remedy="Prepare the data set with more validation cases.",
+        )
     else:
         maps = {scan: _fit([entry for entry in inputs if entry["scan"] != scan]) for scan in scans}
         true, expected = _compare(inputs, maps)
+        bad = (true < BAD_DICE)[~np.isnan(expected)]
+        if bad.all() or not bad.any():
+            raise SPLIT_EMPTY(
+                f"{bad.sum()} of {len(bad)} organs have a Dice below {BAD_DICE}, expected some, and not all.",
+                remedy="Prepare the data set with more validation cases.",
+            )
         warn_below = float(np.ceil(np.nanquantile(expected[true < BAD_DICE], _CAUGHT) * 100) / 100)
         found = _agreement(true, expected, warn_below)
         figures = {name: found[name] for name in ("mean_error", "caught", "false_alarms")}

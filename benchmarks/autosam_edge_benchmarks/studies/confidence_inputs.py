@@ -70,6 +70,7 @@ def new_study(session: Session, prepared: Prepared, split: Split) -> Result:
         "data": f"{prepared.dataset} {split}",
         "data_sha256": prepared.manifest_sha256,
         "engine": dict(session.engine.description),
+        "decision_weights": dict(session.model.decision_weights),
         "temperatures": list(TEMPERATURES),
         "inputs": [],
     }

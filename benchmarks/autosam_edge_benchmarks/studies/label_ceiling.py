@@ -14,6 +14,7 @@ from autosam_edge.pipeline.resample import ModelGrid, Resampler
 from autosam_edge.pipeline.restore import Restorer, axis_maps
 from autosam_edge_benchmarks.result_header import Result, new_result
 from autosam_edge_training.data import Prepared, Split, prepare_case
+from autosam_edge_training.evaluate.evaluator import split_entries
 
 
 def round_trip_dice(
@@ -39,7 +40,7 @@ def measure_label_ceiling(data: Path, split: Split) -> Result:
     result = new_result("label ceiling")
     prepared = Prepared.read(data)
     cases = {}
-    for entry in prepared.manifest.entries(split):
+    for entry in split_entries(prepared, split):
         hu, grid = read_array(entry.image)
         labels = read_labels(
             entry.label_file, grid, prepared.classes, f"image and label of case {entry.name}"

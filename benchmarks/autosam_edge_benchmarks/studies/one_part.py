@@ -13,6 +13,8 @@ from autosam_edge.measurements import dice
 from autosam_edge.session import Session, open_session
 from autosam_edge_benchmarks.result_header import Result, new_result
 from autosam_edge_training.data import Prepared, Split
+from autosam_edge_training.error_codes import NO_COMMON_ORGAN
+from autosam_edge_training.evaluate.evaluator import split_entries
 
 
 def measure_one_part(
@@ -22,6 +24,9 @@ def measure_one_part(
 
     Args:
         split: ``validation`` or ``training``; not the test cases, because the result decides the rule.
+
+    Raises:
+        InputError: The split is empty (AE-DATA-005), or no case has an organ of the model (AE-DATA-011).
     """
     result = new_result("one part")
     prepared = Prepared.read(data)
@@ -32,19 +37,27 @@ def measure_one_part(
     for variant, organs in (("as_found", ()), ("one_part", tuple(names))):
         session = Session(dataclasses.replace(ready.model, one_part=organs), ready.engine)
         scores = np.full((0, len(names)), np.nan)
-        for entry in prepared.manifest.entries(split):
+        for entry in split_entries(prepared, split):
             found, (truth, _) = session.segment(read_nifti(entry.image)).labels, read_array(entry.label_file)
             masks = [
                 (found == organ.value, truth == prepared.labels.index(organ.name))
                 for organ in organs_of_model
             ]
             scores = np.vstack([scores, [dice(a, b) if b.any() else float("nan") for a, b in masks]])
-        means[variant] = dict(zip(names, np.nanmean(scores, axis=0).tolist(), strict=True))
+        means[variant] = {
+            name: float(np.nanmean(dice_of_cases))
+            for name, dice_of_cases in zip(names, scores.T, strict=True)
+            if not np.isnan(dice_of_cases).all()
+        }
+        if not means[variant]:
+            raise NO_COMMON_ORGAN(f"no case of the {split} split has an organ of {ready.model.name}.")
         log(f"{variant}: mean Dice {np.mean(list(means[variant].values())):.4f}")
     return {
         **result,
         "model": ready.model.name,
         "data": f"{prepared.dataset} {split}",
         "dice": means,
-        "harmless": [name for name in names if means["one_part"][name] >= means["as_found"][name] - 1e-3],
+        "harmless": [
+            name for name, before in means["as_found"].items() if means["one_part"][name] >= before - 1e-3
+        ],
     }

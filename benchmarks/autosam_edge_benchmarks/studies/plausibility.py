@@ -32,6 +32,7 @@ from autosam_edge.warning_codes import NETWORK_UNSURE
 from autosam_edge_benchmarks.result_header import Result, new_result
 from autosam_edge_benchmarks.studies.plausibility_inputs import TRANSFORMATIONS, Scan, synthetic_inputs
 from autosam_edge_training.data import Prepared
+from autosam_edge_training.error_codes import SPLIT_EMPTY
 
 Measure = Callable[[Evidence], float | None]
 
@@ -183,6 +184,9 @@ def new_study(session: Session, prepared: Prepared) -> Result:
         **new_result("plausibility"),
         "model": session.model.name,
         "data": f"{prepared.dataset} {' and '.join(SPLITS)}",
+        "data_sha256": prepared.manifest_sha256,
+        "engine": dict(session.engine.description),
+        "decision_weights": dict(session.model.decision_weights),
         "inputs": [],
     }
 
@@ -295,7 +299,11 @@ def _whole_liver_ml(evidence: Evidence) -> float | None:
 
 def _spread(values: Iterable[float | None]) -> Measured:
     known = [value for value in values if value is not None]
-    assert known, "a limit needs inputs on which its number can be measured"
+    if not known:
+        raise SPLIT_EMPTY(
+            "the data set has no input on which a limit can be measured.",
+            remedy="Give a data set with validation scans of whole abdomens.",
+        )
     rounded = [round(float(value), 4) for value in np.percentile(known, [0, 10, 50, 90, 100])]
     return Measured(len(known), *rounded)
 

@@ -15,6 +15,8 @@ from autosam_edge.session import PlannedRun, Session, open_session
 from autosam_edge.volume import Volume
 from autosam_edge_benchmarks.result_header import Result, new_result
 from autosam_edge_training.data import Entry, Prepared, Split
+from autosam_edge_training.error_codes import NO_COMMON_ORGAN
+from autosam_edge_training.evaluate.evaluator import split_entries
 
 Labels = npt.NDArray[np.generic]
 
@@ -72,7 +74,7 @@ def measure_short_scans(
     variants: dict[str, dict[str, object]] = {}
     for name, variant in _variants(session).items():
         cases = {}
-        for entry in prepared.manifest.entries(split):
+        for entry in split_entries(prepared, split):
             cases[entry.name] = _measure_case(variant, prepared, entry, lengths_mm)
             log(f"{name}, case {entry.name}: mean Dice {cases[entry.name]['whole']:.3f}")
         keys = next(iter(cases.values()))
@@ -93,6 +95,10 @@ def _measure_case(
     session: Session, prepared: Prepared, entry: Entry, lengths_mm: Sequence[int]
 ) -> dict[str, float]:
     volume, truth = _canonical(read_nifti(entry.image), read_array(entry.label_file)[0])
+    if CENTER not in prepared.labels or not (truth == prepared.labels.index(CENTER)).any():
+        raise NO_COMMON_ORGAN(
+            f"case {entry.name} has no {CENTER}, around which the scan is cut.", remedy="Leave the case out."
+        )
     organs = [
         (label.value, prepared.labels.index(label.name))
         for label in session.model.labels

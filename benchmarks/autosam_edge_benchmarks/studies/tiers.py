@@ -17,6 +17,7 @@ from autosam_edge.session import Session, open_session
 from autosam_edge.volume import Segmentation, Volume
 from autosam_edge_benchmarks.result_header import Result, new_result
 from autosam_edge_training.data import Prepared, Split
+from autosam_edge_training.evaluate.evaluator import split_entries
 
 Labels = npt.NDArray[np.generic]
 
@@ -64,7 +65,7 @@ def measure_tiers(
     prepared = Prepared.read(data)
     labeling, finding = open_session(fine), open_session(coarse)
     cases = {}
-    for entry in prepared.manifest.entries(split):
+    for entry in split_entries(prepared, split):
         volume, (truth, _) = read_nifti(entry.image), read_array(entry.label_file)
         cases[entry.name] = _measure_case(labeling, finding, volume, truth, prepared.labels)
         log(f"case {entry.name}: {cases[entry.name]}")

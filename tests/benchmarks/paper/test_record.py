@@ -39,6 +39,25 @@ def test_a_recorded_baseline_is_in_its_row(tmp_path):
     assert json.loads((run.folder / "run.json").read_text())["steps"] is None
 
 
+@pytest.mark.parametrize("method", ["student", "distill", "teacher"])
+def test_a_run_of_ours_is_not_recorded_as_that_of_others(method, tmp_path):
+    """`score` writes its file, which stays."""
+    (tmp_path / "run.json").write_text("of score")
+    with pytest.raises(TrainingError, match="AE-TRAIN-026"):
+        record_baseline(scored(tmp_path, method), network="x")
+    assert (tmp_path / "run.json").read_text() == "of score"
+
+
+def test_scores_of_other_data_are_refused(tmp_path):
+    """By the hash in the summary; nothing is written."""
+    summary = json.loads((scored(tmp_path, "nnunet") / "summary.json").read_text())
+    (tmp_path / "summary.json").write_text(json.dumps({**summary, "manifest_sha256": "1" * 64}))
+    with pytest.raises(TrainingError, match="AE-TRAIN-021.*other data"):
+        record_baseline(tmp_path, network="x", data_sha256="2" * 64)
+    assert not (tmp_path / "run.json").exists()
+    assert record_baseline(tmp_path, network="x", data_sha256="1" * 64).facts.data_sha256 == "1" * 64
+
+
 def test_a_method_that_no_table_has_is_refused(tmp_path):
     """Nothing is written for it."""
     with pytest.raises(TrainingError, match="segvol") as caught:

@@ -73,6 +73,7 @@ def test_seeds_are_averaged_with_their_spread(write_run):
         {"data_sha256": "2" * 64},
         {"reduction": "element"},
         {"teacher": "pocketnet"},
+        {"recipe_sha256": "3" * 64},
     ],
 )
 def test_runs_of_another_configuration_have_their_own_line(write_run, change):

@@ -90,6 +90,28 @@ def test_a_folder_becomes_a_page_and_a_part_of_another(tmp_path):
     assert (tmp_path / "page.html").read_text() == page(ROWS)
 
 
+@pytest.mark.parametrize("text", ["no mark\n", f"{BEGIN}no end\n", f"{END}{BEGIN}\n"])
+def test_a_page_without_its_marks_is_refused(text, tmp_path):
+    """Nothing of it is lost, and the other page is not written either."""
+    write_row(ROWS[0], tmp_path / "rows")
+    document = tmp_path / "performance.md"
+    document.write_text(text)
+    with pytest.raises(BenchError, match="AE-BENCH-007.*performance.md"):
+        write_report(tmp_path / "rows", tmp_path / "page.html", document)
+    assert document.read_text() == text
+    assert not (tmp_path / "page.html").exists()
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"tools": []}'])
+def test_a_file_that_is_no_comparison_of_tools_is_refused(text, tmp_path):
+    """AE-BENCH-003, before a page is written."""
+    write_row(ROWS[0], tmp_path / "rows")
+    (tmp_path / "peers.json").write_text(text)
+    with pytest.raises(BenchError, match="AE-BENCH-003.*peers.json"):
+        write_report(tmp_path / "rows", tmp_path / "page.html", peers=tmp_path / "peers.json")
+    assert not (tmp_path / "page.html").exists()
+
+
 @pytest.mark.parametrize(("name", "told"), [("a.json", "a.json is no row"), ("a.txt", "holds no row")])
 def test_a_folder_without_rows_is_refused(name, told, tmp_path):
     """AE-BENCH-003, which names the file."""

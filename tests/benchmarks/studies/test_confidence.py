@@ -77,6 +77,17 @@ def test_refused_labels_count_nowhere():
     assert study.finished(result)["confidence"] == before
 
 
+@pytest.mark.parametrize("dice", [0.2, 0.9])
+def test_a_limit_of_the_warning_needs_organs_on_both_sides(dice):
+    """Of only good organs, or only bad ones, nothing can be told: AE-DATA-005."""
+    result = made_up(["1", "2"])
+    for entry in result["inputs"]:
+        for organ in entry["organs"].values():
+            organ["dice"] = dice
+    with pytest.raises(InputError, match="AE-DATA-005.*Dice below 0.5"):
+        study.finished(result)
+
+
 def test_a_map_is_judged_without_a_fit_and_one_scan_is_too_few_to_fit():
     """An organ that the map lacks counts nowhere."""
     result = made_up(["1"])

@@ -12,6 +12,7 @@ import nibabel as nib
 from autosam_edge_test_support import make_model
 
 from autosam_edge.engines.fake_engine import ThresholdEngine
+from autosam_edge.errors import InputError
 from autosam_edge.formats.nifti import ras_affine, write_nifti
 from autosam_edge.geometry import Grid
 from autosam_edge.labels import BTCV_LABELS
@@ -36,9 +37,9 @@ def data(tmp_path, monkeypatch):
     write_nifti(Segmentation(labels, grid, BTCV_LABELS[:2]), tmp_path / "label.nii.gz")
     entry = SimpleNamespace(image=tmp_path / "image.nii.gz", label_file=tmp_path / "label.nii.gz")
     prepared = SimpleNamespace(
-        labels=("background", SPLEEN, KIDNEY),
+        labels=("background", SPLEEN, KIDNEY, "liver"),
         dataset="blocks",
-        manifest=SimpleNamespace(entries=lambda split: [entry]),
+        manifest=SimpleNamespace(entries=lambda split: [entry] if split == "validation" else []),
     )
     session = Session(make_model(), ThresholdEngine((-100.0, 40.0, 200.0)))
     monkeypatch.setattr(one_part.Prepared, "read", lambda folder: prepared)
@@ -52,3 +53,17 @@ def test_the_rule_helps_an_organ_of_one_part_and_harms_one_of_two(data):
     assert result["dice"]["as_found"] == pytest.approx({SPLEEN: 2000 / 2200, KIDNEY: 1.0})
     assert result["dice"]["one_part"] == pytest.approx({SPLEEN: 1.0, KIDNEY: 2000 / 2500})
     assert result["harmless"] == [SPLEEN]
+
+
+def test_an_empty_split_is_refused(data):
+    """AE-DATA-005, not a mean of nothing."""
+    with pytest.raises(InputError, match="AE-DATA-005"):
+        one_part.measure_one_part(data, data, "training")
+
+
+def test_without_any_organ_there_is_no_mean(data):
+    """AE-DATA-011; an organ that no case has is left out of the figures of the other test."""
+    labels = nib.load(data / "label.nii.gz")
+    nib.save(nib.Nifti1Image(np.zeros(labels.shape, np.uint8), labels.affine), data / "label.nii.gz")
+    with pytest.raises(InputError, match="AE-DATA-011"):
+        one_part.measure_one_part(data, data, "validation")

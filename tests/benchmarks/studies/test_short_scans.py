@@ -13,6 +13,7 @@ import nibabel as nib
 from autosam_edge_test_support import make_model
 
 from autosam_edge.engines.fake_engine import ThresholdEngine
+from autosam_edge.errors import InputError
 from autosam_edge.formats.nifti import ras_affine, write_nifti
 from autosam_edge.geometry import Grid
 from autosam_edge.labels import BTCV_LABELS
@@ -37,7 +38,7 @@ def data(tmp_path, monkeypatch):
     prepared = SimpleNamespace(
         labels=("background", SPLEEN, KIDNEY),
         dataset="blocks",
-        manifest=SimpleNamespace(entries=lambda split: [entry]),
+        manifest=SimpleNamespace(entries=lambda split: [entry] if split == "validation" else []),
     )
     model = dataclasses.replace(make_model(patch=(96, 16, 16)), decision_weights={SPLEEN: 0.01})
     session = Session(model, ThresholdEngine((-125.0, 40.0, 200.0), width_hu=50.0, reach_rows=6))
@@ -57,3 +58,12 @@ def test_each_rule_is_seen(data):
     assert air["short_24_mm"] < air["cut_from_whole_24_mm"]
     assert set(air) == {"whole", "short_24_mm", "cut_from_whole_24_mm"}
     assert weighted["whole"] == 1.0  # a weight of 0.01 does not overcome the formula of a sure voxel
+
+
+def test_a_scan_without_the_organ_in_its_middle_is_refused(data, monkeypatch):
+    """AE-DATA-011, and AE-DATA-005 for an empty split."""
+    monkeypatch.setattr(short_scans, "CENTER", "pancreas")
+    with pytest.raises(InputError, match="AE-DATA-011.*pancreas"):
+        short_scans.measure_short_scans(data, data, "validation")
+    with pytest.raises(InputError, match="AE-DATA-005"):
+        short_scans.measure_short_scans(data, data, "training")

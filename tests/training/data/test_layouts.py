@@ -141,6 +141,15 @@ def test_amos_cases_that_its_own_list_names_are_missed_by_name(tmp_path):
     assert "dataset.json amos_0004 are missing" in LAYOUTS["amos"](tmp_path).warnings[0]
 
 
+def test_a_list_of_amos_that_is_none_is_refused(tmp_path):
+    """AE-DATA-006."""
+    write_amos(tmp_path)
+    write_json(tmp_path, training=None)
+    with pytest.raises(InputError) as caught:
+        LAYOUTS["amos"](tmp_path)
+    assert code_of(caught) == "AE-DATA-006"
+
+
 def test_amos_shares_organs_with_btcv_by_name_not_by_number():
     """Pancreas is 10 in AMOS and 11 in BTCV."""
     assert (AMOS_NAMES.index("pancreas"), BTCV_NAMES.index("pancreas")) == (10, 11)
@@ -183,11 +192,13 @@ def test_a_decathlon_lists_itself(tmp_path):
         ({"training": ["imagesTr/s_1.nii.gz"]}, "AE-DATA-006"),
         ({"training": [{"image": "../s_1.nii.gz", "label": "s_1.nii.gz"}]}, "AE-DATA-006"),
         ({"training": [{"image": "/s_1.nii.gz", "label": "s_1.nii.gz"}]}, "AE-DATA-006"),
+        ({"training": [{"image": "a b.nii.gz", "label": "s_1.nii.gz"}]}, "AE-DATA-006"),
+        ({"training": [{"image": "ä.nii.gz", "label": "s_1.nii.gz"}]}, "AE-DATA-006"),
         ({"training": 3}, "AE-DATA-006"),
     ],
 )
 def test_a_decathlon_that_cannot_be_used_is_refused(changes, code, tmp_path):
-    """Not CT, gaps in the numbers, no label, paths that lead out."""
+    """Not CT, gaps in the numbers, no label, paths that lead out, names that not every disk takes."""
     with pytest.raises(InputError) as caught:
         decathlon(tmp_path, **changes)
     assert code_of(caught) == code
@@ -256,3 +267,5 @@ def test_a_list_of_known_organs_that_cannot_be_used_is_refused(cases, tmp_path):
     with pytest.raises(InputError) as caught:
         LAYOUTS["partial"](tmp_path)
     assert caught.value.code == "AE-DATA-006"
+    if "../a" in cases:
+        assert "A to Z, a to z" in caught.value.message

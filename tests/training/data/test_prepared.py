@@ -210,13 +210,22 @@ def other_array(folder):
     np.save(folder / "0001.target.npy", np.zeros((3, 3), np.uint8))
 
 
+def other_header(folder):
+    path = folder / "0001.image.npy"
+    content = bytearray(path.read_bytes())
+    content[20:60] = b"(" * 40
+    path.write_bytes(content)
+
+
+def gone(folder):
+    (folder / "0001.target.npy").unlink()
+
+
 def pickled(folder):
     np.save(folder / "0001.image.npy", np.array([{}], dtype=object), allow_pickle=True)
 
 
-@pytest.mark.parametrize(
-    "break_it", [cut, other_array, pickled, lambda folder: (folder / "0001.target.npy").unlink()]
-)
+@pytest.mark.parametrize("break_it", [cut, other_array, other_header, pickled, gone])
 def test_damage_is_seen_when_the_folder_is_opened(break_it, own):
     """Cut short, replaced, a pickle, gone."""
     break_it(own.folder)

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from autosam_edge.cli import app
 from autosam_edge.engines.fake_engine import ThresholdEngine
-from autosam_edge.errors import InputError
+from autosam_edge.errors import InputError, TrainingError
 from autosam_edge.formats.nifti import ras_affine
 from autosam_edge.geometry import Grid
 from autosam_edge.labels import BTCV_LABELS
@@ -107,13 +107,15 @@ def suspected(tmp_path):
     grid = Grid.axis_aligned(labels.shape, (3.0, 3.0, 3.0))
     nib.save(nib.Nifti1Image(hu.T, ras_affine(grid.affine)), tmp_path / "image.nii.gz")
     entries = [
-        SimpleNamespace(name=name, image=tmp_path / "image.nii.gz", check=lambda: None) for name in ("a", "b")
+        SimpleNamespace(name=name, image=tmp_path / "image.nii.gz", check=lambda: None, known=None)
+        for name in ("a", "b")
     ]
     names = ("background", *(label.name for label in BTCV_LABELS[:2]))
     prepared = SimpleNamespace(
         dataset="blocks",
         labels=names,
         classes=3,
+        spacing_mm=(3.0, 3.0, 3.0),
         manifest=SimpleNamespace(entries=lambda split: entries),
         manifest_sha256="0",
         case=lambda name: SimpleNamespace(labels=labels),
@@ -132,6 +134,31 @@ def test_the_weights_of_a_model_come_from_its_own_probabilities(suspected):
         assert fitted["without"][kidney] == 0.0
         assert fitted["fitted"] == {prepared.labels[1]: 1.0, kidney: 1.0}
         assert fitted["mean_dice"]["fitted"] == fitted["mean_dice"]["held_out_fitted_on_others"] == 1.0
+
+
+@pytest.mark.parametrize("part", ["labels", "spacing_mm"])
+def test_a_model_of_other_data_is_refused(part, suspected):
+    """Its kidney would be fitted as the spleen, or its voxels do not exist in the data."""
+    session, prepared = suspected
+    setattr(prepared, part, getattr(prepared, part)[::-1] if part == "labels" else (2.0, 3.0, 3.0))
+    with pytest.raises(TrainingError, match=f"AE-TRAIN-008.*other {part}"):
+        fit_session(session, prepared, "validation")
+
+
+def test_a_case_that_says_nothing_is_left_out(suspected):
+    """One without organs, one that is labeled in part: weights and means are those of the others."""
+    session, prepared = suspected
+    whole = prepared.case("a").labels
+    entries = prepared.manifest.entries("validation")
+    first = entries[0]
+    expected = fit_session(session, prepared, "validation")
+    entries += [SimpleNamespace(**{**vars(first), "name": "empty"})]
+    entries += [SimpleNamespace(**{**vars(first), "name": "part", "known": (1,)})]
+    prepared.case = lambda name: SimpleNamespace(labels=whole * (name != "empty"))
+    assert fit_session(session, prepared, "validation") == expected
+    del entries[1:2]
+    with pytest.raises(InputError, match="AE-DATA-005"):
+        fit_session(session, prepared, "validation")
 
 
 def test_the_command_writes_the_file_that_export_reads(suspected, tmp_path, monkeypatch):

@@ -71,6 +71,10 @@ def test_a_scan_that_is_labeled_in_part_is_scored_on_what_is_known(tmp_path):
         lambda _: np.full_like(labels, liver), prepared, "training", method="all of it"
     )
     assert row.dice < 0.5
+    (tmp_path / "scans" / "cases.json").write_text(json.dumps({"chest": {"known": []}}))
+    prepared = prepare_dataset(LAYOUTS["partial"](tmp_path / "scans"), tmp_path / "unknown")
+    with pytest.raises(InputError, match="AE-DATA-011.*labeled everywhere"):
+        evaluate_predictions(lambda _: labels, prepared, "training", method="truth")
 
 
 def test_organs_are_matched_by_name(prepared):

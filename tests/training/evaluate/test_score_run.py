@@ -231,6 +231,24 @@ def test_an_occupied_folder_is_refused_before_the_work(run, cubes, knowing, tmp_
     assert oracle.tiles == []
 
 
+@pytest.mark.parametrize("labels", ["scored", "scored/labels"])
+def test_labels_within_the_scores_are_refused_before_the_work(labels, run, cubes, knowing, tmp_path):
+    """Both folders appear whole, so that none can lie in the other."""
+    oracle = knowing(Prepared.read(cubes))
+    with pytest.raises(OutputError, match="AE-OUTPUT-002.*lies in that of the scores"):
+        score_run(run, cubes, tmp_path / "scored", labels=tmp_path / labels)
+    assert oracle.tiles == []
+    assert not (tmp_path / "scored").exists()
+
+
+def test_a_run_on_phantoms_is_scored_as_a_smoke_run(tmp_path):
+    """Also where its recipe does not say so."""
+    data = prepare_boxes(tmp_path, dataset="phantoms")
+    one = recipe("student", None)
+    run = one.train(one.config, data, tmp_path / "run").parent
+    assert read_run(score_run(run, data, tmp_path / "scored")).facts.smoke
+
+
 def test_a_scan_that_changed_since_leaves_nothing(run, tmp_path):
     """AE-DATA-008 from the evaluator; the folder does not appear."""
     data = prepare_boxes(tmp_path)

@@ -114,6 +114,14 @@ def test_a_table_comes_back_as_it_was(tmp_path):
     )
 
 
+def test_a_table_that_a_spreadsheet_saved_is_the_same(tmp_path):
+    """With a byte order mark and the line ends of Windows."""
+    text = as_csv([score()])
+    path = tmp_path / "cases.csv"
+    path.write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())
+    assert read_csv(path) == [score()]
+
+
 HEAD = ",".join(COLUMNS)
 
 
@@ -128,6 +136,7 @@ HEAD = ",".join(COLUMNS)
         f"{HEAD}\nm,d,1,liver,0.5,1,1",
         f"{HEAD}\nm,d,1,liver,0.5,1,1,1,3,4,1x1x1,9",
         f"{HEAD}\nm,d,1,liver,half,1,1,1,3,4,1x1x1",
+        f"{HEAD}\nm,d,1,{'x' * 200_000},1,1,1,1,3,4,1x1x1",
         f"{HEAD}\n" + "m,d,1,liver,1,1,1,1,3,4,1x1x1\n" * 2,
         f"{HEAD}\nm,d,1,liver,1,1,1,1,3,4,1x1x1\nn,d,2,liver,1,1,1,1,3,4,1x1x1",
     ],
@@ -140,6 +149,7 @@ HEAD = ",".join(COLUMNS)
         "short",
         "long",
         "no number",
+        "a cell without end",
         "twice",
         "two methods",
     ],

@@ -46,6 +46,12 @@ def test_zeros_are_left_out_and_counted():
     )
 
 
+def test_differences_that_are_equal_but_for_rounding_are_ties():
+    """0.3 - 0.2, 0.2 - 0.1 and 0.8 - 0.9 have one rank; 0.1 + 0.2 - 0.3 is no difference."""
+    rounded = signed_rank([0.3 - 0.2, 0.2 - 0.1, 0.8 - 0.9, 0.5, 0.6, 0.7, 0.1 + 0.2 - 0.3])
+    assert rounded == signed_rank([1, 1, -1, 5, 6, 7, 0])
+
+
 def test_methods_that_are_the_same_do_not_differ():
     """Nothing but zeros, or nothing at all."""
     assert signed_rank([0.0, 0.0]).p == 1.0

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
@@ -13,12 +15,16 @@ pytest.importorskip("scipy")
 pytest.importorskip("pydantic")
 from autosam_edge_test_recipes import distill_config
 
-from autosam_edge.errors import InputError, TrainingError
+from autosam_edge.errors import InputError, OutputError, TrainingError
 from autosam_edge.formats.nifti import read_array
 from autosam_edge_training import train_student
 from autosam_edge_training.data import BTCV_NAMES, Prepared, prepare_phantoms
 from autosam_edge_training.networks.foreign_teacher import cache_foreign_teacher
-from autosam_edge_training.networks.teacher_cache import load_cached_probabilities
+from autosam_edge_training.networks.teacher_cache import (
+    digest_of_cases,
+    load_cached_probabilities,
+    teacher_digest,
+)
 
 SPACING_MM = (8.0, 6.0, 6.0)
 
@@ -124,6 +130,106 @@ def test_a_student_learns_from_a_folder(phantoms, entry, tmp_path):
     assert record["teacher_network"] == "folder theirs"
 
 
+@pytest.fixture
+def theirs(entry, tmp_path):
+    """The folder of another tool with the true labels of the training case."""
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    image = nib.load(entry.label)
+    labels = nib.Nifti1Image(np.asarray(image.dataobj).astype(np.uint8), image.affine)
+    nib.save(labels, folder / f"{entry.name}.nii.gz")
+    write_dataset(folder)
+    return folder
+
+
+def test_labels_beside_probabilities_are_passed_over(phantoms, entry, theirs, tmp_path):
+    """nnU-Net writes both with --save_probabilities; the probabilities teach."""
+    uniform = np.full((14, *read_array(entry.label)[0].shape), 1 / 14, np.float32)
+    np.savez_compressed(theirs / f"{entry.name}.npz", probabilities=uniform)
+    found, _ = cached(phantoms, theirs, tmp_path)
+    assert np.abs(found[1:] - 255 / 14).max() <= 1
+
+
+def test_a_folder_that_grows_keeps_its_cache(phantoms, entry, theirs, tmp_path):
+    """A file for a scan that the run does not have is of no account."""
+    before, prepared = cached(phantoms, theirs, tmp_path)
+    digest = teacher_digest(theirs, [(prepared, "training")])
+    (theirs / "later.nii.gz").write_bytes(b"of another scan")
+    after, _ = cached(phantoms, theirs, tmp_path)
+    assert np.array_equal(before, after)
+    assert digest == teacher_digest(theirs, [(prepared, "training")])
+
+
+def exchange_numbers(folder, entry):
+    first, second = "kidney_left", "kidney_right"
+    path = folder / "dataset.json"
+    text = path.read_text().replace(first, "x").replace(second, first).replace("x", second)
+    path.write_text(text)
+
+
+def change_probabilities(folder, entry):
+    path = folder / f"{entry.name}.npz"
+    np.savez(path, probabilities=np.load(path)["probabilities"][::-1])
+
+
+@pytest.mark.parametrize("change", [exchange_numbers, change_probabilities])
+def test_a_teacher_that_changed_in_files_of_the_same_size_is_another_one(
+    change, phantoms, entry, theirs, tmp_path
+):
+    """Its earlier answers are not taken for those of now."""
+    labels = read_array(entry.label)[0]
+    np.savez(
+        theirs / f"{entry.name}.npz", probabilities=np.stack([labels == v for v in range(14)]).astype("f4")
+    )
+    cached(phantoms, theirs, tmp_path)
+    sizes = {path.name: path.stat().st_size for path in theirs.iterdir()}
+    change(theirs, entry)
+    assert sizes == {path.name: path.stat().st_size for path in theirs.iterdir()}
+    with pytest.raises(TrainingError, match=r"AE-TRAIN-009.*of another teacher"):
+        cached(phantoms, theirs, tmp_path)
+
+
+def test_answers_for_data_with_other_label_numbers_are_refused(phantoms, theirs, tmp_path):
+    """As many labels in another order."""
+    cached(phantoms, theirs, tmp_path)
+    prepared = Prepared.read(phantoms)
+    other = replace(prepared, labels=("background", *reversed(prepared.labels[1:])))
+    with pytest.raises(TrainingError, match=r"AE-TRAIN-009.*of another teacher"):
+        load_cached_probabilities(tmp_path / "cache", theirs, [(other, "training")])
+
+
+def test_a_folder_teaches_alone(phantoms, theirs, tmp_path):
+    """With a second teacher it is refused: no mean is made of the two."""
+    for first, second in ((theirs, theirs / "dataset.json"), (theirs / "dataset.json", theirs)):
+        with pytest.raises(TrainingError, match=r"AE-TRAIN-029.*one of several teachers"):
+            digest_of_cases(first, [second])
+
+
+def test_the_cache_is_not_written_into_the_folder_of_the_teacher(phantoms, theirs):
+    """It would change the teacher."""
+    before = sorted(theirs.iterdir())
+    with pytest.raises(TrainingError, match=r"AE-TRAIN-029.*theirs"):
+        cache_foreign_teacher(theirs, [(Prepared.read(phantoms), "training")], theirs)
+    assert sorted(theirs.iterdir()) == before
+
+
+def test_a_file_in_the_place_of_the_cache_is_an_error_of_the_output(phantoms, theirs, tmp_path):
+    """AE-OUTPUT-001."""
+    (tmp_path / "cache").write_text("")
+    with pytest.raises(OutputError, match="AE-OUTPUT-001"):
+        cache_foreign_teacher(theirs, [(Prepared.read(phantoms), "training")], tmp_path / "cache")
+
+
+def test_two_masks_of_one_organ_are_refused(phantoms, entry, tmp_path):
+    """In two spellings: nobody knows which one is meant."""
+    folder = tmp_path / "theirs" / entry.name
+    folder.mkdir(parents=True)
+    for name in ("kidney_left", "Left Kidney"):
+        shutil.copy(entry.label, folder / f"{name}.nii.gz")
+    with pytest.raises(TrainingError, match=r"AE-TRAIN-029.*kidney_left twice"):
+        cache_foreign_teacher(folder.parent, [(Prepared.read(phantoms), "training")], tmp_path / "cache")
+
+
 def break_missing(folder, entry):
     (folder / f"{entry.name}.nii.gz").unlink()
 
@@ -140,20 +246,31 @@ def break_strangers(folder, entry):
     write_dataset(folder, ("heart", "lung"))
 
 
-@pytest.mark.parametrize("damage", [break_missing, break_twice, break_names, break_strangers])
-def test_a_folder_that_cannot_teach_is_refused(damage, phantoms, entry, tmp_path):
+def break_spelling(folder, entry):
+    write_dataset(folder, (*BTCV_NAMES[1:], "Left Kidney"))
+
+
+def break_numbers(folder, entry):
+    (folder / "dataset.json").write_text(json.dumps({"labels": {"background": 0, "liver": 6.5}}))
+
+
+def break_bytes(folder, entry):
+    path = folder / f"{entry.name}.npz"
+    np.savez_compressed(path, probabilities=np.random.default_rng(0).random((14, 8, 8, 8)))
+    content = bytearray(path.read_bytes())
+    content[200:1200] = b"\xff" * 1000
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [break_missing, break_twice, break_names, break_strangers, break_spelling, break_numbers, break_bytes],
+)
+def test_a_folder_that_cannot_teach_is_refused(damage, phantoms, entry, theirs, tmp_path):
     """No file of the case, two of them, no names, no organ in common; nothing is left behind."""
-    folder = tmp_path / "theirs"
-    folder.mkdir()
-    image = nib.load(entry.label)
-    nib.save(
-        nib.Nifti1Image(np.asarray(image.dataobj).astype(np.uint8), image.affine),
-        folder / f"{entry.name}.nii.gz",
-    )
-    write_dataset(folder)
-    damage(folder, entry)
+    damage(theirs, entry)
     with pytest.raises(TrainingError, match="AE-TRAIN-029"):
-        cache_foreign_teacher(folder, [(Prepared.read(phantoms), "training")], tmp_path / "cache")
+        cache_foreign_teacher(theirs, [(Prepared.read(phantoms), "training")], tmp_path / "cache")
     assert not (tmp_path / "cache").exists()
 
 

@@ -157,7 +157,7 @@ def test_a_share_of_the_patches_is_of_phantoms():
     cases, phantoms = [flat_case(number) for number in range(3)], [flat_case(number) for number in (100, 101)]
 
     def drawn(share, count):
-        sampling = dataclasses.replace(PLAIN, patch=(2, 2, 2), phantoms=2, phantom_share=share)
+        sampling = dataclasses.replace(PLAIN, patch=(2, 2, 2), phantoms=2 * (share > 0), phantom_share=share)
         sampler = Sampler(cases, sampling, spacing_mm=MM3, seed=0, phantoms=phantoms)
         return [number_of(sampler.patch(number)) for number in range(count)]
 

@@ -289,7 +289,9 @@ class Trap:
         return (open, (str(self.path), "w"))
 
 
-@pytest.mark.parametrize("damage", ["cut", "empty", "noise", "code", "a list", "no step"])
+@pytest.mark.parametrize(
+    "damage", ["cut", "empty", "noise", "code", "a list", "no step", "no network", "other shape"]
+)
 def test_a_damaged_checkpoint_is_refused(damage, uninterrupted, cubes, tmp_path):
     """Cut short, emptied, other bytes, a pickle with code (which does not run), or no checkpoint of a run."""
     one, expected = uninterrupted("student")
@@ -300,11 +302,19 @@ def test_a_damaged_checkpoint_is_refused(damage, uninterrupted, cubes, tmp_path)
         path.write_bytes({"cut": whole[: len(whole) // 2], "empty": b"", "noise": b"noise" * 1000}[damage])
     else:
         kept = torch.load(path, weights_only=True)
-        del kept["step"]
-        torch.save(
-            {"code": {**kept, "step": Trap(tmp_path / "ran")}, "a list": [1, 2], "no step": kept}[damage],
-            path,
-        )
+        step = kept.pop("step")
+        broken = {
+            "code": {**kept, "step": Trap(tmp_path / "ran")},
+            "a list": [1, 2],
+            "no step": kept,
+            "no network": {"step": step},
+            "other shape": {
+                **kept,
+                "step": step,
+                "student": {name: tensor[:0] for name, tensor in kept["student"].items()},
+            },
+        }
+        torch.save(broken[damage], path)
     lines = (tmp_path / "run" / "metrics.jsonl").read_bytes()
     with pytest.raises(TrainingError) as caught:
         one.train(one.config, cubes, tmp_path / "run")
@@ -312,6 +322,19 @@ def test_a_damaged_checkpoint_is_refused(damage, uninterrupted, cubes, tmp_path)
     assert "damaged" in caught.value.message
     assert not (tmp_path / "ran").exists()
     assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == lines
+
+
+@pytest.mark.parametrize("line", [b"no line of a run\n", b"[1]\n", b"{}\n", b"\xff\n"])
+def test_damaged_metrics_are_refused(line, uninterrupted, cubes, tmp_path):
+    """The message names the file; without it the run goes on."""
+    one, expected = uninterrupted("student")
+    shutil.copytree(expected.parent, tmp_path / "run")
+    path = tmp_path / "run" / "metrics.jsonl"
+    path.write_bytes(path.read_bytes() + line)
+    with pytest.raises(TrainingError, match="AE-TRAIN-002.*metrics.jsonl in run is damaged"):
+        one.train(one.config, cubes, tmp_path / "run")
+    path.unlink()
+    assert same_weights(one.train(one.config, cubes, tmp_path / "run"), expected)
 
 
 def test_without_its_checkpoint_a_run_begins_again(uninterrupted, cubes, tmp_path):

@@ -132,7 +132,7 @@ Teachers = Annotated[
     typer.Option(
         "--teacher",
         help="Weights of the teacher: teacher.safetensors, or the weights of another student; repeat it for "
-        "the mean of several. Or a folder that another tool wrote (docs/any-teacher.md). Folders, several "
+        "the mean of several. Or one folder that another tool wrote (docs/any-teacher.md). A folder, several "
         "teachers, and teachers of another spacing need --cache.",
         exists=True,
     ),
@@ -241,7 +241,7 @@ def _fill_cache(
 
     parts = training_parts(recipe, Prepared.read(data), extra)
     with Stages().bar("teacher") as progress:
-        if teacher.is_dir():
+        if teacher.is_dir() and not ensemble:
             cache_foreign_teacher(teacher, parts, folder, on_step=progress)
         else:
             cache_probabilities(teacher, parts, folder, ensemble=ensemble, sam=sam, progress=progress)

@@ -24,6 +24,7 @@ from autosam_edge_training.data.manifest import (
     SPLITS,
     CaseName,
     broken,
+    case_name,
     inside,
     names_by_value,
     read_description,
@@ -238,7 +239,7 @@ def list_decathlon(source: Path) -> Listing:
             "dataset.json does not say that the images are CT.", remedy="Give a data set of CT scans."
         )
     splits: dict[Split, list[Pair]] = {split: [] for split in SPLITS}
-    unlabelled = 0
+    unlabeled = 0
     try:
         labels = tuple(total_segmentator_name(name) for name in names_by_value(content["labels"]))
         if len(set(labels)) != len(labels):
@@ -247,14 +248,14 @@ def list_decathlon(source: Path) -> Listing:
             for entry in content.get(split, []):
                 if isinstance(entry, dict) and "label" in entry:
                     image, label = (source / inside(entry[key]) for key in ("image", "label"))
-                    splits[split].append(Pair(_stem(image), image, label))
+                    splits[split].append(Pair(case_name(_stem(image)), image, label))
                 elif split == "test":
-                    unlabelled += 1
+                    unlabeled += 1
                 else:
                     raise ValueError(f"a case of {split} has no label")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise broken("dataset.json", f"{type(error).__name__}, {error}") from error
-    warnings = [f"{unlabelled} test images have no label and are left out."] if unlabelled else []
+    warnings = [f"{unlabeled} test images have no label and are left out."] if unlabeled else []
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", str(content.get("name", ""))).strip("-") or "decathlon"
     return Listing(name, source, labels, BTCV_INTENSITY, _frozen(splits), tuple(warnings))
 
@@ -343,7 +344,11 @@ def _listed_amos(source: Path) -> dict[str, set[str]]:
         return {}
     listed: dict[str, set[str]] = {}
     content = read_description(JsonObject, source / "dataset.json")
-    for entry in (*content.get("training", []), *content.get("validation", [])):
+    try:
+        entries = [*content.get("training", []), *content.get("validation", [])]
+    except TypeError as error:
+        raise broken("dataset.json", "training or validation is no list") from error
+    for entry in entries:
         match = re.search(r"(images\w\w)/(amos_(\d{4}))\.nii", str(entry))
         if match and int(match[3]) < _AMOS_MRI:
             listed.setdefault(match[1], set()).add(match[2])

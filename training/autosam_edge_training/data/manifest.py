@@ -21,11 +21,12 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal, TypeVar, get_args
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from autosam_edge.errors import AutosamEdgeError
 from autosam_edge.file_hash import file_digest
@@ -44,7 +45,21 @@ SPLITS: tuple[Split, ...] = get_args(Split)
 SCHEMA_VERSION = 2
 T = TypeVar("T")
 
-CaseName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]  # it becomes a file name
+
+def case_name(name: str) -> str:
+    """A name that can be the name of a file on every disk.
+
+    Raises:
+        ValueError: It cannot.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise ValueError(
+            f"the name of case {name!r} has other characters than A to Z, a to z, 0 to 9, '.', '_' and '-'"
+        )
+    return name
+
+
+CaseName = Annotated[str, AfterValidator(case_name)]
 _Length = Annotated[float, Field(gt=0)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 

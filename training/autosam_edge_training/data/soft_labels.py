@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -143,5 +141,7 @@ class SoftLabels:
                 along_d, along_h, along_w = file["spacing_mm"].tolist()
                 classes = int(file["classes"])
                 return cls((depth, height, width), (along_d, along_h, along_w), classes, parts), identity
-        except (KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        except (OSError, MemoryError):
+            raise
+        except Exception as error:  # NumPy raises whatever its readers raise on a damaged file
             raise ValueError(f"it is damaged ({type(error).__name__})") from error

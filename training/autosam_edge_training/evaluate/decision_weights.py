@@ -20,7 +20,7 @@ from autosam_edge.formats.nifti import read_nifti
 from autosam_edge.machine import describe_machine
 from autosam_edge.session import Session
 from autosam_edge_training.data import Prepared, Split
-from autosam_edge_training.error_codes import SPLIT_EMPTY
+from autosam_edge_training.error_codes import NETWORK_INPUT_DIFFERS, SPLIT_EMPTY
 from autosam_edge_training.evaluate.evaluator import split_entries
 from autosam_edge_training.strict import JsonObject
 
@@ -65,24 +65,47 @@ def collect(
 ) -> list[CaseProbabilities]:
     """Run the scans of a split and keep the network's probabilities.
 
+    A scan that has no organ, or whose labels are known in part only, says nothing and is left out.
+
     Raises:
+        TrainingError: The data have another spacing or other labels than the model (AE-TRAIN-008).
         InputError: The split is empty (AE-DATA-005), or a file is not the one that was prepared
             (AE-DATA-008).
     """
+    _require_same_input(session, prepared)
     cases = []
     for entry in split_entries(prepared, split):
+        labels = prepared.case(entry.name).labels
+        if entry.known is not None or not labels.any():
+            log(f"case {entry.name}: left out, it has no organ or is labeled in part")
+            continue
         entry.check()
         run = session.plan(read_nifti(entry.image))
         blocks: list[npt.NDArray[np.float32]] = []
         run.execute(on_rows=partial(_keep, blocks))
         probability = np.moveaxis(np.concatenate(blocks), 1, 0)
-        labels = prepared.case(entry.name).labels
         truth = labels[run.box]
         kept = (probability[0] < _CERTAIN) | (truth > 0)
         sizes = np.bincount(labels.ravel(), minlength=prepared.classes)
         cases.append(CaseProbabilities(entry.name, probability[:, kept], truth[kept], sizes))
         log(f"case {entry.name}: mean Dice {mean_dice(cases[-1:], np.ones(prepared.classes)):.3f}")
     return cases
+
+
+def _require_same_input(session: Session, prepared: Prepared) -> None:
+    """Refuse data whose voxels or label values are not those of the model's probabilities."""
+    model = session.model
+    organs = {label.value: label.name for label in model.labels}
+    other = [
+        what
+        for what, same in (
+            ("labels", organs == dict(enumerate(prepared.labels[1:], start=1))),
+            ("spacing_mm", model.input.spacing_mm == prepared.spacing_mm),
+        )
+        if not same
+    ]
+    if other:
+        raise NETWORK_INPUT_DIFFERS(f"the model {model.name} and the data have other {', '.join(other)}.")
 
 
 def _keep(blocks: list[npt.NDArray[np.float32]], rows: npt.NDArray[np.float32]) -> None:
@@ -172,7 +195,11 @@ def fit_across(
         InputError: There are fewer than two cases (AE-DATA-005).
     """
     if len(cases) < 2:
-        raise SPLIT_EMPTY("the split has one case, expected at least two to fit decision weights on.")
+        raise SPLIT_EMPTY(
+            f"the split has {len(cases)} case(s) with labeled organs, expected at least two to fit decision "
+            "weights on.",
+            remedy="Fit on another split, or prepare the data set with more such cases.",
+        )
     plain = np.ones(len(names))
     fits = {case.name: fit([c for c in cases if c is not case], names, fixed=fixed) for case in cases}
     smallest = np.min(list(fits.values()), axis=0)

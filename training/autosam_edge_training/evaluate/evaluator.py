@@ -59,6 +59,12 @@ def evaluate_predictions(
     organs = [(name, numbers[name], value) for name, value in known]
     if not organs:
         raise NO_COMMON_ORGAN(f"{method} and {prepared.dataset} have no organ in common.")
+    values = {value for _, _, value in organs}
+    if not any(entry.known is None or values & {*entry.known} for entry in entries):
+        raise NO_COMMON_ORGAN(
+            f"no case of the {split} split has an organ of {method} that is labeled everywhere in its scan.",
+            remedy="Score cases whose `known` in cases.json lists organs.",
+        )
     scores: list[Score] = []
     for done, entry in enumerate(entries, start=1):
         classes = prepared.classes, len(names or prepared.labels)

@@ -6,6 +6,8 @@ an exported artifact differ only in the network.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -16,6 +18,7 @@ from torch import Tensor, nn
 
 from autosam_edge import __version__
 from autosam_edge.atomic_files import refuse_occupied, staged_folder
+from autosam_edge.error_codes import OUTPUT_OCCUPIED
 from autosam_edge.label_table import label_table
 from autosam_edge.model import Model
 from autosam_edge.session import Session
@@ -36,6 +39,7 @@ from autosam_edge_training.networks.input_spec import NetworkInput
 from autosam_edge_training.networks.students import parameter_count
 from autosam_edge_training.recipe_parts.run_folder import RunRecord, read_run_record
 from autosam_edge_training.recipe_parts.setup import STUDENT_WEIGHTS, TEACHER_WEIGHTS
+from autosam_edge_training.strict import JsonObject
 
 OVERLAP = 0.5  # of neighboring tiles, as in the paper; docs/adr/0016-recipes.md
 
@@ -93,6 +97,11 @@ def score_run(
     """
     for folder in filter(None, (out, labels)):
         refuse_occupied(folder)  # before an hour of scoring, not after it
+    if labels and (out.resolve() in (labels.resolve(), *labels.resolve().parents)):
+        raise OUTPUT_OCCUPIED(
+            f"the folder of the labels, {labels.name}, lies in that of the scores.",
+            remedy="Give `labels` another folder.",
+        )
     prepared = Prepared.read(data)
     scored = _open_run(run, prepared, split, sam)
     record = _run_facts(scored, prepared)
@@ -152,6 +161,14 @@ def _run_facts(run: _FinishedRun, prepared: Prepared) -> RunFacts:
         machine=run.record.machine,
         commit=run.record.commit,
         data_sha256=prepared.manifest_sha256,
-        smoke=config["smoke"],
+        smoke=config["smoke"] or prepared.dataset == "phantoms",
         weights_sha256=run.weights_sha256,
+        recipe_sha256=_recipe_sha256(config, run.record),
     )
+
+
+def _recipe_sha256(config: JsonObject, record: RunRecord) -> str:
+    """SHA-256 of a recipe and the further data, without the seed: runs with the same one may be averaged."""
+    rest = {key: value for key, value in config.items() if key != "seed"}
+    rest |= {"extra_data": record.extra_data_sha256, "init": record.init_sha256 is not None}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()

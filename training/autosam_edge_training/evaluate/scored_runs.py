@@ -24,6 +24,7 @@ _Others = Literal["nnunet", "nnformer", "unetr", "swinunetr", "sam-point", "meds
 Method = Literal[_Ours, _Others]
 Scored = Literal["btcv", "amos", "phantoms"]
 METHODS: tuple[Method, ...] = get_args(Method)
+OTHERS: tuple[_Others, ...] = get_args(_Others)
 _SUMMARY_TOLERANCE = 1e-6  # of a mean in 0..1 that went through JSON
 
 _Count = Annotated[int, Field(ge=0)]
@@ -42,6 +43,7 @@ class RunFacts:
         apg: True if the teacher has its auto prompt generator; None for other networks.
         seed, steps: Random seed and number of steps of the training.
         spacing_mm: Voxel spacing of the network's grid (D, H, W), mm.
+        recipe_sha256: SHA-256 of the training recipe and the further data, without the seed.
         smoke: The figures mean nothing: phantoms and tiny networks.
     """
 
@@ -62,6 +64,7 @@ class RunFacts:
     smoke: bool
     teacher: str | None = None
     weights_sha256: str | None = None
+    recipe_sha256: str | None = None
 
     def __post_init__(self) -> None:
         if self.method == "distill" and self.weight is None:
@@ -104,12 +107,21 @@ def read_run(folder: Path) -> Run:
     """
     facts = _read_facts(folder)
     scores = read_csv(folder / "cases.csv")
+    return Run(folder, facts, check_together(folder, facts, scores))
+
+
+def check_together(folder: Path, facts: RunFacts, scores: Sequence[Score]) -> Mapping[Metric, float]:
+    """The mean of each score, where the files of a run are of one run.
+
+    Raises:
+        TrainingError: They are not (AE-TRAIN-021).
+    """
     means = {metric: summarize(scores)[f"mean_{metric}"] for metric in METRICS}
     if problem := _find_mismatch(folder, facts, scores, means):
         raise RUN_FILES_DIFFER(
             f"the files of the scored run {folder.name} do not belong together: {problem}."
         )
-    return Run(folder, facts, means)
+    return means
 
 
 def _read_facts(folder: Path) -> RunFacts:
@@ -135,11 +147,14 @@ def _find_mismatch(
     if means["dice"] is None:
         return "cases.csv has no scored organ"
     try:
-        stated = float(json.loads((folder / "summary.json").read_bytes())["mean_dice"])
+        summary = json.loads((folder / "summary.json").read_bytes())
+        stated, data = float(summary["mean_dice"]), summary.get("manifest_sha256")
     except (OSError, ValueError, KeyError, TypeError) as error:
         return f"summary.json states no mean Dice ({type(error).__name__})"
     if abs(stated - means["dice"]) > _SUMMARY_TOLERANCE:
         return f"summary.json states a mean Dice of {stated:.6f}, cases.csv of {means['dice']:.6f}"
+    if None not in (data, facts.data_sha256) and data != facts.data_sha256:
+        return "summary.json is of other data than run.json"
     return ""
 
 

@@ -141,7 +141,7 @@ def read_csv(path: Path) -> list[Score]:
         InputError: It is not such a table, or is empty (AE-DATA-012).
     """
     try:
-        with path.open(newline="") as file:
+        with path.open(newline="", encoding="utf-8-sig") as file:  # a spreadsheet adds a byte order mark
             reader = csv.DictReader(file)
             if tuple(reader.fieldnames or ()) != COLUMNS:
                 raise ValueError(f"its columns are not {', '.join(COLUMNS)}")
@@ -152,8 +152,8 @@ def read_csv(path: Path) -> list[Score]:
             raise ValueError("an organ of a case stands in it twice")
         if len({(score.method, score.dataset) for score in scores}) != 1:
             raise ValueError("it holds several methods or data sets")
-    except (OSError, ValueError) as error:
-        why = error if isinstance(error, ValueError) else type(error).__name__
+    except (OSError, ValueError, csv.Error) as error:
+        why = type(error).__name__ if isinstance(error, OSError) else error
         raise SCORES_INVALID(f"{path.name} cannot be used: {why}.") from error
     return scores
 

@@ -57,7 +57,8 @@ def signed_rank(differences: Sequence[float]) -> SignedRank:
         >>> signed_rank([1, 2, 3, 4, 5, 6]).p
         0.03125
     """
-    values = np.asarray(differences, dtype=np.float64)
+    # 0.3 - 0.2 and 0.2 - 0.1 are a tie, which rounding errors of the subtraction would hide.
+    values = np.asarray(differences, dtype=np.float64).round(12)
     nonzero = values[values != 0]
     n, zeros = len(nonzero), len(values) - len(nonzero)
     exact = n <= _EXACT_UP_TO

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -66,19 +65,6 @@ def network_sha256(path: Path) -> str:
         return file_digest(path)
     except OSError as error:
         raise _no_network(path, error) from error
-
-
-def teacher_sha256(path: Path) -> str:
-    """SHA-256 that identifies a teacher: of its file; of a folder the names and sizes of its files.
-
-    Raises:
-        TrainingError: The file is not there or cannot be read (AE-TRAIN-007).
-    """
-    if not path.is_dir():
-        return network_sha256(path)
-    files = sorted(file for file in path.rglob("*") if file.is_file())
-    listed = "".join(f"{file.relative_to(path).as_posix()} {file.stat().st_size}\n" for file in files)
-    return hashlib.sha256(listed.encode()).hexdigest()
 
 
 def require_same_input(

@@ -2,7 +2,8 @@
 
 The folder of a foreign teacher holds, for each training case, one of
 
-- ``CASE.npz`` with an array ``probabilities`` (C, D, H, W): nnU-Net v2 with ``--save_probabilities``;
+- ``CASE.npz`` with an array ``probabilities`` (C, D, H, W): nnU-Net v2 with ``--save_probabilities``, whose
+  labels, ``CASE.nii.gz``, may lie beside it;
 - ``CASE.nii.gz``, a label image;
 - a folder ``CASE`` with a mask for each organ, ``liver.nii.gz`` and so on: TotalSegmentator.
 
@@ -14,8 +15,6 @@ from the labels of the case.
 
 from __future__ import annotations
 
-import json
-import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -27,9 +26,9 @@ from autosam_edge.formats.nifti import read_array
 from autosam_edge.geometry import Grid
 from autosam_edge.pipeline.resample import ModelGrid
 from autosam_edge_training.data import Entry, Prepared, SoftLabels
-from autosam_edge_training.data.layouts import total_segmentator_name
 from autosam_edge_training.error_codes import FOREIGN_TEACHER_INVALID
-from autosam_edge_training.networks.teacher_cache import Parts, fill_cache, teacher_digest
+from autosam_edge_training.networks.foreign_files import class_names, distinct_names, mask_files, source_of
+from autosam_edge_training.networks.teacher_cache import Parts, digest_of_cases, fill_cache
 
 Share = npt.NDArray[np.float32]
 
@@ -45,54 +44,28 @@ def cache_foreign_teacher(
         out: Folder of the cache; made if it is not there. Each file appears whole or not at all.
 
     Raises:
-        TrainingError: A case has no file of the teacher or two, the classes are not named, no organ is known
-            to both, or an organ is known neither to the teacher nor to the labels of a case (AE-TRAIN-029).
+        TrainingError: A case has no file of the teacher or two, the classes are not named or one is named
+            twice, the cache is the teacher's folder, no organ is known to both, or an organ is known neither
+            to the teacher nor to the labels of a case (AE-TRAIN-029).
         InputError: A file is damaged (AE-NIFTI-*) or lies on another grid than its scan (AE-NIFTI-005).
     """
+    if out.resolve() == folder.resolve():
+        raise FOREIGN_TEACHER_INVALID(
+            f"{folder.name} is the folder of the teacher and of the cache.", remedy="Give another `cache`."
+        )
     sources = {
-        entry.image: _source(folder, entry)
+        entry.image: source_of(folder, entry)
         for prepared, split in parts
         for entry in prepared.manifest.entries(split)
     }
-    names = _class_names(folder) if any(not path.is_dir() for path in sources.values()) else {}
+    names = class_names(folder) if any(not path.is_dir() for path in sources.values()) else {}
 
     def ask(prepared: Prepared, entry: Entry) -> SoftLabels:
         return SoftLabels.of(
             _on_model_grid(entry, sources[entry.image], names, prepared), prepared.spacing_mm
         )
 
-    return fill_cache(out, parts, teacher_digest(folder), ask, on_step)
-
-
-def _source(folder: Path, entry: Entry) -> Path:
-    """The one file or folder of a case."""
-    stem = entry.image.name.removesuffix(".gz").removesuffix(".nii")
-    names = dict.fromkeys(
-        f"{name}{ending}" for name in (entry.name, stem) for ending in (".npz", ".nii.gz", "")
-    )
-    found = [folder / name for name in names if (folder / name).exists()]
-    if len(found) != 1:
-        why = "has " + " and ".join(path.name for path in found) if found else "has no file"
-        raise FOREIGN_TEACHER_INVALID(f"case {entry.name} {why} in {folder.name}, expected one.")
-    return found[0]
-
-
-def _class_names(folder: Path) -> dict[str, int]:
-    """Value of each class by its TotalSegmentator name, from ``dataset.json``."""
-    try:
-        labels = json.loads((folder / "dataset.json").read_bytes())["labels"]
-        pairs = [(str(key), value) for key, value in labels.items()]
-        by_value = all(key.isdigit() for key, _ in pairs)
-        named = (
-            {str(value): int(key) for key, value in pairs}
-            if by_value
-            else {key: int(value) for key, value in pairs}
-        )
-    except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise FOREIGN_TEACHER_INVALID(
-            f"dataset.json in {folder.name} does not name the classes ({type(error).__name__})."
-        ) from error
-    return {total_segmentator_name(name): value for name, value in named.items()}
+    return fill_cache(out, parts, digest_of_cases(folder), ask, on_step)
 
 
 def _on_model_grid(entry: Entry, path: Path, names: dict[str, int], prepared: Prepared) -> Share:
@@ -130,10 +103,12 @@ def _shares(path: Path, names: dict[str, int], grid: Grid) -> Iterator[tuple[str
     """Name and probability (D, H, W) of each class of a case, on the grid of the scan."""
     what = f"{path.name} and its scan"
     if path.is_dir():
-        for file in sorted(path.glob("*.nii.gz")):
+        files = mask_files(path)
+        known = distinct_names((file.name.removesuffix(".nii.gz") for file in files), path.name)
+        for name, file in zip(known, files, strict=True):
             mask, own = read_array(file)
             require_same_grid(grid, own, f"{path.name}/{file.name} and its scan")
-            yield total_segmentator_name(file.name.removesuffix(".nii.gz")), (mask > 0).astype(np.float32)
+            yield name, (mask > 0).astype(np.float32)
     elif path.suffix == ".npz":
         probabilities = _read_npz(path)
         if probabilities.shape[1:] != grid.shape:
@@ -160,7 +135,9 @@ def _read_npz(path: Path) -> npt.NDArray[np.floating]:
         with np.load(path, allow_pickle=False) as content:
             key = next(key for key in _KEYS if key in content.files)
             array = content[key]
-    except (OSError, ValueError, StopIteration, zipfile.BadZipFile, EOFError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # NumPy raises whatever its readers raise on a damaged file
         raise FOREIGN_TEACHER_INVALID(
             f"{path.name} holds no array of probabilities ({type(error).__name__})."
         ) from error

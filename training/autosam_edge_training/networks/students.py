@@ -133,12 +133,7 @@ def load_student(path: Path) -> tuple[nn.Module, CheckpointMetadata]:
         state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  safe_open has no __iter__
     name = metadata.student
     student = build_student(name, classes=metadata.classes, arguments=metadata.arguments)
-    try:
-        student.load_state_dict(state, strict=True)
-    except RuntimeError as error:
-        # The first line only says that there was an error.
-        reason = " ".join(str(error).splitlines()[1:2]).strip().rstrip(".")
-        raise ValueError(f"the weights do not fit {name}: {reason}") from error
+    load_weights(student, state, name)
     student.eval()
     if metadata.probe:
         expected = torch.tensor(metadata.probe)
@@ -149,6 +144,20 @@ def load_student(path: Path) -> tuple[nn.Module, CheckpointMetadata]:
                 f"(a logit differs by {distance:.1e}): the patch merging or the version of MONAI differs"
             )
     return student, metadata
+
+
+def load_weights(student: nn.Module, state: Mapping[str, torch.Tensor], name: str) -> None:
+    """Put weights into a student.
+
+    Raises:
+        ValueError: They do not fit it exactly.
+    """
+    try:
+        student.load_state_dict(state, strict=True)
+    except RuntimeError as error:
+        # The first line only says that there was an error.
+        reason = " ".join(str(error).splitlines()[1:2]).strip().rstrip(".")
+        raise ValueError(f"the weights do not fit {name}: {reason}") from error
 
 
 def _probe(student: nn.Module) -> list[float]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +20,16 @@ from torch import Tensor, nn
 from autosam_edge.errors import AutosamEdgeError
 from autosam_edge_training.choices import Split
 from autosam_edge_training.data import Case, Entry, Prepared, SoftLabels, prepare_entry
-from autosam_edge_training.error_codes import CACHE_DIFFERS
-from autosam_edge_training.networks.checkpoint import open_network, require_same_input, teacher_sha256
+from autosam_edge_training.error_codes import CACHE_DIFFERS, FOREIGN_TEACHER_INVALID
+from autosam_edge_training.networks.checkpoint import network_sha256, open_network, require_same_input
 from autosam_edge_training.networks.checkpoint_metadata import CheckpointMetadata
+from autosam_edge_training.networks.foreign_files import foreign_sha256
 from autosam_edge_training.networks.whole_case import run_whole_case
 
 Parts = Sequence[tuple[Prepared, Split]]
 """The parts of data sets that a run trains on."""
+Digest = Callable[[Prepared, Entry], str]
+"""What identifies the teacher of a case."""
 # An organ's box ends where the teacher gives it less than this: a hundredth everywhere is no organ.
 _LEAST = 0.01
 
@@ -58,6 +62,7 @@ def cache_probabilities(
             another teacher or another scan, or damaged (AE-TRAIN-009).
         InputError: A scan is missing or cannot be read.
     """
+    digest = digest_of_cases(path, ensemble)
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     teachers = [open_network(one, sam=sam) for one in (path, *ensemble)]
     for network, metadata in teachers:
@@ -72,35 +77,35 @@ def cache_probabilities(
         ]
         return answers[0] if len(answers) == 1 else _mean(answers)
 
-    return fill_cache(out, parts, teacher_digest(path, ensemble), ask, progress)
+    return fill_cache(out, parts, digest, ask, progress)
 
 
 def fill_cache(
     out: Path,
     parts: Parts,
-    teacher: str,
+    digest: Digest,
     ask: Callable[[Prepared, Entry], SoftLabels],
     progress: Callable[[int, int], None],
 ) -> Path:
     """Write what ``ask`` says of every case that has no file yet.
 
     Args:
-        teacher: Digest of the teacher, see :func:`teacher_digest`.
+        digest: See :func:`digest_of_cases`.
 
     Raises:
         TrainingError: A file that is there already is of another teacher or scan, or damaged (AE-TRAIN-009).
+        OutputError: The folder cannot be written.
     """
     missing = []
     for prepared, split in parts:
         for entry in prepared.manifest.entries(split):
             if (out / f"{entry.name}.npz").is_file():
-                _read(out, entry, teacher)
+                _read(out, entry, digest(prepared, entry))
             else:
                 missing.append((prepared, entry))
     for done, (prepared, entry) in enumerate(missing, start=1):
         soft = ask(prepared, entry)
-        out.mkdir(parents=True, exist_ok=True)
-        soft.write(out / f"{entry.name}.npz", _identity(entry, teacher))
+        soft.write(out / f"{entry.name}.npz", _identity(entry, digest(prepared, entry)))
         progress(done, len(missing))
     return out
 
@@ -117,10 +122,10 @@ def load_cached_probabilities(
         TrainingError: A case has no file, or one that is damaged or of another teacher or another scan
             (AE-TRAIN-009).
     """
-    teacher, cached = teacher_digest(path, ensemble), {}
+    digest, cached = digest_of_cases(path, ensemble), {}
     for prepared, split in parts:
         for entry in prepared.manifest.split(split):
-            soft = _read(folder, entry, teacher)
+            soft = _read(folder, entry, digest(prepared, entry))
             shape = prepared.arrays[entry.name].shape
             if soft.classes != prepared.classes:
                 raise _cache_mismatch(folder, f"{entry.name}.npz holds {soft.classes} classes")
@@ -132,10 +137,34 @@ def load_cached_probabilities(
     return cached
 
 
-def teacher_digest(path: Path, ensemble: Sequence[Path] = ()) -> str:
-    """SHA-256 that identifies a teacher, or an ensemble of teachers."""
-    digests = [teacher_sha256(one) for one in (path, *ensemble)]
-    return digests[0] if len(digests) == 1 else hashlib.sha256(" ".join(digests).encode()).hexdigest()
+def digest_of_cases(path: Path, ensemble: Sequence[Path] = ()) -> Digest:
+    """SHA-256 that identifies the teacher of a case: one for all cases, or that of its files in a folder.
+
+    Raises:
+        TrainingError: A folder is one of several teachers (AE-TRAIN-029), or a file cannot be read (-007).
+    """
+    if ensemble and any(one.is_dir() for one in (path, *ensemble)):
+        raise FOREIGN_TEACHER_INVALID(
+            "a folder of another tool is one of several teachers.", remedy="Give the folder alone."
+        )
+    if path.is_dir():
+        return partial(foreign_sha256, path)
+    digests = [network_sha256(one) for one in (path, *ensemble)]
+    digest = digests[0] if len(digests) == 1 else _joined(digests)
+    return lambda _prepared, _entry: digest
+
+
+def teacher_digest(path: Path, parts: Parts, ensemble: Sequence[Path] = ()) -> str:
+    """SHA-256 that identifies a teacher, an ensemble of teachers, or what a folder holds of all cases."""
+    digest = digest_of_cases(path, ensemble)
+    digests = [
+        digest(prepared, entry) for prepared, split in parts for entry in prepared.manifest.split(split)
+    ]
+    return digests[0] if len(set(digests)) == 1 else _joined(digests)
+
+
+def _joined(digests: Sequence[str]) -> str:
+    return hashlib.sha256(" ".join(digests).encode()).hexdigest()
 
 
 def probabilities(

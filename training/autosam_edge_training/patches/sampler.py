@@ -88,8 +88,8 @@ class Sampling:
             raise ValueError(f"{', '.join(outside)} must lie in [0, 1]")
         if min(self.patch) < 1 or min(self.phantoms, self.negatives) < 0:
             raise ValueError("patch must be positive, phantoms and negatives must not be below 0")
-        if self.phantom_share > 0 and not (self.phantoms or self.negatives):
-            raise ValueError("phantom_share needs phantoms or negatives")
+        if (self.phantom_share > 0) != (self.phantoms + self.negatives > 0):
+            raise ValueError("phantom_share needs phantoms or negatives, and these need phantom_share")
         if self.slabs and self.crops != "organs":
             raise ValueError("slabs needs crops: organs")
 

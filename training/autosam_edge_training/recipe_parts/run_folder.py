@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -64,7 +65,7 @@ class RunFolder:
         identity: Further values that decide the run, such as the hash of a teacher.
 
     Raises:
-        TrainingError: The folder holds a run of another recipe, on other data, or its checkpoint is damaged
+        TrainingError: The folder holds a run of another recipe, on other data, or it is damaged
             (AE-TRAIN-002).
     """
 
@@ -154,7 +155,6 @@ class RunFolder:
 
     def _begin(self) -> None:
         prepared = self._prepared
-        self.out.mkdir(parents=True, exist_ok=True)
         gpu = torch.cuda.get_device_name(self._fabric.device) if self._fabric.device.type == "cuda" else ""
         record = {
             **self.identity,
@@ -187,22 +187,35 @@ class RunFolder:
             raise RUN_DIFFERS(f"the folder {self.out.name} holds a run that differs in {', '.join(other)}.")
 
     def _read_checkpoint(self) -> Checkpoint:
-        try:
+        with self.using_checkpoint():
             checkpoint: Checkpoint = torch.load(self.out / CHECKPOINT, weights_only=True, map_location="cpu")
             checkpoint["step"] += 0  # raises if this is not the checkpoint of a run
+        return checkpoint
+
+    @contextmanager
+    def using_checkpoint(self) -> Iterator[None]:
+        """Refuse a checkpoint that the block cannot use, as damaged (AE-TRAIN-002)."""
+        try:
+            yield
         except Exception as error:  # torch raises whatever its readers raise on a damaged file
             raise RUN_DIFFERS(
                 f"the checkpoint in {self.out.name} is damaged ({type(error).__name__}).",
                 remedy="Delete checkpoint.pt to begin again, or give a new folder.",
             ) from error
-        return checkpoint
 
     def _keep_lines_until(self, step: int) -> None:
         path = self.out / METRICS
         if path.is_file():
-            # A line without an end was being written when the process was killed, after its last checkpoint.
-            whole = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
-            write_file("".join(line for line in whole if json.loads(line)["step"] <= step).encode(), path)
+            try:
+                # A line without an end was being written when the process was killed, after its checkpoint.
+                whole = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+                kept = [line for line in whole if json.loads(line)["step"] <= step]
+            except (ValueError, KeyError, TypeError) as error:
+                raise RUN_DIFFERS(
+                    f"{METRICS} in {self.out.name} is damaged ({type(error).__name__}).",
+                    remedy=f"Delete {METRICS} to go on without its lines, or give a new folder.",
+                ) from error
+            write_file("".join(kept).encode(), path)
 
 
 @checked_dataclass(config=STRICT)

@@ -12,14 +12,21 @@ from typing import Literal
 import numpy as np
 import torch
 from lightning_fabric import Fabric
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from autosam_edge_training.data import Case, Prepared, SoftLabels, Split, negative_case, phantom_case
+from autosam_edge_training.data import SPLITS, Case, Prepared, SoftLabels, Split, negative_case, phantom_case
 from autosam_edge_training.data.layouts import BTCV_NAMES
-from autosam_edge_training.error_codes import NETWORK_INPUT_DIFFERS, SAMPLING_UNSUITABLE, STUDENT_INVALID
+from autosam_edge_training.error_codes import (
+    CASE_TWICE,
+    NETWORK_INPUT_DIFFERS,
+    SAMPLING_UNSUITABLE,
+    STUDENT_INVALID,
+)
+from autosam_edge_training.networks.checkpoint import require_same_input
 from autosam_edge_training.networks.checkpoint_metadata import CheckpointMetadata, TeacherRecord
 from autosam_edge_training.networks.input_spec import NetworkInput
-from autosam_edge_training.networks.students import build_student, load_student
+from autosam_edge_training.networks.students import build_student, load_student, load_weights
 from autosam_edge_training.networks.teacher_cache import Parts
 from autosam_edge_training.patches.sampler import Patches, Sampler, Sampling
 from autosam_edge_training.recipe_parts import losses
@@ -76,21 +83,49 @@ class Recipe:
             )
 
 
-def start_student(name: str, arguments: JsonObject, classes: int, init: Path | None) -> nn.Module:
+def start_student(
+    name: str, arguments: JsonObject, prepared: Prepared, patch: tuple[int, int, int], init: Path | None
+) -> nn.Module:
     """A student with random weights or another run's.
 
+    Args:
+        patch: (D, H, W) voxels that it must take.
+
     Raises:
-        TrainingError: There is no such student, or the weights are another's (AE-TRAIN-005).
+        TrainingError: There is no such student, it does not take the patch, or the weights are another's
+            (AE-TRAIN-005), or were trained on other labels or another window (-008).
     """
     try:
-        if init is None:
-            return build_student(name, classes=classes, arguments=arguments)
-        module, metadata = load_student(init)
-        if metadata.student != name:
-            raise ValueError(f"{init.name} holds {metadata.student}")
-    except ValueError as error:
+        module = build_student(name, classes=prepared.classes, arguments=arguments)
+        if init is not None:
+            other, metadata = load_student(init)
+            if metadata.student != name:
+                raise ValueError(f"{init.name} holds {metadata.student}")
+            require_same_input(metadata, prepared, f"the network of {init.name}", any_spacing=True)
+            load_weights(module, other.state_dict(), name)
+        _require_patch(module, prepared.classes, patch)
+    except (OSError, SafetensorError, ValueError) as error:
         raise STUDENT_INVALID(f"cannot build student {name}: {error}.") from error
     return module
+
+
+def _require_patch(module: nn.Module, classes: int, patch: tuple[int, int, int]) -> None:
+    """Refuse a patch that the network does not take, or for which it answers with another shape.
+
+    Raises:
+        ValueError: It is such a patch.
+    """
+    sides = " x ".join(map(str, patch))
+    try:
+        with torch.no_grad():
+            logits = module.eval()(torch.zeros(1, 1, *patch))
+    except (RuntimeError, ValueError, AssertionError) as error:
+        raise ValueError(f"it takes no patch of {sides}: {' '.join(str(error).split())}") from error
+    finally:
+        module.train()
+    shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+    if shape != (1, classes, *patch):
+        raise ValueError(f"it answers a patch of {sides} with {shape}, expected {(1, classes, *patch)}")
 
 
 def _start_sampler(
@@ -122,7 +157,7 @@ def training_parts(recipe: Recipe, prepared: Prepared, extra: Sequence[Path] = (
 
     Raises:
         TrainingError: A further data set was prepared in another way (AE-TRAIN-008).
-        InputError: One cannot be used (AE-DATA-*).
+        InputError: One cannot be used (AE-DATA-*), or a case is there twice or is held out (AE-DATA-004).
     """
     parts: list[tuple[Prepared, Split]] = [(prepared, "training")]
     if recipe.fold == "all" and prepared.split["validation"]:
@@ -135,7 +170,28 @@ def training_parts(recipe: Recipe, prepared: Prepared, extra: Sequence[Path] = (
                 remedy="Prepare all data sets of a run in the same way.",
             )
         parts.append((other, "training"))
+    own: Parts = [(prepared, split) for split in SPLITS]
+    _refuse_twins([*own, *(part for part in parts if part[0] is not prepared)])
     return parts
+
+
+def _refuse_twins(parts: Parts) -> None:
+    """Refuse a case that two parts hold: it would be trained on twice, or trained on and tested with.
+
+    Raises:
+        InputError: It is there, by its name or its image (AE-DATA-004).
+    """
+    seen: dict[str, str] = {}
+    for prepared, split in parts:
+        for name in prepared.split[split]:
+            where = f"case {name} of {split} in {prepared.folder.name}"
+            for key in (f"name {name.lower()}", f"image {prepared.arrays[name].image_sha256}"):
+                if key in seen:
+                    raise CASE_TWICE(
+                        f"{where} is also {seen[key]}, by its name or its image.",
+                        remedy="Leave the case out of the extra data, or rename it if it is another scan.",
+                    )
+                seen[key] = where
 
 
 def segmentation_loss(recipe: Recipe, cases: list[Case], device: torch.device) -> losses.Segmentation:
@@ -194,9 +250,10 @@ def train_network(
     optimizer = build_optimizer(module, schedule)
     network, optimizer = fabric.setup(module, optimizer)
     if run.checkpoint:
-        _restore(module, run.checkpoint[kind])
-        _restore(average, run.checkpoint["average"])
-        optimizer.load_state_dict(run.checkpoint["optimizer"])
+        with run.using_checkpoint():
+            _restore(module, run.checkpoint[kind])
+            _restore(average, run.checkpoint["average"])
+            optimizer.load_state_dict(run.checkpoint["optimizer"])
     network.train()
 
     left, rank, world = range(run.first_step, schedule.steps), fabric.global_rank, fabric.world_size

@@ -61,7 +61,7 @@ class Teacher:
             for prepared, _ in parts:
                 require_same_input(metadata, prepared, "the teacher", any_spacing=cache is not None)
             names.append(network_name(metadata))
-        self.record = TeacherRecord(" + ".join(names), teacher_digest(path, ensemble), source, weight)
+        self.record = TeacherRecord(" + ".join(names), teacher_digest(path, parts, ensemble), source, weight)
         self.cached = load_cached_probabilities(cache, path, parts, ensemble=ensemble) if cache else None
         self.network = None if cache else open_network(path, sam=sam)[0].to(fabric.device)
 
