@@ -19,6 +19,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("onnx")
 from autosam_edge_test_networks import checkpoint_metadata
+from autosam_edge_test_students import forms_of
 from autosam_edge_test_support import write_bundle
 from safetensors.torch import save_file
 
@@ -36,6 +37,7 @@ from autosam_edge_export import bundle_writer
 from autosam_edge_export import export as export_module
 from autosam_edge_export.bundle_writer import Description, read_confidence, read_decision_weights
 from autosam_edge_export.convert import to_onnx
+from autosam_edge_export.edge import EdgeOptions
 from autosam_edge_export.export import as_table, delegation_lines, export_bundle, make_interpreters
 from autosam_edge_export.proof.cost import _reason
 from autosam_edge_export.proof.parity_report import ParityEntry, as_json, as_markdown
@@ -519,6 +521,17 @@ def test_bfloat16_that_is_computed_as_float32_is_refused(checkpoint, volumes, tm
             volumes=volumes,
         )
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_reason_of_a_failed_trace_ends_with_one_full_stop():
+    """MONAI ends its sentences with one of its own."""
+
+    class Picky(PocketNet):
+        def forward(self, x):
+            raise ValueError("must be divisible by 32.")
+
+    with pytest.raises(ExportError, match=r"AE-EXPORT-007: .* by 32\. Remedy"):
+        forms_of(Picky(classes=4, widths=(8, 8, 8)), (48, 48, 48)).program(EdgeOptions())
 
 
 def test_a_student_that_cannot_be_traced_is_refused(small_students, volumes, tmp_path, monkeypatch):
