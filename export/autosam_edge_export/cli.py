@@ -169,15 +169,16 @@ Cache = Annotated[
 ]
 
 
+Out = Annotated[
+    Path,
+    typer.Option("--out", "-o", parser=folder, help="Bundle to write (*.edge); of --target web, a folder."),
+]
+
+
 @app.command("export")
 def export(
     context: typer.Context,
-    out: Annotated[
-        Path,
-        typer.Option(
-            "--out", "-o", parser=folder, help="Bundle to write (*.edge); of --target web, a folder."
-        ),
-    ],
+    out: Out,
     target: Target = "onnx",
     precision: Precision = "fp32",
     checkpoint: Checkpoint = None,
@@ -203,7 +204,7 @@ def export(
         patch, int, option="--patch", expected="three whole numbers with commas, such as 96,96,96", count=3
     )
     targets, precisions = ([name.strip() for name in text.split(",")] for text in (target, precision))
-    _refuse_unused(context, targets[0])
+    _refuse_unused(context, targets[0], precisions)
     if targets == ["web"]:
         _export_web(out, bundle, precision, pyodide, download=download, cache=cache, as_json=as_json)
         return
@@ -213,8 +214,6 @@ def export(
             "a MONAI bundle holds the student unchanged: give no other target or precision with monai",
             param_hint="--target",
         )
-    if calibrate and "int8" not in precisions:
-        raise typer.BadParameter("scans calibrate int8 only: add it to --precision", param_hint="--calibrate")
     from autosam_edge_export.export import export_bundle, export_monai
 
     description = _description(
@@ -239,13 +238,15 @@ def export(
     print(json.dumps(report)) if as_json else _show(report)
 
 
-def _refuse_unused(context: typer.Context, target: str) -> None:
-    """Refuse an option that the target does not use, so that none is passed over in silence."""
+def _refuse_unused(context: typer.Context, target: str, precisions: list[str]) -> None:
+    """Refuse an option that the export does not use, so that none is passed over in silence."""
     for option in context.command.params:
         name = option.name or ""
         source = context.get_parameter_source(name)
         if name in _UNUSED.get(target, _FOR_WEB) and source is not None and source.name == "COMMANDLINE":
             raise typer.BadParameter(f"--target {target} does not use this option", param_hint=option.opts[0])
+    if context.params["calibrate"] and "int8" not in precisions:
+        raise typer.BadParameter("scans calibrate int8 only: add it to --precision", param_hint="--calibrate")
 
 
 def _read_card(path: Path) -> str:
