@@ -157,7 +157,7 @@ def test_bad_arguments_are_refused(checkpoint, tmp_path):
             "-o",
             tmp_path / "s.edge",
         )
-    for extra in (["monai,onnx"], ["monai", "--precision", "int8"], ["monai", "--interpreted-tiles", "1"]):
+    for extra in (["monai,onnx"], ["monai", "--precision", "int8"]):
         with pytest.raises(Exception, match="a MONAI bundle holds the student unchanged"):
             call("export", "--checkpoint", checkpoint, "--target", *extra, "-o", tmp_path / "s.edge")
     (tmp_path / "thesis.txt").write_text("years of work")
