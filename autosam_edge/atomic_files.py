@@ -164,7 +164,7 @@ def refuse_occupied(out: Path, *, unless: str | None = None) -> None:
         return
     if os.path.lexists(out) and not (out.is_dir() and not any(out.iterdir())):
         raise OUTPUT_OCCUPIED(
-            f"{out.name} is a file or a folder with other content, expected a new or empty folder.",
+            f"{out.name or '.'} is a file or a folder with other content, expected a new or empty folder.",
             remedy="Give another folder, or remove what is there yourself.",
         )
 

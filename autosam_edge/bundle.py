@@ -17,6 +17,7 @@ SHA-256 before use.
 from __future__ import annotations
 
 import hashlib
+import os
 import zipfile
 import zlib
 from contextlib import contextmanager
@@ -76,8 +77,11 @@ class Bundle:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        if not path.exists():
-            raise BUNDLE_MISSING(f"there is no bundle named {path.name}, expected a folder or a .edge file.")
+        self._name = path.name or "."
+        if not os.path.exists(path):  # noqa: PTH110  Path.exists raises for a name that is too long
+            raise BUNDLE_MISSING(
+                f"there is no bundle named {path.name[:_MAX_NAME]}, expected a folder or a .edge file."
+            )
         self.manifest_text = text = self._raw(MANIFEST, MAX_MANIFEST_BYTES)
         self.manifest = Manifest.parse(text)
         # The manifest holds the hashes of all other files, so its own hash identifies the model.
@@ -194,14 +198,14 @@ class Bundle:
     def _holds(self, name: str) -> bool:
         if self.path.is_dir():
             return (self.path / name).exists()
-        with zipfile.ZipFile(self.path) as archive:
+        with self._complete(name), zipfile.ZipFile(self.path) as archive:
             return name in archive.namelist()
 
     def _raw(self, name: str, max_bytes: int) -> bytes:
         """Bytes of a member, unverified."""
         if (size := self._size(name)) > max_bytes:
             raise BUNDLE_INCOMPLETE(
-                f"{name} in {self.path.name} has {size} bytes, more than the {max_bytes} allowed."
+                f"{name} in {self._name} has {size} bytes, more than the {max_bytes} allowed."
             )
         with self._complete(name):
             if self.path.is_dir():
@@ -237,7 +241,7 @@ class Bundle:
             RuntimeError,
         ) as error:
             raise BUNDLE_INCOMPLETE(
-                f"{self.path.name} is not a complete bundle: {name} cannot be read ({type(error).__name__})."
+                f"{self._name} is not a complete bundle: {name} cannot be read ({type(error).__name__})."
             ) from error
 
 

@@ -208,8 +208,8 @@ def _require_scan(entry: _ScanEntry, grid: Grid, bundle: Bundle) -> None:
     canonical = grid.orientation.canonical_grid(grid)
     depth, height, width = grid.shape
     contract = bundle.manifest.input
-    target_mm = min(contract.spacing_mm)
-    sides = [max(1.0, s * n / target_mm) for s, n in zip(canonical.spacing_mm, canonical.shape, strict=True)]
+    axes = zip(canonical.spacing_mm, canonical.shape, contract.spacing_mm, strict=True)
+    sides = [max(1.0, side_mm * voxels / target_mm) for side_mm, voxels, target_mm in axes]
     tiled = [max(side, p) / (1.0 - contract.overlap) for side, p in zip(sides, contract.patch, strict=True)]
     for holds, what in (
         (max(grid.spacing_mm) <= MAX_SPACING_MM, f"affine: voxels of at most {MAX_SPACING_MM:g} mm"),

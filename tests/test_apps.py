@@ -378,6 +378,11 @@ def test_every_program_reads_the_runtimes_schema(language):
     assert re.findall(r"this program reads (?:schema_version )?(\d+)", text) == [str(SCHEMA_VERSION)]
 
 
+def test_the_page_names_the_runtimes_schema():
+    """The page of the apps says which bundles the programs read."""
+    assert re.findall(r"bundle of schema (\d+)", PAGE) == [str(SCHEMA_VERSION)]
+
+
 @pytest.mark.slow
 def test_the_javascript_program_passes_on_the_default_bundle(tmp_path):
     """ONNX Runtime Web gives the golden logits of the default bundle within parity.json's tolerance."""

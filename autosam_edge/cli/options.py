@@ -31,7 +31,7 @@ Scan = Annotated[
 ]
 
 
-def _folder(text: str) -> Path:
+def folder(text: str) -> Path:
     """The path of an output folder; an empty text, as of a variable that is not set, is none."""
     if not text:
         raise OUTPUT_UNNAMED("the output folder is an empty text, expected a path.")
@@ -41,11 +41,7 @@ def _folder(text: str) -> Path:
 Out = Annotated[
     Path,
     typer.Option(
-        "--out",
-        "-o",
-        metavar="PATH",
-        parser=_folder,
-        help="Folder for the results; created if it is missing.",
+        "--out", "-o", metavar="PATH", parser=folder, help="Folder for the results; created if it is missing."
     ),
 ]
 BundleArgument = Annotated[

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -55,10 +56,15 @@ def _interpreters(bundle: Bundle) -> dict[str, Engine]:
     return found
 
 
+def _finite(figures: dict[str, float]) -> dict[str, float | None]:
+    """The figures with null for those that are not finite, which JSON does not have."""
+    return {name: value if math.isfinite(value) else None for name, value in figures.items()}
+
+
 def _show(model: str, sha256: str, checks: list[Check], *, as_json: bool) -> None:
     reason = doubt(max((check.figures.get("others_cores", 0.0) for check in checks), default=None))
     if as_json:
-        found = [dataclasses.asdict(check) for check in checks]
+        found = [{**dataclasses.asdict(check), "figures": _finite(check.figures)} for check in checks]
         told = {"model": model, "model_sha256": sha256, "doubt_of_times": reason, "checks": found}
         print(json.dumps(told))
         return

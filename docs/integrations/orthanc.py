@@ -13,6 +13,7 @@ import json
 import os
 import tempfile
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -20,6 +21,7 @@ import autosam_edge
 from autosam_edge.errors import AutosamEdgeError
 
 MIN_INSTANCES = 3
+GONE = 404  # HTTP's code for a series that was deleted after it became stable
 
 
 class Orthanc:
@@ -62,12 +64,19 @@ def work_off(orthanc, session, state, log=print):
 
 def segment(orthanc, session, series, log):
     """Segment one series; whether a SEG was stored."""
-    about = orthanc.json(f"/series/{series}")
-    if about["MainDicomTags"].get("Modality") != "CT" or len(about["Instances"]) < MIN_INSTANCES:
+    try:
+        about = orthanc.json(f"/series/{series}")
+        if about["MainDicomTags"].get("Modality") != "CT" or len(about["Instances"]) < MIN_INSTANCES:
+            return False
+        archive = orthanc.get(f"/series/{series}/archive")
+    except urllib.error.HTTPError as error:
+        if error.code != GONE:
+            raise
+        log(f"{series} is no longer there")
         return False
     with tempfile.TemporaryDirectory() as folder:
         scan, out = Path(folder, "scan.zip"), Path(folder, "out")
-        scan.write_bytes(orthanc.get(f"/series/{series}/archive"))
+        scan.write_bytes(archive)
         try:
             volume = autosam_edge.read(scan)
             segmentation = session.segment(volume)

@@ -139,7 +139,7 @@ fun checkRules(bundle: Bundle, golden: JSONObject): Pair<Int, Int> {
     }
     val labels = decide(bytes(decision.getJSONObject("probabilities")).asFloatBuffer(), bundle.manifest)
     val expected = bytes(decision.getJSONObject("labels"))
-    return Pair(wrongHu, labels.indices.count { labels[it] != expected.get(it).toInt() })
+    return Pair(wrongHu, labels.indices.count { labels[it] != (expected.get(it).toInt() and 0xff) })
 }
 
 /** Runs the golden tile and both rules, and compares. */

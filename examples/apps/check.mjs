@@ -76,7 +76,7 @@ export function decide(probabilities, { labels, postprocess }) {
 /** Compares both rules with the golden arrays; how many values and labels differ. */
 async function checkRules(bundle, { ends, decision }) {
   const numbers = async ({ file, dtype }) => toNumbers(await bundle.read(file), dtype);
-  const differing = (found, expected) => expected.filter((value, i) => Math.abs(value - found[i]) > 0.01).length;
+  const differing = (found, expected) => expected.filter((value, i) => !(Math.abs(value - found[i]) <= 0.01)).length;
   let wrongHu = 0;
   for (const scan of ['short', 'long']) {
     const hu = ends[`${scan}_hu`];

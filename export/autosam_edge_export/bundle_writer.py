@@ -10,8 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import cached_property
-from importlib.metadata import version
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import MappingProxyType
 from typing import TypeVar
 
 from autosam_edge import __version__
@@ -19,7 +21,7 @@ from autosam_edge.bundle import default_bundle_path, open_bundle
 from autosam_edge.errors import ErrorCode, first_line
 from autosam_edge.file_hash import file_digest
 from autosam_edge.label_table import label_table
-from autosam_edge.manifest import SCHEMA_VERSION, Artifact
+from autosam_edge.manifest import SCHEMA_VERSION, Artifact, Manifest
 from autosam_edge.model import InputContract, Model
 from autosam_edge.plausibility.expected_dice import Confidence
 from autosam_edge.plausibility.thresholds import Thresholds
@@ -29,12 +31,14 @@ from autosam_edge_export.convert.quantization import QuantizationPlan
 from autosam_edge_export.error_codes import (
     CONFIDENCE_INVALID,
     DECISION_WEIGHTS_INVALID,
+    DESCRIPTION_INVALID,
     PLAUSIBILITY_INVALID,
     STUDENT_FILE_INVALID,
 )
 from autosam_edge_export.proof.parity_report import ParityEntry, as_json, as_markdown
 from autosam_edge_training.networks.hu_input import TorchEngine
 from autosam_edge_training.networks.students import load_student, parameter_count
+from autosam_edge_training.strict import JsonObject
 
 _File = TypeVar("_File")
 
@@ -158,6 +162,8 @@ class LoadedStudent:
             self.module, self.metadata = load_student(self.weights)
             self.input = self.metadata.input
             self.input.contract((96, 96, 96), DEFAULT_OVERLAP)  # refuses an impossible grid or window
+            if not all(values.isfinite().all() for values in self.module.parameters()):
+                raise ValueError("its weights are not all finite")
         except Exception as error:  # safetensors' own error is neither an OSError nor a ValueError
             raise STUDENT_FILE_INVALID(
                 f"{self.weights.name} is not a student's checkpoint: {first_line(error)}."
@@ -233,6 +239,19 @@ class LoadedStudent:
         }
 
 
+def require_describable(student: LoadedStudent, contract: InputContract) -> None:
+    """Refuse, before the conversions, what no manifest may hold.
+
+    Raises:
+        ExportError: A text, a label or the patch is out of range (AE-EXPORT-018).
+    """
+    text = json.dumps(_manifest(student, contract))
+    try:
+        build(Manifest, parse_json(text.encode()), "manifest")
+    except ValueError as error:
+        raise DESCRIPTION_INVALID(f"no bundle may hold this student: {error}.") from error
+
+
 def write_bundle(
     folder: Path,
     student: LoadedStudent,
@@ -261,11 +280,27 @@ def write_bundle(
         "checkpoint_sha256": student.sha256,
         "exported": datetime.now(timezone.utc).date().isoformat(),
         "exporter": f"autosam-edge {__version__}",
-        "versions": {name: version(name) for name in packages},
+        "versions": {name: _version(name) for name in packages},
         **({"quantization": quantization} if quantization else {}),
     }
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    manifest = {
+    files = {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+    manifest = _manifest(student, contract, artifacts, files, provenance)
+    (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+
+
+def _manifest(
+    student: LoadedStudent,
+    contract: InputContract,
+    artifacts: Sequence[Artifact] = (),
+    files: Mapping[str, str] = MappingProxyType({}),
+    provenance: Mapping[str, object] = MappingProxyType({}),
+) -> JsonObject:
+    """Content of ``manifest.json``; without artifacts, the part that is known before the conversions."""
+    return {
         "schema_version": SCHEMA_VERSION,
         "name": student.name,
         "version": student.version,
@@ -277,14 +312,18 @@ def write_bundle(
         "plausibility": student.plausibility and dataclasses.asdict(student.plausibility),
         "labels": [dataclasses.asdict(label) for label in student.labels],
         "artifacts": [dataclasses.asdict(artifact) for artifact in artifacts],
-        "files": {
-            path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-            for path in files
-        },
-        "provenance": provenance,
+        "files": dict(files),
+        "provenance": dict(provenance),
         "confidence": student.confidence and dataclasses.asdict(student.confidence),
     }
-    (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+
+
+def _version(package: str) -> str:
+    """Version of a package; its distribution may have another name, such as onnxruntime-gpu."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return str(import_module(package).__version__)
 
 
 def describe_quantization(plan: QuantizationPlan, scans: int) -> dict[str, object]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from autosam_edge.bundle import open_bundle
-from autosam_edge.cli.options import AsJson, split_commas
+from autosam_edge.cli.options import AsJson, folder, split_commas
 from autosam_edge.cli.progress import Stages
 from autosam_edge.cli.tables import new_table, show
 from autosam_edge.read_scan import read
@@ -117,6 +117,19 @@ Confidence = Annotated[
 
 
 _WEB = "Options of --target web"
+_FOR_WEB = {"bundle", "pyodide", "download", "cache"}
+_FOR_STUDENT = {
+    "checkpoint",
+    "patch",
+    "name",
+    "model_version",
+    "training_data",
+    "model_card",
+    "decision_weights",
+}
+_FOR_BUNDLE = {"volume", "calibrate", "interpreted_tiles", "plausibility", "confidence"}
+_UNUSED = {"web": _FOR_STUDENT | _FOR_BUNDLE, "monai": _FOR_WEB | _FOR_BUNDLE}
+"""Options that a target does not use, by their Python names; those of a bundle are ``_FOR_WEB``."""
 WebBundle = Annotated[
     Path | None,
     typer.Option(
@@ -158,11 +171,16 @@ Cache = Annotated[
 ]
 
 
+Out = Annotated[
+    Path,
+    typer.Option("--out", "-o", parser=folder, help="Bundle to write (*.edge); of --target web, a folder."),
+]
+
+
 @app.command("export")
 def export(
-    out: Annotated[
-        Path, typer.Option("--out", "-o", help="Bundle to write (*.edge); of --target web, a folder.")
-    ],
+    context: typer.Context,
+    out: Out,
     target: Target = "onnx",
     precision: Precision = "fp32",
     checkpoint: Checkpoint = None,
@@ -187,14 +205,15 @@ def export(
     d, h, w = split_commas(
         patch, int, option="--patch", expected="three whole numbers with commas, such as 96,96,96", count=3
     )
-    targets, precisions = target.split(","), precision.split(",")
-    if target == "web":
+    targets, precisions = ([name.strip() for name in text.split(",")] for text in (target, precision))
+    _refuse_unused(context, targets[0], precisions)
+    if targets == ["web"]:
         _export_web(out, bundle, precision, pyodide, download=download, cache=cache, as_json=as_json)
         return
     monai = "monai" in targets
-    if monai and (len(targets) > 1 or precision != "fp32" or volume or calibrate or interpreted_tiles):
+    if monai and (targets, precisions) != (["monai"], ["fp32"]):
         raise typer.BadParameter(
-            "a MONAI bundle holds the student unchanged: give no other target, precision or scan with monai",
+            "a MONAI bundle holds the student unchanged: give no other target or precision with monai",
             param_hint="--target",
         )
     from autosam_edge_export.export import export_bundle, export_monai
@@ -221,6 +240,24 @@ def export(
     print(json.dumps(report)) if as_json else _show(report)
 
 
+def _refuse_unused(context: typer.Context, target: str, precisions: list[str]) -> None:
+    """Refuse an option that the export does not use, so that none is passed over in silence."""
+    for option in context.command.params:
+        name = option.name or ""
+        source = context.get_parameter_source(name)
+        if name in _UNUSED.get(target, _FOR_WEB) and source is not None and source.name == "COMMANDLINE":
+            raise typer.BadParameter(f"--target {target} does not use this option", param_hint=option.opts[0])
+    if context.params["calibrate"] and "int8" not in precisions:
+        raise typer.BadParameter("scans calibrate int8 only: add it to --precision", param_hint="--calibrate")
+
+
+def _read_card(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except ValueError as error:
+        raise typer.BadParameter(f"{path.name} is no UTF-8 text", param_hint="--model-card") from error
+
+
 def _description(
     name: str | None,
     model_card: Path | None,
@@ -239,7 +276,7 @@ def _description(
     decision_weights, plausibility, confidence = fitted
     return Description(
         name,
-        model_card.read_text(encoding="utf-8") if model_card else None,
+        _read_card(model_card) if model_card else None,
         training_data,
         version,
         read_decision_weights(decision_weights) if decision_weights else None,

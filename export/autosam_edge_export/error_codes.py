@@ -25,7 +25,8 @@ ARTIFACT_FAILS = ErrorCode(
 PATCH_UNSUITABLE = ErrorCode(
     "AE-EXPORT-006",
     "the student does not take the patch",
-    "Use the patch that it was trained on; sides are multiples of 32, 512 at most.",
+    "Use the patch that it was trained on; sides are multiples of 32 (of 16 for networks of MONAI), "
+    "512 at most.",
 )
 OPERATOR_UNSUPPORTED = ErrorCode(
     "AE-EXPORT-007",
@@ -77,4 +78,9 @@ CONFIDENCE_INVALID = ErrorCode(
     "AE-EXPORT-017",
     "a file holds no map to the expected Dice",
     "Give the file that `bench confidence` wrote for this student.",
+)
+DESCRIPTION_INVALID = ErrorCode(
+    "AE-EXPORT-018",
+    "the name, a text, a label or the patch is none that a manifest may hold; the message names it",
+    "Change what the message names; the names of the organs are those of the data set.",
 )

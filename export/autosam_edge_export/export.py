@@ -31,6 +31,7 @@ from autosam_edge_export.bundle_writer import (
     Description,
     LoadedStudent,
     describe_quantization,
+    require_describable,
     write_bundle,
 )
 from autosam_edge_export.convert.quantization import Tiles, draw_tiles
@@ -44,6 +45,7 @@ from autosam_edge_export.proof.parity_report import ParityEntry
 from autosam_edge_export.proof.tolerances import TOLERANCES
 from autosam_edge_export.targets import TARGETS, wanted_artifacts
 from autosam_edge_export.targets.target import Target, preflight, require_packages
+from autosam_edge_training.networks.students import MONAI
 from autosam_edge_training.strict import JsonObject
 
 CALIBRATION_TILES = 8
@@ -71,7 +73,7 @@ def export_bundle(
     Args:
         out: Folder to write. It must not exist, or hold a bundle, which is replaced at the end.
         targets: Names in :data:`~autosam_edge_export.targets.TARGETS`.
-        patch: Sides of a tile (D, H, W), voxels, multiples of 32.
+        patch: Sides of a tile (D, H, W), voxels, multiples of 32; of a network of MONAI, of 16.
         volumes: CT volumes to compare on, by name; None uses two phantoms.
         calibration: CT volumes of other patients to calibrate int8 on, by name; None uses four phantoms.
         interpreted_tiles: Number of tiles of each volume to compare interpreted artifacts on; None compares
@@ -82,18 +84,19 @@ def export_bundle(
         time of the student itself) and ``artifacts`` (name and entry of ``parity.json``).
 
     Raises:
-        ExportError: A conversion or the proof fails (AE-EXPORT-001 to -014). No bundle is left.
+        ExportError: A conversion or the proof fails (AE-EXPORT-001 to -014, -018). No bundle is left.
         MissingExtraError: A package of a target is not installed (AE-EXTRA-001).
         OutputError: The bundle cannot be written.
     """
     today, machine = datetime.now(timezone.utc).date().isoformat(), describe_machine()
     wanted = wanted_artifacts(targets, precisions)
-    _require_patch(patch)
     for target in _targets_of(wanted):
         require_packages(target)
         target.check_toolchain()
     student = LoadedStudent(checkpoint, description)
+    _require_patch(patch, student)
     contract = student.input.contract(patch, overlap)
+    require_describable(student, contract)
     with staged_folder(out, replaces=GOLDEN) as folder:
         report = _make_bundle(folder, student, contract, wanted, volumes, calibration, interpreted_tiles, log)
     return {"bundle": str(out), "date": today, "machine": machine, **report}
@@ -292,16 +295,14 @@ def make_interpreters(
     return interpreters
 
 
-def _require_patch(patch: tuple[int, int, int]) -> None:
-    if any(side % 32 or not 32 <= side <= MAX_SIDE for side in patch):  # SwinUNETR halves it five times
+def _require_patch(patch: tuple[int, int, int], student: LoadedStudent) -> None:
+    step = 16 if student.kind.startswith(MONAI) else 32  # SwinUNETR halves it five times
+    if any(side % step or not step <= side <= MAX_SIDE for side in patch):
         raise _patch_unsuitable(patch)
 
 
 def _patch_unsuitable(patch: tuple[int, int, int]) -> AutosamEdgeError:
-    return PATCH_UNSUITABLE(
-        f"the student does not take a patch of {'x'.join(map(str, patch))}.",
-        remedy=f"Use the patch that it was trained on; sides are multiples of 32, {MAX_SIDE} at most.",
-    )
+    return PATCH_UNSUITABLE(f"the student does not take a patch of {'x'.join(map(str, patch))}.")
 
 
 def _megabytes(artifact: Path) -> float:
@@ -332,13 +333,13 @@ def export_monai(
             (AE-EXPORT-006).
         OutputError: The folder exists (AE-OUTPUT-002) or cannot be written.
     """
-    _require_patch(patch)
     student = LoadedStudent(checkpoint, description)
+    _require_patch(patch, student)
     contract = student.input.contract(patch, DEFAULT_OVERLAP)
     try:
         with torch.inference_mode():
             student.module(torch.zeros(1, 1, *patch))
-    except RuntimeError as error:  # some networks of MONAI are built for one patch
+    except Exception as error:  # some networks of MONAI are built for one patch, and raise anything
         raise _patch_unsuitable(patch) from error
     with staged_folder(out) as folder:
         write_monai_bundle(
@@ -349,6 +350,7 @@ def export_monai(
             student.labels,
             folder,
             name=student.name,
+            version=student.version,
             license=student.license,
             training_data=student.training_data,
             model_card=student.model_card,

@@ -21,7 +21,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,7 @@ def write_monai_bundle(
     folder: Path,
     *,
     name: str,
+    version: str,
     license: str,  # noqa: A002  what the bundle's own manifest calls it
     training_data: str,
     model_card: str,
@@ -78,8 +79,8 @@ def write_monai_bundle(
     for part in ("configs", "docs", "models"):
         (folder / part).mkdir()
     shutil.copyfile(weights, folder / WEIGHTS_FILE)
-    metadata = {
-        **_versions(packages),
+    about = {
+        **_versions(version, packages),
         "name": name,
         "task": f"Segmentation of {len(labels)} abdominal organs in CT",
         "description": f"Labels {len(labels)} organs in a CT scan, resampled to {spacing} mm. {RESEARCH_USE}",
@@ -90,7 +91,7 @@ def write_monai_bundle(
         "data_type": "nibabel",
         "network_data_format": _data_format(contract, intensity, labels),
     }
-    _write_json(folder / "configs" / "metadata.json", metadata)
+    _write_json(folder / "configs" / "metadata.json", about)
     inference = _inference(contract, intensity, network, class_weights)
     _write_json(folder / "configs" / "inference.json", inference)
     (folder / "docs" / "README.md").write_text(
@@ -101,7 +102,7 @@ def write_monai_bundle(
 
 def _network(checkpoint: CheckpointMetadata) -> tuple[JsonObject, dict[str, str]]:
     """``network_def``, and versions of the packages that the bundle needs beside MONAI."""
-    packages = {name: version(name) for name in ("nibabel", "safetensors")}
+    packages = {name: metadata.version(name) for name in ("nibabel", "safetensors")}
     kind, classes = checkpoint.student, checkpoint.classes
     if kind.startswith(MONAI):
         name = kind.removeprefix(MONAI)
@@ -118,16 +119,16 @@ def _network(checkpoint: CheckpointMetadata) -> tuple[JsonObject, dict[str, str]
         "feature_size": student.swinViT.embed_dim,
         "use_flash_attention": True,
     }
-    packages["einops"] = version("einops")
+    packages["einops"] = metadata.version("einops")
     return network, packages | _OWN
 
 
-def _versions(packages: Mapping[str, str]) -> JsonObject:
+def _versions(version: str, packages: Mapping[str, str]) -> JsonObject:
     """The part of ``metadata.json`` on the bundle's own version and those that it was made with."""
     return {
         "schema": _SCHEMA,
-        "version": __version__,
-        "changelog": {__version__: f"exported by autosam-edge {__version__}"},
+        "version": version,
+        "changelog": {version: f"exported by autosam-edge {__version__}"},
         "monai_version": monai.__version__,
         "pytorch_version": str(torch.__version__).split("+")[0],
         "numpy_version": np.__version__,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
+from pathlib import Path
 
 import pytest
 from autosam_edge_test_support import MODEL, artifact_dict, hashes, manifest_dict, write_bundle
@@ -174,6 +175,10 @@ def test_the_hash_of_a_file_is_its_own():
 def test_absent_paths_and_other_files_are_refused(tmp_path):
     """AE-BUNDLE-001 for nothing, AE-BUNDLE-002 for what is no bundle."""
     with pytest.raises(BundleError, match="AE-BUNDLE-001"):
+        Bundle(tmp_path / ("a" * 300))
+    with pytest.raises(BundleError, match=r"AE-BUNDLE-002: \. is not a complete bundle"):
+        Bundle(Path())
+    with pytest.raises(BundleError, match="AE-BUNDLE-001"):
         open_bundle(tmp_path / "none.edge")
     (tmp_path / "empty.edge").mkdir()
     (tmp_path / "text.edge").write_text("hello")
@@ -250,3 +255,12 @@ def test_a_link_out_of_the_bundle_is_not_followed(tmp_path):
     (folder / "link").symlink_to(tmp_path / "secret")
     with pytest.raises(BundleError, match="AE-BUNDLE-002"):
         Bundle(folder).read("link")
+
+
+def test_a_zip_that_was_moved_while_it_was_open_is_no_complete_bundle(bundle_folder, tmp_path):
+    """AE-BUNDLE-002 where a member that may be absent is looked for."""
+    archive = zipped(bundle_folder, tmp_path / "z.edge")
+    bundle = Bundle(archive)
+    archive.rename(tmp_path / "elsewhere.edge")
+    with pytest.raises(BundleError, match="AE-BUNDLE-002"):
+        bundle._holds(STUDENT_FILE)

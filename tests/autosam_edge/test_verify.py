@@ -15,6 +15,7 @@ from autosam_edge.bundle import Bundle, default_bundle_path, open_bundle
 from autosam_edge.cli.verify import _show
 from autosam_edge.errors import BundleError
 from autosam_edge.golden import read_golden_tile
+from autosam_edge.strict_json import parse_json
 from autosam_edge.verify import Check, VerificationError, verify_bundle
 
 NAME = "coreml/fp16"
@@ -164,3 +165,10 @@ def test_times_of_a_busy_machine_are_doubted(others, doubted, capsys):
     assert ("not to be trusted" in json.loads(capsys.readouterr().out)["doubt_of_times"]) is doubted
     _show("model", "", checks, as_json=False)
     assert ("not to be trusted: other programs used 99.0 of" in capsys.readouterr().out) is doubted
+
+
+def test_figures_that_are_not_finite_are_null_in_json(capsys):
+    """A network that gives NaN fails the check, and a program can still read why."""
+    _show("", "", [Check(NAME, "failed", "", {"logit_rms": np.nan, "logit_error": np.inf})], as_json=True)
+    (check,) = parse_json(capsys.readouterr().out.encode())["checks"]
+    assert check["figures"] == {"logit_rms": None, "logit_error": None}

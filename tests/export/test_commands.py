@@ -17,6 +17,7 @@ from autosam_edge.errors import ExportError, OutputError
 from autosam_edge.formats.nifti import write_nifti
 from autosam_edge.phantom import make_phantom
 from autosam_edge.volume import Segmentation
+from autosam_edge_export import cli as export_cli
 from autosam_edge_export.cli import _show
 from autosam_edge_export.proof.parity import TOLERANCES
 from autosam_edge_export.targets import TARGETS
@@ -156,9 +157,55 @@ def test_bad_arguments_are_refused(checkpoint, tmp_path):
             "-o",
             tmp_path / "s.edge",
         )
-    for extra in (["monai,onnx"], ["monai", "--precision", "int8"], ["monai", "--interpreted-tiles", "1"]):
+    for extra in (["monai,onnx"], ["monai", "--precision", "int8"]):
         with pytest.raises(Exception, match="a MONAI bundle holds the student unchanged"):
             call("export", "--checkpoint", checkpoint, "--target", *extra, "-o", tmp_path / "s.edge")
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(OutputError, match="AE-OUTPUT-002"):
         call("export", "--checkpoint", checkpoint, "-o", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "refused"),
+    [
+        (("--target", "web", "--checkpoint", "mine.safetensors"), "--checkpoint"),
+        (("--target", "web", "--name", "mine"), "--name"),
+        (("--target", "monai", "--interpreted-tiles", "2"), "--interpreted-tiles"),
+        (("--bundle", "mine.edge"), "--bundle"),
+        (("--target", "openvino", "--no-download"), "--download"),
+        (("--calibrate", "scan.nii.gz", "--precision", "fp16"), "--calibrate"),
+    ],
+)
+def test_an_option_that_nothing_would_use_is_refused(options, refused, tmp_path):
+    """Not passed over: the export would silently be of another student, bundle or scan."""
+    with pytest.raises(Exception, match=r"does not use|int8 only") as error:
+        call("export", *options, "-o", tmp_path / "out")
+    assert error.value.param_hint == refused
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_option_of_export_belongs_to_a_target():
+    """A new option is either of every target or in one of the three lists."""
+    command = typer.main.get_command(app).commands["export"].load()
+    every = {"out", "target", "precision", "as_json"}
+    names = {option.name for option in command.params}
+    assert names == every | export_cli._FOR_WEB | export_cli._FOR_STUDENT | export_cli._FOR_BUNDLE
+
+
+def test_names_with_spaces_after_the_commas_are_names(tmp_path):
+    """The precision is what is refused, not the target."""
+    with pytest.raises(ExportError, match=r"AE-EXPORT-001.*precision fp99"):
+        call("export", "--target", "onnx, openvino", "--precision", "fp32, fp99", "-o", tmp_path / "s.edge")
+
+
+def test_a_model_card_that_is_no_text_is_refused(tmp_path):
+    """Latin-1 is not UTF-8."""
+    (tmp_path / "card.md").write_bytes("# Größe".encode("latin-1"))
+    with pytest.raises(Exception, match=r"card\.md is no UTF-8 text"):
+        call("export", "--model-card", tmp_path / "card.md", "-o", tmp_path / "s.edge")
+
+
+def test_an_empty_output_is_refused():
+    """A variable of a shell that is not set does not mean the working directory."""
+    with pytest.raises(OutputError, match="AE-OUTPUT-008"):
+        call("export", "-o", "")

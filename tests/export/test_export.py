@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import functools
+import importlib
 import importlib.util
 import json
 import shutil
@@ -17,6 +19,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("onnx")
 from autosam_edge_test_networks import checkpoint_metadata
+from autosam_edge_test_students import forms_of
 from autosam_edge_test_support import write_bundle
 from safetensors.torch import save_file
 
@@ -30,9 +33,11 @@ from autosam_edge.plausibility.expected_dice import Confidence
 from autosam_edge.session import open_session
 from autosam_edge.strict_json import build_list, parse_json
 from autosam_edge.verify import VerificationError, verify_bundle
+from autosam_edge_export import bundle_writer
 from autosam_edge_export import export as export_module
 from autosam_edge_export.bundle_writer import Description, read_confidence, read_decision_weights
 from autosam_edge_export.convert import to_onnx
+from autosam_edge_export.edge import EdgeOptions
 from autosam_edge_export.export import as_table, delegation_lines, export_bundle, make_interpreters
 from autosam_edge_export.proof.cost import _reason
 from autosam_edge_export.proof.parity_report import ParityEntry, as_json, as_markdown
@@ -388,6 +393,66 @@ def test_what_cannot_be_exported_is_refused(checkpoint, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["junk"]
 
 
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"description": Description(name="n" * 101)}, "name is out of range"),
+        ({"description": Description(name="a\udcff")}, "control characters"),
+        ({"description": Description(training_data="t" * 4001)}, "training_data is out of range"),
+        ({"patch": (512, 512, 96)}, "at most 16777216 voxels in all"),
+        ({"labels": ("background", "left/right")}, "label 'left/right' is out of range"),
+        ({"labels": ("background", "liver", "liver")}, "a name of its own for each organ"),
+    ],
+)
+def test_what_no_manifest_may_hold_is_refused_before_the_conversions(
+    small_students, tmp_path, monkeypatch, options, named
+):
+    """AE-EXPORT-018 names it; a conversion of a large student takes an hour."""
+    labels = options.pop("labels", ("background", "liver"))
+    monkeypatch.setattr(export_module, "_make_bundle", lambda *_: pytest.fail("converted"))
+    student = PocketNet(classes=len(labels), widths=(8, 8, 8))
+    told = NetworkInput((3.0, 3.0, 3.0), BTCV_INTENSITY, labels, "own")
+    save_student(tmp_path / "a.safetensors", student, checkpoint_metadata(input=told))
+    with pytest.raises(ExportError, match=f"AE-EXPORT-018: .*{named}"):
+        export_bundle(tmp_path / "a.safetensors", tmp_path / "a.edge", **options)
+
+
+def test_a_student_of_a_training_that_diverged_is_refused(small_students, tmp_path):
+    """One weight that is no number makes every logit none."""
+    student = PocketNet(classes=14, widths=(8, 8, 8))
+    with torch.no_grad():
+        student.head.project.weight[3].fill_(float("nan"))
+    save_student(tmp_path / "a.safetensors", student, checkpoint_metadata("monai:Own"))
+    with pytest.raises(ExportError, match=r"AE-EXPORT-002: .*its weights are not all finite"):
+        export_bundle(tmp_path / "a.safetensors", tmp_path / "a.edge")
+
+
+def test_a_network_of_monai_takes_sides_of_sixteen(small_students, checkpoint, tmp_path, monkeypatch):
+    """nnU-Net plans such patches; our own students halve a side five times."""
+    module, facts = load_student(checkpoint)
+    path = tmp_path / "a.safetensors"
+    save_student(path, module, dataclasses.replace(facts, student="monai:Own", probe=()))
+    made = []
+    monkeypatch.setattr(
+        export_module, "_make_bundle", lambda _, __, contract, *___: made.append(contract) or {}
+    )
+    export_bundle(path, tmp_path / "a.edge", patch=(48, 160, 160))
+    assert made[0].patch == (48, 160, 160)
+    with pytest.raises(ExportError, match="AE-EXPORT-006"):
+        export_bundle(path, tmp_path / "b.edge", patch=(40, 160, 160))
+
+
+def test_a_package_under_another_name_has_a_version():
+    """``onnxruntime-gpu`` brings the module ``onnxruntime``: the module tells."""
+    with pytest.MonkeyPatch.context() as patch:
+
+        def missing(name):
+            raise bundle_writer.PackageNotFoundError(name)
+
+        patch.setattr(bundle_writer, "version", missing)
+        assert bundle_writer._version("onnxruntime") == importlib.import_module("onnxruntime").__version__
+
+
 def test_a_target_whose_runtime_is_missing_names_its_extra(checkpoint, tmp_path, monkeypatch):
     """Before anything is converted: nothing could be proven."""
     honest = importlib.util.find_spec
@@ -456,6 +521,17 @@ def test_bfloat16_that_is_computed_as_float32_is_refused(checkpoint, volumes, tm
             volumes=volumes,
         )
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_reason_of_a_failed_trace_ends_with_one_full_stop():
+    """MONAI ends its sentences with one of its own."""
+
+    class Picky(PocketNet):
+        def forward(self, x):
+            raise ValueError("must be divisible by 32.")
+
+    with pytest.raises(ExportError, match=r"AE-EXPORT-007: .* by 32\. Remedy"):
+        forms_of(Picky(classes=4, widths=(8, 8, 8)), (48, 48, 48)).program(EdgeOptions())
 
 
 def test_a_student_that_cannot_be_traced_is_refused(small_students, volumes, tmp_path, monkeypatch):

@@ -83,6 +83,7 @@ def write(weights, folder, **changes):
     folder.mkdir(exist_ok=True)
     options = {
         "name": "a student",
+        "version": "1",
         "license": "none",
         "training_data": "nothing",
         "model_card": "# A student\n",
@@ -350,3 +351,12 @@ def test_the_command_writes_it_once(tmp_path):
     again = CliRunner().invoke(app, command, standalone_mode=False)
     assert isinstance(again.exception, OutputError)
     assert [p.name for p in tmp_path.iterdir()] == ["m"]
+
+
+def test_the_version_of_the_model_is_in_the_metadata(tmp_path):
+    """``--model-version`` counts for a MONAI bundle too."""
+    command = ["export", "--target", "monai", "--model-version", "7.1", "-o", str(tmp_path / "m")]
+    assert CliRunner().invoke(app, command, standalone_mode=False).exception is None
+    metadata = json.loads((tmp_path / "m" / "configs" / "metadata.json").read_text())
+    assert metadata["version"] == "7.1"
+    assert list(metadata["changelog"]) == ["7.1"]

@@ -56,8 +56,9 @@ class StudentForms:
                 with torch.no_grad(), quiet():
                     self._programs[options] = torch.export.export(form, (torch.zeros(1, 1, *patch),))
             except Exception as error:  # torch.export passes on whatever the network raises
+                reason = first_line(error).rstrip(".")
                 raise OPERATOR_UNSUPPORTED(
-                    f"this student cannot be traced at {'x'.join(map(str, patch))}: {first_line(error)}."
+                    f"this student cannot be traced at {'x'.join(map(str, patch))}: {reason}."
                 ) from error
         return self._programs[options]
 

@@ -21,7 +21,7 @@ from autosam_edge.verify import on_model_grid
 
 _SEED = 1
 _STRIDE = 5  # odd, so that every tap of a transposed convolution by two is seen
-_SCAN_STRIDE = 2
+_SCAN_SHAPE, _SCAN_STRIDE = (56, 56, 72), 2
 _WIDTH_HU = 25.0
 _REACH_ROWS = 8  # sees every row that tiles show beyond the ends
 _SHORT_SLICES = (26, 31)  # 30 mm: shorter than any tile
@@ -40,7 +40,8 @@ def write_golden(folder: Path, model: Model, student: Engine) -> npt.NDArray[np.
     # Thick slices and a turned array, so that no step can be left out unseen; long enough for two tiles on
     # top of each other.
     turned = Orientation((0, 1, 2), (False, True, True))
-    volume = make_phantom(_SEED, spacing_mm=(6.0, 2.4, 2.4), shape=(56, 56, 72), orientation=turned).volume
+    spacing_mm = _scan_spacing_mm(model.input)
+    volume = make_phantom(_SEED, spacing_mm=spacing_mm, shape=_SCAN_SHAPE, orientation=turned).volume
     low, high = model.input.window_hu
     centers_hu = [round(float(value), 3) for value in np.linspace(low, high, model.classes)]
     formula = ThresholdEngine(centers_hu, width_hu=_WIDTH_HU, reach_rows=_REACH_ROWS)
@@ -74,6 +75,12 @@ def write_golden(folder: Path, model: Model, student: Engine) -> npt.NDArray[np.
     return tile
 
 
+def _scan_spacing_mm(contract: InputContract) -> tuple[float, float, float]:
+    """Spacing of the golden scan, mm: small enough that verification reads the scan on a fine grid."""
+    d, h, w = (min(1.0, side) for side in contract.spacing_mm)
+    return 6.0 * d, 2.4 * h, 2.4 * w
+
+
 def _ends(model: Model) -> dict[str, object]:
     """Two scans on the model's grid, whole HU inside the window, and the first tile of each."""
     low, high = model.input.window_hu
@@ -92,10 +99,12 @@ def _decision(model: Model) -> dict[str, object]:
     """Probabilities of voxels that no rounding can move from one label to another, and their labels."""
     random = np.random.default_rng(_SEED)
     voxels = math.prod(_DECISION_SHAPE)
-    found = random.dirichlet(np.full(model.classes, 0.5), 2 * voxels).T.astype(np.float32)
-    weighted = np.sort(found * np.array(model.class_weights, np.float32)[:, None], axis=0)
-    clear = np.flatnonzero(weighted[-1] - weighted[-2] > 0.01)[:voxels]
-    probabilities = np.ascontiguousarray(found[:, clear].reshape(model.classes, *_DECISION_SHAPE))
+    clear = np.empty((model.classes, 0), np.float32)
+    while clear.shape[1] < voxels:  # the more classes, the fewer voxels are clear
+        found = random.dirichlet(np.full(model.classes, 0.5), 2 * voxels).T.astype(np.float32)
+        weighted = np.sort(found * np.array(model.class_weights, np.float32)[:, None], axis=0)
+        clear = np.hstack([clear, found[:, weighted[-1] - weighted[-2] > 0.01]])
+    probabilities = np.ascontiguousarray(clear[:, :voxels].reshape(model.classes, *_DECISION_SHAPE))
     return {"probabilities": probabilities, "labels": decide(model, probabilities)}
 
 
@@ -111,7 +120,9 @@ def _describe(folder: Path, name: str, value: object) -> object:
 
 def _tile(contract: InputContract) -> npt.NDArray[np.float32]:
     """The middle of a phantom on the model's grid, (D, H, W), whole HU."""
-    rows = on_model_grid(make_phantom(_SEED, spacing_mm=contract.spacing_mm).volume, contract)
+    # On a fine grid, a whole phantom would not fit into the memory.
+    shape = contract.patch if min(contract.spacing_mm) < 1.0 else None
+    rows = on_model_grid(make_phantom(_SEED, spacing_mm=contract.spacing_mm, shape=shape).volume, contract)
     tile = np.full(contract.patch, contract.window_hu[0], dtype=np.float32)
     middle = tuple(
         slice(max(0, (s - p) // 2), max(0, (s - p) // 2) + p)

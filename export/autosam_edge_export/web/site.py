@@ -19,6 +19,7 @@ from autosam_edge_export.web.packages import own_package, pruned
 from autosam_edge_export.web.third_party import PinnedFile, ThirdParty, pinned_files
 
 SITE_LIST = "site.json"
+_MARK = "autosam-edge.mjs"  # a site is told by it: site.json is a name that other programs give too
 _MODEL, _PYTHON, _PACKAGES = "model/", "vendor/pyodide/", "vendor/packages/"
 _NETWORK, _VIEWER = "vendor/onnxruntime-web/", "vendor/viewer/"
 _FOLDERS = {"python": _PYTHON, "package": _PACKAGES, "wasm": _NETWORK, "webgpu": _NETWORK, "viewer": _VIEWER}
@@ -88,7 +89,7 @@ def write_site(
 
 
 def _write(out: Path, files: dict[str, bytes]) -> None:
-    with staged_folder(out, replaces=SITE_LIST) as folder:
+    with staged_folder(out, replaces=_MARK) as folder:
         for name, content in files.items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(content)

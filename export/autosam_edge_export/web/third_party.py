@@ -18,6 +18,7 @@ import zipfile
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache
+from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -118,7 +119,7 @@ class ThirdParty:
             try:
                 with urllib.request.urlopen(source, timeout=_SECONDS) as answer:  # noqa: S310  pinned
                     return bytes(answer.read())
-            except OSError:
+            except (OSError, HTTPException):  # an answer that ends early is the latter
                 return b""
         package, _, member = rest.partition(":")
         if package not in self._packages:

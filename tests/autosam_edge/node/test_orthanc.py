@@ -19,8 +19,6 @@ from autosam_edge.phantom.series import write_dicom_series
 
 SCRIPT = Path(__file__).parents[3] / "docs" / "integrations" / "orthanc.py"
 
-pytestmark = pytest.mark.slow
-
 
 def free_port():
     with socket.socket() as taken:
@@ -52,10 +50,40 @@ def orthanc(tmp_path):
         process.wait()
 
 
-def test_a_stable_series_gets_a_segmentation_once(orthanc, tmp_path):
+@pytest.fixture
+def script():
+    """The script as a module."""
     spec = importlib.util.spec_from_file_location("orthanc_script", SCRIPT)
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("code", [404, 500])
+def test_a_series_that_was_deleted_is_passed_over(script, tmp_path, code):
+    """Its change counts as worked off; any other refusal of the server ends the program before that."""
+
+    class Server:
+        def json(self, path):
+            if path.startswith("/changes"):
+                changes = [{"ChangeType": "StableSeries", "ID": "a", "Seq": 7}]
+                return {"Changes": changes, "Last": 7, "Done": True}
+            raise urllib.error.HTTPError(path, code, "no", None, None)
+
+    state, lines = tmp_path / "state.json", []
+    if code == 404:
+        assert script.work_off(Server(), None, state, lines.append) == 0
+        assert json.loads(state.read_text()) == {"last": 7}
+        assert lines == ["a is no longer there"]
+    else:
+        with pytest.raises(urllib.error.HTTPError):
+            script.work_off(Server(), None, state, lines.append)
+        assert not state.exists()
+
+
+@pytest.mark.slow
+def test_a_stable_series_gets_a_segmentation_once(script, orthanc, tmp_path):
+    """The SEG lies beside the CT, and a second look makes no second one."""
     server = script.Orthanc(orthanc)
     for _ in range(100):
         try:

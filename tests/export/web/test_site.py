@@ -10,6 +10,7 @@ import sys
 import tarfile
 import zipfile
 from dataclasses import replace
+from http.client import IncompleteRead
 
 import pytest
 from typer.testing import CliRunner
@@ -79,6 +80,7 @@ def test_the_same_site_is_written_again_in_the_place_of_the_first(tmp_path, othe
     other = tmp_path / "other"
     other.mkdir()
     (other / "thesis.txt").write_text("mine")
+    (other / "site.json").write_text("{}")  # a name that other programs give too
     with pytest.raises(OutputError, match="AE-OUTPUT-002"):
         write_site(open_bundle(), other, ThirdParty([others]))
 
@@ -112,6 +114,20 @@ def test_a_file_of_others_that_is_not_the_pinned_one_is_refused(tmp_path, others
         write_site(open_bundle(), tmp_path / "site", ThirdParty([others]))
     assert "npm:pyodide@" in refused.value.remedy
     assert not (tmp_path / "site").exists()
+
+
+def test_an_answer_that_ends_early_is_no_file(tmp_path, monkeypatch):
+    """AE-EXPORT-016, as for every file that cannot be had."""
+
+    def cut(*_, **__):
+        raise IncompleteRead(b"half")
+
+    monkeypatch.setattr(finder.urllib.request, "urlopen", cut)
+    with (
+        ThirdParty(download=True) as third_party,
+        pytest.raises(ExportError, match=r"AE-EXPORT-016: a\.js was found at none"),
+    ):
+        third_party.read(pinned("a.js", b"whole", "viewer", ["https://example.org/a.js"]))
 
 
 @pytest.mark.parametrize("kind", ["npm", "pypi", "pypi member"])
