@@ -172,7 +172,7 @@ def test_masses_spare_organs_bone_and_air():
 
 
 def test_a_lung_gets_masses_and_the_air_around_the_patient_does_not():
-    """One patch in two: a body of soft tissue in the lung. The air between the back and the table stays."""
+    """Four patches in five: soft tissue in the lung. The air between the back and the table stays."""
     image = torch.zeros(1, 1, 48, 48, 48)
     image[:, :, :, 4:36, 4:44] = 0.5
     lung = torch.zeros(1, 1, 48, 48, 48, dtype=torch.bool)
@@ -189,7 +189,7 @@ def test_a_lung_gets_masses_and_the_air_around_the_patient_does_not():
         after = random_masses(image, occupancy, chance, spacing_mm=MM3)
         assert after[air_outside].max() == 0.0
         with_tumor += bool(after[deep_in_lung].max() > 0.25)
-    assert 4 <= with_tumor <= 16
+    assert 11 <= with_tumor <= 19
 
 
 def test_where_all_is_organ_there_is_no_room_for_masses():

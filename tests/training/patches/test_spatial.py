@@ -161,7 +161,7 @@ def test_a_patch_stays_in_its_field_of_view(shape, patch, seed):
 def test_a_view_is_thin_or_narrow_in_its_share_of_the_draws():
     """Three in four are thinner than 160 mm along the depth, half narrower than 280 mm in the plane."""
     labels = np.zeros((300, 200, 200), np.uint8)
-    labels[150, 100, 100] = 1
+    labels[:, 100, 100] = 1
     case = Case("c", np.zeros(labels.shape, np.int16), labels, 2, BTCV_INTENSITY)
     index, chance = OrganIndex(case), generator()
     views = [draw_view(case, MM3, index, chance) for _ in range(400)]
@@ -171,6 +171,30 @@ def test_a_view_is_thin_or_narrow_in_its_share_of_the_draws():
     assert ((narrow.mean(axis=0) > 0.42) & (narrow.mean(axis=0) < 0.58)).all()
     assert 21 <= lengths[thin, 0].min() < 30
     assert 150 < lengths[thin, 0].max() <= 160
+
+
+def test_one_view_in_five_shows_what_lies_above_or_below_the_organs():
+    """An aorta that goes on beyond the end of the scan does not count; three slices show no chest."""
+    labels = np.zeros((100, 40, 40), np.uint8)
+    labels[1:, 20, 20] = 1  # goes on at both ends
+    labels[30:80, 10, 10] = 2
+    labels[60:97, 30, 30] = 3
+    chance = generator()
+
+    def share_of_views(*organs):
+        shown = np.where(np.isin(labels, organs), labels, 0).astype(np.uint8)
+        case = Case("c", np.zeros(labels.shape, np.int16), shown, 4, BTCV_INTENSITY)
+        index = OrganIndex(case)
+        views = [draw_view(case, MM3, index, chance) for _ in range(300)]
+        return [sum(view == (rows, *whole(case)[1:]) for view in views) / 300 for rows in (below, above)]
+
+    below, above = slice(0, 30), slice(80, 100)
+    assert all(0.05 < share < 0.15 for share in share_of_views(1, 2))
+    assert max(share_of_views(1)) < 0.03  # a slab that was drawn like the others
+    above = slice(97, 100)
+    only_below, too_thin = share_of_views(1, 2, 3)
+    assert 0.13 < only_below < 0.27
+    assert too_thin < 0.03
 
 
 def test_beyond_the_ends_of_a_scan_lies_its_last_slice():

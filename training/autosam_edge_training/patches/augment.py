@@ -108,7 +108,7 @@ def random_masses(
     BTCV shows no large tumor and no ascites, and a network that learned on it calls both a liver. One to
     three smooth, irregular bodies of 15 to 120 mm radius replace what is background inside the body and not
     bone; half of them replace fat only, as fluid does. A patch that shows a lung gets one more body of 10 to
-    50 mm radius there, one time in two: a network that has seen thin slabs takes a tumor in a lung for the
+    50 mm radius there, four times in five: a network that has seen thin slabs takes a tumor in a lung for the
     dome of a liver.
 
     Args:
@@ -127,7 +127,7 @@ def random_masses(
         # -5 to 19 HU, 3 to 75 HU
         image = _filled(image, share, (0.3, 0.36) if fluid else (0.32, 0.5), generator)
     lung = torch.nonzero((enclosed & ~body)[0, 0])
-    if len(lung) > _LEAST_LUNG and generator.random() < 0.5:
+    if len(lung) > _LEAST_LUNG and generator.random() < 0.8:
         center = lung[int(generator.integers(len(lung)))].numpy()
         share = enclosed * occupancy[:, :1] * (image < 0.2)
         share = share * _lump(image, center, (10.0, 50.0), generator, spacing_mm)

@@ -93,10 +93,19 @@ def whole(case: Case) -> Box:
     return depth, height, width
 
 
+# An organ that comes so near to the end of a scan goes on there, slices; fewer slices show no chest.
+_GOES_ON, _LEAST_ROWS = 2, 5
+
+
 def draw_view(
     case: Case, spacing_mm: tuple[float, float, float], index: OrganIndex, generator: np.random.Generator
 ) -> Box:
-    """A thin slab (3 of 4) or a field of view that is narrow in the plane (1 of 2), at a random place."""
+    """A thin slab (3 of 4) or a field of view that is narrow in the plane (1 of 2), at a random place.
+
+    One view in five is the part of the scan above or below the organs, such as a chest.
+    """
+    if generator.random() < 0.2 and (parts := _beyond_organs(case)):
+        return parts[int(generator.integers(len(parts)))], *whole(case)[1:]
     center = index.draw(generator, whole(case)) if generator.random() < 0.75 else None
     if center is None:
         center = generator.integers(0, np.array(case.shape))
@@ -109,6 +118,15 @@ def draw_view(
         start = min(max(start, 0), side - length)
         sides.append(slice(start, start + length))
     return sides[0], sides[1], sides[2]
+
+
+def _beyond_organs(case: Case) -> list[slice]:
+    """Slices below and above all organs but those that go on beyond that end of the scan, as an aorta."""
+    depth = case.shape[0]
+    ends = [(rows.start, rows.stop) for rows, _, _ in case.organ_boxes.values()]
+    below = min((start for start, _ in ends if start > _GOES_ON), default=0)
+    above = max((stop for _, stop in ends if stop < depth - _GOES_ON), default=depth)
+    return [rows for rows in (slice(0, below), slice(above, depth)) if rows.stop - rows.start >= _LEAST_ROWS]
 
 
 def place_near_organ(
