@@ -6,7 +6,7 @@ import re
 
 _SAME = (
     "accept_implausible allow_gap absent_organ assume_hu bundle cache checkpoint data download engine "
-    "ignore_frame_of_reference init interpreted_tiles method out patch precision predictions pyodide "
+    "ignore_frame_of_reference init interpreted_tiles labels method out patch precision predictions pyodide "
     "require_signature sam series target teacher threads tier workers"
 )
 OPTIONS = {name: "--" + name.replace("_", "-") for name in _SAME.split()} | {

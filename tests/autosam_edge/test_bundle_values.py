@@ -78,16 +78,16 @@ class InMemory(Bundle):
     """The bundle of the package with one other file, whose hash is right."""
 
     def __init__(self, name, document):
-        self._name, self._text = name, json.dumps(document).encode()
+        self._other, self._text = name, json.dumps(document).encode()
         super().__init__(DEFAULT)
 
     def _raw(self, name, max_bytes):
-        return self._text if name == self._name else super()._raw(name, max_bytes)
+        return self._text if name == self._other else super()._raw(name, max_bytes)
 
     def read(self, name, max_bytes=2**31):
-        if name != self._name and name not in READ:
+        if name != self._other and name not in READ:
             READ[name] = super().read(name)
-        return self._text if name == self._name else READ[name]
+        return self._text if name == self._other else READ[name]
 
 
 def use(name, document):

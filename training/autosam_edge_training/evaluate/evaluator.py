@@ -63,7 +63,7 @@ def evaluate_predictions(
     if not any(entry.known is None or values & {*entry.known} for entry in entries):
         raise NO_COMMON_ORGAN(
             f"no case of the {split} split has an organ of {method} that is labeled everywhere in its scan.",
-            remedy="Score cases whose `known` in cases.json lists organs.",
+            remedy="Score cases for which cases.json lists known organs.",
         )
     scores: list[Score] = []
     for done, entry in enumerate(entries, start=1):
