@@ -157,6 +157,8 @@ class Manifest:
         _require(bool(self.files_of(artifact.path)), f"{where} has no hash in files, so it", "listed there")
         _require(0.0 <= artifact.worst_organ_dice <= 1.0, f"{where}: worst_organ_dice", "0 to 1")
         time, memory = artifact.relative_time, artifact.working_set_mb
+        timed = "a number if the artifact was executed, else null"
+        _require((artifact.proof == "executed") == (time is not None), f"{where}: relative_time", timed)
         if time is not None:
             _require(
                 0.0 < time <= _MAX_RELATIVE_TIME, f"{where}: relative_time", f"0 to {_MAX_RELATIVE_TIME:g}"
