@@ -49,7 +49,8 @@ class Sampling:
         rotate: Probability of quarter turns in the axial plane.
         scale: Probability of a change of the image by up to 10 %.
         warp: Probability of a rotation, scaling and elastic deformation.
-        slabs: Probability that the scan is cut to a thin slab or a narrow field of view first.
+        slabs: Probability that the scan is first cut to a thin slab, to a narrow field of view, or to what
+            lies above or below the organs.
         low_resolution: Probability of thick slices, interpolated back.
         intensity: Contrast, brightness, HU offset, gamma, noise and blur.
         masses: Probability of masses and free fluid outside of the organs, also in lungs.
