@@ -173,7 +173,13 @@ Cache = Annotated[
 
 Out = Annotated[
     Path,
-    typer.Option("--out", "-o", parser=folder, help="Bundle to write (*.edge); of --target web, a folder."),
+    typer.Option(
+        "--out",
+        "-o",
+        metavar="PATH",
+        parser=folder,
+        help="Bundle to write (*.edge); of --target web, a folder.",
+    ),
 ]
 
 
