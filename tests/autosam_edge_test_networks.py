@@ -11,11 +11,14 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from autosam_edge.plausibility.expected_dice import Confidence
 from autosam_edge_training.data import BTCV_INTENSITY
 from autosam_edge_training.data.layouts import BTCV_NAMES
 from autosam_edge_training.networks.checkpoint_metadata import CheckpointMetadata
 from autosam_edge_training.networks.input_spec import NetworkInput
 
+CONFIDENCE = Confidence(1.0, 1.0, {"toe": 0.0}, 0.5, 1, 0.0, 0.0, 0.0, ("one",))
+"""A map to the expected Dice of one organ, the toe."""
 BTCV = NetworkInput((3.0, 3.0, 3.0), BTCV_INTENSITY, BTCV_NAMES, "btcv")
 
 

@@ -36,3 +36,12 @@ def checkpoint(tmp_path_factory):
     path = tmp_path_factory.mktemp("student") / "student.safetensors"
     save_student(path, student, checkpoint_metadata())
     return path
+
+
+@pytest.fixture(scope="module")
+def volumes():
+    """One coarse phantom to compare artifacts on."""
+    pytest.importorskip("torch")
+    from autosam_edge.phantom import make_phantom
+
+    return {"phantom": make_phantom(1, spacing_mm=(6.0, 6.0, 6.0), shape=(20, 24, 30)).volume}
