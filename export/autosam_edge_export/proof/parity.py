@@ -65,9 +65,7 @@ class MadeArtifact:
             self.proof,
             worst_organ_dice=round(entry.worst_dice, 5),
             working_set_mb=round(cost.working_set_mb, 1) if cost else None,
-            relative_time=round(cost.tile_ms / reference_ms, 3)
-            if cost and self.proof == "executed"
-            else None,
+            relative_time=None if entry.tile_ms is None else round(entry.tile_ms / reference_ms, 3),
         )
 
 

@@ -89,6 +89,11 @@ class ParityEntry:
         return f"{self.target}/{self.precision}"
 
     @property
+    def tile_ms(self) -> float | None:
+        """Time of a tile, ms; None if it says nothing of the runtime, which did not run or only imitated."""
+        return self.cost.tile_ms if self.cost is not None and self.proof == "executed" else None
+
+    @property
     def worst_dice(self) -> float:
         """Dice of the worst organ; 0 if no organ was found."""
         return self.organ_dice.get(self.worst_organ, 0.0)
@@ -142,8 +147,7 @@ def _organ_rows(entries: Sequence[ParityEntry]) -> Iterator[tuple[str, ...]]:
     for organ in dict.fromkeys(organ for entry in entries for organ in entry.organ_dice):
         yield organ, *(f"{entry.organ_dice.get(organ, math.nan):.4f}" for entry in entries)
     yield "MB", *(f"{entry.megabytes:.1f}" for entry in entries)
-    timed = (entry.cost if entry.proof == "executed" else None for entry in entries)
-    yield "ms a tile", *(f"{cost.tile_ms:.0f}" if cost else "" for cost in timed)
+    yield "ms a tile", *("" if entry.tile_ms is None else f"{entry.tile_ms:.0f}" for entry in entries)
 
 
 def _difference_row(entry: ParityEntry, organ: str) -> tuple[str, ...]:
