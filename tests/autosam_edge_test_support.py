@@ -38,6 +38,7 @@ LIMITS = Thresholds(
     largest_liver_ml=Limit(5500.0, *NOT_MEASURED),
     signs=SignLimits(*(Limit(limit, *NOT_MEASURED) for limit in (10.0, 40.0, 0.45, 30.0, 0.35, 0.018))),
     scans=("one", "two"),
+    abdomen_organs=Limit(3.0, *NOT_MEASURED),
 )
 
 MODEL = {"onnx/fp32.onnx": b"not a model"}

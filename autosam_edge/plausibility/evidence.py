@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 # Organs are measured on one voxel in about 3 mm: the smallest, an adrenal gland of 2 ml, still has 75.
 _STEP_MM = 3.0
 _SURE_ML = 10.0  # less can be a part of the bowel
+_COUNTED_ML = 1.0  # less can be a few wrong voxels; half of the smallest organ, an adrenal gland
 BELOW_FAT_HU = -100
 """Air, lung, gas in the bowel and a part of the fat lie below it; water, soft tissue and bone do not."""
 
@@ -78,6 +79,11 @@ class Evidence:
     def abdomen_ml(self) -> float:
         """Volume of all organs that lie only in the abdomen, ml."""
         return sum(organ.ml for organ in self.organs.values() if organ.name in ABDOMINAL)
+
+    @property
+    def abdomen_organs(self) -> int:
+        """Number of organs of 1 ml or more that lie only in the abdomen."""
+        return sum(organ.ml >= _COUNTED_ML for organ in self.organs.values() if organ.name in ABDOMINAL)
 
     def as_dict(self) -> dict[str, object]:
         """The fields by name, and ``abdomen_ml``, as JSON types; rounded as far as it means something."""

@@ -36,6 +36,10 @@ if TYPE_CHECKING:
 _FAR_HU = 150  # more than any shift of a scanner that is out of calibration
 _DOUBTFUL_SIGNS = 2
 _REFUSING_SIGNS = 3
+_NO_ABDOMEN = (
+    "it shows another part of the body or too small a part of the abdomen, or is not an image that the "
+    "network knows."
+)
 _FOUND_ML = 5.0  # all organs together; less is a few voxels, as noise has them
 
 
@@ -71,7 +75,7 @@ def _findings(evidence: Evidence, limits: Thresholds) -> Iterator[Finding]:
     others = [
         *_values(evidence, limits.share_below_fat),
         *_organ_values(evidence, limits.impossible_values),
-        *_body_part(evidence, limits.abdomen_ml),
+        *_body_part(evidence, limits.abdomen_ml, limits.abdomen_organs),
         *_size(evidence, limits),
         *_certainty(evidence, limits.confidence, limits.surest_organ),
     ]
@@ -118,8 +122,8 @@ def _organ_values(evidence: Evidence, limit: Limit) -> Iterator[Finding]:
         yield warning, True
 
 
-def _body_part(evidence: Evidence, limit: Threshold) -> Iterator[Finding]:
-    ml = evidence.abdomen_ml
+def _body_part(evidence: Evidence, limit: Threshold, fewest: Limit | None) -> Iterator[Finding]:
+    ml, count = evidence.abdomen_ml, evidence.abdomen_organs
     found_ml = sum(organ.ml for organ in evidence.organs.values())
     if found_ml < _FOUND_ML:
         found = f"Only {found_ml:.1f} ml of organs were found" if evidence.organs else "No organ was found"
@@ -128,11 +132,16 @@ def _body_part(evidence: Evidence, limit: Threshold) -> Iterator[Finding]:
             "that are not Hounsfield units, or only noise."
         )
         yield warning, True
+    elif fewest is not None and count < fewest.limit and ml >= limit.refused:
+        warning = WRONG_BODY_PART(
+            f"The number of organs of the abdomen with 1 ml or more is {count} in this scan, expected at "
+            f"least {fewest.limit:.0f}: {_NO_ABDOMEN}"
+        )
+        yield warning, True
     elif ml < limit.doubtful:
         warning = WRONG_BODY_PART(
             f"The organs of the abdomen have {ml:.0f} ml in this scan, expected at least "
-            f"{limit.doubtful:.0f} ml: it shows another part of the body or too small a part of the "
-            "abdomen, or is not an image that the network knows."
+            f"{limit.doubtful:.0f} ml: {_NO_ABDOMEN}"
         )
         yield warning, ml < limit.refused
 

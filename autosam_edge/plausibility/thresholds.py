@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
+# Of a limit, by the end of its name; any other is a probability or a part of 1.
+_HIGHEST = {"_ml": 1e5, "_mm": 1e5, "_share": 100.0, "abdomen_organs": 100.0}
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -97,6 +100,8 @@ class Thresholds:
         impossible_values: Largest share of the labeled volume in organs whose HU no such organ has, 0 to 1.
         smallest_liver_ml: Smallest volume of a whole liver, ml.
         largest_liver_ml: Largest volume of a liver, ml.
+        abdomen_organs: Smallest number of organs of 1 ml or more that lie only in the abdomen; None for a
+            model that was fitted without it.
 
     Raises:
         ValueError: A limit lies outside its range, or ``refused`` lies above ``doubtful``.
@@ -111,6 +116,7 @@ class Thresholds:
     largest_liver_ml: Limit
     signs: SignLimits
     scans: tuple[str, ...]
+    abdomen_organs: Limit | None = None
 
     def __post_init__(self) -> None:
         for part in (self, self.signs):
@@ -120,7 +126,7 @@ class Thresholds:
 
 def _require_in_range(name: str, value: object) -> None:
     """Refuse a limit that no number can reach."""
-    highest = 1e5 if name.endswith(("_ml", "_mm")) else 100.0 if name.endswith("_share") else 1.0
+    highest = next((number for end, number in _HIGHEST.items() if name.endswith(end)), 1.0)
     if isinstance(value, Threshold) and not 0.0 <= value.refused <= value.doubtful <= highest:
         raise ValueError(
             f"plausibility.{name} refuses below {value.refused} and doubts below {value.doubtful}, "

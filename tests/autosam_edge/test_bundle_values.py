@@ -131,10 +131,11 @@ def test_any_value_anywhere_is_used_or_refused(name):
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_missing_key_is_refused(name):
-    """At every depth, but for what the schema does not fix, and the expected Dice, which is optional."""
+    """At every depth, but for what the schema does not fix, and what a bundle may do without."""
+    optional = (("confidence",), ("plausibility", "abdomen_organs"))
     for path in places(FILES[name]):
         free = path[:1] in (("provenance",), ("files",)) or "decision_weights" in path[:-1]
-        free = free or path == ("confidence",) or "offsets" in path[:-1]
+        free = free or path in optional or "offsets" in path[:-1]
         if path and isinstance(path[-1], str) and not free:
             assert not use(name, removed(FILES[name], path)), path
 

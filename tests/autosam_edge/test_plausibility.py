@@ -164,11 +164,37 @@ def test_a_scan_in_which_nothing_is_found_is_refused_with_all_possible_reasons(o
 
 @hazard(AREA, "a thin slab that shows little of the organs", WRONG_BODY_PART)
 def test_little_of_the_abdomen_is_doubtful():
-    """70 ml of the liver, cut above and below."""
-    evidence = body(
-        without=set(BODY) - {"liver"}, liver=(70, 100, (0, 0, 0)), cut={"liver": ("lower end", "upper end")}
-    )
+    """73 ml of the liver and two other organs, cut above and below."""
+    little = {
+        "liver": (70, 100, (-80, 0, 0)),
+        "spleen": (2, 110, (100, 20, 0)),
+        "stomach": (1, 20, (50, -50, 0)),
+    }
+    cut = dict.fromkeys(little, ("lower end", "upper end"))
+    evidence = body(without=set(BODY) - set(little), **little, cut=cut)
     assert verdict_of(evidence) == ("doubtful", [WRONG_BODY_PART.code])
+
+
+@hazard(AREA, "a tumor in a lung, labeled as liver, and hardly any other organ", BODY_PART_IMPLAUSIBLE)
+def test_a_scan_with_one_large_organ_of_the_abdomen_is_refused():
+    """150 ml of liver beside vessels; two organs more make an abdomen, unless they are a few voxels."""
+    vessels = {"aorta", "inferior_vena_cava", "esophagus"}
+    liver, cut = (150, 100, (0, 0, 0)), {"liver": ("lower end", "upper end")}
+    error = refused(body(without=set(BODY) - {"liver"} - vessels, liver=liver, cut=cut))
+    assert error.code == "AE-PLAUSIBLE-001"
+    assert "1 ml or more is 1 in this scan, expected at least 3" in error.message
+    three = set(BODY) - {"liver", "spleen", "stomach"} - vessels
+    assert verdict_of(body(without=three, liver=liver, cut=cut))[0] == "plausible"
+    specks = {"spleen": (0.9, 110, (100, 20, 40)), "stomach": (0.9, 20, (50, -50, 30))}
+    few = body(without=three, liver=liver, cut={**cut, "spleen": ("upper end",)}, **specks)
+    assert verdict_of(few)[0] == "implausible"
+
+
+def test_a_model_without_a_limit_of_the_number_of_organs_is_not_judged_by_it():
+    """Its bundle was made before the limit, or it knows few organs."""
+    liver, limits = (150, 100, (0, 0, 0)), dataclasses.replace(LIMITS, abdomen_organs=None)
+    evidence = body(without=set(BODY) - {"liver"}, liver=liver, cut={"liver": ("lower end", "upper end")})
+    assert judge(evidence, limits, ())[0].verdict == "plausible"
 
 
 @hazard(
@@ -394,6 +420,7 @@ def test_thresholds_in_the_wrong_order_or_range_are_refused():
         {"abdomen_ml": Threshold(1.0, -1.0, *NOT_MEASURED)},
         {"impossible_values": Limit(2.0, *NOT_MEASURED)},
         {"largest_liver_ml": Limit(-1.0, *NOT_MEASURED)},
+        {"abdomen_organs": Limit(101.0, *NOT_MEASURED)},
         {"signs": dataclasses.replace(LIMITS.signs, other_organs=Limit(2.0, *NOT_MEASURED))},
         {"signs": dataclasses.replace(LIMITS.signs, kidneys_ml=Limit(float("nan"), *NOT_MEASURED))},
     ):

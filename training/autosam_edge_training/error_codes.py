@@ -164,6 +164,11 @@ FOREIGN_TEACHER_INVALID = ErrorCode(
     "a folder of another tool cannot teach: a case, a class name or an organ is missing",
     "Give one .npz, .nii.gz or folder of masks per training case, and dataset.json with the class names.",
 )
+NETWORKS_DIFFER = ErrorCode(
+    "AE-TRAIN-030",
+    "the weights of these networks have no mean: their networks, labels, spacings or windows differ",
+    "Give students of one network that were trained on from each other.",
+)
 CASES_SEEN = ErrorCode(
     "AE-TRAIN-028",
     "a network would be scored on cases that it was trained on",

@@ -46,6 +46,7 @@ NOT_HU = (*_FAR_FROM_HU[:2], "z-scored", "gray values of 8 bits", "like an MR, T
 _CONFIDENCE: Measure = attrgetter("confidence")
 _BELOW_FAT: Measure = attrgetter("share_below_fat")
 _ABDOMEN: Measure = attrgetter("abdomen_ml")
+_ORGANS: Measure = attrgetter("abdomen_organs")
 
 
 @dataclass(frozen=True)
@@ -221,7 +222,14 @@ def fit(result: Result) -> Thresholds:
         _signs(rows),
         tuple(sorted({row["scan"] for row in rows.rows})),
     )
-    return replace(limits, surest_organ=_surest(rows.rows, limits))
+    return replace(limits, surest_organ=_surest(rows.rows, limits), abdomen_organs=_fewest_organs(rows))
+
+
+def _fewest_organs(rows: _Rows) -> Limit:
+    """Just above the unusable inputs, unless a usable one has as few."""
+    usable = rows.spread(_ORGANS)
+    unusable = rows.spread(_ORGANS, "pelvis only", "chest only", "lung with a tumor")
+    return Limit(min(unusable.highest + 1.0, usable.lowest), usable, unusable)
 
 
 def _liver(rows: _Rows) -> tuple[Limit, Limit]:

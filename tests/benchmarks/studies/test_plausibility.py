@@ -167,13 +167,13 @@ KNOWN = {
     ("tcga-ov-abdomen", "left half"),
     # In this half there is no organ of which the network is sure.
     ("onko_thorax", "left half"),
+    # This half shows a part of the liver and no other organ.
+    ("acrin_flt_013", "right half"),
     # Doubtful or not seen: too few organs lie in these short scans to tell how they should lie.
-    ("spl_abdomen", "upside down"),
     ("spl_abdomen", "front to back"),
     ("spl_abdomen", "spacing x 2"),
     ("acrin_flt_013", "mirrored"),
     ("acrin_flt_013", "upside down"),
-    ("acrin_flt_013", "spacing x 0.5"),
     ("acrin_flt_013", "spacing x 2"),
 }
 

@@ -127,6 +127,34 @@ def student(
         _show_weights(weights, smoke=smoke)
 
 
+@app.command("average")
+def average(
+    students: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="WEIGHTS...",
+            help="Two or more student.safetensors of one network, trained on from each other.",
+            exists=True,
+            dir_okay=False,
+            show_default=False,
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="File to write, student.safetensors.")],
+    shares: Annotated[
+        str | None, typer.Option("--shares", help="Share of each, such as `0.5,0.3,0.2`. Default: equal.")
+    ] = None,
+) -> None:
+    """Average the weights of students that were trained on from each other."""
+    from autosam_edge_training.networks.average import average_students
+
+    try:
+        parts = [float(part) for part in shares.split(",")] if shares else [1.0] * len(students)
+        average_students(out, students, parts)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--shares") from error
+    print(out)
+
+
 Teachers = Annotated[
     list[Path] | None,
     typer.Option(

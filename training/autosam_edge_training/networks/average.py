@@ -1,0 +1,81 @@
+"""The weighted mean of the weights of students that were trained on from each other.
+
+A training that starts from other weights gains on what it shows and loses on what it does not show. Between
+the first and the last weights lie networks that keep most of the gain and lose less. Source: Wortsman et al.,
+Robust fine-tuning of zero-shot models, CVPR 2022.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+from autosam_edge_training.error_codes import NETWORKS_DIFFER
+from autosam_edge_training.networks.checkpoint import network_sha256, open_network, read_metadata
+from autosam_edge_training.networks.checkpoint_metadata import AUTOSAM, CheckpointMetadata
+from autosam_edge_training.networks.students import save_student
+
+
+def average_students(path: Path, students: Sequence[Path], shares: Sequence[float]) -> CheckpointMetadata:
+    """Write the weighted mean of the weights of students.
+
+    The result counts as trained on the cases of all of them. Its recipe and its steps are those of the first;
+    ``averaged`` in its recipe names the files.
+
+    Args:
+        path: File to write.
+        students: Two or more ``student.safetensors`` of one network, label table, spacing and window.
+        shares: Share of each student; they are divided by their sum.
+
+    Returns:
+        The metadata of the result.
+
+    Raises:
+        ValueError: There are fewer than two students, or not one share above 0 for each.
+        TrainingError: A file holds no trained network (AE-TRAIN-007), or the students differ (AE-TRAIN-030).
+    """
+    if len(students) < 2 or len(shares) != len(students) or not all(share > 0.0 for share in shares):
+        raise ValueError(
+            f"{len(students)} students and the shares {list(shares)}, expected one above 0 for each"
+        )
+    known = [read_metadata(file) for file in students]
+    first = known[0]
+    for file, metadata in zip(students, known, strict=True):
+        _require_same_network(file, metadata, students[0], first)
+    networks = [open_network(file)[0].state_dict() for file in students]
+    parts = [share / sum(shares) for share in shares]
+    mean = {
+        name: sum(part * state[name].double() for part, state in zip(parts, networks, strict=True)).to(
+            own.dtype
+        )
+        for name, own in networks[0].items()
+    }
+    averaged = [
+        {"sha256": network_sha256(file), "share": round(part, 6), "steps": metadata.steps}
+        for file, part, metadata in zip(students, parts, known, strict=True)
+    ]
+    result = dataclasses.replace(
+        first,
+        cases=tuple(sorted({case for metadata in known for case in metadata.cases})),
+        config={**first.config, "averaged": averaged},
+    )
+    network, _ = open_network(students[0])
+    network.load_state_dict(mean)
+    save_student(path, network, result)
+    return result
+
+
+def _require_same_network(
+    file: Path, metadata: CheckpointMetadata, first_file: Path, first: CheckpointMetadata
+) -> None:
+    differences = first.input.differs_in(metadata.input)
+    if metadata.student != first.student or metadata.arguments != first.arguments:
+        differences = ["network", *differences]
+    if AUTOSAM in (metadata.student, first.student):
+        differences = ["kind (a teacher)"]
+    if differences:
+        raise NETWORKS_DIFFER(
+            f"{file.name} in {file.parent.name} and {first_file.name} in {first_file.parent.name} differ in "
+            f"{', '.join(differences)}."
+        )
