@@ -52,7 +52,7 @@ _ABOUT_STUDY = """\
 `benchmarks/results/plausibility.json` holds every input with its values. The first inputs gave the
 thresholds. The others are scans from other sources, what was made of them, and synthetic inputs. Of these
 others four halves of scans are refused that a person might use (the network is sure of no organ there, finds
-one organ only, or labels a mass), and five unusable inputs of two scans are not refused; they are listed as
+one organ only, or labels a mass), and six unusable inputs of two scans are not refused; they are listed as
 `KNOWN` in `tests/benchmarks/studies/test_plausibility.py`. The probability of single organs was measured on
 the inputs whose mean probability is below 0.89, since the rule looks at no others."""
 _ABOUT_EXPECTED = """\

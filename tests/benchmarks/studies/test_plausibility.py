@@ -170,6 +170,7 @@ KNOWN = {
     # This half shows a part of the liver and no other organ.
     ("acrin_flt_013", "right half"),
     # Doubtful or not seen: too few organs lie in these short scans to tell how they should lie.
+    ("spl_abdomen", "upside down"),
     ("spl_abdomen", "front to back"),
     ("spl_abdomen", "spacing x 2"),
     ("acrin_flt_013", "mirrored"),
