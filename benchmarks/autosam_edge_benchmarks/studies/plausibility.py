@@ -233,11 +233,16 @@ def _fewest_organs(rows: _Rows) -> Limit:
 
 
 def _liver(rows: _Rows) -> tuple[Limit, Limit]:
-    """Half or twice the spacing makes an eighth or eight times the volume: far beyond these limits."""
+    """Half or twice the spacing makes an eighth or eight times the volume.
+
+    A network may label more than an eighth in half the spacing, so the lower limit lies above these inputs; a
+    liver after surgery may have half of the smallest one of the fit.
+    """
     usable = rows.spread(_whole_liver_ml)
     halved, doubled = (rows.spread(_whole_liver_ml, f"spacing x {factor}") for factor in ("0.5", "2"))
+    smallest = min(halved.highest * 1.1, usable.lowest / 2)
     return (
-        Limit(float(round(usable.lowest / 4)), usable, halved),
+        Limit(float(round(max(usable.lowest / 4, smallest))), usable, halved),
         Limit(float(round(usable.highest * 2)), usable, doubled),
     )
 
