@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from autosam_edge.engines.selection import select_artifact
 from autosam_edge.memory import MemoryBudget
 from autosam_edge.pipeline.body_box import organ_box
 from autosam_edge.pipeline.run import TileRun
+from autosam_edge.warning_codes import OF_THE_VERDICT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from autosam_edge.model import Model
     from autosam_edge.pipeline.body_box import Box
     from autosam_edge.pipeline.slab import FloatArray
+    from autosam_edge.scan_warning import ScanWarning
+    from autosam_edge.verdict import Plausibility
     from autosam_edge.volume import Segmentation, Volume
 
 
@@ -85,11 +88,28 @@ class PlannedRun(TileRun):
             return segmentation
 
 
+@dataclass(frozen=True)
+class _Found:
+    """What a coarse model found. It holds no labels: their memory is free before the fine model runs.
+
+    Args:
+        part: Part of the canonical scan to label; None for the whole body.
+        record: What the provenance says of the coarse run.
+        doubts: Warnings that belong to the verdict.
+    """
+
+    part: Box | None
+    record: dict[str, object]
+    plausibility: Plausibility | None
+    doubts: tuple[ScanWarning, ...]
+
+
 class CoarseToFineRun(PlannedRun):
     """The planned run of a model on the part of the scan where a coarse model found organs.
 
     It is planned, and its memory is predicted, for the whole body, which it falls back to: where the coarse
-    model found nothing or its labels are implausible, and where an organ reaches a side of the part.
+    model found nothing or its labels are implausible, and where an organ reaches a side of the part. A model
+    without limits of plausibility gets the verdict of the coarse model.
 
     Args:
         model: Input contract, labels and identity of the network.
@@ -135,11 +155,11 @@ class CoarseToFineRun(PlannedRun):
         if on_rows is not None:
             return super().execute(progress=progress, on_rows=on_rows)
         started, done = time.perf_counter(), self._coarse.tiles
-        part, coarse = self._find(_counted(progress, 0, self.tiles))
+        found = self._find(_counted(progress, 0, self.tiles))
         segmentation, found_s = None, time.perf_counter() - started
-        if part is not None:
+        if found.part is not None:
             # It has no limit of its own: it takes less than the whole body, which the plan allowed.
-            run = PlannedRun(self._model, self._engine, self._volume, part=part)
+            run = PlannedRun(self._model, self._engine, self._volume, part=found.part)
             segmentation = run.execute(progress=_counted(progress, done))
             if run.cuts(segmentation.labels):
                 segmentation, found_s = None, time.perf_counter() - started
@@ -148,26 +168,25 @@ class CoarseToFineRun(PlannedRun):
         if segmentation is None:
             segmentation = super().execute(progress=_counted(progress, done))
         made_by = segmentation.provenance
-        parameters = {**made_by.parameters, "region": region, "coarse": coarse}
+        parameters = {**made_by.parameters, "region": region, "coarse": found.record}
+        if segmentation.plausibility is None:
+            warnings = (*segmentation.warnings, *found.doubts)
+            segmentation = replace(segmentation, plausibility=found.plausibility, warnings=warnings)
         return replace(
             segmentation,
             provenance=replace(made_by, parameters=parameters),
             timings_s={"find_organs": found_s, **segmentation.timings_s},
         )
 
-    def _find(self, progress: Callable[[int, int], None] | None) -> tuple[Box | None, dict[str, object]]:
-        """Run the coarse model.
-
-        Returns:
-            The part of the canonical scan to label, None for the whole body; and what the provenance says.
-        """
+    def _find(self, progress: Callable[[int, int], None] | None) -> _Found:
+        """Run the coarse model."""
         labels = self._coarse.execute(progress=progress)
         orientation, made_by = labels.grid.orientation, labels.provenance
         part = organ_box(orientation.to_canonical(labels.labels), orientation.canonical_grid(labels.grid))
         found = "organs" if part else "nothing"
         if labels.verdict == "implausible":
             part, found = None, "implausible labels"
-        return part, {
+        record: dict[str, object] = {
             "found": found,
             "model": made_by.model,
             "model_version": made_by.model_version,
@@ -176,6 +195,8 @@ class CoarseToFineRun(PlannedRun):
             "tiles": made_by.parameters["tiles"],
             "tiles_of_air": made_by.parameters["tiles_of_air"],
         }
+        doubts = tuple(warning for warning in labels.warnings if warning.code in OF_THE_VERDICT)
+        return _Found(part, record, labels.plausibility, doubts)
 
 
 def _counted(

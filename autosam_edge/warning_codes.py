@@ -232,7 +232,7 @@ NO_BODY = WarningCode(
 WRONG_BODY_PART = WarningCode(
     "AE-WARN-100",
     "doubtful",
-    "hardly anything of the abdomen was found",
+    "hardly anything of the abdomen, or too few of its organs, was found",
     "Give a scan of the abdomen; do not use these labels.",
 )
 NETWORK_UNSURE = WarningCode(
@@ -284,6 +284,21 @@ ORGAN_HU_UNUSUAL = WarningCode(
     "an organ has HU that this organ does not have",
     "Look at this organ on the picture; check the unit of the values.",
 )
+OF_THE_VERDICT = frozenset(
+    code.code
+    for code in (
+        WRONG_BODY_PART,
+        NETWORK_UNSURE,
+        VALUES_NOT_HU,
+        ORGANS_ARRANGED_WRONGLY,
+        ARRANGEMENT_UNUSUAL,
+        WRONG_SIZE,
+        NOTHING_FOUND,
+        ORGAN_VOLUME_UNUSUAL,
+        ORGAN_HU_UNUSUAL,
+    )
+)
+"""Codes of the rules that lead to the verdict."""
 ORGAN_CUT = WarningCode(
     "AE-WARN-112",
     "caution",

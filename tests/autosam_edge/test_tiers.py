@@ -205,6 +205,21 @@ def test_what_the_coarse_model_misses_is_labeled_on_the_whole_body(place, coarse
     assert seen[-1][0] == seen[-1][1]
 
 
+@pytest.mark.parametrize(("limits", "verdict"), [(None, None), (NOTHING_IS_PLAUSIBLE, "implausible")])
+def test_a_fine_model_without_limits_gets_the_verdict_of_the_coarse_one(limits, verdict):
+    """With the warnings behind it; a fine model with limits is judged by its own."""
+    volume, coarse = volume_of(BODY_WITH_SPLEEN), dataclasses.replace(COARSE, plausibility=limits)
+    assert FINE.plausibility is None
+    result = both(coarse=coarse).segment(volume)
+    assert result.verdict == verdict
+    reasons = result.plausibility.reasons if limits else ()
+    assert set(reasons) <= set(result.warnings)
+    assert bool(reasons) == (verdict == "implausible")
+    own = dataclasses.replace(FINE, plausibility=LIMITS)
+    judged = Session(own, engine(), coarse=Session(coarse, engine())).segment(volume)
+    assert judged.plausibility == Session(own, engine()).segment(volume).plausibility
+
+
 def test_an_organ_that_only_the_fine_model_knows_is_lost_far_from_all_others():
     """The price of the coarse run, by design: 170 mm away from what the coarse model found."""
     volume = volume_of(tissue_and_organs((FAR, -20), (SPLEEN, 40)))

@@ -28,7 +28,7 @@ from autosam_edge.session import Session
 from autosam_edge.strict_json import build
 from autosam_edge.verdict import Plausibility
 from autosam_edge.volume import Segmentation, Volume
-from autosam_edge.warning_codes import NETWORK_UNSURE
+from autosam_edge.warning_codes import NETWORK_UNSURE, OF_THE_VERDICT
 from autosam_edge_benchmarks.result_header import Result, new_result
 from autosam_edge_benchmarks.studies.plausibility_inputs import TRANSFORMATIONS, Scan, synthetic_inputs
 from autosam_edge_training.data import Prepared
@@ -39,7 +39,6 @@ Measure = Callable[[Evidence], float | None]
 SPLITS: tuple[Literal["validation", "training"], ...] = ("validation", "training")
 AS_IT_IS = "as it is"
 _NUMBERS = ("confidence", "share_below_fat", "abdomen_ml", "other_organs")
-_RULES = frozenset(f"AE-WARN-{number}" for number in range(100, 112))
 _MIRRORED = "mirrored"
 _FAR_FROM_HU = ("HU + 1024", "HU + 1024, one corner -1", "inverted")
 NOT_HU = (*_FAR_FROM_HU[:2], "z-scored", "gray values of 8 bits", "like an MR, T1", "like an MR, T2")
@@ -127,11 +126,11 @@ class Study:
                     "input": name,
                     "usable": usable,
                     "fitted": fitted,
-                    **_judged(plausibility, [w for w in segmentation.warnings if w.code in _RULES]),
+                    **_judged(plausibility, [w for w in segmentation.warnings if w.code in OF_THE_VERDICT]),
                     "other_doubts": [
                         warning.code
                         for warning in segmentation.warnings
-                        if warning.severity == "doubtful" and warning.code not in _RULES
+                        if warning.severity == "doubtful" and warning.code not in OF_THE_VERDICT
                     ],
                     "measured": _without_names(plausibility.measured),
                 }
