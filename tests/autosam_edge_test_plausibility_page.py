@@ -50,11 +50,9 @@ _ABOUT_SIGNS = """\
 All but the first need a whole liver. The largest spleen is that of a patient with a spleen of 3.2 liters."""
 _ABOUT_STUDY = """\
 `benchmarks/results/plausibility.json` holds every input with its values. The first inputs gave the
-thresholds. The others are scans from other sources, what was made of them, and synthetic inputs. Of these
-others four halves of scans are refused that a person might use (the network is sure of no organ there, finds
-one organ only, or labels a mass), and six unusable inputs of two scans are not refused; they are listed as
-`KNOWN` in `tests/benchmarks/studies/test_plausibility.py`. The probability of single organs was measured on
-the inputs whose mean probability is below 0.89, since the rule looks at no others."""
+thresholds. The others are scans from other sources, what was made of them, and synthetic inputs. The inputs
+with another verdict than the wanted one are listed as `KNOWN` and `KNOWN_OF_FIT` in
+`tests/benchmarks/studies/test_plausibility.py`."""
 _ABOUT_EXPECTED = """\
 The verdict says nothing about how exact the labels are. For that, each organ has an expected Dice: the
 Dice that its labels probably have against those of a person. It is `expected_dice` in `statistics.json`,

@@ -75,7 +75,7 @@ def _findings(evidence: Evidence, limits: Thresholds) -> Iterator[Finding]:
     others = [
         *_values(evidence, limits.share_below_fat),
         *_organ_values(evidence, limits.impossible_values),
-        *_body_part(evidence, limits.abdomen_ml, limits.abdomen_organs),
+        *_body_part(evidence, limits),
         *_size(evidence, limits),
         *_certainty(evidence, limits.confidence, limits.surest_organ),
     ]
@@ -122,7 +122,8 @@ def _organ_values(evidence: Evidence, limit: Limit) -> Iterator[Finding]:
         yield warning, True
 
 
-def _body_part(evidence: Evidence, limit: Threshold, fewest: Limit | None) -> Iterator[Finding]:
+def _body_part(evidence: Evidence, limits: Thresholds) -> Iterator[Finding]:
+    limit, fewest = limits.abdomen_ml, limits.abdomen_organs
     ml, count = evidence.abdomen_ml, evidence.abdomen_organs
     found_ml = sum(organ.ml for organ in evidence.organs.values())
     if found_ml < _FOUND_ML:
@@ -137,7 +138,8 @@ def _body_part(evidence: Evidence, limit: Threshold, fewest: Limit | None) -> It
             f"The number of organs of the abdomen with 1 ml or more is {count} in this scan, expected at "
             f"least {fewest.limit:.0f}: {_NO_ABDOMEN}"
         )
-        yield warning, True
+        # A large liver alone is that of half a body.
+        yield warning, ml < limits.smallest_liver_ml.limit
     elif ml < limit.doubtful:
         warning = WRONG_BODY_PART(
             f"The organs of the abdomen have {ml:.0f} ml in this scan, expected at least "

@@ -190,6 +190,14 @@ def test_a_scan_with_one_large_organ_of_the_abdomen_is_refused():
     assert verdict_of(few)[0] == "implausible"
 
 
+@hazard(AREA, "half of a body, which shows a large part of the liver and no other organ", WRONG_BODY_PART)
+def test_a_large_liver_alone_is_doubtful():
+    """More than the smallest liver that is whole."""
+    cut = {"liver": ("left side", "lower end", "upper end")}
+    alone = body(without=set(BODY) - {"liver"}, liver=(850, 100, (-80, 0, 0)), cut=cut)
+    assert verdict_of(alone) == ("doubtful", [WRONG_BODY_PART.code])
+
+
 def test_a_model_without_a_limit_of_the_number_of_organs_is_not_judged_by_it():
     """Its bundle was made before the limit, or it knows few organs."""
     liver, limits = (150, 100, (0, 0, 0)), dataclasses.replace(LIMITS, abdomen_organs=None)
