@@ -45,7 +45,8 @@ def test_a_run_measures_its_organs_in_patient_space(orientation):
     """Volume, median HU, center and faces of two blocks, whatever the order of the array."""
     hu, grid = two_blocks(), Grid.axis_aligned((40, 50, 60), (3.0, 2.0, 2.0), origin_mm=(5.0, 6.0, 7.0))
     volume = Volume(np.ascontiguousarray(orientation.from_canonical(hu)), orientation.input_grid(grid))
-    model = dataclasses.replace(make_model(spacing_mm=(3.0, 2.0, 2.0)), plausibility=LIMITS)
+    limits = dataclasses.replace(LIMITS, abdomen_organs=None)  # these are two organs
+    model = dataclasses.replace(make_model(spacing_mm=(3.0, 2.0, 2.0)), plausibility=limits)
     segmentation = Session(model, ThresholdEngine((-125.0, 40.0, 200.0))).segment(volume)
     measured = segmentation.plausibility.measured
     assert segmentation.verdict == "plausible"

@@ -103,7 +103,7 @@ def as_markdown(rows: Sequence[BenchRow], peers: Result | None = None) -> str:
     for device, mine in _by_device(rows):
         table = _markdown_table(COLUMNS, map(cells, mine))
         told = "\n".join(f"- {note}" for note in notes(mine))
-        parts.append(f"{_words(device)}:\n\n{table}\n\n{told}\n")
+        parts.append(f"{_words(device)}; {_models(mine)}:\n\n{table}\n\n{told}\n")
     if peers is not None:
         table = _markdown_table(peers_table.COLUMNS, map(peers_table.cells, peers["tools"]))
         parts.append(f"{peers_table.title(peers)}:\n\n{table}\n")
@@ -156,6 +156,7 @@ def _section(device: Device, rows: Sequence[BenchRow]) -> str:
         for title, figure in _figures(rows)
     )
     return f"""<h2>{html.escape(_words(device))}</h2>
+<p>{html.escape(_models(rows))}</p>
 {_table(COLUMNS, map(cells, rows))}
 <ul class="note">{below}</ul>
 <div class="figures">{drawn}</div>
@@ -299,6 +300,12 @@ def _words(device: Device) -> str:
     cores = None if device.cores is None else f"{device.cores} core{'s' * (device.cores != 1)}"
     parts = (device.name, device.processor, cores, memory, device.os_build or device.browser)
     return ", ".join(part for part in parts if part)
+
+
+def _models(rows: Sequence[BenchRow]) -> str:
+    """The models of a table with their versions."""
+    named = ((row.artifact.model, row.artifact.model_version) for row in rows)
+    return ", ".join(dict.fromkeys(" ".join(part for part in parts if part) for parts in named))
 
 
 def _value(value: object) -> str:
