@@ -75,7 +75,7 @@ def test_machines_have_their_own_tables():
     )
     text = as_markdown([*ROWS, other])
     assert text.count("| artifact |") == 2
-    assert "\ntablet, Processor, 2 cores, 8 GB:\n" in text
+    assert "\ntablet, Processor, 2 cores, 8 GB; model 1:\n" in text
 
 
 def test_a_folder_becomes_a_page_and_a_part_of_another(tmp_path):
