@@ -284,15 +284,18 @@ def _svg(figure: Figure, title: str) -> str:
 
 
 def _by_device(rows: Sequence[BenchRow]) -> list[tuple[Device, list[BenchRow]]]:
-    """Rows by machine, those that were timed first.
+    """Rows by machine: those that may be quoted first, those without times last.
 
     What changes from row to row, such as the load, makes no other machine.
     """
     found: dict[str, list[BenchRow]] = {}
     for row in rows:
         found.setdefault(_words(row.device), []).append(row)
-    timed_first = sorted(found.values(), key=lambda mine: mine[0].tile_latency is None)
-    return [(mine[0].device, mine) for mine in timed_first]
+    quiet_first = sorted(
+        found.values(),
+        key=lambda mine: (mine[0].tile_latency is None, any(row.timing != "quiet" for row in mine)),
+    )
+    return [(mine[0].device, mine) for mine in quiet_first]
 
 
 def _words(device: Device) -> str:
