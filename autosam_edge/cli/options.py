@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TypeVar, get_args
@@ -190,6 +191,14 @@ def chosen_formats(texts: list[str] | None) -> tuple[Format, ...] | None:
 def one_of(choices: Sequence[T]) -> Callable[[object], T]:
     """Reader of one of the choices, for :func:`split_commas`."""
     return lambda text: choices[choices.index(text)]
+
+
+def positive_number(text: str) -> float:
+    """Reader of a number above 0 that is not infinite, for :func:`split_commas`."""
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise ValueError(text)
+    return value
 
 
 def require(option: str, value: T | None, reason: str) -> T:

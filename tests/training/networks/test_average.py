@@ -48,7 +48,9 @@ def test_the_mean_counts_as_trained_on_the_cases_of_all(taught, doubled, tmp_pat
     assert set(metadata.cases) == {*open_network(taught)[1].cases, "another"}
 
 
-@pytest.mark.parametrize("shares", [[1.0], [1.0, 0.0], [1.0, -1.0], [1.0, 1.0, 1.0], [1.0, float("nan")]])
+@pytest.mark.parametrize(
+    "shares", [[1.0], [1.0, 0.0], [1.0, -1.0], [1.0, 1.0, 1.0], [1.0, float("nan")], [1.0, float("inf")]]
+)
 def test_shares_that_give_no_mean_are_refused(shares, taught, doubled, tmp_path):
     """One above 0 for each; nothing is written."""
     with pytest.raises(ValueError, match="shares"):

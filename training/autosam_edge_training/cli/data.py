@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from autosam_edge.cli.options import AsJson, split_commas
+from autosam_edge.cli.options import AsJson, positive_number, split_commas
 from autosam_edge.cli.progress import Stages
 from autosam_edge_training.choices import Layout, Targets
 
@@ -63,7 +62,7 @@ def prepare(
         raise typer.BadParameter("the validation cases of BTCV are fixed", param_hint="--validation")
     d, h, w = split_commas(
         spacing,
-        _length,
+        positive_number,
         option="--spacing",
         expected="three positive lengths in mm with commas, such as 3,3,3",
         count=3,
@@ -95,10 +94,3 @@ def prepare(
         return
     counts = ", ".join(f"{count} {split}" for split, count in cases.items())
     print(f"{out}: {prepared.dataset}, {counts}, {megabytes} MB, sha256 {prepared.sha256}")
-
-
-def _length(text: str) -> float:
-    value = float(text)
-    if not 0 < value < math.inf:
-        raise ValueError(text)
-    return value

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from autosam_edge.cli.options import Sam, require
+from autosam_edge.cli.options import Sam, positive_number, require, split_commas
 from autosam_edge.cli.progress import Stages
 from autosam_edge.cli.tables import new_table, show
 from autosam_edge_training.choices import Distance, Reduction
@@ -132,7 +132,7 @@ def average(
     students: Annotated[
         list[Path],
         typer.Argument(
-            metavar="WEIGHTS...",
+            metavar="WEIGHTS",
             help="Two or more student.safetensors of one network, trained on from each other.",
             exists=True,
             dir_okay=False,
@@ -145,13 +145,15 @@ def average(
     ] = None,
 ) -> None:
     """Average the weights of students that were trained on from each other."""
+    if len(students) < 2:
+        raise typer.BadParameter("give two or more files", param_hint="WEIGHTS")
+    parts: tuple[float, ...] = (1.0,) * len(students)
+    if shares is not None:
+        expected = f"{len(parts)} numbers above 0 with commas, one for each file"
+        parts = split_commas(shares, positive_number, option="--shares", expected=expected, count=len(parts))
     from autosam_edge_training.networks.average import average_students
 
-    try:
-        parts = [float(part) for part in shares.split(",")] if shares else [1.0] * len(students)
-        average_students(out, students, parts)
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--shares") from error
+    average_students(out, students, parts)
     print(out)
 
 

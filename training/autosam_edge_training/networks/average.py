@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from math import inf
 from pathlib import Path
 
 from autosam_edge_training.error_codes import NETWORKS_DIFFER
@@ -35,7 +36,7 @@ def average_students(path: Path, students: Sequence[Path], shares: Sequence[floa
         ValueError: There are fewer than two students, or not one share above 0 for each.
         TrainingError: A file holds no trained network (AE-TRAIN-007), or the students differ (AE-TRAIN-030).
     """
-    if len(students) < 2 or len(shares) != len(students) or not all(share > 0.0 for share in shares):
+    if len(students) < 2 or len(shares) != len(students) or not all(0.0 < share < inf for share in shares):
         raise ValueError(
             f"{len(students)} students and the shares {list(shares)}, expected one above 0 for each"
         )
@@ -43,26 +44,23 @@ def average_students(path: Path, students: Sequence[Path], shares: Sequence[floa
     first = known[0]
     for file, metadata in zip(students, known, strict=True):
         _require_same_network(file, metadata, students[0], first)
-    networks = [open_network(file)[0].state_dict() for file in students]
-    parts = [share / sum(shares) for share in shares]
-    mean = {
-        name: sum(part * state[name].double() for part, state in zip(parts, networks, strict=True)).to(
-            own.dtype
-        )
-        for name, own in networks[0].items()
-    }
     averaged = [
-        {"sha256": network_sha256(file), "share": round(part, 6), "steps": metadata.steps}
-        for file, part, metadata in zip(students, parts, known, strict=True)
+        {"sha256": network_sha256(file), "share": round(share / sum(shares), 6), "steps": metadata.steps}
+        for file, share, metadata in zip(students, shares, known, strict=True)
     ]
     result = dataclasses.replace(
         first,
         cases=tuple(sorted({case for metadata in known for case in metadata.cases})),
         config={**first.config, "averaged": averaged},
     )
-    network, _ = open_network(students[0])
-    network.load_state_dict(mean)
-    save_student(path, network, result)
+    networks = [open_network(file)[0] for file in students]
+    states = [network.state_dict() for network in networks]
+    mean = {}
+    for name, own in states[0].items():
+        total = sum(share * state[name].double() for share, state in zip(shares, states, strict=True))
+        mean[name] = (total / sum(shares)).to(own.dtype)
+    networks[0].load_state_dict(mean)
+    save_student(path, networks[0], result)
     return result
 
 
