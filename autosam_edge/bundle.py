@@ -43,7 +43,8 @@ if TYPE_CHECKING:
     from autosam_edge.model import Model
 
 Tier = Literal["fast", "standard"]
-"""A bundle of the package, the more accurate one last. ``standard`` labels the organs that ``fast`` finds."""
+"""A bundle of the package. ``standard`` labels the organs that ``fast`` finds."""
+DEFAULT_TIER: Tier = "fast"
 SIGNATURE = "manifest.json.sig"
 """Ed25519 signature of the manifest; optional."""
 _MAX_SIGNATURE_BYTES = 64
@@ -246,15 +247,15 @@ class Bundle:
 
 
 def bundles_of_package() -> dict[Tier, Path]:
-    """Paths of the bundles that this installation holds, by tier; the more accurate one last."""
+    """Paths of the bundles that this installation holds, by tier."""
     folder = Path(__file__).parent / "bundles"
     paths: dict[Tier, Path] = {tier: folder / f"{tier}.edge" for tier in get_args(Tier)}
     return {tier: path for tier, path in paths.items() if path.exists()}
 
 
 def default_bundle_path() -> Path:
-    """Path of the bundle of the most accurate tier of the package."""
-    return list(bundles_of_package().values())[-1]
+    """Path of the bundle of the package that runs where none is named."""
+    return bundles_of_package()[DEFAULT_TIER]
 
 
 def open_bundles(
@@ -264,7 +265,7 @@ def open_bundles(
 
     Args:
         bundle: Folder, ``.edge`` zip or opened bundle; None opens a bundle of the package.
-        tier: Tier of the package; None opens the most accurate one.
+        tier: Tier of the package; None opens ``fast``.
 
     Returns:
         The bundle, and the coarse one; None where the first runs alone.
@@ -278,7 +279,7 @@ def open_bundles(
             raise BUNDLE_AND_TIER(f"a bundle and the tier {tier} were given, expected one of them.")
         return bundle if isinstance(bundle, Bundle) else Bundle(Path(bundle)), None
     held = bundles_of_package()
-    wanted = tier or (list(held) or ["fast"])[-1]
+    wanted = tier or DEFAULT_TIER
     if wanted not in held:
         raise TIER_MISSING(
             f"this installation holds no model of the tier {wanted}, it holds {', '.join(held) or 'none'}."
@@ -294,7 +295,7 @@ def open_bundle(
 
     Args:
         path: Folder or ``.edge`` zip; None opens a bundle of the package.
-        tier: Tier of the package, ``fast`` or ``standard``; None opens the most accurate one.
+        tier: Tier of the package, ``fast`` or ``standard``; None opens ``fast``.
         require_signature: PEM file of an Ed25519 public key whose owner must have signed the bundle; None
             asks for no signature.
 

@@ -294,8 +294,12 @@ BUNDLE_AND_TIER = ErrorCode(
 TIER_MISSING = ErrorCode(
     "AE-BUNDLE-011",
     "this installation holds no model of the tier",
-    "Leave out `tier`, which takes the most accurate model of the installation, or install a version that "
-    "holds both tiers.",
+    "Leave out `tier`, which takes the fast model, or install a version that holds both tiers.",
+)
+TIME_BUDGET_ALONE = ErrorCode(
+    "AE-BUNDLE-012",
+    "a time budget was given for a model that runs alone, so there are no faster labels to fall back to",
+    "Leave out `time_budget_s`, or use the standard tier of the package, which the fast one can replace.",
 )
 ENGINE_UNKNOWN = ErrorCode(
     "AE-ENGINE-001", "no engine has this name", "Use `onnx` or `openvino`, or pass an engine."

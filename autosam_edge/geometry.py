@@ -14,6 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 Shape = tuple[int, int, int]
+Box = tuple[slice, slice, slice]
+"""A part of an array, as slices along (D, H, W)."""
 FloatMatrix = npt.NDArray[np.float64]
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 

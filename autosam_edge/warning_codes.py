@@ -227,6 +227,12 @@ NO_BODY = WarningCode(
     "no body was found: the scan shows only air",
     "Check that the values are in HU and that the right series was given.",
 )
+TIME_WAS_SHORT = WarningCode(
+    "AE-WARN-082",
+    "caution",
+    "the time budget was too short for the more accurate model, so the labels are those of the faster one",
+    "Give more time with `time_budget_s`, or none, if the more accurate labels matter more than the time.",
+)
 
 # Plausibility of the labels
 WRONG_BODY_PART = WarningCode(

@@ -72,7 +72,7 @@ class Settings:
         pseudonymize: Whether the DICOM results hold a pseudonym in place of the patient.
         record: Name of the file in the folder of the batch that records the runs, see
             :mod:`autosam_edge.audit`.
-        tier: Tier of the package; None is the most accurate one.
+        tier: Tier of the package; None is ``fast``.
     """
 
     bundle: str | None = None

@@ -39,6 +39,14 @@ def folder(text: str) -> Path:
     return Path(text)
 
 
+def seconds(text: str) -> float:
+    """A time above 0 that is not infinite."""
+    try:
+        return positive_number(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r}, expected seconds above 0, such as 8") from None
+
+
 Out = Annotated[
     Path,
     typer.Option(
@@ -55,8 +63,18 @@ TierOption = Annotated[
     Tier | None,
     typer.Option(
         "--tier",
-        help="Model of the package: fast, or standard, which is more accurate and takes longer. Default: the "
-        "most accurate one that is installed. Not with another bundle.",
+        help="Model of the package: fast, or standard, which is more accurate and takes longer. Default: "
+        "fast. Not with another bundle.",
+    ),
+]
+TimeBudget = Annotated[
+    float | None,
+    typer.Option(
+        "--time-budget",
+        metavar="SECONDS",
+        parser=seconds,
+        help="Seconds for the labels, without reading and writing. Takes the tier standard; where it would "
+        "need longer, the labels are those of fast, with a warning.",
     ),
 ]
 Series = Annotated[

@@ -23,6 +23,7 @@ from autosam_edge.cli.options import (
     ShowPaths,
     Threads,
     TierOption,
+    TimeBudget,
     chosen_formats,
 )
 from autosam_edge.cli.progress import Stages
@@ -38,6 +39,7 @@ def segment(
     out: Out,
     bundle: BundleOption = None,
     tier: TierOption = None,
+    time_budget: TimeBudget = None,
     require_signature: RequireSignature = None,
     series: Series = None,
     engine: Engine = None,
@@ -77,6 +79,7 @@ def segment(
         threads=threads,
         max_memory_mb=max_memory,
         require_signature=require_signature,
+        time_budget_s=time_budget,
     )
     _, report = run(
         volume,

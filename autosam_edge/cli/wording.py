@@ -18,6 +18,7 @@ OPTIONS = {name: "--" + name.replace("_", "-") for name in _SAME.split()} | {
     "precisions": "--precision",
     "spacing_mm": "--spacing",
     "targets": "--target",
+    "time_budget_s": "--time-budget",
     "volumes": "--volume",
 }
 """Option of the command line for each parameter of Python that a message names in backticks."""

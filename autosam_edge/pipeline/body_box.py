@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from autosam_edge.geometry import Box
+from autosam_edge.pipeline.one_part import largest_parts
 from autosam_edge.pipeline.tiles import rows_beyond
 
 if TYPE_CHECKING:
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
 # Fat, the least dense tissue of a body wall, is above -200 HU; clothes, table foam and lung lie below.
 _TISSUE_HU = -200.0
 _BOX_STRIDE_MM = 4.0
+_ORGAN_STRIDE_MM = 3.0
 BOX_MARGIN_MM = 12.0
 # A line across the body shows at least this share of tissue; a table edge or an arm alone does not make the
 # box larger than needed.
@@ -24,8 +28,6 @@ _LINE_SHARE = 0.01
 # Along (D, H, W): what a coarse model misses lies at the lower and the upper end more than beside the organs
 # (docs/adr/0023-tiers.md).
 ORGAN_MARGIN_MM = (60.0, 30.0, 30.0)
-
-Box = tuple[slice, slice, slice]
 
 
 def body_box(hu: npt.NDArray[np.generic], resampler: Resampler) -> Box:
@@ -63,7 +65,10 @@ def body_box(hu: npt.NDArray[np.generic], resampler: Resampler) -> Box:
 def organ_box(
     labels: npt.NDArray[np.uint8], grid: Grid, margin_mm: tuple[float, float, float] = ORGAN_MARGIN_MM
 ) -> Box | None:
-    """Find the part of a scan that holds its organs.
+    """Find the part of a scan that holds its organs; one voxel in 3 mm is looked at.
+
+    Only the largest part of each organ counts: a wrong name far away, such as liver in the pelvis, does not
+    make the box larger.
 
     Args:
         labels: (D, H, W) canonical view of the labels.
@@ -73,14 +78,16 @@ def organ_box(
     Returns:
         Slices of the canonical scan along (D, H, W); None if nothing is labeled.
     """
-    if not labels.any():
+    steps = [max(1, int(_ORGAN_STRIDE_MM / spacing)) for spacing in grid.upright_spacing_mm]
+    parts = largest_parts(np.ascontiguousarray(labels[:: steps[0], :: steps[1], :: steps[2]]))
+    if parts is None:
         return None
     box = []
-    for axis, (more_mm, spacing_mm) in enumerate(zip(margin_mm, grid.upright_spacing_mm, strict=True)):
-        across = tuple(other for other in range(3) if other != axis)
-        first, last = np.flatnonzero(labels.any(axis=across))[[0, -1]].tolist()
-        margin = int(np.ceil(more_mm / spacing_mm))
-        box.append(slice(max(0, first - margin), min(labels.shape[axis], last + 1 + margin)))
+    for axis, (part, step, more_mm) in enumerate(zip(parts, steps, margin_mm, strict=True)):
+        margin = math.ceil(more_mm / grid.upright_spacing_mm[axis])
+        box.append(
+            slice(max(0, part.start * step - margin), min(labels.shape[axis], part.stop * step + margin))
+        )
     return box[0], box[1], box[2]
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from autosam_edge.geometry import Shape
+from autosam_edge.geometry import Box, Shape
 from autosam_edge.pipeline.restore import AxisMap
 from autosam_edge.warning_codes import PARTS_REMOVED
 
@@ -111,6 +111,21 @@ def connect(count: int, a: Indices, b: Indices) -> Indices:
         while not np.array_equal(root, root[root]):
             root = root[root]
     return root
+
+
+def largest_parts(labels: npt.NDArray[np.uint8]) -> Box | None:
+    """Find the box (D, H, W) that holds the part with the most voxels of each label; None without labels."""
+    runs = find_label_runs(labels)
+    if not len(runs.row):
+        return None
+    component = connect(len(runs.row), *touching(runs, labels.shape))
+    voxels = np.bincount(component, weights=runs.stop - runs.start)
+    parts = [component[runs.value == value] for value in np.unique(runs.value)]
+    kept = runs[np.isin(component, [part[voxels[part].argmax()] for part in parts])]
+    plane, line = np.divmod(kept.row, labels.shape[1])
+    ends = ((plane, plane + 1), (line, line + 1), (kept.start, kept.stop))
+    d, h, w = (slice(int(first.min()), int(last.max())) for first, last in ends)
+    return d, h, w
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import numpy as np
 
 from autosam_edge.ct_grid import short_warnings
 from autosam_edge.memory import MemoryBudget, resident_mb
-from autosam_edge.pipeline.body_box import Box, body_box, common, on_model_grid, with_free_room
+from autosam_edge.pipeline.body_box import body_box, common, on_model_grid, with_free_room
 from autosam_edge.pipeline.decision import DecisionWeights
 from autosam_edge.pipeline.one_part import OnePartFilter, removal_warnings
 from autosam_edge.pipeline.resample import ModelGrid
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from autosam_edge.geometry import Box
     from autosam_edge.model import Model
     from autosam_edge.scan_warning import ScanWarning
 
@@ -98,9 +99,9 @@ class TileRun:
     ) -> Steps:
         """The run as a generator: it yields a tile, is sent the logits of that tile, and returns the labels.
 
-        :meth:`autosam_edge.session.PlannedRun.execute` drives it with an ordinary engine. A program that must
-        await its engine, such as a web page with a worker or a client of a server, drives the same generator;
-        see the example.
+        :meth:`autosam_edge.planned_run.PlannedRun.execute` drives it with an ordinary engine. A program that
+        must await its engine, such as a web page with a worker or a client of a server, drives the same
+        generator; see the example.
 
         Args:
             engine: Description of the engine for the provenance, see

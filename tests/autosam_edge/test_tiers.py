@@ -15,7 +15,7 @@ from autosam_edge import bundle as bundles
 from autosam_edge import cli
 from autosam_edge.batch.job import Settings
 from autosam_edge.engines.fake_engine import ThresholdEngine
-from autosam_edge.error_codes import BUNDLE_AND_TIER, TIER_MISSING
+from autosam_edge.error_codes import BUNDLE_AND_TIER, TIER_MISSING, TIME_BUDGET_ALONE
 from autosam_edge.errors import BudgetError, BundleError
 from autosam_edge.geometry import Grid, Orientation
 from autosam_edge.memory import MemoryBudget
@@ -294,14 +294,14 @@ def package(tmp_path, monkeypatch):
     [
         (("fast",), None, ("fast", None)),
         (("fast",), "fast", ("fast", None)),
-        (("fast", "standard"), None, ("standard", "fast")),
+        (("fast", "standard"), None, ("fast", None)),
         (("fast", "standard"), "standard", ("standard", "fast")),
         (("fast", "standard"), "fast", ("fast", None)),
         (("standard",), "standard", ("standard", None)),
     ],
 )
 def test_a_tier_names_bundles_of_the_package(package, monkeypatch, held, tier, names):
-    """The most accurate one by default; the coarse model is the fast tier, where there is one."""
+    """The fast one by default; the coarse model is the fast tier, where there is one."""
     package(*held)
     bundle, coarse = bundles.open_bundles(None, tier)
     assert (bundle.manifest.name, coarse and coarse.manifest.name) == names
@@ -348,3 +348,134 @@ def test_the_command_line_refuses_a_wrong_tier(package, tmp_path, monkeypatch, c
     assert left.value.code == code
     assert words in printed
     assert "`tier`" not in printed
+
+
+class Clock:
+    """Time that passes only where an engine computes."""
+
+    def __init__(self):
+        self.now = 100.0
+
+    def perf_counter(self):
+        return self.now
+
+
+class SlowEngine(ThresholdEngine):
+    """A formula whose tiles take the given seconds, the last one again and again."""
+
+    def __init__(self, clock, *tile_s):
+        super().__init__((-60.0, 40.0, -20.0))
+        self.clock, self.tile_s = clock, tile_s
+
+    def run(self, tile):
+        self.clock.now += self.tile_s[min(self.calls, len(self.tile_s) - 1)]
+        return super().run(tile)
+
+
+@pytest.fixture
+def timed(monkeypatch):
+    """Two tiers on one clock, whose coarse model takes 1 s a tile."""
+    clock = Clock()
+    monkeypatch.setattr("autosam_edge.planned_run.time", clock)
+
+    def run(volume, budget_s, *fine_s, coarse=COARSE, coarse_engine=None):
+        fine = SlowEngine(clock, *fine_s)
+        finder = Session(coarse, coarse_engine or SlowEngine(clock, 1.0))
+        started = clock.now
+        result = Session(FINE, fine, coarse=finder, time_budget_s=budget_s).segment(volume)
+        return result, fine.calls, clock.now - started
+
+    return run
+
+
+def findings(result):
+    """All of a result but its labels and the seconds."""
+    return result.provenance, result.plausibility, result.expected_dice, result.warnings
+
+
+def test_a_time_budget_that_is_long_enough_changes_nothing(timed):
+    """The same labels and the same provenance; one second less, and the run stops after its first tile."""
+    volume = volume_of(BODY_WITH_SPLEEN)
+    free, tiles, needed_s = timed(volume, None, 2.0)
+    assert tiles > 1
+    enough, calls, _ = timed(volume, needed_s, 2.0)
+    assert calls == tiles
+    np.testing.assert_array_equal(enough.labels, free.labels)
+    assert findings(enough) == findings(free)
+    _, calls, spent_s = timed(volume, needed_s - 1.0, 2.0)
+    assert calls == 1
+    assert spent_s < needed_s - 1.0
+
+
+@hazard(
+    "Plausibility of the labels",
+    "the time budget is too short for the finer of two models",
+    "the labels of the faster model, with a warning",
+)
+def test_out_of_time_the_labels_are_those_of_the_faster_model(timed):
+    """Bit for bit, with its verdict and its provenance; a warning names both models."""
+    volume = volume_of(tissue_and_organs((SPLEEN, 40), ((slice(70, 72), *SPLEEN[1:]), 40)))
+    coarse = dataclasses.replace(COARSE, plausibility=LIMITS)
+    result, _, _ = timed(volume, 20.0, 2.0, 2.0, 60.0, coarse=coarse)
+    alone = Session(coarse, engine()).segment(volume)
+    np.testing.assert_array_equal(result.labels, alone.labels)
+    assert result.verdict is not None
+    (short,) = (warning for warning in result.warnings if warning.code == "AE-WARN-082")
+    assert {FINE.name, COARSE.name, "20"} <= set(str(short).replace(",", "").replace(".", "").split())
+    rest = tuple(warning for warning in result.warnings if warning != short)
+    assert findings(dataclasses.replace(result, warnings=rest)) == findings(alone)
+    assert result.timings_s["stopped_run"] > 0
+
+
+def test_a_budget_that_is_over_in_the_second_run_keeps_the_faster_labels(timed):
+    """The first run cut an organ at the side of its part, so its labels are not complete."""
+    volume = volume_of(tissue_and_organs((LONG, -20), (SPLEEN, 40)))
+    finds_a_spleen = {"coarse_engine": engine(-60.0, 100.0, 1000.0)}
+    free, tiles, needed_s = timed(volume, None, 2.0, **finds_a_spleen)
+    assert free.provenance.parameters["region"] == "body"
+    first_run = tiles - free.provenance.parameters["tiles"]
+    assert first_run > 0
+    result, calls, _ = timed(volume, needed_s - 1.0, 2.0, **finds_a_spleen)
+    assert calls == first_run + 1
+    assert result.provenance.model == COARSE.name
+    assert not np.any(result.labels == 2)
+
+
+@hazard("Model bundles", "a time budget for a model that runs alone", TIME_BUDGET_ALONE)
+def test_a_time_budget_needs_two_models(package, monkeypatch):
+    """There is nothing to fall back to; a budget alone takes the standard tier, which must be installed."""
+    paths = package("fast")
+    monkeypatch.setattr("autosam_edge.session.load_engine", lambda *_: engine())
+    for options in ({"tier": "fast"}, {"bundle": paths["standard"]}):
+        with pytest.raises(BundleError, match="AE-BUNDLE-012"):
+            open_session(**options, time_budget_s=8.0)
+    with pytest.raises(BundleError, match="AE-BUNDLE-011"):
+        open_session(time_budget_s=8.0)
+    package("fast", "standard")
+    assert "coarse tiles" in open_session(time_budget_s=8.0).plan(volume_of(BODY_WITH_SPLEEN)).summary
+    with pytest.raises(BundleError, match="AE-BUNDLE-012"):
+        open_session(engine=engine(), time_budget_s=8.0)
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_time_budget_is_a_number_of_seconds(seconds):
+    with pytest.raises(ValueError, match="time_budget_s"):
+        both(time_budget_s=seconds)
+
+
+def test_the_plan_counts_the_labels_that_a_time_budget_keeps():
+    """One byte for each voxel of the scan."""
+    volume = volume_of(np.zeros((200, 300, 300), np.int16))
+    kept, free = (both(time_budget_s=budget).plan(volume).peak_mb for budget in (60.0, None))
+    assert kept - free == pytest.approx(volume.hu.size / 2**20, abs=3.0)
+
+
+@pytest.mark.parametrize("text", ["0", "nan", "soon"])
+def test_the_command_line_refuses_a_wrong_time_budget(tmp_path, monkeypatch, capsys, text):
+    monkeypatch.setattr(
+        "sys.argv", ["autosam-edge", "segment", "scan.nii", "-o", "out", "--time-budget", text]
+    )
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert stopped.value.code == 2
+    assert "expected seconds above 0" in " ".join(capsys.readouterr().err.replace("│", " ").split())

@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from autosam_edge.formats.nifti import read_array, read_nifti
 from autosam_edge.measurements import dice
-from autosam_edge.session import PlannedRun, Session, open_session
+from autosam_edge.planned_run import PlannedRun
+from autosam_edge.session import Session, open_session
 from autosam_edge.volume import Volume
 from autosam_edge_benchmarks.result_header import Result, new_result
 from autosam_edge_training.data import Entry, Prepared, Split

@@ -85,8 +85,6 @@ def measure_tiers(
 def _measure_case(
     labeling: Session, finding: Session, volume: Volume, truth: Labels, names: tuple[str, ...]
 ) -> TierCase:
-    organs = tuple(label.name for label in finding.model.labels)
-    finder = Session(dataclasses.replace(finding.model, one_part=organs), finding.engine)
     both = Session(labeling.model, labeling.engine, coarse=finding)
     alone, limited = labeling.segment(volume), both.segment(volume)
     parameters = limited.provenance.parameters
@@ -97,7 +95,7 @@ def _measure_case(
         cast("int", alone.provenance.parameters["tiles"]),
         cast("int", parameters["tiles"]),
         str(parameters["region"]),
-        _missed_mm(finder.segment(volume), truth),
+        _missed_mm(finding.segment(volume), truth),
     )
 
 

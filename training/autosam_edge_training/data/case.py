@@ -19,13 +19,12 @@ import numpy.typing as npt
 from scipy.ndimage import find_objects
 
 from autosam_edge.formats.label_image import as_labels
-from autosam_edge.geometry import Grid
+from autosam_edge.geometry import Box, Grid
 from autosam_edge.pipeline.resample import ModelGrid, Resampler, resampling_matrix
 from autosam_edge_training.choices import Targets
 from autosam_edge_training.strict import STRICT, checked_dataclass
 
 TARGETS: tuple[Targets, ...] = get_args(Targets)
-Box = tuple[slice, slice, slice]
 
 UNKNOWN = 255
 """The label value of a voxel that nobody labeled."""

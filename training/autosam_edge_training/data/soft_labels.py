@@ -12,8 +12,8 @@ import numpy.typing as npt
 from scipy.ndimage import find_objects
 
 from autosam_edge.atomic_files import staged_file
+from autosam_edge.geometry import Box
 from autosam_edge.pipeline.resample import resampling_matrix
-from autosam_edge_training.data.case import Box
 
 _FULL = 255
 Spacing = tuple[float, float, float]

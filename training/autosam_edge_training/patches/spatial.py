@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from autosam_edge.geometry import Box
 from autosam_edge_training.data import Case, SoftLabels
 
 Size = tuple[int, int, int]
-Box = tuple[slice, slice, slice]
 
 REPEATED_SLICES = 8
 """How far a patch near an organ may reach beyond the first and the last slice of a scan, in voxels."""
