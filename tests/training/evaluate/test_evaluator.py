@@ -286,8 +286,13 @@ def test_the_command_scores_predictions_and_compares(prepared, predictions, tmp_
 
 @pytest.mark.parametrize(
     "options",
-    [("--split", "all"), ("--absent-organ", "zero"), ("--bundle", "b.edge", "--predictions", ".")],
-    ids=["split", "empty", "both"],
+    [
+        ("--split", "all"),
+        ("--absent-organ", "zero"),
+        ("--bundle", "b.edge", "--predictions", "."),
+        ("--tier", "fast", "--predictions", "."),
+    ],
+    ids=["split", "empty", "bundle and predictions", "tier and predictions"],
 )
 def test_a_command_that_means_nothing_is_refused(options, prepared):
     """Exit code 2."""
@@ -306,6 +311,6 @@ def test_the_default_bundle_is_scored_through_the_runtime(tmp_path):
     folder = prepare_phantoms(
         tmp_path / "out", training=1, validation=0, test=1, spacing_mm=(12.0, 12.0, 12.0)
     )
-    result = command("evaluate", "--data", Prepared.read(folder).folder, "--json")
+    result = command("evaluate", "--data", Prepared.read(folder).folder, "--tier", "fast", "--json")
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["organs"]["liver"]["dice"] > 0.5

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from autosam_edge.atomic_files import write_file, write_files
-from autosam_edge.cli.options import AsJson, BundleOption, Data, Sam
+from autosam_edge.cli.options import AsJson, BundleOption, Data, Sam, TierOption
 from autosam_edge.cli.progress import Stages
 from autosam_edge.cli.tables import new_table, show
 from autosam_edge.session import open_session
@@ -81,6 +81,7 @@ def evaluate(
     data: Data,
     split: Annotated[Split, typer.Option("--split", help="Part of the data set to score.")] = "test",
     bundle: BundleOption = None,
+    tier: TierOption = None,
     predictions: Predictions = None,
     method: Method = None,
     absent_organ: AbsentOrgan = "skip",
@@ -92,8 +93,9 @@ def evaluate(
     Dice and NSD (1, 2 and 3 mm) of each organ, on the grid of each scan. The files that the data set was
     prepared from are read.
     """
-    if bundle is not None and predictions is not None:
-        raise typer.BadParameter("give --bundle or --predictions, not both", param_hint="--bundle")
+    for option, value in (("--bundle", bundle), ("--tier", tier)):
+        if value is not None and predictions is not None:
+            raise typer.BadParameter(f"give {option} or --predictions, not both", param_hint=option)
     if out is not None:
         check_writable(out)
     from autosam_edge_training.data import Prepared
@@ -104,7 +106,7 @@ def evaluate(
     stages = Stages()
     with stages.bar("evaluate") as progress:
         scores, summary = evaluate_method(
-            predictions or open_session(bundle),
+            predictions or open_session(bundle, tier=tier),
             prepared,
             split,
             method=method,
