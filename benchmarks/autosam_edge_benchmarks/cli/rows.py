@@ -12,7 +12,7 @@ import typer
 
 from autosam_edge.bundle import open_bundle
 from autosam_edge.cli.extras import needs
-from autosam_edge.cli.options import ENGINE_NAMES, AsJson, BundleOption, EngineName, split_commas
+from autosam_edge.cli.options import ENGINE_NAMES, AsJson, BundleOption, EngineName, TierOption, split_commas
 from autosam_edge.cli.progress import Stages
 from autosam_edge.cli.tables import new_table, show
 from autosam_edge.engines.selection import rank_artifacts, select_artifact
@@ -76,6 +76,7 @@ def bench(
     context: typer.Context,
     rows: Rows = None,
     bundle: BundleOption = None,
+    tier: TierOption = None,
     scan: ScanFolder = None,
     engine: Runtime = None,
     precision: NumberFormat = None,
@@ -95,7 +96,7 @@ def bench(
     whole = "whole numbers above 0 with commas, such as 1,2"
     counts = split_commas(slices, _positive, option="--slices", expected=whole)
     numbers = split_commas(threads or str(available_cores()), _positive, option="--threads", expected=whole)
-    opened = open_bundle(bundle)
+    opened = open_bundle(bundle, tier=tier)
     artifacts = _artifacts(opened, engine, precision)
     with needs("bench"):
         from autosam_edge_benchmarks.rows.measure import measure
@@ -117,6 +118,7 @@ def bench(
         name,
         roofline=roofline,
         force=force,
+        tier=tier,
     )
     with nullcontext(rows) if rows is not None else tempfile.TemporaryDirectory() as folder:
         found = measure(plan, Path(str(folder)), log=Stages().log)

@@ -108,7 +108,7 @@ def _run(plan: Plan, step: Step, scans: dict[str, Path]) -> Done:
     if step.what.isdecimal():
         target, _, precision = step.artifact.partition("/")
         run = run_once(
-            scans[step.what], bundle=bundle, engine=target, precision=precision, threads=step.threads
+            scans[step.what], model=plan.model, engine=target, precision=precision, threads=step.threads
         )
         return Done(step, None, None, run, None)
     if step.what == "roofline":

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from autosam_edge.bundle import Bundle
+from autosam_edge.bundle import Bundle, Tier, open_bundles
 from autosam_edge.manifest import Artifact
 from autosam_edge.version import __version__
 from autosam_edge_benchmarks.rows.figures import Roofline
@@ -34,6 +34,8 @@ class Plan:
         name: Name of the machine that a person gives.
         roofline: Whether each tile is compared with the peaks of this machine.
         force: Whether to measure a machine that is not quiet.
+        tier: Tier of the package that ``bundle`` is; on whole scans the model that finds the organs runs first.
+            None runs the bundle alone.
     """
 
     bundle: Bundle
@@ -47,6 +49,12 @@ class Plan:
     name: str | None
     roofline: bool
     force: bool
+    tier: Tier | None = None
+
+    @property
+    def model(self) -> tuple[str, str]:
+        """The option of ``segment`` that names the model."""
+        return ("--bundle", str(self.bundle.path)) if self.tier is None else ("--tier", self.tier)
 
     def steps(self) -> Iterator[Step]:
         """Every step; the repeats are the outer loop, so that a slow hour slows all artifacts."""
@@ -65,7 +73,9 @@ class Plan:
 
     def identity(self, device: Device) -> str:
         """Ten digits that change when stored steps no longer belong to this measurement."""
-        same = (self.bundle.manifest_sha256, __version__, device.processor, device.versions, self.minutes)
+        _, coarse = open_bundles(None, self.tier) if self.tier else (self.bundle, None)
+        models = (self.bundle.manifest_sha256, coarse and coarse.manifest_sha256)
+        same = (models, __version__, device.processor, device.versions, self.minutes)
         return hashlib.sha256(repr((same, self.scan and self.scan.name)).encode()).hexdigest()[:10]
 
 

@@ -42,13 +42,16 @@ class ScanRun:
     stages_s: dict[str, float]
 
 
-def run_once(source: Path, *, bundle: Path, engine: str, precision: str, threads: int) -> ScanRun:
+def run_once(source: Path, *, model: tuple[str, str], engine: str, precision: str, threads: int) -> ScanRun:
     """Segment a scan in a new process.
+
+    Args:
+        model: Option of ``segment`` that names the model, and its value.
 
     Raises:
         BenchError: The command failed (AE-BENCH-006); the message is the last line of its standard error.
     """
-    options = ["--bundle", str(bundle), "--engine", engine, "--precision", precision]
+    options = [*model, "--engine", engine, "--precision", precision]
     # A repeated series is no abdomen; the verdict changes nothing of the work.
     options += ["--threads", str(threads), "--accept-implausible", "--json"]
     with tempfile.TemporaryDirectory() as folder:

@@ -11,6 +11,7 @@ pytest.importorskip("psutil")
 from autosam_edge_test_rows import DEVICE
 from typer.testing import CliRunner
 
+from autosam_edge import bundle as bundles
 from autosam_edge.bundle import open_bundle
 from autosam_edge.cli import app
 from autosam_edge.errors import BenchError
@@ -122,3 +123,16 @@ def test_the_command_refuses_a_busy_machine_and_prints_rows(monkeypatch, tmp_pat
     assert [row["artifact"]["precision"] for row in json.loads(found.stdout)["rows"]] == ["fp32"]
     shown = CliRunner().invoke(app, [*command, "--force"])
     assert "noisy" in shown.stdout
+
+
+def test_a_tier_runs_as_users_run_it(monkeypatch):
+    """Its scans run behind the model that finds the organs, and another such model is another measurement."""
+    alone = a_plan()
+    assert alone.model == ("--bundle", str(alone.bundle.path))
+    tier = a_plan(tier="fast")
+    assert tier.model == ("--tier", "fast")
+    assert tier.identity(QUIET) == alone.identity(QUIET)
+    of_package = bundles.bundles_of_package()
+    both = {"fast": of_package["fast"], "standard": of_package["fast"]}
+    monkeypatch.setattr(bundles, "bundles_of_package", lambda: both)
+    assert a_plan(tier="standard").identity(QUIET) != alone.identity(QUIET)

@@ -12,7 +12,12 @@ from autosam_edge.phantom.series import write_dicom_series
 from autosam_edge.read_scan import read
 from autosam_edge_benchmarks.rows.whole_scan import repeat_series, run_once, series_files
 
-DEFAULT = {"bundle": default_bundle_path(), "engine": "onnx", "precision": "fp32", "threads": 1}
+DEFAULT = {
+    "model": ("--bundle", str(default_bundle_path())),
+    "engine": "onnx",
+    "precision": "fp32",
+    "threads": 1,
+}
 
 
 @pytest.fixture
