@@ -34,7 +34,7 @@ class Plan:
         name: Name of the machine that a person gives.
         roofline: Whether each tile is compared with the peaks of this machine.
         force: Whether to measure a machine that is not quiet.
-        tier: Tier of the package that ``bundle`` is; on whole scans the model that finds the organs runs first.
+        tier: Tier of the package that ``bundle`` is; whole scans then run with its model that finds organs.
             None runs the bundle alone.
     """
 
