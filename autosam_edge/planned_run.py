@@ -258,8 +258,14 @@ def _counted(
 
 
 def _in_time(progress: Callable[[int, int], None], deadline: float) -> Callable[[int, int], None]:
-    """Progress that stops a run as soon as its tiles, at their pace so far, would end after the deadline."""
+    """Progress that stops a run as soon as its tiles, at their pace so far, would end after the deadline.
+
+    Raises:
+        _OutOfTimeError: The deadline is over already.
+    """
     started = time.perf_counter()
+    if started > deadline:
+        raise _OutOfTimeError
 
     def watch(done: int, tiles: int) -> None:
         now = time.perf_counter()

@@ -405,6 +405,8 @@ def test_a_time_budget_that_is_long_enough_changes_nothing(timed):
     _, calls, spent_s = timed(volume, needed_s - 1.0, 2.0)
     assert calls == 1
     assert spent_s < needed_s - 1.0
+    _, calls, _ = timed(volume, 0.5, 2.0)
+    assert calls == 0  # the coarse model alone took longer
 
 
 @hazard(
@@ -416,12 +418,17 @@ def test_out_of_time_the_labels_are_those_of_the_faster_model(timed):
     """Bit for bit, with its verdict and its provenance; a warning names both models."""
     volume = volume_of(tissue_and_organs((SPLEEN, 40), ((slice(70, 72), *SPLEEN[1:]), 40)))
     coarse = dataclasses.replace(COARSE, plausibility=LIMITS)
-    result, _, _ = timed(volume, 20.0, 2.0, 2.0, 60.0, coarse=coarse)
+    _, _, needed_s = timed(volume, None, 2.0, coarse=coarse)
+    budget_s = needed_s + 1.0
+    result, calls, _ = timed(volume, budget_s, 2.0, 2.0, 60.0, coarse=coarse)
+    assert calls == 3  # the third tile took too long
     alone = Session(coarse, engine()).segment(volume)
     np.testing.assert_array_equal(result.labels, alone.labels)
     assert result.verdict is not None
     (short,) = (warning for warning in result.warnings if warning.code == "AE-WARN-082")
-    assert {FINE.name, COARSE.name, "20"} <= set(str(short).replace(",", "").replace(".", "").split())
+    assert {FINE.name, COARSE.name, f"{budget_s:g}"} <= set(
+        str(short).replace(",", "").replace(".", "").split()
+    )
     rest = tuple(warning for warning in result.warnings if warning != short)
     assert findings(dataclasses.replace(result, warnings=rest)) == findings(alone)
     assert result.timings_s["stopped_run"] > 0
