@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 import autosam_edge
 import autosam_edge_benchmarks
-from autosam_edge.bundle import Bundle
+from autosam_edge.bundle import Bundle, bundles_of_package
 from autosam_edge.cli import app
 from autosam_edge.cli.extras import PAPER
 from autosam_edge.errors import MissingExtraError
@@ -106,10 +106,12 @@ def test_the_wheel_puts_four_packages_at_the_top(wheel):
 
 
 def test_the_wheel_leaves_out_what_only_a_checkout_uses(wheel):
-    """The tables of the paper and the student's weights; its bundle is verified all the same, and typed."""
+    """The tables of the paper and the students' weights; its bundles are verified all the same, and typed."""
     assert not (wheel / PAPER.replace(".", "/")).exists()
     assert not list(wheel.rglob("*.safetensors"))
-    Bundle(wheel / "autosam_edge" / "bundles" / "fast.edge").verify()
+    for bundle in bundles_of_package().values():
+        Bundle(wheel / "autosam_edge" / "bundles" / bundle.name).verify()
+    assert next(wheel.parent.glob("*.whl")).stat().st_size < 45e6  # what a tablet loads
     assert (wheel / "autosam_edge" / "py.typed").is_file()
 
 
