@@ -98,12 +98,12 @@ def _read(path: Path) -> BenchRow:
 
 
 def as_markdown(rows: Sequence[BenchRow], peers: Result | None = None) -> str:
-    """One table for each machine, with its notes, and one of other tools."""
+    """One table for each model on each machine, with its notes, and one of other tools."""
     parts = []
-    for device, mine in _by_device(rows):
+    for device, mine in _by_device_and_model(rows):
         table = _markdown_table(COLUMNS, map(cells, mine))
         told = "\n".join(f"- {note}" for note in notes(mine))
-        parts.append(f"{_words(device)}; {_models(mine)}:\n\n{table}\n\n{told}\n")
+        parts.append(f"{_words(device)}; {_model(mine[0])}:\n\n{table}\n\n{told}\n")
     if peers is not None:
         table = _markdown_table(peers_table.COLUMNS, map(peers_table.cells, peers["tools"]))
         parts.append(f"{peers_table.title(peers)}:\n\n{table}\n")
@@ -123,7 +123,7 @@ def page(rows: Sequence[BenchRow], peers: Result | None = None) -> str:
         if doubtful
         else ""
     )
-    sections = "".join(_section(device, mine) for device, mine in _by_device(rows))
+    sections = "".join(_section(device, mine) for device, mine in _by_device_and_model(rows))
     if peers is not None:
         table = _table(peers_table.COLUMNS, map(peers_table.cells, peers["tools"]))
         sections += f"<h2>Other tools</h2><p>{html.escape(peers_table.title(peers))}.</p>{table}"
@@ -156,7 +156,7 @@ def _section(device: Device, rows: Sequence[BenchRow]) -> str:
         for title, figure in _figures(rows)
     )
     return f"""<h2>{html.escape(_words(device))}</h2>
-<p>{html.escape(_models(rows))}</p>
+<p>{html.escape(_model(rows[0]))}</p>
 {_table(COLUMNS, map(cells, rows))}
 <ul class="note">{below}</ul>
 <div class="figures">{drawn}</div>
@@ -283,14 +283,14 @@ def _svg(figure: Figure, title: str) -> str:
     return text[text.index("<svg") :].replace("<svg", f'<svg role="img" aria-label="{title}"', 1)
 
 
-def _by_device(rows: Sequence[BenchRow]) -> list[tuple[Device, list[BenchRow]]]:
-    """Rows by machine: those that may be quoted first, those without times last.
+def _by_device_and_model(rows: Sequence[BenchRow]) -> list[tuple[Device, list[BenchRow]]]:
+    """Rows by machine and model: those that may be quoted first, those without times last.
 
     What changes from row to row, such as the load, makes no other machine.
     """
-    found: dict[str, list[BenchRow]] = {}
+    found: dict[tuple[str, str], list[BenchRow]] = {}
     for row in rows:
-        found.setdefault(_words(row.device), []).append(row)
+        found.setdefault((_words(row.device), _model(row)), []).append(row)
     quiet_first = sorted(
         found.values(),
         key=lambda mine: (mine[0].tile_latency is None, any(row.timing != "quiet" for row in mine)),
@@ -305,10 +305,9 @@ def _words(device: Device) -> str:
     return ", ".join(part for part in parts if part)
 
 
-def _models(rows: Sequence[BenchRow]) -> str:
-    """The models of a table with their versions."""
-    named = ((row.artifact.model, row.artifact.model_version) for row in rows)
-    return ", ".join(dict.fromkeys(" ".join(part for part in parts if part) for parts in named))
+def _model(row: BenchRow) -> str:
+    """The model of a row with its version."""
+    return " ".join(part for part in (row.artifact.model, row.artifact.model_version) if part)
 
 
 def _value(value: object) -> str:

@@ -36,7 +36,9 @@ def notes(rows: Sequence[BenchRow]) -> Iterator[str]:
     """Sentences below a table: what the scans were, and why times are not to be quoted."""
     for scan in rows[0].end_to_end:
         sides, again = " x ".join(map(str, scan.shape)), ", slices repeated" if scan.repeated else ""
-        yield f"Scan: {scan.scan}, {sides}{again}."
+        finding_s = scan.stages_s.get("find_organs")
+        found = "" if finding_s is None else f"; {finding_s:.1f} s of the first row are the fast model's"
+        yield f"Scan: {scan.scan}, {sides}{again}{found}."
     reasons = dict.fromkeys(reason for row in rows for reason in row.validity.reasons)
     yield from reasons
     yield from (_against_floor(row.name, row.roofline) for row in rows if row.roofline is not None)

@@ -68,14 +68,19 @@ def test_what_was_not_measured_has_no_figure():
     assert "Not to be quoted" not in text
 
 
-def test_machines_have_their_own_tables():
-    """Named by processor, cores and memory."""
+def test_machines_and_models_have_their_own_tables():
+    """Named by processor, cores, memory and model; a tier's table names the time of the fast model."""
     other = dataclasses.replace(
         ROWS[0], device=dataclasses.replace(ROWS[0].device, name="tablet", memory_gb=8.0)
     )
-    text = as_markdown([*ROWS, other])
-    assert text.count("| artifact |") == 2
+    finer = dataclasses.replace(ROWS[0].artifact, model="finer")
+    scan = dataclasses.replace(ROWS[0].end_to_end[0], stages_s={"read": 1.0, "find_organs": 2.5})
+    tier = dataclasses.replace(ROWS[0], artifact=finer, end_to_end=(scan,))
+    text = as_markdown([*ROWS, other, tier])
+    assert text.count("| artifact |") == 3
     assert "\ntablet, Processor, 2 cores, 8 GB; model 1:\n" in text
+    assert "; finer 1:\n" in text
+    assert text.count("; 2.5 s of the first row are the fast model's.") == 1
 
 
 def test_a_folder_becomes_a_page_and_a_part_of_another(tmp_path):
