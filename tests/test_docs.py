@@ -91,6 +91,17 @@ def test_the_readmes_accuracy_is_that_of_the_scored_default_model():
     assert summary["engine"]["sha256"] == manifest["files"]["onnx/fp32.onnx"]
 
 
+def test_the_readmes_accuracy_of_the_standard_tier_is_that_of_its_bundle():
+    """Scored as users run it, behind the fast model."""
+    summary, bundle = result("btcv_test_standard/summary.json"), open_bundle(tier="standard")
+    assert f"**{summary['mean_dice']:.3f}**" in page_text("README.md")
+    assert summary["engine"]["sha256"] == bundle.manifest.sha256_of("onnx/fp32.onnx")
+    assert summary["method"] == bundle.manifest.name
+    card = bundle.read("MODEL_CARD.md").decode()
+    for organ, scores in summary["organs"].items():
+        assert f"| {organ} | {scores['dice']:.3f} | {scores['nsd_1']:.3f} |" in card
+
+
 def test_time_and_memory_of_a_scan_are_those_of_the_benchmark():
     """The tables of docs/performance.md."""
     page = "docs/performance.md"
@@ -120,14 +131,15 @@ def test_the_table_of_rows_is_that_of_the_stored_rows():
 
 
 def test_the_times_of_the_readme_are_those_of_quiet_rows():
-    """Both engines with all cores, on the default bundle of today."""
-    version = open_bundle().manifest.version
+    """Both engines with all cores, on the bundles of today."""
     columns = ["scan, 2 cores (Intel Xeon, float32)", "engine", "command to files", "peak memory"]
     shown = table_rows("README.md", columns)
-    for name, (_, _, seconds, megabytes) in zip(("openvino-fp32-2", "onnx-fp32-2"), shown, strict=True):
-        row = result(f"bench/{name}.json")
-        scan = row["end_to_end"][0]
-        assert (row["artifact"]["model_version"], row["validity"]["stable"]) == (version, True)
+    rows = [(tier, engine) for tier in ("fast", "standard") for engine in ("openvino", "onnx")]
+    for (tier, engine), (_, _, seconds, megabytes) in zip(rows, shown, strict=True):
+        folder = "bench/standard" if tier == "standard" else "bench"
+        row, manifest = result(f"{folder}/{engine}-fp32-2.json"), open_bundle(tier=tier).manifest
+        scan, measured = row["end_to_end"][0], (row["artifact"]["model"], row["artifact"]["model_version"])
+        assert (measured, row["validity"]["stable"]) == ((manifest.name, manifest.version), True)
         assert (seconds.strip("*"), megabytes) == (f"{scan['total_s']:.1f} s", f"{scan['peak_mb']:.0f} MB")
 
 

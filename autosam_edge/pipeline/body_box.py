@@ -13,6 +13,8 @@ from autosam_edge.pipeline.one_part import largest_parts
 from autosam_edge.pipeline.tiles import rows_beyond
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from autosam_edge.geometry import Grid
     from autosam_edge.model import InputContract
     from autosam_edge.pipeline.resample import Resampler
@@ -67,8 +69,7 @@ def organ_box(
 ) -> Box | None:
     """Find the part of a scan that holds its organs; one voxel in 3 mm is looked at.
 
-    Only the largest part of each organ counts: a wrong name far away, such as liver in the pelvis, does not
-    make the box larger.
+    Only the largest part of each organ counts, see :func:`_organs`.
 
     Args:
         labels: (D, H, W) canonical view of the labels.
@@ -78,17 +79,49 @@ def organ_box(
     Returns:
         Slices of the canonical scan along (D, H, W); None if nothing is labeled.
     """
-    steps = [max(1, int(_ORGAN_STRIDE_MM / spacing)) for spacing in grid.upright_spacing_mm]
-    parts = largest_parts(np.ascontiguousarray(labels[:: steps[0], :: steps[1], :: steps[2]]))
-    if parts is None:
+    organs = _organs(labels, _steps(grid))
+    if organs is None:
         return None
     box = []
-    for axis, (part, step, more_mm) in enumerate(zip(parts, steps, margin_mm, strict=True)):
+    for axis, (part, more_mm) in enumerate(zip(organs, margin_mm, strict=True)):
         margin = math.ceil(more_mm / grid.upright_spacing_mm[axis])
-        box.append(
-            slice(max(0, part.start * step - margin), min(labels.shape[axis], part.stop * step + margin))
-        )
+        box.append(slice(max(0, part.start - margin), min(labels.shape[axis], part.stop + margin)))
     return box[0], box[1], box[2]
+
+
+def organs_reach(labels: npt.NDArray[np.uint8], grid: Grid, inner: Box) -> bool:
+    """Whether an organ reaches out of a part of a scan, or ends within 3 mm of its sides.
+
+    Only the largest part of each organ counts, see :func:`_organs`.
+
+    Args:
+        labels: (D, H, W) canonical view of the labels.
+        grid: Grid of that view.
+        inner: Slices along (D, H, W): the part without the voxels at its sides.
+    """
+    steps = _steps(grid)
+    organs = _organs(labels, steps)
+    return organs is not None and any(
+        organ.start < part.start + step - 1 or organ.stop > part.stop
+        for organ, part, step in zip(organs, inner, steps, strict=True)
+    )
+
+
+def _organs(labels: npt.NDArray[np.uint8], steps: Sequence[int]) -> Box | None:
+    """The box of the largest part of each organ, from one voxel in so many along (D, H, W).
+
+    A wrong name far away, such as liver in the pelvis, is another part and does not count.
+    """
+    found = largest_parts(np.ascontiguousarray(labels[:: steps[0], :: steps[1], :: steps[2]]))
+    if found is None:
+        return None
+    d, h, w = (slice(part.start * step, part.stop * step) for part, step in zip(found, steps, strict=True))
+    return d, h, w
+
+
+def _steps(grid: Grid) -> list[int]:
+    """Voxels along (D, H, W) of which one is looked at."""
+    return [max(1, int(_ORGAN_STRIDE_MM / spacing)) for spacing in grid.upright_spacing_mm]
 
 
 def on_model_grid(part: Box, resampler: Resampler) -> Box:

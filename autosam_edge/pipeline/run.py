@@ -11,7 +11,7 @@ import numpy as np
 
 from autosam_edge.ct_grid import short_warnings
 from autosam_edge.memory import MemoryBudget, resident_mb
-from autosam_edge.pipeline.body_box import body_box, common, on_model_grid, with_free_room
+from autosam_edge.pipeline.body_box import body_box, common, on_model_grid, organs_reach, with_free_room
 from autosam_edge.pipeline.decision import DecisionWeights
 from autosam_edge.pipeline.one_part import OnePartFilter, removal_warnings
 from autosam_edge.pipeline.resample import ModelGrid
@@ -210,16 +210,16 @@ class TileRun:
                 progress(self._tiles_done, self.tiles)
 
     def cuts(self, labels: npt.NDArray[np.uint8]) -> bool:
-        """Whether the labels of the run reach a side of ``box`` that lies inside the body."""
-        canonical = self._grid.orientation.to_canonical(labels)
+        """Whether an organ reaches a side of ``box`` that lies inside the body: then the box is too small."""
+        orientation, inner = self._grid.orientation, []
         for axis, (part, body, reach) in enumerate(zip(self.box, self._body, self._maps, strict=True)):
-            if reach.rise is not None:  # along D, the box of a tilted scan has all slices
-                continue
-            last = reach.covered.stop - 1
-            sides = [reach.covered.start] * (part.start > body.start) + [last] * (part.stop < body.stop)
-            if np.take(canonical, sides, axis=axis).any():
-                return True
-        return False
+            # Along D, the box of a tilted scan has all slices. A side of the body is as good as far away.
+            upright, far = reach.rise is None, 2 * self._hu.shape[axis]
+            low = reach.covered.start + 1 if upright and part.start > body.start else -far
+            high = reach.covered.stop - 1 if upright and part.stop < body.stop else far
+            inner.append(slice(low, high))
+        grid = orientation.canonical_grid(self._volume.grid)
+        return organs_reach(orientation.to_canonical(labels), grid, (inner[0], inner[1], inner[2]))
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:

@@ -240,6 +240,17 @@ def test_a_piece_far_from_its_organ_does_not_make_the_box_larger():
     assert boxes[0] == boxes[1]
 
 
+def test_a_wrong_piece_at_the_side_of_the_part_is_no_reason_to_label_the_whole_body():
+    """Of each organ the largest part counts, and a piece that the side cuts is another one."""
+    piece = (slice(20, 38), slice(28, 32), slice(22, 26))
+    hu = tissue_and_organs((piece, 40), (SPLEEN, 40))
+    found = both(engine(-60.0, 40.0, 1000.0)).segment(volume_of(hu))
+    side = found.provenance.parameters["box"][0][0]
+    assert piece[0].start < side < piece[0].stop
+    assert found.provenance.parameters["region"] == "organs"
+    assert found.labels[side : piece[0].stop, 30, 24].all()
+
+
 def test_there_is_no_box_without_organs():
     """Nothing is guessed where nothing is found; a margin ends with the scan."""
     grid = Grid.axis_aligned((40, 50, 60), (3.0, 2.0, 2.0))
