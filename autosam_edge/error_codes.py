@@ -6,6 +6,12 @@ code, with the remedy of the code; ``remedy=`` replaces it where it has to name 
 
 from autosam_edge.errors import ErrorCode
 
+# Remedies of several codes
+_EXPORT_SERIES_AGAIN = (
+    "Export the series again with all attributes of the CT image; nothing is assumed in their place."
+)
+_GET_BUNDLE_AGAIN = "Get the bundle again from its source, or export it again."
+
 # Input
 PATH_MISSING = ErrorCode(
     "AE-INPUT-001", "the path does not exist", "Check the spelling and that the medium is mounted."
@@ -83,9 +89,7 @@ DICOM_DAMAGED = ErrorCode(
     "Copy the series again; nothing is filled in for lost data.",
 )
 ATTRIBUTE_INVALID = ErrorCode(
-    "AE-DICOM-006",
-    "an attribute is malformed, or a required one is missing",
-    "Export the series again with all attributes of the CT image; nothing is assumed in their place.",
+    "AE-DICOM-006", "an attribute is malformed, or a required one is missing", _EXPORT_SERIES_AGAIN
 )
 RESCALE_MISSING = ErrorCode(
     "AE-DICOM-007",
@@ -96,7 +100,7 @@ RESCALE_MISSING = ErrorCode(
 NOT_HU = ErrorCode(
     "AE-DICOM-008",
     "the values are not HU (Rescale Type, Modality LUT, impossible values)",
-    "Export the series again with all attributes of the CT image; nothing is assumed in their place.",
+    _EXPORT_SERIES_AGAIN,
 )
 PIXEL_FORMAT_INVALID = ErrorCode(
     "AE-DICOM-009",
@@ -154,11 +158,7 @@ SPACING_INVALID = ErrorCode(
     "impossible spacing: zero, not finite, or above 10 mm",
     "Give a volumetric CT series; a wrong spacing would make every measured volume wrong.",
 )
-DICOM_TOO_LARGE = ErrorCode(
-    "AE-DICOM-021",
-    "too large for memory, or a deflation bomb",
-    "Export the series again with all attributes of the CT image; nothing is assumed in their place.",
-)
+DICOM_TOO_LARGE = ErrorCode("AE-DICOM-021", "too large for memory, or a deflation bomb", _EXPORT_SERIES_AGAIN)
 FILE_CHANGED = ErrorCode(
     "AE-DICOM-022",
     "a file changed, vanished or was still arriving",
@@ -250,20 +250,10 @@ LABEL_VALUE_INVALID = ErrorCode(
 BUNDLE_MISSING = ErrorCode(
     "AE-BUNDLE-001", "there is no bundle at the path", "Check the path given as `bundle`."
 )
-BUNDLE_INCOMPLETE = ErrorCode(
-    "AE-BUNDLE-002",
-    "not a bundle, or a file is missing in it",
-    "Get the bundle again from its source, or export it again.",
-)
-MANIFEST_INVALID = ErrorCode(
-    "AE-BUNDLE-003",
-    "the manifest breaks the schema",
-    "Get the bundle again from its source, or export it again.",
-)
+BUNDLE_INCOMPLETE = ErrorCode("AE-BUNDLE-002", "not a bundle, or a file is missing in it", _GET_BUNDLE_AGAIN)
+MANIFEST_INVALID = ErrorCode("AE-BUNDLE-003", "the manifest breaks the schema", _GET_BUNDLE_AGAIN)
 BUNDLE_ALTERED = ErrorCode(
-    "AE-BUNDLE-004",
-    "a file was altered: its SHA-256 is not the manifest's",
-    "Get the bundle again from its source, or export it again.",
+    "AE-BUNDLE-004", "a file was altered: its SHA-256 is not the manifest's", _GET_BUNDLE_AGAIN
 )
 ARTIFACT_MISSING = ErrorCode(
     "AE-BUNDLE-005",

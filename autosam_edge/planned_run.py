@@ -169,7 +169,7 @@ class CoarseToFineRun(PlannedRun):
         found_s = time.perf_counter() - started
         deadline = math.inf if self._time_budget_s is None else started + self._time_budget_s
         try:
-            segmentation, lost_s = self._label(found, progress, deadline)
+            segmentation, region, lost_s = self._label(found, progress, deadline)
         except _OutOfTimeError:
             assert found.result is not None, "without a time budget there is no deadline"
             short = TIME_WAS_SHORT(
@@ -186,7 +186,7 @@ class CoarseToFineRun(PlannedRun):
         if segmentation.plausibility is None:
             warnings = (*segmentation.warnings, *found.doubts)
             segmentation = replace(segmentation, plausibility=found.plausibility, warnings=warnings)
-        parameters = {**made_by.parameters, "coarse": found.record}
+        parameters = {**made_by.parameters, "region": region, "coarse": found.record}
         return replace(
             segmentation,
             provenance=replace(made_by, parameters=parameters),
@@ -195,11 +195,12 @@ class CoarseToFineRun(PlannedRun):
 
     def _label(
         self, found: _Found, progress: Callable[[int, int], None] | None, deadline: float
-    ) -> tuple[Segmentation, float]:
+    ) -> tuple[Segmentation, str, float]:
         """Run the fine model on the part that was found, and on the whole body where that is not enough.
 
         Returns:
-            Labels, and the seconds of a run on a part that turned out to be too small.
+            Labels, what was labeled (``organs`` or ``body``), and the seconds of a run on a part that turned
+                out to be too small.
 
         Raises:
             _OutOfTimeError: It would end after the deadline, of ``time.perf_counter``.
@@ -211,10 +212,10 @@ class CoarseToFineRun(PlannedRun):
             run = PlannedRun(self._model, self._engine, self._volume, part=found.part)
             segmentation = run.execute(progress=_in_time(_counted(progress, done), deadline))
             if not run.cuts(segmentation.labels):
-                return _of_region(segmentation, "organs"), lost_s
+                return segmentation, "organs", lost_s
             done, lost_s = done + run.tiles, time.perf_counter() - started
         segmentation = super().execute(progress=_in_time(_counted(progress, done), deadline))
-        return _of_region(segmentation, "body"), lost_s
+        return segmentation, "body", lost_s
 
     def _find(self, progress: Callable[[int, int], None] | None) -> _Found:
         """Run the coarse model."""
@@ -236,13 +237,6 @@ class CoarseToFineRun(PlannedRun):
         doubts = tuple(warning for warning in labels.warnings if warning.code in OF_THE_VERDICT)
         kept = None if self._time_budget_s is None else labels
         return _Found(part, record, labels.plausibility, doubts, kept)
-
-
-def _of_region(segmentation: Segmentation, region: str) -> Segmentation:
-    """The result with a note on what was labeled: ``organs`` or ``body``."""
-    made_by = segmentation.provenance
-    parameters = {**made_by.parameters, "region": region}
-    return replace(segmentation, provenance=replace(made_by, parameters=parameters))
 
 
 def _counted(

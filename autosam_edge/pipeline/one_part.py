@@ -113,15 +113,33 @@ def connect(count: int, a: Indices, b: Indices) -> Indices:
     return root
 
 
+def find_parts(
+    runs: Runs, shape: Shape, weights: npt.NDArray[np.integer]
+) -> tuple[Indices, dict[int, Indices]]:
+    """Find the connected parts of each label.
+
+    Args:
+        weights: (N,) weight of each run; that of a part is their sum.
+
+    Returns:
+        (N,) smallest run of the part of each run, and these runs by label value, the heaviest part first.
+    """
+    component = connect(len(runs.row), *touching(runs, shape))
+    weight = np.bincount(component, weights=weights, minlength=len(component))
+    parts = {}
+    for value in np.unique(runs.value):
+        roots = np.unique(component[runs.value == value])
+        parts[int(value)] = roots[np.argsort(-weight[roots], kind="stable")]
+    return component, parts
+
+
 def largest_parts(labels: npt.NDArray[np.uint8]) -> Box | None:
     """Find the box (D, H, W) that holds the part with the most voxels of each label; None without labels."""
     runs = find_label_runs(labels)
     if not len(runs.row):
         return None
-    component = connect(len(runs.row), *touching(runs, labels.shape))
-    voxels = np.bincount(component, weights=runs.stop - runs.start)
-    parts = [component[runs.value == value] for value in np.unique(runs.value)]
-    kept = runs[np.isin(component, [part[voxels[part].argmax()] for part in parts])]
+    component, parts = find_parts(runs, labels.shape, runs.stop - runs.start)
+    kept = runs[np.isin(component, [roots[0] for roots in parts.values()])]
     plane, line = np.divmod(kept.row, labels.shape[1])
     ends = ((plane, plane + 1), (line, line + 1), (kept.start, kept.stop))
     d, h, w = (slice(int(first.min()), int(last.max())) for first, last in ends)
@@ -207,17 +225,14 @@ class OnePartFilter:
         ]
         runs = Runs(*parts_of)
         weights = np.concatenate(self._weights)
-        component = connect(len(runs.row), *touching(runs, self._shape))
-        score = np.bincount(component, weights=weights, minlength=len(component))
+        component, parts = find_parts(runs, self._shape, weights)
         removed = []
-        for value in np.unique(runs.value):
-            parts = np.unique(component[runs.value == value])
-            if len(parts) > 1:
-                best = parts[score[parts].argmax()]
-                gone = (runs.value == value) & (component != best)
-                kept = (runs.value == value) & (component == best)
-                voxels = self._erase(labels, maps, int(value), runs[gone], runs[kept])
-                removed.append(RemovedParts(int(value), len(parts) - 1, voxels))
+        for value, roots in parts.items():
+            if len(roots) > 1:
+                gone = (runs.value == value) & (component != roots[0])
+                kept = (runs.value == value) & (component == roots[0])
+                voxels = self._erase(labels, maps, value, runs[gone], runs[kept])
+                removed.append(RemovedParts(value, len(roots) - 1, voxels))
         return removed
 
     def _erase(
