@@ -48,11 +48,8 @@ def organ_slices(
     Returns:
         (segments, frames) bool.
     """
-    present = np.zeros((len(values), len(order)), dtype=np.bool_)
-    for frame, index in enumerate(order):
-        seen = np.bincount(labels[index].reshape(-1), minlength=256) > 0
-        present[:, frame] = seen[values]
-    return present
+    present = [(labels[index] == value).any() for value in values for index in order]
+    return np.array(present, dtype=np.bool_).reshape(len(values), len(order))
 
 
 def sketch(present: npt.NDArray[np.bool_], numbers: Sequence[int]) -> npt.NDArray[np.uint8]:

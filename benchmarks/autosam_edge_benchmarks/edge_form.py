@@ -102,7 +102,7 @@ def _convert_all(
     attentions: tuple[Literal["matmul", "fused"], ...] = ("matmul", "fused")
     for attention in attentions:
         log(f"edge, {attention}")
-        form = edge_form(module, EdgeOptions(attention=attention))
+        form = edge_form(module, EdgeOptions(attention=attention, norm="native"))
         models[f"edge, {attention} attention"] = _convert(form, patch)
     fused = models["edge, fused attention"]
     models["edge, fused attention, fp16 weights"] = store_half(fused)

@@ -63,7 +63,7 @@ def _in_volumes(module: nn.Module, options: EdgeOptions) -> nn.Module | None:
 
     if isinstance(module, BasicLayer):
         return EdgeStage(module, options)
-    if isinstance(module, nn.InstanceNorm3d):
+    if isinstance(module, nn.InstanceNorm3d) and options.norm == "flat":
         return FlatInstanceNorm(module, planes=False)
     return None
 

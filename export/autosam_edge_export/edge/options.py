@@ -17,25 +17,28 @@ class EdgeOptions:
             and more operators.
         convolution: Form of the convolutions: ``3d``; ``2d-sum`` or ``2d-concat`` over the depth taps, on
             planes.
-        norm: Form of the norms: ``flat`` as an instance norm at rank 3 and a layer norm; ``means`` written
+        norm: Form of the norms: ``flat``, an instance norm at rank 3 and a layer norm; ``native``, the same
+            with the instance norm at rank 5, which keeps the layout of 3D convolutions; ``means`` written
             out, on planes.
         upsampling: Form of the transposed convolutions on planes: ``transposed``; or ``shuffle``, a pointwise
             convolution whose channels are then laid out side by side, where a GPU lacks the operator.
 
     Raises:
-        ValueError: A form for planes with 3D convolutions.
+        ValueError: A form for planes with 3D convolutions, or one for volumes on planes.
     """
 
     attention: Literal["matmul", "by-head", "fused"] = "matmul"
     windows_at_once: int = 49
     convolution: Literal["3d", "2d-sum", "2d-concat"] = "3d"
-    norm: Literal["flat", "means"] = "flat"
+    norm: Literal["flat", "native", "means"] = "flat"
     upsampling: Literal["transposed", "shuffle"] = "transposed"
 
     def __post_init__(self) -> None:
-        for form in {self.norm, self.upsampling} - {"flat", "transposed"}:
+        for form in {self.norm, self.upsampling} - {"flat", "native", "transposed"}:
             if not self.planes:
                 raise ValueError(f"{form} is a form for planes, which 3D convolutions do not take")
+        if self.planes and self.norm == "native":
+            raise ValueError("native is a form for volumes, and on planes there is none")
 
     @property
     def planes(self) -> bool:

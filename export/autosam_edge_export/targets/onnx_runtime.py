@@ -16,7 +16,7 @@ class OnnxRuntime(Target):
     """
 
     name = "onnx"
-    options = EdgeOptions(attention="fused")
+    options = EdgeOptions(attention="fused", norm="native")
     operators = OPERATORS
     packages = ("onnx", "onnxscript", "onnxruntime")
     extra = "export"

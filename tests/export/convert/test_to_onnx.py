@@ -40,7 +40,7 @@ def device_form(name):
     for key, parameter in student.named_parameters():
         if "bias_table" in key:
             torch.nn.init.normal_(parameter, std=0.5)
-    return DeviceForm(edge_form(student, EdgeOptions(attention="fused")), BTCV_INTENSITY).eval()
+    return DeviceForm(edge_form(student, TARGETS["onnx"].options), BTCV_INTENSITY).eval()
 
 
 @pytest.fixture(scope="module")

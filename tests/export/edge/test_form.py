@@ -26,6 +26,7 @@ SMALL = (64, 32, 64)
 OPTIONS = {
     "default": EdgeOptions(),
     "fused": EdgeOptions(attention="fused"),
+    "native": EdgeOptions(attention="fused", norm="native"),
     "concat": EdgeOptions(convolution="2d-concat"),
     "sum": EdgeOptions(attention="fused", convolution="2d-sum"),
     "means": EdgeOptions(attention="by-head", convolution="2d-sum", norm="means"),
@@ -58,7 +59,7 @@ def assert_is_written_as_asked(form, options, x, expected):
     assert furthest(y, expected) <= (5e-5 if options.planes else 1e-5) * max(1.0, expected.abs().max().item())
     assert highest_rank(operators) <= 5
     assert {len(shape) for shape in convolution_shapes(operators)} == {4 if options.planes else 5}
-    assert any("norm" in name for name, _ in operators) == (options.norm == "flat")
+    assert any("norm" in name for name, _ in operators) == (options.norm != "means")
 
 
 def assert_edge_form_is_the_student(name, options, sides):

@@ -17,3 +17,9 @@ def test_a_form_for_planes_is_refused_with_3d_convolutions(form):
     with pytest.raises(ValueError, match="form for planes"):
         EdgeOptions(**form)
     assert EdgeOptions(convolution="2d-sum", norm="means").planes
+
+
+def test_a_form_for_volumes_is_refused_on_planes():
+    """As above."""
+    with pytest.raises(ValueError, match="form for volumes"):
+        EdgeOptions(convolution="2d-sum", norm="native")
