@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Literal
 
@@ -16,7 +16,7 @@ from autosam_edge.clock import doubt
 from autosam_edge.engines.selection import make_engine
 from autosam_edge_benchmarks.result_header import Result, new_result
 from autosam_edge_export.convert.to_onnx import store_half, store_int8, to_onnx
-from autosam_edge_export.edge import EdgeOptions, edge_form
+from autosam_edge_export.edge import IN_ONNX, edge_form
 from autosam_edge_export.proof.cost import measure_cost, time_tiles
 from autosam_edge_training.data import BTCV_INTENSITY
 from autosam_edge_training.networks.hu_input import DeviceForm
@@ -102,7 +102,7 @@ def _convert_all(
     attentions: tuple[Literal["matmul", "fused"], ...] = ("matmul", "fused")
     for attention in attentions:
         log(f"edge, {attention}")
-        form = edge_form(module, EdgeOptions(attention=attention, norm="native"))
+        form = edge_form(module, replace(IN_ONNX, attention=attention))
         models[f"edge, {attention} attention"] = _convert(form, patch)
     fused = models["edge, fused attention"]
     models["edge, fused attention, fp16 weights"] = store_half(fused)

@@ -13,7 +13,7 @@ from autosam_edge.model import InputContract
 from autosam_edge_export.convert.quantization import QuantizationPlan, Tiles, plan_quantization
 from autosam_edge_export.convert.quiet import quiet
 from autosam_edge_export.convert.to_onnx import quantize_inputs, store_half, store_int8, to_onnx
-from autosam_edge_export.edge import EdgeOptions, edge_form
+from autosam_edge_export.edge import IN_ONNX, EdgeOptions, edge_form
 from autosam_edge_export.error_codes import OPERATOR_UNSUPPORTED
 from autosam_edge_training.data import Intensity
 from autosam_edge_training.networks.hu_input import DeviceForm
@@ -94,7 +94,7 @@ class StudentForms:
             ExportError: The calibration tiles show no organ, or no convolution keeps its accuracy in int8
                 (AE-EXPORT-012).
         """
-        form = self._with_hu_input(EdgeOptions(attention="fused"))
+        form = self._with_hu_input(IN_ONNX)
         self.log("drawing calibration tiles")
         return plan_quantization(form, self._draw_tiles(), self.organs, log=self.log)
 

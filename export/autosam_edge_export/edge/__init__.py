@@ -5,6 +5,6 @@ student as ``options`` say.
 """
 
 from autosam_edge_export.edge.form import edge_form
-from autosam_edge_export.edge.options import EdgeOptions
+from autosam_edge_export.edge.options import IN_ONNX, EdgeOptions
 
-__all__ = ["EdgeOptions", "edge_form"]
+__all__ = ["IN_ONNX", "EdgeOptions", "edge_form"]

@@ -44,3 +44,7 @@ class EdgeOptions:
     def planes(self) -> bool:
         """Whether tensors are (D, C, H, W) inside."""
         return self.convolution != "3d"
+
+
+IN_ONNX = EdgeOptions(attention="fused", norm="native")
+"""The form in ONNX files, which ONNX Runtime and OpenVINO read."""

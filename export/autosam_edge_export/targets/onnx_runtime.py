@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from autosam_edge_export.convert.student_forms import StudentForms
 from autosam_edge_export.convert.to_onnx import OPERATORS, OPERATORS_ON_PLANES
-from autosam_edge_export.edge import EdgeOptions
+from autosam_edge_export.edge import IN_ONNX, EdgeOptions
 from autosam_edge_export.targets.target import Conversion, Target
 
 
@@ -16,7 +16,7 @@ class OnnxRuntime(Target):
     """
 
     name = "onnx"
-    options = EdgeOptions(attention="fused", norm="native")
+    options = IN_ONNX
     operators = OPERATORS
     packages = ("onnx", "onnxscript", "onnxruntime")
     extra = "export"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from autosam_edge_export.convert.student_forms import StudentForms
 from autosam_edge_export.convert.to_onnx import OPERATORS
-from autosam_edge_export.targets.onnx_runtime import OnnxRuntime
+from autosam_edge_export.edge import IN_ONNX
 from autosam_edge_export.targets.target import Conversion, Target
 
 
@@ -12,7 +12,7 @@ class OpenVino(Target):
     """The ONNX file of the precision; bf16 is an arithmetic and no storage, so it uses the file of fp32."""
 
     name = "openvino"
-    options = OnnxRuntime.options
+    options = IN_ONNX
     operators = OPERATORS
     packages = ("onnx", "onnxscript", "openvino")
     extra = "openvino"

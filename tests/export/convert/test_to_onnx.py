@@ -24,7 +24,7 @@ from autosam_edge_export.convert.to_onnx import (
     store_int8,
     to_onnx,
 )
-from autosam_edge_export.edge import EdgeOptions, edge_form
+from autosam_edge_export.edge import IN_ONNX, EdgeOptions, edge_form
 from autosam_edge_export.targets import TARGETS
 from autosam_edge_export.targets.target import preflight
 from autosam_edge_training.data import BTCV_INTENSITY
@@ -40,7 +40,7 @@ def device_form(name):
     for key, parameter in student.named_parameters():
         if "bias_table" in key:
             torch.nn.init.normal_(parameter, std=0.5)
-    return DeviceForm(edge_form(student, TARGETS["onnx"].options), BTCV_INTENSITY).eval()
+    return DeviceForm(edge_form(student, IN_ONNX), BTCV_INTENSITY).eval()
 
 
 @pytest.fixture(scope="module")
