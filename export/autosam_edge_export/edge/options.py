@@ -34,9 +34,8 @@ class EdgeOptions:
     upsampling: Literal["transposed", "shuffle"] = "transposed"
 
     def __post_init__(self) -> None:
-        for form in {self.norm, self.upsampling} - {"flat", "native", "transposed"}:
-            if not self.planes:
-                raise ValueError(f"{form} is a form for planes, which 3D convolutions do not take")
+        if not self.planes and (forms := {self.norm, self.upsampling} & {"means", "shuffle"}):
+            raise ValueError(f"{min(forms)} is a form for planes, which 3D convolutions do not take")
         if self.planes and self.norm == "native":
             raise ValueError("native is a form for volumes, and on planes there is none")
 

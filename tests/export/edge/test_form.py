@@ -16,7 +16,7 @@ from autosam_edge_test_networks import convolution_shapes, furthest, highest_ran
 from monai.networks.nets.swin_unetr import WindowAttention
 from torch import nn
 
-from autosam_edge_export.edge import EdgeOptions, edge_form
+from autosam_edge_export.edge import IN_ONNX, EdgeOptions, edge_form
 from autosam_edge_export.edge.form import OnPlanes
 from autosam_edge_export.edge.swin import MASK
 from autosam_edge_training.networks.pocketnet import PocketNet
@@ -26,7 +26,7 @@ SMALL = (64, 32, 64)
 OPTIONS = {
     "default": EdgeOptions(),
     "fused": EdgeOptions(attention="fused"),
-    "native": EdgeOptions(attention="fused", norm="native"),
+    "onnx": IN_ONNX,
     "concat": EdgeOptions(convolution="2d-concat"),
     "sum": EdgeOptions(attention="fused", convolution="2d-sum"),
     "means": EdgeOptions(attention="by-head", convolution="2d-sum", norm="means"),

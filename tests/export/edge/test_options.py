@@ -20,6 +20,6 @@ def test_a_form_for_planes_is_refused_with_3d_convolutions(form):
 
 
 def test_a_form_for_volumes_is_refused_on_planes():
-    """As above."""
+    """Planes have the channels second, where the norm of a volume would mix slices."""
     with pytest.raises(ValueError, match="form for volumes"):
         EdgeOptions(convolution="2d-sum", norm="native")
