@@ -11,10 +11,27 @@ from autosam_edge.volume import Label
 
 MAX_SIDE = 512  # of a patch, voxels
 MAX_ROWS_BEYOND_ENDS = 64
+SPACING_MM = (0.1, 20.0)
+"""Smallest and largest spacing of the model's voxels, mm."""
 WINDOW_HU = (-32768.0, 32767.0)
 """Lowest and highest HU of a window."""
 DECISION_WEIGHTS = (0.01, 100.0)
 """Smallest and largest decision weight."""
+
+
+def require_spacing(name: str, spacing_mm: tuple[float, ...]) -> None:
+    """Refuse a spacing that no model can have.
+
+    Args:
+        name: Name of the field or argument, for the message.
+        spacing_mm: Spacing along (D, H, W), mm.
+
+    Raises:
+        ValueError: There are not three numbers from the smallest to the largest spacing.
+    """
+    low, high = SPACING_MM
+    if len(spacing_mm) != 3 or not all(low <= s <= high for s in spacing_mm):
+        raise ValueError(f"{name} is {spacing_mm}, expected three numbers from {low:g} to {high:g}")
 
 
 @dataclass(frozen=True)
@@ -57,8 +74,7 @@ class InputContract:
         for name, value in known.items():
             if getattr(self, name) != value:
                 raise ValueError(f"input.{name} is {getattr(self, name)!r}, expected {value!r}")
-        if len(self.spacing_mm) != 3 or not all(0.1 <= s <= 20 for s in self.spacing_mm):
-            raise ValueError(f"input.spacing_mm is {self.spacing_mm}, expected three numbers from 0.1 to 20")
+        require_spacing("input.spacing_mm", self.spacing_mm)
         if len(self.patch) != 3 or not all(isinstance(p, int) and 16 <= p <= MAX_SIDE for p in self.patch):
             raise ValueError(
                 f"input.patch is {self.patch}, expected three whole numbers from 16 to {MAX_SIDE}"

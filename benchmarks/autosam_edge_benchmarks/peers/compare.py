@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from autosam_edge.bundle import default_bundle_path, open_bundle
+from autosam_edge.bundle import bundles_of_package, default_bundle_path, open_bundle
+from autosam_edge.engines.selection import select_artifact
 from autosam_edge.read_scan import read
 from autosam_edge_benchmarks.last_line import last_line
 from autosam_edge_benchmarks.peers import nnunet_pipeline
@@ -21,6 +22,8 @@ from autosam_edge_benchmarks.result_header import Result, new_result
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from autosam_edge.bundle import Tier
 
 MEMORY_METHOD = (
     "resident set of the process; with children the sum of all, with shared pages counted once (PSS); "
@@ -98,26 +101,36 @@ def _entry(peer: Peer, own: Peer) -> Result:
 
 
 def _own(scan: Path, threads: int) -> list[Peer]:
-    model = open_bundle(default_bundle_path()).model.name
-    program = [sys.executable, "-m", "autosam_edge", "segment"]
-    return [
-        Peer(
-            f"autosam-edge, {words}",
-            f"{model}, the student of this project",
-            [*program, str(scan), "-o", "{out}/own", *options, "--threads", str(threads)],
+    """Both tiers in the engines that run here, each in the number format that ``segment`` selects."""
+    paths = bundles_of_package()
+    choices: tuple[tuple[Tier, str, str], ...] = (
+        ("fast", "openvino", "OpenVINO"),
+        ("fast", "onnx", "ONNX Runtime"),
+        ("standard", "openvino", "OpenVINO"),
+    )
+    peers = []
+    for tier, engine, title in choices:
+        bundle = open_bundle(paths[tier])
+        options = ["--tier", tier, "--engine", engine, "--threads", str(threads)]
+        peers.append(
+            Peer(
+                f"autosam-edge --tier {tier}, {title} {select_artifact(bundle, engine).precision}",
+                f"{bundle.model.name} {bundle.model.version}, a student of this project",
+                [sys.executable, "-m", "autosam_edge", "segment", str(scan), "-o", "{out}/own", *options],
+            )
         )
-        for words, options in (
-            ("OpenVINO bf16", ["--engine", "openvino", "--precision", "bf16"]),
-            ("ONNX Runtime fp32", ["--engine", "onnx", "--precision", "fp32"]),
-        )
-    ]
+    return peers
 
 
 def _monai(scan: Path, threads: int) -> list[Peer]:
     module = "autosam_edge_benchmarks.peers.monai_pipeline"
     program = [sys.executable, "-m", module, str(default_bundle_path()), str(scan)]
     return [
-        Peer(f"MONAI, {words}", "the same weights", [*program, "{out}/monai.nii.gz", engine, str(threads)])
+        Peer(
+            f"MONAI, {words}",
+            "the same weights as --tier fast",
+            [*program, "{out}/monai.nii.gz", engine, str(threads)],
+        )
         for words, engine in (("PyTorch", "torch"), ("ONNX Runtime fp32", "onnx"))
     ]
 

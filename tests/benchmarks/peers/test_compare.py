@@ -78,3 +78,17 @@ def test_without_an_index_the_reason_is_told(tmp_path, monkeypatch):
     reason = compare._prepare(tmp_path / "environment", lambda _: None)
     assert reason.startswith("cannot be installed here: ERROR: ")
     assert not (tmp_path / "environment" / "packages-installed").exists()
+
+
+def test_this_program_runs_both_tiers_as_users_run_them(tmp_path):
+    """In the number format that is selected on this machine, which the name tells."""
+    pytest.importorskip("openvino")
+    own = compare._own(tmp_path, 2)
+    assert [peer.name.rsplit(" ", 1)[0] for peer in own] == [
+        "autosam-edge --tier fast, OpenVINO",
+        "autosam-edge --tier fast, ONNX Runtime",
+        "autosam-edge --tier standard, OpenVINO",
+    ]
+    assert all(peer.name.rsplit(" ", 1)[1] in ("fp32", "bf16") for peer in own)
+    assert "pocketnet-btcv-3mm" in own[0].weights
+    assert "pocketnet-btcv-2mm" in own[2].weights

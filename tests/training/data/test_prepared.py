@@ -338,6 +338,8 @@ def test_the_command_prepares_and_says_what(tmp_path):
         ("btcv", "--spacing", "3,3"),
         ("btcv", "--spacing", "3,0,3"),
         ("btcv", "--spacing", "3,inf,3"),
+        ("btcv", "--spacing", "3,1e-5,3"),
+        ("btcv", "--spacing", "3,20.1,3"),
         ("btcv", "--targets", "masks"),
         ("btcv", "--validation", "2"),
     ],
@@ -370,3 +372,11 @@ def test_partly_labeled_scans_keep_what_is_not_known(targets, tmp_path):
     assert total.min() == 0
     assert total.max() == pytest.approx(1.0)
     assert prepared.manifest.entries("training")[2].label is None
+
+
+def test_a_spacing_that_no_model_can_have_is_refused_in_python(tmp_path):
+    """Before anything is hashed, with the range in the message."""
+    listing = LAYOUTS["partial"](write_partial(tmp_path / "data"))
+    with pytest.raises(ValueError, match=r"spacing_mm is \(3.0, 1e-05, 3.0\), expected .* from 0.1 to 20"):
+        prepare_dataset(listing, tmp_path / "out", spacing_mm=(3.0, 1e-5, 3.0))
+    assert not (tmp_path / "out").exists()

@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
-from autosam_edge.cli.options import AsJson, positive_number, split_commas
+from autosam_edge.cli.options import AsJson, split_commas
 from autosam_edge.cli.progress import Stages
+from autosam_edge.model import SPACING_MM
 from autosam_edge_training.choices import Layout, Targets
 
 app = typer.Typer(help="Prepare a data set for training and evaluation.", no_args_is_help=True)
@@ -60,11 +61,12 @@ def prepare(
     """
     if validation and layout == "btcv":
         raise typer.BadParameter("the validation cases of BTCV are fixed", param_hint="--validation")
+    low, high = SPACING_MM
     d, h, w = split_commas(
         spacing,
-        positive_number,
+        _spacing_of_a_model,
         option="--spacing",
-        expected="three positive lengths in mm with commas, such as 3,3,3",
+        expected=f"three lengths from {low:g} to {high:g} mm with commas, such as 3,3,3",
         count=3,
     )
     from autosam_edge_training.data import LAYOUTS, prepare_dataset
@@ -94,3 +96,11 @@ def prepare(
         return
     counts = ", ".join(f"{count} {split}" for split, count in cases.items())
     print(f"{out}: {prepared.dataset}, {counts}, {megabytes} MB, sha256 {prepared.sha256}")
+
+
+def _spacing_of_a_model(text: str) -> float:
+    """Reader of one length of ``--spacing``, mm."""
+    low, high = SPACING_MM
+    if not low <= float(text) <= high:
+        raise ValueError(text)
+    return float(text)

@@ -18,6 +18,7 @@ from autosam_edge.formats.nifti import read_array, read_nifti, write_nifti
 from autosam_edge.formats.nifti_header import lps_affine, ras_affine
 from autosam_edge.geometry import Grid
 from autosam_edge.labels import BTCV_LABELS
+from autosam_edge.model import require_spacing
 from autosam_edge.phantom import make_phantom
 from autosam_edge.volume import Segmentation
 from autosam_edge_training.choices import Split, Targets
@@ -47,12 +48,15 @@ def prepare_dataset(
 
     Args:
         listing: Result of a layout of :data:`~autosam_edge_training.data.layouts.LAYOUTS`.
+        spacing_mm: Spacing of the model's voxels along (D, H, W), mm, each from 0.1 to 20.
 
     Raises:
+        ValueError: The spacing is out of this range.
         InputError: A file is missing or damaged, labels are out of range, image and label lie on different
             grids, a case is there twice, or nothing is left to train on.
         OutputError: The folder holds something else or cannot be written.
     """
+    require_spacing("spacing_mm", spacing_mm)
     if not (out / FILE_NAME).is_file():
         refuse_occupied(out)  # before an hour of hashing, not after it
     total = 2 * sum(len(pairs) for pairs in listing.splits.values())
