@@ -37,8 +37,7 @@ if TYPE_CHECKING:
     Steps = Generator[FloatArray, FloatArray, Segmentation]
 
 _MB = 1024.0 * 1024.0
-# Python objects and allocator slack beyond the arrays that the prediction counts; seen in
-# benchmarks/results/memory.json.
+# Python objects and allocator slack beyond the arrays that the prediction counts, as measured by `bench`.
 _SLACK_MB = 60.0
 # Resampling turns -125 HU into -124.99998.
 _AIR_ROUNDING_HU = 0.5

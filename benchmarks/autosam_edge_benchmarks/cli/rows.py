@@ -145,7 +145,7 @@ def _artifacts(bundle: Bundle, engine: str | None, precision: str | None) -> tup
 
 def _show(rows: Sequence[BenchRow], *, as_json: bool) -> None:
     from autosam_edge_benchmarks.rows.row import as_object
-    from autosam_edge_benchmarks.rows.table import COLUMNS, cells, notes
+    from autosam_edge_benchmarks.rows.table import COLUMNS, cells, notes, where_time_goes
 
     if as_json:
         print(json.dumps({"rows": [as_object(row) for row in rows]}))
@@ -155,7 +155,7 @@ def _show(rows: Sequence[BenchRow], *, as_json: bool) -> None:
     for row in rows:
         table.add_row(*cells(row))
     show(table)
-    for line in notes(rows):
+    for line in (*notes(rows), *where_time_goes(rows)):
         print(line)
 
 

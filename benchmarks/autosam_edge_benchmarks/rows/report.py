@@ -18,12 +18,11 @@ from autosam_edge_benchmarks.error_codes import PAGE_UNMARKED, ROW_INVALID
 from autosam_edge_benchmarks.peers import table as peers_table
 from autosam_edge_benchmarks.result_header import Result
 from autosam_edge_benchmarks.rows.row import BenchRow, Device, read_row
-from autosam_edge_benchmarks.rows.table import COLUMNS, cells, notes
+from autosam_edge_benchmarks.rows.table import COLUMNS, REST, cells, notes, stages, where_time_goes
 
 BEGIN, END = "<!-- bench -->\n", "<!-- end of bench -->\n"
 _SIZE = (4.8, 3.9)  # inches; readable on a phone too
 _COLORS = ("#1f6fb2", "#c2571a", "#2c8a57", "#7a4fa3", "#a8324a", "#66707c")
-_REST = "start and rest"
 _STAGE_COLORS = ("#1f6fb2", "#c2571a", "#2c8a57", "#7a4fa3", "#a8324a", "#d0a215", "#4fa3a5", "#8c6d5a")
 _STYLE = """
 :root { color-scheme: light; font-family: system-ui, sans-serif; color: #1b2430; background: #fff; }
@@ -35,7 +34,7 @@ h1 { font-size: 1.5rem; margin: 0.5rem 0; } h2 { font-size: 1.1rem; margin: 1.5r
 th, td { padding: 0.35rem 0.6rem; border-bottom: 1px solid #d5dae1; text-align: right; white-space: nowrap; }
 th:first-child, td:first-child, .device td { text-align: left; } .device td { white-space: normal; }
 .figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); gap: 1rem; }
-figure { margin: 0; min-width: 0; } svg { width: 100%; height: auto; }
+figure { margin: 0; min-width: 0; } svg { width: 100%; height: auto; overflow: visible; }
 figcaption { font-weight: 600; }
 """
 
@@ -83,8 +82,9 @@ def _read_peers(path: Path) -> Result:
 
 
 def read_rows(folder: Path) -> list[BenchRow]:
-    """Every row of a folder and of the folders in it, in the order of the names."""
-    rows = [_read(path) for path in sorted(folder.rglob("*.json"))]
+    """Every row of a folder, then of the folders in it, then of those below; each in the order of names."""
+    paths = sorted(folder.rglob("*.json"), key=lambda path: (len(path.parts), path))
+    rows = [_read(path) for path in paths]
     if not rows:
         raise ROW_INVALID("the folder holds no row of a benchmark.")
     return rows
@@ -102,11 +102,11 @@ def as_markdown(rows: Sequence[BenchRow], peers: Result | None = None) -> str:
     parts = []
     for device, mine in _by_device_and_model(rows):
         table = _markdown_table(COLUMNS, map(cells, mine))
-        told = "\n".join(f"- {note}" for note in notes(mine))
-        parts.append(f"{_words(device)}; {_model(mine[0])}:\n\n{table}\n\n{told}\n")
+        told = "\n".join(f"- {note}" for note in (*notes(mine), *where_time_goes(mine)))
+        parts.append(f"### {_model(mine[0])}\n\n{_words(device)}:\n\n{table}\n\n{told}\n")
     if peers is not None:
         table = _markdown_table(peers_table.COLUMNS, map(peers_table.cells, peers["tools"]))
-        parts.append(f"{peers_table.title(peers)}:\n\n{table}\n")
+        parts.append(f"### Other tools\n\n{peers_table.title(peers)}:\n\n{table}\n")
     return "\n" + "\n".join(parts) + "\n"
 
 
@@ -150,17 +150,22 @@ def _section(device: Device, rows: Sequence[BenchRow]) -> str:
         f'<tr><th scope="row">{name.replace("_", " ")}</th><td>{html.escape(_value(value))}</td></tr>'
         for name, value in vars(device).items()
     )
-    below = "".join(f"<li>{html.escape(note)}</li>" for note in notes(rows))
+    below, details = (
+        "".join(f"<li>{html.escape(note)}</li>" for note in found)
+        for found in (notes(rows), where_time_goes(rows))
+    )
+    summary = "<summary>Where the time goes</summary>"
+    folded = f'<details>{summary}<ul class="note">{details}</ul></details>\n' if details else ""
     drawn = "".join(
         f"<figure><figcaption>{title}</figcaption>{_svg(figure, title)}</figure>"
         for title, figure in _figures(rows)
     )
-    return f"""<h2>{html.escape(_words(device))}</h2>
-<p>{html.escape(_model(rows[0]))}</p>
+    return f"""<h2>{html.escape(_model(rows[0]))}</h2>
+<p>{html.escape(_words(device))}</p>
 {_table(COLUMNS, map(cells, rows))}
 <ul class="note">{below}</ul>
 <div class="figures">{drawn}</div>
-<details><summary>The machine</summary>
+{folded}<details><summary>The machine</summary>
 <table class="device"><tbody>{told}</tbody></table></details>
 """
 
@@ -229,9 +234,9 @@ def _points(
 def _stages(rows: Sequence[BenchRow]) -> Figure:
     figure, axes = _axes()
     left = [0.0] * len(rows)
-    times = [_leaves(row) for row in rows]
-    stages = dict.fromkeys(name for leaves in times for name in leaves if name != _REST)
-    for number, stage in enumerate((*stages, _REST)):
+    times = [stages(row.end_to_end[0]) for row in rows]
+    names = dict.fromkeys(name for leaves in times for name in leaves if name != REST)
+    for number, stage in enumerate((*names, REST)):
         widths = [leaves.get(stage, 0.0) for leaves in times]
         axes.barh(
             [row.name for row in rows],
@@ -246,17 +251,6 @@ def _stages(rows: Sequence[BenchRow]) -> Figure:
     axes.set_xlabel("seconds from the input to the files")
     _legend(figure, columns=3)
     return figure
-
-
-def _leaves(row: BenchRow) -> dict[str, float]:
-    """Stages that hold no others and take at least a twentieth; the rest of the total is the last."""
-    scan = row.end_to_end[0]
-    leaves = {
-        name: seconds
-        for name, seconds in scan.stages_s.items()
-        if name != "segment" and not name.startswith("write ") and seconds >= scan.total_s / 20
-    }
-    return {**leaves, _REST: max(0.0, scan.total_s - sum(leaves.values()))}
 
 
 def _sustained(rows: Sequence[BenchRow], colors: Mapping[str, str]) -> Figure:
@@ -284,18 +278,15 @@ def _svg(figure: Figure, title: str) -> str:
 
 
 def _by_device_and_model(rows: Sequence[BenchRow]) -> list[tuple[Device, list[BenchRow]]]:
-    """Rows by machine and model: those that may be quoted first, those without times last.
+    """Rows by machine and model, in the order of the rows, but those without times last.
 
     What changes from row to row, such as the load, makes no other machine.
     """
     found: dict[tuple[str, str], list[BenchRow]] = {}
     for row in rows:
         found.setdefault((_words(row.device), _model(row)), []).append(row)
-    quiet_first = sorted(
-        found.values(),
-        key=lambda mine: (mine[0].tile_latency is None, any(row.timing != "quiet" for row in mine)),
-    )
-    return [(mine[0].device, mine) for mine in quiet_first]
+    timed_first = sorted(found.values(), key=lambda mine: mine[0].tile_latency is None)
+    return [(mine[0].device, mine) for mine in timed_first]
 
 
 def _words(device: Device) -> str:

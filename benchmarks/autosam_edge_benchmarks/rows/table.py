@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from autosam_edge_benchmarks.rows.figures import Roofline
+from autosam_edge_benchmarks.rows.figures import Roofline, Scan
 from autosam_edge_benchmarks.rows.row import BenchRow
 
 COLUMNS = (
     *("artifact", "load s", "tile p50 ms", "p90", "scans s", "peak MB", "J a scan", "last / first"),
     *("Dice", "timing"),
 )
+REST = "program start and short stages"
+"""What the stages of a scan leave over: the start of the program, and stages that are short."""
 
 
 def cells(row: BenchRow) -> list[str]:
@@ -36,12 +38,30 @@ def notes(rows: Sequence[BenchRow]) -> Iterator[str]:
     """Sentences below a table: what the scans were, and why times are not to be quoted."""
     for scan in rows[0].end_to_end:
         sides, again = " x ".join(map(str, scan.shape)), ", slices repeated" if scan.repeated else ""
-        finding_s = scan.stages_s.get("find_organs")
-        found = "" if finding_s is None else f"; {finding_s:.1f} s of the first row are the fast model's"
-        yield f"Scan: {scan.scan}, {sides}{again}{found}."
+        yield f"Scan: {scan.scan}, {sides}{again}."
     reasons = dict.fromkeys(reason for row in rows for reason in row.validity.reasons)
     yield from reasons
+
+
+def where_time_goes(rows: Sequence[BenchRow]) -> Iterator[str]:
+    """Sentences on the stages of the first scan, and on a tile against the floor of the machine."""
+    yield from (_stages_in_words(row.name, row.end_to_end[0]) for row in rows if row.end_to_end)
     yield from (_against_floor(row.name, row.roofline) for row in rows if row.roofline is not None)
+
+
+def stages(scan: Scan) -> dict[str, float]:
+    """Seconds of the stages that hold no others and take at least a twentieth of a scan, and of the rest."""
+    leaves = {
+        name: seconds
+        for name, seconds in scan.stages_s.items()
+        if name != "segment" and not name.startswith("write ") and seconds >= scan.total_s / 20
+    }
+    return {**leaves, REST: max(0.0, scan.total_s - sum(leaves.values()))}
+
+
+def _stages_in_words(name: str, scan: Scan) -> str:
+    parts = ", ".join(f"{stage.replace('_', ' ')} {seconds:.1f} s" for stage, seconds in stages(scan).items())
+    return f"{name}, the first scan: {parts}."
 
 
 def _against_floor(name: str, found: Roofline) -> str:

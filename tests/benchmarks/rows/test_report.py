@@ -69,7 +69,7 @@ def test_what_was_not_measured_has_no_figure():
 
 
 def test_machines_and_models_have_their_own_tables():
-    """Named by processor, cores, memory and model; a tier's table names the time of the fast model."""
+    """Named by processor, cores, memory and model; a tier's table names the time that finds the organs."""
     other = dataclasses.replace(
         ROWS[0], device=dataclasses.replace(ROWS[0].device, name="tablet", memory_gb=8.0)
     )
@@ -78,9 +78,22 @@ def test_machines_and_models_have_their_own_tables():
     tier = dataclasses.replace(ROWS[0], artifact=finer, end_to_end=(scan,))
     text = as_markdown([*ROWS, other, tier])
     assert text.count("| artifact |") == 3
-    assert "\ntablet, Processor, 2 cores, 8 GB; model 1:\n" in text
-    assert "; finer 1:\n" in text
-    assert text.count("; 2.5 s of the first row are the fast model's.") == 1
+    assert "\n### model 1\n\ntablet, Processor, 2 cores, 8 GB:\n" in text
+    assert "\n### finer 1\n" in text
+    parts = "read 1.0 s, find organs 2.5 s, program start and short stages 0.5 s"
+    assert f"{tier.name}, the first scan: {parts}." in text
+
+
+def test_rows_of_the_folder_itself_come_first(tmp_path):
+    """Then those of folders in it, whatever their names: earlier versions can lie deeper."""
+    names = {"earlier/0.1": "oldest", "a tablet": "other", "": "own"}
+    for place, model in names.items():
+        artifact = dataclasses.replace(ROWS[0].artifact, model=model)
+        write_row(dataclasses.replace(ROWS[0], artifact=artifact), tmp_path / place)
+    rows = read_rows(tmp_path)
+    assert [row.artifact.model for row in rows] == ["own", "other", "oldest"]
+    text = as_markdown(rows)
+    assert text.index("### own 1") < text.index("### other 1") < text.index("### oldest 1")
 
 
 def test_a_folder_becomes_a_page_and_a_part_of_another(tmp_path):

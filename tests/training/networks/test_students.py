@@ -27,6 +27,12 @@ from autosam_edge_training.networks.students import (
 
 UNET = {"channels": [4, 8, 16], "strides": [2, 2]}
 UNETR = {"img_size": [32, 32, 64], "feature_size": 2, "hidden_size": 24, "mlp_dim": 24, "num_heads": 2}
+DYNUNET = {
+    "kernel_size": [3, 3, 3],
+    "strides": [1, 2, 2],
+    "upsample_kernel_size": [2, 2],
+    "filters": [2, 4, 8],
+}
 SWIN = {"feature_size": 12, "depths": [1, 1, 1, 1], "num_heads": [1, 1, 2, 2]}
 
 
@@ -153,9 +159,12 @@ def test_a_checkpoint_comes_back_bit_for_bit(tmp_path):
     )
 
 
-@pytest.mark.parametrize(("name", "arguments"), [("UNet", UNET), ("UNETR", UNETR)])
+@pytest.mark.parametrize(("name", "arguments"), [("UNet", UNET), ("UNETR", UNETR), ("DynUNet", DYNUNET)])
 def test_a_network_of_monai_comes_back_with_its_arguments(tmp_path, name, arguments):
-    """The file says how to build it: the loaded one computes the same logits, in eval mode."""
+    """The file says how to build it: the loaded one computes the same logits, in eval mode.
+
+    Each layer of DynUNet has two names in it.
+    """
     torch.manual_seed(0)
     student = build_student(f"monai:{name}", classes=5, arguments=arguments)
     metadata = checkpoint_metadata(f"monai:{name}", classes=5, arguments=arguments)

@@ -112,7 +112,11 @@ def save_student(path: Path, student: nn.Module, metadata: CheckpointMetadata) -
     """
     from safetensors.torch import save_file
 
-    state = {key: value.detach().contiguous().cpu() for key, value in student.state_dict().items()}
+    # Copies, as safetensors refuses tensors in shared memory: MONAI's DynUNet names each of its layers twice.
+    state = {
+        key: value.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for key, value in student.state_dict().items()
+    }
     # A network of MONAI may take only its own patch size.
     probe = tuple(_probe(student)) if metadata.student in STUDENTS else ()
     with staged_file(path) as stage:
