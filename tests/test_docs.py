@@ -164,7 +164,7 @@ def artifact_row(artifact, onnx_ms):
     ],
 )
 def test_the_artifact_tables_are_the_result_files(file, columns):
-    """Each artifact of the file once, with its own figures; nothing else ran while those with times were timed."""
+    """Each artifact of the file once, with its own figures; nothing else ran while times were taken."""
     found = result(file)
     onnx_ms = next((a["cost"]["tile_ms"] for a in found["artifacts"] if a["name"] == "onnx/fp32"), None)
     made = sorted(artifact_row(artifact, onnx_ms) for artifact in found["artifacts"])
