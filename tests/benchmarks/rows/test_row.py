@@ -10,7 +10,7 @@ from autosam_edge_test_rows import make_row
 from autosam_edge_benchmarks.rows.figures import Sustained, TileLatency, within
 from autosam_edge_benchmarks.rows.row import as_object, read_row
 from autosam_edge_benchmarks.rows.schema import SCHEMA_FILE, row_schema
-from autosam_edge_benchmarks.rows.table import COLUMNS, cells, notes
+from autosam_edge_benchmarks.rows.table import COLUMNS, cells, notes, where_time_goes
 
 
 def stored(folder, change=lambda row: row):
@@ -102,6 +102,13 @@ def test_the_line_of_a_row_says_whether_its_times_may_be_quoted(word):
     }
     below = " ".join(notes([row]))
     assert "Scan: phantom, 320 x 512 x 512, slices repeated." in below
-    assert "2.0 times the floor of 50 ms a tile, 12 tiles in the first scan;" in below
-    assert "slowest operators: Conv 80 ms (floor 40)." in below
     assert all(reason in below for reason in row.validity.reasons)
+
+
+def test_where_the_time_goes_is_told_for_each_row():
+    """The stages of the first scan, and the slowest operators of a tile."""
+    told = " ".join(where_time_goes([make_row()]))
+    parts = "read 1.2 s, network 1.6 s, write 0.4 s, program start and short stages 0.8 s"
+    assert f"onnx/fp32, 1 thread, the first scan: {parts}." in told
+    assert "2.0 times the floor of 50 ms a tile, 12 tiles in the first scan;" in told
+    assert "slowest operators: Conv 80 ms (floor 40)." in told
