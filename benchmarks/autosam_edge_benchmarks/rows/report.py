@@ -150,12 +150,8 @@ def _section(device: Device, rows: Sequence[BenchRow]) -> str:
         f'<tr><th scope="row">{name.replace("_", " ")}</th><td>{html.escape(_value(value))}</td></tr>'
         for name, value in vars(device).items()
     )
-    below, details = (
-        "".join(f"<li>{html.escape(note)}</li>" for note in found)
-        for found in (notes(rows), where_time_goes(rows))
-    )
-    summary = "<summary>Where the time goes</summary>"
-    folded = f'<details>{summary}<ul class="note">{details}</ul></details>\n' if details else ""
+    details = _list(where_time_goes(rows))
+    folded = f"<details><summary>Where the time goes</summary>{details}</details>\n" if details else ""
     drawn = "".join(
         f"<figure><figcaption>{title}</figcaption>{_svg(figure, title)}</figure>"
         for title, figure in _figures(rows)
@@ -163,11 +159,17 @@ def _section(device: Device, rows: Sequence[BenchRow]) -> str:
     return f"""<h2>{html.escape(_model(rows[0]))}</h2>
 <p>{html.escape(_words(device))}</p>
 {_table(COLUMNS, map(cells, rows))}
-<ul class="note">{below}</ul>
+{_list(notes(rows))}
 <div class="figures">{drawn}</div>
 {folded}<details><summary>The machine</summary>
 <table class="device"><tbody>{told}</tbody></table></details>
 """
+
+
+def _list(sentences: Iterable[str]) -> str:
+    """A list of sentences; nothing if there are none."""
+    items = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in sentences)
+    return f'<ul class="note">{items}</ul>' if items else ""
 
 
 def _table(columns: Sequence[str], lines: Iterable[Sequence[str]]) -> str:

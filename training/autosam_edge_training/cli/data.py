@@ -10,7 +10,7 @@ import typer
 
 from autosam_edge.cli.options import AsJson, split_commas
 from autosam_edge.cli.progress import Stages
-from autosam_edge.model import SPACING_MM
+from autosam_edge.model import SPACING_MM, require_spacing
 from autosam_edge_training.choices import Layout, Targets
 
 app = typer.Typer(help="Prepare a data set for training and evaluation.", no_args_is_help=True)
@@ -100,7 +100,6 @@ def prepare(
 
 def _spacing_of_a_model(text: str) -> float:
     """Reader of one length of ``--spacing``, mm."""
-    low, high = SPACING_MM
-    if not low <= float(text) <= high:
-        raise ValueError(text)
-    return float(text)
+    length_mm = float(text)
+    require_spacing("--spacing", (length_mm,) * 3)
+    return length_mm
