@@ -3,6 +3,9 @@
 No patient data went into it. Every structure is an implicit function of the position; the label of a voxel is
 the sign of that function at its center, later structures over earlier ones. The same seed gives the same
 phantom.
+
+Coordinates of the anatomy: mm; x to the patient's left, y to posterior, z to superior; the origin is the
+vertebral body at the level of the kidneys.
 """
 
 from __future__ import annotations
@@ -14,7 +17,8 @@ import numpy.typing as npt
 
 from autosam_edge.geometry import Grid, Orientation, Shape
 from autosam_edge.labels import BTCV_LABELS
-from autosam_edge.phantom.anatomy import paint_abdomen
+from autosam_edge.phantom import bowel, organs, trunk
+from autosam_edge.phantom.patient import Patient
 from autosam_edge.phantom.render import Canvas, Warp, add_noise, smooth_noise
 from autosam_edge.volume import Source, Volume, read_only
 
@@ -23,6 +27,12 @@ ORGANS = tuple(label.name for label in BTCV_LABELS)
 
 CANONICAL = Orientation((0, 1, 2), (False, False, False))
 
+_PAINTED = (
+    trunk.paint_table, trunk.paint_trunk, trunk.paint_chest, trunk.paint_muscles, trunk.paint_skeleton,
+    bowel.paint_small_bowel, bowel.paint_colon, organs.paint_liver, organs.paint_spleen,
+    organs.paint_kidneys, organs.paint_pancreas, organs.paint_adrenals, organs.paint_veins,
+    organs.paint_portal_system, organs.paint_arteries, organs.paint_gallbladder, bowel.paint_stomach,
+)  # fmt: skip  # each lies over those before it, in HU and in labels
 _CENTER_XY_MM = (0.0, -42.0)
 _FIELD_OF_VIEW_MM = 400.0
 
@@ -94,7 +104,9 @@ def make_phantom(
 
     scale = rng.uniform(0.94, 1.04), rng.uniform(0.86, 1.06), rng.uniform(0.92, 1.08)
     canvas = Canvas(grid, Warp.draw(rng, scale=scale))
-    paint_abdomen(canvas, rng)
+    patient = Patient.draw(rng)
+    for paint in _PAINTED:
+        paint(canvas, patient)
     _finish(canvas.hu, rng, spacing_mm)
     hu = np.clip(np.rint(canvas.hu), -1024, 3071).astype(np.int16)
 
@@ -110,7 +122,7 @@ def _finish(
 ) -> None:
     """Add texture to the tissue and noise to everything, in place."""
     texture = smooth_noise(rng, (hu.shape[0], hu.shape[1], hu.shape[2]), spacing_mm, grain_mm=7.0)
-    texture *= np.float32(rng.uniform(1.0, 3.5))
+    texture *= rng.uniform(1.0, 3.5)
     texture *= hu > -300
     hu += texture
     add_noise(hu, rng, spacing_mm, sigma_hu=float(rng.uniform(8.0, 15.0)))

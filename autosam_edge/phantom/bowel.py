@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from autosam_edge.phantom.organs import ESOPHAGUS, STOMACH
-from autosam_edge.phantom.shapes import Field, Point, Solid, Tube, ellipsoid
+from autosam_edge.phantom.shapes import Field, Point, Solid, Tube, ellipsoid, point
 from autosam_edge.phantom.trunk import FAT_HU
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
     from autosam_edge.phantom.patient import Patient
     from autosam_edge.phantom.render import Canvas, Material
 
@@ -24,16 +22,14 @@ def _hollow(
     canvas: Canvas, *, wall_mm: float, wall_hu: float, content: Material, gas_level_mm: float = _NO_GAS_MM
 ) -> Material:
     """A wall around fluid or stool, with gas before one level: the patient lies on the back."""
-    inverse = np.float32(1.0 / canvas.edge_mm)
+    inverse = 1.0 / canvas.edge_mm
 
     def material(x: Field, y: Field, z: Field, f: Field) -> Field:
-        share = np.clip(np.float32(0.5) - (f + np.float32(wall_mm)) * inverse, np.float32(0), np.float32(1))
+        share = np.clip(0.5 - (f + wall_mm) * inverse, 0, 1)
         inside = content(x, y, z, f) if callable(content) else np.float32(content)
-        gas = np.clip(
-            np.float32(0.5) - (y - np.float32(gas_level_mm)) * inverse, np.float32(0), np.float32(1)
-        )
-        inside = inside + gas * (np.float32(_GAS_HU) - inside)
-        return np.asarray(np.float32(wall_hu) + share * (inside - np.float32(wall_hu)), dtype=np.float32)
+        gas = np.clip(0.5 - (y - gas_level_mm) * inverse, 0, 1)
+        inside = inside + gas * (_GAS_HU - inside)
+        return np.asarray(wall_hu + share * (inside - wall_hu), dtype=np.float32)
 
     return material
 
@@ -46,7 +42,7 @@ def paint_small_bowel(canvas: Canvas, patient: Patient) -> None:
             rng.uniform((-30, -85, -150), (40, -50, -10)),
             rng.uniform((-90, -125, -160), (98, -60, -10)),
         )
-        line = [patient.near(_point(p), 0.0) for p in (start, (start + end) / 2 + rng.normal(0, 7, 3), end)]
+        line = [patient.near(point(p), 0.0) for p in (start, (start + end) / 2 + rng.normal(0, 7, 3), end)]
         canvas.paint(Tube.along(line, [2.0, 1.6, 1.0], steps=3).solid(), patient.enhanced(40.0, 140.0))
     outer = patient.cavity(4.0).field
     loops = int(rng.integers(45, 85))
@@ -76,19 +72,15 @@ def paint_small_bowel(canvas: Canvas, patient: Patient) -> None:
     _paint_duodenum(canvas, patient)
 
 
-def _point(values: npt.NDArray[np.float64]) -> Point:
-    return float(values[0]), float(values[1]), float(values[2])
-
-
 def _wander(rng: np.random.Generator, low: Point, high: Point) -> list[Point]:
     """A winding line in a box: steps of 22 mm whose heading drifts."""
     at = rng.uniform(low, high)
     heading = rng.normal(0, 1, 3) * (1.0, 0.7, 0.5)
-    points = [_point(at)]
+    points = [point(at)]
     for _ in range(4):
         heading = heading / np.linalg.norm(heading) + rng.normal(0, 0.7, 3)
         at = np.clip(at + 22.0 * heading / np.linalg.norm(heading), low, high)
-        points.append(_point(at))
+        points.append(point(at))
     return points
 
 
@@ -163,10 +155,7 @@ def _meal(phase: float, base_hu: float) -> Material:
         lumps = (
             np.sin(x * 0.27 + bend) * np.sin(y * 0.24 - 0.8 * bend + phase) * np.sin(z * 0.25 + 0.6 * bend)
         )
-        return np.asarray(
-            np.float32(base_hu) + np.float32(45.0 - 0.4 * base_hu) * np.clip(np.float32(2.0) * lumps, 0, 1),
-            dtype=np.float32,
-        )
+        return np.asarray(base_hu + (45.0 - 0.4 * base_hu) * np.clip(2.0 * lumps, 0, 1), dtype=np.float32)
 
     return material
 
@@ -177,10 +166,8 @@ def _stool(phase: float, base_hu: float) -> Material:
     def material(x: Field, y: Field, z: Field, _f: Field) -> Field:
         bend = 2.6 * np.sin(x * 0.17 + 0.12 * z + phase) + 2.1 * np.sin(y * 0.19 - 0.14 * z)
         grain = np.sin(x * 0.4 + bend) * np.sin(y * 0.43 - 0.9 * bend + phase) * np.sin(z * 0.45 + 0.7 * bend)
-        bubbles = np.clip((grain - np.float32(0.35)) * np.float32(5.0), np.float32(0), np.float32(1))
-        return np.asarray(
-            np.float32(base_hu) + np.float32(30.0) * grain - np.float32(550.0) * bubbles, dtype=np.float32
-        )
+        bubbles = np.clip((grain - 0.35) * 5.0, 0, 1)
+        return np.asarray(base_hu + 30.0 * grain - 550.0 * bubbles, dtype=np.float32)
 
     return material
 

@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from autosam_edge.phantom.patient import retroperitoneum
-from autosam_edge.phantom.shapes import Field, FieldFunction, Point, Solid, Tube, ellipsoid, rotation, union
+from autosam_edge.phantom.shapes import (
+    Field,
+    FieldFunction,
+    Point,
+    Solid,
+    Tube,
+    ellipsoid,
+    point,
+    rotation,
+    union,
+)
 from autosam_edge.phantom.trunk import FAT_HU
 
 if TYPE_CHECKING:
@@ -68,35 +78,27 @@ def _paint_vessel_trees(canvas: Canvas, patient: Patient, inside: FieldFunction,
         for _ in range(count):
             way = rng.normal(0, 1, 3) * (1.0, 1.0, 0.8)
             end = np.add(root, way / np.linalg.norm(way) * rng.uniform(35, 75))
-            bend = (np.add(root, end)) / 2 + rng.normal(0, 7, 3)
-            points: list[Point] = [
-                root,
-                (float(bend[0]), float(bend[1]), float(bend[2])),
-                (float(end[0]), float(end[1]), float(end[2])),
-            ]
-            canvas.paint(Tube.along(points, [3.4, 2.2, 1.0], steps=2).solid().within(inside), hu, label=None)
+            bend = np.add(root, end) / 2 + rng.normal(0, 7, 3)
+            branch = Tube.along([root, point(bend), point(end)], [3.4, 2.2, 1.0], steps=2)
+            canvas.paint(branch.solid().within(inside), hu, label=None)
 
 
 def _uneven(shape: Solid, patient: Patient, amplitude_mm: float) -> Solid:
     """The solid with a slow wave on its surface."""
-    a, b, c = (np.float32(phase) for phase in patient.rng.uniform(0, 2 * np.pi, 3))
+    a, b, c = patient.rng.uniform(0, 2 * np.pi, 3).tolist()
 
     def field(x: Field, y: Field, z: Field) -> Field:
-        wave = (
-            np.sin(x * np.float32(0.085) + a)
-            + np.sin(y * np.float32(0.09) + b)
-            + np.sin(z * np.float32(0.1) + c)
-        )
-        return np.asarray(shape.field(x, y, z) + np.float32(amplitude_mm * 0.6) * wave, dtype=np.float32)
+        wave = np.sin(x * 0.085 + a) + np.sin(y * 0.09 + b) + np.sin(z * 0.1 + c)
+        return np.asarray(shape.field(x, y, z) + amplitude_mm * 0.6 * wave, dtype=np.float32)
 
     return Solid(shape.low, shape.high, field)
 
 
 def _fissure(x: Field, y: Field, z: Field) -> Field:
     """The cleft of the round ligament: a wedge of fat from below and from the front."""
-    depth = np.maximum(z - np.float32(64.0), y + np.float32(84.0))
-    bend = np.float32(16.0) + np.float32(0.12) * (y + 110) + np.float32(3.0) * np.sin(y * 0.09 + z * 0.05)
-    width = np.clip(np.float32(4.5) - np.float32(0.05) * (z + 10), 0.5, 5.0)
+    depth = np.maximum(z - 64.0, y + 84.0)
+    bend = 16.0 + 0.12 * (y + 110) + 3.0 * np.sin(y * 0.09 + z * 0.05)
+    width = np.clip(4.5 - 0.05 * (z + 10), 0.5, 5.0)
     return np.asarray(np.maximum(np.abs(x + bend) - width, depth), dtype=np.float32)
 
 
@@ -157,15 +159,9 @@ def _renal_tissue(whole: Solid, middle_z_mm: float, cortex_hu: float, medulla_hu
     """Cortex, and the medulla from about 8 mm of depth on."""
 
     def material(x: Field, y: Field, z: Field, _f: Field) -> Field:
-        pyramids = np.sin((z - np.float32(middle_z_mm)) * np.float32(0.42)) * np.float32(2.5)
-        depth = np.clip(
-            (pyramids - whole.field(x, y, z) - np.float32(8.0)) * np.float32(0.5),
-            np.float32(0),
-            np.float32(1),
-        )
-        return np.asarray(
-            np.float32(cortex_hu) + np.float32(medulla_hu - cortex_hu) * depth, dtype=np.float32
-        )
+        pyramids = np.sin((z - middle_z_mm) * 0.42) * 2.5
+        depth = np.clip((pyramids - whole.field(x, y, z) - 8.0) * 0.5, 0, 1)
+        return np.asarray(cortex_hu + (medulla_hu - cortex_hu) * depth, dtype=np.float32)
 
     return material
 
@@ -191,16 +187,14 @@ def paint_pancreas(canvas: Canvas, patient: Patient) -> None:
     smooth = union([gland, uncinate], blend_mm=6.0)
 
     def lobes(x: Field, y: Field, z: Field) -> Field:
-        bumps = (
-            np.sin(x * np.float32(0.62)) * np.sin(y * np.float32(0.66) + 1) * np.sin(z * np.float32(0.58) + 2)
-        )
-        return np.asarray(smooth.field(x, y, z) + np.float32(1.9) * bumps, dtype=np.float32)
+        bumps = np.sin(x * 0.62) * np.sin(y * 0.66 + 1) * np.sin(z * 0.58 + 2)
+        return np.asarray(smooth.field(x, y, z) + 1.9 * bumps, dtype=np.float32)
 
     tissue_hu = patient.enhanced(40.0, 98.0)
 
     def tissue(x: Field, y: Field, z: Field, _f: Field) -> Field:
-        clefts = np.sin(x * np.float32(0.9) + 1) * np.sin(y * np.float32(0.8)) * np.sin(z * np.float32(0.7))
-        return np.asarray(np.float32(tissue_hu) - np.float32(45.0) * np.clip(clefts, 0, 1), dtype=np.float32)
+        clefts = np.sin(x * 0.9 + 1) * np.sin(y * 0.8) * np.sin(z * 0.7)
+        return np.asarray(tissue_hu - 45.0 * np.clip(clefts, 0, 1), dtype=np.float32)
 
     canvas.paint(Solid(smooth.low, smooth.high, lobes).grown(3.0), FAT_HU)
     canvas.paint(Solid(smooth.low, smooth.high, lobes), tissue, label=PANCREAS)
@@ -218,20 +212,15 @@ def paint_gallbladder(canvas: Canvas, patient: Patient) -> None:
 def _blade(apex: Point, tip: Point, *, height_mm: float, thick_mm: float) -> Solid:
     """One limb of an adrenal gland: a thin upright plate between two lines along z."""
     (ax, ay, az), (bx, by, _) = apex, tip
-    ux, uy = np.float32(bx - ax), np.float32(by - ay)
-    length2 = np.float32((bx - ax) ** 2 + (by - ay) ** 2)
+    ux, uy = bx - ax, by - ay
+    length2 = ux**2 + uy**2
 
     def field(x: Field, y: Field, z: Field) -> Field:
-        u, v = x - np.float32(ax), y - np.float32(ay)
-        t = np.clip((u * ux + v * uy) / length2, np.float32(0), np.float32(1))
+        u, v = x - ax, y - ay
+        t = np.clip((u * ux + v * uy) / length2, 0, 1)
         u, v = u - t * ux, v - t * uy
-        w = np.maximum(
-            np.abs(z - np.float32(az)) - np.float32(height_mm / 2) * (1 - np.float32(0.4) * t), np.float32(0)
-        )
-        return np.asarray(
-            np.sqrt(u * u + v * v + w * w) - np.float32(thick_mm / 2) * (1 - np.float32(0.25) * t),
-            dtype=np.float32,
-        )
+        w = np.maximum(np.abs(z - az) - height_mm / 2 * (1 - 0.4 * t), 0)
+        return np.asarray(np.sqrt(u * u + v * v + w * w) - thick_mm / 2 * (1 - 0.25 * t), dtype=np.float32)
 
     reach = thick_mm
     low = (min(ax, bx) - reach, min(ay, by) - reach, az - height_mm / 2 - reach)
@@ -248,9 +237,8 @@ def paint_adrenals(canvas: Canvas, patient: Patient) -> None:
     )
     for label, apex, lateral, medial in plans:
         shift = np.subtract(patient.near(apex, 1.5), apex)
-        a, b, c = (tuple(float(v) for v in np.add(p, shift)) for p in (apex, lateral, medial))
-        blades = [_blade(a, tip, height_mm=22.0, thick_mm=5.2) for tip in (b, c)]  # type: ignore[arg-type]
-        gland = union(blades, blend_mm=2.0)
+        start, *ends = (point(np.add(p, shift)) for p in (apex, lateral, medial))
+        gland = union([_blade(start, end, height_mm=22.0, thick_mm=5.2) for end in ends], blend_mm=2.0)
         canvas.paint(gland.grown(4.0), FAT_HU)
         canvas.paint(gland, hu, label=label)
 

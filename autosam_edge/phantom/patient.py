@@ -108,6 +108,6 @@ def costal_margin(_x: Field, y: Field, z: Field) -> Field:
 
 def retroperitoneum(x: Field, y: Field, _z: Field) -> Field:
     """Negative around the spine, the great vessels and the crura, where no peritoneal organ reaches."""
-    u, v = x / np.float32(44.0), (y - np.float32(14.0)) / np.float32(50.0)
-    level = np.sqrt(u * u + v * v) + np.float32(1e-6)
-    return np.asarray((level - np.float32(1)) * np.float32(46.0), dtype=np.float32)
+    u, v = x / 44.0, (y - 14.0) / 50.0
+    level = np.sqrt(u * u + v * v) + 1e-6
+    return np.asarray((level - 1) * 46.0, dtype=np.float32)

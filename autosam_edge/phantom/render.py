@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -116,16 +117,16 @@ class Canvas:
             label: Label of the voxels whose center lies inside; 0 makes them background, None leaves them as
                 they are.
         """
-        inverse = np.float32(1.0 / self.edge_mm)
+        inverse = 1.0 / self.edge_mm
         for brick in self.bricks(shape):
             x, y, z = self.coordinates(brick)
             field = shape.field(x, y, z)
             if float(field.min()) > self.edge_mm:
                 continue
-            share = np.clip(np.float32(0.5) - field * inverse, np.float32(0), np.float32(1))
-            share *= share * (np.float32(3) - np.float32(2) * share)
+            share = np.clip(0.5 - field * inverse, 0, 1)
+            share *= share * (3 - 2 * share)
             below = self.hu[brick]
-            value = material(x, y, z, field) if callable(material) else np.float32(material)
+            value = material(x, y, z, field) if callable(material) else material
             below += share * (value - below)
             if label is not None:
                 self.labels[brick][field < 0] = label
@@ -164,4 +165,4 @@ def add_noise(
         grain = rows[:, :width].copy()
         for j in range(1, steps_w + 1):
             grain += rows[:, j : j + width]
-        hu[k] += grain * np.float32(sigma_hu / np.sqrt((steps_h + 1) * (steps_w + 1)))
+        hu[k] += grain * (sigma_hu / math.sqrt((steps_h + 1) * (steps_w + 1)))

@@ -1,7 +1,7 @@
 """Implicit shapes in millimeters: negative inside, positive outside, close to the distance near the surface.
 
 A shape is evaluated brick by brick, so that its arrays stay in the processor's cache and bricks far from it
-cost nothing.
+cost nothing. Every field stays float32, as NumPy gives a number of Python the type of the array beside it.
 """
 
 from __future__ import annotations
@@ -18,6 +18,12 @@ Point = tuple[float, float, float]
 FieldFunction = Callable[[Field, Field, Field], Field]
 
 FAR_MM = 1e3
+
+
+def point(values: npt.ArrayLike) -> Point:
+    """Three numbers as numbers of Python; a float64 of NumPy would make float64 of a field."""
+    x, y, z = np.asarray(values, dtype=np.float64).tolist()
+    return x, y, z
 
 
 @dataclass(frozen=True)
@@ -37,10 +43,8 @@ class Solid:
     def grown(self, margin_mm: float) -> Solid:
         """The solid with its surface moved outward by ``margin_mm``, inward if negative."""
         field, more = self.field, max(margin_mm, 0.0)
-        offset = np.float32(margin_mm)
-        low = (self.low[0] - more, self.low[1] - more, self.low[2] - more)
-        high = (self.high[0] + more, self.high[1] + more, self.high[2] + more)
-        return Solid(low, high, lambda x, y, z: field(x, y, z) - offset)
+        low, high = point(np.subtract(self.low, more)), point(np.add(self.high, more))
+        return Solid(low, high, lambda x, y, z: field(x, y, z) - margin_mm)
 
     def within(self, other: FieldFunction, *, blend_mm: float = 0.0) -> Solid:
         """The part of the solid where ``other`` is negative, its edge rounded over ``blend_mm``."""
@@ -58,8 +62,8 @@ def smooth_max(a: Field, b: Field, blend_mm: float) -> Field:
     """Polynomial smooth maximum; equals ``max`` where the two differ by more than ``blend_mm``."""
     if blend_mm <= 0:
         return np.maximum(a, b)
-    overlap = np.maximum(np.float32(blend_mm) - np.abs(a - b), np.float32(0))
-    return np.asarray(np.maximum(a, b) + overlap * overlap * np.float32(0.25 / blend_mm), dtype=np.float32)
+    overlap = np.maximum(blend_mm - np.abs(a - b), 0)
+    return np.asarray(np.maximum(a, b) + overlap * overlap * (0.25 / blend_mm), dtype=np.float32)
 
 
 def union(shapes: Sequence[Solid], *, blend_mm: float) -> Solid:
@@ -73,7 +77,7 @@ def union(shapes: Sequence[Solid], *, blend_mm: float) -> Solid:
 
     low = np.min([shape.low for shape in shapes], axis=0) - blend_mm
     high = np.max([shape.high for shape in shapes], axis=0) + blend_mm
-    return Solid((low[0], low[1], low[2]), (high[0], high[1], high[2]), field)
+    return Solid(point(low), point(high), field)
 
 
 def rotation(*, x_deg: float = 0.0, y_deg: float = 0.0, z_deg: float = 0.0) -> Rotation:
@@ -110,15 +114,12 @@ def ellipsoid(center: Point, radii: Point, turn: Rotation | None = None) -> Soli
         u *= a
         v *= b
         w *= c
-        slope = np.sqrt(u * u + v * v + w * w) + np.float32(1e-6)
-        distance: Field = (
-            level * (level - np.float32(1)) / slope
-        )  # first-order distance: value over length of gradient
+        slope = np.sqrt(u * u + v * v + w * w) + 1e-6
+        distance: Field = level * (level - 1) / slope  # first-order distance: value over length of gradient
         return distance
 
     reach = np.sqrt((columns.astype(np.float64) ** 2 * np.asarray(radii) ** 2).sum(axis=1))
-    low, high = np.asarray(center) - reach, np.asarray(center) + reach
-    return Solid((low[0], low[1], low[2]), (high[0], high[1], high[2]), field)
+    return Solid(point(center - reach), point(center + reach), field)
 
 
 def cylinder(
@@ -138,39 +139,20 @@ def cylinder(
             power.
     """
     (cx, cy), (a, b) = center, radii
-    c, far = np.float32(square), np.float32(2.2)
 
     def field(x: Field, y: Field, z: Field) -> Field:
-        u = np.minimum(
-            np.abs(x - np.float32(cx)) * np.float32(1 / a), far
-        )  # beyond, the cross term would turn the sign
-        v = np.minimum(np.abs(y - np.float32(cy)) * np.float32(1 / b), far)
+        u = np.minimum(np.abs(x - cx) * (1 / a), 2.2)  # beyond, the cross term would turn the sign
+        v = np.minimum(np.abs(y - cy) * (1 / b), 2.2)
         u2, v2 = u * u, v * v
-        level = u2 + v2 - c * u2 * v2
-        u *= (np.float32(1) - c * v2) * np.float32(1 / a)
-        v *= (np.float32(1) - c * u2) * np.float32(1 / b)
+        level = u2 + v2 - square * u2 * v2
+        u *= (1 - square * v2) * (1 / a)
+        v *= (1 - square * u2) * (1 / b)
         root = np.sqrt(level)
-        side = root * (root - np.float32(1)) / (np.sqrt(u * u + v * v) + np.float32(1e-6))
-        distance: Field = np.maximum(side, np.maximum(np.float32(low_mm) - z, z - np.float32(high_mm)))
+        side = root * (root - 1) / (np.sqrt(u * u + v * v) + 1e-6)
+        distance: Field = np.maximum(side, np.maximum(low_mm - z, z - high_mm))
         return distance
 
     return Solid((cx - a, cy - b, low_mm), (cx + a, cy + b, high_mm), field)
-
-
-def curve(
-    points: Sequence[Point], radii: Sequence[float], *, steps: int = 4
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Catmull-Rom curve through points with radii: (n, 3) positions and (n,) radii in mm."""
-    knots = np.column_stack([np.asarray(points, dtype=np.float64), np.asarray(radii, dtype=np.float64)])
-    padded = np.concatenate([2 * knots[:1] - knots[1:2], knots, 2 * knots[-1:] - knots[-2:-1]])
-    t = np.linspace(0, 1, steps, endpoint=False)[:, None]
-    pieces = []
-    for a, b, c, d in zip(padded, padded[1:], padded[2:], padded[3:], strict=False):
-        pieces.append(
-            0.5 * (2 * b + (c - a) * t + (2 * a - 5 * b + 4 * c - d) * t**2 + (3 * b - a - 3 * c + d) * t**3)
-        )
-    dense = np.concatenate([*pieces, knots[-1:]]).astype(np.float32)
-    return dense[:, :3], np.maximum(dense[:, 3], np.float32(0.5))
 
 
 @dataclass(frozen=True)
@@ -187,18 +169,27 @@ class Tube:
 
     @classmethod
     def along(cls, points: Sequence[Point], radii: Sequence[float], *, steps: int = 4) -> Tube:
-        """A tube along the smooth curve through ``points``."""
-        return cls(*curve(points, radii, steps=steps))
+        """A tube along the Catmull-Rom curve through ``points``, ``steps`` segments from each to the next."""
+        knots = np.column_stack([points, radii]).astype(np.float64)
+        padded = np.concatenate([2 * knots[:1] - knots[1:2], knots, 2 * knots[-1:] - knots[-2:-1]])
+        a, b, c, d = (padded[k : len(padded) - 3 + k, None] for k in range(4))
+        t = np.linspace(0, 1, steps, endpoint=False)[:, None]
+        pieces = 0.5 * (
+            2 * b + (c - a) * t + (2 * a - 5 * b + 4 * c - d) * t**2 + (3 * b - a - 3 * c + d) * t**3
+        )
+        dense = np.concatenate([pieces.reshape(-1, 4), knots[-1:]]).astype(np.float32)
+        return cls(dense[:, :3], np.maximum(dense[:, 3], 0.5))
 
     def solid(self, margin_mm: float = 0.0) -> Solid:
         """The tube as a solid, its radius changed by ``margin_mm``."""
-        low, high = self._box(max(margin_mm, 0.0))
-        offset = np.float32(margin_mm)
-        return Solid(low, high, lambda x, y, z: self._measure(x, y, z) - offset)
+        radii, more = self.radii[:, None], max(margin_mm, 0.0)
+        low = (self.centers - radii).min(axis=0) - more
+        high = (self.centers + radii).max(axis=0) + more
+        return Solid(point(low), point(high), lambda x, y, z: self._measure(x, y, z) - margin_mm)
 
     def _measure(self, x: Field, y: Field, z: Field) -> Field:
         """Implicit function; segments far from the brick are left out."""
-        nearest = np.full(x.shape, np.float32(FAR_MM))
+        nearest = np.full(x.shape, FAR_MM, dtype=np.float32)
         corners = np.array([[axis.min(), axis.max()] for axis in (x, y, z)])
         starts, spans = self.centers[:-1], np.diff(self.centers, axis=0)
         middle, half = corners.mean(axis=1), float(np.linalg.norm(np.ptp(corners, axis=1))) / 2
@@ -207,8 +198,8 @@ class Tube:
         for k in np.flatnonzero(close):
             (ax, ay, az), (bx, by, bz) = starts[k], spans[k]
             u, v, w = x - ax, y - ay, z - az
-            length2 = np.float32(max(float(bx * bx + by * by + bz * bz), 1e-6))
-            t = np.clip((u * bx + v * by + w * bz) / length2, np.float32(0), np.float32(1))
+            length2 = max(float(bx * bx + by * by + bz * bz), 1e-6)
+            t = np.clip((u * bx + v * by + w * bz) / length2, 0, 1)
             u -= t * bx
             v -= t * by
             w -= t * bz
@@ -216,8 +207,3 @@ class Tube:
             distance -= self.radii[k] + t * (self.radii[k + 1] - self.radii[k])
             np.minimum(nearest, distance, out=nearest)
         return nearest
-
-    def _box(self, more: float) -> tuple[Point, Point]:
-        low = (self.centers - self.radii[:, None]).min(axis=0) - more
-        high = (self.centers + self.radii[:, None]).max(axis=0) + more
-        return (float(low[0]), float(low[1]), float(low[2])), (float(high[0]), float(high[1]), float(high[2]))

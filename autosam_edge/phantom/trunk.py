@@ -22,13 +22,11 @@ def paint_table(canvas: Canvas, patient: Patient) -> None:
     y_back = patient.skin().high[1]
 
     def trough(x: Field, y: Field, _z: Field) -> Field:
-        return np.asarray(y - np.float32(y_back + 24.0) + np.float32(0.0011) * x * x, dtype=np.float32)
+        return np.asarray(y - (y_back + 24.0) + 0.0011 * x * x, dtype=np.float32)
 
     def shell(x: Field, y: Field, z: Field) -> Field:
-        middle = np.abs(trough(x, y, z)) - np.float32(9.0)
-        return np.asarray(
-            np.maximum(np.abs(middle) - np.float32(1.2), np.abs(x) - np.float32(205.0)), dtype=np.float32
-        )
+        middle = np.abs(trough(x, y, z)) - 9.0
+        return np.asarray(np.maximum(np.abs(middle) - 1.2, np.abs(x) - 205.0), dtype=np.float32)
 
     low, high = (-205.0, y_back - 40.0, BOTTOM_MM), (205.0, y_back + 45.0, TOP_MM)
     canvas.paint(
@@ -48,19 +46,15 @@ def paint_trunk(canvas: Canvas, patient: Patient) -> None:
 def _wall(x: Field, y: Field, z: Field, f: Field) -> Field:
     """Three flat muscles at the flank with fat between them, and the two straight muscles in front."""
     aside = np.abs(x)
-    layers = (
-        (aside > 80) & (z < 40) & ((np.abs(f + np.float32(4.2)) < 0.7) | (np.abs(f + np.float32(8.4)) < 0.6))
-    )
-    seams = (y < -60) & ((aside < 3.5) | (np.abs(aside - np.float32(78)) < 4.0))
+    layers = (aside > 80) & (z < 40) & ((np.abs(f + 4.2) < 0.7) | (np.abs(f + 8.4) < 0.6))
+    seams = (y < -60) & ((aside < 3.5) | (np.abs(aside - 78) < 4.0))
     return np.asarray(np.where(layers | seams, -15, MUSCLE_HU), dtype=np.float32)
 
 
 def _marbled(x: Field, y: Field, z: Field, _f: Field) -> Field:
     """Muscle with streaks of fat along the spine."""
     streak = np.sin(x * 0.33 + 1.3 * np.sin(y * 0.21)) * np.sin(y * 0.37 + 0.02 * z + 1.1 * np.sin(x * 0.17))
-    return np.asarray(
-        np.float32(MUSCLE_HU) - np.float32(45) * np.clip(streak - np.float32(0.2), 0, 1), dtype=np.float32
-    )
+    return np.asarray(MUSCLE_HU - 45 * np.clip(streak - 0.2, 0, 1), dtype=np.float32)
 
 
 def paint_muscles(canvas: Canvas, patient: Patient) -> None:
@@ -94,23 +88,17 @@ def paint_skeleton(canvas: Canvas, patient: Patient) -> None:
     phase = float(patient.rng.uniform(-8, 8))
 
     def body(x: Field, y: Field, z: Field) -> Field:
-        waist = np.cos((z - np.float32(phase)) * np.float32(2 * np.pi / _VERTEBRA_MM))  # 1 at the disc
-        width = np.float32(22.5) + np.float32(1.6) * waist
-        u, v = x / width, (y - spine_axis(z)) / (width * np.float32(0.78))
-        return np.asarray(
-            (np.sqrt(u * u + v * v) - np.float32(1)) * width * np.float32(0.88), dtype=np.float32
-        )
+        waist = np.cos((z - phase) * (2 * np.pi / _VERTEBRA_MM))  # 1 at the disc
+        width = 22.5 + 1.6 * waist
+        u, v = x / width, (y - spine_axis(z)) / (width * 0.78)
+        return np.asarray((np.sqrt(u * u + v * v) - 1) * width * 0.88, dtype=np.float32)
 
     def bone(x: Field, y: Field, z: Field, f: Field) -> Field:
-        level = (z - np.float32(phase)) / np.float32(_VERTEBRA_MM)
-        gap = np.abs(level - np.rint(level)) * np.float32(
-            _VERTEBRA_MM
-        )  # distance from the middle of the disc
-        trabeculae = np.float32(175) + np.float32(25) * np.sin(x * 0.9) * np.sin(y * 0.8 + 1) * np.sin(
-            z * 0.7
-        )
-        value = np.where((f > -2.2) | (gap < 6.2), np.float32(430), trabeculae)
-        return np.asarray(np.where(gap < 4.6, np.float32(85), value), dtype=np.float32)
+        level = (z - phase) / _VERTEBRA_MM
+        gap = np.abs(level - np.rint(level)) * _VERTEBRA_MM  # distance from the middle of the disc
+        trabeculae = 175 + 25 * np.sin(x * 0.9) * np.sin(y * 0.8 + 1) * np.sin(z * 0.7)
+        value = np.where((f > -2.2) | (gap < 6.2), 430, trabeculae)
+        return np.asarray(np.where(gap < 4.6, 85, value), dtype=np.float32)
 
     column = Solid((-27.0, -40.0, BOTTOM_MM), (27.0, 60.0, TOP_MM), body)
     arch = cylinder((0.0, 24.0), (19.0, 15.0), low_mm=BOTTOM_MM, high_mm=TOP_MM)
@@ -195,15 +183,13 @@ def paint_chest(canvas: Canvas, patient: Patient) -> None:
     canvas.paint(domes.within(cavity.field), FAT_HU)
 
     def mediastinum(x: Field, y: Field, _z: Field) -> Field:
-        u, v = (x - np.float32(8.0)) / np.float32(34.0), (y + np.float32(30.0)) / np.float32(150.0)
-        return np.asarray((np.sqrt(u * u + v * v) - np.float32(1)) * np.float32(34.0), dtype=np.float32)
+        u, v = (x - 8.0) / 34.0, (y + 30.0) / 150.0
+        return np.asarray((np.sqrt(u * u + v * v) - 1) * 34.0, dtype=np.float32)
 
     ventricles = ellipsoid((28.0, patient.front(-92.0), 168.0), (58.0, 44.0, 62.0), rotation(z_deg=-25.0))
     atria = ellipsoid((-18.0, patient.front(-78.0), 180.0), (36.0, 38.0, 56.0))
     heart = union([ventricles, atria], blend_mm=10.0)
-    lung_space = patient.cavity(1.0).within(
-        lambda x, y, z: costal_margin(x, y, z) + np.float32(5.0), blend_mm=6.0
-    )
+    lung_space = patient.cavity(1.0).within(lambda x, y, z: costal_margin(x, y, z) + 5.0, blend_mm=6.0)
     lungs = lung_space.without(domes.grown(3.5).field, blend_mm=4.0).without(mediastinum, blend_mm=8.0)
     lungs = lungs.without(heart.grown(5.0).field, blend_mm=6.0)
     between = Solid((-30.0, -150.0, 60.0), (46.0, 60.0, TOP_MM), mediastinum).within(patient.cavity().field)
@@ -222,10 +208,6 @@ def _lung_texture(x: Field, y: Field, z: Field, f: Field) -> Field:
         * np.sin(y * 0.29 + 1.7 * np.sin(z * 0.13 + 1.0))
         * np.sin(z * 0.12 + 0.05 * x)
     )
-    depth = np.clip(-f / np.float32(60.0), np.float32(0), np.float32(1))
-    vessel = np.clip(
-        (branch - np.float32(0.86) + np.float32(0.3) * (depth - 0.5)) * np.float32(8.0),
-        np.float32(0),
-        np.float32(1),
-    )
-    return np.asarray(np.float32(LUNG_HU) + np.float32(880.0) * vessel * (f < -4), dtype=np.float32)
+    depth = np.clip(-f / 60.0, 0, 1)
+    vessel = np.clip((branch - 0.86 + 0.3 * (depth - 0.5)) * 8.0, 0, 1)
+    return np.asarray(LUNG_HU + 880.0 * vessel * (f < -4), dtype=np.float32)
