@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from autosam_edge.dicom.planes import ImagePlane
 
 _DEFLATED_FRAMES = "1.2.840.10008.1.2.8.1"  # Deflated Image Frame Compression
-_WITHOUT_EXTRA = frozenset({*NATIVE, str(DeflatedExplicitVRLittleEndian), str(RLELossless), _DEFLATED_FRAMES})
-_MAY_LOSE = frozenset(map(str, (JPEGExtended12Bit, JPEGLSNearLossless, JPEG2000, HTJ2K)))
+_WITHOUT_EXTRA = frozenset({*NATIVE, DeflatedExplicitVRLittleEndian, RLELossless, _DEFLATED_FRAMES})
+_MAY_LOSE = frozenset({JPEGExtended12Bit, JPEGLSNearLossless, JPEG2000, HTJ2K})
 _MAX_TILES = 4096  # a tile of CT is the whole image, or 1024 pixels a side
 _ANOTHER_IMAGE = b"\xff\xd8\xff"
 

@@ -39,16 +39,16 @@ if TYPE_CHECKING:
     Samples = npt.NDArray[Any]
 
 CODINGS: dict[str, Coding] = {
-    str(JPEGExtended12Bit): "JPEG",
-    str(JPEGLossless): "JPEG Lossless",
-    str(JPEGLosslessSV1): "JPEG Lossless",
-    str(JPEGLSLossless): "JPEG-LS",
-    str(JPEGLSNearLossless): "JPEG-LS",
-    str(JPEG2000Lossless): "JPEG 2000",
-    str(JPEG2000): "JPEG 2000",
-    str(HTJ2KLossless): "JPEG 2000",
-    str(HTJ2KLosslessRPCL): "JPEG 2000",
-    str(HTJ2K): "JPEG 2000",
+    JPEGExtended12Bit: "JPEG",
+    JPEGLossless: "JPEG Lossless",
+    JPEGLosslessSV1: "JPEG Lossless",
+    JPEGLSLossless: "JPEG-LS",
+    JPEGLSNearLossless: "JPEG-LS",
+    JPEG2000Lossless: "JPEG 2000",
+    JPEG2000: "JPEG 2000",
+    HTJ2KLossless: "JPEG 2000",
+    HTJ2KLosslessRPCL: "JPEG 2000",
+    HTJ2K: "JPEG 2000",
 }
 """Coding of the frames of each transfer syntax that needs a native decoder."""
 _CHILD_MB = 120.0  # without a frame: Python, NumPy and the decoders

@@ -1,4 +1,4 @@
-"""What a structured report and a secondary capture share: whose they are, what made them, and the file.
+"""What the DICOM results share: their UIDs, whose they are, what made them, and the file.
 
 The same content gives the same bytes: dates are those of the source, and the instance UID is made from all
 else that is in the object.
@@ -11,18 +11,30 @@ import io
 from typing import TYPE_CHECKING
 
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.uid import UID, ExplicitVRLittleEndian
 
-from autosam_edge.dicom.derived_uid import derived_uid
 from autosam_edge.dicom.patient_study import add_patient_and_study, content_date_and_time, patient_and_study
 from autosam_edge.dicom.source import identifier
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pydicom.uid import UID
-
     from autosam_edge.volume import Provenance
+
+
+def derived_uid(*parts: str) -> UID:
+    """A UID under 2.25 from the SHA-256 of its parts, so the same parts always give the same UID.
+
+    Args:
+        parts: Texts that say what the UID names; two different objects must not share them.
+
+    Source:
+        PS3.5 B.2 (UIDs from a UUID), RFC 9562 (UUID of version 8).
+    """
+    value = int.from_bytes(hashlib.sha256("\n".join(parts).encode()).digest()[:16], "big")
+    value = value & ~(0xF << 76) | (8 << 76)
+    value = value & ~(0x3 << 62) | (2 << 62)
+    return UID(f"2.25.{value}")
 
 
 def new_object(

@@ -6,7 +6,7 @@ import logging
 import math
 import threading
 import warnings
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -15,22 +15,19 @@ from pydicom.datadict import tag_for_keyword
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag
+from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage
 
 from autosam_edge.error_codes import ATTRIBUTE_INVALID, DICOM_DAMAGED
 from autosam_edge.errors import AutosamEdgeError
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator
     from pathlib import Path
 
     from pydicom.dataset import Dataset
 
-CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
-ENHANCED_CT_IMAGES = frozenset(
-    {"1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2"}
-)  # native, and converted from legacy images
-CT_IMAGES = frozenset({CT_IMAGE, *ENHANCED_CT_IMAGES})
+ENHANCED_CT_IMAGES = frozenset({EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage})
+CT_IMAGES = frozenset({CTImageStorage, *ENHANCED_CT_IMAGES})
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +103,7 @@ class _Silence:
     def __init__(self) -> None:
         self._lock, self._inside, self._undo = threading.Lock(), 0, ExitStack()
 
-    def enter(self) -> None:
+    def __enter__(self) -> None:
         with self._lock:
             self._inside += 1
             if self._inside == 1:
@@ -116,7 +113,7 @@ class _Silence:
                     self._undo.callback(log.setLevel, log.level)
                     log.setLevel(logging.CRITICAL + 1)
 
-    def leave(self) -> None:
+    def __exit__(self, *_: object) -> None:
         with self._lock:
             self._inside -= 1
             if self._inside == 0:
@@ -126,17 +123,12 @@ class _Silence:
 _silence = _Silence()
 
 
-@contextmanager
-def silenced() -> Iterator[None]:
+def silenced() -> AbstractContextManager[None]:
     """Suppress warnings, and log records of pydicom and highdicom: they quote values that identify a patient.
 
     While one thread is in such a block, no thread shows a warning.
     """
-    _silence.enter()
-    try:
-        yield
-    finally:
-        _silence.leave()
+    return _silence
 
 
 @cache
@@ -237,6 +229,11 @@ def malformed(keyword: str, name: str, expected: str) -> AutosamEdgeError:
         f"{keyword} of {name} is malformed, expected {expected}.",
         remedy="Export the series again from the scanner or archive; the header is damaged.",
     )
+
+
+def missing(keyword: str, name: str) -> AutosamEdgeError:
+    """The error for an attribute that is absent or empty."""
+    return ATTRIBUTE_INVALID(f"{name} has no {keyword}.")
 
 
 def damaged(name: str, what: str) -> AutosamEdgeError:

@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from functools import lru_cache
 
-from pydicom.uid import UID
+from pydicom.uid import UID, MediaStorageDirectoryStorage
 
 from autosam_edge.dicom.header import CT_IMAGES, Header, malformed
 
@@ -14,7 +14,6 @@ MEDIA_DIRECTORY = "media directory (DICOMDIR)"
 MAP = "map that is not in HU, such as of iodine, effective atomic number, density or perfusion"
 _RENDERING = "projection or rendering"
 _NOT_CT = "CT Image whose Modality is not CT"
-_MEDIA_DIRECTORY_CLASS = "1.2.840.10008.1.3.10"
 # Values of ImageType in capital letters and digits alone. Value 4 of multi-energy images is defined in PS3.3
 # C.8.2.1.1.1 (MAT_SPECIFIC, MAT_FRACTIONAL, MAT_VALUE_BASED, EFF_ATOMIC_NUM, ELECTRON_DENSITY are not in HU;
 # VMI, MAT_REMOVED, MAT_MODIFIED are), the derived pixel contrast in C.8.16.1.4; the rest is what scanners and
@@ -69,19 +68,15 @@ def is_spectral(header: Header) -> bool:
     return any(_IN_HU.search(word) for word in image_type(header))
 
 
-def kind_of_type(text: str) -> str:
-    """What an image is by the values of ImageType or FrameType if it is no cross-section in HU, or empty."""
-    return _kind_of(_words(text))
-
-
 @lru_cache(maxsize=256)
 def _words(text: str) -> frozenset[str]:
     return frozenset(re.sub("[^A-Z0-9]", "", value.upper()) for value in text.split("\\"))
 
 
 @lru_cache(maxsize=256)
-def _kind_of(words: frozenset[str]) -> str:
-    """What a CT image is by its ImageType if it is no cross-section in HU, otherwise empty."""
+def kind_of_type(text: str) -> str:
+    """What an image is by the values of ImageType or FrameType if it is no cross-section in HU, or empty."""
+    words = _words(text)
     for kind, pattern in _KINDS:
         if any(pattern.search(word) for word in words):
             return kind
@@ -99,8 +94,8 @@ def _other_kind(header: Header) -> str:
             return _NOT_CT
         rendered = header.raw("VolumeBasedCalculationTechnique") in _RENDERINGS
         distorted = header.raw("VolumetricProperties") == "DISTORTED"
-        return _RENDERING if rendered or distorted else _kind_of(image_type(header))
-    if sop_class == _MEDIA_DIRECTORY_CLASS:
+        return _RENDERING if rendered or distorted else kind_of_type(header.text("ImageType"))
+    if sop_class == MediaStorageDirectoryStorage:
         return MEDIA_DIRECTORY
     title = UID(sop_class).name
     return title if title != sop_class else "object of unknown class"

@@ -12,14 +12,14 @@ import zlib
 from typing import TYPE_CHECKING
 
 import numpy as np
-from pydicom.filebase import DicomBytesIO
-from pydicom.filewriter import write_dataset, write_file_meta_info
+from pydicom.filewriter import write_file_meta_info
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from autosam_edge.dicom.header import silenced
 from autosam_edge.dicom.segmentation import build, seg_content
 from autosam_edge.dicom.segmentation_frames import (
     PIXEL_DATA,
+    encoded,
     frame_numbers,
     layout_changed,
     shown_frame,
@@ -55,25 +55,17 @@ def write_dicom_labelmap(
         del dataset.PixelData
         dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
         with path.open("wb") as stream:
-            stream.write(b"\0" * 128 + b"DICM" + _meta_information(dataset))
+            stream.write(b"\0" * 128 + b"DICM")
+            write_file_meta_info(stream, dataset.file_meta)
             for block in _deflated(dataset, content):
                 stream.write(block)
             stream.write(b"\0" * (stream.tell() % 2))  # a deflated data set has an even length
 
 
-def _meta_information(dataset: Dataset) -> bytes:
-    buffer = DicomBytesIO()
-    write_file_meta_info(buffer, dataset.file_meta, enforce_standard=True)
-    return bytes(buffer.getvalue())
-
-
 def _deflated(dataset: Dataset, content: SegContent) -> Iterator[bytes]:
     """The data set and, as Pixel Data, the frames that it describes, deflated one after the other."""
     deflate = zlib.compressobj(wbits=-zlib.MAX_WBITS)
-    buffer = DicomBytesIO()
-    buffer.is_little_endian, buffer.is_implicit_VR = True, False
-    write_dataset(buffer, dataset)
-    yield deflate.compress(buffer.getvalue())
+    yield deflate.compress(encoded(dataset))
     labels = content.segmentation.labels
     numbers = frame_numbers(content.stand_ins)
     shown = [content.order[shown_frame(item, numbers)] for item in dataset.PerFrameFunctionalGroupsSequence]

@@ -27,6 +27,7 @@ from autosam_edge.dicom.header import (
     Header,
     damaged,
     malformed,
+    missing,
     raw_of,
     silenced,
     sniff,
@@ -36,7 +37,7 @@ from autosam_edge.dicom.header import (
 )
 from autosam_edge.dicom.pixel_element import NATIVE
 from autosam_edge.encoded_bytes import DamagedError, Inflated
-from autosam_edge.error_codes import ATTRIBUTE_INVALID, DICOM_TOO_LARGE, FILE_COMPRESSED, INPUT_UNREADABLE
+from autosam_edge.error_codes import DICOM_TOO_LARGE, FILE_COMPRESSED, INPUT_UNREADABLE
 from autosam_edge.errors import InputError
 from autosam_edge.memory import require_room, resident_mb
 
@@ -267,7 +268,7 @@ def _ct_header(
     if follows != _PIXEL_GROUP[bool(dataset.original_encoding[1])]:
         raise damaged(name, "it ends before its pixel data or holds none")
     if not sop_class:
-        raise ATTRIBUTE_INVALID(f"{name} has no SOPClassUID.")
+        raise missing("SOPClassUID", name)
     return dataset, offset, deflated
 
 

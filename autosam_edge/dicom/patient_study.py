@@ -27,7 +27,6 @@ from pydicom.valuerep import CUSTOMIZABLE_CHARSET_VR
 if TYPE_CHECKING:
     from pydicom.tag import BaseTag
 
-_STUDY_UID = "StudyInstanceUID"
 _TYPE_2 = (
     "PatientName",
     "PatientID",
@@ -50,7 +49,6 @@ _TRIAL_TYPE_2 = (
     "ClinicalTrialTimePointID",
 )
 _CODE = ("CodeValue", "CodingSchemeDesignator", "CodeMeaning")
-_METHOD_CODES = "DeidentificationMethodCodeSequence"
 # PS3.15 Annex E; PS3.16 CID 7050.
 _DEIDENTIFIED_BY = (
     ("113100", "DCM", "Basic Application Confidentiality Profile"),
@@ -81,11 +79,11 @@ def patient_and_study(source: Dataset, *, pseudonymize: bool = False) -> Dataset
         (de-identification).
     """
     result = Dataset()
-    result.StudyInstanceUID = str(source.get(_STUDY_UID) or "")
+    result.StudyInstanceUID = str(source.get("StudyInstanceUID") or "")
     if pseudonymize:
         for keyword in _TYPE_2:
             setattr(result, keyword, "")
-        pseudonym = "AE-" + hashlib.sha256(str(result.StudyInstanceUID).encode()).hexdigest()[:16]
+        pseudonym = "AE-" + hashlib.sha256(result.StudyInstanceUID.encode()).hexdigest()[:16]
         result.PatientName = result.PatientID = pseudonym
         result.PatientIdentityRemoved = "YES"
         result.DeidentificationMethod = _DEIDENTIFICATION_METHOD
@@ -198,16 +196,16 @@ def _copy_deidentification(source: Dataset, target: Dataset) -> None:
     if removed not in ("YES", "NO"):
         return
     _copy(source, "DeidentificationMethod", target)
-    if codes := _codes(source, _METHOD_CODES):
+    if codes := _method_codes(source):
         target.DeidentificationMethodCodeSequence = codes
     if removed == "NO" or codes or _text(source, "DeidentificationMethod"):
         target.PatientIdentityRemoved = removed
 
 
-def _codes(source: Dataset, keyword: str) -> list[Dataset]:
-    """The coded items of a sequence; none if it is absent, is not a sequence, or an item is no code."""
+def _method_codes(source: Dataset) -> list[Dataset]:
+    """The codes of the methods; none if the sequence is absent, is not a sequence, or an item is no code."""
     try:
-        value = source[keyword].value if keyword in source else ()
+        value = source.get("DeidentificationMethodCodeSequence", ())
         if not isinstance(value, Sequence):
             return []
         items = [tuple(str(item[name].value) for name in _CODE) for item in value]

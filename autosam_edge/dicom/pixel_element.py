@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from autosam_edge.dicom.pixel_format import PixelFormat
 
 NATIVE = {
-    str(ImplicitVRLittleEndian): (False, True),
-    str(ExplicitVRLittleEndian): (True, True),
-    str(ExplicitVRBigEndian): (True, False),
+    ImplicitVRLittleEndian: (False, True),
+    ExplicitVRLittleEndian: (True, True),
+    ExplicitVRBigEndian: (True, False),
 }
 """Uncompressed transfer syntaxes: whether the VR is explicit, whether the byte order is little endian."""
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from autosam_edge.error_codes import ATTRIBUTE_INVALID, PIXEL_FORMAT_INVALID
+from autosam_edge.dicom.header import missing
+from autosam_edge.error_codes import PIXEL_FORMAT_INVALID
 from autosam_edge.errors import AutosamEdgeError
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def pixel_format(header: Header) -> PixelFormat:
     """
     samples, meaning = _required(header, "SamplesPerPixel"), header.text("PhotometricInterpretation")
     if not meaning:
-        raise ATTRIBUTE_INVALID(f"{header.name} has no PhotometricInterpretation.")
+        raise missing("PhotometricInterpretation", header.name)
     if samples != 1 or meaning not in ("MONOCHROME1", "MONOCHROME2"):
         raise _wrong_pixels(header, "color or palette pixels, expected one gray sample")
     allocated, stored = _required(header, "BitsAllocated"), header.integer("BitsStored")
@@ -77,7 +78,7 @@ def pixel_format(header: Header) -> PixelFormat:
 def _required(header: Header, keyword: str) -> int:
     value = header.integer(keyword)
     if value is None:
-        raise ATTRIBUTE_INVALID(f"{header.name} has no {keyword}.")
+        raise missing(keyword, header.name)
     return value
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from autosam_edge.dicom.header import ENHANCED_CT_IMAGES, Header, items_of, numbers, raw_of, text_of
+from autosam_edge.dicom.header import ENHANCED_CT_IMAGES, Header, items_of, missing, numbers, raw_of, text_of
 from autosam_edge.dicom.image_kinds import kind_of_type
 from autosam_edge.dicom.pixel_format import PixelFormat, pixel_format
 from autosam_edge.error_codes import (
@@ -16,7 +16,6 @@ from autosam_edge.error_codes import (
     RESCALE_MISSING,
     SEVERAL_STACKS,
 )
-from autosam_edge.errors import AutosamEdgeError
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -109,9 +108,9 @@ def planes_of(headers: list[Header], *, assume_hu: bool = False) -> list[ImagePl
     """
     enhanced = [header for header in headers if header.text("SOPClassUID") in ENHANCED_CT_IMAGES]
     if enhanced and len(headers) > 1:
-        raise _several_stacks(
+        raise SEVERAL_STACKS(
             f"the series holds {len(headers)} objects, of which {len(enhanced)} are multi-frame, "
-            "expected one multi-frame object"
+            "expected one multi-frame object."
         )
     planes: list[ImagePlane] = []
     for header in headers:
@@ -141,12 +140,12 @@ def _enhanced_planes(header: Header, form: PixelFormat, assume_hu: bool) -> list
     in_parts = header.text("ConcatenationUID") or header.integer("InConcatenationNumber") is not None
     if (header.integer("InConcatenationTotalNumber") or (2 if in_parts else 1)) > 1:
         # The number of parts is optional (PS3.3 C.7.6.16.1.1); without it others may be missing.
-        raise _several_stacks(f"{name} is one part of a concatenation, expected the whole object")
+        raise SEVERAL_STACKS(f"{name} is one part of a concatenation, expected the whole object.")
     per_frame = items_of(dataset, "PerFrameFunctionalGroupsSequence", name)
     shared = items_of(dataset, "SharedFunctionalGroupsSequence", name)
     count = header.integer("NumberOfFrames")
     if not per_frame or count != len(per_frame):
-        raise _missing(header, "PerFrameFunctionalGroupsSequence with one item per frame")
+        raise missing("PerFrameFunctionalGroupsSequence with one item per frame", name)
 
     def macro(group: Dataset, keyword: str) -> list[Dataset]:
         return [item for scope in [group, *shared] for item in items_of(scope, keyword, name)][:1]
@@ -155,7 +154,7 @@ def _enhanced_planes(header: Header, form: PixelFormat, assume_hu: bool) -> list
         text_of(item, "StackID", name) for group in per_frame for item in macro(group, "FrameContentSequence")
     }
     if len(stacks) > 1:
-        raise _several_stacks(f"{name} holds {len(stacks)} stacks, expected 1")
+        raise SEVERAL_STACKS(f"{name} holds {len(stacks)} stacks, expected 1.")
     types = {
         raw_of(item, "FrameType") for group in per_frame for item in macro(group, _FRAME_TRAITS["FrameType"])
     }
@@ -195,12 +194,12 @@ def _plane(
     def required(where: list[Dataset], keyword: str, count: int) -> tuple[float, ...]:
         values = numbers(where[0], keyword, count, header.name) if where else None
         if values is None:
-            raise _missing(header, keyword)
+            raise missing(keyword, header.name)
         return values
 
     for keyword in ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID"):
         if not header.text(keyword):
-            raise _missing(header, keyword)
+            raise missing(keyword, header.name)
     rows, columns = (int(required([header.dataset], keyword, 1)[0]) for keyword in ("Rows", "Columns"))
     if not (0 < rows <= _MAX_SIDE and 0 < columns <= _MAX_SIDE):
         raise DICOM_TOO_LARGE(
@@ -246,11 +245,3 @@ def _rescale(header: Header, transformation: list[Dataset], assume_hu: bool) -> 
         kind,
         assumed=slope is None or intercept is None,
     )
-
-
-def _missing(header: Header, keyword: str) -> AutosamEdgeError:
-    return ATTRIBUTE_INVALID(f"{header.name} has no {keyword}.")
-
-
-def _several_stacks(what: str) -> AutosamEdgeError:
-    return SEVERAL_STACKS(f"{what}.")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from autosam_edge.dicom.compressed import check_decodable
 from autosam_edge.dicom.decoder import FrameDecoder
 from autosam_edge.dicom.find import find_dicom_files, walk
-from autosam_edge.dicom.gaps import fill_gaps
 from autosam_edge.dicom.header import silenced, stamp_of, texts_of
 from autosam_edge.dicom.hounsfield import read_hu, reading_mb, same_pixels
 from autosam_edge.dicom.one_scan import check_one_pass
@@ -30,6 +32,8 @@ from autosam_edge.warning_codes import (
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    import numpy.typing as npt
 
     from autosam_edge.dicom.find import DicomFiles
     from autosam_edge.dicom.header import Header
@@ -87,6 +91,29 @@ def read_dicom(
         notes += stacked.warnings + _encoding_notes(chosen.headers) + pixel_notes
         source = _source(chosen, folder, stacked)
     return Volume(hu, stacked.grid, source, tuple(notes))
+
+
+def fill_gaps(hu: npt.NDArray[Any], numbers: Sequence[int]) -> npt.NDArray[Any]:
+    """Give every slice its place in the grid, and interpolate those that are missing linearly in HU.
+
+    Args:
+        hu: (slices, H, W) values of the slices that are there, HU.
+        numbers: Slice of the grid that each one shows, increasing from 0.
+
+    Returns:
+        (D, H, W) of the same type; ``hu`` itself if no slice is missing.
+    """
+    depth = numbers[-1] + 1
+    if depth == len(numbers):
+        return hu
+    filled = np.empty((depth, *hu.shape[1:]), dtype=hu.dtype)
+    filled[list(numbers)] = hu
+    for below, above in pairwise(numbers):
+        for place in range(below + 1, above):
+            share = (place - below) / (above - below)
+            between = filled[below] * np.float64(1.0 - share) + filled[above] * np.float64(share)
+            filled[place] = np.rint(between) if hu.dtype.kind == "i" else between
+    return filled
 
 
 def _source(chosen: Series, folder: Path | None, stacked: Stack) -> Source:

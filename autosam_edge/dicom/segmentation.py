@@ -22,7 +22,7 @@ import numpy as np
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
 
-from autosam_edge.dicom.derived_uid import derived_uid
+from autosam_edge.dicom.derived_object import derived_uid
 from autosam_edge.dicom.header import silenced
 from autosam_edge.dicom.patient_study import add_patient_and_study, content_date_and_time, patient_and_study
 from autosam_edge.dicom.segment_texts import algorithm, image_comments, segment_description
@@ -173,11 +173,7 @@ def _frame_order(segmentation: Segmentation, sources: Sequence[Dataset]) -> npt.
     ):
         raise source_changed("the source files have other rows or columns than the labels")
     try:
-        positions = (
-            _multi_frame_positions(sources[0])
-            if "PerFrameFunctionalGroupsSequence" in sources[0]
-            else _positions(sources)
-        )
+        positions = _positions(sources)
     except Exception as error:  # pydicom raises many types for a damaged element; its text may quote a value
         raise source_changed(f"a source file has no usable position ({type(error).__name__})") from None
     shown = np.setdiff1d(np.arange(depth), segmentation.filled)
@@ -196,19 +192,13 @@ def _frame_order(segmentation: Segmentation, sources: Sequence[Dataset]) -> npt.
 
 
 def _positions(sources: Sequence[Dataset]) -> FloatMatrix:
-    """Image Position (Patient) of single-frame files, (frames, 3), mm."""
-    return np.array(
-        [[float(value) for value in source.ImagePositionPatient] for source in sources], dtype=np.float64
-    )
-
-
-def _multi_frame_positions(source: Dataset) -> FloatMatrix:
-    """Image Position (Patient) of the frames of one Enhanced object (PS3.3 C.7.6.16.2.3), (frames, 3), mm."""
-    frames = source.PerFrameFunctionalGroupsSequence
-    return np.array(
-        [[float(value) for value in frame.PlanePositionSequence[0].ImagePositionPatient] for frame in frames],
-        dtype=np.float64,
-    )
+    """Image Position (Patient) of the files, or of the frames of one Enhanced object, (frames, 3), mm."""
+    holders = sources
+    if "PerFrameFunctionalGroupsSequence" in sources[0]:  # PS3.3 C.7.6.16.2.3
+        frames = sources[0].PerFrameFunctionalGroupsSequence
+        holders = [frame.PlanePositionSequence[0] for frame in frames]
+    positions = [[float(value) for value in holder.ImagePositionPatient] for holder in holders]
+    return np.array(positions, dtype=np.float64)
 
 
 def _identity(segmentation: Segmentation, sources: Sequence[Dataset], kind: Kind, pseudonymize: bool) -> str:

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     import numpy.typing as npt
-    from pydicom.dataelem import DataElement
 
     from autosam_edge.errors import AutosamEdgeError
 
@@ -178,17 +177,16 @@ class _Parts:
                 raise layout_changed("the functional groups of a frame")
             frame = shown_frame(item, numbers)
             segment, position = (int(value) for value in item.FrameContentSequence[0].DimensionIndexValues)
-            before, content, between = (_encoded(item[keyword]) for keyword in _GROUPS)
+            before, content, between = (_element(item, keyword) for keyword in _GROUPS)
             # The item is put together again from these parts, so it must hold them and nothing else.
             if {element.keyword for element in item} - {*_GROUPS, _SEGMENT} or not content.endswith(
                 struct.pack("<II", segment, position)
             ):
                 raise layout_changed("the functional groups of a frame")
-            # If there is only one segment, highdicom writes this sequence once, into the shared groups.
-            own = item.get(_SEGMENT)
             # Dimension Index Values (two unsigned longs) are the last 8 bytes of their group.
             self._of_slice[frame] = (before + content[:-8], between, position)
-            self._of_segment[segment] = _encoded(item[_SEGMENT]) if own is not None else b""
+            # If there is only one segment, highdicom writes its number once, into the shared groups.
+            self._of_segment[segment] = _element(item, _SEGMENT) if _SEGMENT in item else b""
         self.by_position = sorted(self._of_slice, key=lambda frame: self._of_slice[frame][2])
 
     def item(self, segment: int, frame: int) -> bytes:
@@ -210,11 +208,16 @@ def layout_changed(what: str) -> AutosamEdgeError:
     )
 
 
-def _encoded(element: DataElement) -> bytes:
-    """An element in Explicit VR Little Endian."""
+def encoded(dataset: Dataset) -> bytes:
+    """A data set in Explicit VR Little Endian."""
     buffer = DicomBytesIO()
     buffer.is_little_endian, buffer.is_implicit_VR = True, False
-    holder = Dataset()
-    holder.add(element)
-    write_dataset(buffer, holder)
+    write_dataset(buffer, dataset)
     return bytes(buffer.getvalue())
+
+
+def _element(item: Dataset, keyword: str) -> bytes:
+    """One element of a data set, encoded."""
+    holder = Dataset()
+    holder.add(item[keyword])
+    return encoded(holder)

@@ -97,10 +97,7 @@ def series_choices(found: DicomFiles) -> list[SeriesChoice]:
         InputError: There is no DICOM file (AE-DICOM-001), no CT image (AE-DICOM-002) or only maps that are
             not in HU (AE-DICOM-008).
     """
-    images, others = ct_images(found.headers)
-    if not images:
-        raise _no_image(found, others)
-    everything = _grouped(images)
+    everything, _ = _all_series(found)
     candidates = _candidates(everything)
     choices = []
     for series in everything:
@@ -108,7 +105,6 @@ def series_choices(found: DicomFiles) -> list[SeriesChoice]:
         if series.slices < MIN_SLICES:
             count = "1 slice" if series.slices == 1 else f"{series.slices} slices"
             reason = f"It has only {count}, and {MIN_SLICES} are needed."
-        preferred = candidates == [series]
         choices.append(
             SeriesChoice(
                 series.hash,
@@ -116,8 +112,8 @@ def series_choices(found: DicomFiles) -> list[SeriesChoice]:
                 series.slices,
                 series.spacing_mm,
                 series.derived,
-                preferred,
-                reason,
+                preferred=candidates == [series],
+                reason=reason,
             )
         )
     return choices
@@ -140,11 +136,8 @@ def select_series(
             not in HU (AE-DICOM-008), more than one candidate (AE-DICOM-003) or none that is ``wanted``
             (AE-DICOM-004); one series mixes patients, studies or frames of reference (AE-DICOM-014).
     """
-    images, others = ct_images(found.headers)
+    everything, others = _all_series(found)
     passed_over = found.skipped + others
-    if not images:
-        raise _no_image(found, others)
-    everything = _grouped(images)
     warnings = [FILES_PASSED_OVER(f"Passed over: {_counted(passed_over)}.")] if passed_over else []
     if wanted is not None and wanted.strip().lower() == "all":
         chosen = _joined(everything)
@@ -161,6 +154,14 @@ def select_series(
     check_one_patient(chosen.headers)
     warnings += check_frame_of_reference(chosen.headers, choices)
     return chosen, warnings + _kind_warnings(chosen)
+
+
+def _all_series(found: DicomFiles) -> tuple[list[Series], Counter[str]]:
+    """All CT series, and a count of the other objects by kind."""
+    images, others = ct_images(found.headers)
+    if not images:
+        raise _no_image(found, others)
+    return _grouped(images), others
 
 
 def _no_image(found: DicomFiles, others: Counter[str]) -> AutosamEdgeError:

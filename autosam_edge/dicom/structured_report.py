@@ -17,8 +17,7 @@ from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 from pydicom.uid import Comprehensive3DSRStorage
 
-from autosam_edge.dicom.derived_object import new_object, save
-from autosam_edge.dicom.derived_uid import derived_uid
+from autosam_edge.dicom.derived_object import derived_uid, new_object, save
 from autosam_edge.dicom.header import silenced
 from autosam_edge.dicom.segment_texts import CATEGORY, SIDES
 from autosam_edge.dicom.segmentation_frames import organ_slices
@@ -53,6 +52,7 @@ _ATTENUATION = Code("112031", "DCM", "Attenuation Coefficient")
 _HU = Code("[hnsf'U]", "UCUM", "Hounsfield unit")
 _MEAN = Code("373098007", "SCT", "Mean")
 _STANDARD_DEVIATION = Code("386136009", "SCT", "Standard Deviation")
+_OF_A_SEG = ["SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "SegmentSequence"]
 _CUT = "The organ reaches the edge of the scan and may be cut off: its volume is a lower bound."
 
 
@@ -86,7 +86,13 @@ def write_dicom_sr(
     with silenced():
         sources = read_headers(source_files)
         check_identifiers(sources, placed=False)
-        references = _source_images(segmentation, sources) if seg is None else _segments(sources, seg)
+        evidence = _evidence(sources)
+        if seg is None:
+            references = _source_images(segmentation, sources)
+        else:
+            header = pydicom.dcmread(seg, specific_tags=_OF_A_SEG)  # the frames are passed over
+            references = _segments(sources, header)
+            evidence += _evidence([header])
         dataset = new_object(
             Comprehensive3DSRStorage,
             sources[0],
@@ -101,20 +107,13 @@ def write_dicom_sr(
         dataset.PreliminaryFlag = "PRELIMINARY"
         study = Dataset()
         study.StudyInstanceUID = identifier(sources[0], "StudyInstanceUID")
-        study.ReferencedSeriesSequence = [*_evidence(sources), *(_evidence([_header(seg)]) if seg else [])]
+        study.ReferencedSeriesSequence = evidence
         dataset.CurrentRequestedProcedureEvidenceSequence = [study]
         for element in _report(
             segmentation, statistics, identifier(sources[0], "SeriesInstanceUID"), references
         ):
             dataset[element.tag] = element
         save(dataset, sources[0], path, pseudonymize=pseudonymize)
-
-
-def _header(seg: Path) -> Dataset:
-    """What a report needs of a SEG; its frames are passed over."""
-    return pydicom.dcmread(
-        seg, specific_tags=["SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "SegmentSequence"]
-    )
 
 
 def _evidence(instances: Sequence[Dataset]) -> list[Dataset]:
@@ -126,9 +125,8 @@ def _evidence(instances: Sequence[Dataset]) -> list[Dataset]:
     return items
 
 
-def _segments(sources: Sequence[Dataset], seg: Path) -> dict[str, Reference]:
+def _segments(sources: Sequence[Dataset], header: Dataset) -> dict[str, Reference]:
     """The segment of each organ of a SEG, by the organ's title."""
-    header = _header(seg)
     return {
         item.SegmentLabel: hd.sr.ReferencedSegment(
             sop_class_uid=header.SOPClassUID,

@@ -13,8 +13,7 @@ from autosam_edge_test_support import codes, refusal
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from autosam_edge.dicom.gaps import fill_gaps
-from autosam_edge.dicom.read import read_dicom
+from autosam_edge.dicom.read import fill_gaps, read_dicom
 from autosam_edge.error_codes import (
     ATTRIBUTE_INVALID,
     DICOM_TOO_LARGE,
