@@ -19,7 +19,7 @@ from autosam_edge.pipeline.restore import AxisMap
 from autosam_edge.warning_codes import PARTS_REMOVED
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Mapping, Sequence
 
     from autosam_edge.scan_warning import ScanWarning
     from autosam_edge.volume import Label
@@ -146,26 +146,16 @@ def largest_parts(labels: npt.NDArray[np.uint8]) -> Box | None:
     return d, h, w
 
 
-@dataclass(frozen=True)
-class RemovedParts:
-    """The parts that were removed from one organ.
+def removal_warnings(
+    removed: Mapping[int, int], table: Sequence[Label], voxel_ml: float
+) -> tuple[ScanWarning, ...]:
+    """One sentence on what the one-part rule removed; less than 0.1 ml of an organ is not mentioned.
 
     Args:
-        parts: Number of removed parts.
-        voxels: Number of removed voxels of the input grid.
+        removed: Result of :meth:`OnePartFilter.clean`.
     """
-
-    value: int
-    parts: int
-    voxels: int
-
-
-def removal_warnings(
-    removed: Iterable[RemovedParts], table: Sequence[Label], voxel_ml: float
-) -> tuple[ScanWarning, ...]:
-    """One sentence on what the one-part rule removed; less than 0.1 ml of an organ is not mentioned."""
     titles = {label.value: label.title for label in table}
-    ml = {titles[entry.value]: entry.voxels * voxel_ml for entry in removed}
+    ml = {titles[value]: voxels * voxel_ml for value, voxels in removed.items()}
     largest_first = sorted(ml.items(), key=lambda item: -item[1])
     named = ", ".join(f"{title} {amount:.1f} ml" for title, amount in largest_first if amount >= 0.1)
     if not named:
@@ -208,17 +198,18 @@ class OnePartFilter:
             self._runs.append(Runs(runs.row + self._rows * self._shape[1], runs.start, runs.stop, runs.value))
         self._rows += len(winner)
 
-    def clean(
-        self, labels: npt.NDArray[np.uint8], maps: tuple[AxisMap, AxisMap, AxisMap]
-    ) -> list[RemovedParts]:
+    def clean(self, labels: npt.NDArray[np.uint8], maps: tuple[AxisMap, AxisMap, AxisMap]) -> dict[int, int]:
         """Set the voxels of all but one part of each organ to background.
 
         Args:
             labels: (D, H, W) canonical view of the output; changed in place.
             maps: Interpolation from the model's grid to the input grid along D, H and W.
+
+        Returns:
+            Number of removed voxels of each organ of several parts, by its label value.
         """
         if not self._runs:
-            return []
+            return {}
         parts_of = [
             np.concatenate([getattr(runs, name) for runs in self._runs])
             for name in ("row", "start", "stop", "value")
@@ -226,13 +217,12 @@ class OnePartFilter:
         runs = Runs(*parts_of)
         weights = np.concatenate(self._weights)
         component, parts = find_parts(runs, self._shape, weights)
-        removed = []
+        removed = {}
         for value, roots in parts.items():
             if len(roots) > 1:
                 gone = (runs.value == value) & (component != roots[0])
                 kept = (runs.value == value) & (component == roots[0])
-                voxels = self._erase(labels, maps, value, runs[gone], runs[kept])
-                removed.append(RemovedParts(value, len(roots) - 1, voxels))
+                removed[value] = self._erase(labels, maps, value, runs[gone], runs[kept])
         return removed
 
     def _erase(

@@ -67,19 +67,23 @@ class AxisMap:
         inside = np.flatnonzero((self.coordinates >= lowest) & (self.coordinates <= highest))
         return slice(int(inside[0]), int(inside[-1]) + 1) if len(inside) else slice(0, 0)
 
+    def _cells(self, coordinates: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.intp], FloatArray]:
+        """Lower neighbors, relative to ``start``, and weights of the upper ones, at model indices."""
+        # Clipping gives voxels between the last center and the end of the box the value of that center.
+        inside = np.clip(coordinates, self.start, self.stop - 1) - self.start
+        # The last cell has an upper neighbor too; a box of one voxel has none, and its fraction is 0.
+        lower = np.minimum(np.floor(inside).astype(np.intp), max(self.stop - self.start - 2, 0))
+        return lower, (inside - lower).astype(np.float32)
+
     @cached_property
     def lower(self) -> npt.NDArray[np.intp]:
         """(covered,) index of the lower neighbor, relative to ``start``."""
-        # Clipping gives voxels between the last center and the end of the box the value of that center.
-        inside = np.clip(self.coordinates[self.covered], self.start, self.stop - 1) - self.start
-        # The last cell has an upper neighbor too; a box of one voxel has none, and its fraction is 0.
-        return np.minimum(np.floor(inside).astype(np.intp), max(self.stop - self.start - 2, 0))
+        return self._cells(self.coordinates[self.covered])[0]
 
     @cached_property
     def fraction(self) -> FloatArray:
         """(covered,) weight of the upper neighbor, 0 to 1."""
-        inside = np.clip(self.coordinates[self.covered], self.start, self.stop - 1) - self.start
-        return (inside - self.lower).astype(np.float32)
+        return self._cells(self.coordinates[self.covered])[1]
 
     def cell(self, index: int) -> tuple[npt.NDArray[np.intp], FloatArray]:
         """Lower neighbor and weight of the upper one, for input voxel ``covered.start + index``.
@@ -89,9 +93,7 @@ class AxisMap:
         """
         if self.rise is None:
             return self.lower[index], self.fraction[index]
-        inside = np.clip(self._in_model(index + self.rise), self.start, self.stop - 1) - self.start
-        lower = np.minimum(np.floor(inside).astype(np.intp), max(self.stop - self.start - 2, 0))
-        return lower, (inside - lower).astype(np.float32)
+        return self._cells(self._in_model(index + self.rise))
 
     @property
     def rows_crossed(self) -> int:
@@ -168,10 +170,8 @@ class Restorer:
         winner = possible[candidates.argmax(axis=0)].astype(np.uint8)
         # 2. Keep to the rectangle of outputs whose cell has a corner that is not background.
         organ = winner != 0
-        rows, columns = (
-            _span(organ.any(axis=1), self._height.lower),
-            _span(organ.any(axis=0), self._width.lower),
-        )
+        rows = _span(organ.any(axis=1), self._height.lower)
+        columns = _span(organ.any(axis=0), self._width.lower)
         if rows is None or columns is None:
             return  # four corners of background: background in every cell
         y0, x0 = self._height.lower[rows], self._width.lower[columns]
@@ -200,10 +200,9 @@ def _span(present: npt.NDArray[np.bool_], lower: npt.NDArray[np.intp]) -> slice 
     found = np.flatnonzero(present)
     if not len(found):
         return None
-    span = slice(
-        int(np.searchsorted(lower, found[0] - 1)), int(np.searchsorted(lower, found[-1], side="right"))
-    )
-    return span if span.stop > span.start else None
+    start = int(np.searchsorted(lower, found[0] - 1))
+    stop = int(np.searchsorted(lower, found[-1], side="right"))
+    return slice(start, stop) if stop > start else None
 
 
 def _rows_at(rows: FloatArray, index: npt.NDArray[np.intp]) -> FloatArray:

@@ -143,7 +143,10 @@ class TileRun:
         maps = self._maps
         weights = DecisionWeights(self._model.class_weights)
         restorer = Restorer(maps, canonical, smallest_winner=weights.smallest_winner)
-        one_part = OnePartFilter(self._tiles.shape, self._one_part())
+        connected = frozenset(
+            label.value for label in self._model.labels if label.name in self._model.one_part
+        )
+        one_part = OnePartFilter(self._tiles.shape, connected)
         check = RunCheck(self._model.plausibility, self._model.confidence, self._model.class_weights)
         slab = Slab(self._tiles, self._model.classes)
         patch_depth, starts = self._tiles.patch[0], self._tiles.starts[0]
@@ -210,15 +213,15 @@ class TileRun:
 
     def cuts(self, labels: npt.NDArray[np.uint8]) -> bool:
         """Whether an organ reaches a side of ``box`` that lies inside the body: then the box is too small."""
-        orientation, inner = self._grid.orientation, []
+        inner = []
         for axis, (part, body, reach) in enumerate(zip(self.box, self._body, self._maps, strict=True)):
             # Along D, the box of a tilted scan has all slices. A side of the body is as good as far away.
             upright, far = reach.rise is None, 2 * self._hu.shape[axis]
             low = reach.covered.start + 1 if upright and part.start > body.start else -far
             high = reach.covered.stop - 1 if upright and part.stop < body.stop else far
             inner.append(slice(low, high))
-        grid = orientation.canonical_grid(self._volume.grid)
-        return organs_reach(orientation.to_canonical(labels), grid, (inner[0], inner[1], inner[2]))
+        canonical = self._grid.orientation.to_canonical(labels)
+        return organs_reach(canonical, self._grid.resampler.grid, (inner[0], inner[1], inner[2]))
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
@@ -266,9 +269,6 @@ class TileRun:
         for h in self._tiles.starts[1]:
             for w in self._tiles.starts[2]:
                 yield slice(None), slice(h, h + patch_h), slice(w, w + patch_w)
-
-    def _one_part(self) -> frozenset[int]:
-        return frozenset(label.value for label in self._model.labels if label.name in self._model.one_part)
 
     def _warn_of_air(self) -> tuple[ScanWarning, ...]:
         if self._tiles_of_air < self.tiles:
