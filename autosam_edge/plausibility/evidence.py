@@ -144,19 +144,16 @@ class EvidenceCollector:
         )
         values = hu[every]
         voxels = float(self._voxels.sum())
+        confidences = [
+            float(total / count) if count else None
+            for total, count in zip(self._sums, self._voxels, strict=True)
+        ]
         return Evidence(
             float(self._sums.sum()) / voxels if voxels else None,
             self._others / voxels if voxels else None,
             float(np.count_nonzero(np.less(values, BELOW_FAT_HU))) / values.size,
-            _organs(values, labels[every], table, grid, (steps, every), _reached(labels), self._means()),
+            _organs(values, labels[every], table, grid, (steps, every), _reached(labels), confidences),
         )
-
-    def _means(self) -> list[float | None]:
-        """Confidence of each class."""
-        return [
-            float(total / count) if count else None
-            for total, count in zip(self._sums, self._voxels, strict=True)
-        ]
 
 
 def _organs(

@@ -26,6 +26,11 @@ if TYPE_CHECKING:
     Line = tuple[str, Color]
 
 _COLORS: dict[Severity, Color] = {"doubtful": RED, "caution": AMBER, "info": QUIET}
+_HOW_TO_READ = (
+    f"Window W {WINDOW_HU[0]:.0f}  L {WINDOW_HU[1]:.0f} HU",
+    "Patient's right is on the image's left.",
+    "Slice numbers count along the input's own axes.",
+)
 _HEADING = 30
 _ROW, _SMALLEST_ROW = 66, 44  # pixels of an organ: where there is room, and where many warnings need it
 _LINE = 20  # pixels of a line of text below the legend
@@ -52,14 +57,13 @@ def draw_panel(
     colors = {label.value: label.color for label in segmentation.table}
     marks = _marks(segmentation)
     y = top + _HEADING
-    about, how_to_read = _about_the_legend(statistics, marks), _how_to_read()
+    about = _about_the_legend(statistics, marks)
+    how_to_read = [(line, QUIET) for line in _HOW_TO_READ]
     warnings = [
-        (
-            [
-                (line, _COLORS[warning.severity])
-                for line in wrap(f"{warning.message} ({warning.code})", right - left)
-            ]
-        )
+        [
+            (line, _COLORS[warning.severity])
+            for line in wrap(f"{warning.message} ({warning.code})", right - left)
+        ]
         for warning in most_severe_first(segmentation.warnings)
         if warning.organ is None or warning.severity != "info"  # a fact about an organ stands in the legend
     ]
@@ -137,14 +141,6 @@ def _about_the_legend(statistics: Sequence[OrganStatistics], marks: dict[str, Co
     if marks:
         lines.append(("! a warning is about this organ", AMBER))
     return [*lines, ("", QUIET)] if lines else []
-
-
-def _how_to_read() -> list[Line]:
-    return [
-        (f"Window W {WINDOW_HU[0]:.0f}  L {WINDOW_HU[1]:.0f} HU", QUIET),
-        ("Patient's right is on the image's left.", QUIET),
-        ("Slice numbers count along the input's own axes.", QUIET),
-    ]
 
 
 def wrap(text: str, width: int) -> list[str]:

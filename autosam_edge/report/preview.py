@@ -173,12 +173,9 @@ def _sections(
         ]
     headings = (
         "AXIAL   from superior to inferior, seen from the feet",
-        "          ".join(
-            (
-                "CORONAL   from anterior to posterior",
-                "SAGITTAL   from right to left",
-                "(ticks: levels of the axial sections)",
-            )
+        (
+            "CORONAL   from anterior to posterior          SAGITTAL   from right to left          "
+            "(ticks: levels of the axial sections)"
         ),
     )
     for block, views, heading in zip((above, below), (axial, others), headings, strict=True):
@@ -190,11 +187,8 @@ def _sections(
             page.paste(render(view, table, (frame[2] - frame[0], frame[3] - frame[1])), frame[:2])
             annotate(draw, view, frame, block.pixels_per_mm)
             if view.plane != "axial":
-                _ticks(
-                    draw,
-                    frame,
-                    [(sections.box[0][1] - 0.5 - level.index) / len(view.labels) for level in axial],
-                )
+                top_index = sections.box[0][1] - 0.5
+                _ticks(draw, frame, [(top_index - level.index) / len(view.labels) for level in axial])
         if views is axial:
             write_numbers(draw, axial, frames, table)
         top = max(frame[3] for frame in frames) + 2 * _GAP

@@ -197,15 +197,14 @@ def _body_box(hu: npt.NDArray[np.generic], grid: Grid) -> Box:
     thinned = hu[:: steps[0], :: steps[1], :: steps[2]]
     # Some data sets are clipped to a window above -300 HU.
     body = thinned.astype(np.float32) > max(_BODY_HU, float(thinned.min()) + 10.0)
+    depth, height, width = grid.shape
     if min(body.shape[1:]) < 16:
-        return (0, grid.shape[0]), (0, grid.shape[1]), (0, grid.shape[2])
-    core = (
-        body[:, :-2, 1:-1] & body[:, 1:-1, 1:-1] & body[:, 2:, 1:-1] & body[:, 1:-1, :-2] & body[:, 1:-1, 2:]
-    )
+        return (0, depth), (0, height), (0, width)
+    core = _eroded(body)
     core = core[:, :-2, :] & core[:, 2:, :]  # a table is thin from front to back
     found = [np.flatnonzero(core.any(axis=tuple(k for k in range(3) if k != axis))) for axis in range(3)]
     if not found[0].size:
-        return (0, grid.shape[0]), (0, grid.shape[1]), (0, grid.shape[2])
+        return (0, depth), (0, height), (0, width)
     # The shifted slices above take `offset` voxels from each side of the body, and as many from the front of
     # the array: a body from voxel a to voxel b gives `core` from index a to index b - 2 * offset. In front,
     # `offset` voxels of margin are added.
@@ -214,7 +213,13 @@ def _body_box(hu: npt.NDArray[np.generic], grid: Grid) -> Box:
         (int(max(0, (place[0] - offset) * step)), int(min(side, (place[-1] + 2 * offset + 1) * step)))
         for place, offset, step, side in zip(found, offsets, steps, grid.shape, strict=True)
     ]
-    return (0, grid.shape[0]), sides[1], sides[2]
+    return (0, depth), sides[1], sides[2]
+
+
+def _eroded(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """The pixels of the last two axes whose four neighbors are there too; each side is one pixel shorter."""
+    beside = mask[..., 1:-1, :-2] & mask[..., 1:-1, 2:]
+    return mask[..., 1:-1, 1:-1] & mask[..., :-2, 1:-1] & mask[..., 2:, 1:-1] & beside
 
 
 def _spread(profile: npt.NDArray[np.float64], count: int, *, middle: bool) -> list[int]:
@@ -229,10 +234,8 @@ def _spread(profile: npt.NDArray[np.float64], count: int, *, middle: bool) -> li
     organs = profile[:, profile.any(axis=0)]
     if not organs.size:
         margin = (0.35 if middle else 0.1) * (sections - 1)
-        return [
-            int(place)
-            for place in np.unique(np.linspace(margin, sections - 1 - margin, count).round().astype(int))
-        ]
+        places = np.linspace(margin, sections - 1 - margin, count).round().astype(int)
+        return [int(place) for place in np.unique(places)]
     share = organs / organs.max(axis=0)
     used = np.flatnonzero(share.any(axis=1))
     gap = max(1.0, (used[-1] - used[0]) / (1.6 * count))
@@ -283,20 +286,12 @@ def render(view: View, table: Sequence[Label], size: tuple[int, int]) -> Image.I
         if not on_rows.size:
             continue
         # One voxel more on each side, so that the interpolated border has room.
-        left, right = (
-            max(0, int((on_columns[0] - 1) * scale[0])),
-            min(size[0], int(np.ceil((on_columns[-1] + 2) * scale[0]))),
+        (left, right), (top, bottom) = (
+            (max(0, int((on[0] - 1) * step)), min(side, int(np.ceil((on[-1] + 2) * step))))
+            for on, step, side in zip((on_columns, on_rows), scale, size, strict=True)
         )
-        top, bottom = (
-            max(0, int((on_rows[0] - 1) * scale[1])),
-            min(size[1], int(np.ceil((on_rows[-1] + 2) * scale[1]))),
-        )
-        source = (
-            left / scale[0],
-            top / scale[1],
-            min(columns, right / scale[0]),
-            min(rows, bottom / scale[1]),
-        )
+        last_column, last_row = min(columns, right / scale[0]), min(rows, bottom / scale[1])
+        source = (left / scale[0], top / scale[1], last_column, last_row)
         fine = Image.fromarray(mask.view(np.uint8) * 255).resize(
             (2 * (right - left), 2 * (bottom - top)), Image.Resampling.BICUBIC, box=source
         )
@@ -308,6 +303,6 @@ def _opacity(mask: npt.NDArray[np.bool_]) -> Image.Image:
     """Fill and contour of a mask of twice the size, as an alpha channel."""
     inner = np.pad(mask, 3)
     for _ in range(3):
-        inner = inner[1:-1, 1:-1] & inner[:-2, 1:-1] & inner[2:, 1:-1] & inner[1:-1, :-2] & inner[1:-1, 2:]
+        inner = _eroded(inner)
     alpha = np.where(inner, _FILL, _LINE) * mask
     return Image.fromarray(alpha.astype(np.uint8)).reduce(2)

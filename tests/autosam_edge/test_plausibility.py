@@ -21,7 +21,7 @@ from autosam_edge.errors import ImplausibleError
 from autosam_edge.geometry import Grid
 from autosam_edge.labels import BTCV_LABELS
 from autosam_edge.plausibility import reference
-from autosam_edge.plausibility.coverage import coverage_warnings
+from autosam_edge.plausibility.check import coverage_warnings
 from autosam_edge.plausibility.evidence import Evidence, OrganEvidence
 from autosam_edge.plausibility.refusal import require_plausible
 from autosam_edge.plausibility.rules import judge
