@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -110,15 +111,14 @@ def same_pixels(decoder: FrameDecoder, one: ImagePlane, other: ImagePlane) -> bo
 
 
 def _allocate(shape: Shape, dtype: type) -> npt.NDArray[Any]:
-    voxels = shape[0] * shape[1] * shape[2]
+    limit = f"expected at most {_MAX_VOXELS}"
     try:
-        if voxels <= _MAX_VOXELS:
+        if math.prod(shape) <= _MAX_VOXELS:
             return np.empty(shape, dtype)
     except MemoryError:
-        voxels = -voxels
+        limit = "more than this machine can hold"
     raise DICOM_TOO_LARGE(
-        f"the volume has {shape[0]} x {shape[1]} x {shape[2]} voxels, "
-        + ("more than this machine can hold." if voxels < 0 else f"expected at most {_MAX_VOXELS}."),
+        f"the volume has {shape[0]} x {shape[1]} x {shape[2]} voxels, {limit}.",
         remedy="Give a reconstruction with a smaller matrix or fewer slices.",
     )
 

@@ -174,17 +174,12 @@ def _encoding_notes(headers: list[Header]) -> list[ScanWarning]:
 
 def _check_unchanged(folder: Path | None, found: DicomFiles, used: list[Header]) -> None:
     """Refuse a series that was still arriving, or being rewritten, while it was read."""
-    changed = ""
     for header in used:
         try:
-            status = header.path.stat()
+            now = stamp_of(header.path.stat())
         except FileNotFoundError:
-            changed = f"{header.name} vanished"
-            break
-        if stamp_of(status) != header.stamp:
-            changed = f"{header.name} changed"
-            break
-    if not changed and folder and not {entry.path for entry in walk(folder)} <= found.paths:
-        changed = "further files arrived"
-    if changed:
-        raise FILE_CHANGED(f"{changed} while the series was read.")
+            raise FILE_CHANGED(f"{header.name} vanished while the series was read.") from None
+        if now != header.stamp:
+            raise FILE_CHANGED(f"{header.name} changed while the series was read.")
+    if folder and not {entry.path for entry in walk(folder)} <= found.paths:
+        raise FILE_CHANGED("further files arrived while the series was read.")

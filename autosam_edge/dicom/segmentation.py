@@ -207,22 +207,17 @@ def _identity(segmentation: Segmentation, sources: Sequence[Dataset], kind: Kind
         (label.value, label.name, label.snomed_code, label.snomed_meaning, label.laterality, label.color)
         for label in segmentation.table
     ]
-    digest = hashlib.sha256()
-    digest.update(
-        json.dumps(
-            [
-                [identifier(source, "SeriesInstanceUID") for source in sources],
-                [identifier(source, "SOPInstanceUID") for source in sources],
-                segmentation.provenance.as_dict(),
-                [warning.as_dict() for warning in segmentation.warnings],
-                table,
-                segmentation.grid.affine.tolist(),
-                kind,
-                pseudonymize,
-            ],
-            sort_keys=True,
-        ).encode()
-    )
+    described = [
+        [identifier(source, "SeriesInstanceUID") for source in sources],
+        [identifier(source, "SOPInstanceUID") for source in sources],
+        segmentation.provenance.as_dict(),
+        [warning.as_dict() for warning in segmentation.warnings],
+        table,
+        segmentation.grid.affine.tolist(),
+        kind,
+        pseudonymize,
+    ]
+    digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
     for plane in segmentation.labels:
         digest.update(np.ascontiguousarray(plane).data)
     return digest.hexdigest()

@@ -267,8 +267,8 @@ def _check_pixdim(header: Any, sform: Grid) -> None:  # noqa: ANN401
 
 def _corners(grid: Grid) -> FloatMatrix:
     """(4, 8) indices of the outermost voxels."""
-    corners = np.array([[d, h, w] for d in (0, 1) for h in (0, 1) for w in (0, 1)], dtype=np.float64)
-    return np.vstack([(corners * (np.asarray(grid.shape) - 1)).T, np.ones(8)])
+    corners = np.indices((2, 2, 2)).reshape(3, 8) * (np.array(grid.shape)[:, None] - 1.0)
+    return np.vstack([corners, np.ones(8)])
 
 
 def _moved_voxels(grid: Grid, one: FloatMatrix, other: FloatMatrix) -> float:
