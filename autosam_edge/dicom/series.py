@@ -220,7 +220,6 @@ def _joined(everything: list[Series]) -> Series:
 
 
 def _kind_warnings(chosen: Series) -> list[ScanWarning]:
-    """Warnings about the kind of the images."""
     warnings = []
     if chosen.derived:
         warnings.append(
@@ -281,7 +280,7 @@ def _named(everything: list[Series], wanted: str) -> Series:
     key = wanted.strip()
     exact = [s for s in everything if s.uid == key]
     by_hash = [s for s in everything if len(key) >= _HASH_LETTERS and s.hash.startswith(key.lower())]
-    by_number = [s for index, s in enumerate(everything, 1) if key in (str(index), s.number)]
+    by_number = [s for index, s in enumerate(everything, 1) if key and key in (str(index), s.number)]
     matches = exact or by_hash or by_number
     if len(matches) != 1:
         raise SERIES_NOT_FOUND(

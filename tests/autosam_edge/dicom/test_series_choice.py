@@ -55,6 +55,14 @@ def test_series_that_is_not_there(ct: Any) -> None:
     assert "[1] 5 slices" in refusal(ct.path, series="9").message
 
 
+def test_an_empty_text_names_no_series(ct_folder: Any) -> None:
+    """Not even the one whose SeriesNumber is absent."""
+    ct_folder("one").write(SeriesNumber=1)
+    ct_folder("two").write(SeriesNumber=None)
+    for wanted in ("", " "):
+        assert refusal(ct_folder("one").path.parent, series=wanted).code == SERIES_NOT_FOUND.code
+
+
 @hazard(AREA, "bolus tracking, scout and a reformat beside the series", SERIES_CHOSEN)
 def test_series_of_a_study(ct_folder: Any) -> None:
     """The one original series of a scan's length is read."""
