@@ -165,9 +165,7 @@ def value_of(dataset: Dataset, keyword: str, name: str, *, expected: str) -> Any
     tag = tag_of(keyword)
     try:
         return dataset[tag].value if tag in dataset else None
-    except (
-        Exception
-    ):  # NotImplementedError, BytesLengthException, struct.error, RecursionError and more; all mean "damaged"
+    except Exception:  # NotImplementedError, struct.error, RecursionError and more; all mean "damaged"
         raise malformed(keyword, name, expected) from None  # the cause quotes bytes, which may be a patient's
 
 

@@ -22,9 +22,7 @@ if TYPE_CHECKING:
     Labels = npt.NDArray[np.int64]
 
 _SAME_POSITION_MM = 0.01
-_PAUSE_S = (
-    5.0  # a helical scan has no pause, step-and-shoot rests for 1 to 3 s, phases lie 10 s apart or more
-)
+_PAUSE_S = 5.0  # a helical scan has none, step-and-shoot rests for 1 to 3 s, phases lie 10 s apart or more
 _NUMBERS = (
     "AcquisitionNumber",
     "FrameAcquisitionNumber",

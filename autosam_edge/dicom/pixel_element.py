@@ -28,9 +28,7 @@ _FLOAT_BITS = {0x0008: 32, 0x0009: 64}
 _INTEGERS = 0x0010
 _LONG_VRS = (b"OB", b"OW", b"OF", b"OD", b"OL", b"OV", b"UN")
 _UNDEFINED = 0xFFFFFFFF
-_LAST_GROUPS = range(
-    0x7FE0, 0xFFFD
-)  # what may follow pixel data, up to Data Set Trailing Padding (FFFC,FFFC)
+_LAST_GROUPS = range(0x7FE0, 0xFFFD)  # may follow pixel data, up to Data Set Trailing Padding (FFFC,FFFC)
 
 
 @dataclass(frozen=True)

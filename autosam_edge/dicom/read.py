@@ -133,7 +133,6 @@ def _source(chosen: Series, folder: Path | None, stacked: Stack) -> Source:
 
 
 def _encoding_notes(headers: list[Header]) -> list[ScanWarning]:
-    """Warnings about the encoding of a series."""
     notes: list[ScanWarning] = []
     if any(header.text("PhotometricInterpretation") == "MONOCHROME1" for header in headers):
         notes.append(

@@ -179,9 +179,8 @@ def _frame_order(segmentation: Segmentation, sources: Sequence[Dataset]) -> npt.
     shown = np.setdiff1d(np.arange(depth), segmentation.filled)
     if len(positions) != len(shown):
         raise source_changed(f"the source has {len(positions)} frames, expected {len(shown)}")
-    voxel = np.linalg.solve(grid.affine, np.column_stack([positions, np.ones(len(positions))]).T)[
-        :3
-    ]  # (3, frames): d, h, w of each frame's corner
+    corners = np.column_stack([positions, np.ones(len(positions))]).T
+    voxel = np.linalg.solve(grid.affine, corners)[:3]  # (3, frames): d, h, w of each frame's corner
     order: npt.NDArray[np.intp] = np.rint(voxel[0]).astype(np.intp)
     if (
         not np.array_equal(np.sort(order), shown)

@@ -27,12 +27,13 @@ ORGANS = tuple(label.name for label in BTCV_LABELS)
 
 CANONICAL = Orientation((0, 1, 2), (False, False, False))
 
+# Each lies over those before it, in HU and in labels.
 _PAINTED = (
     trunk.paint_table, trunk.paint_trunk, trunk.paint_chest, trunk.paint_muscles, trunk.paint_skeleton,
     bowel.paint_small_bowel, bowel.paint_colon, organs.paint_liver, organs.paint_spleen,
     organs.paint_kidneys, organs.paint_pancreas, organs.paint_adrenals, organs.paint_veins,
     organs.paint_portal_system, organs.paint_arteries, organs.paint_gallbladder, bowel.paint_stomach,
-)  # fmt: skip  # each lies over those before it, in HU and in labels
+)  # fmt: skip
 _CENTER_XY_MM = (0.0, -42.0)
 _FIELD_OF_VIEW_MM = 400.0
 

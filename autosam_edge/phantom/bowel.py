@@ -38,10 +38,8 @@ def paint_small_bowel(canvas: Canvas, patient: Patient) -> None:
     """Loops of jejunum at the left and ileum in the middle and below, on a mesentery with vessels."""
     rng = patient.rng
     for _ in range(32):
-        start, end = (
-            rng.uniform((-30, -85, -150), (40, -50, -10)),
-            rng.uniform((-90, -125, -160), (98, -60, -10)),
-        )
+        start = rng.uniform((-30, -85, -150), (40, -50, -10))
+        end = rng.uniform((-90, -125, -160), (98, -60, -10))
         line = [patient.near(point(p), 0.0) for p in (start, (start + end) / 2 + rng.normal(0, 7, 3), end)]
         canvas.paint(Tube.along(line, [2.0, 1.6, 1.0], steps=3).solid(), patient.enhanced(40.0, 140.0))
     outer = patient.cavity(4.0).field

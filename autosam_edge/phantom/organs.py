@@ -43,16 +43,16 @@ def paint_liver(canvas: Canvas, patient: Patient) -> None:
     ]
     hollow = ellipsoid(patient.near((-36.0, -70.0, 2.0), 3.0), patient.sized((58.0, 72.0, 44.0), 0.05))
     kidney_bed = ellipsoid((-64.0, 34.0, 2.0), (44.0, 46.0, 68.0))
-    liver = union(parts, blend_mm=24.0)
-    liver = liver.within(patient.cavity(1.0).field, blend_mm=4.0).within(
-        patient.domes(0.0).field, blend_mm=4.0
-    )
     liver = (
-        liver.without(retroperitoneum, blend_mm=10.0)
+        union(parts, blend_mm=24.0)
+        .within(patient.cavity(1.0).field, blend_mm=4.0)
+        .within(patient.domes(0.0).field, blend_mm=4.0)
+        .without(retroperitoneum, blend_mm=10.0)
         .without(hollow.field, blend_mm=14.0)
         .without(kidney_bed.field, blend_mm=12.0)
+        .without(_fissure, blend_mm=5.0)
     )
-    liver = _uneven(liver.without(_fissure, blend_mm=5.0), patient, 1.6)
+    liver = _uneven(liver, patient, 1.6)
     canvas.paint(liver, patient.enhanced(55.0, 112.0), label=LIVER)
     caudate = ellipsoid((-22.0, -48.0, 66.0), (13.0, 15.0, 22.0))
     canvas.paint(caudate, patient.enhanced(55.0, 112.0, 0.0), label=LIVER)
@@ -105,9 +105,8 @@ def _fissure(x: Field, y: Field, z: Field) -> Field:
 def paint_spleen(canvas: Canvas, patient: Patient) -> None:
     """Spleen: a crescent between the left dome and the stomach."""
     turn = rotation(x_deg=-18.0, z_deg=30.0)
-    x, y, z = patient.near(
-        (patient.cavity_mm[0] - 38.0, 24.0, 53.0), 4.0
-    )  # it leans on the wall of the trunk
+    # It leans on the wall of the trunk.
+    x, y, z = patient.near((patient.cavity_mm[0] - 38.0, 24.0, 53.0), 4.0)
     outer = ellipsoid((x, y, z), patient.sized((50.0, 69.0, 71.0), 0.10), turn)
     inner = ellipsoid((x - 46.0, y - 32.0, z), (26.0, 50.0, 70.0), turn)
     spleen = outer.without(inner.field, blend_mm=8.0)
@@ -121,10 +120,8 @@ def paint_spleen(canvas: Canvas, patient: Patient) -> None:
 
 def paint_kidneys(canvas: Canvas, patient: Patient) -> None:
     """Kidneys beside the psoas, with sinus fat, pelvis and vessels, in a bed of fat."""
-    cortex_hu, medulla_hu = (
-        patient.enhanced(32.0, 192.0),
-        patient.enhanced(32.0, float(patient.rng.uniform(120.0, 182.0))),
-    )
+    cortex_hu = patient.enhanced(32.0, 192.0)
+    medulla_hu = patient.enhanced(32.0, float(patient.rng.uniform(120.0, 182.0)))
     for side, center, label in (
         (-1.0, (-70.0, 22.0, -12.0), KIDNEY_RIGHT),
         (1.0, (67.0, 20.0, 2.0), KIDNEY_LEFT),

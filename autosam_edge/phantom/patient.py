@@ -8,10 +8,8 @@ import numpy as np
 
 from autosam_edge.phantom.shapes import Field, Point, Solid, cylinder, ellipsoid, union
 
-_BACK_MM, _FIRM_MM = (
-    58.0,
-    -40.0,
-)  # back of the inner space; what lies behind -40 keeps its place in every patient
+_BACK_MM = 58.0  # back of the inner space
+_FIRM_MM = -40.0  # what lies behind it keeps its place in every patient
 TOP_MM, BOTTOM_MM = 400.0, -400.0  # beyond any volume: columns without ends
 
 

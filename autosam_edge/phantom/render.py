@@ -141,9 +141,8 @@ def smooth_noise(
         position = np.arange(side) * spacing / grain_mm
         knots = int(np.ceil(position[-1])) + 4
         distance = np.abs(position[:, None] + 1.5 - np.arange(knots))
-        matrix = np.where(
-            distance < 0.5, 0.75 - distance**2, 0.5 * np.clip(1.5 - distance, 0, None) ** 2
-        )  # quadratic B-spline
+        far = 0.5 * np.clip(1.5 - distance, 0, None) ** 2
+        matrix = np.where(distance < 0.5, 0.75 - distance**2, far)  # quadratic B-spline
         weights.append((matrix / np.sqrt((matrix**2).sum(axis=1, keepdims=True))).astype(np.float32))
     coarse = rng.standard_normal([matrix.shape[1] for matrix in weights], dtype=np.float32)
     field = np.tensordot(coarse, weights[2], axes=(2, 1))  # (d, h, W)

@@ -82,10 +82,8 @@ def union(shapes: Sequence[Solid], *, blend_mm: float) -> Solid:
 
 def rotation(*, x_deg: float = 0.0, y_deg: float = 0.0, z_deg: float = 0.0) -> Rotation:
     """3x3 rotation, first about x, then y, then z."""
-    (cx, cy, cz), (sx, sy, sz) = (
-        np.cos(np.deg2rad([x_deg, y_deg, z_deg])),
-        np.sin(np.deg2rad([x_deg, y_deg, z_deg])),
-    )
+    angles = np.deg2rad([x_deg, y_deg, z_deg])
+    (cx, cy, cz), (sx, sy, sz) = np.cos(angles), np.sin(angles)
     about_x = np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])
     about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
     about_z = np.array([[cz, -sz, 0], [sz, cz, 0], [0, 0, 1]])

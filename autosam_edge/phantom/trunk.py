@@ -177,9 +177,8 @@ def paint_chest(canvas: Canvas, patient: Patient) -> None:
     """Lungs above the diaphragm, with vessels; heart and mediastinum between them."""
     domes, cavity = patient.domes(), patient.cavity(-2.0)
     space = cavity.within(costal_margin)
-    canvas.paint(
-        space.without(domes.field), MUSCLE_HU
-    )  # the diaphragm and its attachments, thinned by what follows
+    # The diaphragm and its attachments, thinned by what follows.
+    canvas.paint(space.without(domes.field), MUSCLE_HU)
     canvas.paint(domes.within(cavity.field), FAT_HU)
 
     def mediastinum(x: Field, y: Field, _z: Field) -> Field:

@@ -44,9 +44,8 @@ def write_numbers(
 
     Beside it, with a leader, where it would hide a small organ or another number.
     """
-    voxels = np.stack(
-        [np.bincount(view.labels[view.labels > 0], minlength=256) for view in views]
-    )  # (views, 256)
+    # (views, 256)
+    voxels = np.stack([np.bincount(view.labels[view.labels > 0], minlength=256) for view in views])
     taken: list[tuple[float, float]] = []
     for label in table:
         cuts = voxels[:, label.value]
