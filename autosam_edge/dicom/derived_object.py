@@ -45,6 +45,7 @@ def new_object(
     modality: str,
     series_number: int,
     series_description: str,
+    pseudonymize: bool,
 ) -> Dataset:
     """Attributes of series and equipment.
 
@@ -52,6 +53,7 @@ def new_object(
         source: Header of one image of the series that was segmented.
         modality: Modality of the new series, such as ``SR``.
         series_description: Description of the new series, at most 64 characters.
+        pseudonymize: Whether a pseudonym will stand in the place of the patient, in a series of its own.
 
     Returns:
         The object without its content; :func:`save` adds the patient, the study and the instance UID.
@@ -64,7 +66,12 @@ def new_object(
     dataset.Modality = modality
     version = made_by.version or "unknown"
     dataset.SeriesInstanceUID = derived_uid(
-        "series", sop_class, identifier(source, "SeriesInstanceUID"), version, made_by.model_sha256
+        "series",
+        sop_class,
+        identifier(source, "SeriesInstanceUID"),
+        version,
+        made_by.model_sha256,
+        *(["pseudonym"] if pseudonymize else []),
     )
     dataset.SeriesNumber, dataset.InstanceNumber = series_number, 1
     dataset.SeriesDescription = series_description

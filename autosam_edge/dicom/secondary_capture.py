@@ -66,6 +66,7 @@ def write_secondary_capture(
             modality="OT",
             series_number=_SERIES_NUMBER,
             series_description="autosam-edge preview - Research use only",
+            pseudonymize=pseudonymize,
         )
         dataset.ConversionType = "WSD"
         dataset.ImageType = ["DERIVED", "SECONDARY"]

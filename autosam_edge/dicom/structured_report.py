@@ -100,6 +100,7 @@ def write_dicom_sr(
             modality="SR",
             series_number=_SERIES_NUMBER,
             series_description="autosam-edge measurements - Research use only",
+            pseudonymize=pseudonymize,
         )
         dataset.ReferencedPerformedProcedureStepSequence = []
         dataset.PerformedProcedureCodeSequence = []

@@ -96,6 +96,20 @@ def test_same_input_gives_identical_bytes_and_another_picture_another_uid(
     assert pydicom.dcmread(one).SeriesInstanceUID == pydicom.dcmread(other).SeriesInstanceUID
 
 
+def test_a_pseudonym_gets_a_series_of_its_own(scan, segmentation, tmp_path: Path) -> None:
+    """No DICOM result of the patient shares a series or an instance UID with that of the pseudonym."""
+    formats = ("dicom-seg", "dicom-sr", "secondary-capture")
+    plain, hidden = (
+        write(scan, segmentation, tmp_path / str(pseudonymize), formats=formats, pseudonymize=pseudonymize)
+        for pseudonymize in (False, True)
+    )
+    for name in formats:
+        one, other = pydicom.dcmread(plain[name]), pydicom.dcmread(hidden[name])
+        assert one.StudyInstanceUID == other.StudyInstanceUID
+        assert one.SeriesInstanceUID != other.SeriesInstanceUID
+        assert one.SOPInstanceUID != other.SOPInstanceUID
+
+
 def test_a_pseudonym_stands_in_the_place_of_the_patient(scan, tmp_path: Path) -> None:
     """An odd number of bytes is padded, as DICOM asks."""
     pixels = np.arange(3 * 5 * 3, dtype=np.uint8).reshape(3, 5, 3)
