@@ -143,8 +143,8 @@ def _arrays() -> tuple[dict[str, Any], Files]:
 
 
 @cache
-def _bundle() -> tuple[dict[str, Any], tuple[tuple[str, bytes], ...]]:
-    """Manifest without hashes, and the other files."""
+def _bundle() -> tuple[dict[str, Any], Files]:
+    """Manifest without hashes, and the other files; nobody changes them."""
     golden, files = _arrays()
     artifact = {"target": "onnx", "precision": "fp32"}
     files[GOLDEN] = json.dumps(golden).encode()
@@ -164,19 +164,24 @@ def _bundle() -> tuple[dict[str, Any], tuple[tuple[str, bytes], ...]]:
     measured = {"proof": "executed", "worst_organ_dice": 1.0, "working_set_mb": 50.0, "relative_time": 1.0}
     manifest["artifacts"] = [{**artifact, "path": ONNX, **measured}]
     manifest["provenance"] = {"student": "none"}
-    return manifest, tuple(files.items())
+    return manifest, files
 
 
 def bundle_with(changed: Files) -> Files:
     """The small bundle with other files, whose hashes the manifest has."""
     manifest, files = _bundle()
-    files_now = {**dict(files), **changed}
+    files_now = {**files, **changed}
     hashes = {name: hashlib.sha256(data).hexdigest() for name, data in files_now.items()}
     return {MANIFEST: json.dumps({**manifest, "files": hashes}).encode(), **files_now}
 
 
 def _in_folder(files: Files) -> Files:
     return {f"in.edge/{name}": data for name, data in files.items()}
+
+
+def _with_changed(name: str, change: Callable[[bytes, Random], bytes], draw: Random) -> Files:
+    """The bundle with one file changed; the manifest has the hash of what it holds then."""
+    return _in_folder(bundle_with({name: several(change, _bundle()[1][name], draw)}))
 
 
 def change_manifest(draw: Random) -> Files:
@@ -188,25 +193,22 @@ def change_manifest(draw: Random) -> Files:
 
 def change_golden(draw: Random) -> Files:
     """``golden.json``, or an array."""
-    _, files = _bundle()
-    arrays = [name for name, _ in files if name.startswith("golden/") and name != GOLDEN]
     if draw.random() < 0.75:
-        return _in_folder(bundle_with({GOLDEN: several(change_json, dict(files)[GOLDEN], draw)}))
-    name = draw.choice(arrays)
-    return _in_folder(bundle_with({name: several(change_bytes, dict(files)[name], draw)}))
+        return _with_changed(GOLDEN, change_json, draw)
+    arrays = [name for name in _bundle()[1] if name.startswith("golden/") and name != GOLDEN]
+    return _with_changed(draw.choice(arrays), change_bytes, draw)
 
 
 def change_parity(draw: Random) -> Files:
     """Values and structure of ``parity.json``."""
-    _, files = _bundle()
-    return _in_folder(bundle_with({PARITY: several(change_json, dict(files)[PARITY], draw)}))
+    return _with_changed(PARITY, change_json, draw)
 
 
 def change_onnx(draw: Random) -> Files:
     """Fields and values of the model, or its bytes."""
-    model = _model()
     if draw.random() < 0.3:
-        return _in_folder(bundle_with({ONNX: several(change_bytes, _message(model), draw)}))
+        return _with_changed(ONNX, change_bytes, draw)
+    model = _model()
     for _ in range(draw.choice((1, 1, 2, 3))):
         _change_field(model, draw)
     return _in_folder(bundle_with({ONNX: _message(model)}))

@@ -34,7 +34,7 @@ from autosam_edge_benchmarks.fuzz.elements import Encoding, change_element
 from autosam_edge_benchmarks.fuzz.mutations import change_bytes, several
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from random import Random
 
 Files = dict[str, bytes]
@@ -149,31 +149,50 @@ def series(syntax: str) -> tuple[tuple[str, bytes], ...]:
     )
 
 
-@cache
-def enhanced(syntax: str) -> bytes:
-    """An Enhanced CT file of 4 frames."""
-    ds = image(0, syntax)
+def put_into_groups(
+    ds: Dataset, positions_mm: Sequence[Sequence[float]], change: Callable[[Dataset, int], None]
+) -> None:
+    """Make an Enhanced CT of a slice: its spacing, orientation and rescaling are those of every frame.
+
+    Args:
+        positions_mm: Position (x, y, z) of each frame, mm.
+        change: Function that gets the groups of each frame and its number, from 0, and may add to them.
+    """
     ds.SOPClassUID = ds.file_meta.MediaStorageSOPClassUID = EnhancedCTImageStorage
-    ds.NumberOfFrames = SLICES
+    ds.NumberOfFrames = len(positions_mm)
     shared, measures, orientation, rescale = Dataset(), Dataset(), Dataset(), Dataset()
     measures.PixelSpacing, orientation.ImageOrientationPatient = ds.PixelSpacing, ds.ImageOrientationPatient
-    rescale.RescaleSlope, rescale.RescaleIntercept, rescale.RescaleType = 1, -1024, "HU"
+    rescale.RescaleSlope, rescale.RescaleIntercept = ds.RescaleSlope, ds.RescaleIntercept
+    rescale.RescaleType = "HU"
     shared.PixelMeasuresSequence, shared.PlaneOrientationSequence = [measures], [orientation]
     shared.PixelValueTransformationSequence = [rescale]
     ds.SharedFunctionalGroupsSequence = [shared]
     groups = []
-    for number in range(SLICES):
-        group, position, content = Dataset(), Dataset(), Dataset()
-        position.ImagePositionPatient = [-10, -20, 3 * number]
-        content.StackID, content.InStackPositionNumber = "1", number + 1
-        content.DimensionIndexValues = [1, number + 1]
-        group.PlanePositionSequence, group.FrameContentSequence = [position], [content]
+    for number, position_mm in enumerate(positions_mm):
+        group, position = Dataset(), Dataset()
+        position.ImagePositionPatient = list(position_mm)
+        group.PlanePositionSequence = [position]
+        change(group, number)
         groups.append(group)
     ds.PerFrameFunctionalGroupsSequence = groups
     ds["PerFrameFunctionalGroupsSequence"].is_undefined_length = True
-    for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "RescaleSlope",
-                    "RescaleIntercept"):  # fmt: skip
+    for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"):
         del ds[keyword]
+
+
+@cache
+def enhanced(syntax: str) -> bytes:
+    """An Enhanced CT file of 4 frames."""
+    ds = image(0, syntax)
+
+    def add_content(group: Dataset, number: int) -> None:
+        content = Dataset()
+        content.StackID, content.InStackPositionNumber = "1", number + 1
+        content.DimensionIndexValues = [1, number + 1]
+        group.FrameContentSequence = [content]
+
+    put_into_groups(ds, [[-10, -20, 3 * number] for number in range(SLICES)], add_content)
+    del ds.RescaleSlope, ds.RescaleIntercept
     return _saved(_fill(ds, [pixels(number) for number in range(SLICES)], syntax))
 
 

@@ -34,7 +34,6 @@ TEXTS = (
     *(b"1\\2", b"--1", b"+", b".", b"1,5", b"\xff\xfe", b"\xd9\xa1", b"9" * 30, b"9" * 5000, b"a" * 70),
 )
 _NUMBER = re.compile(rb"-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
-_DEEP = 3000
 
 
 def several(change: Callable[[bytes, Random], bytes], data: bytes, draw: Random) -> bytes:

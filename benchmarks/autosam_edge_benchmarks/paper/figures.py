@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -11,11 +12,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from autosam_edge.atomic_files import write_file
 from autosam_edge.formats.label_image import read_labels
 from autosam_edge.formats.nifti import read_nifti
 from autosam_edge.report.montage import MontageCase
 from autosam_edge_benchmarks.error_codes import CASE_UNKNOWN
-from autosam_edge_benchmarks.figure_file import save_figure
 from autosam_edge_benchmarks.paper.render import ABSENT, teacher_label
 from autosam_edge_benchmarks.paper.tables import SMOKE_TITLE, Line, Table
 from autosam_edge_training.data import Entry, Manifest
@@ -49,6 +50,17 @@ def draw_bars(table: Table, path: Path) -> None:
     title = table.spec.title + (f"\n{SMOKE_TITLE}" if table.smoke else "")
     figure.suptitle(title, color=_INK, x=0.02, ha="left", fontsize=11)
     save_figure(figure, path)
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a PNG file without date and version, so that the same input gives the same bytes.
+
+    Args:
+        path: PNG file; it is written whole or not at all.
+    """
+    content = io.BytesIO()
+    figure.savefig(content, format="png", metadata={"Software": None})
+    write_file(content.getvalue(), path)
 
 
 def _bar(

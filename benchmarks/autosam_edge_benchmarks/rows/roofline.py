@@ -34,7 +34,7 @@ from autosam_edge_benchmarks.rows.onnx_work import Work, matrix_product, operato
 with telemetry_off("onnxruntime"):
     import onnxruntime as ort
 
-_SIDE, _RUNS, _TILES = 1536, 7, 5
+_SIDE, _RUNS, _TILES = 1536, 7, 5  # side of the matrices; runs of each; tiles of a profile
 _COPY_MB = 256
 # Names that the runtimes give to operators of the graph.
 _KINDS = {
@@ -70,21 +70,20 @@ class Peaks:
         return own or self.fp32_gflops
 
 
-def measure_peaks(threads: int, side: int = _SIDE) -> Peaks:
+def measure_peaks(threads: int) -> Peaks:
     """Measure matrix products in the runtimes that are installed, and a copy; the best of some runs.
 
     Args:
         threads: Number of threads.
-        side: Rows and columns of the matrices.
     """
-    operations, model = 2.0 * side**3 / 1e9, matrix_product(side, integer=False)
-    values = np.random.default_rng(1).uniform(0, 100, (side, side)).astype(np.float32)
+    operations, model = 2.0 * _SIDE**3 / 1e9, matrix_product(_SIDE, integer=False)
+    values = np.random.default_rng(1).uniform(0, 100, (_SIDE, _SIDE)).astype(np.float32)
     floats = [_in_onnx(model, values, threads)]
     has_openvino, bf16 = importlib.util.find_spec("openvino") is not None, None
     if has_openvino:
         floats.append(_in_openvino(model, values, threads, "f32"))
         bf16 = _in_openvino(model, values, threads, "bf16")
-    integers = _in_onnx(matrix_product(side, integer=True), values.astype(np.uint8), threads)
+    integers = _in_onnx(matrix_product(_SIDE, integer=True), values.astype(np.uint8), threads)
     parts = [np.zeros(_COPY_MB * 2**18 // threads, np.float32) for _ in range(2 * threads)]
     with ThreadPoolExecutor(threads) as pool:
 

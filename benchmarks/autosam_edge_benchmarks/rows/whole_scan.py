@@ -81,12 +81,8 @@ def run_once(source: Path, *, model: tuple[str, str], engine: str, precision: st
     )
 
 
-def repeat_series(source: Path, folder: Path, count: int) -> int:
-    """Write a DICOM series of ``count`` slices by repeating another one along its normal.
-
-    Returns:
-        Number of pixels per slice.
-    """
+def repeat_series(source: Path, folder: Path, count: int) -> None:
+    """Write a DICOM series of ``count`` slices by repeating another one along its normal."""
     files = sorted(series_files(source), key=lambda p: float(_header(p).ImagePositionPatient[2]))
     first, second = _header(files[0]), _header(files[1])
     step = float(second.ImagePositionPatient[2]) - float(first.ImagePositionPatient[2])
@@ -100,7 +96,6 @@ def repeat_series(source: Path, folder: Path, count: int) -> int:
         dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
         dataset.InstanceNumber = index + 1
         dataset.save_as(folder / f"{index:05d}.dcm")
-    return int(first.Rows) * int(first.Columns)
 
 
 def series_files(source: Path) -> list[Path]:

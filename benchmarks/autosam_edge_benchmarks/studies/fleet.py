@@ -60,10 +60,12 @@ def measure_part(
     result = new_result(f"fleet {part}")
     with tempfile.TemporaryDirectory(prefix="autosam-edge-fleet-") as folder:
         root = Path(folder)
-        figures = {
-            "kills": lambda: kill_batches(root, kills, log),
-            "tiny": lambda: measure_costs(root, tiny, log),
-        }.get(part, lambda: _measure_way(part, root, count, scan, log))()
+        if part == "kills":
+            figures = kill_batches(root, kills, log)
+        elif part == "tiny":
+            figures = measure_costs(root, tiny, log)
+        else:
+            figures = _measure_way(part, root, count, scan, log)
     return {**result, **figures}
 
 
@@ -90,10 +92,10 @@ def _measure_way(
     if part == "shell-loop":
         return _alone(source, out)
     expected = make_broken(source)
-    run = {
-        "one-worker": lambda: run_batch(REAL, source, out, ["--workers", "1"]),
-        "two-workers": lambda: run_batch(REAL, source, out, ["--workers", "2"]),
-    }.get(part, lambda: _on_dask(source, out))()
+    if part == "dask":
+        run = _on_dask(source, out)
+    else:
+        run = run_batch(REAL, source, out, ["--workers", "1" if part == "one-worker" else "2"])
     codes = failed_codes(out)
     if codes != Counter(expected.values()):
         raise FleetError(f"the broken scans fail with {dict(codes)}, expected {expected}")

@@ -8,7 +8,7 @@ The module is run as a program in new namespaces of Linux, see :func:`run_watche
   in memory and is listed afterwards. A folder that cannot be covered is made read-only;
 - ``/run`` and ``/dev/shm`` are empty, so that no service of the machine can be asked.
 
-Only the standard library is imported, so that the process that watches writes and sends nothing itself.
+Only the standard library is used, so that the process that watches writes and sends nothing itself.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
+
+from autosam_edge_benchmarks.last_line import last_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -93,7 +95,7 @@ def run_watched(code: str, arguments: Sequence[str], *, alive_s: float) -> Seen:
         check=False,
     )
     if done.returncode != 0:
-        raise RuntimeError(done.stderr.strip().splitlines()[-1])
+        raise RuntimeError(last_line(done.stderr))
     seen: Seen = json.loads(done.stdout)
     return seen
 
@@ -247,7 +249,7 @@ def _watched(code: str, arguments: list[str], alive_s: float) -> Seen:
         "elsewhere": sorted(_everywhere() - before),
         "output": len(list(_files(_JOB / "out"))),
         "read_only": read_only,
-        "message": (done.stderr.strip().splitlines() or [""])[-1] if done.returncode else "",
+        "message": last_line(done.stderr) if done.returncode else "",
     }
 
 

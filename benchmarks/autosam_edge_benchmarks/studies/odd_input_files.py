@@ -17,11 +17,12 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import (
     CTImageStorage,
     DeflatedExplicitVRLittleEndian,
-    EnhancedCTImageStorage,
     ExplicitVRLittleEndian,
     JPEGLSLossless,
     RLELossless,
 )
+
+from autosam_edge_benchmarks.fuzz.dicom_seeds import put_into_groups
 
 Maker = Callable[[Path, float], Path]
 """Writes one input below a folder, ``scale`` (0 to 1) times as large as the full one; returns its path."""
@@ -94,21 +95,18 @@ def _nifti_long_extension(folder: Path, scale: float) -> Path:
     return path
 
 
-def _nrrd(folder: Path, kind: str, dtype: str, slices: int) -> Path:
+def _nrrd_int64(folder: Path, scale: float) -> Path:
+    slices = round(300 * scale)
     path = folder / "scan.nrrd"
     sizes = f"{_SIDE} {_SIDE} {slices}"
     header = (
-        f"NRRD0005\ntype: {kind}\ndimension: 3\nsizes: {sizes}\nencoding: gzip\nendian: little\n{_SPACE}\n"
+        f"NRRD0005\ntype: int64\ndimension: 3\nsizes: {sizes}\nencoding: gzip\nendian: little\n{_SPACE}\n"
     )
     with path.open("wb") as file:
         file.write(header.encode())
         with gzip.GzipFile(fileobj=file, mode="wb", compresslevel=1) as stream:
-            _write_voxels(stream, dtype, slices)
+            _write_voxels(stream, "<i8", slices)
     return path
-
-
-def _nrrd_int64(folder: Path, scale: float) -> Path:
-    return _nrrd(folder, "int64", "<i8", round(300 * scale))
 
 
 def _nrrd_long_number(folder: Path, scale: float) -> Path:
@@ -308,27 +306,10 @@ def _zip_of_many_entries(folder: Path, scale: float) -> Path:
     return path
 
 
-def _enhanced(folder: Path, frames: int, extra: Callable[[Dataset], None], pixels: bytes) -> Path:
+def _enhanced(folder: Path, frames: int, extra: Callable[[Dataset, int], None], pixels: bytes) -> Path:
     ds = _slice(0, pixels=pixels)
-    ds.SOPClassUID = ds.file_meta.MediaStorageSOPClassUID = EnhancedCTImageStorage
-    ds.NumberOfFrames, ds.Rows, ds.Columns = frames, 128, 128
-    shared, measures, orientation, rescale = Dataset(), Dataset(), Dataset(), Dataset()
-    measures.PixelSpacing, orientation.ImageOrientationPatient = [2.8, 2.8], ds.ImageOrientationPatient
-    rescale.RescaleSlope, rescale.RescaleIntercept, rescale.RescaleType = 1, 0, "HU"
-    shared.PixelMeasuresSequence, shared.PlaneOrientationSequence = [measures], [orientation]
-    shared.PixelValueTransformationSequence = [rescale]
-    ds.SharedFunctionalGroupsSequence = [shared]
-    groups = []
-    for number in range(frames):
-        group, position = Dataset(), Dataset()
-        position.ImagePositionPatient = [0, 0, number]
-        group.PlanePositionSequence = [position]
-        extra(group)
-        groups.append(group)
-    ds.PerFrameFunctionalGroupsSequence = groups
-    ds["PerFrameFunctionalGroupsSequence"].is_undefined_length = True
-    for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"):
-        del ds[keyword]
+    ds.PixelSpacing, ds.Rows, ds.Columns = [2.8, 2.8], 128, 128
+    put_into_groups(ds, [[0, 0, number] for number in range(frames)], extra)
     return _save(ds, folder / "scan.dcm")
 
 
@@ -336,7 +317,7 @@ def _enhanced_long_header(folder: Path, scale: float) -> Path:
     """2,000 frames, each with 30 kB of private elements: a header of 60 MB."""
     private = bytes(round(30_000 * scale))
 
-    def lengthen(group: Dataset) -> None:
+    def lengthen(group: Dataset, _: int) -> None:
         group.private_block(0x0021, "AUTOSAM EDGE", create=True).add_new(1, "OB", private)
 
     frames = round(2000 * scale)
@@ -349,7 +330,7 @@ def _enhanced_many_items(folder: Path, scale: float) -> Path:
     for item in items:
         item.is_undefined_length_sequence_item = True  # others are parsed when they are used
 
-    def lengthen(group: Dataset) -> None:
+    def lengthen(group: Dataset, _: int) -> None:
         group.DerivationImageSequence = items
         group["DerivationImageSequence"].is_undefined_length = True
         group.is_undefined_length_sequence_item = True

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-pytest.importorskip("matplotlib")
+matplotlib_figure = pytest.importorskip("matplotlib.figure")
 pytest.importorskip("monai")
 from PIL import Image
 
 from autosam_edge.label_table import label_table
-from autosam_edge_benchmarks.paper.figures import draw_bars
+from autosam_edge_benchmarks.paper.figures import draw_bars, save_figure
 from autosam_edge_benchmarks.paper.specs import table_spec
 from autosam_edge_benchmarks.paper.tables import build_table
 
@@ -18,6 +18,14 @@ from autosam_edge_benchmarks.paper.tables import build_table
 def pixels(path):
     with Image.open(path) as image:
         return np.asarray(image.convert("RGB")).astype(int)
+
+
+def test_the_file_has_no_metadata_and_the_size_of_the_figure(tmp_path):
+    """2 x 1 inches at 50 dots per inch: 100 x 50 pixels; neither software nor date are in the file."""
+    save_figure(matplotlib_figure.Figure(figsize=(2, 1), dpi=50), tmp_path / "new" / "a.png")
+    with Image.open(tmp_path / "new" / "a.png") as image:
+        assert image.size == (100, 50)
+        assert not {"Software", "Creation Time", "date"} & set(image.info)
 
 
 def test_labels_of_any_data_set_have_names_codes_and_colors():
