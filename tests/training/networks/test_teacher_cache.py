@@ -61,7 +61,7 @@ def constant():
 def test_answers_are_rounded_to_255(constant, cubes, taught):
     """0.3 and 0.6 are 76.5 and 153, each rounded, in every voxel, however the windows overlap."""
     case = Prepared.read(cubes).cases("training")[0]
-    found = dense(probabilities(constant, read_metadata(taught), case, (16, 16, 16), 0.5, CPU))
+    found = dense(probabilities(constant, read_metadata(taught), case, (16, 16, 16), CPU))
     assert found.shape == (3, 32, 32, 32)
     assert len(constant.seen) == 27
     for channel, value in zip(found[1:], (0.3, 0.6), strict=True):
@@ -72,7 +72,7 @@ def test_the_teacher_sees_normalized_images_and_their_last_slices_beyond_the_end
     """A window that is larger than the case shows its first and its last slice again, as the runtime does."""
     case = Prepared.read(cubes).cases("training")[0]
     small = Case("small", case.image[:8].copy(), case.target[:8].copy(), 3, case.intensity)
-    found = probabilities(constant, read_metadata(taught), small, (16, 32, 32), 0.5, CPU)
+    found = probabilities(constant, read_metadata(taught), small, (16, 32, 32), CPU)
     assert found.shape == (8, 32, 32)
     (tile,) = constant.seen
     inside = torch.from_numpy(small.patch(WHOLE)[0])
@@ -154,7 +154,7 @@ def test_windows_are_as_large_as_the_patches_of_the_teachers_training(constant, 
     """By the recipe in its file."""
     case = Prepared.read(cubes).cases("training")[0]
     metadata = read_metadata(taught)
-    probabilities(constant, metadata, case, None, 0.5, CPU)
+    probabilities(constant, metadata, case, None, CPU)
     assert constant.seen[0].shape[2:] == metadata.patch
 
 

@@ -221,7 +221,7 @@ def distill(
         raise typer.BadParameter(
             "the folder is missing; write it first with one process, without torchrun", param_hint="--cache"
         )
-    from autosam_edge_training import train_student
+    from autosam_edge_training import train_student, train_teacher
 
     tiny = train_student.Config.smoke_run() if smoke else None
     if smoke and weight is None:
@@ -229,7 +229,10 @@ def distill(
     changes = {"seed": seed, "weight": weight, "distance": distance, "reduction": reduction}
     recipe = _recipe(train_student.Config, config, tiny, **changes)
     with _folders(data, out) as (prepared, run, scratch):
-        first, *ensemble = teacher or [_tiny_teacher(prepared, scratch)]
+        if not teacher:
+            tiny_teacher = train_teacher.Config.smoke_run()
+            teacher = [train_teacher.train(tiny_teacher, prepared, scratch / "teacher")]
+        first, *ensemble = teacher
         if cache is not None and int(os.environ.get("WORLD_SIZE", "1")) == 1:
             _fill_cache(cache, first, ensemble, recipe, prepared, extra or (), sam)
         weights = train_student.train(
@@ -245,13 +248,6 @@ def distill(
             workers=0 if smoke else workers,
         )
         _show_weights(weights, smoke=smoke)
-
-
-def _tiny_teacher(prepared: Path, scratch: Path) -> Path:
-    """The teacher of a smoke run that is given none."""
-    from autosam_edge_training import train_teacher
-
-    return train_teacher.train(train_teacher.Config.smoke_run(), prepared, scratch / "teacher", workers=0)
 
 
 def _fill_cache(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import MappingProxyType
 
@@ -140,7 +140,7 @@ def _fill(
     """
     arrays: dict[str, Arrays] = {}
     images: dict[str, tuple[str, str]] = {}
-    for split, entry in _all(manifest):
+    for split, entry in ((part, entry) for part in SPLITS for entry in manifest.entries(part)):
         case = prepare_entry(entry, wanted)
         hashes = {}
         for kind, array in (("image", case.image), ("target", case.target)):
@@ -154,12 +154,6 @@ def _fill(
         on_step()
     manifest.write(wanted.folder / MANIFEST_NAME, folder=home)
     dataclasses.replace(wanted, arrays=MappingProxyType(arrays)).write()
-
-
-def _all(manifest: Manifest) -> Iterator[tuple[Split, Entry]]:
-    for split in SPLITS:
-        for entry in manifest.entries(split):
-            yield split, entry
 
 
 def prepare_entry(entry: Entry, wanted: Prepared) -> Case:

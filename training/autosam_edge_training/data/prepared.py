@@ -152,22 +152,18 @@ class Prepared:
             "schema_version": SCHEMA_VERSION,
             "dataset": self.dataset,
             "manifest_sha256": self.manifest_sha256,
-            "labels": list(self.labels),
-            "spacing_mm": list(self.spacing_mm),
-            "intensity": {**dataclasses.asdict(self.intensity), "window_hu": list(self.intensity.window_hu)},
+            "labels": self.labels,
+            "spacing_mm": self.spacing_mm,
+            "intensity": dataclasses.asdict(self.intensity),
             "targets": self.targets,
-            "split": {split: list(self.split[split]) for split in SPLITS},
+            "split": {split: self.split[split] for split in SPLITS},
         }
 
     def write(self) -> None:
         """Write ``prepared.json`` into the folder."""
-        cases = {
-            name: {**dataclasses.asdict(arrays), "shape": list(arrays.shape)}
-            for name, arrays in self.arrays.items()
-        }
-        (self.folder / FILE_NAME).write_bytes(
-            (json.dumps({**self.settings(), "cases": cases}, indent=1) + "\n").encode()
-        )
+        cases = {name: dataclasses.asdict(arrays) for name, arrays in self.arrays.items()}
+        text = json.dumps({**self.settings(), "cases": cases}, indent=1) + "\n"
+        (self.folder / FILE_NAME).write_bytes(text.encode())
 
 
 @checked_dataclass(config=STRICT)

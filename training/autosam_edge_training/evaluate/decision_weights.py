@@ -182,14 +182,11 @@ class DecisionWeightsFit:
     held_out: tuple[HeldOutCase, ...]
 
 
-def fit_across(
-    cases: Sequence[CaseProbabilities], names: Sequence[str], *, fixed: Collection[str] = FIXED
-) -> DecisionWeightsFit:
+def fit_across(cases: Sequence[CaseProbabilities], names: Sequence[str]) -> DecisionWeightsFit:
     """Fit once without each case, and take the smallest weight of each organ: what holds whoever is left out.
 
     Args:
         names: Names by label value, the background first.
-        fixed: Organs whose weight stays 1.
 
     Raises:
         InputError: There are fewer than two cases (AE-DATA-005).
@@ -201,7 +198,7 @@ def fit_across(
             remedy="Fit on another split, or prepare the data set with more such cases.",
         )
     plain = np.ones(len(names))
-    fits = {case.name: fit([c for c in cases if c is not case], names, fixed=fixed) for case in cases}
+    fits = {case.name: fit([c for c in cases if c is not case], names) for case in cases}
     smallest = np.min(list(fits.values()), axis=0)
     return DecisionWeightsFit(
         _named(smallest, names),

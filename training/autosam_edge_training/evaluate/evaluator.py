@@ -84,17 +84,11 @@ def evaluate_predictions(
             if entry.known is None or value in entry.known
         ]
         scores.extend(rows)
-        log(_mean_dice_line(entry.name, rows))
+        scored = [row.dice for row in rows if not math.isnan(row.dice)]
+        told = f"mean Dice {np.mean(scored):.3f}" if scored else "has none of the organs"
+        log(f"case {entry.name}: {told}")
         progress(done, len(entries))
     return scores
-
-
-def _mean_dice_line(case: str, rows: list[Score]) -> str:
-    """The line that is logged for a case."""
-    scored = [row.dice for row in rows if not math.isnan(row.dice)]
-    if not scored:
-        return f"case {case}: has none of the organs"
-    return f"case {case}: mean Dice {np.mean(scored):.3f}"
 
 
 def _truth_and_prediction(

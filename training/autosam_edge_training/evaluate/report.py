@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -21,23 +21,24 @@ def summarize(scores: Sequence[Score]) -> JsonObject:
 
     Scores that were skipped count nowhere; an organ or a case without any other is left out.
     """
-    organs: dict[str, JsonObject] = {}
-    for name in dict.fromkeys(score.organ for score in scores):
-        present = [score for score in scores if score.organ == name and not math.isnan(score.dice)]
-        if present:
-            organs[name] = {metric: _mean(getattr(score, metric) for score in present) for metric in METRICS}
-            organs[name]["cases"] = len(present)
-    cases: dict[str, JsonObject] = {}
-    for name in dict.fromkeys(score.case for score in scores):
-        present = [score for score in scores if score.case == name and not math.isnan(score.dice)]
-        if present:
-            cases[name] = {metric: _mean(getattr(score, metric) for score in present) for metric in METRICS}
+    organs, cases = _means(scores, "organ"), _means(scores, "case")
     return {
         **{f"mean_{metric}": _mean(organ[metric] for organ in organs.values()) for metric in METRICS},
         **{f"mean_{metric}_case_first": _mean(case[metric] for case in cases.values()) for metric in METRICS},
         "organs": organs,
         "cases": {name: case["dice"] for name, case in cases.items()},
     }
+
+
+def _means(scores: Sequence[Score], by: Literal["organ", "case"]) -> dict[str, JsonObject]:
+    """Mean of each score by organ or by case; ``cases`` is the number of scores, for an organ one a case."""
+    means: dict[str, JsonObject] = {}
+    for name in dict.fromkeys(getattr(score, by) for score in scores):
+        present = [score for score in scores if getattr(score, by) == name and not math.isnan(score.dice)]
+        if present:
+            means[name] = {metric: _mean(getattr(score, metric) for score in present) for metric in METRICS}
+            means[name]["cases"] = len(present)
+    return means
 
 
 def _mean(values: Iterable[float]) -> float | None:
@@ -74,11 +75,8 @@ def as_markdown(summary: Mapping[str, Any]) -> str:
         "|---|---|---|---|---|---|",
     ]
     for name, organ in summary["organs"].items():
-        lines.append(
-            "| "
-            + " | ".join([name, *(f"{organ[metric]:.3f}" for metric in METRICS), str(organ["cases"])])
-            + " |"
-        )
+        figures = " | ".join(f"{organ[metric]:.3f}" for metric in METRICS)
+        lines.append(f"| {name} | {figures} | {organ['cases']} |")
     means = " | ".join(_bold(summary[f"mean_{metric}"]) for metric in METRICS)
     return "\n".join([*lines, f"| **mean** | {means} | {len(summary['cases'])} |"]) + "\n"
 

@@ -23,7 +23,6 @@ _Ours = Literal["student", "distill", "teacher"]
 _Others = Literal["nnunet", "nnformer", "unetr", "swinunetr", "sam-point", "medsam-pm", "medsam-full"]
 Method = Literal[_Ours, _Others]
 Scored = Literal["btcv", "amos", "phantoms"]
-METHODS: tuple[Method, ...] = get_args(Method)
 OTHERS: tuple[_Others, ...] = get_args(_Others)
 _SUMMARY_TOLERANCE = 1e-6  # of a mean in 0..1 that went through JSON
 

@@ -7,7 +7,7 @@ import dataclasses
 import io
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -24,7 +24,6 @@ from autosam_edge_training.error_codes import SCORES_INVALID
 TOLERANCES_MM = (1.0, 2.0, 3.0)
 Metric = Literal["dice", "nsd_1", "nsd_2", "nsd_3"]
 METRICS: tuple[Metric, ...] = get_args(Metric)
-ABSENT_ORGAN_RULES: tuple[AbsentOrganRule, ...] = get_args(AbsentOrganRule)
 Spacing = tuple[float, float, float]
 
 
@@ -124,13 +123,20 @@ def cropped_pair(a: npt.NDArray[np.bool_], b: npt.NDArray[np.bool_]) -> tuple[to
 
 def as_csv(scores: Sequence[Score]) -> str:
     """The rows of ``cases.csv``; a score that was skipped is empty."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
+    rows = []
     for score in scores:
         row = dataclasses.asdict(score)
         row |= {metric: "" if math.isnan(row[metric]) else row[metric] for metric in METRICS}
-        writer.writerow(row | {"spacing": "x".join(str(side) for side in score.spacing)})
+        rows.append(row | {"spacing": "x".join(str(side) for side in score.spacing)})
+    return csv_text(COLUMNS, rows)
+
+
+def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> str:
+    """A table in CSV with a line of headings; each row has a value for every column."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
     return text.getvalue()
 
 

@@ -6,14 +6,12 @@ Up to 500 pairs p is exact, with ties too; beyond that it is SciPy's normal appr
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -22,10 +20,9 @@ from scipy.stats import rankdata, wilcoxon
 from autosam_edge.errors import AutosamEdgeError
 from autosam_edge_training.choices import Unit
 from autosam_edge_training.error_codes import SCORES_NOT_PAIRED
-from autosam_edge_training.evaluate.scores import METRICS, Metric, Score, read_csv
+from autosam_edge_training.evaluate.scores import METRICS, Metric, Score, csv_text, read_csv
 from autosam_edge_training.strict import JsonObject
 
-UNITS: tuple[Unit, ...] = get_args(Unit)
 ALPHA = 0.01  # the paper's level
 # Number of pairs, half a second. At 78, six cases of 13 organs, the approximation can be wrong by a factor of
 # two in the tail.
@@ -200,9 +197,8 @@ def _pairs(
     """Scores of both methods where both have one, in the order of ours."""
     theirs = {(score.case, score.organ): getattr(score, metric) for score in other}
     pairs = [
-        (score.case, getattr(score, metric), theirs[(score.case, score.organ)])
+        (score.case, getattr(score, metric), theirs.get((score.case, score.organ), math.nan))
         for score in ours
-        if (score.case, score.organ) in theirs
     ]
     pairs = [pair for pair in pairs if not (math.isnan(pair[1]) or math.isnan(pair[2]))]
     if unit == "case_organ":
@@ -237,11 +233,7 @@ def _not_same_data(why: str) -> AutosamEdgeError:
 
 def comparison_csv(result: Mapping[str, Any]) -> str:
     """One row per comparison."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, _FIELDS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(result["comparisons"])
-    return text.getvalue()
+    return csv_text(_FIELDS, result["comparisons"])
 
 
 def comparison_markdown(result: Mapping[str, Any]) -> str:

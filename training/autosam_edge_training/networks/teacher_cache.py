@@ -41,21 +41,19 @@ def cache_probabilities(
     *,
     ensemble: Sequence[Path] = (),
     patch: tuple[int, int, int] | None = None,
-    overlap: float = 0.5,
-    device: torch.device | None = None,
     sam: Path | None = None,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Path:
     """Compute a teacher's probabilities for every case that has no file in the cache yet.
 
     Each file appears whole or not at all; a call that was stopped goes on where it was. Where a case is
-    prepared on another grid than the teacher's, its scan is read again.
+    prepared on another grid than the teacher's, its scan is read again. The teacher runs on a GPU if there is
+    one.
 
     Args:
         out: Folder of the cache, ``CASE.npz``; made if it is not there.
         ensemble: Further teachers, of any spacing; what is kept is the mean of all, on the grid of the first.
         patch: Voxels (D, H, W) of the sliding window; None takes the patch that a teacher was trained on.
-        device: Device of the teacher; None takes a GPU if there is one.
 
     Raises:
         TrainingError: The teacher cannot be used (AE-TRAIN-007, -008), or a file that is there already is of
@@ -63,7 +61,7 @@ def cache_probabilities(
         InputError: A scan is missing or cannot be read.
     """
     digest = digest_of_cases(path, ensemble)
-    device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     teachers = [open_network(one, sam=sam) for one in (path, *ensemble)]
     for network, metadata in teachers:
         for prepared, _ in parts:
@@ -72,7 +70,7 @@ def cache_probabilities(
 
     def ask(prepared: Prepared, entry: Entry) -> SoftLabels:
         answers = [
-            probabilities(network, metadata, _case(prepared, entry, metadata), patch, overlap, device)
+            probabilities(network, metadata, _case(prepared, entry, metadata), patch, device)
             for network, metadata in teachers
         ]
         return answers[0] if len(answers) == 1 else _mean(answers)
@@ -172,7 +170,6 @@ def probabilities(
     metadata: CheckpointMetadata,
     case: Case,
     patch: tuple[int, int, int] | None,
-    overlap: float,
     device: torch.device,
 ) -> SoftLabels:
     """The softmax of a whole case, in the precision that the network was trained in."""
@@ -184,12 +181,7 @@ def probabilities(
         return logits.float().softmax(dim=1)
 
     found = run_whole_case(
-        softmax,
-        case,
-        patch or metadata.patch,
-        overlap=overlap,
-        device=device,
-        result_device=torch.device("cpu"),
+        softmax, case, patch or metadata.patch, overlap=0.5, device=device, result_device=torch.device("cpu")
     )
     array: npt.NDArray[np.float32] = found.numpy()
     return SoftLabels.of(array, metadata.input.spacing_mm, least=_LEAST)

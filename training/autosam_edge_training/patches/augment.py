@@ -35,9 +35,9 @@ def random_turn(
     return together[0].contiguous(), [one.contiguous() for one in together[1:]]
 
 
-def random_scale(image: Tensor, generator: np.random.Generator, *, factor: float = 0.1) -> Tensor:
-    """Multiply by 1 - ``factor`` to 1 + ``factor``."""
-    return image * float(1.0 + generator.uniform(-factor, factor))
+def random_scale(image: Tensor, generator: np.random.Generator) -> Tensor:
+    """Multiply by 0.9 to 1.1."""
+    return image * float(1.0 + generator.uniform(-0.1, 0.1))
 
 
 def random_low_resolution(

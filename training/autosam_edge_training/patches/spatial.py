@@ -49,8 +49,8 @@ class OrganIndex:
         per_organ: Largest number of voxels that are kept for an organ.
     """
 
-    def __init__(self, case: Case, *, per_organ: int = _ORGAN_POINTS, seed: int = 0) -> None:
-        generator = np.random.default_rng(seed)
+    def __init__(self, case: Case, *, per_organ: int = _ORGAN_POINTS) -> None:
+        generator = np.random.default_rng(0)
         labels = case.labels
         self.points: list[npt.NDArray[np.int64]] = []
         for organ in range(1, case.classes):

@@ -14,12 +14,7 @@ from autosam_edge_training.networks.whole_case import run_whole_case
 
 
 def validate(
-    network: nn.Module,
-    cases: Sequence[Case],
-    patch: tuple[int, int, int],
-    *,
-    device: torch.device,
-    overlap: float = 0.25,
+    network: nn.Module, cases: Sequence[Case], patch: tuple[int, int, int], *, device: torch.device
 ) -> list[float | None]:
     """Mean Dice of every organ, against the class that fills most of each voxel.
 
@@ -34,7 +29,7 @@ def validate(
     network.eval()
     scores = np.full((len(cases), cases[0].classes - 1), np.nan)
     for row, case in enumerate(cases):
-        logits = run_whole_case(network, case, patch, overlap=overlap, device=device)
+        logits = run_whole_case(network, case, patch, overlap=0.25, device=device)
         found, truth = logits.argmax(dim=0).cpu().numpy(), case.labels
         for organ in range(1, case.classes):
             if (truth == organ).any():

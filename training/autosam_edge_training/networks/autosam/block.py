@@ -19,10 +19,10 @@ from autosam_edge_training.networks.autosam.windows import (
 class Mlp(nn.Module):
     """SAM's MLP: two linear layers with GELU between them."""
 
-    def __init__(self, dim: int, hidden: int) -> None:
+    def __init__(self, dim: int) -> None:
         super().__init__()
-        self.lin1 = nn.Linear(dim, hidden)
-        self.lin2 = nn.Linear(hidden, dim)
+        self.lin1 = nn.Linear(dim, 4 * dim)
+        self.lin2 = nn.Linear(4 * dim, dim)
 
     def forward(self, tokens: Tensor) -> Tensor:
         return self.lin2(F.gelu(self.lin1(tokens)))
@@ -45,14 +45,13 @@ class Block(nn.Module):
         adapter: SpatialAdapter,
         window: Size | None = (8, 8, 8),
         shift: Size = (0, 0, 0),
-        mlp_ratio: int = 4,
     ) -> None:
         super().__init__()
         self.adapter = adapter
         self.norm1 = nn.LayerNorm(dim, eps=1e-6)
         self.attn = attention
         self.norm2 = nn.LayerNorm(dim, eps=1e-6)
-        self.mlp = Mlp(dim, mlp_ratio * dim)
+        self.mlp = Mlp(dim)
         self.window = window
         self.shift = shift
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -116,12 +116,13 @@ def match_sam(model: AutoSAM, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         for name in given.keys() & expected.keys()
         if given[name].shape != expected[name].shape
     ]
-    if unknown or missing or reshaped:
-        faults = [
-            f"{len(names)} {what} ({_first(names)})"
-            for what, names in _faults(unknown, missing, reshaped)
-            if names
-        ]
+    kinds = {"unknown": unknown, "missing": missing, "of another shape": reshaped}
+    faults = [
+        f"{len(names)} {what} ({min(names)}{', ...' if len(names) > 1 else ''})"
+        for what, names in kinds.items()
+        if names
+    ]
+    if faults:
         raise SAM_SIZE_DIFFERS(f"the SAM checkpoint is not of this ViT: keys {', '.join(faults)}.")
     return given
 
@@ -183,11 +184,3 @@ def file_sha256(path: Path) -> str:
 
 def _no_file(path: Path) -> AutosamEdgeError:
     return SAM_FILE_MISSING(f"there is no readable file {path.name}.", remedy=f"Check the path. {_DOWNLOAD}")
-
-
-def _faults(unknown: list[str], missing: list[str], reshaped: list[str]) -> Iterable[tuple[str, list[str]]]:
-    return ("unknown", unknown), ("missing", missing), ("of another shape", reshaped)
-
-
-def _first(names: list[str]) -> str:
-    return min(names) + (", ..." if len(names) > 1 else "")
