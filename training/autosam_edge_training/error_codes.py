@@ -97,7 +97,7 @@ GRADIENT_NOT_FINITE = ErrorCode(
     "Train with precision: fp32, or with a smaller lr.",
 )
 NETWORK_FILE_INVALID = ErrorCode(
-    "AE-TRAIN-007", "the file holds no trained network", "The safetensors file that a run wrote."
+    "AE-TRAIN-007", "the file holds no trained network", "Give the safetensors file that a run wrote."
 )
 NETWORK_INPUT_DIFFERS = ErrorCode(
     "AE-TRAIN-008",

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from autosam_edge_training.choices import Distance, Reduction
 from autosam_edge_training.data import Prepared
+from autosam_edge_training.error_codes import RECIPE_INVALID
 from autosam_edge_training.networks.checkpoint import network_sha256
 from autosam_edge_training.networks.students import save_student
 from autosam_edge_training.networks.teacher_cache import Parts
@@ -40,7 +41,7 @@ from autosam_edge_training.recipe_parts.setup import (
     train_network,
     training_parts,
 )
-from autosam_edge_training.recipe_parts.teacher import Teacher, open_teacher
+from autosam_edge_training.recipe_parts.teacher import Teacher
 from autosam_edge_training.strict import STRICT, JsonObject, checked_dataclass
 
 
@@ -124,7 +125,16 @@ def train(
     """
     fabric = start_fabric(config.precision, batch=config.schedule.batch)
     parts = training_parts(config, prepared := Prepared.read(data), extra)
-    taught_by = open_teacher(config.weight, teacher, parts, fabric, sam=sam, cache=cache, ensemble=ensemble)
+    if teacher is None and (config.weight < 1.0 or cache is not None):
+        raise RECIPE_INVALID(
+            f"the recipe learns from a teacher (weight {config.weight:g}), and no teacher is given.",
+            remedy="Give `teacher`, or set weight to 1.",
+        )
+    taught_by = None
+    if teacher is not None:
+        taught_by = Teacher(
+            teacher, parts, fabric, weight=config.weight, sam=sam, cache=cache, ensemble=ensemble
+        )
     kind, identity = "distill" if taught_by else "student", _identity(prepared, parts, init, taught_by)
     run = RunFolder(out, kind, config, prepared=prepared, fabric=fabric, identity=identity)
     cases = [case for part, split in parts for case in part.cases(split)]

@@ -1,14 +1,7 @@
 """Data sets: lists of cases, bringing them to the model's grid, and reading them from there."""
 
 from autosam_edge_training.choices import Split
-from autosam_edge_training.data.case import (
-    AMOS_INTENSITY,
-    BTCV_INTENSITY,
-    TARGETS,
-    Case,
-    Intensity,
-    prepare_case,
-)
+from autosam_edge_training.data.case import AMOS_INTENSITY, BTCV_INTENSITY, Case, Intensity, prepare_case
 from autosam_edge_training.data.layouts import AMOS_NAMES, BTCV_NAMES, BTCV_VALIDATION, LAYOUTS, Listing, Pair
 from autosam_edge_training.data.manifest import SPLITS, Entry, Manifest
 from autosam_edge_training.data.negatives import negative_case
@@ -31,7 +24,6 @@ __all__ = [
     "BTCV_VALIDATION",
     "LAYOUTS",
     "SPLITS",
-    "TARGETS",
     "Case",
     "Entry",
     "Intensity",

@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -23,8 +22,6 @@ from autosam_edge.geometry import Box, Grid
 from autosam_edge.pipeline.resample import ModelGrid, Resampler, resampling_matrix
 from autosam_edge_training.choices import Targets
 from autosam_edge_training.strict import STRICT, checked_dataclass
-
-TARGETS: tuple[Targets, ...] = get_args(Targets)
 
 UNKNOWN = 255
 """The label value of a voxel that nobody labeled."""

@@ -87,5 +87,4 @@ def require_same_input(
 
 def _no_network(path: Path, error: Exception) -> AutosamEdgeError:
     why = (error.strerror if isinstance(error, OSError) else None) or error
-    remedy = "Give the safetensors file that a run wrote."
-    return NETWORK_FILE_INVALID(f"{path.name} holds no trained network: {why}.", remedy=remedy)
+    return NETWORK_FILE_INVALID(f"{path.name} holds no trained network: {why}.")

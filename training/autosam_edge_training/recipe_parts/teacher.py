@@ -35,8 +35,9 @@ class Teacher:
         ensemble: Further teachers, whose mean with the first one was cached.
 
     Raises:
-        TrainingError: The file holds no network (AE-TRAIN-007), one for another grid, window or
-            label table (-008), or the cache does not belong to it (-009).
+        TrainingError: Without a cache, there is a folder or an ensemble (AE-TRAIN-001); the file holds no
+            network (-007), one for another grid, window or label table (-008), or the cache does not belong
+            to it (-009).
     """
 
     def __init__(
@@ -50,6 +51,12 @@ class Teacher:
         cache: Path | None,
         ensemble: Sequence[Path] = (),
     ) -> None:
+        if cache is None and (ensemble or path.is_dir()):
+            what = "an ensemble of several networks" if ensemble else f"{path.name}, a folder,"
+            raise RECIPE_INVALID(
+                f"the teacher is {what} which cannot be run at every step.",
+                remedy="Give `cache` too, a folder for its probabilities.",
+            )
         self._fabric = fabric
         source: Literal["online", "cached"] = "cached" if cache else "online"
         names = []
@@ -83,34 +90,3 @@ class Teacher:
         with torch.no_grad(), self._fabric.autocast():
             probability: Tensor = self.network(image).float().softmax(dim=1)
         return probability
-
-
-def open_teacher(
-    weight: float,
-    path: Path | None,
-    parts: Parts,
-    fabric: Fabric,
-    *,
-    sam: Path | None,
-    cache: Path | None,
-    ensemble: Sequence[Path] = (),
-) -> Teacher | None:
-    """The teacher of a run, if it has one; see :class:`Teacher`.
-
-    Raises:
-        TrainingError: A lambda below 1 or a cache needs a teacher, and none is given (AE-TRAIN-001).
-    """
-    if path is not None and cache is None and (ensemble or path.is_dir()):
-        what = "an ensemble of several networks" if ensemble else f"{path.name}, a folder,"
-        raise RECIPE_INVALID(
-            f"the teacher is {what} which cannot be run at every step.",
-            remedy="Give `cache` too, a folder for its probabilities.",
-        )
-    if path is not None:
-        return Teacher(path, parts, fabric, weight=weight, sam=sam, cache=cache, ensemble=ensemble)
-    if weight < 1.0 or cache is not None:
-        raise RECIPE_INVALID(
-            f"the recipe learns from a teacher (weight {weight:g}), and no teacher is given.",
-            remedy="Give `teacher`, or set weight to 1.",
-        )
-    return None
