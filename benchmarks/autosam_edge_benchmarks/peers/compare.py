@@ -73,7 +73,8 @@ def compare(
         for peer in peers:
             if not peer.reason:
                 _run(peer)
-                log(f"{repeat + 1} of {repeats}: {peer.name}: " + _last(peer))
+                told = peer.reason or f"{peer.seconds[-1]:.1f} s, {peer.peak_mb[-1]:.0f} MB"
+                log(f"{repeat + 1} of {repeats}: {peer.name}: {told}")
     own = peers[0]
     return {
         **result,
@@ -223,7 +224,3 @@ def _resident(process: psutil.Process, *, alone: bool) -> int:
     if alone or not psutil.LINUX:
         return int(process.memory_info().rss)
     return int(process.memory_full_info().pss)
-
-
-def _last(peer: Peer) -> str:
-    return peer.reason or f"{peer.seconds[-1]:.1f} s, {peer.peak_mb[-1]:.0f} MB"

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Sequence
 from datetime import datetime, timezone
-from pathlib import Path
 
 from autosam_edge.bundle import Bundle
 from autosam_edge.clock import doubt
@@ -84,6 +82,7 @@ def make_row(
 def measured(bundle: Bundle, artifact: Artifact) -> Measured:
     """What a row tells of an artifact."""
     manifest = bundle.manifest
+    size = sum(map(len, bundle.read_artifact(artifact.path).values()))
     return Measured(
         software=__version__,
         model=manifest.name,
@@ -94,7 +93,7 @@ def measured(bundle: Bundle, artifact: Artifact) -> Measured:
         precision=artifact.precision,
         proof=artifact.proof,
         tile=manifest.input.patch,
-        megabytes=_megabytes(bundle, artifact),
+        megabytes=round(size / 1e6, 2),
     )
 
 
@@ -116,11 +115,12 @@ def _energy(plan: Plan, done: Sequence[Done], repeats: Sequence[TimedTiles]) -> 
 
 def _scan(plan: Plan, done: Sequence[Done], what: str) -> Scan:
     runs = [found.scan for found in done if found.scan is not None and found.step.what == what]
+    length = PHANTOM_SHAPE[0] if plan.scan is None else len(series_files(plan.scan))
     return Scan(
         scan="phantom" if plan.scan is None else "CT",
         shape=runs[0].shape,
         spacing_mm=runs[0].spacing_mm,
-        repeated=runs[0].shape[0] > _length(plan.scan),
+        repeated=runs[0].shape[0] > length,
         total_s=statistics.median(run.wall_s for run in runs),
         samples_s=tuple(run.wall_s for run in runs),
         stages_s={
@@ -128,15 +128,6 @@ def _scan(plan: Plan, done: Sequence[Done], what: str) -> Scan:
         },
         peak_mb=max(run.peak_mb for run in runs),
     )
-
-
-def _length(scan: Path | None) -> int:
-    return PHANTOM_SHAPE[0] if scan is None else len(series_files(scan))
-
-
-def _megabytes(bundle: Bundle, artifact: Artifact) -> float:
-    files = bundle.read_artifact(artifact.path)
-    return round(math.fsum(map(len, files.values())) / 1e6, 2)
 
 
 def _validity(

@@ -19,7 +19,7 @@ from autosam_edge.session import Session
 from autosam_edge.volume import Volume
 from autosam_edge_benchmarks.result_header import Result, new_result
 from autosam_edge_benchmarks.studies.plausibility import AS_IT_IS
-from autosam_edge_benchmarks.studies.plausibility_inputs import TRANSFORMATIONS, Scan, Transformation
+from autosam_edge_benchmarks.studies.plausibility_inputs import TRANSFORMATIONS, Scan, Transformation, noisy
 from autosam_edge_training.data import Entry, Prepared, Split
 from autosam_edge_training.evaluate.evaluator import split_entries
 
@@ -47,15 +47,11 @@ def _blurred(scan: Scan, mm: float) -> Volume:
     return scan.with_hu(gaussian_filter(scan.hu, [0.0, *(mm / side for side in scan.grid.spacing_mm[1:])]))
 
 
-def _noisy(scan: Scan, sd_hu: float) -> Volume:
-    return scan.with_hu(scan.hu + np.random.default_rng(1).normal(0, sd_hu, scan.hu.shape))
-
-
 INPUTS: tuple[Transformation, ...] = (
     Transformation(AS_IT_IS, True, lambda scan: scan.with_hu(scan.hu)),
     # The truth of a turned scan would have to be turned too.
     *(step for step in TRANSFORMATIONS if step.usable and step.name != "turned by 10 degrees"),
-    Transformation("noise of 80 HU", True, lambda scan: _noisy(scan, 80.0)),
+    Transformation("noise of 80 HU", True, lambda scan: noisy(scan, 80.0, seed=1)),
     Transformation("slices of 9 mm", True, lambda scan: _thick_slices(scan, 9.0)),
     Transformation("blurred by 3 mm", True, lambda scan: _blurred(scan, 3.0)),
 )

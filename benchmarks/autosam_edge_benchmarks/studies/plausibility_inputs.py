@@ -53,9 +53,10 @@ class Scan:
         return Volume(np.ascontiguousarray(hu, dtype=np.float32), self.grid)
 
     def part(self, *sides: slice) -> Volume:
-        """A part of the scan along (D, H, W)."""
+        """A part of the scan along (D, H, W), or every n-th voxel of it."""
         affine = self.grid.affine.copy()
         affine[:3, 3] += affine[:3, :3] @ np.array([side.start or 0 for side in sides], dtype=float)
+        affine[:3, :3] *= [side.step or 1 for side in sides]
         hu = np.ascontiguousarray(self.hu[sides])
         d, h, w = hu.shape
         return Volume(hu, Grid((d, h, w), affine))
@@ -125,12 +126,9 @@ def _narrow(scan: Scan) -> Volume:
     return scan.part(slice(None), *sides)
 
 
-def _left_half(scan: Scan) -> Volume:
-    return scan.part(slice(None), slice(None), slice(scan.middle()[1], None))
-
-
-def _right_half(scan: Scan) -> Volume:
-    return scan.part(slice(None), slice(None), slice(0, scan.middle()[1]))
+def _left_or_right(scan: Scan, *, left: bool) -> Volume:
+    middle = scan.middle()[1]
+    return scan.part(slice(None), slice(None), slice(middle, None) if left else slice(0, middle))
 
 
 def _pelvis(scan: Scan) -> Volume | None:
@@ -170,11 +168,9 @@ def _rotated(scan: Scan) -> Volume:
     return scan.with_hu(turned)
 
 
-def _every_second_slice(scan: Scan) -> Volume:
-    affine = scan.grid.affine.copy()
-    affine[:3, 0] *= 2
-    hu = np.ascontiguousarray(scan.hu[::2])
-    return Volume(hu, Grid((len(hu), *scan.grid.shape[1:]), affine))
+def noisy(scan: Scan, sd_hu: float, *, seed: int) -> Volume:
+    """The scan with independent noise in each voxel."""
+    return scan.with_hu(scan.hu + np.random.default_rng(seed).normal(0, sd_hu, scan.hu.shape))
 
 
 def _shifted(scan: Scan, by_hu: float) -> Volume:
@@ -218,15 +214,13 @@ TRANSFORMATIONS: tuple[Transformation, ...] = (
     Transformation("upper half", True, lambda scan: _half(scan, lower=False), quick=True),
     Transformation("lower half", True, lambda scan: _half(scan, lower=True), quick=True),
     Transformation("field of view of 150 mm", True, _narrow, quick=True),
-    Transformation("left half", True, _left_half, quick=True),
-    Transformation("right half", True, _right_half),
-    Transformation("every second slice", True, _every_second_slice),
-    Transformation("turned by 10 degrees", True, _rotated),
+    Transformation("left half", True, lambda scan: _left_or_right(scan, left=True), quick=True),
+    Transformation("right half", True, lambda scan: _left_or_right(scan, left=False)),
     Transformation(
-        "noise of 30 HU",
-        True,
-        lambda scan: scan.with_hu(scan.hu + np.random.default_rng(0).normal(0, 30, scan.hu.shape)),
+        "every second slice", True, lambda scan: scan.part(slice(None, None, 2), slice(None), slice(None))
     ),
+    Transformation("turned by 10 degrees", True, _rotated),
+    Transformation("noise of 30 HU", True, lambda scan: noisy(scan, 30.0, seed=0)),
     Transformation("HU + 100", True, lambda scan: _shifted(scan, 100.0)),
     Transformation("HU - 100", True, lambda scan: _shifted(scan, -100.0)),
     Transformation("pelvis only", False, _pelvis, quick=True),

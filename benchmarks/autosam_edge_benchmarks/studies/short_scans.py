@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from autosam_edge.formats.nifti import read_array, read_nifti
-from autosam_edge.measurements import dice
 from autosam_edge.planned_run import PlannedRun
 from autosam_edge.session import Session, open_session
 from autosam_edge.volume import Volume
 from autosam_edge_benchmarks.result_header import Result, new_result
+from autosam_edge_benchmarks.studies.tiers import mean_dice
 from autosam_edge_training.data import Entry, Prepared, Split
 from autosam_edge_training.error_codes import NO_COMMON_ORGAN
 from autosam_edge_training.evaluate.evaluator import split_entries
@@ -100,21 +100,17 @@ def _measure_case(
         raise NO_COMMON_ORGAN(
             f"case {entry.name} has no {CENTER}, around which the scan is cut.", remedy="Leave the case out."
         )
-    organs = [
-        (label.value, prepared.labels.index(label.name))
-        for label in session.model.labels
-        if label.name in prepared.labels
-    ]
+    table, names = session.model.labels, prepared.labels
     whole = session.segment(volume).labels
-    figures = {"whole": _mean_dice(whole, truth, organs)}
+    figures = {"whole": mean_dice(whole, truth, table, names)}
     slices = np.flatnonzero((truth == prepared.labels.index(CENTER)).any(axis=(1, 2)))
     for length_mm in lengths_mm:
         count = max(1, round(length_mm / volume.grid.spacing_mm[0]))
         start = max(0, int(slices.mean()) - count // 2)
         part = slice(start, min(start + count, len(truth)))
         short = session.segment(volume.slices(part.start, part.stop)).labels
-        figures[f"short_{length_mm}_mm"] = _mean_dice(short, truth[part], organs)
-        figures[f"cut_from_whole_{length_mm}_mm"] = _mean_dice(whole[part], truth[part], organs)
+        figures[f"short_{length_mm}_mm"] = mean_dice(short, truth[part], table, names)
+        figures[f"cut_from_whole_{length_mm}_mm"] = mean_dice(whole[part], truth[part], table, names)
     return figures
 
 
@@ -123,10 +119,3 @@ def _canonical(volume: Volume, labels: Labels) -> tuple[Volume, Labels]:
     orientation = volume.grid.orientation
     hu = np.ascontiguousarray(orientation.to_canonical(volume.hu))
     return Volume(hu, orientation.canonical_grid(volume.grid)), orientation.to_canonical(labels)
-
-
-def _mean_dice(found: Labels, truth: Labels, organs: Sequence[tuple[int, int]]) -> float:
-    """Mean over the organs (label of the model, label of the data) that the truth holds."""
-    return float(
-        np.mean([dice(found == ours, truth == value) for ours, value in organs if (truth == value).any()])
-    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -14,7 +14,7 @@ from autosam_edge.formats.nifti import read_array, read_nifti
 from autosam_edge.measurements import dice
 from autosam_edge.pipeline.body_box import ORGAN_MARGIN_MM, organ_box
 from autosam_edge.session import Session, open_session
-from autosam_edge.volume import Segmentation, Volume
+from autosam_edge.volume import Label, Segmentation, Volume
 from autosam_edge_benchmarks.result_header import Result, new_result
 from autosam_edge_training.data import Prepared, Split
 from autosam_edge_training.evaluate.evaluator import split_entries
@@ -89,9 +89,9 @@ def _measure_case(
     alone, limited = labeling.segment(volume), both.segment(volume)
     parameters = limited.provenance.parameters
     return TierCase(
-        _mean_dice(alone, truth, names),
-        _mean_dice(limited, truth, names),
-        _mean_dice(limited, alone.labels, ("", *(label.name for label in alone.table))),
+        mean_dice(alone.labels, truth, alone.table, names),
+        mean_dice(limited.labels, truth, alone.table, names),
+        mean_dice(limited.labels, alone.labels, alone.table, ("", *(label.name for label in alone.table))),
         cast("int", alone.provenance.parameters["tiles"]),
         cast("int", parameters["tiles"]),
         str(parameters["region"]),
@@ -99,12 +99,16 @@ def _measure_case(
     )
 
 
-def _mean_dice(found: Segmentation, truth: Labels, names: tuple[str, ...]) -> float:
-    """Mean over the organs that the truth holds; its values are places in the names."""
+def mean_dice(found: Labels, truth: Labels, table: Sequence[Label], names: Sequence[str]) -> float:
+    """Mean over the organs that the truth holds.
+
+    Args:
+        found: Labels (D, H, W) of a model.
+        truth: Labels (D, H, W) whose values are places in ``names``.
+        table: Label table of the model.
+    """
     masks = [
-        (found.labels == organ.value, truth == names.index(organ.name))
-        for organ in found.table
-        if organ.name in names
+        (found == organ.value, truth == names.index(organ.name)) for organ in table if organ.name in names
     ]
     return float(np.mean([dice(a, b) for a, b in masks if b.any()]))
 
