@@ -342,20 +342,7 @@ def export_monai(
     except Exception as error:  # some networks of MONAI are built for one patch, and raise anything
         raise _patch_unsuitable(patch) from error
     with staged_folder(out) as folder:
-        write_monai_bundle(
-            student.weights,
-            student.metadata,
-            contract,
-            student.input.intensity,
-            student.labels,
-            folder,
-            name=student.name,
-            version=student.version,
-            license=student.license,
-            training_data=student.training_data,
-            model_card=student.model_card,
-            class_weights=student.model(contract).class_weights,
-        )
+        write_monai_bundle(student, contract, folder)
     return out
 
 

@@ -33,6 +33,7 @@ from autosam_edge import __version__
 from autosam_edge.model import InputContract
 from autosam_edge.pipeline.body_box import BOX_MARGIN_MM
 from autosam_edge.volume import RESEARCH_USE, Label
+from autosam_edge_export.bundle_writer import LoadedStudent
 from autosam_edge_training.data import Intensity
 from autosam_edge_training.networks.checkpoint_metadata import CheckpointMetadata
 from autosam_edge_training.networks.students import MONAI, build_student, monai_arguments
@@ -45,59 +46,40 @@ _SCHEMA = (
 )
 
 
-def write_monai_bundle(
-    weights: Path,
-    checkpoint: CheckpointMetadata,
-    contract: InputContract,
-    intensity: Intensity,
-    labels: Sequence[Label],
-    folder: Path,
-    *,
-    name: str,
-    version: str,
-    license: str,  # noqa: A002  what the bundle's own manifest calls it
-    training_data: str,
-    model_card: str,
-    class_weights: Sequence[float],
-) -> None:
+def write_monai_bundle(student: LoadedStudent, contract: InputContract, folder: Path) -> None:
     """Write a student as a MONAI Bundle. The same arguments and packages give the same bytes.
 
     Args:
-        labels: Label table, in the order of the network's channels after the background.
+        folder: Empty folder.
 
     Raises:
-        ValueError: The folder is not empty, or the labels are not the checkpoint's classes.
         OSError: A file cannot be written.
     """
-    if any(folder.iterdir()):
-        raise ValueError(f"{folder.name} is not empty; a MONAI bundle is written into an empty folder")
-    if len(labels) + 1 != checkpoint.classes:
-        found = f"the checkpoint has {checkpoint.classes} classes, the label table {len(labels)} organs"
-        raise ValueError(f"{found}; expected one more class than organs, for the background")
-    network, packages = _network(checkpoint)
+    network, packages = _network(student.metadata)
+    labels, intensity = student.labels, student.input.intensity
     spacing = " x ".join(f"{side:g}" for side in contract.spacing_mm)
     for part in ("configs", "docs", "models"):
         (folder / part).mkdir()
-    shutil.copyfile(weights, folder / WEIGHTS_FILE)
+    shutil.copyfile(student.weights, folder / WEIGHTS_FILE)
     about = {
-        **_versions(version, packages),
-        "name": name,
+        **_versions(student.version, packages),
+        "name": student.name,
         "task": f"Segmentation of {len(labels)} abdominal organs in CT",
         "description": f"Labels {len(labels)} organs in a CT scan, resampled to {spacing} mm. {RESEARCH_USE}",
         "authors": "The autosam-edge authors",
-        "copyright": f"The autosam-edge authors. {license}",
+        "copyright": f"The autosam-edge authors. {student.license}",
         "intended_use": RESEARCH_USE,
-        "data_source": training_data,
+        "data_source": student.training_data,
         "data_type": "nibabel",
         "network_data_format": _data_format(contract, intensity, labels),
     }
     _write_json(folder / "configs" / "metadata.json", about)
-    inference = _inference(contract, intensity, network, class_weights)
+    inference = _inference(contract, intensity, network, student.model(contract).class_weights)
     _write_json(folder / "configs" / "inference.json", inference)
     (folder / "docs" / "README.md").write_text(
-        f"{model_card.rstrip()}\n\n{_how_to_run(packages)}", encoding="utf-8"
+        f"{student.model_card.rstrip()}\n\n{_how_to_run(packages)}", encoding="utf-8"
     )
-    (folder / "LICENSE").write_text(f"{license}\n\n{RESEARCH_USE}\n", encoding="utf-8")
+    (folder / "LICENSE").write_text(f"{student.license}\n\n{RESEARCH_USE}\n", encoding="utf-8")
 
 
 def _network(checkpoint: CheckpointMetadata) -> tuple[JsonObject, dict[str, str]]:

@@ -32,6 +32,7 @@ from autosam_edge.measurements import dice
 from autosam_edge.phantom import make_phantom
 from autosam_edge.pipeline.resample import Resampler
 from autosam_edge.volume import RESEARCH_USE
+from autosam_edge_export.bundle_writer import Description, LoadedStudent
 from autosam_edge_export.monai_bundle import write_monai_bundle
 from autosam_edge_export.monai_resample import Resample
 from autosam_edge_training.data import AMOS_INTENSITY, BTCV_INTENSITY
@@ -78,22 +79,13 @@ TENSOR_KEYS = {
 }
 
 
-def write(weights, folder, **changes):
+def write(weights, folder, *, patch=(96, 96, 96), intensity=BTCV_INTENSITY):
     """The bundle of a checkpoint in a new folder."""
-    folder.mkdir(exist_ok=True)
-    options = {
-        "name": "a student",
-        "version": "1",
-        "license": "none",
-        "training_data": "nothing",
-        "model_card": "# A student\n",
-        "class_weights": open_bundle().model.class_weights,
-    }
-    contract = dataclasses.replace(MANIFEST.input, **changes.pop("contract", {}))
-    labels, intensity = changes.pop("labels", MANIFEST.labels), changes.pop("intensity", BTCV_INTENSITY)
-    write_monai_bundle(
-        weights, load_student(weights)[1], contract, intensity, labels, folder, **options, **changes
-    )
+    folder.mkdir()
+    decision_weights = open_bundle().manifest.postprocess.decision_weights
+    student = LoadedStudent(weights, Description(version="1", decision_weights=decision_weights))
+    student.input = dataclasses.replace(student.input, intensity=intensity)
+    write_monai_bundle(student, student.input.contract(patch, MANIFEST.input.overlap), folder)
     return folder
 
 
@@ -166,12 +158,7 @@ def test_monai_runs_it_and_finds_what_the_runtime_finds(default, tmp_path, monke
 @pytest.mark.parametrize("intensity", [BTCV_INTENSITY, AMOS_INTENSITY], ids=["btcv", "amos"])
 def test_the_network_is_shown_what_it_was_trained_on(tmp_path, intensity):
     """Smallest and largest value after the bundle's preprocessing; windows pad with the smallest."""
-    bundle = write(
-        default_bundle_path() / "student.safetensors",
-        tmp_path / "b",
-        intensity=intensity,
-        contract={"window_hu": intensity.window_hu},
-    )
+    bundle = write(default_bundle_path() / "student.safetensors", tmp_path / "b", intensity=intensity)
     volume = make_phantom(1, spacing_mm=(6.0, 4.0, 4.0), shape=(42, 62, 64)).volume
     hu = np.where(volume.hu > 0, 1000, -1000).astype(np.int16)
     scan = save_scan(dataclasses.replace(volume, hu=hu), tmp_path / "scans" / "scan.nii.gz")
@@ -268,7 +255,7 @@ def test_the_config_builds_the_student(tmp_path):
     torch.manual_seed(0)
     facts = checkpoint_metadata("swinunetr-tiny")
     save_student(tmp_path / "s.safetensors", build_student("swinunetr-tiny"), facts)
-    bundle = write(tmp_path / "s.safetensors", tmp_path / "bundle", contract={"patch": (64, 32, 32)})
+    bundle = write(tmp_path / "s.safetensors", tmp_path / "bundle", patch=(64, 32, 32))
     parser = parse(bundle)
     (keys,) = parser.get_parsed_content("initialize")
     assert not keys.missing_keys
@@ -330,16 +317,6 @@ def test_the_same_student_gives_the_same_bytes_and_no_pickle(default, tmp_path):
     assert not [place for place in (tmp_path, Path.home(), Path(__file__).parents[2]) if str(place) in text]
     assert not re.search(r"\d{4}-\d{2}-\d{2}", text)
     assert "python -m monai.bundle run" in (again / "docs" / "README.md").read_text()
-
-
-def test_what_does_not_fit_is_refused(tmp_path):
-    """A folder that holds something, and labels that are not the network's."""
-    weights = default_bundle_path() / "student.safetensors"
-    with pytest.raises(ValueError, match="14 classes, the label table 2 organs"):
-        write(weights, tmp_path / "a", labels=MANIFEST.labels[:2])
-    (tmp_path / "a" / "thesis.txt").write_text("years of work")
-    with pytest.raises(ValueError, match="a is not empty"):
-        write(weights, tmp_path / "a")
 
 
 def test_the_command_writes_it_once(tmp_path):

@@ -107,9 +107,7 @@ class _Collector:
         return logits
 
 
-def draw_tiles(
-    model: Model, student: Engine, volumes: Mapping[str, Volume], count: int, *, seed: int = 0
-) -> Tiles:
+def draw_tiles(model: Model, student: Engine, volumes: Mapping[str, Volume], count: int) -> Tiles:
     """Draw calibration tiles without repetition, in proportion to the share of organ voxels in them.
 
     Returns:
@@ -119,7 +117,7 @@ def draw_tiles(
     for volume in volumes.values():
         Session(model, collector).segment(volume)
     share = np.asarray(collector.foreground) + 1e-3
-    chosen = np.random.default_rng(seed).choice(
+    chosen = np.random.default_rng(0).choice(
         len(share), size=min(count, len(share)), replace=False, p=share / share.sum()
     )
     return [collector.tiles[i].astype(np.float32) for i in sorted(chosen)]

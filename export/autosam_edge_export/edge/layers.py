@@ -182,18 +182,8 @@ class MeansInstanceNorm(nn.Module):
     def __init__(self, norm: nn.InstanceNorm3d) -> None:
         super().__init__()
         _no_running_statistics(norm)
-        shape = (1, norm.num_features, 1, 1)
         self.eps = norm.eps
-        self.weight = (
-            None
-            if norm.weight is None
-            else nn.Parameter(norm.weight.detach().reshape(shape), requires_grad=False)
-        )
-        self.bias = (
-            None
-            if norm.bias is None
-            else nn.Parameter(norm.bias.detach().reshape(shape), requires_grad=False)
-        )
+        self.weight, self.bias = _by_channel(norm.weight), _by_channel(norm.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """(D, C, H, W) -> the same."""
@@ -203,6 +193,11 @@ class MeansInstanceNorm(nn.Module):
             scale = scale * self.weight
         y = centered * scale
         return y if self.bias is None else y + self.bias
+
+
+def _by_channel(values: Tensor | None) -> nn.Parameter | None:
+    """(C,) -> (1, C, 1, 1)."""
+    return None if values is None else nn.Parameter(values.detach().reshape(1, -1, 1, 1), requires_grad=False)
 
 
 def _mean_of_channels(x: Tensor) -> Tensor:

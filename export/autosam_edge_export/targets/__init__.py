@@ -26,11 +26,6 @@ _ALL: tuple[Target, ...] = (
 TARGETS: dict[str, Target] = {target.name: target for target in _ALL}
 
 
-def precisions_of(target: str) -> tuple[str, ...]:
-    """The precisions that a target has tolerances for."""
-    return tuple(precision for name, precision in TOLERANCES if name == target)
-
-
 def wanted_artifacts(targets: Sequence[str], precisions: Sequence[str]) -> list[tuple[Target, str]]:
     """Every pair of these targets and precisions that exists.
 
@@ -44,7 +39,7 @@ def wanted_artifacts(targets: Sequence[str], precisions: Sequence[str]) -> list[
     known = ", ".join(f"{t}/{p}" for t, p in TOLERANCES)
     pairs, taken = [], set()
     for name in dict.fromkeys(targets):
-        held = precisions_of(name)
+        held = [precision for target, precision in TOLERANCES if target == name]
         asked = {
             "int8-weights" if precision == "int8" and "int8" not in held else precision
             for precision in precisions
