@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import ssl
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Annotated
@@ -20,6 +20,8 @@ from autosam_edge.node.status import Counts, StatusServer
 from autosam_edge.node.watch import log, watch
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from autosam_edge.bundle import Tier
     from autosam_edge.node.inbox import Inbox
     from autosam_edge.node.receiver import Listener
@@ -104,10 +106,9 @@ def watch_folder(
     """Label each scan that comes into a folder, until the command is stopped."""
     settings = _settings(bundle, tier, engine, max_memory, formats, pseudonymize=pseudonymize)
     counts = Counts()
-    status = None if status_port is None else StatusServer(status_port, counts, dict)
-    watch(Batch([source], out, settings, Selection(settle_s=settle)), _stop_event(), counts=counts)
-    if status is not None:
-        status.close()
+    with ExitStack() as stack:
+        _serve_status(stack, status_port, counts, dict)
+        watch(Batch([source], out, settings, Selection(settle_s=settle)), _stop_event(), counts=counts)
 
 
 def serve(
@@ -141,8 +142,7 @@ def serve(
         unused |= {"--tls-cert": certificate, "--tls-ca": authorities, "--status-port": status_port}
         if given := next((option for option, value in unused.items() if value), None):
             raise typer.BadParameter("has no effect with --http", param_hint=given)
-        received = out / "received"
-        _serve_http(Batch([received], out / "results", settings), received, host, http, max_upload)
+        _serve_http(out, settings, host, http, max_upload)
         return
     with needs("node"):
         from autosam_edge.node.inbox import Inbox
@@ -171,15 +171,15 @@ def _serve_dicom(
     counts, stop = Counts(), _stop_event()
     outbox = None if archive is None else Outbox(batch.folder.scans, archive, listener.title, counts.add)
     with ExitStack() as stack:
-        receiver = Receiver(inbox, listener, counts.add)
+        with _opening("--port", listener.port):
+            receiver = Receiver(inbox, listener, counts.add)
         stack.callback(receiver.close)
-        if status_port is not None:
-            stack.callback(StatusServer(status_port, counts, gauges).close)
+        _serve_status(stack, status_port, counts, gauges)
         log("listening", port=receiver.port)
         watch(batch, stop, counts=counts, inbox=inbox, outbox=outbox)
 
 
-def _serve_http(batch: Batch, inbox: Path, host: str, port: int, max_mb: float) -> None:
+def _serve_http(out: Path, settings: Settings, host: str, port: int, max_mb: float) -> None:
     """Serve in a thread and segment in this one, until the command is stopped."""
     token = os.environ.get("AUTOSAM_EDGE_TOKEN", "")
     if len(token) < _MIN_TOKEN:
@@ -191,17 +191,27 @@ def _serve_http(batch: Batch, inbox: Path, host: str, port: int, max_mb: float) 
         import uvicorn
 
         from autosam_edge.node.web import Jobs, Progress, make_app
+    inbox = out / "received"
     inbox.mkdir(parents=True, exist_ok=True)
-    progress = Progress()
+    batch, progress = Batch([inbox], out / "results", settings), Progress()
     app = make_app(Jobs(batch, inbox, progress, max_mb), token=token)
     service = uvicorn.Server(uvicorn.Config(app, host, port, log_level="warning", access_log=False))
-    thread = Thread(target=service.run)
+    stop = _stop_event()
+
+    def run() -> None:
+        with suppress(SystemExit):  # a service that cannot start has said why
+            service.run()
+        stop.set()
+
+    thread = Thread(target=run)
     thread.start()
     try:
-        watch(batch, _stop_event(), counts=Counts(), on_tile=progress)
+        watch(batch, stop, counts=Counts(), on_tile=progress)
     finally:
         service.should_exit = True
         thread.join()
+    if not service.started:
+        raise typer.BadParameter(f"port {port} cannot be opened", param_hint="--http")
 
 
 def _settings(
@@ -218,6 +228,26 @@ def _settings(
     return Settings(
         path, engine, max_memory_mb=max_memory, formats=chosen, pseudonymize=pseudonymize, tier=tier
     )
+
+
+@contextmanager
+def _opening(option: str, port: int) -> Iterator[None]:
+    """Refuse a port that cannot be opened in the block, such as one that another program has."""
+    try:
+        yield
+    except OSError as error:
+        raise typer.BadParameter(
+            f"port {port} cannot be opened ({error.strerror})", param_hint=option
+        ) from None
+
+
+def _serve_status(
+    stack: ExitStack, port: int | None, counts: Counts, gauges: Callable[[], dict[str, int]]
+) -> None:
+    """Serve the state of the node until the stack ends, if a port was given."""
+    if port is not None:
+        with _opening("--status-port", port):
+            stack.callback(StatusServer(port, counts, gauges).close)
 
 
 def _stop_event() -> Event:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from autosam_edge.atomic_files import write_file
@@ -94,14 +95,19 @@ class Inbox:
         count = 0
         for folder in self._arriving.iterdir():
             files = list(folder.iterdir())
-            newest = max(path.stat().st_mtime for path in (folder, *files))
-            marked = any(path.name.startswith(_OPEN) for path in files)
-            if marked or time.time() - newest < self._settle_s:
+            if any(path.name.startswith(_OPEN) for path in files):
+                continue
+            try:
+                newest = max(path.stat().st_mtime for path in (folder, *files))
+            except FileNotFoundError:  # an association goes on with it
+                continue
+            if time.time() - newest < self._settle_s:
                 continue
             target = self.complete / folder.name
             target.mkdir(exist_ok=True)
             for path in files:
                 path.replace(target / path.name)
-            folder.rmdir()
+            with suppress(OSError):  # another file of the study has come meanwhile
+                folder.rmdir()
             count += 1
         return count

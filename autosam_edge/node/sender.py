@@ -53,7 +53,7 @@ class Archive:
             return cls(url=text.rstrip("/"))
         title, _, place = text.partition("@")
         host, _, port = place.rpartition(":")
-        if not (title and len(title) <= 16 and host and port.isdecimal()):
+        if not (title and len(title) <= 16 and host and port.isdecimal() and 0 < int(port) < 1 << 16):
             raise ValueError("expected TITLE@HOST:PORT or http(s)://HOST/PATH")
         return cls(host=host, port=int(port), title=title)
 
@@ -73,9 +73,8 @@ class Archive:
 
             try:
                 client = DICOMwebClient(self.url)
-                client.set_http_retry_params(
-                    retry=False
-                )  # it would keep the node from work; the outbox retries
+                # Its own retries would keep the node from work; the outbox tries again.
+                client.set_http_retry_params(retry=False)
                 stored = client.store_instances(datasets)
             except Exception as error:  # of requests and of the client: the network, TLS, HTTP
                 raise NotSentError(type(error).__name__) from None
@@ -87,7 +86,10 @@ class Archive:
         contexts = [
             build_context(dataset.SOPClassUID, dataset.file_meta.TransferSyntaxUID) for dataset in datasets
         ]
-        association = entity.associate(self.host, self.port, contexts=contexts, ae_title=self.title)
+        try:
+            association = entity.associate(self.host, self.port, contexts=contexts, ae_title=self.title)
+        except OSError as error:  # as when the name of the computer cannot be resolved
+            raise NotSentError(type(error).__name__) from None
         if not association.is_established:
             raise NotSentError("no association")
         try:
@@ -97,6 +99,8 @@ class Archive:
                     raise NotSentError("refused")
         except ValueError:
             raise NotSentError("the archive does not take a kind of the results") from None
+        except RuntimeError:
+            raise NotSentError("the archive has ended the association") from None
         finally:
             association.release()
 
@@ -113,28 +117,21 @@ class Outbox:
 
     def __init__(self, scans: Path, archive: Archive, title: str, count: Callable[[str], None]) -> None:
         self._scans, self._archive, self._title, self._count = scans, archive, title, count
-        self._next: dict[
-            str, tuple[float, float]
-        ] = {}  # when a scan is tried again, and the pause after that
-
-    def due(self) -> list[Path]:
-        """Folders of the scans that are not there yet and may be tried now."""
-        now = time.monotonic()
-        return [
-            folder
-            for folder in sorted(self._scans.iterdir())
-            if self._next.get(folder.name, (0.0, 0.0))[0] <= now and not (folder / _SENT).exists()
-        ]
+        # When a scan is tried again, and the pause after that.
+        self._next: dict[str, tuple[float, float]] = {}
 
     def send_due(self) -> None:
         """Send what is due; what does not arrive is tried again after a pause that doubles."""
-        for folder in self.due():
+        now = time.monotonic()
+        for folder in sorted(self._scans.iterdir()):
+            again, pause = self._next.get(folder.name, (0.0, _FIRST_PAUSE_S))
+            if again > now or (folder / _SENT).exists():
+                continue
             files = sorted(folder.glob("*.dcm"))
             try:
                 if files:
                     self._archive.send(files, self._title)
             except NotSentError:
-                pause = self._next.get(folder.name, (0.0, _FIRST_PAUSE_S))[1]
                 self._next[folder.name] = time.monotonic() + pause, min(2 * pause, _LONGEST_PAUSE_S)
                 self._count("not_sent")
             else:

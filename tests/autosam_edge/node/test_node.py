@@ -8,14 +8,18 @@ import threading
 import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import pytest
 from autosam_edge_test_ct import CtFolder, lenient_writing  # noqa: F401
+from typer.testing import CliRunner
 
 pytest.importorskip("pynetdicom")
 
 from autosam_edge_test_node import TITLE, free_port, running, storescp, storescu
 
+from autosam_edge.cli import app
+from autosam_edge.node.inbox import Inbox
 from autosam_edge.node.sender import Archive, NotSentError
 from autosam_edge.node.status import Counts, StatusServer
 
@@ -197,12 +201,74 @@ def test_the_state_is_served_to_this_computer(tmp_path):
         server.close()
 
 
-@pytest.mark.parametrize("text", ["host:104", "TITLE@host", "TITLE@host:x", "A" * 17 + "@h:1", "ftp://h"])
+@pytest.mark.parametrize(
+    "text", ["host:104", "TITLE@host", "TITLE@host:x", "TITLE@host:99999", "A" * 17 + "@h:1", "ftp://h"]
+)
 def test_an_archive_that_cannot_be_meant_is_refused(text):
     with pytest.raises(ValueError, match="expected"):
         Archive.parse(text)
 
 
-def test_an_archive_that_is_not_there_is_said(studies):
+@contextmanager
+def receiving_images():
+    """Port of an archive that takes CT images."""
+    from pynetdicom import AE
+    from pynetdicom.sop_class import CTImageStorage
+
+    entity, port = AE("A"), free_port()
+    entity.add_supported_context(CTImageStorage)
+    server = entity.start_server(("127.0.0.1", port), block=False)
+    try:
+        yield port
+    finally:
+        server.shutdown()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "archive.invalid"])
+def test_an_archive_that_is_not_there_is_said(studies, host):
     with pytest.raises(NotSentError):
-        Archive.parse(f"A@127.0.0.1:{free_port()}").send(sorted(studies[0].iterdir())[:1], "X")
+        Archive.parse(f"A@{host}:{free_port()}").send(sorted(studies[0].iterdir())[:1], "X")
+
+
+def test_an_archive_that_ends_the_association_gets_the_files_later(studies, monkeypatch):
+    """It takes the first file and is gone before the second, which pynetdicom then does not send."""
+    from pydicom.dataset import Dataset
+    from pynetdicom.association import Association
+
+    taken = Dataset()
+    taken.Status = 0
+
+    def send(association, _):
+        monkeypatch.undo()
+        association.abort()
+        return taken
+
+    monkeypatch.setattr(Association, "send_c_store", send)
+    with receiving_images() as port, pytest.raises(NotSentError):
+        Archive.parse(f"A@127.0.0.1:{port}").send(sorted(studies[0].iterdir()), "X")
+
+
+def test_a_look_at_a_study_that_is_being_received_or_goes_on_leaves_it_alone(tmp_path):
+    """The files of a write come and go; a file may also come while the study is moved."""
+    inbox = Inbox(tmp_path, settle_s=0, min_free_mb=0, max_studies=1)
+    inbox.begin("a1")
+    inbox.take("a1", "1.2", "1.2.3", b"x")
+    [study] = (tmp_path / "incoming").iterdir()
+    (study / "gone").symlink_to("nowhere")  # what vanishes between the list and the look
+    assert inbox.collect() == 0
+    inbox.end("a1", released=True)
+    assert inbox.collect() == 0
+    (study / "gone").unlink()
+    assert inbox.collect() == 1
+    assert not study.exists()
+
+
+@pytest.mark.parametrize("option", ["--port", "--status-port"])
+def test_a_port_that_is_taken_is_wrong_usage(tmp_path, option):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        number = str(other.getsockname()[1])
+        ports = {"--port": str(free_port()), option: number}
+        words = [word for pair in ports.items() for word in pair]
+        refused = CliRunner().invoke(app, ["serve", "-o", str(tmp_path), *words])
+    assert refused.exit_code == 2
+    assert f"{option}: port {number} cannot be opened" in " ".join(refused.output.replace("│", " ").split())

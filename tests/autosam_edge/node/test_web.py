@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import signal
+import socket
 import threading
 import zipfile
 
@@ -14,9 +16,11 @@ from autosam_edge_test_ct import ct, lenient_writing  # noqa: F401
 pytest.importorskip("fastapi")
 
 from fastapi.testclient import TestClient
+from typer.testing import CliRunner
 
 from autosam_edge.batch.batch import Batch
 from autosam_edge.batch.job import Settings
+from autosam_edge.cli import app
 from autosam_edge.node.status import Counts
 from autosam_edge.node.watch import watch
 from autosam_edge.node.web import Jobs, Progress, make_app
@@ -35,8 +39,8 @@ def client(tmp_path):
         target=watch, args=(batch, stop), kwargs={"counts": Counts(), "on_tile": progress}, daemon=True
     )
     loop.start()
-    app = make_app(Jobs(batch, inbox, progress, 0.1), token=TOKEN)
-    with TestClient(app, headers={"Authorization": f"Bearer {TOKEN}"}) as client:
+    service = make_app(Jobs(batch, inbox, progress, 0.1), token=TOKEN)
+    with TestClient(service, headers={"Authorization": f"Bearer {TOKEN}"}) as client:
         yield client
     stop.set()
     loop.join()
@@ -110,6 +114,23 @@ def test_a_scan_that_still_arrives_is_not_in_the_folder_that_is_indexed(tmp_path
 @pytest.mark.parametrize("scan", ["..%2F..%2Fetc", "0" * 31, "g" * 32, "0" * 32])
 def test_no_path_is_made_of_a_foreign_id(client, scan):
     assert client.get(f"/jobs/{scan}").status_code == 404
+
+
+def test_the_command_serves_in_a_new_folder_and_ends_if_its_port_is_taken(tmp_path, monkeypatch):
+    """The folder for the scans is made; a service that cannot start is wrong usage, and nothing waits."""
+    pytest.importorskip("uvicorn")
+    monkeypatch.setenv("AUTOSAM_EDGE_TOKEN", TOKEN)
+    kept = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            port = str(other.getsockname()[1])
+            refused = CliRunner().invoke(app, ["serve", "-o", str(tmp_path / "new"), "--http", port])
+    finally:
+        for number, handler in kept.items():
+            signal.signal(number, handler)
+    assert refused.exit_code == 2
+    assert f"--http: port {port} cannot be opened" in " ".join(refused.output.replace("│", " ").split())
+    assert (tmp_path / "new" / "received").is_dir()
 
 
 def test_the_interface_is_described(client):
