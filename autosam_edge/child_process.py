@@ -122,7 +122,6 @@ class ChildWorker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            pipesize=_PIPE_BYTES,
             pass_fds=() if handle is None else (handle,),
             env={**{name: os.environ[name] for name in _KEPT if name in os.environ}, **_SET},
             start_new_session=True,  # Ctrl-C reaches the parent alone, which ends the child
@@ -131,6 +130,12 @@ class ChildWorker:
         assert self._child.stdin is not None
         assert self._child.stdout is not None
         self._stdin, self._stdout = self._child.stdin, self._child.stdout
+        if sys.platform == "linux":
+            import fcntl
+
+            for pipe in (self._stdin, self._stdout):
+                with contextlib.suppress(OSError):  # all pipes of a user together have a limit
+                    fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         self._slots, self._sent, self._received = Slots(handle), 0, 0
         self._deadline: float | None = None
         self._memory_mb = 0.0

@@ -61,7 +61,7 @@ class BatchFolder:
             write_file((json.dumps(settings, indent=2) + "\n").encode(), path)
         try:
             before = dict(json.loads(path.read_text(encoding="utf-8")))
-        except ValueError:
+        except (ValueError, TypeError):
             raise BATCH_OTHER_SETTINGS("settings.json in the folder is damaged or none of a batch.") from None
         if different := sorted(key for key in settings if settings[key] != before.get(key)):
             raise BATCH_OTHER_SETTINGS(f"the folder holds results that differ in {', '.join(different)}.")

@@ -8,7 +8,7 @@ import json
 import shutil
 import tempfile
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from packaging.requirements import Requirement
 
@@ -29,8 +29,9 @@ _CHILD_MB = 4000.0  # Python, torch for ExecuTorch, and one tile
 _DISTRIBUTION = "autosam-edge"
 
 
-class Combination(NamedTuple):
-    """Packages that are known not to work together.
+@dataclass(frozen=True)
+class Problem:
+    """Packages whose versions, or whose presence together, are known to cause faults.
 
     Args:
         packages: Their names on PyPI.
@@ -45,10 +46,10 @@ _TWO_RUNTIMES = "both bring the module onnxruntime, and the one installed last o
 _ONE_RUNTIME = "uninstall both, then: pip install onnxruntime"
 COMBINATIONS = (
     *(
-        Combination(("onnxruntime", other), _TWO_RUNTIMES, _ONE_RUNTIME)
+        Problem(("onnxruntime", other), _TWO_RUNTIMES, _ONE_RUNTIME)
         for other in ("onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml", "onnxruntime-qnn")
     ),
-    Combination(
+    Problem(
         ("openvino", "openvino-nightly"),
         "both bring the module openvino, and the one installed last overwrites files of the other",
         "uninstall both, then: pip install 'autosam-edge[openvino]'",
@@ -77,15 +78,6 @@ class Part:
     detail: str
     install: str = ""
     telemetry_off: bool | None = None
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Packages whose versions, or whose presence together, are known to cause faults."""
-
-    packages: tuple[str, ...]
-    why: str
-    remedy: str
 
 
 @dataclass(frozen=True)
@@ -221,11 +213,13 @@ def _missing(extra: str) -> list[str]:
 
 def bad_combinations() -> list[Problem]:
     """The combinations of :data:`COMBINATIONS` that are installed here."""
-    return [Problem(*bad) for bad in COMBINATIONS if all(_version(name) is not None for name in bad.packages)]
+    return [bad for bad in COMBINATIONS if all(_version(name) is not None for name in bad.packages)]
 
 
 def _extras() -> list[str]:
     """The extras of this distribution; ``dev`` brings all of them and is no part that a user misses."""
+    if _version(_DISTRIBUTION) is None:
+        return []
     named = importlib.metadata.metadata(_DISTRIBUTION).get_all("Provides-Extra") or []
     return [str(name) for name in named if name != "dev"]
 

@@ -85,6 +85,23 @@ def test_bytes_of_many_calls_go_there_and_back(monkeypatch, shared):
     assert given == [data[::-1] for data in sent]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have pipes of one size")
+def test_pipes_may_stay_small(run, monkeypatch):
+    """A user with many children, such as the workers of a batch, gets no more large ones."""
+    import fcntl
+
+    real = fcntl.fcntl
+
+    def limited(handle, command, argument=0):
+        if command == fcntl.F_SETPIPE_SZ:
+            raise PermissionError
+        return real(handle, command, argument)
+
+    monkeypatch.setattr(fcntl, "fcntl", limited)
+    data = os.urandom(1 << 19)
+    assert run("reverse", data) == data[::-1]
+
+
 def test_what_the_child_prints_is_not_its_result(run):
     """Native libraries write to the streams of the process."""
     assert run("shout", b"result") == b"result"

@@ -125,6 +125,16 @@ def test_known_bad_combinations_are_told(monkeypatch):
     assert "overwrites" in first.why
 
 
+def test_a_source_tree_that_was_not_installed_is_looked_at_too(monkeypatch):
+    """What it asks for is not known."""
+    monkeypatch.setattr(diagnosis, "_DISTRIBUTION", "autosam-edge-not-installed")
+    works = part("works")
+    monkeypatch.setattr(diagnosis, "try_engine", lambda *_: works)
+    monkeypatch.setattr(diagnosis, "try_decoders", lambda *_: works)
+    found = diagnosis.diagnose("0+unknown")
+    assert (found.packages, found.extras, found.error()) == ({}, {}, None)
+
+
 def test_a_version_that_is_not_supported_is_told(monkeypatch):
     """As after an upgrade of one package alone."""
     monkeypatch.setattr(diagnosis, "_our_requirements", lambda *extras: [Requirement("numpy<2")])

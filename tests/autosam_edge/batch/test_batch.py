@@ -13,8 +13,9 @@ from autosam_edge_test_ct import CtFolder, lenient_writing  # noqa: F401
 
 from autosam_edge.batch import workers
 from autosam_edge.batch.batch import Batch, Selection
+from autosam_edge.batch.folder import BatchFolder
 from autosam_edge.batch.job import Settings
-from autosam_edge.errors import AutosamEdgeError
+from autosam_edge.errors import AutosamEdgeError, BatchError
 
 SETTINGS = Settings(engine="onnx", threads=1, accept_implausible=True, formats=("nifti", "preview"))
 
@@ -62,6 +63,13 @@ def test_every_scan_has_a_result_or_a_code_and_a_second_call_does_nothing(scans,
     again = Batch([scans], out, SETTINGS)
     assert run(again) == {}
     assert {path: path.stat().st_mtime_ns for path in (out / "scans").rglob("*")} == before
+
+
+@pytest.mark.parametrize("content", ["{", "[1]", "null"])
+def test_settings_that_are_none_of_a_batch_are_refused(tmp_path, content):
+    (tmp_path / "settings.json").write_text(content)
+    with pytest.raises(BatchError, match="AE-BATCH-002: settings.json in the folder is damaged or none"):
+        BatchFolder(tmp_path).check_settings({})
 
 
 def test_two_workers_give_the_bytes_of_one(scans, tmp_path):
