@@ -41,19 +41,12 @@ class Results:
         pseudonymize: bool,
     ) -> None:
         self._volume, self._segmentation, self._statistics = volume, segmentation, statistics
-        self._files, self._pseudonymize = volume.source.files, pseudonymize
+        self._pseudonymize = pseudonymize
 
     @property
     def found(self) -> bool:
         """Whether any organ was found."""
         return any(organ.voxels for organ in self._statistics)
-
-    def write(self, name: Format, path: Path) -> None:
-        """Write the file of one format; a structured report refers to the DICOM SEG in its folder."""
-        if name in ("json", "csv", "nifti", "metaimage", "preview"):
-            self._write_plain(name, path)
-        else:
-            self._write_dicom(name, path)
 
     @cached_property
     def _page(self) -> Image:
@@ -61,45 +54,47 @@ class Results:
 
         return draw_preview(self._volume, self._segmentation, self._statistics)
 
-    def _write_plain(self, name: Format, path: Path) -> None:
-        if name == "nifti":
-            from autosam_edge.formats.nifti import write_nifti
-
-            write_nifti(self._segmentation, path)
-        elif name == "metaimage":
-            from autosam_edge.formats.metaimage import write_metaimage
-
-            write_metaimage(self._segmentation, path)
-        elif name == "preview":
-            from autosam_edge.report.drawing import as_png
-
-            path.write_bytes(as_png(self._page, self._segmentation.provenance.version))
-        else:
-            from autosam_edge.report.statistics_files import write_statistics_csv, write_statistics_json
-
-            writer = write_statistics_json if name == "json" else write_statistics_csv
-            writer(self._segmentation, self._statistics, path)
-
-    def _write_dicom(self, name: Format, path: Path) -> None:
+    def write(self, name: Format, path: Path) -> None:
+        """Write the file of one format; a structured report refers to the DICOM SEG in its folder."""
+        labels, statistics, files = self._segmentation, self._statistics, self._volume.source.files
         pseudonymize = self._pseudonymize
-        if name == "dicom-seg":
-            from autosam_edge.dicom.segmentation import write_dicom_seg
+        match name:
+            case "nifti":
+                from autosam_edge.formats.nifti import write_nifti
 
-            write_dicom_seg(self._segmentation, self._files, path, pseudonymize=pseudonymize)
-        elif name == "dicom-seg-labelmap":
-            from autosam_edge.dicom.labelmap import write_dicom_labelmap
+                write_nifti(labels, path)
+            case "metaimage":
+                from autosam_edge.formats.metaimage import write_metaimage
 
-            write_dicom_labelmap(self._segmentation, self._files, path, pseudonymize=pseudonymize)
-        elif name == "dicom-sr":
-            from autosam_edge.dicom.structured_report import write_dicom_sr
+                write_metaimage(labels, path)
+            case "json":
+                from autosam_edge.report.statistics_files import write_statistics_json
 
-            found = (path.with_name(FILE_NAMES[seg]) for seg in SEG_FORMATS)
-            seg = next((file for file in found if file.exists()), None)
-            write_dicom_sr(
-                self._segmentation, self._statistics, self._files, path, seg=seg, pseudonymize=pseudonymize
-            )
-        else:
-            from autosam_edge.dicom.secondary_capture import write_secondary_capture
+                write_statistics_json(labels, statistics, path)
+            case "csv":
+                from autosam_edge.report.statistics_files import write_statistics_csv
 
-            page, provenance = np.asarray(self._page), self._segmentation.provenance
-            write_secondary_capture(page, provenance, self._files, path, pseudonymize=pseudonymize)
+                write_statistics_csv(labels, statistics, path)
+            case "preview":
+                from autosam_edge.report.drawing import as_png
+
+                path.write_bytes(as_png(self._page, labels.provenance.version))
+            case "dicom-seg":
+                from autosam_edge.dicom.segmentation import write_dicom_seg
+
+                write_dicom_seg(labels, files, path, pseudonymize=pseudonymize)
+            case "dicom-seg-labelmap":
+                from autosam_edge.dicom.labelmap import write_dicom_labelmap
+
+                write_dicom_labelmap(labels, files, path, pseudonymize=pseudonymize)
+            case "dicom-sr":
+                from autosam_edge.dicom.structured_report import write_dicom_sr
+
+                found = (path.with_name(FILE_NAMES[seg]) for seg in SEG_FORMATS)
+                seg = next((file for file in found if file.exists()), None)
+                write_dicom_sr(labels, statistics, files, path, seg=seg, pseudonymize=pseudonymize)
+            case "secondary-capture":
+                from autosam_edge.dicom.secondary_capture import write_secondary_capture
+
+                page = np.asarray(self._page)
+                write_secondary_capture(page, labels.provenance, files, path, pseudonymize=pseudonymize)

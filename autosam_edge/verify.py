@@ -103,13 +103,11 @@ def require_passed(checks: list[Check]) -> None:
     failed = [check for check in checks if check.verdict == "failed"]
     if failed:
         raise VerificationError(
-            VERIFICATION_FAILED.code,
-            f"{failed[0].name} does not give the results of the export: {failed[0].detail}.",
-            checks=checks,
+            f"{failed[0].name} does not give the results of the export: {failed[0].detail}.", checks
         )
 
 
-def verify_artifact(bundle: Bundle, artifact: Artifact, *, threads: int | None = None) -> Check:
+def verify_artifact(bundle: Bundle, artifact: Artifact) -> Check:
     """Run the golden tile through one artifact that this device can run.
 
     Raises:
@@ -117,24 +115,20 @@ def verify_artifact(bundle: Bundle, artifact: Artifact, *, threads: int | None =
         EngineError: The artifact does not load or run.
     """
     _, tolerances = read_parity(bundle)
-    return _check_artifact(bundle, artifact, tolerances[artifact.name], threads, None)
+    return _check_artifact(bundle, artifact, tolerances[artifact.name], None, None)
 
 
 class VerificationError(EngineError):
     """A check failed.
 
     Args:
-        code: Stable identifier of the error.
         message: What was found and what was expected, one line.
         checks: All checks, passed and failed.
     """
 
-    def __init__(self, code: str, message: str, *, checks: list[Check]) -> None:
-        super().__init__(
-            code,
-            message,
-            remedy="Do not use this artifact on this device. Use another `engine`, and report the failure.",
-        )
+    def __init__(self, message: str, checks: list[Check]) -> None:
+        remedy = "Do not use this artifact on this device. Use another `engine`, and report the failure."
+        super().__init__(VERIFICATION_FAILED.code, message, remedy=remedy)
         self.checks = checks
 
 

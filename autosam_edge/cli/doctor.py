@@ -13,7 +13,7 @@ from autosam_edge import __version__
 from autosam_edge.cli.diagnosis import diagnose
 from autosam_edge.cli.options import AsJson
 from autosam_edge.cli.tables import new_console, new_table, show, show_facts
-from autosam_edge.engines.telemetry import VARIABLE, set_before
+from autosam_edge.engines.telemetry import SET_BEFORE, VARIABLE
 
 if TYPE_CHECKING:
     from autosam_edge.cli.diagnosis import Diagnosis
@@ -28,7 +28,7 @@ def doctor(as_json: AsJson = False) -> None:
     found = diagnose(__version__)
     error = found.error()
     if as_json:
-        told = {**dataclasses.asdict(found), "telemetry_variable_set": set_before()}
+        told = {**dataclasses.asdict(found), "telemetry_variable_set": SET_BEFORE}
         print(json.dumps({**told, "error": None if error is None else error.code}))
     else:
         _show(found)
@@ -75,5 +75,5 @@ def _telemetry(found: Diagnosis) -> str:
     loud = [part.package for part in found.engines if part.telemetry_off is False]
     if loud:
         return f"ON in {', '.join(loud)}"
-    others = "" if set_before() else f"; set {VARIABLE}=1 for other programs that use ONNX Runtime"
+    others = "" if SET_BEFORE else f"; set {VARIABLE}=1 for other programs that use ONNX Runtime"
     return f"off{others}"

@@ -43,10 +43,10 @@ class Stages:
     @contextmanager
     def bar(self, name: str) -> Iterator[Callable[[int, int], None]]:
         """A bar over a known number of steps; a plain line where stderr is not a terminal."""
-        started = time.perf_counter()
-        if not self._console.is_terminal:
-            yield lambda _done, _total: None
-        else:
+        with self.stage(name):
+            if not self._console.is_terminal:
+                yield lambda _done, _total: None
+                return
             columns = (
                 TextColumn("{task.description:<11}"),
                 BarColumn(),
@@ -59,5 +59,3 @@ class Stages:
             with Progress(*columns, console=self._console, transient=True) as progress:
                 task = progress.add_task(name, total=None)
                 yield lambda done, total: progress.update(task, completed=done, total=total)
-        self.seconds[name] = time.perf_counter() - started
-        self.log(f"{name:<12}{self.seconds[name]:6.1f} s")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any
 
 from rich.padding import Padding
 from rich.text import Text
@@ -94,28 +94,13 @@ def run(
     }
 
 
-class _Measured(TypedDict):
-    name: str
-    label: int
-    ml: float
-    mean_hu: float | None
-    touches_border: bool
-    expected_dice: float | None
-
-
-class _Organ(_Measured, total=False):
-    """One organ in the report; ``demo`` adds its Dice."""
-
-    dice_against_truth: float | None
-
-
-def _organ(entry: OrganStatistics) -> _Organ:
-    mean = None if entry.mean_hu is None else round(entry.mean_hu, 1)
+def _organ(entry: OrganStatistics) -> dict[str, Any]:
+    """One organ in the report; ``demo`` adds ``dice_against_truth``."""
     return {
         "name": entry.name,
         "label": entry.label,
         "ml": round(entry.ml, 2),
-        "mean_hu": mean,
+        "mean_hu": None if entry.mean_hu is None else round(entry.mean_hu, 1),
         "touches_border": entry.touches_border,
         "expected_dice": None if entry.expected_dice is None else round(entry.expected_dice, 3),
     }
@@ -155,12 +140,12 @@ def show_report(report: dict[str, Any], *, as_json: bool) -> None:
     console.print(RESEARCH_USE, markup=False, soft_wrap=True)
 
 
-def _word(organ: _Organ) -> str:
+def _word(organ: dict[str, Any]) -> str:
     """What its voxels say about an organ."""
     return "not found" if not organ["ml"] else "at the border" if organ["touches_border"] else ""
 
 
-def _columns(organs: Sequence[_Organ], notes: list[Text]) -> dict[str, list[Text]]:
+def _columns(organs: Sequence[dict[str, Any]], notes: list[Text]) -> dict[str, list[Text]]:
     """Cells by heading; the notes come last."""
     columns: dict[str, list[Text]] = {
         "organ": [Text(organ["name"]) for organ in organs],

@@ -4,28 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from autosam_edge.cli.options import (
-    AcceptImplausible,
-    AllowGap,
-    AsJson,
-    AssumeHu,
-    BundleOption,
-    Engine,
-    Formats,
-    IgnoreFrameOfReference,
-    MaxMemory,
-    Out,
-    Precision,
-    Pseudonymize,
-    RequireSignature,
-    Scan,
-    Series,
-    ShowPaths,
-    Threads,
-    TierOption,
-    TimeBudget,
-    chosen_formats,
-)
+from autosam_edge.cli import options
 from autosam_edge.cli.progress import Stages
 from autosam_edge.cli.report import run, show_report
 from autosam_edge.cli.shown_paths import paths_shown
@@ -35,29 +14,29 @@ from autosam_edge.write_results import check_outputs, check_writable
 
 
 def segment(
-    source: Scan,
-    out: Out,
-    bundle: BundleOption = None,
-    tier: TierOption = None,
-    time_budget: TimeBudget = None,
-    require_signature: RequireSignature = None,
-    series: Series = None,
-    engine: Engine = None,
-    precision: Precision = None,
-    threads: Threads = None,
-    max_memory: MaxMemory = None,
-    formats: Formats = None,
-    pseudonymize: Pseudonymize = False,
-    allow_gap: AllowGap = False,
-    assume_hu: AssumeHu = False,
-    ignore_frame_of_reference: IgnoreFrameOfReference = False,
-    accept_implausible: AcceptImplausible = False,
-    show_paths: ShowPaths = False,
-    as_json: AsJson = False,
+    source: options.Scan,
+    out: options.Out,
+    bundle: options.BundleOption = None,
+    tier: options.TierOption = None,
+    time_budget: options.TimeBudget = None,
+    require_signature: options.RequireSignature = None,
+    series: options.Series = None,
+    engine: options.Engine = None,
+    precision: options.Precision = None,
+    threads: options.Threads = None,
+    max_memory: options.MaxMemory = None,
+    formats: options.Formats = None,
+    pseudonymize: options.Pseudonymize = False,
+    allow_gap: options.AllowGap = False,
+    assume_hu: options.AssumeHu = False,
+    ignore_frame_of_reference: options.IgnoreFrameOfReference = False,
+    accept_implausible: options.AcceptImplausible = False,
+    show_paths: options.ShowPaths = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Label the organs of one CT scan: NIfTI, DICOM SEG, statistics and a picture."""
     stages = Stages()
-    chosen = chosen_formats(formats)
+    chosen = options.chosen_formats(formats)
     check_writable(out, input_path=source, formats=chosen)
     with stages.stage("read"), paths_shown(source, wanted=show_paths):
         volume = read(

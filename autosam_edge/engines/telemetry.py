@@ -14,12 +14,8 @@ if TYPE_CHECKING:
 VARIABLE = "ORT_DISABLE_TELEMETRY"
 """Variable of the environment that turns the reporting of ONNX Runtime off, for programs in general."""
 
-_SET_BEFORE = bool(os.environ.get(VARIABLE))
-
-
-def set_before() -> bool:
-    """True if the environment turned the reporting of ONNX Runtime off before this package did."""
-    return _SET_BEFORE
+SET_BEFORE = bool(os.environ.get(VARIABLE))
+"""Whether the environment turned the reporting of ONNX Runtime off before this package did."""
 
 
 def is_off(package: str) -> bool | None:
