@@ -185,7 +185,7 @@ def require_space(folder: Path, needed_bytes: int) -> None:
         with new_stage(folder):
             free = shutil.disk_usage(folder).free
         if free < needed_bytes:
-            raise _disk_full(f"{free / 2**20:.0f} MiB are free, {needed_bytes / 2**20:.0f} MiB are needed")
+            raise DISK_FULL(f"{free / 2**20:.0f} MiB are free, {needed_bytes / 2**20:.0f} MiB are needed.")
 
 
 @contextmanager
@@ -207,13 +207,9 @@ def explained(what: str = "the output folder") -> Iterator[None]:
         raise OUTPUT_BUSY(f"another process has blocked {what} for {WAIT_S:.0f} s.") from None
     except OSError as error:
         if error.errno in FULL:
-            raise _disk_full("the disk or the quota is full") from error
+            raise DISK_FULL("the disk or the quota is full.") from error
         reason = os.strerror(error.errno) if error.errno else "unknown reason"
         raise OUTPUT_NOT_WRITABLE(f"{what} cannot be written ({type(error).__name__}: {reason}).") from error
-
-
-def _disk_full(what: str) -> AutosamEdgeError:
-    return DISK_FULL(f"{what}.")
 
 
 def _note_published() -> None:

@@ -70,23 +70,12 @@ def append_run(record: Path, segmentation: Segmentation, files: Iterable[Path]) 
     )
 
 
-def append_failure(record: Path, scan: str, code: str) -> None:
-    """Add a scan that was refused.
-
-    Args:
-        record: File of the record; made when absent.
-        scan: Id of the scan, no patient data.
-        code: Code of the error.
-    """
-    append(record, {"scan": scan, "error": code})
-
-
 def append(record: Path, event: Mapping[str, object]) -> None:
     """Add one line; processes that write at the same time wait for each other.
 
     Args:
         record: File of the record; made when absent.
-        event: What happened, as JSON types.
+        event: What happened, as JSON types, without patient data.
 
     Raises:
         AuditError: The last line is damaged (AE-AUDIT-001).

@@ -217,16 +217,12 @@ class Orientation:
 
     def canonical_grid(self, grid: Grid) -> Grid:
         """The grid of :meth:`to_canonical`'s result."""
-        columns = [
-            grid.affine[:3, axis] * (-1.0 if flip else 1.0)
-            for axis, flip in zip(self.permutation, self.flips, strict=True)
-        ]
-        corner = [0.0, 0.0, 0.0]
+        corner = np.array([0.0, 0.0, 0.0, 1.0])
         for axis, flip in zip(self.permutation, self.flips, strict=True):
-            corner[axis] = float(grid.shape[axis] - 1) if flip else 0.0
+            corner[axis] = grid.shape[axis] - 1 if flip else 0
         affine = np.eye(4)
-        affine[:3, :3] = np.stack(columns, axis=1)
-        affine[:3, 3] = (grid.affine @ np.array([*corner, 1.0]))[:3]
+        affine[:3, :3] = grid.affine[:3, self.permutation] * np.where(self.flips, -1.0, 1.0)
+        affine[:3, 3] = (grid.affine @ corner)[:3]
         d, h, w = (grid.shape[axis] for axis in self.permutation)
         return Grid((d, h, w), affine)
 

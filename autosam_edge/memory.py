@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from autosam_edge.error_codes import BUDGET_TOO_SMALL, MEMORY_UNKNOWN
-from autosam_edge.platform import peak_resident_mb
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,14 @@ def resident_mb() -> float:
 def peak_mb() -> float:
     """Largest resident memory so far, MB; 0 where the system does not tell (Windows, browsers)."""
     # Linux's ru_maxrss remembers the parent's memory across exec; VmHWM is this program's own.
-    return _status_mb("VmHWM") or peak_resident_mb()
+    if own := _status_mb("VmHWM"):
+        return own
+    try:
+        import resource
+    except ImportError:  # Windows and browsers
+        return 0.0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1024.0**2 if sys.platform == "darwin" else peak / 1024.0
 
 
 def _status_mb(field: str) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import sys
 
 try:
     from lzma import LZMAError as LZMAError
@@ -19,13 +18,3 @@ def can_draw() -> bool:
         return importlib.util.find_spec("PIL.ImageDraw") is not None
     except ModuleNotFoundError:  # not even the package that holds it
         return False
-
-
-def peak_resident_mb() -> float:
-    """Largest resident memory so far as the system counts it, MB; 0 if it does not tell."""
-    try:
-        import resource
-    except ImportError:  # Windows and browsers
-        return 0.0
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 1024.0**2 if sys.platform == "darwin" else peak / 1024.0

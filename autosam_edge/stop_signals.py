@@ -17,9 +17,8 @@ MESSAGE = (
 """The one line about a stopped run, as :data:`autosam_edge.error_codes.CANCELLED` words it."""
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
 _CLEANING_S = 5.0  # what runs after the first signal removes files, and a second Ctrl-C must not stop it
-_STARTING, _RUNNING = "starting", "running"
 
-_state = _STARTING
+_running = False
 _received: tuple[int, float] | None = None
 
 
@@ -37,8 +36,8 @@ def catch_signals() -> None:
 
 def run_begins() -> None:
     """From now on a signal raises KeyboardInterrupt, so that every block cleans up."""
-    global _state
-    _state = _RUNNING
+    global _running
+    _running = True
 
 
 def run_ends() -> None:
@@ -59,7 +58,7 @@ def exit_code() -> int | None:
 
 def _stop(number: int, _frame: FrameType | None) -> None:
     global _received
-    if _state == _STARTING:
+    if not _running:
         try:
             os.write(2, f"{MESSAGE}\n".encode())
         finally:

@@ -76,17 +76,16 @@ def build(kind: type[_T], raw: object, where: str, *, other_keys: bool = False) 
         Point(x=1.0, y=2.5)
     """
     if not isinstance(raw, dict):
-        raise ValueError(f"{where} is {_shown(raw)}, expected an object")
+        raise _wrong(where, raw, "an object")
     hints = _hints(cast("Any", kind))
-    known = fields(cast("Any", kind))
-    names = [field.name for field in known]
-    if not other_keys and (unknown := sorted(set(raw) - set(names))):
+    defaults = {field.name: field.default for field in fields(cast("Any", kind))}
+    if not other_keys and (unknown := sorted(set(raw) - set(defaults))):
         raise ValueError(f"{where} has the unknown key {unknown[0]!r}")
-    if missing := [field.name for field in known if field.default is MISSING and field.name not in raw]:
+    if missing := [name for name, default in defaults.items() if default is MISSING and name not in raw]:
         raise ValueError(f"{where} lacks the key {missing[0]!r}")
     values = {
         name: _convert(hints[name], raw[name], f"{where}.{name}", other_keys=other_keys)
-        for name in names
+        for name in defaults
         if name in raw
     }
     return kind(**values)
@@ -105,7 +104,7 @@ def build_list(kind: type[_T], raw: object, where: str, *, other_keys: bool = Fa
         ValueError: The value is not an array, or see :func:`build`.
     """
     if not isinstance(raw, list):
-        raise ValueError(f"{where} is {_shown(raw)}, expected an array")
+        raise _wrong(where, raw, "an array")
     return [build(kind, item, f"{where}[{index}]", other_keys=other_keys) for index, item in enumerate(raw)]
 
 

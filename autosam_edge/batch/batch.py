@@ -89,9 +89,10 @@ class Batch:
         """Look at the inputs and list their scans in :attr:`jobs`."""
         with closing(Index(self._index_path)) as index:
             index.update(self._roots)
-            self.jobs = [job for job in index.jobs() if self._is_wanted(job)]
-        found = {start for job in self.jobs for start in _starts(job.id)}
-        self.not_found = len((self._wanted or frozenset()) - found)
+            self.jobs = list(index.jobs())
+        if self._wanted is not None:
+            self.jobs = [job for job in self.jobs if not self._wanted.isdisjoint(_starts(job.id))]
+            self.not_found = len(self._wanted.difference(*(_starts(job.id) for job in self.jobs)))
 
     def require_scans(self) -> None:
         """End a run whose inputs hold nothing.
@@ -159,9 +160,6 @@ class Batch:
 
                 yield from segment_in_processes(jobs, self.folder.root, self.settings, workers, on_tile)
             self.folder.sweep(self.selection.in_part)  # a worker may have died
-
-    def _is_wanted(self, job: Job) -> bool:
-        return self._wanted is None or not self._wanted.isdisjoint(_starts(job.id))
 
 
 def _roots_and_series(inputs: Sequence[Path]) -> tuple[list[Path], frozenset[str] | None]:

@@ -282,8 +282,8 @@ def _caller_settings(contract: Contract, source: Path) -> ContractSettings:
             process = content.get("process") or {}
             process = process[0] if isinstance(process, list) else process  # of several modules, the first
             content = process.get("settings") or {}
-        return build(ContractSettings, {**vars(ContractSettings()), "formats": [], **content}, path.name)
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+        return build(ContractSettings, content, path.name)
+    except (OSError, ValueError, AttributeError) as error:
         what = str(error) if isinstance(error, ValueError) else type(error).__name__
         raise CONTRACT_SETTINGS_INVALID(f"{path.name} is not valid: {what}.") from error
 
@@ -321,7 +321,7 @@ def _targets(contract: Contract, jobs: Sequence[Job], out: Path, socket: str) ->
 
 def _shared_names(jobs: Sequence[Job], targets: Mapping[str, Path]) -> dict[str, Fault]:
     """Errors of the scans whose labels would replace those of another scan, or a file of the input."""
-    taken = Counter([*(targets[job.id] for job in jobs if job.files)])
+    taken = Counter(targets[job.id] for job in jobs if job.files)
     taken.update({Path(file) for job in jobs for file in job.files})
     error = OUTPUT_OCCUPIED(
         "the labels would have the name of another scan's labels, or of a file of the input.",
@@ -368,7 +368,7 @@ def _write_flare(labels: Path, statistics: Path, target: Path) -> None:
 
 def _entry(job: Job, fault: Fault | None, folder: BatchFolder) -> dict[str, object]:
     if fault is not None:
-        return {"scan": job.id, "code": fault.code, "message": fault.message, "remedy": fault.remedy}
+        return {"scan": job.id, **vars(fault)}
     content = folder.statistics(job.id)
     return {
         "scan": job.id,

@@ -15,7 +15,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from autosam_edge.atomic_files import explained, write_file
-from autosam_edge.audit import append_failure
+from autosam_edge.audit import append
 from autosam_edge.batch.job import Fault
 from autosam_edge.error_codes import BATCH_IN_USE, BATCH_OTHER_SETTINGS
 from autosam_edge.file_lock import LockedError, lock_now
@@ -151,7 +151,7 @@ class BatchFolder:
             fault: Its error.
             record: Name of the record, see :attr:`autosam_edge.batch.job.Settings.record`.
         """
-        append_failure(self.root / record, job.id, fault.code)
+        append(self.root / record, {"scan": job.id, "error": fault.code})
         content = {"error": asdict(fault), "stamp": job.stamp}
         write_file((json.dumps(content, indent=2) + "\n").encode(), self._fault_path(job.id))
 

@@ -111,7 +111,9 @@ def segment_in_processes(
                     if deaths[job.id] < _MAX_DEATHS:
                         queue.append(job)
                         continue
-                    answer = _keep_death(job, answer, root, settings)
+                    died = WORKER_DIED(f"{_MAX_DEATHS} processes died over it, with code {answer.code}.")
+                    answer = Fault.of(died)
+                    BatchFolder(root).set_fault(job, answer, settings.record)
                 elif queue:
                     worker.take(queue.popleft())
                 else:
@@ -121,13 +123,6 @@ def segment_in_processes(
     finally:
         for worker in workers:
             worker.end()
-
-
-def _keep_death(job: Job, death: _Death, root: Path, settings: Settings) -> Fault:
-    """Keep the error of a scan over which workers died."""
-    fault = Fault.of(WORKER_DIED(f"{_MAX_DEATHS} processes died over it, with code {death.code}."))
-    BatchFolder(root).set_fault(job, fault, settings.record)
-    return fault
 
 
 def _work(connection: Connection, root: Path, settings: Settings) -> None:

@@ -19,7 +19,7 @@ from autosam_edge.error_codes import (
 from autosam_edge.machine import available_cores
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from autosam_edge.bundle import Bundle
     from autosam_edge.engines.artifact_engine import ArtifactEngine
@@ -152,7 +152,7 @@ def select_artifact(bundle: Bundle, target: str | None = None, precision: str | 
         c for c in ranked if target in (None, c.artifact.target) and precision in (None, c.artifact.precision)
     ]
     if not wanted:
-        held = _listed([choice.artifact for choice in ranked])
+        held = ", ".join(choice.artifact.name for choice in ranked) or "nothing"
         asked = "/".join(part for part in (target, precision) if part)
         raise ARTIFACT_MISSING(f"the bundle has no artifact {asked}, it holds {held}.")
     if not wanted[0].usable:
@@ -231,7 +231,3 @@ def engine_class(target: str) -> type[ArtifactEngine]:
         importlib.import_module(f"autosam_edge.engines.{entry.module}"), entry.class_name
     )
     return found
-
-
-def _listed(artifacts: Sequence[Artifact]) -> str:
-    return ", ".join(artifact.name for artifact in artifacts) or "nothing"

@@ -89,11 +89,8 @@ class Receiver:
         entity.require_called_aet = True
         entity.require_calling_aet = list(listener.callers)
         entity.maximum_associations = _MAX_ASSOCIATIONS
-        entity.acse_timeout, entity.dimse_timeout, entity.network_timeout = (
-            _HANDSHAKE_S,
-            _TIMEOUT_S,
-            _TIMEOUT_S,
-        )
+        entity.acse_timeout = _HANDSHAKE_S
+        entity.dimse_timeout = entity.network_timeout = _TIMEOUT_S
         for kind in sorted(CT_IMAGES):
             entity.add_supported_context(kind, list(AllTransferSyntaxes))
         entity.add_supported_context(Verification)

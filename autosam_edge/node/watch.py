@@ -62,10 +62,9 @@ def watch(
         pause = max(_PAUSE_S, 9 * (time.monotonic() - started))  # a look takes a tenth of the time at most
         if todo := batch.todo():
             for job, fault in batch.run(todo, workers=1, on_tile=on_tile):
-                counts.add("failed" if fault else "segmented")
-                log(
-                    "failed" if fault else "segmented", scan=job.id, **({"code": fault.code} if fault else {})
-                )
+                event, facts = ("failed", {"code": fault.code}) if fault else ("segmented", {})
+                counts.add(event)
+                log(event, scan=job.id, **facts)
                 if outbox is not None:
                     outbox.send_due()
                 if stop.is_set():

@@ -7,7 +7,7 @@ import multiprocessing
 
 import pytest
 
-from autosam_edge.audit import append, append_failure, verify
+from autosam_edge.audit import append, verify
 from autosam_edge.errors import AuditError
 
 
@@ -21,7 +21,7 @@ def record(tmp_path):
 
 def test_an_untouched_record_holds(record):
     first = verify(record)
-    append_failure(record, "0123456789abcdef", "AE-DICOM-016")
+    append(record, {"scan": "0123456789abcdef", "error": "AE-DICOM-016"})
     second = verify(record)
     assert (first.entries, second.entries) == (4, 5)
     assert json.loads(record.read_text().splitlines()[-1])["before"] == first.head != second.head
