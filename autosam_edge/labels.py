@@ -1,4 +1,4 @@
-"""The thirteen organs of BTCV, in BTCV order, under TotalSegmentator's names.
+"""The thirteen organs of BTCV, in BTCV order, under TotalSegmentator's names, and other label tables.
 
 Every data set numbers organs in its own way, so tables are matched by name and never by value. Codes are
 SNOMED CT (scheme ``SCT``), as in DICOM PS3.16 CID 7151 and TotalSegmentator's own table, so a segmentation
@@ -12,7 +12,13 @@ tritanopia; a test measures it.
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
 from autosam_edge.volume import Label
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 BTCV_LABELS: tuple[Label, ...] = (
     Label(1, "spleen", "78961009", "Spleen", "", (158, 108, 232)),
@@ -31,3 +37,28 @@ BTCV_LABELS: tuple[Label, ...] = (
     Label(12, "adrenal_gland_right", "23451007", "Adrenal gland", "right", (0, 136, 140)),
     Label(13, "adrenal_gland_left", "23451007", "Adrenal gland", "left", (92, 240, 240)),
 )
+
+_ANY = ("91723000", "Anatomical structure")  # of DICOM's CID 7150, for what has no code of its own here
+# Organs of AMOS that BTCV does not have. Label 15 is the prostate or the uterus; SNOMED CT has no code for
+# either of the two.
+_MORE = (
+    Label(0, "duodenum", "38848004", "Duodenum", "", (60, 160, 110)),
+    Label(0, "urinary_bladder", "89837001", "Urinary bladder", "", (236, 232, 170)),
+    Label(0, "prostate", *_ANY, "", (176, 60, 130)),
+)
+_BY_NAME = {label.name: label for label in (*BTCV_LABELS, *_MORE)}
+_GRAY = (160, 160, 160)
+
+
+def label_table(names: Sequence[str]) -> tuple[Label, ...]:
+    """Make the label table of a manifest from organ names.
+
+    Args:
+        names: Names in the order of their values, the background first. An organ that is not known here
+            becomes a gray "Anatomical structure".
+    """
+    return tuple(
+        replace(_BY_NAME.get(name, Label(0, name, *_ANY, "", _GRAY)), value=value)
+        for value, name in enumerate(names)
+        if value > 0
+    )

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from autosam_edge.bundle import open_bundle
-from autosam_edge.label_table import label_table
+from autosam_edge.labels import label_table
 from autosam_edge.plausibility import reference
 from autosam_edge.plausibility.thresholds import Measured, SignLimits, Threshold, Thresholds
 

@@ -20,7 +20,7 @@ from autosam_edge import __version__
 from autosam_edge.bundle import default_bundle_path, open_bundle
 from autosam_edge.errors import ErrorCode, first_line
 from autosam_edge.file_hash import file_digest
-from autosam_edge.label_table import label_table
+from autosam_edge.labels import label_table
 from autosam_edge.manifest import SCHEMA_VERSION, Artifact, Manifest
 from autosam_edge.model import InputContract, Model
 from autosam_edge.plausibility.expected_dice import Confidence

@@ -21,7 +21,7 @@ from scipy.ndimage import distance_transform_edt
 from autosam_edge.formats.label_image import read_labels
 from autosam_edge.formats.nifti import read_nifti, write_nifti
 from autosam_edge.geometry import Orientation
-from autosam_edge.label_table import label_table
+from autosam_edge.labels import label_table
 from autosam_edge.volume import Provenance, Segmentation, Volume
 from autosam_edge_training.data import Manifest
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from autosam_edge.label_table import label_table
+from autosam_edge.labels import label_table
 from autosam_edge.report.montage import MontageCase
 from autosam_edge.volume import Label
 from autosam_edge_benchmarks.choices import Exhibit

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from autosam_edge.cli import app
 from autosam_edge.errors import InputError, TrainingError
 from autosam_edge.formats.nifti import read_array, read_nifti, write_nifti
-from autosam_edge.label_table import label_table
+from autosam_edge.labels import label_table
 from autosam_edge.volume import Segmentation
 from autosam_edge_benchmarks.paper.figures import read_montage
 from autosam_edge_training.data import Manifest, prepare_phantoms

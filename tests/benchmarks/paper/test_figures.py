@@ -9,7 +9,7 @@ matplotlib_figure = pytest.importorskip("matplotlib.figure")
 pytest.importorskip("monai")
 from PIL import Image
 
-from autosam_edge.label_table import label_table
+from autosam_edge.labels import label_table
 from autosam_edge_benchmarks.paper.figures import draw_bars, save_figure
 from autosam_edge_benchmarks.paper.specs import table_spec
 from autosam_edge_benchmarks.paper.tables import build_table

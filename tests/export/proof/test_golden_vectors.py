@@ -14,7 +14,7 @@ from autosam_edge_test_support import write_bundle
 from autosam_edge.bundle import Bundle, open_bundle
 from autosam_edge.engines.fake_engine import ThresholdEngine
 from autosam_edge.golden import _MAX_MODEL_VOXELS, read_golden_rules, read_golden_scan
-from autosam_edge.label_table import label_table
+from autosam_edge.labels import label_table
 from autosam_edge_export.proof.golden_vectors import _SCAN_SHAPE, _decision, _scan_spacing_mm, write_golden
 
 MODEL = open_bundle().model

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from autosam_edge import __version__
 from autosam_edge.atomic_files import refuse_occupied, staged_folder
 from autosam_edge.error_codes import OUTPUT_OCCUPIED
-from autosam_edge.label_table import label_table
+from autosam_edge.labels import label_table
 from autosam_edge.model import Model
 from autosam_edge.session import Session
 from autosam_edge_training.data import Prepared, Split
