@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import socket
 import subprocess
+import sys
 import threading
 import time
 import warnings
@@ -81,6 +82,16 @@ def free_port():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         return taken.getsockname()[1]
+
+
+def assert_taken_port_is_refused(out, option, *others):
+    """``serve`` with the port of another program for an option says so, and ends as after wrong usage."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        command = [sys.executable, "-m", "autosam_edge", "serve", "-o", out, *others, option, port]
+        done = subprocess.run(map(str, command), capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert f"{option}: port {port} cannot be opened" in " ".join(done.stderr.replace("│", " ").split())
 
 
 @contextmanager

@@ -12,13 +12,11 @@ from contextlib import contextmanager
 
 import pytest
 from autosam_edge_test_ct import CtFolder, lenient_writing  # noqa: F401
-from typer.testing import CliRunner
 
 pytest.importorskip("pynetdicom")
 
-from autosam_edge_test_node import TITLE, free_port, running, storescp, storescu
+from autosam_edge_test_node import TITLE, assert_taken_port_is_refused, free_port, running, storescp, storescu
 
-from autosam_edge.cli import app
 from autosam_edge.node.inbox import Inbox
 from autosam_edge.node.sender import Archive, NotSentError
 from autosam_edge.node.status import Counts, StatusServer
@@ -265,10 +263,4 @@ def test_a_look_at_a_study_that_is_being_received_or_goes_on_leaves_it_alone(tmp
 
 @pytest.mark.parametrize("option", ["--port", "--status-port"])
 def test_a_port_that_is_taken_is_wrong_usage(tmp_path, option):
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        number = str(other.getsockname()[1])
-        ports = {"--port": str(free_port()), option: number}
-        words = [word for pair in ports.items() for word in pair]
-        refused = CliRunner().invoke(app, ["serve", "-o", str(tmp_path), *words])
-    assert refused.exit_code == 2
-    assert f"{option}: port {number} cannot be opened" in " ".join(refused.output.replace("│", " ").split())
+    assert_taken_port_is_refused(tmp_path, option, "--port", free_port())

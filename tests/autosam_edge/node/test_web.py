@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-import signal
-import socket
 import threading
 import zipfile
 
@@ -16,11 +14,9 @@ from autosam_edge_test_ct import ct, lenient_writing  # noqa: F401
 pytest.importorskip("fastapi")
 
 from fastapi.testclient import TestClient
-from typer.testing import CliRunner
 
 from autosam_edge.batch.batch import Batch
 from autosam_edge.batch.job import Settings
-from autosam_edge.cli import app
 from autosam_edge.node.status import Counts
 from autosam_edge.node.watch import watch
 from autosam_edge.node.web import Jobs, Progress, make_app
@@ -39,8 +35,8 @@ def client(tmp_path):
         target=watch, args=(batch, stop), kwargs={"counts": Counts(), "on_tile": progress}, daemon=True
     )
     loop.start()
-    service = make_app(Jobs(batch, inbox, progress, 0.1), token=TOKEN)
-    with TestClient(service, headers={"Authorization": f"Bearer {TOKEN}"}) as client:
+    app = make_app(Jobs(batch, inbox, progress, 0.1), token=TOKEN)
+    with TestClient(app, headers={"Authorization": f"Bearer {TOKEN}"}) as client:
         yield client
     stop.set()
     loop.join()
@@ -119,17 +115,11 @@ def test_no_path_is_made_of_a_foreign_id(client, scan):
 def test_the_command_serves_in_a_new_folder_and_ends_if_its_port_is_taken(tmp_path, monkeypatch):
     """The folder for the scans is made; a service that cannot start is wrong usage, and nothing waits."""
     pytest.importorskip("uvicorn")
+    pytest.importorskip("pynetdicom")
+    from autosam_edge_test_node import assert_taken_port_is_refused
+
     monkeypatch.setenv("AUTOSAM_EDGE_TOKEN", TOKEN)
-    kept = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        with socket.create_server(("127.0.0.1", 0)) as other:
-            port = str(other.getsockname()[1])
-            refused = CliRunner().invoke(app, ["serve", "-o", str(tmp_path / "new"), "--http", port])
-    finally:
-        for number, handler in kept.items():
-            signal.signal(number, handler)
-    assert refused.exit_code == 2
-    assert f"--http: port {port} cannot be opened" in " ".join(refused.output.replace("│", " ").split())
+    assert_taken_port_is_refused(tmp_path / "new", "--http")
     assert (tmp_path / "new" / "received").is_dir()
 
 
