@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import time
 from contextlib import closing
 from dataclasses import dataclass
@@ -173,7 +174,8 @@ def _roots_and_series(inputs: Sequence[Path]) -> tuple[list[Path], frozenset[str
             continue
         try:
             text = path.read_text(encoding="utf-8-sig")
-            reader = csv.DictReader(text.splitlines() if suffix == ".csv" else ["series", *text.split()])
+            series_alone = ["series", *re.split(r"[\s,;]+", text.strip())]
+            reader = csv.DictReader(text.splitlines() if suffix == ".csv" else series_alone)
             lines = [{key: (value or "").strip() for key, value in line.items() if key} for line in reader]
         except (OSError, UnicodeDecodeError, csv.Error) as error:
             raise BATCH_LIST_INVALID(f"a list of scans cannot be read ({type(error).__name__}).") from error

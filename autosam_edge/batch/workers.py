@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 from collections import Counter, deque
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from threading import Thread
@@ -47,7 +48,8 @@ class _Worker:
     def take(self, job: Job) -> None:
         """Give it the next scan."""
         self.job = job
-        self.connection.send(job)
+        with suppress(OSError):  # it has died since its last answer, which `answer` finds
+            self.connection.send(job)
 
     def answer(self) -> tuple[int, int] | Fault | AutosamEdgeError | _Death | None:
         """What came of the scan, or before that the tiles done and the tiles in all."""

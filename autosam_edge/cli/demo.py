@@ -62,6 +62,8 @@ def _demo_series(folder: Path, volume: Volume) -> Iterator[None]:
     """
     from autosam_edge.phantom.series import write_dicom_series
 
+    if folder.exists() and not folder.is_dir():
+        raise OUTPUT_OCCUPIED(f"the output folder has a file named {folder.name}; `demo` needs a folder.")
     if folder.exists() and any(folder.iterdir()):
         with tempfile.TemporaryDirectory() as other:
             names = sorted(path.name for path in write_dicom_series(volume, Path(other), seed=_SEED))

@@ -139,7 +139,8 @@ def serve(
     settings = _settings(bundle, tier, engine, max_memory, formats, pseudonymize=pseudonymize)
     if http is not None:
         unused: dict[str, object] = {"--send-to": send_to, "--allow-aet": callers, "--allow-peer": peers}
-        unused |= {"--tls-cert": certificate, "--tls-ca": authorities, "--status-port": status_port}
+        unused |= {"--tls-cert": certificate, "--tls-key": key, "--tls-ca": authorities}
+        unused |= {"--status-port": status_port}
         if given := next((option for option, value in unused.items() if value), None):
             raise typer.BadParameter("has no effect with --http", param_hint=given)
         _serve_http(out, settings, host, http, max_upload)

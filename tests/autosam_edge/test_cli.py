@@ -404,6 +404,14 @@ def test_demo_touches_nobodys_scan(tmp_path, scan):
     assert [path.name for path in out.iterdir()] == ["scan"]
 
 
+def test_demo_replaces_no_file(tmp_path):
+    """A file stands where the scan of `demo` goes."""
+    (tmp_path / "scan").write_text("mine")
+    result = run("demo", "-o", tmp_path)
+    assert (result.returncode, (tmp_path / "scan").read_text()) == (7, "mine")
+    assert "AE-OUTPUT-002" in result.stderr
+
+
 def test_the_default_bundle_fits_the_package():
     """At most 40 MB, with the student beside the artifact."""
     folder = default_bundle_path()

@@ -143,6 +143,25 @@ def test_a_scan_over_which_workers_die_fails_and_the_others_are_done(scans, tmp_
     assert list((tmp_path / "out" / ".work").iterdir()) == []
 
 
+def test_a_worker_that_dies_between_two_scans_costs_none(scans, tmp_path, monkeypatch):
+    """The scan that it could not take is given to the next one."""
+    batch = Batch([scans / "a", scans / "b"], tmp_path / "out", SETTINGS)
+    batch.update_index()
+    taken = []
+
+    def take(self, job):
+        if len(taken) == 1:
+            self.process.kill()
+            self.process.join()
+        taken.append(job.id)
+        self.__class__.__base__.take(self, job)
+
+    monkeypatch.setattr(workers, "_Worker", type("_", (workers._Worker,), {"take": take}))
+    results = dict(batch.run(batch.todo(), workers=1))
+    assert len(taken) == len(results) + 1 == len(batch.jobs) + 1
+    assert set(results.values()) == {None}
+
+
 def _killing(victim):
     def take(self, job):
         self.job = job

@@ -115,6 +115,18 @@ def test_a_list_without_a_scan_does_not_mean_all(scans, tmp_path, name, content)
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("separator", ["\n", ", ", ";", ",\r\n"])
+def test_every_series_of_a_text_file_is_wanted(scans, tmp_path, separator):
+    """A line may hold several, with commas or semicolons between them."""
+    others = [CtFolder(scans / name) for name in ("b", "c")]
+    for other in others:
+        other.write()
+    (tmp_path / "list.txt").write_text(separator.join(other.series_uid for other in others) + separator)
+    batch = Batch([scans, tmp_path / "list.txt"], tmp_path / "out", SETTINGS)
+    batch.update_index()
+    assert (len(batch.jobs), batch.not_found) == (2, 0)
+
+
 def test_a_series_that_no_folder_holds_is_an_error_at_the_end(scans, tmp_path, command):
     other = CtFolder(scans / "b")
     other.write()

@@ -49,6 +49,7 @@ def certificates(tmp_path_factory):
     [
         (["--tls-ca", "ca.pem"], "--tls-cert: is missing"),
         (["--http", "8080", "--tls-cert", "node.pem"], "--tls-cert: has no effect with --http"),
+        (["--http", "8080", "--tls-key", "node.key"], "--tls-key: has no effect with --http"),
         (["--http", "8080", "--allow-peer", "10.0.0.7"], "--allow-peer: has no effect with --http"),
     ],
 )
