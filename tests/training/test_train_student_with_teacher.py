@@ -31,7 +31,6 @@ from autosam_edge_training.networks.checkpoint_metadata import TeacherRecord
 from autosam_edge_training.networks.students import build_student
 from autosam_edge_training.networks.teacher_cache import cache_probabilities, load_cached_probabilities
 from autosam_edge_training.patches.sampler import Sampler, Sampling
-from autosam_edge_training.recipe_parts import teacher
 from autosam_edge_training.recipe_parts.losses import distillation
 from autosam_edge_training.recipe_parts.schedule import Schedule
 from autosam_edge_training.recipe_parts.teacher import Teacher
@@ -207,7 +206,7 @@ def test_the_teacher_is_not_changed(cubes, taught, tmp_path, monkeypatch):
             super().__init__(*given, **named)
             opened.append(self.network)
 
-    monkeypatch.setattr(teacher, "Teacher", Spy)
+    monkeypatch.setattr(train_student, "Teacher", Spy)
     train(distill_config(), cubes, tmp_path / "run", teacher=taught)
     (network,) = opened
     assert not network.training
