@@ -76,14 +76,18 @@ class AxisMap:
         return lower, (inside - lower).astype(np.float32)
 
     @cached_property
+    def _covered_cells(self) -> tuple[npt.NDArray[np.intp], FloatArray]:
+        return self._cells(self.coordinates[self.covered])
+
+    @property
     def lower(self) -> npt.NDArray[np.intp]:
         """(covered,) index of the lower neighbor, relative to ``start``."""
-        return self._cells(self.coordinates[self.covered])[0]
+        return self._covered_cells[0]
 
-    @cached_property
+    @property
     def fraction(self) -> FloatArray:
         """(covered,) weight of the upper neighbor, 0 to 1."""
-        return self._cells(self.coordinates[self.covered])[1]
+        return self._covered_cells[1]
 
     def cell(self, index: int) -> tuple[npt.NDArray[np.intp], FloatArray]:
         """Lower neighbor and weight of the upper one, for input voxel ``covered.start + index``.
