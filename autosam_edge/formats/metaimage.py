@@ -105,7 +105,7 @@ def _shape(fields: Fields) -> tuple[Shape, int]:
     if fields.get("ObjectType", "Image").lower() != "image":
         raise METAIMAGE_NOT_3D("the MetaIO file holds another object than an image.")
     count = _numbers(fields, "NDims", 1)
-    if count is None or not 1 <= count[0] <= 10:
+    if count is None or count[0] not in range(1, 11):
         raise METAIMAGE_DAMAGED("NDims of the MetaImage header is missing or malformed.")
     sides = _numbers(fields, "DimSize", int(count[0]))
     if sides is None or min(sides) < 1 or not all(side.is_integer() for side in sides):

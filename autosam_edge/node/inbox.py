@@ -45,7 +45,15 @@ class Inbox:
     @property
     def interrupted(self) -> int:
         """Number of studies whose association ended without a release, or still runs."""
-        return len({mark.parent for mark in self._arriving.glob(f"*/{_OPEN}*")})
+        return len({mark.parent for mark in self._marks()})
+
+    def _marks(self) -> list[Path]:
+        """The marks of associations in all studies."""
+        found: list[Path] = []
+        for folder in self._arriving.iterdir():
+            with suppress(FileNotFoundError):  # `collect` has moved the study meanwhile
+                found += folder.glob(f"{_OPEN}*")
+        return found
 
     def has_room(self) -> bool:
         """Whether another file may be taken."""
@@ -85,10 +93,11 @@ class Inbox:
         """
         self._running.discard(association)
         if released:
-            for own in self._arriving.glob(f"*/{_OPEN}{association}"):
-                for mark in own.parent.glob(f"{_OPEN}*"):
-                    if mark.name.removeprefix(_OPEN) not in self._running:
-                        mark.unlink(missing_ok=True)
+            marks = self._marks()
+            own = {mark.parent for mark in marks if mark.name == f"{_OPEN}{association}"}
+            for mark in marks:
+                if mark.parent in own and mark.name.removeprefix(_OPEN) not in self._running:
+                    mark.unlink(missing_ok=True)
 
     def collect(self) -> int:
         """Move the complete studies; return their number."""

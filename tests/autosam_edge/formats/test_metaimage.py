@@ -244,6 +244,7 @@ def test_a_place_is_not_guessed(tmp_path: Path, change: tuple[str, str]) -> None
         (("ElementDataFile = LOCAL\n", ""), HU.tobytes()),
         (("NDims = 3", "NDims = three"), HU.tobytes()),
         (("NDims = 3", "NDims = 1e9"), HU.tobytes()),
+        (("NDims = 3", "NDims = 3.5"), HU.tobytes()),
         (("DimSize = 3 4 5", "DimSize = 3 4"), HU.tobytes()),
         (("DimSize = 3 4 5", "DimSize = 3 4 0"), HU.tobytes()),
         (("DimSize = 3 4 5", "DimSize = 3 4 5\nDimSize = 5 4 3"), HU.tobytes()),
