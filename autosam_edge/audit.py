@@ -15,9 +15,9 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 from autosam_edge.error_codes import AUDIT_BROKEN
-from autosam_edge.file_hash import file_digest
-from autosam_edge.file_lock import waiting_lock
 from autosam_edge.strict_json import parse_json
+from autosam_edge.system.file_hash import file_digest
+from autosam_edge.system.file_lock import waiting_lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

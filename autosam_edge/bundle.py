@@ -24,7 +24,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
-from autosam_edge.atomic_files import staged_file, write_file
 from autosam_edge.error_codes import (
     BUNDLE_ALTERED,
     BUNDLE_AND_TIER,
@@ -34,7 +33,8 @@ from autosam_edge.error_codes import (
     TIER_MISSING,
 )
 from autosam_edge.manifest import MANIFEST, MAX_MANIFEST_BYTES, Manifest
-from autosam_edge.platform import LZMAError
+from autosam_edge.system.atomic_files import staged_file, write_file
+from autosam_edge.system.platform import LZMAError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
     from autosam_edge.engines.engine import Engine
     from autosam_edge.geometry import Box
-    from autosam_edge.memory import MemoryBudget
     from autosam_edge.model import Model
     from autosam_edge.pipeline.slab import FloatArray
     from autosam_edge.scan_warning import ScanWarning
+    from autosam_edge.system.memory import MemoryBudget
     from autosam_edge.verdict import Plausibility
     from autosam_edge.volume import Segmentation, Volume
 

@@ -10,8 +10,8 @@ from autosam_edge.bundle import Bundle, open_bundles
 from autosam_edge.engines.load import load_engine
 from autosam_edge.engines.selection import select_artifact
 from autosam_edge.error_codes import TIME_BUDGET_ALONE
-from autosam_edge.memory import MemoryBudget
 from autosam_edge.planned_run import CoarseToFineRun, PlannedRun
+from autosam_edge.system.memory import MemoryBudget
 
 if TYPE_CHECKING:
     from collections.abc import Callable

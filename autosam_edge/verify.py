@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from autosam_edge.clock import time_in_turns
 from autosam_edge.engines.load import load_engine
 from autosam_edge.engines.selection import rank_artifacts
 from autosam_edge.error_codes import VERIFICATION_FAILED
@@ -19,6 +18,7 @@ from autosam_edge.golden_rules import decide, first_tile
 from autosam_edge.parity import read_parity
 from autosam_edge.pipeline.resample import ModelGrid
 from autosam_edge.session import Session
+from autosam_edge.system.clock import time_in_turns
 from autosam_edge.volume import Volume
 
 if TYPE_CHECKING:

@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from autosam_edge.atomic_files import explained, require_space, staged_results
 from autosam_edge.error_codes import OUTPUT_IN_INPUT, OUTPUT_OCCUPIED, OUTPUT_UNNAMED, SEG_NOT_POSSIBLE
 from autosam_edge.measurements import organ_statistics
 from autosam_edge.output_formats import (
@@ -20,10 +19,11 @@ from autosam_edge.output_formats import (
     SEG_FORMATS,
     WITHOUT_DICOM,
 )
-from autosam_edge.platform import can_draw
 from autosam_edge.plausibility.refusal import require_plausible
 from autosam_edge.result_files import Results
-from autosam_edge.staging import sweep, sync
+from autosam_edge.system.atomic_files import explained, require_space, staged_results
+from autosam_edge.system.platform import can_draw
+from autosam_edge.system.staging import sweep, sync
 from autosam_edge.warning_codes import PREVIEW_LEFT_OUT, SEG_LEFT_OUT
 
 if TYPE_CHECKING:

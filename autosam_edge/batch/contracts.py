@@ -19,7 +19,6 @@ import nibabel as nib
 import numpy as np
 import pydicom
 
-from autosam_edge.atomic_files import explained, staged_file, staged_results, write_file
 from autosam_edge.batch.batch import Batch
 from autosam_edge.batch.folder import STATISTICS
 from autosam_edge.batch.index import ID_LETTERS
@@ -35,6 +34,7 @@ from autosam_edge.errors import AutosamEdgeError, CancelledError, OutputError
 from autosam_edge.output_formats import FILE_NAMES, Format
 from autosam_edge.read_choices import ReadChoices
 from autosam_edge.strict_json import build, parse_json
+from autosam_edge.system.atomic_files import explained, staged_file, staged_results, write_file
 from autosam_edge.write_results import check_writable
 
 if TYPE_CHECKING:

@@ -14,13 +14,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from autosam_edge.atomic_files import explained, write_file
 from autosam_edge.audit import append
 from autosam_edge.batch.job import Fault
 from autosam_edge.error_codes import BATCH_IN_USE, BATCH_OTHER_SETTINGS
-from autosam_edge.file_lock import LockedError, lock_now
 from autosam_edge.output_formats import FILE_NAMES
-from autosam_edge.staging import sweep, sync
+from autosam_edge.system.atomic_files import explained, write_file
+from autosam_edge.system.file_lock import LockedError, lock_now
+from autosam_edge.system.staging import sweep, sync
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

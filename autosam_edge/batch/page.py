@@ -8,8 +8,8 @@ from itertools import groupby
 from string import Template
 from typing import TYPE_CHECKING
 
-from autosam_edge.atomic_files import write_file
 from autosam_edge.batch.folder import PREVIEW
+from autosam_edge.system.atomic_files import write_file
 from autosam_edge.volume import RESEARCH_USE
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from collections import defaultdict
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
-from autosam_edge.atomic_files import staged_file, write_file
+from autosam_edge.system.atomic_files import staged_file, write_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

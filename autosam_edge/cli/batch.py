@@ -16,8 +16,8 @@ from autosam_edge.cli import options
 from autosam_edge.cli.progress import Stages
 from autosam_edge.cli.tables import new_console
 from autosam_edge.error_codes import BATCH_LIST_INVALID, SCANS_FAILED
-from autosam_edge.machine import available_cores
 from autosam_edge.read_choices import ReadChoices
+from autosam_edge.system.machine import available_cores
 
 Inputs = Annotated[
     list[Path],

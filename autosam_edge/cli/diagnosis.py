@@ -13,12 +13,12 @@ from typing import Literal
 from packaging.requirements import Requirement
 
 from autosam_edge import doctor_probe
-from autosam_edge.child_process import ChildFailed, can_run_child, run_child
 from autosam_edge.doctor_probe import DECODERS
 from autosam_edge.engines.selection import ENGINES, engine_package, install_command, why_missing
 from autosam_edge.error_codes import ENGINE_BROKEN, ENGINE_NOT_USABLE
 from autosam_edge.errors import AutosamEdgeError
-from autosam_edge.machine import available_cores, available_memory_gb, describe_machine
+from autosam_edge.system.child_process import ChildFailed, can_run_child, run_child
+from autosam_edge.system.machine import available_cores, available_memory_gb, describe_machine
 
 State = Literal["works", "loads", "not installed", "not for this system", "broken"]
 
@@ -85,7 +85,7 @@ class Diagnosis:
     """Everything that ``doctor`` shows; ``dataclasses.asdict`` of it is the JSON object.
 
     Args:
-        machine: See :func:`~autosam_edge.machine.describe_machine`.
+        machine: See :func:`~autosam_edge.system.machine.describe_machine`.
         memory_available_gb: Memory that programs can still take, GB; None where the system does not tell.
         temporary_free_gb: Free space of the temporary folder, GB; None if there is no such folder.
         threads: Number of threads of an engine by default: the cores that this process may use.

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 import typer
 
-from autosam_edge.atomic_files import write_file
 from autosam_edge.bundle import open_bundle
 from autosam_edge.cli.options import AsJson, BundleOption, Scan, Series, named_paths
 from autosam_edge.cli.progress import Stages
 from autosam_edge.cli.tables import new_table, show
 from autosam_edge.measurements import dice
 from autosam_edge.read_scan import read
+from autosam_edge.system.atomic_files import write_file
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -11,9 +11,9 @@ from rich.text import Text
 
 from autosam_edge.cli.tables import new_console, new_table
 from autosam_edge.measurements import organ_statistics
-from autosam_edge.memory import peak_mb
 from autosam_edge.plausibility.refusal import require_plausible
 from autosam_edge.scan_warning import ScanWarning, most_severe_first
+from autosam_edge.system.memory import peak_mb
 from autosam_edge.volume import RESEARCH_USE
 from autosam_edge.write_results import warnings_of_outputs, write
 

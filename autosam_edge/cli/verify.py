@@ -15,7 +15,7 @@ from autosam_edge.cli.extras import needs
 from autosam_edge.cli.options import AsJson, BundleArgument, Threads, TierOption
 from autosam_edge.cli.progress import Stages
 from autosam_edge.cli.tables import new_table, show
-from autosam_edge.clock import doubt
+from autosam_edge.system.clock import doubt
 from autosam_edge.verify import Check, VerificationError, verify_bundle
 
 if TYPE_CHECKING:

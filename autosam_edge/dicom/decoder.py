@@ -26,8 +26,8 @@ from pydicom.uid import (
     JPEGLSNearLossless,
 )
 
-from autosam_edge.child_process import ChildFailed, ChildWorker, can_run_child
 from autosam_edge.dicom.stream_header import KIND_BYTES, Coding
+from autosam_edge.system.child_process import ChildFailed, ChildWorker, can_run_child
 
 if TYPE_CHECKING:
     from collections.abc import Callable

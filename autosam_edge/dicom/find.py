@@ -12,7 +12,7 @@ from autosam_edge.dicom.header import Header
 from autosam_edge.dicom.image_kinds import MEDIA_DIRECTORY
 from autosam_edge.dicom.parse import Allowance, read_header
 from autosam_edge.error_codes import INPUT_UNREADABLE, LINK_LEADS_OUT, TOO_MANY_FILES
-from autosam_edge.memory import require_room
+from autosam_edge.system.memory import require_room
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -15,7 +15,7 @@ from autosam_edge.dicom.pixels import stored_words
 from autosam_edge.dicom.proof_of_hu import prove_hu, wrong_sign_count
 from autosam_edge.error_codes import DICOM_TOO_LARGE, NOT_HU, PIXEL_FORMAT_INVALID
 from autosam_edge.hu_histogram import AIR_HU, HIGHEST_HU, LOWEST_HU
-from autosam_edge.memory import require_room
+from autosam_edge.system.memory import require_room
 from autosam_edge.warning_codes import BITS_IGNORED, PADDING_NOT_APPLIED, UNDECLARED_PADDING
 
 if TYPE_CHECKING:

@@ -39,7 +39,7 @@ from autosam_edge.dicom.pixel_element import NATIVE
 from autosam_edge.encoded_bytes import DamagedError, Inflated
 from autosam_edge.error_codes import DICOM_TOO_LARGE, FILE_COMPRESSED, INPUT_UNREADABLE
 from autosam_edge.errors import InputError
-from autosam_edge.memory import require_room, resident_mb
+from autosam_edge.system.memory import require_room, resident_mb
 
 if TYPE_CHECKING:
     from pathlib import Path

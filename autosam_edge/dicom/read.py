@@ -20,8 +20,8 @@ from autosam_edge.dicom.series import select_series
 from autosam_edge.dicom.source import burned_in_annotation, frame_of_reference_fault, identifier_fault
 from autosam_edge.dicom.stack import stack
 from autosam_edge.error_codes import FILE_CHANGED
-from autosam_edge.memory import require_room
 from autosam_edge.read_choices import ReadChoices
+from autosam_edge.system.memory import require_room
 from autosam_edge.volume import Source, Volume
 from autosam_edge.warning_codes import (
     BURNED_IN_ANNOTATION,

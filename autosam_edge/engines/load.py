@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from autosam_edge.bundle import Bundle, bundles_of_package
-from autosam_edge.child_process import ChildFailed, can_run_child, run_child
 from autosam_edge.engines.selection import make_engine
 from autosam_edge.error_codes import BUNDLE_ALTERED, TRIAL_FAILED
 from autosam_edge.manifest import MANIFEST
+from autosam_edge.system.child_process import ChildFailed, can_run_child, run_child
 
 if TYPE_CHECKING:
     from autosam_edge.engines.artifact_engine import ArtifactEngine
@@ -31,7 +31,7 @@ def load_engine(bundle: Bundle, artifact: Artifact, threads: int | None = None) 
 
     The first load of a bundle that is none of the package happens in a child process as well, which
     runs one tile of air: a model that hangs, crashes or fills the memory does so there. There is no such
-    trial where no child can be started (:func:`~autosam_edge.child_process.can_run_child`).
+    trial where no child can be started (:func:`~autosam_edge.system.child_process.can_run_child`).
 
     Raises:
         BundleError: A file is damaged (AE-BUNDLE-004) or is no allowed model (AE-BUNDLE-007).

@@ -16,7 +16,7 @@ from autosam_edge.error_codes import (
     ENGINE_UNKNOWN,
     THREADS_TOO_MANY,
 )
-from autosam_edge.machine import available_cores
+from autosam_edge.system.machine import available_cores
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from autosam_edge.constant_padding import fill_constant_padding
 from autosam_edge.hu_histogram import AIR_HU, HIGHEST_HU, LOWEST_HU, HuHistogram, doubts
-from autosam_edge.memory import require_room
+from autosam_edge.system.memory import require_room
 from autosam_edge.volume import Source, Volume
 from autosam_edge.warning_codes import BRIGHT_VALUES, LITTLE_AIR, NORMALIZED_VALUES, UNDECLARED_PADDING
 

@@ -7,8 +7,8 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from autosam_edge.atomic_files import write_file
 from autosam_edge.batch.index import short_hash
+from autosam_edge.system.atomic_files import write_file
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,7 +11,7 @@ import pydicom
 from pynetdicom import AE
 from pynetdicom.presentation import build_context
 
-from autosam_edge.atomic_files import write_file
+from autosam_edge.system.atomic_files import write_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from autosam_edge import __version__
 from autosam_edge.batch.index import short_hash
 from autosam_edge.output_formats import FILE_NAMES
-from autosam_edge.staging import NEW, new_stage
+from autosam_edge.system.staging import NEW, new_stage
 from autosam_edge.volume import RESEARCH_USE
 
 if TYPE_CHECKING:

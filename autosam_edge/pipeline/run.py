@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from autosam_edge.ct_grid import short_warnings
-from autosam_edge.memory import MemoryBudget, resident_mb
 from autosam_edge.pipeline.body_box import body_box, common, on_model_grid, organs_reach, with_free_room
 from autosam_edge.pipeline.decision import DecisionWeights
 from autosam_edge.pipeline.one_part import OnePartFilter, removal_warnings
@@ -19,6 +18,7 @@ from autosam_edge.pipeline.restore import Restorer, axis_maps
 from autosam_edge.pipeline.slab import ROWS_AT_ONCE, FloatArray, Slab
 from autosam_edge.pipeline.tiles import TilePlan
 from autosam_edge.plausibility.check import RunCheck
+from autosam_edge.system.memory import MemoryBudget, resident_mb
 from autosam_edge.version import __version__
 from autosam_edge.volume import Provenance, Segmentation, Volume
 from autosam_edge.warning_codes import NO_BODY

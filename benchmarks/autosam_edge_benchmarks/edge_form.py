@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from autosam_edge.clock import doubt
 from autosam_edge.engines.selection import make_engine
+from autosam_edge.system.clock import doubt
 from autosam_edge_benchmarks.result_header import Result, new_result
 from autosam_edge_export.convert.to_onnx import store_half, store_int8, to_onnx
 from autosam_edge_export.edge import IN_ONNX, edge_form

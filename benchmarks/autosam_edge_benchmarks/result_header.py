@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timezone
 from typing import Any
 
-from autosam_edge.machine import describe_machine
+from autosam_edge.system.machine import describe_machine
 
 Result = dict[str, Any]
 """A result as JSON's types, as it is written to ``benchmarks/results``."""

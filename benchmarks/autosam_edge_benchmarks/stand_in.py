@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from autosam_edge.stop_signals import catch_signals
+from autosam_edge.system.stop_signals import catch_signals
 
 if TYPE_CHECKING:  # signals are caught before anything that takes time to load
     from autosam_edge.session import Session

@@ -19,13 +19,13 @@ from typing import TypeVar
 from autosam_edge import __version__
 from autosam_edge.bundle import default_bundle_path, open_bundle
 from autosam_edge.errors import ErrorCode, first_line
-from autosam_edge.file_hash import file_digest
 from autosam_edge.labels import label_table
 from autosam_edge.manifest import SCHEMA_VERSION, Artifact, Manifest
 from autosam_edge.model import InputContract, Model
 from autosam_edge.plausibility.expected_dice import Confidence
 from autosam_edge.plausibility.thresholds import Thresholds
 from autosam_edge.strict_json import build, parse_json
+from autosam_edge.system.file_hash import file_digest
 from autosam_edge.volume import RESEARCH_USE
 from autosam_edge_export.convert.quantization import QuantizationPlan
 from autosam_edge_export.error_codes import (

@@ -12,17 +12,17 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from autosam_edge.atomic_files import staged_folder
 from autosam_edge.bundle import Bundle, read_files
-from autosam_edge.clock import doubt
 from autosam_edge.engines.engine import Engine
 from autosam_edge.engines.selection import engine_class, make_engine, why_missing
 from autosam_edge.errors import AutosamEdgeError
 from autosam_edge.golden import GOLDEN
-from autosam_edge.machine import describe_machine
 from autosam_edge.manifest import Artifact, Proof
 from autosam_edge.model import MAX_SIDE, InputContract
 from autosam_edge.phantom import make_phantom
+from autosam_edge.system.atomic_files import staged_folder
+from autosam_edge.system.clock import doubt
+from autosam_edge.system.machine import describe_machine
 from autosam_edge.verify import verify_bundle
 from autosam_edge.volume import Volume
 from autosam_edge_export.bundle_writer import (

@@ -12,7 +12,6 @@ import pytest
 from autosam_edge_test_hazards import hazard
 from autosam_edge_test_support import MODEL
 
-from autosam_edge import atomic_files, machine, staging
 from autosam_edge.dicom.header import silenced
 from autosam_edge.engines import selection
 from autosam_edge.error_codes import (
@@ -23,9 +22,10 @@ from autosam_edge.error_codes import (
     THREADS_TOO_MANY,
 )
 from autosam_edge.errors import AutosamEdgeError, OutputError
-from autosam_edge.file_lock import waiting_lock
 from autosam_edge.phantom import make_phantom
 from autosam_edge.phantom.series import write_dicom_series
+from autosam_edge.system import atomic_files, machine, staging
+from autosam_edge.system.file_lock import waiting_lock
 from autosam_edge.write_results import check_writable
 
 AREA = "Results"

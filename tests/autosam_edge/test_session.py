@@ -15,9 +15,9 @@ from autosam_edge.engines.fake_engine import ThresholdEngine
 from autosam_edge.errors import BudgetError, BundleError, EngineError
 from autosam_edge.geometry import Grid, Orientation
 from autosam_edge.labels import BTCV_LABELS
-from autosam_edge.memory import MemoryBudget
 from autosam_edge.pipeline.run import TileRun
 from autosam_edge.session import Session, open_session
+from autosam_edge.system.memory import MemoryBudget
 from autosam_edge.volume import Volume
 from autosam_edge.warning_codes import NO_BODY
 

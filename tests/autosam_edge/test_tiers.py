@@ -18,12 +18,12 @@ from autosam_edge.engines.fake_engine import ThresholdEngine
 from autosam_edge.error_codes import BUNDLE_AND_TIER, TIER_MISSING, TIME_BUDGET_ALONE
 from autosam_edge.errors import BudgetError, BundleError
 from autosam_edge.geometry import Grid, Orientation
-from autosam_edge.memory import MemoryBudget
 from autosam_edge.phantom import make_phantom
 from autosam_edge.pipeline.body_box import organ_box
 from autosam_edge.pipeline.run import TileRun
 from autosam_edge.plausibility.thresholds import Threshold
 from autosam_edge.session import Session, open_session
+from autosam_edge.system.memory import MemoryBudget
 from autosam_edge.volume import Volume
 
 FINE = make_model(spacing_mm=(4.0, 4.0, 4.0), patch=(32, 32, 32), overlap=0.25)

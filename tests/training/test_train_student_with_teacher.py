@@ -22,7 +22,7 @@ from autosam_edge_test_recipes import (
 )
 
 from autosam_edge.errors import TrainingError
-from autosam_edge.file_hash import file_digest
+from autosam_edge.system.file_hash import file_digest
 from autosam_edge_training import train_student
 from autosam_edge_training.config import parse_config
 from autosam_edge_training.data import AMOS_INTENSITY, Prepared

@@ -8,15 +8,15 @@ from typing import Annotated, Literal, get_args
 
 import typer
 
-from autosam_edge.atomic_files import write_file
 from autosam_edge.bundle import default_bundle_path, open_bundle
 from autosam_edge.cli.extras import needs
 from autosam_edge.cli.options import BundleOption, Data, Engine, Threads, split_commas
 from autosam_edge.cli.progress import Stages
 from autosam_edge.cli.tables import new_table, show
-from autosam_edge.machine import available_cores
 from autosam_edge.read_scan import read
 from autosam_edge.session import open_session
+from autosam_edge.system.atomic_files import write_file
+from autosam_edge.system.machine import available_cores
 from autosam_edge_benchmarks.choices import FleetPart
 from autosam_edge_benchmarks.cli import rows
 from autosam_edge_benchmarks.error_codes import RESULT_DIFFERS

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
-from autosam_edge.atomic_files import write_file
 from autosam_edge.cli.options import AsJson, named_paths, one_of, require, split_commas
 from autosam_edge.cli.progress import Stages
 from autosam_edge.cli.tables import new_table, show
 from autosam_edge.labels import label_table
 from autosam_edge.report.montage import draw_montage
+from autosam_edge.system.atomic_files import write_file
 from autosam_edge_benchmarks.choices import Dataset, Exhibit
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from autosam_edge.cli.options import ENGINE_NAMES, AsJson, BundleOption, EngineN
 from autosam_edge.cli.progress import Stages
 from autosam_edge.cli.tables import new_table, show
 from autosam_edge.engines.selection import rank_artifacts, select_artifact
-from autosam_edge.machine import available_cores
+from autosam_edge.system.machine import available_cores
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

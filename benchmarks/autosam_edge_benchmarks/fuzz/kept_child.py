@@ -6,17 +6,17 @@ import contextlib
 import json
 from typing import TYPE_CHECKING
 
-from autosam_edge.child_process import ChildFailed, ChildWorker
 from autosam_edge.dicom import decoder
 from autosam_edge.engines import load
 from autosam_edge.errors import AutosamEdgeError
+from autosam_edge.system.child_process import ChildFailed, ChildWorker
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
 class KeptChild:
-    """Stands in for :class:`~autosam_edge.child_process.ChildWorker`: the same child until it fails.
+    """Stands in for :class:`~autosam_edge.system.child_process.ChildWorker`: the same child until it fails.
 
     Args:
         module: Module of the child, see there.
@@ -45,13 +45,13 @@ class KeptChild:
             self._worker, self._waiting, self._failed = None, 0, False
 
     def send(self, data: bytes, *, seconds: float, memory_mb: float) -> None:
-        """See :meth:`~autosam_edge.child_process.ChildWorker.send`."""
+        """See :meth:`~autosam_edge.system.child_process.ChildWorker.send`."""
         self._worker = self._worker or ChildWorker(self._module)
         self._waiting += 1
         self._worker.send(data, seconds=seconds, memory_mb=memory_mb)
 
     def receive(self, *, seconds: float, max_output_bytes: int = 1 << 20) -> bytes | memoryview:
-        """See :meth:`~autosam_edge.child_process.ChildWorker.receive`."""
+        """See :meth:`~autosam_edge.system.child_process.ChildWorker.receive`."""
         assert self._worker is not None
         self._waiting -= 1
         try:
@@ -61,7 +61,7 @@ class KeptChild:
             raise
 
     def run(self, _module: str, arguments: Sequence[str] = (), *, seconds: float, memory_mb: float) -> bytes:
-        """Stands in for :func:`~autosam_edge.child_process.run_child`."""
+        """Stands in for :func:`~autosam_edge.system.child_process.run_child`."""
         try:
             self.send(json.dumps(arguments).encode(), seconds=seconds, memory_mb=memory_mb)
             return bytes(self.receive(seconds=seconds))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import autosam_edge
 from autosam_edge.errors import AutosamEdgeError
-from autosam_edge.memory import peak_mb
+from autosam_edge.system.memory import peak_mb
 from autosam_edge_benchmarks.fuzz.kept_child import keep_children
 from autosam_edge_benchmarks.fuzz.kinds import SECRETS, Kind, WrongResult
 
@@ -31,8 +31,8 @@ class Outcome(NamedTuple):
     Args:
         result: ``read``, the code of an error, or ``untyped``, ``wrong``, ``hung``, ``large`` or ``died``.
         place: Where an untyped exception was raised, ``file:line`` and its class; else empty.
-        contained: How a child process failed, see :class:`~autosam_edge.child_process.ChildFailed`; else
-            empty.
+        contained: How a child process failed, see :class:`~autosam_edge.system.child_process.ChildFailed`;
+            else empty.
         seconds: Time to read it, s.
         peak_mb: Largest resident memory of the process, MB; 0 where the system does not tell it.
     """

@@ -12,10 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from autosam_edge.atomic_files import write_file
 from autosam_edge.formats.label_image import read_labels
 from autosam_edge.formats.nifti import read_nifti
 from autosam_edge.report.montage import MontageCase
+from autosam_edge.system.atomic_files import write_file
 from autosam_edge_benchmarks.error_codes import CASE_UNKNOWN
 from autosam_edge_benchmarks.paper.render import ABSENT, teacher_label
 from autosam_edge_benchmarks.paper.tables import SMOKE_TITLE, Line, Table

@@ -11,7 +11,7 @@ import re
 import shutil
 from pathlib import Path
 
-from autosam_edge.atomic_files import staged_folder
+from autosam_edge.system.atomic_files import staged_folder
 from autosam_edge_benchmarks.error_codes import NNUNET_NUMBER_INVALID
 from autosam_edge_training.data import SPLITS, Entry, Manifest
 

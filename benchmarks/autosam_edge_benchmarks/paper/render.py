@@ -9,7 +9,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from autosam_edge.atomic_files import write_files
+from autosam_edge.system.atomic_files import write_files
 from autosam_edge_benchmarks.paper.specs import EDITION, Measure
 from autosam_edge_benchmarks.paper.tables import Cell, Line, Table
 from autosam_edge_training.evaluate.scored_runs import RunFacts

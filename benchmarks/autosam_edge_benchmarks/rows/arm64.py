@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import autosam_edge
 from autosam_edge.bundle import open_bundle
-from autosam_edge.machine import describe_machine
+from autosam_edge.system.machine import describe_machine
 from autosam_edge_benchmarks.error_codes import EMULATION_FAILED, NO_EMULATOR
 from autosam_edge_benchmarks.last_line import last_line
 from autosam_edge_benchmarks.rows import energy

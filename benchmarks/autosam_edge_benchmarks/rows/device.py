@@ -12,8 +12,8 @@ from typing import cast
 
 import psutil
 
-from autosam_edge.clock import QUIET_SHARE
-from autosam_edge.machine import describe_machine
+from autosam_edge.system.clock import QUIET_SHARE
+from autosam_edge.system.machine import describe_machine
 from autosam_edge_benchmarks.error_codes import MACHINE_BUSY
 from autosam_edge_benchmarks.rows.row import Device
 

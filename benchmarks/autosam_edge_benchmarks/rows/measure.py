@@ -12,11 +12,11 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from autosam_edge.atomic_files import write_file
-from autosam_edge.clock import CpuWatch, doubt
 from autosam_edge.phantom import make_phantom
 from autosam_edge.phantom.series import write_dicom_series
 from autosam_edge.strict_json import build, parse_json
+from autosam_edge.system.atomic_files import write_file
+from autosam_edge.system.clock import CpuWatch, doubt
 from autosam_edge_benchmarks.error_codes import MACHINE_DISTURBED, PROCESS_FAILED
 from autosam_edge_benchmarks.last_line import last_line
 from autosam_edge_benchmarks.rows.device import after, describe_device, require_ready

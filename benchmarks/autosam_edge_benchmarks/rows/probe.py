@@ -16,7 +16,7 @@ from autosam_edge.bundle import Bundle
 from autosam_edge.engines.artifact_engine import ArtifactEngine
 from autosam_edge.engines.selection import engine_class, make_engine
 from autosam_edge.golden import read_golden_tile
-from autosam_edge.memory import peak_mb
+from autosam_edge.system.memory import peak_mb
 from autosam_edge_benchmarks.rows.energy import joules, used
 
 WARM_UPS = 2

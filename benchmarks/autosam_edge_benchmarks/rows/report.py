@@ -12,7 +12,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from autosam_edge.atomic_files import write_files
+from autosam_edge.system.atomic_files import write_files
 from autosam_edge.volume import RESEARCH_USE
 from autosam_edge_benchmarks.error_codes import PAGE_UNMARKED, ROW_INVALID
 from autosam_edge_benchmarks.peers import table as peers_table

@@ -22,12 +22,12 @@ import numpy as np
 import numpy.typing as npt
 
 from autosam_edge.bundle import Bundle
-from autosam_edge.clock import time_in_turns
 from autosam_edge.engines.selection import make_engine
 from autosam_edge.engines.telemetry import telemetry_off
 from autosam_edge.golden import read_golden_tile
 from autosam_edge.pipeline.run import TileRun
 from autosam_edge.read_scan import read
+from autosam_edge.system.clock import time_in_turns
 from autosam_edge_benchmarks.rows.figures import OperatorCost, Roofline
 from autosam_edge_benchmarks.rows.onnx_work import Work, matrix_product, operator_work
 

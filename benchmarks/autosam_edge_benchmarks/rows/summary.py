@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from datetime import datetime, timezone
 
 from autosam_edge.bundle import Bundle
-from autosam_edge.clock import doubt
 from autosam_edge.manifest import Artifact
+from autosam_edge.system.clock import doubt
 from autosam_edge.version import __version__
 from autosam_edge_benchmarks.rows import energy
 from autosam_edge_benchmarks.rows.figures import Energy, Memory, Scan, Sustained, TileLatency, within

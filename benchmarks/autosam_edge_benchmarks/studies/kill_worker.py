@@ -7,8 +7,8 @@ import signal
 import sys
 from pathlib import Path
 
-from autosam_edge.atomic_files import staged_results
 from autosam_edge.output_formats import FILE_NAMES
+from autosam_edge.system.atomic_files import staged_results
 
 _EVENTS = frozenset({"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.fsync", "open"})
 

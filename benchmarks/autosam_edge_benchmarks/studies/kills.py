@@ -17,8 +17,8 @@ from pathlib import Path
 from autosam_edge.output_formats import DEFAULT_FORMATS, FILE_NAMES
 from autosam_edge.phantom import make_phantom
 from autosam_edge.phantom.series import write_dicom_series
-from autosam_edge.staging import sweep
-from autosam_edge.stop_signals import MESSAGE
+from autosam_edge.system.staging import sweep
+from autosam_edge.system.stop_signals import MESSAGE
 from autosam_edge_benchmarks.result_header import Result, new_result
 
 SCENES = ("new folder", "older result", "two processes")
@@ -32,7 +32,7 @@ _SEGMENT = """
 import signal
 for name in ("SIGINT", "SIGHUP"):
     signal.signal(getattr(signal, name), signal.SIG_DFL)
-from autosam_edge.stop_signals import catch_signals
+from autosam_edge.system.stop_signals import catch_signals
 catch_signals()
 print("caught", flush=True)
 from autosam_edge_benchmarks.stand_in import main

@@ -8,11 +8,11 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from autosam_edge.memory import resident_mb
 from autosam_edge.phantom import make_phantom
 from autosam_edge.phantom.series import write_dicom_series
 from autosam_edge.read_scan import read
 from autosam_edge.session import Session
+from autosam_edge.system.memory import resident_mb
 from autosam_edge.write_results import write
 from autosam_edge_benchmarks.result_header import Result, new_result
 

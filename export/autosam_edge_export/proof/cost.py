@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from autosam_edge.clock import Timing, time_in_turns
 from autosam_edge.engines.engine import Engine
+from autosam_edge.system.clock import Timing, time_in_turns
 from autosam_edge_export.error_codes import ARTIFACT_FAILS
 
 _PROBE = """
@@ -22,7 +22,7 @@ import json, pathlib, sys, time
 import numpy as np
 from autosam_edge.bundle import read_files
 from autosam_edge.engines.selection import engine_class, make_engine
-from autosam_edge.memory import peak_mb, resident_mb
+from autosam_edge.system.memory import peak_mb, resident_mb
 path, target, precision, *patch = sys.argv[1:]
 engine_class(target)
 tile = np.zeros([int(side) for side in patch], dtype=np.float32)
@@ -90,7 +90,7 @@ def _reason(finished: subprocess.CompletedProcess[str]) -> str:
 
 
 def time_tiles(engines: Mapping[str, Engine], tile: npt.NDArray[np.float32], rounds: int = 5) -> Timing:
-    """Time a tile in each engine by :func:`~autosam_edge.clock.time_in_turns`.
+    """Time a tile in each engine by :func:`~autosam_edge.system.clock.time_in_turns`.
 
     Args:
         tile: Tile (D, H, W) to run, HU.

@@ -8,11 +8,11 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from autosam_edge.atomic_files import staged_folder
 from autosam_edge.bundle import Bundle
 from autosam_edge.error_codes import ARTIFACT_MISSING
 from autosam_edge.golden import GOLDEN
 from autosam_edge.manifest import MANIFEST, Artifact
+from autosam_edge.system.atomic_files import staged_folder
 from autosam_edge.version import __version__
 from autosam_edge_export.web.icons import icons
 from autosam_edge_export.web.packages import own_package, pruned

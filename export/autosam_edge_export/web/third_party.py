@@ -22,8 +22,8 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from autosam_edge.atomic_files import write_file
 from autosam_edge.strict_json import build_list, parse_json
+from autosam_edge.system.atomic_files import write_file
 from autosam_edge_export.error_codes import WEB_FILE_MISSING
 
 if TYPE_CHECKING:

@@ -16,13 +16,13 @@ from autosam_edge_test_support import refusal
 from pydicom.dataset import Dataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian, RLELossless
 
-from autosam_edge import memory
 from autosam_edge.dicom import find, fragments, parse
 from autosam_edge.dicom.hounsfield import reading_mb
 from autosam_edge.dicom.planes import planes_of
 from autosam_edge.dicom.read import read_dicom
 from autosam_edge.error_codes import BUDGET_TOO_SMALL, DICOM_DAMAGED, DICOM_TOO_LARGE
 from autosam_edge.errors import BudgetError
+from autosam_edge.system import memory
 
 FILES, VALUES = "Files and folders", "Pixel values"
 ITEM = b"\xfe\xff\x00\xe0"

@@ -20,7 +20,7 @@ from autosam_edge.engines.load import load_engine
 from autosam_edge.engines.selection import ENGINES, engine_class, make_engine, why_missing
 from autosam_edge.errors import EngineError
 from autosam_edge.golden import read_golden_tile
-from autosam_edge.machine import available_cores
+from autosam_edge.system.machine import available_cores
 
 SHAPES = {5: (1, 1, 4, 4, 4), 3: (1, 1, 64)}
 TILE = np.linspace(-1, 1, 64, dtype=np.float32).reshape(4, 4, 4)

@@ -11,12 +11,12 @@ from autosam_edge_test_hazards import hazard
 from autosam_edge_test_support import artifact_dict, write_bundle
 
 from autosam_edge.bundle import Bundle, default_bundle_path
-from autosam_edge.child_process import ChildFailed
 from autosam_edge.engines import load
 from autosam_edge.engines.load import load_engine
 from autosam_edge.engines.model_file import check_model_file
 from autosam_edge.error_codes import BUNDLE_ALTERED, MODEL_FILE_REFUSED, MODEL_SHAPE_WRONG, TRIAL_FAILED
 from autosam_edge.errors import BundleError, EngineError
+from autosam_edge.system.child_process import ChildFailed
 
 onnx = pytest.importorskip("onnx")
 helper, FLOAT, INT64, BOOL = (

@@ -205,7 +205,7 @@ def test_a_volume_beyond_the_limit_is_refused_before_it_is_read(tmp_path: Path) 
 MEASURE = """
 import sys
 from autosam_edge.read_scan import read
-from autosam_edge.memory import peak_mb, resident_mb
+from autosam_edge.system.memory import peak_mb, resident_mb
 import autosam_edge.formats.nifti
 before = resident_mb()
 volume = read(sys.argv[1])

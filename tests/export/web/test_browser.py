@@ -20,8 +20,8 @@ from autosam_edge_test_browser_files import NAMES, write_here
 from pydicom.uid import generate_uid
 
 from autosam_edge import open_bundle, open_session, read
-from autosam_edge.machine import describe_machine
 from autosam_edge.phantom import make_phantom
+from autosam_edge.system.machine import describe_machine
 from autosam_edge_export.web.site import write_site
 from autosam_edge_export.web.third_party import ThirdParty, pinned_files
 

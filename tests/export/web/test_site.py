@@ -219,13 +219,14 @@ import sys
 sys.path.insert(0, sys.argv[1])
 for name in ("resource", "lzma", "_lzma", "fcntl"):
     sys.modules[name] = None
-import autosam_edge.browser, autosam_edge.dicom.segmentation, autosam_edge.file_lock, autosam_edge.memory
+import autosam_edge.browser, autosam_edge.dicom.segmentation
+import autosam_edge.system.file_lock, autosam_edge.system.memory
 import autosam_edge.formats.zip_archive, highdicom, PIL
-from autosam_edge.platform import can_draw
+from autosam_edge.system.platform import can_draw
 assert autosam_edge.__file__.startswith(sys.argv[1]), autosam_edge.__file__
 assert PIL.__file__.startswith(sys.argv[1]), PIL.__file__
 assert not can_draw()
-assert autosam_edge.memory.peak_mb() >= 0
+assert autosam_edge.system.memory.peak_mb() >= 0
 print(autosam_edge.__version__)
 """
     command = [sys.executable, "-c", script, str(tmp_path)]

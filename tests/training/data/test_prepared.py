@@ -21,8 +21,8 @@ from typer.testing import CliRunner
 
 from autosam_edge.cli import app
 from autosam_edge.errors import InputError, OutputError
-from autosam_edge.file_hash import file_digest
 from autosam_edge.formats.nifti import read_array, read_nifti
+from autosam_edge.system.file_hash import file_digest
 from autosam_edge_training.data import (
     BTCV_INTENSITY,
     LAYOUTS,

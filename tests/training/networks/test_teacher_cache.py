@@ -13,7 +13,7 @@ pytest.importorskip("monai")
 from autosam_edge_test_recipes import SIDE, prepare_boxes
 
 from autosam_edge.errors import TrainingError
-from autosam_edge.file_hash import file_digest
+from autosam_edge.system.file_hash import file_digest
 from autosam_edge_training.data import Case, Prepared, SoftLabels
 from autosam_edge_training.networks.checkpoint import open_network, read_metadata
 from autosam_edge_training.networks.students import save_student

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from autosam_edge.atomic_files import write_file, write_files
 from autosam_edge.cli.options import AsJson, BundleOption, Data, Sam, TierOption
 from autosam_edge.cli.progress import Stages
 from autosam_edge.cli.tables import new_table, show
 from autosam_edge.session import open_session
+from autosam_edge.system.atomic_files import write_file, write_files
 from autosam_edge.write_results import check_writable
 from autosam_edge_training.choices import AbsentOrganRule, Split, Unit
 

@@ -29,7 +29,7 @@ from typing import Annotated, Literal, TypeVar, get_args
 from pydantic import AfterValidator, Field
 
 from autosam_edge.errors import AutosamEdgeError
-from autosam_edge.file_hash import file_digest
+from autosam_edge.system.file_hash import file_digest
 from autosam_edge_training.choices import Split
 from autosam_edge_training.error_codes import (
     CASE_FILE_MISSING,

@@ -11,7 +11,6 @@ from types import MappingProxyType
 import nibabel as nib
 import numpy as np
 
-from autosam_edge.atomic_files import refuse_occupied, staged_folder
 from autosam_edge.errors import InputError
 from autosam_edge.formats.label_image import require_same_grid
 from autosam_edge.formats.nifti import read_array, read_nifti, write_nifti
@@ -20,6 +19,7 @@ from autosam_edge.geometry import Grid
 from autosam_edge.labels import BTCV_LABELS
 from autosam_edge.model import require_spacing
 from autosam_edge.phantom import make_phantom
+from autosam_edge.system.atomic_files import refuse_occupied, staged_folder
 from autosam_edge.volume import Segmentation
 from autosam_edge_training.choices import Split, Targets
 from autosam_edge_training.data.case import BTCV_INTENSITY, UNKNOWN, Case, Intensity, prepare_case

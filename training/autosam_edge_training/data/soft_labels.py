@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import find_objects
 
-from autosam_edge.atomic_files import staged_file
 from autosam_edge.geometry import Box
 from autosam_edge.pipeline.resample import resampling_matrix
+from autosam_edge.system.atomic_files import staged_file
 
 _FULL = 255
 Spacing = tuple[float, float, float]

@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from autosam_edge.formats.nifti import read_nifti
-from autosam_edge.machine import describe_machine
 from autosam_edge.session import Session
+from autosam_edge.system.machine import describe_machine
 from autosam_edge_training.data import Prepared, Split
 from autosam_edge_training.error_codes import NETWORK_INPUT_DIFFERS, SPLIT_EMPTY
 from autosam_edge_training.evaluate.evaluator import split_entries

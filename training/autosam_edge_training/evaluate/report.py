@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from autosam_edge.atomic_files import write_files
-from autosam_edge.machine import describe_machine
+from autosam_edge.system.atomic_files import write_files
+from autosam_edge.system.machine import describe_machine
 from autosam_edge_training.evaluate.scores import METRICS, Score, as_csv
 from autosam_edge_training.strict import JsonObject
 

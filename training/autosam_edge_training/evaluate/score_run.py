@@ -17,11 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from autosam_edge import __version__
-from autosam_edge.atomic_files import refuse_occupied, staged_folder
 from autosam_edge.error_codes import OUTPUT_OCCUPIED
 from autosam_edge.labels import label_table
 from autosam_edge.model import Model
 from autosam_edge.session import Session
+from autosam_edge.system.atomic_files import refuse_occupied, staged_folder
 from autosam_edge_training.data import Prepared, Split
 from autosam_edge_training.error_codes import CASES_SEEN
 from autosam_edge_training.evaluate.evaluator import evaluate_method, split_entries

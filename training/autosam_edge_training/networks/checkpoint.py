@@ -8,7 +8,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from autosam_edge.errors import AutosamEdgeError
-from autosam_edge.file_hash import file_digest
+from autosam_edge.system.file_hash import file_digest
 from autosam_edge_training.config import parse_config
 from autosam_edge_training.data import Prepared
 from autosam_edge_training.error_codes import NETWORK_FILE_INVALID, NETWORK_INPUT_DIFFERS

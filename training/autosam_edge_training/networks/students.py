@@ -15,7 +15,7 @@ from typing import Any, get_args
 import torch
 from torch import nn
 
-from autosam_edge.atomic_files import staged_file
+from autosam_edge.system.atomic_files import staged_file
 from autosam_edge_training.choices import Student
 from autosam_edge_training.networks.checkpoint_metadata import CheckpointMetadata
 from autosam_edge_training.networks.pocketnet import PocketNet

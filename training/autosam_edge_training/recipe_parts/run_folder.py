@@ -33,9 +33,9 @@ from rich.progress import (
 from torch.utils.tensorboard import SummaryWriter
 
 from autosam_edge import __version__
-from autosam_edge.atomic_files import staged_file, write_file
-from autosam_edge.machine import describe_machine, machine_in_words
-from autosam_edge.memory import peak_mb
+from autosam_edge.system.atomic_files import staged_file, write_file
+from autosam_edge.system.machine import describe_machine, machine_in_words
+from autosam_edge.system.memory import peak_mb
 from autosam_edge_training.data import Intensity, Prepared, Split
 from autosam_edge_training.error_codes import RUN_DIFFERS, RUN_MISSING
 from autosam_edge_training.strict import STRICT, JsonObject, as_dict, checked_dataclass, parse_json

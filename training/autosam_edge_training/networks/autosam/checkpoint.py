@@ -10,8 +10,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from autosam_edge.atomic_files import staged_file
 from autosam_edge.errors import AutosamEdgeError, TrainingError
+from autosam_edge.system.atomic_files import staged_file
 from autosam_edge_training.config import parse_config
 from autosam_edge_training.error_codes import SAM_FILE_NEEDED, TEACHER_FILE_INVALID
 from autosam_edge_training.networks.autosam.autosam import AutoSAM

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from autosam_edge.errors import AutosamEdgeError
-from autosam_edge.file_hash import file_digest
+from autosam_edge.system.file_hash import file_digest
 from autosam_edge_training.error_codes import (
     CHECKPOINT_DAMAGED,
     PICKLE_UNSAFE,

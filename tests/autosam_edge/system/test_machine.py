@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from autosam_edge import machine
-from autosam_edge.machine import describe_machine, machine_in_words
+from autosam_edge.system import machine
+from autosam_edge.system.machine import describe_machine, machine_in_words
 
 X86 = (
     "processor\t: 0\ncpu family\t: 6\nmodel\t\t: 85\nmodel name\t: Some(R) CPU @ 2.00GHz\n\n"

@@ -13,7 +13,7 @@ import pytest
 from autosam_edge.error_codes import CANCELLED
 from autosam_edge.phantom import make_phantom
 from autosam_edge.phantom.series import write_dicom_series
-from autosam_edge.stop_signals import MESSAGE
+from autosam_edge.system.stop_signals import MESSAGE
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
@@ -78,7 +78,7 @@ def test_an_ignored_signal_stays_ignored():
     """As nohup asks for."""
     code = (
         "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
-        "from autosam_edge.stop_signals import catch_signals; catch_signals()\n"
+        "from autosam_edge.system.stop_signals import catch_signals; catch_signals()\n"
         "print(signal.getsignal(signal.SIGHUP) == signal.SIG_IGN)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -89,7 +89,7 @@ def test_a_second_signal_does_not_stop_the_cleaning(tmp_path):
     """Impatient people press Ctrl-C twice."""
     code = (
         "import os, signal, time\n"
-        "from autosam_edge import stop_signals\n"
+        "from autosam_edge.system import stop_signals\n"
         "stop_signals.catch_signals(); stop_signals.run_begins()\n"
         "try:\n    os.kill(os.getpid(), signal.SIGINT); time.sleep(9)\n"
         "except KeyboardInterrupt:\n    os.kill(os.getpid(), signal.SIGTERM); time.sleep(0.1)\n"
@@ -108,7 +108,7 @@ def test_the_line_is_that_of_the_error():
 def test_what_is_loaded_before_signals_are_caught_is_little():
     """Neither NumPy nor typing: in that time, Ctrl-C prints a traceback of Python's own."""
     code = (
-        "import sys; before = set(sys.modules)\nimport autosam_edge.stop_signals\n"
+        "import sys; before = set(sys.modules)\nimport autosam_edge.system.stop_signals\n"
         "print(sorted(name for name in set(sys.modules) - before if not name.startswith('autosam_edge')))"
     )
     environment = {key: value for key, value in os.environ.items() if key != "COVERAGE_PROCESS_START"}

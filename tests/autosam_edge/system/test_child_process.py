@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from autosam_edge import child_process
-from autosam_edge.child_process import ChildFailed, ChildWorker, can_run_child, run_child
 from autosam_edge.error_codes import BUNDLE_MISSING
 from autosam_edge.errors import BundleError
-from autosam_edge.shared_slots import SLOT_BYTES, SLOTS
+from autosam_edge.system import child_process
+from autosam_edge.system.child_process import ChildFailed, ChildWorker, can_run_child, run_child
+from autosam_edge.system.shared_slots import SLOT_BYTES, SLOTS
 
 
 def run_in_child(arguments, data):
@@ -157,7 +157,7 @@ def test_the_child_inherits_nothing(run, monkeypatch):
 
 PARENT = """
 import sys
-from autosam_edge.child_process import run_child
+from autosam_edge.system.child_process import run_child
 run_child("test_child_process", [sys.argv[1]], seconds=60, memory_mb=300)
 """
 

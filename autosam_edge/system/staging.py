@@ -14,7 +14,7 @@ import uuid
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from autosam_edge.file_lock import LockedError, lock_now, waiting_lock
+from autosam_edge.system.file_lock import LockedError, lock_now, waiting_lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

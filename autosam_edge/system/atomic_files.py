@@ -1,7 +1,7 @@
 """Files and folders that appear whole or not at all.
 
-Content is made in a hidden folder on the same file system, see :mod:`autosam_edge.staging`, and moved into
-its place by renames. A block that fails, or is canceled, leaves nothing.
+Content is made in a hidden folder on the same file system, see :mod:`autosam_edge.system.staging`, and moved
+into its place by renames. A block that fails, or is canceled, leaves nothing.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 from autosam_edge.error_codes import DISK_FULL, OUTPUT_BUSY, OUTPUT_NOT_WRITABLE, OUTPUT_OCCUPIED
 from autosam_edge.errors import AutosamEdgeError
-from autosam_edge.file_lock import LockedError
-from autosam_edge.staging import NEW, WAIT_S, new_stage, publish, sweep, sync
+from autosam_edge.system.file_lock import LockedError
+from autosam_edge.system.staging import NEW, WAIT_S, new_stage, publish, sweep, sync
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""What a child process of :mod:`autosam_edge.child_process` runs; it loads little, so that it starts soon."""
+"""What a child process of :mod:`autosam_edge.system.child_process` runs. It loads little, to start soon."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import threading
 from typing import IO, NoReturn
 
 from autosam_edge.errors import AutosamEdgeError
-from autosam_edge.shared_slots import Slots
+from autosam_edge.system.shared_slots import Slots
 
 CALL = struct.Struct("<QQ")
 """What precedes the data of a call: the largest memory, bytes, and their length."""
@@ -25,7 +25,7 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def be_the_child(parent: str, handle: str, module: str, *arguments: str) -> NoReturn:
-    """Do the work of the child, which only :class:`~autosam_edge.child_process.ChildWorker` starts."""
+    """Do the work of the child, which only :class:`~autosam_edge.system.child_process.ChildWorker` starts."""
     _die_with(int(parent))
     # Native code may print: it must not reach the result.
     out = os.fdopen(os.dup(1), "wb")

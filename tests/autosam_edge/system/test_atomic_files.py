@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from autosam_edge.atomic_files import staged_file, staged_folder, write_file, write_files
 from autosam_edge.errors import OutputError
+from autosam_edge.system.atomic_files import staged_file, staged_folder, write_file, write_files
 
 
 def write(out, text, **options):

@@ -6,8 +6,8 @@ import os
 
 import pytest
 
-from autosam_edge import clock
-from autosam_edge.clock import CpuWatch, doubt, time_in_turns
+from autosam_edge.system import clock
+from autosam_edge.system.clock import CpuWatch, doubt, time_in_turns
 
 
 def test_work_takes_turns_after_one_run_that_is_not_counted():

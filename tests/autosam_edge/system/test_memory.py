@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from autosam_edge.errors import BudgetError
-from autosam_edge.memory import MemoryBudget, peak_mb, resident_mb
+from autosam_edge.system.memory import MemoryBudget, peak_mb, resident_mb
 
 
 def test_an_array_of_64_mb_shows():

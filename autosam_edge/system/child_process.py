@@ -3,7 +3,7 @@
 The child is a fresh interpreter that calls ``run_in_child(arguments, data)`` of one module, once or often. It
 is no fork and needs no ``__main__`` guard in the program that uses this library. It inherits no handle but
 that of the memory for its data and results, and only the variables in ``_KEPT``. It writes no core dump, and
-it dies with its parent. :mod:`autosam_edge.child_side` is what it runs.
+it dies with its parent. :mod:`autosam_edge.system.child_side` is what it runs.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from autosam_edge.child_side import CALL, NO_MEMORY, REPLY, TYPED_ERROR
 from autosam_edge.errors import ErrorCode
-from autosam_edge.shared_slots import SLOTS, Slots, open_slots
+from autosam_edge.system.child_side import CALL, NO_MEMORY, REPLY, TYPED_ERROR
+from autosam_edge.system.shared_slots import SLOTS, Slots, open_slots
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -53,7 +53,7 @@ gc.disable()
 sys.path[:] = sys.argv[1].split(chr(31))
 package = sys.modules["autosam_edge"] = types.ModuleType("autosam_edge")
 package.__path__ = [sys.argv[2]]
-from autosam_edge.child_side import be_the_child
+from autosam_edge.system.child_side import be_the_child
 be_the_child(*sys.argv[3:])
 """
 _PIPE_BYTES = 1 << 20  # a frame of a CT at once; Linux gives 64 KiB otherwise
@@ -99,7 +99,7 @@ class ChildWorker:
     """
 
     def __init__(self, module: str, arguments: Sequence[str] = ()) -> None:
-        package = str(Path(__file__).parent)
+        package = str(Path(__file__).parents[1])
         paths = _SEPARATOR.join(_import_paths())
         handle = open_slots()
         self._child = subprocess.Popen(  # noqa: S603  our own code, no shell

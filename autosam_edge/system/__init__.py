@@ -1,0 +1,1 @@
+"""What depends on the operating system: processes, signals, memory, clock, and files that appear whole."""
