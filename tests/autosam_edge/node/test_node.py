@@ -139,11 +139,12 @@ def test_a_hundred_hostile_associations_do_not_stop_the_next_study(dcmtk, studie
 
 
 @pytest.mark.parametrize("kind", [1, 4], ids=["request", "data"])
-def test_a_connection_that_announces_gigabytes_is_closed_at_once(tmp_path, kind):
+def test_a_connection_that_announces_gigabytes_is_closed_at_once(tmp_path, monkeypatch, kind):
     """Before the bytes come, which would fill the memory."""
+    monkeypatch.setattr("autosam_edge.node.receiver._HANDSHAKE_S", 5)
     with (
         running(tmp_path / "node") as node,
-        socket.create_connection(("127.0.0.1", node.receiver.port), timeout=5) as stranger,
+        socket.create_connection(("127.0.0.1", node.receiver.port), timeout=3) as stranger,
     ):
         stranger.sendall(bytes([kind]) + b"\0\xff\xff\xff\xff")
         assert stranger.recv(1) == b""

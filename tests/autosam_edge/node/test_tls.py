@@ -69,7 +69,10 @@ def test_options_that_would_protect_nothing_are_wrong_usage(tmp_path, options, r
     ],
     ids=["known", "stranger", "no-certificate", "no-tls"],
 )
-def test_only_a_sender_with_a_known_certificate_is_served(dcmtk, certificates, tmp_path, options, stored):
+def test_only_a_sender_with_a_known_certificate_is_served(
+    dcmtk, certificates, tmp_path, monkeypatch, options, stored
+):
+    monkeypatch.setattr("autosam_edge.node.receiver._HANDSHAKE_S", 3)  # what the end of the node waits for
     study = CtFolder(tmp_path / "study")
     study.write()
     context = _tls(certificates / "node.pem", certificates / "node.key", certificates / "sender.pem")
