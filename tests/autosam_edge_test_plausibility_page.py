@@ -17,13 +17,8 @@ from autosam_edge.plausibility.thresholds import Measured, SignLimits, Threshold
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "plausibility.md"
 STUDY = ROOT / "benchmarks" / "results" / "plausibility.json"
-EXPECTED = {
-    tier: {split: STUDY.with_name(f"confidence{end}.json") for split, end in ends.items()}
-    for tier, ends in (
-        ("fast", {"validation": "", "test": "_test"}),
-        ("standard", {"validation": "_standard", "test": "_standard_test"}),
-    )
-}
+FAST = {"validation": "confidence", "test": "confidence_test"}
+STANDARD = {"validation": "confidence_standard", "test": "confidence_standard_test"}
 FIRST = "## Thresholds of the default bundle"
 _NAMES = {
     "confidence": "mean probability of the organs",
@@ -193,13 +188,12 @@ def _expected_dice() -> list[str]:
     )
     finer = open_bundle(tier="standard").manifest.confidence
     assert finer is not None
-    test = json.loads(EXPECTED["fast"]["test"].read_text())["reliability"]
     return [
         "## Expected Dice",
         "",
         about,
         "",
-        *_reliability("fast"),
+        *_reliability(FAST),
         "",
         _ABOUT_BINS,
         "",
@@ -208,22 +202,27 @@ def _expected_dice() -> list[str]:
         *(
             f"| {row['from']:g} to {row['to']:g} | {row['organs']} | {row['expected']:.2f} | "
             f"{row['dice']:.2f} | {row['p10']:.2f} | {row['p90']:.2f} |"
-            for row in test["all inputs"]["bins"]
+            for row in _reliabilities(FAST["test"])["all inputs"]["bins"]
         ),
         "",
         _ABOUT_STANDARD.format(organs=finer.organs, temperature=finer.temperature, limit=finer.warn_below),
         "",
-        *_reliability("standard"),
+        *_reliability(STANDARD),
         "",
         _LIMITS,
         "",
     ]
 
 
-def _reliability(tier: str) -> list[str]:
+def _reliabilities(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(STUDY.with_name(f"{name}.json").read_text())["reliability"]
+    return found
+
+
+def _reliability(files: dict[str, str]) -> list[str]:
     lines = [_EXPECTED_HEAD, "|---|---|---|---|---|---|---|---|"]
-    for split, file in EXPECTED[tier].items():
-        for name, found in json.loads(file.read_text())["reliability"].items():
+    for split, file in files.items():
+        for name, found in _reliabilities(file).items():
             values = (
                 found["organs"],
                 f"{found['mean_error']:.3f}",

@@ -47,14 +47,6 @@ class Inbox:
         """Number of studies whose association ended without a release, or still runs."""
         return len({mark.parent for mark in self._marks()})
 
-    def _marks(self) -> list[Path]:
-        """The marks of associations in all studies."""
-        found: list[Path] = []
-        for folder in self._arriving.iterdir():
-            with suppress(FileNotFoundError):  # `collect` has moved the study meanwhile
-                found += folder.glob(f"{_OPEN}*")
-        return found
-
     def has_room(self) -> bool:
         """Whether another file may be taken."""
         free_mb = shutil.disk_usage(self._arriving).free / 1e6
@@ -120,3 +112,11 @@ class Inbox:
                 folder.rmdir()
             count += 1
         return count
+
+    def _marks(self) -> list[Path]:
+        """The marks of associations in all studies."""
+        found: list[Path] = []
+        for folder in self._arriving.iterdir():
+            with suppress(FileNotFoundError):  # `collect` has moved the study meanwhile
+                found += folder.glob(f"{_OPEN}*")
+        return found
