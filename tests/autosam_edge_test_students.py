@@ -18,7 +18,7 @@ METADATA = {"model": "small", "license": "none", "intended_use": "tests"}
 
 def small_student(name="pocketnet", classes=14, merging="v2", arguments=None):
     """A replacement of ``build_student`` that gives the same small student for every name."""
-    return PocketNet(classes=classes, widths=(8, 8, 8))
+    return PocketNet(classes=classes, widths=(8, 8))
 
 
 def forms_of(student, patch):

@@ -1,5 +1,6 @@
 """Settings of every test."""
 
+import os
 import signal
 
 import pytest
@@ -12,10 +13,34 @@ from autosam_edge.scan_warning import WarningCode
 for _number in (signal.SIGINT, getattr(signal, "SIGHUP", signal.SIGINT)):
     if signal.getsignal(_number) is signal.SIG_IGN:  # as in the background of a shell; children inherit it
         signal.signal(_number, signal.SIG_DFL if _number != signal.SIGINT else signal.default_int_handler)
+_CORES = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
+if _CORES and (_worker := os.environ.get("PYTEST_XDIST_WORKER")):
+    # A core for each worker and its children: with more threads than cores, threads wait for each other.
+    os.sched_setaffinity(0, {sorted(_CORES)[int(_worker.removeprefix("gw")) % len(_CORES)]})
 set_variables()  # packages that tests import load ONNX Runtime and OpenVINO too
 # The first example pays for imports, and the machines of CI are noisy: no deadline per example.
 settings.register_profile("default", deadline=None)
 settings.load_profile("default")
+
+
+def pytest_collection_modifyitems(items):
+    """The tests of the export come first: a worker that has nothing left takes the last tests of another one.
+
+    Their modules share what takes a minute to make, and a second worker would make it again.
+    """
+    items.sort(key=lambda item: "export" not in item.path.parts)
+
+
+@pytest.fixture
+def every_core():
+    """The test may use all cores of the machine, also where its worker has one."""
+    if not _CORES:
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, _CORES)
+    yield
+    os.sched_setaffinity(0, before)
 
 
 @pytest.fixture(scope="module")

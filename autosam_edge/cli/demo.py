@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from autosam_edge.bundle import open_bundle
 from autosam_edge.cli.options import AsJson, BundleOption, Out, Threads
 from autosam_edge.cli.progress import Stages
 from autosam_edge.cli.report import run, show_report
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from autosam_edge.volume import Volume
 
-_SEED = 7  # not among the seeds that training uses, which are 1000 and more
+SEED = 7  # not among the seeds that training uses, which are 1000 and more
 
 
 def demo(out: Out, bundle: BundleOption = None, threads: Threads = None, as_json: AsJson = False) -> None:
@@ -34,12 +35,15 @@ def demo(out: Out, bundle: BundleOption = None, threads: Threads = None, as_json
 
     stages = Stages()
     check_writable(out)
+    if (out / "scan").exists() and not (out / "scan").is_dir():
+        raise OUTPUT_OCCUPIED("the output folder has a file named scan; `demo` needs a folder.")
+    chosen = open_bundle(bundle)  # a wrong bundle is refused before the scan is made
     with stages.stage("phantom"):
-        phantom = make_phantom(_SEED)
-    with _demo_series(out / "scan", phantom.volume):
+        phantom = make_phantom(SEED)
+    with demo_series(out / "scan", phantom.volume):
         with stages.stage("read"):
             volume = read(out / "scan")
-        labels, report = run(volume, out, stages, partial(open_session, bundle, threads=threads))
+        labels, report = run(volume, out, stages, partial(open_session, chosen, threads=threads))
     for organ in report["organs"]:
         if organ["name"] in ORGANS:  # by name: the model and the phantom number organs differently
             truth = phantom.labels == ORGANS.index(organ["name"]) + 1
@@ -54,7 +58,7 @@ def demo(out: Out, bundle: BundleOption = None, threads: Threads = None, as_json
 
 
 @contextlib.contextmanager
-def _demo_series(folder: Path, volume: Volume) -> Iterator[None]:
+def demo_series(folder: Path, volume: Volume) -> Iterator[None]:
     """Write the scan as a DICOM series, and remove it if the block fails or is interrupted.
 
     A series that an earlier demonstration wrote is used as it is; any other content of the folder is refused,
@@ -62,11 +66,9 @@ def _demo_series(folder: Path, volume: Volume) -> Iterator[None]:
     """
     from autosam_edge.phantom.series import write_dicom_series
 
-    if folder.exists() and not folder.is_dir():
-        raise OUTPUT_OCCUPIED(f"the output folder has a file named {folder.name}; `demo` needs a folder.")
     if folder.exists() and any(folder.iterdir()):
         with tempfile.TemporaryDirectory() as other:
-            names = sorted(path.name for path in write_dicom_series(volume, Path(other), seed=_SEED))
+            names = sorted(path.name for path in write_dicom_series(volume, Path(other), seed=SEED))
             found = sorted(path.name for path in folder.iterdir())
             if found != names or filecmp.cmpfiles(folder, other, names, shallow=False)[0] != names:
                 raise OUTPUT_OCCUPIED(
@@ -75,7 +77,7 @@ def _demo_series(folder: Path, volume: Volume) -> Iterator[None]:
         yield
         return
     try:
-        write_dicom_series(volume, folder, seed=_SEED)
+        write_dicom_series(volume, folder, seed=SEED)
         yield
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import json
 import os
 import zipfile
@@ -42,11 +43,16 @@ VALUES = [
 
 
 def places(value, path=()):
-    """Every value in a document, by its path; of a long array the first and the last."""
+    """Every value in a document, by its path.
+
+    Of an array, and of an object that is a list by name (of organs, of files): the first and the last.
+    """
     yield path
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     items = list(items)
-    for key, item in items if isinstance(value, dict) or len(items) < 2 else (items[0], items[-1]):
+    if isinstance(value, list) or (len(items) > 6 and len({type(item) for _, item in items}) == 1):
+        items = items[:: max(1, len(items) - 1)]
+    for key, item in items:
         yield from places(item, (*path, key))
 
 
@@ -54,20 +60,17 @@ def replaced(document, path, value):
     """The document with another value at the path."""
     if not path:
         return value
-    made = copy.deepcopy(document)
-    inner = made
-    for key in path[:-1]:
-        inner = inner[key]
-    inner[path[-1]] = value
+    made = copy.copy(document)
+    made[path[0]] = replaced(document[path[0]], path[1:], value)
     return made
 
 
 def removed(document, path):
-    made = copy.deepcopy(document)
-    inner = made
-    for key in path[:-1]:
-        inner = inner[key]
-    del inner[path[-1]]
+    made = copy.copy(document)
+    if path[1:]:
+        made[path[0]] = removed(document[path[0]], path[1:])
+    else:
+        del made[path[0]]
     return made
 
 
@@ -78,8 +81,12 @@ class InMemory(Bundle):
     """The bundle of the package with one other file, whose hash is right."""
 
     def __init__(self, name, document):
-        self._other, self._text = name, json.dumps(document).encode()
+        self.put(name, document)
         super().__init__(DEFAULT)
+
+    def put(self, name, document):
+        """Set the other file."""
+        self._other, self._text = name, json.dumps(document).encode()
 
     def _raw(self, name, max_bytes):
         return self._text if name == self._other else super()._raw(name, max_bytes)
@@ -88,6 +95,11 @@ class InMemory(Bundle):
         if name != self._other and name not in READ:
             READ[name] = super().read(name)
         return self._text if name == self._other else READ[name]
+
+
+@functools.cache
+def opened():
+    return InMemory("manifest.json", FILES["manifest.json"])
 
 
 def use(name, document):
@@ -105,14 +117,16 @@ def use(name, document):
 
 
 def _use(name, document):
-    bundle = InMemory(name, document)
-    assert bundle.model.classes > 1
-    assert len(rank_artifacts(bundle.manifest)) == len(bundle.manifest.artifacts)
     if name == "manifest.json":
+        bundle = InMemory(name, document)
+        assert bundle.model.classes > 1
+        assert len(rank_artifacts(bundle.manifest)) == len(bundle.manifest.artifacts)
         for artifact in bundle.manifest.artifacts:
             if artifact.path in bundle.manifest.files:
                 bundle.working_set_mb(artifact)
         return
+    bundle = opened()
+    bundle.put(name, document)
     read_parity(bundle)
     read_golden_scan(bundle)
     read_golden_tile(bundle)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +20,8 @@ import typer
 from autosam_edge_test_support import SHARED_DATA, write_bundle
 
 from autosam_edge.bundle import default_bundle_path
+from autosam_edge.cli.demo import SEED, demo_series
+from autosam_edge.errors import OutputError
 from autosam_edge.phantom import make_phantom
 from autosam_edge.phantom.series import write_dicom_series
 
@@ -36,7 +38,7 @@ def run(*arguments, **options):
 @pytest.fixture(scope="module")
 def scan(tmp_path_factory):
     folder = tmp_path_factory.mktemp("scan")
-    write_dicom_series(make_phantom(5, spacing_mm=(4.0, 3.0, 3.0)).volume, folder, seed=5)
+    write_dicom_series(make_phantom(5, spacing_mm=(5.0, 4.0, 4.0), shape=(54, 72, 84)).volume, folder, seed=5)
     return folder
 
 
@@ -144,7 +146,7 @@ def test_the_default_model_finds_the_organs_of_a_phantom():
     """Liver, spleen, both kidneys and the aorta of a seed that training never saw: Dice >= 0.7 each."""
     from autosam_edge.session import open_session
 
-    phantom = make_phantom(5)
+    phantom = make_phantom(5, spacing_mm=(3.0, 3.0, 3.0))
     labels = open_session().segment(phantom.volume).labels
     names = {label.name: label.value for label in open_session().model.labels}
     for organ in ("liver", "spleen", "kidney_left", "kidney_right", "aorta"):
@@ -384,32 +386,35 @@ def test_choices_are_completed():
 
 def test_demo_ends_with_a_table_against_the_truth(tmp_path):
     """A DICOM series, the five files, and the Dice to the known truth, which is called synthetic."""
-    for _ in range(2):  # the second finds the first one's scan
-        result = run("demo", "-o", tmp_path / "out")
-        assert result.returncode == 0, result.stderr
+    result = run("demo", "-o", tmp_path / "out")
+    assert result.returncode == 0, result.stderr
     assert {p.name for p in (tmp_path / "out").iterdir()} == {*FILES, "scan"}
     assert "liver" in result.stdout
     assert "synthetic" in result.stdout
 
 
-def test_demo_touches_nobodys_scan(tmp_path, scan):
-    """A folder named scan that `demo` did not write is refused, and every file in it stays as it was."""
-    out = tmp_path / "out"
-    shutil.copytree(scan, out / "scan")
-    before = {path.name: path.read_bytes() for path in (out / "scan").iterdir()}
-    result = run("demo", "-o", out)
-    assert result.returncode == 7
-    assert "AE-OUTPUT-002" in result.stderr
-    assert {path.name: path.read_bytes() for path in (out / "scan").iterdir()} == before
-    assert [path.name for path in out.iterdir()] == ["scan"]
+@pytest.mark.parametrize("found", ["scan of demo", "scan of somebody", "one slice less"])
+def test_demo_touches_nobodys_scan(tmp_path, found):
+    """Its own scan of an earlier time is used; any other is refused, and every file stays as it was."""
+    volume = make_phantom(spacing_mm=(40.0, 9.0, 9.0)).volume
+    folder = tmp_path / "scan"
+    files = write_dicom_series(volume, folder, seed=5 if found == "scan of somebody" else SEED)
+    if found == "one slice less":
+        files[0].unlink()
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    refused = pytest.raises(OutputError, match="that `demo` did not write")
+    with contextlib.nullcontext() if found == "scan of demo" else refused, demo_series(folder, volume):
+        assert found == "scan of demo"
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert list(tmp_path.iterdir()) == [folder]
 
 
 def test_demo_replaces_no_file(tmp_path):
-    """A file stands where the scan of `demo` goes."""
+    """A file stands where the scan of `demo` goes; that is said before the scan is made."""
     (tmp_path / "scan").write_text("mine")
     result = run("demo", "-o", tmp_path)
     assert (result.returncode, (tmp_path / "scan").read_text()) == (7, "mine")
-    assert "AE-OUTPUT-002" in result.stderr
+    assert result.stderr.startswith("error AE-OUTPUT-002")
 
 
 def test_the_default_bundle_fits_the_package():
@@ -453,10 +458,20 @@ def test_a_real_tilted_series_is_read_where_it_is_and_refused_for_its_air(tmp_pa
 
 
 def test_a_demo_that_fails_leaves_nothing(tmp_path):
-    """The bundle is missing: neither the scan nor the folder stays."""
-    error_of(
-        run("demo", "-o", tmp_path / "out", "--bundle", tmp_path / "none.edge"),
-        "AE-BUNDLE-001",
-        4,
-        tmp_path / "out",
-    )
+    """The bundle is missing: that is said before the scan is made, and no folder stays."""
+    result = run("demo", "-o", tmp_path / "out", "--bundle", tmp_path / "none.edge")
+    error_of(result, "AE-BUNDLE-001", 4, tmp_path / "out")
+    assert result.stderr.startswith("error ")
+
+
+@pytest.mark.parametrize("there", [[], ["notes.txt"]])
+def test_a_demo_that_is_interrupted_leaves_nothing(tmp_path, there):
+    """The scan and its folder go; what was there before stays."""
+    folder = tmp_path / "out" / "scan"
+    for name in there:
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / name).touch()
+    volume = make_phantom(spacing_mm=(40.0, 9.0, 9.0)).volume
+    with pytest.raises(KeyboardInterrupt), demo_series(folder, volume):
+        raise KeyboardInterrupt
+    assert [path.name for path in tmp_path.rglob("*")] == (["out", *there] if there else [])

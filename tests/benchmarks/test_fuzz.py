@@ -13,11 +13,11 @@ from autosam_edge_benchmarks.fuzz.run import FAILURES, again, fuzz, joined
 pytest.importorskip("imagecodecs")
 
 
-def test_two_thousand_inputs():
+def test_a_thousand_inputs():
     """Each is read, or refused with a code; none hangs or fills the memory. Some of each kind are read."""
-    result = fuzz(2000, jobs=2)
+    result = fuzz(1000, jobs=1)
     assert result["failures"] == []
-    assert result["counts"]["inputs"] >= 2000
+    assert result["counts"]["inputs"] >= 1000
     assert [name for name, row in result["kinds"].items() if not (row["read"] and row["refused"])] == []
 
 

@@ -12,7 +12,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("onnx")
 from autosam_edge_test_networks import CONFIDENCE, checkpoint_metadata
-from autosam_edge_test_students import forms_of
+from autosam_edge_test_students import forms_of, small_student
 from safetensors.torch import save_file
 
 from autosam_edge.errors import ExportError, MissingExtraError, OutputError
@@ -97,7 +97,7 @@ def test_what_no_manifest_may_hold_is_refused_before_the_conversions(
     """AE-EXPORT-018 names it; a conversion of a large student takes an hour."""
     labels = options.pop("labels", ("background", "liver"))
     monkeypatch.setattr(export_module, "_make_bundle", lambda *_: pytest.fail("converted"))
-    student = PocketNet(classes=len(labels), widths=(8, 8, 8))
+    student = small_student(classes=len(labels))
     told = NetworkInput((3.0, 3.0, 3.0), BTCV_INTENSITY, labels, "own")
     save_student(tmp_path / "a.safetensors", student, checkpoint_metadata(input=told))
     with pytest.raises(ExportError, match=f"AE-EXPORT-018: .*{named}"):
@@ -106,7 +106,7 @@ def test_what_no_manifest_may_hold_is_refused_before_the_conversions(
 
 def test_a_student_of_a_training_that_diverged_is_refused(small_students, tmp_path):
     """One weight that is no number makes every logit none."""
-    student = PocketNet(classes=14, widths=(8, 8, 8))
+    student = small_student()
     with torch.no_grad():
         student.head.project.weight[3].fill_(float("nan"))
     save_student(tmp_path / "a.safetensors", student, checkpoint_metadata("monai:Own"))

@@ -188,7 +188,7 @@ def test_executorch_gives_the_logits_of_torch():
     np.testing.assert_allclose(engine.run(tile), expected, rtol=0, atol=1e-6)
 
 
-def test_executorch_takes_the_threads_that_it_is_given():
+def test_executorch_takes_the_threads_that_it_is_given(every_core):
     """As many as asked for, and without a number one per core."""
     model = executorch_model(1, 5)
     from executorch.extension.pybindings import _C as pybindings  # noqa: N811
@@ -276,7 +276,7 @@ def core_ml(monkeypatch):
 
 
 @pytest.mark.parametrize("target", [target for target in ENGINES if target.startswith("coreml")])
-def test_core_ml_reads_the_package_from_a_folder(core_ml, target):
+def test_core_ml_reads_the_package_from_a_folder(core_ml, every_core, target):
     """Every file in its place, in an .mlpackage that is gone once the model is loaded."""
     engine = make_engine(target, PACKAGE, sha256="abc", precision="fp16", threads=2)
     assert core_ml.files == PACKAGE

@@ -100,11 +100,11 @@ def test_a_terminal_of_40_columns_loses_no_number(command, tmp_path):
     narrow = subprocess.run(
         [sys.executable, "-c", PTY, command], capture_output=True, text=True, check=True, env=environment
     )
-    wide = subprocess.run(
-        [sys.executable, "-m", "autosam_edge", command], capture_output=True, text=True, check=True
-    )
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", narrow.stdout)
     if command == "info":
+        wide = subprocess.run(
+            [sys.executable, "-m", "autosam_edge", command], capture_output=True, text=True, check=True
+        )
         numbers = re.findall(r"\d\.\d{4}|\d\.\d\d x", wide.stdout)
         assert numbers
         assert [number for number in numbers if number not in plain] == []

@@ -22,9 +22,9 @@ Answers = dict[str, Any]
 
 @pytest.fixture(scope="module")
 def series(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A phantom as a DICOM series."""
+    """The middle of a phantom as a DICOM series, in two tiles."""
     folder = tmp_path_factory.mktemp("series")
-    write_dicom_series(make_phantom(spacing_mm=(5.0, 3.0, 3.0)).volume, folder)
+    write_dicom_series(make_phantom(spacing_mm=(5.0, 3.0, 3.0), shape=(50, 96, 130)).volume, folder)
     return folder
 
 
