@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from autosam_edge.pipeline.body_box import organ_box
 from autosam_edge.pipeline.run import TileRun
+from autosam_edge.system.machine import memory_limit_mb
 from autosam_edge.warning_codes import OF_THE_VERDICT, TIME_WAS_SHORT
 
 if TYPE_CHECKING:
@@ -51,7 +52,10 @@ class PlannedRun(TileRun):
     def summary(self) -> str:
         """Tiles, voxels and memory of the run in one line."""
         shape = "x".join(map(str, self.model_shape))
-        return f"{self.tiles} tiles on {shape} voxels, about {self.peak_mb:.0f} MB"
+        limit_mb = memory_limit_mb()
+        short = limit_mb is not None and self.peak_mb > limit_mb
+        more = f", more than the {limit_mb:.0f} MB that this container allows" if short else ""
+        return f"{self.tiles} tiles on {shape} voxels, about {self.peak_mb:.0f} MB{more}"
 
     def execute(
         self,

@@ -9,6 +9,7 @@ import platform
 from pathlib import Path
 
 _PACKAGES = ("autosam-edge", "numpy", "onnxruntime", "openvino", "torch", "monai", "pydicom", "highdicom")
+_NO_LIMIT_MB = 2**40  # older control groups have no word for it, only a number beyond every machine
 
 
 def describe_machine() -> dict[str, object]:
@@ -47,6 +48,16 @@ def _cpu_quota(root: Path = Path("/sys/fs/cgroup")) -> float | None:
     except (OSError, ValueError):  # no control groups, or "max"
         return None
     return quota / length if quota > 0 and length > 0 else None
+
+
+def memory_limit_mb(root: Path = Path("/sys/fs/cgroup")) -> float | None:
+    """Memory that the control group of a container allows, MB, None if it sets no limit (Linux)."""
+    newer, older = root / "memory.max", root / "memory/memory.limit_in_bytes"
+    try:
+        limit_mb = float((newer if newer.exists() else older).read_text()) / 2**20
+    except (OSError, ValueError):  # no control groups, or "max"
+        return None
+    return limit_mb if limit_mb < _NO_LIMIT_MB else None
 
 
 def machine_in_words(accelerator: str = "") -> str:

@@ -295,7 +295,7 @@ def test_info_shows_the_default_bundle():
 
 
 def test_a_command_whose_extra_is_missing_names_it(tmp_path):
-    """Without torch, `verify --interpret` and `export` say what brings it; `verify` alone needs none."""
+    """Without torch, `verify --interpret` and `export` say what brings it."""
     (tmp_path / "torch").mkdir()
     (tmp_path / "torch" / "__init__.py").write_text("raise ModuleNotFoundError(name='torch')")
     path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
@@ -305,7 +305,6 @@ def test_a_command_whose_extra_is_missing_names_it(tmp_path):
         error_of(result, "AE-EXTRA-001", 8, tmp_path / "out.edge")
         assert "needs torch" in result.stderr
         assert "pip install 'autosam-edge[export]'" in result.stderr
-    assert run("verify", **without_torch).returncode == 0
 
 
 PANELS = {

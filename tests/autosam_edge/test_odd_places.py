@@ -128,6 +128,24 @@ def test_the_limit_of_a_container_is_read(files, quota, tmp_path, monkeypatch):
         assert machine.available_cores() <= 2
 
 
+@pytest.mark.parametrize(
+    ("files", "limit"),
+    [
+        ({"memory.max": "max\n"}, None),
+        ({"memory.max": "1073741824\n"}, 1024.0),
+        ({"memory/memory.limit_in_bytes": "9223372036854771712\n"}, None),
+        ({"memory/memory.limit_in_bytes": "536870912\n"}, 512.0),
+        ({}, None),
+    ],
+)
+def test_the_memory_that_a_container_allows_is_read(files, limit, tmp_path):
+    """Both versions of control groups."""
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert machine.memory_limit_mb(tmp_path) == limit
+
+
 def test_warnings_are_as_before_when_threads_were_silenced_in_turn():
     """The first one in leaves before the last one: no thread shows a warning, and none is lost afterwards."""
     inside, leave, shown = threading.Event(), threading.Event(), []

@@ -233,6 +233,14 @@ def test_a_plan_executes_once_and_knows_its_size(model):
         planned.execute()
 
 
+@pytest.mark.parametrize(("limit", "told"), [(None, False), (1e6, False), (10.0, True)])
+def test_a_container_that_is_too_small_is_told_before_the_work(model, limit, told, monkeypatch):
+    """On the line of the plan: the kernel that kills the program says nothing."""
+    monkeypatch.setattr("autosam_edge.planned_run.memory_limit_mb", lambda: limit)
+    planned = Session(model, ThresholdEngine(CENTERS)).plan(block_volume())
+    assert planned.summary.endswith("more than the 10 MB that this container allows") == told
+
+
 class Remote:
     """An engine that must be awaited, as a worker or a server must."""
 

@@ -11,6 +11,7 @@ from autosam_edge_benchmarks import edge_form
 from autosam_edge_training.networks.pocketnet import PocketNet
 
 
+@pytest.mark.slow
 def test_every_form_is_measured_and_is_the_student(monkeypatch):
     """The original form comes first, with relative time 1; float forms are within 1e-3 of torch."""
     monkeypatch.setattr(edge_form, "build_student", lambda name: PocketNet(classes=4, widths=(8, 8, 8)))

@@ -17,6 +17,8 @@ from autosam_edge import open_bundle, read
 from autosam_edge.phantom import make_phantom
 from autosam_edge.phantom.series import write_dicom_series
 
+pytestmark = pytest.mark.slow
+
 Answers = dict[str, Any]
 
 
