@@ -18,7 +18,8 @@ from autosam_edge_benchmarks.result_header import Result, new_result
 
 MAX_GROWTH_PERCENT = 2.0
 _SHAPES = ((22, 36, 36), (26, 40, 40), (30, 44, 44))  # one tile each, so that a scan takes a second
-_SETTLING = 0.1  # part of the scans after which caches are filled
+_SETTLING = 0.1  # part of the scans after which caches are filled, ...
+_FEWEST_SETTLING = 2 * len(_SHAPES)  # ... but at least two scans of each size
 
 
 class LeakError(Exception):
@@ -29,20 +30,21 @@ def measure_long_life(scans: int, session: Session, *, log: Callable[[str], None
     """Read, segment and write phantoms of three sizes in turn, into one folder.
 
     Args:
-        scans: Number of scans.
+        scans: Number of scans, at least 18.
         session: Session that segments all of them.
         log: Function that is called with one line for every tenth scan.
 
     Returns:
-        ``resident_mb`` after each scan; ``growth_percent``, the median of the last tenth against that of the
-        tenth after the first; open ``descriptors`` and ``threads`` at the end.
+        ``resident_mb`` after each scan; ``growth_percent``, the median of the last tenth of the scans, at
+        least six, against that of the second tenth, negative where memory has shrunk; open
+        ``descriptors`` and ``threads`` at the end.
 
     Raises:
         LeakError: Memory has grown by more than 2 %, or there are more descriptors or threads than after the
             first tenth.
     """
     result = new_result("long life")
-    part = max(1, round(scans * _SETTLING))
+    part = max(_FEWEST_SETTLING, round(scans * _SETTLING))
     memory: list[float] = []
     counts: list[tuple[int, int]] = []
     with tempfile.TemporaryDirectory() as folder:

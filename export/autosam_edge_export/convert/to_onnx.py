@@ -52,7 +52,7 @@ def to_onnx(program: torch.export.ExportedProgram, metadata: Mapping[str, str]) 
         )
     if made is None:
         raise RuntimeError("the exporter returned no program")
-    optimize_ir(made.model, should_fold=_fold)
+    optimize_ir(made.model, num_iterations=1, should_fold=_fold)  # a second finds nothing
     DeduplicateInitializersPass(size_limit=2**31)(made.model)
     proto = made.model_proto
     for node in proto.graph.node:  # stack traces of the exporting machine

@@ -25,7 +25,7 @@ def test_twenty_scans_leave_memory_and_files_as_they_were():
     """With a formula in the place of the network; everything else is real."""
     result = long_life.measure_long_life(20, stand_in_session())
     assert len(result["resident_mb"]) == 20
-    assert abs(result["growth_percent"]) <= long_life.MAX_GROWTH_PERCENT
+    assert result["growth_percent"] <= long_life.MAX_GROWTH_PERCENT  # less is no leak
 
 
 @pytest.mark.skipif(not Path("/dev/fd").exists(), reason="the system does not list descriptors")
@@ -40,6 +40,6 @@ def test_a_descriptor_that_is_never_closed_is_seen(monkeypatch):
     monkeypatch.setattr(long_life, "write", leaking)
     monkeypatch.setattr(long_life, "MAX_GROWTH_PERCENT", 100)  # memory is not the question in so few scans
     with pytest.raises(long_life.LeakError, match="descriptors"):
-        long_life.measure_long_life(6, stand_in_session())
+        long_life.measure_long_life(8, stand_in_session())
     for handle in opened:
         os.close(handle)
