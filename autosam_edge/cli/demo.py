@@ -18,6 +18,7 @@ from autosam_edge.error_codes import OUTPUT_OCCUPIED
 from autosam_edge.measurements import dice
 from autosam_edge.read_scan import read
 from autosam_edge.session import open_session
+from autosam_edge.system.collector import collector_off
 from autosam_edge.warning_codes import SYNTHETIC_SCAN
 from autosam_edge.write_results import check_writable
 
@@ -29,20 +30,22 @@ if TYPE_CHECKING:
 SEED = 7  # not among the seeds that training uses, which are 1000 and more
 
 
+@collector_off()
 def demo(out: Out, bundle: BundleOption = None, threads: Threads = None, as_json: AsJson = False) -> None:
     """Make a synthetic CT scan, label it, and compare the labels with the truth."""
     from autosam_edge.phantom import ORGANS, make_phantom
 
     stages = Stages()
     check_writable(out)
-    if (out / "scan").exists() and not (out / "scan").is_dir():
+    scan = out / "scan"
+    if scan.exists() and not scan.is_dir():
         raise OUTPUT_OCCUPIED("the output folder has a file named scan; `demo` needs a folder.")
     chosen = open_bundle(bundle)  # a wrong bundle is refused before the scan is made
     with stages.stage("phantom"):
         phantom = make_phantom(SEED)
-    with demo_series(out / "scan", phantom.volume):
+    with demo_series(scan, phantom.volume):
         with stages.stage("read"):
-            volume = read(out / "scan")
+            volume = read(scan)
         labels, report = run(volume, out, stages, partial(open_session, chosen, threads=threads))
     for organ in report["organs"]:
         if organ["name"] in ORGANS:  # by name: the model and the phantom number organs differently

@@ -10,9 +10,11 @@ from autosam_edge.cli.report import run, show_report
 from autosam_edge.cli.shown_paths import paths_shown
 from autosam_edge.read_scan import read
 from autosam_edge.session import open_session
+from autosam_edge.system.collector import collector_off
 from autosam_edge.write_results import check_outputs, check_writable
 
 
+@collector_off()
 def segment(
     source: options.Scan,
     out: options.Out,

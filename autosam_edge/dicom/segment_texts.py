@@ -8,11 +8,15 @@ import highdicom as hd
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
+from autosam_edge.dicom.highdicom_tables import parse_on_demand
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from autosam_edge.scan_warning import ScanWarning
     from autosam_edge.volume import Label, Provenance
+
+parse_on_demand()  # before highdicom makes its first object
 
 # The code that dcmqi, 3D Slicer, TotalSegmentator and the Imaging Data Commons write. CID 7150 now also lists
 # 91723000 under that meaning.
