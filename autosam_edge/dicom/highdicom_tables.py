@@ -45,14 +45,16 @@ class ModuleTable(Mapping[str, list[Any]]):
 
 
 def parse_on_demand() -> None:
-    """Give highdicom a :class:`ModuleTable`, which it keeps; where its table is Python code, do nothing."""
+    """Give highdicom a :class:`ModuleTable`, which it keeps; leave a release of another build alone."""
     try:
         from highdicom import _standard_utils as tables
-    except ImportError:  # up to 0.27
+
+        plain, read = tables.json, tables.get_module_attribute_map
+    except (ImportError, AttributeError):  # up to 0.27 the table is Python code
         return
-    plain, tables.json = tables.json, SimpleNamespace(loads=_load)
+    tables.json = SimpleNamespace(loads=_load)
     try:
-        tables.get_module_attribute_map()
+        read()
     finally:
         tables.json = plain
 

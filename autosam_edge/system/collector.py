@@ -28,5 +28,5 @@ def collector_off() -> Iterator[None]:
 
 
 def end_without_collection() -> None:
-    """Let the end of the process free the objects that are left, and not the collector before it."""
+    """Skip the collections with which the interpreter ends; the system takes back all memory anyway."""
     atexit.register(gc.freeze)

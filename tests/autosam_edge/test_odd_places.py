@@ -106,6 +106,12 @@ def test_more_threads_than_cores_are_refused(threads, monkeypatch):
     assert caught.value.code == "AE-ENGINE-009"
 
 
+def write_control_group(root, files):
+    for name, text in files.items():
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_text(text)
+
+
 @pytest.mark.parametrize(
     ("files", "quota"),
     [
@@ -118,9 +124,7 @@ def test_more_threads_than_cores_are_refused(threads, monkeypatch):
 )
 def test_the_limit_of_a_container_is_read(files, quota, tmp_path, monkeypatch):
     """Both versions of control groups; a part of a core counts as one."""
-    for name, text in files.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(text)
+    write_control_group(tmp_path, files)
     assert machine._cpu_quota(tmp_path) == quota
     monkeypatch.setattr(machine, "_cpu_quota", lambda: quota)
     assert machine.available_cores() >= 1
@@ -140,9 +144,7 @@ def test_the_limit_of_a_container_is_read(files, quota, tmp_path, monkeypatch):
 )
 def test_the_memory_that_a_container_allows_is_read(files, limit, tmp_path):
     """Both versions of control groups."""
-    for name, text in files.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(text)
+    write_control_group(tmp_path, files)
     assert machine.memory_limit_mb(tmp_path) == limit
 
 

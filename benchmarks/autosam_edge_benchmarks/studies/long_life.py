@@ -30,7 +30,7 @@ def measure_long_life(scans: int, session: Session, *, log: Callable[[str], None
     """Read, segment and write phantoms of three sizes in turn, into one folder.
 
     Args:
-        scans: Number of scans, at least 18.
+        scans: Number of scans; fewer than 18 say nothing about memory.
         session: Session that segments all of them.
         log: Function that is called with one line for every tenth scan.
 

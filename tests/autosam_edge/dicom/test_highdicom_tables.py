@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import pkgutil
 import sys
@@ -9,7 +10,6 @@ from types import SimpleNamespace
 
 import pytest
 
-from autosam_edge.dicom import highdicom_tables, segment_texts
 from autosam_edge.dicom.highdicom_tables import ModuleTable, parse_on_demand
 
 TEXT = json.dumps({"a": [{"keyword": 'with "quotes"', "path": ["b"]}], "b": [], "c": {"d": 1}}, indent=2)
@@ -35,14 +35,14 @@ def test_the_whole_table_of_highdicom_is_the_same():
 def test_highdicom_keeps_the_table_and_its_own_parser():
     """It was given when the texts of a SEG were imported."""
     tables = pytest.importorskip("highdicom._standard_utils")
-    assert segment_texts.parse_on_demand is parse_on_demand
+    importlib.import_module("autosam_edge.dicom.segment_texts")
     assert isinstance(tables.get_module_attribute_map(), ModuleTable)
     assert tables.json is json
 
 
 @pytest.mark.parametrize(("indent", "kind"), [(2, ModuleTable), (None, dict)])
 def test_json_that_is_written_in_another_way_is_parsed_as_a_whole(indent, kind, monkeypatch):
-    """And another layout of the package is left alone."""
+    """No key is taken for one of the outermost object."""
     text, kept = json.dumps(json.loads(TEXT), indent=indent), []
     tables = SimpleNamespace(json=json)
     tables.get_module_attribute_map = lambda: kept.append(tables.json.loads(text))
@@ -53,9 +53,14 @@ def test_json_that_is_written_in_another_way_is_parsed_as_a_whole(indent, kind, 
     assert tables.json is json
 
 
-def test_a_release_without_the_module_needs_nothing(monkeypatch):
-    """Up to 0.27 the table is Python code."""
+@pytest.mark.parametrize("tables", [None, SimpleNamespace(), SimpleNamespace(json=json)])
+def test_a_release_that_is_built_otherwise_is_left_alone(tables, monkeypatch):
+    """Up to 0.27 the table is Python code, and there is no such module."""
     monkeypatch.delattr("highdicom._standard_utils", raising=False)
-    monkeypatch.setitem(sys.modules, "highdicom._standard_utils", None)
+    if tables is not None:
+        monkeypatch.setattr("highdicom._standard_utils", tables, raising=False)
+    monkeypatch.setitem(sys.modules, "highdicom._standard_utils", tables)
+    before = dict(vars(tables or SimpleNamespace()))
     parse_on_demand()
-    assert highdicom_tables.ModuleTable("{}") == {}
+    assert vars(tables or SimpleNamespace()) == before
+    assert ModuleTable("{}") == {}

@@ -129,7 +129,7 @@ def test_a_child_that_fails_says_why(run, action, reason, detail):
     with pytest.raises(ChildFailed, match=f"^{detail}$") as caught:
         run(action, seconds=2.0 if reason == "time" else 50.0)
     assert caught.value.reason == reason
-    assert time.monotonic() - started < 30  # the child that sleeps would take 60
+    assert time.monotonic() - started < 5
 
 
 def test_an_error_with_a_code_comes_through(run):
