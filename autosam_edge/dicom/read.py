@@ -31,7 +31,7 @@ from autosam_edge.warning_codes import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     import numpy.typing as npt
 
@@ -88,7 +88,7 @@ def read_dicom(
         hu, pixel_notes = read_hu(stacked.planes, decoder, max_memory_mb)
         hu = fill_gaps(hu, stacked.numbers)
         _check_unchanged(folder, found, chosen.headers)
-        notes += stacked.warnings + _encoding_notes(chosen.headers) + pixel_notes
+        notes += [*stacked.warnings, *_encoding_notes(chosen.headers), *pixel_notes]
         source = _source(chosen, folder, stacked)
     return Volume(hu, stacked.grid, source, tuple(notes))
 
@@ -132,13 +132,10 @@ def _source(chosen: Series, folder: Path | None, stacked: Stack) -> Source:
     )
 
 
-def _encoding_notes(headers: list[Header]) -> list[ScanWarning]:
-    notes: list[ScanWarning] = []
+def _encoding_notes(headers: list[Header]) -> Iterator[ScanWarning]:
     if any(header.text("PhotometricInterpretation") == "MONOCHROME1" for header in headers):
-        notes.append(
-            PHOTOMETRIC_UNUSUAL(
-                "PhotometricInterpretation is MONOCHROME1, unusual for CT; HU were not inverted."
-            )
+        yield PHOTOMETRIC_UNUSUAL(
+            "PhotometricInterpretation is MONOCHROME1, unusual for CT; HU were not inverted."
         )
     lossy = [header for header in headers if header.text("LossyImageCompression") == "01"]
     if lossy:
@@ -149,26 +146,18 @@ def _encoding_notes(headers: list[Header]) -> list[ScanWarning]:
             if ratio
         ]
         ratio = f", ratio {ratios[0]}" if ratios else ""
-        notes.append(
-            LOSSY_COMPRESSION(
-                f"{len(lossy)} images were compressed with loss{ratio}; "
-                "labels may differ from the original's."
-            )
+        yield LOSSY_COMPRESSION(
+            f"{len(lossy)} images were compressed with loss{ratio}; labels may differ from the original's."
         )
     if burned_in := sum(burned_in_annotation(header.dataset) for header in headers):
-        notes.append(
-            BURNED_IN_ANNOTATION(
-                f"{burned_in} of {len(headers)} images say that text is burned into their pixels; pictures "
-                "of the scan may show a name, also under a pseudonym."
-            )
+        yield BURNED_IN_ANNOTATION(
+            f"{burned_in} of {len(headers)} images say that text is burned into their pixels; pictures "
+            "of the scan may show a name, also under a pseudonym."
         )
     if not all(header.text("FrameOfReferenceUID") for header in headers):
-        notes.append(
-            FRAME_OF_REFERENCE_MISSING(
-                "FrameOfReferenceUID is missing, so results cannot be related to other series."
-            )
+        yield FRAME_OF_REFERENCE_MISSING(
+            "FrameOfReferenceUID is missing, so results cannot be related to other series."
         )
-    return notes
 
 
 def _check_unchanged(folder: Path | None, found: DicomFiles, used: list[Header]) -> None:

@@ -32,7 +32,7 @@ from autosam_edge.warning_codes import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from autosam_edge.dicom.find import DicomFiles
     from autosam_edge.read_choices import ReadChoices
@@ -153,7 +153,7 @@ def select_series(
             )
     check_one_patient(chosen.headers)
     warnings += check_frame_of_reference(chosen.headers, choices)
-    return chosen, warnings + _kind_warnings(chosen)
+    return chosen, [*warnings, *_kind_warnings(chosen)]
 
 
 def _all_series(found: DicomFiles) -> tuple[list[Series], Counter[str]]:
@@ -219,23 +219,17 @@ def _joined(everything: list[Series]) -> Series:
     return _described("\n".join(sorted(s.uid for s in single)), headers)
 
 
-def _kind_warnings(chosen: Series) -> list[ScanWarning]:
-    warnings = []
+def _kind_warnings(chosen: Series) -> Iterator[ScanWarning]:
     if chosen.derived:
-        warnings.append(
-            SERIES_DERIVED(
-                "The series is derived (ImageType DERIVED, SECONDARY), such as a reformat; "
-                "the original series is better."
-            )
+        yield SERIES_DERIVED(
+            "The series is derived (ImageType DERIVED, SECONDARY), such as a reformat; "
+            "the original series is better."
         )
     if any(is_spectral(header) for header in chosen.headers):
-        warnings.append(
-            SPECTRAL_IMAGES(
-                "The images are computed from several energies (ImageType), such as monoenergetic or virtual "
-                "non-contrast images; the model was trained on conventional images."
-            )
+        yield SPECTRAL_IMAGES(
+            "The images are computed from several energies (ImageType), such as monoenergetic or virtual "
+            "non-contrast images; the model was trained on conventional images."
         )
-    return warnings
 
 
 def _grouped(images: list[Header]) -> list[Series]:
