@@ -40,22 +40,15 @@ def ct_images(headers: list[Header]) -> tuple[list[Header], Counter[str]]:
     Raises:
         InputError: The images of one series differ in Modality, or ImageType is malformed (AE-DICOM-006).
     """
-    images: list[Header] = []
-    others: Counter[str] = Counter()
-    not_ct: list[Header] = []
-    for header in headers:
-        kind = _other_kind(header)
-        if kind:
-            others[kind] += 1
-            not_ct += [header] * (kind == _NOT_CT)
-        else:
-            images.append(header)
+    kinds = [(header, _other_kind(header)) for header in headers]
+    images = [header for header, kind in kinds if not kind]
+    not_ct = [header for header, kind in kinds if kind == _NOT_CT]
     of_ct = {header.raw("SeriesInstanceUID") for header in images if not_ct}
     for header in not_ct:
         if header.raw("SeriesInstanceUID") in of_ct:
             # Passing over it could lose the first or the last slice without leaving a gap.
             raise malformed("Modality", header.name, "CT as in the other images of its series")
-    return images, others
+    return images, Counter(kind for _, kind in kinds if kind)
 
 
 def image_type(header: Header) -> frozenset[str]:
