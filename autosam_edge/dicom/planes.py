@@ -112,15 +112,9 @@ def planes_of(headers: list[Header], *, assume_hu: bool = False) -> list[ImagePl
             f"the series holds {len(headers)} objects, of which {len(enhanced)} are multi-frame, "
             "expected one multi-frame object."
         )
-    planes: list[ImagePlane] = []
-    for header in headers:
-        form = pixel_format(header)
-        planes += (
-            _enhanced_planes(header, form, assume_hu)
-            if enhanced
-            else [_classic_plane(header, form, assume_hu)]
-        )
-    return planes
+    if enhanced:
+        return _enhanced_planes(enhanced[0], pixel_format(enhanced[0]), assume_hu)
+    return [_classic_plane(header, pixel_format(header), assume_hu) for header in headers]
 
 
 def _classic_plane(header: Header, form: PixelFormat, assume_hu: bool) -> ImagePlane:
