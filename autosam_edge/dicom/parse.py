@@ -35,7 +35,7 @@ from autosam_edge.dicom.header import (
     tag_of,
     text_of,
 )
-from autosam_edge.dicom.pixel_element import NATIVE
+from autosam_edge.dicom.pixel_element import NATIVE, PIXEL_GROUP
 from autosam_edge.encoded_bytes import DamagedError, Inflated
 from autosam_edge.error_codes import DICOM_TOO_LARGE, FILE_COMPRESSED, INPUT_UNREADABLE
 from autosam_edge.errors import InputError
@@ -52,7 +52,6 @@ _APPLE_DOUBLE = b"\x00\x05\x16\x07"
 _META_GROUP = b"\x02\0\0\0"  # (0002,0000), the first element behind the preamble
 _GZIP = b"\x1f\x8b"
 _PIXEL_TAGS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})  # FloatPixelData, DoubleFloat-, PixelData
-_PIXEL_GROUP = {True: b"\xe0\x7f", False: b"\x7f\xe0"}  # by whether the file is little endian
 _WANTED = [
     "ImageType", "SOPClassUID", "SOPInstanceUID", "Modality", "PatientID", "PatientName", "PatientBirthDate",
     "PatientSex", "StudyInstanceUID", "SeriesInstanceUID", "SeriesNumber", "FrameOfReferenceUID",
@@ -265,7 +264,7 @@ def _ct_header(
         other = Dataset()
         other.SOPClassUID, other.file_meta = sop_class, FileMetaDataset()
         return other, offset, deflated
-    if follows != _PIXEL_GROUP[bool(dataset.original_encoding[1])]:
+    if PIXEL_GROUP.get(follows) != bool(dataset.original_encoding[1]):
         raise damaged(name, "it ends before its pixel data or holds none")
     if not sop_class:
         raise missing("SOPClassUID", name)
@@ -325,7 +324,7 @@ def _elements(
             continue  # the header may go on beyond what was read ahead
         dataset.file_meta = meta
         offset, follows = source.tell(), source.read(2)
-        if not ahead or follows in _PIXEL_GROUP.values():
+        if not ahead or follows in PIXEL_GROUP:
             break
     return dataset, offset, deflated, follows
 

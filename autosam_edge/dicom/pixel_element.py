@@ -23,9 +23,9 @@ NATIVE = {
 }
 """Uncompressed transfer syntaxes: whether the VR is explicit, whether the byte order is little endian."""
 
-_GROUP = {b"\xe0\x7f": True, b"\x7f\xe0": False}
-_FLOAT_BITS = {0x0008: 32, 0x0009: 64}
-_INTEGERS = 0x0010
+PIXEL_GROUP = {b"\xe0\x7f": True, b"\x7f\xe0": False}
+"""First bytes of the element that holds the pixels: whether the byte order is little endian."""
+_FLOAT_BITS = {0x0008: 32, 0x0009: 64, 0x0010: 0}  # by element; 0 for that of integers
 _LONG_VRS = (b"OB", b"OW", b"OF", b"OD", b"OL", b"OV", b"UN")
 _UNDEFINED = 0xFFFFFFFF
 _LAST_GROUPS = range(0x7FE0, 0xFFFD)  # may follow pixel data, up to Data Set Trailing Padding (FFFC,FFFC)
@@ -62,15 +62,14 @@ def pixel_element(head: bytes, header: Header, form: PixelFormat) -> PixelElemen
     Raises:
         InputError: There is none, or its pixels are of another type than the header says (AE-DICOM-005).
     """
-    little = _GROUP.get(head[:2])
+    little = PIXEL_GROUP.get(head[:2])
     if len(head) < HEAD_BYTES or little is None:
         raise damaged(header.name, "it ends before its pixel data or holds none")
     order = "<" if little else ">"
     (number,) = struct.unpack(f"{order}H", head[2:4])
-    if number not in _FLOAT_BITS and number != _INTEGERS:
+    if number not in _FLOAT_BITS:
         raise damaged(header.name, "it holds no pixel data where they are expected")
-    float_bits = _FLOAT_BITS.get(number, 0)
-    if float_bits != form.allocated * form.floating:
+    if _FLOAT_BITS[number] != form.allocated * form.floating:
         raise damaged(header.name, "its pixel data are not of the type that BitsAllocated says")
     # These letters would be an odd length in implicit VR, which no element has.
     explicit = head[4:6] in _LONG_VRS
