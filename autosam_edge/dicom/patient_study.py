@@ -181,10 +181,9 @@ def _text(source: Dataset, keyword: str) -> str:
 
 def _copy_trial(source: Dataset, target: Dataset) -> None:
     """Copy what identifies the subject of a clinical trial, if all that is required is there."""
-    if all(_text(source, keyword) for keyword in _TRIAL_TYPE_1) and any(
-        _text(source, keyword) for keyword in _TRIAL_SUBJECT
-    ):
-        for keyword in (*_TRIAL_TYPE_1, *(name for name in _TRIAL_SUBJECT if _text(source, name))):
+    subject = [keyword for keyword in _TRIAL_SUBJECT if _text(source, keyword)]
+    if subject and all(_text(source, keyword) for keyword in _TRIAL_TYPE_1):
+        for keyword in (*_TRIAL_TYPE_1, *subject):
             _copy(source, keyword, target)
         for keyword in _TRIAL_TYPE_2:
             _copy(source, keyword, target, required=True)
