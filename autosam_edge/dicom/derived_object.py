@@ -105,5 +105,4 @@ def save(dataset: Dataset, source: Dataset, path: Path, *, pseudonymize: bool) -
     content = io.BytesIO()
     dataset.save_as(content)
     dataset.SOPInstanceUID = derived_uid("instance", hashlib.sha256(content.getbuffer()).hexdigest())
-    with path.open("wb") as stream:
-        dataset.save_as(stream, enforce_file_format=True)
+    dataset.save_as(path, enforce_file_format=True)
