@@ -41,15 +41,11 @@ def read_headers(files: Sequence[Path]) -> list[Dataset]:
     Raises:
         OutputError: A file cannot be read any more, or there is none (AE-OUTPUT-006).
     """
-    sources, allowance = [], Allowance(size=_MAX_BYTES)
-    for file in files:
-        try:
-            header = read_whole_header(file, allowance)
-        except (InputError, OSError) as error:
-            raise source_changed(
-                f"a source DICOM file can no longer be read ({type(error).__name__})"
-            ) from None
-        sources.append(header)
+    allowance = Allowance(size=_MAX_BYTES)
+    try:
+        sources = [read_whole_header(file, allowance) for file in files]
+    except (InputError, OSError) as error:
+        raise source_changed(f"a source DICOM file can no longer be read ({type(error).__name__})") from None
     if not sources:
         raise source_changed("the volume names no source DICOM file")
     return sources
