@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import pickle
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,7 +31,6 @@ from autosam_edge.system.child_process import ChildFailed, ChildWorker, can_run_
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
 
     from autosam_edge.dicom.header import Header
     from autosam_edge.dicom.stream_header import StreamHeader

@@ -7,7 +7,7 @@ numbers by their codes. Like every DICOM result it belongs to the patient's stud
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import highdicom as hd
 import numpy as np
@@ -28,7 +28,6 @@ from autosam_edge.volume import RESEARCH_USE
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
-    from typing import TypeAlias
 
     from autosam_edge.measurements import OrganStatistics
     from autosam_edge.scan_warning import ScanWarning

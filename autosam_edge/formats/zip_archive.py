@@ -12,7 +12,7 @@ import zipfile
 import zlib
 from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from autosam_edge.error_codes import INPUT_UNREADABLE, ZIP_DAMAGED, ZIP_TOO_LARGE, ZIP_UNSAFE
 from autosam_edge.errors import AutosamEdgeError
@@ -24,7 +24,6 @@ else:
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import IO
 
 MAX_ENTRIES = 20_000
 MAX_BYTES = 8 << 30  # the largest volume that is read, four times
