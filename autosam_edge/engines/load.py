@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from autosam_edge.engines.selection import make_engine
 from autosam_edge.error_codes import BUNDLE_ALTERED, TRIAL_FAILED
 from autosam_edge.manifest import MANIFEST
 from autosam_edge.system.child_process import ChildFailed, can_run_child, run_child
+from autosam_edge.system.file_hash import file_digest
 
 if TYPE_CHECKING:
     from autosam_edge.engines.artifact_engine import ArtifactEngine
@@ -55,8 +55,7 @@ def _load(bundle: Bundle, artifact: Artifact, threads: int | None) -> ArtifactEn
 @cache
 def _own_manifests() -> frozenset[str]:
     """SHA-256 of the manifests of the package."""
-    manifests = [(path / MANIFEST).read_bytes() for path in bundles_of_package().values()]
-    return frozenset(hashlib.sha256(manifest).hexdigest() for manifest in manifests)
+    return frozenset(file_digest(path / MANIFEST) for path in bundles_of_package().values())
 
 
 def _try(bundle: Bundle, artifact: Artifact) -> None:

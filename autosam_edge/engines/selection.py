@@ -175,11 +175,9 @@ def why_missing(target: str) -> str | None:
     entry = _ENGINES[target]
     if entry is _COREML and sys.platform != "darwin":
         return "Core ML runs on macOS and iOS only"
-    return (
-        None
-        if importlib.util.find_spec(entry.package)
-        else f"{entry.package} is not installed: {entry.install}"
-    )
+    if importlib.util.find_spec(entry.package):
+        return None
+    return f"{entry.package} is not installed: {entry.install}"
 
 
 def engine_package(target: str) -> str:
