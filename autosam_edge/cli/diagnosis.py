@@ -122,12 +122,8 @@ class Diagnosis:
         return None
 
 
-def diagnose(version: str, *, limit_s: float = TIME_LIMIT_S) -> Diagnosis:
-    """Try every engine in a child process, and look at the packages and the machine.
-
-    Args:
-        limit_s: Time after which a child process is stopped, in seconds.
-    """
+def diagnose(version: str) -> Diagnosis:
+    """Try every engine in a child process, and look at the packages and the machine."""
     targets = {engine_package(target): target for target in reversed(ENGINES)}  # one each
     return Diagnosis(
         version,
@@ -136,8 +132,8 @@ def diagnose(version: str, *, limit_s: float = TIME_LIMIT_S) -> Diagnosis:
         _temporary_free_gb(),
         available_cores(),
         {need.name: _version(need.name) for need in _our_requirements(*_extras())},
-        [try_engine(target, limit_s) for target in reversed(targets.values())],
-        try_decoders(limit_s),
+        [try_engine(target, TIME_LIMIT_S) for target in reversed(targets.values())],
+        try_decoders(TIME_LIMIT_S),
         {extra: _missing(extra) for extra in _extras()},
         [*bad_combinations(), *wrong_versions()],
     )
