@@ -184,7 +184,8 @@ def read_golden_scan(bundle: Bundle) -> GoldenScan:
     """
     with well_formed(GOLDEN):
         entry = _read(bundle).scan
-        grid = Grid(_sides(entry.hu), np.asarray(entry.affine, dtype=np.float64))
+        depth, height, width = entry.hu.shape  # another number of axes is a ValueError
+        grid = Grid((depth, height, width), np.asarray(entry.affine, dtype=np.float64))
         _require_scan(entry, grid, bundle)
         hu, labels = _array(bundle, entry.hu), _array(bundle, entry.labels)
         return GoldenScan(
@@ -279,11 +280,6 @@ def read_golden_rules(bundle: Bundle) -> GoldenRules:
 
 def _read(bundle: Bundle) -> _GoldenFile:
     return build(_GoldenFile, parse_json(bundle.read(GOLDEN, _MAX_JSON_BYTES)), GOLDEN)
-
-
-def _sides(entry: _ArrayFile) -> tuple[int, int, int]:
-    depth, height, width = entry.shape  # another number of axes is a ValueError
-    return depth, height, width
 
 
 def _require(holds: bool, expected: str) -> None:
