@@ -104,8 +104,11 @@ def read_nifti_header(path: Path) -> NiftiFile:
         raise NIFTI_ORIENTATION_INVALID("the header gives lengths in another unit than mm.")
     files: tuple[Path, ...] = (path,)
     if not header.is_single:
-        files = (path, _voxels_of_pair(path))
-        zipped = read_start(files[1], 2)[1]
+        image = sibling(path, (".img", ".img.gz"))
+        if image is None:
+            raise COMPANION_MISSING("the header belongs to a pair of files, and its .img file is not there.")
+        files = (path, image)
+        _, zipped = read_start(image, 2)
     grid, notes = _grid(header, shape)
     if extra:
         notes.append(EXTRA_AXES(f"{extra} axes of length 1 beyond the third were left out."))
@@ -160,13 +163,6 @@ def _shape(header: Any) -> tuple[tuple[int, int, int], int]:  # noqa: ANN401
             remedy="Give one of its volumes as a 3D file.",
         )
     return (sides[2], sides[1], sides[0]), len(sides) - 3
-
-
-def _voxels_of_pair(header: Path) -> Path:
-    found = sibling(header, (".img", ".img.gz"))
-    if found is None:
-        raise COMPANION_MISSING("the header belongs to a pair of files, and its .img file is not there.")
-    return found
 
 
 def _grid(header: Any, shape: tuple[int, int, int]) -> tuple[Grid, list[ScanWarning]]:  # noqa: ANN401
