@@ -16,7 +16,7 @@ from autosam_edge.volume import Source, Volume
 from autosam_edge.warning_codes import BRIGHT_VALUES, LITTLE_AIR, NORMALIZED_VALUES, UNDECLARED_PADDING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from autosam_edge.errors import ErrorCode
     from autosam_edge.formats.voxels import StoredVoxels
@@ -154,16 +154,13 @@ class _Filled:
             low, high = (kept.min(), kept.max()) if kept.size else (np.inf, -np.inf)
         self._low, self._high = min(self._low, float(low)), max(self._high, float(high))
 
-    def padding_warnings(self) -> list[ScanWarning]:
+    def padding_warnings(self) -> Iterator[ScanWarning]:
         """A warning if padding became air."""
-        if not self._padding:
-            return []
-        return [
-            UNDECLARED_PADDING(
+        if self._padding:
+            yield UNDECLARED_PADDING(
                 f"{self._padding / self.hu.size:.1%} of the voxels were below {LOWEST_HU} HU, "
                 f"as padding is; they became {AIR_HU} HU."
             )
-        ]
 
     def check(self, code: ErrorCode) -> list[ScanWarning]:
         """Warnings that the values may not be HU, after constant padding became air; HU + 1024 are refused.

@@ -29,7 +29,7 @@ from autosam_edge.volume import RESEARCH_USE, Source, Volume
 from autosam_edge.warning_codes import EXTRA_AXES, ORIENTATION_LETTERS_IGNORED
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from autosam_edge.scan_warning import ScanWarning
@@ -181,11 +181,11 @@ def _one_of(fields: Fields, names: tuple[str, ...], count: int) -> list[float]:
     return values[0]
 
 
-def _check_letters(fields: Fields, grid: Grid) -> list[ScanWarning]:
+def _check_letters(fields: Fields, grid: Grid) -> Iterator[ScanWarning]:
     """A warning if AnatomicalOrientation, which ITK ignores, contradicts the matrix."""
     letters = fields.get("AnatomicalOrientation", "").upper()
     if not re.fullmatch("[RLAPIS]{3}", letters):
-        return []
+        return
     # ITK names the side that an axis comes from; some writers name the side that it goes to.
     # Each axis of the patient stands for one of the image, the surest pair first, as in ITK.
     directions, named = grid.direction.T[::-1], [""] * 3
@@ -195,13 +195,10 @@ def _check_letters(fields: Fields, grid: Grid) -> list[ScanWarning]:
         named[axis] = ("RAI" if directions[axis, world] > 0 else "LPS")[world]
         left[axis, :] = left[:, world] = -1.0
     by_matrix = "".join(named)
-    if letters in (by_matrix, by_matrix.translate(str.maketrans("RAILPS", "LPSRAI"))):
-        return []
-    return [
-        ORIENTATION_LETTERS_IGNORED(
+    if letters not in (by_matrix, by_matrix.translate(str.maketrans("RAILPS", "LPSRAI"))):
+        yield ORIENTATION_LETTERS_IGNORED(
             "AnatomicalOrientation contradicts the matrix of the MetaImage; the matrix was used, as ITK does."
         )
-    ]
 
 
 def _voxels(path: Path, fields: Fields, end: int, shape: Shape) -> StoredVoxels:
