@@ -128,10 +128,8 @@ class Sections:
         down = self.grid.affine[:3, row_axis] * (-1 if row_axis == 0 else 1)  # superior on top
         down = down - (down @ column_direction) * column_direction
         row_direction = down / np.linalg.norm(down)
-        letters = tuple(
-            _letters(vector)
-            for vector in (-column_direction, column_direction, -row_direction, row_direction)
-        )
+        left, right = _letters(-column_direction), _letters(column_direction)
+        top, bottom = _letters(-row_direction), _letters(row_direction)
         return View(
             plane=plane,
             index=index,
@@ -139,7 +137,7 @@ class Sections:
             labels=self._section(self._labels, plane, index).astype(np.uint8, copy=False),
             spacing_mm=self._spacing_mm(plane),
             caption=self._caption(axis, index),
-            letters=(letters[0], letters[1], letters[2], letters[3]),
+            letters=(left, right, top, bottom),
         )
 
     def _caption(self, axis: int, index: int) -> str:
