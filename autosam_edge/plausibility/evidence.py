@@ -152,7 +152,7 @@ class EvidenceCollector:
             float(self._sums.sum()) / voxels if voxels else None,
             self._others / voxels if voxels else None,
             float(np.count_nonzero(np.less(values, BELOW_FAT_HU))) / values.size,
-            _organs(values, labels[every], table, grid, (steps, every), _reached(labels), confidences),
+            _organs(values, labels[every], table, grid, every, _reached(labels), confidences),
         )
 
 
@@ -161,7 +161,7 @@ def _organs(
     labels: npt.NDArray[np.uint8],
     table: Sequence[Label],
     grid: Grid,
-    sampling: tuple[list[int], tuple[slice, ...]],
+    every: tuple[slice, ...],
     reached: dict[Face, set[int]],
     confidences: list[float | None],
 ) -> dict[str, OrganEvidence]:
@@ -170,12 +170,11 @@ def _organs(
     Args:
         hu: (D', H', W') sampled HU.
         labels: (D', H', W') sampled labels.
-        sampling: Step and slice of the samples along each axis.
+        every: Slice of the samples along each axis.
         reached: Label values on each face of the whole scan.
         confidences: Confidence of each class; class ``i + 1`` is the organ at place ``i`` of the table.
     """
-    steps, every = sampling
-    voxel_ml = grid.voxel_ml * float(np.prod(steps))
+    voxel_ml = grid.voxel_ml * float(np.prod([part.step for part in every]))
     labels = np.ascontiguousarray(labels)  # the search below is three times as fast on an array in C order
     found = np.flatnonzero(labels)
     places = np.unravel_index(found, labels.shape)
@@ -188,8 +187,8 @@ def _organs(
         if not mine.size:
             continue
         index = [
-            float(axis[mine].mean()) * step + part.start
-            for axis, step, part in zip(places, steps, every, strict=True)
+            float(axis[mine].mean()) * part.step + part.start
+            for axis, part in zip(places, every, strict=True)
         ]
         x, y, z = (float(side) for side in grid.affine[:3, :3] @ index + grid.affine[:3, 3])
         organs[label.name] = OrganEvidence(
