@@ -90,8 +90,7 @@ def _shared(volume: Volume, seed: int) -> Dataset:
     dataset.PatientBirthDate = ""
     dataset.PatientSex = "O"
     dataset.BodyPartExamined = "ABDOMEN"
-    dataset.SliceThickness = _decimal(volume.grid.slice_distance_mm)
-    dataset.SpacingBetweenSlices = _decimal(volume.grid.slice_distance_mm)
+    dataset.SliceThickness = dataset.SpacingBetweenSlices = _decimal(volume.grid.slice_distance_mm)
     dataset.KVP = "120"
     dataset.ConvolutionKernel = "SYNTHETIC"
     dataset.PatientPosition = "HFS"
