@@ -84,10 +84,9 @@ def _places(segmentation: Segmentation) -> dict[int, list[float]]:
     """A place (RAS mm) inside each organ that was found: the middle of the slice that shows most of it."""
     labels = segmentation.labels
     counts = np.stack([np.bincount(plane.reshape(-1), minlength=256) for plane in labels])
+    counts[:, 0] = 0  # the background
     places = {}
     for value in np.flatnonzero(counts.any(axis=0)):
-        if value == 0:
-            continue
         d = int(counts[:, value].argmax())
         rows, columns = np.nonzero(labels[d] == value)
         h = int(rows[len(rows) // 2])
