@@ -87,8 +87,7 @@ class Grid:
         """
         if not min(spacing_mm) > 0:
             raise ValueError(f"the spacing is {spacing_mm} mm, expected positive numbers")
-        affine = np.eye(4)
-        affine[:3, :3] = 0.0
+        affine = np.diag([0.0, 0.0, 0.0, 1.0])
         affine[_CANONICAL_WORLD_AXIS, (0, 1, 2)] = spacing_mm
         affine[:3, 3] = origin_mm
         return cls(shape, affine)
@@ -207,13 +206,12 @@ class Orientation:
 
     def to_canonical(self, array: npt.NDArray[_Scalar]) -> npt.NDArray[_Scalar]:
         """View of a (D, H, W) array in canonical orientation: no copy."""
-        turned = array.transpose(self.permutation)
-        return turned[tuple(slice(None, None, -1) if flip else slice(None) for flip in self.flips)]
+        return np.flip(array.transpose(self.permutation), tuple(np.flatnonzero(self.flips)))
 
     def from_canonical(self, array: npt.NDArray[_Scalar]) -> npt.NDArray[_Scalar]:
         """View of a canonical array in the input's orientation: no copy. Inverse of :meth:`to_canonical`."""
-        flipped = array[tuple(slice(None, None, -1) if flip else slice(None) for flip in self.flips)]
-        return flipped.transpose(tuple(int(axis) for axis in np.argsort(self.permutation)))
+        flipped = np.flip(array, tuple(np.flatnonzero(self.flips)))
+        return flipped.transpose(tuple(np.argsort(self.permutation)))
 
     def canonical_grid(self, grid: Grid) -> Grid:
         """The grid of :meth:`to_canonical`'s result."""
