@@ -55,12 +55,11 @@ def rows_beyond(side: int, patch: int, overlap: float, most: int) -> int:
         Voxels beyond each end, 0 to ``most``.
     """
     count = len(tile_starts(max(side, patch), patch, overlap))
-    fits = [
+    return max(
         rows
         for rows in range(most + 1)
         if len(tile_starts(max(side + 2 * rows, patch), patch, overlap)) == count
-    ]
-    return max(fits)
+    )
 
 
 @dataclass(frozen=True)
