@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from autosam_edge.geometry import MAX_SKEW_DEG, FloatMatrix, Grid, Orientation, Shape
+from autosam_edge.geometry import MAX_SKEW_DEG, FloatMatrix, Grid, Shape
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -263,15 +263,10 @@ class ModelGrid:
     spacing_mm: tuple[float, float, float]
     window_hu: tuple[float, float]
 
-    @property
-    def orientation(self) -> Orientation:
-        """How the scan is turned to canonical orientation."""
-        return self.grid.orientation
-
     @cached_property
     def resampler(self) -> Resampler:
         """From the canonical grid to the model's."""
-        return Resampler(self.orientation.canonical_grid(self.grid), self.spacing_mm, self.window_hu)
+        return Resampler(self.grid.orientation.canonical_grid(self.grid), self.spacing_mm, self.window_hu)
 
     def resample(self, array: npt.NDArray[np.generic]) -> FloatArray:
         """A whole array on the model's grid.
@@ -282,4 +277,4 @@ class ModelGrid:
         Returns:
             (D', H', W') float32 in canonical orientation, HU within the window.
         """
-        return self.resampler.rows(self.orientation.to_canonical(array), 0, self.resampler.shape[0])
+        return self.resampler.rows(self.grid.orientation.to_canonical(array), 0, self.resampler.shape[0])

@@ -139,10 +139,9 @@ class TileRun:
 
     def _steps(self, engine: dict[str, str], progress: Progress | None, on_rows: OnRows | None) -> Steps:
         labels = np.zeros(self._volume.shape, dtype=np.uint8)
-        canonical = self._grid.orientation.to_canonical(labels)
-        maps = self._maps
+        canonical = self._volume.grid.orientation.to_canonical(labels)
         weights = DecisionWeights(self._model.class_weights)
-        restorer = Restorer(maps, canonical, smallest_winner=weights.smallest_winner)
+        restorer = Restorer(self._maps, canonical, smallest_winner=weights.smallest_winner)
         connected = frozenset(
             label.value for label in self._model.labels if label.name in self._model.one_part
         )
@@ -170,7 +169,7 @@ class TileRun:
                 )
         del slab, image
         with self._timed("one_part"):
-            removed = one_part.clean(canonical, maps)
+            removed = one_part.clean(canonical, self._maps)
         warnings = (
             *self._volume.warnings,
             *short_warnings(self._volume.grid),
@@ -220,7 +219,7 @@ class TileRun:
             low = reach.covered.start + 1 if upright and part.start > body.start else -far
             high = reach.covered.stop - 1 if upright and part.stop < body.stop else far
             inner.append(slice(low, high))
-        canonical = self._grid.orientation.to_canonical(labels)
+        canonical = self._volume.grid.orientation.to_canonical(labels)
         return organs_reach(canonical, self._grid.resampler.grid, (inner[0], inner[1], inner[2]))
 
     @contextmanager
@@ -270,10 +269,9 @@ class TileRun:
             for w in self._tiles.starts[2]:
                 yield slice(None), slice(h, h + patch_h), slice(w, w + patch_w)
 
-    def _warn_of_air(self) -> tuple[ScanWarning, ...]:
-        if self._tiles_of_air < self.tiles:
-            return ()
-        return (NO_BODY("No body was found: the scan shows only air, and nothing is labeled."),)
+    def _warn_of_air(self) -> Iterator[ScanWarning]:
+        if self._tiles_of_air == self.tiles:
+            yield NO_BODY("No body was found: the scan shows only air, and nothing is labeled.")
 
     def _provenance(self, engine: Mapping[str, str]) -> Provenance:
         contract = self._model.input

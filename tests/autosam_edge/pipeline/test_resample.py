@@ -191,5 +191,5 @@ def test_the_model_grid_does_not_depend_on_how_the_scan_is_stored(orientation):
     grid = Grid.axis_aligned(hu.shape, (2.0, 1.5, 1.0))
     straight = ModelGrid(grid, (3.0, 3.0, 3.0), (-125.0, 275.0))
     turned = ModelGrid(orientation.input_grid(grid), (3.0, 3.0, 3.0), (-125.0, 275.0))
-    assert turned.orientation == orientation
+    assert turned.grid.orientation == orientation
     np.testing.assert_array_equal(turned.resample(orientation.from_canonical(hu)), straight.resample(hu))
