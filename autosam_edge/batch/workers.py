@@ -140,8 +140,7 @@ def _work(connection: Connection, root: Path, settings: Settings) -> None:
         return
     try:
         while True:
-            tile_done = lambda done, total: connection.send((done, total))  # noqa: E731
-            connection.send(scanner.segment(connection.recv(), tile_done))
+            connection.send(scanner.segment(connection.recv(), lambda *tiles: connection.send(tiles)))
     except (EOFError, BrokenPipeError):
         return
 
