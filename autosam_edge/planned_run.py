@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from autosam_edge.pipeline.body_box import organ_box
 from autosam_edge.pipeline.run import TileRun
-from autosam_edge.system.machine import memory_limit_mb
+from autosam_edge.system.machine import available_cores, memory_limit_mb
 from autosam_edge.warning_codes import OF_THE_VERDICT, TIME_WAS_SHORT
 
 if TYPE_CHECKING:
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from autosam_edge.system.memory import MemoryBudget
     from autosam_edge.verdict import Plausibility
     from autosam_edge.volume import Segmentation, Volume
+
+# Of NumPy's work beside the network. It waits for memory, so that more threads bring less and less.
+_MOST_THREADS = 4
 
 
 class PlannedRun(TileRun):
@@ -45,7 +48,9 @@ class PlannedRun(TileRun):
         memory: MemoryBudget | None = None,
         part: Box | None = None,
     ) -> None:
-        super().__init__(model, volume, memory, part)
+        named = engine.description["threads"]
+        threads = int(named) if named.isdigit() else available_cores()
+        super().__init__(model, volume, memory, part, threads=min(threads, _MOST_THREADS))
         self._engine = engine
 
     @property

@@ -6,6 +6,7 @@ import os
 import time
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,8 +23,10 @@ from autosam_edge.output_formats import (
 from autosam_edge.plausibility.refusal import require_plausible
 from autosam_edge.result_files import Results
 from autosam_edge.system.atomic_files import explained, require_space, staged_results
+from autosam_edge.system.machine import available_cores
 from autosam_edge.system.platform import can_draw
 from autosam_edge.system.staging import sweep, sync
+from autosam_edge.system.thread_team import ThreadTeam
 from autosam_edge.warning_codes import PREVIEW_LEFT_OUT, SEG_LEFT_OUT
 
 if TYPE_CHECKING:
@@ -260,12 +263,18 @@ def _write_all(
             "no organ was found, and DICOM SEG, the only requested format, needs at least one.",
             remedy=f"To see the scan and the warnings, {WITHOUT_DICOM}.",
         )
-    # One after the other: with two threads on two cores the same work took longer, as pydicom holds the
-    # interpreter most of the time.
-    for name in todo:
-        with _timed(timings, name):
-            results.write(name, stage / FILE_NAMES[name])
-            sync(stage / FILE_NAMES[name])
+    timings.update(dict.fromkeys(todo, 0.0))  # in this order, whichever is ready first
+
+    def make(names: Sequence[Format]) -> None:
+        for name in names:
+            with _timed(timings, name):
+                results.write(name, stage / FILE_NAMES[name])
+                sync(stage / FILE_NAMES[name])
+
+    # pydicom and highdicom hold the interpreter; zlib, NumPy and Pillow do most of their work without it.
+    dicom = [name for name in todo if name in DICOM_FORMATS]
+    others = [name for name in todo if name not in DICOM_FORMATS]
+    ThreadTeam(min(2, available_cores())).run(partial(make, others), partial(make, dicom))
     return todo
 
 

@@ -19,6 +19,7 @@ from autosam_edge.pipeline.slab import ROWS_AT_ONCE, FloatArray, Slab
 from autosam_edge.pipeline.tiles import TilePlan
 from autosam_edge.plausibility.check import RunCheck
 from autosam_edge.system.memory import MemoryBudget, resident_mb
+from autosam_edge.system.thread_team import ThreadTeam
 from autosam_edge.version import __version__
 from autosam_edge.volume import Provenance, Segmentation, Volume
 from autosam_edge.warning_codes import NO_BODY
@@ -54,6 +55,7 @@ class TileRun:
         memory: Memory of the engine and the limit; None counts nothing for the engine and sets no limit.
         part: Slices (D, H, W) of the canonical scan; outside of them all is background, but the network sees
             what lies around them. None labels the whole body.
+        threads: Number of threads for what is not the network; the labels do not depend on it.
 
     Attributes:
         tiles: Number of tiles; those that hold only air are not computed.
@@ -67,9 +69,16 @@ class TileRun:
     """
 
     def __init__(
-        self, model: Model, volume: Volume, memory: MemoryBudget | None = None, part: Box | None = None
+        self,
+        model: Model,
+        volume: Volume,
+        memory: MemoryBudget | None = None,
+        part: Box | None = None,
+        *,
+        threads: int = 1,
     ) -> None:
         self._model, self._volume = model, volume
+        self._team = ThreadTeam(threads)
         self._timings_s = dict.fromkeys(
             ("resample", "network", "blend", "restore", "one_part", "plausibility"), 0.0
         )
@@ -147,7 +156,7 @@ class TileRun:
         )
         one_part = OnePartFilter(self._tiles.shape, connected)
         check = RunCheck(self._model.plausibility, self._model.confidence, self._model.class_weights)
-        slab = Slab(self._tiles, self._model.classes)
+        slab = Slab(self._tiles, self._model.classes, self._team)
         patch_depth, starts = self._tiles.patch[0], self._tiles.starts[0]
         image = self._image(starts[0], starts[0] + patch_depth)
         for start, following in zip(starts, (*starts[1:], starts[-1] + patch_depth), strict=True):
@@ -253,8 +262,16 @@ class TileRun:
         top, bottom = self._body[0].start, self._body[0].stop - 1
         wanted = np.clip(np.arange(start, stop) + d.start, top, bottom)
         first, last = int(wanted[0]), int(wanted[-1]) + 1
+        sides = (height.stop - height.start, width.stop - width.start)
+        rows = np.empty((last - first, *sides), dtype=np.float32)
+
+        def resample(start: int, stop: int) -> None:
+            rows[start - first : stop - first] = self._grid.resampler.rows(
+                self._hu, start, stop, plane=(height, width)
+            )
+
         with self._timed("resample"):
-            rows = self._grid.resampler.rows(self._hu, first, last, plane=(height, width))
+            self._team.divide(resample, first, last)
         air_hu = self._model.input.window_hu[0]
         image = np.full((stop - start, *self._tiles.padded[1:]), air_hu, dtype=np.float32)
         lines = slice(height.start - h.start, height.stop - h.start)

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from autosam_edge.error_codes import MODEL_SHAPE_WRONG, OUTPUT_NOT_FINITE
 from autosam_edge.pipeline.tiles import TilePlan, gaussian_weights
+from autosam_edge.system.thread_team import ThreadTeam
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,10 +27,12 @@ class Slab:
     Args:
         tiles: Layout of the tiles.
         classes: Outputs C of the network.
+        team: Threads that add a tile; None adds it in the calling thread.
     """
 
-    def __init__(self, tiles: TilePlan, classes: int) -> None:
+    def __init__(self, tiles: TilePlan, classes: int, team: ThreadTeam | None = None) -> None:
         depth, (_, height, width) = tiles.patch[0], tiles.padded
+        self._team = team or ThreadTeam()
         self._tiles, self._classes = tiles, classes
         self._kernel = gaussian_weights(tiles.patch)
         # Depth comes before the classes, so that finished rows are contiguous.
@@ -54,14 +57,18 @@ class Slab:
             )
         _, rows, columns = window
         self._weight[window] += self._kernel
-        for depth in range(self._tiles.patch[0]):
-            plane = logits[:, depth]
-            probability = np.exp(plane - plane.max(axis=0))
-            total = probability.sum(axis=0)
-            if not np.isfinite(total).all():
-                raise OUTPUT_NOT_FINITE("the network gave values that are not finite.")
-            probability *= self._kernel[depth] / total
-            self._sum[depth, :, rows, columns] += probability
+
+        def add_planes(start: int, stop: int) -> None:
+            for depth in range(start, stop):
+                plane = logits[:, depth]
+                probability = np.exp(plane - plane.max(axis=0))
+                total = probability.sum(axis=0)
+                if not np.isfinite(total).all():
+                    raise OUTPUT_NOT_FINITE("the network gave values that are not finite.")
+                probability *= self._kernel[depth] / total
+                self._sum[depth, :, rows, columns] += probability
+
+        self._team.divide(add_planes, 0, self._tiles.patch[0])
 
     def add_background(self, window: Window) -> None:
         """Add a tile that is background for certain."""

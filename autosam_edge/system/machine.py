@@ -6,6 +6,7 @@ import importlib.metadata
 import math
 import os
 import platform
+import sys
 from pathlib import Path
 
 _PACKAGES = ("autosam-edge", "numpy", "onnxruntime", "openvino", "torch", "monai", "pydicom", "highdicom")
@@ -32,7 +33,12 @@ def describe_machine() -> dict[str, object]:
 
 
 def available_cores() -> int:
-    """Cores that this process may use: those it is bound to, and no more than its control group allows."""
+    """Cores that this process may use: those it is bound to, and no more than its control group allows.
+
+    A browser's Python has one thread.
+    """
+    if sys.platform in ("emscripten", "wasi"):
+        return 1
     bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
     cores = bound or os.cpu_count() or 1
     quota = _cpu_quota()

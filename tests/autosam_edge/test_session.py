@@ -96,6 +96,30 @@ def test_skipping_air_changes_nothing(model, monkeypatch):
     np.testing.assert_array_equal(skipped.labels, asked.labels)
 
 
+class ThreadedEngine(ThresholdEngine):
+    """A threshold engine that says how many threads it has."""
+
+    def __init__(self, threads):
+        super().__init__(CENTERS)
+        self.threads = threads
+
+    @property
+    def description(self):
+        return {**super().description, "threads": self.threads}
+
+
+@pytest.mark.parametrize("orientation", [None, Orientation((2, 0, 1), (True, False, True))])
+def test_threads_change_no_label(model, orientation, monkeypatch):
+    """One, three, and as many as there are cores; every number that is measured on the way is the same."""
+    monkeypatch.setattr("autosam_edge.planned_run.available_cores", lambda: 64)
+    volume = block_volume(spacing=(4.1, 2.2, 2.7), orientation=orientation)
+    alone, *others = [segment(model, volume, ThreadedEngine(threads)) for threads in ("1", "3", "all")]
+    assert alone.labels.any()
+    for other in others:
+        np.testing.assert_array_equal(other.labels, alone.labels)
+        assert (other.plausibility, other.expected_dice) == (alone.plausibility, alone.expected_dice)
+
+
 class Recorder(ThresholdEngine):
     """A threshold engine that keeps the tiles it was asked for."""
 

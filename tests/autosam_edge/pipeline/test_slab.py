@@ -8,6 +8,7 @@ import pytest
 from autosam_edge.errors import EngineError
 from autosam_edge.pipeline.slab import ROWS_AT_ONCE, Slab
 from autosam_edge.pipeline.tiles import TilePlan
+from autosam_edge.system.thread_team import ThreadTeam
 
 PATCH = (16, 16, 16)
 ALL = slice(None)
@@ -70,10 +71,17 @@ def test_rows_that_were_handed_over_leave_no_trace():
     np.testing.assert_allclose(last, 0.9, rtol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("wrong", "code"), [(logits_of((0.5, 0.5)), "AE-ENGINE-003"), (logits_of((np.nan,) * 3), "AE-ENGINE-005")]
-)
-def test_logits_that_are_no_answer_are_refused(wrong, code):
-    """Another number of classes, values that are not finite."""
-    with pytest.raises(EngineError, match=code):
-        Slab(TilePlan(PATCH, PATCH, 0.0), 3).add(wrong, (ALL, ALL, ALL))
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("row", [0, 15])
+def test_a_value_that_is_not_finite_is_refused(row, threads):
+    """In the first row and the last, which two threads add."""
+    logits = logits_of((0.2, 0.7, 0.1)).copy()
+    logits[1, row, 3, 4] = np.nan
+    with pytest.raises(EngineError, match="AE-ENGINE-005"):
+        Slab(TilePlan(PATCH, PATCH, 0.0), 3, ThreadTeam(threads)).add(logits, (ALL, ALL, ALL))
+
+
+def test_logits_of_another_number_of_classes_are_refused():
+    """Before one of them is added."""
+    with pytest.raises(EngineError, match="AE-ENGINE-003"):
+        Slab(TilePlan(PATCH, PATCH, 0.0), 3).add(logits_of((0.5, 0.5)), (ALL, ALL, ALL))

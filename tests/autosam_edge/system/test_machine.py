@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from autosam_edge.system import machine
-from autosam_edge.system.machine import describe_machine, machine_in_words
+from autosam_edge.system.machine import available_cores, describe_machine, machine_in_words
 
 X86 = (
     "processor\t: 0\ncpu family\t: 6\nmodel\t\t: 85\nmodel name\t: Some(R) CPU @ 2.00GHz\n\n"
@@ -106,3 +106,10 @@ def test_a_system_that_does_not_tell_its_memory(cpuinfo, monkeypatch):
 def test_an_accelerator_did_the_work():
     """Then its name stands for the machine."""
     assert machine_in_words("Some GPU") == "Some GPU"
+
+
+@pytest.mark.parametrize("system", ["emscripten", "wasi"])
+def test_a_browsers_python_has_one_core(system, monkeypatch):
+    """It starts no thread."""
+    monkeypatch.setattr("sys.platform", system)
+    assert available_cores() == 1

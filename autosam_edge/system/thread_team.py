@@ -1,0 +1,52 @@
+"""Threads that share work; NumPy, zlib and Pillow compute outside of the interpreter's lock."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor, wait
+from functools import partial
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class ThreadTeam:
+    """The calling thread and its helpers; a team of one starts no thread, as in a browser.
+
+    Args:
+        threads: Number of threads, 1 or more.
+    """
+
+    def __init__(self, threads: int = 1) -> None:
+        self._threads = threads
+        self._helpers = ThreadPoolExecutor(threads - 1) if threads > 1 else None
+
+    def run(self, *tasks: Callable[[], None]) -> None:
+        """Run tasks that do not depend on each other; all have ended when it returns or raises.
+
+        Raises:
+            Exception: What a task raised.
+        """
+        if self._helpers is None:
+            for task in tasks:
+                task()
+            return
+        *others, own = tasks
+        futures = [self._helpers.submit(task) for task in others]
+        try:
+            own()
+        finally:
+            wait(futures)
+        for future in futures:
+            future.result()
+
+    def divide(self, work: Callable[[int, int], None], start: int, stop: int) -> None:
+        """Run ``work(first, last)`` on one part ``[first, last)`` of ``[start, stop)`` for each thread.
+
+        Raises:
+            Exception: What a part raised.
+        """
+        parts = max(1, min(self._threads, stop - start))
+        ends = [start + (stop - start) * part // parts for part in range(parts + 1)]
+        self.run(*(partial(work, first, last) for first, last in pairwise(ends)))
