@@ -15,7 +15,7 @@ DECODERS = "compressed DICOM"
 
 
 def run_in_child(arguments: list[str], data: bytes) -> bytes:  # noqa: ARG001  the interface of run_child
-    """Try one part and answer with a JSON object of ``state``, ``detail`` and ``telemetry_off``.
+    """Try one part and answer with a JSON array: ``state``, ``detail``, ``telemetry_off``.
 
     Args:
         arguments: The target of an engine, or ``DECODERS``.

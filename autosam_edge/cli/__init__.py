@@ -180,7 +180,7 @@ def _leave(error: BaseException) -> NoReturn:
     _fail(
         INTERNAL_ERROR(
             f"unexpected {type(error).__name__}.",
-            remedy="set AUTOSAM_EDGE_TRACEBACK=1 and report what it shows.",
+            remedy="Set AUTOSAM_EDGE_TRACEBACK=1 and report what it shows.",
         )
     )
 

@@ -111,7 +111,14 @@ def watch_folder(
         watch(Batch([source], out, settings, Selection(settle_s=settle)), _stop_event(), counts=counts)
 
 
+_OF_DICOM = {
+    "port", "title", "callers", "peers", "send_to", "certificate", "key", "authorities", "settle", "min_free",
+    "max_waiting", "status_port",
+}  # fmt: skip
+
+
 def serve(
+    context: typer.Context,
     out: options.Out,
     port: Port = 11112,
     host: Host = "127.0.0.1",
@@ -138,13 +145,10 @@ def serve(
     """Run a DICOM node: receive CT series, label their organs, send the results to an archive."""
     settings = _settings(bundle, tier, engine, max_memory, formats, pseudonymize=pseudonymize)
     if http is not None:
-        unused: dict[str, object] = {"--send-to": send_to, "--allow-aet": callers, "--allow-peer": peers}
-        unused |= {"--tls-cert": certificate, "--tls-key": key, "--tls-ca": authorities}
-        unused |= {"--status-port": status_port}
-        if given := next((option for option, value in unused.items() if value), None):
-            raise typer.BadParameter("has no effect with --http", param_hint=given)
+        options.refuse_given(context, _OF_DICOM, "has no effect with --http")
         _serve_http(out, settings, host, http, max_upload)
         return
+    options.refuse_given(context, {"max_upload"}, "has no effect without --http")
     with needs("node"):
         from autosam_edge.node.inbox import Inbox
         from autosam_edge.node.receiver import Listener

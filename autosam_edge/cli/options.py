@@ -14,7 +14,7 @@ from autosam_edge.error_codes import OUTPUT_UNNAMED
 from autosam_edge.output_formats import DEFAULT_FORMATS, FORMATS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
     from autosam_edge.output_formats import Format
 
@@ -228,6 +228,19 @@ def require(option: str, value: T | None, reason: str) -> T:
     if value is None:
         raise typer.BadParameter(reason, param_hint=option)
     return value
+
+
+def refuse_given(context: typer.Context, names: Collection[str], reason: str) -> None:
+    """Refuse the first option of the command line that this call would pass over in silence.
+
+    Args:
+        names: Parameters of the command whose options have no effect.
+        reason: Clause that says why.
+    """
+    for option in context.command.params:
+        source = context.get_parameter_source(option.name or "")
+        if option.name in names and source is not None and source.name == "COMMANDLINE":
+            raise typer.BadParameter(reason, param_hint=option.opts[0])
 
 
 def named_paths(option: str, texts: Iterable[str], *, folders: bool = False) -> dict[str, Path]:

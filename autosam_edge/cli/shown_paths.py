@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from autosam_edge.errors import AutosamEdgeError
@@ -28,8 +28,9 @@ def paths_shown(source: Path, *, wanted: bool) -> Iterator[None]:
         yield
     except AutosamEdgeError as error:
         if wanted:
-            files = numbered_files(source)
-            for number, count in dict.fromkeys(_NUMBERED.findall(error.message)):
-                if int(count) == len(files):  # otherwise the folder has changed meanwhile
-                    print(f"file {number} of {count} is {files[int(number) - 1]}", file=sys.stderr)
+            with suppress(AutosamEdgeError, OSError):  # the error of the block is the one to show
+                files = numbered_files(source)
+                for number, count in dict.fromkeys(_NUMBERED.findall(error.message)):
+                    if int(count) == len(files):  # otherwise the folder has changed meanwhile
+                        print(f"file {number} of {count} is {files[int(number) - 1]}", file=sys.stderr)
         raise

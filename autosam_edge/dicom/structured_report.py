@@ -139,9 +139,13 @@ def _segments(sources: Sequence[Dataset], header: Dataset) -> dict[str, Referenc
 
 
 def _source_images(segmentation: Segmentation, sources: Sequence[Dataset]) -> dict[str, Reference]:
-    """The images that show each organ, by the organ's title; one file of many frames stands for all."""
+    """The images that show each organ, by the organ's title; one file of many frames stands for all.
+
+    A slice that was filled in has no image.
+    """
     values = [label.value for label in segmentation.table]
-    present = organ_slices(segmentation.labels, np.arange(len(segmentation.labels)), values)
+    order = np.setdiff1d(np.arange(len(segmentation.labels)), segmentation.filled)
+    present = organ_slices(segmentation.labels, order, values)
     return {
         label.title: [
             hd.sr.SourceImageForMeasurementGroup(
@@ -174,7 +178,10 @@ def _report(
         item
         for organ in statistics
         if organ.voxels
-        for item in _group(organ, labels[organ.label], segmentation, series_uid, references[organ.title])
+        # An organ that is on filled slices alone has no segment.
+        for item in _group(
+            organ, labels[organ.label], segmentation, series_uid, references.get(organ.title, [])
+        )
     ]
     if groups:
         root.ContentSequence.append(_container(_MEASUREMENTS, groups))

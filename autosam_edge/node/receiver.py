@@ -193,6 +193,6 @@ class Receiver:
             return _NOT_UNDERSTOOD
         try:
             self._inbox.take(self._ids[id(event.assoc)], study, instance, event.encoded_dataset())
-        except (AutosamEdgeError, OSError):
+        except (AutosamEdgeError, OSError, KeyError):  # no id: the association has ended meanwhile
             return _NO_RESOURCES
         return _SUCCESS

@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 from autosam_edge_test_ct import CtFolder, lenient_writing  # noqa: F401  used by every test
 
-from autosam_edge.errors import AutosamEdgeError
+from autosam_edge.cli.shown_paths import paths_shown
+from autosam_edge.error_codes import DICOM_DAMAGED
+from autosam_edge.errors import AutosamEdgeError, InputError
 from autosam_edge.phantom import make_phantom
 from autosam_edge.phantom.series import write_dicom_series
 from autosam_edge.read_scan import read
@@ -211,6 +213,12 @@ def test_a_person_at_the_desk_sees_the_path_behind_a_number(series, tmp_path):
     path = series.path / "MARKERFILE2.dcm"
     assert shown.stderr == f"file 3 of 5 is {path}\n{plain.stderr}"
     assert (plain.returncode, shown.returncode) == (3, 3)
+
+
+def test_files_that_are_gone_do_not_hide_the_error(tmp_path):
+    """The folder vanished after the error: the error is shown, without a path."""
+    with pytest.raises(InputError, match="AE-DICOM-005"), paths_shown(tmp_path / "gone", wanted=True):
+        raise DICOM_DAMAGED("file 3 of 5 is damaged.")
 
 
 def test_the_order_of_the_numbers_in_a_zip(series, tmp_path):

@@ -147,6 +147,32 @@ def test_the_seg_of_another_run_is_not_referred_to(scan, segmentation, tmp_path:
     assert len(sr.get_evidence()) == len(uids)
 
 
+@pytest.mark.parametrize("with_seg", [False, True])
+def test_no_image_is_referred_to_in_place_of_one_that_is_missing(
+    with_seg: bool,
+    ct: CtFolder,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    """Slice 2 was filled in: the images behind it keep their places; an organ on it alone has none."""
+    files = ct.write(SliceThickness=2.5)
+    files[2].unlink()
+    scan = read(ct.path, allow_gap=True)
+    labels = np.zeros(scan.shape, np.uint8)
+    labels[1:4, 1:3, 1:4] = LIVER
+    labels[2, 1:3, 5:7] = KIDNEY_LEFT
+    segmentation = Segmentation(
+        labels, scan.grid, BTCV_LABELS, PROVENANCE, filled=scan.source.filled, warnings=scan.warnings
+    )
+    formats = ("dicom-seg", "dicom-sr") if with_seg else ("dicom-sr",)
+    sr = hd.sr.srread(write(scan, segmentation, tmp_path / "out", formats=formats)["dicom-sr"])
+    shown = {
+        group.tracking_identifier: [image.referenced_sop_instance_uid for image in group.source_images]
+        for group in sr.content.get_image_measurement_groups()
+    }
+    images = [pydicom.dcmread(files[place]).SOPInstanceUID for place in (1, 3)]
+    assert shown == ({"Left kidney": []} if with_seg else {"Liver": images, "Left kidney": []})
+
+
 def test_a_multi_frame_source_is_referred_to_as_one(ct: CtFolder, tmp_path: Path) -> None:  # noqa: F811
     """One file holds every slice."""
     file = ct.save(ct.enhanced([3, 0, 4, 1, 2]), "multi.dcm")

@@ -51,6 +51,8 @@ def certificates(tmp_path_factory):
         (["--http", "8080", "--tls-cert", "node.pem"], "--tls-cert: has no effect with --http"),
         (["--http", "8080", "--tls-key", "node.key"], "--tls-key: has no effect with --http"),
         (["--http", "8080", "--allow-peer", "10.0.0.7"], "--allow-peer: has no effect with --http"),
+        (["--http", "8080", "--port", "11112"], "--port: has no effect with --http"),
+        (["--max-upload", "100"], "--max-upload: has no effect without --http"),
     ],
 )
 def test_options_that_would_protect_nothing_are_wrong_usage(tmp_path, options, reason):
