@@ -48,9 +48,8 @@ def stand_in_session(*_: object, **__: object) -> Session:
 
 if __name__ == "__main__":
     main()
-elif (
-    __name__ == "__mp_main__"
-):  # a worker of `batch`, which imports the main module of its parent by this name
+elif __name__ == "__mp_main__":
+    # A worker of `batch`, which imports the main module of its parent by this name.
     from autosam_edge.batch import scan
 
     vars(scan)["open_session"] = stand_in_session

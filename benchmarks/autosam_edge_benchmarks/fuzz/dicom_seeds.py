@@ -125,9 +125,8 @@ def _fill(ds: Dataset, frames: list[npt.NDArray[np.uint16]], syntax: str) -> Dat
     return ds
 
 
-COMPRESSED = frozenset(
-    str(uid) for kind in list(SYNTAXES)[4:] for uid in SYNTAXES[kind]
-)  # all but the first four
+# All but the first four kinds.
+COMPRESSED = frozenset(str(uid) for kind in list(SYNTAXES)[4:] for uid in SYNTAXES[kind])
 _BIG = frozenset({str(ExplicitVRBigEndian)})
 
 

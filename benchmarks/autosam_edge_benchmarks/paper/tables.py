@@ -19,10 +19,8 @@ from autosam_edge_training.evaluate.scores import Metric
 from autosam_edge_training.evaluate.significance import compare_methods
 
 SMOKE_TITLE = "smoke: phantoms and tiny networks, figures mean nothing"
-_METRIC: dict[Measure, Metric] = {
-    "dice": "dice",
-    "nsd": "nsd_1",
-}  # the paper names no tolerance; ours is 1 mm
+# The paper names no tolerance; ours is 1 mm.
+_METRIC: dict[Measure, Metric] = {"dice": "dice", "nsd": "nsd_1"}
 
 
 @dataclass(frozen=True)

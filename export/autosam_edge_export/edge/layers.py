@@ -104,9 +104,8 @@ class PlaneUpsampling(nn.Module):
         if conv.kernel_size != conv.stride or not plain:
             raise ValueError("only a transposed convolution with kernel = stride is taken apart by planes")
         self.kernel, self.outputs = conv.kernel_size, conv.out_channels
-        weight = conv.weight.detach().transpose(
-            1, 2
-        )  # (C, a, O, b, c): the planes of a block come one after the other
+        # (C, a, O, b, c): the planes of a block come one after the other.
+        weight = conv.weight.detach().transpose(1, 2)
         self.weight = nn.Parameter(weight.flatten(1, 2).contiguous(), requires_grad=False)
         bias = None if conv.bias is None else conv.bias.detach().repeat(self.kernel[0])
         self.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)

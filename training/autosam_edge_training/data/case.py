@@ -237,9 +237,8 @@ def _fullest(labels: npt.NDArray[np.uint8], sampler: Resampler, classes: int) ->
     """The class with the largest share, (D', H', W'): ``_occupancy(...).argmax(0)`` with less memory."""
     found, largest = np.zeros(sampler.shape, dtype=np.uint8), np.zeros(sampler.shape, dtype=np.uint8)
     for organ, where, share in _shares(labels, sampler, classes):
-        wins = (
-            share >= largest[where] if organ == 0 else share > largest[where]
-        )  # the background comes last and is the first class
+        # The background comes last and is the first class.
+        wins = share >= largest[where] if organ == 0 else share > largest[where]
         found[where][wins] = organ
         np.maximum(largest[where], share, out=largest[where])
     return found

@@ -259,10 +259,8 @@ def _refuse_twins(manifest: Manifest) -> None:
     seen: dict[str, tuple[str, str]] = {}
     for split in SPLITS:
         for entry in manifest.split(split):
-            for key in (
-                f"name {entry.name.lower()}",
-                f"image {entry.image_sha256}",
-            ):  # names become files, and some disks ignore case
+            # Names become files, and some disks ignore case.
+            for key in (f"name {entry.name.lower()}", f"image {entry.image_sha256}"):
                 if key in seen:
                     refuse_twin(entry.name, split, *seen[key])
                 seen[key] = (entry.name, split)

@@ -246,9 +246,8 @@ def _write_phantom(seed: int, folder: Path, spacing_mm: Spacing) -> Pair:
     phantom = make_phantom(seed, spacing_mm=spacing_mm)
     folder.mkdir(exist_ok=True)
     image, label = folder / f"phantom-{seed}.nii.gz", folder / f"phantom-{seed}-label.nii.gz"
-    scan = nib.Nifti1Image(
-        phantom.volume.hu.T, ras_affine(phantom.volume.grid.affine)
-    )  # (D, H, W) -> (x, y, z)
+    # (D, H, W) -> (x, y, z)
+    scan = nib.Nifti1Image(phantom.volume.hu.T, ras_affine(phantom.volume.grid.affine))
     scan.header.set_xyzt_units("mm", "sec")
     nib.save(scan, image)
     write_nifti(Segmentation(phantom.labels, phantom.volume.grid, BTCV_LABELS), label)

@@ -98,9 +98,8 @@ def surface_dice(
     """
     pair = [mask.expand(1, len(TOLERANCES_MM), -1, -1, -1) for mask in cropped_pair(found, truth)]
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", FutureWarning
-        )  # MONAI 1.6 warns of a deprecated argument that it passes to itself
+        # MONAI 1.6 warns of a deprecated argument that it passes to itself.
+        warnings.simplefilter("ignore", FutureWarning)
         values = compute_surface_dice(
             pair[0],
             pair[1],
@@ -165,9 +164,8 @@ def read_csv(path: Path) -> list[Score]:
 
 
 def _score(row: dict[str, str]) -> Score:
-    if (
-        None in row or None in row.values()
-    ):  # where csv puts cells that are too many, and what it takes for those that are missing
+    # Where csv puts cells that are too many, and what it takes for those that are missing.
+    if None in row or None in row.values():
         raise ValueError("a row has more or fewer cells than there are columns")
     overlap, one, two, three = (float(row[metric] or "nan") for metric in METRICS)
     if any(not (math.isnan(value) or 0.0 <= value <= 1.0) for value in (overlap, one, two, three)):

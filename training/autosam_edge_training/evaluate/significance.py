@@ -70,9 +70,8 @@ def signed_rank(differences: Sequence[float]) -> SignedRank:
 def _exact_p(differences: npt.NDArray[np.float64]) -> float:
     """Two-sided p over all 2^n signs of the ranks; ties share their mean rank, unlike in SciPy."""
     twice = np.rint(2.0 * rankdata(np.abs(differences))).astype(np.int64)  # mean ranks are halves
-    chance = np.zeros(
-        int(twice.sum()) + 1
-    )  # chance[s]: that the positive ranks sum to s, if each sign is a coin's
+    # chance[s]: that the positive ranks sum to s, if each sign is a coin's.
+    chance = np.zeros(int(twice.sum()) + 1)
     chance[0] = 1.0
     for rank in twice:
         with_rank = chance[:-rank] / 2.0

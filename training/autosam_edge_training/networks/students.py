@@ -90,12 +90,8 @@ def _build_monai(name: str, classes: int, arguments: Mapping[str, Any]) -> nn.Mo
     given, kind = monai_arguments(name, classes, arguments), _monai_class(name)
     try:
         return kind(**given)
-    except (
-        TypeError,
-        ValueError,
-        AssertionError,
-        ArithmeticError,
-    ) as error:  # MONAI checks little: 0 heads are a division by zero
+    except (TypeError, ValueError, AssertionError, ArithmeticError) as error:
+        # MONAI checks little: 0 heads are a division by zero.
         raise ValueError(
             f"monai's {name} does not take these arguments: {' '.join(str(error).split())}"
         ) from error

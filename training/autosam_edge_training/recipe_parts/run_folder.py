@@ -115,10 +115,8 @@ class RunFolder:
         shown = self._fabric.is_global_zero and self._console.is_terminal
         try:
             with Progress(*columns, console=self._console, transient=True, disable=not shown) as progress:
-                self._progress, self._task = (
-                    progress,
-                    progress.add_task("steps", total=total, completed=self.first_step, loss=""),
-                )
+                self._progress = progress
+                self._task = progress.add_task("steps", total=total, completed=self.first_step, loss="")
                 for step in range(self.first_step, total):
                     yield step
                     progress.update(self._task, completed=step + 1)
@@ -146,10 +144,8 @@ class RunFolder:
     def save(self, step: int, state: Mapping[str, Any]) -> None:
         """Write the checkpoint; an interrupted call leaves the previous one."""
         if self._fabric.is_global_zero:
-            with (
-                staged_file(self.out / CHECKPOINT) as stage,
-                stage.open("wb") as file,
-            ):  # by path, torch writes its name into the file
+            # By path, torch writes its name into the file.
+            with staged_file(self.out / CHECKPOINT) as stage, stage.open("wb") as file:
                 torch.save({**state, "step": step}, file)
         self._fabric.barrier()
 

@@ -63,9 +63,8 @@ class WindowAttention(nn.Module):
         )
         biases = self._position_biases(query, (size[0], size[1], size[2]))
         if regions is not None:
-            regions = regions.repeat(count // regions.shape[0], 1)[
-                :, None
-            ]  # (N, 1, T), the volumes of the batch in a row
+            # (N, 1, T), the volumes of the batch in a row
+            regions = regions.repeat(count // regions.shape[0], 1)[:, None]
         mixed = self._attend(query * self.scale, key, value, biases, regions)
         return self.proj(mixed.transpose(1, 2).reshape(count, *size, dim))
 

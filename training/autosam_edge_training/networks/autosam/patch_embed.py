@@ -58,9 +58,8 @@ class PatchEmbed(nn.Module):
                 f"image of shape {tuple(image.shape)}: expected (B, 1, D, H, W), multiples of {self.stride}"
             )
         kernel, bias = self.folded()
-        margin = (
-            kernel.shape[-1] - self.stride
-        ) // 2  # an enlarged voxel at the rim of a patch looks one native voxel beyond it
+        # An enlarged voxel at the rim of a patch looks one native voxel beyond it.
+        margin = (kernel.shape[-1] - self.stride) // 2
         if margin:
             image = F.pad(image, (margin,) * 6, mode="replicate")
         tokens = F.conv3d(image, kernel, bias, stride=self.stride)

@@ -154,9 +154,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         ) from error
     except FileNotFoundError as error:
         raise _no_file(path) from error
-    except (
-        Exception
-    ) as error:  # the readers of a damaged file raise nearly anything, IndexError and struct.error among it
+    except Exception as error:
+        # The readers of a damaged file raise nearly anything, IndexError and struct.error among it.
         raise CHECKPOINT_DAMAGED(
             f"{path.name} cannot be read as a checkpoint, it is damaged or cut short."
         ) from error
