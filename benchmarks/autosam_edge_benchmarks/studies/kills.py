@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import random
 import signal
 import subprocess
@@ -10,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -120,16 +121,13 @@ def check_after(out: Path, runs: Mapping[str, Files]) -> str:
 
 def _kill_at_steps(scene: str, steps: Sequence[int] | None) -> Counter[str]:
     runs: dict[str, Files] = {
-        "older": _files("older", _FIVE),
-        "own": _files("own", _TWO),
-        "next": _files("next", _FIVE),
+        "older": dict.fromkeys(_FIVE, b"older"),
+        "own": dict.fromkeys(_TWO, b"own"),
+        "next": dict.fromkeys(_FIVE, b"next"),
     }
     found: Counter[str] = Counter()
-    step = 0
-    while True:
-        step = step + 1 if steps is None else next((later for later in steps if later > step), 0)
-        if step == 0:
-            return found
+    numbers: Iterable[int] = itertools.count(1) if steps is None else steps
+    for step in numbers:
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder) / "out"
             if scene != "new folder":
@@ -140,21 +138,24 @@ def _kill_at_steps(scene: str, steps: Sequence[int] | None) -> Counter[str]:
             if rival is not None and rival.wait() != 0:
                 raise KillError(f"step {step}: the other process failed")
             if process.wait() == 0:  # there are no more steps
-                return found
+                break
             state = check_after(out, runs)
             found[state if rival is None else "other" if state == "next" else state] += 1
             if _worker(out, "next", 0, _FIVE).wait() != 0 or state_of(out, runs) != "next":
                 raise KillError(f"step {step}: the next run failed")
             _check_clean(out, mine=scene != "new folder")
+    return found
 
 
 def _kill_at_random(name: str, count: int) -> Counter[str]:
     found: Counter[str] = Counter()
     draw = random.Random(name)  # noqa: S311  moments, no secrets
     with tempfile.TemporaryDirectory() as folder:
-        scans = [_phantom(Path(folder) / f"scan{seed}", seed) for seed in (1, 2)]
+        scans = [Path(folder) / f"scan{seed}" for seed in (1, 2)]
         out, runs, lasts_s = Path(folder) / "out", dict[str, Files](), 0.0
         for number, scan in enumerate(scans):
+            phantom = make_phantom(number + 1, spacing_mm=(8.0, 6.0, 6.0))
+            write_dicom_series(phantom.volume, scan, seed=number + 1)
             lasts_s = _undisturbed(scan, out)
             runs[str(number)] = {path.name: path.read_bytes() for path in out.iterdir()}
         (out / _MINE).write_text("mine")
@@ -210,19 +211,10 @@ def _check_clean(out: Path, *, mine: bool) -> None:
         raise KillError("a file of the user has changed")
 
 
-def _files(text: str, names: Sequence[str]) -> Files:
-    return {name: text.encode() for name in names}
-
-
 def _worker(out: Path, text: str, step: int, names: Sequence[str]) -> subprocess.Popen[bytes]:
     module = "autosam_edge_benchmarks.studies.kill_worker"
     command = [sys.executable, "-m", module, str(out), text, str(step), *names]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL)  # noqa: S603  our own module
-
-
-def _phantom(folder: Path, seed: int) -> Path:
-    write_dicom_series(make_phantom(seed, spacing_mm=(8.0, 6.0, 6.0)).volume, folder, seed=seed)
-    return folder
 
 
 def _segment(scan: Path, out: Path) -> subprocess.Popen[str]:
