@@ -155,7 +155,8 @@ def _prepare(environment: Path, log: Callable[[str], None]) -> str:
     """Make the environment and the models; the reason in words if that is not possible."""
     from importlib.metadata import version
 
-    pip = [str(_python(environment)), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    python = str(_python(environment))
+    pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     torch = f"torch=={version('torch').split('+')[0]}"
     steps = [
         [sys.executable, "-m", "venv", str(environment)],
@@ -169,12 +170,7 @@ def _prepare(environment: Path, log: Callable[[str], None]) -> str:
             for step in steps:
                 subprocess.run(step, check=True, capture_output=True, text=True)  # noqa: S603
             done.touch()
-        prepare = [
-            str(_python(environment)),
-            nnunet_pipeline.__file__,
-            "prepare",
-            str(environment / "models"),
-        ]
+        prepare = [python, nnunet_pipeline.__file__, "prepare", str(environment / "models")]
         subprocess.run(prepare, check=True, capture_output=True, text=True)  # noqa: S603
     except subprocess.CalledProcessError as error:
         return f"cannot be installed here: {last_line(error.stderr)}"

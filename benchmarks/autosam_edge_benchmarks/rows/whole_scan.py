@@ -51,20 +51,12 @@ def run_once(source: Path, *, model: tuple[str, str], engine: str, precision: st
     Raises:
         BenchError: The command failed (AE-BENCH-006); the message is the last line of its standard error.
     """
+    program = [sys.executable, "-m", "autosam_edge", "segment", str(source)]
     options = [*model, "--engine", engine, "--precision", precision]
     # A repeated series is no abdomen; the verdict changes nothing of the work.
     options += ["--threads", str(threads), "--accept-implausible", "--json"]
     with tempfile.TemporaryDirectory() as folder:
-        command = [
-            sys.executable,
-            "-m",
-            "autosam_edge",
-            "segment",
-            str(source),
-            "-o",
-            f"{folder}/out",
-            *options,
-        ]
+        command = [*program, "-o", f"{folder}/out", *options]
         before, started = joules(), time.perf_counter()
         finished = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
         wall_s, after = time.perf_counter() - started, joules()
