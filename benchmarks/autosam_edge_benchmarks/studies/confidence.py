@@ -11,16 +11,14 @@ from dataclasses import asdict, replace
 from itertools import pairwise
 
 import numpy as np
-import numpy.typing as npt
 from scipy.stats import spearmanr
 
 from autosam_edge.plausibility.expected_dice import Confidence, log_odds
 from autosam_edge_benchmarks.result_header import Result
-from autosam_edge_benchmarks.studies.confidence_inputs import TEMPERATURES
+from autosam_edge_benchmarks.studies.confidence_inputs import TEMPERATURES, FloatArray
 from autosam_edge_benchmarks.studies.plausibility import AS_IT_IS
 from autosam_edge_training.error_codes import SPLIT_EMPTY
 
-FloatArray = npt.NDArray[np.float64]
 Inputs = Sequence[Result]
 
 BAD_DICE = 0.5

@@ -17,8 +17,8 @@ from autosam_edge.pipeline.resample import ModelGrid
 from autosam_edge.plausibility.expected_dice import SoftDice, calibrate, near_organs
 from autosam_edge.session import Session
 from autosam_edge.volume import Volume
-from autosam_edge_benchmarks.result_header import Result, new_result
-from autosam_edge_benchmarks.studies.plausibility import AS_IT_IS
+from autosam_edge_benchmarks.result_header import Result
+from autosam_edge_benchmarks.studies.plausibility import AS_IT_IS, study_header
 from autosam_edge_benchmarks.studies.plausibility_inputs import TRANSFORMATIONS, Scan, Transformation, noisy
 from autosam_edge_training.data import Entry, Prepared, Split
 from autosam_edge_training.evaluate.evaluator import split_entries
@@ -60,16 +60,8 @@ INPUTS: tuple[Transformation, ...] = (
 
 def new_study(session: Session, prepared: Prepared, split: Split) -> Result:
     """An empty result."""
-    return {
-        **new_result("confidence"),
-        "model": session.model.name,
-        "data": f"{prepared.dataset} {split}",
-        "data_sha256": prepared.manifest_sha256,
-        "engine": dict(session.engine.description),
-        "decision_weights": dict(session.model.decision_weights),
-        "temperatures": list(TEMPERATURES),
-        "inputs": [],
-    }
+    header = study_header("confidence", session, prepared, split)
+    return {**header, "temperatures": list(TEMPERATURES), "inputs": []}
 
 
 def measure(

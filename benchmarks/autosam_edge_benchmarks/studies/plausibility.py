@@ -178,17 +178,21 @@ def as_json(result: Result) -> bytes:
     return (text.replace('"INPUTS"', lines) + "\n").encode()
 
 
-def new_study(session: Session, prepared: Prepared) -> Result:
-    """An empty result."""
+def study_header(benchmark: str, session: Session, prepared: Prepared, splits: str) -> Result:
+    """The first entries of a result to which inputs are added one by one."""
     return {
-        **new_result("plausibility"),
+        **new_result(benchmark),
         "model": session.model.name,
-        "data": f"{prepared.dataset} {' and '.join(SPLITS)}",
+        "data": f"{prepared.dataset} {splits}",
         "data_sha256": prepared.manifest_sha256,
         "engine": dict(session.engine.description),
         "decision_weights": dict(session.model.decision_weights),
-        "inputs": [],
     }
+
+
+def new_study(session: Session, prepared: Prepared) -> Result:
+    """An empty result."""
+    return {**study_header("plausibility", session, prepared, " and ".join(SPLITS)), "inputs": []}
 
 
 def fit(result: Result) -> Thresholds:

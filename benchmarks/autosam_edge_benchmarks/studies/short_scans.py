@@ -14,12 +14,10 @@ from autosam_edge.planned_run import PlannedRun
 from autosam_edge.session import Session, open_session
 from autosam_edge.volume import Volume
 from autosam_edge_benchmarks.result_header import Result, new_result
-from autosam_edge_benchmarks.studies.tiers import mean_dice
+from autosam_edge_benchmarks.studies.tiers import Labels, mean_dice
 from autosam_edge_training.data import Entry, Prepared, Split
 from autosam_edge_training.error_codes import NO_COMMON_ORGAN
 from autosam_edge_training.evaluate.evaluator import split_entries
-
-Labels = npt.NDArray[np.generic]
 
 CENTER = "pancreas"
 """The organ whose middle slice is the middle of each cut: it lies among all others."""
