@@ -127,7 +127,6 @@ def _fill(ds: Dataset, frames: list[npt.NDArray[np.uint16]], syntax: str) -> Dat
 
 # All but the first four kinds.
 COMPRESSED = frozenset(str(uid) for kind in list(SYNTAXES)[4:] for uid in SYNTAXES[kind])
-_BIG = frozenset({str(ExplicitVRBigEndian)})
 
 
 def _saved(ds: Dataset) -> bytes:
@@ -204,7 +203,7 @@ def _changed_file(data: bytes, syntax: str, draw: Random) -> bytes:
         return changed[:start] + deflate.compress(changed[start:]) + deflate.flush()
     if draw.random() < 0.25:
         return several(change_bytes, data, draw)
-    encoding = Encoding(syntax != ImplicitVRLittleEndian, ">" if syntax in _BIG else "<")
+    encoding = Encoding(syntax != ImplicitVRLittleEndian, ">" if syntax == ExplicitVRBigEndian else "<")
     return several(lambda content, draw: change_element(content, encoding, draw), data, draw)
 
 

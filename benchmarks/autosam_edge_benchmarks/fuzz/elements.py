@@ -58,9 +58,8 @@ def elements_of(data: bytes, start: int, encoding: Encoding) -> list[Element]:
     found: list[Element] = []
     in_pixels = False
     while start + 8 <= len(data):
-        group, number = struct.unpack_from(f"{encoding.order}HH", data, start)
-        tag, vr = group << 16 | number, data[start + 4 : start + 6]
-        explicit = encoding.explicit and group != 0xFFFE
+        tag, vr = _tag(data, start, encoding.order), data[start + 4 : start + 6]
+        explicit = encoding.explicit and tag >> 16 != 0xFFFE
         length_at, form = start + 4, "I"
         if explicit:
             length_at, form = (start + 8, "I") if vr in _LONG else (start + 6, "H")
@@ -181,13 +180,13 @@ def _with_further(data: bytes, elements: list[Element], encoding: Encoding, draw
     else:
         head += vr + (b"\0\0" if vr in _LONG else b"")
         head += struct.pack(f"{order}{'I' if vr in _LONG else 'H'}", len(value) % 65536)
-    later = [one for one in elements if _tag(data, one, order) >= tag]
+    later = [one for one in elements if _tag(data, one.start, order) >= tag]
     place = draw.choice(elements) if not later or draw.random() < 0.1 else later[0]
     return data[: place.start] + head + value + data[place.start :]
 
 
-def _tag(data: bytes, one: Element, order: str) -> int:
-    group, number = struct.unpack_from(f"{order}HH", data, one.start)
+def _tag(data: bytes, start: int, order: str) -> int:
+    group, number = struct.unpack_from(f"{order}HH", data, start)
     return int(group << 16 | number)
 
 

@@ -16,21 +16,8 @@ INTEGERS = (0, 1, -1, 2, 3, 127, 128, 255, 256, 32767, 32768, 65535, 65536, 2**3
 FLOATS = (float("nan"), float("inf"), float("-inf"), -0.0, 0.0, -1.0, 0.5, 1e-45, 1e30, -1e30, 3e38, 1e308)
 TEXTS = (
     *(str(number).encode() for number in INTEGERS),
-    *(
-        b"nan",
-        b"inf",
-        b"-inf",
-        b"1e999",
-        b"1e-400",
-        b"-1e38",
-        b"1.5",
-        b"-0",
-        b"",
-        b" ",
-        b"\0",
-        b"0x10",
-        b"1_0",
-    ),
+    *(b"nan", b"inf", b"-inf", b"1e999", b"1e-400", b"-1e38", b"1.5", b"-0"),
+    *(b"", b" ", b"\0", b"0x10", b"1_0"),
     *(b"1\\2", b"--1", b"+", b".", b"1,5", b"\xff\xfe", b"\xd9\xa1", b"9" * 30, b"9" * 5000, b"a" * 70),
 )
 _NUMBER = re.compile(rb"-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")

@@ -120,9 +120,8 @@ def _changed_text(header: bytes, voxels: bytes, draw: Random) -> tuple[bytes, by
 def change_nrrd(draw: Random) -> Files:
     """NRRD in one file or in two, raw, as text, or compressed."""
     encoding = draw.choice(("raw", "gzip", "ascii"))
-    voxels = {"raw": _values("<i2"), "gzip": gzip.compress(_values("<i2"), 1, mtime=0), "ascii": _ascii()}[
-        encoding
-    ]
+    raw = _values("<i2")
+    voxels = {"raw": raw, "gzip": gzip.compress(raw, 1, mtime=0), "ascii": _ascii()}[encoding]
     header = (
         f"NRRD0005\n# a comment\ntype: short\ndimension: 3\nspace: left-posterior-superior\n"
         f"sizes: {COLUMNS} {ROWS} {SLICES}\nspace directions: (0.75,0,0) (0,0.5,0) (0,0,3)\n"
