@@ -36,12 +36,6 @@ KeptInputs = Annotated[
 ]
 
 
-def _costs(entry: Result) -> str:
-    load, peak = f"load {entry['load_s']:.2f} s", f"peak {entry['peak_rss_mb']:.0f} MB"
-    tile = f"{entry['tile_ms']:6.0f} ms a tile ({entry['relative_time']:.2f} x)"
-    return f"{entry['megabytes']:6.1f} MB  {load}  {tile}  {peak}"
-
-
 def _write(result: Result, out: Path | None) -> None:
     if out is not None:
         write_file((json.dumps(result, indent=1) + "\n").encode(), out)
@@ -167,7 +161,10 @@ def edge_form(
 
     result = measure_edge_form(student, checkpoint, log=Stages().log)
     for entry in result["forms"]:
-        print(f"{entry['form']:<38}{_costs(entry)}  furthest logit {entry['logit_error']:.1e}")
+        load, peak = f"load {entry['load_s']:.2f} s", f"peak {entry['peak_rss_mb']:.0f} MB"
+        tile = f"{entry['tile_ms']:6.0f} ms a tile ({entry['relative_time']:.2f} x)"
+        costs = f"{entry['megabytes']:6.1f} MB  {load}  {tile}  {peak}"
+        print(f"{entry['form']:<38}{costs}  furthest logit {entry['logit_error']:.1e}")
     if result["doubt_of_times"]:
         print(result["doubt_of_times"])
     _write(result, out)

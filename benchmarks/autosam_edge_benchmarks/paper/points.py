@@ -160,10 +160,8 @@ def _label_slice(
 def as_rgb(hu: npt.NDArray[np.generic], window_hu: tuple[float, float]) -> npt.NDArray[np.uint8]:
     """Convert a slice (H, W) in HU to (H, W, 3) uint8; the window's ends become 0 and 255."""
     low, high = window_hu
-    gray = np.rint(np.clip((hu.astype(np.float32) - low) * (255.0 / (high - low)), 0.0, 255.0)).astype(
-        np.uint8
-    )
-    return np.repeat(gray[..., None], 3, axis=2)
+    gray = np.rint(np.clip((hu.astype(np.float32) - low) * (255.0 / (high - low)), 0.0, 255.0))
+    return np.repeat(gray.astype(np.uint8)[..., None], 3, axis=2)
 
 
 def place_point(

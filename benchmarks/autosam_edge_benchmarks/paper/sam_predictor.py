@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 from segment_anything import SamPredictor, sam_model_registry
@@ -32,15 +32,7 @@ def load_predictor(path: Path, *, device: str = "cpu") -> tuple[SamPredictor, di
         kind = _KIND_BY_WIDTH[state["image_encoder.patch_embed.proj.weight"].shape[0]]
         sam = sam_model_registry[kind](checkpoint=None)
         sam.load_state_dict(state, strict=True)
-    except (
-        OSError,
-        RuntimeError,
-        pickle.UnpicklingError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        EOFError,
-    ) as error:
+    except (OSError, RuntimeError, UnpicklingError, KeyError, TypeError, AttributeError, EOFError) as error:
         raise NOT_SAM(f"{path.name} is not a checkpoint of SAM: {first_line(error)}.") from error
     facts = {"sam": kind, "sam_sha256": hash_file(path)}
     return SamPredictor(sam.to(device).eval()), facts

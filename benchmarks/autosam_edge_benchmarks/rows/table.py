@@ -39,8 +39,7 @@ def notes(rows: Sequence[BenchRow]) -> Iterator[str]:
     for scan in rows[0].end_to_end:
         sides, again = " x ".join(map(str, scan.shape)), ", slices repeated" if scan.repeated else ""
         yield f"Scan: {scan.scan}, {sides}{again}."
-    reasons = dict.fromkeys(reason for row in rows for reason in row.validity.reasons)
-    yield from reasons
+    yield from dict.fromkeys(reason for row in rows for reason in row.validity.reasons)
 
 
 def where_time_goes(rows: Sequence[BenchRow]) -> Iterator[str]:

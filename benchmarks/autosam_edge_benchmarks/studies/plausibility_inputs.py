@@ -58,8 +58,7 @@ class Scan:
         affine[:3, 3] += affine[:3, :3] @ np.array([side.start or 0 for side in sides], dtype=float)
         affine[:3, :3] *= [side.step or 1 for side in sides]
         hu = np.ascontiguousarray(self.hu[sides])
-        d, h, w = hu.shape
-        return Volume(hu, Grid((d, h, w), affine))
+        return Volume(hu, Grid(hu.shape, affine))
 
     def slab(self, start: int, stop: int) -> Volume | None:
         """Some of the slices; None if they are too few for a scan."""

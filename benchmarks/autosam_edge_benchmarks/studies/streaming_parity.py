@@ -36,8 +36,7 @@ def plain_labels(bundle: Bundle, volume: Volume) -> npt.NDArray[np.uint8]:
     model_grid = ModelGrid(volume.grid, contract.spacing_mm, contract.window_hu)
     box = body_box(orientation.to_canonical(volume.hu), model_grid.resampler)
     hu = model_grid.resample(volume.hu)[box]
-    depth, height, width = hu.shape
-    tiles = TilePlan((depth, height, width), contract.patch, contract.overlap, contract.rows_beyond_ends)
+    tiles = TilePlan(hu.shape, contract.patch, contract.overlap, contract.rows_beyond_ends)
     before = tiles.pad_before[0]
     image = torch.from_numpy(hu[tiles.source_rows])[None, None]
     student, facts = load_student(bundle.path / "student.safetensors")
@@ -51,7 +50,7 @@ def plain_labels(bundle: Bundle, volume: Volume) -> npt.NDArray[np.uint8]:
             overlap=contract.overlap,
             mode=contract.blend,
             cval=contract.window_hu[0],
-        )[0].numpy()[:, before : before + depth]
+        )[0].numpy()[:, before : before + len(hu)]
     probability *= np.array(bundle.model.class_weights, np.float32)[:, None, None, None]
 
     labels = np.zeros(volume.shape, dtype=np.uint8)
