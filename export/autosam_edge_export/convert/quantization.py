@@ -11,7 +11,7 @@ import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -88,7 +88,7 @@ class QuantizationPlan:
     kept_float: tuple[str, ...]
     sensitivities: tuple[Sensitivity, ...]
     tiles: int
-    tiles_sha256: str = field(default="")
+    tiles_sha256: str = ""
 
 
 class _Collector:

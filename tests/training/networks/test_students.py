@@ -10,7 +10,6 @@ import pytest
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("monai")
-import safetensors.torch
 from autosam_edge_test_networks import checkpoint_metadata
 from monai.networks.nets.swin_unetr import PatchMerging, PatchMergingV2
 from safetensors.torch import save_file
@@ -210,7 +209,7 @@ def test_a_checkpoint_appears_in_one_piece(tmp_path, monkeypatch, existed):
         filename.write_bytes(b"half")
         raise OSError(errno.ENOSPC, "no space left on device")
 
-    monkeypatch.setattr(safetensors.torch, "save_file", half)
+    monkeypatch.setattr("autosam_edge_training.networks.students.save_file", half)
     with pytest.raises(OutputError, match="AE-OUTPUT-003"):
         save_student(path, student, metadata)
     assert [entry.name for entry in tmp_path.iterdir()] == ([path.name] if existed else [])

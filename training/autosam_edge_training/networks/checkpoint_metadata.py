@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import field
 from pathlib import Path
 from typing import Literal
 
@@ -62,7 +61,7 @@ class CheckpointMetadata:
     merging: Literal["v2"] = "v2"  # that of MONAI from 1.5 on; before, two of the eight slices repeated
     teacher: TeacherRecord | None = None
     sam_sha256: str = ""
-    probe: tuple[float, ...] = field(default=())
+    probe: tuple[float, ...] = ()
 
     @property
     def classes(self) -> int:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from autosam_edge.system.atomic_files import staged_file
@@ -106,8 +107,6 @@ def save_student(path: Path, student: nn.Module, metadata: CheckpointMetadata) -
     Args:
         path: File to write; it appears whole or not at all.
     """
-    from safetensors.torch import save_file
-
     # Copies, as safetensors refuses tensors in shared memory: MONAI's DynUNet names each of its layers twice.
     state = {
         key: value.detach().cpu().clone(memory_format=torch.contiguous_format)
@@ -126,11 +125,7 @@ def load_student(path: Path) -> tuple[nn.Module, CheckpointMetadata]:
         ValueError: The metadata are not those of a student, the weights do not fit it exactly, or it does not
             compute what it did when it was saved.
     """
-    from safetensors import safe_open
-
-    with safe_open(path, framework="pt") as file:
-        metadata = CheckpointMetadata.parse(file.metadata() or {})
-        state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  safe_open has no __iter__
+    metadata, state = CheckpointMetadata.read(path), load_file(path)
     name = metadata.student
     student = build_student(name, classes=metadata.classes, arguments=metadata.arguments)
     load_weights(student, state, name)
@@ -181,5 +176,4 @@ def _probe(student: nn.Module) -> list[float]:
 
 def parameter_count(module: nn.Module) -> int:
     """Number of parameters."""
-    with torch.no_grad():
-        return sum(p.numel() for p in module.parameters())
+    return sum(p.numel() for p in module.parameters())

@@ -6,8 +6,8 @@ import dataclasses
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from autosam_edge.errors import AutosamEdgeError, TrainingError
@@ -79,9 +79,7 @@ def _stored(model: AutoSAM, *, from_sam: bool) -> dict[str, Tensor]:
 
 def _read(path: Path) -> tuple[dict[str, Tensor], CheckpointMetadata]:
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = CheckpointMetadata.parse(file.metadata() or {})
-            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  no __iter__
+        metadata, state = CheckpointMetadata.read(path), load_file(path)
     except (OSError, SafetensorError) as error:
         raise _not_a_teacher(path, "it is missing, damaged or not safetensors") from error
     except ValueError as error:
