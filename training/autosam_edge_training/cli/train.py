@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from autosam_edge_training.networks.autosam.config import TeacherConfig
     from autosam_edge_training.train_student import Config as StudentRecipe
+    from autosam_edge_training.train_teacher import Config as TeacherRecipe
 
 app = typer.Typer(help="Train a teacher or a student.", no_args_is_help=True)
 
@@ -69,7 +70,7 @@ Init = Annotated[
 ]
 
 
-C = TypeVar("C")
+C = TypeVar("C", "StudentRecipe", "TeacherRecipe")
 
 
 @app.command("teacher")
@@ -93,8 +94,7 @@ def teacher(
     if dry_run and config is None and not smoke:
         _show_parameters(TeacherConfig())
         return
-    tiny = train_teacher.Config.smoke_run() if smoke else None
-    recipe = _recipe(train_teacher.Config, config, tiny, seed=seed)
+    recipe = _recipe(train_teacher.Config, config, smoke=smoke, seed=seed)
     if dry_run:
         _show_parameters(recipe.network)
         return
@@ -119,8 +119,7 @@ def student(
     _require_paths(config, data, out, smoke=smoke)
     from autosam_edge_training import train_student
 
-    tiny = train_student.Config.smoke_run() if smoke else None
-    recipe = _recipe(train_student.Config, config, tiny, seed=seed)
+    recipe = _recipe(train_student.Config, config, smoke=smoke, seed=seed)
     with _folders(data, out) as (prepared, run, _):
         ahead = 0 if smoke else workers
         weights = train_student.train(recipe, prepared, run, extra=extra or (), init=init, workers=ahead)
@@ -223,11 +222,10 @@ def distill(
         )
     from autosam_edge_training import train_student, train_teacher
 
-    tiny = train_student.Config.smoke_run() if smoke else None
     if smoke and weight is None:
         weight = 0.5  # of the paper: the smoke run shows the teacher's term too
     changes = {"seed": seed, "weight": weight, "distance": distance, "reduction": reduction}
-    recipe = _recipe(train_student.Config, config, tiny, **changes)
+    recipe = _recipe(train_student.Config, config, smoke=smoke, **changes)
     with _folders(data, out) as (prepared, run, scratch):
         if not teacher:
             tiny_teacher = train_teacher.Config.smoke_run()
@@ -280,13 +278,13 @@ def _require_paths(config: Path | None, data: Path | None, out: Path | None, *, 
             require(option, path, _NEEDED)
 
 
-def _recipe(kind: type[C], config: Path | None, tiny: C | None, **changes: float | str | None) -> C:
+def _recipe(kind: type[C], config: Path | None, *, smoke: bool, **changes: float | str | None) -> C:
     """The recipe of a file, or the tiny one of a smoke run, with the changes of the command line."""
     from autosam_edge_training.config import read_config, with_changes
 
     recipe = None if config is None else read_config(kind, config)  # a smoke run checks the file too
     given = {key: value for key, value in changes.items() if value is not None}
-    return with_changes(tiny or require("--config", recipe, _NEEDED), **given)
+    return with_changes(kind.smoke_run() if smoke else require("--config", recipe, _NEEDED), **given)
 
 
 @contextmanager
