@@ -110,8 +110,7 @@ class Case:
     @property
     def shape(self) -> tuple[int, int, int]:
         """Voxels along (D, H, W)."""
-        d, h, w = self.image.shape
-        return d, h, w
+        return self.image.shape
 
     @property
     def labels(self) -> npt.NDArray[np.uint8]:

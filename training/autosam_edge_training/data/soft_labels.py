@@ -51,8 +51,7 @@ class SoftLabels:
             (box,) = find_objects((share >= least * _FULL - 1e-6).astype(np.uint8)) or [None]
             if box is not None:
                 parts[value] = box, share[box].copy()
-        _, depth, height, width = probability.shape
-        return cls((depth, height, width), spacing_mm, len(probability), parts)
+        return cls(probability.shape[1:], spacing_mm, len(probability), parts)
 
     @cached_property
     def organ_boxes(self) -> dict[int, Box]:

@@ -38,12 +38,11 @@ class TorchEngine:
 
     @property
     def description(self) -> dict[str, str]:
-        threads = str(torch.get_num_threads())
         return {
             "name": "torch",
             "version": torch.__version__,
             "precision": "fp32",
-            "threads": threads,
+            "threads": str(torch.get_num_threads()),
             "sha256": "",
         }
 

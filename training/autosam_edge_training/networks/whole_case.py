@@ -35,8 +35,7 @@ def run_whole_case(
     Returns:
         (C, D, H, W) float32.
     """
-    depth, height, width = case.image.shape
-    plan = TilePlan((depth, height, width), patch, overlap, ROWS_BEYOND_ENDS)
+    plan = TilePlan(case.shape, patch, overlap, ROWS_BEYOND_ENDS)
     rows = case.image[plan.source_rows].astype(np.float32)
     image = torch.from_numpy((rows - case.intensity.offset) / case.intensity.scale)[None, None]
     result_device = result_device or device
@@ -56,4 +55,4 @@ def run_whole_case(
         )
     assert isinstance(found, torch.Tensor)
     before = plan.pad_before[0]
-    return found[0, :, before : before + depth]
+    return found[0, :, before : before + case.shape[0]]

@@ -142,14 +142,8 @@ class Sampler:
             raise ValueError("masses and intensity are made for images in [0, 1], the window of BTCV")
         if teacher is not None and {case.name for case in cases} - teacher.keys():
             raise ValueError("the cached probabilities do not cover all cases")
-        self._cases, self._phantoms, self._sampling, self._seed, self._teacher = (
-            cases,
-            phantoms,
-            sampling,
-            seed,
-            teacher,
-        )
-        self._spacing_mm = spacing_mm
+        self._cases, self._phantoms, self._teacher = cases, phantoms, teacher
+        self._sampling, self._seed, self._spacing_mm = sampling, seed, spacing_mm
         make = OrganIndex if sampling.crops == "organs" else ForegroundIndex
         self._indexes = [make(case) for case in (*cases, *phantoms)]
         for case in (*cases, *phantoms):

@@ -163,12 +163,8 @@ def place_by_sign(
     if center is None:
         for _ in range(1000):  # most of a scan is body without organ: a few draws are enough
             center = generator.integers(0, np.array(case.shape))
-            voxel = (
-                slice(center[0], center[0] + 1),
-                slice(center[1], center[1] + 1),
-                slice(center[2], center[2] + 1),
-            )
-            image, shares = case.patch(voxel)
+            depth, height, width = (slice(index, index + 1) for index in center)
+            image, shares = case.patch((depth, height, width))
             if shares[0].item() >= 0.5 and image.item() > case.intensity.low:
                 break
     assert center is not None
