@@ -281,19 +281,10 @@ def list_partial(source: Path) -> Listing:
     pairs = []
     for name, case in read_description(dict[CaseName, _PartialCase], source / "cases.json").items():
         known = tuple(sorted(case.known))
-        label = source / "labels" / f"{name}.nii.gz"
-        pairs.append(
-            Pair(
-                name, source / "images" / f"{name}.nii.gz", label if known or label.is_file() else None, known
-            )
-        )
-    return Listing(
-        "partial",
-        source,
-        BTCV_NAMES,
-        BTCV_INTENSITY,
-        {"training": tuple(pairs), "validation": (), "test": ()},
-    )
+        image, label = (source / folder / f"{name}.nii.gz" for folder in ("images", "labels"))
+        pairs.append(Pair(name, image, label if known or label.is_file() else None, known))
+    splits: dict[Split, tuple[Pair, ...]] = {"training": tuple(pairs), "validation": (), "test": ()}
+    return Listing("partial", source, BTCV_NAMES, BTCV_INTENSITY, splits)
 
 
 LAYOUTS: Mapping[str, Callable[[Path], Listing]] = {

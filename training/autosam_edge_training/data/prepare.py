@@ -167,11 +167,10 @@ def prepare_entry(entry: Entry, wanted: Prepared) -> Case:
             of the classes (AE-DATA-003).
     """
     volume = read_nifti(entry.image)
-    labels, grid = (
-        read_array(entry.label)
-        if entry.label
-        else (np.full(volume.shape, UNKNOWN, dtype=np.uint8), volume.grid)
-    )
+    if entry.label:
+        labels, grid = read_array(entry.label)
+    else:
+        labels, grid = np.full(volume.shape, UNKNOWN, dtype=np.uint8), volume.grid
     require_same_grid(volume.grid, grid, f"image and label of case {entry.name}")
     try:
         return prepare_case(

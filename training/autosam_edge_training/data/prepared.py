@@ -181,9 +181,8 @@ class _PreparedFile:
     cases: dict[CaseName, Arrays]
 
     def __post_init__(self) -> None:
-        if set(self.split) != set(SPLITS) or sorted(chain.from_iterable(self.split.values())) != sorted(
-            self.cases
-        ):
+        names = chain.from_iterable(self.split.values())
+        if set(self.split) != set(SPLITS) or sorted(names) != sorted(self.cases):
             raise ValueError("the split does not name each case once")
 
 

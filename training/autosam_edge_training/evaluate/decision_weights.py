@@ -96,14 +96,11 @@ def _require_same_input(session: Session, prepared: Prepared) -> None:
     """Refuse data whose voxels or label values are not those of the model's probabilities."""
     model = session.model
     organs = {label.value: label.name for label in model.labels}
-    other = [
-        what
-        for what, same in (
-            ("labels", organs == dict(enumerate(prepared.labels[1:], start=1))),
-            ("spacing_mm", model.input.spacing_mm == prepared.spacing_mm),
-        )
-        if not same
-    ]
+    other = []
+    if organs != dict(enumerate(prepared.labels[1:], start=1)):
+        other.append("labels")
+    if model.input.spacing_mm != prepared.spacing_mm:
+        other.append("spacing_mm")
     if other:
         raise NETWORK_INPUT_DIFFERS(f"the model {model.name} and the data have other {', '.join(other)}.")
 

@@ -183,11 +183,9 @@ def _check_pairable(ours: Sequence[Score], other: Sequence[Score], name: str) ->
     if any(sizes[key] != theirs[key] for key in sizes.keys() & theirs.keys()):
         raise _not_same_data(f"the truth that {name} was scored against has other organ sizes")
     alone = len(sizes.keys() ^ theirs.keys())
-    return (
-        [f"{alone} organs of cases were scored for one of the two methods only ({name}) and are left out."]
-        if alone
-        else []
-    )
+    if not alone:
+        return []
+    return [f"{alone} organs of cases were scored for one of the two methods only ({name}) and are left out."]
 
 
 def _pairs(

@@ -109,8 +109,7 @@ class TeacherConfig:
             "patch": min(self.patch),
             "window": min(self.window),
         }
-        wrong = [key for key, value in positive.items() if value < 1]
-        if wrong:
+        if wrong := [key for key, value in positive.items() if value < 1]:
             raise ValueError(f"{', '.join(wrong)} must be at least 1")
         if any(side % self.token_voxels for side in self.patch):
             raise ValueError(
