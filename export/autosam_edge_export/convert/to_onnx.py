@@ -91,10 +91,8 @@ def store_half(model: bytes) -> bytes:
     The file takes half the room. The speed stays, as runtimes convert the weights to float32 at load.
     """
     proto = onnx.load_from_string(model)
-    _put_first(
-        proto.graph,
-        [node for tensor in list(proto.graph.initializer) for node in _halve(proto.graph, tensor)],
-    )
+    widened = [node for tensor in list(proto.graph.initializer) for node in _halve(proto.graph, tensor)]
+    _set_nodes(proto.graph, [*widened, *proto.graph.node])
     return _finish(proto)
 
 
@@ -132,7 +130,7 @@ def store_int8(model: bytes, always: Collection[str] = ()) -> bytes:
             _replace(proto.graph, tensor, dict(zip(names, (values, scale), strict=True)))
         else:
             nodes += _halve(proto.graph, tensor)
-    _put_first(proto.graph, nodes)
+    _set_nodes(proto.graph, [*nodes, *proto.graph.node])
     return _finish(proto)
 
 
@@ -191,9 +189,7 @@ def quantize_inputs(model: bytes, ranges: Mapping[str, Range]) -> bytes:
         nodes.append(node)
     if left:
         raise ValueError(f"the graph has no convolution with the weight {min(left)}")
-    fresh = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
-    del proto.graph.node[:]
-    proto.graph.node.extend(fresh)
+    _set_nodes(proto.graph, nodes)
     return _finish(proto)
 
 
@@ -204,7 +200,8 @@ def _replace(
     graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in arrays.items())
 
 
-def _put_first(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:
-    rest = [onnx.NodeProto.FromString(node.SerializeToString()) for node in graph.node]
+def _set_nodes(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:
+    """Replace the nodes of a graph by copies, as some of the new ones may be its own."""
+    fresh = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
     del graph.node[:]
-    graph.node.extend([*nodes, *rest])
+    graph.node.extend(fresh)
