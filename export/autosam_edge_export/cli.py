@@ -16,7 +16,6 @@ from autosam_edge.read_scan import read
 
 if TYPE_CHECKING:
     from autosam_edge.volume import Volume
-    from autosam_edge_export.bundle_writer import Description
     from autosam_edge_training.strict import JsonObject
 
 app = typer.Typer(rich_markup_mode="markdown")
@@ -222,10 +221,22 @@ def export(
             "a MONAI bundle holds the student unchanged: give no other target or precision with monai",
             param_hint="--target",
         )
+    from autosam_edge_export.bundle_writer import (
+        Description,
+        read_confidence,
+        read_decision_weights,
+        read_plausibility,
+    )
     from autosam_edge_export.export import export_bundle, export_monai
 
-    description = _description(
-        name, model_card, training_data, model_version, (decision_weights, plausibility, confidence)
+    description = Description(
+        name,
+        _read_card(model_card) if model_card else None,
+        training_data,
+        model_version,
+        read_decision_weights(decision_weights) if decision_weights else None,
+        read_plausibility(plausibility) if plausibility else None,
+        read_confidence(confidence) if confidence else None,
     )
     if monai:
         made = export_monai(checkpoint, out, patch=(d, h, w), description=description)
@@ -262,33 +273,6 @@ def _read_card(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except ValueError as error:
         raise typer.BadParameter(f"{path.name} is no UTF-8 text", param_hint="--model-card") from error
-
-
-def _description(
-    name: str | None,
-    model_card: Path | None,
-    training_data: str | None,
-    version: str | None,
-    fitted: tuple[Path | None, Path | None, Path | None],
-) -> Description:
-    """Read the files of the options; ``fitted`` are decision weights, thresholds and confidence."""
-    from autosam_edge_export.bundle_writer import (
-        Description,
-        read_confidence,
-        read_decision_weights,
-        read_plausibility,
-    )
-
-    decision_weights, plausibility, confidence = fitted
-    return Description(
-        name,
-        _read_card(model_card) if model_card else None,
-        training_data,
-        version,
-        read_decision_weights(decision_weights) if decision_weights else None,
-        read_plausibility(plausibility) if plausibility else None,
-        read_confidence(confidence) if confidence else None,
-    )
 
 
 def _export_web(

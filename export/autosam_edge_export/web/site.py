@@ -16,7 +16,7 @@ from autosam_edge.system.atomic_files import staged_folder
 from autosam_edge.version import __version__
 from autosam_edge_export.web.icons import icons
 from autosam_edge_export.web.packages import own_package, pruned
-from autosam_edge_export.web.third_party import PinnedFile, ThirdParty, pinned_files
+from autosam_edge_export.web.third_party import ThirdParty, pinned_files
 
 SITE_LIST = "site.json"
 _MARK = "autosam-edge.mjs"  # a site is told by it: site.json is a name that other programs give too
@@ -55,12 +55,13 @@ def write_site(
     for file in pinned_files():
         if file.group == "webgpu" and "webgpu" not in artifacts:
             continue
-        path, content = _place(file, third_party.read(file))
-        files[path] = content
+        path, content = _FOLDERS[file.group] + file.name, third_party.read(file)
         if file.group == "package":
+            content = pruned(content)
             packages.append(path)
         if file.group == "webgpu":
             on_demand.add(path)
+        files[path] = content
     if "webgpu" in artifacts:
         on_demand.add(_MODEL + artifacts["webgpu"].path)
     site = {
@@ -78,7 +79,10 @@ def write_site(
     files[SITE_LIST] = (json.dumps({"version": version, **site}, indent=1) + "\n").encode()
     worker = (importlib.resources.files(__package__) / "site" / "service-worker.js").read_text("utf-8")
     files["service-worker.js"] = worker.replace("@VERSION@", version).encode()
-    _write(out, files)
+    with staged_folder(out, replaces=_MARK) as folder:
+        for name, content in files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(content)
     return {
         "site": str(out),
         "files": len(files),
@@ -86,13 +90,6 @@ def write_site(
         "megabytes_kept_offline": _megabytes(files[name] for name in files.keys() - on_demand),
         "providers": ", ".join(artifacts),
     }
-
-
-def _write(out: Path, files: dict[str, bytes]) -> None:
-    with staged_folder(out, replaces=_MARK) as folder:
-        for name, content in files.items():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (folder / name).write_bytes(content)
 
 
 def _megabytes(contents: Iterable[bytes]) -> float:
@@ -144,11 +141,6 @@ def _model_files(bundle: Bundle, artifacts: dict[str, Artifact]) -> dict[str, by
     content = {name: bundle.read(name) for name in names if name != MANIFEST}
     content[MANIFEST] = bundle.manifest_text
     return {_MODEL + name: data for name, data in content.items()}
-
-
-def _place(file: PinnedFile, content: bytes) -> tuple[str, bytes]:
-    """Path in the site, and the content that goes there."""
-    return _FOLDERS[file.group] + file.name, pruned(content) if file.group == "package" else content
 
 
 def _listed(files: dict[str, bytes], on_demand: set[str]) -> dict[str, dict[str, object]]:
