@@ -40,16 +40,11 @@ def wanted_artifacts(targets: Sequence[str], precisions: Sequence[str]) -> list[
     pairs, taken = [], set()
     for name in dict.fromkeys(targets):
         held = [precision for target, precision in TOLERANCES if target == name]
-        asked = {
-            "int8-weights" if precision == "int8" and "int8" not in held else precision
-            for precision in precisions
-        }
-        fitting = [precision for precision in held if precision in asked]
-        taken |= {
-            precision
-            for precision in precisions
-            if precision in held or (precision == "int8" and "int8-weights" in held)
-        }
+        meant = {precision: precision for precision in precisions}
+        if "int8" in meant and "int8" not in held:
+            meant["int8"] = "int8-weights"
+        fitting = [precision for precision in held if precision in meant.values()]
+        taken |= {asked for asked, precision in meant.items() if precision in held}
         if not fitting:
             raise TARGET_UNKNOWN(
                 f"there is no {name}/{'|'.join(precisions)}.", remedy=f"Choose among {known}."
