@@ -251,10 +251,8 @@ def _measure(
     costs = {}
     for artifact in executed:
         log(f"measuring {artifact.name}")
-        depth, height, width = tile.shape
-        costs[artifact.name] = measure_cost(
-            folder / artifact.path, artifact.target, artifact.precision, (depth, height, width)
-        )
+        path = folder / artifact.path
+        costs[artifact.name] = measure_cost(path, artifact.target, artifact.precision, tile.shape)
     engines: dict[str, Engine] = {
         a.name: make_engine(a.target, read_files(folder / a.path), sha256="", precision=a.precision)
         for a in executed

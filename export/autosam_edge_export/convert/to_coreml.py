@@ -110,17 +110,14 @@ def _pipeline(precision: str, program: torch.export.ExportedProgram) -> Any:  # 
     ]
     how, kind = "", None
     if precision == "int8-weights":
-        how, kind = (
-            "linear_quantize_weights",
-            compression.OpLinearQuantizerConfig(mode="linear_symmetric", dtype="int8"),
-        )
+        how = "linear_quantize_weights"
+        kind = compression.OpLinearQuantizerConfig(mode="linear_symmetric", dtype="int8")
     elif precision.startswith("palette"):
         bits = int(precision.removeprefix("palette"))
         how, kind = "palettize_weights", compression.OpPalettizerConfig(mode="kmeans", nbits=bits)
     if kind:
-        config = compression.OptimizationConfig(
-            op_name_configs=dict.fromkeys(_quantized_weights(program), kind)
-        )
+        kinds = dict.fromkeys(_quantized_weights(program), kind)
+        config = compression.OptimizationConfig(op_name_configs=kinds)
         pipeline.append_pass(f"compression::{how}")
         pipeline.set_options(f"compression::{how}", {"config": config})
     return pipeline

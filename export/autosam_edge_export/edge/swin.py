@@ -105,13 +105,8 @@ class EdgeAttention(nn.Module):
         )
         axes = 3 if marked else 0
         weights, biases = attention.qkv.weight.detach().chunk(3), attention.qkv.bias.detach().chunk(3)
-        self.q = _projection(
-            weights[0] * attention.scale,
-            biases[0] * attention.scale,
-            self.heads,
-            axes,
-            [(1.0, 0.0), (-1.0, 1.0)],
-        )
+        q_weight, q_bias = weights[0] * attention.scale, biases[0] * attention.scale
+        self.q = _projection(q_weight, q_bias, self.heads, axes, [(1.0, 0.0), (-1.0, 1.0)])
         self.k = _projection(weights[1], biases[1], self.heads, axes, [(-MASK, MASK), (MASK, 0.0)])
         self.v = _projection(weights[2], biases[2], self.heads, axes, [])
         # MONAI's index of the tokens i, j is rows[i] - columns[j]; a smaller window uses the first rows and

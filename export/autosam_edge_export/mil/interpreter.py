@@ -46,8 +46,7 @@ class Interpreter:
         self.inputs, self.outputs = program.inputs, program.outputs
         self.spec_version, self.metadata = program.spec_version, program.metadata
         self.operators = Counter(operation.type for operation in program.operations)
-        missing = sorted(set(self.operators) - set(OPERATORS))
-        if missing:
+        if missing := sorted(set(self.operators) - set(OPERATORS)):
             raise refused(f"there is no operator {', '.join(missing)}")
         if len(self.inputs) != 1 or len(self.outputs) != 1:
             raise refused(f"it has {len(self.inputs)} inputs and {len(self.outputs)} outputs, not one each")
@@ -103,15 +102,13 @@ class Interpreter:
 def _check(operation: Operation, constants: Mapping[str, Value], known: set[str]) -> None:
     """Refuse what an operator's function does not take."""
     operator = OPERATORS[operation.type]
-    lacking = operator.required - set(operation.inputs)
-    if lacking:
+    if lacking := operator.required - set(operation.inputs):
         raise refused(f"{operation.type} has no {', '.join(sorted(lacking))}")
     for parameter, names in operation.inputs.items():
         hint = operator.hints.get(parameter)
         if hint is None or (len(names) != 1 and hint != list[Tensor]):
             raise refused(f"{operation.type} has the parameter {parameter} with {len(names)} values")
-        unknown = [name for name in names if name not in known]
-        if unknown:
+        if unknown := [name for name in names if name not in known]:
             raise damaged(f"{operation.type} uses {unknown[0]} before it is made")
         if get_origin(hint) is Literal and _python(constants.get(names[0])) not in get_args(hint):
             raise refused(f"{operation.type} has {parameter} = {_python(constants.get(names[0]))}")

@@ -15,9 +15,8 @@ from autosam_edge_export.mil.registry import operator, refused
 @operator("cast", moves=True)
 def _cast(x: Tensor, dtype: Literal["fp16", "fp32", "int32", "bool"]) -> Tensor:
     """iOS15.elementwise_unary.cast, iOS17."""
-    return x.to(
-        {"fp16": torch.float16, "fp32": torch.float32, "int32": torch.int32, "bool": torch.bool}[dtype]
-    )
+    types = {"fp16": torch.float16, "fp32": torch.float32, "int32": torch.int32, "bool": torch.bool}
+    return x.to(types[dtype])
 
 
 @operator("concat", moves=True)

@@ -143,8 +143,7 @@ def read_package(files: Mapping[str, bytes]) -> MilProgram:
             operations.append(_operation(proto, constants, files, path))
     inputs = tuple(_tensor_info(entry) for entry in main.inputs)
     made = {info.name: info for operation in operations for info in operation.outputs}
-    absent = [name for name in block.outputs if name not in made]
-    if absent:
+    if absent := [name for name in block.outputs if name not in made]:
         raise damaged(f"no operation makes the output {absent[0]}")
     outputs = tuple(made[name] for name in block.outputs)
     metadata = dict(model.description.metadata.userDefined)

@@ -281,8 +281,7 @@ def require(entries: Sequence[ParityEntry]) -> None:
         raise NOTHING_TO_COMPARE(
             "neither the student nor an artifact found an organ in the comparison volumes."
         )
-    failed = [f"{entry.name}: {'; '.join(entry.failures)}" for entry in entries if entry.failures]
-    if failed:
+    if failed := [f"{entry.name}: {'; '.join(entry.failures)}" for entry in entries if entry.failures]:
         raise ARTIFACT_DIFFERS(
             f"not equal to the student: {'. '.join(failed)}.",
             remedy="Leave the precision out, or give more scans in `calibration`, or report the problem.",

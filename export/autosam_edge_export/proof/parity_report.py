@@ -107,16 +107,8 @@ def as_json(entries: Sequence[ParityEntry]) -> str:
 def as_markdown(entries: Sequence[ParityEntry]) -> str:
     """The text of ``parity.md``: one table of all artifacts, one of the organs, one per artifact."""
     lines = ["# The artifacts against the trained student", ""]
-    heading = (
-        "artifact",
-        "proof",
-        "worst organ",
-        "Dice",
-        "mean Dice",
-        "labels agree",
-        "logits, rms",
-        "verdict",
-    )
+    scores = ("worst organ", "Dice", "mean Dice", "labels agree", "logits, rms")
+    heading = ("artifact", "proof", *scores, "verdict")
     lines += _table(heading, (_artifact_row(entry) for entry in entries))
     lines += ["", "## Dice by organ", ""]
     lines += _table(("organ", *(entry.name for entry in entries)), _organ_rows(entries))
