@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
+from collections.abc import Callable
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from random import Random
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +17,7 @@ from autosam_edge.engines.model_file import OPERATORS
 from autosam_edge.golden import GOLDEN
 from autosam_edge.manifest import MANIFEST
 from autosam_edge.parity import PARITY
+from autosam_edge_benchmarks.fuzz.dicom_seeds import Files
 from autosam_edge_benchmarks.fuzz.mutations import (
     INTEGERS,
     change_bytes,
@@ -24,12 +27,6 @@ from autosam_edge_benchmarks.fuzz.mutations import (
     several,
 )
 from autosam_edge_benchmarks.fuzz.volume_seeds import change_archive, zip_of
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from random import Random
-
-    from autosam_edge_benchmarks.fuzz.dicom_seeds import Files
 
 ONNX = "onnx/fp32.onnx"
 _ORGANS, _SIDE = 2, 16

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable, Sequence
 from functools import cache, partial
 from io import BytesIO
-from typing import TYPE_CHECKING
+from random import Random
 
 import numpy as np
 import numpy.typing as npt
@@ -32,10 +33,6 @@ from pydicom.uid import (
 
 from autosam_edge_benchmarks.fuzz.elements import Encoding, change_element
 from autosam_edge_benchmarks.fuzz.mutations import change_bytes, several
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from random import Random
 
 Files = dict[str, bytes]
 """Content of the files of an input by their path below its folder."""

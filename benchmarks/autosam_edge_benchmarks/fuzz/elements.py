@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, NamedTuple
+from random import Random
+from typing import NamedTuple
 
 from autosam_edge_benchmarks.fuzz.mutations import (
     TEXTS,
@@ -12,9 +13,6 @@ from autosam_edge_benchmarks.fuzz.mutations import (
     float_bytes,
     integer_bytes,
 )
-
-if TYPE_CHECKING:
-    from random import Random
 
 _LONG = frozenset((b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"))
 _VRS = (*sorted(_LONG), b"AT", b"CS", b"DA", b"DS", b"FD", b"FL", b"IS", b"LO", b"PN", b"SS", b"UI", b"UL",

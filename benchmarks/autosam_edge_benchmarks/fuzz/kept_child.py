@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from autosam_edge.dicom import decoder
 from autosam_edge.engines import load
 from autosam_edge.errors import AutosamEdgeError
 from autosam_edge.system.child_process import ChildFailed, ChildWorker
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 
 class KeptChild:

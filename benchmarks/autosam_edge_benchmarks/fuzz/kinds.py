@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,12 +16,7 @@ from autosam_edge.read_scan import read
 from autosam_edge.session import open_session
 from autosam_edge.verify import check_around_network
 from autosam_edge_benchmarks.fuzz import bundle_seeds, dicom_seeds, volume_seeds
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from autosam_edge_benchmarks.fuzz.dicom_seeds import Files
+from autosam_edge_benchmarks.fuzz.dicom_seeds import Files
 
 SECRETS = (*dicom_seeds.NAME.split("^"), dicom_seeds.PATIENT_ID)
 """Patient data in the inputs, which no message may quote."""

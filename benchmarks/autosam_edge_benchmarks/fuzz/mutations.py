@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import re
 import struct
-from typing import TYPE_CHECKING, cast
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from random import Random
+from collections.abc import Callable
+from random import Random
+from typing import cast
 
 INTEGERS = (0, 1, -1, 2, 3, 127, 128, 255, 256, 32767, 32768, 65535, 65536, 2**31 - 1, 2**31, 2**32 - 1,
             2**32, 2**53, 2**63 - 1, 2**63, 2**64 - 1)  # fmt: skip

@@ -7,19 +7,17 @@ import queue
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import psutil
 
 from autosam_edge_benchmarks.fuzz.kinds import KINDS, Kind
 from autosam_edge_benchmarks.fuzz.worker import Outcome, try_input, work, write_input
 from autosam_edge_benchmarks.result_header import Result, new_result
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-    from multiprocessing.connection import Connection
 
 FAILURES = ("untyped", "wrong", "hung", "large", "died")
 """Results that no input may have."""

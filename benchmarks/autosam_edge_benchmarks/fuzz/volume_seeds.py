@@ -9,7 +9,7 @@ import struct
 import zipfile
 import zlib
 from functools import cache
-from typing import TYPE_CHECKING
+from random import Random
 
 import nibabel as nib
 import numpy as np
@@ -32,9 +32,6 @@ from autosam_edge_benchmarks.fuzz.mutations import (
     integer_bytes,
     several,
 )
-
-if TYPE_CHECKING:
-    from random import Random
 
 _SIGNATURES = re.compile(rb"PK(?:\x01\x02|\x03\x04|\x05\x06)")
 _NAMES = ("../out.dcm", "/etc/out.dcm", "in/../../out.dcm", "a" * 300, "C:\\out.dcm", "con", "a\0b", "in/",

@@ -8,19 +8,16 @@ import shutil
 import sys
 import time
 import traceback
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import autosam_edge
 from autosam_edge.errors import AutosamEdgeError
 from autosam_edge.system.memory import peak_mb
+from autosam_edge_benchmarks.fuzz.dicom_seeds import Files
 from autosam_edge_benchmarks.fuzz.kept_child import keep_children
 from autosam_edge_benchmarks.fuzz.kinds import SECRETS, Kind, WrongResult
-
-if TYPE_CHECKING:
-    from multiprocessing.connection import Connection
-
-    from autosam_edge_benchmarks.fuzz.dicom_seeds import Files
 
 _PACKAGE = Path(autosam_edge.__file__).parent
 

@@ -7,23 +7,19 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import psutil
 
-from autosam_edge.bundle import bundles_of_package, default_bundle_path, open_bundle
+from autosam_edge.bundle import Tier, bundles_of_package, default_bundle_path, open_bundle
 from autosam_edge.engines.selection import select_artifact
 from autosam_edge.read_scan import read
 from autosam_edge_benchmarks.last_line import last_line
 from autosam_edge_benchmarks.peers import nnunet_pipeline
 from autosam_edge_benchmarks.result_header import Result, new_result
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from autosam_edge.bundle import Tier
 
 MEMORY_METHOD = (
     "resident set of the process; with children the sum of all, with shared pages counted once (PSS); "
@@ -153,8 +149,6 @@ def _nnunet(scan: Path, environment: Path, threads: int, log: Callable[[str], No
 
 def _prepare(environment: Path, log: Callable[[str], None]) -> str:
     """Make the environment and the models; the reason in words if that is not possible."""
-    from importlib.metadata import version
-
     python = str(_python(environment))
     pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     torch = f"torch=={version('torch').split('+')[0]}"

@@ -7,7 +7,7 @@ argmax, NIfTI. Spacing, tiles, overlap and weights are those of the bundle.
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import torch
 from monai.data.meta_tensor import MetaTensor
@@ -22,10 +22,7 @@ from monai.transforms.utility.dictionary import EnsureChannelFirstd
 
 from autosam_edge.bundle import Bundle, open_bundle
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    Network = Callable[[torch.Tensor], torch.Tensor]
+Network = Callable[[torch.Tensor], torch.Tensor]
 
 
 def _network(bundle: Bundle, engine: str, threads: int) -> Network:

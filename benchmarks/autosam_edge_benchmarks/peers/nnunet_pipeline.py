@@ -10,12 +10,11 @@ Arguments: ``prepare FOLDER``, or ``nnunet``/``totalsegmentator``, FOLDER, SCAN,
 from __future__ import annotations
 
 import json
+import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from typing import Any
 
 CLASSES = {"nnunet": 14, "totalsegmentator": 118}
 _PATCH, _SPACING_MM = [112, 112, 128], [3.0, 3.0, 3.0]
@@ -162,8 +161,6 @@ def nnunet(folder: Path, scan: Path, out: Path, threads: int) -> None:
 
 def total_segmentator(folder: Path, scan: Path, out: Path, threads: int) -> None:
     """Segment with TotalSegmentator's own function in its fast mode, without changes."""
-    import os
-
     os.environ["TOTALSEG_WEIGHTS_PATH"] = str(folder / "totalsegmentator")
     os.environ["TOTALSEG_HOME_DIR"] = str(folder)
     import torch

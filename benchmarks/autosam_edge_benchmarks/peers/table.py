@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from autosam_edge_benchmarks.result_header import Result
+from autosam_edge_benchmarks.result_header import Result
 
 COLUMNS = ("tool", "s", "MB", "time", "memory", "network")
 

@@ -12,12 +12,13 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import autosam_edge
-from autosam_edge.bundle import open_bundle
+from autosam_edge.bundle import Bundle, open_bundle
 from autosam_edge.system.machine import describe_machine
 from autosam_edge_benchmarks.error_codes import EMULATION_FAILED, NO_EMULATOR
 from autosam_edge_benchmarks.last_line import last_line
@@ -35,11 +36,6 @@ from autosam_edge_benchmarks.rows.row import (
     Validity,
 )
 from autosam_edge_benchmarks.rows.summary import measured
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from autosam_edge.bundle import Bundle
 
 _EMULATOR = "qemu-aarch64-static"
 _DEBIAN = [

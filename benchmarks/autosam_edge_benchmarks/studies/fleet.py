@@ -7,9 +7,11 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from autosam_edge_benchmarks.choices import FleetPart
 from autosam_edge_benchmarks.result_header import Result, new_result
 from autosam_edge_benchmarks.studies.fleet_costs import measure_costs
 from autosam_edge_benchmarks.studies.fleet_inputs import make_broken, make_sound
@@ -23,11 +25,6 @@ from autosam_edge_benchmarks.studies.fleet_runs import (
     failed_codes,
     run_batch,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from autosam_edge_benchmarks.choices import FleetPart
 
 _ALONE = 10  # scans that `segment` gets one by one
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from autosam_edge.batch.index import Index
 from autosam_edge_benchmarks.studies.fleet_inputs import TINY_SLICES, make_tiny
 from autosam_edge_benchmarks.studies.fleet_runs import STAND_IN, run_batch
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from pathlib import Path
 
 _WORKERS = 2
 _OPTIONS = ("--workers", _WORKERS, "--format", "json")

@@ -7,18 +7,16 @@ import random
 import shutil
 import subprocess
 from collections import defaultdict
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import psutil
 
 from autosam_edge.audit import verify
 from autosam_edge_benchmarks.studies.fleet_inputs import make_broken, make_sound
 from autosam_edge_benchmarks.studies.fleet_runs import STAND_IN, FleetError, digest, run_batch, start_batch
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 _SOUND = 160  # enough that most moments lie among the scans, not before them
 _OPTIONS = ("--workers", "2", "--format", "nifti")

@@ -9,15 +9,12 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import psutil
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
 
 REAL, STAND_IN = "autosam_edge", "autosam_edge_benchmarks.stand_in"
 """Programs: the command line, and the same with a formula in the place of the network."""

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import importlib.util
 import tempfile
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from autosam_edge.phantom import make_phantom
 from autosam_edge.phantom.series import write_dicom_series
 from autosam_edge_benchmarks.error_codes import NO_NAMESPACE
 from autosam_edge_benchmarks.result_header import Result, new_result
 from autosam_edge_benchmarks.studies.network_namespace import Seen, run_watched, why_no_namespace
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
 
 ALIVE_S = 30.0
 """Time for which a process is watched after its work: ONNX Runtime asks for its vendor after 9 s."""

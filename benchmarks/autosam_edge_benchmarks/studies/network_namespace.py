@@ -22,13 +22,11 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TypedDict
 
 from autosam_edge_benchmarks.last_line import last_line
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
 
 UNSHARE = ("unshare", "--user", "--map-root-user", "--net", "--mount")
 """Start of a command that runs in namespaces of its own; no rights are needed where the system allows it."""

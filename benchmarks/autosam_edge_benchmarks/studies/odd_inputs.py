@@ -7,16 +7,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import psutil
 
 from autosam_edge_benchmarks.result_header import Result, new_result
 from autosam_edge_benchmarks.studies.odd_input_files import ODD_INPUTS
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 ALLOWED = 1.1
 """Peak memory, in parts of the limit, up to which the limit counts as held."""
@@ -89,9 +87,7 @@ def _run(source: Path, out: Path, limit_mb: int) -> Result:
 def _resident(process: psutil.Popen) -> int:
     """Resident bytes of a process and of all that it started."""
     total = 0
-    try:
+    with suppress(psutil.NoSuchProcess):
         for one in (process, *process.children(recursive=True)):
             total += one.memory_info().rss
-    except psutil.NoSuchProcess:
-        pass
     return total

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.ndimage import rotate
 
 from autosam_edge.geometry import Grid
 from autosam_edge.volume import Label, Volume
@@ -161,10 +162,7 @@ def _chest_with_tumor(scan: Scan) -> Volume | None:
 
 def _rotated(scan: Scan) -> Volume:
     """Turned by 10 degrees about the body's axis; beyond the edge lies air."""
-    from scipy.ndimage import rotate
-
-    turned = rotate(scan.hu, 10.0, axes=(1, 2), reshape=False, order=1, cval=_AIR_HU)
-    return scan.with_hu(turned)
+    return scan.with_hu(rotate(scan.hu, 10.0, axes=(1, 2), reshape=False, order=1, cval=_AIR_HU))
 
 
 def noisy(scan: Scan, sd_hu: float, *, seed: int) -> Volume:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 
+from monai.networks.nets.swin_unetr import BasicLayer, SwinTransformer
 from torch import Tensor, nn
 
 from autosam_edge_export.edge.layers import (
@@ -59,8 +60,6 @@ def _replace(parent: nn.Module, options: EdgeOptions) -> None:
 
 
 def _in_volumes(module: nn.Module, options: EdgeOptions) -> nn.Module | None:
-    from monai.networks.nets.swin_unetr import BasicLayer
-
     if isinstance(module, BasicLayer):
         return EdgeStage(module, options)
     if isinstance(module, nn.InstanceNorm3d) and options.norm == "flat":
@@ -69,8 +68,6 @@ def _in_volumes(module: nn.Module, options: EdgeOptions) -> nn.Module | None:
 
 
 def _in_planes(module: nn.Module, options: EdgeOptions) -> nn.Module | None:
-    from monai.networks.nets.swin_unetr import BasicLayer, SwinTransformer
-
     written_out, taps = options.norm == "means", options.convolution.removeprefix("2d-")
     if isinstance(module, BasicLayer):
         return EdgeStage(module, options)

@@ -15,19 +15,16 @@ import tarfile
 import tempfile
 import urllib.request
 import zipfile
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache
 from http.client import HTTPException
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from autosam_edge.strict_json import build_list, parse_json
 from autosam_edge.system.atomic_files import write_file
 from autosam_edge_export.error_codes import WEB_FILE_MISSING
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
 
 _LOCK = Path(__file__).with_name("third_party.json")
 _SECONDS = 20  # without an answer from an address
