@@ -118,10 +118,8 @@ def _load(entry: Entry, prepared: Prepared, model: Model) -> tuple[Scan, dict[st
 def _onto(scan: Scan, grid: Grid) -> Labels:
     """The truth at the voxels of another upright grid inside of the scan."""
     step = np.linalg.inv(scan.grid.affine) @ grid.affine
-    return _nearest(
-        scan.labels,
-        [step[axis, 3] + step[axis, axis] * np.arange(side) for axis, side in enumerate(grid.shape)],
-    )
+    places = [step[axis, 3] + step[axis, axis] * np.arange(side) for axis, side in enumerate(grid.shape)]
+    return _nearest(scan.labels, places)
 
 
 def _nearest(labels: Labels, positions: Sequence[FloatArray]) -> Labels:
