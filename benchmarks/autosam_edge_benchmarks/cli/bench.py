@@ -67,9 +67,10 @@ def _same(value: object) -> object:
     return {k: v for k, v in value.items() if k != "threads"} if isinstance(value, dict) else value
 
 
-def _of_study(study: Result) -> Result:
-    """What a result that a study goes on with must have in common with a new one."""
-    return {key: value for key, value in study.items() if key not in ("date", "machine", "inputs")}
+def _resumed(out: Path, new: Result) -> Result:
+    """The result of a study that a file holds, where it goes on with what a new one would measure."""
+    same = {key: value for key, value in new.items() if key not in ("date", "machine", "inputs")}
+    return _earlier(out, same) or new
 
 
 @app.command("parity")
@@ -195,8 +196,7 @@ def plausibility(
             param_hint="--usable",
         )
     session, prepared = open_session(bundle), Prepared.read(data)
-    new = study.new_study(session, prepared)
-    result = _earlier(out, _of_study(new)) or new
+    result = _resumed(out, study.new_study(session, prepared))
     running = study.Study(session, result, lambda found: write_file(study.as_json(found), out), Stages().log)
     running.measure_data(prepared)
     others = [study.OtherScan(path.name, path, usable=True) for path in usable or ()]
@@ -236,8 +236,7 @@ def confidence(
             "the bundle has no map to the expected Dice; fit one with --split validation",
             param_hint="--bundle",
         )
-    new = inputs.new_study(session, prepared, split)
-    result = _earlier(out, _of_study(new)) or new
+    result = _resumed(out, inputs.new_study(session, prepared, split))
     inputs.measure(
         session, prepared, split, result, save=lambda found: write_file(as_json(found), out), log=Stages().log
     )
