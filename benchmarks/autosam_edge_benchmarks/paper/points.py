@@ -122,14 +122,11 @@ def write_point_predictions(
     }
     for entry in manifest.entries("test"):
         volume = read_nifti(entry.image)
-        truth = read_labels(
-            entry.label_file, volume.grid, len(manifest.labels), f"image and label of case {entry.name}"
-        )
+        what = f"image and label of case {entry.name}"
+        truth = read_labels(entry.label_file, volume.grid, len(manifest.labels), what)
         labels = segment_with_points(predictor, volume, truth, config)
-        write_nifti(
-            Segmentation(labels, volume.grid, table, Provenance(parameters=provenance)),
-            out / f"{entry.name}.nii.gz",
-        )
+        found = Segmentation(labels, volume.grid, table, Provenance(parameters=provenance))
+        write_nifti(found, out / f"{entry.name}.nii.gz")
         log(f"case {entry.name}: {np.unique(labels[labels > 0]).size} organs")
     (out / "points.json").write_text(json.dumps(provenance, indent=1) + "\n")
     return out

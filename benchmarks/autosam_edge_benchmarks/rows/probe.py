@@ -65,13 +65,8 @@ def run_tiles(bundle: Bundle, name: str, threads: int, samples: int, seconds: fl
 
     def load() -> tuple[ArtifactEngine, float]:
         started = time.perf_counter()
-        made = make_engine(
-            artifact.target,
-            bundle.read_artifact(artifact.path),
-            sha256="",
-            precision=artifact.precision,
-            threads=threads,
-        )
+        files = bundle.read_artifact(artifact.path)
+        made = make_engine(artifact.target, files, sha256="", precision=artifact.precision, threads=threads)
         return made, time.perf_counter() - started
 
     engine, load_s = load()

@@ -240,13 +240,8 @@ def _stages(rows: Sequence[BenchRow]) -> Figure:
     names = dict.fromkeys(name for leaves in times for name in leaves if name != REST)
     for number, stage in enumerate((*names, REST)):
         widths = [leaves.get(stage, 0.0) for leaves in times]
-        axes.barh(
-            [row.name for row in rows],
-            widths,
-            left=left,
-            color=_STAGE_COLORS[number % len(_STAGE_COLORS)],
-            label=stage,
-        )
+        color = _STAGE_COLORS[number % len(_STAGE_COLORS)]
+        axes.barh([row.name for row in rows], widths, left=left, color=color, label=stage)
         left = [start + width for start, width in zip(left, widths, strict=True)]
     axes.invert_yaxis()
     axes.set_xlim(0, 1.05 * max(left))

@@ -196,9 +196,8 @@ def _check_ending(process: subprocess.Popen[str], name: str) -> None:
     number = getattr(signal, name)
     _, told = process.communicate()
     stopped = -number if name == "SIGKILL" else 128 + number
-    if process.returncode not in (0, stopped) or (process.returncode > 0) is not told.endswith(
-        f"{MESSAGE}\n"
-    ):
+    said = told.endswith(f"{MESSAGE}\n")
+    if process.returncode not in (0, stopped) or (process.returncode > 0) is not said:
         raise KillError(f"{name}: exit code {process.returncode}, {told[-300:]}")
 
 

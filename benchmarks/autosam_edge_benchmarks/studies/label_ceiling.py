@@ -42,9 +42,8 @@ def measure_label_ceiling(data: Path, split: Split) -> Result:
     cases = {}
     for entry in split_entries(prepared, split):
         hu, grid = read_array(entry.image)
-        labels = read_labels(
-            entry.label_file, grid, prepared.classes, f"image and label of case {entry.name}"
-        )
+        what = f"image and label of case {entry.name}"
+        labels = read_labels(entry.label_file, grid, prepared.classes, what)
         truth = grid.orientation.to_canonical(labels)
         resampler = ModelGrid(grid, prepared.spacing_mm, (0.0, 1.0)).resampler
         case = prepare_case(
