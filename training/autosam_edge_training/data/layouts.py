@@ -213,11 +213,9 @@ def list_amos(source: Path) -> Listing:
         if len(splits[split]) != _AMOS_CT[split]:
             line = f"AMOS has {_AMOS_CT[split]} CT cases in {images}; {len(splits[split])} are here"
             missing = sorted(listed.get(images, set()) - {pair.name for pair in splits[split]})
-            warnings.append(
-                f"{line}, of those in dataset.json {', '.join(missing)} are missing."
-                if missing
-                else f"{line}."
-            )
+            if missing:
+                line += f", of those in dataset.json {', '.join(missing)} are missing"
+            warnings.append(f"{line}.")
     _check_labels(source, AMOS_NAMES)
     return Listing("amos", source, AMOS_NAMES, AMOS_INTENSITY, _frozen(splits), tuple(warnings))
 

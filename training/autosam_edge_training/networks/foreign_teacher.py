@@ -70,8 +70,7 @@ def cache_foreign_teacher(
 
 def _on_model_grid(entry: Entry, path: Path, names: dict[str, int], prepared: Prepared) -> Share:
     """Probabilities (C, D, H, W) on the model's grid."""
-    values, scan_grid = read_array(entry.image)
-    del values
+    scan_grid = read_array(entry.image)[1]
     to_model = ModelGrid(scan_grid, prepared.spacing_mm, (0.0, 1.0))
     case = prepared.case(entry.name)
     result = np.zeros((prepared.classes, *case.shape), dtype=np.float32)
@@ -101,7 +100,6 @@ def _on_model_grid(entry: Entry, path: Path, names: dict[str, int], prepared: Pr
 
 def _shares(path: Path, names: dict[str, int], grid: Grid) -> Iterator[tuple[str, Share]]:
     """Name and probability (D, H, W) of each class of a case, on the grid of the scan."""
-    what = f"{path.name} and its scan"
     if path.is_dir():
         files = mask_files(path)
         known = distinct_names((file.name.removesuffix(".nii.gz") for file in files), path.name)
@@ -123,7 +121,7 @@ def _shares(path: Path, names: dict[str, int], grid: Grid) -> Iterator[tuple[str
             yield name, np.clip(probabilities[value].astype(np.float32), 0.0, 1.0)
     else:
         values, own = read_array(path)
-        require_same_grid(grid, own, what)
+        require_same_grid(grid, own, f"{path.name} and its scan")
         labels = as_labels(values, 256)
         for name, value in names.items():
             yield name, (labels == value).astype(np.float32)
