@@ -218,11 +218,9 @@ def _quantized(layers: Mapping[str, Convolution], ranges: Mapping[str, Range]) -
     handles, weights = [], {}
     for name, values in ranges.items():
 
-        def hook(
-            _module: nn.Module, arguments: tuple[Tensor, ...], values: Range = values
-        ) -> tuple[Tensor, ...]:
-            return (
-                torch.fake_quantize_per_tensor_affine(arguments[0], values.scale, values.zero_point, 0, 255),
+        def hook(_module: nn.Module, arguments: tuple[Tensor, ...], values: Range = values) -> Tensor:
+            return torch.fake_quantize_per_tensor_affine(
+                arguments[0], values.scale, values.zero_point, 0, 255
             )
 
         layer = layers[name]

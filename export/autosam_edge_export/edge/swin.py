@@ -219,9 +219,8 @@ class EdgeBlock(nn.Module):
             parts = []
             for row in range(0, grid[1], rows):
                 part = x[depth : depth + a, row : row + rows]
-                parts.append(
-                    assemble(self.attention(partition(part, window), bias), window, part.shape[1], grid[2])
-                )
+                tokens = self.attention(partition(part, window), bias)
+                parts.append(assemble(tokens, window, part.shape[1], grid[2]))
             slabs.append(torch.cat(parts, dim=1) if len(parts) > 1 else parts[0])
         y = torch.cat(slabs, dim=0) if len(slabs) > 1 else slabs[0]
         y = roll(y, [-steps for steps in shift])
