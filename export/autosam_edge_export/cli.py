@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from autosam_edge.bundle import open_bundle
-from autosam_edge.cli.options import AsJson, folder, split_commas
+from autosam_edge.cli.options import AsJson, folder, refuse_given, split_commas
 from autosam_edge.cli.progress import Stages
 from autosam_edge.cli.tables import new_table, show
 from autosam_edge.read_scan import read
@@ -259,11 +259,7 @@ def export(
 
 def _refuse_unused(context: typer.Context, target: str, precisions: list[str]) -> None:
     """Refuse an option that the export does not use, so that none is passed over in silence."""
-    for option in context.command.params:
-        name = option.name or ""
-        source = context.get_parameter_source(name)
-        if name in _UNUSED.get(target, _FOR_WEB) and source is not None and source.name == "COMMANDLINE":
-            raise typer.BadParameter(f"--target {target} does not use this option", param_hint=option.opts[0])
+    refuse_given(context, _UNUSED.get(target, _FOR_WEB), f"--target {target} does not use this option")
     if context.params["calibrate"] and "int8" not in precisions:
         raise typer.BadParameter("scans calibrate int8 only: add it to --precision", param_hint="--calibrate")
 

@@ -48,9 +48,9 @@ def change_bytes(data: bytes, draw: Random) -> bytes:
     return draw.choice(_CHANGES)(data, draw)
 
 
-def change_start(data: bytes, draw: Random, size: int = 352) -> bytes:
-    """Put a number at an even place of the header, the first ``size`` bytes."""
-    at = 2 * draw.randrange(max(1, min(size, len(data)) // 2))
+def change_start(data: bytes, draw: Random) -> bytes:
+    """Put a number at an even place among the first 352 bytes, the header of a NIfTI file."""
+    at = 2 * draw.randrange(max(1, min(352, len(data)) // 2))
     new = float_bytes(draw) if draw.random() < 0.4 else integer_bytes(draw, draw.choice((1, 2, 4, 8)))
     return data[:at] + new + data[at + len(new) :]
 

@@ -61,7 +61,7 @@ def compare(
         log: Function that is called with a line for each run.
 
     Returns:
-        For each tool every time and peak, their medians, and these as multiples of this program's.
+        For each tool every time and peak, their medians, and these as multiples of this program's, if it ran.
     """
     result = new_result("peers")
     peers = [*_own(scan, threads), *_monai(scan, threads), *_nnunet(scan, environment, threads, log)]
@@ -86,15 +86,16 @@ def _entry(peer: Peer, own: Peer) -> Result:
     if not peer.seconds:
         return entry
     seconds, peak = statistics.median(peer.seconds), statistics.median(peer.peak_mb)
-    return {
-        **entry,
+    entry |= {
         "seconds": [round(value, 2) for value in peer.seconds],
         "peak_mb": [round(value) for value in peer.peak_mb],
         "median_s": round(seconds, 2),
         "median_mb": round(peak),
-        "times_slower": round(seconds / statistics.median(own.seconds), 2),
-        "times_memory": round(peak / statistics.median(own.peak_mb), 2),
     }
+    if own.seconds:
+        entry["times_slower"] = round(seconds / statistics.median(own.seconds), 2)
+        entry["times_memory"] = round(peak / statistics.median(own.peak_mb), 2)
+    return entry
 
 
 def _own(scan: Path, threads: int) -> list[Peer]:

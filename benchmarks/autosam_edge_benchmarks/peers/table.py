@@ -21,11 +21,5 @@ def cells(entry: Result) -> tuple[str, ...]:
     """The cells of one tool under ``COLUMNS``; one that did not run has its reason in the last."""
     if entry["reason"]:
         return entry["name"], "", "", "", "", entry["reason"]
-    return (
-        entry["name"],
-        f"{entry['median_s']:.1f}",
-        f"{entry['median_mb']}",
-        f"{entry['times_slower']:.1f} x",
-        f"{entry['times_memory']:.1f} x",
-        entry["weights"],
-    )
+    multiples = [f"{entry[key]:.1f} x" if key in entry else "" for key in ("times_slower", "times_memory")]
+    return entry["name"], f"{entry['median_s']:.1f}", f"{entry['median_mb']}", *multiples, entry["weights"]

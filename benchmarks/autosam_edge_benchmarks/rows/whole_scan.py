@@ -10,9 +10,11 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pydicom
 from pydicom.errors import InvalidDicomError
 from pydicom.uid import generate_uid
+from pydicom.valuerep import DS
 
 from autosam_edge_benchmarks.error_codes import PROCESS_FAILED, SERIES_MISSING
 from autosam_edge_benchmarks.last_line import last_line
@@ -75,14 +77,16 @@ def run_once(source: Path, *, model: tuple[str, str], engine: str, precision: st
 
 def repeat_series(source: Path, folder: Path, count: int) -> None:
     """Write a DICOM series of ``count`` slices by repeating another one along its normal."""
-    files = sorted(series_files(source), key=lambda p: float(_header(p).ImagePositionPatient[2]))
-    first, second = _header(files[0]), _header(files[1])
-    step = float(second.ImagePositionPatient[2]) - float(first.ImagePositionPatient[2])
+    files = series_files(source)
+    first = _header(files[0])
+    row, column = np.reshape(np.asarray(first.ImageOrientationPatient, dtype=np.float64), (2, 3))
+    places = {file: np.asarray(_header(file).ImagePositionPatient, dtype=np.float64) for file in files}
+    files.sort(key=lambda file: float(np.cross(row, column) @ places[file]))
+    start, step = places[files[0]], places[files[1]] - places[files[0]]
     series = generate_uid(entropy_srcs=[str(first.SeriesInstanceUID), str(count)])
     for index in range(count):
         dataset = pydicom.dcmread(files[index % len(files)])
-        x, y, _ = dataset.ImagePositionPatient
-        dataset.ImagePositionPatient = [x, y, float(first.ImagePositionPatient[2]) + index * step]
+        dataset.ImagePositionPatient = [DS(value, auto_format=True) for value in start + index * step]
         dataset.SeriesInstanceUID = series
         dataset.SOPInstanceUID = generate_uid(entropy_srcs=[series, str(index)])
         dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID

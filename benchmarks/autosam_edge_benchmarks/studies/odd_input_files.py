@@ -61,7 +61,7 @@ def _nifti_header(shape: tuple[int, int, int], dtype: str) -> bytes:
 
 
 def _zeros(file: IO[bytes] | gzip.GzipFile, size: int) -> None:
-    """A gigabyte at most is written at once."""
+    """One MiB is written at once."""
     for _ in range(size // _MIB):
         file.write(bytes(_MIB))
 

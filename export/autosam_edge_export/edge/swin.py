@@ -5,10 +5,10 @@ MONAI's stage partitions windows through a rank-8 view, builds the shift mask of
 
 - windows are cut from one slab of windows at a time, so one rank-5 permute does it;
 - the shift mask is a mark per axis, 1 in the tail that wrapped around, that travels with the tokens and
-becomes two features of q and k
-  whose product adds 0 within a region and -100 or less between two, exactly, in any precision;
+  becomes two features of q and k, whose product adds 0 within a region and -100 or less between two, exactly,
+  in any precision;
 - the relative-position bias is gathered from its table by an index that is itself a difference of two short
-vectors.
+  vectors.
 """
 
 from __future__ import annotations
@@ -85,8 +85,7 @@ class EdgeAttention(nn.Module):
     """Window attention on MONAI's parameters.
 
     The projections also carry the marks to where they count: with m a mark, each head's q ends in (m, 1 - m)
-    and its k in
-    -100 (1 - m, m) for each axis.
+    and its k in -100 (1 - m, m) for each axis.
 
     Args:
         kind: Form of the attention, see :class:`~autosam_edge_export.edge.options.EdgeOptions`.

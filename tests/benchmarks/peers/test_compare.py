@@ -62,6 +62,16 @@ def test_the_table_names_every_tool(result):
     assert "medians of 2 runs" in table.title(result)
 
 
+def test_without_a_run_of_this_program_there_is_no_multiple():
+    """The others keep their times."""
+    own, other = (Peer(name, "none", []) for name in ("own", "other"))
+    own.reason, other.seconds, other.peak_mb = "failed", [2.0], [100.0]
+    entry = compare._entry(other, own)
+    assert entry["median_s"] == 2.0
+    assert "times_slower" not in entry
+    assert table.cells(entry) == ("other", "2.0", "100", "", "", "none")
+
+
 def test_memory_of_children_counts(tmp_path):
     """A tool that works in a child process is not smaller for it."""
     child = _USE.format(mb=200, s=0.5)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+import pydicom
 import pytest
 
 pytest.importorskip("psutil")
@@ -28,8 +30,14 @@ def series(tmp_path):
     return folder
 
 
-def test_a_repeated_series_is_one_regular_volume(series, tmp_path):
+@pytest.mark.parametrize("coronal", [False, True])
+def test_a_repeated_series_is_one_regular_volume(coronal, series, tmp_path):
     """Twice the slices, the same spacing, read without a complaint; slice n repeats slice 0."""
+    for path in series.iterdir() if coronal else ():
+        dataset = pydicom.dcmread(path)
+        x, y, z = dataset.ImagePositionPatient
+        dataset.ImageOrientationPatient, dataset.ImagePositionPatient = [1, 0, 0, 0, 0, -1], [x, z, -y]
+        dataset.save_as(path)
     first = read(series)
     count = first.shape[0]
     (tmp_path / "long").mkdir()
@@ -37,6 +45,7 @@ def test_a_repeated_series_is_one_regular_volume(series, tmp_path):
     long = read(tmp_path / "long")
     assert long.shape == (2 * count, *first.shape[1:])
     assert long.grid.spacing_mm == pytest.approx(first.grid.spacing_mm)
+    np.testing.assert_allclose(long.grid.direction, first.grid.direction, atol=1e-6)
     assert (long.hu[count] == first.hu[0]).all()
 
 
