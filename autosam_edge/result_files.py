@@ -45,8 +45,11 @@ class Results:
 
     @property
     def found(self) -> bool:
-        """Whether any organ was found."""
-        return any(organ.voxels for organ in self._statistics)
+        """Whether any organ was found on a slice that the scan holds; filled slices have no image."""
+        filled = set(self._segmentation.filled)
+        if not filled:
+            return any(organ.voxels for organ in self._statistics)
+        return any(plane.any() for d, plane in enumerate(self._segmentation.labels) if d not in filled)
 
     @cached_property
     def _page(self) -> Image:

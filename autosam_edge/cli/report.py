@@ -142,7 +142,7 @@ def show_report(report: dict[str, Any], *, as_json: bool) -> None:
 
 def _word(organ: dict[str, Any]) -> str:
     """What its voxels say about an organ."""
-    return "not found" if not organ["ml"] else "at the border" if organ["touches_border"] else ""
+    return "not found" if organ["mean_hu"] is None else "at the border" if organ["touches_border"] else ""
 
 
 def _columns(organs: Sequence[dict[str, Any]], notes: list[Text]) -> dict[str, list[Text]]:

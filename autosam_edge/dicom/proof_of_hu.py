@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from autosam_edge.scan_warning import ScanWarning
 
 _NEGATIVE_HU = 1200  # air, fat and lung as negative numbers lie this far below the end of an unsigned range
+_LEAST_BITS = 12  # a shorter range ends within these values, so that soft tissue would look like them
 _WRONG_SIGN_SHARE = 0.05  # of all voxels; metal below saturation never fills as much
 
 
@@ -28,7 +29,9 @@ def wrong_sign_count(plane: ImagePlane, values: npt.NDArray[Any], high: float) -
         high: Its highest value, HU.
     """
     form, first = plane.format, (1 << plane.format.stored) - _NEGATIVE_HU
-    if form.signed or high < first * abs(plane.rescale.slope) + plane.rescale.intercept:
+    if form.signed or form.stored < _LEAST_BITS:
+        return 0
+    if high < first * abs(plane.rescale.slope) + plane.rescale.intercept:
         return 0
     wrong = values[values >= first]
     # One value alone may be padding or saturated metal, however often it is there.

@@ -12,12 +12,18 @@ import numpy as np
 from autosam_edge.dicom.compressed import check_decodable
 from autosam_edge.dicom.decoder import FrameDecoder
 from autosam_edge.dicom.find import find_dicom_files, walk
-from autosam_edge.dicom.header import silenced, stamp_of, texts_of
+from autosam_edge.dicom.header import silenced, stamp_of
 from autosam_edge.dicom.hounsfield import read_hu, reading_mb, same_pixels
 from autosam_edge.dicom.one_scan import check_one_pass
 from autosam_edge.dicom.planes import planes_of
 from autosam_edge.dicom.series import select_series
-from autosam_edge.dicom.source import burned_in_annotation, frame_of_reference_fault, identifier_fault
+from autosam_edge.dicom.source import (
+    LOSS_RATIO,
+    burned_in_annotation,
+    frame_of_reference_fault,
+    identifier_fault,
+    loss_of,
+)
 from autosam_edge.dicom.stack import stack
 from autosam_edge.error_codes import FILE_CHANGED
 from autosam_edge.read_choices import ReadChoices
@@ -118,15 +124,19 @@ def fill_gaps(hu: npt.NDArray[Any], numbers: Sequence[int]) -> npt.NDArray[Any]:
 
 def _source(chosen: Series, folder: Path | None, stacked: Stack) -> Source:
     """The files of a volume, in slice order, each once."""
-    files = {plane.header.path: plane.header.stamp for plane in stacked.planes}
-    datasets = [header.dataset for header in chosen.headers]
+    # Copies that were ignored are no part of the volume.
+    headers = {plane.header.path: plane.header for plane in stacked.planes}
+    datasets = [header.dataset for header in headers.values()]
+    fault = identifier_fault(datasets)
+    if len(headers) == 1 and len(stacked.planes) < (stacked.planes[0].header.integer("NumberOfFrames") or 1):
+        fault = fault or "name a slice in two frames"
     return Source(
         "dicom",
         chosen.hash,
-        tuple(files),
+        tuple(headers),
         folder,
-        tuple(files.values()),
-        identifier_fault(datasets),
+        tuple(header.stamp for header in headers.values()),
+        fault,
         frame_of_reference_fault(datasets),
         filled=tuple(sorted(set(range(stacked.grid.shape[0])) - set(stacked.numbers))),
     )
@@ -139,12 +149,7 @@ def _encoding_notes(headers: list[Header]) -> Iterator[ScanWarning]:
         )
     lossy = [header for header in headers if header.text("LossyImageCompression") == "01"]
     if lossy:
-        ratios = [
-            ratio
-            for header in lossy
-            for ratio in texts_of(header.dataset, "LossyImageCompressionRatio", header.name)
-            if ratio
-        ]
+        ratios = [ratio for header in lossy for ratio in loss_of(header.dataset)[LOSS_RATIO]]
         ratio = f", ratio {ratios[0]}" if ratios else ""
         yield LOSSY_COMPRESSION(
             f"{len(lossy)} images were compressed with loss{ratio}; labels may differ from the original's."

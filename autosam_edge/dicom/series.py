@@ -140,8 +140,10 @@ def select_series(
     passed_over = found.skipped + others
     warnings = [FILES_PASSED_OVER(f"Passed over: {_counted(passed_over)}.")] if passed_over else []
     if wanted is not None and wanted.strip().lower() == "all":
-        chosen = _joined(everything)
-        warnings.append(SERIES_JOINED(f"Read {len(chosen.headers)} series of one image each as one series."))
+        chosen, left_out = _joined(everything)
+        joined = f"Read {len(everything) - left_out} series of one image each as one series"
+        rest = f", and left out {left_out} of two images each" if left_out else ""
+        warnings.append(SERIES_JOINED(f"{joined}{rest}."))
     else:
         chosen = _named(everything, wanted) if wanted is not None else _only(everything)
         if len(everything) > 1:
@@ -202,12 +204,16 @@ def _candidates(everything: list[Series]) -> list[Series]:
 
 
 def _of_one_image(everything: list[Series]) -> list[Series]:
-    """The series that are one classic image."""
-    return [s for s in everything if s.slices == len(s.headers) == 1]
+    """The series that are one image, or copies of it."""
+    return [s for s in everything if s.slices == 1]
 
 
-def _joined(everything: list[Series]) -> Series:
-    """All series of one image each as one series; others must be too short to be a scan."""
+def _joined(everything: list[Series]) -> tuple[Series, int]:
+    """All series of one image each as one series; others must be too short to be a scan.
+
+    Returns:
+        The series, and the number of those that it leaves out.
+    """
     single = _of_one_image(everything)
     if len(single) < MIN_SLICES or any(s.slices >= MIN_SLICES for s in everything):
         raise SERIES_NOT_FOUND(
@@ -216,7 +222,7 @@ def _joined(everything: list[Series]) -> Series:
             remedy="Name one series by its hash, which fits only one.",
         )
     headers = [header for s in single for header in s.headers]
-    return _described("\n".join(sorted(s.uid for s in single)), headers)
+    return _described("\n".join(sorted(s.uid for s in single)), headers), len(everything) - len(single)
 
 
 def _kind_warnings(chosen: Series) -> Iterator[ScanWarning]:

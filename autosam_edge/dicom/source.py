@@ -11,6 +11,7 @@ import re
 from typing import TYPE_CHECKING
 
 from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
 
 from autosam_edge.dicom.header import stamp_of
 from autosam_edge.dicom.parse import Allowance, read_whole_header
@@ -30,6 +31,8 @@ _TYPE_1 = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceU
 # PS3.5 9.1, but for zeros at the start of a component: many anonymizers write them, and every reader takes a
 # UID as a text.
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
+LOSS_RATIO, _LOSS_METHOD = "LossyImageCompressionRatio", "LossyImageCompressionMethod"
+_RATIO, _METHOD = re.compile(r"[0-9]{1,8}(\.[0-9]{0,7})?"), re.compile(r"ISO_[0-9_]{1,12}")
 
 
 def read_headers(files: Sequence[Path]) -> list[Dataset]:
@@ -148,10 +151,26 @@ def copy_lossy_compression(sources: Sequence[Dataset], target: Dataset) -> None:
     for source in sources:
         if identifier(source, "LossyImageCompression") == "01":
             target.LossyImageCompression = "01"
-            for keyword in ("LossyImageCompressionRatio", "LossyImageCompressionMethod"):
-                if identifier(source, keyword):
-                    target[keyword] = source[keyword]
+            for keyword, values in loss_of(source).items():
+                if values:
+                    setattr(target, keyword, values)
             return
+
+
+def loss_of(source: Dataset) -> dict[str, list[str]]:
+    """Ratios and methods of the compressions with loss, by keyword.
+
+    An attribute is empty if one of its values is of another form than the standard's: it may hold a name.
+    """
+    found = {}
+    for keyword, form in ((LOSS_RATIO, _RATIO), (_LOSS_METHOD, _METHOD)):
+        try:
+            held = source.get(keyword)
+        except Exception:  # pydicom raises many types for a damaged element
+            held = None
+        values = [str(value).strip() for value in (held if isinstance(held, MultiValue) else [held])]
+        found[keyword] = values if all(map(form.fullmatch, values)) else []
+    return found
 
 
 def referenced_series(sources: Sequence[Dataset]) -> list[Dataset]:

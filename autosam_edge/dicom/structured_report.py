@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
+    import numpy.typing as npt
+
     from autosam_edge.measurements import OrganStatistics
     from autosam_edge.scan_warning import ScanWarning
     from autosam_edge.volume import Label, Provenance, Segmentation
@@ -86,11 +88,12 @@ def write_dicom_sr(
         sources = read_headers(source_files)
         check_identifiers(sources, placed=False)
         evidence = _evidence(sources)
+        shown = _shown(segmentation)
         if seg is None:
-            references = _source_images(segmentation, sources)
+            references = _source_images(shown, sources)
         else:
             header = pydicom.dcmread(seg, specific_tags=_OF_A_SEG)  # the frames are passed over
-            references = _segments(sources, header)
+            references = _segments(shown, sources, header)
             evidence += _evidence([header])
         dataset = new_object(
             Comprehensive3DSRStorage,
@@ -125,36 +128,43 @@ def _evidence(instances: Sequence[Dataset]) -> list[Dataset]:
     return items
 
 
-def _segments(sources: Sequence[Dataset], header: Dataset) -> dict[str, Reference]:
-    """The segment of each organ of a SEG, by the organ's title."""
+def _shown(segmentation: Segmentation) -> dict[int, npt.NDArray[np.bool_]]:
+    """On which images each organ is, by its label; a slice that was filled in has no image."""
+    values = [label.value for label in segmentation.table]
+    order = np.setdiff1d(np.arange(len(segmentation.labels)), segmentation.filled)
+    return dict(zip(values, organ_slices(segmentation.labels, order, values), strict=True))
+
+
+def _segments(
+    shown: dict[int, npt.NDArray[np.bool_]], sources: Sequence[Dataset], header: Dataset
+) -> dict[int, Reference]:
+    """The segment of each organ of a SEG, which has one for each organ that is on an image."""
+    found = [value for value, images in shown.items() if images.any()]
+    segments = [item for item in header.SegmentSequence if item.SegmentNumber]  # 0 is a background
     return {
-        item.SegmentLabel: hd.sr.ReferencedSegment(
+        value: hd.sr.ReferencedSegment(
             sop_class_uid=header.SOPClassUID,
             sop_instance_uid=header.SOPInstanceUID,
             segment_number=item.SegmentNumber,
             source_series=hd.sr.SourceSeriesForSegmentation(identifier(sources[0], "SeriesInstanceUID")),
         )
-        for item in header.SegmentSequence
+        for value, item in zip(found, segments, strict=True)
     }
 
 
-def _source_images(segmentation: Segmentation, sources: Sequence[Dataset]) -> dict[str, Reference]:
-    """The images that show each organ, by the organ's title; one file of many frames stands for all.
-
-    A slice that was filled in has no image.
-    """
-    values = [label.value for label in segmentation.table]
-    order = np.setdiff1d(np.arange(len(segmentation.labels)), segmentation.filled)
-    present = organ_slices(segmentation.labels, order, values)
+def _source_images(
+    shown: dict[int, npt.NDArray[np.bool_]], sources: Sequence[Dataset]
+) -> dict[int, Reference]:
+    """The images that show each organ; one file of many frames stands for all."""
     return {
-        label.title: [
+        value: [
             hd.sr.SourceImageForMeasurementGroup(
                 identifier(source, "SOPClassUID"), identifier(source, "SOPInstanceUID")
             )
             for index, source in enumerate(sources)
-            if len(sources) == 1 or shown[index]
+            if len(sources) == 1 or images[index]
         ]
-        for label, shown in zip(segmentation.table, present, strict=True)
+        for value, images in shown.items()
     }
 
 
@@ -162,7 +172,7 @@ def _report(
     segmentation: Segmentation,
     statistics: Sequence[OrganStatistics],
     series_uid: str,
-    references: dict[str, Reference],
+    references: dict[int, Reference],
 ) -> Dataset:
     """The root item: who made the report, a group for each organ, and what a reader must know."""
     root = hd.sr.ContainerContentItem(_TITLE, is_content_continuous=False, template_id="1500")
@@ -180,7 +190,7 @@ def _report(
         if organ.voxels
         # An organ that is on filled slices alone has no segment.
         for item in _group(
-            organ, labels[organ.label], segmentation, series_uid, references.get(organ.title, [])
+            organ, labels[organ.label], segmentation, series_uid, references.get(organ.label, [])
         )
     ]
     if groups:

@@ -186,7 +186,16 @@ def _check_letters(fields: Fields, grid: Grid) -> Iterator[ScanWarning]:
     letters = fields.get("AnatomicalOrientation", "").upper()
     if not re.fullmatch("[RLAPIS]{3}", letters):
         return
-    # ITK names the side that an axis comes from; some writers name the side that it goes to.
+    by_matrix = _letters_of(grid)
+    # Some writers name the side that an axis goes to.
+    if letters not in (by_matrix, by_matrix.translate(str.maketrans("RAILPS", "LPSRAI"))):
+        yield ORIENTATION_LETTERS_IGNORED(
+            "AnatomicalOrientation contradicts the matrix of the MetaImage; the matrix was used, as ITK does."
+        )
+
+
+def _letters_of(grid: Grid) -> str:
+    """The side that each axis W, H, D comes from, such as RAI, as ITK names it."""
     # Each axis of the patient stands for one of the image, the surest pair first, as in ITK.
     directions, named = grid.direction.T[::-1], [""] * 3
     left = np.abs(directions)
@@ -194,11 +203,7 @@ def _check_letters(fields: Fields, grid: Grid) -> Iterator[ScanWarning]:
         axis, world = divmod(int(left.argmax()), 3)
         named[axis] = ("RAI" if directions[axis, world] > 0 else "LPS")[world]
         left[axis, :] = left[:, world] = -1.0
-    by_matrix = "".join(named)
-    if letters not in (by_matrix, by_matrix.translate(str.maketrans("RAILPS", "LPSRAI"))):
-        yield ORIENTATION_LETTERS_IGNORED(
-            "AnatomicalOrientation contradicts the matrix of the MetaImage; the matrix was used, as ITK does."
-        )
+    return "".join(named)
 
 
 def _voxels(path: Path, fields: Fields, end: int, shape: Shape) -> StoredVoxels:
@@ -249,7 +254,7 @@ def write_metaimage(segmentation: Segmentation, path: Path) -> None:
         "TransformMatrix": _spaced((columns / spacing).T.ravel()),
         "Offset": _spaced(grid.affine[:3, 3]),
         "CenterOfRotation": "0 0 0",
-        "AnatomicalOrientation": "RAI",
+        "AnatomicalOrientation": _letters_of(grid),
         "ElementSpacing": _spaced(spacing),
         "DimSize": _spaced(grid.shape[::-1]),
         "Comment": RESEARCH_USE,

@@ -30,7 +30,7 @@ class RunCheck:
     """Takes the probabilities of a run as they pass, and gives the verdict and the expected Dice at its end.
 
     Args:
-        thresholds: Limits of the model; None checks nothing.
+        thresholds: Limits of the model; None gives no verdict.
         confidence: Map to the expected Dice; None expects nothing.
         weights: C decision weights, the background's first.
     """
@@ -39,15 +39,15 @@ class RunCheck:
         self, thresholds: Thresholds | None, confidence: Confidence | None, weights: Sequence[float]
     ) -> None:
         self._thresholds, self._confidence = thresholds, confidence
-        self._collector = EvidenceCollector() if thresholds else None
+        self._collector = EvidenceCollector()
         self._soft_dice = SoftDice(weights, confidence.temperature) if confidence else None
 
     def push(self, rows: npt.NDArray[np.float32]) -> None:
         """Take the next rows of probabilities, (rows, C, H', W'), each voxel summing to 1."""
-        collectors = [collector for collector in (self._collector, self._soft_dice) if collector is not None]
-        near = near_organs(rows) if collectors else rows
-        for collector in collectors:
-            collector.push(near)
+        near = near_organs(rows)
+        self._collector.push(near)
+        if self._soft_dice is not None:
+            self._soft_dice.push(near)
 
     def finish(
         self,
@@ -72,23 +72,27 @@ class RunCheck:
         if self._confidence is not None and self._soft_dice is not None:
             expected = self._confidence.expected_dice(self._soft_dice.by_organ(table))
             unsure = self._confidence.warnings(expected, table)
-        if self._thresholds is None or self._collector is None:
-            return None, expected, unsure
         evidence = self._collector.evidence(hu, labels, grid, table)
-        plausibility, found = judge(evidence, self._thresholds, warnings)
+        plausibility, found = judge(evidence, self._thresholds, warnings) if self._thresholds else (None, [])
         unsure = [warning for warning in unsure if warning.organ in evidence.organs]
-        return plausibility, expected, [*found, *coverage_warnings(evidence, table), *unsure]
+        coverage = coverage_warnings(evidence, labels, table)
+        return plausibility, expected, [*found, *coverage, *unsure]
 
 
-def coverage_warnings(evidence: Evidence, table: Sequence[Label]) -> Iterator[ScanWarning]:
+def coverage_warnings(
+    evidence: Evidence, labels: npt.NDArray[np.uint8], table: Sequence[Label]
+) -> Iterator[ScanWarning]:
     """One warning for each organ that is cut by the scan or was not found; none if nothing was found.
 
     Beside a whole liver lies at least a part of every organ that the reference names: the liver reaches from
-    the diaphragm to the lower half of the right kidney.
+    the diaphragm to the lower half of the right kidney. Of other organs nothing is known.
+
+    Args:
+        labels: (D, H, W) labels of the evidence, which has no organ that lies between its samples.
     """
     if not evidence.organs:
         return
-    shown = shows_whole_liver(evidence)
+    shown, known = shows_whole_liver(evidence), ABDOMINAL | set(PASSING)
     for label in table:
         organ = evidence.organs.get(label.name)
         title = label.title[:1].lower() + label.title[1:]
@@ -99,15 +103,21 @@ def coverage_warnings(evidence: Evidence, table: Sequence[Label]) -> Iterator[Sc
                 f"The {title} reaches the {faces} of the scan, so that its volume is that of a part.",
                 organ=label.name,
             )
-        elif organ is None and shown and label.name in ABDOMINAL | set(PASSING):
+        elif organ is not None or label.name not in known or _holds(labels, label.value):
+            continue
+        elif shown:
             yield ORGAN_NOT_FOUND(
                 f"The {title} was not found, although the scan shows its place: it was removed, is very "
                 "small, or was missed.",
                 organ=label.name,
             )
-        elif organ is None:
+        else:
             yield ORGAN_OUTSIDE(
                 f"The {title} was not found; it may lie outside of the scan, which does not show a whole "
                 "liver.",
                 organ=label.name,
             )
+
+
+def _holds(labels: npt.NDArray[np.uint8], value: int) -> bool:
+    return any((plane == value).any() for plane in labels)

@@ -45,6 +45,7 @@ from autosam_edge.warning_codes import (
 )
 
 AREA = "Plausibility of the labels"
+NOTHING = np.zeros((4, 4, 4), np.uint8)
 # Volume, HU, and center of an ordinary body: x to the patient's left, y to the back, z to the head, mm.
 BODY = {
     "spleen": (300, 110, (100, 20, 40)),
@@ -393,7 +394,7 @@ def test_a_scan_of_air_has_one_reason():
 def test_organs_at_the_edge_of_the_scan_are_named():
     """The liver with caution; the aorta goes on in everybody, so that this is only said."""
     evidence = body(cut={"liver": ("upper end", "right side")})
-    found = {warning.organ: warning for warning in coverage_warnings(evidence, BTCV_LABELS)}
+    found = {warning.organ: warning for warning in coverage_warnings(evidence, NOTHING, BTCV_LABELS)}
     assert set(found) == {"liver", "aorta", "esophagus"}
     assert (found["liver"].severity, found["aorta"].severity) == ("caution", "info")
     assert "upper end and the right side" in found["liver"].message
@@ -405,8 +406,18 @@ def test_organs_at_the_edge_of_the_scan_are_named():
 def test_an_organ_that_was_not_found_has_a_reason(cut, code):
     """Removed or missed beside a whole liver; perhaps outside of the scan otherwise."""
     evidence = body(without=("gallbladder",), cut={"liver": cut})
-    warnings = [w for w in coverage_warnings(evidence, BTCV_LABELS) if w.organ == "gallbladder"]
+    warnings = [w for w in coverage_warnings(evidence, NOTHING, BTCV_LABELS) if w.organ == "gallbladder"]
     assert [warning.code for warning in warnings] == [code.code]
+
+
+def test_an_organ_between_the_samples_of_the_evidence_was_found():
+    """One voxel in 3 mm is looked at. Nothing is said of an organ between them, nor of a foreign one."""
+    evidence = body(without=("gallbladder",))
+    labels = NOTHING.copy()
+    labels[1, 2, 0] = next(label.value for label in BTCV_LABELS if label.name == "gallbladder")
+    foreign = dataclasses.replace(BTCV_LABELS[0], name="femur", value=99)
+    warned = {warning.organ for warning in coverage_warnings(evidence, labels, (*BTCV_LABELS, foreign))}
+    assert not warned & {"gallbladder", "femur"}
 
 
 def test_every_organ_of_the_table_has_a_range_and_every_place_is_an_organ():

@@ -111,6 +111,44 @@ def test_every_format_can_be_asked_for(tmp_path: Path, monkeypatch) -> None:
         assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes()
 
 
+def test_copies_that_are_ignored_change_no_result(tmp_path: Path) -> None:
+    """A file that is there twice, with one identifier."""
+    scan = small_series(tmp_path / "scan")
+    shutil.copy(scan.source.files[2], tmp_path / "scan" / "again.dcm")
+    again = read(tmp_path / "scan")
+    labels = np.zeros(scan.shape, np.uint8)
+    labels[1:4, 2:4] = 6
+    for name, volume in (("one", scan), ("two", again)):
+        write(volume, Segmentation(labels, scan.grid, BTCV_LABELS), tmp_path / name, formats=["dicom-seg"])
+    one, two = (pydicom.dcmread(tmp_path / name / "segmentation.dcm") for name in ("one", "two"))
+    assert one.ReferencedSeriesSequence == two.ReferencedSeriesSequence
+
+
+def test_a_frame_that_is_there_twice_is_refused_before_the_inference(tmp_path: Path) -> None:
+    """Its number would be that of another slice in every DICOM result."""
+    scan = small_series(tmp_path / "scan")
+    multi = pydicom.dcmread(write_enhanced(scan.source.files, tmp_path / "multi.dcm"))
+    multi.PerFrameFunctionalGroupsSequence.append(multi.PerFrameFunctionalGroupsSequence[-1])
+    multi.PixelData += multi.PixelData[-len(multi.PixelData) // multi.NumberOfFrames :]
+    multi.NumberOfFrames += 1
+    multi.save_as(tmp_path / "multi.dcm")
+    volume = read(tmp_path / "multi.dcm")
+    assert volume.shape == scan.shape
+    with pytest.raises(OutputError, match="AE-OUTPUT-006.*name a slice in two frames"):
+        check_writable(tmp_path / "out", source=volume.source)
+
+
+def test_an_organ_on_filled_slices_alone_leaves_the_seg_out(tmp_path: Path) -> None:
+    """No image shows it; the other results hold it."""
+    scan = small_series(tmp_path / "scan")
+    scan.source.files[2].unlink()
+    volume = read(tmp_path / "scan", allow_gap=True)
+    labels = np.zeros(volume.shape, np.uint8)
+    labels[2, 2:4] = 6
+    segmentation = Segmentation(labels, volume.grid, BTCV_LABELS, filled=volume.source.filled)
+    assert set(write(volume, segmentation, tmp_path / "out")) == NOT_DICOM
+
+
 # What every slice of a series, or each of them, has in place of a sound identifier.
 UNSOUND: dict[str, list[str]] = {
     "one SOPInstanceUID for all slices": ["SOPInstanceUID", "1.2.3"],

@@ -182,6 +182,15 @@ def test_wrong_sign_is_refused(scan: Any, bits: int, intercept: int, clip: bool)
     assert "PixelRepresentation is wrong" in error.message
 
 
+@pytest.mark.parametrize(("bits", "slope"), [(9, 8), (10, 4), (11, 1)])
+def test_a_short_range_of_values_is_no_wrong_sign(scan: Any, bits: int, slope: int) -> None:
+    """Unsigned values of fewer than 12 bits have soft tissue near their end, and little air is no fault."""
+    hu = np.clip(np.where(disk(1.4), 50, -1000) + noise(), -1024, 900) // slope * slope
+    changes = {"BitsStored": bits, "HighBit": bits - 1, "RescaleSlope": slope, "RescaleIntercept": -1024}
+    volume = read_dicom(scan((hu + 1024) // slope, kind="<u2", PixelRepresentation=0, **changes))
+    np.testing.assert_array_equal(volume.hu, hu)
+
+
 @hazard(VALUES, "undeclared padding of 32767, 3071 or 0 beyond the circle of the scanner", CONSTANT_PADDING)
 @pytest.mark.parametrize(
     ("padding", "signed"), [(32767, 1), (3071, 1), (0, 1), (63536, 0), (-2000 + 4096, 1)]

@@ -294,6 +294,21 @@ def test_a_lossy_source_is_told(series, segmentation, tmp_path: Path) -> None:
     assert ds.LossyImageCompressionMethod == "ISO_10918_1"
 
 
+def test_loss_in_words_of_its_own_is_not_copied(series, segmentation, tmp_path: Path) -> None:
+    """A ratio that is no number, a method that is none of the standard's: either may be a name."""
+    rewrite(
+        series[0],
+        LossyImageCompression=b"01",
+        LossyImageCompressionRatio=b"10:1",
+        LossyImageCompressionMethod=b"DOE JANE",
+    )
+    write_dicom_seg(segmentation, series[0], tmp_path / "out.dcm")
+    ds = pydicom.dcmread(tmp_path / "out.dcm")
+    assert ds.LossyImageCompression == "01"
+    assert "DOE" not in str(ds)
+    assert "LossyImageCompressionRatio" not in ds
+
+
 def test_one_lossy_image_is_enough(series, segmentation, tmp_path: Path) -> None:
     """Also when it is not the first."""
     rewrite(series[0][-1:], LossyImageCompression=b"01")

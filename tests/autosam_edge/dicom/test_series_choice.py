@@ -358,6 +358,22 @@ def test_series_per_slice_are_joined(ct: Any) -> None:
     assert read_dicom(again, series="all").source.series_hash == volume.source.series_hash
 
 
+def test_no_series_is_left_out_in_silence(ct: Any) -> None:
+    """A slice that is there twice changes nothing; a series of two images is left out with a word."""
+    series_per_slice(ct)
+    last = min(ct.path.iterdir())  # names run against the slices
+    shutil.copy(last, ct.path / "copy")
+    volume = read_dicom(ct.path, series="all")
+    np.testing.assert_array_equal(volume.hu, ct.hu)
+    assert codes(volume) == ["AE-WARN-007", "AE-WARN-004"]
+    vary(ct, [{"SeriesInstanceUID": f"1.2.3.{max(d, 1)}"} for d in range(5)])
+    (ct.path / "copy").unlink()
+    (warning, *_) = read_dicom(ct.path, series="all").warnings
+    assert (
+        warning.message == "Read 3 series of one image each as one series, and left out 1 of two images each."
+    )
+
+
 def test_series_per_slice_are_checked_like_one(ct: Any) -> None:
     """Several patients, frames of reference or positions are refused as in any series."""
     vary(ct, [{"SeriesInstanceUID": f"1.2.3.{d}", "FrameOfReferenceUID": f"1.2.4.{d}"} for d in range(5)])

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 from autosam_edge_test_hazards import hazard
+from pydicom.dataelem import RawDataElement
+from pydicom.tag import Tag
 
 from autosam_edge.dicom.read import read_dicom
 from autosam_edge.warning_codes import (
@@ -135,6 +137,17 @@ def test_lossy_compression_is_reported(ct: Any) -> None:
     """The ratio stands in the warning."""
     ct.write(LossyImageCompression="01", LossyImageCompressionRatio=[12])
     assert "ratio 12" in read_dicom(ct.path).warnings[0].message
+
+
+@pytest.mark.parametrize("ratio", [b"DOE^JANE", b"10:1", b"1_0", b"nan"])
+def test_a_ratio_that_is_no_number_is_not_repeated(ct: Any, ratio: bytes) -> None:
+    """It may be a name, and the warning stands in every result."""
+    for d in range(5):
+        image = ct.image(d, LossyImageCompression="01")
+        image[0x00282112] = RawDataElement(Tag(0x00282112), "DS", len(ratio), ratio, 0, False, True)
+        ct.save(image, str(d))
+    (warning,) = read_dicom(ct.path).warnings
+    assert warning.message == "5 images were compressed with loss; labels may differ from the original's."
 
 
 @hazard(VALUES, "text burned into the pixels, as BurnedInAnnotation says", BURNED_IN_ANNOTATION)

@@ -173,6 +173,21 @@ def test_no_image_is_referred_to_in_place_of_one_that_is_missing(
     assert shown == ({"Left kidney": []} if with_seg else {"Liver": images, "Left kidney": []})
 
 
+def test_organs_with_one_title_refer_to_their_own_segments(scan, segmentation, tmp_path: Path) -> None:
+    """As of a foreign bundle, whose names alone must differ."""
+    names = {LIVER: "kidney", KIDNEY_LEFT: "kidney left"}
+    table = tuple(
+        dataclasses.replace(label, name=names.get(label.value, label.name), laterality="left")
+        for label in BTCV_LABELS
+        if label.value in names
+    )
+    assert [label.title for label in table] == ["Left kidney"] * 2
+    two = dataclasses.replace(segmentation, table=table)
+    out = write(scan, two, tmp_path / "out", formats=("dicom-sr", "dicom-seg"))
+    groups = hd.sr.srread(out["dicom-sr"]).content.get_volumetric_roi_measurement_groups()
+    assert sorted(group.referenced_segment.referenced_segment_numbers[0] for group in groups) == [1, 2]
+
+
 def test_a_multi_frame_source_is_referred_to_as_one(ct: CtFolder, tmp_path: Path) -> None:  # noqa: F811
     """One file holds every slice."""
     file = ct.save(ct.enhanced([3, 0, 4, 1, 2]), "multi.dcm")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import zlib
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,11 @@ from autosam_edge.error_codes import (
     METAIMAGE_VALUES_INVALID,
 )
 from autosam_edge.errors import InputError
-from autosam_edge.formats.metaimage import read_metaimage
+from autosam_edge.formats.metaimage import read_metaimage, write_metaimage
+from autosam_edge.geometry import Grid
+from autosam_edge.labels import BTCV_LABELS
 from autosam_edge.read_scan import read
+from autosam_edge.volume import Segmentation
 from autosam_edge.warning_codes import EXTRA_AXES, ORIENTATION_LETTERS_IGNORED, TILT_CORRECTED
 
 AREA = "NIfTI, NRRD and MetaImage"
@@ -203,6 +207,23 @@ def test_letters_that_contradict_the_matrix(tmp_path: Path) -> None:
     assert [warning.code for warning in volume.warnings] == [ORIENTATION_LETTERS_IGNORED.code]
     for letters in ("LPS", "RAI", "???", ""):
         assert read(write(tmp_path / "v.mha", ("RAI", letters))).warnings == ()
+
+
+@pytest.mark.parametrize("flipped", [(), (0,), (1, 2), (0, 1, 2)])
+def test_our_own_letters_are_those_of_the_matrix(tmp_path: Path, flipped: tuple[int, ...]) -> None:
+    """As ITK writes them, whichever axes run backward."""
+    affine = Grid.axis_aligned((2, 3, 4), (2.5, 0.5, 0.9)).affine.copy()
+    affine[:, list(flipped)] *= -1
+    grid = Grid((2, 3, 4), affine)
+    write_metaimage(Segmentation(np.ones(grid.shape, np.uint8), grid, BTCV_LABELS), tmp_path / "ours.mha")
+    sitk = pytest.importorskip("SimpleITK")
+    image = sitk.ReadImage(str(tmp_path / "ours.mha"))
+    sitk.WriteImage(image, str(tmp_path / "itk.mha"))
+    letters = [
+        re.search(rb"AnatomicalOrientation = (\w+)", (tmp_path / name).read_bytes())[1]
+        for name in ("ours.mha", "itk.mha")
+    ]
+    assert letters[0] == letters[1]
 
 
 @pytest.mark.parametrize("seed", range(40))
