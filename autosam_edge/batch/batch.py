@@ -85,6 +85,7 @@ class Batch:
         self._index_path = out / name
         self.jobs: list[Job] = []
         self.not_found = 0  # series that a list names and no folder holds
+        self._since: dict[Job, float] = {}  # monotonic time of the first look at each scan as it is now
 
     def update_index(self) -> None:
         """Look at the inputs and list their scans in :attr:`jobs`."""
@@ -92,8 +93,15 @@ class Batch:
             index.update(self._roots)
             self.jobs = list(index.jobs())
         if self._wanted is not None:
-            self.jobs = [job for job in self.jobs if not self._wanted.isdisjoint(_starts(job.id))]
+            given = {str(root.resolve()) for root in self._roots if root.is_file()}
+            self.jobs = [
+                job
+                for job in self.jobs
+                if not self._wanted.isdisjoint(_starts(job.id)) or not given.isdisjoint(job.files)
+            ]
             self.not_found = len(self._wanted.difference(*(_starts(job.id) for job in self.jobs)))
+        now = time.monotonic()
+        self._since = {job: self._since.get(job, now) for job in self.jobs}
 
     def require_scans(self) -> None:
         """End a run whose inputs hold nothing.
@@ -108,7 +116,9 @@ class Batch:
         """The scans that this run segments."""
         chosen = []
         for job in self.jobs:
-            settled = time.time() - job.newest_s >= self.selection.settle_s
+            # a file may be dated into the future: then the time counts for which this run saw no change
+            unchanged_s = max(time.time() - job.newest_s, time.monotonic() - self._since[job])
+            settled = unchanged_s >= self.selection.settle_s
             if not settled or not self.selection.in_part(job.id) or self.folder.is_done(job):
                 continue
             fault = self.folder.fault(job)

@@ -171,3 +171,28 @@ def test_watch_waits_for_a_folder_that_is_away(scans, tmp_path, monkeypatch):
     stop.set()
     thread.join()
     assert counts.all() == {"segmented": 1}
+
+
+def test_a_file_from_the_future_is_segmented_and_settles_like_others(scans, tmp_path):
+    os.utime(min((scans / "a").iterdir()), (time.time() + 1e6,) * 2)
+    at_once = Batch([scans], tmp_path / "out", SETTINGS)
+    at_once.update_index()
+    assert len(at_once.todo()) == 1
+    later = Batch([scans], tmp_path / "out", SETTINGS, Selection(settle_s=0.2))
+    later.update_index()
+    assert later.todo() == []
+    time.sleep(0.3)
+    later.update_index()
+    assert len(later.todo()) == 1
+
+
+def test_a_list_of_paths_and_series_means_both(scans, tmp_path):
+    wanted, other = CtFolder(scans / "b"), CtFolder(scans / "c")
+    wanted.write()
+    other.write()
+    (tmp_path / "case.nii").write_bytes(b"\x5c\x01\0\0" + bytes(344))
+    (tmp_path / "list.csv").write_text(f"path,series\ncase.nii,\nin,{wanted.series_uid}\n")
+    batch = Batch([tmp_path / "list.csv"], tmp_path / "out", SETTINGS)
+    batch.update_index()
+    assert sorted(len(job.files) for job in batch.jobs) == [1, 5]
+    assert batch.not_found == 0
