@@ -61,6 +61,11 @@ class BatchFolder:
             write_file((json.dumps(settings, indent=2) + "\n").encode(), path)
         try:
             before = dict(json.loads(path.read_text(encoding="utf-8")))
+        except OSError as error:
+            raise BATCH_OTHER_SETTINGS(
+                f"settings.json in the folder cannot be read ({type(error).__name__}).",
+                remedy="Give another folder, or check the permissions and the medium.",
+            ) from error
         except (ValueError, TypeError):
             raise BATCH_OTHER_SETTINGS("settings.json in the folder is damaged or none of a batch.") from None
         if different := sorted(key for key in settings if settings[key] != before.get(key)):
@@ -130,8 +135,9 @@ class BatchFolder:
 
     def is_done(self, job: Job) -> bool:
         """Whether the results of a scan are there, made of its files as they are."""
+        folder = self.scans / job.id
         try:
-            return (self.scans / job.id / _STAMP).read_text() == job.stamp
+            return (folder / _STAMP).read_text() == job.stamp and (folder / STATISTICS).is_file()
         except OSError:
             return False
 
@@ -156,8 +162,11 @@ class BatchFolder:
         write_file((json.dumps(content, indent=2) + "\n").encode(), self._fault_path(job.id))
 
     def remove(self, scan: str) -> None:
-        """Remove the results and the error of a scan."""
-        shutil.rmtree(self.scans / scan, ignore_errors=True)
+        """Remove the results and the error of a scan; the results vanish whole, as they have appeared."""
+        leftover = self._work / f"{scan}-{uuid.uuid4().hex[:8]}-old"
+        with explained(), suppress(FileNotFoundError):
+            (self.scans / scan).rename(leftover)
+        shutil.rmtree(leftover, ignore_errors=True)
         self._fault_path(scan).unlink(missing_ok=True)
 
     def statistics(self, scan: str) -> dict[str, Any]:

@@ -69,14 +69,17 @@ def rows_of(jobs: Iterable[Job], folder: BatchFolder, *, show_paths: bool = Fals
     """
     for job in jobs:
         path = job.files[0].encode("utf-8", "backslashreplace").decode() if show_paths and job.files else None
-        if not folder.is_done(job):
+        try:
+            statistics = folder.statistics(job.id) if folder.is_done(job) else None
+        except FileNotFoundError:  # another process has just removed it
+            statistics = None
+        if statistics is None:
             fault = folder.fault(job)
             if fault is None:
                 yield Row(job.id, "waiting", path=path)
             else:
                 yield Row(job.id, "failed", fault.code, fault.message, fault.remedy, path=path)
             continue
-        statistics = folder.statistics(job.id)
         codes: dict[str | None, list[str]] = defaultdict(list)
         for warning in statistics["warnings"]:
             codes[warning["organ"]].append(warning["code"])

@@ -62,9 +62,9 @@ class _Worker:
 
     def end(self) -> None:
         """End the process, at once if it works."""
-        self.connection.close()
         self.process.terminate()
         self.process.join()
+        self.connection.close()  # last: while it works, it tells of each tile
 
 
 def segment_in_processes(
@@ -138,9 +138,14 @@ def _work(connection: Connection, root: Path, settings: Settings) -> None:
     except AutosamEdgeError as error:
         connection.send(error)
         return
+
+    def on_tile(*tiles: int) -> None:
+        with suppress(OSError):  # nobody listens any more, which is no fault of the scan
+            connection.send(tiles)
+
     try:
         while True:
-            connection.send(scanner.segment(connection.recv(), lambda *tiles: connection.send(tiles)))
+            connection.send(scanner.segment(connection.recv(), on_tile))
     except (EOFError, BrokenPipeError):
         return
 

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+from unittest.mock import Mock, call
 
 import pytest
 from autosam_edge_test_ct import CtFolder, lenient_writing  # noqa: F401
@@ -69,6 +70,12 @@ def test_every_scan_has_a_result_or_a_code_and_a_second_call_does_nothing(scans,
 def test_settings_that_are_none_of_a_batch_are_refused(tmp_path, content):
     (tmp_path / "settings.json").write_text(content)
     with pytest.raises(BatchError, match="AE-BATCH-002: settings.json in the folder is damaged or none"):
+        BatchFolder(tmp_path).check_settings({})
+
+
+def test_settings_that_cannot_be_read_are_refused(tmp_path):
+    (tmp_path / "settings.json").mkdir()
+    with pytest.raises(BatchError, match="AE-BATCH-002: settings.json in the folder cannot be read"):
         BatchFolder(tmp_path).check_settings({})
 
 
@@ -181,6 +188,55 @@ def test_what_a_killed_worker_left_is_swept(scans, tmp_path):
     (out / ".work" / ".autosam-edge-0123abcd.partial" / "owner").touch()
     list(batch.run(batch.todo(), workers=1))
     assert list((out / ".work").iterdir()) == []
+
+
+def test_a_scan_without_statistics_is_not_done_and_is_segmented_again(scans, tmp_path):
+    batch = Batch([scans / "a"], tmp_path / "out", SETTINGS)
+    run(batch)
+    folder, [job] = batch.folder, batch.jobs
+    (folder.scans / job.id / "statistics.json").unlink()
+    assert batch.finish() == {"done": 0, "failed": 0, "waiting": 1}
+    assert run(batch) == {job.id: None}
+    assert batch.finish() == {"done": 1, "failed": 0, "waiting": 0}
+
+
+def test_results_are_removed_whole_while_others_look(scans, tmp_path, monkeypatch):
+    batch = Batch([scans / "a"], tmp_path / "out", SETTINGS)
+    run(batch)
+    folder, [job] = batch.folder, batch.jobs
+    with monkeypatch.context() as patch:  # killed before its first file is removed
+        patch.setattr(shutil, "rmtree", lambda *_, **__: None)
+        folder.remove(job.id)
+    assert not (folder.scans / job.id).exists()
+    folder.sweep(lambda _: True)
+    assert list((tmp_path / "out" / ".work").iterdir()) == []
+    monkeypatch.setattr(folder, "is_done", lambda _: True)  # it was, a moment ago
+    assert batch.finish() == {"done": 0, "failed": 0, "waiting": 1}
+
+
+def test_a_worker_is_stopped_before_nobody_listens_to_it():
+    order, worker = Mock(), workers._Worker.__new__(workers._Worker)
+    worker.connection, worker.process = order.connection, order.process
+    worker.end()
+    assert order.mock_calls == [call.process.terminate(), call.process.join(), call.connection.close()]
+
+
+def test_a_tile_that_nobody_hears_of_is_no_fault_of_the_scan(scans, tmp_path, monkeypatch):
+    batch = Batch([scans / "a"], tmp_path / "out", SETTINGS)
+    batch.update_index()
+    answers = []
+
+    def send(answer):
+        if isinstance(answer, tuple):
+            raise BrokenPipeError
+        answers.append(answer)
+
+    monkeypatch.setattr(workers, "_end_with_parent", lambda: None)
+    monkeypatch.setattr(workers.signal, "signal", lambda *_: None)
+    workers._work(
+        Mock(send=send, recv=Mock(side_effect=[*batch.jobs, EOFError])), batch.folder.root, SETTINGS
+    )
+    assert answers == [None]
 
 
 def test_two_commands_at_once_are_refused(scans, tmp_path):
