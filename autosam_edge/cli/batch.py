@@ -10,12 +10,14 @@ from typing import Annotated
 
 import typer
 
+from autosam_edge import error_codes
 from autosam_edge.batch.batch import Batch, Selection
 from autosam_edge.batch.job import Settings
 from autosam_edge.cli import options
 from autosam_edge.cli.progress import Stages
 from autosam_edge.cli.tables import new_console
 from autosam_edge.error_codes import BATCH_LIST_INVALID, SCANS_FAILED
+from autosam_edge.errors import ErrorCode
 from autosam_edge.read_choices import ReadChoices
 from autosam_edge.system.machine import available_cores
 
@@ -109,7 +111,7 @@ def batch(
         tier=tier,
     )
     stages = Stages()
-    whole = Batch(inputs, out, settings, Selection(frozenset(retry or ()), limit, _part(part)))
+    whole = Batch(inputs, out, settings, Selection(_declared(retry), limit, _part(part)))
     with stages.stage("index"):
         whole.update_index()
         whole.require_scans()
@@ -142,6 +144,15 @@ def _report(counts: dict[str, int], segmented: int, seconds: float, out: Path, *
         console.print(str(out / "index.html"), markup=False, soft_wrap=True)
     if counts["failed"]:
         raise SCANS_FAILED(f"{counts['failed']} of {sum(counts.values())} scans failed.")
+
+
+def _declared(codes: list[str] | None) -> frozenset[str]:
+    known = {value.code for value in vars(error_codes).values() if isinstance(value, ErrorCode)}
+    if unknown := sorted(set(codes or ()) - known):
+        raise typer.BadParameter(
+            f"{unknown[0]!r} is no code of an error, such as AE-DICOM-016", param_hint="--retry"
+        )
+    return frozenset(codes or ())
 
 
 def _part(text: str | None) -> tuple[int, int]:

@@ -139,6 +139,13 @@ def test_a_series_that_no_folder_holds_is_an_error_at_the_end(scans, tmp_path, c
     assert len(list((tmp_path / "out" / "scans").iterdir())) == 1
 
 
+def test_a_code_to_retry_that_does_not_exist_is_wrong_usage(scans, tmp_path, command):
+    code, said = command(scans, "-o", tmp_path / "out", "--retry", "AE-NO-SUCH")
+    assert code == 2
+    assert "AE-NO-SUCH" in said
+    assert not (tmp_path / "out").exists()
+
+
 def test_inputs_without_a_scan_are_an_error(tmp_path, command):
     (tmp_path / "empty").mkdir()
     code, said = command(tmp_path / "empty", "-o", tmp_path / "out")
