@@ -5,13 +5,12 @@ from __future__ import annotations
 import csv
 import re
 import time
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from autosam_edge.batch.folder import BatchFolder
-from autosam_edge.batch.index import ID_LETTERS, Index, short_hash
+from autosam_edge.batch.index import ID_LETTERS, opened_index, short_hash
 from autosam_edge.batch.page import write_page
 from autosam_edge.batch.table import rows_of, write_table
 from autosam_edge.error_codes import BATCH_LIST_INVALID, INPUT_KIND_UNKNOWN, OUTPUT_IN_INPUT, PATH_MISSING
@@ -88,8 +87,13 @@ class Batch:
         self._since: dict[Job, float] = {}  # monotonic time of the first look at each scan as it is now
 
     def update_index(self) -> None:
-        """Look at the inputs and list their scans in :attr:`jobs`."""
-        with closing(Index(self._index_path)) as index:
+        """Look at the inputs and list their scans in :attr:`jobs`.
+
+        Raises:
+            InputError: See :meth:`autosam_edge.batch.index.Index.update`.
+            BatchError, OutputError: See :func:`autosam_edge.batch.index.opened_index`.
+        """
+        with opened_index(self._index_path) as index:
             index.update(self._roots)
             self.jobs = list(index.jobs())
         if self._wanted is not None:

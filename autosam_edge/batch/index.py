@@ -7,6 +7,7 @@ import json
 import os
 import sqlite3
 import stat
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,13 @@ from autosam_edge.dicom.find import INPUTS_OF_THEIR_OWN, not_read
 from autosam_edge.dicom.header import malformed, silenced
 from autosam_edge.dicom.image_kinds import ct_images
 from autosam_edge.dicom.parse import Allowance, read_header
-from autosam_edge.error_codes import INPUT_UNREADABLE, PATH_MISSING
+from autosam_edge.error_codes import (
+    BATCH_IN_USE,
+    DISK_FULL,
+    INPUT_UNREADABLE,
+    OUTPUT_NOT_WRITABLE,
+    PATH_MISSING,
+)
 from autosam_edge.errors import InputError
 
 if TYPE_CHECKING:
@@ -38,6 +45,28 @@ CREATE INDEX IF NOT EXISTS file_by_scan ON file (scan);
 """
 ID_LETTERS = 16
 _COMMIT_EVERY = 500  # files; a killed update loses no more than these
+
+
+@contextmanager
+def opened_index(path: Path) -> Iterator[Index]:
+    """The index in a file for a block.
+
+    Raises:
+        BatchError: Another process writes it (AE-BATCH-003).
+        OutputError: It is damaged or cannot be written (AE-OUTPUT-001), or the disk is full (-003).
+    """
+    try:
+        with closing(Index(path)) as index:
+            yield index
+    except sqlite3.Error as error:  # told apart by its text, as Python 3.10 gives no code
+        if "locked" in str(error):
+            raise BATCH_IN_USE("another process indexes the inputs of this batch.") from error
+        if "full" in str(error):
+            raise DISK_FULL("the disk or the quota is full.") from error
+        raise OUTPUT_NOT_WRITABLE(
+            f"{path.name} in the output folder is damaged or cannot be written ({type(error).__name__}).",
+            remedy=f"Check the disk and the permissions, or remove {path.name}; it is then made again.",
+        ) from error
 
 
 class Index:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
 import threading
 import time
 from contextlib import closing
@@ -87,6 +88,33 @@ def test_a_folder_that_cannot_be_read_fails_alone(scans, tmp_path, monkeypatch):
     monkeypatch.setattr(index_module.os, "scandir", scandir)
     codes = sorted(job.fault.code if job.fault else "" for job in jobs(tmp_path / "i", scans))
     assert codes == ["", "AE-INPUT-003"]
+
+
+@pytest.mark.parametrize(
+    ("reason", "code"),
+    [("database or disk is full", "AE-OUTPUT-003"), ("database disk image is malformed", "AE-OUTPUT-001")],
+)
+def test_an_index_that_cannot_be_written_is_an_error_with_a_code(scans, tmp_path, monkeypatch, reason, code):
+    def fail(*_):
+        raise sqlite3.DatabaseError(reason)
+
+    batch = Batch([scans], tmp_path / "out", SETTINGS)
+    monkeypatch.setattr(Index, "_look_at", fail)
+    with pytest.raises(AutosamEdgeError) as caught:
+        batch.update_index()
+    assert caught.value.code == code
+
+
+def test_an_index_that_another_process_writes_is_in_use(scans, tmp_path, monkeypatch):
+    batch = Batch([scans], tmp_path / "out", SETTINGS)
+    batch.update_index()
+    connect = sqlite3.connect
+    with closing(connect(tmp_path / "out" / "index.sqlite")) as other:
+        other.execute("BEGIN IMMEDIATE")
+        monkeypatch.setattr(sqlite3, "connect", lambda path: connect(path, timeout=0))
+        with pytest.raises(AutosamEdgeError) as caught:
+            batch.update_index()
+    assert caught.value.code == "AE-BATCH-003"
 
 
 def test_a_damaged_index_is_made_again(scans, tmp_path):
