@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import csv
 import re
+import stat
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from autosam_edge.batch.folder import BatchFolder
-from autosam_edge.batch.index import ID_LETTERS, opened_index, short_hash
+from autosam_edge.batch.index import ID_LETTERS, mode_of_input, opened_index, short_hash
 from autosam_edge.batch.page import write_page
 from autosam_edge.batch.table import rows_of, write_table
-from autosam_edge.error_codes import BATCH_LIST_INVALID, INPUT_KIND_UNKNOWN, OUTPUT_IN_INPUT, PATH_MISSING
+from autosam_edge.error_codes import BATCH_LIST_INVALID, INPUT_KIND_UNKNOWN, OUTPUT_IN_INPUT
 from autosam_edge.write_results import check_writable
 
 if TYPE_CHECKING:
@@ -71,10 +72,9 @@ class Batch:
     ) -> None:
         self.settings, self.selection = settings, selection or Selection()
         self._roots, self._wanted = _roots_and_series(inputs)
+        around = (out.resolve(), *out.resolve().parents)
         for root in self._roots:
-            if not root.exists():
-                raise PATH_MISSING("an input of the batch does not exist.")
-            if root.is_dir() and root.resolve() in (out.resolve(), *out.resolve().parents):
+            if stat.S_ISDIR(mode_of_input(root)) and root.resolve() in around:
                 raise OUTPUT_IN_INPUT("the output folder lies inside an input folder.")
         check_writable(out)
         self.folder = BatchFolder(out)

@@ -91,7 +91,7 @@ class Index:
         self._db.close()
 
     def update(self, inputs: Sequence[Path]) -> None:
-        """Look at every file; only new and changed ones are opened.
+        """Look at every file; only new and changed ones are opened, and those with an error.
 
         Args:
             inputs: Folders, and files that are scans by themselves.
@@ -115,26 +115,22 @@ class Index:
     def _look_at(
         self, path: Path, entry: os.DirEntry[str] | None, real_root: str, look: int, name: str
     ) -> None:
-        try:
-            status = path.lstat()
-        except FileNotFoundError:
-            return  # it was moved or removed while this looked
-        key, stamp = os.fsencode(path), (status.st_size, status.st_mtime_ns)
-        known = self._db.execute("SELECT size, mtime_ns FROM file WHERE path = ?", (key,)).fetchone()
-        if known == stamp:
-            self._db.execute("UPDATE file SET look = ? WHERE path = ?", (look, key))
-            return
+        key, stamp, is_folder, fault = os.fsencode(path), (0, 0), False, None
         found: tuple[str | None, bool, int] = (None, False, 0)
-        fault = None
-        is_folder = stat.S_ISDIR(status.st_mode)
         try:
+            stamp, is_folder = _stamp_of(path, name)
+            # What was wrong may be right without a change of the file, such as its permissions.
+            known = "SELECT size, mtime_ns FROM file WHERE path = ? AND fault IS NULL"
+            if self._db.execute(known, (key,)).fetchone() == stamp:
+                self._db.execute("UPDATE file SET look = ? WHERE path = ?", (look, key))
+                return
             if is_folder:
                 raise INPUT_UNREADABLE(f"{name} is a folder that cannot be read.")
             if entry is None or not not_read(entry, real_root, name):
                 found = _described(path, name, is_input=entry is None)
         except InputError as error:
-            if not os.path.lexists(path):
-                return
+            if _is_gone(path):
+                return  # it was moved or removed while this looked
             fault = json.dumps([error.code, error.message, error.remedy])
         row = (key, os.fsencode(path if is_folder else path.parent), *stamp, *found, fault, look)
         self._db.execute("INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
@@ -165,12 +161,13 @@ class Index:
             folders = {folder for _, folder, _, _ in files}
             fault = next((faults[folder] for folder in folders & faults.keys()), None) if dicom else None
             blamed |= folders if fault else set()
-            stamp = short_hash(repr((files, fault)))
+            # The message of an error numbers the files, so that it may change when others come.
+            stamp = short_hash(repr((files, fault and fault.code)))
             newest_s = max(file[3] for file in files) / 1e9
             yield Job(scan, tuple(file[0] for file in files), bool(dicom), newest_s, stamp, fault)
         for folder in sorted(faults.keys() - blamed):
             fault = faults[folder]
-            newest_s, stamp = newest_fault_s[folder], short_hash(repr(fault))
+            newest_s, stamp = newest_fault_s[folder], short_hash(repr(fault.code))
             yield Job(short_hash(folder), (), dicom=True, newest_s=newest_s, stamp=stamp, fault=fault)
 
 
@@ -189,24 +186,55 @@ def _files(root: Path) -> Iterator[tuple[Path, os.DirEntry[str] | None]]:
 
     A folder that cannot be read is given like a file. One that vanishes is passed over.
     """
-    if root.is_file():
+    if stat.S_ISREG(mode_of_input(root)):
         yield root.resolve(), None
         return
-    if not root.exists():
-        raise PATH_MISSING("an input of the batch does not exist.")
     pending = [top := str(root.resolve())]
     while pending:
         folder = pending.pop()
         try:
             with os.scandir(folder) as listing:
                 entries = sorted(listing, key=lambda entry: entry.name)
+            folders = {entry for entry in entries if entry.is_dir(follow_symlinks=False)}
         except OSError as error:
             if folder == top:
                 raise INPUT_UNREADABLE(f"an input cannot be read ({type(error).__name__}).") from error
             yield Path(folder), None
             continue
-        pending += [entry.path for entry in reversed(entries) if entry.is_dir(follow_symlinks=False)]
-        yield from ((Path(entry.path), entry) for entry in entries if not entry.is_dir(follow_symlinks=False))
+        pending += [entry.path for entry in reversed(entries) if entry in folders]
+        yield from ((Path(entry.path), entry) for entry in entries if entry not in folders)
+
+
+def mode_of_input(root: Path) -> int:
+    """The mode of an input, which tells whether it is a folder.
+
+    Raises:
+        InputError: It does not exist (AE-INPUT-001), or that cannot be seen (AE-INPUT-003).
+    """
+    try:
+        return root.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:  # ValueError: NUL in the name
+        raise PATH_MISSING("an input of the batch does not exist.") from error
+    except OSError as error:
+        raise INPUT_UNREADABLE(f"an input cannot be read ({type(error).__name__}).") from error
+
+
+def _stamp_of(path: Path, name: str) -> tuple[tuple[int, int], bool]:
+    """Size and time of a file; whether it is a folder."""
+    try:
+        status = path.lstat()
+    except OSError as error:
+        raise INPUT_UNREADABLE(f"{name} cannot be read ({type(error).__name__}).") from error
+    stamp = (status.st_size, status.st_mtime_ns)
+    return stamp, stat.S_ISDIR(status.st_mode)
+
+
+def _is_gone(path: Path) -> bool:
+    try:
+        path.lstat()
+    except OSError as error:
+        return isinstance(error, FileNotFoundError | NotADirectoryError)
+    return False
 
 
 def _described(path: Path, name: str, *, is_input: bool) -> tuple[str | None, bool, int]:

@@ -8,6 +8,7 @@ import sqlite3
 import threading
 import time
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 from autosam_edge_test_ct import CtFolder, lenient_writing  # noqa: F401
@@ -88,6 +89,51 @@ def test_a_folder_that_cannot_be_read_fails_alone(scans, tmp_path, monkeypatch):
     monkeypatch.setattr(index_module.os, "scandir", scandir)
     codes = sorted(job.fault.code if job.fault else "" for job in jobs(tmp_path / "i", scans))
     assert codes == ["", "AE-INPUT-003"]
+
+
+def test_an_error_is_forgotten_when_the_file_can_be_read(scans, tmp_path, monkeypatch):
+    """Permissions change without the time of the file."""
+    locked, opened = min((scans / "a").iterdir()), Path.open
+
+    def refuse(path, *arguments, **more):
+        if path == locked:
+            raise PermissionError(13, "denied")
+        return opened(path, *arguments, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", refuse)
+        [before] = jobs(tmp_path / "i", scans)
+        (scans / "0").write_text("so that the file has another number")
+        [again] = jobs(tmp_path / "i", scans)
+    assert before.fault.code == "AE-INPUT-003"
+    assert (before.stamp, before.fault.code) == (again.stamp, again.fault.code)
+    assert [job.fault for job in jobs(tmp_path / "i", scans)] == [None]
+
+
+def test_files_that_cannot_be_looked_at_fail_alone(scans, tmp_path, monkeypatch):
+    CtFolder(scans / "b").write()
+    lstat = Path.lstat
+
+    def refuse(path):
+        if path.parent.name == "b":
+            raise PermissionError(13, "denied")
+        return lstat(path)
+
+    monkeypatch.setattr(Path, "lstat", refuse)
+    codes = sorted(job.fault.code if job.fault else "" for job in jobs(tmp_path / "i", scans))
+    assert codes == ["", "AE-INPUT-003"]
+
+
+def test_an_input_that_cannot_be_looked_at_is_refused(scans, tmp_path, monkeypatch):
+    look = Path.stat
+
+    def refuse(path, **more):
+        if path == scans:
+            raise PermissionError(13, "denied")
+        return look(path, **more)
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    assert refused([scans], tmp_path / "out", SETTINGS) == "AE-INPUT-003"
 
 
 @pytest.mark.parametrize(
