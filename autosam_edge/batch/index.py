@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import sqlite3
 import stat
 from contextlib import closing, contextmanager
@@ -25,6 +26,7 @@ from autosam_edge.error_codes import (
     PATH_MISSING,
 )
 from autosam_edge.errors import InputError
+from autosam_edge.formats.companion import named_companion
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -33,8 +35,8 @@ _TABLES = """
 CREATE TABLE IF NOT EXISTS file (
     path BLOB PRIMARY KEY,   -- bytes, as names need not be UTF-8
     folder BLOB NOT NULL,
-    size INTEGER NOT NULL,
-    mtime_ns INTEGER NOT NULL,
+    size INTEGER NOT NULL,   -- of a volume in two files a text: sizes and times of both
+    mtime_ns INTEGER NOT NULL, -- of a volume in two files that of the newer one
     scan TEXT,               -- id of the scan that it belongs to
     dicom INTEGER NOT NULL,  -- whether it is a DICOM file
     slices INTEGER NOT NULL, -- CT images in it
@@ -44,6 +46,14 @@ CREATE TABLE IF NOT EXISTS file (
 CREATE INDEX IF NOT EXISTS file_by_scan ON file (scan);
 """
 ID_LETTERS = 16
+_OTHER_OF_NIFTI = {  # the endings of the other file of a pair, the best first
+    ".hdr": (".img", ".img.gz", ".IMG", ".IMG.GZ"),
+    ".img": (".hdr", ".hdr.gz", ".HDR", ".HDR.GZ"),
+}
+_NAME_OF_VOXELS = re.compile(
+    rb"^(?:ElementDataFile[ \t]*[=:]|data ?file:(?!=))[ \t]*(.*?)[ \t\r]*$", re.MULTILINE | re.IGNORECASE
+)
+_MAX_HEADER_BYTES = 1 << 20
 _COMMIT_EVERY = 500  # files; a killed update loses no more than these
 
 
@@ -91,7 +101,7 @@ class Index:
         self._db.close()
 
     def update(self, inputs: Sequence[Path]) -> None:
-        """Look at every file; only new and changed ones are opened, and those with an error.
+        """Look at every file; opened are new and changed ones, those with an error, ``.mhd`` and ``.nhdr``.
 
         Args:
             inputs: Folders, and files that are scans by themselves.
@@ -115,7 +125,8 @@ class Index:
     def _look_at(
         self, path: Path, entry: os.DirEntry[str] | None, real_root: str, look: int, name: str
     ) -> None:
-        key, stamp, is_folder, fault = os.fsencode(path), (0, 0), False, None
+        key, is_folder, fault = os.fsencode(path), False, None
+        stamp: tuple[int | str, int] = (0, 0)
         found: tuple[str | None, bool, int] = (None, False, 0)
         try:
             stamp, is_folder = _stamp_of(path, name)
@@ -219,14 +230,33 @@ def mode_of_input(root: Path) -> int:
         raise INPUT_UNREADABLE(f"an input cannot be read ({type(error).__name__}).") from error
 
 
-def _stamp_of(path: Path, name: str) -> tuple[tuple[int, int], bool]:
-    """Size and time of a file; whether it is a folder."""
+def _stamp_of(path: Path, name: str) -> tuple[tuple[int | str, int], bool]:
+    """Size and time of a file, or of both files of a volume in two; whether it is a folder."""
     try:
         status = path.lstat()
     except OSError as error:
         raise INPUT_UNREADABLE(f"{name} cannot be read ({type(error).__name__}).") from error
     stamp = (status.st_size, status.st_mtime_ns)
+    if stat.S_ISREG(status.st_mode) and (other := _other_of(path)):
+        both = (*stamp, other.st_size, other.st_mtime_ns)
+        return (repr(both), max(both[1], both[3])), False
     return stamp, stat.S_ISDIR(status.st_mode)
+
+
+def _other_of(path: Path) -> os.stat_result | None:
+    """Size and time of the other file of a volume in two files; None if there is none."""
+    ending, found = path.suffix.lower(), None
+    try:
+        if ending in _OTHER_OF_NIFTI:
+            others = (path.with_suffix(other) for other in _OTHER_OF_NIFTI[ending])
+            found = next((other for other in others if other.exists()), None)
+        elif ending in (".mhd", ".nhdr"):
+            with path.open("rb") as file:
+                named = _NAME_OF_VOXELS.search(file.read(_MAX_HEADER_BYTES))
+            found = named and named_companion(path, named[1].decode("latin-1"), "a field")
+        return found.stat() if found else None
+    except (OSError, ValueError):  # the reader of the scan tells why
+        return None
 
 
 def _is_gone(path: Path) -> bool:

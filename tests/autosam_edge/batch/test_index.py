@@ -137,6 +137,31 @@ def test_an_input_that_cannot_be_looked_at_is_refused(scans, tmp_path, monkeypat
 
 
 @pytest.mark.parametrize(
+    ("header", "named"),
+    [
+        ("x.mhd", "ObjectType = Image\nElementDataFile = x.raw\n"),
+        ("x.nhdr", "NRRD0004\r\ndatafile:x.raw\r\nkey:=data file: y.raw\r\n"),
+        ("x.hdr", ""),
+    ],
+)
+def test_a_volume_in_two_files_is_stamped_by_both(tmp_path, header, named):
+    root = tmp_path / "in"
+    root.mkdir()
+    (root / header).write_text(named)
+    voxels = root / ("x.raw" if named else "x.img")
+    stamps = []
+    for content, time_s in ((None, 0), ("half", 5e9), ("whole", 5e9), ("other", 1e9)):
+        if content:
+            voxels.write_text(content)
+            os.utime(voxels, (time_s,) * 2)
+        [job] = jobs(tmp_path / "i", root)
+        stamps.append(job.stamp)
+        assert (job.newest_s == 5e9) == (time_s == 5e9)
+    assert len(set(stamps)) == 4
+    assert [job.stamp for job in jobs(tmp_path / "i", root)] == stamps[-1:]
+
+
+@pytest.mark.parametrize(
     ("reason", "code"),
     [("database or disk is full", "AE-OUTPUT-003"), ("database disk image is malformed", "AE-OUTPUT-001")],
 )
