@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pydicom
 from pynetdicom import AE
 from pynetdicom.presentation import build_context
+from pynetdicom.status import code_to_category
 
 from autosam_edge.system.atomic_files import write_file
 
@@ -95,7 +96,7 @@ class Archive:
         try:
             for dataset in datasets:
                 status = association.send_c_store(dataset)
-                if "Status" not in status or status.Status & 0xF000 not in (0x0000, 0xB000):
+                if "Status" not in status or code_to_category(status.Status) not in ("Success", "Warning"):
                     raise NotSentError("refused")
         except ValueError:
             raise NotSentError("the archive does not take a kind of the results") from None

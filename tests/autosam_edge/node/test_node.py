@@ -8,7 +8,7 @@ import threading
 import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import pytest
 from autosam_edge_test_ct import CtFolder, lenient_writing  # noqa: F401
@@ -209,14 +209,15 @@ def test_an_archive_that_cannot_be_meant_is_refused(text):
 
 
 @contextmanager
-def receiving_images():
-    """Port of an archive that takes CT images."""
-    from pynetdicom import AE
+def receiving_images(status=0x0000):
+    """Port of an archive that takes CT images, and answers each with a status."""
+    from pynetdicom import AE, evt
     from pynetdicom.sop_class import CTImageStorage
 
     entity, port = AE("A"), free_port()
     entity.add_supported_context(CTImageStorage)
-    server = entity.start_server(("127.0.0.1", port), block=False)
+    handlers = [(evt.EVT_C_STORE, lambda _: status)]
+    server = entity.start_server(("127.0.0.1", port), block=False, evt_handlers=handlers)
     try:
         yield port
     finally:
@@ -227,6 +228,18 @@ def receiving_images():
 def test_an_archive_that_is_not_there_is_said(studies, host):
     with pytest.raises(NotSentError):
         Archive.parse(f"A@{host}:{free_port()}").send(sorted(studies[0].iterdir())[:1], "X")
+
+
+@pytest.mark.parametrize(
+    ("status", "stored"),
+    [
+        *((status, True) for status in (0x0001, 0x0107, 0x0116, 0xB000, 0xB007)),
+        *((status, False) for status in (0x0110, 0x0117, 0x0122, 0x0124, 0x0213, 0xA700, 0xC000, 0xFE00)),
+    ],
+)
+def test_only_a_success_or_a_warning_means_that_the_archive_has_the_file(studies, status, stored):
+    with receiving_images(status) as port, nullcontext() if stored else pytest.raises(NotSentError):
+        Archive.parse(f"A@127.0.0.1:{port}").send(sorted(studies[0].iterdir())[:1], "X")
 
 
 def test_an_archive_that_ends_the_association_gets_the_files_later(studies, monkeypatch):
