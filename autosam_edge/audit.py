@@ -81,17 +81,25 @@ def append(record: Path, event: Mapping[str, object]) -> None:
         AuditError: The last line is damaged (AE-AUDIT-001).
         OSError: The record cannot be written.
     """
-    with waiting_lock(record.with_name(f"{record.name}.lock"), seconds=60), record.open("a+b") as file:
-        file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
+    with (
+        waiting_lock(record.with_name(f"{record.name}.lock"), seconds=60),
+        record.open("a+b", buffering=0) as file,
+    ):
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - _TAIL_BYTES))
         before = _FIRST
         if tail := file.read():
             before = _checked(tail.rstrip(b"\n").rpartition(b"\n")[2], None, "the last line")
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
         entry = {"before": before, "time": now, **event}
-        line = json.dumps({**entry, "hash": _hash(entry)}) + "\n"
-        file.write(line.encode())
-        file.flush()
-        os.fsync(file.fileno())
+        line = (json.dumps({**entry, "hash": _hash(entry)}) + "\n").encode()
+        try:
+            while line:  # a disk that fills up takes a part
+                line = line[file.write(line) :]
+            os.fsync(file.fileno())
+        except BaseException:
+            file.truncate(size)  # nothing could be added behind a part of a line
+            raise
 
 
 def verify(record: Path) -> Chain:

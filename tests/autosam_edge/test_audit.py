@@ -54,6 +54,21 @@ def test_nothing_is_added_behind_a_damaged_line(record):
         append(record, {"run": 5})
 
 
+def test_a_full_disk_leaves_the_record_as_it_was(record):
+    """A limit on the size of files stands for the disk: a part of the line still finds room."""
+    resource = pytest.importorskip("resource")
+    before, limits = record.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 100, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            append(record, {"run": 4})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert record.read_bytes() == before
+    append(record, {"run": 4})
+    assert verify(record).entries == 5
+
+
 def _add(path):
     for number in range(20):
         append(path, {"run": number})
