@@ -27,6 +27,7 @@ from autosam_edge.batch.scan import Scanner
 from autosam_edge.error_codes import (
     CONTRACT_SETTINGS_INVALID,
     INPUT_UNREADABLE,
+    INTERNAL_ERROR,
     OUTPUT_OCCUPIED,
     PATH_MISSING,
 )
@@ -164,10 +165,12 @@ def run_contract(
         outcome = _segment_all(contract, source, out, settings, socket)
     except CancelledError:
         raise
-    except AutosamEdgeError as error:
+    except Exception as error:  # the message of a foreign one may quote a patient
+        foreign = INTERNAL_ERROR(f"unexpected {type(error).__name__}.")
+        fault = Fault.of(error if isinstance(error, AutosamEdgeError) else foreign)
         with suppress(OutputError):  # the disk may be full
             _clear(contract, source, out)
-            _report(contract, Outcome(error=Fault.of(error)), out)
+            _report(contract, Outcome(error=fault), out)
         raise
     _report(contract, outcome, out)
     return outcome

@@ -207,6 +207,24 @@ def test_results_of_an_earlier_run_do_not_stay_beside_an_error(source, tmp_path)
     assert (content["failed"], content["scans"], content["error"]["code"]) == (1, [], "AE-BATCH-006")
 
 
+def test_an_error_that_nobody_foresaw_is_in_the_result_too(source, tmp_path, monkeypatch):
+    """Earlier results do not stay beside it, and its message, which may name a patient, is not told."""
+    choose(source, "nifti")
+    write_nifti(source / "scan.nii.gz")
+    run_contract("folder", source, tmp_path / "out", SETTINGS)
+
+    def fail(_):
+        raise RuntimeError("Mustermann")
+
+    monkeypatch.setattr("autosam_edge.batch.batch.Batch.update_index", fail)
+    with pytest.raises(RuntimeError):
+        run_contract("folder", source, tmp_path / "out", SETTINGS)
+    assert names_in(tmp_path / "out") == {"result.json"}
+    content = result(tmp_path / "out")
+    assert (content["failed"], content["error"]["code"]) == (1, "AE-INTERNAL-001")
+    assert "Mustermann" not in str(content)
+
+
 def test_input_in_the_folder_of_a_scan_is_not_taken_for_results(tmp_path):
     source = tmp_path / "0123456789abcdef"
     choose(source, "json")
