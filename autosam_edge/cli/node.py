@@ -152,11 +152,14 @@ def serve(
     with needs("node"):
         from autosam_edge.node.inbox import Inbox
         from autosam_edge.node.receiver import Listener
-        from autosam_edge.node.sender import Archive
-    try:
+        from autosam_edge.node.sender import Archive, check_title
+    with _naming("--aet"):
+        check_title(title)
+    with _naming("--allow-aet"):
+        for caller in callers or ():
+            check_title(caller)
+    with _naming("--send-to"):
         archive = None if send_to is None else Archive.parse(send_to)
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--send-to") from None
     tls = _tls(certificate, key, authorities)
     inbox = Inbox(out, settle_s=settle, min_free_mb=min_free, max_studies=max_waiting)
     listener = Listener(port, host, title, tuple(callers or ()), tuple(peers or ()), tls)
@@ -233,6 +236,15 @@ def _settings(
     return Settings(
         path, engine, max_memory_mb=max_memory, formats=chosen, pseudonymize=pseudonymize, tier=tier
     )
+
+
+@contextmanager
+def _naming(option: str) -> Iterator[None]:
+    """Name the option whose value is refused in the block."""
+    try:
+        yield
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint=option) from None
 
 
 @contextmanager

@@ -27,6 +27,16 @@ class NotSentError(Exception):
     """The archive did not take the files; they are sent again later."""
 
 
+def check_title(text: str) -> None:
+    """Refuse what is no application entity title (PS3.5 section 6.2).
+
+    Raises:
+        ValueError: It is none.
+    """
+    if not (text.isascii() and text.isprintable() and "\\" not in text and text.strip() and len(text) <= 16):
+        raise ValueError("expected a title of 1 to 16 ASCII characters, not blank and without a backslash")
+
+
 @dataclass(frozen=True)
 class Archive:
     """Where results go.
@@ -54,8 +64,10 @@ class Archive:
             return cls(url=text.rstrip("/"))
         title, _, place = text.partition("@")
         host, _, port = place.rpartition(":")
-        if not (title and len(title) <= 16 and host and port.isdecimal() and 0 < int(port) < 1 << 16):
+        host = host.removeprefix("[").removesuffix("]")  # of an IPv6 address
+        if not (host and port.isdecimal() and 0 < int(port) < 1 << 16):
             raise ValueError("expected TITLE@HOST:PORT or http(s)://HOST/PATH")
+        check_title(title)
         return cls(host=host, port=int(port), title=title)
 
     def send(self, files: Sequence[Path], title: str) -> None:

@@ -12,11 +12,13 @@ from contextlib import contextmanager, nullcontext
 
 import pytest
 from autosam_edge_test_ct import CtFolder, lenient_writing  # noqa: F401
+from typer.testing import CliRunner
 
 pytest.importorskip("pynetdicom")
 
 from autosam_edge_test_node import TITLE, assert_taken_port_is_refused, free_port, running, storescp, storescu
 
+from autosam_edge.cli import app
 from autosam_edge.node.inbox import Inbox
 from autosam_edge.node.sender import Archive, NotSentError
 from autosam_edge.node.status import Counts, StatusServer
@@ -206,6 +208,20 @@ def test_the_state_is_served_to_this_computer(tmp_path):
 def test_an_archive_that_cannot_be_meant_is_refused(text):
     with pytest.raises(ValueError, match="expected"):
         Archive.parse(text)
+
+
+@pytest.mark.parametrize("title", ["", "   ", "A" * 17, "A\\B", "ÄRCHIV", "A\tB"])
+@pytest.mark.parametrize("option", ["--aet", "--allow-aet", "--send-to"])
+def test_a_title_that_dicom_does_not_know_is_wrong_usage(tmp_path, option, title):
+    value = f"{title}@127.0.0.1:104" if option == "--send-to" else title
+    refused = CliRunner().invoke(app, ["serve", "-o", str(tmp_path / "out"), option, value])
+    assert refused.exit_code == 2
+    assert f"{option}: expected" in " ".join(refused.output.replace("│", " ").split())
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_brackets_of_an_address_are_not_part_of_it():
+    assert Archive.parse("PACS@[::1]:11112") == Archive(host="::1", port=11112, title="PACS")
 
 
 @contextmanager
