@@ -40,6 +40,7 @@ StatusPort = Annotated[
     ),
 ]
 _MIN_TOKEN = 16
+_GRACE_S = 3  # for requests that run when the service is stopped; a client may follow a job for ever
 
 
 Port = Annotated[int, typer.Option("--port", min=1, max=65535, help="Port on which series arrive (C-STORE).")]
@@ -203,7 +204,10 @@ def _serve_http(out: Path, settings: Settings, host: str, port: int, max_mb: flo
     inbox.mkdir(parents=True, exist_ok=True)
     batch, progress = Batch([inbox], out / "results", settings), Progress()
     app = make_app(Jobs(batch, inbox, progress, max_mb), token=token)
-    service = uvicorn.Server(uvicorn.Config(app, host, port, log_level="warning", access_log=False))
+    config = uvicorn.Config(
+        app, host, port, log_level="warning", access_log=False, timeout_graceful_shutdown=_GRACE_S
+    )
+    service = uvicorn.Server(config)
     stop = _stop_event()
 
     def run() -> None:

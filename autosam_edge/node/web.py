@@ -122,11 +122,15 @@ class Jobs:
         return self._batch.folder.scans / self._scan(job) / name
 
     def remove(self, job: str) -> None:
-        """Remove a job that has ended, with its results."""
+        """Remove a job that has ended, with its results.
+
+        The upload leaves first: without it, no job is there whose results could be found in parts.
+        """
         if self.state(job).state not in ("done", "failed"):
             raise HTTPException(409, "the job has not ended")
-        self._batch.folder.remove(self._scan(job))
+        scan = self._scan(job)
         (self._inbox / f"{job}.zip").unlink()
+        self._batch.folder.remove(scan)
 
     def _scan(self, job: str) -> str:
         """Id of the scan; nothing but 32 hexadecimal digits becomes part of a path."""

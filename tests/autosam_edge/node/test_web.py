@@ -5,17 +5,25 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import os
+import socket
+import subprocess
+import sys
 import threading
+import time
 import zipfile
+from http.client import HTTPConnection
 
 import pytest
 from autosam_edge_test_ct import ct, lenient_writing  # noqa: F401
 
 pytest.importorskip("fastapi")
 
+from fastapi import HTTPException
 from fastapi.testclient import TestClient
 
 from autosam_edge.batch.batch import Batch
+from autosam_edge.batch.index import short_hash
 from autosam_edge.batch.job import Settings
 from autosam_edge.node.status import Counts
 from autosam_edge.node.watch import watch
@@ -121,6 +129,51 @@ def test_the_command_serves_in_a_new_folder_and_ends_if_its_port_is_taken(tmp_pa
     monkeypatch.setenv("AUTOSAM_EDGE_TOKEN", TOKEN)
     assert_taken_port_is_refused(tmp_path / "new", "--http")
     assert (tmp_path / "new" / "received").is_dir()
+
+
+def test_a_client_that_follows_a_job_does_not_keep_the_command_from_its_end(tmp_path):
+    pytest.importorskip("uvicorn")
+    pytest.importorskip("pynetdicom")
+    from autosam_edge_test_node import free_port
+
+    port = free_port()
+    command = [sys.executable, "-m", "autosam_edge", "serve", "-o", tmp_path, "--http", port]
+    process = subprocess.Popen(list(map(str, command)), env={**os.environ, "AUTOSAM_EDGE_TOKEN": TOKEN})
+    client, header = HTTPConnection("127.0.0.1", port), {"Authorization": f"Bearer {TOKEN}"}
+    try:
+        for _ in range(600):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.1)
+        (tmp_path / "received" / f"{'0' * 32}.zip").mkdir()  # a job that waits for ever
+        client.request("GET", f"/jobs/{'0' * 32}/events", headers=header)
+        assert client.getresponse().readline().startswith(b"data: ")
+        process.terminate()
+        assert process.wait(30) == 0
+    finally:
+        process.kill()
+        process.wait()
+        client.close()
+
+
+def test_a_removal_that_is_cut_off_leaves_no_job(tmp_path, monkeypatch):
+    inbox = tmp_path / "received"
+    inbox.mkdir()
+    batch, job = Batch([inbox], tmp_path / "out", SETTINGS), "0" * 32
+    jobs, upload = Jobs(batch, inbox, Progress(), 0.1), inbox / f"{job}.zip"
+    upload.touch()
+    (batch.folder.scans / short_hash(str(upload.resolve()))).mkdir()
+    assert jobs.state(job).state == "done"
+
+    def cut_off(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(batch.folder, "remove", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        jobs.remove(job)
+    with pytest.raises(HTTPException, match="no such job"):
+        jobs.state(job)
 
 
 def test_the_interface_is_described(client):
