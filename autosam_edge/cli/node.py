@@ -75,7 +75,12 @@ MinFree = Annotated[
     float, typer.Option("--min-free", min=0, help="Free space on the disk below which files are refused, MB.")
 ]
 MaxWaiting = Annotated[
-    int, typer.Option("--max-waiting", min=1, help="Number of waiting studies above which files are refused.")
+    int,
+    typer.Option(
+        "--max-waiting",
+        min=1,
+        help="Number of waiting studies, without interrupted ones, above which files are refused.",
+    ),
 ]
 Http = Annotated[
     int | None,

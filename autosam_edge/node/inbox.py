@@ -27,7 +27,7 @@ class Inbox:
         root: Folder of both.
         settle_s: Seconds without a file after which a study is complete.
         min_free_mb: Space on the disk below which nothing is taken, MB.
-        max_studies: Number of waiting studies above which nothing is taken.
+        max_studies: Number of waiting studies, without the interrupted ones, above which nothing is taken.
     """
 
     def __init__(self, root: Path, *, settle_s: float, min_free_mb: float, max_studies: int) -> None:
@@ -36,6 +36,7 @@ class Inbox:
             folder.mkdir(parents=True, exist_ok=True)
         self._settle_s, self._min_free_mb, self._max_studies = settle_s, min_free_mb, max_studies
         self._running: set[str] = set()
+        self._interrupted = self._without_sender()
 
     @property
     def waiting(self) -> int:
@@ -44,13 +45,14 @@ class Inbox:
 
     @property
     def interrupted(self) -> int:
-        """Number of studies whose association ended without a release, or still runs."""
-        return len({mark.parent for mark in self._marks()})
+        """Number of studies whose association ended without a release, and that no other one sends again."""
+        return len(self._interrupted)
 
     def has_room(self) -> bool:
         """Whether another file may be taken."""
         free_mb = shutil.disk_usage(self._arriving).free / 1e6
-        return free_mb > self._min_free_mb and self.waiting <= self._max_studies
+        waiting = {folder.name for folder in self._arriving.iterdir()} - self._interrupted
+        return free_mb > self._min_free_mb and len(waiting) <= self._max_studies
 
     def begin(self, association: str) -> None:
         """Note an association, by an id of letters and digits."""
@@ -72,6 +74,7 @@ class Inbox:
         folder = self._arriving / study
         folder.mkdir(exist_ok=True)
         (folder / f"{_OPEN}{association}").touch()
+        self._interrupted.discard(study)
         known = (folder / name, self.complete / study / name)
         if not any(path.exists() and path.read_bytes() == content for path in known):
             write_file(content, folder / name)
@@ -90,6 +93,7 @@ class Inbox:
             for mark in marks:
                 if mark.parent in own and mark.name.removeprefix(_OPEN) not in self._running:
                     mark.unlink(missing_ok=True)
+        self._interrupted = self._without_sender()
 
     def collect(self) -> int:
         """Move the complete studies; return their number."""
@@ -112,6 +116,12 @@ class Inbox:
                 folder.rmdir()
             count += 1
         return count
+
+    def _without_sender(self) -> set[str]:
+        """Names of the studies whose marks are all of ended associations."""
+        marks = self._marks()
+        sent = {mark.parent for mark in marks if mark.name.removeprefix(_OPEN) in self._running}
+        return {mark.parent.name for mark in marks if mark.parent not in sent}
 
     def _marks(self) -> list[Path]:
         """The marks of associations in all studies."""

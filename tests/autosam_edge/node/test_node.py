@@ -291,6 +291,32 @@ def test_a_look_at_a_study_that_is_being_received_or_goes_on_leaves_it_alone(tmp
     assert not study.exists()
 
 
+def test_studies_that_are_never_sent_again_do_not_block_the_node(tmp_path):
+    """They stay on the disk and are counted, after a restart too; one that is being sent again waits."""
+
+    def inbox():
+        return Inbox(tmp_path, settle_s=0, min_free_mb=0, max_studies=1)
+
+    def send(inbox, number):
+        inbox.begin(f"a{number}")
+        inbox.take(f"a{number}", f"1.2.{number}", "1.2.3", b"x")
+
+    node = inbox()
+    for number in range(3):
+        send(node, number)
+    assert not node.has_room()
+    for number in range(3):
+        node.end(f"a{number}", released=False)
+    for one in (node, inbox()):
+        assert one.has_room()
+        assert (one.interrupted, one.waiting, one.collect()) == (3, 3, 0)
+    for number in range(2):
+        send(node, number)
+    assert (node.has_room(), node.interrupted) == (False, 1)
+    node.end("a0", released=False)
+    assert (node.has_room(), node.interrupted) == (True, 2)
+
+
 @pytest.mark.parametrize("option", ["--port", "--status-port"])
 def test_a_port_that_is_taken_is_wrong_usage(tmp_path, option):
     assert_taken_port_is_refused(tmp_path, option, "--port", free_port())
