@@ -61,15 +61,23 @@ ShowPaths = Annotated[
 ThreadsOfWorker = Annotated[
     int | None,
     typer.Option(
-        "--threads", min=1, help="Threads of each worker's engine. Default: an equal share of the cores."
+        "--threads",
+        min=1,
+        help="Threads of each worker's engine. Default: an equal share of the cores; 1 with --scheduler.",
     ),
 ]
 MemoryOfAll = Annotated[
-    float | None, typer.Option("--max-memory", min=1, help="Memory limit of all workers together, MB.")
+    float | None,
+    typer.Option(
+        "--max-memory",
+        min=1,
+        help="Memory limit of all workers together, MB; with --scheduler, of each worker.",
+    ),
 ]
 
 
 def batch(
+    context: typer.Context,
     inputs: Inputs,
     out: options.Out,
     workers: Workers = None,
@@ -97,12 +105,14 @@ def batch(
 
     The same command again goes on where the last one stopped.
     """
-    count = workers or max(1, available_cores() // 2)
+    if scheduler:
+        options.refuse_given(context, {"workers"}, "has no effect with --scheduler")
+    count = 1 if scheduler else workers or max(1, available_cores() // 2)
     settings = Settings(
         str(bundle) if bundle else None,
         engine,
         precision,
-        threads or max(1, available_cores() // count),
+        threads or (1 if scheduler else max(1, available_cores() // count)),
         max_memory and max_memory / count,
         options.chosen_formats(formats),
         ReadChoices(allow_gap, assume_hu, ignore_frame_of_reference),

@@ -11,11 +11,14 @@ from unittest.mock import Mock, call
 
 import pytest
 from autosam_edge_test_ct import CtFolder, lenient_writing  # noqa: F401
+from typer.testing import CliRunner
 
 from autosam_edge.batch import workers
 from autosam_edge.batch.batch import Batch, Selection
 from autosam_edge.batch.folder import BatchFolder
 from autosam_edge.batch.job import Settings
+from autosam_edge.cli import app
+from autosam_edge.error_codes import BATCH_IN_USE
 from autosam_edge.errors import AutosamEdgeError, BatchError
 
 SETTINGS = Settings(engine="onnx", threads=1, accept_implausible=True, formats=("nifti", "preview"))
@@ -290,6 +293,26 @@ def test_a_dask_cluster_gives_the_same_table(scans, tmp_path, killed):
         batch.finish()
     assert (local / "organs.csv").read_text() == (cluster / "organs.csv").read_text()
     assert list((cluster / ".work").iterdir()) == []
+
+
+def test_the_workers_of_a_scheduler_do_not_share_this_computer(tmp_path, monkeypatch):
+    """The limits hold for each worker, whatever this computer has; its number of workers is refused."""
+    found = []
+
+    def note(_batch, _inputs, _out, settings, _selection):
+        found.append((settings.threads, settings.max_memory_mb))
+        raise BATCH_IN_USE("this is enough.")
+
+    monkeypatch.setattr("autosam_edge.cli.batch.Batch.__init__", note)
+    monkeypatch.setattr("autosam_edge.cli.batch.available_cores", lambda: 8)
+    command = ["batch", str(tmp_path), "-o", str(tmp_path / "out"), "--max-memory", "4000"]
+    cluster = [*command, "--scheduler", "tcp://127.0.0.1:9"]
+    for one in (command, cluster, [*cluster, "--threads", "2"]):
+        CliRunner().invoke(app, one)
+    assert found == [(2, 1000), (1, 4000), (2, 4000)]
+    refused = CliRunner().invoke(app, [*cluster, "--workers", "2"])
+    assert refused.exit_code == 2
+    assert "--workers: has no effect with --scheduler" in " ".join(refused.output.replace("│", " ").split())
 
 
 def test_the_command_ends_with_the_table_and_an_error_for_the_failed_scans(
