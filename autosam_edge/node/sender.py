@@ -23,6 +23,9 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 5.0, 600.0
 _TIMEOUT_S = 30
 
 
+_THERE = 0x0111  # "duplicate SOP Instance" (PS3.7 annex C): an earlier attempt reached the archive
+
+
 class NotSentError(Exception):
     """The archive did not take the files; they are sent again later."""
 
@@ -108,7 +111,8 @@ class Archive:
         try:
             for dataset in datasets:
                 status = association.send_c_store(dataset)
-                if "Status" not in status or code_to_category(status.Status) not in ("Success", "Warning"):
+                code = status.get("Status")
+                if code != _THERE and (code is None or code_to_category(code) not in ("Success", "Warning")):
                     raise NotSentError("refused")
         except ValueError:
             raise NotSentError("the archive does not take a kind of the results") from None

@@ -249,11 +249,11 @@ def test_an_archive_that_is_not_there_is_said(studies, host):
 @pytest.mark.parametrize(
     ("status", "stored"),
     [
-        *((status, True) for status in (0x0001, 0x0107, 0x0116, 0xB000, 0xB007)),
+        *((status, True) for status in (0x0001, 0x0107, 0x0111, 0x0116, 0xB000, 0xB007)),
         *((status, False) for status in (0x0110, 0x0117, 0x0122, 0x0124, 0x0213, 0xA700, 0xC000, 0xFE00)),
     ],
 )
-def test_only_a_success_or_a_warning_means_that_the_archive_has_the_file(studies, status, stored):
+def test_a_success_a_warning_or_a_duplicate_means_that_the_archive_has_the_file(studies, status, stored):
     with receiving_images(status) as port, nullcontext() if stored else pytest.raises(NotSentError):
         Archive.parse(f"A@127.0.0.1:{port}").send(sorted(studies[0].iterdir())[:1], "X")
 
