@@ -50,7 +50,11 @@ def measure(plan: Plan, folder: Path, *, log: Callable[[str], None] = lambda _: 
     reasons = require_ready(device, hogs, force=plan.force)
     folder.mkdir(parents=True, exist_ok=True)
     journal = folder / f"journal-{plan.identity(device)}.jsonl"
-    stored = [found for found in read_journal(journal) if plan.force or not doubt(found.others_cores)]
+    finished = read_journal(journal)
+    write_file(
+        "".join(map(_line, finished)).encode(), journal
+    )  # a line that was cut off would run into the next
+    stored = [found for found in finished if plan.force or not doubt(found.others_cores)]
     done = {found.step: found for found in stored}
     steps = list(plan.steps())
     with tempfile.TemporaryDirectory() as scratch:
@@ -64,7 +68,7 @@ def measure(plan: Plan, folder: Path, *, log: Callable[[str], None] = lambda _: 
                     scans[str(count)] = _series(plan.scan, Path(scratch), count)
             done[step] = _undisturbed(lambda: _run(plan, step, scans), force=plan.force)  # noqa: B023
             with journal.open("a") as file:
-                file.write(json.dumps(asdict(done[step])) + "\n")
+                file.write(_line(done[step]))
     during = [found.others_cores for found in done.values() if found.others_cores is not None]
     device = after(device, max(during, default=None))
     rows = []
@@ -81,6 +85,10 @@ def read_journal(path: Path) -> list[Done]:
     """The steps that were finished; none if there is no journal. A line that was cut off is left out."""
     lines = path.read_text().split("\n")[:-1] if path.exists() else []
     return [build(Done, parse_json(line.encode()), "journal") for line in lines]
+
+
+def _line(found: Done) -> str:
+    return json.dumps(asdict(found)) + "\n"
 
 
 def write_row(row: BenchRow, folder: Path) -> None:

@@ -96,6 +96,19 @@ def test_a_stopped_measurement_goes_on(monkeypatch, tmp_path):
     assert len(fake.steps) - before == len(list(a_plan().steps())) - 5
 
 
+def test_a_measurement_stopped_while_it_wrote_goes_on_twice(monkeypatch, tmp_path):
+    """The line that was cut off does not run into the next one."""
+    FakeProcesses(monkeypatch, others=[0.0] * 5 + [2.0] * 3 + [0.0] * 2 + [2.0] * 3)
+    for finished in (5, 7):
+        with pytest.raises(BenchError, match="AE-BENCH-002"):
+            measure(a_plan(), tmp_path)
+        (journal,) = tmp_path.glob("journal-*.jsonl")
+        assert len(read_journal(journal)) == finished
+        with journal.open("a") as file:
+            file.write('{"step"')
+    assert len(measure(a_plan(), tmp_path)) == 4
+
+
 def test_a_forced_row_is_noisy(monkeypatch, tmp_path):
     """On a busy machine, and while others disturb it; without `force` nothing is measured."""
     busy = dataclasses.replace(QUIET, others_cores_before=1.5)
