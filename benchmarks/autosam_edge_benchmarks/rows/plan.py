@@ -13,7 +13,7 @@ from autosam_edge.version import __version__
 from autosam_edge_benchmarks.rows.figures import Roofline
 from autosam_edge_benchmarks.rows.probe import TimedTiles
 from autosam_edge_benchmarks.rows.row import Device
-from autosam_edge_benchmarks.rows.whole_scan import ScanRun
+from autosam_edge_benchmarks.rows.whole_scan import ScanRun, scan_digest
 
 PHANTOM_SHAPE = (160, 512, 512)
 
@@ -76,7 +76,7 @@ class Plan:
         _, coarse = open_bundles(None, self.tier) if self.tier else (self.bundle, None)
         models = (self.bundle.manifest_sha256, coarse and coarse.manifest_sha256)
         same = (models, __version__, device.processor, device.versions, self.minutes)
-        return hashlib.sha256(repr((same, self.scan and self.scan.name)).encode()).hexdigest()[:10]
+        return hashlib.sha256(repr((same, self.scan and scan_digest(self.scan))).encode()).hexdigest()[:10]
 
 
 @dataclass(frozen=True)

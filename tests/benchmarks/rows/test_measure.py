@@ -138,6 +138,15 @@ def test_the_command_refuses_a_busy_machine_and_prints_rows(monkeypatch, tmp_pat
     assert "noisy" in shown.stdout
 
 
+def test_another_scan_of_the_same_name_is_another_measurement(tmp_path):
+    """The content counts, not the place."""
+    for place, content in (("a", b"1"), ("b", b"2"), ("c", b"1")):
+        (tmp_path / place / "CT").mkdir(parents=True)
+        (tmp_path / place / "CT" / "slice").write_bytes(content)
+    first, other, copy = (a_plan(scan=tmp_path / place / "CT").identity(QUIET) for place in "abc")
+    assert first == copy != other
+
+
 def test_a_tier_runs_as_users_run_it(monkeypatch):
     """Its scans run behind the model that finds the organs, and another such model is another measurement."""
     alone = a_plan()
