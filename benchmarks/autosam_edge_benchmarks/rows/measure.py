@@ -51,9 +51,8 @@ def measure(plan: Plan, folder: Path, *, log: Callable[[str], None] = lambda _: 
     folder.mkdir(parents=True, exist_ok=True)
     journal = folder / f"journal-{plan.identity(device)}.jsonl"
     finished = read_journal(journal)
-    write_file(
-        "".join(map(_line, finished)).encode(), journal
-    )  # a line that was cut off would run into the next
+    # The next line would run into one that was cut off.
+    write_file("".join(map(_line, finished)).encode(), journal)
     stored = [found for found in finished if plan.force or not doubt(found.others_cores)]
     done = {found.step: found for found in stored}
     steps = list(plan.steps())
