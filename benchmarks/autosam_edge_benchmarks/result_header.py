@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime, timezone
 from typing import Any
+
+import numpy as np
 
 from autosam_edge.system.machine import describe_machine
 
@@ -18,3 +21,14 @@ def new_result(benchmark: str) -> Result:
         "date": datetime.now(timezone.utc).date().isoformat(),
         "machine": describe_machine(),
     }
+
+
+def mean(values: Iterable[float | None]) -> float | None:
+    """The mean of the values that are defined; None where none is, because JSON has no NaN."""
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
+
+
+def shown(value: float | None, digits: int = 3) -> str:
+    """A number as text, ``n/a`` where it is not defined."""
+    return "n/a" if value is None else f"{value:.{digits}f}"

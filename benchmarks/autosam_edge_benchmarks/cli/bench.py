@@ -20,7 +20,7 @@ from autosam_edge.system.machine import available_cores
 from autosam_edge_benchmarks.choices import FleetPart
 from autosam_edge_benchmarks.cli import rows
 from autosam_edge_benchmarks.error_codes import RESULT_DIFFERS
-from autosam_edge_benchmarks.result_header import Result
+from autosam_edge_benchmarks.result_header import Result, shown
 from autosam_edge_training.choices import Student
 
 app = typer.Typer(invoke_without_command=True)
@@ -38,7 +38,7 @@ KeptInputs = Annotated[
 
 def _write(result: Result, out: Path | None) -> None:
     if out is not None:
-        write_file((json.dumps(result, indent=1) + "\n").encode(), out)
+        write_file((json.dumps(result, indent=1, allow_nan=False) + "\n").encode(), out)
 
 
 def _earlier(out: Path | None, expected: Result) -> Result | None:
@@ -92,8 +92,8 @@ def ceiling(data: Data, split: Split = "validation", out: Out = None) -> None:
         from autosam_edge_benchmarks.studies.label_ceiling import measure_label_ceiling
 
     result = measure_label_ceiling(data, split)
-    dice = result["mean_dice"]
-    print(f"mean Dice: hard labels {dice['hard_labels']:.4f}, occupancies {dice['occupancy']:.4f}")
+    hard, shares = (shown(result["mean_dice"][kind], 4) for kind in ("hard_labels", "occupancy"))
+    print(f"mean Dice: hard labels {hard}, occupancies {shares}")
     _write(result, out)
 
 
@@ -122,7 +122,7 @@ def short_scans(
     for name, variant in result["variants"].items():
         print(name.replace("_", " "))
         for key, value in variant["mean"].items():
-            print(f"  {key.replace('_', ' '):<26}{value:7.3f}")
+            print(f"  {key.replace('_', ' '):<26}{shown(value):>7}")
     _write(result, out)
 
 
@@ -143,7 +143,7 @@ def tiers(
     finder = coarse or open_bundle(tier="fast").path
     result = measure_tiers(bundle or default_bundle_path(), finder, data, split, log=Stages().log)
     for key, value in result["mean"].items():
-        print(f"{key.replace('_', ' '):<16}{value:8.3f}")
+        print(f"{key.replace('_', ' '):<16}{shown(value):>8}")
     _write(result, out)
 
 
@@ -243,8 +243,8 @@ def confidence(
     result = study.finished(result, used)
     for name, found in result["reliability"].items():
         print(
-            f"{name}: {found['organs']} organs, mean error {found['mean_error']:.3f}, "
-            f"rank correlation {found['rank_correlation']:.3f}"
+            f"{name}: {found['organs']} organs, mean error {shown(found['mean_error'])}, "
+            f"rank correlation {shown(found['rank_correlation'])}"
         )
         for row in found["bins"]:
             print(

@@ -11,6 +11,7 @@ from dataclasses import asdict, replace
 from itertools import pairwise
 
 import numpy as np
+import numpy.typing as npt
 from scipy.stats import spearmanr
 
 from autosam_edge.plausibility.expected_dice import Confidence, log_odds
@@ -31,7 +32,7 @@ _BINS = (0.0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 def finished(result: Result, confidence: Confidence | None = None) -> Result:
     """The result with the map and how well it agrees with the true Dice.
 
-    Inputs whose labels are refused count nowhere.
+    Inputs whose labels are refused, or without an organ, count nowhere.
 
     Args:
         confidence: Map to judge. None fits one on the result; the organs of a scan are then judged by a map
@@ -41,7 +42,7 @@ def finished(result: Result, confidence: Confidence | None = None) -> Result:
         InputError: There are fewer than two scans to fit on, or no organ with a low or a high Dice
             (AE-DATA-005).
     """
-    inputs = [entry for entry in result["inputs"] if entry["verdict"] != "implausible"]
+    inputs = [entry for entry in result["inputs"] if entry["verdict"] != "implausible" and entry["organs"]]
     scans = sorted({entry["scan"] for entry in inputs})
     if confidence is not None:
         maps = dict.fromkeys(scans, confidence)
@@ -124,13 +125,18 @@ def _agreement(true: FloatArray, expected: FloatArray, warn_below: float) -> Res
             means = {"expected": expected[inside].mean(), "dice": true[inside].mean(), "p10": p10, "p90": p90}
             rounded = {name: round(float(value), 3) for name, value in means.items()}
             bins.append({"from": low, "to": high, "organs": int(inside.sum()), **rounded})
+    varies = len(true) > 1 and np.ptp(expected) > 0 and np.ptp(true) > 0
     return {
         "organs": len(true),
-        "mean_error": round(float(np.abs(expected - true).mean()), 4),
-        "bias": round(float((expected - true).mean()), 4),
-        "rank_correlation": round(float(spearmanr(expected, true).statistic), 3),
+        "mean_error": _mean(np.abs(expected - true), 4),
+        "bias": _mean(expected - true, 4),
+        "rank_correlation": round(float(spearmanr(expected, true).statistic), 3) if varies else None,
         "bad_organs": int(bad.sum()),
-        "caught": round(float(warned[bad].mean()), 3) if bad.any() else None,
-        "false_alarms": round(float(warned[~bad].mean()), 3) if not bad.all() else None,
+        "caught": _mean(warned[bad], 3),
+        "false_alarms": _mean(warned[~bad], 3),
         "bins": bins,
     }
+
+
+def _mean(values: FloatArray | npt.NDArray[np.bool_], digits: int) -> float | None:
+    return round(float(values.mean()), digits) if len(values) else None

@@ -12,27 +12,30 @@ from autosam_edge.formats.nifti import read_array
 from autosam_edge.measurements import dice
 from autosam_edge.pipeline.resample import ModelGrid, Resampler
 from autosam_edge.pipeline.restore import Restorer, axis_maps
-from autosam_edge_benchmarks.result_header import Result, new_result
+from autosam_edge_benchmarks.result_header import Result, mean, new_result
 from autosam_edge_training.data import Prepared, Split, prepare_case
 from autosam_edge_training.evaluate.evaluator import split_entries
 
 
 def round_trip_dice(
     labels: npt.NDArray[np.generic], occupancy: npt.NDArray[np.float32], resampler: Resampler
-) -> float:
+) -> float | None:
     """Restore resampled labels to their own grid and compare them with the original labels.
 
     Args:
         labels: Ground truth (D, H, W) in canonical orientation.
         occupancy: Share of each class (C, D', H', W') in the voxels of the model's grid, 0 to 1.
         resampler: From the grid of ``labels`` to the model's.
+
+    Returns:
+        The mean over the organs of the labels; None where there are none.
     """
     restored = np.zeros(resampler.grid.shape, dtype=np.uint8)
     whole = (slice(0, occupancy.shape[1]), slice(0, occupancy.shape[2]), slice(0, occupancy.shape[3]))
     restorer = Restorer(axis_maps(resampler, whole), restored, smallest_winner=1.0 / len(occupancy))
     restorer.push(np.ascontiguousarray(np.moveaxis(occupancy, 0, 1)))
     organs = [organ for organ in range(1, len(occupancy)) if (labels == organ).any()]
-    return float(np.mean([dice(restored == organ, labels == organ) for organ in organs]))
+    return mean(dice(restored == organ, labels == organ) for organ in organs)
 
 
 def measure_label_ceiling(data: Path, split: Split) -> Result:
@@ -55,9 +58,7 @@ def measure_label_ceiling(data: Path, split: Split) -> Result:
         cases[entry.name] = {
             kind: round_trip_dice(truth, target, resampler) for kind, target in found.items()
         }
-    means = {
-        key: float(np.mean([case[key] for case in cases.values()])) for key in ("hard_labels", "occupancy")
-    }
+    means = {key: mean(case[key] for case in cases.values()) for key in ("hard_labels", "occupancy")}
     return {
         **result,
         "data": f"{prepared.dataset} {split}",

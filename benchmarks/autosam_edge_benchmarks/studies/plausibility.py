@@ -173,8 +173,8 @@ def _evidence(measured: Mapping[str, Any]) -> Evidence:
 
 def as_json(result: Result) -> bytes:
     """A result with one line for each input."""
-    lines = ",\n  ".join(json.dumps(entry) for entry in result["inputs"])
-    text = json.dumps({**result, "inputs": ["INPUTS"]}, indent=1)
+    lines = ",\n  ".join(json.dumps(entry, allow_nan=False) for entry in result["inputs"])
+    text = json.dumps({**result, "inputs": ["INPUTS"]}, indent=1, allow_nan=False)
     return (text.replace('"INPUTS"', lines) + "\n").encode()
 
 

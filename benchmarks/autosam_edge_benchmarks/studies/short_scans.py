@@ -13,7 +13,7 @@ from autosam_edge.formats.nifti import read_array, read_nifti
 from autosam_edge.planned_run import PlannedRun
 from autosam_edge.session import Session, open_session
 from autosam_edge.volume import Volume
-from autosam_edge_benchmarks.result_header import Result, new_result
+from autosam_edge_benchmarks.result_header import Result, mean, new_result, shown
 from autosam_edge_benchmarks.studies.tiers import Labels, mean_dice
 from autosam_edge_training.data import Entry, Prepared, Split
 from autosam_edge_training.error_codes import NO_COMMON_ORGAN
@@ -75,10 +75,10 @@ def measure_short_scans(
         cases = {}
         for entry in split_entries(prepared, split):
             cases[entry.name] = _measure_case(variant, prepared, entry, lengths_mm)
-            log(f"{name}, case {entry.name}: mean Dice {cases[entry.name]['whole']:.3f}")
+            log(f"{name}, case {entry.name}: mean Dice {shown(cases[entry.name]['whole'])}")
         keys = next(iter(cases.values()))
-        mean = {key: float(np.mean([case[key] for case in cases.values()])) for key in keys}
-        variants[name] = {"mean": mean, "cases": cases}
+        means = {key: mean(case[key] for case in cases.values()) for key in keys}
+        variants[name] = {"mean": means, "cases": cases}
     return {
         **result,
         "model": session.model.name,
@@ -92,7 +92,7 @@ def measure_short_scans(
 
 def _measure_case(
     session: Session, prepared: Prepared, entry: Entry, lengths_mm: Sequence[int]
-) -> dict[str, float]:
+) -> dict[str, float | None]:
     volume, truth = _canonical(read_nifti(entry.image), read_array(entry.label_file)[0])
     if CENTER not in prepared.labels or not (truth == prepared.labels.index(CENTER)).any():
         raise NO_COMMON_ORGAN(

@@ -15,7 +15,7 @@ from autosam_edge.measurements import dice
 from autosam_edge.pipeline.body_box import ORGAN_MARGIN_MM, organ_box
 from autosam_edge.session import Session, open_session
 from autosam_edge.volume import Label, Segmentation, Volume
-from autosam_edge_benchmarks.result_header import Result, new_result
+from autosam_edge_benchmarks.result_header import Result, mean, new_result
 from autosam_edge_training.data import Prepared, Split
 from autosam_edge_training.evaluate.evaluator import split_entries
 
@@ -27,7 +27,7 @@ class TierCase:
     """A scan, labeled by a model alone and behind a coarse one.
 
     Args:
-        alone: Mean Dice over the organs present, of the model alone.
+        alone: Mean Dice over the organs present, of the model alone; None, here and below, without organs.
         coarse_to_fine: The same with the coarse model.
         each_other: Mean Dice of one with the other.
         tiles_alone: Tiles of the model alone.
@@ -37,9 +37,9 @@ class TierCase:
             that the coarse model found, mm.
     """
 
-    alone: float
-    coarse_to_fine: float
-    each_other: float
+    alone: float | None
+    coarse_to_fine: float | None
+    each_other: float | None
     tiles_alone: int
     tiles: int
     region: str
@@ -76,7 +76,7 @@ def measure_tiers(
         "engine": dict(labeling.engine.description),
         "data": f"{prepared.dataset} {split}",
         "margin_mm": list(ORGAN_MARGIN_MM),
-        "mean": {key: float(np.mean([getattr(case, key) for case in cases.values()])) for key in _MEANS},
+        "mean": {key: mean(getattr(case, key) for case in cases.values()) for key in _MEANS},
         "missed_mm": np.max([case.missed_mm for case in cases.values()], axis=0).tolist(),
         "cases": {name: dataclasses.asdict(case) for name, case in cases.items()},
     }
@@ -99,8 +99,8 @@ def _measure_case(
     )
 
 
-def mean_dice(found: Labels, truth: Labels, table: Sequence[Label], names: Sequence[str]) -> float:
-    """Mean over the organs that the truth holds.
+def mean_dice(found: Labels, truth: Labels, table: Sequence[Label], names: Sequence[str]) -> float | None:
+    """Mean over the organs that the truth holds; None where it holds none.
 
     Args:
         found: Labels (D, H, W) of a model.
@@ -110,7 +110,7 @@ def mean_dice(found: Labels, truth: Labels, table: Sequence[Label], names: Seque
     masks = [
         (found == organ.value, truth == names.index(organ.name)) for organ in table if organ.name in names
     ]
-    return float(np.mean([dice(a, b) for a, b in masks if b.any()]))
+    return mean(dice(a, b) for a, b in masks if b.any())
 
 
 def _missed_mm(found: Segmentation, truth: Labels) -> list[float]:

@@ -98,6 +98,22 @@ def test_a_map_is_judged_without_a_fit_and_one_scan_is_too_few_to_fit():
     assert (found["organs"], found["mean_error"]) == (30, 0.0)
 
 
+def test_inputs_without_organs_count_nowhere():
+    """A scan without any is none to fit on, and figures that are not defined are None."""
+    result = made_up(["1", "2"])
+    before = study.finished(result)["confidence"]
+    empty = [{**entry, "organs": {}} for entry in made_up(["3"])["inputs"]]
+    assert study.finished({"inputs": result["inputs"] + empty})["confidence"] == before
+    given = Confidence(1.3, SLOPE, OFFSETS, 0.5, 1, 0.0, 0.0, 0.0, ("other",))
+    judged = study.finished({"inputs": empty}, given)
+    as_json(judged)  # which refuses NaN
+    assert judged["reliability"]["all inputs"]["mean_error"] is None
+    (one,) = made_up(["1"])["inputs"][:1]
+    only = study.finished({"inputs": [{**one, "organs": {"liver": one["organs"]["liver"]}}]}, given)
+    assert only["reliability"]["all inputs"]["organs"] == 1
+    assert only["reliability"]["all inputs"]["rank_correlation"] is None
+
+
 @pytest.fixture
 def blocks(tmp_path):
     """A spleen that the model finds, and a kidney of which it finds a half; nobody knows what lies below."""

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 pytest.importorskip("monai")
+from autosam_edge.formats.label_image import read_labels
 from autosam_edge.geometry import Grid
 from autosam_edge.pipeline.resample import Resampler
+from autosam_edge_benchmarks.studies import label_ceiling
 from autosam_edge_benchmarks.studies.label_ceiling import measure_label_ceiling, round_trip_dice
 from autosam_edge_training.data import prepare_phantoms
 
@@ -35,6 +37,19 @@ def test_a_structure_smaller_than_a_voxel_is_lost():
     blocks = labels.reshape(4, 2, 4, 2, 4, 2)
     occupancy = np.stack([(blocks == value).mean(axis=(1, 3, 5)) for value in range(3)]).astype(np.float32)
     assert round_trip_dice(labels, occupancy, every(2, labels.shape)) == pytest.approx(0.5)
+
+
+def test_a_case_without_organs_counts_nowhere(tmp_path, monkeypatch):
+    """Its Dice is not defined: None, and the mean is that of the others."""
+    spacings = {"scan_spacing_mm": (8.0, 6.0, 6.0), "spacing_mm": (16.0, 12.0, 12.0)}
+    data = prepare_phantoms(tmp_path / "data", validation=2, test=1, **spacings)
+    whole = [read_labels, lambda *given: read_labels(*given) * 0]
+    monkeypatch.setattr(label_ceiling, "read_labels", lambda *given: whole.pop()(*given))
+    result = measure_label_ceiling(data, "validation")
+    first, second = result["cases"].values()
+    assert first == {"hard_labels": None, "occupancy": None}
+    assert result["mean_dice"] == second
+    assert result["mean_dice"]["occupancy"] > 0
 
 
 def test_occupancies_keep_more_than_hard_labels(tmp_path):

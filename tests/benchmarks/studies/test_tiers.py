@@ -47,3 +47,9 @@ def test_what_the_coarse_model_missed_is_measured(tmp_path, monkeypatch):
     assert case["region"] == "organs"
     assert case["tiles"] < case["tiles_alone"]
     assert result["missed_mm"] == case["missed_mm"] == [44 * 3.0, 0.0, 2 * 3.0]
+
+
+def test_without_an_organ_there_is_no_dice():
+    """None, because JSON has no NaN."""
+    air = np.zeros((2, 2, 2), np.uint8)
+    assert tiers.mean_dice(air, air, BTCV_LABELS, ("background", "spleen")) is None
