@@ -250,7 +250,7 @@ def named_paths(option: str, texts: Iterable[str], *, folders: bool = False) -> 
     for text in texts:
         name, _, place = text.partition("=")
         path = Path(place)
-        if not name or not (path.is_dir() if folders else path.is_file()):
+        if not name or not place or not (path.is_dir() if folders else path.is_file()):
             raise typer.BadParameter(
                 f"expected NAME={kind.upper()} with a {kind} that exists, not {text}", param_hint=option
             )
