@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
-from autosam_edge.cli.options import AsJson, named_paths, one_of, require, split_commas
+from autosam_edge.cli.options import AsJson, named_paths, one_of, refuse_given, require, split_commas
 from autosam_edge.cli.progress import Stages
 from autosam_edge.cli.tables import new_table, show
 from autosam_edge.labels import label_table
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _DATASETS: tuple[Dataset, ...] = get_args(Dataset)
 _TEXT_COLUMNS = 3  # row, data set, value; numbers follow
+_OF_FIGURE3, _OF_TABLES = {"data", "predictions", "cases"}, {"results", "dataset"}
+_UNUSED = {"figure1": {*_OF_FIGURE3, *_OF_TABLES, "out"}, "figure3": _OF_TABLES}
 _FIGURE1 = (
     "it shows no measurement, only SAM's features of organs (t-SNE), and which features is not "
     "known here; it is not drawn."
@@ -63,6 +65,7 @@ Out = Annotated[
 
 
 def reproduce(
+    context: typer.Context,
     exhibit: ExhibitName,
     dataset: DatasetOption = "btcv,amos",
     smoke: Smoke = False,
@@ -79,6 +82,8 @@ def reproduce(
     datasets = split_commas(
         dataset, one_of(_DATASETS), option="--dataset", expected="btcv, amos, or both with a comma"
     )
+    unused = _OF_FIGURE3 | _OF_TABLES if smoke else _UNUSED.get(exhibit, _OF_FIGURE3)
+    refuse_given(context, unused, f"has no effect on {exhibit}{' with --smoke' if smoke else ''}")
     if exhibit == "figure1":
         absent = {"exhibit": exhibit, "ours": None, "reason": _FIGURE1}
         print(json.dumps(absent) if as_json else f"figure1: n/a: {_FIGURE1}")
@@ -157,7 +162,8 @@ def _figure3(
         picture = out / "figure3.png"
         manifest = Manifest.read(data / "manifest.json")
         folders = named_paths("--predictions", predictions, folders=True)
-        montage = read_montage(manifest, cases.split(",") if cases else None, folders)
+        names = split_commas(cases, str, option="--cases", expected="cases with commas") if cases else None
+        montage = read_montage(manifest, names, folders)
         write_file(draw_montage(montage, label_table(manifest.labels)), picture)
     _show_figure3(montage, picture, smoke=smoke, as_json=as_json)
 

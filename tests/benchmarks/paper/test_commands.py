@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 pytest.importorskip("monai")
+import typer
 from typer.testing import CliRunner
 
 from autosam_edge.cli import app
+from autosam_edge.cli.options import named_paths
 from autosam_edge.errors import InputError, TrainingError
 from autosam_edge.formats.nifti import read_array, read_nifti, write_nifti
 from autosam_edge.labels import label_table
@@ -67,9 +69,34 @@ def test_a_broken_run_ends_the_command(write_run):
 
 
 @pytest.mark.parametrize("arguments", [("table5",), ("table1", "--dataset", "flare"), ("figure3",)])
-def test_wrong_usage_is_exit_code_2(arguments, tmp_path):
+def test_wrong_usage_is_exit_code_2(arguments):
     """An unknown exhibit, an unknown data set, a picture without a folder."""
-    assert run("reproduce", *arguments, "--results", tmp_path).exit_code == 2
+    assert run("reproduce", *arguments).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("table2", "--predictions", "nonsense=/nowhere"), "--predictions"),
+        (("figure4", "--cases", "x"), "--cases"),
+        (("figure3", "--results", "."), "--results"),
+        (("figure3", "--smoke", "--cases", "x"), "--cases"),
+        (("table2", "--smoke", "--dataset", "btcv"), "--dataset"),
+        (("figure1", "--out", "x"), "--out"),
+    ],
+)
+def test_an_option_without_effect_is_refused(arguments, named):
+    """Not passed over in silence."""
+    result = run("reproduce", *arguments)
+    assert result.exit_code == 2
+    assert named in result.output
+    assert "has no effect" in result.output
+
+
+def test_a_place_must_be_named():
+    """An empty one is not the current folder."""
+    with pytest.raises(typer.BadParameter, match="NAME=FOLDER"):
+        named_paths("--predictions", ["ours="], folders=True)
 
 
 def test_figure_1_says_why_it_is_absent():
@@ -83,6 +110,8 @@ def test_figure_3_shows_what_is_there(phantoms, predictions, tmp_path):
     """A method with a prediction is shown, one without is n/a."""
     (tmp_path / "none").mkdir()
     named = ["--predictions", f"ours={predictions}", "--predictions", f"nnU-Net={tmp_path / 'none'}"]
+    (entry,) = Manifest.read(phantoms / "manifest.json").entries("test")
+    named += ["--cases", f" {entry.name}, {entry.name}"]
     result = run("reproduce", "figure3", "--data", phantoms, *named, "--json", "-o", tmp_path / "out")
     assert result.exit_code == 0, result.output
     (shown,) = json.loads(result.stdout)["cases"].values()
