@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar, get_args
 import typer
 
 from autosam_edge.bundle import Tier
-from autosam_edge.error_codes import OUTPUT_UNNAMED
+from autosam_edge.error_codes import OUTPUT_OCCUPIED, OUTPUT_UNNAMED
 from autosam_edge.output_formats import DEFAULT_FORMATS, FORMATS
+from autosam_edge.write_results import check_writable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
@@ -39,6 +40,17 @@ def folder(text: str) -> Path:
     return Path(text)
 
 
+def file_to_write(text: str) -> Path:
+    """The path of a file for a result; that it can be written is checked here, before hours of work."""
+    path = Path(text)
+    if path.is_dir():
+        raise OUTPUT_OCCUPIED(
+            f"{path.name or '.'} is a folder, expected a file.", remedy="Give the name of a file."
+        )
+    check_writable(path.parent)
+    return path
+
+
 def seconds(text: str) -> float:
     """A time above 0 that is not infinite."""
     try:
@@ -53,6 +65,7 @@ Out = Annotated[
         "--out", "-o", metavar="PATH", parser=folder, help="Folder for the results; created if it is missing."
     ),
 ]
+FileOut = partial(typer.Option, "--out", "-o", metavar="PATH", parser=file_to_write)
 BundleArgument = Annotated[
     Path | None, typer.Argument(metavar="BUNDLE", help="Model bundle (*.edge). Default: that of the package.")
 ]

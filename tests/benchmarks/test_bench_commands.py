@@ -10,8 +10,9 @@ from typer.testing import CliRunner
 pytest.importorskip("psutil")
 pytest.importorskip("monai")
 from autosam_edge.cli import app
-from autosam_edge.errors import BenchError
+from autosam_edge.errors import BenchError, OutputError
 from autosam_edge_benchmarks.cli.bench import _earlier
+from autosam_edge_training.data import Manifest, prepare_phantoms
 
 EXPECTED = {"benchmark": "confidence", "model": "a", "engine": {"sha256": "1", "threads": "2"}}
 
@@ -71,12 +72,24 @@ def test_an_option_that_cannot_be_measured_is_named(options, named, tmp_path, mo
     assert named in found.output + str(found.exception)
 
 
-def test_scans_of_one_name_cannot_be_told_apart(tmp_path):
-    """The second would count as measured."""
-    for place in "ab":
-        (tmp_path / place / "scan").mkdir(parents=True)
-    options = ["--usable", str(tmp_path / "a" / "scan"), "--unusable", str(tmp_path / "b" / "scan")]
-    command = ["bench", "plausibility", "--data", str(tmp_path), "-o", str(tmp_path / "o.json"), *options]
+@pytest.mark.parametrize("case", [False, True])
+def test_scans_of_one_name_cannot_be_told_apart(case, tmp_path):
+    """The second would count as measured, also where the first is a case of the data set."""
+    data = prepare_phantoms(tmp_path / "data", training=1, scan_spacing_mm=(8.0, 6.0, 6.0))
+    (entry,) = Manifest.read(data / "manifest.json").entries("training")
+    names = {"--usable": "scan", "--unusable": entry.name if case else "scan"}
+    command = ["bench", "plausibility", "--data", str(data), "-o", str(tmp_path / "o.json")]
+    for option, name in names.items():
+        (tmp_path / option / name).mkdir(parents=True)
+        command += [option, str(tmp_path / option / name)]
     found = CliRunner().invoke(app, command)
     assert found.exit_code == 2
-    assert "scan" in found.output
+    assert names["--unusable"] in found.output
+
+
+@pytest.mark.parametrize("command", [("bench", "ceiling"), ("fit-decision-weights",)])
+def test_a_result_that_cannot_be_written_is_refused_before_the_measurement(command, tmp_path):
+    """A folder in the place of the file; the data set is not read."""
+    found = CliRunner().invoke(app, [*command, "--data", str(tmp_path), "-o", str(tmp_path)])
+    assert isinstance(found.exception, OutputError)
+    assert found.exception.code == "AE-OUTPUT-002"

@@ -10,7 +10,7 @@ import typer
 
 from autosam_edge.bundle import default_bundle_path, open_bundle
 from autosam_edge.cli.extras import needs
-from autosam_edge.cli.options import BundleOption, Data, Engine, Threads, split_commas
+from autosam_edge.cli.options import BundleOption, Data, Engine, FileOut, Threads, split_commas
 from autosam_edge.cli.progress import Stages
 from autosam_edge.cli.tables import new_table, show
 from autosam_edge.read_scan import read
@@ -30,10 +30,8 @@ Scan = Annotated[Path, typer.Argument(metavar="DICOM_FOLDER", help="Folder of a 
 Split = Annotated[
     Literal["validation", "training"], typer.Option("--split", help="Part of the data set to measure on.")
 ]
-Out = Annotated[Path | None, typer.Option("--out", "-o", help="JSON file for the result.")]
-KeptInputs = Annotated[
-    Path, typer.Option("--out", "-o", help="JSON file for the result; inputs that it holds are kept.")
-]
+Out = Annotated[Path | None, FileOut(help="JSON file for the result.")]
+KeptInputs = Annotated[Path, FileOut(help="JSON file for the result; inputs that it holds are kept.")]
 
 
 def _write(result: Result, out: Path | None) -> None:
@@ -189,13 +187,15 @@ def plausibility(
         from autosam_edge_benchmarks.studies import plausibility as study
         from autosam_edge_training.data import Prepared
 
-    names = [path.name for path in (*(usable or ()), *(unusable or ()))]
+    prepared = Prepared.read(data)
+    names = [entry.name for split in study.SPLITS for entry in prepared.manifest.entries(split)]
+    names += [path.name for path in (*(usable or ()), *(unusable or ()))]
     if twice := {name for name in names if names.count(name) > 1}:
         raise typer.BadParameter(
             f"two scans have the name {min(twice)}, by which the result tells them apart",
-            param_hint="--usable",
+            param_hint="--usable, --unusable",
         )
-    session, prepared = open_session(bundle), Prepared.read(data)
+    session = open_session(bundle)
     result = _resumed(out, study.new_study(session, prepared))
     running = study.Study(session, result, lambda found: write_file(study.as_json(found), out), Stages().log)
     running.measure_data(prepared)
@@ -258,8 +258,7 @@ def confidence(
 def odd_inputs(
     max_memory: Annotated[int, typer.Option("--max-memory", min=1, help="Memory limit in MB.")] = 800,
     out: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", help="JSON file for the result; inputs that it holds are kept."),
+        Path | None, FileOut(help="JSON file for the result; inputs that it holds are kept.")
     ] = None,
 ) -> None:
     """Show that `segment --max-memory` holds its limit on bombs, lies about sizes and large scans."""
@@ -290,8 +289,7 @@ def fuzz(
         Path | None, typer.Option("--keep", help="Folder that receives the files of `--again`.")
     ] = None,
     out: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", help="JSON file for the result; the run of one that is there goes on."),
+        Path | None, FileOut(help="JSON file for the result; the run of one that is there goes on.")
     ] = None,
 ) -> None:
     """Read damaged scans and bundles: every one must be read, or refused with an error of its own."""
@@ -331,8 +329,7 @@ def kills(
         int, typer.Option("--random", min=0, help="Number of runs that are killed at a random moment.")
     ] = 108,
     out: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", help="JSON file for the result; groups of kills that it holds are kept."),
+        Path | None, FileOut(help="JSON file for the result; groups of kills that it holds are kept.")
     ] = None,
 ) -> None:
     """Kill runs at every change of the disk and at random moments, and look at what they leave."""

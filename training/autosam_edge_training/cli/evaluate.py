@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from autosam_edge.cli.options import AsJson, BundleOption, Data, Sam, TierOption
+from autosam_edge.cli.options import AsJson, BundleOption, Data, FileOut, Sam, TierOption
 from autosam_edge.cli.progress import Stages
 from autosam_edge.cli.tables import new_table, show
 from autosam_edge.session import open_session
@@ -141,7 +141,7 @@ def _show_summary(summary: JsonObject) -> None:
 
 def fit_decision_weights(
     data: Data,
-    out: Annotated[Path, typer.Option("--out", "-o", help="JSON file for the weights and their figures.")],
+    out: Annotated[Path, FileOut(help="JSON file for the weights and their figures.")],
     split: Annotated[
         Literal["validation", "training"], typer.Option("--split", help="Part of the data set to fit on.")
     ] = "validation",
@@ -152,7 +152,6 @@ def fit_decision_weights(
     Each fit leaves one case out; each organ gets its smallest weight of all fits. `export
     --decision-weights` puts them into a bundle.
     """
-    check_writable(out.parent)
     from autosam_edge_training.data import Prepared
     from autosam_edge_training.evaluate.decision_weights import fit_session
 
