@@ -43,6 +43,11 @@ EMULATION_FAILED = ErrorCode(
     "`bench arm64`: the Arm64 system cannot be made, or a check of verify failed on it",
     "Look at the sentence of the message; the package index and Debian's archive must be reachable.",
 )
+STUDY_FAILED = ErrorCode(
+    "AE-BENCH-009",
+    "a study found what must not be: results that differ, a part of a result, a lost scan, or a leak",
+    "Report the message as a fault of the program; parts of the study that had ended are in the result.",
+)
 
 # Training
 RUN_TWICE = ErrorCode(

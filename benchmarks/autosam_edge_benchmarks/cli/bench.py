@@ -388,12 +388,14 @@ def fleet(
     The same command again goes on where the last one stopped.
     """
     with needs("bench"):
+        from autosam_edge_benchmarks.rows.whole_scan import scan_digest
         from autosam_edge_benchmarks.studies.fleet import check_same, measure_part
 
-    found = (_earlier(out, {"benchmark": "fleet"}) or {"parts": {}})["parts"]
+    header = {"benchmark": "fleet", "scans": count, "scan": scan and scan_digest(scan)}
+    found = (_earlier(out, header) or {"parts": {}})["parts"]
     for name in [part] if part else [name for name in get_args(FleetPart) if name not in found]:
         found[name] = measure_part(name, count=count, kills=kills, tiny=tiny, scan=scan, log=Stages().log)
-        _write({"benchmark": "fleet", "parts": found}, out)
+        _write({**header, "parts": found}, out)
     check_same(found)
     print(json.dumps(found, indent=1))
 

@@ -12,19 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from autosam_edge_benchmarks.choices import FleetPart
+from autosam_edge_benchmarks.error_codes import STUDY_FAILED
 from autosam_edge_benchmarks.result_header import Result, new_result
 from autosam_edge_benchmarks.studies.fleet_costs import measure_costs
 from autosam_edge_benchmarks.studies.fleet_inputs import make_broken, make_sound
 from autosam_edge_benchmarks.studies.fleet_kills import kill_batches
-from autosam_edge_benchmarks.studies.fleet_runs import (
-    OPTIONS,
-    REAL,
-    FleetError,
-    Run,
-    digest,
-    failed_codes,
-    run_batch,
-)
+from autosam_edge_benchmarks.studies.fleet_runs import OPTIONS, REAL, Run, digest, failed_codes, run_batch
 
 _ALONE = 10  # scans that `segment` gets one by one
 
@@ -52,7 +45,8 @@ def measure_part(
         log: Function that is called with one line for each step.
 
     Raises:
-        FleetError: See the class.
+        BenchError: A table differs, a scan was lost or done twice, or a broken scan has not its code
+            (AE-BENCH-009).
     """
     result = new_result(f"fleet {part}")
     with tempfile.TemporaryDirectory(prefix="autosam-edge-fleet-") as folder:
@@ -73,11 +67,11 @@ def check_same(parts: Mapping[str, Result]) -> None:
         parts: Results by part.
 
     Raises:
-        FleetError: Two ways gave other tables or other files of the same series.
+        BenchError: Two ways gave other tables or other files of the same series (AE-BENCH-009).
     """
     digests = {name: found["results_sha256"] for name, found in parts.items() if "results_sha256" in found}
     if len(set(digests.values())) > 1:
-        raise FleetError(f"the results of {', '.join(digests)} differ")
+        raise STUDY_FAILED(f"the results of {', '.join(digests)} differ")
 
 
 def _measure_way(
@@ -95,7 +89,7 @@ def _measure_way(
         run = run_batch(REAL, source, out, ["--workers", "1" if part == "one-worker" else "2"])
     codes = failed_codes(out)
     if codes != Counter(expected.values()):
-        raise FleetError(f"the broken scans fail with {dict(codes)}, expected {expected}")
+        raise STUDY_FAILED(f"the broken scans fail with {dict(codes)}, expected {expected}")
     return {
         "scans": count,
         "real": scan is not None,

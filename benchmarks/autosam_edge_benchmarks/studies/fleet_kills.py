@@ -15,8 +15,9 @@ from typing import Any
 import psutil
 
 from autosam_edge.audit import verify
+from autosam_edge_benchmarks.error_codes import STUDY_FAILED
 from autosam_edge_benchmarks.studies.fleet_inputs import make_broken, make_sound
-from autosam_edge_benchmarks.studies.fleet_runs import STAND_IN, FleetError, digest, run_batch, start_batch
+from autosam_edge_benchmarks.studies.fleet_runs import STAND_IN, digest, run_batch, start_batch
 
 _SOUND = 160  # enough that most moments lie among the scans, not before them
 _OPTIONS = ("--workers", "2", "--format", "nifti")
@@ -39,7 +40,8 @@ def kill_batches(root: Path, kills: int, log: Callable[[str], None]) -> dict[str
         batches and of scans that ran again.
 
     Raises:
-        FleetError: A result differs, is missing or was left half made, or the record does not hold.
+        BenchError: A result differs, is missing or was left half made, or the record does not hold
+            (AE-BENCH-009).
     """
     source, out = root / "in", root / "out"
     make_sound(source, _SOUND)
@@ -92,9 +94,9 @@ def _kill(process: subprocess.Popen[str], victim: str, rng: random.Random) -> st
 def _check(out: Path, expected: str) -> int:
     """Compare a finished batch with an undisturbed one; return how many scans ran more than once."""
     if digest(out) != expected:
-        raise FleetError("the results after kills differ from those of an undisturbed run")
+        raise STUDY_FAILED("the results after kills differ from those of an undisturbed run")
     if left := [path.name for path in (out / ".work").iterdir()]:
-        raise FleetError(f"{len(left)} unfinished folders were left")
+        raise STUDY_FAILED(f"{len(left)} unfinished folders were left")
     verify(out / "audit.jsonl")
     runs = defaultdict(list)
     for line in (out / "audit.jsonl").read_text().splitlines():
@@ -103,5 +105,5 @@ def _check(out: Path, expected: str) -> int:
             runs[entry["input"]].append(entry["files"])
     done = sum(1 for _ in (out / "scans").iterdir())
     if len(runs) != done or any(files != found[0] for found in runs.values() for files in found):
-        raise FleetError(f"{done} scans are done, {len(runs)} are in the record, or two runs of one differ")
+        raise STUDY_FAILED(f"{done} scans are done, {len(runs)} are in the record, or two runs of one differ")
     return sum(map(len, runs.values())) - done

@@ -16,14 +16,12 @@ from pathlib import Path
 
 import psutil
 
+from autosam_edge_benchmarks.error_codes import STUDY_FAILED
+
 REAL, STAND_IN = "autosam_edge", "autosam_edge_benchmarks.stand_in"
 """Programs: the command line, and the same with a formula in the place of the network."""
 OPTIONS = ("--engine", "onnx", "--accept-implausible", "--json", "--threads", "1")
 _SAMPLE_S = 0.2
-
-
-class FleetError(Exception):
-    """A table differs, a scan was lost or done twice, or a broken scan has not its code."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +80,7 @@ def run_batch(program: str, source: Path, out: Path, options: Sequence[object]) 
         seconds = time.perf_counter() - started
         text, _ = process.communicate()
     if not text:
-        raise FleetError(f"the batch ended with code {process.returncode} and no report")
+        raise STUDY_FAILED(f"the batch ended with code {process.returncode} and no report")
     return Run(json.loads(text), seconds, parent_mb, worker_mb)
 
 

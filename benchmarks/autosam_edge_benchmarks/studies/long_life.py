@@ -14,16 +14,13 @@ from autosam_edge.read_scan import read
 from autosam_edge.session import Session
 from autosam_edge.system.memory import resident_mb
 from autosam_edge.write_results import write
+from autosam_edge_benchmarks.error_codes import STUDY_FAILED
 from autosam_edge_benchmarks.result_header import Result, new_result
 
 MAX_GROWTH_PERCENT = 2.0
 _SHAPES = ((22, 36, 36), (26, 40, 40), (30, 44, 44))  # one tile each, so that a scan takes a second
 _SETTLING = 0.1  # part of the scans after which caches are filled, ...
 _FEWEST_SETTLING = 2 * len(_SHAPES)  # ... but at least two scans of each size
-
-
-class LeakError(Exception):
-    """Something has grown from scan to scan."""
 
 
 def measure_long_life(scans: int, session: Session, *, log: Callable[[str], None] = lambda _: None) -> Result:
@@ -40,8 +37,8 @@ def measure_long_life(scans: int, session: Session, *, log: Callable[[str], None
         ``descriptors`` and ``threads`` at the end.
 
     Raises:
-        LeakError: Memory has grown by more than 2 %, or there are more descriptors or threads than after the
-            first tenth.
+        BenchError: Memory has grown by more than 2 %, or there are more descriptors or threads than after the
+            first tenth (AE-BENCH-009).
     """
     result = new_result("long life")
     part = max(_FEWEST_SETTLING, round(scans * _SETTLING))
@@ -63,9 +60,9 @@ def measure_long_life(scans: int, session: Session, *, log: Callable[[str], None
     first, last = statistics.median(memory[part : 2 * part]), statistics.median(memory[-part:])
     growth = 100 * (last / first - 1)
     if growth > MAX_GROWTH_PERCENT:
-        raise LeakError(f"memory has grown by {growth:.1f} %")
+        raise STUDY_FAILED(f"memory has grown by {growth:.1f} %")
     if any(now > before for now, before in zip(counts[-1], counts[part], strict=True)):
-        raise LeakError(f"(descriptors, threads) were {counts[part]} and are {counts[-1]}")
+        raise STUDY_FAILED(f"(descriptors, threads) were {counts[part]} and are {counts[-1]}")
     return {
         **result,
         "scans": scans,

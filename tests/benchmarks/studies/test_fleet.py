@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from autosam_edge_test_support import SHARED_DATA
+from typer.testing import CliRunner
 
+from autosam_edge.cli import app
 from autosam_edge.dicom.read import read_dicom
-from autosam_edge_benchmarks.studies import fleet_kills
+from autosam_edge.errors import BenchError
+from autosam_edge_benchmarks.studies import fleet, fleet_kills
 from autosam_edge_benchmarks.studies.fleet import check_same, measure_part
 from autosam_edge_benchmarks.studies.fleet_inputs import make_sound
-from autosam_edge_benchmarks.studies.fleet_runs import FleetError
 
 
 def test_tiny_series_are_all_different_and_cost_little():
@@ -46,6 +49,21 @@ def test_series_are_parts_of_many_shapes(tmp_path):
 
 def test_another_result_is_seen():
     parts = {"one-worker": {"results_sha256": "a"}, "dask": {"results_sha256": "b"}, "tiny": {}}
-    with pytest.raises(FleetError, match="one-worker, dask differ"):
+    with pytest.raises(BenchError, match="AE-BENCH-009.*one-worker, dask differ"):
         check_same(parts)
     check_same(json.loads(json.dumps(parts).replace('"b"', '"a"')))
+
+
+@pytest.mark.parametrize("options", [["--scans", "14"], ["--scan", "scan"]])
+def test_parts_of_other_series_are_not_mixed(options, tmp_path, monkeypatch):
+    """Another number of series, or another scan in them: the result is refused."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(fleet, "measure_part", lambda part, **given: {"part": part})
+    Path("scan").write_bytes(b"1")
+    command = ["bench", "fleet", "--scans", "12", "-o", "fleet.json"]
+    for part in ("kills", "tiny"):
+        assert CliRunner().invoke(app, [*command, "--part", part]).exit_code == 0
+    assert set(json.loads(Path("fleet.json").read_text())["parts"]) == {"kills", "tiny"}
+    found = CliRunner().invoke(app, [*command, *options])
+    assert isinstance(found.exception, BenchError)
+    assert found.exception.code == "AE-BENCH-005"

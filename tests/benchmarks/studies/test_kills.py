@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from autosam_edge_benchmarks.studies.kills import SCENES, SIGNALS, KillError, measure_kills, state_of
+from autosam_edge.errors import BenchError
+from autosam_edge_benchmarks.studies.kills import SCENES, SIGNALS, measure_kills, state_of
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 RUNS = {"a": {"preview.png": b"a", "statistics.json": b"a"}, "b": {"preview.png": b"b"}}
@@ -51,5 +52,5 @@ def test_a_mixture_or_a_part_is_seen(files, state, tmp_path):
     if state in ("none", *RUNS):
         assert state_of(tmp_path, RUNS) == state
         return
-    with pytest.raises(KillError, match=state):
+    with pytest.raises(BenchError, match=f"AE-BENCH-009.*{state}"):
         state_of(tmp_path, RUNS)
