@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("scipy")
 
+from autosam_edge.errors import InputError
 from autosam_edge.geometry import Grid, Orientation
 from autosam_edge.pipeline.resample import Resampler
 from autosam_edge_training.data import AMOS_INTENSITY, BTCV_INTENSITY, Case, Intensity, prepare_case
@@ -139,3 +140,14 @@ def test_arrays_that_do_not_fit_are_no_case():
         dataclasses.replace(case, target=case.target[:3])
     with pytest.raises(ValueError, match="int16"):
         Case("c", case.image.astype(np.float32), case.labels, 14, BTCV_INTENSITY)
+
+
+def test_a_value_beyond_the_classes_is_not_taken_for_unknown():
+    """In a scan that is labeled in part, 255 alone means that nobody knows."""
+    hu = np.zeros((4, 4, 4), np.int16)
+    labels = np.full(hu.shape, 255, np.uint8)
+    given = {"spacing_mm": (3.0, 3.0, 3.0), "classes": 6, "known": frozenset({1})}
+    prepare_case("c", hu, labels, Grid.axis_aligned(hu.shape, (3.0, 3.0, 3.0)), **given)
+    labels[0] = 6
+    with pytest.raises(InputError, match="AE-DATA-003.*value 6"):
+        prepare_case("c", hu, labels, Grid.axis_aligned(hu.shape, (3.0, 3.0, 3.0)), **given)

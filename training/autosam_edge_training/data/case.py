@@ -217,7 +217,9 @@ def prepare_case(
     np.rint(resampled, out=resampled)
     planes = classes
     if known is not None:
-        labels, planes = np.where(labels == UNKNOWN, classes, labels), classes + 1
+        unknown = labels == UNKNOWN
+        labels = np.where(unknown, classes, as_labels(np.where(unknown, 0, labels), classes))
+        planes = classes + 1
     truth = grid.orientation.to_canonical(as_labels(labels, planes))
     mask = ModelGrid(grid, spacing_mm, (0.0, 1.0)).resampler
     target = (_occupancy if targets == "occupancy" else _fullest)(truth, mask, planes)
