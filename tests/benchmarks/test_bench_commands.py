@@ -57,7 +57,10 @@ def test_a_result_of_another_measurement_is_refused(text, told, tmp_path):
         (["--slices", "0"], "--slices"),
         (["--slices", "160,-5"], "--slices"),
         (["--threads", "0"], "--threads"),
+        (["--threads", "2", "peers", "."], "--threads"),
         (["fuzz", "--again", "nothing"], "--again"),
+        (["fuzz", "--keep", "folder"], "--keep"),
+        (["fuzz", "--again", "nothing", "--jobs", "1"], "--jobs"),
         (["odd-inputs", "--max-memory", "900", "--out", "result.json"], "limit_mb"),
     ],
 )

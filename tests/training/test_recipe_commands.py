@@ -211,6 +211,9 @@ def test_what_is_missing_is_wrong_usage(command, missing, cubes, taught, tmp_pat
     "arguments",
     [
         ("train", "student", "--smoke", "--seed", "-1"),
+        ("train", "student", "--smoke", "--workers", "3"),
+        ("train", "teacher", "--dry-run", "--workers", "3"),
+        ("distill", "--smoke", "--workers", "3"),
         ("distill", "--smoke", "--lambda", "1.5"),
         ("distill", "--smoke", "--lambda", "-0.5"),
         ("distill", "--smoke", "--teacher", "absent.safetensors"),

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from autosam_edge.cli.extras import needs
-from autosam_edge.cli.options import Data
+from autosam_edge.cli.options import Data, refuse_given
 from autosam_edge.cli.progress import Stages
 
 app = typer.Typer(help="Run the methods that the paper compares with.", no_args_is_help=True)
@@ -34,6 +34,7 @@ def nnunet(
 
 @app.command("sam-point")
 def sam_point(
+    context: typer.Context,
     data: Data,
     sam: Annotated[
         Path, typer.Option("--sam", help="Checkpoint of SAM or MedSAM.", exists=True, dir_okay=False)
@@ -59,6 +60,8 @@ def sam_point(
 
     The points come from the ground truth, so this is no automatic segmentation.
     """
+    if not random_points:
+        refuse_given(context, {"seed"}, "has no effect without --random-points")
     with needs("sam2d"):
         from autosam_edge_benchmarks.paper.sam_predictor import load_predictor
     from autosam_edge_benchmarks.paper.points import PointConfig, write_point_predictions

@@ -10,7 +10,7 @@ import typer
 
 from autosam_edge.bundle import default_bundle_path, open_bundle
 from autosam_edge.cli.extras import needs
-from autosam_edge.cli.options import BundleOption, Data, Engine, FileOut, Threads, split_commas
+from autosam_edge.cli.options import BundleOption, Data, Engine, FileOut, Threads, refuse_given, split_commas
 from autosam_edge.cli.progress import Stages
 from autosam_edge.cli.tables import new_table, show
 from autosam_edge.read_scan import read
@@ -277,6 +277,7 @@ def odd_inputs(
 
 @app.command("fuzz")
 def fuzz(
+    context: typer.Context,
     inputs: Annotated[int, typer.Option("--inputs", min=1, help="Number of inputs, of all kinds.")] = 100_000,
     kinds: Annotated[
         str | None, typer.Option("--kinds", metavar="KIND,...", help="Kinds of inputs. Default: all.")
@@ -293,6 +294,10 @@ def fuzz(
     ] = None,
 ) -> None:
     """Read damaged scans and bundles: every one must be read, or refused with an error of its own."""
+    if again is None:
+        refuse_given(context, {"keep"}, "has no effect without --again")
+    else:
+        refuse_given(context, {"inputs", "kinds", "jobs", "out"}, "has no effect with --again")
     with needs("dev"):
         from autosam_edge_benchmarks.fuzz import run
         from autosam_edge_benchmarks.fuzz.kinds import KINDS

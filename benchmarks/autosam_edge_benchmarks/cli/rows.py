@@ -12,7 +12,15 @@ import typer
 
 from autosam_edge.bundle import open_bundle
 from autosam_edge.cli.extras import needs
-from autosam_edge.cli.options import ENGINE_NAMES, AsJson, BundleOption, EngineName, TierOption, split_commas
+from autosam_edge.cli.options import (
+    ENGINE_NAMES,
+    AsJson,
+    BundleOption,
+    EngineName,
+    TierOption,
+    refuse_given,
+    split_commas,
+)
 from autosam_edge.cli.progress import Stages
 from autosam_edge.cli.tables import new_table, show
 from autosam_edge.engines.selection import rank_artifacts, select_artifact
@@ -92,6 +100,10 @@ def bench(
 ) -> None:
     """Measure time and memory of every artifact on this machine; a busy machine is refused."""
     if context.invoked_subcommand is not None:
+        where = context.invoked_subcommand
+        refuse_given(
+            context, context.params, f"has no effect before {where}; give its options behind {where}"
+        )
         return
     whole = "whole numbers above 0 with commas, such as 1,2"
     counts = split_commas(slices, _positive, option="--slices", expected=whole)

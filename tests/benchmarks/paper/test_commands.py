@@ -93,6 +93,15 @@ def test_an_option_without_effect_is_refused(arguments, named):
     assert "has no effect" in result.output
 
 
+def test_a_seed_without_random_points_is_refused(tmp_path):
+    """The points of the rule do not depend on it."""
+    (tmp_path / "sam.pth").touch()
+    given = ["--data", tmp_path, "--sam", tmp_path / "sam.pth", "-o", tmp_path / "out", "--seed", "3"]
+    result = run("baseline", "sam-point", *given)
+    assert result.exit_code == 2
+    assert "--seed" in result.output
+
+
 def test_a_place_must_be_named():
     """An empty one is not the current folder."""
     with pytest.raises(typer.BadParameter, match="NAME=FOLDER"):

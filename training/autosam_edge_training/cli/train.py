@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from autosam_edge.cli.options import Sam, positive_number, require, split_commas
+from autosam_edge.cli.options import Sam, positive_number, refuse_given, require, split_commas
 from autosam_edge.cli.progress import Stages
 from autosam_edge.cli.tables import new_table, show
 from autosam_edge_training.choices import Distance, Reduction
@@ -75,6 +75,7 @@ C = TypeVar("C", "StudentRecipe", "TeacherRecipe")
 
 @app.command("teacher")
 def teacher(
+    context: typer.Context,
     config: Recipe = None,
     data: Data = None,
     out: Run = None,
@@ -87,7 +88,7 @@ def teacher(
     ] = False,
 ) -> None:
     """Train the AutoSAM teacher."""
-    _require_paths(config, data, out, smoke=smoke or dry_run)
+    _require_paths(context, config, data, out, smoke=smoke or dry_run)
     from autosam_edge_training import train_teacher
     from autosam_edge_training.networks.autosam.config import TeacherConfig
 
@@ -106,6 +107,7 @@ def teacher(
 
 @app.command("student")
 def student(
+    context: typer.Context,
     config: Recipe = None,
     data: Data = None,
     out: Run = None,
@@ -116,7 +118,7 @@ def student(
     smoke: Smoke = False,
 ) -> None:
     """Train a student on labels alone."""
-    _require_paths(config, data, out, smoke=smoke)
+    _require_paths(context, config, data, out, smoke=smoke)
     from autosam_edge_training import train_student
 
     recipe = _recipe(train_student.Config, config, smoke=smoke, seed=seed)
@@ -197,6 +199,7 @@ Cache = Annotated[
 
 
 def distill(
+    context: typer.Context,
     config: Recipe = None,
     data: Data = None,
     teacher: Teachers = None,
@@ -213,7 +216,7 @@ def distill(
     smoke: Smoke = False,
 ) -> None:
     """Distill a teacher into a student."""
-    _require_paths(config, data, out, smoke=smoke)
+    _require_paths(context, config, data, out, smoke=smoke)
     if not smoke:
         require("--teacher", teacher, _NEEDED)
     if cache is not None and not cache.exists() and int(os.environ.get("WORLD_SIZE", "1")) > 1:
@@ -271,9 +274,13 @@ def _fill_cache(
             cache_probabilities(teacher, parts, folder, ensemble=ensemble, sam=sam, progress=progress)
 
 
-def _require_paths(config: Path | None, data: Path | None, out: Path | None, *, smoke: bool) -> None:
-    """Refuse a run without these options, unless it is a smoke run."""
-    if not smoke:
+def _require_paths(
+    context: typer.Context, config: Path | None, data: Path | None, out: Path | None, *, smoke: bool
+) -> None:
+    """Refuse a run without these options, unless it is a smoke run, which prepares no patches ahead."""
+    if smoke:
+        refuse_given(context, {"workers"}, "has no effect with --smoke or --dry-run")
+    else:
         for option, path in (("--config", config), ("--data", data), ("--out", out)):
             require(option, path, _NEEDED)
 
