@@ -71,7 +71,7 @@ def check_same(parts: Mapping[str, Result]) -> None:
     """
     digests = {name: found["results_sha256"] for name, found in parts.items() if "results_sha256" in found}
     if len(set(digests.values())) > 1:
-        raise STUDY_FAILED(f"the results of {', '.join(digests)} differ")
+        raise STUDY_FAILED(f"the results of {', '.join(digests)} differ.")
 
 
 def _measure_way(
@@ -89,7 +89,7 @@ def _measure_way(
         run = run_batch(REAL, source, out, ["--workers", "1" if part == "one-worker" else "2"])
     codes = failed_codes(out)
     if codes != Counter(expected.values()):
-        raise STUDY_FAILED(f"the broken scans fail with {dict(codes)}, expected {expected}")
+        raise STUDY_FAILED(f"the broken scans fail with {dict(codes)}, expected {expected}.")
     return {
         "scans": count,
         "real": scan is not None,

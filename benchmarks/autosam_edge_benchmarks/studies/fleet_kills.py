@@ -94,9 +94,9 @@ def _kill(process: subprocess.Popen[str], victim: str, rng: random.Random) -> st
 def _check(out: Path, expected: str) -> int:
     """Compare a finished batch with an undisturbed one; return how many scans ran more than once."""
     if digest(out) != expected:
-        raise STUDY_FAILED("the results after kills differ from those of an undisturbed run")
+        raise STUDY_FAILED("the results after kills differ from those of an undisturbed run.")
     if left := [path.name for path in (out / ".work").iterdir()]:
-        raise STUDY_FAILED(f"{len(left)} unfinished folders were left")
+        raise STUDY_FAILED(f"{len(left)} unfinished folders were left.")
     verify(out / "audit.jsonl")
     runs = defaultdict(list)
     for line in (out / "audit.jsonl").read_text().splitlines():
@@ -105,5 +105,7 @@ def _check(out: Path, expected: str) -> int:
             runs[entry["input"]].append(entry["files"])
     done = sum(1 for _ in (out / "scans").iterdir())
     if len(runs) != done or any(files != found[0] for found in runs.values() for files in found):
-        raise STUDY_FAILED(f"{done} scans are done, {len(runs)} are in the record, or two runs of one differ")
+        raise STUDY_FAILED(
+            f"{done} scans are done, {len(runs)} are in the record, or two runs of one differ."
+        )
     return sum(map(len, runs.values())) - done

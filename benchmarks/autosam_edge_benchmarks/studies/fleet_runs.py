@@ -80,7 +80,7 @@ def run_batch(program: str, source: Path, out: Path, options: Sequence[object]) 
         seconds = time.perf_counter() - started
         text, _ = process.communicate()
     if not text:
-        raise STUDY_FAILED(f"the batch ended with code {process.returncode} and no report")
+        raise STUDY_FAILED(f"the batch ended with code {process.returncode} and no report.")
     return Run(json.loads(text), seconds, parent_mb, worker_mb)
 
 

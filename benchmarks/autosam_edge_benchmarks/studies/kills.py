@@ -100,11 +100,11 @@ def state_of(out: Path, runs: Mapping[str, Files]) -> str:
     if whole := [run for run, files in runs.items() if files == found]:
         return whole[0]
     if not any(found.items() <= files.items() for files in runs.values()):
-        raise STUDY_FAILED(f"a mixture: {sorted(found)}")
+        raise STUDY_FAILED(f"a mixture: {sorted(found)}.")
     if any((*out.glob(".*/removing"), *out.glob(".*/placing"))):
         return "completed"
     if found:
-        raise STUDY_FAILED(f"a part: {sorted(found)}")
+        raise STUDY_FAILED(f"a part: {sorted(found)}.")
     return "none"
 
 
@@ -114,7 +114,7 @@ def check_after(out: Path, runs: Mapping[str, Files]) -> str:
     if out.exists():
         sweep(out)
         if state_of(out, runs) == "completed":
-            raise STUDY_FAILED("a part that is not completed")
+            raise STUDY_FAILED("a part that is not completed.")
     return found
 
 
@@ -135,13 +135,13 @@ def _kill_at_steps(scene: str, steps: Sequence[int] | None) -> Counter[str]:
             rival = _worker(out, "next", 0, _FIVE) if scene == "two processes" else None
             process = _worker(out, "own", step, _TWO)
             if rival is not None and rival.wait() != 0:
-                raise STUDY_FAILED(f"step {step}: the other process failed")
+                raise STUDY_FAILED(f"step {step}: the other process failed.")
             if process.wait() == 0:  # there are no more steps
                 break
             state = check_after(out, runs)
             found[state if rival is None else "other" if state == "next" else state] += 1
             if _worker(out, "next", 0, _FIVE).wait() != 0 or state_of(out, runs) != "next":
-                raise STUDY_FAILED(f"step {step}: the next run failed")
+                raise STUDY_FAILED(f"step {step}: the next run failed.")
             _check_clean(out, mine=scene != "new folder")
     return found
 
@@ -169,12 +169,12 @@ def _kill_at_random(name: str, count: int) -> Counter[str]:
             _check_ending(process, name)
             state = check_after(out, runs)
             if process.returncode == 0 and state != own:
-                raise STUDY_FAILED(f"{name}: a run says that it is done, and {state} stands there")
+                raise STUDY_FAILED(f"{name}: a run says that it is done, and {state} stands there.")
             if alive:
                 found["older" if state == before else "own" if state == own else state] += 1
             lasts_s = _undisturbed(scans[int(own)], out)
             if state_of(out, runs) != own:
-                raise STUDY_FAILED(f"kill {found.total()} with {name}: the next run has not written")
+                raise STUDY_FAILED(f"kill {found.total()} with {name}: the next run has not written.")
             _check_clean(out, mine=True)
             before = own
     return found
@@ -186,7 +186,7 @@ def _undisturbed(scan: Path, out: Path) -> float:
     started = time.perf_counter()
     _, told = process.communicate()
     if process.returncode != 0:
-        raise STUDY_FAILED(f"an undisturbed run failed: {told[-300:]}")
+        raise STUDY_FAILED(f"an undisturbed run failed: {told[-300:]}.")
     return time.perf_counter() - started
 
 
@@ -197,16 +197,16 @@ def _check_ending(process: subprocess.Popen[str], name: str) -> None:
     stopped = -number if name == "SIGKILL" else 128 + number
     said = told.endswith(f"{MESSAGE}\n")
     if process.returncode not in (0, stopped) or (process.returncode > 0) is not said:
-        raise STUDY_FAILED(f"{name}: exit code {process.returncode}, {told[-300:]}")
+        raise STUDY_FAILED(f"{name}: exit code {process.returncode}, {told[-300:]}.")
 
 
 def _check_clean(out: Path, *, mine: bool) -> None:
     """Nothing hidden in the folder or beside it, and the user's file as it was."""
     hidden = [path.name for folder in (out, out.parent) for path in folder.iterdir() if path.name[0] == "."]
     if hidden:
-        raise STUDY_FAILED(f"left behind: {hidden}")
+        raise STUDY_FAILED(f"left behind: {hidden}.")
     if mine and (out / _MINE).read_text() != "mine":
-        raise STUDY_FAILED("a file of the user has changed")
+        raise STUDY_FAILED("a file of the user has changed.")
 
 
 def _worker(out: Path, text: str, step: int, names: Sequence[str]) -> subprocess.Popen[bytes]:
@@ -223,5 +223,5 @@ def _segment(scan: Path, out: Path) -> subprocess.Popen[str]:
     )
     assert process.stdout is not None
     if process.stdout.readline() != "caught\n":
-        raise STUDY_FAILED(f"the program did not start: {process.communicate()[1][-300:]}")
+        raise STUDY_FAILED(f"the program did not start: {process.communicate()[1][-300:]}.")
     return process

@@ -60,9 +60,9 @@ def measure_long_life(scans: int, session: Session, *, log: Callable[[str], None
     first, last = statistics.median(memory[part : 2 * part]), statistics.median(memory[-part:])
     growth = 100 * (last / first - 1)
     if growth > MAX_GROWTH_PERCENT:
-        raise STUDY_FAILED(f"memory has grown by {growth:.1f} %")
+        raise STUDY_FAILED(f"memory has grown by {growth:.1f} %.")
     if any(now > before for now, before in zip(counts[-1], counts[part], strict=True)):
-        raise STUDY_FAILED(f"(descriptors, threads) were {counts[part]} and are {counts[-1]}")
+        raise STUDY_FAILED(f"(descriptors, threads) were {counts[part]} and are {counts[-1]}.")
     return {
         **result,
         "scans": scans,
