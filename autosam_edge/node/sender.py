@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 _SENT = "sent.json"
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 5.0, 600.0
 _TIMEOUT_S = 30
-
-
 _THERE = 0x0111  # "duplicate SOP Instance" (PS3.7 annex C): an earlier attempt reached the archive
 
 
