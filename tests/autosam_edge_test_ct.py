@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -165,3 +166,21 @@ def vary(ct: Any, changes: list[dict[str, Any]]) -> None:
     """Slice d with the changes at d."""
     for d, of_slice in enumerate(changes):
         ct.save(ct.image(d, **of_slice), f"im{d:02}")
+
+
+def write_enhanced(files: tuple[Path, ...], path: Path) -> Path:
+    """The slices as one multi-frame object."""
+    import highdicom as hd
+
+    sources = [pydicom.dcmread(file) for file in files]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        multi = hd.legacy.LegacyConvertedEnhancedCTImage(
+            sources,
+            series_instance_uid="2.25.77",
+            series_number=5,
+            sop_instance_uid="2.25.78",
+            instance_number=1,
+        )
+    multi.save_as(path)
+    return path

@@ -78,6 +78,16 @@ def storescu(dcmtk, port, folder, *, called=TITLE, tls=()):
     return subprocess.run(map(str, command), capture_output=True, timeout=60, check=False).returncode
 
 
+def wait_until_open(port, *, seconds):
+    """Until a program of this computer listens on the port, or the time is over."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.05)
+
+
 def free_port():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -99,11 +109,7 @@ def storescp(dcmtk, folder, port):
     folder.mkdir(exist_ok=True)
     process = subprocess.Popen([dcmtk["storescp"], "-od", str(folder), "+xa", str(port)])
     try:
-        for _ in range(100):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.05)
+        wait_until_open(port, seconds=5)
         yield
     finally:
         process.terminate()

@@ -27,11 +27,10 @@ from autosam_edge.batch.scan import Scanner
 from autosam_edge.error_codes import (
     CONTRACT_SETTINGS_INVALID,
     INPUT_UNREADABLE,
-    INTERNAL_ERROR,
     OUTPUT_OCCUPIED,
     PATH_MISSING,
 )
-from autosam_edge.errors import AutosamEdgeError, CancelledError, OutputError
+from autosam_edge.errors import CancelledError, OutputError
 from autosam_edge.output_formats import FILE_NAMES, Format
 from autosam_edge.read_choices import ReadChoices
 from autosam_edge.strict_json import build, parse_json
@@ -165,12 +164,10 @@ def run_contract(
         outcome = _segment_all(contract, source, out, settings, socket)
     except CancelledError:
         raise
-    except Exception as error:  # the message of a foreign one may quote a patient
-        foreign = INTERNAL_ERROR(f"unexpected {type(error).__name__}.")
-        fault = Fault.of(error if isinstance(error, AutosamEdgeError) else foreign)
+    except Exception as error:
         with suppress(OutputError):  # the disk may be full
             _clear(contract, source, out)
-            _report(contract, Outcome(error=fault), out)
+            _report(contract, Outcome(error=Fault.of(error)), out)
         raise
     _report(contract, outcome, out)
     return outcome

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import sqlite3
 import stat
 from contextlib import closing, contextmanager
@@ -26,7 +25,7 @@ from autosam_edge.error_codes import (
     PATH_MISSING,
 )
 from autosam_edge.errors import InputError
-from autosam_edge.formats.companion import named_companion
+from autosam_edge.formats.companion import companion_status
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -46,14 +45,6 @@ CREATE TABLE IF NOT EXISTS file (
 CREATE INDEX IF NOT EXISTS file_by_scan ON file (scan);
 """
 ID_LETTERS = 16
-_OTHER_OF_NIFTI = {  # the endings of the other file of a pair, the best first
-    ".hdr": (".img", ".img.gz", ".IMG", ".IMG.GZ"),
-    ".img": (".hdr", ".hdr.gz", ".HDR", ".HDR.GZ"),
-}
-_NAME_OF_VOXELS = re.compile(
-    rb"^(?:ElementDataFile[ \t]*[=:]|data ?file:(?!=))[ \t]*(.*?)[ \t\r]*$", re.MULTILINE | re.IGNORECASE
-)
-_MAX_HEADER_BYTES = 1 << 20
 _COMMIT_EVERY = 500  # files; a killed update loses no more than these
 
 
@@ -237,26 +228,10 @@ def _stamp_of(path: Path, name: str) -> tuple[tuple[int | str, int], bool]:
     except OSError as error:
         raise INPUT_UNREADABLE(f"{name} cannot be read ({type(error).__name__}).") from error
     stamp = (status.st_size, status.st_mtime_ns)
-    if stat.S_ISREG(status.st_mode) and (other := _other_of(path)):
+    if stat.S_ISREG(status.st_mode) and (other := companion_status(path)):
         both = (*stamp, other.st_size, other.st_mtime_ns)
         return (repr(both), max(both[1], both[3])), False
     return stamp, stat.S_ISDIR(status.st_mode)
-
-
-def _other_of(path: Path) -> os.stat_result | None:
-    """Size and time of the other file of a volume in two files; None if there is none."""
-    ending, found = path.suffix.lower(), None
-    try:
-        if ending in _OTHER_OF_NIFTI:
-            others = (path.with_suffix(other) for other in _OTHER_OF_NIFTI[ending])
-            found = next((other for other in others if other.exists()), None)
-        elif ending in (".mhd", ".nhdr"):
-            with path.open("rb") as file:
-                named = _NAME_OF_VOXELS.search(file.read(_MAX_HEADER_BYTES))
-            found = named and named_companion(path, named[1].decode("latin-1"), "a field")
-        return found.stat() if found else None
-    except (OSError, ValueError):  # the reader of the scan tells why
-        return None
 
 
 def _is_gone(path: Path) -> bool:

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
 from autosam_edge.bundle import open_bundles
+from autosam_edge.error_codes import INTERNAL_ERROR, OUT_OF_MEMORY
 from autosam_edge.errors import AutosamEdgeError
 from autosam_edge.read_choices import ReadChoices
 
@@ -29,9 +30,13 @@ class Fault:
     remedy: str
 
     @classmethod
-    def of(cls, error: AutosamEdgeError) -> Fault:
-        """The error as data."""
-        return cls(error.code, error.message, error.remedy)
+    def of(cls, error: Exception) -> Fault:
+        """The error as data; of a foreign one only its type, as its message may quote a patient."""
+        if isinstance(error, AutosamEdgeError):
+            return cls(error.code, error.message, error.remedy)
+        if isinstance(error, MemoryError):
+            return cls.of(OUT_OF_MEMORY("the device ran out of memory."))
+        return cls.of(INTERNAL_ERROR(f"unexpected {type(error).__name__}."))
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 from autosam_edge.audit import append_run
 from autosam_edge.batch.job import Fault
 from autosam_edge.dicom.read import read_dicom
-from autosam_edge.error_codes import INTERNAL_ERROR, OUT_OF_MEMORY
-from autosam_edge.errors import AutosamEdgeError, CancelledError
+from autosam_edge.errors import CancelledError
 from autosam_edge.read_scan import read
 from autosam_edge.session import open_session
 from autosam_edge.write_results import write
@@ -66,12 +65,8 @@ class Scanner:
                 self._segment(job, progress)
         except CancelledError:
             raise
-        except AutosamEdgeError as error:
+        except Exception as error:  # one scan never stops the others
             fault = Fault.of(error)
-        except MemoryError:
-            fault = Fault.of(OUT_OF_MEMORY("the device ran out of memory."))
-        except Exception as error:  # one scan never stops the others; a foreign message may quote a patient
-            fault = Fault.of(INTERNAL_ERROR(f"unexpected {type(error).__name__}."))
         if fault is not None:
             self._folder.set_fault(job, fault, self._settings.record)
         return fault

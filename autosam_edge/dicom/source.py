@@ -11,9 +11,8 @@ import re
 from typing import TYPE_CHECKING
 
 from pydicom.dataset import Dataset
-from pydicom.multival import MultiValue
 
-from autosam_edge.dicom.header import stamp_of
+from autosam_edge.dicom.header import stamp_of, texts_of
 from autosam_edge.dicom.parse import Allowance, read_whole_header
 from autosam_edge.error_codes import SEG_SOURCE_UNUSABLE
 from autosam_edge.errors import InputError
@@ -165,10 +164,9 @@ def loss_of(source: Dataset) -> dict[str, list[str]]:
     found = {}
     for keyword, form in ((LOSS_RATIO, _RATIO), (_LOSS_METHOD, _METHOD)):
         try:
-            held = source.get(keyword)
-        except Exception:  # pydicom raises many types for a damaged element
-            held = None
-        values = [str(value).strip() for value in (held if isinstance(held, MultiValue) else [held])]
+            values = texts_of(source, keyword, "")
+        except InputError:  # a damaged element
+            values = []
         found[keyword] = values if all(map(form.fullmatch, values)) else []
     return found
 

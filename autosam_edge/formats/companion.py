@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from autosam_edge.error_codes import COMPANION_MISSING, INPUT_UNREADABLE
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Sequence
     from pathlib import Path
+
+_OTHER_OF_NIFTI = {  # the endings of the other file of a pair, the best first
+    ".hdr": (".img", ".img.gz", ".IMG", ".IMG.GZ"),
+    ".img": (".hdr", ".hdr.gz", ".HDR", ".HDR.GZ"),
+}
+_NAME_OF_VOXELS = re.compile(
+    rb"^(?:ElementDataFile[ \t]*[=:]|data ?file:(?!=))[ \t]*(.*?)[ \t\r]*$", re.MULTILINE | re.IGNORECASE
+)
+_MAX_HEADER_BYTES = 1 << 20
 
 
 def named_companion(header: Path, name: str, field: str) -> Path:
@@ -60,3 +71,26 @@ def _checked(header: Path, found: Path, what: str) -> Path:
             f"{what} is a link that leads out of the folder.", remedy="Copy both files into one folder."
         )
     return found
+
+
+def companion_status(path: Path) -> os.stat_result | None:
+    """Size and time of the other file of a volume in two files, from a look at the start of the header.
+
+    Args:
+        path: Header, or ``.img``.
+
+    Returns:
+        None where there is no such file, or it is refused: the reader of the volume tells why.
+    """
+    ending, found = path.suffix.lower(), None
+    try:
+        if ending in _OTHER_OF_NIFTI:
+            others = (path.with_suffix(other) for other in _OTHER_OF_NIFTI[ending])
+            found = next((other for other in others if other.exists()), None)
+        elif ending in (".mhd", ".nhdr"):
+            with path.open("rb") as file:
+                named = _NAME_OF_VOXELS.search(file.read(_MAX_HEADER_BYTES))
+            found = named and named_companion(path, named[1].decode("latin-1"), "a field")
+        return found.stat() if found else None
+    except (OSError, ValueError):
+        return None

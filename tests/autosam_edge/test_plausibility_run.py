@@ -23,7 +23,7 @@ from autosam_edge.plausibility.evidence import EvidenceCollector
 from autosam_edge.plausibility.expected_dice import near_organs
 from autosam_edge.session import Session
 from autosam_edge.volume import Segmentation, Volume
-from autosam_edge.warning_codes import VALUES_NOT_HU
+from autosam_edge.warning_codes import ORGAN_CUT, VALUES_NOT_HU
 from autosam_edge.write_results import write
 
 AREA = "Plausibility of the labels"
@@ -57,6 +57,17 @@ def test_a_run_measures_its_organs_in_patient_space(orientation):
     assert (spleen["cut_by"], kidney["cut_by"]) == ([], ["upper end"])
     assert measured["confidence"] > 0.99
     assert measured["share_below_fat"] == pytest.approx(float((hu < -100).mean()), abs=0.01)
+
+
+def test_a_fine_model_without_limits_says_which_organs_the_scan_cuts():
+    """As that of the standard tier; the limits, of which it has none, give the verdict alone."""
+    models = [make_model(spacing_mm=(spacing, 2.0, 2.0)) for spacing in (6.0, 3.0)]
+    engines = [ThresholdEngine((-125.0, 40.0, 200.0)) for _ in models]
+    session = Session(models[1], engines[1], coarse=Session(models[0], engines[0]))
+    found = session.segment(Volume(two_blocks(), Grid.axis_aligned((40, 50, 60), (3.0, 2.0, 2.0))))
+    assert (found.plausibility, found.provenance.parameters["coarse"]["found"]) == (None, "organs")
+    cut = [warning.organ for warning in found.warnings if warning.code == ORGAN_CUT.code]
+    assert cut == ["kidney_right"]
 
 
 def test_the_confidence_is_the_mean_over_the_voxels_that_an_organ_wins():

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from scipy.stats import spearmanr
 
 from autosam_edge.plausibility.expected_dice import Confidence, log_odds
-from autosam_edge_benchmarks.result_header import Result
+from autosam_edge_benchmarks.result_header import Result, mean
 from autosam_edge_benchmarks.studies.confidence_inputs import TEMPERATURES, FloatArray
 from autosam_edge_benchmarks.studies.plausibility import AS_IT_IS
 from autosam_edge_training.error_codes import SPLIT_EMPTY
@@ -139,4 +139,5 @@ def _agreement(true: FloatArray, expected: FloatArray, warn_below: float) -> Res
 
 
 def _mean(values: FloatArray | npt.NDArray[np.bool_], digits: int) -> float | None:
-    return round(float(values.mean()), digits) if len(values) else None
+    found = mean(values)
+    return None if found is None else round(found, digits)

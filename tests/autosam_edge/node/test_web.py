@@ -6,11 +6,9 @@ import asyncio
 import io
 import json
 import os
-import socket
 import subprocess
 import sys
 import threading
-import time
 import zipfile
 from http.client import HTTPConnection
 
@@ -134,18 +132,14 @@ def test_the_command_serves_in_a_new_folder_and_ends_if_its_port_is_taken(tmp_pa
 def test_a_client_that_follows_a_job_does_not_keep_the_command_from_its_end(tmp_path):
     pytest.importorskip("uvicorn")
     pytest.importorskip("pynetdicom")
-    from autosam_edge_test_node import free_port
+    from autosam_edge_test_node import free_port, wait_until_open
 
     port = free_port()
     command = [sys.executable, "-m", "autosam_edge", "serve", "-o", tmp_path, "--http", port]
     process = subprocess.Popen(list(map(str, command)), env={**os.environ, "AUTOSAM_EDGE_TOKEN": TOKEN})
     client, header = HTTPConnection("127.0.0.1", port), {"Authorization": f"Bearer {TOKEN}"}
     try:
-        for _ in range(600):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.1)
+        wait_until_open(port, seconds=60)
         (tmp_path / "received" / f"{'0' * 32}.zip").mkdir()  # a job that waits for ever
         client.request("GET", f"/jobs/{'0' * 32}/events", headers=header)
         assert client.getresponse().readline().startswith(b"data: ")
