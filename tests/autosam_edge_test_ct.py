@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -168,19 +169,22 @@ def vary(ct: Any, changes: list[dict[str, Any]]) -> None:
         ct.save(ct.image(d, **of_slice), f"im{d:02}")
 
 
-def write_enhanced(files: tuple[Path, ...], path: Path) -> Path:
+def as_enhanced(sources: list[Dataset]) -> Dataset:
     """The slices as one multi-frame object."""
     import highdicom as hd
 
-    sources = [pydicom.dcmread(file) for file in files]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        multi = hd.legacy.LegacyConvertedEnhancedCTImage(
+        return hd.legacy.LegacyConvertedEnhancedCTImage(
             sources,
             series_instance_uid="2.25.77",
             series_number=5,
             sop_instance_uid="2.25.78",
             instance_number=1,
         )
-    multi.save_as(path)
+
+
+def write_enhanced(files: Sequence[Path], path: Path) -> Path:
+    """The slices of some files as one file."""
+    as_enhanced([pydicom.dcmread(file) for file in files]).save_as(path)
     return path

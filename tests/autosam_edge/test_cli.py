@@ -8,15 +8,13 @@ import os
 import signal
 import subprocess
 import sys
-import warnings
 from typing import get_args
 
-import highdicom as hd
 import nibabel as nib
 import numpy as np
-import pydicom
 import pytest
 import typer
+from autosam_edge_test_ct import write_enhanced
 from autosam_edge_test_support import SHARED_DATA, write_bundle
 
 from autosam_edge.bundle import default_bundle_path
@@ -238,17 +236,7 @@ def test_a_seg_of_what_is_not_dicom_is_refused_before_the_work(segmented, tmp_pa
 
 def test_an_enhanced_file_is_segmented_in_its_own_folder(scan, tmp_path):
     """The user gave one file, so its folder is as good as any other; what is there stays."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        sources = [pydicom.dcmread(path) for path in sorted(scan.iterdir())]
-        multi = hd.legacy.LegacyConvertedEnhancedCTImage(
-            sources,
-            series_instance_uid="2.25.77",
-            series_number=5,
-            sop_instance_uid="2.25.78",
-            instance_number=1,
-        )
-    multi.save_as(tmp_path / "scan.dcm")
+    write_enhanced(sorted(scan.iterdir()), tmp_path / "scan.dcm")
     before = (tmp_path / "scan.dcm").read_bytes()
     result = run("segment", "scan.dcm", "-o", ".", cwd=tmp_path)
     assert result.returncode == 0, result.stderr

@@ -10,7 +10,7 @@ import highdicom as hd
 import numpy as np
 import pydicom
 import pytest
-from autosam_edge_test_ct import lenient_writing  # noqa: F401  used by every test
+from autosam_edge_test_ct import as_enhanced, lenient_writing  # noqa: F401  used by every test
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
 from autosam_edge.dicom import labelmap, segmentation
@@ -90,10 +90,7 @@ def test_it_is_what_highdicom_makes_of_all_voxels(scan, segmented, tmp_path: Pat
 
 def test_a_multi_frame_source_is_matched_frame_by_frame(scan, segmented, tmp_path: Path) -> None:
     """Each frame of the object names the source frame that it shows."""
-    sources = [pydicom.dcmread(file) for file in scan.source.files]
-    multi = hd.legacy.LegacyConvertedEnhancedCTImage(
-        sources, series_instance_uid="2.25.77", series_number=5, sop_instance_uid="2.25.78", instance_number=1
-    )
+    multi = as_enhanced([pydicom.dcmread(file) for file in scan.source.files])
     multi.save_as(tmp_path / "multi.dcm")
     write_dicom_labelmap(segmented, [tmp_path / "multi.dcm"], tmp_path / "out.dcm")
     seg = hd.seg.segread(tmp_path / "out.dcm")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import warnings
 from typing import TYPE_CHECKING
 
 import highdicom as hd
 import numpy as np
 import pydicom
 import pytest
+from autosam_edge_test_ct import as_enhanced
 from autosam_edge_test_hazards import hazard
 from autosam_edge_test_seg import NAME, PROVENANCE, SHAPE, SPACING_MM, read_back, rewrite
 
@@ -113,15 +113,7 @@ def test_multi_frame_source_is_matched_frame_by_frame(series, segmentation, tmp_
     for source in sources:
         source.PixelData = np.zeros(SHAPE[1:], np.int16).tobytes()
         source["PixelData"].VR = "OW"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        multi = hd.legacy.LegacyConvertedEnhancedCTImage(
-            sources,
-            series_instance_uid="2.25.77",
-            series_number=5,
-            sop_instance_uid="2.25.78",
-            instance_number=1,
-        )
+    multi = as_enhanced(sources)
     frames = list(multi.PerFrameFunctionalGroupsSequence)
     order = [3, 0, 5, 1, 4, 2]
     positions = {
