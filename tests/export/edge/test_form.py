@@ -33,6 +33,8 @@ OPTIONS = {
     "shuffle": EdgeOptions(convolution="2d-sum", norm="means", upsampling="shuffle"),
 }
 
+SWIN_STUDENTS = ("swinunetr-tiny", pytest.param("swinunetr-small", marks=pytest.mark.slow))
+
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
@@ -70,7 +72,7 @@ def assert_edge_form_is_the_student(name, options, sides):
 
 
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
-@pytest.mark.parametrize("name", ["swinunetr-tiny", "swinunetr-small"])
+@pytest.mark.parametrize("name", SWIN_STUDENTS)
 def test_the_edge_form_is_the_student(name, options):
     """With every way of writing it."""
     assert_edge_form_is_the_student(name, options, SMALL)
@@ -103,7 +105,7 @@ def sorted_values(parameters):
 
 
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
-@pytest.mark.parametrize("name", ["swinunetr-tiny", "swinunetr-small", "pocketnet"])
+@pytest.mark.parametrize("name", [*SWIN_STUDENTS, "pocketnet"])
 def test_every_parameter_is_the_students(name, options):
     """All numbers are the same; only queries are scaled, and biases of an upsampling repeat in a block."""
     student = student_of(name)
