@@ -13,7 +13,7 @@ from autosam_edge.system.machine import available_cores, memory_limit_mb
 from autosam_edge.warning_codes import OF_THE_VERDICT, TIME_WAS_SHORT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from autosam_edge.engines.engine import Engine
     from autosam_edge.geometry import Box
@@ -104,7 +104,8 @@ class _Found:
     Args:
         part: Part of the canonical scan to label; None for the whole body.
         record: What the provenance says of the coarse run.
-        doubts: Warnings that belong to the verdict.
+        plausibility: Verdict on the coarse labels.
+        doubts: Warnings that belong to the verdict; each names the coarse model.
         result: The labels, if they are to be kept; otherwise their memory is free before the fine model runs.
     """
 
@@ -243,9 +244,18 @@ class CoarseToFineRun(PlannedRun):
             "tiles": made_by.parameters["tiles"],
             "tiles_of_air": made_by.parameters["tiles_of_air"],
         }
-        doubts = tuple(warning for warning in labels.warnings if warning.code in OF_THE_VERDICT)
+
+        def named(warnings: Iterable[ScanWarning]) -> tuple[ScanWarning, ...]:
+            """The warnings with the model to whose labels their numbers belong."""
+            said = f"Labels of the coarse model {made_by.model}: "
+            return tuple(replace(warning, message=said + warning.message) for warning in warnings)
+
+        judged = labels.plausibility and replace(
+            labels.plausibility, reasons=named(labels.plausibility.reasons)
+        )
+        doubts = named(warning for warning in labels.warnings if warning.code in OF_THE_VERDICT)
         kept = None if self._time_budget_s is None else labels
-        return _Found(part, record, labels.plausibility, doubts, kept)
+        return _Found(part, record, judged, doubts, kept)
 
 
 def _counted(

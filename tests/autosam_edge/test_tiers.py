@@ -214,6 +214,7 @@ def test_a_fine_model_without_limits_gets_the_verdict_of_the_coarse_one(limits, 
     assert result.verdict == verdict
     reasons = result.plausibility.reasons if limits else ()
     assert set(reasons) <= set(result.warnings)
+    assert all(reason.message.startswith("Labels of the coarse model coarse: ") for reason in reasons)
     assert bool(reasons) == (verdict == "implausible")
     own = dataclasses.replace(FINE, plausibility=LIMITS)
     judged = Session(own, engine(), coarse=Session(coarse, engine())).segment(volume)
