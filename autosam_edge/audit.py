@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING
 
 from autosam_edge.error_codes import AUDIT_BROKEN
 from autosam_edge.strict_json import parse_json
+from autosam_edge.system.atomic_files import explained
 from autosam_edge.system.file_hash import file_digest
 from autosam_edge.system.file_lock import waiting_lock
+from autosam_edge.system.staging import WAIT_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -52,7 +54,8 @@ def append_run(record: Path, segmentation: Segmentation, files: Iterable[Path]) 
 
     Raises:
         AuditError: The last line is damaged (AE-AUDIT-001).
-        OSError: The record cannot be written.
+        OutputError: The record cannot be written (AE-OUTPUT-001), the disk is full (-003), or another process
+            blocks it (-007).
     """
     provenance = segmentation.provenance
     append(
@@ -79,10 +82,12 @@ def append(record: Path, event: Mapping[str, object]) -> None:
 
     Raises:
         AuditError: The last line is damaged (AE-AUDIT-001).
-        OSError: The record cannot be written.
+        OutputError: The record cannot be written (AE-OUTPUT-001), the disk is full (-003), or another process
+            blocks it (-007).
     """
     with (
-        waiting_lock(record.with_name(f"{record.name}.lock"), seconds=60),
+        explained("the record of what ran"),
+        waiting_lock(record.with_name(f"{record.name}.lock"), seconds=WAIT_S),
         record.open("a+b", buffering=0) as file,
     ):
         size = file.seek(0, os.SEEK_END)
@@ -93,6 +98,8 @@ def append(record: Path, event: Mapping[str, object]) -> None:
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
         entry = {"before": before, "time": now, **event}
         line = (json.dumps({**entry, "hash": _hash(entry)}) + "\n").encode()
+        if tail and not tail.endswith(b"\n"):  # as an editor may leave it
+            line = b"\n" + line
         try:
             while line:  # a disk that fills up takes a part
                 line = line[file.write(line) :]

@@ -247,9 +247,7 @@ LABEL_VALUE_INVALID = ErrorCode(
 )
 
 # Bundle, engine, memory
-BUNDLE_MISSING = ErrorCode(
-    "AE-BUNDLE-001", "there is no bundle at the path", "Check the path given as `bundle`."
-)
+BUNDLE_MISSING = ErrorCode("AE-BUNDLE-001", "there is no bundle at the path", "Check the path of the bundle.")
 BUNDLE_INCOMPLETE = ErrorCode("AE-BUNDLE-002", "not a bundle, or a file is missing in it", _GET_BUNDLE_AGAIN)
 MANIFEST_INVALID = ErrorCode("AE-BUNDLE-003", "the manifest breaks the schema", _GET_BUNDLE_AGAIN)
 BUNDLE_ALTERED = ErrorCode(
@@ -456,11 +454,15 @@ WORKER_DIED = ErrorCode(
     "the process that worked on the scan ended, as by lack of memory or a crash of a library",
     "Try the scan alone with `autosam-edge segment`, and with fewer workers or `--max-memory`.",
 )
-
 CONTRACT_SETTINGS_INVALID = ErrorCode(
     "AE-BATCH-006",
     "the settings that the caller of a container gives are not valid",
     "docs/containers.md lists the settings.",
+)
+RESULTS_ELSEWHERE = ErrorCode(
+    "AE-BATCH-007",
+    "workers of the cluster did not write into the folder of the batch",
+    "Give a folder that every computer of the cluster has under the same path.",
 )
 
 # Audit

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import re
 import stat
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from autosam_edge.batch.index import ID_LETTERS, mode_of_input, opened_index, sh
 from autosam_edge.batch.page import write_page
 from autosam_edge.batch.table import rows_of, write_table
 from autosam_edge.error_codes import BATCH_LIST_INVALID, INPUT_KIND_UNKNOWN, OUTPUT_IN_INPUT
+from autosam_edge.system.atomic_files import explained
 from autosam_edge.write_results import check_writable
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from autosam_edge.batch.job import Fault, Job, Settings
 
 _MIN_HASH = 8
+_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 @dataclass(frozen=True)
@@ -70,15 +73,20 @@ class Batch:
     def __init__(
         self, inputs: Sequence[Path], out: Path, settings: Settings, selection: Selection | None = None
     ) -> None:
-        self.settings, self.selection = settings, selection or Selection()
+        self.selection = selection or Selection()
         self._roots, self._wanted = _roots_and_series(inputs)
-        around = (out.resolve(), *out.resolve().parents)
+        with explained():  # workers may have another working directory, and the one here may be gone
+            out = out.absolute()
+            around = (out.resolve(), *out.resolve().parents)
+            bundle = str(Path(settings.bundle).absolute()) if settings.bundle else None
+            self.settings = replace(settings, bundle=bundle)
         for root in self._roots:
             if stat.S_ISDIR(mode_of_input(root)) and root.resolve() in around:
                 raise OUTPUT_IN_INPUT("the output folder lies inside an input folder.")
         check_writable(out)
         self.folder = BatchFolder(out)
-        self.folder.check_settings(settings.of_results())
+        self._of_results = settings.of_results()
+        self.folder.check_settings(self._of_results)
         index, count = self.selection.part
         name = "index.sqlite" if count == 1 else f"index-{index}-of-{count}.sqlite"
         self._index_path = out / name
@@ -162,9 +170,12 @@ class Batch:
 
         Raises:
             AutosamEdgeError: The model cannot be loaded.
-            BatchError: Another process works on this part of the batch (AE-BATCH-003).
+            BatchError: Another process works on this part of the batch (AE-BATCH-003), another call has given
+                other settings (-002), or the workers of the cluster write elsewhere (-007).
+            OutputError, AuditError: The record or an error cannot be written.
         """
         with self.folder.locked(self._index_path.stem):
+            self.folder.check_settings(self._of_results)  # another call may have given others meanwhile
             self.folder.sweep(self.selection.in_part)
             if scheduler is not None:
                 from autosam_edge.batch.cluster import segment_on_dask
@@ -187,9 +198,12 @@ def _roots_and_series(inputs: Sequence[Path]) -> tuple[list[Path], frozenset[str
             roots.append(path)
             continue
         try:
-            text = path.read_text(encoding="utf-8-sig")
-            series_alone = ["series", *re.split(r"[\s,;]+", text.strip())]
-            reader = csv.DictReader(text.splitlines() if suffix == ".csv" else series_alone)
+            content = path.read_bytes()
+            text = content.decode("utf-16" if content.startswith(_UTF_16) else "utf-8-sig").strip()
+            series_alone = ["series", *re.split(r"[\s,;]+", text)]
+            heading, *below = (text or " ").splitlines() if suffix == ".csv" else series_alone
+            # Excel separates the columns as is usual in the language of the computer.
+            reader = csv.DictReader([heading.lower(), *below], delimiter=max(",;\t", key=heading.count))
             lines = [{key: (value or "").strip() for key, value in line.items() if key} for line in reader]
         except (OSError, UnicodeDecodeError, csv.Error) as error:
             raise BATCH_LIST_INVALID(f"a list of scans cannot be read ({type(error).__name__}).") from error

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from autosam_edge.batch.folder import BatchFolder
 from autosam_edge.batch.job import Fault, Job, Settings
 from autosam_edge.batch.scan import Scanner
-from autosam_edge.error_codes import WORKER_DIED
+from autosam_edge.error_codes import RESULTS_ELSEWHERE, WORKER_DIED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -31,10 +31,11 @@ def segment_on_dask(
 
     Raises:
         AutosamEdgeError: The model cannot be loaded.
+        BatchError: Results are not in the folder (AE-BATCH-007).
     """
     from distributed import Client, KilledWorker, as_completed
 
-    folder = BatchFolder(root)
+    folder, done = BatchFolder(root), set[str]()
     with Client(scheduler) as client:
         futures = {
             client.submit(_segment, job, root, settings, key=f"autosam-edge-{job.id}", pure=False): job
@@ -43,11 +44,16 @@ def segment_on_dask(
         for future in as_completed(futures):
             job = futures[future]
             try:
-                yield job, future.result()
+                fault = future.result()
             except KilledWorker:
                 fault = Fault.of(WORKER_DIED("workers of the cluster ended over this scan."))
                 folder.set_fault(job, fault, settings.record)
-                yield job, fault
+            if fault is None:
+                done.add(job.id)
+            yield job, fault
+        # A list of the folder, as a network share may say for a while of a file that it is not there.
+        if lost := done - {path.name for path in folder.scans.iterdir()}:
+            raise RESULTS_ELSEWHERE(f"{len(lost)} scans were segmented, but their results are not here.")
 
 
 @cache

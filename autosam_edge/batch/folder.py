@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 from autosam_edge.audit import append
 from autosam_edge.batch.job import Fault
-from autosam_edge.error_codes import BATCH_IN_USE, BATCH_OTHER_SETTINGS
+from autosam_edge.error_codes import BATCH_IN_USE, BATCH_OTHER_SETTINGS, OUTPUT_OCCUPIED
+from autosam_edge.errors import BatchError
 from autosam_edge.output_formats import FILE_NAMES
 from autosam_edge.system.atomic_files import explained, write_file
 from autosam_edge.system.file_lock import LockedError, lock_now
 from autosam_edge.system.staging import sweep, sync
+from autosam_edge.wording import with_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -45,10 +47,12 @@ class BatchFolder:
         self.scans, self._failed, self._work = root / "scans", root / "failed", root / ".work"
         with explained():
             for folder in (self.scans, self._failed, self._work):
+                if folder.is_file():
+                    raise OUTPUT_OCCUPIED(f"{folder.name} in the output folder is a file, expected a folder.")
                 folder.mkdir(parents=True, exist_ok=True)
 
     def check_settings(self, settings: dict[str, object]) -> None:
-        """Compare the settings with those of the results that are there; keep them in a new folder.
+        """Compare the settings with those of the results that are there; keep them where there are none.
 
         Args:
             settings: Result of :meth:`autosam_edge.batch.job.Settings.of_results`.
@@ -57,10 +61,10 @@ class BatchFolder:
             BatchError: They differ (AE-BATCH-002).
         """
         path = self.root / "settings.json"
-        if not path.exists():
-            write_file((json.dumps(settings, indent=2) + "\n").encode(), path)
         try:
             before = dict(json.loads(path.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            before = {}
         except OSError as error:
             raise BATCH_OTHER_SETTINGS(
                 f"settings.json in the folder cannot be read ({type(error).__name__}).",
@@ -68,8 +72,22 @@ class BatchFolder:
             ) from error
         except (ValueError, TypeError):
             raise BATCH_OTHER_SETTINGS("settings.json in the folder is damaged or none of a batch.") from None
-        if different := sorted(key for key in settings if settings[key] != before.get(key)):
+        different = sorted(key for key in settings if settings[key] != before.get(key))
+        # A file of this name that another program has written stays.
+        if before and different and (self._has_begun() or not before.keys() >= settings.keys()):
             raise BATCH_OTHER_SETTINGS(f"the folder holds results that differ in {', '.join(different)}.")
+        if different:
+            write_file((json.dumps(settings, indent=2) + "\n").encode(), path)
+
+    def _has_begun(self) -> bool:
+        """Whether results or errors are there, or another process is making some."""
+        try:
+            for lock in self.root.glob(".index*.lock"):
+                with self.locked(lock.stem[1:]):
+                    pass
+        except BatchError:
+            return True
+        return any(any(folder.glob("[!.]*")) for folder in (self.scans, self._failed))
 
     @contextmanager
     def locked(self, name: str) -> Iterator[None]:
@@ -150,24 +168,38 @@ class BatchFolder:
         return Fault(**content["error"]) if content["stamp"] == job.stamp else None
 
     def set_fault(self, job: Job, fault: Fault, record: str) -> None:
-        """Keep the error of a scan, in the record of what ran too.
+        """Keep the error of a scan in place of older results, and in the record of what ran.
+
+        It is kept in the words of the command line, as the table and the page show it.
 
         Args:
             job: The scan.
             fault: Its error.
             record: Name of the record, see :attr:`autosam_edge.batch.job.Settings.record`.
+
+        Raises:
+            OutputError, AuditError: See :func:`autosam_edge.audit.append`; the error cannot be written.
         """
         append(self.root / record, {"scan": job.id, "error": fault.code})
-        content = {"error": asdict(fault), "stamp": job.stamp}
+        if not self.is_done(job):  # another worker may have been luckier
+            self._remove_results(job.id)
+        content = {
+            "error": {key: with_options(text) for key, text in asdict(fault).items()},
+            "stamp": job.stamp,
+        }
         write_file((json.dumps(content, indent=2) + "\n").encode(), self._fault_path(job.id))
 
     def remove(self, scan: str) -> None:
-        """Remove the results and the error of a scan; the results vanish whole, as they have appeared."""
+        """Remove the results and the error of a scan."""
+        self._remove_results(scan)
+        self._fault_path(scan).unlink(missing_ok=True)
+
+    def _remove_results(self, scan: str) -> None:
+        """Remove the results of a scan; they vanish whole, as they have appeared."""
         leftover = self._work / f"{scan}-{uuid.uuid4().hex[:8]}-old"
         with explained(), suppress(FileNotFoundError):
             (self.scans / scan).rename(leftover)
         shutil.rmtree(leftover, ignore_errors=True)
-        self._fault_path(scan).unlink(missing_ok=True)
 
     def statistics(self, scan: str) -> dict[str, Any]:
         """The statistics of a scan that is done."""

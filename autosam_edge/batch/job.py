@@ -106,5 +106,5 @@ class Settings:
             "model_sha256": bundle.manifest_sha256,
             "coarse_sha256": coarse and coarse.manifest_sha256,
             **rest,
-            "formats": self.formats and list(self.formats),
+            "formats": self.formats and sorted(set(self.formats)),
         }

@@ -40,7 +40,7 @@ def write_page(rows: Sequence[Row], folder: BatchFolder, summary: str) -> None:
         known = " ".join(word for word in (first.code, first.message, first.remedy, codes) if word)
         cells = [
             f"<td><code>{first.scan}</code>{f'<br>{escape(first.path)}' if first.path else ''}</td>",
-            f"<td>{_picture(folder.scans / first.scan)}</td>",
+            f"<td>{_picture(folder.scans / first.scan) if first.state == 'done' else ''}</td>",
             f'<td class="{state}">{state}</td>',
             f"<td>{escape(known)}</td>",
             *(f"<td>{'' if volumes.get(t) is None else f'{volumes[t]:.1f}'}</td>" for t in organs),

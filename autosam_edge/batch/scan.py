@@ -56,6 +56,7 @@ class Scanner:
 
         Raises:
             CancelledError: The caller asked to stop.
+            OutputError, AuditError: See :func:`autosam_edge.audit.append`: nothing can be kept.
         """
         if self._folder.is_done(job):
             return None
@@ -77,7 +78,7 @@ class Scanner:
         if job.dicom:
             volume = read_dicom(files, choices=settings.choices, max_memory_mb=limit)
         else:
-            volume = read(files[0], max_memory_mb=limit)
+            volume = read(files[0], **vars(settings.choices), max_memory_mb=limit)
         segmentation = self._session.segment(volume, progress=progress)
         with self._folder.new_results(job) as stage:
             write(

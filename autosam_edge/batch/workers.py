@@ -90,7 +90,7 @@ def segment_in_processes(
         Each scan, and its error or None.
 
     Raises:
-        AutosamEdgeError: The model cannot be loaded.
+        AutosamEdgeError: The model cannot be loaded, or the record or an error cannot be written.
     """
     queue, workers, deaths = deque(jobs), list[_Worker](), Counter[str]()
     try:
@@ -132,20 +132,18 @@ def _work(connection: Connection, root: Path, settings: Settings) -> None:
     from autosam_edge.batch.scan import Scanner
 
     Thread(target=_end_with_parent, daemon=True).start()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; the parent ends the workers
-    try:
-        scanner = Scanner(BatchFolder(root), settings)
-    except AutosamEdgeError as error:
-        connection.send(error)
-        return
 
     def on_tile(*tiles: int) -> None:
         with suppress(OSError):  # nobody listens any more, which is no fault of the scan
             connection.send(tiles)
 
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; the parent ends the workers
     try:
+        scanner = Scanner(BatchFolder(root), settings)
         while True:
             connection.send(scanner.segment(connection.recv(), on_tile))
+    except AutosamEdgeError as error:  # the model cannot be loaded, or nothing can be recorded
+        connection.send(error)
     except (EOFError, BrokenPipeError):
         return
 

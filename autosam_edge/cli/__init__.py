@@ -16,7 +16,6 @@ import typer
 from autosam_edge import __version__
 from autosam_edge.cli import bundle, demo, info, montage, segment, verify
 from autosam_edge.cli.extras import LazyCommand, RootGroup
-from autosam_edge.cli.wording import with_options
 from autosam_edge.engines.telemetry import set_variables
 from autosam_edge.error_codes import DISK_FULL, INTERNAL_ERROR, OUT_OF_MEMORY, REPORT_NOT_PRINTED
 from autosam_edge.errors import AutosamEdgeError, CancelledError
@@ -24,6 +23,7 @@ from autosam_edge.system.atomic_files import FULL, anything_published
 from autosam_edge.system.standard_streams import stdout_error
 from autosam_edge.system.stop_signals import MESSAGE, exit_code, run_begins, run_ends
 from autosam_edge.volume import RESEARCH_USE
+from autosam_edge.wording import with_options
 
 _BROKEN_PIPE = 141  # what a shell shows for a program that SIGPIPE ends
 _SEGMENT, _MANY, _EXPORT, _TRAIN, _EVALUATE = (

@@ -30,6 +30,6 @@ def verify_record(
 ) -> None:
     """Check that no line of the record was changed, taken out or put in, and show its head."""
     chain = verify(record)
-    if head is not None and head != chain.head:
+    if head is not None and head.strip().lower() != chain.head:
         raise AUDIT_BROKEN("the last line of the record is not the one that was noted.")
     print(f"{chain.entries} lines, head {chain.head}")

@@ -6,9 +6,11 @@ import json
 import multiprocessing
 
 import pytest
+from typer.testing import CliRunner
 
 from autosam_edge.audit import append, verify
-from autosam_edge.errors import AuditError
+from autosam_edge.cli import app
+from autosam_edge.errors import AuditError, OutputError
 
 
 @pytest.fixture
@@ -47,6 +49,15 @@ def test_a_touched_line_is_named(record, change, line):
     assert caught.value.code == "AE-AUDIT-001"
 
 
+def test_a_last_line_without_its_end_stays_whole(record):
+    record.write_bytes(record.read_bytes().rstrip(b"\n"))
+    append(record, {"run": 4})
+    chain = verify(record)
+    assert chain.entries == 5
+    noted = CliRunner().invoke(app, ["audit", "verify", str(record), "--head", f" {chain.head.upper()}\n"])
+    assert noted.exit_code == 0
+
+
 def test_nothing_is_added_behind_a_damaged_line(record):
     with record.open("a") as file:
         file.write('{"hash": ')
@@ -60,7 +71,7 @@ def test_a_full_disk_leaves_the_record_as_it_was(record):
     before, limits = record.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 100, limits[1]))
     try:
-        with pytest.raises(OSError, match="File too large"):
+        with pytest.raises(OutputError, match="AE-OUTPUT-003"):
             append(record, {"run": 4})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

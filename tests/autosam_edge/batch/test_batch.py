@@ -7,6 +7,9 @@ import json
 import os
 import shutil
 import signal
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
 from unittest.mock import Mock, call
 
 import pytest
@@ -16,10 +19,11 @@ from typer.testing import CliRunner
 from autosam_edge.batch import workers
 from autosam_edge.batch.batch import Batch, Selection
 from autosam_edge.batch.folder import BatchFolder
-from autosam_edge.batch.job import Settings
+from autosam_edge.batch.job import Fault, Settings
 from autosam_edge.cli import app
 from autosam_edge.error_codes import BATCH_IN_USE
-from autosam_edge.errors import AutosamEdgeError, BatchError
+from autosam_edge.errors import AutosamEdgeError, BatchError, OutputError
+from autosam_edge.read_choices import ReadChoices
 
 SETTINGS = Settings(engine="onnx", threads=1, accept_implausible=True, formats=("nifti", "preview"))
 
@@ -102,6 +106,9 @@ def test_a_series_that_changed_is_segmented_again(scans, tmp_path):
     out = tmp_path / "out"
     run(Batch([scans / "gap"], out, SETTINGS))
     os.utime(scans / "gap" / "im0", ns=(1, 1))
+    [failed] = (out / "failed").glob("*.json")
+    assert "`--allow-gap`" not in failed.read_text()
+    assert "--allow-gap" in failed.read_text()
     assert list(run(Batch([scans / "gap"], out, SETTINGS)).values()) == ["AE-DICOM-016"]
     assert run(Batch([scans / "gap"], out, SETTINGS)) == {}
     assert list(
@@ -129,6 +136,11 @@ def test_lists_choose_scans(scans, tmp_path):
     chosen = Batch([tmp_path / "list.csv"], tmp_path / "out", SETTINGS)
     chosen.update_index()
     assert [job.id for job in chosen.jobs] == [wanted]
+    for text, encoding in (("Kernel;Path\nx;in/a\n", "utf-8-sig"), ("Path\tkernel\nin/a\tx\n", "utf-16")):
+        (tmp_path / "list.csv").write_text(text, encoding=encoding)
+        chosen = Batch([tmp_path / "list.csv"], tmp_path / "out", SETTINGS)
+        chosen.update_index()
+        assert len(chosen.jobs) == 1
     (tmp_path / "list.csv").write_text("name\nx\n")
     with pytest.raises(AutosamEdgeError) as caught:
         Batch([tmp_path / "list.csv"], tmp_path / "out", SETTINGS)
@@ -136,10 +148,15 @@ def test_lists_choose_scans(scans, tmp_path):
 
 
 def test_another_model_or_format_needs_another_folder(scans, tmp_path):
-    Batch([scans], tmp_path / "out", SETTINGS)
-    with pytest.raises(AutosamEdgeError, match="formats") as caught:
-        Batch([scans], tmp_path / "out", Settings(engine="onnx", accept_implausible=True))
-    assert caught.value.code == "AE-BATCH-002"
+    others = Settings(engine="onnx", accept_implausible=True)
+    Batch([scans], tmp_path / "out", others)
+    batch = Batch([scans], tmp_path / "out", SETTINGS)  # nothing is there yet
+    Batch([scans], tmp_path / "out", replace(SETTINGS, formats=("preview", "nifti", "nifti")))
+    with batch.folder.locked("index"), pytest.raises(AutosamEdgeError, match="AE-BATCH-002.*formats"):
+        Batch([scans], tmp_path / "out", others)
+    (batch.folder.scans / "0123456789abcdef").mkdir()
+    with pytest.raises(AutosamEdgeError, match="AE-BATCH-002.*formats"):
+        Batch([scans], tmp_path / "out", others)
 
 
 def test_a_scan_over_which_workers_die_fails_and_the_others_are_done(scans, tmp_path, monkeypatch):
@@ -201,6 +218,41 @@ def test_a_scan_without_statistics_is_not_done_and_is_segmented_again(scans, tmp
     assert batch.finish() == {"done": 0, "failed": 0, "waiting": 1}
     assert run(batch) == {job.id: None}
     assert batch.finish() == {"done": 1, "failed": 0, "waiting": 0}
+
+
+def test_a_scan_that_fails_after_a_change_keeps_no_older_results(scans, tmp_path):
+    batch = Batch([scans / "a"], tmp_path / "out", SETTINGS)
+    run(batch)
+    [job] = batch.jobs
+    batch.finish()
+    assert "<img" in (tmp_path / "out" / "index.html").read_text()
+    batch.jobs = [changed := replace(job, stamp="another")]
+    assert batch.finish() == {"done": 0, "failed": 0, "waiting": 1}
+    assert "<img" not in (tmp_path / "out" / "index.html").read_text()
+    batch.folder.set_fault(changed, Fault("AE-DICOM-016", "", ""), SETTINGS.record)
+    assert list(batch.folder.scans.iterdir()) == []
+
+
+def test_a_record_that_cannot_be_written_ends_the_batch(scans, tmp_path):
+    (tmp_path / "out" / "audit.jsonl").mkdir(parents=True)
+    with pytest.raises(OutputError, match="AE-OUTPUT-001: the record of what ran cannot be written"):
+        run(Batch([scans / "gap"], tmp_path / "out", SETTINGS))
+
+
+def test_decisions_of_a_person_hold_for_a_scan_in_a_zip(scans, tmp_path):
+    shutil.make_archive(scans / "zip" / "gap", "zip", scans / "gap")
+    batch = Batch([scans / "zip"], tmp_path / "out", replace(SETTINGS, choices=ReadChoices(allow_gap=True)))
+    assert list(run(batch).values()) == [None]
+
+
+def test_a_folder_whose_names_are_taken_or_that_cannot_be_found_is_refused(scans, tmp_path, monkeypatch):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "scans").write_text("a file")
+    with pytest.raises(OutputError, match="AE-OUTPUT-002: scans in the output folder is a file"):
+        Batch([scans], tmp_path / "out", SETTINGS)
+    monkeypatch.setattr(os, "getcwd", Mock(side_effect=FileNotFoundError))
+    with pytest.raises(OutputError, match="AE-OUTPUT-001"):
+        Batch([scans], Path("out"), SETTINGS)
 
 
 def test_results_are_removed_whole_while_others_look(scans, tmp_path, monkeypatch):
@@ -274,7 +326,7 @@ def test_no_path_and_no_name_of_a_patient_is_in_what_is_shown(scans, tmp_path):
 @pytest.mark.parametrize(
     "killed", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["whole", "killed"]
 )
-def test_a_dask_cluster_gives_the_same_table(scans, tmp_path, killed):
+def test_a_dask_cluster_gives_the_same_table(scans, tmp_path, monkeypatch, killed):
     distributed = pytest.importorskip("distributed")
     local, cluster = tmp_path / "local", tmp_path / "cluster"
     batch = Batch([scans], local, SETTINGS)
@@ -283,7 +335,8 @@ def test_a_dask_cluster_gives_the_same_table(scans, tmp_path, killed):
     with distributed.LocalCluster(
         n_workers=2, threads_per_worker=1, dashboard_address=":0", local_directory=tmp_path / "dask"
     ) as started:
-        batch = Batch([scans], cluster, SETTINGS)
+        monkeypatch.chdir(tmp_path)
+        batch = Batch([scans], Path("cluster"), SETTINGS)
         batch.update_index()
         results = batch.run(batch.todo(), workers=1, scheduler=started.scheduler_address)
         next(results)
@@ -293,6 +346,15 @@ def test_a_dask_cluster_gives_the_same_table(scans, tmp_path, killed):
         batch.finish()
     assert (local / "organs.csv").read_text() == (cluster / "organs.csv").read_text()
     assert list((cluster / ".work").iterdir()) == []
+
+
+def test_workers_of_a_cluster_that_write_elsewhere_end_the_batch(scans, tmp_path, monkeypatch):
+    distributed = pytest.importorskip("distributed")
+    client = Mock(submit=lambda *_, **__: Mock(result=lambda: None))
+    monkeypatch.setattr(distributed, "Client", lambda _: nullcontext(client))
+    monkeypatch.setattr(distributed, "as_completed", list)
+    with pytest.raises(BatchError, match="AE-BATCH-007"):
+        run(Batch([scans / "a"], tmp_path / "out", SETTINGS), scheduler="tcp://127.0.0.1:9")
 
 
 def test_the_workers_of_a_scheduler_do_not_share_this_computer(tmp_path, monkeypatch):

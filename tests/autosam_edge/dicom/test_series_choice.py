@@ -13,7 +13,6 @@ from autosam_edge_test_support import codes, refusal
 from pydicom.dataset import Dataset
 from pydicom.uid import MRImageStorage, SecondaryCaptureImageStorage, generate_uid
 
-from autosam_edge.cli.wording import with_options
 from autosam_edge.dicom.image_kinds import MAP
 from autosam_edge.dicom.read import read_dicom
 from autosam_edge.error_codes import (
@@ -34,6 +33,7 @@ from autosam_edge.warning_codes import (
     SERIES_JOINED,
     SPECTRAL_IMAGES,
 )
+from autosam_edge.wording import with_options
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:pydicom")  # of writing what breaks the standard
 AREA = "Choice of the series"

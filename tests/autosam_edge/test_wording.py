@@ -11,9 +11,9 @@ import pytest
 import typer
 
 from autosam_edge.cli import app
-from autosam_edge.cli.wording import OPTIONS, with_options
 from autosam_edge.engines.selection import ENGINES
 from autosam_edge.output_formats import FORMATS
+from autosam_edge.wording import OPTIONS, with_options
 from autosam_edge_training.choices import Layout
 
 ROOT = Path(__file__).parents[2]
