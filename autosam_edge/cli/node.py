@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
+import socket
 import ssl
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
+from ipaddress import ip_network
 from pathlib import Path
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Annotated
@@ -18,6 +21,7 @@ from autosam_edge.cli import options
 from autosam_edge.cli.extras import needs
 from autosam_edge.node.status import Counts, StatusServer
 from autosam_edge.node.watch import log, watch
+from autosam_edge.output_formats import DICOM_FORMATS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -52,7 +56,11 @@ Callers = Annotated[
 ]
 Peers = Annotated[
     list[str] | None,
-    typer.Option("--allow-peer", metavar="ADDRESS", help="IP address that may send. Default: every one."),
+    typer.Option(
+        "--allow-peer",
+        metavar="ADDRESS",
+        help="IP address, or network such as 10.0.0.0/24, that may send. Default: every one.",
+    ),
 ]
 SendTo = Annotated[
     str | None,
@@ -112,6 +120,7 @@ def watch_folder(
     """Label each scan that comes into a folder, until the command is stopped."""
     settings = _settings(bundle, tier, engine, max_memory, formats, pseudonymize=pseudonymize)
     counts = Counts()
+    _check_status_port(status_port)
     with ExitStack() as stack:
         _serve_status(stack, status_port, counts, dict)
         watch(Batch([source], out, settings, Selection(settle_s=settle)), _stop_event(), counts=counts)
@@ -164,11 +173,17 @@ def serve(
     with _naming("--allow-aet"):
         for caller in callers or ():
             check_title(caller)
+    with _naming("--allow-peer"):
+        networks = tuple(map(ip_network, peers or ()))
     with _naming("--send-to"):
         archive = None if send_to is None else Archive.parse(send_to)
+        if archive and settings.formats and not set(settings.formats) & set(DICOM_FORMATS):
+            raise ValueError("there is nothing to send: --format names no DICOM format")
     tls = _tls(certificate, key, authorities)
+    _listening("--port", host, port).close()
+    _check_status_port(status_port)
     inbox = Inbox(out, settle_s=settle, min_free_mb=min_free, max_studies=max_waiting)
-    listener = Listener(port, host, title, tuple(callers or ()), tuple(peers or ()), tls)
+    listener = Listener(port, host, title, tuple(callers or ()), networks, tls)
     _serve_dicom(Batch([inbox.complete], out / "results", settings), inbox, listener, archive, status_port)
 
 
@@ -185,8 +200,7 @@ def _serve_dicom(
     counts, stop = Counts(), _stop_event()
     outbox = None if archive is None else Outbox(batch.folder.scans, archive, listener.title, counts.add)
     with ExitStack() as stack:
-        with _opening("--port", listener.port):
-            receiver = Receiver(inbox, listener, counts.add)
+        receiver = Receiver(inbox, listener, counts.add)
         stack.callback(receiver.close)
         _serve_status(stack, status_port, counts, gauges)
         log("listening", port=receiver.port)
@@ -205,20 +219,20 @@ def _serve_http(out: Path, settings: Settings, host: str, port: int, max_mb: flo
         import uvicorn
 
         from autosam_edge.node.web import Jobs, Progress, make_app
+    listening = _listening("--http", host, port)
     inbox = out / "received"
     inbox.mkdir(parents=True, exist_ok=True)
     batch, progress = Batch([inbox], out / "results", settings), Progress()
     app = make_app(Jobs(batch, inbox, progress, max_mb), token=token)
-    config = uvicorn.Config(
-        app, host, port, log_level="warning", access_log=False, timeout_graceful_shutdown=_GRACE_S
-    )
+    config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=_GRACE_S)
     service = uvicorn.Server(config)
     stop = _stop_event()
 
     def run() -> None:
-        with suppress(SystemExit):  # a service that cannot start has said why
-            service.run()
-        stop.set()
+        try:
+            service.run([listening])
+        finally:
+            stop.set()
 
     thread = Thread(target=run)
     thread.start()
@@ -227,8 +241,6 @@ def _serve_http(out: Path, settings: Settings, host: str, port: int, max_mb: flo
     finally:
         service.should_exit = True
         thread.join()
-    if not service.started:
-        raise typer.BadParameter(f"port {port} cannot be opened", param_hint="--http")
 
 
 def _settings(
@@ -249,22 +261,30 @@ def _settings(
 
 @contextmanager
 def _naming(option: str) -> Iterator[None]:
-    """Name the option whose value is refused in the block."""
+    """Name the option whose value, or whose file, is refused in the block."""
     try:
         yield
+    except OSError as error:
+        raise typer.BadParameter(f"cannot be loaded ({type(error).__name__})", param_hint=option) from None
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint=option) from None
 
 
-@contextmanager
-def _opening(option: str, port: int) -> Iterator[None]:
-    """Refuse a port that cannot be opened in the block, such as one that another program has."""
+def _listening(option: str, host: str, port: int) -> socket.socket:
+    """A socket that listens; a host or a port that cannot be opened is refused."""
     try:
-        yield
+        family, _, _, _, address = min(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))  # IPv4 first
+        return socket.create_server(address, family=family)
     except OSError as error:
-        raise typer.BadParameter(
-            f"port {port} cannot be opened ({error.strerror})", param_hint=option
-        ) from None
+        is_host = isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL
+        what, hint = (host, "--host") if is_host else (f"port {port}", option)
+        reason = str(error.strerror).partition(" (")[0]
+        raise typer.BadParameter(f"{what} cannot be opened ({reason})", param_hint=hint) from None
+
+
+def _check_status_port(port: int | None) -> None:
+    if port is not None:
+        _listening("--status-port", "127.0.0.1", port).close()
 
 
 def _serve_status(
@@ -272,8 +292,7 @@ def _serve_status(
 ) -> None:
     """Serve the state of the node until the stack ends, if a port was given."""
     if port is not None:
-        with _opening("--status-port", port):
-            stack.callback(StatusServer(port, counts, gauges).close)
+        stack.callback(StatusServer(port, counts, gauges).close)
 
 
 def _stop_event() -> Event:
@@ -290,13 +309,12 @@ def _tls(certificate: Path | None, key: Path | None, authorities: Path | None) -
             raise typer.BadParameter("is missing: without it the node speaks no TLS", param_hint="--tls-cert")
         return None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    try:
+    with _naming("--tls-cert"):
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(certificate)
+    with _naming("--tls-key" if key else "--tls-cert"):
         context.load_cert_chain(certificate, key)
-        if authorities is not None:
+    if authorities is not None:
+        with _naming("--tls-ca"):
             context.load_verify_locations(authorities)
-            context.verify_mode = ssl.CERT_REQUIRED
-    except (OSError, ssl.SSLError) as error:
-        raise typer.BadParameter(
-            f"cannot be loaded ({type(error).__name__})", param_hint="--tls-cert"
-        ) from None
+        context.verify_mode = ssl.CERT_REQUIRED
     return context

@@ -7,6 +7,7 @@ import socket
 import uuid
 from contextlib import suppress
 from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, ip_address
 from threading import Event, Timer
 from typing import TYPE_CHECKING, cast
 
@@ -45,7 +46,7 @@ class Listener:
         host: Address of the interface.
         title: Application entity title of the node.
         callers: Titles that may send; empty for all.
-        peers: Addresses of computers that may send; empty for all.
+        peers: Networks of computers that may send; empty for all.
         tls: TLS context; None speaks plain DICOM.
     """
 
@@ -53,7 +54,7 @@ class Listener:
     host: str = "127.0.0.1"
     title: str = "AUTOSAM_EDGE"
     callers: tuple[str, ...] = ()
-    peers: tuple[str, ...] = ()
+    peers: tuple[IPv4Network | IPv6Network, ...] = ()
     tls: ssl.SSLContext | None = None
 
 
@@ -122,7 +123,10 @@ class Receiver:
         self._server.shutdown()
 
     def _is_peer(self, _request: object, address: tuple[str, int]) -> bool:
-        known = not self._listener.peers or address[0] in self._listener.peers
+        given = ip_address(address[0])
+        mapped = getattr(given, "ipv4_mapped", None) or given  # where one socket serves IPv4 and IPv6
+        peers = self._listener.peers
+        known = not peers or any(given in network or mapped in network for network in peers)
         if not known:
             self._count("rejected")
         return known

@@ -140,12 +140,10 @@ class Outbox:
         now = time.monotonic()
         for folder in sorted(self._scans.iterdir()):
             again, pause = self._next.get(folder.name, (0.0, _FIRST_PAUSE_S))
-            if again > now or (folder / _SENT).exists():
+            if again > now or (folder / _SENT).exists() or not (files := sorted(folder.glob("*.dcm"))):
                 continue
-            files = sorted(folder.glob("*.dcm"))
             try:
-                if files:
-                    self._archive.send(files, self._title)
+                self._archive.send(files, self._title)
             except NotSentError:
                 self._next[folder.name] = time.monotonic() + pause, min(2 * pause, _LONGEST_PAUSE_S)
                 self._count("not_sent")

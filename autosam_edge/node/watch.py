@@ -7,7 +7,8 @@ import time
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
-from autosam_edge.errors import InputError
+from autosam_edge.errors import InputError, OutputError
+from autosam_edge.system.atomic_files import explained
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,29 +49,29 @@ def watch(
         outbox: Where the results are sent; None keeps them.
         on_tile: Function that is called with the scan, the tiles done and the tiles in all after each tile.
     """
-    while True:
-        if inbox is not None:
-            inbox.collect()
-        started = time.monotonic()
+    pause = 0.0
+    while not stop.wait(pause):
         try:
-            batch.update_index()
-        except InputError as error:  # a share that is away for a while
-            log("waiting", code=error.code)
-            if stop.wait(_AWAY_S):
-                return
-            continue
-        pause = max(_PAUSE_S, 9 * (time.monotonic() - started))  # a look takes a tenth of the time at most
-        if todo := batch.todo():
-            for job, fault in batch.run(todo, workers=1, on_tile=on_tile):
-                event, facts = ("failed", {"code": fault.code}) if fault else ("segmented", {})
-                counts.add(event)
-                log(event, scan=job.id, **facts)
+            with explained():
+                if inbox is not None:
+                    inbox.collect()
+                started, before = time.monotonic(), {job.id for job in batch.jobs}
+                batch.update_index()
+                # A look takes a tenth of the time at most.
+                pause = max(_PAUSE_S, 9 * (time.monotonic() - started))
+                todo = batch.todo()
+                for job, fault in batch.run(todo, workers=1, on_tile=on_tile) if todo else ():
+                    event, facts = ("failed", {"code": fault.code}) if fault else ("segmented", {})
+                    counts.add(event)
+                    log(event, scan=job.id, **facts)
+                    if outbox is not None:
+                        outbox.send_due()
+                    if stop.is_set():
+                        break
+                if todo or not before <= {job.id for job in batch.jobs}:  # one was removed
+                    batch.finish()
                 if outbox is not None:
                     outbox.send_due()
-                if stop.is_set():
-                    break
-            batch.finish()
-        if outbox is not None:
-            outbox.send_due()
-        if stop.wait(pause):
-            return
+        except (InputError, OutputError) as error:  # a share that is away for a while, or a full disk
+            log("waiting", code=error.code)
+            pause = _AWAY_S

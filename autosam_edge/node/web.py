@@ -11,13 +11,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from fastapi import Depends, FastAPI, HTTPException, Request
-from fastapi.responses import FileResponse, StreamingResponse
+from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel
+from starlette.requests import ClientDisconnect
 
 from autosam_edge import __version__
 from autosam_edge.batch.index import short_hash
+from autosam_edge.errors import OutputError
+from autosam_edge.node.watch import log
 from autosam_edge.output_formats import FILE_NAMES
+from autosam_edge.system.atomic_files import explained
 from autosam_edge.system.staging import NEW, new_stage
 from autosam_edge.volume import RESEARCH_USE
 
@@ -75,9 +79,12 @@ class Jobs:
         """Take a scan; one that is too large or empty leaves nothing.
 
         It is written beside the inbox, as all that is in the inbox is taken for a scan.
+
+        Raises:
+            OutputError: The disk is full, or the folder cannot be written.
         """
         job, size = uuid.uuid4().hex, 0
-        with new_stage(self._inbox.parent) as stage:
+        with explained("the folder of the service"), new_stage(self._inbox.parent) as stage:
             partial = stage / NEW / f"{job}.zip"
             with partial.open("wb") as file:
                 async for chunk in content:
@@ -150,11 +157,25 @@ def make_app(jobs: Jobs, *, token: str) -> FastAPI:
 
     def check(given: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)]) -> None:
         if given is None or not hmac.compare_digest(given.credentials.encode(), token.encode()):
-            raise HTTPException(401, "the token is missing or wrong")
+            raise HTTPException(401, "the token is missing or wrong", {"WWW-Authenticate": "Bearer"})
 
     app = FastAPI(
-        title="autosam-edge", version=__version__, description=RESEARCH_USE, dependencies=[Depends(check)]
+        title="autosam-edge",
+        version=__version__,
+        description=RESEARCH_USE,
+        dependencies=[Depends(check)],
+        docs_url=None,  # its page loads programs from another server
+        redoc_url=None,
     )
+
+    @app.exception_handler(OutputError)
+    def not_stored(_: Request, error: OutputError) -> JSONResponse:
+        return JSONResponse({"code": error.code, "message": error.message, "remedy": error.remedy}, 507)
+
+    @app.exception_handler(ClientDisconnect)
+    def cut_off(_: Request, _error: ClientDisconnect) -> Response:
+        log("cut_off")
+        return Response(status_code=400)  # nobody reads it
 
     @app.post("/jobs", status_code=202)
     async def post(request: Request) -> JobState:

@@ -9,6 +9,8 @@ import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
+from ipaddress import ip_network
+from unittest.mock import Mock
 
 import pytest
 from autosam_edge_test_ct import CtFolder, lenient_writing  # noqa: F401
@@ -19,9 +21,12 @@ pytest.importorskip("pynetdicom")
 from autosam_edge_test_node import TITLE, assert_taken_port_is_refused, free_port, running, storescp, storescu
 
 from autosam_edge.cli import app
+from autosam_edge.error_codes import DISK_FULL
 from autosam_edge.node.inbox import Inbox
-from autosam_edge.node.sender import Archive, NotSentError
+from autosam_edge.node.receiver import Listener, Receiver
+from autosam_edge.node.sender import Archive, NotSentError, Outbox
 from autosam_edge.node.status import Counts, StatusServer
+from autosam_edge.node.watch import watch
 
 # pynetdicom leaves closing some sockets to Python.
 pytestmark = pytest.mark.filterwarnings(
@@ -104,13 +109,56 @@ def test_results_are_kept_until_the_archive_is_there(dcmtk, studies, tmp_path, m
 
 @pytest.mark.parametrize(
     ("options", "called"),
-    [({"callers": ("MODALITY",)}, TITLE), ({"peers": ("10.1.2.3",)}, TITLE), ({}, "SOMEBODY")],
+    [({"callers": ("MODALITY",)}, TITLE), ({"peers": (ip_network("10.1.2.3"),)}, TITLE), ({}, "SOMEBODY")],
     ids=["caller", "peer", "called"],
 )
 def test_strangers_are_rejected(dcmtk, studies, tmp_path, options, called):
     with running(tmp_path / "node", **options) as node:
         assert storescu(dcmtk, node.receiver.port, studies[0], called=called) != 0
         assert node.counts.all().keys() == {"rejected"}
+
+
+@pytest.mark.parametrize(
+    ("peer", "address", "known"),
+    [
+        ("127.0.0.1", "::ffff:127.0.0.1", True),
+        ("::ffff:127.0.0.1", "::ffff:127.0.0.1", True),
+        ("0:0:0:0:0:0:0:1", "::1", True),
+        ("10.0.0.0/24", "10.0.0.7", True),
+        ("10.0.0.0/24", "10.0.1.7", False),
+        ("10.0.0.0/24", "fe80::1%2", False),
+    ],
+)
+def test_a_peer_is_known_by_its_address_however_it_is_written(peer, address, known):
+    receiver = Receiver.__new__(Receiver)
+    receiver._listener, receiver._count = Listener(0, peers=(ip_network(peer),)), Mock()
+    assert receiver._is_peer(None, (address, 1)) == known
+
+
+def test_the_node_waits_while_the_disk_is_full_and_tells_of_scans_that_are_gone(monkeypatch, capsys):
+    monkeypatch.setattr("autosam_edge.node.watch._AWAY_S", 0)
+    monkeypatch.setattr("autosam_edge.node.watch._PAUSE_S", 0)
+    batch, stop = Mock(jobs=[Mock(id="a")], todo=list), threading.Event()
+
+    def look():
+        """The disk is full at first; then the scan is gone, and then nothing changes."""
+        if batch.update_index.call_count == 1:
+            raise DISK_FULL("the disk is full.")
+        if batch.update_index.call_count == 3:
+            stop.set()
+        batch.jobs = []
+
+    batch.update_index.side_effect = look
+    watch(batch, stop, counts=Counts())
+    batch.finish.assert_called_once_with()
+    assert "waiting code=AE-OUTPUT-003" in capsys.readouterr().err
+
+
+def test_a_scan_without_dicom_results_is_not_sent(tmp_path):
+    (tmp_path / "0123456789abcdef").mkdir()
+    count = Mock()
+    Outbox(tmp_path, Archive.parse("A@127.0.0.1:1"), TITLE, count).send_due()
+    assert not count.called
 
 
 @pytest.mark.parametrize("options", [{"min_free_mb": 1e9}, {"max_studies": -1}], ids=["disk", "queue"])

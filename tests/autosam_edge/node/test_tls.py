@@ -6,6 +6,7 @@ import socket
 import subprocess
 
 import pytest
+import typer
 from autosam_edge_test_ct import CtFolder, lenient_writing  # noqa: F401
 from typer.testing import CliRunner
 
@@ -53,12 +54,25 @@ def certificates(tmp_path_factory):
         (["--http", "8080", "--allow-peer", "10.0.0.7"], "--allow-peer: has no effect with --http"),
         (["--http", "8080", "--port", "11112"], "--port: has no effect with --http"),
         (["--max-upload", "100"], "--max-upload: has no effect without --http"),
+        (["--allow-peer", "localhost"], "--allow-peer: 'localhost' does not appear to be an IPv4 or IPv6"),
+        (["--host", "host.invalid"], "--host: host.invalid cannot be opened"),
+        (["--send-to", "A@10.0.0.9:104", "--format", "json"], "--send-to: there is nothing to send"),
+        (["--tls-cert", "none.pem"], "--tls-cert: cannot be loaded (FileNotFoundError)"),
     ],
 )
-def test_options_that_would_protect_nothing_are_wrong_usage(tmp_path, options, reason):
-    refused = CliRunner().invoke(app, ["serve", "-o", str(tmp_path), *options])
+def test_options_that_would_protect_or_do_nothing_are_wrong_usage(tmp_path, options, reason):
+    refused = CliRunner().invoke(app, ["serve", "-o", str(tmp_path / "out"), *options])
     assert refused.exit_code == 2
     assert reason in " ".join(refused.output.replace("│", " ").split())
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("option", "name"), [("--tls-key", "stranger.key"), ("--tls-ca", "none.pem")])
+def test_the_file_that_cannot_be_loaded_is_named(certificates, option, name):
+    files = {"--tls-cert": "node.pem", "--tls-key": "node.key", "--tls-ca": "sender.pem", option: name}
+    with pytest.raises(typer.BadParameter) as refused:
+        _tls(*(certificates / file for file in files.values()))
+    assert refused.value.param_hint == option
 
 
 @pytest.mark.parametrize(

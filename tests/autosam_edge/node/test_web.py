@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import io
 import json
 import os
@@ -11,6 +12,7 @@ import sys
 import threading
 import zipfile
 from http.client import HTTPConnection
+from unittest.mock import Mock
 
 import pytest
 from autosam_edge_test_ct import ct, lenient_writing  # noqa: F401
@@ -19,6 +21,7 @@ pytest.importorskip("fastapi")
 
 from fastapi import HTTPException
 from fastapi.testclient import TestClient
+from starlette.requests import ClientDisconnect
 
 from autosam_edge.batch.batch import Batch
 from autosam_edge.batch.index import short_hash
@@ -86,7 +89,8 @@ def test_a_scan_that_fails_says_its_code(client, ct):  # noqa: F811
 
 @pytest.mark.parametrize("authorization", ["Bearer wrong", ""])
 def test_a_request_without_the_token_is_refused(client, authorization):
-    assert client.get("/jobs/0", headers={"Authorization": authorization}).status_code == 401
+    refused = client.get("/jobs/0", headers={"Authorization": authorization})
+    assert (refused.status_code, refused.headers["WWW-Authenticate"]) == (401, "Bearer")
     assert client.post("/jobs", content=b"x", headers={"Authorization": authorization}).status_code == 401
 
 
@@ -94,6 +98,22 @@ def test_what_is_too_large_or_empty_is_refused_and_leaves_nothing(client, tmp_pa
     assert client.post("/jobs", content=bytes(200_000)).status_code == 413
     assert client.post("/jobs", content=b"").status_code == 422
     assert list((tmp_path / "received").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(OSError(errno.ENOSPC, ""), 507), (ClientDisconnect(), 400)],
+    ids=["full", "cut-off"],
+)
+def test_an_upload_that_cannot_be_stored_or_is_cut_off_is_no_error_of_ours(
+    client, monkeypatch, error, status
+):
+    monkeypatch.setattr("autosam_edge.node.web.new_stage", Mock(side_effect=error))
+    answer = client.post("/jobs", content=b"x")
+    assert answer.status_code == status
+    if status == 507:
+        assert answer.json().keys() == {"code", "message", "remedy"}
+        assert answer.json()["code"] == "AE-OUTPUT-003"
 
 
 def test_a_scan_that_still_arrives_is_not_in_the_folder_that_is_indexed(tmp_path):
@@ -118,15 +138,14 @@ def test_no_path_is_made_of_a_foreign_id(client, scan):
     assert client.get(f"/jobs/{scan}").status_code == 404
 
 
-def test_the_command_serves_in_a_new_folder_and_ends_if_its_port_is_taken(tmp_path, monkeypatch):
-    """The folder for the scans is made; a service that cannot start is wrong usage, and nothing waits."""
+def test_a_port_that_is_taken_is_wrong_usage_and_leaves_nothing(tmp_path, monkeypatch):
     pytest.importorskip("uvicorn")
     pytest.importorskip("pynetdicom")
     from autosam_edge_test_node import assert_taken_port_is_refused
 
     monkeypatch.setenv("AUTOSAM_EDGE_TOKEN", TOKEN)
     assert_taken_port_is_refused(tmp_path / "new", "--http")
-    assert (tmp_path / "new" / "received").is_dir()
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_client_that_follows_a_job_does_not_keep_the_command_from_its_end(tmp_path):
@@ -172,4 +191,5 @@ def test_a_removal_that_is_cut_off_leaves_no_job(tmp_path, monkeypatch):
 
 def test_the_interface_is_described(client):
     paths = client.get("/openapi.json").json()["paths"]
+    assert client.get("/docs").status_code == client.get("/redoc").status_code == 404
     assert set(paths) == {"/jobs", "/jobs/{job}", "/jobs/{job}/events", "/jobs/{job}/files/{name}"}
