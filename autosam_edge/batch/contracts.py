@@ -24,6 +24,7 @@ from autosam_edge.batch.folder import STATISTICS
 from autosam_edge.batch.index import ID_LETTERS
 from autosam_edge.batch.job import Fault, Settings
 from autosam_edge.batch.scan import Scanner
+from autosam_edge.dicom.find import INPUTS_OF_THEIR_OWN
 from autosam_edge.error_codes import (
     CONTRACT_SETTINGS_INVALID,
     INPUT_UNREADABLE,
@@ -312,11 +313,17 @@ def _targets(contract: Contract, jobs: Sequence[Job], out: Path, socket: str) ->
         targets = {job.id: out / job.id for job in jobs}
     for job in jobs:
         if contract == "flare" and job.files:
-            case = Path(job.files[0]).name.replace("_0000.nii", ".nii")
-            targets[job.id] = out / f"{case.removesuffix('.gz')}.gz"
+            targets[job.id] = out / f"{_case(job.files[0]).removesuffix('_0000')}.nii.gz"
         elif contract == "grand-challenge" and job.files:
-            targets[job.id] = out / "images" / socket / f"{Path(job.files[0]).stem}.mha"
+            targets[job.id] = out / "images" / socket / f"{_case(job.files[0])}.mha"
     return targets
+
+
+def _case(file: str) -> str:
+    """The name of a file without its ending, such as ``.nii.gz``."""
+    name = Path(file).name
+    ends = [end for end in (".dcm", *INPUTS_OF_THEIR_OWN) if name.lower().endswith(end)]
+    return name[: -len(max(ends, key=len))] if ends else name
 
 
 def _shared_names(jobs: Sequence[Job], targets: Mapping[str, Path]) -> dict[str, Fault]:
@@ -334,22 +341,22 @@ def _place(contract: Contract, results: Path, target: Path) -> None:
     """Put the results of one scan where the contract wants them."""
     if contract == "folder":
         with staged_results(target, list(FILE_NAMES.values())) as stage:
-            for file in sorted(results.iterdir()):
-                if file.name in FILE_NAMES.values():
-                    shutil.copyfile(file, stage / file.name)
+            for name in FILE_NAMES.values():
+                if (results / name).exists():
+                    shutil.move(results / name, stage / name)
     elif contract == "mercure":
         for file in sorted(results.glob("*.dcm")):
             header = pydicom.dcmread(file, stop_before_pixels=True)
-            _copy(file, target / f"{header.SeriesInstanceUID}#{header.SOPInstanceUID}.dcm")
+            _move(file, target / f"{header.SeriesInstanceUID}#{header.SOPInstanceUID}.dcm")
     elif contract == "flare":
         _write_flare(results / FILE_NAMES["nifti"], results / STATISTICS, target)
     else:
-        _copy(results / FILE_NAMES["metaimage"], target)
+        _move(results / FILE_NAMES["metaimage"], target)
 
 
-def _copy(source: Path, target: Path) -> None:
+def _move(source: Path, target: Path) -> None:
     with staged_file(target) as stage:
-        shutil.copyfile(source, stage)
+        shutil.move(source, stage)
 
 
 def _write_flare(labels: Path, statistics: Path, target: Path) -> None:

@@ -70,7 +70,8 @@ MemoryOfAll = Annotated[
     float | None,
     typer.Option(
         "--max-memory",
-        min=1,
+        metavar="MB",
+        parser=options.megabytes,
         help="Memory limit of all workers together, MB; with --scheduler, of each worker.",
     ),
 ]

@@ -11,14 +11,17 @@ import numpy as np
 import typer
 
 from autosam_edge.bundle import open_bundle
-from autosam_edge.cli.options import AsJson, BundleOption, Scan, Series, named_paths
+from autosam_edge.cli.options import AsJson, BundleOption, FileOut, Scan, Series, named_paths
 from autosam_edge.cli.progress import Stages
 from autosam_edge.cli.tables import new_table, show
+from autosam_edge.error_codes import OUTPUT_IN_INPUT, OUTPUT_OCCUPIED
 from autosam_edge.measurements import dice
 from autosam_edge.read_scan import read
 from autosam_edge.system.atomic_files import write_file
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import numpy.typing as npt
 
     from autosam_edge.volume import Label
@@ -35,7 +38,7 @@ def montage(
             show_default=False,
         ),
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="PNG file to write.")],
+    out: Annotated[Path, FileOut(help="PNG file to write.")],
     bundle: BundleOption = None,
     series: Series = None,
     as_json: AsJson = False,
@@ -53,6 +56,7 @@ def montage(
         raise typer.BadParameter("expected a name that ends in .png", param_hint="--out")
     table = open_bundle(bundle).manifest.labels
     volume = read(source, series=series)
+    _check_inputs_stay(out, source, files.values())
     classes = max(label.value for label in table) + 1
     found = {
         name: read_labels(path, volume.grid, classes, f"{path.name} and the scan")
@@ -71,6 +75,16 @@ def montage(
         }
         shown.add_row(organ.name, *(f"{ml:.1f}{overlaps.get(name, '')}" for name, ml in organ.ml.items()))
     show(shown)
+
+
+def _check_inputs_stay(out: Path, source: Path, labels: Iterable[Path]) -> None:
+    """Refuse a picture that would replace what it shows, or that the next run would read."""
+    if source.is_dir() and source.resolve() in out.resolve().parents:
+        raise OUTPUT_IN_INPUT("the picture lies inside the input folder.")
+    if out.exists() and any(out.samefile(path) for path in (source, *labels)):
+        raise OUTPUT_OCCUPIED(
+            "the picture would replace the scan or its labels.", remedy="Give another name to the picture."
+        )
 
 
 @dataclass(frozen=True)

@@ -53,10 +53,19 @@ def file_to_write(text: str) -> Path:
 
 def seconds(text: str) -> float:
     """A time above 0 that is not infinite."""
+    return _above_0(text, "seconds above 0, such as 8")
+
+
+def megabytes(text: str) -> float:
+    """A size above 0 that is not infinite."""
+    return _above_0(text, "MB above 0, such as 4000")
+
+
+def _above_0(text: str, expected: str) -> float:
     try:
         return positive_number(text)
     except ValueError:
-        raise typer.BadParameter(f"{text!r}, expected seconds above 0, such as 8") from None
+        raise typer.BadParameter(f"{text!r}, expected {expected}") from None
 
 
 Out = Annotated[
@@ -117,7 +126,10 @@ Precision = Annotated[
 MaxMemory = Annotated[
     float | None,
     typer.Option(
-        "--max-memory", min=1, help="Memory limit in MB; a scan that needs more is refused before the start."
+        "--max-memory",
+        metavar="MB",
+        parser=megabytes,
+        help="Memory limit in MB; a scan that needs more is refused before the start.",
     ),
 ]
 RequireSignature = Annotated[

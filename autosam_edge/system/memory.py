@@ -20,12 +20,14 @@ class MemoryBudget:
 
     Raises:
         BudgetError: There is a limit, but the memory of the engine is not known (AE-MEMORY-002).
+        ValueError: The limit is not a number above 0.
     """
 
     working_set_mb: float | None
     max_mb: float | None = None
 
     def __post_init__(self) -> None:
+        _check_limit(self.max_mb)
         if self.working_set_mb is None and self.max_mb is not None:
             raise MEMORY_UNKNOWN("the memory of this artifact is not known, so no limit can be kept.")
 
@@ -59,7 +61,9 @@ def require_room(more_mb: float, max_memory_mb: float | None, *, what: str = "th
 
     Raises:
         BudgetError: The limit is smaller than that and what the process holds now (AE-MEMORY-001).
+        ValueError: The limit is not a number above 0.
     """
+    _check_limit(max_memory_mb)
     if max_memory_mb is None:
         return
     needed_mb = resident_mb() + more_mb
@@ -69,6 +73,11 @@ def require_room(more_mb: float, max_memory_mb: float | None, *, what: str = "th
             f"the limit is {math.floor(max_memory_mb)} MB.",
             remedy=f"Give more than `max_memory_mb={math.ceil(needed_mb)}`: the run needs memory too.",
         )
+
+
+def _check_limit(max_memory_mb: float | None) -> None:
+    if max_memory_mb is not None and not max_memory_mb > 0:  # NaN, too
+        raise ValueError(f"`max_memory_mb` is {max_memory_mb}, expected MB above 0")
 
 
 def resident_mb() -> float:

@@ -19,6 +19,7 @@ from autosam_edge_test_support import SHARED_DATA, write_bundle
 
 from autosam_edge.bundle import default_bundle_path
 from autosam_edge.cli.demo import SEED, demo_series
+from autosam_edge.cli.montage import _check_inputs_stay
 from autosam_edge.errors import OutputError
 from autosam_edge.phantom import make_phantom
 from autosam_edge.phantom.series import write_dicom_series
@@ -138,6 +139,16 @@ def test_montage_refuses_what_does_not_belong(scan, segmented, tmp_path):
     assert run("montage", scan, "--labels", f"a={labels}", "-o", tmp_path / "m.jpg").returncode == 2
     assert run("montage", scan, "--labels", f"a={tmp_path / 'none.nii.gz'}", "-o", picture).returncode == 2
     assert {path.name for path in tmp_path.iterdir()} == {"other"}
+
+
+@pytest.mark.parametrize(
+    ("out", "code"), [("scan/m.png", "AE-OUTPUT-004"), ("labels.png", "AE-OUTPUT-002"), ("m.png", None)]
+)
+def test_a_montage_replaces_nothing_that_it_shows(tmp_path, out, code):
+    (tmp_path / "scan").mkdir()
+    (tmp_path / "labels.png").touch()
+    with pytest.raises(OutputError, match=code) if code else contextlib.nullcontext():
+        _check_inputs_stay(tmp_path / out, tmp_path / "scan", [tmp_path / "labels.png"])
 
 
 def test_the_default_model_finds_the_organs_of_a_phantom():

@@ -15,8 +15,8 @@ import SimpleITK as sitk  # noqa: N813  as its own documentation does
 from autosam_edge_test_ct import CtFolder, lenient_writing  # noqa: F401
 
 from autosam_edge import phantom
-from autosam_edge.batch.contracts import detect, run_contract
-from autosam_edge.batch.job import Settings
+from autosam_edge.batch.contracts import _targets, detect, run_contract
+from autosam_edge.batch.job import Job, Settings
 from autosam_edge.errors import BatchError, InputError, OutputError
 from autosam_edge.labels import BTCV_LABELS
 
@@ -125,6 +125,21 @@ def test_flare(source, tmp_path, abdomen):
     liver = next(label.value for label in BTCV_LABELS if label.name == "liver")
     truth = abdomen.labels == liver
     assert 2 * np.sum((labels == 1) & truth) / (np.sum(labels == 1) + np.sum(truth)) > 0.9
+
+
+@pytest.mark.parametrize(
+    ("file", "flare", "grand_challenge"),
+    [
+        ("c_0000.NII.GZ", "c.nii.gz", "c_0000.mha"),
+        ("c_0000.nii", "c.nii.gz", "c_0000.mha"),
+        ("0b1c.mha", "0b1c.nii.gz", "0b1c.mha"),
+        ("1.2.840.7", "1.2.840.7.nii.gz", "1.2.840.7.mha"),
+    ],
+)
+def test_the_labels_have_the_name_of_the_case(tmp_path, file, flare, grand_challenge):
+    job = Job("0", (f"/in/{file}",), dicom=False, newest_s=0, stamp="")
+    assert _targets("flare", [job], tmp_path, "") == {"0": tmp_path / flare}
+    assert _targets("grand-challenge", [job], tmp_path, "s")["0"].name == grand_challenge
 
 
 def test_grand_challenge(source, tmp_path):

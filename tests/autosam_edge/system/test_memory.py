@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 
 from autosam_edge.errors import BudgetError
-from autosam_edge.system.memory import MemoryBudget
+from autosam_edge.system.memory import MemoryBudget, require_room
 
 _AN_ARRAY_OF_64_MB = """
 import numpy as np
@@ -32,6 +34,13 @@ def test_an_array_of_64_mb_shows():
     before, grown, peak = map(float, done.stdout.split())
     assert 60 < grown - before < 80
     assert peak >= grown - 1
+
+
+@pytest.mark.parametrize("limit_mb", [math.nan, 0, -5])
+def test_a_limit_that_limits_nothing_is_refused(limit_mb):
+    for use in (partial(MemoryBudget, 1.0), partial(require_room, 1.0)):
+        with pytest.raises(ValueError, match="`max_memory_mb` is .*, expected MB above 0"):
+            use(limit_mb)
 
 
 def test_a_budget_holds_up_to_its_limit():
