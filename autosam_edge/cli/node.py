@@ -180,8 +180,8 @@ def serve(
         if archive and settings.formats and not set(settings.formats) & set(DICOM_FORMATS):
             raise ValueError("there is nothing to send: --format names no DICOM format")
     tls = _tls(certificate, key, authorities)
-    _listening("--port", host, port).close()
-    _check_status_port(status_port)
+    with _listening("--port", host, port):
+        _check_status_port(status_port)
     inbox = Inbox(out, settle_s=settle, min_free_mb=min_free, max_studies=max_waiting)
     listener = Listener(port, host, title, tuple(callers or ()), networks, tls)
     _serve_dicom(Batch([inbox.complete], out / "results", settings), inbox, listener, archive, status_port)

@@ -368,3 +368,14 @@ def test_studies_that_are_never_sent_again_do_not_block_the_node(tmp_path):
 @pytest.mark.parametrize("option", ["--port", "--status-port"])
 def test_a_port_that_is_taken_is_wrong_usage(tmp_path, option):
     assert_taken_port_is_refused(tmp_path, option, "--port", free_port())
+
+
+def test_one_port_for_two_services_is_wrong_usage(tmp_path):
+    port = str(free_port())
+    command = ["serve", "-o", str(tmp_path / "out"), "--port", port, "--status-port", port]
+    refused = CliRunner().invoke(app, command)
+    assert refused.exit_code == 2
+    assert f"--status-port: port {port} cannot be opened" in " ".join(
+        refused.output.replace("│", " ").split()
+    )
+    assert not (tmp_path / "out").exists()
