@@ -44,9 +44,9 @@ def entry(phantoms):
     return Prepared.read(phantoms).manifest.entries("training")[0]
 
 
-def write_dataset(folder, names=BTCV_NAMES[1:], *, first=1):
+def write_dataset(folder, names=BTCV_NAMES[1:], *, first=1, **more):
     """``dataset.json`` in the form of nnU-Net v2."""
-    labels = {"background": 0, **{name: value for value, name in enumerate(names, start=first)}}
+    labels = {"background": 0, **{name: value for value, name in enumerate(names, start=first)}, **more}
     (folder / "dataset.json").write_text(json.dumps({"labels": labels}))
 
 
@@ -91,7 +91,7 @@ def test_probabilities_of_nnunet_are_resampled(phantoms, entry, tmp_path):
     probabilities[0] = 1 - probabilities[1:].sum(axis=0)
     stem = entry.image.name.removesuffix(".nii.gz")
     np.savez_compressed(folder / f"{stem}.npz", probabilities=probabilities)
-    write_dataset(folder)
+    write_dataset(folder, ignore=14)  # of nnU-Net's own training data, and never predicted
     found, prepared = cached(phantoms, folder, tmp_path)
     truth = prepared.cases("training")[0].target.astype(int)
     assert np.abs(found[1:] - truth[1:] / 2).max() <= 1
@@ -198,6 +198,17 @@ def test_answers_for_data_with_other_label_numbers_are_refused(phantoms, theirs,
         load_cached_probabilities(tmp_path / "cache", theirs, [(other, "training")])
 
 
+def test_answers_for_coarser_data_are_refused(phantoms, theirs, tmp_path):
+    """They have lost what a finer student shall learn; a coarser student gets them resampled."""
+    cached(phantoms, theirs, tmp_path)
+    prepared = Prepared.read(phantoms)
+    parts = [(replace(prepared, spacing_mm=(8.0, 6.0, 3.0)), "training")]
+    with pytest.raises(TrainingError, match=r"AE-TRAIN-009.*8 x 6 x 6 mm, coarser than 8 x 6 x 3 mm"):
+        load_cached_probabilities(tmp_path / "cache", theirs, parts)
+    parts = [(replace(prepared, spacing_mm=(8.0, 6.0, 12.0)), "training")]
+    assert load_cached_probabilities(tmp_path / "cache", theirs, parts)
+
+
 def test_a_folder_teaches_alone(phantoms, theirs, tmp_path):
     """With a second teacher it is refused: no mean is made of the two."""
     for first, second in ((theirs, theirs / "dataset.json"), (theirs / "dataset.json", theirs)):
@@ -254,6 +265,10 @@ def break_numbers(folder, entry):
     (folder / "dataset.json").write_text(json.dumps({"labels": {"background": 0, "liver": 6.5}}))
 
 
+def break_regions(folder, entry):
+    write_dataset(folder, kidneys=[2, 3])
+
+
 def break_bytes(folder, entry):
     path = folder / f"{entry.name}.npz"
     np.savez_compressed(path, probabilities=np.random.default_rng(0).random((14, 8, 8, 8)))
@@ -264,12 +279,16 @@ def break_bytes(folder, entry):
 
 @pytest.mark.parametrize(
     "damage",
-    [break_missing, break_twice, break_names, break_strangers, break_spelling, break_numbers, break_bytes],
+    [
+        *(break_missing, break_twice, break_names, break_strangers, break_spelling, break_numbers),
+        *(break_regions, break_bytes),
+    ],
 )
 def test_a_folder_that_cannot_teach_is_refused(damage, phantoms, entry, theirs, tmp_path):
     """No file of the case, two of them, no names, no organ in common; nothing is left behind."""
     damage(theirs, entry)
-    with pytest.raises(TrainingError, match="AE-TRAIN-029"):
+    why = ".*several values to kidneys" if damage is break_regions else ""
+    with pytest.raises(TrainingError, match=f"AE-TRAIN-029{why}"):
         cache_foreign_teacher(theirs, [(Prepared.read(phantoms), "training")], tmp_path / "cache")
     assert not (tmp_path / "cache").exists()
 

@@ -37,6 +37,8 @@ def source_of(folder: Path, entry: Entry) -> Path:
 def class_names(folder: Path) -> dict[str, int]:
     """Value of each class by its TotalSegmentator name, from ``dataset.json``.
 
+    nnU-Net's label ``ignore`` is left out: it marks voxels of the training data and is never predicted.
+
     Raises:
         TrainingError: It is missing, or does not give each class one whole number (AE-TRAIN-029).
     """
@@ -45,6 +47,12 @@ def class_names(folder: Path) -> dict[str, int]:
         pairs = [(str(key), str(value)) for key, value in labels.items()]
         if all(key.isdigit() for key, _ in pairs):
             pairs = [(name, value) for value, name in pairs]
+        if regions := [name for name, value in pairs if value.startswith("[")]:
+            raise FOREIGN_TEACHER_INVALID(
+                f"dataset.json in {folder.name} gives several values to {', '.join(regions)}.",
+                remedy="Give a teacher of separate classes; one of regions cannot teach.",
+            )
+        pairs = [(name, value) for name, value in pairs if name != "ignore"]
         values = [int(value) for _, value in pairs]
     except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise FOREIGN_TEACHER_INVALID(

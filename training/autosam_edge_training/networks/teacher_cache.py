@@ -1,7 +1,8 @@
 """A teacher's probabilities of every training case, computed once and cached, a compressed file for each.
 
 They lie on the grid of the teacher. A student on another grid, coarser or finer, gets them resampled when it
-starts, so that one folder teaches students of all spacings.
+starts, so that one folder teaches students of all spacings. What a folder of another tool holds lies on the
+grid of the data that it was first cached for, and teaches students of that spacing and coarser ones.
 """
 
 from __future__ import annotations
@@ -117,13 +118,15 @@ def load_cached_probabilities(
         folder: Folder that :func:`cache_probabilities` made.
 
     Raises:
-        TrainingError: A case has no file, or one that is damaged or of another teacher or another scan
-            (AE-TRAIN-009).
+        TrainingError: A case has no file, or one that is damaged or of another teacher or another scan, or
+            that of another tool's folder is coarser than the data (AE-TRAIN-009).
     """
     digest, cached = digest_of_cases(path, ensemble), {}
     for prepared, split in parts:
         for entry in prepared.manifest.split(split):
             soft = _read(folder, entry, digest(prepared, entry))
+            if path.is_dir():
+                _require_fine_cache(folder, soft, prepared)
             shape = prepared.arrays[entry.name].shape
             if soft.classes != prepared.classes:
                 raise _cache_mismatch(folder, f"{entry.name}.npz holds {soft.classes} classes")
@@ -133,6 +136,20 @@ def load_cached_probabilities(
                 raise _cache_mismatch(folder, f"{entry.name}.npz holds {soft.shape} voxels, expected {shape}")
             cached[entry.name] = soft
     return cached
+
+
+def _require_fine_cache(folder: Path, soft: SoftLabels, prepared: Prepared) -> None:
+    """Refuse probabilities of another tool that were cached for coarser data.
+
+    Raises:
+        TrainingError: They were (AE-TRAIN-009).
+    """
+    if any(kept > side for kept, side in zip(soft.spacing_mm, prepared.spacing_mm, strict=True)):
+        kept, sides = (" x ".join(f"{side:g}" for side in one.spacing_mm) for one in (soft, prepared))
+        raise CACHE_DIFFERS(
+            f"the cache {folder.name} was made for data of {kept} mm, coarser than {sides} mm.",
+            remedy="Give another `cache`; made for the finest data, it teaches students of every spacing.",
+        )
 
 
 def digest_of_cases(path: Path, ensemble: Sequence[Path] = ()) -> Digest:
