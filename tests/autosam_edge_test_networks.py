@@ -30,7 +30,7 @@ def checkpoint_metadata(student="pocketnet", *, classes=14, **changes):
         "input": NetworkInput(BTCV.spacing_mm, BTCV.intensity, names, "btcv"),
         "config": {"sampling": {"patch": [32, 32, 32]}},
         "steps": 3,
-        "cases": ("1", "2"),
+        "datasets": {"btcv": ("1", "2")},
         "data_sha256": "0" * 64,
         "commit": "",
     }

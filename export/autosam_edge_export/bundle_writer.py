@@ -172,11 +172,15 @@ class LoadedStudent:
         spacing = sides[0] if len(set(sides)) == 1 else "x".join(sides)
         self.name = description.name or f"{self.kind.replace(':', '-')}-{spacing}mm"
         self.version = description.version or __version__
-        dataset = self.input.dataset.upper() or "BTCV"
-        self.training_data = description.training_data or f"{len(self.metadata.cases)} cases of {dataset}"
+        seen = [(name.upper() or "BTCV", len(cases)) for name, cases in self.metadata.datasets.items()]
+        self.training_data = description.training_data or ", ".join(
+            f"{count} cases of {name}" if count else f"a teacher that was trained on {name}"
+            for name, count in seen
+        )
         self.labels = label_table(self.input.labels)
-        other_license = f"Only what the terms of {dataset} allow. The code is Apache-2.0."
-        self.license = BTCV_LICENSE if dataset == "BTCV" else other_license
+        names = [name for name, _ in seen]
+        other_license = f"Only what the terms of {' and '.join(names)} allow. The code is Apache-2.0."
+        self.license = BTCV_LICENSE if "BTCV" in names else other_license
         self.model_card = description.model_card or (
             f"# {self.name}\n\n{RESEARCH_USE}\n\n"
             f"Trained on: {self.training_data}\n\nLicense: {self.license}\n"

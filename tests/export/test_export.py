@@ -138,7 +138,8 @@ def test_the_bundle_describes_what_the_student_was_trained_for(small_students, v
         ("background", "liver", "prostate", "toe"),
         "amos",
     )
-    save_student(tmp_path / "a.safetensors", student, checkpoint_metadata("monai:Own", input=told))
+    metadata = checkpoint_metadata("monai:Own", input=told, datasets={"amos": ("1", "2"), "flare": ()})
+    save_student(tmp_path / "a.safetensors", student, metadata)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             "autosam_edge_training.networks.students.build_student",
@@ -169,12 +170,21 @@ def test_the_bundle_describes_what_the_student_was_trained_for(small_students, v
     )  # DICOM SEG has no segment without a code
     assert bundle.manifest.postprocess.one_part == ("liver",)
     assert bundle.manifest.confidence == CONFIDENCE
-    assert "AMOS" in bundle.manifest.license
+    assert "AMOS and FLARE" in bundle.manifest.license
+    assert bundle.manifest.training_data == "2 cases of AMOS, a teacher that was trained on FLARE"
     tile = np.random.default_rng(0).uniform(-1200, 600, (32, 32, 32)).astype(np.float32)
     with torch.no_grad():
         expected = student(torch.from_numpy((np.clip(tile, -991, 362) - 50) / 141)[None, None])[0].numpy()
     found = load_engine(bundle, bundle.manifest.artifacts[0]).run(tile)
     np.testing.assert_allclose(found, expected, atol=1e-3 * expected.std())
+
+
+def test_btcvs_terms_go_with_all_that_was_learned_from_it(small_students, tmp_path):
+    """From a teacher, the weights that a run started from, or others that they were averaged with."""
+    metadata = checkpoint_metadata(datasets={"mine": ("1",), "btcv": ()})
+    save_student(tmp_path / "a.safetensors", PocketNet(classes=14, widths=(8, 8)), metadata)
+    student = bundle_writer.LoadedStudent(tmp_path / "a.safetensors", Description())
+    assert student.license == bundle_writer.BTCV_LICENSE
 
 
 def test_openvino_reads_onnxs_files(exported):

@@ -270,6 +270,7 @@ def test_scans_without_labels_are_learned_from_the_teacher(changes, loss, unlabe
         **changes,
     )
     weights = train(config, unlabeled, tmp_path / "run", teacher=taught, cache=cache)
+    assert read_metadata(weights).datasets == {"partial": ("strange",), "btcv": ()}
     image = torch.from_numpy(Prepared.read(unlabeled).case("strange").patch((slice(None),) * 3)[0])
     torch.manual_seed(0)
     untaught = build_student(config.student, classes=3, arguments=config.arguments).eval()
@@ -288,7 +289,8 @@ def test_further_scans_join_and_their_probabilities_too(cubes, unlabeled, taught
         train(config, cubes, tmp_path / "run", teacher=taught, cache=half, extra=[unlabeled])
     cache = cache_probabilities(taught, parts, tmp_path / "cache")
     weights = train(config, cubes, tmp_path / "run", teacher=taught, cache=cache, extra=[unlabeled])
-    assert read_metadata(weights).cases == ("training0", "training1", "strange")
+    seen = {"btcv": ("training0", "training1"), "partial": ("strange",)}
+    assert read_metadata(weights).datasets == seen
     assert sum(line["loss_truth"] < 1e-3 for line in reports(tmp_path / "run")) <= 1
 
 
@@ -299,6 +301,7 @@ def test_a_final_model_trains_on_the_validation_cases_too(cubes, taught, tmp_pat
     assert read_metadata(weights).cases == ("training0", "training1", "validation0")
     assert not any("dice" in line for line in reports(tmp_path / "run"))
     again = train(distill_config(), cubes, tmp_path / "again", teacher=taught, init=weights)
+    assert set(read_metadata(again).cases) == set(read_metadata(weights).cases)  # it has seen them all
     assert json.loads((again.parent / "config.json").read_text())["init_sha256"] == file_digest(weights)
     with pytest.raises(TrainingError, match="AE-TRAIN-002.*differs in init_sha256"):
         train(distill_config(), cubes, tmp_path / "again", teacher=taught)

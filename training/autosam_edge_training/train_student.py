@@ -24,7 +24,7 @@ from torch import Tensor
 from autosam_edge_training.choices import Distance, Reduction
 from autosam_edge_training.data import Prepared
 from autosam_edge_training.error_codes import RECIPE_INVALID
-from autosam_edge_training.networks.checkpoint import network_sha256
+from autosam_edge_training.networks.checkpoint import network_sha256, read_metadata
 from autosam_edge_training.networks.students import save_student
 from autosam_edge_training.networks.teacher_cache import Parts
 from autosam_edge_training.patches.sampler import Patches, Sampling
@@ -140,10 +140,12 @@ def train(
     cases = [case for part, split in parts for case in part.cases(split)]
     segmentation = segmentation_loss(config, cases, fabric.device)
     torch.manual_seed(config.seed)
+    module = start_student(config.student, config.arguments, prepared, config.sampling.patch, init)
+    started_from = read_metadata(init) if init else None
     average = train_network(
         "student",
         config,
-        start_student(config.student, config.arguments, prepared, config.sampling.patch, init),
+        module,
         prepared,
         cases,
         run,
@@ -154,9 +156,8 @@ def train(
         workers=workers,
     )
     if fabric.is_global_zero:
-        record = taught_by.record if taught_by else None
         metadata = checkpoint_metadata(
-            config.student, config.arguments, prepared, config, cases, teacher=record
+            config.student, config.arguments, prepared, config, parts, init=started_from, teacher=taught_by
         )
         save_student(out / STUDENT_WEIGHTS, average, metadata)
     fabric.barrier()

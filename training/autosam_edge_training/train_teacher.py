@@ -88,11 +88,12 @@ def train(config: Config, data: Path, out: Path, *, sam: Path | None = None, wor
     identity = {"sam_sha256": sam_sha256}
     run = RunFolder(out, "teacher", config, prepared=prepared, fabric=fabric, identity=identity)
 
-    cases = [case for part, split in training_parts(config, prepared) for case in part.cases(split)]
+    parts = training_parts(config, prepared)
+    cases = [case for part, split in parts for case in part.cases(split)]
     average = train_network("teacher", config, module, prepared, cases, run, fabric, workers=workers)
     if fabric.is_global_zero:
         metadata = checkpoint_metadata(
-            AUTOSAM, as_dict(network), prepared, config, cases, sam_sha256=sam_sha256 or ""
+            AUTOSAM, as_dict(network), prepared, config, parts, sam_sha256=sam_sha256 or ""
         )
         assert isinstance(average, AutoSAM)
         save_teacher(out / TEACHER_WEIGHTS, average, metadata)

@@ -24,7 +24,11 @@ def doubled(taught, tmp_path):
     network, metadata = open_network(taught)
     network.load_state_dict({name: 2 * tensor for name, tensor in network.state_dict().items()})
     path = tmp_path / "doubled.safetensors"
-    save_student(path, network, dataclasses.replace(metadata, cases=("another",), steps=77))
+    save_student(
+        path,
+        network,
+        dataclasses.replace(metadata, datasets={"boxes": ("another",), "btcv": ("far",)}, steps=77),
+    )
     return path
 
 
@@ -45,7 +49,8 @@ def test_each_weight_is_the_mean_by_the_shares(taught, doubled, tmp_path):
 def test_the_mean_counts_as_trained_on_the_cases_of_all(taught, doubled, tmp_path):
     """So that none of them is scored."""
     metadata = average_students(tmp_path / "mean.safetensors", [taught, doubled], [1.0, 1.0])
-    assert set(metadata.cases) == {*open_network(taught)[1].cases, "another"}
+    assert set(metadata.cases) == {*open_network(taught)[1].cases, "another", "far"}
+    assert set(metadata.datasets) == {*open_network(taught)[1].datasets, "boxes", "btcv"}
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("monai")
+from autosam_edge_test_networks import checkpoint_metadata
 from autosam_edge_test_recipes import prepare_boxes, weights_of
 from safetensors.torch import save_file
 
@@ -20,6 +21,7 @@ from autosam_edge_training.networks.checkpoint import (
     read_metadata,
     require_same_input,
 )
+from autosam_edge_training.networks.checkpoint_metadata import CheckpointMetadata
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 CPU = torch.device("cpu")
@@ -33,6 +35,13 @@ def test_a_student_opens(taught):
     assert all(
         torch.equal(tensor, weights_of(taught)[0][name]) for name, tensor in network.state_dict().items()
     )
+
+
+def test_a_file_that_names_no_data_sets_was_trained_on_its_own():
+    """As files were written before the metadata told where weights come from."""
+    stored = checkpoint_metadata().to_strings()
+    del stored["datasets"]
+    assert CheckpointMetadata.parse({**stored, "cases": "1,2"}) == checkpoint_metadata()
 
 
 def test_an_autosam_teacher_opens(autosam_teacher):

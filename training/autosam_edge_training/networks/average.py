@@ -14,7 +14,7 @@ from pathlib import Path
 
 from autosam_edge_training.error_codes import NETWORKS_DIFFER
 from autosam_edge_training.networks.checkpoint import network_sha256, open_network, read_metadata
-from autosam_edge_training.networks.checkpoint_metadata import AUTOSAM, CheckpointMetadata
+from autosam_edge_training.networks.checkpoint_metadata import AUTOSAM, CheckpointMetadata, join_datasets
 from autosam_edge_training.networks.students import save_student
 
 
@@ -50,7 +50,7 @@ def average_students(path: Path, students: Sequence[Path], shares: Sequence[floa
     ]
     result = dataclasses.replace(
         first,
-        cases=tuple(sorted({case for metadata in known for case in metadata.cases})),
+        datasets=join_datasets(metadata.datasets for metadata in known),
         config={**first.config, "averaged": averaged},
     )
     networks = [open_network(file)[0] for file in students]

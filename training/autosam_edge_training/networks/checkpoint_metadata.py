@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -15,7 +15,7 @@ from autosam_edge_training.strict import STRICT, JsonObject, checked_dataclass, 
 
 AUTOSAM = "autosam"
 """Name of an AutoSAM teacher, where a student has its own."""
-_JSON = ("arguments", "spacing_mm", "intensity", "labels", "config", "probe")
+_JSON = ("arguments", "spacing_mm", "intensity", "labels", "config", "probe", "datasets")
 # Keys of the file and fields of :class:`TeacherRecord`.
 _TEACHER = {"teacher_network": "network", "teacher_sha256": "sha256", "teacher": "source", "lambda": "weight"}
 
@@ -43,6 +43,8 @@ class CheckpointMetadata:
         student: Name of the student, ``monai:NAME``, or ``autosam`` for an AutoSAM teacher.
         arguments: Arguments of a network of MONAI, or the network's part of a teacher's recipe.
         input: Grid, intensities and labels of the training data.
+        datasets: Cases of each data set that the weights were trained on, in this run or in those whose
+            weights they come from; no cases of a data set that only a teacher was trained on.
         commit: Commit of the code; empty outside of a checkout.
         sam_sha256: SHA-256 of the SAM file that holds a teacher's frozen parameters; empty if its own file
             holds all parameters.
@@ -55,7 +57,7 @@ class CheckpointMetadata:
     input: NetworkInput
     config: JsonObject
     steps: int
-    cases: tuple[str, ...]
+    datasets: dict[str, tuple[str, ...]]
     data_sha256: str
     commit: str
     merging: Literal["v2"] = "v2"  # that of MONAI from 1.5 on; before, two of the eight slices repeated
@@ -67,6 +69,11 @@ class CheckpointMetadata:
     def classes(self) -> int:
         """Number of labels with the background, the network's output channels."""
         return len(self.input.labels)
+
+    @property
+    def cases(self) -> tuple[str, ...]:
+        """Names of the cases that the network was trained on."""
+        return tuple(case for cases in self.datasets.values() for case in cases)
 
     @property
     def patch(self) -> tuple[int, int, int]:
@@ -104,7 +111,8 @@ class CheckpointMetadata:
                 tuple(values.pop("labels")),
                 values.pop("dataset"),
             )
-            values["cases"] = values["cases"].split(",")
+            if "datasets" not in values:  # written before weights told where they come from
+                values["datasets"] = {values["input"].dataset: values.pop("cases").split(",")}
             classes = int(values.pop("classes"))
             values["merging"]
         except KeyError as error:
@@ -133,7 +141,7 @@ class CheckpointMetadata:
             "dataset": takes.dataset,
             "config": json.dumps(self.config),
             "steps": str(self.steps),
-            "cases": ",".join(self.cases),
+            "datasets": json.dumps(self.datasets),
             "data_sha256": self.data_sha256,
             "commit": self.commit,
         }
@@ -144,3 +152,12 @@ class CheckpointMetadata:
         if self.probe:
             stored["probe"] = json.dumps(self.probe)
         return stored
+
+
+def join_datasets(parts: Iterable[Mapping[str, Iterable[str]]]) -> dict[str, tuple[str, ...]]:
+    """All cases of each data set, each once."""
+    joined: dict[str, dict[str, None]] = {}
+    for datasets in parts:
+        for name, cases in datasets.items():
+            joined.setdefault(name, {}).update(dict.fromkeys(cases))
+    return {name: tuple(cases) for name, cases in joined.items()}

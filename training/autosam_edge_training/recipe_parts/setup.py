@@ -24,7 +24,7 @@ from autosam_edge_training.error_codes import (
     STUDENT_INVALID,
 )
 from autosam_edge_training.networks.checkpoint import require_same_input
-from autosam_edge_training.networks.checkpoint_metadata import CheckpointMetadata, TeacherRecord
+from autosam_edge_training.networks.checkpoint_metadata import CheckpointMetadata, join_datasets
 from autosam_edge_training.networks.input_spec import NetworkInput
 from autosam_edge_training.networks.students import build_student, load_student, load_weights
 from autosam_edge_training.networks.teacher_cache import Parts
@@ -33,6 +33,7 @@ from autosam_edge_training.recipe_parts import losses
 from autosam_edge_training.recipe_parts.fabric import Precision, fast_precision, mean_over_processes
 from autosam_edge_training.recipe_parts.run_folder import RunFolder, commit
 from autosam_edge_training.recipe_parts.schedule import Schedule, average_into, build_optimizer, optimize
+from autosam_edge_training.recipe_parts.teacher import Teacher
 from autosam_edge_training.recipe_parts.validation import validate
 from autosam_edge_training.strict import STRICT, JsonObject, as_dict, checked_dataclass
 
@@ -302,21 +303,33 @@ def checkpoint_metadata(
     arguments: JsonObject,
     prepared: Prepared,
     recipe: Recipe,
-    cases: Sequence[Case],
+    parts: Parts,
     *,
-    teacher: TeacherRecord | None = None,
+    init: CheckpointMetadata | None = None,
+    teacher: Teacher | None = None,
     sam_sha256: str = "",
 ) -> CheckpointMetadata:
-    """Metadata of the network that a run has trained."""
+    """Metadata of the network that a run has trained.
+
+    Args:
+        init: Metadata of the weights that the run started from.
+    """
+    datasets = join_datasets(
+        [
+            *({part.dataset: part.split[split]} for part, split in parts),
+            init.datasets if init else {},
+            dict.fromkeys(teacher.datasets, ()) if teacher else {},
+        ]
+    )
     return CheckpointMetadata(
         network,
         arguments,
         NetworkInput.of(prepared),
         as_dict(recipe),
         recipe.schedule.steps,
-        tuple(case.name for case in cases),
+        datasets,
         prepared.sha256,
         commit() or "",
-        teacher=teacher,
+        teacher=teacher.record if teacher else None,
         sam_sha256=sam_sha256,
     )

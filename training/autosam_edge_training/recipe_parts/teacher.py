@@ -59,7 +59,7 @@ class Teacher:
             )
         self._fabric = fabric
         source: Literal["online", "cached"] = "cached" if cache else "online"
-        names = []
+        names, self.datasets = [], set[str]()
         for one in (path, *ensemble):
             if one.is_dir():  # the cache was made of it and holds its identity
                 names.append(f"folder {one.name}")
@@ -68,6 +68,7 @@ class Teacher:
             for prepared, _ in parts:
                 require_same_input(metadata, prepared, "the teacher", any_spacing=cache is not None)
             names.append(network_name(metadata))
+            self.datasets |= set(metadata.datasets)
         self.record = TeacherRecord(" + ".join(names), teacher_digest(path, parts, ensemble), source, weight)
         self.cached = load_cached_probabilities(cache, path, parts, ensemble=ensemble) if cache else None
         self.network = None if cache else open_network(path, sam=sam)[0].to(fabric.device)
