@@ -8,8 +8,6 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import gaussian_filter
 
-from autosam_edge.formats.label_image import read_labels
-from autosam_edge.formats.nifti import read_nifti
 from autosam_edge.geometry import Grid
 from autosam_edge.measurements import dice
 from autosam_edge.model import Model
@@ -21,7 +19,8 @@ from autosam_edge_benchmarks.result_header import Result
 from autosam_edge_benchmarks.studies.plausibility import AS_IT_IS, study_header
 from autosam_edge_benchmarks.studies.plausibility_inputs import TRANSFORMATIONS, Scan, Transformation, noisy
 from autosam_edge_training.data import Entry, Prepared, Split
-from autosam_edge_training.evaluate.evaluator import split_entries
+from autosam_edge_training.data.case import UNKNOWN
+from autosam_edge_training.evaluate.evaluator import read_truth, split_entries
 
 FloatArray = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.uint8]
@@ -29,7 +28,6 @@ Labels = npt.NDArray[np.uint8]
 TEMPERATURES = (0.8, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.8, 2.0)
 """Temperatures that are tried."""
 _JUDGED = (AS_IT_IS, "slab of 60 mm", "field of view of 150 mm")  # inputs of scans that no map is fitted on
-_UNKNOWN = 255  # voxels of the truth where no person has said what they are
 
 
 def _thick_slices(scan: Scan, mm: float) -> Volume:
@@ -102,16 +100,13 @@ def measure(
 
 def _load(entry: Entry, prepared: Prepared, model: Model) -> tuple[Scan, dict[str, int]]:
     """A scan with its truth in the model's numbers, and the numbers of the organs that are labeled in it."""
-    entry.check()
-    volume = read_nifti(entry.image)
-    truth = read_labels(entry.label_file, volume.grid, 256, f"image and label of case {entry.name}")
+    volume, truth, labeled = read_truth(entry, prepared)
     numbers = {label.name: label.value for label in model.labels}
     by_value = np.zeros(256, dtype=np.uint8)
-    by_value[_UNKNOWN] = _UNKNOWN
-    known = {}
-    for value, name in enumerate(prepared.labels):
-        if name in numbers and (entry.known is None or value in entry.known):
-            by_value[value] = known[name] = numbers[name]
+    by_value[UNKNOWN] = UNKNOWN
+    known = {name: numbers[name] for name in labeled if name in numbers}
+    for name, number in known.items():
+        by_value[labeled[name]] = number
     return Scan.of(volume, by_value[truth], model.labels), known
 
 
@@ -155,7 +150,7 @@ def _measure(session: Session, volume: Volume, truth: Labels, organs: dict[str, 
         losses += [-np.log(np.maximum(probability, 1e-6)).sum() for probability in given]
 
     segmentation = run.execute(on_rows=on_rows)
-    unknown = truth == _UNKNOWN
+    unknown = truth == UNKNOWN
     found, truth = np.where(unknown, 0, segmentation.labels), np.where(unknown, 0, truth)
     soft = [collector.by_organ(model.labels) for collector in collectors]
     return {

@@ -8,13 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from autosam_edge.formats.nifti import read_array, read_nifti
 from autosam_edge.measurements import dice
 from autosam_edge.session import Session, open_session
 from autosam_edge_benchmarks.result_header import Result, new_result
 from autosam_edge_training.data import Prepared, Split
 from autosam_edge_training.error_codes import NO_COMMON_ORGAN
-from autosam_edge_training.evaluate.evaluator import split_entries
+from autosam_edge_training.evaluate.evaluator import read_truth, split_entries
 
 
 def measure_one_part(
@@ -38,12 +37,13 @@ def measure_one_part(
         session = Session(dataclasses.replace(ready.model, one_part=organs), ready.engine)
         scores = np.full((0, len(names)), np.nan)
         for entry in split_entries(prepared, split):
-            found, (truth, _) = session.segment(read_nifti(entry.image)).labels, read_array(entry.label_file)
-            masks = [
-                (found == organ.value, truth == prepared.labels.index(organ.name))
-                for organ in organs_of_model
-            ]
-            scores = np.vstack([scores, [dice(a, b) if b.any() else float("nan") for a, b in masks]])
+            volume, truth, known = read_truth(entry, prepared)
+            found = session.segment(volume).labels
+            row = np.full(len(names), np.nan)
+            for place, organ in enumerate(organs_of_model):
+                if organ.name in known and (true := truth == known[organ.name]).any():
+                    row[place] = dice(found == organ.value, true)
+            scores = np.vstack([scores, row])
         means[variant] = {
             name: float(np.nanmean(dice_of_cases))
             for name, dice_of_cases in zip(names, scores.T, strict=True)

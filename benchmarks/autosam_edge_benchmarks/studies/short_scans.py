@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from autosam_edge.formats.nifti import read_array, read_nifti
 from autosam_edge.planned_run import PlannedRun
 from autosam_edge.session import Session, open_session
 from autosam_edge.volume import Volume
@@ -17,7 +16,7 @@ from autosam_edge_benchmarks.result_header import Result, mean, new_result, show
 from autosam_edge_benchmarks.studies.tiers import Labels, mean_dice
 from autosam_edge_training.data import Entry, Prepared, Split
 from autosam_edge_training.error_codes import NO_COMMON_ORGAN
-from autosam_edge_training.evaluate.evaluator import split_entries
+from autosam_edge_training.evaluate.evaluator import read_truth, split_entries
 
 CENTER = "pancreas"
 """The organ whose middle slice is the middle of each cut: it lies among all others."""
@@ -93,22 +92,25 @@ def measure_short_scans(
 def _measure_case(
     session: Session, prepared: Prepared, entry: Entry, lengths_mm: Sequence[int]
 ) -> dict[str, float | None]:
-    volume, truth = _canonical(read_nifti(entry.image), read_array(entry.label_file)[0])
-    if CENTER not in prepared.labels or not (truth == prepared.labels.index(CENTER)).any():
+    scan, labels, known = read_truth(entry, prepared)
+    volume, truth = _canonical(scan, labels)
+    center = (truth == known.get(CENTER, -1)).any(axis=(1, 2))
+    if not center.any():
         raise NO_COMMON_ORGAN(
-            f"case {entry.name} has no {CENTER}, around which the scan is cut.", remedy="Leave the case out."
+            f"case {entry.name} has no labeled {CENTER}, around which the scan is cut.",
+            remedy="Leave the case out.",
         )
-    table, names = session.model.labels, prepared.labels
+    table = session.model.labels
     whole = session.segment(volume).labels
-    figures = {"whole": mean_dice(whole, truth, table, names)}
-    slices = np.flatnonzero((truth == prepared.labels.index(CENTER)).any(axis=(1, 2)))
+    figures = {"whole": mean_dice(whole, truth, table, known)}
+    slices = np.flatnonzero(center)
     for length_mm in lengths_mm:
         count = max(1, round(length_mm / volume.grid.spacing_mm[0]))
         start = max(0, int(slices.mean()) - count // 2)
         part = slice(start, min(start + count, len(truth)))
         short = session.segment(volume.slices(part.start, part.stop)).labels
-        figures[f"short_{length_mm}_mm"] = mean_dice(short, truth[part], table, names)
-        figures[f"cut_from_whole_{length_mm}_mm"] = mean_dice(whole[part], truth[part], table, names)
+        figures[f"short_{length_mm}_mm"] = mean_dice(short, truth[part], table, known)
+        figures[f"cut_from_whole_{length_mm}_mm"] = mean_dice(whole[part], truth[part], table, known)
     return figures
 
 

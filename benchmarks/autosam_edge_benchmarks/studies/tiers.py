@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 
-from autosam_edge.formats.nifti import read_array, read_nifti
 from autosam_edge.measurements import dice
 from autosam_edge.pipeline.body_box import ORGAN_MARGIN_MM, organ_box
 from autosam_edge.session import Session, open_session
 from autosam_edge.volume import Label, Segmentation, Volume
 from autosam_edge_benchmarks.result_header import Result, mean, new_result
 from autosam_edge_training.data import Prepared, Split
-from autosam_edge_training.evaluate.evaluator import split_entries
+from autosam_edge_training.data.case import UNKNOWN
+from autosam_edge_training.evaluate.evaluator import read_truth, split_entries
 
 Labels = npt.NDArray[np.generic]
 
@@ -66,8 +66,7 @@ def measure_tiers(
     labeling, finding = open_session(fine), open_session(coarse)
     cases = {}
     for entry in split_entries(prepared, split):
-        volume, (truth, _) = read_nifti(entry.image), read_array(entry.label_file)
-        cases[entry.name] = _measure_case(labeling, finding, volume, truth, prepared.labels)
+        cases[entry.name] = _measure_case(labeling, finding, *read_truth(entry, prepared))
         log(f"case {entry.name}: {cases[entry.name]}")
     return {
         **result,
@@ -83,15 +82,16 @@ def measure_tiers(
 
 
 def _measure_case(
-    labeling: Session, finding: Session, volume: Volume, truth: Labels, names: tuple[str, ...]
+    labeling: Session, finding: Session, volume: Volume, truth: Labels, known: Mapping[str, int]
 ) -> TierCase:
     both = Session(labeling.model, labeling.engine, coarse=finding)
     alone, limited = labeling.segment(volume), both.segment(volume)
     parameters = limited.provenance.parameters
+    names = {organ.name: organ.value for organ in alone.table}
     return TierCase(
-        mean_dice(alone.labels, truth, alone.table, names),
-        mean_dice(limited.labels, truth, alone.table, names),
-        mean_dice(limited.labels, alone.labels, alone.table, ("", *(label.name for label in alone.table))),
+        mean_dice(alone.labels, truth, alone.table, known),
+        mean_dice(limited.labels, truth, alone.table, known),
+        mean_dice(limited.labels, alone.labels, alone.table, names),
         cast("int", alone.provenance.parameters["tiles"]),
         cast("int", parameters["tiles"]),
         str(parameters["region"]),
@@ -99,17 +99,16 @@ def _measure_case(
     )
 
 
-def mean_dice(found: Labels, truth: Labels, table: Sequence[Label], names: Sequence[str]) -> float | None:
-    """Mean over the organs that the truth holds; None where it holds none.
+def mean_dice(found: Labels, truth: Labels, table: Sequence[Label], known: Mapping[str, int]) -> float | None:
+    """Mean over the known organs that the truth holds; None where it holds none.
 
     Args:
         found: Labels (D, H, W) of a model.
-        truth: Labels (D, H, W) whose values are places in ``names``.
+        truth: Labels (D, H, W).
         table: Label table of the model.
+        known: Value in the truth of each organ that is labeled everywhere, by its name.
     """
-    masks = [
-        (found == organ.value, truth == names.index(organ.name)) for organ in table if organ.name in names
-    ]
+    masks = [(found == organ.value, truth == known[organ.name]) for organ in table if organ.name in known]
     return mean(dice(a, b) for a, b in masks if b.any())
 
 
@@ -119,7 +118,7 @@ def _missed_mm(found: Segmentation, truth: Labels) -> list[float]:
     grid = orientation.canonical_grid(found.grid)
     mine, true = (
         organ_box(orientation.to_canonical(labels), grid, margin_mm=(0.0, 0.0, 0.0))
-        for labels in (found.labels, truth.astype(np.uint8))
+        for labels in (found.labels, np.where(truth == UNKNOWN, 0, truth).astype(np.uint8))
     )
     if mine is None or true is None:
         return [0.0] * 3  # nothing to find; or nothing found, and the whole body is labeled

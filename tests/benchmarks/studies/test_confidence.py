@@ -128,7 +128,7 @@ def blocks(tmp_path):
     image, label = tmp_path / "image.nii.gz", tmp_path / "label.nii.gz"
     nib.save(nib.Nifti1Image(hu.T, ras_affine(grid.affine)), image)
     write_nifti(Segmentation(labels, grid, BTCV_LABELS[:2]), label)
-    entry = SimpleNamespace(name="a", image=image, label_file=label, known=None, check=lambda: None)
+    entry = SimpleNamespace(name="a", image=image, label_file=label, known=(1, 2), check=lambda: None)
     return SimpleNamespace(
         dataset="blocks",
         labels=("background", *(label.name for label in BTCV_LABELS[:2])),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -9,9 +11,9 @@ pytest.importorskip("monai")
 from autosam_edge.formats.label_image import read_labels
 from autosam_edge.geometry import Grid
 from autosam_edge.pipeline.resample import Resampler
-from autosam_edge_benchmarks.studies import label_ceiling
 from autosam_edge_benchmarks.studies.label_ceiling import measure_label_ceiling, round_trip_dice
-from autosam_edge_training.data import prepare_phantoms
+from autosam_edge_training.data import Manifest, prepare_phantoms
+from autosam_edge_training.evaluate import evaluator
 
 
 def one_hot(labels, classes):
@@ -26,7 +28,7 @@ def every(step, shape):
 def test_on_the_same_grid_the_labels_come_back():
     """Dice is 1 for any labels."""
     labels = np.random.default_rng(0).integers(0, 3, (6, 7, 8))
-    assert round_trip_dice(labels, one_hot(labels, 3), every(1, labels.shape)) == 1.0
+    assert round_trip_dice(labels, one_hot(labels, 3), every(1, labels.shape), (1, 2)) == 1.0
 
 
 def test_a_structure_smaller_than_a_voxel_is_lost():
@@ -36,7 +38,7 @@ def test_a_structure_smaller_than_a_voxel_is_lost():
     labels[2, 2, 0] = 2
     blocks = labels.reshape(4, 2, 4, 2, 4, 2)
     occupancy = np.stack([(blocks == value).mean(axis=(1, 3, 5)) for value in range(3)]).astype(np.float32)
-    assert round_trip_dice(labels, occupancy, every(2, labels.shape)) == pytest.approx(0.5)
+    assert round_trip_dice(labels, occupancy, every(2, labels.shape), (1, 2)) == pytest.approx(0.5)
 
 
 def test_a_case_without_organs_counts_nowhere(tmp_path, monkeypatch):
@@ -44,7 +46,7 @@ def test_a_case_without_organs_counts_nowhere(tmp_path, monkeypatch):
     spacings = {"scan_spacing_mm": (8.0, 6.0, 6.0), "spacing_mm": (16.0, 12.0, 12.0)}
     data = prepare_phantoms(tmp_path / "data", validation=2, test=1, **spacings)
     whole = [read_labels, lambda *given: read_labels(*given) * 0]
-    monkeypatch.setattr(label_ceiling, "read_labels", lambda *given: whole.pop()(*given))
+    monkeypatch.setattr(evaluator, "read_labels", lambda *given: whole.pop()(*given))
     result = measure_label_ceiling(data, "validation")
     first, second = result["cases"].values()
     assert first == {"hard_labels": None, "occupancy": None}
@@ -60,3 +62,22 @@ def test_occupancies_keep_more_than_hard_labels(tmp_path):
     assert len(result["cases"]) == 1
     assert result["spacing_mm"] == [16.0, 12.0, 12.0]
     assert 0.3 < result["mean_dice"]["hard_labels"] < result["mean_dice"]["occupancy"] < 1.0
+
+
+def test_what_nobody_labeled_is_a_class_of_its_own(tmp_path, monkeypatch):
+    """A liver alone, all else unknown: its ceiling is that among full labels, nearly."""
+    spacings = {"scan_spacing_mm": (8.0, 6.0, 6.0), "spacing_mm": (16.0, 12.0, 12.0)}
+    data = prepare_phantoms(tmp_path / "data", validation=1, test=1, **spacings)
+    entries = Manifest.entries
+
+    def liver(manifest, split):
+        return [dataclasses.replace(entry, known=(6,)) for entry in entries(manifest, split)]
+
+    def read(*given):
+        labels = read_labels(*given)
+        return np.where(labels == 6, labels, 255)
+
+    monkeypatch.setattr(Manifest, "entries", liver)
+    monkeypatch.setattr(evaluator, "read_labels", read)
+    result = measure_label_ceiling(data, "validation")
+    assert 0.8 < result["mean_dice"]["hard_labels"] < result["mean_dice"]["occupancy"] < 1.0

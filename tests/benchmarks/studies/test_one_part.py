@@ -35,16 +35,28 @@ def data(tmp_path, monkeypatch):
     grid = Grid.axis_aligned(labels.shape, (3.0, 3.0, 3.0))
     nib.save(nib.Nifti1Image(hu.T, ras_affine(grid.affine)), tmp_path / "image.nii.gz")
     write_nifti(Segmentation(labels, grid, BTCV_LABELS[:2]), tmp_path / "label.nii.gz")
-    entry = SimpleNamespace(image=tmp_path / "image.nii.gz", label_file=tmp_path / "label.nii.gz")
+    image, label = tmp_path / "image.nii.gz", tmp_path / "label.nii.gz"
+    entry = SimpleNamespace(name="1", image=image, label_file=label, known=None, check=lambda: None)
     prepared = SimpleNamespace(
         labels=("background", SPLEEN, KIDNEY, "liver"),
         dataset="blocks",
         manifest=SimpleNamespace(entries=lambda split: [entry] if split == "validation" else []),
+        entry=entry,
     )
     session = Session(make_model(), ThresholdEngine((-100.0, 40.0, 200.0)))
     monkeypatch.setattr(one_part.Prepared, "read", lambda folder: prepared)
     monkeypatch.setattr(one_part, "open_session", lambda path: session)
     return tmp_path
+
+
+def test_an_organ_that_is_labeled_in_part_has_no_dice(data):
+    """The kidney is known; what is labeled of the spleen counts for nothing, nor do unknown voxels."""
+    labels = nib.load(data / "label.nii.gz")
+    values = np.asarray(labels.dataobj)
+    nib.save(nib.Nifti1Image(np.where(values == 0, 255, values), labels.affine), data / "label.nii.gz")
+    one_part.Prepared.read(data).entry.known = (2,)
+    result = one_part.measure_one_part(data, data, "validation")
+    assert result["dice"]["as_found"] == {KIDNEY: 1.0}
 
 
 def test_the_rule_helps_an_organ_of_one_part_and_harms_one_of_two(data):

@@ -34,7 +34,8 @@ def data(tmp_path, monkeypatch):
     grid = Grid.axis_aligned(labels.shape, (3.0, 3.0, 3.0))
     nib.save(nib.Nifti1Image(hu.T, ras_affine(grid.affine)), tmp_path / "image.nii.gz")
     write_nifti(Segmentation(labels, grid, BTCV_LABELS[:2]), tmp_path / "label.nii.gz")
-    entry = SimpleNamespace(name="1", image=tmp_path / "image.nii.gz", label_file=tmp_path / "label.nii.gz")
+    image, label = tmp_path / "image.nii.gz", tmp_path / "label.nii.gz"
+    entry = SimpleNamespace(name="1", image=image, label_file=label, known=None, check=lambda: None)
     prepared = SimpleNamespace(
         labels=("background", SPLEEN, KIDNEY),
         dataset="blocks",
@@ -62,6 +63,9 @@ def test_each_rule_is_seen(data):
 
 def test_a_scan_without_the_organ_in_its_middle_is_refused(data, monkeypatch):
     """AE-DATA-011, and AE-DATA-005 for an empty split."""
+    short_scans.Prepared.read(data).manifest.entries("validation")[0].known = (1,)
+    with pytest.raises(InputError, match=f"AE-DATA-011.*{KIDNEY}"):
+        short_scans.measure_short_scans(data, data, "validation")
     monkeypatch.setattr(short_scans, "CENTER", "pancreas")
     with pytest.raises(InputError, match="AE-DATA-011.*pancreas"):
         short_scans.measure_short_scans(data, data, "validation")

@@ -29,7 +29,8 @@ def test_what_the_coarse_model_missed_is_measured(tmp_path, monkeypatch):
     grid = Grid.axis_aligned(labels.shape, (3.0, 3.0, 3.0))
     nib.save(nib.Nifti1Image(hu.T, ras_affine(grid.affine)), tmp_path / "image.nii.gz")
     write_nifti(Segmentation(labels, grid, BTCV_LABELS[:2]), tmp_path / "label.nii.gz")
-    entry = SimpleNamespace(name="1", image=tmp_path / "image.nii.gz", label_file=tmp_path / "label.nii.gz")
+    image, label = tmp_path / "image.nii.gz", tmp_path / "label.nii.gz"
+    entry = SimpleNamespace(name="1", image=image, label_file=label, known=None, check=lambda: None)
     prepared = SimpleNamespace(
         labels=("background", *(label.name for label in BTCV_LABELS[:2])),
         dataset="blocks",
@@ -47,9 +48,13 @@ def test_what_the_coarse_model_missed_is_measured(tmp_path, monkeypatch):
     assert case["region"] == "organs"
     assert case["tiles"] < case["tiles_alone"]
     assert result["missed_mm"] == case["missed_mm"] == [44 * 3.0, 0.0, 2 * 3.0]
+    labels[0], entry.known = 255, (1,)  # nobody knows the lowest slice, and the kidney counts for nothing
+    write_nifti(Segmentation(labels, grid, BTCV_LABELS[:2]), label)
+    result = tiers.measure_tiers("fine", "coarse", tmp_path, "validation")
+    assert (result["mean"]["coarse_to_fine"], result["missed_mm"]) == (1.0, [44 * 3.0, 0.0, 2 * 3.0])
 
 
 def test_without_an_organ_there_is_no_dice():
     """None, because JSON has no NaN."""
     air = np.zeros((2, 2, 2), np.uint8)
-    assert tiers.mean_dice(air, air, BTCV_LABELS, ("background", "spleen")) is None
+    assert tiers.mean_dice(air, air, BTCV_LABELS, {"spleen": 1}) is None

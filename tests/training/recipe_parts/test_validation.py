@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -83,6 +85,14 @@ def test_scores_are_means_over_the_cases_that_have_the_organ():
     expected = (2 * 256 / (256 + 512) + 2 * 64 / (64 + 512)) / 2
     scores = validate(Always(1), [case_of(one) for one in labels], PATCH, device=CPU)
     assert scores == [pytest.approx(expected), 0.0, None]
+
+
+def test_what_is_labeled_in_part_has_no_score():
+    """Class 1 is known, of class 2 only a part is labeled: the truth itself would not score 1."""
+    labels = np.where(random_labels((8, 8, 8)) == 1, 1, CLASSES)
+    labels[0, 0] = 2
+    case = replace(case_of(labels), known=frozenset({1}))
+    assert validate(Reader(BTCV_INTENSITY), [case], PATCH, device=CPU) == [1.0, None, None]
 
 
 def test_occupancies_are_held_against_the_class_that_fills_most():

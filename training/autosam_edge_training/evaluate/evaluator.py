@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,7 @@ from autosam_edge_training.evaluate.report import report
 from autosam_edge_training.evaluate.scores import Score, score_masks
 from autosam_edge_training.strict import JsonObject
 
+Labels = npt.NDArray[np.uint8]
 Predict = Callable[[Volume], npt.NDArray[np.uint8]]
 """A CT to labels (D, H, W) uint8 on its own grid."""
 
@@ -67,8 +68,9 @@ def evaluate_predictions(
         )
     scores: list[Score] = []
     for done, entry in enumerate(entries, start=1):
-        classes = prepared.classes, len(names or prepared.labels)
-        truth, found, spacing_mm = _truth_and_prediction(entry, predict, classes)
+        truth, labeled, found, spacing_mm = _truth_and_prediction(
+            entry, prepared, predict, len(names or prepared.labels)
+        )
         rows = [
             Score(
                 method,
@@ -81,7 +83,7 @@ def evaluate_predictions(
                 spacing=spacing_mm,
             )
             for organ, number, value in organs
-            if entry.known is None or value in entry.known
+            if value in labeled
         ]
         scores.extend(rows)
         scored = [row.dice for row in rows if not math.isnan(row.dice)]
@@ -92,26 +94,41 @@ def evaluate_predictions(
 
 
 def _truth_and_prediction(
-    entry: Entry, predict: Predict, classes: tuple[int, int]
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], tuple[float, float, float]]:
-    """Labels and prediction of a case, (D, H, W) on the scan's own grid, and its spacing."""
-    path = entry.label_file
-    entry.check()
-    volume = read_nifti(entry.image)
+    entry: Entry, prepared: Prepared, predict: Predict, classes: int
+) -> tuple[Labels, Collection[int], Labels, tuple[float, float, float]]:
+    """Labels of a case, the values that are labeled everywhere, the prediction, and the spacing."""
+    volume, truth, labeled = read_truth(entry, prepared)
     if volume.grid.orientation.canonical_grid(volume.grid).tilt_deg > LEAST_TILT_DEG:
         raise NIFTI_GRID_INVALID(
             f"the slices of case {entry.name} are tilted, and distances are measured on upright grids only.",
             remedy="Leave the case out.",
         )
-    values = classes[0] if entry.known is None else UNKNOWN + 1
-    truth = read_labels(path, volume.grid, values, f"image and label of case {entry.name}")
-    found = as_labels(predict(volume), classes[1])
+    found = as_labels(predict(volume), classes)
     if found.shape != truth.shape:
         raise GRIDS_DIFFER(
             f"the prediction of case {entry.name} has another shape than its image.",
             remedy="Predict on its grid.",
         )
-    return truth, found, volume.grid.spacing_mm
+    return truth, labeled.values(), found, volume.grid.spacing_mm
+
+
+def read_truth(entry: Entry, prepared: Prepared) -> tuple[Volume, Labels, dict[str, int]]:
+    """A scan, its labels (D, H, W) on its own grid, and the organs that are labeled everywhere in it.
+
+    Returns:
+        The scan; the labels, 255 where nobody labeled a voxel; and the value of each such organ by its name.
+
+    Raises:
+        InputError: A file is missing or the scan has no labels (AE-DATA-002), a file is not the one that was
+            prepared (AE-DATA-008), or a label is unknown (AE-DATA-003) or on another grid (AE-NIFTI-005).
+    """
+    path, known = entry.label_file, entry.known
+    entry.check()
+    volume = read_nifti(entry.image)
+    values = len(prepared.labels) if known is None else UNKNOWN + 1
+    truth = read_labels(path, volume.grid, values, f"image and label of case {entry.name}")
+    organs = enumerate(prepared.labels)
+    return volume, truth, {name: v for v, name in organs if v and (known is None or v in known)}
 
 
 def split_entries(prepared: Prepared, split: Split) -> list[Entry]:

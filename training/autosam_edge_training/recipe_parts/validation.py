@@ -18,6 +18,8 @@ def validate(
 ) -> list[float | None]:
     """Mean Dice of every organ, against the class that fills most of each voxel.
 
+    A case that is labeled in part counts for the organs that are labeled everywhere in it.
+
     Args:
         network: (1, 1, D, H, W) normalized to logits; left in the mode that it was in.
         patch: Voxels (D, H, W) of the sliding window.
@@ -32,7 +34,7 @@ def validate(
         logits = run_whole_case(network, case, patch, overlap=0.25, device=device)
         found, truth = logits.argmax(dim=0).cpu().numpy(), case.labels
         for organ in range(1, case.classes):
-            if (truth == organ).any():
+            if (case.known is None or organ in case.known) and (truth == organ).any():
                 scores[row, organ - 1] = dice(found == organ, truth == organ)
     network.train(was_training)
     return [float(np.nanmean(column)) if not np.isnan(column).all() else None for column in scores.T]
