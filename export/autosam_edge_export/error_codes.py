@@ -30,7 +30,7 @@ PATCH_UNSUITABLE = ErrorCode(
 )
 OPERATOR_UNSUPPORTED = ErrorCode(
     "AE-EXPORT-007",
-    "the student cannot be traced with this patch, or a target lacks one of its operators or ranks",
+    "the student cannot be traced with this patch, or its export lacks an operator or rank",
     "Choose another target, or the `patch` that it was trained on.",
 )
 MIL_UNSUPPORTED = ErrorCode(

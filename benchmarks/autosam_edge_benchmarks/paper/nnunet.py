@@ -8,15 +8,19 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import shlex
 import shutil
 from pathlib import Path
 
+from autosam_edge.error_codes import LABEL_VALUE_INVALID
+from autosam_edge.formats.nifti import read_array
 from autosam_edge.system.atomic_files import staged_folder
 from autosam_edge_benchmarks.error_codes import NNUNET_NUMBER_INVALID
 from autosam_edge_training.data import SPLITS, Entry, Manifest
+from autosam_edge_training.data.case import UNKNOWN
 
 _ENDING = ".nii.gz"
-_NAME = re.compile(r"[A-Za-z0-9]+")
+_NAME = re.compile(r"[A-Za-z0-9._-]+")
 _SCORES = "benchmarks/results/runs/nnunet"
 _DATASET_IDS = {"btcv": 501, "amos": 502}  # numbers below 500 are those of public data sets
 
@@ -28,14 +32,14 @@ def dataset_folder(name: str, dataset_id: int | None = None) -> str:
         dataset_id: Number from 1 to 999; None for 501 (BTCV), 502 (AMOS) or 503 (any other).
 
     Raises:
-        TrainingError: The number is not from 1 to 999, or the name has other characters than letters and
-            digits (AE-TRAIN-024).
+        TrainingError: The number is not from 1 to 999, or the name has other characters than letters, digits,
+            '.', '_' and '-' (AE-TRAIN-024).
     """
     number = _DATASET_IDS.get(name, 503) if dataset_id is None else dataset_id
     if not 1 <= number <= 999 or not _NAME.fullmatch(name):
         raise NNUNET_NUMBER_INVALID(
             f"nnU-Net cannot have a data set of the number {number} and the name {name}; the number must be "
-            f"from 1 to 999, and the name must have letters and digits only."
+            f"from 1 to 999, and the name must have letters, digits, '.', '_' and '-' only."
         )
     return f"Dataset{number:03d}_{name.upper()}"
 
@@ -55,7 +59,8 @@ def write_nnunet(manifest: Manifest, out: Path, *, dataset_id: int | None = None
     Raises:
         TrainingError: nnU-Net cannot have a data set of this number or name (AE-TRAIN-024).
         OutputError: The folder is not empty, or cannot be written (AE-OUTPUT-001 to -003).
-        InputError: A file of the manifest is missing, or a training case has no labels (AE-DATA-002).
+        InputError: A file of the manifest is missing, or a training case has no labels (AE-DATA-002) or
+            voxels that nobody labeled (AE-DATA-003).
     """
     target = out / dataset_folder(manifest.dataset, dataset_id)
     training, validation, test = (manifest.entries(split) for split in SPLITS)
@@ -63,6 +68,7 @@ def write_nnunet(manifest: Manifest, out: Path, *, dataset_id: int | None = None
         for folder in ("imagesTr", "labelsTr", "imagesTs"):
             (stage / folder).mkdir()
         for entry in (*training, *validation):
+            _require_labels_everywhere(entry)
             _place(entry.image, stage / "imagesTr" / f"{entry.name}_0000{_ENDING}", copy=copy)
             _place(entry.label_file, stage / "labelsTr" / f"{entry.name}{_ENDING}", copy=copy)
         for entry in test:
@@ -71,6 +77,15 @@ def write_nnunet(manifest: Manifest, out: Path, *, dataset_id: int | None = None
         if validation:
             _write_json(stage / "splits_final.json", [{"train": _names(training), "val": _names(validation)}])
     return target
+
+
+def _require_labels_everywhere(entry: Entry) -> None:
+    """Refuse voxels that nobody labeled: nnU-Net would take their value for a class."""
+    if entry.known is not None and (read_array(entry.label_file)[0] == UNKNOWN).any():
+        raise LABEL_VALUE_INVALID(
+            f"case {entry.name} is labeled in part, which nnU-Net does not take.",
+            remedy="Leave the case out.",
+        )
 
 
 def _description(manifest: Manifest, cases: int) -> dict[str, object]:
@@ -114,13 +129,17 @@ def nnunet_commands(folder: Path) -> str:
     fold = "0" if held_out else "all"
     folders = "nnUNet_preprocessed=nnunet/preprocessed nnUNet_results=nnunet/results"
     scored = "--predictions nnunet/predictions --method nnunet"
-    split = f"cp {folder.resolve()}/splits_final.json $nnUNet_preprocessed/{folder.name}/"
+    raw, splits, images = (
+        shlex.quote(str(path.resolve()))
+        for path in (folder.parent, folder / "splits_final.json", folder / "imagesTs")
+    )
+    split = f"cp {splits} $nnUNet_preprocessed/{folder.name}/"
     lines = [
-        f"export nnUNet_raw={folder.parent.resolve()} {folders}",
+        f"export nnUNet_raw={raw} {folders}",
         f"nnUNetv2_plan_and_preprocess {data} --verify_dataset_integrity",
         *([split] if held_out else []),
         f"nnUNetv2_train {number} 3d_fullres {fold}",
-        f"nnUNetv2_predict -i {folder.resolve()}/imagesTs -o nnunet/predictions {data} -f {fold}",
+        f"nnUNetv2_predict -i {images} -o nnunet/predictions {data} -f {fold}",
         "# and here, with PREPARED the folder of `data prepare`",
         f"autosam-edge evaluate {scored} --data PREPARED -o {_SCORES}",
         f"autosam-edge baseline record {_SCORES} --network nnunet-3d-fullres --data PREPARED",

@@ -22,6 +22,12 @@ NORMS = _aten("instance_norm.default layer_norm.default matmul.default")
 """Norms and the product of matrices of any rank, as they stand in the student."""
 FUSED_ATTENTION = _aten("scaled_dot_product_attention.default")
 """One operator for attention."""
+OF_MONAI = _aten(
+    "batch_norm.default einsum.default elu_.default feature_dropout.default flatten.using_ints "
+    "group_norm.default max_pool3d.default prelu.default relu.default relu_.default repeat.default "
+    "sigmoid.default upsample_trilinear3d.vec view.default"
+)
+"""What MONAI's UNet, SegResNet, BasicUNet, AttentionUnet, VNet and UNETR have besides."""
 SHUFFLED = _aten("conv2d.default pixel_shuffle.default")
 """Convolutions of a program on planes without transposed ones."""
 WRITTEN_OUT = _aten("bmm.default mean.dim rsqrt.default")

@@ -19,6 +19,7 @@ from autosam_edge_export.convert.operators import (
     FUSED_ATTENTION,
     IN_VOLUMES,
     NORMS,
+    OF_MONAI,
     SHUFFLED,
     WRITTEN_OUT,
 )
@@ -26,7 +27,7 @@ from autosam_edge_export.convert.quantization import Range, should_quantize
 from autosam_edge_export.convert.quiet import quiet
 
 OPSET = 23  # the first with an Attention operator; ONNX Runtime reads it from 1.23 on
-OPERATORS = EVERYWHERE | IN_VOLUMES | NORMS | FUSED_ATTENTION
+OPERATORS = EVERYWHERE | IN_VOLUMES | NORMS | FUSED_ATTENTION | OF_MONAI
 OPERATORS_ON_PLANES = EVERYWHERE | SHUFFLED | WRITTEN_OUT
 # Smaller tensors (norms, biases) stay float32: they take little room and change the result much.
 _MIN_STORED_VALUES = 1024

@@ -40,7 +40,7 @@ class Target(ABC):
     Attributes:
         name: Name of the target.
         options: Options of the edge form that the target takes.
-        operators: Torch operators that the converter and the runtime take, such as ``aten.conv3d.default``.
+        operators: Torch operators that the export supports, such as ``aten.conv3d.default``.
         packages: Names of the modules that a conversion needs.
         extra: Name of the extra of this distribution that installs them.
         interpretable: Whether :meth:`make_interpreter` is available.
@@ -88,7 +88,7 @@ def require_packages(target: Target) -> None:
 
 
 def preflight(target: Target, program: torch.export.ExportedProgram) -> None:
-    """Refuse a program with operators or ranks of tensors that a target lacks.
+    """Refuse a program with operators or ranks of tensors that the export for a target does not support.
 
     Raises:
         ExportError: The message names every such operator (AE-EXPORT-007).
@@ -98,12 +98,12 @@ def preflight(target: Target, program: torch.export.ExportedProgram) -> None:
         str(node.target) for node in nodes if isinstance(node.target, torch._ops.OpOverload)
     } - target.operators
     high = {str(node.target) for node in nodes if _rank(node) > MAX_RANK}
-    problems = [f"lacks {', '.join(sorted(lacking))}"] if lacking else []
-    problems += [f"takes no tensor of a rank over {MAX_RANK}: {', '.join(sorted(high))}"] if high else []
+    problems = [f"the operators {', '.join(sorted(lacking))}"] if lacking else []
+    problems += [f"tensors of a rank over {MAX_RANK}: {', '.join(sorted(high))}"] if high else []
     if problems:
         raise OPERATOR_UNSUPPORTED(
-            f"{target.name} cannot run this student: it {' and '.join(problems)}.",
-            remedy="Rewrite these parts in the edge form, or choose another target.",
+            f"the export to {target.name} does not support parts of this student: {' and '.join(problems)}.",
+            remedy="Choose another target, or a network without these parts.",
         )
 
 

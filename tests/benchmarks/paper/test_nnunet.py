@@ -6,6 +6,8 @@ import dataclasses
 import gzip
 import json
 
+import nibabel as nib
+import numpy as np
 import pytest
 
 pytest.importorskip("scipy")
@@ -90,11 +92,33 @@ def test_without_validation_every_case_is_trained_on(tmp_path):
     assert "nnUNetv2_train 501 3d_fullres 0" in held_out
     assert "splits_final.json $nnUNet_preprocessed/Dataset501_BTCV/" in held_out
     assert "--method nnunet" in held_out
+    spaced = write_nnunet(manifest(tmp_path), tmp_path / "my raw")
+    assert f"nnUNet_raw='{spaced.parent}'" in nnunet_commands(spaced)
+    assert f"-i '{spaced}/imagesTs' " in nnunet_commands(spaced)
 
 
-@pytest.mark.parametrize(("name", "number"), [("btcv", 0), ("btcv", 1000), ("my data", 5), ("a_b", 5)])
+def test_the_names_of_prepared_data_sets_are_taken():
+    """As ``data prepare decathlon`` makes them of the name in dataset.json."""
+    assert dataset_folder("My-Liver_1.0") == "Dataset503_MY-LIVER_1.0"
+
+
+def test_a_case_that_is_labeled_in_part_is_refused(tmp_path):
+    """nnU-Net would take 255 for a class; where every voxel is labeled, ``known`` changes nothing."""
+    data = manifest(tmp_path)
+    entry = dataclasses.replace(data.training[0], known=(1,))
+    data = dataclasses.replace(data, training=(entry, *data.training[1:]))
+    labels = np.zeros((2, 2, 2), np.uint8)
+    nib.save(nib.Nifti1Image(labels, np.eye(4)), entry.label)
+    assert write_nnunet(data, tmp_path / "raw").is_dir()
+    labels[0] = 255
+    nib.save(nib.Nifti1Image(labels, np.eye(4)), entry.label)
+    with pytest.raises(InputError, match="AE-DATA-003.*case 0001 is labeled in part"):
+        write_nnunet(data, tmp_path / "other")
+
+
+@pytest.mark.parametrize(("name", "number"), [("btcv", 0), ("btcv", 1000), ("my data", 5), ("a/b", 5)])
 def test_what_nnunet_would_not_take_is_refused(name, number):
-    """Numbers have three digits at most, and an underscore would end the number."""
+    """Numbers have three digits at most, and a name is part of the name of a folder."""
     with pytest.raises(TrainingError) as caught:
         dataset_folder(name, number)
     assert caught.value.code == "AE-TRAIN-024"
