@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import itertools
+import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ from autosam_edge_test_datasets import code_of
 from scipy.stats import rankdata, wilcoxon
 
 from autosam_edge.errors import InputError
-from autosam_edge_training.evaluate.scores import METRICS, Score, as_csv
+from autosam_edge_training.evaluate.scores import METRICS, Score, as_csv, read_csv
 from autosam_edge_training.evaluate.significance import (
     compare_methods,
     comparison_csv,
@@ -244,3 +246,12 @@ def test_the_tables_show_what_was_found(tmp_path):
     assert "## dice *" in text
     assert "| other | 0.6055 | 0.5000 | +0.1055 | 12 | 0 | 0.000488 | 0.000488 | exact |" in text
     assert all(f"- {line}" in text for line in result["warnings"])
+
+
+def test_pairs_that_another_rule_for_absent_organs_leaves_out_are_named(tmp_path):
+    """Here a score, there none: the two tables were made with different --absent-organ."""
+    ours, other = (table(tmp_path / f"{name}.csv", name) for name in ("ours", "other"))
+    first, *rest = read_csv(other)
+    other.write_text(as_csv([replace(first, dice=math.nan), *rest]))
+    warnings = compare_methods([ours, other])["warnings"]
+    assert any(line.startswith("1 absent organs count by the --absent-organ of one") for line in warnings)

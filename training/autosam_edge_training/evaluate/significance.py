@@ -180,12 +180,20 @@ def _check_pairable(ours: Sequence[Score], other: Sequence[Score], name: str) ->
         raise _not_same_data(f"one was scored on {ours[0].dataset}, {name} on {other[0].dataset}")
     sizes = {(score.case, score.organ): score.gt_voxels for score in ours}
     theirs = {(score.case, score.organ): score.gt_voxels for score in other}
-    if any(sizes[key] != theirs[key] for key in sizes.keys() & theirs.keys()):
+    both = sizes.keys() & theirs.keys()
+    if any(sizes[key] != theirs[key] for key in both):
         raise _not_same_data(f"the truth that {name} was scored against has other organ sizes")
-    alone = len(sizes.keys() ^ theirs.keys())
-    if not alone:
-        return []
-    return [f"{alone} organs of cases were scored for one of the two methods only ({name}) and are left out."]
+    alone, ruled = len(sizes.keys() ^ theirs.keys()), len((_absent(ours) ^ _absent(other)) & both)
+    lines = [
+        f"{alone} organs of cases were scored for one of the two methods only ({name}) and are left out.",
+        f"{ruled} absent organs count by the --absent-organ of one method only ({name}) and are left out.",
+    ]
+    return [line for line, count in zip(lines, (alone, ruled), strict=True) if count]
+
+
+def _absent(scores: Sequence[Score]) -> set[tuple[str, str]]:
+    """Organs that a scan does not have and that count for nothing."""
+    return {(score.case, score.organ) for score in scores if math.isnan(score.dice)}
 
 
 def _pairs(
