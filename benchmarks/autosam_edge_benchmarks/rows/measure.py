@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
+from autosam_edge.error_codes import OUTPUT_OCCUPIED
 from autosam_edge.phantom import make_phantom
 from autosam_edge.phantom.series import write_dicom_series
 from autosam_edge.strict_json import build, parse_json
@@ -23,7 +24,7 @@ from autosam_edge_benchmarks.rows.device import after, describe_device, require_
 from autosam_edge_benchmarks.rows.figures import Roofline
 from autosam_edge_benchmarks.rows.plan import PHANTOM_SHAPE, Done, Plan, Step
 from autosam_edge_benchmarks.rows.probe import TimedTiles
-from autosam_edge_benchmarks.rows.row import BenchRow, as_object
+from autosam_edge_benchmarks.rows.row import BenchRow, as_object, read_row
 from autosam_edge_benchmarks.rows.summary import make_row
 from autosam_edge_benchmarks.rows.whole_scan import repeat_series, run_once, series_files
 
@@ -40,12 +41,16 @@ def measure(plan: Plan, folder: Path, *, log: Callable[[str], None] = lambda _: 
         folder: Folder of the rows and of the journal; created if it is missing.
 
     Raises:
+        OutputError: The folder holds a row of another model that would be replaced (AE-OUTPUT-002).
         BenchError: The scan is no series (AE-BENCH-008), the machine is not ready (-001), or it was disturbed
             (-002) or a process failed (-006, with the last line of its standard error), in which case the
             finished steps are kept.
     """
     if plan.scan is not None:
         series_files(plan.scan)  # before an hour of tiles, not after it
+    for threads in plan.threads:
+        for artifact in plan.artifacts:
+            _keep_other_models(folder / _file_name(artifact.name, threads), plan.bundle.manifest.name)
     device, hogs = describe_device(plan.name)
     reasons = require_ready(device, hogs, force=plan.force)
     folder.mkdir(parents=True, exist_ok=True)
@@ -92,8 +97,20 @@ def _line(found: Done) -> str:
 
 def write_row(row: BenchRow, folder: Path) -> None:
     """Write a row into a file that is named after its artifact and its number of threads."""
-    name = f"{row.artifact.form}-{row.artifact.precision}-{row.placement.threads}.json"
+    name = _file_name(f"{row.artifact.form}/{row.artifact.precision}", row.placement.threads)
     write_file((json.dumps(as_object(row), indent=1) + "\n").encode(), folder / name)
+
+
+def _file_name(artifact: str, threads: int | None) -> str:
+    return f"{artifact.replace('/', '-')}-{threads}.json"
+
+
+def _keep_other_models(path: Path, model: str) -> None:
+    if path.exists() and (other := read_row(path).artifact.model) != model:
+        raise OUTPUT_OCCUPIED(
+            f"{path.name} holds a row of the model {other}, not of {model}.",
+            remedy="Give the rows of each model a folder of their own.",
+        )
 
 
 def _undisturbed(run: Callable[[], Done], *, force: bool) -> Done:
@@ -118,8 +135,8 @@ def _run(plan: Plan, step: Step, scans: dict[str, Path]) -> Done:
             scans[step.what], model=plan.model, engine=target, precision=precision, threads=step.threads
         )
         return Done(step, None, None, run, None)
-    if step.what == "roofline":
-        first = str(scans.get(str(plan.slices[0]), "")) if plan.slices else ""
+    if step.what.startswith("roofline"):
+        first = "".join(str(scans[str(count)]) for count in plan.slices_of(step))
         told = _in_process("roofline", bundle, step, first)
         return Done(step, None, None, None, build(Roofline, told, "roofline"))
     seconds = 60.0 * plan.minutes if step.what == "sustained" else 0.0

@@ -62,14 +62,14 @@ class Plan:
         for repeat in range(self.repeats):
             for what in ("tiles", *map(str, self.slices)):
                 yield from (Step(name, threads, what, repeat) for name, threads in subjects)
-        for what, wanted in (("sustained", self.minutes > 0), ("roofline", self.roofline)):
+        roofline = f"roofline {self.slices[0]}" if self.slices else "roofline"
+        for what, wanted in (("sustained", self.minutes > 0), (roofline, self.roofline)):
             yield from (Step(name, threads, what, 0) for name, threads in subjects if wanted)
 
     def slices_of(self, step: Step) -> tuple[int, ...]:
         """Numbers of slices of the scans that a step reads."""
-        if step.what == "roofline":
-            return self.slices[:1]
-        return (int(step.what),) if step.what.isdecimal() else ()
+        slices = step.what.removeprefix("roofline ")
+        return (int(slices),) if slices.isdecimal() else ()
 
     def identity(self, device: Device) -> str:
         """Ten digits that change when stored steps no longer belong to this measurement."""
@@ -86,7 +86,8 @@ class Step:
     Args:
         artifact: Name of the artifact.
         threads: Number of threads.
-        what: ``tiles``, ``sustained``, ``roofline``, or the number of slices of a whole scan.
+        what: ``tiles``, ``sustained``, the number of slices of a whole scan, or ``roofline`` with the number
+            of slices of the scan whose tiles are counted, if there is one.
         repeat: Number of the repeat, from 0.
     """
 

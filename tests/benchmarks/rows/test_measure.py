@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from autosam_edge import bundle as bundles
 from autosam_edge.bundle import open_bundle
 from autosam_edge.cli import app
-from autosam_edge.errors import BenchError
+from autosam_edge.errors import BenchError, OutputError
 from autosam_edge_benchmarks.rows import measure as module
 from autosam_edge_benchmarks.rows.measure import measure, read_journal
 from autosam_edge_benchmarks.rows.plan import Done, Plan
@@ -158,3 +158,25 @@ def test_a_tier_runs_as_users_run_it(monkeypatch):
     both = {"fast": of_package["fast"], "standard": of_package["fast"]}
     monkeypatch.setattr(bundles, "bundles_of_package", lambda: both)
     assert a_plan(tier="standard").identity(QUIET) != alone.identity(QUIET)
+
+
+def test_a_row_of_another_model_is_kept(monkeypatch, tmp_path):
+    """Both would have the same name; nothing is measured."""
+    fake = FakeProcesses(monkeypatch)
+    path = tmp_path / "onnx-fp32-1.json"
+    row = measure(a_plan(), tmp_path)[0]
+    module.write_row(
+        dataclasses.replace(row, artifact=dataclasses.replace(row.artifact, model="other")), tmp_path
+    )
+    before = len(fake.steps)
+    with pytest.raises(OutputError, match="AE-OUTPUT-002.*model other"):
+        measure(a_plan(slices=(80,)), tmp_path)
+    assert (len(fake.steps), read_row(path).artifact.model) == (before, "other")
+
+
+def test_a_roofline_belongs_to_the_scan_whose_tiles_it_counts():
+    """A plan with other slices does not take it from the journal."""
+    first, second = (a_plan(slices=slices, roofline=True) for slices in ((160, 320), (80, 160)))
+    (one, *_), (two, *_) = ([s for s in plan.steps() if "roofline" in s.what] for plan in (first, second))
+    assert one != two
+    assert (first.slices_of(one), second.slices_of(two)) == ((160,), (80,))
