@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -211,7 +212,11 @@ def export(
         patch, int, option="--patch", expected="three whole numbers with commas, such as 96,96,96", count=3
     )
     targets, precisions = ([name.strip() for name in text.split(",")] for text in (target, precision))
-    _refuse_unused(context, targets[0], precisions)
+    if "web" in targets and targets != ["web"]:
+        raise typer.BadParameter(
+            "a web site is no bundle: give no other target with web", param_hint="--target"
+        )
+    _refuse_unused(context, targets, precisions)
     if targets == ["web"]:
         _export_web(out, bundle, precision, pyodide, download=download, cache=cache, as_json=as_json)
         return
@@ -257,9 +262,12 @@ def export(
     print(json.dumps(report)) if as_json else _show(report)
 
 
-def _refuse_unused(context: typer.Context, target: str, precisions: list[str]) -> None:
+def _refuse_unused(context: typer.Context, targets: list[str], precisions: list[str]) -> None:
     """Refuse an option that the export does not use, so that none is passed over in silence."""
-    refuse_given(context, _UNUSED.get(target, _FOR_WEB), f"--target {target} does not use this option")
+    unused = _UNUSED.get(targets[0], _FOR_WEB)
+    if not any("coreml" in target for target in targets):  # the only ones that have an interpreter
+        unused = unused | {"interpreted_tiles"}
+    refuse_given(context, unused, f"--target {','.join(targets)} does not use this option")
     if context.params["calibrate"] and "int8" not in precisions:
         raise typer.BadParameter("scans calibrate int8 only: add it to --precision", param_hint="--calibrate")
 
@@ -292,7 +300,7 @@ def _export_web(
         print(json.dumps(report))
         return
     print(f"{out}: {report['files']} files, {report['megabytes']} MB; providers: {report['providers']}")
-    print(f"Serve it with any web server, for example: python -m http.server -d {out}")
+    print(f"Serve it with any web server, for example: python -m http.server -d {shlex.quote(str(out))}")
 
 
 def _read(paths: Scans, title: str) -> dict[str, Volume] | None:

@@ -160,6 +160,9 @@ def test_bad_arguments_are_refused(checkpoint, tmp_path):
     for extra in (["monai,onnx"], ["monai", "--precision", "int8"]):
         with pytest.raises(Exception, match="a MONAI bundle holds the student unchanged"):
             call("export", "--checkpoint", checkpoint, "--target", *extra, "-o", tmp_path / "s.edge")
+    for targets in ("web,onnx", "onnx,web"):
+        with pytest.raises(Exception, match="a web site is no bundle"):
+            call("export", "--target", targets, "-o", tmp_path / "s.edge")
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(OutputError, match="AE-OUTPUT-002"):
         call("export", "--checkpoint", checkpoint, "-o", tmp_path)
@@ -171,6 +174,7 @@ def test_bad_arguments_are_refused(checkpoint, tmp_path):
         (("--target", "web", "--checkpoint", "mine.safetensors"), "--checkpoint"),
         (("--target", "web", "--name", "mine"), "--name"),
         (("--target", "monai", "--interpreted-tiles", "2"), "--interpreted-tiles"),
+        (("--interpreted-tiles", "2"), "--interpreted-tiles"),
         (("--bundle", "mine.edge"), "--bundle"),
         (("--target", "openvino", "--no-download"), "--download"),
         (("--calibrate", "scan.nii.gz", "--precision", "fp16"), "--calibrate"),
