@@ -61,7 +61,7 @@ CASE_UNKNOWN = ErrorCode(
 NNUNET_NUMBER_INVALID = ErrorCode(
     "AE-TRAIN-024",
     "nnU-Net cannot have a data set of this number or name",
-    "Use a number from 1 to 999, or prepare the data set with a name of letters, digits, `.`, `_` and `-`.",
+    "Use a number from 1 to 999, or prepare the data set with a name of letters, digits, '.', '_' and '-'.",
 )
 NOT_SAM = ErrorCode(
     "AE-TRAIN-025",
