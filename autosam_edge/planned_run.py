@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from autosam_edge.warning_codes import OF_THE_VERDICT, TIME_WAS_SHORT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from contextlib import AbstractContextManager
 
     from autosam_edge.engines.engine import Engine
     from autosam_edge.geometry import Box
@@ -38,6 +40,7 @@ class PlannedRun(TileRun):
         memory: Memory of the engine and the limit, see :class:`~autosam_edge.pipeline.run.TileRun`, also for
             the attributes and errors.
         part: Part of the canonical scan to label, see there; None labels the whole body.
+        lock: Lock that all runs on the engine share; None if there is no other run.
     """
 
     def __init__(
@@ -47,11 +50,13 @@ class PlannedRun(TileRun):
         volume: Volume,
         memory: MemoryBudget | None = None,
         part: Box | None = None,
+        lock: AbstractContextManager[object] | None = None,
     ) -> None:
         named = engine.description["threads"]
         threads = int(named) if named.isdigit() else available_cores()
         super().__init__(model, volume, memory, part, threads=min(threads, _MOST_THREADS))
         self._engine = engine
+        self._lock = lock or threading.RLock()
 
     @property
     def summary(self) -> str:
@@ -68,7 +73,7 @@ class PlannedRun(TileRun):
         progress: Callable[[int, int], None] | None = None,
         on_rows: Callable[[FloatArray], None] | None = None,
     ) -> Segmentation:
-        """Run the plan; possible once.
+        """Run the plan; possible once. It waits until no other run holds the engine.
 
         Args:
             progress: Function that is called with (tiles done, tiles in all) after each tile. An exception
@@ -83,6 +88,12 @@ class PlannedRun(TileRun):
             RuntimeError: The run was started before.
             EngineError: The engine failed or gave values that are not finite.
         """
+        with self._lock:
+            return self._execute(progress, on_rows)
+
+    def _execute(
+        self, progress: Callable[[int, int], None] | None, on_rows: Callable[[FloatArray], None] | None = None
+    ) -> Segmentation:
         steps = self.steps(self._engine.description, progress=progress, on_rows=on_rows)
         try:
             tile = next(steps)
@@ -130,6 +141,7 @@ class CoarseToFineRun(PlannedRun):
         memory: Memory of both engines, and of the coarse labels if they are kept, and the limit.
         coarse: Planned run of the coarse model on the same volume.
         time_budget_s: Seconds for both models, see :class:`~autosam_edge.session.Session`.
+        lock: As for :class:`PlannedRun`.
     """
 
     def __init__(
@@ -140,8 +152,9 @@ class CoarseToFineRun(PlannedRun):
         memory: MemoryBudget | None,
         coarse: PlannedRun,
         time_budget_s: float | None = None,
+        lock: AbstractContextManager[object] | None = None,
     ) -> None:
-        super().__init__(model, engine, volume, memory)
+        super().__init__(model, engine, volume, memory, lock=lock)
         self._coarse, self._time_budget_s = coarse, time_budget_s
         self.peak_mb = max(self.peak_mb, coarse.peak_mb)
 
@@ -150,13 +163,10 @@ class CoarseToFineRun(PlannedRun):
         """Tiles, voxels and memory of both runs in one line."""
         return f"{self._coarse.tiles} coarse tiles, then at most {super().summary}"
 
-    def execute(
-        self,
-        *,
-        progress: Callable[[int, int], None] | None = None,
-        on_rows: Callable[[FloatArray], None] | None = None,
+    def _execute(
+        self, progress: Callable[[int, int], None] | None, on_rows: Callable[[FloatArray], None] | None = None
     ) -> Segmentation:
-        """Find the organs with the coarse model, then label them; possible once.
+        """Find the organs with the coarse model, then label them.
 
         Args:
             progress: Function that is called with (tiles done, tiles in all) of both models after each tile.
@@ -167,13 +177,9 @@ class CoarseToFineRun(PlannedRun):
         Returns:
             Labels on the volume's own grid: those of the coarse model, with a warning, if the time budget is
                 too short for the fine one.
-
-        Raises:
-            RuntimeError: The run was started before.
-            EngineError: An engine failed or gave values that are not finite.
         """
         if on_rows is not None:
-            return super().execute(progress=progress, on_rows=on_rows)
+            return super()._execute(progress, on_rows)
         started = time.perf_counter()
         found = self._find(_counted(progress, 0, self.tiles))
         found_s = time.perf_counter() - started
@@ -220,11 +226,11 @@ class CoarseToFineRun(PlannedRun):
             started = time.perf_counter()
             # It has no limit of its own: it takes less than the whole body, which the plan allowed.
             run = PlannedRun(self._model, self._engine, self._volume, part=found.part)
-            segmentation = run.execute(progress=_in_time(_counted(progress, done), deadline))
+            segmentation = run._execute(_in_time(_counted(progress, done), deadline))
             if not run.cuts(segmentation.labels):
                 return segmentation, "organs", lost_s
             done, lost_s = done + run.tiles, time.perf_counter() - started
-        segmentation = super().execute(progress=_in_time(_counted(progress, done), deadline))
+        segmentation = super()._execute(_in_time(_counted(progress, done), deadline))
         return segmentation, "body", lost_s
 
     def _find(self, progress: Callable[[int, int], None] | None) -> _Found:

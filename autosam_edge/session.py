@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 class Session:
     """A model and an engine that runs it; :func:`open_session` makes one from a bundle.
+
+    Several threads may share a session; its runs follow one another.
 
     Args:
         model: Input contract, labels and identity of the network, such as
@@ -59,6 +62,7 @@ class Session:
         self._memory = memory or MemoryBudget(None)
         self._coarse = coarse
         self._time_budget_s = time_budget_s
+        self._lock = threading.RLock()  # a function that watches the progress may start a run of its own
 
     def plan(self, volume: Volume) -> PlannedRun:
         """Lay out the tiles and predict the memory.
@@ -74,12 +78,13 @@ class Session:
                 smallest limit that works.
         """
         if self._coarse is None:
-            return PlannedRun(self.model, self.engine, volume, self._memory)
+            return PlannedRun(self.model, self.engine, volume, self._memory, lock=self._lock)
         memory = self._memory.beside(self._coarse._memory)
         if self._time_budget_s is not None:  # the coarse labels are kept, one byte a voxel
             memory = memory.beside(MemoryBudget(volume.hu.size / 2**20))
         coarse = self._coarse.plan(volume)
-        return CoarseToFineRun(self.model, self.engine, volume, memory, coarse, self._time_budget_s)
+        budget_s = self._time_budget_s
+        return CoarseToFineRun(self.model, self.engine, volume, memory, coarse, budget_s, self._lock)
 
     def segment(self, volume: Volume, *, progress: Callable[[int, int], None] | None = None) -> Segmentation:
         """Label every voxel of a volume: :meth:`plan`, then :meth:`PlannedRun.execute`.

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 class Engine(Protocol):
     """Runs the network on one tile.
 
-    An engine may be used from one thread at a time. The tile's shape is the bundle's patch.
+    An engine may be used from one thread at a time; a session sees to that. The tile's shape
+    is the bundle's patch.
     """
 
     @property

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import itertools
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -209,6 +213,39 @@ def test_progress_counts_every_tile_and_can_stop_the_run(model):
 
     with pytest.raises(KeyboardInterrupt):
         session.segment(block_volume(), progress=stop)
+
+
+class SlowRecorder(ThresholdEngine):
+    """A threshold engine that keeps the thread of each tile, and leaves another one time to interfere."""
+
+    def __init__(self):
+        super().__init__(CENTERS)
+        self.threads = []
+
+    def run(self, tile):
+        self.threads.append(threading.get_ident())
+        time.sleep(0.001)
+        return super().run(tile)
+
+
+@hazard("Model bundles", "two threads share one session", "labeled one after the other")
+@pytest.mark.parametrize("with_coarse", [False, True])
+def test_runs_of_one_session_follow_one_another(model, with_coarse):
+    """An engine's result is valid until its next tile; a run that was stopped holds none."""
+    engine = SlowRecorder()
+    session = Session(model, engine, coarse=Session(model, engine) if with_coarse else None)
+
+    def nested(_done, _total):
+        session.segment(block_volume(shape=(36, 42, 52)))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        session.segment(block_volume(), progress=nested)
+    engine.threads.clear()
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(session.segment, [block_volume()] * 2)
+    assert len(list(itertools.groupby(engine.threads))) == 2
+    np.testing.assert_array_equal(first.labels, second.labels)
 
 
 def test_a_budget_that_is_too_small_is_refused_with_the_one_that_works(model):
