@@ -35,11 +35,13 @@ class HuHistogram:
 
     Args:
         hu: (D, H, W), any real type. Values beyond -2048 to 4095 count as these ends.
+        slices: Numbers of the slices that count; None counts all.
     """
 
-    def __init__(self, hu: npt.NDArray[Any]) -> None:
-        step = max(1, int(np.ceil((hu.size / _SAMPLES) ** (1 / 3))))
-        sample = hu[::step, ::step, ::step].astype(np.int64)
+    def __init__(self, hu: npt.NDArray[Any], slices: npt.NDArray[np.intp] | None = None) -> None:
+        slices = np.arange(len(hu)) if slices is None else slices
+        step = max(1, int(np.ceil((len(slices) * hu[0].size / _SAMPLES) ** (1 / 3))))
+        sample = hu[slices[::step], ::step, ::step].astype(np.int64)
         np.clip(sample, _LOWEST, _HIGHEST - 1, out=sample)
         sample -= _LOWEST
         self._upto = np.concatenate([[0], np.cumsum(np.bincount(sample.ravel(), minlength=6144))])

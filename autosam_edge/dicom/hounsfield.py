@@ -67,13 +67,13 @@ def read_hu(
         BudgetError: Values need more than 16 bits, for which there is no room (AE-MEMORY-001).
     """
     hu = _allocate((len(planes), *planes[0].shape), np.int16 if _all_whole(planes) else np.float32)
-    notes, wrong_sign = Notes(), 0
+    notes, wrong_signs = Notes(), list[int]()
     lowest, highest = np.inf, -np.inf
     for d, (plane, words) in enumerate(zip(planes, stored_words(planes, notes, decoder), strict=True)):
         values, padding = _values(plane, words, notes)
         inside = values if padding is None else values[~padding]
         low, high = _range_hu(plane, inside)
-        wrong_sign += wrong_sign_count(plane, inside, high)
+        wrong_signs.append(wrong_sign_count(plane, inside, high))
         if hu.dtype == np.int16 and (low < -32768 or high > 32767):
             require_room(hu.size * 4 / 1e6, max_memory_mb, what="the volume in 32 bits")
             hu = hu.astype(np.int32)  # rare: metal on an extended scale
@@ -84,7 +84,7 @@ def read_hu(
             np.copyto(hu[d], AIR_HU, where=hu[d] < LOWEST_HU)
             notes[UNDECLARED_PADDING] += 1
         lowest, highest = min(lowest, max(low, AIR_HU)), max(highest, high)
-    return hu, warnings_of(notes) + prove_hu(hu, planes, lowest, highest, wrong_sign)
+    return hu, warnings_of(notes) + prove_hu(hu, planes, lowest, highest, wrong_signs)
 
 
 def _all_whole(planes: list[ImagePlane]) -> bool:

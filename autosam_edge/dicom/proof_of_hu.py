@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from autosam_edge.constant_padding import fill_constant_padding
+from autosam_edge.ct_grid import MIN_SLICES
 from autosam_edge.error_codes import NOT_HU
 from autosam_edge.hu_histogram import AIR_HU, OFFSET, HuHistogram, doubts
 from autosam_edge.warning_codes import RESCALE_ASSUMED, RESCALE_TYPE_UNUSUAL
@@ -40,38 +41,41 @@ def wrong_sign_count(plane: ImagePlane, values: npt.NDArray[Any], high: float) -
 
 
 def prove_hu(
-    hu: npt.NDArray[Any], planes: list[ImagePlane], lowest: float, highest: float, wrong_sign: int
+    hu: npt.NDArray[Any], planes: list[ImagePlane], lowest: float, highest: float, wrong_signs: list[int]
 ) -> list[ScanWarning]:
     """Refuse values that cannot be HU and warn of values that may not be; constant padding becomes air.
 
-    Where the rescale is missing, it is taken from the position of the air.
+    Where the rescale is missing, it is taken from the position of the air. Slices of one intercept and sign
+    are also judged on their own: among others, wrong ones would not be seen.
 
     Args:
         hu: (D, H, W), changed in place.
         planes: The planes, in slice order.
         lowest: Lowest value of the series, HU.
         highest: Highest value of the series, HU.
-        wrong_sign: Voxels that :func:`wrong_sign_count` counted.
+        wrong_signs: Voxels of each plane that :func:`wrong_sign_count` counted.
 
     Raises:
         InputError: The values are not HU (AE-DICOM-008).
     """
-    histogram = HuHistogram(hu)
-    if wrong_sign >= _WRONG_SIGN_SHARE * hu.size and not histogram.is_hu():
-        raise NOT_HU(
-            f"{wrong_sign / hu.size:.0%} of the stored values lie just below the end of their range, as "
-            "negative numbers do that are read as unsigned: PixelRepresentation is wrong.",
-            remedy="Export the series again with the right PixelRepresentation (1, signed).",
-        )
+    groups = _groups(planes)
+    for group in groups:
+        share = np.asarray(wrong_signs)[group].sum() / (len(group) * hu[0].size)
+        if share >= _WRONG_SIGN_SHARE and not HuHistogram(hu, group).is_hu():
+            raise NOT_HU(
+                f"{share:.0%} of the stored values{_part(group, planes)} lie just below the end of their "
+                "range, as negative numbers do that are read as unsigned: PixelRepresentation is wrong.",
+                remedy="Export the series again with the right PixelRepresentation (1, signed).",
+            )
     warnings = fill_constant_padding(hu, highest)
     if warnings:
-        histogram, lowest, highest = HuHistogram(hu), float(hu.min()), float(hu.max())
+        lowest, highest = float(hu.min()), float(hu.max())
     assumed = [plane.rescale.assumed for plane in planes]
     if any(assumed):
-        offset = _offset_of(histogram if all(assumed) else HuHistogram(hu[assumed]))
+        offset = _offset_of(HuHistogram(hu, np.flatnonzero(assumed)))
         if offset:
             _subtract(hu, assumed, offset)
-            histogram, lowest, highest = HuHistogram(hu), float(hu.min()), float(hu.max())
+            lowest, highest = float(hu.min()), float(hu.max())
         warnings.append(
             RESCALE_ASSUMED(
                 f"RescaleSlope or RescaleIntercept is missing in {sum(assumed)} of {len(planes)} slices; "
@@ -79,19 +83,34 @@ def prove_hu(
                 f"since the air lies at {'0' if offset else '-1000'}."
             )
         )
-    if histogram.is_shifted:
-        added = histogram.added
-        raise NOT_HU(
-            f"air lies near 0 and soft tissue near 1000: the values are HU + {added or 'a constant'}, "
-            "and RescaleIntercept does not say so.",
-            remedy="Export the series again with the right RescaleIntercept"
-            f"{f' (-{added})' if added else ''}.",
-        )
+    for group in groups:
+        if (histogram := HuHistogram(hu, group)).is_shifted:
+            added = histogram.added
+            raise NOT_HU(
+                f"air lies near 0 and soft tissue near 1000{_part(group, planes)}: the values are "
+                f"HU + {added or 'a constant'}, and RescaleIntercept does not say so.",
+                remedy="Export the series again with the right RescaleIntercept"
+                f"{f' (-{added})' if added else ''}.",
+            )
+    histogram = HuHistogram(hu)
     found = doubts(histogram, lowest, highest)
     kinds = {plane.rescale.kind for plane in planes} - {"HU"}
     return (
         warnings + found + _check_kinds(kinds, is_hu=not found and ("US" not in kinds or histogram.is_hu()))
     )
+
+
+def _groups(planes: list[ImagePlane]) -> list[npt.NDArray[np.intp]]:
+    """All slices, and those of each intercept and sign that are as many as a scan has."""
+    kinds: dict[tuple[float, bool], list[int]] = {}
+    for d, plane in enumerate(planes):
+        kinds.setdefault((plane.rescale.intercept, plane.format.signed), []).append(d)
+    parts = [part for part in kinds.values() if MIN_SLICES <= len(part) < len(planes)]
+    return [np.array(group) for group in [range(len(planes)), *parts]]
+
+
+def _part(group: npt.NDArray[np.intp], planes: list[ImagePlane]) -> str:
+    return "" if len(group) == len(planes) else f" in {len(group)} of {len(planes)} slices"
 
 
 def _subtract(hu: npt.NDArray[Any], where: list[bool], offset: int) -> None:
