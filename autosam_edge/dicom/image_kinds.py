@@ -29,9 +29,11 @@ _IN_HU = re.compile(
 )
 _NOT_HU = re.compile(
     "IODI|ZEFF|EFFZ|EFFECTIVEZ|ATOMICNUM|ELECTRONDENS|^RHO|MATSPECIF|MATFRACT|MATVALUE|MATERIALDENS"
-    "|DENSITYMAP|URIC|PERFUSION|BLOOD(FLOW|VOL)|^(CBF|CBV|MTT|TTP|TMAX)$|SUBTRACT|STDDEV|STANDARDDEV"
-    "|^(QUANTITY|DIVISION|MULTIPLICATION)$"
+    "|DENSITYMAP|URIC|PERFUSION|BLOOD(FLOW|VOL)|^(R?CB[FV]|MTT|TTP|TMAX)$|SUBTRACT|STDDEV|STANDARDDEV"
+    "|^(QUANTITY|ADDITION|DIVISION|MULTIPLICATION|TTEST|ZSCORE)$"
 )
+# Of several images, pixel by pixel, where it is value 4 of a derived one.
+_EXTREMES = (["MAXIMUM"], ["MINIMUM"])
 
 
 def ct_images(headers: list[Header]) -> tuple[list[Header], Counter[str]]:
@@ -70,6 +72,8 @@ def _words(text: str) -> frozenset[str]:
 def kind_of_type(text: str) -> str:
     """What an image is by the values of ImageType or FrameType if it is no cross-section in HU, or empty."""
     words = _words(text)
+    if "DERIVED" in words and text.upper().split("\\")[3:4] in _EXTREMES:
+        return _RENDERING
     for kind, pattern in _KINDS:
         if any(pattern.search(word) for word in words):
             return kind

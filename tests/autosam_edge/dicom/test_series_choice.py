@@ -145,8 +145,13 @@ MAPS = [
     "URIC_ACID",
     "PERFUSION",
     "CBF",
+    "RCBF",
+    "RCBV",
     "MTT",
     "SUBTRACTION",
+    "ADDITION",
+    "T_TEST",
+    "Z_SCORE",
     "STD_DEVIATION",
     "MATERIAL_DENSITY",
 ]
@@ -167,6 +172,16 @@ def test_acquisition_for_perfusion(ct: Any) -> None:
     """The value is that of the image flavor; a map of perfusion is derived."""
     ct.write(ImageType=["ORIGINAL", "PRIMARY", "PERFUSION", "NONE"])
     assert codes(read_dicom(ct.path)) == []
+
+
+@hazard(AREA, "a maximum or minimum of several images, told by value 4 of ImageType", NO_CT)
+@pytest.mark.parametrize("value", ["MAXIMUM", "MINIMUM"])
+def test_extremes_of_images(ct: Any, value: str) -> None:
+    """Elsewhere the word may have another meaning."""
+    ct.write(ImageType=["ORIGINAL", "PRIMARY", "AXIAL", "NONE", value])
+    assert codes(read_dicom(ct.path)) == []
+    ct.write(ImageType=["DERIVED", "PRIMARY", "AXIAL", value])
+    assert refusal(ct.path).code == "AE-DICOM-002"
 
 
 RENDERED = [
