@@ -60,7 +60,7 @@ def read(
     Example:
         >>> volume = read("scan/", series="2")  # doctest: +SKIP
     """
-    source = Path(path)
+    source = input_path(path)
     kind = _kind(source)
     source = _absolute(source)
     # Each leaf brings its own third parties, so it is loaded only when it is needed.
@@ -80,6 +80,19 @@ def read(
     else:
         from autosam_edge.formats.nrrd_volume import read_nrrd as reader
     return reader(source, max_memory_mb=max_memory_mb)
+
+
+def input_path(path: str | os.PathLike[str]) -> Path:
+    """The path of an input; an empty text, as of a variable that is not set, is not the working directory.
+
+    Raises:
+        InputError: The text is empty (AE-INPUT-001).
+    """
+    if not os.fspath(path):
+        raise PATH_MISSING(
+            "the input path is an empty text.", remedy="Name a folder or file; the working directory is `.`."
+        )
+    return Path(path)
 
 
 def numbered_files(path: Path) -> list[Path]:

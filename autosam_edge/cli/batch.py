@@ -19,10 +19,11 @@ from autosam_edge.cli.tables import new_console
 from autosam_edge.error_codes import BATCH_LIST_INVALID, SCANS_FAILED
 from autosam_edge.errors import ErrorCode
 from autosam_edge.read_choices import ReadChoices
+from autosam_edge.read_scan import input_path
 from autosam_edge.system.machine import available_cores
 
 Inputs = Annotated[
-    list[Path],
+    list[str],
     typer.Argument(
         metavar="INPUT...",
         help="Folders with scans at any depth; scans in one file; a CSV file with a column `path` or "
@@ -122,7 +123,7 @@ def batch(
         tier=tier,
     )
     stages = Stages()
-    whole = Batch(inputs, out, settings, Selection(_declared(retry), limit, _part(part)))
+    whole = Batch([*map(input_path, inputs)], out, settings, Selection(_declared(retry), limit, _part(part)))
     with stages.stage("index"):
         whole.update_index()
         whole.require_scans()

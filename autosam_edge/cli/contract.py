@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Annotated, get_args
 
 import typer
@@ -12,11 +11,12 @@ from autosam_edge.batch.contracts import Contract, detect, result_name, run_cont
 from autosam_edge.batch.job import Settings
 from autosam_edge.cli import options
 from autosam_edge.error_codes import SCANS_FAILED
+from autosam_edge.read_scan import input_path
 
 
 def contract(
-    source: Annotated[Path | None, typer.Argument(metavar="IN", help="Input folder.")] = None,
-    out: Annotated[Path | None, typer.Argument(metavar="OUT", help="Output folder.")] = None,
+    source: Annotated[str | None, typer.Argument(metavar="IN", help="Input folder.")] = None,
+    out: Annotated[str | None, typer.Argument(metavar="OUT", help="Output folder.")] = None,
     name: Annotated[
         Contract | None,
         typer.Option(
@@ -43,11 +43,11 @@ def contract(
             raise typer.BadParameter(
                 "give both folders: no contract of a caller was found", param_hint="IN OUT"
             )
-        source, out = found[1:]
+        folders = found[1:]
+    else:
+        folders = input_path(source), options.folder(out)
     chosen = name or (found[0] if found else "folder")
-    outcome = run_contract(
-        chosen, source, out, Settings(engine=engine, max_memory_mb=max_memory), socket=socket
-    )
+    outcome = run_contract(chosen, *folders, Settings(engine=engine, max_memory_mb=max_memory), socket=socket)
     print(outcome.in_words)
     if outcome.failed:
         raise SCANS_FAILED(

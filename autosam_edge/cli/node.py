@@ -22,6 +22,7 @@ from autosam_edge.cli.extras import needs
 from autosam_edge.node.status import Counts, StatusServer
 from autosam_edge.node.watch import log, watch
 from autosam_edge.output_formats import DICOM_FORMATS
+from autosam_edge.read_scan import input_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -106,7 +107,7 @@ MaxUpload = Annotated[
 
 
 def watch_folder(
-    source: Annotated[Path, typer.Argument(metavar="INPUT", help="Folder into which scans come.")],
+    source: Annotated[str, typer.Argument(metavar="INPUT", help="Folder into which scans come.")],
     out: options.Out,
     settle: Settle = 60,
     status_port: StatusPort = None,
@@ -123,7 +124,11 @@ def watch_folder(
     _check_status_port(status_port)
     with ExitStack() as stack:
         _serve_status(stack, status_port, counts, dict)
-        watch(Batch([source], out, settings, Selection(settle_s=settle)), _stop_event(), counts=counts)
+        watch(
+            Batch([input_path(source)], out, settings, Selection(settle_s=settle)),
+            _stop_event(),
+            counts=counts,
+        )
 
 
 _OF_DICOM = {

@@ -25,8 +25,8 @@ EngineName = Literal["onnx", "onnx-2d", "openvino", "executorch", "coreml", "cor
 ENGINE_NAMES = ", ".join(get_args(EngineName))
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout instead of text.")]
-Scan = Annotated[
-    Path,
+Scan = Annotated[  # a text, as an empty one would become the path of the working directory
+    str,
     typer.Argument(
         metavar="INPUT", help="DICOM folder, file or zip; NIfTI, NRRD or MetaImage file.", show_default=False
     ),

@@ -8,7 +8,7 @@ from autosam_edge.cli import options
 from autosam_edge.cli.progress import Stages
 from autosam_edge.cli.report import run, show_report
 from autosam_edge.cli.shown_paths import paths_shown
-from autosam_edge.read_scan import read
+from autosam_edge.read_scan import input_path, read
 from autosam_edge.session import open_session
 from autosam_edge.system.collector import collector_off
 from autosam_edge.write_results import check_outputs, check_writable
@@ -16,7 +16,7 @@ from autosam_edge.write_results import check_outputs, check_writable
 
 @collector_off()
 def segment(
-    source: options.Scan,
+    scan: options.Scan,
     out: options.Out,
     bundle: options.BundleOption = None,
     tier: options.TierOption = None,
@@ -37,7 +37,7 @@ def segment(
     as_json: options.AsJson = False,
 ) -> None:
     """Label the organs of one CT scan: NIfTI, DICOM SEG, statistics and a picture."""
-    stages = Stages()
+    stages, source = Stages(), input_path(scan)
     chosen = options.chosen_formats(formats)
     check_writable(out, input_path=source, formats=chosen)
     with stages.stage("read"), paths_shown(source, wanted=show_paths):

@@ -200,6 +200,15 @@ def test_bad_input_leaves_nothing(tmp_path, scan):
     error_of(run("segment", scan, "-o", out, "--max-memory", "1"), "AE-MEMORY-001", 6, out)
 
 
+@pytest.mark.parametrize(
+    "arguments", [["segment", "", "-o"], ["batch", "", "-o"], ["watch", "", "-o"], ["contract", ""]]
+)
+def test_an_empty_text_is_no_input(tmp_path, arguments):
+    """It is not the working directory."""
+    out = tmp_path / "out"
+    error_of(run(*arguments, out, cwd=tmp_path, timeout=60), "AE-INPUT-001", 3, out)
+
+
 def test_an_altered_bundle_is_refused(tmp_path, scan):
     """A wrong hash: AE-BUNDLE-004 and exit code 4."""
     folder = write_bundle(tmp_path / "b.edge")

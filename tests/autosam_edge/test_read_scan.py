@@ -20,7 +20,7 @@ from autosam_edge_test_ct import lenient_writing  # noqa: F401  used by every te
 from autosam_edge_test_hazards import hazard
 
 from autosam_edge.dicom.source import check_unchanged, read_headers
-from autosam_edge.error_codes import BUDGET_TOO_SMALL, INPUT_KIND_UNKNOWN
+from autosam_edge.error_codes import BUDGET_TOO_SMALL, INPUT_KIND_UNKNOWN, PATH_MISSING
 from autosam_edge.errors import BudgetError, InputError, OutputError
 from autosam_edge.read_scan import read
 from autosam_edge.write_results import check_outputs
@@ -90,6 +90,16 @@ def test_every_kind_gives_the_same_volume(ct: Any, tmp_path: Path) -> None:
 def test_absent_path(tmp_path: Path) -> None:
     """A typing error is told as such."""
     assert refusal(tmp_path / "nothing").code == "AE-INPUT-001"
+
+
+@hazard("Files and folders", "the input is an empty text, as of a variable that is not set", PATH_MISSING)
+def test_an_empty_text_is_not_the_working_directory(ct: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would be read, and written beside."""
+    ct.write()
+    monkeypatch.chdir(ct.path)
+    read(".")
+    with pytest.raises(InputError, match="AE-INPUT-001: the input path is an empty text"):
+        read("")
 
 
 @hazard(
