@@ -38,11 +38,15 @@ def number_slices(along_mm: FloatMatrix, rounding_mm: float) -> Numbers:
     if is_even(numbers, along_mm, rounding_mm):
         return numbers
     gaps = np.diff(along_mm)
-    single = gaps[gaps < 1.5 * np.median(gaps)]  # their mean is exact where each of them is rounded
-    steps = np.rint(gaps / single.mean())
-    if steps.min() < 1 or steps.sum() > _MAX_SLICES:
-        return numbers
-    return np.concatenate([[0], np.cumsum(steps)]).astype(np.intp)
+    # The median is no step where every third slice is lost; the smallest gap is none beside a near duplicate.
+    for gap, most in ((np.median(gaps), _MAX_SLICES), (gaps.min(), 2 * len(gaps))):
+        single = gaps[gaps < 1.5 * gap]  # their mean is exact where each of them is rounded
+        steps = np.rint(gaps / single.mean())
+        if steps.min() >= 1 and steps.sum() <= most:
+            gapped = np.concatenate([[0], np.cumsum(steps)]).astype(np.intp)
+            if is_even(gapped, along_mm, rounding_mm):
+                return gapped
+    return numbers
 
 
 def is_even(numbers: Numbers, along_mm: FloatMatrix, rounding_mm: float) -> bool:

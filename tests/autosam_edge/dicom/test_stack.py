@@ -130,7 +130,9 @@ def test_exact_positions_give_the_exact_grid_without_a_word(ct_folder: Any) -> N
 
 
 @hazard("Geometry", "the distance between slices is uneven by more than 0.05 mm and 1 %", SLICES_UNEVEN)
-@pytest.mark.parametrize("values_mm", [(0, 2.5, 5, 7.7, 10.2), (0, 2.5, 5, 6, 7, 8), (0, 5, 10, 12, 17)])
+@pytest.mark.parametrize(
+    "values_mm", [(0, 2.5, 5, 7.7, 10.2), (0, 2.5, 5, 6, 7, 8), (0, 5, 10, 12, 17), (0, 0.02, 2.5, 5, 7.5)]
+)
 def test_uneven_slices_are_refused_with_or_without_a_switch(ct: Any, values_mm: tuple[float, ...]) -> None:
     """No regular grid fits; a gap that is no multiple of the step cannot be filled with whole slices."""
     write_at(ct, along_z(*values_mm))
@@ -188,6 +190,16 @@ def test_missing_slices_are_filled_where_a_person_allows_it(ct_folder: Any, frac
     assert warning == SLICES_FILLED(
         "3 slices were missing and interpolated from their neighbors: slices 4, 7 to 8 of 10."
     )
+
+
+@hazard("Geometry", "every third slice is missing, and `allow_gap` is given", SLICES_FILLED)
+def test_the_step_is_the_smallest_gap_where_the_median_is_none(ct_folder: Any) -> None:
+    """Half of the gaps are one step and half are two."""
+    ct = ct_folder("third", (10, 6, 8))
+    for d in (0, 2, 3, 5, 6, 8, 9):
+        ct.save(ct.image(d), f"im{d}")
+    assert refusal(ct.path).code == SLICES_MISSING.code
+    np.testing.assert_array_equal(read_dicom(ct.path, choices=ALLOW_GAP).hu, ct.hu)
 
 
 @hazard("Geometry", "as many slices are missing as there are, and `allow_gap` is given", SLICES_MISSING)
