@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from pydicom.datadict import tag_for_keyword
+from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
 ENHANCED_CT_IMAGES = frozenset({EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage})
+_BINARY_NUMBERS = ("FD", "FL", "UL", "US")
 CT_IMAGES = frozenset({CTImageStorage, *ENHANCED_CT_IMAGES})
 
 
@@ -141,13 +142,16 @@ def tag_of(keyword: str) -> BaseTag:
 
 def raw_of(dataset: Dataset, keyword: str) -> str:
     """An attribute without decoding it, empty when absent: ten times as fast, and enough to compare files."""
+    tag = tag_of(keyword)
     try:
-        element = dataset.get_item(tag_of(keyword))
+        element = dataset.get_item(tag)
     except Exception:  # see value_of; what cannot be read cannot be compared
         return ""
     value = None if element is None else element.value
-    text = value.decode("ascii", "replace") if isinstance(value, bytes) else str(value or "")
-    return text.strip(" \0")
+    if not isinstance(value, bytes):
+        return str(value).strip(" \0") if value or value == 0 else ""
+    text = value.decode("ascii", "replace").strip(" \0")
+    return "0" if value and not text and dictionary_VR(tag) in _BINARY_NUMBERS else text
 
 
 def value_of(dataset: Dataset, keyword: str, name: str, *, expected: str) -> Any:  # noqa: ANN401  by its VR

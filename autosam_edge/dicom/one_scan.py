@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     Labels = npt.NDArray[np.int64]
 
-_SAME_POSITION_MM = 0.01
 _PAUSE_S = 5.0  # a helical scan has none, step-and-shoot rests for 1 to 3 s, phases lie 10 s apart or more
 _NUMBERS = (
     "AcquisitionNumber",
@@ -84,22 +83,16 @@ def check_one_pass(planes: Sequence[ImagePlane]) -> list[ScanWarning]:
     Two phases, kernels or acquisitions, each a regular stack and one shifted by half a step, form one regular
     stack too; nothing but the headers tells them apart. Parts one after the other give a warning.
 
+    Args:
+        planes: The planes in slice order, one for each position.
+
     Raises:
         InputError: AE-DICOM-024.
     """
-    labels = {
-        keyword: found for keyword in planes[0].traits if (found := _labels(planes, keyword)) is not None
-    }
-    if not labels:
-        return []
-    normal = np.cross(planes[0].orientation[:3], planes[0].orientation[3:])
-    along = np.array([plane.position for plane in planes]) @ normal
-    order = np.argsort(along, kind="stable")
-    order = order[np.diff(along[order], prepend=-np.inf) > _SAME_POSITION_MM]
     parts = []
-    for keyword, of_planes in labels.items():
-        ordered = of_planes[order]
-        kinds, runs = len(np.unique(ordered)), 1 + int(np.count_nonzero(np.diff(ordered)))
+    for keyword in dict.fromkeys(keyword for plane in planes for keyword in plane.traits):
+        labels = _labels(planes, keyword)
+        kinds, runs = len(np.unique(labels)), 1 + int(np.count_nonzero(np.diff(labels)))
         if runs - kinds >= 2:
             raise SEVERAL_STACKS(
                 f"the series holds {kinds} sets of slices that lie between each other and differ in "
@@ -117,32 +110,35 @@ def check_one_pass(planes: Sequence[ImagePlane]) -> list[ScanWarning]:
     ]
 
 
-def _labels(planes: Sequence[ImagePlane], keyword: str) -> Labels | None:
-    """A number for each plane, equal for planes of equal value; None if all are equal."""
-    values = [plane.traits.get(keyword, "") for plane in planes]
-    if len(set(values)) == 1:
-        return None
+def _labels(planes: Sequence[ImagePlane], keyword: str) -> Labels:
+    """A number for each plane that has a value, equal for equal values; what is absent tells nothing apart.
+
+    Without ContrastBolusAgent no agent was given, which is a value too.
+    """
+    planes = [plane for plane in planes if plane.traits.get(keyword) or keyword == "ContrastBolusAgent"]
+    values = [plane.traits[keyword] for plane in planes]
+    if len(set(values)) < 2:
+        return np.zeros(len(values), np.int64)
     if keyword.endswith("Time"):
         seconds = np.array([_seconds(value) for value in values])
-        if np.ptp(seconds) > _DAY_S / 2:
+        seconds = seconds[~np.isnan(seconds)]
+        if seconds.size and np.ptp(seconds) > _DAY_S / 2:
             seconds[seconds < _DAY_S / 2] += _DAY_S  # the scan went on after midnight
         return _groups(seconds, _PAUSE_S)
-    if keyword in _NUMBERS and all(map(_is_number, filter(None, values))):
-        return _groups(np.array([float(value or "nan") for value in values]), _SAME_NUMBER)
+    if keyword in _NUMBERS and all(map(_is_number, values)):
+        return _groups(np.array(values, np.float64), _SAME_NUMBER)
     if any("\N{REPLACEMENT CHARACTER}" in value for value in values):  # in several character sets, perhaps
         values = [plane.header.text(keyword) or value for plane, value in zip(planes, values, strict=True)]
     labels: Labels = np.unique(values, return_inverse=True)[1]
-    return labels if labels.any() else None
+    return labels
 
 
-def _groups(values: npt.NDArray[np.float64], gap: float) -> Labels | None:
-    """A number for each value, the next one after each gap; None if there is no gap or a value is NaN."""
-    if np.isnan(values).any():
-        return None  # what is missing tells nothing apart
+def _groups(values: npt.NDArray[np.float64], gap: float) -> Labels:
+    """A number for each value, the next one after each gap."""
     order = np.argsort(values)
     labels = np.empty(len(values), np.int64)
-    labels[order] = np.cumsum(np.diff(values[order], prepend=values.min()) > gap)
-    return labels if labels.any() else None
+    labels[order] = np.cumsum(np.diff(values[order], prepend=values[order[:1]]) > gap)
+    return labels
 
 
 def _is_number(text: str) -> bool:

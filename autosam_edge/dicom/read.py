@@ -14,7 +14,6 @@ from autosam_edge.dicom.decoder import FrameDecoder
 from autosam_edge.dicom.find import find_dicom_files, walk
 from autosam_edge.dicom.header import silenced, stamp_of
 from autosam_edge.dicom.hounsfield import read_hu, reading_mb, same_pixels
-from autosam_edge.dicom.one_scan import check_one_pass
 from autosam_edge.dicom.planes import planes_of
 from autosam_edge.dicom.series import select_series
 from autosam_edge.dicom.source import (
@@ -85,7 +84,6 @@ def read_dicom(
         found = find_dicom_files(root, max_memory_mb, decoder.prepare)
         chosen, notes = select_series(found, series, choices)
         planes = planes_of(chosen.headers, assume_hu=choices.assume_hu)
-        notes += check_one_pass(planes)
         for header in {header.transfer_syntax: header for header in reversed(chosen.headers)}.values():
             check_decodable(header)
         require_room(reading_mb(planes[:2], 2), max_memory_mb)  # two planes at one place are compared

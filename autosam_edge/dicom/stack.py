@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from autosam_edge.ct_grid import MAX_SPACING_MM, MIN_PIXEL_MM, MIN_SLICES, check_tilt, thick_warnings
+from autosam_edge.dicom.one_scan import check_one_pass
 from autosam_edge.dicom.regular_grid import (
     EXACT_MM,
     ROUNDING_MM,
@@ -81,24 +82,27 @@ def stack(
         allow_gap: Whether the grid also gets the slices that are missing between planes.
 
     Raises:
-        InputError: The planes do not form one regular stack (AE-DICOM-011 to -013, -015 to -020).
+        InputError: The planes do not form one regular stack (AE-DICOM-011 to -013, -015 to -020), or are
+            several passes (-024).
     """
     _check_alike(planes)
     row, column = _axes(planes[0])
     normal = np.cross(row, column)
     _check_spacing(*planes[0].spacing_mm, smallest=MIN_PIXEL_MM, what="PixelSpacing")
-    # The UID and the frame number make the order, and so which copy is kept, independent of the order of the
-    # files.
+    # Traits, UID and frame number make the order, and so which copy is kept, independent of the names of the
+    # files; the traits come first, so that all copies are kept from one set.
     ordered = sorted(
         planes,
         key=lambda f: (
             float(np.dot(f.position, normal)),
+            sorted(f.traits.items()),
             f.header.text("SOPInstanceUID"),
             f.index,
             f.header.name,
         ),
     )
     ordered, warnings = _without_copies(ordered, normal, same_pixels)
+    warnings += check_one_pass(ordered)
     if len(ordered) < MIN_SLICES:
         raise TOO_FEW_SLICES(
             f"the series has {len(ordered)} slice{'s' if len(ordered) > 1 else ''} at distinct positions, "

@@ -13,7 +13,7 @@ from pydicom.dataset import Dataset
 
 from autosam_edge.dicom.read import read_dicom
 from autosam_edge.error_codes import POSITION_TWICE, SEVERAL_STACKS
-from autosam_edge.warning_codes import PARTS_JOINED
+from autosam_edge.warning_codes import COPIES_IGNORED, PARTS_JOINED
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:pydicom")  # of writing what breaks the standard
 AREA = "Choice of the series"
@@ -28,7 +28,7 @@ IN_PARTS = (
     ("ImageType", ["ORIGINAL", "PRIMARY", "AXIAL"], ["DERIVED", "PRIMARY", "AXIAL"]),
     ("IrradiationEventUID", "1.2.1", "1.2.2"),
     ("KVP", 80, 140),
-    ("NominalPercentageOfCardiacPhase", 40.0, 75.0),
+    ("NominalPercentageOfCardiacPhase", 0.0, 75.0),
     ("SeriesDescription", "SECRET arterial", "SECRET portal"),
     ("SeriesNumber", 3, 4),
     ("SliceThickness", 1, 5),
@@ -115,6 +115,8 @@ TWO_FORMS = {
     "digits": {"SliceThickness": ("2.5", "2.500001")},
     "zeros": {"SliceThickness": ("2.5", "2.50"), "KVP": ("120", "120.0"), "AcquisitionNumber": ("1", "01")},
     "absent": {"SliceThickness": ("2.5", None), "KVP": ("120", "")},
+    "absent text": {"ConvolutionKernel": ("B30f", None), "SeriesDescription": ("SECRET", "")},
+    "absent UID": {"IrradiationEventUID": ("1.2.3", None)},
     "character set": {
         "SpecificCharacterSet": ("ISO_IR 100", "ISO_IR 192"),
         "SeriesDescription": ("Oberbauch, venös", "Oberbauch, venös"),
@@ -125,7 +127,9 @@ TWO_FORMS = {
 }
 
 
-@hazard(AREA, "one thickness, energy, number, name or date in two forms, or absent in some slices", "read")
+@hazard(
+    AREA, "one thickness, energy, number, text, name or date in two forms, or absent in some slices", "read"
+)
 @pytest.mark.parametrize("name", TWO_FORMS)
 def test_one_value_in_two_forms(ct: Any, name: str) -> None:
     """What is written differently, or is missing, tells no sets apart."""
@@ -134,6 +138,26 @@ def test_one_value_in_two_forms(ct: Any, name: str) -> None:
     volume = read_dicom(ct.path)
     np.testing.assert_array_equal(volume.hu, ct.hu)
     assert codes(volume) == []
+
+
+def test_what_is_absent_hides_no_sets(ct_folder: Any) -> None:
+    """Slices without a kernel are passed over, and the others are told apart."""
+    ct = ct_folder("some", (10, 6, 8))
+    vary(ct, [{"ConvolutionKernel": (None, "B30f", "B70f")[d % 3]} for d in range(10)])
+    assert refusal(ct.path).code == "AE-DICOM-024"
+
+
+@hazard(AREA, "exact copies of all slices that differ in a descriptive text", COPIES_IGNORED)
+@pytest.mark.parametrize("same_uid", [False, True])
+def test_which_copies_are_kept_does_not_depend_on_names(ct: Any, same_uid: bool) -> None:
+    """All of one set, whatever the order of the files and of their identifiers."""
+    for d in range(5):
+        for copy, text in enumerate(("SECRET", "SECRET anonymous")):
+            uid = {} if same_uid else {"SOPInstanceUID": f"1.2.{(copy + d) % 2}.{d}"}
+            ct.save(ct.image(d, SeriesDescription=text, **uid), f"{(copy + d) % 2}{d}")
+    volume = read_dicom(ct.path)
+    np.testing.assert_array_equal(volume.hu, ct.hu)
+    assert codes(volume) == [COPIES_IGNORED.code]
 
 
 def test_two_names_in_two_character_sets(ct: Any) -> None:
