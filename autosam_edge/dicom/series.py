@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from autosam_edge.ct_grid import MIN_SLICES
+from autosam_edge.ct_grid import MIN_SLICES, SHORT_MM
 from autosam_edge.dicom.find import INPUTS_OF_THEIR_OWN
 from autosam_edge.dicom.header import ENHANCED_CT_IMAGES, Header, numbers
 from autosam_edge.dicom.image_kinds import MAP, MEDIA_DIRECTORY, ct_images, image_type, is_spectral
@@ -125,7 +126,8 @@ def select_series(
     """Select one series; warnings name everything else that was found.
 
     Without ``wanted`` there must be exactly one candidate. Series of fewer than three positions (bolus
-    tracking) and secondary derivations (reformats) count only when nothing better is there.
+    tracking) and secondary derivations (reformats) count only when nothing better is there; an original that
+    is a small part of a scan is no better than a derivation of the whole.
 
     Args:
         wanted: Number in the list of candidates, SeriesNumber, SeriesInstanceUID or the start of its hash (8
@@ -198,9 +200,15 @@ def _only(everything: list[Series]) -> Series:
 
 
 def _candidates(everything: list[Series]) -> list[Series]:
-    """The most suitable series: long enough and original, as far as there are any."""
+    """The most suitable series: long enough and original, as far as there are any.
+
+    A derived one stays beside originals that cover only a small part of a scan.
+    """
     candidates = [s for s in everything if s.slices >= MIN_SLICES] or everything
-    return [s for s in candidates if not s.derived] or candidates
+    originals = [s for s in candidates if not s.derived]
+    covered = any(s.slices * s.spacing_mm >= SHORT_MM for s in originals)
+    most = math.inf if covered else 2 * max((s.slices for s in originals), default=0)
+    return [s for s in candidates if not (s.derived and s.slices <= most)]
 
 
 def _of_one_image(everything: list[Series]) -> list[Series]:

@@ -128,7 +128,9 @@ TWO_FORMS = {
 
 
 @hazard(
-    AREA, "one thickness, energy, number, text, name or date in two forms, or absent in some slices", "read"
+    AREA,
+    "one thickness, energy, number, text, name or date in two forms, or absent (but for ContrastBolusAgent) in some slices",
+    "read",
 )
 @pytest.mark.parametrize("name", TWO_FORMS)
 def test_one_value_in_two_forms(ct: Any, name: str) -> None:

@@ -76,6 +76,28 @@ def test_series_of_a_study(ct_folder: Any) -> None:
     assert codes(volume) == ["AE-WARN-001", "AE-WARN-002"]
 
 
+def original_beside(ct_folder: Any, slices: int, step_mm: float, derived: int) -> Any:
+    original = ct_folder("original", (slices, 6, 8))
+    original.write(step_mm=step_mm)
+    ct_folder("derived", (derived, 6, 8)).write(ImageType=["DERIVED", "SECONDARY", "AXIAL"])
+    return original
+
+
+@hazard(AREA, "an original of a few slices beside a derivation of more than twice as many", SEVERAL_SERIES)
+def test_a_small_original_beside_a_derived_scan(ct_folder: Any) -> None:
+    """Four slices may be a part that was taken for another purpose; a person chooses."""
+    assert refusal(original_beside(ct_folder, 4, 2.5, 9).path.parent).code == SEVERAL_SERIES.code
+
+
+@pytest.mark.parametrize(("slices", "step_mm", "derived"), [(4, 2.5, 8), (6, 10.0, 13)])
+def test_an_original_of_some_length_is_better(
+    ct_folder: Any, slices: int, step_mm: float, derived: int
+) -> None:
+    """It has half as many slices as the derived series, or covers 60 mm."""
+    original = original_beside(ct_folder, slices, step_mm, derived)
+    np.testing.assert_array_equal(read_dicom(original.path.parent).hu, original.hu)
+
+
 @hazard(AREA, "nothing but a secondary derivation, such as a reformat", SERIES_DERIVED)
 def test_reformat_alone(ct: Any) -> None:
     """It is read, with a warning."""
