@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from autosam_edge.error_codes import COMPANION_MISSING, INPUT_UNREADABLE
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Sequence
-    from pathlib import Path
 
-_OTHER_OF_NIFTI = {  # the endings of the other file of a pair, the best first
-    ".hdr": (".img", ".img.gz", ".IMG", ".IMG.GZ"),
-    ".img": (".hdr", ".hdr.gz", ".HDR", ".HDR.GZ"),
-}
+_OTHER_OF_NIFTI = {".hdr": (".img", ".img.gz"), ".img": (".hdr", ".hdr.gz")}  # the best first
 _NAME_OF_VOXELS = re.compile(
     rb"^(?:ElementDataFile[ \t]*[=:]|data ?file:(?!=))[ \t]*(.*?)[ \t\r]*$", re.MULTILINE | re.IGNORECASE
 )
@@ -48,13 +45,14 @@ def sibling(path: Path, endings: Sequence[str]) -> Path | None:
     """
     stem = path.name.lower().removesuffix(".gz").rpartition(".")[0]
     try:
-        beside = sorted(path.parent.iterdir())
+        with os.scandir(path.parent) as listing:
+            beside = sorted(e.name for e in listing if e.name.lower().startswith(stem + "."))
     except OSError as error:
         raise INPUT_UNREADABLE(f"the folder cannot be read ({type(error).__name__}).") from error
     for ending in endings:
         for found in beside:
-            if found.name.lower() == stem + ending:
-                return _checked(path, found, f"the {ending} file")
+            if found.lower() == stem + ending:
+                return _checked(path, path.parent / found, f"the {ending} file")
     return None
 
 
@@ -77,16 +75,15 @@ def companion_status(path: Path) -> os.stat_result | None:
     """Size and time of the other file of a volume in two files, from a look at the start of the header.
 
     Args:
-        path: Header, or ``.img``.
+        path: Header, or ``.img``, also inside gzip.
 
     Returns:
         None where there is no such file, or it is refused: the reader of the volume tells why.
     """
-    ending, found = path.suffix.lower(), None
+    ending, found = Path(path.name.lower().removesuffix(".gz")).suffix, None
     try:
         if ending in _OTHER_OF_NIFTI:
-            others = (path.with_suffix(other) for other in _OTHER_OF_NIFTI[ending])
-            found = next((other for other in others if other.exists()), None)
+            found = sibling(path, _OTHER_OF_NIFTI[ending])
         elif ending in (".mhd", ".nhdr"):
             with path.open("rb") as file:
                 named = _NAME_OF_VOXELS.search(file.read(_MAX_HEADER_BYTES))

@@ -137,18 +137,19 @@ def test_an_input_that_cannot_be_looked_at_is_refused(scans, tmp_path, monkeypat
 
 
 @pytest.mark.parametrize(
-    ("header", "named"),
+    ("header", "named", "voxels"),
     [
-        ("x.mhd", "ObjectType = Image\nElementDataFile = x.raw\n"),
-        ("x.nhdr", "NRRD0004\r\ndatafile:x.raw\r\nkey:=data file: y.raw\r\n"),
-        ("x.hdr", ""),
+        ("x.mhd", "ObjectType = Image\nElementDataFile = x.raw\n", "x.raw"),
+        ("x.nhdr", "NRRD0004\r\ndatafile:x.raw\r\nkey:=data file: y.raw\r\n", "x.raw"),
+        ("x.hdr", "", "x.img"),
+        ("X.Hdr", "", "x.Img"),
     ],
 )
-def test_a_volume_in_two_files_is_stamped_by_both(tmp_path, header, named):
+def test_a_volume_in_two_files_is_stamped_by_both(tmp_path, header, named, voxels):
     root = tmp_path / "in"
     root.mkdir()
     (root / header).write_text(named)
-    voxels = root / ("x.raw" if named else "x.img")
+    voxels = root / voxels
     stamps = []
     for content, time_s in ((None, 0), ("half", 5e9), ("whole", 5e9), ("other", 1e9)):
         if content:

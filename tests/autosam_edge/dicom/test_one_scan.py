@@ -129,7 +129,8 @@ TWO_FORMS = {
 
 @hazard(
     AREA,
-    "one thickness, energy, number, text, name or date in two forms, or absent (but for ContrastBolusAgent) in some slices",
+    "one thickness, energy, number, text, name or date in two forms, or absent (but for ContrastBolusAgent) "
+    "in some slices",
     "read",
 )
 @pytest.mark.parametrize("name", TWO_FORMS)

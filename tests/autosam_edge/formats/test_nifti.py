@@ -23,6 +23,7 @@ from autosam_edge.error_codes import (
     VOLUME_TOO_LARGE,
 )
 from autosam_edge.errors import InputError
+from autosam_edge.formats.companion import companion_status
 from autosam_edge.formats.nifti import read_array, read_nifti
 from autosam_edge.formats.nifti_header import lps_affine, ras_affine
 from autosam_edge.read_scan import read
@@ -221,6 +222,7 @@ def test_both_files_of_a_pair_are_a_way_in(tmp_path: Path, ending: str) -> None:
         np.testing.assert_array_equal(volume.hu, HU_XYZ.T)
         np.testing.assert_allclose(volume.grid.affine, lps_affine(RAS))
         assert volume.source.files == files
+    assert companion_status(files[0]) == files[1].stat()
 
 
 @hazard(AREA, "NIfTI pair whose names differ in upper and lower case", "read")
@@ -229,6 +231,7 @@ def test_case_of_the_names_of_a_pair_does_not_matter(tmp_path: Path) -> None:
     header, voxels = pair(tmp_path)
     header = header.rename(tmp_path / "CASE.HDR")
     assert read(header).shape == read(voxels).shape == (5, 4, 3)
+    assert companion_status(header) == voxels.stat()
 
 
 @hazard(AREA, "NIfTI header of a pair without its `.img`", COMPANION_MISSING)
