@@ -147,7 +147,10 @@ def _values(
             padding |= words == limits[0] % (1 << width)
         padding = padding if padding.any() else None
     if form.stored < width:
-        junk = values.view(words.dtype) != words
+        # Above a negative value may be zeros or its sign.
+        used = ((1 << form.stored) - 1) << (form.high_bit + 1 - form.stored)
+        unused = words.dtype.type((1 << width) - 1 - used)
+        junk = (values.view(words.dtype) != words) & (words & unused != 0)
         if (junk if padding is None else junk & ~padding).any():
             notes[BITS_IGNORED] += 1
     return values, padding

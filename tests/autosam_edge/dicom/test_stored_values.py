@@ -112,15 +112,26 @@ def test_undeclared_padding_becomes_air_with_a_warning(ct: Any) -> None:
 @hazard(VALUES, "bits set outside of BitsStored, such as an overlay", BITS_IGNORED)
 def test_bits_above_bits_stored_are_ignored(ct: Any) -> None:
     """An overlay in bit 15 does not change HU; a 12-bit negative number is extended with its sign."""
+    assert read_signed(ct, 0x0FFF, overlay=0x8000) == [BITS_IGNORED.code]
+
+
+@pytest.mark.parametrize("kept", [0x0FFF, 0xFFFF])
+def test_above_a_negative_value_may_be_zeros_or_its_sign(ct: Any, kept: int) -> None:
+    """PS3.5 8.1.1 has both; neither is worth a warning."""
+    assert read_signed(ct, kept) == []
+
+
+def read_signed(ct: Any, kept: int, overlay: int = 0) -> list[str]:
+    """Codes of the warnings of a series in 12 bits with a sign."""
     for d in range(5):
-        words = ct.hu[d].astype(np.int32) & 0x0FFF | 0x8000
+        words = ct.hu[d].astype(np.int32) & kept | overlay
         ct.save(
             ct.image(d, PixelRepresentation=1, RescaleIntercept=0, PixelData=words.astype("<u2").tobytes()),
             str(d),
         )
     volume = read_dicom(ct.path)
     np.testing.assert_array_equal(volume.hu, ct.hu)
-    assert "BitsStored" in volume.warnings[0].message
+    return [warning.code for warning in volume.warnings]
 
 
 @hazard(VALUES, "MONOCHROME1", PHOTOMETRIC_UNUSUAL)
