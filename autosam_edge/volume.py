@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from itertools import compress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -60,6 +61,16 @@ class Source:
     frame_of_reference_fault: str = ""
     filled: tuple[int, ...] = ()
 
+    def of_slices(self, start: int, stop: int, depth: int) -> Source:
+        """The origin of a part of the slices of a volume, see :meth:`Volume.slices`."""
+        filled = tuple(d - start for d in self.filled if start <= d < stop)
+        if self.kind != "dicom":
+            return replace(self, filled=filled)
+        shown = [d for d in range(depth) if d not in self.filled]
+        kept = [start <= d < stop and len(shown) == len(self.files) for d in shown]
+        files, stamps = compress(self.files, kept), compress(self.stamps, kept)
+        return replace(self, filled=filled, files=tuple(files), stamps=tuple(stamps))
+
 
 @dataclass(frozen=True, eq=False)
 class Volume:
@@ -99,6 +110,9 @@ class Volume:
     def slices(self, start: int, stop: int) -> Volume:
         """A part of the scan, as if the other slices had not been taken.
 
+        Its source names the files of these slices alone. Frames of a multi-frame DICOM object have no files
+        of their own, so that no DICOM result can be written of a part of it.
+
         Args:
             start: First slice of the part, along the first axis of ``hu``.
             stop: Slice after the last.
@@ -106,7 +120,8 @@ class Volume:
         hu = np.ascontiguousarray(self.hu[start:stop])
         affine = self.grid.affine.copy()
         affine[:3, 3] += start * affine[:3, 0]
-        return Volume(hu, Grid((len(hu), *self.shape[1:]), affine), self.source, self.warnings)
+        source = self.source.of_slices(start, stop, self.shape[0])
+        return Volume(hu, Grid((len(hu), *self.shape[1:]), affine), source, self.warnings)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from autosam_edge_test_hazards import hazard
@@ -11,7 +13,7 @@ from autosam_edge.errors import InputError
 from autosam_edge.geometry import Grid
 from autosam_edge.labels import BTCV_LABELS
 from autosam_edge.phantom import Phantom
-from autosam_edge.volume import Segmentation, Volume
+from autosam_edge.volume import Segmentation, Source, Volume
 
 GRID = Grid.axis_aligned((2, 3, 4), (3.0, 1.0, 1.0))
 
@@ -58,3 +60,16 @@ def test_slices_of_a_scan_keep_their_place():
     part = scan.slices(3, 7)
     np.testing.assert_array_equal(part.hu[2], scan.hu[5])
     np.testing.assert_allclose(part.grid.affine @ [2, 1, 1, 1], scan.grid.affine @ [5, 1, 1, 1])
+
+
+@pytest.mark.parametrize(
+    ("kind", "names", "kept"), [("dicom", "abcefgh", "cef"), ("dicom", "a", ""), ("nifti", "a", "a")]
+)
+def test_slices_of_a_scan_have_their_own_source(kind, names, kept):
+    """Slice 3 of 8 is filled; frames of one file have none of their own."""
+    files, stamps = tuple(Path(name) for name in names), tuple((ord(name), 0) for name in names)
+    source = Source(kind, files=files, stamps=stamps, filled=(3,))
+    part = Volume(np.zeros((8, 2, 2), np.int16), Grid.axis_aligned((8, 2, 2), (1, 1, 1)), source).slices(2, 6)
+    assert part.source.filled == (1,)
+    assert part.source.files == tuple(Path(name) for name in kept)
+    assert part.source.stamps == tuple((ord(name), 0) for name in kept)
