@@ -81,7 +81,7 @@ BITS_IGNORED = WarningCode(
 PADDING_NOT_APPLIED = WarningCode(
     "AE-WARN-024",
     "caution",
-    "the declared padding lies within the range of tissue and was not applied",
+    "the declared padding is malformed, or lies within the range of tissue, and was not applied",
     "Look at the picture for areas that are not tissue.",
 )
 NOTHING_BELOW_WATER = WarningCode(

@@ -14,6 +14,7 @@ from autosam_edge.dicom.notes import Notes, warnings_of
 from autosam_edge.dicom.pixels import stored_words
 from autosam_edge.dicom.proof_of_hu import prove_hu, wrong_sign_count
 from autosam_edge.error_codes import DICOM_TOO_LARGE, NOT_HU, PIXEL_FORMAT_INVALID
+from autosam_edge.errors import InputError
 from autosam_edge.hu_histogram import AIR_HU, HIGHEST_HU, LOWEST_HU
 from autosam_edge.system.memory import require_room
 from autosam_edge.warning_codes import BITS_IGNORED, PADDING_NOT_APPLIED, UNDECLARED_PADDING
@@ -169,10 +170,14 @@ def _check_low_bits(plane: ImagePlane, words: Words) -> None:
 def _padding_limits(plane: ImagePlane, notes: Notes) -> tuple[int, int] | None:
     """Lowest and highest stored value of padding; None if none is declared or it would erase tissue."""
     dataset, name = plane.header.dataset, plane.header.name
-    value = numbers(dataset, "PixelPaddingValue", 1, name)
-    if value is None:
+    try:
+        value = numbers(dataset, "PixelPaddingValue", 1, name)
+        limit = numbers(dataset, "PixelPaddingRangeLimit", 1, name) or value
+    except InputError:  # malformed
+        notes[PADDING_NOT_APPLIED] += 1
         return None
-    limit = numbers(dataset, "PixelPaddingRangeLimit", 1, name) or value
+    if value is None or limit is None:
+        return None
     half = 1 << (plane.format.allocated - 1)
     # Writers confuse the VRs US and SS here: 63536 stands for -2000 and the reverse.
     ends = sorted(

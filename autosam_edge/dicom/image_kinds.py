@@ -14,6 +14,7 @@ MEDIA_DIRECTORY = "media directory (DICOMDIR)"
 MAP = "map that is not in HU, such as of iodine, effective atomic number, density or perfusion"
 _RENDERING = "projection or rendering"
 _NOT_CT = "CT Image whose Modality is not CT"
+_NO_MODALITY = "CT Image whose Modality is missing"
 # Values of ImageType in capital letters and digits alone. Value 4 of multi-energy images is defined in PS3.3
 # C.8.2.1.1.1 (MAT_SPECIFIC, MAT_FRACTIONAL, MAT_VALUE_BASED, EFF_ATOMIC_NUM, ELECTRON_DENSITY are not in HU;
 # VMI, MAT_REMOVED, MAT_MODIFIED are), the derived pixel contrast in C.8.16.1.4; the rest is what scanners and
@@ -44,7 +45,7 @@ def ct_images(headers: list[Header]) -> tuple[list[Header], Counter[str]]:
     """
     kinds = [(header, _other_kind(header)) for header in headers]
     images = [header for header, kind in kinds if not kind]
-    not_ct = [header for header, kind in kinds if kind == _NOT_CT]
+    not_ct = [header for header, kind in kinds if kind in (_NOT_CT, _NO_MODALITY)]
     of_ct = {header.raw("SeriesInstanceUID") for header in images if not_ct}
     for header in not_ct:
         if header.raw("SeriesInstanceUID") in of_ct:
@@ -87,8 +88,8 @@ def _other_kind(header: Header) -> str:
     """What a DICOM file is if it is no CT image in HU, otherwise empty."""
     sop_class = header.text("SOPClassUID")
     if sop_class in CT_IMAGES:
-        if header.text("Modality") != "CT":
-            return _NOT_CT
+        if (modality := header.text("Modality")) != "CT":
+            return _NOT_CT if modality else _NO_MODALITY
         rendered = header.raw("VolumeBasedCalculationTechnique") in _RENDERINGS
         distorted = header.raw("VolumetricProperties") == "DISTORTED"
         return _RENDERING if rendered or distorted else kind_of_type(header.text("ImageType"))

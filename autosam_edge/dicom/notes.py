@@ -25,7 +25,10 @@ _SENTENCES = {
         f"held values below {LOWEST_HU} HU that no header declares as padding; they became {AIR_HU} HU",
     ),
     BITS_IGNORED: ("slice", "had bits set outside of BitsStored, which were ignored"),
-    PADDING_NOT_APPLIED: ("slice", "declared padding within the range of tissue, which was not applied"),
+    PADDING_NOT_APPLIED: (
+        "slice",
+        "declared padding that is malformed, or within the range of tissue; it was not applied",
+    ),
     LOSSY_COMPRESSION: (
         "slice",
         "were compressed with loss, or may have been, which no LossyImageCompression says; labels may differ",

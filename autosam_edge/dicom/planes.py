@@ -118,8 +118,8 @@ def planes_of(headers: list[Header], *, assume_hu: bool = False) -> list[ImagePl
 
 
 def _classic_plane(header: Header, form: PixelFormat, assume_hu: bool) -> ImagePlane:
-    count = header.integer("NumberOfFrames")
-    if count not in (None, 1):
+    count = header.integer("NumberOfFrames") or 1
+    if count != 1:
         raise PIXEL_FORMAT_INVALID(
             f"{header.name} is a CT Image with {count} frames, expected 1.", remedy=_RE_EXPORT
         )

@@ -40,6 +40,8 @@ _LPS_FROM = {
     "left-anterior-superior": (1.0, -1.0, 1.0),
     "las": (1.0, -1.0, 1.0),
 }
+_WITH_TIME = ("time", "rast", "last", "lpst")
+_ONE_VOLUME = "Give one of its volumes as a 3D file; 3D Slicer saves each item of a sequence."
 _ENCODINGS: dict[str, VoxelEncoding] = {
     "raw": "raw",
     "gzip": "zlib",
@@ -162,6 +164,8 @@ def _drop_extra_axes(header: NRRDHeader) -> list[ScanWarning]:
     directions = np.asarray(header.get("space directions", np.zeros((dimension, 3))), dtype=np.float64)
     if dimension < 3:
         raise NRRD_NOT_3D(f"the image has {dimension} dimensions, expected 3.")
+    if str(header.get("space", "")).lower().endswith(_WITH_TIME):
+        raise NRRD_NOT_3D("the space of the image has an axis of time, expected 3 axes.", remedy=_ONE_VOLUME)
     if directions.shape != (dimension, 3):
         raise NRRD_ORIENTATION_INVALID("'space directions' is missing or malformed.")
     in_space = [not np.isnan(row).all() for row in directions]  # pynrrd reads "none" as NaN
@@ -171,7 +175,7 @@ def _drop_extra_axes(header: NRRDHeader) -> list[ScanWarning]:
         raise NRRD_NOT_3D(
             f"the image has {dimension} axes ({told}), {sum(in_space)} of them in space, "
             "as a sequence or a color image has, expected 3, all in space.",
-            remedy="Give one of its volumes as a 3D file; 3D Slicer saves each item of a sequence.",
+            remedy=_ONE_VOLUME,
         )
     header["sizes"] = [sizes[axis] for axis in kept]
     header["space directions"] = directions[kept] if "space directions" in header else None

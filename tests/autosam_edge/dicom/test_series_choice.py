@@ -134,12 +134,16 @@ def test_images_that_are_no_sections(ct: Any, image_type: list[str], kind: str) 
         {"SOPClassUID": "1.2.826.0.1.3680043.2.1"},
         {"Modality": "PT"},
         {"Modality": "XA"},
+        {"Modality": None},
+        {"Modality": ""},
     ],
 )
 def test_other_modalities(ct: Any, changes: dict[str, Any]) -> None:
     """The model knows CT alone."""
     ct.write(**changes)
-    assert refusal(ct.path).code == "AE-DICOM-002"
+    error = refusal(ct.path)
+    assert error.code == "AE-DICOM-002"
+    assert ("Modality is missing" in error.message) == (not changes.get("Modality", "OT"))
 
 
 @hazard(AREA, "one image of a series names another modality than the others", ATTRIBUTE_INVALID)

@@ -34,8 +34,8 @@ def test_each_slice_has_its_own_rescale(ct: Any) -> None:
 
 @hazard(VALUES, "a slope or intercept that is not a whole number", "read as float32")
 def test_fractional_slope_gives_float32(ct: Any) -> None:
-    """A slope of 0.5 is applied without rounding."""
-    ct.write(RescaleSlope="0.5", RescaleIntercept="-512")
+    """A slope of 0.5 is applied without rounding; no number of frames, or 0, stands for one."""
+    ct.write(RescaleSlope="0.5", RescaleIntercept="-512", NumberOfFrames=0)
     volume = read_dicom(ct.path)
     assert volume.hu.dtype == np.float32
     np.testing.assert_array_equal(volume.hu, ct.hu / 2)
@@ -97,6 +97,20 @@ def test_padding_value_of_tissue_is_not_applied(ct: Any) -> None:
     volume = read_dicom(ct.path)
     np.testing.assert_array_equal(volume.hu, ct.hu)
     assert "declared padding" in volume.warnings[0].message
+
+
+@hazard(VALUES, "declared padding that is no number, or several", PADDING_NOT_APPLIED)
+@pytest.mark.parametrize("value", [b"\0", b"\0\0\1\0"])
+def test_malformed_padding_is_not_applied(ct: Any, value: bytes) -> None:
+    """It is no reason to refuse the scan."""
+    tag = Tag("PixelPaddingValue")
+    for d in range(5):
+        image = ct.image(d)
+        image[tag] = RawDataElement(tag, "OW" if len(value) == 1 else "US", len(value), value, 0, False, True)
+        ct.save(image, str(d))
+    volume = read_dicom(ct.path)
+    np.testing.assert_array_equal(volume.hu, ct.hu)
+    assert [warning.code for warning in volume.warnings] == [PADDING_NOT_APPLIED.code]
 
 
 @hazard(VALUES, "values below -1500 HU that no header declares as padding", UNDECLARED_PADDING)

@@ -98,6 +98,7 @@ def test_thick_slices_are_told(tmp_path: Path) -> None:
         ({"space_units": ["cm", "cm", "cm"]}, "AE-NRRD-003"),
         ({"space_units": ["micrometer"] * 3}, "AE-NRRD-003"),
         ({"data": HU_XYZ[0]}, "AE-NRRD-002"),
+        ({"space": "right-anterior-superior-time"}, "AE-NRRD-002"),
         ({"data": np.full((3, 4, 5), np.nan, np.float32)}, "AE-NRRD-004"),
         (
             {"space_directions": DIRECTIONS + np.eye(3, k=-1) * [0.2, 0, 0]},
