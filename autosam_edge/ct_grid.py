@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 MIN_SLICES = 3  # two gaps are the fewest whose evenness can be checked rather than assumed
 MIN_PIXEL_MM = 0.01
+MAX_VOXELS = 1 << 30  # 2 GiB in int16: 4,096 slices of 512 x 512
 MAX_SPACING_MM = 10.0
 THICK_MM = 5.0
 SHORT_MM = 60.0  # along the body; on shorter cuts of validation scans the Dice fell

@@ -146,25 +146,22 @@ def _kind(path: Path) -> str:
         return kind
     if pair and start[128:132] != b"DICM":
         return "nifti"
-    if not zipped:
-        from autosam_edge.dicom.header import sniff
+    from autosam_edge.dicom.header import sniff
 
-        if sniff(start):
-            return "dicom"
-    raise _unknown(path, start, kind, zipped=zipped)
+    is_dicom = sniff(start)
+    if is_dicom and not zipped:
+        return "dicom"
+    raise _unknown(path, start, "dicom" if is_dicom else kind, zipped=zipped)
 
 
 def _unknown(path: Path, start: bytes, kind: str, *, zipped: bool) -> AutosamEdgeError:
     """Why a file is of no use, in its own words."""
-    from autosam_edge.dicom.header import sniff
-
     remedy = None
-    found = {"zip": "a zip archive", **_NAMES}.get(kind) or other_kind(start)
+    found = {"zip": "a zip archive", "dicom": "DICOM", **_NAMES}.get(kind) or other_kind(start)
     if not start:
         what, remedy = "gzip, but damaged" if zipped else "empty", "Copy the file again."
     elif zipped:
-        found = found or ("DICOM" if sniff(start) else "something of an unknown kind")
-        what = f"gzip and holds {found}; only NIfTI is read from gzip"
+        what = f"gzip and holds {found or 'something of an unknown kind'}; only NIfTI is read from gzip"
         remedy = "Unpack it, for example with gunzip, and give what it holds."
     elif found:
         what = f"{found}, expected a CT volume"

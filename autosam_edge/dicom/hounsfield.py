@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from autosam_edge.ct_grid import MAX_VOXELS
 from autosam_edge.dicom.decoder import child_mb, needs_codec
 from autosam_edge.dicom.header import numbers
 from autosam_edge.dicom.notes import Notes, warnings_of
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 _TISSUE_HU = (-900, 20_000)  # a padding value between these would erase lung, tissue, bone or metal
 _PLANE_BYTES = 24  # for a pixel of the plane in work: its words, values, masks and float64
-_MAX_VOXELS = 1 << 30  # 2 GiB in int16: 4,096 slices of 512 x 512
 
 
 def reading_mb(planes: list[ImagePlane], slices: int) -> float:
@@ -112,9 +112,9 @@ def same_pixels(decoder: FrameDecoder, one: ImagePlane, other: ImagePlane) -> bo
 
 
 def _allocate(shape: Shape, dtype: type) -> npt.NDArray[Any]:
-    limit = f"expected at most {_MAX_VOXELS}"
+    limit = f"expected at most {MAX_VOXELS}"
     try:
-        if math.prod(shape) <= _MAX_VOXELS:
+        if math.prod(shape) <= MAX_VOXELS:
             return np.empty(shape, dtype)
     except MemoryError:
         limit = "more than this machine can hold"

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from autosam_edge.error_codes import IDENTITIES_DIFFER, SEVERAL_STACKS
-from autosam_edge.warning_codes import FRAMES_OF_REFERENCE_IGNORED, PARTS_JOINED
+from autosam_edge.warning_codes import FRAME_OF_REFERENCE_MISSING, FRAMES_OF_REFERENCE_IGNORED, PARTS_JOINED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,14 +63,19 @@ def check_frame_of_reference(headers: Sequence[Header], choices: ReadChoices) ->
         InputError: AE-DICOM-014.
     """
     named = [header.text("FrameOfReferenceUID") for header in headers]
+    missing = [
+        FRAME_OF_REFERENCE_MISSING(
+            "FrameOfReferenceUID is missing, so results cannot be related to other series."
+        )
+    ] * ("" in named)
     if len(set(named)) == 1:
-        return []
+        return missing
     several, without = len({*named} - {""}), named.count("")
     what = f"images of one series name {several} frames of reference (FrameOfReferenceUID)"
     if several == 1:
         what = f"{without} images of one series name no frame of reference (FrameOfReferenceUID), others one"
     if choices.ignore_frame_of_reference:
-        return [FRAMES_OF_REFERENCE_IGNORED(f"The {what}, which was ignored.")]
+        return [FRAMES_OF_REFERENCE_IGNORED(f"The {what}, which was ignored."), *missing]
     raise IDENTITIES_DIFFER(
         f"the {what}, expected one for all.",
         remedy="If the images were made in one scan, read them with `ignore_frame_of_reference`.",

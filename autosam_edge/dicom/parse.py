@@ -36,6 +36,7 @@ from autosam_edge.dicom.header import (
     text_of,
 )
 from autosam_edge.dicom.pixel_element import NATIVE, PIXEL_GROUP
+from autosam_edge.dicom.planes import TRAITS
 from autosam_edge.encoded_bytes import DamagedError, Inflated
 from autosam_edge.error_codes import DICOM_TOO_LARGE, FILE_COMPRESSED, INPUT_UNREADABLE
 from autosam_edge.errors import InputError
@@ -53,17 +54,14 @@ _META_GROUP = b"\x02\0\0\0"  # (0002,0000), the first element behind the preambl
 _GZIP = b"\x1f\x8b"
 _PIXEL_TAGS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})  # FloatPixelData, DoubleFloat-, PixelData
 _WANTED = [
-    "ImageType", "SOPClassUID", "SOPInstanceUID", "Modality", "PatientID", "PatientName", "PatientBirthDate",
-    "PatientSex", "StudyInstanceUID", "SeriesInstanceUID", "SeriesNumber", "FrameOfReferenceUID",
-    "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns", "NumberOfFrames",
-    "RescaleSlope", "RescaleIntercept", "RescaleType", "ModalityLUTSequence", "PixelPaddingValue",
-    "PixelPaddingRangeLimit", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated", "BitsStored",
-    "HighBit", "PixelRepresentation", "LossyImageCompression", "LossyImageCompressionRatio",
-    "ConcatenationUID", "InConcatenationTotalNumber", "SharedFunctionalGroupsSequence",
-    "PerFrameFunctionalGroupsSequence", "AcquisitionNumber", "AcquisitionTime", "ContrastBolusAgent",
-    "ConvolutionKernel", "KVP", "SeriesDescription", "SliceThickness", "TemporalPositionIdentifier",
-    "AcquisitionDateTime", "IrradiationEventUID", "NominalPercentageOfCardiacPhase", "InConcatenationNumber",
-    "VolumeBasedCalculationTechnique", "VolumetricProperties", "BurnedInAnnotation",
+    *TRAITS, "SOPClassUID", "SOPInstanceUID", "Modality", "PatientID", "PatientName", "PatientBirthDate",
+    "PatientSex", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "ImagePositionPatient",
+    "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns", "NumberOfFrames", "RescaleSlope",
+    "RescaleIntercept", "RescaleType", "ModalityLUTSequence", "PixelPaddingValue", "PixelPaddingRangeLimit",
+    "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated", "BitsStored", "HighBit",
+    "PixelRepresentation", "LossyImageCompression", "LossyImageCompressionRatio", "ConcatenationUID",
+    "InConcatenationTotalNumber", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
+    "InConcatenationNumber", "VolumeBasedCalculationTechnique", "VolumetricProperties", "BurnedInAnnotation",
 ]  # fmt: skip
 _TAGS: list[BaseTag | int] = [tag_of(keyword) for keyword in _WANTED]
 _GROUPS = frozenset({0x0008, 0x0010, 0x0012, 0x0018, 0x0020, 0x0028, 0x0032, 0x0038, 0x0040, 0x5200})

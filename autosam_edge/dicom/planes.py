@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _MAX_SIDE = 8192  # large-matrix CT has 2048
 UNUSUAL_TYPES = ("HU_MOD", "US")
 """Types of rescale whose values may be HU, and are if they look so: modified HU, and not specified."""
-_TRAITS = (
+TRAITS = (
     "AcquisitionDateTime",
     "AcquisitionNumber",
     "AcquisitionTime",
@@ -38,6 +38,7 @@ _TRAITS = (
     "SliceThickness",
     "TemporalPositionIdentifier",
 )
+"""Attributes that tell passes of the scanner and reconstructions apart."""
 _FRAME_TRAITS = {
     "FrameAcquisitionNumber": "FrameContentSequence",
     "TemporalPositionIndex": "FrameContentSequence",
@@ -124,7 +125,7 @@ def _classic_plane(header: Header, form: PixelFormat, assume_hu: bool) -> ImageP
             f"{header.name} is a CT Image with {count} frames, expected 1.", remedy=_RE_EXPORT
         )
     where = [header.dataset]
-    traits = {keyword: header.raw(keyword) for keyword in _TRAITS}
+    traits = {keyword: header.raw(keyword) for keyword in TRAITS}
     return _plane(header, 0, form, where, where, where, _rescale(header, where, assume_hu), traits)
 
 

@@ -28,12 +28,7 @@ from autosam_edge.error_codes import FILE_CHANGED
 from autosam_edge.read_choices import ReadChoices
 from autosam_edge.system.memory import require_room
 from autosam_edge.volume import Source, Volume
-from autosam_edge.warning_codes import (
-    BURNED_IN_ANNOTATION,
-    FRAME_OF_REFERENCE_MISSING,
-    LOSSY_COMPRESSION,
-    PHOTOMETRIC_UNUSUAL,
-)
+from autosam_edge.warning_codes import BURNED_IN_ANNOTATION, LOSSY_COMPRESSION, PHOTOMETRIC_UNUSUAL
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -156,10 +151,6 @@ def _encoding_notes(headers: list[Header]) -> Iterator[ScanWarning]:
         yield BURNED_IN_ANNOTATION(
             f"{burned_in} of {len(headers)} images say that text is burned into their pixels; pictures "
             "of the scan may show a name, also under a pseudonym."
-        )
-    if not all(header.text("FrameOfReferenceUID") for header in headers):
-        yield FRAME_OF_REFERENCE_MISSING(
-            "FrameOfReferenceUID is missing, so results cannot be related to other series."
         )
 
 

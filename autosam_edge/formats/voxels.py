@@ -9,6 +9,7 @@ from typing import IO, TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from autosam_edge.ct_grid import MAX_VOXELS
 from autosam_edge.encoded_bytes import GZIP_MAGIC, READ_BYTES, Bytes, DamagedError, Encoding, Inflated, Text
 from autosam_edge.error_codes import INPUT_UNREADABLE, VOLUME_TOO_LARGE
 from autosam_edge.warning_codes import BYTES_AFTER_VOXELS
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 VoxelEncoding = Encoding | Literal["hex"]
 """How voxels are stored; ``hex`` is two digits for each byte, as NRRD has it."""
 
-MAX_VOXELS = 1 << 30  # 2 GiB in int16: 4,096 slices of 512 x 512
 _MAX_DEFLATE_RATIO = 1100  # deflate cannot do more than 1032:1
 _MAX_SKIPPED_BYTES = 256 << 20  # of a compressed stream; what stands before voxels is kB
 _PIECE_VOXELS = 1 << 20

@@ -140,7 +140,7 @@ def test_volume_beyond_the_limit_is_refused_before_allocation(
     ct: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The product of the sides is checked first."""
-    monkeypatch.setattr(hounsfield, "_MAX_VOXELS", 100)
+    monkeypatch.setattr(hounsfield, "MAX_VOXELS", 100)
     ct.write()
     assert refusal(ct.path).code == "AE-DICOM-021"
 
