@@ -16,7 +16,7 @@ from autosam_edge.cli.progress import Stages
 from autosam_edge.cli.tables import new_table, show
 from autosam_edge.error_codes import OUTPUT_IN_INPUT, OUTPUT_OCCUPIED
 from autosam_edge.measurements import dice
-from autosam_edge.read_scan import read
+from autosam_edge.read_scan import input_path, read
 from autosam_edge.system.atomic_files import write_file
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def montage(
-    source: Scan,
+    scan: Scan,
     labels: Annotated[
         list[str],
         typer.Option(
@@ -51,7 +51,7 @@ def montage(
     from autosam_edge.formats.label_image import read_labels
     from autosam_edge.report.montage import MontageCase, draw_montage
 
-    files = named_paths("--labels", labels)
+    source, files = input_path(scan), named_paths("--labels", labels)
     if out.suffix.lower() != ".png":
         raise typer.BadParameter("expected a name that ends in .png", param_hint="--out")
     table = open_bundle(bundle).manifest.labels

@@ -199,13 +199,13 @@ def make_engine(
         BundleError: They are no allowed model (AE-BUNDLE-007).
         EngineError: They do not load, there are more threads than cores (AE-ENGINE-009), or the package of
             the engine cannot be imported (-011).
-        ValueError: ``threads`` is below 1.
+        ValueError: ``threads`` is not a whole number above 0.
     """
     cores = available_cores()
     if threads is None and cores < (os.cpu_count() or 1):
         threads = cores  # runtimes do not see the limit of a container
-    if threads is not None and threads < 1:
-        raise ValueError(f"`threads` is {threads}, expected 1 or more")
+    if threads is not None and (type(threads) is not int or threads < 1):
+        raise ValueError(f"`threads` is {threads!r}, expected a whole number above 0")
     if threads is not None and threads > cores:
         raise THREADS_TOO_MANY(
             f"{threads} threads were asked for, and this process may use {cores} core{'s' * (cores > 1)}.",

@@ -9,7 +9,7 @@ from autosam_edge_test_support import NEVER_EXECUTED, artifact_dict, write_bundl
 
 from autosam_edge.bundle import Bundle
 from autosam_edge.engines import selection
-from autosam_edge.engines.selection import rank_artifacts, select_artifact
+from autosam_edge.engines.selection import make_engine, rank_artifacts, select_artifact
 from autosam_edge.errors import BundleError, EngineError
 
 
@@ -214,3 +214,10 @@ def test_a_package_that_cannot_be_imported_is_named(monkeypatch):
     ) as caught:
         selection.make_engine("openvino", {"": b""}, sha256="", precision="bf16")
     assert "pip install --force-reinstall openvino" in caught.value.remedy
+
+
+@pytest.mark.parametrize("threads", [0, -1, 1.5, True])
+def test_threads_are_a_whole_number_above_0(threads):
+    """Anything else is a mistake of the program, told before a model is loaded."""
+    with pytest.raises(ValueError, match="expected a whole number above 0"):
+        make_engine("onnx", {"": b""}, sha256="", precision="fp32", threads=threads)
