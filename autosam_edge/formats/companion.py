@@ -43,16 +43,19 @@ def sibling(path: Path, endings: Sequence[str]) -> Path | None:
     Args:
         endings: Endings such as ``.img`` and ``.img.gz``, the best first.
     """
-    stem = path.name.lower().removesuffix(".gz").rpartition(".")[0]
+    stem = path.name[: -len(".gz")] if path.name.lower().endswith(".gz") else path.name
+    stem = stem.rpartition(".")[0]
     try:
-        with os.scandir(path.parent) as listing:
-            beside = sorted(e.name for e in listing if e.name.lower().startswith(stem + "."))
+        # One name is looked up in no time, where a list of a folder of very many files is not.
+        names = [name for ending in endings if os.path.lexists(path.with_name(name := stem + ending))]
+        if not names:
+            names = sorted(found.name for found in path.parent.iterdir())
     except OSError as error:
         raise INPUT_UNREADABLE(f"the folder cannot be read ({type(error).__name__}).") from error
     for ending in endings:
-        for found in beside:
-            if found.lower() == stem + ending:
-                return _checked(path, path.parent / found, f"the {ending} file")
+        for name in names:
+            if name.lower() == (stem + ending).lower():
+                return _checked(path, path.parent / name, f"the {ending} file")
     return None
 
 
