@@ -11,6 +11,8 @@ import time
 import warnings
 from contextlib import contextmanager
 
+from autosam_edge_test_support import unframed
+
 from autosam_edge.batch.batch import Batch, Selection
 from autosam_edge.batch.job import Settings
 from autosam_edge.node.inbox import Inbox
@@ -101,7 +103,7 @@ def assert_taken_port_is_refused(out, option, *others):
         command = [sys.executable, "-m", "autosam_edge", "serve", "-o", out, *others, option, port]
         done = subprocess.run(map(str, command), capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2
-    assert f"{option}: port {port} cannot be opened" in " ".join(done.stderr.replace("│", " ").split())
+    assert f"{option}: port {port} cannot be opened" in unframed(done.stderr)
 
 
 @contextmanager

@@ -126,6 +126,11 @@ def refusal(root: Path, **options: Any) -> InputError:
     return caught.value
 
 
+def unframed(text: str) -> str:
+    """An error of wrong usage in one line, without the frame that the command line draws."""
+    return " ".join(text.replace("│", " ").split())
+
+
 def codes(volume: Any) -> list[str]:
     """The codes of a volume's warnings; none names a patient."""
     for warning in volume.warnings:

@@ -83,8 +83,9 @@ def prove_hu(
                 f"since the air lies at {'0' if offset else '-1000'}."
             )
         )
-    for group in groups:
-        if (histogram := HuHistogram(hu, group)).is_shifted:
+    histograms = [HuHistogram(hu, group) for group in groups]
+    for group, histogram in zip(groups, histograms, strict=True):
+        if histogram.is_shifted:
             added = histogram.added
             raise NOT_HU(
                 f"air lies near 0 and soft tissue near 1000{_part(group, planes)}: the values are "
@@ -92,12 +93,10 @@ def prove_hu(
                 remedy="Export the series again with the right RescaleIntercept"
                 f"{f' (-{added})' if added else ''}.",
             )
-    histogram = HuHistogram(hu)
-    found = doubts(histogram, lowest, highest)
+    whole = histograms[0]
+    found = doubts(whole, lowest, highest)
     kinds = {plane.rescale.kind for plane in planes} - {"HU"}
-    return (
-        warnings + found + _check_kinds(kinds, is_hu=not found and ("US" not in kinds or histogram.is_hu()))
-    )
+    return warnings + found + _check_kinds(kinds, is_hu=not found and ("US" not in kinds or whole.is_hu()))
 
 
 def _groups(planes: list[ImagePlane]) -> list[npt.NDArray[np.intp]]:

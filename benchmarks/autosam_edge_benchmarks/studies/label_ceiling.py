@@ -58,7 +58,7 @@ def measure_label_ceiling(data: Path, split: Split) -> Result:
             grid,
             spacing_mm=prepared.spacing_mm,
             classes=prepared.classes,
-            known=None if entry.known is None else frozenset(entry.known),
+            known=entry.known,
         )
         occupancy = case.patch((slice(None), slice(None), slice(None)))[1]
         if case.known is not None:  # what is not known is one more class

@@ -14,6 +14,7 @@ from unittest.mock import Mock, call
 
 import pytest
 from autosam_edge_test_ct import CtFolder, lenient_writing  # noqa: F401
+from autosam_edge_test_support import unframed
 from typer.testing import CliRunner
 
 from autosam_edge.batch import workers
@@ -374,7 +375,7 @@ def test_the_workers_of_a_scheduler_do_not_share_this_computer(tmp_path, monkeyp
     assert found == [(2, 1000), (1, 4000), (2, 4000)]
     refused = CliRunner().invoke(app, [*cluster, "--workers", "2"])
     assert refused.exit_code == 2
-    assert "--workers: has no effect with --scheduler" in " ".join(refused.output.replace("│", " ").split())
+    assert "--workers: has no effect with --scheduler" in unframed(refused.output)
 
 
 def test_the_command_ends_with_the_table_and_an_error_for_the_failed_scans(

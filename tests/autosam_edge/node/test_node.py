@@ -14,6 +14,7 @@ from unittest.mock import Mock
 
 import pytest
 from autosam_edge_test_ct import CtFolder, lenient_writing  # noqa: F401
+from autosam_edge_test_support import unframed
 from typer.testing import CliRunner
 
 pytest.importorskip("pynetdicom")
@@ -264,7 +265,7 @@ def test_a_title_that_dicom_does_not_know_is_wrong_usage(tmp_path, option, title
     value = f"{title}@127.0.0.1:104" if option == "--send-to" else title
     refused = CliRunner().invoke(app, ["serve", "-o", str(tmp_path / "out"), option, value])
     assert refused.exit_code == 2
-    assert f"{option}: expected" in " ".join(refused.output.replace("│", " ").split())
+    assert f"{option}: expected" in unframed(refused.output)
     assert not (tmp_path / "out").exists()
 
 
@@ -375,7 +376,5 @@ def test_one_port_for_two_services_is_wrong_usage(tmp_path):
     command = ["serve", "-o", str(tmp_path / "out"), "--port", port, "--status-port", port]
     refused = CliRunner().invoke(app, command)
     assert refused.exit_code == 2
-    assert f"--status-port: port {port} cannot be opened" in " ".join(
-        refused.output.replace("│", " ").split()
-    )
+    assert f"--status-port: port {port} cannot be opened" in unframed(refused.output)
     assert not (tmp_path / "out").exists()

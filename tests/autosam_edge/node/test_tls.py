@@ -8,6 +8,7 @@ import subprocess
 import pytest
 import typer
 from autosam_edge_test_ct import CtFolder, lenient_writing  # noqa: F401
+from autosam_edge_test_support import unframed
 from typer.testing import CliRunner
 
 pytest.importorskip("pynetdicom")
@@ -63,7 +64,7 @@ def certificates(tmp_path_factory):
 def test_options_that_would_protect_or_do_nothing_are_wrong_usage(tmp_path, options, reason):
     refused = CliRunner().invoke(app, ["serve", "-o", str(tmp_path / "out"), *options])
     assert refused.exit_code == 2
-    assert reason in " ".join(refused.output.replace("│", " ").split())
+    assert reason in unframed(refused.output)
     assert not (tmp_path / "out").exists()
 
 

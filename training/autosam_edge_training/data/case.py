@@ -9,7 +9,7 @@ the target is the class that fills most of each voxel.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -197,7 +197,7 @@ def prepare_case(
     intensity: Intensity = BTCV_INTENSITY,
     classes: int = 14,
     targets: Targets = "occupancy",
-    known: frozenset[int] | None = None,
+    known: Collection[int] | None = None,
 ) -> Case:
     """Bring a scan and its labels to the model's grid.
 
@@ -223,7 +223,8 @@ def prepare_case(
     truth = grid.orientation.to_canonical(as_labels(labels, planes))
     mask = ModelGrid(grid, spacing_mm, (0.0, 1.0)).resampler
     target = (_occupancy if targets == "occupancy" else _fullest)(truth, mask, planes)
-    return Case(name, resampled.astype(np.int16), target, classes, intensity, known)
+    everywhere = None if known is None else frozenset(known)
+    return Case(name, resampled.astype(np.int16), target, classes, intensity, everywhere)
 
 
 def _occupancy(labels: npt.NDArray[np.uint8], sampler: Resampler, classes: int) -> npt.NDArray[np.uint8]:

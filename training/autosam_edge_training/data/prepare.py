@@ -182,7 +182,7 @@ def prepare_entry(entry: Entry, wanted: Prepared) -> Case:
             intensity=wanted.intensity,
             classes=wanted.classes,
             targets=wanted.targets,
-            known=None if entry.known is None else frozenset(entry.known),
+            known=entry.known,
         )
     except InputError as error:
         raise InputError(error.code, f"case {entry.name}: {error.message}", remedy=error.remedy) from error
