@@ -11,8 +11,15 @@ import onnx
 import onnx_ir
 import torch
 from onnx import TensorProto, helper, numpy_helper
-from onnx_ir.passes.common import DeduplicateInitializersPass
-from onnxscript.optimizer import optimize_ir
+from onnx_ir.passes.common import (
+    CommonSubexpressionEliminationPass,
+    DeduplicateInitializersPass,
+    InlinePass,
+    LiftConstantsToInitializersPass,
+)
+from onnxscript.optimizer import fold_constants
+from onnxscript.rewriter import rewrite
+from onnxscript.rewriter.rules import common as rules
 
 from autosam_edge_export.convert.operators import (
     EVERYWHERE,
@@ -33,6 +40,32 @@ OPERATORS_ON_PLANES = EVERYWHERE | SHUFFLED | WRITTEN_OUT
 _MIN_STORED_VALUES = 1024
 # Axis of the output channels in the weight of an operator.
 _CHANNEL_AXIS = {"Conv": 0, "ConvTranspose": 1, "MatMul": -1, "Gemm": -1, "Gather": 0}
+# What simplifies networks: operators that do nothing, pairs that are one, norms and padding that fit into the
+# convolution beside them.
+_RULES = (
+    rules.no_op_transpose_rule,
+    rules.transpose_transpose_rule,
+    rules.reshape_reshape_rule,
+    rules.flatten_to_reshape_rule,
+    rules.no_op_cast_rule,
+    rules.cast_cast_rule,
+    rules.no_op_expand_rule,
+    rules.unsqueeze_unsqueeze_rule,
+    rules.mul_by_1_rule,
+    rules.div_by_1_rule,
+    rules.add_0_rule,
+    rules.sub_0_rule,
+    rules.dropout_zero_rule,
+    rules.dropout_inference_rule,
+    rules.fuse_pad_into_conv_rule,
+    rules.normalize_pad_format_conv_rule,
+    rules.fuse_batchnorm_into_conv_rule,
+    rules.fuse_batchnorm_into_conv_transpose_rule,
+    rules.fuse_batchnorm_into_gemm_rule,
+    rules.remove_optional_bias_from_conv_rule,
+    rules.remove_optional_bias_from_conv_transpose_rule,
+    rules.remove_optional_bias_from_gemm_rule,
+)
 
 
 def to_onnx(program: torch.export.ExportedProgram, metadata: Mapping[str, str]) -> bytes:
@@ -53,8 +86,7 @@ def to_onnx(program: torch.export.ExportedProgram, metadata: Mapping[str, str]) 
         )
     if made is None:
         raise RuntimeError("the exporter returned no program")
-    optimize_ir(made.model, num_iterations=1, should_fold=_fold)  # a second finds nothing
-    DeduplicateInitializersPass(size_limit=2**31)(made.model)
+    _optimize(made.model)
     proto = made.model_proto
     for node in proto.graph.node:  # stack traces of the exporting machine
         del node.metadata_props[:]
@@ -68,6 +100,20 @@ def to_onnx(program: torch.export.ExportedProgram, metadata: Mapping[str, str]) 
         entry = proto.metadata_props.add()
         entry.key, entry.value = key, value
     return _finish(proto)
+
+
+def _optimize(model: onnx_ir.Model) -> None:
+    """Simplify a graph in place.
+
+    As ``onnxscript.optimizer.optimize_ir`` does, but without the rules that never apply here: one of them
+    compares each pair of operators, which takes longer than all the rest.
+    """
+    InlinePass()(model)
+    fold_constants(model, should_fold=_fold)
+    rewrite(model, _RULES)
+    LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    DeduplicateInitializersPass(size_limit=2**31)(model)
+    CommonSubexpressionEliminationPass()(model)
 
 
 def _fold(node: onnx_ir.Node) -> bool | None:

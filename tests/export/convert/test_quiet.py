@@ -51,6 +51,7 @@ def test_what_goes_wrong_is_raised():
     assert (sys.stderr, logging.root.manager.disable) == before
 
 
+@pytest.mark.slow
 def test_reading_a_package_back_says_nothing():
     """Coremltools loads ExecuTorch and torchao where they are installed, and each has something to say."""
     pytest.importorskip("coremltools")

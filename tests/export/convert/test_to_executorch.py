@@ -194,7 +194,8 @@ def attentive():
     )
 
 
-@pytest.mark.parametrize("name", ["pocket", pytest.param("attentive", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["pocket", "attentive"])
 def test_int8_runs_whatever_a_convolution_follows(name, tile, request):
     """The artifact runs, logits are within 3 %, and no change of layout is left between the delegates."""
     forms = request.getfixturevalue(name)
