@@ -1,11 +1,9 @@
-"""docs/apps.md shows the programs as they are, is true of the model, and is enough to write an app."""
+"""docs/apps.md shows the programs as they are and is true of the model."""
 
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
-import math
 import os
 import re
 import shutil
@@ -18,7 +16,6 @@ import pytest
 
 from autosam_edge import verify
 from autosam_edge.bundle import default_bundle_path, open_bundle
-from autosam_edge.engines.fake_engine import ThresholdEngine
 from autosam_edge.engines.onnx_engine import ort
 from autosam_edge.engines.selection import EQUAL_DICE
 from autosam_edge.manifest import SCHEMA_VERSION
@@ -93,24 +90,6 @@ def test_the_contract_and_the_thresholds_are_the_runtimes():
     assert f"Under {EQUAL_DICE} for the worst organ" in PAGE
 
 
-def test_what_the_page_says_is_enough(tmp_path):
-    """The steps, written from the pages with nothing of ours, give the golden grid and every golden label."""
-    pytest.importorskip("scipy")
-    golden = pytest.importorskip("autosam_edge_export.proof.golden_vectors")
-    bundle = open_bundle()
-    golden.write_golden(tmp_path, bundle.model, ThresholdEngine([0.0, 100.0]))
-    scan = json.loads((tmp_path / "golden" / "golden.json").read_text())["scan"]
-    arrays = {key: read_array(tmp_path, value) for key, value in scan.items() if isinstance(value, dict)}
-    manifest = json.loads((default_bundle_path() / "manifest.json").read_text())
-    model_hu, labels = label_scan(arrays["hu"], scan, manifest)
-    step = scan["stride"]
-    assert np.abs(model_hu[::step, ::step, ::step] - arrays["model_hu"]).max() < 1e-3
-    assert (labels != arrays["labels"]).sum() == 0
-    short = slice(*scan["short_slices"])
-    _, labels = label_scan(arrays["hu"][short], scan, manifest)
-    assert (labels != arrays["short_labels"]).sum() == 0
-
-
 @pytest.mark.parametrize("mistake", ["air beyond the ends", "no rows beyond the ends", "no decision weights"])
 def test_a_mistake_shows_in_the_golden_labels(mistake, monkeypatch):
     """Where an app leaves a rule out, more than 5 % of the default bundle's golden labels differ."""
@@ -137,100 +116,6 @@ def image_with_air(image):
         return filled
 
     return rows
-
-
-def read_array(folder, described):
-    return np.frombuffer((folder / described["file"]).read_bytes(), described["dtype"]).reshape(
-        described["shape"]
-    )
-
-
-def label_scan(hu, scan, manifest):
-    """The seven steps and `one_part` as the pages say them: the whole volume at once, in float64."""
-    from scipy import ndimage
-
-    contract, rules, affine = manifest["input"], manifest["postprocess"], np.asarray(scan["affine"])
-    low, high = contract["window_hu"]
-    order = [int(np.abs(affine[world, :3]).argmax()) for world in (2, 1, 0)]
-    flips = tuple(
-        slice(None, None, int(np.sign(affine[world, axis])))
-        for world, axis in zip((2, 1, 0), order, strict=True)
-    )
-    spacing = [np.linalg.norm(affine[:3, axis]) for axis in order]
-    canonical = hu.transpose(order)[flips]
-    model_hu, positions = np.clip(canonical.astype(np.float64), low, high), []
-    for axis, (n, s, t) in enumerate(zip(canonical.shape, spacing, contract["spacing_mm"], strict=True)):
-        m = math.ceil(n * s / t - 1e-6)  # 1e-6: a whole number of voxels stays one
-        x = (np.arange(m) - (m - 1) / 2) * t / s + (n - 1) / 2
-        weights = np.maximum(
-            0.0, 1.0 - np.abs(np.clip(x, 0, n - 1)[:, None] - np.arange(n)) / max(1.0, t / s)
-        )
-        weights /= weights.sum(axis=1, keepdims=True)
-        model_hu = np.moveaxis(np.tensordot(weights, model_hu, (1, axis)), 0, axis)
-        positions.append(x)
-
-    patch = contract["patch"]
-    steps = [int(p * (1 - contract["overlap"])) for p in patch]
-
-    def tiles(n):
-        return 1 + math.ceil(max(0, n - patch[0]) / steps[0])
-
-    rows = len(model_hu)
-    extended = max(
-        rows + 2 * e for e in range(contract["rows_beyond_ends"] + 1) if tiles(rows + 2 * e) == tiles(rows)
-    )
-    sides = [extended, *model_hu.shape[1:]]
-    whole = [max(p, n) for p, n in zip(patch, sides, strict=True)]
-    before = [(w - n) // 2 for w, n in zip(whole, model_hu.shape, strict=True)]
-    pads = [(b, w - n - b) for w, n, b in zip(whole, model_hu.shape, before, strict=True)]
-    padded = np.pad(model_hu, [(0, 0), *pads[1:]], constant_values=low)
-    padded = np.pad(padded, [pads[0], (0, 0), (0, 0)], mode="edge")
-    lines = [np.exp(-((np.arange(p) - (p - 1) / 2) ** 2) / (2 * (p / 8) ** 2)) for p in patch]
-    gauss = np.maximum(np.einsum("i,j,k->ijk", *lines), 1e-3)
-    starts = [[*range(0, n - p, step), n - p] for n, p, step in zip(padded.shape, patch, steps, strict=True)]
-    centers, reach = np.asarray(scan["centers_hu"])[:, None, None, None], scan["reach_rows"]
-    blended, total = np.zeros((len(centers), *padded.shape)), np.zeros(padded.shape)
-    for corner in itertools.product(*starts):
-        tile = tuple(slice(start, start + p) for start, p in zip(corner, patch, strict=True))
-        seen = np.pad(padded[tile], [(reach, reach), (0, 0), (0, 0)], constant_values=centers[0, 0, 0, 0])
-        value = (seen[: patch[0]] + seen[reach:-reach] + seen[2 * reach :]) / 3
-        exponentials = np.exp(-(((value - centers) / scan["width_hu"]) ** 2))
-        blended[(slice(None), *tile)] += gauss * exponentials / exponentials.sum(axis=0)
-        total[tile] += gauss
-    inside = tuple(slice(b, b + n) for b, n in zip(before, model_hu.shape, strict=True))
-    probability = (blended / total)[(slice(None), *inside)]
-
-    names = [None, *(label["name"] for label in manifest["labels"])]
-    weights = np.array([rules["decision_weights"].get(name, 1.0) for name in names])
-    weighted = probability * weights[:, None, None, None]
-    restored, lower = weighted, []
-    for axis, (x, n) in enumerate(zip(positions, canonical.shape, strict=True)):
-        at = np.clip((np.arange(n) - x[0]) / (x[1] - x[0]), 0, len(x) - 1)
-        below = np.minimum(np.floor(at).astype(int), len(x) - 2)
-        share = (at - below).reshape([-1 if k == axis + 1 else 1 for k in range(4)])
-        restored = restored.take(below, axis + 1) * (1 - share) + restored.take(below + 1, axis + 1) * share
-        lower.append(below)
-    labels = restored.argmax(axis=0)
-
-    winner = weighted.argmax(axis=0)
-    certainty = np.take_along_axis(probability, winner[None], axis=0)[0]
-    confidence = np.floor(np.clip(510 * certainty - 254, 1, 256))
-    for value in [label["value"] for label in manifest["labels"] if label["name"] in rules["one_part"]]:
-        parts, count = ndimage.label(winner == value, np.ones((3, 3, 3)))
-        kept = 1 + int(np.argmax(ndimage.sum(confidence, parts, range(1, count + 1)))) if count else 0
-        near_gone, near_kept = (
-            touches(mask, lower) for mask in ((parts > 0) & (parts != kept), parts == kept)
-        )
-        labels[(labels == value) & near_gone & ~near_kept] = 0
-    return model_hu, labels[flips].transpose(np.argsort(order))
-
-
-def touches(mask, lower):
-    """Whether one of the eight neighbors of each voxel of the scan is in a mask on the model's grid."""
-    corners = (
-        tuple(axis + o for axis, o in zip(lower, corner, strict=True)) for corner in np.ndindex(2, 2, 2)
-    )
-    return np.logical_or.reduce([mask[np.ix_(*corner)] for corner in corners])
 
 
 # A network whose logit of class c is c times the voxel, plus what its "model file" says.
@@ -302,10 +187,9 @@ def run_tiny(tiny, precision="fp32", **changes):
     return run_check(folder, folder / "model.edge", precision)
 
 
-def run_check(folder, bundle, precision):
-    return subprocess.run(
-        ["node", "check.mjs", str(bundle), precision], cwd=folder, capture_output=True, text=True, check=False
-    )
+def run_check(folder, *arguments, program="check.mjs"):
+    command = ["node", program, *map(str, arguments)]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
 
 
 def test_the_javascript_program_measures_the_difference(tiny):
@@ -360,6 +244,38 @@ def test_the_javascript_program_refuses_an_altered_file(tiny, name):
     finished = run_tiny(tiny, **{name: tiny[1][name] + b" "})
     assert finished.returncode == 1
     assert f"{name} was altered or damaged" in finished.stderr
+
+
+@pytest.mark.parametrize("program", ["mine.mjs", "linked.mjs"])
+def test_the_javascript_program_runs_under_another_name(tiny, program):
+    """A copy and a link; a module that imports it runs nothing."""
+    run_tiny(tiny)
+    (tiny[0] / "check.mjs").rename(tiny[0] / "mine.mjs")
+    (tiny[0] / "linked.mjs").symlink_to("mine.mjs")
+    (tiny[0] / "check.mjs").write_text("import './mine.mjs';")
+    assert run_check(tiny[0], "model.edge", program=program).stdout.strip().endswith("passed")
+    imported = run_check(tiny[0], "model.edge")
+    assert (imported.returncode, imported.stdout, imported.stderr) == (0, "", "")
+
+
+def test_the_javascript_program_names_a_precision_that_the_bundle_lacks(tiny):
+    """In place of an error of the language."""
+    finished = run_tiny(tiny, "fp16")
+    assert finished.returncode == 1
+    assert "Error: the bundle holds no onnx/fp16\n" in finished.stderr
+
+
+def test_the_javascript_program_without_a_bundle_tells_its_usage(tiny):
+    """In one line, as after wrong usage."""
+    finished = run_check(tiny[0])
+    assert (finished.returncode, finished.stderr) == (2, "usage: node check.mjs BUNDLE [PRECISION]\n")
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in (ROOT / "examples" / "apps").iterdir()))
+def test_every_program_names_an_artifact_that_the_bundle_lacks(name):
+    """Also those that cannot be run here."""
+    text = (ROOT / "examples" / "apps" / name).read_text()
+    assert re.search(r"the bundle holds no (onnx|executorch|\\\(target\))/", text)
 
 
 def test_the_javascript_program_refuses_another_schema(tiny):

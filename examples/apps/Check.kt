@@ -54,7 +54,8 @@ class Bundle(private val folder: File) {
 /** The entry of a list (artifacts, parity.json) for onnx/<precision>. */
 fun findEntry(entries: JSONArray, precision: String): JSONObject =
     (0 until entries.length()).map { entries.getJSONObject(it) }
-        .first { it.getString("target") == "onnx" && it.getString("precision") == precision }
+        .firstOrNull { it.getString("target") == "onnx" && it.getString("precision") == precision }
+        ?: error("the bundle holds no onnx/$precision")
 
 fun loadModel(environment: OrtEnvironment, bundle: Bundle, precision: String): OrtSession {
     val artifact = findEntry(bundle.manifest.getJSONArray("artifacts"), precision)
@@ -201,6 +202,7 @@ fun compare(found: FloatBuffer, tile: LongArray, expected: FloatBuffer, shape: L
 }
 
 fun main(arguments: Array<String>) {
+    require(arguments.isNotEmpty()) { "usage: CheckKt BUNDLE [PRECISION]" }
     val report = checkBundle(File(arguments[0]), arguments.getOrElse(1) { "fp32" })
     println(report)
     exitProcess(if (report.passed) 0 else 1)

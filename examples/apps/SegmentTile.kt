@@ -44,7 +44,8 @@ private class Bundle(private val folder: File) {
 /** The entry of a list (artifacts, parity.json) for executorch/<precision>. */
 private fun findEntry(entries: JSONArray, precision: String): JSONObject =
     (0 until entries.length()).map { entries.getJSONObject(it) }
-        .first { it.getString("target") == "executorch" && it.getString("precision") == precision }
+        .firstOrNull { it.getString("target") == "executorch" && it.getString("precision") == precision }
+        ?: error("the bundle holds no executorch/$precision")
 
 private fun shapeOf(described: JSONObject): LongArray {
     val sides = described.getJSONArray("shape")

@@ -24,10 +24,16 @@ export async function openBundle(fetchBytes) {
   return { manifest, read };
 }
 
+/** The entry of a list (artifacts, parity.json) for onnx/<precision>. */
+function findEntry(entries, precision) {
+  const found = entries.find((entry) => entry.target === 'onnx' && entry.precision === precision);
+  if (!found) throw new Error(`the bundle holds no onnx/${precision}`);
+  return found;
+}
+
 /** Makes the session of `onnx/<precision>`. */
 export async function loadModel(bundle, precision) {
-  const artifact = bundle.manifest.artifacts.find((entry) => entry.target === 'onnx' && entry.precision === precision);
-  if (!artifact) throw new Error(`the bundle holds no onnx/${precision}`);
+  const artifact = findEntry(bundle.manifest.artifacts, precision);
   // ort.env.wasm.numThreads stays: half of the cores, 4 at most, and 1 on a page that is not cross-origin isolated.
   return ort.InferenceSession.create(await bundle.read(artifact.path), {
     executionProviders: ['wasm'],
@@ -92,8 +98,7 @@ export async function check(fetchBytes, precision) {
   const bundle = await openBundle(fetchBytes);
   const golden = parse(await bundle.read('golden/golden.json'));
   const { tile } = golden;
-  const entries = parse(await bundle.read('parity.json'));
-  const { tolerance } = entries.find((entry) => entry.target === 'onnx' && entry.precision === precision);
+  const { tolerance } = findEntry(parse(await bundle.read('parity.json')), precision);
   const hu = Float32Array.from(toNumbers(await bundle.read(tile.hu.file), tile.hu.dtype));
   const expected = toNumbers(await bundle.read(tile.logits.file), tile.logits.dtype);
 
@@ -145,9 +150,21 @@ function parse(bytes) {
   return JSON.parse(new TextDecoder().decode(bytes));
 }
 
-if (globalThis.process?.argv?.[1]?.endsWith('check.mjs')) {
+/** Whether node was started with this file, under whatever name, and not with one that imports it. */
+async function isStarted() {
+  const file = globalThis.process?.argv?.[1];
+  if (!file) return false;
+  const [{ existsSync, realpathSync }, { pathToFileURL }] = await Promise.all([import('node:fs'), import('node:url')]);
+  return existsSync(file) && import.meta.url === pathToFileURL(realpathSync(file)).href;
+}
+
+async function main([folder, precision = 'fp32']) {
+  if (!folder) {
+    console.error('usage: node check.mjs BUNDLE [PRECISION]');
+    process.exitCode = 2;
+    return;
+  }
   const { readFile } = await import('node:fs/promises');
-  const [folder, precision = 'fp32'] = process.argv.slice(2);
   const seen = await check((name) => readFile(`${folder}/${name}`), precision);
   const times = `ready in ${Math.round(seen.readyMs)} ms, ${Math.round(seen.tileMs)} ms a tile`;
   console.log(`onnx/${precision}: logits differ by ${seen.rms.toExponential(1)} (root mean square), allowed ${seen.allowedRms}`);
@@ -156,3 +173,5 @@ if (globalThis.process?.argv?.[1]?.endsWith('check.mjs')) {
   console.log(`${rules}: ${seen.passed ? 'passed' : 'failed'}`);
   process.exitCode = seen.passed ? 0 : 1;
 }
+
+if (await isStarted()) await main(process.argv.slice(2));

@@ -12,7 +12,7 @@ from autosam_edge.bundle import Bundle
 from autosam_edge.error_codes import ARTIFACT_MISSING
 from autosam_edge.golden import GOLDEN
 from autosam_edge.manifest import MANIFEST, Artifact
-from autosam_edge.system.atomic_files import staged_folder
+from autosam_edge.system.atomic_files import explained, refuse_occupied, staged_folder
 from autosam_edge.version import __version__
 from autosam_edge_export.web.icons import icons
 from autosam_edge_export.web.packages import own_package, pruned
@@ -48,6 +48,8 @@ def write_site(
         OutputError: The folder holds something else, or cannot be written.
     """
     artifacts = _artifacts(bundle, precision)
+    with explained(out.name):  # before anything is fetched, which takes long
+        refuse_occupied(out, unless=_MARK)
     files = _own_files() | icons() | _model_files(bundle, artifacts)
     on_demand = {"autosam-edge.d.mts"}
     packages = [f"{_PACKAGES}autosam_edge.zip"]

@@ -1,7 +1,8 @@
 // Runs the worker of an exported site in node: node node_worker.mjs '{"site": ..., "scans": [{"folder": ...}]}'
 // prints one JSON object. What a browser offers beyond node is put in its place: fetch of a file, messages, and
 // synchronous reading of a File.
-import { mkdirSync, mkdtempSync, openSync, readFileSync, readSync, readdirSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, openSync, readFileSync, readSync, readdirSync, rmdirSync, statSync, symlinkSync, unlinkSync,
+  writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
@@ -41,8 +42,14 @@ globalThis.postMessage = ({ id, value, error, progress }) => {
   call.done(error ? { error } : { value });
 };
 // In node Pyodide takes file:///folder for a path below the current folder; here it is one.
-process.chdir(mkdtempSync(path.join(tmpdir(), 'autosam-edge-node-')));
+const folder = mkdtempSync(path.join(tmpdir(), 'autosam-edge-node-'));
+process.chdir(folder);
 symlinkSync('/', 'file:');
+process.on('exit', () => {
+  unlinkSync(path.join(folder, 'file:'));
+  process.chdir('/');
+  rmdirSync(folder);
+});
 await import(new URL('worker.mjs', base));
 function call(method, argument, cancelAt) {
   const id = ++count;

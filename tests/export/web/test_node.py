@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -60,8 +61,12 @@ def answers(
     ]
     asked = json.dumps({"site": str(exported), "verify": True, "scans": scans})
     script = Path(__file__).with_name("node_worker.mjs")
-    done = subprocess.run(["node", str(script), asked], capture_output=True, text=True, check=False)
+    temporary = tmp_path_factory.mktemp("temporary")
+    environment = {**os.environ, "TMPDIR": str(temporary)}
+    command = ["node", str(script), asked]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
+    assert list(temporary.iterdir()) == []
     found: Answers = json.loads(done.stdout)
     return found
 

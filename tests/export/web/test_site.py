@@ -82,7 +82,7 @@ def test_the_same_site_is_written_again_in_the_place_of_the_first(tmp_path, othe
     (other / "thesis.txt").write_text("mine")
     (other / "site.json").write_text("{}")  # a name that other programs give too
     with pytest.raises(OutputError, match="AE-OUTPUT-002"):
-        write_site(open_bundle(), other, ThirdParty([others]))
+        write_site(open_bundle(), other, ThirdParty(download=False))  # before any file of others is asked for
 
 
 def test_the_command_tells_what_was_written_and_how_to_serve_it(tmp_path, others):
