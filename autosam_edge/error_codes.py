@@ -439,7 +439,7 @@ SCANS_FAILED = ErrorCode(
 BATCH_OTHER_SETTINGS = ErrorCode(
     "AE-BATCH-002",
     "the folder holds results of a batch with other settings",
-    "Give the settings of before, or another folder: one table never mixes models.",
+    "Give the settings of before, or another folder: all scans of a table share one model and its settings.",
 )
 BATCH_IN_USE = ErrorCode(
     "AE-BATCH-003", "another process works on this batch", "Wait until it ends, or use `--part`."

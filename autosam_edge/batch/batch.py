@@ -15,6 +15,7 @@ from autosam_edge.batch.folder import BatchFolder
 from autosam_edge.batch.index import ID_LETTERS, mode_of_input, opened_index, short_hash
 from autosam_edge.batch.page import write_page
 from autosam_edge.batch.table import rows_of, write_table
+from autosam_edge.dicom.find import INPUTS_OF_THEIR_OWN
 from autosam_edge.error_codes import BATCH_LIST_INVALID, INPUT_KIND_UNKNOWN, OUTPUT_IN_INPUT
 from autosam_edge.system.atomic_files import explained
 from autosam_edge.write_results import check_writable
@@ -57,13 +58,13 @@ class Batch:
     Args:
         inputs: Folders, and files that are scans by themselves; a CSV file with a column ``path`` or
             ``series``; a text file with one series in each line. A series is its SeriesInstanceUID or the
-            start of its hash (8 letters or more).
+            start of its hash (8 letters or more). Lists are UTF-8, or UTF-16 with a mark.
         out: Folder for the results.
         settings: What all scans share.
         selection: Which scans are segmented.
 
     Raises:
-        InputError: See :meth:`autosam_edge.batch.index.Index.update`.
+        InputError: An input does not exist (AE-INPUT-001) or cannot be read (-003).
         BatchError: The folder holds results with other settings (AE-BATCH-002), or a list cannot be read
             (-004).
         BundleError: The model cannot be opened.
@@ -91,6 +92,7 @@ class Batch:
         name = "index.sqlite" if count == 1 else f"index-{index}-of-{count}.sqlite"
         self._index_path = out / name
         self.jobs: list[Job] = []
+        self._short: list[Job] = []
         self.not_found = 0  # series that a list names and no folder holds
         self._since: dict[Job, float] = {}  # monotonic time of the first look at each scan as it is now
 
@@ -103,17 +105,19 @@ class Batch:
         """
         with opened_index(self._index_path) as index:
             index.update(self._roots)
-            self.jobs = list(index.jobs())
+            found = list(index.jobs())
         if self._wanted is not None:
             given = {str(root.resolve()) for root in self._roots if root.is_file()}
-            self.jobs = [
+            found = [
                 job
-                for job in self.jobs
+                for job in found
                 if not self._wanted.isdisjoint(_starts(job.id)) or not given.isdisjoint(job.files)
             ]
-            self.not_found = len(self._wanted.difference(*(_starts(job.id) for job in self.jobs)))
+            self.not_found = len(self._wanted.difference(*(_starts(job.id) for job in found)))
+        self.jobs = [job for job in found if not job.short]
+        self._short = [job for job in found if job.short]
         now = time.monotonic()
-        self._since = {job: self._since.get(job, now) for job in self.jobs}
+        self._since = {job: self._since.get(job, now) for job in found}
 
     def require_scans(self) -> None:
         """End a run whose inputs hold nothing.
@@ -128,15 +132,21 @@ class Batch:
         """The scans that this run segments."""
         chosen = []
         for job in self.jobs:
-            # a file may be dated into the future: then the time counts for which this run saw no change
-            unchanged_s = max(time.time() - job.newest_s, time.monotonic() - self._since[job])
-            settled = unchanged_s >= self.selection.settle_s
-            if not settled or not self.selection.in_part(job.id) or self.folder.is_done(job):
+            if not self._settled(job) or not self.selection.in_part(job.id) or self.folder.is_done(job):
                 continue
             fault = self.folder.fault(job)
             if fault is None or fault.code in self.selection.retry:
                 chosen.append(job)
         return chosen[: self.selection.limit]
+
+    def passed_over(self) -> list[str]:
+        """Ids of the series of fewer than three slices, such as bolus tracking, which are no scans."""
+        return [job.id for job in self._short if self._settled(job)]
+
+    def _settled(self, job: Job) -> bool:
+        # a file may be dated into the future: then the time counts for which this run saw no change
+        unchanged_s = max(time.time() - job.newest_s, time.monotonic() - self._since[job])
+        return unchanged_s >= self.selection.settle_s
 
     def finish(self, *, show_paths: bool = False) -> dict[str, int]:
         """Write the table and the page over all scans; return the number of scans in each state."""
@@ -204,21 +214,40 @@ def _roots_and_series(inputs: Sequence[Path]) -> tuple[list[Path], frozenset[str
             heading, *below = (text or " ").splitlines() if suffix == ".csv" else series_alone
             # Excel separates the columns as is usual in the language of the computer.
             reader = csv.DictReader([heading.lower(), *below], delimiter=max(",;\t", key=heading.count))
-            lines = [{key: (value or "").strip() for key, value in line.items() if key} for line in reader]
-        except (OSError, UnicodeDecodeError, csv.Error) as error:
+            lines = [
+                (reader.line_num, {key: (value or "").strip() for key, value in line.items() if key})
+                for line in reader
+            ]
+        except UnicodeDecodeError as error:
+            raise BATCH_LIST_INVALID(
+                "a list of scans is not UTF-8.", remedy='Save it as UTF-8, in Excel as "CSV UTF-8".'
+            ) from error
+        except (OSError, csv.Error) as error:
             raise BATCH_LIST_INVALID(f"a list of scans cannot be read ({type(error).__name__}).") from error
+        if suffix == ".txt" and any(map(_is_path, series_alone)):
+            raise BATCH_LIST_INVALID(
+                "a text file holds paths, expected series.",
+                remedy='Give a list of paths as a CSV file with the heading "path".',
+            )
         if not {"path", "series"} & set(reader.fieldnames or ()):
             raise BATCH_LIST_INVALID('a CSV list has neither a column "path" nor a column "series".')
-        paths = [path.parent / line["path"] for line in lines if line.get("path")]
-        series = {_start_of_id(line["series"]) for line in lines if line.get("series")}
+        paths = [(number, path.parent / line["path"]) for number, line in lines if line.get("path")]
+        series = {_start_of_id(line["series"]) for _, line in lines if line.get("series")}
+        for number, given in paths:
+            mode_of_input(given, f"the path in line {number} of the list")
         if not paths and not series:
             raise BATCH_LIST_INVALID("a list names no scan.", remedy="Leave it out to take all scans.")
-        roots, wanted = roots + paths, wanted | series
+        roots, wanted = [*roots, *(given for _, given in paths)], wanted | series
     if not roots:
         raise BATCH_LIST_INVALID(
             "the inputs name series, but no folder that holds them.", remedy="Give the folder too."
         )
     return roots, frozenset(wanted) or None
+
+
+def _is_path(text: str) -> bool:
+    """Whether a text of a list, expected to be a series, is a path."""
+    return bool({"/", "\\"} & set(text)) or text.lower().endswith(tuple(INPUTS_OF_THEIR_OWN))
 
 
 def _starts(scan: str) -> Iterator[str]:

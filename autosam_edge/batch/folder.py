@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from autosam_edge.audit import append
 from autosam_edge.batch.job import Fault
 from autosam_edge.error_codes import BATCH_IN_USE, BATCH_OTHER_SETTINGS, OUTPUT_OCCUPIED
-from autosam_edge.errors import BatchError
+from autosam_edge.errors import AutosamEdgeError, BatchError
 from autosam_edge.output_formats import FILE_NAMES
 from autosam_edge.system.atomic_files import explained, write_file
 from autosam_edge.system.file_lock import LockedError, lock_now
@@ -26,6 +26,7 @@ from autosam_edge.wording import with_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from autosam_edge.batch.job import Job
@@ -33,6 +34,11 @@ if TYPE_CHECKING:
 STATISTICS = FILE_NAMES["json"]
 PREVIEW = FILE_NAMES["preview"]
 _STAMP = "source.txt"
+_OF_ALL_SCANS = ("--accept-implausible", "--allow-gap", "--assume-hu", "--ignore-frame-of-reference")
+_ALONE = (
+    " The options of a batch hold for all of its scans: segment this scan alone, with `autosam-edge segment` "
+    "and the option."
+)
 
 
 class BatchFolder:
@@ -90,11 +96,12 @@ class BatchFolder:
         return any(any(folder.glob("[!.]*")) for folder in (self.scans, self._failed))
 
     @contextmanager
-    def locked(self, name: str) -> Iterator[None]:
+    def locked(self, name: str, in_use: AutosamEdgeError | None = None) -> Iterator[None]:
         """Keep other processes from the same part of the batch while the block runs.
 
         Args:
             name: Name of the part.
+            in_use: The error to raise in place of the usual one.
 
         Raises:
             BatchError: Another process has it (AE-BATCH-003).
@@ -102,11 +109,22 @@ class BatchFolder:
         try:
             handle, _ = lock_now(self.root / f".{name}.lock")
         except LockedError:
-            raise BATCH_IN_USE("another process works on this batch.") from None
+            raise in_use or BATCH_IN_USE("another process works on this batch.") from None
         try:
             yield
         finally:
             os.close(handle)
+
+    def serving(self) -> AbstractContextManager[None]:
+        """Keep other services from the folder while the block runs; :meth:`locked` is for each look.
+
+        Raises:
+            BatchError: Another service uses it (AE-BATCH-003).
+        """
+        error = BATCH_IN_USE(
+            "another service uses the output folder.", remedy="End it, or give another folder with `-o`."
+        )
+        return self.locked("index-service", error)
 
     def sweep(self, of_scan: Callable[[str], bool]) -> None:
         """Remove what killed workers left, while no worker runs on these scans.
@@ -183,10 +201,10 @@ class BatchFolder:
         append(self.root / record, {"scan": job.id, "error": fault.code})
         if not self.is_done(job):  # another worker may have been luckier
             self._remove_results(job.id)
-        content = {
-            "error": {key: with_options(text) for key, text in asdict(fault).items()},
-            "stamp": job.stamp,
-        }
+        error = {key: with_options(text) for key, text in asdict(fault).items()}
+        if any(option in error["remedy"] for option in _OF_ALL_SCANS):
+            error["remedy"] += _ALONE
+        content = {"error": error, "stamp": job.stamp}
         write_file((json.dumps(content, indent=2) + "\n").encode(), self._fault_path(job.id))
 
     def remove(self, scan: str) -> None:

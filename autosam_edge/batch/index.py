@@ -26,6 +26,7 @@ from autosam_edge.error_codes import (
 )
 from autosam_edge.errors import InputError
 from autosam_edge.formats.companion import companion_status
+from autosam_edge.formats.label_image import is_own_result
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -140,9 +141,9 @@ class Index:
     def jobs(self) -> Iterator[Job]:
         """The scans in the order of their ids.
 
-        Series of fewer than three slices, such as bolus tracking, are no scans. A file that cannot be read
-        may be a slice of any scan in its folder: each of these carries the error. A folder with such a file
-        and no scan is a job too, so that nothing is missing without a word.
+        Series of CT images that have fewer than three slices, such as bolus tracking, are marked as short. A
+        file that cannot be read may be a slice of any scan in its folder: each of these carries the error. A
+        folder with such a file and no scan is a job too, so that nothing is missing without a word.
         """
         rows = self._db.execute(
             "SELECT folder, MIN(fault), MAX(mtime_ns) FROM file WHERE fault NOT NULL GROUP BY folder"
@@ -154,19 +155,20 @@ class Index:
             "SELECT scan, MAX(dicom), SUM(slices) FROM file WHERE scan NOT NULL GROUP BY scan"
         )
         for scan, dicom, slices in scans.fetchall():
-            if dicom and slices < MIN_SLICES:
+            if dicom and not slices:
                 continue
+            short = bool(dicom) and slices < MIN_SLICES
             found = self._db.execute(
                 "SELECT path, folder, size, mtime_ns FROM file WHERE scan = ? ORDER BY path", (scan,)
             ).fetchall()
             files = [(os.fsdecode(path), os.fsdecode(folder), *stamp) for path, folder, *stamp in found]
             folders = {folder for _, folder, _, _ in files}
             fault = next((faults[folder] for folder in folders & faults.keys()), None) if dicom else None
-            blamed |= folders if fault else set()
+            blamed |= folders if fault and not short else set()
             # The message of an error numbers the files, so that it may change when others come.
             stamp = short_hash(repr((files, fault and fault.code)))
             newest_s = max(file[3] for file in files) / 1e9
-            yield Job(scan, tuple(file[0] for file in files), bool(dicom), newest_s, stamp, fault)
+            yield Job(scan, tuple(file[0] for file in files), bool(dicom), newest_s, stamp, fault, short)
         for folder in sorted(faults.keys() - blamed):
             fault = faults[folder]
             newest_s, stamp = newest_fault_s[folder], short_hash(repr(fault.code))
@@ -207,8 +209,12 @@ def _files(root: Path) -> Iterator[tuple[Path, os.DirEntry[str] | None]]:
         yield from ((Path(entry.path), entry) for entry in entries if entry not in folders)
 
 
-def mode_of_input(root: Path) -> int:
+def mode_of_input(root: Path, what: str = "an input of the batch") -> int:
     """The mode of an input, which tells whether it is a folder.
+
+    Args:
+        root: The input.
+        what: What it is, for the message.
 
     Raises:
         InputError: It does not exist (AE-INPUT-001), or that cannot be seen (AE-INPUT-003).
@@ -216,9 +222,9 @@ def mode_of_input(root: Path) -> int:
     try:
         return root.stat().st_mode
     except (FileNotFoundError, NotADirectoryError, ValueError) as error:  # ValueError: NUL in the name
-        raise PATH_MISSING("an input of the batch does not exist.") from error
+        raise PATH_MISSING(f"{what} does not exist.") from error
     except OSError as error:
-        raise INPUT_UNREADABLE(f"an input cannot be read ({type(error).__name__}).") from error
+        raise INPUT_UNREADABLE(f"{what} cannot be read ({type(error).__name__}).") from error
 
 
 def _stamp_of(path: Path, name: str) -> tuple[tuple[int | str, int], bool]:
@@ -246,9 +252,11 @@ def _described(path: Path, name: str, *, is_input: bool) -> tuple[str | None, bo
     """Id of the scan that a file belongs to, whether it is DICOM, and its number of CT images.
 
     Args:
-        is_input: Whether the file itself was given, so that it is a scan whatever its name.
+        is_input: Whether the file itself was given, so that it is a scan whatever it is.
     """
     if path.name.lower().endswith(tuple(INPUTS_OF_THEIR_OWN)):
+        if not is_input and is_own_result(path):
+            return None, False, 0
         return short_hash(str(path)), False, 0
     header = read_header(path, name, Allowance())
     if header is None:

@@ -51,6 +51,7 @@ class Job:
         newest_s: Time of the last change of a file, seconds since 1970.
         stamp: Hash of the names, sizes and times of the files: another stamp means another content.
         fault: Error of a file that may belong to this scan, so that it cannot be segmented.
+        short: Whether it is a series of fewer than three slices, which is no scan.
     """
 
     id: str
@@ -59,6 +60,7 @@ class Job:
     newest_s: float
     stamp: str
     fault: Fault | None = None
+    short: bool = False
 
 
 @dataclass(frozen=True)

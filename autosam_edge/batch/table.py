@@ -104,6 +104,11 @@ def rows_of(jobs: Iterable[Job], folder: BatchFolder, *, show_paths: bool = Fals
             )
 
 
+def _cell(value: object) -> object:
+    """The value as ``statistics.csv`` has it."""
+    return str(value).lower() if isinstance(value, bool) else value
+
+
 def write_table(rows: list[Row], folder: Path) -> None:
     """Write ``organs.csv``, and ``organs.parquet`` where pyarrow is installed.
 
@@ -115,7 +120,7 @@ def write_table(rows: list[Row], folder: Path) -> None:
     text = io.StringIO(newline="")
     table = csv.writer(text)
     table.writerow(names)
-    table.writerows([getattr(row, name) for name in names] for row in rows)
+    table.writerows([_cell(getattr(row, name)) for name in names] for row in rows)
     write_file(text.getvalue().encode(), folder / "organs.csv")
     try:
         import pyarrow as pa

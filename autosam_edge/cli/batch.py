@@ -133,9 +133,8 @@ def batch(
     with stages.bar("segment") as progress:
         for done, _ in enumerate(whole.run(todo, workers=count, scheduler=scheduler) if todo else (), 1):
             progress(done, len(todo))
-    _report(
-        whole.finish(show_paths=show_paths), len(todo), time.perf_counter() - started, out, as_json=as_json
-    )
+    counts, seconds = whole.finish(show_paths=show_paths), time.perf_counter() - started
+    _report(counts, len(todo), len(whole.passed_over()), seconds, out, as_json=as_json)
     if whole.not_found:
         raise BATCH_LIST_INVALID(
             f"{whole.not_found} series of the lists are in none of the folders.",
@@ -143,16 +142,20 @@ def batch(
         )
 
 
-def _report(counts: dict[str, int], segmented: int, seconds: float, out: Path, *, as_json: bool) -> None:
+def _report(
+    counts: dict[str, int], segmented: int, passed_over: int, seconds: float, out: Path, *, as_json: bool
+) -> None:
     """Print what is done; failed scans end the command with an error."""
     minutes = seconds / 60
     if as_json:
-        report = {**counts, "segmented": segmented, "minutes": round(minutes, 3), "out": os.fspath(out)}
-        print(json.dumps(report))
+        report = {**counts, "passed_over": passed_over, "segmented": segmented, "minutes": round(minutes, 3)}
+        print(json.dumps({**report, "out": os.fspath(out)}))
     else:
         rate = f", {segmented / minutes:.1f} scans a minute" if segmented else ""
         console = new_console()
         console.print(", ".join(f"{number} {state}" for state, number in counts.items()) + rate)
+        if passed_over:
+            console.print(f"{passed_over} series of fewer than three slices passed over")
         console.print(str(out / "index.html"), markup=False, soft_wrap=True)
     if counts["failed"]:
         raise SCANS_FAILED(f"{counts['failed']} of {sum(counts.values())} scans failed.")
@@ -160,11 +163,12 @@ def _report(counts: dict[str, int], segmented: int, seconds: float, out: Path, *
 
 def _declared(codes: list[str] | None) -> frozenset[str]:
     known = {value.code for value in vars(error_codes).values() if isinstance(value, ErrorCode)}
-    if unknown := sorted(set(codes or ()) - known):
+    given = frozenset(code.upper() for code in codes or ())
+    if unknown := sorted(given - known):
         raise typer.BadParameter(
             f"{unknown[0]!r} is no code of an error, such as AE-DICOM-016", param_hint="--retry"
         )
-    return frozenset(codes or ())
+    return given
 
 
 def _part(text: str | None) -> tuple[int, int]:

@@ -122,13 +122,11 @@ def watch_folder(
     settings = _settings(bundle, tier, engine, max_memory, formats, pseudonymize=pseudonymize)
     counts = Counts()
     _check_status_port(status_port)
+    batch = Batch([input_path(source)], out, settings, Selection(settle_s=settle))
     with ExitStack() as stack:
+        stack.enter_context(batch.folder.serving())
         _serve_status(stack, status_port, counts, dict)
-        watch(
-            Batch([input_path(source)], out, settings, Selection(settle_s=settle)),
-            _stop_event(),
-            counts=counts,
-        )
+        watch(batch, _stop_event(), counts=counts)
 
 
 _OF_DICOM = {
@@ -205,6 +203,7 @@ def _serve_dicom(
     counts, stop = Counts(), _stop_event()
     outbox = None if archive is None else Outbox(batch.folder.scans, archive, listener.title, counts.add)
     with ExitStack() as stack:
+        stack.enter_context(batch.folder.serving())
         receiver = Receiver(inbox, listener, counts.add)
         stack.callback(receiver.close)
         _serve_status(stack, status_port, counts, gauges)
@@ -224,28 +223,30 @@ def _serve_http(out: Path, settings: Settings, host: str, port: int, max_mb: flo
         import uvicorn
 
         from autosam_edge.node.web import Jobs, Progress, make_app
-    listening = _listening("--http", host, port)
-    inbox = out / "received"
-    inbox.mkdir(parents=True, exist_ok=True)
-    batch, progress = Batch([inbox], out / "results", settings), Progress()
-    app = make_app(Jobs(batch, inbox, progress, max_mb), token=token)
-    config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=_GRACE_S)
-    service = uvicorn.Server(config)
-    stop = _stop_event()
+    with _listening("--http", host, port) as listening, ExitStack() as stack:
+        inbox = out / "received"
+        inbox.mkdir(parents=True, exist_ok=True)
+        batch, progress = Batch([inbox], out / "results", settings), Progress()
+        stack.enter_context(batch.folder.serving())
+        app = make_app(Jobs(batch, inbox, progress, max_mb), token=token)
+        service = uvicorn.Server(
+            uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=_GRACE_S)
+        )
+        stop = _stop_event()
 
-    def run() -> None:
+        def run() -> None:
+            try:
+                service.run([listening])
+            finally:
+                stop.set()
+
+        thread = Thread(target=run)
+        thread.start()
         try:
-            service.run([listening])
+            watch(batch, stop, counts=Counts(), on_tile=progress)
         finally:
-            stop.set()
-
-    thread = Thread(target=run)
-    thread.start()
-    try:
-        watch(batch, stop, counts=Counts(), on_tile=progress)
-    finally:
-        service.should_exit = True
-        thread.join()
+            service.should_exit = True
+            thread.join()
 
 
 def _settings(

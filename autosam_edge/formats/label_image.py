@@ -1,4 +1,4 @@
-"""Label images of any tool: whole numbers on the grid of their scan, or an error."""
+"""Label images: those of any tool on the grid of their scan, or an error; and those of this package."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from autosam_edge.error_codes import GRIDS_DIFFER, LABEL_VALUE_INVALID
-from autosam_edge.formats.nifti import read_array
+from autosam_edge.errors import InputError
+from autosam_edge.formats.file_kind import ENOUGH_BYTES, is_nifti
+from autosam_edge.formats.nifti import LABEL_INTENT, read_array
+from autosam_edge.formats.voxels import read_start
+from autosam_edge.volume import RESEARCH_USE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,6 +23,19 @@ if TYPE_CHECKING:
 # Tools write the same grid in slightly different ways (quaternion or matrix, both float32); a voxel is fifty
 # times as large.
 _GRID_TOLERANCE_MM = 0.01
+_END_OF_OWN_METAIMAGE = f"\nComment = {RESEARCH_USE}\nElementType = MET_UCHAR\n".encode()
+
+
+def is_own_result(path: Path) -> bool:
+    """Whether a file is labels that this package wrote as NIfTI or MetaImage, by its start."""
+    try:
+        start, _ = read_start(path, ENOUGH_BYTES)
+    except InputError:  # its reader tells why
+        return False
+    intent, description = start[68:70], start[148:228]  # nifti1.h
+    is_labels = LABEL_INTENT in (int.from_bytes(intent, "little"), int.from_bytes(intent, "big"))
+    of_nifti = is_nifti(start) and is_labels and description.startswith(b"autosam-edge")
+    return of_nifti or _END_OF_OWN_METAIMAGE in start
 
 
 def read_labels(path: Path, grid: Grid, classes: int, what: str) -> npt.NDArray[np.uint8]:

@@ -58,7 +58,7 @@ def read_nifti(path: Path, *, max_memory_mb: float | None = None) -> Volume:
     return read_volume(source, file.voxels, file.grid, NIFTI_VALUES_INVALID, warnings, max_memory_mb)
 
 
-_LABEL_INTENT = 1002  # NIFTI_INTENT_LABEL
+LABEL_INTENT = 1002  # NIFTI_INTENT_LABEL
 _COMMENT = 6  # NIFTI_ECODE_COMMENT
 
 
@@ -79,7 +79,7 @@ def write_nifti(segmentation: Segmentation, path: Path) -> None:
         NIfTI-1.1, nifti1.h, "3D image (volume) orientation and location in space" and "header extension".
     """
     header = nifti_header(segmentation.grid, np.dtype(np.uint8))
-    header.set_intent(_LABEL_INTENT, allow_unknown=True)
+    header.set_intent(LABEL_INTENT, allow_unknown=True)
     header["cal_max"] = max((label.value for label in segmentation.table), default=0)
     made_by = segmentation.provenance.software_and_version[:50].encode("ascii", "replace")
     header["descrip"] = made_by + b"; Research use only"

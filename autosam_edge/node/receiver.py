@@ -17,6 +17,7 @@ from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # m
 
 from autosam_edge.dicom.header import CT_IMAGES, raw_of
 from autosam_edge.errors import AutosamEdgeError
+from autosam_edge.node.watch import log
 
 if TYPE_CHECKING:
     import ssl
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from pynetdicom.dimse_primitives import C_STORE
     from pynetdicom.events import Event as AssociationEvent
+    from pynetdicom.pdu_primitives import A_ASSOCIATE
     from pynetdicom.transport import AssociationSocket, ThreadedAssociationServer
 
     from autosam_edge.node.inbox import Inbox
@@ -106,7 +108,7 @@ class Receiver:
                 (evt.EVT_C_STORE, self._store),
                 (evt.EVT_RELEASED, lambda event: self._ended(event, released=True)),
                 (evt.EVT_CONN_CLOSE, lambda event: self._ended(event, released=False)),
-                (evt.EVT_REJECTED, lambda _event: count("rejected")),
+                (evt.EVT_REJECTED, self._rejected),
             ],
         )
         assert server is not None  # block=False
@@ -129,7 +131,20 @@ class Receiver:
         known = not peers or any(given in network or mapped in network for network in peers)
         if not known:
             self._count("rejected")
+            log("rejected", reason="address not in --allow-peer", address=address[0])
         return known
+
+    def _rejected(self, event: AssociationEvent) -> None:
+        self._count("rejected")
+        request, listener = cast("A_ASSOCIATE", event.assoc.requestor.primitive), self._listener
+        caller = request.calling_ae_title
+        if request.called_ae_title != listener.title.strip():
+            reason = "called title is not --aet"
+        elif listener.callers and caller not in {title.strip() for title in listener.callers}:
+            reason = "calling title not in --allow-aet"
+        else:
+            reason = "too many associations"
+        log("rejected", reason=reason, calling=ascii(caller))
 
     def _connected(self, event: AssociationEvent) -> None:
         """End a connection that is no association in time, or that sends more than the node can hold."""

@@ -7,7 +7,8 @@ import time
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
-from autosam_edge.errors import InputError, OutputError
+from autosam_edge.error_codes import BATCH_IN_USE
+from autosam_edge.errors import BatchError, InputError, OutputError
 from autosam_edge.system.atomic_files import explained
 
 if TYPE_CHECKING:
@@ -44,12 +45,13 @@ def watch(
     Args:
         batch: The folders, and where the results go. Its selection says how long a scan must be unchanged.
         stop: Event that ends the loop after the scan in hand.
-        counts: Counts ``segmented`` and ``failed`` scans.
+        counts: Counts ``segmented`` and ``failed`` scans, and series of fewer than three slices, which are
+            ``passed_over``.
         inbox: Inbox whose complete studies come into the folder of the batch; None if other programs fill it.
         outbox: Where the results are sent; None keeps them.
         on_tile: Function that is called with the scan, the tiles done and the tiles in all after each tile.
     """
-    pause = 0.0
+    pause, passed_over = 0.0, set[str]()
     while not stop.wait(pause):
         try:
             with explained():
@@ -59,6 +61,11 @@ def watch(
                 batch.update_index()
                 # A look takes a tenth of the time at most.
                 pause = max(_PAUSE_S, 9 * (time.monotonic() - started))
+                for scan in batch.passed_over():
+                    if scan not in passed_over:
+                        passed_over.add(scan)
+                        counts.add("passed_over")
+                        log("passed_over", scan=scan, reason="fewer than three slices")
                 todo = batch.todo()
                 for job, fault in batch.run(todo, workers=1, on_tile=on_tile) if todo else ():
                     event, facts = ("failed", {"code": fault.code}) if fault else ("segmented", {})
@@ -72,6 +79,9 @@ def watch(
                     batch.finish()
                 if outbox is not None:
                     outbox.send_due()
-        except (InputError, OutputError) as error:  # a share that is away for a while, or a full disk
+        except (InputError, OutputError, BatchError) as error:
+            # A share that is away for a while, a full disk, or a person's `batch` on the same folder.
+            if isinstance(error, BatchError) and error.code != BATCH_IN_USE.code:
+                raise
             log("waiting", code=error.code)
             pause = _AWAY_S

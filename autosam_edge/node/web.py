@@ -8,7 +8,7 @@ import json
 import uuid
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
@@ -40,12 +40,26 @@ class JobState(BaseModel):
 
     id: str
     state: Literal["waiting", "running", "done", "failed"]
-    tiles_done: int = 0
-    tiles: int = 0
+    tiles_done: int | None = None  # of a job that is running
+    tiles: int | None = None
     code: str | None = None
     message: str | None = None
     remedy: str | None = None
     files: list[str] = []
+
+
+class Refusal(BaseModel):
+    """Why a request is refused."""
+
+    detail: str
+
+
+class NotStored(BaseModel):
+    """Why a scan cannot be stored."""
+
+    code: str
+    message: str
+    remedy: str
 
 
 class Progress:
@@ -147,6 +161,26 @@ class Jobs:
         return short_hash(str(path.resolve()))
 
 
+_BYTES: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
+_ZIP: dict[str, Any] = {"requestBody": {"required": True, "content": {"application/zip": _BYTES}}}
+_FILE: dict[int | str, dict[str, Any]] = {200: {"description": "The file", "content": {"*/*": _BYTES}}}
+_EVENTS: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The states", "content": {"text/event-stream": {"schema": {"type": "string"}}}}
+}
+
+
+def _refusals(meanings: dict[int, str]) -> dict[int | str, dict[str, Any]]:
+    """The errors of a request, by their status, for the description."""
+    return {status: {"model": Refusal, "description": meaning} for status, meaning in meanings.items()}
+
+
+_NO_JOB = _refusals({404: "There is no such job"})
+_NOT_TAKEN = {
+    **_refusals({413: "The scan is too large", 415: "The body is a form", 422: "The body is empty"}),
+    507: {"model": NotStored, "description": "The scan cannot be stored"},
+}
+
+
 def make_app(jobs: Jobs, *, token: str) -> FastAPI:
     """The service over posted scans.
 
@@ -166,6 +200,7 @@ def make_app(jobs: Jobs, *, token: str) -> FastAPI:
         dependencies=[Depends(check)],
         docs_url=None,  # its page loads programs from another server
         redoc_url=None,
+        responses=_refusals({401: "The token is missing or wrong"}),
     )
 
     @app.exception_handler(OutputError)
@@ -177,28 +212,32 @@ def make_app(jobs: Jobs, *, token: str) -> FastAPI:
         log("cut_off")
         return Response(status_code=400)  # nobody reads it
 
-    @app.post("/jobs", status_code=202)
+    @app.post("/jobs", status_code=202, responses=_NOT_TAKEN, openapi_extra=_ZIP)
     async def post(request: Request) -> JobState:
         """Take a scan: a zip of a DICOM series as the body."""
+        if request.headers.get("Content-Type", "").lower().startswith("multipart/"):
+            raise HTTPException(415, "the body is a form, expected a zip; send the zip itself as the body")
         return await jobs.add(request.stream())
 
-    @app.get("/jobs/{job}")
+    @app.get("/jobs/{job}", responses=_NO_JOB)
     def get(job: str) -> JobState:
         """The state of a job."""
         return jobs.state(job)
 
-    @app.get("/jobs/{job}/events")
+    @app.get("/jobs/{job}/events", response_class=StreamingResponse, responses={**_EVENTS, **_NO_JOB})
     async def events(job: str) -> StreamingResponse:
         """Each change of the state as a server-sent event, until the job ends."""
         jobs.state(job)  # an unknown job is refused before the stream starts
         return StreamingResponse(jobs.changes(job), media_type="text/event-stream")
 
-    @app.get("/jobs/{job}/files/{name}")
+    @app.get("/jobs/{job}/files/{name}", response_class=FileResponse, responses={**_FILE, **_NO_JOB})
     def file(job: str, name: str) -> FileResponse:
         """One file of the results."""
         return FileResponse(jobs.file(job, name))
 
-    @app.delete("/jobs/{job}", status_code=204)
+    @app.delete(
+        "/jobs/{job}", status_code=204, responses={**_NO_JOB, **_refusals({409: "The job has not ended"})}
+    )
     def delete(job: str) -> None:
         """Remove a scan that has ended, with its results."""
         jobs.remove(job)

@@ -68,6 +68,8 @@ def test_every_scan_has_a_result_or_a_code_and_a_second_call_does_nothing(scans,
     rows = table(out)
     assert len(rows) == 3 * 13 + 2
     assert {row["remedy"] != "" for row in rows if row["state"] == "failed"} == {True}
+    assert {row["touches_border"] for row in rows} <= {"", "true", "false"}
+    assert len(batch.passed_over()) == 1
     before = {path: path.stat().st_mtime_ns for path in (out / "scans").rglob("*")}
     again = Batch([scans], out, SETTINGS)
     assert run(again) == {}
@@ -110,6 +112,7 @@ def test_a_series_that_changed_is_segmented_again(scans, tmp_path):
     [failed] = (out / "failed").glob("*.json")
     assert "`--allow-gap`" not in failed.read_text()
     assert "--allow-gap" in failed.read_text()
+    assert "segment this scan alone, with `autosam-edge segment`" in failed.read_text()
     assert list(run(Batch([scans / "gap"], out, SETTINGS)).values()) == ["AE-DICOM-016"]
     assert run(Batch([scans / "gap"], out, SETTINGS)) == {}
     assert list(
@@ -154,6 +157,8 @@ def test_another_model_or_format_needs_another_folder(scans, tmp_path):
     batch = Batch([scans], tmp_path / "out", SETTINGS)  # nothing is there yet
     Batch([scans], tmp_path / "out", replace(SETTINGS, formats=("preview", "nifti", "nifti")))
     with batch.folder.locked("index"), pytest.raises(AutosamEdgeError, match="AE-BATCH-002.*formats"):
+        Batch([scans], tmp_path / "out", others)
+    with batch.folder.serving(), pytest.raises(AutosamEdgeError, match="AE-BATCH-002.*formats"):
         Batch([scans], tmp_path / "out", others)
     (batch.folder.scans / "0123456789abcdef").mkdir()
     with pytest.raises(AutosamEdgeError, match="AE-BATCH-002.*formats"):
@@ -400,5 +405,6 @@ def test_the_command_ends_with_the_table_and_an_error_for_the_failed_scans(
     assert left.value.code == 12
     printed = capsys.readouterr()
     assert printed.out.startswith("3 done, 2 failed, 0 waiting, ")
+    assert "\n1 series of fewer than three slices passed over\n" in printed.out
     assert "error AE-BATCH-001" in printed.err
     assert (tmp_path / "out" / "index.html").exists()

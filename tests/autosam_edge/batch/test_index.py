@@ -10,6 +10,7 @@ import time
 from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import pytest
 from autosam_edge_test_ct import CtFolder, lenient_writing  # noqa: F401
 
@@ -17,9 +18,15 @@ from autosam_edge.batch import index as index_module
 from autosam_edge.batch.batch import Batch, Selection
 from autosam_edge.batch.index import Index
 from autosam_edge.batch.job import Settings
+from autosam_edge.cli.batch import _declared
 from autosam_edge.errors import AutosamEdgeError
+from autosam_edge.formats.metaimage import write_metaimage
+from autosam_edge.formats.nifti import write_nifti
+from autosam_edge.geometry import Grid
+from autosam_edge.labels import BTCV_LABELS
 from autosam_edge.node.status import Counts
 from autosam_edge.node.watch import watch
+from autosam_edge.volume import Segmentation
 
 SETTINGS = Settings(engine="onnx", threads=1, accept_implausible=True, formats=("json",))
 
@@ -239,11 +246,49 @@ def test_a_series_that_no_folder_holds_is_an_error_at_the_end(scans, tmp_path, c
     assert len(list((tmp_path / "out" / "scans").iterdir())) == 1
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "code", "said"),
+    [
+        ("list.csv", b"path\nin\nabsent\n", "AE-INPUT-001", "the path in line 3 of the list does not"),
+        ("list.csv", "path;Gerät\nin;x\n".encode("cp1252"), "AE-BATCH-004", 'UTF-8.*"CSV UTF-8"'),
+        ("list.txt", b"in/a b.nii.gz\n", "AE-BATCH-004", 'heading "path"'),
+        ("list.txt", b"b.nii.gz\n", "AE-BATCH-004", 'heading "path"'),
+    ],
+    ids=["absent", "encoding", "paths", "names"],
+)
+def test_a_list_that_is_not_what_it_must_be_says_what_it_is(scans, tmp_path, name, content, code, said):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(AutosamEdgeError, match=f"{code}.*{said}"):
+        Batch([scans, tmp_path / name], tmp_path / "out", SETTINGS)
+
+
+def test_own_labels_are_no_scans_unless_they_are_given(tmp_path):
+    grid = Grid((3, 4, 5), np.eye(4))
+    segmentation = Segmentation(np.ones(grid.shape, np.uint8), grid, BTCV_LABELS)
+    (tmp_path / "in").mkdir()
+    own = [tmp_path / "in" / name for name in ("a.nii.gz", "b.mha")]
+    write_nifti(segmentation, own[0])
+    write_metaimage(segmentation, own[1])
+    (tmp_path / "in" / "c.nii").write_bytes(bytes(352))
+    assert [job.files for job in jobs(tmp_path / "i", tmp_path / "in")] == [(str(tmp_path / "in" / "c.nii"),)]
+    assert len(jobs(tmp_path / "j", *own)) == 2
+
+
+def test_a_series_on_a_list_that_is_too_short_is_not_missing(scans, tmp_path):
+    short = CtFolder(scans / "short")
+    short.write(2)
+    (tmp_path / "list.txt").write_text(short.series_uid)
+    batch = Batch([scans, tmp_path / "list.txt"], tmp_path / "out", SETTINGS)
+    batch.update_index()
+    assert (batch.jobs, batch.not_found, len(batch.passed_over())) == ([], 0, 1)
+
+
 def test_a_code_to_retry_that_does_not_exist_is_wrong_usage(scans, tmp_path, command):
     code, said = command(scans, "-o", tmp_path / "out", "--retry", "AE-NO-SUCH")
     assert code == 2
     assert "AE-NO-SUCH" in said
     assert not (tmp_path / "out").exists()
+    assert _declared(["ae-nifti-007"]) == {"AE-NIFTI-007"}
 
 
 def test_inputs_without_a_scan_are_an_error(tmp_path, command):
@@ -278,6 +323,27 @@ def test_watch_waits_for_a_folder_that_is_away(scans, tmp_path, monkeypatch):
     stop.set()
     thread.join()
     assert counts.all() == {"segmented": 1}
+
+
+def test_watch_tells_once_of_a_short_series_and_waits_for_another_batch(scans, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("autosam_edge.node.watch._AWAY_S", 0.05)
+    CtFolder(scans / "short").write(2)
+    counts, stop = Counts(), threading.Event()
+    batch = Batch([scans], tmp_path / "out", SETTINGS, Selection(settle_s=0))
+    thread = threading.Thread(target=watch, args=(batch, stop), kwargs={"counts": counts})
+    with batch.folder.locked("index"):
+        thread.start()
+        time.sleep(1)
+    end = time.monotonic() + 60
+    while len(counts.all()) < 2 and time.monotonic() < end:
+        time.sleep(0.1)
+    time.sleep(1)
+    stop.set()
+    thread.join()
+    assert counts.all() == {"passed_over": 1, "segmented": 1}
+    said = capsys.readouterr().err
+    assert said.count(" passed_over scan=") == 1
+    assert " waiting code=AE-BATCH-003" in said
 
 
 def test_a_file_from_the_future_is_segmented_and_settles_like_others(scans, tmp_path):

@@ -109,14 +109,19 @@ def test_results_are_kept_until_the_archive_is_there(dcmtk, studies, tmp_path, m
 
 
 @pytest.mark.parametrize(
-    ("options", "called"),
-    [({"callers": ("MODALITY",)}, TITLE), ({"peers": (ip_network("10.1.2.3"),)}, TITLE), ({}, "SOMEBODY")],
+    ("options", "called", "reason"),
+    [
+        ({"callers": ("MODALITY",)}, TITLE, "calling title not in --allow-aet calling='STORESCU'"),
+        ({"peers": (ip_network("10.1.2.3"),)}, TITLE, "address not in --allow-peer address=127.0.0.1"),
+        ({}, "SOMEBODY", "called title is not --aet calling='STORESCU'"),
+    ],
     ids=["caller", "peer", "called"],
 )
-def test_strangers_are_rejected(dcmtk, studies, tmp_path, options, called):
+def test_strangers_are_rejected(dcmtk, studies, tmp_path, capsys, options, called, reason):
     with running(tmp_path / "node", **options) as node:
         assert storescu(dcmtk, node.receiver.port, studies[0], called=called) != 0
         assert node.counts.all().keys() == {"rejected"}
+    assert capsys.readouterr().err.count(f" rejected reason={reason}\n") == node.counts.all()["rejected"]
 
 
 @pytest.mark.parametrize(
@@ -139,7 +144,7 @@ def test_a_peer_is_known_by_its_address_however_it_is_written(peer, address, kno
 def test_the_node_waits_while_the_disk_is_full_and_tells_of_scans_that_are_gone(monkeypatch, capsys):
     monkeypatch.setattr("autosam_edge.node.watch._AWAY_S", 0)
     monkeypatch.setattr("autosam_edge.node.watch._PAUSE_S", 0)
-    batch, stop = Mock(jobs=[Mock(id="a")], todo=list), threading.Event()
+    batch, stop = Mock(jobs=[Mock(id="a")], todo=list, passed_over=list), threading.Event()
 
     def look():
         """The disk is full at first; then the scan is gone, and then nothing changes."""

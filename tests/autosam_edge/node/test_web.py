@@ -22,10 +22,12 @@ pytest.importorskip("fastapi")
 from fastapi import HTTPException
 from fastapi.testclient import TestClient
 from starlette.requests import ClientDisconnect
+from typer.testing import CliRunner
 
 from autosam_edge.batch.batch import Batch
 from autosam_edge.batch.index import short_hash
 from autosam_edge.batch.job import Settings
+from autosam_edge.errors import BatchError
 from autosam_edge.node.status import Counts
 from autosam_edge.node.watch import watch
 from autosam_edge.node.web import Jobs, Progress, make_app
@@ -71,6 +73,7 @@ def test_a_series_goes_in_and_its_results_come_out(client, ct):  # noqa: F811
     scan = posted.json()["id"]
     last = states(client, scan)[-1]
     assert last["state"] == "done"
+    assert "tiles" not in last
     assert last["files"] == ["preview.png", "segmentation.nii.gz", "statistics.json"]
     assert client.get(f"/jobs/{scan}/files/preview.png").content.startswith(b"\x89PNG")
     assert client.get(f"/jobs/{scan}/files/source.txt").status_code == 404
@@ -97,6 +100,8 @@ def test_a_request_without_the_token_is_refused(client, authorization):
 def test_what_is_too_large_or_empty_is_refused_and_leaves_nothing(client, tmp_path):
     assert client.post("/jobs", content=bytes(200_000)).status_code == 413
     assert client.post("/jobs", content=b"").status_code == 422
+    form = client.post("/jobs", files={"file": b"x"})
+    assert (form.status_code, "send the zip itself" in form.json()["detail"]) == (415, True)
     assert list((tmp_path / "received").iterdir()) == []
 
 
@@ -193,3 +198,29 @@ def test_the_interface_is_described(client):
     paths = client.get("/openapi.json").json()["paths"]
     assert client.get("/docs").status_code == client.get("/redoc").status_code == 404
     assert set(paths) == {"/jobs", "/jobs/{job}", "/jobs/{job}/events", "/jobs/{job}/files/{name}"}
+    post, events, file = (paths[path] for path in ("/jobs", "/jobs/{job}/events", "/jobs/{job}/files/{name}"))
+    assert list(post["post"]["requestBody"]["content"]) == ["application/zip"]
+    assert set(post["post"]["responses"]) == {"202", "401", "413", "415", "422", "507"}
+    assert list(events["get"]["responses"]["200"]["content"]) == ["text/event-stream"]
+    assert list(file["get"]["responses"]["200"]["content"]) == ["*/*"]
+    assert {"401", "404", "409"} <= set(paths["/jobs/{job}"]["delete"]["responses"])
+
+
+def test_a_second_service_on_a_folder_is_refused_and_the_first_goes_on(tmp_path, monkeypatch):
+    pytest.importorskip("uvicorn")
+    pytest.importorskip("pynetdicom")
+    from autosam_edge_test_node import free_port
+
+    from autosam_edge.cli import app
+
+    monkeypatch.setenv("AUTOSAM_EDGE_TOKEN", TOKEN)
+    (tmp_path / "in").mkdir()
+    out, port = tmp_path / "out", free_port()
+    batch = Batch([tmp_path / "in"], out / "results", Settings())
+    watched = ["watch", str(tmp_path / "in"), "-o", str(out / "results")]
+    with batch.folder.serving():
+        for command in (["serve", "-o", out, "--http", port], ["serve", "-o", out, "--port", port], watched):
+            refused = CliRunner().invoke(app, list(map(str, command)))
+            assert isinstance(refused.exception, BatchError), refused.output
+            assert refused.exception.code == "AE-BATCH-003"
+            assert "another folder with `-o`" in refused.exception.remedy
