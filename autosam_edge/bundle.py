@@ -52,6 +52,13 @@ STUDENT_FILE = "student.safetensors"
 """Trained weights, from which an export starts; no engine reads them."""
 MAX_FILE_BYTES = 2 * 1024**3
 _MAX_NAME = 255  # characters of a path that an error shows
+_WITHOUT_MANIFEST = {
+    KeyError: "In the zip of a bundle the manifest lies at the top: zip the content of the folder, not the "
+    "folder.",
+    zipfile.BadZipFile: "Give the folder that holds manifest.json, or a .edge file; if this is one, get it "
+    "again from its source.",
+}
+"""What to do where a file that was given as a bundle shows no manifest."""
 
 
 def read_files(path: Path) -> dict[str, bytes]:
@@ -242,7 +249,8 @@ class Bundle:
             RuntimeError,
         ) as error:
             raise BUNDLE_INCOMPLETE(
-                f"{self._name} is not a complete bundle: {name} cannot be read ({type(error).__name__})."
+                f"{self._name} is not a complete bundle: {name} cannot be read ({type(error).__name__}).",
+                remedy=_WITHOUT_MANIFEST.get(type(error)) if name == MANIFEST else None,
             ) from error
 
 
@@ -277,9 +285,19 @@ def open_bundles(
     if bundle is not None:
         if tier is not None:
             raise BUNDLE_AND_TIER(f"a bundle and the tier {tier} were given, expected one of them.")
+        if bundle == "":
+            raise BUNDLE_MISSING(
+                "the path of the bundle is an empty text.",
+                remedy="Name a folder or a .edge file; the working directory is `.`.",
+            )
         return bundle if isinstance(bundle, Bundle) else Bundle(Path(bundle)), None
     held = bundles_of_package()
-    wanted = tier or DEFAULT_TIER
+    wanted = DEFAULT_TIER if tier is None else tier
+    if wanted not in get_args(Tier):
+        raise TIER_MISSING(
+            f"no tier has the name {wanted!r}, expected {' or '.join(get_args(Tier))}.",
+            remedy="Give one of these names as `tier`, or leave `tier` out.",
+        )
     if wanted not in held:
         raise TIER_MISSING(
             f"this installation holds no model of the tier {wanted}, it holds {', '.join(held) or 'none'}."

@@ -158,7 +158,11 @@ SPACING_INVALID = ErrorCode(
     "impossible spacing: zero, not finite, or above 10 mm",
     "Give a volumetric CT series; a wrong spacing would make every measured volume wrong.",
 )
-DICOM_TOO_LARGE = ErrorCode("AE-DICOM-021", "too large for memory, or a deflation bomb", _EXPORT_SERIES_AGAIN)
+DICOM_TOO_LARGE = ErrorCode(
+    "AE-DICOM-021",
+    "too large for memory, or a deflation bomb",
+    "Give a reconstruction with a smaller matrix or fewer slices.",
+)
 FILE_CHANGED = ErrorCode(
     "AE-DICOM-022",
     "a file changed, vanished or was still arriving",
@@ -348,7 +352,7 @@ MEMORY_UNKNOWN = ErrorCode(
 BUDGET_TOO_SMALL = ErrorCode(
     "AE-MEMORY-001",
     "the scan needs more memory than the limit; the message names the need",
-    "Raise `max_memory_mb`, or use a bundle with a smaller patch.",
+    'Raise `max_memory_mb`, or give fewer slices; `tier="fast"` needs less memory than `tier="standard"`.',
 )
 OUT_OF_MEMORY = ErrorCode(
     "AE-MEMORY-003",

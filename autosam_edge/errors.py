@@ -91,6 +91,11 @@ class OutputError(AutosamEdgeError, OSError):
 
     exit_code = 7
 
+    def __init__(self, code: str, message: str, *, remedy: str) -> None:
+        super().__init__(code, message, remedy=remedy)
+        # OSError takes the three for errno, strerror and filename.
+        self.args, self.errno, self.filename = (code, message, remedy), None, None
+
 
 class MissingExtraError(AutosamEdgeError, ImportError):
     """A command needs an optional part of the distribution."""

@@ -222,13 +222,14 @@ class Manifest:
         with well_formed(MANIFEST):
             raw = parse_json(text)
             version = raw.get("schema_version") if isinstance(raw, dict) else None
-            if isinstance(version, int) and 0 < version < SCHEMA_VERSION:
+            if type(version) is not int or version < 1:
+                raise ValueError(f"schema_version is {version!r}, this runtime reads {SCHEMA_VERSION}")
+            if version != SCHEMA_VERSION:
+                again = "Export it again: autosam-edge export --checkpoint BUNDLE/student.safetensors."
                 raise MANIFEST_INVALID(
                     f"the bundle has the schema version {version}, this runtime reads {SCHEMA_VERSION}.",
-                    remedy="Export it again: autosam-edge export --checkpoint BUNDLE/student.safetensors.",
+                    remedy=again if version < SCHEMA_VERSION else "Install a newer autosam-edge.",
                 )
-            if version != SCHEMA_VERSION:
-                raise ValueError(f"schema_version is {version!r}, this runtime reads {SCHEMA_VERSION}")
             manifest = build(cls, raw, "manifest")
             # A model refuses labels, rules and weights that do not fit each other.
             manifest.model(hashlib.sha256(text).hexdigest())

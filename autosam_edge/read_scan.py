@@ -23,7 +23,7 @@ _NAMES = {"nifti": "NIfTI", "nrrd": "NRRD", "metaimage": "MetaImage"}
 def read(
     path: str | os.PathLike[str],
     *,
-    series: str | None = None,
+    series: str | int | None = None,
     allow_gap: bool = False,
     assume_hu: bool = False,
     ignore_frame_of_reference: bool = False,
@@ -70,7 +70,8 @@ def read(
 
         root = files_of_zip(source) if kind == "zip" else source
         choices = ReadChoices(allow_gap, assume_hu, ignore_frame_of_reference)
-        return read_dicom(root, series=series, choices=choices, max_memory_mb=max_memory_mb)
+        wanted = None if series is None else str(series)
+        return read_dicom(root, series=wanted, choices=choices, max_memory_mb=max_memory_mb)
     if series is not None:
         raise SERIES_WITHOUT_DICOM(f"`series` was given, but {_NAMES[kind]}, the input, has no series.")
     if kind == "nifti":

@@ -9,8 +9,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 Severity = Literal["info", "caution", "doubtful"]
-"""``info``: a fact that does not change the labels. ``caution``: the labels may be less exact. ``doubtful``:
-the labels, or those of one organ, are probably wrong; a person must look before they are used."""
+"""``info``: a fact about the scan or the run that alone is no reason to doubt the labels. ``caution``: the
+labels may be less exact. ``doubtful``: the labels, or those of one organ, are probably wrong; a person must
+look before they are used."""
 
 
 @dataclass(frozen=True)

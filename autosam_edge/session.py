@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from autosam_edge.engines.selection import select_artifact
 from autosam_edge.error_codes import TIME_BUDGET_ALONE
 from autosam_edge.planned_run import CoarseToFineRun, PlannedRun
 from autosam_edge.system.memory import MemoryBudget
+from autosam_edge.volume import Volume
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from autosam_edge.bundle import Tier
     from autosam_edge.engines.engine import Engine
     from autosam_edge.model import Model
-    from autosam_edge.volume import Segmentation, Volume
+    from autosam_edge.volume import Segmentation
 
 
 class Session:
@@ -53,10 +55,10 @@ class Session:
         coarse: Session | None = None,
         time_budget_s: float | None = None,
     ) -> None:
-        if time_budget_s is not None and not 0 < time_budget_s < math.inf:
-            raise ValueError(f"time_budget_s is {time_budget_s}, expected seconds above 0")
-        if time_budget_s is not None and coarse is None:
-            raise TIME_BUDGET_ALONE(f"a time budget was given, but the model {model.name} runs alone.")
+        if time_budget_s is not None:
+            _check_seconds(time_budget_s)
+            if coarse is None:
+                raise TIME_BUDGET_ALONE(f"a time budget was given, but the model {model.name} runs alone.")
         self.model = model
         self.engine = engine
         self._memory = memory or MemoryBudget(None)
@@ -76,7 +78,9 @@ class Session:
         Raises:
             BudgetError: The limit is smaller than the prediction (AE-MEMORY-001); the message names the
                 smallest limit that works.
+            TypeError: The scan is something else than a volume.
         """
+        _check_volume(volume)
         if self._coarse is None:
             return PlannedRun(self.model, self.engine, volume, self._memory, lock=self._lock)
         memory = self._memory.beside(self._coarse._memory)
@@ -98,10 +102,22 @@ class Session:
             Labels on the volume's own grid.
 
         Raises:
-            BudgetError: See :meth:`plan`.
+            BudgetError, TypeError: See :meth:`plan`.
             EngineError: The engine failed or gave values that are not finite.
         """
         return self.plan(volume).execute(progress=progress)
+
+
+def _check_seconds(value: object) -> None:
+    if not (isinstance(value, Real) and 0 < float(value) < math.inf):
+        raise ValueError(f"`time_budget_s` is {value!r}, expected seconds above 0")
+
+
+def _check_volume(value: object) -> None:
+    if not isinstance(value, Volume):
+        raise TypeError(
+            f"the scan is a {type(value).__name__}, expected a Volume, such as autosam_edge.read gives"
+        )
 
 
 def open_session(
@@ -121,9 +137,9 @@ def open_session(
         bundle: Path of a folder or ``.edge`` file, an opened bundle, or None for a bundle of the package.
         tier: Tier of the package: ``fast``, or ``standard``, which labels the organs that ``fast`` finds;
             None takes ``fast``.
-        engine: ``onnx``, ``openvino``, ``executorch`` or ``coreml``, your own
-            :class:`~autosam_edge.engines.engine.Engine`, which runs one model and labels the whole body, or
-            None for the best engine of this device (see
+        engine: ``onnx``, ``onnx-2d``, ``openvino``, ``executorch``, ``coreml``, ``coreml-2d`` or
+            ``coreml-ios18``, your own :class:`~autosam_edge.engines.engine.Engine`, which runs one model and
+            labels the whole body, or None for the best engine of this device (see
             :func:`~autosam_edge.engines.selection.rank_artifacts`).
         precision: Number format of the artifact; None selects the best.
         threads: Number of threads of the engine; None uses every core.

@@ -83,7 +83,7 @@ class Volume:
         warnings: Corrections and findings of the reader.
 
     Raises:
-        ValueError: The array does not fit the grid or has another type.
+        ValueError: The array does not fit the grid, has another type, or is masked.
         InputError: A value is NaN or infinite (AE-INPUT-014).
     """
 
@@ -97,6 +97,8 @@ class Volume:
             raise ValueError(f"the array has shape {self.hu.shape}, expected {self.grid.shape} of the grid")
         if self.hu.dtype not in (np.int16, np.int32, np.float32):
             raise ValueError(f"the HU are {self.hu.dtype}, expected int16, int32 or float32")
+        if isinstance(self.hu, np.ma.MaskedArray):
+            raise ValueError("the HU have a mask, expected values alone, such as hu.filled(-1024)")
         # Slice by slice: a mask of the whole scan takes memory.
         if self.hu.dtype == np.float32 and not all(np.isfinite(plane).all() for plane in self.hu):
             raise VOLUME_NOT_FINITE("the values of the volume hold NaN or infinity, expected HU.")
@@ -114,9 +116,14 @@ class Volume:
         of their own, so that no DICOM result can be written of a part of it.
 
         Args:
-            start: First slice of the part, along the first axis of ``hu``.
+            start: First slice of the part, along the first axis of ``hu``; a negative number counts from the
+                end, as everywhere in Python.
             stop: Slice after the last.
+
+        Raises:
+            ValueError: The part holds no slice.
         """
+        start, stop, _ = slice(start, stop).indices(self.shape[0])
         hu = np.ascontiguousarray(self.hu[start:stop])
         affine = self.grid.affine.copy()
         affine[:3, 3] += start * affine[:3, 0]

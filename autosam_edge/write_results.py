@@ -30,7 +30,7 @@ from autosam_edge.system.thread_team import ThreadTeam
 from autosam_edge.warning_codes import PREVIEW_LEFT_OUT, SEG_LEFT_OUT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from autosam_edge.measurements import OrganStatistics
     from autosam_edge.output_formats import Format
@@ -86,6 +86,7 @@ def write(
     """
     if not accept_implausible:
         require_plausible(segmentation)
+    formats = _named(formats)
     chosen = check_outputs(folder, source=volume.source, formats=formats)
     timings = timings_s if timings_s is not None else {}
     if statistics is None:
@@ -156,7 +157,7 @@ def check_outputs(
     if not os.fspath(folder):
         raise OUTPUT_UNNAMED("the output folder is an empty text, expected a path.")
     target = Path(folder)
-    chosen = _choose(source, formats)
+    chosen = _choose(source, _named(formats))
     with explained():
         _check_place(target)
         _check_outside(target, source, input_path)
@@ -179,12 +180,19 @@ def _existing(target: Path) -> Path:
     return next(parent for parent in (target, *target.absolute().parents) if parent.exists())
 
 
+def _named(formats: Iterable[Format] | None) -> tuple[Format, ...] | None:
+    """The formats as a tuple, as an iterator can be read only once; a text is a sequence of its letters."""
+    if isinstance(formats, str):
+        raise ValueError(f"`formats` is the text {formats!r}, expected several names, such as [{formats!r}]")
+    return formats if formats is None else tuple(formats)
+
+
 def _choose(source: Source | None, formats: Sequence[Format] | None) -> tuple[Format, ...]:
     """The formats that fit the source; one that is asked for and cannot be made is refused."""
-    unknown = set(formats or ()) - set(FORMATS)
+    unknown = sorted(map(str, set(formats or ()) - set(FORMATS)))
     if unknown or (formats is not None and not formats):
         raise ValueError(
-            f"`formats` are {', '.join(sorted(unknown)) or 'empty'}, expected some of {', '.join(FORMATS)}"
+            f"`formats` are {', '.join(unknown) or 'empty'}, expected some of {', '.join(FORMATS)}"
         )
     chosen = tuple(name for name in FORMATS if name in (DEFAULT_FORMATS if formats is None else formats))
     if formats is None and not can_draw():

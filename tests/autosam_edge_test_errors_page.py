@@ -33,7 +33,7 @@ A warning does not stop the run. Each has a code, a severity, a sentence and, wh
 organ's name. Every result carries them ([results.md](results.md) says where), and so do `--json` and
 `Segmentation.warnings`. The severity is one of three.
 
-- `info`: a fact that does not change the labels.
+- `info`: a fact about the scan or the run that alone is no reason to doubt the labels.
 - `caution`: the labels may be less exact.
 - `doubtful`: the labels, or those of one organ, are probably wrong; a person must look before the labels
   are used."""

@@ -50,7 +50,7 @@ def demo(out: Out, bundle: BundleOption = None, threads: Threads = None, as_json
     for organ in report["organs"]:
         if organ["name"] in ORGANS:  # by name: the model and the phantom number organs differently
             truth = phantom.labels == ORGANS.index(organ["name"]) + 1
-            organ["dice_against_truth"] = round(dice(labels.labels == organ["label"], truth), 3)
+            organ["dice_against_truth"] = dice(labels.labels == organ["label"], truth)
     report["warnings"].append(
         SYNTHETIC_SCAN(
             "This scan is synthetic, and synthetic scans were a small part of the training: "

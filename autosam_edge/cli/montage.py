@@ -15,6 +15,7 @@ from autosam_edge.cli.options import AsJson, BundleOption, FileOut, Scan, Series
 from autosam_edge.cli.progress import Stages
 from autosam_edge.cli.tables import new_table, show
 from autosam_edge.error_codes import OUTPUT_IN_INPUT, OUTPUT_OCCUPIED
+from autosam_edge.errors import InputError
 from autosam_edge.measurements import dice
 from autosam_edge.read_scan import input_path, read
 from autosam_edge.system.atomic_files import write_file
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from autosam_edge.geometry import Grid
     from autosam_edge.volume import Label
 
 
@@ -48,25 +50,28 @@ def montage(
     The sections are those that show most of the first segmentation. The table lists the volume of each organ
     and its Dice with the first segmentation.
     """
-    from autosam_edge.formats.label_image import read_labels
     from autosam_edge.report.montage import MontageCase, draw_montage
 
     source, files = input_path(scan), named_paths("--labels", labels)
     if out.suffix.lower() != ".png":
         raise typer.BadParameter("expected a name that ends in .png", param_hint="--out")
+    for name in files:
+        if not (name.isascii() and name.isprintable()):
+            raise typer.BadParameter(
+                f"the heading {name!r} has a character that the picture cannot show; expected letters from A "
+                "to Z, digits and signs of ASCII",
+                param_hint="--labels",
+            )
     table = open_bundle(bundle).manifest.labels
     volume = read(source, series=series)
     _check_inputs_stay(out, source, files.values())
     classes = max(label.value for label in table) + 1
-    found = {
-        name: read_labels(path, volume.grid, classes, f"{path.name} and the scan")
-        for name, path in files.items()
-    }
+    found = {name: _read_column(name, path, volume.grid, classes) for name, path in files.items()}
     write_file(draw_montage([MontageCase("", volume, found)], table, planes={"axial": 2, "coronal": 1}), out)
     Stages().log(f"wrote {out}")
     organs = [organ for label in table if (organ := _organ(label, found, volume.grid.voxel_ml))]
     if as_json:
-        print(json.dumps({"picture": str(out), "organs": list(map(asdict, organs))}))
+        print(json.dumps({"picture": str(out), "organs": [organ.as_dict() for organ in organs]}))
         return
     shown = new_table("milliliters, and Dice with the first column", "organ", *files)
     for organ in organs:
@@ -75,6 +80,19 @@ def montage(
         }
         shown.add_row(organ.name, *(f"{ml:.1f}{overlaps.get(name, '')}" for name, ml in organ.ml.items()))
     show(shown)
+
+
+def _read_column(name: str, path: Path, grid: Grid, classes: int) -> npt.NDArray[np.uint8]:
+    """Labels of one column; an error names it by its heading, as the files often share one name."""
+    from autosam_edge.formats.label_image import read_labels
+
+    try:
+        return read_labels(path, grid, classes, "they and the scan")
+    except InputError as error:
+        # A file that cannot be read at all may be the right one.
+        remedy = error.remedy if "-INPUT-" in error.code else "Give the segmentation.nii.gz of this scan."
+        message = f'the labels of "{name}": {error.message}'
+        raise type(error)(error.code, message, remedy=remedy) from error
 
 
 def _check_inputs_stay(out: Path, source: Path, labels: Iterable[Path]) -> None:
@@ -96,15 +114,21 @@ class _Organ:
     ml: dict[str, float]
     dice: dict[str, float | None]
 
+    def as_dict(self) -> dict[str, object]:
+        """The organ in the JSON object; the table rounds the numbers themselves."""
+        return {
+            **asdict(self),
+            "ml": {name: round(ml, 2) for name, ml in self.ml.items()},
+            "dice": {name: None if value is None else round(value, 4) for name, value in self.dice.items()},
+        }
+
 
 def _organ(label: Label, found: dict[str, npt.NDArray[np.uint8]], voxel_ml: float) -> _Organ | None:
     """Volumes and overlaps of one organ; None where nobody found it."""
     masks = {name: labels == label.value for name, labels in found.items()}
-    milliliters = {name: round(int(np.count_nonzero(mask)) * voxel_ml, 2) for name, mask in masks.items()}
+    milliliters = {name: int(np.count_nonzero(mask)) * voxel_ml for name, mask in masks.items()}
     if not any(milliliters.values()):
         return None
     (_, first), *others = masks.items()
-    overlaps = {
-        name: round(dice(first, mask), 4) if first.any() or mask.any() else None for name, mask in others
-    }
+    overlaps = {name: dice(first, mask) if first.any() or mask.any() else None for name, mask in others}
     return _Organ(label.name, label.value, milliliters, overlaps)

@@ -214,13 +214,14 @@ def split_commas(
         expected: Description of a right value, for the error message.
         count: Number of parts; None allows any.
     """
+    parts, wrong = [part.strip() for part in text.split(",")], text
     try:
-        parts = tuple(parse(part.strip()) for part in text.split(","))
+        if count in (None, len(parts)):
+            return tuple(parse(wrong := part) for part in parts)
     except ValueError:
-        parts = ()
-    if not parts or count not in (None, len(parts)):
-        raise typer.BadParameter(f"{text!r} is wrong; expected {expected}", param_hint=option)
-    return parts
+        pass
+    found = repr(text) if wrong == text else f"{wrong!r} in {text!r}"
+    raise typer.BadParameter(f"{found} is wrong; expected {expected}", param_hint=option)
 
 
 def chosen_formats(texts: list[str] | None) -> tuple[Format, ...] | None:

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 _COLORS: dict[Severity, str] = {"doubtful": "bold red", "caution": "yellow", "info": "none"}
 _NOTE_WIDTH = 16  # characters; a table with narrower notes is hard to read
+# Of an organ's numbers in the JSON object; the table rounds the numbers themselves.
+_DECIMALS = {"ml": 2, "mean_hu": 1, "expected_dice": 3, "dice_against_truth": 3}
 
 
 def run(
@@ -50,7 +52,7 @@ def run(
     Implausible labels are refused before they are measured, unless they are accepted.
 
     Returns:
-        The labels, and the report that ``--json`` prints.
+        The labels, and the report for :func:`show_report`.
     """
     warnings = (*volume.warnings, *warnings_of_outputs(volume.source, formats))
     volume = replace(volume, warnings=warnings)
@@ -99,17 +101,17 @@ def _organ(entry: OrganStatistics) -> dict[str, Any]:
     return {
         "name": entry.name,
         "label": entry.label,
-        "ml": round(entry.ml, 2),
-        "mean_hu": None if entry.mean_hu is None else round(entry.mean_hu, 1),
+        "ml": entry.ml,
+        "mean_hu": entry.mean_hu,
         "touches_border": entry.touches_border,
-        "expected_dice": None if entry.expected_dice is None else round(entry.expected_dice, 3),
+        "expected_dice": entry.expected_dice,
     }
 
 
 def show_report(report: dict[str, Any], *, as_json: bool) -> None:
     """Print the report on stdout."""
     if as_json:
-        print(json.dumps(report))
+        print(json.dumps({**report, "organs": [_rounded(organ) for organ in report["organs"]]}))
         return
     console = new_console()
     warnings = most_severe_first(ScanWarning(**warning) for warning in report["warnings"])
@@ -138,6 +140,14 @@ def show_report(report: dict[str, Any], *, as_json: bool) -> None:
     for path in report["outputs"].values():
         console.print(path, markup=False, soft_wrap=True)
     console.print(RESEARCH_USE, markup=False, soft_wrap=True)
+
+
+def _rounded(organ: dict[str, Any]) -> dict[str, Any]:
+    """One organ in the JSON object."""
+    return {
+        name: round(value, _DECIMALS[name]) if name in _DECIMALS and value is not None else value
+        for name, value in organ.items()
+    }
 
 
 def _word(organ: dict[str, Any]) -> str:

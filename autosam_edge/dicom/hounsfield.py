@@ -118,10 +118,7 @@ def _allocate(shape: Shape, dtype: type) -> npt.NDArray[Any]:
             return np.empty(shape, dtype)
     except MemoryError:
         limit = "more than this machine can hold"
-    raise DICOM_TOO_LARGE(
-        f"the volume has {shape[0]} x {shape[1]} x {shape[2]} voxels, {limit}.",
-        remedy="Give a reconstruction with a smaller matrix or fewer slices.",
-    )
+    raise DICOM_TOO_LARGE(f"the volume has {shape[0]} x {shape[1]} x {shape[2]} voxels, {limit}.")
 
 
 def _values(

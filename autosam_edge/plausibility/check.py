@@ -100,7 +100,8 @@ def coverage_warnings(
             code = PASSING_ORGAN_CUT if label.name in PASSING else ORGAN_CUT
             faces = " and the ".join(organ.cut_by)
             yield code(
-                f"The {title} reaches the {faces} of the scan, so that its volume is that of a part.",
+                f"The edge of the scan cuts the {title} at the {faces}, so that the volume is that of a "
+                "part.",
                 organ=label.name,
             )
         elif organ is not None or label.name not in known or _holds(labels, label.value):

@@ -89,7 +89,7 @@ def _that_fit(warnings: Sequence[Sequence[Line]], room: int) -> list[Line]:
         if len(lines) + len(warning) + 1 > room:
             return [
                 *lines,
-                (f"and {len(warnings) - shown} more: see statistics.json", warning[0][1]),
+                (f"and {len(warnings) - shown} more, none of them more severe", warning[0][1]),
                 ("", QUIET),
             ]
         lines += warning

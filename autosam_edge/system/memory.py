@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 
 from autosam_edge.error_codes import BUDGET_TOO_SMALL, MEMORY_UNKNOWN
@@ -47,7 +48,8 @@ class MemoryBudget:
         if self.max_mb is not None and peak_mb > self.max_mb:
             raise BUDGET_TOO_SMALL(
                 f"this scan needs about {math.ceil(peak_mb)} MB, the limit is {math.floor(self.max_mb)} MB.",
-                remedy=f"Give `max_memory_mb={math.ceil(peak_mb)}` or more, or use a smaller patch.",
+                remedy=f"Give `max_memory_mb={math.ceil(peak_mb)}` or more, or fewer slices; "
+                '`tier="fast"` needs less memory than `tier="standard"`.',
             )
 
 
@@ -75,9 +77,10 @@ def require_room(more_mb: float, max_memory_mb: float | None, *, what: str = "th
         )
 
 
-def _check_limit(max_memory_mb: float | None) -> None:
-    if max_memory_mb is not None and not max_memory_mb > 0:  # NaN, too
-        raise ValueError(f"`max_memory_mb` is {max_memory_mb}, expected MB above 0")
+def _check_limit(max_memory_mb: object) -> None:
+    # NaN is not above 0, and a text is no number.
+    if max_memory_mb is not None and not (isinstance(max_memory_mb, Real) and float(max_memory_mb) > 0):
+        raise ValueError(f"`max_memory_mb` is {max_memory_mb!r}, expected MB above 0")
 
 
 def resident_mb() -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -178,6 +179,10 @@ def test_absent_paths_and_other_files_are_refused(tmp_path):
         Bundle(tmp_path / ("a" * 300))
     with pytest.raises(BundleError, match=r"AE-BUNDLE-002: \. is not a complete bundle"):
         Bundle(Path())
+    with pytest.raises(BundleError, match="AE-BUNDLE-001: the path of the bundle is an empty text"):
+        open_bundle("")
+    with pytest.raises(BundleError, match="AE-BUNDLE-011: .* the name 'slow', expected fast or standard"):
+        open_bundle(tier="slow")
     with pytest.raises(BundleError, match="AE-BUNDLE-001"):
         open_bundle(tmp_path / "none.edge")
     (tmp_path / "empty.edge").mkdir()
@@ -185,6 +190,16 @@ def test_absent_paths_and_other_files_are_refused(tmp_path):
     for name in ("empty.edge", "text.edge"):
         with pytest.raises(BundleError, match="AE-BUNDLE-002"):
             Bundle(tmp_path / name)
+
+
+def test_a_zip_of_the_folder_and_a_file_of_a_bundle_are_refused_with_what_to_give(bundle_folder, tmp_path):
+    """As a file manager makes it, and as a person may choose it."""
+    folder = shutil.make_archive(str(tmp_path / "folder"), "zip", tmp_path, bundle_folder.name)
+    with pytest.raises(BundleError, match="AE-BUNDLE-002.*zip the content of the folder, not the folder"):
+        open_bundle(folder)
+    for name in ("manifest.json", "onnx/fp32.onnx"):
+        with pytest.raises(BundleError, match=r"AE-BUNDLE-002.*Give the folder that holds manifest\.json"):
+            Bundle(bundle_folder / name)
 
 
 def contract(**changes):
@@ -225,10 +240,13 @@ def test_a_manifest_that_breaks_the_schema_is_refused(changes):
         Manifest.parse(json.dumps(manifest_dict(**changes)).encode())
 
 
-def test_an_older_bundle_is_refused_with_the_command_that_exports_it_again():
-    """Nothing is guessed about what it lacks."""
-    with pytest.raises(BundleError, match=r"schema version 2, this runtime reads 3\..*student\.safetensors"):
-        Manifest.parse(json.dumps(manifest_dict(schema_version=2)).encode())
+@pytest.mark.parametrize(
+    ("version", "remedy"), [(2, r"student\.safetensors"), (4, "Install a newer autosam-edge")]
+)
+def test_a_bundle_of_another_schema_is_refused_with_what_reads_it(version, remedy):
+    """An older one is exported again, for a newer one the runtime is too old; nothing is guessed."""
+    with pytest.raises(BundleError, match=rf"schema version {version}, this runtime reads 3\..*{remedy}"):
+        Manifest.parse(json.dumps(manifest_dict(schema_version=version)).encode())
 
 
 @pytest.mark.parametrize("text", [b"", b"[]", b"{", b"\xff", b"null", b"[" * 200_000])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -81,6 +82,17 @@ def test_80_columns_have_room_for_the_expected_dice(monkeypatch, capsys) -> None
     (row,) = (line for line in shown(monkeypatch, capsys, 80).splitlines() if NAMES[2] in line)
     assert row.split() == [NAMES[2], "2469.0", "-112", "0.88", "at", "the", "border"]
     assert "expected" not in shown(monkeypatch, capsys, 80, with_truth=True)
+
+
+def test_a_number_is_rounded_once(monkeypatch, capsys) -> None:
+    """In the table from the number itself; JSON has more decimals."""
+    told = report()
+    told["organs"] = [{**told["organs"][1], "ml": 152.74575, "mean_hu": 1.46, "expected_dice": 0.3746}]
+    show_report({**told, "warnings": []}, as_json=False)
+    assert re.search(r"liver +152\.7 +1 +0\.37", capsys.readouterr().out)
+    show_report(told, as_json=True)
+    (organ,) = json.loads(capsys.readouterr().out)["organs"]
+    assert (organ["ml"], organ["mean_hu"], organ["expected_dice"]) == (152.75, 1.5, 0.375)
 
 
 def test_lines_fit_the_terminal(monkeypatch, capsys) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import pickle
 import re
 from pathlib import Path
 
@@ -73,9 +74,12 @@ TREE = [c for _, c in inspect.getmembers(errors, inspect.isclass) if issubclass(
 
 @pytest.mark.parametrize("kind", TREE)
 def test_an_error_is_one_line_with_code_and_remedy(kind):
-    """What a person reads."""
-    text = str(kind("AE-X-001", "found this.", remedy="Do that."))
-    assert text == "AE-X-001: found this. Remedy: Do that."
+    """What a person reads, also from another process; the fields of the builtin base hold nothing wrong."""
+    error = kind("AE-X-001", "found this.", remedy="Do that.")
+    for told in (error, pickle.loads(pickle.dumps(error))):
+        assert str(told) == "AE-X-001: found this. Remedy: Do that."
+        assert told.args == ("AE-X-001", "found this.", "Do that.")
+        assert {getattr(told, field, None) for field in ("errno", "filename", "filename2")} == {None}
 
 
 def test_kinds_have_their_own_exit_codes():

@@ -397,7 +397,7 @@ def test_organs_at_the_edge_of_the_scan_are_named():
     found = {warning.organ: warning for warning in coverage_warnings(evidence, NOTHING, BTCV_LABELS)}
     assert set(found) == {"liver", "aorta", "esophagus"}
     assert (found["liver"].severity, found["aorta"].severity) == ("caution", "info")
-    assert "upper end and the right side" in found["liver"].message
+    assert "cuts the liver at the upper end and the right side" in found["liver"].message
 
 
 @hazard(AREA, "an organ was not found although the whole liver is in the scan", ORGAN_NOT_FOUND)

@@ -180,6 +180,13 @@ def test_unreadable_file_in_a_folder(ct: Any) -> None:
     assert refusal(ct.path).code == "AE-INPUT-003"
 
 
+def test_a_series_may_be_named_by_an_int(ct: Any) -> None:
+    """A SeriesNumber is a whole number."""
+    ct.write(SeriesNumber=7)
+    assert read(ct.path, series=7).shape == read(ct.path, series="7").shape
+    assert refusal(ct.path, series=8).code == "AE-DICOM-004"
+
+
 def test_series_is_for_dicom_only(tmp_path: Path) -> None:
     """A choice that cannot be honored is refused."""
     nrrd.write(str(tmp_path / "v.nrrd"), np.zeros((3, 4, 5), np.int16), SPACE)

@@ -16,6 +16,7 @@ from autosam_edge_test_support import NEVER_EXECUTED, artifact_dict, make_model,
 
 from autosam_edge.engines.engine import Engine
 from autosam_edge.engines.fake_engine import ThresholdEngine
+from autosam_edge.engines.selection import ENGINES
 from autosam_edge.errors import BudgetError, BundleError, EngineError
 from autosam_edge.geometry import Grid, Orientation
 from autosam_edge.labels import BTCV_LABELS
@@ -24,6 +25,7 @@ from autosam_edge.session import Session, open_session
 from autosam_edge.system.memory import MemoryBudget
 from autosam_edge.volume import Volume
 from autosam_edge.warning_codes import NO_BODY
+from autosam_edge.wording import with_options
 
 CENTERS = (-125.0, 40.0, 200.0)
 
@@ -248,12 +250,24 @@ def test_runs_of_one_session_follow_one_another(model, with_coarse):
     np.testing.assert_array_equal(first.labels, second.labels)
 
 
+@pytest.mark.parametrize("scan", ["folder", None, np.zeros((4, 4, 4), np.int16)])
+def test_only_a_volume_is_segmented(model, scan):
+    """A path must be read first."""
+    with pytest.raises(TypeError, match=r"expected a Volume, such as autosam_edge\.read gives"):
+        segment(model, scan)
+
+
+def test_the_help_of_open_session_lists_every_engine():
+    assert all(f"``{name}``" in open_session.__doc__ for name in ENGINES)
+
+
 def test_a_budget_that_is_too_small_is_refused_with_the_one_that_works(model):
     """AE-MEMORY-001 before the first tile; the number it names is accepted."""
     engine = ThresholdEngine(CENTERS)
     with pytest.raises(BudgetError, match="AE-MEMORY-001") as caught:
         Session(model, engine, memory=MemoryBudget(0.0, 1)).segment(block_volume())
     assert engine.calls == 0
+    assert with_options(caught.value.remedy).endswith("--tier fast needs less memory than --tier standard.")
     enough = float(caught.value.remedy.split("max_memory_mb=")[1].split("`")[0])
     Session(model, engine, memory=MemoryBudget(0.0, enough + 50)).segment(block_volume())
 

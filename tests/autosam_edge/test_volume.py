@@ -62,6 +62,31 @@ def test_slices_of_a_scan_keep_their_place():
     np.testing.assert_allclose(part.grid.affine @ [2, 1, 1, 1], scan.grid.affine @ [5, 1, 1, 1])
 
 
+@pytest.mark.parametrize("part", [(-5, 20), (-5, -1), (0, -3), (6, 100)])
+def test_slices_are_counted_as_python_counts(part):
+    """A negative number counts from the end, and a part ends with the scan."""
+    hu = np.arange(8 * 2 * 2, dtype=np.int16).reshape(8, 2, 2)
+    source = Source("dicom", files=tuple(Path(name) for name in "abcdefgh"))
+    scan = Volume(hu, Grid.axis_aligned(hu.shape, (3, 1, 1)), source)
+    start, *_, last = range(8)[slice(*part)]
+    counted, plain = scan.slices(*part), scan.slices(start, last + 1)
+    np.testing.assert_array_equal(counted.hu, hu[slice(*part)])
+    np.testing.assert_array_equal(counted.grid.affine, plain.grid.affine)
+    assert counted.source.files == plain.source.files == source.files[slice(*part)]
+
+
+@pytest.mark.parametrize("part", [(5, 5), (6, 2), (-1, 0), (8, 20)])
+def test_a_part_without_slices_is_refused(part):
+    with pytest.raises(ValueError, match="at least one voxel"):
+        Volume(np.zeros((8, 2, 2), np.int16), Grid.axis_aligned((8, 2, 2), (3, 1, 1))).slices(*part)
+
+
+def test_a_masked_array_is_refused():
+    """Its mask would be passed over in silence."""
+    with pytest.raises(ValueError, match=r"the HU have a mask, .*hu\.filled\(-1024\)"):
+        Volume(np.ma.masked_less(np.zeros(GRID.shape, np.int16), 1), GRID)
+
+
 @pytest.mark.parametrize(
     ("kind", "names", "kept"), [("dicom", "abcefgh", "cef"), ("dicom", "a", ""), ("nifti", "a", "a")]
 )

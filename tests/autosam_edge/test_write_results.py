@@ -8,6 +8,7 @@ import errno
 import json
 import os
 import shutil
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -332,7 +333,16 @@ def test_a_seg_alone_of_no_organ_is_refused(volume, segmentation, tmp_path: Path
     assert tree(tmp_path) == set()
 
 
-@pytest.mark.parametrize("formats", [(), ("png",)])
+def test_formats_may_come_from_a_generator_and_not_as_a_text(volume, segmentation, tmp_path: Path) -> None:
+    """A generator is read once; the letters of a text are no formats."""
+    names = (name for name in ("csv", "nifti"))
+    assert set(write(volume, segmentation, tmp_path / "out", formats=names)) == {"csv", "nifti"}
+    for check in (partial(write, volume, segmentation), check_writable):
+        with pytest.raises(ValueError, match=r"`formats` is the text 'nifti', .* \['nifti'\]"):
+            check(tmp_path / "other", formats="nifti")
+
+
+@pytest.mark.parametrize("formats", [(), ("png",), (1,)])
 def test_unknown_formats_are_refused(formats: tuple[str, ...], volume, segmentation, tmp_path: Path) -> None:
     """A mistyped format does not become an empty folder."""
     with pytest.raises(ValueError, match="`formats` are .*, expected some of nifti"):

@@ -454,7 +454,9 @@ def test_a_place_that_is_not_given_is_not_invented(ct: Any, keyword: str, value:
 def test_a_huge_matrix_is_refused(ct: Any) -> None:
     """Before anything is decoded."""
     ct.write(Rows=9000)
-    assert refusal(ct.path).code == DICOM_TOO_LARGE.code
+    error = refusal(ct.path)
+    assert error.code == DICOM_TOO_LARGE.code
+    assert "smaller matrix" in error.remedy
 
 
 @hazard("Geometry", "the series has fewer than three slices", TOO_FEW_SLICES)
