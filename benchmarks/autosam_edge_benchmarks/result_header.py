@@ -16,11 +16,12 @@ Result = dict[str, Any]
 
 def new_result(benchmark: str) -> Result:
     """Start a result; call it before the measurement, to record the load that other programs cause."""
-    return {
-        "benchmark": benchmark,
-        "date": datetime.now(timezone.utc).date().isoformat(),
-        "machine": describe_machine(),
-    }
+    return {"benchmark": benchmark, "date": today(), "machine": describe_machine()}
+
+
+def today() -> str:
+    """Day in ISO form, UTC."""
+    return datetime.now(timezone.utc).date().isoformat()
 
 
 def mean(values: Iterable[float | None]) -> float | None:

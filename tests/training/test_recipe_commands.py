@@ -22,6 +22,7 @@ from typer.testing import CliRunner
 
 from autosam_edge.cli import app
 from autosam_edge.errors import TrainingError
+from autosam_edge.system.file_hash import file_digest
 from autosam_edge_training import train_student, train_teacher
 from autosam_edge_training.config import as_dict
 from autosam_edge_training.evaluate.scored_runs import read_run
@@ -165,8 +166,10 @@ def test_two_teachers_of_another_spacing_teach_with_further_scans(cubes, taught,
     assert first.exit_code == 0, first.output
     weights = tmp_path / "a" / "student.safetensors"
     assert weights_of(weights)[1]["teacher_network"] == "monai:UNet + monai:UNet"
-    second = run("distill", "--config", recipe, *places, "-o", tmp_path / "b", "--init", weights)
+    second = run("distill", "--config", recipe, *places, "-o", tmp_path / "b", "--init", tmp_path / "a")
     assert second.exit_code == 0, second.output
+    given = [json.loads((tmp_path / name / "config.json").read_text())["init_sha256"] for name in "ab"]
+    assert given == [None, file_digest(weights)]
     assert len(list((tmp_path / "kept").iterdir())) == 3
 
 
@@ -219,6 +222,7 @@ def test_what_is_missing_is_wrong_usage(command, missing, cubes, taught, tmp_pat
         ("distill", "--smoke", "--teacher", "absent.safetensors"),
         ("train", "student", "--config", "absent.yaml"),
         ("train", "teacher", "--smoke", "--sam", "absent.pth"),
+        ("train", "student", "--smoke", "--init", "."),
         ("train", "unet"),
         ("score", "absent", "--data", ".", "--out", "scored"),
         ("score", ".", "--data", ".", "--out", "scored", "--split", "training"),

@@ -155,7 +155,7 @@ def train(
         cached=taught_by.cached if taught_by else None,
         workers=workers,
     )
-    if fabric.is_global_zero:
+    if run.lacks(STUDENT_WEIGHTS, config.schedule.steps):
         metadata = checkpoint_metadata(
             config.student, config.arguments, prepared, config, parts, init=started_from, teacher=taught_by
         )

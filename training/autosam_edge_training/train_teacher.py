@@ -91,7 +91,7 @@ def train(config: Config, data: Path, out: Path, *, sam: Path | None = None, wor
     parts = training_parts(config, prepared)
     cases = [case for part, split in parts for case in part.cases(split)]
     average = train_network("teacher", config, module, prepared, cases, run, fabric, workers=workers)
-    if fabric.is_global_zero:
+    if run.lacks(TEACHER_WEIGHTS, config.schedule.steps):
         metadata = checkpoint_metadata(
             AUTOSAM, as_dict(network), prepared, config, parts, sam_sha256=sam_sha256 or ""
         )

@@ -102,8 +102,9 @@ def one_part(data: Data, split: Split = "validation", bundle: BundleOption = Non
         from autosam_edge_benchmarks.studies.one_part import measure_one_part
 
     result = measure_one_part(bundle or default_bundle_path(), data, split, log=Stages().log)
+    print(f"{'mean Dice':<30}as found one part")
     for name, before in result["dice"]["as_found"].items():
-        print(f"{name:<30}{before:7.3f} {result['dice']['one_part'][name]:7.3f}")
+        print(f"{name:<30}{before:8.3f} {result['dice']['one_part'][name]:8.3f}")
     print("harmless for:", ", ".join(result["harmless"]))
     _write(result, out)
 
@@ -141,7 +142,8 @@ def tiers(
     finder = coarse or open_bundle(tier="fast").path
     result = measure_tiers(bundle or default_bundle_path(), finder, data, split, log=Stages().log)
     for key, value in result["mean"].items():
-        print(f"{key.replace('_', ' '):<16}{shown(value):>8}")
+        digits = 1 if key.startswith("tiles") else 3
+        print(f"{key.replace('_', ' '):<16}{shown(value, digits):>8}")
     _write(result, out)
 
 

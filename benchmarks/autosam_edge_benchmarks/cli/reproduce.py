@@ -24,6 +24,7 @@ _DATASETS: tuple[Dataset, ...] = get_args(Dataset)
 _TEXT_COLUMNS = 3  # row, data set, value; numbers follow
 _OF_FIGURE3, _OF_TABLES = {"data", "predictions", "cases"}, {"results", "dataset"}
 _UNUSED = {"figure1": {*_OF_FIGURE3, *_OF_TABLES, "out"}, "figure3": _OF_TABLES}
+_RUNS = Path("benchmarks/results/runs")
 _FIGURE1 = (
     "it shows no measurement, only SAM's features of organs (t-SNE), and which features is not "
     "known here; it is not drawn."
@@ -58,6 +59,10 @@ Cases = Annotated[
         "--cases", metavar="NAME,...", help="Figure 3: cases. Default: the first two of the test split."
     ),
 ]
+Results = Annotated[
+    Path | None,
+    typer.Option("--results", help=f"Folder of scored runs. Default: {_RUNS}.", exists=True, file_okay=False),
+]
 Out = Annotated[
     Path | None,
     typer.Option("--out", "-o", help="Folder for the table (Markdown, CSV, JSON) and for pictures."),
@@ -69,9 +74,7 @@ def reproduce(
     exhibit: ExhibitName,
     dataset: DatasetOption = "btcv,amos",
     smoke: Smoke = False,
-    results: Annotated[Path, typer.Option("--results", help="Folder of scored runs.")] = Path(
-        "benchmarks/results/runs"
-    ),
+    results: Results = None,
     data: DataOption = None,
     predictions: Predictions = None,
     cases: Cases = None,
@@ -99,7 +102,9 @@ def reproduce(
         from autosam_edge_benchmarks.paper.specs import table_spec
         from autosam_edge_benchmarks.paper.tables import build_table
 
-        table = build_table(table_spec(exhibit), results, datasets=datasets)
+        if results is None and not _RUNS.is_dir():
+            Stages().log(f"note: the folder {_RUNS} is not here, so no run is shown; give --results")
+        table = build_table(table_spec(exhibit), results or _RUNS, datasets=datasets)
     if out is not None:
         _write_table(table, out, draw=exhibit == "figure4")
     _show_table(table, as_json=as_json)

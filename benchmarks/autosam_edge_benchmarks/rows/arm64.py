@@ -13,7 +13,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from autosam_edge.bundle import Bundle, open_bundle
 from autosam_edge.system.machine import describe_machine
 from autosam_edge_benchmarks.error_codes import EMULATION_FAILED, NO_EMULATOR
 from autosam_edge_benchmarks.last_line import last_line
+from autosam_edge_benchmarks.result_header import today
 from autosam_edge_benchmarks.rows import energy
 from autosam_edge_benchmarks.rows.figures import Energy, Memory
 from autosam_edge_benchmarks.rows.row import (
@@ -137,7 +137,7 @@ def rows_of(report: dict[str, Any], bundle: Bundle, emulator: str) -> list[Bench
             format=FORMAT,
             schema_version=SCHEMA_VERSION,
             measured_with="python",
-            date=datetime.now(timezone.utc).date().isoformat(),
+            date=today(),
             device=device,
             artifact=measured(bundle, artifact),
             placement=Placement(artifact.target, _ONNXRUNTIME, None, "cpu", 1, None, ()),

@@ -20,6 +20,7 @@ from autosam_edge.system.atomic_files import write_file
 from autosam_edge.system.clock import CpuWatch, doubt
 from autosam_edge_benchmarks.error_codes import MACHINE_DISTURBED, PROCESS_FAILED
 from autosam_edge_benchmarks.last_line import last_line
+from autosam_edge_benchmarks.result_header import today
 from autosam_edge_benchmarks.rows.device import after, describe_device, require_ready
 from autosam_edge_benchmarks.rows.figures import Roofline
 from autosam_edge_benchmarks.rows.plan import PHANTOM_SHAPE, Done, Plan, Step
@@ -52,14 +53,17 @@ def measure(plan: Plan, folder: Path, *, log: Callable[[str], None] = lambda _: 
         for artifact in plan.artifacts:
             _keep_other_models(folder / _file_name(artifact.name, threads), plan.bundle.manifest.name)
     device, hogs = describe_device(plan.name)
-    reasons = require_ready(device, hogs, force=plan.force)
+    reasons = tuple(require_ready(device, hogs, force=plan.force))
     folder.mkdir(parents=True, exist_ok=True)
     journal = folder / f"journal-{plan.identity(device)}.jsonl"
     finished = read_journal(journal)
     # The next line would run into one that was cut off.
     write_file("".join(map(_line, finished)).encode(), journal)
-    stored = [found for found in finished if plan.force or not doubt(found.others_cores)]
-    done = {found.step: found for found in stored}
+    done = {
+        found.step: found
+        for found in finished
+        if plan.force or not (found.reasons or doubt(found.others_cores))
+    }
     steps = list(plan.steps())
     with tempfile.TemporaryDirectory() as scratch:
         scans: dict[str, Path] = {}
@@ -70,7 +74,8 @@ def measure(plan: Plan, folder: Path, *, log: Callable[[str], None] = lambda _: 
             for count in plan.slices_of(step):
                 if str(count) not in scans:
                     scans[str(count)] = _series(plan.scan, Path(scratch), count)
-            done[step] = _undisturbed(lambda: _run(plan, step, scans), force=plan.force)  # noqa: B023
+            found = _undisturbed(lambda: _run(plan, step, scans), force=plan.force)  # noqa: B023
+            done[step] = dataclasses.replace(found, reasons=reasons, date=today())
             with journal.open("a") as file:
                 file.write(_line(done[step]))
     during = [found.others_cores for found in done.values() if found.others_cores is not None]
@@ -79,7 +84,7 @@ def measure(plan: Plan, folder: Path, *, log: Callable[[str], None] = lambda _: 
     for threads in plan.threads:
         for artifact in plan.artifacts:
             mine = [done[s] for s in steps if (s.artifact, s.threads) == (artifact.name, threads)]
-            row = make_row(plan, artifact, device, mine, reasons)
+            row = make_row(plan, artifact, device, mine)
             write_row(row, folder)
             rows.append(row)
     return rows

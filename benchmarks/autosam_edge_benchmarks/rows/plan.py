@@ -107,6 +107,8 @@ class Done:
         tiles: Result of ``tiles`` and ``sustained``.
         scan: Result of a whole scan.
         roofline: Result of ``roofline``.
+        reasons: Why the machine was not ready before; empty if it was, or in older journals.
+        date: Day in ISO form; None in older journals.
     """
 
     step: Step
@@ -114,3 +116,5 @@ class Done:
     tiles: TimedTiles | None
     scan: ScanRun | None
     roofline: Roofline | None
+    reasons: tuple[str, ...] = ()
+    date: str | None = None

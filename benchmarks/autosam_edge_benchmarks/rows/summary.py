@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from datetime import datetime, timezone
 
 from autosam_edge.bundle import Bundle
 from autosam_edge.manifest import Artifact
 from autosam_edge.system.clock import doubt
 from autosam_edge.version import __version__
+from autosam_edge_benchmarks.result_header import today
 from autosam_edge_benchmarks.rows import energy
 from autosam_edge_benchmarks.rows.figures import Energy, Memory, Scan, Sustained, TileLatency, within
 from autosam_edge_benchmarks.rows.plan import PHANTOM_SHAPE, Done, Plan
@@ -28,14 +28,8 @@ from autosam_edge_benchmarks.rows.sizes import accuracy, install_size
 from autosam_edge_benchmarks.rows.whole_scan import MEMORY_METHOD, series_files
 
 
-def make_row(
-    plan: Plan, artifact: Artifact, device: Device, done: Sequence[Done], reasons: Sequence[str]
-) -> BenchRow:
-    """Summarize the steps of one artifact and number of threads.
-
-    Args:
-        reasons: Why the machine was not ready before; empty if it was.
-    """
+def make_row(plan: Plan, artifact: Artifact, device: Device, done: Sequence[Done]) -> BenchRow:
+    """Summarize the steps of one artifact and number of threads."""
     repeats, sustained = _tiles(done, "tiles"), _tiles(done, "sustained")
     scans = tuple(_scan(plan, done, str(count)) for count in plan.slices)
     first, latency = repeats[0], TileLatency.of([run.samples_ms for run in repeats], WARM_UPS)
@@ -43,7 +37,7 @@ def make_row(
         format=FORMAT,
         schema_version=SCHEMA_VERSION,
         measured_with="python",
-        date=datetime.now(timezone.utc).date().isoformat(),
+        date=max((found.date for found in done if found.date), default=today()),
         device=device,
         artifact=measured(plan.bundle, artifact),
         placement=Placement(
@@ -75,7 +69,7 @@ def make_row(
         install=install_size(plan.bundle.path, first.engine),
         accuracy=accuracy(plan.bundle, artifact, first.engine, plan.scored),
         roofline=next((found.roofline for found in done if found.roofline), None),
-        validity=_validity(latency, scans, done, reasons),
+        validity=_validity(latency, scans, done),
     )
 
 
@@ -130,10 +124,9 @@ def _scan(plan: Plan, done: Sequence[Done], what: str) -> Scan:
     )
 
 
-def _validity(
-    latency: TileLatency, scans: Sequence[Scan], done: Sequence[Done], reasons: Sequence[str]
-) -> Validity:
+def _validity(latency: TileLatency, scans: Sequence[Scan], done: Sequence[Done]) -> Validity:
     disturbed = max((found.others_cores or 0.0 for found in done), default=0.0)
+    reasons = dict.fromkeys(reason for found in done for reason in found.reasons)
     noise = [*reasons, *([doubt(disturbed)] if doubt(disturbed) else [])]
     repeated = {"tiles": latency.repeat_p50, **{f"{s.shape[0]} slices": s.samples_s for s in scans}}
     verdicts = {name: within(medians) for name, medians in repeated.items()}

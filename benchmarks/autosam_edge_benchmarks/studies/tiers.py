@@ -14,7 +14,7 @@ from autosam_edge.measurements import dice
 from autosam_edge.pipeline.body_box import ORGAN_MARGIN_MM, organ_box
 from autosam_edge.session import Session, open_session
 from autosam_edge.volume import Label, Segmentation, Volume
-from autosam_edge_benchmarks.result_header import Result, mean, new_result
+from autosam_edge_benchmarks.result_header import Result, mean, new_result, shown
 from autosam_edge_training.data import Prepared, Split
 from autosam_edge_training.data.case import UNKNOWN
 from autosam_edge_training.evaluate.evaluator import read_truth, split_entries
@@ -67,7 +67,7 @@ def measure_tiers(
     cases = {}
     for entry in split_entries(prepared, split):
         cases[entry.name] = _measure_case(labeling, finding, *read_truth(entry, prepared))
-        log(f"case {entry.name}: {cases[entry.name]}")
+        log(f"case {entry.name}: {_sentence(cases[entry.name])}")
     return {
         **result,
         "model": labeling.model.name,
@@ -79,6 +79,15 @@ def measure_tiers(
         "missed_mm": np.max([case.missed_mm for case in cases.values()], axis=0).tolist(),
         "cases": {name: dataclasses.asdict(case) for name, case in cases.items()},
     }
+
+
+def _sentence(case: TierCase) -> str:
+    missed = " x ".join(f"{length_mm:.1f}" for length_mm in case.missed_mm)
+    return (
+        f"mean Dice {shown(case.alone)} alone ({case.tiles_alone} tiles), {shown(case.coarse_to_fine)} "
+        f"behind the coarse model ({case.tiles} tiles of the {case.region}), {shown(case.each_other)} "
+        f"of one with the other; organs reach up to {missed} mm beyond those that the coarse model found"
+    )
 
 
 def _measure_case(

@@ -68,10 +68,21 @@ def test_a_broken_run_ends_the_command(write_run):
     assert result.stdout == ""
 
 
-@pytest.mark.parametrize("arguments", [("table5",), ("table1", "--dataset", "flare"), ("figure3",)])
+@pytest.mark.parametrize(
+    "arguments",
+    [("table5",), ("table1", "--dataset", "flare"), ("figure3",), ("table4", "--results", "absent")],
+)
 def test_wrong_usage_is_exit_code_2(arguments):
-    """An unknown exhibit, an unknown data set, a picture without a folder."""
+    """An unknown exhibit, an unknown data set, a picture without a folder, a folder that is not there."""
     assert run("reproduce", *arguments).exit_code == 2
+
+
+def test_without_the_stored_runs_a_table_says_so(tmp_path, monkeypatch):
+    """Outside of a checkout the default folder of results is missing."""
+    monkeypatch.chdir(tmp_path)
+    result = run("reproduce", "table4")
+    assert result.exit_code == 0
+    assert "is not here" in result.stderr
 
 
 @pytest.mark.parametrize(

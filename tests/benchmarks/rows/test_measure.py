@@ -125,6 +125,37 @@ def test_a_forced_row_is_noisy(monkeypatch, tmp_path):
     assert len(quiet.steps) == 24
 
 
+def test_a_row_keeps_the_reasons_and_the_day_of_its_steps(monkeypatch, tmp_path):
+    """Forced on a battery: noisy, and measured anew without `force`. What is quiet then stays so."""
+    on_battery = dataclasses.replace(QUIET, power_source="battery")
+    FakeProcesses(monkeypatch, device=on_battery)
+    monkeypatch.setattr(module, "today", lambda: "2026-01-01")
+    row = measure(a_plan(force=True), tmp_path)[0]
+    assert row.validity.reasons == ("The machine runs on its battery.",)
+    quiet = FakeProcesses(monkeypatch)
+    assert measure(a_plan(force=True), tmp_path)[0].validity == row.validity
+    assert not quiet.steps
+    assert measure(a_plan(), tmp_path)[0].validity.word == "quiet"
+    assert len(quiet.steps) == 24
+    again = FakeProcesses(monkeypatch, device=on_battery)
+    monkeypatch.setattr(module, "today", lambda: "2026-01-02")
+    row = measure(a_plan(force=True), tmp_path)[0]
+    assert (row.validity.word, row.date, again.steps) == ("quiet", "2026-01-01", [])
+
+
+def test_a_journal_without_reasons_and_days_goes_on(monkeypatch, tmp_path):
+    """As older versions wrote it: quiet, and of today."""
+    fake = FakeProcesses(monkeypatch)
+    measure(a_plan(), tmp_path)
+    (journal,) = tmp_path.glob("journal-*.jsonl")
+    lines = [json.loads(line) for line in journal.read_text().splitlines()]
+    older = [{key: line[key] for key in line if key not in ("reasons", "date")} for line in lines]
+    journal.write_text("".join(json.dumps(line) + "\n" for line in older))
+    monkeypatch.setattr("autosam_edge_benchmarks.rows.summary.today", lambda: "2026-01-03")
+    row = measure(a_plan(), tmp_path)[0]
+    assert (row.validity.word, row.date, len(fake.steps)) == ("quiet", "2026-01-03", 24)
+
+
 def test_the_command_refuses_a_busy_machine_and_prints_rows(monkeypatch, tmp_path):
     """Exit code 14; with --force --json, one object for each row."""
     FakeProcesses(monkeypatch, device=dataclasses.replace(QUIET, load_average=9.0))

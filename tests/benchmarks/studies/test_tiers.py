@@ -42,8 +42,11 @@ def test_what_the_coarse_model_missed_is_measured(tmp_path, monkeypatch):
     }
     monkeypatch.setattr(tiers.Prepared, "read", lambda folder: prepared)
     monkeypatch.setattr(tiers, "open_session", sessions.get)
-    result = tiers.measure_tiers("fine", "coarse", tmp_path, "validation")
+    told = []
+    result = tiers.measure_tiers("fine", "coarse", tmp_path, "validation", log=told.append)
     case = result["cases"]["1"]
+    assert "mean Dice 1.000 alone" in told[0]
+    assert "TierCase" not in told[0]
     assert (case["alone"], case["coarse_to_fine"], case["each_other"]) == (1.0, 0.5, 0.5)
     assert case["region"] == "organs"
     assert case["tiles"] < case["tiles_alone"]

@@ -204,6 +204,28 @@ def test_a_decathlon_that_cannot_be_used_is_refused(changes, code, tmp_path):
     assert code_of(caught) == code
 
 
+@pytest.mark.parametrize(
+    ("changes", "remedy"),
+    [
+        ({"labels": {"background": 0, "Spleen": 1}, "channel_names": {"0": "CT"}}, 'Write its "labels" as'),
+        ({"training": [{"image": "a b.nii.gz", "label": "s_1.nii.gz"}]}, "Rename the files"),
+        ({"labels": {"0": "background", "2": "spleen"}}, "Correct it."),
+    ],
+    ids=["nnU-Net", "a name", "labels"],
+)
+def test_the_remedy_for_a_list_of_others_is_not_our_command(changes, remedy, tmp_path):
+    """``data prepare`` did not write it."""
+    with pytest.raises(InputError) as caught:
+        decathlon(tmp_path, **changes)
+    assert caught.value.remedy.startswith(remedy)
+
+
+def test_short_names_of_organs_are_known(tmp_path):
+    """Where they mean one thing only; "lad" is a coronary artery too."""
+    labels = {str(value): name for value, name in enumerate(("background", "IVC", "lkid", "LAD"))}
+    assert decathlon(tmp_path, labels=labels).labels[1:] == ("inferior_vena_cava", "kidney_left", "lad")
+
+
 def test_a_decathlon_without_its_list_is_refused(tmp_path):
     """There is nothing else to go by."""
     with pytest.raises(InputError) as caught:

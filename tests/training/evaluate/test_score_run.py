@@ -219,6 +219,19 @@ def test_a_network_is_not_scored_on_what_it_has_seen(name, cubes, taught, tmp_pa
     score_run(run, cubes, tmp_path / "scored")
 
 
+def test_a_case_of_the_same_name_in_another_data_set_is_told(run, knowing, tmp_path, monkeypatch):
+    """Whether it is another scan is not known here: the data set is named, and what to do if it is."""
+    data = prepare_boxes(tmp_path)
+    knowing(Prepared.read(data))
+    network, metadata = score.open_network(run, sam=None)
+    datasets = {**metadata.datasets, "partial": ("test0",)}
+    monkeypatch.setattr(
+        score, "open_network", lambda path, *, sam: (network, replace(metadata, datasets=datasets))
+    )
+    with pytest.raises(TrainingError, match="AE-TRAIN-028.*test0 of the data set partial.*other scans"):
+        score_run(run, data, tmp_path / "scored")
+
+
 def test_an_occupied_folder_is_refused_before_the_work(run, cubes, knowing, tmp_path):
     """What is there stays, and the network is not asked."""
     oracle = knowing(Prepared.read(cubes))

@@ -209,12 +209,22 @@ def test_a_checkpoint_appears_in_one_piece(tmp_path, monkeypatch, existed):
         filename.write_bytes(b"half")
         raise OSError(errno.ENOSPC, "no space left on device")
 
-    monkeypatch.setattr("autosam_edge_training.networks.students.save_file", half)
+    monkeypatch.setattr("autosam_edge_training.networks.checkpoint_metadata.save_file", half)
     with pytest.raises(OutputError, match="AE-OUTPUT-003"):
         save_student(path, student, metadata)
     assert [entry.name for entry in tmp_path.iterdir()] == ([path.name] if existed else [])
     if existed:
         assert path.read_bytes() == before
+
+
+def test_the_same_weights_are_the_same_bytes(tmp_path):
+    """The package safetensors itself writes the metadata in another order each time."""
+    student, files = build_student("monai:UNet", classes=5, arguments=UNET), set()
+    for number in range(4):
+        path = tmp_path / f"{number}.safetensors"
+        save_student(path, student, checkpoint_metadata("monai:UNet", classes=5))
+        files.add(path.read_bytes())
+    assert len(files) == 1
 
 
 def test_a_finished_checkpoint_leaves_nothing_beside_it(tmp_path):

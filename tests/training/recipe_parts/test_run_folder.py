@@ -147,6 +147,38 @@ def test_it_can_be_stopped_again_and_again(uninterrupted, cubes, tmp_path, monke
     assert reports(found.parent) == reports(expected.parent)
 
 
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_finished_run_keeps_its_weights_byte_for_byte(name, uninterrupted, cubes, tmp_path, monkeypatch):
+    """Caches and other runs name them by their hash; a file that is missing is written."""
+    one, expected = uninterrupted(name)
+    shutil.copytree(expected.parent, tmp_path / "run")
+    weights = tmp_path / "run" / expected.name
+    monkeypatch.setattr("autosam_edge_training.recipe_parts.setup.commit", lambda: "of a later day")
+    before = weights.stat()
+    assert one.train(one.config, cubes, tmp_path / "run") == weights
+    assert weights.read_bytes() == expected.read_bytes()
+    assert weights.stat().st_ino == before.st_ino
+    weights.unlink()
+    assert same_weights(one.train(one.config, cubes, tmp_path / "run"), expected)
+
+
+def test_the_seconds_of_a_step_are_without_validation(cubes, taught, tmp_path, monkeypatch):
+    """A validation of 40 s, by a clock that counts only those."""
+    clock = [0.0]
+
+    def validate(*_, **__):
+        clock[0] += 40.0
+        return (0.5, 0.5)
+
+    monkeypatch.setattr("autosam_edge_training.recipe_parts.setup.validate", validate)
+    monkeypatch.setattr("autosam_edge_training.recipe_parts.run_folder.time.perf_counter", lambda: clock[0])
+    one = recipe("student", taught)
+    run = one.train(one.config, cubes, tmp_path / "run").parent
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert clock[0] == 120.0
+    assert [line["seconds_per_step"] for line in lines] == [0.0] * 5
+
+
 def test_a_stop_while_a_checkpoint_is_written_costs_only_that_one(
     uninterrupted, cubes, tmp_path, monkeypatch
 ):

@@ -220,7 +220,7 @@ def compare(
 
 def _show_comparison(result: JsonObject) -> None:
     words, numbers = ("metric", "against"), ("ours", "other", "pairs", "zeros", "p", "p, Holm")
-    title = f"{result['ours']} on {result['dataset']}, paired by {result['unit']}"
+    title = f"{result['ours']} on {result['dataset']}, paired by {result['unit'].replace('_', ' and ')}"
     table = new_table(title, *words, *numbers, words=words)
     for c in result["comparisons"]:
         star = "*" if result["better_than_all"][c["metric"]] else ""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -70,11 +71,17 @@ _AMOS_CT: dict[Split, int] = {"training": 200, "test": 100}
 # How data sets spell TotalSegmentator's names, after lower case and underscores; "arota" is AMOS's own.
 _ALIASES = {
     "right_kidney": "kidney_right",
+    "rkid": "kidney_right",
     "left_kidney": "kidney_left",
+    "lkid": "kidney_left",
     "gall_bladder": "gallbladder",
+    "gall": "gallbladder",
     "oesophagus": "esophagus",
+    "eso": "esophagus",
+    "sto": "stomach",
     "arota": "aorta",
     "postcava": "inferior_vena_cava",
+    "ivc": "inferior_vena_cava",
     "portal_and_splenic_vein": "portal_vein_and_splenic_vein",
     "portal_and_splenic_veins": "portal_vein_and_splenic_vein",
     "right_adrenal_gland": "adrenal_gland_right",
@@ -83,17 +90,8 @@ _ALIASES = {
     "prostate/uterus": "prostate",
 }
 # Of SwinUNETR's file for BTCV; elsewhere they may mean something else ("lad" is a coronary artery too).
-_SHORT = {
-    "rkid": "kidney_right",
-    "lkid": "kidney_left",
-    "gall": "gallbladder",
-    "eso": "esophagus",
-    "sto": "stomach",
-    "ivc": "inferior_vena_cava",
-    "veins": "portal_vein_and_splenic_vein",
-    "rad": "adrenal_gland_right",
-    "lad": "adrenal_gland_left",
-}
+_SHORT = {"veins": "portal_vein_and_splenic_vein", "rad": "adrenal_gland_right", "lad": "adrenal_gland_left"}
+_CORRECT = "Correct it."  # the remedy for a list that came with the data set
 
 
 @dataclass(frozen=True)
@@ -230,7 +228,14 @@ def list_decathlon(source: Path) -> Listing:
         InputError: No ``dataset.json`` (AE-INPUT-010), one that cannot be used (AE-DATA-006), or images that
             are not CT (AE-DATA-009).
     """
-    content = read_description(JsonObject, source / "dataset.json")
+    content = read_description(JsonObject, source / "dataset.json", remedy=_CORRECT)
+    if isinstance(content.get("labels"), dict) and "background" in content["labels"]:
+        raise broken(
+            "dataset.json",
+            "it is that of an nnU-Net data set, with labels as name to number and without a list of cases",
+            remedy='Write its "labels" as number to name, and a list "training" of {"image": FILE, "label": '
+            "FILE}, as the Decathlon has them.",
+        )
     modality = content.get("modality", {"0": "CT"})
     if not isinstance(modality, dict) or [str(kind).upper() for kind in modality.values()] != ["CT"]:
         raise DATA_LABELS_DIFFER(
@@ -246,13 +251,19 @@ def list_decathlon(source: Path) -> Listing:
             for entry in content.get(split, []):
                 if isinstance(entry, dict) and "label" in entry:
                     image, label = (source / inside(entry[key]) for key in ("image", "label"))
-                    splits[split].append(Pair(case_name(_stem(image)), image, label))
+                    splits[split].append(Pair(_stem(image), image, label))
                 elif split == "test":
                     unlabeled += 1
                 else:
                     raise ValueError(f"a case of {split} has no label")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise broken("dataset.json", f"{type(error).__name__}, {error}") from error
+        raise broken("dataset.json", f"{type(error).__name__}, {error}", remedy=_CORRECT) from error
+    try:
+        for pair in itertools.chain(*splits.values()):
+            case_name(pair.name)
+    except ValueError as error:
+        remedy = "Rename the files of this case, on the disk and in dataset.json."
+        raise broken("dataset.json", str(error), remedy=remedy) from error
     warnings = [f"{unlabeled} test images have no label and are left out."] if unlabeled else []
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", str(content.get("name", ""))).strip("-") or "decathlon"
     return Listing(name, source, labels, BTCV_INTENSITY, _frozen(splits), tuple(warnings))
@@ -277,7 +288,9 @@ def list_partial(source: Path) -> Listing:
             (AE-DATA-002).
     """
     pairs = []
-    for name, case in read_description(dict[CaseName, _PartialCase], source / "cases.json").items():
+    remedy = "Correct it; where the name of a case is refused, rename its files too."
+    cases = read_description(dict[CaseName, _PartialCase], source / "cases.json", remedy=remedy)
+    for name, case in cases.items():
         known = tuple(sorted(case.known))
         image, label = (source / folder / f"{name}.nii.gz" for folder in ("images", "labels"))
         pairs.append(Pair(name, image, label if known or label.is_file() else None, known))
@@ -332,11 +345,11 @@ def _listed_amos(source: Path) -> dict[str, set[str]]:
     if not (source / "dataset.json").is_file():
         return {}
     listed: dict[str, set[str]] = {}
-    content = read_description(JsonObject, source / "dataset.json")
+    content = read_description(JsonObject, source / "dataset.json", remedy=_CORRECT)
     try:
         entries = [*content.get("training", []), *content.get("validation", [])]
     except TypeError as error:
-        raise broken("dataset.json", "training or validation is no list") from error
+        raise broken("dataset.json", "training or validation is no list", remedy=_CORRECT) from error
     for entry in entries:
         match = re.search(r"(images\w\w)/(amos_(\d{4}))\.nii", str(entry))
         if match and int(match[3]) < _AMOS_MRI:
@@ -347,12 +360,12 @@ def _listed_amos(source: Path) -> dict[str, set[str]]:
 def _check_labels(source: Path, expected: tuple[str, ...]) -> None:
     """Refuse a ``dataset.json`` whose label table differs from ours: its organs would be learned wrong."""
     path = source / "dataset.json"
-    if not path.is_file() or "labels" not in (content := read_description(JsonObject, path)):
+    if not path.is_file() or "labels" not in (content := read_description(JsonObject, path, remedy=_CORRECT)):
         return
     try:
         names = names_by_value(content["labels"])
     except (AttributeError, TypeError, ValueError) as error:
-        raise broken("dataset.json", str(error)) from error
+        raise broken("dataset.json", str(error), remedy=_CORRECT) from error
     for value, (stated, known) in enumerate(zip(names, expected, strict=False)):
         if value and _SHORT.get(stated.lower(), total_segmentator_name(stated)) != known:
             raise _other_labels(f"label {value} is {stated}, expected {known}")

@@ -290,8 +290,11 @@ def names_by_value(labels: dict[str, str]) -> tuple[str, ...]:
     return names
 
 
-def read_description(kind: type[T], path: Path) -> T:
+def read_description(kind: type[T], path: Path, *, remedy: str | None = None) -> T:
     """Read a JSON file into a checked dataclass.
+
+    Args:
+        remedy: Remedy for a file that ``data prepare`` did not write.
 
     Raises:
         InputError: There is no such file (AE-INPUT-010), or it is not as expected (AE-DATA-006).
@@ -301,12 +304,12 @@ def read_description(kind: type[T], path: Path) -> T:
     try:
         return parse_json(kind, path.read_bytes())
     except ValueError as error:
-        raise broken(path.name, str(error)) from error
+        raise broken(path.name, str(error), remedy=remedy) from error
 
 
-def broken(name: str, why: str) -> AutosamEdgeError:
-    """The error for a description that cannot be used."""
-    return DATA_DESCRIPTION_INVALID(f"{name} cannot be used: {why}.")
+def broken(name: str, why: str, *, remedy: str | None = None) -> AutosamEdgeError:
+    """The error for a description that cannot be used; the remedy is by default that for our own."""
+    return DATA_DESCRIPTION_INVALID(f"{name} cannot be used: {why}.", remedy=remedy)
 
 
 def _missing(path: Path) -> AutosamEdgeError:

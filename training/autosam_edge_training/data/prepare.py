@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 
@@ -75,7 +76,9 @@ def prepare_dataset(
             log(f"{out.name} already holds these data, made in this way: taken as it is.")
             return existing
     with staged_folder(out) as stage:
-        _fill(manifest, dataclasses.replace(wanted, folder=stage), on_step, home=out)
+        complete = _fill(manifest, dataclasses.replace(wanted, folder=stage), on_step, home=out)
+    if complete:
+        log(f"note: {_certain_background(complete)}")
     return Prepared.read(out)
 
 
@@ -90,10 +93,11 @@ def make_manifest(listing: Listing, on_step: Callable[[], None] = lambda: None) 
         entries = []
         for pair in listing.splits.get(split, ()):
             image, label, label_sha256 = pair.image.relative_to(listing.root), None, None
-            digest, grid = hash_file(pair.image), _grid(pair.image)
-            if pair.label is not None:
-                label, label_sha256 = pair.label.relative_to(listing.root), hash_file(pair.label)
-                require_same_grid(grid, _grid(pair.label), f"image and label of case {pair.name}")
+            with _naming(pair.name):
+                digest, grid = hash_file(pair.image), _grid(pair.image)
+                if pair.label is not None:
+                    label, label_sha256 = pair.label.relative_to(listing.root), hash_file(pair.label)
+                    require_same_grid(grid, _grid(pair.label), "image and label")
             entries.append(Entry(pair.name, image, label, digest, label_sha256, grid.spacing_mm, pair.known))
             on_step()
         splits[split] = tuple(entries)
@@ -133,11 +137,15 @@ def _describe(
 
 def _fill(
     manifest: Manifest, wanted: Prepared, on_step: Callable[[], None], home: Path | None = None
-) -> None:
+) -> list[str]:
     """Write every case, the manifest and the description; refuse two cases with the same image.
 
     ``home`` is the folder that the written one becomes, None if the root of the manifest moves with it.
+
+    Returns:
+        The cases that are labeled in part and in which no voxel counts as "not known".
     """
+    complete = []
     arrays: dict[str, Arrays] = {}
     images: dict[str, tuple[str, str]] = {}
     for split, entry in ((part, entry) for part in SPLITS for entry in manifest.entries(part)):
@@ -151,9 +159,30 @@ def _fill(
             refuse_twin(entry.name, split, *images[hashes["image"]])
         images[hashes["image"]] = (entry.name, split)
         arrays[entry.name] = Arrays(case.shape, hashes["image"], hashes["target"], entry.known)
+        if not case.possible.all() and not case.share_in(case.classes, (slice(None),) * 3).any():
+            complete.append(entry.name)
         on_step()
     manifest.write(wanted.folder / MANIFEST_NAME, folder=home)
     dataclasses.replace(wanted, arrays=MappingProxyType(arrays)).write()
+    return complete
+
+
+def _certain_background(cases: Sequence[str]) -> str:
+    more = f" and {len(cases) - 3} more" if len(cases) > 3 else ""
+    return (
+        f"no voxel of case {', '.join(cases[:3])}{more} counts as not known ({UNKNOWN}): organs that `known` "
+        "does not list count as absent where they have no label. If nobody labeled them there, write "
+        f"{UNKNOWN} in place of 0 and prepare the data again."
+    )
+
+
+@contextmanager
+def _naming(case: str) -> Iterator[None]:
+    """Say in an error of the block which case it is about."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(error.code, f"case {case}: {error.message}", remedy=error.remedy) from error
 
 
 def prepare_entry(entry: Entry, wanted: Prepared) -> Case:
@@ -166,13 +195,13 @@ def prepare_entry(entry: Entry, wanted: Prepared) -> Case:
         InputError: A file is damaged, the two lie on different grids (AE-NIFTI-*), or a label lies outside
             of the classes (AE-DATA-003).
     """
-    volume = read_nifti(entry.image)
-    if entry.label:
-        labels, grid = read_array(entry.label)
-    else:
-        labels, grid = np.full(volume.shape, UNKNOWN, dtype=np.uint8), volume.grid
-    require_same_grid(volume.grid, grid, f"image and label of case {entry.name}")
-    try:
+    with _naming(entry.name):
+        volume = read_nifti(entry.image)
+        if entry.label:
+            labels, grid = read_array(entry.label)
+        else:
+            labels, grid = np.full(volume.shape, UNKNOWN, dtype=np.uint8), volume.grid
+        require_same_grid(volume.grid, grid, "image and label")
         return prepare_case(
             entry.name,
             volume.hu,
@@ -184,8 +213,6 @@ def prepare_entry(entry: Entry, wanted: Prepared) -> Case:
             targets=wanted.targets,
             known=entry.known,
         )
-    except InputError as error:
-        raise InputError(error.code, f"case {entry.name}: {error.message}", remedy=error.remedy) from error
 
 
 def phantom_case(

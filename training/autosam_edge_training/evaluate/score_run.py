@@ -133,12 +133,32 @@ def _open_run(run: Path, prepared: Prepared, split: Split, sam: Path | None) -> 
     weights = run / (TEACHER_WEIGHTS if record.recipe == "teacher" else STUDENT_WEIGHTS)
     network, metadata = open_network(weights, sam=sam)
     require_same_input(metadata, prepared, f"the network of {run.name}")
-    seen = set(metadata.cases) & {entry.name for entry in split_entries(prepared, split)}
-    if seen and split != "training":
-        raise CASES_SEEN(
-            f"the network of {run.name} was trained on {', '.join(sorted(seen))} of the {split} split."
-        )
+    if split != "training":
+        _refuse_seen(run, metadata, prepared, split)
     return _FinishedRun(record, network, metadata, network_sha256(weights))
+
+
+def _refuse_seen(run: Path, metadata: CheckpointMetadata, prepared: Prepared, split: Split) -> None:
+    """Refuse cases that the network was trained on, by name, of a data set of any name.
+
+    The names are all that a network's file tells, and one scan may lie in two data sets.
+
+    Raises:
+        TrainingError: It was (AE-TRAIN-028).
+    """
+    names = {entry.name for entry in split_entries(prepared, split)}
+    own_first = sorted(metadata.datasets.items(), key=lambda item: item[0] != prepared.dataset)
+    for dataset, cases in own_first:
+        if not (seen := ", ".join(sorted(names & set(cases)))):
+            continue
+        if dataset == prepared.dataset:
+            raise CASES_SEEN(f"the network of {run.name} was trained on {seen} of the {split} split.")
+        raise CASES_SEEN(
+            f"the network of {run.name} was trained on {seen} of the data set {dataset}, and cases of these "
+            f"names are in the {split} split of {prepared.dataset}.",
+            remedy="Score cases that it has not seen. If these are other scans, give their files other names "
+            "and prepare the data again.",
+        )
 
 
 def _run_facts(run: _FinishedRun, prepared: Prepared) -> RunFacts:

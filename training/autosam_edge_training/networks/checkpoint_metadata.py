@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Literal
 
 from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
 
+from autosam_edge.system.atomic_files import staged_file
 from autosam_edge_training.data import Intensity
 from autosam_edge_training.networks.input_spec import NetworkInput
 from autosam_edge_training.strict import STRICT, JsonObject, checked_dataclass, parse_values
@@ -152,6 +155,26 @@ class CheckpointMetadata:
         if self.probe:
             stored["probe"] = json.dumps(self.probe)
         return stored
+
+
+def write_network(path: Path, state: dict[str, Tensor], metadata: CheckpointMetadata) -> None:
+    """Write weights and metadata as safetensors; equal ones are equal bytes.
+
+    Args:
+        path: File to write; it appears whole or not at all.
+    """
+    strings = metadata.to_strings()
+    with staged_file(path) as stage:
+        save_file(state, stage, metadata=strings)
+        # save_file writes the metadata in random order, and the file's hash names the network elsewhere. The
+        # file begins with 8 bytes, the length of its header, and the header: JSON, padded with blanks.
+        with stage.open("r+b") as file:
+            length = int.from_bytes(file.read(8), "little")
+            header = {**json.loads(file.read(length)), "__metadata__": strings}
+            text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode().ljust(length)
+            assert len(text) == length
+            file.seek(8)
+            file.write(text)
 
 
 def join_datasets(parts: Iterable[Mapping[str, Iterable[str]]]) -> dict[str, tuple[str, ...]]:

@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any, get_args
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 
-from autosam_edge.system.atomic_files import staged_file
 from autosam_edge_training.choices import Student
-from autosam_edge_training.networks.checkpoint_metadata import CheckpointMetadata
+from autosam_edge_training.networks.checkpoint_metadata import CheckpointMetadata, write_network
 from autosam_edge_training.networks.pocketnet import PocketNet
 from autosam_edge_training.strict import JsonObject
 
@@ -114,8 +113,7 @@ def save_student(path: Path, student: nn.Module, metadata: CheckpointMetadata) -
     }
     # A network of MONAI may take only its own patch size.
     probe = tuple(_probe(student)) if metadata.student in STUDENTS else ()
-    with staged_file(path) as stage:
-        save_file(state, stage, metadata=dataclasses.replace(metadata, probe=probe).to_strings())
+    write_network(path, state, dataclasses.replace(metadata, probe=probe))
 
 
 def load_student(path: Path) -> tuple[nn.Module, CheckpointMetadata]:

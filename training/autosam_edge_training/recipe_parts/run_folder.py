@@ -149,6 +149,21 @@ class RunFolder:
                 torch.save({**state, "step": step}, file)
         self._fabric.barrier()
 
+    def lacks(self, weights: str, steps: int) -> bool:
+        """Whether this process is to write the weights at the end of the run.
+
+        Those of a run that had ended before stay byte for byte: runs and caches name them by their hash.
+        """
+        ended = self.first_step >= steps and (self.out / weights).is_file()
+        return self._fabric.is_global_zero and not ended
+
+    @contextmanager
+    def not_counted(self) -> Iterator[None]:
+        """Leave the time that the block takes out of the seconds per step."""
+        began = time.perf_counter()
+        yield
+        self._began += time.perf_counter() - began
+
     def _begin(self) -> None:
         prepared = self._prepared
         gpu = torch.cuda.get_device_name(self._fabric.device) if self._fabric.device.type == "cuda" else ""

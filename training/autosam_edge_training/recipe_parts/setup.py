@@ -291,7 +291,8 @@ def _report_step(
     values: dict[str, object] = {name: mean_over_processes(fabric, loss) for name, loss in found.items()}
     values["lr"] = recipe.schedule.rate(step)
     if validates and held_out and fabric.is_global_zero:
-        dice = validate(average, held_out, recipe.sampling.patch, device=fabric.device)
+        with run.not_counted():
+            dice = validate(average, held_out, recipe.sampling.patch, device=fabric.device)
         known = [score for score in dice if score is not None]
         values |= {"dice": dice, **({"mean_dice": float(np.mean(known))} if known else {})}
     run.report(done, values)

@@ -7,11 +7,10 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from autosam_edge.errors import AutosamEdgeError, TrainingError
-from autosam_edge.system.atomic_files import staged_file
 from autosam_edge_training.config import parse_config
 from autosam_edge_training.error_codes import SAM_FILE_NEEDED, TEACHER_FILE_INVALID
 from autosam_edge_training.networks.autosam.autosam import AutoSAM
@@ -19,7 +18,7 @@ from autosam_edge_training.networks.autosam.build import build_autosam
 from autosam_edge_training.networks.autosam.config import TeacherConfig
 from autosam_edge_training.networks.autosam.sam_checkpoint import file_sha256, load_sam
 from autosam_edge_training.networks.autosam.trainables import trainable_parameters
-from autosam_edge_training.networks.checkpoint_metadata import AUTOSAM, CheckpointMetadata
+from autosam_edge_training.networks.checkpoint_metadata import AUTOSAM, CheckpointMetadata, write_network
 
 
 def save_teacher(path: Path, model: AutoSAM, metadata: CheckpointMetadata) -> None:
@@ -37,8 +36,7 @@ def save_teacher(path: Path, model: AutoSAM, metadata: CheckpointMetadata) -> No
         metadata = dataclasses.replace(metadata, sam_sha256="")
     stored = _stored(model, from_sam=bool(metadata.sam_sha256))
     state = {key: value.detach().cpu().contiguous() for key, value in stored.items()}
-    with staged_file(path) as stage:
-        save_file(state, stage, metadata=metadata.to_strings())
+    write_network(path, state, metadata)
 
 
 def load_teacher(path: Path, *, sam: Path | None = None) -> tuple[AutoSAM, CheckpointMetadata]:
