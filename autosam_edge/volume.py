@@ -83,7 +83,7 @@ class Volume:
         warnings: Corrections and findings of the reader.
 
     Raises:
-        ValueError: The array does not fit the grid, has another type, or is masked.
+        ValueError: The array does not fit the grid, has another type, or is a masked array.
         InputError: A value is NaN or infinite (AE-INPUT-014).
     """
 
@@ -98,7 +98,7 @@ class Volume:
         if self.hu.dtype not in (np.int16, np.int32, np.float32):
             raise ValueError(f"the HU are {self.hu.dtype}, expected int16, int32 or float32")
         if isinstance(self.hu, np.ma.MaskedArray):
-            raise ValueError("the HU have a mask, expected values alone, such as hu.filled(-1024)")
+            raise ValueError("the HU are a masked array, expected values alone, such as hu.filled(-1024)")
         # Slice by slice: a mask of the whole scan takes memory.
         if self.hu.dtype == np.float32 and not all(np.isfinite(plane).all() for plane in self.hu):
             raise VOLUME_NOT_FINITE("the values of the volume hold NaN or infinity, expected HU.")

@@ -184,7 +184,7 @@ def _named(formats: Iterable[Format] | None) -> tuple[Format, ...] | None:
     """The formats as a tuple, as an iterator can be read only once; a text is a sequence of its letters."""
     if isinstance(formats, str):
         raise ValueError(f"`formats` is the text {formats!r}, expected several names, such as [{formats!r}]")
-    return formats if formats is None else tuple(formats)
+    return None if formats is None else tuple(formats)
 
 
 def _choose(source: Source | None, formats: Sequence[Format] | None) -> tuple[Format, ...]:

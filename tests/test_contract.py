@@ -76,8 +76,9 @@ def small(tmp_path_factory):
         {"shape": (5, 280, 340), "spacing_mm": (1.5, 1.6, 1.3)},  # not every voxel is looked at
         {"shape": (4, 90, 96), "spacing_mm": (9.0, 5.0, 5.0)},
         {"shape": (1, 90, 96), "spacing_mm": (9.0, 5.0, 5.0)},
+        {"shape": (3, 90, 96), "spacing_mm": (1.3, 5.0, 5.0)},  # one row of the model's grid
     ],
-    ids=["air", "mirrored", "sides", "fine", "short", "slice"],
+    ids=["air", "mirrored", "sides", "fine", "short", "slice", "row"],
 )
 def test_the_steps_give_the_labels_of_the_session(small, scan):
     """Also where wide air surrounds the body and where slices are few; not without the crop to the body."""
@@ -138,9 +139,8 @@ def label_scan(hu, affine, manifest, network, find_box=None):
     for axis, (n, s, t) in enumerate(zip(canonical.shape, spacing, contract["spacing_mm"], strict=True)):
         m = math.ceil(n * s / t - 1e-6)  # 1e-6: a whole number of voxels stays one
         x = (np.arange(m) - (m - 1) / 2) * (t / s) + (n - 1) / 2
-        weights = np.maximum(
-            0.0, 1.0 - np.abs(np.clip(x, 0, n - 1)[:, None] - np.arange(n)) / max(1.0, t / s)
-        )
+        width = max(1.0, t / s if m > 1 else n)
+        weights = np.maximum(0.0, 1.0 - np.abs(np.clip(x, 0, n - 1)[:, None] - np.arange(n)) / width)
         weights /= weights.sum(axis=1, keepdims=True)
         model_hu = np.moveaxis(np.tensordot(weights, model_hu, (1, axis)), 0, axis)
         positions.append(x)

@@ -141,7 +141,7 @@ class Batch:
 
     def passed_over(self) -> list[str]:
         """Ids of the series of fewer than three slices, such as bolus tracking, which are no scans."""
-        return [job.id for job in self._short if self._settled(job)]
+        return [job.id for job in self._short if self._settled(job) and self.selection.in_part(job.id)]
 
     def _settled(self, job: Job) -> bool:
         # a file may be dated into the future: then the time counts for which this run saw no change

@@ -122,9 +122,12 @@ class Index:
         found: tuple[str | None, bool, int] = (None, False, 0)
         try:
             stamp, is_folder = _stamp_of(path, name)
-            # What was wrong may be right without a change of the file, such as its permissions.
-            known = "SELECT size, mtime_ns FROM file WHERE path = ? AND fault IS NULL"
-            if self._db.execute(known, (key,)).fetchone() == stamp:
+            # What was wrong may be right without a change of the file, such as its permissions; and what is
+            # no scan in a folder is one that is given by its name.
+            known = (
+                "SELECT size, mtime_ns FROM file WHERE path = ? AND fault IS NULL AND (? OR scan NOT NULL)"
+            )
+            if self._db.execute(known, (key, entry is not None)).fetchone() == stamp:
                 self._db.execute("UPDATE file SET look = ? WHERE path = ?", (look, key))
                 return
             if is_folder:
@@ -254,8 +257,9 @@ def _described(path: Path, name: str, *, is_input: bool) -> tuple[str | None, bo
     Args:
         is_input: Whether the file itself was given, so that it is a scan whatever it is.
     """
-    if path.name.lower().endswith(tuple(INPUTS_OF_THEIR_OWN)):
-        if not is_input and is_own_result(path):
+    kind = path.name.lower()
+    if kind.endswith(tuple(INPUTS_OF_THEIR_OWN)):
+        if not is_input and not kind.endswith(".zip") and is_own_result(path):
             return None, False, 0
         return short_hash(str(path)), False, 0
     header = read_header(path, name, Allowance())

@@ -90,7 +90,11 @@ def _read_column(name: str, path: Path, grid: Grid, classes: int) -> npt.NDArray
         return read_labels(path, grid, classes, "they and the scan")
     except InputError as error:
         # A file that cannot be read at all may be the right one.
-        remedy = error.remedy if "-INPUT-" in error.code else "Give the segmentation.nii.gz of this scan."
+        remedy = (
+            error.remedy
+            if "-INPUT-" in error.code
+            else "Give labels of this scan, such as its segmentation.nii.gz."
+        )
         message = f'the labels of "{name}": {error.message}'
         raise type(error)(error.code, message, remedy=remedy) from error
 

@@ -57,6 +57,8 @@ def watch(
             with explained():
                 if inbox is not None:
                     inbox.collect()
+                if outbox is not None:  # before what another process may keep from us
+                    outbox.send_due()
                 started, before = time.monotonic(), {job.id for job in batch.jobs}
                 batch.update_index()
                 # A look takes a tenth of the time at most.
@@ -77,8 +79,6 @@ def watch(
                         break
                 if todo or not before <= {job.id for job in batch.jobs}:  # one was removed
                     batch.finish()
-                if outbox is not None:
-                    outbox.send_due()
         except (InputError, OutputError, BatchError) as error:
             # A share that is away for a while, a full disk, or a person's `batch` on the same folder.
             if isinstance(error, BatchError) and error.code != BATCH_IN_USE.code:

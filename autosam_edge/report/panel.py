@@ -87,11 +87,9 @@ def _that_fit(warnings: Sequence[Sequence[Line]], room: int) -> list[Line]:
     lines: list[Line] = []
     for shown, warning in enumerate(warnings):
         if len(lines) + len(warning) + 1 > room:
-            return [
-                *lines,
-                (f"and {len(warnings) - shown} more, none of them more severe", warning[0][1]),
-                ("", QUIET),
-            ]
+            left = len(warnings) - shown
+            text = f"and {left} more, none of them more severe" if shown else f"{left} warnings: no room here"
+            return [*lines, (text, warning[0][1]), ("", QUIET)]
         lines += warning
     return [*lines, ("", QUIET)] if lines else []
 

@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from autosam_edge import __version__
-from autosam_edge.bundle import default_bundle_path, open_bundle
+from autosam_edge.bundle import STUDENT_FILE, default_bundle_path, open_bundle
 from autosam_edge.errors import ErrorCode, first_line
 from autosam_edge.labels import label_table
 from autosam_edge.manifest import SCHEMA_VERSION, Artifact, Manifest
@@ -41,7 +41,6 @@ from autosam_edge_training.strict import JsonObject
 
 _File = TypeVar("_File")
 
-STUDENT_FILE = "student.safetensors"
 DEFAULT_OVERLAP = 0.25
 BTCV_LICENSE = (
     "Research use only: trained on BTCV (Synapse syn3193805), whose terms do not allow other use. "

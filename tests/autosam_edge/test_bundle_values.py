@@ -132,14 +132,16 @@ def _use(name, document):
 
 
 @hazard(AREA, "a value of the manifest, the golden vectors or the parity file is not valid", MANIFEST_INVALID)
+@pytest.mark.parametrize("share", [4, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", FILES)
-def test_any_value_anywhere_is_used_or_refused(name):
-    """Wrong types, negative, huge, NaN, infinite, empty: each in each place; no other error leaves."""
+def test_any_value_anywhere_is_used_or_refused(name, share):
+    """Wrong types, negative, huge, NaN, infinite, empty: each in each place, or in every fourth one."""
     assert use(name, FILES[name])
     refused = 0
-    for path in places(FILES[name]):
-        refused += sum(not use(name, replaced(FILES[name], path, value)) for value in VALUES)
-    assert refused > 100
+    for number, path in enumerate(places(FILES[name])):
+        values = VALUES[number % share :: share]
+        refused += sum(not use(name, replaced(FILES[name], path, value)) for value in values)
+    assert refused > 100 / share
 
 
 @pytest.mark.parametrize("name", FILES)

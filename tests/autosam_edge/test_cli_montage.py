@@ -37,7 +37,7 @@ def test_wrong_labels_of_a_montage_are_named_by_their_heading(tmp_path, content,
         _read_column("y", path, Grid.axis_aligned((4, 4, 4), (3.0, 1.0, 1.0)), 14)
     assert caught.value.message.startswith('the labels of "y": ')
     if content:
-        assert caught.value.remedy == "Give the segmentation.nii.gz of this scan."
+        assert caught.value.remedy == "Give labels of this scan, such as its segmentation.nii.gz."
 
 
 def test_a_volume_of_a_montage_is_rounded_once():

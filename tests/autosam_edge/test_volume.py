@@ -83,7 +83,7 @@ def test_a_part_without_slices_is_refused(part):
 
 def test_a_masked_array_is_refused():
     """Its mask would be passed over in silence."""
-    with pytest.raises(ValueError, match=r"the HU have a mask, .*hu\.filled\(-1024\)"):
+    with pytest.raises(ValueError, match=r"the HU are a masked array, .*hu\.filled\(-1024\)"):
         Volume(np.ma.masked_less(np.zeros(GRID.shape, np.int16), 1), GRID)
 
 

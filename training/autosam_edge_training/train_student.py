@@ -21,6 +21,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
+from autosam_edge.bundle import STUDENT_FILE
 from autosam_edge_training.choices import Distance, Reduction
 from autosam_edge_training.data import Prepared
 from autosam_edge_training.error_codes import RECIPE_INVALID
@@ -33,7 +34,6 @@ from autosam_edge_training.recipe_parts.fabric import flushing_subnormals, start
 from autosam_edge_training.recipe_parts.run_folder import RunFolder
 from autosam_edge_training.recipe_parts.schedule import Schedule
 from autosam_edge_training.recipe_parts.setup import (
-    STUDENT_WEIGHTS,
     Recipe,
     checkpoint_metadata,
     segmentation_loss,
@@ -155,13 +155,13 @@ def train(
         cached=taught_by.cached if taught_by else None,
         workers=workers,
     )
-    if run.lacks(STUDENT_WEIGHTS, config.schedule.steps):
+    if run.writes(STUDENT_FILE):
         metadata = checkpoint_metadata(
             config.student, config.arguments, prepared, config, parts, init=started_from, teacher=taught_by
         )
-        save_student(out / STUDENT_WEIGHTS, average, metadata)
+        save_student(out / STUDENT_FILE, average, metadata)
     fabric.barrier()
-    return out / STUDENT_WEIGHTS
+    return out / STUDENT_FILE
 
 
 def _identity(prepared: Prepared, parts: Parts, init: Path | None, taught_by: Teacher | None) -> JsonObject:

@@ -23,10 +23,9 @@ from autosam_edge_training.networks.autosam.sam_checkpoint import RandomWeightsW
 from autosam_edge_training.networks.checkpoint_metadata import AUTOSAM
 from autosam_edge_training.patches.sampler import Sampling
 from autosam_edge_training.recipe_parts.fabric import flushing_subnormals, start_fabric
-from autosam_edge_training.recipe_parts.run_folder import RunFolder
+from autosam_edge_training.recipe_parts.run_folder import TEACHER_FILE, RunFolder
 from autosam_edge_training.recipe_parts.schedule import Schedule
 from autosam_edge_training.recipe_parts.setup import (
-    TEACHER_WEIGHTS,
     Recipe,
     checkpoint_metadata,
     train_network,
@@ -91,14 +90,14 @@ def train(config: Config, data: Path, out: Path, *, sam: Path | None = None, wor
     parts = training_parts(config, prepared)
     cases = [case for part, split in parts for case in part.cases(split)]
     average = train_network("teacher", config, module, prepared, cases, run, fabric, workers=workers)
-    if run.lacks(TEACHER_WEIGHTS, config.schedule.steps):
+    if run.writes(TEACHER_FILE):
         metadata = checkpoint_metadata(
             AUTOSAM, as_dict(network), prepared, config, parts, sam_sha256=sam_sha256 or ""
         )
         assert isinstance(average, AutoSAM)
-        save_teacher(out / TEACHER_WEIGHTS, average, metadata)
+        save_teacher(out / TEACHER_FILE, average, metadata)
     fabric.barrier()
-    return out / TEACHER_WEIGHTS
+    return out / TEACHER_FILE
 
 
 def start_weights(module: AutoSAM, network: TeacherConfig, sam: Path | None, *, smoke: bool) -> str | None:

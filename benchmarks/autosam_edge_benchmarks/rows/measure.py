@@ -75,11 +75,12 @@ def measure(plan: Plan, folder: Path, *, log: Callable[[str], None] = lambda _: 
                 if str(count) not in scans:
                     scans[str(count)] = _series(plan.scan, Path(scratch), count)
             found = _undisturbed(lambda: _run(plan, step, scans), force=plan.force)  # noqa: B023
-            done[step] = dataclasses.replace(found, reasons=reasons, date=today())
+            done[step] = dataclasses.replace(found, reasons=reasons, date=today(), device=device)
             with journal.open("a") as file:
                 file.write(_line(done[step]))
     during = [found.others_cores for found in done.values() if found.others_cores is not None]
-    device = after(device, max(during, default=None))
+    latest = [*done.values()][-1]  # of a run that measured nothing anew, that of the run before
+    device = after(latest.device or device, max(during, default=None))
     rows = []
     for threads in plan.threads:
         for artifact in plan.artifacts:

@@ -109,6 +109,7 @@ class Done:
         roofline: Result of ``roofline``.
         reasons: Why the machine was not ready before; empty if it was, or in older journals.
         date: Day in ISO form; None in older journals.
+        device: The device just before; None in older journals.
     """
 
     step: Step
@@ -118,3 +119,4 @@ class Done:
     roofline: Roofline | None
     reasons: tuple[str, ...] = ()
     date: str | None = None
+    device: Device | None = None

@@ -105,7 +105,7 @@ def to_onnx(program: torch.export.ExportedProgram, metadata: Mapping[str, str]) 
 def _optimize(model: onnx_ir.Model) -> None:
     """Simplify a graph in place.
 
-    As ``onnxscript.optimizer.optimize_ir`` does, but without the rules that never apply here: one of them
+    ``onnxscript.optimizer.optimize_ir`` applies more rules, which our students do not need: one of them
     compares each pair of operators, which takes longer than all the rest.
     """
     InlinePass()(model)

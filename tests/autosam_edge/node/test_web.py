@@ -206,7 +206,7 @@ def test_the_interface_is_described(client):
     assert {"401", "404", "409"} <= set(paths["/jobs/{job}"]["delete"]["responses"])
 
 
-def test_a_second_service_on_a_folder_is_refused_and_the_first_goes_on(tmp_path, monkeypatch):
+def test_a_second_service_on_a_folder_is_refused(tmp_path, monkeypatch):
     pytest.importorskip("uvicorn")
     pytest.importorskip("pynetdicom")
     from autosam_edge_test_node import free_port

@@ -93,7 +93,7 @@ sys.stdout.buffer.write(shown)
 """
 
 
-@pytest.mark.parametrize("command", ["info", "verify"])
+@pytest.mark.parametrize("command", ["info", pytest.param("verify", marks=pytest.mark.slow)])
 def test_a_terminal_of_40_columns_loses_no_number(command, tmp_path):
     """What a wide terminal shows is there, in whatever lines."""
     environment = {**os.environ, "COLUMNS": "40"}

@@ -141,6 +141,7 @@ def test_a_row_keeps_the_reasons_and_the_day_of_its_steps(monkeypatch, tmp_path)
     monkeypatch.setattr(module, "today", lambda: "2026-01-02")
     row = measure(a_plan(force=True), tmp_path)[0]
     assert (row.validity.word, row.date, again.steps) == ("quiet", "2026-01-01", [])
+    assert row.device.power_source == QUIET.power_source
 
 
 def test_a_journal_without_reasons_and_days_goes_on(monkeypatch, tmp_path):

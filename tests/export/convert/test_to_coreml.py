@@ -114,6 +114,7 @@ def assert_fewer_bits_are_smaller_and_close(student, target):
     assert len(set(spreads)) == len(spreads)
 
 
+@pytest.mark.slow
 def test_every_precision_is_the_student_in_its_size(pocket):
     """Float32, float16, int8 weights, six bits, four bits: each smaller and a little further off."""
     assert_fewer_bits_are_smaller_and_close(pocket, "coreml")

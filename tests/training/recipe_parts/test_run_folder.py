@@ -35,7 +35,13 @@ from autosam_edge_training.config import as_dict
 from autosam_edge_training.data import Prepared
 from autosam_edge_training.patches.sampler import Sampler
 from autosam_edge_training.recipe_parts.fabric import start_fabric
-from autosam_edge_training.recipe_parts.run_folder import RunFolder, commit, read_run_record
+from autosam_edge_training.recipe_parts.run_folder import (
+    CHECKPOINT,
+    CONFIG,
+    RunFolder,
+    commit,
+    read_run_record,
+)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 RECIPES = ("student", "teacher", "distill")
@@ -153,12 +159,17 @@ def test_a_finished_run_keeps_its_weights_byte_for_byte(name, uninterrupted, cub
     one, expected = uninterrupted(name)
     shutil.copytree(expected.parent, tmp_path / "run")
     weights = tmp_path / "run" / expected.name
-    monkeypatch.setattr("autosam_edge_training.recipe_parts.setup.commit", lambda: "of a later day")
+    for module in ("setup", "run_folder"):
+        monkeypatch.setattr(f"autosam_edge_training.recipe_parts.{module}.commit", lambda: "of a later day")
     before = weights.stat()
     assert one.train(one.config, cubes, tmp_path / "run") == weights
     assert weights.read_bytes() == expected.read_bytes()
     assert weights.stat().st_ino == before.st_ino
+    assert (tmp_path / "run" / CONFIG).read_bytes() == (expected.parent / CONFIG).read_bytes()
     weights.unlink()
+    assert same_weights(one.train(one.config, cubes, tmp_path / "run"), expected)
+    (tmp_path / "run" / CHECKPOINT).unlink()
+    weights.write_bytes(b"of the run before")
     assert same_weights(one.train(one.config, cubes, tmp_path / "run"), expected)
 
 

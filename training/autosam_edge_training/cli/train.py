@@ -39,7 +39,8 @@ def _weights_in(place: Path | None) -> Path | None:
     if place is None or not place.is_dir():
         return place
     if not (place / STUDENT_FILE).is_file():
-        raise typer.BadParameter(f"the folder {place.name} holds no {STUDENT_FILE}, expected that file")
+        name = place.resolve().name
+        raise typer.BadParameter(f"the folder {name} holds no {STUDENT_FILE}, expected that file")
     return place / STUDENT_FILE
 
 

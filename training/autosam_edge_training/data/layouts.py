@@ -232,9 +232,9 @@ def list_decathlon(source: Path) -> Listing:
     if isinstance(content.get("labels"), dict) and "background" in content["labels"]:
         raise broken(
             "dataset.json",
-            "it is that of an nnU-Net data set, with labels as name to number and without a list of cases",
-            remedy='Write its "labels" as number to name, and a list "training" of {"image": FILE, "label": '
-            "FILE}, as the Decathlon has them.",
+            "it is that of an nnU-Net data set, with labels as name to number",
+            remedy='Write its "labels" as number to name, and the cases as a list "training" of '
+            '{"image": FILE, "label": FILE}, as the Decathlon has them.',
         )
     modality = content.get("modality", {"0": "CT"})
     if not isinstance(modality, dict) or [str(kind).upper() for kind in modality.values()] != ["CT"]:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from autosam_edge import __version__
+from autosam_edge.bundle import STUDENT_FILE
 from autosam_edge.error_codes import OUTPUT_OCCUPIED
 from autosam_edge.labels import label_table
 from autosam_edge.model import Model
@@ -37,8 +38,7 @@ from autosam_edge_training.networks.checkpoint_metadata import CheckpointMetadat
 from autosam_edge_training.networks.hu_input import TorchEngine
 from autosam_edge_training.networks.input_spec import NetworkInput
 from autosam_edge_training.networks.students import parameter_count
-from autosam_edge_training.recipe_parts.run_folder import RunRecord, read_run_record
-from autosam_edge_training.recipe_parts.setup import STUDENT_WEIGHTS, TEACHER_WEIGHTS
+from autosam_edge_training.recipe_parts.run_folder import TEACHER_FILE, RunRecord, read_run_record
 from autosam_edge_training.strict import JsonObject
 
 OVERLAP = 0.5  # of neighboring tiles, as in the paper; docs/adr/0016-recipes.md
@@ -130,7 +130,7 @@ class _FinishedRun:
 def _open_run(run: Path, prepared: Prepared, split: Split, sam: Path | None) -> _FinishedRun:
     """Open the network of a run, unless it has seen the cases of the split."""
     record = read_run_record(run)
-    weights = run / (TEACHER_WEIGHTS if record.recipe == "teacher" else STUDENT_WEIGHTS)
+    weights = run / (TEACHER_FILE if record.recipe == "teacher" else STUDENT_FILE)
     network, metadata = open_network(weights, sam=sam)
     require_same_input(metadata, prepared, f"the network of {run.name}")
     if split != "training":
@@ -156,8 +156,8 @@ def _refuse_seen(run: Path, metadata: CheckpointMetadata, prepared: Prepared, sp
         raise CASES_SEEN(
             f"the network of {run.name} was trained on {seen} of the data set {dataset}, and cases of these "
             f"names are in the {split} split of {prepared.dataset}.",
-            remedy="Score cases that it has not seen. If these are other scans, give their files other names "
-            "and prepare the data again.",
+            remedy="Score cases that it has not seen. If these are other scans, give the cases of one data "
+            "set other names, prepare it again and train again.",
         )
 
 

@@ -33,6 +33,7 @@ from rich.progress import (
 from torch.utils.tensorboard import SummaryWriter
 
 from autosam_edge import __version__
+from autosam_edge.bundle import STUDENT_FILE
 from autosam_edge.system.atomic_files import staged_file, write_file
 from autosam_edge.system.machine import describe_machine, machine_in_words
 from autosam_edge.system.memory import peak_mb
@@ -43,6 +44,7 @@ from autosam_edge_training.strict import STRICT, JsonObject, as_dict, checked_da
 Checkpoint = JsonObject
 """States of networks and optimizer by name, and the number of steps."""
 CONFIG, CHECKPOINT, METRICS = "config.json", "checkpoint.pt", "metrics.jsonl"
+TEACHER_FILE = "teacher.safetensors"
 _IDENTITY = (
     "data_sha256",
     "dataset",
@@ -106,7 +108,9 @@ class RunFolder:
     def steps(self, total: int) -> Iterator[int]:
         """Begin the run and yield the steps that are left, with a progress bar if stderr is a terminal."""
         if self._fabric.is_global_zero:
-            self._begin()
+            self._keep_lines_until(self.first_step)
+            if self.first_step < total:
+                self._begin()
         self._began = time.perf_counter()
         columns = (
             TextColumn("step"), MofNCompleteColumn(), BarColumn(), TextColumn("{task.fields[loss]}"),
@@ -149,13 +153,12 @@ class RunFolder:
                 torch.save({**state, "step": step}, file)
         self._fabric.barrier()
 
-    def lacks(self, weights: str, steps: int) -> bool:
+    def writes(self, weights: str) -> bool:
         """Whether this process is to write the weights at the end of the run.
 
         Those of a run that had ended before stay byte for byte: runs and caches name them by their hash.
         """
-        ended = self.first_step >= steps and (self.out / weights).is_file()
-        return self._fabric.is_global_zero and not ended
+        return self._fabric.is_global_zero and not (self.out / weights).is_file()
 
     @contextmanager
     def not_counted(self) -> Iterator[None]:
@@ -181,7 +184,8 @@ class RunFolder:
             "machine_details": describe_machine(),
         }
         write_file((json.dumps(record, indent=1) + "\n").encode(), self.out / CONFIG)
-        self._keep_lines_until(self.first_step)
+        for name in (STUDENT_FILE, TEACHER_FILE):  # of a run that ended here before this one
+            (self.out / name).unlink(missing_ok=True)
         self._writer = SummaryWriter(str(self.out / "tensorboard"), purge_step=self.first_step + 1)
 
     def _check_identity(self) -> None:

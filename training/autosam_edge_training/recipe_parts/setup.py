@@ -37,8 +37,6 @@ from autosam_edge_training.recipe_parts.teacher import Teacher
 from autosam_edge_training.recipe_parts.validation import validate
 from autosam_edge_training.strict import STRICT, JsonObject, as_dict, checked_dataclass
 
-STUDENT_WEIGHTS = "student.safetensors"
-TEACHER_WEIGHTS = "teacher.safetensors"
 _FIRST_PHANTOM = 1000  # seeds from here on; the demonstration's and the tests' phantoms are others
 
 Teach = Callable[[Tensor, Tensor, Tensor, Patches], dict[str, Tensor]]
