@@ -75,7 +75,7 @@ def test_the_file_says_what_it_is(cubes, tmp_path):
     assert metadata.input == NetworkInput((3.0, 3.0, 3.0), BTCV_INTENSITY, NAMES, "btcv")
     assert (metadata.data_sha256, metadata.teacher, metadata.patch) == (prepared.sha256, None, (16, 16, 16))
     assert parse_config(Config, metadata.config) == config
-    assert (metadata.cases, metadata.steps) == (("training0", "training1"), 5)
+    assert (sum(metadata.datasets.values(), ()), metadata.steps) == (("training0", "training1"), 5)
     assert network(torch.zeros(1, 1, 16, 16, 16)).shape == (1, 3, 16, 16, 16)
 
 

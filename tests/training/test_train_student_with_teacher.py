@@ -298,10 +298,11 @@ def test_a_final_model_trains_on_the_validation_cases_too(cubes, taught, tmp_pat
     """And is not validated; a run starts from the weights of another, and says of which."""
     config = distill_config(fold="all")
     weights = train(config, cubes, tmp_path / "run", teacher=taught)
-    assert read_metadata(weights).cases == ("training0", "training1", "validation0")
+    seen = sum(read_metadata(weights).datasets.values(), ())
+    assert seen == ("training0", "training1", "validation0")
     assert not any("dice" in line for line in reports(tmp_path / "run"))
     again = train(distill_config(), cubes, tmp_path / "again", teacher=taught, init=weights)
-    assert set(read_metadata(again).cases) == set(read_metadata(weights).cases)  # it has seen them all
+    assert set(sum(read_metadata(again).datasets.values(), ())) == set(seen)  # it has seen them all
     assert json.loads((again.parent / "config.json").read_text())["init_sha256"] == file_digest(weights)
     with pytest.raises(TrainingError, match="AE-TRAIN-002.*differs in init_sha256"):
         train(distill_config(), cubes, tmp_path / "again", teacher=taught)

@@ -49,7 +49,10 @@ def test_each_weight_is_the_mean_by_the_shares(taught, doubled, tmp_path):
 def test_the_mean_counts_as_trained_on_the_cases_of_all(taught, doubled, tmp_path):
     """So that none of them is scored."""
     metadata = average_students(tmp_path / "mean.safetensors", [taught, doubled], [1.0, 1.0])
-    assert set(metadata.cases) == {*open_network(taught)[1].cases, "another", "far"}
+    assert set().union(*metadata.datasets.values()) == {
+        *set().union(*open_network(taught)[1].datasets.values()),
+        *("another", "far"),
+    }
     assert set(metadata.datasets) == {*open_network(taught)[1].datasets, "boxes", "btcv"}
 
 

@@ -74,11 +74,6 @@ class CheckpointMetadata:
         return len(self.input.labels)
 
     @property
-    def cases(self) -> tuple[str, ...]:
-        """Names of the cases that the network was trained on."""
-        return tuple(case for cases in self.datasets.values() for case in cases)
-
-    @property
     def patch(self) -> tuple[int, int, int]:
         """Voxels (D, H, W) of the patches that the network was trained on."""
         depth, height, width = self.config["sampling"]["patch"]
