@@ -84,10 +84,12 @@ class Outcome:
 
     Args:
         scans: One entry for each scan: id, verdict, warnings and organs, or code, message and remedy.
+        passed_over: Number of series of fewer than three slices, which are no scans.
         error: Error that ended the call, so that there is no result at all.
     """
 
     scans: list[dict[str, object]] = field(default_factory=list)
+    passed_over: int = 0
     error: Fault | None = None
 
     @property
@@ -97,7 +99,13 @@ class Outcome:
 
     @property
     def in_words(self) -> str:
-        """One sentence for a notification, without patient data."""
+        """What came of the call for a notification, without patient data."""
+        if not self.passed_over:
+            return self._result
+        return f"{self._result} Series of fewer than three slices passed over: {self.passed_over}."
+
+    @property
+    def _result(self) -> str:
         if self.error is not None:
             return f"No scan could be segmented: {self.error.code}."
         if self.failed:
@@ -200,7 +208,7 @@ def _segment_all(contract: Contract, source: Path, out: Path, settings: Settings
         targets = _targets(contract, batch.jobs, out.resolve(), socket)
         faults = _shared_names(batch.jobs, targets) if contract in _NAMED_AFTER_INPUT else {}
         scanner = Scanner(batch.folder, settings)
-        outcome = Outcome()
+        outcome = Outcome(passed_over=len(batch.passed_over()))
         for job in batch.jobs:
             if job.id not in faults and (fault := scanner.segment(job)) is not None:
                 faults[job.id] = fault
@@ -265,7 +273,11 @@ def result_name(contract: Contract) -> str:
 
 def _report(contract: Contract, outcome: Outcome, out: Path) -> None:
     """Write what came of a call."""
-    content: dict[str, object] = {"failed": outcome.failed, "scans": outcome.scans}
+    content: dict[str, object] = {
+        "failed": outcome.failed,
+        "passed_over": outcome.passed_over,
+        "scans": outcome.scans,
+    }
     if outcome.error is not None:
         content["error"] = vars(outcome.error)
     if contract == "mercure":

@@ -108,14 +108,14 @@ def coverage_warnings(
             continue
         elif shown:
             yield ORGAN_NOT_FOUND(
-                f"The {title} was not found, although the scan shows its place: it was removed, is very "
-                "small, or was missed.",
+                f"No voxel has the label {title}, although the scan shows its place: the organ was removed, "
+                "is very small, or was missed.",
                 organ=label.name,
             )
         else:
             yield ORGAN_OUTSIDE(
-                f"The {title} was not found; it may lie outside of the scan, which does not show a whole "
-                "liver.",
+                f"No voxel has the label {title}. The organ may lie outside of the scan, which does not show "
+                "a whole liver.",
                 organ=label.name,
             )
 

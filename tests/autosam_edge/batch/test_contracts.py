@@ -69,11 +69,13 @@ def command(*arguments, **variables):
 
 def test_folders(source, tmp_path):
     CtFolder(source / "dicom").write()
-    (source / "settings.json").write_text(
-        json.dumps({"formats": ["nifti", "metaimage"], "accept_implausible": True})
-    )
+    bolus = CtFolder(source / "bolus")
+    bolus.save(bolus.image(0), "0.dcm")  # no scan; the result says so
+    choose(source, "nifti", "metaimage")
     outcome = run_contract("folder", source, tmp_path / "out", SETTINGS)
     assert outcome.failed == 0
+    assert outcome.in_words.endswith("Series of fewer than three slices passed over: 1.")
+    assert result(tmp_path / "out")["passed_over"] == 1
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {"segmentation.nii.gz", "segmentation.mha", "statistics.json", "result.json"}
     assert result(tmp_path / "out")["scans"][0]["verdict"] in ("doubtful", "implausible")
