@@ -252,12 +252,23 @@ def unlabeled(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    "changes",
-    [{"distance": "squared"}, {"distance": "divergence", "temperature": 2.0}, {"distance": "labels"}],
-    ids=lambda changes: changes["distance"],
+    ("loss", "changes"),
+    [
+        ("paper", {"distance": "squared"}),
+        ("present", {"distance": "divergence", "temperature": 2.0}),
+        ("present", {"distance": "labels"}),
+        *(
+            pytest.param(*pair, marks=pytest.mark.slow)
+            for pair in (
+                ("present", {"distance": "squared"}),
+                ("paper", {"distance": "divergence", "temperature": 2.0}),
+                ("paper", {"distance": "labels"}),
+            )
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value["distance"],
 )
-@pytest.mark.parametrize("loss", ["paper", "present"])
-def test_scans_without_labels_are_learned_from_the_teacher(changes, loss, unlabeled, taught, tmp_path):
+def test_scans_without_labels_are_learned_from_the_teacher(loss, changes, unlabeled, taught, tmp_path):
     """Without any label the student comes to say what its teacher says, in every voxel."""
     cache = cache_probabilities(taught, [(Prepared.read(unlabeled), "training")], tmp_path / "cache")
     config = distill_config(
