@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar, get_args
 
 import typer
 
-from autosam_edge.bundle import Tier
+from autosam_edge.bundle import STUDENT_FILE, Tier
 from autosam_edge.error_codes import OUTPUT_OCCUPIED, OUTPUT_UNNAMED
 from autosam_edge.output_formats import DEFAULT_FORMATS, FORMATS
 from autosam_edge.write_results import check_writable
@@ -49,6 +49,16 @@ def file_to_write(text: str) -> Path:
         )
     check_writable(path.parent)
     return path
+
+
+def weights_in(place: Path | None) -> Path | None:
+    """The weights in the folder of a run or bundle; a file is taken as it is."""
+    if place is None or not place.is_dir():
+        return place
+    if not (place / STUDENT_FILE).is_file():
+        name = place.resolve().name
+        raise typer.BadParameter(f"the folder {name} holds no {STUDENT_FILE}, expected that file")
+    return place / STUDENT_FILE
 
 
 def seconds(text: str) -> float:

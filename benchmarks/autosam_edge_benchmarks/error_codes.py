@@ -11,7 +11,7 @@ MACHINE_BUSY = ErrorCode(
 MACHINE_DISTURBED = ErrorCode(
     "AE-BENCH-002",
     "other programs used the processor during a measurement, three times",
-    "Give the same command again when the machine is quiet: what was measured is kept.",
+    "Give the same command again when the machine is quiet; with --rows, what was measured is kept.",
 )
 ROW_INVALID = ErrorCode(
     "AE-BENCH-003",
@@ -26,7 +26,7 @@ RESULT_DIFFERS = ErrorCode(
 PROCESS_FAILED = ErrorCode(
     "AE-BENCH-006",
     "a process of a measurement failed",
-    "Look at the message, which is the last line that the process wrote; what was measured is kept.",
+    "Look at the message, the last line that the process wrote; with --rows, what was measured is kept.",
 )
 PAGE_UNMARKED = ErrorCode(
     "AE-BENCH-007",

@@ -163,8 +163,9 @@ class LoadedStudent:
             if not all(values.isfinite().all() for values in self.module.parameters()):
                 raise ValueError("its weights are not all finite")
         except Exception as error:  # safetensors' own error is neither an OSError nor a ValueError
+            why = (error.strerror if isinstance(error, OSError) else None) or first_line(error)
             raise STUDENT_FILE_INVALID(
-                f"{self.weights.name} is not a student's checkpoint: {first_line(error)}."
+                f"{self.weights.name} is not a student's checkpoint: {why}."
             ) from error
         self.kind = self.metadata.student
         sides = [f"{side:g}" for side in self.input.spacing_mm]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from autosam_edge.bundle import open_bundle
-from autosam_edge.cli.options import AsJson, folder, refuse_given, split_commas
+from autosam_edge.cli.options import AsJson, folder, refuse_given, split_commas, weights_in
 from autosam_edge.cli.progress import Stages
 from autosam_edge.cli.tables import new_table, show
 from autosam_edge.read_scan import read
@@ -43,7 +43,10 @@ Precision = Annotated[
 Checkpoint = Annotated[
     Path | None,
     typer.Option(
-        "--checkpoint", help="Weights of the student. Default: those of the default bundle, in a checkout."
+        "--checkpoint",
+        help="Weights of the student: student.safetensors, or the folder of a run or bundle with that file. "
+        "Default: those of the default bundle, in a checkout.",
+        callback=weights_in,
     ),
 ]
 Patch = Annotated[str, typer.Option("--patch", metavar="D,H,W", help="Size of the tile, in voxels.")]

@@ -202,6 +202,28 @@ def test_names_with_spaces_after_the_commas_are_names(tmp_path):
         call("export", "--target", "onnx, openvino", "--precision", "fp32, fp99", "-o", tmp_path / "s.edge")
 
 
+@pytest.mark.parametrize(("target", "named"), [("onnx,", "''"), ("ONNX", "'ONNX'")])
+def test_a_target_that_is_none_is_named(target, named, tmp_path):
+    """The remedy lists the targets, not every pair."""
+    with pytest.raises(ExportError, match=f"AE-EXPORT-001: there is no target {named}") as error:
+        call("export", "--target", target, "-o", tmp_path / "s.edge")
+    assert set(TARGETS) == set(re.findall(r"[a-z][a-z0-9-]+", error.value.remedy)) - {"hoose", "among"}
+
+
+def test_a_checkpoint_can_be_the_folder_that_holds_it(checkpoint, monkeypatch, tmp_path):
+    """As with `train --init`; a folder without one and a missing file are told as what they are."""
+    seen = []
+    monkeypatch.setattr(
+        "autosam_edge_export.export.export_monai", lambda given, *_, **__: seen.append(given) or given
+    )
+    call("export", "--target", "monai", "--checkpoint", checkpoint.parent, "-o", tmp_path / "m")
+    assert seen == [checkpoint]
+    with pytest.raises(Exception, match=r"holds no student\.safetensors"):
+        call("export", "--checkpoint", tmp_path, "-o", tmp_path / "s.edge")
+    with pytest.raises(ExportError, match=r"AE-EXPORT-002: gone .*: No such file or directory\."):
+        call("export", "--checkpoint", tmp_path / "gone", "-o", tmp_path / "s.edge")
+
+
 def test_a_model_card_that_is_no_text_is_refused(tmp_path):
     """Latin-1 is not UTF-8."""
     (tmp_path / "card.md").write_bytes("# Größe".encode("latin-1"))

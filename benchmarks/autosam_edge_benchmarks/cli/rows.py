@@ -38,7 +38,11 @@ _SCORED = Path("benchmarks/results/btcv_test/summary.json")
 
 Rows = Annotated[
     Path | None,
-    typer.Option("--rows", help="Folder for the rows; the same command later goes on where it was stopped."),
+    typer.Option(
+        "--rows",
+        help="Folder for the rows; the same command later goes on where it was stopped.",
+        file_okay=False,
+    ),
 ]
 ScanFolder = Annotated[
     Path | None,
@@ -71,7 +75,11 @@ WithRoofline = Annotated[
 Scored = Annotated[
     list[Path] | None,
     typer.Option(
-        "--scored", metavar="SUMMARY.json", help="Result of `evaluate`, for the Dice; once for each artifact."
+        "--scored",
+        metavar="SUMMARY.json",
+        help="Result of `evaluate`, for the Dice; once for each artifact.",
+        exists=True,
+        dir_okay=False,
     ),
 ]
 MachineName = Annotated[str | None, typer.Option("--name", help="Name of this machine, for the rows.")]
@@ -108,6 +116,11 @@ def bench(
     whole = "whole numbers above 0 with commas, such as 1,2"
     counts = split_commas(slices, _positive, option="--slices", expected=whole)
     numbers = split_commas(threads or str(available_cores()), _positive, option="--threads", expected=whole)
+    if max(numbers) > (cores := available_cores()):
+        raise typer.BadParameter(
+            f"{max(numbers)} is too much, expected at most {cores}, the cores that this process may use",
+            param_hint="--threads",
+        )
     opened = open_bundle(bundle, tier=tier)
     artifacts = _artifacts(opened, engine, precision)
     with needs("bench"):
@@ -172,17 +185,24 @@ def _show(rows: Sequence[BenchRow], *, as_json: bool) -> None:
 
 
 def report(
-    rows: Annotated[Path, typer.Argument(metavar="ROWS", help="Folder of stored rows.", exists=True)],
+    rows: Annotated[
+        Path, typer.Argument(metavar="ROWS", help="Folder of stored rows.", exists=True, file_okay=False)
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Web page; one file.")],
     markdown: Annotated[
         Path | None,
         typer.Option(
-            "--markdown", help="Page whose part between the marks of `bench` becomes the table.", exists=True
+            "--markdown",
+            help="Page whose part between the marks of `bench` becomes the table.",
+            exists=True,
+            dir_okay=False,
         ),
     ] = None,
     peers: Annotated[
         Path | None,
-        typer.Option("--peers", metavar="PEERS.json", help="Result of `bench peers`.", exists=True),
+        typer.Option(
+            "--peers", metavar="PEERS.json", help="Result of `bench peers`.", exists=True, dir_okay=False
+        ),
     ] = None,
 ) -> None:
     """Draw stored rows as one web page: tables, latency, Dice, stages, sustained work, other tools."""
@@ -190,4 +210,4 @@ def report(
         from autosam_edge_benchmarks.rows.report import write_report
 
     count = write_report(rows, out, markdown, peers)
-    print(f"{out}: {count} rows")
+    print(f"{out}: {count} row{'s' * (count != 1)}")

@@ -18,14 +18,15 @@ from autosam_edge.phantom.series import write_dicom_series
 from autosam_edge.strict_json import build, parse_json
 from autosam_edge.system.atomic_files import write_file
 from autosam_edge.system.clock import CpuWatch, doubt
-from autosam_edge_benchmarks.error_codes import MACHINE_DISTURBED, PROCESS_FAILED
+from autosam_edge_benchmarks.error_codes import MACHINE_DISTURBED, PROCESS_FAILED, ROW_INVALID
 from autosam_edge_benchmarks.last_line import last_line
 from autosam_edge_benchmarks.result_header import today
 from autosam_edge_benchmarks.rows.device import after, describe_device, require_ready
 from autosam_edge_benchmarks.rows.figures import Roofline
 from autosam_edge_benchmarks.rows.plan import PHANTOM_SHAPE, Done, Plan, Step
 from autosam_edge_benchmarks.rows.probe import TimedTiles
-from autosam_edge_benchmarks.rows.row import BenchRow, as_object, read_row
+from autosam_edge_benchmarks.rows.row import BenchRow, as_object, read_named_row
+from autosam_edge_benchmarks.rows.sizes import read_scored
 from autosam_edge_benchmarks.rows.summary import make_row
 from autosam_edge_benchmarks.rows.whole_scan import repeat_series, run_once, series_files
 
@@ -43,12 +44,16 @@ def measure(plan: Plan, folder: Path, *, log: Callable[[str], None] = lambda _: 
 
     Raises:
         OutputError: The folder holds a row of another model that would be replaced (AE-OUTPUT-002).
-        BenchError: The scan is no series (AE-BENCH-008), the machine is not ready (-001), or it was disturbed
+        BenchError: The scan is no series (AE-BENCH-008), a file is no row, journal or result
+            of `evaluate` (-003), the machine is not ready (-001), or it was disturbed
             (-002) or a process failed (-006, with the last line of its standard error), in which case the
             finished steps are kept.
     """
+    # What cannot be used is refused before an hour of tiles, not after it.
     if plan.scan is not None:
-        series_files(plan.scan)  # before an hour of tiles, not after it
+        series_files(plan.scan)
+    for summary in plan.scored:
+        read_scored(summary)
     for threads in plan.threads:
         for artifact in plan.artifacts:
             _keep_other_models(folder / _file_name(artifact.name, threads), plan.bundle.manifest.name)
@@ -80,7 +85,8 @@ def measure(plan: Plan, folder: Path, *, log: Callable[[str], None] = lambda _: 
                 file.write(_line(done[step]))
     during = [found.others_cores for found in done.values() if found.others_cores is not None]
     latest = [*done.values()][-1]  # of a run that measured nothing anew, that of the run before
-    device = after(latest.device or device, max(during, default=None))
+    seen = latest.device or device
+    device = after(dataclasses.replace(seen, name=plan.name or seen.name), max(during, default=None))
     rows = []
     for threads in plan.threads:
         for artifact in plan.artifacts:
@@ -93,8 +99,14 @@ def measure(plan: Plan, folder: Path, *, log: Callable[[str], None] = lambda _: 
 
 def read_journal(path: Path) -> list[Done]:
     """The steps that were finished; none if there is no journal. A line that was cut off is left out."""
-    lines = path.read_text().split("\n")[:-1] if path.exists() else []
-    return [build(Done, parse_json(line.encode()), "journal") for line in lines]
+    lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+    try:
+        return [build(Done, parse_json(line), "journal") for line in lines]
+    except ValueError as error:
+        raise ROW_INVALID(
+            f"{path.name} holds a line that is no step of a measurement: {error}.",
+            remedy="Remove the file, so that its steps are measured again.",
+        ) from error
 
 
 def _line(found: Done) -> str:
@@ -112,7 +124,7 @@ def _file_name(artifact: str, threads: int | None) -> str:
 
 
 def _keep_other_models(path: Path, model: str) -> None:
-    if path.exists() and (other := read_row(path).artifact.model) != model:
+    if path.exists() and (other := read_named_row(path).artifact.model) != model:
         raise OUTPUT_OCCUPIED(
             f"{path.name} holds a row of the model {other}, not of {model}.",
             remedy="Give the rows of each model a folder of their own.",

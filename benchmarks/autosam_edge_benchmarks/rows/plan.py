@@ -120,3 +120,9 @@ class Done:
     reasons: tuple[str, ...] = ()
     date: str | None = None
     device: Device | None = None
+
+    def __post_init__(self) -> None:
+        what = self.step.what
+        results = {"tiles": self.tiles, "sustained": self.tiles, "roofline": self.roofline}
+        if results.get(what.partition(" ")[0], self.scan) is None:
+            raise ValueError(f"the step {what!r} lacks its result")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import html
 import io
 import json
@@ -17,7 +18,7 @@ from autosam_edge.volume import RESEARCH_USE
 from autosam_edge_benchmarks.error_codes import PAGE_UNMARKED, ROW_INVALID
 from autosam_edge_benchmarks.peers import table as peers_table
 from autosam_edge_benchmarks.result_header import Result
-from autosam_edge_benchmarks.rows.row import BenchRow, Device, read_row
+from autosam_edge_benchmarks.rows.row import BenchRow, Device, read_named_row
 from autosam_edge_benchmarks.rows.table import COLUMNS, REST, cells, notes, stages, where_time_goes
 
 BEGIN, END = "<!-- bench -->\n", "<!-- end of bench -->\n"
@@ -30,7 +31,9 @@ body { max-width: 72rem; margin: 0 auto; padding: 1rem; line-height: 1.5; }
 h1 { font-size: 1.5rem; margin: 0.5rem 0; } h2 { font-size: 1.1rem; margin: 1.5rem 0 0.5rem; }
 .research, .note { color: #4a5563; font-size: 0.9rem; }
 .doubt { background: #fff3d6; border-left: 4px solid #c2571a; padding: 0.5rem 0.75rem; }
-.scroll { overflow-x: auto; } table { border-collapse: collapse; font-size: 0.9rem; }
+.scroll { overflow-x: auto; background: linear-gradient(#fff, #fff) right / 1rem 100% no-repeat local,
+  linear-gradient(to left, #66707c80, #66707c00) right / 1rem 100% no-repeat; }
+table { border-collapse: collapse; font-size: 0.9rem; }
 th, td { padding: 0.35rem 0.6rem; border-bottom: 1px solid #d5dae1; text-align: right; white-space: nowrap; }
 th:first-child, td:first-child, .device td { text-align: left; } .device td { white-space: normal; }
 .figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); gap: 1rem; }
@@ -58,7 +61,10 @@ def write_report(folder: Path, out: Path, markdown: Path | None = None, peers: P
     compared = _read_peers(peers) if peers is not None else None
     contents = {out: page(rows, compared).encode()}
     if markdown is not None:
-        before, begin, rest = markdown.read_text(encoding="utf-8").partition(BEGIN)
+        try:
+            before, begin, rest = markdown.read_text(encoding="utf-8").partition(BEGIN)
+        except ValueError as error:
+            raise PAGE_UNMARKED(f"{markdown.name} is no UTF-8 text.", remedy="Save it as UTF-8.") from error
         _, end, after = rest.partition(END)
         if not (begin and end):
             raise PAGE_UNMARKED(f"{markdown.name} lacks {BEGIN.strip()} or, below it, {END.strip()}.")
@@ -84,26 +90,38 @@ def _read_peers(path: Path) -> Result:
 def read_rows(folder: Path) -> list[BenchRow]:
     """Every row of a folder, then of the folders in it, then of those below; each in the order of names."""
     paths = sorted(folder.rglob("*.json"), key=lambda path: (len(path.parts), path))
-    rows = [_read(path) for path in paths]
-    if not rows:
+    if not paths:
         raise ROW_INVALID("the folder holds no row of a benchmark.")
-    return rows
+    rows = [read_named_row(path) for path in paths]
+    return _told_apart(rows, [path.relative_to(folder).with_suffix("") for path in paths])
 
 
-def _read(path: Path) -> BenchRow:
-    try:
-        return read_row(path)
-    except ValueError as error:
-        raise ROW_INVALID(f"{path.name} is no row of a benchmark: {error}.") from error
+def _told_apart(rows: Sequence[BenchRow], places: Sequence[Path]) -> list[BenchRow]:
+    """The rows; the machines of two that would read the same are named after their folders or files."""
+    alike: dict[tuple[str, str, str], list[Path]] = {}
+    for row, place in zip(rows, places, strict=True):
+        alike.setdefault((_words(row.device), _model(row), row.name), []).append(place)
+    told: set[tuple[str, Path]] = set()
+    for (machine, *_), mine in alike.items():
+        if len(mine) > 1:
+            one_each = len({place.parent for place in mine}) == len(mine)
+            told |= {(machine, place.parent if one_each else place) for place in mine}
+    found = []
+    for row, place in zip(rows, places, strict=True):
+        machine = _words(row.device)
+        by = next((by for by in (place, place.parent) if by.name and (machine, by) in told), None)
+        name = row.device.name if by is None else ", ".join(filter(None, (row.device.name, by.as_posix())))
+        found.append(dataclasses.replace(row, device=dataclasses.replace(row.device, name=name)))
+    return found
 
 
 def as_markdown(rows: Sequence[BenchRow], peers: Result | None = None) -> str:
-    """One table for each model on each machine, with its notes, and one of other tools."""
+    """One table for each section, with its notes, and one of other tools."""
     parts = []
-    for device, mine in _by_device_and_model(rows):
+    for title, mine in _sections(rows):
         table = _markdown_table(COLUMNS, map(cells, mine))
         told = "\n".join(f"- {note}" for note in (*notes(mine), *where_time_goes(mine)))
-        parts.append(f"### {_model(mine[0])}\n\n{_words(device)}:\n\n{table}\n\n{told}\n")
+        parts.append(f"### {title}\n\n{_words(mine[0].device)}:\n\n{table}\n\n{told}\n")
     if peers is not None:
         table = _markdown_table(peers_table.COLUMNS, map(peers_table.cells, peers["tools"]))
         parts.append(f"### Other tools\n\n{peers_table.title(peers)}:\n\n{table}\n")
@@ -123,7 +141,7 @@ def page(rows: Sequence[BenchRow], peers: Result | None = None) -> str:
         if doubtful
         else ""
     )
-    sections = "".join(_section(device, mine) for device, mine in _by_device_and_model(rows))
+    sections = "".join(_section(title, mine) for title, mine in _sections(rows))
     if peers is not None:
         table = _table(peers_table.COLUMNS, map(peers_table.cells, peers["tools"]))
         sections += f"<h2>Other tools</h2><p>{html.escape(peers_table.title(peers))}.</p>{table}"
@@ -145,7 +163,8 @@ def page(rows: Sequence[BenchRow], peers: Result | None = None) -> str:
 """
 
 
-def _section(device: Device, rows: Sequence[BenchRow]) -> str:
+def _section(title: str, rows: Sequence[BenchRow]) -> str:
+    device = rows[0].device
     told = "".join(
         f'<tr><th scope="row">{name.replace("_", " ")}</th><td>{html.escape(_value(value))}</td></tr>'
         for name, value in vars(device).items()
@@ -153,10 +172,10 @@ def _section(device: Device, rows: Sequence[BenchRow]) -> str:
     details = _list(where_time_goes(rows))
     folded = f"<details><summary>Where the time goes</summary>{details}</details>\n" if details else ""
     drawn = "".join(
-        f"<figure><figcaption>{title}</figcaption>{_svg(figure, title)}</figure>"
-        for title, figure in _figures(rows)
+        f"<figure><figcaption>{name}</figcaption>{_svg(figure, name)}</figure>"
+        for name, figure in _figures(rows)
     )
-    return f"""<h2>{html.escape(_model(rows[0]))}</h2>
+    return f"""<h2>{html.escape(title)}</h2>
 <p>{html.escape(_words(device))}</p>
 {_table(COLUMNS, map(cells, rows))}
 {_list(notes(rows))}
@@ -274,16 +293,23 @@ def _svg(figure: Figure, title: str) -> str:
     return text[text.index("<svg") :].replace("<svg", f'<svg role="img" aria-label="{title}"', 1)
 
 
-def _by_device_and_model(rows: Sequence[BenchRow]) -> list[tuple[Device, list[BenchRow]]]:
-    """Rows by machine and model, in the order of the rows, but those without times last.
+def _sections(rows: Sequence[BenchRow]) -> list[tuple[str, list[BenchRow]]]:
+    """Title and rows of one machine, model, scans and scored data, in their order, those without times last.
 
-    What changes from row to row, such as the load, makes no other machine.
+    What changes from row to row, such as the load, makes no other machine; a row without Dice fits any data.
     """
-    found: dict[tuple[str, str], list[BenchRow]] = {}
+    found: dict[tuple[object, ...], list[BenchRow]] = {}
     for row in rows:
-        found.setdefault((_words(row.device), _model(row)), []).append(row)
-    timed_first = sorted(found.values(), key=lambda mine: mine[0].tile_latency is None)
-    return [(mine[0].device, mine) for mine in timed_first]
+        scans = tuple((scan.scan, scan.shape, scan.repeated) for scan in row.end_to_end)
+        found.setdefault((_words(row.device), _model(row), scans), []).append(row)
+    several = len({row.accuracy.data for row in rows if row.accuracy.data}) > 1
+    sections = []
+    for same in sorted(found.values(), key=lambda same: same[0].tile_latency is None):
+        first, *others = dict.fromkeys(row.accuracy.data for row in same if row.accuracy.data) or [None]
+        for data in (first, *others):
+            title = _model(same[0]) + (f", Dice on {data}" if several and data else "")
+            sections.append((title, [row for row in same if (row.accuracy.data or first) == data]))
+    return sections
 
 
 def _words(device: Device) -> str:

@@ -11,6 +11,7 @@ from typing import Literal
 
 from autosam_edge.manifest import Proof
 from autosam_edge.strict_json import build, parse_json
+from autosam_edge_benchmarks.error_codes import ROW_INVALID
 from autosam_edge_benchmarks.rows.figures import Energy, Memory, Roofline, Scan, Sustained, TileLatency
 
 FORMAT: Literal["autosam-edge bench"] = "autosam-edge bench"
@@ -243,6 +244,18 @@ def read_row(path: Path) -> BenchRow:
         ValueError: It does not follow the schema; the message names the key.
     """
     return build(BenchRow, parse_json(path.read_bytes()), "row")
+
+
+def read_named_row(path: Path) -> BenchRow:
+    """Read a stored row.
+
+    Raises:
+        BenchError: It does not follow the schema (AE-BENCH-003); the message names the file and the key.
+    """
+    try:
+        return read_row(path)
+    except ValueError as error:
+        raise ROW_INVALID(f"{path.name} is no row of a benchmark: {error}.") from error
 
 
 def as_object(row: BenchRow) -> dict[str, object]:

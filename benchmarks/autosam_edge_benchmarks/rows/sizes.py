@@ -13,6 +13,7 @@ from autosam_edge.bundle import Bundle
 from autosam_edge.manifest import Artifact
 from autosam_edge.parity import read_parity
 from autosam_edge.strict_json import build, build_list, parse_json
+from autosam_edge_benchmarks.error_codes import ROW_INVALID
 from autosam_edge_benchmarks.rows.row import Accuracy, Install
 
 _PROGRAM = "autosam-edge"
@@ -83,6 +84,22 @@ def _needed(names: list[str]) -> Iterator[Distribution]:
         names += [r.name for r in asked if r.marker is None or r.marker.evaluate({"extra": ""})]
 
 
+def read_scored(path: Path) -> _Scored:
+    """Read a result of ``evaluate``.
+
+    Raises:
+        BenchError: The file is none (AE-BENCH-003).
+    """
+    try:
+        return build(_Scored, parse_json(path.read_bytes()), "summary", other_keys=True)
+    except (OSError, ValueError) as error:
+        why = (error.strerror if isinstance(error, OSError) else None) or error
+        raise ROW_INVALID(
+            f"{path.name} is no result of `evaluate`: {why}.",
+            remedy="Give the summary.json that `autosam-edge evaluate` wrote.",
+        ) from error
+
+
 def accuracy(bundle: Bundle, artifact: Artifact, engine: str, scored: Sequence[Path]) -> Accuracy:
     """Dice of an artifact: against the student from the bundle, against people from evaluations.
 
@@ -92,13 +109,12 @@ def accuracy(bundle: Bundle, artifact: Artifact, engine: str, scored: Sequence[P
             format counts.
 
     Raises:
-        ValueError: A file is no summary of an evaluation.
+        BenchError: See :func:`read_scored`.
     """
     compared = build_list(_Compared, read_parity(bundle)[0], "parity.json", other_keys=True)
     entry = next(e for e in compared if (e.target, e.precision) == (artifact.target, artifact.precision))
     same = _Engine(engine, artifact.precision, bundle.manifest.sha256_of(artifact.path))
-    summaries = (build(_Scored, parse_json(f.read_bytes()), "summary.json", other_keys=True) for f in scored)
-    found = next((summary for summary in summaries if summary.engine == same), None)
+    found = next((summary for summary in map(read_scored, scored) if summary.engine == same), None)
     return Accuracy(
         mean_dice=found.mean_dice if found else None,
         data=found.data if found else None,

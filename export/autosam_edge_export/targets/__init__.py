@@ -36,9 +36,12 @@ def wanted_artifacts(targets: Sequence[str], precisions: Sequence[str]) -> list[
         ExportError: A target or a precision is not known, or a target has none of the precisions
             (AE-EXPORT-001).
     """
-    known = ", ".join(f"{t}/{p}" for t, p in TOLERANCES)
     pairs, taken = [], set()
     for name in dict.fromkeys(targets):
+        if name not in TARGETS:
+            raise TARGET_UNKNOWN(
+                f"there is no target {name!r}.", remedy=f"Choose among {', '.join(TARGETS)}."
+            )
         held = [precision for target, precision in TOLERANCES if target == name]
         meant = {precision: precision for precision in precisions}
         if "int8" in meant and "int8" not in held:
@@ -47,11 +50,13 @@ def wanted_artifacts(targets: Sequence[str], precisions: Sequence[str]) -> list[
         taken |= {asked for asked, precision in meant.items() if precision in held}
         if not fitting:
             raise TARGET_UNKNOWN(
-                f"there is no {name}/{'|'.join(precisions)}.", remedy=f"Choose among {known}."
+                f"there is no {name}/{'|'.join(precisions)}.", remedy=f"{name} has {', '.join(held)}."
             )
         pairs += [(TARGETS[name], precision) for precision in fitting]
     if unknown := set(precisions) - taken:
+        known = dict.fromkeys(precision for target, precision in TOLERANCES if target in targets)
         raise TARGET_UNKNOWN(
-            f"none of these targets has the precision {min(unknown)}.", remedy=f"Choose among {known}."
+            f"none of these targets has the precision {min(unknown) or repr('')}.",
+            remedy=f"Choose among {', '.join(known)}.",
         )
     return sorted(pairs, key=lambda pair: (pair[0].name, pair[1]) != ("onnx", "fp32"))

@@ -89,7 +89,7 @@ def test_a_stopped_measurement_goes_on(monkeypatch, tmp_path):
         measure(a_plan(), tmp_path)
     (journal,) = tmp_path.glob("journal-*.jsonl")
     assert len(read_journal(journal)) == 5
-    journal.write_text(journal.read_text() + '{"step"')
+    journal.write_bytes(journal.read_bytes() + b'{"step\xc3\xff')
     assert len(read_journal(journal)) == 5
     before = len(fake.steps)
     measure(a_plan(), tmp_path)
@@ -142,6 +142,41 @@ def test_a_row_keeps_the_reasons_and_the_day_of_its_steps(monkeypatch, tmp_path)
     row = measure(a_plan(force=True), tmp_path)[0]
     assert (row.validity.word, row.date, again.steps) == ("quiet", "2026-01-01", [])
     assert row.device.power_source == QUIET.power_source
+
+
+def test_a_machine_gets_the_name_that_is_given_now(monkeypatch, tmp_path):
+    """Also where nothing is measured anew; without one it has that of its steps."""
+    FakeProcesses(monkeypatch)
+    names = [measure(a_plan(name=name), tmp_path)[0].device.name for name in ("first", "second", None)]
+    assert names == ["first", "second", "first"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("onnx-fp32-1.json", b"{"), ("journal", b"garbage\n"), ("journal", b"\xc3\xff\n"), ("journal", None)],
+)
+def test_a_file_that_was_edited_is_named(name, text, monkeypatch, tmp_path):
+    """AE-BENCH-003, before anything is measured; a step without its result is no step either."""
+    fake = FakeProcesses(monkeypatch)
+    measure(a_plan(), tmp_path)
+    (journal,) = tmp_path.glob("journal-*.jsonl")
+    path = journal if name == "journal" else tmp_path / name
+    without = json.loads(journal.read_text().splitlines()[0]) | {"tiles": None}
+    path.write_bytes(text or json.dumps(without).encode() + b"\n")
+    fake.steps.clear()
+    with pytest.raises(BenchError, match=f"AE-BENCH-003: {path.name}"):
+        measure(a_plan(), tmp_path)
+    assert not fake.steps
+
+
+def test_a_file_that_is_no_result_of_evaluate_is_found_before_the_first_step(monkeypatch, tmp_path):
+    """AE-BENCH-003, not after an hour; one that is missing too."""
+    fake = FakeProcesses(monkeypatch)
+    (tmp_path / "other.json").write_text("{}")
+    for name in ("other.json", "missing.json"):
+        with pytest.raises(BenchError, match=f"AE-BENCH-003: {name}"):
+            measure(a_plan(scored=(tmp_path / name,)), tmp_path)
+    assert not fake.steps
 
 
 def test_a_journal_without_reasons_and_days_goes_on(monkeypatch, tmp_path):

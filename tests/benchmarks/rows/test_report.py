@@ -84,6 +84,39 @@ def test_machines_and_models_have_their_own_tables():
     assert f"{tier.name}, the first scan: {parts}." in text
 
 
+def test_rows_of_other_scans_or_other_data_have_their_own_tables():
+    """What stands below a table, and in the titles of its figures, is true of each of its rows."""
+    long = dataclasses.replace(ROWS[1], end_to_end=ROWS[1].end_to_end[1:])
+    text = page([ROWS[0], long])
+    assert re.findall(r'aria-label="(Stages[^"]+)"', text) == [
+        "Stages of a scan of 160 slices",
+        "Stages of a scan of 320 slices",
+    ]
+    assert text.count("<h2>model 1</h2>") == 2
+    elsewhere = dataclasses.replace(ROWS[0].accuracy, data="own test")
+    scored = dataclasses.replace(make_row("fp16"), accuracy=elsewhere)
+    unscored = dataclasses.replace(make_row("int8"), accuracy=dataclasses.replace(elsewhere, data=None))
+    text = as_markdown([ROWS[0], scored, unscored])
+    first, second = text.index("### model 1, Dice on btcv test"), text.index("### model 1, Dice on own test")
+    assert first < text.index("| onnx/int8") < second < text.index("| onnx/fp16")
+    assert as_markdown([ROWS[0], unscored]).count("### model 1\n") == 1
+
+
+def test_machines_that_nothing_tells_apart_are_named_after_their_places(tmp_path):
+    """By folder where each has one, else by file; every other row of such a folder goes along."""
+    for folder in ("one", "two"):
+        write_row(ROWS[0], tmp_path / folder)
+    write_row(ROWS[1], tmp_path / "one")
+    assert [(row.device.name, row.name) for row in read_rows(tmp_path)] == [
+        ("one", ROWS[0].name),
+        ("one", ROWS[1].name),
+        ("two", ROWS[0].name),
+    ]
+    (tmp_path / "one" / "copy.json").write_bytes((tmp_path / "two" / "onnx-fp32-1.json").read_bytes())
+    (tmp_path / "two" / "onnx-fp32-1.json").unlink()
+    assert [row.device.name for row in read_rows(tmp_path)] == ["one/copy", "one/onnx-fp32-1", None]
+
+
 def test_rows_of_the_folder_itself_come_first(tmp_path):
     """Then those of folders in it, whatever their names: earlier versions can lie deeper."""
     names = {"earlier/0.1": "oldest", "a tablet": "other", "": "own"}
@@ -108,15 +141,15 @@ def test_a_folder_becomes_a_page_and_a_part_of_another(tmp_path):
     assert (tmp_path / "page.html").read_text() == page(ROWS)
 
 
-@pytest.mark.parametrize("text", ["no mark\n", f"{BEGIN}no end\n", f"{END}{BEGIN}\n"])
+@pytest.mark.parametrize("text", ["no mark\n", f"{BEGIN}no end\n", f"{END}{BEGIN}\n", "Größe"])
 def test_a_page_without_its_marks_is_refused(text, tmp_path):
     """Nothing of it is lost, and the other page is not written either."""
     write_row(ROWS[0], tmp_path / "rows")
     document = tmp_path / "performance.md"
-    document.write_text(text)
+    document.write_text(text, encoding="latin-1")
     with pytest.raises(BenchError, match="AE-BENCH-007.*performance.md"):
         write_report(tmp_path / "rows", tmp_path / "page.html", document)
-    assert document.read_text() == text
+    assert document.read_text(encoding="latin-1") == text
     assert not (tmp_path / "page.html").exists()
 
 

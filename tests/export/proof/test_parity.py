@@ -60,6 +60,16 @@ def test_one_bad_figure_fails_the_export_by_name(bad, words):
         require(entries)
 
 
+@pytest.mark.parametrize(
+    ("precision", "told"), [("int8", "`calibration`"), ("fp32", "Is the student trained")]
+)
+def test_the_remedy_fits_the_precision(precision, told):
+    """Only int8 is calibrated."""
+    with pytest.raises(ExportError) as error:
+        require([summarize(artifact(precision), [record(organ(dice=0.5))])])
+    assert told in error.value.remedy
+
+
 def test_an_organs_dice_is_its_mean_over_the_volumes():
     """And the worst single case stands beside it."""
     entry = summarize(

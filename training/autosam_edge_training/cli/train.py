@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from autosam_edge.bundle import STUDENT_FILE
-from autosam_edge.cli.options import Sam, positive_number, refuse_given, require, split_commas
+from autosam_edge.cli.options import Sam, positive_number, refuse_given, require, split_commas, weights_in
 from autosam_edge.cli.progress import Stages
 from autosam_edge.cli.tables import new_table, show
 from autosam_edge_training.choices import Distance, Reduction
@@ -32,16 +31,6 @@ app = typer.Typer(help="Train a teacher or a student.", no_args_is_help=True)
 # Worker processes share the scans by fork, which is safe on Linux only. The patches do not depend on it.
 _WORKERS = 1 if sys.platform == "linux" else 0
 _NEEDED = "needed, unless --smoke is given"
-
-
-def _weights_in(place: Path | None) -> Path | None:
-    """The weights in the folder of a run or bundle; a file is taken as it is."""
-    if place is None or not place.is_dir():
-        return place
-    if not (place / STUDENT_FILE).is_file():
-        name = place.resolve().name
-        raise typer.BadParameter(f"the folder {name} holds no {STUDENT_FILE}, expected that file")
-    return place / STUDENT_FILE
 
 
 Recipe = Annotated[
@@ -77,7 +66,7 @@ Init = Annotated[
         help="Weights to start from, a student.safetensors of the same network, of any spacing, or the "
         "folder of a run or bundle that holds one. Default: random weights.",
         exists=True,
-        callback=_weights_in,
+        callback=weights_in,
     ),
 ]
 
