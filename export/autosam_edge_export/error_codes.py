@@ -12,8 +12,8 @@ STUDENT_FILE_INVALID = ErrorCode(
 ARTIFACT_DIFFERS = ErrorCode(
     "AE-EXPORT-003",
     "an artifact is not equal to the student; each figure outside of its tolerance is named",
-    "Is the student trained? It may decide too little between its classes. Give `volumes` like those of its "
-    "training.",
+    "Train the student further if its training is short: it may decide too little between its classes. "
+    "Otherwise give `volumes` like those of its training.",
 )
 NOTHING_TO_COMPARE = ErrorCode(
     "AE-EXPORT-004",

@@ -283,7 +283,8 @@ def require(entries: Sequence[ParityEntry]) -> None:
         )
     if failed := [f"{entry.name}: {'; '.join(entry.failures)}" for entry in entries if entry.failures]:
         told = f"not equal to the student: {'. '.join(failed)}."
-        if all(entry.precision == "int8" for entry in entries if entry.failures):
-            remedy = "Leave the precision out, or give more scans in `calibration`, or report the problem."
-            raise ARTIFACT_DIFFERS(told, remedy=remedy)
-        raise ARTIFACT_DIFFERS(told)
+        precisions = {entry.precision for entry in entries if entry.failures}
+        if "fp32" in precisions:
+            raise ARTIFACT_DIFFERS(told)
+        calibrated = " or give more scans in `calibration`," if "int8" in precisions else ""
+        raise ARTIFACT_DIFFERS(told, remedy=f"Leave the precision out,{calibrated} or report the problem.")
