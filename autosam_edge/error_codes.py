@@ -469,6 +469,12 @@ RESULTS_ELSEWHERE = ErrorCode(
     "Give a folder that every computer of the cluster has under the same path.",
 )
 
+CLUSTER_UNREACHABLE = ErrorCode(
+    "AE-BATCH-008",
+    "the scheduler of the cluster cannot be reached, or ended during the run",
+    "Check the address and start the scheduler; the same command goes on where it stopped.",
+)
+
 # Audit
 AUDIT_BROKEN = ErrorCode(
     "AE-AUDIT-001",
@@ -491,7 +497,7 @@ CHECKOUT_NEEDED = ErrorCode(
 CANCELLED = ErrorCode(
     "AE-CANCEL-001",
     "stopped on request; no unfinished result was left",
-    "Run the command again; a training goes on from its last checkpoint.",
+    "Run the command again; a batch, a service or a training goes on where it stopped.",
 )
 INTERNAL_ERROR = ErrorCode(
     "AE-INTERNAL-001", "an unexpected error", "Report what `AUTOSAM_EDGE_TRACEBACK=1` shows."

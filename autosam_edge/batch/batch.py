@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import csv
+import os
 import re
 import stat
 import time
@@ -12,12 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from autosam_edge.batch.folder import BatchFolder
-from autosam_edge.batch.index import ID_LETTERS, mode_of_input, opened_index, short_hash
+from autosam_edge.batch.index import ID_LETTERS, NOT_MOVED, Place, mode_of_input, opened_index, short_hash
 from autosam_edge.batch.page import write_page
 from autosam_edge.batch.table import rows_of, write_table
 from autosam_edge.dicom.find import INPUTS_OF_THEIR_OWN
 from autosam_edge.error_codes import BATCH_LIST_INVALID, INPUT_KIND_UNKNOWN, OUTPUT_IN_INPUT
-from autosam_edge.system.atomic_files import explained
+from autosam_edge.system.atomic_files import explained, write_file
 from autosam_edge.write_results import check_writable
 
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ class Batch:
         out: Folder for the results.
         settings: What all scans share.
         selection: Which scans are segmented.
+        movable: Whether the one input is the folder of a service that may be moved together with the results,
+            or mounted under another path: the ids of its scans stay.
 
     Raises:
         InputError: An input does not exist (AE-INPUT-001) or cannot be read (-003).
@@ -72,7 +75,13 @@ class Batch:
     """
 
     def __init__(
-        self, inputs: Sequence[Path], out: Path, settings: Settings, selection: Selection | None = None
+        self,
+        inputs: Sequence[Path],
+        out: Path,
+        settings: Settings,
+        selection: Selection | None = None,
+        *,
+        movable: bool = False,
     ) -> None:
         self.selection = selection or Selection()
         self._roots, self._wanted = _roots_and_series(inputs)
@@ -91,6 +100,7 @@ class Batch:
         index, count = self.selection.part
         name = "index.sqlite" if count == 1 else f"index-{index}-of-{count}.sqlite"
         self._index_path = out / name
+        self._place = _place(self._roots[0], out) if movable else NOT_MOVED
         self.jobs: list[Job] = []
         self._short: list[Job] = []
         self.not_found = 0  # series that a list names and no folder holds
@@ -103,7 +113,7 @@ class Batch:
             InputError: See :meth:`autosam_edge.batch.index.Index.update`.
             BatchError, OutputError: See :func:`autosam_edge.batch.index.opened_index`.
         """
-        with opened_index(self._index_path) as index:
+        with opened_index(self._index_path, self._place) as index:
             index.update(self._roots)
             found = list(index.jobs())
         if self._wanted is not None:
@@ -118,6 +128,10 @@ class Batch:
         self._short = [job for job in found if job.short]
         now = time.monotonic()
         self._since = {job: self._since.get(job, now) for job in found}
+
+    def id_of_file(self, path: Path) -> str:
+        """Id of a file that is a scan by itself."""
+        return short_hash(self._place.name(str(path.resolve())))
 
     def require_scans(self) -> None:
         """End a run whose inputs hold nothing.
@@ -181,7 +195,8 @@ class Batch:
         Raises:
             AutosamEdgeError: The model cannot be loaded.
             BatchError: Another process works on this part of the batch (AE-BATCH-003), another call has given
-                other settings (-002), or the workers of the cluster write elsewhere (-007).
+                other settings (-002), the workers of the cluster write elsewhere (-007), or its scheduler
+                cannot be reached or has ended (-008).
             OutputError, AuditError: The record or an error cannot be written.
         """
         with self.folder.locked(self._index_path.stem):
@@ -196,6 +211,15 @@ class Batch:
 
                 yield from segment_in_processes(jobs, self.folder.root, self.settings, workers, on_tile)
             self.folder.sweep(self.selection.in_part)  # a worker may have died
+
+
+def _place(root: Path, out: Path) -> Place:
+    """Where the input of a service lies and lay first, which a file in the folder of the results keeps."""
+    now, note = str(root.resolve()), out / "first-place.txt"
+    with explained():
+        if not note.exists():
+            write_file(os.fsencode(now), note)
+        return Place(now, os.fsdecode(note.read_bytes()))
 
 
 def _roots_and_series(inputs: Sequence[Path]) -> tuple[list[Path], frozenset[str] | None]:

@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+from concurrent.futures import CancelledError
 from functools import cache
 from typing import TYPE_CHECKING
 
 from autosam_edge.batch.folder import BatchFolder
 from autosam_edge.batch.job import Fault, Job, Settings
 from autosam_edge.batch.scan import Scanner
-from autosam_edge.error_codes import RESULTS_ELSEWHERE, WORKER_DIED
+from autosam_edge.error_codes import CLUSTER_UNREACHABLE, RESULTS_ELSEWHERE, WORKER_DIED
+from autosam_edge.errors import AutosamEdgeError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
+
+    from distributed import Client
+
+
+def has_workers(scheduler: str) -> bool:
+    """Whether the cluster has workers by now.
+
+    Args:
+        scheduler: Address of the scheduler, such as ``tcp://10.0.0.1:8786``.
+
+    Raises:
+        BatchError: The scheduler cannot be reached (AE-BATCH-008).
+    """
+    with _connected(scheduler) as client:
+        return bool(client.scheduler_info()["workers"])
 
 
 def segment_on_dask(
@@ -31,12 +48,13 @@ def segment_on_dask(
 
     Raises:
         AutosamEdgeError: The model cannot be loaded.
-        BatchError: Results are not in the folder (AE-BATCH-007).
+        BatchError: Results are not in the folder (AE-BATCH-007), or the scheduler cannot be reached or has
+            ended (-008).
     """
-    from distributed import Client, KilledWorker, as_completed
+    from distributed import KilledWorker, as_completed
 
     folder, done = BatchFolder(root), set[str]()
-    with Client(scheduler) as client:
+    with _connected(scheduler) as client:
         futures = {
             client.submit(_segment, job, root, settings, key=f"autosam-edge-{job.id}", pure=False): job
             for job in jobs
@@ -45,6 +63,10 @@ def segment_on_dask(
             job = futures[future]
             try:
                 fault = future.result()
+            except AutosamEdgeError:
+                raise
+            except (OSError, CancelledError) as error:
+                raise CLUSTER_UNREACHABLE("the scheduler of the cluster has ended.") from error
             except KilledWorker:
                 fault = Fault.of(WORKER_DIED("workers of the cluster ended over this scan."))
                 folder.set_fault(job, fault, settings.record)
@@ -54,6 +76,17 @@ def segment_on_dask(
         # A list of the folder, as a network share may say for a while of a file that it is not there.
         if lost := done - {path.name for path in folder.scans.iterdir()}:
             raise RESULTS_ELSEWHERE(f"{len(lost)} scans were segmented, but their results are not here.")
+
+
+def _connected(scheduler: str) -> Client:
+    from distributed import Client
+
+    try:
+        return Client(scheduler)
+    except (OSError, OverflowError, ValueError) as error:  # of the network, or of what is no address
+        raise CLUSTER_UNREACHABLE(
+            f"the scheduler of the cluster cannot be reached ({type(error).__name__})."
+        ) from error
 
 
 @cache

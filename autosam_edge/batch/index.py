@@ -8,6 +8,7 @@ import os
 import sqlite3
 import stat
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,16 +50,41 @@ ID_LETTERS = 16
 _COMMIT_EVERY = 500  # files; a killed update loses no more than these
 
 
+@dataclass(frozen=True)
+class Place:
+    """The folder of a service, which may be moved: ids and stamps are made of where it lay first.
+
+    Args:
+        now: Where it lies.
+        first: Where it lay when the service began with it.
+    """
+
+    now: str = ""
+    first: str = ""
+
+    def name(self, path: str) -> str:
+        """Path of which the id and the stamp of a scan are made."""
+        inside = path == self.now or path.startswith(self.now + os.sep)
+        return self.first + path.removeprefix(self.now) if inside else path
+
+
+NOT_MOVED = Place()
+
+
 @contextmanager
-def opened_index(path: Path) -> Iterator[Index]:
+def opened_index(path: Path, place: Place = NOT_MOVED) -> Iterator[Index]:
     """The index in a file for a block.
+
+    Args:
+        path: The file.
+        place: Folder of a service that may be moved.
 
     Raises:
         BatchError: Another process writes it (AE-BATCH-003).
         OutputError: It is damaged or cannot be written (AE-OUTPUT-001), or the disk is full (-003).
     """
     try:
-        with closing(Index(path)) as index:
+        with closing(Index(path, place)) as index:
             yield index
     except sqlite3.Error as error:  # told apart by its text, as Python 3.10 gives no code
         if "locked" in str(error):
@@ -77,9 +103,11 @@ class Index:
     Args:
         path: SQLite file; made when absent. It holds paths, which may name patients, and nothing else of a
             header but a hash of the SeriesInstanceUID.
+        place: Folder of a service that may be moved.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, place: Place = NOT_MOVED) -> None:
+        self._name = place.name
         try:
             self._db = _opened(path)
         except sqlite3.OperationalError:  # locked, or the disk
@@ -133,7 +161,7 @@ class Index:
             if is_folder:
                 raise INPUT_UNREADABLE(f"{name} is a folder that cannot be read.")
             if entry is None or not not_read(entry, real_root, name):
-                found = _described(path, name, is_input=entry is None)
+                found = _described(path, name, self._name(str(path)), is_input=entry is None)
         except InputError as error:
             if _is_gone(path):
                 return  # it was moved or removed while this looked
@@ -169,13 +197,15 @@ class Index:
             fault = next((faults[folder] for folder in folders & faults.keys()), None) if dicom else None
             blamed |= folders if fault and not short else set()
             # The message of an error numbers the files, so that it may change when others come.
-            stamp = short_hash(repr((files, fault and fault.code)))
+            named = [(*map(self._name, file[:2]), *file[2:]) for file in files]
+            stamp = short_hash(repr((named, fault and fault.code)))
             newest_s = max(file[3] for file in files) / 1e9
             yield Job(scan, tuple(file[0] for file in files), bool(dicom), newest_s, stamp, fault, short)
         for folder in sorted(faults.keys() - blamed):
             fault = faults[folder]
             newest_s, stamp = newest_fault_s[folder], short_hash(repr(fault.code))
-            yield Job(short_hash(folder), (), dicom=True, newest_s=newest_s, stamp=stamp, fault=fault)
+            scan = short_hash(self._name(folder))
+            yield Job(scan, (), dicom=True, newest_s=newest_s, stamp=stamp, fault=fault)
 
 
 def _opened(path: Path) -> sqlite3.Connection:
@@ -251,20 +281,21 @@ def _is_gone(path: Path) -> bool:
     return False
 
 
-def _described(path: Path, name: str, *, is_input: bool) -> tuple[str | None, bool, int]:
+def _described(path: Path, name: str, own: str, *, is_input: bool) -> tuple[str | None, bool, int]:
     """Id of the scan that a file belongs to, whether it is DICOM, and its number of CT images.
 
     Args:
+        own: Text of which the id of a file that is a scan by itself is made.
         is_input: Whether the file itself was given, so that it is a scan whatever it is.
     """
     kind = path.name.lower()
     if kind.endswith(tuple(INPUTS_OF_THEIR_OWN)):
         if not is_input and not kind.endswith(".zip") and is_own_result(path):
             return None, False, 0
-        return short_hash(str(path)), False, 0
+        return short_hash(own), False, 0
     header = read_header(path, name, Allowance())
     if header is None:
-        return short_hash(str(path)) if is_input else None, False, 0
+        return short_hash(own) if is_input else None, False, 0
     images, _ = ct_images([header])
     uid = header.raw("SeriesInstanceUID")
     if not uid:

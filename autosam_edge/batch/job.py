@@ -45,7 +45,7 @@ class Job:
 
     Args:
         id: First 16 letters of the SHA-256 of the SeriesInstanceUID, or of the path of a file that is a scan
-            by itself. The same scan has the same id in every run.
+            by itself, in a service of where it lay first. The same scan has the same id in every run.
         files: Paths of the files of a DICOM series, or of the one file. Never printed.
         dicom: Whether the files are those of a DICOM series.
         newest_s: Time of the last change of a file, seconds since 1970.

@@ -129,5 +129,6 @@ def write_table(rows: list[Row], folder: Path) -> None:
         return
     types = {"float | None": pa.float64(), "bool | None": pa.bool_()}
     schema = pa.schema([(field.name, types.get(str(field.type), pa.string())) for field in fields(Row)])
-    with staged_file(folder / "organs.parquet") as path:
-        parquet.write_table(pa.Table.from_pylist([vars(row) for row in rows], schema), path)
+    # An opened file, as pyarrow takes no path that is not UTF-8.
+    with staged_file(folder / "organs.parquet") as path, path.open("wb") as file:
+        parquet.write_table(pa.Table.from_pylist([vars(row) for row in rows], schema), file)

@@ -14,6 +14,7 @@ from autosam_edge import error_codes
 from autosam_edge.batch.batch import Batch, Selection
 from autosam_edge.batch.job import Settings
 from autosam_edge.cli import options
+from autosam_edge.cli.extras import needs
 from autosam_edge.cli.progress import Stages
 from autosam_edge.cli.tables import new_console
 from autosam_edge.error_codes import BATCH_LIST_INVALID, SCANS_FAILED
@@ -123,6 +124,12 @@ def batch(
         tier=tier,
     )
     stages = Stages()
+    if scheduler and not dry_run:
+        from autosam_edge.batch.cluster import has_workers
+
+        with needs("dask"):
+            if not has_workers(scheduler):
+                stages.log("waiting for workers: the scheduler has none yet")
     whole = Batch([*map(input_path, inputs)], out, settings, Selection(_declared(retry), limit, _part(part)))
     with stages.stage("index"):
         whole.update_index()

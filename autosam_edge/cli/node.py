@@ -7,7 +7,8 @@ import os
 import signal
 import socket
 import ssl
-from contextlib import ExitStack, contextmanager
+import time
+from contextlib import ExitStack, contextmanager, suppress
 from ipaddress import ip_network
 from pathlib import Path
 from threading import Event, Thread
@@ -19,8 +20,9 @@ from autosam_edge.batch.batch import Batch, Selection
 from autosam_edge.batch.job import Settings
 from autosam_edge.cli import options
 from autosam_edge.cli.extras import needs
+from autosam_edge.node.log import log
 from autosam_edge.node.status import Counts, StatusServer
-from autosam_edge.node.watch import log, watch
+from autosam_edge.node.watch import watch
 from autosam_edge.output_formats import DICOM_FORMATS
 from autosam_edge.read_scan import input_path
 
@@ -45,6 +47,7 @@ StatusPort = Annotated[
     ),
 ]
 _MIN_TOKEN = 16
+_ANY_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME of OpenSSL
 _GRACE_S = 3  # for requests that run when the service is stopped; a client may follow a job for ever
 
 
@@ -179,7 +182,7 @@ def serve(
     with _naming("--allow-peer"):
         networks = tuple(map(ip_network, peers or ()))
     with _naming("--send-to"):
-        archive = None if send_to is None else Archive.parse(send_to)
+        archive = None if send_to is None else Archive.parse(send_to, os.environ)
         if archive and settings.formats and not set(settings.formats) & set(DICOM_FORMATS):
             raise ValueError("there is nothing to send: --format names no DICOM format")
     tls = _tls(certificate, key, authorities)
@@ -187,7 +190,8 @@ def serve(
         _check_status_port(status_port)
     inbox = Inbox(out, settle_s=settle, min_free_mb=min_free, max_studies=max_waiting)
     listener = Listener(port, host, title, tuple(callers or ()), networks, tls)
-    _serve_dicom(Batch([inbox.complete], out / "results", settings), inbox, listener, archive, status_port)
+    batch = Batch([inbox.complete], out / "results", settings, movable=True)
+    _serve_dicom(batch, inbox, listener, archive, status_port)
 
 
 def _serve_dicom(
@@ -198,7 +202,8 @@ def _serve_dicom(
     from autosam_edge.node.sender import Outbox
 
     def gauges() -> dict[str, int]:
-        return {"waiting_studies": inbox.waiting, "interrupted_studies": inbox.interrupted}
+        unsent = {} if outbox is None else {"unsent_scans": outbox.unsent}
+        return {"waiting_studies": inbox.waiting, "interrupted_studies": inbox.interrupted, **unsent}
 
     counts, stop = Counts(), _stop_event()
     outbox = None if archive is None else Outbox(batch.folder.scans, archive, listener.title, counts.add)
@@ -226,7 +231,7 @@ def _serve_http(out: Path, settings: Settings, host: str, port: int, max_mb: flo
     with _listening("--http", host, port) as listening, ExitStack() as stack:
         inbox = out / "received"
         inbox.mkdir(parents=True, exist_ok=True)
-        batch, progress = Batch([inbox], out / "results", settings), Progress()
+        batch, progress = Batch([inbox], out / "results", settings, movable=True), Progress()
         stack.enter_context(batch.folder.serving())
         app = make_app(Jobs(batch, inbox, progress, max_mb), token=token)
         service = uvicorn.Server(
@@ -318,9 +323,35 @@ def _tls(certificate: Path | None, key: Path | None, authorities: Path | None) -
     with _naming("--tls-cert"):
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(certificate)
     with _naming("--tls-key" if key else "--tls-cert"):
-        context.load_cert_chain(certificate, key)
+        context.load_cert_chain(certificate, key, _no_pass_phrase)
+    end = _end_of(certificate, context)
+    if end and ssl.cert_time_to_seconds(end) < time.time():
+        raise typer.BadParameter(f"has expired on {end}; give a valid one", param_hint="--tls-cert")
     if authorities is not None:
         with _naming("--tls-ca"):
             context.load_verify_locations(authorities)
         context.verify_mode = ssl.CERT_REQUIRED
     return context
+
+
+def _no_pass_phrase() -> str:
+    raise ValueError("the key has a pass phrase; give one without")
+
+
+def _end_of(certificate: Path, context: ssl.SSLContext) -> str | None:
+    """End of the time for which a certificate is valid, from a handshake in memory; None if that fails.
+
+    Python's ssl decodes only the certificate of the other side of a connection, once it is trusted.
+    """
+    trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    trusting.check_hostname = False
+    trusting.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN | _ANY_TIME
+    trusting.load_verify_locations(certificate)
+    here, there = ssl.MemoryBIO(), ssl.MemoryBIO()
+    node, sender = context.wrap_bio(here, there, server_side=True), trusting.wrap_bio(there, here)
+    with suppress(ssl.SSLError):
+        for side in (sender, node, sender):
+            with suppress(ssl.SSLWantReadError):
+                side.do_handshake()
+        return str((sender.getpeercert() or {}).get("notAfter", "")) or None
+    return None

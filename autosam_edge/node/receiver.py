@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import ssl
 import uuid
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,10 +18,9 @@ from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # m
 
 from autosam_edge.dicom.header import CT_IMAGES, raw_of
 from autosam_edge.errors import AutosamEdgeError
-from autosam_edge.node.watch import log
+from autosam_edge.node.log import log
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Callable
 
     from pynetdicom.dimse_primitives import C_STORE
@@ -161,7 +161,15 @@ class Receiver:
                 refused.set()
                 self._count("refused")
                 raise OSError
-            return read(count)
+            try:
+                return read(count)  # the first one makes the handshake
+            except ssl.SSLError as error:
+                if id(association) not in self._ids:
+                    self._count("rejected")
+                    reason = f"TLS: {error.reason}".replace("_", " ")
+                    address = event.address[0]  # type: ignore[attr-defined]  # as of each such event
+                    log("rejected", reason=reason, address=address)
+                raise
 
         stream.recv = read_part_of_pdu  # type: ignore[assignment]  # this one connection
 

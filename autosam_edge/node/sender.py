@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import pydicom
@@ -12,15 +12,17 @@ from pynetdicom import AE
 from pynetdicom.presentation import build_context
 from pynetdicom.status import code_to_category
 
+from autosam_edge.node.log import log
 from autosam_edge.system.atomic_files import write_file
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
 _SENT = "sent.json"
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 5.0, 600.0
 _TIMEOUT_S = 30
+_LOGIN = "AUTOSAM_EDGE_ARCHIVE_USER", "AUTOSAM_EDGE_ARCHIVE_PASSWORD"
 _THERE = 0x0111  # "duplicate SOP Instance" (PS3.7 annex C): an earlier attempt reached the archive
 
 
@@ -47,22 +49,37 @@ class Archive:
         host: Address of the archive's computer.
         port: TCP port.
         title: Application entity title of the archive.
+        login: User and password for the DICOMweb service; None if it asks for none.
     """
 
     url: str | None = None
     host: str = ""
     port: int = 0
     title: str = ""
+    login: tuple[str, str] | None = field(default=None, repr=False)
 
     @classmethod
-    def parse(cls, text: str) -> Archive:
+    def parse(cls, text: str, environment: Mapping[str, str] | None = None) -> Archive:
         """Read ``TITLE@HOST:PORT`` or the ``http(s)://`` address of a DICOMweb service.
 
+        Args:
+            text: The text.
+            environment: Environment variables, of which two hold user and password of a DICOMweb service.
+
         Raises:
-            ValueError: The text is neither.
+            ValueError: The text is neither, or it holds a user; or only one of the two variables is set.
         """
         if text.startswith(("http://", "https://")):
-            return cls(url=text.rstrip("/"))
+            variables = " and ".join(_LOGIN)
+            if "@" in text.split("/", 3)[2]:
+                raise ValueError(
+                    "the address holds a user or a password, which each user of this computer can see; "
+                    f"leave them out and set the variables {variables}"
+                )
+            user, password = ((environment or {}).get(name) for name in _LOGIN)
+            if bool(user) != bool(password):
+                raise ValueError(f"only one of the variables {variables} is set; set both or none")
+            return cls(url=text.rstrip("/"), login=(user, password) if user and password else None)
         title, _, place = text.partition("@")
         host, _, port = place.rpartition(":")
         host = host.removeprefix("[").removesuffix("]")  # of an IPv6 address
@@ -84,14 +101,20 @@ class Archive:
         datasets = [pydicom.dcmread(path) for path in files]
         if self.url is not None:
             from dicomweb_client.api import DICOMwebClient
+            from dicomweb_client.session_utils import create_session
+            from requests.auth import HTTPBasicAuth
 
             try:
-                client = DICOMwebClient(self.url)
+                session = create_session()
+                if self.login:
+                    session.auth = HTTPBasicAuth(*map(str.encode, self.login))  # RFC 7617: UTF-8
+                client = DICOMwebClient(self.url, session)
                 # Its own retries would keep the node from work; the outbox tries again.
                 client.set_http_retry_params(retry=False)
                 stored = client.store_instances(datasets)
             except Exception as error:  # of requests and of the client: the network, TLS, HTTP
-                raise NotSentError(type(error).__name__) from None
+                status = getattr(getattr(error, "response", None), "status_code", None)
+                raise NotSentError(f"HTTP {status}" if status else type(error).__name__) from None
             if stored.get("FailedSOPSequence"):  # with HTTP 202 (PS3.18 section 10.5.3)
                 raise NotSentError("refused")
             return
@@ -111,7 +134,7 @@ class Archive:
                 status = association.send_c_store(dataset)
                 code = status.get("Status")
                 if code != _THERE and (code is None or code_to_category(code) not in ("Success", "Warning")):
-                    raise NotSentError("refused")
+                    raise NotSentError("no answer" if code is None else f"status {code:04X}")
         except ValueError:
             raise NotSentError("the archive does not take a kind of the results") from None
         except RuntimeError:
@@ -134,20 +157,36 @@ class Outbox:
         self._scans, self._archive, self._title, self._count = scans, archive, title, count
         # When a scan is tried again, and the pause after that.
         self._next: dict[str, tuple[float, float]] = {}
+        self._reasons: dict[str, str] = {}  # of scans that were not sent; each is logged when it changes
+
+    @property
+    def unsent(self) -> int:
+        """Number of scans whose results the archive has not taken yet."""
+        return sum(1 for _ in self._unsent())
+
+    def _unsent(self) -> Iterator[tuple[Path, list[Path]]]:
+        """The folders of these scans, each with its DICOM files."""
+        for folder in sorted(self._scans.iterdir()):
+            if not (folder / _SENT).exists() and (files := sorted(folder.glob("*.dcm"))):
+                yield folder, files
 
     def send_due(self) -> None:
         """Send what is due; what does not arrive is tried again after a pause that doubles."""
         now = time.monotonic()
-        for folder in sorted(self._scans.iterdir()):
+        for folder, files in self._unsent():
             again, pause = self._next.get(folder.name, (0.0, _FIRST_PAUSE_S))
-            if again > now or (folder / _SENT).exists() or not (files := sorted(folder.glob("*.dcm"))):
+            if again > now:
                 continue
             try:
                 self._archive.send(files, self._title)
-            except NotSentError:
+            except NotSentError as error:
+                if self._reasons.get(folder.name) != str(error):
+                    self._reasons[folder.name] = str(error)
+                    log("not_sent", scan=folder.name, reason=error)
                 self._next[folder.name] = time.monotonic() + pause, min(2 * pause, _LONGEST_PAUSE_S)
                 self._count("not_sent")
             else:
                 write_file(json.dumps([path.name for path in files]).encode(), folder / _SENT)
                 self._next.pop(folder.name, None)
+                self._reasons.pop(folder.name, None)
                 self._count("sent")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 import time
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 from autosam_edge.error_codes import BATCH_IN_USE
 from autosam_edge.errors import BatchError, InputError, OutputError
+from autosam_edge.node.log import log
 from autosam_edge.system.atomic_files import explained
 
 if TYPE_CHECKING:
@@ -23,12 +22,6 @@ if TYPE_CHECKING:
 
 _PAUSE_S = 0.5
 _AWAY_S = 5.0
-
-
-def log(event: str, **facts: object) -> None:
-    """One line on stderr, without patient data."""
-    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    print(now, event, *(f"{key}={value}" for key, value in facts.items()), file=sys.stderr, flush=True)
 
 
 def watch(

@@ -17,9 +17,8 @@ from pydantic import BaseModel
 from starlette.requests import ClientDisconnect
 
 from autosam_edge import __version__
-from autosam_edge.batch.index import short_hash
 from autosam_edge.errors import OutputError
-from autosam_edge.node.watch import log
+from autosam_edge.node.log import log
 from autosam_edge.output_formats import FILE_NAMES
 from autosam_edge.system.atomic_files import explained
 from autosam_edge.system.staging import NEW, new_stage
@@ -158,7 +157,7 @@ class Jobs:
         path = self._inbox / f"{job}.zip"
         if len(job) != 32 or not set(job) <= set("0123456789abcdef") or not path.exists():
             raise HTTPException(404, "there is no such job")
-        return short_hash(str(path.resolve()))
+        return self._batch.id_of_file(path)
 
 
 _BYTES: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 MESSAGE = (
     "error AE-CANCEL-001: stopped on request; no unfinished result was left. "
-    "Remedy: Run the command again; a training goes on from its last checkpoint."
+    "Remedy: Run the command again; a batch, a service or a training goes on where it stopped."
 )
 """The one line about a stopped run, as :data:`autosam_edge.error_codes.CANCELLED` words it."""
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP")

@@ -9,8 +9,11 @@ password go into the environment as ORTHANC_USER and ORTHANC_PASSWORD.
 
 import argparse
 import base64
+import http.client
 import json
 import os
+import signal
+import sys
 import tempfile
 import time
 import urllib.error
@@ -21,6 +24,7 @@ import autosam_edge
 from autosam_edge.errors import AutosamEdgeError
 
 MIN_INSTANCES = 3
+TIMEOUT_S = 300  # for each step of an answer; Orthanc packs a whole series before it sends the first byte
 GONE = 404  # HTTP's code for a series that was deleted after it became stable
 
 
@@ -35,7 +39,7 @@ class Orthanc:
 
     def get(self, path):
         request = urllib.request.Request(self._url + path, headers=self._headers)
-        with urllib.request.urlopen(request) as answer:
+        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
             return answer.read()
 
     def json(self, path):
@@ -43,23 +47,44 @@ class Orthanc:
 
     def store(self, content):
         request = urllib.request.Request(self._url + "/instances", data=content, headers=self._headers)
-        with urllib.request.urlopen(request):
+        with urllib.request.urlopen(request, timeout=TIMEOUT_S):
             pass
 
 
 def work_off(orthanc, session, state, log=print):
     """Segment the series that became stable since the last call; return the number of those segmented."""
-    last = json.loads(state.read_text())["last"] if state.exists() else 0
+    last = kept(state)
     count = 0
     while True:
         changes = orthanc.json(f"/changes?since={last}&limit=100")
         for change in changes["Changes"]:
             if change["ChangeType"] == "StableSeries":
                 count += segment(orthanc, session, change["ID"], log)
-            state.write_text(json.dumps({"last": change["Seq"]}))
+            keep(state, change["Seq"])
+        if changes["Last"] < last:
+            log("Orthanc has a new database: its last change is below that of the state file; starting at 0")
+            last = 0
+            continue
         last = changes["Last"]
         if changes["Done"]:
             return count
+
+
+def kept(state):
+    """The last change that was worked off; 0 if there is no state file."""
+    try:
+        return int(json.loads(state.read_text())["last"])
+    except FileNotFoundError:
+        return 0
+    except (ValueError, KeyError, TypeError):
+        sys.exit("The state file is empty or damaged. Remove it: each series then gets a segmentation again.")
+
+
+def keep(state, last):
+    """Write the state file; a kill leaves the old or the new one, whole."""
+    new = state.with_name(f"{state.name}.new")
+    new.write_text(json.dumps({"last": last}))
+    new.replace(state)
 
 
 def segment(orthanc, session, series, log):
@@ -96,9 +121,14 @@ def main():
     parser.add_argument("--state", type=Path, required=True, help="file that keeps the last change")
     parser.add_argument("--pause", type=float, default=5, help="seconds between two looks")
     arguments = parser.parse_args()
+    for number in (signal.SIGTERM, signal.SIGINT):  # an exit removes the temporary folder, which holds a scan
+        signal.signal(number, lambda *_: sys.exit(0))
     session = autosam_edge.open_session()
     while True:
-        work_off(Orthanc(arguments.url), session, arguments.state)
+        try:
+            work_off(Orthanc(arguments.url), session, arguments.state)
+        except (OSError, http.client.HTTPException) as error:  # Orthanc restarts, or the disk is full
+            print(f"waiting: {type(error).__name__}", getattr(error, "code", ""), flush=True)
         time.sleep(arguments.pause)
 
 

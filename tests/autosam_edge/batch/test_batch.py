@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import sys
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from autosam_edge.batch import workers
 from autosam_edge.batch.batch import Batch, Selection
 from autosam_edge.batch.folder import BatchFolder
 from autosam_edge.batch.job import Fault, Settings
+from autosam_edge.batch.table import Row, write_table
 from autosam_edge.cli import app
 from autosam_edge.error_codes import BATCH_IN_USE
 from autosam_edge.errors import AutosamEdgeError, BatchError, OutputError
@@ -373,6 +375,7 @@ def test_the_workers_of_a_scheduler_do_not_share_this_computer(tmp_path, monkeyp
 
     monkeypatch.setattr("autosam_edge.cli.batch.Batch.__init__", note)
     monkeypatch.setattr("autosam_edge.cli.batch.available_cores", lambda: 8)
+    monkeypatch.setattr("autosam_edge.batch.cluster.has_workers", lambda _: True)
     command = ["batch", str(tmp_path), "-o", str(tmp_path / "out"), "--max-memory", "4000"]
     cluster = [*command, "--scheduler", "tcp://127.0.0.1:9"]
     for one in (command, cluster, [*cluster, "--threads", "2"]):
@@ -381,6 +384,43 @@ def test_the_workers_of_a_scheduler_do_not_share_this_computer(tmp_path, monkeyp
     refused = CliRunner().invoke(app, [*cluster, "--workers", "2"])
     assert refused.exit_code == 2
     assert "--workers: has no effect with --scheduler" in unframed(refused.output)
+
+
+@pytest.mark.parametrize("address", ["nonsense", "tcp://127.0.0.1:9"])
+def test_a_scheduler_that_cannot_be_reached_is_said_before_a_folder_is_made(tmp_path, address):
+    pytest.importorskip("distributed")
+    dask = pytest.importorskip("dask")
+    out = tmp_path / "out"
+    with dask.config.set({"distributed.comm.timeouts.connect": "1s"}):
+        refused = CliRunner().invoke(app, ["batch", str(tmp_path), "-o", str(out), "--scheduler", address])
+    assert isinstance(refused.exception, BatchError), refused.output
+    assert refused.exception.code == "AE-BATCH-008"
+    assert "the same command goes on" in refused.exception.remedy
+    assert not out.exists()
+
+
+def test_a_scheduler_without_workers_is_said(tmp_path, monkeypatch):
+    monkeypatch.setattr("autosam_edge.batch.cluster.has_workers", lambda _: False)
+    command = ["batch", str(tmp_path), "-o", str(tmp_path.parent / "out"), "--scheduler", "tcp://127.0.0.1:9"]
+    assert "waiting for workers" in CliRunner().invoke(app, command).output
+
+
+def test_a_scheduler_that_ends_during_the_run_is_said(scans, tmp_path, monkeypatch):
+    distributed = pytest.importorskip("distributed")
+    future = Mock(result=Mock(side_effect=distributed.client.FutureCancelledError("a", "lost")))
+    client = Mock(submit=lambda *_, **__: future)
+    monkeypatch.setattr(distributed, "Client", lambda _: nullcontext(client))
+    monkeypatch.setattr(distributed, "as_completed", list)
+    with pytest.raises(BatchError, match="AE-BATCH-008"):
+        run(Batch([scans / "a"], tmp_path / "out", SETTINGS), scheduler="tcp://127.0.0.1:9")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_the_name_of_the_folder_need_not_be_utf_8(tmp_path):
+    pytest.importorskip("pyarrow")
+    folder = tmp_path / os.fsdecode(b"M\xfcller")
+    write_table([Row("0", "waiting")], folder)
+    assert (folder / "organs.parquet").read_bytes()[:4] == b"PAR1"
 
 
 def test_the_command_ends_with_the_table_and_an_error_for_the_failed_scans(

@@ -264,6 +264,20 @@ def test_an_archive_that_cannot_be_meant_is_refused(text):
         Archive.parse(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "environment"),
+    [
+        ("https://node:secret@archive/dicom-web", {}),
+        ("https://archive/dicom-web", {"AUTOSAM_EDGE_ARCHIVE_USER": "node"}),
+        ("https://archive/dicom-web", {"AUTOSAM_EDGE_ARCHIVE_PASSWORD": "secret"}),
+    ],
+)
+def test_the_login_of_an_archive_stands_in_two_variables(text, environment):
+    with pytest.raises(ValueError, match="AUTOSAM_EDGE_ARCHIVE_USER and .*_PASSWORD") as refused:
+        Archive.parse(text, environment)
+    assert "secret" not in str(refused.value)
+
+
 @pytest.mark.parametrize("title", ["", "   ", "A" * 17, "A\\B", "ÄRCHIV", "A\tB"])
 @pytest.mark.parametrize("option", ["--aet", "--allow-aet", "--send-to"])
 def test_a_title_that_dicom_does_not_know_is_wrong_usage(tmp_path, option, title):

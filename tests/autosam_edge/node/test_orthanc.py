@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import shutil
 import socket
 import subprocess
+import sys
 import time
 import urllib.error
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -61,7 +64,7 @@ def script():
 
 @pytest.mark.parametrize("code", [404, 500])
 def test_a_series_that_was_deleted_is_passed_over(script, tmp_path, code):
-    """Its change counts as worked off; any other refusal of the server ends the program before that."""
+    """Its change counts as worked off; any other refusal of the server ends the look before that."""
 
     class Server:
         def json(self, path):
@@ -79,6 +82,84 @@ def test_a_series_that_was_deleted_is_passed_over(script, tmp_path, code):
         with pytest.raises(urllib.error.HTTPError):
             script.work_off(Server(), None, state, lines.append)
         assert not state.exists()
+
+
+class Changes:
+    """An Orthanc with one change, which concerns no series."""
+
+    def json(self, path):
+        since = int(path.partition("since=")[2].partition("&")[0])
+        changes = [{"ChangeType": "NewSeries", "ID": "a", "Seq": 7}]
+        return {"Changes": changes if since < 7 else [], "Last": 7, "Done": True}
+
+
+def test_a_new_database_is_worked_off_from_its_start(script, tmp_path):
+    state, lines = tmp_path / "state.json", []
+    script.keep(state, 1000)
+    script.work_off(Changes(), None, state, lines.append)
+    assert script.kept(state) == 7
+    assert ["starting at 0" in line for line in lines] == [True]
+    assert list(tmp_path.iterdir()) == [state]
+
+
+def test_a_kill_leaves_a_whole_state_and_a_damaged_one_is_said(script, tmp_path, monkeypatch):
+    state = tmp_path / "state.json"
+    script.keep(state, 7)
+    monkeypatch.setattr(Path, "replace", Mock(side_effect=KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        script.keep(state, 8)
+    assert script.kept(state) == 7
+    state.write_text("")
+    with pytest.raises(SystemExit, match="empty or damaged"):
+        script.kept(state)
+
+
+def test_it_waits_for_orthanc_and_a_signal_leaves_no_scan(tmp_path):
+    """Orthanc is away; then it gives a series, and the program is stopped while it reads the scan."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        f"""
+import importlib.util, sys, time
+spec = importlib.util.spec_from_file_location("orthanc_script", {str(SCRIPT)!r})
+script = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(script)
+
+class Server:
+    away = True
+    def __init__(self, url): pass
+    def json(self, path):
+        if Server.away:
+            Server.away = False
+            raise script.urllib.error.URLError("Doe^Jane")
+        if path.startswith("/changes"):
+            changes = [dict(ChangeType="StableSeries", ID="a", Seq=7)]
+            return dict(Changes=changes, Last=7, Done=True)
+        return dict(MainDicomTags=dict(Modality="CT"), Instances=["a", "b", "c"])
+    def get(self, path): return b"Doe^Jane"
+
+def read(scan):
+    print("reading", scan.read_bytes(), flush=True)
+    time.sleep(60)
+
+script.Orthanc, script.autosam_edge.read, script.autosam_edge.open_session = Server, read, lambda: None
+script.main()
+"""
+    )
+    command = [sys.executable, program, "http://x", "--state", tmp_path / "state.json", "--pause", "0"]
+    (tmp_path / "tmp").mkdir()
+    process = subprocess.Popen(
+        list(map(str, command)),
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TMPDIR": str(tmp_path / "tmp")},
+    )
+    with process:
+        assert process.stdout.readline().strip() == "waiting: URLError"
+        assert process.stdout.readline().startswith("reading")
+        assert len(list((tmp_path / "tmp").glob("*/scan.zip"))) == 1
+        process.terminate()
+        assert process.wait(30) == 0
+    assert list((tmp_path / "tmp").glob("*/scan.zip")) == []
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from base64 import b64decode
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
@@ -30,7 +31,7 @@ def dicomweb(answers, bodies):
             answer = answers.pop(0)
             if answer is None:
                 return
-            bodies.append((self.path, self.headers["Content-Type"], body))
+            bodies.append((self.path, self.headers["Content-Type"], self.headers["Authorization"], body))
             content = json.dumps(answer[1]).encode()
             self.send_response(answer[0])
             self.send_header("Content-Type", "application/dicom+json")
@@ -51,22 +52,32 @@ def dicomweb(answers, bodies):
             thread.join()
 
 
-def test_results_are_sent_until_the_server_has_taken_them_all(tmp_path, monkeypatch):
+def test_results_are_sent_until_the_server_has_taken_them_all(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sender, "_FIRST_PAUSE_S", 0.0)
     scan = CtFolder(tmp_path / "scans" / "0123")
     scan.write()
     for path in scan.path.iterdir():
         path.rename(path.with_suffix(".dcm"))
     counts, bodies = Counts(), []
-    answers = [None, (503, {}), (409, {}), (202, FAILED), (200, {})]
+    answers = [None, (503, {}), (503, {}), (401, {}), (202, FAILED), (200, {})]
+    login = {"AUTOSAM_EDGE_ARCHIVE_USER": "node", "AUTOSAM_EDGE_ARCHIVE_PASSWORD": "secret:ü"}
     with dicomweb(answers, bodies) as url:
-        outbox = Outbox(tmp_path / "scans", Archive.parse(url), "X", counts.add)
-        for _ in range(7):
+        archive = Archive.parse(url, login)
+        outbox = Outbox(tmp_path / "scans", archive, "X", counts.add)
+        assert outbox.unsent == 1
+        for _ in range(8):
             outbox.send_due()
-    assert counts.all() == {"not_sent": 4, "sent": 1}
+    assert (counts.all(), outbox.unsent) == ({"not_sent": 5, "sent": 1}, 0)
     assert answers == []
+    lines = [line.partition(" ")[2] for line in capsys.readouterr().err.splitlines()]
+    assert lines == [
+        f"not_sent scan=0123 reason={reason}"
+        for reason in ("ConnectionError", "HTTP 503", "HTTP 401", "refused")
+    ]
+    assert "secret" not in repr(archive)
     assert (scan.path / "sent.json").exists()
-    path, kind, body = bodies[-1]
+    path, kind, authorization, body = bodies[-1]
+    assert b64decode(authorization.removeprefix("Basic ")).decode() == "node:secret:ü"
     assert path == "/dicom-web/studies"
     assert kind.startswith("multipart/related")
     for file in sorted(scan.path.glob("*.dcm")):

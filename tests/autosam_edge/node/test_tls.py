@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import subprocess
+import time
 
 import pytest
 import typer
@@ -76,6 +77,24 @@ def test_the_file_that_cannot_be_loaded_is_named(certificates, option, name):
     assert refused.value.param_hint == option
 
 
+def test_an_expired_certificate_is_refused_by_its_day(certificates, monkeypatch):
+    files = certificates / "node.pem", certificates / "node.key", certificates / "sender.pem"
+    now = time.time()
+    monkeypatch.setattr("autosam_edge.cli.node.time.time", lambda: now + 3 * 24 * 3600)
+    with pytest.raises(typer.BadParameter, match=r"has expired on .* GMT; give a valid one") as refused:
+        _tls(*files)
+    assert refused.value.param_hint == "--tls-cert"
+
+
+def test_a_key_with_a_pass_phrase_is_refused_without_a_question(certificates, tmp_path):
+    key = tmp_path / "locked.key"
+    command = ["openssl", "rsa", "-aes128", "-passout", "pass:secret", "-in", certificates / "node.key"]
+    subprocess.run([*command, "-out", key], check=True, capture_output=True)
+    with pytest.raises(typer.BadParameter, match="the key has a pass phrase; give one without") as refused:
+        _tls(certificates / "node.pem", key, None)
+    assert refused.value.param_hint == "--tls-key"
+
+
 @pytest.mark.parametrize(
     ("options", "stored"),
     [
@@ -87,7 +106,7 @@ def test_the_file_that_cannot_be_loaded_is_named(certificates, option, name):
     ids=["known", "stranger", "no-certificate", "no-tls"],
 )
 def test_only_a_sender_with_a_known_certificate_is_served(
-    dcmtk, certificates, tmp_path, monkeypatch, options, stored
+    dcmtk, certificates, tmp_path, monkeypatch, capsys, options, stored
 ):
     monkeypatch.setattr("autosam_edge.node.receiver._HANDSHAKE_S", 3)  # what the end of the node waits for
     study = CtFolder(tmp_path / "study")
@@ -97,6 +116,10 @@ def test_only_a_sender_with_a_known_certificate_is_served(
     with running(tmp_path / "node", settle_s=60, tls=context) as node:
         assert (storescu(dcmtk, node.receiver.port, study.path, tls=options) == 0) == stored
         assert node.counts.all().get("received", 0) == 5 * stored
+        rejected = node.counts.all().get("rejected", 0)
+    lines = [line for line in capsys.readouterr().err.splitlines() if " rejected reason=TLS: " in line]
+    assert len(lines) == rejected == (not stored)
+    assert all(line.endswith(" address=127.0.0.1") for line in lines)
 
 
 def test_a_silent_stranger_does_not_stop_the_next_study(dcmtk, certificates, tmp_path, monkeypatch):

@@ -25,7 +25,6 @@ from starlette.requests import ClientDisconnect
 from typer.testing import CliRunner
 
 from autosam_edge.batch.batch import Batch
-from autosam_edge.batch.index import short_hash
 from autosam_edge.batch.job import Settings
 from autosam_edge.errors import BatchError
 from autosam_edge.node.status import Counts
@@ -181,7 +180,7 @@ def test_a_removal_that_is_cut_off_leaves_no_job(tmp_path, monkeypatch):
     batch, job = Batch([inbox], tmp_path / "out", SETTINGS), "0" * 32
     jobs, upload = Jobs(batch, inbox, Progress(), 0.1), inbox / f"{job}.zip"
     upload.touch()
-    (batch.folder.scans / short_hash(str(upload.resolve()))).mkdir()
+    (batch.folder.scans / batch.id_of_file(upload)).mkdir()
     assert jobs.state(job).state == "done"
 
     def cut_off(_):
@@ -192,6 +191,37 @@ def test_a_removal_that_is_cut_off_leaves_no_job(tmp_path, monkeypatch):
         jobs.remove(job)
     with pytest.raises(HTTPException, match="no such job"):
         jobs.state(job)
+
+
+@pytest.mark.parametrize("older", [False, True])
+def test_a_folder_that_is_moved_keeps_its_jobs(ct, tmp_path, older):  # noqa: F811
+    """Also one that a version without `first-place.txt` wrote, once a newer one has opened it."""
+    ct.write()
+    job, before, after = "0" * 32, tmp_path / "before", tmp_path / "after"
+
+    def opened(root, **movable):
+        batch = Batch([root / "received"], root / "results", SETTINGS, **movable)
+        batch.update_index()
+        return batch
+
+    (before / "received").mkdir(parents=True)
+    (before / "received" / f"{job}.zip").write_bytes(zipped(ct.path))
+    ct.path.rename(before / "received" / "series")  # as the DICOM node stores it
+    batch = opened(before, movable=not older)
+    scans = {scan.id for scan in batch.todo()}
+    assert len(scans) == 2
+    for scan in batch.todo():
+        with batch.folder.new_results(scan) as stage:
+            stage.mkdir()
+            (stage / "statistics.json").touch()
+    assert opened(before, movable=True).todo() == []
+    before.rename(after)
+    batch = opened(after, movable=True)
+    assert ({scan.id for scan in batch.jobs}, batch.todo()) == (scans, [])
+    jobs = Jobs(batch, after / "received", Progress(), 0.1)
+    assert jobs.state(job).state == "done"
+    jobs.remove(job)
+    assert len(list(batch.folder.scans.iterdir())) == 1
 
 
 def test_the_interface_is_described(client):
