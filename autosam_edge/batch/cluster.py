@@ -10,7 +10,6 @@ from autosam_edge.batch.folder import BatchFolder
 from autosam_edge.batch.job import Fault, Job, Settings
 from autosam_edge.batch.scan import Scanner
 from autosam_edge.error_codes import CLUSTER_UNREACHABLE, RESULTS_ELSEWHERE, WORKER_DIED
-from autosam_edge.errors import AutosamEdgeError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -52,6 +51,7 @@ def segment_on_dask(
             ended (-008).
     """
     from distributed import KilledWorker, as_completed
+    from distributed.comm import CommClosedError
 
     folder, done = BatchFolder(root), set[str]()
     with _connected(scheduler) as client:
@@ -63,9 +63,7 @@ def segment_on_dask(
             job = futures[future]
             try:
                 fault = future.result()
-            except AutosamEdgeError:
-                raise
-            except (OSError, CancelledError) as error:
+            except (CommClosedError, CancelledError) as error:
                 raise CLUSTER_UNREACHABLE("the scheduler of the cluster has ended.") from error
             except KilledWorker:
                 fault = Fault.of(WORKER_DIED("workers of the cluster ended over this scan."))

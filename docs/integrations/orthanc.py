@@ -64,6 +64,7 @@ def work_off(orthanc, session, state, log=print):
         if changes["Last"] < last:
             log("Orthanc has a new database: its last change is below that of the state file; starting at 0")
             last = 0
+            keep(state, last)
             continue
         last = changes["Last"]
         if changes["Done"]:
