@@ -245,9 +245,10 @@ METAIMAGE_GRID_INVALID = ErrorCode("AE-MHA-005", "a grid that no CT has", "Conve
 
 # Data sets
 LABEL_VALUE_INVALID = ErrorCode(
-    "AE-DATA-003",
-    "a label that is no class of the data set, or no whole number",
-    "Check that the file belongs to this data set and is a label image.",
+    "AE-DATA-003", "a label that is no class or no whole number", "Give a label image of this data set."
+)
+DATA_LABELS_DIFFER = ErrorCode(
+    "AE-DATA-009", "organs have other numbers, or images are not CT", "Use the layout `decathlon`."
 )
 
 # Bundle, engine, memory

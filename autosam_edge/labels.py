@@ -12,6 +12,8 @@ tritanopia; a test measures it.
 
 from __future__ import annotations
 
+import itertools
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -47,7 +49,41 @@ _MORE = (
     Label(0, "prostate", *_ANY, "", (176, 60, 130)),
 )
 _BY_NAME = {label.name: label for label in (*BTCV_LABELS, *_MORE)}
-_GRAY = (160, 160, 160)
+# For organs that are not known here: far in L*a*b* from the colors above, from gray and from each other.
+_MORE_COLORS = (
+    (244, 40, 244),
+    (64, 244, 40),
+    (148, 148, 52),
+    (40, 244, 184),
+    (232, 160, 244),
+    (40, 124, 232),
+    (172, 232, 40),
+    (244, 172, 100),
+    (244, 40, 100),
+    (208, 52, 184),
+    (232, 112, 124),
+    (40, 244, 112),
+    (172, 64, 244),
+    (184, 196, 40),
+    (148, 124, 208),
+    (148, 232, 160),
+    (244, 136, 100),
+    (244, 160, 40),
+    (232, 124, 244),
+    (124, 172, 88),
+    (220, 196, 100),
+    (100, 208, 40),
+    (244, 40, 160),
+    (184, 100, 184),
+)
+ORGAN_NAME_RULE = (
+    "1 to 64 characters of A to Z, a to z, 0 to 9, space, '_', '+' and '-', the first a letter or a digit"
+)
+
+
+def is_organ_name(name: str) -> bool:
+    """Whether a bundle may give an organ this name, see :data:`ORGAN_NAME_RULE`."""
+    return re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_ +-]{0,63}", name) is not None
 
 
 def label_table(names: Sequence[str]) -> tuple[Label, ...]:
@@ -55,10 +91,9 @@ def label_table(names: Sequence[str]) -> tuple[Label, ...]:
 
     Args:
         names: Names in the order of their values, the background first. An organ that is not known here
-            becomes a gray "Anatomical structure".
+            becomes an "Anatomical structure", with a color by its value.
     """
     return tuple(
-        replace(_BY_NAME.get(name, Label(0, name, *_ANY, "", _GRAY)), value=value)
-        for value, name in enumerate(names)
-        if value > 0
+        replace(_BY_NAME.get(name) or Label(0, name, *_ANY, "", color), value=value)
+        for value, (name, color) in enumerate(zip(names[1:], itertools.cycle(_MORE_COLORS)), start=1)
     )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from autosam_edge.error_codes import MANIFEST_INVALID
 from autosam_edge.errors import BundleError
+from autosam_edge.labels import ORGAN_NAME_RULE, is_organ_name
 from autosam_edge.model import InputContract, Model
 from autosam_edge.plausibility.expected_dice import Confidence
 from autosam_edge.plausibility.thresholds import Thresholds
@@ -33,7 +34,6 @@ _MAX_OVERLAP = 0.9  # more would make any scan a run of days
 _MAX_TILE_VOXELS = 1 << 24
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _FORMAT_NAME = re.compile(r"[a-z0-9-]{1,40}")
-_ORGAN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_ +-]{0,63}")
 _SNOMED_CODE = re.compile(r"[0-9]{6,18}")
 
 
@@ -277,7 +277,7 @@ def _require(holds: bool, what: str, expected: str) -> None:
 
 def _check_label(label: Label) -> None:
     where = f"label {label.name[:80]!r}"
-    _require(_ORGAN_NAME.fullmatch(label.name) is not None, where, "a name of 1 to 64 letters and digits")
+    _require(is_organ_name(label.name), where, f"a name of {ORGAN_NAME_RULE}")
     _require(_SNOMED_CODE.fullmatch(label.snomed_code) is not None, f"{where}: snomed_code", "6 to 18 digits")
     _require(0 < len(label.snomed_meaning) <= 64, f"{where}: snomed_meaning", "1 to 64 characters")
     _require(label.laterality in ("", "left", "right"), f"{where}: laterality", "left, right or empty")

@@ -14,14 +14,14 @@ from autosam_edge.bundle import open_bundle
 from autosam_edge.cli.options import AsJson, BundleOption, FileOut, Scan, Series, named_paths
 from autosam_edge.cli.progress import Stages
 from autosam_edge.cli.tables import new_table, show
-from autosam_edge.error_codes import OUTPUT_IN_INPUT, OUTPUT_OCCUPIED
+from autosam_edge.error_codes import DATA_LABELS_DIFFER, OUTPUT_IN_INPUT, OUTPUT_OCCUPIED
 from autosam_edge.errors import InputError
 from autosam_edge.measurements import dice
 from autosam_edge.read_scan import input_path, read
 from autosam_edge.system.atomic_files import write_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     import numpy.typing as npt
 
@@ -65,16 +65,16 @@ def montage(
     table = open_bundle(bundle).manifest.labels
     volume = read(source, series=series)
     _check_inputs_stay(out, source, files.values())
-    classes = max(label.value for label in table) + 1
-    found = {name: _read_column(name, path, volume.grid, classes) for name, path in files.items()}
+    organs = {label.value: label.name for label in table}
+    found = {name: _read_column(name, path, volume.grid, organs) for name, path in files.items()}
     write_file(draw_montage([MontageCase("", volume, found)], table, planes={"axial": 2, "coronal": 1}), out)
     Stages().log(f"wrote {out}")
-    organs = [organ for label in table if (organ := _organ(label, found, volume.grid.voxel_ml))]
+    rows = [organ for label in table if (organ := _organ(label, found, volume.grid.voxel_ml))]
     if as_json:
-        print(json.dumps({"picture": str(out), "organs": [organ.as_dict() for organ in organs]}))
+        print(json.dumps({"picture": str(out), "organs": [organ.as_dict() for organ in rows]}))
         return
     shown = new_table("milliliters, and Dice with the first column", "organ", *files)
-    for organ in organs:
+    for organ in rows:
         overlaps = {
             name: "    n/a" if value is None else f"  {value:.3f}" for name, value in organ.dice.items()
         }
@@ -82,17 +82,18 @@ def montage(
     show(shown)
 
 
-def _read_column(name: str, path: Path, grid: Grid, classes: int) -> npt.NDArray[np.uint8]:
+def _read_column(name: str, path: Path, grid: Grid, organs: Mapping[int, str]) -> npt.NDArray[np.uint8]:
     """Labels of one column; an error names it by its heading, as the files often share one name."""
-    from autosam_edge.formats.label_image import read_labels
+    from autosam_edge.formats.label_image import read_labels, require_names
 
     try:
-        return read_labels(path, grid, classes, "they and the scan")
+        require_names(path, organs, "Give `--bundle` with the model that made them.")
+        return read_labels(path, grid, max(organs) + 1, "they and the scan")
     except InputError as error:
-        # A file that cannot be read at all may be the right one.
+        # A file that cannot be read at all may be the right one, and so may one of another model.
         remedy = (
             error.remedy
-            if "-INPUT-" in error.code
+            if "-INPUT-" in error.code or error.code == DATA_LABELS_DIFFER.code
             else "Give labels of this scan, such as its segmentation.nii.gz."
         )
         message = f'the labels of "{name}": {error.message}'

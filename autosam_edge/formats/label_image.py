@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
+import json
 from typing import TYPE_CHECKING
 
+import nibabel as nib
 import numpy as np
 
-from autosam_edge.error_codes import GRIDS_DIFFER, LABEL_VALUE_INVALID
+from autosam_edge.error_codes import DATA_LABELS_DIFFER, GRIDS_DIFFER, LABEL_VALUE_INVALID
 from autosam_edge.errors import InputError
 from autosam_edge.formats.file_kind import ENOUGH_BYTES, is_nifti
 from autosam_edge.formats.nifti import LABEL_INTENT, read_array
@@ -14,6 +17,7 @@ from autosam_edge.formats.voxels import read_start
 from autosam_edge.volume import RESEARCH_USE
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     import numpy.typing as npt
@@ -23,6 +27,7 @@ if TYPE_CHECKING:
 # Tools write the same grid in slightly different ways (quaternion or matrix, both float32); a voxel is fifty
 # times as large.
 _GRID_TOLERANCE_MM = 0.01
+_MAX_HEADER_BYTES = 1 << 20  # with the label table and the provenance of 255 organs, 60 kB
 _END_OF_OWN_METAIMAGE = f"\nComment = {RESEARCH_USE}\nElementType = MET_UCHAR\n".encode()
 
 
@@ -54,6 +59,35 @@ def read_labels(path: Path, grid: Grid, classes: int, what: str) -> npt.NDArray[
     values, own = read_array(path)
     require_same_grid(grid, own, what)
     return as_labels(values, classes)
+
+
+def require_names(path: Path, names: Mapping[int, str], remedy: str) -> None:
+    """Refuse a file of this package whose own label table gives a value another organ.
+
+    A file without such a table, as other tools write it, is accepted.
+
+    Args:
+        names: The organs that are expected, by value.
+
+    Raises:
+        InputError: AE-DATA-009, or the file cannot be read (AE-INPUT-003).
+    """
+    for value, name in _stored_names(path).items():
+        if (expected := names.get(value, "no organ")) != name:
+            raise DATA_LABELS_DIFFER(
+                f"the file says that its label {value} is {name}, expected {expected}.", remedy=remedy
+            )
+
+
+def _stored_names(path: Path) -> dict[int, str]:
+    """Organs by value in the JSON of a header, see :func:`~autosam_edge.formats.nifti.write_nifti`."""
+    start, _ = read_start(path, _MAX_HEADER_BYTES)
+    try:
+        header = nib.Nifti1Header.from_fileobj(io.BytesIO(start), check=False)
+        labels = json.loads(header.extensions[0].get_content())["labels"]
+        return {int(label["value"]): str(label["name"]) for label in labels}
+    except Exception:  # no extension, one of another tool, or a file that its reader refuses
+        return {}
 
 
 def as_labels(values: npt.NDArray[np.generic], classes: int) -> npt.NDArray[np.uint8]:

@@ -33,6 +33,8 @@ _HOW_TO_READ = (
 )
 _HEADING = 30
 _ROW, _SMALLEST_ROW = 66, 44  # pixels of an organ: where there is room, and where many warnings need it
+_TWO_LINES, _LEAST_ROW = 40, 26  # a row below has one line of numbers; less than the least has no row
+_TITLE = 48  # pixels of the swatch before a title, and of the gap behind it
 _LINE = 20  # pixels of a line of text below the legend
 _GAP = 14  # pixels between the legend and the text
 
@@ -70,6 +72,11 @@ def draw_panel(
     must = sum(len(lines) for lines in warnings if lines[0][1] != QUIET)
     fixed = len(about) + len(how_to_read) + 1  # one line counts what is left out
     height = bottom - y - _GAP
+    if len(statistics) * _LEAST_ROW > height - fixed * _LINE:
+        fixed += 1
+        shown = (height - fixed * _LINE) // _LEAST_ROW
+        about = [(f"and {len(statistics) - shown} more organs: statistics.csv", QUIET), *about]
+        statistics = statistics[:shown]
     count = max(1, len(statistics))
     smallest = min(_SMALLEST_ROW, (height - fixed * _LINE) // count)
     row = max(smallest, min(_ROW, (height - (fixed + must + 1) * _LINE) // count))
@@ -117,16 +124,22 @@ def _legend_row(
     middle = y + height // 2 - 4
     present = organ.voxels > 0
     draw.line((left, y + height - 4, right, y + height - 4), fill=(28, 35, 45))
-    swatch(draw, (left, middle), organ.label, organ.title, color, present=present)
     signs = (" *" if organ.touches_border else "") + (" !" if mark else "")
-    if not present:
-        draw.text((right, middle), "not found" + signs, font=font(16), fill=mark or QUIET, anchor="rm")
-        return
-    volume_ml = f"{organ.ml:.0f} ml" if organ.ml >= 20 else f"{organ.ml:.1f} ml"
-    draw.text((right, middle - 10), volume_ml + signs, font=font(20), fill=mark or TEXT, anchor="rm")
-    dice = "" if organ.expected_dice is None else f"  ·  {organ.expected_dice:.2f}"
-    hu = f"{organ.mean_hu:.0f} ± {organ.sd_hu:.0f} HU"
-    draw.text((right, middle + 11), hu + dice, font=font(14), fill=QUIET, anchor="rm")
+    lines = [(0, "not found" + signs, 16, mark or QUIET)]
+    if present:
+        volume = (f"{organ.ml:.0f} ml" if organ.ml >= 20 else f"{organ.ml:.1f} ml") + signs
+        dice = "" if organ.expected_dice is None else f"  ·  {organ.expected_dice:.2f}"
+        hu = f"{organ.mean_hu:.0f} ± {organ.sd_hu:.0f} HU{dice}"
+        lines = [(-10, volume, 20, mark or TEXT), (11, hu, 14, QUIET)]
+        if height < _TWO_LINES:
+            lines = [(0, f"{volume}  ·  {hu}", 14, mark or TEXT)]
+    title = organ.title
+    room = right - left - _TITLE - font(lines[0][2]).getlength(lines[0][1])
+    while height < _TWO_LINES and len(title) > 3 and font(19).getlength(title) > room:
+        title = f"{title.removesuffix('...')[:-1]}..."
+    swatch(draw, (left, middle), organ.label, title, color, present=present)
+    for down, text, size, ink in lines:
+        draw.text((right, middle + down), text, font=font(size), fill=ink, anchor="rm")
 
 
 def _about_the_legend(statistics: Sequence[OrganStatistics], marks: dict[str, Color]) -> list[Line]:

@@ -10,8 +10,13 @@ import pytest
 
 from autosam_edge.cli.montage import _check_inputs_stay, _organ, _read_column
 from autosam_edge.errors import InputError, OutputError
+from autosam_edge.formats.nifti import write_nifti
 from autosam_edge.geometry import Grid
-from autosam_edge.labels import BTCV_LABELS
+from autosam_edge.labels import BTCV_LABELS, label_table
+from autosam_edge.volume import Segmentation
+
+GRID = Grid.axis_aligned((4, 4, 4), (3.0, 1.0, 1.0))
+ORGANS = {label.value: label.name for label in BTCV_LABELS}
 
 
 @pytest.mark.parametrize(
@@ -34,10 +39,28 @@ def test_wrong_labels_of_a_montage_are_named_by_their_heading(tmp_path, content,
         affine[2, 3] = shift_mm
         nib.save(nib.Nifti1Image(np.full((4, 4, 4), value, np.uint8), affine), path)
     with pytest.raises(InputError, match=words) as caught:
-        _read_column("y", path, Grid.axis_aligned((4, 4, 4), (3.0, 1.0, 1.0)), 14)
+        _read_column("y", path, GRID, ORGANS)
     assert caught.value.message.startswith('the labels of "y": ')
     if content:
         assert caught.value.remedy == "Give labels of this scan, such as its segmentation.nii.gz."
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (("spleen", "kidney_right"), None),
+        (("liver", "kidney_left"), "label 1 is liver, expected spleen"),
+        ((*ORGANS.values(), "toe"), "label 14 is toe, expected no organ"),
+    ],
+)
+def test_labels_of_another_model_are_refused(tmp_path, names, words):
+    """A file of this package says what its values mean; fewer of the same organs are welcome."""
+    path, labels = tmp_path / "labels.nii.gz", np.full(GRID.shape, len(names), np.uint8)
+    write_nifti(Segmentation(labels, GRID, label_table(["background", *names])), path)
+    with pytest.raises(InputError, match=words) if words else contextlib.nullcontext() as caught:
+        _read_column("y", path, GRID, ORGANS)
+    if words:
+        assert (caught.value.code, "`--bundle`" in caught.value.remedy) == ("AE-DATA-009", True)
 
 
 def test_a_volume_of_a_montage_is_rounded_once():

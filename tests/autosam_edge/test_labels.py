@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from pydicom.sr._concepts_dict import concepts
 
-from autosam_edge.labels import BTCV_LABELS
+from autosam_edge.labels import _MORE_COLORS, BTCV_LABELS, is_organ_name, label_table
 
 ADJACENT = [
     ("liver", "gallbladder"),
@@ -115,6 +115,31 @@ def test_sides_agree_with_names() -> None:
     for label in BTCV_LABELS:
         side = label.name.rsplit("_", 1)[-1]
         assert label.laterality == (side if side in {"left", "right"} else "")
+
+
+def test_organs_that_are_not_known_have_colors_of_their_own() -> None:
+    """Far from those of known organs, from gray and from each other."""
+    table = label_table(["background", "liver", *(f"organ {value}" for value in range(2, 41))])
+    colors = [label.color for label in table]
+    assert colors[0] == BTCV_LABELS[5].color
+    assert len(set(colors[1:])) == len(_MORE_COLORS)
+    assert colors[1:] == [label.color for label in label_table(["", *("toe " * 40).split()])][1:]
+    seen = [
+        lab(color, VISION["normal"]) for color in (*_MORE_COLORS, *(known.color for known in BTCV_LABELS))
+    ]
+    assert min(np.linalg.norm(a - b) for a, b in itertools.combinations(seen, 2)) > 11
+    more = seen[: len(_MORE_COLORS)]
+    assert min(np.linalg.norm(a - b) for a, b in itertools.combinations(more, 2)) > 20
+    assert min(np.hypot(*color[1:]) for color in more) > 45
+
+
+@pytest.mark.parametrize(
+    ("name", "good"),
+    [("kidney_left", True), ("Left Kidney", True), ("non-enhancing tumor", True), ("x" * 64, True)]
+    + [(name, False) for name in ("", " x", "Tumör", "a/b", "<b>", "=cmd()", "a\n", "x" * 65)],
+)
+def test_names_that_a_bundle_may_hold(name, good) -> None:
+    assert is_organ_name(name) == good
 
 
 @pytest.mark.parametrize("vision", VISION)

@@ -43,11 +43,6 @@ DATA_FILE_CHANGED = ErrorCode(
     "a file of the data set is not the one that was prepared",
     "Restore the file, or run `data prepare` again.",
 )
-DATA_LABELS_DIFFER = ErrorCode(
-    "AE-DATA-009",
-    "`dataset.json` numbers organs in another way, or its images are not CT",
-    "Use the layout `decathlon`, which reads its labels.",
-)
 PREDICTION_MISSING = ErrorCode(
     "AE-DATA-010",
     "no prediction of a case, or two",

@@ -245,12 +245,12 @@ def confidence(
     result = study.finished(result, used)
     for name, found in result["reliability"].items():
         print(
-            f"{name}: {found['organs']} organs, mean error {shown(found['mean_error'])}, "
+            f"{name}: organs: {found['organs']}, mean error {shown(found['mean_error'])}, "
             f"rank correlation {shown(found['rank_correlation'])}"
         )
         for row in found["bins"]:
             print(
-                f"  expected {row['from']:.1f} to {row['to']:.1f}: {row['organs']:4} organs, "
+                f"  expected {row['from']:.1f} to {row['to']:.1f}: organs: {row['organs']:4}, "
                 f"mean expected {row['expected']:.3f}, mean Dice {row['dice']:.3f}"
             )
     write_file(as_json(result), out)

@@ -94,7 +94,7 @@ def measure(
             if made is not None:
                 found = _measure(session, made, _onto(scan, made.grid), organs)
                 result["inputs"].append({"scan": entry.name, "input": step.name, **found})
-                log(f"{entry.name}, {step.name}: {len(found['organs'])} organs")
+                log(f"{entry.name}, {step.name}: organs: {len(found['organs'])}")
                 save(result)
 
 

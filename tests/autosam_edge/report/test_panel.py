@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from autosam_edge_test_hazards import hazard
 from PIL import Image, ImageDraw
 
 from autosam_edge.geometry import Grid
-from autosam_edge.labels import BTCV_LABELS
+from autosam_edge.labels import BTCV_LABELS, label_table
 from autosam_edge.measurements import organ_statistics
 from autosam_edge.report import preview
 from autosam_edge.report.drawing import AMBER, PAGE, RED
 from autosam_edge.report.panel import draw_panel, wrap
 from autosam_edge.scan_warning import ScanWarning
-from autosam_edge.volume import Segmentation, Volume
+from autosam_edge.volume import Label, Segmentation, Volume
 
 SHAPE = (4, 20, 24)
 PLACE = (1572, 112, 1972, 1384)
@@ -23,25 +25,29 @@ CAUTION = ScanWarning("AE-WARN-040", "caution", "Slices are 5 mm apart, so small
 DOUBTFUL = ScanWarning("AE-WARN-100", "doubtful", "The liver lies left of the spleen.", "liver")
 
 
-def labeled(*warnings: ScanWarning) -> tuple[Volume, Segmentation]:
-    """A scan with a liver, and these warnings."""
+def labeled(*warnings: ScanWarning, table: Sequence[Label] = BTCV_LABELS) -> tuple[Volume, Segmentation]:
+    """A scan with an organ of value 6, BTCV's liver, and these warnings."""
     labels = np.zeros(SHAPE, np.uint8)
     labels[1:3, 5:15, 5:15] = 6
     grid = Grid.axis_aligned(SHAPE, (3.0, 1.0, 1.0))
     return Volume(np.zeros(SHAPE, np.int16), grid), Segmentation(
-        labels, grid, BTCV_LABELS, warnings=tuple(warnings)
+        labels, grid, tuple(table), warnings=tuple(warnings)
     )
 
 
-def panel(*warnings: ScanWarning) -> tuple[np.ndarray, list[str]]:
+def panel(
+    *warnings: ScanWarning, table: Sequence[Label] = BTCV_LABELS, places: list[tuple[int, int]] | None = None
+) -> tuple[np.ndarray, list[str]]:
     """Pixels (1400, 2000, 3) of a page with the panel alone, and the texts that were written on it."""
-    volume, segmentation = labeled(*warnings)
+    volume, segmentation = labeled(*warnings, table=table)
     page = Image.new("RGB", (2000, 1400), PAGE)
     draw = ImageDraw.Draw(page)
     write, texts = draw.text, []
 
     def note(place: object, text: str, **options: object) -> None:
         texts.append(text)
+        if places is not None:
+            places.append(place)
         write(place, text, **options)
 
     draw.text = note
@@ -89,6 +95,20 @@ def test_an_organ_with_a_warning_is_marked_in_the_legend() -> None:
     assert "! a warning is about this organ" in texts
     _, texts = panel(ScanWarning("AE-WARN-080", "info", "A part was removed.", "liver"))
     assert "0.6 ml" in texts
+
+
+@pytest.mark.parametrize("organs", [4, 24, 40, 100])
+def test_the_legend_of_many_organs_can_be_read(organs: int) -> None:
+    """No line of numbers lies over another one; organs without a row are counted."""
+    table = label_table(["background", *(f"some quite long name {value}" for value in range(1, organs + 1))])
+    places: list[tuple[int, int]] = []
+    pixels, texts = panel(CAUTION, DOUBTFUL, table=table, places=places)
+    heights = sorted({y for x, y in places if x == PLACE[2]})
+    assert min(np.diff(heights)) >= 20
+    more = [int(text.split()[1]) for text in texts if text.endswith("more organs: statistics.csv")]
+    assert bool(more) == (organs == 100)
+    assert sum("ome quite" in text for text in texts) == organs - sum(more)
+    assert (pixels[PLACE[3] + 1 :] == np.array(PAGE)).all()
 
 
 @pytest.mark.parametrize("doubtful", [True, False])

@@ -189,7 +189,15 @@ def test_a_decathlon_lists_itself(tmp_path):
         ({"modality": {"0": "CT", "1": "PET"}}, "AE-DATA-009"),
         ({"labels": {"0": "background", "2": "spleen"}}, "AE-DATA-006"),
         ({"labels": {"0": "background", "1": "left kidney", "2": "kidney_left"}}, "AE-DATA-006"),
+        *(
+            ({"labels": {"0": "background", "1": name}}, "AE-DATA-006")
+            for name in ("", "Tumör", "a/b", "x" * 65)
+        ),
+        ({"labels": {"0": "liver", "1": "spleen"}}, "AE-DATA-006"),
+        ({"labels": ["background", "spleen"]}, "AE-DATA-006"),
+        ({"labels": None}, "AE-DATA-006"),
         ({"training": ["imagesTr/s_1.nii.gz"]}, "AE-DATA-006"),
+        ({"training": [{"label": "s_1.nii.gz"}]}, "AE-DATA-006"),
         ({"training": [{"image": "../s_1.nii.gz", "label": "s_1.nii.gz"}]}, "AE-DATA-006"),
         ({"training": [{"image": "/s_1.nii.gz", "label": "s_1.nii.gz"}]}, "AE-DATA-006"),
         ({"training": [{"image": "a b.nii.gz", "label": "s_1.nii.gz"}]}, "AE-DATA-006"),
@@ -198,10 +206,35 @@ def test_a_decathlon_lists_itself(tmp_path):
     ],
 )
 def test_a_decathlon_that_cannot_be_used_is_refused(changes, code, tmp_path):
-    """Not CT, gaps in the numbers, no label, paths that lead out, names that not every disk takes."""
+    """Not CT, labels that no model may have, no label, paths that lead out, bad names of cases."""
     with pytest.raises(InputError) as caught:
         decathlon(tmp_path, **changes)
     assert code_of(caught) == code
+    assert "Error" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        ({"0": "background", "1": "liver", "5": "tumor"}, "have the numbers 0, 1, 5; expected 0, 1, 2"),
+        ({"0": "background", "1": "liver", "2": ""}, "the name of label 2 is '', expected 1 to 64"),
+        (
+            {"0": "background", "1": "Left Kidney", "2": "kidney_left"},
+            "two labels have the name 'kidney_left'",
+        ),
+        ({"0": "liver", "1": "spleen"}, "label 0 is 'liver', expected \"background\""),
+    ],
+)
+def test_labels_that_cannot_be_used_are_named(labels, words, tmp_path):
+    """And the label files are not forgotten."""
+    with pytest.raises(InputError, match=words) as caught:
+        decathlon(tmp_path, labels=labels)
+    assert "label files" in caught.value.remedy
+
+
+@pytest.mark.parametrize("name", ["Background", "Clear Label", "unlabeled"])
+def test_the_background_has_other_names_too(name, tmp_path):
+    assert len(decathlon(tmp_path, labels={"0": name, "1": "liver"}).labels) == 2
 
 
 @pytest.mark.parametrize(
@@ -269,6 +302,19 @@ def test_partly_labeled_scans_say_which_organs_are_known(tmp_path):
         ("none", (), False),
     ]
     assert listing.labels == BTCV_NAMES
+
+
+def test_partly_labeled_scans_may_have_organs_of_their_own(tmp_path):
+    """Those of a ``dataset.json``; a value beyond them is refused."""
+    write_partial(tmp_path)
+    write_json(
+        tmp_path, labels={"0": "background", **{str(value): f"Organ {value}" for value in range(1, 15)}}
+    )
+    assert LAYOUTS["partial"](tmp_path).labels[14] == "organ_14"
+    write_json(tmp_path, labels={"0": "background", "1": "liver"})
+    with pytest.raises(InputError, match="case all knows label 13, expected 1 to 1") as caught:
+        LAYOUTS["partial"](tmp_path)
+    assert code_of(caught) == "AE-DATA-006"
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -210,6 +211,25 @@ def test_a_run_that_is_stopped_leaves_nothing(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         prepare_dataset(listing, tmp_path / "out", progress=stop)
+    assert left_over(tmp_path) == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
+def test_a_full_disk_is_told(tmp_path, monkeypatch):
+    """NumPy's own error about a file has no number that would say so."""
+    listing = LAYOUTS["btcv"](write_btcv(tmp_path / "data", ("0001", "0035")))
+    open_path = Path.open
+
+    def opened(path, mode="r", **options):
+        return open_path(
+            Path("/dev/full") if path.suffix == ".npy" and mode == "wb" else path, mode, **options
+        )
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", opened)
+        with pytest.raises(OutputError) as caught:
+            prepare_dataset(listing, tmp_path / "out")
+    assert caught.value.code == "AE-OUTPUT-003"
     assert left_over(tmp_path) == []
 
 

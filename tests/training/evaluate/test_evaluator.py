@@ -17,7 +17,9 @@ from typer.testing import CliRunner
 
 from autosam_edge.cli import app
 from autosam_edge.errors import InputError
-from autosam_edge.formats.nifti import read_array
+from autosam_edge.formats.nifti import read_array, write_nifti
+from autosam_edge.labels import label_table
+from autosam_edge.volume import Segmentation
 from autosam_edge_training.data import BTCV_NAMES, LAYOUTS, Prepared, prepare_dataset, prepare_phantoms
 from autosam_edge_training.evaluate.evaluator import evaluate_method, evaluate_predictions
 from autosam_edge_training.evaluate.report import summarize
@@ -215,6 +217,14 @@ def test_an_organ_that_the_truth_lacks(tmp_path):
     assert liver.dice == liver.nsd_1 == 0.0
 
 
+def write_other_organs(folder):
+    """A result of this package, of a model with other organs."""
+    path = folder / "0035.nii.gz"
+    grid = read_array(path)[1]
+    table = label_table(["background", "liver", "tumor"])
+    write_nifti(Segmentation(np.zeros(grid.shape, np.uint8), grid, table), path)
+
+
 @pytest.mark.parametrize(
     ("break_it", "code"),
     [
@@ -230,8 +240,9 @@ def test_an_organ_that_the_truth_lacks(tmp_path):
             "AE-DATA-003",
         ),
         (lambda folder: (folder / "0035.nii.gz").write_bytes(b"x"), "AE-NIFTI-001"),
+        (write_other_organs, "AE-DATA-009"),
     ],
-    ids=["missing", "two", "moved", "other shape", "unknown label", "damaged"],
+    ids=["missing", "two", "moved", "other shape", "unknown label", "damaged", "another model's"],
 )
 def test_predictions_that_cannot_be_scored_are_refused(break_it, code, prepared, predictions):
     """Rather than resampled, clipped or guessed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -29,7 +30,7 @@ from autosam_edge_test_recipes import (
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from autosam_edge import __version__
-from autosam_edge.errors import TrainingError
+from autosam_edge.errors import OutputError, TrainingError
 from autosam_edge_training import train_student
 from autosam_edge_training.config import as_dict
 from autosam_edge_training.data import Prepared
@@ -216,6 +217,24 @@ def test_a_stop_while_a_checkpoint_is_written_costs_only_that_one(
     assert next(run.steps(5)) == 1
     assert [line["step"] for line in reports(tmp_path / "run")] == [1]
     assert same_weights(one.train(one.config, cubes, tmp_path / "run"), expected)
+
+
+def test_a_full_disk_is_told(cubes, taught, tmp_path, monkeypatch):
+    """Torch raises an error about the end of its file over that of the system."""
+
+    def save(_state, _file):
+        try:
+            raise OSError(errno.ENOSPC, "full")
+        finally:
+            raise RuntimeError("unexpected pos")  # as torch does it
+
+    config, fabric = recipe("student", taught).config, start_fabric("fp32", batch=1)
+    run = RunFolder(tmp_path / "run", "student", config, prepared=Prepared.read(cubes), fabric=fabric)
+    next(run.steps(1))
+    monkeypatch.setattr(torch, "save", save)
+    with pytest.raises(OutputError) as caught:
+        run.save(1, {})
+    assert caught.value.code == "AE-OUTPUT-003"
 
 
 def test_a_line_without_an_end_is_dropped(uninterrupted, cubes, tmp_path):

@@ -17,8 +17,9 @@ from typing import Annotated
 
 from pydantic import ConfigDict, Field
 
+from autosam_edge.error_codes import DATA_LABELS_DIFFER
 from autosam_edge.errors import AutosamEdgeError
-from autosam_edge.labels import BTCV_LABELS
+from autosam_edge.labels import BTCV_LABELS, ORGAN_NAME_RULE, is_organ_name
 from autosam_edge_training.choices import Split
 from autosam_edge_training.data.case import AMOS_INTENSITY, BTCV_INTENSITY, Intensity
 from autosam_edge_training.data.manifest import (
@@ -30,12 +31,7 @@ from autosam_edge_training.data.manifest import (
     names_by_value,
     read_description,
 )
-from autosam_edge_training.error_codes import (
-    CASE_FILE_MISSING,
-    DATA_LABELS_DIFFER,
-    DATA_LAYOUT_UNKNOWN,
-    SPLIT_EMPTY,
-)
+from autosam_edge_training.error_codes import CASE_FILE_MISSING, DATA_LAYOUT_UNKNOWN, SPLIT_EMPTY
 from autosam_edge_training.strict import JsonObject, checked_dataclass
 
 BTCV_NAMES = ("background", *(label.name for label in BTCV_LABELS))
@@ -91,7 +87,20 @@ _ALIASES = {
 }
 # Of SwinUNETR's file for BTCV; elsewhere they may mean something else ("lad" is a coronary artery too).
 _SHORT = {"veins": "portal_vein_and_splenic_vein", "rad": "adrenal_gland_right", "lad": "adrenal_gland_left"}
+# How data sets call the value 0, after lower case and underscores.
+_BACKGROUND = {
+    "background",
+    "bg",
+    "clear_label",
+    "ignore",
+    "none",
+    "other",
+    "unlabeled",
+    "unlabelled",
+    "void",
+}
 _CORRECT = "Correct it."  # the remedy for a list that came with the data set
+_RENUMBER = f"{_CORRECT} Where a label gets another number, change it in the label files too."
 
 
 @dataclass(frozen=True)
@@ -229,13 +238,7 @@ def list_decathlon(source: Path) -> Listing:
             are not CT (AE-DATA-009).
     """
     content = read_description(JsonObject, source / "dataset.json", remedy=_CORRECT)
-    if isinstance(content.get("labels"), dict) and "background" in content["labels"]:
-        raise broken(
-            "dataset.json",
-            "it is that of an nnU-Net data set, with labels as name to number",
-            remedy='Write its "labels" as number to name, and the cases as a list "training" of '
-            '{"image": FILE, "label": FILE}, as the Decathlon has them.',
-        )
+    labels = _own_labels(content)
     modality = content.get("modality", {"0": "CT"})
     if not isinstance(modality, dict) or [str(kind).upper() for kind in modality.values()] != ["CT"]:
         raise DATA_LABELS_DIFFER(
@@ -244,9 +247,6 @@ def list_decathlon(source: Path) -> Listing:
     splits: dict[Split, list[Pair]] = {split: [] for split in SPLITS}
     unlabeled = 0
     try:
-        labels = tuple(total_segmentator_name(name) for name in names_by_value(content["labels"]))
-        if len(set(labels)) != len(labels):
-            raise ValueError("two labels have the same name")
         for split in SPLITS:
             for entry in content.get(split, []):
                 if isinstance(entry, dict) and "label" in entry:
@@ -256,8 +256,10 @@ def list_decathlon(source: Path) -> Listing:
                     unlabeled += 1
                 else:
                     raise ValueError(f"a case of {split} has no label")
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise broken("dataset.json", f"{type(error).__name__}, {error}", remedy=_CORRECT) from error
+    except KeyError as error:
+        raise broken("dataset.json", f"a case has no {error}", remedy=_CORRECT) from error
+    except (TypeError, ValueError, AttributeError) as error:
+        raise broken("dataset.json", str(error), remedy=_CORRECT) from error
     try:
         for pair in itertools.chain(*splits.values()):
             case_name(pair.name)
@@ -273,15 +275,16 @@ def list_decathlon(source: Path) -> Listing:
 class _PartialCase:
     """A case in ``cases.json``: the label values that are labeled everywhere in its scan."""
 
-    known: tuple[Annotated[int, Field(ge=1, lt=len(BTCV_NAMES))], ...]
+    known: tuple[Annotated[int, Field(ge=1)], ...]
 
 
 def list_partial(source: Path) -> Listing:
-    """Scans that are labeled in part, with BTCV's organs, in ``images/``, ``labels/`` and ``cases.json``.
+    """Scans that are labeled in part, in ``images/``, ``labels/`` and ``cases.json``.
 
     ``cases.json`` maps each name to an object whose ``known`` lists the values that are labeled everywhere in
     that scan. A voxel of value 255 may be the background or an organ that is not in that list. A scan without
-    a label file has an empty list. All cases are for training.
+    a label file has an empty list. All cases are for training. The organs are those of ``labels`` in a
+    ``dataset.json``, as :func:`list_decathlon` reads them, or BTCV's where there is none.
 
     Raises:
         InputError: No ``cases.json`` (AE-INPUT-010), one that cannot be used (AE-DATA-006), or a missing file
@@ -290,12 +293,21 @@ def list_partial(source: Path) -> Listing:
     pairs = []
     remedy = "Correct it; where the name of a case is refused, rename its files too."
     cases = read_description(dict[CaseName, _PartialCase], source / "cases.json", remedy=remedy)
+    labels = BTCV_NAMES
+    if (source / "dataset.json").is_file():
+        labels = _own_labels(read_description(JsonObject, source / "dataset.json", remedy=_CORRECT))
     for name, case in cases.items():
         known = tuple(sorted(case.known))
+        if known and known[-1] >= len(labels):
+            raise broken(
+                "cases.json",
+                f"case {name} knows label {known[-1]}, expected 1 to {len(labels) - 1}",
+                remedy="Correct it. Where the organs are not BTCV's, write `labels` into a dataset.json.",
+            )
         image, label = (source / folder / f"{name}.nii.gz" for folder in ("images", "labels"))
         pairs.append(Pair(name, image, label if known or label.is_file() else None, known))
     splits: dict[Split, tuple[Pair, ...]] = {"training": tuple(pairs), "validation": (), "test": ()}
-    return Listing("partial", source, BTCV_NAMES, BTCV_INTENSITY, splits)
+    return Listing("partial", source, labels, BTCV_INTENSITY, splits)
 
 
 LAYOUTS: Mapping[str, Callable[[Path], Listing]] = {
@@ -373,8 +385,42 @@ def _check_labels(source: Path, expected: tuple[str, ...]) -> None:
         raise _other_labels(f"there are {len(names)} labels, expected {len(expected)}")
 
 
+def _own_labels(description: JsonObject) -> tuple[str, ...]:
+    """The organs of a ``dataset.json`` by TotalSegmentator's names, the background first.
+
+    Raises:
+        InputError: A bundle could not have them, or they are no list of organs by number (AE-DATA-006).
+    """
+    stated = description.get("labels")
+    if isinstance(stated, dict) and "background" in stated:
+        raise broken(
+            "dataset.json",
+            "it is that of an nnU-Net data set, with labels as name to number",
+            remedy='Write its "labels" as number to name, and the cases as a list "training" of '
+            '{"image": FILE, "label": FILE}, as the Decathlon has them.',
+        )
+    try:
+        if not isinstance(stated, dict) or not all(number.isdecimal() for number in stated):
+            raise ValueError('it has no "labels" as number to name')
+        by_number = {int(value): total_segmentator_name(str(name)) for value, name in stated.items()}
+        for value, name in by_number.items():
+            if value and not is_organ_name(name):
+                raise ValueError(f"the name of label {value} is {name[:80]!r}, expected {ORGAN_NAME_RULE}")
+        labels = names_by_value({str(value): name for value, name in by_number.items()})
+        if labels[0] not in _BACKGROUND:
+            raise ValueError(
+                f'label 0 is {labels[0][:80]!r}, expected "background", as 0 stands where no organ is'
+            )
+    except ValueError as error:
+        raise broken("dataset.json", str(error), remedy=_RENUMBER) from error
+    return labels
+
+
 def _other_labels(what: str) -> AutosamEdgeError:
-    return DATA_LABELS_DIFFER(f"dataset.json numbers the organs in another way: {what}.")
+    return DATA_LABELS_DIFFER(
+        f"dataset.json numbers the organs in another way: {what}.",
+        remedy="Use the layout `decathlon`, which reads its labels.",
+    )
 
 
 def total_segmentator_name(name: str) -> str:

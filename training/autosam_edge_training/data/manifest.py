@@ -283,10 +283,15 @@ def names_by_value(labels: dict[str, str]) -> tuple[str, ...]:
     Raises:
         ValueError: The values are not 0, 1, 2, ..., or a name stands there twice.
     """
-    by_value = {int(value): str(name) for value, name in labels.items()}
-    names = tuple(by_value[value] for value in sorted(by_value))
-    if sorted(by_value) != list(range(len(by_value))) or len(set(names)) != len(names) or len(names) < 2:
-        raise ValueError("labels are numbered 0, 1, 2 and so on, each with a name of its own")
+    by_value = {
+        int(value): str(name) for value, name in sorted(labels.items(), key=lambda item: int(item[0]))
+    }
+    values, names = [*by_value], tuple(by_value.values())
+    if values != [*range(len(values))] or len(values) < 2:
+        found = ", ".join(map(str, values[:20]))
+        raise ValueError(f"the labels have the numbers {found}; expected 0, 1, 2 and so on, at least 0 and 1")
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"two labels have the name {twice[0][:80]!r}; expected a name of its own for each")
     return names
 
 

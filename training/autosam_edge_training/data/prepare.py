@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import MappingProxyType
+from types import MappingProxyType, SimpleNamespace
 
 import nibabel as nib
 import numpy as np
@@ -153,7 +153,9 @@ def _fill(
         hashes = {}
         for kind, array in (("image", case.image), ("target", case.target)):
             path = wanted.folder / f"{entry.name}.{kind}.npy"
-            np.save(path, array, allow_pickle=False)
+            with path.open("wb") as file:
+                # To a file itself, NumPy writes in C, and its error does not say that the disk is full.
+                np.lib.format.write_array(SimpleNamespace(write=file.write), array, allow_pickle=False)
             hashes[kind] = hash_file(path)
         if hashes["image"] in images:
             refuse_twin(entry.name, split, *images[hashes["image"]])

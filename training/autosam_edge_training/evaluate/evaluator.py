@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from autosam_edge.ct_grid import LEAST_TILT_DEG
 from autosam_edge.error_codes import GRIDS_DIFFER, NIFTI_GRID_INVALID
-from autosam_edge.formats.label_image import as_labels, read_labels
+from autosam_edge.formats.label_image import as_labels, read_labels, require_names
 from autosam_edge.formats.nifti import read_nifti, write_nifti
 from autosam_edge.session import Session
 from autosam_edge.volume import Volume
@@ -143,15 +143,16 @@ def split_entries(prepared: Prepared, split: Split) -> list[Entry]:
     return entries
 
 
-def from_files(folder: Path, entries: Sequence[Entry], classes: int) -> Predict:
+def from_files(folder: Path, entries: Sequence[Entry], names: Sequence[str]) -> Predict:
     """Predictions of any tool: a NIfTI file per case, on the image's grid, with the data set's label values.
 
     Args:
-        classes: Labels of the data set with the background.
+        names: Labels of the data set in the order of their values, the background first.
 
     Raises:
         InputError: A prediction is missing, or there are two for a case (AE-DATA-010). When called: a
-            prediction lies on another grid (AE-NIFTI-005) or holds unknown labels (AE-DATA-003).
+            prediction lies on another grid (AE-NIFTI-005), holds unknown labels (AE-DATA-003), or has a label
+            table of this package that is another one (AE-DATA-009).
     """
     files: dict[Path, Path] = {}
     for entry in entries:
@@ -165,10 +166,12 @@ def from_files(folder: Path, entries: Sequence[Entry], classes: int) -> Predict:
             )
             raise PREDICTION_MISSING(f"no single prediction of case {entry.name}: {why}.")
         files[entry.image] = found[0]
+    organs = {value: name for value, name in enumerate(names) if value}
 
     def predict(volume: Volume) -> npt.NDArray[np.uint8]:
         path = files[volume.source.files[0]]
-        return read_labels(path, volume.grid, classes, f"the prediction {path.name} and its image")
+        require_names(path, organs, f"Give the model of {path.name} as `--bundle`: it is scored by names.")
+        return read_labels(path, volume.grid, len(names), f"the prediction {path.name} and its image")
 
     return predict
 
@@ -201,7 +204,7 @@ def evaluate_method(
     names: Sequence[str] = prepared.labels
     if isinstance(source, Path):
         method = method or source.resolve().name
-        predict = from_files(source, entries, prepared.classes)
+        predict = from_files(source, entries, prepared.labels)
         details: JsonObject = {"model": method, "engine": None, "overlap": None}
     else:
         model = source.model

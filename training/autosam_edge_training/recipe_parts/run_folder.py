@@ -150,7 +150,13 @@ class RunFolder:
         if self._fabric.is_global_zero:
             # By path, torch writes its name into the file.
             with staged_file(self.out / CHECKPOINT) as stage, stage.open("wb") as file:
-                torch.save({**state, "step": step}, file)
+                try:
+                    torch.save({**state, "step": step}, file)
+                except RuntimeError as error:
+                    # On a full disk, torch's own about the end of the file hides that of the system.
+                    if isinstance(error.__context__, OSError):
+                        raise error.__context__ from None
+                    raise
         self._fabric.barrier()
 
     def writes(self, weights: str) -> bool:

@@ -166,7 +166,8 @@ def training_parts(recipe: Recipe, prepared: Prepared, extra: Sequence[Path] = (
         if differences := NetworkInput.of(other).differs_in(NetworkInput.of(prepared)):
             raise NETWORK_INPUT_DIFFERS(
                 f"the extra data in {folder.name} were prepared with other {', '.join(differences)}.",
-                remedy="Prepare all data sets of a run in the same way.",
+                remedy="Prepare all data sets of a run in the same way. The layout `partial` has BTCV's "
+                "organs, or those of a dataset.json in its folder.",
             )
         parts.append((other, "training"))
     own: Parts = [(prepared, split) for split in SPLITS]
