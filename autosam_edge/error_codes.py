@@ -94,8 +94,7 @@ ATTRIBUTE_INVALID = ErrorCode(
 RESCALE_MISSING = ErrorCode(
     "AE-DICOM-007",
     "Rescale Slope or Intercept is missing, so HU are unknown",
-    "Export the series again with its rescale attributes, or read it with `assume_hu`, which takes the "
-    "rescale from the position of the air.",
+    "Export it again with its rescale attributes; or `assume_hu` takes the rescale from the air.",
 )
 NOT_HU = ErrorCode(
     "AE-DICOM-008",
@@ -203,8 +202,7 @@ GRIDS_DIFFER = ErrorCode(
 )
 NIFTI_GRID_INVALID = ErrorCode(
     "AE-NIFTI-006",
-    "a grid that no CT has: tilted by more than 35 degrees, a spacing below 0.01 or above 10 mm, "
-    "or fewer than three slices",
+    "a grid that no CT has: a tilt above 35 degrees, a spacing below 0.01 or above 10 mm, under 3 slices",
     "Convert again from DICOM, in mm.",
 )
 NIFTI_FORMS_DIFFER = ErrorCode(
@@ -265,8 +263,7 @@ ARTIFACT_MISSING = ErrorCode(
 )
 MODEL_FILE_REFUSED = ErrorCode(
     "AE-BUNDLE-007",
-    "the file of a model is of another format, refers to data outside of it, or holds an operator or a graph "
-    "that is not allowed",
+    "a model's file has another format, refers to data outside, or holds an operator or graph not allowed",
     "Do not trust this bundle; get it again from its source, or export it again.",
 )
 SIGNATURE_INVALID = ErrorCode(
@@ -419,8 +416,7 @@ VALUES_IMPLAUSIBLE = ErrorCode(
 ARRANGEMENT_IMPLAUSIBLE = ErrorCode(
     "AE-PLAUSIBLE-003",
     "the organs do not lie or fit together as in a body: the scan is mirrored, turned, upside down or scaled",
-    "Correct the header, or convert the scan again from DICOM. If the patient is like this (situs inversus), "
-    "use `accept_implausible`.",
+    "Correct the header, or convert again from DICOM. For a situs inversus, use `accept_implausible`.",
 )
 SIZE_IMPLAUSIBLE = ErrorCode(
     "AE-PLAUSIBLE-004",
@@ -431,8 +427,7 @@ LABELS_EMPTY = ErrorCode(
     "AE-PLAUSIBLE-005",
     "no organ was found: the scan shows another part of the body, too small a part of the abdomen, values "
     "that are not Hounsfield units, or only air or noise",
-    "Look at the scan, and give a CT of the abdomen in HU. To write the empty labels all the same, with a "
-    "warning, use `accept_implausible`.",
+    "Look at the scan; give a CT of the abdomen in HU. `accept_implausible` writes the empty labels.",
 )
 
 # Batch
