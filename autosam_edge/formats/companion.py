@@ -19,22 +19,27 @@ _NAME_OF_VOXELS = re.compile(
 _MAX_HEADER_BYTES = 1 << 20
 
 
-def named_companion(header: Path, name: str, field: str) -> Path:
+def named_companion(header: Path, name: bytes, field: str) -> Path:
     """The file of voxels that a header names.
 
     Args:
+        name: Name as it stands in the header: in the encoding of this system's names of files, or else in
+            Latin-1.
         field: Field of the header that holds the name, for the message.
 
     Raises:
         InputError: The name is a path that leads elsewhere, or no such file is there (AE-INPUT-012).
     """
-    plain = name.removeprefix("./")
-    if not plain or plain in (".", "..") or any(letter in plain for letter in "/\\:\0"):
+    plain = name.removeprefix(b"./")
+    if not plain or plain in (b".", b"..") or any(letter in plain for letter in b"/\\:\0"):
         raise COMPANION_MISSING(
             f"{field} of the header is not the plain name of a file in the header's folder.",
             remedy=f"Put both files into one folder, and write the name alone into {field}.",
         )
-    return _checked(header, header.parent / plain, f"the file that {field} of the header names")
+    found = header.parent / os.fsdecode(plain)
+    if not os.path.lexists(found):
+        found = header.parent / plain.decode("latin-1")
+    return _checked(header, found, f"the file that {field} of the header names")
 
 
 def sibling(path: Path, endings: Sequence[str]) -> Path | None:
@@ -90,7 +95,7 @@ def companion_status(path: Path) -> os.stat_result | None:
         elif ending in (".mhd", ".nhdr"):
             with path.open("rb") as file:
                 named = _NAME_OF_VOXELS.search(file.read(_MAX_HEADER_BYTES))
-            found = named and named_companion(path, named[1].decode("latin-1"), "a field")
+            found = named and named_companion(path, named[1], "a field")
         return found.stat() if found else None
     except (OSError, ValueError):
         return None

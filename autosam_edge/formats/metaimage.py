@@ -220,7 +220,7 @@ def _voxels(path: Path, fields: Fields, end: int, shape: Shape) -> StoredVoxels:
             raise COMPANION_MISSING(
                 "the MetaImage keeps its voxels in several files.", remedy="Save the volume as one .mha file."
             )
-        path, end = named_companion(path, name, "ElementDataFile"), 0
+        path, end = named_companion(path, name.encode("latin-1"), "ElementDataFile"), 0
     start = end if header_size[0] == 0 else int(header_size[0])
     if start < 0:  # the voxels are the end of the file
         with opened(path) as file:

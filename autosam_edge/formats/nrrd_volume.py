@@ -68,6 +68,7 @@ _FIELDS_OF_TWO_WORDS = {  # they may also be written as one word
     )
 }  # fmt: skip
 _VECTORS = (b"space directions", b"space origin", b"measurement frame")
+_VOXELS_FILE = b"data file"
 _SEVERAL_FILES = re.compile(rb"LIST(\s|$)|.*%\d*d")  # a list below the header; a pattern
 _MILLIMETERS = ("", "mm", "millimeter", "millimeters", "millimetre", "millimetres")
 _MAX_HEADER_BYTES = 1 << 20
@@ -116,7 +117,7 @@ def _read_header(path: Path) -> tuple[NRRDHeader, int]:
             # The format allows a field once only, but 3D Slicer has written the same field twice.
             if name and fields.setdefault(name, value) != value:
                 raise _damaged("a field stands twice with different values")
-            if name == b"data file" and _SEVERAL_FILES.match(value):
+            if name == _VOXELS_FILE and _SEVERAL_FILES.match(value):
                 raise COMPANION_MISSING(
                     "'data file' of the NRRD header names several files, by a list or a pattern.",
                     remedy="Save the volume as one .nrrd file.",
@@ -125,9 +126,12 @@ def _read_header(path: Path) -> tuple[NRRDHeader, int]:
                 raise _damaged("the header does not end")
         end = file.tell()
     try:
-        return dict(nrrd.read_header([magic, *(b"%s: %s" % field for field in fields.items())])), end
+        header = dict(nrrd.read_header([magic, *(b"%s: %s" % field for field in fields.items())]))
     except Exception as error:  # NRRDError, ValueError and more
         raise _damaged(f"the header breaks the format ({type(error).__name__})") from error
+    if _VOXELS_FILE in fields:
+        header["data file"] = fields[_VOXELS_FILE]  # pynrrd leaves letters out of a name that is not ASCII
+    return header, end
 
 
 def _field(line: bytes) -> tuple[bytes, bytes]:
@@ -195,7 +199,7 @@ def _voxels(path: Path, header: NRRDHeader, end: int) -> StoredVoxels:
         raise _damaged("'endian' is missing or wrong")
     named = header.get("data file")
     if named is not None:
-        path, end = named_companion(path, str(named), "'data file'"), 0
+        path, end = named_companion(path, named, "'data file'"), 0
     x, y, z = header["sizes"]
     voxels = StoredVoxels(path, np.dtype(f"{order or '='}{kind}"), (z, y, x), NRRD_DAMAGED, encoding, end)
     return _after_skips(voxels, lines=int(header.get("line skip", 0)), count=int(header.get("byte skip", 0)))
