@@ -246,7 +246,7 @@ LABEL_VALUE_INVALID = ErrorCode(
     "AE-DATA-003", "a label that is no class or no whole number", "Give a label image of this data set."
 )
 DATA_LABELS_DIFFER = ErrorCode(
-    "AE-DATA-009", "organs have other numbers, or images are not CT", "Use the layout `decathlon`."
+    "AE-DATA-009", "organs have other numbers, or images are not CT", "Give data with the same label numbers."
 )
 
 # Bundle, engine, memory

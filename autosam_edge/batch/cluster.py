@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import CancelledError
+from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -27,7 +28,7 @@ def has_workers(scheduler: str) -> bool:
     Raises:
         BatchError: The scheduler cannot be reached (AE-BATCH-008).
     """
-    with _connected(scheduler) as client:
+    with _connected(scheduler) as client, _explained():
         return bool(client.scheduler_info()["workers"])
 
 
@@ -79,9 +80,16 @@ def segment_on_dask(
 def _connected(scheduler: str) -> Client:
     from distributed import Client
 
-    try:
+    with _explained():
         return Client(scheduler)
-    except (OSError, OverflowError, ValueError) as error:  # of the network, or of what is no address
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """An error of the network, or of what is no address, with our code."""
+    try:
+        yield
+    except (OSError, OverflowError, ValueError) as error:
         raise CLUSTER_UNREACHABLE(
             f"the scheduler of the cluster cannot be reached ({type(error).__name__})."
         ) from error

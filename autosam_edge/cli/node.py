@@ -326,7 +326,7 @@ def _tls(certificate: Path | None, key: Path | None, authorities: Path | None) -
         context.load_cert_chain(certificate, key, _no_pass_phrase)
     end = _end_of(certificate, context)
     if end and ssl.cert_time_to_seconds(end) < time.time():
-        raise typer.BadParameter(f"has expired on {end}; give a valid one", param_hint="--tls-cert")
+        raise typer.BadParameter(f"expired on {end}; give a valid one", param_hint="--tls-cert")
     if authorities is not None:
         with _naming("--tls-ca"):
             context.load_verify_locations(authorities)
@@ -349,8 +349,8 @@ def _end_of(certificate: Path, context: ssl.SSLContext) -> str | None:
     trusting.load_verify_locations(certificate)
     here, there = ssl.MemoryBIO(), ssl.MemoryBIO()
     node, sender = context.wrap_bio(here, there, server_side=True), trusting.wrap_bio(there, here)
-    with suppress(ssl.SSLError):
-        for side in (sender, node, sender):
+    with suppress(ssl.SSLError, ValueError):
+        for side in (sender, node, sender, node, sender):  # TLS 1.2 needs all of them
             with suppress(ssl.SSLWantReadError):
                 side.do_handshake()
         return str((sender.getpeercert() or {}).get("notAfter", "")) or None

@@ -75,7 +75,8 @@ def require_names(path: Path, names: Mapping[int, str], remedy: str) -> None:
     for value, name in _stored_names(path).items():
         if (expected := names.get(value, "no organ")) != name:
             raise DATA_LABELS_DIFFER(
-                f"the file says that its label {value} is {name}, expected {expected}.", remedy=remedy
+                f"the file says that its label {value} is {name}, expected {expected}.",
+                remedy=f"{remedy} If you have changed its numbers, save it without its header extension.",
             )
 
 

@@ -150,12 +150,13 @@ class Receiver:
         """End a connection that is no association in time, or that sends more than the node can hold."""
         association = event.assoc
         stream = cast("AssociationSocket", association.dul.socket)
-        read, refused = stream.recv, Event()
+        read, refused, begun = stream.recv, Event(), Event()
 
         def read_part_of_pdu(count: int) -> bytearray:
             if count > _MAX_PDU_BYTES or refused.is_set():
                 raise OSError  # pynetdicom closes the connection
             if id(association) in self._ids:
+                begun.set()
                 self._receiving[id(association)] = self._receiving.get(id(association), 0) + count
             if sum(list(self._receiving.values())) > _MAX_RECEIVING_BYTES:
                 refused.set()
@@ -164,9 +165,9 @@ class Receiver:
             try:
                 return read(count)  # the first one makes the handshake
             except ssl.SSLError as error:
-                if id(association) not in self._ids:
+                if not begun.is_set():
                     self._count("rejected")
-                    reason = f"TLS: {error.reason}".replace("_", " ")
+                    reason = f"TLS: {error.reason or type(error).__name__}".replace("_", " ")
                     address = event.address[0]  # type: ignore[attr-defined]  # as of each such event
                     log("rejected", reason=reason, address=address)
                 raise

@@ -16,7 +16,7 @@ from autosam_edge.node.log import log
 from autosam_edge.system.atomic_files import write_file
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
 _SENT = "sent.json"
@@ -69,9 +69,9 @@ class Archive:
         Raises:
             ValueError: The text is neither, or it holds a user; or only one of the two variables is set.
         """
+        variables = " and ".join(_LOGIN)
         if text.startswith(("http://", "https://")):
-            variables = " and ".join(_LOGIN)
-            if "@" in text.split("/", 3)[2]:
+            if "@" in text.partition("?")[0]:
                 raise ValueError(
                     "the address holds a user or a password, which each user of this computer can see; "
                     f"leave them out and set the variables {variables}"
@@ -80,6 +80,8 @@ class Archive:
             if bool(user) != bool(password):
                 raise ValueError(f"only one of the variables {variables} is set; set both or none")
             return cls(url=text.rstrip("/"), login=(user, password) if user and password else None)
+        if any(map((environment or {}).get, _LOGIN)):
+            raise ValueError(f"the variables {variables} are for a DICOMweb address; unset them")
         title, _, place = text.partition("@")
         host, _, port = place.rpartition(":")
         host = host.removeprefix("[").removesuffix("]")  # of an IPv6 address
@@ -151,6 +153,9 @@ class Outbox:
         archive: Where they go.
         title: Application entity title of the node.
         count: Function that is called with ``sent`` or ``not_sent`` for each scan.
+
+    Attributes:
+        unsent: Number of scans whose results the archive had not taken at the last look.
     """
 
     def __init__(self, scans: Path, archive: Archive, title: str, count: Callable[[str], None]) -> None:
@@ -158,22 +163,18 @@ class Outbox:
         # When a scan is tried again, and the pause after that.
         self._next: dict[str, tuple[float, float]] = {}
         self._reasons: dict[str, str] = {}  # of scans that were not sent; each is logged when it changes
-
-    @property
-    def unsent(self) -> int:
-        """Number of scans whose results the archive has not taken yet."""
-        return sum(1 for _ in self._unsent())
-
-    def _unsent(self) -> Iterator[tuple[Path, list[Path]]]:
-        """The folders of these scans, each with its DICOM files."""
-        for folder in sorted(self._scans.iterdir()):
-            if not (folder / _SENT).exists() and (files := sorted(folder.glob("*.dcm"))):
-                yield folder, files
+        self.unsent = 0
 
     def send_due(self) -> None:
         """Send what is due; what does not arrive is tried again after a pause that doubles."""
         now = time.monotonic()
-        for folder, files in self._unsent():
+        unsent = [
+            (folder, files)
+            for folder in sorted(self._scans.iterdir())
+            if not (folder / _SENT).exists() and (files := sorted(folder.glob("*.dcm")))
+        ]
+        self.unsent = len(unsent)
+        for folder, files in unsent:
             again, pause = self._next.get(folder.name, (0.0, _FIRST_PAUSE_S))
             if again > now:
                 continue
@@ -190,3 +191,4 @@ class Outbox:
                 self._next.pop(folder.name, None)
                 self._reasons.pop(folder.name, None)
                 self._count("sent")
+                self.unsent -= 1

@@ -35,6 +35,7 @@ _HEADING = 30
 _ROW, _SMALLEST_ROW = 66, 44  # pixels of an organ: where there is room, and where many warnings need it
 _TWO_LINES, _LEAST_ROW = 40, 26  # a row below has one line of numbers; less than the least has no row
 _TITLE = 48  # pixels of the swatch before a title, and of the gap behind it
+_MOST_LINES = 12  # of a warning for which organs lose their rows
 _LINE = 20  # pixels of a line of text below the legend
 _GAP = 14  # pixels between the legend and the text
 
@@ -72,13 +73,16 @@ def draw_panel(
     must = sum(len(lines) for lines in warnings if lines[0][1] != QUIET)
     fixed = len(about) + len(how_to_read) + 1  # one line counts what is left out
     height = bottom - y - _GAP
-    if len(statistics) * _LEAST_ROW > height - fixed * _LINE:
-        fixed += 1
-        shown = (height - fixed * _LINE) // _LEAST_ROW
-        about = [(f"and {len(statistics) - shown} more organs: statistics.csv", QUIET), *about]
-        statistics = statistics[:shown]
+    # The most severe warning, the number of the others and a gap keep their room beside any number of organs.
+    room = height - (fixed + (min(len(warnings[0]), _MOST_LINES) + 2 if must else 0)) * _LINE
+    if len(statistics) * _LEAST_ROW > room:
+        fixed, room = fixed + 1, room - _LINE
+        marked_first = sorted(statistics, key=lambda organ: organ.name not in marks)
+        kept = {organ.label for organ in marked_first[: room // _LEAST_ROW]}
+        about = [(f"organs without a row here: {len(statistics) - len(kept)}", QUIET), *about]
+        statistics = [organ for organ in statistics if organ.label in kept]
     count = max(1, len(statistics))
-    smallest = min(_SMALLEST_ROW, (height - fixed * _LINE) // count)
+    smallest = min(_SMALLEST_ROW, room // count)
     row = max(smallest, min(_ROW, (height - (fixed + must + 1) * _LINE) // count))
     for organ in statistics:
         _legend_row(draw, organ, colors.get(organ.label, QUIET), marks.get(organ.name), (left, y, right), row)

@@ -25,6 +25,7 @@ from autosam_edge.errors import AutosamEdgeError
 
 MIN_INSTANCES = 3
 TIMEOUT_S = 300  # for each step of an answer; Orthanc packs a whole series before it sends the first byte
+REFUSED = 401, 403
 GONE = 404  # HTTP's code for a series that was deleted after it became stable
 
 
@@ -129,6 +130,8 @@ def main():
         try:
             work_off(Orthanc(arguments.url), session, arguments.state)
         except (OSError, http.client.HTTPException) as error:  # Orthanc restarts, or the disk is full
+            if getattr(error, "code", 0) in REFUSED:
+                sys.exit("Orthanc refuses the login: set ORTHANC_USER and ORTHANC_PASSWORD.")
             print(f"waiting: {type(error).__name__}", getattr(error, "code", ""), flush=True)
         time.sleep(arguments.pause)
 

@@ -118,7 +118,7 @@ def bench(
     numbers = split_commas(threads or str(available_cores()), _positive, option="--threads", expected=whole)
     if max(numbers) > (cores := available_cores()):
         raise typer.BadParameter(
-            f"{max(numbers)} is too much, expected at most {cores}, the cores that this process may use",
+            f"{max(numbers)} threads are too many, expected at most {cores}, the cores for this process",
             param_hint="--threads",
         )
     opened = open_bundle(bundle, tier=tier)

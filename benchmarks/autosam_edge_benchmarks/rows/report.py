@@ -6,6 +6,7 @@ import dataclasses
 import html
 import io
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -302,14 +303,22 @@ def _sections(rows: Sequence[BenchRow]) -> list[tuple[str, list[BenchRow]]]:
     for row in rows:
         scans = tuple((scan.scan, scan.shape, scan.repeated) for scan in row.end_to_end)
         found.setdefault((_words(row.device), _model(row), scans), []).append(row)
-    several = len({row.accuracy.data for row in rows if row.accuracy.data}) > 1
     sections = []
     for same in sorted(found.values(), key=lambda same: same[0].tile_latency is None):
         first, *others = dict.fromkeys(row.accuracy.data for row in same if row.accuracy.data) or [None]
         for data in (first, *others):
-            title = _model(same[0]) + (f", Dice on {data}" if several and data else "")
+            title = _model(same[0]) + (f", Dice on {data}" if others else "")
             sections.append((title, [row for row in same if (row.accuracy.data or first) == data]))
-    return sections
+    twice = Counter((_words(mine[0].device), title) for title, mine in sections)
+    return [
+        (title + _scans_in_words(mine[0]) if twice[_words(mine[0].device), title] > 1 else title, mine)
+        for title, mine in sections
+    ]
+
+
+def _scans_in_words(row: BenchRow) -> str:
+    slices = " and ".join(str(scan.shape[0]) for scan in row.end_to_end)
+    return f", scans of {slices} slices" if slices else ", tiles only"
 
 
 def _words(device: Device) -> str:

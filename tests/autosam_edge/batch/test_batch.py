@@ -401,7 +401,9 @@ def test_a_scheduler_that_cannot_be_reached_is_said_before_a_folder_is_made(tmp_
 
 def test_a_scheduler_without_workers_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr("autosam_edge.batch.cluster.has_workers", lambda _: False)
-    command = ["batch", str(tmp_path), "-o", str(tmp_path.parent / "out"), "--scheduler", "tcp://127.0.0.1:9"]
+    (tmp_path / "in").mkdir()
+    folders = [str(tmp_path / "in"), "-o", str(tmp_path / "out")]
+    command = ["batch", *folders, "--scheduler", "tcp://127.0.0.1:9"]
     assert "waiting for workers" in CliRunner().invoke(app, command).output
 
 

@@ -268,6 +268,11 @@ def test_an_archive_that_cannot_be_meant_is_refused(text):
     ("text", "environment"),
     [
         ("https://node:secret@archive/dicom-web", {}),
+        ("https://node:sec/ret@archive/dicom-web", {}),
+        (
+            "PACS@archive:104",
+            {"AUTOSAM_EDGE_ARCHIVE_USER": "node", "AUTOSAM_EDGE_ARCHIVE_PASSWORD": "secret"},
+        ),
         ("https://archive/dicom-web", {"AUTOSAM_EDGE_ARCHIVE_USER": "node"}),
         ("https://archive/dicom-web", {"AUTOSAM_EDGE_ARCHIVE_PASSWORD": "secret"}),
     ],

@@ -114,6 +114,17 @@ def test_a_kill_leaves_a_whole_state_and_a_damaged_one_is_said(script, tmp_path,
         script.kept(state)
 
 
+def test_a_login_that_is_refused_ends_the_program(script, tmp_path, monkeypatch):
+    refused = script.urllib.error.HTTPError("http://x", 401, "Doe^Jane", {}, None)
+    monkeypatch.setattr(script.Orthanc, "json", Mock(side_effect=refused))
+    monkeypatch.setattr(script.autosam_edge, "open_session", Mock())
+    monkeypatch.setattr(script.signal, "signal", Mock())
+    monkeypatch.setattr(sys, "argv", ["orthanc.py", "http://x", "--state", str(tmp_path / "state.json")])
+    with pytest.raises(SystemExit, match="refuses the login: set ORTHANC_USER"):
+        script.main()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows ends a program without a signal")
 def test_it_waits_for_orthanc_and_a_signal_leaves_no_scan(tmp_path):
     """Orthanc is away; then it gives a series, and the program is stopped while it reads the scan."""
     program = tmp_path / "program.py"

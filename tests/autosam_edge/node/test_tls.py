@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import subprocess
 import time
 
@@ -17,7 +18,7 @@ pytest.importorskip("pynetdicom")
 from autosam_edge_test_node import running, storescu
 
 from autosam_edge.cli import app
-from autosam_edge.cli.node import _tls
+from autosam_edge.cli.node import _end_of, _tls
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:Exception ignored.*socket:pytest.PytestUnraisableExceptionWarning"
@@ -81,9 +82,18 @@ def test_an_expired_certificate_is_refused_by_its_day(certificates, monkeypatch)
     files = certificates / "node.pem", certificates / "node.key", certificates / "sender.pem"
     now = time.time()
     monkeypatch.setattr("autosam_edge.cli.node.time.time", lambda: now + 3 * 24 * 3600)
-    with pytest.raises(typer.BadParameter, match=r"has expired on .* GMT; give a valid one") as refused:
+    with pytest.raises(typer.BadParameter, match=r"expired on .* GMT; give a valid one") as refused:
         _tls(*files)
     assert refused.value.param_hint == "--tls-cert"
+
+
+@pytest.mark.parametrize("most", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_the_end_of_a_certificate_is_known_in_each_version_of_tls(certificates, most):
+    """Some systems switch TLS 1.3 off."""
+    context = _tls(certificates / "node.pem", certificates / "node.key", None)
+    context.maximum_version = most
+    days = (ssl.cert_time_to_seconds(_end_of(certificates / "node.pem", context)) - time.time()) / 86400
+    assert days == pytest.approx(2, abs=0.1)
 
 
 def test_a_key_with_a_pass_phrase_is_refused_without_a_question(certificates, tmp_path):
@@ -116,7 +126,7 @@ def test_only_a_sender_with_a_known_certificate_is_served(
     with running(tmp_path / "node", settle_s=60, tls=context) as node:
         assert (storescu(dcmtk, node.receiver.port, study.path, tls=options) == 0) == stored
         assert node.counts.all().get("received", 0) == 5 * stored
-        rejected = node.counts.all().get("rejected", 0)
+    rejected = node.counts.all().get("rejected", 0)
     lines = [line for line in capsys.readouterr().err.splitlines() if " rejected reason=TLS: " in line]
     assert len(lines) == rejected == (not stored)
     assert all(line.endswith(" address=127.0.0.1") for line in lines)

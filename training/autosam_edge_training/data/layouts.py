@@ -88,17 +88,7 @@ _ALIASES = {
 # Of SwinUNETR's file for BTCV; elsewhere they may mean something else ("lad" is a coronary artery too).
 _SHORT = {"veins": "portal_vein_and_splenic_vein", "rad": "adrenal_gland_right", "lad": "adrenal_gland_left"}
 # How data sets call the value 0, after lower case and underscores.
-_BACKGROUND = {
-    "background",
-    "bg",
-    "clear_label",
-    "ignore",
-    "none",
-    "other",
-    "unlabeled",
-    "unlabelled",
-    "void",
-}
+_BACKGROUND = {"background", "bg", "clear_label", "none", "other", "unlabeled", "unlabelled", "void"}
 _CORRECT = "Correct it."  # the remedy for a list that came with the data set
 _RENUMBER = f"{_CORRECT} Where a label gets another number, change it in the label files too."
 
@@ -238,7 +228,7 @@ def list_decathlon(source: Path) -> Listing:
             are not CT (AE-DATA-009).
     """
     content = read_description(JsonObject, source / "dataset.json", remedy=_CORRECT)
-    labels = _own_labels(content)
+    labels = _own_labels(content, ', and the cases as a list "training" of {"image": FILE, "label": FILE}')
     modality = content.get("modality", {"0": "CT"})
     if not isinstance(modality, dict) or [str(kind).upper() for kind in modality.values()] != ["CT"]:
         raise DATA_LABELS_DIFFER(
@@ -295,7 +285,8 @@ def list_partial(source: Path) -> Listing:
     cases = read_description(dict[CaseName, _PartialCase], source / "cases.json", remedy=remedy)
     labels = BTCV_NAMES
     if (source / "dataset.json").is_file():
-        labels = _own_labels(read_description(JsonObject, source / "dataset.json", remedy=_CORRECT))
+        description = read_description(JsonObject, source / "dataset.json", remedy=_CORRECT)
+        labels = _own_labels(description) if "labels" in description else labels
     for name, case in cases.items():
         known = tuple(sorted(case.known))
         if known and known[-1] >= len(labels):
@@ -385,8 +376,11 @@ def _check_labels(source: Path, expected: tuple[str, ...]) -> None:
         raise _other_labels(f"there are {len(names)} labels, expected {len(expected)}")
 
 
-def _own_labels(description: JsonObject) -> tuple[str, ...]:
+def _own_labels(description: JsonObject, cases: str = "") -> tuple[str, ...]:
     """The organs of a ``dataset.json`` by TotalSegmentator's names, the background first.
+
+    Args:
+        cases: What an nnU-Net file lacks besides, for its remedy.
 
     Raises:
         InputError: A bundle could not have them, or they are no list of organs by number (AE-DATA-006).
@@ -396,23 +390,22 @@ def _own_labels(description: JsonObject) -> tuple[str, ...]:
         raise broken(
             "dataset.json",
             "it is that of an nnU-Net data set, with labels as name to number",
-            remedy='Write its "labels" as number to name, and the cases as a list "training" of '
-            '{"image": FILE, "label": FILE}, as the Decathlon has them.',
+            remedy=f'Write its "labels" as number to name{cases}, as the Decathlon has them.',
         )
     try:
         if not isinstance(stated, dict) or not all(number.isdecimal() for number in stated):
             raise ValueError('it has no "labels" as number to name')
-        by_number = {int(value): total_segmentator_name(str(name)) for value, name in stated.items()}
-        for value, name in by_number.items():
-            if value and not is_organ_name(name):
-                raise ValueError(f"the name of label {value} is {name[:80]!r}, expected {ORGAN_NAME_RULE}")
-        labels = names_by_value({str(value): name for value, name in by_number.items()})
+        labels = names_by_value({value: total_segmentator_name(str(name)) for value, name in stated.items()})
         if labels[0] not in _BACKGROUND:
             raise ValueError(
                 f'label 0 is {labels[0][:80]!r}, expected "background", as 0 stands where no organ is'
             )
     except ValueError as error:
         raise broken("dataset.json", str(error), remedy=_RENUMBER) from error
+    for value, name in enumerate(labels):
+        if value and not is_organ_name(name):
+            what = f"the name of label {value} is {name[:80]!r}, expected {ORGAN_NAME_RULE}"
+            raise broken("dataset.json", what, remedy=_CORRECT)
     return labels
 
 
@@ -424,9 +417,13 @@ def _other_labels(what: str) -> AutosamEdgeError:
 
 
 def total_segmentator_name(name: str) -> str:
-    """``kidney_right`` of ``Right Kidney``; an unknown name is kept, in lower case with underscores."""
+    """``kidney_right`` of ``Right Kidney``; an unknown name is kept, in lower case with underscores.
+
+    An underscore stands for blanks, hyphens, slashes, ampersands and parentheses.
+    """
     plain = re.sub(r"[\s-]+", "_", name.strip().lower())
-    return _ALIASES.get(plain, plain)
+    known = _ALIASES.get(plain)
+    return known or re.sub(r"[_/&()]+", "_", plain).strip("_")
 
 
 def _not_laid_out(dataset: str, why: str) -> AutosamEdgeError:

@@ -283,10 +283,8 @@ def names_by_value(labels: dict[str, str]) -> tuple[str, ...]:
     Raises:
         ValueError: The values are not 0, 1, 2, ..., or a name stands there twice.
     """
-    by_value = {
-        int(value): str(name) for value, name in sorted(labels.items(), key=lambda item: int(item[0]))
-    }
-    values, names = [*by_value], tuple(by_value.values())
+    by_value = sorted((int(value), str(name)) for value, name in labels.items())
+    values, names = [value for value, _ in by_value], tuple(name for _, name in by_value)
     if values != [*range(len(values))] or len(values) < 2:
         found = ", ".join(map(str, values[:20]))
         raise ValueError(f"the labels have the numbers {found}; expected 0, 1, 2 and so on, at least 0 and 1")
