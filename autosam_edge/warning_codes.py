@@ -81,7 +81,7 @@ BITS_IGNORED = WarningCode(
 PADDING_NOT_APPLIED = WarningCode(
     "AE-WARN-024",
     "caution",
-    "the declared padding is malformed, or lies within the range of tissue, and was not applied",
+    "the declared padding is malformed, or is a value of tissue, bone or metal, and was not applied",
     "Look at the picture for areas that are not tissue.",
 )
 NOTHING_BELOW_WATER = WarningCode(
@@ -137,6 +137,12 @@ BURNED_IN_ANNOTATION = WarningCode(
     "caution",
     "the images say that text is burned into their pixels (BurnedInAnnotation YES); it may name the patient",
     "Look at the picture before you pass it on: no pseudonym takes a name out of pixels.",
+)
+ANIMAL = WarningCode(
+    "AE-WARN-034",
+    "caution",
+    "the images say that the patient is an animal (PatientSpeciesDescription, AnatomicalOrientationType)",
+    "Check every organ on the picture: the model was trained on scans of people.",
 )
 
 # Grid

@@ -174,6 +174,8 @@ def _padding_limits(plane: ImagePlane, notes: Notes) -> tuple[int, int] | None:
         notes[PADDING_NOT_APPLIED] += 1
         return None
     if value is None or limit is None:
+        if limit is not None:  # one end of a range alone
+            notes[PADDING_NOT_APPLIED] += 1
         return None
     half = 1 << (plane.format.allocated - 1)
     # Writers confuse the VRs US and SS here: 63536 stands for -2000 and the reverse.

@@ -33,6 +33,7 @@ _NOT_HU = re.compile(
     "|DENSITYMAP|URIC|PERFUSION|BLOOD(FLOW|VOL)|^(R?CB[FV]|MTT|TTP|TMAX)$|SUBTRACT|STDDEV|STANDARDDEV"
     "|^(QUANTITY|ADDITION|DIVISION|MULTIPLICATION|TTEST|ZSCORE)$"
 )
+_YOUNG_CLASSES = {"1.2.840.10008.5.1.4.1.1.66.7": "Label Map Segmentation Storage"}  # unknown to pydicom 3.0
 # Of several images, pixel by pixel, where it is value 4 of a derived one.
 _EXTREMES = (["MAXIMUM"], ["MINIMUM"])
 
@@ -95,5 +96,10 @@ def _other_kind(header: Header) -> str:
         return _RENDERING if rendered or distorted else kind_of_type(header.text("ImageType"))
     if sop_class == MediaStorageDirectoryStorage:
         return MEDIA_DIRECTORY
-    title = UID(sop_class).name
-    return title if title != sop_class else "object of unknown class"
+    return class_title(sop_class) or "object of unknown class"
+
+
+def class_title(sop_class: str) -> str:
+    """Title of a SOP class, or empty if it is not known: such a UID may as well be a damaged one."""
+    title = _YOUNG_CLASSES.get(sop_class) or str(UID(sop_class).name)
+    return title if title != sop_class else ""

@@ -27,7 +27,7 @@ _SENTENCES = {
     BITS_IGNORED: ("slice", "had bits set outside of BitsStored, which were ignored"),
     PADDING_NOT_APPLIED: (
         "slice",
-        "declared padding that is malformed, or within the range of tissue; it was not applied",
+        "declared padding that is malformed, or is a value of tissue, bone or metal; it was not applied",
     ),
     LOSSY_COMPRESSION: (
         "slice",

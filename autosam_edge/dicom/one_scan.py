@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from autosam_edge.error_codes import IDENTITIES_DIFFER, SEVERAL_STACKS
+from autosam_edge.dicom.header import ENHANCED_CT_IMAGES
+from autosam_edge.error_codes import ATTRIBUTE_INVALID, IDENTITIES_DIFFER, SEVERAL_STACKS
 from autosam_edge.warning_codes import FRAME_OF_REFERENCE_MISSING, FRAMES_OF_REFERENCE_IGNORED, PARTS_JOINED
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def check_frame_of_reference(headers: Sequence[Header], choices: ReadChoices) ->
     """Refuse a series in several coordinate systems, unless a person decided to read it.
 
     Raises:
-        InputError: AE-DICOM-014.
+        InputError: AE-DICOM-014, or -006 if an image has no position either.
     """
     named = [header.text("FrameOfReferenceUID") for header in headers]
     missing = [
@@ -70,14 +71,24 @@ def check_frame_of_reference(headers: Sequence[Header], choices: ReadChoices) ->
     ] * ("" in named)
     if len(set(named)) == 1:
         return missing
+    for header, uid in zip(headers, named, strict=True):
+        enhanced = header.text("SOPClassUID") in ENHANCED_CT_IMAGES  # has its positions in the frames
+        if not (uid or enhanced or header.raw("ImagePositionPatient")):
+            raise ATTRIBUTE_INVALID(
+                f"{header.name} has neither ImagePositionPatient nor FrameOfReferenceUID, which other images "
+                "of its series have.",
+                remedy="If it is no slice but a page or a screenshot, leave it out of the folder; "
+                "otherwise export the series again.",
+            )
     several, without = len({*named} - {""}), named.count("")
-    what = f"images of one series name {several} frames of reference (FrameOfReferenceUID)"
+    what = f"the images of one series name {several} frames of reference (FrameOfReferenceUID)"
     if several == 1:
-        what = f"{without} images of one series name no frame of reference (FrameOfReferenceUID), others one"
+        count = "1 image of the series names" if without == 1 else f"{without} images of the series name"
+        what = f"{count} no frame of reference (FrameOfReferenceUID), the others name one"
     if choices.ignore_frame_of_reference:
-        return [FRAMES_OF_REFERENCE_IGNORED(f"The {what}, which was ignored."), *missing]
+        return [FRAMES_OF_REFERENCE_IGNORED(f"{what[0].upper()}{what[1:]}; this was ignored."), *missing]
     raise IDENTITIES_DIFFER(
-        f"the {what}, expected one for all.",
+        f"{what}, expected one for all.",
         remedy="If the images were made in one scan, read them with `ignore_frame_of_reference`.",
     )
 

@@ -15,7 +15,6 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filereader import read_dataset
 from pydicom.tag import BaseTag
 from pydicom.uid import (
-    UID,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
@@ -35,6 +34,7 @@ from autosam_edge.dicom.header import (
     tag_of,
     text_of,
 )
+from autosam_edge.dicom.image_kinds import class_title
 from autosam_edge.dicom.pixel_element import NATIVE, PIXEL_GROUP
 from autosam_edge.dicom.planes import TRAITS
 from autosam_edge.encoded_bytes import DamagedError, Inflated
@@ -62,6 +62,7 @@ _WANTED = [
     "PixelRepresentation", "LossyImageCompression", "LossyImageCompressionRatio", "ConcatenationUID",
     "InConcatenationTotalNumber", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
     "InConcatenationNumber", "VolumeBasedCalculationTechnique", "VolumetricProperties", "BurnedInAnnotation",
+    "AnatomicalOrientationType", "PatientSpeciesDescription", "PatientSpeciesCodeSequence",
 ]  # fmt: skip
 _TAGS: list[BaseTag | int] = [tag_of(keyword) for keyword in _WANTED]
 _GROUPS = frozenset({0x0008, 0x0010, 0x0012, 0x0018, 0x0020, 0x0028, 0x0032, 0x0038, 0x0040, 0x5200})
@@ -252,10 +253,10 @@ def _ct_header(
         dataset, offset, deflated, follows = Dataset(), -1, None, b""
         dataset.file_meta = _file_meta(io.BytesIO(head))
         sop_class = raw_of(dataset.file_meta, _CLASS_OF_META)
-        if sop_class in CT_IMAGES or not _is_known(sop_class):
+        if sop_class in CT_IMAGES or not class_title(sop_class):
             raise
     if sop_class and sop_class not in CT_IMAGES:
-        if not _is_known(sop_class) and raw_of(dataset.file_meta, _CLASS_OF_META) in CT_IMAGES:
+        if not class_title(sop_class) and raw_of(dataset.file_meta, _CLASS_OF_META) in CT_IMAGES:
             # Passing over it could lose the first or the last slice without leaving a gap.
             raise malformed("SOPClassUID", name, "the class that the file meta information names")
         allowance.size, allowance.steps = before
@@ -295,7 +296,7 @@ def _header(
     allowance.check(name)  # pydicom makes errors of its own from the one of Allowance, or none
     for keyword, of_meta in _OF_META.items():
         value = raw_of(dataset.file_meta, of_meta)
-        if not text_of(dataset, keyword, name) and (keyword != "SOPClassUID" or _is_known(value)):
+        if not text_of(dataset, keyword, name) and (keyword != "SOPClassUID" or class_title(value)):
             setattr(dataset, keyword, value)
     return dataset, offset, deflated, follows
 
@@ -325,11 +326,6 @@ def _elements(
         if not ahead or follows in PIXEL_GROUP:
             break
     return dataset, offset, deflated, follows
-
-
-def _is_known(sop_class: str) -> bool:
-    """Whether a UID stands in the standard: another one, by itself, may as well be damaged."""
-    return str(UID(sop_class).name) != sop_class
 
 
 def _at_pixels(tag: BaseTag, _vr: str | None, _length: int) -> bool:

@@ -20,6 +20,8 @@ from autosam_edge.error_codes import (
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
+    from autosam_edge.errors import AutosamEdgeError
+
 _MAX_SIDE = 8192  # large-matrix CT has 2048
 UNUSUAL_TYPES = ("HU_MOD", "US")
 """Types of rescale whose values may be HU, and are if they look so: modified HU, and not specified."""
@@ -50,6 +52,7 @@ _FRAME_TRAITS = {
     "SliceThickness": "PixelMeasuresSequence",
 }  # the same of an Enhanced CT object, with the macro that holds it
 _RE_EXPORT = "Export the series again with all attributes of the CT image; nothing is assumed in their place."
+_ONE_OBJECT = "Export the concatenation as one multi-frame object."
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,12 @@ class ImagePlane:
     rescale: Rescale
     traits: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def name(self) -> str:
+        """How messages call the plane: by its file, or by its frame of a multi-frame object."""
+        enhanced = self.header.text("SOPClassUID") in ENHANCED_CT_IMAGES
+        return f"frame {self.index + 1} of {self.header.name}" if enhanced else self.header.name
+
 
 def planes_of(headers: list[Header], *, assume_hu: bool = False) -> list[ImagePlane]:
     """The image planes of one series, in the order of the headers.
@@ -109,13 +118,27 @@ def planes_of(headers: list[Header], *, assume_hu: bool = False) -> list[ImagePl
     """
     enhanced = [header for header in headers if header.text("SOPClassUID") in ENHANCED_CT_IMAGES]
     if enhanced and len(headers) > 1:
-        raise SEVERAL_STACKS(
-            f"the series holds {len(headers)} objects, of which {len(enhanced)} are multi-frame, "
-            "expected one multi-frame object."
-        )
+        raise _several_objects(len(headers) - len(enhanced), enhanced)
     if enhanced:
         return _enhanced_planes(enhanced[0], pixel_format(enhanced[0]), assume_hu)
     return [_classic_plane(header, pixel_format(header), assume_hu) for header in headers]
+
+
+def _several_objects(classic: int, enhanced: list[Header]) -> AutosamEdgeError:
+    """The error for a series that is more than one multi-frame object."""
+    count = len(enhanced)
+    if classic:
+        return SEVERAL_STACKS(
+            f"the series holds single-frame images ({classic}) and multi-frame objects ({count}), "
+            "expected one of the two.",
+            remedy="If one is a copy of the other, remove one of them; otherwise export each as one series.",
+        )
+    concatenations = {header.text("ConcatenationUID") for header in enhanced}
+    if len(concatenations) == 1 and "" not in concatenations:
+        return SEVERAL_STACKS(
+            f"the series is a concatenation of {count} objects, expected one object.", remedy=_ONE_OBJECT
+        )
+    return SEVERAL_STACKS(f"the series holds {count} multi-frame objects, expected one.")
 
 
 def _classic_plane(header: Header, form: PixelFormat, assume_hu: bool) -> ImagePlane:
@@ -135,7 +158,9 @@ def _enhanced_planes(header: Header, form: PixelFormat, assume_hu: bool) -> list
     in_parts = header.text("ConcatenationUID") or header.integer("InConcatenationNumber") is not None
     if (header.integer("InConcatenationTotalNumber") or (2 if in_parts else 1)) > 1:
         # The number of parts is optional (PS3.3 C.7.6.16.1.1); without it others may be missing.
-        raise SEVERAL_STACKS(f"{name} is one part of a concatenation, expected the whole object.")
+        raise SEVERAL_STACKS(
+            f"{name} is one part of a concatenation, expected the whole object.", remedy=_ONE_OBJECT
+        )
     per_frame = items_of(dataset, "PerFrameFunctionalGroupsSequence", name)
     shared = items_of(dataset, "SharedFunctionalGroupsSequence", name)
     count = header.integer("NumberOfFrames")
@@ -147,7 +172,7 @@ def _enhanced_planes(header: Header, form: PixelFormat, assume_hu: bool) -> list
 
     stacks = {
         text_of(item, "StackID", name) for group in per_frame for item in macro(group, "FrameContentSequence")
-    }
+    } - {""}  # empty in some frames; whether these belong to the stack is seen from their positions
     if len(stacks) > 1:
         raise SEVERAL_STACKS(f"{name} holds {len(stacks)} stacks, expected 1.")
     types = {

@@ -22,13 +22,14 @@ from autosam_edge.dicom.source import (
     frame_of_reference_fault,
     identifier_fault,
     loss_of,
+    shows_animal,
 )
 from autosam_edge.dicom.stack import stack
 from autosam_edge.error_codes import FILE_CHANGED
 from autosam_edge.read_choices import ReadChoices
 from autosam_edge.system.memory import require_room
 from autosam_edge.volume import Source, Volume
-from autosam_edge.warning_codes import BURNED_IN_ANNOTATION, LOSSY_COMPRESSION, PHOTOMETRIC_UNUSUAL
+from autosam_edge.warning_codes import ANIMAL, BURNED_IN_ANNOTATION, LOSSY_COMPRESSION, PHOTOMETRIC_UNUSUAL
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -151,6 +152,11 @@ def _encoding_notes(headers: list[Header]) -> Iterator[ScanWarning]:
         yield BURNED_IN_ANNOTATION(
             f"{burned_in} of {len(headers)} images say that text is burned into their pixels; pictures "
             "of the scan may show a name, also under a pseudonym."
+        )
+    if animals := sum(shows_animal(header.dataset) for header in headers):
+        yield ANIMAL(
+            f"{animals} of {len(headers)} images say that the patient is an animal; the model was trained on "
+            "scans of people."
         )
 
 

@@ -104,8 +104,7 @@ def series_choices(found: DicomFiles) -> list[SeriesChoice]:
     for series in everything:
         reason = "Its images are reformats or otherwise derived." if series.derived else ""
         if series.slices < MIN_SLICES:
-            count = "1 slice" if series.slices == 1 else f"{series.slices} slices"
-            reason = f"It has only {count}, and {MIN_SLICES} are needed."
+            reason = f"It has only {_slices(series.slices)}, and {MIN_SLICES} are needed."
         choices.append(
             SeriesChoice(
                 series.hash,
@@ -299,7 +298,7 @@ def _named(everything: list[Series], wanted: str) -> Series:
 
 def _listed(everything: Iterable[Series]) -> str:
     lines = [
-        f"[{index}] {s.slices} slices"
+        f"[{index}] {_slices(s.slices)}"
         + (f" of {s.spacing_mm:.3g} mm" if s.spacing_mm else "")
         + (f", SeriesNumber {s.number}" if s.number else "")
         + (", derived" if s.derived else "")
@@ -308,6 +307,10 @@ def _listed(everything: Iterable[Series]) -> str:
     ]
     more = len(lines) - _MAX_LISTED
     return "; ".join(lines[:_MAX_LISTED] + ([f"and {more} more"] if more > 0 else []))
+
+
+def _slices(count: int) -> str:
+    return "1 slice" if count == 1 else f"{count} slices"
 
 
 def _counted(kinds: Counter[str]) -> str:

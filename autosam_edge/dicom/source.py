@@ -30,6 +30,8 @@ _TYPE_1 = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceU
 # PS3.5 9.1, but for zeros at the start of a component: many anonymizers write them, and every reader takes a
 # UID as a text.
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
+_HUMAN_CODES = ("337915000", "L-85B00")  # Homo sapiens, of SNOMED CT and SNOMED RT
+_HUMAN = re.compile("homo sapiens|humai?n|umano|mensch", re.IGNORECASE)
 LOSS_RATIO, _LOSS_METHOD = "LossyImageCompressionRatio", "LossyImageCompressionMethod"
 _RATIO, _METHOD = re.compile(r"[0-9]{1,8}(\.[0-9]{0,7})?"), re.compile(r"ISO_[0-9_]{1,12}")
 
@@ -135,6 +137,23 @@ def burned_in_annotation(source: Dataset) -> bool:
         DICOM PS3.3 C.7.6.1 (General Image).
     """
     return identifier(source, "BurnedInAnnotation").upper() == "YES"
+
+
+def shows_animal(source: Dataset) -> bool:
+    """Whether an image says that its patient is an animal: by a species other than human, or as a quadruped.
+
+    Source:
+        DICOM PS3.3 C.7.1.1 (Patient), C.7.3.1.1.1 (Anatomical Orientation Type).
+    """
+    try:
+        codes = [identifier(item, "CodeValue") for item in source.get("PatientSpeciesCodeSequence") or ()]
+    except Exception:  # see identifier
+        codes = []
+    species = identifier(source, "PatientSpeciesDescription")
+    human = (
+        any(code in _HUMAN_CODES for code in codes) if any(codes) else _HUMAN.search(species) or not species
+    )
+    return not human or identifier(source, "AnatomicalOrientationType").upper() == "QUADRUPED"
 
 
 def copy_lossy_compression(sources: Sequence[Dataset], target: Dataset) -> None:

@@ -123,7 +123,7 @@ def _check_alike(planes: list[ImagePlane]) -> None:
     """Refuse a series whose planes differ, beyond rounding, in orientation, matrix or pixel spacing."""
     first = planes[0]
     for plane in planes[1:]:
-        where = f"{plane.header.name} and {first.header.name}"
+        where = f"{plane.name} and {first.name}"
         if not np.allclose(plane.orientation, first.orientation, rtol=0, atol=_COSINE_TOLERANCE):
             raise ORIENTATIONS_DIFFER(
                 f"{where} differ in ImageOrientationPatient, expected one orientation in a series."
@@ -142,7 +142,7 @@ def _axes(plane: ImagePlane) -> tuple[FloatMatrix, FloatMatrix]:
     lengths = np.array([np.linalg.norm(row), np.linalg.norm(column)])
     if np.abs(lengths - 1).max() > _COSINE_TOLERANCE or abs(row @ column) > _COSINE_TOLERANCE:
         raise ORIENTATION_INVALID(
-            f"ImageOrientationPatient of {plane.header.name} is not two unit vectors at a right angle."
+            f"ImageOrientationPatient of {plane.name} is not two unit vectors at a right angle."
         )
     row = row / lengths[0]
     column = column - (column @ row) * row
@@ -171,7 +171,7 @@ def _without_copies(
             positions = 1 + int((np.diff(along) >= _SAME_POSITION_MM).sum())
             raise POSITION_TWICE(
                 f"{len(ordered)} images lie at {positions} position{'s' if positions > 1 else ''}, "
-                f"and those at one position differ (such as {plane.header.name}), expected one image each."
+                f"and those at one position differ (such as {plane.name}), expected one image each."
             )
     copies = len(ordered) - len(kept)
     if not copies:
@@ -188,7 +188,7 @@ def _numbered(ordered: list[ImagePlane], positions: FloatMatrix, normal: FloatMa
         return numbers
     gaps = np.diff(along_mm)
     median = float(np.median(gaps))
-    first = ordered[int(np.abs(gaps - median).argmax())].header.name
+    first = ordered[int(np.abs(gaps - median).argmax())].name
     raise SLICES_UNEVEN(
         f"the distance between slices is uneven, from {gaps.min():.4g} to {gaps.max():.4g} mm "
         f"(farthest from the median of {median:.4g} mm after {first}), and no regular grid lies within "
@@ -207,7 +207,7 @@ def _check_gaps(
     _, step = fit_line(numbers, along_mm)
     where = (
         f"{missing} slice{'s are' if missing > 1 else ' is'} missing, the first after "
-        f"{ordered[gap].header.name}: a gap of {along_mm[gap + 1] - along_mm[gap]:.4g} mm where "
+        f"{ordered[gap].name}: a gap of {along_mm[gap + 1] - along_mm[gap]:.4g} mm where "
         f"{step:.4g} mm is expected"
     )
     if not allow_gap:

@@ -76,7 +76,7 @@ def read_metaimage(path: Path, *, max_memory_mb: float | None = None) -> Volume:
         grid = Grid(shape, affine)
     except ValueError as error:
         raise METAIMAGE_ORIENTATION_INVALID(f"the place of the image is not usable: {error}.") from error
-    warnings = [EXTRA_AXES(f"{extra} axes of length 1 beyond the third were left out.")] if extra else []
+    warnings = [EXTRA_AXES(f"3 of {3 + extra} axes were kept; the rest has length 1.")] if extra else []
     warnings += _check_letters(fields, grid)
     warnings += check_ct_grid(grid, METAIMAGE_GRID_INVALID)
     voxels = _voxels(path, fields, end, shape)

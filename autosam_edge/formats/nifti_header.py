@@ -111,7 +111,7 @@ def read_nifti_header(path: Path) -> NiftiFile:
         _, zipped = read_start(image, 2)
     grid, notes = _grid(header, shape)
     if extra:
-        notes.append(EXTRA_AXES(f"{extra} axes of length 1 beyond the third were left out."))
+        notes.append(EXTRA_AXES(f"3 of {3 + extra} axes were kept; the rest has length 1."))
     voxels = StoredVoxels(
         files[-1],
         dtype,

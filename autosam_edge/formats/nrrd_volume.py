@@ -183,8 +183,7 @@ def _drop_extra_axes(header: NRRDHeader) -> list[ScanWarning]:
         )
     header["sizes"] = [sizes[axis] for axis in kept]
     header["space directions"] = directions[kept] if "space directions" in header else None
-    extra = dimension - len(kept)
-    return [EXTRA_AXES(f"{extra} axes of length 1 were left out.")] if extra else []
+    return [EXTRA_AXES(f"3 of {dimension} axes were kept; the rest has length 1.")] if dimension > 3 else []
 
 
 def _voxels(path: Path, header: NRRDHeader, end: int) -> StoredVoxels:

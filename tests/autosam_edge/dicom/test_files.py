@@ -42,6 +42,7 @@ from autosam_edge.read_scan import read
 from autosam_edge.warning_codes import FILES_PASSED_OVER
 
 AREA = "Files and folders"
+LABELMAP = "1.2.840.10008.5.1.4.1.1.66.7"
 
 
 def long_sequence(count: int, *, undefined: bool = True) -> list[Dataset]:
@@ -91,6 +92,7 @@ def test_objects_of_other_kinds_are_passed_over(ct: Any) -> None:
         BasicTextSRStorage,
         KeyObjectSelectionDocumentStorage,
         EncapsulatedPDFStorage,
+        LABELMAP,
         "1.3.12.2.1107.5.9.1",
     ):
         ct.save(ct.image(0, SOPClassUID=sop_class), sop_class)
@@ -98,6 +100,7 @@ def test_objects_of_other_kinds_are_passed_over(ct: Any) -> None:
     np.testing.assert_array_equal(volume.hu, ct.hu)
     (warning,) = volume.warnings
     assert "1 x RT Structure Set Storage" in warning.message
+    assert "1 x Label Map Segmentation Storage" in warning.message
     assert (
         "1 x Siemens CSA Non-Image Storage" in warning.message or "1 x object of unknown" in warning.message
     )
@@ -110,6 +113,17 @@ def test_damaged_object_of_another_kind_is_passed_over(ct: Any) -> None:
     path = ct.save(structure_set(ct, count=20), "contours")
     path.write_bytes(path.read_bytes()[:-300])
     assert "1 x RT Structure Set Storage" in read_dicom(ct.path).warnings[0].message
+
+
+def test_damaged_label_map_is_passed_over(ct: Any) -> None:
+    """Its file meta information alone can be read, with a class that pydicom does not name."""
+    ct.write()
+    labels = ct.image(0, SOPClassUID=LABELMAP)
+    labels.file_meta.MediaStorageSOPClassUID = LABELMAP
+    labels.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    path = ct.save(labels, "labels")
+    path.write_bytes(path.read_bytes()[:-300])
+    assert "1 x Label Map Segmentation Storage" in read_dicom(ct.path).warnings[0].message
 
 
 @hazard(AREA, "SOPClassUID is damaged and the file meta information names a CT image", ATTRIBUTE_INVALID)

@@ -239,26 +239,47 @@ def test_enhanced_parts(ct: Any) -> None:
     "an Enhanced CT object of several stacks, a part of a concatenation, or several multi-frame objects",
     SEVERAL_STACKS,
 )
-@pytest.mark.parametrize("case", ["stacks", "concatenation", "no total", "two objects", "beside classic"])
+@pytest.mark.parametrize(
+    "case", ["stacks", "concatenation", "no total", "all parts", "two objects", "beside classic"]
+)
 def test_multi_frame_objects_that_are_not_one_stack(ct: Any, case: str) -> None:
     """The sentence says which of them it is."""
-    image = ct.enhanced([0, 1, 2])
+    image, remedy = ct.enhanced([0, 1, 2]), "one series of its own"
     if case == "stacks":
         image.PerFrameFunctionalGroupsSequence[2].FrameContentSequence[0].StackID = "2"
         words = "holds 2 stacks"
     elif case == "concatenation":
         image.InConcatenationTotalNumber = 2
-        words = "one part of a concatenation"
+        words, remedy = "one part of a concatenation", "as one multi-frame object"
     elif case == "no total":
         image.ConcatenationUID, image.InConcatenationNumber = "1.2.3.4", 1
-        words = "one part of a concatenation"
+        words, remedy = "one part of a concatenation", "as one multi-frame object"
+    elif case == "all parts":
+        image.ConcatenationUID = "1.2.3.4"
+        ct.save(ct.enhanced([3, 4], ConcatenationUID="1.2.3.4"), "other")
+        words, remedy = "a concatenation of 2 objects", "as one multi-frame object"
     elif case == "two objects":
         ct.save(ct.enhanced([3, 4]), "other")
-        words = "2 objects, of which 2 are multi-frame"
+        words = "2 multi-frame objects, expected one"
     else:
         ct.write()
-        words = "6 objects, of which 1 are multi-frame"
+        words = "single-frame images (5) and multi-frame objects (1)"
+        remedy = "remove one of them"
     ct.save(image, "enhanced")
     error = refusal(ct.path)
     assert error.code == "AE-DICOM-024"
     assert words in error.message
+    assert remedy in error.remedy
+
+
+@hazard(AREA, "an Enhanced CT object whose StackID is empty in some frames", "read; the positions count")
+def test_stack_id_of_some_frames(ct: Any) -> None:
+    """An empty name is no second stack; frames of another one do not fit the grid."""
+    image = ct.enhanced([0, 1, 2, 3, 4])
+    for group in image.PerFrameFunctionalGroupsSequence[::2]:
+        group.FrameContentSequence[0].StackID = ""
+    ct.save(image, "enhanced")
+    np.testing.assert_array_equal(read_dicom(ct.path).hu, ct.hu)
+    image.PerFrameFunctionalGroupsSequence[2].PlanePositionSequence[0].ImagePositionPatient[2] += 0.9
+    ct.save(image, "enhanced")
+    assert refusal(ct.path).code == "AE-DICOM-017"

@@ -189,6 +189,15 @@ def test_enhanced_ct_is_ordered_by_position(ct: Any) -> None:
         assert volume.source.files == (path,)
 
 
+def test_mixed_frames_are_named(ct: Any) -> None:
+    """Two frames of one file by their numbers."""
+    image, measures = ct.enhanced([0, 1, 2]), Dataset()
+    measures.PixelSpacing = [0.5, 0.8]
+    image.PerFrameFunctionalGroupsSequence[1].PixelMeasuresSequence = [measures]
+    ct.save(image, "enhanced")
+    assert "frame 2 of file 1 of 1 and frame 1 of file 1 of 1 differ" in refusal(ct.path).message
+
+
 def test_several_series_are_listed_and_each_can_be_named(ct_folder: Any) -> None:
     """By number in the list, by SeriesNumber, by UID and by hash; never by a guess."""
     one, two = ct_folder("one"), ct_folder("two", (4, 6, 8))

@@ -25,6 +25,7 @@ from autosam_edge.error_codes import (
 )
 from autosam_edge.read_choices import ReadChoices
 from autosam_edge.warning_codes import (
+    ANIMAL,
     FILES_PASSED_OVER,
     FRAME_OF_REFERENCE_MISSING,
     FRAMES_OF_REFERENCE_IGNORED,
@@ -68,12 +69,13 @@ def test_series_of_a_study(ct_folder: Any) -> None:
     """The one original series of a scan's length is read."""
     one, bolus, reformat = ct_folder("one"), ct_folder("bolus"), ct_folder("reformat")
     one.write(SeriesNumber=1)
-    bolus.write(2, SeriesNumber=2)
+    bolus.write(1, SeriesNumber=2)
     reformat.write(SeriesNumber=3, ImageType=["DERIVED", "SECONDARY", "MPR"])
     one.save(one.image(0, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"], SeriesInstanceUID="1.2"), "scout")
     volume = read_dicom(one.path.parent)
     np.testing.assert_array_equal(volume.hu, one.hu)
     assert codes(volume) == ["AE-WARN-001", "AE-WARN-002"]
+    assert "[2] 1 slice," in volume.warnings[1].message
 
 
 def original_beside(ct_folder: Any, slices: int, step_mm: float, derived: int) -> Any:
@@ -345,6 +347,26 @@ def test_several_frames_of_reference(ct: Any, others: list[str | None]) -> None:
     assert "--ignore-frame-of-reference." in with_options(error.remedy)
 
 
+def test_one_image_without_a_frame_of_reference(ct: Any) -> None:
+    """The number of such images, in good grammar."""
+    vary(ct, [{}] * 4 + [{"FrameOfReferenceUID": None}])
+    assert "1 image of the series names no frame of reference" in refusal(ct.path).message
+
+
+@hazard(
+    AREA, "an image of the series without position and frame of reference, such as a page", ATTRIBUTE_INVALID
+)
+@pytest.mark.parametrize("choices", [ReadChoices(), IGNORE])
+def test_page_within_the_series(ct: Any, choices: ReadChoices) -> None:
+    """It is no slice, and no switch makes it one."""
+    ct.write()
+    ct.save(ct.image(0, FrameOfReferenceUID=None, ImagePositionPatient=None), "page")
+    error = refusal(ct.path, choices=choices)
+    assert error.code == "AE-DICOM-006"
+    assert "file 6 of 6 has neither ImagePositionPatient nor" in error.message
+    assert "leave it out of the folder" in error.remedy
+
+
 @hazard(
     AREA,
     "slices of several frames of reference, with `--ignore-frame-of-reference`",
@@ -369,6 +391,44 @@ def test_switch_does_not_merge_patients(ct: Any) -> None:
     """It is about frames of reference alone."""
     vary(ct, [{"FrameOfReferenceUID": f"1.2.{d}", "PatientID": f"SECRET-{d // 3}"} for d in range(5)])
     assert refusal(ct.path, choices=IGNORE).code == "AE-DICOM-014"
+
+
+def species(code: str) -> list[Dataset]:
+    item = Dataset()
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = code, "SCT", "SECRET"
+    return [item]
+
+
+@hazard(AREA, "images of an animal, as their species or AnatomicalOrientationType says", ANIMAL)
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"AnatomicalOrientationType": "QUADRUPED"},
+        {"PatientSpeciesDescription": "Canis lupus familiaris"},
+        {"PatientSpeciesCodeSequence": species("448771007")},
+    ],
+)
+def test_animal(ct: Any, change: dict[str, Any]) -> None:
+    """Read, as the grid is that of any CT; a person is told."""
+    ct.write(**change)
+    volume = read_dicom(ct.path)
+    np.testing.assert_array_equal(volume.hu, ct.hu)
+    (warning,) = volume.warnings
+    assert (warning.code, warning.severity) == (ANIMAL.code, "caution")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"AnatomicalOrientationType": "BIPED", "PatientSpeciesDescription": "Homo sapiens"},
+        {"PatientSpeciesDescription": "", "PatientSpeciesCodeSequence": []},
+        {"PatientSpeciesDescription": "hombre", "PatientSpeciesCodeSequence": species("337915000")},
+    ],
+)
+def test_no_animal(ct: Any, change: dict[str, Any]) -> None:
+    """A code counts before a text, which may be in any language."""
+    ct.write(**change)
+    assert codes(read_dicom(ct.path)) == []
 
 
 def series_per_slice(ct: Any, **changes: Any) -> None:

@@ -90,7 +90,7 @@ def test_declared_padding_becomes_air(
     assert volume.warnings == ()
 
 
-@hazard(VALUES, "declared padding within the range of tissue", PADDING_NOT_APPLIED)
+@hazard(VALUES, "declared padding that is a value of tissue, bone or metal", PADDING_NOT_APPLIED)
 def test_padding_value_of_tissue_is_not_applied(ct: Any) -> None:
     """A padding value of 0 HU would punch holes into water; it is reported instead."""
     ct.write(PixelPaddingValue=1024)
@@ -108,6 +108,15 @@ def test_malformed_padding_is_not_applied(ct: Any, value: bytes) -> None:
         image = ct.image(d)
         image[tag] = RawDataElement(tag, "OW" if len(value) == 1 else "US", len(value), value, 0, False, True)
         ct.save(image, str(d))
+    volume = read_dicom(ct.path)
+    np.testing.assert_array_equal(volume.hu, ct.hu)
+    assert [warning.code for warning in volume.warnings] == [PADDING_NOT_APPLIED.code]
+
+
+@hazard(VALUES, "PixelPaddingRangeLimit without PixelPaddingValue", PADDING_NOT_APPLIED)
+def test_limit_of_padding_alone(ct: Any) -> None:
+    """One end of the range is missing, so nothing is padding."""
+    ct.write(PixelPaddingRangeLimit=4000)
     volume = read_dicom(ct.path)
     np.testing.assert_array_equal(volume.hu, ct.hu)
     assert [warning.code for warning in volume.warnings] == [PADDING_NOT_APPLIED.code]
