@@ -31,7 +31,8 @@ _TYPE_1 = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceU
 # UID as a text.
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 _HUMAN_CODES = ("337915000", "L-85B00")  # Homo sapiens, of SNOMED CT and SNOMED RT
-_HUMAN = re.compile("homo sapiens|humai?n|umano|mensch", re.IGNORECASE)
+# A patient of another species has a code or this text (type 1C); some systems write these for people.
+_HUMAN = re.compile("homo sapiens|humai?n|umano|mensch|unknown|unspecified|^n/?a$", re.IGNORECASE)
 LOSS_RATIO, _LOSS_METHOD = "LossyImageCompressionRatio", "LossyImageCompressionMethod"
 _RATIO, _METHOD = re.compile(r"[0-9]{1,8}(\.[0-9]{0,7})?"), re.compile(r"ISO_[0-9_]{1,12}")
 

@@ -422,6 +422,7 @@ def test_animal(ct: Any, change: dict[str, Any]) -> None:
     [
         {"AnatomicalOrientationType": "BIPED", "PatientSpeciesDescription": "Homo sapiens"},
         {"PatientSpeciesDescription": "", "PatientSpeciesCodeSequence": []},
+        {"PatientSpeciesDescription": "UNKNOWN"},
         {"PatientSpeciesDescription": "hombre", "PatientSpeciesCodeSequence": species("337915000")},
     ],
 )

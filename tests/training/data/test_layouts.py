@@ -161,7 +161,7 @@ def decathlon(folder, **changes):
     content = {
         "name": "Spleen of someone",
         "modality": {"0": "CT"},
-        "labels": {"0": "background", "1": "Spleen", "2": "Right Kidney"},
+        "labels": {"0": "background", "1": "Spleen", "2": "Right Kidney", "3": "Vena cava (inf)/portal"},
         "training": [
             {"image": f"./imagesTr/s_{n}.nii.gz", "label": f"./labelsTr/s_{n}.nii.gz"} for n in range(8)
         ],
@@ -176,7 +176,7 @@ def test_a_decathlon_lists_itself(tmp_path):
     """Labels get TotalSegmentator's names, test images without label are left out and counted."""
     listing = decathlon(tmp_path)
     assert listing.dataset == "Spleen-of-someone"
-    assert listing.labels == ("background", "spleen", "kidney_right")
+    assert listing.labels == ("background", "spleen", "kidney_right", "vena_cava_inf_portal")
     assert names(listing)["test"] == ["s_10"]
     assert listing.splits["training"][0].label == tmp_path / "labelsTr" / "s_0.nii.gz"
     assert listing.warnings == ("1 test images have no label and are left out.",)
