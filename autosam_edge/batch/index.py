@@ -62,9 +62,14 @@ class Place:
     now: str = ""
     first: str = ""
 
+    @property
+    def moved(self) -> bool:
+        """Whether it lies elsewhere now."""
+        return self.now != self.first
+
     def name(self, path: str) -> str:
         """Path of which the id and the stamp of a scan are made."""
-        inside = path == self.now or path.startswith(self.now + os.sep)
+        inside = self.moved and (path == self.now or path.startswith(self.now + os.sep))
         return self.first + path.removeprefix(self.now) if inside else path
 
 
@@ -107,7 +112,7 @@ class Index:
     """
 
     def __init__(self, path: Path, place: Place = NOT_MOVED) -> None:
-        self._name = place.name
+        self._place = place
         try:
             self._db = _opened(path)
         except sqlite3.OperationalError:  # locked, or the disk
@@ -161,7 +166,7 @@ class Index:
             if is_folder:
                 raise INPUT_UNREADABLE(f"{name} is a folder that cannot be read.")
             if entry is None or not not_read(entry, real_root, name):
-                found = _described(path, name, self._name(str(path)), is_input=entry is None)
+                found = _described(path, name, self._place.name(str(path)), is_input=entry is None)
         except InputError as error:
             if _is_gone(path):
                 return  # it was moved or removed while this looked
@@ -197,14 +202,16 @@ class Index:
             fault = next((faults[folder] for folder in folders & faults.keys()), None) if dicom else None
             blamed |= folders if fault and not short else set()
             # The message of an error numbers the files, so that it may change when others come.
-            named = [(*map(self._name, file[:2]), *file[2:]) for file in files]
+            named = files
+            if self._place.moved:
+                named = [(*map(self._place.name, file[:2]), *file[2:]) for file in files]
             stamp = short_hash(repr((named, fault and fault.code)))
             newest_s = max(file[3] for file in files) / 1e9
             yield Job(scan, tuple(file[0] for file in files), bool(dicom), newest_s, stamp, fault, short)
         for folder in sorted(faults.keys() - blamed):
             fault = faults[folder]
             newest_s, stamp = newest_fault_s[folder], short_hash(repr(fault.code))
-            scan = short_hash(self._name(folder))
+            scan = short_hash(self._place.name(folder))
             yield Job(scan, (), dicom=True, newest_s=newest_s, stamp=stamp, fault=fault)
 
 

@@ -84,11 +84,11 @@ def montage(
 
 def _read_column(name: str, path: Path, grid: Grid, organs: Mapping[int, str]) -> npt.NDArray[np.uint8]:
     """Labels of one column; an error names it by its heading, as the files often share one name."""
-    from autosam_edge.formats.label_image import read_labels, require_names
+    from autosam_edge.formats.label_image import read_named_labels
 
     try:
-        require_names(path, organs, "Give `--bundle` with the model that made them.")
-        return read_labels(path, grid, max(organs) + 1, "they and the scan")
+        remedy = "Give `--bundle` with the model that made them."
+        return read_named_labels(path, grid, organs, "they and the scan", remedy)
     except InputError as error:
         # A file that cannot be read at all may be the right one, and so may one of another model.
         remedy = (

@@ -150,11 +150,12 @@ def shows_animal(source: Dataset) -> bool:
         codes = [identifier(item, "CodeValue") for item in source.get("PatientSpeciesCodeSequence") or ()]
     except Exception:  # see identifier
         codes = []
+    if identifier(source, "AnatomicalOrientationType").upper() == "QUADRUPED":
+        return True
+    if any(codes):
+        return not set(codes) & set(_HUMAN_CODES)
     species = identifier(source, "PatientSpeciesDescription")
-    human = (
-        any(code in _HUMAN_CODES for code in codes) if any(codes) else _HUMAN.search(species) or not species
-    )
-    return not human or identifier(source, "AnatomicalOrientationType").upper() == "QUADRUPED"
+    return species != "" and _HUMAN.search(species) is None
 
 
 def copy_lossy_compression(sources: Sequence[Dataset], target: Dataset) -> None:

@@ -123,16 +123,17 @@ def _check_alike(planes: list[ImagePlane]) -> None:
     """Refuse a series whose planes differ, beyond rounding, in orientation, matrix or pixel spacing."""
     first = planes[0]
     for plane in planes[1:]:
-        where = f"{plane.name} and {first.name}"
         if not np.allclose(plane.orientation, first.orientation, rtol=0, atol=_COSINE_TOLERANCE):
             raise ORIENTATIONS_DIFFER(
-                f"{where} differ in ImageOrientationPatient, expected one orientation in a series."
+                f"{plane.name} and {first.name} differ in ImageOrientationPatient, expected one orientation "
+                "in a series."
             )
         if plane.shape != first.shape or not np.allclose(
             plane.spacing_mm, first.spacing_mm, rtol=1e-4, atol=0
         ):
             raise MATRICES_DIFFER(
-                f"{where} differ in Rows, Columns or PixelSpacing, expected one matrix in a series."
+                f"{plane.name} and {first.name} differ in Rows, Columns or PixelSpacing, expected one matrix "
+                "in a series."
             )
 
 

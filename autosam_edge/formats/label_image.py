@@ -61,16 +61,23 @@ def read_labels(path: Path, grid: Grid, classes: int, what: str) -> npt.NDArray[
     return as_labels(values, classes)
 
 
-def require_names(path: Path, names: Mapping[int, str], remedy: str) -> None:
-    """Refuse a file of this package whose own label table gives a value another organ.
+def read_named_labels(
+    path: Path, grid: Grid, names: Mapping[int, str], what: str, remedy: str
+) -> npt.NDArray[np.uint8]:
+    """Read labels, unless the file is one of this package whose own label table gives a value another organ.
 
     A file without such a table, as other tools write it, is accepted.
 
     Args:
+        path, grid, what: As for :func:`read_labels`.
         names: The organs that are expected, by value.
+        remedy: What helps if the file has others.
+
+    Returns:
+        See :func:`read_labels`.
 
     Raises:
-        InputError: AE-DATA-009, or the file cannot be read (AE-INPUT-003).
+        InputError: The label table is another one (AE-DATA-009), or as for :func:`read_labels`.
     """
     for value, name in _stored_names(path).items():
         if (expected := names.get(value, "no organ")) != name:
@@ -78,6 +85,7 @@ def require_names(path: Path, names: Mapping[int, str], remedy: str) -> None:
                 f"the file says that its label {value} is {name}, expected {expected}.",
                 remedy=f"{remedy} If you have changed its numbers, save it without its header extension.",
             )
+    return read_labels(path, grid, max(names) + 1, what)
 
 
 def _stored_names(path: Path) -> dict[int, str]:

@@ -70,17 +70,17 @@ class Archive:
             ValueError: The text is neither, or it holds a user; or only one of the two variables is set.
         """
         variables = " and ".join(_LOGIN)
+        user, password = ((environment or {}).get(name) for name in _LOGIN)
         if text.startswith(("http://", "https://")):
             if "@" in text.partition("?")[0]:
                 raise ValueError(
                     "the address holds a user or a password, which each user of this computer can see; "
                     f"leave them out and set the variables {variables}"
                 )
-            user, password = ((environment or {}).get(name) for name in _LOGIN)
             if bool(user) != bool(password):
                 raise ValueError(f"only one of the variables {variables} is set; set both or none")
             return cls(url=text.rstrip("/"), login=(user, password) if user and password else None)
-        if any(map((environment or {}).get, _LOGIN)):
+        if user or password:
             raise ValueError(f"the variables {variables} are for a DICOMweb address; unset them")
         title, _, place = text.partition("@")
         host, _, port = place.rpartition(":")
@@ -160,9 +160,8 @@ class Outbox:
 
     def __init__(self, scans: Path, archive: Archive, title: str, count: Callable[[str], None]) -> None:
         self._scans, self._archive, self._title, self._count = scans, archive, title, count
-        # When a scan is tried again, and the pause after that.
-        self._next: dict[str, tuple[float, float]] = {}
-        self._reasons: dict[str, str] = {}  # of scans that were not sent; each is logged when it changes
+        # When a scan is tried again, the pause after that, and why it was not sent, logged when that changes.
+        self._next: dict[str, tuple[float, float, str]] = {}
         self.unsent = 0
 
     def send_due(self) -> None:
@@ -175,20 +174,19 @@ class Outbox:
         ]
         self.unsent = len(unsent)
         for folder, files in unsent:
-            again, pause = self._next.get(folder.name, (0.0, _FIRST_PAUSE_S))
+            again, pause, reason = self._next.get(folder.name, (0.0, _FIRST_PAUSE_S, ""))
             if again > now:
                 continue
             try:
                 self._archive.send(files, self._title)
             except NotSentError as error:
-                if self._reasons.get(folder.name) != str(error):
-                    self._reasons[folder.name] = str(error)
+                if str(error) != reason:
                     log("not_sent", scan=folder.name, reason=error)
-                self._next[folder.name] = time.monotonic() + pause, min(2 * pause, _LONGEST_PAUSE_S)
+                again, longer = time.monotonic() + pause, min(2 * pause, _LONGEST_PAUSE_S)
+                self._next[folder.name] = again, longer, str(error)
                 self._count("not_sent")
             else:
                 write_file(json.dumps([path.name for path in files]).encode(), folder / _SENT)
                 self._next.pop(folder.name, None)
-                self._reasons.pop(folder.name, None)
                 self._count("sent")
                 self.unsent -= 1

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from autosam_edge.formats.label_image import read_labels, require_names
+from autosam_edge.formats.label_image import read_named_labels
 from autosam_edge.formats.nifti import read_nifti
 from autosam_edge.report.montage import MontageCase
 from autosam_edge.system.atomic_files import write_file
@@ -123,13 +123,13 @@ def read_montage(
 
 def _read_case(entry: Entry, predictions: Mapping[str, Path], names: Sequence[str]) -> MontageCase:
     volume = read_nifti(entry.image)
-    organs = {value: name for value, name in enumerate(names) if value}
+    organs = dict(enumerate(names))
 
     def labels(path: Path | None) -> npt.NDArray[np.uint8] | None:
         if path is None or not path.is_file():
             return None
-        require_names(path, organs, f"Give {path.name} with the label numbers of the data set.")
-        return read_labels(path, volume.grid, len(names), f"{path.name} and its scan")
+        remedy = f"Give {path.name} with the label numbers of the data set."
+        return read_named_labels(path, volume.grid, organs, f"{path.name} and its scan", remedy)
 
     files = {method: folder / f"{entry.name}.nii.gz" for method, folder in predictions.items()}
     found: dict[str, Path | None] = {TRUTH: entry.label, **files}

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from autosam_edge.ct_grid import LEAST_TILT_DEG
 from autosam_edge.error_codes import GRIDS_DIFFER, NIFTI_GRID_INVALID
-from autosam_edge.formats.label_image import as_labels, read_labels, require_names
+from autosam_edge.formats.label_image import as_labels, read_labels, read_named_labels
 from autosam_edge.formats.nifti import read_nifti, write_nifti
 from autosam_edge.session import Session
 from autosam_edge.volume import Volume
@@ -166,12 +166,14 @@ def from_files(folder: Path, entries: Sequence[Entry], names: Sequence[str]) -> 
             )
             raise PREDICTION_MISSING(f"no single prediction of case {entry.name}: {why}.")
         files[entry.image] = found[0]
-    organs = {value: name for value, name in enumerate(names) if value}
+    organs = dict(enumerate(names))
 
     def predict(volume: Volume) -> npt.NDArray[np.uint8]:
         path = files[volume.source.files[0]]
-        require_names(path, organs, f"Give the model of {path.name} as `--bundle`: it is scored by names.")
-        return read_labels(path, volume.grid, len(names), f"the prediction {path.name} and its image")
+        remedy = f"Give the model of {path.name} as `--bundle`: it is scored by names."
+        return read_named_labels(
+            path, volume.grid, organs, f"the prediction {path.name} and its image", remedy
+        )
 
     return predict
 
