@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 import threading
-from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +11,7 @@ from autosam_edge.engines.load import load_engine
 from autosam_edge.engines.selection import select_artifact
 from autosam_edge.error_codes import TIME_BUDGET_ALONE
 from autosam_edge.planned_run import CoarseToFineRun, PlannedRun
-from autosam_edge.system.memory import MemoryBudget
+from autosam_edge.system.memory import MemoryBudget, require_above_0
 from autosam_edge.volume import Volume
 
 if TYPE_CHECKING:
@@ -56,7 +54,7 @@ class Session:
         time_budget_s: float | None = None,
     ) -> None:
         if time_budget_s is not None:
-            _check_seconds(time_budget_s)
+            require_above_0("time_budget_s", time_budget_s, "seconds")
             if coarse is None:
                 raise TIME_BUDGET_ALONE(f"a time budget was given, but the model {model.name} runs alone.")
         self.model = model
@@ -106,11 +104,6 @@ class Session:
             EngineError: The engine failed or gave values that are not finite.
         """
         return self.plan(volume).execute(progress=progress)
-
-
-def _check_seconds(value: object) -> None:
-    if not (isinstance(value, Real) and 0 < float(value) < math.inf):
-        raise ValueError(f"`time_budget_s` is {value!r}, expected seconds above 0")
 
 
 def _check_volume(value: object) -> None:

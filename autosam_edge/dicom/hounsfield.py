@@ -42,7 +42,7 @@ def reading_mb(planes: list[ImagePlane], slices: int) -> float:
     volume = pixels * (2 if _all_whole(planes) else 4) * (slices + len(planes) * (slices > len(planes)))
     # A deflated file is inflated whole, in parts that are joined.
     frames = 2 * (first.header.integer("NumberOfFrames") or 1) if first.header.deflated_at is not None else 1
-    alone_mb = (volume + pixels * (_PLANE_BYTES + frames * first.format.word.itemsize)) / 1e6
+    alone_mb = (volume + pixels * (_PLANE_BYTES + frames * first.format.word.itemsize)) / 2**20
     return alone_mb + any(map(needs_codec, {plane.header for plane in planes})) * child_mb(pixels)
 
 
@@ -76,7 +76,7 @@ def read_hu(
         low, high = _range_hu(plane, inside)
         wrong_signs.append(wrong_sign_count(plane, inside, high))
         if hu.dtype == np.int16 and (low < -32768 or high > 32767):
-            require_room(hu.size * 4 / 1e6, max_memory_mb, what="the volume in 32 bits")
+            require_room(hu.size * 4 / 2**20, max_memory_mb, what="the volume in 32 bits")
             hu = hu.astype(np.int32)  # rare: metal on an extended scale
         _scale(plane, values, hu[d])
         if padding is not None:

@@ -62,7 +62,7 @@ def _filled(
     voxels: StoredVoxels, dtype: type[np.generic], code: ErrorCode, max_memory_mb: float | None
 ) -> _Filled | None:
     """The array of one type; None if it cannot hold the values."""
-    require_room(voxels.count * np.dtype(dtype).itemsize / 1e6, max_memory_mb)
+    require_room(voxels.count * np.dtype(dtype).itemsize / 2**20, max_memory_mb)
     filled = _Filled(np.empty(voxels.shape, dtype))
     fits = all(filled.take(place, piece, voxels, code) for place, piece in voxels.pieces(filled.notes))
     return filled if fits else None

@@ -28,7 +28,8 @@ class MemoryBudget:
     max_mb: float | None = None
 
     def __post_init__(self) -> None:
-        _check_limit(self.max_mb)
+        if self.max_mb is not None:
+            require_above_0("max_memory_mb", self.max_mb, "MB")
         if self.working_set_mb is None and self.max_mb is not None:
             raise MEMORY_UNKNOWN("the memory of this artifact is not known, so no limit can be kept.")
 
@@ -65,9 +66,9 @@ def require_room(more_mb: float, max_memory_mb: float | None, *, what: str = "th
         BudgetError: The limit is smaller than that and what the process holds now (AE-MEMORY-001).
         ValueError: The limit is not a number above 0.
     """
-    _check_limit(max_memory_mb)
     if max_memory_mb is None:
         return
+    require_above_0("max_memory_mb", max_memory_mb, "MB")
     needed_mb = resident_mb() + more_mb
     if needed_mb > max_memory_mb:
         raise BUDGET_TOO_SMALL(
@@ -77,10 +78,16 @@ def require_room(more_mb: float, max_memory_mb: float | None, *, what: str = "th
         )
 
 
-def _check_limit(max_memory_mb: object) -> None:
-    # NaN is not above 0, and a text is no number.
-    if max_memory_mb is not None and not (isinstance(max_memory_mb, Real) and float(max_memory_mb) > 0):
-        raise ValueError(f"`max_memory_mb` is {max_memory_mb!r}, expected MB above 0")
+def require_above_0(name: str, value: object, unit: str) -> None:
+    """Refuse the value of an argument that is no number, not above 0, or beyond the largest float.
+
+    Raises:
+        ValueError: It is such a value.
+    """
+    # NaN is not above 0, and True is a number to Python.
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    if not (is_number and 0 < value <= sys.float_info.max):
+        raise ValueError(f"`{name}` is {value!r}, expected {unit} above 0")
 
 
 def resident_mb() -> float:

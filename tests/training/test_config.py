@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+import yaml
 
 pytest.importorskip("torch")
 pytest.importorskip("pydantic")
@@ -17,7 +18,7 @@ from autosam_edge_test_datasets import code_of
 from autosam_edge.errors import TrainingError
 from autosam_edge_training import train_student, train_teacher
 from autosam_edge_training.config import as_dict, parse_config, read_config
-from autosam_edge_training.strict import STRICT, checked_dataclass
+from autosam_edge_training.strict import STRICT, checked_dataclass, parse_json
 
 RECIPES = sorted((Path(__file__).parents[2] / "training" / "recipes").glob("*.yaml"))
 
@@ -64,6 +65,25 @@ def test_a_key_that_stands_twice_is_named(text, tmp_path):
     """YAML takes the last one and says nothing."""
     with pytest.raises(TrainingError, match="AE-TRAIN-001.*the key (minutes|degrees) stands there twice"):
         read_config(Cake, written(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("minutes: true", "minutes: it is True, expected a number"),
+        ("minutes: 1\ntin: [1, true]", "tin.1: it is True, expected a number"),
+        ("minutes: 1\noven: {degrees: yes}", "oven.degrees: it is True, expected a number"),
+        (f"minutes: {10**400}", "minutes: the number is too large"),
+        (f"minutes: '{10**400}'", "minutes: the number is too large"),
+    ],
+)
+def test_what_counts_as_a_number(text, said, tmp_path):
+    """To Python, true is 1, and a whole number has no end."""
+    with pytest.raises(TrainingError, match=f"AE-TRAIN-001: the recipe is not valid: {said}"):
+        read_config(Cake, written(tmp_path, text))
+    if "'" not in text:
+        with pytest.raises(ValueError, match=r"^(minutes|tin.1|oven.degrees): "):
+            parse_json(Cake, json.dumps(yaml.safe_load(text)))
 
 
 def test_a_number_that_yaml_takes_for_text_is_a_number(tmp_path):

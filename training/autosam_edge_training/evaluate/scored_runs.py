@@ -148,7 +148,7 @@ def _find_mismatch(
     try:
         summary = json.loads((folder / "summary.json").read_bytes())
         stated, data = float(summary["mean_dice"]), summary.get("manifest_sha256")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ArithmeticError, ValueError, KeyError, TypeError) as error:
         return f"summary.json states no mean Dice ({type(error).__name__})"
     if abs(stated - means["dice"]) > _SUMMARY_TOLERANCE:
         return f"summary.json states a mean Dice of {stated:.6f}, cases.csv of {means['dice']:.6f}"
