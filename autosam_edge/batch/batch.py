@@ -94,8 +94,8 @@ class Batch:
             if stat.S_ISDIR(mode_of_input(root)) and root.resolve() in around:
                 raise OUTPUT_IN_INPUT("the output folder lies inside an input folder.")
         check_writable(out)
+        self._of_results = settings.of_results()  # a wrong bundle leaves no folder
         self.folder = BatchFolder(out)
-        self._of_results = settings.of_results()
         self.folder.check_settings(self._of_results)
         index, count = self.selection.part
         name = "index.sqlite" if count == 1 else f"index-{index}-of-{count}.sqlite"
@@ -134,12 +134,13 @@ class Batch:
         return short_hash(self._place.name(str(path.resolve())))
 
     def require_scans(self) -> None:
-        """End a run whose inputs hold nothing.
+        """End a run whose inputs hold nothing; a folder that it has made for the results goes.
 
         Raises:
             InputError: There is no scan, in the inputs or on a list (AE-INPUT-002).
         """
         if not self.jobs and not self.not_found:
+            self.folder.remove_if_new()
             raise INPUT_KIND_UNKNOWN("the input holds no CT scan of three slices or more.")
 
     def todo(self) -> list[Job]:

@@ -52,6 +52,7 @@ class BatchFolder:
         self.root = root
         self.scans, self._failed, self._work = root / "scans", root / "failed", root / ".work"
         with explained():
+            self._is_new = not root.exists()
             for folder in (self.scans, self._failed, self._work):
                 if folder.is_file():
                     raise OUTPUT_OCCUPIED(f"{folder.name} in the output folder is a file, expected a folder.")
@@ -84,6 +85,11 @@ class BatchFolder:
             raise BATCH_OTHER_SETTINGS(f"the folder holds results that differ in {', '.join(different)}.")
         if different:
             write_file((json.dumps(settings, indent=2) + "\n").encode(), path)
+
+    def remove_if_new(self) -> None:
+        """Remove the folder if this call has made it, and nothing was segmented into it."""
+        if self._is_new and not self._has_begun():
+            shutil.rmtree(self.root, ignore_errors=True)
 
     def _has_begun(self) -> bool:
         """Whether results or errors are there, or another process is making some."""

@@ -21,7 +21,7 @@ from autosam_edge.error_codes import DISK_FULL, INTERNAL_ERROR, OUT_OF_MEMORY, R
 from autosam_edge.errors import AutosamEdgeError, CancelledError
 from autosam_edge.system.atomic_files import FULL, anything_published
 from autosam_edge.system.standard_streams import stdout_error
-from autosam_edge.system.stop_signals import MESSAGE, exit_code, run_begins, run_ends
+from autosam_edge.system.stop_signals import MESSAGE, exit_code, is_told, run_begins, run_ends
 from autosam_edge.volume import RESEARCH_USE
 from autosam_edge.wording import with_options
 
@@ -196,7 +196,8 @@ def _report_lost(error: OSError) -> None:
 
 
 def _stopped(code: int) -> NoReturn:
-    print(MESSAGE, file=sys.stderr)
+    if is_told(code - 128):
+        print(MESSAGE, file=sys.stderr)
     sys.exit(code)
 
 

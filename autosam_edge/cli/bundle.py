@@ -9,11 +9,12 @@ from typing import Annotated
 import typer
 
 from autosam_edge.bundle import Bundle, open_bundle
-from autosam_edge.cli.options import AsJson
+from autosam_edge.cli.options import AsJson, bundle_path
 
 app = typer.Typer(help="Sign a bundle, and check who signed one; needs `[sign]`.", no_args_is_help=True)
 BundlePath = Annotated[
-    Path, typer.Argument(metavar="BUNDLE", help="Model bundle (*.edge): a folder or a zip.")
+    Path,
+    typer.Argument(metavar="BUNDLE", parser=bundle_path, help="Model bundle (*.edge): a folder or a zip."),
 ]
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import typer.main
 from typer.core import TyperCommand, TyperGroup
 
-from autosam_edge.error_codes import CHECKOUT_NEEDED, EXTRA_MISSING
+from autosam_edge.error_codes import CHECKOUT_NEEDED, EXTRA_MISSING, OUTPUT_UNNAMED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -97,6 +97,18 @@ class RootGroup(TyperGroup):
     def __init__(self, **options: Any) -> None:  # noqa: ANN401
         super().__init__(**options)
         self.commands.update({str(command.name): command for command in self.lazy})
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401
+        """Refuse an option with an empty text, as of a variable that is not set: it would be the path `.`."""
+        for option, text in zip(args, [*args[1:], None], strict=True):
+            name, equals, value = option.partition("=")
+            if name.startswith("-") and name != "--" and not (value if equals else text != ""):
+                if name in ("-o", "--out"):
+                    raise OUTPUT_UNNAMED("the output path is an empty text, expected a path.")
+                raise typer.BadParameter(
+                    "the value is an empty text; give a value, or leave the option out", param_hint=name
+                )
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401
         """Run a command; a package that it does not find is a matter of its extra."""

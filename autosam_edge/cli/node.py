@@ -265,9 +265,11 @@ def _settings(
 ) -> Settings:
     chosen = options.chosen_formats(formats)
     path = str(bundle) if bundle else None
-    return Settings(
+    settings = Settings(
         path, engine, max_memory_mb=max_memory, formats=chosen, pseudonymize=pseudonymize, tier=tier
     )
+    settings.of_results()  # a wrong bundle is refused before a folder is made
+    return settings
 
 
 @contextmanager

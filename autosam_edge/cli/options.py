@@ -40,6 +40,13 @@ def folder(text: str) -> Path:
     return Path(text)
 
 
+def bundle_path(text: str) -> Path:
+    """The path of a bundle; an empty text is none."""
+    if not text:
+        raise typer.BadParameter("the value is an empty text, expected a path")
+    return Path(text)
+
+
 def file_to_write(text: str) -> Path:
     """The path of a file for a result; that it can be written is checked here, before hours of work."""
     path = Path(text)
@@ -86,7 +93,10 @@ Out = Annotated[
 ]
 FileOut = partial(typer.Option, "--out", "-o", metavar="PATH", parser=file_to_write)
 BundleArgument = Annotated[
-    Path | None, typer.Argument(metavar="BUNDLE", help="Model bundle (*.edge). Default: that of the package.")
+    Path | None,
+    typer.Argument(
+        metavar="BUNDLE", parser=bundle_path, help="Model bundle (*.edge). Default: that of the package."
+    ),
 ]
 BundleOption = Annotated[
     Path | None, typer.Option("--bundle", help="Model bundle (*.edge). Default: that of the package.")

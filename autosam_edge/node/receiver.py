@@ -18,7 +18,7 @@ from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # m
 
 from autosam_edge.dicom.header import CT_IMAGES, raw_of
 from autosam_edge.errors import AutosamEdgeError
-from autosam_edge.node.log import log
+from autosam_edge.node.log import PeerLog
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -86,6 +86,7 @@ class Receiver:
     def __init__(self, inbox: Inbox, listener: Listener, count: Callable[[str], None]) -> None:
         logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)  # its records name patients
         self._inbox, self._listener, self._count = inbox, listener, count
+        self._log = PeerLog()
         self._ids: dict[int, str] = {}
         self._receiving: dict[int, int] = {}  # bytes of the message that each association is sending
         entity = AE(ae_title=listener.title)
@@ -131,7 +132,7 @@ class Receiver:
         known = not peers or any(given in network or mapped in network for network in peers)
         if not known:
             self._count("rejected")
-            log("rejected", reason="address not in --allow-peer", address=address[0])
+            self._log(address[0], "rejected", reason="address not in --allow-peer", address=address[0])
         return known
 
     def _rejected(self, event: AssociationEvent) -> None:
@@ -144,7 +145,7 @@ class Receiver:
             reason = "calling title not in --allow-aet"
         else:
             reason = "too many associations"
-        log("rejected", reason=reason, calling=ascii(caller))
+        self._log(str(event.assoc.requestor.address), "rejected", reason=reason, calling=ascii(caller))
 
     def _connected(self, event: AssociationEvent) -> None:
         """End a connection that is no association in time, or that sends more than the node can hold."""
@@ -169,7 +170,7 @@ class Receiver:
                     self._count("rejected")
                     reason = f"TLS: {error.reason or type(error).__name__}".replace("_", " ")
                     address = event.address[0]  # type: ignore[attr-defined]  # as of each such event
-                    log("rejected", reason=reason, address=address)
+                    self._log(address, "rejected", reason=reason, address=address)
                 raise
 
         stream.recv = read_part_of_pdu  # type: ignore[assignment]  # this one connection

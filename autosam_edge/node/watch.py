@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _PAUSE_S = 0.5
 _AWAY_S = 5.0
+_MOST_AWAY_S = 300.0
 
 
 def watch(
@@ -44,7 +45,7 @@ def watch(
         outbox: Where the results are sent; None keeps them.
         on_tile: Function that is called with the scan, the tiles done and the tiles in all after each tile.
     """
-    pause, passed_over = 0.0, set[str]()
+    pause, away_s, passed_over = 0.0, _AWAY_S, set[str]()
     while not stop.wait(pause):
         try:
             with explained():
@@ -72,9 +73,12 @@ def watch(
                         break
                 if todo or not before <= {job.id for job in batch.jobs}:  # one was removed
                     batch.finish()
+            away_s = _AWAY_S
         except (InputError, OutputError, BatchError) as error:
             # A share that is away for a while, a full disk, or a person's `batch` on the same folder.
             if isinstance(error, BatchError) and error.code != BATCH_IN_USE.code:
                 raise
             log("waiting", code=error.code)
-            pause = _AWAY_S
+            pause = away_s
+            if isinstance(error, OutputError):  # the scan in hand is segmented again each time
+                away_s = min(2 * away_s, _MOST_AWAY_S)

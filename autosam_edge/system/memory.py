@@ -7,6 +7,7 @@ import sys
 from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
+from typing import cast
 
 from autosam_edge.error_codes import BUDGET_TOO_SMALL, MEMORY_UNKNOWN
 
@@ -86,7 +87,7 @@ def require_above_0(name: str, value: object, unit: str) -> None:
     """
     # NaN is not above 0, and True is a number to Python.
     is_number = isinstance(value, Real) and not isinstance(value, bool)
-    if not (is_number and 0 < value <= sys.float_info.max):
+    if not (is_number and 0 < cast("float", value) <= sys.float_info.max):
         raise ValueError(f"`{name}` is {value!r}, expected {unit} above 0")
 
 

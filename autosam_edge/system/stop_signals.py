@@ -56,11 +56,22 @@ def exit_code() -> int | None:
     return None if _received is None else 128 + _received[0]
 
 
+def is_told(number: int) -> bool:
+    """Whether this process tells that the signal has stopped it.
+
+    ``torchrun`` stops the other processes of a training when one of them ends with an error, which that one
+    has told; Ctrl-C reaches all of them.
+    """
+    rank = os.environ.get("LOCAL_RANK")
+    return rank is None or (rank == "0" and number == signal.SIGINT)
+
+
 def _stop(number: int, _frame: FrameType | None) -> None:
     global _received
     if not _running:
         try:
-            os.write(2, f"{MESSAGE}\n".encode())
+            if is_told(number):
+                os.write(2, f"{MESSAGE}\n".encode())
         finally:
             os._exit(128 + number)
     now = time.monotonic()

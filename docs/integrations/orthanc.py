@@ -3,7 +3,8 @@
     python orthanc.py http://127.0.0.1:8042 --state orthanc-state.json
 
 Orthanc tells what changed (``/changes``); the number of the last change that was worked off is kept in the
-state file, so a series is segmented once and none is missed while the program does not run. A user and a
+state file, so a series is segmented once and none is missed while the program does not run. A series for
+which Orthanc answers with an error again and again is set aside there, and tried again later. A user and a
 password go into the environment as ORTHANC_USER and ORTHANC_PASSWORD.
 """
 
@@ -18,6 +19,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+from collections import Counter
 from pathlib import Path
 
 import autosam_edge
@@ -26,6 +28,7 @@ from autosam_edge.errors import AutosamEdgeError
 MIN_INSTANCES = 3
 TIMEOUT_S = 300  # for each step of an answer; Orthanc packs a whole series before it sends the first byte
 REFUSED = 401, 403
+TRIES, LATER_S = 3, 600  # after so many errors of Orthanc, a series waits for so many seconds
 GONE = 404  # HTTP's code for a series that was deleted after it became stable
 
 
@@ -54,18 +57,21 @@ class Orthanc:
 
 def work_off(orthanc, session, state, log=print):
     """Segment the series that became stable since the last call; return the number of those segmented."""
-    last = kept(state)
+    last, aside = kept(state), set_aside(state)
     count = 0
+    for series in [series for series, due in aside.items() if due <= time.time()]:
+        count += attempt(orthanc, session, series, log, aside)
+        keep(state, last, aside)
     while True:
         changes = orthanc.json(f"/changes?since={last}&limit=100")
         for change in changes["Changes"]:
             if change["ChangeType"] == "StableSeries":
-                count += segment(orthanc, session, change["ID"], log)
-            keep(state, change["Seq"])
+                count += attempt(orthanc, session, change["ID"], log, aside)
+            keep(state, change["Seq"], aside)
         if changes["Last"] < last:
             log("Orthanc has a new database: its last change is below that of the state file; starting at 0")
             last = 0
-            keep(state, last)
+            keep(state, last, aside)
             continue
         last = changes["Last"]
         if changes["Done"]:
@@ -74,19 +80,49 @@ def work_off(orthanc, session, state, log=print):
 
 def kept(state):
     """The last change that was worked off; 0 if there is no state file."""
+    return int(read_state(state)["last"])
+
+
+def set_aside(state):
+    """The series that Orthanc did not give, and when each is tried again (seconds since 1970)."""
+    return dict(read_state(state).get("aside", {}))
+
+
+def read_state(state):
     try:
-        return int(json.loads(state.read_text())["last"])
+        found = json.loads(state.read_text())
+        int(found["last"])
+        return found
     except FileNotFoundError:
-        return 0
+        return {"last": 0}
     except (ValueError, KeyError, TypeError):
         sys.exit("The state file is empty or damaged. Remove it: each series then gets a segmentation again.")
 
 
-def keep(state, last):
+def keep(state, last, aside=None):
     """Write the state file; a kill leaves the old or the new one, whole."""
     new = state.with_name(f"{state.name}.new")
-    new.write_text(json.dumps({"last": last}))
+    new.write_text(json.dumps({"last": last, "aside": aside} if aside else {"last": last}))
     new.replace(state)
+
+
+failed = Counter()  # errors of Orthanc for each series, one after the other
+
+
+def attempt(orthanc, session, series, log, aside):
+    """Segment one series; whether a SEG was stored. After TRIES errors of Orthanc the series is set aside."""
+    try:
+        stored = segment(orthanc, session, series, log)
+    except urllib.error.HTTPError as error:
+        failed[series] += 1
+        if error.code in REFUSED or failed[series] < TRIES:
+            raise
+        log(f"{series} set aside: Orthanc answers HTTP {error.code}; tried again in {LATER_S} s")
+        aside[series] = time.time() + LATER_S
+        return False
+    failed.pop(series, None)
+    aside.pop(series, None)
+    return stored
 
 
 def segment(orthanc, session, series, log):

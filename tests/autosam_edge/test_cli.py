@@ -189,6 +189,29 @@ def test_an_empty_text_is_no_input(tmp_path, arguments):
     error_of(run(*arguments, out, cwd=tmp_path, timeout=60), "AE-INPUT-001", 3, out)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["segment", "x", "-o", "y", "--bundle", ""], "--bundle: the value is an empty text"),
+        (
+            ["segment", "x", "-o", "y", "--require-signature="],
+            "--require-signature: the value is an empty text",
+        ),
+        (["train", "student", "--smoke", "--out="], "AE-OUTPUT-008"),
+        (["data", "prepare", "btcv", "--src", ".", "-o", ""], "AE-OUTPUT-008"),
+        (["evaluate", "--data", ""], "--data: the value is an empty text"),
+        (["info", ""], "BUNDLE: the value is an empty text"),
+        (["bundle", "sign", "", "--key", "key.pem"], "BUNDLE: the value is an empty text"),
+    ],
+)
+def test_an_empty_text_is_no_path(arguments, said, tmp_path):
+    """As of a variable of the shell that is not set; the path would be that of the working directory."""
+    result = run(*arguments, cwd=tmp_path)
+    assert said in unframed(result.stderr).replace("'", "").replace("Invalid value for ", "")
+    assert result.returncode in (2, OutputError.exit_code)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_altered_bundle_is_refused(tmp_path, scan):
     """A wrong hash: AE-BUNDLE-004 and exit code 4."""
     folder = write_bundle(tmp_path / "b.edge")

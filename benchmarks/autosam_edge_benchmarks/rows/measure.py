@@ -25,7 +25,7 @@ from autosam_edge_benchmarks.rows.device import after, describe_device, require_
 from autosam_edge_benchmarks.rows.figures import Roofline
 from autosam_edge_benchmarks.rows.plan import PHANTOM_SHAPE, Done, Plan, Step
 from autosam_edge_benchmarks.rows.probe import TimedTiles
-from autosam_edge_benchmarks.rows.row import BenchRow, as_object, read_named_row
+from autosam_edge_benchmarks.rows.row import BenchRow, as_object, read_row
 from autosam_edge_benchmarks.rows.sizes import read_scored
 from autosam_edge_benchmarks.rows.summary import make_row
 from autosam_edge_benchmarks.rows.whole_scan import repeat_series, run_once, series_files
@@ -124,7 +124,7 @@ def _file_name(artifact: str, threads: int | None) -> str:
 
 
 def _keep_other_models(path: Path, model: str) -> None:
-    if path.exists() and (other := read_named_row(path).artifact.model) != model:
+    if path.exists() and (other := read_row(path).artifact.model) != model:
         raise OUTPUT_OCCUPIED(
             f"{path.name} holds a row of the model {other}, not of {model}.",
             remedy="Give the rows of each model a folder of their own.",

@@ -19,7 +19,7 @@ from autosam_edge.volume import RESEARCH_USE
 from autosam_edge_benchmarks.error_codes import PAGE_UNMARKED, ROW_INVALID
 from autosam_edge_benchmarks.peers import table as peers_table
 from autosam_edge_benchmarks.result_header import Result
-from autosam_edge_benchmarks.rows.row import BenchRow, Device, read_named_row
+from autosam_edge_benchmarks.rows.row import BenchRow, Device, read_row
 from autosam_edge_benchmarks.rows.table import COLUMNS, REST, cells, notes, stages, where_time_goes
 
 BEGIN, END = "<!-- bench -->\n", "<!-- end of bench -->\n"
@@ -93,7 +93,7 @@ def read_rows(folder: Path) -> list[BenchRow]:
     paths = sorted(folder.rglob("*.json"), key=lambda path: (len(path.parts), path))
     if not paths:
         raise ROW_INVALID("the folder holds no row of a benchmark.")
-    rows = [read_named_row(path) for path in paths]
+    rows = [read_row(path) for path in paths]
     return _told_apart(rows, [path.relative_to(folder).with_suffix("") for path in paths])
 
 

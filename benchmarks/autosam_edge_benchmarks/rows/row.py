@@ -241,19 +241,10 @@ def read_row(path: Path) -> BenchRow:
     """Read a stored row.
 
     Raises:
-        ValueError: It does not follow the schema; the message names the key.
-    """
-    return build(BenchRow, parse_json(path.read_bytes()), "row")
-
-
-def read_named_row(path: Path) -> BenchRow:
-    """Read a stored row.
-
-    Raises:
         BenchError: It does not follow the schema (AE-BENCH-003); the message names the file and the key.
     """
     try:
-        return read_row(path)
+        return build(BenchRow, parse_json(path.read_bytes()), "row")
     except ValueError as error:
         raise ROW_INVALID(f"{path.name} is no row of a benchmark: {error}.") from error
 

@@ -9,17 +9,21 @@ import threading
 import time
 from contextlib import closing
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 from autosam_edge_test_ct import CtFolder, lenient_writing  # noqa: F401
+from typer.testing import CliRunner
 
 from autosam_edge.batch import index as index_module
 from autosam_edge.batch.batch import Batch, Selection
 from autosam_edge.batch.index import Index
 from autosam_edge.batch.job import Settings
+from autosam_edge.cli import app
 from autosam_edge.cli.batch import _declared
-from autosam_edge.errors import AutosamEdgeError
+from autosam_edge.error_codes import OUTPUT_NOT_WRITABLE
+from autosam_edge.errors import AutosamEdgeError, BundleError
 from autosam_edge.formats.metaimage import write_metaimage
 from autosam_edge.formats.nifti import write_nifti
 from autosam_edge.geometry import Grid
@@ -298,6 +302,20 @@ def test_inputs_without_a_scan_are_an_error(tmp_path, command):
     code, said = command(tmp_path / "empty", "-o", tmp_path / "out")
     assert code == 3
     assert "error AE-INPUT-002: the input holds no CT scan" in said
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "notes.txt").write_text("mine")
+    assert command(tmp_path / "empty", "-o", tmp_path / "out")[0] == 3
+    assert (tmp_path / "out" / "notes.txt").exists()
+
+
+@pytest.mark.parametrize("name", ["batch", "watch", "serve"])
+def test_a_wrong_bundle_leaves_no_folder(name, scans, tmp_path):
+    source = [] if name == "serve" else [str(scans)]
+    arguments = [name, *source, "-o", str(tmp_path / "out"), "--bundle", str(tmp_path / "absent.edge")]
+    refused = CliRunner().invoke(app, arguments)
+    assert isinstance(refused.exception, BundleError), refused.output
+    assert not (tmp_path / "out").exists()
 
 
 def test_outputs_that_cannot_be_used_are_refused_and_inputs_come_first(scans, tmp_path):
@@ -325,6 +343,19 @@ def test_watch_waits_for_a_folder_that_is_away(scans, tmp_path, monkeypatch):
     stop.set()
     thread.join()
     assert counts.all() == {"segmented": 1}
+
+
+def test_watch_waits_longer_each_time_while_its_record_cannot_be_written(scans, tmp_path, monkeypatch):
+    """It segments the scan again each time."""
+    monkeypatch.setattr("autosam_edge.node.watch._PAUSE_S", 0.0)
+    (tmp_path / "out" / "audit.jsonl").mkdir(parents=True)
+    batch = Batch([scans], tmp_path / "out", SETTINGS, Selection(settle_s=0))
+    monkeypatch.setattr(batch, "run", Mock(side_effect=OUTPUT_NOT_WRITABLE("the record cannot be written.")))
+    stop = Mock()
+    stop.wait.side_effect = [False] * 9 + [True]
+    watch(batch, stop, counts=Counts())
+    pauses = [call.args[0] for call in stop.wait.call_args_list]
+    assert pauses == [0.0, 5, 10, 20, 40, 80, 160, 300, 300, 300]
 
 
 def test_watch_tells_once_of_a_short_series_and_waits_for_another_batch(scans, tmp_path, monkeypatch, capsys):

@@ -150,6 +150,7 @@ def test_values_beyond_16_bits(ct_folder: Any, monkeypatch: pytest.MonkeyPatch) 
     ct = ct_folder("metal", (40, 6, 8))
     ct.write(BitsStored=16, HighBit=15, RescaleSlope=10)
     limit_mb = reading_mb(planes_of(find.find_dicom_files(ct.path).headers), 40)
+    assert limit_mb == 6 * 8 * (2 * 40 + 24 + 2) / 2**20  # the MB of the process, as the glossary has it
     with pytest.raises(BudgetError, match="the volume in 32 bits alone needs"):
         read_dicom(ct.path, max_memory_mb=limit_mb)
     assert read_dicom(ct.path, max_memory_mb=2 * limit_mb).hu.dtype == np.int32

@@ -24,6 +24,7 @@ from autosam_edge_test_node import TITLE, assert_taken_port_is_refused, free_por
 from autosam_edge.cli import app
 from autosam_edge.error_codes import DISK_FULL
 from autosam_edge.node.inbox import Inbox
+from autosam_edge.node.log import PeerLog
 from autosam_edge.node.receiver import Listener, Receiver
 from autosam_edge.node.sender import Archive, NotSentError, Outbox
 from autosam_edge.node.status import Counts, StatusServer
@@ -138,7 +139,25 @@ def test_strangers_are_rejected(dcmtk, studies, tmp_path, capsys, options, calle
 def test_a_peer_is_known_by_its_address_however_it_is_written(peer, address, known):
     receiver = Receiver.__new__(Receiver)
     receiver._listener, receiver._count = Listener(0, peers=(ip_network(peer),)), Mock()
+    receiver._log = Mock()
     assert receiver._is_peer(None, (address, 1)) == known
+
+
+def test_lines_about_one_peer_have_a_limit(monkeypatch, capsys):
+    """Five at once, then one a minute that tells how many there were; other peers have lines of their own."""
+    now, said = [0.0], PeerLog()
+    monkeypatch.setattr("autosam_edge.node.log.time.monotonic", lambda: now[0])
+    for _ in range(30):
+        said("10.0.0.1", "rejected", address="10.0.0.1")
+    said("10.0.0.2", "rejected", address="10.0.0.2")
+    now[0] = 61.0
+    for _ in range(30):
+        said("10.0.0.1", "rejected", address="10.0.0.1")
+    lines = [line.partition(" rejected ")[2] for line in capsys.readouterr().err.splitlines()]
+    assert lines == [*["address=10.0.0.1"] * 5, "address=10.0.0.2", "address=10.0.0.1 more=25"]
+    for number in range(2000):
+        said(str(number), "rejected")
+    assert len(said._peers) == 1000
 
 
 def test_the_node_waits_while_the_disk_is_full_and_tells_of_scans_that_are_gone(monkeypatch, capsys):

@@ -84,6 +84,40 @@ def test_a_series_that_was_deleted_is_passed_over(script, tmp_path, code):
         assert not state.exists()
 
 
+def test_a_series_that_orthanc_never_gives_does_not_hold_up_the_others(script, tmp_path, monkeypatch):
+    """It is set aside after three tries, also in the state file, and tried again later."""
+    state, lines, asked, broken = tmp_path / "state.json", [], [], {"a"}
+
+    class Server:
+        def json(self, path):
+            if path.startswith("/changes"):
+                since = int(path.partition("since=")[2].partition("&")[0])
+                changes = [
+                    {"ChangeType": "StableSeries", "ID": name, "Seq": 7 + "ab".index(name)} for name in "ab"
+                ]
+                return {"Changes": [c for c in changes if c["Seq"] > since], "Last": 8, "Done": True}
+            asked.append(path[-1])
+            if path[-1] in broken:
+                raise urllib.error.HTTPError(path, 500, "no", None, None)
+            return {"MainDicomTags": {"Modality": "MR"}, "Instances": []}
+
+    for _ in range(2):
+        with pytest.raises(urllib.error.HTTPError):
+            script.work_off(Server(), None, state, lines.append)
+    script.work_off(Server(), None, state, lines.append)
+    script.work_off(Server(), None, state, lines.append)
+    assert asked == ["a", "a", "a", "b"]
+    assert lines == ["a set aside: Orthanc answers HTTP 500; tried again in 600 s"]
+    assert (script.kept(state), list(script.set_aside(state))) == (8, ["a"])
+    monkeypatch.setattr(script.time, "time", lambda: time.monotonic() + 1e10)
+    script.work_off(Server(), None, state, lines.append)
+    broken.clear()
+    monkeypatch.setattr(script.time, "time", lambda: time.monotonic() + 2e10)
+    script.work_off(Server(), None, state, lines.append)
+    assert asked == ["a", "a", "a", "b", "a", "a"]
+    assert json.loads(state.read_text()) == {"last": 8}
+
+
 class Changes:
     """An Orthanc with one change, which concerns no series."""
 

@@ -100,6 +100,30 @@ def test_a_second_signal_does_not_stop_the_cleaning(tmp_path):
     assert done.stdout == "cleaned\n130\n"
 
 
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize(("rank", "told"), [("0", ["SIGINT"]), ("1", []), (None, ["SIGINT", "SIGTERM"])])
+def test_processes_that_torchrun_ends_say_nothing(rank, told, late):
+    """It ends the others after the error of one, which is the one to be read; Ctrl-C is told once."""
+    code = (
+        "import os, signal, sys\n"
+        "from autosam_edge.system.stop_signals import catch_signals\ncatch_signals()\n"
+        "number = getattr(signal, sys.argv[1])\n"
+        "if sys.argv[2] == 'True':\n    from autosam_edge import cli\n"
+        "    cli.app = lambda **_: os.kill(os.getpid(), number)\n    cli.main()\n"
+        "os.kill(os.getpid(), number)"
+    )
+    environment = {key: value for key, value in os.environ.items() if key != "LOCAL_RANK"}
+    environment |= {} if rank is None else {"LOCAL_RANK": rank}
+    for name in ("SIGINT", "SIGTERM"):
+        done = subprocess.run(
+            [sys.executable, "-c", code, name, str(late)],
+            capture_output=True, text=True, check=False, env=environment,
+        )  # fmt: skip
+        assert done.returncode == 128 + getattr(signal, name)
+        assert (done.stderr == f"{MESSAGE}\n") == (name in told), done.stderr
+        assert done.stderr in ("", f"{MESSAGE}\n")
+
+
 def test_the_line_is_that_of_the_error():
     """It stands in a module that imports nothing, so it is written down twice."""
     assert f"error {CANCELLED('stopped on request; no unfinished result was left.')}" == MESSAGE

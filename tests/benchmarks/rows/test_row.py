@@ -8,6 +8,7 @@ import pytest
 from autosam_edge_test_rows import make_row
 from jsonschema import Draft202012Validator
 
+from autosam_edge.errors import BenchError
 from autosam_edge_benchmarks.rows.figures import Sustained, TileLatency, within
 from autosam_edge_benchmarks.rows.row import as_object, read_row
 from autosam_edge_benchmarks.rows.schema import SCHEMA_FILE, row_schema
@@ -47,7 +48,7 @@ def test_the_reader_and_the_schema_take_the_same_rows(tmp_path, change, told):
     errors = list(Draft202012Validator(json.loads(row_schema())).iter_errors(json.loads(path.read_text())))
     assert bool(errors) == bool(told)
     if told:
-        with pytest.raises(ValueError, match=told):
+        with pytest.raises(BenchError, match=f"AE-BENCH-003: row.json is no row of a benchmark: .*{told}"):
             read_row(path)
     else:
         assert read_row(path) == make_row()

@@ -75,7 +75,9 @@ def test_cases_of_another_method_are_refused(write_run):
     assert caught.value.code == "AE-TRAIN-021"
 
 
-@pytest.mark.parametrize("summary", ['{"mean_dice": 0.81}', "{}", "[]", '{"mean_dice": null}', f'{{"mean_dice": {10**400}}}', None])
+@pytest.mark.parametrize(
+    "summary", ['{"mean_dice": 0.81}', "{}", "[]", '{"mean_dice": null}', f'{{"mean_dice": {10**400}}}', None]
+)
 def test_a_summary_of_other_cases_is_refused(write_run, summary):
     """A mean that was edited by hand, or none at all, does not become a figure: AE-TRAIN-021."""
     folder = write_run("a", ONE, mean=0.8)

@@ -175,19 +175,23 @@ def test_a_finished_run_keeps_its_weights_byte_for_byte(name, uninterrupted, cub
 
 
 def test_the_seconds_of_a_step_are_without_validation(cubes, taught, tmp_path, monkeypatch):
-    """A validation of 40 s, by a clock that counts only those."""
+    """A validation of 40 s, and an hour in which the process was stopped; the clock counts no other time."""
     clock = [0.0]
 
     def validate(*_, **__):
         clock[0] += 40.0
         return (0.5, 0.5)
 
+    def stopped(_, step, __):
+        clock[0] += 3600.0 * (step == 3)
+
     monkeypatch.setattr("autosam_edge_training.recipe_parts.setup.validate", validate)
     monkeypatch.setattr("autosam_edge_training.recipe_parts.run_folder.time.perf_counter", lambda: clock[0])
+    monkeypatch.setattr(RunFolder, "save", stopped)
     one = recipe("student", taught)
     run = one.train(one.config, cubes, tmp_path / "run").parent
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    assert clock[0] == 120.0
+    assert clock[0] == 3720.0
     assert [line["seconds_per_step"] for line in lines] == [0.0] * 5
 
 

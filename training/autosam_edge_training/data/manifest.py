@@ -141,7 +141,10 @@ class Manifest:
     warnings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        _refuse_twins(self)
+        cases = Cases()
+        for split in SPLITS:
+            for entry in self.split(split):
+                cases.add(entry.name, entry.image_sha256, f"case {entry.name} of {split}")
         if not self.training:
             raise SPLIT_EMPTY(
                 "the training split is empty.", remedy="Check the folder, or hold out fewer cases."
@@ -254,27 +257,31 @@ def inside(path: str) -> Path:
     return Path(parts)
 
 
-def _refuse_twins(manifest: Manifest) -> None:
-    """A case that is trained on and tested with makes every score worthless."""
-    seen: dict[str, tuple[str, str]] = {}
-    for split in SPLITS:
-        for entry in manifest.split(split):
-            # Names become files, and some disks ignore case.
-            for key in (f"name {entry.name.lower()}", f"image {entry.image_sha256}"):
-                if key in seen:
-                    refuse_twin(entry.name, split, *seen[key])
-                seen[key] = (entry.name, split)
+class Cases:
+    """The cases so far, none twice: one that is trained on and tested with makes every score worthless.
 
-
-def refuse_twin(name: str, split: str, other: str, other_split: str) -> None:
-    """Refuse a case that is there twice.
-
-    Raises:
-        InputError: Always (AE-DATA-004).
+    Args:
+        remedy: Remedy for a case that is there twice; None for the usual one.
     """
-    raise CASE_TWICE(
-        f"case {name} of {split} is also case {other} of {other_split}, by its name or its image."
-    )
+
+    def __init__(self, remedy: str | None = None) -> None:
+        self._seen: dict[str, str] = {}
+        self._remedy = remedy
+
+    def add(self, name: str, image_sha256: str, where: str) -> None:
+        """Add a case.
+
+        Args:
+            where: What the message calls it, such as ``case 0001 of test``.
+
+        Raises:
+            InputError: It is there already, by its name or its image (AE-DATA-004).
+        """
+        for key in (f"name {name.lower()}", f"image {image_sha256}"):  # some disks ignore the case of letters
+            if key in self._seen:
+                message = f"{where} is also {self._seen[key]}, by its name or its image."
+                raise CASE_TWICE(message, remedy=self._remedy)
+            self._seen[key] = where
 
 
 def names_by_value(labels: dict[str, str]) -> tuple[str, ...]:

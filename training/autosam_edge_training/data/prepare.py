@@ -25,7 +25,7 @@ from autosam_edge.volume import Segmentation
 from autosam_edge_training.choices import Split, Targets
 from autosam_edge_training.data.case import BTCV_INTENSITY, UNKNOWN, Case, Intensity, prepare_case
 from autosam_edge_training.data.layouts import BTCV_NAMES, Listing, Pair
-from autosam_edge_training.data.manifest import SPLITS, Entry, Manifest, hash_file, refuse_twin
+from autosam_edge_training.data.manifest import SPLITS, Cases, Entry, Manifest, hash_file
 from autosam_edge_training.data.prepared import FILE_NAME, MANIFEST_NAME, Arrays, Prepared
 
 Spacing = tuple[float, float, float]
@@ -147,7 +147,7 @@ def _fill(
     """
     complete = []
     arrays: dict[str, Arrays] = {}
-    images: dict[str, tuple[str, str]] = {}
+    cases = Cases()
     for split, entry in ((part, entry) for part in SPLITS for entry in manifest.entries(part)):
         case = prepare_entry(entry, wanted)
         hashes = {}
@@ -157,9 +157,7 @@ def _fill(
                 # To a file itself, NumPy writes in C, and its error does not say that the disk is full.
                 np.lib.format.write_array(SimpleNamespace(write=file.write), array, allow_pickle=False)
             hashes[kind] = hash_file(path)
-        if hashes["image"] in images:
-            refuse_twin(entry.name, split, *images[hashes["image"]])
-        images[hashes["image"]] = (entry.name, split)
+        cases.add(entry.name, hashes["image"], f"case {entry.name} of {split}")
         arrays[entry.name] = Arrays(case.shape, hashes["image"], hashes["target"], entry.known)
         if not case.possible.all() and not case.share_in(case.classes, (slice(None),) * 3).any():
             complete.append(entry.name)

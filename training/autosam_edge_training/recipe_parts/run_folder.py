@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import statistics
 import subprocess
 import sys
 import time
@@ -111,6 +112,7 @@ class RunFolder:
             self._keep_lines_until(self.first_step)
             if self.first_step < total:
                 self._begin()
+        self._taken: list[float] = []
         self._began = time.perf_counter()
         columns = (
             TextColumn("step"), MofNCompleteColumn(), BarColumn(), TextColumn("{task.fields[loss]}"),
@@ -123,6 +125,7 @@ class RunFolder:
                 self._task = progress.add_task("steps", total=total, completed=self.first_step, loss="")
                 for step in range(self.first_step, total):
                     yield step
+                    self._end_step(step)
                     progress.update(self._task, completed=step + 1)
         finally:
             if self._writer is not None:
@@ -132,7 +135,9 @@ class RunFolder:
         """Write what was measured after ``step`` steps, with time and memory, to the files and to stderr."""
         if not self._fabric.is_global_zero:
             return
-        seconds = (time.perf_counter() - self._began) / (step - self.first_step)
+        self._end_step(step - 1)
+        # The median, as a process that was stopped for an hour has one step of an hour.
+        seconds = statistics.median(self._taken)
         values = {**values, "seconds_per_step": seconds, "peak_memory_mb": peak_mb()}
         with (self.out / METRICS).open("a") as file:
             file.write(json.dumps({"step": step, **values}) + "\n")
@@ -172,6 +177,13 @@ class RunFolder:
         began = time.perf_counter()
         yield
         self._began += time.perf_counter() - began
+
+    def _end_step(self, step: int) -> None:
+        """Keep the seconds of a step, once."""
+        if len(self._taken) <= step - self.first_step:
+            now = time.perf_counter()
+            self._taken.append(now - self._began)
+            self._began = now
 
     def _begin(self) -> None:
         prepared = self._prepared

@@ -17,12 +17,8 @@ from torch import Tensor, nn
 
 from autosam_edge_training.data import SPLITS, Case, Prepared, SoftLabels, Split, negative_case, phantom_case
 from autosam_edge_training.data.layouts import BTCV_NAMES
-from autosam_edge_training.error_codes import (
-    CASE_TWICE,
-    NETWORK_INPUT_DIFFERS,
-    SAMPLING_UNSUITABLE,
-    STUDENT_INVALID,
-)
+from autosam_edge_training.data.manifest import Cases
+from autosam_edge_training.error_codes import NETWORK_INPUT_DIFFERS, SAMPLING_UNSUITABLE, STUDENT_INVALID
 from autosam_edge_training.networks.checkpoint import require_same_input
 from autosam_edge_training.networks.checkpoint_metadata import CheckpointMetadata, join_datasets
 from autosam_edge_training.networks.input_spec import NetworkInput
@@ -171,27 +167,12 @@ def training_parts(recipe: Recipe, prepared: Prepared, extra: Sequence[Path] = (
             )
         parts.append((other, "training"))
     own: Parts = [(prepared, split) for split in SPLITS]
-    _refuse_twins([*own, *(part for part in parts if part[0] is not prepared)])
+    cases = Cases("Leave the case out of the extra data, or rename it if it is another scan.")
+    for data, split in [*own, *(part for part in parts if part[0] is not prepared)]:
+        for name in data.split[split]:
+            where = f"case {name} of {split} in {data.folder.name}"
+            cases.add(name, data.arrays[name].image_sha256, where)
     return parts
-
-
-def _refuse_twins(parts: Parts) -> None:
-    """Refuse a case that two parts hold: it would be trained on twice, or trained on and tested with.
-
-    Raises:
-        InputError: It is there, by its name or its image (AE-DATA-004).
-    """
-    seen: dict[str, str] = {}
-    for prepared, split in parts:
-        for name in prepared.split[split]:
-            where = f"case {name} of {split} in {prepared.folder.name}"
-            for key in (f"name {name.lower()}", f"image {prepared.arrays[name].image_sha256}"):
-                if key in seen:
-                    raise CASE_TWICE(
-                        f"{where} is also {seen[key]}, by its name or its image.",
-                        remedy="Leave the case out of the extra data, or rename it if it is another scan.",
-                    )
-                seen[key] = where
 
 
 def segmentation_loss(recipe: Recipe, cases: list[Case], device: torch.device) -> losses.Segmentation:
