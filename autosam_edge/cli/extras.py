@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 # Left out of the wheel: it compares with files of results that only the project's source holds.
 PAPER = "autosam_edge_benchmarks.paper"
+_READ_EMPTY = ("--", "--format")  # no option; one whose reader names what there is
 
 
 @contextmanager
@@ -102,11 +103,12 @@ class RootGroup(TyperGroup):
         """Refuse an option with an empty text, as of a variable that is not set: it would be the path `.`."""
         for option, text in zip(args, [*args[1:], None], strict=True):
             name, equals, value = option.partition("=")
-            if name.startswith("-") and name != "--" and not (value if equals else text != ""):
+            if name.startswith("-") and name not in _READ_EMPTY and not (value if equals else text != ""):
                 if name in ("-o", "--out"):
                     raise OUTPUT_UNNAMED("the output path is an empty text, expected a path.")
                 raise typer.BadParameter(
-                    "the value is an empty text; give a value, or leave the option out", param_hint=name
+                    "expected a value, found an empty text; give one, or leave the option out",
+                    param_hint=name,
                 )
         return super().parse_args(ctx, args)
 

@@ -43,7 +43,7 @@ def folder(text: str) -> Path:
 def bundle_path(text: str) -> Path:
     """The path of a bundle; an empty text is none."""
     if not text:
-        raise typer.BadParameter("the value is an empty text, expected a path")
+        raise typer.BadParameter("expected a path, found an empty text")
     return Path(text)
 
 

@@ -192,16 +192,16 @@ def test_an_empty_text_is_no_input(tmp_path, arguments):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["segment", "x", "-o", "y", "--bundle", ""], "--bundle: the value is an empty text"),
+        (["segment", "x", "-o", "y", "--bundle", ""], "--bundle: expected a value, found an empty text"),
         (
             ["segment", "x", "-o", "y", "--require-signature="],
-            "--require-signature: the value is an empty text",
+            "--require-signature: expected a value, found an empty text",
         ),
         (["train", "student", "--smoke", "--out="], "AE-OUTPUT-008"),
         (["data", "prepare", "btcv", "--src", ".", "-o", ""], "AE-OUTPUT-008"),
-        (["evaluate", "--data", ""], "--data: the value is an empty text"),
-        (["info", ""], "BUNDLE: the value is an empty text"),
-        (["bundle", "sign", "", "--key", "key.pem"], "BUNDLE: the value is an empty text"),
+        (["evaluate", "--data", ""], "--data: expected a value, found an empty text"),
+        (["info", ""], "BUNDLE: expected a path, found an empty text"),
+        (["bundle", "sign", "", "--key", "key.pem"], "BUNDLE: expected a path, found an empty text"),
     ],
 )
 def test_an_empty_text_is_no_path(arguments, said, tmp_path):
