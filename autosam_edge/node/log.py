@@ -24,9 +24,8 @@ class PeerLog:
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._peers: dict[
-            str, tuple[int, int, float]
-        ] = {}  # lines, events without a line, time of the last line
+        # Of each: lines, events since the last of them, and its time.
+        self._peers: dict[str, tuple[int, int, float]] = {}
 
     def __call__(self, peer: str, event: str, **facts: object) -> None:
         """Log an event, or count it."""
