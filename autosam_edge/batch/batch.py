@@ -39,7 +39,7 @@ class Selection:
         limit: Number of scans at most; None sets no limit.
         part: (i, n): only every n-th scan, counted by its id; i from 1 to n. The parts of one batch may run
             on several computers that share the folder.
-        settle_s: Seconds for which the files of a scan must be unchanged: others may still arrive.
+        settle_s: Seconds for which this run must see the files of a scan unchanged: others may still arrive.
     """
 
     retry: frozenset[str] = frozenset()
@@ -104,7 +104,7 @@ class Batch:
         self.jobs: list[Job] = []
         self._short: list[Job] = []
         self.not_found = 0  # series that a list names and no folder holds
-        self._since: dict[Job, float] = {}  # monotonic time of the first look at each scan as it is now
+        self._since: dict[tuple[object, ...], float] = {}  # time of the first look at each scan as it is now
 
     def update_index(self) -> None:
         """Look at the inputs and list their scans in :attr:`jobs`.
@@ -127,7 +127,7 @@ class Batch:
         self.jobs = [job for job in found if not job.short]
         self._short = [job for job in found if job.short]
         now = time.monotonic()
-        self._since = {job: self._since.get(job, now) for job in found}
+        self._since = {state: self._since.get(state, now) for state in map(_state, found)}
 
     def id_of_file(self, path: Path) -> str:
         """Id of a file that is a scan by itself."""
@@ -143,14 +143,18 @@ class Batch:
             self.folder.remove_if_new()
             raise INPUT_KIND_UNKNOWN("the input holds no CT scan of three slices or more.")
 
-    def todo(self) -> list[Job]:
-        """The scans that this run segments."""
+    def todo(self, retry: frozenset[str] = frozenset()) -> list[Job]:
+        """The scans that this run segments.
+
+        Args:
+            retry: Codes of errors whose scans are tried again, besides those of the selection.
+        """
         chosen = []
         for job in self.jobs:
             if not self._settled(job) or not self.selection.in_part(job.id) or self.folder.is_done(job):
                 continue
             fault = self.folder.fault(job)
-            if fault is None or fault.code in self.selection.retry:
+            if fault is None or fault.code in self.selection.retry | retry:
                 chosen.append(job)
         return chosen[: self.selection.limit]
 
@@ -159,9 +163,8 @@ class Batch:
         return [job.id for job in self._short if self._settled(job) and self.selection.in_part(job.id)]
 
     def _settled(self, job: Job) -> bool:
-        # a file may be dated into the future: then the time counts for which this run saw no change
-        unchanged_s = max(time.time() - job.newest_s, time.monotonic() - self._since[job])
-        return unchanged_s >= self.selection.settle_s
+        # The dates of the files say nothing: copies may keep old ones, and a clock may be ahead.
+        return time.monotonic() - self._since[_state(job)] >= self.selection.settle_s
 
     def finish(self, *, show_paths: bool = False) -> dict[str, int]:
         """Write the table and the page over all scans; return the number of scans in each state."""
@@ -212,6 +215,11 @@ class Batch:
 
                 yield from segment_in_processes(jobs, self.folder.root, self.settings, workers, on_tile)
             self.folder.sweep(self.selection.in_part)  # a worker may have died
+
+
+def _state(job: Job) -> tuple[object, ...]:
+    """A scan as its files are; the message of its error may change with other files."""
+    return job.id, job.stamp, job.newest_s
 
 
 def _place(root: Path, out: Path) -> Place:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from autosam_edge.audit import append_run
 from autosam_edge.batch.job import Fault
 from autosam_edge.dicom.read import read_dicom
-from autosam_edge.errors import CancelledError
+from autosam_edge.error_codes import DISK_FULL, OUTPUT_BUSY, OUTPUT_NOT_WRITABLE
+from autosam_edge.errors import CancelledError, OutputError
 from autosam_edge.read_scan import read
 from autosam_edge.session import open_session
 from autosam_edge.write_results import write
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
     from autosam_edge.batch.folder import BatchFolder
     from autosam_edge.batch.job import Job, Settings
+
+
+_OF_THE_PLACE = {code.code for code in (DISK_FULL, OUTPUT_BUSY, OUTPUT_NOT_WRITABLE)}
 
 
 class Scanner:
@@ -56,7 +60,9 @@ class Scanner:
 
         Raises:
             CancelledError: The caller asked to stop.
-            OutputError, AuditError: See :func:`autosam_edge.audit.append`: nothing can be kept.
+            OutputError: The folder cannot be written (AE-OUTPUT-001), the disk is full (-003), or another
+                process blocks the folder (-007): no fault of the scan.
+            AuditError: See :func:`autosam_edge.audit.append`: nothing can be kept.
         """
         if self._folder.is_done(job):
             return None
@@ -67,6 +73,8 @@ class Scanner:
         except CancelledError:
             raise
         except Exception as error:  # one scan never stops the others
+            if isinstance(error, OutputError) and error.code in _OF_THE_PLACE:
+                raise
             fault = Fault.of(error)
         if fault is not None:
             self._folder.set_fault(job, fault, self._settings.record)

@@ -46,6 +46,7 @@ StatusPort = Annotated[
         "--status-port", min=1, max=65535, help="Port of this computer for /health and /metrics (Prometheus)."
     ),
 ]
+_OF_WATCH = ("segmented", "failed", "passed_over")
 _MIN_TOKEN = 16
 _ANY_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME of OpenSSL
 _GRACE_S = 3  # for requests that run when the service is stopped; a client may follow a job for ever
@@ -123,7 +124,7 @@ def watch_folder(
 ) -> None:
     """Label each scan that comes into a folder, until the command is stopped."""
     settings = _settings(bundle, tier, engine, max_memory, formats, pseudonymize=pseudonymize)
-    counts = Counts()
+    counts = Counts(*_OF_WATCH)
     _check_status_port(status_port)
     batch = Batch([input_path(source)], out, settings, Selection(settle_s=settle))
     with ExitStack() as stack:
@@ -205,7 +206,8 @@ def _serve_dicom(
         unsent = {} if outbox is None else {"unsent_scans": outbox.unsent}
         return {"waiting_studies": inbox.waiting, "interrupted_studies": inbox.interrupted, **unsent}
 
-    counts, stop = Counts(), _stop_event()
+    sent = () if archive is None else ("sent", "not_sent")
+    counts, stop = Counts(*_OF_WATCH, "received", "refused", "rejected", *sent), _stop_event()
     outbox = None if archive is None else Outbox(batch.folder.scans, archive, listener.title, counts.add)
     with ExitStack() as stack:
         stack.enter_context(batch.folder.serving())

@@ -13,10 +13,18 @@ if TYPE_CHECKING:
 
 
 class Counts:
-    """Numbers of events since the start, counted by several threads."""
+    """Numbers of events since the start, counted by several threads.
 
-    def __init__(self) -> None:
-        self._counter, self._lock = Counter[str](), Lock()
+    Args:
+        events: Events that may come, whose numbers begin at 0.
+
+    Attributes:
+        waiting_code: Code of the error over which the service waits; None while it works.
+    """
+
+    def __init__(self, *events: str) -> None:
+        self._counter, self._lock = Counter(dict.fromkeys(events, 0)), Lock()
+        self.waiting_code: str | None = None
 
     def add(self, event: str) -> None:
         """Count one event."""
@@ -44,25 +52,32 @@ class StatusServer:
     def __init__(self, port: int, counts: Counts, gauges: Callable[[], dict[str, int]]) -> None:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                if self.path == "/health":
-                    kind, body = "application/json", json.dumps({"state": "ok", **gauges(), **counts.all()})
-                elif self.path == "/metrics":
+                path, code, status = self.path.partition("?")[0].rstrip("/"), counts.waiting_code, 200
+                if path == "/health":
+                    state = {"state": "waiting", "code": code} if code else {"state": "ok"}
+                    kind, body = "application/json", json.dumps({**state, **gauges(), **counts.all()})
+                    status = 503 if code else 200
+                elif path == "/metrics":
                     lines = [
                         f"# TYPE autosam_edge_{k}_total counter\nautosam_edge_{k}_total {v}"
                         for k, v in counts.all().items()
                     ]
                     lines += [
-                        f"# TYPE autosam_edge_{k} gauge\nautosam_edge_{k} {v}" for k, v in gauges().items()
+                        f"# TYPE autosam_edge_{k} gauge\nautosam_edge_{k} {v}"
+                        for k, v in {"waiting": int(code is not None), **gauges()}.items()
                     ]
                     kind, body = "text/plain; version=0.0.4", "\n".join(lines) + "\n"
                 else:
                     self.send_error(404)
                     return
-                self.send_response(200)
+                self.send_response(status)
                 self.send_header("Content-Type", kind)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
-                self.wfile.write(body.encode())
+                if self.command != "HEAD":
+                    self.wfile.write(body.encode())
+
+            do_HEAD = do_GET  # noqa: N815
 
             def log_message(self, *_args: object) -> None:
                 """Write no line for each request."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import TYPE_CHECKING
 
-from autosam_edge.error_codes import BATCH_IN_USE
+from autosam_edge.error_codes import BATCH_IN_USE, INPUT_UNREADABLE, PATH_MISSING, SEG_SOURCE_UNUSABLE
 from autosam_edge.errors import BatchError, InputError, OutputError
 from autosam_edge.node.log import log
 from autosam_edge.system.atomic_files import explained
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 _PAUSE_S = 0.5
 _AWAY_S = 5.0
 _MOST_AWAY_S = 300.0
+_RETRY_S = 600.0
+# Files of the scan were away.
+_RETRIED = frozenset({PATH_MISSING.code, INPUT_UNREADABLE.code, SEG_SOURCE_UNUSABLE.code})
 
 
 def watch(
@@ -40,12 +44,13 @@ def watch(
         batch: The folders, and where the results go. Its selection says how long a scan must be unchanged.
         stop: Event that ends the loop after the scan in hand.
         counts: Counts ``segmented`` and ``failed`` scans, and series of fewer than three slices, which are
-            ``passed_over``.
+            ``passed_over``; holds the code of the error over which the loop waits.
         inbox: Inbox whose complete studies come into the folder of the batch; None if other programs fill it.
         outbox: Where the results are sent; None keeps them.
         on_tile: Function that is called with the scan, the tiles done and the tiles in all after each tile.
     """
     pause, away_s, passed_over = 0.0, _AWAY_S, set[str]()
+    due: dict[tuple[str, str], float] = {}  # monotonic time of the next try of scans that failed
     while not stop.wait(pause):
         try:
             with explained():
@@ -62,9 +67,14 @@ def watch(
                         passed_over.add(scan)
                         counts.add("passed_over")
                         log("passed_over", scan=scan, reason="fewer than three slices")
-                todo = batch.todo()
+                now = time.monotonic()
+                todo = [job for job in batch.todo(_RETRIED) if due.get((job.id, job.stamp), now) <= now]
                 for job, fault in batch.run(todo, workers=1, on_tile=on_tile) if todo else ():
                     event, facts = ("failed", {"code": fault.code}) if fault else ("segmented", {})
+                    if fault and fault.code in _RETRIED:
+                        # When a fault of the index ends, the stamp is another.
+                        due[job.id, job.stamp] = math.inf if job.fault else time.monotonic() + _RETRY_S
+                    counts.waiting_code = None
                     counts.add(event)
                     log(event, scan=job.id, **facts)
                     if outbox is not None:
@@ -73,11 +83,12 @@ def watch(
                         break
                 if todo or not before <= {job.id for job in batch.jobs}:  # one was removed
                     batch.finish()
-            away_s = _AWAY_S
+            away_s, counts.waiting_code = _AWAY_S, None
         except (InputError, OutputError, BatchError) as error:
             # A share that is away for a while, a full disk, or a person's `batch` on the same folder.
             if isinstance(error, BatchError) and error.code != BATCH_IN_USE.code:
                 raise
+            counts.waiting_code = error.code
             log("waiting", code=error.code)
             pause = away_s
             if isinstance(error, OutputError):  # the scan in hand is segmented again each time

@@ -22,9 +22,16 @@ from autosam_edge.batch import workers
 from autosam_edge.batch.batch import Batch, Selection
 from autosam_edge.batch.folder import BatchFolder
 from autosam_edge.batch.job import Fault, Settings
+from autosam_edge.batch.scan import Scanner
 from autosam_edge.batch.table import Row, write_table
 from autosam_edge.cli import app
-from autosam_edge.error_codes import BATCH_IN_USE
+from autosam_edge.error_codes import (
+    BATCH_IN_USE,
+    DISK_FULL,
+    OUTPUT_BUSY,
+    OUTPUT_NOT_WRITABLE,
+    OUTPUT_OCCUPIED,
+)
 from autosam_edge.errors import AutosamEdgeError, BatchError, OutputError
 from autosam_edge.read_choices import ReadChoices
 
@@ -245,6 +252,19 @@ def test_a_record_that_cannot_be_written_ends_the_batch(scans, tmp_path):
     (tmp_path / "out" / "audit.jsonl").mkdir(parents=True)
     with pytest.raises(OutputError, match="AE-OUTPUT-001: the record of what ran cannot be written"):
         run(Batch([scans / "gap"], tmp_path / "out", SETTINGS))
+
+
+@pytest.mark.parametrize("place", [DISK_FULL, OUTPUT_BUSY, OUTPUT_NOT_WRITABLE])
+def test_a_place_that_takes_no_results_is_no_fault_of_the_scan(scans, tmp_path, monkeypatch, place):
+    batch, error = Batch([scans / "a"], tmp_path / "out", SETTINGS), place("the place is to blame.")
+    batch.update_index()
+    scanner = Scanner(batch.folder, SETTINGS)
+    monkeypatch.setattr("autosam_edge.batch.scan.write", Mock(side_effect=error))
+    with pytest.raises(OutputError, match=place.code):
+        scanner.segment(batch.jobs[0])
+    assert batch.finish() == {"done": 0, "failed": 0, "waiting": 1}
+    monkeypatch.setattr("autosam_edge.batch.scan.write", Mock(side_effect=OUTPUT_OCCUPIED("it is taken.")))
+    assert scanner.segment(batch.jobs[0]).code == "AE-OUTPUT-002"
 
 
 def test_decisions_of_a_person_hold_for_a_scan_in_a_zip(scans, tmp_path):

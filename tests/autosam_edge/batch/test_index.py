@@ -8,6 +8,7 @@ import sqlite3
 import threading
 import time
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -19,10 +20,16 @@ from typer.testing import CliRunner
 from autosam_edge.batch import index as index_module
 from autosam_edge.batch.batch import Batch, Selection
 from autosam_edge.batch.index import Index
-from autosam_edge.batch.job import Settings
+from autosam_edge.batch.job import Fault, Settings
 from autosam_edge.cli import app
 from autosam_edge.cli.batch import _declared
-from autosam_edge.error_codes import OUTPUT_NOT_WRITABLE
+from autosam_edge.error_codes import (
+    INPUT_KIND_UNKNOWN,
+    INPUT_UNREADABLE,
+    OUTPUT_NOT_WRITABLE,
+    PATH_MISSING,
+    SEG_SOURCE_UNUSABLE,
+)
 from autosam_edge.errors import AutosamEdgeError, BundleError
 from autosam_edge.formats.metaimage import write_metaimage
 from autosam_edge.formats.nifti import write_nifti
@@ -379,17 +386,71 @@ def test_watch_tells_once_of_a_short_series_and_waits_for_another_batch(scans, t
     assert " waiting code=AE-BATCH-003" in said
 
 
-def test_a_file_from_the_future_is_segmented_and_settles_like_others(scans, tmp_path):
-    os.utime(min((scans / "a").iterdir()), (time.time() + 1e6,) * 2)
-    at_once = Batch([scans], tmp_path / "out", SETTINGS)
+@pytest.mark.parametrize("count", [2, 5], ids=["short", "scan"])
+@pytest.mark.parametrize("date_s", [-1e6, 1e6], ids=["past", "future"])
+def test_a_scan_settles_whatever_the_dates_of_its_files_are(tmp_path, date_s, count, monkeypatch):
+    """Each change of its files begins the time anew, also a file that is older than the others."""
+    now, root, date = [0.0], tmp_path / "in", (time.time() + date_s,) * 2
+    monkeypatch.setattr("autosam_edge.batch.batch.time.monotonic", lambda: now[0])
+    files = CtFolder(root).write(count)
+    for file in files:
+        os.utime(file, date)
+    shutil.move(files[0], tmp_path / "late")
+    batch = Batch([root], tmp_path / "out", SETTINGS, Selection(settle_s=60))
+
+    def settled_at(time_s):
+        now[0] = time_s
+        batch.update_index()
+        return len([*batch.todo(), *batch.passed_over()])
+
+    assert [settled_at(0), settled_at(59), settled_at(60)] == [0, 0, 1]
+    shutil.move(tmp_path / "late", files[0])
+    os.utime(files[0], (1e9, 1e9))
+    assert [settled_at(61), settled_at(120), settled_at(121)] == [0, 0, 1]
+    with files[1].open("ab") as file:
+        file.write(b"\0\0")
+    os.utime(files[1], date)
+    assert [settled_at(122), settled_at(181), settled_at(182)] == [0, 0, 1]
+    at_once = Batch([root], tmp_path / "other", SETTINGS)
     at_once.update_index()
-    assert len(at_once.todo()) == 1
-    later = Batch([scans], tmp_path / "out", SETTINGS, Selection(settle_s=0.2))
-    later.update_index()
-    assert later.todo() == []
-    time.sleep(0.3)
-    later.update_index()
-    assert len(later.todo()) == 1
+    assert len([*at_once.todo(), *at_once.passed_over()]) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "of_index", "tries"),
+    [
+        (PATH_MISSING, False, 3),
+        (INPUT_UNREADABLE, False, 3),
+        (SEG_SOURCE_UNUSABLE, False, 3),
+        (INPUT_UNREADABLE, True, 1),
+        (INPUT_KIND_UNKNOWN, False, 1),
+    ],
+)
+def test_watch_tries_a_scan_whose_files_were_away_every_ten_minutes(
+    scans, tmp_path, monkeypatch, error, of_index, tries
+):
+    """A fault that the index still finds is not tried again: when it ends, the scan counts as changed."""
+    now, fault = [0.0], Fault.of(error("it was away."))
+    monkeypatch.setattr("autosam_edge.node.watch.time.monotonic", lambda: now[0])
+    batch, counts, stop = Batch([scans], tmp_path / "out", SETTINGS), Counts(), Mock()
+    batch.update_index()
+    [job] = batch.jobs
+    batch.jobs = [replace(job, fault=fault if of_index else None)]
+    monkeypatch.setattr(batch, "update_index", lambda: None)
+
+    def run(todo, **_):
+        for job in todo:
+            batch.folder.set_fault(job, fault, SETTINGS.record)
+            yield job, fault
+
+    def wait(_):
+        now[0] += 100
+        return now[0] > 1500
+
+    monkeypatch.setattr(batch, "run", run)
+    stop.wait = wait
+    watch(batch, stop, counts=counts)
+    assert counts.all() == {"failed": tries}
 
 
 def test_a_list_of_paths_and_series_means_both(scans, tmp_path):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import socket
 import threading
 import time
-import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from ipaddress import ip_network
@@ -163,10 +163,12 @@ def test_lines_about_one_peer_have_a_limit(monkeypatch, capsys):
 def test_the_node_waits_while_the_disk_is_full_and_tells_of_scans_that_are_gone(monkeypatch, capsys):
     monkeypatch.setattr("autosam_edge.node.watch._AWAY_S", 0)
     monkeypatch.setattr("autosam_edge.node.watch._PAUSE_S", 0)
-    batch, stop = Mock(jobs=[Mock(id="a")], todo=list, passed_over=list), threading.Event()
+    batch = Mock(jobs=[Mock(id="a")], todo=lambda _: [], passed_over=list)
+    counts, stop, waiting = Counts(), threading.Event(), []
 
     def look():
         """The disk is full at first; then the scan is gone, and then nothing changes."""
+        waiting.append(counts.waiting_code)
         if batch.update_index.call_count == 1:
             raise DISK_FULL("the disk is full.")
         if batch.update_index.call_count == 3:
@@ -174,7 +176,8 @@ def test_the_node_waits_while_the_disk_is_full_and_tells_of_scans_that_are_gone(
         batch.jobs = []
 
     batch.update_index.side_effect = look
-    watch(batch, stop, counts=Counts())
+    watch(batch, stop, counts=counts)
+    assert waiting == [None, "AE-OUTPUT-003", None]
     batch.finish.assert_called_once_with()
     assert "waiting code=AE-OUTPUT-003" in capsys.readouterr().err
 
@@ -260,17 +263,42 @@ def _send_a_byte_now_and_then(connections):
     return len(ended)
 
 
-def test_the_state_is_served_to_this_computer(tmp_path):
-    counts = Counts()
+@pytest.mark.parametrize(
+    ("code", "status", "state"),
+    [(None, 200, {"state": "ok"}), ("AE-INPUT-001", 503, {"state": "waiting", "code": "AE-INPUT-001"})],
+    ids=["ok", "waiting"],
+)
+def test_the_state_is_served_to_this_computer(code, status, state):
+    counts = Counts("failed")
     counts.add("received")
-    server = StatusServer(0, counts, lambda: {"waiting": 2})
+    counts.waiting_code = code
+    server = StatusServer(0, counts, lambda: {"waiting_studies": 2})
+
+    def asked(path, method="GET"):
+        connection = http.client.HTTPConnection("127.0.0.1", server.port)
+        connection.request(method, path)
+        answer = connection.getresponse()
+        body = answer.read()
+        connection.close()
+        return answer.status, answer.headers["Content-Length"], body
+
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/health") as answer:
-            assert json.load(answer) == {"state": "ok", "waiting": 2, "received": 1}
-        with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/metrics") as answer:
-            text = answer.read().decode()
-        assert "autosam_edge_received_total 1\n" in text
-        assert "autosam_edge_waiting 2\n" in text
+        found = asked("/health")
+        assert (found[0], json.loads(found[2])) == (
+            status,
+            {**state, "waiting_studies": 2, "failed": 0, "received": 1},
+        )
+        assert asked("/health/") == asked("/health?x=1") == found
+        assert asked("/health", "HEAD") == (*found[:2], b"")
+        assert asked("/other")[0] == 404
+        answered, _, text = asked("/metrics")
+        assert answered == 200
+        assert {
+            b"autosam_edge_received_total 1",
+            b"autosam_edge_failed_total 0",
+            b"autosam_edge_waiting_studies 2",
+            b"autosam_edge_waiting %d" % (code is not None),
+        } < set(text.splitlines())
     finally:
         server.close()
 
