@@ -320,7 +320,8 @@ ENGINE_NOT_USABLE = ErrorCode(
 VERIFICATION_FAILED = ErrorCode(
     "AE-ENGINE-007",
     "this device does not compute what the model computed at export",
-    "Do not use the artifact on this device; choose another `engine`.",
+    "Do not use the artifact on this device; choose another `engine`. Where a check around the network "
+    "failed, export the bundle again.",
 )
 TRIAL_FAILED = ErrorCode(
     "AE-ENGINE-008",

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from autosam_edge.volume import Label
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 BTCV_LABELS: tuple[Label, ...] = (
     Label(1, "spleen", "78961009", "Spleen", "", (158, 108, 232)),
@@ -76,6 +76,27 @@ _MORE_COLORS = (
     (244, 40, 160),
     (184, 100, 184),
 )
+# Names of data sets, after lower case and underscores.
+_ALIASES = {
+    "right_kidney": "kidney_right",
+    "rkid": "kidney_right",
+    "left_kidney": "kidney_left",
+    "lkid": "kidney_left",
+    "gall_bladder": "gallbladder",
+    "gall": "gallbladder",
+    "oesophagus": "esophagus",
+    "eso": "esophagus",
+    "sto": "stomach",
+    "arota": "aorta",
+    "postcava": "inferior_vena_cava",
+    "ivc": "inferior_vena_cava",
+    "portal_and_splenic_vein": "portal_vein_and_splenic_vein",
+    "portal_and_splenic_veins": "portal_vein_and_splenic_vein",
+    "right_adrenal_gland": "adrenal_gland_right",
+    "left_adrenal_gland": "adrenal_gland_left",
+    "bladder": "urinary_bladder",
+    "prostate/uterus": "prostate",
+}
 ORGAN_NAME_RULE = (
     "1 to 64 characters of A to Z, a to z, 0 to 9, space, '_', '+' and '-', the first a letter or a digit"
 )
@@ -84,6 +105,17 @@ ORGAN_NAME_RULE = (
 def is_organ_name(name: str) -> bool:
     """Whether a bundle may give an organ this name, see :data:`ORGAN_NAME_RULE`."""
     return re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_ +-]{0,63}", name) is not None
+
+
+def total_segmentator_name(name: str) -> str:
+    """``kidney_right`` of ``Right Kidney``; an unknown name is kept, in lower case with underscores.
+
+    An underscore stands for blanks, hyphens, slashes, ampersands and parentheses. Two names mean the same
+    organ where this form of them is equal.
+    """
+    plain = re.sub(r"[\s-]+", "_", name.strip().lower())
+    known = _ALIASES.get(plain)
+    return known or re.sub(r"[_/&()]+", "_", plain).strip("_")
 
 
 def label_table(names: Sequence[str]) -> tuple[Label, ...]:
@@ -97,3 +129,8 @@ def label_table(names: Sequence[str]) -> tuple[Label, ...]:
         replace(_BY_NAME.get(name) or Label(0, name, *_ANY, "", color), value=value)
         for value, (name, color) in enumerate(zip(names[1:], itertools.cycle(_MORE_COLORS)), start=1)
     )
+
+
+def are_abdominal(table: Iterable[Label]) -> bool:
+    """Whether every organ of a table is one that is known here; of others nobody knows where they lie."""
+    return all(label.name in _BY_NAME for label in table)

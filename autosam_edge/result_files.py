@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from autosam_edge.labels import are_abdominal
 from autosam_edge.output_formats import FILE_NAMES, SEG_FORMATS
 
 if TYPE_CHECKING:
@@ -100,4 +101,11 @@ class Results:
                 from autosam_edge.dicom.secondary_capture import write_secondary_capture
 
                 page = np.asarray(self._page)
-                write_secondary_capture(page, labels.provenance, files, path, pseudonymize=pseudonymize)
+                write_secondary_capture(
+                    page,
+                    labels.provenance,
+                    files,
+                    path,
+                    abdominal=are_abdominal(labels.table),
+                    pseudonymize=pseudonymize,
+                )

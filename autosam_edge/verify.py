@@ -35,6 +35,14 @@ if TYPE_CHECKING:
 _LABEL_AGREEMENT = 0.9999
 _MODEL_HU = 0.01
 _TIMED_TILES = 3
+_AROUND_NETWORK = (
+    "resampling",
+    "labels without the network",
+    "labels of a short scan",
+    "scan ends",
+    "decision weights",
+)
+"""Names of the checks that no engine takes part in."""
 
 
 @dataclass(frozen=True)
@@ -102,9 +110,7 @@ def require_passed(checks: list[Check]) -> None:
     """
     failed = [check for check in checks if check.verdict == "failed"]
     if failed:
-        raise VerificationError(
-            f"{failed[0].name} does not give the results of the export: {failed[0].detail}.", checks
-        )
+        raise VerificationError(failed[0], checks)
 
 
 def verify_artifact(bundle: Bundle, artifact: Artifact) -> Check:
@@ -122,12 +128,20 @@ class VerificationError(EngineError):
     """A check failed.
 
     Args:
-        message: What was found and what was expected, one line.
+        failed: The first check that failed.
         checks: All checks, passed and failed.
     """
 
-    def __init__(self, message: str, checks: list[Check]) -> None:
+    def __init__(self, failed: Check, checks: list[Check]) -> None:
+        subject = failed.name
         remedy = "Do not use this artifact on this device. Use another `engine`, and report the failure."
+        if failed.name in _AROUND_NETWORK:
+            subject = f'the check "{failed.name}"'
+            remedy = (
+                "The golden vectors do not belong to this manifest, or the installation is damaged. Export "
+                "the bundle again if its manifest was edited; otherwise install autosam-edge again."
+            )
+        message = f"{subject} does not give the results of the export: {failed.detail}."
         super().__init__(VERIFICATION_FAILED.code, message, remedy=remedy)
         self.checks = checks
 

@@ -160,6 +160,11 @@ class Label:
         return words[:1].upper() + words[1:]
 
 
+def in_sentence(title: str) -> str:
+    """An organ's title inside a sentence: ``left kidney``, but ``IVC`` and ``A+ artery`` as they are."""
+    return title[:1].lower() + title[1:] if title[1:2].islower() else title
+
+
 @dataclass(frozen=True)
 class Provenance:
     """What made a segmentation; every file that is written carries it. No patient data.

@@ -8,6 +8,7 @@ from collections import defaultdict
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
+from autosam_edge.report.statistics_files import csv_cell
 from autosam_edge.system.atomic_files import staged_file, write_file
 
 if TYPE_CHECKING:
@@ -104,11 +105,6 @@ def rows_of(jobs: Iterable[Job], folder: BatchFolder, *, show_paths: bool = Fals
             )
 
 
-def _cell(value: object) -> object:
-    """The value as ``statistics.csv`` has it."""
-    return str(value).lower() if isinstance(value, bool) else value
-
-
 def write_table(rows: list[Row], folder: Path) -> None:
     """Write ``organs.csv``, and ``organs.parquet`` where pyarrow is installed.
 
@@ -120,7 +116,7 @@ def write_table(rows: list[Row], folder: Path) -> None:
     text = io.StringIO(newline="")
     table = csv.writer(text)
     table.writerow(names)
-    table.writerows([_cell(getattr(row, name)) for name in names] for row in rows)
+    table.writerows([csv_cell(name, getattr(row, name)) for name in names] for row in rows)
     write_file(text.getvalue().encode(), folder / "organs.csv")
     try:
         import pyarrow as pa

@@ -28,6 +28,7 @@ def contract(
     socket: Annotated[
         str, typer.Option("--socket", help="Name of the output image's socket, for Grand-Challenge.")
     ] = "abdominal-organ-segmentation",
+    bundle: options.BundleOption = None,
     engine: options.Engine = None,
     max_memory: options.MaxMemory = None,
 ) -> None:
@@ -47,7 +48,8 @@ def contract(
     else:
         folders = input_path(source), options.folder(out)
     chosen = name or (found[0] if found else "folder")
-    outcome = run_contract(chosen, *folders, Settings(engine=engine, max_memory_mb=max_memory), socket=socket)
+    settings = Settings(str(bundle) if bundle else None, engine, max_memory_mb=max_memory)
+    outcome = run_contract(chosen, *folders, settings, socket=socket)
     print(outcome.in_words)
     if outcome.failed:
         raise SCANS_FAILED(

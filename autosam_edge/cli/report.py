@@ -100,6 +100,7 @@ def _organ(entry: OrganStatistics) -> dict[str, Any]:
     """One organ in the report; ``demo`` adds ``dice_against_truth``."""
     return {
         "name": entry.name,
+        "title": entry.title,
         "label": entry.label,
         "ml": entry.ml,
         "mean_hu": entry.mean_hu,
@@ -119,10 +120,7 @@ def show_report(report: dict[str, Any], *, as_json: bool) -> None:
     # A word such as "not found" says in brief what a fact about the organ says.
     warnings = [w for w in warnings if w.severity != "info" or not words.get(w.organ or "")]
     beside = {warning.organ: warning for warning in reversed(warnings) if warning.organ is not None}
-    notes = [
-        _line(beside[name], name_organ=False) if name in beside else Text(word)
-        for name, word in words.items()
-    ]
+    notes = [_line(beside[name]) if name in beside else Text(word) for name, word in words.items()]
     columns = _columns(report["organs"], notes)
     provenance = report["provenance"]
     title = f"{provenance['model']}, {provenance['engine']} {provenance['precision']}"
@@ -133,10 +131,11 @@ def show_report(report: dict[str, Any], *, as_json: bool) -> None:
     if report["plausibility"]:
         console.print(f"The labels are {report['plausibility']['verdict']}.", markup=False)
     shown = set(map(id, beside.values()))
+    titles = {organ["name"]: f"{organ['title']}: " for organ in report["organs"]}
     for warning in warnings:
         if id(warning) not in shown:
             # In a file each warning is one line, for tools that search lines.
-            console.print(_line(warning), soft_wrap=not console.is_terminal)
+            console.print(_line(warning, titles.get(warning.organ, "")), soft_wrap=not console.is_terminal)
     for path in report["outputs"].values():
         console.print(path, markup=False, soft_wrap=True)
     console.print(RESEARCH_USE, markup=False, soft_wrap=True)
@@ -158,7 +157,7 @@ def _word(organ: dict[str, Any]) -> str:
 def _columns(organs: Sequence[dict[str, Any]], notes: list[Text]) -> dict[str, list[Text]]:
     """Cells by heading; the notes come last."""
     columns: dict[str, list[Text]] = {
-        "organ": [Text(organ["name"]) for organ in organs],
+        "organ": [Text(organ["title"]) for organ in organs],
         "ml": [Text(f"{organ['ml']:.1f}" if organ["ml"] else "-") for organ in organs],
         "mean HU": [Text("-" if organ["mean_hu"] is None else f"{organ['mean_hu']:.0f}") for organ in organs],
     }
@@ -197,9 +196,8 @@ def _print_lines(console: Console, title: str, columns: dict[str, list[Text]]) -
     console.print()
 
 
-def _line(warning: ScanWarning, *, name_organ: bool = True) -> Text:
+def _line(warning: ScanWarning, about: str = "") -> Text:
     """Severity in its color, the sentence, and the code, dim."""
-    about = f"{warning.organ}: " if name_organ and warning.organ else ""
     return Text.assemble(
         (warning.severity, _COLORS[warning.severity]), f" {about}{warning.message} ", (warning.code, "dim")
     )

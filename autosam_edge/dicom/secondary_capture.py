@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from autosam_edge.volume import Provenance
 
+_CODE_STRING = re.compile("[A-Z0-9_ ]{1,16}")  # CS, PS3.5 6.2
 _SERIES_NUMBER = 9004  # far from what a scanner counts up to, and equal in every run
 _SEGMENTATION = ("113076", "DCM", "Segmentation")
 _SOURCE_IMAGE = ("121322", "DCM", "Source image for image processing operation")
@@ -39,6 +41,7 @@ def write_secondary_capture(
     source_files: Sequence[Path],
     path: Path,
     *,
+    abdominal: bool = True,
     pseudonymize: bool = False,
 ) -> None:
     """Write a picture as one uncompressed color image, which every PACS can show.
@@ -46,6 +49,8 @@ def write_secondary_capture(
     Args:
         pixels: (H, W, 3) uint8, RGB. Nothing that was drawn into it identifies the patient; pixels of the
             source may, where a source says so.
+        abdominal: Whether the organs are those of the abdomen, see
+            :func:`autosam_edge.labels.are_abdominal`.
         pseudonymize: Whether a pseudonym stands in the place of the patient.
 
     Raises:
@@ -70,7 +75,10 @@ def write_secondary_capture(
         )
         dataset.ConversionType = "WSD"
         dataset.ImageType = ["DERIVED", "SECONDARY"]
-        dataset.BodyPartExamined = "ABDOMEN"
+        # A pseudonym keeps no text of the source.
+        stated = "" if pseudonymize else identifier(sources[0], "BodyPartExamined")
+        if body_part := stated if _CODE_STRING.fullmatch(stated) else "ABDOMEN" * abdominal:
+            dataset.BodyPartExamined = body_part
         dataset.PatientOrientation = ""  # several sections, each with its own letters
         # The picture shows pixels of the source, with all that is burned into them.
         dataset.BurnedInAnnotation = "YES" if any(map(burned_in_annotation, sources)) else "NO"

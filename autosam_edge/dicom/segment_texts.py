@@ -25,6 +25,7 @@ SIDES = {"left": Code("7771000", "SCT", "Left"), "right": Code("24028007", "SCT"
 _ALGORITHM_PARAMETERS = ("model_sha256", "engine", "engine_version", "precision", "parameters")
 _COMMENTS_LENGTH = 10240  # LT, PS3.5 6.2
 _DESCRIPTION_LENGTH = 1024  # ST
+_LABEL_LENGTH = 64  # LO; a name may have as many, and its side comes before it
 
 
 def segment_description(
@@ -44,7 +45,7 @@ def segment_description(
     """
     item = hd.seg.SegmentDescription(
         segment_number=number,
-        segment_label=label.title,
+        segment_label=_plain(label.title, _LABEL_LENGTH),
         segmented_property_category=CATEGORY,
         segmented_property_type=Code(label.snomed_code, "SCT", label.snomed_meaning),
         algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,

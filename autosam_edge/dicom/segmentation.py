@@ -36,6 +36,7 @@ from autosam_edge.dicom.source import (
 )
 from autosam_edge.dicom.stand_ins import stand_ins
 from autosam_edge.error_codes import SEG_NOT_POSSIBLE
+from autosam_edge.labels import are_abdominal
 from autosam_edge.output_formats import WITHOUT_DICOM
 from autosam_edge.volume import RESEARCH_USE
 
@@ -238,6 +239,7 @@ def build(
     for stand_in in content.stand_ins:  # highdicom wants the matrix of the frames in them
         stand_in.Rows, stand_in.Columns = frames.shape[1:]
     date, time = content.content_date
+    organs = "Abdominal organs" if are_abdominal(segmentation.table) else "Organs"
     dataset = hd.seg.Segmentation(
         source_images=content.stand_ins,
         pixel_array=frames,
@@ -259,7 +261,7 @@ def build(
         device_serial_number=made_by.model_sha256[:16] or "unknown",
         content_label="ORGANS",
         content_description=RESEARCH_USE.split(";")[0],
-        series_description="Abdominal organs (AI) - Research use only",
+        series_description=f"{organs} (AI) - Research use only",
         transfer_syntax_uid=ExplicitVRLittleEndian,
         omit_empty_frames=True,
         content_date=date,

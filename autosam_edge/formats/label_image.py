@@ -14,6 +14,7 @@ from autosam_edge.errors import InputError
 from autosam_edge.formats.file_kind import ENOUGH_BYTES, is_nifti
 from autosam_edge.formats.nifti import LABEL_INTENT, read_array
 from autosam_edge.formats.voxels import read_start
+from autosam_edge.labels import total_segmentator_name
 from autosam_edge.volume import RESEARCH_USE
 
 if TYPE_CHECKING:
@@ -80,7 +81,8 @@ def read_named_labels(
         InputError: The label table is another one (AE-DATA-009), or as for :func:`read_labels`.
     """
     for value, name in _stored_names(path).items():
-        if (expected := names.get(value, "no organ")) != name:
+        expected = names.get(value, "no organ")
+        if total_segmentator_name(expected) != total_segmentator_name(name):
             raise DATA_LABELS_DIFFER(
                 f"the file says that its label {value} is {name}, expected {expected}.",
                 remedy=f"{remedy} If you have changed its numbers, save it without its header extension.",

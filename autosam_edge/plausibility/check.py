@@ -9,6 +9,7 @@ from autosam_edge.plausibility.expected_dice import SoftDice, near_organs
 from autosam_edge.plausibility.reference import ABDOMINAL, PASSING
 from autosam_edge.plausibility.rules import judge
 from autosam_edge.plausibility.signs import shows_whole_liver
+from autosam_edge.volume import in_sentence
 from autosam_edge.warning_codes import ORGAN_CUT, ORGAN_NOT_FOUND, ORGAN_OUTSIDE, PASSING_ORGAN_CUT
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def coverage_warnings(
     shown, known = shows_whole_liver(evidence), ABDOMINAL | set(PASSING)
     for label in table:
         organ = evidence.organs.get(label.name)
-        title = label.title[:1].lower() + label.title[1:]
+        title = in_sentence(label.title)
         if organ is not None and organ.cut_by:
             code = PASSING_ORGAN_CUT if label.name in PASSING else ORGAN_CUT
             faces = " and the ".join(organ.cut_by)

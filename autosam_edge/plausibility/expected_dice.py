@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from autosam_edge.scan_warning import ScanWarning
-from autosam_edge.volume import Label
+from autosam_edge.volume import Label, in_sentence
 from autosam_edge.warning_codes import LOW_EXPECTED_DICE
 
 FloatArray = npt.NDArray[np.float32]
@@ -90,7 +90,7 @@ class Confidence:
         """One warning for each organ whose expected Dice is low."""
         return [
             LOW_EXPECTED_DICE(
-                f"The expected Dice of the {label.title[:1].lower()}{label.title[1:]} is below "
+                f"The expected Dice of the {in_sentence(label.title)} is below "
                 f"{self.warn_below:.2f}: much of the organ is probably missed, or labeled where it is not.",
                 organ=label.name,
             )

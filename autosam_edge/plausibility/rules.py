@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from autosam_edge.plausibility import reference, signs
 from autosam_edge.verdict import Plausibility, Verdict
+from autosam_edge.volume import in_sentence
 from autosam_edge.warning_codes import (
     ARRANGEMENT_UNUSUAL,
     NETWORK_UNSURE,
@@ -178,7 +179,7 @@ def _ranges(evidence: Evidence) -> Iterator[ScanWarning]:
         expected = reference.ORGANS.get(organ.name)
         if expected is None:
             continue
-        title = organ.title[:1].lower() + organ.title[1:]
+        title = in_sentence(organ.title)
         low, high = expected.ml
         if signs.has_unusual_volume(organ):
             yield ORGAN_VOLUME_UNUSUAL(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from autosam_edge.plausibility import reference
+from autosam_edge.volume import in_sentence
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -135,4 +136,4 @@ def _aorta_ends_above(evidence: Evidence) -> bool:
 
 
 def _the(organ: OrganEvidence) -> str:
-    return f"the {organ.title[:1].lower()}{organ.title[1:]}"
+    return f"the {in_sentence(organ.title)}"

@@ -37,6 +37,17 @@ def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size=size)
 
 
+def shortened(text: str, size: int, room: float) -> str:
+    """The text in a size of the font, with three dots for its end where it has not enough room.
+
+    Args:
+        room: Width that it may have, pixels.
+    """
+    while len(text) > 3 and font(size).getlength(text) > room:
+        text = f"{text.removesuffix('...')[:-1]}..."
+    return text
+
+
 def write_numbers(
     draw: ImageDraw.ImageDraw, views: Sequence[View], frames: Sequence[PixelBox], table: Sequence[Label]
 ) -> None:

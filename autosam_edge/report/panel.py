@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from autosam_edge.report.drawing import AMBER, QUIET, RED, TEXT, font, swatch
+from autosam_edge.report.drawing import AMBER, QUIET, RED, TEXT, font, shortened, swatch
 from autosam_edge.report.sections import WINDOW_HU
 from autosam_edge.scan_warning import most_severe_first
 
@@ -137,11 +137,8 @@ def _legend_row(
         lines = [(-10, volume, 20, mark or TEXT), (11, hu, 14, QUIET)]
         if height < _TWO_LINES:
             lines = [(0, f"{volume}  ·  {hu}", 14, mark or TEXT)]
-    title = organ.title
-    room = right - left - _TITLE - font(lines[0][2]).getlength(lines[0][1])
-    while height < _TWO_LINES and len(title) > 3 and font(19).getlength(title) > room:
-        title = f"{title.removesuffix('...')[:-1]}..."
-    swatch(draw, (left, middle), organ.label, title, color, present=present)
+    room = right - left - _TITLE - max(font(size).getlength(text) for _, text, size, _ in lines)
+    swatch(draw, (left, middle), organ.label, shortened(organ.title, 19, room), color, present=present)
     for down, text, size, ink in lines:
         draw.text((right, middle + down), text, font=font(size), fill=ink, anchor="rm")
 

@@ -13,7 +13,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageDraw
 
-from autosam_edge.report.drawing import AMBER, PAGE, QUIET, RED, TEXT, annotate, font, write_numbers
+from autosam_edge.labels import are_abdominal
+from autosam_edge.report.drawing import (
+    AMBER,
+    PAGE,
+    QUIET,
+    RED,
+    TEXT,
+    annotate,
+    font,
+    shortened,
+    write_numbers,
+)
 from autosam_edge.report.panel import draw_panel
 from autosam_edge.report.sections import Sections, View, render
 from autosam_edge.volume import RESEARCH_USE
@@ -27,6 +38,7 @@ if TYPE_CHECKING:
 _SIZE = (2000, 1400)
 _MAIN = (28, 112, 1540, 1384)  # left, top, right, bottom of the sections
 _PANEL = (1572, 112, 1972, 1384)
+_BOX = 1520  # left of the box in the title bar that says what the picture must not be used for
 _GAP = 10
 _HEADING = 30
 _SMALLEST = 330  # pixels across the body below which an axial picture is no longer read at a glance
@@ -59,7 +71,7 @@ def _title(draw: ImageDraw.ImageDraw, volume: Volume, segmentation: Segmentation
     made_by = segmentation.provenance
     draw.rectangle((0, 0, _SIZE[0], 88), fill=(20, 26, 35))
     draw.line((0, 88, _SIZE[0], 88), fill=_RULE)
-    title = "Abdominal CT - organ segmentation"
+    title = f"{'Abdominal ' if are_abdominal(segmentation.table) else ''}CT - organ segmentation"
     draw.text((28, 16), title, font=font(32), fill=TEXT)
     if any(warning.severity == "doubtful" for warning in segmentation.warnings):
         left = 28 + round(font(32).getlength(title)) + 28
@@ -67,15 +79,21 @@ def _title(draw: ImageDraw.ImageDraw, volume: Volume, segmentation: Segmentation
         draw.text((left + 190, 33), "DOUBTFUL: SEE THE WARNINGS", font=font(21), fill=RED, anchor="mm")
     depth, height, width = volume.shape
     d_mm, h_mm, w_mm = volume.grid.spacing_mm
-    parts = [made_by.software_and_version]
-    if made_by.model:
-        digest = made_by.model_sha256[:8]
-        parts.append(f"model {made_by.model}" + (f" ({digest})" if digest else ""))
-    parts.append(f"{made_by.engine} {made_by.precision}".strip())
-    parts.append(f"{width} x {height} x {depth} voxels of {w_mm:.2f} x {h_mm:.2f} x {d_mm:.2f} mm")
-    draw.text((29, 56), "   ·   ".join(part for part in parts if part), font=font(17), fill=QUIET)
+    digest = f" ({made_by.model_sha256[:8]})" if made_by.model_sha256 else ""
+
+    def line(model: str) -> str:
+        parts = (
+            made_by.software_and_version,
+            f"model {model}{digest}" if model else "",
+            f"{made_by.engine} {made_by.precision}".strip(),
+            f"{width} x {height} x {depth} voxels of {w_mm:.2f} x {h_mm:.2f} x {d_mm:.2f} mm",
+        )
+        return "   ·   ".join(part for part in parts if part)
+
+    room = _BOX - _GAP - 29 - font(17).getlength(line("")) - font(17).getlength(f"   ·   model {digest}")
+    draw.text((29, 56), line(shortened(made_by.model, 17, room)), font=font(17), fill=QUIET)
     first, _, rest = RESEARCH_USE.partition(". ")
-    draw.rounded_rectangle((1520, 14, 1972, 74), radius=10, fill=(58, 43, 14), outline=AMBER, width=2)
+    draw.rounded_rectangle((_BOX, 14, 1972, 74), radius=10, fill=(58, 43, 14), outline=AMBER, width=2)
     draw.text((1746, 33), first.upper(), font=font(21), fill=AMBER, anchor="mm")
     draw.text((1746, 58), rest, font=font(14), fill=(250, 221, 160), anchor="mm")
 

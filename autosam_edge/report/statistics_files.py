@@ -18,6 +18,17 @@ if TYPE_CHECKING:
 
     from autosam_edge.volume import Segmentation
 
+_DECIMALS = {"ml": 4, "mean_hu": 3, "sd_hu": 3, "expected_dice": 3}
+
+
+def csv_cell(column: str, value: object) -> object:
+    """A value as the CSV files have it: rounded by its column, ``true`` or ``false``, empty for None."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:.{_DECIMALS[column]}f}" if column in _DECIMALS else value
+
 
 def write_statistics_json(
     segmentation: Segmentation, statistics: Sequence[OrganStatistics], path: Path
@@ -85,14 +96,7 @@ def write_statistics_csv(
         for organ in statistics:
             table.writerow(
                 [
-                    organ.label,
-                    organ.name,
-                    organ.title,
-                    organ.voxels,
-                    f"{organ.ml:.4f}",
-                    *("" if hu is None else f"{hu:.3f}" for hu in (organ.mean_hu, organ.sd_hu)),
-                    str(organ.touches_border).lower(),
-                    "" if organ.expected_dice is None else f"{organ.expected_dice:.3f}",
+                    *(csv_cell(name, value) for name, value in asdict(organ).items()),
                     " ".join(codes[organ.name]),
                     *same_in_each_line.values(),
                 ]

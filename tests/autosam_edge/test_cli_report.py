@@ -13,7 +13,12 @@ from autosam_edge_test_hazards import hazard
 
 from autosam_edge.cli.report import show_report
 
-NAMES = ("spleen", "liver", "portal_vein_and_splenic_vein")
+TITLES = {
+    "spleen": "Spleen",
+    "liver": "Liver",
+    "portal_vein_and_splenic_vein": "Portal vein and splenic vein",
+}
+NAMES = tuple(TITLES)
 WARNINGS = [
     {"code": "AE-WARN-001", "severity": "info", "message": "Files were passed over.", "organ": None},
     {"code": "AE-WARN-101", "severity": "caution", "message": "It is cut by the edge.", "organ": "liver"},
@@ -27,6 +32,7 @@ def report(*, with_truth: bool = False) -> dict:
     organs = [
         {
             "name": name,
+            "title": TITLES[name],
             "label": 1,
             "ml": 1234.5 * at,
             "mean_hu": -56.0 * at or None,
@@ -73,14 +79,14 @@ def test_every_number_and_word_is_whole_at_every_width(
     for warning in WARNINGS:
         assert {*warning["message"].split(), warning["code"], warning["severity"]} <= words
     if columns is None or columns >= 40:
-        assert set(NAMES) <= words
+        assert {*" ".join(TITLES.values()).split()} <= words
     assert "found" in words  # the spleen was not
 
 
 def test_80_columns_have_room_for_the_expected_dice(monkeypatch, capsys) -> None:
     """In the table; beside a Dice against the truth it is left out."""
-    (row,) = (line for line in shown(monkeypatch, capsys, 80).splitlines() if NAMES[2] in line)
-    assert row.split() == [NAMES[2], "2469.0", "-112", "0.88", "at", "the", "border"]
+    (row,) = (line for line in shown(monkeypatch, capsys, 80).splitlines() if TITLES[NAMES[2]] in line)
+    assert row.split() == [*TITLES[NAMES[2]].split(), "2469.0", "-112", "0.88", "at", "the", "border"]
     assert "expected" not in shown(monkeypatch, capsys, 80, with_truth=True)
 
 
@@ -89,7 +95,7 @@ def test_a_number_is_rounded_once(monkeypatch, capsys) -> None:
     told = report()
     told["organs"] = [{**told["organs"][1], "ml": 152.74575, "mean_hu": 1.46, "expected_dice": 0.3746}]
     show_report({**told, "warnings": []}, as_json=False)
-    assert re.search(r"liver +152\.7 +1 +0\.37", capsys.readouterr().out)
+    assert re.search(r"Liver +152\.7 +1 +0\.37", capsys.readouterr().out)
     show_report(told, as_json=True)
     (organ,) = json.loads(capsys.readouterr().out)["organs"]
     assert (organ["ml"], organ["mean_hu"], organ["expected_dice"]) == (152.75, 1.5, 0.375)
@@ -104,12 +110,12 @@ def test_lines_fit_the_terminal(monkeypatch, capsys) -> None:
 def test_an_organ_shows_its_most_severe_warning_and_the_others_stand_below(monkeypatch, capsys) -> None:
     """Each warning once, below by severity; in a pipe each is one line."""
     lines = shown(monkeypatch, capsys, None).splitlines()
-    (row,) = (line for line in lines if line.split()[:1] == ["liver"])
+    (row,) = (line for line in lines if line.split()[:1] == ["Liver"])
     assert "doubtful It lies on the left. AE-WARN-100" in row
     below = [line.strip() for line in lines if line.startswith(("doubtful", "caution", "info"))]
     assert below == [
         "doubtful This may be no abdomen. AE-WARN-102",
-        "caution liver: It is cut by the edge. AE-WARN-101",
+        "caution Liver: It is cut by the edge. AE-WARN-101",
         "info Files were passed over. AE-WARN-001",
     ]
 

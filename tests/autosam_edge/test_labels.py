@@ -9,6 +9,7 @@ import pytest
 from pydicom.sr._concepts_dict import concepts
 
 from autosam_edge.labels import _MORE_COLORS, BTCV_LABELS, is_organ_name, label_table
+from autosam_edge.volume import in_sentence
 
 ADJACENT = [
     ("liver", "gallbladder"),
@@ -70,6 +71,21 @@ def test_order_is_that_of_btcv() -> None:
     ]
     assert BTCV_LABELS[5].name == "liver"
     assert BTCV_LABELS[12].name == "adrenal_gland_left"
+
+
+@pytest.mark.parametrize(
+    ("title", "inside"),
+    [
+        ("Left kidney", "left kidney"),
+        ("IVC", "IVC"),
+        ("A+ artery", "A+ artery"),
+        ("7th-part left", "7th-part left"),
+        ("X", "X"),
+    ],
+)
+def test_an_abbreviation_keeps_its_letters_inside_a_sentence(title: str, inside: str) -> None:
+    """Only the first letter of a word becomes small."""
+    assert in_sentence(title) == inside
 
 
 def test_titles_read_like_a_report() -> None:

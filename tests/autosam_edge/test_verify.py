@@ -16,7 +16,7 @@ from autosam_edge.cli.verify import _show
 from autosam_edge.errors import BundleError
 from autosam_edge.golden import read_golden_tile
 from autosam_edge.strict_json import parse_json
-from autosam_edge.verify import Check, VerificationError, verify_bundle
+from autosam_edge.verify import Check, VerificationError, check_around_network, require_passed, verify_bundle
 
 NAME = "coreml/fp16"
 ALLOWED = 0.02
@@ -112,6 +112,14 @@ def test_an_interpreter_that_gives_other_logits_fails(bundle, runtime, logits, o
     ) as caught:
         verify_bundle(bundle, interpreters=interpreters)
     assert check_of(caught.value.checks).verdict == "failed"
+
+
+@pytest.mark.parametrize("name", [check.name for check in check_around_network(open_bundle())])
+def test_a_check_around_the_network_has_a_remedy_of_its_own(name):
+    """No engine takes part in it, so another engine helps nothing."""
+    with pytest.raises(VerificationError, match=f'AE-ENGINE-007: the check "{name}" does not') as caught:
+        require_passed([Check(name, "failed", "", {}), Check(NAME, "failed", "", {})])
+    assert caught.value.remedy.startswith("The golden vectors do not belong to this manifest")
 
 
 def test_where_the_runtime_is_here_no_interpreter_is_asked(bundle, runtime, logits, monkeypatch):

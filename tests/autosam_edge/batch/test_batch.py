@@ -78,6 +78,7 @@ def test_every_scan_has_a_result_or_a_code_and_a_second_call_does_nothing(scans,
     assert len(rows) == 3 * 13 + 2
     assert {row["remedy"] != "" for row in rows if row["state"] == "failed"} == {True}
     assert {row["touches_border"] for row in rows} <= {"", "true", "false"}
+    assert {len(row["ml"].partition(".")[2]) for row in rows if row["ml"]} == {4}  # as in statistics.csv
     assert len(batch.passed_over()) == 1
     before = {path: path.stat().st_mtime_ns for path in (out / "scans").rglob("*")}
     again = Batch([scans], out, SETTINGS)

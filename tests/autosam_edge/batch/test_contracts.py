@@ -13,6 +13,7 @@ import pydicom
 import pytest
 import SimpleITK as sitk  # noqa: N813  as its own documentation does
 from autosam_edge_test_ct import CtFolder, lenient_writing  # noqa: F401
+from autosam_edge_test_support import write_bundle
 
 from autosam_edge import phantom
 from autosam_edge.batch.contracts import _targets, detect, run_contract
@@ -342,6 +343,14 @@ def test_one_folder_is_wrong_usage_also_for_a_caller_that_is_found(source, tmp_p
     assert run.returncode == 2
     assert "give both folders, or none" in run.stderr
     assert names_in(tmp_path) == {"in"}
+
+
+def test_a_model_of_ones_own_is_taken(source, tmp_path):
+    write_nifti(source / "scan.nii")
+    bundle = write_bundle(tmp_path / "damaged.edge")
+    (bundle / "manifest.json").write_text("{")
+    run = command(source, tmp_path / "out", "--as", "folder", "--bundle", bundle)
+    assert "error AE-BUNDLE-" in run.stderr
 
 
 def test_the_remedy_of_failed_scans_names_what_there_is(source, tmp_path):

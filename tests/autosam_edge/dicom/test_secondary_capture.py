@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pydicom
 import pytest
-from autosam_edge_test_ct import PATIENT, CtFolder, ct  # noqa: F401  a fixture
+from autosam_edge_test_ct import PATIENT, CtFolder, ct, lenient_writing  # noqa: F401  fixtures
 from autosam_edge_test_hazards import hazard
 from PIL import Image
 
 from autosam_edge.dicom.secondary_capture import write_secondary_capture
 from autosam_edge.errors import OutputError
 from autosam_edge.geometry import Grid
-from autosam_edge.labels import BTCV_LABELS
+from autosam_edge.labels import BTCV_LABELS, label_table
 from autosam_edge.read_scan import read
 from autosam_edge.scan_warning import ScanWarning
 from autosam_edge.volume import Provenance, Segmentation, Source, Volume
@@ -72,6 +72,42 @@ def test_it_belongs_to_the_study_and_says_what_it_is(scan, segmentation, tmp_pat
     assert list(capture.ImageType) == ["DERIVED", "SECONDARY"]
     assert "PatientComments" not in capture
     assert (capture.ContentDate, "InstanceCreationDate" in capture) == ("20240102", False)
+
+
+@pytest.mark.usefixtures("lenient_writing")
+@pytest.mark.parametrize(
+    ("stated", "own", "pseudonymize", "expected"),
+    [
+        (None, False, False, "ABDOMEN"),
+        ("CHEST", False, False, "CHEST"),
+        ("CHEST", False, True, "ABDOMEN"),
+        ("CHEST\\HEAD", False, False, "ABDOMEN"),
+        ("HEAD", True, False, "HEAD"),
+        (None, True, False, None),
+    ],
+)
+def test_the_body_part_is_that_of_the_source(
+    stated: str | None,
+    own: bool,
+    pseudonymize: bool,
+    expected: str | None,
+    ct: CtFolder,  # noqa: F811
+    segmentation,
+    tmp_path: Path,
+) -> None:
+    """Where it states none, only organs that the package knows say what it is; a pseudonym keeps no text."""
+    ct.write(BodyPartExamined=stated)
+    if own:
+        table = label_table(["background", *(f"zone {label.value}" for label in BTCV_LABELS)])
+        segmentation = dataclasses.replace(segmentation, table=table)
+    paths = write(
+        read(ct.path),
+        segmentation,
+        tmp_path / "out",
+        formats=("secondary-capture",),
+        pseudonymize=pseudonymize,
+    )
+    assert pydicom.dcmread(paths["secondary-capture"]).get("BodyPartExamined") == expected
 
 
 def test_same_input_gives_identical_bytes_and_another_picture_another_uid(

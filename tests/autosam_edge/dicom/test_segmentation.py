@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import subprocess
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from autosam_edge_test_ct import as_enhanced
 from autosam_edge_test_hazards import hazard
 from autosam_edge_test_seg import NAME, PROVENANCE, SHAPE, SPACING_MM, read_back, rewrite
 
+from autosam_edge.dicom.labelmap import write_dicom_labelmap
 from autosam_edge.dicom.segmentation import write_dicom_seg
 from autosam_edge.errors import OutputError
 from autosam_edge.labels import BTCV_LABELS
@@ -239,6 +241,21 @@ def test_warnings_stand_in_the_object(series, segmentation, tmp_path: Path) -> N
     assert texts["Liver"] == "liver; AE-WARN-080 (info, liver): Parts were removed."
     assert texts["Spleen"] == "spleen"
     assert ds.SOPInstanceUID != plain.SOPInstanceUID  # another content has another name
+
+
+def test_a_label_with_a_side_is_cut_and_own_organs_are_not_called_abdominal(
+    series, segmentation, tmp_path: Path
+) -> None:
+    """LO holds 64 characters: as many as a name may have without its side."""
+    table = [dataclasses.replace(label, name=f"o{label.value}".ljust(64, "x")) for label in BTCV_LABELS]
+    table = [dataclasses.replace(label, laterality="right") for label in table]
+    own = dataclasses.replace(segmentation, table=tuple(table))
+    for write, name in ((write_dicom_seg, "seg.dcm"), (write_dicom_labelmap, "labelmap.dcm")):
+        write(own, series[0], tmp_path / name)
+        ds = pydicom.dcmread(tmp_path / name)
+        labels = [item.SegmentLabel for item in ds.SegmentSequence if item.SegmentNumber]
+        assert {len(label) for label in labels if label.startswith("Right")} == {64}
+        assert ds.SeriesDescription == "Organs (AI) - Research use only"
 
 
 def test_more_warnings_than_a_text_can_hold_are_cut(series, segmentation, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from autosam_edge.geometry import Grid
 from autosam_edge.labels import BTCV_LABELS, label_table
 from autosam_edge.measurements import organ_statistics
 from autosam_edge.report import preview
-from autosam_edge.report.drawing import AMBER, PAGE, RED
+from autosam_edge.report.drawing import AMBER, PAGE, RED, font
 from autosam_edge.report.panel import draw_panel, wrap
 from autosam_edge.scan_warning import ScanWarning
 from autosam_edge.volume import Label, Segmentation, Volume
@@ -110,6 +110,19 @@ def test_the_legend_of_many_organs_can_be_read(organs: int) -> None:
     assert sum("ome quite" in text for text in texts) == organs - sum(more)
     assert DOUBTFUL.message in " ".join(texts)
     assert (pixels[PLACE[3] + 1 :] == np.array(PAGE)).all()
+
+
+@pytest.mark.parametrize("organs", [6, 40])
+def test_a_long_name_ends_before_its_numbers(organs: int) -> None:
+    """With room for two lines of numbers, and with one."""
+    table = label_table(["background", *(f"{value}".ljust(64, "W") for value in range(1, organs + 1))])
+    places: list[tuple[int, int]] = []
+    _, texts = panel(table=table, places=places)
+    written = list(zip(places, texts, strict=True))
+    ((left, _), title), *_ = [(place, text) for place, text in written if text.startswith("6W")]
+    numbers = [text for (x, _), text in written if x == PLACE[2] and ("ml" in text or "HU" in text)]
+    assert title.endswith("...")
+    assert left + font(19).getlength(title) < PLACE[2] - max(font(14).getlength(text) for text in numbers[1:])
 
 
 @pytest.mark.parametrize("doubtful", [True, False])

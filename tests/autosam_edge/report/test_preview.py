@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -241,6 +242,18 @@ def test_odd_shapes_do_not_fail(shape: tuple[int, int, int], tmp_path: Path) -> 
             Segmentation(np.full(shape, value, np.uint8), grid, BTCV_LABELS),
             tmp_path / "one.png",
         )
+
+
+def test_a_long_model_name_ends_before_the_statement() -> None:
+    """The box in the title bar, and what lies just before it, look the same whatever the model is called."""
+    heads = []
+    for model in ("student", "W" * 100):
+        volume, segmentation = scan()
+        made_by = dataclasses.replace(segmentation.provenance, model=model)
+        segmentation = dataclasses.replace(segmentation, provenance=made_by)
+        page = np.asarray(draw_preview(volume, segmentation, organ_statistics(volume, segmentation)))
+        heads.append(page[:88, 1511:])
+    np.testing.assert_array_equal(*heads)
 
 
 def test_no_organ_is_said(tmp_path: Path) -> None:

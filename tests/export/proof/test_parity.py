@@ -65,6 +65,7 @@ def test_one_bad_figure_fails_the_export_by_name(bad, words):
     [
         ("int8", "Leave the precision out, or give more scans in `calibration`"),
         ("fp16", "Leave the precision out, or report"),
+        ("int8-weights", "Leave the precision out, or report"),
         ("fp32", "Train the student further"),
     ],
 )

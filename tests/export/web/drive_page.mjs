@@ -48,6 +48,13 @@ async function look(page, seen, name) {
   );
   const beyond = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
   if (beyond > 0) seen.wide.push(`${name}: ${beyond} px`);
+  seen.wide.push(
+    ...(await page.evaluate(() =>
+      [...document.querySelectorAll('button, .button')]
+        .filter((node) => node.scrollWidth > node.clientWidth)
+        .map((node) => `the text of ${node.outerHTML.slice(0, 60)}`),
+    )),
+  );
   const researchUse = await page.evaluate(() => {
     // a dialog covers the header, so that it has its own
     const box = document

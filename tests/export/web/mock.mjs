@@ -114,6 +114,6 @@ async function segment(files, { onProgress, signal, options } = {}) {
       { code: 'AE-WARN-007', severity: 'info', message: 'Passed over: 1 x file that is not DICOM.', organ: null }],
     verdict: 'doubtful', timings_s: { read: 0.3, network: 2.4, measure: 0.3, write: 0.3, view: 0.3 },
     files: Object.fromEntries(['segmentation.nii.gz', 'segmentation.dcm', 'statistics.json', 'statistics.csv']
-      .map((name) => [name, new Blob([`mock ${name}`])])),
+      .map((name) => [name, new Blob([`mock ${name}`.padEnd(136e3)])])),
   };
 }

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from autosam_edge.cli import app
 from autosam_edge.errors import InputError
 from autosam_edge.formats.nifti import read_array, write_nifti
-from autosam_edge.labels import label_table
+from autosam_edge.labels import BTCV_LABELS, label_table
 from autosam_edge.volume import Segmentation
 from autosam_edge_training.data import BTCV_NAMES, LAYOUTS, Prepared, prepare_dataset, prepare_phantoms
 from autosam_edge_training.evaluate.evaluator import evaluate_method, evaluate_predictions
@@ -80,8 +80,11 @@ def test_a_scan_that_is_labeled_in_part_is_scored_on_what_is_known(tmp_path):
 
 
 def test_organs_are_matched_by_name(prepared):
-    """A method with other numbers, fewer organs and one that the data set lacks: what both know is scored."""
-    names = ["background", "liver", "left atrium", "spleen"]
+    """A method with other numbers, fewer organs and one that the data set lacks: what both know is scored.
+
+    Names are compared in the form that ``data prepare`` stores.
+    """
+    names = ["background", "Liver", "left atrium", "spleen"]
 
     def predict(volume):
         truth = truth_of(volume)
@@ -188,6 +191,15 @@ def predictions(tmp_path):
         np.where(scan_and_labels(36)[1] == 6, 0, scan_and_labels(36)[1]).astype(np.uint8),
     )
     return tmp_path / "nnunet"
+
+
+def test_names_in_a_file_of_this_package_are_compared_as_they_are_stored(prepared, predictions):
+    """The bundle says Right Kidney, the data set kidney_right."""
+    path = predictions / "0035.nii.gz"
+    labels, grid = read_array(path)
+    table = label_table(["background", *(label.title for label in BTCV_LABELS)])
+    write_nifti(Segmentation(labels.astype(np.uint8), grid, table), path)
+    assert evaluate_method(predictions, prepared, "test")[1]["organs"]["kidney_right"]["dice"] == 1.0
 
 
 def test_files_of_any_tool_are_scored(prepared, predictions):

@@ -19,7 +19,7 @@ from pydantic import ConfigDict, Field
 
 from autosam_edge.error_codes import DATA_LABELS_DIFFER
 from autosam_edge.errors import AutosamEdgeError
-from autosam_edge.labels import BTCV_LABELS, ORGAN_NAME_RULE, is_organ_name
+from autosam_edge.labels import BTCV_LABELS, ORGAN_NAME_RULE, is_organ_name, total_segmentator_name
 from autosam_edge_training.choices import Split
 from autosam_edge_training.data.case import AMOS_INTENSITY, BTCV_INTENSITY, Intensity
 from autosam_edge_training.data.manifest import (
@@ -65,26 +65,6 @@ _AMOS_MRI = 500  # case numbers from here on are MRI
 _AMOS_CT: dict[Split, int] = {"training": 200, "test": 100}
 
 # How data sets spell TotalSegmentator's names, after lower case and underscores; "arota" is AMOS's own.
-_ALIASES = {
-    "right_kidney": "kidney_right",
-    "rkid": "kidney_right",
-    "left_kidney": "kidney_left",
-    "lkid": "kidney_left",
-    "gall_bladder": "gallbladder",
-    "gall": "gallbladder",
-    "oesophagus": "esophagus",
-    "eso": "esophagus",
-    "sto": "stomach",
-    "arota": "aorta",
-    "postcava": "inferior_vena_cava",
-    "ivc": "inferior_vena_cava",
-    "portal_and_splenic_vein": "portal_vein_and_splenic_vein",
-    "portal_and_splenic_veins": "portal_vein_and_splenic_vein",
-    "right_adrenal_gland": "adrenal_gland_right",
-    "left_adrenal_gland": "adrenal_gland_left",
-    "bladder": "urinary_bladder",
-    "prostate/uterus": "prostate",
-}
 # Of SwinUNETR's file for BTCV; elsewhere they may mean something else ("lad" is a coronary artery too).
 _SHORT = {"veins": "portal_vein_and_splenic_vein", "rad": "adrenal_gland_right", "lad": "adrenal_gland_left"}
 # How data sets call the value 0, after lower case and underscores.
@@ -414,16 +394,6 @@ def _other_labels(what: str) -> AutosamEdgeError:
         f"dataset.json numbers the organs in another way: {what}.",
         remedy="Use the layout `decathlon`, which reads its labels.",
     )
-
-
-def total_segmentator_name(name: str) -> str:
-    """``kidney_right`` of ``Right Kidney``; an unknown name is kept, in lower case with underscores.
-
-    An underscore stands for blanks, hyphens, slashes, ampersands and parentheses.
-    """
-    plain = re.sub(r"[\s-]+", "_", name.strip().lower())
-    known = _ALIASES.get(plain)
-    return known or re.sub(r"[_/&()]+", "_", plain).strip("_")
 
 
 def _not_laid_out(dataset: str, why: str) -> AutosamEdgeError:

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from autosam_edge.formats.nifti import read_nifti
+from autosam_edge.labels import total_segmentator_name
 from autosam_edge.session import Session
 from autosam_edge.system.machine import describe_machine
 from autosam_edge_training.data import Prepared, Split
@@ -95,9 +96,9 @@ def collect(
 def _require_same_input(session: Session, prepared: Prepared) -> None:
     """Refuse data whose voxels or label values are not those of the model's probabilities."""
     model = session.model
-    organs = {label.value: label.name for label in model.labels}
+    organs = {label.value: total_segmentator_name(label.name) for label in model.labels}
     other = []
-    if organs != dict(enumerate(prepared.labels[1:], start=1)):
+    if organs != dict(enumerate(map(total_segmentator_name, prepared.labels[1:]), start=1)):
         other.append("labels")
     if model.input.spacing_mm != prepared.spacing_mm:
         other.append("spacing_mm")
@@ -237,7 +238,9 @@ def fit_session(
         InputError: See :func:`collect` and :func:`fit_across`.
     """
     machine = describe_machine()
-    found = fit_across(collect(session, prepared, split, log=log), prepared.labels)
+    cases = collect(session, prepared, split, log=log)
+    own_names = {label.value: label.name for label in session.model.labels}  # those that `export` knows
+    found = fit_across(cases, [own_names.get(value, name) for value, name in enumerate(prepared.labels)])
     return {
         "model": session.model.name,
         "data": f"{prepared.dataset} {split}",

@@ -13,6 +13,7 @@ from autosam_edge.ct_grid import LEAST_TILT_DEG
 from autosam_edge.error_codes import GRIDS_DIFFER, NIFTI_GRID_INVALID
 from autosam_edge.formats.label_image import as_labels, read_labels, read_named_labels
 from autosam_edge.formats.nifti import read_nifti, write_nifti
+from autosam_edge.labels import total_segmentator_name
 from autosam_edge.session import Session
 from autosam_edge.volume import Volume
 from autosam_edge_training.choices import AbsentOrganRule
@@ -41,6 +42,8 @@ def evaluate_predictions(
 ) -> list[Score]:
     """Score every case of a split; organs are matched by name, and those that both sides know are scored.
 
+    Names are compared as :func:`~autosam_edge.labels.total_segmentator_name` writes them.
+
     In a scan that is labeled in part, these are the organs that are labeled everywhere in it.
 
     Args:
@@ -55,9 +58,12 @@ def evaluate_predictions(
             (AE-NIFTI-005) or unknown labels (AE-DATA-003).
     """
     entries = split_entries(prepared, split)
-    numbers = {name: value for value, name in enumerate(names or prepared.labels) if value}
-    known = [(name, value) for value, name in enumerate(prepared.labels) if value and name in numbers]
-    organs = [(name, numbers[name], value) for name, value in known]
+    numbers = {total_segmentator_name(name): n for n, name in enumerate(names or prepared.labels) if n}
+    organs = [
+        (name, number, value)
+        for value, name in enumerate(prepared.labels)
+        if value and (number := numbers.get(total_segmentator_name(name)))
+    ]
     if not organs:
         raise NO_COMMON_ORGAN(f"{method} and {prepared.dataset} have no organ in common.")
     values = {value for _, _, value in organs}

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
+from autosam_edge.labels import total_segmentator_name
 from autosam_edge_training.data import Entry, Prepared
-from autosam_edge_training.data.layouts import total_segmentator_name
 from autosam_edge_training.data.manifest import hash_file
 from autosam_edge_training.error_codes import FOREIGN_TEACHER_INVALID
 
