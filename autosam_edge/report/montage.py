@@ -21,6 +21,7 @@ from autosam_edge.report.drawing import (
     annotate,
     as_png,
     font,
+    shortened,
     swatch,
     write_numbers,
 )
@@ -132,7 +133,8 @@ def _draw_legend(draw: ImageDraw.ImageDraw, shown: Sequence[Label], columns: int
     for number, label in enumerate(shown):
         left = _LEFT + number % columns * _LEGEND_WIDTH
         middle = top + _LEGEND_STEP // 2 + number // columns * _LEGEND_STEP
-        swatch(draw, (left, middle), label.value, label.title, label.color)
+        title = shortened(label.title, 19, _LEGEND_WIDTH - 48)  # as wide as the swatch and a gap
+        swatch(draw, (left, middle), label.value, title, label.color)
 
 
 def _lines(case: MontageCase, planes: Mapping[Plane, int]) -> list[list[View | None]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 
 import numpy as np
@@ -56,6 +57,16 @@ def test_every_column_shows_the_sections_of_the_first():
     assert counts[0] > 100
     assert counts[1] == pytest.approx(counts[0], rel=0.1)
     assert counts[2] == counts[3] == 0
+
+
+def test_a_long_name_ends_before_the_next_organ_of_the_legend():
+    """The second column of the legend looks the same whatever the first organ is called."""
+    case = MontageCase("1", scan(), {name: truth() for name in "abcd"})
+    legends = [
+        pixels(draw_montage([case], (dataclasses.replace(SPLEEN, name=name), LIVER)))[-60:, 28 + 330 :]
+        for name in ("spleen", "W" * 64)
+    ]
+    np.testing.assert_array_equal(*legends)
 
 
 def test_a_second_opinion_does_not_move_the_sections():
