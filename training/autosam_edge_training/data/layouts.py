@@ -64,7 +64,6 @@ _BTCV_CASES = tuple(f"{number:04d}" for number in (*range(1, 11), *range(21, 41)
 _AMOS_MRI = 500  # case numbers from here on are MRI
 _AMOS_CT: dict[Split, int] = {"training": 200, "test": 100}
 
-# How data sets spell TotalSegmentator's names, after lower case and underscores; "arota" is AMOS's own.
 # Of SwinUNETR's file for BTCV; elsewhere they may mean something else ("lad" is a coronary artery too).
 _SHORT = {"veins": "portal_vein_and_splenic_vein", "rad": "adrenal_gland_right", "lad": "adrenal_gland_left"}
 # How data sets call the value 0, after lower case and underscores.
