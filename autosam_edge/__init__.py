@@ -59,12 +59,14 @@ _MODULES = {
 }
 
 
-def __getattr__(name: str) -> object:
-    if name not in _MODULES:
-        raise AttributeError(f"module 'autosam_edge' has no attribute {name!r}")
-    found: object = getattr(importlib.import_module(f"autosam_edge.{_MODULES[name]}"), name)
-    globals()[name] = found
-    return found
+if not TYPE_CHECKING:  # else a type checker takes every name for one of ours
+
+    def __getattr__(name: str) -> object:
+        if name not in _MODULES:
+            raise AttributeError(f"module 'autosam_edge' has no attribute {name!r}")
+        found: object = getattr(importlib.import_module(f"autosam_edge.{_MODULES[name]}"), name)
+        globals()[name] = found
+        return found
 
 
 def __dir__() -> list[str]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from autosam_edge.error_codes import VOLUME_GRID_INVALID
 from autosam_edge.geometry import MAX_SKEW_DEG
 from autosam_edge.warning_codes import SHORT_SCAN, THICK_SLICES, TILT_CORRECTED
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from autosam_edge.errors import ErrorCode
     from autosam_edge.geometry import Grid
     from autosam_edge.scan_warning import ScanWarning
+    from autosam_edge.volume import Volume
 
 MIN_SLICES = 3  # two gaps are the fewest whose evenness can be checked rather than assumed
 MIN_PIXEL_MM = 0.01
@@ -53,10 +55,18 @@ def check_ct_grid(grid: Grid, code: ErrorCode) -> list[ScanWarning]:
     if not MIN_PIXEL_MM <= spacing_mm.min() <= spacing_mm.max() <= MAX_SPACING_MM:
         raise code(
             f"the voxels are {' x '.join(f'{edge:.4g}' for edge in grid.spacing_mm)} mm (D, H, W), "
-            f"expected {MIN_PIXEL_MM:g} to {MAX_SPACING_MM:g} mm.",
-            remedy="Convert the scan again from DICOM, with lengths in mm.",
+            f"expected {MIN_PIXEL_MM:g} to {MAX_SPACING_MM:g} mm."
         )
     return check_tilt(grid, code) + thick_warnings(max(grid.spacing_mm))
+
+
+def array_warnings(volume: Volume) -> list[ScanWarning]:
+    """Warnings about the grid of a volume that was made in Python: no reader has checked it.
+
+    Raises:
+        InputError: See :func:`check_ct_grid` (AE-INPUT-015).
+    """
+    return check_ct_grid(volume.grid, VOLUME_GRID_INVALID) if volume.source.kind == "array" else []
 
 
 def check_tilt(grid: Grid, code: ErrorCode) -> list[ScanWarning]:

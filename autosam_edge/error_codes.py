@@ -65,6 +65,11 @@ VOLUME_NOT_FINITE = ErrorCode(
     "the HU of a volume made in Python hold NaN or infinity",
     "Replace NaN padding by -1024, and correct what made the values.",
 )
+VOLUME_GRID_INVALID = ErrorCode(
+    "AE-INPUT-015",
+    "a volume made in Python has a grid that no CT has",
+    "Correct the affine: its columns are the steps from voxel to voxel along D, H and W, in mm.",
+)
 
 # DICOM
 NO_DICOM = ErrorCode("AE-DICOM-001", "no DICOM file", "Give the folder that holds the CT series.")

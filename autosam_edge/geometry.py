@@ -6,6 +6,7 @@ millimeters, as in DICOM (PS3.3 C.7.6.2.1.1): x to the patient's left, y to post
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
@@ -28,7 +29,15 @@ MAX_SKEW_DEG = 0.1
 """Largest deviation of the angle between rows and columns from 90 degrees, which rounding explains."""
 
 
-@dataclass(frozen=True, eq=False)
+def restore_read_only(self: object, state: dict[str, object]) -> None:
+    """``__setstate__`` of values whose arrays are read-only: NumPy forgets that in a copy and a pickle."""
+    for value in state.values():
+        if isinstance(value, np.ndarray):
+            value.setflags(write=False)
+    self.__dict__.update(state)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Grid:
     """A regular lattice of voxels in patient space.
 
@@ -41,7 +50,7 @@ class Grid:
             w]``.
 
     Raises:
-        ValueError: The shape is empty or the affine is not finite and invertible.
+        ValueError: The shape is empty or has fractions, or the affine is not finite and invertible.
     """
 
     shape: Shape
@@ -49,19 +58,38 @@ class Grid:
 
     def __post_init__(self) -> None:
         affine = np.array(self.affine, dtype=np.float64)
-        if len(self.shape) != 3 or min(self.shape) < 1:
-            raise ValueError(f"the shape is {self.shape}, expected three sides of at least one voxel")
+        try:
+            shape = tuple(map(operator.index, self.shape))
+        except TypeError:
+            shape = ()
+        if len(shape) != 3 or min(shape) < 1:
+            raise ValueError(
+                f"the shape is {self.shape}, expected three whole numbers, each of at least one voxel"
+            )
         if (
             affine.shape != (4, 4)
             or not (np.abs(affine) < _FARTHEST_MM).all()
             or not np.array_equal(affine[3], (0, 0, 0, 1))
         ):
             raise ValueError("the affine must be a finite 4x4 matrix whose last row is 0 0 0 1")
-        if abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+        # Against the lengths: voxels in another unit, such as meters, are small and not flat.
+        lengths = np.linalg.norm(affine[:3, :3], axis=0)
+        if abs(np.linalg.det(affine[:3, :3])) <= 1e-9 * lengths.prod():
             raise ValueError("the affine must have three independent axes")
         affine.setflags(write=False)
-        object.__setattr__(self, "shape", tuple(int(side) for side in self.shape))
+        object.__setattr__(self, "shape", shape)
         object.__setattr__(self, "affine", affine)
+
+    __setstate__ = restore_read_only
+
+    def __repr__(self) -> str:
+        return f"<Grid: {self.in_words}>"
+
+    @property
+    def in_words(self) -> str:
+        """Voxels and their size: ``160 x 512 x 512 voxels of 2.5 x 0.7 x 0.7 mm``, both along (D, H, W)."""
+        shape, spacing = " x ".join(map(str, self.shape)), " x ".join(f"{s:.4g}" for s in self.spacing_mm)
+        return f"{shape} voxels of {spacing} mm"
 
     @classmethod
     def axis_aligned(

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from autosam_edge.volume import require_same_grid
+
 if TYPE_CHECKING:
     import numpy.typing as npt
 
@@ -64,12 +66,9 @@ def organ_statistics(volume: Volume, segmentation: Segmentation) -> tuple[OrganS
         One entry per row of the label table, in its order.
 
     Raises:
-        ValueError: Volume and segmentation do not share a shape.
+        TypeError, ValueError: See :func:`~autosam_edge.volume.require_same_grid`.
     """
-    if volume.shape != segmentation.labels.shape:
-        raise ValueError(
-            f"the labels have shape {segmentation.labels.shape}, expected {volume.shape} of the volume"
-        )
+    require_same_grid(volume, segmentation)
     voxels, mean, m2 = _moments(volume.hu, segmentation.labels)
     border = _border_values(segmentation.labels)
     organs = []

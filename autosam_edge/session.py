@@ -12,7 +12,7 @@ from autosam_edge.engines.selection import select_artifact
 from autosam_edge.error_codes import TIME_BUDGET_ALONE
 from autosam_edge.planned_run import CoarseToFineRun, PlannedRun
 from autosam_edge.system.memory import MemoryBudget, require_above_0
-from autosam_edge.volume import Volume
+from autosam_edge.volume import require_volume
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from autosam_edge.bundle import Tier
     from autosam_edge.engines.engine import Engine
     from autosam_edge.model import Model
-    from autosam_edge.volume import Segmentation
+    from autosam_edge.volume import Segmentation, Volume
 
 
 class Session:
@@ -76,9 +76,10 @@ class Session:
         Raises:
             BudgetError: The limit is smaller than the prediction (AE-MEMORY-001); the message names the
                 smallest limit that works.
+            InputError: The volume was made in Python, and no CT has its grid (AE-INPUT-015).
             TypeError: The scan is something else than a volume.
         """
-        _check_volume(volume)
+        require_volume(volume)
         if self._coarse is None:
             return PlannedRun(self.model, self.engine, volume, self._memory, lock=self._lock)
         memory = self._memory.beside(self._coarse._memory)
@@ -100,17 +101,10 @@ class Session:
             Labels on the volume's own grid.
 
         Raises:
-            BudgetError, TypeError: See :meth:`plan`.
+            BudgetError, InputError, TypeError: See :meth:`plan`.
             EngineError: The engine failed or gave values that are not finite.
         """
         return self.plan(volume).execute(progress=progress)
-
-
-def _check_volume(value: object) -> None:
-    if not isinstance(value, Volume):
-        raise TypeError(
-            f"the scan is a {type(value).__name__}, expected a Volume, such as autosam_edge.read gives"
-        )
 
 
 def open_session(

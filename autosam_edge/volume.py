@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from autosam_edge.error_codes import VOLUME_NOT_FINITE
-from autosam_edge.geometry import Grid, Shape
+from autosam_edge.geometry import Grid, Shape, restore_read_only
 from autosam_edge.scan_warning import ScanWarning
 from autosam_edge.verdict import Plausibility, Verdict
 
@@ -72,7 +72,17 @@ class Source:
         return replace(self, filled=filled, files=tuple(files), stamps=tuple(stamps))
 
 
-@dataclass(frozen=True, eq=False)
+def _require_parts(what: str, array: object, grid: object, filled: str) -> None:
+    """Refuse what is no plain array on a grid; ``what`` and ``filled`` are words of the message."""
+    if not isinstance(array, np.ndarray):
+        raise TypeError(f"the {what} are a {type(array).__name__}, expected a NumPy array")
+    if not isinstance(grid, Grid):
+        raise TypeError(f"the grid of the {what} is a {type(grid).__name__}, expected a Grid")
+    if isinstance(array, np.ma.MaskedArray):
+        raise ValueError(f"the {what} are a masked array, expected values alone, such as {filled}")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Volume:
     """A CT volume in Hounsfield units.
 
@@ -83,6 +93,7 @@ class Volume:
         warnings: Corrections and findings of the reader.
 
     Raises:
+        TypeError: The values are no NumPy array, or the grid is no Grid.
         ValueError: The array does not fit the grid, has another type, or is a masked array.
         InputError: A value is NaN or infinite (AE-INPUT-014).
     """
@@ -93,16 +104,20 @@ class Volume:
     warnings: tuple[ScanWarning, ...] = ()
 
     def __post_init__(self) -> None:
+        _require_parts("HU", self.hu, self.grid, "hu.filled(-1024)")
         if self.hu.shape != self.grid.shape:
             raise ValueError(f"the array has shape {self.hu.shape}, expected {self.grid.shape} of the grid")
         if self.hu.dtype not in (np.int16, np.int32, np.float32):
             raise ValueError(f"the HU are {self.hu.dtype}, expected int16, int32 or float32")
-        if isinstance(self.hu, np.ma.MaskedArray):
-            raise ValueError("the HU are a masked array, expected values alone, such as hu.filled(-1024)")
         # Slice by slice: a mask of the whole scan takes memory.
         if self.hu.dtype == np.float32 and not all(np.isfinite(plane).all() for plane in self.hu):
             raise VOLUME_NOT_FINITE("the values of the volume hold NaN or infinity, expected HU.")
         object.__setattr__(self, "hu", read_only(self.hu))
+
+    __setstate__ = restore_read_only
+
+    def __repr__(self) -> str:
+        return f"<Volume: {self.grid.in_words}, {self.hu.dtype}, source {self.source.kind}>"
 
     @property
     def shape(self) -> Shape:
@@ -213,7 +228,7 @@ class Provenance:
         return asdict(self)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Segmentation:
     """Labels on the input's own grid.
 
@@ -231,6 +246,10 @@ class Segmentation:
             that nothing was checked.
         expected_dice: Dice that each organ is expected to have against a person's labels, 0 to 1, by the
             organ's name; empty if the model has no confidence.
+
+    Raises:
+        TypeError: The labels are no NumPy array, or the grid is no Grid.
+        ValueError: The labels do not fit the grid, have another type, or are a masked array.
     """
 
     labels: npt.NDArray[np.uint8]
@@ -244,13 +263,58 @@ class Segmentation:
     expected_dice: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        _require_parts("labels", self.labels, self.grid, "labels.filled(0)")
         if self.labels.shape != self.grid.shape or self.labels.dtype != np.uint8:
             raise ValueError(
                 f"labels are {self.labels.dtype} {self.labels.shape}, expected uint8 {self.grid.shape}"
             )
         object.__setattr__(self, "labels", read_only(self.labels))
 
+    __setstate__ = restore_read_only
+
+    def __repr__(self) -> str:
+        organs, verdict = len(self.table), self.verdict or "none"
+        return f"<Segmentation: {self.grid.in_words}, table of {organs} organs, verdict {verdict}>"
+
     @property
     def verdict(self) -> Verdict | None:
         """``plausible``, ``doubtful`` or ``implausible``; None if nothing was checked."""
         return self.plausibility.verdict if self.plausibility else None
+
+
+def require_volume(value: object) -> None:
+    """Refuse what is no volume, such as an array or a path.
+
+    Raises:
+        TypeError: It is something else.
+    """
+    if not isinstance(value, Volume):
+        raise TypeError(
+            f"the scan is a {type(value).__name__}, expected a Volume, such as autosam_edge.read gives"
+        )
+
+
+def require_same_grid(volume: Volume, segmentation: Segmentation) -> None:
+    """Refuse labels that do not lie on the scan's own grid.
+
+    Raises:
+        TypeError: One of the two is something else.
+        ValueError: Their voxels differ in number or place.
+    """
+    require_volume(volume)
+    if not isinstance(segmentation, Segmentation):
+        raise TypeError(
+            f"the labels are a {type(segmentation).__name__}, expected a Segmentation, such as "
+            "Session.segment gives"
+        )
+    if not volume.grid.same_as(segmentation.grid):
+        same_shape = volume.shape == segmentation.grid.shape
+        differs = "place, direction or size of their voxels" if same_shape else "shape"
+        found, expected = (
+            f"{grid.in_words}, the first at ({', '.join(f'{mm:.6g}' for mm in grid.affine[:3, 3])}) mm"
+            for grid in (segmentation.grid, volume.grid)
+        )
+        raise ValueError(
+            f"volume and segmentation differ in the {differs}: the segmentation has {found}, expected "
+            f"{expected}; give the volume that was segmented"
+        )

@@ -10,6 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from autosam_edge.error_codes import OUTPUT_IN_INPUT, OUTPUT_OCCUPIED, OUTPUT_UNNAMED, SEG_NOT_POSSIBLE
 from autosam_edge.measurements import organ_statistics
 from autosam_edge.output_formats import (
@@ -27,6 +29,7 @@ from autosam_edge.system.machine import available_cores
 from autosam_edge.system.platform import can_draw
 from autosam_edge.system.staging import sweep, sync
 from autosam_edge.system.thread_team import ThreadTeam
+from autosam_edge.volume import require_same_grid
 from autosam_edge.warning_codes import PREVIEW_LEFT_OUT, SEG_LEFT_OUT
 
 if TYPE_CHECKING:
@@ -79,11 +82,20 @@ def write(
         ImplausibleError: The verdict is ``implausible`` and was not accepted (AE-PLAUSIBLE-*).
         OutputError: See :func:`check_writable`; another process blocks the folder (AE-OUTPUT-007); or no
             organ was found, and a DICOM SEG is all that is asked for (-005). Nothing is left behind.
-        ValueError: Volume and segmentation do not share a shape, or a format is unknown.
+        TypeError: See :func:`~autosam_edge.volume.require_same_grid`.
+        ValueError: The segmentation is of another scan or on another grid, holds a value that its table does
+            not name, or a format is unknown.
 
     Example:
         >>> write(volume, segmentation, "out/", formats=("nifti", "preview"))  # doctest: +SKIP
     """
+    require_same_grid(volume, segmentation)
+    scan, labeled = volume.source.series_hash, segmentation.provenance.input_hash
+    if scan and labeled and scan != labeled:
+        raise ValueError(
+            f"the segmentation is of the scan whose hash begins with {labeled[:8]}, expected {scan[:8]} of "
+            "the volume; give the volume that was segmented"
+        )
     if not accept_implausible:
         require_plausible(segmentation)
     formats = _named(formats)
@@ -92,6 +104,8 @@ def write(
     if statistics is None:
         with _timed(timings, "statistics"):
             statistics = organ_statistics(volume, segmentation)
+    if np.count_nonzero(segmentation.labels) != sum(organ.voxels for organ in statistics):
+        _require_names(segmentation)
     warnings = dict.fromkeys((*segmentation.warnings, *warnings_of_outputs(volume.source, formats)))
     warnings.pop(_NO_PREVIEW, None)  # a missing picture says nothing about the labels
     segmentation = replace(segmentation, warnings=tuple(warnings))
@@ -103,6 +117,16 @@ def write(
 
             check_unchanged(volume.source)
     return {name: Path(folder) / FILE_NAMES[name] for name in written}
+
+
+def _require_names(segmentation: Segmentation) -> None:
+    """Refuse a label value that the table does not name."""
+    values = {int(value) for plane in segmentation.labels for value in np.unique(plane)}
+    if unnamed := values - {0, *(label.value for label in segmentation.table)}:
+        raise ValueError(
+            f"the labels hold {', '.join(map(str, sorted(unnamed)))}, expected 0 and values of the table; "
+            "name each value in the table, or set it to 0"
+        )
 
 
 def check_writable(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import operator
 import os
 import sys
 from dataclasses import dataclass
@@ -204,8 +205,7 @@ def make_engine(
     cores = available_cores()
     if threads is None and cores < (os.cpu_count() or 1):
         threads = cores  # runtimes do not see the limit of a container
-    if threads is not None and (type(threads) is not int or threads < 1):
-        raise ValueError(f"`threads` is {threads!r}, expected a whole number above 0")
+    threads = None if threads is None else _thread_count(threads)
     if threads is not None and threads > cores:
         raise THREADS_TOO_MANY(
             f"{threads} threads were asked for, and this process may use {cores} core{'s' * (cores > 1)}.",
@@ -220,6 +220,21 @@ def make_engine(
             remedy=f"Install it again (pip install --force-reinstall {package}), or give another `engine`.",
         ) from error
     return engine(model, sha256=sha256, precision=precision, threads=threads or 0)
+
+
+def _thread_count(threads: int) -> int:
+    """A whole number of any type, such as NumPy's, as an int.
+
+    Raises:
+        ValueError: It is another kind of value, or not above 0.
+    """
+    try:
+        count = 0 if isinstance(threads, bool) else operator.index(threads)
+    except TypeError:
+        count = 0
+    if count < 1:
+        raise ValueError(f"`threads` is {threads!r}, expected a whole number above 0")
+    return count
 
 
 def engine_class(target: str) -> type[ArtifactEngine]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from autosam_edge.ct_grid import short_warnings
+from autosam_edge.ct_grid import array_warnings, short_warnings
 from autosam_edge.pipeline.body_box import body_box, common, on_model_grid, organs_reach, with_free_room
 from autosam_edge.pipeline.decision import DecisionWeights
 from autosam_edge.pipeline.one_part import OnePartFilter, removal_warnings
@@ -66,6 +66,7 @@ class TileRun:
     Raises:
         BudgetError: The limit is smaller than the prediction (AE-MEMORY-001); the message names the smallest
             that works.
+        InputError: The volume was made in Python, and no CT has its grid (AE-INPUT-015).
     """
 
     def __init__(
@@ -78,6 +79,9 @@ class TileRun:
         threads: int = 1,
     ) -> None:
         self._model, self._volume = model, volume
+        self._warnings = dict.fromkeys(
+            (*volume.warnings, *array_warnings(volume), *short_warnings(volume.grid))
+        )
         self._team = ThreadTeam(threads)
         self._timings_s = dict.fromkeys(
             ("resample", "network", "blend", "restore", "one_part", "plausibility"), 0.0
@@ -180,8 +184,7 @@ class TileRun:
         with self._timed("one_part"):
             removed = one_part.clean(canonical, self._maps)
         warnings = (
-            *self._volume.warnings,
-            *short_warnings(self._volume.grid),
+            *self._warnings,
             *self._warn_of_air(),
             *removal_warnings(removed, self._model.labels, self._volume.grid.voxel_ml),
         )

@@ -12,7 +12,10 @@ if TYPE_CHECKING:
 
 
 class ThreadTeam:
-    """The calling thread and its helpers; a team of one starts no thread, as in a browser.
+    """Threads that work while the calling one waits; a team of one starts no thread, as in a browser.
+
+    So an interrupt, which lands in the calling thread, never breaks what a task does, such as an import for
+    which another task would wait without end.
 
     Args:
         threads: Number of threads, 1 or more.
@@ -20,7 +23,7 @@ class ThreadTeam:
 
     def __init__(self, threads: int = 1) -> None:
         self._threads = threads
-        self._helpers = ThreadPoolExecutor(threads - 1) if threads > 1 else None
+        self._helpers = ThreadPoolExecutor(threads) if threads > 1 else None
 
     def run(self, *tasks: Callable[[], None]) -> None:
         """Run tasks that do not depend on each other; all have ended when it returns or raises.
@@ -32,12 +35,11 @@ class ThreadTeam:
             for task in tasks:
                 task()
             return
-        *others, own = tasks
-        futures = [self._helpers.submit(task) for task in others]
+        futures = [self._helpers.submit(task) for task in tasks]
         try:
-            own()
-        finally:
             wait(futures)
+        finally:
+            wait(futures)  # again after an interrupt
         for future in futures:
             future.result()
 

@@ -79,6 +79,24 @@ def test_an_affine_that_is_not_one_is_refused(affine):
         Grid((2, 2, 2), affine)
 
 
+@pytest.mark.parametrize("factor", [1e-6, 1e-3, 1.0, 1e3])
+def test_three_axes_are_independent_in_any_unit(factor):
+    """Voxels of 0.5 mm in meters are small, not flat; a flat one is flat in millimeters, too."""
+    affine = np.diag([0.5 * factor, 0.5 * factor, 0.5 * factor, 1.0])
+    assert Grid((2, 2, 2), affine).spacing_mm == pytest.approx((0.5 * factor,) * 3)
+    affine[:, 2] = affine[:, 1]
+    with pytest.raises(ValueError, match="three independent axes"):
+        Grid((2, 2, 2), affine)
+
+
+@pytest.mark.parametrize("shape", [(2.9, 2, 2), (2.0, 2, 2), ("2", 2, 2), (2, 2), (0, 2, 2), 8, None])
+def test_a_shape_is_three_whole_numbers(shape):
+    """A fraction is not cut off."""
+    assert Grid(np.array([2, 3, 4]), np.eye(4)).shape == (2, 3, 4)
+    with pytest.raises(ValueError, match="the shape is .*, expected three whole numbers"):
+        Grid(shape, np.eye(4))
+
+
 def test_same_as_compares_the_corners():
     """A spacing error of 1e-3 mm shows at the far corner of 100 voxels, not of 2."""
     near = Grid.axis_aligned((100, 4, 4), (3.0, 1.0, 1.0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 import zipfile
@@ -82,6 +83,14 @@ def test_the_facade_exports_what_all_names_and_nothing_else():
     assert result.stdout.strip() == str(autosam_edge.__all__)
     assert autosam_edge.__all__ == sorted(autosam_edge.__all__)
     assert {"open_session", "read", "write"} < set(autosam_edge.__all__)
+
+
+def test_a_type_checker_knows_every_name_of_the_facade_and_no_other():
+    """It takes every name for one of ours where it sees ``__getattr__``."""
+    tree = ast.parse(Path(autosam_edge.__file__).read_text())
+    (hidden,) = [node for node in tree.body if "def __getattr__" in ast.unparse(node)]
+    assert isinstance(hidden, ast.If)
+    assert ast.unparse(hidden.test) == "not TYPE_CHECKING"
 
 
 @pytest.fixture(scope="module")

@@ -110,6 +110,28 @@ def test_other_shape_is_refused() -> None:
         organ_statistics(volume, segmentation)
 
 
+@pytest.mark.parametrize("corner", [(0, 0, 0.5, 0), (0, 0, 0, 0.5)])
+def test_another_grid_of_the_same_shape_is_refused(corner: tuple[float, ...]) -> None:
+    """Another spacing, or another place; labels of another scan mostly have its shape."""
+    affine = np.eye(4)
+    affine[0] += corner
+    volume = Volume(np.zeros((2, 2, 2), np.int16), Grid((2, 2, 2), np.eye(4)))
+    labels = Segmentation(np.zeros((2, 2, 2), np.uint8), Grid((2, 2, 2), affine), BTCV_LABELS)
+    with pytest.raises(ValueError, match=r"the place, direction or size .* give the volume"):
+        organ_statistics(volume, labels)
+
+
+def test_swapped_and_other_arguments_are_named() -> None:
+    """Not an attribute that one of them does not have."""
+    grid = Grid((2, 2, 2), np.eye(4))
+    volume = Volume(np.zeros((2, 2, 2), np.int16), grid)
+    labels = Segmentation(np.zeros((2, 2, 2), np.uint8), grid, BTCV_LABELS)
+    with pytest.raises(TypeError, match="the scan is a Segmentation, expected a Volume"):
+        organ_statistics(labels, volume)
+    with pytest.raises(TypeError, match="the labels are a ndarray, expected a Segmentation"):
+        organ_statistics(volume, labels.labels)
+
+
 def test_dice_in_closed_form():
     """Half overlap is one half, equal is one, apart is zero, nothing and nothing is no number."""
     a, b = np.zeros((2, 4), bool), np.zeros((2, 4), bool)

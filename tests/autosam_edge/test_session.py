@@ -17,14 +17,15 @@ from autosam_edge_test_support import NEVER_EXECUTED, artifact_dict, make_model,
 from autosam_edge.engines.engine import Engine
 from autosam_edge.engines.fake_engine import ThresholdEngine
 from autosam_edge.engines.selection import ENGINES
-from autosam_edge.errors import BudgetError, BundleError, EngineError
+from autosam_edge.error_codes import VOLUME_GRID_INVALID
+from autosam_edge.errors import BudgetError, BundleError, EngineError, InputError
 from autosam_edge.geometry import Grid, Orientation
 from autosam_edge.labels import BTCV_LABELS
 from autosam_edge.pipeline.run import TileRun
 from autosam_edge.session import Session, open_session
 from autosam_edge.system.memory import MemoryBudget
-from autosam_edge.volume import Volume
-from autosam_edge.warning_codes import NO_BODY
+from autosam_edge.volume import Source, Volume
+from autosam_edge.warning_codes import NO_BODY, THICK_SLICES
 from autosam_edge.wording import with_options
 
 CENTERS = (-125.0, 40.0, 200.0)
@@ -255,6 +256,37 @@ def test_only_a_volume_is_segmented(model, scan):
     """A path must be read first."""
     with pytest.raises(TypeError, match=r"expected a Volume, such as autosam_edge\.read gives"):
         segment(model, scan)
+
+
+@hazard("Geometry", "a `Volume` made in Python on a grid that no CT has", VOLUME_GRID_INVALID)
+@pytest.mark.parametrize(
+    ("scaled", "sheared", "message"),
+    [
+        (0.001, 0.0, r"the voxels are 0\.003 x 0\.0005 x 0\.0005 mm"),
+        (10.0, 0.0, r"the voxels are 30 x 5 x 5 mm"),
+        (1.0, 0.3, r"the axial plane is sheared by"),
+    ],
+)
+@pytest.mark.parametrize("with_coarse", [False, True])
+def test_a_grid_made_in_python_is_checked_before_the_work(model, scaled, sheared, message, with_coarse):
+    """Meters, a tenth of a millimeter taken for one, and rows that are not at a right angle to columns."""
+    affine = Grid.axis_aligned((40, 50, 60), (3.0, 0.5, 0.5)).affine.copy()
+    affine[:3, :3] *= scaled
+    affine[1, 2] = sheared
+    volume = Volume(block_volume().hu, Grid((40, 50, 60), affine))
+    session = Session(model, ThresholdEngine(CENTERS))
+    with pytest.raises(InputError, match=f"{VOLUME_GRID_INVALID}: {message}"):
+        Session(model, session.engine, coarse=session if with_coarse else None).plan(volume)
+
+
+@pytest.mark.parametrize(("kind", "told"), [("array", [THICK_SLICES.code]), ("nifti", [])])
+def test_a_grid_made_in_python_has_the_warnings_of_a_file(model, kind, told):
+    """Once; a reader has given those of a file."""
+    volume = dataclasses.replace(block_volume(spacing=(8.0, 3.0, 3.0)), source=Source(kind))
+    result = segment(model, volume)
+    assert [warning.code for warning in result.warnings] == told
+    again = segment(model, dataclasses.replace(volume, warnings=result.warnings))
+    assert again.warnings == result.warnings
 
 
 def test_the_help_of_open_session_lists_every_engine():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -81,10 +83,47 @@ def test_a_part_without_slices_is_refused(part):
         Volume(np.zeros((8, 2, 2), np.int16), Grid.axis_aligned((8, 2, 2), (3, 1, 1))).slices(*part)
 
 
-def test_a_masked_array_is_refused():
+@pytest.mark.parametrize(
+    ("made", "dtype", "message"),
+    [
+        (Volume, np.int16, r"the HU are a masked array, .*hu\.filled\(-1024\)"),
+        (Segmentation, np.uint8, r"the labels are a masked array, .*labels\.filled\(0\)"),
+    ],
+)
+def test_a_masked_array_is_refused(made, dtype, message):
     """Its mask would be passed over in silence."""
-    with pytest.raises(ValueError, match=r"the HU are a masked array, .*hu\.filled\(-1024\)"):
-        Volume(np.ma.masked_less(np.zeros(GRID.shape, np.int16), 1), GRID)
+    with pytest.raises(ValueError, match=message):
+        made(np.ma.masked_less(np.zeros(GRID.shape, dtype), 1), GRID, ())
+
+
+@pytest.mark.parametrize("made", [Volume, Segmentation])
+def test_only_an_array_on_a_grid_is_taken(made):
+    """A list has no type, and an affine no shape."""
+    with pytest.raises(TypeError, match=r"the (HU|labels) are a list, expected a NumPy array"):
+        made([[[0]]], GRID, ())
+    with pytest.raises(TypeError, match=r"the grid of the (HU|labels) is a ndarray, expected a Grid"):
+        made(np.zeros(GRID.shape, np.uint8), np.eye(4), ())
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda value: pickle.loads(pickle.dumps(value))])
+def test_a_copy_and_a_pickle_are_read_only_too(copied):
+    """NumPy makes the arrays of both writable."""
+    volume = copied(Volume(np.zeros(GRID.shape, np.int16), GRID))
+    labels = copied(Segmentation(np.zeros(GRID.shape, np.uint8), GRID, BTCV_LABELS))
+    for array in (volume.hu, volume.grid.affine, labels.labels, labels.grid.affine, copied(GRID).affine):
+        assert not array.flags.writeable
+    assert volume.grid.same_as(GRID)
+
+
+def test_values_are_shown_on_one_line():
+    """What they are, without their voxels and without their files."""
+    source = Source("nifti", "ab" * 32, files=(Path("name of a patient"),))
+    volume = Volume(np.zeros(GRID.shape, np.int16), GRID, source)
+    labels = Segmentation(np.zeros(GRID.shape, np.uint8), GRID, BTCV_LABELS)
+    voxels = "2 x 3 x 4 voxels of 3 x 1 x 1 mm"
+    assert repr(GRID) == f"<Grid: {voxels}>"
+    assert repr(volume) == f"<Volume: {voxels}, int16, source nifti>"
+    assert repr(labels) == f"<Segmentation: {voxels}, table of 13 organs, verdict none>"
 
 
 @pytest.mark.parametrize(

@@ -125,6 +125,37 @@ def test_statistics_of_the_caller_are_used(volume, segmentation, tmp_path: Path)
     assert given["csv"].read_bytes() == write(volume, segmentation, tmp_path / "own")["csv"].read_bytes()
 
 
+def test_labels_of_another_scan_are_refused(volume, segmentation, tmp_path: Path) -> None:
+    """Its grid, or its hash where both are known; one that nobody knows says nothing."""
+    scan = dataclasses.replace(volume, source=Source("nifti", "ab" * 32))
+    made_by = dataclasses.replace(segmentation.provenance, input_hash="cd" * 32)
+    other = dataclasses.replace(segmentation, provenance=made_by)
+    with pytest.raises(ValueError, match="begins with cdcdcdcd, expected abababab of .*that was segmented"):
+        write(scan, other, tmp_path / "out")
+    moved = Grid.axis_aligned(SHAPE, (3.0, 1.0, 1.0), origin_mm=(1.0, 0.0, 0.0))
+    statistics = organ_statistics(volume, segmentation)
+    with pytest.raises(ValueError, match="volume and segmentation differ in the place"):
+        write(volume, dataclasses.replace(segmentation, grid=moved), tmp_path / "out", statistics=statistics)
+    with pytest.raises(TypeError, match="the scan is a Segmentation, expected a Volume"):
+        write(segmentation, volume, tmp_path / "out")
+    assert tree(tmp_path) == set()
+    assert write(scan, segmentation, tmp_path / "out", formats=["json"])
+    assert write(volume, other, tmp_path / "out", formats=["json"])
+
+
+@pytest.mark.parametrize("measured", [False, True])
+def test_a_value_without_a_name_is_refused(volume, segmentation, tmp_path: Path, measured) -> None:
+    """Also beside organs that have one, and with statistics of the caller; fewer statistics are no fault."""
+    labels = segmentation.labels.copy()
+    labels[0, 0, 0], labels[3, 2, 2] = 77, 14
+    odd = dataclasses.replace(segmentation, labels=labels)
+    statistics = organ_statistics(volume, odd) if measured else None
+    with pytest.raises(ValueError, match="the labels hold 14, 77, expected 0 and values of the table"):
+        write(volume, odd, tmp_path / "out", statistics=statistics)
+    assert tree(tmp_path) == set()
+    assert write(volume, segmentation, tmp_path / "out", formats=["json"], statistics=())
+
+
 def test_same_input_gives_identical_bytes(volume, segmentation, tmp_path: Path) -> None:
     """Two runs cannot be told apart."""
     one, two = (write(volume, segmentation, tmp_path / name) for name in ("one", "two"))

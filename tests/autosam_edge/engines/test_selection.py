@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from autosam_edge_test_support import NEVER_EXECUTED, artifact_dict, write_bundle
 
@@ -216,8 +217,17 @@ def test_a_package_that_cannot_be_imported_is_named(monkeypatch):
     assert "pip install --force-reinstall openvino" in caught.value.remedy
 
 
-@pytest.mark.parametrize("threads", [0, -1, 1.5, True])
+@pytest.mark.parametrize("threads", [0, -1, 1.5, True, np.True_, np.int64(0), "2"])
 def test_threads_are_a_whole_number_above_0(threads):
     """Anything else is a mistake of the program, told before a model is loaded."""
     with pytest.raises(ValueError, match="expected a whole number above 0"):
         make_engine("onnx", {"": b""}, sha256="", precision="fp32", threads=threads)
+
+
+def test_threads_may_be_a_whole_number_of_numpy(monkeypatch):
+    """The engine gets an int."""
+    monkeypatch.setattr(selection, "available_cores", lambda: 2)
+    monkeypatch.setattr(selection, "engine_class", lambda _: lambda _, **choices: choices)
+    made = make_engine("onnx", {"": b""}, sha256="", precision="fp32", threads=np.int64(2))
+    assert type(made["threads"]) is int
+    assert made["threads"] == 2

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 import time
 from threading import get_ident
 
@@ -26,9 +28,30 @@ def test_a_team_of_one_starts_no_thread():
     assert seen == {get_ident()}
 
 
+def test_the_calling_thread_only_waits():
+    """An interrupt, which lands there, would break an import for which another task waits without end."""
+    seen = set()
+    ThreadTeam(2).run(*[lambda: seen.add(get_ident())] * 2)
+    assert get_ident() not in seen
+
+
+def test_an_interrupt_comes_when_all_have_ended():
+    """What the caller removes then, such as a folder, no task is still filling."""
+    ended, interrupted = [], threading.Timer(0.05, signal.raise_signal, [signal.SIGINT])
+
+    def end_later():
+        interrupted.start()
+        time.sleep(0.3)
+        ended.append(True)
+
+    with pytest.raises(KeyboardInterrupt):
+        ThreadTeam(2).run(end_later, lambda: None)
+    assert ended
+
+
 @pytest.mark.parametrize("own", [False, True])
 def test_an_error_comes_when_all_have_ended(own):
-    """Of the calling thread's task, and of a helper's: the other task ends first."""
+    """Of the last task, and of another one: the other task ends first."""
     ended = []
 
     def fail():
