@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import multiprocessing
 import os
 import signal
@@ -16,6 +17,7 @@ from autosam_edge.batch.folder import BatchFolder
 from autosam_edge.batch.job import Fault
 from autosam_edge.error_codes import WORKER_DIED
 from autosam_edge.errors import AutosamEdgeError
+from autosam_edge.system.stop_signals import SIGNALS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -41,6 +43,7 @@ class _Worker:
         context = multiprocessing.get_context("spawn")  # engines have threads, which do not survive a fork
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=_work, args=(theirs, root, settings), daemon=True)
+        atexit.register(self.process.kill)  # this program would wait for it: it ignores SIGTERM
         self.process.start()
         theirs.close()
         self.take(job)
@@ -62,8 +65,9 @@ class _Worker:
 
     def end(self) -> None:
         """End the process, at once if it works."""
-        self.process.terminate()
+        self.process.kill()
         self.process.join()
+        atexit.unregister(self.process.kill)
         self.connection.close()  # last: while it works, it tells of each tile
 
 
@@ -129,15 +133,16 @@ def segment_in_processes(
 
 def _work(connection: Connection, root: Path, settings: Settings) -> None:
     """Segment what comes through the connection until it is closed."""
-    from autosam_edge.batch.scan import Scanner
-
+    for name in SIGNALS:  # Ctrl-C and the stop of a service go to all; the parent ends the workers
+        if (number := getattr(signal, name, None)) is not None:
+            signal.signal(number, signal.SIG_IGN)
     Thread(target=_end_with_parent, daemon=True).start()
+    from autosam_edge.batch.scan import Scanner
 
     def on_tile(*tiles: int) -> None:
         with suppress(OSError):  # nobody listens any more, which is no fault of the scan
             connection.send(tiles)
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; the parent ends the workers
     try:
         scanner = Scanner(BatchFolder(root), settings)
         while True:

@@ -15,7 +15,8 @@ MESSAGE = (
     "Remedy: Run the command again; a batch, a service or a training goes on where it stopped."
 )
 """The one line about a stopped run, as :data:`autosam_edge.error_codes.CANCELLED` words it."""
-_NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
+SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
+"""Names of the signals; Windows does not have the last one."""
 _CLEANING_S = 5.0  # what runs after the first signal removes files, and a second Ctrl-C must not stop it
 
 _running = False
@@ -28,7 +29,7 @@ def catch_signals() -> None:
     Until :func:`run_begins` there is nothing to clean up: the program says one line and ends at once, as an
     exception inside an import could come out as another one.
     """
-    for name in _NAMES:
+    for name in SIGNALS:
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, _stop)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import multiprocessing
 import os
 import shutil
 import signal
@@ -34,6 +35,7 @@ from autosam_edge.error_codes import (
 )
 from autosam_edge.errors import AutosamEdgeError, BatchError, OutputError
 from autosam_edge.read_choices import ReadChoices
+from autosam_edge.system.stop_signals import SIGNALS
 
 SETTINGS = Settings(engine="onnx", threads=1, accept_implausible=True, formats=("nifti", "preview"))
 
@@ -213,6 +215,18 @@ def _killing(victim):
             os.kill(self.process.pid, signal.SIGKILL)
 
     return take
+
+
+@pytest.mark.parametrize("name", SIGNALS)
+def test_a_signal_that_reaches_all_processes_of_a_service_ends_no_worker(scans, tmp_path, name):
+    if not hasattr(signal, name):
+        pytest.skip("the system does not have the signal")
+
+    def on_tile(*_):
+        for worker in multiprocessing.active_children():
+            os.kill(worker.pid, getattr(signal, name))
+
+    assert list(run(Batch([scans / "a"], tmp_path / "out", SETTINGS), on_tile=on_tile).values()) == [None]
 
 
 def test_what_a_killed_worker_left_is_swept(scans, tmp_path):
