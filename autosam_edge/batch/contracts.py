@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 from collections import Counter
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -36,6 +36,7 @@ from autosam_edge.output_formats import FILE_NAMES, Format
 from autosam_edge.read_choices import ReadChoices
 from autosam_edge.strict_json import build, parse_json
 from autosam_edge.system.atomic_files import explained, staged_file, staged_results, write_file
+from autosam_edge.system.staging import NEW, new_stage
 from autosam_edge.write_results import check_writable
 
 if TYPE_CHECKING:
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
 
 Contract = Literal["folder", "mercure", "flare", "grand-challenge"]
 
-_WORK = ".autosam-edge"
 _NAMED_AFTER_INPUT = ("flare", "grand-challenge")
 """Contracts whose results have the names of the scans' files."""
 _FLARE = {
@@ -226,13 +226,15 @@ def _segment_all(contract: Contract, source: Path, out: Path, settings: Settings
 
 @contextmanager
 def _work_folder(out: Path) -> Iterator[Path]:
-    """A hidden folder of the output, removed at the end; so is an output folder that got nothing."""
-    work, made = out / _WORK, not out.exists()
-    shutil.rmtree(work, ignore_errors=True)  # of a run that was killed
+    """A hidden folder of this call in the output, removed at the end; so is an output that got nothing."""
+    made = not out.exists()
     try:
-        yield work
+        with ExitStack() as stack:
+            with explained():
+                out.mkdir(parents=True, exist_ok=True)
+                stage = stack.enter_context(new_stage(out))
+            yield stage / NEW
     finally:
-        shutil.rmtree(work, ignore_errors=True)
         if made:
             with suppress(OSError):
                 out.rmdir()

@@ -36,6 +36,8 @@ class Inbox:
             folder.mkdir(parents=True, exist_ok=True)
         self._settle_s, self._min_free_mb, self._max_studies = settle_s, min_free_mb, max_studies
         self._running: set[str] = set()
+        # Monotonic time of the first look at each study as it is now: a file may be dated into the future.
+        self._since: dict[tuple[str, float, int], float] = {}
         self._interrupted = self._without_sender()
 
     @property
@@ -97,7 +99,8 @@ class Inbox:
 
     def collect(self) -> int:
         """Move the complete studies; return their number."""
-        count = 0
+        count, now, since = 0, time.monotonic(), self._since
+        self._since = {}
         for folder in self._arriving.iterdir():
             files = list(folder.iterdir())
             if any(path.name.startswith(_OPEN) for path in files):
@@ -106,7 +109,9 @@ class Inbox:
                 newest = max(path.stat().st_mtime for path in (folder, *files))
             except FileNotFoundError:  # an association goes on with it
                 continue
-            if time.time() - newest < self._settle_s:
+            look = folder.name, newest, len(files)
+            self._since[look] = since.get(look, now)
+            if now - self._since[look] < self._settle_s:
                 continue
             target = self.complete / folder.name
             target.mkdir(exist_ok=True)

@@ -16,6 +16,7 @@ from autosam_edge_test_ct import CtFolder, lenient_writing  # noqa: F401
 from autosam_edge_test_support import write_bundle
 
 from autosam_edge import phantom
+from autosam_edge.batch.batch import Batch
 from autosam_edge.batch.contracts import _targets, detect, run_contract
 from autosam_edge.batch.job import Job, Settings
 from autosam_edge.errors import BatchError, InputError, OutputError
@@ -254,10 +255,30 @@ def test_input_in_the_folder_of_a_scan_is_not_taken_for_results(tmp_path):
 def test_a_killed_run_does_not_decide_the_settings_of_the_next(source, tmp_path):
     write_nifti(source / "scan.nii.gz")
     choose(source, "nifti")
-    work = tmp_path / "out" / ".autosam-edge"
-    work.mkdir(parents=True)
-    (work / "settings.json").write_text("{}")
+    stage = tmp_path / "out" / ".autosam-edge-0123abcd.partial"
+    (stage / "new").mkdir(parents=True)
+    (stage / "owner").touch()
+    (stage / "new" / "settings.json").write_text("{}")
     assert run_contract("folder", source, tmp_path / "out", SETTINGS).failed == 0
+    assert not stage.exists()
+
+
+def test_two_calls_at_a_time_with_one_output_leave_the_work_of_each_other(tmp_path, monkeypatch):
+    """The later call runs while the earlier one looks at its input, as in another process."""
+    for name in ("one", "two"):
+        choose(tmp_path / name, "nifti")
+        write_nifti(tmp_path / name / "scan.nii.gz")
+    update = Batch.update_index
+
+    def after_another(batch):
+        monkeypatch.undo()
+        assert run_contract("folder", tmp_path / "two", tmp_path / "out", SETTINGS).failed == 0
+        update(batch)
+
+    monkeypatch.setattr(Batch, "update_index", after_another)
+    outcome = run_contract("folder", tmp_path / "one", tmp_path / "out", SETTINGS)
+    assert names_in(tmp_path / "out") == {"segmentation.nii.gz", "statistics.json", "result.json"}
+    assert result(tmp_path / "out")["scans"] == outcome.scans
 
 
 @pytest.mark.parametrize("content", [None, "notes.txt"], ids=["empty", "no-scan"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import socket
 import threading
 import time
@@ -409,6 +410,20 @@ def test_a_look_at_a_study_that_is_being_received_or_goes_on_leaves_it_alone(tmp
     (study / "gone").unlink()
     assert inbox.collect() == 1
     assert not study.exists()
+
+
+def test_a_study_dated_into_the_future_is_complete_after_the_time_without_a_file(tmp_path, monkeypatch):
+    monkeypatch.setattr("autosam_edge.node.inbox.time", clock := Mock(wraps=time))
+    inbox = Inbox(tmp_path, settle_s=30, min_free_mb=0, max_studies=1)
+    inbox.take("a1", "1.2", "1.2.1", b"x")
+    inbox.end("a1", released=True)
+    [study] = (tmp_path / "incoming").iterdir()
+    os.utime(next(study.iterdir()), (4e9, 4e9))
+    for now, collected in ((1, 0), (29, 0), (30, 0), (59, 0), (60, 1)):
+        clock.monotonic = lambda now=now: now
+        assert inbox.collect() == collected
+        if now == 29:
+            (study / "another.dcm").touch()  # the time begins again at the next look
 
 
 def test_studies_that_are_never_sent_again_do_not_block_the_node(tmp_path):
