@@ -390,7 +390,8 @@ def _write_flare(labels: Path, statistics: Path, target: Path) -> None:
 def _entry(job: Job, fault: Fault | None, folder: BatchFolder) -> dict[str, object]:
     if fault is not None:
         return {"scan": job.id, **vars(fault)}
-    content = folder.statistics(job.id)
+    content = folder.statistics(job)
+    assert content is not None  # it is done
     return {
         "scan": job.id,
         "verdict": (content["plausibility"] or {}).get("verdict"),

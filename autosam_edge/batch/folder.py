@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 STATISTICS = FILE_NAMES["json"]
 PREVIEW = FILE_NAMES["preview"]
 _STAMP = "source.txt"
+_FACTS = {"organs", "plausibility", "warnings"}  # in the statistics, which the table and the page show
 _OF_ALL_SCANS = ("--accept-implausible", "--allow-gap", "--assume-hu", "--ignore-frame-of-reference")
 _ALONE = (
     " The options of a batch hold for all of its scans: segment this scan alone, with `autosam-edge segment` "
@@ -177,19 +178,26 @@ class BatchFolder:
 
     def is_done(self, job: Job) -> bool:
         """Whether the results of a scan are there, made of its files as they are."""
+        return self.statistics(job) is not None
+
+    def statistics(self, job: Job) -> dict[str, Any] | None:
+        """The statistics of a scan that is done; None of another one, and of one whose files are damaged."""
         folder = self.scans / job.id
         try:
-            return (folder / _STAMP).read_text() == job.stamp and (folder / STATISTICS).is_file()
-        except OSError:
-            return False
+            if (folder / _STAMP).read_text() != job.stamp:
+                return None
+            content = json.loads((folder / STATISTICS).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return content if isinstance(content, dict) and content.keys() >= _FACTS else None
 
     def fault(self, job: Job) -> Fault | None:
-        """The error of a scan that failed with its files as they are."""
+        """The error of a scan that failed with its files as they are; None if it is damaged."""
         try:
             content = json.loads(self._fault_path(job.id).read_text(encoding="utf-8"))
-        except FileNotFoundError:
+            return Fault(**content["error"]) if content["stamp"] == job.stamp else None
+        except (FileNotFoundError, ValueError, TypeError, KeyError):
             return None
-        return Fault(**content["error"]) if content["stamp"] == job.stamp else None
 
     def set_fault(self, job: Job, fault: Fault, record: str) -> None:
         """Keep the error of a scan in place of older results, and in the record of what ran.
@@ -224,10 +232,6 @@ class BatchFolder:
         with explained(), suppress(FileNotFoundError):
             (self.scans / scan).rename(leftover)
         shutil.rmtree(leftover, ignore_errors=True)
-
-    def statistics(self, scan: str) -> dict[str, Any]:
-        """The statistics of a scan that is done."""
-        return dict(json.loads((self.scans / scan / STATISTICS).read_text(encoding="utf-8")))
 
     def _fault_path(self, scan: str) -> Path:
         return self._failed / f"{scan}.json"

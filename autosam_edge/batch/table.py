@@ -70,11 +70,7 @@ def rows_of(jobs: Iterable[Job], folder: BatchFolder, *, show_paths: bool = Fals
     """
     for job in jobs:
         path = job.files[0].encode("utf-8", "backslashreplace").decode() if show_paths and job.files else None
-        try:
-            statistics = folder.statistics(job.id) if folder.is_done(job) else None
-        except FileNotFoundError:  # another process has just removed it
-            statistics = None
-        if statistics is None:
+        if (statistics := folder.statistics(job)) is None:
             fault = folder.fault(job)
             if fault is None:
                 yield Row(job.id, "waiting", path=path)

@@ -240,14 +240,21 @@ def test_what_a_killed_worker_left_is_swept(scans, tmp_path):
     assert list((out / ".work").iterdir()) == []
 
 
-def test_a_scan_without_statistics_is_not_done_and_is_segmented_again(scans, tmp_path):
-    batch = Batch([scans / "a"], tmp_path / "out", SETTINGS)
-    run(batch)
-    folder, [job] = batch.folder, batch.jobs
-    (folder.scans / job.id / "statistics.json").unlink()
-    assert batch.finish() == {"done": 0, "failed": 0, "waiting": 1}
-    assert run(batch) == {job.id: None}
-    assert batch.finish() == {"done": 1, "failed": 0, "waiting": 0}
+@pytest.mark.parametrize(
+    ("scan", "file", "state"), [("a", "scans/*/statistics.json", "done"), ("gap", "failed/*.json", "failed")]
+)
+def test_a_scan_whose_result_is_missing_or_damaged_is_segmented_again(scans, tmp_path, scan, file, state):
+    batch = Batch([scans / scan], tmp_path / "out", SETTINGS)
+    [before] = run(batch).items()
+    [path] = (tmp_path / "out").glob(file)
+    nothing = {"done": 0, "failed": 0, "waiting": 0}
+    path.unlink()
+    assert batch.finish() == {**nothing, "waiting": 1}
+    for content in ("", "[]", "{}", '{"organs": [', "\0\0\0"):
+        path.write_text(content)
+        assert batch.finish() == {**nothing, "waiting": 1}
+    assert run(batch) == dict([before])
+    assert batch.finish() == {**nothing, state: 1}
 
 
 def test_a_scan_that_fails_after_a_change_keeps_no_older_results(scans, tmp_path):
@@ -316,7 +323,7 @@ def test_a_worker_is_stopped_before_nobody_listens_to_it():
     order, worker = Mock(), workers._Worker.__new__(workers._Worker)
     worker.connection, worker.process = order.connection, order.process
     worker.end()
-    assert order.mock_calls == [call.process.terminate(), call.process.join(), call.connection.close()]
+    assert order.mock_calls == [call.process.kill(), call.process.join(), call.connection.close()]
 
 
 def test_a_tile_that_nobody_hears_of_is_no_fault_of_the_scan(scans, tmp_path, monkeypatch):
