@@ -198,6 +198,8 @@ def _report_lost(error: OSError) -> None:
 def _stopped(code: int) -> NoReturn:
     if is_told(code - 128):
         print(MESSAGE, file=sys.stderr)
+    # A KeyboardInterrupt inside `exec`, as dataclasses call it, would let `python -m` end with 130.
+    exec("")  # noqa: S102  Python forgets it with the next text
     sys.exit(code)
 
 

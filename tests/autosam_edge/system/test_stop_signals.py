@@ -100,6 +100,19 @@ def test_a_second_signal_does_not_stop_the_cleaning(tmp_path):
     assert done.stdout == "cleaned\n130\n"
 
 
+def test_a_signal_in_code_that_is_made_from_text_keeps_its_exit_code(tmp_path):
+    """As dataclasses make theirs; of `python -m`, Python would then make the exit code of Ctrl-C."""
+    (tmp_path / "stopped.py").write_text(
+        "import os, signal\n"
+        "from autosam_edge import cli\n"
+        "from autosam_edge.system.stop_signals import catch_signals\ncatch_signals()\n"
+        "cli.app = lambda **_: exec('os.kill(os.getpid(), signal.SIGTERM)')\ncli.main()"
+    )
+    command = [sys.executable, "-m", "stopped"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (143, f"{MESSAGE}\n")
+
+
 @pytest.mark.parametrize("late", [False, True])
 @pytest.mark.parametrize(("rank", "told"), [("0", ["SIGINT"]), ("1", []), (None, ["SIGINT", "SIGTERM"])])
 def test_processes_that_torchrun_ends_say_nothing(rank, told, late):
