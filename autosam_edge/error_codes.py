@@ -481,7 +481,7 @@ CLUSTER_UNREACHABLE = ErrorCode(
 AUDIT_BROKEN = ErrorCode(
     "AE-AUDIT-001",
     "the record of what ran was changed",
-    "Take the record from a copy; results of the runs that it names can be checked by their SHA-256.",
+    "Take it from a copy, or rename it: a new one begins. The results it names can be checked by SHA-256.",
 )
 
 # Everything else

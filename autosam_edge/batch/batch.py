@@ -166,13 +166,15 @@ class Batch:
         # The dates of the files say nothing: copies may keep old ones, and a clock may be ahead.
         return time.monotonic() - self._since[_state(job)] >= self.selection.settle_s
 
-    def finish(self, *, show_paths: bool = False) -> dict[str, int]:
+    def finish(self, *, show_paths: bool = False, write: bool = True) -> dict[str, int]:
         """Write the table and the page over all scans; return the number of scans in each state."""
         rows = list(rows_of(self.jobs, self.folder, show_paths=show_paths))
         states = {row.scan: row.state for row in rows}
         counts = {state: list(states.values()).count(state) for state in ("done", "failed", "waiting")}
-        write_table(rows, self.folder.root)
-        write_page(rows, self.folder, ", ".join(f"{count} {state}" for state, count in counts.items()) + ".")
+        if write:
+            write_table(rows, self.folder.root)
+            summary = ", ".join(f"{count} {state}" for state, count in counts.items())
+            write_page(rows, self.folder, f"{summary}.")
         return counts
 
     def run(

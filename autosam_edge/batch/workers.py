@@ -43,8 +43,8 @@ class _Worker:
         context = multiprocessing.get_context("spawn")  # engines have threads, which do not survive a fork
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=_work, args=(theirs, root, settings), daemon=True)
-        atexit.register(self.process.kill)  # this program would wait for it: it ignores SIGTERM
         self.process.start()
+        atexit.register(self.process.kill)  # Python would wait for it: it ignores SIGTERM
         theirs.close()
         self.take(job)
 

@@ -7,6 +7,7 @@ success, whatever happens to its report.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from typing import NoReturn
@@ -174,6 +175,8 @@ def _leave(error: BaseException) -> NoReturn:
         sys.exit(error.exit_code)
     if isinstance(error, OSError) and error.errno in FULL:
         _fail(DISK_FULL("the disk or the quota is full."))
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        _fail(INTERNAL_ERROR("too many files are open.", remedy="Raise the limit, such as `ulimit -n 1024`."))
     if os.environ.get("AUTOSAM_EDGE_TRACEBACK"):
         raise error
     # The message of a foreign error is not shown: it may quote the value of a tag.

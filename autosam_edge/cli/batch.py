@@ -140,7 +140,8 @@ def batch(
     with stages.bar("segment") as progress:
         for done, _ in enumerate(whole.run(todo, workers=count, scheduler=scheduler) if todo else (), 1):
             progress(done, len(todo))
-    counts, seconds = whole.finish(show_paths=show_paths), time.perf_counter() - started
+    counts = whole.finish(show_paths=show_paths, write=not dry_run)
+    seconds = time.perf_counter() - started
     _report(counts, len(todo), len(whole.passed_over()), seconds, out, as_json=as_json)
     if whole.not_found:
         raise BATCH_LIST_INVALID(
@@ -163,7 +164,8 @@ def _report(
         console.print(", ".join(f"{number} {state}" for state, number in counts.items()) + rate)
         if passed_over:
             console.print(f"{passed_over} series of fewer than three slices passed over")
-        console.print(str(out / "index.html"), markup=False, soft_wrap=True)
+        if (out / "index.html").exists():  # a dry run writes none
+            console.print(str(out / "index.html"), markup=False, soft_wrap=True)
     if counts["failed"]:
         raise SCANS_FAILED(f"{counts['failed']} of {sum(counts.values())} scans failed.")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -10,6 +11,7 @@ import signal
 import subprocess
 import sys
 from typing import get_args
+from unittest.mock import Mock
 
 import nibabel as nib
 import numpy as np
@@ -110,18 +112,21 @@ def test_montage_knows_no_overlap_of_nothing(scan, segmented, tmp_path):
     assert {organ["dice"]["c"] for organ in json.loads(result.stdout)["organs"]} == {0.0}
 
 
-def test_running_out_of_memory_is_said(monkeypatch, capsys):
-    """AE-MEMORY-003 and exit code 6, no internal error."""
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (MemoryError(), 6, "AE-MEMORY-003"),
+        (OSError(errno.EMFILE, "no"), 1, "open. Remedy: Raise the limit, such as `ulimit -n"),
+    ],
+)
+def test_running_out_of_memory_or_of_open_files_is_said(monkeypatch, capsys, error, code, words):
     from autosam_edge import cli
 
-    def hungry(*_, **__):
-        raise MemoryError
-
-    monkeypatch.setattr(cli, "app", hungry)
+    monkeypatch.setattr(cli, "app", Mock(side_effect=error))
     with pytest.raises(SystemExit) as left:
         cli.main()
-    assert left.value.code == 6
-    assert "AE-MEMORY-003" in capsys.readouterr().err
+    assert left.value.code == code
+    assert words in capsys.readouterr().err
 
 
 def test_montage_refuses_what_does_not_belong(scan, segmented, tmp_path):

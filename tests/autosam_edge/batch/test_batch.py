@@ -229,6 +229,13 @@ def test_a_signal_that_reaches_all_processes_of_a_service_ends_no_worker(scans, 
     assert list(run(Batch([scans / "a"], tmp_path / "out", SETTINGS), on_tile=on_tile).values()) == [None]
 
 
+def test_a_dry_run_leaves_the_table_and_the_page(scans, tmp_path):
+    out = tmp_path / "out"
+    command = ["batch", str(scans / "a"), "-o", str(out), "--dry-run", "--accept-implausible"]
+    assert "1 waiting" in CliRunner().invoke(app, command).output
+    assert not {"index.html", "organs.csv", "organs.parquet"} & {path.name for path in out.iterdir()}
+
+
 def test_what_a_killed_worker_left_is_swept(scans, tmp_path):
     out = tmp_path / "out"
     batch = Batch([scans / "a"], out, SETTINGS)
