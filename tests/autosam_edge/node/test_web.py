@@ -213,7 +213,8 @@ def test_a_folder_that_is_moved_keeps_its_jobs(ct, tmp_path, older):  # noqa: F8
     for scan in batch.todo():
         with batch.folder.new_results(scan) as stage:
             stage.mkdir()
-            (stage / "statistics.json").touch()
+            facts = {"organs": [], "plausibility": None, "warnings": []}
+            (stage / "statistics.json").write_text(json.dumps(facts))
     assert opened(before, movable=True).todo() == []
     before.rename(after)
     batch = opened(after, movable=True)
