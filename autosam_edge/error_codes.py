@@ -84,9 +84,7 @@ SEVERAL_SERIES = ErrorCode(
     "Name one with `series`: its number in this list, its SeriesNumber or its hash.",
 )
 SERIES_NOT_FOUND = ErrorCode(
-    "AE-DICOM-004",
-    "the series named fits none, or several",
-    "Give the hash of the series, which fits only one.",
+    "AE-DICOM-004", "the series named fits none, or several", "Give the hash of the series; it fits only one."
 )
 DICOM_DAMAGED = ErrorCode(
     "AE-DICOM-005",
@@ -123,9 +121,7 @@ ORIENTATIONS_DIFFER = ErrorCode(
     "Remove localizers and reformats from the series, or give one orientation only.",
 )
 MATRICES_DIFFER = ErrorCode(
-    "AE-DICOM-013",
-    "slices of several matrices or pixel spacings",
-    "Give the images of one reconstruction only.",
+    "AE-DICOM-013", "slices of several matrices or pixel spacings", "Give the images of one reconstruction."
 )
 IDENTITIES_DIFFER = ErrorCode(
     "AE-DICOM-014",
@@ -376,9 +372,7 @@ OUTPUT_OCCUPIED = ErrorCode(
     "Give another output folder.",
 )
 DISK_FULL = ErrorCode(
-    "AE-OUTPUT-003",
-    "the disk or the quota is full",
-    "Free some space or give an output folder on another disk.",
+    "AE-OUTPUT-003", "the disk or the quota is full", "Free some space, or name a folder on another disk."
 )
 OUTPUT_IN_INPUT = ErrorCode(
     "AE-OUTPUT-004", "the output lies inside the input folder", "Give an output folder outside of the input."
@@ -481,7 +475,7 @@ CLUSTER_UNREACHABLE = ErrorCode(
 AUDIT_BROKEN = ErrorCode(
     "AE-AUDIT-001",
     "the record of what ran was changed",
-    "Take it from a copy, or rename it: a new one begins. The results it names can be checked by SHA-256.",
+    "Take the record from a copy, or rename it and a new one begins. Its results can be checked by SHA-256.",
 )
 
 # Everything else

@@ -20,6 +20,7 @@ import typer
 from autosam_edge_test_ct import write_enhanced
 from autosam_edge_test_support import SHARED_DATA, unframed, write_bundle
 
+from autosam_edge import cli
 from autosam_edge.bundle import default_bundle_path
 from autosam_edge.cli.demo import SEED, demo_series
 from autosam_edge.errors import OutputError
@@ -120,8 +121,6 @@ def test_montage_knows_no_overlap_of_nothing(scan, segmented, tmp_path):
     ],
 )
 def test_running_out_of_memory_or_of_open_files_is_said(monkeypatch, capsys, error, code, words):
-    from autosam_edge import cli
-
     monkeypatch.setattr(cli, "app", Mock(side_effect=error))
     with pytest.raises(SystemExit) as left:
         cli.main()

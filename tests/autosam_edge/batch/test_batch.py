@@ -230,10 +230,9 @@ def test_a_signal_that_reaches_all_processes_of_a_service_ends_no_worker(scans, 
 
 
 def test_a_dry_run_leaves_the_table_and_the_page(scans, tmp_path):
-    out = tmp_path / "out"
-    command = ["batch", str(scans / "a"), "-o", str(out), "--dry-run", "--accept-implausible"]
+    command = ["batch", str(scans / "a"), "-o", str(tmp_path), "--dry-run", "--accept-implausible"]
     assert "1 waiting" in CliRunner().invoke(app, command).output
-    assert not {"index.html", "organs.csv", "organs.parquet"} & {path.name for path in out.iterdir()}
+    assert not {"index.html", "organs.csv", "organs.parquet"} & {path.name for path in tmp_path.iterdir()}
 
 
 def test_what_a_killed_worker_left_is_swept(scans, tmp_path):
