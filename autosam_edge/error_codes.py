@@ -475,7 +475,7 @@ CLUSTER_UNREACHABLE = ErrorCode(
 AUDIT_BROKEN = ErrorCode(
     "AE-AUDIT-001",
     "the record of what ran was changed",
-    "Take the record from a copy, or rename it and a new one begins. Its results can be checked by SHA-256.",
+    "Take the record from a copy, or rename it: a new one begins. Its hashes still check results.",
 )
 
 # Everything else

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from autosam_edge.error_codes import MANIFEST_INVALID
 from autosam_edge.errors import BundleError
-from autosam_edge.labels import ORGAN_NAME_RULE, is_organ_name
+from autosam_edge.labels import ORGAN_NAME_RULE, is_organ_name, total_segmentator_name
 from autosam_edge.model import InputContract, Model
 from autosam_edge.plausibility.expected_dice import Confidence
 from autosam_edge.plausibility.thresholds import Thresholds
@@ -138,8 +138,12 @@ class Manifest:
         _require(0 < len(self.labels) <= _MAX_LABELS, "labels", f"1 to {_MAX_LABELS} organs")
         for label in self.labels:
             _check_label(label)
-        names = [label.name for label in self.labels]
-        _require(len(set(names)) == len(names), "labels", "a name of its own for each organ")
+        names = {total_segmentator_name(label.name) for label in self.labels}
+        _require(
+            len(names) == len(self.labels),
+            "labels",
+            "a name of its own for each organ, whatever its blanks and capitals",
+        )
         _require(len(self.files) <= _MAX_FILES, "files", f"at most {_MAX_FILES} files")
         for name, digest in self.files.items():
             _require(_inside(name), f"files names {name[:80]!r}, which", "a plain path inside the bundle")

@@ -201,8 +201,9 @@ def _report_lost(error: OSError) -> None:
 def _stopped(code: int) -> NoReturn:
     if is_told(code - 128):
         print(MESSAGE, file=sys.stderr)
-    # A KeyboardInterrupt inside `exec`, as dataclasses call it, would let `python -m` end with 130.
-    exec("")  # noqa: S102  Python forgets it with the next text
+    # Python notes an interrupt inside `exec`, which dataclasses call, and `python -m` then ends with 130. The
+    # next `exec` clears the note.
+    exec("")  # noqa: S102
     sys.exit(code)
 
 

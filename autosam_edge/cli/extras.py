@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 # Left out of the wheel: it compares with files of results that only the project's source holds.
 PAPER = "autosam_edge_benchmarks.paper"
-_READ_EMPTY = ("--", "--format")  # no option; one whose reader names what there is
 
 
 @contextmanager
@@ -100,15 +99,18 @@ class RootGroup(TyperGroup):
         self.commands.update({str(command.name): command for command in self.lazy})
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401
-        """Refuse an option with an empty text, as of a variable that is not set: it would be the path `.`."""
-        for option, text in zip(args, [*args[1:], None], strict=True):
+        """Refuse an option with an empty text, as of a variable that is not set: it would be the path `.`.
+
+        The reader of `--format` refuses it itself, and names what there is.
+        """
+        options = args[: args.index("--")] if "--" in args else args
+        for option, text in zip(options, [*options[1:], None], strict=True):
             name, equals, value = option.partition("=")
-            if name.startswith("-") and name not in _READ_EMPTY and not (value if equals else text != ""):
+            if name.startswith("-") and name != "--format" and not (value if equals else text != ""):
                 if name in ("-o", "--out"):
                     raise OUTPUT_UNNAMED("the output path is an empty text, expected a path.")
                 raise typer.BadParameter(
-                    "expected a value, found an empty text; give one, or leave the option out",
-                    param_hint=name,
+                    "an empty text follows it; give a value, or nothing", param_hint=name
                 )
         return super().parse_args(ctx, args)
 

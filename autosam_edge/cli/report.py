@@ -131,11 +131,12 @@ def show_report(report: dict[str, Any], *, as_json: bool) -> None:
     if report["plausibility"]:
         console.print(f"The labels are {report['plausibility']['verdict']}.", markup=False)
     shown = set(map(id, beside.values()))
-    titles = {organ["name"]: f"{organ['title']}: " for organ in report["organs"]}
+    titles: dict[str | None, str] = {organ["name"]: organ["title"] for organ in report["organs"]}
     for warning in warnings:
         if id(warning) not in shown:
+            about = f"{titles.get(warning.organ, warning.organ)}: " if warning.organ else ""
             # In a file each warning is one line, for tools that search lines.
-            console.print(_line(warning, titles.get(warning.organ, "")), soft_wrap=not console.is_terminal)
+            console.print(_line(warning, about), soft_wrap=not console.is_terminal)
     for path in report["outputs"].values():
         console.print(path, markup=False, soft_wrap=True)
     console.print(RESEARCH_USE, markup=False, soft_wrap=True)

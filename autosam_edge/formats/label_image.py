@@ -81,10 +81,10 @@ def read_named_labels(
         InputError: The label table is another one (AE-DATA-009), or as for :func:`read_labels`.
     """
     for value, name in _stored_names(path).items():
-        expected = names.get(value, "no organ")
-        if total_segmentator_name(expected) != total_segmentator_name(name):
+        expected = names.get(value)
+        if expected is None or total_segmentator_name(expected) != total_segmentator_name(name):
             raise DATA_LABELS_DIFFER(
-                f"the file says that its label {value} is {name}, expected {expected}.",
+                f"the file says that its label {value} is {name}, expected {expected or 'no organ'}.",
                 remedy=f"{remedy} If you have changed its numbers, save it without its header extension.",
             )
     return read_labels(path, grid, max(names) + 1, what)

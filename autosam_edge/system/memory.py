@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
+import math
 import sys
 from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
-from typing import cast
 
 from autosam_edge.error_codes import BUDGET_TOO_SMALL, MEMORY_UNKNOWN
 
@@ -80,15 +80,17 @@ def require_room(more_mb: float, max_memory_mb: float | None, *, what: str = "th
 
 
 def require_above_0(name: str, value: object, unit: str) -> None:
-    """Refuse the value of an argument that is no number, not above 0, or beyond the largest float.
+    """Refuse the value of an argument that is no finite number above 0.
 
     Raises:
         ValueError: It is such a value.
     """
-    # NaN is not above 0, and True is a number to Python.
-    is_number = isinstance(value, Real) and not isinstance(value, bool)
-    if not (is_number and 0 < cast("float", value) <= sys.float_info.max):
-        raise ValueError(f"`{name}` is {value!r}, expected {unit} above 0")
+    try:
+        number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
+    except OverflowError:
+        number = math.inf
+    if not 0 < number < math.inf:
+        raise ValueError(f"`{name}` is {value!r}, expected a finite number of {unit} above 0")
 
 
 def resident_mb() -> float:

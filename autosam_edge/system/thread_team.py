@@ -52,8 +52,10 @@ class ThreadTeam:
 
     def _beside(self, own: Callable[[], None], others: Sequence[Callable[[], None]]) -> None:
         """Run a task here, and the others in helpers at the same time."""
-        futures = [self._helpers.submit(task) for task in others] if self._helpers else []
+        futures = []
         try:
+            for task in others if self._helpers else ():
+                futures.append(self._helpers.submit(task))
             own()
             wait(futures)
         finally:

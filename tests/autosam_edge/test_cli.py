@@ -205,8 +205,8 @@ def test_an_empty_text_is_no_input(tmp_path, arguments):
         ),
         (["train", "student", "--smoke", "--out="], "AE-OUTPUT-008"),
         (["data", "prepare", "btcv", "--src", ".", "-o", ""], "AE-OUTPUT-008"),
-        (["evaluate", "--data", ""], "--data: expected a value, found an empty text"),
-        (["info", ""], "BUNDLE: expected a path, found an empty text"),
+        (["evaluate", "--data", ""], "--data: an empty text follows it; give a value, or nothing"),
+        (["info", "--json", ""], "--json: an empty text follows it; give a value, or nothing"),
         (["bundle", "sign", "", "--key", "key.pem"], "BUNDLE: expected a path, found an empty text"),
     ],
 )

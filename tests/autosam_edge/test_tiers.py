@@ -478,7 +478,9 @@ def test_a_time_budget_needs_two_models(package, monkeypatch):
 
 @pytest.mark.parametrize("seconds", [0.0, -1.0, float("nan"), float("inf"), "5", True, 10**400])
 def test_a_time_budget_is_a_number_of_seconds(seconds):
-    with pytest.raises(ValueError, match="`time_budget_s` is .*, expected seconds above 0"):
+    with pytest.raises(
+        ValueError, match="`time_budget_s` is .*, expected a finite number of seconds above 0"
+    ):
         both(time_budget_s=seconds)
 
 

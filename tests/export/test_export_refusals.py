@@ -89,6 +89,7 @@ def test_what_cannot_be_exported_is_refused(checkpoint, tmp_path):
         ({"patch": (512, 512, 96)}, "at most 16777216 voxels in all"),
         ({"labels": ("background", "left/right")}, "label 'left/right' is out of range"),
         ({"labels": ("background", "liver", "liver")}, "a name of its own for each organ"),
+        ({"labels": ("background", "tumor-1", "Tumor 1")}, "whatever its blanks and capitals"),
     ],
 )
 def test_what_no_manifest_may_hold_is_refused_before_the_conversions(

@@ -90,7 +90,7 @@ def measure(
             continue
         scan, organs = _load(entry, prepared, session.model)
         for step in missing:
-            made = step.make(scan)
+            made = step.of(scan)
             if made is not None:
                 found = _measure(session, made, _onto(scan, made.grid), organs)
                 result["inputs"].append({"scan": entry.name, "input": step.name, **found})

@@ -109,7 +109,7 @@ class Study:
         found = self._measure(name, AS_IT_IS, volume, usable=usable, fitted=fitted)
         scan = Scan.of(volume, found.labels, found.table)
         for step in missing:
-            made = step.make(scan)
+            made = step.of(scan)
             if made is not None:
                 self._measure(name, step.name, made, usable=step.usable, fitted=fitted)
         self._save(self.result)

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import rotate
 
+from autosam_edge.ct_grid import MAX_SPACING_MM
 from autosam_edge.geometry import Grid
 from autosam_edge.volume import Label, Volume
 
@@ -95,6 +96,11 @@ class Transformation:
     usable: bool
     make: Callable[[Scan], Volume | None]
     quick: bool = False
+
+    def of(self, scan: Scan) -> Volume | None:
+        """The input; None too if its slices are thicker than those of any CT, which the run refuses."""
+        made = self.make(scan)
+        return None if made is None or max(made.grid.spacing_mm) > MAX_SPACING_MM else made
 
 
 def _slab_around_pancreas(mm: float) -> Callable[[Scan], Volume | None]:

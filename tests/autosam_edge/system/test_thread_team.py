@@ -37,11 +37,12 @@ def test_the_calling_thread_only_waits():
 
 def test_an_interrupt_comes_when_all_have_ended():
     """What the caller removes then, such as a folder, no task is still filling."""
-    ended, interrupted = [], threading.Timer(0.05, signal.raise_signal, [signal.SIGINT])
+    ended = []
 
     def end_later():
-        interrupted.start()
-        time.sleep(0.3)
+        time.sleep(0.05)  # until the caller waits
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        time.sleep(0.2)
         ended.append(True)
 
     with pytest.raises(KeyboardInterrupt):

@@ -68,6 +68,13 @@ def test_a_header_that_lies_leaves_the_array_or_the_grid(scan, made):
     np.testing.assert_array_equal(made["spacing x 2"].hu, scan.hu)
 
 
+def test_an_input_that_the_run_refuses_is_left_out(scan):
+    """Slices of 6 mm, doubled."""
+    steps = {step.name: step for step in inputs.TRANSFORMATIONS}
+    assert steps["spacing x 2"].of(scan) is None
+    assert steps["spacing x 0.5"].of(scan) is not None
+
+
 def entry(
     name,
     *,
