@@ -140,7 +140,7 @@ class Batch:
             InputError: There is no scan, in the inputs or on a list (AE-INPUT-002).
         """
         if not self.jobs and not self.not_found:
-            self.folder.remove_if_new()
+            self.folder.remove_if_new(self._index_path)
             raise INPUT_KIND_UNKNOWN("the input holds no CT scan of three slices or more.")
 
     def todo(self, retry: frozenset[str] = frozenset()) -> list[Job]:

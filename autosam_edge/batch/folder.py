@@ -87,10 +87,14 @@ class BatchFolder:
         if different:
             write_file((json.dumps(settings, indent=2) + "\n").encode(), path)
 
-    def remove_if_new(self) -> None:
-        """Remove the folder if this call has made it, and nothing was segmented into it."""
-        if self._is_new and not self._has_begun():
-            shutil.rmtree(self.root, ignore_errors=True)
+    def remove_if_new(self, index: Path) -> None:
+        """Remove the folder if this call has made it, with its index; what others have put there stays."""
+        if self._is_new and not self._has_begun() and list(self.root.glob("*index*")) == [index]:
+            with suppress(OSError):
+                for file in (index, self.root / "settings.json"):
+                    file.unlink()
+                for folder in (self.scans, self._failed, self._work, self.root):
+                    folder.rmdir()
 
     def _has_begun(self) -> bool:
         """Whether results or errors are there, or another process is making some."""
@@ -163,15 +167,15 @@ class BatchFolder:
                 (stage / _STAMP).write_text(job.stamp)
                 sync(stage / _STAMP)
                 sync(stage)
-            if not self.is_done(job):
-                with suppress(FileNotFoundError):
-                    (self.scans / job.id).rename(before)
-            try:
-                stage.rename(self.scans / job.id)
-            except OSError:
                 if not self.is_done(job):
-                    raise
-            self._fault_path(job.id).unlink(missing_ok=True)
+                    with suppress(FileNotFoundError):
+                        (self.scans / job.id).rename(before)
+                try:
+                    stage.rename(self.scans / job.id)
+                except OSError:
+                    if not self.is_done(job):
+                        raise
+                self._fault_path(job.id).unlink(missing_ok=True)
         finally:
             for leftover in (stage, before):
                 shutil.rmtree(leftover, ignore_errors=True)

@@ -37,7 +37,9 @@ if TYPE_CHECKING:
 Settle = Annotated[
     float,
     typer.Option(
-        "--settle", min=0, help="Seconds without a new file after which a scan is taken to be complete."
+        "--settle",
+        min=0,
+        help="Seconds for which the command must see the files of a scan unchanged; then it is complete.",
     ),
 ]
 StatusPort = Annotated[
@@ -250,7 +252,8 @@ def _serve_http(out: Path, settings: Settings, host: str, port: int, max_mb: flo
         thread = Thread(target=run)
         thread.start()
         try:
-            watch(batch, stop, counts=Counts(), on_tile=progress)
+            # A job that has ended as failed stays failed: its client no longer follows it.
+            watch(batch, stop, counts=Counts(), on_tile=progress, on_wait=progress.clear, retry=frozenset())
         finally:
             service.should_exit = True
             thread.join()

@@ -17,25 +17,25 @@ def log(event: str, **facts: object) -> None:
 
 
 class PeerLog:
-    """Lines about peers that may come without end: a few of each peer, then at most one a minute.
+    """Lines about peers that may come without end: a few of each peer and reason, then at most one a minute.
 
     Such a line tells with ``more=`` how many came since the last one. Several threads may log.
     """
 
     def __init__(self) -> None:
         self._lock = Lock()
-        # Of each: lines, events since the last of them, and its time.
-        self._peers: dict[str, tuple[int, int, float]] = {}
+        # Of each peer and reason: lines, events since the last of them, and its time.
+        self._peers: dict[tuple[str, object], tuple[int, int, float]] = {}
 
     def __call__(self, peer: str, event: str, **facts: object) -> None:
         """Log an event, or count it."""
-        now = time.monotonic()
+        now, key = time.monotonic(), (peer, facts.get("reason"))
         with self._lock:
-            lines, more, last = self._peers.pop(peer, (0, 0, now))
+            lines, more, last = self._peers.pop(key, (0, 0, now))
             if silent := lines >= _FEW and now - last < _EVERY_S:
-                self._peers[peer] = lines, more + 1, last
+                self._peers[key] = lines, more + 1, last
             else:
-                self._peers[peer] = lines + 1, 0, now
+                self._peers[key] = lines + 1, 0, now
             if len(self._peers) > _MOST_PEERS:
                 del self._peers[next(iter(self._peers))]
         if not silent:

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 _PAUSE_S = 0.5
 _AWAY_S = 5.0
 _MOST_AWAY_S = 300.0
-_RETRY_S = 600.0
-# Files of the scan were away.
+_RETRY_S, _MOST_RETRY_S = 600.0, 86400.0
+# Files of the scan may have been away.
 _RETRIED = frozenset({PATH_MISSING.code, INPUT_UNREADABLE.code, SEG_SOURCE_UNUSABLE.code})
 
 
@@ -37,6 +37,8 @@ def watch(
     inbox: Inbox | None = None,
     outbox: Outbox | None = None,
     on_tile: Callable[[Job, int, int], None] | None = None,
+    on_wait: Callable[[], None] | None = None,
+    retry: frozenset[str] = _RETRIED,
 ) -> None:
     """Segment what comes into the folders of a batch until ``stop`` is set.
 
@@ -48,9 +50,12 @@ def watch(
         inbox: Inbox whose complete studies come into the folder of the batch; None if other programs fill it.
         outbox: Where the results are sent; None keeps them.
         on_tile: Function that is called with the scan, the tiles done and the tiles in all after each tile.
+        on_wait: Function that is called when no scan is in hand, as the loop waits for a folder or a disk.
+        retry: Codes of errors whose scans are tried again, ever less often.
     """
     pause, away_s, passed_over = 0.0, _AWAY_S, set[str]()
-    due: dict[tuple[str, str], float] = {}  # monotonic time of the next try of scans that failed
+    # Of scans that failed: monotonic time of the next try, and the pause before it.
+    due: dict[tuple[str, str], tuple[float, float]] = {}
     while not stop.wait(pause):
         try:
             with explained():
@@ -68,12 +73,15 @@ def watch(
                         counts.add("passed_over")
                         log("passed_over", scan=scan, reason="fewer than three slices")
                 now = time.monotonic()
-                todo = [job for job in batch.todo(_RETRIED) if due.get((job.id, job.stamp), now) <= now]
+                todo = [job for job in batch.todo(retry) if due.get((job.id, job.stamp), (now,))[0] <= now]
                 for job, fault in batch.run(todo, workers=1, on_tile=on_tile) if todo else ():
                     event, facts = ("failed", {"code": fault.code}) if fault else ("segmented", {})
-                    if fault and fault.code in _RETRIED:
+                    if fault and fault.code in retry:
+                        _, last_s = due.get((job.id, job.stamp), (0, _RETRY_S / 2))
+                        retry_s = min(2 * last_s, _MOST_RETRY_S)  # the fault may last for ever
                         # When a fault of the index ends, the stamp is another.
-                        due[job.id, job.stamp] = math.inf if job.fault else time.monotonic() + _RETRY_S
+                        next_try = math.inf if job.fault else time.monotonic() + retry_s
+                        due[job.id, job.stamp] = next_try, retry_s
                     counts.waiting_code = None
                     counts.add(event)
                     log(event, scan=job.id, **facts)
@@ -90,6 +98,10 @@ def watch(
                 raise
             counts.waiting_code = error.code
             log("waiting", code=error.code)
+            if on_wait is not None:
+                on_wait()
+            if isinstance(error, InputError):
+                away_s = _AWAY_S
             pause = away_s
             if isinstance(error, OutputError):  # the scan in hand is segmented again each time
                 away_s = min(2 * away_s, _MOST_AWAY_S)

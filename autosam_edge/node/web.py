@@ -74,6 +74,10 @@ class Progress:
         """Tiles done and tiles in all, None if the scan is not in hand."""
         return self._of.get(scan)
 
+    def clear(self) -> None:
+        """No scan is in hand."""
+        self._of = {}
+
 
 class Jobs:
     """The posted scans: each is a file of the inbox, and a scan of the batch.
@@ -114,10 +118,10 @@ class Jobs:
         """What is known of a job."""
         scan = self._scan(job)
         results = self._batch.folder.scans / scan
-        if results.is_dir():
+        known = next((known for known in self._batch.jobs if known.id == scan), None)
+        if results.is_dir() and (known is None or self._batch.folder.is_done(known)):
             names = sorted(file.name for file in results.iterdir() if file.name in FILE_NAMES.values())
             return JobState(id=job, state="done", files=names)
-        known = next((known for known in self._batch.jobs if known.id == scan), None)
         if known is not None and (fault := self._batch.folder.fault(known)) is not None:
             return JobState(id=job, state="failed", **asdict(fault))
         tiles = self._progress.of(scan)

@@ -4,8 +4,8 @@
 
 Orthanc tells what changed (``/changes``); the number of the last change that was worked off is kept in the
 state file, so a series is segmented once and none is missed while the program does not run. A series for
-which Orthanc answers with an error again and again is set aside there, and tried again later. A user and a
-password go into the environment as ORTHANC_USER and ORTHANC_PASSWORD.
+which Orthanc answers with an error, or not in time, again and again is set aside there, and tried again
+later. A user and a password go into the environment as ORTHANC_USER and ORTHANC_PASSWORD.
 """
 
 import argparse
@@ -80,22 +80,22 @@ def work_off(orthanc, session, state, log=print):
 
 def kept(state):
     """The last change that was worked off; 0 if there is no state file."""
-    return int(read_state(state)["last"])
+    return read_state(state)["last"]
 
 
 def set_aside(state):
     """The series that Orthanc did not give, and when each is tried again (seconds since 1970)."""
-    return dict(read_state(state).get("aside", {}))
+    return read_state(state)["aside"]
 
 
 def read_state(state):
     try:
         found = json.loads(state.read_text())
-        int(found["last"])
-        return found
+        aside = {series: float(due) for series, due in dict(found.get("aside", {})).items()}
+        return {"last": int(found["last"]), "aside": aside}
     except FileNotFoundError:
-        return {"last": 0}
-    except (ValueError, KeyError, TypeError):
+        return {"last": 0, "aside": {}}
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
         sys.exit("The state file is empty or damaged. Remove it: each series then gets a segmentation again.")
 
 
@@ -113,11 +113,16 @@ def attempt(orthanc, session, series, log, aside):
     """Segment one series; whether a SEG was stored. After TRIES errors of Orthanc the series is set aside."""
     try:
         stored = segment(orthanc, session, series, log)
-    except urllib.error.HTTPError as error:
-        failed[series] += 1
-        if error.code in REFUSED or failed[series] < TRIES:
+    except OSError as error:  # also those of urllib
+        code = getattr(error, "code", None)
+        late = isinstance(getattr(error, "reason", error), TimeoutError)
+        if code is None and not late:  # Orthanc is not there, or the disk is full
             raise
-        log(f"{series} set aside: Orthanc answers HTTP {error.code}; tried again in {LATER_S} s")
+        failed[series] += 1
+        if code in REFUSED or failed[series] < TRIES:
+            raise
+        what = f"gives no answer in {TIMEOUT_S} s" if late else f"answers HTTP {code}"
+        log(f"{series} set aside: Orthanc {what}; tried again in {LATER_S} s")
         aside[series] = time.time() + LATER_S
         return False
     failed.pop(series, None)

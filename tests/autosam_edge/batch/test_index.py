@@ -353,16 +353,19 @@ def test_watch_waits_for_a_folder_that_is_away(scans, tmp_path, monkeypatch):
 
 
 def test_watch_waits_longer_each_time_while_its_record_cannot_be_written(scans, tmp_path, monkeypatch):
-    """It segments the scan again each time."""
+    """It segments the scan again each time. A look at a folder that is away costs little."""
     monkeypatch.setattr("autosam_edge.node.watch._PAUSE_S", 0.0)
     (tmp_path / "out" / "audit.jsonl").mkdir(parents=True)
     batch = Batch([scans], tmp_path / "out", SETTINGS, Selection(settle_s=0))
     monkeypatch.setattr(batch, "run", Mock(side_effect=OUTPUT_NOT_WRITABLE("the record cannot be written.")))
+    batch.update_index()
+    looks = [*[None] * 8, PATH_MISSING("it is away.")]
+    monkeypatch.setattr(batch, "update_index", Mock(side_effect=looks))
     stop = Mock()
     stop.wait.side_effect = [False] * 9 + [True]
     watch(batch, stop, counts=Counts())
     pauses = [call.args[0] for call in stop.wait.call_args_list]
-    assert pauses == [0.0, 5, 10, 20, 40, 80, 160, 300, 300, 300]
+    assert pauses == [0.0, 5, 10, 20, 40, 80, 160, 300, 300, 5]
 
 
 def test_watch_tells_once_of_a_short_series_and_waits_for_another_batch(scans, tmp_path, monkeypatch, capsys):
@@ -417,19 +420,23 @@ def test_a_scan_settles_whatever_the_dates_of_its_files_are(tmp_path, date_s, co
 
 
 @pytest.mark.parametrize(
-    ("error", "of_index", "tries"),
+    ("error", "of_index", "options", "tries"),
     [
-        (PATH_MISSING, False, 3),
-        (INPUT_UNREADABLE, False, 3),
-        (SEG_SOURCE_UNUSABLE, False, 3),
-        (INPUT_UNREADABLE, True, 1),
-        (INPUT_KIND_UNKNOWN, False, 1),
+        (PATH_MISSING, False, {}, 10),
+        (INPUT_UNREADABLE, False, {}, 10),
+        (SEG_SOURCE_UNUSABLE, False, {}, 10),
+        (SEG_SOURCE_UNUSABLE, False, {"retry": frozenset()}, 1),
+        (INPUT_UNREADABLE, True, {}, 1),
+        (INPUT_KIND_UNKNOWN, False, {}, 1),
     ],
 )
-def test_watch_tries_a_scan_whose_files_were_away_every_ten_minutes(
-    scans, tmp_path, monkeypatch, error, of_index, tries
+def test_watch_tries_a_scan_whose_files_were_away_again_and_ever_less_often(
+    scans, tmp_path, monkeypatch, error, of_index, options, tries
 ):
-    """A fault that the index still finds is not tried again: when it ends, the scan counts as changed."""
+    """After 10, 20, 40 ... minutes, at most a day.
+
+    A fault that the index still finds is not tried again: when it ends, the scan counts as changed.
+    """
     now, fault = [0.0], Fault.of(error("it was away."))
     monkeypatch.setattr("autosam_edge.node.watch.time.monotonic", lambda: now[0])
     batch, counts, stop = Batch([scans], tmp_path / "out", SETTINGS), Counts(), Mock()
@@ -444,12 +451,12 @@ def test_watch_tries_a_scan_whose_files_were_away_every_ten_minutes(
             yield job, fault
 
     def wait(_):
-        now[0] += 100
-        return now[0] > 1500
+        now[0] += 600
+        return now[0] > 300_000
 
     monkeypatch.setattr(batch, "run", run)
     stop.wait = wait
-    watch(batch, stop, counts=counts)
+    watch(batch, stop, counts=counts, **options)
     assert counts.all() == {"failed": tries}
 
 

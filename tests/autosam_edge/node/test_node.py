@@ -145,17 +145,26 @@ def test_a_peer_is_known_by_its_address_however_it_is_written(peer, address, kno
 
 
 def test_lines_about_one_peer_have_a_limit(monkeypatch, capsys):
-    """Five at once, then one a minute that tells how many there were; other peers have lines of their own."""
+    """Five at once, then one a minute that tells how many there were.
+
+    Other peers, and other reasons, have lines of their own.
+    """
     now, said = [0.0], PeerLog()
     monkeypatch.setattr("autosam_edge.node.log.time.monotonic", lambda: now[0])
     for _ in range(30):
         said("10.0.0.1", "rejected", address="10.0.0.1")
     said("10.0.0.2", "rejected", address="10.0.0.2")
+    said("10.0.0.1", "rejected", reason="other")
     now[0] = 61.0
     for _ in range(30):
         said("10.0.0.1", "rejected", address="10.0.0.1")
     lines = [line.partition(" rejected ")[2] for line in capsys.readouterr().err.splitlines()]
-    assert lines == [*["address=10.0.0.1"] * 5, "address=10.0.0.2", "address=10.0.0.1 more=25"]
+    assert lines == [
+        *["address=10.0.0.1"] * 5,
+        "address=10.0.0.2",
+        "reason=other",
+        "address=10.0.0.1 more=25",
+    ]
     for number in range(2000):
         said(str(number), "rejected")
     assert len(said._peers) == 1000

@@ -84,7 +84,18 @@ def test_a_series_that_was_deleted_is_passed_over(script, tmp_path, code):
         assert not state.exists()
 
 
-def test_a_series_that_orthanc_never_gives_does_not_hold_up_the_others(script, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("error", "what"),
+    [
+        (urllib.error.HTTPError("", 500, "no", None, None), "answers HTTP 500"),
+        (TimeoutError(), "gives no answer in 300 s"),
+        (urllib.error.URLError(TimeoutError()), "gives no answer in 300 s"),
+    ],
+    ids=["error", "late", "late-connection"],
+)
+def test_a_series_that_orthanc_never_gives_does_not_hold_up_the_others(
+    script, tmp_path, monkeypatch, error, what
+):
     """It is set aside after three tries, also in the state file, and tried again later."""
     state, lines, asked, broken = tmp_path / "state.json", [], [], {"a"}
 
@@ -98,16 +109,16 @@ def test_a_series_that_orthanc_never_gives_does_not_hold_up_the_others(script, t
                 return {"Changes": [c for c in changes if c["Seq"] > since], "Last": 8, "Done": True}
             asked.append(path[-1])
             if path[-1] in broken:
-                raise urllib.error.HTTPError(path, 500, "no", None, None)
+                raise error
             return {"MainDicomTags": {"Modality": "MR"}, "Instances": []}
 
     for _ in range(2):
-        with pytest.raises(urllib.error.HTTPError):
+        with pytest.raises(type(error)):
             script.work_off(Server(), None, state, lines.append)
     script.work_off(Server(), None, state, lines.append)
     script.work_off(Server(), None, state, lines.append)
     assert asked == ["a", "a", "a", "b"]
-    assert lines == ["a set aside: Orthanc answers HTTP 500; tried again in 600 s"]
+    assert lines == [f"a set aside: Orthanc {what}; tried again in 600 s"]
     assert (script.kept(state), list(script.set_aside(state))) == (8, ["a"])
     monkeypatch.setattr(script.time, "time", lambda: time.monotonic() + 1e10)
     script.work_off(Server(), None, state, lines.append)
@@ -116,6 +127,14 @@ def test_a_series_that_orthanc_never_gives_does_not_hold_up_the_others(script, t
     script.work_off(Server(), None, state, lines.append)
     assert asked == ["a", "a", "a", "b", "a", "a"]
     assert json.loads(state.read_text()) == {"last": 8}
+
+
+def test_an_orthanc_that_is_down_sets_no_series_aside(script):
+    aside, server = {}, Mock(json=Mock(side_effect=urllib.error.URLError(ConnectionRefusedError())))
+    for _ in range(script.TRIES + 1):
+        with pytest.raises(urllib.error.URLError):
+            script.attempt(server, None, "a", print, aside)
+    assert aside == {}
 
 
 class Changes:
@@ -143,9 +162,10 @@ def test_a_kill_leaves_a_whole_state_and_a_damaged_one_is_said(script, tmp_path,
     with pytest.raises(KeyboardInterrupt):
         script.keep(state, 8)
     assert script.kept(state) == 7
-    state.write_text("")
-    with pytest.raises(SystemExit, match="empty or damaged"):
-        script.kept(state)
+    for content in ("", "[7]", '{"last": 7, "aside": [1]}', '{"last": 7, "aside": {"a": null}}'):
+        state.write_text(content)
+        with pytest.raises(SystemExit, match="empty or damaged"):
+            script.set_aside(state)
 
 
 def test_a_login_that_is_refused_ends_the_program(script, tmp_path, monkeypatch):

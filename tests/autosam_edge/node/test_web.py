@@ -26,6 +26,7 @@ from typer.testing import CliRunner
 
 from autosam_edge.batch.batch import Batch
 from autosam_edge.batch.job import Settings
+from autosam_edge.error_codes import DISK_FULL
 from autosam_edge.errors import BatchError
 from autosam_edge.node.status import Counts
 from autosam_edge.node.watch import watch
@@ -193,6 +194,35 @@ def test_a_removal_that_is_cut_off_leaves_no_job(tmp_path, monkeypatch):
         jobs.state(job)
 
 
+def test_a_scan_is_no_longer_in_hand_while_the_service_waits_for_its_disk():
+    batch, progress, counts, found = Mock(jobs=[Mock(id="a")], passed_over=list), Progress(), Counts(), []
+
+    def run(todo, *, on_tile, **_):
+        on_tile(todo[0], 3, 3)
+        raise DISK_FULL("the disk is full.")
+
+    batch.todo, batch.run = lambda _: batch.jobs, run
+    stop = Mock(wait=lambda _: found.append((counts.waiting_code, progress.of("a"))) or len(found) > 1)
+    watch(batch, stop, counts=counts, on_tile=progress, on_wait=progress.clear)
+    assert found == [(None, None), ("AE-OUTPUT-003", None)]
+
+
+def test_the_command_tries_no_failed_job_again_and_tells_of_waiting(tmp_path, monkeypatch):
+    pytest.importorskip("uvicorn")
+    pytest.importorskip("pynetdicom")
+    from autosam_edge_test_node import free_port
+
+    from autosam_edge.cli import app
+
+    monkeypatch.setenv("AUTOSAM_EDGE_TOKEN", TOKEN)
+    monkeypatch.setattr("autosam_edge.cli.node._stop_event", threading.Event)
+    monkeypatch.setattr("autosam_edge.cli.node.watch", loop := Mock())
+    done = CliRunner().invoke(app, ["serve", "-o", str(tmp_path / "out"), "--http", str(free_port())])
+    assert done.exit_code == 0, done.output
+    assert loop.call_args.kwargs["retry"] == frozenset()
+    assert loop.call_args.kwargs["on_wait"] == loop.call_args.kwargs["on_tile"].clear
+
+
 @pytest.mark.parametrize("older", [False, True])
 def test_a_folder_that_is_moved_keeps_its_jobs(ct, tmp_path, older):  # noqa: F811
     """Also one that a version without `first-place.txt` wrote, once a newer one has opened it."""
@@ -221,6 +251,11 @@ def test_a_folder_that_is_moved_keeps_its_jobs(ct, tmp_path, older):  # noqa: F8
     assert ({scan.id for scan in batch.jobs}, batch.todo()) == (scans, [])
     jobs = Jobs(batch, after / "received", Progress(), 0.1)
     assert jobs.state(job).state == "done"
+    statistics = batch.folder.scans / batch.id_of_file(after / "received" / f"{job}.zip") / "statistics.json"
+    facts = statistics.read_text()
+    statistics.write_text("")  # it is segmented again
+    assert jobs.state(job).state == "waiting"
+    statistics.write_text(facts)
     jobs.remove(job)
     assert len(list(batch.folder.scans.iterdir())) == 1
 
