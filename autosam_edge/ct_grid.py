@@ -51,6 +51,10 @@ def check_ct_grid(grid: Grid, code: ErrorCode) -> list[ScanWarning]:
             f"expected at least {MIN_SLICES} along each axis.",
             remedy="Give the volume of a whole series.",
         )
+    return _check_lengths_and_angles(grid, code)
+
+
+def _check_lengths_and_angles(grid: Grid, code: ErrorCode) -> list[ScanWarning]:
     spacing_mm = np.round(grid.spacing_mm, _DECIMALS)
     if not MIN_PIXEL_MM <= spacing_mm.min() <= spacing_mm.max() <= MAX_SPACING_MM:
         raise code(
@@ -63,10 +67,14 @@ def check_ct_grid(grid: Grid, code: ErrorCode) -> list[ScanWarning]:
 def array_warnings(volume: Volume) -> list[ScanWarning]:
     """Warnings about the grid of a volume that was made in Python: no reader has checked it.
 
+    It may have one slice: whoever makes it knows.
+
     Raises:
-        InputError: See :func:`check_ct_grid` (AE-INPUT-015).
+        InputError: As of :func:`check_ct_grid`, but for the number of voxels (AE-INPUT-015).
     """
-    return check_ct_grid(volume.grid, VOLUME_GRID_INVALID) if volume.source.kind == "array" else []
+    if volume.source.kind != "array":
+        return []
+    return _check_lengths_and_angles(volume.grid, VOLUME_GRID_INVALID)
 
 
 def check_tilt(grid: Grid, code: ErrorCode) -> list[ScanWarning]:
@@ -88,7 +96,7 @@ def check_tilt(grid: Grid, code: ErrorCode) -> list[ScanWarning]:
             f"the axial plane is sheared by {canonical.skew_deg:.2f} degrees, expected at most "
             f"{MAX_SKEW_DEG:g}: no tilted gantry does that."
         )
-    if canonical.tilt_deg > MAX_TILT_DEG:
+    if round(canonical.tilt_deg, _DECIMALS) > MAX_TILT_DEG:
         raise code(
             f"the slices are tilted by {canonical.tilt_deg:.1f} degrees, expected at most {MAX_TILT_DEG:g}."
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -52,10 +52,10 @@ class ThreadTeam:
 
     def _beside(self, own: Callable[[], None], others: Sequence[Callable[[], None]]) -> None:
         """Run a task here, and the others in helpers at the same time."""
-        futures = []
+        futures: list[Future[None]] = []
         try:
-            for task in others if self._helpers else ():
-                futures.append(self._helpers.submit(task))
+            if self._helpers is not None:
+                futures.extend(map(self._helpers.submit, others))
             own()
             wait(futures)
         finally:
