@@ -138,9 +138,9 @@ class Manifest:
         _require(0 < len(self.labels) <= _MAX_LABELS, "labels", f"1 to {_MAX_LABELS} organs")
         for label in self.labels:
             _check_label(label)
-        names = {total_segmentator_name(label.name) for label in self.labels}
+        organs = {total_segmentator_name(label.name) for label in self.labels}
         _require(
-            len(names) == len(self.labels),
+            len(organs) == len(self.labels),
             "labels",
             "a name of its own for each organ, whatever its blanks and capitals",
         )

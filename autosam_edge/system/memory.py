@@ -85,7 +85,7 @@ def require_above_0(name: str, value: object, unit: str) -> None:
         ValueError: It is such a value.
     """
     try:
-        number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
+        number = math.nan if isinstance(value, bool) or not isinstance(value, Real) else float(value)
     except OverflowError:
         number = math.inf
     if not 0 < number < math.inf:

@@ -493,9 +493,7 @@ def test_the_plan_counts_the_labels_that_a_time_budget_keeps():
 
 @pytest.mark.parametrize("text", ["0", "nan", "soon"])
 def test_the_command_line_refuses_a_wrong_time_budget(tmp_path, monkeypatch, capsys, text):
-    monkeypatch.setattr(
-        "sys.argv", ["autosam-edge", "segment", "scan.nii", "-o", "out", "--time-budget", text]
-    )
+    monkeypatch.setattr("sys.argv", ["autosam-edge", "segment", "scan", "-o", "out", "--time-budget", text])
     with pytest.raises(SystemExit) as stopped:
         cli.main()
     assert stopped.value.code == 2
