@@ -110,7 +110,7 @@ class RootGroup(TyperGroup):
                 if name in ("-o", "--out"):
                     raise OUTPUT_UNNAMED("the output path is an empty text, expected a path.")
                 raise typer.BadParameter(
-                    "an empty text follows it; give a value, or nothing", param_hint=name
+                    "expected a value or nothing after it, found an empty text", param_hint=name
                 )
         return super().parse_args(ctx, args)
 

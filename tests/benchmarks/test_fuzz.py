@@ -27,6 +27,7 @@ def test_the_same_number_gives_the_same_input(name, number):
     assert KINDS[name].make(name, number) == KINDS[name].make(name, number)
 
 
+@pytest.mark.slow
 def test_what_is_planted_is_seen():
     """An untyped exception with its place, a hang, too much memory, the end of the process; each once."""
     result = fuzz(7, kinds={"planted": PLANTED}, hung_s=6.0, large_mb=1000.0)

@@ -206,6 +206,7 @@ def test_a_full_node_refuses_with_a_status(dcmtk, studies, tmp_path, options):
         assert node.counts.all().keys() == {"refused"}
 
 
+@pytest.mark.slow
 def test_a_hundred_hostile_associations_do_not_stop_the_next_study(dcmtk, studies, tmp_path, monkeypatch):
     monkeypatch.setattr("autosam_edge.node.receiver._HANDSHAKE_S", 8)
     with running(tmp_path / "node") as node, ThreadPoolExecutor(4) as senders:

@@ -215,6 +215,8 @@ def test_the_command_tries_no_failed_job_again_and_tells_of_waiting(tmp_path, mo
     from autosam_edge.cli import app
 
     monkeypatch.setenv("AUTOSAM_EDGE_TOKEN", TOKEN)
+    monkeypatch.setattr("uvicorn.Config", Mock())  # it would log into the runner's stderr for ever
+    monkeypatch.setattr("uvicorn.Server", Mock())
     monkeypatch.setattr("autosam_edge.cli.node._stop_event", threading.Event)
     monkeypatch.setattr("autosam_edge.cli.node.watch", loop := Mock())
     done = CliRunner().invoke(app, ["serve", "-o", str(tmp_path / "out"), "--http", str(free_port())])

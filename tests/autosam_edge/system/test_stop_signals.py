@@ -19,7 +19,9 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSI
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 # A command line that says when its signals are caught, and waits wherever the variable tells.
 SLOW_IMPORT = """
-import sys, time
+import os, sys, time
+if hasattr(os, "sched_setaffinity"):  # one core, one thread: while this finder waits, no other may import
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 class Slow:
     def find_spec(self, name, path=None, target=None):
         if name == WAITS_AT:

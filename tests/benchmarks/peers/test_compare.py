@@ -81,6 +81,7 @@ def test_memory_of_children_counts(tmp_path):
     assert peer.peak_mb[0] > 200
 
 
+@pytest.mark.slow
 def test_without_an_index_the_reason_is_told(tmp_path, monkeypatch):
     """The last line of what pip says; no empty environment is taken for a whole one."""
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")

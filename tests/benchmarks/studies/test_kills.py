@@ -24,6 +24,7 @@ def test_stored_result():
     assert result["kills"] == sum(sum(found.values()) for found in result["groups"].values()) >= 200
 
 
+@pytest.mark.slow
 def test_every_third_step_of_the_renames():
     """In a new folder, over an older result, and with two processes."""
     result = measure_kills(0, steps=range(2, 60, 3))

@@ -22,6 +22,7 @@ def test_stored_result(name, scans):
     assert abs(result["growth_percent"]) <= long_life.MAX_GROWTH_PERCENT
 
 
+@pytest.mark.slow
 def test_twenty_scans_leave_memory_and_files_as_they_were():
     """With a formula in the place of the network; everything else is real."""
     result = long_life.measure_long_life(20, stand_in_session())
@@ -30,6 +31,7 @@ def test_twenty_scans_leave_memory_and_files_as_they_were():
 
 
 @pytest.mark.skipif(not Path("/dev/fd").exists(), reason="the system does not list descriptors")
+@pytest.mark.slow
 def test_a_descriptor_that_is_never_closed_is_seen(monkeypatch):
     """One more after each scan."""
     honest, opened = long_life.write, []

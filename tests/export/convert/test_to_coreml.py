@@ -138,6 +138,7 @@ def test_other_packages_are_the_student(pocket, target, precision):
     assert pocket.spread(target, precision) <= SPREAD[precision]
 
 
+@pytest.mark.slow
 def test_a_transformer_is_the_student(windows):
     """Windows, shifts, bias, merging; no tensor of a rank over 5."""
     assert windows.spread("coreml", "fp16") <= SPREAD["fp16"]

@@ -139,14 +139,8 @@ def two_processes(one, config, cubes, folder, *options):
     )
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "student",
-        pytest.param("teacher", marks=pytest.mark.slow),
-        pytest.param("distill", marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["student", "teacher", "distill"])
 def test_two_processes_see_what_one_sees(name, cubes, taught, tmp_path):
     """Two processes share a batch of two: equal losses, nearly equal scores and network, one folder."""
     one = recipe(name, taught)
