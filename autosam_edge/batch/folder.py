@@ -52,6 +52,7 @@ class BatchFolder:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.scans, self._failed, self._work = root / "scans", root / "failed", root / ".work"
+        self._whole: set[tuple[str, int, int]] = set()  # statistics that can be read: scan, time, size
         with explained():
             self._is_new = not root.exists()
             for folder in (self.scans, self._failed, self._work):
@@ -181,8 +182,21 @@ class BatchFolder:
                 shutil.rmtree(leftover, ignore_errors=True)
 
     def is_done(self, job: Job) -> bool:
-        """Whether the results of a scan are there, made of its files as they are."""
-        return self.statistics(job) is not None
+        """Whether the results of a scan are there, made of its files as they are.
+
+        A service asks this of every scan twice a second, so statistics that were whole are not read again.
+        """
+        folder = self.scans / job.id
+        try:
+            found = (folder / STATISTICS).stat()
+            if (folder / _STAMP).read_text() != job.stamp:
+                return False
+        except (OSError, ValueError):
+            return False
+        file = job.id, found.st_mtime_ns, found.st_size
+        if file not in self._whole and self.statistics(job) is not None:
+            self._whole.add(file)
+        return file in self._whole
 
     def statistics(self, job: Job) -> dict[str, Any] | None:
         """The statistics of a scan that is done; None of another one, and of one whose files are damaged."""

@@ -75,10 +75,11 @@ def write_secondary_capture(
         )
         dataset.ConversionType = "WSD"
         dataset.ImageType = ["DERIVED", "SECONDARY"]
-        # A pseudonym keeps no text of the source.
-        stated = "" if pseudonymize else identifier(sources[0], "BodyPartExamined")
-        if body_part := stated if _CODE_STRING.fullmatch(stated) else "ABDOMEN" * abdominal:
+        body_part = "" if pseudonymize else identifier(sources[0], "BodyPartExamined")  # a text of the source
+        if _CODE_STRING.fullmatch(body_part):
             dataset.BodyPartExamined = body_part
+        elif abdominal:
+            dataset.BodyPartExamined = "ABDOMEN"
         dataset.PatientOrientation = ""  # several sections, each with its own letters
         # The picture shows pixels of the source, with all that is burned into them.
         dataset.BurnedInAnnotation = "YES" if any(map(burned_in_annotation, sources)) else "NO"
