@@ -47,8 +47,15 @@ class Bundle(private val folder: File) {
         return file
     }
 
-    /** Raw numbers of the bundle are little-endian; a ByteBuffer is big-endian unless told. */
-    fun read(name: String): ByteBuffer = ByteBuffer.wrap(file(name).readBytes()).order(ByteOrder.LITTLE_ENDIAN)
+    /** A golden array. Its numbers are little-endian; a ByteBuffer is big-endian unless told. */
+    fun read(described: JSONObject): ByteBuffer {
+        val name = described.getString("file")
+        val bytes = file(name).readBytes()
+        val bytesPerNumber = described.getString("dtype").takeLast(1).toLong() // "<i2", "<f4", "|u1"
+        val size = shapeOf(described).fold(bytesPerNumber) { count, side -> count * side }
+        check(bytes.size.toLong() == size) { "$name has another size than its shape" }
+        return ByteBuffer.wrap(bytes).order(ByteOrder.LITTLE_ENDIAN)
+    }
 }
 
 /** The entry of a list (artifacts, parity.json) for onnx/<precision>. */
@@ -83,15 +90,16 @@ fun directFloats(count: Int): FloatBuffer = ByteBuffer.allocateDirect(4 * count)
 
 class Report(
     val precision: String, val rms: Double, val allowed: Double, val agreement: Double, val readyMs: Long, val tileMs: Long,
-    val wrongHu: Int, val wrongLabels: Int,
+    val wrongHu: Int, val wrongLabels: Int, val weights: Int,
 ) {
     val passed = rms <= allowed && wrongHu + wrongLabels == 0
 
     override fun toString() = String.format(
         Locale.ROOT,
         "onnx/%s: logits differ by %.1e (root mean square), allowed %s%n%.5f of the labels agree; ready in %d ms, %d ms a tile%n" +
-            "scan ends: %d values differ; decision weights: %d labels differ: %s",
-        precision, rms, allowed, agreement, readyMs, tileMs, wrongHu, wrongLabels, if (passed) "passed" else "failed",
+            "scan ends: %d values differ; decision weights: %d labels differ%s: %s",
+        precision, rms, allowed, agreement, readyMs, tileMs, wrongHu, wrongLabels,
+        if (weights > 0) "" else " (no weights in this bundle)", if (passed) "passed" else "failed",
     )
 }
 
@@ -130,16 +138,15 @@ fun decide(probabilities: FloatBuffer, manifest: JSONObject): IntArray {
 fun checkRules(bundle: Bundle, golden: JSONObject): Pair<Int, Int> {
     val ends = golden.getJSONObject("ends")
     val decision = golden.getJSONObject("decision")
-    fun bytes(described: JSONObject) = bundle.read(described.getString("file"))
     val patch = ends.getJSONArray("patch").let { sides -> IntArray(3) { sides.getInt(it) } }
     val wrongHu = listOf("short", "long").sumOf { scan ->
         val hu = ends.getJSONObject("${scan}_hu")
-        val tile = firstTile(bytes(hu).asShortBuffer(), shapeOf(hu), patch, bundle.manifest.getJSONObject("input"))
-        val expected = bytes(ends.getJSONObject("${scan}_tile")).asShortBuffer()
+        val tile = firstTile(bundle.read(hu).asShortBuffer(), shapeOf(hu), patch, bundle.manifest.getJSONObject("input"))
+        val expected = bundle.read(ends.getJSONObject("${scan}_tile")).asShortBuffer()
         tile.indices.count { abs(tile[it] - expected.get(it)) > 0.01f }
     }
-    val labels = decide(bytes(decision.getJSONObject("probabilities")).asFloatBuffer(), bundle.manifest)
-    val expected = bytes(decision.getJSONObject("labels"))
+    val labels = decide(bundle.read(decision.getJSONObject("probabilities")).asFloatBuffer(), bundle.manifest)
+    val expected = bundle.read(decision.getJSONObject("labels"))
     return Pair(wrongHu, labels.indices.count { labels[it] != (expected.get(it).toInt() and 0xff) })
 }
 
@@ -151,8 +158,8 @@ fun checkBundle(folder: File, precision: String = "fp32"): Report {
     val parity = findEntry(JSONArray(bundle.file("parity.json").readText()), precision)
     val tile = shapeOf(golden.getJSONObject("hu"))
     val shape = shapeOf(golden.getJSONObject("logits"))
-    val stored = bundle.read(golden.getJSONObject("hu").getString("file")).asShortBuffer()
-    val expected = bundle.read(golden.getJSONObject("logits").getString("file")).asFloatBuffer()
+    val stored = bundle.read(golden.getJSONObject("hu")).asShortBuffer()
+    val expected = bundle.read(golden.getJSONObject("logits")).asFloatBuffer()
     val hu = directFloats(stored.capacity())
     for (i in 0 until stored.capacity()) hu.put(i, stored.get(i).toFloat())
     val logits = directFloats(shape[0].toInt() * hu.capacity())
@@ -168,8 +175,10 @@ fun checkBundle(folder: File, precision: String = "fp32"): Report {
         val (rms, agreement) = compare(logits, tile, expected, shape, golden.getInt("stride"))
         val allowed = parity.getJSONObject("tolerance").getDouble("logit_rms")
         val (wrongHu, wrongLabels) = checkRules(bundle, vectors)
+        val weights = bundle.manifest.getJSONObject("postprocess").getJSONObject("decision_weights").length()
         return Report(
             precision, rms, allowed, agreement, (ready - started) / 1_000_000, (done - warm) / 1_000_000, wrongHu, wrongLabels,
+            weights,
         )
     }
 }

@@ -108,9 +108,13 @@ struct EdgeBundle {
         return data
     }
 
-    /// Raw numbers of the bundle. They are little-endian, as is every Apple device.
-    func numbers<Number>(_ name: String, as _: Number.Type) throws -> [Number] {
-        try read(name).withUnsafeBytes { Array($0.bindMemory(to: Number.self)) }
+    /// The numbers of a golden array. They are little-endian, as is every Apple device.
+    func numbers<Number>(_ stored: Golden.Stored, as _: Number.Type) throws -> [Number] {
+        let data = try read(stored.file)
+        guard data.count == stored.shape.reduce(MemoryLayout<Number>.size, *) else {
+            throw Refused(description: "\(stored.file) has another size than its shape")
+        }
+        return data.withUnsafeBytes { Array($0.bindMemory(to: Number.self)) }
     }
 }
 
@@ -147,6 +151,7 @@ struct Report: CustomStringConvertible {
     let tileMs: Double
     let wrongHu: Int
     let wrongLabels: Int
+    let weights: Int
 
     var passed: Bool { rms <= allowed && wrongHu + wrongLabels == 0 }
 
@@ -154,7 +159,8 @@ struct Report: CustomStringConvertible {
         let difference = String(format: "logits differ by %.1e (root mean square), allowed %g", rms, allowed)
         let times = String(format: "%.5f of the labels agree; ready in %.0f ms, %.0f ms a tile", agreement, readyMs, tileMs)
         let rules = "scan ends: \(wrongHu) values differ; decision weights: \(wrongLabels) labels differ"
-        return "onnx/\(precision): \(difference)\n\(times)\n\(rules): \(passed ? "passed" : "failed")"
+        let none = weights > 0 ? "" : " (no weights in this bundle)"
+        return "onnx/\(precision): \(difference)\n\(times)\n\(rules)\(none): \(passed ? "passed" : "failed")"
     }
 }
 
@@ -192,13 +198,14 @@ func decide(_ probabilities: [Float], _ manifest: Manifest) -> [UInt8] {
 func checkRules(_ bundle: EdgeBundle, _ golden: Golden) throws -> (Int, Int) {
     var wrongHu = 0
     for (scan, expected) in [(golden.ends.short_hu, golden.ends.short_tile), (golden.ends.long_hu, golden.ends.long_tile)] {
-        let hu = try bundle.numbers(scan.file, as: Int16.self)
+        let hu = try bundle.numbers(scan, as: Int16.self)
         let tile = firstTile(hu, scan.shape, tile: golden.ends.patch, bundle.manifest.input)
-        wrongHu += zip(tile, try bundle.numbers(expected.file, as: Int16.self)).filter { abs($0 - Float($1)) > 0.01 }.count
+        let right = zip(tile, try bundle.numbers(expected, as: Int16.self)).filter { abs($0 - Float($1)) <= 0.01 }
+        wrongHu += tile.count - right.count
     }
-    let labels = decide(try bundle.numbers(golden.decision.probabilities.file, as: Float.self), bundle.manifest)
-    let expected = try bundle.numbers(golden.decision.labels.file, as: UInt8.self)
-    return (wrongHu, zip(labels, expected).filter { $0 != $1 }.count)
+    let labels = decide(try bundle.numbers(golden.decision.probabilities, as: Float.self), bundle.manifest)
+    let expected = try bundle.numbers(golden.decision.labels, as: UInt8.self)
+    return (wrongHu, labels.count - zip(labels, expected).filter { $0 == $1 }.count)
 }
 
 /// Runs the golden tile and both rules, and compares.
@@ -210,8 +217,8 @@ func check(folder: URL, precision: String = "fp32") throws -> Report {
     guard let parity = entries.first(where: { $0.target == "onnx" && $0.precision == precision }) else {
         throw Refused(description: "parity.json holds no onnx/\(precision)")
     }
-    let stored = try bundle.numbers(tile.hu.file, as: Int16.self)
-    let expected = try bundle.numbers(tile.logits.file, as: Float.self)
+    let stored = try bundle.numbers(tile.hu, as: Int16.self)
+    let expected = try bundle.numbers(tile.logits, as: Float.self)
     let voxels = stored.map { Float($0) }
     let hu = NSMutableData(bytes: voxels, length: MemoryLayout<Float>.size * voxels.count)
     guard let logits = NSMutableData(length: hu.length * tile.logits.shape[0]) else {
@@ -232,7 +239,8 @@ func check(folder: URL, precision: String = "fp32") throws -> Report {
     let (wrongHu, wrongLabels) = try checkRules(bundle, golden)
     return Report(
         precision: precision, rms: rms, allowed: parity.tolerance.logit_rms, agreement: agreement, readyMs: ready - started,
-        tileMs: done - warm, wrongHu: wrongHu, wrongLabels: wrongLabels
+        tileMs: done - warm, wrongHu: wrongHu, wrongLabels: wrongLabels,
+        weights: bundle.manifest.postprocess.decision_weights.count
     )
 }
 

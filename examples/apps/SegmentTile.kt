@@ -1,7 +1,7 @@
 // Does ExecuTorch compute on this device what the bundle's model computed when it was exported?
 //
-// Not run with ExecuTorch, not on a phone. Compiled here by Kotlin 2.4.20 against the Kotlin sources of ExecuTorch 1.4.1 and of 1.5.0 in August
-// 2026, with a stub for the native library; all but the model was run on a desktop JVM 17, with a made-up model in its place.
+// Not run with ExecuTorch, not on a phone. Compiled here by Kotlin 2.4.0-dev-6891 against the Kotlin sources of ExecuTorch 1.5.0, and
+// run on a desktop JVM 17 with a stand-in for Module that runs the ONNX file of the bundle.
 //
 //   implementation("org.pytorch:executorch-android:<version>")   not older than what exported the bundle: 1.5 or newer
 //

@@ -86,7 +86,9 @@ func segmentTile(
     let hu = try read(golden.hu.file, folder, manifest).withUnsafeBytes { $0.bindMemory(to: Int16.self).map { Float($0) } }
     let expected = try read(golden.logits.file, folder, manifest).withUnsafeBytes { Array($0.bindMemory(to: Float.self)) }
 
-    for name in manifest.files.keys where name.hasPrefix(artifact.path + "/") { _ = try read(name, folder, manifest) }
+    let parts = manifest.files.keys.filter { $0.hasPrefix(artifact.path + "/") }
+    guard !parts.isEmpty else { throw Refused(description: "the manifest lists no file of \(artifact.path)") }
+    for name in parts { _ = try read(name, folder, manifest) }
     let configuration = MLModelConfiguration()
     configuration.computeUnits = units
     // Compiled into a temporary folder: an app keeps the result, or lets Xcode compile the package.

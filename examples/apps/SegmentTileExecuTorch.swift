@@ -1,7 +1,7 @@
 // Does ExecuTorch compute on this device what the bundle's model computed when it was exported? iOS 17, macOS 12, or newer; macOS 14
 // for executorch-coreml.
 //
-// Not compiled here, not run: parsed only (tree-sitter-swift 0.7.4), and written from the sources of ExecuTorch 1.4.1.
+// Not compiled here, not run: parsed only (tree-sitter-swift 0.7.4); its calls were looked up in the headers of ExecuTorch 1.5.0.
 //
 //   .package(url: "https://github.com/pytorch/executorch.git", branch: "swiftpm-<version>"), products "executorch", "backend_xnnpack"
 //   (for executorch-coreml "backend_coreml") and "kernels_optimized"; linker flag -all_load

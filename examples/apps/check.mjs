@@ -81,16 +81,16 @@ export function decide(probabilities, { labels, postprocess }) {
 
 /** Compares both rules with the golden arrays; how many values and labels differ. */
 async function checkRules(bundle, { ends, decision }) {
-  const numbers = async ({ file, dtype }) => toNumbers(await bundle.read(file), dtype);
-  const differing = (found, expected) => expected.filter((value, i) => !(Math.abs(value - found[i]) <= 0.01)).length;
+  const differing = (found, expected) => found.filter((value, i) => !(Math.abs(value - expected[i]) <= 0.01)).length;
   let wrongHu = 0;
   for (const scan of ['short', 'long']) {
     const hu = ends[`${scan}_hu`];
-    const tile = firstTile(await numbers(hu), hu.shape, ends.patch, bundle.manifest.input);
-    wrongHu += differing(tile, await numbers(ends[`${scan}_tile`]));
+    const tile = firstTile(await readNumbers(bundle, hu), hu.shape, ends.patch, bundle.manifest.input);
+    wrongHu += differing(tile, await readNumbers(bundle, ends[`${scan}_tile`]));
   }
-  const labels = decide(await numbers(decision.probabilities), bundle.manifest);
-  return { wrongHu, wrongLabels: differing(labels, await numbers(decision.labels)) };
+  const labels = decide(await readNumbers(bundle, decision.probabilities), bundle.manifest);
+  const weights = Object.keys(bundle.manifest.postprocess.decision_weights).length;
+  return { wrongHu, wrongLabels: differing(labels, await readNumbers(bundle, decision.labels)), weights };
 }
 
 /** Runs the golden tile and both rules, and compares. */
@@ -99,8 +99,8 @@ export async function check(fetchBytes, precision) {
   const golden = parse(await bundle.read('golden/golden.json'));
   const { tile } = golden;
   const { tolerance } = findEntry(parse(await bundle.read('parity.json')), precision);
-  const hu = Float32Array.from(toNumbers(await bundle.read(tile.hu.file), tile.hu.dtype));
-  const expected = toNumbers(await bundle.read(tile.logits.file), tile.logits.dtype);
+  const hu = Float32Array.from(await readNumbers(bundle, tile.hu));
+  const expected = await readNumbers(bundle, tile.logits);
 
   const started = performance.now();
   const session = await loadModel(bundle, precision);
@@ -140,10 +140,13 @@ function compare(found, [depth, height, width], expected, [classes, d, h, w], st
   return { rms: Math.sqrt(squares / expected.length), agreement: agreeing / (d * h * w) };
 }
 
-/** Raw numbers of the bundle. They are little-endian, as is every machine that runs wasm. */
-function toNumbers(bytes, dtype) {
-  const kinds = { '<i2': Int16Array, '<f4': Float32Array, '|u1': Uint8Array };
-  return new kinds[dtype](bytes.slice().buffer); // the copy starts at 0, where a typed array may start
+/** The numbers of a golden array. They are little-endian, as is every machine that runs wasm. */
+async function readNumbers(bundle, { file, dtype, shape }) {
+  const Kind = { '<i2': Int16Array, '<f4': Float32Array, '|u1': Uint8Array }[dtype];
+  const bytes = new Uint8Array(await bundle.read(file)); // a copy with memory of its own; a Buffer of Node may share its memory
+  const size = shape.reduce((count, side) => count * side, Kind.BYTES_PER_ELEMENT);
+  if (bytes.length !== size) throw new Error(`${file} has another size than its shape`);
+  return new Kind(bytes.buffer);
 }
 
 function parse(bytes) {
@@ -159,19 +162,20 @@ async function isStarted() {
 }
 
 async function main([folder, precision = 'fp32']) {
-  if (!folder) {
-    console.error('usage: node check.mjs BUNDLE [PRECISION]');
-    process.exitCode = 2;
-    return;
-  }
+  if (!folder) throw new Error('usage: node check.mjs BUNDLE [PRECISION]');
   const { readFile } = await import('node:fs/promises');
   const seen = await check((name) => readFile(`${folder}/${name}`), precision);
   const times = `ready in ${Math.round(seen.readyMs)} ms, ${Math.round(seen.tileMs)} ms a tile`;
   console.log(`onnx/${precision}: logits differ by ${seen.rms.toExponential(1)} (root mean square), allowed ${seen.allowedRms}`);
   console.log(`${seen.agreement.toFixed(5)} of the labels agree; ${times}`);
   const rules = `scan ends: ${seen.wrongHu} values differ; decision weights: ${seen.wrongLabels} labels differ`;
-  console.log(`${rules}: ${seen.passed ? 'passed' : 'failed'}`);
+  console.log(`${rules}${seen.weights ? '' : ' (no weights in this bundle)'}: ${seen.passed ? 'passed' : 'failed'}`);
   process.exitCode = seen.passed ? 0 : 1;
 }
 
-if (await isStarted()) await main(process.argv.slice(2));
+if (await isStarted()) {
+  await main(process.argv.slice(2)).catch((error) => {
+    console.error(`error: ${error.message ?? error}`);
+    process.exitCode = 1;
+  });
+}
