@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import io
+import threading
 from functools import cache
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from autosam_edge.engines.artifact_engine import ArtifactEngine, TensorInterface
 from autosam_edge.engines.telemetry import telemetry_off
@@ -15,7 +18,6 @@ with telemetry_off("openvino"):
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import numpy as np
     import numpy.typing as npt
 
 # What the layers that are not quantized are computed in. In bfloat16 the layers that int8 leaves in float
@@ -23,15 +25,28 @@ if TYPE_CHECKING:
 _ARITHMETIC = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
 
 
-@cache
+_MAKING_CORE = threading.Lock()
+
+
 def openvino_core() -> openvino.Core:
-    """The one core of the process, which is never released.
+    """The one core of the process, also where threads ask for it at once."""
+    with _MAKING_CORE:
+        return _make_core()
+
+
+@cache
+def _make_core() -> openvino.Core:
+    """A core that is never released, in a process in which threads may run OpenVINO at once.
 
     Each core loads the plugin of the processor, which sets an alternate stack for the signals of the main
     thread (sigaltstack) and restores the one before it when it is unloaded. With two cores that are released
     in the order in which they were made, the main thread is left with a stack that was unmapped, and the next
     signal, such as Ctrl-C, crashes the process.
+
+    The first look at the numbers of a tensor prepares the bindings to Python. Two threads that have their
+    first look at once wait for each other forever (2026.4), so that it is taken here.
     """
+    _ = openvino.Tensor(np.zeros(1, np.float32)).data
     return openvino.Core()
 
 

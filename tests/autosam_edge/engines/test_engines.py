@@ -345,3 +345,27 @@ os.kill(os.getpid(), signal.SIGTERM)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "handled\n")
+
+
+def test_threads_may_run_openvino_at_once_from_the_first_tile_on():
+    """On one core, where the threads of a bare OpenVINO wait for each other at nearly every try."""
+    pytest.importorskip("openvino")
+    script = """
+import os, sys, threading
+import numpy as np
+from autosam_edge.engines.openvino_engine import openvino_core, openvino
+from openvino import opset13
+if hasattr(os, "sched_setaffinity"):
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+x = opset13.parameter([1, 1, 96, 96, 96], np.float32)
+model = openvino.Model([opset13.relu(x)], [x], "relu")
+requests = [openvino_core().compile_model(model, "CPU").create_infer_request() for _ in range(12)]
+start = threading.Barrier(len(requests))
+def run(request):
+    start.wait()
+    request.infer({0: np.zeros((1, 1, 96, 96, 96), np.float32)})
+threads = [threading.Thread(target=run, args=(request,)) for request in requests]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=120)
