@@ -57,7 +57,7 @@ class AutosamEdgeError(Exception):
     def __str__(self) -> str:
         return f"{self.code}: {self.message} Remedy: {self.remedy}"
 
-    def __reduce__(self) -> tuple[Callable[..., AutosamEdgeError], tuple[str, str]]:
+    def __reduce__(self) -> tuple[Callable[..., AutosamEdgeError], tuple[object, ...]]:
         """How to send the error to another process: the remedy is a keyword, which the default leaves out."""
         return partial(type(self), remedy=self.remedy), (self.code, self.message)
 

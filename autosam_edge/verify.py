@@ -143,7 +143,11 @@ class VerificationError(EngineError):
             )
         message = f"{subject} does not give the results of the export: {failed.detail}."
         super().__init__(VERIFICATION_FAILED.code, message, remedy=remedy)
-        self.checks = checks
+        self.failed, self.checks = failed, checks
+
+    def __reduce__(self) -> tuple[type[VerificationError], tuple[object, ...]]:
+        """How to send the error to another process: by the arguments of its own constructor."""
+        return type(self), (self.failed, self.checks)
 
 
 def check_around_network(bundle: Bundle) -> list[Check]:

@@ -132,7 +132,7 @@ def staged_results(target: Path, names: Sequence[str]) -> Iterator[Path]:
     with explained():
         target = target.absolute()
         try:
-            made_parents = _make_parents(target)
+            made_parents = make_folders(target.parent)
             sweep(target.parent)
             # Inside the folder when it exists, as it may be a mount point: a rename stays on one file system.
             with new_stage(target if target.is_dir() else target.parent) as stage:
@@ -217,9 +217,9 @@ def _note_published() -> None:
     _published = True
 
 
-def _make_parents(target: Path) -> list[Path]:
-    """Make the parents of a folder; return those that were missing, outermost first."""
-    missing = [parent for parent in reversed(target.parents) if not parent.exists()]
+def make_folders(folder: Path) -> list[Path]:
+    """Make a folder and its parents; return those that were missing, outermost first."""
+    missing = [parent for parent in (*reversed(folder.parents), folder) if not parent.exists()]
     for parent in missing:
         parent.mkdir(exist_ok=True)
     return missing

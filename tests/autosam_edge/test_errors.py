@@ -11,6 +11,7 @@ import pytest
 from autosam_edge_test_errors_page import FIRST, PAGE, declared_codes, declared_warnings, tables
 
 from autosam_edge import errors
+from autosam_edge.verify import Check, VerificationError
 
 ROOT = Path(__file__).parents[2]
 SOURCES = [
@@ -80,6 +81,21 @@ def test_an_error_is_one_line_with_code_and_remedy(kind):
         assert str(told) == "AE-X-001: found this. Remedy: Do that."
         assert told.args == ("AE-X-001", "found this.", "Do that.")
         assert {getattr(told, field, None) for field in ("errno", "filename", "filename2")} == {None}
+
+
+def test_an_error_of_another_constructor_comes_from_another_process_too():
+    """Every class that is declared outside of the tree, which is one."""
+    kinds = "|".join(kind.__name__ for kind in TREE)
+    declared = re.compile(rf"^class (\w+)\([^)]*\b(?:{kinds})\b", re.MULTILINE)
+    found = [
+        name for path in SOURCES if path.name != "errors.py" for name in declared.findall(path.read_text())
+    ]
+    assert found == ["VerificationError"]
+    checks = [Check("files", "passed", "", {}), Check("onnx", "failed", "it differs", {"error": 1.0})]
+    error = VerificationError(checks[1], checks)
+    told = pickle.loads(pickle.dumps(error))
+    assert type(told) is VerificationError
+    assert (str(told), told.args, told.checks) == (str(error), error.args, checks)
 
 
 def test_kinds_have_their_own_exit_codes():

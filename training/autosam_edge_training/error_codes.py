@@ -73,6 +73,9 @@ RUN_DIFFERS = ErrorCode(
     "the folder holds a run of another recipe or on other data, or a damaged one",
     "Go on with the recipe and the data that it began with, or give a new folder.",
 )
+RUN_IN_USE = ErrorCode(
+    "AE-TRAIN-031", "another process trains in the folder", "Wait until it has ended, or give another folder."
+)
 RUN_MISSING = ErrorCode(
     "AE-TRAIN-003", "the folder is not that of a run", "Give the folder that `train` or `distill` wrote."
 )

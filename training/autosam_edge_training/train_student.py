@@ -31,7 +31,7 @@ from autosam_edge_training.networks.teacher_cache import Parts
 from autosam_edge_training.patches.sampler import Patches, Sampling
 from autosam_edge_training.recipe_parts import losses
 from autosam_edge_training.recipe_parts.fabric import flushing_subnormals, start_fabric
-from autosam_edge_training.recipe_parts.run_folder import RunFolder
+from autosam_edge_training.recipe_parts.run_folder import RunFolder, held_folder
 from autosam_edge_training.recipe_parts.schedule import Schedule
 from autosam_edge_training.recipe_parts.setup import (
     Recipe,
@@ -136,31 +136,38 @@ def train(
             teacher, parts, fabric, weight=config.weight, sam=sam, cache=cache, ensemble=ensemble
         )
     kind, identity = "distill" if taught_by else "student", _identity(prepared, parts, init, taught_by)
-    run = RunFolder(out, kind, config, prepared=prepared, fabric=fabric, identity=identity)
-    cases = [case for part, split in parts for case in part.cases(split)]
-    segmentation = segmentation_loss(config, cases, fabric.device)
-    torch.manual_seed(config.seed)
-    module = start_student(config.student, config.arguments, prepared, config.sampling.patch, init)
-    started_from = read_metadata(init) if init else None
-    average = train_network(
-        "student",
-        config,
-        module,
-        prepared,
-        cases,
-        run,
-        fabric,
-        teach=partial(_teach, config, taught_by, segmentation, fabric),
-        segmentation=segmentation,
-        cached=taught_by.cached if taught_by else None,
-        workers=workers,
-    )
-    if run.writes(STUDENT_FILE):
-        metadata = checkpoint_metadata(
-            config.student, config.arguments, prepared, config, parts, init=started_from, teacher=taught_by
+    with held_folder(out, fabric):
+        run = RunFolder(out, kind, config, prepared=prepared, fabric=fabric, identity=identity)
+        cases = [case for part, split in parts for case in part.cases(split)]
+        segmentation = segmentation_loss(config, cases, fabric.device)
+        torch.manual_seed(config.seed)
+        module = start_student(config.student, config.arguments, prepared, config.sampling.patch, init)
+        started_from = read_metadata(init) if init else None
+        average = train_network(
+            "student",
+            config,
+            module,
+            prepared,
+            cases,
+            run,
+            fabric,
+            teach=partial(_teach, config, taught_by, segmentation, fabric),
+            segmentation=segmentation,
+            cached=taught_by.cached if taught_by else None,
+            workers=workers,
         )
-        save_student(out / STUDENT_FILE, average, metadata)
-    fabric.barrier()
+        if run.writes(STUDENT_FILE):
+            metadata = checkpoint_metadata(
+                config.student,
+                config.arguments,
+                prepared,
+                config,
+                parts,
+                init=started_from,
+                teacher=taught_by,
+            )
+            save_student(out / STUDENT_FILE, average, metadata)
+        fabric.barrier()
     return out / STUDENT_FILE
 
 

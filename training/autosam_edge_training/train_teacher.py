@@ -23,7 +23,7 @@ from autosam_edge_training.networks.autosam.sam_checkpoint import RandomWeightsW
 from autosam_edge_training.networks.checkpoint_metadata import AUTOSAM
 from autosam_edge_training.patches.sampler import Sampling
 from autosam_edge_training.recipe_parts.fabric import flushing_subnormals, start_fabric
-from autosam_edge_training.recipe_parts.run_folder import TEACHER_FILE, RunFolder
+from autosam_edge_training.recipe_parts.run_folder import TEACHER_FILE, RunFolder, held_folder
 from autosam_edge_training.recipe_parts.schedule import Schedule
 from autosam_edge_training.recipe_parts.setup import (
     Recipe,
@@ -85,18 +85,19 @@ def train(config: Config, data: Path, out: Path, *, sam: Path | None = None, wor
     module = build_autosam(network)
     sam_sha256 = start_weights(module, network, sam, smoke=config.smoke)
     identity = {"sam_sha256": sam_sha256}
-    run = RunFolder(out, "teacher", config, prepared=prepared, fabric=fabric, identity=identity)
+    with held_folder(out, fabric):
+        run = RunFolder(out, "teacher", config, prepared=prepared, fabric=fabric, identity=identity)
 
-    parts = training_parts(config, prepared)
-    cases = [case for part, split in parts for case in part.cases(split)]
-    average = train_network("teacher", config, module, prepared, cases, run, fabric, workers=workers)
-    if run.writes(TEACHER_FILE):
-        metadata = checkpoint_metadata(
-            AUTOSAM, as_dict(network), prepared, config, parts, sam_sha256=sam_sha256 or ""
-        )
-        assert isinstance(average, AutoSAM)
-        save_teacher(out / TEACHER_FILE, average, metadata)
-    fabric.barrier()
+        parts = training_parts(config, prepared)
+        cases = [case for part, split in parts for case in part.cases(split)]
+        average = train_network("teacher", config, module, prepared, cases, run, fabric, workers=workers)
+        if run.writes(TEACHER_FILE):
+            metadata = checkpoint_metadata(
+                AUTOSAM, as_dict(network), prepared, config, parts, sam_sha256=sam_sha256 or ""
+            )
+            assert isinstance(average, AutoSAM)
+            save_teacher(out / TEACHER_FILE, average, metadata)
+        fabric.barrier()
     return out / TEACHER_FILE
 
 

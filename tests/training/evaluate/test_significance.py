@@ -44,7 +44,7 @@ def test_one_small_loss_among_six():
 def test_zeros_are_left_out_and_counted():
     """They say nothing about the direction, and make n smaller."""
     assert signed_rank([0, 0, 0, 1, 2, 3]) == signed_rank([1, 2, 3]).__class__(
-        n=3, zeros=3, p=0.25, method="exact", smallest_p=0.25
+        n=3, zeros=3, p=0.25, method="exact", smallest_p=0.25, direction=1
     )
 
 
@@ -147,6 +147,26 @@ def test_a_method_that_loses_to_one_gets_no_star(tmp_path):
     )
     assert of(result, other="b")["p"] < 0.01
     assert result["better_than_all"] == dict.fromkeys(METRICS, False)
+
+
+@pytest.mark.parametrize("order", [("ours", "other"), ("other", "ours")])
+def test_a_mean_against_the_ranks_gets_no_star_and_a_note(order, tmp_path):
+    """Ours is a bit worse in 23 pairs and much better in one: the mean is for ours, the ranks are not."""
+    table(tmp_path / "other.csv", "other", cases=12)
+    ours = table(tmp_path / "ours.csv", "ours", -0.001, cases=12)
+    first, *rest = read_csv(ours)
+    ours.write_text(as_csv([replace(first, **dict.fromkeys(METRICS, 0.9)), *rest]))
+    result = compare_methods([tmp_path / f"{name}.csv" for name in order])
+    assert of(result)["p"] < 0.001
+    assert (of(result)["mean_difference"] > 0) == (order[0] == "ours")
+    assert result["better_than_all"] == dict.fromkeys(METRICS, False)
+    note = (
+        "The mean and the ranks point in different directions: ours is better by the mean, other by the ranks"
+    )
+    assert result["warnings"][0] == f"{note} (dice, nsd_1, nsd_2, nsd_3)."
+    text = comparison_markdown(result)
+    assert f"- {note}" in text
+    assert "| against | mean of pairs, ours | mean of pairs, other |" in text
 
 
 def test_six_cases_cannot_be_significant_by_case(tmp_path):

@@ -146,9 +146,11 @@ def test_every_parameter_of_pocketnet_learns():
 
 
 def test_a_checkpoint_comes_back_bit_for_bit(tmp_path):
-    """Weights and facts survive; nothing is pickled."""
+    """Weights and facts survive; nothing is pickled, and the umask says who may read the file."""
     student = build_student("pocketnet")
     save_student(tmp_path / "s.safetensors", student, checkpoint_metadata())
+    (tmp_path / "other").touch()
+    assert (tmp_path / "s.safetensors").stat().st_mode == (tmp_path / "other").stat().st_mode
     loaded, metadata = load_student(tmp_path / "s.safetensors")
     assert metadata == replace(checkpoint_metadata(), probe=metadata.probe)
     assert len(metadata.probe) == 12

@@ -12,6 +12,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -41,6 +42,7 @@ from autosam_edge_training.recipe_parts.run_folder import (
     CONFIG,
     RunFolder,
     commit,
+    held_folder,
     read_run_record,
 )
 
@@ -285,6 +287,23 @@ def test_a_killed_process_goes_on(name, cubes, taught, tmp_path):
     expected = one.train(config, cubes, tmp_path / "whole")
     assert same_weights(tmp_path / "run" / expected.name, expected)
     assert reports(tmp_path / "run") == reports(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_folder_in_which_another_process_trains_is_refused(name, cubes, taught, tmp_path, monkeypatch):
+    """Its folder stays as it is; the other processes of one ``torchrun`` hold nothing."""
+    monkeypatch.setattr("autosam_edge_training.recipe_parts.run_folder._WAIT_S", 0.0)
+    out, one, fabric = tmp_path / "new" / "run", recipe(name, taught), start_fabric("fp32", batch=1)
+    with held_folder(out, fabric):
+        with held_folder(out, SimpleNamespace(is_global_zero=False)):
+            before = list(tmp_path.rglob("*"))
+        with pytest.raises(TrainingError) as caught:
+            one.train(replace(one.config, seed=1), cubes, out)
+        assert str(caught.value).startswith(
+            "AE-TRAIN-031: another process trains in the folder run. Remedy: "
+        )
+        assert list(tmp_path.rglob("*")) == before
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize(

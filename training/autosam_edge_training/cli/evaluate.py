@@ -219,7 +219,8 @@ def compare(
 
 
 def _show_comparison(result: JsonObject) -> None:
-    words, numbers = ("metric", "against"), ("ours", "other", "pairs", "zeros", "p", "p, Holm")
+    words = "metric", "against"
+    numbers = "mean of pairs, ours", "mean of pairs, other", "pairs", "zeros", "p", "p, Holm"
     title = f"{result['ours']} on {result['dataset']}, paired by {result['unit'].replace('_', ' and ')}"
     table = new_table(title, *words, *numbers, words=words)
     for c in result["comparisons"]:

@@ -93,8 +93,9 @@ def surface_dice(
         found: (D, H, W), not empty.
         truth: (D, H, W), not empty.
 
-    Source: MONAI ``compute_surface_dice(use_subvoxels=True)``, which agrees with Nikolov's reference to four
-    digits.
+    Source: MONAI ``compute_surface_dice(use_subvoxels=True)``, which agrees with Nikolov's reference to
+    1.5e-7. Where a distance of the surfaces equals the tolerance up to rounding, the two may count it
+    differently: at a spacing of 0.8 x 0.9 x 2.5 mm and 3 mm they differed by 0.0029.
     """
     pair = [mask.expand(1, len(TOLERANCES_MM), -1, -1, -1) for mask in cropped_pair(found, truth)]
     with warnings.catch_warnings():

@@ -160,7 +160,10 @@ def write_network(path: Path, state: dict[str, Tensor], metadata: CheckpointMeta
     """
     strings = metadata.to_strings()
     with staged_file(path) as stage:
+        stage.touch()
+        mode = stage.stat().st_mode  # by the umask; save_file's is for the owner only
         save_file(state, stage, metadata=strings)
+        stage.chmod(mode)
         # save_file writes the metadata in random order, and the file's hash names the network elsewhere. The
         # file begins with 8 bytes, the length of its header, and the header: JSON, padded with blanks.
         with stage.open("r+b") as file:

@@ -203,10 +203,10 @@ class Deformation:
 
 
 def draw_deformation(generator: np.random.Generator, spacing_mm: tuple[float, float, float]) -> Deformation:
-    """Draw a rotation of up to 30 degrees, a scale of 0.7 to 1.4 and, half of the time, an elastic part.
+    """Draw a rotation, a scale of 0.7 to 1.4 and, half of the time, an elastic part.
 
-    Ranges are those of nnU-Net's default augmentation (Isensee et al. 2021). The body lies on its back, so
-    that rotations out of the axial plane are half as large.
+    The rotation is of up to 30 degrees in the axial plane and 15 out of it, since the body lies on its back.
+    Source: modeled on nnU-Net's default augmentation (Isensee et al. 2021), which has no elastic part.
     """
     angles = np.deg2rad(generator.uniform(-30.0, 30.0, 3) * np.array([1.0, 0.5, 0.5]))
     common = np.exp(generator.uniform(np.log(0.7), np.log(1.4)))

@@ -4,18 +4,20 @@
 line per report, ``tensorboard/`` the same as curves. ``checkpoint.pt`` holds everything that the next step
 depends on. A run that was killed resumes from its last checkpoint and ends with the same bits as an
 uninterrupted run, on a CPU with the same number of threads: patches depend on their number only, and lines
-after the checkpoint are dropped. Nothing is written before the first step, so a refused run leaves no folder.
+after the checkpoint are dropped. Before the first step nothing but a lock is written; a refused run leaves no
+folder.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -35,17 +37,20 @@ from torch.utils.tensorboard import SummaryWriter
 
 from autosam_edge import __version__
 from autosam_edge.bundle import STUDENT_FILE
-from autosam_edge.system.atomic_files import staged_file, write_file
+from autosam_edge.system.atomic_files import explained, make_folders, staged_file, write_file
+from autosam_edge.system.file_lock import LockedError, waiting_lock
 from autosam_edge.system.machine import describe_machine, machine_in_words
 from autosam_edge.system.memory import peak_mb
 from autosam_edge_training.data import Intensity, Prepared, Split
-from autosam_edge_training.error_codes import RUN_DIFFERS, RUN_MISSING
+from autosam_edge_training.error_codes import RUN_DIFFERS, RUN_IN_USE, RUN_MISSING
 from autosam_edge_training.strict import STRICT, JsonObject, as_dict, checked_dataclass, parse_json
 
 Checkpoint = JsonObject
 """States of networks and optimizer by name, and the number of steps."""
 CONFIG, CHECKPOINT, METRICS = "config.json", "checkpoint.pt", "metrics.jsonl"
 TEACHER_FILE = "teacher.safetensors"
+_LOCK = ".train.lock"
+_WAIT_S = 10.0  # workers of a process that was killed share its lock and end up to 5 s after it
 _IDENTITY = (
     "data_sha256",
     "dataset",
@@ -59,8 +64,38 @@ _IDENTITY = (
 )
 
 
+@contextmanager
+def held_folder(out: Path, fabric: Fabric) -> Iterator[None]:
+    """Keep other trainings from the folder of a run while the block runs; a new one that stays empty goes.
+
+    Raises:
+        OutputError: The folder cannot be made (AE-OUTPUT-001).
+        TrainingError: Another process trains in it (AE-TRAIN-031).
+    """
+    if not fabric.is_global_zero:  # the first process holds it for all
+        yield
+        return
+    made: list[Path] = []
+    with contextlib.ExitStack() as stack:
+        with explained():
+            stack.callback(_remove_empty, made)
+            made += make_folders(out)
+            try:
+                stack.enter_context(waiting_lock(out / _LOCK, seconds=_WAIT_S))
+            except LockedError:
+                raise RUN_IN_USE(f"another process trains in the folder {out.name}.") from None
+        yield
+
+
+def _remove_empty(folders: Sequence[Path]) -> None:
+    """Remove new folders, the innermost first, up to one that holds something."""
+    with contextlib.suppress(OSError):
+        for folder in reversed(folders):
+            folder.rmdir()
+
+
 class RunFolder:
-    """A new run, or one that is resumed.
+    """A new run, or one that is resumed; its caller holds the folder, see :func:`held_folder`.
 
     Args:
         out: The folder; a run of the same recipe on the same data is resumed.
