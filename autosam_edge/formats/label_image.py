@@ -47,6 +47,8 @@ def is_own_result(path: Path) -> bool:
 def read_labels(path: Path, grid: Grid, classes: int, what: str) -> npt.NDArray[np.uint8]:
     """Read a NIfTI label image that belongs to a scan.
 
+    The same voxels, stored along the axes in another order or direction, are brought into the scan's.
+
     Args:
         what: Names of the two images for the message, such as ``image and label of case 0001``.
 
@@ -58,7 +60,10 @@ def read_labels(path: Path, grid: Grid, classes: int, what: str) -> npt.NDArray[
             (AE-NIFTI-005) or holds a value that is no class (AE-DATA-003).
     """
     values, own = read_array(path)
-    require_same_grid(grid, own, what)
+    if _upright(grid).same_as(_upright(own), tolerance_mm=_GRID_TOLERANCE_MM):
+        values = grid.orientation.from_canonical(own.orientation.to_canonical(values))
+    else:
+        require_same_grid(grid, own, what)
     return as_labels(values, classes)
 
 
@@ -110,17 +115,26 @@ def as_labels(values: npt.NDArray[np.generic], classes: int) -> npt.NDArray[np.u
     Raises:
         InputError: A value is not a whole number from 0 to ``classes - 1`` (AE-DATA-003).
     """
+    remedy = None
     if values.dtype.kind not in "biuf":
         found = "values that are no real numbers"
     elif values.dtype.kind == "f" and not (
         np.isfinite(values).all() and np.array_equal(values, np.rint(values))
     ):
-        found = "values that are not whole numbers"
+        example = values[~np.isfinite(values) | (values != np.rint(values))][0]
+        found = f"values that are not whole numbers, such as {example}"
+        remedy = "Save the labels as integers, without a scale factor."
     elif (low := int(values.min())) < 0 or (high := int(values.max())) >= classes:
         found = f"the value {low if low < 0 else high}"
     else:
         return values.astype(np.uint8)
-    raise LABEL_VALUE_INVALID(f"the labels hold {found}, expected whole numbers from 0 to {classes - 1}.")
+    raise LABEL_VALUE_INVALID(
+        f"the labels hold {found}, expected whole numbers from 0 to {classes - 1}.", remedy=remedy
+    )
+
+
+def _upright(grid: Grid) -> Grid:
+    return grid.orientation.canonical_grid(grid)
 
 
 def require_same_grid(first: Grid, second: Grid, what: str) -> None:

@@ -46,7 +46,7 @@ DATA_FILE_CHANGED = ErrorCode(
 PREDICTION_MISSING = ErrorCode(
     "AE-DATA-010",
     "no prediction of a case, or two",
-    "Give one NIfTI file per case, named by the case or by its image.",
+    "Give one NIfTI file per case, named like the case, its image or its label.",
 )
 NO_COMMON_ORGAN = ErrorCode(
     "AE-DATA-011",

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, get_args
 
 import typer
 
-from autosam_edge.bundle import default_bundle_path, open_bundle
+from autosam_edge.bundle import default_bundle_path, open_bundle, open_bundles
 from autosam_edge.cli.extras import needs
 from autosam_edge.cli.options import BundleOption, Data, Engine, FileOut, Threads, refuse_given, split_commas
 from autosam_edge.cli.progress import Stages
@@ -230,6 +230,7 @@ def confidence(
         from autosam_edge_benchmarks.studies import confidence_inputs as inputs
         from autosam_edge_benchmarks.studies.plausibility import as_json
         from autosam_edge_training.data import Prepared
+        from autosam_edge_training.evaluate.seen_cases import seen_by_bundles
 
     session, prepared = open_session(bundle), Prepared.read(data)
     used = None if split == "validation" else session.model.confidence
@@ -238,9 +239,12 @@ def confidence(
             "the bundle has no map to the expected Dice; fit one with --split validation",
             param_hint="--bundle",
         )
+    log = Stages().log
     result = _resumed(out, inputs.new_study(session, prepared, split))
+    if seen := seen_by_bundles(open_bundles(bundle), prepared, split, log=log):
+        result["seen"] = seen
     inputs.measure(
-        session, prepared, split, result, save=lambda found: write_file(as_json(found), out), log=Stages().log
+        session, prepared, split, result, save=lambda found: write_file(as_json(found), out), log=log
     )
     result = study.finished(result, used)
     for name, found in result["reliability"].items():

@@ -10,8 +10,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 from autosam_edge_test_support import make_model
+from typer.testing import CliRunner
 
 from autosam_edge.bundle import open_bundle
+from autosam_edge.cli import app
 from autosam_edge.engines.fake_engine import ThresholdEngine
 from autosam_edge.errors import InputError
 from autosam_edge.formats.nifti import ras_affine, write_nifti
@@ -180,3 +182,19 @@ def test_the_stored_judgment_is_of_the_bundle_and_of_no_scan_of_the_fit():
     assert confidence == open_bundle().manifest.confidence
     assert json.loads(as_json(study.finished(stored, confidence))) == stored
     assert not {entry["scan"] for entry in stored["inputs"]} & set(confidence.scans)
+
+
+@pytest.mark.parametrize("seen", [[], ["0007"]])
+def test_the_command_tells_what_the_model_has_seen(seen, tmp_path, monkeypatch):
+    """A map that is fitted on cases of the training is too sure; the file names them."""
+    prepared = SimpleNamespace(dataset="btcv", manifest_sha256="")
+    monkeypatch.setattr("autosam_edge_training.data.Prepared.read", lambda _: prepared)
+    monkeypatch.setattr(
+        "autosam_edge_training.evaluate.seen_cases.seen_by_bundles", lambda *_args, **_options: seen
+    )
+    monkeypatch.setattr(inputs, "measure", lambda *_args, **_options: None)
+    monkeypatch.setattr(study, "finished", lambda result, _: {**result, "reliability": {}})
+    out = tmp_path / "confidence.json"
+    result = CliRunner().invoke(app, ["bench", "confidence", "--data", str(tmp_path), "-o", str(out)])
+    assert result.exit_code == 0, result.output
+    assert json.loads(out.read_text()).get("seen", []) == seen

@@ -22,6 +22,7 @@ from autosam_edge.geometry import Grid
 from autosam_edge.labels import BTCV_LABELS
 from autosam_edge.session import Session
 from autosam_edge_training.data import Prepared
+from autosam_edge_training.evaluate import seen_cases
 from autosam_edge_training.evaluate.decision_weights import (
     CaseProbabilities,
     fit,
@@ -175,9 +176,12 @@ def test_the_command_writes_the_file_that_export_reads(suspected, tmp_path, monk
     session, prepared = suspected
     monkeypatch.setattr(Prepared, "read", lambda folder: prepared)
     monkeypatch.setattr("autosam_edge_training.cli.evaluate.open_session", lambda bundle: session)
+    monkeypatch.setattr(seen_cases, "seen_by_bundles", lambda *_, **__: ["0007"])
     out = tmp_path / "weights.json"
     result = CliRunner().invoke(app, ["fit-decision-weights", "--data", str(tmp_path), "-o", str(out)])
     assert result.exit_code == 0, result.output
     assert writer.read_decision_weights(out) == {prepared.labels[2]: 3.0}
-    assert {"machine", "data", "mean_dice", "held_out"} <= set(json.loads(out.read_text()))
+    written = json.loads(out.read_text())
+    assert {"machine", "data", "mean_dice", "held_out"} <= set(written)
+    assert written["seen"] == ["0007"]
     assert f"{prepared.labels[2]} " in result.stdout

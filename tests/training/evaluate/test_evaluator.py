@@ -22,7 +22,7 @@ from autosam_edge.labels import BTCV_LABELS, label_table
 from autosam_edge.volume import Segmentation
 from autosam_edge_training.data import BTCV_NAMES, LAYOUTS, Prepared, prepare_dataset, prepare_phantoms
 from autosam_edge_training.evaluate.evaluator import evaluate_method, evaluate_predictions
-from autosam_edge_training.evaluate.report import summarize
+from autosam_edge_training.evaluate.report import as_markdown, summarize
 from autosam_edge_training.evaluate.scores import read_csv
 
 
@@ -221,6 +221,10 @@ def test_an_organ_that_the_truth_lacks(tmp_path):
     (liver,) = [s for s in evaluate_method(tmp_path / "net", prepared, "test")[0] if s.organ == "liver"]
     assert math.isnan(liver.dice)
     assert (liver.gt_voxels, liver.pred_voxels > 0) == (0, True)
+    summary = evaluate_method(tmp_path / "net", prepared, "test")[1]
+    ml = liver.pred_voxels * 3.0 * 1.5 * 1.5 / 1000
+    assert summary["false_positives"] == {"liver": {"cases": 1, "ml": pytest.approx(ml)}}
+    assert f"they are not in the means: liver (cases: 1, {ml:.1f} ml)." in as_markdown(summary)
     (liver,) = [
         s
         for s in evaluate_method(tmp_path / "net", prepared, "test", absent_organ="challenge")[0]
@@ -235,6 +239,22 @@ def write_other_organs(folder):
     grid = read_array(path)[1]
     table = label_table(["background", "liver", "tumor"])
     write_nifti(Segmentation(np.zeros(grid.shape, np.uint8), grid, table), path)
+
+
+def write_scaled(folder):
+    """Floats that nibabel stores in one byte, with a factor."""
+    labels = nib.load(folder / "0035.nii.gz")
+    image = nib.Nifti1Image(np.asarray(labels.dataobj).clip(0, 1).astype(np.float64), labels.affine)
+    image.set_data_dtype(np.uint8)
+    nib.save(image, folder / "0035.nii.gz")
+
+
+def write_without_position(folder):
+    """Neither sform nor qform."""
+    image = nib.load(folder / "0035.nii.gz")
+    image.set_sform(None, 0)
+    image.set_qform(None, 0)
+    nib.save(image, folder / "0035.nii.gz")
 
 
 @pytest.mark.parametrize(
@@ -253,15 +273,66 @@ def write_other_organs(folder):
         ),
         (lambda folder: (folder / "0035.nii.gz").write_bytes(b"x"), "AE-NIFTI-001"),
         (write_other_organs, "AE-DATA-009"),
+        (write_scaled, "AE-DATA-003: the prediction .*such as 1.00000005913"),
+        (write_without_position, "AE-NIFTI-003: the prediction .* Remedy: Save the prediction again"),
     ],
-    ids=["missing", "two", "moved", "other shape", "unknown label", "damaged", "another model's"],
+    ids=[
+        "missing",
+        "two",
+        "moved",
+        "other shape",
+        "unknown label",
+        "damaged",
+        "another model's",
+        "scaled",
+        "nowhere",
+    ],
 )
 def test_predictions_that_cannot_be_scored_are_refused(break_it, code, prepared, predictions):
-    """Rather than resampled, clipped or guessed."""
+    """Rather than resampled, clipped or guessed; the message tells of which case."""
     break_it(predictions)
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(InputError, match=f"^{code}") as caught:
         evaluate_method(predictions, prepared, "test")
-    assert code_of(caught) == code
+    assert "0035" in caught.value.message
+
+
+def test_a_prediction_along_other_axes_is_scored(prepared, predictions):
+    """The same voxels in the order of another tool, and none is resampled."""
+    expected = evaluate_method(predictions, prepared, "test")[0]
+    path = predictions / "0035.nii.gz"
+    image = nib.load(path)
+    turned = image.as_reoriented(np.array([[2, -1], [0, 1], [1, -1]]))
+    assert turned.shape != image.shape
+    nib.save(turned, path)
+    assert evaluate_method(predictions, prepared, "test")[0] == expected
+
+
+def test_a_prediction_may_have_the_name_of_the_label(tmp_path):
+    """nnU-Net names an image x_0000.nii.gz, its label x.nii.gz, and so its prediction."""
+    write_array(tmp_path / "data" / "imagesTr" / "x_0000.nii.gz", scan_and_labels(35)[0])
+    write_array(tmp_path / "data" / "labelsTr" / "x.nii.gz", scan_and_labels(35)[1])
+    pairs = [{"image": "imagesTr/x_0000.nii.gz", "label": "labelsTr/x.nii.gz"}]
+    labels = {str(value): name for value, name in enumerate(BTCV_NAMES)}
+    description = {"labels": labels, "modality": {"0": "CT"}, "training": pairs}
+    (tmp_path / "data" / "dataset.json").write_text(json.dumps(description))
+    prepared = prepare_dataset(LAYOUTS["decathlon"](tmp_path / "data"), tmp_path / "out")
+    write_array(tmp_path / "net" / "x.nii.gz", scan_and_labels(35)[1])
+    (split,) = [split for split in ("training", "validation", "test") if prepared.manifest.entries(split)]
+    assert evaluate_method(tmp_path / "net", prepared, split)[1]["mean_dice"] == 1.0
+
+
+def test_the_command_tells_what_the_model_has_seen(prepared, tmp_path, monkeypatch):
+    """On stderr before the work, below the table, and in the files."""
+    fake = session(lambda volume: truth_of(volume).astype(np.uint8), dict(enumerate(BTCV_NAMES)))
+    monkeypatch.setattr("autosam_edge_training.cli.evaluate.open_session", lambda *_, **__: fake)
+    for split, seen in (("training", ["0001"]), ("test", None)):
+        out = tmp_path / split
+        result = command("evaluate", "--data", prepared.folder, "--split", split, "-o", out)
+        assert result.exit_code == 0, result.output
+        assert json.loads((out / "summary.json").read_text()).get("seen") == seen
+        assert ("warning: the model" in result.stderr) == bool(seen)
+        for text in (result.stdout, (out / "summary.md").read_text()):
+            assert ("so it is better on them: 0001." in text) == bool(seen)
 
 
 def command(*arguments):

@@ -17,6 +17,7 @@ from autosam_edge.errors import InputError, OutputError, TrainingError
 from autosam_edge.formats.nifti import read_array, read_nifti
 from autosam_edge_training.data import AMOS_INTENSITY, BTCV_INTENSITY, Prepared
 from autosam_edge_training.evaluate import score_run as score
+from autosam_edge_training.evaluate import seen_cases
 from autosam_edge_training.evaluate.evaluator import split_entries
 from autosam_edge_training.evaluate.score_run import network_session, score_run
 from autosam_edge_training.evaluate.scored_runs import read_run
@@ -212,7 +213,7 @@ def test_a_network_is_not_scored_on_what_it_has_seen(name, cubes, taught, tmp_pa
     one = recipe(name, taught)
     run = one.train(one.config, cubes, tmp_path / "run").parent
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(score, "split_entries", lambda prepared, _: split_entries(prepared, "training"))
+        patch.setattr(seen_cases, "split_entries", lambda prepared, _: split_entries(prepared, "training"))
         with pytest.raises(TrainingError, match="AE-TRAIN-028.*training0, training1 of the test split"):
             score_run(run, cubes, tmp_path / "scored")
     assert not (tmp_path / "scored").exists()

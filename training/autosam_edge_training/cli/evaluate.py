@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from autosam_edge.bundle import open_bundles
 from autosam_edge.cli.options import AsJson, BundleOption, Data, FileOut, Sam, TierOption
 from autosam_edge.cli.progress import Stages
 from autosam_edge.cli.tables import new_table, show
@@ -53,7 +54,7 @@ Predictions = Annotated[
     typer.Option(
         "--predictions",
         help="Folder of NIfTI labels of any tool, to score instead of a bundle: one file per case, named "
-        "like the case or its image, with the label values of the data set.",
+        "like the case, its image or its label, with the label values of the data set.",
         exists=True,
         file_okay=False,
     ),
@@ -101,9 +102,12 @@ def evaluate(
     from autosam_edge_training.data import Prepared
     from autosam_edge_training.evaluate.evaluator import evaluate_method
     from autosam_edge_training.evaluate.report import write_results
+    from autosam_edge_training.evaluate.seen_cases import seen_by_bundles
 
     prepared = Prepared.read(data)
     stages = Stages()
+    bundles = () if predictions else open_bundles(bundle, tier)
+    seen = seen_by_bundles(bundles, prepared, split, log=stages.log)
     with stages.bar("evaluate") as progress:
         scores, summary = evaluate_method(
             predictions or open_session(bundle, tier=tier),
@@ -111,6 +115,7 @@ def evaluate(
             split,
             method=method,
             absent_organ=absent_organ,
+            seen=seen,
             log=stages.log,
             progress=progress,
         )
@@ -123,6 +128,8 @@ def evaluate(
 
 
 def _show_summary(summary: JsonObject) -> None:
+    from autosam_edge_training.evaluate.report import remarks
+
     metrics = ("dice", "nsd_1", "nsd_2", "nsd_3")
     title = f"{summary['method']} on {summary['data']}"
     table = new_table(title, "organ", "Dice", "NSD 1 mm", "NSD 2 mm", "NSD 3 mm", "cases")
@@ -137,6 +144,8 @@ def _show_summary(summary: JsonObject) -> None:
         style="bold",
     )
     show(table)
+    for remark in remarks(summary):
+        print(f"note: {remark}")
 
 
 def fit_decision_weights(
@@ -154,8 +163,13 @@ def fit_decision_weights(
     """
     from autosam_edge_training.data import Prepared
     from autosam_edge_training.evaluate.decision_weights import fit_session
+    from autosam_edge_training.evaluate.seen_cases import seen_by_bundles
 
-    fitted = fit_session(open_session(bundle), Prepared.read(data), split, log=Stages().log)
+    prepared, log = Prepared.read(data), Stages().log
+    seen = seen_by_bundles(open_bundles(bundle), prepared, split, log=log)
+    fitted = fit_session(open_session(bundle), prepared, split, log=log)
+    if seen:
+        fitted["seen"] = seen
     write_file((json.dumps(fitted, indent=1) + "\n").encode(), out)
     title = f"{fitted['model']} on {fitted['data']}, on the model's grid"
     table = new_table(title, "organ", "weight", "Dice before", "Dice after")

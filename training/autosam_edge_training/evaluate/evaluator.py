@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from autosam_edge.ct_grid import LEAST_TILT_DEG
-from autosam_edge.error_codes import GRIDS_DIFFER, NIFTI_GRID_INVALID
+from autosam_edge.error_codes import DATA_LABELS_DIFFER, GRIDS_DIFFER, NIFTI_GRID_INVALID
+from autosam_edge.errors import InputError
 from autosam_edge.formats.label_image import as_labels, read_labels, read_named_labels
 from autosam_edge.formats.nifti import read_nifti, write_nifti
 from autosam_edge.labels import total_segmentator_name
@@ -27,6 +28,10 @@ from autosam_edge_training.strict import JsonObject
 Labels = npt.NDArray[np.uint8]
 Predict = Callable[[Volume], npt.NDArray[np.uint8]]
 """A CT to labels (D, H, W) uint8 on its own grid."""
+_REMEDY = (
+    "Save the prediction again: the label numbers of the data set as integers without a scale factor, on the "
+    "grid of its image, with sform or qform."
+)
 
 
 def evaluate_predictions(
@@ -162,7 +167,8 @@ def from_files(folder: Path, entries: Sequence[Entry], names: Sequence[str]) -> 
     """
     files: dict[Path, Path] = {}
     for entry in entries:
-        candidates = dict.fromkeys([f"{entry.name}.nii.gz", f"{entry.name}.nii", entry.image.name])
+        names_of_case = (f"{entry.name}.nii.gz", f"{entry.name}.nii", entry.image.name, entry.label_file.name)
+        candidates = dict.fromkeys(names_of_case)
         found = [folder / name for name in candidates if (folder / name).is_file()]
         if len(found) != 1:
             why = (
@@ -177,9 +183,13 @@ def from_files(folder: Path, entries: Sequence[Entry], names: Sequence[str]) -> 
     def predict(volume: Volume) -> npt.NDArray[np.uint8]:
         path = files[volume.source.files[0]]
         remedy = f"Give the model of {path.name} as `--bundle`: it is scored by names."
-        return read_named_labels(
-            path, volume.grid, organs, f"the prediction {path.name} and its image", remedy
-        )
+        try:
+            return read_named_labels(path, volume.grid, organs, "it and its image", remedy)
+        except InputError as error:
+            message = f"the prediction {path.name}: {error.message}"
+            kept = "-INPUT-" in error.code or error.code == DATA_LABELS_DIFFER.code
+            remedy = error.remedy if kept else _REMEDY
+            raise type(error)(error.code, message, remedy=remedy) from error
 
     return predict
 
@@ -192,6 +202,7 @@ def evaluate_method(
     method: str | None = None,
     absent_organ: AbsentOrganRule = "skip",
     labels: Path | None = None,
+    seen: Sequence[str] = (),
     log: Callable[[str], None] = lambda _: None,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> tuple[list[Score], JsonObject]:
@@ -201,6 +212,8 @@ def evaluate_method(
         source: The runtime's session, or a folder with a file per case, see :func:`from_files`.
         method: Name in the tables; None takes the model's or the folder's.
         labels: Folder to write a session's labels to, ``CASE.nii.gz``; None writes none.
+        seen: Cases that the model was trained on, for the summary; see
+            :func:`~autosam_edge_training.evaluate.seen_cases.seen_by_bundles`.
 
     Returns:
         The rows of ``cases.csv`` and the content of ``summary.json``.
@@ -232,6 +245,8 @@ def evaluate_method(
         progress=progress,
     )
     details |= {"empty": absent_organ, "manifest_sha256": prepared.manifest_sha256}
+    if seen:
+        details["seen"] = list(seen)
     return scores, report(scores, split, details)
 
 

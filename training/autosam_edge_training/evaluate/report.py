@@ -61,7 +61,19 @@ def report(scores: Sequence[Score], split: str, details: Mapping[str, Any]) -> J
         **details,
         "machine": describe_machine(),
         **summarize(scores),
+        "false_positives": _false_positives(scores),
     }
+
+
+def _false_positives(scores: Sequence[Score]) -> JsonObject:
+    """Organs that the truth of a case lacks and the prediction has: in how many cases, and ml in all."""
+    found: JsonObject = {}
+    for score in scores:
+        if score.pred_voxels and not score.gt_voxels:
+            organ = found.setdefault(score.organ, {"cases": 0, "ml": 0.0})
+            organ["cases"] += 1
+            organ["ml"] += score.pred_voxels * math.prod(score.spacing) / 1000.0
+    return found
 
 
 def as_markdown(summary: Mapping[str, Any]) -> str:
@@ -71,6 +83,7 @@ def as_markdown(summary: Mapping[str, Any]) -> str:
         "",
         "On the scans' own grid. NSD: normalized surface Dice. Means over the cases with the organ.",
         "",
+        *(line for remark in remarks(summary) for line in (remark, "")),
         "| organ | Dice | NSD 1 mm | NSD 2 mm | NSD 3 mm | cases |",
         "|---|---|---|---|---|---|",
     ]
@@ -79,6 +92,21 @@ def as_markdown(summary: Mapping[str, Any]) -> str:
         lines.append(f"| {name} | {figures} | {organ['cases']} |")
     means = " | ".join(_bold(summary[f"mean_{metric}"]) for metric in METRICS)
     return "\n".join([*lines, f"| **mean** | {means} | {len(summary['cases'])} |"]) + "\n"
+
+
+def remarks(summary: Mapping[str, Any]) -> list[str]:
+    """What the means of a summary do not show, a sentence each."""
+    lines = []
+    if seen := summary.get("seen"):
+        names = ", ".join(seen)
+        lines.append(f"The model was trained on cases of these names, so it is better on them: {names}.")
+    if found := summary.get("false_positives"):
+        organs = ", ".join(f"{name} (cases: {f['cases']}, {f['ml']:.1f} ml)" for name, f in found.items())
+        how = "count as 0" if summary.get("empty") == "challenge" else "are not in the means"
+        lines.append(
+            f"False positives, organs that the scan lacks and the prediction has; they {how}: {organs}."
+        )
+    return lines
 
 
 def _bold(value: float | None) -> str:

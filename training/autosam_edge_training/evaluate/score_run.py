@@ -24,10 +24,10 @@ from autosam_edge.model import Model
 from autosam_edge.session import Session
 from autosam_edge.system.atomic_files import refuse_occupied, staged_folder
 from autosam_edge_training.data import Prepared, Split
-from autosam_edge_training.error_codes import CASES_SEEN
-from autosam_edge_training.evaluate.evaluator import evaluate_method, split_entries
+from autosam_edge_training.evaluate.evaluator import evaluate_method
 from autosam_edge_training.evaluate.report import write_results
 from autosam_edge_training.evaluate.scored_runs import RunFacts, write_facts
+from autosam_edge_training.evaluate.seen_cases import refuse_seen
 from autosam_edge_training.networks.checkpoint import (
     network_name,
     network_sha256,
@@ -134,31 +134,8 @@ def _open_run(run: Path, prepared: Prepared, split: Split, sam: Path | None) -> 
     network, metadata = open_network(weights, sam=sam)
     require_same_input(metadata, prepared, f"the network of {run.name}")
     if split != "training":
-        _refuse_seen(run, metadata, prepared, split)
+        refuse_seen(f"the network of {run.name}", metadata, prepared, split)
     return _FinishedRun(record, network, metadata, network_sha256(weights))
-
-
-def _refuse_seen(run: Path, metadata: CheckpointMetadata, prepared: Prepared, split: Split) -> None:
-    """Refuse cases that the network was trained on, by name, of a data set of any name.
-
-    The names are all that a network's file tells, and one scan may lie in two data sets.
-
-    Raises:
-        TrainingError: It was (AE-TRAIN-028).
-    """
-    names = {entry.name for entry in split_entries(prepared, split)}
-    own_first = sorted(metadata.datasets.items(), key=lambda item: item[0] != prepared.dataset)
-    for dataset, cases in own_first:
-        if not (seen := ", ".join(sorted(names & set(cases)))):
-            continue
-        if dataset == prepared.dataset:
-            raise CASES_SEEN(f"the network of {run.name} was trained on {seen} of the {split} split.")
-        raise CASES_SEEN(
-            f"the network of {run.name} was trained on {seen} of the data set {dataset}, and cases of these "
-            f"names are in the {split} split of {prepared.dataset}.",
-            remedy="Score cases that it has not seen. If these are other scans, give the cases of one data "
-            "set other names, prepare it again and train again.",
-        )
 
 
 def _run_facts(run: _FinishedRun, prepared: Prepared) -> RunFacts:
