@@ -52,7 +52,7 @@ def seen_by_bundles(
             # A safetensors file begins with 8 bytes, the length of its header, and the header: JSON.
             header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
             metadata = CheckpointMetadata.parse(header.get("__metadata__", {}))
-        except (BundleError, ValueError):
+        except (BundleError, ValueError, AttributeError):
             continue
         for dataset, cases in _seen(metadata, prepared, split):
             sentence = _sentence(f"the model {bundle.model.name}", dataset, cases, prepared, split)
