@@ -76,6 +76,8 @@ def encoded(pixels: np.ndarray, syntax: str, *, loss: int = 0, predictor: int = 
             codecs.jpeg2k_encode(pixels, level=85 if loss else 0, reversible=not loss, codecformat="j2k")
         )
     assert syntax in (HTJ2KLossless, HTJ2KLosslessRPCL, HTJ2K)
+    if not hasattr(codecs, "htj2k_encode"):  # its decoder is OpenJPEG, which all releases have
+        pytest.skip("this imagecodecs cannot write HTJ2K; the last one for Python 3.10 cannot")
     return bytes(codecs.htj2k_encode(pixels, reversible=True))
 
 

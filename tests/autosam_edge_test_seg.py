@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+import weakref
 from typing import TYPE_CHECKING
 
 import highdicom as hd
@@ -98,11 +99,18 @@ def segmentation(series) -> Segmentation:
     return Segmentation(labels, series[1], BTCV_LABELS, PROVENANCE)
 
 
+def segread(path: Path) -> hd.seg.Segmentation:
+    """A SEG as highdicom reads it; its database is closed when it goes: Python 3.13 warns of an open one."""
+    seg = hd.seg.segread(path)
+    weakref.finalize(seg, seg._db_con.close)
+    return seg
+
+
 def read_back(path: Path, files: list[Path]) -> np.ndarray:
     """Labels (D, H, W) from a SEG, by source image and by the names in it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        seg = hd.seg.segread(path)
+        seg = segread(path)
     uids = [pydicom.dcmread(file).SOPInstanceUID for file in files]
     masks = seg.get_pixels_by_source_instance(
         uids, assert_missing_frames_are_empty=True

@@ -12,6 +12,7 @@ source, and there is no instance creation time.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from dataclasses import dataclass
@@ -268,6 +269,8 @@ def build(
         content_time=time,
         specific_character_set=None,
     )
+    with contextlib.suppress(AttributeError):  # highdicom's own name for its index of the frames
+        dataset._db_con.close()  # Python 3.13 warns of a database that is left open
     dataset.ImageComments = image_comments(RESEARCH_USE, segmentation.warnings)
     dataset.ReferencedSeriesSequence = content.referenced_series
     _, dataset.Rows, dataset.Columns = segmentation.grid.shape

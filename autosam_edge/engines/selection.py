@@ -103,7 +103,7 @@ def rank_artifacts(manifest: Manifest) -> list[Choice]:
             )
         elif artifact.worst_organ_dice < EQUAL_DICE:
             dice = artifact.worst_organ_dice
-            reason = f"Dice of the worst organ {dice:.3f}, below {EQUAL_DICE}: only on request"
+            reason = f"Dice of the worst organ {dice:.4f}, below {EQUAL_DICE}: only on request"
         elif imitated:
             reason = "equal to the student; this processor has no bfloat16, and imitating it is slow"
         elif artifact.proof == "imitated":

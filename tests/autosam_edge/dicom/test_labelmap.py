@@ -11,6 +11,7 @@ import numpy as np
 import pydicom
 import pytest
 from autosam_edge_test_ct import as_enhanced, lenient_writing  # noqa: F401  used by every test
+from autosam_edge_test_seg import segread
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
 from autosam_edge.dicom import labelmap, segmentation
@@ -50,7 +51,7 @@ def segmented(scan: Volume) -> Segmentation:
 def read_back(path: Path, scan: Volume) -> np.ndarray:
     """Label values (D, H, W) as highdicom reads them."""
     uids = [pydicom.dcmread(file, stop_before_pixels=True).SOPInstanceUID for file in scan.source.files]
-    seg = hd.seg.segread(path)
+    seg = segread(path)
     return seg.get_pixels_by_source_instance(
         uids, combine_segments=True, assert_missing_frames_are_empty=True
     )
@@ -93,7 +94,7 @@ def test_a_multi_frame_source_is_matched_frame_by_frame(scan, segmented, tmp_pat
     multi = as_enhanced([pydicom.dcmread(file) for file in scan.source.files])
     multi.save_as(tmp_path / "multi.dcm")
     write_dicom_labelmap(segmented, [tmp_path / "multi.dcm"], tmp_path / "out.dcm")
-    seg = hd.seg.segread(tmp_path / "out.dcm")
+    seg = segread(tmp_path / "out.dcm")
     positions = [frame.PlanePositionSequence[0] for frame in multi.PerFrameFunctionalGroupsSequence]
     along = [
         float(np.dot(scan.grid.direction[:, 0], position.ImagePositionPatient)) for position in positions

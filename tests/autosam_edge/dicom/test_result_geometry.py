@@ -5,12 +5,12 @@ from __future__ import annotations
 from itertools import permutations, product
 from typing import TYPE_CHECKING
 
-import highdicom as hd
 import nibabel
 import numpy as np
 import pytest
 from autosam_edge_test_ct import lenient_writing  # noqa: F401  used by every test
 from autosam_edge_test_hazards import hazard
+from autosam_edge_test_seg import segread
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
@@ -80,7 +80,7 @@ def centroid(mask: np.ndarray, affine: np.ndarray) -> np.ndarray:
 
 def dicom_volume(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Mask of all segments and affine of a DICOM SEG or LABELMAP, as highdicom reads them."""
-    volume = hd.seg.segread(path).get_volume(combine_segments=True)
+    volume = segread(path).get_volume(combine_segments=True)
     return volume.array > 0, volume.affine
 
 

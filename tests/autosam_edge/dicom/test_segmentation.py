@@ -13,7 +13,7 @@ import pydicom
 import pytest
 from autosam_edge_test_ct import as_enhanced
 from autosam_edge_test_hazards import hazard
-from autosam_edge_test_seg import NAME, PROVENANCE, SHAPE, SPACING_MM, read_back, rewrite
+from autosam_edge_test_seg import NAME, PROVENANCE, SHAPE, SPACING_MM, read_back, rewrite, segread
 
 from autosam_edge.dicom.labelmap import write_dicom_labelmap
 from autosam_edge.dicom.segmentation import write_dicom_seg
@@ -35,7 +35,7 @@ def test_labels_come_back_voxel_for_voxel(series, segmentation, tmp_path: Path) 
 def test_segments_lie_where_the_labels_lie(series, segmentation, tmp_path: Path) -> None:
     """The affine of the SEG leads each voxel to the position that our own grid gives it, oblique too."""
     write_dicom_seg(segmentation, series[0], tmp_path / "out.dcm")
-    volume = hd.seg.segread(tmp_path / "out.dcm").get_volume(combine_segments=True)
+    volume = segread(tmp_path / "out.dcm").get_volume(combine_segments=True)
     to_ours = np.linalg.inv(segmentation.grid.affine) @ volume.affine
     for index in np.argwhere(volume.array > 0)[::37]:
         place = to_ours @ np.array([*index, 1.0])
@@ -46,7 +46,7 @@ def test_segments_lie_where_the_labels_lie(series, segmentation, tmp_path: Path)
 def test_organs_are_coded(series, segmentation, tmp_path: Path) -> None:
     """Present organs only, numbered from 1, with category, type, side, algorithm and color."""
     write_dicom_seg(segmentation, series[0], tmp_path / "out.dcm")
-    seg = hd.seg.segread(tmp_path / "out.dcm")
+    seg = segread(tmp_path / "out.dcm")
     present = [label for label in BTCV_LABELS if label.value not in (4, 5)]
     assert [item.SegmentNumber for item in seg.SegmentSequence] == list(range(1, 12))
     for item, label in zip(seg.SegmentSequence, present, strict=True):
@@ -126,7 +126,7 @@ def test_multi_frame_source_is_matched_frame_by_frame(series, segmentation, tmp_
     multi.PerFrameFunctionalGroupsSequence = [by_slice[d] for d in order]
     multi.save_as(tmp_path / "multi.dcm")
     write_dicom_seg(segmentation, [tmp_path / "multi.dcm"], tmp_path / "out.dcm")
-    seg = hd.seg.segread(tmp_path / "out.dcm")
+    seg = segread(tmp_path / "out.dcm")
     masks = seg.get_pixels_by_source_frame(
         "2.25.78", [order.index(d) + 1 for d in range(6)], assert_missing_frames_are_empty=True
     )
@@ -216,7 +216,7 @@ def test_positions_are_those_of_the_grid(series, segmentation, tmp_path: Path) -
         ds.ImagePositionPatient = [round(float(value), 1) for value in ds.ImagePositionPatient]
         ds.save_as(file)
     write_dicom_seg(segmentation, series[0], tmp_path / "out.dcm")
-    volume = hd.seg.segread(tmp_path / "out.dcm").get_volume(combine_segments=True)
+    volume = segread(tmp_path / "out.dcm").get_volume(combine_segments=True)
     to_ours = np.linalg.inv(segmentation.grid.affine) @ volume.affine
     np.testing.assert_allclose(to_ours, np.rint(to_ours), atol=1e-6)
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sqlite3
+
 import highdicom as hd
 import numpy as np
 import pydicom
 import pytest
+from autosam_edge_test_seg import segread
 
 from autosam_edge.dicom import segmentation as dicom_seg
 from autosam_edge.dicom import segmentation_frames
@@ -126,11 +129,20 @@ def both(segmentation, files, values, folder, monkeypatch):
 
 def assert_read_back(path, files, labels, values):
     """Each organ's voxels are found on the source images by highdicom, and no frame holds none."""
-    seg = hd.seg.segread(path)
+    seg = segread(path)
     uids = [pydicom.dcmread(file, stop_before_pixels=True).SOPInstanceUID for file in files]
     masks = seg.get_pixels_by_source_instance(uids, assert_missing_frames_are_empty=True)
     np.testing.assert_array_equal(masks, labels[..., None] == np.array(values))
     assert seg.NumberOfFrames == sum((labels == value).any(axis=(1, 2)).sum() for value in values)
+
+
+def test_the_database_of_highdicom_is_closed(series, segmentation, tmp_path, monkeypatch):
+    """Python 3.13 warns of one that is left open."""
+    built, build = [], dicom_seg.build
+    monkeypatch.setattr(dicom_seg, "build", lambda *parts: built.append(build(*parts)) or built[0])
+    dicom_seg.write_dicom_seg(segmentation, series[0], tmp_path / "out.dcm")
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        built[0]._db_con.execute("SELECT 1")
 
 
 def drop_the_index(item):

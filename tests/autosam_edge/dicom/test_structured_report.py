@@ -13,6 +13,7 @@ import pydicom
 import pytest
 from autosam_edge_test_ct import PATIENT, CtFolder, ct  # noqa: F401  a fixture
 from autosam_edge_test_hazards import hazard
+from autosam_edge_test_seg import segread
 from pydicom.charset import convert_encodings
 from pydicom.dataelem import RawDataElement
 from pydicom.tag import Tag
@@ -98,7 +99,7 @@ def test_a_group_refers_to_its_segment_of_the_same_run(scan, segmentation, tmp_p
     """Written together, the report names the SEG and the number of each segment."""
     out = tmp_path / "out"
     paths = write(scan, segmentation, out, formats=("dicom-sr", "dicom-seg"))
-    seg, sr = hd.seg.segread(paths["dicom-seg"]), hd.sr.srread(paths["dicom-sr"])
+    seg, sr = segread(paths["dicom-seg"]), hd.sr.srread(paths["dicom-sr"])
     for group in sr.content.get_volumetric_roi_measurement_groups():
         segment = group.referenced_segment
         assert segment.referenced_sop_instance_uid == seg.SOPInstanceUID
