@@ -184,6 +184,16 @@ def test_the_memory_of_the_site_is_that_of_the_result_file():
     assert re.findall(r"\| ([\d.]+) \|", table) == [f"{value:g}" for value in measured]
 
 
+def test_the_table_of_browsers_is_the_result_files():
+    """Chromium is measured with the page; the others are only compared."""
+    chromium = json.loads((RESULTS / "web.json").read_text())
+    others = json.loads((RESULTS / "web_browsers.json").read_text())["browsers"]
+    seen = [("Chromium", chromium["browser"], chromium["voxels_that_differ"])]
+    seen += [(other["browser"], other["version"], other["voxels_that_differ"]) for other in others]
+    rows = table_rows("docs/web.md", ["browser", "version", "voxels that differ"])
+    assert sorted(rows) == sorted([name, version, str(voxels)] for name, version, voxels in seen)
+
+
 def test_the_edge_form_table_is_the_result_file():
     """The forms in the order of the file."""
     assert table_rows("docs/performance.md", ["form", "MB", "load s", "time of a tile", "peak MB"]) == [
