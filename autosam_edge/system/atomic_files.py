@@ -132,7 +132,7 @@ def staged_results(target: Path, names: Sequence[str]) -> Iterator[Path]:
     with explained():
         target = target.absolute()
         try:
-            made_parents = make_folders(target.parent)
+            make_folders(target.parent, made_parents)
             sweep(target.parent)
             # Inside the folder when it exists, as it may be a mount point: a rename stays on one file system.
             with new_stage(target if target.is_dir() else target.parent) as stage:
@@ -217,12 +217,11 @@ def _note_published() -> None:
     _published = True
 
 
-def make_folders(folder: Path) -> list[Path]:
-    """Make a folder and its parents; return those that were missing, outermost first."""
-    missing = [parent for parent in (*reversed(folder.parents), folder) if not parent.exists()]
-    for parent in missing:
+def make_folders(folder: Path, made: list[Path]) -> None:
+    """Make a folder and its parents; add those that were missing to ``made``, outermost first."""
+    for parent in [parent for parent in (*reversed(folder.parents), folder) if not parent.exists()]:
         parent.mkdir(exist_ok=True)
-    return missing
+        made.append(parent)
 
 
 def _publish_folder(made: Path, target: Path, names: Sequence[str]) -> None:

@@ -143,10 +143,12 @@ fun checkRules(bundle: Bundle, golden: JSONObject): Pair<Int, Int> {
         val hu = ends.getJSONObject("${scan}_hu")
         val tile = firstTile(bundle.read(hu).asShortBuffer(), shapeOf(hu), patch, bundle.manifest.getJSONObject("input"))
         val expected = bundle.read(ends.getJSONObject("${scan}_tile")).asShortBuffer()
+        check(expected.capacity() == tile.size) { "the $scan tile has another size than the bundle's" }
         tile.indices.count { abs(tile[it] - expected.get(it)) > 0.01f }
     }
     val labels = decide(bundle.read(decision.getJSONObject("probabilities")).asFloatBuffer(), bundle.manifest)
     val expected = bundle.read(decision.getJSONObject("labels"))
+    check(expected.capacity() == labels.size) { "the labels after the weights have another size than the bundle's" }
     return Pair(wrongHu, labels.indices.count { labels[it] != (expected.get(it).toInt() and 0xff) })
 }
 

@@ -200,12 +200,13 @@ func checkRules(_ bundle: EdgeBundle, _ golden: Golden) throws -> (Int, Int) {
     for (scan, expected) in [(golden.ends.short_hu, golden.ends.short_tile), (golden.ends.long_hu, golden.ends.long_tile)] {
         let hu = try bundle.numbers(scan, as: Int16.self)
         let tile = firstTile(hu, scan.shape, tile: golden.ends.patch, bundle.manifest.input)
-        let right = zip(tile, try bundle.numbers(expected, as: Int16.self)).filter { abs($0 - Float($1)) <= 0.01 }
-        wrongHu += tile.count - right.count
+        let numbers = try bundle.numbers(expected, as: Int16.self)
+        let right = zip(tile, numbers).filter { abs($0 - Float($1)) <= 0.01 }
+        wrongHu += max(tile.count, numbers.count) - right.count
     }
     let labels = decide(try bundle.numbers(golden.decision.probabilities, as: Float.self), bundle.manifest)
     let expected = try bundle.numbers(golden.decision.labels, as: UInt8.self)
-    return (wrongHu, labels.count - zip(labels, expected).filter { $0 == $1 }.count)
+    return (wrongHu, max(labels.count, expected.count) - zip(labels, expected).filter { $0 == $1 }.count)
 }
 
 /// Runs the golden tile and both rules, and compares.

@@ -364,8 +364,12 @@ start = threading.Barrier(len(requests))
 def run(request):
     start.wait()
     request.infer({0: np.zeros((1, 1, 96, 96, 96), np.float32)})
+    print("done")
 threads = [threading.Thread(target=run, args=(request,)) for request in requests]
 for thread in threads: thread.start()
 for thread in threads: thread.join()
 """
-    subprocess.run([sys.executable, "-c", script], check=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert done.stdout.count("done") == 12, done.stderr

@@ -332,7 +332,7 @@ def test_the_command_tells_what_the_model_has_seen(prepared, tmp_path, monkeypat
         assert json.loads((out / "summary.json").read_text()).get("seen") == seen
         assert ("warning: the model" in result.stderr) == bool(seen)
         for text in (result.stdout, (out / "summary.md").read_text()):
-            assert ("so it is better on them: 0001." in text) == bool(seen)
+            assert ("is better on the same scans: 0001." in text) == bool(seen)
 
 
 def command(*arguments):

@@ -12,6 +12,7 @@ from autosam_edge_test_datasets import write_btcv
 from autosam_edge_test_support import MODEL, write_bundle
 
 from autosam_edge.bundle import STUDENT_FILE, Bundle, bundles_of_package, open_bundles
+from autosam_edge.errors import BundleError
 from autosam_edge_training.data import LAYOUTS, prepare_dataset
 from autosam_edge_training.evaluate.seen_cases import seen_by_bundles
 
@@ -67,3 +68,11 @@ def test_weights_in_a_zip_tell_the_same(prepared, tmp_path):
         for file in filter(lambda path: path.is_file(), folder.rglob("*")):
             archive.write(file, file.relative_to(folder).as_posix())
     assert seen_by_bundles([Bundle(tmp_path / "z.edge")], prepared, "training", log=print) == ["0001"]
+
+
+def test_altered_weights_are_refused(prepared, tmp_path):
+    """They would hide what the model has seen."""
+    folder = write_bundle(tmp_path / "b.edge", {**MODEL, STUDENT_FILE: b"weights"})
+    (folder / STUDENT_FILE).write_bytes(b"altered")
+    with pytest.raises(BundleError, match="AE-BUNDLE-004"):
+        seen_by_bundles([Bundle(folder)], prepared, "training", log=print)

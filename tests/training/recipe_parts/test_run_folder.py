@@ -295,7 +295,7 @@ def test_a_folder_in_which_another_process_trains_is_refused(name, cubes, taught
     monkeypatch.setattr("autosam_edge_training.recipe_parts.run_folder._WAIT_S", 0.0)
     out, one, fabric = tmp_path / "new" / "run", recipe(name, taught), start_fabric("fp32", batch=1)
     with held_folder(out, fabric):
-        with held_folder(out, SimpleNamespace(is_global_zero=False)):
+        with held_folder(out, SimpleNamespace(is_global_zero=False, barrier=lambda: None)):
             before = list(tmp_path.rglob("*"))
         with pytest.raises(TrainingError) as caught:
             one.train(replace(one.config, seed=1), cubes, out)

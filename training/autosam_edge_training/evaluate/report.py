@@ -99,7 +99,9 @@ def remarks(summary: Mapping[str, Any]) -> list[str]:
     lines = []
     if seen := summary.get("seen"):
         names = ", ".join(seen)
-        lines.append(f"The model was trained on cases of these names, so it is better on them: {names}.")
+        lines.append(
+            f"The model was trained on cases of these names; it is better on the same scans: {names}."
+        )
     if found := summary.get("false_positives"):
         organs = ", ".join(f"{name} (cases: {f['cases']}, {f['ml']:.1f} ml)" for name, f in found.items())
         how = "count as 0" if summary.get("empty") == "challenge" else "are not in the means"

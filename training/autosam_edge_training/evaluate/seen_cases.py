@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterable
 
 from autosam_edge.bundle import STUDENT_FILE, Bundle
+from autosam_edge.error_codes import BUNDLE_ALTERED
 from autosam_edge.errors import BundleError
 from autosam_edge_training.data import Prepared, Split
 from autosam_edge_training.error_codes import CASES_SEEN
@@ -44,6 +45,9 @@ def seen_by_bundles(
 
     Args:
         bundles: What :func:`~autosam_edge.bundle.open_bundles` gives.
+
+    Raises:
+        BundleError: The weights were altered (AE-BUNDLE-004).
     """
     names: set[str] = set()
     for bundle in filter(None, bundles):
@@ -52,11 +56,16 @@ def seen_by_bundles(
             # A safetensors file begins with 8 bytes, the length of its header, and the header: JSON.
             header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
             metadata = CheckpointMetadata.parse(header.get("__metadata__", {}))
-        except (BundleError, ValueError, AttributeError):
+        except BundleError as error:
+            if error.code == BUNDLE_ALTERED.code:
+                raise
+            continue
+        except (ValueError, AttributeError):
             continue
         for dataset, cases in _seen(metadata, prepared, split):
             sentence = _sentence(f"the model {bundle.model.name}", dataset, cases, prepared, split)
-            log(f"warning: {sentence}. It is better on these than on new scans.")
+            which = "these" if dataset == prepared.dataset else "these, if they are the same scans,"
+            log(f"warning: {sentence}. It is better on {which} than on new scans.")
             names.update(cases)
     return sorted(names)
 

@@ -73,17 +73,30 @@ def held_folder(out: Path, fabric: Fabric) -> Iterator[None]:
         TrainingError: Another process trains in it (AE-TRAIN-031).
     """
     if not fabric.is_global_zero:  # the first process holds it for all
+        fabric.barrier()
         yield
         return
     made: list[Path] = []
     with contextlib.ExitStack() as stack:
         with explained():
             stack.callback(_remove_empty, made)
-            made += make_folders(out)
             try:
-                stack.enter_context(waiting_lock(out / _LOCK, seconds=_WAIT_S))
+                stack.enter_context(_lock(out, made))
             except LockedError:
                 raise RUN_IN_USE(f"another process trains in the folder {out.name}.") from None
+        fabric.barrier()
+        yield
+
+
+@contextmanager
+def _lock(out: Path, made: list[Path]) -> Iterator[None]:
+    """Make a folder and lock it, again where another process has just removed it, as its run was refused."""
+    with contextlib.ExitStack() as stack:
+        while True:
+            make_folders(out, made)
+            with contextlib.suppress(FileNotFoundError):
+                stack.enter_context(waiting_lock(out / _LOCK, seconds=_WAIT_S))
+                break
         yield
 
 
