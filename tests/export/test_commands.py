@@ -77,6 +77,7 @@ def test_no_scans_name_is_in_the_bundle(exported):
     assert [record["volume"] for record in report[0]["volumes"]] == ["scan 1"]
 
 
+@pytest.mark.slow
 def test_export_prints_one_json_object(checkpoint, scan, tmp_path):
     """For programs."""
     report = json.loads(

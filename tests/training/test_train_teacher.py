@@ -125,6 +125,7 @@ def test_without_sam_the_file_holds_everything_and_training_warns(real, cubes, t
     assert same_weights(smoke, weights)
 
 
+@pytest.mark.slow
 def test_a_vit_of_its_own_trains_everything_and_learns(cubes, tmp_path):
     """``trains: all`` needs no SAM and warns of nothing; in 40 steps it begins to find the liver."""
     schedule = Schedule(steps=40, lr=3e-3, warmup=0.1, decay="cosine", batch=2)

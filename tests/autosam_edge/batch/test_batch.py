@@ -379,9 +379,8 @@ def test_no_path_and_no_name_of_a_patient_is_in_what_is_shown(scans, tmp_path):
     assert str(scans) in (out / "organs.csv").read_text()
 
 
-@pytest.mark.parametrize(
-    "killed", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["whole", "killed"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("killed", [False, True], ids=["whole", "killed"])
 def test_a_dask_cluster_gives_the_same_table(scans, tmp_path, monkeypatch, killed):
     distributed = pytest.importorskip("distributed")
     local, cluster = tmp_path / "local", tmp_path / "cluster"

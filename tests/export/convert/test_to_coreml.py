@@ -131,7 +131,12 @@ def test_every_precision_of_a_transformer_is_the_student_in_its_size(target):
 
 
 @pytest.mark.parametrize(
-    ("target", "precision"), [("coreml-2d", "fp16"), ("coreml-ios18", "fp16"), ("coreml-ios18", "palette4")]
+    ("target", "precision"),
+    [
+        pytest.param("coreml-2d", "fp16", marks=pytest.mark.slow),
+        ("coreml-ios18", "fp16"),
+        ("coreml-ios18", "palette4"),
+    ],
 )
 def test_other_packages_are_the_student(pocket, target, precision):
     """On planes, and with iOS 18's storage."""
@@ -147,6 +152,7 @@ def test_a_transformer_is_the_student(windows):
     assert program.operators["softmax"] > 0
 
 
+@pytest.mark.slow
 def test_the_position_bias_stays_a_gather(windows):
     """The tables are stored, not the biases gathered from them, each of which takes many times as much."""
     files = windows.package("coreml", "fp16")
@@ -188,6 +194,7 @@ def folded():
     return Interpreter(files).operators, len(files[WEIGHTS])
 
 
+@pytest.mark.slow
 def test_constants_are_folded_unless_they_grow(monkeypatch):
     """The gather is not folded; the product and the matrix, no larger than their inputs, are."""
     honest = coreml_tools._should_fold

@@ -174,6 +174,7 @@ def test_only_the_layers_of_the_plan_get_eight_bits(layers, names, count):
     assert operators.count("aten.conv2d.default") == 7
 
 
+@pytest.mark.slow
 def test_int8_is_small_and_close(layers, tile):
     """Less than half the size of the weights, all work delegated, logits within 3 %."""
     small = TARGETS["executorch"].convert(planned(layers, "1"), "int8")

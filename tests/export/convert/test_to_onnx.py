@@ -166,7 +166,7 @@ def program_of(name, options):
 
 
 @pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
-@pytest.mark.parametrize("name", ["swinunetr", "pocketnet"])
+@pytest.mark.parametrize("name", [pytest.param("swinunetr", marks=pytest.mark.slow), "pocketnet"])
 def test_the_preflight_lets_students_pass(target, name):
     """In the form that the target asks for."""
     if (target.name, name) == ("onnx-2d", "swinunetr"):
