@@ -51,6 +51,15 @@ def write_btcv(folder, numbers=("0001", "0002", "0007", "0035"), *, images="imag
     return folder
 
 
+def prepare_btcv(root, *numbers):
+    """What is prepared in ``out`` of the BTCV in ``data``; with numbers, of a new one with these cases."""
+    from autosam_edge_training.data import LAYOUTS, prepare_dataset
+
+    if numbers:
+        write_btcv(root / "data", numbers)
+    return prepare_dataset(LAYOUTS["btcv"](root / "data"), root / "out")
+
+
 def write_partial(folder):
     """Three scans in the layout ``partial``: all organs and unknown voxels, the liver alone, no labels."""
     cases = {"all": list(range(1, 14)), "liver": [6], "none": []}

@@ -14,8 +14,7 @@ from autosam_edge.bundle import open_bundle
 from autosam_edge.cli.options import AsJson, BundleOption, FileOut, Scan, Series, named_paths
 from autosam_edge.cli.progress import Stages
 from autosam_edge.cli.tables import new_table, show
-from autosam_edge.error_codes import DATA_LABELS_DIFFER, OUTPUT_IN_INPUT, OUTPUT_OCCUPIED
-from autosam_edge.errors import InputError
+from autosam_edge.error_codes import OUTPUT_IN_INPUT, OUTPUT_OCCUPIED
 from autosam_edge.measurements import dice
 from autosam_edge.read_scan import input_path, read
 from autosam_edge.system.atomic_files import write_file
@@ -84,20 +83,13 @@ def montage(
 
 def _read_column(name: str, path: Path, grid: Grid, organs: Mapping[int, str]) -> npt.NDArray[np.uint8]:
     """Labels of one column; an error names it by its heading, as the files often share one name."""
-    from autosam_edge.formats.label_image import read_named_labels
+    from autosam_edge.formats.label_image import naming_labels, read_named_labels
 
-    try:
+    with naming_labels(
+        f'the labels of "{name}"', "Give labels of this scan, such as its segmentation.nii.gz."
+    ):
         remedy = "Give `--bundle` with the model that made them."
         return read_named_labels(path, grid, organs, "they and the scan", remedy)
-    except InputError as error:
-        # A file that cannot be read at all may be the right one, and so may one of another model.
-        remedy = (
-            error.remedy
-            if "-INPUT-" in error.code or error.code == DATA_LABELS_DIFFER.code
-            else "Give labels of this scan, such as its segmentation.nii.gz."
-        )
-        message = f'the labels of "{name}": {error.message}'
-        raise type(error)(error.code, message, remedy=remedy) from error
 
 
 def _check_inputs_stay(out: Path, source: Path, labels: Iterable[Path]) -> None:

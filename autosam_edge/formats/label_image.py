@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import nibabel as nib
@@ -18,7 +19,7 @@ from autosam_edge.labels import total_segmentator_name
 from autosam_edge.volume import RESEARCH_USE
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     import numpy.typing as npt
@@ -93,6 +94,24 @@ def read_named_labels(
                 remedy=f"{remedy} If you have changed its numbers, save it without its header extension.",
             )
     return read_labels(path, grid, max(names) + 1, what)
+
+
+@contextmanager
+def naming_labels(subject: str, remedy: str) -> Iterator[None]:
+    """Let the errors of a block name the labels, with a remedy for labels in place of that for a scan.
+
+    The remedy stays where a file cannot be read at all or is of another model: it may be the right one.
+
+    Args:
+        subject: The labels, such as ``the prediction 0035.nii.gz``.
+        remedy: What helps if the labels do not belong to the scan.
+    """
+    try:
+        yield
+    except InputError as error:
+        is_kept = "-INPUT-" in error.code or error.code == DATA_LABELS_DIFFER.code
+        message = f"{subject}: {error.message}"
+        raise type(error)(error.code, message, remedy=error.remedy if is_kept else remedy) from error
 
 
 def _stored_names(path: Path) -> dict[int, str]:

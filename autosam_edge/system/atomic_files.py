@@ -128,11 +128,9 @@ def staged_results(target: Path, names: Sequence[str]) -> Iterator[Path]:
         OutputError: The folder cannot be written (AE-OUTPUT-001), the disk is full (-003), or another process
             blocks the folder (-007). Nothing is left behind.
     """
-    made_parents: list[Path] = []
     with explained():
         target = target.absolute()
-        try:
-            make_folders(target.parent, made_parents)
+        with made_folders(target.parent):
             sweep(target.parent)
             # Inside the folder when it exists, as it may be a mount point: a rename stays on one file system.
             with new_stage(target if target.is_dir() else target.parent) as stage:
@@ -143,11 +141,6 @@ def staged_results(target: Path, names: Sequence[str]) -> Iterator[Path]:
                     publish(stage, names)
                 else:
                     _publish_folder(stage / NEW, target, names)
-        finally:
-            if not target.exists():
-                with contextlib.suppress(OSError):  # another process may have put something there
-                    for parent in reversed(made_parents):
-                        parent.rmdir()
 
 
 def refuse_occupied(out: Path, *, unless: str | None = None) -> None:
@@ -217,11 +210,19 @@ def _note_published() -> None:
     _published = True
 
 
-def make_folders(folder: Path, made: list[Path]) -> None:
-    """Make a folder and its parents; add those that were missing to ``made``, outermost first."""
-    for parent in [parent for parent in (*reversed(folder.parents), folder) if not parent.exists()]:
-        parent.mkdir(exist_ok=True)
-        made.append(parent)
+@contextmanager
+def made_folders(folder: Path) -> Iterator[None]:
+    """Make a folder and its parents; at the end of the block, those that are new and empty go."""
+    made: list[Path] = []
+    try:
+        for parent in [parent for parent in (*reversed(folder.parents), folder) if not parent.exists()]:
+            parent.mkdir(exist_ok=True)
+            made.append(parent)
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # one that holds something stays, and so do those around it
+            for parent in reversed(made):
+                parent.rmdir()
 
 
 def _publish_folder(made: Path, target: Path, names: Sequence[str]) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 import pydicom
 import pytest
 from autosam_edge_test_browser_files import NAMES, write_here
+from autosam_edge_test_web import SCAN
 from pydicom.uid import generate_uid
 
 from autosam_edge import open_bundle, open_session, read
@@ -27,7 +28,6 @@ from autosam_edge_export.web.third_party import ThirdParty, pinned_files
 
 pytestmark = pytest.mark.slow
 
-SCAN = Path(__file__).parents[4] / "shared" / "data" / "tcga-ov-abdomen"
 SOFTWARE_GPU = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"]
 Found = dict[str, Any]
 

@@ -10,12 +10,10 @@ from __future__ import annotations
 import base64
 import contextlib
 import functools
-import http.server
 import json
 import os
 import shutil
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,6 +22,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+from autosam_edge_test_web import SCAN, SiteHandler, serving
 
 from autosam_edge import open_session, read
 from autosam_edge.system.machine import describe_machine
@@ -36,7 +35,6 @@ pytestmark = [
     ),  # files that marionette leaves open
 ]
 
-SCAN = Path(__file__).parents[4] / "shared" / "data" / "tcga-ov-abdomen"
 MINI_BROWSER = "/usr/lib/x86_64-linux-gnu/webkit2gtk-4.1/MiniBrowser"
 READY = "return document.getElementById('ready')?.classList.contains('done')"
 ENDED = "return !document.getElementById('result').hidden || !document.getElementById('failure').hidden"
@@ -72,12 +70,12 @@ reader.readAsDataURL(saved.get(links[0].href));
 """
 
 
-class _Host(http.server.SimpleHTTPRequestHandler):
+class _Host(SiteHandler):
     """The site without headers of isolation, and the real scan in `/scan/`, also when the site is away."""
 
     is_away = False
 
-    def do_GET(self) -> None:
+    def do_GET(self) -> None:  # noqa: N802  the name in the base class
         if _Host.is_away and not self.path.startswith("/scan/"):
             self.send_error(503)
             return
@@ -85,12 +83,6 @@ class _Host(http.server.SimpleHTTPRequestHandler):
 
     def translate_path(self, path: str) -> str:
         return str(SCAN / Path(path).name) if path.startswith("/scan/") else super().translate_path(path)
-
-    def guess_type(self, path: object) -> str:
-        return "text/javascript" if str(path).endswith(".mjs") else super().guess_type(str(path))
-
-    def log_request(self, code: object = "-", size: object = "-") -> None:
-        """Nothing: every request would be a line."""
 
 
 @contextlib.contextmanager
@@ -171,16 +163,11 @@ def seen(request, exported, tmp_path_factory) -> dict[str, Any]:
         pytest.skip("the real scan is not here")
     folder = tmp_path_factory.mktemp("browser")
     _Host.is_away = False
-    handler = functools.partial(_Host, directory=str(exported))
-    with (
-        BROWSERS[request.param](folder) as browser,
-        http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server,
-    ):
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        browser.navigate(f"http://127.0.0.1:{server.server_port}/")
+    with BROWSERS[request.param](folder) as browser, serving(exported, _Host) as address:
+        browser.navigate(address)
         _wait(browser, READY)
         _Host.is_away = True
-        browser.navigate(f"http://127.0.0.1:{server.server_port}/index.html")
+        browser.navigate(f"{address}index.html")
         _wait(browser, READY)
         browser.execute_script(WATCH)
         names = json.dumps(sorted(path.name for path in SCAN.glob("*.dcm")))
@@ -196,7 +183,6 @@ def seen(request, exported, tmp_path_factory) -> dict[str, Any]:
         }
         assert "organs found" in found["text"], found["text"]
         name, content = browser.execute_async_script(SAVED)
-        server.shutdown()
     (folder / name).write_bytes(base64.b64decode(content))
     labels = np.asarray(nib.load(folder / name).dataobj).T
     native = open_session(engine="onnx", precision="fp32", tier="fast").segment(read(SCAN)).labels

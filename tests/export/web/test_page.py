@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import functools
-import http.server
 import importlib.resources
 import json
 import shutil
 import subprocess
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from autosam_edge_test_web import serving
 
 from autosam_edge.strict_json import build
 from autosam_edge_benchmarks.rows.row import BenchRow
@@ -24,15 +22,6 @@ WIDTHS = ("360", "390", "820", "1280", "820-light", "1280-light")
 
 BLOCKED_MS = 100
 """No task of the page's own thread may take longer during a run."""
-
-
-class _Handler(http.server.SimpleHTTPRequestHandler):
-    def guess_type(self, path: object) -> str:
-        """Modules must be of a type of JavaScript, which not every system knows."""
-        return "text/javascript" if str(path).endswith(".mjs") else super().guess_type(str(path))
-
-    def log_request(self, code: object = "-", size: object = "-") -> None:
-        """Nothing: every request would be a line."""
 
 
 @pytest.fixture(scope="session")
@@ -53,11 +42,8 @@ def site(tmp_path_factory: pytest.TempPathFactory, node_modules: Path) -> Path:
 @pytest.fixture(scope="session")
 def url(site: Path) -> Iterator[str]:
     """Address of the page on a server without headers of isolation."""
-    handler = functools.partial(_Handler, directory=str(site))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/"
-        server.shutdown()
+    with serving(site) as address:
+        yield address
 
 
 @pytest.fixture(scope="session")

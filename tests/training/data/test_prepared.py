@@ -12,6 +12,7 @@ import pytest
 pytest.importorskip("scipy")
 from autosam_edge_test_datasets import (
     code_of,
+    prepare_btcv,
     scan_and_labels,
     write_amos,
     write_array,
@@ -42,14 +43,14 @@ def made(tmp_path_factory):
     """A small BTCV and what was prepared of it; not to be changed."""
     root = tmp_path_factory.mktemp("btcv")
     write_btcv(root / "data")
-    return prepare_dataset(LAYOUTS["btcv"](root / "data"), root / "out")
+    return prepare_btcv(root)
 
 
 @pytest.fixture
 def own(tmp_path):
     """The same, for a test to break."""
     write_btcv(tmp_path / "data")
-    return prepare_dataset(LAYOUTS["btcv"](tmp_path / "data"), tmp_path / "out")
+    return prepare_btcv(tmp_path)
 
 
 def left_over(folder):

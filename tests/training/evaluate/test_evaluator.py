@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("monai")
-from autosam_edge_test_datasets import code_of, scan_and_labels, write_array, write_btcv
+from autosam_edge_test_datasets import code_of, prepare_btcv, scan_and_labels, write_array, write_btcv
 from typer.testing import CliRunner
 
 from autosam_edge.cli import app
@@ -29,9 +29,7 @@ from autosam_edge_training.evaluate.scores import read_csv
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
     """A small BTCV with two test cases; not to be changed."""
-    root = tmp_path_factory.mktemp("btcv")
-    write_btcv(root / "data", ("0001", "0035", "0036"))
-    return prepare_dataset(LAYOUTS["btcv"](root / "data"), root / "out")
+    return prepare_btcv(tmp_path_factory.mktemp("btcv"), "0001", "0035", "0036")
 
 
 def truth_of(volume):
@@ -130,7 +128,7 @@ def test_a_prediction_that_is_none_is_refused(predict, code, prepared):
 def test_a_label_that_changed_since_is_refused(tmp_path):
     """The evaluator reads the files that were prepared, or none."""
     write_btcv(tmp_path / "data", ("0001", "0035"))
-    prepared = prepare_dataset(LAYOUTS["btcv"](tmp_path / "data"), tmp_path / "out")
+    prepared = prepare_btcv(tmp_path)
     write_array(tmp_path / "data" / "labelsTr" / "label0035.nii.gz", np.zeros_like(scan_and_labels(35)[1]))
     with pytest.raises(InputError) as caught:
         evaluate_predictions(truth_of, prepared, "test", method="m")
@@ -148,7 +146,7 @@ def test_a_tilted_case_is_not_scored(tmp_path):
         leaning = np.array(image.affine)
         leaning[2, 1] = 0.5
         nib.save(nib.Nifti1Image(np.asarray(image.dataobj), leaning), path)
-    prepared = prepare_dataset(LAYOUTS["btcv"](tmp_path / "data"), tmp_path / "out")
+    prepared = prepare_btcv(tmp_path)
     with pytest.raises(InputError, match="case 0035 are tilted"):
         evaluate_predictions(truth_of, prepared, "test", method="m")
 
@@ -216,7 +214,7 @@ def test_an_organ_that_the_truth_lacks(tmp_path):
     write_btcv(tmp_path / "data", ("0001", "0035"))
     no_liver = np.where(scan_and_labels(35)[1] == 6, 0, scan_and_labels(35)[1]).astype(np.uint8)
     write_array(tmp_path / "data" / "labelsTr" / "label0035.nii.gz", no_liver)
-    prepared = prepare_dataset(LAYOUTS["btcv"](tmp_path / "data"), tmp_path / "out")
+    prepared = prepare_btcv(tmp_path)
     write_array(tmp_path / "net" / "0035.nii.gz", scan_and_labels(35)[1])
     (liver,) = [s for s in evaluate_method(tmp_path / "net", prepared, "test")[0] if s.organ == "liver"]
     assert math.isnan(liver.dice)

@@ -8,21 +8,18 @@ import zipfile
 import pytest
 
 pytest.importorskip("monai")
-from autosam_edge_test_datasets import write_btcv
+from autosam_edge_test_datasets import prepare_btcv
 from autosam_edge_test_support import MODEL, write_bundle
 
 from autosam_edge.bundle import STUDENT_FILE, Bundle, bundles_of_package, open_bundles
 from autosam_edge.errors import BundleError
-from autosam_edge_training.data import LAYOUTS, prepare_dataset
 from autosam_edge_training.evaluate.seen_cases import seen_by_bundles
 
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
     """A small BTCV: one case of the training, one of the validation, one of the test; not to be changed."""
-    root = tmp_path_factory.mktemp("btcv")
-    write_btcv(root / "data", ("0001", "0007", "0035"))
-    return prepare_dataset(LAYOUTS["btcv"](root / "data"), root / "out")
+    return prepare_btcv(tmp_path_factory.mktemp("btcv"), "0001", "0007", "0035")
 
 
 @pytest.mark.parametrize(

@@ -233,8 +233,10 @@ def compare(
 
 
 def _show_comparison(result: JsonObject) -> None:
+    from autosam_edge_training.evaluate.significance import MEANS
+
     words = "metric", "against"
-    numbers = "mean of pairs, ours", "mean of pairs, other", "pairs", "zeros", "p", "p, Holm"
+    numbers = *MEANS, "pairs", "zeros", "p", "p, Holm"
     title = f"{result['ours']} on {result['dataset']}, paired by {result['unit'].replace('_', ' and ')}"
     table = new_table(title, *words, *numbers, words=words)
     for c in result["comparisons"]:

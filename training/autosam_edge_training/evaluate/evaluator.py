@@ -10,9 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from autosam_edge.ct_grid import LEAST_TILT_DEG
-from autosam_edge.error_codes import DATA_LABELS_DIFFER, GRIDS_DIFFER, NIFTI_GRID_INVALID
-from autosam_edge.errors import InputError
-from autosam_edge.formats.label_image import as_labels, read_labels, read_named_labels
+from autosam_edge.error_codes import GRIDS_DIFFER, NIFTI_GRID_INVALID
+from autosam_edge.formats.label_image import as_labels, naming_labels, read_labels, read_named_labels
 from autosam_edge.formats.nifti import read_nifti, write_nifti
 from autosam_edge.labels import total_segmentator_name
 from autosam_edge.session import Session
@@ -183,13 +182,8 @@ def from_files(folder: Path, entries: Sequence[Entry], names: Sequence[str]) -> 
     def predict(volume: Volume) -> npt.NDArray[np.uint8]:
         path = files[volume.source.files[0]]
         remedy = f"Give the model of {path.name} as `--bundle`: it is scored by names."
-        try:
+        with naming_labels(f"the prediction {path.name}", _REMEDY):
             return read_named_labels(path, volume.grid, organs, "it and its image", remedy)
-        except InputError as error:
-            message = f"the prediction {path.name}: {error.message}"
-            kept = "-INPUT-" in error.code or error.code == DATA_LABELS_DIFFER.code
-            remedy = error.remedy if kept else _REMEDY
-            raise type(error)(error.code, message, remedy=remedy) from error
 
     return predict
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import io
 from collections.abc import Callable, Iterable
 
 from autosam_edge.bundle import STUDENT_FILE, Bundle
@@ -11,7 +11,7 @@ from autosam_edge.errors import BundleError
 from autosam_edge_training.data import Prepared, Split
 from autosam_edge_training.error_codes import CASES_SEEN
 from autosam_edge_training.evaluate.evaluator import split_entries
-from autosam_edge_training.networks.checkpoint_metadata import CheckpointMetadata
+from autosam_edge_training.networks.checkpoint_metadata import CheckpointMetadata, read_header
 
 
 def refuse_seen(name: str, metadata: CheckpointMetadata, prepared: Prepared, split: Split) -> None:
@@ -52,15 +52,13 @@ def seen_by_bundles(
     names: set[str] = set()
     for bundle in filter(None, bundles):
         try:
-            data = bundle.read(STUDENT_FILE)
-            # A safetensors file begins with 8 bytes, the length of its header, and the header: JSON.
-            header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+            _, header = read_header(io.BytesIO(bundle.read(STUDENT_FILE)))
             metadata = CheckpointMetadata.parse(header.get("__metadata__", {}))
         except BundleError as error:
             if error.code == BUNDLE_ALTERED.code:
                 raise
             continue
-        except (ValueError, AttributeError):
+        except (ValueError, OverflowError, AttributeError):
             continue
         for dataset, cases in _seen(metadata, prepared, split):
             sentence = _sentence(f"the model {bundle.model.name}", dataset, cases, prepared, split)

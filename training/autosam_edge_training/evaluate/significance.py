@@ -254,7 +254,8 @@ def _not_same_data(why: str) -> AutosamEdgeError:
     return SCORES_NOT_PAIRED(f"the scores cannot be paired: {why}.")
 
 
-_MEANS = "mean of pairs, ours", "mean of pairs, other"
+MEANS = "mean of pairs, ours", "mean of pairs, other"
+"""Headings of the means in a comparison."""
 
 
 def comparison_csv(result: Mapping[str, Any]) -> str:
@@ -276,7 +277,7 @@ def comparison_markdown(result: Mapping[str, Any]) -> str:
             "",
             f"## {metric}{star}",
             "",
-            f"| against | {' | '.join(_MEANS)} | difference | pairs | zeros | p | p, Holm | |",
+            f"| against | {' | '.join(MEANS)} | difference | pairs | zeros | p | p, Holm | |",
             "|---" * 9 + "|",
         ]
         for c in result["comparisons"]:

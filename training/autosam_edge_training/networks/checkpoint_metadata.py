@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -164,15 +164,20 @@ def write_network(path: Path, state: dict[str, Tensor], metadata: CheckpointMeta
         mode = stage.stat().st_mode  # by the umask; save_file's is for the owner only
         save_file(state, stage, metadata=strings)
         stage.chmod(mode)
-        # save_file writes the metadata in random order, and the file's hash names the network elsewhere. The
-        # file begins with 8 bytes, the length of its header, and the header: JSON, padded with blanks.
+        # save_file writes the metadata in random order, and the file's hash names the network elsewhere.
         with stage.open("r+b") as file:
-            length = int.from_bytes(file.read(8), "little")
-            header = {**json.loads(file.read(length)), "__metadata__": strings}
+            length, header = read_header(file)
+            header = {**header, "__metadata__": strings}
             text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode().ljust(length)
             assert len(text) == length
             file.seek(8)
             file.write(text)
+
+
+def read_header(file: BinaryIO) -> tuple[int, JsonObject]:
+    """Length and content of the header of a safetensors file: 8 bytes with the length, then JSON."""
+    length = int.from_bytes(file.read(8), "little")
+    return length, json.loads(file.read(length))
 
 
 def join_datasets(parts: Iterable[Mapping[str, Iterable[str]]]) -> dict[str, tuple[str, ...]]:

@@ -17,7 +17,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -37,7 +37,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from autosam_edge import __version__
 from autosam_edge.bundle import STUDENT_FILE
-from autosam_edge.system.atomic_files import explained, make_folders, staged_file, write_file
+from autosam_edge.system.atomic_files import explained, made_folders, staged_file, write_file
 from autosam_edge.system.file_lock import LockedError, waiting_lock
 from autosam_edge.system.machine import describe_machine, machine_in_words
 from autosam_edge.system.memory import peak_mb
@@ -76,35 +76,23 @@ def held_folder(out: Path, fabric: Fabric) -> Iterator[None]:
         fabric.barrier()
         yield
         return
-    made: list[Path] = []
     with contextlib.ExitStack() as stack:
         with explained():
-            stack.callback(_remove_empty, made)
             try:
-                stack.enter_context(_lock(out, made))
+                _lock(out, stack)
             except LockedError:
                 raise RUN_IN_USE(f"another process trains in the folder {out.name}.") from None
         fabric.barrier()
         yield
 
 
-@contextmanager
-def _lock(out: Path, made: list[Path]) -> Iterator[None]:
+def _lock(out: Path, stack: contextlib.ExitStack) -> None:
     """Make a folder and lock it, again where another process has just removed it, as its run was refused."""
-    with contextlib.ExitStack() as stack:
-        while True:
-            make_folders(out, made)
-            with contextlib.suppress(FileNotFoundError):
-                stack.enter_context(waiting_lock(out / _LOCK, seconds=_WAIT_S))
-                break
-        yield
-
-
-def _remove_empty(folders: Sequence[Path]) -> None:
-    """Remove new folders, the innermost first, up to one that holds something."""
-    with contextlib.suppress(OSError):
-        for folder in reversed(folders):
-            folder.rmdir()
+    while True:
+        stack.enter_context(made_folders(out))
+        with contextlib.suppress(FileNotFoundError):
+            stack.enter_context(waiting_lock(out / _LOCK, seconds=_WAIT_S))
+            return
 
 
 class RunFolder:
