@@ -131,7 +131,8 @@ def _firefox(tmp_path: Path) -> Iterator[Any]:
     marionette = pytest.importorskip("marionette_driver.marionette")
     if shutil.which("firefox-esr") is None:
         pytest.skip("firefox-esr is not installed: apt-get install firefox-esr")
-    browser = marionette.Marionette(bin=shutil.which("firefox-esr"), headless=True)
+    log = str(tmp_path / "gecko.log")  # in the working folder otherwise
+    browser = marionette.Marionette(bin=shutil.which("firefox-esr"), headless=True, gecko_log=log)
     browser.start_session({"timeouts": {"script": 60_000}})
     try:
         browser.version = browser.session_capabilities["browserVersion"]
