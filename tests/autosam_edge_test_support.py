@@ -5,14 +5,15 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from autosam_edge.dicom.read import read_dicom
-from autosam_edge.errors import InputError
+from autosam_edge.errors import AutosamEdgeError, ErrorCode, InputError
 from autosam_edge.labels import BTCV_LABELS
 from autosam_edge.manifest import SCHEMA_VERSION
 from autosam_edge.model import InputContract, Model
@@ -124,6 +125,17 @@ def refusal(root: Path, **options: Any) -> InputError:
     assert not [secret for secret in SECRETS if secret in text]
     assert str(root) not in text
     return caught.value
+
+
+@contextmanager
+def refused(code: str, match: str | None = None) -> Iterator[pytest.ExceptionInfo[AutosamEdgeError]]:
+    """The block raises the error of this code; it is one line and names no folder of the machine."""
+    with pytest.raises(ErrorCode(code, "", "").kind, match=match) as caught:
+        yield caught
+    text = str(caught.value)
+    assert caught.value.code == code
+    assert "\n" not in text
+    assert "/tmp" not in text
 
 
 def unframed(text: str) -> str:

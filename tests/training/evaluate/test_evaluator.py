@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 pytest.importorskip("monai")
-from autosam_edge_test_datasets import code_of, prepare_btcv, scan_and_labels, write_array, write_btcv
+from autosam_edge_test_datasets import prepare_btcv, scan_and_labels, write_array, write_btcv
+from autosam_edge_test_support import refused
 from typer.testing import CliRunner
 
 from autosam_edge.cli import app
@@ -99,16 +100,14 @@ def test_organs_are_matched_by_name(prepared):
 
 def test_nothing_in_common_is_refused(prepared):
     """A lung model on an abdomen."""
-    with pytest.raises(InputError) as caught:
+    with refused("AE-DATA-011"):
         evaluate_predictions(truth_of, prepared, "test", method="m", names=["background", "lung"])
-    assert code_of(caught) == "AE-DATA-011"
 
 
 def test_an_empty_split_is_refused(prepared):
     """There is no validation case."""
-    with pytest.raises(InputError) as caught:
+    with refused("AE-DATA-005"):
         evaluate_predictions(truth_of, prepared, "validation", method="m")
-    assert code_of(caught) == "AE-DATA-005"
 
 
 @pytest.mark.parametrize(
@@ -120,9 +119,8 @@ def test_an_empty_split_is_refused(prepared):
 )
 def test_a_prediction_that_is_none_is_refused(predict, code, prepared):
     """Another shape, labels that nobody knows."""
-    with pytest.raises(InputError) as caught:
+    with refused(code):
         evaluate_predictions(predict, prepared, "test", method="m")
-    assert code_of(caught) == code
 
 
 def test_a_label_that_changed_since_is_refused(tmp_path):
@@ -130,9 +128,8 @@ def test_a_label_that_changed_since_is_refused(tmp_path):
     write_btcv(tmp_path / "data", ("0001", "0035"))
     prepared = prepare_btcv(tmp_path)
     write_array(tmp_path / "data" / "labelsTr" / "label0035.nii.gz", np.zeros_like(scan_and_labels(35)[1]))
-    with pytest.raises(InputError) as caught:
+    with refused("AE-DATA-008"):
         evaluate_predictions(truth_of, prepared, "test", method="m")
-    assert code_of(caught) == "AE-DATA-008"
 
 
 def test_a_tilted_case_is_not_scored(tmp_path):

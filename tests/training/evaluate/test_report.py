@@ -8,7 +8,8 @@ import math
 import pytest
 
 pytest.importorskip("monai")
-from autosam_edge.errors import OutputError
+from autosam_edge_test_support import refused
+
 from autosam_edge_training.evaluate.report import as_markdown, report, summarize, write_results
 from autosam_edge_training.evaluate.scores import METRICS, Score, read_csv
 
@@ -72,8 +73,7 @@ def test_no_mean_is_shown_as_such():
 def test_a_folder_that_cannot_be_written_is_an_error_of_ours(tmp_path):
     """A file lies where the folder should be."""
     (tmp_path / "out").write_text("x")
-    with pytest.raises(OutputError) as caught:
+    with refused("AE-OUTPUT-001"):
         write_results(
             tmp_path / "out", rows(("1", "liver", 0.5)), {**summarize([]), "method": "m", "data": "d"}
         )
-    assert caught.value.code == "AE-OUTPUT-001"
