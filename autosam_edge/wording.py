@@ -7,7 +7,7 @@ import re
 _SAME = (
     "accept_implausible allow_gap absent_organ assume_hu bundle cache checkpoint data download engine "
     "ignore_frame_of_reference init interpreted_tiles labels method out patch precision predictions pyodide "
-    "require_signature sam series target teacher threads tier workers"
+    "require_signature sam series target threads tier workers"
 )
 OPTIONS = {name: "--" + name.replace("_", "-") for name in _SAME.split()} | {
     "calibration": "--calibrate",
@@ -18,6 +18,7 @@ OPTIONS = {name: "--" + name.replace("_", "-") for name in _SAME.split()} | {
     "precisions": "--precision",
     "spacing_mm": "--spacing",
     "targets": "--target",
+    "teachers": "--teacher",
     "time_budget_s": "--time-budget",
     "volumes": "--volume",
 }

@@ -31,10 +31,8 @@ SPACING_MM = (3.0, 3.0, 3.0)
 NAMES = ("background", "liver", "spleen")
 HU = (-60, 100, 200)  # of each class: the image tells the truth
 PLAIN = {"flip": 0.0, "rotate": 0.0, "scale": 0.0}
-UNET = {
-    "student": "monai:UNet",
-    "arguments": {"channels": [4, 8], "strides": [2], "norm": "instance", "dropout": 0.1},
-}
+NO_DROPOUT = {"channels": [4, 8], "strides": [2], "norm": "instance"}
+UNET = {"student": "monai:UNet", "arguments": {**NO_DROPOUT, "dropout": 0.1}}
 TIME_AND_MEMORY = {"seconds_per_step", "peak_memory_mb"}
 
 
@@ -85,16 +83,13 @@ def prepare_boxes(
     return folder / "prepared"
 
 
-def prepare_unlabeled(folder: Path, *, spacing_mm: tuple[float, float, float] = SPACING_MM) -> Path:
+def prepare_unlabeled(
+    folder: Path, *, name: str = "strange", seed: int = 7, spacing_mm: tuple[float, float, float] = SPACING_MM
+) -> Path:
     """A prepared folder of one such scan that nobody labeled."""
-    pair = replace(write_boxes(folder / "scans", "strange", 7), label=None, known=())
-    listing = Listing(
-        "partial",
-        folder / "scans",
-        NAMES,
-        BTCV_INTENSITY,
-        {"training": (pair,), "validation": (), "test": ()},
-    )
+    pair = replace(write_boxes(folder / "scans", name, seed), label=None, known=())
+    splits = {"training": [pair], "validation": [], "test": []}
+    listing = Listing("partial", folder / "scans", NAMES, BTCV_INTENSITY, splits)
     prepare_dataset(listing, folder / "prepared", targets="occupancy", spacing_mm=spacing_mm)
     return folder / "prepared"
 
@@ -149,7 +144,7 @@ class Recipe:
 def recipe(name: str, teacher: Path) -> Recipe:
     """``student``, ``teacher`` or ``distill``; ``teacher`` is what a distillation learns from."""
     if name == "distill":
-        return Recipe(("distill",), distill_config(), partial(train_student.train, teacher=teacher))
+        return Recipe(("distill",), distill_config(), partial(train_student.train, teachers=[teacher]))
     module, config = {
         "student": (train_student, student_config()),
         "teacher": (train_teacher, teacher_config()),

@@ -18,17 +18,11 @@ def cubes(tmp_path_factory):
 @pytest.fixture(scope="session")
 def taught(cubes, tmp_path_factory):
     """A student that learned the boxes: what others are taught by. Not to be changed."""
-    from autosam_edge_test_recipes import UNET, changed, student_config
+    from autosam_edge_test_recipes import NO_DROPOUT, changed, student_config
 
     from autosam_edge_training import train_student
 
-    config = changed(
-        student_config(
-            ema=0.0, validate_every=100, **{**UNET, "arguments": {**UNET["arguments"], "dropout": 0.0}}
-        ),
-        "schedule",
-        steps=30,
-    )
+    config = changed(student_config(ema=0.0, validate_every=100, arguments=NO_DROPOUT), "schedule", steps=30)
     return train_student.train(config, cubes, tmp_path_factory.mktemp("taught") / "run")
 
 

@@ -20,6 +20,9 @@ Unit = Literal["case_organ", "case"]
 Reduction = Literal["voxel", "element"]
 """Mean of the distillation loss: over the voxels (classes summed), or over all elements."""
 
+RunKind = Literal["student", "distill", "teacher"]
+"""What a run trains: a student on labels alone, a student with a teacher, or the AutoSAM teacher."""
+
 Distance = Literal["squared", "divergence", "labels"]
 """How far a student is from its teacher: equation 2 of the paper, the Kullback-Leibler divergence, or the
 segmentation loss with the teacher's probabilities in place of the labels."""

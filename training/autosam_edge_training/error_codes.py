@@ -110,7 +110,7 @@ CACHE_DIFFERS = ErrorCode(
 SAM_FILE_MISSING = ErrorCode(
     "AE-TRAIN-010",
     "there is no readable file at the path of the SAM checkpoint",
-    "Check `sam.path`; the message names the public files.",
+    "Check the path; the message names the public files.",
 )
 PICKLE_UNSAFE = ErrorCode(
     "AE-TRAIN-011",
@@ -121,11 +121,6 @@ CHECKPOINT_DAMAGED = ErrorCode(
     "AE-TRAIN-012",
     "a checkpoint is damaged, or is not a table of tensors by name",
     "Copy or download it again.",
-)
-SAM_HASH_DIFFERS = ErrorCode(
-    "AE-TRAIN-013",
-    "the SAM checkpoint's SHA-256 is not the one that the recipe asks for",
-    "Give the right file, or correct `sam.sha256`.",
 )
 SAM_SIZE_DIFFERS = ErrorCode(
     "AE-TRAIN-014",

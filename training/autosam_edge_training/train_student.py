@@ -22,7 +22,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from autosam_edge.bundle import STUDENT_FILE
-from autosam_edge_training.choices import Distance, Reduction
+from autosam_edge_training.choices import Distance, Reduction, RunKind
 from autosam_edge_training.data import Prepared
 from autosam_edge_training.error_codes import RECIPE_INVALID
 from autosam_edge_training.networks.checkpoint import network_sha256, read_metadata
@@ -97,10 +97,9 @@ def train(
     data: Path,
     out: Path,
     *,
-    teacher: Path | None = None,
+    teachers: Sequence[Path] = (),
     sam: Path | None = None,
     cache: Path | None = None,
-    ensemble: Sequence[Path] = (),
     extra: Sequence[Path] = (),
     init: Path | None = None,
     workers: int = 0,
@@ -108,11 +107,10 @@ def train(
     """Train a student; a run that was stopped resumes from the last checkpoint in ``out``.
 
     Args:
-        teacher: Weights file of the teacher, an AutoSAM teacher or another student; None trains on the labels
-            alone.
-        cache: Folder of the teacher's cached probabilities; None runs the teacher at every step, on the patch
-            that the student sees, intensity augmentation included.
-        ensemble: Further teachers, whose mean with the first one was cached.
+        teachers: Weights files of the teachers, AutoSAM teachers or other students, or the one folder of
+            another tool; none trains on the labels alone.
+        cache: Folder of the cached probabilities, of several teachers their mean; None runs the one teacher
+            at every step, on the patch that the student sees, intensity augmentation included.
         extra: Folders of further prepared data sets, whose training cases are added.
         init: Weights to start from (``student.safetensors`` of another run); None starts at random.
         workers: Number of processes that prepare patches; the result does not depend on it.
@@ -125,17 +123,16 @@ def train(
     """
     fabric = start_fabric(config.precision, batch=config.schedule.batch)
     parts = training_parts(config, prepared := Prepared.read(data), extra)
-    if teacher is None and (config.weight < 1.0 or cache is not None):
+    if not teachers and (config.weight < 1.0 or cache is not None):
         raise RECIPE_INVALID(
             f"the recipe learns from a teacher (weight {config.weight:g}), and no teacher is given.",
-            remedy="Give `teacher`, or set weight to 1.",
+            remedy="Give `teachers`, or set weight to 1.",
         )
     taught_by = None
-    if teacher is not None:
-        taught_by = Teacher(
-            teacher, parts, fabric, weight=config.weight, sam=sam, cache=cache, ensemble=ensemble
-        )
-    kind, identity = "distill" if taught_by else "student", _identity(prepared, parts, init, taught_by)
+    if teachers:
+        taught_by = Teacher(teachers, parts, fabric, weight=config.weight, sam=sam, cache=cache)
+    kind: RunKind = "distill" if taught_by else "student"
+    identity = _identity(prepared, parts, init, taught_by)
     with held_folder(out, fabric):
         run = RunFolder(out, kind, config, prepared=prepared, fabric=fabric, identity=identity)
         cases = [case for part, split in parts for case in part.cases(split)]
@@ -151,8 +148,8 @@ def train(
             cases,
             run,
             fabric,
-            teach=partial(_teach, config, taught_by, segmentation, fabric),
             segmentation=segmentation,
+            teach=partial(_teach, config, taught_by, segmentation, fabric) if taught_by else None,
             cached=taught_by.cached if taught_by else None,
             workers=workers,
         )
@@ -182,7 +179,7 @@ def _identity(prepared: Prepared, parts: Parts, init: Path | None, taught_by: Te
 
 def _teach(
     config: Config,
-    taught_by: Teacher | None,
+    taught_by: Teacher,
     segmentation: losses.Segmentation,
     fabric: Fabric,
     loss: Tensor,
@@ -197,8 +194,6 @@ def _teach(
         logits: (B, C, D, H, W) logits of the student.
         image: (B, 1, D, H, W) patches that the student saw.
     """
-    if taught_by is None:
-        return {"loss": loss}
     probability = taught_by.probability(image, patches)
     trust = losses.trust_in(probability, fabric.to_device(patches.occupancy))
     distance = _distance(config, segmentation, logits, probability, trust)

@@ -28,6 +28,7 @@ from autosam_edge_training.recipe_parts.schedule import Schedule
 from autosam_edge_training.recipe_parts.setup import (
     Recipe,
     checkpoint_metadata,
+    segmentation_loss,
     train_network,
     training_parts,
 )
@@ -90,7 +91,17 @@ def train(config: Config, data: Path, out: Path, *, sam: Path | None = None, wor
 
         parts = training_parts(config, prepared)
         cases = [case for part, split in parts for case in part.cases(split)]
-        average = train_network("teacher", config, module, prepared, cases, run, fabric, workers=workers)
+        average = train_network(
+            "teacher",
+            config,
+            module,
+            prepared,
+            cases,
+            run,
+            fabric,
+            segmentation=segmentation_loss(config, cases, fabric.device),
+            workers=workers,
+        )
         if run.writes(TEACHER_FILE):
             metadata = checkpoint_metadata(
                 AUTOSAM, as_dict(network), prepared, config, parts, sam_sha256=sam_sha256 or ""

@@ -33,7 +33,7 @@ def train_smoke_runs(work: Path, *, log: Callable[[str], None] = print) -> tuple
     log("training a student")
     student = train_student.train(config, data, work / "student")
     log("distilling a student")
-    distilled = train_student.train(replace(config, weight=0.5), data, work / "distilled", teacher=teacher)
+    distilled = train_student.train(replace(config, weight=0.5), data, work / "distilled", teachers=[teacher])
     return data, [teacher.parent, student.parent, distilled.parent]
 
 

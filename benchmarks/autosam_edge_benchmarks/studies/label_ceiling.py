@@ -60,7 +60,7 @@ def measure_label_ceiling(data: Path, split: Split) -> Result:
             classes=prepared.classes,
             known=entry.known,
         )
-        occupancy = case.patch((slice(None), slice(None), slice(None)))[1]
+        occupancy = case.patch(case.whole)[1]
         if case.known is not None:  # what is not known is one more class
             occupancy = np.concatenate([occupancy, 1 - occupancy.sum(axis=0, keepdims=True)])
         hard = (case.labels[None] == np.arange(len(occupancy))[:, None, None, None]).astype(np.float32)

@@ -16,8 +16,6 @@ from autosam_edge.geometry import Grid, Orientation
 from autosam_edge.pipeline.resample import Resampler
 from autosam_edge_training.data import AMOS_INTENSITY, BTCV_INTENSITY, Case, Intensity, prepare_case
 
-WHOLE = (slice(None), slice(None), slice(None))
-
 
 def cube_case(side=20, **options):
     hu = np.full((side, 2 * side, 2 * side), -1000, dtype=np.int16)
@@ -50,7 +48,8 @@ def test_the_image_is_hu_within_the_window():
 )
 def test_a_patch_is_normalized_as_the_paper_does(intensity, air, soft_tissue):
     """BTCV to [0, 1], AMOS to (x - 50) / 141; air is what patches are padded with."""
-    image, _ = cube_case(intensity=intensity).patch(WHOLE)
+    case = cube_case(intensity=intensity)
+    image, _ = case.patch(case.whole)
     assert image.dtype == np.float32
     assert image.min() == pytest.approx(air) == pytest.approx(intensity.low)
     assert image.max() == pytest.approx(soft_tissue)
@@ -66,8 +65,8 @@ def test_a_patch_has_the_slices_asked_for_and_sums_to_one(targets):
     assert occupancy.shape == (14, 6, 8, 1)
     assert np.abs(occupancy.sum(axis=0) - 1).max() < 1e-6
     assert not np.shares_memory(image, case.image)
-    whole = case.patch(WHOLE)
-    assert np.array_equal(occupancy, whole[1][:, 3:9, 4:12, 5:6])
+    _, everywhere = case.patch(case.whole)
+    assert np.array_equal(occupancy, everywhere[:, 3:9, 4:12, 5:6])
 
 
 @settings(max_examples=20)
@@ -86,32 +85,23 @@ def test_only_the_organs_boxes_are_filtered_and_nothing_is_lost(seed, step, lean
     affine = np.array(Grid.axis_aligned(labels.shape, (3.0, 1.5, 1.5)).affine)
     affine[2, 1] = lean_mm  # a tilted gantry
     where = Grid(labels.shape, affine)
-    case = prepare_case(
-        "c", np.zeros(labels.shape, np.int16), labels, where, spacing_mm=(step, step, step), classes=6
+    empty, spacing_mm = np.zeros(labels.shape, np.int16), (step, step, step)
+    case, hard = (
+        prepare_case("c", empty, labels, where, spacing_mm=spacing_mm, classes=6, targets=targets)
+        for targets in ("occupancy", "labels")
     )
-    sampler = Resampler(where, (step, step, step), (0.0, 1.0))
+    sampler = Resampler(where, spacing_mm, (0.0, 1.0))
     for organ in range(6):
         expected = sampler.rows(labels == organ, 0, sampler.shape[0]) * 255
         assert np.abs(case.target[organ] - expected).max() <= 0.5 + 1e-3
-    hard = prepare_case(
-        "c",
-        np.zeros(labels.shape, np.int16),
-        labels,
-        where,
-        spacing_mm=(step, step, step),
-        classes=6,
-        targets="labels",
-    )
     assert np.array_equal(hard.labels, case.labels)
 
 
 def test_the_array_may_be_turned_in_memory():
     """The same patient stored upside down gives the same case."""
     rng = np.random.default_rng(0)
-    hu, labels = (
-        rng.integers(-100, 200, (6, 9, 8)).astype(np.int16),
-        rng.integers(0, 4, (6, 9, 8)).astype(np.uint8),
-    )
+    hu = rng.integers(-100, 200, (6, 9, 8)).astype(np.int16)
+    labels = rng.integers(0, 4, (6, 9, 8)).astype(np.uint8)
     upright = Grid.axis_aligned(hu.shape, (3.0, 1.5, 2.0))
     upside_down = Orientation((0, 1, 2), (True, False, False)).input_grid(upright)
     first = prepare_case("c", hu, labels, upright, spacing_mm=(2.0, 2.0, 2.0), classes=4)

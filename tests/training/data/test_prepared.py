@@ -60,17 +60,10 @@ def left_over(folder):
 
 def test_a_data_set_comes_back_with_its_split(made):
     """Splits, labels, intensity and the one hash of all of it."""
-    assert {split: len(names) for split, names in made.split.items()} == {
-        "training": 2,
-        "validation": 1,
-        "test": 1,
-    }
-    assert (made.dataset, made.classes, made.targets, made.spacing_mm) == (
-        "btcv",
-        14,
-        "occupancy",
-        SPACING_MM,
-    )
+    sizes = {split: len(names) for split, names in made.split.items()}
+    assert sizes == {"training": 2, "validation": 1, "test": 1}
+    assert (made.dataset, made.classes, made.targets) == ("btcv", 14, "occupancy")
+    assert made.spacing_mm == SPACING_MM
     assert made.intensity == BTCV_INTENSITY
     assert made.sha256 == Prepared.read(made.folder).sha256
     assert made.manifest.sha256 == made.manifest_sha256
@@ -332,20 +325,8 @@ def command(*arguments):
 def test_the_command_prepares_and_says_what(tmp_path):
     """One JSON object, warnings included; progress goes elsewhere."""
     write_amos(tmp_path / "data", training=(1, 2, 3))
-    result = command(
-        "data",
-        "prepare",
-        "amos",
-        "--src",
-        tmp_path / "data",
-        "-o",
-        tmp_path / "out",
-        "--spacing",
-        "6,3,3",
-        "--validation",
-        1,
-        "--json",
-    )
+    places = ["--src", tmp_path / "data", "-o", tmp_path / "out"]
+    result = command("data", "prepare", "amos", *places, "--spacing", "6,3,3", "--validation", 1, "--json")
     assert result.exit_code == 0, result.output
     facts = json.loads(result.stdout)
     prepared = Prepared.read(tmp_path / "out")
@@ -382,17 +363,12 @@ def test_partly_labeled_scans_keep_what_is_not_known(targets, tmp_path):
     listing = LAYOUTS["partial"](write_partial(tmp_path / "data"))
     prepared = prepare_dataset(listing, tmp_path / "out", targets=targets)
     everything, liver, nothing = prepared.cases("training")
-    assert (everything.known, liver.known, nothing.known) == (
-        frozenset(range(1, 14)),
-        frozenset({6}),
-        frozenset(),
-    )
-    whole = (slice(None), slice(None), slice(None))
-    assert nothing.patch(whole)[1].max() == 0
+    assert [case.known for case in (everything, liver, nothing)] == [{*range(1, 14)}, {6}, set()]
+    assert nothing.patch(nothing.whole)[1].max() == 0
     assert everything.possible.all()
     assert liver.possible.nonzero()[0].tolist() == [value for value in range(14) if value != 6]
     assert nothing.possible.all()
-    total = liver.patch(whole)[1].sum(axis=0)
+    total = liver.patch(liver.whole)[1].sum(axis=0)
     assert set(np.unique(liver.labels)) == {6, 14}
     assert total.min() == 0
     assert total.max() == pytest.approx(1.0)

@@ -39,9 +39,21 @@ def phantoms(tmp_path_factory):
 
 
 @pytest.fixture
-def entry(phantoms):
+def parts(phantoms):
+    """The parts of data sets that are taught: the one training case."""
+    return [(Prepared.read(phantoms), "training")]
+
+
+@pytest.fixture
+def entry(parts):
     """The training case's files."""
-    return Prepared.read(phantoms).manifest.entries("training")[0]
+    return parts[0][0].manifest.entries("training")[0]
+
+
+@pytest.fixture
+def truth(parts):
+    """The shares of the prepared training case, 255 = full."""
+    return parts[0][0].cases("training")[0].target.astype(int)
 
 
 def write_dataset(folder, names=BTCV_NAMES[1:], *, first=1, **more):
@@ -50,39 +62,49 @@ def write_dataset(folder, names=BTCV_NAMES[1:], *, first=1, **more):
     (folder / "dataset.json").write_text(json.dumps({"labels": labels}))
 
 
-def cached(phantoms, folder, tmp_path):
-    """The cache of the folder's teacher, of the one training case."""
-    prepared = Prepared.read(phantoms)
-    parts = [(prepared, "training")]
+def write_labels(folder, entry, *, change=lambda values: values, shift_mm=0.0):
+    """A new folder of another tool with the true labels of the training case, changed or moved along x."""
+    folder.mkdir()
+    image = nib.load(entry.label)
+    affine = image.affine.copy()
+    affine[0, 3] += shift_mm
+    labels = change(np.asarray(image.dataobj)).astype(np.uint8)
+    nib.save(nib.Nifti1Image(labels, affine), folder / f"{entry.name}.nii.gz")
+    write_dataset(folder)
+    return folder
+
+
+@pytest.fixture
+def theirs(entry, tmp_path):
+    """The folder of another tool with the true labels of the training case."""
+    return write_labels(tmp_path / "theirs", entry)
+
+
+def cached(parts, folder, tmp_path):
+    """What the folder's teacher says of the training case, (C, D, H, W), 255 = certain."""
     cache = cache_foreign_teacher(folder, parts, tmp_path / "cache")
-    (soft,) = load_cached_probabilities(cache, folder, parts).values()
+    (soft,) = load_cached_probabilities(cache, [folder], parts).values()
     array = np.zeros((soft.classes, *soft.shape), dtype=int)
     for value, (box, share) in soft.parts.items():
         array[(value, *box)] = share
     array[0] = 255 - array[1:].sum(axis=0)
-    return array, prepared
+    return array
 
 
-def test_labels_of_another_tool_are_the_occupancy(phantoms, entry, tmp_path):
+def test_labels_of_another_tool_are_the_occupancy(parts, entry, truth, tmp_path):
     """The truth, with other numbers and other spelling, gives the shares of the prepared case."""
-    folder = tmp_path / "theirs"
-    folder.mkdir()
-    image = nib.load(entry.label)
-    values = np.asarray(image.dataobj).astype(np.uint8)
-    shifted = np.where(values > 0, values + 20, 0).astype(np.uint8)
-    nib.save(nib.Nifti1Image(shifted, image.affine), folder / f"{entry.name}.nii.gz")
+    folder = write_labels(tmp_path / "theirs", entry, change=lambda values: values + 20 * (values > 0))
     spelled = [
         name.replace("kidney_left", "Left Kidney").replace("gallbladder", "gall bladder")
         for name in BTCV_NAMES[1:]
     ]
     write_dataset(folder, spelled, first=21)
-    found, prepared = cached(phantoms, folder, tmp_path)
-    truth = prepared.cases("training")[0].target.astype(int)
+    found = cached(parts, folder, tmp_path)
     assert found.shape == truth.shape
     assert np.abs(found - truth).max() <= 1
 
 
-def test_probabilities_of_nnunet_are_resampled(phantoms, entry, tmp_path):
+def test_probabilities_of_nnunet_are_resampled(parts, entry, truth, tmp_path):
     """Half sure of the liver where it is: half of its share, the rest background."""
     folder = tmp_path / "nnunet"
     folder.mkdir()
@@ -92,13 +114,12 @@ def test_probabilities_of_nnunet_are_resampled(phantoms, entry, tmp_path):
     stem = entry.image.name.removesuffix(".nii.gz")
     np.savez_compressed(folder / f"{stem}.npz", probabilities=probabilities)
     write_dataset(folder, ignore=14)  # of nnU-Net's own training data, and never predicted
-    found, prepared = cached(phantoms, folder, tmp_path)
-    truth = prepared.cases("training")[0].target.astype(int)
+    found = cached(parts, folder, tmp_path)
     assert np.abs(found[1:] - truth[1:] / 2).max() <= 1
     assert np.abs(found.sum(axis=0) - 255).max() <= 4
 
 
-def test_masks_of_totalsegmentator_teach_what_they_know_and_labels_the_rest(phantoms, entry, tmp_path):
+def test_masks_of_totalsegmentator_teach_what_they_know_and_labels_the_rest(parts, entry, truth, tmp_path):
     """A mask of the liver: the other organs are those of the labels, and an unknown name is passed over."""
     folder = tmp_path / "total" / entry.name
     folder.mkdir(parents=True)
@@ -106,58 +127,35 @@ def test_masks_of_totalsegmentator_teach_what_they_know_and_labels_the_rest(phan
     values = np.asarray(image.dataobj)
     for name, mask in (("liver", values == 6), ("vertebrae_L1", values == 0)):
         nib.save(nib.Nifti1Image(mask.astype(np.uint8), image.affine), folder / f"{name}.nii.gz")
-    found, prepared = cached(phantoms, folder.parent, tmp_path)
-    truth = prepared.cases("training")[0].target.astype(int)
+    found = cached(parts, folder.parent, tmp_path)
     assert np.abs(found - truth).max() <= 3
     assert found[6].max() == 255
 
 
-def test_a_student_learns_from_a_folder(phantoms, entry, tmp_path):
+def test_a_student_learns_from_a_folder(phantoms, parts, theirs, tmp_path):
     """The whole recipe: two steps with the cached labels of another tool; the file says whose they were."""
-    folder = tmp_path / "theirs"
-    folder.mkdir()
-    image = nib.load(entry.label)
-    nib.save(
-        nib.Nifti1Image(np.asarray(image.dataobj).astype(np.uint8), image.affine),
-        folder / f"{entry.name}.nii.gz",
-    )
-    write_dataset(folder)
-    cache = cache_foreign_teacher(folder, [(Prepared.read(phantoms), "training")], tmp_path / "cache")
+    cache = cache_foreign_teacher(theirs, parts, tmp_path / "cache")
     config = distill_config()
-    weights = train_student.train(config, phantoms, tmp_path / "run", teacher=folder, cache=cache)
+    weights = train_student.train(config, phantoms, tmp_path / "run", teachers=[theirs], cache=cache)
     assert weights.is_file()
     record = json.loads((tmp_path / "run" / "config.json").read_text())
     assert record["teacher_network"] == "folder theirs"
 
 
-@pytest.fixture
-def theirs(entry, tmp_path):
-    """The folder of another tool with the true labels of the training case."""
-    folder = tmp_path / "theirs"
-    folder.mkdir()
-    image = nib.load(entry.label)
-    labels = nib.Nifti1Image(np.asarray(image.dataobj).astype(np.uint8), image.affine)
-    nib.save(labels, folder / f"{entry.name}.nii.gz")
-    write_dataset(folder)
-    return folder
-
-
-def test_labels_beside_probabilities_are_passed_over(phantoms, entry, theirs, tmp_path):
+def test_labels_beside_probabilities_are_passed_over(parts, entry, theirs, tmp_path):
     """nnU-Net writes both with --save_probabilities; the probabilities teach."""
     uniform = np.full((14, *read_array(entry.label)[0].shape), 1 / 14, np.float32)
     np.savez_compressed(theirs / f"{entry.name}.npz", probabilities=uniform)
-    found, _ = cached(phantoms, theirs, tmp_path)
+    found = cached(parts, theirs, tmp_path)
     assert np.abs(found[1:] - 255 / 14).max() <= 1
 
 
-def test_a_folder_that_grows_keeps_its_cache(phantoms, entry, theirs, tmp_path):
+def test_a_folder_that_grows_keeps_its_cache(parts, theirs, tmp_path):
     """A file for a scan that the run does not have is of no account."""
-    before, prepared = cached(phantoms, theirs, tmp_path)
-    digest = teacher_digest(theirs, [(prepared, "training")])
+    before, digest = cached(parts, theirs, tmp_path), teacher_digest([theirs], parts)
     (theirs / "later.nii.gz").write_bytes(b"of another scan")
-    after, _ = cached(phantoms, theirs, tmp_path)
-    assert np.array_equal(before, after)
-    assert digest == teacher_digest(theirs, [(prepared, "training")])
+    assert np.array_equal(before, cached(parts, theirs, tmp_path))
+    assert digest == teacher_digest([theirs], parts)
 
 
 def exchange_numbers(folder, entry):
@@ -174,71 +172,71 @@ def change_probabilities(folder, entry):
 
 @pytest.mark.parametrize("change", [exchange_numbers, change_probabilities])
 def test_a_teacher_that_changed_in_files_of_the_same_size_is_another_one(
-    change, phantoms, entry, theirs, tmp_path
+    change, parts, entry, theirs, tmp_path
 ):
     """Its earlier answers are not taken for those of now."""
     labels = read_array(entry.label)[0]
     np.savez(
         theirs / f"{entry.name}.npz", probabilities=np.stack([labels == v for v in range(14)]).astype("f4")
     )
-    cached(phantoms, theirs, tmp_path)
+    cached(parts, theirs, tmp_path)
     sizes = {path.name: path.stat().st_size for path in theirs.iterdir()}
     change(theirs, entry)
     assert sizes == {path.name: path.stat().st_size for path in theirs.iterdir()}
     with pytest.raises(TrainingError, match=r"AE-TRAIN-009.*of another teacher"):
-        cached(phantoms, theirs, tmp_path)
+        cached(parts, theirs, tmp_path)
 
 
-def test_answers_for_data_with_other_label_numbers_are_refused(phantoms, theirs, tmp_path):
+def test_answers_for_data_with_other_label_numbers_are_refused(parts, theirs, tmp_path):
     """As many labels in another order."""
-    cached(phantoms, theirs, tmp_path)
-    prepared = Prepared.read(phantoms)
+    cached(parts, theirs, tmp_path)
+    prepared = parts[0][0]
     other = replace(prepared, labels=("background", *reversed(prepared.labels[1:])))
     with pytest.raises(TrainingError, match=r"AE-TRAIN-009.*of another teacher"):
-        load_cached_probabilities(tmp_path / "cache", theirs, [(other, "training")])
+        load_cached_probabilities(tmp_path / "cache", [theirs], [(other, "training")])
 
 
-def test_answers_for_coarser_data_are_refused(phantoms, theirs, tmp_path):
+def test_answers_for_coarser_data_are_refused(parts, theirs, tmp_path):
     """They have lost what a finer student shall learn; a coarser student gets them resampled."""
-    cached(phantoms, theirs, tmp_path)
-    prepared = Prepared.read(phantoms)
-    parts = [(replace(prepared, spacing_mm=(8.0, 6.0, 3.0)), "training")]
+    cached(parts, theirs, tmp_path)
+    prepared = parts[0][0]
+    finer = [(replace(prepared, spacing_mm=(8.0, 6.0, 3.0)), "training")]
     with pytest.raises(TrainingError, match=r"AE-TRAIN-009.*8 x 6 x 6 mm, coarser than 8 x 6 x 3 mm"):
-        load_cached_probabilities(tmp_path / "cache", theirs, parts)
-    parts = [(replace(prepared, spacing_mm=(8.0, 6.0, 12.0)), "training")]
-    assert load_cached_probabilities(tmp_path / "cache", theirs, parts)
+        load_cached_probabilities(tmp_path / "cache", [theirs], finer)
+    coarser = [(replace(prepared, spacing_mm=(8.0, 6.0, 12.0)), "training")]
+    assert load_cached_probabilities(tmp_path / "cache", [theirs], coarser)
 
 
-def test_a_folder_teaches_alone(phantoms, theirs, tmp_path):
+def test_a_folder_teaches_alone(theirs):
     """With a second teacher it is refused: no mean is made of the two."""
     for first, second in ((theirs, theirs / "dataset.json"), (theirs / "dataset.json", theirs)):
         with pytest.raises(TrainingError, match=r"AE-TRAIN-029.*one of several teachers"):
-            digest_of_cases(first, [second])
+            digest_of_cases([first, second])
 
 
-def test_the_cache_is_not_written_into_the_folder_of_the_teacher(phantoms, theirs):
+def test_the_cache_is_not_written_into_the_folder_of_the_teacher(parts, theirs):
     """It would change the teacher."""
     before = sorted(theirs.iterdir())
     with pytest.raises(TrainingError, match=r"AE-TRAIN-029.*theirs"):
-        cache_foreign_teacher(theirs, [(Prepared.read(phantoms), "training")], theirs)
+        cache_foreign_teacher(theirs, parts, theirs)
     assert sorted(theirs.iterdir()) == before
 
 
-def test_a_file_in_the_place_of_the_cache_is_an_error_of_the_output(phantoms, theirs, tmp_path):
+def test_a_file_in_the_place_of_the_cache_is_an_error_of_the_output(parts, theirs, tmp_path):
     """AE-OUTPUT-001."""
     (tmp_path / "cache").write_text("")
     with pytest.raises(OutputError, match="AE-OUTPUT-001"):
-        cache_foreign_teacher(theirs, [(Prepared.read(phantoms), "training")], tmp_path / "cache")
+        cache_foreign_teacher(theirs, parts, tmp_path / "cache")
 
 
-def test_two_masks_of_one_organ_are_refused(phantoms, entry, tmp_path):
+def test_two_masks_of_one_organ_are_refused(parts, entry, tmp_path):
     """In two spellings: nobody knows which one is meant."""
     folder = tmp_path / "theirs" / entry.name
     folder.mkdir(parents=True)
     for name in ("kidney_left", "Left Kidney"):
         shutil.copy(entry.label, folder / f"{name}.nii.gz")
     with pytest.raises(TrainingError, match=r"AE-TRAIN-029.*kidney_left twice"):
-        cache_foreign_teacher(folder.parent, [(Prepared.read(phantoms), "training")], tmp_path / "cache")
+        cache_foreign_teacher(folder.parent, parts, tmp_path / "cache")
 
 
 def break_missing(folder, entry):
@@ -284,38 +282,27 @@ def break_bytes(folder, entry):
         *(break_regions, break_bytes),
     ],
 )
-def test_a_folder_that_cannot_teach_is_refused(damage, phantoms, entry, theirs, tmp_path):
+def test_a_folder_that_cannot_teach_is_refused(damage, parts, entry, theirs, tmp_path):
     """No file of the case, two of them, no names, no organ in common; nothing is left behind."""
     damage(theirs, entry)
     why = ".*several values to kidneys" if damage is break_regions else ""
     with pytest.raises(TrainingError, match=f"AE-TRAIN-029{why}"):
-        cache_foreign_teacher(theirs, [(Prepared.read(phantoms), "training")], tmp_path / "cache")
+        cache_foreign_teacher(theirs, parts, tmp_path / "cache")
     assert not (tmp_path / "cache").exists()
 
 
-def test_labels_on_another_grid_are_refused(phantoms, entry, tmp_path):
+def test_labels_on_another_grid_are_refused(parts, entry, tmp_path):
     """Moved by 5 mm."""
-    folder = tmp_path / "theirs"
-    folder.mkdir()
-    image = nib.load(entry.label)
-    affine = image.affine.copy()
-    affine[0, 3] += 5
-    nib.save(
-        nib.Nifti1Image(np.asarray(image.dataobj).astype(np.uint8), affine), folder / f"{entry.name}.nii.gz"
-    )
-    write_dataset(folder)
+    folder = write_labels(tmp_path / "theirs", entry, shift_mm=5.0)
     with pytest.raises(InputError, match="AE-NIFTI-005"):
-        cache_foreign_teacher(folder, [(Prepared.read(phantoms), "training")], tmp_path / "cache")
+        cache_foreign_teacher(folder, parts, tmp_path / "cache")
 
 
 @pytest.mark.parametrize(
     "array", [np.zeros((3, 4, 5)), np.zeros((2, 3, 4, 5), np.int16), np.full((14, 2, 2, 2), np.nan)]
 )
-def test_an_npz_without_probabilities_is_refused(array, phantoms, entry, tmp_path):
+def test_an_npz_without_probabilities_is_refused(array, parts, entry, theirs, tmp_path):
     """Too few axes, whole numbers, NaN."""
-    folder = tmp_path / "theirs"
-    folder.mkdir()
-    np.savez(folder / f"{entry.name}.npz", probabilities=array)
-    write_dataset(folder)
+    np.savez(theirs / f"{entry.name}.npz", probabilities=array)
     with pytest.raises(TrainingError, match="AE-TRAIN-029"):
-        cache_foreign_teacher(folder, [(Prepared.read(phantoms), "training")], tmp_path / "cache")
+        cache_foreign_teacher(theirs, parts, tmp_path / "cache")

@@ -38,7 +38,8 @@ def test_device_and_training_normalize_alike(intensity):
     """What a case shows a student is what the device shows it."""
     low, high = map(int, intensity.window_hu)
     hu = np.random.default_rng(0).integers(low, high + 1, (4, 5, 6)).astype(np.int16)
-    trained, _ = Case("c", hu, np.zeros(hu.shape, np.uint8), 2, intensity).patch((slice(None),) * 3)
+    case = Case("c", hu, np.zeros(hu.shape, np.uint8), 2, intensity)
+    trained, _ = case.patch(case.whole)
     on_device = DeviceForm(nn.Identity(), intensity)(torch.from_numpy(hu.astype(np.float32))[None, None])
     torch.testing.assert_close(on_device[0, 0], torch.from_numpy(trained))
 

@@ -28,9 +28,6 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 CPU = torch.device("cpu")
 
 
-WHOLE = (slice(None),) * 3
-
-
 def dense(soft):
     """(C, D, H, W) probabilities, the background first."""
     found = np.zeros((soft.classes, *soft.shape), np.float32)
@@ -76,7 +73,7 @@ def test_the_teacher_sees_normalized_images_and_their_last_slices_beyond_the_end
     found = probabilities(constant, read_metadata(taught), small, (16, 32, 32), CPU)
     assert found.shape == (8, 32, 32)
     (tile,) = constant.seen
-    inside = torch.from_numpy(small.patch(WHOLE)[0])
+    inside = torch.from_numpy(small.patch(small.whole)[0])
     assert torch.equal(tile[0, 0, 4:12], inside)
     assert torch.equal(tile[0, 0, :4], inside[:1].expand(4, -1, -1))
     assert torch.equal(tile[0, 0, 12:], inside[-1:].expand(4, -1, -1))
@@ -110,14 +107,14 @@ def test_an_organ_is_kept_where_it_is_likely():
 @pytest.mark.parametrize("spacing_mm", [(2.0, 2.0, 2.0), (4.5, 4.5, 4.5), (3.0, 2.0, 4.0)])
 def test_probabilities_on_another_grid_are_those_of_the_scan_there(spacing_mm, tmp_path):
     """The occupancy of a fine grid, resampled, is that of the other grid, but for the second filter."""
-    fine = Prepared.read(
-        prepare_boxes(tmp_path / "fine", targets="occupancy", spacing_mm=(1.5, 1.5, 1.5))
-    ).cases("training")[0]
-    other = Prepared.read(
-        prepare_boxes(tmp_path / "other", targets="occupancy", spacing_mm=spacing_mm)
-    ).cases("training")[0]
-    soft = SoftLabels.of(fine.patch(WHOLE)[1], (1.5, 1.5, 1.5)).resampled(spacing_mm, other.shape)
-    found, expected = dense(soft), other.patch(WHOLE)[1]
+    fine, other = (
+        Prepared.read(prepare_boxes(tmp_path / name, targets="occupancy", spacing_mm=spacing)).case(
+            "training0"
+        )
+        for name, spacing in (("fine", (1.5, 1.5, 1.5)), ("other", spacing_mm))
+    )
+    soft = SoftLabels.of(fine.patch(fine.whole)[1], (1.5, 1.5, 1.5)).resampled(spacing_mm, other.shape)
+    found, expected = dense(soft), other.patch(other.whole)[1]
     assert found.shape == expected.shape
     for value in (1, 2):
         overlap = 2 * np.minimum(found[value], expected[value]).sum() / (found[value] + expected[value]).sum()
@@ -136,7 +133,7 @@ def test_probabilities_on_another_grid_are_those_of_the_scan_there(spacing_mm, t
 def cache(cubes, taught, tmp_path_factory):
     """What a teacher said; not to be changed."""
     folder = tmp_path_factory.mktemp("cache") / "cache"
-    return cache_probabilities(taught, training(cubes), folder, patch=(16, 16, 16))
+    return cache_probabilities([taught], training(cubes), folder, patch=(16, 16, 16))
 
 
 def test_what_is_kept_is_of_every_training_case(cache, cubes, taught):
@@ -145,7 +142,7 @@ def test_what_is_kept_is_of_every_training_case(cache, cubes, taught):
     entry = Prepared.read(cubes).manifest.training[0]
     _, identity = SoftLabels.read(cache / "training0.npz")
     assert identity == {"teacher": file_digest(taught), "scan": entry.image_sha256}
-    found = load_cached_probabilities(cache, taught, training(cubes))
+    found = load_cached_probabilities(cache, [taught], training(cubes))
     assert {name: soft.shape for name, soft in found.items()} == dict.fromkeys(
         ("training0", "training1"), (SIDE,) * 3
     )
@@ -167,11 +164,11 @@ def test_what_is_missing_is_added(cubes, taught, tmp_path):
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        cache_probabilities(taught, training(cubes), tmp_path / "k", patch=(32, 32, 32), progress=stop)
+        cache_probabilities([taught], training(cubes), tmp_path / "k", patch=(32, 32, 32), progress=stop)
     (first,) = (tmp_path / "k").iterdir()
     before, told = first.stat().st_mtime_ns, []
     cache_probabilities(
-        taught,
+        [taught],
         [*training(cubes), (Prepared.read(cubes), "validation")],
         tmp_path / "k",
         patch=(32, 32, 32),
@@ -186,9 +183,9 @@ def test_one_folder_teaches_students_of_other_spacings(cubes, taught, tmp_path):
     """The same files, asked for from data at another spacing; asked there first, they are the same too."""
     coarse = prepare_boxes(tmp_path / "coarse", spacing_mm=(4.5, 4.5, 4.5))
     for name, folder in (("a", cubes), ("b", coarse)):
-        cache_probabilities(taught, training(folder), tmp_path / name, patch=(32, 32, 32))
+        cache_probabilities([taught], training(folder), tmp_path / name, patch=(32, 32, 32))
     a, b = (
-        load_cached_probabilities(tmp_path / name, taught, training(coarse))["training0"] for name in "ab"
+        load_cached_probabilities(tmp_path / name, [taught], training(coarse))["training0"] for name in "ab"
     )
     assert a.shape == b.shape == Prepared.read(coarse).arrays["training0"].shape
     assert np.abs(dense(a) - dense(b)).max() <= 1 / 255 + 1e-6
@@ -203,27 +200,23 @@ def test_an_ensemble_answers_with_its_mean(cubes, taught, cache, tmp_path):
     coarse = replace(metadata, input=replace(metadata.input, spacing_mm=(4.5, 4.5, 4.5)), probe=())
     save_student(tmp_path / "second.safetensors", network, coarse)
     second = tmp_path / "second.safetensors"
-    for name, teachers in {"two": (taught, [second]), "second": (second, [])}.items():
-        cache_probabilities(
-            teachers[0], training(cubes), tmp_path / name, ensemble=teachers[1], patch=(16, 16, 16)
-        )
-    mean = load_cached_probabilities(tmp_path / "two", taught, training(cubes), ensemble=[second])[
-        "training0"
-    ]
+    for name, teachers in {"two": [taught, second], "second": [second]}.items():
+        cache_probabilities(teachers, training(cubes), tmp_path / name, patch=(16, 16, 16))
+    mean = load_cached_probabilities(tmp_path / "two", [taught, second], training(cubes))["training0"]
     each = [
-        load_cached_probabilities(folder, teacher, training(cubes))["training0"]
+        load_cached_probabilities(folder, [teacher], training(cubes))["training0"]
         for folder, teacher in ((cache, taught), (tmp_path / "second", second))
     ]
     assert np.abs(dense(mean) - (dense(each[0]) + dense(each[1])) / 2).max() <= 2 / 255
     with pytest.raises(TrainingError, match=r"AE-TRAIN-009.*of another teacher"):
-        load_cached_probabilities(tmp_path / "two", taught, training(cubes))
+        load_cached_probabilities(tmp_path / "two", [taught], training(cubes))
 
 
 def test_a_teacher_of_other_data_is_not_asked(taught, tmp_path):
     """AE-TRAIN-008 before any work."""
     prepared = prepare_boxes(tmp_path / "data", names=("background", "a", "b"))
     with pytest.raises(TrainingError, match="AE-TRAIN-008"):
-        cache_probabilities(taught, training(prepared), tmp_path / "k", patch=(32, 32, 32))
+        cache_probabilities([taught], training(prepared), tmp_path / "k", patch=(32, 32, 32))
     assert not (tmp_path / "k").exists()
 
 
@@ -232,12 +225,12 @@ def test_answers_of_another_teacher_or_other_data_are_refused(
 ):
     """AE-TRAIN-009 names which of the two; nothing is added to such a folder."""
     with pytest.raises(TrainingError, match=r"AE-TRAIN-009.*of another teacher"):
-        load_cached_probabilities(cache, autosam_teacher, training(cubes))
+        load_cached_probabilities(cache, [autosam_teacher], training(cubes))
     other = prepare_boxes(tmp_path, noise_hu=5.0)
     with pytest.raises(TrainingError, match=r"AE-TRAIN-009.*of another scan"):
-        load_cached_probabilities(cache, taught, training(other))
+        load_cached_probabilities(cache, [taught], training(other))
     with pytest.raises(TrainingError, match=r"AE-TRAIN-009.*of another scan"):
-        cache_probabilities(taught, training(other), cache)
+        cache_probabilities([taught], training(other), cache)
 
 
 @pytest.mark.parametrize(
@@ -268,4 +261,4 @@ def test_damaged_answers_are_refused(damage, cache, cubes, taught, tmp_path):
             arrays["shape"] = np.array([32, 32, 31])
         np.savez(file, **arrays)
     with refused("AE-TRAIN-009"):
-        load_cached_probabilities(folder, taught, training(cubes))
+        load_cached_probabilities(folder, [taught], training(cubes))

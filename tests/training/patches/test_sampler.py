@@ -49,6 +49,12 @@ def noisy_case(number, shape=(10, 12, 14), classes=4):
     return Case(str(number), rng.integers(-100, 250, shape).astype(np.int16), target, classes, BTCV_INTENSITY)
 
 
+def sampler_of(cases, sampling=PLAIN, *, seed=0, phantoms=(), teacher=None, **changes):
+    """A sampler of cases with 3 mm voxels; ``changes`` are those of the sampling."""
+    sampling = dataclasses.replace(sampling, **changes)
+    return Sampler(cases, sampling, spacing_mm=MM3, seed=seed, phantoms=phantoms, teacher=teacher)
+
+
 def number_of(patches):
     """Which flat case it is a patch of."""
     (value,) = patches.image.unique().tolist()
@@ -68,7 +74,7 @@ def noisy():
 @pytest.mark.parametrize("sampling", [PLAIN, EVERYTHING], ids=["plain", "everything"])
 def test_a_patch_does_not_depend_on_what_was_drawn_before(noisy, sampling):
     """A run resumed at step 7 sees what the uninterrupted one saw, whatever else was drawn."""
-    first, second = (Sampler(noisy, sampling, spacing_mm=MM3, seed=5) for _ in range(2))
+    first, second = (sampler_of(noisy, sampling, seed=5) for _ in range(2))
     drawn = [first.patch(number) for number in range(10)]
     torch.manual_seed(99)
     assert all(equal(second.patch(number), drawn[number]) for number in (7, 8, 0, 9))
@@ -80,14 +86,14 @@ def test_drawing_leaves_the_common_chance_alone(noisy):
     torch.manual_seed(3)
     expected = torch.rand(4)
     torch.manual_seed(3)
-    Sampler(noisy, EVERYTHING, spacing_mm=MM3, seed=0).batch(0, size=4)
+    sampler_of(noisy, EVERYTHING).batch(0, size=4)
     assert torch.equal(torch.rand(4), expected)
 
 
 @pytest.mark.parametrize("world", [1, 2, 4])
 def test_processes_share_a_batch(noisy, world):
     """Together they see the patches that one process alone sees, each patch once."""
-    sampler = Sampler(noisy, EVERYTHING, spacing_mm=MM3, seed=1)
+    sampler = sampler_of(noisy, EVERYTHING, seed=1)
     parts = [sampler.batch(3, size=4, rank=rank, world=world) for rank in range(world)]
     for rank, part in enumerate(parts):
         assert part.image.shape == (4 // world, 1, *PATCH)
@@ -101,7 +107,7 @@ def test_processes_share_a_batch(noisy, world):
 
 def test_one_round_goes_through_every_case_once():
     """In an order of its own: batches of 2 over 5 cases, eight rounds."""
-    sampler = Sampler([flat_case(number) for number in range(5)], PLAIN, spacing_mm=MM3, seed=0)
+    sampler = sampler_of([flat_case(number) for number in range(5)])
     drawn = [number_of(sampler.patch(number)) for number in range(40)]
     rounds = [tuple(drawn[start : start + 5]) for start in range(0, 40, 5)]
     assert {tuple(sorted(one)) for one in rounds} == {(0, 1, 2, 3, 4)}
@@ -111,12 +117,9 @@ def test_one_round_goes_through_every_case_once():
 def test_another_seed_is_another_run(noisy):
     """Other orders, and another place in the same case."""
     flat = [flat_case(number) for number in range(5)]
-    orders = {
-        tuple(number_of(Sampler(flat, PLAIN, spacing_mm=MM3, seed=seed).patch(n)) for n in range(5))
-        for seed in range(10)
-    }
+    orders = {tuple(number_of(sampler_of(flat, seed=seed).patch(n)) for n in range(5)) for seed in range(10)}
     assert len(orders) > 5
-    first, second = (Sampler(noisy[:1], PLAIN, spacing_mm=MM3, seed=seed).patch(0) for seed in range(2))
+    first, second = (sampler_of(noisy[:1], seed=seed).patch(0) for seed in range(2))
     assert not equal(first, second)
 
 
@@ -130,7 +133,7 @@ def test_a_plain_patch_is_a_part_of_its_case(noisy, crops, beyond):
     image, occupancy = case.patch((slice(0, 10), slice(0, 12), slice(0, 14)))
     rows = np.clip(np.arange(-beyond, 10 + beyond), 0, 9)
     image, occupancy = image[rows], occupancy[:, rows]
-    sampler = Sampler([case], dataclasses.replace(PLAIN, crops=crops), spacing_mm=MM3, seed=0)
+    sampler = sampler_of([case], crops=crops)
     corners = [(d, h, w) for d in range(len(rows) - 7) for h in range(5) for w in range(7)]
     boxes = [tuple(slice(start, start + 8) for start in corner) for corner in corners]
     for found in (sampler.patch(number) for number in range(8)):
@@ -143,8 +146,7 @@ def test_a_plain_patch_is_a_part_of_its_case(noisy, crops, beyond):
 @pytest.mark.parametrize(("foreground", "expected"), [(0.0, 0), (1.0, 40)])
 def test_foreground_is_the_share_of_crops_on_an_organ(crops, foreground, expected):
     """Patches of one voxel: all of them organ, or none where background is asked for."""
-    sampling = dataclasses.replace(PLAIN, patch=(1, 1, 1), crops=crops, foreground=foreground)
-    sampler = Sampler([flat_case(0)], sampling, spacing_mm=MM3, seed=0)
+    sampler = sampler_of([flat_case(0)], patch=(1, 1, 1), crops=crops, foreground=foreground)
     organ = sum(int(sampler.patch(number).occupancy[0, 1].item()) for number in range(40))
     if crops == "organs" and foreground == 0.0:
         assert organ < 10  # anywhere: the organ fills 64 of 1728 voxels
@@ -158,7 +160,7 @@ def test_a_share_of_the_patches_is_of_phantoms():
 
     def drawn(share, count):
         sampling = dataclasses.replace(PLAIN, patch=(2, 2, 2), phantoms=2 * (share > 0), phantom_share=share)
-        sampler = Sampler(cases, sampling, spacing_mm=MM3, seed=0, phantoms=phantoms)
+        sampler = sampler_of(cases, sampling, phantoms=phantoms)
         return [number_of(sampler.patch(number)) for number in range(count)]
 
     some = drawn(0.3, 500)
@@ -170,7 +172,7 @@ def test_a_share_of_the_patches_is_of_phantoms():
 
 def changed(cases, **options):
     """Patch 0 with one change that the plain patch does not have."""
-    return Sampler(cases, dataclasses.replace(PLAIN, **options), spacing_mm=MM3, seed=0).patch(0)
+    return sampler_of(cases, **options).patch(0)
 
 
 def test_a_flip_turns_image_and_occupancy_over(noisy):
@@ -215,7 +217,7 @@ def test_other_changes_are_made_when_they_are_asked_for(options, moves):
 def test_a_patch_larger_than_its_case_is_filled_as_the_runtime_does(intensity):
     """With air in the plane, also where air is not 0, and with the last slice along the depth."""
     case = flat_case(75, intensity)
-    found = Sampler([case], dataclasses.replace(PLAIN, patch=(20, 12, 20)), spacing_mm=MM3, seed=0).patch(0)
+    found = sampler_of([case], patch=(20, 12, 20)).patch(0)
     assert found.image.unique().tolist() == pytest.approx(
         sorted([intensity.low, (75 - intensity.offset) / intensity.scale])
     )
@@ -230,9 +232,9 @@ def test_a_patch_larger_than_its_case_is_filled_as_the_runtime_does(intensity):
 def test_worker_processes_prepare_the_same_patches():
     """In the order of the steps, for a run that resumes at step 3; in a new process, as training does."""
     program = """
-from test_sampler import EVERYTHING, MM3, PLAIN, Sampler, equal, noisy_case
+from test_sampler import EVERYTHING, PLAIN, equal, noisy_case, sampler_of
 for sampling in (PLAIN, EVERYTHING):
-    sampler = Sampler([noisy_case(number) for number in range(3)], sampling, spacing_mm=MM3, seed=4)
+    sampler = sampler_of([noisy_case(number) for number in range(3)], sampling, seed=4)
     ahead = list(sampler.batches(range(3, 8), size=2, workers=2))
     assert len(ahead) == 5
     assert all(equal(one, sampler.batch(step, size=2)) for step, one in zip(range(3, 8), ahead))
@@ -247,7 +249,7 @@ print("same")
 
 def test_steps_without_workers_are_the_batches_themselves(noisy):
     """One after the other, when they are asked for."""
-    sampler = Sampler(noisy, PLAIN, spacing_mm=MM3, seed=4)
+    sampler = sampler_of(noisy, seed=4)
     found = list(sampler.batches(range(3, 6), size=2))
     assert len(found) == 3
     assert all(equal(one, sampler.batch(step, size=2)) for step, one in zip(range(3, 6), found, strict=True))
@@ -264,9 +266,7 @@ def partial_case():
 @pytest.mark.parametrize("warp", [0.0, 1.0])
 def test_what_is_not_known_is_missing_from_the_occupancy(warp):
     """In a plain and in a bent patch; what it may be is the background or organ 2."""
-    sampler = Sampler(
-        [partial_case()], dataclasses.replace(PLAIN, crops="organs", warp=warp), spacing_mm=MM3, seed=0
-    )
+    sampler = sampler_of([partial_case()], crops="organs", warp=warp)
     shares = []
     for number in range(10):
         found = sampler.patch(number)
@@ -284,14 +284,14 @@ def test_synthetic_scans_without_organs_share_the_place_of_phantoms():
         PLAIN, patch=(2, 2, 2), crops="organs", foreground=1.0, negatives=1, phantom_share=0.3
     )
     empty = Case("empty", np.zeros((SIDE,) * 3, np.int16), np.zeros((SIDE,) * 3, np.uint8), 3, BTCV_INTENSITY)
-    sampler = Sampler([flat_case(1)], sampling, spacing_mm=MM3, seed=0, phantoms=[empty])
+    sampler = sampler_of([flat_case(1)], sampling, phantoms=[empty])
     drawn = [number_of(sampler.patch(number)) for number in range(300)]
     assert 60 < drawn.count(0) < 120
 
 
 def soft(case, *, shift=0):
     """Probabilities that are the occupancy of a case, its classes moved by ``shift``."""
-    occupancy = case.patch((slice(None),) * 3)[1]
+    occupancy = case.patch(case.whole)[1]
     return SoftLabels.of(np.roll(occupancy, shift, axis=0), MM3)
 
 
@@ -316,7 +316,7 @@ def soft(case, *, shift=0):
 def test_kept_probabilities_go_where_the_occupancy_goes(noisy, changes):
     """A teacher that knows the occupancy still knows it after every cut, turn and warp."""
     teacher = {case.name: soft(case) for case in noisy}
-    sampler = Sampler(noisy, dataclasses.replace(PLAIN, **changes), spacing_mm=MM3, seed=0, teacher=teacher)
+    sampler = sampler_of(noisy, teacher=teacher, **changes)
     for step in range(4):
         found = sampler.batch(step, size=2)
         assert found.teacher.shape == found.occupancy.shape
@@ -327,9 +327,7 @@ def test_kept_probabilities_go_where_the_occupancy_goes(noisy, changes):
 def test_kept_probabilities_are_the_teachers_and_not_the_truth(noisy):
     """A teacher that takes every class for the one before it."""
     teacher = {case.name: soft(case, shift=-1) for case in noisy}
-    found = Sampler(
-        noisy, dataclasses.replace(PLAIN, flip=0.5, rotate=0.5), spacing_mm=MM3, seed=0, teacher=teacher
-    ).patch(0)
+    found = sampler_of(noisy, teacher=teacher, flip=0.5, rotate=0.5).patch(0)
     torch.testing.assert_close(found.teacher, found.occupancy.roll(-1, dims=1), atol=1 / 255, rtol=0.0)
     assert float((found.teacher - found.occupancy).abs().max()) > 0.5
 
@@ -337,27 +335,25 @@ def test_kept_probabilities_are_the_teachers_and_not_the_truth(noisy):
 def test_a_sampler_without_anything_to_draw_from_is_refused():
     """No case."""
     with pytest.raises(ValueError, match="no case"):
-        Sampler([], PLAIN, spacing_mm=MM3, seed=0)
+        sampler_of([])
 
 
 @pytest.mark.parametrize("changes", [{"masses": 0.1}, {"intensity": True}])
 def test_changes_for_another_window_are_refused(changes):
     """Masses and intensity know the values of tissue in [0, 1]; AMOS has others."""
     with pytest.raises(ValueError, match="BTCV"):
-        Sampler([flat_case(0, AMOS_INTENSITY)], dataclasses.replace(PLAIN, **changes), spacing_mm=MM3, seed=0)
+        sampler_of([flat_case(0, AMOS_INTENSITY)], **changes)
 
 
 def test_phantoms_teach_their_labels_and_every_case_is_asked_about(noisy):
     """The labels of a phantom are perfect; a case without probabilities is refused."""
     case = noisy[0]
     sampling = dataclasses.replace(PLAIN, warp=0.5, phantom_share=1.0, phantoms=1)
-    sampler = Sampler(
-        [case], sampling, spacing_mm=MM3, seed=0, phantoms=[noisy[1]], teacher={case.name: soft(case)}
-    )
+    sampler = sampler_of([case], sampling, phantoms=[noisy[1]], teacher={case.name: soft(case)})
     found = sampler.patch(0)
     assert found.teacher is found.occupancy
     with pytest.raises(ValueError, match="do not cover"):
-        Sampler(noisy, PLAIN, spacing_mm=MM3, seed=0, teacher={case.name: soft(case)})
+        sampler_of(noisy, teacher={case.name: soft(case)})
 
 
 @pytest.mark.parametrize(

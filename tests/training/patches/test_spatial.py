@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 torch = pytest.importorskip("torch")
 ndimage = pytest.importorskip("scipy.ndimage")
 from autosam_edge_training.data import AMOS_INTENSITY, BTCV_INTENSITY, Case, SoftLabels
+from autosam_edge_training.data.case import ROWS_BEYOND_ENDS
 from autosam_edge_training.patches.spatial import (
-    REPEATED_SLICES,
     Deformation,
     ForegroundIndex,
     OrganIndex,
@@ -21,7 +21,6 @@ from autosam_edge_training.patches.spatial import (
     draw_view,
     place_by_sign,
     place_near_organ,
-    whole,
 )
 
 BOTH = pytest.mark.parametrize("intensity", [BTCV_INTENSITY, AMOS_INTENSITY], ids=["btcv", "amos"])
@@ -65,8 +64,8 @@ def test_crops_by_sign_are_centered_on_organs_or_on_tissue_that_is_none(intensit
     case, chance = body_case(intensity), generator()
     index = ForegroundIndex(case)
     for _ in range(300):
-        assert label_at(case, place_by_sign(case, index, whole(case), VOXEL, chance, foreground=1.0)) > 0
-        start = place_by_sign(case, index, whole(case), VOXEL, chance, foreground=0.0)
+        assert label_at(case, place_by_sign(case, index, VOXEL, chance, foreground=1.0)) > 0
+        start = place_by_sign(case, index, VOXEL, chance, foreground=0.0)
         assert (label_at(case, start), int(case.image[start])) == (0, -90)
 
 
@@ -74,10 +73,7 @@ def test_half_of_the_crops_are_centered_on_organs():
     """1:1, as in MONAI; every organ voxel is equally likely, so a small organ is rarely chosen."""
     case, chance = body_case(), generator()
     index = ForegroundIndex(case)
-    labels = [
-        label_at(case, place_by_sign(case, index, whole(case), VOXEL, chance, foreground=0.5))
-        for _ in range(1000)
-    ]
+    labels = [label_at(case, place_by_sign(case, index, VOXEL, chance, foreground=0.5)) for _ in range(1000)]
     assert 450 < sum(label > 0 for label in labels) < 550
     assert labels.count(2) < 10
 
@@ -85,9 +81,9 @@ def test_half_of_the_crops_are_centered_on_organs():
 def test_a_scan_of_nothing_but_air_ends_too():
     """There is no tissue to look for."""
     air = Case("air", np.full((4, 4, 4), -125, np.int16), np.zeros((4, 4, 4), np.uint8), 3, BTCV_INTENSITY)
-    start = place_by_sign(air, ForegroundIndex(air), whole(air), VOXEL, generator(), foreground=0.5)
+    start = place_by_sign(air, ForegroundIndex(air), VOXEL, generator(), foreground=0.5)
     assert all(0 <= s < 4 for s in start[1:])
-    assert OrganIndex(air).draw(generator(), whole(air)) is None
+    assert OrganIndex(air).draw(generator(), air.whole) is None
 
 
 def test_every_organ_is_equally_likely_to_be_near():
@@ -95,7 +91,7 @@ def test_every_organ_is_equally_likely_to_be_near():
     case, chance = body_case(), generator()
     index = OrganIndex(case)
     labels = [
-        label_at(case, place_near_organ(index, whole(case), VOXEL, chance, foreground=1.0))
+        label_at(case, place_near_organ(index, case.whole, VOXEL, chance, foreground=1.0))
         for _ in range(1000)
     ]
     assert 450 < labels.count(1) < 550
@@ -110,7 +106,7 @@ def test_the_organ_lies_in_the_middle_half_of_the_crop():
     index = OrganIndex(case)
     places = np.array(
         [
-            12 - np.array(place_near_organ(index, whole(case), (8, 8, 8), chance, foreground=1.0))
+            12 - np.array(place_near_organ(index, case.whole, (8, 8, 8), chance, foreground=1.0))
             for _ in range(200)
         ]
     )
@@ -150,7 +146,7 @@ def test_a_patch_stays_in_its_field_of_view(shape, patch, seed):
     assert all(0 <= side.start < side.stop <= length for side, length in zip(view, shape, strict=True))
     start = place_near_organ(index, view, patch, chance, foreground=0.5)
     for axis, (first, length, side) in enumerate(zip(start, patch, view, strict=True)):
-        beyond = REPEATED_SLICES if axis == 0 else 0
+        beyond = ROWS_BEYOND_ENDS if axis == 0 else 0
         low, high = side.start - beyond, side.stop + beyond - length
         assert min(low, high) <= first <= max(low, high)
     image, (occupancy,) = cut(case, view, start, patch)
@@ -186,7 +182,7 @@ def test_one_view_in_five_shows_what_lies_above_or_below_the_organs():
         case = Case("c", np.zeros(labels.shape, np.int16), shown, 4, BTCV_INTENSITY)
         index = OrganIndex(case)
         views = [draw_view(case, MM3, index, chance) for _ in range(300)]
-        return [sum(view == (rows, *whole(case)[1:]) for view in views) / 300 for rows in (below, above)]
+        return [sum(view == (rows, *case.whole[1:]) for view in views) / 300 for rows in (below, above)]
 
     below, above = slice(0, 30), slice(80, 100)
     assert all(0.05 < share < 0.15 for share in share_of_views(1, 2))
@@ -200,13 +196,13 @@ def test_one_view_in_five_shows_what_lies_above_or_below_the_organs():
 def test_beyond_the_ends_of_a_scan_lies_its_last_slice():
     """Image and labels are repeated; a scan that is cut to a view of two slices repeats those two."""
     case = body_case()
-    image, (occupancy,) = cut(case, whole(case), (-3, 0, 0), (22, 20, 24))
+    image, (occupancy,) = cut(case, case.whole, (-3, 0, 0), (22, 20, 24))
     for beyond, slice_of_case in ((0, 0), (2, 0), (3, 0), (18, 15), (21, 15)):
         assert np.array_equal(
             image[0, 0, beyond].numpy(),
-            case.image_in((slice(slice_of_case, slice_of_case + 1), *whole(case)[1:]))[0],
+            case.image_in((slice(slice_of_case, slice_of_case + 1), *case.whole[1:]))[0],
         )
-    view = (slice(8, 10), *whole(case)[1:])
+    view = (slice(8, 10), *case.whole[1:])
     image, (occupancy,) = cut(case, view, (0, 0, 0), (18, 20, 24))
     assert torch.equal(image[0, 0, :9], image[0, 0, 8].expand(9, -1, -1))
     assert torch.equal(image[0, 0, 9:], image[0, 0, 9].expand(9, -1, -1))
@@ -231,7 +227,7 @@ def test_a_scan_that_is_not_bent_is_a_plain_patch():
     case = shares_case()
     for start in ((1, 2, 3), (-4, 0, 0)):
         plain, bent = (
-            f(case, whole(case), start, (8, 8, 8), *more) for f, more in ((cut, ()), (bend, (STILL,)))
+            f(case, case.whole, start, (8, 8, 8), *more) for f, more in ((cut, ()), (bend, (STILL,)))
         )
         torch.testing.assert_close(bent[0], plain[0], atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(
@@ -244,7 +240,7 @@ def test_a_stretch_is_that_of_its_axis():
     labels = np.zeros((32, 16, 16), np.uint8)
     labels[12:20, 4:12, 4:12] = 1
     case = Case("box", (labels * 100).astype(np.int16), labels, 2, BTCV_INTENSITY)
-    _, (occupancy,) = bend(case, whole(case), (8, 0, 0), (16, 16, 16), Deformation(np.diag([2.0, 1.0, 1.0])))
+    _, (occupancy,) = bend(case, case.whole, (8, 0, 0), (16, 16, 16), Deformation(np.diag([2.0, 1.0, 1.0])))
     assert float(occupancy[0, 1].sum()) == pytest.approx(4 * 8 * 8, rel=1e-5)
     assert float(occupancy[0, 1, :, 8, 8].sum()) == pytest.approx(4)
     assert float(occupancy[0, 1, 8, :, 8].sum()) == pytest.approx(8)
@@ -256,7 +252,7 @@ def test_a_quarter_turn_moves_a_voxel_where_the_matrix_says():
     labels[1, 2, 4] = 1  # offset (-2, 0) from the center
     case = Case("dot", (labels * 100).astype(np.int16), labels, 2, BTCV_INTENSITY)
     turn = Deformation(np.array([[1.0, 0, 0], [0, 0, -1.0], [0, 1.0, 0]]))
-    _, (occupancy,) = bend(case, whole(case), (0, 0, 0), (3, 9, 9), turn)
+    _, (occupancy,) = bend(case, case.whole, (0, 0, 0), (3, 9, 9), turn)
     assert occupancy[0, 1].round().nonzero().tolist() == [[1, 4, 6]]
 
 
@@ -268,7 +264,7 @@ def test_image_and_organ_bend_together(intensity, seed):
     probability = SoftLabels.of(np.stack([case.labels == c for c in range(3)]).astype(np.float32), MM3)
     deformation = draw_deformation(generator(seed), MM3)
     image, (occupancy, teacher) = bend(
-        case, whole(case), (0, 0, 0), case.shape, deformation, teacher=probability
+        case, case.whole, (0, 0, 0), case.shape, deformation, teacher=probability
     )
     bright_hu = (0 - intensity.offset) / intensity.scale  # between fat and organ
     bright, organ = image[0, 0] > bright_hu, occupancy[0, 1:].sum(dim=0) > 0.5
@@ -289,7 +285,7 @@ def test_every_voxel_of_an_organ_is_sampled(seed):
         labels[tuple(slice(c, c + int(rng.integers(1, 7))) for c in corner)] = value
     case = Case("boxes", (labels * 40).astype(np.int16), labels, 4, BTCV_INTENSITY)
     matrix, patch, start = draw_deformation(rng, MM3).matrix, (16, 18, 20), (4, 5, 6)
-    _, (occupancy,) = bend(case, whole(case), start, patch, Deformation(matrix))
+    _, (occupancy,) = bend(case, case.whole, start, patch, Deformation(matrix))
     middle = [(side - 1) / 2 for side in patch]
     offsets = np.indices(patch) - np.reshape(middle, (3, 1, 1, 1))
     at = np.tensordot(matrix, offsets, 1) + np.reshape(np.add(start, middle), (3, 1, 1, 1))

@@ -11,7 +11,15 @@ import pytest
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("monai")
-from autosam_edge_test_recipes import changed, losses, recipe, reports, student_config, write_recipe
+from autosam_edge_test_recipes import (
+    NO_DROPOUT,
+    changed,
+    losses,
+    recipe,
+    reports,
+    student_config,
+    write_recipe,
+)
 from autosam_edge_test_support import refused
 
 from autosam_edge.errors import TrainingError
@@ -146,7 +154,7 @@ def test_two_processes_see_what_one_sees(name, cubes, taught, tmp_path):
     options = ["--teacher", taught] if name == "distill" else []
     config = changed(one.config, "schedule", batch=2)
     if name != "teacher":  # dropout is drawn by each process for its own share
-        config = replace(config, arguments={**config.arguments, "dropout": 0.0})
+        config = replace(config, arguments=NO_DROPOUT)
     result = two_processes(one, config, cubes, tmp_path, *options)
     assert result.returncode == 0, result.stderr[-2000:]
     alone = one.train(config, cubes, tmp_path / "one")

@@ -128,21 +128,16 @@ def evaluate(
 
 
 def _show_summary(summary: JsonObject) -> None:
-    from autosam_edge_training.evaluate.report import remarks
+    from autosam_edge_training.evaluate.report import remarks, table_rows
+    from autosam_edge_training.evaluate.scores import HEADINGS
 
-    metrics = ("dice", "nsd_1", "nsd_2", "nsd_3")
     title = f"{summary['method']} on {summary['data']}"
-    table = new_table(title, "organ", "Dice", "NSD 1 mm", "NSD 2 mm", "NSD 3 mm", "cases")
-    for name, organ in summary["organs"].items():
-        table.add_row(name, *(f"{organ[metric]:.3f}" for metric in metrics), str(organ["cases"]))
+    table = new_table(title, "organ", *HEADINGS, "cases")
+    *organs, mean = table_rows(summary)
+    for row in organs:
+        table.add_row(*row)
     table.add_section()
-    means = [summary[f"mean_{metric}"] for metric in metrics]
-    table.add_row(
-        "mean",
-        *("n/a" if mean is None else f"{mean:.3f}" for mean in means),
-        str(len(summary["cases"])),
-        style="bold",
-    )
+    table.add_row(*mean, style="bold")
     show(table)
     for remark in remarks(summary):
         print(f"note: {remark}")

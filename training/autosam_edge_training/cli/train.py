@@ -220,7 +220,8 @@ def distill(
     _require_paths(context, config, data, out, smoke=smoke)
     if not smoke:
         require("--teacher", teacher, _NEEDED)
-    if cache is not None and not cache.exists() and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
+    if cache is not None and not cache.exists() and not alone:
         raise typer.BadParameter(
             "the folder is missing; write it first with one process, without torchrun", param_hint="--cache"
         )
@@ -234,15 +235,13 @@ def distill(
         if not teacher:
             tiny_teacher = train_teacher.Config.smoke_run()
             teacher = [train_teacher.train(tiny_teacher, prepared, scratch / "teacher")]
-        first, *ensemble = teacher
-        if cache is not None and int(os.environ.get("WORLD_SIZE", "1")) == 1:
-            _fill_cache(cache, first, ensemble, recipe, prepared, extra or (), sam)
+        if cache is not None and alone:
+            _fill_cache(cache, teacher, recipe, prepared, extra or (), sam)
         weights = train_student.train(
             recipe,
             prepared,
             run,
-            teacher=first,
-            ensemble=ensemble,
+            teachers=teacher,
             sam=sam,
             cache=cache,
             extra=extra or (),
@@ -254,14 +253,13 @@ def distill(
 
 def _fill_cache(
     folder: Path,
-    teacher: Path,
-    ensemble: list[Path],
+    teachers: Sequence[Path],
     recipe: StudentRecipe,
     data: Path,
     extra: Sequence[Path],
     sam: Path | None,
 ) -> None:
-    """Compute the teacher's probabilities that the cache lacks."""
+    """Compute the teachers' probabilities that the cache lacks."""
     from autosam_edge_training.data import Prepared
     from autosam_edge_training.networks.foreign_teacher import cache_foreign_teacher
     from autosam_edge_training.networks.teacher_cache import cache_probabilities
@@ -269,10 +267,10 @@ def _fill_cache(
 
     parts = training_parts(recipe, Prepared.read(data), extra)
     with Stages().bar("teacher") as progress:
-        if teacher.is_dir() and not ensemble:
-            cache_foreign_teacher(teacher, parts, folder, on_step=progress)
+        if len(teachers) == 1 and teachers[0].is_dir():
+            cache_foreign_teacher(teachers[0], parts, folder, on_step=progress)
         else:
-            cache_probabilities(teacher, parts, folder, ensemble=ensemble, sam=sam, progress=progress)
+            cache_probabilities(teachers, parts, folder, sam=sam, progress=progress)
 
 
 def _require_paths(

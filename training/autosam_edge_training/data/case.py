@@ -25,6 +25,8 @@ from autosam_edge_training.strict import STRICT, checked_dataclass
 
 UNKNOWN = 255
 """The label value of a voxel that nobody labeled."""
+ROWS_BEYOND_ENDS = 8
+"""Largest number of rows that a network sees beyond each end of a scan: docs/adr/0018-scan-ends.md."""
 _FULL = 255  # an organ that fills a voxel, in uint8
 
 
@@ -111,6 +113,12 @@ class Case:
     def shape(self) -> tuple[int, int, int]:
         """Voxels along (D, H, W)."""
         return self.image.shape
+
+    @property
+    def whole(self) -> Box:
+        """Slices along (D, H, W) of the whole scan."""
+        depth, height, width = (slice(0, side) for side in self.shape)
+        return depth, height, width
 
     @property
     def labels(self) -> npt.NDArray[np.uint8]:

@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 import itertools
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -100,7 +100,7 @@ class Listing:
     root: Path
     labels: tuple[str, ...]
     intensity: Intensity
-    splits: Mapping[Split, tuple[Pair, ...]]
+    splits: Mapping[Split, Sequence[Pair]]
     warnings: tuple[str, ...] = ()
 
     def hold_out(self, count: int) -> Listing:
@@ -112,9 +112,8 @@ class Listing:
         Raises:
             InputError: Nothing would be left to train on (AE-DATA-005).
         """
-        ranked = sorted(
-            self.splits["training"], key=lambda pair: hashlib.sha256(pair.name.encode()).hexdigest()
-        )
+        training = self.splits["training"]
+        ranked = sorted(training, key=lambda pair: hashlib.sha256(pair.name.encode()).hexdigest())
         if count >= len(ranked):
             raise SPLIT_EMPTY(
                 f"holding {count} of {len(ranked)} training cases out leaves none to train on.",
@@ -123,11 +122,8 @@ class Listing:
         held = {pair.name for pair in ranked[:count]}
         splits = {
             **self.splits,
-            "training": tuple(pair for pair in self.splits["training"] if pair.name not in held),
-            "validation": (
-                *self.splits["validation"],
-                *(pair for pair in self.splits["training"] if pair.name in held),
-            ),
+            "training": [pair for pair in training if pair.name not in held],
+            "validation": [*self.splits["validation"], *(pair for pair in training if pair.name in held)],
         }
         return dataclasses.replace(self, splits=splits)
 
@@ -163,7 +159,7 @@ def list_btcv(source: Path) -> Listing:
         [f"BTCV has 30 labeled cases; {len(missing)} are not here: {', '.join(missing)}."] if missing else []
     )
     _check_labels(source, BTCV_NAMES)
-    return Listing("btcv", source, BTCV_NAMES, BTCV_INTENSITY, _frozen(splits), tuple(warnings))
+    return Listing("btcv", source, BTCV_NAMES, BTCV_INTENSITY, splits, tuple(warnings))
 
 
 def list_amos(source: Path) -> Listing:
@@ -193,7 +189,7 @@ def list_amos(source: Path) -> Listing:
                 line += f", of those in dataset.json {', '.join(missing)} are missing"
             warnings.append(f"{line}.")
     _check_labels(source, AMOS_NAMES)
-    return Listing("amos", source, AMOS_NAMES, AMOS_INTENSITY, _frozen(splits), tuple(warnings))
+    return Listing("amos", source, AMOS_NAMES, AMOS_INTENSITY, splits, tuple(warnings))
 
 
 def list_decathlon(source: Path) -> Listing:
@@ -237,7 +233,7 @@ def list_decathlon(source: Path) -> Listing:
         raise broken("dataset.json", str(error), remedy=remedy) from error
     warnings = [f"{unlabeled} test images have no label and are left out."] if unlabeled else []
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", str(content.get("name", ""))).strip("-") or "decathlon"
-    return Listing(name, source, labels, BTCV_INTENSITY, _frozen(splits), tuple(warnings))
+    return Listing(name, source, labels, BTCV_INTENSITY, splits, tuple(warnings))
 
 
 @checked_dataclass(config=ConfigDict(frozen=True))  # notes on a case, such as its license, are welcome
@@ -276,7 +272,7 @@ def list_partial(source: Path) -> Listing:
             )
         image, label = (source / folder / f"{name}.nii.gz" for folder in ("images", "labels"))
         pairs.append(Pair(name, image, label if known or label.is_file() else None, known))
-    splits: dict[Split, tuple[Pair, ...]] = {"training": tuple(pairs), "validation": (), "test": ()}
+    splits: dict[Split, list[Pair]] = {"training": pairs, "validation": [], "test": []}
     return Listing("partial", source, labels, BTCV_INTENSITY, splits)
 
 
@@ -287,10 +283,6 @@ LAYOUTS: Mapping[str, Callable[[Path], Listing]] = {
     "partial": list_partial,
 }
 """Layouts by the name that ``data prepare`` takes."""
-
-
-def _frozen(splits: Mapping[Split, list[Pair]]) -> dict[Split, tuple[Pair, ...]]:
-    return {split: tuple(pairs) for split, pairs in splits.items()}
 
 
 def _pairs(source: Path, images: str, labels: str, pattern: re.Pattern[str]) -> list[Pair]:

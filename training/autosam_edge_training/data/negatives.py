@@ -31,10 +31,8 @@ def negative_case(
     shape = tuple(
         int(side_mm / step) for side_mm, step in zip((250.0, 300.0, 300.0), spacing_mm, strict=True)
     )
-    axes = [((np.arange(side) - side / 2) * step) for side, step in zip(shape, spacing_mm, strict=True)]
-    depth, height, width = (
-        axis.reshape([-1 if i == j else 1 for j in range(3)]) for i, axis in enumerate(axes)
-    )
+    axes = [(np.arange(side) - side / 2) * step for side, step in zip(shape, spacing_mm, strict=True)]
+    depth, height, width = np.meshgrid(*axes, indexing="ij", sparse=True)
     hu = np.full(shape, _AIR_HU, dtype=np.float32)
     if kind == "water":
         radius_mm = float(generator.uniform(70.0, 140.0))

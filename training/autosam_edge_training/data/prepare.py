@@ -118,9 +118,7 @@ def _describe(
     manifest: Manifest, folder: Path, intensity: Intensity, spacing_mm: Spacing, targets: Targets
 ) -> Prepared:
     """A prepared folder that has no arrays yet."""
-    names: dict[str, tuple[str, ...]] = {
-        split: tuple(entry.name for entry in manifest.split(split)) for split in SPLITS
-    }
+    names = {split: tuple(entry.name for entry in manifest.split(split)) for split in SPLITS}
     return Prepared(
         folder,
         manifest.dataset,
@@ -159,7 +157,7 @@ def _fill(
             hashes[kind] = hash_file(path)
         cases.add(entry.name, hashes["image"], f"case {entry.name} of {split}")
         arrays[entry.name] = Arrays(case.shape, hashes["image"], hashes["target"], entry.known)
-        if not case.possible.all() and not case.share_in(case.classes, (slice(None),) * 3).any():
+        if not case.possible.all() and not case.share_in(case.classes, case.whole).any():
             complete.append(entry.name)
         on_step()
     manifest.write(wanted.folder / MANIFEST_NAME, folder=home)

@@ -67,7 +67,7 @@ class Prepared:
     spacing_mm: tuple[float, float, float]
     intensity: Intensity
     targets: Targets
-    split: Mapping[str, tuple[str, ...]]
+    split: Mapping[Split, tuple[str, ...]]
     arrays: Mapping[str, Arrays]
     manifest_sha256: str
     sha256: str
@@ -93,7 +93,7 @@ class Prepared:
             file.spacing_mm,
             file.intensity,
             file.targets,
-            MappingProxyType({str(name): cases for name, cases in file.split.items()}),
+            MappingProxyType(file.split),
             MappingProxyType(file.cases),
             file.manifest_sha256,
             hash_file(folder / FILE_NAME),

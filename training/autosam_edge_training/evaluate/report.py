@@ -12,8 +12,10 @@ import numpy as np
 
 from autosam_edge.system.atomic_files import write_files
 from autosam_edge.system.machine import describe_machine
-from autosam_edge_training.evaluate.scores import METRICS, Score, as_csv
+from autosam_edge_training.evaluate.scores import HEADINGS, METRICS, Score, as_csv
 from autosam_edge_training.strict import JsonObject
+
+_NO_MEAN = "n/a"
 
 
 def summarize(scores: Sequence[Score]) -> JsonObject:
@@ -84,14 +86,23 @@ def as_markdown(summary: Mapping[str, Any]) -> str:
         "On the scans' own grid. NSD: normalized surface Dice. Means over the cases with the organ.",
         "",
         *(line for remark in remarks(summary) for line in (remark, "")),
-        "| organ | Dice | NSD 1 mm | NSD 2 mm | NSD 3 mm | cases |",
+        f"| organ | {' | '.join(HEADINGS)} | cases |",
         "|---|---|---|---|---|---|",
     ]
-    for name, organ in summary["organs"].items():
-        figures = " | ".join(f"{organ[metric]:.3f}" for metric in METRICS)
-        lines.append(f"| {name} | {figures} | {organ['cases']} |")
-    means = " | ".join(_bold(summary[f"mean_{metric}"]) for metric in METRICS)
-    return "\n".join([*lines, f"| **mean** | {means} | {len(summary['cases'])} |"]) + "\n"
+    *organs, (mean, *values, cases) = table_rows(summary)
+    bold = [value if value == _NO_MEAN else f"**{value}**" for value in (mean, *values)]
+    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in (*organs, (*bold, cases)))]) + "\n"
+
+
+def table_rows(summary: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """The cells of a summary's table: name, metrics and cases of each organ, then those of the mean."""
+    rows = [
+        (name, *(f"{organ[metric]:.3f}" for metric in METRICS), str(organ["cases"]))
+        for name, organ in summary["organs"].items()
+    ]
+    means = [summary[f"mean_{metric}"] for metric in METRICS]
+    values = [_NO_MEAN if mean is None else f"{mean:.3f}" for mean in means]
+    return [*rows, ("mean", *values, str(len(summary["cases"])))]
 
 
 def remarks(summary: Mapping[str, Any]) -> list[str]:
@@ -109,10 +120,6 @@ def remarks(summary: Mapping[str, Any]) -> list[str]:
             f"False positives, organs that the scan lacks and the prediction has; they {how}: {organs}."
         )
     return lines
-
-
-def _bold(value: float | None) -> str:
-    return "n/a" if value is None else f"**{value:.3f}**"
 
 
 def write_results(out: Path, scores: Sequence[Score], summary: Mapping[str, Any]) -> None:

@@ -14,14 +14,14 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import ConfigDict, Field, TypeAdapter
 
+from autosam_edge_training.choices import Reduction, RunKind
 from autosam_edge_training.error_codes import RUN_FILE_INVALID, RUN_FILES_DIFFER
 from autosam_edge_training.evaluate.report import summarize
 from autosam_edge_training.evaluate.scores import METRICS, Metric, Score, read_csv
 from autosam_edge_training.strict import STRICT, checked_dataclass, parse_json
 
-_Ours = Literal["student", "distill", "teacher"]
 _Others = Literal["nnunet", "nnformer", "unetr", "swinunetr", "sam-point", "medsam-pm", "medsam-full"]
-Method = Literal[_Ours, _Others]
+Method = Literal[RunKind, _Others]
 Scored = Literal["btcv", "amos", "phantoms"]
 OTHERS: tuple[_Others, ...] = get_args(_Others)
 _SUMMARY_TOLERANCE = 1e-6  # of a mean in 0..1 that went through JSON
@@ -50,7 +50,7 @@ class RunFacts:
     network: str
     dataset: Annotated[str, Field(min_length=1)]
     weight: Annotated[float | None, Field(alias="lambda", ge=0, le=1)]
-    reduction: Literal["voxel", "element"] | None
+    reduction: Reduction | None
     apg: bool | None
     seed: int | None
     steps: _Count | None

@@ -24,6 +24,8 @@ from autosam_edge_training.error_codes import SCORES_INVALID
 TOLERANCES_MM = (1.0, 2.0, 3.0)
 Metric = Literal["dice", "nsd_1", "nsd_2", "nsd_3"]
 METRICS: tuple[Metric, ...] = get_args(Metric)
+HEADINGS = "Dice", "NSD 1 mm", "NSD 2 mm", "NSD 3 mm"
+"""Headings of the metrics in a table."""
 Spacing = tuple[float, float, float]
 
 

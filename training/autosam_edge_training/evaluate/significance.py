@@ -122,27 +122,28 @@ def compare_methods(paths: Sequence[Path], *, unit: Unit = "case_organ") -> Json
     Raises:
         InputError: A table cannot be read (AE-DATA-012), or two are not of the same data (AE-DATA-013).
     """
-    tables = [read_csv(path) for path in paths]
-    names = _distinct([table[0].method for table in tables], paths)
-    ours, others = tables[0], tables[1:]
+    ours, *other_tables = (read_csv(path) for path in paths)
+    methods = [table[0].method for table in (ours, *other_tables)]
+    our_name, *other_names = _distinct(methods, paths)
+    others = dict(zip(other_names, other_tables, strict=True))
     warnings: list[str] = []
     comparisons: list[JsonObject] = []
     opposed: dict[str, list[str]] = {}
     better = dict.fromkeys(METRICS, True)
-    for name, other in zip(names[1:], others, strict=True):
+    for name, other in others.items():
         warnings += _check_pairable(ours, other, name)
     for metric in METRICS:
         tests = []
-        for name, other in zip(names[1:], others, strict=True):
+        for name, other in others.items():
             pairs = _pairs(ours, other, metric, unit)
             if not pairs:
-                raise _not_same_data(f"{names[0]} and {name} share no scored organ of a case")
+                raise _not_same_data(f"{our_name} and {name} share no scored organ of a case")
             a, b = np.array(pairs).T
             tests.append((name, a, b, signed_rank(a - b)))
         corrected = holm([test.p for _, _, _, test in tests])
         for (name, a, b, test), p_holm in zip(tests, corrected, strict=True):
             row = {
-                "ours": names[0],
+                "ours": our_name,
                 "other": name,
                 "metric": metric,
                 "unit": unit,
@@ -156,11 +157,11 @@ def compare_methods(paths: Sequence[Path], *, unit: Unit = "case_organ") -> Json
             mean = row["mean_difference"]
             better[metric] &= test.p < ALPHA and mean > 0 and test.direction > 0
             if test.p < ALPHA and mean * test.direction < 0:
-                by_mean, by_ranks = (names[0], name) if mean > 0 else (name, names[0])
+                by_mean, by_ranks = (our_name, name) if mean > 0 else (name, our_name)
                 found = f"{by_mean} is better by the mean, {by_ranks} by the ranks"
                 opposed.setdefault(found, []).append(metric)
     return {
-        "ours": names[0],
+        "ours": our_name,
         "dataset": ours[0].dataset,
         "unit": unit,
         "alpha": ALPHA,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import BinaryIO, Literal
@@ -88,8 +90,11 @@ class CheckpointMetadata:
             SafetensorError: It is not a safetensors file.
             ValueError: Its metadata are not those of a network; see :meth:`parse`.
         """
-        with safe_open(path, framework="pt") as file:
-            return cls.parse(file.metadata() or {})
+        try:
+            with safe_open(path, framework="pt") as file:
+                return cls.parse(file.metadata() or {})
+        except FileNotFoundError as error:  # that of safetensors names the folder and has no number
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path.name) from error
 
     @classmethod
     def parse(cls, stored: Mapping[str, str]) -> CheckpointMetadata:

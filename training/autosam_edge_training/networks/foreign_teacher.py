@@ -65,7 +65,7 @@ def cache_foreign_teacher(
             _on_model_grid(entry, sources[entry.image], names, prepared), prepared.spacing_mm
         )
 
-    return fill_cache(out, parts, digest_of_cases(folder), ask, on_step)
+    return fill_cache(out, parts, digest_of_cases([folder]), ask, on_step)
 
 
 def _on_model_grid(entry: Entry, path: Path, names: dict[str, int], prepared: Prepared) -> Share:
@@ -87,8 +87,7 @@ def _on_model_grid(entry: Entry, path: Path, names: dict[str, int], prepared: Pr
     if unknown := sorted(set(range(1, prepared.classes)) - known - labeled):
         organs = ", ".join(prepared.labels[value] for value in unknown)
         raise FOREIGN_TEACHER_INVALID(f"case {entry.name}: neither {path.name} nor the labels know {organs}.")
-    whole = (slice(None), slice(None), slice(None))
-    labels = {value: case.share_in(value, whole) for value in set(range(1, prepared.classes)) - known}
+    labels = {value: case.share_in(value, case.whole) for value in set(range(1, prepared.classes)) - known}
     # The labels are certain: the teacher's organs share what they leave.
     left = 1.0 - sum(labels.values(), np.zeros(case.shape, dtype=np.float32))
     taught = result.sum(axis=0)

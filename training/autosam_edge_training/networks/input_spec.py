@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from autosam_edge.model import InputContract
 from autosam_edge_training.data import Intensity, Prepared
+from autosam_edge_training.data.case import ROWS_BEYOND_ENDS
 from autosam_edge_training.strict import STRICT, checked_dataclass
-
-ROWS_BEYOND_ENDS = 8
-"""Largest number of rows that tiles reach beyond each end of a scan: docs/adr/0018-scan-ends.md."""
 
 
 @checked_dataclass(config=STRICT)

@@ -36,24 +36,23 @@ _LEAST = 0.01
 
 
 def cache_probabilities(
-    path: Path,
+    teachers: Sequence[Path],
     parts: Parts,
     out: Path,
     *,
-    ensemble: Sequence[Path] = (),
     patch: tuple[int, int, int] | None = None,
     sam: Path | None = None,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Path:
-    """Compute a teacher's probabilities for every case that has no file in the cache yet.
+    """Compute the probabilities of one or more teachers for every case that has no file in the cache yet.
 
     Each file appears whole or not at all; a call that was stopped goes on where it was. Where a case is
     prepared on another grid than the teacher's, its scan is read again. The teacher runs on a GPU if there is
     one.
 
     Args:
+        teachers: Weights files, of any spacing; what is kept is the mean of all, on the grid of the first.
         out: Folder of the cache, ``CASE.npz``; made if it is not there.
-        ensemble: Further teachers, of any spacing; what is kept is the mean of all, on the grid of the first.
         patch: Voxels (D, H, W) of the sliding window; None takes the patch that a teacher was trained on.
 
     Raises:
@@ -61,10 +60,10 @@ def cache_probabilities(
             another teacher or another scan, or damaged (AE-TRAIN-009).
         InputError: A scan is missing or cannot be read.
     """
-    digest = digest_of_cases(path, ensemble)
+    digest = digest_of_cases(teachers)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    teachers = [open_network(one, sam=sam) for one in (path, *ensemble)]
-    for network, metadata in teachers:
+    networks = [open_network(teacher, sam=sam) for teacher in teachers]
+    for network, metadata in networks:
         for prepared, _ in parts:
             require_same_input(metadata, prepared, "the teacher", any_spacing=True)
         network.to(device)
@@ -72,7 +71,7 @@ def cache_probabilities(
     def ask(prepared: Prepared, entry: Entry) -> SoftLabels:
         answers = [
             probabilities(network, metadata, _case(prepared, entry, metadata), patch, device)
-            for network, metadata in teachers
+            for network, metadata in networks
         ]
         return answers[0] if len(answers) == 1 else _mean(answers)
 
@@ -109,23 +108,22 @@ def fill_cache(
     return out
 
 
-def load_cached_probabilities(
-    folder: Path, path: Path, parts: Parts, *, ensemble: Sequence[Path] = ()
-) -> dict[str, SoftLabels]:
-    """Read the cached probabilities of a teacher, each on the grid of its case, by the name of the case.
+def load_cached_probabilities(folder: Path, teachers: Sequence[Path], parts: Parts) -> dict[str, SoftLabels]:
+    """Read the cached probabilities of teachers, each on the grid of its case, by the name of the case.
 
     Args:
         folder: Folder that :func:`cache_probabilities` made.
+        teachers: Weights files, or the one folder of another tool.
 
     Raises:
         TrainingError: A case has no file, or one that is damaged or of another teacher or another scan, or
             that of another tool's folder is coarser than the data (AE-TRAIN-009).
     """
-    digest, cached = digest_of_cases(path, ensemble), {}
+    digest, cached = digest_of_cases(teachers), {}
     for prepared, split in parts:
         for entry in prepared.manifest.split(split):
             soft = _read(folder, entry, digest(prepared, entry))
-            if path.is_dir():
+            if teachers[0].is_dir():
                 _require_fine_cache(folder, soft, prepared)
             shape = prepared.arrays[entry.name].shape
             if soft.classes != prepared.classes:
@@ -152,26 +150,26 @@ def _require_fine_cache(folder: Path, soft: SoftLabels, prepared: Prepared) -> N
         )
 
 
-def digest_of_cases(path: Path, ensemble: Sequence[Path] = ()) -> Digest:
-    """SHA-256 that identifies the teacher of a case: one for all cases, or that of its files in a folder.
+def digest_of_cases(teachers: Sequence[Path]) -> Digest:
+    """SHA-256 that identifies the teachers of a case: one for all cases, or that of its files in a folder.
 
     Raises:
         TrainingError: A folder is one of several teachers (AE-TRAIN-029), or a file cannot be read (-007).
     """
-    if ensemble and any(one.is_dir() for one in (path, *ensemble)):
-        raise FOREIGN_TEACHER_INVALID(
-            "a folder of another tool is one of several teachers.", remedy="Give the folder alone."
-        )
-    if path.is_dir():
-        return partial(foreign_sha256, path)
-    digests = [network_sha256(one) for one in (path, *ensemble)]
+    if any(teacher.is_dir() for teacher in teachers):
+        if len(teachers) > 1:
+            raise FOREIGN_TEACHER_INVALID(
+                "a folder of another tool is one of several teachers.", remedy="Give the folder alone."
+            )
+        return partial(foreign_sha256, teachers[0])
+    digests = [network_sha256(teacher) for teacher in teachers]
     digest = digests[0] if len(digests) == 1 else _joined(digests)
     return lambda _prepared, _entry: digest
 
 
-def teacher_digest(path: Path, parts: Parts, ensemble: Sequence[Path] = ()) -> str:
-    """SHA-256 that identifies a teacher, an ensemble of teachers, or what a folder holds of all cases."""
-    digest = digest_of_cases(path, ensemble)
+def teacher_digest(teachers: Sequence[Path], parts: Parts) -> str:
+    """SHA-256 that identifies one or more teachers, or what a folder holds of all cases."""
+    digest = digest_of_cases(teachers)
     digests = [
         digest(prepared, entry) for prepared, split in parts for entry in prepared.manifest.split(split)
     ]

@@ -5,13 +5,12 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 
-import numpy as np
 import torch
 from monai.inferers.utils import sliding_window_inference
 
 from autosam_edge.pipeline.tiles import TilePlan
 from autosam_edge_training.data import Case
-from autosam_edge_training.networks.input_spec import ROWS_BEYOND_ENDS
+from autosam_edge_training.data.case import ROWS_BEYOND_ENDS
 
 
 @torch.no_grad()
@@ -36,8 +35,7 @@ def run_whole_case(
         (C, D, H, W) float32.
     """
     plan = TilePlan(case.shape, patch, overlap, ROWS_BEYOND_ENDS)
-    rows = case.image[plan.source_rows].astype(np.float32)
-    image = torch.from_numpy((rows - case.intensity.offset) / case.intensity.scale)[None, None]
+    image = torch.from_numpy(case.image_in(case.whole)[plan.source_rows])[None, None]
     result_device = result_device or device
     with warnings.catch_warnings():
         # MONAI indexes with a list, which newer torch dislikes.

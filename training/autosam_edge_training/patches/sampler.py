@@ -32,7 +32,6 @@ from autosam_edge_training.patches.spatial import (
     draw_view,
     place_by_sign,
     place_near_organ,
-    whole,
 )
 from autosam_edge_training.strict import STRICT, checked_dataclass
 
@@ -197,13 +196,13 @@ class Sampler:
         s, generator = self._sampling, np.random.default_rng([self._seed, 1, number])
         chosen = self._choose(number, generator)
         case, index = (*self._cases, *self._phantoms)[chosen], self._indexes[chosen]
-        view = whole(case)
+        view = case.whole
         if isinstance(index, OrganIndex):
             if generator.random() < s.slabs:
                 view = draw_view(case, self._spacing_mm, index, generator)
             start = place_near_organ(index, view, s.patch, generator, foreground=s.foreground)
         else:
-            start = place_by_sign(case, index, view, s.patch, generator, foreground=s.foreground)
+            start = place_by_sign(case, index, s.patch, generator, foreground=s.foreground)
         teacher = None if self._teacher is None else self._teacher.get(case.name)
         if generator.random() < s.warp:
             image, maps = bend(

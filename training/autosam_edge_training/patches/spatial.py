@@ -19,11 +19,10 @@ from torch.nn import functional as F
 
 from autosam_edge.geometry import Box
 from autosam_edge_training.data import Case, SoftLabels
+from autosam_edge_training.data.case import ROWS_BEYOND_ENDS
 
 Size = tuple[int, int, int]
 
-REPEATED_SLICES = 8
-"""How far a patch near an organ may reach beyond the first and the last slice of a scan, in voxels."""
 # A thin slab or a narrow field of view, mm. Shorter than a kidney is long; as long as two thirds of an
 # abdomen.
 _SLAB_MM = (24.0, 160.0)
@@ -79,18 +78,11 @@ class ForegroundIndex:
         self._shape = case.shape
         self._flat = np.flatnonzero((labels > 0) & (labels < case.classes)).astype(np.int32)
 
-    def draw(self, generator: np.random.Generator, view: Box) -> npt.NDArray[np.int64] | None:
-        """Draw a voxel of any organ, each voxel equally likely; None if there is none. Ignores ``view``."""
-        del view
+    def draw(self, generator: np.random.Generator) -> npt.NDArray[np.int64] | None:
+        """Draw a voxel of any organ, each voxel equally likely; None if there is none."""
         if not len(self._flat):
             return None
         return np.array(np.unravel_index(int(self._flat[generator.integers(len(self._flat))]), self._shape))
-
-
-def whole(case: Case) -> Box:
-    """The field of view of a whole scan."""
-    depth, height, width = (slice(0, side) for side in case.shape)
-    return depth, height, width
 
 
 # An organ that comes so near to the end of a scan goes on there, slices; fewer slices show no chest.
@@ -105,8 +97,8 @@ def draw_view(
     One view in five is the part of the scan above or below the organs, such as a chest.
     """
     if generator.random() < 0.2 and (parts := _beyond_organs(case)):
-        return parts[int(generator.integers(len(parts)))], *whole(case)[1:]
-    center = index.draw(generator, whole(case)) if generator.random() < 0.75 else None
+        return parts[int(generator.integers(len(parts)))], *case.whole[1:]
+    center = index.draw(generator, case.whole) if generator.random() < 0.75 else None
     if center is None:
         center = generator.integers(0, np.array(case.shape))
     lengths_mm = [float(generator.uniform(*_SLAB_MM)) if generator.random() < 0.75 else np.inf]
@@ -142,24 +134,18 @@ def place_near_organ(
     else:
         reach = np.array(patch) // 4
         center = center + generator.integers(-reach, reach + 1)
-    return _start(center, view, patch, generator, beyond=REPEATED_SLICES)
+    return _start(center, view, patch, generator, beyond=ROWS_BEYOND_ENDS)
 
 
 def place_by_sign(
-    case: Case,
-    index: ForegroundIndex,
-    view: Box,
-    patch: Size,
-    generator: np.random.Generator,
-    *,
-    foreground: float,
+    case: Case, index: ForegroundIndex, patch: Size, generator: np.random.Generator, *, foreground: float
 ) -> tuple[int, int, int]:
     """Draw the first voxel of a patch centered on any organ, or on background that is not air.
 
     Source: the paper's sampling, MONAI's ``RandCropByPosNegLabel`` with ``image_threshold=0`` for an image in
     [0, 1].
     """
-    center = index.draw(generator, view) if generator.random() < foreground else None
+    center = index.draw(generator) if generator.random() < foreground else None
     if center is None:
         for _ in range(1000):  # most of a scan is body without organ: a few draws are enough
             center = generator.integers(0, np.array(case.shape))
@@ -168,7 +154,7 @@ def place_by_sign(
             if shares[0].item() >= 0.5 and image.item() > case.intensity.low:
                 break
     assert center is not None
-    return _start(center, view, patch, generator, beyond=0)
+    return _start(center, case.whole, patch, generator, beyond=0)
 
 
 def _start(

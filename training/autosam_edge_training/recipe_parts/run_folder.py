@@ -20,7 +20,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -41,6 +41,7 @@ from autosam_edge.system.atomic_files import explained, made_folders, staged_fil
 from autosam_edge.system.file_lock import LockedError, waiting_lock
 from autosam_edge.system.machine import describe_machine, machine_in_words
 from autosam_edge.system.memory import peak_mb
+from autosam_edge_training.choices import RunKind
 from autosam_edge_training.data import Intensity, Prepared, Split
 from autosam_edge_training.error_codes import RUN_DIFFERS, RUN_IN_USE, RUN_MISSING
 from autosam_edge_training.strict import STRICT, JsonObject, as_dict, checked_dataclass, parse_json
@@ -100,7 +101,7 @@ class RunFolder:
 
     Args:
         out: The folder; a run of the same recipe on the same data is resumed.
-        recipe: Kind of the run, ``student``, ``teacher`` or ``distill``.
+        recipe: Kind of the run.
         identity: Further values that decide the run, such as the hash of a teacher.
 
     Raises:
@@ -111,7 +112,7 @@ class RunFolder:
     def __init__(
         self,
         out: Path,
-        recipe: str,
+        recipe: RunKind,
         config: object,
         *,
         prepared: Prepared,
@@ -301,7 +302,7 @@ class RunRecord:
         sam_sha256: SHA-256 of the SAM file that a teacher started from.
     """
 
-    recipe: Literal["student", "teacher", "distill"]
+    recipe: RunKind
     config: JsonObject
     dataset: str
     data_sha256: str

@@ -179,14 +179,11 @@ def segmentation_loss(recipe: Recipe, cases: list[Case], device: torch.device) -
     """The loss by its name in a recipe; ``present`` weighs classes by their share of the cases' voxels."""
     if recipe.loss == "paper":
         return losses.equation_1
-    whole = slice(None), slice(None), slice(None)
     labeled = [case for case in cases if case.known is None]
     if not labeled:  # a teacher alone: nobody knows the shares
         return losses.dice_cross_entropy
-    shares = np.mean(
-        [case.patch(whole)[1].mean(axis=(1, 2, 3), dtype=np.float64) for case in labeled], axis=0
-    )
-    weights = losses.class_weights(torch.from_numpy(shares).float())
+    shares = [case.patch(case.whole)[1].mean(axis=(1, 2, 3), dtype=np.float64) for case in labeled]
+    weights = losses.class_weights(torch.from_numpy(np.mean(shares, axis=0)).float())
     return partial(losses.dice_cross_entropy, class_weight=weights.to(device))
 
 
@@ -210,21 +207,20 @@ def train_network(
     run: RunFolder,
     fabric: Fabric,
     *,
-    teach: Teach = lambda loss, _logits, _image, _patches: {"loss": loss},
-    segmentation: losses.Segmentation | None = None,
+    segmentation: losses.Segmentation,
+    teach: Teach | None = None,
     cached: Mapping[str, SoftLabels] | None = None,
     workers: int,
 ) -> nn.Module:
     """Take the steps of a run that are left, and return the network with the averaged weights.
 
     Args:
-        segmentation: Segmentation loss; None takes that of the recipe.
+        teach: Gives the losses of a step; None where the loss of the labels is the only one.
     """
     validates = prepared.split["validation"] and recipe.fold == "development"
     held_out = prepared.cases("validation") if validates else []
     schedule = recipe.schedule
     sampler = _start_sampler(cases, recipe, prepared, cached)
-    segmentation = segmentation or segmentation_loss(recipe, cases, fabric.device)
 
     average = copy.deepcopy(module) if recipe.ema else module
     fabric.to_device(average)
@@ -243,7 +239,7 @@ def train_network(
         image, occupancy, possible = fabric.to_device((patches.image, patches.occupancy, patches.possible))
         torch.manual_seed(recipe.seed + step)  # of dropout, where a network has it
         loss, logits = losses.supervised(network(image), occupancy, possible, segmentation)
-        found = teach(loss, logits, image, patches)
+        found = teach(loss, logits, image, patches) if teach else {"loss": loss}
         optimize(fabric, network, optimizer, found["loss"], schedule, step)
         if average is not module:
             average_into(average, module, decay=recipe.ema, step=step + 1)

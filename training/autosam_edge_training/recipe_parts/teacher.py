@@ -23,36 +23,34 @@ from autosam_edge_training.patches.sampler import Patches
 
 
 class Teacher:
-    """Gives the teacher's probabilities for the patches of a step.
+    """Gives the probabilities of one or more teachers for the patches of a step.
 
     Args:
-        path: Weights file, an AutoSAM teacher or another student; or the folder of a foreign teacher, whose
-            probabilities were cached with
-            :func:`~autosam_edge_training.networks.foreign_teacher.cache_foreign_teacher`.
+        teachers: Weights files, AutoSAM teachers or other students; or the one folder of a foreign teacher.
+            Of several teachers, and of a folder, the probabilities were cached.
         weight: Lambda of equation 2, for the record.
         sam: SAM's published checkpoint, if the teacher was trained on one.
-        cache: Folder of the teacher's cached probabilities; None runs the teacher at every step.
-        ensemble: Further teachers, whose mean with the first one was cached.
+        cache: Folder of the cached probabilities; None runs the teacher at every step.
 
     Raises:
-        TrainingError: Without a cache, there is a folder or an ensemble (AE-TRAIN-001); the file holds no
+        TrainingError: Without a cache, there is a folder or an ensemble (AE-TRAIN-001); a file holds no
             network (-007), one for another grid, window or label table (-008), or the cache does not belong
             to it (-009).
     """
 
     def __init__(
         self,
-        path: Path,
+        teachers: Sequence[Path],
         parts: Parts,
         fabric: Fabric,
         *,
         weight: float,
         sam: Path | None,
         cache: Path | None,
-        ensemble: Sequence[Path] = (),
     ) -> None:
-        if cache is None and (ensemble or path.is_dir()):
-            what = "an ensemble of several networks" if ensemble else f"{path.name}, a folder,"
+        first, ensemble = teachers[0], len(teachers) > 1
+        if cache is None and (ensemble or first.is_dir()):
+            what = "an ensemble of several networks" if ensemble else f"{first.name}, a folder,"
             raise RECIPE_INVALID(
                 f"the teacher is {what} which cannot be run at every step.",
                 remedy="Give `cache` too, a folder for its probabilities.",
@@ -60,18 +58,18 @@ class Teacher:
         self._fabric = fabric
         source: Literal["online", "cached"] = "cached" if cache else "online"
         names, self.datasets = [], set[str]()
-        for one in (path, *ensemble):
-            if one.is_dir():  # the cache was made of it and holds its identity
-                names.append(f"folder {one.name}")
+        for teacher in teachers:
+            if teacher.is_dir():  # the cache was made of it and holds its identity
+                names.append(f"folder {teacher.name}")
                 continue
-            metadata = read_metadata(one)
+            metadata = read_metadata(teacher)
             for prepared, _ in parts:
                 require_same_input(metadata, prepared, "the teacher", any_spacing=cache is not None)
             names.append(network_name(metadata))
             self.datasets |= set(metadata.datasets)
-        self.record = TeacherRecord(" + ".join(names), teacher_digest(path, parts, ensemble), source, weight)
-        self.cached = load_cached_probabilities(cache, path, parts, ensemble=ensemble) if cache else None
-        self.network = None if cache else open_network(path, sam=sam)[0].to(fabric.device)
+        self.record = TeacherRecord(" + ".join(names), teacher_digest(teachers, parts), source, weight)
+        self.cached = load_cached_probabilities(cache, teachers, parts) if cache else None
+        self.network = None if cache else open_network(first, sam=sam)[0].to(fabric.device)
 
     @property
     def identity(self) -> dict[str, str]:

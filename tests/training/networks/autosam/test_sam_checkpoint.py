@@ -57,16 +57,6 @@ def test_the_keys_of_the_public_checkpoints(segment_anything, vit, keys, consume
     assert len(match_sam(teacher, state)) == consumed == keys - 6 - 137
 
 
-def test_the_hash_can_be_asked_for(teacher, small_checkpoint, tmp_path):
-    """Given in either case of letters; another one is refused before anything is read."""
-    path = tmp_path / "sam.pth"
-    torch.save(small_checkpoint, path)
-    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    assert load_sam(teacher, path, sha256=sha256.upper()) == sha256
-    with pytest.raises(TrainingError, match="AE-TRAIN-013"):
-        load_sam(teacher, path, sha256="0" * 64)
-
-
 def test_without_a_file_it_says_so_loudly(teacher):
     """Random weights are for smoke runs."""
     before = {name: p.clone() for name, p in teacher.named_parameters()}

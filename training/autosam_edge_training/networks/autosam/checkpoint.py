@@ -16,7 +16,7 @@ from autosam_edge_training.error_codes import SAM_FILE_NEEDED, TEACHER_FILE_INVA
 from autosam_edge_training.networks.autosam.autosam import AutoSAM
 from autosam_edge_training.networks.autosam.build import build_autosam
 from autosam_edge_training.networks.autosam.config import TeacherConfig
-from autosam_edge_training.networks.autosam.sam_checkpoint import file_sha256, load_sam
+from autosam_edge_training.networks.autosam.sam_checkpoint import file_sha256, fill_encoder
 from autosam_edge_training.networks.autosam.trainables import trainable_parameters
 from autosam_edge_training.networks.checkpoint_metadata import AUTOSAM, CheckpointMetadata, write_network
 
@@ -30,7 +30,7 @@ def save_teacher(path: Path, model: AutoSAM, metadata: CheckpointMetadata) -> No
     Args:
         path: ``*.safetensors``; it appears whole or not at all.
         model: Built from ``metadata.arguments``.
-        metadata: Metadata of the file; ``sam_sha256`` is what :func:`load_sam` returned.
+        metadata: Metadata of the file; ``sam_sha256`` is that of the SAM file that it started from.
     """
     if parse_config(TeacherConfig, metadata.arguments).trains == "all":
         metadata = dataclasses.replace(metadata, sam_sha256="")
@@ -48,7 +48,7 @@ def load_teacher(path: Path, *, sam: Path | None = None) -> tuple[AutoSAM, Check
 
     Raises:
         TrainingError: The file is not a teacher's, or damaged (AE-TRAIN-015); the SAM file is not given or is
-            another one (-016); see also :func:`load_sam`.
+            another one (-016); see also :func:`fill_encoder`.
     """
     state, metadata = _read(path)
     try:
@@ -56,14 +56,13 @@ def load_teacher(path: Path, *, sam: Path | None = None) -> tuple[AutoSAM, Check
     except TrainingError as error:
         raise _not_a_teacher(path, "its metadata hold no valid network") from error
     recorded = metadata.sam_sha256
-    if recorded:
-        _check_sam(path, sam, recorded)
+    sam = _require_sam(path, sam, recorded) if recorded else None
     model = build_autosam(config)
-    expected = _stored(model, from_sam=bool(recorded))
+    expected = _stored(model, from_sam=sam is not None)
     if state.keys() != expected.keys() or any(state[name].shape != expected[name].shape for name in expected):
         raise _not_a_teacher(path, "its weights are not those of its network")
-    if recorded:
-        load_sam(model, sam, sha256=recorded)
+    if sam is not None:
+        fill_encoder(model, sam)
     with torch.no_grad():
         for name, parameter in expected.items():
             parameter.copy_(state[name])
@@ -87,7 +86,8 @@ def _read(path: Path) -> tuple[dict[str, Tensor], CheckpointMetadata]:
     return state, metadata
 
 
-def _check_sam(path: Path, sam: Path | None, recorded: str) -> None:
+def _require_sam(path: Path, sam: Path | None, recorded: str) -> Path:
+    """The SAM file that a teacher was trained on."""
     if sam is None:
         raise SAM_FILE_NEEDED(
             f"{path.name} holds only the trained parameters; the SAM file with SHA-256 {recorded} is missing."
@@ -97,6 +97,7 @@ def _check_sam(path: Path, sam: Path | None, recorded: str) -> None:
         raise SAM_FILE_NEEDED(
             f"{path.name} was trained on the SAM file with SHA-256 {recorded}, and {sam.name} has {found}."
         )
+    return sam
 
 
 def _not_a_teacher(path: Path, why: str) -> AutosamEdgeError:

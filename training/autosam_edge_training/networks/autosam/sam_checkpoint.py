@@ -18,7 +18,6 @@ from autosam_edge_training.error_codes import (
     CHECKPOINT_DAMAGED,
     PICKLE_UNSAFE,
     SAM_FILE_MISSING,
-    SAM_HASH_DIFFERS,
     SAM_SIZE_DIFFERS,
 )
 from autosam_edge_training.networks.autosam.attention import WindowAttention
@@ -48,21 +47,14 @@ class RandomWeightsWarning(UserWarning):
     """The frozen weights of a teacher are noise."""
 
 
-def load_sam(model: AutoSAM, path: Path | None, *, sha256: str | None = None) -> str | None:
-    """Fill the image encoder with SAM's weights and derive the depth tables of relative positions from them.
-
-    Args:
-        model: Teacher, changed in place; unchanged on an error.
-        path: A public SAM checkpoint, or safetensors with the same keys. None: the weights stay random, with
-            a warning.
+def load_sam(model: AutoSAM, path: Path | None) -> str | None:
+    """Fill the image encoder of a new teacher, or leave it random, with a warning, where there is no file.
 
     Returns:
         The file's SHA-256, or None without a file.
 
     Raises:
-        TrainingError: AE-TRAIN-010 there is no such file; -011 a pickle that holds more than tensors (it was
-            not run); -012 damaged or not a table of tensors; -013 another SHA-256; -014 keys or shapes of
-            another network.
+        TrainingError: There is no such file (AE-TRAIN-010); see also :func:`fill_encoder`.
     """
     if path is None:
         warnings.warn(
@@ -71,12 +63,22 @@ def load_sam(model: AutoSAM, path: Path | None, *, sha256: str | None = None) ->
             stacklevel=2,
         )
         return None
-    found = file_sha256(path)
-    if sha256 is not None and found != sha256.lower():
-        raise SAM_HASH_DIFFERS(
-            f"{path.name} has SHA-256 {found}, expected {sha256.lower()}.",
-            remedy=f"Give the right file. {_DOWNLOAD}",
-        )
+    sha256 = file_sha256(path)
+    fill_encoder(model, path)
+    return sha256
+
+
+def fill_encoder(model: AutoSAM, path: Path) -> None:
+    """Fill the image encoder with SAM's weights and derive the depth tables of relative positions from them.
+
+    Args:
+        model: Teacher, changed in place; unchanged on an error.
+        path: A public SAM checkpoint, or safetensors with the same keys.
+
+    Raises:
+        TrainingError: AE-TRAIN-010 there is no such file; -011 a pickle that holds more than tensors (it was
+            not run); -012 damaged or not a table of tensors; -014 keys or shapes of another network.
+    """
     weights = match_sam(model, read_tensors(path))
     parameters = dict(model.image_encoder.named_parameters())
     with torch.no_grad():
@@ -86,7 +88,6 @@ def load_sam(model: AutoSAM, path: Path | None, *, sha256: str | None = None) ->
         attention = block.attn
         assert isinstance(attention, WindowAttention)
         attention.derive_depth_table()
-    return found
 
 
 def match_sam(model: AutoSAM, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
