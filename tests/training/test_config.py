@@ -181,6 +181,8 @@ def test_a_recipe_refuses_what_its_parts_refuse(kind):
         ({"schedule": {"steps": 1, "lrr": 1}}, r"schedule\.lrr"),
         ({"ema": 1.0}, "ema must lie in"),
         ({"report_every": 0}, "report_every"),
+        ({"validate_every": 0}, "validate_every"),
+        ({"seed": -1}, "seed not be negative"),
     ):
         with refused("AE-TRAIN-001", named):
             parse_config(kind, {"schedule": {"steps": 1}, **wrong})

@@ -80,26 +80,12 @@ def test_a_smoke_run_reads_the_recipe_that_it_is_given(command, tmp_path):
 
 def test_a_student_is_trained_taught_and_scored(cubes, taught, tmp_path):
     """The way of a run: each command prints what it made, and the next one takes it."""
-    alone = run(
-        "train",
-        "student",
-        "--config",
-        write_recipe(student_config(), tmp_path / "s.yaml"),
-        "--data",
-        cubes,
-        "-o",
-        tmp_path / "s",
-    )
+    recipe = write_recipe(student_config(), tmp_path / "s.yaml")
+    alone = run("train", "student", "--config", recipe, "--data", cubes, "-o", tmp_path / "s")
     assert alone.exit_code == 0, alone.output
     assert alone.stdout == f"{tmp_path / 's' / 'student.safetensors'}\n"
-    places = [
-        "--config",
-        write_recipe(distill_config(), tmp_path / "d.yaml"),
-        "--data",
-        cubes,
-        "--teacher",
-        tmp_path / "s" / "student.safetensors",
-    ]
+    recipe = write_recipe(distill_config(), tmp_path / "d.yaml")
+    places = ["--config", recipe, "--data", cubes, "--teacher", tmp_path / "s" / "student.safetensors"]
     distilled = run(
         "distill", *places, "-o", tmp_path / "d", "--lambda", "0.2", "--seed", "5", "--reduction", "element"
     )
@@ -110,18 +96,8 @@ def test_a_student_is_trained_taught_and_scored(cubes, taught, tmp_path):
         "seed": 5,
         "reduction": "element",
     }
-    scored = run(
-        "score",
-        tmp_path / "d",
-        "--data",
-        cubes,
-        "-o",
-        tmp_path / "scored",
-        "--split",
-        "validation",
-        "--labels",
-        tmp_path / "labels",
-    )
+    places = ["--data", cubes, "-o", tmp_path / "scored", "--labels", tmp_path / "labels"]
+    scored = run("score", tmp_path / "d", *places, "--split", "validation")
     assert scored.exit_code == 0, scored.output
     assert scored.stdout == f"{tmp_path / 'scored'}\n{tmp_path / 'labels'}\n"
     assert [path.name for path in (tmp_path / "labels").iterdir()] == ["validation0.nii.gz"]
@@ -139,28 +115,16 @@ def test_a_teacher_is_asked_once_for_several_runs(cubes, taught, tmp_path):
     second = run("distill", *places, "-o", tmp_path / "b", "--lambda", "0.5")
     assert second.exit_code == 0, second.output
     assert {path.name: path.stat().st_mtime_ns for path in (tmp_path / "kept").iterdir()} == made
-    assert [weights_of(tmp_path / name / "student.safetensors")[1]["teacher"] for name in "ab"] == [
-        "cached",
-        "cached",
-    ]
+    for name in "ab":
+        assert weights_of(tmp_path / name / "student.safetensors")[1]["teacher"] == "cached"
 
 
 def test_two_teachers_of_another_spacing_teach_with_further_scans(cubes, taught, tmp_path):
     """Everything that a tier is made with: the mean of two, a cache, more scans, weights to start from."""
     data = prepare_boxes(tmp_path / "data", spacing_mm=(4.5, 4.5, 4.5))
     more = prepare_unlabeled(tmp_path / "more", spacing_mm=(4.5, 4.5, 4.5))
-    places = [
-        "--data",
-        data,
-        "--extra-data",
-        more,
-        "--teacher",
-        taught,
-        "--teacher",
-        taught,
-        "--cache",
-        tmp_path / "kept",
-    ]
+    teachers = ["--teacher", taught, "--teacher", taught, "--cache", tmp_path / "kept"]
+    places = ["--data", data, "--extra-data", more, *teachers]
     recipe = write_recipe(distill_config(), tmp_path / "d.yaml")
     first = run("distill", "--config", recipe, *places, "-o", tmp_path / "a", "--distance", "labels")
     assert first.exit_code == 0, first.output
@@ -241,10 +205,6 @@ def test_the_smoke_recipes_are_small_and_say_so():
     """Four steps, one line each, validated once, in fp32, and marked: no table takes them for results."""
     for module in (train_teacher, train_student):
         config = module.Config.smoke_run()
-        assert (config.smoke, config.schedule.steps, config.report_every, config.validate_every) == (
-            True,
-            4,
-            1,
-            4,
-        )
+        assert config.smoke
+        assert (config.schedule.steps, config.report_every, config.validate_every) == (4, 1, 4)
         assert (config.precision, config.sampling.patch) == ("fp32", (32, 32, 32))

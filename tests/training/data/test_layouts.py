@@ -268,17 +268,14 @@ def test_the_same_cases_are_held_out_whatever_the_order(tmp_path):
     held = names(listing.hold_out(3))
     assert len(held["validation"]) == 3
     assert sorted(held["training"] + held["validation"]) == names(listing)["training"]
-    turned = dataclasses.replace(
-        listing, splits={**listing.splits, "training": listing.splits["training"][::-1]}
-    )
-    assert set(names(turned.hold_out(3))["validation"]) == set(held["validation"])
-    fewer = tuple(pair for pair in listing.splits["training"] if pair.name != held["training"][0])
-    assert (
-        names(dataclasses.replace(listing, splits={**listing.splits, "training": fewer}).hold_out(3))[
-            "validation"
-        ]
-        == held["validation"]
-    )
+
+    def held_out_of(training):
+        changed = dataclasses.replace(listing, splits={**listing.splits, "training": training})
+        return names(changed.hold_out(3))["validation"]
+
+    pairs = listing.splits["training"]
+    assert set(held_out_of(pairs[::-1])) == set(held["validation"])
+    assert held_out_of([pair for pair in pairs if pair.name != held["training"][0]]) == held["validation"]
 
 
 def test_something_is_left_to_train_on(tmp_path):

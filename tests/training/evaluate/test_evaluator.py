@@ -167,12 +167,8 @@ def test_a_session_is_scored_under_its_model_s_name(prepared):
         "test",
     )
     assert {s.organ for s in scores} == {"liver"}
-    assert (summary["method"], summary["model"], summary["overlap"], summary["engine"]) == (
-        "net-3mm",
-        "net-3mm",
-        0.25,
-        {"name": "fake"},
-    )
+    assert summary["method"] == summary["model"] == "net-3mm"
+    assert (summary["overlap"], summary["engine"]) == (0.25, {"name": "fake"})
     assert summary["manifest_sha256"] == prepared.manifest_sha256
     assert summary["mean_dice"] == 1.0
 
@@ -213,18 +209,15 @@ def test_an_organ_that_the_truth_lacks(tmp_path):
     write_array(tmp_path / "data" / "labelsTr" / "label0035.nii.gz", no_liver)
     prepared = prepare_btcv(tmp_path)
     write_array(tmp_path / "net" / "0035.nii.gz", scan_and_labels(35)[1])
-    (liver,) = [s for s in evaluate_method(tmp_path / "net", prepared, "test")[0] if s.organ == "liver"]
+    scores, summary = evaluate_method(tmp_path / "net", prepared, "test")
+    (liver,) = [s for s in scores if s.organ == "liver"]
     assert math.isnan(liver.dice)
     assert (liver.gt_voxels, liver.pred_voxels > 0) == (0, True)
-    summary = evaluate_method(tmp_path / "net", prepared, "test")[1]
     ml = liver.pred_voxels * 3.0 * 1.5 * 1.5 / 1000
     assert summary["false_positives"] == {"liver": {"cases": 1, "ml": pytest.approx(ml)}}
     assert f"they are not in the means: liver (cases: 1, {ml:.1f} ml)." in as_markdown(summary)
-    (liver,) = [
-        s
-        for s in evaluate_method(tmp_path / "net", prepared, "test", absent_organ="challenge")[0]
-        if s.organ == "liver"
-    ]
+    scores, _ = evaluate_method(tmp_path / "net", prepared, "test", absent_organ="challenge")
+    (liver,) = [s for s in scores if s.organ == "liver"]
     assert liver.dice == liver.nsd_1 == 0.0
 
 
@@ -339,29 +332,13 @@ def test_the_command_scores_predictions_and_compares(prepared, predictions, tmp_
     shutil.copytree(predictions, tmp_path / "perfect")
     write_array(tmp_path / "perfect" / "img0036.nii.gz", scan_and_labels(36)[1])
     for folder, method in ((tmp_path / "perfect", "ours"), (predictions, "theirs")):
-        result = command(
-            "evaluate",
-            "--data",
-            prepared.folder,
-            "--predictions",
-            folder,
-            "--method",
-            method,
-            "-o",
-            tmp_path / method,
-            "--json",
-        )
+        options = ["--predictions", folder, "--method", method, "-o", tmp_path / method]
+        result = command("evaluate", "--data", prepared.folder, *options, "--json")
         assert result.exit_code == 0, result.output
         assert json.loads(result.stdout) == json.loads((tmp_path / method / "summary.json").read_text())
         assert {row.method for row in read_csv(tmp_path / method / "cases.csv")} == {method}
-    result = command(
-        "compare",
-        tmp_path / "ours" / "cases.csv",
-        tmp_path / "theirs" / "cases.csv",
-        "-o",
-        tmp_path / "cmp",
-        "--json",
-    )
+    tables = [tmp_path / method / "cases.csv" for method in ("ours", "theirs")]
+    result = command("compare", *tables, "-o", tmp_path / "cmp", "--json")
     assert result.exit_code == 0, result.output
     facts = json.loads(result.stdout)
     first = facts["comparisons"][0]

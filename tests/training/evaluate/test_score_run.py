@@ -35,11 +35,8 @@ class Oracle(nn.Module):
     def __init__(self, intensity):
         super().__init__()
         values = (torch.tensor(HU, dtype=torch.float32) - intensity.offset) / intensity.scale
-        self.values, self.sharpness, self.tiles = (
-            values.reshape(1, -1, 1, 1, 1),
-            (intensity.scale / 10.0) ** 2,
-            [],
-        )
+        self.values, self.sharpness = values.reshape(1, -1, 1, 1, 1), (intensity.scale / 10.0) ** 2
+        self.tiles = []
 
     def forward(self, image):
         self.tiles.append(image.clone())
@@ -86,10 +83,9 @@ def test_it_is_right_on_another_grid_too(spacing_mm, at_least, run, knowing, tmp
     data = prepare_boxes(tmp_path, spacing_mm=spacing_mm)
     knowing(Prepared.read(data))
     score_run(run, data, tmp_path / "scored")
-    assert {s.organ: s.dice > at_least for s in read_csv(tmp_path / "scored" / "cases.csv")} == {
-        "liver": True,
-        "spleen": True,
-    }
+    dice = {score.organ: score.dice for score in read_csv(tmp_path / "scored" / "cases.csv")}
+    assert dice.keys() == {"liver", "spleen"}
+    assert min(dice.values()) > at_least
 
 
 @pytest.mark.parametrize("intensity", [BTCV_INTENSITY, AMOS_INTENSITY], ids=["btcv", "amos"])
@@ -101,7 +97,8 @@ def test_the_network_sees_what_it_saw_in_training(intensity, tmp_path):
     session = network_session(oracle, prepared, name="oracle", patch=(32, 32, 32), overlap=0.5)
     found = session.segment(read_nifti(entry.image))
     (tile,) = oracle.tiles
-    trained_on, _ = prepared.case("test0").patch((slice(None),) * 3)
+    case = prepared.case("test0")
+    trained_on = case.image_in(case.whole)
     assert tile.dtype == torch.float32
     assert np.abs(tile[0, 0].numpy() - trained_on).max() < 1e-5
     low, high = ((hu - intensity.offset) / intensity.scale for hu in intensity.window_hu)
@@ -113,9 +110,8 @@ def test_the_three_files_are_of_one_run(run, cubes, tmp_path):
     """``reproduce`` reads them: what was run, every case and organ, the means."""
     told = []
     assert score_run(run, cubes, tmp_path / "scored", log=told.append) == tmp_path / "scored"
-    assert {"run.json", "cases.csv", "summary.json"} <= {
-        path.name for path in (tmp_path / "scored").iterdir()
-    }
+    written = {path.name for path in (tmp_path / "scored").iterdir()}
+    assert {"run.json", "cases.csv", "summary.json"} <= written
     facts = read_run(tmp_path / "scored").facts
     record = read_run_record(run)
     assert (facts.method, facts.network, facts.dataset) == ("student", "monai:UNet", "btcv")
@@ -125,10 +121,8 @@ def test_the_three_files_are_of_one_run(run, cubes, tmp_path):
     assert facts.spacing_mm == (3.0, 3.0, 3.0)
     assert (facts.machine, facts.commit) == (record.machine, record.commit)
     assert facts.data_sha256 == Prepared.read(cubes).manifest_sha256
-    assert [(s.case, s.organ) for s in read_csv(tmp_path / "scored" / "cases.csv")] == [
-        ("test0", "liver"),
-        ("test0", "spleen"),
-    ]
+    scores = read_csv(tmp_path / "scored" / "cases.csv")
+    assert [(score.case, score.organ) for score in scores] == [("test0", "liver"), ("test0", "spleen")]
     assert len(told) == 1
     assert "test0" in told[0]
 
@@ -138,21 +132,11 @@ def test_a_distilled_run_tells_its_lambda_and_a_teacher_its_prompts(cubes, taugh
     one = recipe("distill", taught)
     distilled = one.train(one.config, cubes, tmp_path / "run").parent
     facts = read_run(score_run(distilled, cubes, tmp_path / "a")).facts
-    assert (facts.method, facts.network, facts.weight, facts.reduction, facts.apg) == (
-        "distill",
-        "monai:UNet",
-        0.5,
-        "voxel",
-        None,
-    )
+    assert (facts.method, facts.network) == ("distill", "monai:UNet")
+    assert (facts.weight, facts.reduction, facts.apg) == (0.5, "voxel", None)
     facts = read_run(score_run(autosam_teacher.parent, cubes, tmp_path / "b", overlap=0.25)).facts
-    assert (facts.method, facts.network, facts.weight, facts.apg, facts.smoke) == (
-        "teacher",
-        "autosam-vit-tiny",
-        None,
-        True,
-        True,
-    )
+    assert (facts.method, facts.network) == ("teacher", "autosam-vit-tiny")
+    assert (facts.weight, facts.apg, facts.smoke) == (None, True, True)
     assert 0 < facts.trainable_parameters < facts.total_parameters
     assert json.loads((tmp_path / "b" / "summary.json").read_text())["overlap"] == 0.25
 

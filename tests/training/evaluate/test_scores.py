@@ -32,20 +32,8 @@ def slab(stop, side=30):
 
 
 def score(case="1", organ="liver", **changes):
-    values = dict.fromkeys(METRICS, 0.5)
-    return Score(
-        **{
-            "method": "m",
-            "dataset": "d",
-            "case": case,
-            "organ": organ,
-            **values,
-            "gt_voxels": 3,
-            "pred_voxels": 4,
-            "spacing": UNIT,
-            **changes,
-        }
-    )
+    values = {**dict.fromkeys(METRICS, 0.5), "gt_voxels": 3, "pred_voxels": 4, "spacing": UNIT, **changes}
+    return Score("m", "d", case, organ, **values)
 
 
 def test_two_slabs_two_millimeters_apart():

@@ -99,21 +99,18 @@ def table(path, method, gain=0.0, *, cases=6, organs=("liver", "spleen"), datase
     for number, (case, organ) in enumerate(itertools.product(range(cases), organs)):
         value = 0.5 + gain * (1 + 0.01 * number)
         values = dict.fromkeys(METRICS, value) | changes
-        rows.append(
-            Score(
-                method,
-                dataset,
-                str(case),
-                organ,
-                *(values[metric] for metric in METRICS),
-                100 + number,
-                90,
-                (3.0, 1.0, 1.0),
-            )
-        )
+        scores = (values[metric] for metric in METRICS)
+        rows.append(Score(method, dataset, str(case), organ, *scores, 100 + number, 90, (3.0, 1.0, 1.0)))
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(as_csv(rows))
     return path
+
+
+def compared(folder, **options):
+    """Ours, better by 0.1, against another method; ``options`` are those of the other's table."""
+    return compare_methods(
+        [table(folder / "ours.csv", "ours", 0.1), table(folder / "other.csv", "other", **options)]
+    )
 
 
 def of(result, metric="dice", other=None):
@@ -123,12 +120,8 @@ def of(result, metric="dice", other=None):
 
 def test_a_method_that_always_wins_gets_the_star(tmp_path):
     """Twelve pairs, all better: p = 2 / 2^12, against both, and Holm doubles the smaller."""
-    result = compare_methods(
-        [
-            table(tmp_path / f"{name}.csv", name, gain)
-            for name, gain in (("ours", 0.1), ("a", 0.0), ("b", -0.1))
-        ]
-    )
+    gains = {"ours": 0.1, "a": 0.0, "b": -0.1}
+    result = compare_methods([table(tmp_path / f"{name}.csv", name, gain) for name, gain in gains.items()])
     assert of(result, other="a")["p"] == 2.0**-11
     assert of(result, other="a")["p_holm"] == 2.0**-10
     assert of(result, other="b")["mean_difference"] > of(result, other="a")["mean_difference"] > 0
@@ -138,12 +131,8 @@ def test_a_method_that_always_wins_gets_the_star(tmp_path):
 
 def test_a_method_that_loses_to_one_gets_no_star(tmp_path):
     """Better than one of two is not better than all, and worse is never a star."""
-    result = compare_methods(
-        [
-            table(tmp_path / f"{name}.csv", name, gain)
-            for name, gain in (("ours", 0.1), ("a", 0.0), ("b", 0.2))
-        ]
-    )
+    gains = {"ours": 0.1, "a": 0.0, "b": 0.2}
+    result = compare_methods([table(tmp_path / f"{name}.csv", name, gain) for name, gain in gains.items()])
     assert of(result, other="b")["p"] < 0.01
     assert result["better_than_all"] == dict.fromkeys(METRICS, False)
 
@@ -192,26 +181,16 @@ def test_metrics_are_tested_apart(tmp_path):
 
 def test_pairs_without_a_partner_are_left_out_and_counted(tmp_path):
     """Another tool that knows one organ only."""
-    result = compare_methods(
-        [
-            table(tmp_path / "ours.csv", "ours", 0.1),
-            table(tmp_path / "other.csv", "other", organs=("liver", "lung")),
-        ]
-    )
+    result = compared(tmp_path, organs=("liver", "lung"))
     assert of(result)["n"] == 6
     assert any("12 organs of cases" in line for line in result["warnings"])
 
 
 def test_skipped_scores_make_no_pair(tmp_path):
     """NaN in one of the two."""
-    result = compare_methods(
-        [table(tmp_path / "ours.csv", "ours", 0.1), table(tmp_path / "other.csv", "other")]
-    )
-    text = (
-        (tmp_path / "other.csv")
-        .read_text()
-        .replace("other,btcv,0,liver,0.5,0.5,0.5,0.5", "other,btcv,0,liver,,,,")
-    )
+    result = compared(tmp_path)
+    text = (tmp_path / "other.csv").read_text()
+    text = text.replace("other,btcv,0,liver,0.5,0.5,0.5,0.5", "other,btcv,0,liver,,,,")
     (tmp_path / "other.csv").write_text(text)
     again = compare_methods([tmp_path / "ours.csv", tmp_path / "other.csv"])
     assert of(again)["n"] == of(result)["n"] - 1
@@ -225,19 +204,13 @@ def test_skipped_scores_make_no_pair(tmp_path):
 def test_scores_of_other_data_are_not_compared(changes, tmp_path):
     """Another data set, no organ in common, or the same organ with another size in the truth."""
     with refused("AE-DATA-013"):
-        compare_methods(
-            [table(tmp_path / "ours.csv", "ours"), table(tmp_path / "other.csv", "other", **changes)]
-        )
+        compared(tmp_path, **changes)
 
 
 def test_methods_of_one_name_are_told_apart_by_their_folders(tmp_path):
     """Two runs of one student."""
-    result = compare_methods(
-        [
-            table(tmp_path / "run1" / "cases.csv", "student", 0.1),
-            table(tmp_path / "run2" / "cases.csv", "student"),
-        ]
-    )
+    tables = [table(tmp_path / name / "cases.csv", "student") for name in ("run1", "run2")]
+    result = compare_methods(tables)
     assert (result["ours"], of(result)["other"]) == ("student (run1)", "student (run2)")
 
 
@@ -254,9 +227,7 @@ def test_a_method_against_itself_differs_nowhere(tmp_path):
 
 def test_the_tables_show_what_was_found(tmp_path):
     """CSV: a row per comparison; Markdown: a star, both p, every warning."""
-    result = compare_methods(
-        [table(tmp_path / "ours.csv", "ours", 0.1), table(tmp_path / "other.csv", "other")]
-    )
+    result = compared(tmp_path)
     found = list(csv.DictReader(io.StringIO(comparison_csv(result))))
     assert [row["metric"] for row in found] == list(METRICS)
     assert float(found[0]["p"]) == 2.0**-11

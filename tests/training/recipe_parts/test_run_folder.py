@@ -84,6 +84,13 @@ def uninterrupted(cubes, taught, tmp_path_factory):
     return of
 
 
+@pytest.fixture
+def copied(uninterrupted, tmp_path):
+    """A copy of the student's run in one go, for a test to change: (recipe, weights of the run, copy)."""
+    one, weights = uninterrupted("student")
+    return one, weights, Path(shutil.copytree(weights.parent, tmp_path / "run"))
+
+
 def test_the_folder_of_a_run_tells_what_decided_it(uninterrupted, cubes):
     """``config.json`` has recipe, seed, commit, hash and machine; each report is a line and a curve point."""
     one, weights = uninterrupted("student")
@@ -243,14 +250,13 @@ def test_a_full_disk_is_told(cubes, taught, tmp_path, monkeypatch):
         run.save(1, {})
 
 
-def test_a_line_without_an_end_is_dropped(uninterrupted, cubes, tmp_path):
+def test_a_line_without_an_end_is_dropped(copied, cubes):
     """What a killed process was writing; the lines before it stay."""
-    one, expected = uninterrupted("student")
-    shutil.copytree(expected.parent, tmp_path / "run")
-    with (tmp_path / "run" / "metrics.jsonl").open("a") as file:
+    one, expected, run = copied
+    with (run / "metrics.jsonl").open("a") as file:
         file.write('{"step": 6, "lo')
-    one.train(one.config, cubes, tmp_path / "run")
-    assert reports(tmp_path / "run") == reports(expected.parent)
+    one.train(one.config, cubes, run)
+    assert reports(run) == reports(expected.parent)
 
 
 @pytest.mark.slow
@@ -315,26 +321,24 @@ def test_a_folder_in_which_another_process_trains_is_refused(name, cubes, taught
         ({"arguments": {"channels": [4, 8], "strides": [2]}}, ["config.arguments"]),
     ],
 )
-def test_another_recipe_is_refused(changes, named, uninterrupted, cubes, tmp_path):
+def test_another_recipe_is_refused(changes, named, copied, cubes):
     """Each key that differs is named, and the folder stays as it was."""
-    one, expected = uninterrupted("student")
-    shutil.copytree(expected.parent, tmp_path / "run")
-    before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir() if path.is_file()}
+    one, _, run = copied
+    before = {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}
     with refused("AE-TRAIN-002", rf"differs in {', '.join(named)}\."):
-        one.train(replace(one.config, **changes), cubes, tmp_path / "run")
-    assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir() if path.is_file()} == before
+        one.train(replace(one.config, **changes), cubes, run)
+    assert {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()} == before
 
 
-def test_a_run_that_is_older_than_a_key_of_the_recipe_goes_on(uninterrupted, cubes, tmp_path):
+def test_a_run_that_is_older_than_a_key_of_the_recipe_goes_on(copied, cubes):
     """The key has its default then, as the run had; another value is refused."""
-    one, expected = uninterrupted("student")
-    shutil.copytree(expected.parent, tmp_path / "run")
-    record = json.loads((tmp_path / "run" / "config.json").read_text())
+    one, expected, run = copied
+    record = json.loads((run / "config.json").read_text())
     del record["config"]["distance"], record["init_sha256"]
-    (tmp_path / "run" / "config.json").write_text(json.dumps(record))
+    (run / "config.json").write_text(json.dumps(record))
     with pytest.raises(TrainingError, match="AE-TRAIN-002.*differs in config.distance\\."):
-        one.train(replace(one.config, distance="labels"), cubes, tmp_path / "run")
-    assert same_weights(one.train(one.config, cubes, tmp_path / "run"), expected)
+        one.train(replace(one.config, distance="labels"), cubes, run)
+    assert same_weights(one.train(one.config, cubes, run), expected)
 
 
 def test_other_data_another_kind_and_another_teacher_are_refused(
@@ -374,11 +378,10 @@ class Trap:
 @pytest.mark.parametrize(
     "damage", ["cut", "empty", "noise", "code", "a list", "no step", "no network", "other shape"]
 )
-def test_a_damaged_checkpoint_is_refused(damage, uninterrupted, cubes, tmp_path):
+def test_a_damaged_checkpoint_is_refused(damage, copied, cubes, tmp_path):
     """Cut short, emptied, other bytes, a pickle with code (which does not run), or no checkpoint of a run."""
-    one, expected = uninterrupted("student")
-    shutil.copytree(expected.parent, tmp_path / "run")
-    path = tmp_path / "run" / "checkpoint.pt"
+    one, _, run = copied
+    path = run / "checkpoint.pt"
     whole = path.read_bytes()
     if damage in ("cut", "empty", "noise"):
         path.write_bytes({"cut": whole[: len(whole) // 2], "empty": b"", "noise": b"noise" * 1000}[damage])
@@ -397,34 +400,32 @@ def test_a_damaged_checkpoint_is_refused(damage, uninterrupted, cubes, tmp_path)
             },
         }
         torch.save(broken[damage], path)
-    lines = (tmp_path / "run" / "metrics.jsonl").read_bytes()
+    lines = (run / "metrics.jsonl").read_bytes()
     with refused("AE-TRAIN-002", "damaged"):
-        one.train(one.config, cubes, tmp_path / "run")
+        one.train(one.config, cubes, run)
     assert not (tmp_path / "ran").exists()
-    assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == lines
+    assert (run / "metrics.jsonl").read_bytes() == lines
 
 
 @pytest.mark.parametrize("line", [b"no line of a run\n", b"[1]\n", b"{}\n", b"\xff\n"])
-def test_damaged_metrics_are_refused(line, uninterrupted, cubes, tmp_path):
+def test_damaged_metrics_are_refused(line, copied, cubes):
     """The message names the file; without it the run goes on."""
-    one, expected = uninterrupted("student")
-    shutil.copytree(expected.parent, tmp_path / "run")
-    path = tmp_path / "run" / "metrics.jsonl"
+    one, expected, run = copied
+    path = run / "metrics.jsonl"
     path.write_bytes(path.read_bytes() + line)
     with pytest.raises(TrainingError, match="AE-TRAIN-002.*metrics.jsonl in run is damaged"):
-        one.train(one.config, cubes, tmp_path / "run")
+        one.train(one.config, cubes, run)
     path.unlink()
-    assert same_weights(one.train(one.config, cubes, tmp_path / "run"), expected)
+    assert same_weights(one.train(one.config, cubes, run), expected)
 
 
-def test_without_its_checkpoint_a_run_begins_again(uninterrupted, cubes, tmp_path):
+def test_without_its_checkpoint_a_run_begins_again(copied, cubes):
     """As the error about a damaged one advises: all lines are dropped, and the result is the same."""
-    one, expected = uninterrupted("student")
-    shutil.copytree(expected.parent, tmp_path / "run")
-    (tmp_path / "run" / "checkpoint.pt").unlink()
-    found = one.train(one.config, cubes, tmp_path / "run")
+    one, expected, run = copied
+    (run / "checkpoint.pt").unlink()
+    found = one.train(one.config, cubes, run)
     assert same_weights(found, expected)
-    assert [line["step"] for line in reports(tmp_path / "run")] == [1, 2, 3, 4, 5]
+    assert [line["step"] for line in reports(run)] == [1, 2, 3, 4, 5]
 
 
 def test_a_run_that_is_refused_leaves_no_folder(cubes, tmp_path):

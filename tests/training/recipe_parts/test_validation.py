@@ -58,23 +58,23 @@ def random_labels(shape, *, low=0, high=CLASSES):
     return np.random.default_rng(0).integers(low, high, shape)
 
 
+def scores_of(network, *cases):
+    return validate(network, cases, PATCH, device=CPU)
+
+
 @pytest.mark.parametrize("intensity", [BTCV_INTENSITY, AMOS_INTENSITY], ids=["btcv", "amos"])
 @pytest.mark.parametrize(
     "shape", [(8, 8, 8), (8, 13, 21), (5, 9, 6)], ids=["one window", "many windows", "smaller"]
 )
 def test_the_truth_scores_1(shape, intensity):
     """One window, several that overlap, and a scan smaller than the patch: every voxel is right."""
-    assert validate(Reader(intensity), [case_of(random_labels(shape), intensity)], PATCH, device=CPU) == [
-        1.0,
-        1.0,
-        1.0,
-    ]
+    assert scores_of(Reader(intensity), case_of(random_labels(shape), intensity)) == [1.0, 1.0, 1.0]
 
 
 def test_an_organ_that_no_case_has_has_no_score():
     """None, where Dice would be a division by zero; the others are as they were."""
     cases = [case_of(random_labels((8, 8, 8), high=2)), case_of(np.where(random_labels((8, 8, 8)) > 1, 3, 0))]
-    assert validate(Reader(BTCV_INTENSITY), cases, PATCH, device=CPU) == [1.0, None, 1.0]
+    assert scores_of(Reader(BTCV_INTENSITY), *cases) == [1.0, None, 1.0]
 
 
 def test_scores_are_means_over_the_cases_that_have_the_organ():
@@ -83,7 +83,7 @@ def test_scores_are_means_over_the_cases_that_have_the_organ():
     labels[0, :4], labels[0, 4:] = 1, 2
     labels[1, :1] = 1
     expected = (2 * 256 / (256 + 512) + 2 * 64 / (64 + 512)) / 2
-    scores = validate(Always(1), [case_of(one) for one in labels], PATCH, device=CPU)
+    scores = scores_of(Always(1), *map(case_of, labels))
     assert scores == [pytest.approx(expected), 0.0, None]
 
 
@@ -92,7 +92,7 @@ def test_what_is_labeled_in_part_has_no_score():
     labels = np.where(random_labels((8, 8, 8)) == 1, 1, CLASSES)
     labels[0, 0] = 2
     case = replace(case_of(labels), known=frozenset({1}))
-    assert validate(Reader(BTCV_INTENSITY), [case], PATCH, device=CPU) == [1.0, None, None]
+    assert scores_of(Reader(BTCV_INTENSITY), case) == [1.0, None, None]
 
 
 def test_occupancies_are_held_against_the_class_that_fills_most():
@@ -100,7 +100,7 @@ def test_occupancies_are_held_against_the_class_that_fills_most():
     shares = np.zeros((CLASSES, 8, 8, 8), np.uint8)
     shares[0], shares[1], shares[3] = 64, 102, 89
     case = Case("c", np.full((8, 8, 8), STEP_HU, np.int16), shares, CLASSES, BTCV_INTENSITY)
-    assert validate(Reader(BTCV_INTENSITY), [case], PATCH, device=CPU) == [1.0, None, None]
+    assert scores_of(Reader(BTCV_INTENSITY), case) == [1.0, None, None]
 
 
 @pytest.mark.parametrize("intensity", [BTCV_INTENSITY, AMOS_INTENSITY], ids=["btcv", "amos"])
@@ -109,7 +109,7 @@ def test_the_network_sees_what_the_runtime_shows(intensity):
     labels = np.full((4, 6, 8), 3)
     labels[0], labels[-1] = 1, 2
     network = Reader(intensity)
-    validate(network, [case_of(labels, intensity)], PATCH, device=CPU)
+    scores_of(network, case_of(labels, intensity))
     (seen,) = network.seen
     assert seen.shape == (1, 1, *PATCH)
     rows = (np.array([1, 1, 1, 3, 3, 2, 2, 2]) * STEP_HU - intensity.offset) / intensity.scale
@@ -122,7 +122,7 @@ def test_the_network_sees_what_the_runtime_shows(intensity):
 def test_the_networks_mode_is_restored(training):
     """It is asked in eval mode, where dropout does nothing, and goes on in the mode that it was in."""
     network = Reader(BTCV_INTENSITY).train(training)
-    assert validate(network, [case_of(random_labels(PATCH))], PATCH, device=CPU) == [1.0, 1.0, 1.0]
+    assert scores_of(network, case_of(random_labels(PATCH))) == [1.0, 1.0, 1.0]
     assert (network.training, network.dropout.training) == (training, training)
 
 
@@ -131,5 +131,5 @@ def test_nothing_is_kept_for_a_gradient():
     network = nn.Conv3d(1, CLASSES, 1)
     outputs = []
     network.register_forward_hook(lambda module, args, output: outputs.append(output))
-    validate(network, [case_of(random_labels(PATCH))], PATCH, device=CPU)
+    scores_of(network, case_of(random_labels(PATCH)))
     assert [output.requires_grad for output in outputs] == [False]

@@ -93,7 +93,7 @@ def test_half_precision_stays_near():
 @pytest.mark.slow
 @pytest.mark.teacher
 def test_vit_b_on_64_voxels():
-    """T3: 4 maps of 256 channels on 16^3 tokens, logits of 14 classes on 64^3, all finite."""
+    """4 maps of 256 channels on 16^3 tokens, logits of 14 classes on 64^3, all finite."""
     torch.manual_seed(0)
     config = TeacherConfig(patch=(64, 64, 64), apg={"widths": (16, 32, 64, 128)})
     model = build_autosam(config).eval()

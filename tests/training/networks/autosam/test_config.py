@@ -23,12 +23,8 @@ def test_defaults_are_the_papers_teacher():
 def test_a_name_brings_its_sizes_and_what_is_given_goes_before_them():
     """Key by key, also within a part of a recipe."""
     config = parse_config(TeacherConfig, {"vit": "tiny", "patch": [16, 32, 32], "apg": {"enabled": False}})
-    assert (config.patch, config.window, config.necks.out, config.decoder.mid) == (
-        (16, 32, 32),
-        (4, 4, 4),
-        16,
-        8,
-    )
+    assert (config.patch, config.window) == ((16, 32, 32), (4, 4, 4))
+    assert (config.necks.out, config.decoder.mid) == (16, 8)
     assert config.apg == ApgConfig(enabled=False, widths=(8, 16, 24))
     assert config == TeacherConfig(vit="tiny", patch=(16, 32, 32), apg={"enabled": False})
 

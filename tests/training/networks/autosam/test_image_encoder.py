@@ -52,7 +52,7 @@ def test_a_volume_that_does_not_change_with_depth_is_sam_at_every_depth(teacher_
 
 
 def test_the_depth_bias_counts_where_depth_changes(teacher_of):
-    """The other side of E6: on a volume that is not constant the bias of depth changes the features."""
+    """On a volume that is not constant the bias of depth changes the features."""
     encoder = teacher_of(patch=(128, 160, 160), upsample=1, window=(4, 7, 7)).image_encoder
     image = torch.rand(1, 1, 128, 160, 160)
     with torch.no_grad():
@@ -63,7 +63,7 @@ def test_the_depth_bias_counts_where_depth_changes(teacher_of):
 
 
 def test_recomputed_is_plain():
-    """T2: checkpointing runs each block twice and changes neither logits nor gradients, bit for bit."""
+    """Checkpointing runs each block twice and changes neither logits nor gradients, bit for bit."""
     image = torch.rand(1, 1, 32, 32, 32)
     results = []
     for checkpoint in ("none", "blocks"):

@@ -46,7 +46,7 @@ def test_folding_is_exact(upsample):
 
 @pytest.mark.teacher
 def test_a_volume_that_does_not_change_with_depth_is_embedded_as_sam_does(teacher_of, small_sam):
-    """E3: with the mean over depth every token is SAM's embedding of the enlarged slice."""
+    """With the mean over depth every token is SAM's embedding of the enlarged slice."""
     embed = teacher_of(patch=(32, 40, 40), window=(7, 7, 7)).image_encoder.patch_embed
     slice_ = torch.rand(1, 1, 40, 40)
     with torch.no_grad():

@@ -11,7 +11,7 @@ from autosam_edge_training.networks.autosam.positions import Positions, resize_p
 
 @pytest.mark.teacher
 def test_the_native_grid_has_sams_table(teacher_of, small_sam):
-    """E4: at SAM's own grid every depth gets SAM's table, exactly."""
+    """At SAM's own grid every depth gets SAM's table, exactly."""
     positions = teacher_of(patch=(32, 40, 40), window=(7, 7, 7)).image_encoder.positions
     with torch.no_grad():
         assert torch.equal(
@@ -21,7 +21,7 @@ def test_the_native_grid_has_sams_table(teacher_of, small_sam):
 
 @pytest.mark.teacher
 def test_half_the_grid_has_the_means():
-    """E8: 64 -> 32 is the mean over 2 x 2."""
+    """64 -> 32 is the mean over 2 x 2."""
     positions = Positions(6)
     with torch.no_grad():
         expected = positions.pos_embed.reshape(1, 32, 2, 32, 2, 6).mean(dim=(2, 4))
