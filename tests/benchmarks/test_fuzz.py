@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autosam_edge_benchmarks.fuzz.kinds import KINDS
-from autosam_edge_benchmarks.fuzz.run import FAILURES, again, fuzz, joined
+from autosam_edge_benchmarks.fuzz.run import FAILURES, again, fuzz
 
 pytest.importorskip("imagecodecs")
 
@@ -51,12 +51,9 @@ def test_again_makes_one_input(tmp_path):
 
 
 def test_a_run_goes_on():
-    """Two runs in a row are one; a gap between them is refused."""
+    """Where it ended, so that two runs in a row are one."""
     kinds = {"parity": KINDS["parity"]}
-    first, second, whole = (fuzz(n, first=at, kinds=kinds) for n, at in ((20, 0), (30, 20), (50, 0)))
-    both = joined(first, second)
+    both, whole = fuzz(30, earlier=fuzz(20, kinds=kinds), kinds=kinds), fuzz(50, kinds=kinds)
     assert both["counts"] == whole["counts"]
     assert both["kinds"]["parity"]["codes"] == whole["kinds"]["parity"]["codes"]
     assert (both["first"], both["end"], both["counts"]["inputs"]) == (0, 50, 50)
-    with pytest.raises(ValueError, match="ends before number 20"):
-        joined(first, whole)

@@ -201,9 +201,7 @@ def plausibility(
     result = _resumed(out, study.new_study(session, prepared))
     running = study.Study(session, result, lambda found: write_file(study.as_json(found), out), Stages().log)
     running.measure_data(prepared)
-    others = [study.OtherScan(path.name, path, usable=True) for path in usable or ()]
-    others += [study.OtherScan(path.name, path, usable=False) for path in unusable or ()]
-    running.measure_others(others)
+    running.measure_others(usable or (), unusable or ())
     result = study.finished(result)
     for row in result["summary"]:
         expected = "usable" if row["usable"] else "unusable"
@@ -323,9 +321,7 @@ def fuzz(
     before = _earlier(out, {"benchmark": "fuzz"})
     if before and set(before["kinds"]) != set(names):
         raise typer.BadParameter(f"the run of {out} has other kinds", param_hint="--kinds")
-    first = before["end"] if before else 0
-    result = run.fuzz(inputs, first=first, kinds=chosen, jobs=jobs, log=Stages().log)
-    result = run.joined(before, result) if before else result
+    result = run.fuzz(inputs, earlier=before, kinds=chosen, jobs=jobs, log=Stages().log)
     for failure in result["failures"]:
         print(failure["input"], failure["result"], failure["place"])
     print(", ".join(f"{count} {name}" for name, count in result["counts"].items() if name != "contained"))

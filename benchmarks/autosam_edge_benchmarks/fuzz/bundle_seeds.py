@@ -24,6 +24,7 @@ from autosam_edge_benchmarks.fuzz.mutations import (
     change_json,
     float_bytes,
     integer_bytes,
+    put,
     several,
 )
 from autosam_edge_benchmarks.fuzz.volume_seeds import change_archive, zip_of
@@ -257,7 +258,7 @@ def _other_bytes(value: bytes, draw: Random) -> bytes:
     new = draw.choice(
         (integer_bytes(draw, 8), struct.pack("<q", draw.choice((2, 64, 4096))), float_bytes(draw))
     )
-    return draw.choice((value[:at] + new + value[at + len(new) :], change_bytes(value, draw)))
+    return draw.choice((put(new, value, at), change_bytes(value, draw)))
 
 
 CHANGES: dict[str, Callable[[Random], Files]] = {

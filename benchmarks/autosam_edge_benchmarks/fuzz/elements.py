@@ -10,8 +10,10 @@ from autosam_edge_benchmarks.fuzz.mutations import (
     TEXTS,
     change_bytes,
     change_number,
+    exchange,
     float_bytes,
     integer_bytes,
+    put,
 )
 
 _LONG = frozenset((b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"))
@@ -89,26 +91,17 @@ def change_element(data: bytes, encoding: Encoding, draw: Random) -> bytes:
     if action == 1:
         return data[: one.end] + whole * draw.choice((1, 1, 100)) + data[one.end :]
     if action == 2:
-        first, second = sorted((one, draw.choice(elements)))
-        if first.end > second.start:
-            return data
-        return (
-            data[: first.start]
-            + data[second.start : second.end]
-            + data[first.end : second.start]
-            + data[first.start : first.end]
-            + data[second.end :]
-        )
+        other = draw.choice(elements)
+        return exchange(data, (one.start, one.end), (other.start, other.end))
     if action == 3:
-        size = one.value_at - one.length_at
-        return data[: one.length_at] + integer_bytes(draw, size) + data[one.value_at :]
+        return put(integer_bytes(draw, one.value_at - one.length_at), data, one.length_at)
     if action == 4 and one.vr_at:
-        return data[: one.vr_at] + draw.choice(_VRS) + data[one.vr_at + 2 :]
+        return put(draw.choice(_VRS), data, one.vr_at)
     if action == 5:
         other = draw.choice(elements)
-        return data[: one.start] + data[other.start : other.start + 4] + data[one.start + 4 :]
+        return put(data[other.start : other.start + 4], data, one.start)
     if action == 6:
-        return data[: one.start] + integer_bytes(draw, 2) + data[one.start + 2 :]
+        return put(integer_bytes(draw, 2), data, one.start)
     if action == 7:
         return _with_further(data, elements[count:], encoding, draw)
     return _with_value(data, one, _new_value(value, data, elements, draw), encoding)

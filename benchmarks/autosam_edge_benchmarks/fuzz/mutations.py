@@ -41,6 +41,17 @@ def float_bytes(draw: Random) -> bytes:
     return struct.pack(f"{order}d", value)
 
 
+def put(new: bytes, data: bytes, at: int) -> bytes:
+    """The data with other bytes from a place on."""
+    return data[:at] + new + data[at + len(new) :]
+
+
+def exchange(data: bytes, first: tuple[int, int], second: tuple[int, int]) -> bytes:
+    """The data with two parts, from start to end, in each other's place; as it is where they overlap."""
+    (a, b), (c, d) = sorted((first, second))
+    return data if c < b else data[:a] + data[c:d] + data[b:c] + data[a:b] + data[d:]
+
+
 def change_bytes(data: bytes, draw: Random) -> bytes:
     """Flip, replace, remove, repeat, exchange, insert, cut, or put a number."""
     if not data:
@@ -52,7 +63,7 @@ def change_start(data: bytes, draw: Random) -> bytes:
     """Put a number at an even place among the first 352 bytes, the header of a NIfTI file."""
     at = 2 * draw.randrange(max(1, min(352, len(data)) // 2))
     new = float_bytes(draw) if draw.random() < 0.4 else integer_bytes(draw, draw.choice((1, 2, 4, 8)))
-    return data[:at] + new + data[at + len(new) :]
+    return put(new, data, at)
 
 
 def change_number(data: bytes, draw: Random) -> bytes:
@@ -113,10 +124,7 @@ def _repeat(data: bytes, draw: Random) -> bytes:
 
 
 def _exchange(data: bytes, draw: Random) -> bytes:
-    (a, b), (c, d) = sorted((_spot(data, draw), _spot(data, draw)))
-    if c < b:
-        return data
-    return data[:a] + data[c:d] + data[b:c] + data[a:b] + data[d:]
+    return exchange(data, _spot(data, draw), _spot(data, draw))
 
 
 def _insert(data: bytes, draw: Random) -> bytes:
@@ -129,14 +137,12 @@ def _cut(data: bytes, draw: Random) -> bytes:
 
 
 def _put_integer(data: bytes, draw: Random) -> bytes:
-    size = draw.choice((1, 2, 4, 8))
-    at = draw.randrange(len(data))
-    return data[:at] + integer_bytes(draw, size) + data[at + size :]
+    size, at = draw.choice((1, 2, 4, 8)), draw.randrange(len(data))
+    return put(integer_bytes(draw, size), data, at)
 
 
 def _put_float(data: bytes, draw: Random) -> bytes:
-    new, at = float_bytes(draw), draw.randrange(len(data))
-    return data[:at] + new + data[at + len(new) :]
+    return put(float_bytes(draw), data, draw.randrange(len(data)))
 
 
 _CHANGES = (_flip, _flip, _replace, _remove, _repeat, _exchange, _insert, _cut, _put_integer, _put_integer,

@@ -30,7 +30,7 @@ _Batch = tuple[str, "Kind", range]
 def fuzz(
     inputs: int,
     *,
-    first: int = 0,
+    earlier: Result | None = None,
     kinds: Mapping[str, Kind] = KINDS,
     jobs: int = 1,
     hung_s: float = HUNG_S,
@@ -41,7 +41,8 @@ def fuzz(
 
     Args:
         inputs: Number of inputs, shared evenly between the kinds.
-        first: Number of the first input of each kind; the same numbers give the same inputs.
+        earlier: Result of a run over the same kinds, which goes on after its last input; None starts with
+            input 0. The same number gives the same input.
         hung_s: Seconds after which an input counts as hung; its process is ended.
         large_mb: Resident memory of a process, MB, at which it is ended.
 
@@ -52,6 +53,7 @@ def fuzz(
         each kind.
     """
     result = new_result("fuzz")
+    first = earlier["end"] if earlier else 0
     share = -(-inputs // len(kinds))
     batches: queue.SimpleQueue[_Batch] = queue.SimpleQueue()
     for start in range(first, first + share, _BATCH):
@@ -64,7 +66,7 @@ def fuzz(
             pool.submit(_drain, batches, outcomes, _Worker(hung_s, large_mb), log) for _ in range(jobs)
         ]:
             done.result()
-    return {
+    found = {
         **result,
         "first": first,
         "end": first + share,
@@ -79,6 +81,7 @@ def fuzz(
             if one.result in FAILURES
         ],
     }
+    return _joined(earlier, found) if earlier else found
 
 
 def _drain(
@@ -99,14 +102,8 @@ def _drain(
             log(f"{name} {numbers.start}: {dict(Counter(one.result for one in found))}")
 
 
-def joined(before: Result, after: Result) -> Result:
-    """One result of two runs over the same kinds, of which the second goes on where the first ended.
-
-    Raises:
-        ValueError: It does not.
-    """
-    if before["end"] != after["first"] or set(before["kinds"]) != set(after["kinds"]):
-        raise ValueError(f"the earlier run ends before number {before['end']} of the kinds that it names")
+def _joined(before: Result, after: Result) -> Result:
+    """One result of two runs, of which the second goes on where the first ended."""
     names = ("seconds", "counts", "kinds", "failures")
     return {**after, "first": before["first"], **{name: _sum(before[name], after[name]) for name in names}}
 

@@ -30,6 +30,7 @@ from autosam_edge_benchmarks.fuzz.mutations import (
     change_number,
     change_start,
     integer_bytes,
+    put,
     several,
 )
 
@@ -175,7 +176,7 @@ def change_archive(data: bytes, draw: Random) -> bytes:
     new = draw.choice(
         (integer_bytes(draw, 2), integer_bytes(draw, 4), struct.pack("<H", draw.randrange(100)))
     )
-    return data[:at] + new + data[at + len(new) :]
+    return put(new, data, at)
 
 
 CHANGES = {

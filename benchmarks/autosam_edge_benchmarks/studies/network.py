@@ -93,14 +93,19 @@ DEFAULTS = tuple(
 """What the packages do by themselves."""
 
 
+def _traces(seen: Seen) -> list[list[str]]:
+    """What was sent, and what was left outside of the output folder, one list for each way."""
+    return [seen["queries"], seen["connections"], seen["home"], seen["temp"], seen["elsewhere"]]
+
+
 def is_clean(seen: Seen) -> bool:
     """True if nothing was sent and no file was left outside of the output folder."""
-    return not (seen["queries"] or seen["connections"] or seen["home"] or seen["temp"] or seen["elsewhere"])
+    return not any(_traces(seen))
 
 
 def control_is_seen(seen: Seen) -> bool:
     """True if each of the control's acts was seen."""
-    return all(seen[part] for part in ("queries", "connections", "home", "temp", "elsewhere"))
+    return all(_traces(seen))
 
 
 def is_installed(job: Job) -> bool:

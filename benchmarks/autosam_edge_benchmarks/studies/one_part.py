@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from autosam_edge.measurements import dice
 from autosam_edge.session import Session, open_session
 from autosam_edge_benchmarks.result_header import Result, new_result
+from autosam_edge_benchmarks.studies.organ_dice import organ_dice
 from autosam_edge_training.data import Prepared, Split
 from autosam_edge_training.error_codes import NO_COMMON_ORGAN
 from autosam_edge_training.evaluate.evaluator import read_truth, split_entries
@@ -30,25 +30,17 @@ def measure_one_part(
     result = new_result("one part")
     prepared = Prepared.read(data)
     ready = open_session(path)
-    organs_of_model = [label for label in ready.model.labels if label.name in prepared.labels]
-    names = [label.name for label in organs_of_model]
+    table = ready.model.labels
+    names = tuple(label.name for label in table if label.name in prepared.labels)
     means: dict[str, dict[str, float]] = {}
-    for variant, organs in (("as_found", ()), ("one_part", tuple(names))):
+    for variant, organs in (("as_found", ()), ("one_part", names)):
         session = Session(dataclasses.replace(ready.model, one_part=organs), ready.engine)
-        scores = np.full((0, len(names)), np.nan)
+        scores: dict[str, list[float]] = {name: [] for name in names}
         for entry in split_entries(prepared, split):
             volume, truth, known = read_truth(entry, prepared)
-            found = session.segment(volume).labels
-            row = np.full(len(names), np.nan)
-            for place, organ in enumerate(organs_of_model):
-                if organ.name in known and (true := truth == known[organ.name]).any():
-                    row[place] = dice(found == organ.value, true)
-            scores = np.vstack([scores, row])
-        means[variant] = {
-            name: float(np.nanmean(dice_of_cases))
-            for name, dice_of_cases in zip(names, scores.T, strict=True)
-            if not np.isnan(dice_of_cases).all()
-        }
+            for name, score in organ_dice(session.segment(volume).labels, truth, table, known).items():
+                scores[name].append(score)
+        means[variant] = {name: float(np.mean(found)) for name, found in scores.items() if found}
         if not means[variant]:
             raise NO_COMMON_ORGAN(f"no case of the {split} split has an organ of {ready.model.name}.")
         log(f"{variant}: mean Dice {np.mean(list(means[variant].values())):.4f}")

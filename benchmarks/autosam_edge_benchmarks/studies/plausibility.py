@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
@@ -48,19 +48,6 @@ _ABDOMEN: Measure = attrgetter("abdomen_ml")
 _ORGANS: Measure = attrgetter("abdomen_organs")
 
 
-@dataclass(frozen=True)
-class OtherScan:
-    """A scan that is not part of the data set.
-
-    Args:
-        usable: Whether the model is meant for the scan; inputs are made from it only then.
-    """
-
-    name: str
-    path: Path
-    usable: bool
-
-
 class Study:
     """Measures inputs one by one; a result that is given already is not measured again.
 
@@ -83,10 +70,15 @@ class Study:
                 load = partial(read_nifti, entry.image)
                 self._scan(entry.name, load, fitted=True, all_inputs=split == "validation")
 
-    def measure_others(self, scans: Sequence[OtherScan]) -> None:
-        """Measure scans that count for nothing but the table, and synthetic inputs."""
-        for scan in scans:
-            self._scan(scan.name, partial(read, scan.path), usable=scan.usable, all_inputs=True)
+    def measure_others(self, usable: Sequence[Path] = (), unusable: Sequence[Path] = ()) -> None:
+        """Measure scans that count for nothing but the table, and synthetic inputs.
+
+        Args:
+            usable: Scans for which the model is meant; inputs are made from these only.
+            unusable: Scans for which it is not.
+        """
+        for path in (*usable, *unusable):
+            self._scan(path.name, partial(read, path), usable=path in usable, all_inputs=True)
         for name, volume in synthetic_inputs():
             if ("synthetic", name) not in self._done:
                 self._measure("synthetic", name, volume, usable=False, fitted=False)

@@ -13,7 +13,7 @@ from autosam_edge.planned_run import PlannedRun
 from autosam_edge.session import Session, open_session
 from autosam_edge.volume import Volume
 from autosam_edge_benchmarks.result_header import Result, mean, new_result, shown
-from autosam_edge_benchmarks.studies.tiers import Labels, mean_dice
+from autosam_edge_benchmarks.studies.organ_dice import Labels, mean_dice
 from autosam_edge_training.data import Entry, Prepared, Split
 from autosam_edge_training.error_codes import NO_COMMON_ORGAN
 from autosam_edge_training.evaluate.evaluator import read_truth, split_entries

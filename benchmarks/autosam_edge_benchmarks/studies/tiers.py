@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import cast
 
 import numpy as np
-import numpy.typing as npt
 
-from autosam_edge.measurements import dice
 from autosam_edge.pipeline.body_box import ORGAN_MARGIN_MM, organ_box
 from autosam_edge.session import Session, open_session
-from autosam_edge.volume import Label, Segmentation, Volume
+from autosam_edge.volume import Segmentation, Volume
 from autosam_edge_benchmarks.result_header import Result, mean, new_result, shown
+from autosam_edge_benchmarks.studies.organ_dice import Labels, mean_dice
 from autosam_edge_training.data import Prepared, Split
 from autosam_edge_training.data.case import UNKNOWN
 from autosam_edge_training.evaluate.evaluator import read_truth, split_entries
-
-Labels = npt.NDArray[np.generic]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,19 +103,6 @@ def _measure_case(
         str(parameters["region"]),
         _missed_mm(finding.segment(volume), truth),
     )
-
-
-def mean_dice(found: Labels, truth: Labels, table: Sequence[Label], known: Mapping[str, int]) -> float | None:
-    """Mean over the known organs that the truth holds; None where it holds none.
-
-    Args:
-        found: Labels (D, H, W) of a model.
-        truth: Labels (D, H, W).
-        table: Label table of the model.
-        known: Value in the truth of each organ that is labeled everywhere, by its name.
-    """
-    masks = [(found == organ.value, truth == known[organ.name]) for organ in table if organ.name in known]
-    return mean(dice(a, b) for a, b in masks if b.any())
 
 
 def _missed_mm(found: Segmentation, truth: Labels) -> list[float]:

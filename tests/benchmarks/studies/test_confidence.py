@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 from types import SimpleNamespace
 
-import nibabel as nib
 import numpy as np
 import pytest
+from autosam_edge_test_blocks import write_blocks
 from autosam_edge_test_support import make_model
 from typer.testing import CliRunner
 
@@ -16,13 +16,9 @@ from autosam_edge.bundle import open_bundle
 from autosam_edge.cli import app
 from autosam_edge.engines.fake_engine import ThresholdEngine
 from autosam_edge.errors import InputError
-from autosam_edge.formats.nifti import ras_affine, write_nifti
-from autosam_edge.geometry import Grid
-from autosam_edge.labels import BTCV_LABELS
 from autosam_edge.plausibility.expected_dice import Confidence
 from autosam_edge.session import Session
 from autosam_edge.strict_json import build
-from autosam_edge.volume import Segmentation
 
 study = pytest.importorskip("autosam_edge_benchmarks.studies.confidence")
 inputs = pytest.importorskip("autosam_edge_benchmarks.studies.confidence_inputs")
@@ -126,17 +122,9 @@ def blocks(tmp_path):
     hu[:, :, 45:] = -125
     hu[:6, 9:27, 12:24] = 40  # found as spleen, but not known to be none
     labels[:6] = 255
-    grid = Grid.axis_aligned(labels.shape, (3.0, 3.0, 3.0), origin_mm=(5.0, 6.0, 7.0))
-    image, label = tmp_path / "image.nii.gz", tmp_path / "label.nii.gz"
-    nib.save(nib.Nifti1Image(hu.T, ras_affine(grid.affine)), image)
-    write_nifti(Segmentation(labels, grid, BTCV_LABELS[:2]), label)
-    entry = SimpleNamespace(name="a", image=image, label_file=label, known=(1, 2), check=lambda: None)
-    return SimpleNamespace(
-        dataset="blocks",
-        labels=("background", *(label.name for label in BTCV_LABELS[:2])),
-        manifest=SimpleNamespace(entries=lambda split: [entry]),
-        manifest_sha256="0",
-    )
+    prepared = write_blocks(tmp_path, hu, labels)
+    prepared.entry.known = (1, 2)
+    return prepared
 
 
 def test_inputs_keep_their_truth(blocks, monkeypatch):

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 
 pytest.importorskip("monai")
 import nibabel as nib
+from autosam_edge_test_blocks import KIDNEY, SPLEEN, write_blocks
 from autosam_edge_test_support import make_model
 
 from autosam_edge.engines.fake_engine import ThresholdEngine
 from autosam_edge.errors import InputError
-from autosam_edge.formats.nifti import ras_affine, write_nifti
-from autosam_edge.geometry import Grid
-from autosam_edge.labels import BTCV_LABELS
 from autosam_edge.session import Session
-from autosam_edge.volume import Segmentation
 from autosam_edge_benchmarks.studies import one_part
-
-SPLEEN, KIDNEY = (label.name for label in BTCV_LABELS[:2])
 
 
 @pytest.fixture
@@ -32,17 +25,8 @@ def data(tmp_path, monkeypatch):
     labels[18:23, 18:28, 4:14] = 2
     hu = np.choose(labels, [-100, 40, 200]).astype(np.int16)
     hu[18:23, 4:14, 20:24] = 40
-    grid = Grid.axis_aligned(labels.shape, (3.0, 3.0, 3.0))
-    nib.save(nib.Nifti1Image(hu.T, ras_affine(grid.affine)), tmp_path / "image.nii.gz")
-    write_nifti(Segmentation(labels, grid, BTCV_LABELS[:2]), tmp_path / "label.nii.gz")
-    image, label = tmp_path / "image.nii.gz", tmp_path / "label.nii.gz"
-    entry = SimpleNamespace(name="1", image=image, label_file=label, known=None, check=lambda: None)
-    prepared = SimpleNamespace(
-        labels=("background", SPLEEN, KIDNEY, "liver"),
-        dataset="blocks",
-        manifest=SimpleNamespace(entries=lambda split: [entry] if split == "validation" else []),
-        entry=entry,
-    )
+    prepared = write_blocks(tmp_path, hu, labels)
+    prepared.labels += ("liver",)
     session = Session(make_model(), ThresholdEngine((-100.0, 40.0, 200.0)))
     monkeypatch.setattr(one_part.Prepared, "read", lambda folder: prepared)
     monkeypatch.setattr(one_part, "open_session", lambda path: session)

@@ -226,7 +226,7 @@ def test_a_new_model_without_thresholds_is_measured():
     assert session.model.plausibility is None
     result = {"inputs": []}
     running = study.Study(session, result, save=lambda _: None, log=lambda _: None)
-    running.measure_others([])
+    running.measure_others()
     names = {entry["input"]: entry["measured"]["abdomen_ml"] for entry in result["inputs"]}
     assert names["head of ellipsoids"] >= 0.0
     assert len(names) == 4

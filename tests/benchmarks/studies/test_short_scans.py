@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 pytest.importorskip("monai")
-import nibabel as nib
+from autosam_edge_test_blocks import KIDNEY, SPLEEN, write_blocks
 from autosam_edge_test_support import make_model
 
 from autosam_edge.engines.fake_engine import ThresholdEngine
 from autosam_edge.errors import InputError
-from autosam_edge.formats.nifti import ras_affine, write_nifti
-from autosam_edge.geometry import Grid
-from autosam_edge.labels import BTCV_LABELS
 from autosam_edge.session import Session
-from autosam_edge.volume import Segmentation
 from autosam_edge_benchmarks.studies import short_scans
-
-SPLEEN, KIDNEY = (label.name for label in BTCV_LABELS[:2])
 
 
 @pytest.fixture
@@ -31,16 +24,7 @@ def data(tmp_path, monkeypatch):
     labels[:, 4:12, 4:20] = 1
     labels[:, 12:20, 4:20] = 2
     hu = np.choose(labels, [-125, 40, 200]).astype(np.int16)
-    grid = Grid.axis_aligned(labels.shape, (3.0, 3.0, 3.0))
-    nib.save(nib.Nifti1Image(hu.T, ras_affine(grid.affine)), tmp_path / "image.nii.gz")
-    write_nifti(Segmentation(labels, grid, BTCV_LABELS[:2]), tmp_path / "label.nii.gz")
-    image, label = tmp_path / "image.nii.gz", tmp_path / "label.nii.gz"
-    entry = SimpleNamespace(name="1", image=image, label_file=label, known=None, check=lambda: None)
-    prepared = SimpleNamespace(
-        labels=("background", SPLEEN, KIDNEY),
-        dataset="blocks",
-        manifest=SimpleNamespace(entries=lambda split: [entry] if split == "validation" else []),
-    )
+    prepared = write_blocks(tmp_path, hu, labels)
     model = dataclasses.replace(make_model(patch=(96, 16, 16)), decision_weights={SPLEEN: 0.01})
     session = Session(model, ThresholdEngine((-125.0, 40.0, 200.0), width_hu=50.0, reach_rows=6))
     monkeypatch.setattr(short_scans.Prepared, "read", lambda folder: prepared)
@@ -63,7 +47,7 @@ def test_each_rule_is_seen(data):
 
 def test_a_scan_without_the_organ_in_its_middle_is_refused(data, monkeypatch):
     """AE-DATA-011, and AE-DATA-005 for an empty split."""
-    short_scans.Prepared.read(data).manifest.entries("validation")[0].known = (1,)
+    short_scans.Prepared.read(data).entry.known = (1,)
     with pytest.raises(InputError, match=f"AE-DATA-011.*{KIDNEY}"):
         short_scans.measure_short_scans(data, data, "validation")
     monkeypatch.setattr(short_scans, "CENTER", "pancreas")

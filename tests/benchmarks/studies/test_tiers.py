@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 
 pytest.importorskip("monai")
-import nibabel as nib
+from autosam_edge_test_blocks import write_blocks
 from autosam_edge_test_support import make_model
 
 from autosam_edge.engines.fake_engine import ThresholdEngine
-from autosam_edge.formats.nifti import ras_affine, write_nifti
-from autosam_edge.geometry import Grid
 from autosam_edge.labels import BTCV_LABELS
 from autosam_edge.session import Session
-from autosam_edge.volume import Segmentation
 from autosam_edge_benchmarks.studies import tiers
+from autosam_edge_benchmarks.studies.organ_dice import mean_dice
 
 
 def test_what_the_coarse_model_missed_is_measured(tmp_path, monkeypatch):
@@ -26,16 +22,7 @@ def test_what_the_coarse_model_missed_is_measured(tmp_path, monkeypatch):
     labels[46:56, 10:20, 10:20] = 1
     labels[2:6, 10:20, 12:22] = 2
     hu = np.choose(labels, [-60, 40, -20]).astype(np.int16)
-    grid = Grid.axis_aligned(labels.shape, (3.0, 3.0, 3.0))
-    nib.save(nib.Nifti1Image(hu.T, ras_affine(grid.affine)), tmp_path / "image.nii.gz")
-    write_nifti(Segmentation(labels, grid, BTCV_LABELS[:2]), tmp_path / "label.nii.gz")
-    image, label = tmp_path / "image.nii.gz", tmp_path / "label.nii.gz"
-    entry = SimpleNamespace(name="1", image=image, label_file=label, known=None, check=lambda: None)
-    prepared = SimpleNamespace(
-        labels=("background", *(label.name for label in BTCV_LABELS[:2])),
-        dataset="blocks",
-        manifest=SimpleNamespace(entries=lambda split: [entry]),
-    )
+    prepared = write_blocks(tmp_path, hu, labels)
     sessions = {
         "fine": Session(make_model(), ThresholdEngine((-60.0, 40.0, -20.0))),
         "coarse": Session(make_model(), ThresholdEngine((-60.0, 100.0, 1000.0))),
@@ -51,8 +38,9 @@ def test_what_the_coarse_model_missed_is_measured(tmp_path, monkeypatch):
     assert case["region"] == "organs"
     assert case["tiles"] < case["tiles_alone"]
     assert result["missed_mm"] == case["missed_mm"] == [44 * 3.0, 0.0, 2 * 3.0]
-    labels[0], entry.known = 255, (1,)  # nobody knows the lowest slice, and the kidney counts for nothing
-    write_nifti(Segmentation(labels, grid, BTCV_LABELS[:2]), label)
+    labels[0] = 255  # nobody knows the lowest slice, and the kidney counts for nothing
+    write_blocks(tmp_path, hu, labels)
+    prepared.entry.known = (1,)
     result = tiers.measure_tiers("fine", "coarse", tmp_path, "validation")
     assert (result["mean"]["coarse_to_fine"], result["missed_mm"]) == (1.0, [44 * 3.0, 0.0, 2 * 3.0])
 
@@ -60,4 +48,4 @@ def test_what_the_coarse_model_missed_is_measured(tmp_path, monkeypatch):
 def test_without_an_organ_there_is_no_dice():
     """None, because JSON has no NaN."""
     air = np.zeros((2, 2, 2), np.uint8)
-    assert tiers.mean_dice(air, air, BTCV_LABELS, {"spleen": 1}) is None
+    assert mean_dice(air, air, BTCV_LABELS, {"spleen": 1}) is None
