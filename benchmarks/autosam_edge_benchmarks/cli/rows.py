@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -169,11 +170,10 @@ def _artifacts(bundle: Bundle, engine: str | None, precision: str | None) -> tup
 
 
 def _show(rows: Sequence[BenchRow], *, as_json: bool) -> None:
-    from autosam_edge_benchmarks.rows.row import as_object
     from autosam_edge_benchmarks.rows.table import COLUMNS, cells, notes, where_time_goes
 
     if as_json:
-        print(json.dumps({"rows": [as_object(row) for row in rows]}))
+        print(json.dumps({"rows": [asdict(row) for row in rows]}))
         return
     title = f"{rows[0].artifact.model} on {rows[0].device.processor}"
     table = new_table(title, *COLUMNS, words=("artifact", "timing"))

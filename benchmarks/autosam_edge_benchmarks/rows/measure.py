@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from autosam_edge.error_codes import OUTPUT_OCCUPIED
 from autosam_edge.phantom import make_phantom
@@ -25,7 +26,7 @@ from autosam_edge_benchmarks.rows.device import after, describe_device, require_
 from autosam_edge_benchmarks.rows.figures import Roofline
 from autosam_edge_benchmarks.rows.plan import PHANTOM_SHAPE, Done, Plan, Step
 from autosam_edge_benchmarks.rows.probe import TimedTiles
-from autosam_edge_benchmarks.rows.row import BenchRow, as_object, read_row
+from autosam_edge_benchmarks.rows.row import BenchRow, read_row
 from autosam_edge_benchmarks.rows.sizes import read_scored
 from autosam_edge_benchmarks.rows.summary import make_row
 from autosam_edge_benchmarks.rows.whole_scan import repeat_series, run_once, series_files
@@ -34,6 +35,7 @@ TILES = 15
 """Timed tiles of each repeat; three repeats are enough for a p90."""
 _ATTEMPTS, _PAUSE_S = 3, 20.0
 _PHANTOM_MM = (2.0, 0.8, 0.8)
+_Result = dict[str, Any]  # what a step saw, by the field of Done that holds it
 
 
 def measure(plan: Plan, folder: Path, *, log: Callable[[str], None] = lambda _: None) -> list[BenchRow]:
@@ -79,14 +81,14 @@ def measure(plan: Plan, folder: Path, *, log: Callable[[str], None] = lambda _: 
             for count in plan.slices_of(step):
                 if str(count) not in scans:
                     scans[str(count)] = _series(plan.scan, Path(scratch), count)
-            found = _undisturbed(lambda: _run(plan, step, scans), force=plan.force)  # noqa: B023
-            done[step] = dataclasses.replace(found, reasons=reasons, date=today(), device=device)
+            result, others_cores = _undisturbed(lambda: _run(plan, step, scans), force=plan.force)  # noqa: B023
+            done[step] = Done(step, others_cores, reasons, today(), device, **result)
             with journal.open("a") as file:
                 file.write(_line(done[step]))
     during = [found.others_cores for found in done.values() if found.others_cores is not None]
     latest = [*done.values()][-1]  # of a run that measured nothing anew, that of the run before
-    seen = latest.device or device
-    device = after(dataclasses.replace(seen, name=plan.name or seen.name), max(during, default=None))
+    seen = dataclasses.replace(latest.device, name=plan.name or latest.device.name)
+    device = after(seen, max(during, default=None))
     rows = []
     for threads in plan.threads:
         for artifact in plan.artifacts:
@@ -116,7 +118,7 @@ def _line(found: Done) -> str:
 def write_row(row: BenchRow, folder: Path) -> None:
     """Write a row into a file that is named after its artifact and its number of threads."""
     name = _file_name(f"{row.artifact.form}/{row.artifact.precision}", row.placement.threads)
-    write_file((json.dumps(as_object(row), indent=1) + "\n").encode(), folder / name)
+    write_file((json.dumps(asdict(row), indent=1) + "\n").encode(), folder / name)
 
 
 def _file_name(artifact: str, threads: int | None) -> str:
@@ -131,35 +133,34 @@ def _keep_other_models(path: Path, model: str) -> None:
         )
 
 
-def _undisturbed(run: Callable[[], Done], *, force: bool) -> Done:
-    """Repeat a step that other programs disturbed."""
+def _undisturbed(run: Callable[[], _Result], *, force: bool) -> tuple[_Result, float | None]:
+    """The result of a step, repeated where other programs disturbed it, and the cores that they used."""
     for attempt in range(_ATTEMPTS):
         watch = CpuWatch()
-        found = run()
-        found = dataclasses.replace(found, others_cores=watch.others_cores())
-        reason = doubt(found.others_cores)
+        result, others_cores = run(), watch.others_cores()
+        reason = doubt(others_cores)
         if not reason or force:
-            return found
+            return result, others_cores
         if attempt + 1 < _ATTEMPTS:
             time.sleep(_PAUSE_S)
     raise MACHINE_DISTURBED(reason)
 
 
-def _run(plan: Plan, step: Step, scans: dict[str, Path]) -> Done:
+def _run(plan: Plan, step: Step, scans: dict[str, Path]) -> _Result:
     bundle = plan.bundle.path
     if step.what.isdecimal():
         target, _, precision = step.artifact.partition("/")
         run = run_once(
             scans[step.what], model=plan.model, engine=target, precision=precision, threads=step.threads
         )
-        return Done(step, None, None, run, None)
+        return {"scan": run}
     if step.what.startswith("roofline"):
         first = "".join(str(scans[str(count)]) for count in plan.slices_of(step))
         told = _in_process("roofline", bundle, step, first)
-        return Done(step, None, None, None, build(Roofline, told, "roofline"))
+        return {"roofline": build(Roofline, told, "roofline")}
     seconds = 60.0 * plan.minutes if step.what == "sustained" else 0.0
     told = _in_process("probe", bundle, step, TILES, seconds)
-    return Done(step, None, build(TimedTiles, told, "probe"), None, None)
+    return {"tiles": build(TimedTiles, told, "probe")}
 
 
 def _in_process(module: str, bundle: Path, step: Step, *more: object) -> object:

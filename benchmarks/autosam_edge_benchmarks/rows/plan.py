@@ -104,22 +104,22 @@ class Done:
     Args:
         step: The step.
         others_cores: Cores that other programs used meanwhile; None where the system does not tell.
+        reasons: Why the machine was not ready before; empty if it was.
+        date: Day in ISO form.
+        device: The device just before.
         tiles: Result of ``tiles`` and ``sustained``.
         scan: Result of a whole scan.
         roofline: Result of ``roofline``.
-        reasons: Why the machine was not ready before; empty if it was, or in older journals.
-        date: Day in ISO form; None in older journals.
-        device: The device just before; None in older journals.
     """
 
     step: Step
     others_cores: float | None
-    tiles: TimedTiles | None
-    scan: ScanRun | None
-    roofline: Roofline | None
-    reasons: tuple[str, ...] = ()
-    date: str | None = None
-    device: Device | None = None
+    reasons: tuple[str, ...]
+    date: str
+    device: Device
+    tiles: TimedTiles | None = None
+    scan: ScanRun | None = None
+    roofline: Roofline | None = None
 
     def __post_init__(self) -> None:
         what = self.step.what

@@ -5,7 +5,7 @@ A value that is not known is null and never left out. ``row.schema.json`` is mad
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -247,8 +247,3 @@ def read_row(path: Path) -> BenchRow:
         return build(BenchRow, parse_json(path.read_bytes()), "row")
     except ValueError as error:
         raise ROW_INVALID(f"{path.name} is no row of a benchmark: {error}.") from error
-
-
-def as_object(row: BenchRow) -> dict[str, object]:
-    """The row as JSON's types."""
-    return asdict(row)

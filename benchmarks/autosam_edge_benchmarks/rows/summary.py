@@ -9,7 +9,6 @@ from autosam_edge.bundle import Bundle
 from autosam_edge.manifest import Artifact
 from autosam_edge.system.clock import doubt
 from autosam_edge.version import __version__
-from autosam_edge_benchmarks.result_header import today
 from autosam_edge_benchmarks.rows import energy
 from autosam_edge_benchmarks.rows.figures import Energy, Memory, Scan, Sustained, TileLatency, within
 from autosam_edge_benchmarks.rows.plan import PHANTOM_SHAPE, Done, Plan
@@ -37,7 +36,7 @@ def make_row(plan: Plan, artifact: Artifact, device: Device, done: Sequence[Done
         format=FORMAT,
         schema_version=SCHEMA_VERSION,
         measured_with="python",
-        date=max((found.date for found in done if found.date), default=today()),
+        date=max(found.date for found in done),
         device=device,
         artifact=measured(plan.bundle, artifact),
         placement=Placement(

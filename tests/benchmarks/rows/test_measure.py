@@ -17,7 +17,7 @@ from autosam_edge.cli import app
 from autosam_edge.errors import BenchError, OutputError
 from autosam_edge_benchmarks.rows import measure as module
 from autosam_edge_benchmarks.rows.measure import measure, read_journal
-from autosam_edge_benchmarks.rows.plan import Done, Plan
+from autosam_edge_benchmarks.rows.plan import Plan
 from autosam_edge_benchmarks.rows.probe import TimedTiles
 from autosam_edge_benchmarks.rows.row import read_row
 from autosam_edge_benchmarks.rows.whole_scan import ScanRun
@@ -63,9 +63,9 @@ class FakeProcesses:
         self.steps.append(step)
         if step.what.isdecimal():
             scan = ScanRun((160, 512, 512), (2.0, 0.8, 0.8), 4.0, 700.0, 9.0, {"read": 1.0})
-            return Done(step, None, None, scan, None)
+            return {"scan": scan}
         tiles = TimedTiles(0.2, 0.1, (100.0,) * 15, 250.0, 30.0, "onnxruntime", "1", "CPU", "CPU", None)
-        return Done(step, None, tiles, None, None)
+        return {"tiles": tiles}
 
 
 def test_the_repeats_are_the_outer_loop_and_rows_hold_them(monkeypatch, tmp_path):
@@ -177,19 +177,6 @@ def test_a_file_that_is_no_result_of_evaluate_is_found_before_the_first_step(mon
         with pytest.raises(BenchError, match=f"AE-BENCH-003: {name}"):
             measure(a_plan(scored=(tmp_path / name,)), tmp_path)
     assert not fake.steps
-
-
-def test_a_journal_without_reasons_and_days_goes_on(monkeypatch, tmp_path):
-    """As older versions wrote it: quiet, and of today."""
-    fake = FakeProcesses(monkeypatch)
-    measure(a_plan(), tmp_path)
-    (journal,) = tmp_path.glob("journal-*.jsonl")
-    lines = [json.loads(line) for line in journal.read_text().splitlines()]
-    older = [{key: line[key] for key in line if key not in ("reasons", "date")} for line in lines]
-    journal.write_text("".join(json.dumps(line) + "\n" for line in older))
-    monkeypatch.setattr("autosam_edge_benchmarks.rows.summary.today", lambda: "2026-01-03")
-    row = measure(a_plan(), tmp_path)[0]
-    assert (row.validity.word, row.date, len(fake.steps)) == ("quiet", "2026-01-03", 24)
 
 
 def test_the_command_refuses_a_busy_machine_and_prints_rows(monkeypatch, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -10,13 +11,13 @@ from jsonschema import Draft202012Validator
 
 from autosam_edge.errors import BenchError
 from autosam_edge_benchmarks.rows.figures import Sustained, TileLatency, within
-from autosam_edge_benchmarks.rows.row import as_object, read_row
+from autosam_edge_benchmarks.rows.row import read_row
 from autosam_edge_benchmarks.rows.schema import SCHEMA_FILE, row_schema
 from autosam_edge_benchmarks.rows.table import COLUMNS, cells, notes, where_time_goes
 
 
 def stored(folder, change=lambda row: row):
-    row = json.loads(json.dumps(as_object(make_row())))
+    row = json.loads(json.dumps(dataclasses.asdict(make_row())))
     change(row)
     (folder / "row.json").write_text(json.dumps(row))
     return folder / "row.json"
