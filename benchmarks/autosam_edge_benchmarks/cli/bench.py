@@ -158,7 +158,7 @@ def edge_form(
 ) -> None:
     """Compare the network rewritten for export with the original in ONNX Runtime."""
     with needs("dev"):
-        from autosam_edge_benchmarks.edge_form import measure_edge_form
+        from autosam_edge_benchmarks.studies.edge_form import measure_edge_form
 
     result = measure_edge_form(student, checkpoint, log=Stages().log)
     for entry in result["forms"]:

@@ -34,13 +34,14 @@ def measure_edge_form(
     """Convert a student in its original form and in edge form, and measure both.
 
     Args:
+        student: Name of the student; with a checkpoint, that of the checkpoint counts.
         checkpoint: Weights of the student (safetensors); None for random ones, with large position biases.
 
     Returns:
         For each form: size, load time, memory, time of a tile, and largest difference of a logit from torch.
     """
     result = new_result("edge_form")
-    module = _load(student, checkpoint)
+    student, module = _load(student, checkpoint)
     models = _convert_all(module, patch, log)
     tile = np.random.default_rng(0).uniform(-200, 300, patch).astype(np.float32)
     with torch.inference_mode():
@@ -77,15 +78,17 @@ def measure_edge_form(
     }
 
 
-def _load(student: str, checkpoint: Path | None) -> nn.Module:
+def _load(student: str, checkpoint: Path | None) -> tuple[str, nn.Module]:
+    """Name and network of the student."""
     if checkpoint is not None:
-        return load_student(checkpoint)[0]
+        module, metadata = load_student(checkpoint)
+        return metadata.student, module
     torch.manual_seed(0)
     module = build_student(student).eval()
     for name, parameter in module.named_parameters():
         if "bias_table" in name:  # near zero otherwise, which would hide an error of the edge form
             nn.init.normal_(parameter, std=0.5)
-    return module
+    return student, module
 
 
 def _convert_all(

@@ -7,7 +7,8 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("onnx")
 pytest.importorskip("psutil")
-from autosam_edge_benchmarks import edge_form
+from autosam_edge.bundle import STUDENT_FILE, default_bundle_path
+from autosam_edge_benchmarks.studies import edge_form
 from autosam_edge_training.networks.pocketnet import PocketNet
 
 
@@ -16,17 +17,17 @@ def test_every_form_is_measured_and_is_the_student(monkeypatch):
     """The original form comes first, with relative time 1; float forms are within 1e-3 of torch."""
     monkeypatch.setattr(edge_form, "build_student", lambda name: PocketNet(classes=4, widths=(8, 8, 8)))
     result = edge_form.measure_edge_form("pocketnet", patch=(32, 32, 32), rounds=1)
-    assert [form["form"].split(",")[0] for form in result["forms"]] == [
-        "stock",
-        "stock",
-        "edge",
-        "edge",
-        "edge",
-        "edge",
-    ]
+    assert [form["form"].split(",")[0] for form in result["forms"]] == ["stock"] * 2 + ["edge"] * 4
     assert result["forms"][0]["relative_time"] == 1.0
     assert result["trained"] is False
     for form in result["forms"]:
         assert form["peak_rss_mb"] > form["working_set_mb"] > 0
         assert form["tile_ms"] > 0
         assert form["logit_error"] < (1e-1 if "weights" in form["form"] else 1e-3)
+
+
+def test_a_checkpoint_names_its_student():
+    """Whatever the option says, which has a default."""
+    student, module = edge_form._load("swinunetr-tiny", default_bundle_path() / STUDENT_FILE)
+    assert student == "pocketnet"
+    assert isinstance(module, PocketNet)
