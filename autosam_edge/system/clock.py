@@ -1,4 +1,4 @@
-"""The clock of every timing: work in turns, and what other programs took of the processor meanwhile."""
+"""Today's date, and the clock of every timing: work in turns, and what other programs took meanwhile."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import statistics
 import time
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,11 @@ class Timing:
     def median_ms(self, name: str) -> float:
         """Median time of one work, ms."""
         return statistics.median(self.samples_ms[name])
+
+
+def today() -> str:
+    """Day in ISO form, UTC."""
+    return datetime.now(timezone.utc).date().isoformat()
 
 
 class CpuWatch:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime, timezone
 from typing import Any
 
 import numpy as np
 
+from autosam_edge.system.clock import today
 from autosam_edge.system.machine import describe_machine
 
 Result = dict[str, Any]
@@ -17,11 +17,6 @@ Result = dict[str, Any]
 def new_result(benchmark: str) -> Result:
     """Start a result; call it before the measurement, to record the load that other programs cause."""
     return {"benchmark": benchmark, "date": today(), "machine": describe_machine()}
-
-
-def today() -> str:
-    """Day in ISO form, UTC."""
-    return datetime.now(timezone.utc).date().isoformat()
 
 
 def mean(values: Iterable[float | None]) -> float | None:

@@ -7,7 +7,6 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from functools import cached_property
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
@@ -24,6 +23,7 @@ from autosam_edge.model import InputContract, Model
 from autosam_edge.plausibility.expected_dice import Confidence
 from autosam_edge.plausibility.thresholds import Thresholds
 from autosam_edge.strict_json import build, parse_json
+from autosam_edge.system.clock import today
 from autosam_edge.system.file_hash import file_digest
 from autosam_edge.volume import RESEARCH_USE
 from autosam_edge_export.convert.quantization import QuantizationPlan
@@ -281,7 +281,7 @@ def write_bundle(
         "steps": str(student.metadata.steps),
         "parameters": student.parameters,
         "checkpoint_sha256": student.sha256,
-        "exported": datetime.now(timezone.utc).date().isoformat(),
+        "exported": today(),
         "exporter": f"autosam-edge {__version__}",
         "versions": {name: _version(name) for name in packages},
         **({"quantization": quantization} if quantization else {}),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,7 @@ from autosam_edge.manifest import Artifact, Proof
 from autosam_edge.model import MAX_SIDE, InputContract
 from autosam_edge.phantom import make_phantom
 from autosam_edge.system.atomic_files import staged_folder
-from autosam_edge.system.clock import doubt
+from autosam_edge.system.clock import doubt, today
 from autosam_edge.system.machine import describe_machine
 from autosam_edge.verify import verify_bundle
 from autosam_edge.volume import Volume
@@ -87,7 +86,7 @@ def export_bundle(
         MissingExtraError: A package of a target is not installed (AE-EXTRA-001).
         OutputError: The bundle cannot be written.
     """
-    today, machine = datetime.now(timezone.utc).date().isoformat(), describe_machine()
+    date, machine = today(), describe_machine()
     wanted = wanted_artifacts(targets, precisions)
     for target in _targets_of(wanted):
         require_packages(target)
@@ -98,7 +97,7 @@ def export_bundle(
     require_describable(student, contract)
     with staged_folder(out, replaces=GOLDEN) as folder:
         report = _make_bundle(folder, student, contract, wanted, volumes, calibration, interpreted_tiles, log)
-    return {"bundle": str(out), "date": today, "machine": machine, **report}
+    return {"bundle": str(out), "date": date, "machine": machine, **report}
 
 
 def _make_bundle(

@@ -80,19 +80,8 @@ def test_no_scans_name_is_in_the_bundle(exported):
 @pytest.mark.slow
 def test_export_prints_one_json_object(checkpoint, scan, tmp_path):
     """For programs."""
-    report = json.loads(
-        call(
-            "export",
-            "--checkpoint",
-            checkpoint,
-            "-o",
-            tmp_path / "s.edge",
-            "--volume",
-            scan,
-            "--json",
-            *PATCH,
-        )
-    )
+    options = ("-o", tmp_path / "s.edge", "--volume", scan, "--json", *PATCH)
+    report = json.loads(call("export", "--checkpoint", checkpoint, *options))
     assert report["artifacts"][0]["name"] == "onnx/fp32"
     assert {"load_s", "peak_rss_mb", "tile_ms", "working_set_mb"} <= set(report["artifacts"][0]["cost"])
 
@@ -144,23 +133,16 @@ def test_an_export_on_a_busy_machine_says_so(doubt, capsys):
 
 def test_bad_arguments_are_refused(checkpoint, tmp_path):
     """An unknown target, three letters for a patch, a folder that is no bundle."""
+    command = ("export", "--checkpoint", checkpoint, "-o", tmp_path / "s.edge")
     with pytest.raises(ExportError, match="AE-EXPORT-001"):
-        call("export", "--checkpoint", checkpoint, "--target", "abacus", "-o", tmp_path / "s.edge")
+        call(*command, "--target", "abacus")
     with pytest.raises(Exception, match="three whole numbers"):
-        call("export", "--checkpoint", checkpoint, "--patch", "a,b,c", "-o", tmp_path / "s.edge")
+        call(*command, "--patch", "a,b,c")
     with pytest.raises(Exception, match=r"card\.md.*does not exist"):
-        call(
-            "export",
-            "--checkpoint",
-            checkpoint,
-            "--model-card",
-            tmp_path / "card.md",
-            "-o",
-            tmp_path / "s.edge",
-        )
+        call(*command, "--model-card", tmp_path / "card.md")
     for extra in (["monai,onnx"], ["monai", "--precision", "int8"]):
         with pytest.raises(Exception, match="a MONAI bundle holds the student unchanged"):
-            call("export", "--checkpoint", checkpoint, "--target", *extra, "-o", tmp_path / "s.edge")
+            call(*command, "--target", *extra)
     for targets in ("web,onnx", "onnx,web"):
         with pytest.raises(Exception, match="a web site is no bundle"):
             call("export", "--target", targets, "-o", tmp_path / "s.edge")

@@ -18,10 +18,10 @@ from typing import Any
 
 import autosam_edge
 from autosam_edge.bundle import Bundle, open_bundle
+from autosam_edge.system.clock import today
 from autosam_edge.system.machine import describe_machine
 from autosam_edge_benchmarks.error_codes import EMULATION_FAILED, NO_EMULATOR
 from autosam_edge_benchmarks.last_line import last_line
-from autosam_edge_benchmarks.result_header import today
 from autosam_edge_benchmarks.rows import energy
 from autosam_edge_benchmarks.rows.figures import Energy, Memory
 from autosam_edge_benchmarks.rows.row import (

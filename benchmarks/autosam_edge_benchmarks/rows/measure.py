@@ -18,10 +18,9 @@ from autosam_edge.phantom import make_phantom
 from autosam_edge.phantom.series import write_dicom_series
 from autosam_edge.strict_json import build, parse_json
 from autosam_edge.system.atomic_files import write_file
-from autosam_edge.system.clock import CpuWatch, doubt
+from autosam_edge.system.clock import CpuWatch, doubt, today
 from autosam_edge_benchmarks.error_codes import MACHINE_DISTURBED, PROCESS_FAILED, ROW_INVALID
 from autosam_edge_benchmarks.last_line import last_line
-from autosam_edge_benchmarks.result_header import today
 from autosam_edge_benchmarks.rows.device import after, describe_device, require_ready
 from autosam_edge_benchmarks.rows.figures import Roofline
 from autosam_edge_benchmarks.rows.plan import PHANTOM_SHAPE, Done, Plan, Step

@@ -25,6 +25,12 @@ def every(step, shape):
     return Resampler(Grid.axis_aligned(shape, (1.0, 1.0, 1.0)), (step, step, step), (0.0, 1.0))
 
 
+def phantoms(folder, count):
+    """A data set with so many phantoms for validation, at twice their spacing."""
+    spacings = {"scan_spacing_mm": (8.0, 6.0, 6.0), "spacing_mm": (16.0, 12.0, 12.0)}
+    return prepare_phantoms(folder / "data", validation=count, test=1, **spacings)
+
+
 def test_on_the_same_grid_the_labels_come_back():
     """Dice is 1 for any labels."""
     labels = np.random.default_rng(0).integers(0, 3, (6, 7, 8))
@@ -43,8 +49,7 @@ def test_a_structure_smaller_than_a_voxel_is_lost():
 
 def test_a_case_without_organs_counts_nowhere(tmp_path, monkeypatch):
     """Its Dice is not defined: None, and the mean is that of the others."""
-    spacings = {"scan_spacing_mm": (8.0, 6.0, 6.0), "spacing_mm": (16.0, 12.0, 12.0)}
-    data = prepare_phantoms(tmp_path / "data", validation=2, test=1, **spacings)
+    data = phantoms(tmp_path, 2)
     whole = [read_labels, lambda *given: read_labels(*given) * 0]
     monkeypatch.setattr(evaluator, "read_labels", lambda *given: whole.pop()(*given))
     result = measure_label_ceiling(data, "validation")
@@ -56,9 +61,7 @@ def test_a_case_without_organs_counts_nowhere(tmp_path, monkeypatch):
 
 def test_occupancies_keep_more_than_hard_labels(tmp_path):
     """On phantoms at twice their spacing, both are below 1, and shares keep more than labels."""
-    spacings = {"scan_spacing_mm": (8.0, 6.0, 6.0), "spacing_mm": (16.0, 12.0, 12.0)}
-    data = prepare_phantoms(tmp_path / "data", validation=1, test=1, **spacings)
-    result = measure_label_ceiling(data, "validation")
+    result = measure_label_ceiling(phantoms(tmp_path, 1), "validation")
     assert len(result["cases"]) == 1
     assert result["spacing_mm"] == [16.0, 12.0, 12.0]
     assert 0.3 < result["mean_dice"]["hard_labels"] < result["mean_dice"]["occupancy"] < 1.0
@@ -66,8 +69,7 @@ def test_occupancies_keep_more_than_hard_labels(tmp_path):
 
 def test_what_nobody_labeled_is_a_class_of_its_own(tmp_path, monkeypatch):
     """A liver alone, all else unknown: its ceiling is that among full labels, nearly."""
-    spacings = {"scan_spacing_mm": (8.0, 6.0, 6.0), "spacing_mm": (16.0, 12.0, 12.0)}
-    data = prepare_phantoms(tmp_path / "data", validation=1, test=1, **spacings)
+    data = phantoms(tmp_path, 1)
     entries = Manifest.entries
 
     def liver(manifest, split):

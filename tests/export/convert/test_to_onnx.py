@@ -9,7 +9,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 onnx = pytest.importorskip("onnx")
-from autosam_edge_test_students import small_student, spread
+from autosam_edge_test_networks import with_tables
+from autosam_edge_test_students import random_tile, small_student, spread
 from onnx import numpy_helper
 
 from autosam_edge.engines.onnx_engine import OnnxEngine
@@ -37,10 +38,7 @@ PATCH = (64, 32, 32)
 
 def device_form(name):
     torch.manual_seed(0)
-    student = build_student(name).eval()
-    for key, parameter in student.named_parameters():
-        if "bias_table" in key:
-            torch.nn.init.normal_(parameter, std=0.5)
+    student = with_tables(build_student(name).eval())
     return DeviceForm(edge_form(student, IN_ONNX), BTCV_INTENSITY).eval()
 
 
@@ -54,7 +52,7 @@ def tiny():
 
 @pytest.fixture(scope="module")
 def tile():
-    return np.random.default_rng(0).uniform(-200, 300, PATCH).astype(np.float32)
+    return random_tile(PATCH)
 
 
 def run(model, tile):

@@ -120,13 +120,11 @@ def altered(files, change):
     return {**files, MODEL: model.SerializeToString()}
 
 
-def blob(main):
-    constants = [
-        operation.attributes["val"]
-        for operation in main.block_specializations[main.opset].operations
-        if operation.type == "const"
-    ]
-    return next(value for value in constants if value.HasField("blobFileValue"))
+def stored(main):
+    """The constants of a program that stand in the weight file."""
+    operations = main.block_specializations[main.opset].operations
+    constants = [operation.attributes["val"] for operation in operations if operation.type == "const"]
+    return [value for value in constants if value.HasField("blobFileValue")]
 
 
 def test_a_record_of_six_bits_says_what_is_left_over(files):
@@ -134,14 +132,8 @@ def test_a_record_of_six_bits_says_what_is_left_over(files):
 
     def narrow(count):
         def change(main, model):
-            constants = [
-                entry.attributes["val"]
-                for entry in main.block_specializations[main.opset].operations
-                if entry.type == "const"
-            ]
-            value = next(
-                value for value in constants if value.blobFileValue.offset == records(files[WEIGHTS])[2][0]
-            )
+            offset, _ = records(files[WEIGHTS])[2]
+            value = next(value for value in stored(main) if value.blobFileValue.offset == offset)
             value.type.tensorType.dataType = 38
             del value.type.tensorType.dimensions[1]
             value.type.tensorType.dimensions[0].constant.size = count
@@ -168,18 +160,13 @@ def test_a_record_of_six_bits_says_what_is_left_over(files):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
+        (lambda main, _: setattr(stored(main)[0].blobFileValue, "offset", 65), "can be at the offset 65"),
+        (lambda main, _: setattr(stored(main)[0].blobFileValue, "offset", 1 << 40), "no record can be at"),
         (
-            lambda main, model: setattr(blob(main).blobFileValue, "offset", 65),
-            "no record can be at the offset 65",
+            lambda main, _: setattr(stored(main)[0].blobFileValue, "fileName", "@model_path/weights/b.bin"),
+            "it has no .*b.bin",
         ),
-        (lambda main, model: setattr(blob(main).blobFileValue, "offset", 1 << 40), "no record can be at"),
-        (
-            lambda main, model: setattr(
-                blob(main).blobFileValue, "fileName", "@model_path/weights/other.bin"
-            ),
-            "it has no .*other.bin",
-        ),
-        (lambda main, model: setattr(blob(main).type.tensorType, "dataType", 24), "data type 24"),
+        (lambda main, _: setattr(stored(main)[0].type.tensorType, "dataType", 24), "data type 24"),
         (lambda main, model: setattr(main, "opset", "CoreML1"), "no block for its opset"),
         (lambda main, model: model.mlProgram.functions["second"].CopyFrom(main), "one function main"),
         (

@@ -120,50 +120,52 @@ def slabs():
     return make_model(), volume
 
 
-def test_some_tiles_are_those_with_most_organ(slabs, tmp_path):
-    """An artifact on two tiles sees the two richest; the student and the other artifact see all."""
+@pytest.fixture
+def compared(slabs, tmp_path):
+    """A function that compares engines with a student on the volume."""
     model, volume = slabs
+
+    def run(student, on_tiles, **engines):
+        volumes = {"v": volume}
+        records = compare(
+            model, engines, student, volumes, scratch=tmp_path, log=lambda line: None, on_tiles=on_tiles
+        )
+        assert not list(tmp_path.iterdir())
+        return {name: record for name, (record,) in records.items()}
+
+    return run
+
+
+def test_some_tiles_are_those_with_most_organ(compared):
+    """An artifact on two tiles sees the two richest; the student and the other artifact see all."""
     student, whole, some = Organs(), Organs(), Organs()
-    engines = {"whole": whole, "some": some}
-    records = compare(
-        model, engines, student, {"v": volume}, scratch=tmp_path, log=lambda line: None, on_tiles={"some": 2}
-    )
+    records = compared(student, {"some": 2}, whole=whole, some=some)
     assert whole.seen == student.seen
     assert len(student.seen) > 3
     assert sorted(some.seen) == sorted(student.seen)[-2:]
-    assert [records[name][0].tiles for name in ("whole", "some")] == [None, 2]
-    assert records["some"][0].agreement == 1.0
-    entry = summarize(artifact("fp32", "coreml", "interpreted"), records["some"])
+    assert (records["whole"].tiles, records["some"].tiles) == (None, 2)
+    assert records["some"].agreement == 1.0
+    entry = summarize(artifact("fp32", "coreml", "interpreted"), [records["some"]])
     assert (entry.proof, entry.failures) == ("interpreted", ())
     assert "Dice: mean over 2 tiles of v." in as_markdown([entry])
     assert build_list(ParityEntry, parse_json(as_json([entry]).encode()), "parity.json") == [entry]
 
 
-def test_a_wrong_tile_among_some_is_found(slabs, tmp_path):
+def test_a_wrong_tile_among_some_is_found(compared):
     """In labels and logits; one that was not looked at is not."""
-    model, volume = slabs
     student = Organs()
-    compare(model, {}, student, {"v": volume}, scratch=tmp_path, log=lambda line: None)
+    compared(student, {})
     for voxels, seen in ((max(student.seen), True), (min(student.seen), False)):
         engine = Organs(lambda found, voxels=voxels: found == voxels)
-        (record,) = compare(
-            model,
-            {"a": engine},
-            Organs(),
-            {"v": volume},
-            scratch=tmp_path,
-            log=lambda line: None,
-            on_tiles={"a": 2},
-        )["a"]
+        record = compared(Organs(), {"a": 2}, a=engine)["a"]
         assert (record.agreement < 0.9) == seen
         assert (record.logit_error == 10.0) == seen
         assert bool(summarize(artifact("fp16", "coreml"), [record]).failures) == seen
 
 
 @pytest.mark.parametrize("tiles", [{}, {"a": 2}])
-def test_logits_that_are_no_numbers_are_not_equal(slabs, tiles, tmp_path):
+def test_logits_that_are_no_numbers_are_not_equal(compared, tiles):
     """A NaN passes every comparison and its argmax is the background: it has to fail by itself."""
-    model, volume = slabs
 
     class Broken(Organs):
         def run(self, tile):
@@ -173,35 +175,16 @@ def test_logits_that_are_no_numbers_are_not_equal(slabs, tiles, tmp_path):
 
     if not tiles:
         with pytest.raises(EngineError, match="AE-ENGINE-005"):
-            compare(model, {"a": Broken()}, Organs(), {"v": volume}, scratch=tmp_path, log=lambda line: None)
+            compared(Organs(), tiles, a=Broken())
         return
-    (record,) = compare(
-        model,
-        {"a": Broken()},
-        Organs(),
-        {"v": volume},
-        scratch=tmp_path,
-        log=lambda line: None,
-        on_tiles=tiles,
-    )["a"]
+    record = compared(Organs(), tiles, a=Broken())["a"]
     assert record.agreement == 1.0
     assert summarize(artifact("palette4", "coreml"), [record]).failures == (
         "logits differ by inf (root mean square), allowed 1.0",
     )
-    assert not list(tmp_path.iterdir())
 
 
-def test_more_tiles_than_there_are_is_all_of_them(slabs, tmp_path):
+def test_more_tiles_than_there_are_is_all_of_them(compared):
     """The record says how many it was."""
-    model, volume = slabs
     student = Organs()
-    (record,) = compare(
-        model,
-        {"a": Organs()},
-        student,
-        {"v": volume},
-        scratch=tmp_path,
-        log=lambda line: None,
-        on_tiles={"a": 99},
-    )["a"]
-    assert record.tiles == len(student.seen)
+    assert compared(student, {"a": 99}, a=Organs())["a"].tiles == len(student.seen)

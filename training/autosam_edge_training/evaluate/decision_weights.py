@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from functools import partial
 
 import numpy as np
@@ -19,6 +18,7 @@ import numpy.typing as npt
 from autosam_edge.formats.nifti import read_nifti
 from autosam_edge.labels import total_segmentator_name
 from autosam_edge.session import Session
+from autosam_edge.system.clock import today
 from autosam_edge.system.machine import describe_machine
 from autosam_edge_training.data import Prepared, Split
 from autosam_edge_training.error_codes import NETWORK_INPUT_DIFFERS, SPLIT_EMPTY
@@ -245,7 +245,7 @@ def fit_session(
         "model": session.model.name,
         "data": f"{prepared.dataset} {split}",
         "data_sha256": prepared.manifest_sha256,
-        "date": datetime.now(timezone.utc).date().isoformat(),
+        "date": today(),
         "machine": machine,
         "engine": dict(session.engine.description),
         "mean_dice": {
