@@ -21,6 +21,7 @@ from autosam_edge.plausibility.thresholds import Limit, Measured, SignLimits, Th
 from autosam_edge.volume import RESEARCH_USE
 
 SECRETS = ("Mustermann", "Erika", "SECRET", "4711")  # what the test series hold as patient data
+RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
 SHARED_DATA = Path(__file__).parents[1].parent / "shared" / "data"
 PLACES_HERE = (
     str(Path(__file__).parents[1]),

@@ -40,7 +40,6 @@ from autosam_edge_training.networks.students import MONAI, build_student, monai_
 from autosam_edge_training.strict import JsonObject
 
 WEIGHTS_FILE = "models/model.safetensors"
-_OWN = {"autosam-edge": __version__}
 _SCHEMA = (
     "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json"
 )
@@ -84,25 +83,26 @@ def write_monai_bundle(student: LoadedStudent, contract: InputContract, folder: 
 
 def _network(checkpoint: CheckpointMetadata) -> tuple[JsonObject, dict[str, str]]:
     """``network_def``, and versions of the packages that the bundle needs beside MONAI."""
-    packages = {name: metadata.version(name) for name in ("nibabel", "safetensors")}
+    packages = ["nibabel", "safetensors"]
     kind, classes = checkpoint.student, checkpoint.classes
     if kind.startswith(MONAI):
         name = kind.removeprefix(MONAI)
         network = {"_target_": name, **monai_arguments(name, classes, checkpoint.arguments)}
-        return network, packages | _OWN
-    student: Any = build_student(kind, classes=classes)
-    if kind.startswith("pocketnet"):
+    elif kind.startswith("pocketnet"):
         target = "autosam_edge_training.networks.pocketnet.PocketNet"
-        return {"_target_": target, "classes": classes, "widths": list(student.widths)}, packages | _OWN
-    network = {
-        "_target_": "SwinUNETR",
-        "in_channels": 1,
-        "out_channels": classes,
-        "feature_size": student.swinViT.embed_dim,
-        "use_flash_attention": True,
-    }
-    packages["einops"] = metadata.version("einops")
-    return network, packages | _OWN
+        pocketnet: Any = build_student(kind, classes=classes)
+        network = {"_target_": target, "classes": classes, "widths": list(pocketnet.widths)}
+    else:
+        swin: Any = build_student(kind, classes=classes)
+        network = {
+            "_target_": "SwinUNETR",
+            "in_channels": 1,
+            "out_channels": classes,
+            "feature_size": swin.swinViT.embed_dim,
+            "use_flash_attention": True,
+        }
+        packages.append("einops")
+    return network, {name: metadata.version(name) for name in packages} | {"autosam-edge": __version__}
 
 
 def _versions(version: str, packages: Mapping[str, str]) -> JsonObject:

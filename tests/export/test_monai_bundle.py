@@ -49,32 +49,12 @@ FILES = [
 ]
 # MONAI's schema of 2024-07-25 for metadata.json, and its specification of a tensor.
 METADATA_KEYS = {
-    "schema",
-    "version",
-    "monai_version",
-    "pytorch_version",
-    "numpy_version",
-    "required_packages_version",
-    "task",
-}
-METADATA_KEYS |= {
-    "description",
-    "authors",
-    "copyright",
-    "network_data_format",
-    "changelog",
-    "intended_use",
+    *("schema", "version", "monai_version", "pytorch_version", "numpy_version", "required_packages_version"),
+    *("task", "description", "authors", "copyright", "network_data_format", "changelog", "intended_use"),
     "data_source",
 }
 TENSOR_KEYS = {
-    "type",
-    "format",
-    "modality",
-    "num_channels",
-    "spatial_shape",
-    "dtype",
-    "value_range",
-    "is_patch_data",
+    *("type", "format", "modality", "num_channels", "spatial_shape", "dtype", "value_range", "is_patch_data"),
     "channel_def",
 }
 
@@ -96,6 +76,12 @@ def parse(folder, **changes):
     parser.read_meta(folder / "configs" / "metadata.json")
     parser.update({"bundle_root": str(folder), "device": torch.device("cpu"), **changes})
     return parser
+
+
+def config_files(bundle):
+    """Arguments of MONAI's programs that name the configurations of a bundle."""
+    names = {"config": "inference.json", "meta": "metadata.json"}
+    return {f"{kind}_file": str(bundle / "configs" / name) for kind, name in names.items()}
 
 
 def save_scan(volume, path):
@@ -130,12 +116,8 @@ def default(tmp_path_factory):
 def run(bundle, scan, out, monkeypatch):
     """``python -m monai.bundle run``, without the command line's package."""
     monkeypatch.setattr(sys, "path", list(sys.path))  # MONAI puts the bundle on it
-    configs = {
-        f"{kind}_file": str(bundle / "configs" / name)
-        for kind, name in (("config", "inference.json"), ("meta", "metadata.json"))
-    }
     monai_bundle.run(
-        **configs,
+        **config_files(bundle),
         bundle_root=str(bundle),
         dataset_dir=str(scan.parent),
         output_dir=str(out),
@@ -268,11 +250,7 @@ def test_the_config_builds_the_student(tmp_path):
         np.testing.assert_allclose(
             parser.get_parsed_content("network")(image), expected.softmax(dim=1), atol=1e-5
         )
-    configs = {
-        f"{kind}_file": str(bundle / "configs" / name)
-        for kind, name in (("config", "inference.json"), ("meta", "metadata.json"))
-    }
-    monai_bundle.verify_net_in_out(net_id="network_def", device="cpu", **configs)
+    monai_bundle.verify_net_in_out(net_id="network_def", device="cpu", **config_files(bundle))
     needed = json.loads((bundle / "configs" / "metadata.json").read_text())["required_packages_version"]
     assert {"autosam-edge", "einops"} <= set(needed)
 

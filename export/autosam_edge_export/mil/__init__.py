@@ -5,6 +5,6 @@
 """
 
 from autosam_edge_export.mil.interpreter import Interpreter
-from autosam_edge_export.mil.package import MilProgram, read_package
+from autosam_edge_export.mil.package import read_package
 
-__all__ = ["Interpreter", "MilProgram", "read_package"]
+__all__ = ["Interpreter", "read_package"]

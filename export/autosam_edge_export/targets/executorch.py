@@ -14,8 +14,6 @@ from autosam_edge_export.edge import EdgeOptions
 from autosam_edge_export.error_codes import DELEGATE_TOO_SMALL
 from autosam_edge_export.targets.target import Conversion, Target
 
-# Without 3D convolutions: ExecuTorch has no kernel for one on any processor.
-_OPERATORS = EVERYWHERE | IN_PLANES | WRITTEN_OUT
 _MIN_DELEGATED = 0.95  # of the work; with less, the portable kernels take seconds a tile
 
 
@@ -24,7 +22,7 @@ class ExecuTorch(Target):
 
     name = "executorch"
     options = EdgeOptions(attention="by-head", convolution="2d-sum", norm="means")
-    operators = _OPERATORS
+    operators = EVERYWHERE | IN_PLANES | WRITTEN_OUT  # it has no kernel for a 3D convolution
     packages = ("executorch", "torchao")
     extra = "executorch"
 

@@ -24,7 +24,7 @@ _MODEL, _PYTHON, _PACKAGES = "model/", "vendor/pyodide/", "vendor/packages/"
 _NETWORK, _VIEWER = "vendor/onnxruntime-web/", "vendor/viewer/"
 _FOLDERS = {"python": _PYTHON, "package": _PACKAGES, "wasm": _NETWORK, "webgpu": _NETWORK, "viewer": _VIEWER}
 _LIBRARIES = {"wasm": "ort.wasm.min.mjs", "webgpu": "ort.webgpu.min.mjs"}
-_FOR_WEBGPU = "onnx-2d"  # the target whose graph runs on a GPU as a whole
+_TARGETS = {"wasm": "onnx", "webgpu": "onnx-2d"}  # the graph of the latter runs on a GPU as a whole
 
 
 def write_site(
@@ -101,12 +101,10 @@ def _megabytes(contents: Iterable[bytes]) -> float:
 def _artifacts(bundle: Bundle, precision: str) -> dict[str, Artifact]:
     """The artifact of each provider."""
     by_name = {artifact.name: artifact for artifact in bundle.manifest.artifacts}
-    if f"onnx/{precision}" not in by_name:
-        raise ARTIFACT_MISSING(f"the bundle has no artifact onnx/{precision}, it holds {', '.join(by_name)}.")
-    found = {"wasm": by_name[f"onnx/{precision}"]}
-    if f"{_FOR_WEBGPU}/{precision}" in by_name:
-        found["webgpu"] = by_name[f"{_FOR_WEBGPU}/{precision}"]
-    return found
+    wanted = {provider: f"{target}/{precision}" for provider, target in _TARGETS.items()}
+    if wanted["wasm"] not in by_name:
+        raise ARTIFACT_MISSING(f"the bundle has no artifact {wanted['wasm']}, it holds {', '.join(by_name)}.")
+    return {provider: by_name[name] for provider, name in wanted.items() if name in by_name}
 
 
 def _provider(name: str, artifact: Artifact) -> dict[str, object]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from autosam_edge_test_blocks import write_blocks
-from autosam_edge_test_support import make_model
+from autosam_edge_test_support import RESULTS, make_model
 from typer.testing import CliRunner
 
 from autosam_edge.bundle import open_bundle
@@ -23,7 +22,6 @@ from autosam_edge.strict_json import build
 study = pytest.importorskip("autosam_edge_benchmarks.studies.confidence")
 inputs = pytest.importorskip("autosam_edge_benchmarks.studies.confidence_inputs")
 as_json = pytest.importorskip("autosam_edge_benchmarks.studies.plausibility").as_json
-RESULTS = Path(__file__).parents[3] / "benchmarks" / "results"
 SLOPE, OFFSETS = 1.5, {"liver": 0.5, "spleen": -0.5}
 
 

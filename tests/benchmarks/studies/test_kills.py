@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 
 import pytest
+from autosam_edge_test_support import RESULTS
 
 from autosam_edge.errors import BenchError
 from autosam_edge_benchmarks.studies.kills import SCENES, SIGNALS, measure_kills, state_of
@@ -17,8 +17,7 @@ RUNS = {"a": {"preview.png": b"a", "statistics.json": b"a"}, "b": {"preview.png"
 
 def test_stored_result():
     """200 kills, of every kind."""
-    stored = Path(__file__).parents[3] / "benchmarks" / "results" / "kills.json"
-    result = json.loads(stored.read_text())
+    result = json.loads((RESULTS / "kills.json").read_text())
     groups = {f"every step, {scene}" for scene in SCENES} | {f"random moment, {name}" for name in SIGNALS}
     assert set(result["groups"]) == groups
     assert result["kills"] == sum(sum(found.values()) for found in result["groups"].values()) >= 200

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
+from autosam_edge_test_support import RESULTS
 
 from autosam_edge.errors import BenchError
 from autosam_edge_benchmarks.stand_in import stand_in_session
@@ -16,8 +17,7 @@ from autosam_edge_benchmarks.studies import long_life
 @pytest.mark.parametrize(("name", "scans"), [("stand-in", 200), ("onnx", 60), ("openvino", 80)])
 def test_stored_result(name, scans):
     """Memory is flat with a formula in the place of the network, and with the default bundle."""
-    stored = Path(__file__).parents[3] / "benchmarks" / "results" / f"long-life-{name}.json"
-    result = json.loads(stored.read_text())
+    result = json.loads((RESULTS / f"long-life-{name}.json").read_text())
     assert result["scans"] == len(result["resident_mb"]) >= scans
     assert abs(result["growth_percent"]) <= long_life.MAX_GROWTH_PERCENT
 

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 
 import pytest
+from autosam_edge_test_support import RESULTS
 
 study = pytest.importorskip("autosam_edge_benchmarks.studies.odd_inputs")
-RESULT = Path(__file__).parents[3] / "benchmarks" / "results" / "odd-inputs.json"
 
 
 def test_stored_result() -> None:
     """Every input is in it; none is above the limit, and each ends with results or with a code."""
-    result = json.loads(RESULT.read_text())
+    result = json.loads((RESULTS / "odd-inputs.json").read_text())
     measured = [row["input"] for row in result["inputs"]]
     assert sorted(measured) == sorted(study.ODD_INPUTS)
     assert all(row["peak_mb"] <= study.ALLOWED * result["limit_mb"] for row in result["inputs"])

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
-from autosam_edge_test_support import SHARED_DATA
+from autosam_edge_test_support import RESULTS, SHARED_DATA
 
 from autosam_edge.bundle import open_bundle
 from autosam_edge.phantom import ORGANS, make_phantom
@@ -18,7 +17,7 @@ from autosam_edge_benchmarks.stand_in import stand_in_session
 
 study = pytest.importorskip("autosam_edge_benchmarks.studies.plausibility")
 inputs = pytest.importorskip("autosam_edge_benchmarks.studies.plausibility_inputs")
-RESULT = Path(__file__).parents[3] / "benchmarks" / "results" / "plausibility.json"
+RESULT = RESULTS / "plausibility.json"
 
 
 @pytest.fixture(scope="module")

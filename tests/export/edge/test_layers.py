@@ -35,6 +35,12 @@ from autosam_edge_training.networks.pocketnet import Fold
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
+def plain(**changes):
+    """A convolution that keeps the sides of its input, but for these changes."""
+    same = {"kernel": (3, 3, 3), "stride": (1, 1, 1), "padding": (1, 1, 1), "bias": True, "taps": "sum"}
+    return same | changes
+
+
 @settings(max_examples=80)
 @given(
     channels=st.tuples(st.integers(1, 6), st.integers(1, 6)),
@@ -45,60 +51,12 @@ pytestmark = pytest.mark.usefixtures("one_thread")
     bias=st.booleans(),
     taps=st.sampled_from(["sum", "concat"]),
 )
-@example(
-    channels=(3, 2),
-    more=(0, 4, 5),
-    kernel=(5, 3, 3),
-    stride=(1, 1, 1),
-    padding=(2, 1, 1),
-    bias=True,
-    taps="sum",
-)
-@example(
-    channels=(3, 2),
-    more=(1, 4, 5),
-    kernel=(3, 3, 3),
-    stride=(1, 1, 1),
-    padding=(1, 1, 1),
-    bias=True,
-    taps="sum",
-)
-@example(
-    channels=(2, 3),
-    more=(5, 4, 3),
-    kernel=(3, 3, 3),
-    stride=(1, 2, 1),
-    padding=(1, 1, 0),
-    bias=True,
-    taps="sum",
-)
-@example(
-    channels=(2, 3),
-    more=(5, 4, 3),
-    kernel=(3, 3, 3),
-    stride=(1, 1, 1),
-    padding=(1, 1, 1),
-    bias=False,
-    taps="concat",
-)
-@example(
-    channels=(2, 3),
-    more=(3, 2, 5),
-    kernel=(2, 2, 2),
-    stride=(2, 2, 2),
-    padding=(0, 0, 0),
-    bias=True,
-    taps="sum",
-)
-@example(
-    channels=(2, 3),
-    more=(1, 2, 5),
-    kernel=(2, 2, 2),
-    stride=(2, 2, 2),
-    padding=(1, 0, 0),
-    bias=True,
-    taps="sum",
-)
+@example(channels=(3, 2), more=(0, 4, 5), **plain(kernel=(5, 3, 3), padding=(2, 1, 1)))
+@example(channels=(3, 2), more=(1, 4, 5), **plain())
+@example(channels=(2, 3), more=(5, 4, 3), **plain(stride=(1, 2, 1), padding=(1, 1, 0)))
+@example(channels=(2, 3), more=(5, 4, 3), **plain(bias=False, taps="concat"))
+@example(channels=(2, 3), more=(3, 2, 5), **plain(kernel=(2, 2, 2), stride=(2, 2, 2), padding=(0, 0, 0)))
+@example(channels=(2, 3), more=(1, 2, 5), **plain(kernel=(2, 2, 2), stride=(2, 2, 2), padding=(1, 0, 0)))
 def test_a_3d_convolution_is_2d_convolutions_of_planes(channels, more, kernel, stride, padding, bias, taps):
     """Whatever its kernel, stride and padding along each axis, from the smallest input on; at rank 4."""
     torch.manual_seed(0)
@@ -127,7 +85,7 @@ def test_taps_are_summed_or_laid_side_by_side(conv, taps, count):
 
 
 @pytest.mark.parametrize(
-    "plain",
+    "options",
     [
         {"groups": 2},
         {"dilation": 2},
@@ -137,10 +95,10 @@ def test_taps_are_summed_or_laid_side_by_side(conv, taps, count):
     ],
     ids=str,
 )
-def test_a_convolution_without_a_2d_form_is_refused(plain):
+def test_a_convolution_without_a_2d_form_is_refused(options):
     """Groups, dilation and padding with anything but a number of zeros."""
     with pytest.raises(ValueError, match="plain convolutions"):
-        PlaneConvolution(nn.Conv3d(4, 4, 3, **plain), "sum")
+        PlaneConvolution(nn.Conv3d(4, 4, 3, **options), "sum")
 
 
 @pytest.mark.parametrize("taps", ["sum", "concat"])
