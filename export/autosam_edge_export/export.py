@@ -60,7 +60,6 @@ def export_bundle(
     precisions: Sequence[str] = ("fp32",),
     description: Description = NO_DESCRIPTION,
     patch: tuple[int, int, int] = (96, 96, 96),
-    overlap: float = DEFAULT_OVERLAP,
     volumes: Mapping[str, Volume] | None = None,
     calibration: Mapping[str, Volume] | None = None,
     interpreted_tiles: int | None = None,
@@ -93,7 +92,7 @@ def export_bundle(
         target.check_toolchain()
     student = LoadedStudent(checkpoint, description)
     _require_patch(patch, student)
-    contract = student.input.contract(patch, overlap)
+    contract = student.input.contract(patch, DEFAULT_OVERLAP)
     require_describable(student, contract)
     with staged_folder(out, replaces=GOLDEN) as folder:
         report = _make_bundle(folder, student, contract, wanted, volumes, calibration, interpreted_tiles, log)

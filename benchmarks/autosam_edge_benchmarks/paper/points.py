@@ -20,7 +20,6 @@ from scipy.ndimage import distance_transform_edt
 
 from autosam_edge.formats.label_image import read_labels
 from autosam_edge.formats.nifti import read_nifti, write_nifti
-from autosam_edge.geometry import Orientation
 from autosam_edge.labels import label_table
 from autosam_edge.volume import Provenance, Segmentation, Volume
 from autosam_edge_training.data import Manifest
@@ -67,19 +66,17 @@ class PointConfig:
 
 
 def segment_with_points(
-    predictor: PointPredictor, volume: Volume, truth: npt.NDArray[np.uint8], config: PointConfig | None = None
+    predictor: PointPredictor, volume: Volume, truth: npt.NDArray[np.uint8], config: PointConfig
 ) -> npt.NDArray[np.uint8]:
     """Label a scan slice by slice, with points from its ground truth.
 
     Args:
         truth: Labels (D, H, W) on the volume's grid; 0 is the background.
-        config: Points and window; None for the defaults.
 
     Returns:
         Labels (D, H, W) uint8 on the volume's grid; a slice without an organ in the truth is empty.
     """
-    config = config or PointConfig()
-    orientation = Orientation.of(volume.grid)
+    orientation = volume.grid.orientation
     spacing_mm = orientation.canonical_grid(volume.grid).spacing_mm
     hu, organs = orientation.to_canonical(volume.hu), orientation.to_canonical(truth)
     found = np.zeros(organs.shape, dtype=np.uint8)
@@ -95,31 +92,25 @@ def write_point_predictions(
     predictor: PointPredictor,
     manifest: Manifest,
     out: Path,
-    config: PointConfig | None = None,
+    config: PointConfig,
     *,
-    facts: Mapping[str, str] | None = None,
-    log: Callable[[str], None] = print,
+    facts: Mapping[str, str],
+    log: Callable[[str], None],
 ) -> Path:
     """Label the test cases of a data set and write ``CASE.nii.gz`` for ``evaluate --predictions``.
 
     Args:
         out: Folder for the predictions, on each scan's own grid, and for ``points.json``, the provenance.
-        config: Points and window; None for the defaults.
+        facts: Entries of the predictor for the provenance.
 
     Raises:
         InputError: A scan or its truth cannot be read, or their grids differ (AE-NIFTI-*,
             AE-DATA-*).
     """
-    config = config or PointConfig()
     table = label_table(manifest.labels)
     out.mkdir(parents=True, exist_ok=True)
     log(USES_TRUTH)
-    provenance = {
-        **asdict(config),
-        **(facts or {}),
-        "data_sha256": manifest.sha256,
-        "uses_ground_truth": USES_TRUTH,
-    }
+    provenance = {**asdict(config), **facts, "data_sha256": manifest.sha256, "uses_ground_truth": USES_TRUTH}
     for entry in manifest.entries("test"):
         volume = read_nifti(entry.image)
         what = f"image and label of case {entry.name}"

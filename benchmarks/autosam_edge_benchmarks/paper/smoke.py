@@ -23,7 +23,7 @@ from autosam_edge_training.data import Manifest, prepare_smoke_phantoms
 from autosam_edge_training.evaluate.score_run import score_run
 
 
-def train_smoke_runs(work: Path, *, log: Callable[[str], None] = print) -> tuple[Path, list[Path]]:
+def train_smoke_runs(work: Path, *, log: Callable[[str], None]) -> tuple[Path, list[Path]]:
     """Prepare phantoms and train a teacher, a student without it and a student with it."""
     log("preparing phantoms")
     data = prepare_smoke_phantoms(work / "data")
@@ -37,7 +37,7 @@ def train_smoke_runs(work: Path, *, log: Callable[[str], None] = print) -> tuple
     return data, [teacher.parent, student.parent, distilled.parent]
 
 
-def smoke_table(exhibit: Exhibit, *, log: Callable[[str], None] = print) -> Table:
+def smoke_table(exhibit: Exhibit, *, log: Callable[[str], None]) -> Table:
     """Train and score the smoke runs and build a table from them; no file remains."""
     with TemporaryDirectory(prefix="autosam-edge-smoke-") as folder:
         work = Path(folder)
@@ -50,9 +50,7 @@ def smoke_table(exhibit: Exhibit, *, log: Callable[[str], None] = print) -> Tabl
 
 
 @contextmanager
-def smoke_montage(
-    *, log: Callable[[str], None] = print
-) -> Iterator[tuple[list[MontageCase], tuple[Label, ...]]]:
+def smoke_montage(*, log: Callable[[str], None]) -> Iterator[tuple[list[MontageCase], tuple[Label, ...]]]:
     """Train the smoke runs and yield what figure 3 shows of them: the cases and the label table."""
     with TemporaryDirectory(prefix="autosam-edge-smoke-") as folder:
         work = Path(folder)

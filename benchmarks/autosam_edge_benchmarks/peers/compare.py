@@ -35,7 +35,7 @@ class Peer:
     Args:
         name: Name for the table.
         weights: Network and weights in words.
-        command: Command line; ``{out}`` stands for the output folder. Empty if it cannot run here.
+        command: Command line; ``{out}`` stands for the output folder.
         reason: Why it cannot run here; empty if it can.
     """
 

@@ -13,8 +13,6 @@ class EdgeOptions:
     Args:
         attention: Form of the attention: ``matmul`` over all heads at once; ``by-head`` where reordering
             heads costs more than operators do; ``fused`` where the target has one operator for it.
-        windows_at_once: Largest number of windows whose scores exist together; fewer windows take less memory
-            and more operators.
         convolution: Form of the convolutions: ``3d``; ``2d-sum`` or ``2d-concat`` over the depth taps, on
             planes.
         norm: Form of the norms: ``flat``, an instance norm at rank 3 and a layer norm; ``native``, the same
@@ -28,7 +26,6 @@ class EdgeOptions:
     """
 
     attention: Literal["matmul", "by-head", "fused"] = "matmul"
-    windows_at_once: int = 49
     convolution: Literal["3d", "2d-sum", "2d-concat"] = "3d"
     norm: Literal["flat", "native", "means"] = "flat"
     upsampling: Literal["transposed", "shuffle"] = "transposed"

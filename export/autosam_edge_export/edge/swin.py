@@ -179,8 +179,12 @@ class EdgeBlock(nn.Module):
     """One Swin block on a (D, H, W, C) grid.
 
     Args:
-        options: Options of the edge form; ``windows_at_once`` is rounded down to whole rows, at least one.
+        options: Options of the edge form.
     """
+
+    windows_at_once = 49
+    """Largest number of windows whose scores exist together, rounded down to whole rows, at least one; fewer
+    windows take less memory and more operators."""
 
     def __init__(self, block: SwinTransformerBlock, options: EdgeOptions) -> None:
         super().__init__()
@@ -189,7 +193,6 @@ class EdgeBlock(nn.Module):
         self.attention = EdgeAttention(block.attn, options.attention, marked=self.marked)
         self.expand, self.contract = block.mlp.linear1, block.mlp.linear2
         self.window, self.shift = tuple(block.window_size), tuple(block.shift_size)
-        self.windows_at_once = options.windows_at_once
 
     def forward(self, x: Tensor) -> Tensor:
         """(D, H, W, C) -> the same."""

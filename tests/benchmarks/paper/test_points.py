@@ -67,7 +67,7 @@ def test_a_disc_gives_the_disc_back():
     truth[1][disc((40, 50), (20, 15))] = 3
     truth[2][disc((40, 50), (12, 30))] = 5
     sam = FakeSam()
-    found = segment_with_points(sam, volume(), truth)
+    found = segment_with_points(sam, volume(), truth, PointConfig())
     assert np.array_equal(found, truth)
     assert sam.points == [(15.0, 20.0), (30.0, 12.0)]
     assert len(sam.images) == 2
@@ -78,7 +78,7 @@ def test_the_larger_logit_wins_where_masks_overlap():
     truth = np.zeros((1, 40, 50), np.uint8)
     truth[0, 18:23, 14:19] = 2  # center 20, 16
     truth[0, 18:23, 22:27] = 1  # center 20, 24
-    found = segment_with_points(FakeSam(), volume((1, 40, 50)), truth)[0]
+    found = segment_with_points(FakeSam(), volume((1, 40, 50)), truth, PointConfig())[0]
     assert set(found[20, 11:20]) == {2}
     assert set(found[20, 21:30]) == {1}
 
@@ -95,7 +95,8 @@ def test_a_turned_scan_is_cut_axially_and_comes_back_turned():
     turned = Volume(hu, Grid(hu.shape, affine))
     assert Orientation.of(turned.grid) == turn
     sam = FakeSam()
-    found = segment_with_points(sam, turned, np.ascontiguousarray(turn.from_canonical(canonical)))
+    truth = np.ascontiguousarray(turn.from_canonical(canonical))
+    found = segment_with_points(sam, turned, truth, PointConfig())
     assert np.array_equal(turn.to_canonical(found), canonical)
     assert np.array_equal(sam.images[0], as_rgb(straight.hu[1], (-125.0, 275.0)))
 
@@ -162,7 +163,7 @@ def test_predictions_are_written_on_the_scans_grid_and_say_where_the_points_came
     manifest = Manifest("btcv", ("background", "spleen"), tmp_path, training=(other,), test=(entry,))
     messages = []
     out = write_point_predictions(
-        FakeSam(), manifest, tmp_path / "out", facts={"sam": "fake"}, log=messages.append
+        FakeSam(), manifest, tmp_path / "out", PointConfig(), facts={"sam": "fake"}, log=messages.append
     )
     assert {path.name for path in out.iterdir()} == {"0035.nii.gz", "points.json"}
     labels, grid = read_array(out / "0035.nii.gz")

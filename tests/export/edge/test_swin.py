@@ -90,9 +90,10 @@ def monai_stage(window, downsample=None):
 
 
 def edge_stage(stage, kind="matmul", windows_at_once=49, convolution="3d"):
-    return EdgeStage(
-        stage, EdgeOptions(attention=kind, windows_at_once=windows_at_once, convolution=convolution)
-    ).eval()
+    made = EdgeStage(stage, EdgeOptions(attention=kind, convolution=convolution)).eval()
+    for block in made.blocks:
+        block.windows_at_once = windows_at_once
+    return made
 
 
 @settings(max_examples=60)
