@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import gc
-import socket
 import subprocess
-import sys
 import threading
 import time
 import warnings
 from contextlib import contextmanager
 
-from autosam_edge_test_support import unframed
+from autosam_edge_test_ports import is_open
+from autosam_edge_test_support import wait_until
 
 from autosam_edge.batch.batch import Batch, Selection
 from autosam_edge.batch.job import Settings
@@ -80,38 +79,12 @@ def storescu(dcmtk, port, folder, *, called=TITLE, tls=()):
     return subprocess.run(map(str, command), capture_output=True, timeout=60, check=False).returncode
 
 
-def wait_until_open(port, *, seconds):
-    """Until a program of this computer listens on the port, or the time is over."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.05)
-
-
-def free_port():
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return taken.getsockname()[1]
-
-
-def assert_taken_port_is_refused(out, option, *others):
-    """``serve`` with the port of another program for an option says so, and ends as after wrong usage."""
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        port = other.getsockname()[1]
-        command = [sys.executable, "-m", "autosam_edge", "serve", "-o", out, *others, option, port]
-        done = subprocess.run(map(str, command), capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 2
-    assert f"{option}: port {port} cannot be opened" in unframed(done.stderr)
-
-
 @contextmanager
 def storescp(dcmtk, folder, port):
     folder.mkdir(exist_ok=True)
     process = subprocess.Popen([dcmtk["storescp"], "-od", str(folder), "+xa", str(port)])
     try:
-        wait_until_open(port, seconds=5)
+        wait_until(lambda: is_open(port))
         yield
     finally:
         process.terminate()

@@ -88,8 +88,7 @@ class Batch:
         with explained():  # workers may have another working directory, and the one here may be gone
             out = out.absolute()
             around = (out.resolve(), *out.resolve().parents)
-            bundle = str(Path(settings.bundle).absolute()) if settings.bundle else None
-            self.settings = replace(settings, bundle=bundle)
+            self.settings = replace(settings, bundle=settings.bundle and settings.bundle.absolute())
         for root in self._roots:
             if stat.S_ISDIR(mode_of_input(root)) and root.resolve() in around:
                 raise OUTPUT_IN_INPUT("the output folder lies inside an input folder.")
@@ -238,46 +237,55 @@ def _roots_and_series(inputs: Sequence[Path]) -> tuple[list[Path], frozenset[str
     roots: list[Path] = []
     wanted: set[str] = set()
     for path in inputs:
-        suffix = path.suffix.lower()
-        if suffix not in (".csv", ".txt") or path.is_dir():
+        if path.suffix.lower() not in (".csv", ".txt") or path.is_dir():
             roots.append(path)
             continue
-        try:
-            content = path.read_bytes()
-            text = content.decode("utf-16" if content.startswith(_UTF_16) else "utf-8-sig").strip()
-            series_alone = ["series", *re.split(r"[\s,;]+", text)]
-            heading, *below = (text or " ").splitlines() if suffix == ".csv" else series_alone
-            # Excel separates the columns as is usual in the language of the computer.
-            reader = csv.DictReader([heading.lower(), *below], delimiter=max(",;\t", key=heading.count))
-            lines = [
-                (reader.line_num, {key: (value or "").strip() for key, value in line.items() if key})
-                for line in reader
-            ]
-        except UnicodeDecodeError as error:
-            raise BATCH_LIST_INVALID(
-                "a list of scans is not UTF-8.", remedy='Save it as UTF-8, in Excel as "CSV UTF-8".'
-            ) from error
-        except (OSError, csv.Error) as error:
-            raise BATCH_LIST_INVALID(f"a list of scans cannot be read ({type(error).__name__}).") from error
-        if suffix == ".txt" and any(map(_is_path, series_alone)):
-            raise BATCH_LIST_INVALID(
-                "a text file holds paths, expected series.",
-                remedy='Give a list of paths as a CSV file with the heading "path".',
-            )
-        if not {"path", "series"} & set(reader.fieldnames or ()):
-            raise BATCH_LIST_INVALID('a CSV list has neither a column "path" nor a column "series".')
+        lines = _lines_of_list(path)
         paths = [(number, path.parent / line["path"]) for number, line in lines if line.get("path")]
         series = {_start_of_id(line["series"]) for _, line in lines if line.get("series")}
         for number, given in paths:
             mode_of_input(given, f"the path in line {number} of the list")
         if not paths and not series:
             raise BATCH_LIST_INVALID("a list names no scan.", remedy="Leave it out to take all scans.")
-        roots, wanted = [*roots, *(given for _, given in paths)], wanted | series
+        roots += (given for _, given in paths)
+        wanted |= series
     if not roots:
         raise BATCH_LIST_INVALID(
             "the inputs name series, but no folder that holds them.", remedy="Give the folder too."
         )
     return roots, frozenset(wanted) or None
+
+
+def _lines_of_list(path: Path) -> list[tuple[int, dict[str, str]]]:
+    """The lines of a list: the number of each, and its texts by their headings.
+
+    A text file is a list of series, whose one heading is added.
+    """
+    is_csv = path.suffix.lower() == ".csv"
+    try:
+        content = path.read_bytes()
+        text = content.decode("utf-16" if content.startswith(_UTF_16) else "utf-8-sig").strip()
+        heading, *below = (text or " ").splitlines() if is_csv else ["series", *re.split(r"[\s,;]+", text)]
+        # Excel separates the columns as is usual in the language of the computer.
+        reader = csv.DictReader([heading.lower(), *below], delimiter=max(",;\t", key=heading.count))
+        lines = [
+            (reader.line_num, {key: (value or "").strip() for key, value in line.items() if key})
+            for line in reader
+        ]
+    except UnicodeDecodeError as error:
+        raise BATCH_LIST_INVALID(
+            "a list of scans is not UTF-8.", remedy='Save it as UTF-8, in Excel as "CSV UTF-8".'
+        ) from error
+    except (OSError, csv.Error) as error:
+        raise BATCH_LIST_INVALID(f"a list of scans cannot be read ({type(error).__name__}).") from error
+    if not is_csv and any(map(_is_path, below)):
+        raise BATCH_LIST_INVALID(
+            "a text file holds paths, expected series.",
+            remedy='Give a list of paths as a CSV file with the heading "path".',
+        )
+    if not {"path", "series"} & set(reader.fieldnames or ()):
+        raise BATCH_LIST_INVALID('a CSV list has neither a column "path" nor a column "series".')
+    return lines
 
 
 def _is_path(text: str) -> bool:

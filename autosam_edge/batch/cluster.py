@@ -38,9 +38,7 @@ def segment_on_dask(
     """Segment scans; results are given as they come, in no order.
 
     Args:
-        jobs: The scans.
         root: Folder of the batch, under the same path on every computer.
-        settings: What all scans share.
         scheduler: Address of the scheduler, such as ``tcp://10.0.0.1:8786``.
 
     Yields:
@@ -68,7 +66,7 @@ def segment_on_dask(
                 raise CLUSTER_UNREACHABLE("the scheduler of the cluster has ended.") from error
             except KilledWorker:
                 fault = Fault.of(WORKER_DIED("workers of the cluster ended over this scan."))
-                folder.set_fault(job, fault, settings.record)
+                folder.set_fault(job, fault)
             if fault is None:
                 done.add(job.id)
             yield job, fault

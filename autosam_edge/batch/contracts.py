@@ -35,7 +35,7 @@ from autosam_edge.errors import CancelledError, OutputError
 from autosam_edge.output_formats import FILE_NAMES, Format
 from autosam_edge.read_choices import ReadChoices
 from autosam_edge.strict_json import build, parse_json
-from autosam_edge.system.atomic_files import explained, staged_file, staged_results, write_file
+from autosam_edge.system.atomic_files import explained, made_folders, staged_file, staged_results, write_file
 from autosam_edge.system.staging import NEW, new_stage
 from autosam_edge.write_results import check_writable
 
@@ -47,8 +47,36 @@ if TYPE_CHECKING:
 
 Contract = Literal["folder", "mercure", "flare", "grand-challenge"]
 
-_NAMED_AFTER_INPUT = ("flare", "grand-challenge")
-"""Contracts whose results have the names of the scans' files."""
+
+@dataclass(frozen=True)
+class _Rules:
+    """What one contract fixes.
+
+    Args:
+        folders: Input and output below the root of the file system; None where variables name them.
+        formats: Formats if the caller names none; None for the default ones, as far as the input allows.
+        challenge: Whether the caller is a challenge: it fixes the format, wants an answer to every scan, and
+            finds it by the name of the scan's file.
+        settings: Name of the file with the settings of the caller.
+        result: Name of the file that says what came of a call.
+    """
+
+    folders: tuple[str, str] | None
+    formats: tuple[Format, ...] | None
+    challenge: bool = False
+    settings: str = "settings.json"
+    result: str = "result.json"
+
+
+_RULES: dict[Contract, _Rules] = {
+    "mercure": _Rules(None, ("dicom-seg",), settings="task.json"),
+    "flare": _Rules(("workspace/inputs", "workspace/outputs"), ("nifti",), challenge=True),
+    "grand-challenge": _Rules(
+        ("input/images", "output"), ("metaimage",), challenge=True, result="results.json"
+    ),
+    "folder": _Rules(("in", "out"), None),
+}
+"""In the order in which they are looked for."""
 _FLARE = {
     "liver": 1, "kidney_right": 2, "spleen": 3, "pancreas": 4, "aorta": 5, "inferior_vena_cava": 6,
     "adrenal_gland_right": 7, "adrenal_gland_left": 8, "gallbladder": 9, "esophagus": 10, "stomach": 11,
@@ -62,10 +90,7 @@ class ContractSettings:
     """What the caller of a container may set, as ``settings.json`` or in mercure's ``task.json``.
 
     Args:
-        formats: Formats to write.
-        allow_gap: See :class:`autosam_edge.read_choices.ReadChoices`.
-        assume_hu: See there.
-        ignore_frame_of_reference: See there.
+        allow_gap: See :class:`autosam_edge.read_choices.ReadChoices`, as for the next two.
         accept_implausible: Whether implausible labels are written, with a warning.
         pseudonymize: Whether the DICOM results hold a pseudonym in place of the patient.
     """
@@ -119,10 +144,6 @@ class Outcome:
 def detect(environment: Mapping[str, str], root: Path = Path("/")) -> tuple[Contract, Path, Path] | None:
     """Find the contract by which a container is called.
 
-    Args:
-        environment: Environment variables.
-        root: Root of the file system.
-
     Returns:
         The contract, its input and its output folder; None if there is none of them.
 
@@ -137,13 +158,9 @@ def detect(environment: Mapping[str, str], root: Path = Path("/")) -> tuple[Cont
             "only one of the variables MERCURE_IN_DIR and MERCURE_OUT_DIR is set.",
             remedy="Set both variables, or none of them.",
         )
-    for name, source, out in (
-        ("flare", "workspace/inputs", "workspace/outputs"),
-        ("grand-challenge", "input/images", "output"),
-        ("folder", "in", "out"),
-    ):
-        if (root / source).is_dir():
-            return name, root / source, root / out  # type: ignore[return-value]  # mypy widens the tuple
+    for contract, rules in _RULES.items():
+        if rules.folders and (root / rules.folders[0]).is_dir():
+            return contract, root / rules.folders[0], root / rules.folders[1]
     return None
 
 
@@ -153,9 +170,6 @@ def run_contract(
     """Segment the scans of a call, and put the results where its contract wants them.
 
     Args:
-        contract: The contract.
-        source: Input folder.
-        out: Output folder.
         settings: What does not come from the caller, such as the engine.
         socket: Name of the output image's socket, for Grand-Challenge.
 
@@ -206,7 +220,7 @@ def _segment_all(contract: Contract, source: Path, out: Path, settings: Settings
         batch.update_index()
         batch.require_scans()
         targets = _targets(contract, batch.jobs, out.resolve(), socket)
-        faults = _shared_names(batch.jobs, targets) if contract in _NAMED_AFTER_INPUT else {}
+        faults = _shared_names(batch.jobs, targets) if _RULES[contract].challenge else {}
         scanner = Scanner(batch.folder, settings)
         outcome = Outcome(passed_over=len(batch.passed_over()))
         for job in batch.jobs:
@@ -218,7 +232,7 @@ def _segment_all(contract: Contract, source: Path, out: Path, settings: Settings
         for job in batch.jobs:
             if job.id not in faults:
                 _place(contract, batch.folder.scans / job.id, targets[job.id])
-            elif contract in _NAMED_AFTER_INPUT and job.files and targets[job.id] not in inputs:
+            elif _RULES[contract].challenge and job.files and targets[job.id] not in inputs:
                 with explained():
                     targets[job.id].unlink(missing_ok=True)  # labels of an earlier run
     return outcome
@@ -227,17 +241,11 @@ def _segment_all(contract: Contract, source: Path, out: Path, settings: Settings
 @contextmanager
 def _work_folder(out: Path) -> Iterator[Path]:
     """A hidden folder of this call in the output, removed at the end; so is an output that got nothing."""
-    made = not out.exists()
-    try:
-        with ExitStack() as stack:
-            with explained():
-                out.mkdir(parents=True, exist_ok=True)
-                stage = stack.enter_context(new_stage(out))
-            yield stage / NEW
-    finally:
-        if made:
-            with suppress(OSError):
-                out.rmdir()
+    with ExitStack() as stack:
+        with explained():
+            stack.enter_context(made_folders(out))
+            stage = stack.enter_context(new_stage(out))
+        yield stage / NEW
 
 
 def _clear(contract: Contract, source: Path, out: Path) -> None:
@@ -270,7 +278,7 @@ def _is_scan_folder(path: Path) -> bool:
 
 def result_name(contract: Contract) -> str:
     """Name of the file that says what came of a call."""
-    return "results.json" if contract == "grand-challenge" else "result.json"
+    return _RULES[contract].result
 
 
 def _report(contract: Contract, outcome: Outcome, out: Path) -> None:
@@ -288,7 +296,7 @@ def _report(contract: Contract, outcome: Outcome, out: Path) -> None:
 
 
 def _caller_settings(contract: Contract, source: Path) -> ContractSettings:
-    path = source / ("task.json" if contract == "mercure" else "settings.json")
+    path = source / _RULES[contract].settings
     if not path.exists():
         return ContractSettings()
     try:
@@ -304,18 +312,12 @@ def _caller_settings(contract: Contract, source: Path) -> ContractSettings:
 
 
 def _with_choices(settings: Settings, caller: ContractSettings, contract: Contract) -> Settings:
-    formats: tuple[Format, ...] | None = {
-        "folder": caller.formats or None,  # the default ones, as far as the input allows
-        "mercure": caller.formats or ("dicom-seg",),
-        "flare": ("nifti",),
-        "grand-challenge": ("metaimage",),
-    }[contract]
-    choices = ReadChoices(caller.allow_gap, caller.assume_hu, caller.ignore_frame_of_reference)
+    rules = _RULES[contract]
     return replace(
         settings,
-        formats=formats,
-        choices=choices,
-        accept_implausible=caller.accept_implausible or contract in ("flare", "grand-challenge"),
+        formats=rules.formats if rules.challenge else caller.formats or rules.formats,
+        choices=ReadChoices(caller.allow_gap, caller.assume_hu, caller.ignore_frame_of_reference),
+        accept_implausible=caller.accept_implausible or rules.challenge,
         pseudonymize=caller.pseudonymize,
     )
 

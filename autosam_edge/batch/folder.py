@@ -47,11 +47,16 @@ class BatchFolder:
 
     Args:
         root: The folder; made when absent.
+
+    Attributes:
+        scans: Folder with a folder of results for each scan that is done.
+        record: File that records the runs, see :mod:`autosam_edge.audit`.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.scans, self._failed, self._work = root / "scans", root / "failed", root / ".work"
+        self.record = root / "audit.jsonl"
         self._whole: set[tuple[str, int, int]] = set()  # statistics that can be read: scan, time, size
         with explained():
             self._is_new = not root.exists()
@@ -112,7 +117,6 @@ class BatchFolder:
         """Keep other processes from the same part of the batch while the block runs.
 
         Args:
-            name: Name of the part.
             in_use: The error to raise in place of the usual one.
 
         Raises:
@@ -156,9 +160,6 @@ class BatchFolder:
 
         Results of files that have changed since are replaced. Where another worker was faster, its results
         stay: they are the same.
-
-        Args:
-            job: The scan.
         """
         stage = self._work / f"{job.id}-{uuid.uuid4().hex[:8]}"
         before = stage.with_name(f"{stage.name}-old")
@@ -186,12 +187,11 @@ class BatchFolder:
 
         A service asks this of every scan twice a second, so statistics that were whole are not read again.
         """
-        folder = self.scans / job.id
+        if not self._is_of_these_files(job):
+            return False
         try:
-            found = (folder / STATISTICS).stat()
-            if (folder / _STAMP).read_text() != job.stamp:
-                return False
-        except (OSError, ValueError):
+            found = (self.scans / job.id / STATISTICS).stat()
+        except OSError:
             return False
         file = job.id, found.st_mtime_ns, found.st_size
         if file not in self._whole and self.statistics(job) is not None:
@@ -200,14 +200,20 @@ class BatchFolder:
 
     def statistics(self, job: Job) -> dict[str, Any] | None:
         """The statistics of a scan that is done; None of another one, and of one whose files are damaged."""
-        folder = self.scans / job.id
+        if not self._is_of_these_files(job):
+            return None
         try:
-            if (folder / _STAMP).read_text() != job.stamp:
-                return None
-            content = json.loads((folder / STATISTICS).read_text(encoding="utf-8"))
+            content = json.loads((self.scans / job.id / STATISTICS).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
         return content if isinstance(content, dict) and content.keys() >= _FACTS else None
+
+    def _is_of_these_files(self, job: Job) -> bool:
+        """Whether the folder of a scan was made of its files as they are."""
+        try:
+            return (self.scans / job.id / _STAMP).read_text() == job.stamp
+        except (OSError, ValueError):
+            return False
 
     def fault(self, job: Job) -> Fault | None:
         """The error of a scan that failed with its files as they are; None if it is damaged."""
@@ -217,20 +223,15 @@ class BatchFolder:
         except (FileNotFoundError, ValueError, TypeError, KeyError):
             return None
 
-    def set_fault(self, job: Job, fault: Fault, record: str) -> None:
+    def set_fault(self, job: Job, fault: Fault) -> None:
         """Keep the error of a scan in place of older results, and in the record of what ran.
 
         It is kept in the words of the command line, as the table and the page show it.
 
-        Args:
-            job: The scan.
-            fault: Its error.
-            record: Name of the record, see :attr:`autosam_edge.batch.job.Settings.record`.
-
         Raises:
             OutputError, AuditError: See :func:`autosam_edge.audit.append`; the error cannot be written.
         """
-        append(self.root / record, {"scan": job.id, "error": fault.code})
+        append(self.record, {"scan": job.id, "error": fault.code})
         if not self.is_done(job):  # another worker may have been luckier
             self._remove_results(job.id)
         error = {key: with_options(text) for key, text in asdict(fault).items()}

@@ -8,7 +8,7 @@ import os
 import sqlite3
 import stat
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -78,11 +78,7 @@ NOT_MOVED = Place()
 
 @contextmanager
 def opened_index(path: Path, place: Place = NOT_MOVED) -> Iterator[Index]:
-    """The index in a file for a block.
-
-    Args:
-        path: The file.
-        place: Folder of a service that may be moved.
+    """The index in a file for a block; see :class:`Index`.
 
     Raises:
         BatchError: Another process writes it (AE-BATCH-003).
@@ -170,7 +166,7 @@ class Index:
         except InputError as error:
             if _is_gone(path):
                 return  # it was moved or removed while this looked
-            fault = json.dumps([error.code, error.message, error.remedy])
+            fault = json.dumps(astuple(Fault.of(error)))
         row = (key, os.fsencode(path if is_folder else path.parent), *stamp, *found, fault, look)
         self._db.execute("INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
 
@@ -253,8 +249,7 @@ def mode_of_input(root: Path, what: str = "an input of the batch") -> int:
     """The mode of an input, which tells whether it is a folder.
 
     Args:
-        root: The input.
-        what: What it is, for the message.
+        what: What the input is, for the message.
 
     Raises:
         InputError: It does not exist (AE-INPUT-001), or that cannot be seen (AE-INPUT-003).

@@ -11,6 +11,8 @@ from autosam_edge.errors import AutosamEdgeError
 from autosam_edge.read_choices import ReadChoices
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from autosam_edge.bundle import Tier
     from autosam_edge.output_formats import Format
 
@@ -69,6 +71,7 @@ class Settings:
 
     Args:
         bundle: Path of the model bundle; None is a bundle of the package.
+        tier: Tier of the package; None is ``fast``.
         engine: Inference engine; None is the best one.
         precision: Number format of the artifact; None is the best one.
         threads: Number of threads of one worker; None is every core.
@@ -77,12 +80,10 @@ class Settings:
         choices: Decisions of a person about doubtful scans.
         accept_implausible: Whether implausible labels are written, with a warning.
         pseudonymize: Whether the DICOM results hold a pseudonym in place of the patient.
-        record: Name of the file in the folder of the batch that records the runs, see
-            :mod:`autosam_edge.audit`.
-        tier: Tier of the package; None is ``fast``.
     """
 
-    bundle: str | None = None
+    bundle: Path | None = None
+    tier: Tier | None = None
     engine: str | None = None
     precision: str | None = None
     threads: int | None = None
@@ -91,8 +92,6 @@ class Settings:
     choices: ReadChoices = field(default_factory=ReadChoices)
     accept_implausible: bool = False
     pseudonymize: bool = False
-    record: str = "audit.jsonl"
-    tier: Tier | None = None
 
     def of_results(self) -> dict[str, object]:
         """What decides the bytes of the results, as JSON types; a bundle counts by its content.
@@ -101,7 +100,7 @@ class Settings:
             BundleError: A bundle cannot be opened, see :func:`autosam_edge.bundle.open_bundles`.
         """
         rest = asdict(self)
-        for key in ("bundle", "threads", "max_memory_mb", "record", "tier"):
+        for key in ("bundle", "threads", "max_memory_mb", "tier"):
             del rest[key]
         bundle, coarse = open_bundles(self.bundle, self.tier)
         return {

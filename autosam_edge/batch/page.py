@@ -25,7 +25,6 @@ def write_page(rows: Sequence[Row], folder: BatchFolder, summary: str) -> None:
 
     Args:
         rows: Rows of the table of the batch.
-        folder: Folder of the batch.
         summary: One sentence about the batch.
     """
     organs = list(dict.fromkeys(row.title for row in rows if row.title))

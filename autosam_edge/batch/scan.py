@@ -27,10 +27,6 @@ _OF_THE_PLACE = {code.code for code in (DISK_FULL, OUTPUT_BUSY, OUTPUT_NOT_WRITA
 class Scanner:
     """Segments one scan after the other with one loaded model.
 
-    Args:
-        folder: Folder of the batch.
-        settings: What all scans share.
-
     Raises:
         BundleError: The model cannot be opened.
         BudgetError: A memory limit is set, and the memory of the artifact is not known.
@@ -52,7 +48,6 @@ class Scanner:
         """Segment a scan and publish its results, or keep its error.
 
         Args:
-            job: The scan.
             progress: Function that is called with (tiles done, tiles in all) after each tile.
 
         Returns:
@@ -77,7 +72,7 @@ class Scanner:
                 raise
             fault = Fault.of(error)
         if fault is not None:
-            self._folder.set_fault(job, fault, self._settings.record)
+            self._folder.set_fault(job, fault)
         return fault
 
     def _segment(self, job: Job, progress: Callable[[int, int], None] | None) -> None:
@@ -97,4 +92,4 @@ class Scanner:
                 accept_implausible=settings.accept_implausible,
                 pseudonymize=settings.pseudonymize,
             )
-            append_run(self._folder.root / settings.record, segmentation, stage.iterdir())
+            append_run(self._folder.record, segmentation, stage.iterdir())

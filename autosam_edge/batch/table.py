@@ -31,10 +31,8 @@ class Row:
         remedy: What a person can do.
         verdict: ``plausible``, ``doubtful`` or ``implausible``.
         scan_warnings: Codes of the warnings of the whole scan, separated by spaces.
-        organ: Name of the organ.
-        title: The name as text.
+        title: The name of the organ as text.
         ml: Volume in milliliters.
-        mean_hu: Mean HU.
         sd_hu: Standard deviation of the HU.
         touches_border: Whether the edge of the scan cuts the organ.
         expected_dice: Dice that the labels are expected to have against those of a person, 0 to 1.
@@ -64,8 +62,6 @@ def rows_of(jobs: Iterable[Job], folder: BatchFolder, *, show_paths: bool = Fals
     """The rows of the table, in the order of the jobs.
 
     Args:
-        jobs: All scans of the batch.
-        folder: Folder of the batch.
         show_paths: Whether the rows hold the path of the scan, of a series that of its first file.
     """
     for job in jobs:
@@ -102,12 +98,7 @@ def rows_of(jobs: Iterable[Job], folder: BatchFolder, *, show_paths: bool = Fals
 
 
 def write_table(rows: list[Row], folder: Path) -> None:
-    """Write ``organs.csv``, and ``organs.parquet`` where pyarrow is installed.
-
-    Args:
-        rows: Rows of the table.
-        folder: Folder for the files.
-    """
+    """Write ``organs.csv``, and ``organs.parquet`` where pyarrow is installed."""
     names = [field.name for field in fields(Row)]
     text = io.StringIO(newline="")
     table = csv.writer(text)

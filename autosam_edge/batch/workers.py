@@ -84,9 +84,6 @@ def segment_in_processes(
     fails; all others go on.
 
     Args:
-        jobs: The scans.
-        root: Folder of the batch.
-        settings: What all scans share.
         count: Number of processes.
         on_tile: Function that is called with the scan, the tiles done and the tiles in all after each tile.
 
@@ -119,7 +116,7 @@ def segment_in_processes(
                         continue
                     died = WORKER_DIED(f"{_MAX_DEATHS} processes died over it, with code {answer.code}.")
                     answer = Fault.of(died)
-                    BatchFolder(root).set_fault(job, answer, settings.record)
+                    BatchFolder(root).set_fault(job, answer)
                 elif queue:
                     worker.take(queue.popleft())
                 else:

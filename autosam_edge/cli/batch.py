@@ -112,16 +112,16 @@ def batch(
         options.refuse_given(context, {"workers"}, "has no effect with --scheduler")
     count = 1 if scheduler else workers or max(1, available_cores() // 2)
     settings = Settings(
-        str(bundle) if bundle else None,
-        engine,
-        precision,
-        threads or (1 if scheduler else max(1, available_cores() // count)),
-        max_memory and max_memory / count,
-        options.chosen_formats(formats),
-        ReadChoices(allow_gap, assume_hu, ignore_frame_of_reference),
-        accept_implausible,
-        pseudonymize,
+        bundle=bundle,
         tier=tier,
+        engine=engine,
+        precision=precision,
+        threads=threads or (1 if scheduler else max(1, available_cores() // count)),
+        max_memory_mb=max_memory and max_memory / count,
+        formats=options.chosen_formats(formats),
+        choices=ReadChoices(allow_gap, assume_hu, ignore_frame_of_reference),
+        accept_implausible=accept_implausible,
+        pseudonymize=pseudonymize,
     )
     stages = Stages()
     if scheduler and not dry_run:

@@ -48,7 +48,7 @@ def contract(
     else:
         folders = input_path(source), options.folder(out)
     chosen = name or (found[0] if found else "folder")
-    settings = Settings(str(bundle) if bundle else None, engine, max_memory_mb=max_memory)
+    settings = Settings(bundle=bundle, engine=engine, max_memory_mb=max_memory)
     outcome = run_contract(chosen, *folders, settings, socket=socket)
     print(outcome.in_words)
     if outcome.failed:

@@ -12,7 +12,7 @@ from typing import Literal
 
 from packaging.requirements import Requirement
 
-from autosam_edge import doctor_probe
+from autosam_edge import __version__, doctor_probe
 from autosam_edge.doctor_probe import DECODERS
 from autosam_edge.engines.selection import ENGINES, engine_package, install_command, why_missing
 from autosam_edge.error_codes import ENGINE_BROKEN, ENGINE_NOT_USABLE
@@ -122,11 +122,11 @@ class Diagnosis:
         return None
 
 
-def diagnose(version: str) -> Diagnosis:
+def diagnose() -> Diagnosis:
     """Try every engine in a child process, and look at the packages and the machine."""
     targets = {engine_package(target): target for target in reversed(ENGINES)}  # one each
     return Diagnosis(
-        version,
+        __version__,
         describe_machine(),
         available_memory_gb(),
         _temporary_free_gb(),

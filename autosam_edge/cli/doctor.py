@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import typer
 from rich.markup import escape
 
-from autosam_edge import __version__
 from autosam_edge.cli.diagnosis import diagnose
 from autosam_edge.cli.options import AsJson
 from autosam_edge.cli.tables import new_console, new_table, show, show_facts
@@ -25,7 +24,7 @@ _COLORS = {"works": "green", "loads": "green", "broken": "red"}
 @app.command("doctor")
 def doctor(as_json: AsJson = False) -> None:
     """Check this installation: which engines work, what is missing, what does not fit together."""
-    found = diagnose(__version__)
+    found = diagnose()
     error = found.error()
     if as_json:
         told = {**dataclasses.asdict(found), "telemetry_variable_set": SET_BEFORE}

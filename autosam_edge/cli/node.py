@@ -268,10 +268,13 @@ def _settings(
     *,
     pseudonymize: bool,
 ) -> Settings:
-    chosen = options.chosen_formats(formats)
-    path = str(bundle) if bundle else None
     settings = Settings(
-        path, engine, max_memory_mb=max_memory, formats=chosen, pseudonymize=pseudonymize, tier=tier
+        bundle=bundle,
+        tier=tier,
+        engine=engine,
+        max_memory_mb=max_memory,
+        formats=options.chosen_formats(formats),
+        pseudonymize=pseudonymize,
     )
     settings.of_results()  # a wrong bundle is refused before a folder is made
     return settings

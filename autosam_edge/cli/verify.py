@@ -43,9 +43,9 @@ def verify(
     try:
         checks = verify_bundle(opened, threads=threads, interpreters=interpreters, on_message=stages.log)
     except VerificationError as error:
-        _show(opened.manifest.name, opened.manifest_sha256, error.checks, as_json=as_json)
+        _show(opened, error.checks, as_json=as_json)
         raise
-    _show(opened.manifest.name, opened.manifest_sha256, checks, as_json=as_json)
+    _show(opened, checks, as_json=as_json)
 
 
 def _interpreters(bundle: Bundle) -> dict[str, Engine]:
@@ -61,15 +61,17 @@ def _finite(figures: dict[str, float]) -> dict[str, float | None]:
     return {name: value if math.isfinite(value) else None for name, value in figures.items()}
 
 
-def _show(model: str, sha256: str, checks: list[Check], *, as_json: bool) -> None:
+def _show(bundle: Bundle, checks: list[Check], *, as_json: bool) -> None:
     reason = doubt(max((check.figures.get("others_cores", 0.0) for check in checks), default=None))
     if as_json:
         found = [{**dataclasses.asdict(check), "figures": _finite(check.figures)} for check in checks]
-        told = {"model": model, "model_sha256": sha256, "doubt_of_times": reason, "checks": found}
-        print(json.dumps(told))
+        model = {"model": bundle.manifest.name, "model_sha256": bundle.manifest_sha256}
+        print(json.dumps({**model, "doubt_of_times": reason, "checks": found}))
         return
     words = ("check", "verdict")
-    table = new_table(model, *words, "load s", "ms per tile", "result", words=words, folded=("result",))
+    table = new_table(
+        bundle.manifest.name, *words, "load s", "ms per tile", "result", words=words, folded=("result",)
+    )
     colors = {"passed": "green", "failed": "red", "skipped": "yellow"}
     for check in checks:
         load, tile = check.figures.get("load_s"), check.figures.get("tile_ms")

@@ -65,7 +65,6 @@ class Inbox:
 
         Args:
             association: Id of the association that sent it.
-            study_uid: StudyInstanceUID.
             instance_uid: SOPInstanceUID.
             content: The file, with preamble and file meta information.
 
@@ -85,7 +84,6 @@ class Inbox:
         """Note the end of an association.
 
         Args:
-            association: Its id.
             released: Whether it ended by a release, after the sender sent all that it wanted.
         """
         self._running.discard(association)

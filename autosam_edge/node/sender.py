@@ -46,8 +46,6 @@ class Archive:
 
     Args:
         url: Address of a DICOMweb service for STOW-RS; None for C-STORE.
-        host: Address of the archive's computer.
-        port: TCP port.
         title: Application entity title of the archive.
         login: User and password for the DICOMweb service; None if it asks for none.
     """
@@ -63,7 +61,6 @@ class Archive:
         """Read ``TITLE@HOST:PORT`` or the ``http(s)://`` address of a DICOMweb service.
 
         Args:
-            text: The text.
             environment: Environment variables, of which two hold user and password of a DICOMweb service.
 
         Raises:
@@ -94,7 +91,6 @@ class Archive:
         """Send files.
 
         Args:
-            files: DICOM files.
             title: Application entity title of the node.
 
         Raises:
@@ -150,7 +146,6 @@ class Outbox:
 
     Args:
         scans: Folder with a folder for each scan.
-        archive: Where they go.
         title: Application entity title of the node.
         count: Function that is called with ``sent`` or ``not_sent`` for each scan.
 

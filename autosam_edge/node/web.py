@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from starlette.requests import ClientDisconnect
 
 from autosam_edge import __version__
+from autosam_edge.batch.job import Fault
 from autosam_edge.errors import OutputError
 from autosam_edge.node.log import log
 from autosam_edge.output_formats import FILE_NAMES
@@ -188,7 +189,6 @@ def make_app(jobs: Jobs, *, token: str) -> FastAPI:
     """The service over posted scans.
 
     Args:
-        jobs: The posted scans.
         token: Secret that each request must bear.
     """
 
@@ -208,7 +208,7 @@ def make_app(jobs: Jobs, *, token: str) -> FastAPI:
 
     @app.exception_handler(OutputError)
     def not_stored(_: Request, error: OutputError) -> JSONResponse:
-        return JSONResponse({"code": error.code, "message": error.message, "remedy": error.remedy}, 507)
+        return JSONResponse(asdict(Fault.of(error)), 507)
 
     @app.exception_handler(ClientDisconnect)
     def cut_off(_: Request, _error: ClientDisconnect) -> Response:

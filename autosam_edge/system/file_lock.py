@@ -25,9 +25,6 @@ class LockedError(Exception):
 def lock_now(path: Path) -> tuple[int, bool]:
     """Lock a file, which is made when absent, or fail at once.
 
-    Args:
-        path: The file.
-
     Returns:
         The file's descriptor, whose closing releases the lock; and whether the file system knows locks, as
         some network file systems do not.
@@ -64,7 +61,6 @@ def waiting_lock(path: Path, *, seconds: float) -> Iterator[None]:
     """Hold a lock for the block; the file is removed at its end.
 
     Args:
-        path: The file.
         seconds: Longest time to wait for another process.
 
     Raises:

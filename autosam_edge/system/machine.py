@@ -9,6 +9,8 @@ import platform
 import sys
 from pathlib import Path
 
+from autosam_edge.system.memory import mb_in
+
 _PACKAGES = ("autosam-edge", "numpy", "onnxruntime", "openvino", "torch", "monai", "pydicom", "highdicom")
 _NO_LIMIT_MB = 2**40  # older control groups have no word for it, only a number beyond every machine
 
@@ -72,7 +74,8 @@ def machine_in_words(accelerator: str = "") -> str:
     Args:
         accelerator: Name of the GPU that did the work; empty for the processor.
     """
-    memory = f", {_memory_gb():g} GB" if _memory_gb() else ""
+    memory_gb = _memory_gb()
+    memory = f", {memory_gb:g} GB" if memory_gb else ""
     return accelerator or f"{os.cpu_count()} cores, {_processor()}{memory}"
 
 
@@ -97,7 +100,5 @@ def _memory_gb() -> float | None:
 
 def available_memory_gb() -> float | None:
     """Memory that programs can still take, GB; None where the system does not tell it."""
-    info = Path("/proc/meminfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    free_kb = next((int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")), None)
-    return None if free_kb is None else round(free_kb / 1024**2, 1)
+    free_mb = mb_in("/proc/meminfo", "MemAvailable")
+    return None if free_mb is None else round(free_mb / 1024, 1)

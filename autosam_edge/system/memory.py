@@ -10,6 +10,8 @@ from pathlib import Path
 
 from autosam_edge.error_codes import BUDGET_TOO_SMALL, MEMORY_UNKNOWN
 
+_STATUS = "/proc/self/status"
+
 
 @dataclass(frozen=True)
 class MemoryBudget:
@@ -94,13 +96,13 @@ def require_above_0(name: str, value: object, unit: str) -> None:
 
 def resident_mb() -> float:
     """Resident memory now, MB; the peak so far where the system does not tell the present."""
-    return _status_mb("VmRSS") or peak_mb()
+    return mb_in(_STATUS, "VmRSS") or peak_mb()
 
 
 def peak_mb() -> float:
     """Largest resident memory so far, MB; 0 where the system does not tell (Windows, browsers)."""
     # Linux's ru_maxrss remembers the parent's memory across exec; VmHWM is this program's own.
-    if own := _status_mb("VmHWM"):
+    if own := mb_in(_STATUS, "VmHWM"):
         return own
     try:
         import resource
@@ -110,10 +112,7 @@ def peak_mb() -> float:
     return peak / 1024.0**2 if sys.platform == "darwin" else peak / 1024.0
 
 
-def _status_mb(field: str) -> float:
-    """A figure of /proc/self/status, MB; 0 where there is none."""
-    status = Path("/proc/self/status")
-    if not status.exists():
-        return 0.0
-    line = next((line for line in status.read_text().splitlines() if line.startswith(f"{field}:")), "")
-    return float(line.split()[1]) / 1024.0 if line else 0.0
+def mb_in(file: str, field: str) -> float | None:
+    """A figure that a file of Linux's /proc gives in kB, in MB; None where there is none."""
+    lines = Path(file).read_text().splitlines() if Path(file).exists() else []
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{field}:")), None)

@@ -57,7 +57,7 @@ class Orthanc:
 
 def work_off(orthanc, session, state, log=print):
     """Segment the series that became stable since the last call; return the number of those segmented."""
-    last, aside = kept(state), set_aside(state)
+    last, aside = kept(state)
     count = 0
     for series in [series for series, due in aside.items() if due <= time.time()]:
         count += attempt(orthanc, session, series, log, aside)
@@ -79,22 +79,16 @@ def work_off(orthanc, session, state, log=print):
 
 
 def kept(state):
-    """The last change that was worked off; 0 if there is no state file."""
-    return read_state(state)["last"]
+    """The last change that was worked off, and when each series that was set aside is tried again.
 
-
-def set_aside(state):
-    """The series that Orthanc did not give, and when each is tried again (seconds since 1970)."""
-    return read_state(state)["aside"]
-
-
-def read_state(state):
+    They are 0 and nothing if there is no state file; times are seconds since 1970.
+    """
     try:
         found = json.loads(state.read_text())
         aside = {series: float(due) for series, due in dict(found.get("aside", {})).items()}
-        return {"last": int(found["last"]), "aside": aside}
+        return int(found["last"]), aside
     except FileNotFoundError:
-        return {"last": 0, "aside": {}}
+        return 0, {}
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
         sys.exit("The state file is empty or damaged. Remove it: each series then gets a segmentation again.")
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 
 import pytest
+from autosam_edge_test_support import run_python
 from packaging.requirements import Requirement
 
 from autosam_edge import doctor_probe
@@ -58,9 +58,7 @@ def test_doctor_in_a_process_of_its_own(tmp_path):
     """A broken OpenVINO beside a working ONNX Runtime: one JSON object, and the exit code of engines."""
     path = [str(stub(tmp_path, "openvino", STUBS["crashes"][0])), *sys.path]
     code = f"import sys; sys.path[:] = {path!r}; from autosam_edge.cli import main; main()"
-    done = subprocess.run(
-        [sys.executable, "-c", code, "doctor", "--json"], capture_output=True, text=True, check=False
-    )
+    done = run_python("-c", code, "doctor", "--json")
     assert done.returncode == 5
     assert "error AE-ENGINE-011: installed but broken: openvino (openvino)" in done.stderr
     assert "pip install --force-reinstall openvino, or uninstall it" in done.stderr
@@ -131,7 +129,7 @@ def test_a_source_tree_that_was_not_installed_is_looked_at_too(monkeypatch):
     works = part("works")
     monkeypatch.setattr(diagnosis, "try_engine", lambda *_: works)
     monkeypatch.setattr(diagnosis, "try_decoders", lambda *_: works)
-    found = diagnosis.diagnose("0+unknown")
+    found = diagnosis.diagnose()
     assert (found.packages, found.extras, found.error()) == ({}, {}, None)
 
 

@@ -166,17 +166,17 @@ def test_an_artifact_with_other_classes_fails(bundle, runtime, logits):
 
 
 @pytest.mark.parametrize(("others", "doubted"), [(0.0, False), (99.0, True)])
-def test_times_of_a_busy_machine_are_doubted(others, doubted, capsys):
+def test_times_of_a_busy_machine_are_doubted(others, doubted, bundle, capsys):
     """One sentence below the table, and a key of the JSON object, which is empty otherwise."""
     checks = [Check(NAME, "passed", "", {"load_s": 1.0, "tile_ms": 3.0, "others_cores": others})]
-    _show("model", "", checks, as_json=True)
+    _show(bundle, checks, as_json=True)
     assert ("not to be trusted" in json.loads(capsys.readouterr().out)["doubt_of_times"]) is doubted
-    _show("model", "", checks, as_json=False)
+    _show(bundle, checks, as_json=False)
     assert ("not to be trusted: other programs used 99.0 of" in capsys.readouterr().out) is doubted
 
 
-def test_figures_that_are_not_finite_are_null_in_json(capsys):
+def test_figures_that_are_not_finite_are_null_in_json(bundle, capsys):
     """A network that gives NaN fails the check, and a program can still read why."""
-    _show("", "", [Check(NAME, "failed", "", {"logit_rms": np.nan, "logit_error": np.inf})], as_json=True)
+    _show(bundle, [Check(NAME, "failed", "", {"logit_rms": np.nan, "logit_error": np.inf})], as_json=True)
     (check,) = parse_json(capsys.readouterr().out.encode())["checks"]
     assert check["figures"] == {"logit_rms": None, "logit_error": None}

@@ -15,6 +15,7 @@ from pathlib import Path
 from unittest.mock import Mock, call
 
 import pytest
+from autosam_edge_test_batch import indexed
 from autosam_edge_test_ct import CtFolder, lenient_writing  # noqa: F401
 from autosam_edge_test_support import unframed
 from typer.testing import CliRunner
@@ -135,32 +136,26 @@ def test_a_series_that_changed_is_segmented_again(scans, tmp_path):
 def test_parts_and_limits_choose_each_scan_once(scans, tmp_path):
     chosen = []
     for index in (1, 2, 3):
-        batch = Batch([scans], tmp_path / "out", SETTINGS, Selection(part=(index, 3)))
-        batch.update_index()
+        batch = indexed([scans], tmp_path / "out", SETTINGS, Selection(part=(index, 3)))
         chosen += [job.id for job in batch.todo()]
     assert sorted(chosen) == [job.id for job in batch.jobs]
-    limited = Batch([scans], tmp_path / "out", SETTINGS, Selection(limit=2))
-    limited.update_index()
+    limited = indexed([scans], tmp_path / "out", SETTINGS, Selection(limit=2))
     assert len(limited.todo()) == 2
 
 
 def test_lists_choose_scans(scans, tmp_path):
-    everything = Batch([scans], tmp_path / "out", SETTINGS)
-    everything.update_index()
+    everything = indexed([scans], tmp_path / "out", SETTINGS)
     wanted = everything.jobs[1].id
     (tmp_path / "list.csv").write_text(f"path,series\nin,{wanted[:12]}\n")
-    chosen = Batch([tmp_path / "list.csv"], tmp_path / "out", SETTINGS)
-    chosen.update_index()
+    chosen = indexed([tmp_path / "list.csv"], tmp_path / "out", SETTINGS)
     assert [job.id for job in chosen.jobs] == [wanted]
     for text, encoding in (("Kernel;Path\nx;in/a\n", "utf-8-sig"), ("Path\tkernel\nin/a\tx\n", "utf-16")):
         (tmp_path / "list.csv").write_text(text, encoding=encoding)
-        chosen = Batch([tmp_path / "list.csv"], tmp_path / "out", SETTINGS)
-        chosen.update_index()
+        chosen = indexed([tmp_path / "list.csv"], tmp_path / "out", SETTINGS)
         assert len(chosen.jobs) == 1
     (tmp_path / "list.csv").write_text("name\nx\n")
-    with pytest.raises(AutosamEdgeError) as caught:
+    with pytest.raises(AutosamEdgeError, match="AE-BATCH-004"):
         Batch([tmp_path / "list.csv"], tmp_path / "out", SETTINGS)
-    assert caught.value.code == "AE-BATCH-004"
 
 
 def test_another_model_or_format_needs_another_folder(scans, tmp_path):
@@ -178,8 +173,7 @@ def test_another_model_or_format_needs_another_folder(scans, tmp_path):
 
 
 def test_a_scan_over_which_workers_die_fails_and_the_others_are_done(scans, tmp_path, monkeypatch):
-    batch = Batch([scans / "a", scans / "b"], tmp_path / "out", SETTINGS)
-    batch.update_index()
+    batch = indexed([scans / "a", scans / "b"], tmp_path / "out", SETTINGS)
     victim = batch.jobs[0].id
     monkeypatch.setattr(workers, "_Worker", type("_", (workers._Worker,), {"take": _killing(victim)}))
     results = {job.id: fault for job, fault in batch.run(batch.todo(), workers=1)}
@@ -190,8 +184,7 @@ def test_a_scan_over_which_workers_die_fails_and_the_others_are_done(scans, tmp_
 
 def test_a_worker_that_dies_between_two_scans_costs_none(scans, tmp_path, monkeypatch):
     """The scan that it could not take is given to the next one."""
-    batch = Batch([scans / "a", scans / "b"], tmp_path / "out", SETTINGS)
-    batch.update_index()
+    batch = indexed([scans / "a", scans / "b"], tmp_path / "out", SETTINGS)
     taken = []
 
     def take(self, job):
@@ -237,8 +230,7 @@ def test_a_dry_run_leaves_the_table_and_the_page(scans, tmp_path):
 
 def test_what_a_killed_worker_left_is_swept(scans, tmp_path):
     out = tmp_path / "out"
-    batch = Batch([scans / "a"], out, SETTINGS)
-    batch.update_index()
+    batch = indexed([scans / "a"], out, SETTINGS)
     (out / ".work" / f"{batch.jobs[0].id}-0123abcd").mkdir()
     (out / ".work" / ".autosam-edge-0123abcd.partial" / "new").mkdir(parents=True)  # killed among its files
     (out / ".work" / ".autosam-edge-0123abcd.partial" / "owner").touch()
@@ -272,7 +264,7 @@ def test_a_scan_that_fails_after_a_change_keeps_no_older_results(scans, tmp_path
     batch.jobs = [changed := replace(job, stamp="another")]
     assert batch.finish() == {"done": 0, "failed": 0, "waiting": 1}
     assert "<img" not in (tmp_path / "out" / "index.html").read_text()
-    batch.folder.set_fault(changed, Fault("AE-DICOM-016", "", ""), SETTINGS.record)
+    batch.folder.set_fault(changed, Fault("AE-DICOM-016", "", ""))
     assert list(batch.folder.scans.iterdir()) == []
 
 
@@ -333,8 +325,7 @@ def test_a_worker_is_stopped_before_nobody_listens_to_it():
 
 
 def test_a_tile_that_nobody_hears_of_is_no_fault_of_the_scan(scans, tmp_path, monkeypatch):
-    batch = Batch([scans / "a"], tmp_path / "out", SETTINGS)
-    batch.update_index()
+    batch = indexed([scans / "a"], tmp_path / "out", SETTINGS)
     answers = []
 
     def send(answer):
@@ -356,9 +347,8 @@ def test_two_commands_at_once_are_refused(scans, tmp_path):
     running = first.run(first.todo(), workers=1)
     next(running)
     second.update_index()
-    with pytest.raises(AutosamEdgeError) as caught:
+    with pytest.raises(AutosamEdgeError, match="AE-BATCH-003"):
         list(second.run(second.todo(), workers=1))
-    assert caught.value.code == "AE-BATCH-003"
     running.close()
 
 
@@ -391,8 +381,7 @@ def test_a_dask_cluster_gives_the_same_table(scans, tmp_path, monkeypatch, kille
         n_workers=2, threads_per_worker=1, dashboard_address=":0", local_directory=tmp_path / "dask"
     ) as started:
         monkeypatch.chdir(tmp_path)
-        batch = Batch([scans], Path("cluster"), SETTINGS)
-        batch.update_index()
+        batch = indexed([scans], Path("cluster"), SETTINGS)
         results = batch.run(batch.todo(), workers=1, scheduler=started.scheduler_address)
         next(results)
         if killed:
@@ -472,28 +461,11 @@ def test_the_name_of_the_folder_need_not_be_utf_8(tmp_path):
     assert (folder / "organs.parquet").read_bytes()[:4] == b"PAR1"
 
 
-def test_the_command_ends_with_the_table_and_an_error_for_the_failed_scans(
-    scans, tmp_path, capsys, monkeypatch
-):
-    from autosam_edge.cli import main
-
-    command = [
-        "batch",
-        scans,
-        "-o",
-        tmp_path / "out",
-        "--engine",
-        "onnx",
-        "--accept-implausible",
-        "--workers",
-        "1",
-    ]
-    monkeypatch.setattr("sys.argv", ["autosam-edge", *map(str, command)])
-    with pytest.raises(SystemExit) as left:
-        main()
-    assert left.value.code == 12
-    printed = capsys.readouterr()
-    assert printed.out.startswith("3 done, 2 failed, 0 waiting, ")
-    assert "\n1 series of fewer than three slices passed over\n" in printed.out
-    assert "error AE-BATCH-001" in printed.err
+def test_the_command_ends_with_the_table_and_an_error_for_the_failed_scans(scans, tmp_path, command):
+    options = ["--engine", "onnx", "--accept-implausible", "--workers", 1]
+    code, printed, said = command(scans, "-o", tmp_path / "out", *options)
+    assert code == 12
+    assert printed.startswith("3 done, 2 failed, 0 waiting, ")
+    assert "\n1 series of fewer than three slices passed over\n" in printed
+    assert "error AE-BATCH-001" in said
     assert (tmp_path / "out" / "index.html").exists()

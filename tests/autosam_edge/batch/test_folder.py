@@ -7,8 +7,8 @@ from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
+from autosam_edge_test_batch import indexed
 
-from autosam_edge.batch.batch import Batch
 from autosam_edge.batch.folder import BatchFolder
 from autosam_edge.batch.job import Job, Settings
 from autosam_edge.errors import InputError, OutputError
@@ -31,8 +31,7 @@ def test_results_that_cannot_take_their_place_are_no_fault_of_the_scan(
 @pytest.mark.parametrize("name", ["notes.txt", "scans/notes.txt", "index-2-of-2.sqlite"])
 def test_what_others_put_into_a_new_folder_stays(tmp_path, name):
     (tmp_path / "empty").mkdir()
-    batch = Batch([tmp_path / "empty"], tmp_path / "out", Settings(engine="onnx"))
-    batch.update_index()
+    batch = indexed([tmp_path / "empty"], tmp_path / "out", Settings(engine="onnx"))
     (tmp_path / "out" / name).write_text("theirs")
     with pytest.raises(InputError, match="AE-INPUT-002"):
         batch.require_scans()

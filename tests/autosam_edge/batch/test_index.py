@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
-import threading
 import time
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 from unittest.mock import Mock
 
 import numpy as np
 import pytest
+from autosam_edge_test_batch import indexed, watching
 from autosam_edge_test_ct import CtFolder, lenient_writing  # noqa: F401
+from autosam_edge_test_support import wait_until
 from typer.testing import CliRunner
 
 from autosam_edge.batch import index as index_module
@@ -61,20 +62,6 @@ def refused(*arguments):
     return caught.value.code
 
 
-@pytest.fixture
-def command(monkeypatch, capsys):
-    """Run ``autosam-edge batch``; returns the exit code and what was said on stderr."""
-    from autosam_edge.cli import main
-
-    def run(*arguments):
-        monkeypatch.setattr("sys.argv", ["autosam-edge", "batch", *map(str, arguments)])
-        with pytest.raises(SystemExit) as left:
-            main()
-        return left.value.code, capsys.readouterr().err
-
-    return run
-
-
 def test_files_that_move_while_the_index_looks_are_passed_over(scans, tmp_path, monkeypatch):
     arriving, look = scans / "a" / "zz.tmp", Index._look_at
     arriving.write_bytes(b"on its way")
@@ -88,8 +75,7 @@ def test_a_name_that_is_not_utf8_is_indexed_and_segmented(scans, tmp_path):
         min((scans / "a").iterdir()).rename(scans / "a" / os.fsdecode(b"M\xfcller.dcm"))
     except OSError:
         pytest.skip("this file system has no such names")
-    batch = Batch([scans], tmp_path / "out", SETTINGS)
-    batch.update_index()
+    batch = indexed([scans], tmp_path / "out", SETTINGS)
     assert [len(job.files) for job in batch.jobs] == [5]
     assert [fault for _, fault in batch.run(batch.todo(), workers=1)] == [None]
     assert batch.finish(show_paths=True)["done"] == 1
@@ -190,21 +176,18 @@ def test_an_index_that_cannot_be_written_is_an_error_with_a_code(scans, tmp_path
 
     batch = Batch([scans], tmp_path / "out", SETTINGS)
     monkeypatch.setattr(Index, "_look_at", fail)
-    with pytest.raises(AutosamEdgeError) as caught:
+    with pytest.raises(AutosamEdgeError, match=code):
         batch.update_index()
-    assert caught.value.code == code
 
 
 def test_an_index_that_another_process_writes_is_in_use(scans, tmp_path, monkeypatch):
-    batch = Batch([scans], tmp_path / "out", SETTINGS)
-    batch.update_index()
+    batch = indexed([scans], tmp_path / "out", SETTINGS)
     connect = sqlite3.connect
     with closing(connect(tmp_path / "out" / "index.sqlite")) as other:
         other.execute("BEGIN IMMEDIATE")
         monkeypatch.setattr(sqlite3, "connect", lambda path: connect(path, timeout=0))
-        with pytest.raises(AutosamEdgeError) as caught:
+        with pytest.raises(AutosamEdgeError, match="AE-BATCH-003"):
             batch.update_index()
-    assert caught.value.code == "AE-BATCH-003"
 
 
 def test_a_damaged_index_is_made_again(scans, tmp_path):
@@ -240,8 +223,7 @@ def test_every_series_of_a_text_file_is_wanted(scans, tmp_path, separator):
     for other in others:
         other.write()
     (tmp_path / "list.txt").write_text(separator.join(other.series_uid for other in others) + separator)
-    batch = Batch([scans, tmp_path / "list.txt"], tmp_path / "out", SETTINGS)
-    batch.update_index()
+    batch = indexed([scans, tmp_path / "list.txt"], tmp_path / "out", SETTINGS)
     assert (len(batch.jobs), batch.not_found) == (2, 0)
 
 
@@ -249,7 +231,7 @@ def test_a_series_that_no_folder_holds_is_an_error_at_the_end(scans, tmp_path, c
     other = CtFolder(scans / "b")
     other.write()
     (tmp_path / "list.txt").write_text(f"{other.series_uid}\n1.2.3.4\n")
-    code, said = command(
+    code, _, said = command(
         scans, tmp_path / "list.txt", "-o", tmp_path / "out", "--format", "json", "--accept-implausible"
     )
     assert code == 12
@@ -291,13 +273,12 @@ def test_a_series_on_a_list_that_is_too_short_is_not_missing(scans, tmp_path):
     short = CtFolder(scans / "short")
     short.write(2)
     (tmp_path / "list.txt").write_text(short.series_uid)
-    batch = Batch([scans, tmp_path / "list.txt"], tmp_path / "out", SETTINGS)
-    batch.update_index()
+    batch = indexed([scans, tmp_path / "list.txt"], tmp_path / "out", SETTINGS)
     assert (batch.jobs, batch.not_found, len(batch.passed_over())) == ([], 0, 1)
 
 
 def test_a_code_to_retry_that_does_not_exist_is_wrong_usage(scans, tmp_path, command):
-    code, said = command(scans, "-o", tmp_path / "out", "--retry", "AE-NO-SUCH")
+    code, _, said = command(scans, "-o", tmp_path / "out", "--retry", "AE-NO-SUCH")
     assert code == 2
     assert "AE-NO-SUCH" in said
     assert not (tmp_path / "out").exists()
@@ -306,7 +287,7 @@ def test_a_code_to_retry_that_does_not_exist_is_wrong_usage(scans, tmp_path, com
 
 def test_inputs_without_a_scan_are_an_error(tmp_path, command):
     (tmp_path / "empty").mkdir()
-    code, said = command(tmp_path / "empty", "-o", tmp_path / "out")
+    code, _, said = command(tmp_path / "empty", "-o", tmp_path / "out")
     assert code == 3
     assert "error AE-INPUT-002: the input holds no CT scan" in said
     assert not (tmp_path / "out").exists()
@@ -337,18 +318,12 @@ def test_outputs_that_cannot_be_used_are_refused_and_inputs_come_first(scans, tm
 
 def test_watch_waits_for_a_folder_that_is_away(scans, tmp_path, monkeypatch):
     monkeypatch.setattr("autosam_edge.node.watch._AWAY_S", 0.05)
-    counts, stop = Counts(), threading.Event()
-    batch = Batch([scans], tmp_path / "out", SETTINGS, Selection(settle_s=0))
+    batch = Batch([scans], tmp_path / "out", SETTINGS)
     shutil.move(scans, tmp_path / "away")
-    thread = threading.Thread(target=watch, args=(batch, stop), kwargs={"counts": counts})
-    thread.start()
-    time.sleep(0.3)
-    shutil.move(tmp_path / "away", scans)
-    end = time.monotonic() + 60
-    while not counts.all() and time.monotonic() < end:
-        time.sleep(0.1)
-    stop.set()
-    thread.join()
+    with watching(batch) as counts:
+        time.sleep(0.3)
+        shutil.move(tmp_path / "away", scans)
+        wait_until(counts.all)
     assert counts.all() == {"segmented": 1}
 
 
@@ -356,7 +331,7 @@ def test_watch_waits_longer_each_time_while_its_record_cannot_be_written(scans, 
     """It segments the scan again each time. A look at a folder that is away costs little."""
     monkeypatch.setattr("autosam_edge.node.watch._PAUSE_S", 0.0)
     (tmp_path / "out" / "audit.jsonl").mkdir(parents=True)
-    batch = Batch([scans], tmp_path / "out", SETTINGS, Selection(settle_s=0))
+    batch = Batch([scans], tmp_path / "out", SETTINGS)
     monkeypatch.setattr(batch, "run", Mock(side_effect=OUTPUT_NOT_WRITABLE("the record cannot be written.")))
     batch.update_index()
     looks = [*[None] * 8, PATH_MISSING("it is away.")]
@@ -371,18 +346,13 @@ def test_watch_waits_longer_each_time_while_its_record_cannot_be_written(scans, 
 def test_watch_tells_once_of_a_short_series_and_waits_for_another_batch(scans, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("autosam_edge.node.watch._AWAY_S", 0.05)
     CtFolder(scans / "short").write(2)
-    counts, stop = Counts(), threading.Event()
-    batch = Batch([scans], tmp_path / "out", SETTINGS, Selection(settle_s=0))
-    thread = threading.Thread(target=watch, args=(batch, stop), kwargs={"counts": counts})
-    with batch.folder.locked("index"):
-        thread.start()
+    batch = Batch([scans], tmp_path / "out", SETTINGS)
+    with ExitStack() as watched:
+        with batch.folder.locked("index"):
+            counts = watched.enter_context(watching(batch))
+            time.sleep(1)
+        wait_until(lambda: len(counts.all()) == 2)
         time.sleep(1)
-    end = time.monotonic() + 60
-    while len(counts.all()) < 2 and time.monotonic() < end:
-        time.sleep(0.1)
-    time.sleep(1)
-    stop.set()
-    thread.join()
     assert counts.all() == {"passed_over": 1, "segmented": 1}
     said = capsys.readouterr().err
     assert said.count(" passed_over scan=") == 1
@@ -414,8 +384,7 @@ def test_a_scan_settles_whatever_the_dates_of_its_files_are(tmp_path, date_s, co
         file.write(b"\0\0")
     os.utime(files[1], date)
     assert [settled_at(122), settled_at(181), settled_at(182)] == [0, 0, 1]
-    at_once = Batch([root], tmp_path / "other", SETTINGS)
-    at_once.update_index()
+    at_once = indexed([root], tmp_path / "other", SETTINGS)
     assert len([*at_once.todo(), *at_once.passed_over()]) == 1
 
 
@@ -447,7 +416,7 @@ def test_watch_tries_a_scan_whose_files_were_away_again_and_ever_less_often(
 
     def run(todo, **_):
         for job in todo:
-            batch.folder.set_fault(job, fault, SETTINGS.record)
+            batch.folder.set_fault(job, fault)
             yield job, fault
 
     def wait(_):
@@ -466,7 +435,6 @@ def test_a_list_of_paths_and_series_means_both(scans, tmp_path):
     other.write()
     (tmp_path / "case.nii").write_bytes(b"\x5c\x01\0\0" + bytes(344))
     (tmp_path / "list.csv").write_text(f"path,series\ncase.nii,\nin,{wanted.series_uid}\n")
-    batch = Batch([tmp_path / "list.csv"], tmp_path / "out", SETTINGS)
-    batch.update_index()
+    batch = indexed([tmp_path / "list.csv"], tmp_path / "out", SETTINGS)
     assert sorted(len(job.files) for job in batch.jobs) == [1, 5]
     assert batch.not_found == 0

@@ -15,7 +15,9 @@ import pytest
 
 pytest.importorskip("pynetdicom")
 
-from autosam_edge_test_node import free_port, storescp, storescu
+from autosam_edge_test_node import storescp, storescu
+from autosam_edge_test_ports import free_port, is_open
+from autosam_edge_test_support import wait_until
 
 from autosam_edge.audit import verify
 from autosam_edge.phantom import make_phantom
@@ -23,13 +25,6 @@ from autosam_edge.phantom.series import write_dicom_series
 
 pytestmark = pytest.mark.slow
 CUT_BYTES = 3_000_000  # about twenty slices
-
-
-def wait_until(condition, seconds=120):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.1)
 
 
 class Served:
@@ -44,11 +39,7 @@ class Served:
     def start(self):
         command = [sys.executable, "-m", "autosam_edge", "serve", "-o", self.root, "--port", self.port]
         self.process = subprocess.Popen(list(map(str, [*command, *self._options])), stderr=subprocess.DEVNULL)
-        wait_until(self._listens)
-
-    def _listens(self):
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+        wait_until(lambda: is_open(self.port), 120)
 
     def segments(self):
         """Whether a worker runs."""
@@ -117,16 +108,16 @@ def test_a_killed_node_segments_whole_studies_once_and_their_segs_arrive(dcmtk, 
         node.end(signal.SIGKILL)  # what was received waits
         assert not list(results.glob("scans/*"))
         node.start()
-        wait_until(node.segments)
+        wait_until(node.segments, 120)
         time.sleep(2)
         node.end(signal.SIGKILL)  # while it segments, or loads the model
         node.start()
-        wait_until(lambda: list(results.glob("scans/*/sent.json")))
+        wait_until(lambda: list(results.glob("scans/*/sent.json")), 120)
         assert len(segs(archive)) == 1
         [interrupted] = (node.root / "incoming").iterdir()
         assert 0 < len(list(interrupted.glob("*.dcm"))) < len(list(studies[1].iterdir()))
         assert storescu(dcmtk, node.port, studies[1]) == 0
-        wait_until(lambda: len(list(results.glob("scans/*/sent.json"))) == 2)
+        wait_until(lambda: len(list(results.glob("scans/*/sent.json"))) == 2, 120)
         assert node.end(signal.SIGTERM) == 0
     assert len(segs(archive)) == 2
     assert verify(results / "audit.jsonl").entries == 2

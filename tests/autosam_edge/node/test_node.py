@@ -20,7 +20,8 @@ from typer.testing import CliRunner
 
 pytest.importorskip("pynetdicom")
 
-from autosam_edge_test_node import TITLE, assert_taken_port_is_refused, free_port, running, storescp, storescu
+from autosam_edge_test_node import TITLE, running, storescp, storescu
+from autosam_edge_test_ports import assert_taken_port_is_refused, free_port
 
 from autosam_edge.cli import app
 from autosam_edge.error_codes import DISK_FULL

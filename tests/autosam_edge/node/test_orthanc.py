@@ -6,7 +6,6 @@ import importlib.util
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -15,18 +14,13 @@ from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
+from autosam_edge_test_ports import free_port
 
 import autosam_edge
 from autosam_edge.phantom import make_phantom
 from autosam_edge.phantom.series import write_dicom_series
 
 SCRIPT = Path(__file__).parents[3] / "docs" / "integrations" / "orthanc.py"
-
-
-def free_port():
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return taken.getsockname()[1]
 
 
 @pytest.fixture
@@ -119,7 +113,8 @@ def test_a_series_that_orthanc_never_gives_does_not_hold_up_the_others(
     script.work_off(Server(), None, state, lines.append)
     assert asked == ["a", "a", "a", "b"]
     assert lines == [f"a set aside: Orthanc {what}; tried again in 600 s"]
-    assert (script.kept(state), list(script.set_aside(state))) == (8, ["a"])
+    last, aside = script.kept(state)
+    assert (last, list(aside)) == (8, ["a"])
     monkeypatch.setattr(script.time, "time", lambda: time.monotonic() + 1e10)
     script.work_off(Server(), None, state, lines.append)
     broken.clear()
@@ -150,7 +145,7 @@ def test_a_new_database_is_worked_off_from_its_start(script, tmp_path):
     state, lines = tmp_path / "state.json", []
     script.keep(state, 1000)
     script.work_off(Changes(), None, state, lines.append)
-    assert script.kept(state) == 7
+    assert script.kept(state) == (7, {})
     assert ["starting at 0" in line for line in lines] == [True]
     assert list(tmp_path.iterdir()) == [state]
 
@@ -161,11 +156,11 @@ def test_a_kill_leaves_a_whole_state_and_a_damaged_one_is_said(script, tmp_path,
     monkeypatch.setattr(Path, "replace", Mock(side_effect=KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         script.keep(state, 8)
-    assert script.kept(state) == 7
+    assert script.kept(state) == (7, {})
     for content in ("", "[7]", '{"last": 7, "aside": [1]}', '{"last": 7, "aside": {"a": null}}'):
         state.write_text(content)
         with pytest.raises(SystemExit, match="empty or damaged"):
-            script.set_aside(state)
+            script.kept(state)
 
 
 def test_a_login_that_is_refused_ends_the_program(script, tmp_path, monkeypatch):

@@ -52,18 +52,23 @@ def dicomweb(answers, bodies):
             thread.join()
 
 
-def test_results_are_sent_until_the_server_has_taken_them_all(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(sender, "_FIRST_PAUSE_S", 0.0)
+@pytest.fixture
+def results(tmp_path):
+    """The folder of one scan with DICOM files."""
     scan = CtFolder(tmp_path / "scans" / "0123")
-    scan.write()
-    for path in scan.path.iterdir():
+    for path in scan.write():
         path.rename(path.with_suffix(".dcm"))
+    return scan.path
+
+
+def test_results_are_sent_until_the_server_has_taken_them_all(results, monkeypatch, capsys):
+    monkeypatch.setattr(sender, "_FIRST_PAUSE_S", 0.0)
     counts, bodies = Counts(), []
     answers = [None, (503, {}), (503, {}), (401, {}), (202, FAILED), (200, {})]
     login = {"AUTOSAM_EDGE_ARCHIVE_USER": "node", "AUTOSAM_EDGE_ARCHIVE_PASSWORD": "secret:ü"}
     with dicomweb(answers, bodies) as url:
         archive = Archive.parse(url, login)
-        outbox = Outbox(tmp_path / "scans", archive, "X", counts.add)
+        outbox = Outbox(results.parent, archive, "X", counts.add)
         outbox.send_due()
         assert outbox.unsent == 1
         for _ in range(7):
@@ -76,23 +81,19 @@ def test_results_are_sent_until_the_server_has_taken_them_all(tmp_path, monkeypa
         for reason in ("ConnectionError", "HTTP 503", "HTTP 401", "refused")
     ]
     assert "secret" not in repr(archive)
-    assert (scan.path / "sent.json").exists()
+    assert (results / "sent.json").exists()
     path, kind, authorization, body = bodies[-1]
     assert b64decode(authorization.removeprefix("Basic ")).decode() == "node:secret:ü"
     assert path == "/dicom-web/studies"
     assert kind.startswith("multipart/related")
-    for file in sorted(scan.path.glob("*.dcm")):
+    for file in sorted(results.glob("*.dcm")):
         assert file.read_bytes()[132:] in body
 
 
-def test_a_server_that_is_away_is_asked_again_later(tmp_path):
-    scan = CtFolder(tmp_path / "scans" / "0123")
-    scan.write()
-    for path in scan.path.iterdir():
-        path.rename(path.with_suffix(".dcm"))
+def test_a_server_that_is_away_is_asked_again_later(results):
     counts = Counts()
-    outbox = Outbox(tmp_path / "scans", Archive.parse("http://127.0.0.1:9/x"), "X", counts.add)
+    outbox = Outbox(results.parent, Archive.parse("http://127.0.0.1:9/x"), "X", counts.add)
     for _ in range(3):
         outbox.send_due()  # the pause is longer than the test
     assert counts.all() == {"not_sent": 1}
-    assert not (scan.path / "sent.json").exists()
+    assert not (results / "sent.json").exists()

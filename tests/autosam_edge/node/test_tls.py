@@ -30,22 +30,18 @@ def certificates(tmp_path_factory):
     """Certificates with their keys: of the node, of a known sender and of a stranger."""
     folder = tmp_path_factory.mktemp("tls")
     for name in ("node", "sender", "stranger"):
-        command = [
-            "openssl",
-            "req",
-            "-x509",
-            "-newkey",
-            "rsa:2048",
-            "-nodes",
-            "-days",
-            "2",
-            "-subj",
-            f"/CN={name}",
-        ]
-        command += ["-addext", "subjectAltName=IP:127.0.0.1"]
+        command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
+        command += ["-subj", f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1"]
         command += ["-keyout", folder / f"{name}.key", "-out", folder / f"{name}.pem"]
         subprocess.run(command, check=True, capture_output=True)
     return folder
+
+
+@pytest.fixture
+def study(tmp_path):
+    study = CtFolder(tmp_path / "study")
+    study.write()
+    return study.path
 
 
 @pytest.mark.parametrize(
@@ -116,15 +112,13 @@ def test_a_key_with_a_pass_phrase_is_refused_without_a_question(certificates, tm
     ids=["known", "stranger", "no-certificate", "no-tls"],
 )
 def test_only_a_sender_with_a_known_certificate_is_served(
-    dcmtk, certificates, tmp_path, monkeypatch, capsys, options, stored
+    dcmtk, certificates, study, tmp_path, monkeypatch, capsys, options, stored
 ):
     monkeypatch.setattr("autosam_edge.node.receiver._HANDSHAKE_S", 3)  # what the end of the node waits for
-    study = CtFolder(tmp_path / "study")
-    study.write()
     context = _tls(certificates / "node.pem", certificates / "node.key", certificates / "sender.pem")
     options = [certificates / word if word.endswith((".key", ".pem")) else word for word in options]
     with running(tmp_path / "node", settle_s=60, tls=context) as node:
-        assert (storescu(dcmtk, node.receiver.port, study.path, tls=options) == 0) == stored
+        assert (storescu(dcmtk, node.receiver.port, study, tls=options) == 0) == stored
         assert node.counts.all().get("received", 0) == 5 * stored
     rejected = node.counts.all().get("rejected", 0)
     lines = [line for line in capsys.readouterr().err.splitlines() if " rejected reason=TLS: " in line]
@@ -132,15 +126,13 @@ def test_only_a_sender_with_a_known_certificate_is_served(
     assert all(line.endswith(" address=127.0.0.1") for line in lines)
 
 
-def test_a_silent_stranger_does_not_stop_the_next_study(dcmtk, certificates, tmp_path, monkeypatch):
+def test_a_silent_stranger_does_not_stop_the_next_study(dcmtk, certificates, study, tmp_path, monkeypatch):
     monkeypatch.setattr("autosam_edge.node.receiver._HANDSHAKE_S", 5)
-    study = CtFolder(tmp_path / "study")
-    study.write()
     context = _tls(certificates / "node.pem", certificates / "node.key", None)
     options = ["+tla", "+cf", certificates / "node.pem"]
     with running(tmp_path / "node", settle_s=60, tls=context) as node:
         port = node.receiver.port
         with socket.create_connection(("127.0.0.1", port)) as stranger:
-            assert storescu(dcmtk, port, study.path, tls=options) == 0
+            assert storescu(dcmtk, port, study, tls=options) == 0
             stranger.settimeout(20)
             assert stranger.recv(100) == b""  # the node has ended it

@@ -15,9 +15,13 @@ from http.client import HTTPConnection
 from unittest.mock import Mock
 
 import pytest
+from autosam_edge_test_batch import indexed, watching
 from autosam_edge_test_ct import ct, lenient_writing  # noqa: F401
+from autosam_edge_test_ports import assert_taken_port_is_refused, free_port, is_open
+from autosam_edge_test_support import wait_until
 
 pytest.importorskip("fastapi")
+pytest.importorskip("uvicorn")
 
 from fastapi import HTTPException
 from fastapi.testclient import TestClient
@@ -26,6 +30,7 @@ from typer.testing import CliRunner
 
 from autosam_edge.batch.batch import Batch
 from autosam_edge.batch.job import Settings
+from autosam_edge.cli import app
 from autosam_edge.error_codes import DISK_FULL
 from autosam_edge.errors import BatchError
 from autosam_edge.node.status import Counts
@@ -37,20 +42,27 @@ SETTINGS = Settings(engine="onnx", threads=1, accept_implausible=True, formats=(
 
 
 @pytest.fixture
-def client(tmp_path):
+def inbox(tmp_path):
+    folder = tmp_path / "received"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def batch(inbox, tmp_path):
+    return Batch([inbox], tmp_path / "out", SETTINGS)
+
+
+@pytest.fixture
+def client(inbox, batch):
     """A client of the service, with the loop that segments beside it."""
-    inbox = tmp_path / "received"
-    inbox.mkdir()
-    batch, progress, stop = Batch([inbox], tmp_path / "out", SETTINGS), Progress(), threading.Event()
-    loop = threading.Thread(
-        target=watch, args=(batch, stop), kwargs={"counts": Counts(), "on_tile": progress}, daemon=True
+    progress = Progress()
+    service, headers = (
+        make_app(Jobs(batch, inbox, progress, 0.1), token=TOKEN),
+        {"Authorization": f"Bearer {TOKEN}"},
     )
-    loop.start()
-    app = make_app(Jobs(batch, inbox, progress, 0.1), token=TOKEN)
-    with TestClient(app, headers={"Authorization": f"Bearer {TOKEN}"}) as client:
+    with watching(batch, on_tile=progress), TestClient(service, headers=headers) as client:
         yield client
-    stop.set()
-    loop.join()
 
 
 def zipped(folder):
@@ -97,12 +109,12 @@ def test_a_request_without_the_token_is_refused(client, authorization):
     assert client.post("/jobs", content=b"x", headers={"Authorization": authorization}).status_code == 401
 
 
-def test_what_is_too_large_or_empty_is_refused_and_leaves_nothing(client, tmp_path):
+def test_what_is_too_large_or_empty_is_refused_and_leaves_nothing(client, inbox):
     assert client.post("/jobs", content=bytes(200_000)).status_code == 413
     assert client.post("/jobs", content=b"").status_code == 422
     form = client.post("/jobs", files={"file": b"x"})
     assert (form.status_code, "send the zip itself" in form.json()["detail"]) == (415, True)
-    assert list((tmp_path / "received").iterdir()) == []
+    assert list(inbox.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -121,9 +133,7 @@ def test_an_upload_that_cannot_be_stored_or_is_cut_off_is_no_error_of_ours(
         assert answer.json()["code"] == "AE-OUTPUT-003"
 
 
-def test_a_scan_that_still_arrives_is_not_in_the_folder_that_is_indexed(tmp_path):
-    inbox = tmp_path / "received"
-    inbox.mkdir()
+def test_a_scan_that_still_arrives_is_not_in_the_folder_that_is_indexed(inbox, batch, tmp_path):
     seen = []
 
     async def content():
@@ -131,7 +141,7 @@ def test_a_scan_that_still_arrives_is_not_in_the_folder_that_is_indexed(tmp_path
             yield bytes(1000)
             seen.append([path.name for path in inbox.iterdir()])
 
-    jobs = Jobs(Batch([inbox], tmp_path / "out", SETTINGS), inbox, Progress(), 0.1)
+    jobs = Jobs(batch, inbox, Progress(), 0.1)
     state = asyncio.run(jobs.add(content()))
     assert seen == [[], [], []]
     assert [path.name for path in inbox.iterdir()] == [f"{state.id}.zip"]
@@ -144,26 +154,18 @@ def test_no_path_is_made_of_a_foreign_id(client, scan):
 
 
 def test_a_port_that_is_taken_is_wrong_usage_and_leaves_nothing(tmp_path, monkeypatch):
-    pytest.importorskip("uvicorn")
-    pytest.importorskip("pynetdicom")
-    from autosam_edge_test_node import assert_taken_port_is_refused
-
     monkeypatch.setenv("AUTOSAM_EDGE_TOKEN", TOKEN)
     assert_taken_port_is_refused(tmp_path / "new", "--http")
     assert not (tmp_path / "new").exists()
 
 
 def test_a_client_that_follows_a_job_does_not_keep_the_command_from_its_end(tmp_path):
-    pytest.importorskip("uvicorn")
-    pytest.importorskip("pynetdicom")
-    from autosam_edge_test_node import free_port, wait_until_open
-
     port = free_port()
     command = [sys.executable, "-m", "autosam_edge", "serve", "-o", tmp_path, "--http", port]
     process = subprocess.Popen(list(map(str, command)), env={**os.environ, "AUTOSAM_EDGE_TOKEN": TOKEN})
     client, header = HTTPConnection("127.0.0.1", port), {"Authorization": f"Bearer {TOKEN}"}
     try:
-        wait_until_open(port, seconds=60)
+        wait_until(lambda: is_open(port))
         (tmp_path / "received" / f"{'0' * 32}.zip").mkdir()  # a job that waits for ever
         client.request("GET", f"/jobs/{'0' * 32}/events", headers=header)
         assert client.getresponse().readline().startswith(b"data: ")
@@ -175,19 +177,13 @@ def test_a_client_that_follows_a_job_does_not_keep_the_command_from_its_end(tmp_
         client.close()
 
 
-def test_a_removal_that_is_cut_off_leaves_no_job(tmp_path, monkeypatch):
-    inbox = tmp_path / "received"
-    inbox.mkdir()
-    batch, job = Batch([inbox], tmp_path / "out", SETTINGS), "0" * 32
-    jobs, upload = Jobs(batch, inbox, Progress(), 0.1), inbox / f"{job}.zip"
+def test_a_removal_that_is_cut_off_leaves_no_job(inbox, batch, monkeypatch):
+    job, jobs = "0" * 32, Jobs(batch, inbox, Progress(), 0.1)
+    upload = inbox / f"{job}.zip"
     upload.touch()
     (batch.folder.scans / batch.id_of_file(upload)).mkdir()
     assert jobs.state(job).state == "done"
-
-    def cut_off(_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(batch.folder, "remove", cut_off)
+    monkeypatch.setattr(batch.folder, "remove", Mock(side_effect=KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         jobs.remove(job)
     with pytest.raises(HTTPException, match="no such job"):
@@ -208,12 +204,6 @@ def test_a_scan_is_no_longer_in_hand_while_the_service_waits_for_its_disk():
 
 
 def test_the_command_tries_no_failed_job_again_and_tells_of_waiting(tmp_path, monkeypatch):
-    pytest.importorskip("uvicorn")
-    pytest.importorskip("pynetdicom")
-    from autosam_edge_test_node import free_port
-
-    from autosam_edge.cli import app
-
     monkeypatch.setenv("AUTOSAM_EDGE_TOKEN", TOKEN)
     monkeypatch.setattr("uvicorn.Config", Mock())  # it would log into the runner's stderr for ever
     monkeypatch.setattr("uvicorn.Server", Mock())
@@ -232,9 +222,7 @@ def test_a_folder_that_is_moved_keeps_its_jobs(ct, tmp_path, older):  # noqa: F8
     job, before, after = "0" * 32, tmp_path / "before", tmp_path / "after"
 
     def opened(root, **movable):
-        batch = Batch([root / "received"], root / "results", SETTINGS, **movable)
-        batch.update_index()
-        return batch
+        return indexed([root / "received"], root / "results", SETTINGS, **movable)
 
     (before / "received").mkdir(parents=True)
     (before / "received" / f"{job}.zip").write_bytes(zipped(ct.path))
@@ -275,12 +263,7 @@ def test_the_interface_is_described(client):
 
 
 def test_a_second_service_on_a_folder_is_refused(tmp_path, monkeypatch):
-    pytest.importorskip("uvicorn")
     pytest.importorskip("pynetdicom")
-    from autosam_edge_test_node import free_port
-
-    from autosam_edge.cli import app
-
     monkeypatch.setenv("AUTOSAM_EDGE_TOKEN", TOKEN)
     (tmp_path / "in").mkdir()
     out, port = tmp_path / "out", free_port()
