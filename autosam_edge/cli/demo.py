@@ -6,6 +6,7 @@ import contextlib
 import filecmp
 import shutil
 import tempfile
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,18 +47,19 @@ def demo(out: Out, bundle: BundleOption = None, threads: Threads = None, as_json
     with demo_series(scan, phantom.volume):
         with stages.stage("read"):
             volume = read(scan)
-        labels, report = run(volume, out, stages, partial(open_session, chosen, threads=threads))
-    for organ in report["organs"]:
-        if organ["name"] in ORGANS:  # by name: the model and the phantom number organs differently
-            truth = phantom.labels == ORGANS.index(organ["name"]) + 1
-            organ["dice_against_truth"] = dice(labels.labels == organ["label"], truth)
-    report["warnings"].append(
-        SYNTHETIC_SCAN(
-            "This scan is synthetic, and synthetic scans were a small part of the training: "
-            "the result shows how the tool works, not how accurate it is."
-        ).as_dict()
+        report = run(volume, out, stages, partial(open_session, chosen, threads=threads))
+    found = report.segmentation
+    overlaps = {
+        organ.name: dice(found.labels == organ.label, phantom.labels == ORGANS.index(organ.name) + 1)
+        for organ in report.organs
+        if organ.name in ORGANS  # by name: the model and the phantom number organs differently
+    }
+    synthetic = SYNTHETIC_SCAN(
+        "This scan is synthetic, and synthetic scans were a small part of the training: "
+        "the result shows how the tool works, not how accurate it is."
     )
-    show_report(report, as_json=as_json)
+    found = replace(found, warnings=(*found.warnings, synthetic))
+    show_report(replace(report, segmentation=found, dice_against_truth=overlaps), as_json=as_json)
 
 
 @contextlib.contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from rich.padding import Padding
@@ -12,13 +12,13 @@ from rich.text import Text
 from autosam_edge.cli.tables import new_console, new_table
 from autosam_edge.measurements import organ_statistics
 from autosam_edge.plausibility.refusal import require_plausible
-from autosam_edge.scan_warning import ScanWarning, most_severe_first
+from autosam_edge.scan_warning import most_severe_first
 from autosam_edge.system.memory import peak_mb
 from autosam_edge.volume import RESEARCH_USE
 from autosam_edge.write_results import warnings_of_outputs, write
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from rich.console import Console
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from autosam_edge.cli.progress import Stages
     from autosam_edge.measurements import OrganStatistics
     from autosam_edge.output_formats import Format
-    from autosam_edge.scan_warning import Severity
+    from autosam_edge.scan_warning import ScanWarning, Severity
     from autosam_edge.session import Session
     from autosam_edge.volume import Segmentation, Volume
 
@@ -35,6 +35,48 @@ _COLORS: dict[Severity, str] = {"doubtful": "bold red", "caution": "yellow", "in
 _NOTE_WIDTH = 16  # characters; a table with narrower notes is hard to read
 # Of an organ's numbers in the JSON object; the table rounds the numbers themselves.
 _DECIMALS = {"ml": 2, "mean_hu": 1, "expected_dice": 3, "dice_against_truth": 3}
+_OF_ORGAN = ("name", "title", "label", "ml", "mean_hu", "touches_border", "expected_dice")
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a run found and wrote.
+
+    Args:
+        outputs: Path of each file by its format.
+        timings_s: Seconds by stage, and by format that was written.
+        dice_against_truth: Dice by the name of the organ; only ``demo`` knows the truth.
+    """
+
+    segmentation: Segmentation
+    organs: tuple[OrganStatistics, ...]
+    outputs: Mapping[Format, Path]
+    timings_s: Mapping[str, float]
+    peak_rss_mb: float
+    dice_against_truth: Mapping[str, float] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON object of ``--json``."""
+        plausibility = self.segmentation.plausibility
+        return {
+            "outputs": {name: str(path) for name, path in self.outputs.items()},
+            "scan": self.segmentation.grid.described(),
+            "organs": [self._organ(organ) for organ in self.organs],
+            "timings_s": {name: round(seconds, 3) for name, seconds in self.timings_s.items()},
+            "peak_rss_mb": round(self.peak_rss_mb, 1),
+            "plausibility": plausibility and plausibility.as_dict(),
+            "warnings": [warning.as_dict() for warning in self.segmentation.warnings],
+            "provenance": self.segmentation.provenance.as_dict(),
+        }
+
+    def _organ(self, organ: OrganStatistics) -> dict[str, Any]:
+        told = {name: getattr(organ, name) for name in _OF_ORGAN}
+        if organ.name in self.dice_against_truth:
+            told["dice_against_truth"] = self.dice_against_truth[organ.name]
+        return {
+            name: round(value, _DECIMALS[name]) if name in _DECIMALS and value is not None else value
+            for name, value in told.items()
+        }
 
 
 def run(
@@ -46,13 +88,10 @@ def run(
     formats: tuple[Format, ...] | None = None,
     accept_implausible: bool = False,
     pseudonymize: bool = False,
-) -> tuple[Segmentation, dict[str, Any]]:
+) -> Report:
     """Segment, measure and write.
 
     Implausible labels are refused before they are measured, unless they are accepted.
-
-    Returns:
-        The labels, and the report for :func:`show_report`.
     """
     warnings = (*volume.warnings, *warnings_of_outputs(volume.source, formats))
     volume = replace(volume, warnings=warnings)
@@ -84,86 +123,57 @@ def run(
         **segmentation.timings_s,
         **{f"write {name}": seconds for name, seconds in write_s.items()},
     }
-    return segmentation, {
-        "outputs": {name: str(path) for name, path in outputs.items()},
-        "scan": volume.grid.described(),
-        "organs": [_organ(entry) for entry in statistics],
-        "timings_s": {name: round(seconds, 3) for name, seconds in timings_s.items()},
-        "peak_rss_mb": round(peak_mb(), 1),
-        "plausibility": segmentation.plausibility and segmentation.plausibility.as_dict(),
-        "warnings": [warning.as_dict() for warning in segmentation.warnings],
-        "provenance": segmentation.provenance.as_dict(),
-    }
+    return Report(segmentation, statistics, outputs, timings_s, peak_mb())
 
 
-def _organ(entry: OrganStatistics) -> dict[str, Any]:
-    """One organ in the report; ``demo`` adds ``dice_against_truth``."""
-    return {
-        "name": entry.name,
-        "title": entry.title,
-        "label": entry.label,
-        "ml": entry.ml,
-        "mean_hu": entry.mean_hu,
-        "touches_border": entry.touches_border,
-        "expected_dice": entry.expected_dice,
-    }
-
-
-def show_report(report: dict[str, Any], *, as_json: bool) -> None:
+def show_report(report: Report, *, as_json: bool) -> None:
     """Print the report on stdout."""
     if as_json:
-        print(json.dumps({**report, "organs": [_rounded(organ) for organ in report["organs"]]}))
+        print(json.dumps(report.as_dict()))
         return
     console = new_console()
-    warnings = most_severe_first(ScanWarning(**warning) for warning in report["warnings"])
-    words = {organ["name"]: _word(organ) for organ in report["organs"]}
+    segmentation = report.segmentation
+    warnings = most_severe_first(segmentation.warnings)
+    words = {organ.name: _word(organ) for organ in report.organs}
     # A word such as "not found" says in brief what a fact about the organ says.
     warnings = [w for w in warnings if w.severity != "info" or not words.get(w.organ or "")]
     beside = {warning.organ: warning for warning in reversed(warnings) if warning.organ is not None}
     notes = [_line(beside[name]) if name in beside else Text(word) for name, word in words.items()]
-    columns = _columns(report["organs"], notes)
-    provenance = report["provenance"]
-    title = f"{provenance['model']}, {provenance['engine']} {provenance['precision']}"
+    columns = _columns(report, notes)
+    provenance = segmentation.provenance
+    title = f"{provenance.model}, {provenance.engine} {provenance.precision}"
     if console.width >= _table_width(columns):
         console.print(_table(title, columns))
     else:
         _print_lines(console, title, columns)
-    if report["plausibility"]:
-        console.print(f"The labels are {report['plausibility']['verdict']}.", markup=False)
+    if segmentation.verdict:
+        console.print(f"The labels are {segmentation.verdict}.", markup=False)
     shown = set(map(id, beside.values()))
-    titles: dict[str | None, str] = {organ["name"]: organ["title"] for organ in report["organs"]}
+    titles: dict[str | None, str] = {organ.name: organ.title for organ in report.organs}
     for warning in warnings:
         if id(warning) not in shown:
             about = f"{titles.get(warning.organ, warning.organ)}: " if warning.organ else ""
             # In a file each warning is one line, for tools that search lines.
             console.print(_line(warning, about), soft_wrap=not console.is_terminal)
-    for path in report["outputs"].values():
-        console.print(path, markup=False, soft_wrap=True)
+    for path in report.outputs.values():
+        console.print(str(path), markup=False, soft_wrap=True)
     console.print(RESEARCH_USE, markup=False, soft_wrap=True)
 
 
-def _rounded(organ: dict[str, Any]) -> dict[str, Any]:
-    """One organ in the JSON object."""
-    return {
-        name: round(value, _DECIMALS[name]) if name in _DECIMALS and value is not None else value
-        for name, value in organ.items()
-    }
-
-
-def _word(organ: dict[str, Any]) -> str:
+def _word(organ: OrganStatistics) -> str:
     """What its voxels say about an organ."""
-    return "not found" if organ["mean_hu"] is None else "at the border" if organ["touches_border"] else ""
+    return "not found" if organ.mean_hu is None else "at the border" if organ.touches_border else ""
 
 
-def _columns(organs: Sequence[dict[str, Any]], notes: list[Text]) -> dict[str, list[Text]]:
+def _columns(report: Report, notes: list[Text]) -> dict[str, list[Text]]:
     """Cells by heading; the notes come last."""
+    organs, known = report.organs, report.dice_against_truth
     columns: dict[str, list[Text]] = {
-        "organ": [Text(organ["title"]) for organ in organs],
-        "ml": [Text(f"{organ['ml']:.1f}" if organ["ml"] else "-") for organ in organs],
-        "mean HU": [Text("-" if organ["mean_hu"] is None else f"{organ['mean_hu']:.0f}") for organ in organs],
+        "organ": [Text(organ.title) for organ in organs],
+        "ml": [Text(f"{organ.ml:.1f}" if organ.ml else "-") for organ in organs],
+        "mean HU": [Text("-" if organ.mean_hu is None else f"{organ.mean_hu:.0f}") for organ in organs],
     }
-    known = any("dice_against_truth" in organ for organ in organs)
-    overlaps = [organ.get("dice_against_truth") if known else organ["expected_dice"] for organ in organs]
+    overlaps = [known.get(organ.name) if known else organ.expected_dice for organ in organs]
     if known or any(dice is not None for dice in overlaps):
         columns["Dice" if known else "expected\nDice"] = [
             Text("-" if dice is None else f"{dice:.2f}") for dice in overlaps

@@ -62,7 +62,7 @@ def segment(
         require_signature=require_signature,
         time_budget_s=time_budget,
     )
-    _, report = run(
+    report = run(
         volume,
         out,
         stages,

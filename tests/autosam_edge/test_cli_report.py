@@ -7,11 +7,20 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 from autosam_edge_test_hazards import hazard
+from autosam_edge_test_support import run_python
 
-from autosam_edge.cli.report import show_report
+from autosam_edge.cli.report import Report, show_report
+from autosam_edge.geometry import Grid
+from autosam_edge.measurements import OrganStatistics
+from autosam_edge.scan_warning import ScanWarning
+from autosam_edge.volume import Provenance, Segmentation
 
 TITLES = {
     "spleen": "Spleen",
@@ -20,37 +29,38 @@ TITLES = {
 }
 NAMES = tuple(TITLES)
 WARNINGS = [
-    {"code": "AE-WARN-001", "severity": "info", "message": "Files were passed over.", "organ": None},
-    {"code": "AE-WARN-101", "severity": "caution", "message": "It is cut by the edge.", "organ": "liver"},
-    {"code": "AE-WARN-100", "severity": "doubtful", "message": "It lies on the left.", "organ": "liver"},
-    {"code": "AE-WARN-102", "severity": "doubtful", "message": "This may be no abdomen.", "organ": None},
+    ScanWarning("AE-WARN-001", "info", "Files were passed over."),
+    ScanWarning("AE-WARN-101", "caution", "It is cut by the edge.", "liver"),
+    ScanWarning("AE-WARN-100", "doubtful", "It lies on the left.", "liver"),
+    ScanWarning("AE-WARN-102", "doubtful", "This may be no abdomen."),
 ]
 
 
-def report(*, with_truth: bool = False) -> dict:
+def report(*, with_truth: bool = False, warnings: Sequence[ScanWarning] = WARNINGS) -> Report:
     """A report of three organs; the first is absent."""
-    organs = [
-        {
-            "name": name,
-            "title": TITLES[name],
-            "label": 1,
-            "ml": 1234.5 * at,
-            "mean_hu": -56.0 * at or None,
-            "touches_border": at == 2,
-            "expected_dice": 0.625 + 0.125 * at if at else None,
-        }
+    organs = tuple(
+        OrganStatistics(
+            label=1,
+            name=name,
+            title=TITLES[name],
+            voxels=at,
+            ml=1234.5 * at,
+            mean_hu=-56.0 * at or None,
+            sd_hu=None,
+            touches_border=at == 2,
+            expected_dice=0.625 + 0.125 * at if at else None,
+        )
         for at, name in enumerate(NAMES)
-    ]
-    if with_truth:
-        for organ in organs:
-            organ["dice_against_truth"] = 0.875
-    return {
-        "organs": organs,
-        "plausibility": None,
-        "provenance": {"model": "student", "engine": "fake", "precision": "fp32"},
-        "outputs": {"json": "out/statistics.json"},
-        "warnings": WARNINGS,
-    }
+    )
+    segmentation = Segmentation(
+        np.zeros((2, 2, 2), np.uint8),
+        Grid.axis_aligned((2, 2, 2), (1.0, 1.0, 1.0)),
+        (),
+        provenance=Provenance(model="student", engine="fake", precision="fp32"),
+        warnings=tuple(warnings),
+    )
+    truth = dict.fromkeys(NAMES, 0.875) if with_truth else {}
+    return Report(segmentation, organs, {"json": Path("out/statistics.json")}, {}, 0.0, truth)
 
 
 def shown(monkeypatch, capsys, columns: int | None, **options: bool) -> str:
@@ -77,7 +87,7 @@ def test_every_number_and_word_is_whole_at_every_width(
         assert number in text
     words = set(text.split())
     for warning in WARNINGS:
-        assert {*warning["message"].split(), warning["code"], warning["severity"]} <= words
+        assert {*warning.message.split(), warning.code, warning.severity} <= words
     if columns is None or columns >= 40:
         assert {*" ".join(TITLES.values()).split()} <= words
     assert "found" in words  # the spleen was not
@@ -92,9 +102,10 @@ def test_80_columns_have_room_for_the_expected_dice(monkeypatch, capsys) -> None
 
 def test_a_number_is_rounded_once(monkeypatch, capsys) -> None:
     """In the table from the number itself; JSON has more decimals."""
-    told = report()
-    told["organs"] = [{**told["organs"][1], "ml": 152.74575, "mean_hu": 1.46, "expected_dice": 0.3746}]
-    show_report({**told, "warnings": []}, as_json=False)
+    told = report(warnings=())
+    liver = replace(told.organs[1], ml=152.74575, mean_hu=1.46, expected_dice=0.3746)
+    told = replace(told, organs=(liver,))
+    show_report(told, as_json=False)
     assert re.search(r"Liver +152\.7 +1 +0\.37", capsys.readouterr().out)
     show_report(told, as_json=True)
     (organ,) = json.loads(capsys.readouterr().out)["organs"]
@@ -122,11 +133,9 @@ def test_an_organ_shows_its_most_severe_warning_and_the_others_stand_below(monke
 
 def test_a_fact_about_an_organ_is_not_said_twice(monkeypatch, capsys) -> None:
     """The word of the table stands for it; where there is no word, the fact is the note."""
-    fact = {"code": "AE-WARN-113", "severity": "info", "message": "It goes on."}
-    organs = report()["organs"]
     for organ, shown_as_note in (("spleen", False), ("liver", True)):
-        changed = {**report(), "organs": organs, "warnings": [{**fact, "organ": organ}]}
-        show_report(changed, as_json=False)
+        fact = ScanWarning("AE-WARN-113", "info", "It goes on.", organ)
+        show_report(report(warnings=[fact]), as_json=False)
         text = capsys.readouterr().out
         assert ("It goes on." in text) == shown_as_note
         assert "not found" in text
@@ -153,12 +162,7 @@ __main__.main()
 )
 def test_a_name_that_the_terminal_cannot_print_is_escaped(encoding: str, printed: bytes) -> None:
     """Of every command: the encoding is that of stdout."""
-    result = subprocess.run(
-        [sys.executable, "-c", PRINTS],
-        capture_output=True,
-        check=False,
-        env={**os.environ, "PYTHONIOENCODING": encoding},
-    )
+    result = run_python("-c", PRINTS, text=False, env={**os.environ, "PYTHONIOENCODING": encoding})
     assert (result.returncode, result.stdout.strip()) == (0, printed), result.stderr
 
 
