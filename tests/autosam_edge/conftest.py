@@ -7,6 +7,8 @@ from autosam_edge_test_ct import ct, ct_folder, real_scans  # noqa: F401  fixtur
 from autosam_edge_test_support import SHARED_DATA, write_bundle
 
 from autosam_edge.bundle import Bundle
+from autosam_edge.phantom import make_phantom
+from autosam_edge.phantom.series import write_dicom_series
 
 
 @pytest.fixture
@@ -17,6 +19,14 @@ def bundle_folder(tmp_path):
 @pytest.fixture
 def bundle(bundle_folder):
     return Bundle(bundle_folder)
+
+
+@pytest.fixture(scope="session")
+def small_scan(tmp_path_factory):
+    """A folder with a phantom of coarse voxels as a DICOM series."""
+    folder = tmp_path_factory.mktemp("small_scan")
+    write_dicom_series(make_phantom(5, spacing_mm=(8.0, 6.0, 6.0)).volume, folder, seed=5)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,7 @@ import pytest
 import typer
 from autosam_edge_test_ct import write_enhanced
 from autosam_edge_test_support import SHARED_DATA, unframed, write_bundle
+from autosam_edge_test_support import run_command as run
 
 from autosam_edge import cli
 from autosam_edge.bundle import default_bundle_path
@@ -28,14 +29,7 @@ from autosam_edge.labels import BTCV_LABELS
 from autosam_edge.phantom import make_phantom
 from autosam_edge.phantom.series import write_dicom_series
 
-COMMAND = [sys.executable, "-m", "autosam_edge"]
 FILES = {"segmentation.nii.gz", "segmentation.dcm", "statistics.json", "statistics.csv", "preview.png"}
-
-
-def run(*arguments, **options):
-    return subprocess.run(
-        [*COMMAND, *map(str, arguments)], capture_output=True, text=True, check=False, **options
-    )
 
 
 @pytest.fixture(scope="module")
@@ -288,7 +282,9 @@ def test_wrong_usage_exits_with_2(tmp_path):
 def test_a_killed_run_leaves_nothing(tmp_path, scan):
     """SIGTERM when the inference begins: exit code 143, no output, no temporary folder."""
     process = subprocess.Popen(
-        [*COMMAND, "segment", str(scan), "-o", str(tmp_path / "out")], stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "autosam_edge", "segment", str(scan), "-o", str(tmp_path / "out")],
+        stderr=subprocess.PIPE,
+        text=True,
     )
     for line in process.stderr:
         if line.startswith("plan"):

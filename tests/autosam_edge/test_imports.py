@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import ast
-import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
 import pytest
+from autosam_edge_test_support import run_python
 from typer.testing import CliRunner
 
 import autosam_edge
@@ -41,7 +41,7 @@ def test_the_runtime_and_its_command_line_load_no_torch():
         "from autosam_edge.engines.selection import ENGINES, why_missing; "
         f"[why_missing(t) for t in ENGINES]; print([m for m in {FORBIDDEN} if m in sys.modules])"
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    result = run_python("-c", code, check=True)
     assert result.stdout.strip() == "[]"
 
 
@@ -52,7 +52,7 @@ def test_leaves_are_loaded_when_they_are_used():
     """
     leaves = ("highdicom", "onnxruntime", "nibabel", "nrrd")
     code = f"import sys, autosam_edge.cli; print([m for m in {leaves} if m in sys.modules])"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    result = run_python("-c", code, check=True)
     assert result.stdout.strip() == "[]"
 
 
@@ -67,9 +67,7 @@ def test_the_checks_before_the_inference_load_no_highdicom(tmp_path):
         "source = autosam_edge.read('scan').source; "
         "print(check_writable('out', source=source)[1], [m for m in ('highdicom',) if m in sys.modules])"
     )
-    result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path
-    )
+    result = run_python("-c", code, check=True, cwd=tmp_path)
     assert result.stdout.strip() == "dicom-seg []"
 
 
@@ -79,7 +77,7 @@ def test_the_facade_exports_what_all_names_and_nothing_else():
         "import autosam_edge; names = dir(autosam_edge); "
         "[getattr(autosam_edge, name) for name in names]; print(names)"
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    result = run_python("-c", code, check=True)
     assert result.stdout.strip() == str(autosam_edge.__all__)
     assert autosam_edge.__all__ == sorted(autosam_edge.__all__)
     assert {"open_session", "read", "write"} < set(autosam_edge.__all__)

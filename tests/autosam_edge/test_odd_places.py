@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import threading
 import warnings
 
 import pytest
 from autosam_edge_test_hazards import hazard
-from autosam_edge_test_support import MODEL
+from autosam_edge_test_support import MODEL, run_python
 
 from autosam_edge.dicom.header import silenced
 from autosam_edge.engines import selection
@@ -22,8 +21,6 @@ from autosam_edge.error_codes import (
     THREADS_TOO_MANY,
 )
 from autosam_edge.errors import AutosamEdgeError, OutputError
-from autosam_edge.phantom import make_phantom
-from autosam_edge.phantom.series import write_dicom_series
 from autosam_edge.system import atomic_files, machine, staging
 from autosam_edge.system.file_lock import waiting_lock
 from autosam_edge.write_results import check_writable
@@ -78,20 +75,11 @@ def test_a_folder_that_stays_locked(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_without_home_and_temporary_folder(tmp_path):
+def test_without_home_and_temporary_folder(small_scan, tmp_path):
     """A whole run needs neither; also in a working directory that cannot be written."""
-    scan = tmp_path / "scan"
-    write_dicom_series(make_phantom(5, spacing_mm=(8.0, 6.0, 6.0)).volume, scan, seed=5)
     kept = {key: os.environ[key] for key in ("PATH", "PYTHONPATH", "SYSTEMROOT") if key in os.environ}
-    command = [sys.executable, "-m", "autosam_edge_benchmarks.stand_in", "segment", str(scan)]
-    done = subprocess.run(
-        [*command, "-o", str(tmp_path / "out")],
-        env={**kept, "TMPDIR": "/absent", "HOME": "/absent"},
-        cwd="/",
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    command = ["-m", "autosam_edge_benchmarks.stand_in", "segment", small_scan, "-o", tmp_path / "out"]
+    done = run_python(*command, env={**kept, "TMPDIR": "/absent", "HOME": "/absent"}, cwd="/")
     assert done.returncode == 0, done.stderr
     assert len(list((tmp_path / "out").iterdir())) == 5
 

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from autosam_edge_test_support import wait_until
 
 from autosam_edge.error_codes import BUNDLE_MISSING
 from autosam_edge.errors import BundleError
@@ -185,16 +186,12 @@ def test_the_child_dies_with_its_parent(action, number):
         env={**os.environ, "PYTHONPATH": path},
         stderr=subprocess.DEVNULL,
     )
-    deadline = time.monotonic() + 60
-    while not (children := descendants(parent.pid)) and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_until(lambda: descendants(parent.pid))
+    children = descendants(parent.pid)
     time.sleep(0.5)
     parent.send_signal(number)
     parent.wait(30)
-    while any(map(is_running, children)) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert children
-    assert not any(map(is_running, children))
+    wait_until(lambda: not any(map(is_running, children)))
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import gc
-import subprocess
-import sys
 
 import pytest
+from autosam_edge_test_support import run_python
 
 from autosam_edge.cli import segment as command
 from autosam_edge.system.collector import collector_off
@@ -65,7 +64,5 @@ def test_segment_runs_without_it(tmp_path, monkeypatch, collector):
 )
 def test_the_end_of_a_process_collects_nothing(first, printed):
     """Python alone would."""
-    done = subprocess.run(
-        [sys.executable, "-c", _CYCLE.format(first=first)], capture_output=True, text=True, check=True
-    )
+    done = run_python("-c", _CYCLE.format(first=first), check=True)
     assert done.stdout.strip() == printed

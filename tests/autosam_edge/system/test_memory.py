@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-import subprocess
-import sys
 from functools import partial
 
 import pytest
+from autosam_edge_test_support import run_python
 
 from autosam_edge.errors import BudgetError
 from autosam_edge.system.memory import MemoryBudget, require_room
@@ -28,9 +27,7 @@ def test_an_array_of_64_mb_shows():
 
     In a new process: in this one the array may take the room of what earlier tests have freed.
     """
-    done = subprocess.run(
-        [sys.executable, "-c", _AN_ARRAY_OF_64_MB], capture_output=True, text=True, check=True
-    )
+    done = run_python("-c", _AN_ARRAY_OF_64_MB, check=True)
     before, grown, peak = map(float, done.stdout.split())
     assert 60 < grown - before < 80
     assert peak >= grown - 1

@@ -10,21 +10,12 @@ from pathlib import Path
 
 import pytest
 from autosam_edge_test_hazards import hazard
-
-from autosam_edge.phantom import make_phantom
-from autosam_edge.phantom.series import write_dicom_series
+from autosam_edge_test_support import run_command, run_python
 
 pytestmark = pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 PROGRAM = f"{sys.executable} -m autosam_edge"
 RUN = f"{PROGRAM}_benchmarks.stand_in"  # the network is a formula
 FILES = {"segmentation.nii.gz", "statistics.json"}
-
-
-@pytest.fixture(scope="module")
-def scan(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("scan")
-    write_dicom_series(make_phantom(5, spacing_mm=(8.0, 6.0, 6.0)).volume, folder, seed=5)
-    return folder
 
 
 def shell(command, **options):
@@ -41,10 +32,10 @@ def shell(command, **options):
 @pytest.mark.parametrize(
     "redirection", [">&-", "2>&-", ">&- 2>&- <&-", ">/dev/full", "2>/dev/full", ">/dev/full 2>&1", "| true"]
 )
-def test_a_run_that_has_written_its_files_succeeds(redirection, scan, tmp_path):
+def test_a_run_that_has_written_its_files_succeeds(redirection, small_scan, tmp_path):
     """Whatever becomes of its report; no result holds what was meant for the terminal."""
     out = tmp_path / "out"
-    done = shell(f"{RUN} segment {scan} -o {out} --format nifti,json --json {redirection}")
+    done = shell(f"{RUN} segment {small_scan} -o {out} --format nifti,json --json {redirection}")
     assert done.returncode == 0, done.stderr
     assert {path.name for path in out.iterdir()} == FILES
     assert (out / "segmentation.nii.gz").read_bytes()[:2] == b"\x1f\x8b"
@@ -67,11 +58,11 @@ def test_a_report_that_is_all_there_is_must_be_printed(command, code, words):
     assert (done.stderr == "") == (words == "")
 
 
-def test_a_terminal_that_knows_ascii_only_prints_escapes(scan, tmp_path):
+def test_a_terminal_that_knows_ascii_only_prints_escapes(small_scan, tmp_path):
     """The name of the folder is not shown as it is, and the run succeeds."""
     environment = {**os.environ, "LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
     out = tmp_path / "Жук"
-    done = shell(f"{RUN} segment {scan} -o '{out}' --format nifti,json", env=environment)
+    done = shell(f"{RUN} segment {small_scan} -o '{out}' --format nifti,json", env=environment)
     assert done.returncode == 0, done.stderr
     assert done.stdout.isascii()
     assert {path.name for path in out.iterdir()} == FILES
@@ -97,14 +88,10 @@ sys.stdout.buffer.write(shown)
 def test_a_terminal_of_40_columns_loses_no_number(command, tmp_path):
     """What a wide terminal shows is there, in whatever lines."""
     environment = {**os.environ, "COLUMNS": "40"}
-    narrow = subprocess.run(
-        [sys.executable, "-c", PTY, command], capture_output=True, text=True, check=True, env=environment
-    )
+    narrow = run_python("-c", PTY, command, check=True, env=environment)
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", narrow.stdout)
     if command == "info":
-        wide = subprocess.run(
-            [sys.executable, "-m", "autosam_edge", command], capture_output=True, text=True, check=True
-        )
+        wide = run_command(command, check=True)
         numbers = re.findall(r"\d\.\d{4}|\d\.\d\d x", wide.stdout)
         assert numbers
         assert [number for number in numbers if number not in plain] == []

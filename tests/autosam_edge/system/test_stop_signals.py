@@ -9,10 +9,9 @@ import sys
 import time
 
 import pytest
+from autosam_edge_test_support import run_python
 
 from autosam_edge.error_codes import CANCELLED
-from autosam_edge.phantom import make_phantom
-from autosam_edge.phantom.series import write_dicom_series
 from autosam_edge.system.stop_signals import MESSAGE
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
@@ -34,18 +33,11 @@ main()
 """
 
 
-@pytest.fixture(scope="module")
-def scan(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("scan")
-    write_dicom_series(make_phantom(5, spacing_mm=(8.0, 6.0, 6.0)).volume, folder, seed=5)
-    return folder
-
-
 @pytest.mark.parametrize("name", SIGNALS)
 @pytest.mark.parametrize("waits_at", ["numpy", "typer", "nibabel", "highdicom"])
-def test_a_signal_during_an_import_ends_cleanly(name, waits_at, scan, tmp_path):
+def test_a_signal_during_an_import_ends_cleanly(name, waits_at, small_scan, tmp_path):
     """While the commands are loaded, and while a command loads what it needs: highdicom."""
-    arguments = ["segment", str(scan), "-o", str(tmp_path / "out")]
+    arguments = ["segment", str(small_scan), "-o", str(tmp_path / "out")]
     code = f"WAITS_AT = {waits_at!r}; ARGUMENTS = {arguments!r}{SLOW_IMPORT}"
     process = subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -71,7 +63,7 @@ def test_a_signal_while_python_is_taken_down_changes_nothing(name, argument, exp
         f"last = Last()\nsys.argv = ['autosam-edge', {argument!r}]\n"
         "from autosam_edge.__main__ import main\nmain()"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    done = run_python("-c", code)
     assert done.returncode == expected, done.stderr
     assert "Traceback" not in done.stderr
 
@@ -83,7 +75,7 @@ def test_an_ignored_signal_stays_ignored():
         "from autosam_edge.system.stop_signals import catch_signals; catch_signals()\n"
         "print(signal.getsignal(signal.SIGHUP) == signal.SIG_IGN)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = run_python("-c", code, check=True)
     assert done.stdout == "True\n"
 
 
@@ -98,7 +90,7 @@ def test_a_second_signal_does_not_stop_the_cleaning(tmp_path):
         "    print('cleaned')\n"
         "print(stop_signals.exit_code())"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = run_python("-c", code, check=True)
     assert done.stdout == "cleaned\n130\n"
 
 
@@ -110,8 +102,7 @@ def test_a_signal_in_code_that_is_made_from_text_keeps_its_exit_code(tmp_path):
         "from autosam_edge.system.stop_signals import catch_signals\ncatch_signals()\n"
         "cli.app = lambda **_: exec('os.kill(os.getpid(), signal.SIGTERM)')\ncli.main()"
     )
-    command = [sys.executable, "-m", "stopped"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    done = run_python("-m", "stopped", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (143, f"{MESSAGE}\n")
 
 
@@ -130,10 +121,7 @@ def test_processes_that_torchrun_ends_say_nothing(rank, told, late):
     environment = {key: value for key, value in os.environ.items() if key != "LOCAL_RANK"}
     environment |= {} if rank is None else {"LOCAL_RANK": rank}
     for name in ("SIGINT", "SIGTERM"):
-        done = subprocess.run(
-            [sys.executable, "-c", code, name, str(late)],
-            capture_output=True, text=True, check=False, env=environment,
-        )  # fmt: skip
+        done = run_python("-c", code, name, str(late), env=environment)
         assert done.returncode == 128 + getattr(signal, name)
         assert (done.stderr == f"{MESSAGE}\n") == (name in told), done.stderr
         assert done.stderr in ("", f"{MESSAGE}\n")
@@ -151,7 +139,5 @@ def test_what_is_loaded_before_signals_are_caught_is_little():
         "print(sorted(name for name in set(sys.modules) - before if not name.startswith('autosam_edge')))"
     )
     environment = {key: value for key, value in os.environ.items() if key != "COVERAGE_PROCESS_START"}
-    done = subprocess.run(
-        [sys.executable, "-S", "-c", code], capture_output=True, text=True, check=True, env=environment
-    )
+    done = run_python("-S", "-c", code, check=True, env=environment)
     assert not {"typing", "dataclasses", "numpy", "inspect"} & set(eval(done.stdout))
