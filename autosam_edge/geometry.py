@@ -17,6 +17,7 @@ import numpy.typing as npt
 Shape = tuple[int, int, int]
 Box = tuple[slice, slice, slice]
 """A part of an array, as slices along (D, H, W)."""
+FloatArray = npt.NDArray[np.float32]
 FloatMatrix = npt.NDArray[np.float64]
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 

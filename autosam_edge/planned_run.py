@@ -14,13 +14,13 @@ from autosam_edge.system.machine import available_cores, memory_limit_mb
 from autosam_edge.warning_codes import OF_THE_VERDICT, TIME_WAS_SHORT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
     from contextlib import AbstractContextManager
 
     from autosam_edge.engines.engine import Engine
     from autosam_edge.geometry import Box
     from autosam_edge.model import Model
-    from autosam_edge.pipeline.slab import FloatArray
+    from autosam_edge.pipeline.run import OnRows, Progress
     from autosam_edge.scan_warning import ScanWarning
     from autosam_edge.system.memory import MemoryBudget
     from autosam_edge.verdict import Plausibility
@@ -67,12 +67,7 @@ class PlannedRun(TileRun):
         more = f", more than the {limit_mb:.0f} MB that this container allows" if short else ""
         return f"{self.tiles} tiles on {shape} voxels, about {self.peak_mb:.0f} MB{more}"
 
-    def execute(
-        self,
-        *,
-        progress: Callable[[int, int], None] | None = None,
-        on_rows: Callable[[FloatArray], None] | None = None,
-    ) -> Segmentation:
+    def execute(self, *, progress: Progress | None = None, on_rows: OnRows | None = None) -> Segmentation:
         """Run the plan; possible once. It waits until no other run holds the engine.
 
         Args:
@@ -91,9 +86,7 @@ class PlannedRun(TileRun):
         with self._lock:
             return self._execute(progress, on_rows)
 
-    def _execute(
-        self, progress: Callable[[int, int], None] | None, on_rows: Callable[[FloatArray], None] | None = None
-    ) -> Segmentation:
+    def _execute(self, progress: Progress | None, on_rows: OnRows | None = None) -> Segmentation:
         steps = self.steps(self._engine.description, progress=progress, on_rows=on_rows)
         try:
             tile = next(steps)
@@ -163,9 +156,7 @@ class CoarseToFineRun(PlannedRun):
         """Tiles, voxels and memory of both runs in one line."""
         return f"{self._coarse.tiles} coarse tiles, then at most {super().summary}"
 
-    def _execute(
-        self, progress: Callable[[int, int], None] | None, on_rows: Callable[[FloatArray], None] | None = None
-    ) -> Segmentation:
+    def _execute(self, progress: Progress | None, on_rows: OnRows | None = None) -> Segmentation:
         """Find the organs with the coarse model, then label them.
 
         Args:
@@ -210,7 +201,7 @@ class CoarseToFineRun(PlannedRun):
         )
 
     def _label(
-        self, found: _Found, progress: Callable[[int, int], None] | None, deadline: float
+        self, found: _Found, progress: Progress | None, deadline: float
     ) -> tuple[Segmentation, str, float]:
         """Run the fine model on the part that was found, and on the whole body where that is not enough.
 
@@ -233,7 +224,7 @@ class CoarseToFineRun(PlannedRun):
         segmentation = super()._execute(_in_time(_counted(progress, done), deadline))
         return segmentation, "body", lost_s
 
-    def _find(self, progress: Callable[[int, int], None] | None) -> _Found:
+    def _find(self, progress: Progress | None) -> _Found:
         """Run the coarse model."""
         labels = self._coarse.execute(progress=progress)
         orientation, made_by = labels.grid.orientation, labels.provenance
@@ -264,9 +255,7 @@ class CoarseToFineRun(PlannedRun):
         return _Found(part, record, judged, doubts, kept)
 
 
-def _counted(
-    progress: Callable[[int, int], None] | None, before: int, after: int = 0
-) -> Callable[[int, int], None]:
+def _counted(progress: Progress | None, before: int, after: int = 0) -> Progress:
     """Progress of one of several runs, with the tiles of those before and after it."""
 
     def count(done: int, tiles: int) -> None:
@@ -276,7 +265,7 @@ def _counted(
     return count
 
 
-def _in_time(progress: Callable[[int, int], None], deadline: float) -> Callable[[int, int], None]:
+def _in_time(progress: Progress, deadline: float) -> Progress:
     """Progress that stops a run as soon as its tiles, at their pace so far, would end after the deadline.
 
     Raises:

@@ -15,11 +15,10 @@ from autosam_edge.system.memory import MemoryBudget, require_above_0
 from autosam_edge.volume import require_volume
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from autosam_edge.bundle import Tier
     from autosam_edge.engines.engine import Engine
     from autosam_edge.model import Model
+    from autosam_edge.pipeline.run import Progress
     from autosam_edge.volume import Segmentation, Volume
 
 
@@ -89,7 +88,7 @@ class Session:
         budget_s = self._time_budget_s
         return CoarseToFineRun(self.model, self.engine, volume, memory, coarse, budget_s, self._lock)
 
-    def segment(self, volume: Volume, *, progress: Callable[[int, int], None] | None = None) -> Segmentation:
+    def segment(self, volume: Volume, *, progress: Progress | None = None) -> Segmentation:
         """Label every voxel of a volume: :meth:`plan`, then :meth:`PlannedRun.execute`.
 
         Args:

@@ -14,12 +14,10 @@ from autosam_edge.engines.selection import rank_artifacts
 from autosam_edge.error_codes import VERIFICATION_FAILED
 from autosam_edge.errors import EngineError
 from autosam_edge.golden import GoldenTile, read_golden_rules, read_golden_scan, read_golden_tile
-from autosam_edge.golden_rules import decide, first_tile
 from autosam_edge.parity import read_parity
-from autosam_edge.pipeline.resample import ModelGrid
+from autosam_edge.pipeline.single_steps import decide, first_tile, on_model_grid
 from autosam_edge.session import Session
 from autosam_edge.system.clock import time_in_turns
-from autosam_edge.volume import Volume
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -29,7 +27,6 @@ if TYPE_CHECKING:
     from autosam_edge.bundle import Bundle
     from autosam_edge.engines.engine import Engine
     from autosam_edge.manifest import Artifact
-    from autosam_edge.model import InputContract
 
 # Two processors may round a sum differently; a voxel between two organs may then change sides.
 _LABEL_AGREEMENT = 0.9999
@@ -188,11 +185,6 @@ def _check_rules(bundle: Bundle) -> Iterator[Check]:
     wrong = int((decide(model, golden.probabilities) != golden.labels).sum())
     detail = f"{wrong} of {golden.labels.size} labels differ"
     yield Check("decision weights", _verdict(wrong == 0), detail, {"wrong_labels": float(wrong)})
-
-
-def on_model_grid(volume: Volume, contract: InputContract) -> npt.NDArray[np.float32]:
-    """A whole volume on the model's grid, (D, H, W) HU; for checks on small scans."""
-    return ModelGrid(volume.grid, contract.spacing_mm, contract.window_hu).resample(volume.hu)
 
 
 def _check_artifact(

@@ -124,7 +124,7 @@ def _steps(grid: Grid) -> list[int]:
     return [max(1, int(_ORGAN_STRIDE_MM / spacing)) for spacing in grid.upright_spacing_mm]
 
 
-def on_model_grid(part: Box, resampler: Resampler) -> Box:
+def box_on_model_grid(part: Box, resampler: Resampler) -> Box:
     """The part of the model's grid that covers a part of a scan.
 
     Args:

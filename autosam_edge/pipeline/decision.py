@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-FloatArray = npt.NDArray[np.float32]
+from autosam_edge.geometry import FloatArray
 
 
 class DecisionWeights:

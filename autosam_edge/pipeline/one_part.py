@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from autosam_edge.geometry import Box, Shape
-from autosam_edge.pipeline.restore import AxisMap
+from autosam_edge.geometry import Box, FloatArray, Shape
+from autosam_edge.pipeline.restore import AxisMaps
 from autosam_edge.warning_codes import PARTS_REMOVED
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from autosam_edge.scan_warning import ScanWarning
     from autosam_edge.volume import Label
 
-FloatArray = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.intp]
 
 
@@ -198,7 +197,7 @@ class OnePartFilter:
             self._runs.append(Runs(runs.row + self._rows * self._shape[1], runs.start, runs.stop, runs.value))
         self._rows += len(winner)
 
-    def clean(self, labels: npt.NDArray[np.uint8], maps: tuple[AxisMap, AxisMap, AxisMap]) -> dict[int, int]:
+    def clean(self, labels: npt.NDArray[np.uint8], maps: AxisMaps) -> dict[int, int]:
         """Set the voxels of all but one part of each organ to background.
 
         Args:
@@ -226,12 +225,7 @@ class OnePartFilter:
         return removed
 
     def _erase(
-        self,
-        labels: npt.NDArray[np.uint8],
-        maps: tuple[AxisMap, AxisMap, AxisMap],
-        value: int,
-        gone: Runs,
-        kept: Runs,
+        self, labels: npt.NDArray[np.uint8], maps: AxisMaps, value: int, gone: Runs, kept: Runs
     ) -> int:
         """Clear the voxels of an organ whose cell has a corner in a removed part and none in the kept part.
 

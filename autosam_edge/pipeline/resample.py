@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
-from autosam_edge.geometry import MAX_SKEW_DEG, FloatMatrix, Grid, Shape
-
-FloatArray = npt.NDArray[np.float32]
+from autosam_edge.geometry import MAX_SKEW_DEG, FloatArray, FloatMatrix, Grid, Shape
 
 
 def sample_positions(side: float, spacing_mm: float, target_mm: float) -> npt.NDArray[np.float64]:
@@ -161,6 +158,19 @@ class Resampler:
         )
         object.__setattr__(self, "_taps", taps)
 
+    @classmethod
+    def of_scan(
+        cls, grid: Grid, spacing_mm: tuple[float, float, float], window_hu: tuple[float, float]
+    ) -> Resampler:
+        """The resampler of a scan in any orientation; it takes the scan's canonical view.
+
+        Args:
+            grid: Grid of the scan.
+            spacing_mm: Spacing of the model along (D, H, W), mm.
+            window_hu: Window (low, high), HU.
+        """
+        return cls(grid.orientation.canonical_grid(grid), spacing_mm, window_hu)
+
     @property
     def _far_ends(self) -> tuple[float, float]:
         """Slices by which the last voxel along (H, W) lies farther along D than the first."""
@@ -186,6 +196,10 @@ class Resampler:
         """Shape of the model's grid."""
         d, h, w = (len(p) for p in self.positions)
         return d, h, w
+
+    def whole(self, hu: npt.NDArray[np.generic]) -> FloatArray:
+        """All rows, see :meth:`rows`."""
+        return self.rows(hu, 0, self.shape[0])
 
     def rows(
         self,
@@ -247,34 +261,3 @@ class Resampler:
             total[rows] += weights
         out /= total
         return out
-
-
-@dataclass(frozen=True, eq=False)
-class ModelGrid:
-    """The model's grid over a scan: orientation and resampling.
-
-    Args:
-        grid: Grid of the scan, any orientation.
-        spacing_mm: Spacing of the model along (D, H, W), mm.
-        window_hu: Window (low, high), HU.
-    """
-
-    grid: Grid
-    spacing_mm: tuple[float, float, float]
-    window_hu: tuple[float, float]
-
-    @cached_property
-    def resampler(self) -> Resampler:
-        """From the canonical grid to the model's."""
-        return Resampler(self.grid.orientation.canonical_grid(self.grid), self.spacing_mm, self.window_hu)
-
-    def resample(self, array: npt.NDArray[np.generic]) -> FloatArray:
-        """A whole array on the model's grid.
-
-        Args:
-            array: (D, H, W) HU on the scan's grid.
-
-        Returns:
-            (D', H', W') float32 in canonical orientation, HU within the window.
-        """
-        return self.resampler.rows(self.grid.orientation.to_canonical(array), 0, self.resampler.shape[0])

@@ -19,9 +19,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from autosam_edge.geometry import Box, FloatArray
 from autosam_edge.pipeline.resample import Resampler
-
-FloatArray = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,6 +107,10 @@ class AxisMap:
         return int(high - low) + 3
 
 
+AxisMaps = tuple[AxisMap, AxisMap, AxisMap]
+"""The maps along (D, H, W)."""
+
+
 class Restorer:
     """Converts finished rows of probabilities into label slices of the canonical input grid.
 
@@ -121,11 +124,7 @@ class Restorer:
     """
 
     def __init__(
-        self,
-        maps: tuple[AxisMap, AxisMap, AxisMap],
-        labels: npt.NDArray[np.uint8],
-        *,
-        smallest_winner: float = 0.0,
+        self, maps: AxisMaps, labels: npt.NDArray[np.uint8], *, smallest_winner: float = 0.0
     ) -> None:
         self._depth, self._height, self._width = maps
         self._labels = labels
@@ -217,7 +216,7 @@ def _rows_at(rows: FloatArray, index: npt.NDArray[np.intp]) -> FloatArray:
     return taken
 
 
-def axis_maps(resampler: Resampler, box: tuple[slice, slice, slice]) -> tuple[AxisMap, AxisMap, AxisMap]:
+def axis_maps(resampler: Resampler, box: Box) -> AxisMaps:
     """Make the three maps of a :class:`Restorer`.
 
     Args:

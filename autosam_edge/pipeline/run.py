@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from autosam_edge.ct_grid import array_warnings, short_warnings
-from autosam_edge.pipeline.body_box import body_box, common, on_model_grid, organs_reach, with_free_room
+from autosam_edge.pipeline.body_box import body_box, box_on_model_grid, common, organs_reach, with_free_room
 from autosam_edge.pipeline.decision import DecisionWeights
 from autosam_edge.pipeline.one_part import OnePartFilter, removal_warnings
-from autosam_edge.pipeline.resample import ModelGrid
+from autosam_edge.pipeline.resample import Resampler
 from autosam_edge.pipeline.restore import Restorer, axis_maps
-from autosam_edge.pipeline.slab import ROWS_AT_ONCE, FloatArray, Slab
+from autosam_edge.pipeline.slab import ROWS_AT_ONCE, Slab
 from autosam_edge.pipeline.tiles import TilePlan
 from autosam_edge.plausibility.check import RunCheck
 from autosam_edge.system.memory import MemoryBudget, resident_mb
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from autosam_edge.geometry import Box
+    from autosam_edge.geometry import Box, FloatArray
     from autosam_edge.model import Model
     from autosam_edge.scan_warning import ScanWarning
 
@@ -86,15 +86,15 @@ class TileRun:
         self._timings_s = dict.fromkeys(
             ("resample", "network", "blend", "restore", "one_part", "plausibility"), 0.0
         )
-        self._grid = ModelGrid(volume.grid, model.input.spacing_mm, model.input.window_hu)
+        self._resampler = Resampler.of_scan(volume.grid, model.input.spacing_mm, model.input.window_hu)
         self._hu = volume.grid.orientation.to_canonical(volume.hu)
-        self.model_shape = self._grid.resampler.shape
+        self.model_shape = self._resampler.shape
         with self._timed("resample"):
-            self._body = self.box = body_box(self._hu, self._grid.resampler)
+            self._body = self.box = body_box(self._hu, self._resampler)
         if part is not None:
-            box = common(self._body, on_model_grid(part, self._grid.resampler))
+            box = common(self._body, box_on_model_grid(part, self._resampler))
             self.box = with_free_room(box, self._body, model.input)
-        self._maps = axis_maps(self._grid.resampler, self.box)
+        self._maps = axis_maps(self._resampler, self.box)
         d, h, w = (part.stop - part.start for part in self.box)
         self._tiles = TilePlan(
             (d, h, w), model.input.patch, model.input.overlap, model.input.rows_beyond_ends
@@ -190,7 +190,7 @@ class TileRun:
         )
         with self._timed("plausibility"):
             plausibility, expected_dice, found = check.finish(
-                self._hu, canonical, self._grid.resampler.grid, self._model.labels, warnings
+                self._hu, canonical, self._resampler.grid, self._model.labels, warnings
             )
         return Segmentation(
             labels,
@@ -232,7 +232,7 @@ class TileRun:
             high = reach.covered.stop - 1 if upright and part.stop < body.stop else far
             inner.append(slice(low, high))
         canonical = self._volume.grid.orientation.to_canonical(labels)
-        return organs_reach(canonical, self._grid.resampler.grid, (inner[0], inner[1], inner[2]))
+        return organs_reach(canonical, self._resampler.grid, (inner[0], inner[1], inner[2]))
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
@@ -269,7 +269,7 @@ class TileRun:
         rows = np.empty((last - first, *sides), dtype=np.float32)
 
         def resample(start: int, stop: int) -> None:
-            rows[start - first : stop - first] = self._grid.resampler.rows(
+            rows[start - first : stop - first] = self._resampler.rows(
                 self._hu, start, stop, plane=(height, width)
             )
 
@@ -282,7 +282,7 @@ class TileRun:
         image[:, lines, columns] = rows[wanted - first]
         return image
 
-    def _windows(self) -> Iterator[tuple[slice, slice, slice]]:
+    def _windows(self) -> Iterator[Box]:
         """Places in the slab of the tiles that start at its first row."""
         _, patch_h, patch_w = self._tiles.patch
         for h in self._tiles.starts[1]:

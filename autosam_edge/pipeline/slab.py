@@ -5,17 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from autosam_edge.error_codes import MODEL_SHAPE_WRONG, OUTPUT_NOT_FINITE
+from autosam_edge.geometry import Box, FloatArray
 from autosam_edge.pipeline.tiles import TilePlan, gaussian_weights
 from autosam_edge.system.thread_team import ThreadTeam
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-FloatArray = npt.NDArray[np.float32]
-Window = tuple[slice, slice, slice]
 
 # Finished rows are normalized in small blocks, so that they are never held twice.
 ROWS_AT_ONCE = 8
@@ -39,7 +36,7 @@ class Slab:
         self._sum = np.zeros((depth, classes, height, width), dtype=np.float32)
         self._weight = np.zeros((depth, height, width), dtype=np.float32)
 
-    def add(self, logits: FloatArray, window: Window) -> None:
+    def add(self, logits: FloatArray, window: Box) -> None:
         """Softmax, weigh and add a tile, plane by plane so that the work stays in the cache.
 
         Args:
@@ -70,7 +67,7 @@ class Slab:
 
         self._team.divide(add_planes, 0, self._tiles.patch[0])
 
-    def add_background(self, window: Window) -> None:
+    def add_background(self, window: Box) -> None:
         """Add a tile that is background for certain."""
         self._weight[window] += self._kernel
         self._sum[:, 0, window[1], window[2]] += self._kernel

@@ -10,13 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from autosam_edge.geometry import FloatArray
 from autosam_edge.scan_warning import ScanWarning
 from autosam_edge.volume import Label, in_sentence
 from autosam_edge.warning_codes import LOW_EXPECTED_DICE
-
-FloatArray = npt.NDArray[np.float32]
 
 # Voxels that are background with this probability or more count nowhere; they are nine of ten.
 _BACKGROUND = 0.99

@@ -11,7 +11,7 @@ from scipy.ndimage import gaussian_filter
 from autosam_edge.geometry import Grid
 from autosam_edge.measurements import dice
 from autosam_edge.model import Model
-from autosam_edge.pipeline.resample import ModelGrid
+from autosam_edge.pipeline.resample import Resampler
 from autosam_edge.plausibility.expected_dice import SoftDice, calibrate, near_organs
 from autosam_edge.session import Session
 from autosam_edge.volume import Volume
@@ -130,7 +130,7 @@ def _nearest(labels: Labels, positions: Sequence[FloatArray]) -> Labels:
 def _measure(session: Session, volume: Volume, truth: Labels, organs: dict[str, int]) -> Result:
     """Run one input: Dice and soft Dice of each organ found, and the log loss near organs, by temperature."""
     model, run = session.model, session.plan(volume)
-    resampler = ModelGrid(volume.grid, model.input.spacing_mm, model.input.window_hu).resampler
+    resampler = Resampler.of_scan(volume.grid, model.input.spacing_mm, model.input.window_hu)
     places = [place[part] for place, part in zip(resampler.positions, run.box, strict=True)]
     in_box = _nearest(truth, places).astype(np.float32)
     collectors = [SoftDice(model.class_weights, temperature) for temperature in TEMPERATURES]

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from autosam_edge.measurements import dice
-from autosam_edge.pipeline.resample import ModelGrid, Resampler
+from autosam_edge.pipeline.resample import Resampler
 from autosam_edge.pipeline.restore import Restorer, axis_maps
 from autosam_edge_benchmarks.result_header import Result, mean, new_result
 from autosam_edge_training.data import Prepared, Split, prepare_case
@@ -50,7 +50,7 @@ def measure_label_ceiling(data: Path, split: Split) -> Result:
         volume, labels, known = read_truth(entry, prepared)
         grid = volume.grid
         truth = grid.orientation.to_canonical(labels)
-        resampler = ModelGrid(grid, prepared.spacing_mm, (0.0, 1.0)).resampler
+        resampler = Resampler.of_scan(grid, prepared.spacing_mm, (0.0, 1.0))
         case = prepare_case(
             entry.name,
             volume.hu,

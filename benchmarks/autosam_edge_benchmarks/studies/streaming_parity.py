@@ -15,7 +15,7 @@ from monai.inferers.utils import sliding_window_inference
 
 from autosam_edge.bundle import Bundle
 from autosam_edge.pipeline.body_box import body_box
-from autosam_edge.pipeline.resample import ModelGrid
+from autosam_edge.pipeline.resample import Resampler
 from autosam_edge.pipeline.restore import axis_maps
 from autosam_edge.pipeline.tiles import TilePlan
 from autosam_edge.session import Session, open_session
@@ -33,9 +33,10 @@ def plain_labels(bundle: Bundle, volume: Volume) -> npt.NDArray[np.uint8]:
     """
     contract = bundle.manifest.input
     orientation = volume.grid.orientation
-    model_grid = ModelGrid(volume.grid, contract.spacing_mm, contract.window_hu)
-    box = body_box(orientation.to_canonical(volume.hu), model_grid.resampler)
-    hu = model_grid.resample(volume.hu)[box]
+    resampler = Resampler.of_scan(volume.grid, contract.spacing_mm, contract.window_hu)
+    scan = orientation.to_canonical(volume.hu)
+    box = body_box(scan, resampler)
+    hu = resampler.whole(scan)[box]
     tiles = TilePlan(hu.shape, contract.patch, contract.overlap, contract.rows_beyond_ends)
     before = tiles.pad_before[0]
     image = torch.from_numpy(hu[tiles.source_rows])[None, None]
@@ -55,7 +56,7 @@ def plain_labels(bundle: Bundle, volume: Volume) -> npt.NDArray[np.uint8]:
 
     labels = np.zeros(volume.shape, dtype=np.uint8)
     canonical = orientation.to_canonical(labels)
-    slices, lines, columns = axis_maps(model_grid.resampler, box)
+    slices, lines, columns = axis_maps(resampler, box)
     for index in range(slices.covered.stop - slices.covered.start):
         row, fraction = slices.cell(index)
         above = np.minimum(row + 1, probability.shape[1] - 1)

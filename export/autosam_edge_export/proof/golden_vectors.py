@@ -13,11 +13,10 @@ from autosam_edge.engines.engine import Engine
 from autosam_edge.engines.fake_engine import ThresholdEngine
 from autosam_edge.geometry import Orientation
 from autosam_edge.golden import GOLDEN
-from autosam_edge.golden_rules import decide, first_tile
 from autosam_edge.model import InputContract, Model
 from autosam_edge.phantom import make_phantom
+from autosam_edge.pipeline.single_steps import decide, first_tile, on_model_grid
 from autosam_edge.session import Session
-from autosam_edge.verify import on_model_grid
 
 _SEED = 1
 _STRIDE = 5  # odd, so that every tap of a transposed convolution by two is seen

@@ -19,7 +19,7 @@ from scipy.ndimage import find_objects
 
 from autosam_edge.formats.label_image import as_labels
 from autosam_edge.geometry import Box, Grid
-from autosam_edge.pipeline.resample import ModelGrid, Resampler, resampling_matrix
+from autosam_edge.pipeline.resample import Resampler, resampling_matrix
 from autosam_edge_training.choices import Targets
 from autosam_edge_training.strict import STRICT, checked_dataclass
 
@@ -221,15 +221,16 @@ def prepare_case(
     Raises:
         InputError: A label lies outside of the classes (AE-DATA-003).
     """
-    resampled = ModelGrid(grid, spacing_mm, intensity.window_hu).resample(hu)
+    to_canonical = grid.orientation.to_canonical
+    resampled = Resampler.of_scan(grid, spacing_mm, intensity.window_hu).whole(to_canonical(hu))
     np.rint(resampled, out=resampled)
     planes = classes
     if known is not None:
         unknown = labels == UNKNOWN
         labels = np.where(unknown, classes, as_labels(np.where(unknown, 0, labels), classes))
         planes = classes + 1
-    truth = grid.orientation.to_canonical(as_labels(labels, planes))
-    mask = ModelGrid(grid, spacing_mm, (0.0, 1.0)).resampler
+    truth = to_canonical(as_labels(labels, planes))
+    mask = Resampler.of_scan(grid, spacing_mm, (0.0, 1.0))
     target = (_occupancy if targets == "occupancy" else _fullest)(truth, mask, planes)
     everywhere = None if known is None else frozenset(known)
     return Case(name, resampled.astype(np.int16), target, classes, intensity, everywhere)

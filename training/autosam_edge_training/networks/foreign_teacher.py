@@ -24,7 +24,7 @@ import numpy.typing as npt
 from autosam_edge.formats.label_image import as_labels, require_same_grid
 from autosam_edge.formats.nifti import read_array
 from autosam_edge.geometry import Grid
-from autosam_edge.pipeline.resample import ModelGrid
+from autosam_edge.pipeline.resample import Resampler
 from autosam_edge_training.data import Entry, Prepared, SoftLabels
 from autosam_edge_training.error_codes import FOREIGN_TEACHER_INVALID
 from autosam_edge_training.networks.foreign_files import class_names, distinct_names, mask_files, source_of
@@ -71,7 +71,7 @@ def cache_foreign_teacher(
 def _on_model_grid(entry: Entry, path: Path, names: dict[str, int], prepared: Prepared) -> Share:
     """Probabilities (C, D, H, W) on the model's grid."""
     scan_grid = read_array(entry.image)[1]
-    to_model = ModelGrid(scan_grid, prepared.spacing_mm, (0.0, 1.0))
+    to_model = Resampler.of_scan(scan_grid, prepared.spacing_mm, (0.0, 1.0))
     case = prepared.case(entry.name)
     result = np.zeros((prepared.classes, *case.shape), dtype=np.float32)
     known = set()
@@ -79,7 +79,7 @@ def _on_model_grid(entry: Entry, path: Path, names: dict[str, int], prepared: Pr
         if name in prepared.labels[1:]:
             value = prepared.labels.index(name)
             canonical = scan_grid.orientation.to_canonical(share)
-            result[value] = to_model.resampler.rows(canonical, 0, case.shape[0])
+            result[value] = to_model.whole(canonical)
             known.add(value)
     if not known:
         raise FOREIGN_TEACHER_INVALID(f"{path.name} and {prepared.dataset} have no organ in common.")
