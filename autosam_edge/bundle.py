@@ -245,7 +245,6 @@ class Bundle:
             LZMAError,
             zlib.error,
             zipfile.BadZipFile,
-            NotImplementedError,
             RuntimeError,
         ) as error:
             raise BUNDLE_INCOMPLETE(

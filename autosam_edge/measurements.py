@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from autosam_edge.plausibility.evidence import on_faces
 from autosam_edge.volume import require_same_grid
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def organ_statistics(volume: Volume, segmentation: Segmentation) -> tuple[OrganS
     """
     require_same_grid(volume, segmentation)
     voxels, mean, m2 = _moments(volume.hu, segmentation.labels)
-    border = _border_values(segmentation.labels)
+    border = set().union(*on_faces(segmentation.labels).values())
     organs = []
     for label in segmentation.table:
         count = int(voxels[label.value])
@@ -120,9 +121,3 @@ def _moments(
         mean += np.where(here, delta * share, 0.0)
         voxels = total
     return voxels, mean, m2
-
-
-def _border_values(labels: npt.NDArray[np.uint8]) -> set[int]:
-    """Label values on the six faces of a (D, H, W) array."""
-    faces = (labels[0], labels[-1], labels[:, 0], labels[:, -1], labels[:, :, 0], labels[:, :, -1])
-    return {int(value) for face in faces for value in np.unique(face)} - {0}

@@ -5,7 +5,8 @@ Needs the extra ``[sign]``. The signature is the 64 bytes that OpenSSL writes an
 
 from __future__ import annotations
 
-from pathlib import Path
+from functools import partial
+from typing import TYPE_CHECKING
 
 from autosam_edge.error_codes import EXTRA_MISSING, KEY_INVALID, SIGNATURE_INVALID
 
@@ -17,6 +18,10 @@ except ModuleNotFoundError as error:
     raise EXTRA_MISSING(
         "a signature needs cryptography, which is not installed.", remedy="pip install 'autosam-edge[sign]'"
     ) from error
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
 
 _MAX_KEY_BYTES = 16_384
 
@@ -34,13 +39,10 @@ def sign(manifest: bytes, key: Path) -> bytes:
     Raises:
         BundleError: The file holds no such key (AE-BUNDLE-009).
     """
-    try:
-        loaded = load_pem_private_key(_read(key), password=None)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:  # TypeError: it has a password
-        raise _no_key(key, "private") from error
-    if not isinstance(loaded, Ed25519PrivateKey):
+    private = _loaded(key, partial(load_pem_private_key, password=None))
+    if not isinstance(private, Ed25519PrivateKey):
         raise _no_key(key, "private")
-    return loaded.sign(manifest)
+    return private.sign(manifest)
 
 
 def require_signed(manifest: bytes, signature: bytes | None, key: Path) -> None:
@@ -55,28 +57,28 @@ def require_signed(manifest: bytes, signature: bytes | None, key: Path) -> None:
         BundleError: The file holds no such key (AE-BUNDLE-009), or the signature is missing or of another
             manifest or key (AE-BUNDLE-008).
     """
-    try:
-        loaded = load_pem_public_key(_read(key))
-    except (ValueError, UnsupportedAlgorithm) as error:
-        raise _no_key(key, "public") from error
-    if not isinstance(loaded, Ed25519PublicKey):
+    public = _loaded(key, load_pem_public_key)
+    if not isinstance(public, Ed25519PublicKey):
         raise _no_key(key, "public")
     if signature is None:
         raise SIGNATURE_INVALID("the bundle is not signed.")
     try:
-        loaded.verify(signature, manifest)
+        public.verify(signature, manifest)
     except InvalidSignature as error:
         raise SIGNATURE_INVALID(
             f"the bundle's signature does not fit its manifest and {key.name}."
         ) from error
 
 
-def _read(key: Path) -> bytes:
+def _loaded(key: Path, load: Callable[[bytes], object]) -> object:
+    """What a PEM file holds; None if it is no key, or one that needs a password."""
     try:
         with key.open("rb") as file:
-            return file.read(_MAX_KEY_BYTES)
+            return load(file.read(_MAX_KEY_BYTES))
     except OSError as error:
         raise KEY_INVALID(f"{key.name} cannot be read ({type(error).__name__}).") from error
+    except (ValueError, TypeError, UnsupportedAlgorithm):  # TypeError: it has a password
+        return None
 
 
 def _no_key(key: Path, kind: str) -> Exception:

@@ -75,7 +75,6 @@ def run_in_child(arguments: list[str], data: bytes) -> bytes:  # noqa: ARG001  t
     bundle = Bundle(Path(path))
     if bundle.manifest_sha256 != manifest_sha256:
         raise BUNDLE_ALTERED("the bundle changed while it was opened.")
-    artifact = next(artifact for artifact in bundle.manifest.artifacts if artifact.name == name)
     air = np.full(bundle.manifest.input.patch, bundle.manifest.input.window_hu[0], dtype=np.float32)
-    _load(bundle, artifact, 1).run(air)
+    _load(bundle, bundle.manifest.artifact(name), 1).run(air)
     return b""

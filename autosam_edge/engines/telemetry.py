@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 VARIABLE = "ORT_DISABLE_TELEMETRY"
 """Variable of the environment that turns the reporting of ONNX Runtime off, for programs in general."""
 
+_REPORTER = "openvino_telemetry"  # the package through which OpenVINO reports
+_IN_TIME = {"onnxruntime": f"set {VARIABLE}=1", "openvino": "import autosam_edge.engines.openvino_engine"}
+
 SET_BEFORE = bool(os.environ.get(VARIABLE))
 """Whether the environment turned the reporting of ONNX Runtime off before this package did."""
 
@@ -22,7 +25,7 @@ def is_off(package: str) -> bool | None:
     """Whether an engine's package, once imported here, reports nothing; None for one that never reports."""
     if package == "onnxruntime":
         return bool(os.environ.get(VARIABLE))
-    return sys.modules.get("openvino_telemetry") is None if package == "openvino" else None
+    return sys.modules.get(_REPORTER) is None if package == "openvino" else None
 
 
 def set_variables() -> None:
@@ -31,7 +34,7 @@ def set_variables() -> None:
     The command line calls it first, since packages such as MONAI and ExecuTorch import them too.
     """
     os.environ[VARIABLE] = "1"
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # None makes an import fail
+    sys.modules.setdefault(_REPORTER, None)  # type: ignore[arg-type]  # None makes an import fail
 
 
 @contextmanager
@@ -47,33 +50,25 @@ def telemetry_off(package: str) -> Iterator[None]:
             turned off.
     """
     imported_before = package in sys.modules
+    if imported_before and not is_off(package):
+        warnings.warn(
+            f"{package} was imported with its telemetry on before autosam_edge could turn it off: "
+            f"it may contact its vendor. To prevent this, {_IN_TIME[package]} before {package} is imported.",
+            RuntimeWarning,
+            stacklevel=3,
+        )
     if package == "onnxruntime":
-        if imported_before and not os.environ.get(VARIABLE):
-            _warn(package, f"set {VARIABLE}=1 before")
         os.environ[VARIABLE] = "1"
+    if package == "onnxruntime" or imported_before:
         yield
         return
-    if imported_before:
-        if sys.modules.get("openvino_telemetry") is not None:
-            _warn(package, "import autosam_edge.engines.openvino_engine before")
-        yield
-        return
-    blocked = "openvino_telemetry" in sys.modules
-    reporter = sys.modules.get("openvino_telemetry")
-    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # None makes an import fail
+    absent = object()
+    before = sys.modules.get(_REPORTER, absent)
+    sys.modules[_REPORTER] = None  # type: ignore[assignment]  # None makes an import fail
     try:
         yield
     finally:
-        if blocked:
-            sys.modules["openvino_telemetry"] = reporter  # type: ignore[assignment]
+        if before is absent:
+            del sys.modules[_REPORTER]
         else:
-            del sys.modules["openvino_telemetry"]
-
-
-def _warn(package: str, instead: str) -> None:
-    warnings.warn(
-        f"{package} was imported with its telemetry on before autosam_edge could turn it off: "
-        f"it may contact its vendor. To prevent this, {instead} {package} is imported.",
-        RuntimeWarning,
-        stacklevel=4,
-    )
+            sys.modules[_REPORTER] = before  # type: ignore[assignment]

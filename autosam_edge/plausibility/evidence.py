@@ -152,7 +152,7 @@ class EvidenceCollector:
             float(self._sums.sum()) / voxels if voxels else None,
             self._others / voxels if voxels else None,
             float(np.count_nonzero(np.less(values, BELOW_FAT_HU))) / values.size,
-            _organs(values, labels[every], table, grid, every, _reached(labels), confidences),
+            _organs(values, labels[every], table, grid, every, on_faces(labels), confidences),
         )
 
 
@@ -203,8 +203,8 @@ def _organs(
     return organs
 
 
-def _reached(labels: npt.NDArray[np.uint8]) -> dict[Face, set[int]]:
-    """Label values on each face of a canonical (D, H, W) array."""
+def on_faces(labels: npt.NDArray[np.uint8]) -> dict[Face, set[int]]:
+    """Values on each face of a (D, H, W) array; the faces have their names in canonical orientation."""
     faces = (labels[0], labels[-1], labels[:, 0], labels[:, -1], labels[:, :, 0], labels[:, :, -1])
     return {
         name: set(np.flatnonzero(np.bincount(face.ravel(), minlength=256)).tolist())

@@ -59,7 +59,7 @@ def run_tiles(bundle: Bundle, name: str, threads: int, samples: int, seconds: fl
         samples: Least number of timed tiles.
         seconds: Least time of all timed tiles, s.
     """
-    artifact = next(artifact for artifact in bundle.manifest.artifacts if artifact.name == name)
+    artifact = bundle.manifest.artifact(name)
     tile = read_golden_tile(bundle).hu
     engine_class(artifact.target)
 

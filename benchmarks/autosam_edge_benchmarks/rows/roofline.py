@@ -210,7 +210,7 @@ def _best_s(run: Callable[[], object]) -> float:
 
 def main(bundle: Bundle, name: str, threads: int, scan: str) -> Roofline:
     """Compare one artifact; OpenVINO and ONNX Runtime tell the time of their operators, others do not."""
-    artifact = next(artifact for artifact in bundle.manifest.artifacts if artifact.name == name)
+    artifact = bundle.manifest.artifact(name)
     files, tile = bundle.read_artifact(artifact.path), read_golden_tile(bundle).hu
     engine = make_engine(artifact.target, files, sha256="", precision=artifact.precision, threads=threads)
     tile_ms = time_in_turns({"tile": lambda: engine.run(tile)}, _TILES).median_ms("tile")

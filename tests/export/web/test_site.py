@@ -219,7 +219,7 @@ import sys
 sys.path.insert(0, sys.argv[1])
 for name in ("resource", "lzma", "_lzma", "fcntl"):
     sys.modules[name] = None
-import autosam_edge.browser, autosam_edge.dicom.segmentation
+import autosam_edge.browser.worker, autosam_edge.dicom.segmentation
 import autosam_edge.system.file_lock, autosam_edge.system.memory
 import autosam_edge.formats.zip_archive, highdicom, PIL
 from autosam_edge.system.platform import can_draw

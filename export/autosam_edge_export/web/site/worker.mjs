@@ -90,7 +90,7 @@ const METHODS = {
     const extractDir = python.runPython('import sysconfig; sysconfig.get_path("purelib")');
     for (const [path, bytes] of await packages) python.unpackArchive(bytes, path.endsWith('.whl') ? 'wheel' : 'zip', { extractDir });
     for (const [name, bytes] of await model) put(name, bytes);
-    worker = python.runPython(`from autosam_edge.browser import Worker; Worker("${MODEL}")`);
+    worker = python.runPython(`from autosam_edge.browser.worker import Worker; Worker("${MODEL}")`);
     lap('packages');
     stage('model');
     const refused = await choose(provider, threads, () => {

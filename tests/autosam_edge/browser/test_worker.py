@@ -12,9 +12,9 @@ import pydicom
 import pytest
 from autosam_edge_test_ct import lenient_writing  # noqa: F401  used by every test
 
-from autosam_edge.browser import Worker
-from autosam_edge.browser_answers import organs_for_page
-from autosam_edge.browser_view import lay_out_view
+from autosam_edge.browser.answers import organs_for_page
+from autosam_edge.browser.view import lay_out_view
+from autosam_edge.browser.worker import Worker
 from autosam_edge.bundle import default_bundle_path, open_bundle
 from autosam_edge.engines.fake_engine import ThresholdEngine
 from autosam_edge.formats import nifti

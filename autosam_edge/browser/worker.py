@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from autosam_edge.browser_answers import answered, answered_later, organs_for_page
-from autosam_edge.browser_view import MOST_VOXELS, lay_out, lay_out_view
+from autosam_edge.browser.answers import answered, answered_later, organs_for_page
+from autosam_edge.browser.view import MOST_VOXELS, lay_out, lay_out_view
 from autosam_edge.bundle import Bundle, open_bundle
 from autosam_edge.dicom.find import find_dicom_files, walk
 from autosam_edge.dicom.header import silenced
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from autosam_edge.manifest import Artifact
     from autosam_edge.volume import Segmentation, Volume
 
     Report = Callable[[str, int, int], bool]
@@ -69,7 +68,7 @@ class Worker:
 
     Attributes:
         arrays: What the page takes after a run, as contiguous arrays: ``labels``, and those of
-            :func:`~autosam_edge.browser_view.lay_out_view`.
+            :func:`~autosam_edge.browser.view.lay_out_view`.
     """
 
     def __init__(self, bundle: str) -> None:
@@ -101,7 +100,7 @@ class Worker:
         Args:
             name: ``target/precision``.
         """
-        artifact = self._artifact(name)
+        artifact = self._bundle.manifest.artifact(name)
         check_model_file("ONNX", self._bundle.read_artifact(artifact.path))
         sha256 = self._bundle.manifest.sha256_of(artifact.path)
         return {"path": artifact.path, "precision": artifact.precision, "sha256": sha256}
@@ -217,9 +216,6 @@ class Worker:
         """Let go of the scan."""
         self.arrays.clear()
 
-    def _artifact(self, name: str) -> Artifact:
-        return next(a for a in self._bundle.manifest.artifacts if a.name == name)
-
     async def _check_tile(self, name: str, title: str, engine: AwaitedEngine) -> Check:
         golden = read_golden_tile(self._bundle)
         logits = self._room_for_logits()
@@ -227,7 +223,7 @@ class Worker:
         await _run(engine, np.ascontiguousarray(golden.hu), logits)
         seconds = time.perf_counter() - started
         allowed = read_parity(self._bundle)[1][name]
-        check = check_tile(self._artifact(name), golden, logits, allowed)
+        check = check_tile(self._bundle.manifest.artifact(name), golden, logits, allowed)
         figures = {key: value if np.isfinite(value) else -1.0 for key, value in check.figures.items()}
         return Check(
             f"{name} with {title}", check.verdict, check.detail, {**figures, "tile_ms": seconds * 1e3}

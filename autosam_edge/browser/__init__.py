@@ -1,0 +1,1 @@
+"""The web worker: what Python does in a page of the browser."""
