@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,10 +18,14 @@ from typing import Any
 import pytest
 
 from autosam_edge.dicom.read import read_dicom
+from autosam_edge.engines.fake_engine import ThresholdEngine
 from autosam_edge.errors import AutosamEdgeError, ErrorCode, InputError
+from autosam_edge.geometry import Orientation
 from autosam_edge.labels import BTCV_LABELS
 from autosam_edge.manifest import SCHEMA_VERSION
 from autosam_edge.model import InputContract, Model
+from autosam_edge.phantom import make_phantom
+from autosam_edge.phantom.series import write_dicom_series
 from autosam_edge.plausibility.thresholds import Limit, Measured, SignLimits, Threshold, Thresholds
 from autosam_edge.volume import RESEARCH_USE
 
@@ -31,6 +37,13 @@ PLACES_HERE = (
     str(Path.home()),
     "site-packages",
 )  # what no exported file may name
+
+ORIENTATIONS = [
+    Orientation((p[0], p[1], p[2]), (f[0], f[1], f[2]))
+    for p in itertools.permutations(range(3))
+    for f in itertools.product((False, True), repeat=3)
+]
+"""All 48 orders of an array; the first is the canonical one."""
 
 NOT_MEASURED = (Measured(1, *5 * (0.0,)),) * 2
 LIMITS = Thresholds(
@@ -118,6 +131,35 @@ def write_bundle(folder, contents: Mapping[str, bytes] = MODEL, **changes):
         (folder / name).write_bytes(content)
     (folder / "manifest.json").write_text(json.dumps(manifest_dict(**{"files": hashes(contents), **changes})))
     return folder
+
+
+def zipped(folder: Path, path: Path, method: int = zipfile.ZIP_STORED) -> Path:
+    """Pack the files of a folder; their names begin in it."""
+    with zipfile.ZipFile(path, "w", method) as archive:
+        for file in sorted(folder.rglob("*")):
+            if file.is_file():
+                archive.write(file, file.relative_to(folder).as_posix())
+    return path
+
+
+def write_small_series(folder: Path) -> list[Path]:
+    """Write a DICOM series of six slices of 8 x 8 pixels; the files in their order."""
+    return write_dicom_series(
+        make_phantom(1, spacing_mm=(8.0, 8.0, 8.0), shape=(6, 8, 8)).volume, folder, seed=1
+    )
+
+
+class RecordingEngine(ThresholdEngine):
+    """A formula of the HU that keeps the tiles it was asked for."""
+
+    def __init__(self, centers_hu: tuple[float, ...]) -> None:
+        super().__init__(centers_hu)
+        self.tiles: list[Any] = []
+
+    def run(self, tile: Any) -> Any:
+        """See ``ThresholdEngine``."""
+        self.tiles.append(tile.copy())
+        return super().run(tile)
 
 
 def refusal(root: Path, **options: Any) -> InputError:

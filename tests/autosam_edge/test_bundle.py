@@ -9,7 +9,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from autosam_edge_test_support import MODEL, artifact_dict, hashes, manifest_dict, write_bundle
+from autosam_edge_test_support import MODEL, artifact_dict, hashes, manifest_dict, write_bundle, zipped
 
 from autosam_edge.bundle import STUDENT_FILE, Bundle, open_bundle, read_files
 from autosam_edge.errors import BundleError
@@ -23,14 +23,6 @@ FOLDERS = {
     f"{PACKAGE}2/Manifest.json": b"another",  # its name begins like the package's
 }
 ARTIFACTS = [artifact_dict(), artifact_dict("coreml/fp16", path=PACKAGE)]
-
-
-def zipped(folder, path):
-    with zipfile.ZipFile(path, "w") as archive:
-        for file in folder.rglob("*"):
-            if file.is_file():
-                archive.write(file, file.relative_to(folder).as_posix())
-    return path
 
 
 def test_a_folder_and_a_zip_read_the_same(bundle_folder, tmp_path):
@@ -48,11 +40,7 @@ def test_a_damaged_zip_is_no_complete_bundle(bundle_folder, tmp_path, method):
     Never an error of zlib's or lzma's.
     """
     (bundle_folder / "onnx" / "fp32.onnx").write_bytes(b"not a model" * 100)
-    archive = tmp_path / "z.edge"
-    with zipfile.ZipFile(archive, "w", method) as file:
-        for member in bundle_folder.rglob("*"):
-            if member.is_file():
-                file.write(member, member.relative_to(bundle_folder).as_posix())
+    archive = zipped(bundle_folder, tmp_path / "z.edge", method)
     content = archive.read_bytes()
     for place in range(0, len(content), 7):
         archive.write_bytes(content[:place] + bytes([content[place] ^ 0xFF]) + content[place + 1 :])

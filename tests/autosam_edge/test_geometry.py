@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 import pytest
+from autosam_edge_test_support import ORIENTATIONS
 from hypothesis import given
 from hypothesis import strategies as st
 
 from autosam_edge.geometry import Grid, Orientation
-
-ORIENTATIONS = [
-    Orientation((p[0], p[1], p[2]), (f[0], f[1], f[2]))
-    for p in itertools.permutations(range(3))
-    for f in itertools.product((False, True), repeat=3)
-]
-
 
 GRID = Grid.axis_aligned((4, 5, 6), (3.0, 1.0, 0.5), origin_mm=(-100.0, 20.0, 5.0))
 

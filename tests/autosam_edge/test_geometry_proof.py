@@ -5,7 +5,6 @@ NIfTI is read with nibabel and DICOM with pydicom, so no geometry of the package
 
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
 
 import nibabel as nib
@@ -14,7 +13,7 @@ import numpy.typing as npt
 import pydicom
 import pytest
 from autosam_edge_test_hazards import hazard
-from autosam_edge_test_support import make_model
+from autosam_edge_test_support import ORIENTATIONS, make_model
 from autosam_edge_test_tilt import tilt_gantry
 
 from autosam_edge.dicom.labelmap import write_dicom_labelmap
@@ -53,12 +52,7 @@ ROUND: Extent = (72.0, 72.0, 72.0)
 FINE_MM = (2.0, 0.9, 0.5)
 COARSE_MM = (2.5, 1.8, 1.0)
 
-UPRIGHT = Orientation((0, 1, 2), (False, False, False))
-ALL_48 = [
-    Orientation((p[0], p[1], p[2]), (f[0], f[1], f[2]))
-    for p in itertools.permutations(range(3))
-    for f in itertools.product((False, True), repeat=3)
-]
+UPRIGHT = ORIENTATIONS[0]
 
 
 def rotation(degrees: tuple[float, float, float]) -> npt.NDArray[np.float64]:
@@ -187,7 +181,7 @@ def prove(grid: Grid, folder: Path) -> None:
     "the scan lies in any of 48 orientations, oblique or tilted",
     "organs lie at the same place in NIfTI, DICOM SEG and LABELMAP, to 0.1 mm",
 )
-@pytest.mark.parametrize("orientation", ALL_48)
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
 def test_48_orientations_agree(orientation: Orientation, tmp_path: Path) -> None:
     """Every order and direction of the axes, with pixels that are not square."""
     prove(scan_grid(orientation=orientation, extent_mm=SMALL, spacing_mm=COARSE_MM), tmp_path)

@@ -8,7 +8,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from autosam_edge_test_support import run_python
+from autosam_edge_test_support import run_python, write_small_series
 from typer.testing import CliRunner
 
 import autosam_edge
@@ -17,8 +17,6 @@ from autosam_edge.bundle import Bundle, bundles_of_package
 from autosam_edge.cli import app
 from autosam_edge.cli.extras import PAPER
 from autosam_edge.errors import MissingExtraError
-from autosam_edge.phantom import make_phantom
-from autosam_edge.phantom.series import write_dicom_series
 
 ROOT = Path(__file__).parents[2]
 FORBIDDEN = (
@@ -58,10 +56,7 @@ def test_leaves_are_loaded_when_they_are_used():
 
 def test_the_checks_before_the_inference_load_no_highdicom(tmp_path):
     """Its modules would take memory while the network runs."""
-    (tmp_path / "scan").mkdir()
-    write_dicom_series(
-        make_phantom(1, spacing_mm=(8.0, 8.0, 8.0), shape=(6, 8, 8)).volume, tmp_path / "scan", seed=1
-    )
+    write_small_series(tmp_path / "scan")
     code = (
         "import sys, autosam_edge; from autosam_edge.write_results import check_writable; "
         "source = autosam_edge.read('scan').source; "

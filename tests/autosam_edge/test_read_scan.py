@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from autosam_edge_test_ct import lenient_writing  # noqa: F401  used by every test
 from autosam_edge_test_hazards import hazard
+from autosam_edge_test_support import zipped
 
 from autosam_edge.dicom.source import check_unchanged, read_headers
 from autosam_edge.error_codes import BUDGET_TOO_SMALL, INPUT_KIND_UNKNOWN, PATH_MISSING
@@ -37,14 +38,6 @@ def refusal(path: Path, **options: Any) -> InputError:
     return caught.value
 
 
-def pack(folder: Path, target: Path) -> Path:
-    """Zip a folder."""
-    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as bundle:
-        for path in sorted(folder.rglob("*")):
-            bundle.write(path, path.relative_to(folder).as_posix())
-    return target
-
-
 @pytest.fixture
 def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder in which temporary folders are made."""
@@ -59,7 +52,7 @@ def test_every_kind_gives_the_same_volume(ct: Any, tmp_path: Path) -> None:
     ct.write()
     expected = read(ct.path)
     enhanced = ct.save(ct.enhanced([0, 1, 2, 3, 4]), "../one_file")
-    zipped = pack(ct.path, tmp_path / "zipped")
+    packed = zipped(ct.path, tmp_path / "zipped", zipfile.ZIP_DEFLATED)
     ras = np.diag([-1.0, -1.0, 1.0, 1.0]) @ expected.grid.affine[:, [2, 1, 0, 3]]
     nib.save(nib.Nifti1Image(expected.hu.T, ras), tmp_path / "a.nii.gz")
     (tmp_path / "a.nii.gz").rename(tmp_path / "compressed")
@@ -81,7 +74,7 @@ def test_every_kind_gives_the_same_volume(ct: Any, tmp_path: Path) -> None:
     text = "".join(f"{name} = {value}\n" for name, value in fields.items())
     (tmp_path / "m").write_bytes(text.encode() + expected.hu.tobytes())
     names = ("n.nrrd", "compressed", "plain", "m")
-    for path in (str(ct.path), enhanced, zipped, *(tmp_path / name for name in names)):
+    for path in (str(ct.path), enhanced, packed, *(tmp_path / name for name in names)):
         volume = read(path)
         np.testing.assert_array_equal(volume.hu, expected.hu)
         assert volume.grid.same_as(expected.grid)
@@ -211,7 +204,7 @@ def test_single_slice_is_refused(ct: Any) -> None:
 def test_a_zipped_series_can_be_read_again_for_its_headers(ct: Any, tmp_path: Path, scratch: Path) -> None:
     """DICOM SEG needs them after the inference; nothing was unpacked."""
     ct.write()
-    source = read(pack(ct.path, tmp_path / "scan.zip")).source
+    source = read(zipped(ct.path, tmp_path / "scan.zip")).source
     assert len(read_headers(source.files)) == 5
     check_unchanged(source)
     assert list(scratch.iterdir()) == []
@@ -224,7 +217,7 @@ def test_a_relative_path_is_kept_as_it_was_meant(
 ) -> None:
     """Results refer to the same files, and none may go into the input folder."""
     ct.write()
-    pack(ct.path, tmp_path / "scan.zip")
+    zipped(ct.path, tmp_path / "scan.zip")
     nrrd.write(str(tmp_path / "v.nrrd"), np.zeros((3, 4, 5), np.int16) - 1000, SPACE)
     monkeypatch.chdir(tmp_path)
     given = {"folder": os.path.relpath(ct.path), "zip": "scan.zip", "nrrd": "v.nrrd"}[kind]

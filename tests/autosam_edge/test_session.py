@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from autosam_edge_test_hazards import hazard
-from autosam_edge_test_support import NEVER_EXECUTED, artifact_dict, make_model, write_bundle
+from autosam_edge_test_support import NEVER_EXECUTED, RecordingEngine, artifact_dict, make_model, write_bundle
 
 from autosam_edge.engines.engine import Engine
 from autosam_edge.engines.fake_engine import ThresholdEngine
@@ -47,6 +47,11 @@ def block_volume(shape=(40, 50, 60), spacing=(3.0, 3.0, 3.0), orientation=None):
     return Volume(np.ascontiguousarray(orientation.from_canonical(hu)), orientation.input_grid(grid))
 
 
+def block_labels(volume):
+    """Labels of a :func:`block_volume` at the model's own spacing."""
+    return np.where(volume.hu == 200, 2, np.where(volume.hu == 40, 1, 0))
+
+
 def segment(model, volume, engine=None):
     return Session(model, engine or ThresholdEngine(CENTERS)).segment(volume)
 
@@ -58,10 +63,7 @@ def test_labels_on_the_models_grid_are_the_threshold(model):
     """
     volume = block_volume()
     result = segment(model, volume)
-    expected = np.zeros(volume.shape, dtype=np.uint8)
-    expected[volume.hu == 40] = 1
-    expected[volume.hu == 200] = 2
-    np.testing.assert_array_equal(result.labels, expected)
+    np.testing.assert_array_equal(result.labels, block_labels(volume))
     assert result.grid is volume.grid
 
 
@@ -127,18 +129,6 @@ def test_threads_change_no_label(model, orientation, monkeypatch):
         assert (other.plausibility, other.expected_dice) == (alone.plausibility, alone.expected_dice)
 
 
-class Recorder(ThresholdEngine):
-    """A threshold engine that keeps the tiles it was asked for."""
-
-    def __init__(self):
-        super().__init__(CENTERS)
-        self.tiles = []
-
-    def run(self, tile):
-        self.tiles.append(tile.copy())
-        return super().run(tile)
-
-
 def test_a_scan_smaller_than_a_tile_is_labeled_whole(model):
     """Three slices of 8 x 8 voxels."""
     volume = block_volume()
@@ -156,7 +146,7 @@ def test_beyond_the_ends_the_network_sees_the_last_slice_and_beside_the_scan_air
     """Three slices in a tile of 16 rows: the first seven times, the second once, the third eight times."""
     hu = np.empty((3, 8, 8), np.int16)
     hu[:] = np.array([30, 60, 90])[:, None, None]
-    engine = Recorder()
+    engine = RecordingEngine(CENTERS)
     segment(model, Volume(hu, Grid.axis_aligned(hu.shape, (3.0, 3.0, 3.0))), engine)
     (tile,) = engine.tiles
     assert tile.shape == (16, 16, 16)
@@ -169,14 +159,11 @@ def test_beyond_the_ends_the_network_sees_the_last_slice_and_beside_the_scan_air
 def test_tiles_reach_beyond_a_long_scan_too(model):
     """The labels of a scan longer than a tile stay those of its voxels, and the plan counts every tile."""
     volume = block_volume(shape=(37, 50, 60))
-    engine = Recorder()
+    engine = RecordingEngine(CENTERS)
     result = segment(model, volume, engine)
     plan = TileRun(model, volume)
     assert plan.tiles == len(engine.tiles) + result.provenance.parameters["tiles_of_air"]
-    expected = np.zeros(volume.shape, dtype=np.uint8)
-    expected[volume.hu == 40] = 1
-    expected[volume.hu == 200] = 2
-    np.testing.assert_array_equal(result.labels, expected)
+    np.testing.assert_array_equal(result.labels, block_labels(volume))
 
 
 @hazard("Plausibility of the labels", "only air, with a bundle that has no limits of plausibility", NO_BODY)
@@ -184,7 +171,7 @@ def test_tiles_reach_beyond_a_long_scan_too(model):
 def test_air_is_never_shown_to_the_network(model, value):
     """Nothing is labeled, with a warning; also where resampling rounds the window's lower end up."""
     hu = np.full((30, 30, 30), value, np.float32)
-    engine = Recorder()
+    engine = RecordingEngine(CENTERS)
     result = segment(model, Volume(hu, Grid.axis_aligned(hu.shape, (2.5, 2.7, 2.9))), engine)
     assert engine.tiles == []
     assert result.labels.max() == 0

@@ -10,7 +10,7 @@ import zipfile
 
 import pytest
 from autosam_edge_test_hazards import hazard
-from autosam_edge_test_support import write_bundle
+from autosam_edge_test_support import write_bundle, zipped
 
 from autosam_edge.bundle import SIGNATURE, Bundle, open_bundle
 from autosam_edge.error_codes import KEY_INVALID, SIGNATURE_INVALID
@@ -50,13 +50,7 @@ def keys(tmp_path):
 @pytest.fixture(params=["folder", "zip"])
 def path(request, tmp_path):
     folder = write_bundle(tmp_path / "b.edge")
-    if request.param == "folder":
-        return folder
-    packed = tmp_path / "z.edge"
-    with zipfile.ZipFile(packed, "w") as archive:
-        for file in folder.rglob("*.*"):
-            archive.write(file, file.relative_to(folder).as_posix())
-    return packed
+    return folder if request.param == "folder" else zipped(folder, tmp_path / "z.edge")
 
 
 def test_a_signed_bundle_opens_with_the_public_key(path, keys):

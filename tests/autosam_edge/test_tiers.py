@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 
 import numpy as np
 import pytest
 from autosam_edge_test_hazards import hazard
-from autosam_edge_test_support import LIMITS, NOT_MEASURED, make_model, unframed, write_bundle
+from autosam_edge_test_support import (
+    LIMITS,
+    NOT_MEASURED,
+    ORIENTATIONS,
+    RecordingEngine,
+    make_model,
+    unframed,
+    write_bundle,
+)
 from autosam_edge_test_tilt import tilt_gantry
 
 from autosam_edge import bundle as bundles
@@ -17,7 +24,7 @@ from autosam_edge.batch.job import Settings
 from autosam_edge.engines.fake_engine import ThresholdEngine
 from autosam_edge.error_codes import BUNDLE_AND_TIER, TIER_MISSING, TIME_BUDGET_ALONE
 from autosam_edge.errors import BudgetError, BundleError
-from autosam_edge.geometry import Grid, Orientation
+from autosam_edge.geometry import Grid
 from autosam_edge.phantom import make_phantom
 from autosam_edge.pipeline.body_box import organ_box
 from autosam_edge.pipeline.run import TileRun
@@ -30,11 +37,6 @@ FINE = make_model(spacing_mm=(4.0, 4.0, 4.0), patch=(32, 32, 32), overlap=0.25)
 COARSE = dataclasses.replace(
     make_model(spacing_mm=(8.0, 8.0, 8.0), overlap=0.25), name="coarse", sha256="c" * 64
 )
-ORIENTATIONS = [
-    Orientation(permutation, flips)
-    for permutation in itertools.permutations(range(3))
-    for flips in itertools.product((False, True), repeat=3)
-]
 UPRIGHT = ORIENTATIONS[0]
 NOTHING_IS_PLAUSIBLE = dataclasses.replace(LIMITS, share_below_fat=Threshold(0.9, 0.8, *NOT_MEASURED))
 
@@ -61,8 +63,11 @@ def volume_of(hu, orientation=UPRIGHT, turned_deg=0.0):
     return Volume(np.ascontiguousarray(orientation.from_canonical(hu)), Grid(grid.shape, turn @ grid.affine))
 
 
+CENTERS = (-60.0, 40.0, -20.0)  # of the body, the spleen and another organ, HU
+
+
 def engine(*centers):
-    return ThresholdEngine(centers or (-60.0, 40.0, -20.0))
+    return ThresholdEngine(centers or CENTERS)
 
 
 def both(coarse_engine=None, coarse=COARSE, **options):
@@ -97,23 +102,11 @@ def test_the_fine_labels_are_those_of_the_fine_model_alone():
     assert seen[-1] == (tiles, tiles)
 
 
-class Recorder(ThresholdEngine):
-    """A formula that keeps its tiles."""
-
-    def __init__(self):
-        super().__init__((-60.0, 40.0, -20.0))
-        self.tiles = []
-
-    def run(self, tile):
-        self.tiles.append(tile.copy())
-        return super().run(tile)
-
-
 @pytest.mark.parametrize(("depth", "rows"), [(1, slice(13, 28)), (9, slice(17, 32))])
 def test_around_its_part_the_network_sees_the_patient(depth, rows):
     """A part that is smaller than a tile: no air and no repeated slice where the scan goes on."""
     hu = np.random.default_rng(3).integers(-100, 250, (60, 60, 60)).astype(np.int16)
-    recorder = Recorder()
+    recorder = RecordingEngine(CENTERS)
     part = (slice(20, 20 + depth), slice(30, 35), slice(20, 23))
     planned = Session(FINE, recorder).plan(volume_of(hu))
     run = type(planned)(FINE, recorder, volume_of(hu), part=part)
@@ -376,7 +369,7 @@ class SlowEngine(ThresholdEngine):
     """A formula whose tiles take the given seconds, the last one again and again."""
 
     def __init__(self, clock, *tile_s):
-        super().__init__((-60.0, 40.0, -20.0))
+        super().__init__(CENTERS)
         self.clock, self.tile_s = clock, tile_s
 
     def run(self, tile):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -11,28 +12,41 @@ import pydicom
 import pytest
 from autosam_edge_test_ct import lenient_writing, write_enhanced  # noqa: F401  used by every test
 from autosam_edge_test_hazards import hazard
+from autosam_edge_test_support import write_small_series
 
 from autosam_edge.error_codes import SEG_SOURCE_UNUSABLE
 from autosam_edge.errors import OutputError
 from autosam_edge.labels import BTCV_LABELS
 from autosam_edge.output_formats import DEFAULT_FORMATS, DICOM_FORMATS, FILE_NAMES, FORMATS
-from autosam_edge.phantom import make_phantom
-from autosam_edge.phantom.series import write_dicom_series
 from autosam_edge.read_scan import read
-from autosam_edge.volume import Provenance, Segmentation, Source, Volume
+from autosam_edge.volume import Segmentation, Source, Volume
 from autosam_edge.warning_codes import SEG_LEFT_OUT
 from autosam_edge.write_results import check_writable, warnings_of_outputs, write
 
 NOT_DICOM = set(DEFAULT_FORMATS) - set(DICOM_FORMATS)
 
 
+def small_series(folder: Path, keyword: str = "", value: str = "", **choices: bool) -> Volume:
+    """Six slices of 8 x 8 as read from DICOM files, with an identifier replaced."""
+    for d, file in enumerate(write_small_series(folder)):
+        if keyword:
+            ds = pydicom.dcmread(file)
+            setattr(ds, keyword, value.format(d=d))
+            ds.save_as(file)
+    return read(folder, **choices)
+
+
+def with_liver(scan: Volume) -> Segmentation:
+    """A liver on three of the six slices."""
+    labels = np.zeros(scan.shape, np.uint8)
+    labels[1:4, 2:4] = 6
+    return Segmentation(labels, scan.grid, BTCV_LABELS)
+
+
 @pytest.mark.parametrize("organs", [(6,), (2, 6)])
 def test_a_dicom_scan_gives_all_five_files(organs: tuple[int, ...], tmp_path: Path) -> None:
     """Also when one organ alone was found."""
-    write_dicom_series(
-        make_phantom(1, spacing_mm=(8.0, 8.0, 8.0), shape=(6, 8, 8)).volume, tmp_path / "scan", seed=1
-    )
-    scan = read(tmp_path / "scan")
+    scan = small_series(tmp_path / "scan")
     labels = np.zeros(scan.shape, np.uint8)
     for row, organ in enumerate(organs):
         labels[1:4, 2 * row : 2 * row + 2] = organ
@@ -43,9 +57,7 @@ def test_a_dicom_scan_gives_all_five_files(organs: tuple[int, ...], tmp_path: Pa
 def test_every_format_can_be_asked_for(tmp_path: Path, monkeypatch) -> None:
     """Those that are not written by default too; one core writes the bytes that two write."""
     scan = small_series(tmp_path / "scan")
-    labels = np.zeros(scan.shape, np.uint8)
-    labels[1:4, 2:4] = 6
-    segmented = Segmentation(labels, scan.grid, BTCV_LABELS)
+    segmented = with_liver(scan)
     for cores in (1, 2):
         monkeypatch.setattr("autosam_edge.write_results.available_cores", lambda cores=cores: cores)
         out = tmp_path / str(cores)
@@ -60,10 +72,8 @@ def test_copies_that_are_ignored_change_no_result(tmp_path: Path) -> None:
     scan = small_series(tmp_path / "scan")
     shutil.copy(scan.source.files[2], tmp_path / "scan" / "again.dcm")
     again = read(tmp_path / "scan")
-    labels = np.zeros(scan.shape, np.uint8)
-    labels[1:4, 2:4] = 6
     for name, volume in (("one", scan), ("two", again)):
-        write(volume, Segmentation(labels, scan.grid, BTCV_LABELS), tmp_path / name, formats=["dicom-seg"])
+        write(volume, with_liver(scan), tmp_path / name, formats=["dicom-seg"])
     one, two = (pydicom.dcmread(tmp_path / name / "segmentation.dcm") for name in ("one", "two"))
     assert one.ReferencedSeriesSequence == two.ReferencedSeriesSequence
 
@@ -101,17 +111,6 @@ UNSOUND: dict[str, list[str]] = {
 }
 
 
-def small_series(folder: Path, keyword: str = "", value: str = "", **choices: bool) -> Volume:
-    """Six slices of 8 x 8 as read from DICOM files, with an identifier replaced."""
-    write_dicom_series(make_phantom(1, spacing_mm=(8.0, 8.0, 8.0), shape=(6, 8, 8)).volume, folder, seed=1)
-    for d, file in enumerate(sorted(folder.iterdir())):
-        ds = pydicom.dcmread(file)
-        if keyword:
-            setattr(ds, keyword, value.format(d=d))
-            ds.save_as(file)
-    return read(folder, **choices)
-
-
 @pytest.mark.filterwarnings("ignore:Invalid value for VR UI")
 @hazard("Results", "identifiers of the images are ill-formed, or one for several images", SEG_SOURCE_UNUSABLE)
 @pytest.mark.parametrize(("keyword", "value"), UNSOUND.values(), ids=UNSOUND)
@@ -131,9 +130,7 @@ def test_unsound_identifiers_are_refused_before_the_inference(
 def test_without_a_frame_of_reference_the_seg_is_left_out(tmp_path: Path) -> None:
     """Every other result is written and says so; an older DICOM SEG in the folder goes."""
     scan = small_series(tmp_path / "scan", "FrameOfReferenceUID", "", ignore_frame_of_reference=True)
-    labels = np.zeros(scan.shape, np.uint8)
-    labels[1:4, 2:4] = 6
-    segmented = Segmentation(labels, scan.grid, BTCV_LABELS)
+    segmented = with_liver(scan)
     assert set(check_writable(tmp_path / "out", source=scan.source)) == NOT_DICOM
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "segmentation.dcm").write_bytes(b"old")
@@ -144,7 +141,7 @@ def test_without_a_frame_of_reference_the_seg_is_left_out(tmp_path: Path) -> Non
     assert [warning["code"] for warning in found] == ["AE-WARN-141"]
     assert found[0]["message"] == "No DICOM SEG was written: the images lack FrameOfReferenceUID."
     # The warning was given before the inference already.
-    told = Segmentation(labels, scan.grid, BTCV_LABELS, Provenance(), {}, warnings_of_outputs(scan.source))
+    told = dataclasses.replace(segmented, warnings=warnings_of_outputs(scan.source))
     paths = write(scan, told, tmp_path / "out")
     assert json.loads(paths["json"].read_text())["warnings"] == found
 
@@ -165,9 +162,7 @@ def test_a_seg_that_is_asked_for_is_refused_without_a_frame_of_reference(fault: 
 def test_a_pseudonym_is_in_every_dicom_result(tmp_path: Path) -> None:
     """The patient of the phantom appears in none of them."""
     scan = small_series(tmp_path / "scan")
-    labels = np.zeros(scan.shape, np.uint8)
-    labels[1:4, 2:4] = 6
-    segmented = Segmentation(labels, scan.grid, BTCV_LABELS)
+    segmented = with_liver(scan)
     paths = write(scan, segmented, tmp_path / "out", formats=FORMATS, pseudonymize=True)
     objects = [pydicom.dcmread(paths[name]) for name in sorted(DICOM_FORMATS)]
     assert len({ds.PatientID for ds in objects}) == 1

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from autosam_edge_test_ct import lenient_writing, write_enhanced  # noqa: F401  used by every test
 from autosam_edge_test_hazards import hazard
+from autosam_edge_test_support import write_small_series
 
 from autosam_edge.errors import OutputError
 from autosam_edge.formats import nifti
@@ -23,8 +24,6 @@ from autosam_edge.geometry import Grid
 from autosam_edge.labels import BTCV_LABELS
 from autosam_edge.measurements import organ_statistics
 from autosam_edge.output_formats import DEFAULT_FORMATS, FILE_NAMES
-from autosam_edge.phantom import make_phantom
-from autosam_edge.phantom.series import write_dicom_series
 from autosam_edge.read_scan import read
 from autosam_edge.report import preview
 from autosam_edge.scan_warning import ScanWarning
@@ -296,9 +295,7 @@ def test_one_file_as_input_may_have_its_output_beside_it(tmp_path: Path) -> None
 
 def test_a_source_says_what_was_searched_and_shows_nothing(tmp_path: Path) -> None:
     """The folder of a series, nothing for one file; a name of a folder or file is often the patient's."""
-    write_dicom_series(
-        make_phantom(1, spacing_mm=(8.0, 8.0, 8.0), shape=(6, 8, 8)).volume, tmp_path / "Doe" / "scan", seed=1
-    )
+    write_small_series(tmp_path / "Doe" / "scan")
     source = read(tmp_path / "Doe").source
     assert source.folder == tmp_path / "Doe"
     assert "Doe" not in repr(source)
@@ -308,11 +305,9 @@ def test_a_source_says_what_was_searched_and_shows_nothing(tmp_path: Path) -> No
 
 def test_an_enhanced_file_may_have_its_results_beside_it(tmp_path: Path) -> None:
     """One file was read, so its folder is as good as any other."""
-    write_dicom_series(
-        make_phantom(1, spacing_mm=(8.0, 8.0, 8.0), shape=(6, 8, 8)).volume, tmp_path / "series", seed=1
-    )
+    files = write_small_series(tmp_path / "series")
     (tmp_path / "out").mkdir()
-    scan = read(write_enhanced(read(tmp_path / "series").source.files, tmp_path / "out" / "scan.dcm"))
+    scan = read(write_enhanced(files, tmp_path / "out" / "scan.dcm"))
     labels = np.zeros(scan.shape, np.uint8)
     labels[2, 2:5, 1:6] = 6
     write(scan, Segmentation(labels, scan.grid, BTCV_LABELS), tmp_path / "out")

@@ -49,9 +49,12 @@ def scene(sure_small):
     return probability
 
 
-def restored(probability, values):
-    positions = sample_positions(50, 1.0, 2.5)
-    maps = tuple(AxisMap(positions, 50, 0, 20) for _ in range(3))
+POSITIONS = sample_positions(50, 1.0, 2.5)
+
+
+def restored(probability, values, rise=None):
+    """Labels before and after the rule, and what it removed."""
+    maps = tuple(AxisMap(POSITIONS, 50, 0, 20, rise if axis == 0 else None) for axis in range(3))
     labels = np.zeros((50, 50, 50), dtype=np.uint8)
     restorer, one_part = Restorer(maps, labels), OnePartFilter((20, 20, 20), frozenset(values))
     for first in range(0, 20, 7):
@@ -77,19 +80,8 @@ def test_the_surest_part_stays(sure_small):
 @pytest.mark.parametrize("across", [False, True])
 def test_a_part_is_removed_from_tilted_slices(across):
     """The removed block vanishes and the other one stays, although each slice cuts many rows of the model."""
-    positions = sample_positions(50, 1.0, 2.5)
-    flat = AxisMap(positions, 50, 0, 20)
-    rise = 0.4 * (positions[:, None] + (positions if across else 0)) - 10.0
-    maps = (AxisMap(positions, 50, 0, 20, rise), flat, flat)
-    labels = np.zeros((50, 50, 50), dtype=np.uint8)
-    restorer, one_part = Restorer(maps, labels), OnePartFilter((20, 20, 20), frozenset({1}))
-    probability = scene(sure_small=False)
-    for first in range(0, 20, 7):
-        rows = probability[first : first + 7]
-        restorer.push(rows)
-        one_part.push(rows.argmax(axis=1).astype(np.uint8), rows.max(axis=1))
-    before = labels.copy()
-    removed = one_part.clean(labels, maps)
+    rise = 0.4 * (POSITIONS[:, None] + (POSITIONS if across else 0)) - 10.0
+    before, labels, removed = restored(scene(sure_small=False), {1}, rise)
     index = np.indices(labels.shape)
     row = index[0] + 0.4 * (index[1] + (index[2] if across else 0)) - 10.0  # in input voxels
     small = (before == 1) & (row > 32) & (index[1] > 32) & (index[2] > 32)

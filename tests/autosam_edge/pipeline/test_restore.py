@@ -29,6 +29,12 @@ def plain(probability, maps, shape):
     return result, margin
 
 
+def random_probability(generator, classes, sides):
+    """(C, D, H, W) probabilities, each voxel summing to 1."""
+    logits = generator.standard_normal((classes, *sides)) * 3
+    return (np.exp(logits) / np.exp(logits).sum(0)).astype(np.float32)
+
+
 @settings(max_examples=40)
 @given(
     st.tuples(*[st.integers(1, 12)] * 3),
@@ -50,8 +56,7 @@ def test_equals_the_plain_way(shape, spacing, classes, seed, block, weighted):
         start = int(generator.integers(0, len(p)))
         box.append((start, int(generator.integers(start + 1, len(p) + 1))))
     maps = tuple(AxisMap(p, n, a, b) for p, n, (a, b) in zip(positions, shape, box, strict=True))
-    logits = generator.standard_normal((classes, *[b - a for a, b in box])) * 3
-    probability = (np.exp(logits) / np.exp(logits).sum(0)).astype(np.float32)
+    probability = random_probability(generator, classes, [b - a for a, b in box])
 
     labels = np.zeros(shape, dtype=np.uint8)
     weights = DecisionWeights(10 ** generator.uniform(-1, 1, classes) if weighted else np.ones(classes))
@@ -79,13 +84,13 @@ def test_a_tilted_slice_equals_the_plain_way(shape, rise, classes, seed, block):
     positions = [
         sample_positions(side, spacing, 2.0) for side, spacing in zip(shape, (2.5, 1.1, 0.9), strict=True)
     ]
-    box = [(0, len(p)) for p in positions]
     along_h, along_w = rise[0] * positions[1][:, None], rise[1] * positions[2]
     nodes = along_h + along_w if rise[1] else along_h
-    depth = AxisMap(positions[0], shape[0], *box[0], nodes)
-    height, width = (AxisMap(p, n, *b) for p, n, b in zip(positions[1:], shape[1:], box[1:], strict=True))
-    logits = generator.standard_normal((classes, *[b - a for a, b in box])) * 3
-    probability = (np.exp(logits) / np.exp(logits).sum(0)).astype(np.float32)
+    depth, height, width = (
+        AxisMap(p, n, 0, len(p), nodes if axis == 0 else None)
+        for axis, (p, n) in enumerate(zip(positions, shape, strict=True))
+    )
+    probability = random_probability(generator, classes, [len(p) for p in positions])
 
     labels = np.zeros(shape, dtype=np.uint8)
     restorer = Restorer((depth, height, width), labels)
