@@ -90,7 +90,7 @@ def check_tilt(grid: Grid, code: ErrorCode) -> list[ScanWarning]:
     Raises:
         InputError: The tilt is larger than 35 degrees, or the axial plane itself is sheared.
     """
-    canonical = grid.orientation.canonical_grid(grid)
+    canonical = grid.canonical
     if canonical.skew_deg > MAX_SKEW_DEG:
         raise code(
             f"the axial plane is sheared by {canonical.skew_deg:.2f} degrees, expected at most "
@@ -127,7 +127,7 @@ def short_warnings(grid: Grid) -> list[ScanWarning]:
     Args:
         grid: Grid (D, H, W) in LPS, mm, any orientation.
     """
-    canonical = grid.orientation.canonical_grid(grid)
+    canonical = grid.canonical
     extent_mm = canonical.shape[0] * canonical.spacing_mm[0]
     if extent_mm >= SHORT_MM:
         return []

@@ -127,6 +127,11 @@ class Grid:
         return Orientation.of(self)
 
     @cached_property
+    def canonical(self) -> Grid:
+        """The grid of an array on this grid, once it is turned to canonical orientation."""
+        return self.orientation.canonical_grid(self)
+
+    @cached_property
     def spacing_mm(self) -> tuple[float, float, float]:
         """Distance between voxel centers along (D, H, W) in mm.
 

@@ -206,7 +206,7 @@ def _require_scan(entry: _ScanEntry, grid: Grid, bundle: Bundle) -> None:
         ValueError: The first value at fault.
     """
     first, end = entry.short_slices
-    canonical = grid.orientation.canonical_grid(grid)
+    canonical = grid.canonical
     depth, height, width = grid.shape
     contract = bundle.manifest.input
     axes = zip(canonical.spacing_mm, canonical.shape, contract.spacing_mm, strict=True)

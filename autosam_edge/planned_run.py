@@ -227,8 +227,8 @@ class CoarseToFineRun(PlannedRun):
     def _find(self, progress: Progress | None) -> _Found:
         """Run the coarse model."""
         labels = self._coarse.execute(progress=progress)
-        orientation, made_by = labels.grid.orientation, labels.provenance
-        part = organ_box(orientation.to_canonical(labels.labels), orientation.canonical_grid(labels.grid))
+        grid, made_by = labels.grid, labels.provenance
+        part = organ_box(grid.orientation.to_canonical(labels.labels), grid.canonical)
         found = "organs" if part else "nothing"
         if labels.verdict == "implausible":
             part, found = None, "implausible labels"

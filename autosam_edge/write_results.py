@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -25,6 +23,7 @@ from autosam_edge.output_formats import (
 from autosam_edge.plausibility.refusal import require_plausible
 from autosam_edge.result_files import Results
 from autosam_edge.system.atomic_files import explained, require_space, staged_results
+from autosam_edge.system.clock import timed
 from autosam_edge.system.machine import available_cores
 from autosam_edge.system.platform import can_draw
 from autosam_edge.system.staging import sweep, sync
@@ -33,7 +32,7 @@ from autosam_edge.volume import require_same_grid
 from autosam_edge.warning_codes import PREVIEW_LEFT_OUT, SEG_LEFT_OUT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
 
     from autosam_edge.measurements import OrganStatistics
     from autosam_edge.output_formats import Format
@@ -102,7 +101,7 @@ def write(
     chosen = check_outputs(folder, source=volume.source, formats=formats)
     timings = timings_s if timings_s is not None else {}
     if statistics is None:
-        with _timed(timings, "statistics"):
+        with timed(timings, "statistics"):
             statistics = organ_statistics(volume, segmentation)
     if np.count_nonzero(segmentation.labels) != sum(organ.voxels for organ in statistics):
         _require_names(segmentation)
@@ -299,7 +298,7 @@ def _write_all(
 
     def make(names: Sequence[Format]) -> None:
         for name in names:
-            with _timed(timings, name):
+            with timed(timings, name):
                 results.write(name, stage / FILE_NAMES[name])
                 sync(stage / FILE_NAMES[name])
 
@@ -308,10 +307,3 @@ def _write_all(
     others = [name for name in todo if name not in DICOM_FORMATS]
     ThreadTeam(min(2, available_cores())).run(partial(make, others), partial(make, dicom))
     return todo
-
-
-@contextmanager
-def _timed(timings: dict[str, float], name: str) -> Iterator[None]:
-    started = time.perf_counter()
-    yield
-    timings[name] = time.perf_counter() - started

@@ -61,7 +61,7 @@ def lay_out_view(
     hu = np.clip(hu, -32768, 32767).astype(np.int16) if hu.dtype != np.int16 else hu
     arrays = lay_out("view_image", hu, grid) | lay_out("view_labels", segmentation.labels[part], grid)
     turned = grid.orientation.to_canonical(arrays["view_labels"])  # one byte a voxel: strides count voxels
-    upright = grid.orientation.canonical_grid(grid)
+    upright = grid.canonical
     coarse, every = _every(upright, tuple(math.ceil(side / _SIDE_3D) for side in upright.shape))
     arrays |= lay_out("view_3d", turned[every], coarse)
     for organ in organs:

@@ -90,29 +90,29 @@ def rank_artifacts(manifest: Manifest) -> list[Choice]:
     must have it. A format that was only imitated at export has no time. It comes first where the processor
     has it: there bfloat16 was the fastest format wherever it was measured.
     """
-    choices = []
-    first = next((artifact.name for artifact in manifest.artifacts if artifact.relative_time is not None), "")
-    for artifact in manifest.artifacts:
-        missing = why_missing(artifact.target)
-        imitated = missing is None and _imitates(artifact)
-        if missing is not None:
-            reason = missing
-        elif artifact.proof == "interpreted":
-            reason = (
-                "not executed at export, so not timed: only on request, after verification on this device"
-            )
-        elif artifact.worst_organ_dice < EQUAL_DICE:
-            dice = artifact.worst_organ_dice
-            reason = f"Dice of the worst organ {dice:.4f}, below {EQUAL_DICE}: only on request"
-        elif imitated:
-            reason = "equal to the student; this processor has no bfloat16, and imitating it is slow"
-        elif artifact.proof == "imitated":
-            reason = "equal to the student; not timed, as the processor of the export had no bfloat16"
-        else:
-            reason = f"equal to the student, {artifact.relative_time:.2f} x the time of {first}"
-        auto_selectable = artifact.proof != "interpreted" and artifact.worst_organ_dice >= EQUAL_DICE
-        choices.append(Choice(artifact, missing is None, auto_selectable, imitated, reason))
-    return sorted(choices, key=_rank)
+    executed = (artifact.name for artifact in manifest.artifacts if artifact.relative_time is not None)
+    first = next(executed, "")
+    return sorted((_choice(artifact, first) for artifact in manifest.artifacts), key=_rank)
+
+
+def _choice(artifact: Artifact, first: str) -> Choice:
+    """What speaks for and against an artifact here; ``first`` is the one whose time is the measure."""
+    missing, dice = why_missing(artifact.target), artifact.worst_organ_dice
+    imitated = missing is None and _imitates(artifact)
+    if missing is not None:
+        reason = missing
+    elif artifact.proof == "interpreted":
+        reason = "not executed at export, so not timed: only on request, after verification on this device"
+    elif dice < EQUAL_DICE:
+        reason = f"Dice of the worst organ {dice:.4f}, below {EQUAL_DICE}: only on request"
+    elif imitated:
+        reason = "equal to the student; this processor has no bfloat16, and imitating it is slow"
+    elif artifact.proof == "imitated":
+        reason = "equal to the student; not timed, as the processor of the export had no bfloat16"
+    else:
+        reason = f"equal to the student, {artifact.relative_time:.2f} x the time of {first}"
+    auto_selectable = artifact.proof != "interpreted" and dice >= EQUAL_DICE
+    return Choice(artifact, missing is None, auto_selectable, imitated, reason)
 
 
 def _rank(choice: Choice) -> tuple[bool, bool, bool, bool, float]:
@@ -156,17 +156,17 @@ def select_artifact(bundle: Bundle, target: str | None = None, precision: str | 
         held = ", ".join(choice.artifact.name for choice in ranked) or "nothing"
         asked = "/".join(part for part in (target, precision) if part)
         raise ARTIFACT_MISSING(f"the bundle has no artifact {asked}, it holds {held}.")
-    if not wanted[0].usable:
-        raise ENGINE_NOT_USABLE(f"{wanted[0].artifact.name} cannot run on this device: {wanted[0].reason}.")
-    if target is None and precision is None and not wanted[0].auto_selectable:
-        best = wanted[0].artifact
+    best, choice = wanted[0].artifact, wanted[0]
+    if not choice.usable:
+        raise ENGINE_NOT_USABLE(f"{best.name} cannot run on this device: {choice.reason}.")
+    if target is None and precision is None and not choice.auto_selectable:
         raise ENGINE_NOT_USABLE(
             f"no artifact can be selected automatically on this device; the closest is {best.name}: "
-            f"{wanted[0].reason}.",
+            f"{choice.reason}.",
             remedy=f"Request it with `engine={best.target}` and `precision={best.precision}`, or install the "
             "engine of another artifact.",
         )
-    return wanted[0].artifact
+    return best
 
 
 def why_missing(target: str) -> str | None:

@@ -169,7 +169,7 @@ class Resampler:
             spacing_mm: Spacing of the model along (D, H, W), mm.
             window_hu: Window (low, high), HU.
         """
-        return cls(grid.orientation.canonical_grid(grid), spacing_mm, window_hu)
+        return cls(grid.canonical, spacing_mm, window_hu)
 
     @property
     def _far_ends(self) -> tuple[float, float]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +16,7 @@ from autosam_edge.pipeline.restore import Restorer, axis_maps
 from autosam_edge.pipeline.slab import ROWS_AT_ONCE, Slab
 from autosam_edge.pipeline.tiles import TilePlan
 from autosam_edge.plausibility.check import RunCheck
+from autosam_edge.system.clock import timed
 from autosam_edge.system.memory import MemoryBudget, resident_mb
 from autosam_edge.system.thread_team import ThreadTeam
 from autosam_edge.version import __version__
@@ -89,7 +88,7 @@ class TileRun:
         self._resampler = Resampler.of_scan(volume.grid, model.input.spacing_mm, model.input.window_hu)
         self._hu = volume.grid.orientation.to_canonical(volume.hu)
         self.model_shape = self._resampler.shape
-        with self._timed("resample"):
+        with timed(self._timings_s, "resample"):
             self._body = self.box = body_box(self._hu, self._resampler)
         if part is not None:
             box = common(self._body, box_on_model_grid(part, self._resampler))
@@ -166,7 +165,7 @@ class TileRun:
         for start, following in zip(starts, (*starts[1:], starts[-1] + patch_depth), strict=True):
             yield from self._row(slab, image, progress)
             count = following - start
-            with self._timed("restore"):
+            with timed(self._timings_s, "restore"):
                 for rows in slab.finished(start, count):
                     if on_rows is not None:
                         on_rows(rows)
@@ -181,14 +180,14 @@ class TileRun:
                     [image[count:], self._image(start + patch_depth, following + patch_depth)]
                 )
         del slab, image
-        with self._timed("one_part"):
+        with timed(self._timings_s, "one_part"):
             removed = one_part.clean(canonical, self._maps)
         warnings = (
             *self._warnings,
             *self._warn_of_air(),
             *removal_warnings(removed, self._model.labels, self._volume.grid.voxel_ml),
         )
-        with self._timed("plausibility"):
+        with timed(self._timings_s, "plausibility"):
             plausibility, expected_dice, found = check.finish(
                 self._hu, canonical, self._resampler.grid, self._model.labels, warnings
             )
@@ -214,9 +213,9 @@ class TileRun:
                 self._tiles_of_air += 1
                 slab.add_background(window)
             else:
-                with self._timed("network"):
+                with timed(self._timings_s, "network"):
                     logits = yield tile
-                with self._timed("blend"):
+                with timed(self._timings_s, "blend"):
                     slab.add(logits, window)
             self._tiles_done += 1
             if progress is not None:
@@ -233,12 +232,6 @@ class TileRun:
             inner.append(slice(low, high))
         canonical = self._volume.grid.orientation.to_canonical(labels)
         return organs_reach(canonical, self._resampler.grid, (inner[0], inner[1], inner[2]))
-
-    @contextmanager
-    def _timed(self, stage: str) -> Iterator[None]:
-        started = time.perf_counter()
-        yield
-        self._timings_s[stage] += time.perf_counter() - started
 
     def _predict_peak_mb(self, engine_mb: float) -> float:
         """Resident memory now, which includes the input, plus the largest allocations of the run."""
@@ -273,7 +266,7 @@ class TileRun:
                 self._hu, start, stop, plane=(height, width)
             )
 
-        with self._timed("resample"):
+        with timed(self._timings_s, "resample"):
             self._team.divide(resample, first, last)
         air_hu = self._model.input.window_hu[0]
         image = np.full((stop - start, *self._tiles.padded[1:]), air_hu, dtype=np.float32)

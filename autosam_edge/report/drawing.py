@@ -79,29 +79,33 @@ def write_numbers(
         if place != (x, y):
             draw.line((x, y, *place), fill=TEXT, width=1)
         taken.append(place)
-        draw.text(
-            place, str(label.value), font=font(15), fill=TEXT, anchor="mm", stroke_width=2, stroke_fill=TILE
-        )
+        _write(draw, place, str(label.value), 15, "mm")
+
+
+def _write(
+    draw: ImageDraw.ImageDraw,
+    place: tuple[float, float],
+    text: str,
+    size: int,
+    anchor: str,
+    color: tuple[int, int, int] = TEXT,
+) -> None:
+    """Write on a section, with an outline that any tissue lets see."""
+    draw.text(place, text, font=font(size), fill=color, anchor=anchor, stroke_width=2, stroke_fill=TILE)
 
 
 def annotate(draw: ImageDraw.ImageDraw, view: View, frame: PixelBox, pixels_per_mm: float) -> None:
     """Slice number and position, directions, and a scale bar, inside the frame of a picture."""
     left, top, right, bottom = frame
     middle_x, middle_y = (left + right) // 2, (top + bottom) // 2
-
-    def write(
-        place: tuple[float, float], text: str, size: int, anchor: str, color: tuple[int, int, int] = TEXT
-    ) -> None:
-        draw.text(place, text, font=font(size), fill=color, anchor=anchor, stroke_width=2, stroke_fill=TILE)
-
-    write((left + 8, top + 7), view.caption, 15, "la")
+    _write(draw, (left + 8, top + 7), view.caption, 15, "la")
     for letter, place, anchor in zip(
         view.letters,
         ((left + 7, middle_y), (right - 7, middle_y), (middle_x, top + 26), (middle_x, bottom - 6)),
         ("lm", "rm", "ma", "md"),
         strict=True,
     ):
-        write(place, letter, 18, anchor, AMBER)
+        _write(draw, place, letter, 18, anchor, AMBER)
     bar_mm = next(mm for mm in (50, 20, 10, 5, 1) if mm * pixels_per_mm < 0.45 * (right - left) or mm == 1)
     length = round(bar_mm * pixels_per_mm)
     x, y = right - 10 - length, bottom - 10
@@ -109,7 +113,7 @@ def annotate(draw: ImageDraw.ImageDraw, view: View, frame: PixelBox, pixels_per_
     draw.line((x, y, right - 10, y), fill=TEXT, width=2)
     for end in (x, right - 10):
         draw.line((end, y - 5, end, y), fill=TEXT, width=2)
-    write((x + length / 2, y - 5), f"{bar_mm} mm", 13, "md")
+    _write(draw, (x + length / 2, y - 5), f"{bar_mm} mm", 13, "md")
 
 
 def swatch(

@@ -155,7 +155,7 @@ def _layout(sections: Sections, width: int, height: int) -> tuple[_Block, _Block
     axial_mm, coronal_mm, sagittal_mm = (
         sections.size_mm(plane) for plane in ("axial", "coronal", "sagittal")
     )
-    most = sections.box[0][1] - sections.box[0][0]
+    most = sections.box[0].stop - sections.box[0].start
     grids = [(columns, min(most, columns * lines)) for columns, lines in ((3, 2), (4, 2), (3, 3), (4, 3))]
     if coronal_mm[1] < _THIN_MM:
         alone = [_Block.fit([axial_mm] * count, columns, width, height) for columns, count in grids]
@@ -205,7 +205,7 @@ def _sections(
             page.paste(render(view, table, (frame[2] - frame[0], frame[3] - frame[1])), frame[:2])
             annotate(draw, view, frame, block.pixels_per_mm)
             if view.plane != "axial":
-                top_index = sections.box[0][1] - 0.5
+                top_index = sections.box[0].stop - 0.5
                 _ticks(draw, frame, [(top_index - level.index) / len(view.labels) for level in axial])
         if views is axial:
             write_numbers(draw, axial, frames, table)

@@ -13,12 +13,11 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from autosam_edge.geometry import Grid
+    from autosam_edge.geometry import Box, Grid
     from autosam_edge.volume import Label, Segmentation, Volume
 
 Plane = Literal["axial", "coronal", "sagittal"]
 Scalar = TypeVar("Scalar", bound=np.generic)
-Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]  # half-open, canonical (D, H, W)
 
 WINDOW_HU = (400.0, 40.0)  # width and level of the usual abdominal soft-tissue window
 _AXIS: dict[Plane, int] = {"axial": 0, "coronal": 1, "sagittal": 2}
@@ -65,7 +64,7 @@ class Sections:
     def __init__(self, volume: Volume, segmentation: Segmentation) -> None:
         self._input = volume.grid
         self._orientation = volume.grid.orientation
-        self.grid: Grid = self._orientation.canonical_grid(volume.grid)
+        self.grid: Grid = volume.grid.canonical
         self._hu = self._orientation.to_canonical(volume.hu)
         self._labels = self._orientation.to_canonical(segmentation.labels)
         self._profiles = _profiles(self._labels, self.grid)
@@ -73,7 +72,7 @@ class Sections:
 
     def size_mm(self, plane: Plane) -> tuple[float, float]:
         """Width and height of every section along a plane."""
-        rows, columns = (self.box[k][1] - self.box[k][0] for k in range(3) if k != _AXIS[plane])
+        rows, columns = (part.stop - part.start for k, part in enumerate(self.box) if k != _AXIS[plane])
         row_mm, column_mm = self._spacing_mm(plane)
         return (columns + int(np.ptp(self._shifts(plane)))) * column_mm, rows * row_mm
 
@@ -81,7 +80,8 @@ class Sections:
         """Pixels by which each row of a section is displaced to the right, in the order of the slices."""
         axis = _AXIS[plane]
         shift = 0.0 if axis == 0 else self.grid.slice_shift[2 - axis]
-        return np.rint(shift * np.arange(*self.box[0])).astype(np.intp) if shift else np.zeros(1, np.intp)
+        rows = np.arange(self.box[0].start, self.box[0].stop)
+        return np.rint(shift * rows).astype(np.intp) if shift else np.zeros(1, np.intp)
 
     def _spacing_mm(self, plane: Plane) -> tuple[float, float]:
         """Distance between rows, at a right angle to them, and between columns, mm."""
@@ -96,9 +96,9 @@ class Sections:
         Axial from superior to inferior, coronal from anterior to posterior, sagittal from right to left.
         """
         axis = _AXIS[plane]
-        low, high = self.box[axis]
-        indices = _spread(self._profiles[axis][low:high], count, middle=plane != "axial")
-        ordered = sorted((low + index for index in indices), reverse=plane == "axial")
+        part = self.box[axis]
+        indices = _spread(self._profiles[axis][part], count, middle=plane != "axial")
+        ordered = sorted((part.start + index for index in indices), reverse=plane == "axial")
         return [self._cut(plane, index) for index in ordered]
 
     def with_labels(self, view: View, labels: npt.NDArray[np.uint8]) -> View:
@@ -110,7 +110,7 @@ class Sections:
     def _section(self, array: npt.NDArray[Scalar], plane: Plane, index: int) -> npt.NDArray[Scalar]:
         """(rows, columns) of a canonical array inside the crop, superior on top."""
         axis = _AXIS[plane]
-        window = tuple(slice(index, index + 1) if k == axis else slice(*self.box[k]) for k in range(3))
+        window = tuple(slice(index, index + 1) if k == axis else part for k, part in enumerate(self.box))
         cut = np.squeeze(array[window], axis=axis)
         shifts = self._shifts(plane)
         if shifts.any():
@@ -157,12 +157,12 @@ class Sections:
         for axis in range(3):
             margin = int(np.ceil((30.0 if axis == 0 else 8.0) / self.grid.spacing_mm[axis]))
             labeled = np.flatnonzero(self._profiles[axis].any(axis=1))
-            low, high = body[axis]
+            low, high = body[axis].start, body[axis].stop
             if labeled.size and axis == 0:
                 low, high = int(labeled[0]), int(labeled[-1]) + 1
             elif labeled.size:
                 low, high = min(low, int(labeled[0])), max(high, int(labeled[-1]) + 1)
-            sides.append((max(0, low - margin), min(self.grid.shape[axis], high + margin)))
+            sides.append(slice(max(0, low - margin), min(self.grid.shape[axis], high + margin)))
         return sides[0], sides[1], sides[2]
 
 
@@ -195,23 +195,23 @@ def _body_box(hu: npt.NDArray[np.generic], grid: Grid) -> Box:
     thinned = hu[:: steps[0], :: steps[1], :: steps[2]]
     # Some data sets are clipped to a window above -300 HU.
     body = thinned.astype(np.float32) > max(_BODY_HU, float(thinned.min()) + 10.0)
-    depth, height, width = grid.shape
+    depth, height, width = (slice(0, side) for side in grid.shape)
     if min(body.shape[1:]) < 16:
-        return (0, depth), (0, height), (0, width)
+        return depth, height, width
     core = _eroded(body)
     core = core[:, :-2, :] & core[:, 2:, :]  # a table is thin from front to back
     found = [np.flatnonzero(core.any(axis=tuple(k for k in range(3) if k != axis))) for axis in range(3)]
     if not found[0].size:
-        return (0, depth), (0, height), (0, width)
+        return depth, height, width
     # The shifted slices above take `offset` voxels from each side of the body, and as many from the front of
     # the array: a body from voxel a to voxel b gives `core` from index a to index b - 2 * offset. In front,
     # `offset` voxels of margin are added.
     offsets = (0, 2, 1)
     sides = [
-        (int(max(0, (place[0] - offset) * step)), int(min(side, (place[-1] + 2 * offset + 1) * step)))
+        slice(int(max(0, (place[0] - offset) * step)), int(min(side, (place[-1] + 2 * offset + 1) * step)))
         for place, offset, step, side in zip(found, offsets, steps, grid.shape, strict=True)
     ]
-    return (0, depth), sides[1], sides[2]
+    return depth, sides[1], sides[2]
 
 
 def _eroded(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:

@@ -76,8 +76,7 @@ def segment_with_points(
     Returns:
         Labels (D, H, W) uint8 on the volume's grid; a slice without an organ in the truth is empty.
     """
-    orientation = volume.grid.orientation
-    spacing_mm = orientation.canonical_grid(volume.grid).spacing_mm
+    orientation, spacing_mm = volume.grid.orientation, volume.grid.canonical.spacing_mm
     hu, organs = orientation.to_canonical(volume.hu), orientation.to_canonical(truth)
     found = np.zeros(organs.shape, dtype=np.uint8)
     generator = np.random.default_rng(config.seed)

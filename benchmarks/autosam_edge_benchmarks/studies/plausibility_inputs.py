@@ -48,7 +48,7 @@ class Scan:
         lowest = float(hu.min())
         if lowest > -500.0:
             hu[hu < lowest + 1.0] = _AIR_HU
-        return cls(hu, turn.canonical_grid(volume.grid), turn.to_canonical(labels), table)
+        return cls(hu, volume.grid.canonical, turn.to_canonical(labels), table)
 
     def with_hu(self, hu: npt.NDArray[np.floating]) -> Volume:
         """The scan with other values."""

@@ -118,4 +118,4 @@ def _canonical(volume: Volume, labels: Labels) -> tuple[Volume, Labels]:
     """Scan and labels with the slices along the first axis."""
     orientation = volume.grid.orientation
     hu = np.ascontiguousarray(orientation.to_canonical(volume.hu))
-    return Volume(hu, orientation.canonical_grid(volume.grid)), orientation.to_canonical(labels)
+    return Volume(hu, volume.grid.canonical), orientation.to_canonical(labels)

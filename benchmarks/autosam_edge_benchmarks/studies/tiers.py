@@ -107,8 +107,7 @@ def _measure_case(
 
 def _missed_mm(found: Segmentation, truth: Labels) -> list[float]:
     """Largest distance along (D, H, W) by which the true organs reach beyond the box of the found ones."""
-    orientation = found.grid.orientation
-    grid = orientation.canonical_grid(found.grid)
+    orientation, grid = found.grid.orientation, found.grid.canonical
     mine, true = (
         organ_box(orientation.to_canonical(labels), grid, margin_mm=(0.0, 0.0, 0.0))
         for labels in (found.labels, np.where(truth == UNKNOWN, 0, truth).astype(np.uint8))

@@ -188,10 +188,10 @@ def test_air_and_table_are_cropped() -> None:
     hu[:, 57:58] = 100
     grid = volume.grid
     (_, rows, columns) = Sections(Volume(hu, grid), segmentation).box
-    assert 0 <= columns[0] <= 4
-    assert 76 <= columns[1] <= 80
-    assert rows[0] <= 6
-    assert 54 <= rows[1] <= 60
+    assert 0 <= columns.start <= 4
+    assert 76 <= columns.stop <= 80
+    assert rows.start <= 6
+    assert 54 <= rows.stop <= 60
 
 
 def test_same_input_gives_identical_bytes(tmp_path: Path) -> None:

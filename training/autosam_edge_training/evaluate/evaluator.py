@@ -108,7 +108,7 @@ def _truth_and_prediction(
 ) -> tuple[Labels, Collection[int], Labels, tuple[float, float, float]]:
     """Labels of a case, the values that are labeled everywhere, the prediction, and the spacing."""
     volume, truth, labeled = read_truth(entry, prepared)
-    if volume.grid.orientation.canonical_grid(volume.grid).tilt_deg > LEAST_TILT_DEG:
+    if volume.grid.canonical.tilt_deg > LEAST_TILT_DEG:
         raise NIFTI_GRID_INVALID(
             f"the slices of case {entry.name} are tilted, and distances are measured on upright grids only.",
             remedy="Leave the case out.",
