@@ -22,7 +22,7 @@ from autosam_edge.engines.fake_engine import ThresholdEngine
 from autosam_edge.errors import AutosamEdgeError, ErrorCode, InputError
 from autosam_edge.geometry import Orientation
 from autosam_edge.labels import BTCV_LABELS
-from autosam_edge.manifest import SCHEMA_VERSION
+from autosam_edge.manifest import SCHEMA_VERSION, Manifest
 from autosam_edge.model import InputContract, Model
 from autosam_edge.phantom import make_phantom
 from autosam_edge.phantom.series import write_dicom_series
@@ -110,6 +110,11 @@ def manifest_dict(**changes):
     return manifest
 
 
+def parse_manifest(**changes: Any) -> Manifest:
+    """Parse :func:`manifest_dict`."""
+    return Manifest.parse(json.dumps(manifest_dict(**changes)).encode())
+
+
 def make_model(one_part=(), **changes):
     """A model in memory with the input, but for ``changes``, and the organs of :func:`manifest_dict`."""
     contract = {
@@ -190,9 +195,11 @@ def run_python(*arguments: object, **options: Any) -> subprocess.CompletedProces
     return subprocess.run(command, **{"capture_output": True, "text": True, "check": False, **options})
 
 
-def run_command(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
-    """Run ``autosam-edge`` in a process of its own."""
-    return run_python("-m", "autosam_edge", *arguments, **options)
+def run_command(
+    *arguments: object, module: str = "autosam_edge", **options: Any
+) -> subprocess.CompletedProcess[str]:
+    """Run the command line, or that of another module, in a process of its own."""
+    return run_python("-m", module, *arguments, **options)
 
 
 def wait_until(condition: Callable[[], object], seconds: float = 60) -> None:

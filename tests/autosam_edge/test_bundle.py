@@ -9,7 +9,15 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from autosam_edge_test_support import MODEL, artifact_dict, hashes, manifest_dict, write_bundle, zipped
+from autosam_edge_test_support import (
+    MODEL,
+    artifact_dict,
+    hashes,
+    manifest_dict,
+    parse_manifest,
+    write_bundle,
+    zipped,
+)
 
 from autosam_edge.bundle import STUDENT_FILE, Bundle, open_bundle, read_files
 from autosam_edge.errors import BundleError
@@ -131,9 +139,7 @@ def test_a_folder_lacks_no_file(with_package):
 def identity(contents, path="p"):
     """The hash of an artifact with these files."""
     files = hashes({f"{path}/{name}" if name else path: content for name, content in contents.items()})
-    return Manifest.parse(
-        json.dumps(manifest_dict(files=files, artifacts=[artifact_dict(path=path)])).encode()
-    ).sha256_of(path)
+    return parse_manifest(files=files, artifacts=[artifact_dict(path=path)]).sha256_of(path)
 
 
 def test_the_hash_of_a_folder_is_that_of_its_content():
@@ -225,7 +231,7 @@ def contract(**changes):
 def test_a_manifest_that_breaks_the_schema_is_refused(changes):
     """Unknown keys, missing keys, other types and impossible numbers: AE-BUNDLE-003."""
     with pytest.raises(BundleError, match="AE-BUNDLE-003"):
-        Manifest.parse(json.dumps(manifest_dict(**changes)).encode())
+        parse_manifest(**changes)
 
 
 @pytest.mark.parametrize(
@@ -234,7 +240,7 @@ def test_a_manifest_that_breaks_the_schema_is_refused(changes):
 def test_a_bundle_of_another_schema_is_refused_with_what_reads_it(version, remedy):
     """An older one is exported again, for a newer one the runtime is too old; nothing is guessed."""
     with pytest.raises(BundleError, match=rf"schema version {version}, this runtime reads 3\..*{remedy}"):
-        Manifest.parse(json.dumps(manifest_dict(schema_version=version)).encode())
+        parse_manifest(schema_version=version)
 
 
 @pytest.mark.parametrize("text", [b"", b"[]", b"{", b"\xff", b"null", b"[" * 200_000])

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 
 import numpy as np
 import pytest
 from autosam_edge_test_hazards import hazard
-from autosam_edge_test_support import LIMITS, make_model, manifest_dict
+from autosam_edge_test_support import LIMITS, make_model, parse_manifest
 
 from autosam_edge.engines.fake_engine import ThresholdEngine
 from autosam_edge.errors import BundleError
 from autosam_edge.geometry import Grid
 from autosam_edge.labels import BTCV_LABELS
-from autosam_edge.manifest import Manifest
 from autosam_edge.measurements import dice, organ_statistics
 from autosam_edge.plausibility.expected_dice import Confidence, SoftDice, near_organs
 from autosam_edge.session import Session
@@ -108,7 +106,7 @@ def test_a_bundle_with_an_impossible_map_is_refused(changes):
     """A manifest is data from outside: AE-BUNDLE-003."""
     content = {**dataclasses.asdict(CONFIDENCE), **changes}
     with pytest.raises(BundleError, match="AE-BUNDLE-003"):
-        Manifest.parse(json.dumps(manifest_dict(confidence=content)).encode())
+        parse_manifest(confidence=content)
 
 
 @pytest.mark.parametrize(
@@ -117,7 +115,7 @@ def test_a_bundle_with_an_impossible_map_is_refused(changes):
 )
 def test_a_bundle_may_have_no_map(changes, expected):
     """Null and nothing are the same."""
-    manifest = Manifest.parse(json.dumps(manifest_dict(**changes)).encode())
+    manifest = parse_manifest(**changes)
     assert manifest.confidence == manifest.model("").confidence == expected
 
 

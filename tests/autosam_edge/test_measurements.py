@@ -102,22 +102,22 @@ def test_views_are_measured_without_being_contiguous() -> None:
     assert all(straight[value].mean_hu == pytest.approx(turned[value].mean_hu) for value in straight)
 
 
-def test_other_shape_is_refused() -> None:
-    """Labels of another scan are not measured on this one."""
-    volume = Volume(np.zeros((2, 2, 2), np.int16), Grid((2, 2, 2), np.eye(4)))
-    segmentation = Segmentation(np.zeros((2, 2, 3), np.uint8), Grid((2, 2, 3), np.eye(4)), BTCV_LABELS)
-    with pytest.raises(ValueError, match="shape"):
-        organ_statistics(volume, segmentation)
-
-
-@pytest.mark.parametrize("corner", [(0, 0, 0.5, 0), (0, 0, 0, 0.5)])
-def test_another_grid_of_the_same_shape_is_refused(corner: tuple[float, ...]) -> None:
-    """Another spacing, or another place; labels of another scan mostly have its shape."""
+@pytest.mark.parametrize(
+    ("side", "corner", "differs"),
+    [
+        (3, (0, 0, 0, 0), "the shape"),
+        (2, (0, 0, 0.5, 0), "the place, direction or size .* give the volume"),
+        (2, (0, 0, 0, 0.5), "the place, direction or size .* give the volume"),
+    ],
+)
+def test_labels_of_another_scan_are_not_measured(side: int, corner: tuple[float, ...], differs: str) -> None:
+    """Another shape, spacing or place; labels of another scan mostly have its shape."""
     affine = np.eye(4)
     affine[0] += corner
     volume = Volume(np.zeros((2, 2, 2), np.int16), Grid((2, 2, 2), np.eye(4)))
-    labels = Segmentation(np.zeros((2, 2, 2), np.uint8), Grid((2, 2, 2), affine), BTCV_LABELS)
-    with pytest.raises(ValueError, match=r"the place, direction or size .* give the volume"):
+    grid = Grid((2, 2, side), affine)
+    labels = Segmentation(np.zeros(grid.shape, np.uint8), grid, BTCV_LABELS)
+    with pytest.raises(ValueError, match=differs):
         organ_statistics(volume, labels)
 
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 from autosam_edge_test_hazards import hazard
-from autosam_edge_test_support import LIMITS, make_model
+from autosam_edge_test_support import LIMITS, make_model, run_command
 
 import autosam_edge
 from autosam_edge.engines.fake_engine import ThresholdEngine
@@ -144,26 +142,13 @@ def test_the_command_line_refuses_with_exit_code_11(offset, tmp_path):
 
     image = nib.load(tmp_path / "scan.nii.gz")
     nib.save(nib.Nifti1Image(volume.hu.T, image.affine), tmp_path / "scan.nii.gz")
-    command = [
-        sys.executable,
-        "-m",
-        "autosam_edge",
-        "segment",
-        tmp_path / "scan.nii.gz",
-        "-o",
-        tmp_path / "out",
-    ]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    command = ["segment", tmp_path / "scan.nii.gz", "-o", tmp_path / "out"]
+    result = run_command(*command)
     assert result.returncode == 11, result.stderr
     assert "AE-PLAUSIBLE-002" in result.stderr
     assert "--accept-implausible" in result.stderr
     assert not (tmp_path / "out").exists()
-    accepted = subprocess.run(
-        [*command, "--accept-implausible", "--format", "json", "--json"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    accepted = run_command(*command, "--accept-implausible", "--format", "json", "--json")
     assert accepted.returncode == 0, accepted.stderr
     assert json.loads(accepted.stdout)["plausibility"]["verdict"] == "implausible"
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import gzip
 import logging
-import subprocess
-import sys
 import warnings
 import zipfile
 from pathlib import Path
 
 import pytest
 from autosam_edge_test_ct import CtFolder, lenient_writing  # noqa: F401  used by every test
+from autosam_edge_test_support import run_command
 
 from autosam_edge.cli.shown_paths import paths_shown
 from autosam_edge.error_codes import DICOM_DAMAGED
@@ -20,6 +19,7 @@ from autosam_edge.phantom import make_phantom
 from autosam_edge.phantom.series import write_dicom_series
 from autosam_edge.read_scan import read
 
+STAND_IN = "autosam_edge_benchmarks.stand_in"  # a formula in the place of the network
 MARKERS = ("MARKER", "19460309", "99887766", "1.2.826.0.1.5550")
 PATIENT = {
     "PatientName": "MARKERNAME^ANNA",
@@ -180,9 +180,8 @@ def test_no_plain_result_names_a_patient(as_zip, tmp_path):
         with zipfile.ZipFile(source, "w") as archive:
             for file in folder.iterdir():
                 archive.write(file, f"MARKERFOLDER/{file.name}")
-    command = [sys.executable, "-m", "autosam_edge_benchmarks.stand_in", "segment", str(source)]
     options = ["-o", "out", "--format", "nifti,json,csv,preview", "--json"]
-    done = subprocess.run([*command, *options], cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = run_command("segment", source, *options, module=STAND_IN, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     found = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
     assert len(found) == 4
@@ -195,17 +194,8 @@ def test_no_plain_result_names_a_patient(as_zip, tmp_path):
 def test_a_person_at_the_desk_sees_the_path_behind_a_number(series, tmp_path):
     """With --show-paths, and only then; the error itself stays as it is."""
     cut(series)
-    command = [
-        sys.executable,
-        "-m",
-        "autosam_edge_benchmarks.stand_in",
-        "segment",
-        str(series.path),
-        "-o",
-        "out",
-    ]
     plain, shown = (
-        subprocess.run([*command, *more], cwd=tmp_path, capture_output=True, text=True, check=False)
+        run_command("segment", series.path, "-o", "out", *more, module=STAND_IN, cwd=tmp_path)
         for more in ([], ["--show-paths"])
     )
     assert "file 3 of 5" in plain.stderr

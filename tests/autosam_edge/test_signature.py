@@ -10,7 +10,7 @@ import zipfile
 
 import pytest
 from autosam_edge_test_hazards import hazard
-from autosam_edge_test_support import write_bundle, zipped
+from autosam_edge_test_support import run_command, write_bundle, zipped
 
 from autosam_edge.bundle import SIGNATURE, Bundle, open_bundle
 from autosam_edge.error_codes import KEY_INVALID, SIGNATURE_INVALID
@@ -149,15 +149,10 @@ def test_without_the_extra_nothing_is_accepted(path, keys, monkeypatch):
 
 def test_the_commands_sign_and_verify(tmp_path, keys):
     """Exit codes, one JSON object, and the same answer from OpenSSL."""
-
-    def run(*arguments):
-        command = [sys.executable, "-m", "autosam_edge", *map(str, arguments)]
-        return subprocess.run(command, capture_output=True, text=True, check=False)
-
     folder = write_bundle(tmp_path / "b.edge")
-    assert run("bundle", "verify", folder, "--key", keys / "ours.pub.pem").returncode == 4
-    assert run("bundle", "sign", folder, "--key", keys / "ours.pem").returncode == 0
-    found = run("bundle", "verify", folder, "--key", keys / "ours.pub.pem", "--json")
+    assert run_command("bundle", "verify", folder, "--key", keys / "ours.pub.pem").returncode == 4
+    assert run_command("bundle", "sign", folder, "--key", keys / "ours.pem").returncode == 0
+    found = run_command("bundle", "verify", folder, "--key", keys / "ours.pub.pem", "--json")
     assert json.loads(found.stdout) == {"model": "test-model", "model_sha256": Bundle(folder).manifest_sha256}
     if openssl := shutil.which("openssl"):
         command = [openssl, "pkeyutl", "-verify", "-pubin", "-inkey", str(keys / "ours.pub.pem"), "-rawin"]
