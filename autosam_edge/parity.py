@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from autosam_edge.manifest import well_formed
 from autosam_edge.strict_json import build_list, parse_json
@@ -39,12 +39,21 @@ class _ParityEntry:
     tolerance: _Tolerance
 
 
-def read_parity(bundle: Bundle) -> tuple[object, dict[str, float]]:
-    """Read ``parity.json``.
+class Parity(NamedTuple):
+    """What ``parity.json`` says.
 
-    Returns:
-        Its content as JSON types, and for each artifact of the manifest by name the largest root mean square
-        difference from the student's logits.
+    Args:
+        content: All of it as JSON types.
+        allowed_rms: Largest root mean square difference from the student's logits, for each artifact of the
+            manifest by name.
+    """
+
+    content: object
+    allowed_rms: dict[str, float]
+
+
+def read_parity(bundle: Bundle) -> Parity:
+    """Read ``parity.json``.
 
     Raises:
         BundleError: It is too large (AE-BUNDLE-002), not valid, lacks an artifact, or allows more than
@@ -56,6 +65,7 @@ def read_parity(bundle: Bundle) -> tuple[object, dict[str, float]]:
         allowed = {f"{entry.target}/{entry.precision}": entry.tolerance.logit_rms for entry in entries}
         if len(allowed) != len(entries):
             raise ValueError("it names an artifact twice")
+        names = [artifact.name for artifact in bundle.manifest.artifacts]
         for artifact in bundle.manifest.artifacts:
             if artifact.name not in allowed:
                 raise ValueError(f"it has no entry for {artifact.name}")
@@ -66,4 +76,4 @@ def read_parity(bundle: Bundle) -> tuple[object, dict[str, float]]:
                 raise ValueError(
                     f"tolerance.logit_rms of {artifact.name} is out of range, expected 0 to {most:g}"
                 )
-        return parsed, {artifact.name: allowed[artifact.name] for artifact in bundle.manifest.artifacts}
+        return Parity(parsed, {name: allowed[name] for name in names})

@@ -6,7 +6,7 @@ import json
 import math
 import re
 import types
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cache
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
@@ -75,20 +75,7 @@ def build(kind: type[_T], raw: object, where: str, *, other_keys: bool = False) 
         >>> build(Point, parse_json(b'{"x": 1, "y": 2.5}'), "point")
         Point(x=1.0, y=2.5)
     """
-    if not isinstance(raw, dict):
-        raise _wrong(where, raw, "an object")
-    hints = _hints(cast("Any", kind))
-    defaults = {field.name: field.default for field in fields(cast("Any", kind))}
-    if not other_keys and (unknown := sorted(set(raw) - set(defaults))):
-        raise ValueError(f"{where} has the unknown key {unknown[0]!r}")
-    if missing := [name for name, default in defaults.items() if default is MISSING and name not in raw]:
-        raise ValueError(f"{where} lacks the key {missing[0]!r}")
-    values = {
-        name: _convert(hints[name], raw[name], f"{where}.{name}", other_keys=other_keys)
-        for name in defaults
-        if name in raw
-    }
-    return kind(**values)
+    return _Reader(other_keys).instance(kind, raw, where)
 
 
 def build_list(kind: type[_T], raw: object, where: str, *, other_keys: bool = False) -> list[_T]:
@@ -105,49 +92,69 @@ def build_list(kind: type[_T], raw: object, where: str, *, other_keys: bool = Fa
     """
     if not isinstance(raw, list):
         raise _wrong(where, raw, "an array")
-    return [build(kind, item, f"{where}[{index}]", other_keys=other_keys) for index, item in enumerate(raw)]
+    reader = _Reader(other_keys)
+    return [reader.instance(kind, item, f"{where}[{index}]") for index, item in enumerate(raw)]
 
 
-def _convert(hint: Any, raw: object, where: str, *, other_keys: bool) -> object:  # noqa: ANN401
-    origin, parts = get_origin(hint), get_args(hint)
-    if origin in (Union, types.UnionType):
-        if raw is None and type(None) in parts:
-            return None
-        (hint,) = (part for part in parts if part is not type(None))  # only `X | None` is a field's type here
-        return _convert(hint, raw, where, other_keys=other_keys)
-    if is_dataclass(hint):
-        return build(cast("type[object]", hint), raw, where, other_keys=other_keys)
-    if origin is tuple:
-        return _convert_tuple(parts, raw, where, other_keys=other_keys)
-    if origin is dict:
+@dataclass(frozen=True)
+class _Reader:
+    """Turns decoded JSON into values of declared types, at every depth.
+
+    Args:
+        other_keys: Whether keys that are no field are passed over.
+    """
+
+    other_keys: bool
+
+    def instance(self, kind: type[_T], raw: object, where: str) -> _T:
         if not isinstance(raw, dict):
             raise _wrong(where, raw, "an object")
-        return {
-            key: _convert(parts[1], item, f"{where}.{key}", other_keys=other_keys)
-            for key, item in raw.items()
+        hints = _hints(cast("Any", kind))
+        defaults = {field.name: field.default for field in fields(cast("Any", kind))}
+        if not self.other_keys and (unknown := sorted(set(raw) - set(defaults))):
+            raise ValueError(f"{where} has the unknown key {unknown[0]!r}")
+        if missing := [name for name, default in defaults.items() if default is MISSING and name not in raw]:
+            raise ValueError(f"{where} lacks the key {missing[0]!r}")
+        values = {
+            name: self.value(hints[name], raw[name], f"{where}.{name}") for name in defaults if name in raw
         }
-    if origin is Literal:
-        if raw not in parts or isinstance(raw, bool):
-            raise _wrong(where, raw, " or ".join(map(repr, parts)))
-        return raw
-    return _convert_scalar(hint, raw, where)
+        return kind(**values)
+
+    def value(self, hint: Any, raw: object, where: str) -> object:  # noqa: ANN401
+        origin, parts = get_origin(hint), get_args(hint)
+        if origin in (Union, types.UnionType):
+            if raw is None and type(None) in parts:
+                return None
+            # A field's type has no other union than `X | None`.
+            (hint,) = (part for part in parts if part is not type(None))
+            return self.value(hint, raw, where)
+        if is_dataclass(hint):
+            return self.instance(cast("type[object]", hint), raw, where)
+        if origin is tuple:
+            return self._tuple(parts, raw, where)
+        if origin is dict:
+            if not isinstance(raw, dict):
+                raise _wrong(where, raw, "an object")
+            return {key: self.value(parts[1], item, f"{where}.{key}") for key, item in raw.items()}
+        if origin is Literal:
+            if raw not in parts or isinstance(raw, bool):
+                raise _wrong(where, raw, " or ".join(map(repr, parts)))
+            return raw
+        return _scalar(hint, raw, where)
+
+    def _tuple(self, parts: tuple[Any, ...], raw: object, where: str) -> tuple[object, ...]:
+        if not isinstance(raw, list):
+            raise _wrong(where, raw, "an array")
+        hints = [parts[0]] * len(raw) if parts[-1] is Ellipsis else parts
+        if len(hints) != len(raw):
+            raise ValueError(f"{where} has {len(raw)} elements, expected {len(hints)}")
+        return tuple(
+            self.value(hint, item, f"{where}[{index}]")
+            for index, (hint, item) in enumerate(zip(hints, raw, strict=True))
+        )
 
 
-def _convert_tuple(
-    parts: tuple[Any, ...], raw: object, where: str, *, other_keys: bool
-) -> tuple[object, ...]:
-    if not isinstance(raw, list):
-        raise _wrong(where, raw, "an array")
-    hints = [parts[0]] * len(raw) if parts[-1] is Ellipsis else parts
-    if len(hints) != len(raw):
-        raise ValueError(f"{where} has {len(raw)} elements, expected {len(hints)}")
-    return tuple(
-        _convert(hint, item, f"{where}[{index}]", other_keys=other_keys)
-        for index, (hint, item) in enumerate(zip(hints, raw, strict=True))
-    )
-
-
-def _convert_scalar(hint: Any, raw: object, where: str) -> object:  # noqa: ANN401
+def _scalar(hint: Any, raw: object, where: str) -> object:  # noqa: ANN401
     if hint is object:
         return raw
     whole = isinstance(raw, int) and not isinstance(raw, bool)

@@ -86,13 +86,13 @@ def verify_bundle(
     checks = [Check("files", "passed", f"{len(bundle.manifest.files)} hashes are correct", {})]
     on_message("around the network")
     checks += check_around_network(bundle)
-    _, tolerances = read_parity(bundle)
+    allowed_rms = read_parity(bundle).allowed_rms
     for choice in rank_artifacts(bundle.manifest):
         name = choice.artifact.name
         if choice.usable or name in interpreters:
             on_message(name)
             engine = None if choice.usable else interpreters[name]
-            checks.append(_check_artifact(bundle, choice.artifact, tolerances[name], threads, engine))
+            checks.append(_check_artifact(bundle, choice.artifact, allowed_rms[name], threads, engine))
         else:
             checks.append(Check(name, "skipped", choice.reason, {}))
     require_passed(checks)
@@ -117,8 +117,7 @@ def verify_artifact(bundle: Bundle, artifact: Artifact) -> Check:
         BundleError: A file is missing, altered or not valid.
         EngineError: The artifact does not load or run.
     """
-    _, tolerances = read_parity(bundle)
-    return _check_artifact(bundle, artifact, tolerances[artifact.name], None, None)
+    return _check_artifact(bundle, artifact, read_parity(bundle).allowed_rms[artifact.name], None, None)
 
 
 class VerificationError(EngineError):
@@ -220,7 +219,7 @@ def check_tile(
         artifact: Artifact that made the logits.
         golden: The golden tile.
         logits: (C, D, H, W) float32 logits of that tile.
-        allowed_rms: Largest root mean square difference, see :func:`~autosam_edge.parity.read_parity`.
+        allowed_rms: Largest root mean square difference, see :class:`~autosam_edge.parity.Parity`.
     """
     stride = golden.stride
     logits = logits[:, ::stride, ::stride, ::stride]

@@ -222,7 +222,7 @@ class Worker:
         started = time.perf_counter()
         await _run(engine, np.ascontiguousarray(golden.hu), logits)
         seconds = time.perf_counter() - started
-        allowed = read_parity(self._bundle)[1][name]
+        allowed = read_parity(self._bundle).allowed_rms[name]
         check = check_tile(self._bundle.manifest.artifact(name), golden, logits, allowed)
         figures = {key: value if np.isfinite(value) else -1.0 for key, value in check.figures.items()}
         return Check(

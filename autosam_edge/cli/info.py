@@ -25,7 +25,7 @@ def info(bundle: BundleArgument = None, tier: TierOption = None, as_json: AsJson
     opened = open_bundle(bundle, tier=tier)
     opened.verify()
     manifest, contract = opened.manifest, opened.manifest.input
-    parity, _ = read_parity(opened)
+    parity = read_parity(opened).content
     if as_json:
         content = {
             "name": manifest.name,

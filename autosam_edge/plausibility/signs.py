@@ -19,7 +19,8 @@ _PLACED_ELSE_ML = 5.0
 _KIDNEYS = ("kidney_right", "kidney_left")
 _FRAGMENT_ML = 30.0
 _UNUSUAL_VOLUMES = 2
-_FACES: dict[reference.Side, tuple[Face, Face]] = {
+# The face that the words point to, and the opposite one.
+_ENDS: dict[reference.Side, tuple[Face, Face]] = {
     "right of": ("right side", "left side"),
     "in front of": ("front", "back"),
     "above": ("upper end", "lower end"),
@@ -95,7 +96,7 @@ def wrong_sides(evidence: Evidence) -> Iterator[tuple[str, float]]:
         if one is None or other is None:
             continue
         # A face that cuts an organ moves its center away from that face, past that of another organ perhaps.
-        near, far = _FACES[side]
+        near, far = _ENDS[side]
         if near in one.cut_by or far in other.cut_by:
             continue
         axis, sign = reference.AXIS[side]

@@ -111,7 +111,7 @@ def accuracy(bundle: Bundle, artifact: Artifact, engine: str, scored: Sequence[P
     Raises:
         BenchError: See :func:`read_scored`.
     """
-    compared = build_list(_Compared, read_parity(bundle)[0], "parity.json", other_keys=True)
+    compared = build_list(_Compared, read_parity(bundle).content, "parity.json", other_keys=True)
     entry = next(e for e in compared if (e.target, e.precision) == (artifact.target, artifact.precision))
     same = _Engine(engine, artifact.precision, bundle.manifest.sha256_of(artifact.path))
     found = next((summary for summary in map(read_scored, scored) if summary.engine == same), None)
