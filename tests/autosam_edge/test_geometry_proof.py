@@ -221,12 +221,18 @@ FAR = [
 FAR_CENTERS_MM = np.array([[-33.0, -14.2, 19.3], [-19.5, 6.4, 117.8]])
 
 
-def found_at_both_ends(segmentation: Segmentation) -> npt.NDArray[np.float64]:
-    """Center of the labels in the lower and in the upper half of the scan, LPS mm."""
+def session_of(spacing_mm: tuple[float, float, float]) -> Session:
+    """A network that knows an organ by its 200 HU."""
+    return Session(make_model(spacing_mm=spacing_mm), ThresholdEngine((40.0, 200.0, 1000.0), width_hu=80.0))
+
+
+def assert_at_both_ends(segmentation: Segmentation) -> None:
+    """The centers of the labels in the lower and in the upper half of the scan are those of the organs."""
     index = np.argwhere(segmentation.labels == 1)
     place = index @ segmentation.grid.affine[:3, :3].T + segmentation.grid.affine[:3, 3]
     upper = place[:, 2] > MIDDLE_MM[2]
-    return np.stack([place[~upper].mean(axis=0), place[upper].mean(axis=0)])
+    off_mm = np.stack([place[~upper].mean(axis=0), place[upper].mean(axis=0)]) - FAR_CENTERS_MM
+    assert np.linalg.norm(off_mm, axis=1).max() <= TOLERANCE_MM, off_mm
 
 
 @pytest.mark.parametrize("spacing_mm", [(3.0, 3.0, 3.0), (2.0, 1.5, 1.5)])
@@ -253,11 +259,7 @@ def test_the_run_finds_organs_where_they_are(
     The organs lie near both ends of the scan, where a wrong shear would move them by centimeters.
     """
     grid = scan_grid(tilt_deg=tilt_deg, turned_deg=turned_deg, orientation=orientation, extent_mm=LONG)
-    session = Session(
-        make_model(spacing_mm=spacing_mm), ThresholdEngine((40.0, 200.0, 1000.0), width_hu=80.0)
-    )
-    off_mm = found_at_both_ends(session.segment(scan(grid, FAR))) - FAR_CENTERS_MM
-    assert np.linalg.norm(off_mm, axis=1).max() <= TOLERANCE_MM, off_mm
+    assert_at_both_ends(session_of(spacing_mm).segment(scan(grid, FAR)))
 
 
 @hazard(
@@ -270,12 +272,8 @@ def test_a_tilted_series_with_a_gap_goes_through_to_the_files(tmp_path: Path) ->
     grid = scan_grid(tilt_deg=-20.0, extent_mm=LONG)
     files = write_dicom_series(scan(grid, FAR), tmp_path / "scan", left_out=(39, 40))
     volume = read_dicom(tmp_path / "scan", choices=ReadChoices(allow_gap=True))
-    session = Session(
-        make_model(spacing_mm=(3.0, 3.0, 3.0)), ThresholdEngine((40.0, 200.0, 1000.0), width_hu=80.0)
-    )
-    segmentation = session.segment(volume)
-    off_mm = found_at_both_ends(segmentation) - FAR_CENTERS_MM
-    assert np.linalg.norm(off_mm, axis=1).max() <= TOLERANCE_MM, off_mm
+    segmentation = session_of((3.0, 3.0, 3.0)).segment(volume)
+    assert_at_both_ends(segmentation)
     assert {"AE-WARN-041", "AE-WARN-043"} <= {warning.code for warning in segmentation.warnings}
     write_nifti(segmentation, tmp_path / "labels.nii.gz")
     again = read_nifti(tmp_path / "labels.nii.gz").grid

@@ -32,26 +32,29 @@ FORBIDDEN = (
 )
 
 
-def test_the_runtime_and_its_command_line_load_no_torch():
-    """A fresh interpreter imports both, asks which engines it has, and holds none of the heavy packages."""
-    code = (
-        "import sys, autosam_edge, autosam_edge.cli; "
-        "from autosam_edge.engines.selection import ENGINES, why_missing; "
-        f"[why_missing(t) for t in ENGINES]; print([m for m in {FORBIDDEN} if m in sys.modules])"
-    )
-    result = run_python("-c", code, check=True)
-    assert result.stdout.strip() == "[]"
+def printed_by(code, **options):
+    """What a fresh interpreter prints."""
+    return run_python("-c", code, check=True, **options).stdout.strip()
 
 
-def test_leaves_are_loaded_when_they_are_used():
-    """Importing the package does not load highdicom, onnxruntime or nibabel.
+ASK_FOR_ENGINES = (
+    "from autosam_edge.engines.selection import ENGINES, why_missing; [*map(why_missing, ENGINES)]"
+)
 
-    `--version` and `--help` stay quick.
-    """
-    leaves = ("highdicom", "onnxruntime", "nibabel", "nrrd")
-    code = f"import sys, autosam_edge.cli; print([m for m in {leaves} if m in sys.modules])"
-    result = run_python("-c", code, check=True)
-    assert result.stdout.strip() == "[]"
+
+@pytest.mark.parametrize(
+    ("statements", "absent"),
+    [
+        (f"import autosam_edge, autosam_edge.cli; {ASK_FOR_ENGINES}", FORBIDDEN),
+        ("import autosam_edge.cli", ("highdicom", "onnxruntime", "nibabel", "nrrd")),
+        ("import autosam_edge.read_scan", ("pydicom", "nibabel", "nrrd")),
+    ],
+    ids=["no torch in the runtime", "--version and --help stay quick", "readers are loaded when needed"],
+)
+def test_an_import_loads_nothing_that_it_does_not_need(statements, absent):
+    """A fresh interpreter holds none of the heavy packages, also after it was asked which engines it has."""
+    code = f"import sys; {statements}; print([m for m in {absent} if m in sys.modules])"
+    assert printed_by(code) == "[]"
 
 
 def test_the_checks_before_the_inference_load_no_highdicom(tmp_path):
@@ -62,8 +65,7 @@ def test_the_checks_before_the_inference_load_no_highdicom(tmp_path):
         "source = autosam_edge.read('scan').source; "
         "print(check_writable('out', source=source)[1], [m for m in ('highdicom',) if m in sys.modules])"
     )
-    result = run_python("-c", code, check=True, cwd=tmp_path)
-    assert result.stdout.strip() == "dicom-seg []"
+    assert printed_by(code, cwd=tmp_path) == "dicom-seg []"
 
 
 def test_the_facade_exports_what_all_names_and_nothing_else():
@@ -72,8 +74,7 @@ def test_the_facade_exports_what_all_names_and_nothing_else():
         "import autosam_edge; names = dir(autosam_edge); "
         "[getattr(autosam_edge, name) for name in names]; print(names)"
     )
-    result = run_python("-c", code, check=True)
-    assert result.stdout.strip() == str(autosam_edge.__all__)
+    assert printed_by(code) == str(autosam_edge.__all__)
     assert autosam_edge.__all__ == sorted(autosam_edge.__all__)
     assert {"open_session", "read", "write"} < set(autosam_edge.__all__)
 

@@ -28,6 +28,7 @@ from autosam_edge.geometry import Grid
 from autosam_edge.phantom import make_phantom
 from autosam_edge.pipeline.body_box import organ_box
 from autosam_edge.pipeline.run import TileRun
+from autosam_edge.planned_run import PlannedRun
 from autosam_edge.plausibility.thresholds import Threshold
 from autosam_edge.session import Session, open_session
 from autosam_edge.system.memory import MemoryBudget
@@ -108,8 +109,7 @@ def test_around_its_part_the_network_sees_the_patient(depth, rows):
     hu = np.random.default_rng(3).integers(-100, 250, (60, 60, 60)).astype(np.int16)
     recorder = RecordingEngine(CENTERS)
     part = (slice(20, 20 + depth), slice(30, 35), slice(20, 23))
-    planned = Session(FINE, recorder).plan(volume_of(hu))
-    run = type(planned)(FINE, recorder, volume_of(hu), part=part)
+    run = PlannedRun(FINE, recorder, volume_of(hu), part=part)
     labels = run.execute().labels
     (tile,) = recorder.tiles
     first = [part.start - (32 - (part.stop - part.start)) // 2 for part in run.box]
@@ -157,9 +157,7 @@ def test_the_box_of_a_tilted_scan_has_every_slice_and_the_organs():
     whole, run = TileRun(model, volume), TileRun(model, volume, part=part)
     assert whole.box[0].start <= run.box[0].start < run.box[0].stop <= whole.box[0].stop
     alone = Session(model, ThresholdEngine(centers)).segment(volume).labels
-    limited = type(Session(model, ThresholdEngine(centers)).plan(volume))(
-        model, ThresholdEngine(centers), volume, part=part
-    )
+    limited = PlannedRun(model, ThresholdEngine(centers), volume, part=part)
     inside = (slice(None), *part[1:])
     labels = limited.execute().labels
     assert np.count_nonzero(labels[inside] != alone[inside]) <= 1e-4 * alone.size  # ties of the blending
