@@ -44,7 +44,8 @@ class HuHistogram:
         sample = hu[slices[::step], ::step, ::step].astype(np.int64)
         np.clip(sample, _LOWEST, _HIGHEST - 1, out=sample)
         sample -= _LOWEST
-        self._upto = np.concatenate([[0], np.cumsum(np.bincount(sample.ravel(), minlength=6144))])
+        counts = np.bincount(sample.ravel(), minlength=_HIGHEST - _LOWEST)
+        self._upto = np.concatenate([[0], np.cumsum(counts)])
 
     def share(self, low: int, high: int) -> float:
         """Share of the voxels from ``low`` to below ``high`` HU, 0 to 1."""

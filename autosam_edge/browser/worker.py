@@ -151,10 +151,11 @@ class Worker:
     def list_series(self, folder: str) -> list[dict[str, object]]:
         """The CT series of the mounted files; none where a file of another kind is given."""
         given = _given(Path(folder))
-        if given.is_file() and not find_dicom_files(given).headers:
-            return []
         with silenced():
-            return [asdict(choice) for choice in series_choices(find_dicom_files(given))]
+            found = find_dicom_files(given)
+            if given.is_file() and not found.headers:
+                return []
+            return [asdict(choice) for choice in series_choices(found)]
 
     @answered_later
     async def segment(

@@ -7,7 +7,7 @@ patient.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -87,23 +87,17 @@ def draw_montage(
     """
     names = list(cases[0].found)
     width = min(_WIDTH, (_PAGE_WIDTH - _GAP * (len(names) - 1)) // len(names))
-    lines = [_lines(case, planes or {"axial": 1, "coronal": 1}) for case in cases]
-    shown = [
-        label
-        for label in table
-        if any(
-            (view.labels == label.value).any() for line in lines for views in line for view in views if view
-        )
-    ]
+    lines_of_cases = [_lines(case, planes or {"axial": 1, "coronal": 1}, width) for case in cases]
+    views = [view for lines in lines_of_cases for line in lines for view in line.views if view is not None]
+    values = {int(value) for view in views for value in np.unique(view.labels)}
+    shown = [label for label in table if label.value in values]
     page_width = max(2 * _LEFT + len(names) * width + (len(names) - 1) * _GAP, 900)
     columns = max(1, (page_width - 2 * _LEFT) // _LEGEND_WIDTH)
     legend = _LEGEND_STEP * -(-len(shown) // columns)
     height = (
         _TOP
-        + sum(
-            _heading(case) + sum(_height(views[0], width) + _GAP for views in line)
-            for case, line in zip(cases, lines, strict=True)
-        )
+        + sum(map(_heading, cases))
+        + sum(line.height + _GAP for lines in lines_of_cases for line in lines)
         + legend
         + 2 * _GAP
     )
@@ -115,7 +109,7 @@ def draw_montage(
     for name, left in zip(names, lefts, strict=True):
         draw.text((left + width // 2, _TOP - 14), name, font=font(22), fill=TEXT, anchor="mm")
     top = _TOP
-    for case, line in zip(cases, lines, strict=True):
+    for case, lines in zip(cases, lines_of_cases, strict=True):
         draw.text(
             (_LEFT, top + _HEADING // 2),
             f"case {case.name}" if case.name else "",
@@ -123,7 +117,7 @@ def draw_montage(
             fill=QUIET,
             anchor="lm",
         )
-        top = _draw_case(page, draw, line, table, lefts, top + _heading(case), width)
+        top = _draw_case(page, draw, lines, table, lefts, top + _heading(case), width)
     _draw_legend(draw, shown, columns, top)
     return as_png(page)
 
@@ -137,31 +131,41 @@ def _draw_legend(draw: ImageDraw.ImageDraw, shown: Sequence[Label], columns: int
         swatch(draw, (left, middle), label.value, title, label.color)
 
 
-def _lines(case: MontageCase, planes: Mapping[Plane, int]) -> list[list[View | None]]:
-    """For each section the views of all columns; the first is never None."""
+class _Line(NamedTuple):
+    """One section of a scan.
+
+    Args:
+        views: The section with the labels of each column; None where there are none.
+        height: Height of the pictures, pixels.
+    """
+
+    views: list[View | None]
+    height: int
+
+
+def _lines(case: MontageCase, planes: Mapping[Plane, int], width: int) -> list[_Line]:
+    """The sections of a scan, in pictures of a width in pixels."""
     first = next(labels for labels in case.found.values() if labels is not None)
     sections = Sections(case.volume, Segmentation(first, case.volume.grid, ()))
     chosen = [view for plane, count in planes.items() for view in sections.pick_sections(plane, count)]
-    return [
-        [None if labels is None else sections.with_labels(view, labels) for labels in case.found.values()]
-        for view in chosen
-    ]
+    lines = []
+    for view in chosen:
+        wide, tall = view.size_mm
+        views = [
+            None if labels is None else sections.with_labels(view, labels) for labels in case.found.values()
+        ]
+        lines.append(_Line(views, max(8, round(width * tall / wide))))
+    return lines
 
 
 def _heading(case: MontageCase) -> int:
     return _HEADING if case.name else 0
 
 
-def _height(view: View | None, width: int) -> int:
-    assert view is not None
-    wide, tall = view.size_mm
-    return max(8, round(width * tall / wide))
-
-
 def _draw_case(
     page: Image.Image,
     draw: ImageDraw.ImageDraw,
-    lines: Sequence[Sequence[View | None]],
+    lines: Sequence[_Line],
     table: tuple[Label, ...],
     lefts: Sequence[int],
     top: int,
@@ -170,8 +174,8 @@ def _draw_case(
     """Draw the pictures of one scan; returns where they end, in pixels. A column names each organ once."""
     frames: list[PixelBox] = []
     for line in lines:
-        height = _height(line[0], width)
-        for view, left in zip(line, lefts, strict=True):
+        height = line.height
+        for view, left in zip(line.views, lefts, strict=True):
             frame = (left, top, left + width, top + height)
             if view is None:
                 draw.rectangle((frame[0], frame[1], frame[2] - 1, frame[3] - 1), fill=_ABSENT)
@@ -184,7 +188,7 @@ def _draw_case(
         frames.append((0, top, width, top + height))
         top += height + _GAP
     for number, left in enumerate(lefts):
-        views = [view for line in lines if (view := line[number]) is not None]
+        views = [view for line in lines if (view := line.views[number]) is not None]
         if views:
             write_numbers(draw, views, [(left, frame[1], left + width, frame[3]) for frame in frames], table)
     return top

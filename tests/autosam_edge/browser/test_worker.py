@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import shutil
 
@@ -25,6 +26,11 @@ from autosam_edge.phantom.series import write_dicom_series
 from autosam_edge.volume import Segmentation, Volume
 
 CENTERS = tuple(np.linspace(-125, 275, 14))
+
+
+@functools.cache
+def phantom():
+    return make_phantom(spacing_mm=(6.0, 5.0, 5.0))
 
 
 class Awaited:
@@ -66,7 +72,7 @@ def worker():
 def series(tmp_path_factory):
     """A phantom as a DICOM series."""
     folder = tmp_path_factory.mktemp("series")
-    write_dicom_series(make_phantom(spacing_mm=(6.0, 5.0, 5.0)).volume, folder)
+    write_dicom_series(phantom().volume, folder)
     return folder
 
 
@@ -117,7 +123,7 @@ def test_an_organ_has_a_place_inside_it(worker, series, tmp_path):
 @pytest.mark.parametrize(("share", "steps"), [(0.3, (1, 2, 2)), (0.2, (2, 2, 2)), (0.001, (2, 2, 2))])
 def test_a_long_scan_is_shown_by_some_of_its_voxels(worker, series, tmp_path, share, steps):
     """Every second row and column, and slice if need be, on the grid of those; the labels stay whole."""
-    voxels = int(share * make_phantom(spacing_mm=(6.0, 5.0, 5.0)).labels.size)
+    voxels = int(share * phantom().labels.size)
     out = tmp_path / "out"
     result = value(segment(worker, series, out, accept_implausible=True, view_voxels=voxels))
     assert result["view"]["reduced"]
@@ -176,8 +182,7 @@ def test_an_error_has_code_message_and_remedy(worker, tmp_path):
 
     scan = tmp_path / "one"
     scan.mkdir()
-    volume = make_phantom(spacing_mm=(6.0, 5.0, 5.0)).volume
-    nifti_file(volume, scan / "scan.nii")
+    nifti_file(phantom().volume, scan / "scan.nii")
     answer = segment(worker, scan, tmp_path / "out", engine=Broken())
     assert json.loads(answer)["error"]["code"] == "AE-ENGINE-004"
     assert "Doe" not in answer
@@ -194,7 +199,7 @@ def test_one_file_and_a_pair_are_taken_as_what_they_are(worker, tmp_path):
     """A folder of one NIfTI file is that file; its series are none."""
     scan = tmp_path / "scan"
     scan.mkdir()
-    nifti_file(make_phantom(spacing_mm=(6.0, 5.0, 5.0)).volume, scan / "scan.nii")
+    nifti_file(phantom().volume, scan / "scan.nii")
     assert value(worker.list_series(str(scan))) == []
     result = value(segment(worker, scan, tmp_path / "out", accept_implausible=True))
     assert not (tmp_path / "out" / "segmentation.dcm").exists()
