@@ -304,7 +304,7 @@ def _described(path: Path, name: str, own: str, *, is_input: bool) -> tuple[str 
         if images:
             raise malformed("SeriesInstanceUID", name, "one UID")
         return None, True, 0
-    return short_hash(uid), True, (header.integer("NumberOfFrames") or 1) if images else 0
+    return short_hash(uid), True, header.frames if images else 0
 
 
 def short_hash(text: str) -> str:

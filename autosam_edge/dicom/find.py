@@ -42,6 +42,7 @@ class DicomFiles:
     Args:
         headers: Header of each DICOM file, in order of path.
         skipped: Number of files that were passed over, by reason.
+        paths: Path of everything in the folder; empty where files were given.
     """
 
     headers: list[Header] = field(default_factory=list)

@@ -59,6 +59,16 @@ class Header:
         """Size of the file when its header was read, bytes."""
         return self.stamp[0]
 
+    @property
+    def is_enhanced(self) -> bool:
+        """Whether the file is an Enhanced CT object, whose frames have the positions."""
+        return self.text("SOPClassUID") in ENHANCED_CT_IMAGES
+
+    @property
+    def frames(self) -> int:
+        """NumberOfFrames; 1 when it is absent, empty or 0."""
+        return self.integer("NumberOfFrames") or 1
+
     def text(self, keyword: str) -> str:
         """An attribute as text, empty when absent; see :func:`text_of`."""
         return text_of(self.dataset, keyword, self.name)

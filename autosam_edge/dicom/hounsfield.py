@@ -41,7 +41,7 @@ def reading_mb(planes: list[ImagePlane], slices: int) -> float:
     pixels = first.shape[0] * first.shape[1]
     volume = pixels * (2 if _all_whole(planes) else 4) * (slices + len(planes) * (slices > len(planes)))
     # A deflated file is inflated whole, in parts that are joined.
-    frames = 2 * (first.header.integer("NumberOfFrames") or 1) if first.header.deflated_at is not None else 1
+    frames = 2 * first.header.frames if first.header.deflated_at is not None else 1
     alone_mb = (volume + pixels * (_PLANE_BYTES + frames * first.format.word.itemsize)) / 2**20
     return alone_mb + any(map(needs_codec, {plane.header for plane in planes})) * child_mb(pixels)
 

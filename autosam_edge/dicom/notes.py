@@ -18,7 +18,6 @@ from autosam_edge.warning_codes import (
 Notes = Counter[WarningCode]
 """How many slices, or files, a finding is true of."""
 
-
 _SENTENCES = {
     UNDECLARED_PADDING: (
         "slice",

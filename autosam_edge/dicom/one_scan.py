@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from autosam_edge.dicom.header import ENHANCED_CT_IMAGES
 from autosam_edge.error_codes import ATTRIBUTE_INVALID, IDENTITIES_DIFFER, SEVERAL_STACKS
 from autosam_edge.warning_codes import FRAME_OF_REFERENCE_MISSING, FRAMES_OF_REFERENCE_IGNORED, PARTS_JOINED
 
@@ -72,8 +71,7 @@ def check_frame_of_reference(headers: Sequence[Header], choices: ReadChoices) ->
     if len(set(named)) == 1:
         return missing
     for header, uid in zip(headers, named, strict=True):
-        enhanced = header.text("SOPClassUID") in ENHANCED_CT_IMAGES  # has its positions in the frames
-        if not (uid or enhanced or header.raw("ImagePositionPatient")):
+        if not (uid or header.is_enhanced or header.raw("ImagePositionPatient")):
             raise ATTRIBUTE_INVALID(
                 f"{header.name} has neither ImagePositionPatient nor FrameOfReferenceUID, which other images "
                 "of its series have.",

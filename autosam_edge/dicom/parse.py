@@ -8,7 +8,7 @@ import stat
 import zlib
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from pydicom.datadict import DicomDictionary
 from pydicom.dataset import Dataset, FileMetaDataset
@@ -37,7 +37,7 @@ from autosam_edge.dicom.header import (
 from autosam_edge.dicom.image_kinds import class_title
 from autosam_edge.dicom.pixel_element import NATIVE, PIXEL_GROUP
 from autosam_edge.dicom.planes import TRAITS
-from autosam_edge.encoded_bytes import DamagedError, Inflated
+from autosam_edge.encoded_bytes import GZIP_MAGIC, DamagedError, Inflated
 from autosam_edge.error_codes import DICOM_TOO_LARGE, FILE_COMPRESSED, INPUT_UNREADABLE
 from autosam_edge.errors import InputError
 from autosam_edge.system.memory import require_room, resident_mb
@@ -51,7 +51,6 @@ _MOST_MB = 1024.0  # what headers may take where no limit is set
 _DICOM_SUFFIXES = frozenset({".dcm", ".dicom", ".dic", ".ima"})
 _APPLE_DOUBLE = b"\x00\x05\x16\x07"
 _META_GROUP = b"\x02\0\0\0"  # (0002,0000), the first element behind the preamble
-_GZIP = b"\x1f\x8b"
 _PIXEL_TAGS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})  # FloatPixelData, DoubleFloat-, PixelData
 _WANTED = [
     *TRAITS, "SOPClassUID", "SOPInstanceUID", "Modality", "PatientID", "PatientName", "PatientBirthDate",
@@ -125,6 +124,21 @@ class Allowance:
             )
 
 
+class _Elements(NamedTuple):
+    """The elements of a file before its pixels.
+
+    Args:
+        pixel_offset: Byte where the pixels start, of the inflated data set if the file is deflated.
+        deflated_at: Byte of the file where a deflated data set starts; None if it is not deflated.
+        follows: The first two bytes of the pixels' element.
+    """
+
+    dataset: Dataset
+    pixel_offset: int
+    deflated_at: int | None
+    follows: bytes
+
+
 class _Bounded:
     """A file, from its start, that gives no more than an allowance, whatever lengths its elements claim."""
 
@@ -191,11 +205,11 @@ def read_header(path: Path, name: str, allowance: Allowance) -> Header | None:
                 _check_no_dicom(path, head, name)
                 return None
             with silenced():
-                dataset, offset, deflated = _ct_header(file, head, name, allowance)
-                syntax = _transfer_syntax(dataset, name)
+                found = _ct_header(file, head, name, allowance)
+                syntax = _transfer_syntax(found.dataset, name)
     except OSError as error:
         raise INPUT_UNREADABLE(f"{name} cannot be read ({type(error).__name__}).") from error
-    return Header(path, name, dataset, syntax, offset, stamp_of(status), deflated)
+    return Header(path, name, found.dataset, syntax, found.pixel_offset, stamp_of(status), found.deflated_at)
 
 
 def read_whole_header(path: Path, allowance: Allowance) -> Dataset:
@@ -212,7 +226,7 @@ def read_whole_header(path: Path, allowance: Allowance) -> Dataset:
         OSError: The file cannot be read.
     """
     with path.open("rb") as file:
-        return _header(file, file.read(_HEAD_BYTES), "a source file", allowance, _standard_tags())[0]
+        return _header(file, file.read(_HEAD_BYTES), "a source file", allowance, _standard_tags()).dataset
 
 
 @cache
@@ -225,7 +239,7 @@ def _check_no_dicom(path: Path, head: bytes, name: str) -> None:
 
     Passing over it could lose the first or the last slice without leaving a gap.
     """
-    if head[:2] == _GZIP:
+    if head[:2] == GZIP_MAGIC:
         try:
             inside = zlib.decompressobj(16 + zlib.MAX_WBITS).decompress(head, 132)
         except zlib.error:
@@ -238,53 +252,42 @@ def _check_no_dicom(path: Path, head: bytes, name: str) -> None:
         raise damaged(name, "it is named like a DICOM file but does not start like one")
 
 
-def _ct_header(
-    file: BinaryIO, head: bytes, name: str, allowance: Allowance
-) -> tuple[Dataset, int, int | None]:
-    """The wanted elements of a CT image, and the places of :func:`_header`.
+def _ct_header(file: BinaryIO, head: bytes, name: str, allowance: Allowance) -> _Elements:
+    """The wanted elements of a CT image.
 
     Of an object of another kind there are the SOP Class and no more, and its damages do not matter.
     """
     before = allowance.size, allowance.steps
     try:
-        dataset, offset, deflated, follows = _header(file, head, name, allowance, _TAGS)
-        sop_class = text_of(dataset, "SOPClassUID", name)
+        found = _header(file, head, name, allowance, _TAGS)
+        sop_class = text_of(found.dataset, "SOPClassUID", name)
     except InputError:
-        dataset, offset, deflated, follows = Dataset(), -1, None, b""
-        dataset.file_meta = _file_meta(io.BytesIO(head))
-        sop_class = raw_of(dataset.file_meta, _CLASS_OF_META)
+        found = _Elements(Dataset(), -1, None, b"")
+        found.dataset.file_meta = _file_meta(io.BytesIO(head))
+        sop_class = raw_of(found.dataset.file_meta, _CLASS_OF_META)
         if sop_class in CT_IMAGES or not class_title(sop_class):
             raise
     if sop_class and sop_class not in CT_IMAGES:
-        if not class_title(sop_class) and raw_of(dataset.file_meta, _CLASS_OF_META) in CT_IMAGES:
+        if not class_title(sop_class) and raw_of(found.dataset.file_meta, _CLASS_OF_META) in CT_IMAGES:
             # Passing over it could lose the first or the last slice without leaving a gap.
             raise malformed("SOPClassUID", name, "the class that the file meta information names")
         allowance.size, allowance.steps = before
         other = Dataset()
         other.SOPClassUID, other.file_meta = sop_class, FileMetaDataset()
-        return other, offset, deflated
-    if PIXEL_GROUP.get(follows) != bool(dataset.original_encoding[1]):
+        return found._replace(dataset=other)
+    if PIXEL_GROUP.get(found.follows) != bool(found.dataset.original_encoding[1]):
         raise damaged(name, "it ends before its pixel data or holds none")
     if not sop_class:
         raise missing("SOPClassUID", name)
-    return dataset, offset, deflated
+    return found
 
 
 def _header(
     file: BinaryIO, head: bytes, name: str, allowance: Allowance, tags: list[BaseTag | int]
-) -> tuple[Dataset, int, int | None, bytes]:
-    """The elements before the pixels, and where those start.
-
-    Args:
-        allowance: What long headers may still take.
-
-    Returns:
-        The elements; the byte where the pixels start, of the inflated data set if the file is deflated; the
-        byte of the file where a deflated data set starts, None if it is not deflated; the first two bytes
-        of the pixels' element.
-    """
+) -> _Elements:
+    """The elements before the pixels; identifiers may come from the file meta information."""
     try:
-        dataset, offset, deflated, follows = _elements(file, head, allowance, tags)
+        found = _elements(file, head, allowance, tags)
     except Exception as error:  # pydicom raises many kinds, RecursionError among them
         if isinstance(error, OSError) and error.errno is not None:
             raise  # the disk's; those of pydicom have no number
@@ -295,15 +298,13 @@ def _header(
         raise damaged(name, what) from None  # the cause may quote bytes
     allowance.check(name)  # pydicom makes errors of its own from the one of Allowance, or none
     for keyword, of_meta in _OF_META.items():
-        value = raw_of(dataset.file_meta, of_meta)
-        if not text_of(dataset, keyword, name) and (keyword != "SOPClassUID" or class_title(value)):
-            setattr(dataset, keyword, value)
-    return dataset, offset, deflated, follows
+        value = raw_of(found.dataset.file_meta, of_meta)
+        if not text_of(found.dataset, keyword, name) and (keyword != "SOPClassUID" or class_title(value)):
+            setattr(found.dataset, keyword, value)
+    return found
 
 
-def _elements(
-    file: BinaryIO, head: bytes, allowance: Allowance, tags: list[BaseTag | int]
-) -> tuple[Dataset, int, int | None, bytes]:
+def _elements(file: BinaryIO, head: bytes, allowance: Allowance, tags: list[BaseTag | int]) -> _Elements:
     """See :func:`_header`; raises what pydicom raises."""
     source: Any
     for source in (io.BytesIO(head), _Bounded(file, allowance)):
@@ -325,7 +326,7 @@ def _elements(
         offset, follows = source.tell(), source.read(2)
         if not ahead or follows in PIXEL_GROUP:
             break
-    return dataset, offset, deflated, follows
+    return _Elements(dataset, offset, deflated, follows)
 
 
 def _at_pixels(tag: BaseTag, _vr: str | None, _length: int) -> bool:

@@ -101,7 +101,7 @@ def _native(
     rows, columns = planes[0].shape
     word = planes[0].format.word
     size = rows * columns * word.itemsize
-    expected = size * _frames(header)
+    expected = size * header.frames
     declared = NATIVE.get(header.transfer_syntax)
     if declared is None and length != expected:
         raise contradiction(header, "its pixel data have a length, as those that are not compressed have")
@@ -142,7 +142,7 @@ def _compressed(
     if header.transfer_syntax in NATIVE:
         raise contradiction(header, "its pixel data are in fragments, as compressed data are")
     with _decoding(header):
-        frames, end = frames_of(file, element.start, header.size, _frames(header))
+        frames, end = frames_of(file, element.start, header.size, header.frames)
     for plane in planes:
         with _decoding(header):
             fragments = frames[plane.index]
@@ -183,7 +183,7 @@ def _deflated(stream: Inflated, header: Header, planes: list[ImagePlane], notes:
     """Planes of a file whose data set is deflated (PS3.5 A.5); no more is inflated than Rows x Columns."""
     word, shape = planes[0].format.word, planes[0].shape
     size = shape[0] * shape[1] * word.itemsize
-    expected, most_behind = size * _frames(header), max(size, _MOST_BEHIND)
+    expected, most_behind = size * header.frames, max(size, _MOST_BEHIND)
     try:
         stream.read(header.pixel_offset)
         element = pixel_element(stream.read(HEAD_BYTES), header, planes[0].format)
@@ -206,10 +206,6 @@ def _deflated(stream: Inflated, header: Header, planes: list[ImagePlane], notes:
         yield words.reshape(shape).astype(word)
 
 
-def _frames(header: Header) -> int:
-    return header.integer("NumberOfFrames") or 1
-
-
 def _check_length(
     header: Header, length: int, expected: int, frame_bytes: int, behind: Callable[[int], bytes], notes: Notes
 ) -> None:
@@ -221,7 +217,7 @@ def _check_length(
         return
     if surplus % frame_bytes == 0 and any(behind(frame_bytes)):
         raise PIXEL_FORMAT_INVALID(
-            f"{header.name} holds {length // frame_bytes} images, but NumberOfFrames says {_frames(header)}.",
+            f"{header.name} holds {length // frame_bytes} images, but NumberOfFrames says {header.frames}.",
             remedy="Export each image as a file of its own, or as an Enhanced CT object.",
         )
     notes[EXCESS_BYTES] += 1

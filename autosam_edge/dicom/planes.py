@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
-from autosam_edge.dicom.header import ENHANCED_CT_IMAGES, Header, items_of, missing, numbers, raw_of, text_of
+from autosam_edge.dicom.header import Header, items_of, missing, numbers, raw_of, text_of
 from autosam_edge.dicom.image_kinds import kind_of_type
 from autosam_edge.dicom.pixel_format import PixelFormat, pixel_format
 from autosam_edge.error_codes import (
@@ -18,6 +19,8 @@ from autosam_edge.error_codes import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pydicom.dataset import Dataset
 
     from autosam_edge.errors import AutosamEdgeError
@@ -101,8 +104,8 @@ class ImagePlane:
     @property
     def name(self) -> str:
         """How messages call the plane: by its file, or by its frame of a multi-frame object."""
-        enhanced = self.header.text("SOPClassUID") in ENHANCED_CT_IMAGES
-        return f"frame {self.index + 1} of {self.header.name}" if enhanced else self.header.name
+        name = self.header.name
+        return f"frame {self.index + 1} of {name}" if self.header.is_enhanced else name
 
 
 def planes_of(headers: list[Header], *, assume_hu: bool = False) -> list[ImagePlane]:
@@ -116,12 +119,12 @@ def planes_of(headers: list[Header], *, assume_hu: bool = False) -> list[ImagePl
             (AE-DICOM-008), the pixels are not those of a CT image (AE-DICOM-009), or several stacks share the
             series (AE-DICOM-024).
     """
-    enhanced = [header for header in headers if header.text("SOPClassUID") in ENHANCED_CT_IMAGES]
+    enhanced = [header for header in headers if header.is_enhanced]
     if enhanced and len(headers) > 1:
         raise _several_objects(len(headers) - len(enhanced), enhanced)
     if enhanced:
-        return _enhanced_planes(enhanced[0], pixel_format(enhanced[0]), assume_hu)
-    return [_classic_plane(header, pixel_format(header), assume_hu) for header in headers]
+        return _enhanced_planes(enhanced[0], assume_hu)
+    return [_classic_plane(header, assume_hu) for header in headers]
 
 
 def _several_objects(classic: int, enhanced: list[Header]) -> AutosamEdgeError:
@@ -141,20 +144,20 @@ def _several_objects(classic: int, enhanced: list[Header]) -> AutosamEdgeError:
     return SEVERAL_STACKS(f"the series holds {count} multi-frame objects, expected one.")
 
 
-def _classic_plane(header: Header, form: PixelFormat, assume_hu: bool) -> ImagePlane:
-    count = header.integer("NumberOfFrames") or 1
-    if count != 1:
+def _classic_plane(header: Header, assume_hu: bool) -> ImagePlane:
+    """The plane of a CT Image, whose data set holds all attributes itself."""
+    form = pixel_format(header)
+    if header.frames != 1:
         raise PIXEL_FORMAT_INVALID(
-            f"{header.name} is a CT Image with {count} frames, expected 1.", remedy=_RE_EXPORT
+            f"{header.name} is a CT Image with {header.frames} frames, expected 1.", remedy=_RE_EXPORT
         )
-    where = [header.dataset]
     traits = {keyword: header.raw(keyword) for keyword in TRAITS}
-    return _plane(header, 0, form, where, where, where, _rescale(header, where, assume_hu), traits)
+    return _plane(header, 0, form, lambda _: [header.dataset], traits, assume_hu)
 
 
-def _enhanced_planes(header: Header, form: PixelFormat, assume_hu: bool) -> list[ImagePlane]:
+def _enhanced_planes(header: Header, assume_hu: bool) -> list[ImagePlane]:
     """Planes of an Enhanced CT object; each macro is stored per frame or shared (PS3.3 C.7.6.16.1.1)."""
-    dataset, name = header.dataset, header.name
+    dataset, name, form = header.dataset, header.name, pixel_format(header)
     in_parts = header.text("ConcatenationUID") or header.integer("InConcatenationNumber") is not None
     if (header.integer("InConcatenationTotalNumber") or (2 if in_parts else 1)) > 1:
         # The number of parts is optional (PS3.3 C.7.6.16.1.1); without it others may be missing.
@@ -185,15 +188,13 @@ def _enhanced_planes(header: Header, form: PixelFormat, assume_hu: bool) -> list
             header,
             index,
             form,
-            macro(group, "PlanePositionSequence"),
-            macro(group, "PlaneOrientationSequence"),
-            macro(group, "PixelMeasuresSequence"),
-            _rescale(header, macro(group, "PixelValueTransformationSequence"), assume_hu),
+            partial(macro, group),
             {
                 keyword: raw_of(item, keyword)
                 for keyword, sequence in _FRAME_TRAITS.items()
                 for item in macro(group, sequence)
             },
+            assume_hu,
         )
         for index, group in enumerate(per_frame)
     ]
@@ -203,13 +204,17 @@ def _plane(
     header: Header,
     index: int,
     form: PixelFormat,
-    position: list[Dataset],
-    orientation: list[Dataset],
-    measures: list[Dataset],
-    rescale: Rescale,
+    macro: Callable[[str], list[Dataset]],
     traits: dict[str, str],
+    assume_hu: bool,
 ) -> ImagePlane:
-    """Build a plane from the data sets that hold its parts; an empty list means that the macro is absent."""
+    """Build a plane.
+
+    Args:
+        macro: Function that gives the data set that holds a macro, by the keyword of the macro's sequence; an
+            empty list means that it is absent.
+    """
+    rescale = _rescale(header, macro("PixelValueTransformationSequence"), assume_hu)
 
     def required(where: list[Dataset], keyword: str, count: int) -> tuple[float, ...]:
         values = numbers(where[0], keyword, count, header.name) if where else None
@@ -228,9 +233,9 @@ def _plane(
     return ImagePlane(
         header,
         index,
-        required(position, "ImagePositionPatient", 3),
-        required(orientation, "ImageOrientationPatient", 6),
-        required(measures, "PixelSpacing", 2),
+        required(macro("PlanePositionSequence"), "ImagePositionPatient", 3),
+        required(macro("PlaneOrientationSequence"), "ImageOrientationPatient", 6),
+        required(macro("PixelMeasuresSequence"), "PixelSpacing", 2),
         (rows, columns),
         form,
         rescale,

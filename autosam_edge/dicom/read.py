@@ -88,7 +88,7 @@ def read_dicom(
         hu, pixel_notes = read_hu(stacked.planes, decoder, max_memory_mb)
         hu = fill_gaps(hu, stacked.numbers)
         _check_unchanged(folder, found, chosen.headers)
-        notes += [*stacked.warnings, *_encoding_notes(chosen.headers), *pixel_notes]
+        notes += [*stacked.warnings, *_header_notes(chosen.headers), *pixel_notes]
         source = _source(chosen, folder, stacked)
     return Volume(hu, stacked.grid, source, tuple(notes))
 
@@ -122,7 +122,7 @@ def _source(chosen: Series, folder: Path | None, stacked: Stack) -> Source:
     headers = {plane.header.path: plane.header for plane in stacked.planes}
     datasets = [header.dataset for header in headers.values()]
     fault = identifier_fault(datasets)
-    if len(headers) == 1 and len(stacked.planes) < (stacked.planes[0].header.integer("NumberOfFrames") or 1):
+    if len(headers) == 1 and len(stacked.planes) < stacked.planes[0].header.frames:
         fault = fault or "name a slice in two frames"
     return Source(
         "dicom",
@@ -136,7 +136,8 @@ def _source(chosen: Series, folder: Path | None, stacked: Stack) -> Source:
     )
 
 
-def _encoding_notes(headers: list[Header]) -> Iterator[ScanWarning]:
+def _header_notes(headers: list[Header]) -> Iterator[ScanWarning]:
+    """Warnings about what the headers say of the pixels and the patient."""
     if any(header.text("PhotometricInterpretation") == "MONOCHROME1" for header in headers):
         yield PHOTOMETRIC_UNUSUAL(
             "PhotometricInterpretation is MONOCHROME1, unusual for CT; HU were not inverted."

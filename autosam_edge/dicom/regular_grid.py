@@ -24,7 +24,7 @@ _DECIMALS = 9  # of the fitted grid, mm: a fit to 300.0 gives 299.99999999999994
 _MAX_OFFSET = 0.25
 
 
-def number_slices(along_mm: FloatMatrix, rounding_mm: float) -> Numbers:
+def number_slices(along_mm: FloatMatrix, rounding_mm: float) -> Numbers | None:
     """Number slices along their normal, from 0; a gap of m steps leaves m - 1 numbers out.
 
     Args:
@@ -32,10 +32,10 @@ def number_slices(along_mm: FloatMatrix, rounding_mm: float) -> Numbers:
         rounding_mm: Rounding of these positions, mm.
 
     Returns:
-        (slices,) numbers; without gaps where no step explains the positions.
+        (slices,) numbers; None if no regular grid explains the positions.
     """
     numbers = np.arange(len(along_mm))
-    if is_even(numbers, along_mm, rounding_mm):
+    if _is_even(numbers, along_mm, rounding_mm):
         return numbers
     gaps = np.diff(along_mm)
     # The median is no step where every third slice is lost; the smallest gap is none beside a near duplicate.
@@ -44,12 +44,12 @@ def number_slices(along_mm: FloatMatrix, rounding_mm: float) -> Numbers:
         steps = np.rint(gaps / single.mean())
         if steps.min() >= 1 and steps.sum() <= most:
             gapped = np.concatenate([[0], np.cumsum(steps)]).astype(np.intp)
-            if is_even(gapped, along_mm, rounding_mm):
+            if _is_even(gapped, along_mm, rounding_mm):
                 return gapped
-    return numbers
+    return None
 
 
-def is_even(numbers: Numbers, along_mm: FloatMatrix, rounding_mm: float) -> bool:
+def _is_even(numbers: Numbers, along_mm: FloatMatrix, rounding_mm: float) -> bool:
     """Whether a regular grid explains the positions of slices.
 
     Args:

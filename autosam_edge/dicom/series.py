@@ -12,7 +12,7 @@ import numpy as np
 
 from autosam_edge.ct_grid import MIN_SLICES, SHORT_MM
 from autosam_edge.dicom.find import INPUTS_OF_THEIR_OWN
-from autosam_edge.dicom.header import ENHANCED_CT_IMAGES, Header, numbers
+from autosam_edge.dicom.header import Header, numbers
 from autosam_edge.dicom.image_kinds import MAP, MEDIA_DIRECTORY, ct_images, image_type, is_spectral
 from autosam_edge.dicom.one_scan import check_frame_of_reference, check_one_patient
 from autosam_edge.error_codes import (
@@ -270,8 +270,8 @@ def _described(uid: str, headers: list[Header]) -> Series:
 def _extent(headers: list[Header]) -> tuple[int, float]:
     """How many positions a series has and their median distance in mm: a preview that raises nothing."""
     try:
-        if any(header.text("SOPClassUID") in ENHANCED_CT_IMAGES for header in headers):
-            return sum(header.integer("NumberOfFrames") or 1 for header in headers), 0.0
+        if any(header.is_enhanced for header in headers):
+            return sum(header.frames for header in headers), 0.0
         orientation = numbers(headers[0].dataset, "ImageOrientationPatient", 6, headers[0].name)
         positions = [numbers(header.dataset, "ImagePositionPatient", 3, header.name) for header in headers]
     except InputError:  # the series is still a candidate, and choosing it tells what is malformed

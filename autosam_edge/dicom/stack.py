@@ -14,7 +14,6 @@ from autosam_edge.dicom.regular_grid import (
     ROUNDING_MM,
     fit_grid,
     fit_line,
-    is_even,
     largest_offset_mm,
     number_slices,
 )
@@ -185,7 +184,7 @@ def _numbered(ordered: list[ImagePlane], positions: FloatMatrix, normal: FloatMa
     along_mm = positions @ normal
     rounding_mm = ROUNDING_MM * float(np.abs(normal).sum())  # each of the three coordinates is rounded
     numbers = number_slices(along_mm, rounding_mm)
-    if is_even(numbers, along_mm, rounding_mm):
+    if numbers is not None:
         return numbers
     gaps = np.diff(along_mm)
     median = float(np.median(gaps))
