@@ -16,7 +16,7 @@ from autosam_edge.volume import Source, Volume
 from autosam_edge.warning_codes import BRIGHT_VALUES, LITTLE_AIR, NORMALIZED_VALUES, UNDECLARED_PADDING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     from autosam_edge.errors import ErrorCode
     from autosam_edge.formats.voxels import StoredVoxels
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _SAMPLES_PER_AXIS = 64
 _MOST_PADDING = 0.5  # of the voxels; a circle leaves 21 % of a square, a box that was turned up to half
+_LITTLE_AIR = 0.02  # every CT of a body that was looked at has 0.2 or more
 
 
 def read_hu(
@@ -54,18 +55,18 @@ def read_hu(
     scale = (voxels.slope, voxels.intercept)
     whole = voxels.dtype.kind in "iu" and all(v.is_integer() and abs(v) <= HIGHEST_HU for v in scale)
     types = (np.int16, np.int32) if whole else (np.float32,)
-    filled = next(filter(None, (_filled(voxels, dtype, code, max_memory_mb) for dtype in types)))
-    return filled.hu, [*filled.notes, *filled.padding_warnings(), *filled.check(code)]
+    arrays = (_filled(voxels, dtype, code, max_memory_mb) for dtype in types)
+    filled = next(array for array in arrays if array)
+    return filled.hu, filled.check()
 
 
 def _filled(
     voxels: StoredVoxels, dtype: type[np.generic], code: ErrorCode, max_memory_mb: float | None
 ) -> _Filled | None:
-    """The array of one type; None if it cannot hold the values."""
+    """The array of one type; None, and its memory free again, if it cannot hold the values."""
     require_room(voxels.count * np.dtype(dtype).itemsize / 2**20, max_memory_mb)
-    filled = _Filled(np.empty(voxels.shape, dtype))
-    fits = all(filled.take(place, piece, voxels, code) for place, piece in voxels.pieces(filled.notes))
-    return filled if fits else None
+    array = _Filled(voxels, dtype, code)
+    return array if array.fill() else None
 
 
 def read_volume(
@@ -98,28 +99,28 @@ class _Filled:
     """An array of HU that is filled piece by piece, and what was seen on the way.
 
     Args:
-        hu: (D, H, W) array to fill.
+        voxels: Voxels whose values are HU.
+        dtype: Type of the array.
+        code: Error code for values that cannot be HU.
     """
 
-    def __init__(self, hu: npt.NDArray[Any]) -> None:
-        self.hu = hu
-        self.notes: list[ScanWarning] = []
-        self._flat = hu.reshape(-1)
+    def __init__(self, voxels: StoredVoxels, dtype: type[np.generic], code: ErrorCode) -> None:
+        self.hu = np.empty(voxels.shape, dtype)
+        self._voxels, self._code = voxels, code
+        self._notes: list[ScanWarning] = []
         self._low, self._high = np.inf, -np.inf
         self._padding = 0
 
-    def take(self, place: slice, piece: npt.NDArray[Any], voxels: StoredVoxels, code: ErrorCode) -> bool:
-        """Store a piece, scaled; False if the type of the array cannot hold it.
+    def fill(self) -> bool:
+        """Read all voxels; False if the type of the array cannot hold them."""
+        flat = self.hu.reshape(-1)
+        return all(self._store(piece, flat[place]) for place, piece in self._voxels.pieces(self._notes))
 
-        Args:
-            place: Place of the piece in the flattened array.
-            voxels: Origin of the piece, which knows its scale.
-            code: Error code for values that cannot be HU.
-        """
-        out = self._flat[place]
-        scaled = (voxels.slope, voxels.intercept) != (1.0, 0.0)
+    def _store(self, piece: npt.NDArray[Any], out: npt.NDArray[Any]) -> bool:
+        """Store a piece, scaled; False if the type of the array cannot hold it."""
+        voxels, code = self._voxels, self._code
         if out.dtype == np.float32:
-            values = piece * np.float64(voxels.slope) + voxels.intercept if scaled else piece
+            values = voxels.meant(piece)
             ends = [float(values.min()), float(values.max())]
         else:
             slope, intercept = int(voxels.slope), int(voxels.intercept)
@@ -138,6 +139,7 @@ class _Filled:
             out[...] = values
         elif np.iinfo(out.dtype).min <= ends[0] and ends[1] <= np.iinfo(out.dtype).max:
             # Integer arithmetic wraps around, so a result that fits is right even where an operand does not.
+            scaled = voxels.is_scaled
             out[...] = piece.astype(np.int64) * np.int64(slope) + np.int64(intercept) if scaled else piece
         else:
             return False
@@ -154,24 +156,20 @@ class _Filled:
             low, high = (kept.min(), kept.max()) if kept.size else (np.inf, -np.inf)
         self._low, self._high = min(self._low, float(low)), max(self._high, float(high))
 
-    def padding_warnings(self) -> Iterator[ScanWarning]:
-        """A warning if padding became air."""
+    def check(self) -> list[ScanWarning]:
+        """All warnings, after constant padding became air; HU + 1024 are refused."""
+        warnings, share = self._notes, self._padding / self.hu.size
         if self._padding:
-            yield UNDECLARED_PADDING(
-                f"{self._padding / self.hu.size:.1%} of the voxels were below {LOWEST_HU} HU, "
-                f"as padding is; they became {AIR_HU} HU."
+            warnings.append(
+                UNDECLARED_PADDING(
+                    f"{share:.1%} of the voxels were below {LOWEST_HU} HU, "
+                    f"as padding is; they became {AIR_HU} HU."
+                )
             )
-
-    def check(self, code: ErrorCode) -> list[ScanWarning]:
-        """Warnings that the values may not be HU, after constant padding became air; HU + 1024 are refused.
-
-        Args:
-            code: Error code for values that cannot be HU.
-        """
         before = self._sample().copy()
-        filled = fill_constant_padding(self.hu, self._high)
+        constant = fill_constant_padding(self.hu, self._high)
         sample = self.hu
-        if filled or self._padding:  # padding is no air
+        if constant or self._padding:  # padding is no air
             sample = self._sample()
             padding = (sample != before) | ((sample == AIR_HU) & bool(self._padding))
             sample = sample[~padding].reshape(1, 1, -1)
@@ -179,25 +177,19 @@ class _Filled:
         histogram = HuHistogram(sample) if sample.size else None
         if histogram and histogram.is_shifted:
             added = histogram.added
-            raise code(
+            raise self._code(
                 f"air lies near 0 and soft tissue near 1000: the values are HU + {added or 'a constant'}.",
                 remedy=f"{f'Subtract {added}, or convert' if added else 'Convert'} again from DICOM with the "
                 "rescale intercept.",
             )
-        if self._padding > _MOST_PADDING * self.hu.size:
-            share = self._padding / self.hu.size
-            return [
-                *filled,
-                LITTLE_AIR(f"{share:.0%} of the voxels were below {LOWEST_HU} HU: too many for padding."),
-            ]
-        return [*filled, *(_doubts(histogram, self._low, self._high) if histogram else ())]
+        if share > _MOST_PADDING:
+            much = LITTLE_AIR(f"{share:.0%} of the voxels were below {LOWEST_HU} HU: too many for padding.")
+            return [*warnings, *constant, much]
+        return [*warnings, *constant, *(_doubts(histogram, self._low, self._high) if histogram else ())]
 
     def _sample(self) -> npt.NDArray[Any]:
         steps = (slice(None, None, -(-side // _SAMPLES_PER_AXIS)) for side in self.hu.shape)
         return self.hu[tuple(steps)]
-
-
-_LITTLE_AIR = 0.02  # every CT of a body that was looked at has 0.2 or more
 
 
 def _doubts(histogram: HuHistogram, low: float, high: float) -> list[ScanWarning]:

@@ -93,6 +93,15 @@ class StoredVoxels:
         """Number of voxels."""
         return self.shape[0] * self.shape[1] * self.shape[2]
 
+    @property
+    def is_scaled(self) -> bool:
+        """Whether the values that are meant are others than those that are stored."""
+        return (self.slope, self.intercept) != (1.0, 0.0) and self.dtype.kind in "iuf"
+
+    def meant(self, stored: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """The values that stored ones stand for, in float64 if they are scaled."""
+        return stored * np.float64(self.slope) + self.intercept if self.is_scaled else stored
+
     def require_size(self) -> None:
         """Refuse, before anything is allocated, voxels that are too many or that the file cannot hold.
 
@@ -228,9 +237,8 @@ def read_values(voxels: StoredVoxels) -> npt.NDArray[Any]:
     Raises:
         InputError: The error for a damaged file.
     """
-    scaled = (voxels.slope, voxels.intercept) != (1.0, 0.0) and voxels.dtype.kind in "iuf"
-    values = np.empty(voxels.shape, np.float64 if scaled else voxels.dtype.newbyteorder("="))
+    values = np.empty(voxels.shape, np.float64 if voxels.is_scaled else voxels.dtype.newbyteorder("="))
     flat = values.reshape(-1)
     for place, piece in voxels.pieces([]):
-        flat[place] = piece * np.float64(voxels.slope) + voxels.intercept if scaled else piece
+        flat[place] = voxels.meant(piece)
     return values
