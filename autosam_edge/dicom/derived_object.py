@@ -37,6 +37,17 @@ def derived_uid(*parts: str) -> UID:
     return UID(f"2.25.{value}")
 
 
+def equipment(made_by: Provenance) -> Dataset:
+    """Attributes of the equipment, which is this software with its model (PS3.3 C.7.5.1)."""
+    dataset = Dataset()
+    dataset.Manufacturer = "autosam-edge"
+    dataset.ManufacturerModelName = (made_by.model or "autosam-edge")[:64]
+    dataset.SoftwareVersions = (made_by.version or "unknown")[:64]
+    # There is no hardware to number: the weights are what made this, so the serial number is theirs.
+    dataset.DeviceSerialNumber = made_by.model_sha256[:16] or "unknown"
+    return dataset
+
+
 def new_object(
     sop_class: UID,
     source: Dataset,
@@ -59,27 +70,21 @@ def new_object(
         The object without its content; :func:`save` adds the patient, the study and the instance UID.
 
     Source:
-        PS3.3 C.7.3.1 (General Series), C.7.5.1 (General Equipment), C.12.1 (SOP Common).
+        PS3.3 C.7.3.1 (General Series), C.12.1 (SOP Common).
     """
-    dataset = Dataset()
+    dataset = equipment(made_by)
     dataset.SOPClassUID = sop_class
     dataset.Modality = modality
-    version = made_by.version or "unknown"
     dataset.SeriesInstanceUID = derived_uid(
         "series",
         sop_class,
         identifier(source, "SeriesInstanceUID"),
-        version,
+        made_by.version or "unknown",
         made_by.model_sha256,
         *(["pseudonym"] if pseudonymize else []),
     )
     dataset.SeriesNumber, dataset.InstanceNumber = series_number, 1
     dataset.SeriesDescription = series_description
-    dataset.Manufacturer = "autosam-edge"
-    dataset.ManufacturerModelName = (made_by.model or "autosam-edge")[:64]
-    dataset.SoftwareVersions = version[:64]
-    # There is no hardware to number: the weights are what made this, so the serial number is theirs.
-    dataset.DeviceSerialNumber = made_by.model_sha256[:16] or "unknown"
     return dataset
 
 

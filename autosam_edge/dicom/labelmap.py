@@ -17,14 +17,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from autosam_edge.dicom.header import silenced
 from autosam_edge.dicom.segmentation import build, seg_content
-from autosam_edge.dicom.segmentation_frames import (
-    PIXEL_DATA,
-    encoded,
-    frame_numbers,
-    layout_changed,
-    shown_frame,
-    sketch,
-)
+from autosam_edge.dicom.segmentation_frames import PIXEL_DATA, encoded, frame_numbers, shown_frame, sketch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -49,9 +42,7 @@ def write_dicom_labelmap(
     with silenced():
         content = seg_content(segmentation, source_files, "LABELMAP", pseudonymize=pseudonymize)
         values = [label.value for label in content.organs]
-        dataset = build(content, "LABELMAP", sketch(content.present, values), values)
-        if "PerFrameFunctionalGroupsSequence" not in dataset or "PixelData" not in dataset:
-            raise layout_changed("the frames")
+        dataset = build(content, sketch(content.present, values), values)
         del dataset.PixelData
         dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
         with path.open("wb") as stream:

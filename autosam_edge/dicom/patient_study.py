@@ -27,7 +27,7 @@ from pydicom.valuerep import CUSTOMIZABLE_CHARSET_VR
 if TYPE_CHECKING:
     from pydicom.tag import BaseTag
 
-_TYPE_2 = (
+TYPE_2 = (
     "PatientName",
     "PatientID",
     "PatientBirthDate",
@@ -38,6 +38,7 @@ _TYPE_2 = (
     "StudyID",
     "AccessionNumber",
 )
+"""Attributes of type 2 of patient and study: every object has them, if only empty."""
 _TYPE_3 = ("IssuerOfPatientID",)
 # Type 1 of the two modules of clinical trials; the subject's own number or its reading number is enough.
 _TRIAL_TYPE_1 = ("ClinicalTrialSponsorName", "ClinicalTrialProtocolID")
@@ -81,7 +82,7 @@ def patient_and_study(source: Dataset, *, pseudonymize: bool = False) -> Dataset
     result = Dataset()
     result.StudyInstanceUID = str(source.get("StudyInstanceUID") or "")
     if pseudonymize:
-        for keyword in _TYPE_2:
+        for keyword in TYPE_2:
             setattr(result, keyword, "")
         pseudonym = "AE-" + hashlib.sha256(result.StudyInstanceUID.encode()).hexdigest()[:16]
         result.PatientName = result.PatientID = pseudonym
@@ -90,8 +91,8 @@ def patient_and_study(source: Dataset, *, pseudonymize: bool = False) -> Dataset
         result.DeidentificationMethodCodeSequence = [code_item(*code) for code in _DEIDENTIFIED_BY]
         result.LongitudinalTemporalInformationModified = "REMOVED"
         return result
-    for keyword in ("SpecificCharacterSet", *_TYPE_2, *_TYPE_3):
-        _copy(source, keyword, result, required=keyword in _TYPE_2)
+    for keyword in ("SpecificCharacterSet", *TYPE_2, *_TYPE_3):
+        _copy(source, keyword, result, required=keyword in TYPE_2)
     _copy_trial(source, result)
     _copy_deidentification(source, result)
     return result
@@ -107,7 +108,7 @@ def add_patient_and_study(dataset: Dataset, patient: Dataset) -> None:
         dataset: The new, finished object, to be saved in Explicit VR Little Endian.
         patient: Result of :func:`patient_and_study`.
     """
-    for keyword in ("SpecificCharacterSet", *_TYPE_2):
+    for keyword in ("SpecificCharacterSet", *TYPE_2):
         if keyword in dataset:
             delattr(dataset, keyword)
     for tag in patient.keys():  # noqa: SIM118 - a data set yields its elements, decoded

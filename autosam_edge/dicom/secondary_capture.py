@@ -12,13 +12,7 @@ from pydicom.uid import SecondaryCaptureImageStorage
 from autosam_edge.dicom.derived_object import new_object, save
 from autosam_edge.dicom.header import silenced
 from autosam_edge.dicom.patient_study import code_item
-from autosam_edge.dicom.source import (
-    burned_in_annotation,
-    check_identifiers,
-    copy_lossy_compression,
-    identifier,
-    read_headers,
-)
+from autosam_edge.dicom.source import burned_in_annotation, copy_lossy_compression, identifier, read_headers
 from autosam_edge.volume import RESEARCH_USE
 
 if TYPE_CHECKING:
@@ -62,8 +56,7 @@ def write_secondary_capture(
         (Image Pixel).
     """
     with silenced():
-        sources = read_headers(source_files)
-        check_identifiers(sources, placed=False)
+        sources = read_headers(source_files, placed=False)
         dataset = new_object(
             SecondaryCaptureImageStorage,
             sources[0],

@@ -23,18 +23,12 @@ import numpy as np
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
 
-from autosam_edge.dicom.derived_object import derived_uid
+from autosam_edge.dicom.derived_object import derived_uid, equipment
 from autosam_edge.dicom.header import silenced
 from autosam_edge.dicom.patient_study import add_patient_and_study, content_date_and_time, patient_and_study
 from autosam_edge.dicom.segment_texts import algorithm, image_comments, segment_description
-from autosam_edge.dicom.segmentation_frames import organ_slices, save_with_frames, sketch
-from autosam_edge.dicom.source import (
-    check_identifiers,
-    identifier,
-    read_headers,
-    referenced_series,
-    source_changed,
-)
+from autosam_edge.dicom.segmentation_frames import layout_changed, organ_slices, save_with_frames, sketch
+from autosam_edge.dicom.source import identifier, read_headers, referenced_series, source_changed
 from autosam_edge.dicom.stand_ins import stand_ins
 from autosam_edge.error_codes import SEG_NOT_POSSIBLE
 from autosam_edge.labels import are_abdominal
@@ -70,6 +64,7 @@ class SegContent:
     """
 
     segmentation: Segmentation
+    kind: Kind
     stand_ins: list[Dataset]
     order: npt.NDArray[np.intp]
     organs: list[Label]
@@ -105,7 +100,7 @@ def write_dicom_seg(
     with silenced():
         content = seg_content(segmentation, source_files, "BINARY", pseudonymize=pseudonymize)
         numbers = list(range(1, len(content.organs) + 1))
-        dataset = build(content, "BINARY", sketch(content.present, numbers), numbers)
+        dataset = build(content, sketch(content.present, numbers), numbers)
         with path.open("wb") as stream:
             save_with_frames(
                 dataset,
@@ -129,8 +124,7 @@ def seg_content(
     Raises:
         OutputError: See :func:`write_dicom_seg`.
     """
-    sources = read_headers(source_files)
-    check_identifiers(sources)
+    sources = read_headers(source_files, placed=True)
     order = _frame_order(segmentation, sources)
     present = organ_slices(segmentation.labels, order, [label.value for label in segmentation.table])
     found = np.flatnonzero(present.any(axis=1))
@@ -141,6 +135,7 @@ def seg_content(
         )
     return SegContent(
         segmentation=segmentation,
+        kind=kind,
         stand_ins=stand_ins(sources, segmentation.grid, order),
         order=order,
         organs=[segmentation.table[index] for index in found],
@@ -224,19 +219,18 @@ def _identity(segmentation: Segmentation, sources: Sequence[Dataset], kind: Kind
     return digest.hexdigest()
 
 
-def build(
-    content: SegContent, kind: Kind, frames: npt.NDArray[np.uint8], numbers: Sequence[int]
-) -> hd.seg.Segmentation:
+def build(content: SegContent, frames: npt.NDArray[np.uint8], numbers: Sequence[int]) -> hd.seg.Segmentation:
     """Build the object with highdicom.
 
     Args:
         frames: (frames, rows, columns) uint8 segment numbers, 0 for none; the matrix may be a sketch.
         numbers: Segment Number of each organ, ascending.
+
+    Raises:
+        AutosamEdgeError: The installed highdicom lays the object out differently (AE-INTERNAL-001).
     """
     segmentation = content.segmentation
-    made_by = segmentation.provenance
-    version = (made_by.version or "unknown")[:64]
-    found_by = algorithm(made_by)
+    device, found_by = equipment(segmentation.provenance), algorithm(segmentation.provenance)
     for stand_in in content.stand_ins:  # highdicom wants the matrix of the frames in them
         stand_in.Rows, stand_in.Columns = frames.shape[1:]
     date, time = content.content_date
@@ -244,7 +238,7 @@ def build(
     dataset = hd.seg.Segmentation(
         source_images=content.stand_ins,
         pixel_array=frames,
-        segmentation_type=kind,
+        segmentation_type=content.kind,
         segment_descriptions=[
             segment_description(
                 label, number, found_by, [it for it in segmentation.warnings if it.organ == label.name]
@@ -252,14 +246,13 @@ def build(
             for number, label in zip(numbers, content.organs, strict=True)
         ],
         series_instance_uid=content.series_uid,
-        series_number=_SERIES_NUMBERS[kind],
+        series_number=_SERIES_NUMBERS[content.kind],
         sop_instance_uid=derived_uid("instance", content.identity),
         instance_number=1,
-        manufacturer="autosam-edge",
-        manufacturer_model_name=(made_by.model or "autosam-edge")[:64],
-        software_versions=version,
-        # There is no hardware to number: the weights are what made this, so the serial number is theirs.
-        device_serial_number=made_by.model_sha256[:16] or "unknown",
+        manufacturer=device.Manufacturer,
+        manufacturer_model_name=device.ManufacturerModelName,
+        software_versions=device.SoftwareVersions,
+        device_serial_number=device.DeviceSerialNumber,
         content_label="ORGANS",
         content_description=RESEARCH_USE.split(";")[0],
         series_description=f"{organs} (AI) - Research use only",
@@ -271,6 +264,8 @@ def build(
     )
     with contextlib.suppress(AttributeError):  # highdicom's own name for its index of the frames
         dataset._db_con.close()  # Python 3.13 warns of a database that is left open
+    if "PerFrameFunctionalGroupsSequence" not in dataset or "PixelData" not in dataset:
+        raise layout_changed("the frames")
     dataset.ImageComments = image_comments(RESEARCH_USE, segmentation.warnings)
     dataset.ReferencedSeriesSequence = content.referenced_series
     _, dataset.Rows, dataset.Columns = segmentation.grid.shape

@@ -99,8 +99,6 @@ def save_with_frames(
         PS3.3 C.7.6.16 (functional groups), PS3.5 7.5 (items), 8.1.1 (the bits of a frame follow those of the
         last without a gap).
     """
-    if "PerFrameFunctionalGroupsSequence" not in dataset or "PixelData" not in dataset:
-        raise layout_changed("the frames")
     parts = _Parts(dataset.PerFrameFunctionalGroupsSequence, sources)
     frames = [(s, f) for s in range(len(values)) for f in parts.by_position if present[s, f]]
     del dataset.PerFrameFunctionalGroupsSequence

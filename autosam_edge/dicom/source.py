@@ -37,14 +37,17 @@ LOSS_RATIO, _LOSS_METHOD = "LossyImageCompressionRatio", "LossyImageCompressionM
 _RATIO, _METHOD = re.compile(r"[0-9]{1,8}(\.[0-9]{0,7})?"), re.compile(r"ISO_[0-9_]{1,12}")
 
 
-def read_headers(files: Sequence[Path]) -> list[Dataset]:
+def read_headers(files: Sequence[Path], *, placed: bool) -> list[Dataset]:
     """The headers of the source without pixels, by the rules by which the series was read.
 
     Args:
-        files: The DICOM files of the series; read again, as they were closed after the volume was read.
+        files: The DICOM files of the series; read again, as they were closed after the volume was read, and
+            may have changed.
+        placed: Whether the result places something on the images, and needs their frame of reference.
 
     Raises:
-        OutputError: A file cannot be read any more, or there is none (AE-OUTPUT-006).
+        OutputError: A file cannot be read any more, or there is none; identifiers are missing, ill-formed or
+            not unique, or there is not one frame of reference (AE-OUTPUT-006).
     """
     allowance = Allowance(size=_MAX_BYTES)
     try:
@@ -53,6 +56,8 @@ def read_headers(files: Sequence[Path]) -> list[Dataset]:
         raise source_changed(f"a source DICOM file can no longer be read ({type(error).__name__})") from None
     if not sources:
         raise source_changed("the volume names no source DICOM file")
+    if fault := identifier_fault(sources) or (frame_of_reference_fault(sources) if placed else ""):
+        raise headers_not_sound(fault)
     return sources
 
 
@@ -99,34 +104,10 @@ def frame_of_reference_fault(sources: Sequence[Dataset]) -> str:
     return "" if _is_uid(*found) else "hold a FrameOfReferenceUID that is not a valid UID"
 
 
-def check_identifiers(sources: Sequence[Dataset], *, placed: bool = True) -> None:
-    """Check headers when a result is written, as they may have changed since the volume was read.
-
-    Args:
-        sources: Result of :func:`read_headers`.
-        placed: Whether the result places something on the images, and needs their frame of reference.
-
-    Raises:
-        OutputError: Identifiers are missing, ill-formed or not unique, or there is not one frame of reference
-            (AE-OUTPUT-006).
-    """
-    if fault := identifier_fault(sources) or (frame_of_reference_fault(sources) if placed else ""):
-        raise headers_not_sound(fault)
-
-
 def identifier(source: Dataset, keyword: str) -> str:
-    """An identifier of a source as text; empty when it is absent or cannot be decoded.
-
-    Args:
-        source: One of the headers.
-        keyword: Keyword of the attribute. Where SOPClassUID is empty, that of the file meta information is
-            taken, as the reader of the volume does.
-    """
+    """An attribute of a source as text; empty when it is absent or cannot be decoded."""
     try:
-        found = source.get(keyword)
-        if not found and keyword == "SOPClassUID":
-            found = source.file_meta.get("MediaStorageSOPClassUID")
-        return str(found or "").strip()
+        return str(source.get(keyword) or "").strip()
     except Exception:  # pydicom raises many types for a damaged element
         return ""
 

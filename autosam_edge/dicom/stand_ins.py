@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydicom.dataset import Dataset
 
+from autosam_edge.dicom.patient_study import TYPE_2
 from autosam_edge.dicom.source import copy_lossy_compression, identifier
 
 if TYPE_CHECKING:
@@ -17,16 +18,6 @@ if TYPE_CHECKING:
     from autosam_edge.geometry import Grid
 
 _DIGITS = 9  # decimals of positions, spacings (mm) and cosines: the noise of floating point ends before
-_ASKED_OF_THE_FIRST = (
-    "PatientID",
-    "PatientName",
-    "PatientBirthDate",
-    "PatientSex",
-    "AccessionNumber",
-    "StudyID",
-    "StudyDate",
-    "StudyTime",
-)
 
 
 def stand_ins(sources: Sequence[Dataset], grid: Grid, order: npt.NDArray[np.intp]) -> list[Dataset]:
@@ -66,8 +57,8 @@ def _identified(source: Dataset, first: Dataset) -> Dataset:
     """The identifiers of one source image.
 
     Study, series and frame of reference are those of the first image: highdicom wants one series, and where
-    each image has its own, Referenced Series Sequence names them. The other attributes that highdicom asks
-    for, it asks of the first.
+    each image has its own, Referenced Series Sequence names them. Highdicom asks the first image for the
+    patient and the study too.
     """
     stand_in = Dataset()
     for keyword in ("SOPClassUID", "SOPInstanceUID"):
@@ -75,7 +66,7 @@ def _identified(source: Dataset, first: Dataset) -> Dataset:
     for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID"):
         setattr(stand_in, keyword, identifier(first, keyword))
     if source is first:
-        for keyword in _ASKED_OF_THE_FIRST:
+        for keyword in TYPE_2:
             setattr(stand_in, keyword, "")
     return stand_in
 

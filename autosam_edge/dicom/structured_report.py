@@ -21,7 +21,7 @@ from autosam_edge.dicom.derived_object import derived_uid, new_object, save
 from autosam_edge.dicom.header import silenced
 from autosam_edge.dicom.segment_texts import CATEGORY, SIDES
 from autosam_edge.dicom.segmentation_frames import organ_slices
-from autosam_edge.dicom.source import check_identifiers, identifier, read_headers, referenced_series
+from autosam_edge.dicom.source import identifier, read_headers, referenced_series
 from autosam_edge.scan_warning import most_severe_first
 from autosam_edge.volume import RESEARCH_USE
 
@@ -85,8 +85,7 @@ def write_dicom_sr(
         4019.
     """
     with silenced():
-        sources = read_headers(source_files)
-        check_identifiers(sources, placed=False)
+        sources = read_headers(source_files, placed=False)
         evidence = _evidence(sources)
         shown = _shown(segmentation)
         if seg is None:

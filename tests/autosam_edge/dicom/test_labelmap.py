@@ -74,10 +74,10 @@ def test_it_is_what_highdicom_makes_of_all_voxels(scan, segmented, tmp_path: Pat
     """The object that is built from a sketch is that which highdicom builds from the labels."""
     write_dicom_labelmap(segmented, scan.source.files, tmp_path / "out.dcm")
 
-    def build_all(content, kind, _sketch, numbers):
+    def build_all(content, sketch, numbers):
         ordered = content.segmentation.labels[content.order]
-        segmentation.build(content, kind, ordered, numbers).save_as(tmp_path / "theirs.dcm")
-        return segmentation.build(content, kind, _sketch, numbers)
+        segmentation.build(content, ordered, numbers).save_as(tmp_path / "theirs.dcm")
+        return segmentation.build(content, sketch, numbers)
 
     monkeypatch.setattr(labelmap, "build", build_all)
     write_dicom_labelmap(segmented, scan.source.files, tmp_path / "again.dcm")

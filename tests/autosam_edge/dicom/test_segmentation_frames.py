@@ -27,8 +27,8 @@ def by_highdicom_alone(monkeypatch, labels, values):
     lookup[values] = np.arange(1, len(values) + 1)
     build = dicom_seg.build
 
-    def build_all(content, kind, _sketch, numbers):
-        return build(content, kind, lookup[labels], numbers)
+    def build_all(content, _sketch, numbers):
+        return build(content, lookup[labels], numbers)
 
     monkeypatch.setattr(dicom_seg, "build", build_all)
     monkeypatch.setattr(
