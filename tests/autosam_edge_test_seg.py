@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 import warnings
 import weakref
 from typing import TYPE_CHECKING
@@ -24,21 +26,15 @@ from autosam_edge.volume import Provenance, Segmentation
 if TYPE_CHECKING:
     from pathlib import Path
 
-
 SHAPE = (6, 12, 16)
-
-
 SPACING_MM = (2.5, 0.5, 0.9)  # not square: rows and columns must not be mixed up
-
-
 NAME = "Doe^Jane"
-
-
 OBLIQUE = (0.96, 0.28, 0.0, -0.28, 0.96, 0.0)
-
-
 PROVENANCE = Provenance(
     version="1.2.3", model="student", model_sha256="ab" * 32, engine="fake", precision="fp32"
+)
+needs_dciodvfy = pytest.mark.skipif(
+    shutil.which("dciodvfy") is None, reason="dciodvfy of dicom3tools is not installed"
 )
 
 
@@ -120,6 +116,12 @@ def read_back(path: Path, files: list[Path]) -> np.ndarray:
     for number in seg.segment_numbers:
         labels[masks[..., number - 1] > 0] = values[seg.get_segment_description(number).SegmentDescription]
     return labels
+
+
+def dciodvfy(path: Path) -> str:
+    """What David Clunie's validator says of an object."""
+    result = subprocess.run(["dciodvfy", str(path)], capture_output=True, text=True, check=False)
+    return result.stderr + result.stdout
 
 
 def rewrite(files: list[Path], **values: bytes) -> None:

@@ -8,13 +8,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pydicom
 import pytest
+from autosam_edge_test_support import codes
 
+from autosam_edge.dicom.read import read_dicom
 from autosam_edge.geometry import Grid, Orientation
 from autosam_edge.phantom import ORGANS, Phantom, make_phantom
 from autosam_edge.phantom.render import Canvas, Warp, smooth_noise
 from autosam_edge.phantom.series import write_dicom_series
 from autosam_edge.phantom.shapes import Tube, ellipsoid, rotation, union
+from autosam_edge.read_choices import ReadChoices
 from autosam_edge.volume import Volume
+from autosam_edge.warning_codes import POSITIONS_ROUNDED, SLICES_FILLED
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -279,6 +283,19 @@ def test_series_is_deterministic(tmp_path: Path) -> None:
     )
     assert [path.read_bytes() for path in one] == [path.read_bytes() for path in two]
     assert pydicom.dcmread(one[0]).SeriesInstanceUID != pydicom.dcmread(other[0]).SeriesInstanceUID
+
+
+def test_the_phantom_writes_gaps_and_rounded_positions(tmp_path: Path) -> None:
+    """Slices that are left out are missing; the others are read where the volume has them."""
+    volume = make_phantom(0, spacing_mm=(3.75, 8.0, 8.0)).volume
+    files = write_dicom_series(volume, tmp_path, left_out=(4, 5), position_decimals=1)
+    assert len(files) == volume.shape[0] - 2
+    again = read_dicom(tmp_path, choices=ReadChoices(allow_gap=True))
+    assert again.source.filled == (4, 5)
+    assert set(codes(again)) == {POSITIONS_ROUNDED.code, SLICES_FILLED.code}
+    assert again.grid.same_as(volume.grid, tolerance_mm=0.1)
+    kept = np.setdiff1d(np.arange(volume.shape[0]), (4, 5))
+    np.testing.assert_array_equal(again.hu[kept], volume.hu[kept])
 
 
 def test_series_refuses_what_dicom_cannot_say(tmp_path: Path) -> None:

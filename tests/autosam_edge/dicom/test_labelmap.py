@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from typing import TYPE_CHECKING
 
 import highdicom as hd
 import numpy as np
 import pydicom
 import pytest
-from autosam_edge_test_ct import as_enhanced, lenient_writing  # noqa: F401  used by every test
-from autosam_edge_test_seg import segread
+from autosam_edge_test_ct import as_enhanced
+from autosam_edge_test_seg import PROVENANCE, dciodvfy, needs_dciodvfy, segread
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
 from autosam_edge.dicom import labelmap, segmentation
@@ -22,13 +20,11 @@ from autosam_edge.labels import BTCV_LABELS
 from autosam_edge.phantom import make_phantom
 from autosam_edge.phantom.series import write_dicom_series
 from autosam_edge.read_scan import read
-from autosam_edge.volume import Provenance, Segmentation, Volume
+from autosam_edge.volume import Segmentation, Volume
 from autosam_edge.warning_codes import PARTS_REMOVED
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-PROVENANCE = Provenance(version="1.2.3", model="student", model_sha256="ab" * 32)
 
 
 @pytest.fixture(params=[(6, 8, 8), (5, 7, 9)])
@@ -167,17 +163,14 @@ def test_it_is_a_fiftieth_of_the_binary_object(tmp_path: Path) -> None:
     assert sizes[0] > 50 * sizes[1]
 
 
-@pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="dciodvfy of dicom3tools is not installed")
+@needs_dciodvfy
 def test_dciodvfy_finds_no_error(scan, segmented, tmp_path: Path) -> None:
     """David Clunie's validator reads the object without an error; it cannot inflate, so it is inflated."""
     write_dicom_labelmap(segmented, scan.source.files, tmp_path / "out.dcm")
     ds = pydicom.dcmread(tmp_path / "out.dcm")
     ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     ds.save_as(tmp_path / "inflated.dcm")
-    result = subprocess.run(
-        ["dciodvfy", str(tmp_path / "inflated.dcm")], capture_output=True, text=True, check=False
-    )
-    said = result.stderr + result.stdout
+    said = dciodvfy(tmp_path / "inflated.dcm")
     if "Information Object Not found" in said:
         pytest.skip("this dciodvfy is older than Supplement 243")
     assert "Error" not in said

@@ -43,41 +43,6 @@ def test_axial_series_has_its_values_and_its_place(ct: Any) -> None:
     assert len(volume.source.series_hash) == 64
 
 
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(order=st.permutations(range(5)))
-def test_order_of_files_does_not_matter(ct: Any, order: list[int]) -> None:
-    """Any permutation of the file names gives the same volume."""
-    for d, name in enumerate(order):
-        ct.save(ct.image(d), f"file{name}")
-    volume = read_dicom(ct.path)
-    np.testing.assert_array_equal(volume.hu, ct.hu)
-    np.testing.assert_allclose(volume.grid.affine, AXIAL_AFFINE, atol=1e-9)
-
-
-@pytest.mark.parametrize(
-    "orientation",
-    [
-        (1, 0, 0, 0, -1, 0),  # normal toward the feet
-        (-1, 0, 0, 0, -1, 0),  # prone
-        (0, 1, 0, 0, 0, -1),  # sagittal
-        (1, 0, 0, 0, 0, -1),  # coronal
-        (0.8, 0.6, 0, -0.6, 0.8, 0),  # turned about z
-        (1, 0, 0, 0, 0.96, -0.28),  # oblique but not sheared
-    ],
-)
-def test_any_orientation_keeps_every_voxel_in_its_place(ct: Any, orientation: tuple[float, ...]) -> None:
-    """Voxel (d, h, w) lies at IPP_d + h * row spacing * column axis + w * column spacing * row axis."""
-    ct.write(orientation=orientation)
-    volume = read_dicom(ct.path)
-    np.testing.assert_array_equal(volume.hu, ct.hu)
-    row, column = np.array(orientation[:3]), np.array(orientation[3:])
-    for d, h, w in [(0, 0, 0), (4, 0, 0), (2, 5, 7), (4, 5, 0)]:
-        expected = (
-            np.array([-100, -50, 300]) + d * 2.5 * np.cross(row, column) + h * 0.5 * column + w * 0.9 * row
-        )
-        np.testing.assert_allclose((volume.grid.affine @ [d, h, w, 1])[:3], expected, atol=1e-5)
-
-
 @pytest.mark.filterwarnings("ignore::UserWarning:pydicom")  # DS of more than 16 letters
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
@@ -196,47 +161,6 @@ def test_mixed_frames_are_named(ct: Any) -> None:
     image.PerFrameFunctionalGroupsSequence[1].PixelMeasuresSequence = [measures]
     ct.save(image, "enhanced")
     assert "frame 2 of file 1 of 1 and frame 1 of file 1 of 1 differ" in refusal(ct.path).message
-
-
-def test_several_series_are_listed_and_each_can_be_named(ct_folder: Any) -> None:
-    """By number in the list, by SeriesNumber, by UID and by hash; never by a guess."""
-    one, two = ct_folder("one"), ct_folder("two", (4, 6, 8))
-    one.write(SeriesNumber=31)
-    two.write(SeriesNumber=32)
-    root = one.path.parent
-    error = refusal(root)
-    assert error.code == "AE-DICOM-003"
-    assert "[1] 5 slices of 2.5 mm, SeriesNumber 31" in error.message
-    assert "[2] 4 slices of 2.5 mm, SeriesNumber 32" in error.message
-    assert one.series_uid not in error.message
-    hash_two = read_dicom(two.path).source.series_hash
-    for name in ("2", "32", two.series_uid, hash_two[:8], hash_two):
-        assert read_dicom(root, series=name).shape == (4, 6, 8)
-    for name in ("3", "", hash_two[:4], "1.2.3"):
-        assert refusal(root, series=name).code == "AE-DICOM-004"
-
-
-def test_series_number_that_is_also_a_list_number_is_ambiguous(ct_folder: Any) -> None:
-    """SeriesNumber 2 stands first in the list, so "2" could mean either."""
-    one, two = ct_folder("one"), ct_folder("two")
-    one.write(SeriesNumber=2)
-    two.write(SeriesNumber=5)
-    assert refusal(one.path.parent, series="2").code == "AE-DICOM-004"
-    assert refusal(one.path, series="9").code == "AE-DICOM-004"
-
-
-def test_original_series_wins_over_short_and_derived_ones(ct_folder: Any) -> None:
-    """Bolus tracking (two slices) and a reformat do not make the choice ambiguous, and are reported."""
-    one, bolus, reformat = ct_folder("one"), ct_folder("bolus"), ct_folder("reformat", (4, 6, 8))
-    one.write(SeriesNumber=1)
-    bolus.write(2, SeriesNumber=2)
-    reformat.write(SeriesNumber=3, ImageType=["DERIVED", "SECONDARY", "REFORMATTED"])
-    volume = read_dicom(one.path.parent)
-    assert volume.shape == (5, 6, 8)
-    assert "of 3 CT series" in volume.warnings[0].message
-    derived = read_dicom(one.path.parent, series="3")
-    assert derived.shape == (4, 6, 8)
-    assert any("derived" in warning.message for warning in derived.warnings)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:pydicom")  # those of writing invalid test data

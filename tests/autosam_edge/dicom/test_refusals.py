@@ -13,67 +13,6 @@ from autosam_edge.dicom import find, hounsfield, read
 from autosam_edge.error_codes import ATTRIBUTE_INVALID, DICOM_DAMAGED, DICOM_TOO_LARGE, FILE_CHANGED
 
 
-def missing(ct: Any, keyword: str) -> None:
-    ct.write(4)
-    ct.save(ct.image(4, **{keyword: None}), "last")
-
-
-def positions(ct: Any, values_mm: list[tuple[float, float, float]], **changes: Any) -> None:
-    for d, value in enumerate(values_mm):
-        ct.save(ct.image(d, ImagePositionPatient=list(value), **changes), f"im{d}")
-
-
-REFUSALS: dict[str, tuple[str, Any]] = {
-    "two slices": ("AE-DICOM-011", lambda ct: ct.write(2)),
-    "mixed orientation": (
-        "AE-DICOM-012",
-        lambda ct: (ct.write(4), ct.save(ct.image(4, orientation=(0, 1, 0, 0, 0, -1)), "x")),
-    ),
-    "mixed matrix": ("AE-DICOM-013", lambda ct: (ct.write(4), ct.save(ct.image(4, Rows=8, Columns=6), "x"))),
-    "mixed pixel spacing": (
-        "AE-DICOM-013",
-        lambda ct: (ct.write(4), ct.save(ct.image(4, PixelSpacing=[0.5, 0.8]), "x")),
-    ),
-    "two phases": (
-        "AE-DICOM-015",
-        lambda ct: (ct.write(), ct.save(ct.image(2, PixelData=bytes(96), SOPInstanceUID="1.2"), "x")),
-    ),
-    "missing slice": ("AE-DICOM-016", lambda ct: [ct.save(ct.image(d), str(d)) for d in (0, 1, 2, 4, 5)]),
-    "two missing slices": (
-        "AE-DICOM-016",
-        lambda ct: [ct.save(ct.image(d), str(d)) for d in (0, 1, 2, 5, 6)],
-    ),
-    "uneven": ("AE-DICOM-017", lambda ct: positions(ct, [(0, 0, z) for z in (0, 2.5, 5, 7.7, 10.2)])),
-    "slice out of line": (
-        "AE-DICOM-018",
-        lambda ct: positions(ct, [(0, 3 * (z == 5), z) for z in (0, 2.5, 5, 7.5)]),
-    ),
-    "axes not unit": ("AE-DICOM-019", lambda ct: ct.write(ImageOrientationPatient=[1.1, 0, 0, 0, 1, 0])),
-    "axes not at a right angle": (
-        "AE-DICOM-019",
-        lambda ct: ct.write(ImageOrientationPatient=[1, 0, 0, 0.1, 0.995, 0]),
-    ),
-    "axes zero": ("AE-DICOM-019", lambda ct: ct.write(ImageOrientationPatient=[0, 0, 0, 0, 0, 0])),
-    "12 mm apart": ("AE-DICOM-020", lambda ct: ct.write(step_mm=12.0)),
-    "pixel spacing zero": ("AE-DICOM-020", lambda ct: ct.write(PixelSpacing=[0, 0.9])),
-    "enhanced copy": ("AE-DICOM-015", lambda ct: twice(ct)),
-}
-
-
-def twice(ct: Any) -> None:
-    ds = ct.enhanced([0, 1, 2, 3])
-    ds.PerFrameFunctionalGroupsSequence[2].PlanePositionSequence[0].ImagePositionPatient = [-100, -50, 300]
-    ct.save(ds, "x")
-
-
-@pytest.mark.parametrize("case", REFUSALS)
-def test_refusal_has_its_code_and_no_patient(ct: Any, case: str) -> None:
-    """Whatever cannot be read rightly is refused; nothing is invented."""
-    code, prepare = REFUSALS[case]
-    prepare(ct)
-    assert refusal(ct.path).code == code
-
-
 @hazard(
     "Geometry", "a number with a decimal comma, that is none, or too few or many of them", ATTRIBUTE_INVALID
 )
@@ -122,17 +61,6 @@ def test_pixel_data_shorter_than_the_matrix_are_refused(ct: Any) -> None:
     ct.write(4)
     ct.save(ct.image(4, PixelData=bytes(90)), "short")
     assert refusal(ct.path).code == "AE-DICOM-005"
-
-
-def test_unknown_transfer_syntax_is_named_with_a_remedy(ct: Any) -> None:
-    """The UID stands in the message; the remedy names no extra, as none would help."""
-    for path in ct.write():
-        path.write_bytes(path.read_bytes().replace(b"1.2.840.10008.1.2.1\x00", b"1.2.840.10008.9.9.9\x00"))
-    error = refusal(ct.path)
-    assert error.code == "AE-DICOM-010"
-    assert "1.2.840.10008.9.9.9" in error.message
-    assert "uncompressed" in error.remedy
-    assert "[dicom]" not in error.remedy
 
 
 @hazard("Pixel values", "more voxels than a volume may have", DICOM_TOO_LARGE)

@@ -8,11 +8,8 @@ from typing import TYPE_CHECKING
 import nibabel
 import numpy as np
 import pytest
-from autosam_edge_test_ct import lenient_writing  # noqa: F401  used by every test
 from autosam_edge_test_hazards import hazard
-from autosam_edge_test_seg import segread
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
+from autosam_edge_test_seg import SHAPE, SPACING_MM, header, segread
 
 from autosam_edge.labels import BTCV_LABELS
 from autosam_edge.read_scan import read
@@ -22,8 +19,6 @@ from autosam_edge.write_results import write
 if TYPE_CHECKING:
     from pathlib import Path
 
-SHAPE = (7, 12, 16)
-SPACING_MM = (2.5, 0.5, 0.9)  # not square: rows and columns must not be mixed up
 ORIGIN_MM = np.array([-100.5, -80.25, 1200.0])
 ORGAN = (slice(2, 5), slice(3, 7), slice(5, 12))  # slices, rows and columns of the bright block
 AXES = [
@@ -49,21 +44,8 @@ def write_series(folder: Path, directions: np.ndarray) -> np.ndarray:
     hu = np.full(SHAPE, -50, np.int16)
     hu[ORGAN] = 300
     for d in range(SHAPE[0]):
-        ds = Dataset()
-        ds.file_meta = FileMetaDataset()
-        ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-        ds.SOPClassUID, ds.SOPInstanceUID = CTImageStorage, f"2.25.1000{d}"
-        ds.PatientName, ds.PatientID = "Doe^Jane", "4711"
-        ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.FrameOfReferenceUID = "2.25.11", "2.25.12", "2.25.13"
-        ds.Modality, ds.SeriesNumber, ds.InstanceNumber = "CT", 3, d + 1
-        ds.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
-        ds.ImageOrientationPatient = [*map(float, directions[2]), *map(float, directions[1])]
+        ds = header(d, (*directions[2], *directions[1]))
         ds.ImagePositionPatient = [float(value) for value in np.round(ORIGIN_MM + d * steps[0], 6)]
-        ds.PixelSpacing, ds.SliceThickness = list(SPACING_MM[1:]), SPACING_MM[0]
-        ds.Rows, ds.Columns = SHAPE[1:]
-        ds.SamplesPerPixel, ds.PhotometricInterpretation, ds.PixelRepresentation = 1, "MONOCHROME2", 1
-        ds.BitsAllocated, ds.BitsStored, ds.HighBit = 16, 16, 15
-        ds.RescaleSlope, ds.RescaleIntercept, ds.RescaleType = 1, 0, "HU"
         ds.PixelData = hu[d].tobytes()
         ds.save_as(folder / f"{d}.dcm", enforce_file_format=True)
     middle = [(part.start + part.stop - 1) / 2 for part in ORGAN]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
-import subprocess
 from typing import TYPE_CHECKING
 
 import highdicom as hd
@@ -13,7 +11,17 @@ import pydicom
 import pytest
 from autosam_edge_test_ct import as_enhanced
 from autosam_edge_test_hazards import hazard
-from autosam_edge_test_seg import NAME, PROVENANCE, SHAPE, SPACING_MM, read_back, rewrite, segread
+from autosam_edge_test_seg import (
+    NAME,
+    PROVENANCE,
+    SHAPE,
+    SPACING_MM,
+    dciodvfy,
+    needs_dciodvfy,
+    read_back,
+    rewrite,
+    segread,
+)
 
 from autosam_edge.dicom.labelmap import write_dicom_labelmap
 from autosam_edge.dicom.segmentation import write_dicom_seg
@@ -283,11 +291,8 @@ def test_a_pseudonym_makes_another_object(series, segmentation, tmp_path: Path) 
     np.testing.assert_array_equal(read_back(tmp_path / "out.dcm", series[0]), segmentation.labels)
 
 
-@pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="dciodvfy of dicom3tools is not installed")
+@needs_dciodvfy
 def test_dciodvfy_finds_no_error(series, segmentation, tmp_path: Path) -> None:
     """David Clunie's validator reads the object without an error."""
     write_dicom_seg(segmentation, series[0], tmp_path / "out.dcm")
-    result = subprocess.run(
-        ["dciodvfy", str(tmp_path / "out.dcm")], capture_output=True, text=True, check=False
-    )
-    assert "Error" not in result.stderr + result.stdout
+    assert "Error" not in dciodvfy(tmp_path / "out.dcm")

@@ -21,6 +21,12 @@ from autosam_edge.phantom.series import write_dicom_series
 from autosam_edge.volume import Segmentation
 
 
+def small_scan(folder, shape=(6, 8, 8)):
+    """A phantom that was written as a series and read."""
+    write_dicom_series(make_phantom(1, spacing_mm=(8.0, 8.0, 8.0), shape=shape).volume, folder, seed=1)
+    return read_dicom(folder)
+
+
 def by_highdicom_alone(monkeypatch, labels, values):
     """Every voxel goes through highdicom, every frame is an object, and pydicom saves it all."""
     lookup = np.zeros(256, dtype=np.uint8)
@@ -42,11 +48,7 @@ def by_highdicom_alone(monkeypatch, labels, values):
 @pytest.mark.parametrize("seed", [0, 1])
 def test_the_file_is_highdicoms(tmp_path, monkeypatch, shape, seed):
     """Random labels, organs missing on some slices, empty slices, frames that end inside a byte (7 x 9)."""
-    (tmp_path / "scan").mkdir()
-    write_dicom_series(
-        make_phantom(1, spacing_mm=(8.0, 8.0, 8.0), shape=shape).volume, tmp_path / "scan", seed=1
-    )
-    volume = read_dicom(tmp_path / "scan")
+    volume = small_scan(tmp_path / "scan", shape)
     generator = np.random.default_rng(seed)
     labels = generator.choice([0, 0, 0, 2, 5, 13], size=volume.shape).astype(np.uint8)
     labels[2] = 0
@@ -80,11 +82,7 @@ def test_few_segments_and_frames_are_highdicoms_too(tmp_path, monkeypatch, draw)
 
     The same bytes, every voxel read back.
     """
-    (tmp_path / "scan").mkdir()
-    write_dicom_series(
-        make_phantom(1, spacing_mm=(8.0, 8.0, 8.0), shape=(6, 8, 8)).volume, tmp_path / "scan", seed=1
-    )
-    volume = read_dicom(tmp_path / "scan")
+    volume = small_scan(tmp_path / "scan")
     labels = np.zeros(volume.shape, dtype=np.uint8)
     draw(labels)
     values = sorted(set(np.unique(labels)) - {0})
@@ -100,11 +98,7 @@ def test_a_source_of_one_slice_is_highdicoms_too(tmp_path, monkeypatch):
 
     Nothing tells the distance of slices, and the object is whole all the same.
     """
-    (tmp_path / "scan").mkdir()
-    write_dicom_series(
-        make_phantom(1, spacing_mm=(8.0, 8.0, 8.0), shape=(6, 8, 8)).volume, tmp_path / "scan", seed=1
-    )
-    volume = read_dicom(tmp_path / "scan")
+    volume = small_scan(tmp_path / "scan")
     labels = np.zeros((1, 8, 8), dtype=np.uint8)
     labels[0, 2:5, 1:6] = 6
     files = volume.source.files[:1]
@@ -160,11 +154,7 @@ def add_a_label_after_the_index(item):
 @pytest.mark.parametrize("change", [drop_the_index, add_a_group, add_a_label_after_the_index])
 def test_another_layout_of_highdicom_is_not_the_fault_of_the_scan(tmp_path, monkeypatch, change):
     """AE-INTERNAL-001 with the version of highdicom; nothing is said of the source headers."""
-    (tmp_path / "scan").mkdir()
-    write_dicom_series(
-        make_phantom(1, spacing_mm=(8.0, 8.0, 8.0), shape=(6, 8, 8)).volume, tmp_path / "scan", seed=1
-    )
-    volume = read_dicom(tmp_path / "scan")
+    volume = small_scan(tmp_path / "scan")
     labels = np.zeros(volume.shape, dtype=np.uint8)
     an_organ_on_one_frame_only(labels)
     build = dicom_seg.build

@@ -42,18 +42,34 @@ IGNORE = ReadChoices(ignore_frame_of_reference=True)
 
 
 @hazard(AREA, "several CT series of a scan's length", SEVERAL_SERIES)
-def test_several_series_are_listed(ct_folder: Any) -> None:
-    """None is taken by chance."""
-    ct_folder("one").write()
-    ct_folder("two").write()
-    assert refusal(ct_folder("one").path.parent).code == "AE-DICOM-003"
-
-
 @hazard(AREA, "a series that is named but fits none or several", SERIES_NOT_FOUND)
-def test_series_that_is_not_there(ct: Any) -> None:
-    """The message lists what there is."""
-    ct.write()
-    assert "[1] 5 slices" in refusal(ct.path, series="9").message
+def test_several_series_are_listed_and_each_can_be_named(ct_folder: Any) -> None:
+    """By number in the list, by SeriesNumber, by UID and by hash; never by a guess."""
+    one, two = ct_folder("one"), ct_folder("two", (4, 6, 8))
+    one.write(SeriesNumber=31)
+    two.write(SeriesNumber=32)
+    root = one.path.parent
+    error = refusal(root)
+    assert error.code == "AE-DICOM-003"
+    assert "[1] 5 slices of 2.5 mm, SeriesNumber 31" in error.message
+    assert "[2] 4 slices of 2.5 mm, SeriesNumber 32" in error.message
+    assert one.series_uid not in error.message
+    hash_two = read_dicom(two.path).source.series_hash
+    for name in ("2", "32", two.series_uid, hash_two[:8], hash_two):
+        assert read_dicom(root, series=name).shape == (4, 6, 8)
+    for name in ("3", "", hash_two[:4], "1.2.3"):
+        error = refusal(root, series=name)
+        assert error.code == "AE-DICOM-004"
+        assert "[1] 5 slices" in error.message
+
+
+def test_series_number_that_is_also_a_list_number_is_ambiguous(ct_folder: Any) -> None:
+    """SeriesNumber 2 stands first in the list, so "2" could mean either."""
+    one, two = ct_folder("one"), ct_folder("two")
+    one.write(SeriesNumber=2)
+    two.write(SeriesNumber=5)
+    assert refusal(one.path.parent, series="2").code == "AE-DICOM-004"
+    assert refusal(one.path, series="9").code == "AE-DICOM-004"
 
 
 def test_an_empty_text_names_no_series(ct_folder: Any) -> None:
@@ -65,17 +81,22 @@ def test_an_empty_text_names_no_series(ct_folder: Any) -> None:
 
 
 @hazard(AREA, "bolus tracking, scout and a reformat beside the series", SERIES_CHOSEN)
-def test_series_of_a_study(ct_folder: Any) -> None:
-    """The one original series of a scan's length is read."""
-    one, bolus, reformat = ct_folder("one"), ct_folder("bolus"), ct_folder("reformat")
+@pytest.mark.parametrize(("count", "told"), [(1, "[2] 1 slice,"), (2, "[2] 2 slices of 2.5 mm,")])
+def test_series_of_a_study(ct_folder: Any, count: int, told: str) -> None:
+    """The one original series of a scan's length is read, and the others can be named."""
+    one, bolus, reformat = ct_folder("one"), ct_folder("bolus"), ct_folder("reformat", (4, 6, 8))
     one.write(SeriesNumber=1)
-    bolus.write(1, SeriesNumber=2)
+    bolus.write(count, SeriesNumber=2)
     reformat.write(SeriesNumber=3, ImageType=["DERIVED", "SECONDARY", "MPR"])
     one.save(one.image(0, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"], SeriesInstanceUID="1.2"), "scout")
     volume = read_dicom(one.path.parent)
     np.testing.assert_array_equal(volume.hu, one.hu)
     assert codes(volume) == ["AE-WARN-001", "AE-WARN-002"]
-    assert "[2] 1 slice," in volume.warnings[1].message
+    assert "of 3 CT series" in volume.warnings[1].message
+    assert told in volume.warnings[1].message
+    derived = read_dicom(one.path.parent, series="3")
+    assert derived.shape == (4, 6, 8)
+    assert SERIES_DERIVED.code in codes(derived)
 
 
 def original_beside(ct_folder: Any, slices: int, step_mm: float, derived: int) -> Any:
@@ -158,31 +179,11 @@ def test_one_image_of_another_modality(ct: Any) -> None:
 
 
 MAPS = [
-    "IODINE",
-    "IODINE_NO_WATER",
-    "DE_IODINE",
-    "WATER(IODINE)",
-    "Z_EFFECTIVE",
-    "ZEFF",
-    "EFF_ATOMIC_NUM",
-    "ELECTRON_DENSITY",
-    "RHO",
-    "MAT_SPECIFIC",
-    "MAT_FRACTIONAL",
-    "MAT_VALUE_BASED",
-    "URIC_ACID",
-    "PERFUSION",
-    "CBF",
-    "RCBF",
-    "RCBV",
-    "MTT",
-    "SUBTRACTION",
-    "ADDITION",
-    "T_TEST",
-    "Z_SCORE",
-    "STD_DEVIATION",
-    "MATERIAL_DENSITY",
-]
+    "IODINE", "IODINE_NO_WATER", "DE_IODINE", "WATER(IODINE)", "Z_EFFECTIVE", "ZEFF", "EFF_ATOMIC_NUM",
+    "ELECTRON_DENSITY", "RHO", "MAT_SPECIFIC", "MAT_FRACTIONAL", "MAT_VALUE_BASED", "URIC_ACID",
+    "PERFUSION", "CBF", "RCBF", "RCBV", "MTT", "SUBTRACTION", "ADDITION", "T_TEST", "Z_SCORE",
+    "STD_DEVIATION", "MATERIAL_DENSITY",
+]  # fmt: skip
 
 
 @hazard(

@@ -27,8 +27,6 @@ from autosam_edge.error_codes import (
     STACK_SHEARED,
     TOO_FEW_SLICES,
 )
-from autosam_edge.phantom import make_phantom
-from autosam_edge.phantom.series import write_dicom_series
 from autosam_edge.read_choices import ReadChoices
 from autosam_edge.volume import Volume
 from autosam_edge.warning_codes import POSITIONS_ROUNDED, SLICES_FILLED, THICK_SLICES, TILT_CORRECTED
@@ -170,6 +168,17 @@ def test_missing_slices_are_counted(ct_folder: Any, rounded: bool) -> None:
     assert error.code == SLICES_MISSING.code
     assert error.message.startswith("25 slices are missing, the first after file ")
     assert "`allow_gap`" in error.remedy
+
+
+@pytest.mark.parametrize(
+    ("there", "told"), [((0, 1, 2, 4, 5), "1 slice is missing"), ((0, 1, 2, 5, 6), "2 slices are missing")]
+)
+def test_one_gap_is_enough(ct: Any, there: tuple[int, ...], told: str) -> None:
+    """The number is told in good grammar."""
+    write_at(ct, along_z(*(2.5 * d for d in there)))
+    error = refusal(ct.path)
+    assert error.code == SLICES_MISSING.code
+    assert error.message.startswith(f"{told}, the first after file ")
 
 
 @hazard("Geometry", "slices are missing, and `allow_gap` is given", SLICES_FILLED)
@@ -315,7 +324,8 @@ def test_only_positions_make_the_order(ct: Any, order: list[int]) -> None:
         ct.save(ct.image(d, InstanceNumber=place, SliceLocation=float(-place)), f"file{place}")
     volume = read_dicom(ct.path)
     np.testing.assert_array_equal(volume.hu, ct.hu)
-    np.testing.assert_allclose(corner_mm(volume, 4), at(0, 0, 10))
+    expected = [[0, 0, 0.9, -100], [0, 0.5, 0, -50], [2.5, 0, 0, 300], [0, 0, 0, 1]]
+    np.testing.assert_allclose(volume.grid.affine, expected, atol=1e-9)
 
 
 @hazard(
@@ -342,6 +352,8 @@ def test_only_positions_make_the_order(ct: Any, order: list[int]) -> None:
         ("HFDL", (0, -1, 0, 1, 0, 0)),
         ("HFS", (0, 1, 0, 0, 0, -1)),  # sagittal
         ("HFS", (1, 0, 0, 0, 0, -1)),  # coronal
+        ("HFS", (0.8, 0.6, 0, -0.6, 0.8, 0)),  # turned about z
+        ("HFS", (1, 0, 0, 0, 0.96, -0.28)),  # turned about x, but not sheared
         ("HFS", OBLIQUE),
     ],
 )
@@ -437,8 +449,6 @@ def test_an_absurd_spacing_is_refused(ct: Any, changes: dict[str, Any]) -> None:
 @pytest.mark.parametrize("value", ["nan", None])
 def test_a_place_that_is_not_given_is_not_invented(ct: Any, keyword: str, value: str | None) -> None:
     """No spacing of 1 mm in its place."""
-    for path in ct.write():
-        path.unlink()
     for d in range(5):
         image = ct.image(d)
         count = len(image[keyword].value)
@@ -479,14 +489,9 @@ def test_another_image_at_a_position_is_refused(ct: Any) -> None:
     assert "6 images lie at 5 positions" in error.message
 
 
-def test_the_phantom_writes_gaps_and_rounded_positions(tmp_path: Path) -> None:
-    """Slices that are left out are missing; the others are read where the volume has them."""
-    volume = make_phantom(0, spacing_mm=(3.75, 8.0, 8.0)).volume
-    files = write_dicom_series(volume, tmp_path, left_out=(4, 5), position_decimals=1)
-    assert len(files) == volume.shape[0] - 2
-    again = read_dicom(tmp_path, choices=ALLOW_GAP)
-    assert again.source.filled == (4, 5)
-    assert set(codes(again)) == {POSITIONS_ROUNDED.code, SLICES_FILLED.code}
-    assert again.grid.same_as(volume.grid, tolerance_mm=0.1)
-    kept = np.setdiff1d(np.arange(volume.shape[0]), (4, 5))
-    np.testing.assert_array_equal(again.hu[kept], volume.hu[kept])
+def test_another_frame_at_a_position_is_refused(ct: Any) -> None:
+    """The same in one Enhanced CT object."""
+    image = ct.enhanced([0, 1, 2, 3])
+    image.PerFrameFunctionalGroupsSequence[2].PlanePositionSequence[0].ImagePositionPatient = list(START)
+    ct.save(image, "enhanced")
+    assert refusal(ct.path).code == POSITION_TWICE.code

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from autosam_edge_test_hazards import hazard
+from autosam_edge_test_support import codes
 from pydicom.dataelem import RawDataElement
 from pydicom.tag import Tag
 
@@ -110,7 +111,7 @@ def test_malformed_padding_is_not_applied(ct: Any, value: bytes) -> None:
         ct.save(image, str(d))
     volume = read_dicom(ct.path)
     np.testing.assert_array_equal(volume.hu, ct.hu)
-    assert [warning.code for warning in volume.warnings] == [PADDING_NOT_APPLIED.code]
+    assert codes(volume) == [PADDING_NOT_APPLIED.code]
 
 
 @hazard(VALUES, "PixelPaddingRangeLimit without PixelPaddingValue", PADDING_NOT_APPLIED)
@@ -119,7 +120,7 @@ def test_limit_of_padding_alone(ct: Any) -> None:
     ct.write(PixelPaddingRangeLimit=4000)
     volume = read_dicom(ct.path)
     np.testing.assert_array_equal(volume.hu, ct.hu)
-    assert [warning.code for warning in volume.warnings] == [PADDING_NOT_APPLIED.code]
+    assert codes(volume) == [PADDING_NOT_APPLIED.code]
 
 
 @hazard(VALUES, "values below -1500 HU that no header declares as padding", UNDECLARED_PADDING)
@@ -154,7 +155,7 @@ def read_signed(ct: Any, kept: int, overlay: int = 0) -> list[str]:
         )
     volume = read_dicom(ct.path)
     np.testing.assert_array_equal(volume.hu, ct.hu)
-    return [warning.code for warning in volume.warnings]
+    return codes(volume)
 
 
 @hazard(VALUES, "MONOCHROME1", PHOTOMETRIC_UNUSUAL)
