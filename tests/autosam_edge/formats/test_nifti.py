@@ -10,6 +10,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from autosam_edge_test_hazards import hazard
+from autosam_edge_test_nifti import DIM, HU_XYZ, OFFSET, RAS, SCALE, patched
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -30,8 +31,6 @@ from autosam_edge.read_scan import read
 from autosam_edge.warning_codes import EXTRA_AXES
 
 AREA = "NIfTI, NRRD and MetaImage"
-HU_XYZ = (np.arange(3 * 4 * 5).reshape(5, 4, 3).T - 1000).astype(np.int16)  # (x, y, z)
-RAS = np.array([[-0.9, 0, 0, 100], [0, -0.5, 0, 50], [0, 0, 2.5, 300], [0, 0, 0, 1.0]])
 SHEARED = np.array(RAS)
 SHEARED[1, 2] = 2.5 * np.tan(np.radians(22))  # what a tilted gantry leaves when nobody corrects it
 SKEWED = np.array(RAS)
@@ -51,17 +50,8 @@ def save(
     image = nib.Nifti1Image(data, affine)
     for key, value in header.items():
         image.header[key] = value
-    if slope is not None:
-        image.header.set_slope_inter(slope, inter)
-        path.write_bytes(
-            image.header.binaryblock[:344] + b"n+1\0" + b"\0" * 4 + np.asarray(data).tobytes(order="F")
-        )
-        raw = bytearray(path.read_bytes())
-        raw[108:112] = np.float32(352).tobytes()
-        path.write_bytes(bytes(raw))
-    else:
-        nib.save(image, path)
-    return path
+    nib.save(image, path)
+    return path if slope is None else patched(path, SCALE, np.array([slope, inter], np.float32))
 
 
 @pytest.mark.parametrize("name", ["v.nii", "v.nii.gz"])
@@ -270,22 +260,18 @@ def test_a_header_that_promises_too_much_is_refused_before_anything_is_allocated
     tmp_path: Path, name: str
 ) -> None:
     """A billion voxels would need two GB; the file has a few hundred bytes."""
-    path = save(tmp_path / name)
-    raw = bytearray(gzip.decompress(path.read_bytes()) if name.endswith("gz") else path.read_bytes())
-    raw[42:48] = np.array([1000, 1000, 1000], np.int16).tobytes()
-    path.write_bytes(gzip.compress(bytes(raw)) if name.endswith("gz") else bytes(raw))
+    path = patched(save(tmp_path / "v.nii"), DIM + 2, np.full(3, 1000, np.int16))
+    if name.endswith("gz"):
+        (tmp_path / name).write_bytes(gzip.compress(path.read_bytes()))
     with pytest.raises(InputError, match="AE-NIFTI-001.*ends early.*2000000000 bytes"):
-        read_nifti(path)
+        read_nifti(tmp_path / name)
 
 
 @hazard(AREA, "NIfTI whose voxels would start within the header", NIFTI_DAMAGED)
 @pytest.mark.parametrize("offset", [3.0, 351.0, -1.0, np.nan, np.inf])
 def test_voxels_start_after_the_header(tmp_path: Path, offset: float) -> None:
     """The header would be read as voxels."""
-    path = save(tmp_path / "v.nii")
-    raw = bytearray(path.read_bytes())
-    raw[108:112] = np.float32(offset).tobytes()
-    path.write_bytes(bytes(raw))
+    path = patched(save(tmp_path / "v.nii"), OFFSET, np.float32(offset))
     with pytest.raises(InputError, match="AE-NIFTI-001"):
         read_nifti(path)
 
@@ -293,10 +279,7 @@ def test_voxels_start_after_the_header(tmp_path: Path, offset: float) -> None:
 @hazard(AREA, "more than 2**30 voxels", VOLUME_TOO_LARGE)
 def test_too_many_voxels(tmp_path: Path) -> None:
     """As for DICOM."""
-    path = save(tmp_path / "v.nii")
-    raw = bytearray(path.read_bytes())
-    raw[42:48] = np.array([32767, 32767, 32767], np.int16).tobytes()
-    path.write_bytes(bytes(raw))
+    path = patched(save(tmp_path / "v.nii"), DIM + 2, np.full(3, 32767, np.int16))
     with pytest.raises(InputError, match="AE-INPUT-013"):
         read_nifti(path)
 

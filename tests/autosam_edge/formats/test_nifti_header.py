@@ -9,6 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from autosam_edge_test_hazards import hazard
+from autosam_edge_test_nifti import HU_XYZ, PIXDIM, QUATERNION, RAS, UNITS, patched
 
 from autosam_edge.error_codes import NIFTI_FORMS_DIFFER, NIFTI_ORIENTATION_INVALID
 from autosam_edge.errors import InputError
@@ -17,8 +18,6 @@ from autosam_edge.formats.nifti_header import lps_affine
 from autosam_edge.warning_codes import ALIGNED_FORM_IGNORED, TILT_CORRECTED
 
 AREA = "NIfTI, NRRD and MetaImage"
-HU_XYZ = (np.arange(3 * 4 * 5).reshape(5, 4, 3).T - 1000).astype(np.int16)  # (x, y, z)
-RAS = np.array([[-0.9, 0, 0, 100], [0, -0.5, 0, 50], [0, 0, 2.5, 300], [0, 0, 0, 1.0]])
 
 
 def with_forms(path: Path, sform: Any, qform: Any, codes: tuple[int, int] = (1, 1), **header: Any) -> Path:
@@ -115,14 +114,10 @@ def test_pixdim_must_agree_with_the_sform(tmp_path: Path) -> None:
     """ITK takes the size of a voxel from pixdim, nibabel from the sform."""
     path = with_forms(tmp_path / "v.nii", RAS, RAS, (1, 0))
     assert read_nifti(path).grid.spacing_mm == pytest.approx((2.5, 0.5, 0.9))
-    raw = bytearray(path.read_bytes())
-    raw[80:92] = np.array([1, 1, 1], np.float32).tobytes()
-    path.write_bytes(bytes(raw))
+    patched(path, PIXDIM + 4, np.ones(3, np.float32))
     with pytest.raises(InputError, match="AE-NIFTI-007.*2.5 x 0.5 x 0.9 mm.*1 x 1 x 1 mm by pixdim"):
         read_nifti(path)
-    raw[80:92] = bytes(12)  # not set
-    path.write_bytes(bytes(raw))
-    assert read_nifti(path).warnings == ()
+    assert read_nifti(patched(path, PIXDIM + 4, np.zeros(3, np.float32))).warnings == ()  # not set
 
 
 @hazard(AREA, "qform alone whose pixdim is zero or negative", NIFTI_ORIENTATION_INVALID)
@@ -131,11 +126,8 @@ def test_a_missing_spacing_is_never_1_mm(tmp_path: Path, pixel: float) -> None:
     """The qform has its sizes from pixdim."""
     path = with_forms(tmp_path / "v.nii", RAS, RAS, (0, 1))
     assert read_nifti(path).grid.spacing_mm == pytest.approx((2.5, 0.5, 0.9))
-    raw = bytearray(path.read_bytes())
-    raw[80:84] = np.float32(pixel).tobytes()
-    path.write_bytes(bytes(raw))
     with pytest.raises(InputError, match="AE-NIFTI-003.*qform"):
-        read_nifti(path)
+        read_nifti(patched(path, PIXDIM + 4, np.float32(pixel)))
 
 
 @hazard(
@@ -165,17 +157,6 @@ def test_the_sform_holds_the_tilt(tmp_path: Path, degrees: float) -> None:
     volume = read_nifti(with_forms(tmp_path / "v.nii", tilted, tilted))
     assert [warning.code for warning in volume.warnings] == [TILT_CORRECTED.code]
     np.testing.assert_allclose(volume.grid.affine, lps_affine(tilted), atol=1e-5)
-
-
-def patched(path: Path, place: int, values: Any) -> Path:
-    """A file whose bytes at a place of its header are replaced."""
-    raw = bytearray(path.read_bytes())
-    raw[place : place + values.nbytes] = values.tobytes()
-    path.write_bytes(bytes(raw))
-    return path
-
-
-PIXDIM, UNITS, QUATERNION = 76, 123, 256
 
 
 @hazard(AREA, "quaternion that is longer than 1 by rounding, with or without a sform", "read, like ITK")

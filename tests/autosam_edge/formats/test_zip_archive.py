@@ -6,6 +6,7 @@ import stat
 import struct
 import tempfile
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +32,14 @@ def refusal(path: Path) -> InputError:
     return caught.value
 
 
-@pytest.fixture
-def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder in which temporary files are made."""
+@pytest.fixture(autouse=True)
+def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The folder in which temporary files are made; no test leaves one there."""
     folder = tmp_path / "scratch"
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    return folder
+    yield folder
+    assert not list(folder.glob("*"))
 
 
 def entry(name: str, mode: int = 0) -> zipfile.ZipInfo:
@@ -63,39 +65,34 @@ def entry(name: str, mode: int = 0) -> zipfile.ZipInfo:
     ],
     ids=lambda info: repr(info.filename),
 )
-def test_unsafe_archive_is_refused_and_leaves_nothing(
-    tmp_path: Path, scratch: Path, info: zipfile.ZipInfo
-) -> None:
+def test_unsafe_archive_is_refused_and_leaves_nothing(tmp_path: Path, info: zipfile.ZipInfo) -> None:
     """No entry may lead out of the folder."""
     with zipfile.ZipFile(tmp_path / "evil.zip", "w") as bundle:
         bundle.writestr(info, b"/etc/passwd")
     assert refusal(tmp_path / "evil.zip").code == "AE-INPUT-006"
-    assert list(scratch.iterdir()) == []
     assert not (tmp_path / "evil").exists()
 
 
 @hazard(AREA, "a zip with one name twice, also in upper and lower case", ZIP_UNSAFE)
 @pytest.mark.filterwarnings("ignore:Duplicate name")
-def test_archive_with_two_entries_of_one_name(tmp_path: Path, scratch: Path) -> None:
+def test_archive_with_two_entries_of_one_name(tmp_path: Path) -> None:
     """Which of the two is meant is unknown; on some systems upper and lower case are one."""
     with zipfile.ZipFile(tmp_path / "twice.zip", "w") as bundle:
         bundle.writestr("a", b"1")
         bundle.writestr("A", b"2")
     assert refusal(tmp_path / "twice.zip").code == "AE-INPUT-006"
-    assert list(scratch.iterdir()) == []
 
 
 @hazard(AREA, "a zip that expands a hundredfold", ZIP_TOO_LARGE)
-def test_archive_bomb_is_stopped_by_counting(tmp_path: Path, scratch: Path) -> None:
+def test_archive_bomb_is_stopped_by_counting(tmp_path: Path) -> None:
     """100 MB of zeros in 100 kB."""
     with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as bundle:
         bundle.writestr("zeros", bytes(100 << 20))
     assert refusal(tmp_path / "bomb.zip").code == "AE-INPUT-007"
-    assert list(scratch.iterdir()) == []
 
 
 @hazard(AREA, "a zip whose directory lies about a size", ZIP_DAMAGED)
-def test_archive_that_lies_about_its_size(tmp_path: Path, scratch: Path) -> None:
+def test_archive_that_lies_about_its_size(tmp_path: Path) -> None:
     """The directory says 10 bytes; the checksum of what comes out does not agree."""
     path = tmp_path / "liar.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as bundle:
@@ -103,7 +100,6 @@ def test_archive_that_lies_about_its_size(tmp_path: Path, scratch: Path) -> None
     raw = path.read_bytes()
     path.write_bytes(raw.replace(struct.pack("<I", 1000), struct.pack("<I", 10)))
     assert refusal(path).code == "AE-INPUT-008"
-    assert list(scratch.iterdir()) == []
 
 
 @hazard(AREA, "a zip of more than 20,000 entries", ZIP_TOO_LARGE)
@@ -117,7 +113,7 @@ def test_archive_with_too_many_entries(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 @hazard(AREA, "a zip that is cut off", ZIP_DAMAGED)
-def test_truncated_archive(ct: Any, tmp_path: Path, scratch: Path) -> None:
+def test_truncated_archive(ct: Any, tmp_path: Path) -> None:
     """Half an archive is no archive."""
     path = tmp_path / "scan.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -125,10 +121,9 @@ def test_truncated_archive(ct: Any, tmp_path: Path, scratch: Path) -> None:
             archive.write(file, file.name)
     path.write_bytes(path.read_bytes()[:-100])
     assert refusal(path).code == "AE-INPUT-008"
-    assert list(scratch.iterdir()) == []
 
 
-def test_archive_with_a_name_that_is_no_utf8(tmp_path: Path, scratch: Path) -> None:
+def test_archive_with_a_name_that_is_no_utf8(tmp_path: Path) -> None:
     """The flag says UTF-8; in the directory or before the entry, the bytes are none."""
     path = tmp_path / "name.zip"
     with zipfile.ZipFile(path, "w") as bundle:
@@ -139,12 +134,11 @@ def test_archive_with_a_name_that_is_no_utf8(tmp_path: Path, scratch: Path) -> N
     for place in (first, last):
         path.write_bytes(raw[:place] + b"\xff" + raw[place + 1 :])
         assert refusal(path).code == "AE-INPUT-008"
-    assert list(scratch.iterdir()) == []
 
 
 @hazard(AREA, "a zip with a damaged entry of any method", ZIP_DAMAGED)
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2])
-def test_archive_with_a_damaged_entry(tmp_path: Path, scratch: Path, method: int) -> None:
+def test_archive_with_a_damaged_entry(tmp_path: Path, method: int) -> None:
     """Wherever the byte flips in the content: each method has errors of its own."""
     path = tmp_path / "damaged.zip"
     with zipfile.ZipFile(path, "w", method) as bundle:
@@ -161,45 +155,40 @@ def test_archive_with_a_damaged_entry(tmp_path: Path, scratch: Path, method: int
     middle = (start + end) // 2
     path.write_bytes(raw[:middle] + bytes(20) + raw[middle + 20 :])
     assert refusal(path).code == "AE-INPUT-008"
-    assert list(scratch.iterdir()) == []
 
 
 @hazard(AREA, "a zip with an entry that has no name", ZIP_DAMAGED)
-def test_archive_with_an_entry_without_a_name(tmp_path: Path, scratch: Path) -> None:
+def test_archive_with_an_entry_without_a_name(tmp_path: Path) -> None:
     """Neither a file nor a folder."""
     with zipfile.ZipFile(tmp_path / "scan.zip", "w") as bundle:
         bundle.writestr(zipfile.ZipInfo(""), b"slice")
     assert "an entry without a name" in refusal(tmp_path / "scan.zip").message
-    assert list(scratch.iterdir()) == []
 
 
 @hazard(AREA, "a zip in LZMA, whose settings may ask for gigabytes", ZIP_DAMAGED)
-def test_archive_in_lzma(tmp_path: Path, scratch: Path) -> None:
+def test_archive_in_lzma(tmp_path: Path) -> None:
     """Nobody packs DICOM in it."""
     with zipfile.ZipFile(tmp_path / "scan.zip", "w", zipfile.ZIP_LZMA) as bundle:
         bundle.writestr("slice", bytes(100))
     assert "another method than deflate or bzip2" in refusal(tmp_path / "scan.zip").message
-    assert list(scratch.iterdir()) == []
 
 
 @hazard(AREA, "a zip whose directory alone is too long", ZIP_TOO_LARGE)
-def test_archive_with_a_long_directory(tmp_path: Path, scratch: Path) -> None:
+def test_archive_with_a_long_directory(tmp_path: Path) -> None:
     """It takes ten times its length in memory, and is read before its entries can be counted."""
     entry = struct.pack("<4s6H3I5H2I", b"PK\1\2", 20, 20, 0, 0, 0, 33, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0)
     directory = b"".join(entry + f"{number:08d}".encode() for number in range(100_000))
     end = struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, 0, 0, len(directory), 0, 0)
     (tmp_path / "scan.zip").write_bytes(b"PK\3\4" + directory + end)
     assert refusal(tmp_path / "scan.zip").code == "AE-INPUT-007"
-    assert list(scratch.iterdir()) == []
 
 
 @hazard(AREA, "a zip without DICOM", NO_DICOM)
-def test_archive_without_ct(tmp_path: Path, scratch: Path) -> None:
+def test_archive_without_ct(tmp_path: Path) -> None:
     """A refusal of the reader removes the folder too."""
     with zipfile.ZipFile(tmp_path / "text.zip", "w") as bundle:
         bundle.writestr("readme.txt", b"text")
     assert refusal(tmp_path / "text.zip").code == "AE-DICOM-001"
-    assert list(scratch.iterdir()) == []
 
 
 @hazard(AREA, "a zip, and no temporary folder", "read: entries of up to 64 MiB need none")
@@ -219,7 +208,6 @@ def test_a_zip_is_read_as_its_folder_and_nothing_is_unpacked(
     assert (found.hu == expected.hu).all()
     assert found.source.stamps
     assert found.source.files[0].stat().st_size == found.source.stamps[0][0]
-    assert not scratch.exists() or list(scratch.iterdir()) == []
 
 
 @hazard(AREA, "a zip with an entry of more than 64 MiB, but no temporary folder", INPUT_UNREADABLE)
