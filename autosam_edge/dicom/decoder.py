@@ -1,4 +1,4 @@
-"""Native decoders on a leash: they get frames in a child process, with limits of memory and time.
+"""Native decoders in a child process, with limits of memory and time.
 
 What a hostile stream makes of a decoder, a crash, a hang or gigabytes, ends with that process. Where the
 system cannot start one, as in a browser, frames are decoded in this process.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from autosam_edge.warning_codes import BRIGHT_VALUES, LITTLE_AIR, NORMALIZED_VAL
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
     from autosam_edge.errors import ErrorCode
     from autosam_edge.formats.voxels import StoredVoxels
@@ -70,7 +70,8 @@ def _filled(
 
 
 def read_volume(
-    source: Source,
+    kind: str,
+    path: Path,
     voxels: StoredVoxels,
     grid: Grid,
     code: ErrorCode,
@@ -80,7 +81,8 @@ def read_volume(
     """Read voxels whose header was checked as a volume, if there is room for it.
 
     Args:
-        source: Kind and files of the volume; its hash becomes that of the values.
+        kind: Kind of the volume, such as ``nifti``.
+        path: File of the header, which may hold the voxels too.
         voxels: Voxels of the file; their values are HU.
         code: Error code of the format for values that cannot be HU.
         max_memory_mb: Limit for the resident memory of the process, MB; None sets no limit.
@@ -91,8 +93,8 @@ def read_volume(
     """
     voxels.require_size()
     hu, notes = read_hu(voxels, code, max_memory_mb)
-    source = replace(source, series_hash=hashlib.sha256(hu.data).hexdigest())
-    return Volume(hu, grid, source, (*warnings, *notes))
+    files = tuple(dict.fromkeys((path, voxels.path)))
+    return Volume(hu, grid, Source(kind, hashlib.sha256(hu.data).hexdigest(), files), (*warnings, *notes))
 
 
 class _Filled:

@@ -25,7 +25,7 @@ from autosam_edge.formats.companion import named_companion
 from autosam_edge.formats.hounsfield import read_volume
 from autosam_edge.formats.voxels import StoredVoxels, opened
 from autosam_edge.geometry import FloatMatrix, Grid, Shape
-from autosam_edge.volume import RESEARCH_USE, Source, Volume
+from autosam_edge.volume import RESEARCH_USE
 from autosam_edge.warning_codes import EXTRA_AXES, ORIENTATION_LETTERS_IGNORED
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from autosam_edge.scan_warning import ScanWarning
-    from autosam_edge.volume import Segmentation
+    from autosam_edge.volume import Segmentation, Volume
 
     Fields = dict[str, str]
 
@@ -80,8 +80,7 @@ def read_metaimage(path: Path, *, max_memory_mb: float | None = None) -> Volume:
     warnings += _check_letters(fields, grid)
     warnings += check_ct_grid(grid, METAIMAGE_GRID_INVALID)
     voxels = _voxels(path, fields, end, shape)
-    source = Source("metaimage", files=tuple(dict.fromkeys((path, voxels.path))))
-    return read_volume(source, voxels, grid, METAIMAGE_VALUES_INVALID, warnings, max_memory_mb)
+    return read_volume("metaimage", path, voxels, grid, METAIMAGE_VALUES_INVALID, warnings, max_memory_mb)
 
 
 def _read_header(path: Path) -> tuple[Fields, int]:

@@ -17,12 +17,12 @@ from autosam_edge.formats.hounsfield import read_volume
 from autosam_edge.formats.nifti_header import SCANNER, ras_affine, read_nifti_header
 from autosam_edge.formats.voxels import read_values
 from autosam_edge.geometry import Grid
-from autosam_edge.volume import RESEARCH_USE, Source, Volume
+from autosam_edge.volume import RESEARCH_USE
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from autosam_edge.volume import Segmentation
+    from autosam_edge.volume import Segmentation, Volume
 
 
 def read_array(path: Path) -> tuple[npt.NDArray[Any], Grid]:
@@ -54,8 +54,9 @@ def read_nifti(path: Path, *, max_memory_mb: float | None = None) -> Volume:
     """
     file = read_nifti_header(path)
     warnings = (*file.warnings, *check_ct_grid(file.grid, NIFTI_GRID_INVALID))
-    source = Source("nifti", files=file.files)
-    return read_volume(source, file.voxels, file.grid, NIFTI_VALUES_INVALID, warnings, max_memory_mb)
+    return read_volume(
+        "nifti", file.path, file.voxels, file.grid, NIFTI_VALUES_INVALID, warnings, max_memory_mb
+    )
 
 
 LABEL_INTENT = 1002  # NIFTI_INTENT_LABEL

@@ -60,14 +60,14 @@ class NiftiFile:
     """What the header of a NIfTI file says.
 
     Args:
+        path: The file, or the header of a pair.
         voxels: Where the voxels are.
         grid: Where they lie in the patient.
-        files: The file, or header and voxels of a pair.
     """
 
+    path: Path
     voxels: StoredVoxels
     grid: Grid
-    files: tuple[Path, ...]
     warnings: tuple[ScanWarning, ...]
 
 
@@ -102,18 +102,16 @@ def read_nifti_header(path: Path) -> NiftiFile:
         raise NIFTI_DAMAGED("the NIfTI header is damaged (vox_offset lies within the header).")
     if units not in (0, _MILLIMETER):
         raise NIFTI_ORIENTATION_INVALID("the header gives lengths in another unit than mm.")
-    files: tuple[Path, ...] = (path,)
-    if not header.is_single:
-        image = sibling(path, (".img", ".img.gz"))
-        if image is None:
-            raise COMPANION_MISSING("the header belongs to a pair of files, and its .img file is not there.")
-        files = (path, image)
+    image = path if header.is_single else sibling(path, (".img", ".img.gz"))
+    if image is None:
+        raise COMPANION_MISSING("the header belongs to a pair of files, and its .img file is not there.")
+    if image != path:
         _, zipped = read_start(image, 2)
     grid, notes = _grid(header, shape)
     if extra:
         notes.append(EXTRA_AXES(f"3 of {3 + extra} axes were kept; the rest has length 1."))
     voxels = StoredVoxels(
-        files[-1],
+        image,
         dtype,
         shape,
         NIFTI_DAMAGED,
@@ -123,7 +121,7 @@ def read_nifti_header(path: Path) -> NiftiFile:
         slope=1.0 if slope is None else slope,
         intercept=0.0 if intercept is None else intercept,
     )
-    return NiftiFile(voxels, grid, files, tuple(notes))
+    return NiftiFile(path, voxels, grid, tuple(notes))
 
 
 def _header_class(start: bytes) -> Any:  # noqa: ANN401  nibabel ships no types

@@ -22,7 +22,6 @@ from autosam_edge.formats.companion import named_companion
 from autosam_edge.formats.hounsfield import read_volume
 from autosam_edge.formats.voxels import StoredVoxels, VoxelEncoding, opened
 from autosam_edge.geometry import FloatMatrix, Grid
-from autosam_edge.volume import Source, Volume
 from autosam_edge.warning_codes import EXTRA_AXES
 
 if TYPE_CHECKING:
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from nrrd.types import NRRDHeader
 
     from autosam_edge.scan_warning import ScanWarning
+    from autosam_edge.volume import Volume
 
 _LPS_FROM = {
     "left-posterior-superior": (1.0, 1.0, 1.0),
@@ -103,8 +103,7 @@ def read_nrrd(path: Path, *, max_memory_mb: float | None = None) -> Volume:
     except ValueError as error:
         raise NRRD_ORIENTATION_INVALID(f"the space of the image is not usable: {error}.") from error
     warnings += check_ct_grid(grid, NRRD_GRID_INVALID)
-    source = Source("nrrd", files=tuple(dict.fromkeys((path, voxels.path))))
-    return read_volume(source, voxels, grid, NRRD_VALUES_INVALID, warnings, max_memory_mb)
+    return read_volume("nrrd", path, voxels, grid, NRRD_VALUES_INVALID, warnings, max_memory_mb)
 
 
 def _read_header(path: Path) -> tuple[NRRDHeader, int]:
