@@ -45,17 +45,10 @@ class CtFolder:
         ds.SOPClassUID, ds.SOPInstanceUID = CTImageStorage, f"{self.series_uid[:55].rstrip('.')}.{d + 1}"
         ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
         ds.PatientName, ds.PatientID = PATIENT
-        ds.Modality, ds.ImageType, ds.SeriesNumber, ds.InstanceNumber = (
-            "CT",
-            ["ORIGINAL", "PRIMARY", "AXIAL"],
-            7,
-            99 - d,
-        )
-        ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.FrameOfReferenceUID = (
-            self.study_uid,
-            self.series_uid,
-            self.frame_uid,
-        )
+        ds.Modality, ds.ImageType = "CT", ["ORIGINAL", "PRIMARY", "AXIAL"]
+        ds.SeriesNumber, ds.InstanceNumber = 7, 99 - d
+        ds.StudyInstanceUID, ds.SeriesInstanceUID = self.study_uid, self.series_uid
+        ds.FrameOfReferenceUID = self.frame_uid
         normal = np.cross(orientation[:3], orientation[3:])
         ds.ImageOrientationPatient = list(orientation)
         ds.ImagePositionPatient = [
@@ -98,10 +91,8 @@ class CtFolder:
         ds.SOPClassUID = EnhancedCTImageStorage
         ds.NumberOfFrames = len(order)
         shared, measures, orientation = Dataset(), Dataset(), Dataset()
-        measures.PixelSpacing, orientation.ImageOrientationPatient = (
-            ds.PixelSpacing,
-            ds.ImageOrientationPatient,
-        )
+        measures.PixelSpacing = ds.PixelSpacing
+        orientation.ImageOrientationPatient = ds.ImageOrientationPatient
         shared.PixelMeasuresSequence, shared.PlaneOrientationSequence = [measures], [orientation]
         ds.SharedFunctionalGroupsSequence = [shared]
         ds.PerFrameFunctionalGroupsSequence = []

@@ -24,6 +24,7 @@ from pydicom.uid import (
     KeyObjectSelectionDocumentStorage,
     MediaStorageDirectoryStorage,
     RTStructureSetStorage,
+    SecondaryCaptureImageStorage,
     SegmentationStorage,
 )
 
@@ -396,9 +397,13 @@ def test_slices_inside_gzip(ct: Any, which: slice) -> None:
     FILES_PASSED_OVER,
 )
 def test_content_decides(ct: Any) -> None:
-    """Names play no part."""
+    """Names play no part; localizers and captures are no slices either."""
     for number, path in enumerate(ct.write()):
         path.rename(path.with_suffix(("", ".txt", ".jpg", ".DCM", ".1.2.3")[number]))
+    (ct.path / "link").symlink_to(ct.path / "im099")
+    scout = ct.image(9, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"], orientation=(0, 1, 0, 0, 0, -1))
+    ct.save(scout, "scout")
+    ct.save(ct.image(10, SOPClassUID=SecondaryCaptureImageStorage), "sub/capture")
     for name, content in (
         ("Thumbs.db", b"\xd0\xcf"),
         ("._im1.dcm", b"\x00\x05\x16\x07"),
@@ -409,9 +414,11 @@ def test_content_decides(ct: Any) -> None:
         (ct.path / name).write_bytes(content)
     volume = read_dicom(ct.path)
     np.testing.assert_array_equal(volume.hu, ct.hu)
-    assert (
-        volume.warnings[0].message
-        == "Passed over: 1 x empty file, 2 x file that is not DICOM, 2 x file that is not an image."
+    (warning,) = volume.warnings
+    assert warning.code == FILES_PASSED_OVER.code
+    assert warning.message == (
+        "Passed over: 1 x Secondary Capture Image Storage, 1 x empty file, 2 x file that is not DICOM, "
+        "2 x file that is not an image, 1 x localizer, 1 x symbolic link to what is read at its own place."
     )
 
 

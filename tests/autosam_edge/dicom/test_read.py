@@ -20,7 +20,6 @@ from pydicom.uid import (
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
-    SecondaryCaptureImageStorage,
 )
 
 from autosam_edge.dicom.read import read_dicom
@@ -85,31 +84,6 @@ def test_header_longer_than_the_read_ahead_is_read(ct: Any) -> None:
         image.private_block(0x0029, "TEST", create=True).add_new(1, "OB", b"\0" * 100_000)
         ct.save(image, str(d))
     np.testing.assert_array_equal(read_dicom(ct.path).hu, ct.hu)
-
-
-def test_junk_and_other_objects_are_passed_over_with_a_count(ct: Any) -> None:
-    """Localizers, secondary captures, DICOMDIR, AppleDouble and text files do not count as slices."""
-    ct.write()
-    (ct.path / "Thumbs.db").write_bytes(b"\xd0\xcf")
-    (ct.path / "._im099.dcm").write_bytes(b"\x00\x05\x16\x07")
-    (ct.path / "notes.txt").write_text("text")
-    (ct.path / "nothing").touch()
-    (ct.path / "link").symlink_to(ct.path / "im099")
-    ct.save(
-        ct.image(
-            9, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"], ImageOrientationPatient=[0, 1, 0, 0, 0, -1]
-        ),
-        "scout",
-    )
-    ct.save(ct.image(10, SOPClassUID=SecondaryCaptureImageStorage), "sub/sc")
-    volume = read_dicom(ct.path)
-    np.testing.assert_array_equal(volume.hu, ct.hu)
-    (warning,) = volume.warnings
-    assert warning.code == "AE-WARN-001"
-    assert warning.message == (
-        "Passed over: 1 x Secondary Capture Image Storage, 1 x empty file, 1 x file that is not DICOM, "
-        "2 x file that is not an image, 1 x localizer, 1 x symbolic link to what is read at its own place."
-    )
 
 
 @hazard("Choice of the series", "a slice is there twice, with the same values", COPIES_IGNORED)
