@@ -60,7 +60,9 @@ class TileRun:
         tiles: Number of tiles; those that hold only air are not computed.
         model_shape: Shape (D, H, W) of the scan on the model's grid.
         box: Part of it that is labeled: that of the body, and of ``part``.
-        peak_mb: Predicted peak resident memory of the process, MB.
+        arrays_mb: Predicted memory of the arrays of the run, MB.
+        peak_mb: Predicted peak resident memory of the process, MB: what it holds now, the input too, the arrays
+            and the engine.
 
     Raises:
         BudgetError: The limit is smaller than the prediction (AE-MEMORY-001); the message names the smallest
@@ -100,7 +102,8 @@ class TileRun:
         )
         self.tiles = self._tiles.tiles
         memory = memory or MemoryBudget(None)
-        self.peak_mb = self._predict_peak_mb(memory.working_set_mb or 0.0)
+        self.arrays_mb = self._predict_arrays_mb()
+        self.peak_mb = resident_mb() + self.arrays_mb + (memory.working_set_mb or 0.0) + _SLACK_MB
         memory.require(self.peak_mb)
         self._tiles_done = self._tiles_of_air = 0
         self._started = False
@@ -233,8 +236,8 @@ class TileRun:
         canonical = self._volume.grid.orientation.to_canonical(labels)
         return organs_reach(canonical, self._resampler.grid, (inner[0], inner[1], inner[2]))
 
-    def _predict_peak_mb(self, engine_mb: float) -> float:
-        """Resident memory now, which includes the input, plus the largest allocations of the run."""
+    def _predict_arrays_mb(self) -> float:
+        """The largest allocations of the run."""
         patch = self._tiles.patch
         _, height, width = self._tiles.padded
         plane = height * width * 4
@@ -245,7 +248,7 @@ class TileRun:
         arrays += 2 * (self._maps[0].rows_crossed - 2) * self._model.classes * plane
         arrays += self._model.classes * math.prod(patch) * 4  # logits of the tile in flight
         output = self._volume.hu.size
-        return resident_mb() + (arrays + output) / _MB + engine_mb + _SLACK_MB
+        return (arrays + output) / _MB
 
     def _image(self, start: int, stop: int) -> FloatArray:
         """Rows ``[start, stop)`` of the padded box, HU: beyond the body the last row, beside it air."""
