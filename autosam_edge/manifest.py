@@ -178,8 +178,12 @@ class Manifest:
         return math.prod(self.input.patch) * 4 * (2 + len(self.labels)) / 1e6
 
     def artifact(self, name: str) -> Artifact:
-        """The artifact with a name, ``target/precision``; it must be there."""
-        return next(artifact for artifact in self.artifacts if artifact.name == name)
+        """The artifact with a name, ``target/precision``.
+
+        Raises:
+            KeyError: There is none.
+        """
+        return {artifact.name: artifact for artifact in self.artifacts}[name]
 
     def files_of(self, path: str) -> dict[str, str]:
         """SHA-256 of an artifact's file, named ``""``, or of a folder's files by their path."""

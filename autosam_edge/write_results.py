@@ -101,6 +101,7 @@ def write(
     chosen = check_outputs(folder, source=volume.source, formats=formats)
     timings = timings_s if timings_s is not None else {}
     if statistics is None:
+        timings["statistics"] = 0.0
         with timed(timings, "statistics"):
             statistics = organ_statistics(volume, segmentation)
     if np.count_nonzero(segmentation.labels) != sum(organ.voxels for organ in statistics):

@@ -90,7 +90,10 @@ class ContractSettings:
     """What the caller of a container may set, as ``settings.json`` or in mercure's ``task.json``.
 
     Args:
-        allow_gap: See :class:`autosam_edge.read_choices.ReadChoices`, as for the next two.
+        formats: Formats to write; empty for those of the contract.
+        allow_gap: See :class:`autosam_edge.read_choices.ReadChoices`.
+        assume_hu: See there.
+        ignore_frame_of_reference: See there.
         accept_implausible: Whether implausible labels are written, with a warning.
         pseudonymize: Whether the DICOM results hold a pseudonym in place of the patient.
     """
@@ -240,7 +243,7 @@ def _segment_all(contract: Contract, source: Path, out: Path, settings: Settings
 
 @contextmanager
 def _work_folder(out: Path) -> Iterator[Path]:
-    """A hidden folder of this call in the output, removed at the end; so is an output that got nothing."""
+    """A hidden folder of this call in the output, removed at the end; so are new folders that stay empty."""
     with ExitStack() as stack:
         with explained():
             stack.enter_context(made_folders(out))

@@ -235,8 +235,8 @@ class Worker:
 
     async def _label(self, volume: Volume, engine: AwaitedEngine, report: Report) -> Segmentation:
         run = TileRun(self._model, volume)
-        # WebAssembly memory grows by a fifth where it is short, and never shrinks: asked for once and let go at
-        # once, what the run needs, and a tenth for what lies between the arrays, is all that it grows by.
+        # WebAssembly memory grows by a fifth at a time and never shrinks. Asked for in one piece, which is
+        # given back at once, it grows by what the run needs and a tenth for the gaps between its arrays.
         np.empty(int(1.1 * run.arrays_mb * 2**20), dtype=np.uint8)
         steps = run.steps(
             json.loads(engine.description), progress=lambda done, total: _tell(report, "network", done, total)

@@ -41,8 +41,10 @@ def equipment(made_by: Provenance) -> Dataset:
     """Attributes of the equipment, which is this software with its model (PS3.3 C.7.5.1)."""
     dataset = Dataset()
     dataset.Manufacturer = "autosam-edge"
-    dataset.ManufacturerModelName = (made_by.model or "autosam-edge")[:64]
-    dataset.SoftwareVersions = (made_by.version or "unknown")[:64]
+    model, version = made_by.model or "autosam-edge", made_by.version or "unknown"
+    # A backslash would separate two values.
+    dataset.ManufacturerModelName = model.replace("\\", "/")[:64]
+    dataset.SoftwareVersions = version.replace("\\", "/")[:64]
     # There is no hardware to number: the weights are what made this, so the serial number is theirs.
     dataset.DeviceSerialNumber = made_by.model_sha256[:16] or "unknown"
     return dataset

@@ -214,6 +214,9 @@ def _plane(
         macro: Function that gives the data set that holds a macro, by the keyword of the macro's sequence; an
             empty list means that it is absent.
     """
+    position, orientation, measures = map(
+        macro, ("PlanePositionSequence", "PlaneOrientationSequence", "PixelMeasuresSequence")
+    )
     rescale = _rescale(header, macro("PixelValueTransformationSequence"), assume_hu)
 
     def required(where: list[Dataset], keyword: str, count: int) -> tuple[float, ...]:
@@ -233,9 +236,9 @@ def _plane(
     return ImagePlane(
         header,
         index,
-        required(macro("PlanePositionSequence"), "ImagePositionPatient", 3),
-        required(macro("PlaneOrientationSequence"), "ImageOrientationPatient", 6),
-        required(macro("PixelMeasuresSequence"), "PixelSpacing", 2),
+        required(position, "ImagePositionPatient", 3),
+        required(orientation, "ImageOrientationPatient", 6),
+        required(measures, "PixelSpacing", 2),
         (rows, columns),
         form,
         rescale,

@@ -61,7 +61,7 @@ def read_labels(path: Path, grid: Grid, classes: int, what: str) -> npt.NDArray[
             (AE-NIFTI-005) or holds a value that is no class (AE-DATA-003).
     """
     values, own = read_array(path)
-    if _upright(grid).same_as(_upright(own), tolerance_mm=_GRID_TOLERANCE_MM):
+    if grid.canonical.same_as(own.canonical, tolerance_mm=_GRID_TOLERANCE_MM):
         values = grid.orientation.from_canonical(own.orientation.to_canonical(values))
     else:
         require_same_grid(grid, own, what)
@@ -150,10 +150,6 @@ def as_labels(values: npt.NDArray[np.generic], classes: int) -> npt.NDArray[np.u
     raise LABEL_VALUE_INVALID(
         f"the labels hold {found}, expected whole numbers from 0 to {classes - 1}.", remedy=remedy
     )
-
-
-def _upright(grid: Grid) -> Grid:
-    return grid.orientation.canonical_grid(grid)
 
 
 def require_same_grid(first: Grid, second: Grid, what: str) -> None:

@@ -95,11 +95,11 @@ class StoredVoxels:
 
     @property
     def is_scaled(self) -> bool:
-        """Whether the values that are meant are others than those that are stored."""
+        """Whether slope and intercept change the values; they scale integers and floats, no other types."""
         return (self.slope, self.intercept) != (1.0, 0.0) and self.dtype.kind in "iuf"
 
     def meant(self, stored: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """The values that stored ones stand for, in float64 if they are scaled."""
+        """The values that stored ones stand for, in the same shape: float64 if scaled, else as they are."""
         return stored * np.float64(self.slope) + self.intercept if self.is_scaled else stored
 
     def require_size(self) -> None:

@@ -198,7 +198,14 @@ class Resampler:
         return d, h, w
 
     def whole(self, hu: npt.NDArray[np.generic]) -> FloatArray:
-        """All rows, see :meth:`rows`."""
+        """The whole resampled volume.
+
+        Args:
+            hu: (D, H, W) canonical view of the input, HU.
+
+        Returns:
+            (D', H', W') float32 on the model's grid, HU within the window.
+        """
         return self.rows(hu, 0, self.shape[0])
 
     def rows(

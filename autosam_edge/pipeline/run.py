@@ -61,8 +61,8 @@ class TileRun:
         model_shape: Shape (D, H, W) of the scan on the model's grid.
         box: Part of it that is labeled: that of the body, and of ``part``.
         arrays_mb: Predicted memory of the arrays of the run, MB.
-        peak_mb: Predicted peak resident memory of the process, MB: what it holds now, the input too, the arrays
-            and the engine.
+        peak_mb: Predicted peak resident memory of the process, MB: these arrays, the engine, and what the
+            process holds now, with the input.
 
     Raises:
         BudgetError: The limit is smaller than the prediction (AE-MEMORY-001); the message names the smallest

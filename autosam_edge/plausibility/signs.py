@@ -20,7 +20,7 @@ _KIDNEYS = ("kidney_right", "kidney_left")
 _FRAGMENT_ML = 30.0
 _UNUSUAL_VOLUMES = 2
 # The face that the words point to, and the opposite one.
-_ENDS: dict[reference.Side, tuple[Face, Face]] = {
+_NEAR_AND_FAR: dict[reference.Side, tuple[Face, Face]] = {
     "right of": ("right side", "left side"),
     "in front of": ("front", "back"),
     "above": ("upper end", "lower end"),
@@ -96,7 +96,7 @@ def wrong_sides(evidence: Evidence) -> Iterator[tuple[str, float]]:
         if one is None or other is None:
             continue
         # A face that cuts an organ moves its center away from that face, past that of another organ perhaps.
-        near, far = _ENDS[side]
+        near, far = _NEAR_AND_FAR[side]
         if near in one.cut_by or far in other.cut_by:
             continue
         axis, sign = reference.AXIS[side]

@@ -51,9 +51,12 @@ def test_again_makes_one_input(tmp_path):
 
 
 def test_a_run_goes_on():
-    """Where it ended, so that two runs in a row are one."""
+    """Where it ended, so that two runs in a row are one; a run of other kinds is refused."""
     kinds = {"parity": KINDS["parity"]}
-    both, whole = fuzz(30, earlier=fuzz(20, kinds=kinds), kinds=kinds), fuzz(50, kinds=kinds)
+    first, whole = fuzz(20, kinds=kinds), fuzz(50, kinds=kinds)
+    both = fuzz(30, earlier=first, kinds=kinds)
     assert both["counts"] == whole["counts"]
     assert both["kinds"]["parity"]["codes"] == whole["kinds"]["parity"]["codes"]
     assert (both["first"], both["end"], both["counts"]["inputs"]) == (0, 50, 50)
+    with pytest.raises(ValueError, match="has other kinds"):
+        fuzz(30, earlier=first, kinds={"manifest": KINDS["parity"]})

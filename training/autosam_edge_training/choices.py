@@ -20,8 +20,8 @@ Unit = Literal["case_organ", "case"]
 Reduction = Literal["voxel", "element"]
 """Mean of the distillation loss: over the voxels (classes summed), or over all elements."""
 
-RunKind = Literal["student", "distill", "teacher"]
-"""What a run trains: a student on labels alone, a student with a teacher, or the AutoSAM teacher."""
+RunKind = Literal["student", "teacher", "distill"]
+"""What a run trains: a student on labels alone, the AutoSAM teacher, or a student with a teacher."""
 
 Distance = Literal["squared", "divergence", "labels"]
 """How far a student is from its teacher: equation 2 of the paper, the Kullback-Leibler divergence, or the

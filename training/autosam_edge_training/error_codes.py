@@ -110,7 +110,7 @@ CACHE_DIFFERS = ErrorCode(
 SAM_FILE_MISSING = ErrorCode(
     "AE-TRAIN-010",
     "there is no readable file at the path of the SAM checkpoint",
-    "Check the path; the message names the public files.",
+    "Check the path that was given for SAM's checkpoint; the message names the public files.",
 )
 PICKLE_UNSAFE = ErrorCode(
     "AE-TRAIN-011",

@@ -52,6 +52,8 @@ def fuzz(
         failed, named ``KIND:NUMBER``; ``counts`` of all kinds. ``end`` is the number after the last input of
         each kind.
     """
+    if earlier and set(earlier["kinds"]) != set(kinds):
+        raise ValueError("the earlier run has other kinds")
     result = new_result("fuzz")
     first = earlier["end"] if earlier else 0
     share = -(-inputs // len(kinds))

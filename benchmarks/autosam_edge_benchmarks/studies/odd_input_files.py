@@ -13,12 +13,16 @@ from typing import IO
 import nibabel as nib
 import numpy as np
 import numpy.typing as npt
-from pydicom.config import IGNORE
-from pydicom.dataelem import DataElement
-from pydicom.dataset import Dataset
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, JPEGLSLossless, RLELossless
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import (
+    CTImageStorage,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    JPEGLSLossless,
+    RLELossless,
+)
 
-from autosam_edge_benchmarks.fuzz.dicom_seeds import image, put_into_groups
+from autosam_edge_benchmarks.fuzz.dicom_seeds import put_into_groups
 
 Maker = Callable[[Path, float], Path]
 """Writes one input below a folder, ``scale`` (0 to 1) times as large as the full one; returns its path."""
@@ -134,11 +138,18 @@ def _metaimage_float64(folder: Path, scale: float) -> Path:
 
 
 def _slice(number: int, syntax: str = ExplicitVRLittleEndian, pixels: bytes | None = None) -> Dataset:
-    """Slice ``number`` at ``number`` mm, as a data set: the body in signed HU, or other pixels."""
-    ds = image(number, syntax)
-    ds.ImagePositionPatient, ds.PixelSpacing = [0, 0, number], [0.7, 0.7]
-    ds.Rows = ds.Columns = _SIDE
-    ds.BitsStored, ds.HighBit, ds.PixelRepresentation, ds.RescaleIntercept = 16, 15, 1, 0
+    ds, root = Dataset(), "1.2.826.0.1.3680043.10.1"
+    ds.file_meta = FileMetaDataset()
+    ds.file_meta.TransferSyntaxUID, ds.file_meta.MediaStorageSOPClassUID = syntax, CTImageStorage
+    ds.SOPClassUID, ds.SOPInstanceUID = CTImageStorage, f"{root}.4.{number + 1}"
+    ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
+    ds.Modality, ds.ImageType, ds.PatientID = "CT", ["ORIGINAL", "PRIMARY", "AXIAL"], "none"
+    ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.FrameOfReferenceUID = f"{root}.1", f"{root}.2", f"{root}.3"
+    ds.ImageOrientationPatient, ds.ImagePositionPatient = [1, 0, 0, 0, 1, 0], [0, 0, number]
+    ds.PixelSpacing, ds.Rows, ds.Columns = [0.7, 0.7], _SIDE, _SIDE
+    ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"
+    ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 16, 16, 15, 1
+    ds.RescaleSlope, ds.RescaleIntercept = 1, 0
     ds.PixelData = _body().tobytes() if pixels is None else pixels
     ds["PixelData"].VR = "OW"
     return ds
@@ -170,8 +181,7 @@ def _slices_with_long_texts(folder: Path, scale: float) -> Path:
     """15,000 headers of 60 kB, nearly all of it in an element that is read."""
 
     def lengthen(ds: Dataset) -> None:
-        text = "contrast" * 7000  # of which pydicom would warn
-        ds.add(DataElement("ContrastBolusAgent", "LO", text, validation_mode=IGNORE))
+        ds.ContrastBolusAgent = "contrast" * 7000
         ds.Rows = ds.Columns = 8
         ds.PixelData = ds.PixelData[:128]
 

@@ -76,6 +76,15 @@ def test_it_belongs_to_the_study_and_says_what_it_is(scan, segmentation, tmp_pat
     assert (ds.ContentDate, "InstanceCreationDate" in ds) == ("20240102", False)
 
 
+def test_a_backslash_in_the_names_of_a_model_does_not_make_two_values(scan, segmentation, tmp_path):
+    """DICOM separates values by it, and these attributes have one: in the SEG and in the capture."""
+    made_by = dataclasses.replace(PROVENANCE, model="one\\two", version="1\\2")
+    named = dataclasses.replace(segmentation, provenance=made_by)
+    for path in write(scan, named, tmp_path / "out", formats=("dicom-seg", "secondary-capture")).values():
+        ds = pydicom.dcmread(path)
+        assert (ds.ManufacturerModelName, ds.SoftwareVersions) == ("one/two", "1/2")
+
+
 @pytest.mark.parametrize(
     ("stated", "own", "pseudonymize", "expected"),
     [

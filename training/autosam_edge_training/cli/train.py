@@ -220,8 +220,8 @@ def distill(
     _require_paths(context, config, data, out, smoke=smoke)
     if not smoke:
         require("--teacher", teacher, _NEEDED)
-    alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
-    if cache is not None and not cache.exists() and not alone:
+    fills_cache = cache is not None and int(os.environ.get("WORLD_SIZE", "1")) == 1
+    if cache is not None and not cache.exists() and not fills_cache:
         raise typer.BadParameter(
             "the folder is missing; write it first with one process, without torchrun", param_hint="--cache"
         )
@@ -235,7 +235,7 @@ def distill(
         if not teacher:
             tiny_teacher = train_teacher.Config.smoke_run()
             teacher = [train_teacher.train(tiny_teacher, prepared, scratch / "teacher")]
-        if cache is not None and alone:
+        if cache is not None and fills_cache:
             _fill_cache(cache, teacher, recipe, prepared, extra or (), sam)
         weights = train_student.train(
             recipe,

@@ -56,13 +56,12 @@ def load_teacher(path: Path, *, sam: Path | None = None) -> tuple[AutoSAM, Check
     except TrainingError as error:
         raise _not_a_teacher(path, "its metadata hold no valid network") from error
     recorded = metadata.sam_sha256
-    sam = _require_sam(path, sam, recorded) if recorded else None
     model = build_autosam(config)
-    expected = _stored(model, from_sam=sam is not None)
+    expected = _stored(model, from_sam=bool(recorded))
     if state.keys() != expected.keys() or any(state[name].shape != expected[name].shape for name in expected):
         raise _not_a_teacher(path, "its weights are not those of its network")
-    if sam is not None:
-        fill_encoder(model, sam)
+    if recorded:
+        fill_encoder(model, _require_sam(path, sam, recorded))
     with torch.no_grad():
         for name, parameter in expected.items():
             parameter.copy_(state[name])
