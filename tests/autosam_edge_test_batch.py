@@ -20,7 +20,8 @@ def indexed(*arguments, **options):
 def watching(batch, **options):
     """Watch in a thread while the block runs; gives the counts of what was done."""
     counts, stop = Counts(), threading.Event()
-    loop = threading.Thread(target=watch, args=(batch, stop), kwargs={"counts": counts, **options})
+    told = {"counts": counts, **options}
+    loop = threading.Thread(target=watch, args=(batch, stop), kwargs=told, daemon=True)
     loop.start()
     try:
         yield counts

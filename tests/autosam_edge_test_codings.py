@@ -28,14 +28,14 @@ CODINGS = tuple(syntax.name for syntax in _SYNTAXES)
 """Names of the five codings."""
 
 
-def small_scan() -> Volume:
+def ten_slices() -> Volume:
     """Ten slices of a phantom, for one tile."""
     return make_phantom(spacing_mm=(6.0, 6.0, 6.0), shape=(10, 48, 48)).volume
 
 
 def write_twins(root: Path) -> dict[str, Path]:
     """Folders with one series in each of the codings, by name; "raw" is the series itself."""
-    write_dicom_series(small_scan(), root / "raw")
+    write_dicom_series(ten_slices(), root / "raw")
     folders = {"raw": root / "raw"}
     for syntax in _SYNTAXES:
         folder = folders[syntax.name] = root / str(syntax)
@@ -49,7 +49,7 @@ def write_refused(root: Path) -> dict[str, Path]:
     """Folders that are refused, by the code that tells why."""
     folders = {code: root / code for code in ("AE-DICOM-010", "AE-DICOM-018", "AE-DICOM-002")}
     unknown, tilted, mr = folders.values()
-    scan = small_scan()
+    scan = ten_slices()
     affine = scan.grid.affine.copy()
     affine[1, 0] = affine[2, 0] * np.tan(np.radians(40))  # no gantry tilts so far
     files = write_dicom_series(Volume(scan.hu, Grid(scan.shape, affine), scan.source), tilted)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import subprocess
 import threading
-import time
 import warnings
 from contextlib import contextmanager
 
@@ -49,13 +48,13 @@ class Node:
         self.thread.join()
 
     def wait_for(self, **wanted):
-        end = time.monotonic() + 60
-        while time.monotonic() < end:
+        """The counts once these are reached."""
+
+        def reached():
             found = self.counts.all()
-            if all(found.get(key, 0) >= value for key, value in wanted.items()):
-                return found
-            time.sleep(0.1)
-        raise AssertionError(f"{self.counts.all()} never became {wanted}")
+            return all(found.get(key, 0) >= value for key, value in wanted.items()) and found
+
+        return wait_until(reached, so_far=self.counts.all)
 
 
 @contextmanager

@@ -9,6 +9,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from autosam_edge_test_support import RESULTS
+
 from autosam_edge.bundle import open_bundle
 from autosam_edge.labels import label_table
 from autosam_edge.plausibility import reference
@@ -16,7 +18,7 @@ from autosam_edge.plausibility.thresholds import Measured, SignLimits, Threshold
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "plausibility.md"
-STUDY = ROOT / "benchmarks" / "results" / "plausibility.json"
+STUDY = RESULTS / "plausibility.json"
 FAST = {"validation": "confidence", "test": "confidence_test"}
 STANDARD = {"validation": "confidence_standard", "test": "confidence_standard_test"}
 FIRST = "## Thresholds of the default bundle"

@@ -8,6 +8,7 @@ import itertools
 import json
 import subprocess
 import sys
+import tempfile
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -147,11 +148,9 @@ def zipped(folder: Path, path: Path, method: int = zipfile.ZIP_STORED) -> Path:
     return path
 
 
-def write_small_series(folder: Path) -> list[Path]:
-    """Write a DICOM series of six slices of 8 x 8 pixels; the files in their order."""
-    return write_dicom_series(
-        make_phantom(1, spacing_mm=(8.0, 8.0, 8.0), shape=(6, 8, 8)).volume, folder, seed=1
-    )
+def write_small_series(folder: Path, shape: tuple[int, int, int] = (6, 8, 8)) -> list[Path]:
+    """Write a DICOM series of a few slices of few pixels; the files in their order."""
+    return write_dicom_series(make_phantom(1, spacing_mm=(8.0, 8.0, 8.0), shape=shape).volume, folder, seed=1)
 
 
 class RecordingEngine(ThresholdEngine):
@@ -186,7 +185,7 @@ def refused(code: str, match: str | None = None) -> Iterator[pytest.ExceptionInf
     text = str(caught.value)
     assert caught.value.code == code
     assert "\n" not in text
-    assert "/tmp" not in text
+    assert tempfile.gettempdir() not in text
 
 
 def run_python(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -202,12 +201,13 @@ def run_command(
     return run_python("-m", module, *arguments, **options)
 
 
-def wait_until(condition: Callable[[], object], seconds: float = 60) -> None:
-    """Wait until something is true; fail if it does not become so in time."""
+def wait_until(condition: Callable[[], Any], seconds: float = 60, so_far: Callable[[], object] = str) -> Any:
+    """What the condition gives once it is true; fail, with what there is so far, if it is not so in time."""
     end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen in time"
+    while not (found := condition()):
+        assert time.monotonic() < end, f"it did not happen in time {so_far()}"
         time.sleep(0.05)
+    return found
 
 
 def unframed(text: str) -> str:

@@ -12,6 +12,7 @@ import autosam_edge_test_hazards
 import autosam_edge_test_plausibility_page
 import pytest
 from autosam_edge_test_cli_page import PAGE, cli_page
+from autosam_edge_test_support import RESULTS
 
 from autosam_edge.bundle import default_bundle_path, open_bundle
 from autosam_edge.output_formats import DEFAULT_FORMATS, FILE_NAMES, FORMATS
@@ -19,7 +20,6 @@ from autosam_edge.phantom import make_phantom
 from autosam_edge.phantom.series import write_dicom_series
 
 ROOT = Path(__file__).parents[1]
-RESULTS = ROOT / "benchmarks" / "results"
 
 
 def page_text(page):
@@ -242,7 +242,7 @@ def test_the_tables_of_the_page_are_those_of_the_command(exhibit):
     from autosam_edge_benchmarks.paper.specs import table_spec
     from autosam_edge_benchmarks.paper.tables import build_table
 
-    made = as_markdown(build_table(table_spec(exhibit), ROOT / "benchmarks" / "results" / "runs"))
+    made = as_markdown(build_table(table_spec(exhibit), RESULTS / "runs"))
     assert made.split("\n", 2)[2] in (ROOT / "docs" / "reproduction.md").read_text()
 
 

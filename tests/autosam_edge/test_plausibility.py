@@ -89,7 +89,7 @@ def verdict_of(evidence, warnings=()):
     return plausibility.verdict, [warning.code for warning in found]
 
 
-def refused(evidence, warnings=()):
+def error_of(evidence, warnings=()):
     """The error that writing raises."""
     plausibility, found = judge(evidence, LIMITS, warnings)
     labels = np.zeros((3, 2, 2), np.uint8)
@@ -121,7 +121,7 @@ def test_an_ordinary_body_is_plausible():
 )
 def test_values_that_are_not_hu_are_refused():
     """Nothing is below -100 HU, however sure the network is."""
-    error = refused(body(share_below_fat=0.0001, confidence=0.95))
+    error = error_of(body(share_below_fat=0.0001, confidence=0.95))
     assert error.code == "AE-PLAUSIBLE-002"
     assert error.exit_code == 11
 
@@ -131,7 +131,7 @@ def test_values_that_are_not_hu_are_refused():
 def test_values_that_no_organ_has_are_refused(hu):
     """Liver and spleen are most of the volume; a shift of 100 HU is not enough."""
     organs = {name: (ml, hu, center) for name, (ml, _, center) in BODY.items() if name in ("liver", "spleen")}
-    assert refused(body(**organs)).code == "AE-PLAUSIBLE-002"
+    assert error_of(body(**organs)).code == "AE-PLAUSIBLE-002"
     shifted = {name: (ml, value - 100, center) for name, (ml, value, center) in BODY.items()}
     assert verdict_of(body(**shifted))[0] != "implausible"
 
@@ -145,7 +145,7 @@ def test_few_voxels_below_fat_are_doubtful():
 @hazard(AREA, "chest, pelvis, head or legs only", BODY_PART_IMPLAUSIBLE)
 def test_a_scan_without_organs_of_the_abdomen_is_refused():
     """Aorta, esophagus and vena cava do not make an abdomen."""
-    assert refused(body(without=reference.ABDOMINAL)).code == "AE-PLAUSIBLE-001"
+    assert error_of(body(without=reference.ABDOMINAL)).code == "AE-PLAUSIBLE-001"
 
 
 @hazard(AREA, "nothing is found: noise, another part of the body, too small a field of view", LABELS_EMPTY)
@@ -154,7 +154,7 @@ def test_a_scan_without_organs_of_the_abdomen_is_refused():
 )
 def test_a_scan_in_which_nothing_is_found_is_refused_with_all_possible_reasons(organs, message):
     """Nobody knows which of them it is; noise is no part of a body."""
-    error = refused(
+    error = error_of(
         body(without=set(BODY) - set(organs), aorta=(4.0, 100, (0, 0, 0)), confidence=None, other_organs=None)
     )
     assert error.code == "AE-PLAUSIBLE-005"
@@ -181,7 +181,7 @@ def test_a_scan_with_one_large_organ_of_the_abdomen_is_refused():
     """150 ml of liver beside vessels; two organs more make an abdomen, unless they are a few voxels."""
     vessels = {"aorta", "inferior_vena_cava", "esophagus"}
     liver, cut = (150, 100, (0, 0, 0)), {"liver": ("lower end", "upper end")}
-    error = refused(body(without=set(BODY) - {"liver"} - vessels, liver=liver, cut=cut))
+    error = error_of(body(without=set(BODY) - {"liver"} - vessels, liver=liver, cut=cut))
     assert error.code == "AE-PLAUSIBLE-001"
     assert "1 ml or more is 1 in this scan, expected at least 3" in error.message
     three = set(BODY) - {"liver", "spleen", "stomach"} - vessels
@@ -213,7 +213,7 @@ def test_a_model_without_a_limit_of_the_number_of_organs_is_not_judged_by_it():
 )
 def test_a_network_that_is_unsure_of_everything_is_refused():
     """0.80 on average, expected 0.87."""
-    error = refused(body(confidence=0.80))
+    error = error_of(body(confidence=0.80))
     assert error.code == "AE-PLAUSIBLE-001"
     assert "0.800" in error.message
 
@@ -246,7 +246,7 @@ def test_a_wrong_spacing_makes_the_liver_impossible(factor):
         name: (ml * factor**3, hu, tuple(np.multiply(center, factor)))
         for name, (ml, hu, center) in BODY.items()
     }
-    assert refused(body(**scaled)).code == "AE-PLAUSIBLE-004"
+    assert error_of(body(**scaled)).code == "AE-PLAUSIBLE-004"
 
 
 def test_a_liver_that_the_scan_cuts_can_be_small():
@@ -260,7 +260,7 @@ def test_a_liver_that_the_scan_cuts_can_be_small():
 @hazard(AREA, "situs inversus", ARRANGEMENT_IMPLAUSIBLE)
 def test_organs_on_the_wrong_side_are_refused():
     """The liver lies left of the spleen."""
-    error = refused(body(**moved(lambda center: (-center[0], *center[1:]))))
+    error = error_of(body(**moved(lambda center: (-center[0], *center[1:]))))
     assert error.code == "AE-PLAUSIBLE-003"
     assert "the liver is not right of the spleen" in error.message
 
@@ -268,7 +268,7 @@ def test_organs_on_the_wrong_side_are_refused():
 @hazard(AREA, "head and feet are exchanged in the header", ARRANGEMENT_IMPLAUSIBLE)
 def test_a_body_upside_down_is_refused():
     """The kidneys lie above the liver and the spleen."""
-    error = refused(
+    error = error_of(
         body(**moved(lambda center: (*center[:2], -center[2])), cut={"esophagus": ("lower end",)})
     )
     assert error.code == "AE-PLAUSIBLE-003"
@@ -278,7 +278,7 @@ def test_a_body_upside_down_is_refused():
 @hazard(AREA, "front and back are exchanged in the header", ARRANGEMENT_IMPLAUSIBLE)
 def test_a_body_front_to_back_is_refused():
     """The stomach lies behind the spleen."""
-    error = refused(body(**moved(lambda center: (center[0], -center[1], center[2]))))
+    error = error_of(body(**moved(lambda center: (center[0], -center[1], center[2]))))
     assert error.code == "AE-PLAUSIBLE-003"
     assert "the stomach is not in front of the spleen" in error.message
 
@@ -384,7 +384,7 @@ def test_a_doubt_of_the_reader_makes_the_labels_doubtful():
 @hazard(AREA, "the scan shows only air", LABELS_EMPTY)
 def test_a_scan_of_air_has_one_reason():
     """It is known, so no other is named."""
-    error = refused(Evidence(None, None, 1.0, {}), [NO_BODY("Air.")])
+    error = error_of(Evidence(None, None, 1.0, {}), [NO_BODY("Air.")])
     assert error.code == "AE-PLAUSIBLE-005"
     assert error.message.endswith(": no organ was found: the scan shows only air.")
 

@@ -74,7 +74,7 @@ def cut_header(series: CtFolder) -> Path:
     return series.path
 
 
-def zipped(series: CtFolder, damage: bool = False) -> Path:
+def zip_of(series: CtFolder, damage: bool = False) -> Path:
     path = series.path.parent / "MARKERZIP.zip"
     with zipfile.ZipFile(path, "w") as archive:
         for file in series.path.iterdir():
@@ -107,8 +107,8 @@ def text(name: str, content: bytes):
 
 INPUTS = {
     "sound": lambda series: series.path,
-    "sound zip": zipped,
-    "damaged zip": lambda series: zipped(series, damage=True),
+    "sound zip": zip_of,
+    "damaged zip": lambda series: zip_of(series, damage=True),
     "cut": cut,
     "cut in the header": cut_header,
     "in gzip": packed,
@@ -215,5 +215,5 @@ def test_the_order_of_the_numbers_in_a_zip(series, tmp_path):
     """They are those of the listing by name."""
     from autosam_edge.read_scan import numbered_files
 
-    names = [file.name for file in numbered_files(zipped(series))]
+    names = [file.name for file in numbered_files(zip_of(series))]
     assert names == [f"MARKERFILE{d}.dcm" for d in range(5)]

@@ -56,7 +56,7 @@ def names_in(folder):
     return {path.name for path in folder.iterdir()}
 
 
-def command(*arguments, **variables):
+def contract_command(*arguments, **variables):
     environment = {key: value for key, value in os.environ.items() if not key.startswith("MERCURE")}
     return run_command("contract", *arguments, env={**environment, **variables})
 
@@ -345,7 +345,7 @@ def test_one_of_the_two_variables_of_mercure_is_refused(tmp_path, missing):
 
 
 def test_one_folder_is_wrong_usage_also_for_a_caller_that_is_found(source, tmp_path):
-    run = command(source, MERCURE_IN_DIR=str(source), MERCURE_OUT_DIR=str(tmp_path / "out"))
+    run = contract_command(source, MERCURE_IN_DIR=str(source), MERCURE_OUT_DIR=str(tmp_path / "out"))
     assert run.returncode == 2
     assert "give both folders, or none" in run.stderr
     assert names_in(tmp_path) == {"in"}
@@ -355,13 +355,13 @@ def test_a_model_of_ones_own_is_taken(source, tmp_path):
     write_nifti(source / "scan.nii")
     bundle = write_bundle(tmp_path / "damaged.edge")
     (bundle / "manifest.json").write_text("{")
-    run = command(source, tmp_path / "out", "--as", "folder", "--bundle", bundle)
+    run = contract_command(source, tmp_path / "out", "--as", "folder", "--bundle", bundle)
     assert "error AE-BUNDLE-" in run.stderr
 
 
 def test_the_remedy_of_failed_scans_names_what_there_is(source, tmp_path):
     (source / "damaged.nii").write_bytes(b"no NIfTI")
-    run = command(source, tmp_path / "out", "--as", "folder")
+    run = contract_command(source, tmp_path / "out", "--as", "folder")
     assert run.returncode == 12
     assert "result.json names the code and the remedy of each." in run.stderr
     assert "--retry" not in run.stderr

@@ -56,7 +56,7 @@ def jobs(path, *inputs):
         return list(index.jobs())
 
 
-def refused(*arguments):
+def code_of(*arguments):
     with pytest.raises(AutosamEdgeError) as caught:
         Batch(*arguments)
     return caught.value.code
@@ -137,7 +137,7 @@ def test_an_input_that_cannot_be_looked_at_is_refused(scans, tmp_path, monkeypat
         return look(path, **more)
 
     monkeypatch.setattr(Path, "stat", refuse)
-    assert refused([scans], tmp_path / "out", SETTINGS) == "AE-INPUT-003"
+    assert code_of([scans], tmp_path / "out", SETTINGS) == "AE-INPUT-003"
 
 
 @pytest.mark.parametrize(
@@ -212,7 +212,7 @@ def test_a_file_that_is_given_is_a_scan_whatever_its_name(tmp_path):
 )
 def test_a_list_without_a_scan_does_not_mean_all(scans, tmp_path, name, content):
     (tmp_path / name).write_text(content)
-    assert refused([scans, tmp_path / name], tmp_path / "out", SETTINGS) == "AE-BATCH-004"
+    assert code_of([scans, tmp_path / name], tmp_path / "out", SETTINGS) == "AE-BATCH-004"
     assert not (tmp_path / "out").exists()
 
 
@@ -308,12 +308,12 @@ def test_a_wrong_bundle_leaves_no_folder(name, scans, tmp_path):
 
 def test_outputs_that_cannot_be_used_are_refused_and_inputs_come_first(scans, tmp_path):
     (tmp_path / "file").write_text("x")
-    assert refused([scans], tmp_path / "file", SETTINGS) == "AE-OUTPUT-002"
-    assert refused([tmp_path / "absent"], tmp_path / "new", SETTINGS) == "AE-INPUT-001"
+    assert code_of([scans], tmp_path / "file", SETTINGS) == "AE-OUTPUT-002"
+    assert code_of([tmp_path / "absent"], tmp_path / "new", SETTINGS) == "AE-INPUT-001"
     assert not (tmp_path / "new").exists()
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "settings.json").write_text("{")
-    assert refused([scans], tmp_path / "out", SETTINGS) == "AE-BATCH-002"
+    assert code_of([scans], tmp_path / "out", SETTINGS) == "AE-BATCH-002"
 
 
 def test_watch_waits_for_a_folder_that_is_away(scans, tmp_path, monkeypatch):

@@ -10,6 +10,7 @@ import pydicom
 import pytest
 from autosam_edge_test_ct import as_enhanced
 from autosam_edge_test_seg import PROVENANCE, dciodvfy, needs_dciodvfy, segread
+from autosam_edge_test_support import write_small_series
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
 from autosam_edge.dicom import labelmap, segmentation
@@ -30,8 +31,7 @@ if TYPE_CHECKING:
 @pytest.fixture(params=[(6, 8, 8), (5, 7, 9)])
 def scan(request, tmp_path: Path) -> Volume:
     """A small series; frames of 7 x 9 voxels have an odd number of bytes."""
-    phantom = make_phantom(1, spacing_mm=(8.0, 8.0, 8.0), shape=request.param)
-    write_dicom_series(phantom.volume, tmp_path / "scan", seed=1)
+    write_small_series(tmp_path / "scan", request.param)
     return read(tmp_path / "scan")
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pydicom
 import pytest
 from autosam_edge_test_seg import segread
+from autosam_edge_test_support import write_small_series
 
 from autosam_edge.dicom import segmentation as dicom_seg
 from autosam_edge.dicom import segmentation_frames
@@ -16,14 +17,12 @@ from autosam_edge.dicom.read import read_dicom
 from autosam_edge.errors import AutosamEdgeError
 from autosam_edge.geometry import Grid
 from autosam_edge.labels import BTCV_LABELS
-from autosam_edge.phantom import make_phantom
-from autosam_edge.phantom.series import write_dicom_series
 from autosam_edge.volume import Segmentation
 
 
-def small_scan(folder, shape=(6, 8, 8)):
+def read_small_series(folder, shape=(6, 8, 8)):
     """A phantom that was written as a series and read."""
-    write_dicom_series(make_phantom(1, spacing_mm=(8.0, 8.0, 8.0), shape=shape).volume, folder, seed=1)
+    write_small_series(folder, shape)
     return read_dicom(folder)
 
 
@@ -48,7 +47,7 @@ def by_highdicom_alone(monkeypatch, labels, values):
 @pytest.mark.parametrize("seed", [0, 1])
 def test_the_file_is_highdicoms(tmp_path, monkeypatch, shape, seed):
     """Random labels, organs missing on some slices, empty slices, frames that end inside a byte (7 x 9)."""
-    volume = small_scan(tmp_path / "scan", shape)
+    volume = read_small_series(tmp_path / "scan", shape)
     generator = np.random.default_rng(seed)
     labels = generator.choice([0, 0, 0, 2, 5, 13], size=volume.shape).astype(np.uint8)
     labels[2] = 0
@@ -82,7 +81,7 @@ def test_few_segments_and_frames_are_highdicoms_too(tmp_path, monkeypatch, draw)
 
     The same bytes, every voxel read back.
     """
-    volume = small_scan(tmp_path / "scan")
+    volume = read_small_series(tmp_path / "scan")
     labels = np.zeros(volume.shape, dtype=np.uint8)
     draw(labels)
     values = sorted(set(np.unique(labels)) - {0})
@@ -98,7 +97,7 @@ def test_a_source_of_one_slice_is_highdicoms_too(tmp_path, monkeypatch):
 
     Nothing tells the distance of slices, and the object is whole all the same.
     """
-    volume = small_scan(tmp_path / "scan")
+    volume = read_small_series(tmp_path / "scan")
     labels = np.zeros((1, 8, 8), dtype=np.uint8)
     labels[0, 2:5, 1:6] = 6
     files = volume.source.files[:1]
@@ -154,7 +153,7 @@ def add_a_label_after_the_index(item):
 @pytest.mark.parametrize("change", [drop_the_index, add_a_group, add_a_label_after_the_index])
 def test_another_layout_of_highdicom_is_not_the_fault_of_the_scan(tmp_path, monkeypatch, change):
     """AE-INTERNAL-001 with the version of highdicom; nothing is said of the source headers."""
-    volume = small_scan(tmp_path / "scan")
+    volume = read_small_series(tmp_path / "scan")
     labels = np.zeros(volume.shape, dtype=np.uint8)
     an_organ_on_one_frame_only(labels)
     build = dicom_seg.build

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import importlib
 import logging
-import subprocess
 import sys
 import warnings
 from pathlib import Path
@@ -13,6 +12,7 @@ from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
+from autosam_edge_test_support import run_python
 
 from autosam_edge.bundle import open_bundle, read_files
 from autosam_edge.engines.engine import Engine
@@ -218,9 +218,7 @@ print("still heard", file=sys.stderr)
 def test_executorch_says_nothing(tmp_path):
     """In a fresh process: no line of its C++ core on stderr, of which our own lines still reach a person."""
     (tmp_path / "model.pte").write_bytes(executorch_model(1, 5)[""])
-    result = subprocess.run(
-        [sys.executable, "-c", TALK, tmp_path / "model.pte"], capture_output=True, text=True, check=False
-    )
+    result = run_python("-c", TALK, tmp_path / "model.pte")
     assert (result.stdout.split(), result.stderr) == (["64.0", "AE-ENGINE-002"], "still heard\n")
 
 
@@ -343,7 +341,7 @@ gc.collect()
 signal.signal(signal.SIGTERM, lambda *_: print("handled"))
 os.kill(os.getpid(), signal.SIGTERM)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    done = run_python("-c", code)
     assert (done.returncode, done.stdout) == (0, "handled\n")
 
 
@@ -369,7 +367,5 @@ threads = [threading.Thread(target=run, args=(request,)) for request in requests
 for thread in threads: thread.start()
 for thread in threads: thread.join()
 """
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120
-    )
+    done = run_python("-c", script, check=True, timeout=120)
     assert done.stdout.count("done") == 12, done.stderr

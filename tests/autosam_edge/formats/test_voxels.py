@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import bz2
 import gzip
-import subprocess
 import sys
 import zlib
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from autosam_edge_test_hazards import hazard
+from autosam_edge_test_support import run_python
 
 from autosam_edge import encoded_bytes
 from autosam_edge.error_codes import BUDGET_TOO_SMALL, NIFTI_DAMAGED, NRRD_DAMAGED
@@ -226,9 +226,7 @@ def test_float64_takes_the_memory_of_its_result(tmp_path: Path, name: str) -> No
         file.truncate(352 + 512 * 512 * 100 * 8)
     if name.endswith("gz"):
         (tmp_path / name).write_bytes(gzip.compress(plain.read_bytes(), 1, mtime=0))
-    done = subprocess.run(
-        [sys.executable, "-c", MEASURE, str(tmp_path / name)], capture_output=True, text=True, check=True
-    )
+    done = run_python("-c", MEASURE, tmp_path / name, check=True)
     assert float(done.stdout) < 60
 
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import io
 import json
 import os
 import subprocess
 import sys
 import threading
-import zipfile
 from http.client import HTTPConnection
 from unittest.mock import Mock
 
@@ -18,10 +16,9 @@ import pytest
 from autosam_edge_test_batch import indexed, watching
 from autosam_edge_test_ct import ct, lenient_writing  # noqa: F401
 from autosam_edge_test_ports import assert_taken_port_is_refused, free_port, is_open
-from autosam_edge_test_support import wait_until
+from autosam_edge_test_support import wait_until, zipped
 
 pytest.importorskip("fastapi")
-pytest.importorskip("uvicorn")
 
 from fastapi import HTTPException
 from fastapi.testclient import TestClient
@@ -65,22 +62,14 @@ def client(inbox, batch):
         yield client
 
 
-def zipped(folder):
-    content = io.BytesIO()
-    with zipfile.ZipFile(content, "w") as archive:
-        for path in folder.iterdir():
-            archive.write(path, path.name)
-    return content.getvalue()
-
-
 def states(client, scan):
     with client.stream("GET", f"/jobs/{scan}/events") as answer:
         return [json.loads(line[6:]) for line in answer.iter_lines() if line.startswith("data: ")]
 
 
-def test_a_series_goes_in_and_its_results_come_out(client, ct):  # noqa: F811
+def test_a_series_goes_in_and_its_results_come_out(client, ct, tmp_path):  # noqa: F811
     ct.write()
-    posted = client.post("/jobs", content=zipped(ct.path))
+    posted = client.post("/jobs", content=zipped(ct.path, tmp_path / "scan.zip").read_bytes())
     assert posted.status_code == 202
     scan = posted.json()["id"]
     last = states(client, scan)[-1]
@@ -93,10 +82,10 @@ def test_a_series_goes_in_and_its_results_come_out(client, ct):  # noqa: F811
     assert client.get(f"/jobs/{scan}").status_code == 404
 
 
-def test_a_scan_that_fails_says_its_code(client, ct):  # noqa: F811
+def test_a_scan_that_fails_says_its_code(client, ct, tmp_path):  # noqa: F811
     for d in (0, 1, 3, 4):
         ct.save(ct.image(d), f"{d}")
-    scan = client.post("/jobs", content=zipped(ct.path)).json()["id"]
+    scan = client.post("/jobs", content=zipped(ct.path, tmp_path / "scan.zip").read_bytes()).json()["id"]
     last = states(client, scan)[-1]
     assert (last["state"], last["code"]) == ("failed", "AE-DICOM-016")
     assert last["remedy"]
@@ -154,12 +143,14 @@ def test_no_path_is_made_of_a_foreign_id(client, scan):
 
 
 def test_a_port_that_is_taken_is_wrong_usage_and_leaves_nothing(tmp_path, monkeypatch):
+    pytest.importorskip("uvicorn")
     monkeypatch.setenv("AUTOSAM_EDGE_TOKEN", TOKEN)
     assert_taken_port_is_refused(tmp_path / "new", "--http")
     assert not (tmp_path / "new").exists()
 
 
 def test_a_client_that_follows_a_job_does_not_keep_the_command_from_its_end(tmp_path):
+    pytest.importorskip("uvicorn")
     port = free_port()
     command = [sys.executable, "-m", "autosam_edge", "serve", "-o", tmp_path, "--http", port]
     process = subprocess.Popen(list(map(str, command)), env={**os.environ, "AUTOSAM_EDGE_TOKEN": TOKEN})
@@ -204,6 +195,7 @@ def test_a_scan_is_no_longer_in_hand_while_the_service_waits_for_its_disk():
 
 
 def test_the_command_tries_no_failed_job_again_and_tells_of_waiting(tmp_path, monkeypatch):
+    pytest.importorskip("uvicorn")
     monkeypatch.setenv("AUTOSAM_EDGE_TOKEN", TOKEN)
     monkeypatch.setattr("uvicorn.Config", Mock())  # it would log into the runner's stderr for ever
     monkeypatch.setattr("uvicorn.Server", Mock())
@@ -225,7 +217,7 @@ def test_a_folder_that_is_moved_keeps_its_jobs(ct, tmp_path, older):  # noqa: F8
         return indexed([root / "received"], root / "results", SETTINGS, **movable)
 
     (before / "received").mkdir(parents=True)
-    (before / "received" / f"{job}.zip").write_bytes(zipped(ct.path))
+    zipped(ct.path, before / "received" / f"{job}.zip")
     ct.path.rename(before / "received" / "series")  # as the DICOM node stores it
     batch = opened(before, movable=not older)
     scans = {scan.id for scan in batch.todo()}
@@ -263,6 +255,7 @@ def test_the_interface_is_described(client):
 
 
 def test_a_second_service_on_a_folder_is_refused(tmp_path, monkeypatch):
+    pytest.importorskip("uvicorn")
     pytest.importorskip("pynetdicom")
     monkeypatch.setenv("AUTOSAM_EDGE_TOKEN", TOKEN)
     (tmp_path / "in").mkdir()

@@ -186,8 +186,7 @@ def test_the_child_dies_with_its_parent(action, number):
         env={**os.environ, "PYTHONPATH": path},
         stderr=subprocess.DEVNULL,
     )
-    wait_until(lambda: descendants(parent.pid))
-    children = descendants(parent.pid)
+    children = wait_until(lambda: descendants(parent.pid))
     time.sleep(0.5)
     parent.send_signal(number)
     parent.wait(30)

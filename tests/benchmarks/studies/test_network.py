@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from autosam_edge_test_support import RESULTS
 
 from autosam_edge_benchmarks.error_codes import NO_NAMESPACE
 from autosam_edge_benchmarks.studies import network
@@ -21,7 +22,7 @@ ROOT = Path(__file__).parents[3]
 
 def test_the_page_tells_what_the_stored_result_saw():
     """Clean, for every job; the packages that contact somebody by themselves are those of the table."""
-    result = json.loads((ROOT / "benchmarks" / "results" / "network.json").read_text())
+    result = json.loads((RESULTS / "network.json").read_text())
     page = (ROOT / "docs" / "privacy.md").read_text()
     assert result["clean"] is True
     assert list(result["jobs"]) == [job.name for job in network.JOBS]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-import subprocess
 import sys
 import warnings
 
 import pytest
+from autosam_edge_test_support import run_python
 
 from autosam_edge_export.convert.quiet import quiet
 
@@ -56,5 +56,5 @@ def test_reading_a_package_back_says_nothing():
     """Coremltools loads ExecuTorch and torchao where they are installed, and each has something to say."""
     pytest.importorskip("coremltools")
     code = "from autosam_edge_export.mil.package import _parse; _parse(b'')"
-    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    finished = run_python("-c", code, check=True)
     assert (finished.stdout, finished.stderr) == ("", "")

@@ -62,6 +62,6 @@ def twins(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="session")
-def refused(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def refused_folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Folders that are refused, by the code that tells why."""
     return write_refused(tmp_path_factory.mktemp("refused"))

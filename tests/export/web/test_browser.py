@@ -154,11 +154,11 @@ def test_the_page_stays_fluent_and_small(offline, figures):
 
 
 @pytest.fixture(scope="module")
-def small(exported, node_modules, twins, refused) -> Found:
+def small(exported, node_modules, twins, refused_folders) -> Found:
     """Small series in five codings through the module; the phantom and refused folders in the page itself."""
     anyhow = {"options": {"accept_implausible": True}}
     scans = [{"folder": str(folder), "options": anyhow} for folder in twins.values()]
-    page = ["demo", *(str(folder) for folder in refused.values())]
+    page = ["demo", *(str(folder) for folder in refused_folders.values())]
     return drive(exported, node_modules, isolated=True, open={"threads": 1}, scans=scans, page=page)
 
 
@@ -177,9 +177,9 @@ def test_the_page_labels_its_demonstration_scan(small):
     assert seen["longest_task"]["thread_ms"] < 100
 
 
-def test_the_page_tells_why_a_folder_is_refused(small, refused):
+def test_the_page_tells_why_a_folder_is_refused(small, refused_folders):
     """An unknown transfer syntax, slices tilted too far, and an MR folder, each with its remedy."""
-    for code, seen in zip(refused, small["page"][1:], strict=True):
+    for code, seen in zip(refused_folders, small["page"][1:], strict=True):
         assert seen["text"].startswith(f"{code}\n")
         _, remedy = seen["text"].split("What to do\n")
         assert remedy.strip().split("\n")[0].endswith(".")

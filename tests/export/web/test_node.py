@@ -43,7 +43,7 @@ def answers(
     series: Path,
     out: Path,
     twins: dict[str, Path],
-    refused: dict[str, Path],
+    refused_folders: dict[str, Path],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Answers:
     """What one worker answers: to a check of the device, scans, a stop, and a folder without a scan."""
@@ -53,7 +53,7 @@ def answers(
         {"folder": str(series), "out": str(out)},
         {"folder": str(series), "cancel_at": "network"},
         {"folder": str(nothing)},
-        *({"folder": str(folder)} for folder in refused.values()),
+        *({"folder": str(folder)} for folder in refused_folders.values()),
     ]
     anyhow = {"accept_implausible": True}
     scans += [

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import subprocess
+import os
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from autosam_edge_test_support import run_python
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("scipy")
@@ -240,10 +241,9 @@ for sampling in (PLAIN, EVERYTHING):
     assert all(equal(one, sampler.batch(step, size=2)) for step, one in zip(range(3, 8), ahead))
 print("same")
 """
-    here = Path(__file__).parent
-    finished = subprocess.run(
-        [sys.executable, "-c", program], cwd=here, capture_output=True, text=True, timeout=120, check=True
-    )
+    places = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    environment = {**os.environ, "PYTHONPATH": places}
+    finished = run_python("-c", program, env=environment, timeout=120, check=True)
     assert finished.stdout == "same\n"
 
 
