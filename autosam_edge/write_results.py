@@ -263,7 +263,8 @@ def _check_place(target: Path) -> None:
 def _check_outside(target: Path, source: Source | None, input_path: Path | None) -> None:
     """Refuse an output folder inside the input folder: the next run would read its own results."""
     read = source.folder if source is not None else None
-    given = input_path if input_path is not None and input_path.is_dir() else None
+    # Where a parent may not be searched, Path.is_dir raises, and what reads the input says so.
+    given = input_path if input_path is not None and os.path.isdir(input_path) else None  # noqa: PTH112
     resolved = target.resolve()
     for folder in (read, given):
         if folder is not None and folder.resolve() in (resolved, *resolved.parents):

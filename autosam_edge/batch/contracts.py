@@ -21,16 +21,11 @@ import pydicom
 
 from autosam_edge.batch.batch import Batch
 from autosam_edge.batch.folder import STATISTICS
-from autosam_edge.batch.index import ID_LETTERS
+from autosam_edge.batch.index import ID_LETTERS, mode_of_input
 from autosam_edge.batch.job import Fault, Settings
 from autosam_edge.batch.scan import Scanner
 from autosam_edge.dicom.find import INPUTS_OF_THEIR_OWN
-from autosam_edge.error_codes import (
-    CONTRACT_SETTINGS_INVALID,
-    INPUT_UNREADABLE,
-    OUTPUT_OCCUPIED,
-    PATH_MISSING,
-)
+from autosam_edge.error_codes import CONTRACT_SETTINGS_INVALID, INPUT_UNREADABLE, OUTPUT_OCCUPIED
 from autosam_edge.errors import CancelledError, OutputError
 from autosam_edge.output_formats import FILE_NAMES, Format
 from autosam_edge.read_choices import ReadChoices
@@ -201,8 +196,7 @@ def run_contract(
 
 def _check_call(contract: Contract, source: Path, out: Path, socket: str) -> None:
     """Refuse a call that cannot succeed, before anything in the output is touched."""
-    if not os.access(source, os.F_OK):
-        raise PATH_MISSING("the input folder does not exist.")
+    mode_of_input(source, "the input folder")
     if contract == "grand-challenge" and (socket in (".", "..") or {"/", "\\"} & set(socket)):
         raise CONTRACT_SETTINGS_INVALID(
             "the socket is not one name.", remedy="Give the slug of the socket, without slashes."

@@ -7,7 +7,7 @@ import json
 import os
 import sqlite3
 import stat
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -212,6 +212,9 @@ class Index:
 
 
 def _opened(path: Path) -> sqlite3.Connection:
+    with suppress(OSError):  # SQLite tells why it cannot be made
+        # SQLite would make it for its owner alone to write, whatever the umask is.
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o666))
     database = sqlite3.connect(path)
     try:
         database.executescript(_TABLES)

@@ -20,7 +20,7 @@ from autosam_edge.cli.extras import LazyCommand, RootGroup
 from autosam_edge.engines.telemetry import set_variables
 from autosam_edge.error_codes import DISK_FULL, INTERNAL_ERROR, OUT_OF_MEMORY, REPORT_NOT_PRINTED
 from autosam_edge.errors import AutosamEdgeError, CancelledError
-from autosam_edge.system.atomic_files import FULL, anything_published
+from autosam_edge.system.atomic_files import FULL, anything_published, errno_of
 from autosam_edge.system.standard_streams import stdout_error
 from autosam_edge.system.stop_signals import MESSAGE, exit_code, is_told, run_begins, run_ends
 from autosam_edge.volume import RESEARCH_USE
@@ -173,7 +173,7 @@ def _leave(error: BaseException) -> NoReturn:
         vars(error)["message"] = str(getattr(error, "message", "")).replace("Value error, ", "")
         error.show()
         sys.exit(error.exit_code)
-    if isinstance(error, OSError) and error.errno in FULL:
+    if isinstance(error, OSError) and errno_of(error) in FULL:
         _fail(DISK_FULL("the disk or the quota is full."))
     if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
         _fail(INTERNAL_ERROR("too many files are open.", remedy="Raise the limit, such as `ulimit -n 1024`."))

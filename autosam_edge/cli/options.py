@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TypeVar, get_args
@@ -296,7 +297,8 @@ def named_paths(option: str, texts: Iterable[str], *, folders: bool = False) -> 
     for text in texts:
         name, _, place = text.partition("=")
         path = Path(place)
-        if not name or not place or not (path.is_dir() if folders else path.is_file()):
+        # Unlike Path.is_dir, these are false where a parent may not be searched.
+        if not name or not place or not (os.path.isdir if folders else os.path.isfile)(path):
             raise typer.BadParameter(
                 f"expected NAME={kind.upper()} with a {kind} that exists, not {text}", param_hint=option
             )

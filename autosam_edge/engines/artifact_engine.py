@@ -54,6 +54,8 @@ class ArtifactEngine(ABC):
         version = self._version()
         try:
             inputs, outputs = self._load(model)
+        except MemoryError:
+            raise
         except Exception as error:  # the runtimes raise several unrelated types from their C++ cores
             raise MODEL_NOT_LOADED(
                 f"{self.title} {version} cannot load the model ({type(error).__name__}).",
@@ -105,6 +107,8 @@ class ArtifactEngine(ABC):
         """See :class:`~autosam_edge.engines.engine.Engine`."""
         try:
             logits = self._infer(tile[None, None])
+        except MemoryError:
+            raise
         except Exception as error:  # as above
             raise ENGINE_FAILED(
                 f"{self.title} failed on a tile of shape {tile.shape} ({type(error).__name__})."

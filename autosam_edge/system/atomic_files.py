@@ -199,10 +199,16 @@ def explained(what: str = "the output folder") -> Iterator[None]:
     except LockedError:
         raise OUTPUT_BUSY(f"another process has blocked {what} for {WAIT_S:.0f} s.") from None
     except OSError as error:
-        if error.errno in FULL:
+        number = errno_of(error)
+        if number in FULL:
             raise DISK_FULL("the disk or the quota is full.") from error
-        reason = os.strerror(error.errno) if error.errno else "unknown reason"
+        reason = os.strerror(number) if number else "unknown reason"
         raise OUTPUT_NOT_WRITABLE(f"{what} cannot be written ({type(error).__name__}: {reason}).") from error
+
+
+def errno_of(error: OSError) -> int | None:
+    """The number of an error; pydicom raises one without a number from that of the operating system."""
+    return error.errno or getattr(error.__cause__, "errno", None)
 
 
 def _note_published() -> None:

@@ -30,10 +30,13 @@ def lock_now(path: Path) -> tuple[int, bool]:
         some network file systems do not.
 
     Raises:
-        LockedError: Somebody else holds the lock.
+        LockedError: Somebody else holds the lock, or the file is another user's and may not be read.
         OSError: The file cannot be made.
     """
-    handle = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
+    try:
+        handle = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
+    except PermissionError:
+        handle = _opened_of_another_user(path)
     try:
         if sys.platform == "win32":
             import msvcrt
@@ -54,6 +57,18 @@ def lock_now(path: Path) -> tuple[int, bool]:
         os.close(handle)
         raise
     return handle, True
+
+
+def _opened_of_another_user(path: Path) -> int:
+    """Open a lock file that may not be written; a lock needs no more than to read it."""
+    try:
+        return os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        if not os.access(path.parent, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES)) from None
+        raise LockedError from None  # its user removed it a moment ago
+    except PermissionError:
+        raise LockedError from None
 
 
 @contextmanager

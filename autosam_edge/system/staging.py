@@ -8,6 +8,7 @@ begun, and removes it. ADR 20 has the reasons.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import uuid
@@ -25,6 +26,7 @@ WAIT_S = 20.0
 NEW = "new"
 """Folder of a stage for what is made."""
 _FOLDER_LOCK = ".autosam-edge.lock"
+_CANNOT = {errno.EINVAL, errno.ENOTSUP, errno.ENOSYS}
 _STAGES = ".autosam-edge-*.partial"
 # The names that are replaced stand in a file of the stage. Its own name says how far the renames are: before
 # they begin, it is the plan.
@@ -140,11 +142,17 @@ def _names(plan: Path) -> list[str]:
 
 
 def sync(path: Path) -> None:
-    """Write a file or folder through to the disk, so that a rename never precedes its content."""
+    """Write a file or folder through to the disk, so that a rename never precedes its content.
+
+    A file system that cannot do so with a folder, as some on a network cannot, is passed over.
+    """
     if os.name == "nt" and path.is_dir():
         return  # Windows has no handle for folders, and journals renames itself
     handle = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)
     try:
         os.fsync(handle)
+    except OSError as error:
+        if error.errno not in _CANNOT or not path.is_dir():
+            raise
     finally:
         os.close(handle)

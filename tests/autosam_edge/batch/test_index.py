@@ -195,6 +195,16 @@ def test_a_damaged_index_is_made_again(scans, tmp_path):
     assert len(jobs(tmp_path / "i", scans)) == 1
 
 
+def test_the_umask_says_who_may_write_the_index(scans, tmp_path):
+    """SQLite alone would let nobody but its owner write it, so that a group could not share a batch."""
+    before = os.umask(0o002)
+    try:
+        jobs(tmp_path / "i", scans)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "i").stat().st_mode & 0o777 == 0o664
+
+
 def test_a_file_that_is_given_is_a_scan_whatever_its_name(tmp_path):
     (tmp_path / "scan").write_bytes(b"\x5c\x01\0\0" + bytes(344))
     assert [job.dicom for job in jobs(tmp_path / "i", tmp_path / "scan")] == [False]

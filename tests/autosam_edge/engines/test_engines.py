@@ -146,6 +146,18 @@ def test_what_is_no_model_is_refused(target):
         make_engine(target, EMPTY.get(target, EMPTY["Core ML"]), sha256="", precision="fp32")
 
 
+@pytest.mark.parametrize("method", ["_load", "_infer"])
+def test_too_little_memory_is_no_fault_of_the_model(target, model, method, monkeypatch):
+    """It is told as what it is, not with the remedy to export the bundle again."""
+
+    def fail(self, given):
+        raise MemoryError
+
+    monkeypatch.setattr(engine_class(target), method, fail)
+    with pytest.raises(MemoryError):
+        make_engine(target, model(), sha256="", precision="fp32").run(TILE)
+
+
 @pytest.mark.parametrize("interface", [{"outputs": 2}, {"rank": 3}])
 def test_another_interface_is_refused(target, model, interface):
     """Two outputs, a tensor of another rank."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 
 import pytest
 
 from autosam_edge.errors import OutputError
-from autosam_edge.system.atomic_files import staged_file, staged_folder, write_file, write_files
+from autosam_edge.system.atomic_files import explained, staged_file, staged_folder, write_file, write_files
+from autosam_edge.system.staging import sync
 
 
 def write(out, text, **options):
@@ -113,6 +115,32 @@ def test_several_files_are_all_old_or_all_new_when_one_cannot_be_made(tmp_path, 
     with pytest.raises(OutputError, match="AE-OUTPUT-001"):
         write_files({one: b"new", two: b"new"})
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"one": b"old", "two": b"old"}
+
+
+def test_a_full_disk_is_told_also_where_its_number_is_only_in_the_cause():
+    """Pydicom raises an OSError of its own from that of the operating system."""
+
+    def fail():
+        try:
+            raise OSError(errno.ENOSPC, "full")
+        except OSError as error:
+            raise OSError("with tag (0008,0018)") from error
+
+    with pytest.raises(OutputError, match="AE-OUTPUT-003"), explained():
+        fail()
+
+
+def test_a_folder_that_cannot_be_written_through_is_passed_over(tmp_path, monkeypatch):
+    """Some network shares refuse to do so; for a file it is an error."""
+
+    def refuse(handle):
+        raise OSError(errno.EINVAL, "not for this")
+
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(os, "fsync", refuse)
+    sync(tmp_path)
+    with pytest.raises(OSError, match="not for this"):
+        sync(tmp_path / "file")
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
