@@ -31,6 +31,15 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: "export" not in item.path.parts)
 
 
+@pytest.fixture(autouse=True)
+def signals_as_before():
+    """A command that a test runs in this process may catch signals until its end; the next test does not."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.fixture
 def every_core():
     """The test may use all cores of the machine, also where its worker has one."""
