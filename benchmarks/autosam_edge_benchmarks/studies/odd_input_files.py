@@ -13,6 +13,8 @@ from typing import IO
 import nibabel as nib
 import numpy as np
 import numpy.typing as npt
+from pydicom.config import IGNORE
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import (
     CTImageStorage,
@@ -181,7 +183,8 @@ def _slices_with_long_texts(folder: Path, scale: float) -> Path:
     """15,000 headers of 60 kB, nearly all of it in an element that is read."""
 
     def lengthen(ds: Dataset) -> None:
-        ds.ContrastBolusAgent = "contrast" * 7000
+        text = "contrast" * 7000  # of which pydicom would warn
+        ds.add(DataElement("ContrastBolusAgent", "LO", text, validation_mode=IGNORE))
         ds.Rows = ds.Columns = 8
         ds.PixelData = ds.PixelData[:128]
 
