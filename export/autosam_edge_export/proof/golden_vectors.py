@@ -11,16 +11,24 @@ import numpy.typing as npt
 
 from autosam_edge.engines.engine import Engine
 from autosam_edge.engines.fake_engine import ThresholdEngine
-from autosam_edge.geometry import Orientation
+from autosam_edge.geometry import Grid, Orientation
 from autosam_edge.golden import GOLDEN
 from autosam_edge.model import InputContract, Model
 from autosam_edge.phantom import make_phantom
+from autosam_edge.phantom.render import smooth_noise
 from autosam_edge.pipeline.single_steps import decide, first_tile, on_model_grid
 from autosam_edge.session import Session
+from autosam_edge.volume import Volume
 
 _SEED = 1
 _STRIDE = 5  # odd, so that every tap of a transposed convolution by two is seen
-_SCAN_SHAPE, _SCAN_STRIDE = (56, 56, 72), 2
+# Slices that fill the two or three tiles of a grid of 3 or 2 mm, so that not all rows beyond the ends fit in.
+_SCAN_SHAPE, _SCAN_STRIDE = (78, 56, 144), 2
+_BODY = (slice(10, 46), slice(25, 119))  # lines and columns; around it air, wider than the margin of the body
+_TISSUE_SLICES, _PARTS_SLICES = slice(0, 36), slice(38, 78)
+# Between the voxels that the search for the body looks at (autosam_edge.pipeline.body_box).
+_UNSEEN_LINES, _UNSEEN_COLUMNS = slice(27, 28), slice(71, 75)
+_AIR_HU, _LEAST_TISSUE_HU = -1000.0, -150.0
 _WIDTH_HU = 25.0
 _REACH_ROWS = 8  # sees every row that tiles show beyond the ends
 _SHORT_SLICES = (26, 31)  # 30 mm: shorter than any tile
@@ -36,32 +44,10 @@ def write_golden(folder: Path, model: Model, student: Engine) -> npt.NDArray[np.
         The golden tile (D, H, W), whole HU.
     """
     (folder / GOLDEN).parent.mkdir()
-    # Thick slices and a turned array, so that no step can be left out unseen; long enough for two tiles on
-    # top of each other.
-    turned = Orientation((0, 1, 2), (False, True, True))
-    spacing_mm = _scan_spacing_mm(model.input)
-    volume = make_phantom(_SEED, spacing_mm=spacing_mm, shape=_SCAN_SHAPE, orientation=turned).volume
-    low, high = model.input.window_hu
-    centers_hu = [round(float(value), 3) for value in np.linspace(low, high, model.classes)]
-    formula = ThresholdEngine(centers_hu, width_hu=_WIDTH_HU, reach_rows=_REACH_ROWS)
-    session = Session(model, formula)
-    every = (slice(None, None, _SCAN_STRIDE),) * 3
-    scan = {
-        "hu": volume.hu,
-        "affine": volume.grid.affine.tolist(),
-        "stride": _SCAN_STRIDE,
-        "model_hu": on_model_grid(volume, model.input)[every],
-        "centers_hu": centers_hu,
-        "width_hu": _WIDTH_HU,
-        "reach_rows": _REACH_ROWS,
-        "labels": session.segment(volume).labels,
-        "short_slices": list(_SHORT_SLICES),
-        "short_labels": session.segment(volume.slices(*_SHORT_SLICES)).labels,
-    }
     tile = _tile(model.input)
     logits = student.run(tile)[:, ::_STRIDE, ::_STRIDE, ::_STRIDE]
     parts = {
-        "scan": scan,
+        "scan": _scan(model),
         "ends": _ends(model),
         "decision": _decision(model),
         "tile": {"hu": tile.astype(np.int16), "logits": logits, "stride": _STRIDE},
@@ -74,10 +60,62 @@ def write_golden(folder: Path, model: Model, student: Engine) -> npt.NDArray[np.
     return tile
 
 
+def _scan(model: Model) -> dict[str, object]:
+    """The golden scan, and what every step around the network must make of it."""
+    centers_hu = [round(float(value), 3) for value in np.linspace(*model.input.window_hu, model.classes)]
+    volume = _scan_volume(model, centers_hu)
+    formula = ThresholdEngine(centers_hu, width_hu=_WIDTH_HU, reach_rows=_REACH_ROWS)
+    session = Session(model, formula)
+    every = (slice(None, None, _SCAN_STRIDE),) * 3
+    return {
+        "hu": volume.hu,
+        "affine": volume.grid.affine.tolist(),
+        "stride": _SCAN_STRIDE,
+        "model_hu": on_model_grid(volume, model.input)[every],
+        "centers_hu": centers_hu,
+        "width_hu": _WIDTH_HU,
+        "reach_rows": _REACH_ROWS,
+        "labels": session.segment(volume).labels,
+        "short_slices": list(_SHORT_SLICES),
+        "short_labels": session.segment(volume.slices(*_SHORT_SLICES)).labels,
+    }
+
+
+def _scan_volume(model: Model, centers_hu: list[float]) -> Volume:
+    """A scan on which a step that is left out or done in another way changes labels (docs/apps.md).
+
+    Its array is turned, its slices are thick, its columns are finer than any grid.
+    """
+    low, high = centers_hu[0], centers_hu[-1]
+    spacing_mm = _scan_spacing_mm(model.input)
+    hu = np.full(_SCAN_SHAPE, _AIR_HU)
+    hu[(slice(None), *_BODY)] = max(low, _LEAST_TISSUE_HU)
+    # Tissue of the upper half of the window: the organs below are then those of the two parts.
+    tissue = hu[(_TISSUE_SLICES, *_BODY)]
+    noise = smooth_noise(np.random.default_rng(_SEED), tissue.shape, spacing_mm, grain_mm=4 * spacing_mm[1])
+    tissue[:] = np.clip(high + (high - low) * (noise / 8 - 0.25), (low + high) / 2, high)
+    # Two organs that must be one part, the second with a decision weight if any has one. Each has a small
+    # part, and a large one of which the network is less sure.
+    one_part = [label.value for label in model.labels if label.name in model.one_part]
+    if one_part:
+        unsure_hu = 0.44 * (centers_hu[1] - low)
+        weighted = max(one_part, key=lambda value: model.class_weights[value])
+        for value, line in ((one_part[0], 11), (weighted, 29)):
+            hu[_PARTS_SLICES, line : line + 14, 28:72] = centers_hu[value] - unsure_hu
+            hu[_PARTS_SLICES, line : line + 6, 80:104] = centers_hu[value]
+    # Two sheets that leave the body: beyond the box around it, they are background.
+    sheet_hu = np.linspace(low + 50.0, high, _SCAN_SHAPE[0])[:, None, None]
+    for sheet in (hu[:, _UNSEEN_LINES, :], hu[:, :, _UNSEEN_COLUMNS]):
+        np.copyto(sheet, sheet_hu, where=sheet == _AIR_HU)
+    turned = Orientation((0, 1, 2), (False, True, True))
+    grid = turned.input_grid(Grid.axis_aligned(_SCAN_SHAPE, spacing_mm))
+    return Volume(np.ascontiguousarray(turned.from_canonical(np.rint(hu).astype(np.int16))), grid)
+
+
 def _scan_spacing_mm(contract: InputContract) -> tuple[float, float, float]:
     """Spacing of the golden scan, mm: small enough that verification reads the scan on a fine grid."""
     d, h, w = (min(1.0, side) for side in contract.spacing_mm)
-    return 6.0 * d, 2.4 * h, 2.4 * w
+    return 6.0 * d, 2.4 * h, 0.8 * w
 
 
 def _ends(model: Model) -> dict[str, object]:
