@@ -64,7 +64,7 @@ class PlannedRun(TileRun):
         shape = "x".join(map(str, self.model_shape))
         limit_mb = memory_limit_mb()
         short = limit_mb is not None and self.peak_mb > limit_mb
-        more = f", more than the {limit_mb:.0f} MB that this container allows" if short else ""
+        more = f", more than the {limit_mb:.0f} MB that this container or job allows" if short else ""
         return f"{self.tiles} tiles on {shape} voxels, about {self.peak_mb:.0f} MB{more}"
 
     def execute(self, *, progress: Progress | None = None, on_rows: OnRows | None = None) -> Segmentation:

@@ -12,6 +12,7 @@ from pathlib import Path
 from autosam_edge.system.memory import mb_in
 
 _PACKAGES = ("autosam-edge", "numpy", "onnxruntime", "openvino", "torch", "monai", "pydicom", "highdicom")
+_CONTROL_GROUPS, _OWN_GROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 _NO_LIMIT_MB = 2**40  # older control groups have no word for it, only a number beyond every machine
 
 
@@ -35,7 +36,7 @@ def describe_machine() -> dict[str, object]:
 
 
 def available_cores() -> int:
-    """Cores that this process may use: those it is bound to, and no more than its control group allows.
+    """Cores that this process may use: those it is bound to, and no more than its control groups allow.
 
     A browser's Python has one thread.
     """
@@ -47,25 +48,47 @@ def available_cores() -> int:
     return max(1, cores if quota is None else min(cores, math.ceil(quota)))
 
 
-def _cpu_quota(root: Path = Path("/sys/fs/cgroup")) -> float | None:
-    """Cores that the control group of a container allows, None if it sets no limit (Linux)."""
-    both, limit, period = root / "cpu.max", root / "cpu/cpu.cfs_quota_us", root / "cpu/cpu.cfs_period_us"
-    try:
-        words = both.read_text().split() if both.exists() else [limit.read_text(), period.read_text()]
-        quota, length = (float(word) for word in words)
-    except (OSError, ValueError):  # no control groups, or "max"
-        return None
-    return quota / length if quota > 0 and length > 0 else None
+def _cpu_quota(root: Path = _CONTROL_GROUPS, own: Path = _OWN_GROUPS) -> float | None:
+    """Cores that the control groups of this process allow, None if none sets a limit (Linux)."""
+    quotas = []
+    for folder in _control_groups("cpu", root, own):
+        newer, limit, period = (folder / f"cpu.{name}" for name in ("max", "cfs_quota_us", "cfs_period_us"))
+        try:
+            words = newer.read_text().split() if newer.exists() else [limit.read_text(), period.read_text()]
+            quota, length = (float(word) for word in words)
+        except (OSError, ValueError):  # no such group, or "max"
+            continue
+        if quota > 0 and length > 0:
+            quotas.append(quota / length)
+    return min(quotas, default=None)
 
 
-def memory_limit_mb(root: Path = Path("/sys/fs/cgroup")) -> float | None:
-    """Memory that the control group of a container allows, MB, None if it sets no limit (Linux)."""
-    newer, older = root / "memory.max", root / "memory/memory.limit_in_bytes"
-    try:
-        limit_mb = float((newer if newer.exists() else older).read_text()) / 2**20
-    except (OSError, ValueError):  # no control groups, or "max"
-        return None
-    return limit_mb if limit_mb < _NO_LIMIT_MB else None
+def memory_limit_mb(root: Path = _CONTROL_GROUPS, own: Path = _OWN_GROUPS) -> float | None:
+    """Memory that the control groups of this process allow, MB, None if none sets a limit (Linux)."""
+    limits_mb = []
+    for folder in _control_groups("memory", root, own):
+        newer, older = folder / "memory.max", folder / "memory.limit_in_bytes"
+        try:
+            limits_mb.append(float((newer if newer.exists() else older).read_text()) / 2**20)
+        except (OSError, ValueError):  # no such group, or "max"
+            continue
+    return min((limit_mb for limit_mb in limits_mb if limit_mb < _NO_LIMIT_MB), default=None)
+
+
+def _control_groups(controller: str, root: Path, own: Path) -> list[Path]:
+    """Folders of the control groups that hold this process, of both versions (Linux).
+
+    A job of SLURM or a unit of systemd is a group within others, each with a limit. In a container, the
+    outermost group is its own, and the file ``own`` may name groups of the host, which are not there.
+    """
+    tops = {"": root, controller: root / controller}
+    folders = [*tops.values()]
+    for line in own.read_text().splitlines() if own.exists() else ():
+        _, controllers, group = line.split(":", 2)  # version 2 names no controllers
+        for top in (tops[name] for name in controllers.split(",") if name in tops):
+            inner = top / group.lstrip("/")
+            folders += [folder for folder in (inner, *inner.parents) if top in folder.parents]
+    return folders
 
 
 def machine_in_words(accelerator: str = "") -> str:

@@ -96,7 +96,7 @@ def test_more_threads_than_cores_are_refused(threads, monkeypatch):
 
 def write_control_group(root, files):
     for name, text in files.items():
-        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text)
 
 
@@ -113,7 +113,7 @@ def write_control_group(root, files):
 def test_the_limit_of_a_container_is_read(files, quota, tmp_path, monkeypatch):
     """Both versions of control groups; a part of a core counts as one."""
     write_control_group(tmp_path, files)
-    assert machine._cpu_quota(tmp_path) == quota
+    assert machine._cpu_quota(tmp_path, tmp_path / "own") == quota
     monkeypatch.setattr(machine, "_cpu_quota", lambda: quota)
     assert machine.available_cores() >= 1
     if quota:
@@ -133,7 +133,49 @@ def test_the_limit_of_a_container_is_read(files, quota, tmp_path, monkeypatch):
 def test_the_memory_that_a_container_allows_is_read(files, limit, tmp_path):
     """Both versions of control groups."""
     write_control_group(tmp_path, files)
-    assert machine.memory_limit_mb(tmp_path) == limit
+    assert machine.memory_limit_mb(tmp_path, tmp_path / "own") == limit
+
+
+SLURM = "slurm/job_7/step_0"
+
+
+@pytest.mark.parametrize(
+    ("own", "files", "quota", "limit"),
+    [
+        (
+            f"0::/{SLURM}",
+            {
+                f"{SLURM}/memory.max": "max",
+                f"{SLURM}/cpu.max": "max 100000",
+                "slurm/job_7/memory.max": str(3 * 2**30),
+                "slurm/job_7/cpu.max": "400000 100000",
+                "slurm/memory.max": str(9 * 2**30),
+                "slurm/cpu.max": "800000 100000",
+            },
+            4.0,
+            3072.0,
+        ),
+        (
+            f"5:cpu,cpuacct:/{SLURM}\n4:memory:/{SLURM}\n3:pids:/other\n1:name=systemd:/x\n0::/",
+            {
+                f"cpu/{SLURM}/cpu.cfs_quota_us": "200000",
+                f"cpu/{SLURM}/cpu.cfs_period_us": "100000",
+                f"memory/{SLURM}/memory.limit_in_bytes": "9223372036854771712",
+                "memory/slurm/job_7/memory.limit_in_bytes": str(2**30),
+                "memory/other/memory.limit_in_bytes": "1",
+            },
+            2.0,
+            1024.0,
+        ),
+        ("0::/../../outside", {"memory.max": str(2**30), "cpu.max": "max"}, None, 1024.0),
+        ("4:memory:/docker/of the host\n0::/", {"memory/memory.limit_in_bytes": str(2**30)}, None, 1024.0),
+    ],
+)
+def test_the_limit_of_a_job_within_other_groups_is_read(own, files, quota, limit, tmp_path):
+    """The smallest limit of the process's own groups and of those around them counts."""
+    write_control_group(tmp_path, {**files, "own": own})
+    assert machine._cpu_quota(tmp_path, tmp_path / "own") == quota
+    assert machine.memory_limit_mb(tmp_path, tmp_path / "own") == limit
 
 
 def test_warnings_are_as_before_when_threads_were_silenced_in_turn():

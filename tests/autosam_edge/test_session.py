@@ -332,7 +332,7 @@ def test_a_container_that_is_too_small_is_told_before_the_work(model, limit, tol
     """On the line of the plan: the kernel that kills the program says nothing."""
     monkeypatch.setattr("autosam_edge.planned_run.memory_limit_mb", lambda: limit)
     planned = Session(model, ThresholdEngine(CENTERS)).plan(block_volume())
-    assert planned.summary.endswith("more than the 10 MB that this container allows") == told
+    assert planned.summary.endswith("more than the 10 MB that this container or job allows") == told
 
 
 class Remote:
